@@ -1,0 +1,48 @@
+package pim
+
+// EntryKind says what an entry does. Clients show or skip kinds they do not
+// know, so kinds can be added.
+type EntryKind uint8
+
+const (
+	EntryMessage EntryKind = 1 // a message; the only kind that counts as unread
+	EntryCreate  EntryKind = 2 // the group came into being; Members are its first members
+	EntryJoin    EntryKind = 3 // Members joined and read from this entry on
+	EntryLeave   EntryKind = 4 // Members left; this entry is the last they read
+)
+
+// String returns the kind's stable name, as in JSON.
+func (k EntryKind) String() string {
+	switch k {
+	case EntryMessage:
+		return "message"
+	case EntryCreate:
+		return "create"
+	case EntryJoin:
+		return "join"
+	case EntryLeave:
+		return "leave"
+	}
+	return "unknown"
+}
+
+// Entry is one position of a conversation's log. It never changes.
+type Entry struct {
+	Conversation ConversationID
+	Seq          Seq
+	Anchor       Seq    // place in the display order, see Place
+	Count        uint64 // counting messages in the log up to and including this entry
+	Kind         EntryKind
+	Sender       UserID
+	Device       DeviceID // the sender's device
+	ClientID     ClientMessageID
+	Local        Millis   // the sender's calibrated clock at the first transmission
+	Server       Millis   // the writer's clock; never decreases with Seq
+	Members      []UserID // whom a create, join or leave is about
+	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
+}
+
+// Place returns the entry's position in the display order.
+func (e *Entry) Place() Place {
+	return Place{Anchor: e.Anchor, Local: Clamp(e.Local, e.Server), Seq: e.Seq}
+}

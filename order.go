@@ -1,0 +1,116 @@
+package pim
+
+import "cmp"
+
+// The display order. The source article sorts one sender's messages by local
+// time and different senders' by server time. As a pairwise rule that has
+// cycles; what follows is its total order, computed once by the writer and
+// stored with the entry:
+//
+//   - L' = Clamp(local, server)
+//   - anchor(m) = the smallest seq among earlier entries of the same sender
+//     whose L' is greater than m's; m's own seq if there is none
+//   - every client displays by (anchor, L', seq)
+//
+// It is final at write time. A late resend stands just before its sender's
+// next message and moves nothing that was already shown; without resends it is
+// the server's order. Worked cases: testdata/display-order.json.
+const (
+	// OrderWindow is how far behind the server's clock a local time may lie, in
+	// milliseconds. It equals the time in which the SDK resends by itself.
+	OrderWindow Millis = 180_000
+	// OrderSlack is how far ahead of the server's clock it may lie.
+	OrderSlack Millis = 1_000
+)
+
+// Clamp bounds a local time by the server time of the same entry, so that a
+// wrong or forged clock reaches OrderWindow + OrderSlack at the most.
+func Clamp(local, server Millis) Millis {
+	return min(max(local, server-OrderWindow), server+OrderSlack)
+}
+
+// Place is a position in the display order of one conversation.
+type Place struct {
+	Anchor Seq
+	Local  Millis // clamped
+	Seq    Seq
+}
+
+// Compare returns a negative number if p is displayed before q, a positive one
+// if after it, and 0 only if they are the same entry's.
+func (p Place) Compare(q Place) int {
+	return cmp.Or(cmp.Compare(p.Anchor, q.Anchor), cmp.Compare(p.Local, q.Local), cmp.Compare(p.Seq, q.Seq))
+}
+
+// Anchors computes anchors for one sender in one conversation. The zero value
+// is ready; it is not safe for concurrent use.
+//
+// Only an entry whose L' is greater than all before it can be an anchor, so
+// that is all it keeps: seqs and L's that both grow. An entry older than
+// OrderWindow + OrderSlack can be no anchor any more, and neither can one that
+// it kept out of the list, so dropping it from the front is exact.
+type Anchors struct {
+	peaks []peak
+}
+
+type peak struct {
+	seq    Seq
+	local  Millis // clamped
+	server Millis
+}
+
+// maxPeaks bounds the memory of one sender in one conversation. It is reached
+// at more than 180 messages a second for three minutes; then the oldest are
+// forgotten, and a resend older than those is displayed in server order.
+const maxPeaks = 1 << 15
+
+// Next returns the anchor of the sender's next entry and takes the entry in.
+// Seqs must grow and server times must not decrease from call to call.
+func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
+	l := Clamp(local, server)
+	a.expire(server)
+	anchor := a.find(l, seq)
+	if anchor == seq {
+		a.peaks = append(a.peaks, peak{seq, l, server})
+	}
+	return anchor
+}
+
+// find returns the first peak above l, or own. In the usual case, nothing was
+// resent, the last peak answers.
+func (a *Anchors) find(l Millis, own Seq) Seq {
+	n := len(a.peaks)
+	if n == 0 {
+		return own
+	}
+	if a.peaks[n-1].local <= l {
+		return own
+	}
+	lo, hi := 0, n-1
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if a.peaks[mid].local > l {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return a.peaks[lo].seq
+}
+
+func (a *Anchors) expire(server Millis) {
+	drop := max(0, len(a.peaks)-maxPeaks+1)
+	for drop < len(a.peaks) && a.peaks[drop].server <= server-OrderWindow-OrderSlack {
+		drop++
+	}
+	switch {
+	case drop == 0:
+	case drop == len(a.peaks):
+		a.peaks = a.peaks[:0]
+	case drop >= len(a.peaks)/2: // amortised: moves at most as many as it drops
+		a.peaks = a.peaks[:copy(a.peaks, a.peaks[drop:])]
+	}
+}
+
+// Len returns how many entries it remembers.
+func (a *Anchors) Len() int { return len(a.peaks) }

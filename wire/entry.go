@@ -1,0 +1,107 @@
+package wire
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// An entry is encoded once, by the writer. The same bytes are stored, pushed and
+// pulled: between the disk and the socket they are copied, never decoded.
+
+// AppendEntry appends the encoding of e, without its conversation, to dst.
+func AppendEntry(dst []byte, e *pim.Entry) []byte {
+	m := wirepb.Entry{
+		Seq:             uint64(e.Seq),
+		Anchor:          uint64(e.Anchor),
+		Count:           e.Count,
+		Kind:            wirepb.EntryKind(e.Kind),
+		Sender:          string(e.Sender),
+		Device:          string(e.Device),
+		ClientMessageId: e.ClientID[:],
+		LocalMs:         int64(e.Local),
+		ServerMs:        int64(e.Server),
+		Payload:         e.Payload,
+	}
+	if e.Anchor == e.Seq {
+		m.Anchor = 0 // the usual case, left out
+	}
+	for _, u := range e.Members {
+		m.Members = append(m.Members, string(u))
+	}
+	at := len(dst)
+	dst = append(dst, make([]byte, m.SizeVT())...)
+	if _, err := m.MarshalToSizedBufferVT(dst[at:]); err != nil {
+		panic("wire: marshal entry: " + err.Error()) // the buffer has its size: cannot happen
+	}
+	return dst
+}
+
+// ParseEntry reads what AppendEntry wrote, an entry of conversation c. The
+// result shares nothing with data.
+func ParseEntry(c pim.ConversationID, data []byte) (pim.Entry, error) {
+	var m wirepb.Entry
+	if err := m.UnmarshalVT(data); err != nil {
+		return pim.Entry{}, pim.Errorf(pim.KindCorrupt, "entry of %s: %w", c, err)
+	}
+	return EntryOf(c, &m)
+}
+
+// EntryOf returns m, an entry of conversation c, in pim's form. It takes over
+// m's payload.
+func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
+	e := pim.Entry{
+		Conversation: c,
+		Seq:          pim.Seq(m.Seq),
+		Anchor:       pim.Seq(m.Anchor),
+		Count:        m.Count,
+		Kind:         pim.EntryKind(m.Kind),
+		Sender:       pim.UserID(m.Sender),
+		Device:       pim.DeviceID(m.Device),
+		Local:        pim.Millis(m.LocalMs),
+		Server:       pim.Millis(m.ServerMs),
+		Payload:      m.Payload,
+	}
+	if m.Anchor == 0 {
+		e.Anchor = e.Seq
+	}
+	if m.Seq == 0 || len(m.ClientMessageId) != len(e.ClientID) {
+		return pim.Entry{}, pim.Errorf(pim.KindInvalid, "entry of %s: seq %d, client message ID of %d bytes", c, m.Seq, len(m.ClientMessageId))
+	}
+	copy(e.ClientID[:], m.ClientMessageId)
+	for _, u := range m.Members {
+		e.Members = append(e.Members, pim.UserID(u))
+	}
+	return e, nil
+}
+
+// AppendPush appends a PIMPush frame of c with the encoded entries to dst.
+func AppendPush(dst []byte, c pim.ConversationID, entries [][]byte) []byte {
+	dst = append(dst, byte(TypePush))
+	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+	dst = protowire.AppendString(dst, string(c))
+	return appendEntries(dst, 2, entries)
+}
+
+// AppendPullResp appends a PIMPullResp frame to dst: resp with the encoded
+// entries in place of resp.Entries, which must be empty.
+func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries [][]byte) []byte {
+	return appendEntries(Append(dst, resp), 3, entries)
+}
+
+func appendEntries(dst []byte, field protowire.Number, entries [][]byte) []byte {
+	for _, e := range entries {
+		dst = protowire.AppendTag(dst, field, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, e)
+	}
+	return dst
+}
+
+// EntryOverhead is what an entry's place in a PIMPush or PIMPullResp frame
+// costs in bytes, at the most, above its encoding.
+const EntryOverhead = 6
+
+// ClientID returns b as a client message ID; ok is false if it is not 16 bytes.
+func ClientID(b []byte) (id pim.ClientMessageID, ok bool) {
+	return id, copy(id[:], b) == len(id) && len(b) == len(id)
+}

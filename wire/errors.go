@@ -1,0 +1,67 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// ErrorFrame returns the PIMError body for err. The text of an error that is
+// not a pim.Error stays on the server.
+func ErrorFrame(err error) *wirepb.PIMError {
+	k := pim.KindOf(err)
+	m := &wirepb.PIMError{Kind: wirepb.ErrorKind(k), Text: "internal error", Retryable: k.Retryable()}
+	if e, ok := err.(*pim.Error); ok {
+		m.Text = e.Text
+		m.RetryAfterMs = uint32(min(e.RetryAfter, time.Hour) / time.Millisecond)
+	}
+	return m
+}
+
+// ErrorOf returns the error that m carries.
+func ErrorOf(m *wirepb.PIMError) *pim.Error {
+	return &pim.Error{
+		Kind:       pim.Kind(min(m.Kind, 255)),
+		Text:       m.Text,
+		RetryAfter: time.Duration(m.RetryAfterMs) * time.Millisecond,
+	}
+}
+
+// Code is why a connection was closed: in PIMGoAway, and as the WebSocket close
+// code. 4000–4099: reconnect, after a random wait in the window. 4100–4199: do
+// not reconnect before something has changed.
+type Code uint16
+
+// The close codes of v1.
+const (
+	CodeShutdown    Code = 4000 // the server stops or restarts
+	CodeSlow        Code = 4001 // the connection did not take what was written to it
+	CodeIdle        Code = 4002 // silent for longer than Welcome's limits allow
+	CodeOverloaded  Code = 4003 // the node takes no more connections
+	CodeUnavailable Code = 4004 // the node cannot serve now, its store has failed
+	CodeHandshake   Code = 4005 // no Hello in time, or a frame that stayed half sent
+
+	CodeReplaced     Code = 4100 // the same device connected again
+	CodeUnauthorized Code = 4101 // the token is not valid, or has expired
+	CodeProtocol     Code = 4102 // a frame that cannot be read, or one not allowed here
+	CodeTooLarge     Code = 4103 // a frame above the limit
+	CodeUnsupported  Code = 4104 // no common protocol version
+)
+
+var codeNames = map[Code]string{
+	CodeShutdown: "shutdown", CodeSlow: "slow", CodeIdle: "idle", CodeOverloaded: "overloaded",
+	CodeUnavailable: "unavailable", CodeHandshake: "handshake", CodeReplaced: "replaced",
+	CodeUnauthorized: "unauthorized", CodeProtocol: "protocol", CodeTooLarge: "too_large", CodeUnsupported: "unsupported",
+}
+
+// String returns the code's stable name, as in metrics.
+func (c Code) String() string {
+	if s, ok := codeNames[c]; ok {
+		return s
+	}
+	return "other"
+}
+
+// Reconnect reports whether a client reconnects by itself after c.
+func (c Code) Reconnect() bool { return c < 4100 }
