@@ -1,0 +1,79 @@
+// Package account decides who a connection belongs to. Users are not stored:
+// the app that embeds pim names them, and proves it with a token that one of
+// the server's keys has signed.
+//
+// A token is a JWT (RFC 7519) with these claims:
+//
+//	sub     the user ID; required
+//	exp     when the token ends; required
+//	nbf     when it begins; optional, honoured
+//	iat     when it was issued; optional, must not lie in the future
+//	device  if present, the only device that may use the token
+//
+// Its header names the key ("kid"). The key, not the token, says which
+// algorithm checks the signature: a token that names another is refused, so
+// that neither "none" nor a public key taken for a shared secret gets in.
+//
+// Keys come from a file that LoadKeys reads; keyRecord is one entry of it.
+package account
+
+import (
+	"crypto"
+	"time"
+
+	"github.com/pim-im/pim"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	// MaxTokenBytes is the length of the longest token that Verify looks at.
+	MaxTokenBytes = 8 << 10
+	// Leeway is by how much the clocks of who issued a token and of who checks
+	// it may differ; a token is good for this long before its nbf and after its
+	// exp.
+	Leeway = 30 * time.Second
+)
+
+// Keys are the keys of one server. They do not change, and may be used
+// concurrently.
+type Keys struct {
+	path   string
+	byID   map[string]*key
+	issuer *key // newest key that can sign; nil if none can
+}
+
+// key is one key with the only algorithm it is used with.
+type key struct {
+	id          string
+	method      jwt.SigningMethod
+	verify      crypto.PublicKey  // ed25519.PublicKey, *ecdsa.PublicKey or []byte
+	sign        crypto.PrivateKey // nil if the key can only verify
+	created     time.Time
+	development bool
+}
+
+// Claims are what a valid token says.
+type Claims struct {
+	User    pim.UserID
+	Device  pim.DeviceID // the only device that may use the token; empty: any
+	Expires time.Time    // the connection must end by then, at most Leeway later
+}
+
+// Development reports whether one of the keys was made by CreateDevelopmentKey.
+// Its private part lies in the server's data directory: whoever reads that can
+// be any user.
+func (k *Keys) Development() bool {
+	for _, key := range k.byID {
+		if key.development {
+			return true
+		}
+	}
+	return false
+}
+
+// CanIssue reports whether Issue can work: one of the keys has its private part.
+func (k *Keys) CanIssue() bool { return k.issuer != nil }
+
+// Len returns the number of keys.
+func (k *Keys) Len() int { return len(k.byID) }

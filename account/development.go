@@ -1,0 +1,98 @@
+package account
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// CreateDevelopmentKey writes a key file with one fresh Ed25519 key, private
+// part included, so that `pim serve` and `pim token` work without any set-up.
+// Only its owner may read the file (mode 0600). It appears whole or not at all,
+// and never in place of another: the error's chain holds fs.ErrExist if path is
+// taken.
+func CreateDevelopmentKey(path string) (*Keys, error) {
+	data, err := developmentKeyFile(time.Now())
+	if err != nil {
+		return nil, pim.Errorf(pim.KindInternal, "make a development key: %w", err)
+	}
+	if err := createFile(path, data); err != nil {
+		kind := pim.KindUnavailable
+		if errors.Is(err, fs.ErrExist) {
+			kind = pim.KindConflict
+		}
+		return nil, pim.Errorf(kind, "create key file %s: %w", path, err)
+	}
+	return LoadKeys(path)
+}
+
+func developmentKeyFile(now time.Time) ([]byte, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	publicDER, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(keyFile{Keys: []keyRecord{{
+		ID:          "development-" + now.UTC().Format("20060102-150405"),
+		Alg:         "EdDSA",
+		Public:      base64.StdEncoding.EncodeToString(publicDER),
+		Private:     base64.StdEncoding.EncodeToString(privateDER),
+		Created:     now.UTC().Truncate(time.Second),
+		Development: true,
+	}}}, "", "  ")
+	return append(data, '\n'), err
+}
+
+// createFile makes path with data, atomically and durably. The file is written
+// under another name first; link, unlike rename, fails if path is there.
+func createFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".keys-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,146 @@
+package account
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pim-im/pim"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// maxExpiry keeps exp within what a JSON time can say. It is the start of the
+// year 10000.
+var maxExpiry = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// tokenClaims is a token's body. jwt checks the times, Verify the rest.
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Device string `json:"device,omitempty"`
+}
+
+// Verify checks a token at the time now and returns what it says. Every error
+// is a *pim.Error of KindUnauthorized; its text names neither the token nor a
+// key's content, so it may be logged and sent to the client.
+func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
+	if token == "" {
+		return Claims{}, unauthorized("no token was given", nil)
+	}
+	if len(token) > MaxTokenBytes {
+		return Claims{}, unauthorized("the token is longer than 8 KiB", nil)
+	}
+	var body tokenClaims
+	_, err := jwt.NewParser(
+		jwt.WithTimeFunc(func() time.Time { return now }),
+		jwt.WithLeeway(Leeway),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithStrictDecoding(), // one signature has one spelling
+	).ParseWithClaims(token, &body, k.keyFor)
+	if err != nil {
+		return Claims{}, refusal(err)
+	}
+	return body.claims()
+}
+
+// keyFor chooses the key that checks t. It pins the algorithm: the library
+// looks t.Method up from the token's header, and uses it after this returns.
+func (k *Keys) keyFor(t *jwt.Token) (any, error) {
+	id, _ := t.Header["kid"].(string)
+	key := k.byID[id]
+	if key == nil {
+		return nil, errUnknownKey
+	}
+	if t.Method == nil || t.Method.Alg() != key.method.Alg() {
+		return nil, errOtherAlgorithm
+	}
+	if _, ok := t.Header["crit"]; ok { // RFC 7515, 4.1.11: not understood, so refused
+		return nil, errCritical
+	}
+	t.Method = key.method
+	return key.verify, nil
+}
+
+func (b *tokenClaims) claims() (Claims, error) {
+	c := Claims{
+		User:    pim.UserID(b.Subject),
+		Device:  pim.DeviceID(b.Device),
+		Expires: b.ExpiresAt.Time,
+	}
+	if err := c.User.Validate(); err != nil {
+		return Claims{}, unauthorized("the token's sub is no user ID", err)
+	}
+	if b.Device != "" {
+		if err := c.Device.Validate(); err != nil {
+			return Claims{}, unauthorized("the token's device is no device ID", err)
+		}
+	}
+	if !c.Expires.Before(maxExpiry) {
+		return Claims{}, unauthorized("the token's exp is out of range", nil)
+	}
+	return c, nil
+}
+
+// Issue returns a token that lets user in from now until ttl later, signed with
+// the newest key that has its private part.
+func (k *Keys) Issue(user pim.UserID, ttl time.Duration, now time.Time) (string, error) {
+	if err := user.Validate(); err != nil {
+		return "", err
+	}
+	// NumericDate has seconds: a shorter life may have ended when it is issued.
+	if ttl < time.Second {
+		return "", pim.Errorf(pim.KindInvalid, "a token must live for at least 1s, not %s", ttl)
+	}
+	if !now.Add(ttl).Before(maxExpiry) {
+		return "", pim.Errorf(pim.KindInvalid, "a token that lives for %s ends out of range", ttl)
+	}
+	if k.issuer == nil {
+		return "", pim.Errorf(pim.KindUnsupported, "no key in %s can issue tokens: none has a private part", k.path)
+	}
+	t := jwt.NewWithClaims(k.issuer.method, jwt.RegisteredClaims{
+		Subject:   string(user),
+		IssuedAt:  jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+	})
+	t.Header["kid"] = k.issuer.id
+	signed, err := t.SignedString(k.issuer.sign)
+	if err != nil {
+		return "", pim.Errorf(pim.KindInternal, "sign with key %s: %w", k.issuer.id, err)
+	}
+	return signed, nil
+}
+
+var (
+	errUnknownKey     = errors.New("the token's kid names none of the server's keys")
+	errOtherAlgorithm = errors.New("the token's alg is not the one of its key")
+	errCritical       = errors.New("the token's header has a crit that is not understood")
+)
+
+// refusal says in our words why the library refused a token.
+func refusal(err error) error {
+	for _, own := range []error{errUnknownKey, errOtherAlgorithm, errCritical} {
+		if errors.Is(err, own) {
+			return unauthorized(own.Error(), err)
+		}
+	}
+	for _, r := range []struct {
+		is   error
+		text string
+	}{
+		{jwt.ErrTokenExpired, "the token has expired"},
+		{jwt.ErrTokenNotValidYet, "the token is not valid yet"},
+		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future"},
+		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp"},
+		{jwt.ErrTokenSignatureInvalid, "the token's signature is wrong"},
+		{jwt.ErrTokenUnverifiable, "the token's alg is unknown"},
+	} {
+		if errors.Is(err, r.is) {
+			return unauthorized(r.text, err)
+		}
+	}
+	return unauthorized("the token is malformed", err)
+}
+
+func unauthorized(text string, cause error) error {
+	return &pim.Error{Kind: pim.KindUnauthorized, Text: text, Err: cause}
+}
