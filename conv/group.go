@@ -1,0 +1,145 @@
+package conv
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// group is what one batch adds to one conversation: entries under way to the
+// disk, and the requests that wait for it.
+type group struct {
+	conv     *live
+	write    store.Write
+	entries  []pim.Entry
+	encoded  []Encoded
+	requests []*Request // one for each entry
+	repeats  []repeat   // requests whose entry is in this group, or was not settled
+
+	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
+	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
+	gone     []store.CellWrite
+	newest   uint64 // of recent when the group began
+}
+
+// repeat is a request that was sent before, as the entry at first.
+type repeat struct {
+	request *Request
+	first   pim.Seq
+}
+
+// add takes in the outcome of a request that came to an entry. The entry's
+// bytes go to the end of arena, which is returned.
+func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte {
+	at := len(arena)
+	arena = wire.AppendEntry(arena, &o.entry)
+	data := arena[at:len(arena):len(arena)]
+	if len(g.entries) == 0 {
+		g.write.After = o.entry.Seq - 1
+	}
+	g.entries = append(g.entries, o.entry)
+	g.encoded = append(g.encoded, Encoded{o.entry.Seq, o.entry.Sender, o.entry.Device, data})
+	g.write.Records = append(g.write.Records, data)
+	g.requests = append(g.requests, r)
+	if o.goneSeq != 0 {
+		g.gone = append(g.gone, store.CellWrite{
+			Partition: goneIDs(g.conv.id),
+			Cell:      store.Cell{Key: string(o.gone[:]), Version: uint64(o.goneSeq)},
+			Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
+		})
+	}
+	for _, u := range o.joined {
+		if g.joined == nil {
+			g.joined = make(map[pim.UserID]pim.Seq)
+		}
+		g.joined[u] = o.entry.Seq
+	}
+	for _, u := range o.departed {
+		if g.departed == nil {
+			g.departed = make(map[pim.UserID]inbox.Line)
+		}
+		g.departed[u] = inbox.Line{Newest: o.entry.Seq, Count: o.entry.Count, Left: true}
+	}
+	return arena
+}
+
+// finish lays out the cells that follow from the entries: the older client IDs,
+// changed memberships, and every member's line.
+func (g *group) finish() {
+	c := g.conv
+	g.write.Log = inbox.Entries(c.id)
+	cells := append(g.write.Cells, g.gone...)
+	if newest := c.recent.newestGone; newest > g.newest {
+		cells = append(cells, store.CellWrite{
+			Partition: goneIDs(c.id),
+			Cell:      store.Cell{Key: newestGoneKey, Version: newest},
+		})
+	}
+	for u := range g.joined {
+		cells = append(cells, membershipCell(c, u))
+	}
+	for u, line := range g.departed {
+		cells = append(cells, membershipCell(c, u))
+		if !c.members[u].Present() {
+			cells = append(cells, lineCell(c.id, u, line))
+		}
+	}
+	for _, u := range c.unsettled {
+		cells = append(cells, membershipCell(c, u))
+		if m := c.members[u]; !m.Present() {
+			// The count at its leaving is not at hand; it was not unread then.
+			cells = append(cells, lineCell(c.id, u, inbox.Line{Newest: m.changed, Left: true}))
+		}
+	}
+	if c.last > 0 {
+		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)
+		for _, u := range c.present {
+			cells = append(cells, store.CellWrite{
+				Partition: inbox.Lines(u),
+				Cell:      store.Cell{Key: string(c.id), Version: uint64(c.last), Value: line},
+			})
+		}
+	}
+	g.write.Cells = cells
+}
+
+func membershipCell(c *live, u pim.UserID) store.CellWrite {
+	m := c.members[u]
+	return store.CellWrite{
+		Partition: inbox.Members(c.id),
+		Cell:      store.Cell{Key: string(u), Version: uint64(m.changed), Value: m.Value()},
+	}
+}
+
+func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite {
+	return store.CellWrite{Partition: inbox.Lines(u), Cell: l.Cell(c)}
+}
+
+// published returns what the members are to be pushed.
+func (g *group) published() Published {
+	p := Published{Conversation: g.conv.id, Entries: g.encoded, Members: g.conv.present}
+	if g.joined == nil && g.departed == nil {
+		return p
+	}
+	p.Members = nil
+	first, last := g.entries[0].Seq, g.entries[len(g.entries)-1].Seq
+	for _, u := range g.conv.present {
+		if from, ok := g.joined[u]; ok && from > first {
+			p.Partly = append(p.Partly, Reader{u, from, last})
+		} else {
+			p.Members = append(p.Members, u)
+		}
+	}
+	for u, line := range g.departed {
+		if !g.conv.members[u].Present() {
+			p.Partly = append(p.Partly, Reader{u, max(first, g.joined[u]), line.Newest})
+		}
+	}
+	return p
+}
+
+// answer returns the answer to the request that made e.
+func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
+	return Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Duplicate: duplicate}
+}

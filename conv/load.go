@@ -1,0 +1,171 @@
+package conv
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// live is a conversation as its shard holds it.
+type live struct {
+	*conversation
+
+	// stale: nobody knows whether the cells of the log's last append were
+	// written, because the state was loaded. The next write settles them, with
+	// the memberships in unsettled.
+	stale     bool
+	unsettled []pim.UserID
+
+	batch  *group // what the batch being made adds; nil if nothing yet
+	weight int    // cost when last counted
+	newer  *live  // neighbours in the shard's list by last use
+	older  *live
+}
+
+// load builds a conversation's state from its log and cells. It reads the log
+// back to its recentIDs-th entry from the end, and on to the first entry that
+// can be no anchor any more.
+func load(ctx context.Context, s store.Store, id pim.ConversationID, now pim.Millis) (*live, error) {
+	c := newConversation(id)
+	last, err := s.Last(ctx, inbox.Entries(id))
+	if err != nil || last == 0 {
+		return &live{conversation: c}, err
+	}
+	l := &live{conversation: c, stale: true}
+	if err := c.loadMembers(ctx, s); err != nil {
+		return nil, err
+	}
+	tail, err := readTail(ctx, s, id, last, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.loadGone(ctx, s, last); err != nil {
+		return nil, err
+	}
+	for i := range tail {
+		l.take(&tail[i], last)
+	}
+	return l, nil
+}
+
+// take applies an entry of the log to the state that is being loaded.
+func (l *live) take(e *pim.Entry, last pim.Seq) {
+	l.anchors(e.Sender).Next(e.Seq, e.Local, e.Server)
+	if last-e.Seq < recentIDs {
+		l.recent.add(e.ClientID, e.Seq)
+	}
+	l.last, l.server, l.count = e.Seq, e.Server, e.Count
+	joined, departed := l.change(e)
+	l.unsettled = append(append(l.unsettled, joined...), departed...)
+}
+
+func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
+	if !c.id.IsGroup() {
+		return nil
+	}
+	const page = 1000
+	c.members = make(map[pim.UserID]*member)
+	for after := ""; ; {
+		cells, err := s.List(ctx, inbox.Members(c.id), after, page)
+		if err != nil {
+			return err
+		}
+		for _, cell := range cells {
+			m, err := inbox.ParseMembership(cell.Value)
+			if err != nil {
+				return err
+			}
+			c.members[pim.UserID(cell.Key)] = &member{m, pim.Seq(cell.Version)}
+			if m.Present() {
+				c.present = append(c.present, pim.UserID(cell.Key))
+			}
+			after = cell.Key
+		}
+		if len(cells) < page {
+			return nil
+		}
+	}
+}
+
+// readTail returns the log's end, ascending: as much as the state needs.
+func readTail(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq, now pim.Millis) ([]pim.Entry, error) {
+	var pages [][]pim.Entry
+	to := last
+	for {
+		from := pim.Seq(1)
+		if to > recentIDs {
+			from = to - recentIDs + 1
+		}
+		page, err := readEntries(ctx, s, id, from, to)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, page)
+		// An entry this old can be no anchor, however late the next one is.
+		if from == 1 || page[0].Server <= now-pim.OrderWindow-pim.OrderSlack {
+			break
+		}
+		to = from - 1
+	}
+	var tail []pim.Entry
+	for i := len(pages) - 1; i >= 0; i-- {
+		tail = append(tail, pages[i]...)
+	}
+	return tail, nil
+}
+
+// readEntries returns the entries from..to, all of which must be there.
+func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) ([]pim.Entry, error) {
+	entries := make([]pim.Entry, 0, to-from+1)
+	for next := from; next <= to; {
+		records, err := s.Read(ctx, inbox.Entries(id), next, to, store.Limit{Records: int(to - next + 1), Bytes: pim.MaxPageBytes})
+		if err != nil {
+			return nil, err
+		}
+		if len(records) == 0 {
+			return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", id, next, to)
+		}
+		for _, data := range records {
+			e, err := wire.ParseEntry(id, data)
+			if err == nil && e.Seq != next {
+				err = pim.Errorf(pim.KindCorrupt, "log of %s holds seq %d at seq %d", id, e.Seq, next)
+			}
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, e)
+			next++
+		}
+	}
+	return entries, nil
+}
+
+// Cells of IDs that are no longer recent.
+
+// goneIDs holds them: key the client message ID, version its seq, and at
+// newestGoneKey the greatest idTime.
+func goneIDs(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
+
+const newestGoneKey = "newest"
+
+func (c *conversation) loadGone(ctx context.Context, s store.Store, last pim.Seq) error {
+	if last <= recentIDs {
+		return nil
+	}
+	cell, _, err := s.Get(ctx, goneIDs(c.id), newestGoneKey)
+	c.recent.newestGone = cell.Version
+	return err
+}
+
+// lookUp returns the seq of an ID that was pushed out of the recent ones, 0 if
+// there is none.
+func (c *conversation) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
+	if !c.recent.maybeGone(id) || c.recent.seq(id) != 0 {
+		return 0, nil
+	}
+	cell, _, err := s.Get(ctx, goneIDs(c.id), string(id[:]))
+	return pim.Seq(cell.Version), err
+}

@@ -1,0 +1,300 @@
+package conv
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+const (
+	queueBound = 1 << 16   // requests waiting for a shard
+	batchBound = 4096      // requests in one commit
+	arenaBound = 4 << 20   // bytes of entries in one commit, about
+	liveBound  = 1 << 20   // weight of a shard's conversations in memory, see cost
+	maxTries   = 3         // commits that may fail before a request does
+	keepArena  = 256 << 10 // bytes of buffer kept from batch to batch
+)
+
+// shard owns the conversations that hash to it. Everything but the queue belongs
+// to its goroutine.
+type shard struct {
+	*Writers
+
+	mu     sync.Mutex
+	queue  []*Request
+	closed bool
+	wake   chan struct{} // capacity 1: the queue is not empty
+
+	lives  map[pim.ConversationID]*live
+	newest *live // list by last use
+	oldest *live
+	weight int
+
+	groups  []*group // of the batch being made
+	answers []Answer
+	arena   []byte
+	spare   []*Request // the queue's other buffer
+	marks   []drained  // to close when all before them has been delivered
+}
+
+func newShard(w *Writers) *shard {
+	return &shard{Writers: w, wake: make(chan struct{}, 1), lives: make(map[pim.ConversationID]*live)}
+}
+
+var (
+	errStopping   = pim.Errorf(pim.KindUnavailable, "the node is stopping")
+	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second}
+)
+
+func (s *shard) enqueue(requests []*Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return errStopping
+	case len(s.queue)+len(requests) > queueBound:
+		return errOverloaded
+	}
+	s.queue = append(s.queue, requests...)
+	if len(s.queue) == len(requests) {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (s *shard) run(ctx context.Context) {
+	for {
+		select {
+		case <-s.wake:
+			for requests := s.take(); len(requests) > 0; requests = s.take() {
+				for len(requests) > 0 && ctx.Err() == nil {
+					n := min(len(requests), batchBound)
+					s.batch(ctx, requests[:n])
+					requests = requests[n:]
+				}
+				s.refuse(requests)
+			}
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.closed = true
+			s.mu.Unlock()
+			s.refuse(s.take())
+			return
+		}
+	}
+}
+
+// take returns what is queued. It stays valid until the take after the next.
+func (s *shard) take() []*Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.spare)
+	taken := s.queue
+	s.queue, s.spare = s.spare[:0], taken
+	return taken
+}
+
+func (s *shard) refuse(requests []*Request) {
+	for _, r := range requests {
+		s.fail(r, errStopping)
+	}
+	s.deliver(nil)
+}
+
+// drain waits until the shard has nothing queued and nothing under way.
+func (s *shard) drain(ctx context.Context) error {
+	done := make(chan struct{})
+	err := s.enqueue([]*Request{{Origin: drained(done)}})
+	if err != nil {
+		return nil // full of, or closed to, requests: they are answered as such
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// drained is the Origin of a request that only marks a place in the queue.
+type drained chan struct{}
+
+// batch takes requests through step and one commit. Those whose commit failed
+// in a way that a fresh look at the log may mend go round again.
+func (s *shard) batch(ctx context.Context, requests []*Request) {
+	for len(requests) > 0 {
+		now := pim.MillisOf(s.now())
+		for _, r := range requests {
+			s.step(ctx, r, now)
+		}
+		requests = s.commit(ctx)
+	}
+	s.shrink()
+}
+
+func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
+	if d, ok := r.Origin.(drained); ok {
+		s.marks = append(s.marks, d)
+		return
+	}
+	l, err := s.conversation(ctx, r.Conversation, now)
+	if err != nil {
+		s.fail(r, err)
+		return
+	}
+	older, err := l.lookUp(ctx, s.store, r.ClientID)
+	if err != nil {
+		s.fail(r, err)
+		return
+	}
+	newest := l.recent.newestGone
+	o := l.step(r, older, now)
+	switch {
+	case o.err != nil:
+		s.fail(r, o.err)
+	case o.first != 0 && (l.stale || l.batch != nil):
+		g := s.group(l, newest)
+		g.repeats = append(g.repeats, repeat{r, o.first})
+	case o.first != 0:
+		s.repeat(ctx, l, r, o.first)
+	default:
+		s.arena = s.group(l, newest).add(r, &o, s.arena, now)
+	}
+}
+
+// group returns l's part of the batch being made.
+func (s *shard) group(l *live, newest uint64) *group {
+	if l.batch == nil {
+		l.batch = &group{conv: l, newest: newest}
+		s.groups = append(s.groups, l.batch)
+	}
+	return l.batch
+}
+
+// repeat answers a request whose entry has long been durable.
+func (s *shard) repeat(ctx context.Context, l *live, r *Request, first pim.Seq) {
+	entries, err := readEntries(ctx, s.store, l.id, first, first)
+	switch {
+	case err != nil:
+		s.fail(r, err)
+	case entries[0].Sender != r.Sender:
+		s.fail(r, pim.Errorf(pim.KindConflict, "client message ID %s belongs to another sender", r.ClientID))
+	default:
+		s.answers = append(s.answers, answer(r, &entries[0], true))
+	}
+}
+
+func (s *shard) fail(r *Request, err error) {
+	if d, ok := r.Origin.(drained); ok {
+		s.marks = append(s.marks, d)
+		return
+	}
+	s.answers = append(s.answers, Answer{Request: r, Err: err})
+}
+
+// commit makes the batch durable and delivers it. It returns the requests that
+// are to be stepped again.
+func (s *shard) commit(ctx context.Context) (again []*Request) {
+	groups := s.groups
+	s.groups = s.groups[:0]
+	writes := make([]*store.Write, len(groups))
+	for i, g := range groups {
+		g.finish()
+		g.conv.batch = nil
+		writes[i] = &g.write
+	}
+	if len(writes) > 0 {
+		start := time.Now()
+		// Not to be broken off: an outcome that is not waited for is unknown.
+		s.store.Commit(context.WithoutCancel(ctx), writes, store.Durable)
+		s.metrics.committed(groups, time.Since(start))
+	}
+	var pushes []Published
+	for _, g := range groups {
+		if g.write.Err != nil {
+			again = append(again, s.undo(g)...)
+			continue
+		}
+		g.conv.stale, g.conv.unsettled = false, nil
+		s.settle(ctx, g)
+		if len(g.entries) > 0 {
+			pushes = append(pushes, g.published())
+		}
+	}
+	s.deliver(pushes)
+	return again
+}
+
+// settle answers the requests of a group that is durable.
+func (s *shard) settle(ctx context.Context, g *group) {
+	for i, r := range g.requests {
+		s.answers = append(s.answers, answer(r, &g.entries[i], false))
+	}
+	for _, rep := range g.repeats {
+		if i := int(rep.first) - int(g.write.After) - 1; len(g.entries) > 0 && i >= 0 {
+			if e := &g.entries[i]; e.Sender == rep.request.Sender {
+				s.answers = append(s.answers, answer(rep.request, e, true))
+				continue
+			}
+		}
+		s.repeat(ctx, g.conv, rep.request, rep.first)
+	}
+}
+
+// undo forgets a conversation whose write failed. Its requests are stepped again
+// on what the log holds then, unless the failure is not of that kind.
+func (s *shard) undo(g *group) (again []*Request) {
+	s.forget(g.conv)
+	var conflict *store.ConflictError
+	again = g.requests
+	for _, rep := range g.repeats {
+		again = append(again, rep.request)
+	}
+	retry := errors.As(g.write.Err, &conflict) || errors.Is(g.write.Err, store.ErrUnknown)
+	kept := again[:0]
+	for _, r := range again {
+		r.tries++
+		if retry && r.tries < maxTries {
+			kept = append(kept, r)
+			continue
+		}
+		s.log.Error("commit failed", "conversation", g.conv.id, "err", g.write.Err)
+		s.fail(r, unavailable(g.write.Err))
+	}
+	return kept
+}
+
+// unavailable gives err, the failure of a commit, the kind that tells a client
+// to try again.
+func unavailable(err error) error {
+	switch pim.KindOf(err) {
+	case pim.KindUnknown:
+		return pim.Errorf(pim.KindUnavailable, "the entry could not be stored: %w", err)
+	default:
+		return err
+	}
+}
+
+func (s *shard) deliver(pushes []Published) {
+	if len(s.answers) > 0 || len(pushes) > 0 {
+		s.metrics.answered(s.answers)
+		s.outlet.Deliver(s.answers, pushes)
+	}
+	for _, d := range s.marks {
+		close(d)
+	}
+	s.marks = s.marks[:0]
+	clear(s.answers)
+	s.answers = s.answers[:0]
+	if cap(s.arena) > keepArena {
+		s.arena = nil
+	}
+	s.arena = s.arena[:0]
+}

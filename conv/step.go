@@ -1,0 +1,220 @@
+package conv
+
+import (
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+)
+
+// conversation is the state of one conversation, a cache of its log: what it
+// takes to step. Pure: no I/O, no clock.
+type conversation struct {
+	id     pim.ConversationID
+	last   pim.Seq
+	server pim.Millis // of the entry at last
+	count  uint64     // counting messages up to last
+	order  map[pim.UserID]*pim.Anchors
+	recent recent
+
+	members map[pim.UserID]*member // of a group: everyone who ever was one
+	present []pim.UserID           // who reads the next entry; replaced, never changed
+}
+
+// member is a user's membership and the seq of the entry that last changed it.
+type member struct {
+	inbox.Membership
+	changed pim.Seq
+}
+
+// outcome is what step made of a request: an error, a duplicate or an entry.
+type outcome struct {
+	err      error
+	first    pim.Seq // the seq of the entry that the request's ID already has
+	entry    pim.Entry
+	gone     pim.ClientMessageID // ID to keep in a cell from now on, if goneSeq is not 0
+	goneSeq  pim.Seq
+	joined   []pim.UserID
+	departed []pim.UserID
+}
+
+// step takes one request at the time now. If it comes to an entry, the state
+// already counts it as appended. r has passed check. The client message ID has
+// been looked up among the older ones, where that was called for (maybeGone):
+// older is its seq, or 0.
+func (c *conversation) step(r *Request, older pim.Seq, now pim.Millis) outcome {
+	first := c.recent.seq(r.ClientID)
+	if first == 0 {
+		first = older
+	}
+	if first != 0 {
+		return outcome{first: first}
+	}
+	members, err := c.allow(r)
+	if err != nil {
+		return outcome{err: err}
+	}
+	return c.append(r, members, max(now, c.server))
+}
+
+// allow reports whether r may be appended, and for a create, join or leave whom
+// it changes.
+func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
+	if a, b, ok := c.id.DirectUsers(); ok {
+		if r.Sender != a && r.Sender != b {
+			return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
+		}
+		return nil, nil
+	}
+	if r.Kind == pim.EntryCreate {
+		return c.allowCreate(r)
+	}
+	m := c.members[r.Sender]
+	if m == nil || !m.Present() {
+		return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
+	}
+	switch r.Kind {
+	case pim.EntryJoin:
+		return c.allowJoin(r)
+	case pim.EntryLeave:
+		return c.allowLeave(r, m.Owner)
+	}
+	return nil, nil
+}
+
+func (c *conversation) allowCreate(r *Request) ([]pim.UserID, error) {
+	if c.last != 0 {
+		return nil, pim.Errorf(pim.KindConflict, "group %s exists", c.id)
+	}
+	members := append([]pim.UserID{r.Sender}, r.Members...)
+	return c.bounded(distinct(members))
+}
+
+func (c *conversation) allowJoin(r *Request) ([]pim.UserID, error) {
+	added := distinct(slices.DeleteFunc(slices.Clone(r.Members), func(u pim.UserID) bool {
+		m := c.members[u]
+		return m != nil && m.Present()
+	}))
+	if len(added) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "all of them are members of %s", c.id)
+	}
+	return c.bounded(added)
+}
+
+func (c *conversation) allowLeave(r *Request, owner bool) ([]pim.UserID, error) {
+	for _, u := range r.Members {
+		if u != r.Sender && !owner {
+			return nil, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c.id)
+		}
+	}
+	gone := distinct(slices.DeleteFunc(slices.Clone(r.Members), func(u pim.UserID) bool {
+		m := c.members[u]
+		return m == nil || !m.Present()
+	}))
+	if len(gone) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "none of them is a member of %s", c.id)
+	}
+	return gone, nil
+}
+
+func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
+	if n := len(c.present) + len(added); n > pim.MaxGroupMembers {
+		return nil, pim.Errorf(pim.KindTooLarge, "a group of %d members, at most %d are allowed", n, pim.MaxGroupMembers)
+	}
+	return added, nil
+}
+
+// append gives r's entry its seq, count and anchor and moves the state past it.
+func (c *conversation) append(r *Request, members []pim.UserID, server pim.Millis) outcome {
+	o := outcome{entry: pim.Entry{
+		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
+		Local: r.Local, Server: server, Members: members, Payload: r.Payload,
+	}}
+	e := &o.entry
+	e.Count = c.count
+	if e.Kind == pim.EntryMessage {
+		e.Count++
+	}
+	e.Anchor = c.anchors(e.Sender).Next(e.Seq, e.Local, e.Server)
+	o.gone, o.goneSeq = c.recent.add(e.ClientID, e.Seq)
+	c.last, c.server, c.count = e.Seq, e.Server, e.Count
+	o.joined, o.departed = c.change(e)
+	return o
+}
+
+func (c *conversation) anchors(u pim.UserID) *pim.Anchors {
+	a := c.order[u]
+	if a == nil {
+		if c.order == nil {
+			c.order = make(map[pim.UserID]*pim.Anchors)
+		}
+		a = new(pim.Anchors)
+		c.order[u] = a
+	}
+	return a
+}
+
+// change applies a create, join or leave to the membership. An entry that a
+// member's state already accounts for changes nothing.
+func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
+	if e.Kind == pim.EntryMessage {
+		return nil, nil
+	}
+	if c.members == nil {
+		c.members = make(map[pim.UserID]*member)
+	}
+	for _, u := range e.Members {
+		m := c.members[u]
+		if m == nil {
+			m = &member{Membership: inbox.Membership{Owner: e.Kind == pim.EntryCreate && u == e.Sender}}
+			c.members[u] = m
+		}
+		if e.Seq <= m.changed {
+			continue
+		}
+		m.changed = e.Seq
+		if e.Kind == pim.EntryLeave {
+			m.Leave(e.Seq)
+			departed = append(departed, u)
+		} else {
+			m.Join(e.Seq)
+			joined = append(joined, u)
+		}
+	}
+	present := make([]pim.UserID, 0, len(c.present)+len(joined))
+	for _, u := range c.present {
+		if c.members[u].Present() {
+			present = append(present, u)
+		}
+	}
+	c.present = append(present, joined...)
+	return joined, departed
+}
+
+// distinct returns users in their order, each once.
+func distinct(users []pim.UserID) []pim.UserID {
+	seen := make(map[pim.UserID]bool, len(users))
+	return slices.DeleteFunc(users, func(u pim.UserID) bool {
+		was := seen[u]
+		seen[u] = true
+		return was
+	})
+}
+
+// newConversation returns the state of an empty log.
+func newConversation(id pim.ConversationID) *conversation {
+	c := &conversation{id: id}
+	if a, b, ok := id.DirectUsers(); ok {
+		c.present = distinct([]pim.UserID{a, b})
+	}
+	return c
+}
+
+// cost is what the state weighs in memory, in entries remembered.
+func (c *conversation) cost() int {
+	n := 8 + len(c.recent.ring) + len(c.members)
+	for _, a := range c.order {
+		n += 1 + a.Len()
+	}
+	return n
+}

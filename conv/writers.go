@@ -1,0 +1,112 @@
+package conv
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Options are what Writers need besides the store.
+type Options struct {
+	Outlet  Outlet
+	Shards  int              // at least 1
+	Now     func() time.Time // nil: time.Now
+	Metrics *Metrics         // nil: not counted
+	Logger  *slog.Logger     // nil: slog.Default
+}
+
+// Writers are the writers of all conversations of this node.
+type Writers struct {
+	store   store.Store
+	now     func() time.Time
+	outlet  Outlet
+	metrics *Metrics
+	log     *slog.Logger
+	seed    maphash.Seed
+	shards  []*shard
+	stopped sync.WaitGroup
+	cancel  context.CancelFunc
+}
+
+// New starts writers over s. The caller must Close them before it closes s.
+func New(s store.Store, o Options) *Writers {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Writers{
+		store: s, now: o.Now, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
+		seed: maphash.MakeSeed(), cancel: cancel,
+	}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	if w.metrics == nil {
+		w.metrics = NewMetrics(nil)
+	}
+	if w.log == nil {
+		w.log = slog.Default()
+	}
+	for range max(1, o.Shards) {
+		sh := newShard(w)
+		w.shards = append(w.shards, sh)
+		w.stopped.Go(func() { sh.run(ctx) })
+	}
+	return w
+}
+
+// Submit hands requests to their writers. Each is answered through the Outlet,
+// once: those that fail at once too. Requests of one conversation are taken in
+// the order given. Submit does not block; past the queue's bound the answer is
+// KindOverloaded.
+func (w *Writers) Submit(requests []*Request) {
+	var refused []Answer
+	for len(requests) > 0 {
+		r := requests[0]
+		if err := r.check(); err != nil {
+			refused = append(refused, Answer{Request: r, Err: err})
+			requests = requests[1:]
+			continue
+		}
+		// A connection mostly sends to one conversation at a time: hand over the
+		// whole run with one lock.
+		n := 1
+		for n < len(requests) && requests[n].Conversation == r.Conversation && requests[n].check() == nil {
+			n++
+		}
+		if err := w.shard(r.Conversation).enqueue(requests[:n]); err != nil {
+			for _, r := range requests[:n] {
+				refused = append(refused, Answer{Request: r, Err: err})
+			}
+		}
+		requests = requests[n:]
+	}
+	if len(refused) > 0 {
+		w.metrics.answered(refused)
+		w.outlet.Deliver(refused, nil)
+	}
+}
+
+func (w *Writers) shard(c pim.ConversationID) *shard {
+	return w.shards[maphash.String(w.seed, string(c))%uint64(len(w.shards))]
+}
+
+// Close answers what is queued with KindUnavailable, waits for what is being
+// committed, and stops.
+func (w *Writers) Close() {
+	w.cancel()
+	w.stopped.Wait()
+}
+
+// Drain waits until all that was submitted before has been answered, or ctx
+// ends.
+func (w *Writers) Drain(ctx context.Context) error {
+	for _, s := range w.shards {
+		if err := s.drain(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package inbox
+
+import (
+	"encoding/binary"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Where things are kept. IDs hold no '/' so that no two names collide.
+
+// Entries is the log of a conversation.
+func Entries(c pim.ConversationID) store.Log { return store.Log(c) }
+
+// Members is where a group's members are kept: key user, version the seq of the
+// entry that last changed the membership, value a Membership.
+func Members(c pim.ConversationID) store.Partition { return store.Partition("members/" + c) }
+
+// Lines is a user's offline list, and the list of the user's conversations:
+// key conversation, version the newest seq, value a Line.
+func Lines(u pim.UserID) store.Partition { return store.Partition("inbox/" + u) }
+
+// Acked is what a device has acknowledged: key conversation, version the seq.
+func Acked(u pim.UserID, d pim.DeviceID) store.Partition {
+	return store.Partition("acks/" + string(u) + "/" + string(d))
+}
+
+// Devices holds a user's devices: key device, version the highest serial of a
+// PIMPushAck that was stored.
+func Devices(u pim.UserID) store.Partition { return store.Partition("devices/" + u) }
+
+// Line is one conversation in a user's offline list: what was sent to the user.
+// What a device still has to fetch is Newest minus what the device acknowledged.
+type Line struct {
+	Newest pim.Seq // the cell's version
+	Count  uint64  // counting messages up to Newest
+	Left   bool    // the entry at Newest ended the user's membership
+}
+
+// Cell returns l as the cell of conversation c.
+func (l Line) Cell(c pim.ConversationID) store.Cell {
+	return store.Cell{Key: string(c), Version: uint64(l.Newest), Value: l.AppendValue(nil)}
+}
+
+// AppendValue appends the cell's value to dst: Lines of all members of a
+// conversation share it.
+func (l Line) AppendValue(dst []byte) []byte {
+	left := byte(0)
+	if l.Left {
+		left = 1
+	}
+	return binary.AppendUvarint(append(dst, left), l.Count)
+}
+
+// ParseLine reads a Line's cell.
+func ParseLine(c store.Cell) (Line, error) {
+	if len(c.Value) < 2 || c.Value[0] > 1 {
+		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
+	}
+	count, n := binary.Uvarint(c.Value[1:])
+	if n <= 0 {
+		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
+	}
+	return Line{Newest: pim.Seq(c.Version), Count: count, Left: c.Value[0] == 1}, nil
+}
+
+// Period is a stretch of a conversation that a member reads, both ends included.
+type Period struct {
+	From, To pim.Seq // To is 0 while it lasts
+}
+
+// maxPeriods bounds a Membership: who leaves and joins more often than this can
+// no longer read the oldest periods.
+const maxPeriods = 64
+
+// Membership is what a user may read of a group.
+type Membership struct {
+	Owner   bool     // made the group
+	Periods []Period // ascending; at most one lasts, the last
+}
+
+// Present reports whether the user is a member now.
+func (m *Membership) Present() bool {
+	n := len(m.Periods)
+	return n > 0 && m.Periods[n-1].To == 0
+}
+
+// Join opens a period at seq. The user must not be present.
+func (m *Membership) Join(seq pim.Seq) {
+	if len(m.Periods) == maxPeriods {
+		m.Periods = append(m.Periods[:0:0], m.Periods[1:]...)
+	}
+	m.Periods = append(m.Periods, Period{From: seq})
+}
+
+// Leave closes the period that lasts with the entry at seq.
+func (m *Membership) Leave(seq pim.Seq) { m.Periods[len(m.Periods)-1].To = seq }
+
+// Reads reports whether the user may read the entry at seq.
+func (m *Membership) Reads(seq pim.Seq) bool {
+	for _, p := range m.Periods {
+		if seq >= p.From && (p.To == 0 || seq <= p.To) {
+			return true
+		}
+	}
+	return false
+}
+
+// Value returns m as a cell's value.
+func (m *Membership) Value() []byte {
+	owner := byte(0)
+	if m.Owner {
+		owner = 1
+	}
+	b := []byte{owner}
+	for _, p := range m.Periods {
+		b = binary.AppendUvarint(b, uint64(p.From))
+		b = binary.AppendUvarint(b, uint64(p.To))
+	}
+	return b
+}
+
+// ParseMembership reads what Value wrote.
+func ParseMembership(value []byte) (Membership, error) {
+	var m Membership
+	if len(value) == 0 || value[0] > 1 {
+		return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
+	}
+	m.Owner = value[0] == 1
+	for b := value[1:]; len(b) > 0; {
+		from, n := binary.Uvarint(b)
+		if n <= 0 {
+			return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
+		}
+		to, k := binary.Uvarint(b[n:])
+		if k <= 0 || from == 0 {
+			return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
+		}
+		m.Periods = append(m.Periods, Period{pim.Seq(from), pim.Seq(to)})
+		b = b[n+k:]
+	}
+	return m, nil
+}

@@ -1,0 +1,141 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Inbox reads what users have been sent. It is safe for concurrent use.
+type Inbox struct {
+	store store.Store
+}
+
+// New returns an Inbox over s.
+func New(s store.Store) *Inbox { return &Inbox{store: s} }
+
+// PullRequest asks for a page of one conversation, see PIMPullReq.
+type PullRequest struct {
+	Conversation pim.ConversationID
+	From, To     pim.Seq // To 0: the newest
+	Limit        int     // entries, 0: defaultPull
+	NewestFirst  bool    // the page at the end of the range
+}
+
+const defaultPull = 100
+
+// Page is a stretch of a conversation as one user may read it.
+type Page struct {
+	Entries  []Encoded
+	From, To pim.Seq // what the page settles; From > To: nothing
+	Newest   pim.Seq // the newest seq that the user may read
+}
+
+// Encoded is an entry as its bytes (see wire.ParseEntry).
+type Encoded struct {
+	Seq  pim.Seq
+	Data []byte
+}
+
+// Pull returns one page. Seqs that the page settles but does not hold are not
+// for this user. Errors: KindInvalid, KindNotMember, and the store's.
+func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
+	m, err := x.membership(ctx, user, req.Conversation)
+	if err != nil {
+		return Page{}, err
+	}
+	last, err := x.store.Last(ctx, Entries(req.Conversation))
+	if err != nil {
+		return Page{}, err
+	}
+	newest := last
+	if n := len(m.Periods); m.Periods[n-1].To != 0 {
+		newest = min(last, m.Periods[n-1].To)
+	}
+	page := Page{Newest: newest}
+	page.From, page.To = span(req, newest)
+	if page.From > page.To {
+		return page, nil
+	}
+	return page, x.fill(ctx, &page, req.Conversation, &m)
+}
+
+// span returns the seqs that the page for req may settle, at most.
+func span(req PullRequest, newest pim.Seq) (from, to pim.Seq) {
+	limit := pim.Seq(defaultPull)
+	if req.Limit > 0 {
+		limit = pim.Seq(min(req.Limit, pim.MaxPageEntries))
+	}
+	from, to = max(req.From, 1), newest
+	if req.To != 0 {
+		to = min(req.To, newest)
+	}
+	if from > to || to-from < limit {
+		return from, to
+	}
+	if req.NewestFirst {
+		return to - limit + 1, to
+	}
+	return from, from + limit - 1
+}
+
+// fill reads the page's entries period by period. If the page's bytes run out
+// it settles less than it set out to.
+func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *Membership) error {
+	room := pim.MaxPageBytes
+	for _, p := range m.Periods {
+		from, to := max(p.From, page.From), page.To
+		if p.To != 0 {
+			to = min(to, p.To)
+		}
+		for from <= to {
+			if room <= 0 {
+				page.To = from - 1
+				return nil
+			}
+			records, err := x.store.Read(ctx, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: room})
+			if err != nil {
+				return err
+			}
+			if len(records) == 0 { // the log is shorter than the membership says
+				return pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, from)
+			}
+			for _, data := range records {
+				page.Entries = append(page.Entries, Encoded{from, data})
+				room -= len(data)
+				from++
+			}
+		}
+	}
+	return nil
+}
+
+// membership returns what user may read of c, which is at least one period.
+func (x *Inbox) membership(ctx context.Context, user pim.UserID, c pim.ConversationID) (Membership, error) {
+	if err := c.Validate(); err != nil {
+		return Membership{}, err
+	}
+	if a, b, ok := c.DirectUsers(); ok {
+		if user != a && user != b {
+			return Membership{}, notMember(user, c)
+		}
+		return Membership{Periods: []Period{{From: 1}}}, nil
+	}
+	cell, ok, err := x.store.Get(ctx, Members(c), string(user))
+	if err != nil {
+		return Membership{}, err
+	}
+	if !ok {
+		return Membership{}, notMember(user, c)
+	}
+	m, err := ParseMembership(cell.Value)
+	if err == nil && len(m.Periods) == 0 {
+		err = notMember(user, c)
+	}
+	return m, err
+}
+
+func notMember(user pim.UserID, c pim.ConversationID) error {
+	return pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", user, c)
+}

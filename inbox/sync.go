@@ -1,0 +1,146 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// SyncRequest asks for a page of a device's offline list, see PIMSyncReq.
+type SyncRequest struct {
+	User   pim.UserID
+	Device pim.DeviceID
+	Full   bool               // every conversation, whatever was acknowledged
+	After  pim.ConversationID // Next of the page before
+	Limit  int                // conversations; 0: defaultSync
+}
+
+const (
+	defaultSync = 100
+	maxSync     = 1000
+	scanPage    = 512 // cells read at once
+	// maxSyncBytes keeps a page with its last entries below one frame.
+	maxSyncBytes = pim.MaxFrame - 32<<10
+)
+
+// Summary is one conversation that a device has not got the whole of.
+type Summary struct {
+	Conversation pim.ConversationID
+	Line
+	Acked pim.Seq // by this device
+	Last  []byte  // the entry at Newest, encoded; nil if it is not durable yet
+}
+
+// SyncPage is one page of an offline list.
+type SyncPage struct {
+	Summaries []Summary
+	Next      pim.ConversationID // empty: this was the last page
+}
+
+// Sync returns one page, in the order of conversation IDs. It reads two sorted
+// lists of cells side by side, the user's lines and the device's
+// acknowledgements, and holds a page of each.
+func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
+	limit := defaultSync
+	if req.Limit > 0 {
+		limit = min(req.Limit, maxSync)
+	}
+	lines := cursor{store: x.store, partition: Lines(req.User), after: string(req.After)}
+	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
+	var page SyncPage
+	room := maxSyncBytes
+	for {
+		cell, ok, err := lines.next(ctx)
+		if err != nil || !ok {
+			return page, err
+		}
+		if len(page.Summaries) == limit || room <= 0 {
+			page.Next = page.Summaries[len(page.Summaries)-1].Conversation
+			return page, nil
+		}
+		acked, err := acks.version(ctx, cell.Key)
+		if err != nil {
+			return page, err
+		}
+		if acked >= cell.Version && !req.Full {
+			continue
+		}
+		s, err := x.summary(ctx, cell, pim.Seq(acked))
+		if err != nil {
+			return page, err
+		}
+		page.Summaries = append(page.Summaries, s)
+		room -= len(s.Last) + len(s.Conversation) + 64
+	}
+}
+
+func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Summary, error) {
+	s := Summary{Conversation: pim.ConversationID(cell.Key), Acked: acked}
+	var err error
+	if s.Line, err = ParseLine(cell); err != nil {
+		return s, err
+	}
+	records, err := x.store.Read(ctx, Entries(s.Conversation), s.Newest, s.Newest, store.Limit{Records: 1, Bytes: pim.MaxFrame})
+	if err == nil && len(records) == 1 {
+		s.Last = records[0]
+	}
+	return s, err
+}
+
+// Serial returns the highest serial of a PIMPushAck stored for the device, 0 if
+// there is none.
+func (x *Inbox) Serial(ctx context.Context, user pim.UserID, device pim.DeviceID) (uint64, error) {
+	cell, _, err := x.store.Get(ctx, Devices(user), string(device))
+	return cell.Version, err
+}
+
+// cursor walks over a partition, a page at a time.
+type cursor struct {
+	store     store.Store
+	partition store.Partition
+	after     string // key of the last cell read
+	page      []store.Cell
+	ended     bool
+}
+
+func (c *cursor) next(ctx context.Context) (store.Cell, bool, error) {
+	cell, ok, err := c.peek(ctx)
+	if ok {
+		c.page = c.page[1:]
+	}
+	return cell, ok, err
+}
+
+func (c *cursor) peek(ctx context.Context) (store.Cell, bool, error) {
+	if len(c.page) == 0 && !c.ended {
+		page, err := c.store.List(ctx, c.partition, c.after, scanPage)
+		if err != nil {
+			return store.Cell{}, false, err
+		}
+		c.page = page
+		c.ended = len(page) < scanPage
+		if len(page) > 0 {
+			c.after = page[len(page)-1].Key
+		}
+	}
+	if len(c.page) == 0 {
+		return store.Cell{}, false, nil
+	}
+	return c.page[0], true, nil
+}
+
+// version moves on to key and returns its version, 0 if there is no such cell.
+// Keys must ascend from call to call.
+func (c *cursor) version(ctx context.Context, key string) (uint64, error) {
+	for {
+		cell, ok, err := c.peek(ctx)
+		if err != nil || !ok || cell.Key > key {
+			return 0, err
+		}
+		c.page = c.page[1:]
+		if cell.Key == key {
+			return cell.Version, nil
+		}
+	}
+}
