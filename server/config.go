@@ -1,0 +1,239 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+)
+
+// Config is every setting of a server. Its tags are the only place where a
+// setting is described: the flags of `pim serve`, the environment variables,
+// the keys of the configuration file (the flag's name without "--"), the
+// defaults and docs/configuration.md all come from them.
+type Config struct {
+	Listen    string `name:"listen" env:"PIM_LISTEN" default:"127.0.0.1:7400" placeholder:"HOST:PORT" help:"Address for HTTP and WebSocket. Port 0 takes a free one."`
+	ListenTCP string `name:"listen-tcp" env:"PIM_LISTEN_TCP" default:"127.0.0.1:7401" placeholder:"HOST:PORT" help:"Address for raw TCP; empty turns it off. Port 0 takes a free one."`
+
+	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Directory of the embedded store and of the key file. Made when missing."`
+	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start."`
+
+	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
+	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key."`
+	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
+
+	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
+
+	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set."`
+	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it."`
+	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PIM_HANDSHAKE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time from accepting a connection to its Hello."`
+	WriteTimeout     time.Duration `name:"write-timeout" env:"PIM_WRITE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time for one write to a connection; a slower one is closed."`
+	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes that may wait for one connection. Above it pushes are dropped and the device is told to pull."`
+	InFlight         int           `name:"in-flight" env:"PIM_IN_FLIGHT" default:"256" placeholder:"N" help:"Sends without an answer on one connection."`
+	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
+	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
+
+	DrainWindow     time.Duration `name:"drain-window" env:"PIM_DRAIN_WINDOW" default:"10s" placeholder:"DURATION" help:"When the server stops, clients are told to reconnect at a random time within this window."`
+	ShutdownTimeout time.Duration `name:"shutdown-timeout" env:"PIM_SHUTDOWN_TIMEOUT" default:"15s" placeholder:"DURATION" help:"A graceful stop that takes longer is cut short. Nothing acknowledged is lost by that."`
+
+	LogLevel  string `name:"log-level" env:"PIM_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level that is logged: ${enum}."`
+	LogFormat string `name:"log-format" env:"PIM_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log on standard error: ${enum}."`
+}
+
+// Defaults returns the configuration of a server that was told nothing.
+func Defaults() Config {
+	var c Config
+	v := reflect.ValueOf(&c).Elem()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		text, ok := field.Tag.Lookup("default")
+		if !ok {
+			continue
+		}
+		if err := setField(v.Field(i), text); err != nil {
+			panic(fmt.Sprintf("server: default of %s: %v", field.Name, err)) // a defect, caught by any test
+		}
+	}
+	return c
+}
+
+func setField(v reflect.Value, text string) error {
+	switch v.Interface().(type) {
+	case string:
+		v.SetString(text)
+		return nil
+	case int:
+		n, err := strconv.Atoi(text)
+		v.SetInt(int64(n))
+		return err
+	case time.Duration:
+		d, err := time.ParseDuration(text)
+		v.SetInt(int64(d))
+		return err
+	}
+	return fmt.Errorf("type %s has no default", v.Type())
+}
+
+// Validate reports the first setting that is wrong, as a *pim.Error of
+// KindInvalid whose text says which one and what to do. It opens no file.
+func (c *Config) Validate() error {
+	for _, check := range []func() error{c.validateAddresses, c.validateTLS, c.validateExposure, c.validateBounds, c.validateLog} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateAddresses() error {
+	if c.Data == "" {
+		return wrong("data", "name a directory")
+	}
+	if c.Listen == "" {
+		return wrong("listen", "name an address; without HTTP the server has no /healthz and no /metrics")
+	}
+	for _, a := range []struct{ name, addr string }{
+		{"listen", c.Listen}, {"listen-tcp", c.ListenTCP}, {"pprof-listen", c.PprofListen},
+	} {
+		if a.addr == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(a.addr)
+		if err != nil {
+			return wrong(a.name, "%q is not HOST:PORT", a.addr)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return wrong(a.name, "%q: the port must be a number from 0 to 65535", a.addr)
+		} else if n != 0 && a.name != "listen" && a.addr == c.Listen {
+			return wrong(a.name, "%q is taken by listen", a.addr)
+		}
+	}
+	if c.PprofListen != "" && !loopback(c.PprofListen) {
+		return wrong("pprof-listen", "%q is not a loopback address; the profiler shows memory: use 127.0.0.1", c.PprofListen)
+	}
+	return nil
+}
+
+func (c *Config) validateTLS() error {
+	switch {
+	case c.TLSCert != "" && c.TLSKey == "":
+		return wrong("tls-key", "tls-cert is given without it")
+	case c.TLSKey != "" && c.TLSCert == "":
+		return wrong("tls-cert", "tls-key is given without it")
+	case c.TLSCert != "" && c.Insecure:
+		return wrong("insecure", "it is given together with tls-cert; leave one of them out")
+	}
+	return nil
+}
+
+// validateExposure keeps tokens and messages off the network in the clear.
+func (c *Config) validateExposure() error {
+	if c.TLSCert != "" || c.Insecure {
+		return nil
+	}
+	for _, a := range []struct{ name, addr string }{{"listen", c.Listen}, {"listen-tcp", c.ListenTCP}} {
+		if a.addr != "" && !loopback(a.addr) {
+			return wrong(a.name, "%q is reached by other machines, and nothing would be encrypted: give --tls-cert and --tls-key, or --insecure behind a proxy that ends TLS, or a loopback address", a.addr)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateBounds() error {
+	for _, b := range []struct {
+		name     string
+		n        int
+		min, max int
+	}{
+		{"max-connections", c.MaxConnections, 1, 10_000_000},
+		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // one frame of the greatest size must fit
+		{"in-flight", c.InFlight, 1, 65_536},
+		{"group-members", c.GroupMembers, 2, pim.MaxGroupMembers},
+		{"shards", c.Shards, 0, 1024},
+	} {
+		if b.n < b.min || b.n > b.max {
+			return wrong(b.name, "%d is not from %d to %d", b.n, b.min, b.max)
+		}
+	}
+	for _, b := range []struct {
+		name     string
+		d        time.Duration
+		min, max time.Duration
+	}{
+		{"idle-timeout", c.IdleTimeout, time.Second, 24 * time.Hour},
+		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, 5 * time.Minute},
+		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, 5 * time.Minute},
+		{"drain-window", c.DrainWindow, 0, time.Hour},
+		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},
+	} {
+		if b.d < b.min || b.d > b.max {
+			return wrong(b.name, "%s is not from %s to %s", b.d, b.min, b.max)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateLog() error {
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		return wrong("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
+	}
+	switch c.LogFormat {
+	case "text", "json":
+		return nil
+	}
+	return wrong("log-format", "%q is neither text nor json", c.LogFormat)
+}
+
+// KeysPath returns where the keys are: the file in Keys, or else keys.json in
+// the data directory.
+func (c *Config) KeysPath() string {
+	if c.Keys != "" {
+		return c.Keys
+	}
+	return filepath.Join(c.Data, "keys.json")
+}
+
+// LoadKeys reads the server's keys. If there is no file, and Keys does not name
+// one, it makes a development key, and created is true.
+func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
+	keys, err = account.LoadKeys(c.KeysPath())
+	if c.Keys != "" || !errors.Is(err, fs.ErrNotExist) {
+		return keys, false, err
+	}
+	keys, err = account.CreateDevelopmentKey(c.KeysPath())
+	if errors.Is(err, fs.ErrExist) { // another process was first
+		keys, err = account.LoadKeys(c.KeysPath())
+		return keys, false, err
+	}
+	return keys, err == nil, err
+}
+
+// loopback reports whether only this machine reaches addr. A name other than
+// localhost is not looked up, and counts as reachable.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// wrong returns the error for a setting, in the words of whoever set it.
+func wrong(setting, format string, args ...any) error {
+	return &pim.Error{Op: "setting " + setting, Kind: pim.KindInvalid, Text: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	c := Defaults()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:7400" || c.MaxConnections != 19000 || c.IdleTimeout != 5*time.Minute {
+		t.Errorf("defaults %+v", c)
+	}
+}
+
+func TestEverySettingIsDocumented(t *testing.T) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name := f.Tag.Get("name")
+		if name == "" || f.Tag.Get("help") == "" {
+			t.Errorf("%s has no name or no help", f.Name)
+		}
+		if want := "PIM_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")); f.Tag.Get("env") != want {
+			t.Errorf("%s: env %q, want %q", f.Name, f.Tag.Get("env"), want)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   string // in the error; empty: valid
+	}{
+		{"no TCP", func(c *Config) { c.ListenTCP = "" }, ""},
+		{"free ports", func(c *Config) { c.Listen, c.ListenTCP = "127.0.0.1:0", "127.0.0.1:0" }, ""},
+		{"IPv6 loopback", func(c *Config) { c.Listen = "[::1]:7400" }, ""},
+		{"mapped loopback", func(c *Config) { c.Listen = "[::ffff:127.0.0.1]:7400" }, ""},
+		{"localhost", func(c *Config) { c.Listen = "localhost:7400" }, ""},
+		{"all of 127/8", func(c *Config) { c.Listen = "127.1.2.3:7400" }, ""},
+		{"public", func(c *Config) { c.Listen = "192.0.2.1:7400" }, "setting listen: "},
+		{"all interfaces", func(c *Config) { c.Listen = ":7400" }, "nothing would be encrypted"},
+		{"all interfaces, spelt out", func(c *Config) { c.Listen = "0.0.0.0:7400" }, "nothing would be encrypted"},
+		{"all IPv6 interfaces", func(c *Config) { c.Listen = "[::]:7400" }, "nothing would be encrypted"},
+		{"a name", func(c *Config) { c.Listen = "im.example.org:7400" }, "nothing would be encrypted"},
+		{"a name like loopback", func(c *Config) { c.Listen = "127.0.0.1.example.org:7400" }, "nothing would be encrypted"},
+		{"public TCP", func(c *Config) { c.ListenTCP = ":7401" }, "setting listen-tcp: "},
+		{"public, insecure", func(c *Config) { c.Listen, c.Insecure = ":7400", true }, ""},
+		{"public, TLS", func(c *Config) { c.Listen, c.TLSCert, c.TLSKey = ":7400", "cert.pem", "key.pem" }, ""},
+		{"cert without key", func(c *Config) { c.TLSCert = "cert.pem" }, "setting tls-key: "},
+		{"key without cert", func(c *Config) { c.TLSKey = "key.pem" }, "setting tls-cert: "},
+		{"TLS and insecure", func(c *Config) { c.TLSCert, c.TLSKey, c.Insecure = "c", "k", true }, "setting insecure: "},
+		{"no address", func(c *Config) { c.Listen = "" }, "setting listen: "},
+		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "not HOST:PORT"},
+		{"a port by name", func(c *Config) { c.Listen = "127.0.0.1:http" }, "the port must be a number"},
+		{"a port too high", func(c *Config) { c.ListenTCP = "127.0.0.1:70000" }, "the port must be a number"},
+		{"one address twice", func(c *Config) { c.ListenTCP = c.Listen }, "taken by listen"},
+		{"public profiler", func(c *Config) { c.PprofListen = ":6060" }, "setting pprof-listen: "},
+		{"public profiler, insecure", func(c *Config) { c.PprofListen, c.Insecure = ":6060", true }, "setting pprof-listen: "},
+		{"loopback profiler", func(c *Config) { c.PprofListen = "127.0.0.1:6060" }, ""},
+		{"no data", func(c *Config) { c.Data = "" }, "setting data: "},
+		{"no connections", func(c *Config) { c.MaxConnections = 0 }, "setting max-connections: "},
+		{"a queue below a frame", func(c *Config) { c.QueueBytes = pim.MaxFrame - 1 }, "setting queue-bytes: "},
+		{"groups above the protocol", func(c *Config) { c.GroupMembers = pim.MaxGroupMembers + 1 }, "setting group-members: "},
+		{"negative shards", func(c *Config) { c.Shards = -1 }, "setting shards: "},
+		{"no idle timeout", func(c *Config) { c.IdleTimeout = 0 }, "setting idle-timeout: "},
+		{"no drain window", func(c *Config) { c.DrainWindow = 0 }, ""},
+		{"negative drain window", func(c *Config) { c.DrainWindow = -1 }, "setting drain-window: "},
+		{"log level", func(c *Config) { c.LogLevel = "loud" }, "setting log-level: "},
+		{"log format", func(c *Config) { c.LogFormat = "xml" }, "setting log-format: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := Defaults()
+			c.change(&cfg)
+			err := cfg.Validate()
+			switch {
+			case c.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || pim.KindOf(err) != pim.KindInvalid):
+				t.Errorf("error %v, want invalid with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestLoadKeys(t *testing.T) {
+	c := Defaults()
+	c.Data = filepath.Join(t.TempDir(), "data")
+	if _, created, err := c.LoadKeys(); err != nil || !created {
+		t.Fatalf("first start: created %v, %v", created, err)
+	}
+	if keys, created, err := c.LoadKeys(); err != nil || created || !keys.Development() {
+		t.Fatalf("second start: created %v, %v", created, err)
+	}
+
+	// A file that was named must be there: a typing error makes no new key.
+	c.Keys = filepath.Join(c.Data, "typo.json")
+	if _, _, err := c.LoadKeys(); pim.KindOf(err) != pim.KindNotFound {
+		t.Errorf("a named file that is missing: %v, want not found", err)
+	}
+	if _, err := os.Stat(c.Keys); err == nil {
+		t.Error("it was made")
+	}
+
+	// A broken default file is never replaced.
+	c.Keys = ""
+	if err := os.WriteFile(c.KeysPath(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.LoadKeys(); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("a broken file: %v, want invalid", err)
+	}
+}
