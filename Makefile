@@ -1,0 +1,75 @@
+# What a newcomer needs: make run, make test. `make help` lists the rest.
+
+GO      ?= go
+NPM     ?= npm
+TOOLS   := $(CURDIR)/bin/tools
+TIMEOUT ?= 10m
+FUZZ    ?= 10s
+BENCH   ?= direct --users 1000 --window 8
+
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+
+.PHONY: help build run test lint fmt generate fuzz bench check-wire check-tidy clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/pim
+	$(GO) build -o bin/pim ./cmd/pim
+
+run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
+	./bin/pim serve --data ./pim-data
+
+test: check-wire ## run all tests, with the race detector
+	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"
+	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+
+lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, generated files
+	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(GO) test -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
+
+fmt: $(TOOLS)/.stamp ## format every Go file
+	$(TOOLS)/gofumpt -w $$(git ls-files -co --exclude-standard '*.go')
+
+generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, docs/configuration.md
+	cd tools && npx --no-install buf generate
+	PIM_UPDATE=1 $(GO) test -count 1 -run TestConfigurationDoc ./cmd/pim
+
+# The generated protocol code must be what pim.proto gives.
+check-wire: tools/node_modules/.stamp
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	  (cd tools && npx --no-install buf generate -o "$$tmp/tools") && \
+	  for f in "$$tmp"/wire/wirepb/*.go; do \
+	    cmp "$$f" wire/wirepb/$$(basename "$$f") || { echo "run make generate"; exit 1; }; \
+	  done
+
+check-tidy:
+	$(GO) mod tidy -diff
+	@! grep -q '"resolved"' tools/package-lock.json || \
+	  { echo "tools/package-lock.json names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
+
+fuzz: ## run every fuzz target for FUZZ (10s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) $$pkg; \
+	  done; \
+	done
+
+bench: build ## measure a server of its own: make bench BENCH='group --users 200'
+	./bin/pim bench $(BENCH)
+
+clean: ## remove what was built; the data stays
+	rm -rf bin tools/node_modules
+
+# Tools live in a module of their own, so that what they need is not what pim needs.
+$(TOOLS)/.stamp: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) $(GO) install tool
+	@touch $@
+
+tools/node_modules/.stamp: tools/package.json tools/package-lock.json
+	cd tools && $(NPM) ci --no-audit --no-fund
+	@touch $@
