@@ -1,0 +1,65 @@
+package load
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// subBits is the precision of a histogram: each power of two of nanoseconds is
+// cut into 2^subBits buckets, so that a value is known to 1/128 at the worst.
+const subBits = 6
+
+const buckets = (40 - subBits + 1) << subBits // up to 2^40 ns, 18 minutes
+
+// histogram counts durations in logarithmic buckets. It is safe for concurrent
+// use. All connections share one for each quantity: one of their own would be
+// more memory than the rest of a connection, and would miss the cache each time.
+type histogram struct {
+	counts [buckets]atomic.Uint64
+}
+
+// record takes in one duration in nanoseconds.
+func (h *histogram) record(ns int64) { h.counts[bucketOf(ns)].Add(1) }
+
+// bucketOf returns ns itself below 2^subBits, and above that the exponent with
+// the subBits bits that follow the leading one.
+func bucketOf(ns int64) int {
+	if ns < 1<<subBits {
+		return int(max(ns, 0))
+	}
+	exp := bits.Len64(uint64(ns)) - 1 - subBits
+	return min(exp<<subBits+int(ns>>exp), buckets-1)
+}
+
+// middle returns the middle of bucket b in nanoseconds.
+func middle(b int) float64 {
+	if b < 2<<subBits {
+		return float64(b)
+	}
+	exp := b>>subBits - 1
+	low := int64(b-exp<<subBits) << exp
+	return float64(low) + float64(int64(1)<<exp)/2
+}
+
+// quantiles returns the durations in milliseconds below which the given shares
+// of all records lie; zeros if there are none.
+func (h *histogram) quantiles(shares ...float64) []float64 {
+	var total uint64
+	for i := range h.counts {
+		total += h.counts[i].Load()
+	}
+	out := make([]float64, len(shares))
+	for i, share := range shares {
+		rank := uint64(share * float64(total))
+		var below uint64
+		for b := range h.counts {
+			below += h.counts[b].Load()
+			if below > rank || below == total && total > 0 {
+				out[i] = middle(b) / float64(time.Millisecond)
+				break
+			}
+		}
+	}
+	return out
+}

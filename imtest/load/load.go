@@ -1,0 +1,195 @@
+// Package load drives a running pim server with many users at once and reports
+// what came through, how fast, and what it cost the server. It is what
+// `pim bench` runs.
+//
+// The generator usually shares a machine with the server that it measures, so
+// what it costs itself limits what it can show. It therefore speaks the
+// protocol by hand instead of through the SDK: one goroutine a connection, no
+// allocation a message, and everything that one read brought in is answered by
+// one write.
+//
+// It checks what it receives: every message carries its sender and a counter,
+// and each receiver must see each sender's counters once and in order. Pushes
+// that the server dropped are pulled, so that a message counts as lost only if
+// it was acknowledged and really cannot be had.
+package load
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// Workload names what the users do.
+type Workload string
+
+// The workloads.
+const (
+	Direct Workload = "direct" // pairs of users send to each other
+	Group  Workload = "group"  // the members of groups send to all others
+	Idle   Workload = "idle"   // users connect and stay silent
+	Sync   Workload = "sync"   // one user with a long offline list connects
+	Relay  Workload = "relay"  // as Direct, through ServeRelay instead of a server: the floor
+)
+
+// MaxUsers is how many connections one process opens at the most. It leaves
+// room in the usual limit of 20,000 open files and in the range of local ports.
+const MaxUsers = 19_500
+
+// minPayload is the room for the stamp, see stamp.
+const minPayload = stampSize
+
+// maxInFlight bounds Window, and at a fixed rate the messages of one user that
+// wait for their acknowledgement. A lower limit in the server's Welcome wins.
+const maxInFlight = 1024
+
+// Config says what to run. The zero value of a field is its default.
+type Config struct {
+	Workload Workload
+
+	// Server is where to connect: http://, ws:// (WebSocket) or tcp:// with a
+	// host and a port, unencrypted. For Relay with RelayCommand, only the
+	// scheme counts (default tcp).
+	Server string
+	// MetricsURL is the server's page of Prometheus metrics. The default is
+	// /metrics on Server's host and port; for tcp://, on the port below it, as
+	// in the server's own defaults (7401 and 7400). "-" measures no server cost.
+	MetricsURL string
+	// Token returns a token for user. Not needed for Relay.
+	Token func(user pim.UserID) (string, error)
+
+	Users  int     // connections; default 1,000 (Group 200, Idle 10,000, Sync ignores it); at most MaxUsers
+	Window int     // messages a user keeps unacknowledged, 1–1,024; default 1; ignored with a Rate
+	Rate   float64 // messages a second over all users; 0 is the closed loop that Window describes
+
+	Payload  int           // bytes in a message; default 100, at least 24
+	Duration time.Duration // measured time, for Idle the time connections are held; default 20 s
+	Warmup   time.Duration // run before it and not counted; default 2 s, negative for none
+
+	GroupSize int // Group: members of one group; default 200
+	Senders   int // Group: members of one group who send; default all
+
+	Conversations int // Sync: conversations with offline messages; default 1,000
+	Messages      int // Sync: offline messages over all of them; default 100,000
+
+	// RelayCommand starts a process that calls ServeRelay and prints its
+	// address as the first line of its output. It is killed at the end.
+	RelayCommand []string
+
+	Dialing int          // connections opened at the same time; default 64
+	Seed    uint64       // names the users of this run; default random. A name is used for one run only
+	Log     *slog.Logger // progress; default none
+}
+
+// Run runs one workload and returns what it measured. It returns an Error of
+// KindInvalid for a Config that cannot run, and another error if a connection
+// failed or the server broke one; then the Report is not complete. Lost
+// messages are no error: see Report.Err.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	if err := cfg.complete(); err != nil {
+		return Report{}, err
+	}
+	cfg.Log.Info("bench", "workload", string(cfg.Workload), "server", cfg.Server, "seed", cfg.Seed)
+	switch cfg.Workload {
+	case Idle:
+		return runIdle(ctx, &cfg)
+	case Sync:
+		return runSync(ctx, &cfg)
+	case Relay:
+		return runRelay(ctx, &cfg)
+	}
+	return runChat(ctx, &cfg)
+}
+
+// complete fills in the defaults and checks the rest.
+func (cfg *Config) complete() error {
+	users := map[Workload]int{Direct: 1000, Group: 200, Idle: 10_000, Sync: 1, Relay: 1000}
+	n, known := users[cfg.Workload]
+	if !known {
+		return pim.Errorf(pim.KindInvalid, "workload %q is not known: direct, group, idle, sync or relay", string(cfg.Workload))
+	}
+	or(&cfg.Users, n)
+	or(&cfg.Payload, 100)
+	or(&cfg.Duration, 20*time.Second)
+	or(&cfg.Warmup, 2*time.Second)
+	or(&cfg.GroupSize, 200)
+	or(&cfg.Senders, cfg.GroupSize)
+	or(&cfg.Conversations, 1000)
+	or(&cfg.Messages, 100_000)
+	or(&cfg.Dialing, 64)
+	or(&cfg.Seed, rand.Uint64())
+	cfg.Warmup = max(cfg.Warmup, 0)
+	if cfg.Rate > 0 {
+		cfg.Window = 0
+	} else {
+		or(&cfg.Window, 1)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Server == "" && cfg.Workload == Relay {
+		cfg.Server = "tcp://"
+	}
+	if err := cfg.completeURLs(); err != nil {
+		return err
+	}
+	return cfg.check()
+}
+
+func (cfg *Config) completeURLs() error {
+	u, err := url.Parse(cfg.Server)
+	if err != nil {
+		return pim.Errorf(pim.KindInvalid, "server %q: %w", cfg.Server, err)
+	}
+	switch u.Scheme {
+	case "http", "ws", "tcp":
+	default:
+		return pim.Errorf(pim.KindInvalid, "server %q: the load generator speaks http://, ws:// and tcp:// only, unencrypted", cfg.Server)
+	}
+	if cfg.MetricsURL == "" && u.Host != "" {
+		cfg.MetricsURL = metricsURL(cfg.Workload, u)
+	}
+	return nil
+}
+
+func (cfg *Config) check() error {
+	switch {
+	case cfg.Users < 1 || cfg.Users > MaxUsers:
+		return pim.Errorf(pim.KindInvalid, "%d users: one process opens 1 to %d connections; start several for more", cfg.Users, MaxUsers)
+	case (cfg.Workload == Direct || cfg.Workload == Relay) && cfg.Users%2 != 0:
+		return pim.Errorf(pim.KindInvalid, "%d users: they are paired, so their number must be even", cfg.Users)
+	case cfg.Workload == Group && (cfg.GroupSize < 2 || cfg.GroupSize > pim.MaxGroupMembers || cfg.Users%cfg.GroupSize != 0):
+		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: groups have 2 to %d members and all the same size", cfg.Users, cfg.GroupSize, pim.MaxGroupMembers)
+	case cfg.Senders < 1 || cfg.Workload == Group && cfg.Senders > cfg.GroupSize:
+		return pim.Errorf(pim.KindInvalid, "%d senders in a group of %d", cfg.Senders, cfg.GroupSize)
+	case cfg.Window < 0 || cfg.Window > maxInFlight || cfg.Rate < 0:
+		return pim.Errorf(pim.KindInvalid, "window %d, rate %g: a window is 1 to %d messages, a rate is not negative", cfg.Window, cfg.Rate, maxInFlight)
+	case cfg.Payload < minPayload || cfg.Payload > pim.MaxPayload:
+		return pim.Errorf(pim.KindInvalid, "payload of %d bytes: it has %d to %d", cfg.Payload, minPayload, pim.MaxPayload)
+	case cfg.Workload == Sync && (cfg.Conversations < 1 || cfg.Messages < cfg.Conversations):
+		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each needs one", cfg.Messages, cfg.Conversations)
+	case cfg.Duration < 0 || cfg.Dialing < 1:
+		return pim.Errorf(pim.KindInvalid, "duration %v, dialing %d: neither can be negative", cfg.Duration, cfg.Dialing)
+	case cfg.Token == nil && cfg.Workload != Relay:
+		return pim.Errorf(pim.KindInvalid, "no way to get tokens")
+	}
+	return nil
+}
+
+// user returns the name of the run's n-th user.
+func (cfg *Config) user(n int) pim.UserID {
+	return pim.UserID(fmt.Sprintf("load-%012x-%d", cfg.Seed&(1<<48-1), n))
+}
+
+// or sets *p to the default d if it is unset.
+func or[T comparable](p *T, d T) {
+	var zero T
+	if *p == zero {
+		*p = d
+	}
+}

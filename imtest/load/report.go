@@ -1,0 +1,76 @@
+package load
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pim-im/pim"
+)
+
+// Report is what a run measured. The JSON names are stable. Times in
+// milliseconds are 0 if nothing was measured; percentiles are exact to 1 %.
+type Report struct {
+	Workload Workload `json:"workload"`
+	Users    int      `json:"users"`  // connections
+	Window   int      `json:"window"` // 0 at a fixed rate
+
+	Sent          uint64  `json:"sent"`            // messages transmitted in the measured time
+	Delivered     uint64  `json:"delivered"`       // how often one of those reached a receiver
+	Lost          uint64  `json:"lost"`            // deliveries of acknowledged messages that never came, warm-up included
+	DeliveredPerS float64 `json:"delivered_per_s"` // in the measured time
+
+	AckP50       float64 `json:"ack_p50_ms"` // transmission to the sender's read of the acknowledgement
+	AckP99       float64 `json:"ack_p99_ms"`
+	AckP999      float64 `json:"ack_p999_ms"`
+	DeliveryP50  float64 `json:"delivery_p50_ms"` // transmission to the receiver's read
+	DeliveryP99  float64 `json:"delivery_p99_ms"`
+	DeliveryP999 float64 `json:"delivery_p999_ms"`
+
+	// ServerCPU is the server's CPU seconds per 1,000 deliveries, both from
+	// the start of the measured time to the end of the drain.
+	ServerCPU          float64 `json:"server_cpu_s_per_1000"`
+	ServerRSS          int64   `json:"server_rss_bytes"`     // at the end
+	BytesPerConnection float64 `json:"bytes_per_connection"` // growth of the server's RSS over the connecting, for each connection
+
+	Doubled    uint64  `json:"doubled"`    // entries that a receiver was handed again, or messages written twice
+	Misordered uint64  `json:"misordered"` // entries that came after a later one
+	Refused    uint64  `json:"refused"`    // sends that the server answered with an error
+	Unacked    uint64  `json:"unacked"`    // sends that were never answered
+	Pulled     uint64  `json:"pulled"`     // entries that came by a pull
+	Rate       float64 `json:"rate"`       // messages a second asked for; 0 in the closed loop
+	Payload    int     `json:"payload"`    // bytes in a message
+	Seconds    float64 `json:"seconds"`    // measured time
+	ClientCPU  float64 `json:"client_cpu_s_per_1000"`
+
+	FramesPerRead  float64 `json:"frames_per_read,omitempty"`  // mean number of frames that one read brought in
+	EntriesPerPush float64 `json:"entries_per_push,omitempty"` // mean number of entries in a PIMPush
+	LagP99         float64 `json:"lag_p99_ms,omitempty"`       // fixed rate: how late the generator itself transmitted
+	ServerCPUTotal float64 `json:"server_cpu_s"`               // over the measured time and the drain
+	ConnectSeconds float64 `json:"connect_s"`                  // to open all connections
+
+	// Sync only. Bytes are those of the frames, in both directions.
+	SyncFirstPageBytes int64   `json:"sync_first_page_bytes,omitempty"` // PIMSyncReq and the first PIMSyncResp
+	SyncFirstPageMS    float64 `json:"sync_first_page_ms,omitempty"`
+	SyncBytes          int64   `json:"sync_bytes,omitempty"` // all pages and pulls
+	SyncMS             float64 `json:"sync_ms,omitempty"`    // from the first PIMSyncReq to the last entry
+	ReconnectBytes     int64   `json:"reconnect_bytes,omitempty"`
+	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // Hello to the last PIMSyncResp, with nothing new
+}
+
+// Err returns an error if the run showed a broken promise: anything lost,
+// doubled or misordered.
+func (r *Report) Err() error {
+	var broken []string
+	for _, x := range []struct {
+		what string
+		n    uint64
+	}{{"lost", r.Lost}, {"doubled", r.Doubled}, {"misordered", r.Misordered}} {
+		if x.n > 0 {
+			broken = append(broken, fmt.Sprintf("%d %s", x.n, x.what))
+		}
+	}
+	if broken == nil {
+		return nil
+	}
+	return pim.Errorf(pim.KindInternal, "%s: %s", r.Workload, strings.Join(broken, ", "))
+}
