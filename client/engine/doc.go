@@ -1,0 +1,2 @@
+// Package engine is the client's state machine.
+package engine

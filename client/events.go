@@ -1,0 +1,32 @@
+package client
+
+import "github.com/pim-im/pim/client/engine"
+
+// Event is what Client.Events hands over: an EntryEvent, SentEvent, FailedEvent
+// or StateEvent.
+type Event = engine.Event
+
+// The events; see package engine for what each promises.
+type (
+	EntryEvent  = engine.EntryEvent
+	SentEvent   = engine.SentEvent
+	FailedEvent = engine.FailedEvent
+	StateEvent  = engine.StateEvent
+)
+
+// Sent is the server's answer to a message.
+type Sent = engine.Sent
+
+// Page is one page of a conversation, straight from the server.
+type Page = engine.Page
+
+// State is what the connection is doing.
+type State = engine.State
+
+// The states of a connection.
+const (
+	Connecting = engine.Connecting // dialling, or waiting for the server's Welcome
+	Connected  = engine.Connected
+	Waiting    = engine.Waiting // for the next attempt to connect
+	Stopped    = engine.Stopped // for good
+)

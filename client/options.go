@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// Options say what Open connects to, and as whom. Server, Token and Device are
+// required.
+type Options struct {
+	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
+	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3.
+	Server string
+	// Token returns a token for the user. It is called before every attempt to
+	// connect, never twice at once.
+	Token func(ctx context.Context) (string, error)
+	// User, if set, must be the user that the token names; otherwise the client
+	// stops.
+	User   pim.UserID
+	Device pim.DeviceID
+	// Store holds what must outlive the process. It belongs to one user and one
+	// device, is used by one Client at a time, and stays open after Close. If nil,
+	// everything is kept in memory and forgotten at Close.
+	Store Store
+	// Watch, if true, leaves out the sync of all conversations: only those named
+	// by Client.Watch are followed, and nothing is acknowledged. For tools.
+	Watch  bool
+	Logger *slog.Logger // nil: nothing is logged
+	// TLS is the configuration for https, wss and tls. TLS 1.3 is the least that
+	// is spoken, whatever it says. nil: the system's roots.
+	TLS   *tls.Config
+	Agent string // name and version of the app, for the server's log; at most 128 bytes
+
+	// BackoffMin and BackoffMax bound the wait between attempts to connect: the
+	// n-th wait is a random time up to min(BackoffMin·2ⁿ, BackoffMax).
+	BackoffMin time.Duration // 0: 500 ms
+	BackoffMax time.Duration // 0: 30 s
+	// RequestTimeout is how long an answer may take before the request is sent
+	// again.
+	RequestTimeout time.Duration // 0: 10 s
+	// EventBuffer is how many events wait for the app before the client stops
+	// reading from the network.
+	EventBuffer int // 0: 1,024
+}

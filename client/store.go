@@ -1,0 +1,35 @@
+package client
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// Store is a device's local storage, of one user on one device. All methods may
+// be called concurrently. Package storetest is the suite that every Store
+// passes.
+type Store interface {
+	// Load returns everything except the entries; the zero Snapshot if the store
+	// is new.
+	Load(ctx context.Context) (Snapshot, error)
+	// Apply makes the changes of b, all of them or, if it returns an error, none.
+	// When it returns nil they survive whatever the store promises to survive.
+	Apply(ctx context.Context, b *Batch) error
+	// Conversations returns what is known of every conversation, by ID.
+	Conversations(ctx context.Context) ([]Conversation, error)
+	// Messages returns the last limit entries of conv in display order.
+	Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error)
+	// Close releases what the store holds.
+	Close() error
+}
+
+// What a Store holds is the engine's; see there.
+type (
+	Snapshot     = engine.Snapshot
+	Batch        = engine.Batch
+	Meta         = engine.Meta
+	Outgoing     = engine.Outgoing
+	Conversation = engine.Conversation
+)
