@@ -15,7 +15,7 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim
 	l := s.lives[id]
 	if l == nil {
 		var err error
-		if l, err = load(ctx, s.store, id, now); err != nil {
+		if l, err = load(ctx, s.store, id, s.bound, now); err != nil {
 			return nil, err
 		}
 		s.metrics.Loads.Inc()

@@ -28,8 +28,8 @@ type live struct {
 // load builds a conversation's state from its log and cells. It reads the log
 // back to its recentIDs-th entry from the end, and on to the first entry that
 // can be no anchor any more.
-func load(ctx context.Context, s store.Store, id pim.ConversationID, now pim.Millis) (*live, error) {
-	c := newConversation(id)
+func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int, now pim.Millis) (*live, error) {
+	c := newConversation(id, bound)
 	last, err := s.Last(ctx, inbox.Entries(id))
 	if err != nil || last == 0 {
 		return &live{conversation: c}, err

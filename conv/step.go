@@ -16,6 +16,7 @@ type conversation struct {
 	count  uint64     // counting messages up to last
 	order  map[pim.UserID]*pim.Anchors
 	recent recent
+	bound  int // members of a group, at most
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	present []pim.UserID           // who reads the next entry; replaced, never changed
@@ -118,8 +119,8 @@ func (c *conversation) allowLeave(r *Request, owner bool) ([]pim.UserID, error) 
 }
 
 func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
-	if n := len(c.present) + len(added); n > pim.MaxGroupMembers {
-		return nil, pim.Errorf(pim.KindTooLarge, "a group of %d members, at most %d are allowed", n, pim.MaxGroupMembers)
+	if n := len(c.present) + len(added); n > c.bound {
+		return nil, pim.Errorf(pim.KindTooLarge, "a group of %d members, at most %d are allowed", n, c.bound)
 	}
 	return added, nil
 }
@@ -202,8 +203,8 @@ func distinct(users []pim.UserID) []pim.UserID {
 }
 
 // newConversation returns the state of an empty log.
-func newConversation(id pim.ConversationID) *conversation {
-	c := &conversation{id: id}
+func newConversation(id pim.ConversationID, bound int) *conversation {
+	c := &conversation{id: id, bound: bound}
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
 	}

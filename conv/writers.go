@@ -15,6 +15,7 @@ import (
 type Options struct {
 	Outlet  Outlet
 	Shards  int              // at least 1
+	Members int              // present members of a group, at most; 0: pim.MaxGroupMembers
 	Now     func() time.Time // nil: time.Now
 	Metrics *Metrics         // nil: not counted
 	Logger  *slog.Logger     // nil: slog.Default
@@ -27,6 +28,7 @@ type Writers struct {
 	outlet  Outlet
 	metrics *Metrics
 	log     *slog.Logger
+	bound   int // members of a group
 	seed    maphash.Seed
 	shards  []*shard
 	stopped sync.WaitGroup
@@ -38,7 +40,10 @@ func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
 		store: s, now: o.Now, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
-		seed: maphash.MakeSeed(), cancel: cancel,
+		bound: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
+	}
+	if w.bound == 0 {
+		w.bound = pim.MaxGroupMembers
 	}
 	if w.now == nil {
 		w.now = time.Now

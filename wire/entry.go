@@ -76,23 +76,28 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 }
 
 // AppendPush appends a PIMPush frame of c with the encoded entries to dst.
+// More entries can follow by AppendPushEntry.
 func AppendPush(dst []byte, c pim.ConversationID, entries [][]byte) []byte {
 	dst = append(dst, byte(TypePush))
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	dst = protowire.AppendString(dst, string(c))
-	return appendEntries(dst, 2, entries)
+	for _, e := range entries {
+		dst = AppendPushEntry(dst, e)
+	}
+	return dst
+}
+
+// AppendPushEntry appends one encoded entry to a PIMPush frame.
+func AppendPushEntry(dst, entry []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(dst, 2, protowire.BytesType), entry)
 }
 
 // AppendPullResp appends a PIMPullResp frame to dst: resp with the encoded
 // entries in place of resp.Entries, which must be empty.
 func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries [][]byte) []byte {
-	return appendEntries(Append(dst, resp), 3, entries)
-}
-
-func appendEntries(dst []byte, field protowire.Number, entries [][]byte) []byte {
+	dst = Append(dst, resp)
 	for _, e := range entries {
-		dst = protowire.AppendTag(dst, field, protowire.BytesType)
-		dst = protowire.AppendBytes(dst, e)
+		dst = protowire.AppendBytes(protowire.AppendTag(dst, 3, protowire.BytesType), e)
 	}
 	return dst
 }

@@ -1,0 +1,212 @@
+package conv
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+func id(n uint64) pim.ClientMessageID {
+	return pim.ClientMessageID{0: byte(n >> 24), 1: byte(n >> 16), 2: byte(n >> 8), 3: byte(n), 15: 1}
+}
+
+func message(c pim.ConversationID, from pim.UserID, n uint64, local pim.Millis) *Request {
+	return &Request{Conversation: c, Kind: pim.EntryMessage, Sender: from, Device: "d", ClientID: id(n), Local: local, Payload: []byte("x")}
+}
+
+// The worked cases of the display order come out of the writer's step as they
+// stand in testdata/display-order.json.
+func TestStepAnchorsWorkedCases(t *testing.T) {
+	data, err := os.ReadFile("../testdata/display-order.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Vectors []struct {
+			Name     string
+			Messages []struct {
+				ID, Sender    string
+				Local, Server pim.Millis
+			}
+			Anchors map[string]pim.Seq
+			Order   []string
+		}
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range file.Vectors {
+		t.Run(v.Name, func(t *testing.T) {
+			c := newConversation("g:x", pim.MaxGroupMembers)
+			c.change(&pim.Entry{Kind: pim.EntryCreate, Seq: 1, Members: []pim.UserID{"s", "r", "a", "b"}})
+			var shown []pim.Entry
+			names := map[pim.Seq]string{}
+			for i, m := range v.Messages {
+				o := c.step(message("g:x", pim.UserID(m.Sender), uint64(i+1), m.Local), 0, m.Server)
+				if o.err != nil {
+					t.Fatal(o.err)
+				}
+				if want := v.Anchors[m.ID]; o.entry.Anchor != want {
+					t.Errorf("anchor of %s is %d, want %d", m.ID, o.entry.Anchor, want)
+				}
+				names[o.entry.Seq] = m.ID
+				shown = append(shown, o.entry)
+			}
+			slices.SortFunc(shown, func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
+			for i, e := range shown {
+				if names[e.Seq] != v.Order[i] {
+					t.Errorf("place %d shows %s, want %s", i, names[e.Seq], v.Order[i])
+				}
+			}
+		})
+	}
+}
+
+func TestStepRefuses(t *testing.T) {
+	group := func() *conversation {
+		c := newConversation("g:x", 4)
+		c.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: []pim.UserID{"ann", "bob"}}, 0, 1)
+		return c
+	}
+	change := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) *Request {
+		return &Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(2), Members: members}
+	}
+	for _, test := range []struct {
+		name string
+		c    *conversation
+		r    *Request
+		want pim.Kind
+	}{
+		{"stranger in a direct conversation", newConversation("d:ann:bob", 4), message("d:ann:bob", "eve", 1, 1), pim.KindNotMember},
+		{"stranger in a group", group(), message("g:x", "eve", 2, 1), pim.KindNotMember},
+		{"message to a group that is not there", newConversation("g:y", 4), message("g:y", "ann", 2, 1), pim.KindNotMember},
+		{"group made twice", group(), change(pim.EntryCreate, "owner"), pim.KindConflict},
+		{"stranger adds", group(), change(pim.EntryJoin, "eve", "eve"), pim.KindNotMember},
+		{"added twice", group(), change(pim.EntryJoin, "ann", "bob"), pim.KindInvalid},
+		{"too many", group(), change(pim.EntryJoin, "ann", "c", "d"), pim.KindTooLarge},
+		{"member removes another", group(), change(pim.EntryLeave, "ann", "bob"), pim.KindForbidden},
+		{"owner removes a stranger", group(), change(pim.EntryLeave, "owner", "eve"), pim.KindInvalid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := test.c.last
+			o := test.c.step(test.r, 0, 5)
+			if got := pim.KindOf(o.err); got != test.want {
+				t.Errorf("refused with %v (%v), want %v", got, o.err, test.want)
+			}
+			if test.c.last != before {
+				t.Error("a refused request changed the log")
+			}
+		})
+	}
+}
+
+func TestMembershipFollowsTheLog(t *testing.T) {
+	c := newConversation("g:x", 10)
+	n := uint64(0)
+	do := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) pim.Seq {
+		n++
+		o := c.step(&Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(n), Members: members}, 0, pim.Millis(n))
+		if o.err != nil {
+			t.Fatal(o.err)
+		}
+		return o.entry.Seq
+	}
+	do(pim.EntryCreate, "ann", "bob")
+	left := do(pim.EntryLeave, "bob", "bob")
+	do(pim.EntryMessage, "ann")
+	back := do(pim.EntryJoin, "ann", "bob", "bob", "cat")
+	for seq, want := range map[pim.Seq]bool{1: true, left: true, left + 1: false, back: true, back + 9: true} {
+		if got := c.members["bob"].Reads(seq); got != want {
+			t.Errorf("bob reads seq %d: %v, want %v", seq, got, want)
+		}
+	}
+	if !slices.Equal(c.present, []pim.UserID{"ann", "bob", "cat"}) {
+		t.Errorf("present are %v", c.present)
+	}
+	if !c.members["ann"].Owner || c.members["bob"].Owner {
+		t.Error("the owner is who made the group")
+	}
+	if c.count != 1 {
+		t.Errorf("%d counting messages, want 1: membership does not count", c.count)
+	}
+}
+
+// Whatever comes, in whatever order and how often: seqs are dense, server times
+// do not fall, an ID has one entry, and only messages count.
+func TestStepInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newConversation("d:ann:bob", 2)
+		firsts := map[pim.ClientMessageID]pim.Seq{}
+		var last pim.Entry
+		clock := pim.Millis(1_000_000)
+		for range rapid.IntRange(1, 60).Draw(t, "requests") {
+			clock += pim.Millis(rapid.Int64Range(-2000, 2000).Draw(t, "clock"))
+			n := rapid.Uint64Range(1, 30).Draw(t, "id")
+			sender := rapid.SampledFrom([]pim.UserID{"ann", "bob"}).Draw(t, "sender")
+			local := clock + pim.Millis(rapid.Int64Range(-300_000, 5000).Draw(t, "local"))
+			o := c.step(message("d:ann:bob", sender, n, local), 0, clock)
+			first, known := firsts[id(n)]
+			switch {
+			case o.err != nil:
+				t.Fatal(o.err)
+			case known && o.first != first:
+				t.Fatalf("ID %d got seq %d first and is answered with %d", n, first, o.first)
+			case known:
+				continue
+			case o.first != 0:
+				t.Fatalf("new ID %d answered as a duplicate of %d", n, o.first)
+			case o.entry.Seq != last.Seq+1 || o.entry.Server < last.Server || o.entry.Count != last.Count+1:
+				t.Fatalf("after %+v came %+v", last, o.entry)
+			case o.entry.Anchor > o.entry.Seq || o.entry.Anchor == 0:
+				t.Fatalf("anchor %d of seq %d", o.entry.Anchor, o.entry.Seq)
+			}
+			last = o.entry
+			firsts[id(n)] = last.Seq
+		}
+	})
+}
+
+// An ID that is pushed out of the recent ones is handed over to be kept, and the
+// rule of when to look it up never misses it.
+func TestRecentHandsOverWhatItForgets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r recent
+		kept := map[pim.ClientMessageID]bool{}
+		total := recentIDs + rapid.IntRange(1, 200).Draw(t, "beyond")
+		stamp := rapid.Uint64Range(0, 1<<20)
+		var all []pim.ClientMessageID
+		for i := range total {
+			v := stamp.Draw(t, "time")
+			var next pim.ClientMessageID
+			copy(next[:], fmt.Sprintf("%06x", v)[:6])
+			next[14], next[15] = byte(i>>8), byte(i)
+			all = append(all, next)
+			if gone, seq := r.add(next, pim.Seq(i+1)); seq != 0 {
+				kept[gone] = true
+			}
+		}
+		for i, x := range all {
+			inRecent := r.seq(x) == pim.Seq(i+1)
+			if inRecent == kept[x] {
+				t.Fatalf("entry %d: recent %v, kept %v", i, inRecent, kept[x])
+			}
+			if kept[x] && !r.maybeGone(x) {
+				t.Fatalf("entry %d is kept in a cell, but would not be looked up", i)
+			}
+		}
+	})
+}
+
+func BenchmarkStep(b *testing.B) {
+	c := newConversation("d:ann:bob", 2)
+	now := pim.MillisOf(time.Now())
+	for i := range b.N {
+		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), 0, now+pim.Millis(i/10))
+	}
+}

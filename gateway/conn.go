@@ -1,0 +1,298 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// conn is one connection of one device. Its idle size matters: see doc.go.
+type conn struct {
+	gw        *Gateway
+	nc        net.Conn
+	raw       syscall.RawConn // nil if bytes cannot be awaited without a buffer: TLS
+	websocket bool
+	id        uint64
+	user      pim.UserID   // set by the handshake, as the three that follow
+	device    pim.DeviceID //
+	expires   int64        // ms since 1970: when the token ends
+
+	in reader // the reading goroutine's
+
+	// For the janitor; ms since 1970, 0 for none.
+	lastRead  atomic.Int64
+	halfSince atomic.Int64 // when the first bytes of an unfinished frame came
+	writing   atomic.Int64 // when the write under way began
+
+	mu       sync.Mutex
+	changed  sync.Cond // room in out, an answer, or the end
+	out      []byte    // to be written, transport headers included
+	unsent   int       // bytes in out and in the write under way
+	inFlight int       // sends without an answer
+	tasks    []task    // pulls and syncs to be served
+	sending  bool      // the sending goroutine runs, or a Deliver will start it
+	serving  bool      // the goroutine that serves tasks runs
+	behind   bool      // pushes were dropped
+	closing  bool      // out ends with the last frame
+	closed   bool
+}
+
+func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
+	c := &conn{gw: g, nc: nc, websocket: websocket, id: g.ids.Add(1)}
+	c.changed.L = &c.mu
+	c.lastRead.Store(g.Now().UnixMilli())
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	return c
+}
+
+func (c *conn) log() *slog.Logger {
+	return c.gw.Logger.With("conn", c.id, "user", string(c.user), "device", string(c.device))
+}
+
+// appendFrame puts m at the end of out. c.mu is held.
+func (c *conn) appendFrame(m wire.Message) {
+	n := 1 + m.SizeVT()
+	b := c.room(n)
+	b = append(b, byte(wire.TypeOf(m)))
+	at := len(b)
+	b = b[:at+n-1]
+	if _, err := m.MarshalToSizedBufferVT(b[at:]); err != nil {
+		panic("gateway: marshal: " + err.Error()) // the buffer has its size: cannot happen
+	}
+	c.appended(b)
+}
+
+// appendRaw puts a whole frame at the end of out. c.mu is held.
+func (c *conn) appendRaw(frame []byte) {
+	c.appended(append(c.room(len(frame)), frame...))
+}
+
+// room returns out, with a header for a frame of n bytes at its end and space
+// for the frame.
+func (c *conn) room(n int) []byte {
+	b := c.out
+	if b == nil {
+		b = takeBuffer()
+	}
+	if need := len(b) + maxHeader + n; need > cap(b) {
+		b = append(make([]byte, 0, max(need, 2*cap(b))), b...)
+	}
+	if c.websocket {
+		return appendServerHeader(b, opBinary, n)
+	}
+	return appendTCPHeader(b, n)
+}
+
+func (c *conn) appended(b []byte) {
+	c.unsent += len(b) - len(c.out)
+	c.out = b
+}
+
+// claim reports whether the caller is to call startSender. c.mu is held.
+func (c *conn) claim() bool {
+	if c.sending || c.closed {
+		return false
+	}
+	c.sending = true
+	return true
+}
+
+// startSender starts the sending goroutine; the caller has claimed it.
+func (c *conn) startSender() {
+	if !c.gw.start(c.send) {
+		c.abort()
+	}
+}
+
+// reply queues one frame and sees to it that it is written.
+func (c *conn) reply(m wire.Message) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	c.appendFrame(m)
+	start := c.claim()
+	c.mu.Unlock()
+	if start {
+		c.startSender()
+	}
+}
+
+type ackScratch struct{ ack wirepb.PIMSendAck }
+
+// answer queues the answer to a send; it reports whether to start the sender.
+func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight--; c.inFlight == c.gw.Limits.InFlight-1 {
+		c.changed.Broadcast()
+	}
+	if c.closing {
+		return false
+	}
+	r := a.Request
+	if a.Err != nil {
+		m := wire.ErrorFrame(a.Err)
+		m.ClientMessageId = r.ClientID[:]
+		m.Conversation = string(r.Conversation)
+		c.appendFrame(m)
+		return c.claim()
+	}
+	s.ack.ClientMessageId = r.ClientID[:]
+	s.ack.Conversation = string(r.Conversation)
+	s.ack.Seq = uint64(a.Seq)
+	s.ack.Anchor = 0
+	if a.Anchor != a.Seq {
+		s.ack.Anchor = uint64(a.Anchor)
+	}
+	s.ack.ServerMs = int64(a.Server)
+	s.ack.Count = a.Count
+	s.ack.Duplicate = a.Duplicate
+	c.appendFrame(&s.ack)
+	return c.claim()
+}
+
+// push queues what of part is for this connection, or drops it if the device is
+// behind; it reports whether to start the sender.
+func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
+	var few [8]span
+	spans, size := part.spans(few[:0], c.user, c.device, from, to)
+	if size == 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing:
+		return false
+	case c.behind:
+		c.gw.Metrics.drop(dropBehind)
+		return false
+	case c.unsent > 0 && c.unsent+size > c.gw.Limits.QueueBytes:
+		c.behind = true
+		c.gw.Metrics.drop(dropSlow)
+		return false // the sender runs: something is unsent
+	}
+	b := append(c.room(len(part.head)+size), part.head...)
+	for _, s := range spans {
+		b = append(b, part.body[s.from:s.to]...)
+	}
+	c.appended(b)
+	c.gw.Metrics.pushes.Inc()
+	return c.claim()
+}
+
+// send writes what is queued until nothing is.
+func (c *conn) send() {
+	for {
+		c.mu.Lock()
+		if len(c.out) == 0 && c.behind && !c.closing {
+			c.behind = false
+			c.appendRaw(behindPush)
+		}
+		buf := c.out
+		c.out = nil
+		if len(buf) == 0 {
+			c.sending = false
+			end := c.closing
+			c.mu.Unlock()
+			if end {
+				c.abort()
+			}
+			return
+		}
+		c.mu.Unlock()
+
+		c.writing.Store(c.gw.Now().UnixMilli())
+		_, err := c.nc.Write(buf)
+		c.writing.Store(0)
+		n := len(buf)
+		giveBuffer(buf)
+
+		c.mu.Lock()
+		c.unsent -= n
+		c.changed.Broadcast()
+		if err != nil {
+			c.sending = false
+			c.mu.Unlock()
+			c.abort()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+// shut queues a PIMGoAway as the last frame and closes once it is written.
+func (c *conn) shut(code wire.Code, text string) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	c.appendFrame(&wirepb.PIMGoAway{
+		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
+		WindowMs: uint32(c.gw.Limits.Drain / time.Millisecond),
+	})
+	if c.websocket {
+		c.appended(appendServerClose(c.out, uint16(code), text))
+	}
+	c.closing = true
+	c.changed.Broadcast()
+	start := c.claim()
+	c.mu.Unlock()
+	c.gw.Metrics.closed(code)
+	c.log().Debug("closing", "code", code.String(), "text", text)
+	if start {
+		c.startSender()
+	}
+}
+
+// abort closes the connection as it is. The reading goroutine notices.
+func (c *conn) abort() {
+	c.mu.Lock()
+	was := c.closed
+	c.closed, c.closing = true, true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	if !was {
+		c.nc.Close()
+	}
+}
+
+// Buffers for what is to be written: connections have one only while they write.
+
+const keepBuffer = 64 << 10
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func takeBuffer() []byte {
+	p := buffers.Get().(*[]byte)
+	if *p == nil {
+		*p = make([]byte, 0, 4096)
+	}
+	return (*p)[:0]
+}
+
+func giveBuffer(b []byte) {
+	if cap(b) <= keepBuffer {
+		buffers.Put(&b)
+	}
+}
+
+// ctx ends when the gateway closes; what runs for a connection is bounded by
+// its own limits besides.
+func (c *conn) ctx() context.Context { return c.gw.ctx }

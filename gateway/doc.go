@@ -1,0 +1,22 @@
+// Package gateway holds the long connections of clients: WebSocket and TCP, with
+// or without TLS.
+//
+// # One connection
+//
+// One goroutine reads; it decodes every frame that one read brought in and hands
+// all sends among them to the writers at once. A second goroutine exists only
+// while there is something to write; it writes everything that has gathered in
+// one call. So an idle connection is one small stack and no buffer: plain
+// connections wait for bytes before they take a read buffer from the pool.
+//
+// Frames to a client gather in conn.out:
+//
+//   - answers to sends: bounded by Limits.InFlight, since the reader stops
+//     reading above it;
+//   - answers to pulls and syncs: made one at a time, each only when out has room;
+//   - pushes: bounded by Limits.QueueBytes. Above it the device is behind: its
+//     pushes are dropped until out is empty, and then it is told to sync.
+//
+// Deadlines need no timer for each connection: a janitor looks at all of them
+// once a second.
+package gateway

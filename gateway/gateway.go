@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
+)
+
+// Writer takes send requests; it answers each through the Gateway's Deliver.
+type Writer interface {
+	Submit([]*conv.Request)
+}
+
+// Reader serves what devices ask for.
+type Reader interface {
+	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
+	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
+	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
+}
+
+// Acks takes what devices acknowledge.
+type Acks interface {
+	Note(ctx context.Context, user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
+	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
+}
+
+// Verifier checks tokens.
+type Verifier interface {
+	Verify(token string, now time.Time) (account.Claims, error)
+}
+
+// Limits bound connections (invariant I8). All must be positive.
+type Limits struct {
+	Connections int           // at once, handshakes included
+	InFlight    int           // sends of one connection without an answer
+	QueueBytes  int           // unsent bytes of one connection, about
+	Handshake   time.Duration // from accept to Hello; also for the rest of a frame
+	Idle        time.Duration // without a byte from the client
+	Write       time.Duration // for a write to make way
+	Drain       time.Duration // window over which clients reconnect after GoAway
+	Members     int           // of a group; for Welcome only
+}
+
+// Options are what a Gateway works with.
+type Options struct {
+	Writer   Writer
+	Reader   Reader
+	Acks     Acks
+	Verifier Verifier
+	Limits   Limits
+	Metrics  *Metrics         // nil: not counted
+	Now      func() time.Time // nil: time.Now
+	Logger   *slog.Logger     // nil: slog.Default
+}
+
+// Gateway serves connections. It is also the writers' Outlet.
+type Gateway struct {
+	Options
+	sessions registry
+	open     atomic.Int64 // connections, handshakes included
+	ids      atomic.Uint64
+	ctx      context.Context // ends when the gateway closes
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup // every goroutine of the gateway and its connections
+	mu       sync.Mutex     // orders Add on tasks before Wait
+	closing  bool
+}
+
+// New starts a gateway. SetWriter may supply the Writer later, but before the
+// first connection is served.
+func New(o Options) *Gateway {
+	g := &Gateway{Options: o, sessions: newRegistry()}
+	if g.Metrics == nil {
+		g.Metrics = NewMetrics(nil)
+	}
+	if g.Now == nil {
+		g.Now = time.Now
+	}
+	if g.Logger == nil {
+		g.Logger = slog.Default()
+	}
+	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.start(g.janitor)
+	return g
+}
+
+// SetWriter supplies the Writer: writers need their Outlet first, and that is
+// the gateway.
+func (g *Gateway) SetWriter(w Writer) { g.Writer = w }
+
+// start runs f as a goroutine of the gateway; it reports false, and runs
+// nothing, when the gateway is closing.
+func (g *Gateway) start(f func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing && g.ctx.Err() != nil {
+		return false
+	}
+	g.tasks.Go(f)
+	return true
+}
+
+// GoAway asks all clients to leave and spread their return over Limits.Drain,
+// and refuses new ones. It waits until what was queued for them is written, or
+// ctx ends.
+func (g *Gateway) GoAway(ctx context.Context) {
+	g.mu.Lock()
+	g.closing = true
+	g.mu.Unlock()
+	for _, c := range g.sessions.all() {
+		c.shut(wire.CodeShutdown, "the server is shutting down")
+	}
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for g.open.Load() > 0 {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Close ends every connection at once and waits for all goroutines.
+func (g *Gateway) Close() {
+	g.mu.Lock()
+	g.closing = true
+	g.cancel()
+	g.mu.Unlock()
+	for _, c := range g.sessions.all() {
+		c.abort()
+	}
+	g.tasks.Wait()
+}
+
+func (g *Gateway) admit() error {
+	g.mu.Lock()
+	closing := g.closing
+	g.mu.Unlock()
+	if closing {
+		return pim.Errorf(pim.KindUnavailable, "the server is shutting down")
+	}
+	if n := g.open.Add(1); n > int64(g.Limits.Connections) {
+		g.open.Add(-1)
+		return pim.Errorf(pim.KindOverloaded, "this node has its %d connections", g.Limits.Connections)
+	}
+	return nil
+}
+
+// Deliver queues answers and pushes for the connections concerned, then lets
+// each of them write once. See conv.Outlet.
+func (g *Gateway) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	var touched []*conn
+	var ack ackScratch
+	for i := range answers {
+		c := answers[i].Request.Origin.(*conn)
+		if c.answer(&answers[i], &ack) {
+			touched = append(touched, c)
+		}
+	}
+	for i := range pushes {
+		touched = g.push(&pushes[i], touched)
+	}
+	for _, c := range touched {
+		c.startSender()
+	}
+	g.Metrics.answered(len(answers))
+}
+
+// push queues p for every connected device that may read it, and returns
+// touched with those added whose sender is to be started.
+func (g *Gateway) push(p *conv.Published, touched []*conn) []*conn {
+	parts := splitPush(p)
+	for i := range parts {
+		part := &parts[i]
+		for _, u := range p.Members {
+			for _, c := range g.sessions.of(u) {
+				if c.push(part, 0, pim.Seq(1<<63)) {
+					touched = append(touched, c)
+				}
+			}
+		}
+		for _, r := range p.Partly {
+			for _, c := range g.sessions.of(r.User) {
+				if c.push(part, r.From, r.To) {
+					touched = append(touched, c)
+				}
+			}
+		}
+	}
+	return touched
+}

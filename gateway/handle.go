@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// handle takes one frame. An error ends the connection; a request that fails is
+// answered with PIMError.
+func (c *conn) handle(frame []byte) error {
+	if wire.Type(frame[0]) == wire.TypeSendReq {
+		return c.handleSend(frame[1:])
+	}
+	t, m, err := wire.Decode(frame)
+	if err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case nil: // of a later version
+		c.gw.Metrics.drop(dropUnknownFrame)
+		return nil
+	case *wirepb.PIMPushAck:
+		c.handlePushAck(m)
+	case *wirepb.PIMSyncReq:
+		c.enqueue(task{sync: m}, m.RequestId)
+	case *wirepb.PIMPullReq:
+		c.enqueue(task{pull: m}, m.RequestId)
+	case *wirepb.PIMTimeReq:
+		now := c.gw.Now().UnixMilli()
+		c.reply(&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now})
+	case *wirepb.PIMPing:
+		c.handlePing(m)
+	default:
+		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
+	}
+	return nil
+}
+
+func (c *conn) handlePing(m *wirepb.PIMPing) {
+	c.mu.Lock()
+	behind := c.behind
+	c.mu.Unlock()
+	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
+}
+
+// handleSend decodes a PIMSendReq and leaves it for submit. Above the limit of
+// sends in flight it waits, and with it the client: nothing more is read.
+func (c *conn) handleSend(body []byte) error {
+	m := &c.in.scratch
+	m.Reset()
+	if err := m.UnmarshalVT(body); err != nil {
+		return pim.Errorf(pim.KindInvalid, "%s: %w", wire.TypeSendReq, err)
+	}
+	r := &conv.Request{
+		Conversation: pim.ConversationID(m.Conversation),
+		Kind:         pim.EntryKind(min(m.Kind, 255)),
+		Sender:       c.user,
+		Device:       c.device,
+		Local:        pim.Millis(m.LocalMs),
+		Payload:      m.Payload,
+		Origin:       c,
+	}
+	if m.Kind == wirepb.EntryKind_ENTRY_KIND_UNSPECIFIED {
+		r.Kind = pim.EntryMessage
+	}
+	for _, u := range m.Members {
+		r.Members = append(r.Members, pim.UserID(u))
+	}
+	id, ok := wire.ClientID(m.ClientMessageId)
+	m.Payload = nil // the request's now
+	if !ok {
+		e := wire.ErrorFrame(pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
+		e.ClientMessageId = m.ClientMessageId
+		c.reply(e)
+		return nil
+	}
+	r.ClientID = id
+	c.gw.Metrics.sends.Inc()
+	c.mu.Lock()
+	full := c.inFlight >= c.gw.Limits.InFlight
+	if !full {
+		c.inFlight++
+	}
+	c.mu.Unlock()
+	if full {
+		c.submit()
+		c.awaitAnswer()
+	}
+	c.in.sends = append(c.in.sends, r)
+	return nil
+}
+
+// awaitAnswer waits for a place among the sends in flight and takes it.
+func (c *conn) awaitAnswer() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.inFlight >= c.gw.Limits.InFlight && !c.closed {
+		c.changed.Wait()
+	}
+	c.inFlight++
+}
+
+// submit hands the sends that one read brought in to their writers.
+func (c *conn) submit() {
+	if len(c.in.sends) == 0 {
+		return
+	}
+	c.gw.Writer.Submit(c.in.sends)
+	if cap(c.in.sends) > 64 {
+		c.in.sends = nil
+		return
+	}
+	clear(c.in.sends)
+	c.in.sends = c.in.sends[:0]
+}
+
+func (c *conn) handlePushAck(m *wirepb.PIMPushAck) {
+	acks := make([]inbox.Ack, len(m.Acks))
+	for i, a := range m.Acks {
+		acks[i] = inbox.Ack{Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq)}
+	}
+	c.gw.Metrics.pushAcks.Inc()
+	c.gw.Acks.Note(c.ctx(), c.user, c.device, m.Serial, acks)
+}

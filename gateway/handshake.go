@@ -1,0 +1,207 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// ServeTCP accepts connections from l until it is closed. conf, if not nil, puts
+// TLS around each.
+func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			// Out of files, most likely: it passes when connections close.
+			g.Logger.Warn("accept failed", "err", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-g.ctx.Done():
+				return nil
+			}
+		}
+		if err := g.admit(); err != nil {
+			g.Metrics.refused(err)
+			nc.Close()
+			continue
+		}
+		ok := g.start(func() {
+			if conf != nil {
+				nc = tls.Server(nc, conf)
+			}
+			g.serve(nc, false, nil)
+		})
+		if !ok {
+			g.open.Add(-1)
+			nc.Close()
+		}
+	}
+}
+
+// serve takes a connection through the handshake and then leaves it to a
+// goroutine of its own: this one's stack has grown in the handshake, and an idle
+// connection should not keep it. early is what was read already.
+func (g *Gateway) serve(nc net.Conn, websocket bool, early []byte) {
+	c := newConn(g, nc, websocket)
+	c.in.partial = early
+	g.Metrics.connections.Inc()
+	// Ends the handshake when the gateway closes.
+	stop := context.AfterFunc(g.ctx, c.abort)
+	err := c.handshake()
+	stop()
+	if err == nil && g.start(c.run) {
+		return
+	}
+	if err != nil {
+		c.refuse(err)
+	}
+	c.gone()
+}
+
+// handshake reads Hello and queues Welcome. After it the connection is in the
+// registry, and pushes may follow.
+func (c *conn) handshake() error {
+	g := c.gw
+	deadline := time.Now().Add(g.Limits.Handshake)
+	c.nc.SetDeadline(deadline)
+	hello, err := c.readHello()
+	if err != nil {
+		return err
+	}
+	if hello.Version != wire.Version {
+		return pim.Errorf(pim.KindUnsupported, "protocol version %d; this server speaks %d", hello.Version, wire.Version)
+	}
+	claims, err := g.Verifier.Verify(hello.Token, g.Now())
+	if err != nil {
+		return err
+	}
+	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), claims.Expires.UnixMilli()
+	if err := c.device.Validate(); err != nil {
+		return err
+	}
+	if claims.Device != "" && claims.Device != c.device {
+		return pim.Errorf(pim.KindUnauthorized, "the token is for device %q only", string(claims.Device))
+	}
+	ctx, cancel := context.WithDeadline(g.ctx, deadline)
+	defer cancel()
+	g.Acks.Settle(ctx, c.user, c.device)
+	serial, err := g.Reader.Serial(ctx, c.user, c.device)
+	if err != nil {
+		return err
+	}
+	c.nc.SetDeadline(time.Time{})
+	c.mu.Lock()
+	c.appendFrame(&wirepb.Welcome{
+		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
+		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: fmt.Sprintf("%x", c.id),
+	})
+	start := c.claim()
+	c.mu.Unlock()
+	if replaced := g.sessions.add(c); replaced != nil {
+		replaced.shut(wire.CodeReplaced, "the same device connected again")
+	}
+	if start {
+		c.startSender()
+	}
+	c.log().Debug("connected", "agent", hello.Agent[:min(len(hello.Agent), 128)], "remote", c.nc.RemoteAddr())
+	return nil
+}
+
+func (g *Gateway) limits() *wirepb.Limits {
+	return &wirepb.Limits{
+		FrameBytes: pim.MaxFrame, PayloadBytes: pim.MaxPayload, PageEntries: pim.MaxPageEntries, PageBytes: pim.MaxPageBytes,
+		InFlight: uint32(g.Limits.InFlight), GroupMembers: uint32(g.Limits.Members),
+		IdleMs: uint32(g.Limits.Idle / time.Millisecond),
+	}
+}
+
+var errNotHello = pim.Errorf(pim.KindInvalid, "the first frame must be Hello")
+
+// readHello reads the first frame. What came behind it is kept.
+func (c *conn) readHello() (*wirepb.Hello, error) {
+	var hello *wirepb.Hello
+	errDone := errors.New("one frame is enough")
+	first := func(frame []byte) error {
+		_, m, err := wire.Decode(frame)
+		if err != nil {
+			return err
+		}
+		h, ok := m.(*wirepb.Hello)
+		if !ok {
+			return errNotHello
+		}
+		hello = h
+		return errDone
+	}
+	buf := c.in.partial
+	for {
+		if len(buf) > 0 {
+			rest := buf
+			for hello == nil {
+				frame, tail, need, err := c.cut(rest)
+				if err != nil {
+					return nil, err
+				}
+				rest = tail
+				if need > 0 {
+					c.keep(rest, need, false)
+					break
+				}
+				if frame == nil {
+					continue
+				}
+				if err := first(frame); err != nil && err != errDone {
+					return nil, err
+				}
+			}
+			if hello != nil {
+				c.keep(rest, 0, true)
+				c.release()
+				return hello, nil
+			}
+			c.release()
+		}
+		var err error
+		if buf, err = c.read(); err != nil {
+			c.release()
+			return nil, err
+		}
+	}
+}
+
+// refuse tells the client why the handshake failed, if there is a point in it.
+func (c *conn) refuse(err error) {
+	var e *pim.Error
+	code := wire.CodeHandshake
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e = pim.Errorf(pim.KindTimeout, "no Hello within %v", c.gw.Limits.Handshake)
+	case !errors.As(err, &e):
+		return // gone
+	case e.Kind == pim.KindUnauthorized:
+		code = wire.CodeUnauthorized
+	case e.Kind == pim.KindUnsupported:
+		code = wire.CodeUnsupported
+	case e.Kind == pim.KindInvalid || e.Kind == pim.KindTooLarge:
+		code = refusal(err)
+	default:
+		code = wire.CodeUnavailable
+	}
+	c.log().Debug("handshake refused", "err", err, "remote", c.nc.RemoteAddr())
+	c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
+	c.reply(wire.ErrorFrame(e))
+	c.shut(code, e.Text)
+	c.awaitEnd()
+}

@@ -1,0 +1,45 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/pim-im/pim/wire"
+)
+
+// janitor looks at every connection once a second and closes those that are
+// over a limit of time. One second is precise enough for limits of many.
+func (g *Gateway) janitor() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			now := g.Now().UnixMilli()
+			for _, c := range g.sessions.all() {
+				c.inspect(now)
+			}
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *conn) inspect(now int64) {
+	l := &c.gw.Limits
+	over := func(since int64, limit time.Duration) bool {
+		return since != 0 && now-since > limit.Milliseconds()
+	}
+	switch {
+	case over(c.writing.Load(), l.Write):
+		// What is queued cannot be delivered, so neither can a last word.
+		c.gw.Metrics.closed(wire.CodeSlow)
+		c.log().Debug("closing", "code", wire.CodeSlow.String(), "text", "a write did not make way")
+		c.abort()
+	case over(c.halfSince.Load(), l.Handshake):
+		c.shut(wire.CodeHandshake, "a frame stayed unfinished")
+	case over(c.lastRead.Load(), l.Idle):
+		c.shut(wire.CodeIdle, "nothing was heard from the client")
+	case c.expires != 0 && now > c.expires:
+		c.shut(wire.CodeUnauthorized, "the token has expired")
+	}
+}

@@ -1,0 +1,275 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// reader is what the reading goroutine of a connection keeps between reads.
+type reader struct {
+	partial []byte // the beginning of a frame, nil most of the time
+	message []byte // WebSocket fragments of a message so far
+	need    int    // bytes that partial must grow to for the next try
+	try     func(fd uintptr) bool
+
+	// Of the read under way.
+	pooled *[readSize]byte
+	buf    []byte // what was read, after partial
+	err    error
+
+	sends   []*conv.Request
+	scratch wirepb.PIMSendReq
+}
+
+const (
+	readSize  = 64 << 10
+	smallRead = 2 << 10 // for connections that hold their buffer while idle
+)
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+var errClosed = errors.New("closed by the client")
+
+// read waits for bytes and returns them, behind those that were left over. They
+// are valid until release.
+func (c *conn) read() ([]byte, error) {
+	in := &c.in
+	if c.raw == nil {
+		return c.readHolding()
+	}
+	if in.try == nil {
+		in.try = c.tryRead
+	}
+	in.buf, in.err = nil, nil
+	if err := c.raw.Read(in.try); err != nil {
+		return nil, err
+	}
+	return in.buf, in.err
+}
+
+// tryRead reads once, without waiting. It takes a buffer only for the attempt,
+// so that a connection without news holds none.
+func (c *conn) tryRead(fd uintptr) bool {
+	in := &c.in
+	buf := c.buffer()
+	n, err := syscall.Read(int(fd), buf[len(in.partial):])
+	for err == syscall.EINTR {
+		n, err = syscall.Read(int(fd), buf[len(in.partial):])
+	}
+	switch {
+	case err == syscall.EAGAIN:
+		c.release()
+		return false
+	case err != nil:
+		in.err = err
+	case n == 0:
+		in.err = io.EOF
+	default:
+		in.buf = buf[:len(in.partial)+n]
+	}
+	return true
+}
+
+// buffer returns a buffer that begins with what was left over and has room for
+// the rest of the frame.
+func (c *conn) buffer() []byte {
+	in := &c.in
+	if in.need > readSize {
+		buf := make([]byte, in.need)
+		copy(buf, in.partial)
+		return buf
+	}
+	in.pooled = readBuffers.Get().(*[readSize]byte)
+	copy(in.pooled[:], in.partial)
+	return in.pooled[:]
+}
+
+func (c *conn) release() {
+	if c.in.pooled != nil {
+		readBuffers.Put(c.in.pooled)
+		c.in.pooled = nil
+	}
+}
+
+// readHolding reads with a buffer of the connection's own.
+func (c *conn) readHolding() ([]byte, error) {
+	in := &c.in
+	buf := make([]byte, max(in.need, len(in.partial)+smallRead))
+	copy(buf, in.partial)
+	n, err := c.nc.Read(buf[len(in.partial):])
+	if n > 0 {
+		err = nil
+	}
+	return buf[:len(in.partial)+n], err
+}
+
+// keep stores what remains of a read for the next one.
+func (c *conn) keep(rest []byte, need int, progress bool) {
+	in := &c.in
+	in.need = need
+	if len(rest) == 0 {
+		in.partial = nil
+		c.halfSince.Store(0)
+		return
+	}
+	if progress || c.halfSince.Load() == 0 {
+		c.halfSince.Store(c.gw.Now().UnixMilli())
+	}
+	in.partial = append(make([]byte, 0, len(rest)), rest...)
+}
+
+// run reads and handles frames until the connection ends.
+func (c *conn) run() {
+	defer c.gone()
+	for {
+		buf, err := c.read()
+		if err != nil {
+			c.release()
+			c.ended(err)
+			return
+		}
+		c.lastRead.Store(c.gw.Now().UnixMilli())
+		err = c.consume(buf, c.handle)
+		c.release()
+		c.submit()
+		if err != nil {
+			c.ended(err)
+			return
+		}
+	}
+}
+
+// consume calls handle for every whole frame in buf and keeps the rest.
+func (c *conn) consume(buf []byte, handle func(frame []byte) error) error {
+	rest := buf
+	for {
+		frame, tail, need, err := c.cut(rest)
+		if err != nil {
+			return err
+		}
+		if need > 0 {
+			c.keep(tail, need, len(tail) < len(buf))
+			return nil
+		}
+		rest = tail
+		if frame == nil {
+			continue
+		}
+		if err := handle(frame); err != nil {
+			return err
+		}
+		if len(rest) == 0 {
+			c.keep(nil, 0, true)
+			return nil
+		}
+	}
+}
+
+// cut splits the first frame of pim's protocol from buf. The frame is nil if
+// what was cut off held none.
+func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
+	if !c.websocket {
+		return wire.CutTCP(buf, pim.MaxFrame)
+	}
+	f, rest, need, err := cutWebSocket(buf, pim.MaxFrame)
+	if err != nil || need > 0 {
+		return nil, rest, need, err
+	}
+	switch f.op {
+	case opPing:
+		c.pong(f.payload)
+		return nil, rest, 0, nil
+	case opPong:
+		return nil, rest, 0, nil
+	case opClose:
+		return nil, rest, 0, errClosed
+	case opBinary, opContinuation:
+		frame, err = c.in.join(f)
+		return frame, rest, 0, err
+	}
+	return nil, rest, 0, pim.Errorf(pim.KindInvalid, "a WebSocket message that is not binary")
+}
+
+// join puts fragments together; it returns the message when it is whole.
+func (r *reader) join(f wsFrame) ([]byte, error) {
+	if (f.op == opContinuation) != (r.message != nil) {
+		return nil, pim.Errorf(pim.KindInvalid, "WebSocket fragments out of order")
+	}
+	if f.final && r.message == nil {
+		if len(f.payload) == 0 {
+			return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
+		}
+		return f.payload, nil
+	}
+	if len(r.message)+len(f.payload) > pim.MaxFrame {
+		return nil, pim.Errorf(pim.KindTooLarge, "a frame of more than %d bytes", pim.MaxFrame)
+	}
+	if r.message == nil {
+		r.message = []byte{}
+	}
+	r.message = append(r.message, f.payload...)
+	if !f.final {
+		return nil, nil
+	}
+	whole := r.message
+	r.message = nil
+	return whole, nil
+}
+
+func (c *conn) pong(payload []byte) {
+	c.mu.Lock()
+	if c.closing || c.unsent > c.gw.Limits.QueueBytes {
+		c.mu.Unlock()
+		return
+	}
+	b := c.out
+	if b == nil {
+		b = takeBuffer()
+	}
+	c.appended(append(appendServerHeader(b, opPong, len(payload)), payload...))
+	start := c.claim()
+	c.mu.Unlock()
+	if start {
+		c.startSender()
+	}
+}
+
+// ended closes after an error of reading: with a word to a client that did
+// something wrong, without one if the connection is no more.
+func (c *conn) ended(err error) {
+	var e *pim.Error
+	if errors.As(err, &e) {
+		c.shut(refusal(err), e.Text)
+		c.awaitEnd()
+		return
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errClosed) {
+		c.log().Debug("connection lost", "err", err)
+	}
+	c.abort()
+}
+
+// awaitEnd waits until the last frame is written, or the janitor has had enough.
+func (c *conn) awaitEnd() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.closed {
+		c.changed.Wait()
+	}
+}
+
+// gone takes the connection out of the gateway.
+func (c *conn) gone() {
+	c.abort()
+	c.gw.sessions.remove(c)
+	c.gw.open.Add(-1)
+	c.gw.Metrics.connections.Dec()
+}

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+)
+
+// registry finds the connections of a user. A user's slice is replaced, never
+// changed, so a reader may walk over it without a lock.
+type registry struct {
+	seed   maphash.Seed
+	shards []registryShard
+}
+
+type registryShard struct {
+	mu    sync.RWMutex
+	users map[pim.UserID][]*conn
+}
+
+func newRegistry() registry {
+	r := registry{seed: maphash.MakeSeed(), shards: make([]registryShard, 64)}
+	for i := range r.shards {
+		r.shards[i].users = make(map[pim.UserID][]*conn)
+	}
+	return r
+}
+
+func (r *registry) shard(u pim.UserID) *registryShard {
+	return &r.shards[maphash.String(r.seed, string(u))%uint64(len(r.shards))]
+}
+
+// of returns u's connections; not to be changed.
+func (r *registry) of(u pim.UserID) []*conn {
+	s := r.shard(u)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.users[u]
+}
+
+// add puts c in place of the connection of the same device, which it returns.
+func (r *registry) add(c *conn) (replaced *conn) {
+	s := r.shard(c.user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := make([]*conn, 0, len(s.users[c.user])+1)
+	for _, o := range s.users[c.user] {
+		if o.device == c.device {
+			replaced = o
+		} else {
+			conns = append(conns, o)
+		}
+	}
+	s.users[c.user] = append(conns, c)
+	return replaced
+}
+
+// remove takes c out; it may have been replaced already.
+func (r *registry) remove(c *conn) {
+	s := r.shard(c.user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	conns := slices.DeleteFunc(slices.Clone(s.users[c.user]), func(o *conn) bool { return o == c })
+	if len(conns) == 0 {
+		delete(s.users, c.user)
+		return
+	}
+	s.users[c.user] = conns
+}
+
+// all returns every connection, those that come and go meanwhile or not.
+func (r *registry) all() []*conn {
+	var all []*conn
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		for _, conns := range s.users {
+			all = append(all, conns...)
+		}
+		s.mu.RUnlock()
+	}
+	return all
+}

@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// task is a request whose answer may be large. A connection's tasks are served
+// one at a time, by a goroutine that exists only meanwhile.
+type task struct {
+	sync *wirepb.PIMSyncReq
+	pull *wirepb.PIMPullReq
+}
+
+const maxTasks = 64 // waiting, for each connection
+
+func (c *conn) enqueue(t task, id uint64) {
+	c.mu.Lock()
+	if len(c.tasks) == maxTasks {
+		c.mu.Unlock()
+		c.refuseTask(id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
+		return
+	}
+	c.tasks = append(c.tasks, t)
+	start := !c.serving && !c.closing
+	if start {
+		c.serving = true
+	}
+	c.mu.Unlock()
+	if start && !c.gw.start(c.serveTasks) {
+		c.abort()
+	}
+}
+
+func (c *conn) serveTasks() {
+	for {
+		c.mu.Lock()
+		if len(c.tasks) == 0 || c.closing {
+			c.tasks, c.serving = nil, false
+			c.mu.Unlock()
+			return
+		}
+		t := c.tasks[0]
+		c.tasks = c.tasks[1:]
+		c.mu.Unlock()
+		if t.sync != nil {
+			c.serveSync(t.sync)
+		} else {
+			c.servePull(t.pull)
+		}
+	}
+}
+
+// replyInTurn queues a frame once there is room for it; it reports false when
+// the connection has ended. build appends the frame to its argument.
+func (c *conn) replyInTurn(build func([]byte) []byte) bool {
+	c.mu.Lock()
+	for c.unsent > c.gw.Limits.QueueBytes/2 && !c.closing {
+		c.changed.Wait()
+	}
+	if c.closing {
+		c.mu.Unlock()
+		return false
+	}
+	c.appendRaw(build(nil))
+	start := c.claim()
+	c.mu.Unlock()
+	if start {
+		c.startSender()
+	}
+	return true
+}
+
+func (c *conn) refuseTask(id uint64, conversation string, err error) {
+	if c.ctx().Err() != nil {
+		return
+	}
+	if pim.KindOf(err) == pim.KindUnknown {
+		c.log().Error("request failed", "err", err)
+	}
+	m := wire.ErrorFrame(err)
+	m.RequestId, m.Conversation = id, conversation
+	c.reply(m)
+}
+
+const lastEntryCut = 256 // bytes of payload in a summary's last entry
+
+func (c *conn) serveSync(m *wirepb.PIMSyncReq) {
+	c.gw.Metrics.syncs.Inc()
+	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
+	page, err := c.gw.Reader.Sync(c.ctx(), inbox.SyncRequest{
+		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
+	})
+	if err != nil {
+		c.refuseTask(m.RequestId, "", err)
+		return
+	}
+	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId, NextAfter: string(page.Next)}
+	for i := range page.Summaries {
+		s, err := summary(&page.Summaries[i])
+		if err != nil {
+			c.refuseTask(m.RequestId, string(page.Summaries[i].Conversation), err)
+			return
+		}
+		resp.Conversations = append(resp.Conversations, s)
+	}
+	c.replyInTurn(func(b []byte) []byte { return wire.Append(b, resp) })
+}
+
+func summary(s *inbox.Summary) (*wirepb.Summary, error) {
+	m := &wirepb.Summary{
+		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left,
+	}
+	if s.Last == nil {
+		return m, nil
+	}
+	m.Last = new(wirepb.Entry)
+	if err := m.Last.UnmarshalVT(s.Last); err != nil {
+		return nil, pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
+	}
+	m.Last.Members = nil // a group's creation may name thousands
+	if len(m.Last.Payload) > lastEntryCut {
+		m.Last.Payload, m.LastCut = m.Last.Payload[:lastEntryCut], true
+	}
+	return m, nil
+}
+
+func (c *conn) servePull(m *wirepb.PIMPullReq) {
+	c.gw.Metrics.pulls.Inc()
+	page, err := c.gw.Reader.Pull(c.ctx(), c.user, inbox.PullRequest{
+		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
+		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst,
+	})
+	if err != nil {
+		c.refuseTask(m.RequestId, m.Conversation, err)
+		return
+	}
+	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
+	from, entries := page.From, page.Entries
+	for done := false; !done; {
+		n, size := 0, 0
+		for n < len(entries) && (n == 0 || size+len(entries[n].Data) < maxPushBody) {
+			size += len(entries[n].Data) + wire.EntryOverhead
+			n++
+		}
+		done = n == len(entries)
+		to := page.To
+		if !done {
+			to = entries[n-1].Seq
+		}
+		resp := &wirepb.PIMPullResp{
+			RequestId: m.RequestId, Conversation: m.Conversation, From: uint64(from), To: uint64(to),
+			Newest: uint64(page.Newest), Done: done,
+		}
+		data := make([][]byte, n)
+		for i := range data {
+			data[i] = entries[i].Data
+		}
+		if !c.replyInTurn(func(b []byte) []byte { return wire.AppendPullResp(b, resp, data) }) {
+			return
+		}
+		from, entries = to+1, entries[n:]
+	}
+}
