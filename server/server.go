@@ -1,0 +1,285 @@
+// Package server puts the parts of pim together in one process: store, writers,
+// offline lists, gateway, and the HTTP pages to operate them by.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Options are what a server takes besides its settings. The zero value is what
+// `pim serve` uses.
+type Options struct {
+	Logger  *slog.Logger // nil: slog.Default
+	Version string       // for /healthz and pim_build_info
+
+	// Store, if not nil, is used in place of the embedded one under
+	// Config.Data. The server closes it.
+	Store store.Store
+	// WrapStore, WrapWriter, WrapReader and WrapOutlet, if not nil, stand between
+	// two parts: to observe, or to break a server on purpose and see a test notice.
+	WrapStore  func(store.Store) store.Store
+	WrapWriter func(gateway.Writer) gateway.Writer
+	WrapReader func(gateway.Reader) gateway.Reader
+	WrapOutlet func(conv.Outlet) conv.Outlet
+}
+
+// Server is one node.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	version string
+	metrics *prometheus.Registry
+	tls     *tls.Config
+
+	engine  store.Store
+	health  func() error // of the engine
+	acks    *inbox.Acks
+	gateway *gateway.Gateway
+	writers *conv.Writers
+
+	http, pprof           *http.Server
+	listener, tcp, pprofL net.Listener
+	serving               sync.WaitGroup
+	stopping              chan struct{} // closed when Shutdown begins
+	once                  sync.Once
+	failed                chan struct{}
+	failOnce              sync.Once
+	err                   error
+}
+
+// New opens the store and the keys and puts the parts together. Start makes it
+// serve; Shutdown must be called in any case.
+func New(c Config, o Options) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config: c, log: o.Logger, version: o.Version,
+		metrics: prometheus.NewRegistry(), stopping: make(chan struct{}), failed: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	s.metrics.MustRegister(
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(),
+		buildInfo(o.Version),
+	)
+	if err := s.loadTLS(); err != nil {
+		return nil, err
+	}
+	keys, err := s.keys()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openStore(o); err != nil {
+		return nil, err
+	}
+	s.assemble(keys, o)
+	return s, nil
+}
+
+// keys loads the key file; the default one is made when it is missing.
+func (s *Server) keys() (*account.Keys, error) {
+	keys, created, err := s.config.LoadKeys()
+	if created {
+		s.log.Info("made a development key; whoever reads it can be any user", "file", s.config.KeysPath())
+	}
+	return keys, err
+}
+
+func (s *Server) loadTLS() error {
+	if s.config.TLSCert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
+	if err != nil {
+		return pim.Errorf(pim.KindInvalid, "TLS certificate: %w", err)
+	}
+	s.tls = &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"http/1.1"}, // WebSocket upgrades need it
+	}
+	return nil
+}
+
+// assemble connects the parts: gateway → writers → store, and back out through
+// the gateway.
+func (s *Server) assemble(keys *account.Keys, o Options) {
+	st := s.engine
+	if o.WrapStore != nil {
+		st = o.WrapStore(st)
+	}
+	shards := s.config.Shards
+	if shards == 0 {
+		shards = runtime.GOMAXPROCS(0)
+	}
+	s.acks = inbox.NewAcks(st, s.log)
+	var reader gateway.Reader = inbox.New(st)
+	if o.WrapReader != nil {
+		reader = o.WrapReader(reader)
+	}
+	s.gateway = gateway.New(gateway.Options{
+		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
+		Limits: gateway.Limits{
+			Connections: s.config.MaxConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
+			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
+			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
+		},
+	})
+	var outlet conv.Outlet = s.gateway
+	if o.WrapOutlet != nil {
+		outlet = o.WrapOutlet(outlet)
+	}
+	s.writers = conv.New(st, conv.Options{
+		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
+	})
+	var writer gateway.Writer = s.writers
+	if o.WrapWriter != nil {
+		writer = o.WrapWriter(writer)
+	}
+	s.gateway.SetWriter(writer)
+}
+
+// Start listens and serves in the background. ctx bounds only Start.
+func (s *Server) Start(ctx context.Context) error {
+	var lc net.ListenConfig
+	listen := func(addr, what string) (net.Listener, error) {
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, pim.Errorf(pim.KindInvalid, "listen for %s: %w", what, err)
+		}
+		return l, nil
+	}
+	var err error
+	if s.listener, err = listen(s.config.Listen, "HTTP"); err != nil {
+		return err
+	}
+	if s.config.ListenTCP != "" {
+		if s.tcp, err = listen(s.config.ListenTCP, "TCP"); err != nil {
+			return err
+		}
+	}
+	if s.config.PprofListen != "" {
+		if s.pprofL, err = listen(s.config.PprofListen, "pprof"); err != nil {
+			return err
+		}
+	}
+	s.serveAll()
+	return nil
+}
+
+func (s *Server) serveAll() {
+	s.http = s.httpServer()
+	s.serving.Go(func() {
+		if s.tls != nil {
+			s.http.TLSConfig = s.tls
+			s.fail(s.http.ServeTLS(s.listener, "", ""))
+			return
+		}
+		s.fail(s.http.Serve(s.listener))
+	})
+	if s.tcp != nil {
+		s.serving.Go(func() { s.fail(s.gateway.ServeTCP(s.tcp, s.tls)) })
+	}
+	if s.pprofL != nil {
+		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
+		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
+	}
+}
+
+// fail notes that a listener ended by itself.
+func (s *Server) fail(err error) {
+	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	s.failOnce.Do(func() {
+		s.err = err
+		close(s.failed)
+	})
+}
+
+// Addr returns the address for HTTP and WebSocket, with the real port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// TCPAddr returns the address for raw TCP, "" if that is turned off.
+func (s *Server) TCPAddr() string {
+	if s.tcp == nil {
+		return ""
+	}
+	return s.tcp.Addr().String()
+}
+
+// Done is closed when the server can no longer serve; Err says why.
+func (s *Server) Done() <-chan struct{} { return s.failed }
+
+// Err returns why Done is closed, nil before.
+func (s *Server) Err() error {
+	select {
+	case <-s.failed:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// Shutdown stops: readiness goes, clients are asked to leave and to spread their
+// return, what is under way is committed and answered, the store is closed.
+// When ctx ends it cuts that short; nothing acknowledged is lost by it.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := error(nil)
+	s.once.Do(func() {
+		close(s.stopping)
+		if s.tcp != nil {
+			s.tcp.Close()
+		}
+		s.writers.Drain(ctx)
+		s.gateway.GoAway(ctx)
+		s.gateway.Close()
+		for _, h := range []*http.Server{s.http, s.pprof} {
+			if h != nil {
+				h.Close()
+			}
+		}
+		for _, l := range []net.Listener{s.listener, s.pprofL} {
+			if l != nil {
+				l.Close()
+			}
+		}
+		s.serving.Wait()
+		s.writers.Close()
+		s.acks.Close()
+		err = s.engine.Close()
+	})
+	return err
+}
+
+const readHeaderBytes = 16 << 10
+
+func (s *Server) httpServer() *http.Server {
+	return &http.Server{
+		Handler:           s.pages(),
+		ReadHeaderTimeout: s.config.HandshakeTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    readHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
