@@ -2,20 +2,272 @@ package load
 
 import (
 	"context"
-	"net/url"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
-func runChat(context.Context, *Config) (Report, error)  { return Report{}, pim.Errorf(pim.KindUnsupported, "not in this commit") }
-func runIdle(context.Context, *Config) (Report, error)  { return runChat(nil, nil) }
-func runSync(context.Context, *Config) (Report, error)  { return runChat(nil, nil) }
-func runRelay(context.Context, *Config) (Report, error) { return runChat(nil, nil) }
+// chat is a run of users who talk: Direct, Group and Relay.
+type chat struct {
+	cfg   *Config
+	size  int // users of one conversation
+	users []*user
 
-func metricsURL(w Workload, u *url.URL) string { return "" }
+	epoch     time.Time
+	pingAfter int64 // ns of silence
+	from      atomic.Int64
+	stopped   atomic.Bool // no sends any more
 
-// ServeRelay serves the relay on listen until ctx ends. It calls ready with the
-// address it listens on.
-func ServeRelay(ctx context.Context, listen string, ready func(addr string)) error {
-	return pim.Errorf(pim.KindUnsupported, "not in this commit")
+	ack, delivery, lag histogram
+}
+
+// never is a time that no run reaches.
+const never = math.MaxInt64
+
+func (r *chat) relay() bool { return r.cfg.Workload == Relay }
+
+// clock returns nanoseconds since the run began.
+func (r *chat) clock() int64 { return int64(time.Since(r.epoch)) }
+
+// wall returns the run's time now in milliseconds since 1970.
+func (r *chat) wall(now int64) int64 { return r.epoch.UnixMilli() + now/int64(time.Millisecond) }
+
+// runChat connects all users, lets them talk, waits until what was acknowledged
+// has arrived, and reports.
+func runChat(ctx context.Context, cfg *Config) (Report, error) {
+	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), epoch: time.Now()}
+	if cfg.Workload == Group {
+		r.size = cfg.GroupSize
+	}
+	r.from.Store(never)
+	m := meter{url: cfg.MetricsURL}
+	idle, err := m.read(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	defer r.close()
+	if err := r.connect(ctx); err != nil {
+		return Report{}, err
+	}
+	connected, err := m.read(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	rep := r.report()
+	rep.ConnectSeconds = time.Duration(r.clock()).Seconds()
+	rep.BytesPerConnection = float64(connected.rss-idle.rss) / float64(cfg.Users)
+
+	ctx, fail := context.WithCancelCause(ctx)
+	var work sync.WaitGroup
+	r.serve(ctx, &work, fail)
+	err = r.measure(ctx, &m, &rep)
+	fail(context.Canceled)
+	r.close()
+	work.Wait()
+	return rep, err
+}
+
+// connect opens all connections and creates the groups.
+func (r *chat) connect(ctx context.Context) error {
+	r.cfg.Log.Info("connecting", "users", r.cfg.Users)
+	if err := each(ctx, r.cfg.Users, r.cfg.Dialing, r.open); err != nil {
+		return err
+	}
+	return each(ctx, len(r.users)/r.size, r.cfg.Dialing, r.converse)
+}
+
+// open connects the n-th user.
+func (r *chat) open(ctx context.Context, n int) error {
+	l, limit, idle, err := r.dial(ctx, n)
+	if err != nil {
+		return err
+	}
+	if r.cfg.Rate == 0 {
+		limit = min(limit, r.cfg.Window)
+	}
+	places := 1
+	for places < 2*limit {
+		places *= 2
+	}
+	base := n - n%r.size
+	r.users[n] = &user{
+		link: l, run: r, index: uint32(n), base: uint32(base), limit: limit,
+		sends:  r.cfg.Workload != Group || n-base < r.cfg.Senders,
+		flying: make([]flight, places),
+		stream: stream{peers: make([]peer, r.size)},
+	}
+	if n == 0 {
+		r.pingAfter = int64(idle / 2)
+	}
+	return nil
+}
+
+// dial connects the n-th user to the server, or to its partner by the relay.
+func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle time.Duration, err error) {
+	if r.relay() {
+		l, err := dialRelay(ctx, r.cfg.Server, uint32(n/2))
+		return l, maxInFlight, never, err
+	}
+	l, err = dial(ctx, r.cfg.Server, wire.WebSocketPath)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	welcome, err := l.hello(r.cfg, r.cfg.user(n), device, 0)
+	if err != nil {
+		l.nc.Close()
+		return nil, 0, 0, err
+	}
+	inFlight, idle = maxInFlight, never
+	if limits := welcome.Limits; limits != nil {
+		if limits.InFlight > 0 {
+			inFlight = min(inFlight, int(limits.InFlight))
+		}
+		if limits.IdleMs > 0 {
+			idle = time.Duration(limits.IdleMs) * time.Millisecond
+		}
+	}
+	return l, inFlight, idle, nil
+}
+
+// converse tells the users of the n-th conversation what it is; a group is
+// created by its first member.
+func (r *chat) converse(_ context.Context, n int) error {
+	users := r.users[n*r.size : (n+1)*r.size]
+	c := pim.Direct(r.cfg.user(n*r.size), r.cfg.user(n*r.size+1))
+	if r.cfg.Workload == Group {
+		var err error
+		if c, err = r.create(users); err != nil {
+			return err
+		}
+	}
+	message, answer := sendTemplate(c, r.cfg.Payload), ackTemplate(c)
+	for _, u := range users {
+		u.conv, u.message, u.answer = c, message, answer
+	}
+	return nil
+}
+
+func (r *chat) create(users []*user) (pim.ConversationID, error) {
+	now := time.Now()
+	id := pim.NewClientMessageID(now)
+	members := make([]string, len(users))
+	for i := range users {
+		members[i] = string(r.cfg.user(int(users[0].index) + i))
+	}
+	err := users[0].send(&wirepb.PIMSendReq{
+		ClientMessageId: id[:], LocalMs: int64(pim.MillisOf(now)), Attempt: 1,
+		Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Members: members,
+	})
+	if err != nil {
+		return "", err
+	}
+	ack, err := await[*wirepb.PIMSendAck](users[0].link)
+	if err != nil {
+		return "", err
+	}
+	return pim.ConversationID(ack.Conversation), nil
+}
+
+// serve starts everything that runs beside measure. All of it ends when ctx does
+// and the connections are closed.
+func (r *chat) serve(ctx context.Context, work *sync.WaitGroup, fail context.CancelCauseFunc) {
+	for _, u := range r.users {
+		work.Go(func() {
+			if err := u.start(); err != nil && ctx.Err() == nil {
+				r.cfg.Log.Error("a user's connection", "user", r.cfg.user(int(u.index)), "err", err)
+				fail(err)
+			}
+		})
+	}
+	work.Go(func() { r.ticker(ctx) })
+	if r.cfg.Rate > 0 {
+		work.Go(func() { r.pace(ctx) })
+	}
+}
+
+func (r *chat) close() {
+	for _, u := range r.users {
+		if u != nil {
+			u.nc.Close()
+		}
+	}
+}
+
+// wait waits for d; it returns why the run ended if that is sooner.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// each calls f for 0 … n-1, at most parallel at a time, until the first error.
+func each(ctx context.Context, n, parallel int, f func(ctx context.Context, i int) error) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var next atomic.Int64
+	var work sync.WaitGroup
+	for range min(n, parallel) {
+		work.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1) - 1)
+				if i >= n {
+					return
+				}
+				if err := f(ctx, i); err != nil {
+					fail(err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	return context.Cause(ctx)
+}
+
+// tickEvery is how long a PIMPushAck waits at the most for something to be
+// written with it.
+const tickEvery = 200 * time.Millisecond
+
+// ticker calls every user's tick once in tickEvery, spread over that time.
+func (r *chat) ticker(ctx context.Context) {
+	const parts = 20
+	for part := 0; wait(ctx, tickEvery/parts) == nil; part = (part + 1) % parts {
+		for i := part; i < len(r.users); i += parts {
+			u := r.users[i]
+			u.lock()
+			u.tick()
+			u.release() // an error comes to the reading goroutine as well
+		}
+	}
+}
+
+// pace transmits at the configured rate, evenly, the users taking turns.
+func (r *chat) pace(ctx context.Context) {
+	var senders []*user
+	for _, u := range r.users {
+		if u.sends {
+			senders = append(senders, u)
+		}
+	}
+	start, gap := r.clock(), float64(time.Second)/r.cfg.Rate
+	for n := 0; !r.stopped.Load(); n++ {
+		due := start + int64(float64(n)*gap)
+		if early := due - r.clock(); early > 0 && wait(ctx, time.Duration(early)) != nil {
+			return
+		}
+		u := senders[n%len(senders)]
+		u.lock()
+		u.schedule(due)
+		u.acknowledge(false)
+		u.release()
+	}
 }

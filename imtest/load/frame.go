@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 
@@ -81,7 +82,7 @@ func sendTemplate(c pim.ConversationID, payload int) template {
 	frame := wire.Append(nil, &wirepb.PIMSendReq{
 		Conversation: string(c), ClientMessageId: marker[:], LocalMs: localFloor, Attempt: 1, Payload: body,
 	})
-	id := find(frame, marker[:])
+	id := bytes.Index(frame, marker[:])
 	return template{frame: frame, id: id, local: id + len(marker) + 1, stamp: len(frame) - payload}
 }
 
@@ -91,20 +92,11 @@ func ackTemplate(c pim.ConversationID) template {
 	frame := wire.Append(nil, &wirepb.PIMSendAck{
 		ClientMessageId: marker[:], Conversation: string(c), Seq: 1 << 13, ServerMs: localFloor, Count: 1 << 13,
 	})
-	return template{frame: frame, id: find(frame, marker[:])}
+	return template{frame: frame, id: bytes.Index(frame, marker[:])}
 }
 
 // localFloor is a time whose varint has 6 bytes, as all have until 2109.
 const localFloor = 1 << 40
-
-func find(b, sub []byte) int {
-	for i := range b {
-		if string(b[i:i+len(sub)]) == string(sub) {
-			return i
-		}
-	}
-	return -1
-}
 
 // putLocal writes ms as a varint of 6 bytes.
 func putLocal(b []byte, ms int64) {

@@ -36,6 +36,7 @@ type Report struct {
 	Misordered uint64  `json:"misordered"` // entries that came after a later one
 	Refused    uint64  `json:"refused"`    // sends that the server answered with an error
 	Unacked    uint64  `json:"unacked"`    // sends that were never answered
+	Skipped    uint64  `json:"skipped"`    // fixed rate: messages that were due and not transmitted, too many being unanswered
 	Pulled     uint64  `json:"pulled"`     // entries that came by a pull
 	Rate       float64 `json:"rate"`       // messages a second asked for; 0 in the closed loop
 	Payload    int     `json:"payload"`    // bytes in a message

@@ -1,0 +1,213 @@
+package load
+
+import (
+	"context"
+	"time"
+)
+
+// The drain ends when everything has arrived, or after drainLimit without any
+// progress. After askAfter the receivers pull what is missing.
+const (
+	drainLimit = 10 * time.Second
+	askAfter   = time.Second
+)
+
+// totals is the sum over all users at one moment.
+type totals struct {
+	tally
+	got, pulled, doubled, misordered uint64
+	inFlight                         int
+}
+
+func (t *totals) add(u *user) {
+	t.sent += u.sent
+	t.sentMeasured += u.sentMeasured
+	t.answered += u.answered
+	t.refused += u.refused
+	t.skipped += u.skipped
+	t.gotMeasured += u.gotMeasured
+	t.reads += u.reads
+	t.frames += u.frames
+	t.pushes += u.pushes
+	t.entries += u.entries
+	t.got += u.got
+	t.pulled += u.pulled
+	t.doubled += u.doubled
+	t.misordered += u.misordered
+	t.inFlight += u.inFlight + len(u.due)
+}
+
+func (r *chat) totals() totals {
+	var t totals
+	for _, u := range r.users {
+		u.mu.Lock()
+		t.add(u)
+		u.mu.Unlock()
+	}
+	return t
+}
+
+// measure runs the warm-up, the measured time and the drain.
+func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
+	r.cfg.Log.Info("warming up", "for", r.cfg.Warmup)
+	if err := wait(ctx, r.cfg.Warmup); err != nil {
+		return err
+	}
+	before, err := m.read(ctx)
+	if err != nil {
+		return err
+	}
+	own := ownCPU()
+	begin := r.totals()
+	start := r.clock()
+	r.from.Store(start)
+
+	r.cfg.Log.Info("measuring", "for", r.cfg.Duration)
+	if err := wait(ctx, r.cfg.Duration); err != nil {
+		return err
+	}
+	r.stopped.Store(true)
+	end := r.totals()
+	seconds := time.Duration(r.clock() - start).Seconds()
+
+	r.cfg.Log.Info("draining")
+	lost, err := r.drain(ctx)
+	if err != nil {
+		return err
+	}
+	own = ownCPU() - own
+	after, err := m.read(ctx)
+	if err != nil {
+		return err
+	}
+	last := r.totals()
+	rep.Seconds = seconds
+	rep.Lost = lost
+	rep.DeliveredPerS = float64(end.got-begin.got) / seconds
+	rep.cost(after.cpu-before.cpu, own, last.got-begin.got)
+	rep.ServerRSS = after.rss
+	rep.count(&last)
+	r.latencies(rep)
+	return nil
+}
+
+// drain waits until what was acknowledged has arrived and returns how many
+// deliveries are still missing then.
+func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
+	begun := r.clock()
+	best, moved, asked := uint64(0), begun, begun
+	for {
+		t := r.totals()
+		lost = r.missing()
+		if lost == 0 && t.inFlight == 0 {
+			return 0, nil
+		}
+		now := r.clock()
+		if done := t.got + t.answered + t.refused; done > best {
+			best, moved = done, now
+		}
+		if now-moved > int64(drainLimit) {
+			return lost, nil
+		}
+		if now-max(moved, asked) > int64(askAfter) {
+			asked = now
+			r.ask()
+		}
+		if err := wait(ctx, 5*time.Millisecond); err != nil {
+			return lost, err
+		}
+	}
+}
+
+// missing returns how many deliveries of acknowledged messages are still to
+// come, over all users.
+func (r *chat) missing() (n uint64) {
+	for at := 0; at < len(r.users); at += r.size {
+		for _, u := range r.users[at : at+r.size] {
+			n += u.missing(r.answered(u))
+		}
+	}
+	return n
+}
+
+// answered returns how many messages the others of u's conversation know to be
+// acknowledged.
+func (r *chat) answered(u *user) (n uint64) {
+	for _, other := range r.users[u.base : int(u.base)+r.size] {
+		if other != u && other.sends {
+			other.mu.Lock()
+			n += other.answered
+			other.mu.Unlock()
+		}
+	}
+	return n
+}
+
+func (u *user) missing(answered uint64) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.got >= answered {
+		return 0
+	}
+	return answered - u.got
+}
+
+// ask makes all who miss something pull, from the sender on of whom they have
+// read least.
+func (r *chat) ask() {
+	for _, u := range r.users {
+		if r.relay() || u.missing(r.answered(u)) == 0 {
+			continue
+		}
+		u.lock()
+		seq := uint64(never)
+		for slot := range u.peers {
+			if int(u.base)+slot != int(u.index) && r.users[int(u.base)+slot].sends {
+				seq = min(seq, u.after(slot))
+			}
+		}
+		u.pulling = false // if one is under way for so long, it is lost
+		u.pull(seq)
+		u.release()
+	}
+}
+
+func (r *chat) report() Report {
+	return Report{
+		Workload: r.cfg.Workload, Users: r.cfg.Users, Window: r.cfg.Window,
+		Rate: r.cfg.Rate, Payload: r.cfg.Payload,
+	}
+}
+
+func (r *chat) latencies(rep *Report) {
+	shares := []float64{0.5, 0.99, 0.999}
+	ack, delivery := r.ack.quantiles(shares...), r.delivery.quantiles(shares...)
+	rep.AckP50, rep.AckP99, rep.AckP999 = ack[0], ack[1], ack[2]
+	rep.DeliveryP50, rep.DeliveryP99, rep.DeliveryP999 = delivery[0], delivery[1], delivery[2]
+	rep.LagP99 = r.lag.quantiles(0.99)[0]
+}
+
+func (rep *Report) count(t *totals) {
+	rep.Sent, rep.Delivered = t.sentMeasured, t.gotMeasured
+	rep.Doubled, rep.Misordered, rep.Pulled = t.doubled, t.misordered, t.pulled
+	rep.Refused, rep.Skipped = t.refused, t.skipped
+	rep.Unacked = t.sent - t.answered - t.refused
+	rep.FramesPerRead = ratio(t.frames, t.reads)
+	rep.EntriesPerPush = ratio(t.entries, t.pushes)
+}
+
+// cost reports CPU seconds of the server and of this process for n deliveries.
+func (rep *Report) cost(server, own float64, n uint64) {
+	rep.ServerCPUTotal = server
+	if n > 0 {
+		rep.ServerCPU = server / float64(n) * 1000
+		rep.ClientCPU = own / float64(n) * 1000
+	}
+}
+
+func ratio(a, b uint64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}

@@ -1,0 +1,92 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// meter reads what the server's process has used from its metrics.
+type meter struct {
+	url string // "-" for none
+}
+
+// usage is one reading.
+type usage struct {
+	cpu float64 // seconds since the process began
+	rss int64   // bytes
+}
+
+// read returns the usage now; zeros if there is no URL to read from.
+func (m *meter) read(ctx context.Context) (usage, error) {
+	if m.url == "-" {
+		return usage{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url, nil)
+	if err != nil {
+		return usage{}, pim.Errorf(pim.KindInvalid, "metrics URL: %w", err)
+	}
+	// A connection of its own each time: none stays open beside those counted.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics of %s: %s", m.url, resp.Status)
+	}
+	found := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if name == cpuMetric || name == rssMetric {
+			if found[name], err = strconv.ParseFloat(value, 64); err != nil {
+				return usage{}, pim.Errorf(pim.KindInvalid, "metrics of %s: %q", m.url, lines.Text())
+			}
+		}
+	}
+	if err := lines.Err(); err != nil || len(found) < 2 {
+		return usage{}, pim.Errorf(pim.KindUnavailable, "metrics of %s: no %s and %s (%v)", m.url, cpuMetric, rssMetric, err)
+	}
+	return usage{cpu: found[cpuMetric], rss: int64(found[rssMetric])}, nil
+}
+
+const (
+	cpuMetric = "process_cpu_seconds_total"
+	rssMetric = "process_resident_memory_bytes"
+)
+
+// metricsURL returns where the metrics of the server at u are, see
+// Config.MetricsURL. The relay has everything on one port.
+func metricsURL(w Workload, u *url.URL) string {
+	host := u.Host
+	if u.Scheme == "tcp" && w != Relay {
+		if name, port, err := net.SplitHostPort(host); err == nil {
+			if n, err := strconv.Atoi(port); err == nil {
+				host = net.JoinHostPort(name, strconv.Itoa(n-1))
+			}
+		}
+	}
+	return fmt.Sprintf("http://%s/metrics", host)
+}
+
+// ownCPU returns the CPU seconds that this process has used.
+func ownCPU() float64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}

@@ -1,0 +1,236 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/pim-im/pim"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// ServeRelay runs the floor to measure a server against, until ctx ends: on
+// listen it takes connections over TCP and WebSocket, puts two and two of them
+// together, and writes to each what it reads from the other, without looking at
+// it. It stores nothing and promises nothing. The same port answers /metrics
+// over HTTP. ready is called with the address once it listens.
+func ServeRelay(ctx context.Context, listen string, ready func(addr string)) error {
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return pim.Errorf(pim.KindUnavailable, "listening: %w", err)
+	}
+	r := &relay{
+		http:  &queueListener{Listener: ln, conns: make(chan net.Conn), closed: make(chan struct{})},
+		open:  map[net.Conn]struct{}{},
+		rooms: map[uint32]net.Conn{},
+	}
+	web := &http.Server{Handler: r.handler(), ReadHeaderTimeout: relayTimeout}
+	r.work.Go(func() { web.Serve(r.http) })
+	stop := context.AfterFunc(ctx, func() {
+		ln.Close()
+		web.Close()
+		r.http.Close()
+		r.closeAll()
+	})
+	defer stop()
+	ready(ln.Addr().String())
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			break
+		}
+		if r.take(nc) {
+			r.work.Go(func() { r.greet(nc) })
+		}
+	}
+	r.work.Wait()
+	return nil
+}
+
+// relay is the state of ServeRelay.
+type relay struct {
+	http *queueListener
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	open   map[net.Conn]struct{} // all connections
+	rooms  map[uint32]net.Conn   // rooms of which one side is there
+	closed bool
+}
+
+// relayTimeout bounds how long a connection may take to say what it wants.
+const relayTimeout = 30 * time.Second
+
+func (r *relay) handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET "+relayPath, func(w http.ResponseWriter, req *http.Request) {
+		nc, _, _, err := ws.UpgradeHTTP(req, w)
+		if err != nil {
+			return // the upgrader has answered
+		}
+		plain := nc.(*sniffed).Conn
+		r.work.Go(func() { r.join(plain, make([]byte, 0, wsFraming.roomSize()), wsFraming) })
+	})
+	return mux
+}
+
+// take enters a connection among those that the end of the relay closes.
+func (r *relay) take(nc net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		nc.Close()
+		return false
+	}
+	r.open[nc] = struct{}{}
+	return true
+}
+
+func (r *relay) drop(nc net.Conn) {
+	nc.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, nc)
+}
+
+func (r *relay) closeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for nc := range r.open {
+		nc.Close()
+	}
+}
+
+// greet finds out from the first bytes of a connection whether it speaks HTTP.
+// It reads no further than it must: what follows is for the partner.
+func (r *relay) greet(nc net.Conn) {
+	first := make([]byte, 4, tcpFraming.roomSize())
+	nc.SetReadDeadline(time.Now().Add(relayTimeout))
+	if _, err := io.ReadFull(nc, first); err != nil {
+		r.drop(nc)
+		return
+	}
+	if string(first) == "GET " {
+		nc.SetReadDeadline(time.Time{})
+		r.http.put(&sniffed{Conn: nc, relay: r, first: first})
+		return
+	}
+	r.join(nc, first, tcpFraming)
+}
+
+// join reads the rest of the first frame and puts the connection into the room
+// that it names. When the room is complete, what either side says is handed on
+// until one of them ends.
+func (r *relay) join(nc net.Conn, first []byte, f framing) {
+	had := len(first)
+	first = first[:cap(first)]
+	nc.SetReadDeadline(time.Now().Add(relayTimeout))
+	_, err := io.ReadFull(nc, first[had:])
+	nc.SetReadDeadline(time.Time{})
+	if err != nil {
+		r.drop(nc)
+		return
+	}
+	_, frame, _, err := f.cut(first)
+	if err != nil || len(frame) != 5 || frame[0] != typeRoom {
+		r.drop(nc)
+		return
+	}
+	if other := r.meet(binary.BigEndian.Uint32(frame[1:]), nc); other != nil {
+		r.work.Go(func() { r.copy(nc, other) })
+		r.copy(other, nc)
+	}
+}
+
+// meet returns who waits in room, or nil, and then nc is who waits.
+func (r *relay) meet(room uint32, nc net.Conn) net.Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	other := r.rooms[room]
+	if other == nil {
+		r.rooms[room] = nc
+	} else {
+		delete(r.rooms, room)
+	}
+	return other
+}
+
+// copy writes to dst what it reads from src. It takes the bytes through this
+// process, as anything that may look at them must; splice would be cheaper and
+// could not even tell a message from the next.
+func (r *relay) copy(dst, src net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if err == nil {
+			_, err = dst.Write(buf[:n])
+		}
+		if err != nil {
+			r.drop(src)
+			r.drop(dst)
+			return
+		}
+	}
+}
+
+// sniffed is a connection of which the first bytes were read already.
+type sniffed struct {
+	net.Conn
+	relay *relay
+	first []byte
+}
+
+func (s *sniffed) Read(b []byte) (int, error) {
+	if len(s.first) > 0 {
+		n := copy(b, s.first)
+		s.first = s.first[n:]
+		return n, nil
+	}
+	return s.Conn.Read(b)
+}
+
+func (s *sniffed) Close() error {
+	s.relay.drop(s.Conn)
+	return nil
+}
+
+// queueListener is a listener whose connections somebody else has accepted.
+type queueListener struct {
+	net.Listener
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *queueListener) put(nc net.Conn) {
+	select {
+	case l.conns <- nc:
+	case <-l.closed:
+		nc.Close()
+	}
+}
+
+func (l *queueListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *queueListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}

@@ -1,0 +1,105 @@
+package load
+
+// stream checks what one user receives of its conversation: each sender's
+// counters, once and in order. It does no I/O and times nothing.
+//
+// A counter that is skipped is a gap: a push that the server dropped, or a send
+// that it refused. It is closed by a pull from the last entry of that sender;
+// what the pull does not hold either is a hole. While it pulls, pushes are not
+// taken in, since the pull brings them as well.
+type stream struct {
+	peers   []peer // by the sender's place in the conversation
+	have    uint64 // highest seq taken in
+	settled uint64 // pulls have shown everything up to here
+	pulling bool
+	asked   uint64 // first seq that the last pull asked for
+	need    uint64 // a pull must reach it: highest seq that was pushed while pulling
+	holes   map[hole]struct{}
+
+	got, pulled, doubled, misordered uint64
+}
+
+// peer is what was received from one sender.
+type peer struct {
+	next uint32 // counter of its next message
+	seq  uint64 // its last entry
+}
+
+// hole is a message that was not where it belonged.
+type hole struct {
+	slot    int
+	counter uint32
+}
+
+// push takes in a pushed message. fresh is set if it is new to the user, gap if
+// it must pull; then the message was not taken in.
+func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
+	p := &s.peers[slot]
+	switch {
+	case s.pulling:
+		s.need = max(s.need, seq)
+		return false, false
+	case seq <= s.settled:
+		return false, false // a pull has brought it before
+	case counter > p.next:
+		s.need = seq
+		return false, true
+	case counter < p.next:
+		return s.late(slot, counter), false
+	}
+	if seq < s.have {
+		s.misordered++
+	}
+	s.advance(p, counter, seq)
+	return true, false
+}
+
+// pull takes in a pulled message. fresh is set if it is new to the user.
+func (s *stream) pull(slot int, counter uint32, seq uint64) (fresh bool) {
+	p := &s.peers[slot]
+	if seq <= p.seq {
+		return false
+	}
+	if counter < p.next {
+		return s.late(slot, counter)
+	}
+	for c := p.next; c < counter; c++ {
+		if s.holes == nil {
+			s.holes = make(map[hole]struct{})
+		}
+		s.holes[hole{slot, c}] = struct{}{}
+	}
+	s.advance(p, counter, seq)
+	s.pulled++
+	return true
+}
+
+func (s *stream) advance(p *peer, counter uint32, seq uint64) {
+	p.next, p.seq = counter+1, seq
+	s.have = max(s.have, seq)
+	s.got++
+}
+
+// late takes in a message that comes behind a later one of its sender: out of
+// order if it had not come before, doubled if it had.
+func (s *stream) late(slot int, counter uint32) (fresh bool) {
+	h := hole{slot, counter}
+	if _, ok := s.holes[h]; !ok {
+		s.doubled++
+		return false
+	}
+	delete(s.holes, h)
+	s.misordered++
+	s.got++
+	return true
+}
+
+// after returns the seq behind which a pull for what slot's sender wrote must
+// begin.
+func (s *stream) after(slot int) uint64 { return s.peers[slot].seq }
+
+// settle notes that a pull has shown everything up to seq.
+func (s *stream) settle(seq uint64) {
+	s.settled = max(s.settled, seq)
+	s.have = max(s.have, seq)
+}

@@ -1,0 +1,286 @@
+package load
+
+import (
+	"context"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// runSync writes Messages to a user who is away, by one other user for each
+// conversation, and then measures how the user's device gets them: first with
+// nothing in its storage, then once more with nothing new.
+func runSync(ctx context.Context, cfg *Config) (Report, error) {
+	m := meter{url: cfg.MetricsURL}
+	cfg.Log.Info("writing offline messages", "conversations", cfg.Conversations, "messages", cfg.Messages)
+	begun := time.Now()
+	err := each(ctx, cfg.Conversations, cfg.Dialing, func(ctx context.Context, n int) error {
+		return writeOffline(ctx, cfg, n)
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	rep := Report{Workload: cfg.Workload, Users: 1, Payload: cfg.Payload, Sent: uint64(cfg.Messages)}
+	rep.ConnectSeconds = time.Since(begun).Seconds()
+	before, err := m.read(ctx)
+	if err != nil {
+		return rep, err
+	}
+	own := ownCPU()
+	cfg.Log.Info("syncing")
+	d := &syncer{cfg: cfg, streams: map[string]*stream{}}
+	if err := d.first(ctx, &rep); err != nil {
+		return rep, err
+	}
+	own = ownCPU() - own
+	after, err := m.read(ctx)
+	if err != nil {
+		return rep, err
+	}
+	d.count(&rep)
+	rep.cost(after.cpu-before.cpu, own, rep.Delivered)
+	rep.ServerRSS = after.rss
+	return rep, d.again(ctx, &rep)
+}
+
+// share returns how many of the messages the n-th conversation gets.
+func (cfg *Config) share(n int) int {
+	return cfg.Messages*(n+1)/cfg.Conversations - cfg.Messages*n/cfg.Conversations
+}
+
+// reader is the number of the user who was away; the writers have 0 and up.
+func (cfg *Config) reader() pim.UserID { return cfg.user(cfg.Conversations) }
+
+// writeOffline connects the n-th writer and has it send its share.
+func writeOffline(ctx context.Context, cfg *Config, n int) error {
+	l, err := dial(ctx, cfg.Server, wire.WebSocketPath)
+	if err != nil {
+		return err
+	}
+	defer l.nc.Close()
+	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+	welcome, err := l.hello(cfg, cfg.user(n), device, 0)
+	if err != nil {
+		return err
+	}
+	window := 64
+	if limit := int(welcome.Limits.GetInFlight()); limit > 0 {
+		window = min(window, limit)
+	}
+	c := pim.Direct(cfg.user(n), cfg.reader())
+	body := make([]byte, cfg.Payload)
+	inFlight, share := 0, cfg.share(n)
+	for i := 0; i < share || inFlight > 0; {
+		for ; i < share && inFlight < window; i++ {
+			now := time.Now()
+			id := pim.NewClientMessageID(now)
+			s := stamp{run: cfg.Seed, sender: uint32(n), counter: uint32(i)}
+			s.put(body)
+			err := l.send(&wirepb.PIMSendReq{
+				Conversation: string(c), ClientMessageId: id[:], LocalMs: now.UnixMilli(), Attempt: 1, Payload: body,
+			})
+			if err != nil {
+				return err
+			}
+			inFlight++
+		}
+		if _, err := await[*wirepb.PIMSendAck](l); err != nil {
+			return err
+		}
+		inFlight--
+	}
+	return nil
+}
+
+// syncer is the device that was away.
+type syncer struct {
+	cfg     *Config
+	streams map[string]*stream // by conversation
+	serial  uint64
+	pulls   uint64 // PIMPullReq so far
+}
+
+// pullsAhead is how many pulls wait for their answer at the same time.
+const pullsAhead = 8
+
+func (d *syncer) connect(ctx context.Context) (*link, error) {
+	l, err := dial(ctx, d.cfg.Server, wire.WebSocketPath)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = l.hello(d.cfg, d.cfg.reader(), device, d.serial); err != nil {
+		l.nc.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// first connects with nothing in storage: sync, pull everything, acknowledge it.
+func (d *syncer) first(ctx context.Context, rep *Report) error {
+	l, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.nc.Close()
+	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+	start, base := time.Now(), l.received+l.written
+	list, err := d.sync(l, func() {
+		rep.SyncFirstPageBytes = l.received + l.written - base
+		rep.SyncFirstPageMS = milliseconds(time.Since(start))
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.pullAll(l, list); err != nil {
+		return err
+	}
+	rep.Seconds = time.Since(start).Seconds()
+	rep.SyncMS = milliseconds(time.Since(start))
+	rep.SyncBytes = l.received + l.written - base
+	return d.acknowledge(l)
+}
+
+// again connects once more, with everything in storage.
+func (d *syncer) again(ctx context.Context, rep *Report) error {
+	start := time.Now()
+	l, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.nc.Close()
+	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+	list, err := d.sync(l, func() {})
+	if err != nil {
+		return err
+	}
+	rep.ReconnectBytes = l.received + l.written
+	rep.ReconnectMS = milliseconds(time.Since(start))
+	if len(list) > 0 {
+		return pim.Errorf(pim.KindInternal, "%d conversations are listed as new after everything was acknowledged", len(list))
+	}
+	return nil
+}
+
+// sync reads the list of changed conversations, page by page, and calls onFirst
+// after the first.
+func (d *syncer) sync(l *link, onFirst func()) (list []*wirepb.Summary, err error) {
+	for page, after := uint64(1), ""; ; page++ {
+		if err := l.send(&wirepb.PIMSyncReq{RequestId: page, After: after}); err != nil {
+			return nil, err
+		}
+		resp, err := await[*wirepb.PIMSyncResp](l)
+		if err != nil {
+			return nil, err
+		}
+		if page == 1 {
+			onFirst()
+		}
+		list = append(list, resp.Conversations...)
+		if after = resp.NextAfter; after == "" {
+			return list, nil
+		}
+	}
+}
+
+// pullAll pulls every listed conversation to its newest entry.
+func (d *syncer) pullAll(l *link, list []*wirepb.Summary) error {
+	waiting := 0
+	for len(list) > 0 || waiting > 0 {
+		for ; len(list) > 0 && waiting < pullsAhead; list = list[1:] {
+			if err := d.ask(l, list[0].Conversation, 1); err != nil {
+				return err
+			}
+			waiting++
+		}
+		resp, err := await[*wirepb.PIMPullResp](l)
+		if err != nil {
+			return err
+		}
+		if err := d.take(resp); err != nil {
+			return err
+		}
+		switch {
+		case !resp.Done:
+		case resp.To < resp.Newest && resp.From <= resp.To:
+			err = d.ask(l, resp.Conversation, resp.To+1)
+		default:
+			waiting--
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *syncer) ask(l *link, conversation string, from uint64) error {
+	d.pulls++
+	return l.send(&wirepb.PIMPullReq{
+		RequestId: d.pulls, Conversation: conversation, From: from, Limit: pim.MaxPageEntries,
+	})
+}
+
+// take checks one frame of pulled entries.
+func (d *syncer) take(resp *wirepb.PIMPullResp) error {
+	s := d.streams[resp.Conversation]
+	if s == nil {
+		s = &stream{peers: make([]peer, 1)}
+		d.streams[resp.Conversation] = s
+	}
+	for _, e := range resp.Entries {
+		var st stamp
+		if !st.get(e.Payload, d.cfg.Seed) {
+			return pim.Errorf(pim.KindInternal, "%s holds an entry that nobody of this run wrote", resp.Conversation)
+		}
+		s.pull(0, st.counter, e.Seq)
+	}
+	s.settle(resp.To)
+	return nil
+}
+
+// acknowledge acknowledges everything and waits until the server has read that.
+func (d *syncer) acknowledge(l *link) error {
+	m := &wirepb.PIMPushAck{}
+	for c, s := range d.streams {
+		m.Acks = append(m.Acks, &wirepb.Ack{Conversation: c, Seq: s.have})
+		if len(m.Acks) == 1000 {
+			if err := d.flush(l, m); err != nil {
+				return err
+			}
+		}
+	}
+	if err := d.flush(l, m); err != nil {
+		return err
+	}
+	if err := l.send(&wirepb.PIMPing{Nonce: 1}); err != nil {
+		return err
+	}
+	_, err := await[*wirepb.PIMPong](l)
+	return err
+}
+
+func (d *syncer) flush(l *link, m *wirepb.PIMPushAck) error {
+	if len(m.Acks) == 0 {
+		return nil
+	}
+	d.serial++
+	m.Serial = d.serial
+	err := l.send(m)
+	m.Acks = m.Acks[:0]
+	return err
+}
+
+func (d *syncer) count(rep *Report) {
+	for _, s := range d.streams {
+		rep.Delivered += s.got
+		rep.Pulled += s.pulled
+		rep.Doubled += s.doubled
+		rep.Misordered += s.misordered
+	}
+	rep.Lost = rep.Sent - min(rep.Sent, rep.Delivered)
+	rep.DeliveredPerS = float64(rep.Delivered) / rep.Seconds
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,158 @@
+package load
+
+import (
+	"github.com/gobwas/ws"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// What a user says. u.mu is held throughout.
+
+// fill transmits what there is room for: in the closed loop up to the window, at
+// a fixed rate what is due.
+func (u *user) fill() {
+	if !u.sends || u.now < u.paused {
+		return
+	}
+	if u.run.cfg.Rate > 0 {
+		n := 0
+		for n < len(u.due) && u.room() {
+			if u.due[n] >= u.run.from.Load() {
+				u.run.lag.record(u.now - u.due[n])
+			}
+			u.transmit()
+			n++
+		}
+		u.due = u.due[:copy(u.due, u.due[n:])]
+		return
+	}
+	for u.room() && !u.run.stopped.Load() {
+		u.transmit()
+	}
+}
+
+// maxDue bounds what waits for room at a fixed rate; what is due above that is
+// skipped and counted.
+const maxDue = 4096
+
+// schedule transmits one message that was due at at, now or when there is room.
+func (u *user) schedule(at int64) {
+	if len(u.due) >= maxDue {
+		u.skipped++
+		return
+	}
+	u.due = append(u.due, at)
+	u.fill()
+}
+
+// room reports whether one more message may be in flight. A message that is
+// overtaken by the answers to many later ones holds its place in flying, so
+// that place may be taken although few are in flight.
+func (u *user) room() bool {
+	return u.inFlight < u.limit && !u.flying[int(u.next)&(len(u.flying)-1)].open
+}
+
+// transmit appends one message to out.
+func (u *user) transmit() {
+	t := &u.message
+	var start int
+	u.out, start = u.begin(u.out, len(t.frame), ws.OpBinary)
+	u.out = append(u.out, t.frame...)
+	frame := u.out[start:]
+	ms := u.run.wall(u.now)
+	putID(frame[t.id:], ms, u.run.cfg.Seed, u.index, u.next)
+	putLocal(frame[t.local:], ms)
+	s := stamp{run: u.run.cfg.Seed, at: u.now, sender: u.index, counter: u.next}
+	s.put(frame[t.stamp:])
+	u.end(u.out, start)
+
+	u.flying[int(u.next)&(len(u.flying)-1)] = flight{counter: u.next, open: true, at: u.now}
+	u.next++
+	u.inFlight++
+	u.sent++
+	if u.now >= u.run.from.Load() {
+		u.sentMeasured++
+	}
+}
+
+// acknowledge appends a PIMPushAck for what is new, if something is written
+// anyway or if it must.
+func (u *user) acknowledge(must bool) {
+	if u.have <= u.acked || u.run.relay() || !must && len(u.out) == 0 {
+		return
+	}
+	u.acked = u.have
+	u.serial++
+	ack := protowire.SizeTag(1) + protowire.SizeBytes(len(u.conv)) + protowire.SizeTag(2) + protowire.SizeVarint(u.acked)
+	size := 1 + protowire.SizeTag(1) + protowire.SizeVarint(u.serial) + protowire.SizeTag(2) + protowire.SizeBytes(ack)
+	b, start := u.begin(u.out, size, ws.OpBinary)
+	b = append(b, byte(wire.TypePushAck))
+	b = protowire.AppendTag(b, 1, protowire.VarintType)
+	b = protowire.AppendVarint(b, u.serial)
+	b = protowire.AppendTag(b, 2, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(ack))
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = protowire.AppendString(b, string(u.conv))
+	b = protowire.AppendTag(b, 2, protowire.VarintType)
+	b = protowire.AppendVarint(b, u.acked)
+	u.end(b, start)
+	u.out = b
+}
+
+// tick does what is due without anything having come: acknowledgements, sends
+// after a pause, and a ping on a silent connection.
+func (u *user) tick() {
+	u.fill()
+	u.acknowledge(true)
+	if len(u.out) == 0 && u.now-u.wrote > u.run.pingAfter && !u.run.relay() {
+		u.out = u.appendFrame(u.out, &wirepb.PIMPing{Nonce: u.serial})
+	}
+}
+
+// pull asks for the entries after seq, unless a pull is under way.
+func (u *user) pull(seq uint64) {
+	if u.pulling {
+		return
+	}
+	u.pulling = true
+	u.asked = seq + 1
+	u.out = u.appendFrame(u.out, &wirepb.PIMPullReq{
+		RequestId: 1, Conversation: string(u.conv), From: seq + 1, Limit: pim.MaxPageEntries,
+	})
+}
+
+// takePull takes in one frame of a pull's answer; after the last one it asks for
+// the next page if there is one.
+func (u *user) takePull(f []byte) error {
+	var to, newest uint64
+	var done bool
+	resp := fields{rest: f[1:]}
+	for resp.next() {
+		switch resp.num {
+		case 3:
+			if err := u.takeEntry(resp.data, true); err != nil {
+				return err
+			}
+		case 5:
+			to = resp.val
+		case 6:
+			newest = resp.val
+		case 7:
+			done = resp.val != 0
+		}
+	}
+	if resp.bad {
+		return unreadable(f)
+	}
+	u.settle(to)
+	if !done {
+		return nil
+	}
+	u.pulling = false
+	if u.settled >= u.asked && u.settled < max(u.need, newest) {
+		u.pull(u.settled)
+	}
+	return nil
+}
