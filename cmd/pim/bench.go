@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/load"
+)
+
+type benchCmd struct {
+	keyFlags
+	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections. sync: one user with a long offline list. relay: direct through a relay without storage or logic, the floor."`
+
+	Server  string `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server to measure: http:// for WebSocket, tcp:// for raw TCP."`
+	Metrics string `name:"metrics" placeholder:"URL" help:"Its Prometheus page, if it is not /metrics beside it; - for none."`
+
+	Users    int           `name:"users" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000)."`
+	Window   int           `name:"window" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1)."`
+	Rate     float64       `name:"rate" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
+	Payload  int           `name:"payload" default:"100" placeholder:"BYTES" help:"Size of a message."`
+	Duration time.Duration `name:"duration" default:"20s" placeholder:"DURATION" help:"Measured time."`
+	Warmup   time.Duration `name:"warmup" default:"2s" placeholder:"DURATION" help:"Time before it that is not counted."`
+
+	GroupSize     int    `name:"group-size" placeholder:"N" help:"group: members of one group (default 200)."`
+	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
+	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000)."`
+	Messages      int    `name:"messages" placeholder:"N" help:"sync: offline messages over all of them (default 100000)."`
+	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random)."`
+
+	JSON    bool `name:"json" help:"Print one JSON object."`
+	Verbose bool `name:"verbose" short:"v" help:"Log progress to standard error."`
+}
+
+// benchTokenTTL outlives the longest run that makes sense.
+const benchTokenTTL = 24 * time.Hour
+
+// Run measures and prints the report.
+func (c *benchCmd) Run(ctx context.Context, s streams) error {
+	cfg := load.Config{
+		Workload: c.Workload, Server: c.Server, MetricsURL: c.Metrics,
+		Users: c.Users, Window: c.Window, Rate: c.Rate,
+		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup,
+		GroupSize: c.GroupSize, Senders: c.Senders,
+		Conversations: c.Conversations, Messages: c.Messages, Seed: c.Seed,
+	}
+	if c.Warmup == 0 {
+		cfg.Warmup = -1 // the zero value would be its default
+	}
+	if c.Verbose {
+		cfg.Log = newLogger("info", "text", s.err)
+	}
+	if err := c.connect(&cfg); err != nil {
+		return err
+	}
+	report, err := load.Run(ctx, cfg)
+	if err != nil {
+		return withServerHint(err, c.Server)
+	}
+	if c.JSON {
+		err = json.NewEncoder(s.out).Encode(report)
+	} else {
+		err = printBench(s.out, &report)
+	}
+	if broken := report.Err(); broken != nil {
+		err = errors.Join(errBroken, broken, err)
+	}
+	return err
+}
+
+// connect says how the users get in: with tokens, or, for the relay, into a
+// process of this program that is started for the run.
+func (c *benchCmd) connect(cfg *load.Config) error {
+	if c.Workload == load.Relay {
+		self, err := os.Executable()
+		if err != nil {
+			return pim.Errorf(pim.KindUnavailable, "this program does not find itself to start the relay: %w", err)
+		}
+		cfg.Server, cfg.MetricsURL = "tcp://", "-"
+		cfg.RelayCommand = []string{self, "relay"}
+		return nil
+	}
+	keys, err := c.load()
+	if err != nil {
+		return err
+	}
+	cfg.Token = func(user pim.UserID) (string, error) { return keys.Issue(user, benchTokenTTL, time.Now()) }
+	return nil
+}
+
+// printBench prints a report for people.
+func printBench(w io.Writer, r *load.Report) error {
+	loop := fmt.Sprintf("window %d", r.Window)
+	if r.Rate > 0 {
+		loop = fmt.Sprintf("%g/s", r.Rate)
+	}
+	p := &printer{w: w}
+	p.printf("%s: %d users, %s, %d bytes, %.1f s\n", r.Workload, r.Users, loop, r.Payload, r.Seconds)
+	if r.Sent > 0 {
+		p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
+		p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
+		p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
+	}
+	if r.SyncBytes > 0 {
+		p.printf("  first page  %d bytes, %.1f ms\n", r.SyncFirstPageBytes, r.SyncFirstPageMS)
+		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)
+		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new\n", r.ReconnectBytes, r.ReconnectMS)
+	}
+	if r.ServerRSS > 0 {
+		p.printf("  server      %.4f CPU s per 1,000 deliveries, RSS %.1f MiB, %.0f bytes a connection\n",
+			r.ServerCPU, float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
+	}
+	p.printf("  lost %d, doubled %d, misordered %d, refused %d, unanswered %d\n", r.Lost, r.Doubled, r.Misordered, r.Refused, r.Unacked)
+	return p.err
+}
+
+// relayCmd is the other end of `pim bench relay`.
+type relayCmd struct{}
+
+// Run serves a relay on a free port, whose address it prints, until ctx ends.
+func (relayCmd) Run(ctx context.Context, s streams) error {
+	return load.ServeRelay(ctx, "127.0.0.1:0", func(addr string) { fmt.Fprintln(s.out, addr) })
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// chatView shows what happens in a chat.
+type chatView interface {
+	entry(e *pim.Entry) error
+	queued(id pim.ClientMessageID, text string) error // typed while there is no connection
+	sent(id pim.ClientMessageID, text string, sent client.Sent) error
+	failed(id pim.ClientMessageID, text string, err *pim.Error) error
+	state(e client.StateEvent) error
+}
+
+// textView shows it to people. A message's mark is … while it waits for a
+// connection, ✓ when it is stored, ✗ when the server refused it.
+type textView struct{ printer }
+
+func (v *textView) entry(e *pim.Entry) error {
+	v.printf("%s\n", lineOf(e))
+	return v.err
+}
+
+func (v *textView) queued(_ pim.ClientMessageID, text string) error {
+	v.printf("… %s\n", printable(text))
+	return v.err
+}
+
+func (v *textView) sent(_ pim.ClientMessageID, text string, _ client.Sent) error {
+	v.printf("✓ %s\n", printable(text))
+	return v.err
+}
+
+func (v *textView) failed(_ pim.ClientMessageID, text string, err *pim.Error) error {
+	v.printf("✗ %s — %s\n", printable(text), printable(err.Text))
+	return v.err
+}
+
+func (v *textView) state(e client.StateEvent) error {
+	v.printf("%s\n", stateLine(e))
+	return v.err
+}
+
+// stateLine tells people about the connection.
+func stateLine(e client.StateEvent) string {
+	switch {
+	case e.State == client.Connected:
+		return "* connected again"
+	case e.State != client.Waiting:
+		return "* " + e.State.String()
+	}
+	why := ""
+	if e.Err != nil {
+		why = " (" + printable(e.Err.Error()) + ")"
+	}
+	return fmt.Sprintf("* not connected%s; trying again in %s", why, e.RetryIn.Round(100*time.Millisecond))
+}
+
+// jsonView prints one object an event; its "event" says which. The names are
+// stable.
+type jsonView struct{ out io.Writer }
+
+func (v *jsonView) print(x any) error { return json.NewEncoder(v.out).Encode(x) }
+
+func (v *jsonView) entry(e *pim.Entry) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		entryJSON
+	}{"entry", jsonOf(e)})
+}
+
+func (v *jsonView) queued(id pim.ClientMessageID, text string) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		ID    string `json:"client_message_id"`
+		Text  string `json:"text"`
+	}{"queued", id.String(), text})
+}
+
+func (v *jsonView) sent(id pim.ClientMessageID, text string, sent client.Sent) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		sentJSON
+		Text string `json:"text"`
+	}{"sent", sentOf(id, sent), text})
+}
+
+func (v *jsonView) failed(id pim.ClientMessageID, text string, err *pim.Error) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		ID    string `json:"client_message_id"`
+		Text  string `json:"text"`
+		Kind  string `json:"error_kind"`
+		Error string `json:"error"`
+	}{"failed", id.String(), text, err.Kind.String(), err.Text})
+}
+
+func (v *jsonView) state(e client.StateEvent) error {
+	why := ""
+	if e.Err != nil {
+		why = e.Err.Error()
+	}
+	return v.print(struct {
+		Event   string `json:"event"`
+		State   string `json:"state"`
+		RetryMS int64  `json:"retry_in_ms,omitempty"`
+		Error   string `json:"error,omitempty"`
+	}{"state", e.State.String(), e.RetryIn.Milliseconds(), why})
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// grammar is the command line.
+type grammar struct {
+	Config configFile `name:"config" env:"PIM_CONFIG" placeholder:"FILE" help:"JSON file with settings: one object, its keys the flags' names without dashes in front."`
+
+	Serve   serveCmd   `cmd:"" help:"Start a server."`
+	Token   tokenCmd   `cmd:"" help:"Print a token that lets a user in."`
+	Send    sendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
+	Tail    tailCmd    `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
+	Chat    chatCmd    `cmd:"" help:"Chat, line by line."`
+	Group   groupCmd   `cmd:"" help:"Create groups; join and leave them."`
+	Bench   benchCmd   `cmd:"" help:"Measure a running server."`
+	Relay   relayCmd   `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`
+	Version versionCmd `cmd:"" help:"Print the versions of program, protocol and Go."`
+}
+
+const description = `A self-hosted instant-messaging system: a message that was acknowledged is never lost, never doubled, and shown in the same order on every device.
+
+A flag goes before its environment variable, that before the configuration file, and that before the default, which help shows in brackets.`
+
+// streams are where a command reads from and prints to.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run carries out one command line and returns the exit status, see exit.go.
+func run(ctx context.Context, args []string, s streams) int {
+	cmd, err := parse(args, s)
+	if err == nil {
+		cmd.BindTo(ctx, (*context.Context)(nil))
+		err = cmd.Run(s)
+	}
+	return report(err, s.err)
+}
+
+// parse reads a command line, the environment and the configuration file.
+// Asked for help, it prints that and returns errHelp.
+func parse(args []string, s streams) (cmd *kong.Context, err error) {
+	parser, err := newParser(&grammar{}, s)
+	if err != nil {
+		return nil, err
+	}
+	// kong prints help in the middle of parsing and then wants the process to
+	// end; going on would complain about what is missing.
+	defer func() {
+		if r := recover(); r != nil {
+			if r != any(errHelp) {
+				panic(r)
+			}
+			cmd, err = nil, errHelp
+		}
+	}()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	cmd, err = parser.Parse(args)
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) {
+		err = &usageError{err, commandOf(wrong.Context)}
+	}
+	return cmd, err
+}
+
+func newParser(g *grammar, s streams) (*kong.Kong, error) {
+	return kong.New(g,
+		kong.Name("pim"),
+		kong.Description(description),
+		kong.Writers(s.out, s.err),
+		kong.Vars{"server": defaultServer},
+		kong.Exit(func(int) { panic(errHelp) }),
+		kong.ValueFormatter(helpOf),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+}
+
+// helpOf returns what help says about a flag: its text, its default and its
+// variable.
+func helpOf(v *kong.Value) string {
+	text := v.Help
+	if v.Default != "" && !v.IsBool() && v.Flag != nil {
+		text = fmt.Sprintf("%s [%s]", text, v.Default)
+	}
+	if len(v.Tag.Envs) > 0 {
+		text = fmt.Sprintf("%s [$%s]", text, v.Tag.Envs[0])
+	}
+	return text
+}
+
+// commandOf returns the command that a wrong command line meant, for the hint
+// at its help.
+func commandOf(ctx *kong.Context) string {
+	if ctx == nil {
+		return ""
+	}
+	if node := ctx.Selected(); node != nil {
+		return node.Path()
+	}
+	return ""
+}
+
+// program is how the user calls this program, to be pasted into a shell.
+func program() string {
+	if len(os.Args) == 0 || os.Args[0] == "" {
+		return "pim"
+	}
+	return os.Args[0]
+}

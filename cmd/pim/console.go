@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	"github.com/pim-im/pim"
+)
+
+// console is where chat reads lines and prints: a terminal, on which what is
+// being typed stays below what is printed, or any two streams.
+type console struct {
+	out     io.Writer
+	read    func() (string, error)
+	restore func()
+	once    sync.Once
+
+	mu      sync.Mutex
+	readErr error // why lines ended, other than at the end of the input
+}
+
+// openConsole takes over the terminal if s is one. close gives it back.
+func openConsole(s streams, user pim.UserID) (*console, error) {
+	in, inOK := s.in.(*os.File)
+	out, outOK := s.out.(*os.File)
+	if inOK && outOK && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd())) {
+		return openTerminal(in, out, string(user)+"> ")
+	}
+	lines := bufio.NewScanner(s.in)
+	lines.Buffer(nil, pim.MaxPayload+2) // the line end does not count
+	return &console{out: s.out, restore: func() {}, read: func() (string, error) {
+		if !lines.Scan() {
+			if err := lines.Err(); err != nil {
+				return "", err
+			}
+			return "", io.EOF
+		}
+		return lines.Text(), nil
+	}}, nil
+}
+
+func openTerminal(in, out *os.File, prompt string) (*console, error) {
+	was, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return nil, pim.Errorf(pim.KindUnavailable, "take over the terminal: %w", err)
+	}
+	t := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{in, out}, prompt)
+	return &console{
+		out:     t,
+		restore: func() { term.Restore(int(in.Fd()), was) },
+		read: func() (string, error) {
+			if w, h, err := term.GetSize(int(out.Fd())); err == nil {
+				t.SetSize(w, h) // the window may have changed since the last line
+			}
+			line, err := t.ReadLine()
+			if errors.Is(err, term.ErrPasteIndicator) {
+				err = nil
+			}
+			return line, err
+		},
+	}, nil
+}
+
+// lines reads lines in the background and closes the channel at the input's end
+// or after ctx. A read that is under way then cannot be taken back: the
+// goroutine ends with the input, or with the process.
+func (c *console) lines(ctx context.Context) <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for {
+			line, err := c.read()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					c.mu.Lock()
+					c.readErr = err
+					c.mu.Unlock()
+				}
+				return
+			}
+			select {
+			case lines <- line:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return lines
+}
+
+// err returns why the lines ended, nil if it was at the end of the input.
+func (c *console) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readErr
+}
+
+// close gives the terminal back. It may be called more than once.
+func (c *console) close() { c.once.Do(c.restore) }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/pim-im/pim"
+)
+
+// Exit statuses. docs/configuration.md lists them; scripts depend on them.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // anything else
+	exitUsage       = 2   // the command line or a setting is wrong
+	exitUnavailable = 3   // no server, or one that cannot answer now; trying again may help
+	exitRefused     = 4   // the server will not do this for this user
+	exitBroken      = 5   // replay, bench: something was lost, doubled or misordered
+	exitInterrupted = 130 // ended by a signal, as shells say it
+)
+
+// exitStatuses documents them.
+var exitStatuses = [...]struct {
+	status int
+	text   string
+}{
+	{exitOK, "done; for `replay` and `bench`: nothing was lost, doubled or misordered"},
+	{exitFailed, "failed for a reason that no other status names"},
+	{exitUsage, "the command line or a setting is wrong"},
+	{exitUnavailable, "no server answers, or it cannot now; trying again may help"},
+	{exitRefused, "the server does not let this user do this"},
+	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered"},
+	{exitInterrupted, "ended by a signal"},
+}
+
+// errHelp ends a command line that asked for help, which has been printed.
+var errHelp = errors.New("help was printed")
+
+// errBroken ends a replay or a bench that found messages lost, doubled or
+// misordered; its report says which.
+var errBroken = errors.New("messages were lost, doubled or misordered")
+
+// usageError is a wrong command line.
+type usageError struct {
+	err     error
+	command string // empty if unknown
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// hintedError is an error and what to do about it.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() + ": " + e.hint }
+func (e *hintedError) Unwrap() error { return e.err }
+
+// report prints an error, if there is one to print, and returns its status.
+func report(err error, w io.Writer) int {
+	status := statusOf(err)
+	switch {
+	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
+		return status
+	}
+	// Kinds are for programs, which have the status.
+	text := strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
+	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(text, "\n", "\npim: "))
+	var usage *usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(w, "See: %s --help\n", strings.TrimSpace("pim "+usage.command))
+	}
+	return status
+}
+
+func statusOf(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return exitOK
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errBroken):
+		return exitBroken
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return exitUnavailable
+	}
+	switch pim.KindOf(err) {
+	case pim.KindInvalid, pim.KindTooLarge:
+		return exitUsage
+	case pim.KindUnauthorized, pim.KindForbidden, pim.KindNotMember, pim.KindNotFound, pim.KindConflict, pim.KindReplaced:
+		return exitRefused
+	case pim.KindOverloaded, pim.KindUnavailable, pim.KindDiskFull, pim.KindTimeout, pim.KindClockUnhealthy:
+		return exitUnavailable
+	}
+	return exitFailed
+}

@@ -1,0 +1,19 @@
+// Command pim is the server and everything to try it with: start it, issue
+// tokens, chat, read logs, play real conversations through it, measure it.
+// This package holds flags, configuration and wiring, and nothing else.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks the command to end; the second finds the default
+	// behaviour restored, and kills it.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}

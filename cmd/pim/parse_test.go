@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim/server"
+)
+
+// parsed returns what a command line is understood as.
+func parsed(t *testing.T, args ...string) (*grammar, error) {
+	t.Helper()
+	var out bytes.Buffer
+	g := &grammar{}
+	parser, err := newParser(g, streams{strings.NewReader(""), &out, &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(args)
+	return g, err
+}
+
+func configuration(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pim.json")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestServeDefaults(t *testing.T) {
+	g, err := parsed(t, "serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Serve.Config != server.Defaults() {
+		t.Errorf("serve has %+v, server.Defaults %+v", g.Serve.Config, server.Defaults())
+	}
+}
+
+// TestPrecedence gives four settings a different number of sources each.
+func TestPrecedence(t *testing.T) {
+	file := configuration(t, `{"listen": "127.0.0.1:3", "shards": 3, "idle-timeout": "3m", "log-level": "warn", "insecure": true}`)
+	t.Setenv("PIM_LISTEN", "127.0.0.1:2")
+	t.Setenv("PIM_SHARDS", "2")
+	t.Setenv("PIM_INSECURE", "false")
+	g, err := parsed(t, "--config", file, "serve", "--listen", "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.Serve.Config
+	if c.Listen != "127.0.0.1:1" {
+		t.Errorf("listen %q, want the flag's", c.Listen)
+	}
+	if c.Shards != 2 {
+		t.Errorf("shards %d, want the environment's 2", c.Shards)
+	}
+	if c.Insecure {
+		t.Error("insecure is true, want the environment's false")
+	}
+	if c.IdleTimeout != 3*time.Minute || c.LogLevel != "warn" {
+		t.Errorf("idle-timeout %s, log-level %s; want the file's 3m and warn", c.IdleTimeout, c.LogLevel)
+	}
+	if c.InFlight != server.Defaults().InFlight {
+		t.Errorf("in-flight %d, want the default", c.InFlight)
+	}
+}
+
+func TestEmptyVariableTurnsTCPOff(t *testing.T) {
+	t.Setenv("PIM_LISTEN_TCP", "")
+	g, err := parsed(t, "--config", configuration(t, `{"listen-tcp": "127.0.0.1:3"}`), "serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Serve.ListenTCP != "" {
+		t.Errorf("listen-tcp %q, want none", g.Serve.ListenTCP)
+	}
+}
+
+func TestConfigFromEnvironmentAndAfterTheCommand(t *testing.T) {
+	file := configuration(t, `{"shards": 3, "as": "alice", "server": "http://127.0.0.1:1"}`)
+	if g, err := parsed(t, "serve", "--config", file); err != nil || g.Serve.Shards != 3 {
+		t.Errorf("after the command: shards %d, %v; want 3", g.Serve.Shards, err)
+	}
+	t.Setenv("PIM_CONFIG", file)
+	if g, err := parsed(t, "serve"); err != nil || g.Serve.Shards != 3 {
+		t.Errorf("from the environment: shards %d, %v; want 3", g.Serve.Shards, err)
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	for _, c := range []struct{ name, file, want string }{
+		{"no JSON", "listen: x", "invalid character"},
+		{"an unknown name", `{"listne": "x"}`, "no such setting: listne"},
+		{"another spelling", `{"listen_tcp": "x"}`, "no such setting: listen_tcp"},
+		{"a list", `{"listen": ["x"]}`, "must be a string"},
+		{"null", `{"listen": null}`, "must be a string"},
+		{"two objects", `{} {}`, "more than one"},
+		{"a wrong number", `{"shards": 1.5}`, "shards"},
+		{"a wrong duration", `{"idle-timeout": "soon"}`, "idle-timeout"},
+		{"a wrong choice", `{"log-level": "loud"}`, "log-level"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parsed(t, "--config", configuration(t, c.file), "serve")
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+	if _, err := parsed(t, "--config", filepath.Join(t.TempDir(), "none"), "serve"); err == nil {
+		t.Error("a file that is missing was skipped")
+	}
+}

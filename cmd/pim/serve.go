@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pim-im/pim/server"
+)
+
+type serveCmd struct {
+	server.Config
+	JSON bool `name:"json" help:"Print where the server listens as one JSON object."`
+}
+
+// listening is what serve prints once clients can connect.
+type listening struct {
+	URL  string `json:"url"`  // for --server
+	HTTP string `json:"http"` // HOST:PORT
+	TCP  string `json:"tcp"`  // HOST:PORT; empty if off
+	Data string `json:"data"`
+	PID  int    `json:"pid"`
+}
+
+// Run serves until ctx ends, then stops gracefully.
+func (c *serveCmd) Run(ctx context.Context, s streams) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	log := newLogger(c.LogLevel, c.LogFormat, s.err)
+	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version()})
+	if err != nil {
+		return err
+	}
+	if err := srv.Start(ctx); err != nil {
+		return errors.Join(startHint(err), c.stop(ctx, srv))
+	}
+	if err := c.announce(srv.Addr(), srv.TCPAddr(), s.out); err != nil {
+		log.Warn("cannot print where the server listens", "error", err)
+	}
+	select {
+	case <-srv.Done():
+	case <-ctx.Done():
+		log.Info("stopping; a second signal stops at once", "timeout", c.ShutdownTimeout)
+	}
+	return errors.Join(srv.Err(), c.stop(ctx, srv))
+}
+
+// stop ends the server. ctx has usually ended already: what remains of the work
+// gets a time limit of its own.
+func (c *serveCmd) stop(ctx context.Context, srv *server.Server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
+	defer cancel()
+	return srv.Shutdown(ctx)
+}
+
+func startHint(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &hintedError{err, "another server may be running; stop it, or name other addresses with --listen and --listen-tcp"}
+	}
+	return err
+}
+
+func newLogger(level, format string, w io.Writer) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo // Validate has let only known levels through
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// announce prints where the server listens and what to do next.
+func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
+	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, Data: c.Data, PID: os.Getpid()}
+	if c.JSON {
+		return json.NewEncoder(w).Encode(l)
+	}
+	where := l.URL
+	if tcp != "" {
+		where += " and, for raw TCP, " + tcp
+	}
+	flags := c.clientFlags(l.URL)
+	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
+To chat, paste each of these lines into a terminal of its own:
+
+  %s chat --as alice --to bob%s
+  %s chat --as bob --to alice%s
+
+`, where, c.Data, program(), flags, program(), flags)
+	return err
+}
+
+// url returns the address for clients on this machine.
+func (c *serveCmd) url(addr string) string {
+	if host, port, err := net.SplitHostPort(addr); err == nil {
+		if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+			addr = net.JoinHostPort("127.0.0.1", port)
+		}
+	}
+	if c.TLSCert != "" {
+		return "https://" + addr
+	}
+	return "http://" + addr
+}
+
+// clientFlags returns what a client on this machine must be told because it
+// differs from the defaults, each flag with a space before it.
+func (c *serveCmd) clientFlags(url string) string {
+	defaults := server.Defaults()
+	var b strings.Builder
+	if filepath.Clean(c.Data) != filepath.Clean(defaults.Data) && c.Keys == "" {
+		b.WriteString(" --data " + quote(c.Data))
+	}
+	if c.Keys != "" {
+		b.WriteString(" --keys " + quote(c.Keys))
+	}
+	if url != defaultServer {
+		b.WriteString(" --server " + quote(url))
+	}
+	return b.String()
+}
+
+// quote writes s as one word of a POSIX shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/.:-_", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

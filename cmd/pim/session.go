@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// defaultServer is where `make run` listens.
+const defaultServer = "http://127.0.0.1:7400"
+
+// sessionTokenTTL is how long a token lives that --as signs. Each connection
+// gets a new one.
+const sessionTokenTTL = 24 * time.Hour
+
+// clientFlags say which server to talk to, and as whom.
+type clientFlags struct {
+	keyFlags
+	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server: http(s):// for WebSocket, tcp:// or tls:// for raw TCP."`
+	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
+	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
+	Device pim.DeviceID `name:"device" env:"PIM_DEVICE" placeholder:"DEVICE" help:"Device to be (default: a new one)."`
+}
+
+// session is a connection that a command uses.
+type session struct {
+	*client.Client
+	user   pim.UserID
+	device pim.DeviceID
+	server string
+}
+
+// connect opens a session and waits until the server has let it in. Unlike an
+// app, a command gives up when the first attempt fails. It follows only the
+// conversations that it names, and acknowledges nothing.
+func (f *clientFlags) connect(ctx context.Context) (*session, error) {
+	o := client.Options{Server: f.Server, Device: f.Device, Watch: true, Agent: "pim " + version()}
+	if o.Device == "" {
+		o.Device = pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
+	}
+	var err error
+	if o.User, o.Token, err = f.identity(); err != nil {
+		return nil, err
+	}
+	c, err := client.Open(ctx, o)
+	if err != nil {
+		return nil, withServerHint(err, f.Server)
+	}
+	if err := connected(ctx, c); err != nil {
+		return nil, withServerHint(errors.Join(err, c.Close()), f.Server)
+	}
+	return &session{c, o.User, o.Device, f.Server}, nil
+}
+
+// connected reads events until the connection is up. Before that there are no
+// others than those of the connection's state.
+func connected(ctx context.Context, c *client.Client) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-c.Events():
+			state, ok := e.(client.StateEvent)
+			switch {
+			case !ok || state.State == client.Connecting:
+			case state.State == client.Connected:
+				return nil
+			case state.Err != nil:
+				return state.Err
+			default:
+				return pim.Errorf(pim.KindUnavailable, "the connection is %s", state.State)
+			}
+		}
+	}
+}
+
+// identity returns whom --as or --token name.
+func (f *clientFlags) identity() (pim.UserID, func(context.Context) (string, error), error) {
+	switch {
+	case f.As != "" && f.Token != "":
+		return "", nil, pim.Errorf(pim.KindInvalid, "--as %s and --token (or PIM_TOKEN) both say who you are; give one", f.As)
+	case f.As != "":
+		if err := f.As.Validate(); err != nil {
+			return "", nil, err
+		}
+		keys, err := f.load()
+		if err != nil {
+			return "", nil, err
+		}
+		return f.As, func(context.Context) (string, error) {
+			return keys.Issue(f.As, sessionTokenTTL, time.Now())
+		}, nil
+	case f.Token != "":
+		user, err := userOf(f.Token)
+		return user, func(context.Context) (string, error) { return f.Token, nil }, err
+	}
+	return "", nil, pim.Errorf(pim.KindInvalid, "say who you are: --as USER, or --token TOKEN")
+}
+
+// userOf reads a token's user without checking the token, which is the
+// server's business.
+func userOf(token string) (pim.UserID, error) {
+	var body struct {
+		Sub pim.UserID `json:"sub"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) == 3 {
+		data, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err == nil && json.Unmarshal(data, &body) == nil && body.Sub.Validate() == nil {
+			return body.Sub, nil
+		}
+	}
+	return "", pim.Errorf(pim.KindInvalid, "the token is no JWT with a user in it; get one with: pim token --user USER")
+}
+
+// withServerHint says what to do about a server that cannot be reached.
+func withServerHint(err error, server string) error {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return &hintedError{unreachable(server, err), "start one with `make run`, or name another with --server"}
+	case errors.As(err, &dns):
+		return &hintedError{unreachable(server, err), "there is no such host; check --server"}
+	}
+	return err
+}
+
+// unreachable is a short text over a long cause.
+func unreachable(server string, cause error) error {
+	return &pim.Error{Kind: pim.KindUnavailable, Text: fmt.Sprintf("no server answers at %s", server), Err: cause}
+}
+
+// target names the conversation that a command is about.
+type target struct {
+	To           pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"The direct conversation with this user."`
+	Conversation pim.ConversationID `name:"conversation" placeholder:"ID" help:"The conversation with this ID."`
+}
+
+// resolve returns the conversation, as user sees it.
+func (t *target) resolve(user pim.UserID) (pim.ConversationID, error) {
+	switch {
+	case (t.To == "") == (t.Conversation == ""):
+		return "", pim.Errorf(pim.KindInvalid, "name one conversation: --to USER or --conversation ID")
+	case t.To != "":
+		return pim.Direct(user, t.To), t.To.Validate()
+	}
+	return t.Conversation, t.Conversation.Validate()
+}

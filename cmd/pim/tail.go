@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+type tailCmd struct {
+	clientFlags
+	target
+	From   uint64 `name:"from" default:"1" placeholder:"SEQ" help:"First entry to print."`
+	Follow bool   `name:"follow" default:"true" negatable:"" help:"Go on with new entries as they come."`
+	JSON   bool   `name:"json" help:"Print one JSON object an entry."`
+}
+
+// Run prints entries in the order of their seqs, each once.
+func (c *tailCmd) Run(ctx context.Context, s streams) error {
+	ses, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	conv, err := c.resolve(ses.user)
+	if err != nil {
+		return err
+	}
+	from := pim.Seq(max(c.From, 1))
+	if !c.Follow {
+		return c.upToNow(ctx, ses, conv, from, s.out)
+	}
+	if err := ses.Watch(ctx, conv, from-1); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, ok := <-ses.Events():
+			if !ok {
+				return pim.Errorf(pim.KindUnavailable, "the connection ended")
+			}
+			if err := c.handle(e, conv, s); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handle prints an entry, or a change of the connection.
+func (c *tailCmd) handle(e client.Event, conv pim.ConversationID, s streams) error {
+	switch e := e.(type) {
+	case client.EntryEvent:
+		if e.Entry.Conversation == conv {
+			return c.print(s.out, &e.Entry)
+		}
+	case client.FailedEvent:
+		return e.Err
+	case client.StateEvent:
+		if e.State == client.Stopped && e.Err != nil {
+			return e.Err
+		}
+		if !c.JSON && e.State == client.Waiting {
+			_, err := fmt.Fprintln(s.err, stateLine(e))
+			return err
+		}
+	}
+	return nil
+}
+
+// tailPage is how many entries are asked for at a time.
+const tailPage = 500
+
+// upToNow prints what the log holds now. Its end is fixed first: entries that
+// come meanwhile would otherwise keep the command from ending.
+func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.ConversationID, from pim.Seq, w io.Writer) error {
+	page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
+	if err != nil {
+		return err
+	}
+	for end := page.Newest; from <= end; from = page.To + 1 {
+		if page, err = ses.Pull(ctx, conv, from, end, tailPage, false); err != nil {
+			return err
+		}
+		for i := range page.Entries {
+			if err := c.print(w, &page.Entries[i]); err != nil {
+				return err
+			}
+		}
+		if page.To < from {
+			return pim.Errorf(pim.KindInternal, "the server answers a pull from %d with nothing; the log should reach to %d", from, end)
+		}
+	}
+	return nil
+}
+
+func (c *tailCmd) print(w io.Writer, e *pim.Entry) error {
+	if c.JSON {
+		return json.NewEncoder(w).Encode(jsonOf(e))
+	}
+	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Server.Time().Local().Format("2006-01-02 15:04:05"), lineOf(e))
+	return err
+}
