@@ -1,0 +1,213 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+)
+
+// entries reads what tail --json printed.
+func entries(t *testing.T, lines []string) []entryJSON {
+	t.Helper()
+	var all []entryJSON
+	for _, line := range lines {
+		if line == "" {
+			continue
+		}
+		var e entryJSON
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+func TestSendAndTail(t *testing.T) {
+	n := serve(t)
+	alice, bob := "[]\\`_^{|}", "王小明"
+	conv := string(pim.Direct(pim.UserID(alice), pim.UserID(bob)))
+
+	if got := n.ok("", "send", "--as", alice, "--to", bob, "hi", "there"); got[0] != "stored: "+conv+" #1" {
+		t.Errorf("send printed %q", got)
+	}
+	var sent sentJSON
+	if err := json.Unmarshal([]byte(n.ok("", "send", "--as", bob, "--conversation", conv, "--device", "phone", "--json", "hello")[0]), &sent); err != nil {
+		t.Fatal(err)
+	}
+	if sent.Seq != 2 || string(sent.Conversation) != conv || sent.Duplicate {
+		t.Errorf("send --json printed %+v", sent)
+	}
+
+	got := entries(t, n.ok("", "tail", "--as", alice, "--with", bob, "--no-follow", "--json"))
+	if len(got) != 2 || *got[0].Text != "hi there" || *got[1].Text != "hello" {
+		t.Fatalf("tail printed %+v", got)
+	}
+	e := got[1]
+	if string(e.Conversation) != conv || e.Seq != 2 || e.Anchor != 2 || string(e.Sender) != bob || e.Device != "phone" ||
+		e.ClientMessageID != sent.ClientMessageID || e.ServerMS != sent.ServerMS || e.LocalMS == 0 || e.Kind != "message" {
+		t.Errorf("entry %+v for %+v", e, sent)
+	}
+	if got := entries(t, n.ok("", "tail", "--as", alice, "--with", bob, "--no-follow", "--json", "--from", "2")); len(got) != 1 || got[0].Seq != 2 {
+		t.Errorf("from 2: %+v", got)
+	}
+	if got := entries(t, n.ok("", "tail", "--as", alice, "--with", bob, "--no-follow", "--json", "--from", "3")); len(got) != 0 {
+		t.Errorf("from 3: %+v", got)
+	}
+	if got := n.ok("", "tail", "--as", alice, "--with", bob, "--no-follow"); len(got) != 2 || !strings.HasSuffix(got[1], bob+": hello") {
+		t.Errorf("for people: %q", got)
+	}
+}
+
+func TestSendLines(t *testing.T) {
+	n := serve(t)
+	var lines []string
+	for i := range 200 {
+		lines = append(lines, fmt.Sprintf("line %d", i))
+	}
+	acks := n.ok(strings.Join(lines, "\n"), "send", "--as", "alice", "--to", "bob", "-")
+	if len(acks) != len(lines) || acks[199] != "stored: d:alice:bob #200" {
+		t.Errorf("%d answers, the last %q", len(acks), acks[len(acks)-1])
+	}
+	var got []string
+	for _, e := range entries(t, n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow", "--json")) {
+		got = append(got, *e.Text)
+	}
+	if !slices.Equal(got, lines) {
+		t.Errorf("the log holds %q", got)
+	}
+}
+
+func TestTailFollows(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "before")
+	tail := n.open("tail", "--as", "bob", "--with", "alice", "--json")
+	if !tail.lines.Scan() || !strings.Contains(tail.lines.Text(), `"text":"before"`) {
+		t.Fatalf("first line %q", tail.lines.Text())
+	}
+	n.ok("", "send", "--as", "alice", "--to", "bob", "after")
+	if !tail.lines.Scan() || !strings.Contains(tail.lines.Text(), `"text":"after"`) {
+		t.Fatalf("second line %q", tail.lines.Text())
+	}
+	tail.cancel()
+	if status := tail.ends(); status != exitInterrupted {
+		t.Errorf("interrupted, it ended with status %d", status)
+	}
+}
+
+func TestChat(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "bob", "--to", "alice", "from yesterday")
+	alice := n.open("chat", "--as", "alice", "--to", "bob")
+	bob := n.open("chat", "--as", "bob", "--to", "alice")
+	alice.sees("bob: from yesterday")
+	bob.sees("bob: from yesterday")
+	alice.types("hi")
+	alice.sees("✓ hi")
+	bob.sees("alice: hi")
+	bob.types("hello \x1b[2J")
+	bob.sees("✓ hello \ufffd[2J")
+	alice.sees("bob: hello \ufffd[2J")
+	if a, b := alice.ends(), bob.ends(); a != exitOK || b != exitOK {
+		t.Errorf("statuses %d and %d", a, b)
+	}
+}
+
+func TestChatWithPipedInput(t *testing.T) {
+	n := serve(t)
+	got := n.ok("one\n\ntwo\n", "chat", "--as", "alice", "--to", "bob")
+	if want := []string{"✓ one", "✓ two"}; !slices.Equal(got, want) {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+	got = n.ok("three", "chat", "--as", "alice", "--to", "bob", "--json", "--history", "0")
+	if len(got) != 1 || !strings.Contains(got[0], `"event":"sent"`) || !strings.Contains(got[0], `"seq":3`) {
+		t.Errorf("printed %q", got)
+	}
+}
+
+func TestGroup(t *testing.T) {
+	n := serve(t)
+	id := n.ok("", "group", "create", "--as", "alice", "bob", "a,b")[0]
+	if !strings.HasPrefix(id, "g:") {
+		t.Fatalf("created %q", id)
+	}
+	n.ok("", "send", "--as", "a,b", "--conversation", id, "hi")
+	n.refuses("", exitRefused, "send", "--as", "carol", "--conversation", id, "hi")
+	n.refuses("", exitRefused, "tail", "--as", "carol", "--conversation", id, "--no-follow")
+	n.ok("", "group", "join", "--as", "bob", id, "carol")
+	n.ok("", "send", "--as", "carol", "--conversation", id, "hello")
+	n.ok("", "group", "leave", "--as", "bob", id)
+	n.refuses("", exitRefused, "send", "--as", "bob", "--conversation", id, "late")
+
+	kinds := func(user string) (all []string) {
+		for _, e := range entries(t, n.ok("", "tail", "--as", user, "--conversation", id, "--no-follow", "--json")) {
+			all = append(all, e.Kind)
+		}
+		return all
+	}
+	if got, want := kinds("alice"), []string{"create", "message", "join", "message", "leave"}; !slices.Equal(got, want) {
+		t.Errorf("alice sees %q, want %q", got, want)
+	}
+	if got, want := kinds("carol"), []string{"join", "message", "leave"}; !slices.Equal(got, want) {
+		t.Errorf("carol, who came later, sees %q, want %q", got, want)
+	}
+}
+
+func TestOverTCPWithToken(t *testing.T) {
+	n := serve(t)
+	token := n.ok("", "token", "--user", "alice", "--ttl", "1h")[0]
+	stdout, stderr, status := pimWith(t.Context(), "", "send", "--server", n.tcp, "--token", token, "--to", "bob", "hi")
+	if status != exitOK || stdout != "stored: d:alice:bob #1\n" {
+		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	n := serve(t)
+	other := filepath.Join(t.TempDir(), "keys.json")
+	if _, err := account.CreateDevelopmentKey(other); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		want   string
+		status int
+		args   []string
+	}{
+		{"say who you are", exitUsage, []string{"send", "--to", "bob", "hi"}},
+		{"give one", exitUsage, []string{"send", "--as", "alice", "--token", "x.y.z", "--to", "bob", "hi"}},
+		{"name one conversation", exitUsage, []string{"send", "--as", "alice", "hi"}},
+		{"name one conversation", exitUsage, []string{"tail", "--as", "alice", "--with", "bob", "--conversation", "d:alice:bob", "--no-follow"}},
+		{"not allowed", exitUsage, []string{"send", "--as", "a b", "--to", "bob", "hi"}},
+		{"not allowed", exitUsage, []string{"send", "--as", "alice", "--to", "b/c", "hi"}},
+		{"starts neither with", exitUsage, []string{"tail", "--as", "alice", "--conversation", "bob", "--no-follow"}},
+		{"expected", exitUsage, []string{"send", "--as", "alice", "--to", "bob"}},
+		{"See: pim send --help", exitUsage, []string{"send", "--colour", "hi"}},
+		{"none of the server's keys", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},
+		{"get one with", exitUsage, []string{"send", "--token", "secret", "--to", "bob", "hi"}},
+		{"a line is longer", exitUsage, []string{"send", "--as", "alice", "--to", "bob", strings.Repeat("x", pim.MaxPayload+3)}},
+	} {
+		n.refuses(c.want, c.status, c.args...)
+	}
+	_, stderr, status := pimWith(t.Context(), "", "send", "--server", "http://127.0.0.1:1", "--data", n.data, "--as", "alice", "--to", "bob", "hi")
+	if status != exitUnavailable || !strings.Contains(stderr, "no server answers at http://127.0.0.1:1: start one with `make run`") {
+		t.Errorf("no server: status %d, %q", status, stderr)
+	}
+	_, stderr, status = pimWith(t.Context(), "", "token", "--user", "alice", "--data", t.TempDir())
+	if status != exitUsage || !strings.Contains(stderr, "start a server there first") {
+		t.Errorf("no key: status %d, %q", status, stderr)
+	}
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", strings.TrimPrefix(n.url, "http://"), "--listen-tcp", "")
+	if status != exitUsage || !strings.Contains(stderr, "another server may be running") {
+		t.Errorf("a taken address: status %d, %q", status, stderr)
+	}
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0")
+	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {
+		t.Errorf("listening in the clear: status %d, %q", status, stderr)
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/server"
+)
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"hi":                  "hi",
+		"a\tb":                "a b",
+		"two\nlines":          "two ⏎ lines",
+		"\x1b[31mred":         "\ufffd[31mred",
+		"back\bspace\x00":     "back\ufffdspace\ufffd",
+		"right\u202eto left":  "right\ufffdto left",
+		"👩‍👩‍👧 王 e\u0301":     "👩‍👩‍👧 王 e\u0301",
+		"no\xffutf8":          "no\ufffdutf8",
+		"\u00a0\u2028\u00adx": "  \ufffdx",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestEntryForms(t *testing.T) {
+	for _, c := range []struct {
+		e    pim.Entry
+		line string
+		json string
+	}{
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte("hi")}, "bob: hi", `"text":"hi"`},
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob"}, "bob: ", `"text":""`},
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte{0xff, 0}}, "bob: (2 bytes that are not text)", `"payload":"/wA="`},
+		{pim.Entry{Kind: pim.EntryCreate, Sender: "bob", Members: []pim.UserID{"bob", "al"}}, "* bob created the group: bob, al", `"members":["bob","al"]`},
+		{pim.Entry{Kind: pim.EntryJoin, Sender: "bob", Members: []pim.UserID{"bob"}}, "* bob joined", `"kind":"join"`},
+		{pim.Entry{Kind: pim.EntryJoin, Sender: "bob", Members: []pim.UserID{"al"}}, "* bob added al", `"kind":"join"`},
+		{pim.Entry{Kind: pim.EntryLeave, Sender: "bob", Members: []pim.UserID{"bob"}}, "* bob left", `"kind":"leave"`},
+		{pim.Entry{Kind: 99, Sender: "bob"}, "* bob wrote something that this version does not know", `"kind":"unknown"`},
+	} {
+		if got := lineOf(&c.e); got != c.line {
+			t.Errorf("line %q, want %q", got, c.line)
+		}
+		got, err := json.Marshal(jsonOf(&c.e))
+		if err != nil || !strings.Contains(string(got), c.json) {
+			t.Errorf("JSON %s (%v), want %s in it", got, err, c.json)
+		}
+		if strings.Contains(string(got), `"text"`) && strings.Contains(string(got), `"payload"`) {
+			t.Errorf("JSON %s has text and payload", got)
+		}
+	}
+}
+
+func TestAnnounce(t *testing.T) {
+	for _, c := range []struct {
+		change    func(*server.Config)
+		addr, tcp string
+		want      string // the lines to paste end with it
+	}{
+		{func(*server.Config) {}, "127.0.0.1:7400", "127.0.0.1:7401", "--to bob\n"},
+		{func(c *server.Config) { c.Data = "pim-data/" }, "127.0.0.1:7400", "", "--to bob\n"},
+		{func(c *server.Config) { c.Data = "/tmp/my data" }, "127.0.0.1:7400", "", "--to bob --data '/tmp/my data'\n"},
+		{func(c *server.Config) { c.Keys = "k.json" }, "127.0.0.1:7400", "", "--to bob --keys k.json\n"},
+		{func(*server.Config) {}, "127.0.0.1:9", "", "--to bob --server http://127.0.0.1:9\n"},
+		{func(c *server.Config) { c.Insecure = true }, "[::]:9", "", "--to bob --server http://127.0.0.1:9\n"},
+		{func(c *server.Config) { c.TLSCert = "c" }, "192.0.2.1:9", "", "--to bob --server https://192.0.2.1:9\n"},
+	} {
+		cmd := serveCmd{Config: server.Defaults()}
+		c.change(&cmd.Config)
+		var out bytes.Buffer
+		if err := cmd.announce(c.addr, c.tcp, &out); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), " chat --as alice "+c.want) || strings.Count(out.String(), " chat ") != 2 {
+			t.Errorf("announced:\n%s\nwant lines ending in %q", &out, c.want)
+		}
+		if strings.Contains(out.String(), "TCP") != (c.tcp != "") {
+			t.Errorf("announced TCP wrongly:\n%s", &out)
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{"": "''", "./pim-data": "./pim-data", "a b": "'a b'", "it's": `'it'\''s'`, "$x": "'$x'"} {
+		if got := quote(in); got != want {
+			t.Errorf("quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{nil, exitOK, ""},
+		{errHelp, exitOK, ""},
+		{context.Canceled, exitInterrupted, ""},
+		{errors.New("x"), exitFailed, "pim: x\n"},
+		{&usageError{errors.New("x"), "send"}, exitUsage, "pim: x\nSee: pim send --help\n"},
+		{pim.Errorf(pim.KindInvalid, "x"), exitUsage, "pim: x\n"},
+		{fmt.Errorf("y: %w", pim.Errorf(pim.KindNotMember, "x")), exitRefused, "pim: y: x\n"},
+		{&hintedError{pim.Errorf(pim.KindUnavailable, "x"), "do y"}, exitUnavailable, "pim: x: do y\n"},
+		{errors.Join(errBroken, pim.Errorf(pim.KindInternal, "1 lost")), exitBroken, "pim: " + errBroken.Error() + "\npim: 1 lost\n"},
+		{pim.Errorf(pim.KindInternal, "x"), exitFailed, "pim: x\n"},
+	} {
+		var out bytes.Buffer
+		if got := report(c.err, &out); got != c.status || out.String() != c.text {
+			t.Errorf("%v: status %d, %q; want %d, %q", c.err, got, out.String(), c.status, c.text)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}, {"send", "--help"}, {"group", "create", "--help"}} {
+		stdout, stderr, status := pimWith(t.Context(), "", args...)
+		if status != exitOK || !strings.HasPrefix(stdout, "Usage: pim") || stderr != "" {
+			t.Errorf("pim %v: status %d, %q, %q", args, status, stdout, stderr)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	stdout, _, status := pimWith(t.Context(), "", "version", "--json")
+	var v map[string]any
+	if err := json.Unmarshal([]byte(stdout), &v); err != nil || status != exitOK || v["protocol"] != 1.0 || v["version"] == "" {
+		t.Errorf("status %d, %q", status, stdout)
+	}
+}
