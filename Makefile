@@ -10,6 +10,9 @@ BENCH   ?= direct --users 1000 --window 8
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
+# Go files that people write.
+SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb'
+
 .PHONY: help build run test lint fmt generate fuzz bench check-wire check-tidy clean
 
 help: ## list the targets
@@ -26,14 +29,14 @@ test: check-wire ## run all tests, with the race detector
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
 
 lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, generated files
-	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	@out=$$($(TOOLS)/gofumpt -l $$($(SOURCES))); \
 	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(GO) test -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
 
 fmt: $(TOOLS)/.stamp ## format every Go file
-	$(TOOLS)/gofumpt -w $$(git ls-files -co --exclude-standard '*.go')
+	$(TOOLS)/gofumpt -w $$($(SOURCES))
 
 generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, docs/configuration.md
 	cd tools && npx --no-install buf generate
@@ -59,8 +62,13 @@ fuzz: ## run every fuzz target for FUZZ (10s)
 	  done; \
 	done
 
-bench: build ## measure a server of its own: make bench BENCH='group --users 200'
-	./bin/pim bench $(BENCH)
+# A server of its own, on other ports than make run, with new data.
+bench: build ## measure: make bench BENCH='group --users 200'
+	@set -e; data=$$(mktemp -d); url=http://127.0.0.1:7410; \
+	  ./bin/pim serve --data $$data --listen 127.0.0.1:7410 --listen-tcp 127.0.0.1:7411 --log-level warn --drain-window 0s >/dev/null & pid=$$!; \
+	  trap 'kill $$pid; wait $$pid || true; rm -rf "$$data"' EXIT; \
+	  until ./bin/pim send --server $$url --data $$data --as bench --to bench ready >/dev/null 2>&1; do kill -0 $$pid; sleep 0.2; done; \
+	  ./bin/pim bench $(BENCH) --server $$url --data $$data
 
 clean: ## remove what was built; the data stays
 	rm -rf bin tools/node_modules
