@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"sync"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
@@ -46,10 +48,13 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
 }
 
+var sendReqs = sync.Pool{New: func() any { return new(wirepb.PIMSendReq) }}
+
 // handleSend decodes a PIMSendReq and leaves it for submit. Above the limit of
 // sends in flight it waits, and with it the client: nothing more is read.
 func (c *conn) handleSend(body []byte) error {
-	m := &c.in.scratch
+	m := sendReqs.Get().(*wirepb.PIMSendReq)
+	defer sendReqs.Put(m)
 	m.Reset()
 	if err := m.UnmarshalVT(body); err != nil {
 		return pim.Errorf(pim.KindInvalid, "%s: %w", wire.TypeSendReq, err)

@@ -10,7 +10,6 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/wire"
-	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // reader is what the reading goroutine of a connection keeps between reads.
@@ -25,8 +24,7 @@ type reader struct {
 	buf    []byte // what was read, after partial
 	err    error
 
-	sends   []*conv.Request
-	scratch wirepb.PIMSendReq
+	sends []*conv.Request
 }
 
 const (
