@@ -1,2 +1,53 @@
-// Package engine is the client's state machine.
+// Package engine is the client's state machine. It is pure: no I/O, no
+// goroutine, no clock and no randomness of its own. Package client is the shell
+// that gives it a connection, a store and the time.
+//
+// # Duties of the caller
+//
+// Step takes one input at a time; Take then returns what is to be done. Several
+// steps may precede one Take, which makes one transaction of what they store.
+// For each Output, in this order:
+//
+//  1. Apply Store in one transaction. If that fails, stop: the engine is ahead
+//     of the store. Nothing that follows may be done before it is durable.
+//  2. Transmit Frames in order on the connection that was dialled last. A frame
+//     that cannot be transmitted needs no attention: report the connection as
+//     Lost.
+//  3. If Hangup, close the connection and report nothing more of it.
+//  4. If Dial, get a token, dial, and answer with Dialled or Lost.
+//  5. Hand over Events and Pulled in order. While the app does not take them,
+//     stop reading from the connection and say so with Pause.
+//
+// And in between, call Step(Tick) when Deadline has come.
+//
+// # Invariants
+//
+// The process may die between any two of these actions. Then:
+//
+//   - A message is in the store before it is transmitted, with the local time
+//     that it is transmitted with; it leaves the store when its answer has come.
+//     Sent again after a restart it has the same ID, so it has one effect.
+//   - An entry is stored in the transaction that moves its conversation's
+//     position over it, and is handed over after that. So it is stored once, and
+//     handed over at most once; one that was stored and not handed over is read
+//     from the store.
+//   - A position moves only over what is settled: an entry that follows the one
+//     before, or what a pull says is not for this user.
+//   - The serial of an acknowledgement is stored before it is sent. A server that
+//     knows a higher one than the store tells a device that was restored from a
+//     backup; that a full sync is needed is stored until it is complete.
+//
+// # Outline
+//
+//	link.go          the connection: backoff, handshake, heartbeat, GoAway
+//	outbox.go        messages on their way: lanes, in flight, resends
+//	conversation.go  positions: what is known, what is ahead of a gap
+//	pull.go          the engine's own pulls: one a conversation, a few at a time
+//	ask.go           the app's pulls
+//	sync.go          the list of conversations that are behind
+//	ack.go           acknowledgements, coalesced
+//	clock.go         the server's clock, from the samples with the least delay
+//
+// Every queue has a bound: messages in the outbox, in flight, entries ahead of a
+// gap, pulls. Timers are fields; Deadline is the least of them.
 package engine

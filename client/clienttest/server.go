@@ -1,0 +1,253 @@
+package clienttest
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// Server is the state of the server, without any I/O. Sessions connect to it.
+// All methods may be called concurrently.
+type Server struct {
+	// Now is the server's clock.
+	Now func() pim.Millis
+	// DropPush, if set, decides which pushes are lost. The session is told with
+	// the next pong.
+	DropPush func() bool
+	// Reject, if set, may refuse a message before it takes effect.
+	Reject func(*wirepb.PIMSendReq) *pim.Error
+	// Limits are those of Welcome.
+	Limits wirepb.Limits
+
+	mu       sync.Mutex
+	logs     map[pim.ConversationID]*log
+	devices  map[deviceKey]*device
+	sessions map[deviceKey]*Session
+}
+
+type log struct {
+	entries []pim.Entry
+	periods map[pim.UserID][]period // of a group
+	order   map[pim.UserID]*pim.Anchors
+	ids     map[pim.ClientMessageID]pim.Seq
+	count   uint64
+}
+
+// period is what a member reads; to is 0 while they are one.
+type period struct{ from, to pim.Seq }
+
+type deviceKey struct {
+	user   pim.UserID
+	device pim.DeviceID
+}
+
+type device struct {
+	serial uint64
+	acked  map[pim.ConversationID]pim.Seq
+}
+
+// NewServer returns an empty server whose clock is now.
+func NewServer(now func() pim.Millis) *Server {
+	return &Server{
+		Now:      now,
+		Limits:   wirepb.Limits{InFlight: 32, IdleMs: 60_000},
+		logs:     make(map[pim.ConversationID]*log),
+		devices:  make(map[deviceKey]*device),
+		sessions: make(map[deviceKey]*Session),
+	}
+}
+
+// Log returns the entries of c.
+func (s *Server) Log(c pim.ConversationID) []pim.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.logs[c]; l != nil {
+		return slices.Clone(l.entries)
+	}
+	return nil
+}
+
+// Readable returns the entries of c that user may read.
+func (s *Server) Readable(c pim.ConversationID, user pim.UserID) []pim.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[c]
+	if l == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return !l.reads(c, user, e.Seq) })
+}
+
+// Conversations returns the IDs of all logs that user reads something of.
+func (s *Server) Conversations(user pim.UserID) []pim.ConversationID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conversations(user)
+}
+
+// Acked returns what a device has acknowledged of c.
+func (s *Server) Acked(user pim.UserID, dev pim.DeviceID, c pim.ConversationID) pim.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.device(deviceKey{user, dev}).acked[c]
+}
+
+// Append appends a message of user to c, from a device of its own.
+func (s *Server) Append(c pim.ConversationID, user pim.UserID, id pim.ClientMessageID, payload []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.append(deviceKey{user, "elsewhere"}, &wirepb.PIMSendReq{
+		Conversation: string(c), ClientMessageId: id[:], LocalMs: int64(s.Now()), Payload: payload,
+	})
+	return err
+}
+
+func (s *Server) conversations(user pim.UserID) []pim.ConversationID {
+	var ids []pim.ConversationID
+	for c, l := range s.logs {
+		if l.newest(c, user) > 0 {
+			ids = append(ids, c)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (s *Server) device(k deviceKey) *device {
+	d := s.devices[k]
+	if d == nil {
+		d = &device{acked: make(map[pim.ConversationID]pim.Seq)}
+		s.devices[k] = d
+	}
+	return d
+}
+
+func (s *Server) log(c pim.ConversationID) *log {
+	l := s.logs[c]
+	if l == nil {
+		l = &log{
+			periods: make(map[pim.UserID][]period),
+			order:   make(map[pim.UserID]*pim.Anchors),
+			ids:     make(map[pim.ClientMessageID]pim.Seq),
+		}
+		s.logs[c] = l
+	}
+	return l
+}
+
+func (l *log) reads(c pim.ConversationID, user pim.UserID, seq pim.Seq) bool {
+	if a, b, ok := c.DirectUsers(); ok {
+		return user == a || user == b
+	}
+	return slices.ContainsFunc(l.periods[user], func(p period) bool {
+		return seq >= p.from && (p.to == 0 || seq <= p.to)
+	})
+}
+
+func (l *log) member(c pim.ConversationID, user pim.UserID) bool {
+	if !c.IsGroup() {
+		return l.reads(c, user, 1)
+	}
+	p := l.periods[user]
+	return len(p) > 0 && p[len(p)-1].to == 0
+}
+
+// newest returns the newest seq that user may read, 0 if there is none.
+func (l *log) newest(c pim.ConversationID, user pim.UserID) pim.Seq {
+	last := pim.Seq(len(l.entries))
+	if c.IsGroup() {
+		p := l.periods[user]
+		if len(p) == 0 {
+			return 0
+		}
+		if to := p[len(p)-1].to; to != 0 {
+			return to
+		}
+		return last
+	}
+	if l.reads(c, user, 1) {
+		return last
+	}
+	return 0
+}
+
+// append appends the entry that req asks for; the bool says that it was there
+// already.
+func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (entry pim.Entry, err error) {
+	id, ok := wire.ClientID(req.ClientMessageId)
+	if !ok {
+		return pim.Entry{}, pim.Errorf(pim.KindInvalid, "client message ID of %d bytes", len(req.ClientMessageId))
+	}
+	c := pim.ConversationID(req.Conversation)
+	e := pim.Entry{
+		Kind: pim.EntryKind(max(req.Kind, 1)), Sender: from.user, Device: from.device,
+		ClientID: id, Local: pim.Millis(req.LocalMs), Payload: req.Payload,
+	}
+	if e.Kind == pim.EntryCreate {
+		c = pim.NewGroup(from.user, id)
+	}
+	if err := c.Validate(); err != nil {
+		return pim.Entry{}, err
+	}
+	l := s.log(c)
+	if e.Kind != pim.EntryCreate && !l.member(c, from.user) {
+		return pim.Entry{}, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", from.user, c)
+	}
+	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
+	for _, u := range req.Members {
+		e.Members = append(e.Members, pim.UserID(u))
+	}
+	if e.Kind == pim.EntryCreate {
+		e.Members = append([]pim.UserID{from.user}, e.Members...)
+	}
+	l.append(&e, s.Now())
+	s.push(l, e)
+	return e, nil
+}
+
+func (l *log) append(e *pim.Entry, now pim.Millis) {
+	for _, u := range e.Members {
+		p := l.periods[u]
+		switch {
+		case e.Kind == pim.EntryLeave && len(p) > 0:
+			p[len(p)-1].to = e.Seq
+		case e.Kind != pim.EntryLeave:
+			l.periods[u] = append(p, period{from: e.Seq})
+		}
+	}
+	if e.Kind == pim.EntryMessage {
+		l.count++
+	}
+	if l.order[e.Sender] == nil {
+		l.order[e.Sender] = new(pim.Anchors)
+	}
+	e.Count, e.Server = l.count, now
+	if n := len(l.entries); n > 0 {
+		e.Server = max(now, l.entries[n-1].Server)
+	}
+	e.Anchor = l.order[e.Sender].Next(e.Seq, e.Local, e.Server)
+	l.entries = append(l.entries, *e)
+	l.ids[e.ClientID] = e.Seq
+}
+
+// push hands e to every session that reads it, but for the sender's own.
+func (s *Server) push(l *log, e pim.Entry) {
+	frame := wire.AppendPush(nil, e.Conversation, [][]byte{wire.AppendEntry(nil, &e)})
+	for key, x := range s.sessions {
+		if key == (deviceKey{e.Sender, e.Device}) || !l.reads(e.Conversation, key.user, e.Seq) {
+			continue
+		}
+		if s.DropPush != nil && s.DropPush() {
+			x.behind = true
+			continue
+		}
+		_, m, err := wire.Decode(frame)
+		if err != nil {
+			panic(err) // it was just encoded
+		}
+		x.pushes = append(x.pushes, m)
+	}
+}

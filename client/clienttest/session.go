@@ -1,0 +1,216 @@
+package clienttest
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// Session is one connection to a Server.
+type Session struct {
+	server *Server
+	key    deviceKey
+	open   bool
+	behind bool           // pushes were dropped
+	pushes []wire.Message // not handed out yet
+	wake   func()         // called, without the lock, when another session's doing left a push
+}
+
+// Connect returns a new session. wake, which may be nil, is called when Pushes
+// has something that came without a Handle of this session.
+func (s *Server) Connect(wake func()) *Session { return &Session{server: s, wake: wake} }
+
+// Handle takes a frame of the client and returns the answers to it. The token of
+// a Hello is the user's name.
+func (x *Session) Handle(m wire.Message) []wire.Message {
+	s := x.server
+	s.mu.Lock()
+	out := x.handle(m)
+	var wake []func()
+	for _, other := range s.sessions {
+		if other != x && len(other.pushes) > 0 && other.wake != nil {
+			wake = append(wake, other.wake)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range wake {
+		f()
+	}
+	return out
+}
+
+// Pushes returns the pushes to this session since the last call.
+func (x *Session) Pushes() []wire.Message {
+	x.server.mu.Lock()
+	defer x.server.mu.Unlock()
+	p := x.pushes
+	x.pushes = nil
+	return p
+}
+
+// Close ends the session.
+func (x *Session) Close() {
+	x.server.mu.Lock()
+	defer x.server.mu.Unlock()
+	if x.server.sessions[x.key] == x {
+		delete(x.server.sessions, x.key)
+	}
+	x.open = false
+}
+
+func (x *Session) handle(m wire.Message) []wire.Message {
+	if hello, ok := m.(*wirepb.Hello); ok {
+		return x.hello(hello)
+	}
+	if !x.open {
+		return nil
+	}
+	switch m := m.(type) {
+	case *wirepb.PIMSendReq:
+		return []wire.Message{x.send(m)}
+	case *wirepb.PIMPushAck:
+		d := x.server.device(x.key)
+		d.serial = max(d.serial, m.Serial)
+		for _, a := range m.Acks {
+			c := pim.ConversationID(a.Conversation)
+			d.acked[c] = max(d.acked[c], pim.Seq(a.Seq))
+		}
+	case *wirepb.PIMSyncReq:
+		return []wire.Message{x.sync(m)}
+	case *wirepb.PIMPullReq:
+		return x.pull(m)
+	case *wirepb.PIMTimeReq:
+		now := int64(x.server.Now())
+		return []wire.Message{&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}}
+	case *wirepb.PIMPing:
+		pong := &wirepb.PIMPong{Nonce: m.Nonce, ServerMs: int64(x.server.Now()), Behind: x.behind}
+		x.behind = false
+		return []wire.Message{pong}
+	}
+	return nil
+}
+
+func (x *Session) hello(m *wirepb.Hello) []wire.Message {
+	x.key, x.open = deviceKey{pim.UserID(m.Token), pim.DeviceID(m.Device)}, true
+	x.server.sessions[x.key] = x
+	serial := x.server.device(x.key).serial
+	limits := &x.server.Limits
+	return []wire.Message{&wirepb.Welcome{
+		Version: wire.Version, User: m.Token, ServerMs: int64(x.server.Now()), Limits: limits,
+		StorageBehind: serial > m.AckSerial, AckSerial: serial,
+	}}
+}
+
+func (x *Session) send(m *wirepb.PIMSendReq) wire.Message {
+	if reject := x.server.Reject; reject != nil {
+		if err := reject(m); err != nil {
+			return refusal(err, m)
+		}
+	}
+	id, _ := wire.ClientID(m.ClientMessageId)
+	c := pim.ConversationID(m.Conversation)
+	if pim.EntryKind(m.Kind) == pim.EntryCreate {
+		c = pim.NewGroup(x.key.user, id)
+	}
+	if l := x.server.logs[c]; l != nil && l.ids[id] != 0 {
+		ack := ackOf(&l.entries[l.ids[id]-1])
+		ack.Duplicate = true
+		return ack
+	}
+	e, err := x.server.append(x.key, m)
+	if err != nil {
+		return refusal(err, m)
+	}
+	return ackOf(&e)
+}
+
+func refusal(err error, m *wirepb.PIMSendReq) wire.Message {
+	f := wire.ErrorFrame(err)
+	f.ClientMessageId = m.ClientMessageId
+	return f
+}
+
+func ackOf(e *pim.Entry) *wirepb.PIMSendAck {
+	return &wirepb.PIMSendAck{
+		ClientMessageId: e.ClientID[:], Conversation: string(e.Conversation), Seq: uint64(e.Seq),
+		Anchor: uint64(e.Anchor), ServerMs: int64(e.Server), Count: e.Count,
+	}
+}
+
+func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
+	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId}
+	acked := x.server.device(x.key).acked
+	limit := int(m.Limit)
+	if limit == 0 {
+		limit = 100
+	}
+	for _, c := range x.server.conversations(x.key.user) {
+		l := x.server.logs[c]
+		newest := l.newest(c, x.key.user)
+		if string(c) <= m.After || !m.Full && acked[c] >= newest {
+			continue
+		}
+		if len(resp.Conversations) == limit {
+			resp.NextAfter = resp.Conversations[limit-1].Conversation
+			break
+		}
+		last := l.entries[newest-1]
+		resp.Conversations = append(resp.Conversations, &wirepb.Summary{
+			Conversation: string(c), Newest: uint64(newest), Acked: uint64(acked[c]), Count: last.Count,
+			Last: protoOf(&last), Left: !l.member(c, x.key.user),
+		})
+	}
+	return resp
+}
+
+// pull answers in frames of at most three entries, so that pages take several.
+func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
+	c := pim.ConversationID(m.Conversation)
+	l := x.server.logs[c]
+	if l == nil {
+		l = new(log)
+	}
+	if l.newest(c, x.key.user) == 0 && !l.reads(c, x.key.user, 1) {
+		f := wire.ErrorFrame(pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", x.key.user, c))
+		f.RequestId = m.RequestId
+		return []wire.Message{f}
+	}
+	newest := uint64(l.newest(c, x.key.user))
+	from, to, limit := max(m.From, 1), newest, uint64(100)
+	if m.To != 0 {
+		to = min(m.To, newest)
+	}
+	if m.Limit != 0 {
+		limit = uint64(m.Limit)
+	}
+	if from <= to && to-from >= limit {
+		if m.NewestFirst {
+			from = to - limit + 1
+		} else {
+			to = from + limit - 1
+		}
+	}
+	var frames []wire.Message
+	for {
+		resp := &wirepb.PIMPullResp{RequestId: m.RequestId, Conversation: m.Conversation, From: from, To: min(to, from+2), Newest: newest}
+		for seq := from; seq <= resp.To; seq++ {
+			if l.reads(c, x.key.user, pim.Seq(seq)) {
+				resp.Entries = append(resp.Entries, protoOf(&l.entries[seq-1]))
+			}
+		}
+		from = resp.To + 1
+		resp.Done = from > to
+		frames = append(frames, resp)
+		if resp.Done {
+			return frames
+		}
+	}
+}
+
+func protoOf(e *pim.Entry) *wirepb.Entry {
+	m := new(wirepb.Entry)
+	if err := m.UnmarshalVT(wire.AppendEntry(nil, e)); err != nil {
+		panic(err) // it was just encoded
+	}
+	return m
+}

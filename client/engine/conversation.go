@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+const (
+	// gapPatience is how long an own entry, whose answer came ahead of others'
+	// entries, waits for these to be pushed: the server hands out the answers of a
+	// commit before its pushes. A gap in the pushes themselves is pulled at once.
+	gapPatience = 200 * time.Millisecond
+
+	maxAhead      = 512     // entries of a conversation that wait for a gap to close
+	maxAheadBytes = 4 << 20 // their payloads, of all conversations
+)
+
+// unknownSeq is the target of a conversation whose newest seq is still to be
+// learned.
+const unknownSeq = pim.Seq(1<<64 - 1)
+
+// conversation is the position of this device in one conversation.
+//
+// Entries up to known are stored and handed over. Those that came ahead of a gap
+// wait in ahead; it is a cache, whatever is not in it is pulled. Up to newest
+// there is more to have.
+type conversation struct {
+	id      pim.ConversationID
+	known   pim.Seq
+	newest  pim.Seq
+	count   uint64     // counting messages up to newest
+	last    *pim.Entry // at newest, from a summary; nil once known has reached it
+	lastCut bool
+	left    bool
+
+	followed bool        // with Config.Watch: Follow named it
+	target   pim.Seq     // where catching up ends: see Engine.aim; 0: nowhere
+	ahead    []pim.Entry // ascending by seq, all above known+1
+	gapBy    time.Duration
+	retryAt  time.Duration // after a failed pull; 0: now
+	failures int           // pulls in a row that failed
+	pulling  bool          // a pull is queued or under way
+	again    bool          // it may miss what is aimed at: pull once more after it
+	rowDirty bool
+	ackDirty bool
+}
+
+func (e *Engine) restore(row *Conversation) {
+	e.conversations[row.ID] = &conversation{
+		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest),
+		count: row.Count, left: row.Left, followed: !e.cfg.Watch,
+	}
+}
+
+// conversation returns the state of id, which it creates; nil if it is not
+// followed.
+func (e *Engine) conversation(id pim.ConversationID) *conversation {
+	c := e.conversations[id]
+	if c == nil {
+		if e.cfg.Watch || id == "" {
+			return nil
+		}
+		c = &conversation{id: id, followed: true}
+		e.conversations[id] = c
+	}
+	if !c.followed {
+		return nil
+	}
+	return c
+}
+
+func (c *conversation) row() Conversation {
+	r := Conversation{ID: c.id, Known: c.known, Newest: c.newest, Count: c.count, Left: c.left}
+	if c.last != nil && c.known < c.newest {
+		r.Last, r.LastCut = *c.last, c.lastCut
+	}
+	return r
+}
+
+func (e *Engine) touch(c *conversation) {
+	if !c.rowDirty {
+		c.rowDirty = true
+		e.rowsDirty = append(e.rowsDirty, c)
+	}
+}
+
+// follow starts to hand over the entries of id after the seq after.
+func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
+	if !e.cfg.Watch {
+		return pim.Errorf(pim.KindInvalid, "without Options.Watch every conversation is followed already")
+	}
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	e.abandonPull(id)
+	c := e.conversations[id]
+	if c == nil {
+		c = &conversation{id: id}
+		e.conversations[id] = c
+	}
+	e.clearAhead(c)
+	c.followed, c.known, c.newest = true, after, after
+	e.touch(c)
+	e.aim(c, unknownSeq)
+	return nil
+}
+
+// resumeConversations starts the catching up of a new connection. A watched
+// conversation may have grown while there was none.
+func (e *Engine) resumeConversations() {
+	for _, c := range e.conversations {
+		c.retryAt, c.failures = 0, 0
+		if e.cfg.Watch && c.followed {
+			e.aim(c, unknownSeq)
+		} else if c.followed && c.known < c.newest {
+			e.aim(c, c.newest)
+		}
+	}
+	e.sortPulls()
+}
+
+// aim makes c catch up at least to target; until it has, the engine is not
+// synced.
+func (e *Engine) aim(c *conversation, target pim.Seq) {
+	if c.target == 0 {
+		e.behind++
+	}
+	c.target = max(c.target, target)
+	c.again = c.again || c.pulling && target == unknownSeq
+	e.wantPull(c)
+}
+
+// arrived takes note of c's new position.
+func (e *Engine) arrived(c *conversation) {
+	if c.target != 0 && c.known >= c.target {
+		c.target = 0
+		e.behind--
+	}
+}
+
+func (c *conversation) behind() bool {
+	return c.known < c.newest || c.target == unknownSeq
+}
+
+// pushed takes the entries of a push. A push is a hint: what it does not bring
+// is pulled.
+func (e *Engine) pushed(m *wirepb.PIMPush) {
+	if m.Behind {
+		e.startSync()
+	}
+	c := e.conversation(pim.ConversationID(m.Conversation))
+	if c == nil {
+		return
+	}
+	for _, w := range m.Entries {
+		entry, err := wire.EntryOf(c.id, w)
+		if err != nil { // unreadable; a pull finds out whether it is so on disk
+			c.newest = max(c.newest, pim.Seq(w.Seq))
+			continue
+		}
+		e.arrive(c, entry)
+	}
+	if c.behind() {
+		e.wantPull(c)
+	}
+}
+
+// own takes an entry of this device, made up from its message and the answer to
+// it. The server pushes it to the other devices only.
+func (e *Engine) own(c *conversation, entry pim.Entry) {
+	e.arrive(c, entry)
+	if c.behind() && !c.pulling && c.gapBy == 0 {
+		c.gapBy = e.now.Mono + gapPatience
+		e.pulls.gaps = append(e.pulls.gaps, c)
+	}
+}
+
+// arrive takes one entry in: delivers it if it is the next, keeps it if there is
+// a gap before it.
+func (e *Engine) arrive(c *conversation, entry pim.Entry) {
+	switch {
+	case entry.Seq <= c.known:
+	case entry.Seq == c.known+1:
+		e.deliver(c, entry)
+		e.closeGap(c)
+	default:
+		c.newest = max(c.newest, entry.Seq)
+		e.touch(c)
+		e.keepAhead(c, entry)
+	}
+}
+
+// deliver stores entry, moves the position over it, and hands it over. What lies
+// between the position and entry is settled.
+func (e *Engine) deliver(c *conversation, entry pim.Entry) {
+	if entry.Sender == e.meta.User {
+		e.found(&entry)
+	}
+	e.settle(c, entry.Seq)
+	if entry.Seq == c.newest {
+		c.count = entry.Count
+	}
+	switch entry.Kind {
+	case pim.EntryCreate, pim.EntryJoin:
+		if slices.Contains(entry.Members, e.meta.User) {
+			c.left = false
+		}
+	case pim.EntryLeave:
+		if slices.Contains(entry.Members, e.meta.User) {
+			c.left = true
+		}
+	}
+	e.out.Store.Entries = append(e.out.Store.Entries, entry)
+	e.emit(EntryEvent{Entry: entry})
+}
+
+// settle moves the position to seq.
+func (e *Engine) settle(c *conversation, seq pim.Seq) {
+	if seq <= c.known {
+		return
+	}
+	c.known = seq
+	c.newest = max(c.newest, seq)
+	if c.known == c.newest {
+		c.last, c.lastCut = nil, false
+	}
+	e.touch(c)
+	e.ackLater(c)
+	e.arrived(c)
+}
+
+// closeGap delivers what was ahead and is next now.
+func (e *Engine) closeGap(c *conversation) {
+	n := 0
+	for n < len(c.ahead) && c.ahead[n].Seq <= c.known+1 {
+		e.aheadBytes -= len(c.ahead[n].Payload)
+		if c.ahead[n].Seq == c.known+1 {
+			e.deliver(c, c.ahead[n])
+		}
+		n++
+	}
+	if c.ahead = slices.Delete(c.ahead, 0, n); len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	if !c.behind() {
+		c.gapBy = 0
+	}
+}
+
+// keepAhead keeps entry until the gap before it is closed, if there is room.
+func (e *Engine) keepAhead(c *conversation, entry pim.Entry) {
+	at, known := slices.BinarySearchFunc(c.ahead, entry.Seq, func(a pim.Entry, s pim.Seq) int {
+		switch {
+		case a.Seq < s:
+			return -1
+		case a.Seq > s:
+			return 1
+		}
+		return 0
+	})
+	if known || len(c.ahead) >= maxAhead || e.aheadBytes+len(entry.Payload) > maxAheadBytes {
+		return
+	}
+	c.ahead = slices.Insert(c.ahead, at, entry)
+	e.aheadBytes += len(entry.Payload)
+}
+
+func (e *Engine) clearAhead(c *conversation) {
+	for i := range c.ahead {
+		e.aheadBytes -= len(c.ahead[i].Payload)
+	}
+	c.ahead, c.gapBy = nil, 0
+}

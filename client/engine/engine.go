@@ -1,0 +1,321 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// Config is what does not change while an engine runs.
+type Config struct {
+	User   pim.UserID // if set, Welcome must name it
+	Device pim.DeviceID
+	Agent  string // for the server's log
+	Watch  bool   // no sync, no acknowledgements: only what Follow names
+
+	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
+	RequestTimeout         time.Duration // until a request is sent again
+
+	Random func() float64 // in [0, 1); for the jitter of waits
+}
+
+// Engine is the state of one device. It is not safe for concurrent use.
+type Engine struct {
+	cfg  Config
+	now  Time
+	meta Meta
+
+	link   link
+	limits limits
+	clock  clock
+	outbox outbox
+	sync   syncing
+	acks   acks
+
+	conversations map[pim.ConversationID]*conversation
+	behind        int // conversations with a target, see conversation.target
+	aheadBytes    int // of all conversations
+	pulls         pulls
+	asks          asks
+	nextRequest   uint64
+	paused        bool
+
+	out       Output
+	metaDirty bool
+	rowsDirty []*conversation
+}
+
+// limits are those of Welcome, or of the protocol before it.
+type limits struct {
+	payload  int
+	page     uint32
+	inFlight int
+	members  int
+	idle     time.Duration
+}
+
+const (
+	defaultInFlight = 32
+	maxInFlight     = 1024
+	defaultIdle     = time.Minute
+	minIdle         = time.Second
+)
+
+// New returns an engine that goes on from s. Its first input is Start.
+func New(cfg Config, s Snapshot) *Engine {
+	e := &Engine{cfg: cfg, meta: s.Meta, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
+	e.setLimits(nil)
+	e.link.dialAt = never
+	e.pulls.active = make(map[uint64]*pull)
+	e.asks.active = make(map[uint64]*ask)
+	e.asks.byID = make(map[uint64]*ask)
+	if e.meta.User == "" {
+		e.meta.FullSync = true
+	}
+	e.meta.Device = cfg.Device
+	for i := range s.Conversations {
+		e.restore(&s.Conversations[i])
+	}
+	e.outbox.restore(s.Outbox)
+	return e
+}
+
+// Step takes one input at the time now, which must not decrease. An error says
+// that the input was refused and has changed nothing.
+func (e *Engine) Step(now Time, in Input) error {
+	e.now = now
+	err := e.handle(in)
+	e.tick()
+	if e.link.phase == open {
+		e.transmit()
+		e.startPulls()
+		e.startAsks()
+		e.acknowledge(false)
+		e.finishSync()
+	}
+	return err
+}
+
+func (e *Engine) handle(in Input) error {
+	switch in := in.(type) {
+	case Start:
+		e.dial()
+	case Dialled:
+		e.greet(in.Token)
+	case Lost:
+		e.lost(in.Err, in.Code)
+	case Frame:
+		e.frame(in.Message)
+	case Send:
+		return e.send(in.Message)
+	case Follow:
+		return e.follow(in.Conversation, in.After)
+	case Ask:
+		return e.ask(in)
+	case Unask:
+		e.unask(in.ID)
+	case Pause:
+		e.pause(in.On)
+	case Close:
+		if e.link.phase == open {
+			e.acknowledge(true)
+		}
+	}
+	return nil
+}
+
+// frame takes a frame from the server. A nil message is of a type that this
+// version does not know.
+func (e *Engine) frame(m wire.Message) {
+	if e.link.phase == greeting {
+		e.answerToHello(m)
+		return
+	}
+	if e.link.phase != open {
+		return
+	}
+	e.alive()
+	switch m := m.(type) {
+	case *wirepb.PIMSendAck:
+		e.sent(m)
+	case *wirepb.PIMPush:
+		e.pushed(m)
+	case *wirepb.PIMPullResp:
+		e.pulled(m)
+	case *wirepb.PIMSyncResp:
+		e.synced(m)
+	case *wirepb.PIMTimeResp:
+		e.sampled(m)
+	case *wirepb.PIMPong:
+		if m.Behind {
+			e.startSync()
+		}
+	case *wirepb.PIMGoAway:
+		e.goAway(m)
+	case *wirepb.PIMError:
+		e.failed(m)
+	}
+}
+
+// failed takes the server's answer to a request that failed.
+func (e *Engine) failed(m *wirepb.PIMError) {
+	switch {
+	case len(m.ClientMessageId) > 0:
+		if id, ok := wire.ClientID(m.ClientMessageId); ok {
+			e.rejected(id, m)
+		}
+	case m.RequestId == 0:
+		e.link.cause = wire.ErrorOf(m)
+	case m.RequestId == e.sync.request:
+		e.syncFailed(wire.ErrorOf(m))
+	default:
+		e.pullFailed(m)
+		e.askFailed(m)
+	}
+}
+
+// pause notes that the shell has stopped reading, or goes on. Meanwhile no
+// answer can come, so none is missed; afterwards each has its full time again.
+func (e *Engine) pause(on bool) {
+	if on == e.paused {
+		return
+	}
+	e.paused = on
+	if on {
+		return
+	}
+	now, answerBy := e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
+	if e.link.pongBy != 0 {
+		e.link.pongBy = now + pongTimeout
+	}
+	e.link.welcomeBy = answerBy
+	for _, m := range e.outbox.flying {
+		m.sentAt = now
+	}
+	for _, p := range e.pulls.active {
+		p.answerBy = answerBy
+	}
+	for _, a := range e.asks.active {
+		a.answerBy = answerBy
+	}
+	if e.sync.request != 0 {
+		e.sync.answerBy = answerBy
+	}
+}
+
+// tick does what has become due.
+func (e *Engine) tick() {
+	e.tickLink()
+	if e.link.phase != open {
+		return
+	}
+	e.tickOutbox()
+	e.tickConversations()
+	e.tickPulls()
+	e.tickAsks()
+	e.tickSync()
+}
+
+// Deadline returns when, on the clock of Time.Mono, Step is to be called at the
+// latest; ok is false if there is nothing to wait for.
+func (e *Engine) Deadline() (at time.Duration, ok bool) {
+	at = never
+	e.linkDeadline(&at)
+	if e.link.phase == open {
+		e.outboxDeadline(&at)
+		e.conversationsDeadline(&at)
+		e.pullsDeadline(&at)
+		e.asksDeadline(&at)
+		e.syncDeadline(&at)
+		e.acksDeadline(&at)
+	}
+	return at, at != never
+}
+
+const never = time.Duration(1<<63 - 1)
+
+// State returns what the connection is doing.
+func (e *Engine) State() State {
+	switch e.link.phase {
+	case dialling, greeting:
+		return Connecting
+	case open:
+		return Connected
+	case stopped:
+		return Stopped
+	}
+	return Waiting
+}
+
+// Synced reports whether the list of conversations that are behind has been
+// read since the last connect, and all of them have caught up.
+func (e *Engine) Synced() bool {
+	return e.link.phase == open && e.sync.listed && e.behind == 0
+}
+
+// InOutbox reports whether the message id waits for its answer.
+func (e *Engine) InOutbox(id pim.ClientMessageID) bool { return e.outbox.byID[id] != nil }
+
+// Take returns what is to be done since the last Take.
+func (e *Engine) Take() Output {
+	if e.metaDirty {
+		m := e.meta
+		e.out.Store.Meta = &m
+		e.metaDirty = false
+	}
+	for _, c := range e.rowsDirty {
+		e.out.Store.Conversations = append(e.out.Store.Conversations, c.row())
+		c.rowDirty = false
+	}
+	e.rowsDirty = e.rowsDirty[:0]
+	out := e.out
+	e.out = Output{}
+	return out
+}
+
+func (e *Engine) emit(ev Event) { e.out.Events = append(e.out.Events, ev) }
+
+func (e *Engine) write(m wire.Message) { e.out.Frames = append(e.out.Frames, m) }
+
+func (e *Engine) request() uint64 {
+	e.nextRequest++
+	return e.nextRequest
+}
+
+// setLimits takes the limits of a Welcome; what it leaves out, or nil, is the
+// protocol's.
+func (e *Engine) setLimits(l *wirepb.Limits) {
+	if l == nil {
+		l = new(wirepb.Limits)
+	}
+	e.limits = limits{
+		payload:  int(atMost(l.PayloadBytes, pim.MaxPayload)),
+		page:     atMost(l.PageEntries, pim.MaxPageEntries),
+		members:  int(atMost(l.GroupMembers, pim.MaxGroupMembers)),
+		inFlight: defaultInFlight,
+		idle:     defaultIdle,
+	}
+	if l.InFlight > 0 {
+		e.limits.inFlight = int(min(l.InFlight, maxInFlight))
+	}
+	if l.IdleMs > 0 {
+		e.limits.idle = max(time.Duration(l.IdleMs)*time.Millisecond, minIdle)
+	}
+}
+
+// atMost returns n, or limit if n is 0 or above it.
+func atMost(n, limit uint32) uint32 {
+	if n == 0 || n > limit {
+		return limit
+	}
+	return n
+}
+
+// backoff returns a random wait before the n-th repetition of a request, n from
+// 1: around 0.75·2ⁿ⁻¹ seconds, at most 30.
+func (e *Engine) backoff(n int) time.Duration {
+	d := min(time.Second<<min(n-1, 10), 30*time.Second)
+	return d/2 + time.Duration(e.cfg.Random()*float64(d/2))
+}

@@ -1,0 +1,200 @@
+package engine_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
+	"pgregory.net/rapid"
+)
+
+// TestRandomSchedules plays random schedules of sends, losses, crashes between
+// any two effects, restores from a backup and dropped pushes, lets the world heal
+// and checks that every device has everything, once, in order (I2, I4, I5).
+func TestRandomSchedules(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSchedule(t)
+		for range rapid.IntRange(1, 120).Draw(t, "steps") {
+			s.act()
+		}
+		s.heal()
+		s.verify()
+	})
+}
+
+type schedule struct {
+	t       *rapid.T
+	w       *world
+	group   pim.ConversationID
+	queued  map[pim.ClientMessageID]*phone
+	backups map[*phone]backup
+	healing bool
+}
+
+type backup struct {
+	disk   *disk
+	handed map[pim.ConversationID]pim.Seq
+}
+
+func newSchedule(t *rapid.T) *schedule {
+	s := &schedule{t: t, queued: make(map[pim.ClientMessageID]*phone), backups: make(map[*phone]backup)}
+	s.w = newWorld(t, func() float64 { return rapid.Float64Range(0, 0.999).Draw(t, "random") })
+	s.w.server.Limits = wirepb.Limits{InFlight: uint32(rapid.IntRange(1, 4).Draw(t, "in flight")), IdleMs: 60_000}
+	s.w.server.DropPush = func() bool { return !s.healing && rapid.IntRange(0, 4).Draw(t, "drop") == 0 }
+	s.w.server.Reject = func(*wirepb.PIMSendReq) *pim.Error {
+		if !s.healing && rapid.IntRange(0, 9).Draw(t, "reject") == 0 {
+			return &pim.Error{Kind: pim.KindOverloaded, Text: "busy", RetryAfter: time.Second}
+		}
+		return nil
+	}
+	s.w.device("alice", "phone")
+	s.w.device("alice", "laptop")
+	s.w.device("bob", "phone")
+	for _, p := range s.w.devices {
+		p.skew = pim.Millis(rapid.IntRange(-3_600_000, 3_600_000).Draw(t, "skew"))
+		p.starts()
+	}
+	return s
+}
+
+func (s *schedule) act() {
+	p := rapid.SampledFrom(s.w.devices).Draw(s.t, "device")
+	if p.engine == nil {
+		p.starts()
+		return
+	}
+	switch rapid.SampledFrom([]string{
+		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
+		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
+	}).Draw(s.t, "action") {
+	case "send":
+		s.send(p)
+	case "connect":
+		p.connects()
+	case "up":
+		p.toServer()
+	case "down":
+		p.fromServer()
+	case "both":
+		for range 8 {
+			p.connects()
+			p.toServer()
+			p.fromServer()
+		}
+	case "time":
+		s.w.passes(time.Duration(rapid.IntRange(1, 40_000).Draw(s.t, "ms")) * time.Millisecond)
+	case "lose":
+		p.loses()
+	case "crash":
+		p.fuse = rapid.IntRange(1, 8).Draw(s.t, "fuse")
+	case "pause":
+		p.paused = !p.paused
+		p.step(engine.Pause{On: p.paused})
+	case "group":
+		s.changeGroup(p)
+	case "backup":
+		s.backups[p] = backup{p.store.clone(), maps.Clone(p.handed)}
+	case "restore":
+		s.restore(p)
+	case "pull":
+		p.step(engine.Ask{ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Limit: 2, NewestFirst: true})
+	}
+}
+
+func (s *schedule) send(p *phone) {
+	c := rapid.SampledFrom([]pim.ConversationID{pim.Direct("alice", "bob"), pim.Direct(p.user, p.user), s.group}).Draw(s.t, "conversation")
+	if c != "" {
+		s.queue(p, engine.Outgoing{Conversation: c, Kind: pim.EntryMessage, Payload: fmt.Appendf(nil, "%s %d", p.name, s.w.ids)})
+	}
+}
+
+// queue queues out; it counts as queued only if the process outlives it.
+func (s *schedule) queue(p *phone, out engine.Outgoing) {
+	out.ID = s.w.id()
+	if err := p.step(engine.Send{Message: out}); err != nil {
+		s.t.Fatal(err)
+	}
+	if p.engine != nil {
+		s.queued[out.ID] = p
+	}
+}
+
+func (s *schedule) changeGroup(p *phone) {
+	switch {
+	case s.group == "":
+		out := engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"bob"}}
+		s.group = pim.NewGroup(p.user, s.next())
+		s.queue(p, out)
+	case rapid.Bool().Draw(s.t, "leave"):
+		s.queue(p, engine.Outgoing{Conversation: s.group, Kind: pim.EntryLeave, Members: []pim.UserID{"bob"}})
+	default:
+		s.queue(p, engine.Outgoing{Conversation: s.group, Kind: pim.EntryJoin, Members: []pim.UserID{"bob"}})
+	}
+}
+
+// next is the ID that the next message will have.
+func (s *schedule) next() pim.ClientMessageID {
+	id := s.w.id()
+	s.w.ids--
+	return id
+}
+
+// restore goes back to a backup. What was queued after it is lost with the disk.
+func (s *schedule) restore(p *phone) {
+	b, ok := s.backups[p]
+	if !ok {
+		return
+	}
+	p.dies()
+	for id, owner := range s.queued {
+		if _, kept := b.disk.outbox[id]; owner == p && !kept {
+			delete(s.queued, id)
+		}
+	}
+	p.store, p.handed = b.disk.clone(), maps.Clone(b.handed)
+	clear(p.sent)
+	p.starts()
+}
+
+func (s *schedule) heal() {
+	s.healing = true
+	for _, p := range s.w.devices {
+		if p.engine == nil {
+			p.starts()
+		}
+		p.fuse = 0
+		if p.paused {
+			p.paused = false
+			p.step(engine.Pause{On: false})
+		}
+	}
+	s.w.settles()
+}
+
+func (s *schedule) verify() {
+	times := make(map[pim.ClientMessageID]int)
+	for _, user := range []pim.UserID{"alice", "bob"} {
+		for _, c := range s.w.server.Conversations(user) {
+			seen := make(map[pim.ClientMessageID]bool)
+			for _, e := range s.w.server.Log(c) {
+				if seen[e.ClientID] {
+					s.t.Fatalf("message %s is twice in %s", e.ClientID, c)
+				}
+				seen[e.ClientID] = true
+				times[e.ClientID]++
+			}
+		}
+	}
+	for id, p := range s.queued {
+		if times[id] == 0 && p.failed[id] == nil {
+			s.t.Fatalf("message %s of %s/%s was queued, and is neither in a log nor failed", id, p.user, p.name)
+		}
+	}
+	for _, p := range s.w.devices {
+		p.verify()
+	}
+}

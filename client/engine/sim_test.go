@@ -1,0 +1,344 @@
+package engine_test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+)
+
+// A world is devices and a server in virtual time. Nothing in it runs by itself:
+// a test says which frame moves next, when time passes, what breaks.
+type world struct {
+	t       tester
+	now     time.Duration
+	server  *clienttest.Server
+	devices []*phone
+	random  func() float64
+	ids     uint64
+}
+
+// tester is what *testing.T and *rapid.T have in common here.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+const epoch = pim.Millis(1_795_000_000_000)
+
+func newWorld(t tester, random func() float64) *world {
+	w := &world{t: t, now: time.Hour, random: random}
+	w.server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) })
+	return w
+}
+
+// phone is one device: an engine, its store, and what is on the wire.
+type phone struct {
+	w       *world
+	user    pim.UserID
+	name    pim.DeviceID
+	watch   bool
+	skew    pim.Millis // of its wall clock
+	store   *disk
+	engine  *engine.Engine
+	session *clienttest.Session
+	up      []wire.Message // on the way to the server
+	down    []wire.Message // and from it
+	paused  bool
+	fuse    int // effects until it crashes; 0: none
+
+	handed map[pim.ConversationID]pim.Seq
+	sent   map[pim.ClientMessageID]engine.Sent
+	failed map[pim.ClientMessageID]*pim.Error
+	events []engine.Event
+	pulled []engine.Pulled
+	dials  int
+}
+
+func (w *world) device(user pim.UserID, name pim.DeviceID) *phone {
+	p := &phone{
+		w: w, user: user, name: name, store: newDisk(),
+		handed: make(map[pim.ConversationID]pim.Seq),
+		sent:   make(map[pim.ClientMessageID]engine.Sent),
+		failed: make(map[pim.ClientMessageID]*pim.Error),
+	}
+	w.devices = append(w.devices, p)
+	return p
+}
+
+// starts runs the device from what its disk holds.
+func (p *phone) starts() {
+	p.engine = engine.New(engine.Config{
+		User: p.user, Device: p.name, Watch: p.watch, Random: p.w.random,
+		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
+	}, p.store.snapshot())
+	p.step(engine.Start{})
+}
+
+// dies ends the process at once; the disk stays.
+func (p *phone) dies() {
+	p.cutQuietly()
+	p.engine, p.fuse, p.paused = nil, 0, false
+}
+
+func (p *phone) cutQuietly() {
+	if p.session != nil {
+		p.session.Close()
+	}
+	p.session, p.up, p.down = nil, nil, nil
+}
+
+// loses breaks the connection; what is on the wire is gone.
+func (p *phone) loses() {
+	if p.session == nil || p.engine == nil {
+		return
+	}
+	p.cutQuietly()
+	p.step(engine.Lost{Err: fmt.Errorf("cut")})
+}
+
+func (p *phone) time() engine.Time {
+	return engine.Time{Mono: p.w.now, Wall: epoch + pim.Millis(p.w.now/time.Millisecond) + p.skew}
+}
+
+func (p *phone) step(in engine.Input) error {
+	err := p.engine.Step(p.time(), in)
+	p.perform(p.engine.Take())
+	return err
+}
+
+// burn counts one effect and reports whether the process dies before it.
+func (p *phone) burn() bool {
+	if p.fuse == 0 {
+		return false
+	}
+	if p.fuse--; p.fuse == 0 {
+		p.dies()
+		return true
+	}
+	return false
+}
+
+// perform does what the engine asks for, in the order of its documentation.
+func (p *phone) perform(out engine.Output) {
+	if !out.Store.Empty() {
+		if p.burn() {
+			return
+		}
+		p.store.apply(p.w.t, &out.Store)
+	}
+	for _, f := range out.Frames {
+		if p.burn() {
+			return
+		}
+		if p.session != nil {
+			p.up = append(p.up, f)
+		}
+	}
+	if out.Hangup {
+		p.cutQuietly()
+	}
+	if out.Dial {
+		p.dials++
+	}
+	for _, ev := range out.Events {
+		if p.burn() {
+			return
+		}
+		p.takes(ev)
+	}
+	p.pulled = append(p.pulled, out.Pulled...)
+}
+
+// takes is the app: it checks that every entry comes once and in order.
+func (p *phone) takes(ev engine.Event) {
+	p.events = append(p.events, ev)
+	switch ev := ev.(type) {
+	case engine.EntryEvent:
+		c := ev.Entry.Conversation
+		if ev.Entry.Seq <= p.handed[c] {
+			p.w.t.Fatalf("%s/%s: seq %d of %s handed over after seq %d", p.user, p.name, ev.Entry.Seq, c, p.handed[c])
+		}
+		p.handed[c] = ev.Entry.Seq
+	case engine.SentEvent:
+		if _, twice := p.sent[ev.ID]; twice {
+			p.w.t.Fatalf("%s/%s: message %s sent twice", p.user, p.name, ev.ID)
+		}
+		p.sent[ev.ID] = ev.Sent
+	case engine.FailedEvent:
+		p.failed[ev.ID] = ev.Err
+	}
+}
+
+// connects answers a dial that is under way.
+func (p *phone) connects() {
+	if p.engine == nil || p.session != nil || p.dials == 0 || p.engine.State() != engine.Connecting {
+		return
+	}
+	p.session, p.dials = p.w.server.Connect(nil), 0
+	p.step(engine.Dialled{Token: string(p.user)})
+}
+
+// toServer moves the next frame to the server.
+func (p *phone) toServer() bool {
+	if len(p.up) == 0 {
+		return false
+	}
+	m := p.up[0]
+	p.up = p.up[1:]
+	p.down = append(p.down, p.session.Handle(recode(p.w.t, m))...)
+	for _, other := range p.w.devices {
+		if other.session != nil {
+			other.down = append(other.down, other.session.Pushes()...)
+		}
+	}
+	return true
+}
+
+// fromServer moves the next frame to the device.
+func (p *phone) fromServer() bool {
+	if len(p.down) == 0 || p.engine == nil || p.paused {
+		return false
+	}
+	m := p.down[0]
+	p.down = p.down[1:]
+	p.step(engine.Frame{Message: recode(p.w.t, m)})
+	return true
+}
+
+// recode sends m through its encoding, so that neither side shares memory.
+func recode(t tester, m wire.Message) wire.Message {
+	_, out, err := wire.Decode(wire.Append(nil, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (p *phone) sends(c pim.ConversationID, text string) pim.ClientMessageID {
+	return p.queues(engine.Outgoing{Conversation: c, Kind: pim.EntryMessage, Payload: []byte(text)})
+}
+
+func (p *phone) queues(out engine.Outgoing) pim.ClientMessageID {
+	p.w.t.Helper()
+	out.ID = p.w.id()
+	if err := p.step(engine.Send{Message: out}); err != nil {
+		p.w.t.Fatal(err)
+	}
+	return out.ID
+}
+
+func (w *world) id() (id pim.ClientMessageID) {
+	w.ids++
+	copy(id[:], fmt.Sprintf("%016d", w.ids))
+	return id
+}
+
+// passes lets time go by; every engine is called when it asked to be.
+func (w *world) passes(d time.Duration) {
+	until := w.now + d
+	for {
+		next, who := until, (*phone)(nil)
+		for _, p := range w.devices {
+			if p.engine == nil {
+				continue
+			}
+			if at, ok := p.engine.Deadline(); ok && at < next {
+				next, who = max(at, w.now), p
+			}
+		}
+		w.now = next
+		if who == nil {
+			return
+		}
+		who.step(engine.Tick{})
+	}
+}
+
+// settles moves everything until nothing is left to do.
+func (w *world) settles() {
+	for range 2000 {
+		for {
+			moved := false
+			for _, p := range w.devices {
+				p.connects()
+				moved = p.toServer() || moved
+				moved = p.fromServer() || moved
+			}
+			if !moved {
+				break
+			}
+		}
+		if w.quiet() {
+			return
+		}
+		w.passes(time.Second)
+	}
+	w.t.Fatal("the devices do not settle")
+}
+
+func (w *world) quiet() bool {
+	for _, p := range w.devices {
+		if p.engine == nil || p.engine.State() == engine.Stopped {
+			continue
+		}
+		if !p.engine.Synced() || len(p.store.outbox) > 0 || !p.complete() {
+			return false
+		}
+	}
+	return true
+}
+
+// complete reports whether the device has all that its user may read.
+func (p *phone) complete() bool {
+	if p.watch {
+		return true
+	}
+	for _, c := range p.w.server.Conversations(p.user) {
+		want := p.w.server.Readable(c, p.user)
+		if len(want) > 0 && p.store.conversations[c].Known < want[len(want)-1].Seq {
+			return false
+		}
+	}
+	return true
+}
+
+// verify checks that the device holds exactly what its user may read (I4).
+func (p *phone) verify() {
+	p.w.t.Helper()
+	for _, c := range p.w.server.Conversations(p.user) {
+		want, got := p.w.server.Readable(c, p.user), p.store.messages(c)
+		if len(want) != len(got) {
+			p.w.t.Fatalf("%s/%s: %d entries of %s, want %d", p.user, p.name, len(got), c, len(want))
+		}
+		for i := range want {
+			if a, b := fmt.Sprintf("%+v", want[i]), fmt.Sprintf("%+v", got[i]); a != b {
+				p.w.t.Fatalf("%s/%s: entry %d of %s:\n got %s\nwant %s", p.user, p.name, i, c, b, a)
+			}
+		}
+	}
+}
+
+// texts returns the payloads handed over since the last call, in order.
+func (p *phone) texts() []string {
+	var out []string
+	for _, ev := range p.events {
+		if ev, ok := ev.(engine.EntryEvent); ok {
+			out = append(out, string(ev.Entry.Payload))
+		}
+	}
+	p.events = nil
+	return out
+}
+
+func (p *phone) sees(want ...string) {
+	p.w.t.Helper()
+	if got := p.texts(); !slices.Equal(got, want) {
+		p.w.t.Fatalf("%s/%s sees %q, want %q", p.user, p.name, got, want)
+	}
+}
