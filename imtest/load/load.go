@@ -84,6 +84,8 @@ type Config struct {
 	Dialing int          // connections opened at the same time; default 64
 	Seed    uint64       // names the users of this run; default random. A name is used for one run only
 	Log     *slog.Logger // progress; default none
+
+	drainLimit, askAfter time.Duration // see drain; for tests
 }
 
 // Run runs one workload and returns what it measured. It returns an Error of
@@ -123,6 +125,8 @@ func (cfg *Config) complete() error {
 	or(&cfg.Messages, 100_000)
 	or(&cfg.Dialing, 64)
 	or(&cfg.Seed, rand.Uint64())
+	or(&cfg.drainLimit, 10*time.Second)
+	or(&cfg.askAfter, time.Second)
 	cfg.Warmup = max(cfg.Warmup, 0)
 	if cfg.Rate > 0 {
 		cfg.Window = 0

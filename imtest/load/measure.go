@@ -5,13 +5,6 @@ import (
 	"time"
 )
 
-// The drain ends when everything has arrived, or after drainLimit without any
-// progress. After askAfter the receivers pull what is missing.
-const (
-	drainLimit = 10 * time.Second
-	askAfter   = time.Second
-)
-
 // totals is the sum over all users at one moment.
 type totals struct {
 	tally
@@ -91,8 +84,9 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	return nil
 }
 
-// drain waits until what was acknowledged has arrived and returns how many
-// deliveries are still missing then.
+// drain waits until what was acknowledged has arrived, at the most for drainLimit
+// without any progress, and returns how many deliveries are still missing then.
+// When nothing has come for askAfter, the receivers pull what they miss.
 func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 	begun := r.clock()
 	best, moved, asked := uint64(0), begun, begun
@@ -106,10 +100,10 @@ func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 		if done := t.got + t.answered + t.refused; done > best {
 			best, moved = done, now
 		}
-		if now-moved > int64(drainLimit) {
+		if now-moved > int64(r.cfg.drainLimit) {
 			return lost, nil
 		}
-		if now-max(moved, asked) > int64(askAfter) {
+		if now-max(moved, asked) > int64(r.cfg.askAfter) {
 			asked = now
 			r.ask()
 		}

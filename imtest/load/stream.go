@@ -12,7 +12,9 @@ type stream struct {
 	have    uint64 // highest seq taken in
 	settled uint64 // pulls have shown everything up to here
 	pulling bool
-	asked   uint64 // first seq that the last pull asked for
+	first   uint64 // first seq of the pull under way
+	reached uint64 // seq up to which its pages have come
+	back    uint64 // it found a gap before first: a pull must follow, behind this seq; never for none
 	need    uint64 // a pull must reach it: highest seq that was pushed while pulling
 	holes   map[hole]struct{}
 
@@ -63,6 +65,10 @@ func (s *stream) pull(slot int, counter uint32, seq uint64) (fresh bool) {
 	if counter < p.next {
 		return s.late(slot, counter)
 	}
+	if counter > p.next && p.seq+1 < s.first {
+		s.back = min(s.back, p.seq)
+		return false
+	}
 	for c := p.next; c < counter; c++ {
 		if s.holes == nil {
 			s.holes = make(map[hole]struct{})
@@ -98,8 +104,14 @@ func (s *stream) late(slot int, counter uint32) (fresh bool) {
 // begin.
 func (s *stream) after(slot int) uint64 { return s.peers[slot].seq }
 
+// startPull notes that a pull for what is behind seq begins.
+func (s *stream) startPull(seq uint64) {
+	s.pulling, s.first, s.reached, s.back = true, seq+1, seq, never
+}
+
 // settle notes that a pull has shown everything up to seq.
 func (s *stream) settle(seq uint64) {
+	s.reached = max(s.reached, seq)
 	s.settled = max(s.settled, seq)
 	s.have = max(s.have, seq)
 }

@@ -113,20 +113,24 @@ func (u *user) tick() {
 
 // pull asks for the entries after seq, unless a pull is under way.
 func (u *user) pull(seq uint64) {
-	if u.pulling {
-		return
+	if !u.pulling {
+		u.startPull(seq)
+		u.askPage()
 	}
-	u.pulling = true
-	u.asked = seq + 1
+}
+
+// askPage asks for the next page of a pull.
+func (u *user) askPage() {
+	u.asked = u.reached
 	u.out = u.appendFrame(u.out, &wirepb.PIMPullReq{
-		RequestId: 1, Conversation: string(u.conv), From: seq + 1, Limit: pim.MaxPageEntries,
+		RequestId: 1, Conversation: string(u.conv), From: u.reached + 1, Limit: pim.MaxPageEntries,
 	})
 }
 
-// takePull takes in one frame of a pull's answer; after the last one it asks for
-// the next page if there is one.
+// takePull takes in one frame of a pull's answer; after the last one of a page
+// it asks for the next if there is one.
 func (u *user) takePull(f []byte) error {
-	var to, newest uint64
+	var from, to, newest uint64
 	var done bool
 	resp := fields{rest: f[1:]}
 	for resp.next() {
@@ -135,6 +139,8 @@ func (u *user) takePull(f []byte) error {
 			if err := u.takeEntry(resp.data, true); err != nil {
 				return err
 			}
+		case 4:
+			from = resp.val
 		case 5:
 			to = resp.val
 		case 6:
@@ -146,13 +152,25 @@ func (u *user) takePull(f []byte) error {
 	if resp.bad {
 		return unreadable(f)
 	}
-	u.settle(to)
-	if !done {
-		return nil
+	if from <= to {
+		u.settle(to)
 	}
-	u.pulling = false
-	if u.settled >= u.asked && u.settled < max(u.need, newest) {
-		u.pull(u.settled)
+	if done {
+		u.pageDone(newest)
 	}
 	return nil
+}
+
+// pageDone ends a pull that has come to the end, or goes on with it. A page that
+// brought nothing new ends it as well: the drain will ask again.
+func (u *user) pageDone(newest uint64) {
+	switch {
+	case u.reached < max(u.need, newest) && u.reached > u.asked:
+		u.askPage()
+	case u.back != never:
+		u.startPull(u.back)
+		u.askPage()
+	default:
+		u.pulling = false
+	}
 }

@@ -1,0 +1,224 @@
+package load
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+)
+
+func tokenOf(u pim.UserID) (string, error) { return "token of " + string(u), nil }
+
+// run runs a short workload against s, over TCP or WebSocket.
+func (s *fake) run(t *testing.T, scheme string, cfg Config) Report {
+	t.Helper()
+	cfg.Server = "http://" + s.web.Listener.Addr().String()
+	cfg.MetricsURL = cfg.Server + "/metrics"
+	if scheme == "tcp" {
+		cfg.Server = "tcp://" + s.tcp.Addr().String()
+	}
+	cfg.Token = tokenOf
+	return run(t, cfg)
+}
+
+func run(t *testing.T, cfg Config) Report {
+	t.Helper()
+	or(&cfg.Duration, 60*time.Millisecond)
+	or(&cfg.Warmup, -1)
+	cfg.askAfter, cfg.drainLimit = 20*time.Millisecond, 500*time.Millisecond
+	rep, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rep
+}
+
+// whole fails unless every message reached every receiver, once and in order.
+func whole(t *testing.T, rep Report, receivers uint64) {
+	t.Helper()
+	if rep.Sent == 0 || rep.Delivered != rep.Sent*receivers || rep.Unacked > 0 {
+		t.Errorf("sent %d, delivered %d to %d each, unacked %d", rep.Sent, rep.Delivered, receivers, rep.Unacked)
+	}
+	if err := rep.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWorkloadsDeliverEverything(t *testing.T) {
+	for _, scheme := range []string{"tcp", "http"} {
+		for name, cfg := range map[string]Config{
+			"one at a time": {Workload: Direct, Users: 4},
+			"window":        {Workload: Direct, Users: 4, Window: 32, Payload: 300},
+			"long payload":  {Workload: Direct, Users: 2, Payload: pim.MaxPayload},
+			"rate":          {Workload: Direct, Users: 4, Rate: 2000},
+			"warm-up":       {Workload: Direct, Users: 4, Window: 2, Warmup: 20 * time.Millisecond},
+		} {
+			t.Run(scheme+" "+name, func(t *testing.T) {
+				rep := newFake(t, faults{}).run(t, scheme, cfg)
+				whole(t, rep, 1)
+				if rep.AckP50 <= 0 || rep.DeliveryP999 < rep.DeliveryP50 || rep.DeliveredPerS <= 0 {
+					t.Errorf("latencies %+v", rep)
+				}
+			})
+		}
+		t.Run(scheme+" group", func(t *testing.T) {
+			rep := newFake(t, faults{}).run(t, scheme, Config{Workload: Group, Users: 10, GroupSize: 5, Senders: 3, Window: 4})
+			whole(t, rep, 4)
+		})
+	}
+}
+
+// every returns a fault that hits each n-th seq.
+func every(n uint64) func(uint64) bool { return func(seq uint64) bool { return seq%n == 0 } }
+
+func pushedTimes(hit func(uint64) bool, times int) func(uint64) int {
+	return func(seq uint64) int {
+		if hit(seq) {
+			return times
+		}
+		return 1
+	}
+}
+
+func TestDroppedPushesArePulled(t *testing.T) {
+	for name, f := range map[string]faults{
+		"in silence": {pushes: pushedTimes(every(3), 0)},
+		"and told":   {pushes: pushedTimes(every(3), 0), sayBehind: true},
+		"all":        {pushes: func(uint64) int { return 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, cfg := range []Config{
+				{Workload: Direct, Users: 2, Window: 4},
+				{Workload: Group, Users: 4, GroupSize: 4, Window: 2},
+			} {
+				rep := newFake(t, f).run(t, "tcp", cfg)
+				whole(t, rep, map[Workload]uint64{Direct: 1, Group: 3}[cfg.Workload])
+				if rep.Pulled == 0 {
+					t.Error("nothing was pulled")
+				}
+			}
+		})
+	}
+}
+
+func TestBrokenServersAreCaught(t *testing.T) {
+	for name, c := range map[string]struct {
+		faults
+		broken string
+	}{
+		"acknowledged and gone": {faults{forget: every(5)}, "lost"},
+		"pushed twice":          {faults{pushes: pushedTimes(every(5), 2)}, "doubled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rep := newFake(t, c.faults).run(t, "tcp", Config{Workload: Direct, Users: 2, Window: 4})
+			if err := rep.Err(); err == nil || !strings.Contains(err.Error(), c.broken) {
+				t.Errorf("got %v, want %s", err, c.broken)
+			}
+		})
+	}
+}
+
+func TestRefusedSendsAreNotLost(t *testing.T) {
+	n := 0
+	refuse := func(uint64) bool { n++; return n%10 == 9 }
+	rep := newFake(t, faults{refuse: refuse}).run(t, "tcp", Config{Workload: Direct, Users: 2, Window: 4})
+	if rep.Refused == 0 || rep.Err() != nil || rep.Delivered >= rep.Sent {
+		t.Errorf("sent %d, delivered %d, refused %d: %v", rep.Sent, rep.Delivered, rep.Refused, rep.Err())
+	}
+}
+
+func TestReceiversAcknowledge(t *testing.T) {
+	s := newFake(t, faults{})
+	// Only one member sends, so the others have nothing to piggyback on.
+	rep := s.run(t, "tcp", Config{Workload: Group, Users: 3, GroupSize: 3, Senders: 1, Duration: 3 * tickEvery})
+	whole(t, rep, 2)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[wire.TypePushAck] == 0 {
+		t.Error("nobody acknowledged anything")
+	}
+}
+
+func TestIdleConnectionsStayOpen(t *testing.T) {
+	s := newFake(t, faults{})
+	rep := s.run(t, "http", Config{Workload: Idle, Users: 20, Duration: 300 * time.Millisecond})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[wire.TypeHello] != 20 || s.seen[wire.TypeSyncReq] != 20 || s.seen[wire.TypePing] == 0 {
+		t.Errorf("frames %v, report %+v", s.seen, rep)
+	}
+}
+
+func TestSyncGetsAllOnce(t *testing.T) {
+	rep := newFake(t, faults{}).run(t, "http", Config{Workload: Sync, Conversations: 7, Messages: 300})
+	if rep.Pulled != 300 || rep.Delivered != 300 || rep.Err() != nil {
+		t.Errorf("%+v: %v", rep, rep.Err())
+	}
+	if rep.ReconnectBytes == 0 || rep.ReconnectBytes >= rep.SyncBytes || rep.SyncFirstPageBytes == 0 {
+		t.Errorf("bytes: first page %d, all %d, reconnect %d", rep.SyncFirstPageBytes, rep.SyncBytes, rep.ReconnectBytes)
+	}
+}
+
+func TestRelay(t *testing.T) {
+	t.Setenv(relayEnv, "1")
+	for _, scheme := range []string{"tcp", "ws"} {
+		for _, window := range []int{1, 32} {
+			rep := run(t, Config{Workload: Relay, Server: scheme + "://", RelayCommand: []string{os.Args[0]}, Users: 6, Window: window})
+			whole(t, rep, 1)
+			if rep.ServerRSS == 0 {
+				t.Error("the relay's memory is missing")
+			}
+		}
+	}
+}
+
+func TestServeRelayEnds(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	addr, done := make(chan string), make(chan error)
+	go func() { done <- ServeRelay(ctx, "127.0.0.1:0", func(a string) { addr <- a }) }()
+	a := <-addr
+	whole(t, run(t, Config{Workload: Relay, Server: "tcp://" + a, Users: 2}), 1)
+	alone, err := dialRelay(ctx, "ws://"+a, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.nc.Close()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEndOfTheServerEndsTheRun(t *testing.T) {
+	s := newFake(t, faults{})
+	cfg := Config{
+		Workload: Direct, Users: 4, Duration: time.Hour, Token: tokenOf,
+		Server: "http://" + s.web.Listener.Addr().String(),
+	}
+	time.AfterFunc(50*time.Millisecond, s.close)
+	if _, err := Run(context.Background(), cfg); err == nil {
+		t.Error("no error although the server is gone")
+	}
+}
+
+func TestConfigsThatCannotRun(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		"workload":     {Workload: "all"},
+		"https":        {Workload: Direct, Server: "https://x"},
+		"even":         {Workload: Direct, Server: "tcp://x:1", Users: 3},
+		"processes":    {Workload: Idle, Server: "tcp://x:1", Users: MaxUsers + 1},
+		"payload":      {Workload: Direct, Server: "tcp://x:1", Payload: 10},
+		"groups":       {Workload: Group, Server: "tcp://x:1", Users: 10, GroupSize: 3},
+		"tokens":       {Workload: Direct, Server: "tcp://x:1"},
+		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
+	} {
+		_, err := Run(context.Background(), cfg)
+		if pim.KindOf(err) != pim.KindInvalid || want != "processes" && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
