@@ -1,0 +1,310 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestConversationOverBothTransports(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		p := x.connect(websocket, "alice", "phone")
+		p.send(sendReq(1, "one"), sendReq(2, "two"), &wirepb.PIMPing{Nonce: 7}, &wirepb.PIMTimeReq{T1: 5})
+		seen := map[string]int{}
+		for range 4 {
+			switch m := p.next().(type) {
+			case *wirepb.PIMSendAck:
+				seen["ack"]++
+			case *wirepb.PIMPong:
+				if m.Nonce != 7 || m.ServerMs == 0 {
+					t.Errorf("pong %v", m)
+				}
+				seen["pong"]++
+			case *wirepb.PIMTimeResp:
+				if m.T1 != 5 || m.T2 == 0 || m.T3 < m.T2 {
+					t.Errorf("time %v", m)
+				}
+				seen["time"]++
+			default:
+				t.Fatalf("got %T %v", m, m)
+			}
+		}
+		if seen["ack"] != 2 || seen["pong"] != 1 || seen["time"] != 1 {
+			t.Errorf("got %v", seen)
+		}
+	})
+}
+
+func TestWelcomeSaysWhatTheServerKnows(t *testing.T) {
+	x := newLab(t, nil)
+	x.serial = 9
+	p := x.dial(false)
+	p.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone", AckSerial: 8})
+	w := expect[*wirepb.Welcome](p)
+	if !w.StorageBehind || w.AckSerial != 9 || w.User != "alice" || w.Limits.InFlight != 4 || w.Limits.FrameBytes != pim.MaxFrame {
+		t.Errorf("welcome %v", w)
+	}
+}
+
+func TestHandshakeRefusals(t *testing.T) {
+	hello := func() *wirepb.Hello { return &wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone"} }
+	for _, test := range []struct {
+		name  string
+		first func() wire.Message
+		want  wire.Code
+	}{
+		{"another version", func() wire.Message { h := hello(); h.Version = 99; return h }, wire.CodeUnsupported},
+		{"no token", func() wire.Message { h := hello(); h.Token = ""; return h }, wire.CodeUnauthorized},
+		{"bad token", func() wire.Message { h := hello(); h.Token = "bad"; return h }, wire.CodeUnauthorized},
+		{"bad device", func() wire.Message { h := hello(); h.Device = "a/b"; return h }, wire.CodeProtocol},
+		{"not Hello", func() wire.Message { return sendReq(1, "x") }, wire.CodeProtocol},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			both(t, func(t *testing.T, websocket bool) {
+				p := newLab(t, nil).dial(websocket)
+				p.send(test.first())
+				p.closedWith(test.want)
+			})
+		})
+	}
+}
+
+// Whoever says nothing, or half a thing, cannot hold a connection.
+func TestSlowClientsAreClosed(t *testing.T) {
+	short := func(l *Limits) { l.Handshake = 50 * time.Millisecond }
+	t.Run("no Hello", func(t *testing.T) {
+		both(t, func(t *testing.T, websocket bool) {
+			newLab(t, short).dial(websocket).closedWith(wire.CodeHandshake)
+		})
+	})
+	t.Run("half a frame", func(t *testing.T) {
+		both(t, func(t *testing.T, websocket bool) {
+			p := newLab(t, func(l *Limits) { l.Handshake = time.Second }).connect(websocket, "alice", "phone")
+			frame := p.frame(wire.Append(nil, sendReq(1, "never whole")))
+			p.write(frame[:len(frame)-1])
+			p.closedWith(wire.CodeHandshake)
+		})
+	})
+	t.Run("idle", func(t *testing.T) {
+		p := newLab(t, func(l *Limits) { l.Idle = 50 * time.Millisecond }).connect(false, "alice", "phone")
+		p.closedWith(wire.CodeIdle)
+	})
+}
+
+func TestBadFramesEndTheConnection(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		broken := x.connect(websocket, "alice", "1")
+		broken.write(broken.frame([]byte{byte(wire.TypeSendReq), 0xff}))
+		broken.closedWith(wire.CodeProtocol)
+		twice := x.connect(websocket, "alice", "2")
+		twice.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "2"})
+		twice.closedWith(wire.CodeProtocol)
+		large := x.connect(websocket, "alice", "3")
+		if websocket {
+			large.write([]byte{0x82, 0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 1, 2, 3, 4})
+		} else {
+			large.write(binary.BigEndian.AppendUint32(nil, pim.MaxFrame+1))
+		}
+		large.closedWith(wire.CodeTooLarge)
+	})
+}
+
+func TestUnknownFramesAreSkipped(t *testing.T) {
+	p := newLab(t, nil).connect(false, "alice", "phone")
+	p.write(p.frame([]byte{200, 1, 2, 3}))
+	p.send(&wirepb.PIMPing{Nonce: 1})
+	expect[*wirepb.PIMPong](p)
+}
+
+func TestSecondConnectionOfADeviceReplacesTheFirst(t *testing.T) {
+	x := newLab(t, nil)
+	first := x.connect(false, "alice", "phone")
+	other := x.connect(false, "alice", "laptop")
+	second := x.connect(true, "alice", "phone")
+	first.closedWith(wire.CodeReplaced)
+	x.push("alice", 1, 10)
+	expect[*wirepb.PIMPush](second)
+	expect[*wirepb.PIMPush](other)
+}
+
+func TestRefusedRequestsAreAnswered(t *testing.T) {
+	x := newLab(t, nil)
+	x.submit = func(requests []*conv.Request) {
+		for _, r := range requests {
+			err := &pim.Error{Kind: pim.KindOverloaded, Text: "full", RetryAfter: 3 * time.Second}
+			x.gw.Deliver([]conv.Answer{{Request: r, Err: err}}, nil)
+		}
+	}
+	p := x.connect(false, "alice", "phone")
+	p.send(sendReq(1, "x"))
+	e := expect[*wirepb.PIMError](p)
+	if e.Kind != wirepb.ErrorKind_ERROR_KIND_OVERLOADED || !e.Retryable || e.RetryAfterMs != 3000 || e.ClientMessageId[0] != 1 {
+		t.Errorf("answered with %v", e)
+	}
+	p.send(&wirepb.PIMSendReq{Conversation: "d:a:b", ClientMessageId: []byte{1, 2}})
+	if e := expect[*wirepb.PIMError](p); e.Kind != wirepb.ErrorKind_ERROR_KIND_INVALID || len(e.ClientMessageId) != 2 {
+		t.Errorf("answered with %v", e)
+	}
+	p.send(&wirepb.PIMPullReq{RequestId: 5, Conversation: "g:none"})
+	if e := expect[*wirepb.PIMError](p); e.Kind != wirepb.ErrorKind_ERROR_KIND_NOT_MEMBER || e.RequestId != 5 || e.Conversation != "g:none" {
+		t.Errorf("answered with %v", e)
+	}
+}
+
+// Above the limit of sends in flight the server reads no further, and goes on
+// when answers have been given.
+func TestSendsInFlightAreBounded(t *testing.T) {
+	x := newLab(t, nil)
+	waiting := make(chan *conv.Request, 100)
+	x.submit = func(requests []*conv.Request) {
+		for _, r := range requests {
+			waiting <- r
+		}
+	}
+	p := x.connect(false, "alice", "phone")
+	for i := range 10 {
+		p.send(sendReq(byte(i+1), "x"))
+	}
+	for i := range 10 {
+		r := <-waiting
+		if n := len(waiting); n > 4 {
+			t.Fatalf("%d sends in flight, the limit is 4", n)
+		}
+		x.gw.Deliver([]conv.Answer{{Request: r, Seq: pim.Seq(i + 1)}}, nil)
+		expect[*wirepb.PIMSendAck](p)
+	}
+}
+
+// A device that does not read: its pushes stop, memory stays bounded, and when
+// it reads again it is told to sync. Other devices are not concerned.
+func TestSlowDeviceFallsBehind(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		slow, quick := x.connect(websocket, "alice", "slow"), x.connect(websocket, "bob", "quick")
+		const n, size = 600, 60 << 10 // 36 MB: more than the kernel's buffers take
+		x.push("alice", n, size)
+		for _, c := range x.gw.sessions.of("alice") {
+			c.mu.Lock()
+			if held := cap(c.out); held > 4*x.gw.Limits.QueueBytes {
+				t.Errorf("%d bytes are held for the slow device", held)
+			}
+			c.mu.Unlock()
+		}
+		x.push("bob", 1, 10)
+		expect[*wirepb.PIMPush](quick)
+		entries := 0
+		for {
+			m := expect[*wirepb.PIMPush](slow)
+			if m.Behind {
+				break
+			}
+			entries += len(m.Entries)
+		}
+		if entries == 0 || entries == n {
+			t.Errorf("%d of %d entries were pushed before it fell behind", entries, n)
+		}
+		x.push("alice", 1, 10)
+		if m := expect[*wirepb.PIMPush](slow); len(m.Entries) != 1 {
+			t.Errorf("after it caught up it got %v", m)
+		}
+	})
+}
+
+// A pull page larger than a frame comes in several, which settle its range
+// without a gap, the last marked as such.
+func TestPullPagesAreCutIntoFrames(t *testing.T) {
+	x := newLab(t, nil)
+	x.page = inbox.Page{From: 3, To: 14, Newest: 20}
+	for seq := pim.Seq(4); seq <= 13; seq++ {
+		e := pim.Entry{Seq: seq, Anchor: seq, Payload: make([]byte, pim.MaxPayload)}
+		x.page.Entries = append(x.page.Entries, inbox.Encoded{Seq: seq, Data: wire.AppendEntry(nil, &e)})
+	}
+	p := x.connect(false, "alice", "phone")
+	p.send(&wirepb.PIMPullReq{RequestId: 1, Conversation: "g:x"})
+	next, got := uint64(3), uint64(0)
+	for {
+		m := expect[*wirepb.PIMPullResp](p)
+		if m.From != next || m.RequestId != 1 || m.Newest != 20 {
+			t.Fatalf("frame settles %d–%d, want from %d: %v", m.From, m.To, next, m.Newest)
+		}
+		for _, e := range m.Entries {
+			if e.Seq < m.From || e.Seq > m.To {
+				t.Errorf("seq %d in a frame for %d–%d", e.Seq, m.From, m.To)
+			}
+			got++
+		}
+		next = m.To + 1
+		if m.Done {
+			break
+		}
+	}
+	if next != 15 || got != 10 {
+		t.Errorf("settled up to %d with %d entries", next-1, got)
+	}
+}
+
+func TestGoAwaySpreadsClients(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		p := x.connect(websocket, "alice", "phone")
+		done := make(chan struct{})
+		go func() {
+			x.gw.GoAway(t.Context())
+			close(done)
+		}()
+		m := expect[*wirepb.PIMGoAway](p)
+		if m.Code != uint32(wire.CodeShutdown) || !m.Reconnect || m.WindowMs != 1000 {
+			t.Errorf("asked to go with %v", m)
+		}
+		<-done
+	})
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	x := newLab(t, func(l *Limits) { l.Connections = 1 })
+	x.connect(false, "alice", "phone")
+	if m := x.dial(false).next(); m != nil {
+		t.Errorf("the second connection got %v", m)
+	}
+}
+
+func TestWebSocketControlFrames(t *testing.T) {
+	x := newLab(t, nil)
+	p := x.connect(true, "alice", "phone")
+	p.write(clientFrame(9, true, []byte("are you there")))
+	p.send(&wirepb.PIMPing{Nonce: 1})
+	raw := make([]byte, 1024)
+	var got strings.Builder
+	for !strings.Contains(got.String(), "are you there") {
+		n, err := p.nc.Read(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(raw[:n])
+	}
+	p.write(clientFrame(8, true, nil))
+	for {
+		if _, err := p.nc.Read(raw); err != nil {
+			return
+		}
+	}
+}

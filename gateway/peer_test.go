@@ -1,0 +1,278 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lab is a gateway whose other side is scripted: its writer, reader and acks.
+type lab struct {
+	t  *testing.T
+	gw *Gateway
+	l  net.Listener
+	h  *httptest.Server
+
+	mu     sync.Mutex
+	seq    pim.Seq
+	submit func([]*conv.Request) // in place of answering at once
+	page   inbox.Page            // what pulls get
+	serial uint64
+	acks   []inbox.Ack
+}
+
+func newLab(t *testing.T, limits func(*Limits)) *lab {
+	x := &lab{t: t}
+	l := Limits{
+		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, Handshake: 10 * time.Second,
+		Idle: time.Minute, Write: 10 * time.Second, Drain: time.Second, Members: 10,
+	}
+	if limits != nil {
+		limits(&l)
+	}
+	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler)})
+	var err error
+	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { x.gw.ServeTCP(x.l, nil) })
+	x.h = httptest.NewServer(x.gw)
+	t.Cleanup(func() {
+		x.l.Close()
+		x.gw.Close()
+		x.h.Close()
+		wg.Wait()
+	})
+	return x
+}
+
+// Submit answers every request as the next seq, unless the test does it.
+func (x *lab) Submit(requests []*conv.Request) {
+	x.mu.Lock()
+	f := x.submit
+	var answers []conv.Answer
+	for _, r := range requests {
+		x.seq++
+		answers = append(answers, conv.Answer{Request: r, Seq: x.seq, Anchor: x.seq})
+	}
+	x.mu.Unlock()
+	if f != nil {
+		f(requests)
+		return
+	}
+	x.gw.Deliver(answers, nil)
+}
+
+func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
+	return inbox.SyncPage{}, nil
+}
+
+func (x *lab) Pull(_ context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
+	if r.Conversation == "g:none" {
+		return inbox.Page{}, pim.Errorf(pim.KindNotMember, "not a member")
+	}
+	return x.page, nil
+}
+
+func (x *lab) Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error) { return x.serial, nil }
+
+func (x *lab) Note(_ context.Context, _ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.acks = append(x.acks, acks...)
+}
+
+func (x *lab) Settle(context.Context, pim.UserID, pim.DeviceID) {}
+
+// Verify takes "user" for a token of user, "expired" for one that ends soon.
+func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {
+	if token == "" || strings.HasPrefix(token, "bad") {
+		return account.Claims{}, pim.Errorf(pim.KindUnauthorized, "no such token")
+	}
+	return account.Claims{User: pim.UserID(token), Expires: now.Add(time.Hour)}, nil
+}
+
+// push has the writers publish n entries of size bytes to user.
+func (x *lab) push(user pim.UserID, n, size int) {
+	for i := range n {
+		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "other", Device: "d", Payload: make([]byte, size)}
+		x.gw.Deliver(nil, []conv.Published{{
+			Conversation: "g:x", Members: []pim.UserID{user},
+			Entries: []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
+		}})
+	}
+}
+
+// peer is the client's end of a connection.
+type peer struct {
+	t         *testing.T
+	nc        net.Conn
+	websocket bool
+	buf       []byte
+}
+
+func (x *lab) dial(websocket bool) *peer {
+	x.t.Helper()
+	addr := x.l.Addr().String()
+	if websocket {
+		addr = x.h.Listener.Addr().String()
+	}
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.t.Cleanup(func() { nc.Close() })
+	p := &peer{t: x.t, nc: nc, websocket: websocket}
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	if websocket {
+		if _, _, err := (&ws.Dialer{}).Upgrade(nc, mustURL(x.t, "ws://"+addr+wire.WebSocketPath)); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// connect dials and shakes hands.
+func (x *lab) connect(websocket bool, user, device string) *peer {
+	x.t.Helper()
+	p := x.dial(websocket)
+	p.send(&wirepb.Hello{Version: wire.Version, Token: user, Device: device})
+	expect[*wirepb.Welcome](p)
+	return p
+}
+
+func (p *peer) send(messages ...wire.Message) {
+	p.t.Helper()
+	var b []byte
+	for _, m := range messages {
+		b = append(b, p.frame(wire.Append(nil, m))...)
+	}
+	p.write(b)
+}
+
+func (p *peer) frame(frame []byte) []byte {
+	if p.websocket {
+		return clientFrame(ws.OpBinary, true, frame)
+	}
+	return wire.AppendTCP(nil, frame)
+}
+
+func (p *peer) write(b []byte) {
+	p.t.Helper()
+	if _, err := p.nc.Write(b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// next returns the next message, nil at the end of the connection.
+func (p *peer) next() wire.Message {
+	p.t.Helper()
+	for {
+		frame, rest, need := p.cut()
+		if need == 0 {
+			p.buf = rest
+			if frame == nil {
+				continue
+			}
+			_, m, err := wire.Decode(frame)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return m
+		}
+		chunk := make([]byte, 32<<10)
+		n, err := p.nc.Read(chunk)
+		p.buf = append(p.buf, chunk[:n]...)
+		if n == 0 && err != nil {
+			if !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
+				p.t.Fatal(err)
+			}
+			return nil
+		}
+	}
+}
+
+func (p *peer) cut() (frame, rest []byte, need int) {
+	if !p.websocket {
+		frame, rest, need, err := wire.CutTCP(p.buf, pim.MaxFrame)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return frame, rest, need
+	}
+	r := bytes.NewReader(p.buf)
+	h, err := ws.ReadHeader(r)
+	if err != nil || int64(r.Len()) < h.Length {
+		return nil, p.buf, len(p.buf) + 1
+	}
+	at := len(p.buf) - r.Len()
+	frame, rest = p.buf[at:at+int(h.Length)], p.buf[at+int(h.Length):]
+	if h.OpCode != ws.OpBinary {
+		return nil, rest, 0
+	}
+	return frame, rest, 0
+}
+
+// expect returns the next message, which must be a T.
+func expect[T wire.Message](p *peer) T {
+	p.t.Helper()
+	m := p.next()
+	got, ok := m.(T)
+	if !ok {
+		var want T
+		p.t.Fatalf("got %T %v, want %T", m, m, want)
+	}
+	return got
+}
+
+// closedWith reads up to the PIMGoAway and checks its code, then the end.
+func (p *peer) closedWith(code wire.Code) {
+	p.t.Helper()
+	for {
+		switch m := p.next().(type) {
+		case nil:
+			p.t.Fatalf("closed without a word, want %s", code)
+		case *wirepb.PIMGoAway:
+			if m.Code != uint32(code) || m.Reconnect != code.Reconnect() {
+				p.t.Fatalf("closed with %v, want %s", m, code)
+			}
+			if rest := p.next(); rest != nil {
+				p.t.Fatalf("%v after the last frame", rest)
+			}
+			return
+		}
+	}
+}
+
+func sendReq(n byte, payload string) *wirepb.PIMSendReq {
+	return &wirepb.PIMSendReq{Conversation: "d:a:b", ClientMessageId: bytes.Repeat([]byte{n}, 16), Payload: []byte(payload)}
+}
+
+// both runs a test over TCP and over WebSocket.
+func both(t *testing.T, f func(t *testing.T, websocket bool)) {
+	t.Run("TCP", func(t *testing.T) { f(t, false) })
+	t.Run("WebSocket", func(t *testing.T) { f(t, true) })
+}
+
+var _ http.Handler = (*Gateway)(nil)
