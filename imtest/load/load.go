@@ -63,7 +63,7 @@ type Config struct {
 	// Token returns a token for user. Not needed for Relay.
 	Token func(user pim.UserID) (string, error)
 
-	Users  int     // connections; default 1,000 (Group 200, Idle 10,000, Sync ignores it); at most MaxUsers
+	Users  int     // connections; default 1,000 (Group: one group, Idle: 10,000); at most MaxUsers
 	Window int     // messages a user keeps unacknowledged, 1–1,024; default 1; ignored with a Rate
 	Rate   float64 // messages a second over all users; 0 is the closed loop that Window describes
 
@@ -110,7 +110,8 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 
 // complete fills in the defaults and checks the rest.
 func (cfg *Config) complete() error {
-	users := map[Workload]int{Direct: 1000, Group: 200, Idle: 10_000, Sync: 1, Relay: 1000}
+	or(&cfg.GroupSize, 200)
+	users := map[Workload]int{Direct: 1000, Group: cfg.GroupSize, Idle: 10_000, Sync: 1, Relay: 1000}
 	n, known := users[cfg.Workload]
 	if !known {
 		return pim.Errorf(pim.KindInvalid, "workload %q is not known: direct, group, idle, sync or relay", string(cfg.Workload))
@@ -119,7 +120,6 @@ func (cfg *Config) complete() error {
 	or(&cfg.Payload, 100)
 	or(&cfg.Duration, 20*time.Second)
 	or(&cfg.Warmup, 2*time.Second)
-	or(&cfg.GroupSize, 200)
 	or(&cfg.Senders, cfg.GroupSize)
 	or(&cfg.Conversations, 1000)
 	or(&cfg.Messages, 100_000)
