@@ -1,6 +1,9 @@
 package pim
 
-import "cmp"
+import (
+	"cmp"
+	"sort"
+)
 
 // The display order. The source article sorts one sender's messages by local
 // time and different senders' by server time. As a pairwise rule that has
@@ -51,6 +54,7 @@ func (p Place) Compare(q Place) int {
 // it kept out of the list, so dropping it from the front is exact.
 type Anchors struct {
 	peaks []peak
+	head  int // peaks before it have expired
 }
 
 type peak struct {
@@ -79,38 +83,25 @@ func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 // find returns the first peak above l, or own. In the usual case, nothing was
 // resent, the last peak answers.
 func (a *Anchors) find(l Millis, own Seq) Seq {
-	n := len(a.peaks)
-	if n == 0 {
+	live := a.peaks[a.head:]
+	n := len(live)
+	if n == 0 || live[n-1].local <= l {
 		return own
 	}
-	if a.peaks[n-1].local <= l {
-		return own
-	}
-	lo, hi := 0, n-1
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if a.peaks[mid].local > l {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	return a.peaks[lo].seq
+	i := sort.Search(n-1, func(i int) bool { return live[i].local > l })
+	return live[i].seq
 }
 
 func (a *Anchors) expire(server Millis) {
-	drop := max(0, len(a.peaks)-maxPeaks+1)
-	for drop < len(a.peaks) && a.peaks[drop].server <= server-OrderWindow-OrderSlack {
-		drop++
+	for a.head < len(a.peaks) && a.peaks[a.head].server <= server-OrderWindow-OrderSlack {
+		a.head++
 	}
-	switch {
-	case drop == 0:
-	case drop == len(a.peaks):
-		a.peaks = a.peaks[:0]
-	case drop >= len(a.peaks)/2: // amortised: moves at most as many as it drops
-		a.peaks = a.peaks[:copy(a.peaks, a.peaks[drop:])]
+	a.head = max(a.head, len(a.peaks)-maxPeaks+1)
+	if a.head > 0 && a.head >= len(a.peaks)/2 { // amortised: moves at most as many as it drops
+		a.peaks = a.peaks[:copy(a.peaks, a.peaks[a.head:])]
+		a.head = 0
 	}
 }
 
 // Len returns how many entries it remembers.
-func (a *Anchors) Len() int { return len(a.peaks) }
+func (a *Anchors) Len() int { return len(a.peaks) - a.head }
