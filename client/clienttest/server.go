@@ -174,9 +174,8 @@ func (l *log) newest(c pim.ConversationID, user pim.UserID) pim.Seq {
 	return 0
 }
 
-// append appends the entry that req asks for; the bool says that it was there
-// already.
-func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (entry pim.Entry, err error) {
+// append appends the entry that req asks for.
+func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, error) {
 	id, ok := wire.ClientID(req.ClientMessageId)
 	if !ok {
 		return pim.Entry{}, pim.Errorf(pim.KindInvalid, "client message ID of %d bytes", len(req.ClientMessageId))
@@ -211,10 +210,11 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (entry pim.Entry
 func (l *log) append(e *pim.Entry, now pim.Millis) {
 	for _, u := range e.Members {
 		p := l.periods[u]
+		present := len(p) > 0 && p[len(p)-1].to == 0
 		switch {
-		case e.Kind == pim.EntryLeave && len(p) > 0:
+		case e.Kind == pim.EntryLeave && present:
 			p[len(p)-1].to = e.Seq
-		case e.Kind != pim.EntryLeave:
+		case e.Kind != pim.EntryLeave && !present:
 			l.periods[u] = append(p, period{from: e.Seq})
 		}
 	}

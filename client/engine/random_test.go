@@ -190,8 +190,8 @@ func (s *schedule) verify() {
 		}
 	}
 	for id, p := range s.queued {
-		if times[id] == 0 && p.failed[id] == nil {
-			s.t.Fatalf("message %s of %s/%s was queued, and is neither in a log nor failed", id, p.user, p.name)
+		if times[id] == 0 && !s.w.refused[id] {
+			s.t.Fatalf("message %s of %s/%s was queued, and is neither in a log nor refused", id, p.user, p.name)
 		}
 	}
 	for _, p := range s.w.devices {

@@ -9,6 +9,7 @@ import (
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // A world is devices and a server in virtual time. Nothing in it runs by itself:
@@ -20,6 +21,7 @@ type world struct {
 	devices []*phone
 	random  func() float64
 	ids     uint64
+	refused map[pim.ClientMessageID]bool // by the server, for good
 }
 
 // tester is what *testing.T and *rapid.T have in common here.
@@ -27,12 +29,13 @@ type tester interface {
 	Helper()
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
 }
 
 const epoch = pim.Millis(1_795_000_000_000)
 
 func newWorld(t tester, random func() float64) *world {
-	w := &world{t: t, now: time.Hour, random: random}
+	w := &world{t: t, now: time.Hour, random: random, refused: make(map[pim.ClientMessageID]bool)}
 	w.server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) })
 	return w
 }
@@ -191,7 +194,13 @@ func (p *phone) toServer() bool {
 	}
 	m := p.up[0]
 	p.up = p.up[1:]
-	p.down = append(p.down, p.session.Handle(recode(p.w.t, m))...)
+	answers := p.session.Handle(recode(p.w.t, m))
+	for _, a := range answers {
+		if a, ok := a.(*wirepb.PIMError); ok && !a.Retryable && len(a.ClientMessageId) > 0 {
+			p.w.refused[pim.ClientMessageID(a.ClientMessageId)] = true
+		}
+	}
+	p.down = append(p.down, answers...)
 	for _, other := range p.w.devices {
 		if other.session != nil {
 			other.down = append(other.down, other.session.Pushes()...)
@@ -278,6 +287,10 @@ func (w *world) settles() {
 			return
 		}
 		w.passes(time.Second)
+	}
+	for _, p := range w.devices {
+		w.t.Logf("%s/%s %s synced %v outbox %d up %d down %d: %v", p.user, p.name, p.engine.State(), p.engine.Synced(),
+			len(p.store.outbox), len(p.up), len(p.down), p.store)
 	}
 	w.t.Fatal("the devices do not settle")
 }

@@ -1,0 +1,79 @@
+package transport
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"github.com/pim-im/pim/wire"
+)
+
+// tcp carries frames over a byte stream, each after its length.
+type tcp struct {
+	conn net.Conn
+	in   []byte // in[next:] is read and not handed out
+	next int
+	out  []byte
+}
+
+const (
+	firstBuffer = 4 << 10
+	keptBuffer  = 64 << 10 // a larger one is given back when it is empty
+)
+
+// NewTCP returns conn, a stream such as a TCP or TLS connection, as a Conn, which
+// owns it.
+func NewTCP(conn net.Conn) Conn { return &tcp{conn: conn} }
+
+func (t *tcp) Read() ([]byte, error) {
+	for {
+		frame, rest, need, err := wire.CutTCP(t.in[t.next:], readLimit)
+		if err != nil {
+			return nil, err
+		}
+		if frame != nil {
+			t.next = len(t.in) - len(rest)
+			return frame, nil
+		}
+		t.makeRoom(need)
+		n, err := t.conn.Read(t.in[len(t.in):cap(t.in)])
+		t.in = t.in[:len(t.in)+n]
+		if err == io.EOF && n == 0 && len(t.in) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && n == 0 {
+			return nil, err
+		}
+	}
+}
+
+// makeRoom moves what is left to the front of a buffer of need bytes or more.
+func (t *tcp) makeRoom(need int) {
+	left := t.in[t.next:]
+	switch {
+	case need > cap(t.in):
+		t.in = append(make([]byte, 0, max(need, firstBuffer)), left...)
+	case len(left) == 0 && cap(t.in) > keptBuffer && need <= firstBuffer:
+		t.in = make([]byte, 0, firstBuffer)
+	default:
+		t.in = t.in[:copy(t.in[:cap(t.in)], left)]
+	}
+	t.next = 0
+}
+
+func (t *tcp) Write(frames [][]byte) error {
+	t.out = t.out[:0]
+	for _, f := range frames {
+		t.out = wire.AppendTCP(t.out, f)
+	}
+	if err := t.conn.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
+		return err
+	}
+	_, err := t.conn.Write(t.out)
+	if cap(t.out) > keptBuffer {
+		t.out = nil
+	}
+	return err
+}
+
+func (t *tcp) Close() error { return t.conn.Close() }

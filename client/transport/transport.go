@@ -1,0 +1,111 @@
+// Package transport carries frames over WebSocket and TCP.
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+)
+
+// Conn is a connection of frames. One goroutine may call Read while another
+// calls Write; Close may be called at any time, more than once, and makes both
+// return.
+type Conn interface {
+	// Read returns the next frame, which is valid until the next Read. An error
+	// is final; it is a *CloseError if the server said why.
+	Read() ([]byte, error)
+	// Write transmits frames in order. It takes WriteTimeout at the longest; an
+	// error is final.
+	Write(frames [][]byte) error
+	Close() error
+}
+
+// WriteTimeout is how long one Write may take.
+const WriteTimeout = 10 * time.Second
+
+// readLimit is the size of a frame that is still read.
+const readLimit = pim.MaxFrame
+
+// CloseError says that the server closed the connection with a code.
+type CloseError struct {
+	Code wire.Code
+	Text string
+}
+
+// Error returns the code's name and the server's text.
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("closed by the server: %s %s", e.Code, e.Text)
+}
+
+// Dialer dials one server. It is safe for concurrent use.
+type Dialer struct {
+	address string // of a WebSocket its URL, else host:port
+	tls     *tls.Config
+	http    *http.Client // nil: TCP
+}
+
+// NewDialer returns a Dialer for server: http(s)://, ws(s)://, tcp:// or tls://
+// and host:port; the first two may have a path, which comes before
+// wire.WebSocketPath. TLS 1.3 is the least that is spoken, whatever config says.
+func NewDialer(server string, config *tls.Config) (*Dialer, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, pim.Errorf(pim.KindInvalid, "server %q is not a URL: %w", server, err)
+	}
+	if u.Hostname() == "" {
+		return nil, pim.Errorf(pim.KindInvalid, "server %q has no host; it looks like http://host:port or tcp://host:port", server)
+	}
+	d := &Dialer{tls: atLeast13(config)}
+	switch u.Scheme {
+	case "http", "ws", "https", "wss":
+		d.address = u.JoinPath(wire.WebSocketPath).String()
+		d.http = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: d.tls, DisableKeepAlives: true}}
+		return d, nil
+	case "tcp":
+		d.tls = nil
+	case "tls":
+	default:
+		return nil, pim.Errorf(pim.KindInvalid, "server %q: scheme %q is none of http, https, ws, wss, tcp, tls", server, u.Scheme)
+	}
+	if u.Port() == "" {
+		return nil, pim.Errorf(pim.KindInvalid, "server %q has no port", server)
+	}
+	if d.address = u.Host; d.tls != nil && d.tls.ServerName == "" {
+		d.tls.ServerName = u.Hostname()
+	}
+	return d, nil
+}
+
+func atLeast13(config *tls.Config) *tls.Config {
+	if config == nil {
+		config = new(tls.Config)
+	}
+	config = config.Clone()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
+	return config
+}
+
+// Dial connects. ctx bounds the dialling, not the connection.
+func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
+	if d.http != nil {
+		return dialWebSocket(ctx, d.address, d.http)
+	}
+	var conn net.Conn
+	var err error
+	if d.tls == nil {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", d.address)
+	} else {
+		conn, err = (&tls.Dialer{Config: d.tls}).DialContext(ctx, "tcp", d.address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return NewTCP(conn), nil
+}

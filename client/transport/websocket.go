@@ -1,0 +1,79 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/coder/websocket"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+)
+
+// socket carries each frame as one binary message of a WebSocket.
+type socket struct {
+	conn *websocket.Conn
+	in   []byte
+}
+
+func dialWebSocket(ctx context.Context, url string, client *http.Client) (Conn, error) {
+	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			return nil, pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", url, resp.Status, err)
+		}
+		return nil, err
+	}
+	conn.SetReadLimit(readLimit + 1)
+	return &socket{conn: conn}, nil
+}
+
+func (s *socket) Read() ([]byte, error) {
+	kind, r, err := s.conn.Reader(context.Background())
+	if err != nil {
+		return nil, closeError(err)
+	}
+	if kind != websocket.MessageBinary {
+		return nil, pim.Errorf(pim.KindInvalid, "a frame that is not a binary message")
+	}
+	if cap(s.in) > keptBuffer || cap(s.in) == 0 {
+		s.in = make([]byte, 0, firstBuffer)
+	}
+	s.in = s.in[:0]
+	for {
+		if len(s.in) == cap(s.in) {
+			s.in = append(s.in, 0)[:len(s.in)]
+		}
+		n, err := r.Read(s.in[len(s.in):cap(s.in)])
+		s.in = s.in[:len(s.in)+n]
+		if err == io.EOF {
+			return s.in, nil
+		}
+		if err != nil {
+			return nil, closeError(err)
+		}
+	}
+}
+
+func (s *socket) Write(frames [][]byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), WriteTimeout)
+	defer cancel()
+	for _, f := range frames {
+		if err := s.conn.Write(ctx, websocket.MessageBinary, f); err != nil {
+			return closeError(err)
+		}
+	}
+	return nil
+}
+
+func (s *socket) Close() error { return s.conn.CloseNow() }
+
+// closeError returns err as a *CloseError if it holds a close code of pim's.
+func closeError(err error) error {
+	var c websocket.CloseError
+	if errors.As(err, &c) && c.Code >= 4000 {
+		return &CloseError{Code: wire.Code(c.Code), Text: c.Reason}
+	}
+	return err
+}
