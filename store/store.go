@@ -16,38 +16,52 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pim-im/pim"
 )
 
-// Log names a log. At most 255 bytes.
+// Limits of a write. One that is outside of them ends with KindInvalid.
+const (
+	MaxNameBytes   = 255     // of a Log or Partition; at least 1
+	MaxKeyBytes    = 1 << 10 // of a cell's key; at least 1
+	MaxValueBytes  = 1 << 20 // of a cell's value
+	MaxRecordBytes = 1 << 20 // of a log's record
+
+	// MaxLifetime is how far ahead, at most, a cell's expiry may lie.
+	MaxLifetime = 366 * 24 * time.Hour
+)
+
+// Log names a log. It may hold any bytes.
 type Log string
 
-// Partition names a group of cells that are stored and listed together. At most
-// 255 bytes.
+// Partition names a group of cells that are stored and listed together. It may
+// hold any bytes.
 type Partition string
 
-// Cell is one cell of a partition. Keys order by their bytes; at most 1 KiB.
+// Cell is one cell of a partition. Keys may hold any bytes, and order by them.
 type Cell struct {
 	Key     string
 	Version uint64 // 0 is no version: a cell never written
 	Value   []byte // may be empty
 }
 
-// CellWrite asks for a cell to have at least this version.
+// CellWrite asks for a cell to have at least this version. Version 0 asks for
+// nothing.
 type CellWrite struct {
 	Partition Partition
 	Cell
 	// Expires, if not 0, lets the engine forget the cell after this time (at its
-	// own leisure; it may keep it for as long again). Every write of one cell
-	// must either expire or not.
+	// own leisure; it may keep it for as long again). At most MaxLifetime ahead.
+	// Every write of one cell must either expire or not.
 	Expires pim.Millis
 }
 
 // Write is an append and the cells that follow from it. The cells are written
 // after the append took effect, and not at all if it did not; a crash between
 // the two is possible, and the owner of the log mends it by writing the cells
-// again.
+// again. A cell may be seen shortly before its write is durable; a Read of the
+// record that it tells of then waits for it.
 type Write struct {
 	Log     Log
 	After   pim.Seq  // the seq that the first record follows
@@ -66,7 +80,8 @@ type Durability bool
 const (
 	// Durable: Commit returns when the writes survive a crash.
 	Durable Durability = true
-	// Relaxed: a crash may lose the writes, the oldest last. For cells only.
+	// Relaxed: a crash may lose the writes, the oldest last. For cells only: an
+	// append ends with KindInvalid.
 	Relaxed Durability = false
 )
 
@@ -82,7 +97,7 @@ type Limit struct {
 type Store interface {
 	// Commit carries out writes, each on its own, and reports each one's outcome
 	// in its Err. It returns the first of them that is not a conflict. At most
-	// one write for each log. The caller must not change what the writes refer
+	// one append for each log; a second one ends with KindInvalid. The caller must not change what the writes refer
 	// to before Commit returns; the engine keeps none of it.
 	Commit(ctx context.Context, writes []*Write, d Durability) error
 

@@ -1,0 +1,113 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Get implements store.Store. A cell that does not expire is found with one
+// look-up; only one that is not there, or expires, takes another for each live
+// bucket, of which bloom filters answer most.
+func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	if err := s.beginRead(ctx, "partition", string(p)); err != nil {
+		return store.Cell{}, false, err
+	}
+	defer s.end()
+	cell, err := s.get(p, key)
+	if err != nil {
+		return store.Cell{}, false, s.readError("get from "+string(p), err)
+	}
+	return cell, cell.Version != 0, nil
+}
+
+// stackKey holds most keys without an allocation.
+type stackKey [128]byte
+
+func (s *Store) get(p store.Partition, key string) (store.Cell, error) {
+	var memory stackKey
+	k := appendCellKey(memory[:0], p, key)
+	cell := store.Cell{}
+	if err := s.getAt(k, &cell); err != nil || cell.Version != 0 {
+		cell.Key = key
+		return cell, err
+	}
+	for _, b := range s.buckets.live(bucketOf(pim.MillisOf(s.now()))) {
+		if n := expiringKeyLen(p, key); n <= len(memory) {
+			k = memory[:n]
+		} else {
+			k = make([]byte, n)
+		}
+		putExpiringKey(k, b, p, key)
+		if err := s.getAt(k, &cell); err != nil {
+			return cell, err
+		}
+	}
+	if cell.Version != 0 {
+		cell.Key = key
+	}
+	return cell, nil
+}
+
+// getAt makes cell the greater of it and what is stored at k.
+func (s *Store) getAt(k []byte, cell *store.Cell) error {
+	data, closer, err := s.db.Get(k)
+	if errors.Is(err, crdb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	version, value, err := parseOperand(data)
+	if err != nil {
+		return err
+	}
+	if version > cell.Version || version == cell.Version && bytes.Compare(value, cell.Value) > 0 {
+		cell.Version, cell.Value = version, bytes.Clone(value)
+	}
+	return nil
+}
+
+// List implements store.Store.
+func (s *Store) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	if err := s.beginRead(ctx, "partition", string(p)); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if limit < 1 {
+		return nil, pim.Errorf(pim.KindInvalid, "list of %q: the limit is less than 1", p)
+	}
+	cells, err := s.list(p, after, limit)
+	if err != nil {
+		return nil, s.readError("list "+string(p), err)
+	}
+	return cells, nil
+}
+
+func (s *Store) list(p store.Partition, after string, limit int) ([]store.Cell, error) {
+	lower, upper := cellBounds(p, after)
+	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	skip := cellKeyLen(p, "")
+	var cells []store.Cell
+	for ok := it.First(); ok && len(cells) < limit; ok = it.Next() {
+		data, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		version, value, err := parseOperand(data)
+		if err != nil {
+			return nil, err
+		}
+		cells = append(cells, store.Cell{Key: string(it.Key()[skip:]), Version: version, Value: bytes.Clone(value)})
+	}
+	return cells, it.Error()
+}

@@ -1,0 +1,230 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// commit is one Commit under way.
+type commit struct {
+	ops []op
+}
+
+// op is one write of a commit.
+type op struct {
+	write *store.Write
+	log   *logState // claimed for its append
+	err   error
+}
+
+var commits = sync.Pool{New: func() any { return new(commit) }}
+
+func newCommit(writes []*store.Write) *commit {
+	c := commits.Get().(*commit)
+	for _, w := range writes {
+		c.ops = append(c.ops, op{write: w})
+	}
+	return c
+}
+
+// Commit implements store.Store. All writes are one batch of Pebble's and share
+// one fsync, which they also share with concurrent Commits. A context that ends
+// stops a Commit that waits for another to the same log; one that has begun to
+// write is waited for, so that its outcome is known.
+func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	c := newCommit(writes)
+	err := s.begin()
+	if err == nil {
+		err = s.commit(ctx, c, d)
+		s.end()
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	return c.finish(&s.metrics)
+}
+
+// commit carries out c's ops. An error is that of all ops without one.
+func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error {
+	now := s.now()
+	c.check(d, pim.MillisOf(now.Add(store.MaxLifetime)))
+	if err := s.claim(ctx, c); err != nil {
+		return err
+	}
+	for i := range c.ops {
+		if o := &c.ops[i]; o.log != nil {
+			o.err = s.compare(o)
+		}
+	}
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	s.fill(batch, c, pim.MillisOf(now))
+	if batch.Empty() {
+		s.logs.release(c, false)
+		return nil
+	}
+	s.logs.applying(c)
+	err := s.apply(batch, d)
+	s.logs.release(c, err != nil)
+	return err
+}
+
+// claim waits until c owns the logs that it appends to.
+func (s *Store) claim(ctx context.Context, c *commit) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.refusal(); err != nil {
+			return err
+		}
+		wait := s.logs.claim(c)
+		if wait == nil {
+			return nil
+		}
+		if err := await(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// compare is the compare of compare-and-append. The op owns its log.
+func (s *Store) compare(o *op) error {
+	st, w := o.log, o.write
+	if !st.known {
+		last, err := s.seekLast(w.Log)
+		if err != nil {
+			return s.readError("append to "+string(w.Log), err)
+		}
+		s.logs.learn(st, last)
+	}
+	if st.last != w.After {
+		return &store.ConflictError{Log: w.Log, Last: st.last}
+	}
+	return nil
+}
+
+// fill lays out the ops without an error.
+func (s *Store) fill(b *crdb.Batch, c *commit, now pim.Millis) {
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.err != nil {
+			continue
+		}
+		if len(o.write.Records) > 0 {
+			fillLog(b, o.write)
+		}
+		for j := range o.write.Cells {
+			s.fillCell(b, &o.write.Cells[j], now)
+		}
+	}
+}
+
+func fillLog(b *crdb.Batch, w *store.Write) {
+	last := w.After
+	for rest := w.Records; len(rest) > 0; {
+		n, size := nextChunk(rest)
+		last += pim.Seq(n)
+		d := b.SetDeferred(logKeyLen(w.Log), size)
+		putLogKey(d.Key, w.Log, last)
+		putChunk(d.Value, rest[:n])
+		d.Finish() // fails only in a batch with an index
+		rest = rest[n:]
+	}
+}
+
+func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite, now pim.Millis) {
+	if c.Version == 0 {
+		return
+	}
+	size := operandLen(c.Version, c.Value)
+	if c.Expires == 0 {
+		d := b.MergeDeferred(cellKeyLen(c.Partition, c.Key), size)
+		putCellKey(d.Key, c.Partition, c.Key)
+		putOperand(d.Value, c.Version, c.Value)
+		d.Finish()
+		return
+	}
+	if c.Expires <= now {
+		return
+	}
+	bucket := bucketOf(c.Expires)
+	s.buckets.add(bucket)
+	d := b.MergeDeferred(expiringKeyLen(c.Partition, c.Key), size)
+	putExpiringKey(d.Key, bucket, c.Partition, c.Key)
+	putOperand(d.Value, c.Version, c.Value)
+	d.Finish()
+}
+
+// apply makes a batch durable, or Relaxed. After an error nobody knows whether
+// it is.
+func (s *Store) apply(b *crdb.Batch, d store.Durability) error {
+	opts := crdb.Sync
+	if d == store.Relaxed {
+		opts = crdb.NoSync
+	}
+	start := time.Now()
+	s.stall.enter()
+	err := s.db.Apply(b, opts)
+	s.stall.leave()
+	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
+	// A failure of the log does not come out of Apply: see guard. It is noted
+	// before Apply returns, so what was not noted by now did not happen.
+	if failure := s.guard.failure(); failure != nil {
+		err = failure
+	}
+	if err != nil {
+		return unknown(err)
+	}
+	return nil
+}
+
+// unknown returns the error of writes that were under way when err happened.
+func unknown(err error) error {
+	kind := pim.KindUnavailable
+	if isNoSpace(err) {
+		kind = pim.KindDiskFull
+	}
+	return &pim.Error{Op: "commit", Kind: kind, Text: "the store failed while writing: " + err.Error(),
+		Err: errors.Join(store.ErrUnknown, err)}
+}
+
+// fail gives err to every op that has no outcome.
+func (c *commit) fail(err error) {
+	for i := range c.ops {
+		if o := &c.ops[i]; o.err == nil {
+			o.err = err
+		}
+	}
+}
+
+// finish hands out the outcomes and returns the first that is not a conflict.
+func (c *commit) finish(m *metrics) error {
+	var first error
+	for i := range c.ops {
+		o := &c.ops[i]
+		o.write.Err = o.err
+		if o.err == nil {
+			m.records.Add(uint64(len(o.write.Records)))
+			m.cells.Add(uint64(len(o.write.Cells)))
+			continue
+		}
+		var conflict *store.ConflictError
+		if errors.As(o.err, &conflict) {
+			m.conflicts.Add(1)
+		} else if first == nil {
+			first = o.err
+		}
+	}
+	m.commits.Add(1)
+	clear(c.ops)
+	c.ops = c.ops[:0]
+	commits.Put(c)
+	return first
+}

@@ -1,0 +1,55 @@
+// Package pebble is the storage engine inside the server's process, on
+// CockroachDB's Pebble. It keeps logs and cells in one directory.
+//
+// # Layout, version 1 (2026-07)
+//
+// One Commit is one batch of Pebble's and at most one fsync. Every key begins
+// with a byte that says what it is; numbers in keys are big-endian, so that they
+// order.
+//
+//	key                                          value
+//	0x00                                         "1", the version of this layout
+//	'l' len(log) log lastseq:8                   chunk
+//	'c' len(partition) partition key             operand
+//	'e' week:4 len(partition) partition key      operand
+//
+// len is one byte. It makes the name's end known, so the keys of "a" and "ab"
+// never mix, and a name may hold any bytes.
+//
+//   - A chunk is what one append added to a log, under the seq of its last
+//     record: uvarint number of records, then for each uvarint length and bytes.
+//     It has at most 256 records, and 64 KiB unless it is a single record; a
+//     longer append becomes several. The record at seq s is in the first chunk
+//     whose key is s or more.
+//   - An operand is a cell's uvarint version and its value. It is written with
+//     Merge, under the merger "pim.cell.v1": the highest version wins, and of
+//     equal ones the greater value. So a write needs no read.
+//   - 'e' holds cells that expire, by the week of their expiry, counted from
+//     1970-01-01. When a week is over, one range deletion drops all of it. A cell
+//     therefore stays at least until it expires and at most a week longer, plus
+//     the hour between two sweeps.
+//
+// Pebble's own files are in the format FormatValueSeparation.
+//
+// A store of another layout version is refused. A later version that can read
+// this one must say here since when, and how it migrates.
+//
+// # What is promised, and where it is kept
+//
+//   - An acknowledged write survives a crash: apply, in commit.go.
+//   - An append follows the log's last record: logs.go orders the appends to one
+//     log, commit.go compares.
+//   - A reader sees only durable records, although Pebble shows them earlier:
+//     logs.go. Cells are not held back: one may be seen a moment before the write
+//     is durable.
+//   - A disk error is an error, not an end of the process, and never a false
+//     acknowledgement: guard.go.
+//   - What keeps the store from writing is said by Health, in the log, and in the
+//     error of each Commit: health.go.
+//
+// After a failure of the write-ahead log or the manifest (KindUnavailable, or
+// KindDiskFull if the disk had no room) the store reads but does not write until
+// it is opened again. Free space below Options.MinFreeBytes, a memtable that
+// cannot be written out, and a stuck disk also stop writes, and end by
+// themselves. Corruption (KindCorrupt) stops writes for good.
+package pebble

@@ -1,0 +1,130 @@
+package pebble
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
+)
+
+// bucket is a week, counted from 1970-01-01. An expiring cell lies in the bucket
+// of its expiry and stays until the week is over; then all of the bucket goes
+// with one range deletion, which costs next to nothing however many cells there
+// are.
+type bucket uint32
+
+const (
+	weekMillis    = pim.Millis(7 * 24 * time.Hour / time.Millisecond)
+	sweepInterval = time.Hour
+)
+
+func bucketOf(t pim.Millis) bucket { return bucket(max(t, 0) / weekMillis) }
+
+// buckets knows which buckets may hold cells, so that a Get of a cell that was
+// never written looks into no others. There are few: those of MaxLifetime.
+type buckets struct {
+	mu   sync.Mutex
+	list atomic.Pointer[[]bucket] // ascending; replaced, never changed
+}
+
+// live returns the buckets from b on.
+func (k *buckets) live(b bucket) []bucket {
+	list := k.list.Load()
+	if list == nil {
+		return nil
+	}
+	i, _ := slices.BinarySearch(*list, b)
+	return (*list)[i:]
+}
+
+// add notes that b is about to be written.
+func (k *buckets) add(b bucket) {
+	if list := k.live(b); len(list) > 0 && list[0] == b {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var list []bucket
+	if p := k.list.Load(); p != nil {
+		list = *p
+	}
+	if i, found := slices.BinarySearch(list, b); !found {
+		list = slices.Insert(slices.Clone(list), i, b)
+		k.list.Store(&list)
+	}
+}
+
+// passed forgets the buckets before b and reports whether there were any.
+func (k *buckets) passed(b bucket) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.list.Load()
+	if p == nil {
+		return false
+	}
+	i, _ := slices.BinarySearch(*p, b)
+	rest := slices.Clone((*p)[i:])
+	k.list.Store(&rest)
+	return i > 0
+}
+
+// findBuckets notes the buckets that the database holds, by jumping from one to
+// the next.
+func (s *Store) findBuckets() error {
+	it, err := s.db.NewIter(&crdb.IterOptions{
+		LowerBound: []byte{prefixExpiring}, UpperBound: []byte{prefixExpiring + 1},
+	})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; {
+		key := it.Key()
+		if len(key) < 1+bucketBytes {
+			it.Close()
+			return errMalformed("key of an expiring cell")
+		}
+		b := bucket(binary.BigEndian.Uint32(key[1:]))
+		s.buckets.add(b)
+		if b+1 == 0 {
+			break
+		}
+		ok = it.SeekGE(appendBucketKey(nil, b+1))
+	}
+	return it.Close()
+}
+
+// sweep drops the buckets whose week is over. What a crash brings back is
+// dropped at the next Open.
+func (s *Store) sweep() error {
+	now := bucketOf(pim.MillisOf(s.now()))
+	if !s.buckets.passed(now) {
+		return nil
+	}
+	return s.db.DeleteRange(appendBucketKey(nil, 0), appendBucketKey(nil, now), crdb.NoSync)
+}
+
+// sweepEvery sweeps until the store is closed.
+func (s *Store) sweepEvery(interval time.Duration) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+			if err := s.begin(); err != nil {
+				return
+			}
+			if s.refusal() == nil {
+				if err := s.sweep(); err != nil {
+					s.log.Warn("store: expired cells were not dropped; the next Open will", "err", err)
+				}
+			}
+			s.end()
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+)
+
+// health is what keeps the store from writing. A Commit reads one pointer.
+type health struct {
+	err atomic.Pointer[pim.Error] // of the gravest trouble; nil if there is none
+
+	mu       sync.Mutex
+	troubles [troubleEnd]*pim.Error
+	report   func(*pim.Error) // called with mu held when err has changed
+}
+
+// trouble is a reason not to write, the gravest first. The first two end with
+// the next Open, the others by themselves.
+type trouble int
+
+const (
+	hasFailed  trouble = iota // the guard froze
+	isCorrupt                 // data failed its checksum
+	isFull                    // too little room on the disk
+	cannotFlush
+	isStalled // a commit does not end
+	troubleEnd
+)
+
+// set says that there is a trouble, or, with a nil err, that it is over.
+func (h *health) set(t trouble, err *pim.Error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t <= isCorrupt && h.troubles[t] != nil {
+		return // the first cause is the one to know
+	}
+	h.troubles[t] = err
+	var gravest *pim.Error
+	for _, e := range h.troubles {
+		if e != nil {
+			gravest = e
+			break
+		}
+	}
+	old := h.err.Swap(gravest)
+	if (old == nil) != (gravest == nil) || old != nil && old.Text != gravest.Text {
+		h.report(gravest)
+	}
+}
+
+// Health returns why the store does not accept writes now, nil if it does: an
+// Error of KindUnavailable, KindDiskFull or KindCorrupt. Reads may go on.
+func (s *Store) Health() error {
+	if err := s.refusal(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// refusal is Health as an Error.
+func (s *Store) refusal() error {
+	if err := s.health.err.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) reportHealth(err *pim.Error) {
+	if err == nil {
+		s.log.Info("store: writes are accepted again")
+		return
+	}
+	s.log.Error("store: writes are refused", "kind", err.Kind.String(), "why", err.Text)
+}
+
+// readError classifies the error of a read.
+func (s *Store) readError(op string, err error) error {
+	s.noteCorruption(op, err)
+	kind := pim.KindUnavailable
+	if isCorruption(err) {
+		kind = pim.KindCorrupt
+	}
+	return &pim.Error{Op: op, Kind: kind, Text: err.Error(), Err: err}
+}
+
+// noteCorruption makes the store refuse writes if err tells of corruption. One
+// bad block says that the disk cannot be trusted with more.
+func (s *Store) noteCorruption(op string, err error) {
+	if isCorruption(err) {
+		s.health.set(isCorrupt, &pim.Error{Op: op, Kind: pim.KindCorrupt, Err: err,
+			Text: "stored data is corrupt; restore this node from a backup: " + err.Error()})
+	}
+}
+
+func isCorruption(err error) bool {
+	var malformed errMalformed
+	return errors.As(err, &malformed) || crdb.IsCorruptionError(err)
+}
+
+func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) }
+
+// diskError is told of every error of a write to the disk.
+func (s *Store) diskError(op, name string, err error, fatal bool) {
+	if isNoSpace(err) {
+		s.health.set(isFull, s.full("the disk is full"))
+	}
+	if !fatal {
+		s.log.Warn("store: a table could not be written; the next try follows", "op", op, "file", name, "err", err)
+		return
+	}
+	kind := pim.KindUnavailable
+	if isNoSpace(err) {
+		kind = pim.KindDiskFull
+	}
+	s.health.set(hasFailed, &pim.Error{Kind: kind, Err: err,
+		Text: fmt.Sprintf("the store failed and must be opened again: %s %s: %v", op, name, err)})
+}
+
+func (s *Store) full(text string) *pim.Error {
+	return &pim.Error{Kind: pim.KindDiskFull, Text: text, RetryAfter: 10 * time.Second}
+}
+
+// stall counts commits, so that one that does not end is noticed.
+type stall struct {
+	entered, left atomic.Uint64
+
+	// Of the watch.
+	seen  uint64    // left, when it last changed
+	since time.Time // when that was
+}
+
+func (s *stall) enter() { s.entered.Add(1) }
+func (s *stall) leave() { s.left.Add(1) }
+
+// lasting returns for how long commits have been under way without any ending.
+func (s *stall) lasting(now time.Time) time.Duration {
+	left := s.left.Load()
+	if left != s.seen || s.entered.Load() == left {
+		s.seen, s.since = left, now
+	}
+	return now.Sub(s.since)
+}
+
+// watch looks at the disk and the commits until the store is closed.
+func (s *Store) watch(interval time.Duration) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+			s.checkSpace()
+			s.checkStall()
+		}
+	}
+}
+
+func (s *Store) checkStall() {
+	d := s.stall.lasting(time.Now())
+	if d < s.stallAfter {
+		s.health.set(isStalled, nil)
+		return
+	}
+	s.health.set(isStalled, pim.Errorf(pim.KindUnavailable, "no commit has ended for %v; the disk is stuck or far too slow", s.stallAfter))
+}
+
+// checkSpace refuses writes before the disk is so full that the write-ahead log
+// fails, after which only a new Open helps.
+func (s *Store) checkSpace() {
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil {
+		if !errors.Is(err, vfs.ErrUnsupported) && !s.spaceUnknown {
+			s.spaceUnknown = true
+			s.log.Warn("store: free space is not known", "dir", s.dir, "err", err)
+		}
+		s.health.set(isFull, nil)
+		return
+	}
+	s.metrics.free.Store(usage.AvailBytes)
+	if usage.AvailBytes >= s.minFree {
+		s.health.set(isFull, nil)
+		return
+	}
+	s.health.set(isFull, s.full(fmt.Sprintf("less than %d MiB are free on the disk of %s", s.minFree>>20, s.dir)))
+}

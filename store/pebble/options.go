@@ -1,0 +1,116 @@
+package pebble
+
+import (
+	"log/slog"
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options tune a Store. The zero value is ready for use.
+type Options struct {
+	// FS is the file system; nil: the operating system's.
+	FS vfs.FS
+
+	// Logger gets what an operator should know; nil: slog.Default.
+	Logger *slog.Logger
+
+	// Registerer gets the store's metrics, pim_store_*, until Close; nil: none.
+	Registerer prometheus.Registerer
+
+	// Now is the clock by which cells expire; nil: time.Now.
+	Now func() time.Time
+
+	// CacheBytes bounds the memory for blocks read from disk; 0: 128 MiB.
+	CacheBytes int64
+
+	// MemTableBytes is how much is gathered in memory before it is written out as
+	// a table; 0: 64 MiB. Up to four times as much is held while the disk is
+	// slow. Smaller means more work for the disk and the CPU.
+	MemTableBytes int
+
+	// MinFreeBytes: with less free space on the disk, writes are refused with
+	// KindDiskFull; 0: 64 MiB. It is looked at once a second, so it should be
+	// more than is written in one.
+	MinFreeBytes uint64
+
+	// SlowAfter is when a disk operation counts as slow; 0: 1 s.
+	SlowAfter time.Duration
+
+	// StallAfter is after how long without a commit's end, while some are under
+	// way, writes are refused with KindUnavailable; 0: 10 s. Close waits as long
+	// for commits that do not end, and then leaves them.
+	StallAfter time.Duration
+
+	// watchInterval is how often free space and commits are looked at; for tests.
+	watchInterval time.Duration
+
+	// cachedLogs is how many logs' last seqs are kept; for tests.
+	cachedLogs int
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.FS, vfs.Default)
+	setDefault(&o.Logger, slog.Default())
+	setDefault(&o.CacheBytes, 128<<20)
+	setDefault(&o.MemTableBytes, 64<<20)
+	setDefault(&o.MinFreeBytes, 64<<20)
+	setDefault(&o.SlowAfter, time.Second)
+	setDefault(&o.StallAfter, 10*time.Second)
+	setDefault(&o.watchInterval, time.Second)
+	setDefault(&o.cachedLogs, 1<<16)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// pebbleFormat is the format of Pebble's own files. 2026-07: the newest that
+// v2.1.7 writes. A database of an older format is brought up to it by Open; there
+// is no way back.
+const pebbleFormat = crdb.FormatValueSeparation
+
+// pebbleOptions returns the settings of the database. They are tuned by
+// BenchmarkCommit for CPU time per message: large memtables and a patient L0 let
+// the many versions of a hot cell meet before they are written.
+func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Logger) *crdb.Options {
+	p := &crdb.Options{
+		FS:                 fs,
+		FormatMajorVersion: pebbleFormat,
+		Merger:             newMerger(),
+		EventListener:      events,
+		Logger:             log,
+
+		CacheSize:    o.CacheBytes,
+		MaxOpenFiles: 4096, // of the 20,000 that a process may have, for connections too
+
+		MemTableSize:                uint64(o.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+
+		L0CompactionThreshold:     4,
+		L0CompactionFileThreshold: 500,
+		L0StopWritesThreshold:     40, // slow reads rather than no writes
+		LBaseMaxBytes:             256 << 20,
+
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+	}
+	p.TargetFileSizes[0] = 8 << 20
+	// Compactions that reads ask for are work without a write.
+	p.Experimental.ReadSamplingMultiplier = -1
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		p.Levels[i].BlockSize = 16 << 10
+	}
+	p.ApplyCompressionSettings(func() crdb.DBCompressionSettings { return crdb.DBCompressionFastest })
+	return p
+}

@@ -1,0 +1,149 @@
+package pebble
+
+import (
+	"context"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Read implements store.Store. If the records asked for are just being appended
+// it waits for the fsync.
+func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	if err := s.beginRead(ctx, "log", string(log)); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if limit.Records < 1 || limit.Bytes < 1 {
+		return nil, pim.Errorf(pim.KindInvalid, "read of %q: a limit is less than 1", log)
+	}
+	from = max(from, 1)
+	if to == 0 {
+		to = ^pim.Seq(0)
+	}
+	for {
+		records, wait, err := s.read(log, from, to, limit)
+		if err != nil {
+			return nil, s.readError("read "+string(log), err)
+		}
+		if wait == nil {
+			return records, nil
+		}
+		if err := await(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// read returns what is durable, or what to wait for.
+func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, <-chan struct{}, error) {
+	it, err := s.logIter(log, from)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer it.Close()
+	last, wait := s.logs.shown(string(log), from)
+	if wait != nil {
+		return nil, wait, nil
+	}
+	to = min(to, last)
+	var records [][]byte
+	for ok := from <= to && it.First(); ok && from <= to; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, nil, err
+		}
+		end := chunkEnd(it.Key())
+		c, err := parseChunk(value, end)
+		if err != nil {
+			return nil, nil, err
+		}
+		if c.first > from || len(records) > 0 && c.first != from {
+			return nil, nil, errMalformed("log: it has a hole")
+		}
+		full := false
+		records, full, err = c.take(records, from, min(to, end), &limit)
+		if err != nil {
+			return nil, nil, err
+		}
+		if full {
+			break
+		}
+		from = end + 1
+	}
+	return records, nil, it.Error()
+}
+
+// take appends copies of a chunk's records from..to to records and takes them
+// off limit; full says that nothing more fits. All copies of a chunk share one
+// piece of memory.
+func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ [][]byte, full bool, err error) {
+	for ; c.first < from; c.first++ {
+		if _, err := c.next(); err != nil {
+			return nil, false, err
+		}
+	}
+	first, size := len(records), 0
+	for ; c.first <= to && !full; c.first++ {
+		r, err := c.next()
+		if err != nil {
+			return nil, false, err
+		}
+		if len(records) > 0 && len(r) > limit.Bytes {
+			full = true
+			break
+		}
+		records = append(records, r)
+		size += len(r)
+		limit.Bytes -= len(r)
+		limit.Records--
+		full = limit.Records == 0
+	}
+	memory := make([]byte, 0, size)
+	for i, r := range records[first:] {
+		at := len(memory)
+		memory = append(memory, r...)
+		records[first+i] = memory[at:len(memory):len(memory)]
+	}
+	return records, full, nil
+}
+
+// Last implements store.Store.
+func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	if err := s.beginRead(ctx, "log", string(log)); err != nil {
+		return 0, err
+	}
+	defer s.end()
+	if last, ok := s.logs.last(string(log)); ok {
+		return last, nil
+	}
+	last, err := s.seekLast(log)
+	if err != nil {
+		return 0, s.readError("last of "+string(log), err)
+	}
+	return last, nil
+}
+
+// seekLast finds the last durable seq of a log.
+func (s *Store) seekLast(log store.Log) (pim.Seq, error) {
+	it, err := s.logIter(log, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	shown, _ := s.logs.shown(string(log), 0)
+	if !it.Last() {
+		return 0, it.Error()
+	}
+	return min(shown, chunkEnd(it.Key())), nil
+}
+
+// logIter returns an iterator over the chunks of log that end at from or later.
+func (s *Store) logIter(log store.Log, from pim.Seq) (*crdb.Iterator, error) {
+	n := logKeyLen(log)
+	keys := make([]byte, 0, 2*n)
+	keys = appendLogKey(keys, log, from)
+	keys = appendLogKey(keys, log, ^pim.Seq(0))
+	return s.db.NewIter(&crdb.IterOptions{LowerBound: keys[:n:n], UpperBound: keys[n:]})
+}

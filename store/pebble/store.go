@@ -1,0 +1,271 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Store is an embedded storage engine. Open makes one.
+type Store struct {
+	db      *crdb.DB
+	dir     string
+	fs      vfs.FS // below the guard
+	guard   *guard
+	slow    io.Closer // of the disk's supervision
+	log     *slog.Logger
+	now     func() time.Time
+	logs    *logs
+	buckets buckets
+	metrics metrics
+
+	health       health
+	stall        stall
+	stallAfter   time.Duration
+	minFree      uint64
+	spaceUnknown bool // of the watch: has been logged
+
+	gate    sync.Mutex
+	closed  bool
+	active  int
+	idle    chan struct{} // closed by the last to leave a closed store
+	stop    chan struct{} // closed with the store
+	workers sync.WaitGroup
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in dir, which is made if it is not there. Only one
+// process can have it open. Errors are of KindCorrupt, KindUnsupported (a later
+// version of pim wrote it), KindDiskFull or KindUnavailable.
+func Open(dir string, o Options) (*Store, error) {
+	o = o.withDefaults()
+	s := &Store{
+		dir: dir, log: o.Logger, now: o.Now, logs: newLogs(o.cachedLogs),
+		stallAfter: o.StallAfter, minFree: o.MinFreeBytes,
+		idle: make(chan struct{}), stop: make(chan struct{}),
+	}
+	s.health.report = s.reportHealth
+	s.metrics.init()
+	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
+	s.guard = &guard{
+		FS: s.fs, pauses: make(chan struct{}), onError: s.diskError,
+		onSync: func(d time.Duration) { s.metrics.fsyncSeconds.Observe(d.Seconds()) },
+	}
+	if err := s.open(o); err != nil {
+		s.slow.Close()
+		return nil, err
+	}
+	s.checkSpace()
+	s.workers.Go(func() { s.watch(o.watchInterval) })
+	s.workers.Go(func() { s.sweepEvery(sweepInterval) })
+	return s, nil
+}
+
+// open opens the database and brings the store's memory up to it.
+func (s *Store) open(o Options) error {
+	db, err := crdb.Open(s.dir, pebbleOptions(o, s.guard, s.events(), pebbleLogger{s}))
+	if err != nil {
+		return s.openError(err)
+	}
+	s.db = db
+	err = s.checkFormat()
+	if err == nil {
+		err = s.findBuckets()
+	}
+	if err == nil {
+		err = s.sweep()
+	}
+	if err == nil {
+		err = s.guard.failure()
+	}
+	if err == nil {
+		err = s.metrics.register(o.Registerer)
+	}
+	if err == nil {
+		return nil
+	}
+	err = s.openError(err)
+	close(s.guard.pauses)
+	s.db.Close()
+	return err
+}
+
+func (s *Store) openError(err error) error {
+	if failure := s.guard.failure(); failure != nil {
+		err = failure // the cause of whatever came after it
+	}
+	var e *pim.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	e = &pim.Error{Op: "open " + s.dir, Kind: pim.KindUnavailable, Text: err.Error(), Err: err}
+	switch {
+	case isNoSpace(err):
+		e.Kind = pim.KindDiskFull
+	case isCorruption(err):
+		e.Kind = pim.KindCorrupt
+	}
+	return e
+}
+
+// formatVersion is the version of the layout that the package documentation
+// describes.
+const formatVersion = "1"
+
+// checkFormat refuses a store of another layout, and marks a new one.
+func (s *Store) checkFormat() error {
+	key := []byte{prefixFormat}
+	value, closer, err := s.db.Get(key)
+	switch {
+	case err == nil:
+		defer closer.Close()
+		if string(value) != formatVersion {
+			return &pim.Error{Op: "open " + s.dir, Kind: pim.KindUnsupported,
+				Text: fmt.Sprintf("the store has layout version %q, this program knows version %s; run the version of pim that wrote it, or a later one", value, formatVersion)}
+		}
+		return nil
+	case errors.Is(err, crdb.ErrNotFound):
+		return s.db.Set(key, []byte(formatVersion), crdb.Sync)
+	default:
+		return err
+	}
+}
+
+var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
+
+// begin lets a call in; if it does, the call ends with end.
+func (s *Store) begin() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	s.active++
+	return nil
+}
+
+func (s *Store) end() {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.active--
+	if s.closed && s.active == 0 {
+		close(s.idle)
+	}
+}
+
+// beginRead is begin for a call that reads what name names.
+func (s *Store) beginRead(ctx context.Context, what, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkName(what, name); err != nil {
+		return err
+	}
+	return s.begin()
+}
+
+// Close implements store.Store. The last writes are lost, and an error says so,
+// if the store had failed. If a commit or a read does not end within
+// Options.StallAfter, because the disk is stuck, Close leaves the database open
+// and returns an error; what was acknowledged is safe then too.
+func (s *Store) Close() error {
+	s.gate.Lock()
+	if s.closed {
+		s.gate.Unlock()
+		return errClosed
+	}
+	s.closed = true
+	if s.active == 0 {
+		close(s.idle)
+	}
+	s.gate.Unlock()
+
+	s.metrics.unregister()
+	close(s.stop)
+	close(s.guard.pauses)
+	patience := time.NewTimer(s.stallAfter)
+	defer patience.Stop()
+	select {
+	case <-s.idle:
+	case <-patience.C:
+		return &pim.Error{Op: "close", Kind: pim.KindUnavailable,
+			Text: fmt.Sprintf("something under way has not ended for %v; the store is left as it is", s.stallAfter)}
+	}
+	s.workers.Wait()
+	err := s.db.Close()
+	s.slow.Close()
+	if failure := s.guard.failure(); failure != nil {
+		return &pim.Error{Op: "close", Kind: pim.KindUnavailable, Text: "the store had failed: " + failure.Error(), Err: failure}
+	}
+	if err != nil {
+		return &pim.Error{Op: "close", Kind: pim.KindUnavailable, Text: err.Error(), Err: err}
+	}
+	return nil
+}
+
+// events returns what Pebble is to call. None of it may block or call Pebble.
+func (s *Store) events() *crdb.EventListener {
+	return &crdb.EventListener{
+		BackgroundError: func(err error) {
+			s.noteCorruption("compact", err)
+			s.log.Error("store: background work failed", "err", err)
+		},
+		DataCorruption: func(i crdb.DataCorruptionInfo) {
+			s.log.Error("store: corrupt file", "file", i.Path, "err", i.Details)
+			s.noteCorruption("read "+i.Path, i.Details)
+		},
+		FlushEnd: func(i crdb.FlushInfo) {
+			if i.Err == nil {
+				s.health.set(cannotFlush, nil)
+				return
+			}
+			s.health.set(cannotFlush, pim.Errorf(pim.KindUnavailable, "the memtable could not be written out: %w", i.Err))
+		},
+		WriteStallBegin: func(i crdb.WriteStallBeginInfo) {
+			s.log.Warn("store: writes wait for the disk to catch up", "why", i.Reason)
+		},
+		WriteStallEnd: func() { s.log.Info("store: the disk has caught up") },
+	}
+}
+
+func (s *Store) diskSlow(i vfs.DiskSlowInfo) {
+	s.metrics.diskSlow.Add(1)
+	s.log.Warn("store: slow disk", "op", i.OpType.String(), "file", i.Path, "for", i.Duration)
+}
+
+// pebbleLogger hands on what Pebble logs.
+type pebbleLogger struct{ s *Store }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.s.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.s.log.Error("pebble: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called when Pebble cannot go on: since the guard keeps disk errors
+// from it, because a file is missing or it has found a defect of its own. It
+// must not return to a caller that relies on it, but ending the process would
+// take everything else down, and stopping the goroutine would leave Pebble's
+// mutexes locked, for reads and Close to hang on. So the disk is frozen, which
+// makes whatever Pebble does next harmless, and it returns: to most callers an
+// error follows, to the rest at worst a crash.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	stack := make([]byte, 16<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	l.s.log.Error("pebble: "+text, "stack", string(stack))
+	l.s.guard.freeze("pebble", l.s.dir, errors.New(text))
+}

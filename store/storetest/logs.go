@@ -1,0 +1,306 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+func (s *suite) appendIsDense() {
+	s.ends("log", 0)
+	s.commits(appendTo("log", 0, "record 1"))
+	s.commits(appendTo("log", 1, numbered(2, 9)...))
+	s.commits(appendTo("log", 9, numbered(10, 1200)...)) // more than any engine puts in one piece
+	s.commits(appendTo("log", 1200, "record 1201"))
+	s.ends("log", 1201)
+	s.reads("log", 1, 0, much, asBytes(numbered(1, 1201))...)
+	for _, r := range [][2]int{{1, 1}, {2, 2}, {9, 10}, {255, 258}, {700, 1201}, {1201, 1201}} {
+		s.reads("log", pim.Seq(r[0]), pim.Seq(r[1]), much, asBytes(numbered(r[0], r[1]))...)
+	}
+	s.commits(appendTo("odd", 0, "", "\x00", "\xff", "")) // any bytes, and none
+	s.reads("odd", 1, 0, much, []byte{}, []byte{0}, []byte{0xff}, []byte{})
+}
+
+func (s *suite) appendConflicts() {
+	s.conflicts(appendTo("log", 1, "x"), 0)
+	s.commits(appendTo("log", 0, numbered(1, 5)...))
+	for _, after := range []pim.Seq{0, 1, 4, 6, 1 << 62, ^pim.Seq(0)} {
+		s.conflicts(appendTo("log", after, "x"), 5)
+	}
+	s.ends("log", 5)
+	s.reads("log", 1, 0, much, asBytes(numbered(1, 5))...)
+
+	won, lost := appendTo("log", 5, "record 6"), appendTo("other", 7, "x")
+	if err := s.store.Commit(s.ctx, []*store.Write{lost, won}, store.Durable); err != nil {
+		s.Fatalf("commit: %v", err)
+	}
+	if won.Err != nil || lost.Err == nil {
+		s.Fatalf("a conflict next to a good append: %v and %v", won.Err, lost.Err)
+	}
+	s.ends("log", 6)
+	s.ends("other", 0)
+}
+
+// oneAppenderWins has appenders that race for every position of one log. Each
+// must win exactly those that it was told it won.
+func (s *suite) oneAppenderWins() {
+	const appenders, positions = 8, 25
+	var wins [appenders][]pim.Seq
+	var running sync.WaitGroup
+	var failed atomic.Bool
+	for a := range appenders {
+		running.Go(func() {
+			var last pim.Seq
+			for last < positions && !failed.Load() {
+				w := appendTo("log", last, fmt.Sprintf("%d by %d", last+1, a))
+				err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable)
+				var conflict *store.ConflictError
+				switch {
+				case err != nil:
+					s.Errorf("commit: %v", err)
+					failed.Store(true)
+				case w.Err == nil:
+					last++
+					wins[a] = append(wins[a], last)
+				case !errors.As(w.Err, &conflict) || conflict.Last <= last:
+					s.Errorf("append after %d: %v", last, w.Err)
+					failed.Store(true)
+				default:
+					last = conflict.Last
+				}
+			}
+		})
+	}
+	running.Wait()
+	records, err := s.store.Read(s.ctx, "log", 1, 0, much)
+	if err != nil {
+		s.Fatal(err)
+	}
+	total := 0
+	for a := range wins {
+		total += len(wins[a])
+		for _, seq := range wins[a] {
+			if want := fmt.Sprintf("%d by %d", seq, a); int(seq) > len(records) || string(records[seq-1]) != want {
+				s.Fatalf("position %d does not hold %q, which was acknowledged", seq, want)
+			}
+		}
+	}
+	if total != len(records) {
+		s.Fatalf("%d appends were acknowledged, the log holds %d", total, len(records))
+	}
+}
+
+func (s *suite) manyLogs() {
+	for round := range 3 {
+		var writes []*store.Write
+		for i := range 100 {
+			w := appendTo(store.Log(fmt.Sprintf("log %d", i)), pim.Seq(2*round), numbered(2*round+1, 2*round+2)...)
+			w.Cells = []store.CellWrite{cell("heads", fmt.Sprintf("%02d", i), uint64(2*round+2), "v")}
+			writes = append(writes, w)
+		}
+		s.commits(writes...)
+	}
+	for i := range 100 {
+		s.reads(store.Log(fmt.Sprintf("log %d", i)), 1, 0, much, asBytes(numbered(1, 6))...)
+		s.holds("heads", fmt.Sprintf("%02d", i), 6, "v")
+	}
+	s.commits() // nothing at all
+}
+
+func (s *suite) logTwice() {
+	first, second := appendTo("log", 0, "first"), appendTo("log", 1, "second")
+	second.Cells = []store.CellWrite{cell("p", "k", 1, "v")}
+	err := s.store.Commit(s.ctx, []*store.Write{first, second}, store.Durable)
+	if pim.KindOf(err) != pim.KindInvalid || pim.KindOf(second.Err) != pim.KindInvalid || first.Err != nil {
+		s.Fatalf("commit %v, first %v, second %v; want the second to be invalid", err, first.Err, second.Err)
+	}
+	s.reads("log", 1, 0, much, []byte("first"))
+	s.holds("p", "k", 0, "")
+
+	// Without records a write names a log in vain.
+	bare := &store.Write{Log: "log", After: 99, Cells: second.Cells}
+	s.commits(appendTo("log", 1, "second"), bare)
+	s.holds("p", "k", 1, "v")
+}
+
+func (s *suite) failedAppendNoCells() {
+	w := appendTo("log", 3, "x")
+	w.Cells = []store.CellWrite{cell("p", "k", 4, "v")}
+	s.conflicts(w, 0)
+	s.holds("p", "k", 0, "")
+	s.lists("p", "", 10)
+	w = appendTo("log", 0, "x")
+	w.Cells = []store.CellWrite{cell("p", "k", 1, "v"), cell("p", "l", 1, "w")}
+	s.commits(w)
+	s.holds("p", "k", 1, "v")
+	s.holds("p", "l", 1, "w")
+}
+
+func (s *suite) readLimits() {
+	s.commits(appendTo("log", 0, "aaaa", "bbbb"))
+	s.commits(appendTo("log", 2, "cccc"))
+	s.commits(appendTo("log", 3, "dddddddd", "e"))
+	all := [][]byte{[]byte("aaaa"), []byte("bbbb"), []byte("cccc"), []byte("dddddddd"), []byte("e")}
+	for n := 1; n <= 6; n++ {
+		s.reads("log", 1, 0, store.Limit{Records: n, Bytes: 1 << 20}, all[:min(n, 5)]...)
+	}
+	for bytes, n := range map[int]int{1: 1, 4: 1, 7: 1, 8: 2, 11: 2, 12: 3, 19: 3, 20: 4, 21: 5, 99: 5} {
+		s.reads("log", 1, 0, store.Limit{Records: 99, Bytes: bytes}, all[:n]...)
+	}
+	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // one in any case
+	s.reads("log", 2, 4, store.Limit{Records: 2, Bytes: 8}, all[1], all[2])
+	for _, l := range []store.Limit{{Bytes: 1}, {Records: 1}, {Records: -1, Bytes: 1}, {Records: 1, Bytes: -1}} {
+		if _, err := s.store.Read(s.ctx, "log", 1, 0, l); pim.KindOf(err) != pim.KindInvalid {
+			s.Errorf("read with limit %v: %v, want KindInvalid", l, err)
+		}
+	}
+}
+
+func (s *suite) readEdges() {
+	s.reads("none", 1, 0, much)
+	s.reads("none", 7, 9, much)
+	s.commits(appendTo("log", 0, numbered(1, 4)...))
+	s.commits(appendTo("log", 4, numbered(5, 6)...))
+	all := asBytes(numbered(1, 6))
+	s.reads("log", 0, 0, much, all...) // 0 is before the first
+	s.reads("log", 1, 6, much, all...)
+	s.reads("log", 1, 99, much, all...)
+	s.reads("log", 3, 5, much, all[2:5]...)
+	s.reads("log", 6, 6, much, all[5])
+	s.reads("log", 6, 0, much, all[5])
+	s.reads("log", 7, 0, much)
+	s.reads("log", 5, 4, much)
+	s.reads("log", ^pim.Seq(0), 0, much)
+	s.reads("log", 6, ^pim.Seq(0), much, all[5])
+}
+
+func (s *suite) bigRecords() {
+	big := bytes.Repeat([]byte("0123456789abcdef"), pim.MaxPayload/16)
+	w := &store.Write{Log: "log"}
+	for i := range 5 {
+		b := bytes.Clone(big)
+		b[0] = byte(i)
+		w.Records = append(w.Records, b, []byte{byte(i)})
+	}
+	s.commits(w)
+	s.reads("log", 1, 0, much, w.Records...)
+	s.reads("log", 9, 0, much, w.Records[8:]...)
+	largest := bytes.Repeat([]byte{7}, store.MaxRecordBytes)
+	s.commits(&store.Write{Log: "log", After: 10, Records: [][]byte{largest}, Cells: []store.CellWrite{
+		cell("p", "k", 1, string(largest[:store.MaxValueBytes])),
+	}})
+	s.reads("log", 11, 0, store.Limit{Records: 1, Bytes: 1}, largest)
+	s.holds("p", "k", 1, string(largest[:store.MaxValueBytes]))
+}
+
+// copies changes everything that was handed over, on both sides.
+func (s *suite) copies() {
+	scratch := []byte("scratch")
+	w := &store.Write{Log: "log", Records: [][]byte{scratch, scratch}, Cells: []store.CellWrite{
+		{Partition: "p", Cell: store.Cell{Key: "k", Version: 1, Value: scratch}},
+	}}
+	s.commits(w)
+	clear(scratch)
+	for range 2 {
+		records, err := s.store.Read(s.ctx, "log", 1, 0, much)
+		if err != nil || len(records) != 2 || string(records[0]) != "scratch" || string(records[1]) != "scratch" {
+			s.Fatalf("read: %q, %v", records, err)
+		}
+		clear(records[0])
+		if _ = append(records[0], "overflow"...); string(records[1]) != "scratch" {
+			s.Fatal("appending to one record changes the next")
+		}
+		clear(records[1])
+		s.holds("p", "k", 1, "scratch")
+		c, _, _ := s.store.Get(s.ctx, "p", "k")
+		clear(c.Value)
+		cells, err := s.store.List(s.ctx, "p", "", 1)
+		if err != nil || len(cells) != 1 || string(cells[0].Value) != "scratch" {
+			s.Fatalf("list: %v, %v", cells, err)
+		}
+		clear(cells[0].Value)
+	}
+}
+
+func (s *suite) cancelled() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	w := appendTo("log", 0, "x")
+	w.Cells = []store.CellWrite{cell("p", "k", 1, "v")}
+	if err := s.store.Commit(ctx, []*store.Write{w}, store.Durable); err == nil || w.Err == nil {
+		s.Errorf("commit with a cancelled context: %v and %v", err, w.Err)
+	}
+	if _, err := s.store.Read(ctx, "log", 1, 0, much); err == nil {
+		s.Error("read with a cancelled context: no error")
+	}
+	if _, err := s.store.Last(ctx, "log"); err == nil {
+		s.Error("last with a cancelled context: no error")
+	}
+	if _, _, err := s.store.Get(ctx, "p", "k"); err == nil {
+		s.Error("get with a cancelled context: no error")
+	}
+	if _, err := s.store.List(ctx, "p", "", 1); err == nil {
+		s.Error("list with a cancelled context: no error")
+	}
+	s.cancelledMidway()
+}
+
+// cancelledMidway cancels appends at any moment. One that was acknowledged is
+// there, one that was refused is not, and the log stays dense.
+func (s *suite) cancelledMidway() {
+	var want [][]byte
+	for i := range 200 {
+		ctx, cancel := context.WithCancel(s.ctx)
+		w := appendTo("midway", pim.Seq(len(want)), fmt.Sprint(i))
+		var running sync.WaitGroup
+		running.Go(cancel)
+		err := s.store.Commit(ctx, []*store.Write{w}, store.Durable)
+		running.Wait()
+		last, lerr := s.store.Last(s.ctx, "midway")
+		if lerr != nil {
+			s.Fatal(lerr)
+		}
+		there := int(last) == len(want)+1
+		if there {
+			want = append(want, w.Records[0])
+		}
+		if int(last) != len(want) || err == nil && !there || err != nil && there && !errors.Is(err, store.ErrUnknown) {
+			s.Fatalf("append %d ended with %v, the log at %d, the test at %d", i, err, last, len(want))
+		}
+	}
+	s.reads("midway", 1, 0, much, want...)
+}
+
+func (s *suite) close() {
+	s.commits(appendTo("log", 0, "x"))
+	s.end()
+	w := appendTo("log", 1, "y")
+	err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable)
+	s.unavailable("commit", err)
+	s.unavailable("the commit's write", w.Err)
+	if errors.Is(err, store.ErrUnknown) {
+		s.Errorf("commit: %v; its outcome is known", err)
+	}
+	_, err = s.store.Read(s.ctx, "log", 1, 0, much)
+	s.unavailable("read", err)
+	_, err = s.store.Last(s.ctx, "log")
+	s.unavailable("last", err)
+	_, _, err = s.store.Get(s.ctx, "p", "k")
+	s.unavailable("get", err)
+	_, err = s.store.List(s.ctx, "p", "", 1)
+	s.unavailable("list", err)
+	s.unavailable("close", s.store.Close())
+}
+
+func (s *suite) unavailable(what string, err error) {
+	s.Helper()
+	if pim.KindOf(err) != pim.KindUnavailable {
+		s.Errorf("%s after close: %v, want KindUnavailable", what, err)
+	}
+}

@@ -1,0 +1,215 @@
+// Package storetest is the conformance suite of store.Store, which every engine
+// passes. It also has two engines for tests: Memory, which is the contract in
+// as few lines as possible, and Loose, which behaves as badly as a distributed
+// engine may.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"pgregory.net/rapid"
+)
+
+// Run runs the suite. open returns an empty store, which the suite closes; it is
+// called once for each test. The suite uses nothing but the contract: no engine
+// needs transactions, a scan over partitions, or a quick expiry.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for _, test := range []struct {
+		name string
+		run  func(*suite)
+	}{
+		{"append is dense", (*suite).appendIsDense},
+		{"append conflicts", (*suite).appendConflicts},
+		{"one of many appenders wins", (*suite).oneAppenderWins},
+		{"many logs in one commit", (*suite).manyLogs},
+		{"a log twice in one commit", (*suite).logTwice},
+		{"a failed append writes no cells", (*suite).failedAppendNoCells},
+		{"cells without an append", (*suite).cellsOnly},
+		{"read limits", (*suite).readLimits},
+		{"read edges", (*suite).readEdges},
+		{"big records", (*suite).bigRecords},
+		{"records are copies", (*suite).copies},
+		{"the highest version wins", (*suite).highestVersion},
+		{"of equal versions the greater value wins", (*suite).equalVersions},
+		{"cells commute", (*suite).cellsCommute},
+		{"list pages in order", (*suite).listPages},
+		{"partitions are apart", (*suite).partitionsApart},
+		{"logs are apart", (*suite).logsApart},
+		{"cells do not expire early", (*suite).expiry},
+		{"bad sizes", (*suite).badSizes},
+		{"a cancelled context", (*suite).cancelled},
+		{"close", (*suite).close},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &suite{TB: t, ctx: context.Background(), store: open(t)}
+			defer s.end()
+			test.run(s)
+		})
+	}
+}
+
+type suite struct {
+	rapid.TB
+	ctx   context.Context
+	store store.Store
+	ended bool
+}
+
+func (s *suite) end() {
+	if !s.ended {
+		s.ended = true
+		if err := s.store.Close(); err != nil {
+			s.Errorf("close: %v", err)
+		}
+	}
+}
+
+// commits commits writes that must succeed.
+func (s *suite) commits(writes ...*store.Write) {
+	s.Helper()
+	if err := s.store.Commit(s.ctx, writes, store.Durable); err != nil {
+		s.Fatalf("commit: %v", err)
+	}
+	for _, w := range writes {
+		if w.Err != nil {
+			s.Fatalf("append to %q after %d: %v", w.Log, w.After, w.Err)
+		}
+	}
+}
+
+// conflicts commits a write that must end in a conflict.
+func (s *suite) conflicts(w *store.Write, last pim.Seq) {
+	s.Helper()
+	if err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable); err != nil {
+		s.Fatalf("commit of a conflict: %v; a conflict is not an error of the commit", err)
+	}
+	var conflict *store.ConflictError
+	if !errors.As(w.Err, &conflict) {
+		s.Fatalf("append to %q after %d: %v, want a conflict", w.Log, w.After, w.Err)
+	}
+	if conflict.Log != w.Log || conflict.Last != last {
+		s.Fatalf("append to %q after %d: conflict says %q ends at %d, want %d", w.Log, w.After, conflict.Log, conflict.Last, last)
+	}
+}
+
+// invalid commits a write that must end with KindInvalid.
+func (s *suite) invalid(what string, w *store.Write, d store.Durability) {
+	s.Helper()
+	err := s.store.Commit(s.ctx, []*store.Write{w}, d)
+	if pim.KindOf(err) != pim.KindInvalid || pim.KindOf(w.Err) != pim.KindInvalid {
+		s.Errorf("%s: commit %v, write %v, want KindInvalid", what, err, w.Err)
+	}
+	if errors.Is(err, store.ErrUnknown) {
+		s.Errorf("%s: %v says that the outcome is unknown", what, err)
+	}
+}
+
+// ends checks where a log ends.
+func (s *suite) ends(log store.Log, want pim.Seq) {
+	s.Helper()
+	got, err := s.store.Last(s.ctx, log)
+	if err != nil || got != want {
+		s.Fatalf("last of %q: %d, %v; want %d", log, got, err, want)
+	}
+}
+
+// reads checks what a read returns.
+func (s *suite) reads(log store.Log, from, to pim.Seq, limit store.Limit, want ...[]byte) {
+	s.Helper()
+	got, err := s.store.Read(s.ctx, log, from, to, limit)
+	if err != nil {
+		s.Fatalf("read of %q from %d to %d: %v", log, from, to, err)
+	}
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		s.Fatalf("read of %q from %d to %d, limit %v: %s, want %s", log, from, to, limit, brief(got), brief(want))
+	}
+}
+
+// holds checks a cell; version 0: that it is not there.
+func (s *suite) holds(p store.Partition, key string, version uint64, value string) {
+	s.Helper()
+	c, ok, err := s.store.Get(s.ctx, p, key)
+	switch {
+	case err != nil:
+		s.Fatalf("get %q %q: %v", p, key, err)
+	case ok != (version != 0):
+		s.Fatalf("get %q %q: found %v, want %v", p, key, ok, version != 0)
+	case !ok && (c.Key != "" || c.Version != 0 || c.Value != nil):
+		s.Fatalf("get %q %q: not found, and yet %+v", p, key, c)
+	case ok && (c.Key != key || c.Version != version || string(c.Value) != value):
+		s.Fatalf("get %q %q: %q version %d value %q, want version %d value %q", p, key, c.Key, c.Version, c.Value, version, value)
+	}
+}
+
+// lists checks a page of a partition, given as key=version.
+func (s *suite) lists(p store.Partition, after string, limit int, want ...string) {
+	s.Helper()
+	cells, err := s.store.List(s.ctx, p, after, limit)
+	if err != nil {
+		s.Fatalf("list %q after %q: %v", p, after, err)
+	}
+	var got []string
+	for _, c := range cells {
+		got = append(got, fmt.Sprintf("%s=%d", c.Key, c.Version))
+	}
+	if !slices.Equal(got, want) {
+		s.Fatalf("list %q after %q, limit %d: %q, want %q", p, after, limit, got, want)
+	}
+}
+
+func appendTo(log store.Log, after pim.Seq, records ...string) *store.Write {
+	w := &store.Write{Log: log, After: after}
+	for _, r := range records {
+		w.Records = append(w.Records, []byte(r))
+	}
+	return w
+}
+
+func (s *suite) cells(cells ...store.CellWrite) {
+	s.Helper()
+	s.commits(&store.Write{Cells: cells})
+}
+
+func cell(p store.Partition, key string, version uint64, value string) store.CellWrite {
+	return store.CellWrite{Partition: p, Cell: store.Cell{Key: key, Version: version, Value: []byte(value)}}
+}
+
+func numbered(from, to int) []string {
+	var r []string
+	for i := from; i <= to; i++ {
+		r = append(r, fmt.Sprintf("record %d", i))
+	}
+	return r
+}
+
+func asBytes(records []string) [][]byte {
+	var b [][]byte
+	for _, r := range records {
+		b = append(b, []byte(r))
+	}
+	return b
+}
+
+func brief(records [][]byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d records", len(records))
+	for i, r := range records {
+		if i == 8 {
+			b.WriteString(" …")
+			break
+		}
+		fmt.Fprintf(&b, " %.20q", r)
+	}
+	return b.String()
+}
+
+// much is a limit that no test of the suite reaches.
+var much = store.Limit{Records: 1 << 20, Bytes: 1 << 30}
