@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -49,7 +50,7 @@ func developmentKeyFile(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	data, err := json.MarshalIndent(keyFile{Keys: []keyRecord{{
-		ID:          "development-" + now.UTC().Format("20060102-150405"),
+		ID:          "development-" + strings.ToLower(rand.Text()[:8]),
 		Alg:         "EdDSA",
 		Public:      base64.StdEncoding.EncodeToString(publicDER),
 		Private:     base64.StdEncoding.EncodeToString(privateDER),

@@ -161,8 +161,11 @@ func TestGroup(t *testing.T) {
 
 func TestOverTCPWithToken(t *testing.T) {
 	n := serve(t)
-	token := n.ok("", "token", "--user", "alice", "--ttl", "1h")[0]
-	stdout, stderr, status := pimWith(t.Context(), "", "send", "--server", n.tcp, "--token", token, "--to", "bob", "hi")
+	token, stderr, status := pimWith(t.Context(), "", "token", "--data", n.data, "--user", "alice", "--ttl", "1h")
+	if status != exitOK {
+		t.Fatalf("token: status %d: %s", status, stderr)
+	}
+	stdout, stderr, status := pimWith(t.Context(), "", "send", "--server", n.tcp, "--token", strings.TrimSpace(token), "--to", "bob", "hi")
 	if status != exitOK || stdout != "stored: d:alice:bob #1\n" {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
@@ -188,7 +191,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"starts neither with", exitUsage, []string{"tail", "--as", "alice", "--conversation", "bob", "--no-follow"}},
 		{"expected", exitUsage, []string{"send", "--as", "alice", "--to", "bob"}},
 		{"See: pim send --help", exitUsage, []string{"send", "--colour", "hi"}},
-		{"none of the server's keys", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},
+		{"is not this server's; name its data directory", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},
 		{"get one with", exitUsage, []string{"send", "--token", "secret", "--to", "bob", "hi"}},
 		{"a line is longer", exitUsage, []string{"send", "--as", "alice", "--to", "bob", strings.Repeat("x", pim.MaxPayload+3)}},
 	} {

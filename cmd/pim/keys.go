@@ -17,10 +17,14 @@ type keyFlags struct {
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"Key file, if it is not there."`
 }
 
+func (f *keyFlags) path() string {
+	return (&server.Config{Data: f.Data, Keys: f.Keys}).KeysPath()
+}
+
 // load reads the keys. It makes none: one that the server does not know would
 // be of no use.
 func (f *keyFlags) load() (*account.Keys, error) {
-	path := (&server.Config{Data: f.Data, Keys: f.Keys}).KeysPath()
+	path := f.path()
 	keys, err := account.LoadKeys(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &hintedError{

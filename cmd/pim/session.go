@@ -54,10 +54,11 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 	}
 	c, err := client.Open(ctx, o)
 	if err != nil {
-		return nil, withServerHint(err, f.Server)
+		return nil, err
 	}
 	if err := connected(ctx, c); err != nil {
-		return nil, withServerHint(errors.Join(err, c.Close()), f.Server)
+		c.Close()
+		return nil, f.hint(err)
 	}
 	return &session{c, o.User, o.Device, f.Server}, nil
 }
@@ -121,6 +122,14 @@ func userOf(token string) (pim.UserID, error) {
 		}
 	}
 	return "", pim.Errorf(pim.KindInvalid, "the token is no JWT with a user in it; get one with: pim token --user USER")
+}
+
+// hint says what to do about a connection that was not made.
+func (f *clientFlags) hint(err error) error {
+	if pim.KindOf(err) == pim.KindUnauthorized && f.As != "" {
+		return &hintedError{err, "the key in " + f.path() + " is not this server's; name its data directory with --data"}
+	}
+	return withServerHint(err, f.Server)
 }
 
 // withServerHint says what to do about a server that cannot be reached.
