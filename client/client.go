@@ -1,70 +1,201 @@
-// Package client is the Go SDK.
 package client
 
 import (
 	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/client/transport"
 )
 
-// Client is a user's device: it keeps a connection, an outbox and a local store.
-// All methods may be called concurrently.
-type Client struct{}
+// Client is one device of a user. It keeps the connection, the outbox and the
+// local store. All methods may be called concurrently.
+type Client struct {
+	options Options
+	log     *slog.Logger
+	dialer  *transport.Dialer
+	store   Store
+	begun   time.Time // origin of engine.Time.Mono
 
-var errNotYet = pim.Errorf(pim.KindUnavailable, "not implemented yet")
+	ctx      context.Context // ends at Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup // the loop and the dial
+	commands chan command
+	dialled  chan dialled
+	events   chan Event
+	state    atomic.Uint32
+	closed   chan struct{} // the loop has ended
+
+	loop loop // owned by the loop's goroutine
+
+	mu       sync.Mutex
+	sendings map[pim.ClientMessageID]*Sending
+	answers  map[uint64]chan engine.Pulled
+	lastAsk  uint64
+	synced   chan struct{} // closed while everything is synced
+	isSynced bool
+	stopErr  error // why the client has stopped; nil if it has not
+}
+
+// errClosed answers what is asked of a closed client, or was under way.
+var errClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
 
 // Open checks o, loads the store and starts to connect in the background. ctx
-// bounds Open only.
-func Open(ctx context.Context, o Options) (*Client, error) { return nil, errNotYet }
-
-// Close stops every goroutine of the client and closes Events. The store stays
-// open if the caller opened it.
-func (c *Client) Close() error { return errNotYet }
-
-// Events returns the channel of what happens.
-func (c *Client) Events() <-chan Event { return nil }
-
-// Send queues a message to conv; it is in the outbox when Send returns.
-func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []byte) (*Sending, error) {
-	return nil, errNotYet
+// bounds Open only. The errors are of KindInvalid, of KindConflict if the store
+// is another user's or device's, or the store's own. The caller must Close the
+// client, and read Events meanwhile.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	dialer, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	if o.Store == nil {
+		o.Store = NewMemory(MemoryOptions{})
+	}
+	snapshot, err := o.Store.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.own(snapshot.Meta); err != nil {
+		return nil, err
+	}
+	c := &Client{
+		options: o, log: o.Logger, dialer: dialer, store: o.Store, begun: time.Now(),
+		commands: make(chan command), dialled: make(chan dialled, 1),
+		events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
+		sendings: make(map[pim.ClientMessageID]*Sending),
+		answers:  make(map[uint64]chan engine.Pulled),
+		synced:   make(chan struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.state.Store(uint32(Connecting))
+	c.loop.engine = engine.New(engine.Config{
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch,
+		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
+		Random: rand.Float64,
+	}, snapshot)
+	c.wg.Add(1)
+	go c.run()
+	return c, nil
 }
 
-// CreateGroup queues the creation of a group of members and the user.
-func (c *Client) CreateGroup(ctx context.Context, members []pim.UserID) (*Sending, error) {
-	return nil, errNotYet
+// Close stops every goroutine of the client and closes Events. What was to be
+// coalesced is transmitted first, if the connection takes it at once. Messages
+// without an answer stay in the store's outbox. The store stays open. Close
+// returns nil, and may be called more than once.
+func (c *Client) Close() error {
+	c.cancel()
+	c.wg.Wait()
+	select {
+	case d := <-c.dialled: // too late for the loop
+		if d.conn != nil {
+			d.conn.Close()
+		}
+	default:
+	}
+	return nil
 }
 
-// Join queues the joining of users to conv.
-func (c *Client) Join(ctx context.Context, conv pim.ConversationID, users ...pim.UserID) (*Sending, error) {
-	return nil, errNotYet
-}
-
-// Leave queues the leaving of users, or of the user if none is named.
-func (c *Client) Leave(ctx context.Context, conv pim.ConversationID, users ...pim.UserID) (*Sending, error) {
-	return nil, errNotYet
-}
-
-// Watch follows conv from seq after+1 on.
-func (c *Client) Watch(ctx context.Context, conv pim.ConversationID, after pim.Seq) error {
-	return errNotYet
-}
-
-// Pull returns one page straight from the server.
-func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int, newestFirst bool) (Page, error) {
-	return Page{}, errNotYet
-}
-
-// Conversations returns the local store's list of conversations.
-func (c *Client) Conversations(ctx context.Context) ([]Conversation, error) { return nil, errNotYet }
-
-// Messages returns the last limit entries of conv, in display order, from the
-// local store.
-func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
-	return nil, errNotYet
-}
-
-// Synced waits until the client has caught up after the last connect.
-func (c *Client) Synced(ctx context.Context) error { return errNotYet }
+// Events returns what happens, in order; it must be read. When EventBuffer
+// events wait, the client stops reading from the network, and the server drops
+// pushes that it tells the client to pull later: nothing is lost, and memory
+// stays bounded. Events is closed by Close; entries that were not read by then
+// are in the store.
+func (c *Client) Events() <-chan Event { return c.events }
 
 // State returns what the connection is doing.
-func (c *Client) State() State { return Stopped }
+func (c *Client) State() State { return State(c.state.Load()) }
+
+// Conversations returns what the local store knows of every conversation, by ID.
+// A conversation whose entries are not all here yet shows the server's summary.
+func (c *Client) Conversations(ctx context.Context) ([]Conversation, error) {
+	return c.store.Conversations(ctx)
+}
+
+// Messages returns the last limit entries of conv in display order, from the
+// local store.
+func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
+	return c.store.Messages(ctx, conv, limit)
+}
+
+// Watch follows conv from the seq after+1 on: its entries come as EntryEvents. A
+// server that refuses, since the user is not a member, is a FailedEvent with
+// conv and no ID. For clients with Options.Watch only.
+func (c *Client) Watch(ctx context.Context, conv pim.ConversationID, after pim.Seq) error {
+	return c.do(ctx, engine.Follow{Conversation: conv, After: after})
+}
+
+// Pull returns one page of conv straight from the server: entries from..to, at
+// most limit (0: 100, at most pim.MaxPageEntries), the newest of them if
+// newestFirst, else the oldest. to 0 is the newest there is. It neither reads
+// nor changes the local store. It waits for a connection as long as ctx allows.
+func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int, newestFirst bool) (Page, error) {
+	answer := make(chan engine.Pulled, 1)
+	c.mu.Lock()
+	c.lastAsk++
+	id := c.lastAsk
+	c.answers[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.answers, id)
+		c.mu.Unlock()
+	}()
+	ask := engine.Ask{ID: id, Conversation: conv, From: from, To: to, Limit: limit, NewestFirst: newestFirst}
+	if err := c.do(ctx, ask); err != nil {
+		return Page{}, err
+	}
+	select {
+	case p := <-answer:
+		if p.Err != nil {
+			return Page{}, p.Err
+		}
+		return p.Page, nil
+	case <-ctx.Done():
+		// Without ctx, which is over; the loop answers at once.
+		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
+		return Page{}, ctx.Err()
+	case <-c.closed:
+		return Page{}, errClosed
+	}
+}
+
+// Synced waits until, since the last connect, the server's list of conversations
+// has been read, every one of them has been pulled up to its newest entry (with
+// Options.Watch: every watched one), and all events of that are in Events.
+func (c *Client) Synced(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		synced, done, err := c.synced, c.isSynced, c.stopErr
+		c.mu.Unlock()
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-synced:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.closed:
+			return errClosed
+		}
+	}
+}
+
+// do hands in to the loop and waits for its answer. What the loop has taken is
+// not given up any more, so that the caller knows what became of it.
+func (c *Client) do(ctx context.Context, in engine.Input) error {
+	cmd := command{in: in, done: make(chan error, 1)}
+	select {
+	case c.commands <- cmd:
+		return <-cmd.done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.closed:
+		return errClosed
+	}
+}

@@ -1,7 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/pim-im/pim"
 )
@@ -9,29 +13,144 @@ import (
 // MemoryOptions say what a memory store keeps.
 type MemoryOptions struct {
 	// PositionsOnly keeps positions and the outbox, but no entries: Messages
-	// returns none. For load tools.
+	// returns none, and Conversations no Last. For load tools.
 	PositionsOnly bool
 }
 
-// Memory is a Store that is forgotten with the process.
-type Memory struct{ o MemoryOptions }
+// Memory is a Store that is forgotten with the process. Entries share their
+// payloads with the events, and their names with each other.
+type Memory struct {
+	o MemoryOptions
 
-// NewMemory returns an empty Memory.
-func NewMemory(o MemoryOptions) *Memory { return &Memory{o: o} }
-
-// Load implements Store.
-func (m *Memory) Load(context.Context) (Snapshot, error) { return Snapshot{}, nil }
-
-// Apply implements Store.
-func (m *Memory) Apply(context.Context, *Batch) error { return nil }
-
-// Conversations implements Store.
-func (m *Memory) Conversations(context.Context) ([]Conversation, error) { return nil, nil }
-
-// Messages implements Store.
-func (m *Memory) Messages(context.Context, pim.ConversationID, int) ([]pim.Entry, error) {
-	return nil, nil
+	mu            sync.RWMutex
+	meta          Meta
+	conversations map[pim.ConversationID]*remembered
+	outbox        map[pim.ClientMessageID]Outgoing
+	users         map[pim.UserID]pim.UserID // one string for each name
+	devices       map[pim.DeviceID]pim.DeviceID
 }
 
-// Close implements Store.
+type remembered struct {
+	Conversation
+	entries []pim.Entry // in display order
+	top     int         // index of the entry with the greatest seq
+}
+
+// NewMemory returns an empty Memory.
+func NewMemory(o MemoryOptions) *Memory {
+	return &Memory{
+		o:             o,
+		conversations: make(map[pim.ConversationID]*remembered),
+		outbox:        make(map[pim.ClientMessageID]Outgoing),
+		users:         make(map[pim.UserID]pim.UserID),
+		devices:       make(map[pim.DeviceID]pim.DeviceID),
+	}
+}
+
+// Load implements Store.
+func (m *Memory) Load(context.Context) (Snapshot, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s := Snapshot{Meta: m.meta, Outbox: slices.Collect(maps.Values(m.outbox))}
+	for _, c := range m.conversations {
+		s.Conversations = append(s.Conversations, c.Conversation)
+	}
+	return s, nil
+}
+
+// Apply implements Store. It does not fail.
+func (m *Memory) Apply(_ context.Context, b *Batch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.Meta != nil {
+		m.meta = *b.Meta
+	}
+	for i := range b.Conversations {
+		m.conversation(b.Conversations[i].ID).Conversation = b.Conversations[i]
+	}
+	if !m.o.PositionsOnly {
+		for i := range b.Entries {
+			m.insert(b.Entries[i])
+		}
+	}
+	for _, out := range b.Outbox {
+		m.outbox[out.ID] = out
+	}
+	for _, id := range b.Remove {
+		delete(m.outbox, id)
+	}
+	return nil
+}
+
+func (m *Memory) conversation(id pim.ConversationID) *remembered {
+	c := m.conversations[id]
+	if c == nil {
+		c = &remembered{Conversation: Conversation{ID: id}}
+		m.conversations[id] = c
+	}
+	return c
+}
+
+func (m *Memory) insert(e pim.Entry) {
+	c := m.conversation(e.Conversation)
+	e.Conversation = c.ID
+	e.Sender, e.Device = one(m.users, e.Sender), one(m.devices, e.Device)
+	at, known := slices.BinarySearchFunc(c.entries, e.Place(), func(a pim.Entry, p pim.Place) int {
+		return a.Place().Compare(p)
+	})
+	if known {
+		return
+	}
+	c.entries = slices.Insert(c.entries, at, e)
+	if c.top >= at {
+		c.top++ // it has moved, or there was none
+	}
+	if len(c.entries) == 1 || e.Seq > c.entries[c.top].Seq {
+		c.top = at
+	}
+}
+
+// maxNames bounds the names of a kind that are remembered to be shared.
+const maxNames = 4096
+
+// one returns the string that stands for name everywhere.
+func one[S ~string](names map[S]S, name S) S {
+	if known, ok := names[name]; ok {
+		return known
+	}
+	if len(names) >= maxNames {
+		clear(names)
+	}
+	names[name] = name
+	return name
+}
+
+// Conversations implements Store.
+func (m *Memory) Conversations(context.Context) ([]Conversation, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	list := make([]Conversation, 0, len(m.conversations))
+	for _, r := range m.conversations {
+		c := r.Conversation
+		if c.Last.Seq == 0 && len(r.entries) > 0 {
+			c.Last = r.entries[r.top]
+		}
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(a, b Conversation) int { return cmp.Compare(a.ID, b.ID) })
+	return list, nil
+}
+
+// Messages implements Store.
+func (m *Memory) Messages(_ context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	c := m.conversations[conv]
+	if c == nil || limit <= 0 {
+		return nil, nil
+	}
+	return slices.Clone(c.entries[max(0, len(c.entries)-limit):]), nil
+}
+
+// Close implements Store. It forgets nothing, so that a test can open it again.
 func (m *Memory) Close() error { return nil }

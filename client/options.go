@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"log/slog"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/transport"
 )
 
 // Options say what Open connects to, and as whom. Server, Token and Device are
@@ -27,7 +29,8 @@ type Options struct {
 	// everything is kept in memory and forgotten at Close.
 	Store Store
 	// Watch, if true, leaves out the sync of all conversations: only those named
-	// by Client.Watch are followed, and nothing is acknowledged. For tools.
+	// by Client.Watch are followed, and nothing is acknowledged. For tools, with a
+	// store of their own.
 	Watch  bool
 	Logger *slog.Logger // nil: nothing is logged
 	// TLS is the configuration for https, wss and tls. TLS 1.3 is the least that
@@ -45,4 +48,46 @@ type Options struct {
 	// EventBuffer is how many events wait for the app before the client stops
 	// reading from the network.
 	EventBuffer int // 0: 1,024
+}
+
+const maxAgent = 128 // bytes, as in the protocol
+
+// check validates o and sets its defaults.
+func (o *Options) check() (*transport.Dialer, error) {
+	if o.Token == nil {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Token is nil")
+	}
+	if err := o.Device.Validate(); err != nil {
+		return nil, err
+	}
+	if o.User != "" {
+		if err := o.User.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.Agent) > maxAgent {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Agent has %d bytes, at most %d are allowed", len(o.Agent), maxAgent)
+	}
+	if o.BackoffMin < 0 || o.BackoffMax < 0 || o.RequestTimeout < 0 || o.EventBuffer < 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "Options: a negative duration or size")
+	}
+	o.BackoffMin = cmp.Or(o.BackoffMin, 500*time.Millisecond)
+	o.BackoffMax = max(o.BackoffMin, cmp.Or(o.BackoffMax, 30*time.Second))
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Second)
+	o.EventBuffer = cmp.Or(o.EventBuffer, 1024)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return transport.NewDialer(o.Server, o.TLS)
+}
+
+// own checks that the store with meta is this user's and device's.
+func (o *Options) own(meta Meta) error {
+	if meta.Device != "" && meta.Device != o.Device {
+		return pim.Errorf(pim.KindConflict, "the store is device %s's, not %s's", meta.Device, o.Device)
+	}
+	if meta.User != "" && o.User != "" && meta.User != o.User {
+		return pim.Errorf(pim.KindConflict, "the store is user %s's, not %s's", meta.User, o.User)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"time"
@@ -76,4 +77,11 @@ func (t *tcp) Write(frames [][]byte) error {
 	return err
 }
 
-func (t *tcp) Close() error { return t.conn.Close() }
+// Close closes the stream at once: a TLS connection's own Close would wait for
+// its farewell to be taken.
+func (t *tcp) Close() error {
+	if c, ok := t.conn.(*tls.Conn); ok {
+		return c.NetConn().Close()
+	}
+	return t.conn.Close()
+}

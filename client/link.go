@@ -1,0 +1,199 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/wire"
+)
+
+const (
+	maxUnread  = 16      // frames that wait for the loop
+	maxUnsent  = 8 << 20 // bytes that wait for the writer
+	lastWords  = 250 * time.Millisecond
+	maxDialing = 15 * time.Second
+)
+
+// link is one connection: a goroutine that reads, one that writes. It belongs to
+// the loop; when the loop has let go of it, whatever it still reads is dropped.
+type link struct {
+	conn transport.Conn
+	in   chan engine.Input // Frame, and at the end Lost
+	gone chan struct{}     // closed when the loop lets go
+	wake chan struct{}     // of the writer; capacity 1
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	queue    [][]byte
+	queued   int  // bytes
+	finished bool // nothing will be queued any more
+	cause    error
+}
+
+func newLink(conn transport.Conn) *link {
+	l := &link{
+		conn: conn, in: make(chan engine.Input, maxUnread),
+		gone: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	l.wg.Add(2)
+	go l.read()
+	go l.write()
+	return l
+}
+
+func (l *link) read() {
+	defer l.wg.Done()
+	for {
+		in := l.next()
+		select {
+		case l.in <- in:
+		case <-l.gone:
+			return
+		}
+		if _, lost := in.(engine.Lost); lost {
+			return
+		}
+	}
+}
+
+// next reads one frame and decodes it.
+func (l *link) next() engine.Input {
+	frame, err := l.conn.Read()
+	if err == nil {
+		var m wire.Message
+		if _, m, err = wire.Decode(frame); err == nil {
+			return engine.Frame{Message: m}
+		}
+	}
+	lost := engine.Lost{Err: err}
+	var closed *transport.CloseError
+	if errors.As(err, &closed) {
+		lost.Code = closed.Code
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause != nil { // the writer failed, which is why reading did
+		lost.Err = l.cause
+	}
+	return lost
+}
+
+// send queues frames. The engine bounds what is under way, so the queue's bound
+// is reached only if the network takes nothing for long; then the connection
+// ends.
+func (l *link) send(frames []wire.Message) {
+	l.mu.Lock()
+	for _, m := range frames {
+		f := wire.Append(nil, m)
+		l.queue = append(l.queue, f)
+		l.queued += len(f)
+	}
+	over := l.queued > maxUnsent
+	l.mu.Unlock()
+	if over {
+		l.fail(pim.Errorf(pim.KindTimeout, "the connection does not take what is sent"))
+	}
+	l.poke()
+}
+
+func (l *link) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) write() {
+	defer l.wg.Done()
+	for {
+		select {
+		case <-l.wake:
+		case <-l.gone:
+			return
+		}
+		for {
+			l.mu.Lock()
+			frames, finished := l.queue, l.finished
+			l.queue, l.queued = nil, 0
+			l.mu.Unlock()
+			if len(frames) == 0 {
+				if finished {
+					l.conn.Close()
+					return
+				}
+				break
+			}
+			if err := l.conn.Write(frames); err != nil {
+				l.fail(err)
+				return
+			}
+		}
+	}
+}
+
+// fail ends the connection; the reader reports it.
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = err
+	}
+	l.mu.Unlock()
+	l.conn.Close()
+}
+
+// close lets go of the connection at once.
+func (l *link) close() {
+	close(l.gone)
+	l.conn.Close()
+	l.wg.Wait()
+}
+
+// finish lets go of the connection when the queue is written, or after
+// lastWords.
+func (l *link) finish() {
+	l.mu.Lock()
+	l.finished = true
+	l.mu.Unlock()
+	l.poke()
+	t := time.NewTimer(lastWords)
+	defer t.Stop()
+	for {
+		select {
+		case in := <-l.in: // what comes now is dropped; it will be synced
+			if _, lost := in.(engine.Lost); !lost {
+				continue
+			}
+		case <-t.C:
+		}
+		l.close()
+		return
+	}
+}
+
+// dialled is the outcome of a dial.
+type dialled struct {
+	conn  transport.Conn
+	token string
+	err   error
+}
+
+// dial gets a token and connects, in a goroutine of its own; the outcome comes on
+// c.dialled. There is one at a time.
+func (c *Client) dial() {
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		ctx, cancel := context.WithTimeout(c.ctx, maxDialing)
+		defer cancel()
+		var d dialled
+		if d.token, d.err = c.options.Token(ctx); d.err == nil {
+			d.conn, d.err = c.dialer.Dial(ctx)
+		}
+		c.dialled <- d // capacity 1, and one dial at a time
+	}()
+}

@@ -1,0 +1,335 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// The loop is the one goroutine that steps the engine and does what it asks for,
+// see the duties in package engine. It never waits for the network or the app:
+// the link writes for it, and while the app does not take its events the loop
+// only leaves the network unread.
+
+const (
+	// maxSteps inputs are stepped before their effects are carried out, so that
+	// under load one transaction stores several of them.
+	maxSteps = 16
+	// patience is how long the app may leave events untaken before the engine is
+	// told that reading has stopped.
+	patience = time.Second
+)
+
+// loop is the state of the loop's goroutine.
+type loop struct {
+	engine    *engine.Engine
+	link      *link     // nil: none
+	pending   []Event   // not in the channel yet; while there are any, nothing is read
+	blocked   time.Time // since when; zero if pending is empty
+	paused    bool      // the engine was told
+	broken    error     // the store failed; nothing is stepped any more
+	replies   []reply
+	wakeTimer *time.Timer
+}
+
+// command is an input from outside the loop.
+type command struct {
+	in   engine.Input
+	done chan error // capacity 1
+}
+
+type reply struct {
+	done chan error
+	err  error
+}
+
+func (c *Client) now() engine.Time {
+	now := time.Now()
+	return engine.Time{Mono: now.Sub(c.begun), Wall: pim.MillisOf(now)}
+}
+
+func (c *Client) run() {
+	defer c.wg.Done()
+	l := &c.loop
+	l.wakeTimer = time.NewTimer(time.Hour)
+	defer l.wakeTimer.Stop()
+	defer c.end()
+	c.step(engine.Start{})
+	c.carryOut()
+	for {
+		c.setTimer()
+		var frames <-chan engine.Input
+		var events chan<- Event
+		var next Event
+		if len(l.pending) > 0 {
+			events, next = c.events, l.pending[0]
+		} else if l.link != nil {
+			frames = l.link.in
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case events <- next:
+			l.pending = l.pending[1:]
+		case in := <-frames:
+			c.take(in)
+			c.takeMore()
+		case cmd := <-c.commands:
+			c.command(cmd)
+			c.takeMore()
+		case d := <-c.dialled:
+			c.connect(d)
+		case <-l.wakeTimer.C:
+		}
+		c.tick()
+		c.carryOut()
+	}
+}
+
+// takeMore takes what is ready already.
+func (c *Client) takeMore() {
+	for range maxSteps - 1 {
+		var frames <-chan engine.Input
+		if c.loop.link != nil && len(c.loop.pending) == 0 {
+			frames = c.loop.link.in
+		}
+		select {
+		case in := <-frames:
+			c.take(in)
+		case cmd := <-c.commands:
+			c.command(cmd)
+		default:
+			return
+		}
+	}
+}
+
+// take takes what the link has read.
+func (c *Client) take(in engine.Input) {
+	if _, lost := in.(engine.Lost); lost {
+		c.letGo()
+	}
+	c.step(in)
+}
+
+// letGo drops the connection. Closing one may take a while on a dead network,
+// and nobody needs to wait for it.
+func (c *Client) letGo() {
+	l := c.loop.link
+	if l == nil {
+		return
+	}
+	c.loop.link = nil
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		l.close()
+	}()
+}
+
+func (c *Client) connect(d dialled) {
+	if d.err != nil {
+		c.step(engine.Lost{Err: d.err})
+		return
+	}
+	c.letGo()
+	c.loop.link = newLink(d.conn)
+	c.step(engine.Dialled{Token: d.token})
+}
+
+func (c *Client) command(cmd command) {
+	c.loop.replies = append(c.loop.replies, reply{cmd.done, c.step(cmd.in)})
+}
+
+func (c *Client) step(in engine.Input) error {
+	if c.loop.broken != nil {
+		return c.loop.broken
+	}
+	return c.loop.engine.Step(c.now(), in)
+}
+
+// tick steps the engine if its time has come, and tells it of a pause.
+func (c *Client) tick() {
+	l := &c.loop
+	switch blocked := len(l.pending) > 0; {
+	case blocked && l.blocked.IsZero():
+		l.blocked = time.Now()
+	case blocked && !l.paused && time.Since(l.blocked) >= patience:
+		l.paused = true
+		c.step(engine.Pause{On: true})
+	case !blocked && l.paused:
+		l.paused = false
+		c.step(engine.Pause{On: false})
+		fallthrough
+	case !blocked:
+		l.blocked = time.Time{}
+	}
+	if at, ok := l.engine.Deadline(); ok && at <= c.now().Mono {
+		c.step(engine.Tick{})
+	}
+}
+
+// setTimer wakes the loop when tick will have something to do.
+func (c *Client) setTimer() {
+	l := &c.loop
+	wait := time.Hour
+	if at, ok := l.engine.Deadline(); ok && l.broken == nil {
+		wait = at - c.now().Mono
+	}
+	if !l.blocked.IsZero() && !l.paused {
+		wait = min(wait, patience-time.Since(l.blocked))
+	}
+	l.wakeTimer.Reset(max(wait, 0))
+}
+
+// carryOut does what the engine asks for, in the order of its documentation.
+func (c *Client) carryOut() {
+	l := &c.loop
+	out := l.engine.Take()
+	if l.broken == nil && !out.Store.Empty() {
+		if err := c.store.Apply(context.WithoutCancel(c.ctx), &out.Store); err != nil {
+			c.breakDown(err)
+		}
+	}
+	if l.broken == nil {
+		if len(out.Frames) > 0 && l.link != nil {
+			l.link.send(out.Frames)
+		}
+		if out.Hangup {
+			c.letGo()
+		}
+		if out.Dial {
+			c.dial()
+		}
+		for _, ev := range out.Events {
+			c.hand(ev)
+		}
+		c.answer(out.Pulled)
+	}
+	c.offer()
+	c.noteSynced(l.broken == nil && l.engine.Synced() && len(l.pending) == 0)
+	for _, r := range l.replies {
+		if l.broken != nil && r.err == nil {
+			r.err = l.broken
+		}
+		r.done <- r.err
+	}
+	l.replies = l.replies[:0]
+}
+
+// breakDown ends everything but Close: the engine is ahead of the store, so
+// nothing it says may be done any more.
+func (c *Client) breakDown(err error) {
+	e := pim.Errorf(pim.KindUnavailable, "the local store failed: %w", err)
+	if k := pim.KindOf(err); k != pim.KindUnknown {
+		e.Kind = k
+	}
+	c.loop.broken = e
+	c.letGo()
+	c.hand(StateEvent{State: Stopped, Err: e})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, ch := range c.answers {
+		ch <- engine.Pulled{ID: id, Err: e}
+		delete(c.answers, id)
+	}
+}
+
+// hand hands ev to those who wait for it, and then to the app.
+func (c *Client) hand(ev Event) {
+	switch ev := ev.(type) {
+	case SentEvent:
+		c.settle(ev.ID, ev.Sent, nil)
+	case FailedEvent:
+		c.settle(ev.ID, Sent{}, ev.Err)
+	case StateEvent:
+		c.logState(ev)
+		c.state.Store(uint32(ev.State))
+		if ev.State == Stopped {
+			c.stop(ev.Err)
+		}
+	}
+	c.loop.pending = append(c.loop.pending, ev)
+}
+
+func (c *Client) logState(ev StateEvent) {
+	switch ev.State {
+	case Stopped:
+		c.log.Error("the client stops", "err", ev.Err)
+	case Waiting:
+		c.log.Warn("no connection", "err", ev.Err, "retry_in", ev.RetryIn)
+	default:
+		c.log.Debug("connection", "state", ev.State.String())
+	}
+}
+
+func (c *Client) stop(err error) {
+	c.mu.Lock()
+	c.stopErr = err
+	if !c.isSynced {
+		close(c.synced) // Synced sees stopErr
+	}
+	c.synced, c.isSynced = make(chan struct{}), false
+	c.mu.Unlock()
+	c.settleAll(err)
+}
+
+func (c *Client) answer(pulled []engine.Pulled) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range pulled {
+		if ch := c.answers[p.ID]; ch != nil {
+			ch <- p // capacity 1, one answer
+			delete(c.answers, p.ID)
+		}
+	}
+}
+
+// offer moves pending events into the channel, as far as they fit.
+func (c *Client) offer() {
+	l := &c.loop
+	for len(l.pending) > 0 {
+		select {
+		case c.events <- l.pending[0]:
+			l.pending[0] = nil
+			l.pending = l.pending[1:]
+		default:
+			return
+		}
+	}
+	l.pending = nil
+}
+
+func (c *Client) noteSynced(now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case now && !c.isSynced:
+		c.isSynced = true
+		close(c.synced)
+	case !now && c.isSynced:
+		c.isSynced = false
+		c.synced = make(chan struct{})
+	}
+}
+
+// end is the last thing the loop does.
+func (c *Client) end() {
+	l := &c.loop
+	if l.broken == nil && l.link != nil {
+		c.step(engine.Close{})
+		if out := l.engine.Take(); !out.Store.Empty() {
+			if c.store.Apply(context.WithoutCancel(c.ctx), &out.Store) == nil {
+				l.link.send(out.Frames)
+			}
+		}
+		l.link.finish()
+		l.link = nil
+	}
+	c.state.Store(uint32(Stopped))
+	close(c.closed)
+	c.settleAll(errClosed)
+	close(c.events)
+}

@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/wire"
+)
+
+// Apply implements client.Store: one transaction.
+func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return wrap("begin", err)
+	}
+	defer tx.Rollback()
+	w := writer{ctx: ctx, tx: tx}
+	if m := b.Meta; m != nil {
+		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number))
+	}
+	for i := range b.Entries {
+		e := &b.Entries[i]
+		p := e.Place()
+		w.exec(s.putEntry, string(e.Conversation), int64(e.Seq), int64(p.Anchor), int64(p.Local), wire.AppendEntry(nil, e))
+	}
+	for i := range b.Conversations {
+		c := &b.Conversations[i]
+		var last []byte
+		if c.Last.Seq != 0 {
+			last = wire.AppendEntry(nil, &c.Last)
+		}
+		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left)
+	}
+	for i := range b.Outbox {
+		m := &b.Outbox[i]
+		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members), blob(m.Payload), int64(m.Local))
+	}
+	for _, id := range b.Remove {
+		w.exec(s.dropOutgoing, id[:])
+	}
+	if w.err == nil {
+		w.err = tx.Commit()
+	}
+	return wrap("write", w.err)
+}
+
+// writer executes statements until one fails.
+type writer struct {
+	ctx context.Context
+	tx  *sql.Tx
+	err error
+}
+
+func (w *writer) exec(stmt *sql.Stmt, args ...any) {
+	if w.err == nil {
+		_, w.err = w.tx.StmtContext(w.ctx, stmt).ExecContext(w.ctx, args...)
+	}
+}
+
+// blob returns p as what SQLite does not take for NULL.
+func blob(p []byte) []byte {
+	if p == nil {
+		return []byte{}
+	}
+	return p
+}
+
+// lines joins users, whose IDs hold no line break.
+func lines(users []pim.UserID) string {
+	s := make([]string, len(users))
+	for i, u := range users {
+		s[i] = string(u)
+	}
+	return strings.Join(s, "\n")
+}
+
+func users(lines string) []pim.UserID {
+	if lines == "" {
+		return nil
+	}
+	var list []pim.UserID
+	for s := range strings.SplitSeq(lines, "\n") {
+		list = append(list, pim.UserID(s))
+	}
+	return list
+}

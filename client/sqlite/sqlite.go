@@ -1,0 +1,141 @@
+// Package sqlite is a client.Store in an SQLite file, one for each user and
+// device. What Apply has stored survives a crash of the process and of the
+// machine.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"net/url"
+	"path/filepath"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	driver "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+)
+
+// Store is a client.Store. One process may have a file open at a time.
+type Store struct {
+	db *sql.DB
+
+	putMeta, putConversation, putEntry, putOutgoing, dropOutgoing *sql.Stmt
+}
+
+var _ client.Store = (*Store)(nil)
+
+// version is the version of the schema, in the file's user_version.
+//
+//	1  November 2026, the first
+const version = 1
+
+//go:embed schema.sql
+var schema string
+
+// pragmas are set on every connection. With synchronous = FULL a commit in WAL
+// mode is durable when it returns.
+var pragmas = url.Values{
+	"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"},
+	"_txlock": {"immediate"},
+}
+
+// maxConnections is one that writes, and the rest that read beside it.
+const maxConnections = 3
+
+// Open opens the file at path, and creates it if there is none. Errors:
+// KindCorrupt if the file is damaged or no SQLite file, KindUnsupported if a
+// newer version wrote it, KindDiskFull, KindUnavailable.
+func Open(ctx context.Context, path string) (*Store, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, wrap("open", err)
+	}
+	name := url.URL{Scheme: "file", OmitHost: true, Path: abs, RawQuery: pragmas.Encode()}
+	db, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, wrap("open", err)
+	}
+	db.SetMaxOpenConns(maxConnections)
+	s := &Store{db: db}
+	if err := s.migrate(ctx); err != nil {
+		db.Close()
+		return nil, wrap("open "+path, err)
+	}
+	if err := s.prepare(ctx); err != nil {
+		db.Close()
+		return nil, wrap("open "+path, err)
+	}
+	return s, nil
+}
+
+// migrate brings the file to this version of the schema.
+func (s *Store) migrate(ctx context.Context) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var has int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&has); err != nil {
+		return err
+	}
+	switch {
+	case has == version:
+		return nil
+	case has > version:
+		return pim.Errorf(pim.KindUnsupported, "the file is of version %d, this program knows up to %d", has, version)
+	}
+	if _, err := tx.ExecContext(ctx, schema); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	for query, stmt := range map[string]**sql.Stmt{
+		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number) VALUES (1, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
+			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number`: &s.putMeta,
+		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
+			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone`: &s.putConversation,
+		`INSERT INTO entries (conversation, seq, anchor, place, data) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
+		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
+			members = excluded.members, payload = excluded.payload, local = excluded.local`: &s.putOutgoing,
+		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
+	} {
+		var err error
+		if *stmt, err = s.db.PrepareContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the file.
+func (s *Store) Close() error { return wrap("close", s.db.Close()) }
+
+// wrap returns err as a *pim.Error; nil if err is nil.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &pim.Error{Op: "local store: " + op, Kind: pim.KindUnavailable, Text: err.Error(), Err: err}
+	if k := pim.KindOf(err); k != pim.KindUnknown {
+		e.Kind = k
+	}
+	var cause *driver.Error
+	if errors.As(err, &cause) {
+		switch cause.Code() & 0xff { // the rest is the extended code
+		case lib.SQLITE_FULL:
+			e.Kind = pim.KindDiskFull
+		case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+			e.Kind = pim.KindCorrupt
+		}
+	}
+	return e
+}

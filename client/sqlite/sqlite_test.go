@@ -1,0 +1,85 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/client/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) func() client.Store {
+		path := filepath.Join(t.TempDir(), "odd name? 100%#.db")
+		return func() client.Store { return open(t, path) }
+	})
+}
+
+// A batch that fails half-way leaves nothing behind.
+func TestApplyIsAtomic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pim.db")
+	s := open(t, path)
+	defer s.Close()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TRIGGER refuse BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'refused'); END`); err != nil {
+		t.Fatal(err)
+	}
+	m := client.Outgoing{ID: pim.ClientMessageID{1}, Number: 1, Conversation: "d:a:b", Kind: pim.EntryMessage}
+	if err := s.Apply(t.Context(), &client.Batch{Outbox: []client.Outgoing{m}}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Apply(t.Context(), &client.Batch{Meta: &client.Meta{User: "a"}, Remove: []pim.ClientMessageID{m.ID}})
+	if pim.KindOf(err) != pim.KindUnavailable {
+		t.Fatalf("apply: %v, want an error of kind unavailable", err)
+	}
+	snapshot, err := s.Load(t.Context())
+	if err != nil || snapshot.Meta.User != "" || len(snapshot.Outbox) != 1 {
+		t.Errorf("after a failed batch: %+v, %v", snapshot, err)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	newer := filepath.Join(t.TempDir(), "newer.db")
+	open(t, newer).Close()
+	db, err := sql.Open("sqlite", newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	garbage := filepath.Join(t.TempDir(), "garbage.db")
+	if err := os.WriteFile(garbage, []byte("this is no database, whatever its name says, and it is long enough to be looked at closely by SQLite"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]pim.Kind{
+		newer:                                  pim.KindUnsupported,
+		garbage:                                pim.KindCorrupt,
+		filepath.Join(t.TempDir(), "no", "db"): pim.KindUnavailable,
+	} {
+		if s, err := sqlite.Open(t.Context(), path); pim.KindOf(err) != want {
+			t.Errorf("open %s: %v, %v; want kind %s", filepath.Base(path), s, err, want)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+// Package storetest is the suite that every client.Store passes.
+package storetest
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// Run runs the suite. open returns a new store the first time it is called in a
+// test and, if the store outlives its Close, the same store afterwards.
+func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
+	for name, test := range map[string]func(*testing.T, func() client.Store){
+		"New":           testNew,
+		"Snapshot":      testSnapshot,
+		"Outbox":        testOutbox,
+		"DisplayOrder":  testDisplayOrder,
+		"Repeated":      testRepeated,
+		"Conversations": testConversations,
+		"Concurrent":    testConcurrent,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+const (
+	direct = pim.ConversationID("d:alice:bob")
+	group  = pim.ConversationID("g:abc")
+)
+
+func entry(c pim.ConversationID, seq, anchor pim.Seq, local pim.Millis) pim.Entry {
+	return pim.Entry{
+		Conversation: c, Seq: seq, Anchor: anchor, Count: uint64(seq), Kind: pim.EntryMessage,
+		Sender: "alice", Device: "phone", ClientID: pim.ClientMessageID{1, byte(seq)},
+		Local: local, Server: 1_000_000, Payload: fmt.Appendf(nil, "message %d", seq),
+	}
+}
+
+func apply(t *testing.T, s client.Store, b client.Batch) {
+	t.Helper()
+	if err := s.Apply(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reopen closes s and opens it again.
+func reopen(t *testing.T, s client.Store, open func() client.Store) client.Store {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return open()
+}
+
+func load(t *testing.T, s client.Store) client.Snapshot {
+	t.Helper()
+	snapshot, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(snapshot.Conversations, func(a, b client.Conversation) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(snapshot.Outbox, func(a, b client.Outgoing) int { return cmp.Compare(a.Number, b.Number) })
+	for i := range snapshot.Conversations {
+		snapshot.Conversations[i].Last, snapshot.Conversations[i].LastCut = pim.Entry{}, false // a Load need not give it
+	}
+	return snapshot
+}
+
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
+	}
+}
+
+// A new store is the zero snapshot.
+func testNew(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	if snapshot := load(t, s); snapshot.Meta != (client.Meta{}) || len(snapshot.Conversations)+len(snapshot.Outbox) > 0 {
+		t.Errorf("a new store holds %+v", snapshot)
+	}
+	if m, err := s.Messages(t.Context(), direct, 10); err != nil || len(m) > 0 {
+		t.Errorf("messages of an unknown conversation: %v, %v", m, err)
+	}
+}
+
+// Everything but the entries is loaded as it was last written.
+func testSnapshot(t *testing.T, open func() client.Store) {
+	s := open()
+	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9}
+	list := []client.Conversation{
+		{ID: direct, Known: 3, Newest: 5, Count: 4},
+		{ID: group, Known: 2, Newest: 2, Left: true},
+	}
+	apply(t, s, client.Batch{Meta: &client.Meta{User: "old"}, Conversations: []client.Conversation{{ID: direct, Known: 1, Newest: 9}}})
+	apply(t, s, client.Batch{Meta: &meta, Conversations: list})
+	apply(t, s, client.Batch{}) // changes nothing
+	s = reopen(t, s, open)
+	defer s.Close()
+	got := load(t, s)
+	equal(t, "meta", got.Meta, meta)
+	equal(t, "conversations", got.Conversations, list)
+}
+
+// A message stays in the outbox, with its latest state, until it is removed.
+func testOutbox(t *testing.T, open func() client.Store) {
+	s := open()
+	a := client.Outgoing{ID: pim.ClientMessageID{1}, Number: 1, Conversation: direct, Kind: pim.EntryMessage, Payload: []byte("\x00\xff")}
+	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
+	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
+	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})
+	a.Local = 5
+	apply(t, s, client.Batch{Outbox: []client.Outgoing{b, a}, Remove: []pim.ClientMessageID{gone.ID, {99}}})
+	s = reopen(t, s, open)
+	defer s.Close()
+	got := load(t, s).Outbox
+	for i := range got {
+		if len(got[i].Payload) == 0 {
+			got[i].Payload = nil // as good as empty
+		}
+	}
+	equal(t, "outbox", got, []client.Outgoing{a, b})
+}
+
+// Messages come in display order, the newest of them.
+func testDisplayOrder(t *testing.T, open func() client.Store) {
+	s := open()
+	late := entry(direct, 4, 2, 899_000) // sent before 2, resent later
+	late.Members = []pim.UserID{"dave"}
+	apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, 1, 1, 999_000), entry(direct, 2, 2, 900_000), entry(group, 1, 1, 5)}})
+	apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, 3, 3, 900_001), late}})
+	s = reopen(t, s, open)
+	defer s.Close()
+	for limit, want := range [][]pim.Seq{{}, {3}, {2, 3}, {4, 2, 3}, {1, 4, 2, 3}, {1, 4, 2, 3}} {
+		list, err := s.Messages(t.Context(), direct, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs := []pim.Seq{}
+		for _, e := range list {
+			seqs = append(seqs, e.Seq)
+			if e.Seq == late.Seq {
+				equal(t, "entry", e, late)
+			}
+		}
+		equal(t, fmt.Sprintf("seqs of the last %d", limit), seqs, want)
+	}
+}
+
+// An entry that comes again changes nothing.
+func testRepeated(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	e := entry(direct, 1, 1, 1)
+	apply(t, s, client.Batch{Entries: []pim.Entry{e}})
+	apply(t, s, client.Batch{Entries: []pim.Entry{e, entry(direct, 2, 2, 2), e}})
+	if list, err := s.Messages(t.Context(), direct, 10); err != nil || len(list) != 2 {
+		t.Errorf("%d messages, %v; want 2", len(list), err)
+	}
+}
+
+// The list shows the summary's last entry, or the newest of the entries.
+func testConversations(t *testing.T, open func() client.Store) {
+	s := open()
+	cut := entry(direct, 9, 9, 9)
+	late := entry(group, 3, 1, 1)
+	apply(t, s, client.Batch{
+		Conversations: []client.Conversation{
+			{ID: group, Known: 3, Newest: 3, Count: 3},
+			{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
+		},
+		Entries: []pim.Entry{entry(direct, 1, 1, 1), entry(group, 1, 1, 2), entry(group, 2, 2, 3), late},
+	})
+	s = reopen(t, s, open)
+	defer s.Close()
+	list, err := s.Conversations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "conversations", list, []client.Conversation{
+		{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
+		{ID: group, Known: 3, Newest: 3, Count: 3, Last: late},
+	})
+	apply(t, s, client.Batch{Conversations: []client.Conversation{{ID: direct, Known: 1, Newest: 1, Count: 1}}})
+	if list, err = s.Conversations(t.Context()); err != nil || len(list) == 0 || list[0].Last.Seq != 1 {
+		t.Errorf("after the summary was dropped: %+v, %v", list, err)
+	}
+}
+
+// Reads run beside writes, and see whole batches.
+func testConcurrent(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 50 {
+				list, err := s.Messages(t.Context(), direct, 1000)
+				if err != nil || len(list)%2 != 0 {
+					t.Errorf("%d messages, %v; want whole batches of two", len(list), err)
+					return
+				}
+			}
+		})
+	}
+	for seq := pim.Seq(1); seq < 60; seq += 2 {
+		apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, seq, seq, 1), entry(direct, seq+1, seq+1, 2)}})
+	}
+	wg.Wait()
+}
