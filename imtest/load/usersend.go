@@ -38,7 +38,11 @@ func (u *user) fill() {
 const maxDue = 4096
 
 // schedule transmits one message that was due at at, now or when there is room.
+// Nothing is scheduled any more once the drain may count what is under way.
 func (u *user) schedule(at int64) {
+	if u.run.stopped.Load() {
+		return
+	}
 	if len(u.due) >= maxDue {
 		u.skipped++
 		return
