@@ -14,7 +14,7 @@ import (
 // look-up; only one that is not there, or expires, takes another for each live
 // bucket, of which bloom filters answer most.
 func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if err := s.beginRead(ctx, "partition", string(p)); err != nil {
+	if err := s.beginRead(ctx, p.Check()); err != nil {
 		return store.Cell{}, false, err
 	}
 	defer s.end()
@@ -75,7 +75,7 @@ func (s *Store) getAt(k []byte, cell *store.Cell) error {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
-	if err := s.beginRead(ctx, "partition", string(p)); err != nil {
+	if err := s.beginRead(ctx, p.Check()); err != nil {
 		return nil, err
 	}
 	defer s.end()

@@ -53,7 +53,9 @@ func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 // commit carries out c's ops. An error is that of all ops without one.
 func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error {
 	now := s.now()
-	c.check(d, pim.MillisOf(now.Add(store.MaxLifetime)))
+	for i := range c.ops {
+		c.ops[i].err = c.ops[i].write.Check(d, now)
+	}
 	if err := s.claim(ctx, c); err != nil {
 		return err
 	}

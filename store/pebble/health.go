@@ -26,9 +26,9 @@ type health struct {
 type trouble int
 
 const (
-	hasFailed  trouble = iota // the guard froze
-	isCorrupt                 // data failed its checksum
-	isFull                    // too little room on the disk
+	hasFailed trouble = iota // the guard froze
+	isCorrupt                // data failed its checksum
+	isFull                   // too little room on the disk
 	cannotFlush
 	isStalled // a commit does not end
 	troubleEnd

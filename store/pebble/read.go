@@ -11,13 +11,10 @@ import (
 // Read implements store.Store. If the records asked for are just being appended
 // it waits for the fsync.
 func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	if err := s.beginRead(ctx, "log", string(log)); err != nil {
+	if err := s.beginRead(ctx, log.Check(), limit.Check()); err != nil {
 		return nil, err
 	}
 	defer s.end()
-	if limit.Records < 1 || limit.Bytes < 1 {
-		return nil, pim.Errorf(pim.KindInvalid, "read of %q: a limit is less than 1", log)
-	}
 	from = max(from, 1)
 	if to == 0 {
 		to = ^pim.Seq(0)
@@ -111,7 +108,7 @@ func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ 
 
 // Last implements store.Store.
 func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
-	if err := s.beginRead(ctx, "log", string(log)); err != nil {
+	if err := s.beginRead(ctx, log.Check()); err != nil {
 		return 0, err
 	}
 	defer s.end()

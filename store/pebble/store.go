@@ -164,12 +164,14 @@ func (s *Store) end() {
 	}
 }
 
-// beginRead is begin for a call that reads what name names.
-func (s *Store) beginRead(ctx context.Context, what, name string) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// beginRead is begin for a read whose arguments were checked.
+func (s *Store) beginRead(ctx context.Context, checks ...error) error {
+	for _, err := range checks {
+		if err != nil {
+			return err
+		}
 	}
-	if err := checkName(what, name); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return s.begin()

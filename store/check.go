@@ -1,0 +1,77 @@
+package store
+
+import (
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// Check returns why w can never succeed, as a *pim.Error of KindInvalid, nil if
+// it may. Every engine's Commit calls it first; now is the engine's clock.
+func (w *Write) Check(d Durability, now time.Time) error {
+	if len(w.Records) > 0 {
+		if d == Relaxed {
+			return pim.Errorf(pim.KindInvalid, "an append to %q cannot be relaxed", w.Log)
+		}
+		if err := w.Log.Check(); err != nil {
+			return err
+		}
+		for _, r := range w.Records {
+			if len(r) > MaxRecordBytes {
+				return tooLarge("record", len(r), MaxRecordBytes)
+			}
+		}
+	}
+	for i := range w.Cells {
+		if err := w.Cells[i].check(now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *CellWrite) check(now time.Time) error {
+	if err := c.Partition.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Key == "":
+		return pim.Errorf(pim.KindInvalid, "a cell of %q has an empty key", c.Partition)
+	case len(c.Key) > MaxKeyBytes:
+		return tooLarge("key", len(c.Key), MaxKeyBytes)
+	case len(c.Value) > MaxValueBytes:
+		return tooLarge("value", len(c.Value), MaxValueBytes)
+	case c.Expires != 0 && c.Expires > pim.MillisOf(now.Add(MaxLifetime)):
+		return pim.Errorf(pim.KindInvalid, "a cell of %q expires more than %v ahead", c.Partition, MaxLifetime)
+	}
+	return nil
+}
+
+// Check returns why l cannot name a log, as a *pim.Error of KindInvalid.
+func (l Log) Check() error { return checkName("log", string(l)) }
+
+// Check returns why p cannot name a partition, as a *pim.Error of KindInvalid.
+func (p Partition) Check() error { return checkName("partition", string(p)) }
+
+// Check returns why nothing can be read within l, as a *pim.Error of
+// KindInvalid.
+func (l Limit) Check() error {
+	if l.Records < 1 || l.Bytes < 1 {
+		return pim.Errorf(pim.KindInvalid, "a read of at most %d records and %d bytes; both are at least 1", l.Records, l.Bytes)
+	}
+	return nil
+}
+
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return pim.Errorf(pim.KindInvalid, "the name of a %s is empty", what)
+	case len(name) > MaxNameBytes:
+		return tooLarge("name of a "+what, len(name), MaxNameBytes)
+	}
+	return nil
+}
+
+func tooLarge(what string, n, bound int) error {
+	return pim.Errorf(pim.KindInvalid, "a %s has %d bytes, at most %d are allowed", what, n, bound)
+}

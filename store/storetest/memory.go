@@ -1,0 +1,176 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Memory is the contract in as few lines as possible: a store in memory, for
+// tests and to compare engines with. It forgets nothing that expires.
+type Memory struct {
+	mu       sync.Mutex
+	closed   bool
+	logs     map[store.Log][][]byte
+	cells    map[store.Partition]map[string]store.Cell
+	expiring map[store.Partition]map[string]store.Cell
+}
+
+var _ store.Store = (*Memory)(nil)
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory {
+	return &Memory{
+		logs:     map[store.Log][][]byte{},
+		cells:    map[store.Partition]map[string]store.Cell{},
+		expiring: map[store.Partition]map[string]store.Cell{},
+	}
+}
+
+// enter locks m for a call whose arguments were checked; unless there is an
+// error, the call unlocks it.
+func (m *Memory) enter(ctx context.Context, checks ...error) error {
+	for _, err := range append(checks, ctx.Err()) {
+		if err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return pim.Errorf(pim.KindUnavailable, "the store is closed")
+	}
+	return nil
+}
+
+// Commit implements store.Store.
+func (m *Memory) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	if err := m.enter(ctx); err != nil {
+		for _, w := range writes {
+			w.Err = err
+		}
+		return err
+	}
+	defer m.mu.Unlock()
+	var first error
+	seen := map[store.Log]bool{}
+	for _, w := range writes {
+		w.Err = m.write(w, d, seen)
+		if _, conflict := w.Err.(*store.ConflictError); first == nil && !conflict {
+			first = w.Err
+		}
+	}
+	return first
+}
+
+func (m *Memory) write(w *store.Write, d store.Durability, seen map[store.Log]bool) error {
+	if err := w.Check(d, time.Now()); err != nil {
+		return err
+	}
+	if len(w.Records) > 0 {
+		if seen[w.Log] {
+			return pim.Errorf(pim.KindInvalid, "a second append to %q in one commit", w.Log)
+		}
+		seen[w.Log] = true
+		if last := pim.Seq(len(m.logs[w.Log])); last != w.After {
+			return &store.ConflictError{Log: w.Log, Last: last}
+		}
+		for _, r := range w.Records {
+			m.logs[w.Log] = append(m.logs[w.Log], bytes.Clone(r))
+		}
+	}
+	for _, c := range w.Cells {
+		to := m.cells
+		if c.Expires != 0 {
+			to = m.expiring
+		}
+		if to[c.Partition] == nil {
+			to[c.Partition] = map[string]store.Cell{}
+		}
+		old := to[c.Partition][c.Key]
+		if c.Version > old.Version || c.Version == old.Version && c.Version > 0 && bytes.Compare(c.Value, old.Value) > 0 {
+			to[c.Partition][c.Key] = store.Cell{Key: c.Key, Version: c.Version, Value: bytes.Clone(c.Value)}
+		}
+	}
+	return nil
+}
+
+// Read implements store.Store.
+func (m *Memory) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	if err := m.enter(ctx, log.Check(), limit.Check()); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	last := pim.Seq(len(m.logs[log]))
+	if to == 0 || to > last {
+		to = last
+	}
+	var records [][]byte
+	for seq := max(from, 1); seq <= to && len(records) < limit.Records; seq++ {
+		r := m.logs[log][seq-1]
+		if limit.Bytes -= len(r); limit.Bytes < 0 && len(records) > 0 {
+			break
+		}
+		records = append(records, bytes.Clone(r))
+	}
+	return records, nil
+}
+
+// Last implements store.Store.
+func (m *Memory) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	if err := m.enter(ctx, log.Check()); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	return pim.Seq(len(m.logs[log])), nil
+}
+
+// Get implements store.Store.
+func (m *Memory) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	if err := m.enter(ctx, p.Check()); err != nil {
+		return store.Cell{}, false, err
+	}
+	defer m.mu.Unlock()
+	c, ok := m.cells[p][key]
+	if !ok {
+		c, ok = m.expiring[p][key]
+	}
+	if ok = ok && c.Version > 0; !ok {
+		return store.Cell{}, false, nil
+	}
+	c.Value = bytes.Clone(c.Value)
+	return c, true, nil
+}
+
+// List implements store.Store.
+func (m *Memory) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	if err := m.enter(ctx, p.Check(), store.Limit{Records: limit, Bytes: 1}.Check()); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var cells []store.Cell
+	for _, key := range slices.Sorted(maps.Keys(m.cells[p])) {
+		c := m.cells[p][key]
+		if key > after && c.Version > 0 && len(cells) < limit {
+			c.Value = bytes.Clone(c.Value)
+			cells = append(cells, c)
+		}
+	}
+	return cells, nil
+}
+
+// Close implements store.Store.
+func (m *Memory) Close() error {
+	if err := m.enter(context.Background()); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}

@@ -1,0 +1,59 @@
+package storetest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(*testing.T) store.Store { return storetest.NewMemory() })
+}
+
+func TestLooseWithoutFailures(t *testing.T) {
+	storetest.Run(t, func(*testing.T) store.Store { return storetest.Loose(storetest.NewMemory(), 1) })
+}
+
+// TestLooseFails checks that each way in which a write may end as unknown
+// happens, and nothing else.
+func TestLooseFails(t *testing.T) {
+	ctx := context.Background()
+	inner := storetest.NewMemory()
+	s := storetest.Loose(inner, 7)
+	s.FailRate(0.5)
+	effects := map[string]int{}
+	for i := range 400 {
+		log := store.Log(fmt.Sprint(i))
+		w := &store.Write{Log: log, Records: [][]byte{[]byte("x")}, Cells: []store.CellWrite{
+			{Partition: store.Partition(log), Cell: store.Cell{Key: "a", Version: 1}},
+			{Partition: store.Partition(log), Cell: store.Cell{Key: "b", Version: 1}},
+		}}
+		err := s.Commit(ctx, []*store.Write{w}, store.Durable)
+		if err != nil && (!errors.Is(err, store.ErrUnknown) || pim.KindOf(err) != pim.KindUnavailable || w.Err != err) {
+			t.Fatalf("commit: %v, write: %v", err, w.Err)
+		}
+		last, _ := inner.Last(ctx, log)
+		cells, _ := inner.List(ctx, store.Partition(log), "", 10)
+		effects[fmt.Sprintf("ok %v: %d records, %d cells", err == nil, last, len(cells))]++
+	}
+	for _, effect := range []string{
+		"ok true: 1 records, 2 cells", "ok false: 0 records, 0 cells", "ok false: 1 records, 0 cells",
+		"ok false: 1 records, 1 cells", "ok false: 1 records, 2 cells",
+	} {
+		if effects[effect] < 10 {
+			t.Errorf("%s: %d times of 400, want at least 10", effect, effects[effect])
+		}
+		delete(effects, effect)
+	}
+	if len(effects) > 0 {
+		t.Errorf("effects that must not be: %v", effects)
+	}
+}
