@@ -24,10 +24,10 @@ const chatAhead = 256
 
 // chat is one run of the command. Run owns it.
 type chat struct {
-	ses   *session
-	conv  pim.ConversationID
-	view  chatView
-	state client.State
+	ses    *session
+	conv   pim.ConversationID
+	view   chatView
+	outage outage
 	// waiting are the messages without an answer, with their text.
 	waiting map[pim.ClientMessageID]string
 	failed  error // the first message that was refused
@@ -49,7 +49,7 @@ func (c *chatCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer console.close()
-	ch := &chat{ses: ses, conv: conv, state: client.Connected, waiting: map[pim.ClientMessageID]string{}}
+	ch := &chat{ses: ses, conv: conv, waiting: map[pim.ClientMessageID]string{}}
 	if c.JSON {
 		ch.view = &jsonView{out: console.out}
 	} else {
@@ -128,7 +128,7 @@ func (ch *chat) send(ctx context.Context, line string) error {
 		return err
 	}
 	ch.waiting[m.ID()] = line
-	if ch.state != client.Connected {
+	if ch.outage.on {
 		return ch.view.queued(m.ID(), line)
 	}
 	return nil
@@ -165,9 +165,7 @@ func (ch *chat) handleState(e client.StateEvent) error {
 	if e.State == client.Stopped && e.Err != nil {
 		return e.Err
 	}
-	was := ch.state
-	ch.state = e.State
-	if e.State == was || e.State == client.Connecting {
+	if !ch.outage.turns(e) {
 		return nil
 	}
 	return ch.view.state(e)

@@ -2,9 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"time"
+	"syscall"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -57,10 +58,13 @@ func stateLine(e client.StateEvent) string {
 		return "* " + e.State.String()
 	}
 	why := ""
-	if e.Err != nil {
-		why = " (" + printable(e.Err.Error()) + ")"
+	switch {
+	case errors.Is(e.Err, syscall.ECONNREFUSED):
+		why = " (no server answers)"
+	case e.Err != nil:
+		why = " (" + printable(plain(e.Err)) + ")"
 	}
-	return fmt.Sprintf("* not connected%s; trying again in %s", why, e.RetryIn.Round(100*time.Millisecond))
+	return fmt.Sprintf("* not connected%s; trying again", why)
 }
 
 // jsonView prints one object an event; its "event" says which. The names are

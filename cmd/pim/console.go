@@ -55,10 +55,13 @@ func openTerminal(in, out *os.File, prompt string) (*console, error) {
 		io.Writer
 	}{in, out}, prompt)
 	return &console{
-		out:     t,
-		restore: func() { term.Restore(int(in.Fd()), was) },
+		out: t,
+		restore: func() {
+			io.WriteString(out, "\r\n") // leave the prompt's line
+			term.Restore(int(in.Fd()), was)
+		},
 		read: func() (string, error) {
-			if w, h, err := term.GetSize(int(out.Fd())); err == nil {
+			if w, h, err := term.GetSize(int(out.Fd())); err == nil && w > 0 && h > 0 {
 				t.SetSize(w, h) // the window may have changed since the last line
 			}
 			line, err := t.ReadLine()

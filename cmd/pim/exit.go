@@ -68,14 +68,18 @@ func report(err error, w io.Writer) int {
 	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
 		return status
 	}
-	// Kinds are for programs, which have the status.
-	text := strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
-	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(text, "\n", "\npim: "))
+	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(plain(err), "\n", "\npim: "))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "See: %s --help\n", strings.TrimSpace("pim "+usage.command))
 	}
 	return status
+}
+
+// plain returns an error's text for people, without its kind: that is for
+// programs, which have the status.
+func plain(err error) string {
+	return strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
 }
 
 func statusOf(err error) int {

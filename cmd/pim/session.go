@@ -149,6 +149,19 @@ func unreachable(server string, cause error) error {
 	return &pim.Error{Kind: pim.KindUnavailable, Text: fmt.Sprintf("no server answers at %s", server), Err: cause}
 }
 
+// outage tells of a lost connection once, and not at every attempt to connect.
+type outage struct{ on bool }
+
+// turns reports whether e begins or ends an outage.
+func (o *outage) turns(e client.StateEvent) bool {
+	on := e.State != client.Connected
+	if e.State == client.Connecting || on == o.on {
+		return false
+	}
+	o.on = on
+	return true
+}
+
 // target names the conversation that a command is about.
 type target struct {
 	To           pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"The direct conversation with this user."`

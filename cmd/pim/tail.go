@@ -36,6 +36,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 	if err := ses.Watch(ctx, conv, from-1); err != nil {
 		return err
 	}
+	var out outage
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,7 +45,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 			if !ok {
 				return pim.Errorf(pim.KindUnavailable, "the connection ended")
 			}
-			if err := c.handle(e, conv, s); err != nil {
+			if err := c.handle(e, &out, conv, s); err != nil {
 				return err
 			}
 		}
@@ -52,7 +53,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 }
 
 // handle prints an entry, or a change of the connection.
-func (c *tailCmd) handle(e client.Event, conv pim.ConversationID, s streams) error {
+func (c *tailCmd) handle(e client.Event, out *outage, conv pim.ConversationID, s streams) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		if e.Entry.Conversation == conv {
@@ -64,7 +65,7 @@ func (c *tailCmd) handle(e client.Event, conv pim.ConversationID, s streams) err
 		if e.State == client.Stopped && e.Err != nil {
 			return e.Err
 		}
-		if !c.JSON && e.State == client.Waiting {
+		if out.turns(e) {
 			_, err := fmt.Fprintln(s.err, stateLine(e))
 			return err
 		}
