@@ -248,6 +248,6 @@ func (s *Server) push(l *log, e pim.Entry) {
 		if err != nil {
 			panic(err) // it was just encoded
 		}
-		x.pushes = append(x.pushes, m)
+		x.push(m)
 	}
 }

@@ -11,32 +11,28 @@ type Session struct {
 	server *Server
 	key    deviceKey
 	open   bool
-	behind bool           // pushes were dropped
-	pushes []wire.Message // not handed out yet
-	wake   func()         // called, without the lock, when another session's doing left a push
+	behind bool // pushes were dropped
+	out    func(wire.Message)
+	pushes []wire.Message // without out: not handed out yet
 }
 
-// Connect returns a new session. wake, which may be nil, is called when Pushes
-// has something that came without a Handle of this session.
-func (s *Server) Connect(wake func()) *Session { return &Session{server: s, wake: wake} }
+// Connect returns a new session. Its answers and pushes go, in order, to out,
+// which must not block and must not call the server. If out is nil, Handle
+// returns the answers and Pushes the pushes.
+func (s *Server) Connect(out func(wire.Message)) *Session { return &Session{server: s, out: out} }
 
-// Handle takes a frame of the client and returns the answers to it. The token of
-// a Hello is the user's name.
+// Handle takes a frame of the client. The token of a Hello is the user's name.
 func (x *Session) Handle(m wire.Message) []wire.Message {
-	s := x.server
-	s.mu.Lock()
-	out := x.handle(m)
-	var wake []func()
-	for _, other := range s.sessions {
-		if other != x && len(other.pushes) > 0 && other.wake != nil {
-			wake = append(wake, other.wake)
-		}
+	x.server.mu.Lock()
+	defer x.server.mu.Unlock()
+	answers := x.handle(m)
+	if x.out == nil {
+		return answers
 	}
-	s.mu.Unlock()
-	for _, f := range wake {
-		f()
+	for _, a := range answers {
+		x.out(a)
 	}
-	return out
+	return nil
 }
 
 // Pushes returns the pushes to this session since the last call.
@@ -46,6 +42,14 @@ func (x *Session) Pushes() []wire.Message {
 	p := x.pushes
 	x.pushes = nil
 	return p
+}
+
+func (x *Session) push(m wire.Message) {
+	if x.out != nil {
+		x.out(m)
+		return
+	}
+	x.pushes = append(x.pushes, m)
 }
 
 // Close ends the session.

@@ -1,0 +1,390 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const chat = pim.ConversationID("d:alice:bob")
+
+// world is a server on loopback ports.
+type world struct {
+	t      *testing.T
+	server *clienttest.Server
+	on     *clienttest.Listener
+	tcp    bool
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	s := clienttest.NewServer(func() pim.Millis { return pim.MillisOf(time.Now()) })
+	l, err := clienttest.Listen(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return &world{t: t, server: s, on: l}
+}
+
+// device is a client and what it was handed.
+type device struct {
+	*client.Client
+	t    *testing.T
+	user pim.UserID
+}
+
+func (w *world) options(user pim.UserID, name pim.DeviceID) client.Options {
+	server := w.on.URL
+	if w.tcp {
+		server = w.on.TCP
+	}
+	return client.Options{
+		Server: server, User: user, Device: name,
+		Token:      func(context.Context) (string, error) { return string(user), nil },
+		BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond,
+	}
+}
+
+func (w *world) opens(o client.Options) *device {
+	w.t.Helper()
+	c, err := client.Open(w.t.Context(), o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	return &device{Client: c, t: w.t, user: o.User}
+}
+
+func (w *world) device(user pim.UserID) *device {
+	w.t.Helper()
+	return w.opens(w.options(user, "phone"))
+}
+
+// next waits for the next event of type E and skips others.
+func next[E client.Event](d *device) E {
+	d.t.Helper()
+	limit := time.After(20 * time.Second) // ends a hanging test; decides nothing
+	for {
+		select {
+		case ev, ok := <-d.Events():
+			if e, is := ev.(E); is {
+				return e
+			}
+			if !ok {
+				d.t.Fatalf("%s: events closed", d.user)
+			}
+		case <-limit:
+			d.t.Fatalf("%s waits for %T in vain", d.user, *new(E))
+		}
+	}
+}
+
+func (d *device) sees(texts ...string) {
+	d.t.Helper()
+	for _, want := range texts {
+		if e := next[client.EntryEvent](d).Entry; string(e.Payload) != want {
+			d.t.Fatalf("%s sees %q at %s/%d, want %q", d.user, e.Payload, e.Conversation, e.Seq, want)
+		}
+	}
+}
+
+func (d *device) sends(c pim.ConversationID, text string) *client.Sending {
+	d.t.Helper()
+	s, err := d.Send(d.t.Context(), c, []byte(text))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+func (d *device) sent(s *client.Sending, err error) client.Sent {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	sent, err := s.Wait(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return sent
+}
+
+func (d *device) synced() {
+	d.t.Helper()
+	if err := d.Synced(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func TestTwoPeopleChat(t *testing.T) {
+	for _, tcp := range []bool{false, true} {
+		t.Run(fmt.Sprintf("tcp=%v", tcp), func(t *testing.T) {
+			w := newWorld(t)
+			w.tcp = tcp
+			alice, bob := w.device("alice"), w.device("bob")
+			bob.synced()
+			if got := alice.sent(alice.sends(chat, "hi"), nil); got.Seq != 1 || got.Conversation != chat || got.Duplicate {
+				t.Errorf("sent: %+v", got)
+			}
+			bob.sees("hi")
+			bob.sends(chat, "hello")
+			alice.sees("hi", "hello")
+			bob.sees("hello")
+			for range 20 {
+				alice.sends(chat, "more")
+			}
+			for range 20 {
+				bob.sees("more")
+			}
+			if err := alice.Close(); err != nil || alice.State() != client.Stopped {
+				t.Errorf("close: %v, state %s", err, alice.State())
+			}
+		})
+	}
+}
+
+func TestGroup(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.device("alice"), w.device("bob")
+	group := alice.sent(alice.CreateGroup(t.Context(), []pim.UserID{"bob"})).Conversation
+	if e := next[client.EntryEvent](bob).Entry; e.Kind != pim.EntryCreate || e.Conversation != group {
+		t.Fatalf("bob sees %+v", e)
+	}
+	alice.sent(alice.Join(t.Context(), group, "carol"))
+	bob.sent(bob.Leave(t.Context(), group, "bob"))
+	alice.sends(group, "he has left")
+	carol := w.device("carol")
+	carol.sees("", "", "he has left") // joins, bob leaves
+	carol.synced()
+	bob.sees("", "")
+	bob.synced()
+	list, err := bob.Conversations(t.Context())
+	if err != nil || len(list) != 1 || !list[0].Left || list[0].Newest != 3 {
+		t.Errorf("bob's list: %+v, %v", list, err)
+	}
+	var rejected *client.Sending
+	if rejected, err = bob.Send(t.Context(), group, []byte("too late")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rejected.Wait(t.Context()); pim.KindOf(err) != pim.KindNotMember {
+		t.Errorf("bob sends after leaving: %v", err)
+	}
+	if ev := next[client.FailedEvent](bob); ev.ID != rejected.ID() {
+		t.Errorf("failed: %+v", ev)
+	}
+}
+
+// What is sent while there is no connection, even by a process that is gone, is
+// sent once there is one, in order, once.
+func TestOutboxOutlivesProcess(t *testing.T) {
+	w := newWorld(t)
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "alice.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	o := w.options("alice", "phone")
+	o.Store = store
+	w.on.Refuse(true)
+	alice := w.opens(o)
+	var last *client.Sending
+	for _, text := range []string{"one", "two", "three"} {
+		last = alice.sends(chat, text)
+	}
+	alice.Close()
+	if _, err := last.Wait(t.Context()); pim.KindOf(err) != pim.KindUnavailable {
+		t.Errorf("wait on a closed client: %v", err)
+	}
+	w.on.Refuse(false)
+	alice = w.opens(o)
+	alice.sees("one", "two", "three")
+	alice.Close()
+	alice = w.opens(o)
+	alice.synced()
+	alice.sends(chat, "four")
+	alice.sees("four") // and nothing again
+}
+
+func TestReconnects(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.device("alice"), w.device("bob")
+	var want, got []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for len(got) < 100 {
+			if ev, ok := (<-bob.Events()).(client.EntryEvent); ok {
+				got = append(got, string(ev.Entry.Payload))
+			}
+		}
+	}()
+	for i := range 100 {
+		text := fmt.Sprint(i)
+		want = append(want, text)
+		alice.sends(chat, text)
+		if i%20 == 10 {
+			w.on.Cut()
+		}
+	}
+	<-done
+	if !slices.Equal(got, want) {
+		t.Errorf("bob sees %v", got)
+	}
+	if log := w.server.Log(chat); len(log) != 100 {
+		t.Errorf("the log has %d entries", len(log))
+	}
+}
+
+// An app that does not read its events loses nothing, and keeps memory bounded.
+func TestSlowApp(t *testing.T) {
+	w := newWorld(t)
+	o := w.options("bob", "phone")
+	o.EventBuffer = 1
+	bob := w.opens(o)
+	for i := range 500 {
+		if err := w.server.Append(chat, "alice", pim.ClientMessageID{1, byte(i), byte(i >> 8)}, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bob.sends(chat, "meanwhile, the outbox takes messages")
+	for i := range 500 {
+		bob.sees(fmt.Sprint(i))
+	}
+}
+
+func TestWatch(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		if err := w.server.Append(chat, "alice", pim.ClientMessageID{1, byte(i)}, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := w.options("bob", "tail")
+	o.Watch = true
+	bob := w.opens(o)
+	if err := bob.Watch(t.Context(), chat, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Watch(t.Context(), "g:unknown", 0); err != nil {
+		t.Fatal(err)
+	}
+	bob.synced()
+	bob.sees("3", "4")
+	alice := w.device("alice")
+	alice.sends("d:alice:alice", "not for bob")
+	alice.sends(chat, "new")
+	w.on.Cut()
+	bob.sees("new")
+	if w.server.Acked("bob", "tail", chat) != 0 {
+		t.Error("a watching client acknowledged")
+	}
+	page, err := bob.Pull(t.Context(), chat, 0, 0, 2, true)
+	if err != nil || len(page.Entries) != 2 || page.From != 5 || page.To != 6 || page.Newest != 6 {
+		t.Errorf("pull: %+v, %v", page, err)
+	}
+	if _, err := bob.Pull(t.Context(), "g:unknown", 0, 0, 0, false); pim.KindOf(err) != pim.KindNotMember {
+		t.Errorf("pull of another's group: %v", err)
+	}
+	if err := alice.Watch(t.Context(), chat, 0); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("watch without Options.Watch: %v", err)
+	}
+}
+
+func TestGoAway(t *testing.T) {
+	w := newWorld(t)
+	alice := w.device("alice")
+	alice.synced()
+	w.on.Tell(&wirepb.PIMGoAway{Code: uint32(wire.CodeShutdown), Reconnect: true, WindowMs: 5})
+	for next[client.StateEvent](alice).State != client.Waiting {
+	}
+	for next[client.StateEvent](alice).State != client.Connected {
+	}
+	alice.synced()
+	w.on.Tell(&wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced), Text: "another connection"})
+	for {
+		if ev := next[client.StateEvent](alice); ev.State == client.Stopped {
+			if pim.KindOf(ev.Err) != pim.KindReplaced {
+				t.Errorf("stopped: %v", ev.Err)
+			}
+			break
+		}
+	}
+	if _, err := alice.Send(t.Context(), chat, nil); pim.KindOf(err) != pim.KindReplaced {
+		t.Errorf("send after the stop: %v", err)
+	}
+	if err := alice.Synced(t.Context()); pim.KindOf(err) != pim.KindReplaced {
+		t.Errorf("synced after the stop: %v", err)
+	}
+}
+
+func TestOpenChecksOptions(t *testing.T) {
+	w := newWorld(t)
+	for name, change := range map[string]func(*client.Options){
+		"no token":    func(o *client.Options) { o.Token = nil },
+		"no device":   func(o *client.Options) { o.Device = "" },
+		"bad user":    func(o *client.Options) { o.User = "a/b" },
+		"no host":     func(o *client.Options) { o.Server = "localhost" },
+		"bad scheme":  func(o *client.Options) { o.Server = "ftp://localhost:1" },
+		"no port":     func(o *client.Options) { o.Server = "tcp://localhost" },
+		"long agent":  func(o *client.Options) { o.Agent = string(make([]byte, 129)) },
+		"negative":    func(o *client.Options) { o.EventBuffer = -1 },
+		"wrong store": func(o *client.Options) { o.Store = otherDevice(t) },
+	} {
+		o := w.options("alice", "phone")
+		change(&o)
+		want := pim.KindInvalid
+		if name == "wrong store" {
+			want = pim.KindConflict
+		}
+		if c, err := client.Open(t.Context(), o); pim.KindOf(err) != want {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+}
+
+func otherDevice(t *testing.T) client.Store {
+	m := client.NewMemory(client.MemoryOptions{})
+	if err := m.Apply(t.Context(), &client.Batch{Meta: &client.Meta{User: "alice", Device: "laptop"}}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// full is a store that takes nothing any more.
+type full struct{ client.Store }
+
+func (full) Apply(context.Context, *client.Batch) error {
+	return pim.Errorf(pim.KindDiskFull, "no room")
+}
+
+func TestStoreFails(t *testing.T) {
+	w := newWorld(t)
+	o := w.options("alice", "phone")
+	o.Store = full{client.NewMemory(client.MemoryOptions{})}
+	alice := w.opens(o)
+	if _, err := alice.Send(t.Context(), chat, []byte("hi")); pim.KindOf(err) != pim.KindDiskFull {
+		t.Errorf("send: %v", err)
+	}
+	for next[client.StateEvent](alice).State != client.Stopped {
+	}
+	if _, err := alice.Pull(t.Context(), chat, 0, 0, 0, false); pim.KindOf(err) != pim.KindDiskFull {
+		t.Errorf("pull: %v", err)
+	}
+	if n := len(w.server.Log(chat)); n != 0 {
+		t.Errorf("%d entries sent that were not stored", n)
+	}
+}
