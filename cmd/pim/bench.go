@@ -93,30 +93,37 @@ func (c *benchCmd) connect(cfg *load.Config) error {
 	return nil
 }
 
-// printBench prints a report for people.
+// printBench prints a report for people: what of it the workload is about.
 func printBench(w io.Writer, r *load.Report) error {
+	p := &printer{w: w}
+	switch r.Workload {
+	case load.Sync:
+		p.printf("sync: %d messages\n", r.Delivered)
+		p.printf("  first page  %d bytes, %.1f ms\n", r.SyncFirstPageBytes, r.SyncFirstPageMS)
+		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)
+		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new\n", r.ReconnectBytes, r.ReconnectMS)
+	case load.Idle:
+		p.printf("idle: %d connections, opened in %.1f s, held for %.1f s\n", r.Users, r.ConnectSeconds, r.Seconds)
+		p.printf("  server      RSS %.1f MiB, %.0f bytes a connection\n", float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
+	default:
+		printLoad(p, r)
+	}
+	p.printf("  lost %d, doubled %d, misordered %d, refused %d, unanswered %d\n", r.Lost, r.Doubled, r.Misordered, r.Refused, r.Unacked)
+	return p.err
+}
+
+func printLoad(p *printer, r *load.Report) {
 	loop := fmt.Sprintf("window %d", r.Window)
 	if r.Rate > 0 {
 		loop = fmt.Sprintf("%g/s", r.Rate)
 	}
-	p := &printer{w: w}
 	p.printf("%s: %d users, %s, %d bytes, %.1f s\n", r.Workload, r.Users, loop, r.Payload, r.Seconds)
-	if r.Sent > 0 {
-		p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
-		p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
-		p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
-	}
-	if r.SyncBytes > 0 {
-		p.printf("  first page  %d bytes, %.1f ms\n", r.SyncFirstPageBytes, r.SyncFirstPageMS)
-		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)
-		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new\n", r.ReconnectBytes, r.ReconnectMS)
-	}
+	p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
+	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
+	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
 	if r.ServerRSS > 0 {
-		p.printf("  server      %.4f CPU s per 1,000 deliveries, RSS %.1f MiB, %.0f bytes a connection\n",
-			r.ServerCPU, float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
+		p.printf("  server      %.4f CPU s per 1,000 deliveries, RSS %.1f MiB\n", r.ServerCPU, float64(r.ServerRSS)/(1<<20))
 	}
-	p.printf("  lost %d, doubled %d, misordered %d, refused %d, unanswered %d\n", r.Lost, r.Doubled, r.Misordered, r.Refused, r.Unacked)
-	return p.err
 }
 
 // relayCmd is the other end of `pim bench relay`.
