@@ -79,5 +79,5 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 	@touch $@
 
 tools/node_modules/.stamp: tools/package.json tools/package-lock.json
-	cd tools && $(NPM) ci --no-audit --no-fund
+	cd tools && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
