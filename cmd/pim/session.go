@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -135,11 +136,14 @@ func (f *clientFlags) hint(err error) error {
 // withServerHint says what to do about a server that cannot be reached.
 func withServerHint(err error, server string) error {
 	var dns *net.DNSError
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &hintedError{unreachable(server, err), "start one with `make run`, or name another with --server"}
 	case errors.As(err, &dns):
 		return &hintedError{unreachable(server, err), "there is no such host; check --server"}
+	case errors.As(err, &unknown):
+		return &hintedError{err, "name the file with its authority's certificate in SSL_CERT_FILE"}
 	}
 	return err
 }
