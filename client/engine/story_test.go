@@ -1,0 +1,448 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+const chat = pim.ConversationID("d:alice:bob")
+
+// A script is one engine with the test as its server: it sees every frame.
+type script struct {
+	*phone
+	t *testing.T
+}
+
+// newScript returns alice's phone, connected and synced, its login frames read.
+func newScript(t *testing.T, set ...func(*phone)) *script {
+	w := newWorld(t, func() float64 { return 0.5 })
+	s := &script{phone: w.device("alice", "phone"), t: t}
+	for _, f := range set {
+		f(s.phone)
+	}
+	s.starts()
+	s.opens(&wirepb.Limits{InFlight: 4, IdleMs: 60_000})
+	return s
+}
+
+// opens answers the dial with a Welcome and an empty list.
+func (s *script) opens(l *wirepb.Limits) {
+	s.t.Helper()
+	s.session = s.w.server.Connect(nil)
+	s.step(engine.Dialled{Token: "alice"})
+	s.transmits("Hello")
+	s.gets(&wirepb.Welcome{User: "alice", ServerMs: int64(s.w.server.Now()), Limits: l})
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSyncReq); ok {
+			s.gets(&wirepb.PIMSyncResp{RequestId: m.RequestId})
+		}
+	}
+	s.events = nil
+}
+
+func (s *script) gets(m wire.Message) { s.step(engine.Frame{Message: m}) }
+
+// transmits checks the frames since the last call, time samples left out.
+func (s *script) transmits(want ...string) {
+	s.t.Helper()
+	var got []string
+	for _, m := range s.up {
+		if _, ok := m.(*wirepb.PIMTimeReq); !ok {
+			got = append(got, show(m))
+		}
+	}
+	s.up = nil
+	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
+		s.t.Fatalf("transmits\n%s\nwant\n%s", g, w)
+	}
+}
+
+// show is a frame as a story tells it.
+func show(m wire.Message) string {
+	switch m := m.(type) {
+	case *wirepb.PIMSendReq:
+		return fmt.Sprintf("send %s attempt %d", m.Payload, m.Attempt)
+	case *wirepb.PIMPullReq:
+		return fmt.Sprintf("pull %d..%d", m.From, m.To)
+	case *wirepb.PIMPushAck:
+		var acks []string
+		for _, a := range m.Acks {
+			acks = append(acks, fmt.Sprintf("%s %d", a.Conversation, a.Seq))
+		}
+		return fmt.Sprintf("ack %d: %s", m.Serial, strings.Join(acks, ", "))
+	case *wirepb.PIMSyncReq:
+		return fmt.Sprintf("sync full=%v after=%s", m.Full, m.After)
+	}
+	return wire.TypeOf(m).String()
+}
+
+func (s *script) lastPull() uint64 {
+	s.t.Helper()
+	for i := len(s.up) - 1; i >= 0; i-- {
+		if m, ok := s.up[i].(*wirepb.PIMPullReq); ok {
+			return m.RequestId
+		}
+	}
+	s.t.Fatal("no pull")
+	return 0
+}
+
+func bobs(seqs ...uint64) []*wirepb.Entry {
+	var list []*wirepb.Entry
+	for _, seq := range seqs {
+		list = append(list, &wirepb.Entry{
+			Seq: seq, Count: seq, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "bob", Device: "phone",
+			ClientMessageId: fmt.Appendf(nil, "%016d", 1000+seq), Payload: fmt.Append(nil, seq),
+		})
+	}
+	return list
+}
+
+func push(seqs ...uint64) *wirepb.PIMPush {
+	return &wirepb.PIMPush{Conversation: string(chat), Entries: bobs(seqs...)}
+}
+
+func ackFor(id pim.ClientMessageID, seq uint64) *wirepb.PIMSendAck {
+	return &wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(chat), Seq: seq, Count: seq}
+}
+
+func TestGapIsPulled(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.gets(push(1))
+	s.gets(push(4))
+	s.gets(push(4, 5)) // a push doubled
+	s.sees("1")
+	request := s.lastPull()
+	s.transmits("pull 2..3", "ack 1: d:alice:bob 1") // 4 and 5 are kept
+	s.gets(&wirepb.PIMPullResp{RequestId: request, Entries: bobs(2), From: 2, To: 2, Newest: 5})
+	s.sees("2")
+	s.gets(&wirepb.PIMPullResp{RequestId: request, Entries: bobs(3), From: 3, To: 3, Newest: 5, Done: true})
+	s.sees("3", "4", "5")
+	s.gets(push(3, 5))
+	s.sees()
+	s.w.passes(time.Second)
+	s.transmits("ack 2: d:alice:bob 5")
+}
+
+func TestSeqsThatAreNotForThisUserAreSettled(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.gets(push(9)) // joined at 9
+	request := s.lastPull()
+	s.gets(&wirepb.PIMPullResp{RequestId: request, From: 1, To: 8, Newest: 9, Done: true})
+	s.sees("9")
+	s.transmits("pull 1..8")
+}
+
+// The answers of a commit come before its pushes; that is no gap.
+func TestOwnEntryWaitsForPushes(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	id := s.sends(chat, "mine")
+	s.transmits("send mine attempt 1")
+	s.gets(ackFor(id, 2))
+	s.sees()
+	s.gets(push(1))
+	s.sees("1", "mine")
+	s.transmits()
+
+	id = s.sends(chat, "again")
+	s.gets(ackFor(id, 4)) // and the push of 3 is lost
+	s.w.passes(250 * time.Millisecond)
+	request := s.lastPull()
+	s.gets(&wirepb.PIMPullResp{RequestId: request, Entries: bobs(3), From: 3, To: 3, Newest: 4, Done: true})
+	s.sees("3", "again")
+}
+
+// In order, at most in_flight at once, again in order on a new connection, with
+// the same ID and local time; and an answer that was lost is found by a pull.
+func TestResendAfterDisconnect(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	var ids []pim.ClientMessageID
+	for _, text := range []string{"a", "b", "c", "d", "e"} {
+		ids = append(ids, s.sends(chat, text))
+	}
+	first := s.up[0].(*wirepb.PIMSendReq)
+	s.transmits("send a attempt 1", "send b attempt 1", "send c attempt 1", "send d attempt 1")
+	s.gets(ackFor(ids[0], 1))
+	s.transmits("send e attempt 1", "ack 1: d:alice:bob 1")
+	s.loses()
+	s.w.passes(time.Second)
+	s.opens(&wirepb.Limits{InFlight: 4})
+	if again := s.up[len(s.up)-1].(*wirepb.PIMSendReq); string(again.Payload) != "e" || again.LocalMs <= first.LocalMs {
+		t.Errorf("sent last: %v", again)
+	}
+	s.transmits("sync full=false after=", "send b attempt 2", "send c attempt 2", "send d attempt 2", "send e attempt 2")
+	dup := ackFor(ids[1], 2)
+	dup.Duplicate = true
+	s.gets(dup)
+	request := s.lastPull()
+	s.gets(&wirepb.PIMPullResp{RequestId: request, From: 2, To: 3, Newest: 3, Done: true, Entries: []*wirepb.Entry{
+		{Seq: 2, Sender: "alice", Device: "phone", ClientMessageId: ids[1][:], Payload: []byte("b"), Kind: 1},
+		{Seq: 3, Sender: "alice", Device: "phone", ClientMessageId: ids[2][:], Payload: []byte("c"), Kind: 1},
+	}})
+	if s.sent[ids[2]].Seq != 3 || len(s.store.outbox) != 2 {
+		t.Errorf("sent %v, %d in the outbox", s.sent, len(s.store.outbox))
+	}
+}
+
+func TestTimeoutAndRefusals(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	a, b := s.sends(chat, "a"), s.sends(chat, "b")
+	s.transmits("send a attempt 1", "send b attempt 1")
+	s.gets(&wirepb.PIMPong{}) // alive, but slow
+	s.w.passes(10 * time.Second)
+	s.transmits("send a attempt 2", "send b attempt 2")
+	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 3000})
+	s.sends(chat, "c") // must not overtake a
+	other := s.sends("d:alice:carol", "x")
+	s.transmits("send x attempt 1")
+	s.gets(&wirepb.PIMError{ClientMessageId: other[:], Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN})
+	s.gets(&wirepb.PIMError{ClientMessageId: b[:], Kind: wirepb.ErrorKind_ERROR_KIND_TOO_LARGE})
+	if s.failed[other].Kind != pim.KindForbidden || s.failed[b].Kind != pim.KindTooLarge {
+		t.Errorf("failed: %v", s.failed)
+	}
+	s.w.passes(2 * time.Second)
+	s.transmits()
+	s.w.passes(time.Second)
+	s.transmits("send a attempt 3", "send c attempt 1")
+}
+
+func TestDeadConnectionIsNoticed(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.w.passes(30 * time.Second)
+	s.transmits("PIMPing")
+	s.gets(nil) // a frame of a type that is not known is a sign of life
+	s.w.passes(30 * time.Second)
+	s.transmits("PIMPing")
+	s.w.passes(7 * time.Second)
+	if s.engine.State() != engine.Connected {
+		t.Fatal("given up too early")
+	}
+	s.w.passes(2 * time.Second)
+	if s.engine.State() != engine.Connecting || s.session != nil {
+		t.Fatalf("state %s after a ping without an answer", s.engine.State())
+	}
+}
+
+// While the app does not read, nothing is missed, and the server hears pings.
+func TestPausedReadingIsNoSilence(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.sends(chat, "a")
+	s.step(engine.Pause{On: true})
+	s.w.passes(2 * time.Minute)
+	s.transmits("send a attempt 1", "PIMPing", "PIMPing", "PIMPing", "PIMPing")
+	s.step(engine.Pause{On: false})
+	s.w.passes(7 * time.Second)
+	s.transmits()
+	if s.engine.State() != engine.Connected {
+		t.Fatalf("state %s", s.engine.State())
+	}
+}
+
+func TestBehindMeansSync(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.gets(push(1))
+	s.gets(&wirepb.PIMPong{Behind: true})
+	sync := s.up[len(s.up)-1].(*wirepb.PIMSyncReq)
+	s.gets(&wirepb.PIMPush{Behind: true}) // meanwhile: the list is read once more
+	s.transmits("ack 1: d:alice:bob 1", "sync full=false after=")
+	s.gets(&wirepb.PIMSyncResp{RequestId: sync.RequestId, NextAfter: "d:alice:bob", Conversations: []*wirepb.Summary{
+		{Conversation: string(chat), Newest: 3, Acked: 1, Count: 3, Last: bobs(3)[0]},
+	}})
+	if c := s.store.conversations[chat]; c.Newest != 3 || string(c.Last.Payload) != "3" || s.engine.Synced() {
+		t.Errorf("after the summary: %+v, synced %v", c, s.engine.Synced())
+	}
+	request := s.lastPull()
+	sync = s.up[0].(*wirepb.PIMSyncReq)
+	s.transmits("sync full=false after=d:alice:bob", "pull 2..0")
+	s.gets(&wirepb.PIMSyncResp{RequestId: sync.RequestId})
+	s.transmits("sync full=false after=")
+	s.gets(&wirepb.PIMPullResp{RequestId: request, Entries: bobs(2, 3), From: 2, To: 3, Newest: 3, Done: true})
+	s.sees("1", "2", "3")
+}
+
+// That a full sync is needed is remembered until it is complete.
+func TestStorageBehind(t *testing.T) {
+	s := newScript(t)
+	s.loses()
+	s.w.passes(time.Second)
+	welcome := func() {
+		s.session = s.w.server.Connect(nil)
+		s.step(engine.Dialled{Token: "alice"})
+		s.up = nil
+	}
+	welcome()
+	s.gets(&wirepb.Welcome{User: "alice", StorageBehind: true, AckSerial: 41})
+	s.transmits("sync full=true after=")
+	s.dies()
+	if s.store.meta.AckSerial != 41 || !s.store.meta.FullSync {
+		t.Fatalf("stored: %+v", s.store.meta)
+	}
+	s.starts()
+	welcome()
+	s.gets(&wirepb.Welcome{User: "alice", AckSerial: 41})
+	sync := s.up[len(s.up)-1].(*wirepb.PIMSyncReq)
+	s.transmits("sync full=true after=")
+	s.gets(&wirepb.PIMSyncResp{RequestId: sync.RequestId})
+	if s.store.meta.FullSync || !s.engine.Synced() {
+		t.Errorf("the full sync is complete, stored: %+v", s.store.meta)
+	}
+}
+
+func TestAcksAreCoalesced(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	for seq := range uint64(100) {
+		s.gets(push(seq + 1))
+		s.w.passes(10 * time.Millisecond)
+	}
+	if n := s.store.meta.AckSerial; n < 4 || n > 6 {
+		t.Errorf("%d acknowledgements in a second", n)
+	}
+	s.gets(push(101))
+	s.step(engine.Close{})
+	if a, ok := s.up[len(s.up)-1].(*wirepb.PIMPushAck); !ok || a.Acks[0].Seq != 101 || a.Serial != s.store.meta.AckSerial {
+		t.Errorf("at close: %v", s.up)
+	}
+}
+
+func TestStops(t *testing.T) {
+	for name, end := range map[string]struct {
+		in   engine.Input
+		kind pim.Kind
+	}{
+		"replaced":   {engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}}, pim.KindReplaced},
+		"token":      {engine.Lost{Code: wire.CodeUnauthorized}, pim.KindUnauthorized},
+		"protocol":   {engine.Lost{Code: wire.CodeProtocol, Err: errors.New("bad frame")}, pim.KindInvalid},
+		"too large":  {engine.Lost{Code: wire.CodeTooLarge}, pim.KindTooLarge},
+		"no version": {engine.Lost{Code: wire.CodeUnsupported}, pim.KindUnsupported},
+	} {
+		s := newScript(t)
+		s.step(engine.Ask{ID: 1, Conversation: chat})
+		s.step(end.in)
+		ev, _ := s.events[len(s.events)-1].(engine.StateEvent)
+		if ev.State != engine.Stopped || pim.KindOf(ev.Err) != end.kind {
+			t.Errorf("%s: %+v", name, ev)
+		}
+		if _, ok := s.engine.Deadline(); ok {
+			t.Errorf("%s: still waits for something", name)
+		}
+		if len(s.pulled) != 1 || pim.KindOf(s.pulled[0].Err) != end.kind {
+			t.Errorf("%s: the app's pull: %+v", name, s.pulled)
+		}
+		if err := s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat}}); pim.KindOf(err) != end.kind {
+			t.Errorf("%s: send: %v", name, err)
+		}
+	}
+}
+
+func TestAnotherUsersToken(t *testing.T) {
+	for _, storeOf := range []pim.UserID{"", "bob"} {
+		w := newWorld(t, func() float64 { return 0 })
+		p := w.device("alice", "phone")
+		p.store.meta.User = storeOf
+		p.starts()
+		p.step(engine.Dialled{})
+		user := "carol"
+		if storeOf != "" {
+			user = "alice"
+		}
+		p.step(engine.Frame{Message: &wirepb.Welcome{User: user}})
+		if p.engine.State() != engine.Stopped {
+			t.Errorf("store of %q, token of %s: %s", storeOf, user, p.engine.State())
+		}
+	}
+}
+
+// The n-th wait is a random time up to min(BackoffMin·2ⁿ, BackoffMax).
+func TestBackoff(t *testing.T) {
+	w := newWorld(t, func() float64 { return 0.5 })
+	p := w.device("alice", "phone")
+	p.starts()
+	var waits []time.Duration
+	for range 9 {
+		p.step(engine.Lost{Err: errors.New("refused")})
+		waits = append(waits, p.events[len(p.events)-1].(engine.StateEvent).RetryIn)
+		w.passes(waits[len(waits)-1])
+		if p.engine.State() != engine.Connecting {
+			t.Fatal("does not dial when it is time")
+		}
+	}
+	if got, want := fmt.Sprint(waits), "[250ms 500ms 1s 2s 4s 8s 15s 15s 15s]"; got != want {
+		t.Errorf("waits %s, want %s", got, want)
+	}
+}
+
+// The sample with the least round trip counts, and a jump of the wall clock
+// changes nothing.
+func TestClock(t *testing.T) {
+	s := newScript(t, func(p *phone) { p.skew = 30 * 60_000 })
+	delays := []time.Duration{300, 90, 20, 200, 150} // ms there, and the same back
+	for _, d := range delays {
+		s.w.passes(d * time.Millisecond)
+		req := s.sample()
+		now := int64(s.w.server.Now())
+		s.w.passes(d*time.Millisecond + d/10*time.Millisecond) // the way back is slower
+		s.gets(&wirepb.PIMTimeResp{T1: req.T1, T2: now, T3: now})
+	}
+	s.skew = -3_600_000
+	s.up = nil
+	s.sends(chat, "x")
+	req := s.up[len(s.up)-1].(*wirepb.PIMSendReq)
+	if off := req.LocalMs - int64(s.w.server.Now()); off < -2 || off > 2 {
+		t.Errorf("local time is %d ms off", off)
+	}
+	s.sends(chat, "y")
+	if next := s.up[len(s.up)-1].(*wirepb.PIMSendReq); next.LocalMs <= req.LocalMs {
+		t.Error("local time does not grow strictly")
+	}
+}
+
+// sample returns the time request that was transmitted last.
+func (s *script) sample() *wirepb.PIMTimeReq {
+	s.t.Helper()
+	for i := len(s.up) - 1; i >= 0; i-- {
+		if m, ok := s.up[i].(*wirepb.PIMTimeReq); ok {
+			return m
+		}
+	}
+	s.t.Fatal("no time request")
+	return nil
+}
+
+func TestOutboxIsBounded(t *testing.T) {
+	s := newScript(t)
+	send := func(payload []byte) error {
+		return s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat, Payload: payload}})
+	}
+	if err := send(make([]byte, pim.MaxPayload+1)); pim.KindOf(err) != pim.KindTooLarge {
+		t.Errorf("too large: %v", err)
+	}
+	n := 0
+	for ; n < 20_000; n++ {
+		if err := send(nil); err != nil {
+			if pim.KindOf(err) != pim.KindOverloaded {
+				t.Errorf("full: %v", err)
+			}
+			break
+		}
+	}
+	if n != 10_000 {
+		t.Errorf("%d messages fit", n)
+	}
+}
