@@ -1,0 +1,268 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var ctx = context.Background()
+
+// fill writes a log of n entries, each of size bytes, and one user's membership.
+func fill(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, n, size int, m *inbox.Membership) {
+	w := &store.Write{Log: inbox.Entries(c)}
+	for i := range n {
+		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "x", Device: "d", Payload: make([]byte, size)}
+		w.Records = append(w.Records, wire.AppendEntry(nil, &e))
+	}
+	if m != nil {
+		w.Cells = append(w.Cells, store.CellWrite{
+			Partition: inbox.Members(c), Cell: store.Cell{Key: "alice", Version: 1, Value: m.Value()},
+		})
+	}
+	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever the membership and however the pages are asked for, walking over them
+// gives every entry of the membership once, in order, and settles every seq.
+func TestPullWalksOverTheMembership(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := storetest.NewMemory()
+		n := rapid.IntRange(1, 120).Draw(t, "entries")
+		var m inbox.Membership
+		for seq := pim.Seq(1); seq <= pim.Seq(n); seq++ {
+			switch {
+			case rapid.IntRange(0, 9).Draw(t, "change") > 1:
+			case m.Present() && m.Periods[len(m.Periods)-1].From < seq:
+				m.Leave(seq)
+			case !m.Present():
+				m.Join(seq)
+			}
+		}
+		if len(m.Periods) == 0 {
+			m.Join(pim.Seq(n))
+		}
+		fill(t, s, "g:x", n, rapid.SampledFrom([]int{10, 300_000}).Draw(t, "size"), &m)
+		x := inbox.New(s)
+		limit := rapid.IntRange(1, 50).Draw(t, "limit")
+		var got []pim.Seq
+		next := pim.Seq(1)
+		for {
+			p, err := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "g:x", From: next, Limit: limit})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.From > p.To {
+				break
+			}
+			if p.From != next {
+				t.Fatalf("page from %d settles from %d", next, p.From)
+			}
+			for _, e := range p.Entries {
+				if e.Seq < p.From || e.Seq > p.To {
+					t.Fatalf("seq %d in a page for %d–%d", e.Seq, p.From, p.To)
+				}
+				got = append(got, e.Seq)
+			}
+			next = p.To + 1
+		}
+		var want []pim.Seq
+		for seq := pim.Seq(1); seq <= pim.Seq(n); seq++ {
+			if m.Reads(seq) {
+				want = append(want, seq)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("pulled %v, want %v of %+v", got, want, m)
+		}
+	})
+}
+
+func TestPullNewestFirst(t *testing.T) {
+	s := storetest.NewMemory()
+	fill(t, s, "d:alice:bob", 250, 10, nil)
+	x := inbox.New(s)
+	p, err := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", NewestFirst: true})
+	if err != nil || p.From != 151 || p.To != 250 || len(p.Entries) != 100 || p.Entries[0].Seq != 151 {
+		t.Fatalf("the newest page is %d–%d with %d entries, %v", p.From, p.To, len(p.Entries), err)
+	}
+	p, err = x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", To: p.From - 1, Limit: 1000, NewestFirst: true})
+	if err != nil || p.From != 1 || p.To != 150 || p.Newest != 250 {
+		t.Fatalf("the page before it is %d–%d, %v", p.From, p.To, err)
+	}
+}
+
+func TestPullRefuses(t *testing.T) {
+	s := storetest.NewMemory()
+	fill(t, s, "g:x", 3, 10, &inbox.Membership{Periods: []inbox.Period{{From: 2}}})
+	x := inbox.New(s)
+	for _, test := range []struct {
+		user pim.UserID
+		c    pim.ConversationID
+		want pim.Kind
+	}{
+		{"eve", "g:x", pim.KindNotMember},
+		{"alice", "g:none", pim.KindNotMember},
+		{"eve", "d:alice:bob", pim.KindNotMember},
+		{"alice", "nonsense", pim.KindInvalid},
+		{"alice", "d:bob:alice", pim.KindInvalid},
+	} {
+		if _, err := x.Pull(ctx, test.user, inbox.PullRequest{Conversation: test.c}); pim.KindOf(err) != test.want {
+			t.Errorf("%s pulls %s: %v, want %v", test.user, test.c, err, test.want)
+		}
+	}
+	if p, err := x.Pull(ctx, "bob", inbox.PullRequest{Conversation: "d:alice:bob"}); err != nil || p.From <= p.To || p.Newest != 0 {
+		t.Errorf("an empty direct conversation gives %+v, %v", p, err)
+	}
+}
+
+func addLine(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, newest pim.Seq) {
+	w := &store.Write{Cells: []store.CellWrite{{
+		Partition: inbox.Lines("alice"), Cell: inbox.Line{Newest: newest, Count: uint64(newest)}.Cell(c),
+	}}}
+	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A sync lists the conversations that are ahead of what the device acknowledged,
+// each once, page by page; in full it lists all of them.
+func TestSyncIsASubtraction(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := storetest.NewMemory()
+		acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+		defer acks.Close()
+		x := inbox.New(s)
+		var behind, all []pim.ConversationID
+		n := rapid.IntRange(0, 1200).Draw(t, "conversations")
+		var noted []inbox.Ack
+		for i := range n {
+			c := pim.ConversationID(fmt.Sprintf("g:%04d", i))
+			newest := pim.Seq(1 + i%7)
+			addLine(t, s, c, newest)
+			all = append(all, c)
+			acked := pim.Seq(rapid.IntRange(0, 12).Draw(t, "acked"))
+			noted = append(noted, inbox.Ack{Conversation: c, Seq: acked})
+			if acked < newest {
+				behind = append(behind, c)
+			}
+		}
+		acks.Note(ctx, "alice", "phone", 3, append(noted, inbox.Ack{Conversation: "g:made-up", Seq: 9}))
+		acks.Settle(ctx, "alice", "phone")
+		limit := rapid.IntRange(1, 1000).Draw(t, "limit")
+		for _, full := range []bool{false, true} {
+			var got []pim.ConversationID
+			req := inbox.SyncRequest{User: "alice", Device: "phone", Full: full, Limit: limit}
+			for {
+				page, err := x.Sync(ctx, req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page.Summaries) > limit {
+					t.Fatalf("a page of %d, asked for %d", len(page.Summaries), limit)
+				}
+				for _, s := range page.Summaries {
+					got = append(got, s.Conversation)
+				}
+				if req.After = page.Next; req.After == "" {
+					break
+				}
+			}
+			want := behind
+			if full {
+				want = all
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("full %v: listed %v, want %v", full, got, want)
+			}
+		}
+		if serial, err := x.Serial(ctx, "alice", "phone"); serial != 3 || err != nil {
+			t.Fatalf("serial %d, %v", serial, err)
+		}
+	})
+}
+
+// A device cannot acknowledge what it was not sent: neither seqs to come nor
+// conversations of others take up room.
+func TestAcksAreBoundedByTheLine(t *testing.T) {
+	s := storetest.NewMemory()
+	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	addLine(t, s, "g:x", 5)
+	acks.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 99}, {Conversation: "g:y", Seq: 1}})
+	acks.Close()
+	cells, err := s.List(ctx, inbox.Acked("alice", "phone"), "", 10)
+	if err != nil || len(cells) != 1 || cells[0].Version != 5 {
+		t.Fatalf("stored %+v, %v", cells, err)
+	}
+}
+
+func TestMembershipCells(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := inbox.Membership{Owner: rapid.Bool().Draw(t, "owner")}
+		seq := pim.Seq(0)
+		for range rapid.IntRange(0, 200).Draw(t, "changes") {
+			seq += pim.Seq(rapid.IntRange(1, 1000).Draw(t, "step"))
+			if m.Present() {
+				m.Leave(seq)
+			} else {
+				m.Join(seq)
+			}
+		}
+		got, err := inbox.ParseMembership(m.Value())
+		if err != nil || got.Owner != m.Owner || !slices.Equal(got.Periods, m.Periods) {
+			t.Fatalf("%+v came back as %+v, %v", m, got, err)
+		}
+		if len(m.Periods) > 64 {
+			t.Fatalf("%d periods", len(m.Periods))
+		}
+	})
+}
+
+func FuzzParseMembership(f *testing.F) {
+	m := inbox.Membership{Owner: true, Periods: []inbox.Period{{From: 1, To: 300}, {From: 301}}}
+	f.Add(m.Value())
+	f.Add([]byte{2})
+	f.Add([]byte{0, 0x80})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := inbox.ParseMembership(data)
+		if err != nil {
+			if pim.KindOf(err) != pim.KindCorrupt {
+				t.Fatalf("refused with %v", err)
+			}
+			return
+		}
+		again, err := inbox.ParseMembership(m.Value())
+		if err != nil || !slices.Equal(again.Periods, m.Periods) {
+			t.Fatalf("%+v came back as %+v, %v", m, again, err)
+		}
+	})
+}
+
+func FuzzParseLine(f *testing.F) {
+	f.Add(uint64(7), inbox.Line{Newest: 7, Count: 300, Left: true}.AppendValue(nil))
+	f.Add(uint64(1), []byte{0, 0x80})
+	f.Fuzz(func(t *testing.T, version uint64, data []byte) {
+		l, err := inbox.ParseLine(store.Cell{Key: "g:x", Version: version, Value: data})
+		if err != nil {
+			return
+		}
+		again, err := inbox.ParseLine(l.Cell("g:x"))
+		if err != nil || again != l {
+			t.Fatalf("%+v came back as %+v, %v", l, again, err)
+		}
+	})
+}
