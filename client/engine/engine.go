@@ -255,9 +255,6 @@ func (e *Engine) Synced() bool {
 	return e.link.phase == open && e.sync.listed && e.behind == 0
 }
 
-// InOutbox reports whether the message id waits for its answer.
-func (e *Engine) InOutbox(id pim.ClientMessageID) bool { return e.outbox.byID[id] != nil }
-
 // Take returns what is to be done since the last Take.
 func (e *Engine) Take() Output {
 	if e.metaDirty {

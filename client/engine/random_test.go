@@ -16,14 +16,16 @@ import (
 // any two effects, restores from a backup and dropped pushes, lets the world heal
 // and checks that every device has everything, once, in order (I2, I4, I5).
 func TestRandomSchedules(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := newSchedule(t)
-		for range rapid.IntRange(1, 120).Draw(t, "steps") {
-			s.act()
-		}
-		s.heal()
-		s.verify()
-	})
+	for range 10 { // of 100 schedules each, unless -rapid.checks says otherwise
+		rapid.Check(t, func(t *rapid.T) {
+			s := newSchedule(t)
+			for range rapid.IntRange(1, 120).Draw(t, "steps") {
+				s.act()
+			}
+			s.heal()
+			s.verify()
+		})
+	}
 }
 
 type schedule struct {

@@ -196,6 +196,58 @@ func TestResendAfterDisconnect(t *testing.T) {
 	}
 }
 
+// The process dies; the outbox goes on in order, with the local times that went
+// out before.
+func TestResendAfterRestart(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	for _, text := range []string{"a", "b", "c", "d", "e"} {
+		s.sends(chat, text)
+	}
+	before := make(map[string]int64)
+	for _, m := range s.up {
+		m := m.(*wirepb.PIMSendReq)
+		before[string(m.Payload)] = m.LocalMs
+	}
+	s.dies()
+	s.w.passes(time.Minute)
+	s.starts()
+	s.opens(&wirepb.Limits{})
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSendReq); ok && before[string(m.Payload)] != 0 && before[string(m.Payload)] != m.LocalMs {
+			t.Errorf("local time of %s was %d and is %d", m.Payload, before[string(m.Payload)], m.LocalMs)
+		}
+	}
+	s.transmits("sync full=false after=", "send a attempt 1", "send b attempt 1", "send c attempt 1", "send d attempt 1", "send e attempt 1")
+}
+
+// What was to be transmitted on a connection that broke is not for the next one.
+func TestFramesDieWithTheirConnection(t *testing.T) {
+	s := newScript(t)
+	out := engine.Outgoing{ID: s.w.id(), Conversation: chat, Kind: pim.EntryMessage}
+	for _, in := range []engine.Input{engine.Send{Message: out}, engine.Lost{Err: errors.New("cut")}} {
+		if err := s.engine.Step(s.time(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := s.engine.Take(); len(out.Frames) != 0 || len(out.Store.Outbox) != 1 {
+		t.Errorf("%d frames, %d messages to store", len(out.Frames), len(out.Store.Outbox))
+	}
+}
+
+// The answer to a pull may be older than a push that came before it.
+func TestPullOlderThanPush(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.gets(push(3)) // 1 and 2 are not for alice any more, it seems
+	request := s.lastPull()
+	s.transmits("pull 1..2")
+	s.gets(push(5))
+	s.gets(&wirepb.PIMPullResp{RequestId: request, From: 1, Newest: 0, Done: true})
+	s.transmits("pull 1..2")
+	s.sees()
+}
+
 func TestTimeoutAndRefusals(t *testing.T) {
 	s := newScript(t)
 	s.transmits("sync full=true after=")
