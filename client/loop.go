@@ -134,6 +134,10 @@ func (c *Client) connect(d dialled) {
 		c.step(engine.Lost{Err: d.err})
 		return
 	}
+	if c.loop.broken != nil {
+		d.conn.Close()
+		return
+	}
 	c.letGo()
 	c.loop.link = newLink(d.conn)
 	c.step(engine.Dialled{Token: d.token})

@@ -1,0 +1,184 @@
+package transport_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/wire"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// echo serves the WebSocket path, with every frame coming back.
+func echo(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(-1)
+	for {
+		kind, p, err := ws.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if string(p) == "replace me" {
+			ws.Close(websocket.StatusCode(wire.CodeReplaced), "another connection")
+			return
+		}
+		if ws.Write(r.Context(), kind, p) != nil {
+			return
+		}
+	}
+}
+
+func servers(t *testing.T) (url map[string]string, config *tls.Config) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/chat"+wire.WebSocketPath, echo)
+	plain, secure := httptest.NewServer(mux), httptest.NewTLSServer(mux)
+	t.Cleanup(plain.Close)
+	t.Cleanup(secure.Close)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overTLS := tls.NewListener(must(net.Listen("tcp", "127.0.0.1:0"))(t), secure.TLS)
+	for _, l := range []net.Listener{tcp, overTLS} {
+		done := make(chan struct{})
+		go func() { defer close(done); echoStream(l) }()
+		t.Cleanup(func() { l.Close(); <-done })
+	}
+	return map[string]string{
+		"ws":    "ws://" + plain.Listener.Addr().String() + "/chat",
+		"https": secure.URL + "/chat/",
+		"tcp":   "tcp://" + tcp.Addr().String(),
+		"tls":   "tls://" + overTLS.Addr().String(),
+	}, secure.Client().Transport.(*http.Transport).TLSClientConfig
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// echoStream sends back the bytes of one connection after the other.
+func echoStream(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		io.Copy(c, c)
+		c.Close()
+	}
+}
+
+func TestFramesOfAllSizes(t *testing.T) {
+	urls, config := servers(t)
+	for name, url := range urls {
+		t.Run(name, func(t *testing.T) {
+			d := must(transport.NewDialer(url, config))(t)
+			c := must(d.Dial(t.Context()))(t)
+			defer c.Close()
+			var frames [][]byte
+			for _, size := range []int{1, 100, 4096, pim.MaxFrame, 2, 70_000} {
+				frames = append(frames, bytes.Repeat([]byte{byte(size)}, size))
+			}
+			wrote := make(chan error, 1)
+			go func() { wrote <- c.Write(frames) }()
+			for i, want := range frames {
+				got, err := c.Read()
+				if err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("frame %d: %d bytes, %v; want %d", i, len(got), err, len(want))
+				}
+			}
+			if err := <-wrote; err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if _, err := c.Read(); err == nil {
+				t.Error("read after close")
+			}
+		})
+	}
+}
+
+func TestCloseCode(t *testing.T) {
+	urls, _ := servers(t)
+	c := must(must(transport.NewDialer(urls["ws"], nil))(t).Dial(t.Context()))(t)
+	defer c.Close()
+	if err := c.Write([][]byte{[]byte("replace me")}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Read()
+	var closed *transport.CloseError
+	if !errors.As(err, &closed) || closed.Code != wire.CodeReplaced || closed.Text != "another connection" {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestFrameTooLarge(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := transport.NewTCP(near)
+	defer c.Close()
+	go far.Write([]byte{0, 5, 0, 0, 1})
+	if _, err := c.Read(); pim.KindOf(err) != pim.KindTooLarge {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestHalfFrame(t *testing.T) {
+	near, far := net.Pipe()
+	c := transport.NewTCP(near)
+	defer c.Close()
+	go func() { far.Write([]byte{0, 0, 0, 9, 1}); far.Close() }()
+	if _, err := c.Read(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+// A dial ends with its context, TLS below 1.3 is refused, and what is no
+// WebSocket says so.
+func TestDialErrors(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	urls, _ := servers(t)
+	if _, err := must(transport.NewDialer(urls["tcp"], nil))(t).Dial(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("dial with a context that is over: %v", err)
+	}
+	old := httptest.NewUnstartedServer(http.NotFoundHandler())
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	old.Config.ErrorLog = nil
+	old.StartTLS()
+	defer old.Close()
+	config := old.Client().Transport.(*http.Transport).TLSClientConfig
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := must(transport.NewDialer(old.URL, config))(t).Dial(ctx); err == nil {
+		t.Error("dialled a server of TLS 1.2")
+	}
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	if _, err := must(transport.NewDialer(web.URL, nil))(t).Dial(ctx); pim.KindOf(err) != pim.KindUnavailable {
+		t.Errorf("dialled a web server: %v", err)
+	}
+}
