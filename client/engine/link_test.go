@@ -1,0 +1,151 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+func TestDeadConnectionIsNoticed(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.w.passes(30 * time.Second)
+	s.transmits("PIMPing")
+	s.gets(nil) // a frame of a type that is not known is a sign of life
+	s.w.passes(30 * time.Second)
+	s.transmits("PIMPing")
+	s.w.passes(7 * time.Second)
+	if s.engine.State() != engine.Connected {
+		t.Fatal("given up too early")
+	}
+	s.w.passes(2 * time.Second)
+	if s.engine.State() != engine.Connecting || s.session != nil {
+		t.Fatalf("state %s after a ping without an answer", s.engine.State())
+	}
+}
+
+// While the app does not read, nothing is missed, and the server hears pings.
+func TestPausedReadingIsNoSilence(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	s.sends(chat, "a")
+	s.step(engine.Pause{On: true})
+	s.w.passes(2 * time.Minute)
+	s.transmits("send a attempt 1", "PIMPing", "PIMPing", "PIMPing", "PIMPing")
+	s.step(engine.Pause{On: false})
+	s.w.passes(7 * time.Second)
+	s.transmits()
+	if s.engine.State() != engine.Connected {
+		t.Fatalf("state %s", s.engine.State())
+	}
+}
+
+func TestStops(t *testing.T) {
+	for name, end := range map[string]struct {
+		in   engine.Input
+		kind pim.Kind
+	}{
+		"replaced":   {engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}}, pim.KindReplaced},
+		"token":      {engine.Lost{Code: wire.CodeUnauthorized}, pim.KindUnauthorized},
+		"protocol":   {engine.Lost{Code: wire.CodeProtocol, Err: errors.New("bad frame")}, pim.KindInvalid},
+		"too large":  {engine.Lost{Code: wire.CodeTooLarge}, pim.KindTooLarge},
+		"no version": {engine.Lost{Code: wire.CodeUnsupported}, pim.KindUnsupported},
+	} {
+		s := newScript(t)
+		s.step(engine.Ask{ID: 1, Conversation: chat})
+		s.step(end.in)
+		ev, _ := s.events[len(s.events)-1].(engine.StateEvent)
+		if ev.State != engine.Stopped || pim.KindOf(ev.Err) != end.kind {
+			t.Errorf("%s: %+v", name, ev)
+		}
+		if _, ok := s.engine.Deadline(); ok {
+			t.Errorf("%s: still waits for something", name)
+		}
+		if len(s.pulled) != 1 || pim.KindOf(s.pulled[0].Err) != end.kind {
+			t.Errorf("%s: the app's pull: %+v", name, s.pulled)
+		}
+		if err := s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat}}); pim.KindOf(err) != end.kind {
+			t.Errorf("%s: send: %v", name, err)
+		}
+	}
+}
+
+func TestAnotherUsersToken(t *testing.T) {
+	for _, storeOf := range []pim.UserID{"", "bob"} {
+		w := newWorld(t, func() float64 { return 0 })
+		p := w.device("alice", "phone")
+		p.store.meta.User = storeOf
+		p.starts()
+		p.step(engine.Dialled{})
+		user := "carol"
+		if storeOf != "" {
+			user = "alice"
+		}
+		p.step(engine.Frame{Message: &wirepb.Welcome{User: user}})
+		if p.engine.State() != engine.Stopped {
+			t.Errorf("store of %q, token of %s: %s", storeOf, user, p.engine.State())
+		}
+	}
+}
+
+// The n-th wait is a random time up to min(BackoffMin·2ⁿ, BackoffMax).
+func TestBackoff(t *testing.T) {
+	w := newWorld(t, func() float64 { return 0.5 })
+	p := w.device("alice", "phone")
+	p.starts()
+	var waits []time.Duration
+	for range 9 {
+		p.step(engine.Lost{Err: errors.New("refused")})
+		waits = append(waits, p.events[len(p.events)-1].(engine.StateEvent).RetryIn)
+		w.passes(waits[len(waits)-1])
+		if p.engine.State() != engine.Connecting {
+			t.Fatal("does not dial when it is time")
+		}
+	}
+	if got, want := fmt.Sprint(waits), "[250ms 500ms 1s 2s 4s 8s 15s 15s 15s]"; got != want {
+		t.Errorf("waits %s, want %s", got, want)
+	}
+}
+
+// The sample with the least round trip counts, and a jump of the wall clock
+// changes nothing.
+func TestClock(t *testing.T) {
+	s := newScript(t, func(p *phone) { p.skew = 30 * 60_000 })
+	delays := []time.Duration{300, 90, 20, 200, 150} // ms there, and the same back
+	for _, d := range delays {
+		s.w.passes(d * time.Millisecond)
+		req := s.sample()
+		now := int64(s.w.server.Now())
+		s.w.passes(d*time.Millisecond + d/10*time.Millisecond) // the way back is slower
+		s.gets(&wirepb.PIMTimeResp{T1: req.T1, T2: now, T3: now})
+	}
+	s.skew = -3_600_000
+	s.up = nil
+	s.sends(chat, "x")
+	req := s.up[len(s.up)-1].(*wirepb.PIMSendReq)
+	if off := req.LocalMs - int64(s.w.server.Now()); off < -2 || off > 2 {
+		t.Errorf("local time is %d ms off", off)
+	}
+	s.sends(chat, "y")
+	if next := s.up[len(s.up)-1].(*wirepb.PIMSendReq); next.LocalMs <= req.LocalMs {
+		t.Error("local time does not grow strictly")
+	}
+}
+
+// sample returns the time request that was transmitted last.
+func (s *script) sample() *wirepb.PIMTimeReq {
+	s.t.Helper()
+	for i := len(s.up) - 1; i >= 0; i-- {
+		if m, ok := s.up[i].(*wirepb.PIMTimeReq); ok {
+			return m
+		}
+	}
+	s.t.Fatal("no time request")
+	return nil
+}
