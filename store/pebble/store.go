@@ -228,7 +228,9 @@ func (s *Store) events() *crdb.EventListener {
 			s.noteCorruption("read "+i.Path, i.Details)
 		},
 		FlushEnd: func(i crdb.FlushInfo) {
-			if i.Err == nil {
+			// Pebble calls it an error, unexported, that a memtable held nothing
+			// to write out, as after a start that replayed an empty log.
+			if i.Err == nil || i.Err.Error() == "pebble: empty table" {
 				s.health.set(cannotFlush, nil)
 				return
 			}
