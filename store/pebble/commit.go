@@ -112,7 +112,9 @@ func (s *Store) compare(o *op) error {
 	return nil
 }
 
-// fill lays out the ops without an error.
+// fill lays out the ops without an error. Most of a commit's CPU time goes into
+// finding each key's place in the memtable. Sorting the keys first, so that one
+// place leads to the next, was tried: it saves 5 % at the most.
 func (s *Store) fill(b *crdb.Batch, c *commit, now pim.Millis) {
 	for i := range c.ops {
 		o := &c.ops[i]
