@@ -1,0 +1,154 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// process is the server that replay started itself.
+type process struct {
+	command   []string
+	http, tcp string // addresses
+
+	killing sync.Mutex // one kill and restart at a time
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+	kills int
+	over  bool
+}
+
+const startPatience = 30 * time.Second
+
+func startProcess(ctx context.Context, c *Config, dir string) (*process, error) {
+	if len(c.ServerCommand) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
+	}
+	p := &process{}
+	var err error
+	if p.http, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if p.tcp, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	p.command = append(append([]string{}, c.ServerCommand...),
+		"--listen", p.http, "--listen-tcp", p.tcp, "--data", dir, "--log-level", "error")
+	if err := p.start(ctx); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", pim.Errorf(pim.KindUnavailable, "free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (p *process) url(tcp bool) string {
+	if tcp {
+		return "tcp://" + p.tcp
+	}
+	return "http://" + p.http
+}
+
+// start runs the command and waits until it is ready.
+func (p *process) start(ctx context.Context) error {
+	p.mu.Lock()
+	if p.over {
+		p.mu.Unlock()
+		return nil
+	}
+	cmd := exec.Command(p.command[0], p.command[1:]...)
+	// Dies with this process, also when that is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		p.mu.Unlock()
+		return pim.Errorf(pim.KindUnavailable, "start %s: %w", p.command[0], err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the process, which stop kills
+		cmd.Wait()
+		close(ended)
+	}()
+	p.cmd, p.ended = cmd, ended
+	p.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		if p.ready(ctx) {
+			return nil
+		}
+		select {
+		case <-ended:
+			return pim.Errorf(pim.KindUnavailable, "%s ended at once: %s", p.command[0], cmd.ProcessState)
+		case <-ctx.Done():
+			return pim.Errorf(pim.KindTimeout, "%s is not ready after %v", p.command[0], startPatience)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *process) ready(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/readyz", p.http), nil)
+	if err != nil {
+		return false
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// kill ends the server with SIGKILL and starts it again.
+func (p *process) kill(ctx context.Context) error {
+	p.killing.Lock()
+	defer p.killing.Unlock()
+	p.mu.Lock()
+	if p.over {
+		p.mu.Unlock()
+		return nil
+	}
+	p.kills++
+	p.cmd.Process.Kill()
+	ended := p.ended
+	p.mu.Unlock()
+	<-ended
+	return p.start(ctx)
+}
+
+// killed returns how often it was.
+func (p *process) killed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kills
+}
+
+// stop ends the server for good.
+func (p *process) stop() {
+	p.mu.Lock()
+	p.over = true
+	cmd, ended := p.cmd, p.ended
+	p.mu.Unlock()
+	if cmd != nil {
+		cmd.Process.Kill()
+		<-ended
+	}
+}

@@ -1,0 +1,137 @@
+// Package replay plays a real chat log through real connections and then checks
+// that every member got exactly the entries of its membership, once, in one
+// order. It is what `pim replay` runs; it can kill the server meanwhile.
+package replay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+)
+
+// Config says what to play, and against which server. The zero value of a field
+// is its default.
+type Config struct {
+	File    string    // the chat log; its name is used when Log is set
+	Log     io.Reader // read instead of File
+	Lurkers int       // silent members besides the log's
+	Speed   float64   // times as fast as the log; 0: as fast as possible
+
+	// Server is a running server's URL. Empty: an own one is started by
+	// ServerCommand, followed by --listen, --listen-tcp, --data and --log-level,
+	// on free ports of the loopback and a fresh directory.
+	Server        string
+	ServerCommand []string
+	TCP           bool // to the own server: raw TCP instead of WebSocket
+	// KillEvery, if not 0, kills the own server with SIGKILL that often, and at
+	// least once, and starts it again on the same data.
+	KillEvery time.Duration
+
+	Token    func(user pim.UserID) (string, error) // needed with Server
+	Progress io.Writer                             // a line now and then, for people; nil: none
+	Logger   *slog.Logger                          // nil: none
+}
+
+// Report is what came of it. The JSON names are stable.
+type Report struct {
+	Conversation       pim.ConversationID `json:"conversation"`
+	Messages           int                `json:"messages"`            // spoken in the log
+	Deliveries         int                `json:"deliveries"`          // entries handed to a member's app, its own included
+	ExpectedDeliveries int                `json:"expected_deliveries"` // entries of all memberships
+	Lost               int                `json:"lost"`                // expected, and not handed over or not pulled
+	Doubled            int                `json:"doubled"`             // handed over or pulled twice, or twice in the log
+	Misordered         int                `json:"misordered"`          // at another place than the rule gives
+	Kills              int                `json:"kills"`
+	AckP50             float64            `json:"ack_p50_ms"`
+	AckP99             float64            `json:"ack_p99_ms"`
+	DeliveryP50        float64            `json:"delivery_p50_ms"`
+	DeliveryP99        float64            `json:"delivery_p99_ms"`
+	Seconds            float64            `json:"seconds"` // of playing, without the check
+
+	// Findings names up to a few of what was lost, doubled or misordered.
+	Findings []string `json:"-"`
+}
+
+// Err is not nil if anything was lost, doubled or misordered.
+func (r *Report) Err() error {
+	if r.Lost == 0 && r.Doubled == 0 && r.Misordered == 0 {
+		return nil
+	}
+	return pim.Errorf(pim.KindInternal, "lost %d, doubled %d, misordered %d", r.Lost, r.Doubled, r.Misordered)
+}
+
+// Run plays and checks. An error means that it could not be done; what was found
+// is in the report, see Report.Err.
+func Run(ctx context.Context, c Config) (Report, error) {
+	s, err := c.script()
+	if err != nil {
+		return Report{}, err
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	if c.Server != "" {
+		if c.KillEvery != 0 {
+			return Report{}, pim.Errorf(pim.KindInvalid, "only a server that replay started itself is killed: leave out its address")
+		}
+		if c.Token == nil {
+			return Report{}, pim.Errorf(pim.KindInvalid, "no way to get tokens")
+		}
+		return play(ctx, &c, s, nil)
+	}
+	dir, err := os.MkdirTemp("", "pim-replay-")
+	if err != nil {
+		return Report{}, pim.Errorf(pim.KindUnavailable, "data directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	keys, err := account.CreateDevelopmentKey(filepath.Join(dir, "keys.json"))
+	if err != nil {
+		return Report{}, err
+	}
+	c.Token = func(u pim.UserID) (string, error) { return keys.Issue(u, 24*time.Hour, time.Now()) }
+	p, err := startProcess(ctx, &c, dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer p.stop()
+	c.Server = p.url(c.TCP)
+	return play(ctx, &c, s, p)
+}
+
+func (c *Config) script() (*script, error) {
+	if c.Lurkers < 0 || c.Speed < 0 || c.KillEvery < 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "lurkers %d, speed %g, kills every %v: none can be negative", c.Lurkers, c.Speed, c.KillEvery)
+	}
+	r := c.Log
+	if r == nil {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return nil, pim.Errorf(pim.KindNotFound, "chat log: %w", err)
+		}
+		defer f.Close()
+		r = f
+	}
+	s, err := readScript(r)
+	if err != nil {
+		return nil, pim.Errorf(pim.KindInvalid, "chat log %s: %w", c.File, err)
+	}
+	if n := 1 + len(s.first) + c.Lurkers; n > pim.MaxGroupMembers {
+		return nil, pim.Errorf(pim.KindTooLarge, "%d members at the start, a group has at most %d", n, pim.MaxGroupMembers)
+	}
+	return s, nil
+}
+
+// owner makes the group and does the joins and leaves.
+const owner pim.UserID = "pim-replay"
+
+func lurker(n int) pim.UserID { return pim.UserID(fmt.Sprintf("pim-lurker-%03d", n+1)) }

@@ -1,0 +1,150 @@
+package replay
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/pim-im/pim"
+)
+
+// script is a chat log as a group of pim: who is there at the start, and what
+// happens then.
+type script struct {
+	first []pim.UserID // present from the start
+	later []pim.UserID // join in the course of it, and are not in first
+	steps []step
+}
+
+// step is one entry of the group's log to be.
+type step struct {
+	at   time.Duration // since the log's start
+	kind pim.EntryKind // message, join or leave
+	user pim.UserID    // who speaks, joins or leaves
+	text string
+}
+
+// line is one event of the file, see testdata/README.md.
+type line struct {
+	At   int64  `json:"at"`
+	Kind string `json:"kind"`
+	User string `json:"user"`
+	To   string `json:"to"`
+	Text string `json:"text"`
+}
+
+const maxLine = 1 << 20 // bytes
+
+// readScript reads a chat log. Logs of real channels are not whole, so:
+//
+//   - who acts without having joined was there from the start, or, after a leave,
+//     comes back with that act;
+//   - a join of someone present and a leave of someone absent mean nothing;
+//   - a rename is a leave of the old name and a join of the new one.
+func readScript(r io.Reader) (*script, error) {
+	p := parser{script: new(script), known: map[pim.UserID]bool{}, present: map[pim.UserID]bool{}}
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, maxLine)
+	for n := 1; in.Scan(); n++ {
+		if len(strings.TrimSpace(in.Text())) == 0 {
+			continue
+		}
+		var l line
+		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
+			return nil, pim.Errorf(pim.KindInvalid, "line %d: %w", n, err)
+		}
+		if err := p.take(&l); err != nil {
+			return nil, pim.Errorf(pim.KindInvalid, "line %d: %w", n, err)
+		}
+	}
+	if err := in.Err(); err != nil {
+		return nil, pim.Errorf(pim.KindInvalid, "read: %w", err)
+	}
+	if len(p.script.steps) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "the log holds no events")
+	}
+	return p.script, nil
+}
+
+type parser struct {
+	*script
+	known   map[pim.UserID]bool
+	present map[pim.UserID]bool
+}
+
+func (p *parser) take(l *line) error {
+	user := userID(l.User)
+	if err := user.Validate(); err != nil {
+		return err
+	}
+	at := time.Duration(l.At) * time.Millisecond
+	switch l.Kind {
+	case "message":
+		p.join(at, user, true)
+		p.steps = append(p.steps, step{at, pim.EntryMessage, user, l.Text})
+	case "join":
+		p.join(at, user, false)
+	case "leave":
+		p.leave(at, user)
+	case "rename":
+		to := userID(l.To)
+		if err := to.Validate(); err != nil {
+			return err
+		}
+		p.leave(at, user)
+		p.join(at, to, false)
+	default:
+		return fmt.Errorf("kind %q is not known", l.Kind)
+	}
+	return nil
+}
+
+// join makes user present. acting: the log shows no join, the user just acts.
+func (p *parser) join(at time.Duration, user pim.UserID, acting bool) {
+	if p.present[user] {
+		return
+	}
+	p.present[user] = true
+	switch {
+	case p.known[user]:
+	case acting:
+		p.known[user] = true
+		p.first = append(p.first, user)
+		return
+	default:
+		p.known[user] = true
+		p.later = append(p.later, user)
+	}
+	p.steps = append(p.steps, step{at: at, kind: pim.EntryJoin, user: user})
+}
+
+func (p *parser) leave(at time.Duration, user pim.UserID) {
+	if !p.known[user] {
+		p.join(at, user, true)
+	}
+	if !p.present[user] {
+		return
+	}
+	p.present[user] = false
+	p.steps = append(p.steps, step{at: at, kind: pim.EntryLeave, user: user})
+}
+
+// userID makes a user ID of a nick. What a user ID must not hold is written as
+// %XX, and so is '%'.
+func userID(nick string) pim.UserID {
+	var b strings.Builder
+	for _, r := range nick {
+		if unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("/:%", r) {
+			for _, c := range []byte(string(r)) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			}
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return pim.UserID(b.String())
+}
