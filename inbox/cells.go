@@ -2,6 +2,8 @@ package inbox
 
 import (
 	"encoding/binary"
+	"math"
+	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -104,6 +106,31 @@ func (m *Membership) Reads(seq pim.Seq) bool {
 		}
 	}
 	return false
+}
+
+// firstFrom returns the first seq from seq on that the user may read; it is
+// beyond all that there is if there is none.
+func (m *Membership) firstFrom(seq pim.Seq) pim.Seq {
+	for _, p := range m.Periods {
+		if p.To == 0 || p.To >= seq {
+			return max(p.From, seq)
+		}
+	}
+	return math.MaxUint64
+}
+
+// lastUpTo returns the last seq up to seq that the user may read, 0 if there is
+// none.
+func (m *Membership) lastUpTo(seq pim.Seq) pim.Seq {
+	for _, p := range slices.Backward(m.Periods) {
+		if p.From <= seq {
+			if p.To == 0 {
+				return seq
+			}
+			return min(p.To, seq)
+		}
+	}
+	return 0
 }
 
 // Value returns m as a cell's value.

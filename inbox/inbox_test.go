@@ -106,6 +106,25 @@ func TestPullNewestFirst(t *testing.T) {
 	}
 }
 
+// Who joined late is not sent through all that came before, page by page.
+func TestPullSkipsWhatIsNotReadable(t *testing.T) {
+	s := storetest.NewMemory()
+	fill(t, s, "g:x", 5000, 10, &inbox.Membership{Periods: []inbox.Period{{From: 2000, To: 2010}, {From: 4990}}})
+	x := inbox.New(s)
+	p, err := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "g:x", Limit: 20})
+	if err != nil || p.From != 1 || p.To != 2019 || len(p.Entries) != 11 {
+		t.Fatalf("the first page settles %d–%d with %d entries, %v", p.From, p.To, len(p.Entries), err)
+	}
+	p, err = x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "g:x", From: 2020, Limit: 20})
+	if err != nil || p.To != 5000 || len(p.Entries) != 11 {
+		t.Fatalf("the second page settles %d–%d with %d entries, %v", p.From, p.To, len(p.Entries), err)
+	}
+	p, err = x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "g:x", To: 4000, Limit: 5, NewestFirst: true})
+	if err != nil || p.From != 2006 || p.To != 4000 || len(p.Entries) != 5 {
+		t.Fatalf("the newest page before 4000 settles %d–%d with %d entries, %v", p.From, p.To, len(p.Entries), err)
+	}
+}
+
 func TestPullRefuses(t *testing.T) {
 	s := storetest.NewMemory()
 	fill(t, s, "g:x", 3, 10, &inbox.Membership{Periods: []inbox.Period{{From: 2}}})

@@ -54,15 +54,16 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		newest = min(last, m.Periods[n-1].To)
 	}
 	page := Page{Newest: newest}
-	page.From, page.To = span(req, newest)
+	page.From, page.To = span(req, &m, newest)
 	if page.From > page.To {
 		return page, nil
 	}
 	return page, x.fill(ctx, &page, req.Conversation, &m)
 }
 
-// span returns the seqs that the page for req may settle, at most.
-func span(req PullRequest, newest pim.Seq) (from, to pim.Seq) {
+// span returns the seqs that the page for req may settle, at most: as many as
+// the limit has entries, and with them all that lie outside the membership.
+func span(req PullRequest, m *Membership, newest pim.Seq) (from, to pim.Seq) {
 	limit := pim.Seq(defaultPull)
 	if req.Limit > 0 {
 		limit = pim.Seq(min(req.Limit, pim.MaxPageEntries))
@@ -71,13 +72,19 @@ func span(req PullRequest, newest pim.Seq) (from, to pim.Seq) {
 	if req.To != 0 {
 		to = min(req.To, newest)
 	}
-	if from > to || to-from < limit {
+	if from > to {
 		return from, to
 	}
 	if req.NewestFirst {
-		return to - limit + 1, to
+		if last := m.lastUpTo(to); last-from >= limit && last > limit {
+			from = last - limit + 1
+		}
+		return from, to
 	}
-	return from, from + limit - 1
+	if first := m.firstFrom(from); to-min(first, to) >= limit {
+		to = first + limit - 1
+	}
+	return from, to
 }
 
 // fill reads the page's entries period by period. If the page's bytes run out
