@@ -20,6 +20,7 @@ type grammar struct {
 	Tail    tailCmd    `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
 	Chat    chatCmd    `cmd:"" help:"Chat, line by line."`
 	Group   groupCmd   `cmd:"" help:"Create groups; join and leave them."`
+	Replay  replayCmd  `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench   benchCmd   `cmd:"" help:"Measure a running server."`
 	Relay   relayCmd   `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`
 	Version versionCmd `cmd:"" help:"Print the versions of program, protocol and Go."`

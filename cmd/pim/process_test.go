@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/pim-im/pim/imtest/load"
+	"github.com/pim-im/pim/imtest/replay"
 )
 
 func TestSignalStopsTheServer(t *testing.T) {
@@ -50,4 +52,38 @@ func TestBench(t *testing.T) {
 	n.ok("", "bench", "relay", "--users", "4", "--duration", "200ms", "--warmup", "0s")
 	n.refuses("paired", exitUsage, "bench", "direct", "--users", "3")
 	n.refuses("must be one of", exitUsage, "bench", "everything")
+}
+
+// chatLog is a short recording with a name that only some tools cope with.
+const chatLog = `{"at":0,"kind":"message","user":"[al]\\` + "`" + `_^{|}-","text":"hello"}
+{"at":10,"kind":"join","user":"bob"}
+{"at":20,"kind":"message","user":"bob","text":"hi"}
+{"at":30,"kind":"leave","user":"bob"}
+{"at":40,"kind":"message","user":"carol","text":"still here"}
+`
+
+func TestReplay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log.jsonl")
+	if err := os.WriteFile(file, []byte(chatLog), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := serve(t)
+	for _, args := range [][]string{
+		{"replay", file, "--lurkers", "3", "--json"},
+		{"replay", file, "--json", "--tcp", "--kill-server-every", "100ms"},
+		{"replay", file, "--json", "--server", n.url, "--data", n.data},
+	} {
+		stdout, stderr, status := pimWith(t.Context(), "", args...)
+		var r replay.Report
+		if err := json.Unmarshal([]byte(stdout), &r); err != nil || status != exitOK {
+			t.Errorf("pim %v: status %d, %v\n%s%s", args, status, err, stdout, stderr)
+			continue
+		}
+		if r.Messages != 3 || r.Deliveries != r.ExpectedDeliveries || r.Deliveries == 0 || r.Err() != nil {
+			t.Errorf("pim %v: %+v", args, r)
+		}
+	}
+	n.refuses("leave out --server", exitUsage, "replay", file, "--kill-server-every", "1s")
+	n.refuses("write tcp://", exitUsage, "replay", file, "--tcp")
+	n.refuses("no such file", exitRefused, "replay", file+"x")
 }
