@@ -254,6 +254,8 @@ func (e *Engine) ping() {
 		e.link.pongBy = e.now.Mono + pongTimeout
 	}
 	e.write(&wirepb.PIMPing{Nonce: e.link.nonce})
+	// Pushes are hints: one that was lost on its way is noticed here (I5).
+	e.startSync()
 	if e.clock.wanted == 0 {
 		e.clock.wanted = 1
 		e.takeSample()

@@ -16,10 +16,11 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 	s := newScript(t)
 	s.transmits("sync full=true after=")
 	s.w.passes(30 * time.Second)
-	s.transmits("PIMPing")
+	s.transmits("PIMPing", "sync full=false after=") // a lost push is noticed with the heartbeat
 	s.gets(nil) // a frame of a type that is not known is a sign of life
 	s.w.passes(30 * time.Second)
-	s.transmits("PIMPing")
+	again := "sync full=false after=" // each time that its answer is overdue
+	s.transmits(again, again, "PIMPing", again)
 	s.w.passes(7 * time.Second)
 	if s.engine.State() != engine.Connected {
 		t.Fatal("given up too early")
@@ -37,7 +38,7 @@ func TestPausedReadingIsNoSilence(t *testing.T) {
 	s.sends(chat, "a")
 	s.step(engine.Pause{On: true})
 	s.w.passes(2 * time.Minute)
-	s.transmits("send a attempt 1", "PIMPing", "PIMPing", "PIMPing", "PIMPing")
+	s.transmits("send a attempt 1", "PIMPing", "sync full=false after=", "PIMPing", "PIMPing", "PIMPing")
 	s.step(engine.Pause{On: false})
 	s.w.passes(7 * time.Second)
 	s.transmits()
