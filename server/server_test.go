@@ -1,0 +1,390 @@
+package server_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is a running server and the way into it.
+type node struct {
+	*server.Server
+	t      *testing.T
+	config server.Config
+	keys   *account.Keys
+	roots  *x509.CertPool
+}
+
+func start(t *testing.T, c server.Config, o server.Options) *node {
+	t.Helper()
+	o.Logger = slog.New(slog.DiscardHandler)
+	s, err := server.New(c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Server: s, t: t, config: c}
+	t.Cleanup(n.stop)
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n.keys, err = account.LoadKeys(c.KeysPath()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func config(t *testing.T) server.Config {
+	c := server.Defaults()
+	c.Data, c.Listen, c.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	return c
+}
+
+func (n *node) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := n.Shutdown(ctx); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// url returns the server's address for a transport: http, https, tcp or tls.
+func (n *node) url(scheme string) string {
+	if scheme == "tcp" || scheme == "tls" {
+		return scheme + "://" + n.TCPAddr()
+	}
+	return scheme + "://" + n.Addr()
+}
+
+func (n *node) connect(user, device, scheme string) *app {
+	n.t.Helper()
+	c, err := client.Open(n.t.Context(), client.Options{
+		Server: n.url(scheme), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
+		Token:      func(context.Context) (string, error) { return n.keys.Issue(pim.UserID(user), time.Hour, time.Now()) },
+		BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	a := &app{Client: c, t: n.t, user: pim.UserID(user)}
+	n.t.Cleanup(func() { c.Close() })
+	return a
+}
+
+// app is a user's program.
+type app struct {
+	*client.Client
+	t    *testing.T
+	user pim.UserID
+}
+
+// says sends text and waits for the acknowledgement, reading events meanwhile.
+func (a *app) says(c pim.ConversationID, text string) client.Sent {
+	a.t.Helper()
+	sending, err := a.Send(a.t.Context(), c, []byte(text))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return a.done(sending)
+}
+
+func (a *app) done(s *client.Sending) client.Sent {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 30*time.Second)
+	defer cancel()
+	sent, err := s.Wait(ctx)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return sent
+}
+
+// sees waits until these texts, and no other messages, have been handed over.
+func (a *app) sees(texts ...string) {
+	a.t.Helper()
+	var got []string
+	late := time.After(30 * time.Second)
+	for len(got) < len(texts) {
+		select {
+		case ev := <-a.Events():
+			if e, ok := ev.(client.EntryEvent); ok && e.Entry.Kind == pim.EntryMessage {
+				got = append(got, string(e.Entry.Payload))
+			}
+		case <-late:
+			a.t.Fatalf("%s saw %q, want %q", a.user, got, texts)
+		}
+	}
+	if !slices.Equal(got, texts) {
+		a.t.Fatalf("%s saw %q, want %q", a.user, got, texts)
+	}
+}
+
+func (n *node) page(path string) (int, string) {
+	n.t.Helper()
+	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := hc.Get("http://" + n.Addr() + path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestConversationSurvivesARestart(t *testing.T) {
+	c := config(t)
+	n := start(t, c, server.Options{})
+	alice, phone := n.connect("alice", "1", "http"), n.connect("bob", "phone", "tcp")
+	chat := pim.Direct("alice", "bob")
+	first := alice.says(chat, "one")
+	phone.sees("one")
+	n.stop()
+
+	n = start(t, c, server.Options{})
+	laptop, alice2 := n.connect("bob", "laptop", "http"), n.connect("alice", "2", "tcp")
+	if second := alice2.says(chat, "two"); second.Seq != first.Seq+1 || second.Server < first.Server {
+		t.Errorf("after %+v came %+v", first, second)
+	}
+	laptop.sees("one", "two")
+}
+
+func TestGroupMembersReadFromTheirJoiningOn(t *testing.T) {
+	n := start(t, config(t), server.Options{})
+	ann, bob, eve := n.connect("ann", "1", "http"), n.connect("bob", "1", "http"), n.connect("eve", "1", "tcp")
+	create, err := ann.CreateGroup(t.Context(), []pim.UserID{"bob"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := ann.done(create).Conversation
+	ann.says(group, "before")
+	refused, err := eve.Send(t.Context(), group, []byte("let me in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := refused.Wait(t.Context()); pim.KindOf(err) != pim.KindNotMember {
+		t.Errorf("a stranger's message: %v", err)
+	}
+	if _, err := eve.Pull(t.Context(), group, 1, 0, 10, false); pim.KindOf(err) != pim.KindNotMember {
+		t.Errorf("a stranger's pull: %v", err)
+	}
+	join, err := bob.Join(t.Context(), group, "eve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.done(join)
+	ann.says(group, "welcome")
+	leave, err := eve.Leave(t.Context(), group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eve.done(leave)
+	ann.says(group, "gone")
+	bob.sees("before", "welcome", "gone")
+	eve.sees("welcome")
+	page, err := eve.Pull(t.Context(), group, 1, 0, 100, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, e := range page.Entries {
+		kinds = append(kinds, e.Kind.String())
+	}
+	if got := strings.Join(kinds, " "); got != "join message leave" {
+		t.Errorf("eve reads %q", got)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	c := config(t)
+	var roots *x509.CertPool
+	c.TLSCert, c.TLSKey, roots = selfSigned(t, c.Data)
+	n := start(t, c, server.Options{})
+	n.roots = roots
+	alice, bob := n.connect("alice", "1", "https"), n.connect("bob", "1", "tls")
+	alice.says(pim.Direct("alice", "bob"), "over TLS")
+	bob.sees("over TLS")
+	for _, addr := range []string{n.Addr(), n.TCPAddr()} {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12})
+		if err == nil {
+			conn.Close()
+			t.Errorf("%s speaks TLS 1.2", addr)
+		}
+	}
+}
+
+func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pim test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AddCert(cert)
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), roots
+}
+
+// failing is a store that refuses commits for as long as it is told to.
+type failing struct {
+	store.Store
+	err chan error // holds at most one: why commits are refused
+}
+
+func (f *failing) Health() error {
+	select {
+	case err := <-f.err:
+		f.err <- err
+		return err
+	default:
+		return nil
+	}
+}
+
+func (f *failing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	if err := f.Health(); err != nil && d == store.Durable {
+		for _, w := range writes {
+			w.Err = err
+		}
+		return err
+	}
+	return f.Store.Commit(ctx, writes, d)
+}
+
+// When the store refuses, nothing is acknowledged and readiness says why; what
+// was sent meanwhile arrives once the store takes it again.
+func TestRefusingStore(t *testing.T) {
+	var f *failing
+	n := start(t, config(t), server.Options{
+		WrapStore: func(s store.Store) store.Store { f = &failing{s, make(chan error, 1)}; return f },
+	})
+	alice, bob := n.connect("alice", "1", "http"), n.connect("bob", "1", "http")
+	chat := pim.Direct("alice", "bob")
+	alice.says(chat, "one")
+	f.err <- &pim.Error{Kind: pim.KindDiskFull, Text: "no room", RetryAfter: 10 * time.Millisecond}
+	sending, err := alice.Send(t.Context(), chat, []byte("two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, metrics := n.page("/metrics"); strings.Contains(metrics, `pim_sends_total{result="disk_full"}`) {
+			break
+		}
+	}
+	select {
+	case <-sending.Done():
+		t.Fatal("acknowledged although nothing can be stored")
+	default:
+	}
+	<-f.err
+	alice.done(sending)
+	bob.sees("one", "two")
+}
+
+func TestPages(t *testing.T) {
+	n := start(t, config(t), server.Options{Version: "v9"})
+	if code, body := n.page("/healthz"); code != 200 || !strings.Contains(body, "v9") {
+		t.Errorf("/healthz: %d %s", code, body)
+	}
+	if code, body := n.page("/readyz"); code != 200 || body != "ready\n" {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	n.connect("alice", "1", "http").says(pim.Direct("alice", "bob"), "x")
+	_, metrics := n.page("/metrics")
+	for _, name := range []string{
+		"pim_connections", `pim_sends_total{result="ok"} 1`, "pim_pushes_total", "pim_pulls_total", "pim_commit_seconds_bucket",
+		"pim_store_fsync_seconds_bucket", "process_resident_memory_bytes", `pim_build_info{version="v9"} 1`,
+	} {
+		if !strings.Contains(metrics, name) {
+			t.Errorf("/metrics lacks %s", name)
+		}
+	}
+}
+
+func TestUnreadyStoreIsSaid(t *testing.T) {
+	st := &failing{storetest.NewMemory(), make(chan error, 1)}
+	n := start(t, config(t), server.Options{Store: st})
+	st.err <- pim.Errorf(pim.KindCorrupt, "block 7 is not what was written")
+	if code, body := n.page("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "block 7") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+}
+
+// A stop asks clients to leave and answers what is under way; a client that
+// stays on comes back by itself and goes on.
+func TestGracefulStop(t *testing.T) {
+	c := config(t)
+	n := start(t, c, server.Options{})
+	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr()
+	c.DrainWindow = 100 * time.Millisecond
+	alice, bob := n.connect("alice", "1", "tcp"), n.connect("bob", "1", "http")
+	chat := pim.Direct("alice", "bob")
+	var want []string
+	var sendings []*client.Sending
+	for i := range 200 {
+		text := fmt.Sprint("message ", i)
+		s, err := alice.Send(t.Context(), chat, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, sendings = append(want, text), append(sendings, s)
+	}
+	alice.done(sendings[50])
+	n.stop()
+	start(t, c, server.Options{})
+	for _, s := range sendings {
+		alice.done(s)
+	}
+	bob.sees(want...)
+}
