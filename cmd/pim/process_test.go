@@ -70,7 +70,7 @@ func TestReplay(t *testing.T) {
 	n := serve(t)
 	for _, args := range [][]string{
 		{"replay", file, "--lurkers", "3", "--json"},
-		{"replay", file, "--json", "--tcp", "--kill-server-every", "100ms"},
+		{"replay", file, "--json", "--tcp", "--kill-server-every", "1s"},
 		{"replay", file, "--json", "--server", n.url, "--data", n.data},
 	} {
 		stdout, stderr, status := pimWith(t.Context(), "", args...)
