@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -74,6 +77,8 @@ func (p *process) start(ctx context.Context) error {
 		return nil
 	}
 	cmd := exec.Command(p.command[0], p.command[1:]...)
+	// The settings are those of the command, whatever the caller's environment.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
 	// Dies with this process, also when that is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
