@@ -1,0 +1,299 @@
+package imtest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// Violation is a broken invariant.
+type Violation struct {
+	Invariant    string             // "I1" to "I7"
+	Conversation pim.ConversationID // empty if it is about none
+	Seq          pim.Seq            // 0 if it is about no single entry
+	Text         string
+}
+
+// String returns v as one line.
+func (v Violation) String() string {
+	s := v.Invariant
+	if v.Conversation != "" {
+		s += " " + string(v.Conversation)
+	}
+	if v.Seq != 0 {
+		s += fmt.Sprintf(" seq %d", v.Seq)
+	}
+	return s + ": " + v.Text
+}
+
+// Check returns how h breaks the invariants: nil if it does not. The run must be
+// over: nothing is recorded any more, every Ack came before the end, and every
+// device that was ever opened was online long enough to catch up.
+//
+//   - I1: an acknowledged entry is in the log, at its seq, with its content; every
+//     user who reads it pulls it, and has it in the offline list.
+//   - I2: a client message ID stands once in a conversation, and all its answers
+//     agree.
+//   - I3: seqs are 1..n, and an entry is the same in whatever shows it. Counts and
+//     anchors follow from the log, server times do not fall, nobody's entry was
+//     made up.
+//   - I4: every device was handed all entries of its user's membership and no
+//     others, each once, ascending by seq, and shows them in the display order.
+//   - I5: an entry whose push was withheld reached the devices all the same.
+//   - I6: no cell was seen at a lower version than it had before.
+//   - I7: no two entries were seen at one seq.
+func Check(h *History) []Violation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := newChecker(h)
+	c.checkSightings()
+	for _, l := range c.logs {
+		c.checkLog(l)
+	}
+	c.checkAcks()
+	c.checkFinals()
+	c.checkLines()
+	c.checkDevices()
+	c.checkShown()
+	c.checkCells()
+	slices.SortStableFunc(c.found, func(a, b Violation) int {
+		return cmp.Or(cmp.Compare(a.Invariant, b.Invariant), cmp.Compare(a.Conversation, b.Conversation),
+			cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Text, b.Text))
+	})
+	return slices.Compact(c.found)
+}
+
+// checker is the state of one Check.
+type checker struct {
+	h     *History
+	logs  map[pim.ConversationID]*log
+	sends map[pim.ClientMessageID]Send
+	acked map[place]bool
+	found []Violation
+}
+
+func (c *checker) fail(invariant string, conv pim.ConversationID, seq pim.Seq, format string, args ...any) {
+	c.found = append(c.found, Violation{invariant, conv, seq, fmt.Sprintf(format, args...)})
+}
+
+func newChecker(h *History) *checker {
+	c := &checker{
+		h: h, logs: make(map[pim.ConversationID]*log),
+		sends: make(map[pim.ClientMessageID]Send), acked: make(map[place]bool),
+	}
+	for _, s := range h.sends {
+		c.sends[s.ClientID] = s
+	}
+	for _, a := range h.acks {
+		c.acked[place{a.Conversation, a.Seq}] = true
+		c.log(a.Conversation)
+	}
+	for conv, entries := range h.logs {
+		c.log(conv).take(entries)
+	}
+	for _, f := range h.finals {
+		c.name(f.entries)
+		l := c.log(f.conversation)
+		if _, stored := h.logs[f.conversation]; !stored {
+			l.take(f.entries)
+		}
+	}
+	for _, entries := range h.handed {
+		c.name(entries)
+	}
+	for _, r := range h.reads {
+		c.name(r.entries)
+	}
+	for _, l := range c.logs {
+		l.readers()
+	}
+	return c
+}
+
+// name makes sure that there is a log, if an empty one, of what entries are of.
+func (c *checker) name(entries []pim.Entry) {
+	for i := range entries {
+		c.log(entries[i].Conversation)
+	}
+}
+
+func (c *checker) log(conv pim.ConversationID) *log {
+	l := c.logs[conv]
+	if l == nil {
+		l = &log{id: conv, at: make(map[pim.Seq]pim.Entry)}
+		c.logs[conv] = l
+	}
+	return l
+}
+
+// checkSightings compares every entry that anybody ever saw with the log: I3, I7.
+func (c *checker) checkSightings() {
+	first := make(map[place]pim.Entry) // for those that the log lacks
+	check := func(who string, e pim.Entry) {
+		at := place{e.Conversation, e.Seq}
+		was, ok := c.log(e.Conversation).at[e.Seq]
+		if !ok {
+			if was, ok = first[at]; !ok {
+				first[at] = e
+				return
+			}
+		}
+		switch {
+		case was.ClientID != e.ClientID:
+			c.fail("I7", e.Conversation, e.Seq, "%s saw the message %s there, the log has %s", who, e.ClientID, was.ClientID)
+		case !same(&was, &e):
+			c.fail("I3", e.Conversation, e.Seq, "%s saw it differ from the log in its %s", who, difference(&was, &e))
+		}
+	}
+	for s, entries := range c.h.handed {
+		for _, e := range entries {
+			check(s.String(), e)
+		}
+	}
+	for _, reads := range [][]read{c.h.reads, c.h.finals} {
+		for _, r := range reads {
+			for _, e := range r.entries {
+				check(string(r.user), e)
+			}
+		}
+	}
+	for at, e := range first {
+		c.fail("I3", at.conversation, at.seq, "the message %s was seen there, at the end the log has nothing", e.ClientID)
+	}
+	for conv, entries := range c.h.logs {
+		for _, e := range entries {
+			if e.Conversation != conv {
+				c.fail("I3", conv, e.Seq, "an entry of %s is in the log", e.Conversation)
+			}
+			check("the stored log", e)
+		}
+	}
+}
+
+// checkAcks compares the answers with the log and with each other: I1, I2, I7.
+func (c *checker) checkAcks() {
+	answers := make(map[pim.ClientMessageID]Ack)
+	holders := make(map[place]pim.ClientMessageID)
+	for _, a := range c.h.acks {
+		if b, ok := answers[a.ClientID]; !ok {
+			answers[a.ClientID] = a
+		} else if a.User == b.User && !agree(a, b) {
+			c.fail("I2", a.Conversation, a.Seq, "the message %s was acknowledged there and at seq %d of %s", a.ClientID, b.Seq, b.Conversation)
+		}
+		at := place{a.Conversation, a.Seq}
+		if id, ok := holders[at]; ok && id != a.ClientID {
+			c.fail("I7", a.Conversation, a.Seq, "the messages %s and %s were both acknowledged there", id, a.ClientID)
+		}
+		holders[at] = a.ClientID
+		c.checkAck(a)
+	}
+}
+
+func (c *checker) checkAck(a Ack) {
+	e, ok := c.log(a.Conversation).at[a.Seq]
+	switch {
+	case !ok:
+		c.fail("I1", a.Conversation, a.Seq, "%s's message %s was acknowledged there, the log has nothing", a.User, a.ClientID)
+	case e.ClientID != a.ClientID:
+		c.fail("I1", a.Conversation, a.Seq, "%s's message %s was acknowledged there, the log has %s", a.User, a.ClientID, e.ClientID)
+	case e.Sender != a.User || e.Anchor != a.Anchor || e.Server != a.Server || e.Count != a.Count:
+		c.fail("I1", a.Conversation, a.Seq, "the answer to %s is not that of its entry", a.ClientID)
+	}
+	if s, ok := c.sends[a.ClientID]; !ok {
+		c.fail("I1", a.Conversation, a.Seq, "%s was acknowledged a message %s that it did not send", a.User, a.ClientID)
+	} else if s.Conversation != "" && s.Conversation != a.Conversation {
+		c.fail("I1", a.Conversation, a.Seq, "the message %s was sent to %s", a.ClientID, s.Conversation)
+	}
+}
+
+// agree reports whether two answers to one message say the same.
+func agree(a, b Ack) bool {
+	a.Duplicate, a.Device = b.Duplicate, b.Device
+	return a == b
+}
+
+// checkFinals compares what users pull at the end with what is theirs: I1, I4.
+func (c *checker) checkFinals() {
+	for _, f := range c.h.finals {
+		l := c.log(f.conversation)
+		last := pim.Seq(0)
+		got := make(map[pim.Seq]bool, len(f.entries))
+		for _, e := range f.entries {
+			if e.Seq <= last {
+				c.fail("I4", f.conversation, e.Seq, "%s pulls it after seq %d", f.user, last)
+			}
+			last = max(last, e.Seq)
+			got[e.Seq] = true
+			if !l.reads(f.user, e.Seq) {
+				c.fail("I4", f.conversation, e.Seq, "%s pulls it and was no member then", f.user)
+			}
+		}
+		for seq := range l.at {
+			if !l.reads(f.user, seq) || got[seq] {
+				continue
+			}
+			if c.acked[place{f.conversation, seq}] {
+				c.fail("I1", f.conversation, seq, "it was acknowledged, and %s does not get it by pulling", f.user)
+			} else {
+				c.fail("I4", f.conversation, seq, "%s does not get it by pulling", f.user)
+			}
+		}
+	}
+}
+
+// checkLines asks for every acknowledged entry in its readers' offline lists: I1.
+func (c *checker) checkLines() {
+	for _, ln := range c.h.lines {
+		l := c.log(ln.conversation)
+		for seq := range l.at {
+			if seq > ln.newest && l.reads(ln.user, seq) && c.acked[place{ln.conversation, seq}] {
+				c.fail("I1", ln.conversation, seq, "it was acknowledged, and %s's offline list ends at %d", ln.user, ln.newest)
+			}
+		}
+	}
+}
+
+// checkCells looks for cells that fell: I6.
+func (c *checker) checkCells() {
+	type mark struct {
+		at      int
+		version uint64
+	}
+	type state struct {
+		marks   []mark // what the cell had at least, from a moment on
+		durable uint64
+	}
+	cells := make(map[cell]*state)
+	of := func(k cell) *state {
+		if cells[k] == nil {
+			cells[k] = new(state)
+		}
+		return cells[k]
+	}
+	crash := 0
+	for at, e := range c.h.cells {
+		if e.kind == crashed {
+			crash = at
+			for _, s := range cells {
+				s.marks = append(s.marks, mark{at, s.durable})
+			}
+			continue
+		}
+		s := of(e.cell)
+		if e.kind == saw && e.since > crash {
+			// The last mark set before the look began.
+			i, _ := slices.BinarySearchFunc(s.marks, e.since, func(m mark, at int) int { return cmp.Compare(m.at, at) })
+			if i > 0 && e.version < s.marks[i-1].version {
+				c.fail("I6", "", 0, "cell %q of %q fell from version %d to %d", e.cell.key, e.cell.partition, s.marks[i-1].version, e.version)
+			}
+		}
+		if e.kind == wroteDurably {
+			s.durable = max(s.durable, e.version)
+		}
+		if n := len(s.marks); n == 0 || e.version > s.marks[n-1].version {
+			s.marks = append(s.marks, mark{at, e.version})
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package imtest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// String names a storage in a Violation.
+func (s storage) String() string {
+	if s.number == 0 {
+		return fmt.Sprintf("%s's %s", s.User, s.Device.Device)
+	}
+	return fmt.Sprintf("%s's %s (storage %d)", s.User, s.Device.Device, s.number)
+}
+
+// checkDevices compares what devices were handed with what is theirs: I4, I5.
+func (c *checker) checkDevices() {
+	for s, entries := range c.h.handed {
+		c.checkHanded(s, entries)
+	}
+	for d, number := range c.h.devices {
+		c.checkComplete(storage{d, number})
+	}
+}
+
+// checkHanded: nothing foreign, each once, ascending.
+func (c *checker) checkHanded(s storage, entries []pim.Entry) {
+	type position struct {
+		last pim.Seq
+		got  map[pim.Seq]bool
+	}
+	positions := make(map[pim.ConversationID]*position)
+	for _, e := range entries {
+		p := positions[e.Conversation]
+		if p == nil {
+			p = &position{got: make(map[pim.Seq]bool)}
+			positions[e.Conversation] = p
+		}
+		switch {
+		case p.got[e.Seq]:
+			c.fail("I4", e.Conversation, e.Seq, "%s was handed it twice", s)
+		case e.Seq < p.last:
+			c.fail("I4", e.Conversation, e.Seq, "%s was handed it after seq %d", s, p.last)
+		}
+		if !c.log(e.Conversation).reads(s.User, e.Seq) {
+			c.fail("I4", e.Conversation, e.Seq, "%s was handed it, and %s was no member then", s, s.User)
+		}
+		p.got[e.Seq] = true
+		p.last = max(p.last, e.Seq)
+	}
+}
+
+// checkComplete: a device's last storage has all that its user reads.
+func (c *checker) checkComplete(s storage) {
+	got := make(map[place]bool)
+	for _, e := range c.h.handed[s] {
+		got[place{e.Conversation, e.Seq}] = true
+	}
+	for conv, l := range c.logs {
+		for seq := range l.at {
+			at := place{conv, seq}
+			if got[at] || !l.reads(s.User, seq) {
+				continue
+			}
+			c.fail("I4", conv, seq, "%s was never handed it", s)
+			if c.h.dropped[at] {
+				c.fail("I5", conv, seq, "its push was withheld, and %s never got it by other means", s)
+			}
+		}
+	}
+}
+
+// checkShown: what a device displays is in the display order.
+func (c *checker) checkShown() {
+	for _, v := range c.h.shown {
+		l := c.log(v.conversation)
+		for i, seq := range v.seqs {
+			e, ok := l.at[seq]
+			if !ok {
+				c.fail("I4", v.conversation, seq, "%s shows it, the log has nothing there", storage{Device: v.Device})
+				continue
+			}
+			if i == 0 {
+				continue
+			}
+			if prev, ok := l.at[v.seqs[i-1]]; ok && !before(&prev, &e) {
+				c.fail("I4", v.conversation, seq, "%s shows it after seq %d", storage{Device: v.Device}, prev.Seq)
+			}
+		}
+		if twice := slices.Compact(slices.Sorted(slices.Values(v.seqs))); len(twice) != len(v.seqs) {
+			c.fail("I4", v.conversation, 0, "%s shows an entry twice", storage{Device: v.Device})
+		}
+	}
+}

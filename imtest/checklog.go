@@ -1,0 +1,176 @@
+package imtest
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// log is a conversation's log at the end of a run, as a map: it may have holes.
+type log struct {
+	id      pim.ConversationID
+	at      map[pim.Seq]pim.Entry
+	last    pim.Seq
+	periods map[pim.UserID][]period
+}
+
+// period is a stretch of a log that a user reads, both ends included.
+type period struct{ from, to pim.Seq }
+
+// forever is the end of a period that lasts.
+const forever = pim.Seq(1<<64 - 1)
+
+func (l *log) take(entries []pim.Entry) {
+	for _, e := range entries {
+		if _, known := l.at[e.Seq]; !known {
+			l.at[e.Seq] = e
+		}
+		l.last = max(l.last, e.Seq)
+	}
+}
+
+// readers works out who reads what, from the log's own entries.
+func (l *log) readers() {
+	l.periods = make(map[pim.UserID][]period)
+	if a, b, ok := l.id.DirectUsers(); ok {
+		l.periods[a] = []period{{1, forever}}
+		l.periods[b] = []period{{1, forever}}
+		return
+	}
+	for seq := pim.Seq(1); seq <= l.last; seq++ {
+		e := l.at[seq] // a hole has the kind 0
+		for _, u := range e.Members {
+			ps := l.periods[u]
+			present := len(ps) > 0 && ps[len(ps)-1].to == forever
+			switch {
+			case (e.Kind == pim.EntryCreate || e.Kind == pim.EntryJoin) && !present:
+				l.periods[u] = append(ps, period{seq, forever})
+			case e.Kind == pim.EntryLeave && present:
+				ps[len(ps)-1].to = seq
+			}
+		}
+	}
+}
+
+// reads reports whether u is to read the entry at seq.
+func (l *log) reads(u pim.UserID, seq pim.Seq) bool {
+	return slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from <= seq && seq <= p.to })
+}
+
+// checkLog checks what follows from a log alone: I2, I3.
+func (c *checker) checkLog(l *log) {
+	var count uint64
+	var server pim.Millis
+	seqs := make(map[pim.ClientMessageID]pim.Seq)
+	for seq := pim.Seq(1); seq <= l.last; seq++ {
+		e, ok := l.at[seq]
+		if !ok {
+			c.fail("I3", l.id, seq, "it is missing, the log goes on to %d", l.last)
+			continue
+		}
+		if e.Kind == pim.EntryMessage {
+			count++
+		}
+		if e.Count != count {
+			c.fail("I3", l.id, seq, "its count is %d, the log has %d messages up to it", e.Count, count)
+			count = e.Count // one report for each miscount
+		}
+		if e.Server < server {
+			c.fail("I3", l.id, seq, "its server time lies %d ms before that of an earlier entry", server-e.Server)
+		}
+		server = max(server, e.Server)
+		if a := l.anchor(&e); e.Anchor != a {
+			c.fail("I3", l.id, seq, "its anchor is %d, by the rule it is %d", e.Anchor, a)
+		}
+		if first, again := seqs[e.ClientID]; again {
+			c.fail("I2", l.id, seq, "the message %s stands there and at seq %d", e.ClientID, first)
+		} else {
+			seqs[e.ClientID] = seq
+		}
+		c.checkSent(l, &e)
+	}
+	if _, ok := l.at[0]; ok {
+		c.fail("I3", l.id, 0, "an entry has seq 0")
+	}
+}
+
+// checkSent asks that somebody sent e, just like that.
+func (c *checker) checkSent(l *log, e *pim.Entry) {
+	s, ok := c.sends[e.ClientID]
+	switch {
+	case !ok:
+		c.fail("I3", l.id, e.Seq, "nobody sent the message %s", e.ClientID)
+	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != PayloadSum(e.Payload) ||
+		s.Conversation != "" && s.Conversation != l.id:
+		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
+	}
+}
+
+// The display order's bounds on a local time, in milliseconds.
+const (
+	orderWindow pim.Millis = 180_000
+	orderSlack  pim.Millis = 1_000
+)
+
+// clamped returns L', the local time as the display order takes it.
+func clamped(e *pim.Entry) pim.Millis {
+	switch {
+	case e.Local < e.Server-orderWindow:
+		return e.Server - orderWindow
+	case e.Local > e.Server+orderSlack:
+		return e.Server + orderSlack
+	}
+	return e.Local
+}
+
+// anchor works out e's anchor as the rule says: the smallest seq among earlier
+// entries of the same sender whose L' is greater; e's own if there is none.
+func (l *log) anchor(e *pim.Entry) pim.Seq {
+	for seq := pim.Seq(1); seq < e.Seq; seq++ {
+		if o, ok := l.at[seq]; ok && o.Sender == e.Sender && clamped(&o) > clamped(e) {
+			return seq
+		}
+	}
+	return e.Seq
+}
+
+// before reports whether a is displayed before b: by (anchor, L', seq).
+func before(a, b *pim.Entry) bool {
+	if a.Anchor != b.Anchor {
+		return a.Anchor < b.Anchor
+	}
+	if x, y := clamped(a), clamped(b); x != y {
+		return x < y
+	}
+	return a.Seq < b.Seq
+}
+
+func same(a, b *pim.Entry) bool { return difference(a, b) == "" }
+
+// difference names the first field in which a and b differ, "" if there is none.
+func difference(a, b *pim.Entry) string {
+	switch {
+	case a.Conversation != b.Conversation:
+		return "conversation"
+	case a.Seq != b.Seq:
+		return "seq"
+	case a.Anchor != b.Anchor:
+		return "anchor"
+	case a.Count != b.Count:
+		return "count"
+	case a.Kind != b.Kind:
+		return "kind"
+	case a.Sender != b.Sender || a.Device != b.Device:
+		return "sender"
+	case a.ClientID != b.ClientID:
+		return "client message ID"
+	case a.Local != b.Local || a.Server != b.Server:
+		return "time"
+	case !slices.Equal(a.Members, b.Members):
+		return "members"
+	case !bytes.Equal(a.Payload, b.Payload):
+		return "payload"
+	}
+	return ""
+}

@@ -1,0 +1,228 @@
+package imtest
+
+import (
+	"crypto/sha256"
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+)
+
+// History is what happened in a run, as seen from outside the server: what users
+// sent, what they were told, what their devices were handed, and what was there
+// at the end. Its methods may be called concurrently; Check judges it when the
+// run is over.
+type History struct {
+	mu      sync.Mutex
+	sends   []Send
+	acks    []Ack
+	devices map[Device]int // the storage in use
+	handed  map[storage][]pim.Entry
+	shown   []shown
+	reads   []read // pulls during the run
+	finals  []read
+	logs    map[pim.ConversationID][]pim.Entry
+	lines   []line
+	dropped map[place]bool
+	cells   []cellEvent // in the order in which they were recorded
+}
+
+// NewHistory returns an empty History.
+func NewHistory() *History {
+	return &History{
+		devices: make(map[Device]int), handed: make(map[storage][]pim.Entry),
+		logs: make(map[pim.ConversationID][]pim.Entry), dropped: make(map[place]bool),
+	}
+}
+
+// Device is one device of a user.
+type Device struct {
+	User   pim.UserID
+	Device pim.DeviceID
+}
+
+// Send is a message, or a change of a group, that a device meant to send. It is
+// recorded once, however often it was transmitted.
+type Send struct {
+	Conversation pim.ConversationID // empty for EntryCreate
+	Sender       pim.UserID
+	Device       pim.DeviceID
+	ClientID     pim.ClientMessageID
+	Kind         pim.EntryKind
+	Payload      [sha256.Size]byte // its SHA-256
+}
+
+// PayloadSum returns what Send.Payload holds for payload.
+func PayloadSum(payload []byte) [sha256.Size]byte { return sha256.Sum256(payload) }
+
+// Ack is an answer that a device got.
+type Ack struct {
+	User         pim.UserID
+	Device       pim.DeviceID
+	ClientID     pim.ClientMessageID
+	Conversation pim.ConversationID
+	Seq          pim.Seq
+	Anchor       pim.Seq // never 0
+	Server       pim.Millis
+	Count        uint64
+	Duplicate    bool
+}
+
+// storage is one life of a device's local store: a device that loses its store
+// begins the next one.
+type storage struct {
+	Device
+	number int
+}
+
+type place struct {
+	conversation pim.ConversationID
+	seq          pim.Seq
+}
+
+type read struct {
+	user         pim.UserID
+	conversation pim.ConversationID
+	entries      []pim.Entry
+}
+
+type shown struct {
+	Device
+	conversation pim.ConversationID
+	seqs         []pim.Seq
+}
+
+type line struct {
+	user         pim.UserID
+	conversation pim.ConversationID
+	newest       pim.Seq
+}
+
+// cellEvent is a write of a cell, a look at one, or (cell zero) a crash.
+type cellEvent struct {
+	cell    cell
+	version uint64
+	kind    cellKind
+	since   int // of a look: how many events had been recorded when it began
+}
+
+type cell struct{ partition, key string }
+
+type cellKind uint8
+
+const (
+	crashed cellKind = iota
+	wroteRelaxed
+	wroteDurably
+	saw
+)
+
+// Sent records that a device means to send s.
+func (h *History) Sent(s Send) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sends = append(h.sends, s)
+}
+
+// Acked records an answer.
+func (h *History) Acked(a Ack) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.acks = append(h.acks, a)
+}
+
+// Opened records that a device uses its local store of the given number, which
+// grows each time it loses its store. What a device must have at the end is
+// asked of its last store.
+func (h *History) Opened(d Device, number int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.devices[d] = max(h.devices[d], number)
+}
+
+// Handed records that the app on d was handed e.
+func (h *History) Handed(d Device, number int, e pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := storage{d, number}
+	h.handed[s] = append(h.handed[s], e)
+}
+
+// Shown records in which order d displays a conversation, or the end of one.
+func (h *History) Shown(d Device, c pim.ConversationID, seqs []pim.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shown = append(h.shown, shown{d, c, slices.Clone(seqs)})
+}
+
+// Pulled records an entry that user read at any time, by whatever means.
+func (h *History) Pulled(user pim.UserID, e pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads = append(h.reads, read{user, e.Conversation, []pim.Entry{e}})
+}
+
+// Final records all that user can pull of c at the end, in the order of arrival.
+func (h *History) Final(user pim.UserID, c pim.ConversationID, entries []pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.finals = append(h.finals, read{user, c, slices.Clone(entries)})
+}
+
+// Log records a conversation's log as it is stored at the end. Without it the
+// log is what the Finals show together.
+func (h *History) Log(c pim.ConversationID, entries []pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.logs[c] = slices.Clone(entries)
+}
+
+// Line records the newest seq in user's offline list for c at the end; 0 if
+// there is no line.
+func (h *History) Line(user pim.UserID, c pim.ConversationID, newest pim.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, line{user, c, newest})
+}
+
+// Dropped records that the push of an entry was withheld, from one device or
+// from all.
+func (h *History) Dropped(c pim.ConversationID, seq pim.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped[place{c, seq}] = true
+}
+
+// Crash records that the machine lost its power: cells that were not durable may
+// be older now.
+func (h *History) Crash() { h.cell(cellEvent{kind: crashed}) }
+
+// Now returns the present, for Saw.
+func (h *History) Now() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.cells)
+}
+
+// Wrote records that a write of a cell has returned without an error: from now
+// on the cell has this version or a higher one, after a crash too if the write
+// was durable.
+func (h *History) Wrote(partition, key string, version uint64, durable bool) {
+	kind := wroteRelaxed
+	if durable {
+		kind = wroteDurably
+	}
+	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: kind})
+}
+
+// Saw records that a read of a cell, begun at since (see Now), found version; 0
+// if there was no cell.
+func (h *History) Saw(since int, partition, key string, version uint64) {
+	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: saw, since: since})
+}
+
+func (h *History) cell(e cellEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cells = append(h.cells, e)
+}
