@@ -17,7 +17,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 	s.transmits("sync full=true after=")
 	s.w.passes(30 * time.Second)
 	s.transmits("PIMPing", "sync full=false after=") // a lost push is noticed with the heartbeat
-	s.gets(nil) // a frame of a type that is not known is a sign of life
+	s.gets(nil)                                      // a frame of a type that is not known is a sign of life
 	s.w.passes(30 * time.Second)
 	again := "sync full=false after=" // each time that its answer is overdue
 	s.transmits(again, again, "PIMPing", again)

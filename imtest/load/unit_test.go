@@ -137,19 +137,26 @@ func TestStream(t *testing.T) {
 		doubled, misordered uint64
 	}{
 		"two senders in turn": {steps: []step{
-			{slot: 0, counter: 0, seq: 1, fresh: true}, {slot: 1, counter: 0, seq: 2, fresh: true}, {slot: 0, counter: 1, seq: 3, fresh: true}}},
+			{slot: 0, counter: 0, seq: 1, fresh: true}, {slot: 1, counter: 0, seq: 2, fresh: true}, {slot: 0, counter: 1, seq: 3, fresh: true},
+		}},
 		"the same entry twice": {doubled: 1, steps: []step{
-			{counter: 0, seq: 1, fresh: true}, {counter: 0, seq: 1}}},
+			{counter: 0, seq: 1, fresh: true}, {counter: 0, seq: 1},
+		}},
 		"a message written twice": {doubled: 1, steps: []step{
-			{counter: 0, seq: 1, fresh: true}, {counter: 0, seq: 2}}},
+			{counter: 0, seq: 1, fresh: true}, {counter: 0, seq: 2},
+		}},
 		"another sender's later entry first": {misordered: 1, steps: []step{
-			{slot: 0, counter: 0, seq: 2, fresh: true}, {slot: 1, counter: 0, seq: 1, fresh: true}}},
+			{slot: 0, counter: 0, seq: 2, fresh: true}, {slot: 1, counter: 0, seq: 1, fresh: true},
+		}},
 		"a gap is not taken in": {steps: []step{
-			{counter: 0, seq: 1, fresh: true}, {counter: 2, seq: 3, gap: true}}},
+			{counter: 0, seq: 1, fresh: true}, {counter: 2, seq: 3, gap: true},
+		}},
 		"a pull finds a hole that is filled later": {misordered: 1, steps: []step{
-			{pulled: true, counter: 1, seq: 1, fresh: true}, {pulled: true, counter: 0, seq: 2, fresh: true}}},
+			{pulled: true, counter: 1, seq: 1, fresh: true}, {pulled: true, counter: 0, seq: 2, fresh: true},
+		}},
 		"a pull repeats what is known": {steps: []step{
-			{counter: 0, seq: 1, fresh: true}, {pulled: true, counter: 0, seq: 1}, {pulled: true, counter: 1, seq: 2, fresh: true}}},
+			{counter: 0, seq: 1, fresh: true}, {pulled: true, counter: 0, seq: 1}, {pulled: true, counter: 1, seq: 2, fresh: true},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := stream{peers: make([]peer, 2)}
