@@ -1,0 +1,228 @@
+package imtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// Actor is one device of a user in a Lab, with the Go SDK on it. An Actor
+// belongs to the goroutine of the script.
+type Actor struct {
+	lab     *Lab
+	id      Device
+	memory  *client.Memory // the device's store; it outlives the connection
+	number  int            // of the store
+	client  *client.Client // nil: not connected
+	drained chan struct{}  // closed when all events of client have been taken
+	texts   map[string]int // what the store was handed, guarded by lab.mu
+}
+
+// User returns user's first device, connected.
+func (l *Lab) User(user pim.UserID) *Actor {
+	l.t.Helper()
+	return l.Device(user, "phone")
+}
+
+// Device returns another device of user, connected. It has nothing yet.
+func (l *Lab) Device(user pim.UserID, device pim.DeviceID) *Actor {
+	l.t.Helper()
+	a := &Actor{lab: l, id: Device{user, device}}
+	a.newStorage()
+	l.actors = append(l.actors, a)
+	a.Connects()
+	return a
+}
+
+// User returns whose device it is.
+func (a *Actor) User() pim.UserID { return a.id.User }
+
+func (a *Actor) newStorage() {
+	a.memory = client.NewMemory(client.MemoryOptions{})
+	a.texts = make(map[string]int)
+	a.lab.history.Opened(a.id, a.number)
+}
+
+// Connects opens the SDK, if it is closed. Every second device uses TCP.
+func (a *Actor) Connects() {
+	a.lab.t.Helper()
+	if a.client != nil {
+		return
+	}
+	url := "http://" + a.lab.config.Listen
+	if len(a.id.User+pim.UserID(a.id.Device))%2 == 1 {
+		url = "tcp://" + a.lab.config.ListenTCP
+	}
+	c, err := client.Open(context.Background(), client.Options{
+		Server: url, User: a.id.User, Device: a.id.Device, Store: a.memory,
+		Token: func(context.Context) (string, error) {
+			return a.lab.keys.Issue(a.id.User, time.Hour, time.Now())
+		},
+		BackoffMin: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond, RequestTimeout: 5 * time.Second,
+		EventBuffer: 1 << 16, // never full: at Close all events are in it
+	})
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	a.client, a.drained = c, make(chan struct{})
+	go a.listen(c, a.number, a.texts, a.drained)
+}
+
+// Disconnects closes the SDK. Its store stays.
+func (a *Actor) Disconnects() {
+	if a.client == nil {
+		return
+	}
+	a.client.Close()
+	<-a.drained
+	a.client = nil
+}
+
+// Reconnects closes the SDK and opens it again.
+func (a *Actor) Reconnects() {
+	a.lab.t.Helper()
+	a.Disconnects()
+	a.Connects()
+}
+
+// LosesStorage takes the device its store, and connects it again without one.
+// Its messages must have been answered: they would be lost with the store.
+func (a *Actor) LosesStorage() {
+	a.lab.t.Helper()
+	a.Disconnects()
+	a.number++
+	a.newStorage()
+	a.Connects()
+}
+
+// listen takes the events of one SDK.
+func (a *Actor) listen(c *client.Client, number int, texts map[string]int, drained chan struct{}) {
+	defer close(drained)
+	l := a.lab
+	for ev := range c.Events() {
+		switch ev := ev.(type) {
+		case client.EntryEvent:
+			l.history.Handed(a.id, number, ev.Entry)
+			l.change(func() { texts[string(ev.Entry.Payload)]++ })
+		case client.SentEvent:
+			s := ev.Sent
+			l.history.Acked(Ack{
+				User: a.id.User, Device: a.id.Device, ClientID: ev.ID, Conversation: s.Conversation,
+				Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
+			})
+			l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
+		case client.FailedEvent:
+			l.change(func() { l.answered[ev.ID] = answered{err: ev.Err} })
+		}
+	}
+}
+
+// Sends sends text. It does not wait for the answer.
+func (a *Actor) Sends(c pim.ConversationID, text string) {
+	a.lab.t.Helper()
+	s, err := a.client.Send(context.Background(), c, []byte(text))
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryMessage, Payload: PayloadSum([]byte(text))})
+}
+
+// Adds lets users join c. It does not wait for the answer.
+func (a *Actor) Adds(c pim.ConversationID, users ...pim.UserID) {
+	a.lab.t.Helper()
+	s, err := a.client.Join(context.Background(), c, users...)
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryJoin, Payload: PayloadSum(nil)})
+}
+
+// Leaves leaves c. It does not wait for the answer.
+func (a *Actor) Leaves(c pim.ConversationID) {
+	a.lab.t.Helper()
+	s, err := a.client.Leave(context.Background(), c)
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryLeave, Payload: PayloadSum(nil)})
+}
+
+// Creates creates a group with users and returns it when the answer has come.
+func (a *Actor) Creates(users ...pim.UserID) pim.ConversationID {
+	a.lab.t.Helper()
+	s, err := a.client.CreateGroup(context.Background(), users)
+	a.sent(s, err, Send{Kind: pim.EntryCreate, Payload: PayloadSum(nil)})
+	var answer answered
+	a.lab.await("a new group", func() (ok bool) {
+		answer, ok = a.lab.answered[s.ID()]
+		return ok
+	})
+	if answer.err != nil {
+		a.lab.t.Fatal(answer.err)
+	}
+	return answer.sent.Conversation
+}
+
+func (a *Actor) sent(s *client.Sending, err error, m Send) {
+	a.lab.t.Helper()
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	m.Sender, m.Device, m.ClientID = a.id.User, a.id.Device, s.ID()
+	a.lab.history.Sent(m)
+	a.lab.change(func() { a.lab.sent = append(a.lab.sent, m.ClientID) })
+}
+
+// Sees waits until the device was handed a message with text.
+func (a *Actor) Sees(text string) {
+	a.lab.t.Helper()
+	a.lab.await(fmt.Sprintf("%s's %s to see %q", a.id.User, a.id.Device, text), func() bool { return a.texts[text] > 0 })
+}
+
+// CatchesUp waits until, since the last connect, the device has got all that the
+// server knows of.
+func (a *Actor) CatchesUp() {
+	a.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := a.client.Synced(ctx); err != nil {
+		a.lab.t.Fatalf("%s's %s does not catch up: %v", a.id.User, a.id.Device, err)
+	}
+}
+
+// show records what the device displays.
+func (a *Actor) show() {
+	for _, c := range a.lab.conversations() {
+		entries, err := a.client.Messages(context.Background(), c, 1<<20)
+		if err != nil {
+			a.lab.t.Fatal(err)
+		}
+		seqs := make([]pim.Seq, len(entries))
+		for i := range entries {
+			seqs[i] = entries[i].Seq
+		}
+		a.lab.history.Shown(a.id, c, seqs)
+	}
+}
+
+// pullAll records all that the user can pull.
+func (a *Actor) pullAll() {
+	a.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, c := range a.lab.conversations() {
+		var entries []pim.Entry
+		for from := pim.Seq(1); ; {
+			page, err := a.client.Pull(ctx, c, from, 0, 100, false)
+			if err != nil && !isNotMember(err) {
+				a.lab.t.Fatal(err)
+			}
+			entries = append(entries, page.Entries...)
+			if err != nil || page.From > page.To || page.To >= page.Newest {
+				break
+			}
+			from = page.To + 1
+		}
+		a.lab.history.Final(a.id.User, c, entries)
+	}
+}
+
+func isNotMember(err error) bool {
+	var e *pim.Error
+	return errors.As(err, &e) && e.Kind == pim.KindNotMember
+}

@@ -1,0 +1,287 @@
+package imtest
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+	"github.com/pim-im/pim/wire"
+)
+
+// LabOptions say what is special in a Lab. The zero value is a sound server that
+// pushes everything.
+type LabOptions struct {
+	Seed       uint64
+	DropPushes float64 // share of the pushes that is withheld, 0 to 1
+	// Break are wrappers to put between the server's parts, see server.Options.
+	// What the History records lies outside of them.
+	Break server.Options
+	// NoLog leaves the stored logs out of the History, as for a server whose disk
+	// cannot be read: then only what users pull speaks of the log.
+	NoLog bool
+}
+
+// Lab is a server in this process, on a disk in memory, with users that follow a
+// script. Whatever they see goes into a History. A failure to do what the script
+// says ends the test.
+type Lab struct {
+	t       testing.TB
+	o       LabOptions
+	history *History
+	rng     *rand.Rand // of crashes
+	config  server.Config
+	keys    *account.Keys
+	actors  []*Actor
+
+	fs       *vfs.MemFS
+	engine   *pebble.Store
+	observer *observer
+	server   *server.Server
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when something below changes
+	sent     []pim.ClientMessageID
+	answered map[pim.ClientMessageID]answered
+	known    map[pim.ConversationID]bool
+}
+
+// answered is what became of a message: sent, or refused for good.
+type answered struct {
+	sent client.Sent
+	err  *pim.Error
+}
+
+// patience is how long a script waits for what must come. It is no measure: on
+// the slowest machine all of it comes sooner.
+const patience = 60 * time.Second
+
+// heartbeat is how often the lab's clients look for what they missed.
+const heartbeat = time.Second
+
+// NewLab starts a server. The lab ends with the test at the latest.
+func NewLab(t testing.TB, o LabOptions) *Lab {
+	t.Helper()
+	l := &Lab{
+		t: t, o: o, history: NewHistory(), rng: rand.New(rand.NewPCG(o.Seed, 1)), fs: vfs.NewCrashableMem(),
+		changed: make(chan struct{}), answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
+	}
+	l.config = server.Defaults()
+	l.config.Data, l.config.Listen, l.config.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	l.config.IdleTimeout, l.config.DrainWindow, l.config.Shards = 2*heartbeat, 20*time.Millisecond, 2
+	t.Cleanup(l.close)
+	l.start()
+	var err error
+	if l.keys, err = account.LoadKeys(l.config.KeysPath()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// start starts a server on the disk as it is, at the address that it had.
+func (l *Lab) start() {
+	l.t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	engine, err := pebble.Open("store", pebble.Options{FS: l.fs, Logger: quiet, CacheBytes: 1 << 20, MemTableBytes: 1 << 20})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.engine = engine
+	o := l.o.Break
+	o.Logger, o.Store = quiet, engine
+	o.WrapStore = func(s store.Store) store.Store {
+		l.observer = &observer{Store: s, history: l.history}
+		if l.o.Break.WrapStore != nil {
+			return l.o.Break.WrapStore(l.observer)
+		}
+		return l.observer
+	}
+	rng := rand.New(rand.NewPCG(l.o.Seed, l.rng.Uint64()))
+	o.WrapOutlet = func(out conv.Outlet) conv.Outlet {
+		out = &dropper{Outlet: out, history: l.history, share: l.o.DropPushes, rng: rng}
+		if l.o.Break.WrapOutlet != nil {
+			return l.o.Break.WrapOutlet(out)
+		}
+		return out
+	}
+	if l.server, err = server.New(l.config, o); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := l.server.Start(context.Background()); err != nil {
+		l.t.Fatal(err)
+	}
+	l.config.Listen, l.config.ListenTCP = l.server.Addr(), l.server.TCPAddr()
+}
+
+// Restart stops the server, as an operator would, and starts it again.
+func (l *Lab) Restart() {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := l.server.Shutdown(ctx); err != nil {
+		l.t.Fatal(err)
+	}
+	l.start()
+}
+
+// Crash cuts the machine's power and starts the server again on what the disk
+// has kept: all that was synced, and a random part of the rest. powerless are
+// called in between, when nothing can be written any more.
+func (l *Lab) Crash(powerless ...func()) {
+	l.t.Helper()
+	l.observer.cut(func() {
+		l.fs = l.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: l.rng.IntN(101), RNG: l.rng})
+	})
+	for _, f := range powerless {
+		f()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // no grace
+	_ = l.server.Shutdown(ctx)
+	l.start()
+}
+
+// close ends what still runs.
+func (l *Lab) close() {
+	for _, a := range l.actors {
+		a.Disconnects()
+	}
+	if l.server == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = l.server.Shutdown(ctx)
+	l.server = nil
+}
+
+// Settled waits until every message has been answered. All actors must be
+// connected.
+func (l *Lab) Settled() {
+	l.t.Helper()
+	l.await("an answer to every message", func() bool {
+		for _, id := range l.sent {
+			if _, ok := l.answered[id]; !ok {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Finish waits for every answer, lets every device reconnect and catch up,
+// records what there is at the end, and stops the server.
+func (l *Lab) Finish() *History {
+	l.t.Helper()
+	for _, a := range l.actors {
+		a.Connects()
+	}
+	l.Settled()
+	pulled := make(map[pim.UserID]bool)
+	for _, a := range l.actors {
+		a.Reconnects()
+		a.CatchesUp()
+		a.show()
+		if !pulled[a.id.User] {
+			pulled[a.id.User] = true
+			a.pullAll()
+		}
+		a.Disconnects()
+	}
+	for user := range pulled {
+		l.recordLines(user)
+	}
+	if !l.o.NoLog {
+		for _, c := range l.conversations() {
+			l.recordLog(c)
+		}
+	}
+	l.close()
+	return l.history
+}
+
+// conversations returns all that anybody has sent to.
+func (l *Lab) conversations() []pim.ConversationID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(l.known), cmp.Compare)
+}
+
+func (l *Lab) recordLines(user pim.UserID) {
+	newest := make(map[pim.ConversationID]pim.Seq)
+	cells, err := l.engine.List(context.Background(), inbox.Lines(user), "", 1000)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, c := range cells {
+		newest[pim.ConversationID(c.Key)] = pim.Seq(c.Version)
+	}
+	for _, c := range l.conversations() {
+		l.history.Line(user, c, newest[c])
+	}
+}
+
+func (l *Lab) recordLog(c pim.ConversationID) {
+	var entries []pim.Entry
+	for from := pim.Seq(1); ; {
+		records, err := l.engine.Read(context.Background(), inbox.Entries(c), from, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		for _, data := range records {
+			e, err := wire.ParseEntry(c, data)
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			entries = append(entries, e)
+		}
+		if len(records) == 0 {
+			l.history.Log(c, entries)
+			return
+		}
+		from += pim.Seq(len(records))
+	}
+}
+
+// await waits until cond, which is called with l.mu held.
+func (l *Lab) await(what string, cond func() bool) {
+	l.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		l.mu.Lock()
+		ok, changed := cond(), l.changed
+		l.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			l.t.Fatalf("waited %s in vain for %s", patience, what)
+		}
+	}
+}
+
+// change calls f and wakes those who wait.
+func (l *Lab) change(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}

@@ -1,0 +1,140 @@
+package imtest
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store"
+)
+
+// observer is a store that tells a History of the cells written and seen, and
+// whose power can be cut.
+type observer struct {
+	store.Store
+	history *History
+
+	mu   sync.RWMutex // orders what is recorded before or after the cut
+	dead bool
+}
+
+var errNoPower = pim.Errorf(pim.KindUnavailable, "the machine has lost its power")
+
+// cut ends the store's life: nothing that has not returned yet will succeed. It
+// runs then once no call can be recorded any more.
+func (o *observer) cut(then func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dead = true
+	o.history.Crash()
+	then()
+}
+
+// record calls f, unless the power is gone.
+func (o *observer) record(f func()) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.dead {
+		return errNoPower
+	}
+	f()
+	return nil
+}
+
+// Commit implements store.Store.
+func (o *observer) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	err := o.Store.Commit(ctx, writes, d)
+	lost := o.record(func() {
+		for _, w := range writes {
+			for _, c := range w.Cells {
+				if w.Err == nil && c.Version != 0 {
+					o.history.Wrote(string(c.Partition), c.Key, c.Version, d == store.Durable)
+				}
+			}
+		}
+	})
+	if lost != nil {
+		for _, w := range writes {
+			w.Err = lost
+		}
+		return lost
+	}
+	return err
+}
+
+// Read implements store.Store.
+func (o *observer) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	records, err := o.Store.Read(ctx, log, from, to, limit)
+	if lost := o.record(func() {}); lost != nil {
+		return nil, lost
+	}
+	return records, err
+}
+
+// Last implements store.Store.
+func (o *observer) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	last, err := o.Store.Last(ctx, log)
+	if lost := o.record(func() {}); lost != nil {
+		return 0, lost
+	}
+	return last, err
+}
+
+// Get implements store.Store.
+func (o *observer) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	since := o.history.Now()
+	c, ok, err := o.Store.Get(ctx, p, key)
+	lost := o.record(func() {
+		if err == nil {
+			o.history.Saw(since, string(p), key, c.Version)
+		}
+	})
+	if lost != nil {
+		return store.Cell{}, false, lost
+	}
+	return c, ok, err
+}
+
+// List implements store.Store.
+func (o *observer) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	since := o.history.Now()
+	cells, err := o.Store.List(ctx, p, after, limit)
+	lost := o.record(func() {
+		for _, c := range cells {
+			o.history.Saw(since, string(p), c.Key, c.Version)
+		}
+	})
+	if lost != nil {
+		return nil, lost
+	}
+	return cells, err
+}
+
+// dropper withholds pushes at random.
+type dropper struct {
+	conv.Outlet
+	history *History
+	share   float64 // of the pushes
+
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+// Deliver implements conv.Outlet.
+func (d *dropper) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	kept := pushes[:0:0]
+	d.mu.Lock()
+	for _, p := range pushes {
+		if d.rng.Float64() >= d.share {
+			kept = append(kept, p)
+			continue
+		}
+		for _, e := range p.Entries {
+			d.history.Dropped(p.Conversation, e.Seq)
+		}
+	}
+	d.mu.Unlock()
+	d.Outlet.Deliver(answers, kept)
+}
