@@ -1,0 +1,309 @@
+package imtest_test
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+)
+
+// A checker is worth what it notices. Each of these servers is broken in one way,
+// from outside, by a wrapper between two of its parts. The same script, played to
+// a sound server, leaves nothing to find.
+
+var chat = pim.Direct("alice", "bob")
+
+// caught asks that the first of invariants, and no others than invariants, are
+// broken.
+func caught(t *testing.T, h *imtest.History, invariants ...string) {
+	t.Helper()
+	found := imtest.Check(h)
+	first := false
+	for _, v := range found {
+		t.Log(v)
+		first = first || v.Invariant == invariants[0]
+		if !slices.Contains(invariants, v.Invariant) {
+			t.Errorf("%s was not broken", v.Invariant)
+		}
+	}
+	if !first {
+		t.Errorf("%s was broken, and it was not noticed", invariants[0])
+	}
+}
+
+// soundAndBroken plays a script to a sound and to a broken server.
+func soundAndBroken(t *testing.T, script func(t *testing.T, broken bool) *imtest.History, invariants ...string) {
+	t.Parallel()
+	t.Run("sound", func(t *testing.T) { nothingFound(t, script(t, false)) })
+	t.Run("broken", func(t *testing.T) { caught(t, script(t, true), invariants...) })
+}
+
+// The server acknowledges while the disk is still writing; then the power fails.
+func TestMutationAckBeforeCommit(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		disk := &slowDisk{impatient: broken, waiting: make(chan struct{}, 1)}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: server.Options{WrapStore: disk.wrap}})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		alice.Sends(chat, "one")
+		bob.Sees("one")
+		resume := disk.stall()
+		t.Cleanup(resume)
+		alice.Sends(chat, "two")
+		<-disk.waiting
+		if broken {
+			lab.Settled() // alice is told that it is safe
+		}
+		lab.Crash(resume)
+		alice.Sends(chat, "three")
+		return lab.Finish()
+	}, "I1", "I3", "I4", "I7")
+}
+
+// slowDisk makes appends wait while it is stalled. An impatient one does not let
+// the caller wait too.
+type slowDisk struct {
+	impatient bool
+	waiting   chan struct{} // gets a value when an append begins to wait
+
+	mu      sync.Mutex
+	stalled chan struct{} // nil: it is not slow now
+}
+
+// stall makes the disk slow; the function that it returns ends that.
+func (d *slowDisk) stall() (resume func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stalled := make(chan struct{})
+	d.stalled = stalled
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.stalled = nil
+		close(stalled)
+	})
+}
+
+func (d *slowDisk) wrap(s store.Store) store.Store { return slowStore{s, d} }
+
+type slowStore struct {
+	store.Store
+	disk *slowDisk
+}
+
+func (s slowStore) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	s.disk.mu.Lock()
+	stalled := s.disk.stalled
+	s.disk.mu.Unlock()
+	if stalled == nil || d == store.Relaxed {
+		return s.Store.Commit(ctx, writes, d)
+	}
+	select {
+	case s.disk.waiting <- struct{}{}:
+	default:
+	}
+	if !s.disk.impatient {
+		<-stalled
+		return s.Store.Commit(ctx, writes, d)
+	}
+	var later []*store.Write
+	for _, w := range writes {
+		records := make([][]byte, len(w.Records))
+		for i := range records {
+			records[i] = slices.Clone(w.Records[i])
+		}
+		later = append(later, &store.Write{Log: w.Log, After: w.After, Records: records, Cells: slices.Clone(w.Cells)})
+	}
+	go func() {
+		<-stalled
+		_ = s.Store.Commit(context.WithoutCancel(ctx), later, d)
+	}()
+	return nil
+}
+
+// The server does not know a message that it has already: every request counts.
+// All of them come twice, as after an answer that got lost.
+func TestMutationNoDeduplication(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		o := server.Options{WrapWriter: func(w gateway.Writer) gateway.Writer { return resends{w} }}
+		if broken {
+			f := &forgetful{ids: make(map[pim.ClientMessageID]pim.ClientMessageID)}
+			o.WrapWriter = func(w gateway.Writer) gateway.Writer { return resends{renamingWriter{w, f}} }
+			o.WrapStore = func(s store.Store) store.Store { return renamingStore{s, f} }
+			o.WrapOutlet = func(out conv.Outlet) conv.Outlet { return renamingOutlet{out, f} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		alice.Sends(chat, "one")
+		bob.Sees("one")
+		return lab.Finish()
+	}, "I2")
+}
+
+// resends submits every request twice.
+type resends struct{ gateway.Writer }
+
+func (w resends) Submit(requests []*conv.Request) {
+	var twice []*conv.Request
+	for _, r := range requests {
+		again := *r
+		twice = append(twice, r, &again)
+	}
+	w.Writer.Submit(twice)
+}
+
+// forgetful hides from a writer that a message came before: for the writer each
+// request has a new ID, everybody else sees the one that it was sent with.
+type forgetful struct {
+	mu  sync.Mutex
+	n   byte
+	ids map[pim.ClientMessageID]pim.ClientMessageID // new → sent with
+}
+
+type renamingWriter struct {
+	gateway.Writer
+	*forgetful
+}
+
+func (w renamingWriter) Submit(requests []*conv.Request) {
+	w.mu.Lock()
+	for _, r := range requests {
+		w.n++
+		id := r.ClientID
+		id[15] ^= w.n
+		w.ids[id] = r.ClientID
+		r.ClientID = id
+	}
+	w.mu.Unlock()
+	w.Writer.Submit(requests)
+}
+
+type renamingStore struct {
+	store.Store
+	*forgetful
+}
+
+// Commit puts the IDs back into the records, which are also what is pushed.
+func (s renamingStore) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	s.mu.Lock()
+	for _, w := range writes {
+		for _, record := range w.Records {
+			for id, sent := range s.ids {
+				if i := bytes.Index(record, id[:]); i >= 0 {
+					copy(record[i:], sent[:])
+					break
+				}
+			}
+		}
+	}
+	s.mu.Unlock()
+	return s.Store.Commit(ctx, writes, d)
+}
+
+type renamingOutlet struct {
+	conv.Outlet
+	*forgetful
+}
+
+func (o renamingOutlet) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	o.mu.Lock()
+	for _, a := range answers {
+		if sent, ok := o.ids[a.Request.ClientID]; ok {
+			a.Request.ClientID = sent
+		}
+	}
+	o.mu.Unlock()
+	o.Outlet.Deliver(answers, pushes)
+}
+
+// The server leaves out a seq: nobody ever gets to see what is there.
+func TestMutationSkippedSeq(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		o := imtest.LabOptions{NoLog: true, DropPushes: 1}
+		if broken {
+			o.Break.WrapReader = func(r gateway.Reader) gateway.Reader { return skipping{r} }
+		}
+		lab := imtest.NewLab(t, o)
+		alice := lab.User("alice")
+		for _, text := range []string{"one", "two", "three"} {
+			alice.Sends(chat, text)
+		}
+		lab.Settled()
+		lab.User("bob").Sees("three")
+		alice.Disconnects()
+		lab.Device("alice", "tablet").Sees("three")
+		return lab.Finish()
+	}, "I3", "I1", "I4", "I5")
+}
+
+type skipping struct{ gateway.Reader }
+
+func (r skipping) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (inbox.Page, error) {
+	page, err := r.Reader.Pull(ctx, u, req)
+	page.Entries = slices.DeleteFunc(page.Entries, func(e inbox.Encoded) bool { return e.Seq == 2 })
+	return page, err
+}
+
+// The server acknowledges without having written bob's offline list.
+func TestMutationLostOfflineList(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		var o server.Options
+		if broken {
+			o.WrapStore = func(s store.Store) store.Store { return losing{s, inbox.Lines("bob")} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		bob.CatchesUp()
+		alice.Sends(chat, "one") // bob is online: the push hides it
+		bob.Sees("one")
+		bob.Disconnects()
+		alice.Sends(chat, "two") // and now nothing does
+		return lab.Finish()
+	}, "I1", "I4")
+}
+
+// losing is a store that drops what is written to one partition.
+type losing struct {
+	store.Store
+	lost store.Partition
+}
+
+func (s losing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	for _, w := range writes {
+		w.Cells = slices.DeleteFunc(w.Cells, func(c store.CellWrite) bool { return c.Partition == s.lost })
+	}
+	return s.Store.Commit(ctx, writes, d)
+}
+
+// The server takes it that what it pushed has arrived, and answers a pull of it
+// with nothing. The pushes were lost.
+func TestMutationPushInPlaceOfPull(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		o := imtest.LabOptions{DropPushes: 1}
+		if broken {
+			o.Break.WrapReader = func(r gateway.Reader) gateway.Reader { return trusting{r} }
+		}
+		lab := imtest.NewLab(t, o)
+		alice, bob := lab.User("alice"), lab.User("bob")
+		alice.CatchesUp()
+		bob.CatchesUp()
+		alice.Sends(chat, "one")
+		return lab.Finish()
+	}, "I5", "I4", "I1")
+}
+
+type trusting struct{ gateway.Reader }
+
+func (r trusting) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (inbox.Page, error) {
+	page, err := r.Reader.Pull(ctx, u, req)
+	page.Entries = nil
+	return page, err
+}
