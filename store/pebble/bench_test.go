@@ -112,8 +112,10 @@ func (m *messages) next() []*store.Write {
 		w.Log, w.After = store.Log(id), m.after[m.at]
 		m.after[m.at]++
 		for i, u := range [2]string{a, b} {
-			w.Cells[i] = store.CellWrite{Partition: store.Partition("inbox/" + u),
-				Cell: store.Cell{Key: id, Version: uint64(m.after[m.at]), Value: m.line}}
+			w.Cells[i] = store.CellWrite{
+				Partition: store.Partition("inbox/" + u),
+				Cell:      store.Cell{Key: id, Version: uint64(m.after[m.at]), Value: m.line},
+			}
 		}
 	}
 	return m.writes

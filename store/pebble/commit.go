@@ -195,8 +195,10 @@ func unknown(err error) error {
 	if isNoSpace(err) {
 		kind = pim.KindDiskFull
 	}
-	return &pim.Error{Op: "commit", Kind: kind, Text: "the store failed while writing: " + err.Error(),
-		Err: errors.Join(store.ErrUnknown, err)}
+	return &pim.Error{
+		Op: "commit", Kind: kind, Text: "the store failed while writing: " + err.Error(),
+		Err: errors.Join(store.ErrUnknown, err),
+	}
 }
 
 // fail gives err to every op that has no outcome.

@@ -3,6 +3,8 @@ package pebble
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,12 +38,22 @@ import (
 // keeps the old ones and the memtable, and tries again, without a pause, which is
 // why the guard makes one. A frozen guard refuses new tables, since Pebble would
 // want to read them.
+//
+// Open is different: it waits until what it recovered is in a table, for ever if
+// need be. So there the guard freezes after some errors of tables too, and a
+// frozen one drops tables like the rest, which ends Open; the store is not used.
 type guard struct {
 	vfs.FS
 	frozen  atomic.Pointer[failed]
 	pauses  chan struct{} // closed when the store closes
 	onError func(op, name string, err error, fatal bool)
 	onSync  func(time.Duration) // of the write-ahead log
+
+	opened      atomic.Bool
+	tableErrors atomic.Int32 // before opened
+
+	mu    sync.Mutex
+	files map[vfs.File]struct{} // open for writing; Pebble forgets some after an error
 }
 
 // failed is why a guard froze.
@@ -56,6 +68,7 @@ func (f *failed) Unwrap() error { return f.err }
 const (
 	errFrozen  = guardError("the store has failed and writes no more tables")
 	retryPause = 50 * time.Millisecond
+	openTries  = 10
 )
 
 type guardError string
@@ -86,6 +99,9 @@ func table(name string) bool {
 // tableError reports an error of a table, and slows Pebble's next try down.
 func (g *guard) tableError(op, name string, err error) error {
 	g.onError(op, name, err, false)
+	if !g.opened.Load() && g.tableErrors.Add(1) == openTries {
+		g.freeze(op, name, err)
+	}
 	t := time.NewTimer(retryPause)
 	defer t.Stop()
 	select {
@@ -97,24 +113,78 @@ func (g *guard) tableError(op, name string, err error) error {
 
 // create wraps the file that open makes.
 func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File, error) {
-	if table(name) {
-		if g.frozen.Load() != nil {
+	if g.frozen.Load() != nil {
+		if table(name) && g.opened.Load() {
 			return nil, g.tableError(op, name, errFrozen)
 		}
-		f, err := open()
-		if err != nil {
-			return nil, g.tableError(op, name, err)
-		}
-		return &tableFile{f, g, name}, nil
+		return g.hole(name), nil
 	}
-	if g.frozen.Load() == nil {
-		f, err := open()
-		if err == nil {
-			return &guardedFile{File: f, guard: g, name: name, wal: filepath.Ext(name) == ".log"}, nil
+	f, err := g.syncBefore(name, open)
+	switch {
+	case err == nil:
+		g.track(f)
+		if table(name) {
+			return &tableFile{f, g, name}, nil
 		}
+		return &guardedFile{File: f, guard: g, name: name, wal: filepath.Ext(name) == ".log"}, nil
+	case table(name):
+		return nil, g.tableError(op, name, err)
+	default:
 		g.freeze(op, name, err)
+		return g.hole(name), nil
 	}
-	return &guardedFile{File: vfs.NewMemFile(nil), guard: g, name: name}, nil
+}
+
+// syncBefore makes the directory durable before a marker appears in it. Pebble
+// creates a manifest, then the marker that names it, and syncs the directory
+// once, after both. A file system that keeps its journal in order makes that
+// safe; one that does not may keep the marker and lose the manifest.
+func (g *guard) syncBefore(name string, open func() (vfs.File, error)) (vfs.File, error) {
+	if !strings.HasPrefix(g.PathBase(name), "marker.") {
+		return open()
+	}
+	dir, err := g.FS.OpenDir(g.PathDir(name))
+	if err != nil {
+		return nil, err
+	}
+	err = dir.Sync()
+	if cerr := dir.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return open()
+}
+
+// hole returns a file of a frozen guard, which drops what is written to it.
+func (g *guard) hole(name string) vfs.File {
+	return &guardedFile{File: vfs.NewMemFile(nil), guard: g, name: name}
+}
+
+func (g *guard) track(f vfs.File) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.files == nil {
+		g.files = make(map[vfs.File]struct{})
+	}
+	g.files[f] = struct{}{}
+}
+
+func (g *guard) untrack(f vfs.File) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.files, f)
+}
+
+// closeFiles closes what Pebble has left open.
+func (g *guard) closeFiles() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for f := range g.files {
+		f.Close()
+	}
+	clear(g.files)
 }
 
 // Create creates a file.
@@ -138,6 +208,7 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.track(f)
 	return &guardedFile{File: f, guard: g, name: name}, nil
 }
 

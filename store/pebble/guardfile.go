@@ -56,6 +56,7 @@ func (f *guardedFile) Preallocate(offset, length int64) error {
 }
 
 func (f *guardedFile) Close() error {
+	f.guard.untrack(f.File)
 	if err := f.File.Close(); err != nil {
 		f.guard.freeze("close", f.name, err)
 	}
@@ -98,6 +99,11 @@ func (f *tableFile) SyncTo(length int64) (bool, error) {
 func (f *tableFile) Preallocate(offset, length int64) error {
 	_ = f.File.Preallocate(offset, length)
 	return nil
+}
+
+func (f *tableFile) Close() error {
+	f.guard.untrack(f.File)
+	return f.check("close", f.File.Close())
 }
 
 func (f *tableFile) check(op string, err error) error {

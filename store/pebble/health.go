@@ -94,8 +94,10 @@ func (s *Store) readError(op string, err error) error {
 // bad block says that the disk cannot be trusted with more.
 func (s *Store) noteCorruption(op string, err error) {
 	if isCorruption(err) {
-		s.health.set(isCorrupt, &pim.Error{Op: op, Kind: pim.KindCorrupt, Err: err,
-			Text: "stored data is corrupt; restore this node from a backup: " + err.Error()})
+		s.health.set(isCorrupt, &pim.Error{
+			Op: op, Kind: pim.KindCorrupt, Err: err,
+			Text: "stored data is corrupt; restore this node from a backup: " + err.Error(),
+		})
 	}
 }
 
@@ -119,8 +121,10 @@ func (s *Store) diskError(op, name string, err error, fatal bool) {
 	if isNoSpace(err) {
 		kind = pim.KindDiskFull
 	}
-	s.health.set(hasFailed, &pim.Error{Kind: kind, Err: err,
-		Text: fmt.Sprintf("the store failed and must be opened again: %s %s: %v", op, name, err)})
+	s.health.set(hasFailed, &pim.Error{
+		Kind: kind, Err: err,
+		Text: fmt.Sprintf("the store failed and must be opened again: %s %s: %v", op, name, err),
+	})
 }
 
 func (s *Store) full(text string) *pim.Error {

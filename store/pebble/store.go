@@ -41,6 +41,8 @@ type Store struct {
 	idle    chan struct{} // closed by the last to leave a closed store
 	stop    chan struct{} // closed with the store
 	workers sync.WaitGroup
+	closing sync.Mutex
+	ended   bool // by Close, with closing held
 }
 
 var _ store.Store = (*Store)(nil)
@@ -63,9 +65,11 @@ func Open(dir string, o Options) (*Store, error) {
 		onSync: func(d time.Duration) { s.metrics.fsyncSeconds.Observe(d.Seconds()) },
 	}
 	if err := s.open(o); err != nil {
+		s.guard.closeFiles()
 		s.slow.Close()
 		return nil, err
 	}
+	s.guard.opened.Store(true)
 	s.checkSpace()
 	s.workers.Go(func() { s.watch(o.watchInterval) })
 	s.workers.Go(func() { s.sweepEvery(sweepInterval) })
@@ -131,8 +135,10 @@ func (s *Store) checkFormat() error {
 	case err == nil:
 		defer closer.Close()
 		if string(value) != formatVersion {
-			return &pim.Error{Op: "open " + s.dir, Kind: pim.KindUnsupported,
-				Text: fmt.Sprintf("the store has layout version %q, this program knows version %s; run the version of pim that wrote it, or a later one", value, formatVersion)}
+			return &pim.Error{
+				Op: "open " + s.dir, Kind: pim.KindUnsupported,
+				Text: fmt.Sprintf("the store has layout version %q, this program knows version %s; run the version of pim that wrote it, or a later one", value, formatVersion),
+			}
 		}
 		return nil
 	case errors.Is(err, crdb.ErrNotFound):
@@ -179,33 +185,30 @@ func (s *Store) beginRead(ctx context.Context, checks ...error) error {
 
 // Close implements store.Store. The last writes are lost, and an error says so,
 // if the store had failed. If a commit or a read does not end within
-// Options.StallAfter, because the disk is stuck, Close leaves the database open
-// and returns an error; what was acknowledged is safe then too.
+// Options.StallAfter, because the disk is stuck, Close gives up with an error and
+// leaves the database open; it may be called again then. What was acknowledged is
+// safe in either case.
 func (s *Store) Close() error {
-	s.gate.Lock()
-	if s.closed {
-		s.gate.Unlock()
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.ended {
 		return errClosed
 	}
-	s.closed = true
-	if s.active == 0 {
-		close(s.idle)
-	}
-	s.gate.Unlock()
-
-	s.metrics.unregister()
-	close(s.stop)
-	close(s.guard.pauses)
+	s.shut()
 	patience := time.NewTimer(s.stallAfter)
 	defer patience.Stop()
 	select {
 	case <-s.idle:
 	case <-patience.C:
-		return &pim.Error{Op: "close", Kind: pim.KindUnavailable,
-			Text: fmt.Sprintf("something under way has not ended for %v; the store is left as it is", s.stallAfter)}
+		return &pim.Error{
+			Op: "close", Kind: pim.KindUnavailable,
+			Text: fmt.Sprintf("something under way has not ended for %v; the store is left as it is", s.stallAfter),
+		}
 	}
+	s.ended = true
 	s.workers.Wait()
 	err := s.db.Close()
+	s.guard.closeFiles()
 	s.slow.Close()
 	if failure := s.guard.failure(); failure != nil {
 		return &pim.Error{Op: "close", Kind: pim.KindUnavailable, Text: "the store had failed: " + failure.Error(), Err: failure}
@@ -214,6 +217,22 @@ func (s *Store) Close() error {
 		return &pim.Error{Op: "close", Kind: pim.KindUnavailable, Text: err.Error(), Err: err}
 	}
 	return nil
+}
+
+// shut lets no more calls in and tells the workers to stop.
+func (s *Store) shut() {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if s.active == 0 {
+		close(s.idle)
+	}
+	s.metrics.unregister()
+	close(s.stop)
+	close(s.guard.pauses)
 }
 
 // events returns what Pebble is to call. None of it may block or call Pebble.

@@ -1,11 +1,14 @@
 package pebble_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/store/storetest"
@@ -44,4 +47,70 @@ func open(t testing.TB, dir string, o pebble.Options) *pebble.Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func closes(t testing.TB, s *pebble.Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// commitCell writes a cell that a crash may lose.
+func commitCell(t testing.TB, s store.Store, p store.Partition, key string, version uint64) {
+	t.Helper()
+	w := &store.Write{Cells: []store.CellWrite{{Partition: p, Cell: store.Cell{Key: key, Version: version}}}}
+	if err := s.Commit(context.Background(), []*store.Write{w}, store.Relaxed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func get(t testing.TB, s store.Store, p store.Partition, key string) store.Cell {
+	t.Helper()
+	c, _, err := s.Get(context.Background(), p, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func appends(t testing.TB, s store.Store, log store.Log, after pim.Seq, records ...string) {
+	t.Helper()
+	w := &store.Write{Log: log, After: after}
+	for _, r := range records {
+		w.Records = append(w.Records, []byte(r))
+	}
+	if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil || w.Err != nil {
+		t.Fatalf("append to %s: %v, %v", log, err, w.Err)
+	}
+}
+
+// becomes waits until a store's health is of a kind.
+func becomes(t testing.TB, s *pebble.Store, want pim.Kind) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if pim.KindOf(s.Health()) == want {
+			return
+		}
+	}
+	t.Fatalf("health is %v, want kind %v", s.Health(), want)
+}
+
+// unhealthy returns a channel that is closed when s has failed, or with done.
+func unhealthy(s *pebble.Store, done <-chan struct{}) <-chan struct{} {
+	c := make(chan struct{})
+	go func() {
+		defer close(c)
+		for bad := 0; bad < 20; {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			if bad++; s.Health() == nil {
+				bad = 0
+			}
+		}
+	}()
+	return c
 }

@@ -1,0 +1,266 @@
+package pebble_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+)
+
+// seeded returns the seed of a test: a new one, or that of PIM_SEED.
+func seeded(t testing.TB) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("PIM_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("PIM_SEED: %v", err)
+		}
+	}
+	t.Logf("PIM_SEED=%d", seed)
+	return seed
+}
+
+// rounds returns how often a random test is to be done: PIM_ROUNDS, or n, or
+// fewer in a short run.
+func rounds(n int) int {
+	if r, err := strconv.Atoi(os.Getenv("PIM_ROUNDS")); err == nil && r > 0 {
+		return r
+	}
+	if testing.Short() {
+		return n / 8
+	}
+	return n
+}
+
+func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {
+	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+}
+
+// ledger is what the world outside a store was told: the records that were
+// acknowledged, or read.
+type ledger struct {
+	mu     sync.Mutex
+	sealed bool
+	logs   map[store.Log]map[pim.Seq]string
+	count  int
+	enough chan struct{} // closed when count reaches until
+	until  int
+}
+
+func newLedger() *ledger { return &ledger{logs: map[store.Log]map[pim.Seq]string{}} }
+
+// expect makes the ledger close the channel that it returns after n more
+// acknowledgements.
+func (l *ledger) expect(n int) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sealed, l.count, l.until, l.enough = false, 0, n, make(chan struct{})
+	return l.enough
+}
+
+func (l *ledger) note(log store.Log, first pim.Seq, records [][]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sealed {
+		return
+	}
+	if l.logs[log] == nil {
+		l.logs[log] = map[pim.Seq]string{}
+	}
+	for i, r := range records {
+		l.logs[log][first+pim.Seq(i)] = string(r)
+	}
+	if l.count++; l.count == l.until {
+		close(l.enough)
+	}
+}
+
+// seal keeps what is told from now on out of the ledger, and calls at.
+func (l *ledger) seal(at func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sealed = true
+	at()
+}
+
+// head is the cell that goes with every append: its version is the log's last.
+func head(log store.Log) store.Partition { return "heads/" + store.Partition(log) }
+
+// holdsIn checks that a store has all that the ledger says, and that each log is
+// dense and has the cells that went with its last append.
+func (l *ledger) holdsIn(t testing.TB, s store.Store) {
+	t.Helper()
+	ctx := context.Background()
+	for log, acked := range l.logs {
+		last, err := s.Last(ctx, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records, err := s.Read(ctx, log, 1, 0, store.Limit{Records: 1 << 30, Bytes: 1 << 30})
+		if err != nil || len(records) != int(last) {
+			t.Fatalf("log %s: its last is %d, it holds %d, %v", log, last, len(records), err)
+		}
+		for seq, want := range acked {
+			if int(seq) > len(records) {
+				t.Fatalf("log %s ends at %d, the outside knows of %d", log, last, seq)
+			}
+			if got := string(records[seq-1]); got != want {
+				t.Fatalf("log %s at %d: %.40q, the outside knows of %.40q", log, seq, got, want)
+			}
+		}
+		for i, r := range records {
+			if want := fmt.Sprintf("%s %d ", log, i+1); !strings.HasPrefix(string(r), want) {
+				t.Fatalf("log %s at %d: %.40q", log, i+1, r)
+			}
+		}
+		cell, _, err := s.Get(ctx, head(log), "head")
+		if err != nil || cell.Version != uint64(last) {
+			t.Fatalf("log %s ends at %d, its cell says %d, %v", log, last, cell.Version, err)
+		}
+	}
+}
+
+// forget drops the logs of an earlier round, which have been checked often
+// enough.
+func (l *ledger) forget(keep string) {
+	for log := range l.logs {
+		if !strings.HasPrefix(string(log), keep) {
+			delete(l.logs, log)
+		}
+	}
+}
+
+// load writes to a store until stopped, or until the store refuses.
+type load struct {
+	*ledger
+	t       testing.TB
+	s       store.Store
+	prefix  string
+	seed    uint64
+	stop    chan struct{}
+	running sync.WaitGroup
+}
+
+// start runs committers, each with logs of its own, and one log that all race
+// for; and a reader, because what was read counts as much as an acknowledgement.
+func (l *ledger) start(t testing.TB, s store.Store, prefix string, seed uint64) *load {
+	d := &load{ledger: l, t: t, s: s, prefix: prefix, seed: seed, stop: make(chan struct{})}
+	for c := range 3 {
+		d.running.Go(func() { d.commit(c) })
+	}
+	d.running.Go(d.read)
+	return d
+}
+
+func (d *load) end() {
+	close(d.stop)
+	d.running.Wait()
+}
+
+func (d *load) stopped() bool {
+	select {
+	case <-d.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d *load) commit(c int) {
+	rng := rand.New(rand.NewPCG(d.seed, uint64(c)))
+	last := map[store.Log]pim.Seq{}
+	ctx := context.Background()
+	for !d.stopped() {
+		logs := []store.Log{store.Log(d.prefix + "shared")}
+		for i := range rng.IntN(4) {
+			logs = append(logs, store.Log(fmt.Sprintf("%s%d.%d", d.prefix, c, i)))
+		}
+		var writes []*store.Write
+		for _, log := range logs {
+			writes = append(writes, write(rng, log, last[log], c))
+		}
+		if err := d.s.Commit(ctx, writes, store.Durable); err != nil && !d.typed(err) {
+			return
+		}
+		for _, w := range writes {
+			var conflict *store.ConflictError
+			switch {
+			case w.Err == nil:
+				last[w.Log] = w.After + pim.Seq(len(w.Records))
+				d.note(w.Log, w.After+1, w.Records)
+			case errors.As(w.Err, &conflict):
+				last[w.Log] = conflict.Last
+			case errors.Is(w.Err, store.ErrUnknown):
+				return // the store has failed
+			default:
+				if d.typed(w.Err); d.stopped() {
+					return
+				}
+				time.Sleep(100 * time.Microsecond) // refused for now
+			}
+		}
+		if rng.IntN(4) == 0 {
+			w := &store.Write{Cells: []store.CellWrite{{Partition: "acks", Cell: store.Cell{Key: string(logs[0]), Version: rng.Uint64N(1000) + 1}}}}
+			if err := d.s.Commit(ctx, []*store.Write{w}, store.Relaxed); err != nil {
+				d.typed(err)
+			}
+		}
+	}
+}
+
+// write makes an append whose records name their place.
+func write(rng *rand.Rand, log store.Log, after pim.Seq, c int) *store.Write {
+	w := &store.Write{Log: log, After: after}
+	for i := range 1 + rng.IntN(3) {
+		padding := strings.Repeat("x", rng.IntN(400))
+		w.Records = append(w.Records, fmt.Appendf(nil, "%s %d by %d %s", log, int(after)+i+1, c, padding))
+	}
+	w.Cells = []store.CellWrite{{
+		Partition: head(log),
+		Cell:      store.Cell{Key: "head", Version: uint64(after) + uint64(len(w.Records))},
+	}}
+	return w
+}
+
+// typed checks the kind of an error that a fault may cause.
+func (d *load) typed(err error) bool {
+	switch pim.KindOf(err) {
+	case pim.KindUnavailable, pim.KindDiskFull, pim.KindCorrupt:
+		return true
+	}
+	d.t.Errorf("an error without a kind: %v", err)
+	return false
+}
+
+func (d *load) read() {
+	ctx := context.Background()
+	log := store.Log(d.prefix + "shared")
+	var next pim.Seq = 1
+	for !d.stopped() {
+		records, err := d.s.Read(ctx, log, next, 0, store.Limit{Records: 100, Bytes: 1 << 20})
+		if err != nil {
+			d.typed(err)
+			return
+		}
+		if len(records) > 0 {
+			d.note(log, next, records)
+		}
+		next += pim.Seq(len(records))
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+func small(fs vfs.FS) pebble.Options {
+	return pebble.Options{FS: fs, MemTableBytes: 64 << 10, Logger: quiet()}.Hurried()
+}
