@@ -233,8 +233,8 @@ func each(ctx context.Context, n, parallel int, f func(ctx context.Context, i in
 	return context.Cause(ctx)
 }
 
-// tickEvery is how long a PIMPushAck waits at the most for something to be
-// written with it.
+// tickEvery is how long a PIMPushAck waits at the most, and how much time passes
+// between two at the least; the SDK does the same.
 const tickEvery = 200 * time.Millisecond
 
 // ticker calls every user's tick once in tickEvery, spread over that time.

@@ -35,10 +35,11 @@ type user struct {
 	paused   int64   // the server asked not to send before
 
 	stream
-	asked  uint64 // reached, when the last page of a pull was asked for
-	serial uint64 // of the last PIMPushAck
-	acked  uint64 // seq that it acknowledged
-	wrote  int64  // when something was last written
+	asked   uint64 // reached, when the last page of a pull was asked for
+	serial  uint64 // of the last PIMPushAck
+	acked   uint64 // seq that it acknowledged
+	ackedAt int64  // when
+	wrote   int64  // when something was last written
 
 	tally
 }

@@ -81,13 +81,13 @@ func (u *user) transmit() {
 	}
 }
 
-// acknowledge appends a PIMPushAck for what is new, if something is written
-// anyway or if it must.
+// acknowledge appends a PIMPushAck for what is new, if it must, or if something is
+// written anyway and the last one was long enough ago: as the SDK does.
 func (u *user) acknowledge(must bool) {
-	if u.have <= u.acked || u.run.relay() || !must && len(u.out) == 0 {
+	if u.have <= u.acked || u.run.relay() || !must && (len(u.out) == 0 || u.now-u.ackedAt < int64(tickEvery)) {
 		return
 	}
-	u.acked = u.have
+	u.acked, u.ackedAt = u.have, u.now
 	u.serial++
 	ack := protowire.SizeTag(1) + protowire.SizeBytes(len(u.conv)) + protowire.SizeTag(2) + protowire.SizeVarint(u.acked)
 	size := 1 + protowire.SizeTag(1) + protowire.SizeVarint(u.serial) + protowire.SizeTag(2) + protowire.SizeBytes(ack)
