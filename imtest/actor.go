@@ -47,7 +47,8 @@ func (a *Actor) newStorage() {
 	a.lab.history.Opened(a.id, a.number)
 }
 
-// Connects opens the SDK, if it is closed. Every second device uses TCP.
+// Connects opens the SDK, if it is closed, and waits until the server has
+// answered it. Every second device uses TCP.
 func (a *Actor) Connects() {
 	a.lab.t.Helper()
 	if a.client != nil {
@@ -70,6 +71,19 @@ func (a *Actor) Connects() {
 	}
 	a.client, a.drained = c, make(chan struct{})
 	go a.listen(c, a.number, a.texts, a.drained)
+	a.online()
+}
+
+// online waits for an answer of the server that runs now. Without that, a device
+// that comes and goes at once may have two connections under way, and whichever
+// the server greets last replaces the other.
+func (a *Actor) online() {
+	a.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := a.client.Pull(ctx, pim.Direct(a.id.User, a.id.User), 1, 0, 1, false); err != nil {
+		a.lab.t.Fatalf("%s's %s does not get online: %v", a.id.User, a.id.Device, err)
+	}
 }
 
 // Disconnects closes the SDK. Its store stays.

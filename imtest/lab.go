@@ -136,6 +136,17 @@ func (l *Lab) Restart() {
 		l.t.Fatal(err)
 	}
 	l.start()
+	l.online()
+}
+
+// online waits until every device that has its SDK open is connected again.
+func (l *Lab) online() {
+	l.t.Helper()
+	for _, a := range l.actors {
+		if a.client != nil {
+			a.online()
+		}
+	}
 }
 
 // Crash cuts the machine's power and starts the server again on what the disk
@@ -153,6 +164,7 @@ func (l *Lab) Crash(powerless ...func()) {
 	cancel() // no grace
 	_ = l.server.Shutdown(ctx)
 	l.start()
+	l.online()
 }
 
 // close ends what still runs.
