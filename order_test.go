@@ -1,0 +1,144 @@
+package pim_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+type said struct {
+	ID, Sender    string
+	Local, Server pim.Millis
+	Seq           pim.Seq
+}
+
+// The worked cases of the display order, for every implementation of it.
+func TestWorkedCases(t *testing.T) {
+	data, err := os.ReadFile("testdata/display-order.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Window  pim.Millis `json:"window_ms"`
+		Slack   pim.Millis `json:"slack_ms"`
+		Vectors []struct {
+			Name     string
+			Messages []said
+			Anchors  map[string]pim.Seq
+			Order    []string
+		}
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	if file.Window != pim.OrderWindow || file.Slack != pim.OrderSlack {
+		t.Errorf("window %d and slack %d, the cases have %d and %d", pim.OrderWindow, pim.OrderSlack, file.Window, file.Slack)
+	}
+	for _, v := range file.Vectors {
+		t.Run(v.Name, func(t *testing.T) {
+			senders := map[string]*pim.Anchors{}
+			names := map[pim.Seq]string{}
+			var places []pim.Place
+			for _, m := range v.Messages {
+				if senders[m.Sender] == nil {
+					senders[m.Sender] = new(pim.Anchors)
+				}
+				anchor := senders[m.Sender].Next(m.Seq, m.Local, m.Server)
+				if anchor != v.Anchors[m.ID] {
+					t.Errorf("anchor of %s is %d, want %d", m.ID, anchor, v.Anchors[m.ID])
+				}
+				e := pim.Entry{Seq: m.Seq, Anchor: anchor, Local: m.Local, Server: m.Server}
+				places = append(places, e.Place())
+				names[m.Seq] = m.ID
+			}
+			slices.SortFunc(places, pim.Place.Compare)
+			for i, p := range places {
+				if names[p.Seq] != v.Order[i] {
+					t.Errorf("place %d shows %s, want %s", i, names[p.Seq], v.Order[i])
+				}
+			}
+		})
+	}
+}
+
+// conversation draws messages of a few senders whose local times wander around
+// the server's, late resends and wrong clocks among them.
+func conversation(t *rapid.T) []said {
+	var all []said
+	server := pim.Millis(1_700_000_000_000)
+	for i := range rapid.IntRange(1, 80).Draw(t, "messages") {
+		server += pim.Millis(rapid.SampledFrom([]int64{0, 1, 500, 60_000, 179_999, 181_000}).Draw(t, "passes"))
+		off := rapid.SampledFrom([]int64{-400_000, -181_000, -180_000, -60_000, -300, 0, 300, 1_000, 5_000_000}).Draw(t, "off")
+		all = append(all, said{
+			Sender: rapid.SampledFrom([]string{"ann", "bob", "cat"}).Draw(t, "sender"),
+			Local:  server + pim.Millis(off+rapid.Int64Range(-5, 5).Draw(t, "jitter")), Server: server, Seq: pim.Seq(i + 1),
+		})
+	}
+	return all
+}
+
+// Anchors forgets what it can without ever differing from the rule as written.
+func TestAnchorsAreTheRule(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := conversation(t)
+		senders := map[string]*pim.Anchors{}
+		for i, m := range all {
+			if senders[m.Sender] == nil {
+				senders[m.Sender] = new(pim.Anchors)
+			}
+			want := m.Seq
+			for _, e := range all[:i] {
+				if e.Sender == m.Sender && pim.Clamp(e.Local, e.Server) > pim.Clamp(m.Local, m.Server) {
+					want = e.Seq
+					break
+				}
+			}
+			if got := senders[m.Sender].Next(m.Seq, m.Local, m.Server); got != want {
+				t.Fatalf("anchor of %+v is %d, the rule gives %d", m, got, want)
+			}
+		}
+	})
+}
+
+// A new message changes nothing between those already shown, goes before its
+// sender's later ones, and without resends the order is the server's.
+func TestOrderIsStable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		senders := map[string]*pim.Anchors{}
+		last := map[string]pim.Millis{}
+		plain := true
+		var shown []pim.Place
+		for _, m := range conversation(t) {
+			if senders[m.Sender] == nil {
+				senders[m.Sender] = new(pim.Anchors)
+			}
+			local := pim.Clamp(m.Local, m.Server)
+			plain = plain && local >= last[m.Sender]
+			last[m.Sender] = max(last[m.Sender], local)
+			p := pim.Place{Anchor: senders[m.Sender].Next(m.Seq, m.Local, m.Server), Local: local, Seq: m.Seq}
+			at, found := slices.BinarySearchFunc(shown, p, pim.Place.Compare)
+			if found {
+				t.Fatalf("two entries at %+v", p)
+			}
+			shown = slices.Insert(shown, at, p)
+			if !slices.IsSortedFunc(shown, pim.Place.Compare) {
+				t.Fatal("the order is not total")
+			}
+			if plain && at != len(shown)-1 {
+				t.Fatalf("seq %d stands at place %d of %d, nothing was resent", m.Seq, at, len(shown))
+			}
+		}
+	})
+}
+
+func BenchmarkAnchors(b *testing.B) {
+	var a pim.Anchors
+	b.ReportAllocs()
+	for i := range b.N {
+		a.Next(pim.Seq(i+1), pim.Millis(i), pim.Millis(i))
+	}
+}
