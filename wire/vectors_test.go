@@ -1,0 +1,193 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// vector is one case of testdata/vectors.json.
+type vector struct {
+	Name   string          `json:"name"`
+	Frame  string          `json:"frame"`            // the frame's name
+	Type   Type            `json:"type"`             // its first byte
+	Fields json.RawMessage `json:"fields"`           // body as protobuf JSON
+	Hex    string          `json:"hex"`              // frame: type byte and body
+	TCP    string          `json:"tcp"`              // over TCP: length and frame
+	Client string          `json:"websocket_client"` // as a client's message, masked with 01020304
+	Server string          `json:"websocket_server"` // as a server's message
+}
+
+type vectorFrame struct {
+	name    string
+	message Message
+}
+
+// vectorFrames is a conversation: alice says hi to bob, bob comes back and reads.
+func vectorFrames() []vectorFrame {
+	id := []byte{0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x7b, 0x70, 0x01, 0x82, 0x03, 4, 5, 6, 7, 8, 9}
+	hi := &wirepb.Entry{
+		Seq: 1, Count: 1, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone",
+		ClientMessageId: id, LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: []byte("hi"),
+	}
+	late := proto.Clone(hi).(*wirepb.Entry)
+	late.Seq, late.Anchor, late.Count, late.ServerMs = 3, 1, 3, 1700000000900
+	created := &wirepb.Entry{
+		Seq: 1, Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Members: []string{"alice", "bob"},
+	}
+	return []vectorFrame{
+		{"alice's phone says who it is", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1"}},
+		{"the server lets it in", &wirepb.Welcome{
+			Version: 1, User: "alice", ServerMs: 1700000000000, AckSerial: 4, Connection: "c0ffee",
+			Limits: &wirepb.Limits{FrameBytes: 262144, PayloadBytes: 65536, PageEntries: 1000, PageBytes: 1048576, InFlight: 256, GroupMembers: 2000, IdleMs: 300000},
+		}},
+		{"its storage is older than what it acknowledged", &wirepb.Welcome{Version: 1, User: "alice", StorageBehind: true, AckSerial: 9}},
+		{"hi, for bob", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: []byte("hi"), Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE}},
+		{"hi is durable", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 1, ServerMs: 1700000000150, Count: 1}},
+		{"hi was sent again", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 1, ServerMs: 1700000000150, Count: 1, Duplicate: true}},
+		{"a group with bob", &wirepb.PIMSendReq{ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Members: []string{"bob"}}},
+		{"hi, pushed to bob", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{hi}}},
+		{"a late one, shown before seq 1's successor", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{late}}},
+		{"pushes were dropped", &wirepb.PIMPush{Behind: true}},
+		{"bob has it", &wirepb.PIMPushAck{Serial: 5, Acks: []*wirepb.Ack{{Conversation: "d:alice:bob", Seq: 1}}}},
+		{"what has bob missed", &wirepb.PIMSyncReq{RequestId: 1, Limit: 100}},
+		{"this", &wirepb.PIMSyncResp{RequestId: 1, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi}}}},
+		{"nothing", &wirepb.PIMSyncResp{RequestId: 1}},
+		{"the entries, please", &wirepb.PIMPullReq{RequestId: 2, Conversation: "d:alice:bob", From: 1, Limit: 100}},
+		{"here", &wirepb.PIMPullResp{RequestId: 2, Conversation: "d:alice:bob", Entries: []*wirepb.Entry{hi}, From: 1, To: 1, Newest: 1, Done: true}},
+		{"a group's first entry", &wirepb.PIMPullResp{RequestId: 3, Conversation: "g:abc", Entries: []*wirepb.Entry{created}, From: 1, To: 1, Newest: 1, Done: true}},
+		{"what time is it", &wirepb.PIMTimeReq{T1: 1700000000000}},
+		{"this", &wirepb.PIMTimeResp{T1: 1700000000000, T2: 1700000000040, T3: 1700000000041}},
+		{"are you there", &wirepb.PIMPing{Nonce: 7}},
+		{"yes", &wirepb.PIMPong{Nonce: 7, ServerMs: 1700000000200}},
+		{"come back later", &wirepb.PIMGoAway{Code: uint32(CodeShutdown), Text: "the server is shutting down", Reconnect: true, WindowMs: 10000}},
+		{"not a member", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_NOT_MEMBER, Text: "user eve is not a member of d:alice:bob", ClientMessageId: id, Conversation: "d:alice:bob"}},
+	}
+}
+
+func makeVectors(t *testing.T) []vector {
+	var all []vector
+	for _, v := range vectorFrames() {
+		frame := Append(nil, v.message)
+		fields, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(v.message.(proto.Message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var compact bytes.Buffer // protojson's spaces differ from build to build
+		if err := json.Compact(&compact, fields); err != nil {
+			t.Fatal(err)
+		}
+		typ := TypeOf(v.message)
+		all = append(all, vector{
+			v.name, typ.String(), typ, compact.Bytes(), hex.EncodeToString(frame), hex.EncodeToString(AppendTCP(nil, frame)),
+			hex.EncodeToString(webSocket(frame, []byte{1, 2, 3, 4})), hex.EncodeToString(webSocket(frame, nil)),
+		})
+	}
+	return all
+}
+
+// webSocket returns frame as one binary message, RFC 6455 section 5.2.
+func webSocket(frame, mask []byte) []byte {
+	b := []byte{0x82}
+	masked := byte(0)
+	if mask != nil {
+		masked = 0x80
+	}
+	if len(frame) < 126 {
+		b = append(b, masked|byte(len(frame)))
+	} else {
+		b = binary.BigEndian.AppendUint16(append(b, masked|126), uint16(len(frame)))
+	}
+	b = append(b, mask...)
+	for i, c := range frame {
+		if mask != nil {
+			c ^= mask[i%4]
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// testdata/vectors.json is for the SDKs of all languages. PIM_UPDATE=1 writes it.
+func TestVectors(t *testing.T) {
+	const path = "testdata/vectors.json"
+	made := makeVectors(t)
+	want, err := json.MarshalIndent(made, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("PIM_UPDATE") != "" {
+		if err := os.WriteFile(path, append(want, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []vector
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(made) {
+		t.Fatalf("%d vectors in the file, %d are made: PIM_UPDATE=1 writes it anew", len(got), len(made))
+	}
+	covered := map[Type]bool{}
+	for i, v := range got {
+		covered[v.Type] = true
+		if v.Hex != made[i].Hex || v.TCP != made[i].TCP || v.Client != made[i].Client || v.Server != made[i].Server {
+			t.Errorf("%s: PIM_UPDATE=1 writes it anew", v.Name)
+		}
+		frame, err := hex.DecodeString(v.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ, m, err := Decode(frame)
+		if err != nil || typ != v.Type || typ.String() != v.Frame {
+			t.Fatalf("%s: %s, %v", v.Name, typ, err)
+		}
+		want := newMessage(typ).(proto.Message)
+		if err := protojson.Unmarshal(v.Fields, want); err != nil {
+			t.Fatal(err)
+		}
+		if !proto.Equal(m.(proto.Message), want) {
+			t.Errorf("%s: decodes to %v, want %v", v.Name, m, want)
+		}
+	}
+	for _, typ := range types {
+		if !covered[typ] {
+			t.Errorf("no vector of %s", typ)
+		}
+	}
+}
+
+// The bytes that docs/protocol.md shows are those of the vectors.
+func TestDocumentShowsTheVectors(t *testing.T) {
+	doc, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, exchange, found := strings.Cut(string(doc), "A worked exchange")
+	if !found {
+		t.Fatal("docs/protocol.md has no worked exchange")
+	}
+	flat := strings.NewReplacer(" ", "", "\n", "").Replace(exchange)
+	shown := 0
+	for _, v := range makeVectors(t) {
+		if strings.Contains(flat, v.TCP) {
+			shown++
+		}
+	}
+	if shown < 6 {
+		t.Errorf("%d of the vectors' frames are shown", shown)
+	}
+}
