@@ -146,6 +146,24 @@ func TestSecondConnectionOfADeviceReplacesTheFirst(t *testing.T) {
 	expect[*wirepb.PIMPush](other)
 }
 
+// A connection that the device has given up, whose Hello is read late, does not
+// replace the newer one.
+func TestStaleHelloDoesNotReplace(t *testing.T) {
+	x := newLab(t, nil)
+	stale := x.connect(false, "alice", "other") // opened first
+	c := x.gw.sessions.of("alice")[0]
+	x.gw.sessions.remove(c)
+	current := x.connect(false, "alice", "phone")
+	c.device = "phone"
+	if replaced := x.gw.sessions.add(c); replaced != c {
+		t.Fatal("the stale connection replaced the newer one")
+	}
+	x.push("alice", 1, 10)
+	expect[*wirepb.PIMPush](current)
+	stale.send(&wirepb.PIMPing{Nonce: 1})
+	expect[*wirepb.PIMPong](stale)
+}
+
 func TestRefusedRequestsAreAnswered(t *testing.T) {
 	x := newLab(t, nil)
 	x.submit = func(requests []*conv.Request) {

@@ -40,17 +40,22 @@ func (r *registry) of(u pim.UserID) []*conn {
 	return s.users[u]
 }
 
-// add puts c in place of the connection of the same device, which it returns.
+// add puts c in place of the connection of the same device, and returns the one
+// of the two that was opened first: it is replaced. That can be c, when a device
+// left a connection behind whose handshake took longer than the next one's.
 func (r *registry) add(c *conn) (replaced *conn) {
 	s := r.shard(c.user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	conns := make([]*conn, 0, len(s.users[c.user])+1)
 	for _, o := range s.users[c.user] {
-		if o.device == c.device {
-			replaced = o
-		} else {
+		switch {
+		case o.device != c.device:
 			conns = append(conns, o)
+		case o.id > c.id:
+			return c
+		default:
+			replaced = o
 		}
 	}
 	s.users[c.user] = append(conns, c)

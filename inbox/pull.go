@@ -41,11 +41,13 @@ type Encoded struct {
 // Pull returns one page. Seqs that the page settles but does not hold are not
 // for this user. Errors: KindInvalid, KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
-	m, err := x.membership(ctx, user, req.Conversation)
+	// The log's end first: a membership that is read before it may have ended
+	// within what the page would then settle.
+	last, err := x.store.Last(ctx, Entries(req.Conversation))
 	if err != nil {
 		return Page{}, err
 	}
-	last, err := x.store.Last(ctx, Entries(req.Conversation))
+	m, err := x.membership(ctx, user, req.Conversation)
 	if err != nil {
 		return Page{}, err
 	}

@@ -1,0 +1,76 @@
+package imtest_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+)
+
+// bob leaves, and alice writes on, while a pull of bob's is between its look at
+// the membership and its look at the log. He gets nothing from after his leaving.
+func TestLeavingDuringPull(t *testing.T) {
+	t.Parallel()
+	gate := &pullGate{user: "bob", looked: make(chan struct{}), resume: make(chan struct{})}
+	resume := sync.OnceFunc(func() { close(gate.resume) })
+	t.Cleanup(resume)
+	lab := imtest.NewLab(t, imtest.LabOptions{DropPushes: 1, Break: server.Options{
+		WrapStore: func(s store.Store) store.Store { return gatedStore{s, gate} },
+	}})
+	alice, bob := lab.User("alice"), lab.User("bob")
+	g := alice.Creates("bob")
+	gate.arm(inbox.Members(g))
+	phone := lab.Device("bob", "tablet") // which pulls everything
+	<-gate.looked
+	bob.Leaves(g)
+	lab.Settled()
+	alice.Sends(g, "without bob")
+	lab.Settled()
+	resume()
+	phone.CatchesUp()
+	nothingFound(t, lab.Finish())
+}
+
+// pullGate holds one look at a user's membership back, after it was taken.
+type pullGate struct {
+	user           string
+	looked, resume chan struct{}
+
+	mu        sync.Mutex
+	partition store.Partition // empty: not armed
+}
+
+func (g *pullGate) arm(p store.Partition) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.partition = p
+}
+
+// trip reports whether this is the look to hold back.
+func (g *pullGate) trip(p store.Partition, key string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.partition == "" || p != g.partition || key != g.user {
+		return false
+	}
+	g.partition = ""
+	return true
+}
+
+type gatedStore struct {
+	store.Store
+	gate *pullGate
+}
+
+func (s gatedStore) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	c, ok, err := s.Store.Get(ctx, p, key)
+	if s.gate.trip(p, key) {
+		close(s.gate.looked)
+		<-s.gate.resume
+	}
+	return c, ok, err
+}
