@@ -52,4 +52,8 @@
 // it is opened again. Free space below Options.MinFreeBytes, a memtable that
 // cannot be written out, and a stuck disk also stop writes, and end by
 // themselves. Corruption (KindCorrupt) stops writes for good.
+//
+// One thing no Open can see: a bit that flips in the last 32 KiB of the newest
+// write-ahead log, between a crash and the Open after it, looks like a write that
+// the crash cut off, and the log ends there.
 package pebble

@@ -3,6 +3,8 @@ package pebble
 import (
 	"context"
 	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
 )
 
 // Hurried returns o with everything that is done now and then done all the time,
@@ -22,4 +24,22 @@ func (s *Store) Flush() error { return s.db.Flush() }
 // Compact compacts everything.
 func (s *Store) Compact() error {
 	return s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+}
+
+// Keys returns how many keys begin with prefix.
+func (s *Store) Keys(prefix byte) (n int) {
+	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	if err != nil {
+		panic(err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		n++
+	}
+	return n
+}
+
+// SetFormat makes the store one of another layout.
+func (s *Store) SetFormat(version string) error {
+	return s.db.Set([]byte{prefixFormat}, []byte(version), crdb.Sync)
 }

@@ -18,14 +18,12 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// counting calls at before each operation that changes the disk, with its
-// number.
-func counting(fs vfs.FS, at func(i int)) vfs.FS {
-	i := 0
+// before calls do before the n-th operation that changes the disk.
+func before(fs vfs.FS, n int64, do func()) vfs.FS {
+	var seen atomic.Int64
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-			at(i)
-			i++
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && seen.Add(1)-1 == n {
+			do()
 		}
 		return nil
 	}))
@@ -182,7 +180,7 @@ func TestFaultsWhileOpening(t *testing.T) {
 	}
 }
 
-// TestTornRecoveries checks that the error of a write-ahead log that fails for
+// TestFailedStoreRefuses checks that the error of a write-ahead log that fails for
 // good is told at once, every time, and is of the right kind.
 func TestFailedStoreRefuses(t *testing.T) {
 	for _, test := range []struct {

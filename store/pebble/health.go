@@ -146,7 +146,7 @@ func (s *stall) leave() { s.left.Add(1) }
 // lasting returns for how long commits have been under way without any ending.
 func (s *stall) lasting(now time.Time) time.Duration {
 	left := s.left.Load()
-	if left != s.seen || s.entered.Load() == left {
+	if left != s.seen || s.entered.Load() == left || s.since.IsZero() {
 		s.seen, s.since = left, now
 	}
 	return now.Sub(s.since)

@@ -131,16 +131,6 @@ func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	}
 }
 
-// forget drops the logs of an earlier round, which have been checked often
-// enough.
-func (l *ledger) forget(keep string) {
-	for log := range l.logs {
-		if !strings.HasPrefix(string(log), keep) {
-			delete(l.logs, log)
-		}
-	}
-}
-
 // load writes to a store until stopped, or until the store refuses.
 type load struct {
 	*ledger

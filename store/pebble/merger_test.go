@@ -84,8 +84,8 @@ func TestMergeAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocs > 0.1 { // a collection may empty the pool
-		t.Errorf("%v allocations for a merge, want none", allocs)
+	if allocs > 1 { // a collection, or the race detector, may empty the pool
+		t.Errorf("%v allocations for a merge, want about none", allocs)
 	}
 }
 

@@ -142,7 +142,12 @@ func (s *Store) checkFormat() error {
 		}
 		return nil
 	case errors.Is(err, crdb.ErrNotFound):
-		return s.db.Set(key, []byte(formatVersion), crdb.Sync)
+		if err := s.db.Set(key, []byte(formatVersion), crdb.Sync); err != nil {
+			return err
+		}
+		// Pebble begins a new database with a write-ahead log of its oldest format,
+		// in which a corrupt block looks like the log's end. Flush begins another.
+		return s.db.Flush()
 	default:
 		return err
 	}

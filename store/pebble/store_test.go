@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,4 +114,25 @@ func unhealthy(s *pebble.Store, done <-chan struct{}) <-chan struct{} {
 		}
 	}()
 	return c
+}
+
+func TestAnotherLayoutIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, "db", small(fs))
+	if err := s.SetFormat("2"); err != nil {
+		t.Fatal(err)
+	}
+	closes(t, s)
+	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnsupported || !strings.Contains(err.Error(), `"2"`) {
+		t.Fatalf("open: %v", err)
+	}
+}
+
+func TestOneProcessOnly(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, pebble.Options{})
+	defer closes(t, s)
+	if _, err := pebble.Open(dir, pebble.Options{Logger: quiet()}); pim.KindOf(err) != pim.KindUnavailable {
+		t.Fatalf("open: %v", err)
+	}
 }

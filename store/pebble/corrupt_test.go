@@ -1,0 +1,173 @@
+package pebble_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+)
+
+// total is how many records, and cells, filled writes.
+const total = 600
+
+// filled returns the disk of a store that was closed, with its data in tables,
+// or, if not flushed, in the write-ahead log.
+func filled(t *testing.T, flushed bool) *vfs.MemFS {
+	fs := vfs.NewCrashableMem()
+	o := small(fs)
+	o.MemTableBytes = 4 << 20
+	s := open(t, "db", o)
+	for i := range total {
+		appends(t, s, "log", pim.Seq(i), fmt.Sprintf("record %d %s", i+1, strings.Repeat("x", 200)))
+		commitCell(t, s, "p", fmt.Sprint(i), 1)
+	}
+	if flushed {
+		if err := errors.Join(s.Flush(), s.Compact()); err != nil {
+			t.Fatal(err)
+		}
+		closes(t, s)
+		s = open(t, "db", o) // removes tables that are not used any more
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+	closes(t, s)
+	return crashed
+}
+
+// flip changes one bit of the largest file with a suffix and returns where, and
+// how far from the end.
+func flip(t *testing.T, fs *vfs.MemFS, suffix string, rng *rand.Rand) (string, int) {
+	names, err := fs.List("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var largest []byte
+	var where string
+	for _, name := range names {
+		if filepath.Ext(name) != suffix {
+			continue
+		}
+		data, err := fs.UnsafeGetFileDataBuffer("db/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) > len(largest) {
+			largest, where = data, name
+		}
+	}
+	if largest == nil {
+		t.Fatalf("no file with the suffix %s", suffix)
+	}
+	at := rng.IntN(len(largest))
+	largest[at] ^= 1 << rng.IntN(8)
+	return fmt.Sprintf("%s at byte %d of %d", where, at, len(largest)), len(largest) - at
+}
+
+// TestCorruptTable flips a bit of a table. A read gives what was written, or
+// KindCorrupt, after which nothing is acknowledged any more.
+func TestCorruptTable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	disk := filled(t, true)
+	found := 0
+	for range rounds(150) {
+		fs := disk.CrashClone(vfs.CrashCloneCfg{})
+		where, _ := flip(t, fs, ".sst", rng)
+		s, err := pebble.Open("db", small(fs))
+		if err != nil {
+			if pim.KindOf(err) != pim.KindCorrupt {
+				t.Errorf("%s: open: %v", where, err)
+			}
+			found++
+			continue
+		}
+		if readsAll(t, s, where) {
+			found++
+			refusesAsCorrupt(t, s, where)
+		}
+		s.Close()
+	}
+	if found == 0 {
+		t.Error("no flipped bit was found")
+	}
+	t.Logf("%d of the flipped bits were found", found)
+}
+
+// readsAll reads what filled has written, and reports whether it met corruption.
+func readsAll(t *testing.T, s store.Store, where string) (corrupt bool) {
+	t.Helper()
+	ctx := context.Background()
+	check := func(what string, err error, right bool) {
+		switch {
+		case err != nil && pim.KindOf(err) != pim.KindCorrupt:
+			t.Errorf("%s: %s: %v", where, what, err)
+		case err == nil && !right:
+			t.Errorf("%s: %s gives something else than was written", where, what)
+		}
+		corrupt = corrupt || err != nil
+	}
+	last, err := s.Last(ctx, "log")
+	check("last", err, last == total)
+	records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+	check("read", err, len(records) == total)
+	for i, r := range records {
+		if !strings.HasPrefix(string(r), fmt.Sprintf("record %d x", i+1)) {
+			t.Fatalf("%s: record %d is %.30q", where, i+1, r)
+		}
+	}
+	cells, err := s.List(ctx, "p", "", 1000)
+	check("list", err, len(cells) == total)
+	for i := range total {
+		c, _, err := s.Get(ctx, "p", fmt.Sprint(i))
+		check("get", err, c.Version == 1)
+	}
+	return corrupt
+}
+
+func refusesAsCorrupt(t *testing.T, s *pebble.Store, where string) {
+	t.Helper()
+	if err := s.Health(); pim.KindOf(err) != pim.KindCorrupt {
+		t.Errorf("%s: health: %v", where, err)
+	}
+	w := &store.Write{Log: "new", Records: [][]byte{[]byte("x")}}
+	err := s.Commit(context.Background(), []*store.Write{w}, store.Durable)
+	if pim.KindOf(err) != pim.KindCorrupt || errors.Is(err, store.ErrUnknown) {
+		t.Errorf("%s: commit: %v", where, err)
+	}
+}
+
+// TestCorruptLog flips a bit of the write-ahead log. Open must not succeed with
+// a part of what was acknowledged. In the log's last block nobody can tell the
+// bit from a write that was cut off; there, and only there, the end may be lost.
+func TestCorruptLog(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	disk := filled(t, false)
+	found := 0
+	for range rounds(150) {
+		fs := disk.CrashClone(vfs.CrashCloneCfg{})
+		where, fromEnd := flip(t, fs, ".log", rng)
+		s, err := pebble.Open("db", small(fs))
+		if err != nil {
+			if pim.KindOf(err) != pim.KindCorrupt {
+				t.Errorf("%s: open: %v", where, err)
+			}
+			found++
+			continue
+		}
+		const block = 32 << 10
+		if last, err := s.Last(context.Background(), "log"); fromEnd > block && (err != nil || last != total) {
+			t.Errorf("%s: %d of %d records are left, %v", where, last, total, err)
+		}
+		s.Close()
+	}
+	if found == 0 {
+		t.Error("no flipped bit was found")
+	}
+	t.Logf("%d of the flipped bits were found", found)
+}

@@ -1,0 +1,260 @@
+package pebble_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// brake holds the fsyncs of the write-ahead log up.
+type brake struct {
+	on    atomic.Bool
+	held  chan struct{} // receives one for each fsync that is held up
+	loose chan struct{} // closed to let them go
+}
+
+func newBrake() *brake {
+	return &brake{held: make(chan struct{}, 100), loose: make(chan struct{})}
+}
+
+func (b *brake) String() string { return "brake" }
+
+func (b *brake) MaybeError(op errorfs.Op) error {
+	sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+	if sync && b.on.Load() && strings.HasSuffix(op.Path, ".log") {
+		b.held <- struct{}{}
+		<-b.loose
+	}
+	return nil
+}
+
+// TestOnlyDurableIsShown holds an fsync up. Pebble shows the append already; the
+// store must not.
+func TestOnlyDurableIsShown(t *testing.T) {
+	ctx := context.Background()
+	limit := store.Limit{Records: 9, Bytes: 999}
+	b := newBrake()
+	s := open(t, "db", small(errorfs.Wrap(vfs.NewMem(), b)))
+	appends(t, s, "log", 0, "one")
+	appends(t, s, "other", 0, "one")
+	b.on.Store(true)
+	committed := make(chan error)
+	go func() {
+		w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two"), []byte("three")}}
+		committed <- errors.Join(s.Commit(ctx, []*store.Write{w}, store.Durable), w.Err)
+	}()
+	<-b.held
+
+	if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
+		t.Errorf("last: %d, %v", last, err)
+	}
+	if records, err := s.Read(ctx, "log", 1, 0, limit); err != nil || len(records) != 1 {
+		t.Errorf("read: %q, %v", records, err)
+	}
+	if records, err := s.Read(ctx, "log", 4, 0, limit); err != nil || len(records) != 0 {
+		t.Errorf("read past what is being appended: %q, %v", records, err)
+	}
+	// Another append to the log waits, as long as its context lets it.
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("rival")}}
+	if err := s.Commit(short, []*store.Write{w}, store.Durable); !errors.Is(err, context.DeadlineExceeded) || w.Err != err {
+		t.Errorf("second append: %v, %v", err, w.Err)
+	}
+	if _, err := s.Read(short, "log", 2, 0, limit); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("read of what is being appended: %v", err)
+	}
+	rival := make(chan error)
+	go func() { s.Commit(ctx, []*store.Write{w}, store.Durable); rival <- w.Err }()
+	read := make(chan string)
+	go func() {
+		records, err := s.Read(ctx, "log", 3, 0, limit)
+		read <- fmt.Sprintf("%q %v", records, err)
+	}()
+
+	close(b.loose)
+	if err := <-committed; err != nil {
+		t.Error(err)
+	}
+	var conflict *store.ConflictError
+	if err := <-rival; !errors.As(err, &conflict) || conflict.Last != 3 {
+		t.Errorf("second append: %v", err)
+	}
+	if got := <-read; got != `["three"] <nil>` {
+		t.Errorf("read of what was being appended: %s", got)
+	}
+	closes(t, s)
+}
+
+// TestStall holds the disk up for longer than the store has patience.
+func TestStall(t *testing.T) {
+	ctx := context.Background()
+	b := newBrake()
+	o := small(errorfs.Wrap(vfs.NewMem(), b))
+	o.StallAfter = 20 * time.Millisecond
+	s := open(t, "db", o)
+	b.on.Store(true)
+	committed := make(chan error)
+	go func() {
+		committed <- s.Commit(ctx, []*store.Write{{Log: "log", Records: [][]byte{[]byte("slow")}}}, store.Durable)
+	}()
+	<-b.held
+	becomes(t, s, pim.KindUnavailable)
+	w := &store.Write{Log: "other", Records: [][]byte{[]byte("refused")}}
+	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
+		t.Errorf("commit to a stuck disk: %v", err)
+	}
+	if err := s.Close(); pim.KindOf(err) != pim.KindUnavailable {
+		t.Errorf("close of a stuck store: %v", err)
+	}
+	close(b.loose)
+	if err := <-committed; err != nil {
+		t.Errorf("the slow commit: %v", err)
+	}
+	closes(t, s)
+}
+
+// TestStallPasses is a disk that comes back.
+func TestStallPasses(t *testing.T) {
+	b := newBrake()
+	o := small(errorfs.Wrap(vfs.NewMem(), b))
+	o.StallAfter = 20 * time.Millisecond
+	s := open(t, "db", o)
+	b.on.Store(true)
+	go func() {
+		<-b.held
+		becomes(t, s, pim.KindUnavailable)
+		b.on.Store(false)
+		close(b.loose)
+	}()
+	appends(t, s, "log", 0, "slow")
+	becomes(t, s, pim.KindUnknown)
+	appends(t, s, "log", 1, "quick")
+	closes(t, s)
+}
+
+// TestLowSpace refuses writes while space is short, and reads on.
+func TestLowSpace(t *testing.T) {
+	ctx := context.Background()
+	fs := vfs.NewMem()
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+	s := open(t, "db", small(fs))
+	appends(t, s, "log", 0, "one")
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20})
+	becomes(t, s, pim.KindDiskFull)
+	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two")}}
+	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindDiskFull || errors.Is(err, store.ErrUnknown) {
+		t.Errorf("commit: %v", err)
+	}
+	if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
+		t.Errorf("last: %d, %v", last, err)
+	}
+	if m := s.Metrics(); m.FreeBytes != 1<<20 || m.Records != 1 {
+		t.Errorf("metrics: %+v", m)
+	}
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+	becomes(t, s, pim.KindUnknown)
+	appends(t, s, "log", 1, "two")
+	closes(t, s)
+
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1})
+	s = open(t, "db", small(fs)) // to read
+	if err := s.Health(); pim.KindOf(err) != pim.KindDiskFull {
+		t.Errorf("health at once: %v", err)
+	}
+	closes(t, s)
+}
+
+// TestTablesCannotBeWritten refuses writes before they pile up in memory, and
+// accepts them again when a table can be written.
+func TestTablesCannotBeWritten(t *testing.T) {
+	f := &fault{err: syscall.EIO, files: ".sst", count: 1 << 40}
+	s := open(t, "db", small(errorfs.Wrap(vfs.NewMem(), f)))
+	appends(t, s, "log", 0, "one")
+	f.armed.Store(true)
+	flushed := make(chan error)
+	go func() { flushed <- s.Flush() }()
+	becomes(t, s, pim.KindUnavailable)
+	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two")}}
+	err := s.Commit(context.Background(), []*store.Write{w}, store.Durable)
+	if pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
+		t.Errorf("commit: %v", err)
+	}
+	f.armed.Store(false)
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
+	becomes(t, s, pim.KindUnknown)
+	appends(t, s, "log", 1, "two")
+	closes(t, s)
+}
+
+// TestOpenWithoutRoom opens a store that has something to recover on a disk that
+// takes no more. Open must come back.
+func TestOpenWithoutRoom(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, "db", small(fs))
+	appends(t, s, "log", 0, "one")
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	closes(t, s)
+	f := &fault{err: syscall.ENOSPC, files: ".sst", count: 1 << 40}
+	f.armed.Store(true)
+	if _, err := pebble.Open("db", small(errorfs.Wrap(crashed, f))); pim.KindOf(err) != pim.KindDiskFull {
+		t.Errorf("open: %v", err)
+	}
+	s = open(t, "db", small(crashed))
+	if last, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+		t.Errorf("last: %d, %v", last, err)
+	}
+	closes(t, s)
+}
+
+func TestMetricsAreRegistered(t *testing.T) {
+	r := prometheus.NewRegistry()
+	o := small(vfs.NewMem())
+	o.Registerer = r
+	for range 2 { // Close takes them back
+		s := open(t, "db", o)
+		w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}}}}
+		if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range families {
+			m := f.GetMetric()[0]
+			got[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+		for name, want := range map[string]float64{
+			"pim_store_commits_total": 1, "pim_store_cells_total": 1, "pim_store_records_total": 0,
+			"pim_store_conflicts_total": 0, "pim_store_disk_slow_total": 0, "pim_store_free_bytes": 0,
+			"pim_store_commit_seconds": 1,
+		} {
+			if v, ok := got[name]; !ok || v != want {
+				t.Errorf("%s is %v, want %v", name, v, want)
+			}
+		}
+		if got["pim_store_fsync_seconds"] < 1 {
+			t.Error("no fsync was counted")
+		}
+		if _, err := pebble.Open("other", o); err == nil {
+			t.Error("a second store in one registry: no error")
+		}
+		closes(t, s)
+	}
+}

@@ -1,0 +1,212 @@
+package pebble_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+	"github.com/pim-im/pim/store/storetest"
+	"pgregory.net/rapid"
+)
+
+// TestLikeMemory does random things to a store and to the contract in memory,
+// closing, crashing, flushing and compacting the store in between. Nothing may
+// tell the two apart.
+func TestLikeMemory(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory()}
+		m.open()
+		t.Repeat(map[string]func(*rapid.T){
+			"commit":  m.commit,
+			"relaxed": m.relaxed,
+			"read":    m.read,
+			"last":    m.last,
+			"get":     m.get,
+			"list":    m.list,
+			"reopen":  m.reopen,
+			"crash":   m.crash,
+			"flush":   m.flush,
+			"compact": m.compact,
+		})
+		m.closes()
+	})
+}
+
+// twins are a store and its model.
+type twins struct {
+	*rapid.T
+	fs      *vfs.MemFS
+	store   *pebble.Store
+	model   *storetest.Memory
+	pending []store.CellWrite // relaxed, which a crash may lose
+}
+
+func (m *twins) open() {
+	s, err := pebble.Open("db", small(m.fs))
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.store = s
+}
+
+func (m *twins) closes() {
+	if err := m.store.Close(); err != nil {
+		m.Fatal(err)
+	}
+	m.pending = nil
+}
+
+// same fails unless both gave the same value, and the same kind of error.
+func (m *twins) same(what string, got any, gotErr error, want any, wantErr error) {
+	var a, b *store.ConflictError
+	if errors.As(gotErr, &a) != errors.As(wantErr, &b) || a != nil && *a != *b || pim.KindOf(gotErr) != pim.KindOf(wantErr) || (gotErr == nil) != (wantErr == nil) {
+		m.Fatalf("%s: error %v, the model's is %v", what, gotErr, wantErr)
+	}
+	if !reflect.DeepEqual(got, want) {
+		m.Fatalf("%s: %.200v, the model says %.200v", what, fmt.Sprintf("%q", got), fmt.Sprintf("%q", want))
+	}
+}
+
+var (
+	logName   = rapid.SampledFrom([]store.Log{"a", "ab", "a\x00", "\xff", "\xff\xff"})
+	partition = rapid.SampledFrom([]store.Partition{"a", "ab", "a\x00", "\xff"})
+	cellKey   = rapid.SampledFrom([]string{"\x00", "a", "ab", "b", "\xff", "\xff\xff"})
+	value     = rapid.SampledFrom([]string{"", "\x00", "a", "ab", "\xff"})
+	version   = rapid.SampledFrom([]uint64{0, 1, 2, 127, 128, 1 << 63, ^uint64(0)})
+	expiry    = rapid.SampledFrom([]time.Duration{0, 0, 0, time.Hour, 8 * 24 * time.Hour, 300 * 24 * time.Hour})
+	position  = rapid.Custom(func(t *rapid.T) pim.Seq { return pim.Seq(rapid.IntRange(0, 40).Draw(t, "seq")) })
+	cellWrite = rapid.Custom(func(t *rapid.T) store.CellWrite {
+		c := store.CellWrite{Partition: partition.Draw(t, "partition")}
+		c.Key, c.Version, c.Value = cellKey.Draw(t, "key"), version.Draw(t, "version"), []byte(value.Draw(t, "value"))
+		if d := expiry.Draw(t, "lifetime"); d != 0 {
+			c.Key += "expiring" // every write of a cell expires, or none
+			c.Expires = pim.MillisOf(time.Now().Add(d))
+		}
+		return c
+	})
+)
+
+func (m *twins) write(t *rapid.T) *store.Write {
+	w := &store.Write{Log: logName.Draw(t, "log"), Cells: rapid.SliceOfN(cellWrite, 0, 3).Draw(t, "cells")}
+	w.After, _ = m.model.Last(context.Background(), w.Log)
+	if rapid.IntRange(0, 9).Draw(t, "conflict") == 0 {
+		w.After = position.Draw(t, "after")
+	}
+	for i := range rapid.SampledFrom([]int{0, 1, 1, 2, 5, 300}).Draw(t, "records") {
+		size := rapid.SampledFrom([]int{0, 1, 10, 200, 70_000}).Draw(t, "size")
+		if i > 5 {
+			size = min(size, 200)
+		}
+		w.Records = append(w.Records, bytes.Repeat([]byte{byte(i)}, size))
+	}
+	return w
+}
+
+func (m *twins) commit(t *rapid.T) {
+	var got, want []*store.Write
+	for range rapid.IntRange(0, 4).Draw(t, "writes") {
+		w := m.write(t)
+		v := *w
+		got, want = append(got, w), append(want, &v)
+	}
+	ctx := context.Background()
+	m.same("commit", nil, m.store.Commit(ctx, got, store.Durable), nil, m.model.Commit(ctx, want, store.Durable))
+	for i := range got {
+		m.same(fmt.Sprintf("write %d", i), nil, got[i].Err, nil, want[i].Err)
+		if got[i].Err == nil {
+			m.pending = nil // a durable write makes those before it so
+		}
+	}
+}
+
+func (m *twins) relaxed(t *rapid.T) {
+	cells := rapid.SliceOfN(cellWrite, 1, 5).Draw(t, "cells")
+	m.both("relaxed commit", cells, store.Relaxed)
+	m.pending = append(m.pending, cells...)
+}
+
+func (m *twins) both(what string, cells []store.CellWrite, d store.Durability) {
+	ctx := context.Background()
+	m.same(what, nil, m.store.Commit(ctx, []*store.Write{{Cells: cells}}, d),
+		nil, m.model.Commit(ctx, []*store.Write{{Cells: cells}}, d))
+}
+
+func (m *twins) read(t *rapid.T) {
+	log, from, to := logName.Draw(t, "log"), position.Draw(t, "from"), position.Draw(t, "to")
+	limit := store.Limit{
+		Records: rapid.SampledFrom([]int{0, 1, 2, 10, 1000}).Draw(t, "records"),
+		Bytes:   rapid.SampledFrom([]int{0, 1, 11, 500, 1 << 20}).Draw(t, "bytes"),
+	}
+	got, gotErr := m.store.Read(context.Background(), log, from, to, limit)
+	want, wantErr := m.model.Read(context.Background(), log, from, to, limit)
+	if len(got) == 0 && len(want) == 0 {
+		got, want = nil, nil
+	}
+	m.same("read", fmt.Sprint(got), gotErr, fmt.Sprint(want), wantErr)
+}
+
+func (m *twins) last(t *rapid.T) {
+	log := logName.Draw(t, "log")
+	got, gotErr := m.store.Last(context.Background(), log)
+	want, wantErr := m.model.Last(context.Background(), log)
+	m.same("last", got, gotErr, want, wantErr)
+}
+
+func (m *twins) get(t *rapid.T) {
+	p, key := partition.Draw(t, "partition"), cellKey.Draw(t, "key")
+	if rapid.Bool().Draw(t, "expiring") {
+		key += "expiring"
+	}
+	got, gotOK, gotErr := m.store.Get(context.Background(), p, key)
+	want, wantOK, wantErr := m.model.Get(context.Background(), p, key)
+	m.same("get", fmt.Sprintf("%v %+v", gotOK, got), gotErr, fmt.Sprintf("%v %+v", wantOK, want), wantErr)
+}
+
+func (m *twins) list(t *rapid.T) {
+	p, limit := partition.Draw(t, "partition"), rapid.IntRange(0, 7).Draw(t, "limit")
+	after := rapid.SampledFrom([]string{"", "\x00", "a", "aa", "\xff"}).Draw(t, "after")
+	got, gotErr := m.store.List(context.Background(), p, after, limit)
+	want, wantErr := m.model.List(context.Background(), p, after, limit)
+	m.same("list", fmt.Sprintf("%+v", got), gotErr, fmt.Sprintf("%+v", want), wantErr)
+}
+
+func (m *twins) reopen(*rapid.T) {
+	m.closes()
+	m.open()
+}
+
+// crash keeps what was durable. Relaxed cells that may be lost are written
+// again, as their owner would do.
+func (m *twins) crash(t *rapid.T) {
+	seed := rapid.Uint64().Draw(t, "seed")
+	fs := crash(m.fs, rand.New(rand.NewPCG(seed, 0)))
+	pending := m.pending
+	m.closes()
+	m.fs = fs
+	m.open()
+	if len(pending) > 0 {
+		m.both("again", pending, store.Durable)
+	}
+}
+
+func (m *twins) flush(t *rapid.T) {
+	if err := m.store.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	m.pending = nil
+}
+
+func (m *twins) compact(t *rapid.T) {
+	if err := m.store.Compact(); err != nil {
+		t.Fatal(err)
+	}
+}
