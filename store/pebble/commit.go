@@ -3,7 +3,6 @@ package pebble
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	crdb "github.com/cockroachdb/pebble/v2"
@@ -23,10 +22,11 @@ type op struct {
 	err   error
 }
 
-var commits = sync.Pool{New: func() any { return new(commit) }}
-
-func newCommit(writes []*store.Write) *commit {
-	c := commits.Get().(*commit)
+func (s *Store) newCommit(writes []*store.Write) *commit {
+	c, _ := s.commits.Get().(*commit)
+	if c == nil {
+		c = new(commit)
+	}
 	for _, w := range writes {
 		c.ops = append(c.ops, op{write: w})
 	}
@@ -38,7 +38,7 @@ func newCommit(writes []*store.Write) *commit {
 // stops a Commit that waits for another to the same log; one that has begun to
 // write is waited for, so that its outcome is known.
 func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	c := newCommit(writes)
+	c := s.newCommit(writes)
 	err := s.begin()
 	if err == nil {
 		err = s.commit(ctx, c, d)
@@ -47,7 +47,7 @@ func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 	if err != nil {
 		c.fail(err)
 	}
-	return c.finish(&s.metrics)
+	return s.finish(c)
 }
 
 // commit carries out c's ops. An error is that of all ops without one.
@@ -210,8 +210,10 @@ func (c *commit) fail(err error) {
 	}
 }
 
-// finish hands out the outcomes and returns the first that is not a conflict.
-func (c *commit) finish(m *metrics) error {
+// finish hands out the outcomes and returns the first that is not a conflict. It
+// takes c back.
+func (s *Store) finish(c *commit) error {
+	m := &s.metrics
 	var first error
 	for i := range c.ops {
 		o := &c.ops[i]
@@ -231,6 +233,6 @@ func (c *commit) finish(m *metrics) error {
 	m.commits.Add(1)
 	clear(c.ops)
 	c.ops = c.ops[:0]
-	commits.Put(c)
+	s.commits.Put(c)
 	return first
 }

@@ -53,7 +53,10 @@
 // cannot be written out, and a stuck disk also stop writes, and end by
 // themselves. Corruption (KindCorrupt) stops writes for good.
 //
-// One thing no Open can see: a bit that flips in the last 32 KiB of the newest
-// write-ahead log, between a crash and the Open after it, looks like a write that
-// the crash cut off, and the log ends there.
+// One thing is not always found: a bit that flips in the newest write-ahead log
+// between a crash and the Open after it. Pebble must tell it from a write that the
+// crash cut off, by promises that later blocks of the log make. There are none for
+// the last 32 KiB, and after commits of more than 32 KiB they promise too little;
+// then the store opens with what was written before the bit. A sector that cannot
+// be read is an error in any case.
 package pebble

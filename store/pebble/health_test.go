@@ -258,3 +258,26 @@ func TestMetricsAreRegistered(t *testing.T) {
 		closes(t, s)
 	}
 }
+
+// TestSlowDiskIsCounted holds an fsync up until Pebble's supervision, which
+// looks every two seconds, has seen it.
+func TestSlowDiskIsCounted(t *testing.T) {
+	b := newBrake()
+	o := small(errorfs.Wrap(vfs.NewMem(), b))
+	o.SlowAfter = time.Millisecond
+	s := open(t, "db", o)
+	b.on.Store(true)
+	go func() {
+		<-b.held
+		for s.Metrics().DiskSlow == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		b.on.Store(false)
+		close(b.loose)
+	}()
+	appends(t, s, "log", 0, "slow")
+	if err := s.Health(); err != nil {
+		t.Errorf("health: %v; slow is not stuck", err)
+	}
+	closes(t, s)
+}
