@@ -40,11 +40,14 @@ var kindNames = [kindEnd]string{
 
 // String returns the kind's stable name, as in metrics and JSON.
 func (k Kind) String() string {
-	if k < kindEnd {
+	if k.Known() {
 		return kindNames[k]
 	}
 	return fmt.Sprintf("kind_%d", uint8(k))
 }
+
+// Known reports whether this version has the kind.
+func (k Kind) Known() bool { return k < kindEnd }
 
 // Retryable reports whether the same request may succeed later.
 func (k Kind) Retryable() bool {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
@@ -102,6 +103,14 @@ func TestSlowClientsAreClosed(t *testing.T) {
 			p.write(frame[:len(frame)-1])
 			p.closedWith(wire.CodeHandshake)
 		})
+	})
+	t.Run("fragments without an end", func(t *testing.T) {
+		p := newLab(t, func(l *Limits) { l.Handshake = time.Second }).connect(true, "alice", "phone")
+		p.write(clientFrame(ws.OpBinary, false, []byte{byte(wire.TypeSendReq)}))
+		for range 2 { // signs of life are no excuse
+			p.write(clientFrame(ws.OpPing, true, nil))
+		}
+		p.closedWith(wire.CodeHandshake)
 	})
 	t.Run("idle", func(t *testing.T) {
 		p := newLab(t, func(l *Limits) { l.Idle = 50 * time.Millisecond }).connect(false, "alice", "phone")

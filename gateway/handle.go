@@ -61,7 +61,7 @@ func (c *conn) handleSend(body []byte) error {
 	}
 	r := &conv.Request{
 		Conversation: pim.ConversationID(m.Conversation),
-		Kind:         pim.EntryKind(min(m.Kind, 255)),
+		Kind:         wire.EntryKindOf(m.Kind),
 		Sender:       c.user,
 		Device:       c.device,
 		Local:        pim.Millis(m.LocalMs),

@@ -113,12 +113,13 @@ func (c *conn) readHolding() ([]byte, error) {
 func (c *conn) keep(rest []byte, need int, progress bool) {
 	in := &c.in
 	in.need = need
-	if len(rest) == 0 {
+	fragments := in.message != nil // of a message that is not whole
+	if len(rest) == 0 && !fragments {
 		in.partial = nil
 		c.halfSince.Store(0)
 		return
 	}
-	if progress || c.halfSince.Load() == 0 {
+	if progress && !fragments || c.halfSince.Load() == 0 {
 		c.halfSince.Store(c.gw.Now().UnixMilli())
 	}
 	in.partial = append(make([]byte, 0, len(rest)), rest...)
@@ -219,6 +220,9 @@ func (r *reader) join(f wsFrame) ([]byte, error) {
 	}
 	whole := r.message
 	r.message = nil
+	if len(whole) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
+	}
 	return whole, nil
 }
 

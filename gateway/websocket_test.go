@@ -97,6 +97,12 @@ func TestJoinFragments(t *testing.T) {
 	if _, err := r.join(wsFrame{op: opContinuation, final: true, payload: []byte("c")}); pim.KindOf(err) != pim.KindInvalid {
 		t.Errorf("a continuation of nothing gave %v", err)
 	}
+	if _, err := r.join(wsFrame{op: opBinary}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := r.join(wsFrame{op: opContinuation, final: true}); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("fragments without a byte gave %q, %v", m, err)
+	}
 	if _, err := r.join(wsFrame{op: opBinary, payload: []byte("c")}); err != nil {
 		t.Fatal(err)
 	}

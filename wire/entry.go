@@ -55,7 +55,7 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		Seq:          pim.Seq(m.Seq),
 		Anchor:       pim.Seq(m.Anchor),
 		Count:        m.Count,
-		Kind:         pim.EntryKind(m.Kind),
+		Kind:         EntryKindOf(m.Kind),
 		Sender:       pim.UserID(m.Sender),
 		Device:       pim.DeviceID(m.Device),
 		Local:        pim.Millis(m.LocalMs),
@@ -73,6 +73,15 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		e.Members = append(e.Members, pim.UserID(u))
 	}
 	return e, nil
+}
+
+// EntryKindOf returns k in pim's form: a kind that no version has, and that is to
+// be skipped, for what is out of range.
+func EntryKindOf(k wirepb.EntryKind) pim.EntryKind {
+	if k < 0 || k > 255 {
+		return 255
+	}
+	return pim.EntryKind(k)
 }
 
 // AppendPush appends a PIMPush frame of c with the encoded entries to dst.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -12,17 +13,26 @@ import (
 func ErrorFrame(err error) *wirepb.PIMError {
 	k := pim.KindOf(err)
 	m := &wirepb.PIMError{Kind: wirepb.ErrorKind(k), Text: "internal error", Retryable: k.Retryable()}
-	if e, ok := err.(*pim.Error); ok {
+	var e *pim.Error
+	if errors.As(err, &e) {
 		m.Text = e.Text
 		m.RetryAfterMs = uint32(min(e.RetryAfter, time.Hour) / time.Millisecond)
 	}
 	return m
 }
 
-// ErrorOf returns the error that m carries.
+// ErrorOf returns the error that m carries. A kind of a later version becomes
+// one that is retried, or is not, as m says.
 func ErrorOf(m *wirepb.PIMError) *pim.Error {
+	kind := pim.KindInvalid
+	switch {
+	case m.Kind >= 0 && m.Kind < 256 && pim.Kind(m.Kind).Known():
+		kind = pim.Kind(m.Kind)
+	case m.Retryable:
+		kind = pim.KindUnavailable
+	}
 	return &pim.Error{
-		Kind:       pim.Kind(min(m.Kind, 255)),
+		Kind:       kind,
 		Text:       m.Text,
 		RetryAfter: time.Duration(m.RetryAfterMs) * time.Millisecond,
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -213,6 +214,24 @@ func TestErrorsCross(t *testing.T) {
 	}
 	if m := ErrorFrame(bytes.ErrTooLarge); strings.Contains(m.Text, "bytes") {
 		t.Errorf("the text of a foreign error leaves the server: %v", m)
+	}
+}
+
+// Kinds of later versions, or none at all, do not turn into others.
+func TestKindsOutOfRange(t *testing.T) {
+	for _, n := range []int32{-255, -1, 255, 257, 1 << 20} {
+		if k := EntryKindOf(wirepb.EntryKind(n)); k.String() != "unknown" {
+			t.Errorf("entry kind %d is taken for %s", n, k)
+		}
+		for retryable, want := range map[bool]pim.Kind{true: pim.KindUnavailable, false: pim.KindInvalid} {
+			if got := ErrorOf(&wirepb.PIMError{Kind: wirepb.ErrorKind(n), Retryable: retryable}).Kind; got != want {
+				t.Errorf("error kind %d, retryable %v, is taken for %s", n, retryable, got)
+			}
+		}
+	}
+	wrapped := fmt.Errorf("while sending: %w", &pim.Error{Kind: pim.KindOverloaded, Text: "full", RetryAfter: time.Second})
+	if m := ErrorFrame(wrapped); m.Text != "full" || m.RetryAfterMs != 1000 {
+		t.Errorf("a wrapped error is sent as %v", m)
 	}
 }
 
