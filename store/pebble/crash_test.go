@@ -1,12 +1,15 @@
 package pebble_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // TestCrash cuts the power at random moments under concurrent commits. Each time
@@ -78,5 +81,36 @@ func TestCloseKeepsRelaxed(t *testing.T) {
 	defer closes(t, s)
 	if c := get(t, s, "p", "k"); c.Version != 1 {
 		t.Fatalf("the cell has version %d", c.Version)
+	}
+}
+
+// TestMarkerAfterManifest cuts the power just after Pebble has made a new
+// manifest the current one, and before it has synced the directory. A marker may
+// be lost then, but never be there without the manifest that it names.
+func TestMarkerAfterManifest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	fs := vfs.NewCrashableMem()
+	s := open(t, "db", small(fs))
+	appends(t, s, "log", 0, "one")
+	closes(t, s)
+	var crashed []*vfs.MemFS
+	s = open(t, "db", small(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "marker.manifest") {
+			for range 20 {
+				crashed = append(crashed, crash(fs, rng))
+			}
+		}
+		return nil
+	}))))
+	closes(t, s)
+	if len(crashed) == 0 {
+		t.Fatal("no manifest was made the current one")
+	}
+	for _, fs := range crashed {
+		s := open(t, "db", small(fs))
+		if last, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+			t.Errorf("last: %d, %v", last, err)
+		}
+		closes(t, s)
 	}
 }
