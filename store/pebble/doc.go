@@ -1,7 +1,7 @@
 // Package pebble is the storage engine inside the server's process, on
 // CockroachDB's Pebble. It keeps logs and cells in one directory.
 //
-// # Layout, version 1 (2026-07)
+// # Layout, version 1 (2026-11)
 //
 // One Commit is one batch of Pebble's and at most one fsync. Every key begins
 // with a byte that says what it is; numbers in keys are big-endian, so that they

@@ -75,7 +75,7 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// pebbleFormat is the format of Pebble's own files. 2026-07: the newest that
+// pebbleFormat is the format of Pebble's own files. 2026-11: the newest that
 // v2.1.7 writes. A database of an older format is brought up to it by Open; there
 // is no way back.
 const pebbleFormat = crdb.FormatValueSeparation
