@@ -130,6 +130,7 @@ func (a *Actor) listen(c *client.Client, number int, texts map[string]int, drain
 			})
 			l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
 		case client.FailedEvent:
+			l.history.Refused(a.id.User, ev.ID)
 			l.change(func() { l.answered[ev.ID] = answered{err: ev.Err} })
 		}
 	}
@@ -146,7 +147,7 @@ func (a *Actor) Sends(c pim.ConversationID, text string) {
 func (a *Actor) Adds(c pim.ConversationID, users ...pim.UserID) {
 	a.lab.t.Helper()
 	s, err := a.client.Join(context.Background(), c, users...)
-	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryJoin, Payload: PayloadSum(nil)})
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryJoin, Members: users, Payload: PayloadSum(nil)})
 }
 
 // Leaves leaves c. It does not wait for the answer.
@@ -160,7 +161,7 @@ func (a *Actor) Leaves(c pim.ConversationID) {
 func (a *Actor) Creates(users ...pim.UserID) pim.ConversationID {
 	a.lab.t.Helper()
 	s, err := a.client.CreateGroup(context.Background(), users)
-	a.sent(s, err, Send{Kind: pim.EntryCreate, Payload: PayloadSum(nil)})
+	a.sent(s, err, Send{Kind: pim.EntryCreate, Members: users, Payload: PayloadSum(nil)})
 	var answer answered
 	a.lab.await("a new group", func() (ok bool) {
 		answer, ok = a.lab.answered[s.ID()]

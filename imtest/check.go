@@ -35,10 +35,10 @@ func (v Violation) String() string {
 //   - I1: an acknowledged entry is in the log, at its seq, with its content; every
 //     user who reads it pulls it, and has it in the offline list.
 //   - I2: a client message ID stands once in a conversation, and all its answers
-//     agree.
+//     agree; one that was refused for good stands nowhere.
 //   - I3: seqs are 1..n, and an entry is the same in whatever shows it. Counts and
 //     anchors follow from the log, server times do not fall, nobody's entry was
-//     made up.
+//     made up, nobody joined or left whom its sender did not name.
 //   - I4: every device was handed all entries of its user's membership and no
 //     others, each once, ascending by seq, and shows them in the display order.
 //   - I5: an entry whose push was withheld reached the devices all the same.
@@ -53,6 +53,7 @@ func Check(h *History) []Violation {
 		c.checkLog(l)
 	}
 	c.checkAcks()
+	c.checkRefusals()
 	c.checkFinals()
 	c.checkLines()
 	c.checkDevices()
@@ -205,6 +206,30 @@ func (c *checker) checkAck(a Ack) {
 		c.fail("I1", a.Conversation, a.Seq, "%s was acknowledged a message %s that it did not send", a.User, a.ClientID)
 	} else if s.Conversation != "" && s.Conversation != a.Conversation {
 		c.fail("I1", a.Conversation, a.Seq, "the message %s was sent to %s", a.ClientID, s.Conversation)
+	}
+}
+
+// checkRefusals: what was refused for good has no effect, and no other answer: I2.
+func (c *checker) checkRefusals() {
+	if len(c.h.refused) == 0 {
+		return
+	}
+	where := make(map[refused]place)
+	for conv, l := range c.logs {
+		for seq, e := range l.at {
+			where[refused{e.Sender, e.ClientID}] = place{conv, seq}
+		}
+	}
+	acked := make(map[refused]place)
+	for _, a := range c.h.acks {
+		acked[refused{a.User, a.ClientID}] = place{a.Conversation, a.Seq}
+	}
+	for _, r := range c.h.refused {
+		if at, ok := acked[r]; ok {
+			c.fail("I2", at.conversation, at.seq, "%s's message %s was acknowledged there, and refused", r.user, r.id)
+		} else if at, ok := where[r]; ok {
+			c.fail("I2", at.conversation, at.seq, "%s's message %s was refused, and stands there", r.user, r.id)
+		}
 	}
 }
 

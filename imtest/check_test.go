@@ -63,7 +63,8 @@ func (r *run) add(kind pim.EntryKind, local pim.Millis, text string, members ...
 		conv = ""
 	}
 	r.sends = append(r.sends, imtest.Send{
-		Conversation: conv, Sender: "alice", Device: "phone", ClientID: e.ClientID, Kind: kind, Payload: imtest.PayloadSum(e.Payload),
+		Conversation: conv, Sender: "alice", Device: "phone", ClientID: e.ClientID, Kind: kind,
+		Members: members, Payload: imtest.PayloadSum(e.Payload),
 	})
 	r.acks = append(r.acks, imtest.Ack{
 		User: "alice", Device: "phone", ClientID: e.ClientID, Conversation: group,
@@ -179,6 +180,17 @@ func TestCheck(t *testing.T) {
 			r.acks = append(r.acks, a)
 		}, "I1 3, I2 3"},
 
+		{"I2: refused, and in the log", func(r *run) {
+			r.acks = r.acks[:5]
+			r.more = func(h *imtest.History) { h.Refused("alice", r.sends[5].ClientID) }
+		}, "I2 6"},
+		{"I2: refused and acknowledged", func(r *run) {
+			r.more = func(h *imtest.History) { h.Refused("alice", r.sends[5].ClientID) }
+		}, "I2 6"},
+		{"refused, and nowhere", func(r *run) {
+			r.more = func(h *imtest.History) { h.Refused("alice", pim.ClientMessageID{99}) }
+		}, ""},
+
 		{"I3: a hole", func(r *run) {
 			r.log = without(r.log, 3)
 			for u := range r.handed {
@@ -191,6 +203,11 @@ func TestCheck(t *testing.T) {
 		{"I3: the count is wrong", func(r *run) { r.everywhere(5, func(e *pim.Entry) { e.Count++ }) }, "I3 5, I3 6"},
 		{"I3: the anchor is not the rule's", func(r *run) { r.everywhere(3, func(e *pim.Entry) { e.Anchor = 3 }) }, "I3 3"},
 		{"I3: an entry that nobody sent", func(r *run) { r.sends = r.sends[:5]; r.acks = r.acks[:5] }, "I3 6"},
+		{"I3: nobody named who joined", func(r *run) { r.sends[3].Members = []pim.UserID{"dave"} }, "I3 4"},
+		{"a join names a member too, and somebody twice", func(r *run) {
+			r.sends[3].Members = []pim.UserID{"carol", "alice", "carol"}
+		}, ""},
+		{"I3: a join leaves out whom it named", func(r *run) { r.sends[3].Members = []pim.UserID{"carol", "dave"} }, "I3 4"},
 		{"I3: an entry that was seen and is gone", func(r *run) {
 			r.more = func(h *imtest.History) {
 				e := r.log[5]

@@ -104,7 +104,30 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != PayloadSum(e.Payload) ||
 		s.Conversation != "" && s.Conversation != l.id:
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
+	case !sameUsers(e.Members, l.changed(e, &s)):
+		c.fail("I3", l.id, e.Seq, "it is about %v, %s named %v", e.Members, s.Sender, s.Members)
 	}
+}
+
+// changed returns whom a create, join or leave that was sent as s is about: who
+// is named in it, the sender of a create, and of a leave that names nobody; less
+// those for whom nothing changes.
+func (l *log) changed(e *pim.Entry, s *Send) []pim.UserID {
+	named := slices.Clone(s.Members)
+	if s.Kind == pim.EntryCreate || s.Kind == pim.EntryLeave && len(named) == 0 {
+		named = append(named, s.Sender)
+	}
+	return slices.DeleteFunc(named, func(u pim.UserID) bool {
+		was := slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from < e.Seq && e.Seq <= p.to })
+		return was != (s.Kind == pim.EntryLeave)
+	})
+}
+
+// sameUsers reports whether a, in which nobody may stand twice, and b hold the
+// same users.
+func sameUsers(a, b []pim.UserID) bool {
+	b = slices.Compact(slices.Sorted(slices.Values(b)))
+	return slices.Equal(slices.Sorted(slices.Values(a)), b)
 }
 
 // The display order's bounds on a local time, in milliseconds.
@@ -122,6 +145,18 @@ func clamped(e *pim.Entry) pim.Millis {
 		return e.Server + orderSlack
 	}
 	return e.Local
+}
+
+// Anchors returns the anchor of each entry of a conversation's log, by seq, as
+// the rule gives it.
+func Anchors(entries []pim.Entry) map[pim.Seq]pim.Seq {
+	l := &log{at: make(map[pim.Seq]pim.Entry, len(entries))}
+	l.take(entries)
+	anchors := make(map[pim.Seq]pim.Seq, len(entries))
+	for seq, e := range l.at {
+		anchors[seq] = l.anchor(&e)
+	}
+	return anchors
 }
 
 // anchor works out e's anchor as the rule says: the smallest seq among earlier

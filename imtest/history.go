@@ -16,6 +16,7 @@ type History struct {
 	mu      sync.Mutex
 	sends   []Send
 	acks    []Ack
+	refused []refused
 	devices map[Device]int // the storage in use
 	handed  map[storage][]pim.Entry
 	shown   []shown
@@ -49,6 +50,7 @@ type Send struct {
 	Device       pim.DeviceID
 	ClientID     pim.ClientMessageID
 	Kind         pim.EntryKind
+	Members      []pim.UserID      // whom the device named in it, for create, join and leave
 	Payload      [sha256.Size]byte // its SHA-256
 }
 
@@ -73,6 +75,12 @@ type Ack struct {
 type storage struct {
 	Device
 	number int
+}
+
+// refused is a message that the server turned down for good.
+type refused struct {
+	user pim.UserID
+	id   pim.ClientMessageID
 }
 
 type place struct {
@@ -131,6 +139,13 @@ func (h *History) Acked(a Ack) {
 	h.acks = append(h.acks, a)
 }
 
+// Refused records that the server turned a message of user's down for good.
+func (h *History) Refused(user pim.UserID, id pim.ClientMessageID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = append(h.refused, refused{user, id})
+}
+
 // Opened records that a device uses its local store of the given number, which
 // grows each time it loses its store. What a device must have at the end is
 // asked of its last store.
@@ -148,6 +163,15 @@ func (h *History) Handed(d Device, number int, e pim.Entry) {
 	h.handed[s] = append(h.handed[s], e)
 }
 
+// HandedAll records all that the app on d was ever handed, in that order, in
+// place of a call of Handed for each. h keeps the slice, which must not change
+// any more.
+func (h *History) HandedAll(d Device, number int, entries []pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handed[storage{d, number}] = entries
+}
+
 // Shown records in which order d displays a conversation, or the end of one.
 func (h *History) Shown(d Device, c pim.ConversationID, seqs []pim.Seq) {
 	h.mu.Lock()
@@ -163,18 +187,20 @@ func (h *History) Pulled(user pim.UserID, e pim.Entry) {
 }
 
 // Final records all that user can pull of c at the end, in the order of arrival.
+// h keeps the slice, which must not change any more.
 func (h *History) Final(user pim.UserID, c pim.ConversationID, entries []pim.Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.finals = append(h.finals, read{user, c, slices.Clone(entries)})
+	h.finals = append(h.finals, read{user, c, entries})
 }
 
 // Log records a conversation's log as it is stored at the end. Without it the
-// log is what the Finals show together.
+// log is what the Finals show together. h keeps the slice, which must not change
+// any more.
 func (h *History) Log(c pim.ConversationID, entries []pim.Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.logs[c] = slices.Clone(entries)
+	h.logs[c] = entries
 }
 
 // Line records the newest seq in user's offline list for c at the end; 0 if

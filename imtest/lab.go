@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,11 +35,21 @@ type LabOptions struct {
 	NoLog bool
 }
 
+// T is what a Lab needs of a test: a *testing.T is one. Programs that use the
+// checker do not link package testing.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(f func())
+	TempDir() string
+}
+
 // Lab is a server in this process, on a disk in memory, with users that follow a
 // script. Whatever they see goes into a History. A failure to do what the script
 // says ends the test.
 type Lab struct {
-	t       testing.TB
+	t       T
 	o       LabOptions
 	history *History
 	rng     *rand.Rand // of crashes
@@ -74,7 +83,7 @@ const patience = 60 * time.Second
 const heartbeat = time.Second
 
 // NewLab starts a server. The lab ends with the test at the latest.
-func NewLab(t testing.TB, o LabOptions) *Lab {
+func NewLab(t T, o LabOptions) *Lab {
 	t.Helper()
 	l := &Lab{
 		t: t, o: o, history: NewHistory(), rng: rand.New(rand.NewPCG(o.Seed, 1)), fs: vfs.NewCrashableMem(),
