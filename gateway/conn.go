@@ -44,6 +44,8 @@ type conn struct {
 	behind   bool      // pushes were dropped
 	closing  bool      // out ends with the last frame
 	closed   bool
+
+	submitting bool // sends are being handed to their writers
 }
 
 func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {

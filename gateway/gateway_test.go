@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,37 @@ func TestSecondConnectionOfADeviceReplacesTheFirst(t *testing.T) {
 	x.push("alice", 1, 10)
 	expect[*wirepb.PIMPush](second)
 	expect[*wirepb.PIMPush](other)
+}
+
+// What a replaced connection sends reaches no writer once the new connection is
+// welcome: the client has sent it again there.
+func TestReplacedConnectionSubmitsNothing(t *testing.T) {
+	x := newLab(t, nil)
+	old := x.connect(false, "alice", "phone")
+	c := x.gw.sessions.of("alice")[0]
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var taken atomic.Int32
+	x.mu.Lock()
+	x.submit = func(requests []*conv.Request) {
+		if taken.Add(int32(len(requests))) == 1 {
+			close(entered)
+			<-leave
+		}
+	}
+	x.mu.Unlock()
+	old.send(sendReq(1, "under way"))
+	<-entered
+	fresh := x.dial(false)
+	fresh.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone"})
+	old.closedWith(wire.CodeReplaced)
+	close(leave)
+	expect[*wirepb.Welcome](fresh)
+	c.in.sends = []*conv.Request{{Origin: c}}
+	c.fence()
+	c.submit()
+	if n := taken.Load(); n != 1 {
+		t.Errorf("%d sends reached the writers", n)
+	}
 }
 
 // A connection that the device has given up, whose Hello is read late, does not

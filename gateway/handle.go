@@ -108,18 +108,40 @@ func (c *conn) awaitAnswer() {
 	c.inFlight++
 }
 
-// submit hands the sends that one read brought in to their writers.
+// submit hands the sends that one read brought in to their writers. Those of a
+// connection that is closing are left out: they get no answer, so the client
+// sends them again elsewhere, and what it is told there must be the last word.
 func (c *conn) submit() {
 	if len(c.in.sends) == 0 {
 		return
 	}
-	c.gw.Writer.Submit(c.in.sends)
+	c.mu.Lock()
+	c.submitting = !c.closing
+	submit := c.submitting
+	c.mu.Unlock()
+	if submit {
+		c.gw.Writer.Submit(c.in.sends)
+		c.mu.Lock()
+		c.submitting = false
+		c.changed.Broadcast()
+		c.mu.Unlock()
+	}
 	if cap(c.in.sends) > 64 {
 		c.in.sends = nil
 		return
 	}
 	clear(c.in.sends)
 	c.in.sends = c.in.sends[:0]
+}
+
+// fence waits until no send of a connection that is closing can reach a writer
+// any more.
+func (c *conn) fence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.submitting {
+		c.changed.Wait()
+	}
 }
 
 func (c *conn) handlePushAck(m *wirepb.PIMPushAck) {

@@ -111,6 +111,9 @@ func (c *conn) handshake() error {
 	c.mu.Unlock()
 	if replaced := g.sessions.add(c); replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
+		// Behind Welcome the same sends come again. One of the old connection that
+		// was taken after them could contradict what they are answered with.
+		replaced.fence()
 	}
 	if start {
 		c.startSender()
