@@ -15,11 +15,12 @@ import (
 type Actor struct {
 	lab     *Lab
 	id      Device
-	memory  *client.Memory // the device's store; it outlives the connection
-	number  int            // of the store
-	client  *client.Client // nil: not connected
-	drained chan struct{}  // closed when all events of client have been taken
-	texts   map[string]int // what the store was handed, guarded by lab.mu
+	memory  *client.Memory               // the device's store; it outlives the connection
+	number  int                          // of the store
+	client  *client.Client               // nil: not connected
+	drained chan struct{}                // closed when all events of client have been taken
+	texts   map[string]int               // what the store was handed, guarded by lab.mu
+	session map[pim.ClientMessageID]bool // sent since the SDK was opened, guarded by lab.mu
 }
 
 // User returns user's first device, connected.
@@ -70,7 +71,8 @@ func (a *Actor) Connects() {
 		a.lab.t.Fatal(err)
 	}
 	a.client, a.drained = c, make(chan struct{})
-	go a.listen(c, a.number, a.texts, a.drained)
+	a.session = make(map[pim.ClientMessageID]bool)
+	go a.listen(c, a.number, a.texts, a.session, a.drained)
 	a.online()
 }
 
@@ -114,7 +116,7 @@ func (a *Actor) LosesStorage() {
 }
 
 // listen takes the events of one SDK.
-func (a *Actor) listen(c *client.Client, number int, texts map[string]int, drained chan struct{}) {
+func (a *Actor) listen(c *client.Client, number int, texts map[string]int, session map[pim.ClientMessageID]bool, drained chan struct{}) {
 	defer close(drained)
 	l := a.lab
 	for ev := range c.Events() {
@@ -130,8 +132,15 @@ func (a *Actor) listen(c *client.Client, number int, texts map[string]int, drain
 			})
 			l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
 		case client.FailedEvent:
-			l.history.Refused(a.id.User, ev.ID)
-			l.change(func() { l.answered[ev.ID] = answered{err: ev.Err} })
+			l.change(func() {
+				l.answered[ev.ID] = answered{err: ev.Err}
+				// An SDK that was closed meanwhile may have left a copy behind in a
+				// connection that the server has not read to its end: that copy can
+				// still be taken, once the sender is a member again.
+				if session[ev.ID] {
+					l.history.Refused(a.id.User, ev.ID)
+				}
+			})
 		}
 	}
 }
@@ -180,7 +189,10 @@ func (a *Actor) sent(s *client.Sending, err error, m Send) {
 	}
 	m.Sender, m.Device, m.ClientID = a.id.User, a.id.Device, s.ID()
 	a.lab.history.Sent(m)
-	a.lab.change(func() { a.lab.sent = append(a.lab.sent, m.ClientID) })
+	a.lab.change(func() {
+		a.lab.sent = append(a.lab.sent, m.ClientID)
+		a.session[m.ClientID] = true
+	})
 }
 
 // Sees waits until the device was handed a message with text.
