@@ -2,17 +2,16 @@ package replay
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest"
 )
 
 // reference is the log as the acknowledgements describe it, and what follows
-// from it by the rules, worked out here without the server's code.
+// from it by the rules, worked out without the server's code.
 type reference struct {
 	steps  []placed // by seq: steps[i] is seq i+1, if ack.Seq says so
 	first  []pim.UserID
@@ -52,29 +51,28 @@ func (ref *reference) expected(users []pim.UserID) map[pim.UserID][]pim.Seq {
 	return reads
 }
 
-// check pulls as every member and compares with the reference, and so what was
-// handed over.
-func (r *run) check(ctx context.Context, report *Report) error {
+// check compares what every member pulled, and what it was handed, with the
+// reference, and lets the checker of the invariants judge the whole.
+func (r *run) check(pulled map[pim.UserID][]pim.Entry, report *Report) {
 	ref := r.reference()
 	f := &findings{report: report}
 	ref.checkAcks(f)
 	expected := ref.expected(r.users())
-	pulled, err := r.pullAll(ctx)
-	if err != nil {
-		return err
-	}
-	ref.anchor = anchors(pulled[owner])
+	ref.anchor = imtest.Anchors(pulled[owner])
 	var latency []time.Duration
 	for u, m := range r.members {
-		m.mu.Lock()
-		handed := slices.DeleteFunc(m.handed, func(e pim.Entry) bool { return e.Conversation != r.group })
-		latency = append(latency, m.latency...)
-		m.mu.Unlock()
+		handed, at := m.delivered()
+		latency = r.latencies(latency, u, handed, at)
 		report.Deliveries += len(handed)
 		report.ExpectedDeliveries += len(expected[u])
 		ref.compare(f, u, "was handed", expected[u], handed)
 		ref.compare(f, u, "pulled", expected[u], pulled[u])
+		d := imtest.Device{User: u, Device: r.device}
+		r.history.Opened(d, 0)
+		r.history.HandedAll(d, 0, handed)
+		r.history.Final(u, r.group, pulled[u])
 	}
+	f.judge(imtest.Check(r.history))
 	for _, s := range ref.steps {
 		if s.kind == pim.EntryMessage {
 			report.Messages++
@@ -82,30 +80,19 @@ func (r *run) check(ctx context.Context, report *Report) error {
 	}
 	report.AckP50, report.AckP99 = percentile(r.acks, 50), percentile(r.acks, 99)
 	report.DeliveryP50, report.DeliveryP99 = percentile(latency, 50), percentile(latency, 99)
-	return nil
 }
 
-func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
-	var mu sync.Mutex
-	all := make(map[pim.UserID][]pim.Entry, len(r.members))
-	var wg sync.WaitGroup
-	places := make(chan struct{}, pulling)
-	for u, m := range r.members {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			entries, err := m.pull(ctx, r.group)
-			if err != nil {
-				r.note(fmt.Errorf("pull as %s: %w", u, err))
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all[u] = entries
-		})
+// latencies appends how long each of handed took from its sending to u; what u
+// sent itself, as the owner the joins and leaves, does not count.
+func (r *run) latencies(to []time.Duration, u pim.UserID, handed []pim.Entry, at []time.Time) []time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range handed {
+		if sent, ok := r.sent[handed[i].ClientID]; ok && handed[i].Sender != u {
+			to = append(to, at[i].Sub(sent))
+		}
 	}
-	wg.Wait()
-	return all, r.firstError()
+	return to
 }
 
 // findings counts what is wrong and keeps the first few in words.
@@ -117,6 +104,27 @@ func (f *findings) add(counter *int, format string, args ...any) {
 	*counter++
 	if len(f.report.Findings) < maxFindings {
 		f.report.Findings = append(f.report.Findings, fmt.Sprintf(format, args...))
+	}
+}
+
+// judge takes in what the checker of the invariants has found. It sees the same
+// entries as the comparison, so it counts only if that found nothing: as lost,
+// doubled or misordered, whichever is nearest.
+func (f *findings) judge(violations []imtest.Violation) {
+	sound := f.report.Err() == nil
+	for _, v := range violations {
+		counter := new(int)
+		if sound {
+			switch v.Invariant {
+			case "I2":
+				counter = &f.report.Doubled
+			case "I3", "I6", "I7":
+				counter = &f.report.Misordered
+			default:
+				counter = &f.report.Lost
+			}
+		}
+		f.add(counter, "%s", v)
 	}
 }
 
@@ -181,28 +189,6 @@ func (ref *reference) compareEntry(f *findings, u pim.UserID, how string, e *pim
 	if e.Anchor != ref.anchor[e.Seq] || e.Anchor != s.ack.Anchor || e.Server != s.ack.Server {
 		f.add(&f.report.Misordered, "%s %s seq %d with anchor %d, the rule gives %d", u, how, e.Seq, e.Anchor, ref.anchor[e.Seq])
 	}
-}
-
-// anchors works out every entry's anchor from the rule as it is written: the
-// smallest seq among the sender's earlier entries whose clamped local time is
-// greater.
-func anchors(log []pim.Entry) map[pim.Seq]pim.Seq {
-	const window, slack = 180_000, 1_000
-	clamped := func(e *pim.Entry) int64 {
-		local, server := int64(e.Local), int64(e.Server)
-		return min(max(local, server-window), server+slack)
-	}
-	rule := make(map[pim.Seq]pim.Seq, len(log))
-	for i := range log {
-		rule[log[i].Seq] = log[i].Seq
-		for j := range log[:i] {
-			if log[j].Sender == log[i].Sender && clamped(&log[j]) > clamped(&log[i]) {
-				rule[log[i].Seq] = log[j].Seq
-				break
-			}
-		}
-	}
-	return rule
 }
 
 // percentile returns the p-th percentile of d in milliseconds, 0 if d is empty.

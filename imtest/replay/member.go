@@ -14,10 +14,11 @@ type member struct {
 	user   pim.UserID
 	client *client.Client
 
-	mu      sync.Mutex
-	handed  []pim.Entry // of the group, in the order of hand-over
-	latency []time.Duration
-	failed  error
+	mu     sync.Mutex
+	group  pim.ConversationID // empty until it is known
+	handed []pim.Entry        // in the order of hand-over; once the group is known, of the group only
+	at     []time.Time        // when, for each of handed
+	failed error
 }
 
 func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
@@ -44,19 +45,7 @@ func (m *member) read(r *run) {
 	for ev := range m.client.Events() {
 		switch ev := ev.(type) {
 		case client.EntryEvent:
-			now := time.Now()
-			// The creation may come before the owner's acknowledgement has named
-			// the group; what is not of the group is left out by the check.
-			if g := r.conversation(); g != "" && ev.Entry.Conversation != g {
-				continue // of an earlier run on the same server
-			}
-			sent, ok := r.sentAt(ev.Entry.ClientID)
-			m.mu.Lock()
-			m.handed = append(m.handed, ev.Entry)
-			if ok && ev.Entry.Sender != m.user {
-				m.latency = append(m.latency, now.Sub(sent))
-			}
-			m.mu.Unlock()
+			m.take(ev.Entry, time.Now())
 			r.progress.Add(1)
 		case client.StateEvent:
 			if ev.State == client.Stopped {
@@ -68,11 +57,42 @@ func (m *member) read(r *run) {
 	}
 }
 
+// take keeps an entry of the group. A server that was there before has others;
+// until the group is known, all are kept.
+func (m *member) take(e pim.Entry, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.group == "" || e.Conversation == m.group {
+		m.handed, m.at = append(m.handed, e), append(m.at, at)
+	}
+}
+
+// follow names the group.
+func (m *member) follow(group pim.ConversationID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	handed, at := m.handed, m.at
+	m.group, m.handed, m.at = group, nil, nil
+	for i := range handed {
+		if handed[i].Conversation == group {
+			m.handed, m.at = append(m.handed, handed[i]), append(m.at, at[i])
+		}
+	}
+}
+
 // count returns how many entries were handed over so far.
 func (m *member) count() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.handed), m.failed
+}
+
+// delivered returns what was handed over so far, and when.
+func (m *member) delivered() ([]pim.Entry, []time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.handed)
+	return m.handed[:n:n], m.at[:n:n]
 }
 
 // pull returns the whole of what the member may read, straight from the server.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/imtest"
 )
 
 const (
@@ -27,16 +28,16 @@ type run struct {
 	script  *script
 	device  pim.DeviceID
 	process *process // nil: the server is not ours
+	history *imtest.History
 
 	members  map[pim.UserID]*member
 	readers  sync.WaitGroup
 	progress atomic.Int64 // entries handed over and acknowledged
+	group    pim.ConversationID
 
 	mu    sync.Mutex
-	group pim.ConversationID
 	sent  map[pim.ClientMessageID]time.Time
 	acks  []time.Duration
-	err   error // the first of a send
 	steps []placed
 }
 
@@ -48,36 +49,49 @@ type placed struct {
 }
 
 func play(ctx context.Context, c *Config, s *script, p *process) (Report, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	r := &run{
-		config: c, script: s, process: p,
+		config: c, script: s, process: p, history: imtest.NewHistory(),
 		device:  pim.DeviceID(fmt.Sprintf("replay-%08x", rand.Uint32())),
 		members: make(map[pim.UserID]*member),
 		sent:    make(map[pim.ClientMessageID]time.Time),
 		steps:   make([]placed, 0, len(s.steps)+1),
 	}
 	defer r.close()
+	report, err := r.play(ctx, cancel)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // it says more than that something was broken off
+	}
+	return report, err
+}
+
+func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report, error) {
 	if err := r.openAll(ctx); err != nil {
 		return Report{}, err
 	}
-	fmt.Fprintf(c.Progress, "%d members are connected\n", len(r.members))
+	fmt.Fprintf(r.config.Progress, "%d members are connected\n", len(r.members))
 	start := time.Now()
-	kills := r.startKilling(ctx)
-	err := r.perform(ctx)
-	if err == nil {
-		err = r.settle(ctx)
+	stopKilling := r.startKilling(ctx, cancel)
+	defer stopKilling()
+	if err := r.perform(ctx); err != nil {
+		return Report{}, err
 	}
-	if kerr := kills(); err == nil {
-		err = kerr
-	}
-	if err != nil {
+	if err := r.settle(ctx); err != nil {
 		return Report{}, err
 	}
 	report := Report{Conversation: r.group, Seconds: time.Since(start).Seconds()}
-	if p != nil {
-		report.Kills = p.killed()
+	fmt.Fprintf(r.config.Progress, "played in %.1f s; pulling as every member\n", report.Seconds)
+	pulled, err := r.pullAll(ctx)
+	if err != nil {
+		return Report{}, err
 	}
-	fmt.Fprintf(c.Progress, "played in %.1f s; pulling as every member\n", report.Seconds)
-	return report, r.check(ctx, &report)
+	stopKilling()
+	if r.process != nil {
+		report.Kills = r.process.killed()
+	}
+	r.check(pulled, &report)
+	return report, nil
 }
 
 func (r *run) close() {
@@ -85,19 +99,6 @@ func (r *run) close() {
 		m.client.Close()
 	}
 	r.readers.Wait()
-}
-
-func (r *run) conversation() pim.ConversationID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.group
-}
-
-func (r *run) sentAt(id pim.ClientMessageID) (time.Time, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	at, ok := r.sent[id]
-	return at, ok
 }
 
 // users returns everyone who ever is a member.
@@ -109,140 +110,103 @@ func (r *run) users() []pim.UserID {
 	return users
 }
 
-func (r *run) openAll(ctx context.Context) error {
+// each calls f for every one of users, at most bound at the same time, and
+// returns the first error.
+func each(ctx context.Context, users []pim.UserID, bound int, f func(context.Context, pim.UserID) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	places := make(chan struct{}, opening)
-	for _, u := range r.users() {
-		places <- struct{}{}
+	places := make(chan struct{}, bound)
+	for _, u := range users {
+		places <- struct{}{} // whoever has one notices ctx
 		wg.Go(func() {
 			defer func() { <-places }()
-			m, err := r.open(ctx, u)
-			if err == nil {
-				r.mu.Lock()
-				r.members[u] = m
-				r.mu.Unlock()
-				err = m.client.Synced(ctx)
+			if ctx.Err() != nil {
+				return
 			}
-			r.note(err)
+			if err := f(ctx, u); err != nil {
+				cancel(fmt.Errorf("%s: %w", u, err))
+			}
 		})
 	}
 	wg.Wait()
-	return r.firstError()
+	return context.Cause(ctx)
 }
 
-func (r *run) note(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.err == nil {
-		r.err = err
-	}
+func (r *run) openAll(ctx context.Context) error {
+	return each(ctx, r.users(), opening, func(ctx context.Context, u pim.UserID) error {
+		m, err := r.open(ctx, u)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.members[u] = m
+		r.mu.Unlock()
+		return m.client.Synced(ctx)
+	})
 }
 
-func (r *run) firstError() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err
+// pullAll pulls all that each user may read.
+func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
+	var mu sync.Mutex
+	all := make(map[pim.UserID][]pim.Entry, len(r.members))
+	err := each(ctx, r.users(), pulling, func(ctx context.Context, u pim.UserID) error {
+		entries, err := r.members[u].pull(ctx, r.group)
+		mu.Lock()
+		defer mu.Unlock()
+		all[u] = entries
+		return err
+	})
+	return all, err
 }
 
-// startKilling kills the server at intervals. The function that it returns
-// stops that, after at least one kill, and waits until the server is up.
-func (r *run) startKilling(ctx context.Context) (stop func() error) {
+// startKilling kills the server when it has run for a while, again and again. The
+// function that it returns ends that and waits until the server is up; it may be
+// called twice. If the server does not come up, cancel is called.
+func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	if r.process == nil || r.config.KillEvery == 0 {
-		return func() error { return nil }
+		return func() {}
 	}
 	done := make(chan struct{})
-	var err error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		t := time.NewTicker(r.config.KillEvery)
-		defer t.Stop()
 		for {
 			select {
-			case <-t.C:
-				if err = r.process.kill(ctx); err != nil {
-					r.note(err)
+			case <-time.After(r.config.KillEvery):
+				if err := r.process.kill(ctx); err != nil {
+					cancel(err)
 					return
 				}
 			case <-done:
 				return
+			case <-ctx.Done():
+				return
 			}
 		}
 	})
-	return func() error {
+	return sync.OnceFunc(func() {
 		close(done)
 		wg.Wait()
-		return err
-	}
+	})
 }
 
-// perform makes the group and sends every step. A user's messages follow its
-// join, and its leave follows its messages; otherwise everything is under way at
-// the same time.
+// perform makes the group and sends every step.
 func (r *run) perform(ctx context.Context) error {
 	if err := r.create(ctx); err != nil {
 		return err
 	}
-	places := make(chan struct{}, inFlight)
-	type sentStep struct {
-		kind    pim.EntryKind
-		sending *client.Sending
-	}
-	last := make(map[pim.UserID]sentStep) // each user's newest
-	var acked sync.WaitGroup
-	defer acked.Wait()
 	start := time.Now()
-	for i, s := range r.script.steps {
-		if err := r.pace(ctx, start, s.at); err != nil {
-			return err
-		}
+	return schedule(ctx, r.script.steps, inFlight, func(ctx context.Context, i int) error {
 		if i == len(r.script.steps)/2 && r.process != nil && r.config.KillEvery > 0 && r.process.killed() == 0 {
 			if err := r.process.kill(ctx); err != nil {
 				return err
 			}
 		}
-		// Within one client the order is kept; between the owner's and the user's it
-		// takes an acknowledgement.
-		if before, ok := last[s.user]; ok && (s.kind != pim.EntryMessage || before.kind != pim.EntryMessage) {
-			if _, err := before.sending.Wait(ctx); err != nil {
-				return fmt.Errorf("%s of %s: %w", before.kind, s.user, err)
-			}
-		}
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
+		if r.config.Speed == 0 {
 			return ctx.Err()
 		}
-		sending, err := r.send(ctx, s)
-		if err != nil {
-			return err
-		}
-		last[s.user] = sentStep{s.kind, sending}
-		acked.Go(func() {
-			defer func() { <-places }()
-			r.await(ctx, s, sending)
-		})
-		if err := r.firstError(); err != nil {
-			return err
-		}
-	}
-	acked.Wait()
-	return r.firstError()
-}
-
-func (r *run) pace(ctx context.Context, start time.Time, at time.Duration) error {
-	if r.config.Speed == 0 {
-		return ctx.Err()
-	}
-	wait := time.Until(start.Add(time.Duration(float64(at) / r.config.Speed)))
-	if wait <= 0 {
-		return ctx.Err()
-	}
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		return sleepUntil(ctx, start.Add(time.Duration(float64(r.script.steps[i].at)/r.config.Speed)))
+	}, r.send)
 }
 
 func (r *run) create(ctx context.Context) error {
@@ -250,23 +214,26 @@ func (r *run) create(ctx context.Context) error {
 	for n := range r.config.Lurkers {
 		others = append(others, lurker(n))
 	}
-	s := step{kind: pim.EntryCreate, user: owner}
 	sending, err := r.members[owner].client.CreateGroup(ctx, others)
 	if err != nil {
 		return err
 	}
+	r.sending(sending.ID(), imtest.Send{Sender: owner, Kind: pim.EntryCreate, Members: others}, "")
 	sent, err := sending.Wait(ctx)
 	if err != nil {
 		return fmt.Errorf("make the group: %w", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.acked(owner, placed{step{kind: pim.EntryCreate, user: owner}, sending.ID(), sent})
 	r.group = sent.Conversation
-	r.steps = append(r.steps, placed{s, sending.ID(), sent})
+	for _, m := range r.members {
+		m.follow(r.group)
+	}
 	return nil
 }
 
-func (r *run) send(ctx context.Context, s step) (*client.Sending, error) {
+// send is a sender.
+func (r *run) send(ctx context.Context, s step) (func(context.Context) error, error) {
+	by, m := owner, imtest.Send{Conversation: r.group, Kind: s.kind, Members: []pim.UserID{s.user}}
 	at := time.Now()
 	var sending *client.Sending
 	var err error
@@ -276,29 +243,47 @@ func (r *run) send(ctx context.Context, s step) (*client.Sending, error) {
 	case pim.EntryLeave:
 		sending, err = r.members[owner].client.Leave(ctx, r.group, s.user)
 	default:
+		by, m.Members = s.user, nil
 		sending, err = r.members[s.user].client.Send(ctx, r.group, []byte(s.text))
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s of %s: %w", s.kind, s.user, err)
 	}
+	m.Sender = by
+	r.sending(sending.ID(), m, s.text)
 	r.mu.Lock()
 	r.sent[sending.ID()] = at
 	r.mu.Unlock()
-	return sending, nil
+	return func(ctx context.Context) error {
+		sent, err := sending.Wait(ctx)
+		if err != nil {
+			return fmt.Errorf("%s of %s: %w", s.kind, s.user, err)
+		}
+		took := time.Since(at)
+		r.acked(by, placed{s, sending.ID(), sent})
+		r.mu.Lock()
+		r.acks = append(r.acks, took)
+		r.mu.Unlock()
+		return nil
+	}, nil
 }
 
-func (r *run) await(ctx context.Context, s step, sending *client.Sending) {
-	sent, err := sending.Wait(ctx)
-	if err != nil {
-		r.note(fmt.Errorf("%s of %s: %w", s.kind, s.user, err))
-		return
-	}
-	now := time.Now()
+// sending records what is sent.
+func (r *run) sending(id pim.ClientMessageID, m imtest.Send, text string) {
+	m.ClientID, m.Device, m.Payload = id, r.device, imtest.PayloadSum([]byte(text))
+	r.history.Sent(m)
+}
+
+// acked records an answer to what by has sent.
+func (r *run) acked(by pim.UserID, s placed) {
+	r.history.Acked(imtest.Ack{
+		User: by, Device: r.device, ClientID: s.id, Conversation: s.ack.Conversation, Seq: s.ack.Seq,
+		Anchor: s.ack.Anchor, Server: s.ack.Server, Count: s.ack.Count, Duplicate: s.ack.Duplicate,
+	})
+	r.progress.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.acks = append(r.acks, now.Sub(r.sent[sending.ID()]))
-	r.steps = append(r.steps, placed{s, sending.ID(), sent})
-	r.progress.Add(1)
+	r.steps = append(r.steps, s)
 }
 
 // settle waits until every member has as many entries as it should, or nothing

@@ -1,0 +1,126 @@
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/server"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// realLog returns the first lines of a real log.
+func realLog(t *testing.T, lines int) *strings.Reader {
+	log, err := os.ReadFile("testdata/ubuntu-irc-2016-11-02.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.SplitAfterN(string(log), "\n", lines+1)
+	return strings.NewReader(strings.Join(all[:lines], ""))
+}
+
+func sound(t *testing.T, report Report, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Err(); err != nil {
+		t.Errorf("%v: %v", err, report.Findings)
+	}
+	if report.Deliveries != report.ExpectedDeliveries || report.Deliveries == 0 {
+		t.Errorf("%+v", report)
+	}
+}
+
+// serverCommand builds pim and returns the command that serves.
+func serverCommand(t *testing.T) []string {
+	bin := filepath.Join(t.TempDir(), "pim")
+	if err := build(bin); err != nil {
+		t.Fatal(err)
+	}
+	return []string{bin, "serve"}
+}
+
+// A real log, real connections, and a server that is killed: nothing is lost,
+// doubled or misordered.
+func TestReplayRealLog(t *testing.T) {
+	command := serverCommand(t)
+	for name, tcp := range map[string]bool{"WebSocket": false, "TCP": true} {
+		t.Run(name, func(t *testing.T) {
+			report, err := Run(t.Context(), Config{
+				Log: realLog(t, 600), Lurkers: 20, TCP: tcp,
+				ServerCommand: command, KillEvery: 500 * time.Millisecond,
+			})
+			sound(t, report, err)
+			if report.Kills == 0 {
+				t.Error("the server was never killed")
+			}
+		})
+	}
+}
+
+// A server that is there already, and has been played to before.
+func TestReplayToARunningServer(t *testing.T) {
+	s, token := running(t, server.Options{})
+	for _, url := range []string{"http://" + s.Addr(), "tcp://" + s.TCPAddr()} {
+		report, err := Run(t.Context(), Config{Log: realLog(t, 300), Lurkers: 5, Server: url, Token: token})
+		sound(t, report, err)
+	}
+}
+
+// A server that forgets an entry when it is asked for it is found out.
+func TestReplayNoticesABrokenServer(t *testing.T) {
+	s, token := running(t, server.Options{WrapReader: func(r gateway.Reader) gateway.Reader { return hiding{r} }})
+	report, err := Run(t.Context(), Config{Log: realLog(t, 100), Lurkers: 5, Server: "http://" + s.Addr(), Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Err() == nil || report.Lost == 0 || len(report.Findings) == 0 {
+		t.Errorf("%+v", report)
+	}
+}
+
+// hiding leaves seq 2 out of every page.
+type hiding struct{ gateway.Reader }
+
+func (r hiding) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (inbox.Page, error) {
+	page, err := r.Reader.Pull(ctx, u, req)
+	page.Entries = slices.DeleteFunc(page.Entries, func(e inbox.Encoded) bool { return e.Seq == 2 })
+	return page, err
+}
+
+// running starts a server in this process, and returns it with a way to get
+// tokens for it.
+func running(t *testing.T, o server.Options) (*server.Server, func(pim.UserID) (string, error)) {
+	config := server.Defaults()
+	config.Data, config.Listen, config.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	o.Logger = slog.New(slog.DiscardHandler)
+	s, err := server.New(config, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // no grace: nobody is connected
+		_ = s.Shutdown(ctx)
+	})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := account.LoadKeys(config.KeysPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, func(u pim.UserID) (string, error) { return keys.Issue(u, time.Hour, time.Now()) }
+}
