@@ -59,7 +59,7 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 		if g.departed == nil {
 			g.departed = make(map[pim.UserID]inbox.Line)
 		}
-		g.departed[u] = inbox.Line{Newest: o.entry.Seq, Count: o.entry.Count, Left: true}
+		g.departed[u] = lastLine(&o.entry)
 	}
 	return arena
 }
@@ -85,11 +85,10 @@ func (g *group) finish() {
 			cells = append(cells, lineCell(c.id, u, line))
 		}
 	}
-	for _, u := range c.unsettled {
+	for u, line := range c.unsettled {
 		cells = append(cells, membershipCell(c, u))
-		if m := c.members[u]; !m.Present() {
-			// The count at its leaving is not at hand; it was not unread then.
-			cells = append(cells, lineCell(c.id, u, inbox.Line{Newest: m.changed, Left: true}))
+		if !c.members[u].Present() {
+			cells = append(cells, lineCell(c.id, u, line))
 		}
 	}
 	if c.last > 0 {
@@ -110,6 +109,11 @@ func membershipCell(c *live, u pim.UserID) store.CellWrite {
 		Partition: inbox.Members(c.id),
 		Cell:      store.Cell{Key: string(u), Version: uint64(m.changed), Value: m.Value()},
 	}
+}
+
+// lastLine returns the line of those who left with the entry e.
+func lastLine(e *pim.Entry) inbox.Line {
+	return inbox.Line{Newest: e.Seq, Count: e.Count, Left: true}
 }
 
 func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite {

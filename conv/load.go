@@ -15,9 +15,9 @@ type live struct {
 
 	// stale: nobody knows whether the cells of the log's last append were
 	// written, because the state was loaded. The next write settles them, with
-	// the memberships in unsettled.
+	// the memberships in unsettled, and of those who left their last lines.
 	stale     bool
-	unsettled []pim.UserID
+	unsettled map[pim.UserID]inbox.Line
 
 	batch  *group // what the batch being made adds; nil if nothing yet
 	weight int    // cost when last counted
@@ -58,8 +58,20 @@ func (l *live) take(e *pim.Entry, last pim.Seq) {
 		l.recent.add(e.ClientID, e.Seq)
 	}
 	l.last, l.server, l.count = e.Seq, e.Server, e.Count
-	joined, departed := l.change(e)
-	l.unsettled = append(append(l.unsettled, joined...), departed...)
+	joined, _ := l.change(e)
+	if l.unsettled == nil && len(e.Members) > 0 {
+		l.unsettled = make(map[pim.UserID]inbox.Line)
+	}
+	for _, u := range joined {
+		l.unsettled[u] = inbox.Line{}
+	}
+	if e.Kind == pim.EntryLeave {
+		// Even where the membership is known to have ended: its cell and the
+		// line's are two.
+		for _, u := range e.Members {
+			l.unsettled[u] = lastLine(e)
+		}
+	}
 }
 
 func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {

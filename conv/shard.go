@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	queueBound = 1 << 16 // requests waiting for a shard
-	batchBound = 4096    // requests in one commit
-	arenaBound = 4 << 20 // bytes of entries in one commit, about
-	liveBound  = 1 << 20 // weight of a shard's conversations in memory, see cost
-	maxTries   = 3       // commits that may fail before a request does
-	keepArena  = 2 << 20 // bytes of buffer kept from batch to batch
+	queueBound = 1 << 16   // requests waiting for a shard
+	batchBound = recentIDs // requests in one commit: all of them are in the tail that load reads
+	arenaBound = 4 << 20   // bytes of entries in one commit, about
+	liveBound  = 1 << 20   // weight of a shard's conversations in memory, see cost
+	maxTries   = 3         // commits that may fail before a request does
+	keepArena  = 2 << 20   // bytes of buffer kept from batch to batch
 )
 
 // shard owns the conversations that hash to it. Everything but the queue belongs

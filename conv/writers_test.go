@@ -46,6 +46,12 @@ func persist(w *conv.Writers, rec *recorder, r *conv.Request) (conv.Answer, erro
 // message, whole offline lists, and the same answer every time.
 func TestUnknownOutcomes(t *testing.T) {
 	n := seed(t)
+	for i := range uint64(40) {
+		unknownOutcomes(t, n+i)
+	}
+}
+
+func unknownOutcomes(t *testing.T, n uint64) {
 	mem := storetest.NewMemory()
 	loose := storetest.Loose(mem, n)
 	loose.FailRate(0.3)
