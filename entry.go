@@ -9,6 +9,7 @@ const (
 	EntryCreate  EntryKind = 2 // the group came into being; Members are its first members
 	EntryJoin    EntryKind = 3 // Members joined and read from this entry on
 	EntryLeave   EntryKind = 4 // Members left; this entry is the last they read
+	EntryCommand EntryKind = 5 // of a user's own log: the payload is an encoded Command
 )
 
 // String returns the kind's stable name, as in JSON.
@@ -22,6 +23,8 @@ func (k EntryKind) String() string {
 		return "join"
 	case EntryLeave:
 		return "leave"
+	case EntryCommand:
+		return "command"
 	}
 	return "unknown"
 }

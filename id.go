@@ -21,7 +21,8 @@ type UserID string
 type DeviceID string
 
 // ConversationID names a conversation: "d:A:B" for the direct conversation of
-// users A ≤ B, "g:" and a name given out by the server for a group.
+// users A ≤ B, "g:" and a name given out by the server for a group, "u:A" for
+// user A's own log, which holds their commands.
 type ConversationID string
 
 // ClientMessageID identifies a message from its creation on. It is a UUIDv7,
@@ -59,6 +60,15 @@ func Direct(a, b UserID) ConversationID {
 		a, b = b, a
 	}
 	return ConversationID("d:" + string(a) + ":" + string(b))
+}
+
+// Own returns the log of u's own commands. Nobody else reads or writes it.
+func Own(u UserID) ConversationID { return ConversationID("u:" + string(u)) }
+
+// OwnUser returns whose own log c is; ok is false if it is nobody's.
+func (c ConversationID) OwnUser() (u UserID, ok bool) {
+	name, ok := strings.CutPrefix(string(c), "u:")
+	return UserID(name), ok
 }
 
 // groupName encodes group IDs without padding, in lower case.
@@ -109,7 +119,10 @@ func (c ConversationID) Validate() error {
 	if name, ok := strings.CutPrefix(string(c), "g:"); ok {
 		return validateID("group name", name)
 	}
-	return Errorf(KindInvalid, `conversation ID %q starts neither with "d:" nor with "g:"`, string(c))
+	if u, ok := c.OwnUser(); ok {
+		return u.Validate()
+	}
+	return Errorf(KindInvalid, `conversation ID %q starts with none of "d:", "g:" and "u:"`, string(c))
 }
 
 // NewClientMessageID returns a fresh UUIDv7 for the time now. It panics only if

@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.state.Store(uint32(Connecting))
 	c.loop.engine = engine.New(engine.Config{
-		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch,
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Servers: []string{o.Server},
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		Random: rand.Float64,
 	}, snapshot)
@@ -124,7 +124,7 @@ func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit in
 }
 
 // Watch follows conv from the seq after+1 on: its entries come as EntryEvents. A
-// server that refuses, since the user is not a member, is a FailedEvent with
+// server that refuses, since the user is not a member, is a RefusedEvent with
 // conv and no ID. For clients with Options.Watch only.
 func (c *Client) Watch(ctx context.Context, conv pim.ConversationID, after pim.Seq) error {
 	return c.do(ctx, engine.Follow{Conversation: conv, After: after})

@@ -4,7 +4,7 @@
 // hands over what happens: every entry of every conversation of the user once,
 // in the order of its conversation, own messages included. Send puts a message
 // into the outbox and returns; what became of it is in the Sending, and in a
-// SentEvent or FailedEvent, which come after a restart too.
+// SendEvents, which come after a restart too.
 //
 // # Promises
 //
@@ -19,7 +19,7 @@
 //     outbox, a few pages of pulls.
 //
 // The app must read Events. A message that was refused for good leaves the
-// outbox in the moment that its FailedEvent is made; a process that dies just
+// outbox in the moment that its SendEvent is made; a process that dies just
 // then does not hear of it again.
 //
 // # Parts

@@ -2,16 +2,32 @@ package client
 
 import "github.com/pim-im/pim/client/engine"
 
-// Event is what Client.Events hands over: an EntryEvent, SentEvent, FailedEvent
-// or StateEvent.
+// Event is what Client.Events hands over: an EntryEvent, SendEvent,
+// SettingEvent, ListEvent, RefusedEvent or StateEvent.
 type Event = engine.Event
 
 // The events; see package engine for what each promises.
 type (
-	EntryEvent  = engine.EntryEvent
-	SentEvent   = engine.SentEvent
-	FailedEvent = engine.FailedEvent
-	StateEvent  = engine.StateEvent
+	EntryEvent   = engine.EntryEvent
+	SendEvent    = engine.SendEvent
+	SettingEvent = engine.SettingEvent
+	ListEvent    = engine.ListEvent
+	RefusedEvent = engine.RefusedEvent
+	StateEvent   = engine.StateEvent
+)
+
+// SendState is where a message stands on its way to the server.
+type SendState = engine.SendState
+
+// The states of a message.
+const (
+	Queued     = engine.Queued
+	InFlight   = engine.InFlight // transmitted
+	Delayed    = engine.Delayed
+	Delivered  = engine.Delivered
+	Failed     = engine.Failed
+	Superseded = engine.Superseded
+	Discarded  = engine.Discarded
 )
 
 // Sent is the server's answer to a message.
@@ -29,4 +45,5 @@ const (
 	Connected  = engine.Connected
 	Waiting    = engine.Waiting // for the next attempt to connect
 	Stopped    = engine.Stopped // for good
+	Offline    = engine.Offline // the app wants no connection
 )

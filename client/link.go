@@ -22,11 +22,12 @@ const (
 // link is one connection: a goroutine that reads, one that writes. It belongs to
 // the loop; when the loop has let go of it, whatever it still reads is dropped.
 type link struct {
-	conn transport.Conn
-	in   chan engine.Input // Frame, and at the end Lost
-	gone chan struct{}     // closed when the loop lets go
-	wake chan struct{}     // of the writer; capacity 1
-	wg   sync.WaitGroup
+	attempt uint64
+	conn    transport.Conn
+	in      chan engine.Input // Frame, and at the end Lost
+	gone    chan struct{}     // closed when the loop lets go
+	wake    chan struct{}     // of the writer; capacity 1
+	wg      sync.WaitGroup
 
 	mu       sync.Mutex
 	queue    [][]byte
@@ -35,9 +36,9 @@ type link struct {
 	cause    error
 }
 
-func newLink(conn transport.Conn) *link {
+func newLink(attempt uint64, conn transport.Conn) *link {
 	l := &link{
-		conn: conn, in: make(chan engine.Input, maxUnread),
+		attempt: attempt, conn: conn, in: make(chan engine.Input, maxUnread),
 		gone: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	l.wg.Add(2)
@@ -67,10 +68,10 @@ func (l *link) next() engine.Input {
 	if err == nil {
 		var m wire.Message
 		if _, m, err = wire.Decode(frame); err == nil {
-			return engine.Frame{Message: m}
+			return engine.Frame{Attempt: l.attempt, Message: m}
 		}
 	}
-	lost := engine.Lost{Err: err}
+	lost := engine.Lost{Attempt: l.attempt, Err: err}
 	var closed *transport.CloseError
 	if errors.As(err, &closed) {
 		lost.Code = closed.Code
@@ -177,20 +178,21 @@ func (l *link) finish() {
 
 // dialled is the outcome of a dial.
 type dialled struct {
-	conn  transport.Conn
-	token string
-	err   error
+	attempt uint64
+	conn    transport.Conn
+	token   string
+	err     error
 }
 
 // dial gets a token and connects, in a goroutine of its own; the outcome comes on
 // c.dialled. There is one at a time.
-func (c *Client) dial() {
+func (c *Client) dial(to engine.Dial) {
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
 		ctx, cancel := context.WithTimeout(c.ctx, maxDialing)
 		defer cancel()
-		var d dialled
+		d := dialled{attempt: to.Attempt}
 		if d.token, d.err = c.options.Token(ctx); d.err == nil {
 			d.conn, d.err = c.dialer.Dial(ctx)
 		}

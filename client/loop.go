@@ -131,7 +131,7 @@ func (c *Client) letGo() {
 
 func (c *Client) connect(d dialled) {
 	if d.err != nil {
-		c.step(engine.Lost{Err: d.err})
+		c.step(engine.Lost{Attempt: d.attempt, Err: d.err})
 		return
 	}
 	if c.loop.broken != nil {
@@ -139,8 +139,8 @@ func (c *Client) connect(d dialled) {
 		return
 	}
 	c.letGo()
-	c.loop.link = newLink(d.conn)
-	c.step(engine.Dialled{Token: d.token})
+	c.loop.link = newLink(d.attempt, d.conn)
+	c.step(engine.Dialled{Attempt: d.attempt, Token: d.token})
 }
 
 func (c *Client) command(cmd command) {
@@ -201,11 +201,11 @@ func (c *Client) carryOut() {
 		if len(out.Frames) > 0 && l.link != nil {
 			l.link.send(out.Frames)
 		}
-		if out.Hangup {
+		if len(out.Hangups) > 0 {
 			c.letGo()
 		}
-		if out.Dial {
-			c.dial()
+		for _, d := range out.Dials {
+			c.dial(d)
 		}
 		for _, ev := range out.Events {
 			c.hand(ev)
@@ -244,10 +244,13 @@ func (c *Client) breakDown(err error) {
 // hand hands ev to those who wait for it, and then to the app.
 func (c *Client) hand(ev Event) {
 	switch ev := ev.(type) {
-	case SentEvent:
-		c.settle(ev.ID, ev.Sent, nil)
-	case FailedEvent:
-		c.settle(ev.ID, Sent{}, ev.Err)
+	case SendEvent:
+		switch ev.State {
+		case Delivered:
+			c.settle(ev.ID, ev.Sent, nil)
+		case Failed:
+			c.settle(ev.ID, Sent{}, ev.Err)
+		}
 	case StateEvent:
 		c.logState(ev)
 		c.state.Store(uint32(ev.State))

@@ -17,7 +17,7 @@ type Sending struct {
 	err  error
 }
 
-// ID returns the client message ID, under which SentEvent or FailedEvent will
+// ID returns the client message ID, under which SendEvents will
 // come, after a restart too.
 func (s *Sending) ID() pim.ClientMessageID { return s.id }
 

@@ -124,24 +124,32 @@ func (a *Actor) listen(c *client.Client, number int, texts map[string]int, sessi
 		case client.EntryEvent:
 			l.history.Handed(a.id, number, ev.Entry)
 			l.change(func() { texts[string(ev.Entry.Payload)]++ })
-		case client.SentEvent:
-			s := ev.Sent
-			l.history.Acked(Ack{
-				User: a.id.User, Device: a.id.Device, ClientID: ev.ID, Conversation: s.Conversation,
-				Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
-			})
-			l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
-		case client.FailedEvent:
-			l.change(func() {
-				l.answered[ev.ID] = answered{err: ev.Err}
-				// An SDK that was closed meanwhile may have left a copy behind in a
-				// connection that the server has not read to its end: that copy can
-				// still be taken, once the sender is a member again.
-				if session[ev.ID] {
-					l.history.Refused(a.id.User, ev.ID)
-				}
-			})
+		case client.SendEvent:
+			a.reached(ev, session)
 		}
+	}
+}
+
+// reached records what became of a message.
+func (a *Actor) reached(ev client.SendEvent, session map[pim.ClientMessageID]bool) {
+	l := a.lab
+	switch s := ev.Sent; ev.State {
+	case client.Delivered:
+		l.history.Acked(Ack{
+			User: a.id.User, Device: a.id.Device, ClientID: ev.ID, Conversation: s.Conversation,
+			Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
+		})
+		l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
+	case client.Failed:
+		l.change(func() {
+			l.answered[ev.ID] = answered{err: ev.Err}
+			// An SDK that was closed meanwhile may have left a copy behind in a
+			// connection that the server has not read to its end: that copy can
+			// still be taken, once the sender is a member again.
+			if session[ev.ID] {
+				l.history.Refused(a.id.User, ev.ID)
+			}
+		})
 	}
 }
 

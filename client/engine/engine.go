@@ -13,7 +13,9 @@ type Config struct {
 	User   pim.UserID // if set, Welcome must name it
 	Device pim.DeviceID
 	Agent  string // for the server's log
-	Watch  bool   // no sync, no acknowledgements: only what Follow names
+	// Servers are the URLs to connect to; the first is tried first. One suffices.
+	Servers []string
+	Watch   bool // no sync, no acknowledgements: only what Follow names
 
 	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
 	RequestTimeout         time.Duration // until a request is sent again
@@ -103,11 +105,13 @@ func (e *Engine) handle(in Input) error {
 	case Start:
 		e.dial()
 	case Dialled:
-		e.greet(in.Token)
+		e.greet(in.Attempt, in.Token)
 	case Lost:
-		e.lost(in.Err, in.Code)
+		e.lost(in.Attempt, in.Err, in.Code)
 	case Frame:
-		e.frame(in.Message)
+		if in.Attempt == e.link.attempt {
+			e.frame(in.Message)
+		}
 	case Send:
 		return e.send(in.Message)
 	case Follow:

@@ -13,35 +13,100 @@ type Time struct {
 	Wall pim.Millis    // the device's wall clock, which may jump
 }
 
-// Input is what an engine is told: Start, Dialled, Lost, Frame, Send, Follow,
-// Ask, Unask, Pause, Tick or Close.
+// Input is what an engine is told.
 type Input interface{ input() }
 
+// Inputs of the connection. Attempts are numbered by the engine, see Output.Dials.
 type (
 	// Start is the first input: connect.
 	Start struct{}
 
-	// Dialled says that a connection stands, which Output.Dial asked for.
-	Dialled struct{ Token string }
-
-	// Lost says that the connection broke, or could not be made.
-	Lost struct {
-		Err  error
-		Code wire.Code // the close code if the server gave one, else 0
+	// Dialled says that an attempt's connection stands: TCP, TLS and the WebSocket
+	// upgrade are through. The engine takes the first and hangs up the others.
+	Dialled struct {
+		Attempt uint64
+		Token   string
 	}
 
-	// Frame is a frame from the server; nil if its type is not known.
-	Frame struct{ Message wire.Message }
+	// Lost says that an attempt failed, or that its connection broke. Of an
+	// attempt that was hung up it means nothing.
+	Lost struct {
+		Attempt uint64
+		Err     error
+		Code    wire.Code // the close code if the server gave one, else 0
+	}
 
-	// Send queues a message. Its Number and Local are the engine's to set; the
-	// engine and the store keep its payload.
+	// Frame is a frame from the server on the attempt's connection; nil if its
+	// type is not known.
+	Frame struct {
+		Attempt uint64
+		Message wire.Message
+	}
+
+	// Pause says that the shell has stopped reading, since the app does not take
+	// its events, or that it goes on.
+	Pause struct{ On bool }
+
+	// NetworkChanged says that the device is on another network, or again on one:
+	// the connection is made anew at once. Name tells networks apart whose
+	// heartbeats differ, as "wifi/home" or "mobile/262-01"; it may be empty.
+	NetworkChanged struct{ Name string }
+
+	// Online says that the app wants a connection, as at first, or none.
+	Online struct{ On bool }
+
+	// Foreground says that the app is being looked at: heartbeats are shorter.
+	Foreground struct{ On bool }
+
+	// Tick says that time has passed.
+	Tick struct{}
+
+	// Close says that the app is about to leave: what waits to be coalesced is
+	// transmitted.
+	Close struct{}
+)
+
+// Inputs of the outbox.
+type (
+	// Send queues a message. Its Number, Local, Queued and Failed are the engine's
+	// to set; the engine and the store keep its payload.
 	Send struct{ Message Outgoing }
 
+	// Do queues a command to the user's own log. Its Known is the engine's to set.
+	// The engine must know its user: from a Welcome, or Config.User.
+	Do struct {
+		ID      pim.ClientMessageID
+		Command pim.Command
+	}
+
+	// Resend queues a failed message again: the same ID, a new local time.
+	Resend struct{ ID pim.ClientMessageID }
+
+	// Discard gives up a message that is queued or failed.
+	Discard struct{ ID pim.ClientMessageID }
+)
+
+// Inputs about conversations.
+type (
 	// Follow is for an engine with Config.Watch: hand over the entries of
-	// Conversation that come after the seq After.
+	// Conversation that come after the seq After, in the order of their seqs.
 	Follow struct {
 		Conversation pim.ConversationID
 		After        pim.Seq
+	}
+
+	// Open says which conversation is being looked at; empty: none. What it lacks
+	// is pulled first.
+	Open struct{ Conversation pim.ConversationID }
+
+	// Fill pulls up to Limit entries (0: a page) of the conversation's holes below
+	// Before (0: its end), the newest first. The answer, in Output.Filled, is that
+	// there is nothing more to fill there, or that it is stored.
+	Fill struct {
+		ID           uint64 // chosen by the caller, in common with Ask
+		Conversation pim.ConversationID
+		Before       pim.Seq
+		Limit        int
 	}
 
 	// Ask pulls a page for the app; the answer is in Output.Pulled.
@@ -53,47 +118,59 @@ type (
 		NewestFirst  bool
 	}
 
-	// Unask says that nobody waits for the answer to an Ask any more.
+	// Unask says that nobody waits for the answer to an Ask or Fill any more.
 	Unask struct{ ID uint64 }
-
-	// Pause says that the shell has stopped reading, since the app does not take
-	// its events, or that it goes on.
-	Pause struct{ On bool }
-
-	// Tick says that time has passed.
-	Tick struct{}
-
-	// Close says that the app is about to leave: what waits to be coalesced is
-	// transmitted.
-	Close struct{}
 )
 
-func (Start) input()   {}
-func (Dialled) input() {}
-func (Lost) input()    {}
-func (Frame) input()   {}
-func (Send) input()    {}
-func (Follow) input()  {}
-func (Ask) input()     {}
-func (Unask) input()   {}
-func (Pause) input()   {}
-func (Tick) input()    {}
-func (Close) input()   {}
+func (Start) input()          {}
+func (Dialled) input()        {}
+func (Lost) input()           {}
+func (Frame) input()          {}
+func (Pause) input()          {}
+func (NetworkChanged) input() {}
+func (Online) input()         {}
+func (Foreground) input()     {}
+func (Tick) input()           {}
+func (Close) input()          {}
+func (Send) input()           {}
+func (Do) input()             {}
+func (Resend) input()         {}
+func (Discard) input()        {}
+func (Follow) input()         {}
+func (Open) input()           {}
+func (Fill) input()           {}
+func (Ask) input()            {}
+func (Unask) input()          {}
 
 // Output is what the caller has to do, in the order of the fields; see the
 // package's documentation.
 type Output struct {
-	Store  Batch
-	Frames []wire.Message
-	Hangup bool
-	Dial   bool
-	Events []Event
-	Pulled []Pulled
+	Store   Batch
+	Frames  []wire.Message // on the connection in use: of the last attempt that was Dialled and not hung up
+	Hangups []uint64       // attempts: close the connection, or give up making it
+	Dials   []Dial
+	Events  []Event
+	Filled  []Filled
+	Pulled  []Pulled
+}
+
+// Dial asks for an attempt to connect, to be answered with Dialled or Lost. Up
+// to three may be under way at once.
+type Dial struct {
+	Attempt uint64
+	Server  string // URL: one of Config.Servers, or an alternative that a server named
 }
 
 // Pulled is the answer to an Ask.
 type Pulled struct {
 	ID   uint64
 	Page Page
+	Err  *pim.Error
+}
+
+// Filled is the answer to a Fill.
+type Filled struct {
+	ID   uint64
+	More bool // there are holes below what was asked for
 	Err  *pim.Error
 }

@@ -28,6 +28,7 @@ const (
 // link is the state of the connection.
 type link struct {
 	phase     phase
+	attempt   uint64        // the number of the last
 	attempts  int           // that failed since a connection was last good
 	dialAt    time.Duration // waiting: next attempt
 	greetedAt time.Duration // greeting: when Hello was transmitted
@@ -49,12 +50,13 @@ const (
 
 func (e *Engine) dial() {
 	e.link.phase, e.link.cause = dialling, nil
-	e.out.Dial = true
+	e.link.attempt++
+	e.out.Dials = append(e.out.Dials, Dial{Attempt: e.link.attempt, Server: e.cfg.Servers[0]})
 	e.emit(StateEvent{State: Connecting})
 }
 
-func (e *Engine) greet(token string) {
-	if e.link.phase != dialling {
+func (e *Engine) greet(attempt uint64, token string) {
+	if e.link.phase != dialling || attempt != e.link.attempt {
 		return
 	}
 	e.link.phase = greeting
@@ -110,8 +112,8 @@ func (e *Engine) checkUser(user pim.UserID) *pim.Error {
 }
 
 // lost ends a connection, or an attempt at one.
-func (e *Engine) lost(err error, code wire.Code) {
-	if e.link.phase == stopped || e.link.phase == waiting {
+func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
+	if e.link.phase == stopped || e.link.phase == waiting || attempt != e.link.attempt {
 		return
 	}
 	if e.link.cause != nil {
@@ -179,14 +181,14 @@ func (e *Engine) leave() {
 // hangUp closes the connection from this side and sets the next attempt.
 func (e *Engine) hangUp(err error, wait time.Duration) {
 	e.retreat(err, wait)
-	e.out.Hangup = true
+	e.out.Hangups = append(e.out.Hangups, e.link.attempt)
 }
 
 // stop ends the engine: no connection will be tried any more.
 func (e *Engine) stop(err *pim.Error) {
 	e.leave()
 	e.link.phase, e.link.stopErr = stopped, err
-	e.out.Hangup, e.out.Dial = true, false
+	e.out.Hangups, e.out.Dials = append(e.out.Hangups, e.link.attempt), nil
 	e.failAsks(err)
 	e.emit(StateEvent{State: Stopped, Err: err})
 }

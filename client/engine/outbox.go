@@ -271,7 +271,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 // gone takes m, which was answered, out of the outbox.
 func (e *Engine) gone(m *message, s Sent) {
 	e.drop(m)
-	e.emit(SentEvent{ID: m.ID, Sent: s})
+	e.emit(SendEvent{ID: m.ID, Conversation: s.Conversation, State: Delivered, Sent: s})
 }
 
 func (e *Engine) drop(m *message) {
@@ -299,7 +299,7 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	err := wire.ErrorOf(answer)
 	if !answer.Retryable {
 		e.drop(m)
-		e.emit(FailedEvent{ID: m.ID, Conversation: m.Conversation, Err: err})
+		e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
 		return
 	}
 	e.outbox.land(m)

@@ -191,7 +191,7 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	}
 	if e.cfg.Watch {
 		p.c.followed = false
-		e.emit(FailedEvent{Conversation: p.c.id, Err: err})
+		e.emit(RefusedEvent{Conversation: p.c.id, Err: err})
 	}
 	e.giveUp(p.c)
 }

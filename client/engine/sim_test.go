@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -55,12 +56,13 @@ type phone struct {
 	paused  bool
 	fuse    int // effects until it crashes; 0: none
 
-	handed map[pim.ConversationID]pim.Seq
-	sent   map[pim.ClientMessageID]engine.Sent
-	failed map[pim.ClientMessageID]*pim.Error
-	events []engine.Event
-	pulled []engine.Pulled
-	dials  int
+	handed  map[pim.ConversationID]pim.Seq
+	sent    map[pim.ClientMessageID]engine.Sent
+	failed  map[pim.ClientMessageID]*pim.Error
+	events  []engine.Event
+	pulled  []engine.Pulled
+	dials   int
+	attempt uint64
 }
 
 func (w *world) device(user pim.UserID, name pim.DeviceID) *phone {
@@ -77,7 +79,7 @@ func (w *world) device(user pim.UserID, name pim.DeviceID) *phone {
 // starts runs the device from what its disk holds.
 func (p *phone) starts() {
 	p.engine = engine.New(engine.Config{
-		User: p.user, Device: p.name, Watch: p.watch, Random: p.w.random,
+		User: p.user, Device: p.name, Servers: []string{"ws://sim"}, Watch: p.watch, Random: p.w.random,
 		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
 	}, p.store.snapshot())
 	p.step(engine.Start{})
@@ -102,7 +104,7 @@ func (p *phone) loses() {
 		return
 	}
 	p.cutQuietly()
-	p.step(engine.Lost{Err: fmt.Errorf("cut")})
+	p.step(engine.Lost{Attempt: p.attempt, Err: fmt.Errorf("cut")})
 }
 
 func (p *phone) time() engine.Time {
@@ -110,6 +112,17 @@ func (p *phone) time() engine.Time {
 }
 
 func (p *phone) step(in engine.Input) error {
+	switch i := in.(type) { // of the last attempt, unless it says otherwise
+	case engine.Dialled:
+		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		in = i
+	case engine.Lost:
+		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		in = i
+	case engine.Frame:
+		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		in = i
+	}
 	err := p.engine.Step(p.time(), in)
 	p.perform(p.engine.Take())
 	return err
@@ -143,10 +156,11 @@ func (p *phone) perform(out engine.Output) {
 			p.up = append(p.up, f)
 		}
 	}
-	if out.Hangup {
+	if len(out.Hangups) > 0 {
 		p.cutQuietly()
 	}
-	if out.Dial {
+	if n := len(out.Dials); n > 0 {
+		p.attempt = out.Dials[n-1].Attempt
 		p.dials++
 	}
 	for _, ev := range out.Events {
@@ -168,12 +182,19 @@ func (p *phone) takes(ev engine.Event) {
 			p.w.t.Fatalf("%s/%s: seq %d of %s handed over after seq %d", p.user, p.name, ev.Entry.Seq, c, p.handed[c])
 		}
 		p.handed[c] = ev.Entry.Seq
-	case engine.SentEvent:
+	case engine.SendEvent:
+		p.reaches(ev)
+	}
+}
+
+func (p *phone) reaches(ev engine.SendEvent) {
+	switch ev.State {
+	case engine.Delivered:
 		if _, twice := p.sent[ev.ID]; twice {
 			p.w.t.Fatalf("%s/%s: message %s sent twice", p.user, p.name, ev.ID)
 		}
 		p.sent[ev.ID] = ev.Sent
-	case engine.FailedEvent:
+	case engine.Failed:
 		p.failed[ev.ID] = ev.Err
 	}
 }
@@ -184,7 +205,7 @@ func (p *phone) connects() {
 		return
 	}
 	p.session, p.dials = p.w.server.Connect(nil), 0
-	p.step(engine.Dialled{Token: string(p.user)})
+	p.step(engine.Dialled{Attempt: p.attempt, Token: string(p.user)})
 }
 
 // toServer moves the next frame to the server.
@@ -216,7 +237,7 @@ func (p *phone) fromServer() bool {
 	}
 	m := p.down[0]
 	p.down = p.down[1:]
-	p.step(engine.Frame{Message: recode(p.w.t, m)})
+	p.step(engine.Frame{Attempt: p.attempt, Message: recode(p.w.t, m)})
 	return true
 }
 

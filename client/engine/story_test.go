@@ -225,7 +225,7 @@ func TestResendAfterRestart(t *testing.T) {
 func TestFramesDieWithTheirConnection(t *testing.T) {
 	s := newScript(t)
 	out := engine.Outgoing{ID: s.w.id(), Conversation: chat, Kind: pim.EntryMessage}
-	for _, in := range []engine.Input{engine.Send{Message: out}, engine.Lost{Err: errors.New("cut")}} {
+	for _, in := range []engine.Input{engine.Send{Message: out}, engine.Lost{Attempt: s.attempt, Err: errors.New("cut")}} {
 		if err := s.engine.Step(s.time(), in); err != nil {
 			t.Fatal(err)
 		}

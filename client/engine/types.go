@@ -14,6 +14,7 @@ const (
 	Connected  State = 2 // Welcome has come
 	Waiting    State = 3 // not connected; the next attempt is set for later
 	Stopped    State = 4 // no further attempt will be made
+	Offline    State = 5 // the app said so (Online); no attempt is made until it says otherwise
 )
 
 // String returns the state's stable name, as in logs.
@@ -27,6 +28,50 @@ func (s State) String() string {
 		return "waiting"
 	case Stopped:
 		return "stopped"
+	case Offline:
+		return "offline"
+	}
+	return "unknown"
+}
+
+// SendState is where a message stands on its way to the server.
+//
+//	queued ──► sending ──► sent
+//	             │  ▲
+//	             ▼  │
+//	           waiting ──► failed ──Resend──► queued
+//
+// A queued or failed message can be discarded; a queued command can be
+// superseded by a later one.
+type SendState uint8
+
+const (
+	Queued     SendState = 1 // stored, and not transmitted yet
+	InFlight   SendState = 2 // transmitted; the answer is awaited
+	Delayed    SendState = 3 // no answer came, or the connection broke: it will be sent again by itself
+	Delivered  SendState = 4 // the server has it durably
+	Failed     SendState = 5 // it will not be sent again by itself: Resend or Discard
+	Superseded SendState = 6 // a command that a later one made pointless; it is gone
+	Discarded  SendState = 7 // the app gave it up; it is gone
+)
+
+// String returns the state's stable name, as in logs and JSON.
+func (s SendState) String() string {
+	switch s {
+	case Queued:
+		return "queued"
+	case InFlight:
+		return "sending"
+	case Delayed:
+		return "waiting"
+	case Delivered:
+		return "sent"
+	case Failed:
+		return "failed"
+	case Superseded:
+		return "superseded"
+	case Discarded:
+		return "discarded"
 	}
 	return "unknown"
 }
@@ -41,26 +86,48 @@ type Sent struct {
 	Duplicate    bool // an earlier transmission was appended; this is its answer
 }
 
-// Event is what is handed to the app: an EntryEvent, SentEvent, FailedEvent or
-// StateEvent.
+// Event is what is handed to the app: an EntryEvent, SendEvent, SettingEvent,
+// ListEvent, RefusedEvent or StateEvent.
 type Event interface{ event() }
 
-// EntryEvent hands over one entry. The entries of a conversation come in the
-// order of their seqs, each once for a device's storage, own messages included;
-// Entry.Place is where to show it. The entry is shared with the store: do not
-// change its payload or members.
-type EntryEvent struct{ Entry pim.Entry }
-
-// SentEvent says that a message has left the outbox: the server has it.
-type SentEvent struct {
-	ID   pim.ClientMessageID
-	Sent Sent
+// EntryEvent hands over one entry, once for a device's storage, own messages
+// included. The entries of a conversation come in the order of their seqs, but
+// for those that fill a hole, which are Late: they lie below what was handed over
+// before, and come in any order. Entry.Place is where to show it. The entry is
+// shared with the store: do not change its payload or members.
+type EntryEvent struct {
+	Entry pim.Entry
+	Late  bool
 }
 
-// FailedEvent says that the server rejected something for good: the message ID,
-// which has left the outbox, or, if ID is zero, following Conversation.
-type FailedEvent struct {
+// SendEvent says that a message of the outbox has reached State. Of Delivered,
+// Superseded and Discarded it is the last; the message has left the outbox.
+type SendEvent struct {
 	ID           pim.ClientMessageID
+	Conversation pim.ConversationID // empty for EntryCreate, until it is Delivered
+	State        SendState
+	Attempt      int                 // InFlight: transmissions so far, of this process
+	RetryIn      time.Duration       // Delayed: until it is sent again; 0: when there is a connection
+	Sent         Sent                // Delivered: the server's answer
+	Err          *pim.Error          // Delayed and Failed: why
+	By           pim.ClientMessageID // Superseded: the command in its place
+}
+
+// SettingEvent says what an entity of the user's own log has come to, commands
+// of this device that are still in the outbox included.
+type SettingEvent struct {
+	Entity  string // as of pim.Command.Entity
+	Setting pim.Setting
+	Pending bool // a command that Setting includes has not reached the server
+}
+
+// ListEvent says of which conversations the store knows something new: from the
+// server's list, before their entries have come.
+type ListEvent struct{ Conversations []pim.ConversationID }
+
+// RefusedEvent says that the server does not let this user follow a watched
+// conversation.
+type RefusedEvent struct {
 	Conversation pim.ConversationID
 	Err          *pim.Error
 }
@@ -72,10 +139,12 @@ type StateEvent struct {
 	RetryIn time.Duration // in state Waiting: until the next attempt
 }
 
-func (EntryEvent) event()  {}
-func (SentEvent) event()   {}
-func (FailedEvent) event() {}
-func (StateEvent) event()  {}
+func (EntryEvent) event()   {}
+func (SendEvent) event()    {}
+func (SettingEvent) event() {}
+func (ListEvent) event()    {}
+func (RefusedEvent) event() {}
+func (StateEvent) event()   {}
 
 // Page is one page of a conversation as the server has it.
 type Page struct {
@@ -87,7 +156,7 @@ type Page struct {
 // Conversation is what a device knows of one conversation.
 type Conversation struct {
 	ID     pim.ConversationID
-	Known  pim.Seq // everything up to here is stored
+	Known  pim.Seq // everything up to here is stored, but for the holes
 	Newest pim.Seq // newest seq that the device has heard of; at least Known
 	Count  uint64  // counting messages in the log up to Newest
 	// Last is the newest entry, zero if it is not known. While Known is below
@@ -96,6 +165,29 @@ type Conversation struct {
 	Last    pim.Entry
 	LastCut bool
 	Left    bool // the user is no longer a member
+	// Holes are the stretches below Known that are not stored, ascending. They
+	// come from gaps that are filled from the newest end.
+	Holes []Hole
+}
+
+// Hole is a stretch of a conversation that is not stored, both ends included.
+type Hole struct {
+	From, To pim.Seq
+	Lazy     bool // filled only when the app asks for it (Fill)
+}
+
+// Setting is one entity of the user's own log.
+type Setting struct {
+	Entity string // as of pim.Command.Entity
+	pim.Setting
+}
+
+// Network is what was learned about the heartbeats of one network.
+type Network struct {
+	Name   string // as of NetworkChanged
+	Every  time.Duration
+	Stable bool       // Every was found by failing above it
+	Used   pim.Millis // when last
 }
 
 // Outgoing is a message in the outbox.
@@ -107,6 +199,8 @@ type Outgoing struct {
 	Members      []pim.UserID
 	Payload      []byte
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
+	Queued       pim.Millis // when it was queued, by the device's clock
+	Failed       *pim.Error // why it is not sent again by itself; nil if it is. Op, Kind and Text are kept
 }
 
 // Meta is what a device's storage knows besides conversations and messages.
@@ -125,6 +219,8 @@ type Snapshot struct {
 	Meta          Meta
 	Conversations []Conversation // in any order; Last is not needed
 	Outbox        []Outgoing     // in any order
+	Settings      []Setting      // in any order
+	Networks      []Network      // in any order, at most 16
 }
 
 // Batch is a set of changes to a store, to be made in one transaction. The store
@@ -137,9 +233,13 @@ type Batch struct {
 	Entries []pim.Entry
 	Outbox  []Outgoing            // to be inserted, or replaced where the ID is known
 	Remove  []pim.ClientMessageID // to be deleted from the outbox
+	// Settings are to be inserted, or replaced where the entity is known.
+	Settings []Setting
+	// Networks, if not nil, replace those that are stored.
+	Networks []Network
 }
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove) == 0
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings) == 0 && b.Networks == nil
 }

@@ -141,22 +141,28 @@ func (ch *chat) handle(e client.Event) error {
 		if e.Entry.Conversation == ch.conv && !own {
 			return ch.view.entry(&e.Entry)
 		}
-	case client.SentEvent:
-		text := ch.waiting[e.ID]
+	case client.SendEvent:
+		return ch.handleSend(e)
+	case client.RefusedEvent:
+		return e.Err
+	case client.StateEvent:
+		return ch.handleState(e)
+	}
+	return nil
+}
+
+func (ch *chat) handleSend(e client.SendEvent) error {
+	text := ch.waiting[e.ID]
+	switch e.State {
+	case client.Delivered:
 		delete(ch.waiting, e.ID)
 		return ch.view.sent(e.ID, text, e.Sent)
-	case client.FailedEvent:
-		if e.ID.IsZero() {
-			return e.Err
-		}
-		text := ch.waiting[e.ID]
+	case client.Failed:
 		delete(ch.waiting, e.ID)
 		if ch.failed == nil {
 			ch.failed = e.Err
 		}
 		return ch.view.failed(e.ID, text, e.Err)
-	case client.StateEvent:
-		return ch.handleState(e)
 	}
 	return nil
 }

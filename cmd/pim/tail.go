@@ -59,7 +59,7 @@ func (c *tailCmd) handle(e client.Event, out *outage, conv pim.ConversationID, s
 		if e.Entry.Conversation == conv {
 			return c.print(s.out, &e.Entry)
 		}
-	case client.FailedEvent:
+	case client.RefusedEvent:
 		return e.Err
 	case client.StateEvent:
 		if e.State == client.Stopped && e.Err != nil {

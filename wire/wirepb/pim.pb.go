@@ -33,6 +33,7 @@ const (
 	EntryKind_ENTRY_KIND_CREATE      EntryKind = 2
 	EntryKind_ENTRY_KIND_JOIN        EntryKind = 3
 	EntryKind_ENTRY_KIND_LEAVE       EntryKind = 4
+	EntryKind_ENTRY_KIND_COMMAND     EntryKind = 5 // of a user's own log; the payload is a Command
 )
 
 // Enum value maps for EntryKind.
@@ -43,6 +44,7 @@ var (
 		2: "ENTRY_KIND_CREATE",
 		3: "ENTRY_KIND_JOIN",
 		4: "ENTRY_KIND_LEAVE",
+		5: "ENTRY_KIND_COMMAND",
 	}
 	EntryKind_value = map[string]int32{
 		"ENTRY_KIND_UNSPECIFIED": 0,
@@ -50,6 +52,7 @@ var (
 		"ENTRY_KIND_CREATE":      2,
 		"ENTRY_KIND_JOIN":        3,
 		"ENTRY_KIND_LEAVE":       4,
+		"ENTRY_KIND_COMMAND":     5,
 	}
 )
 
@@ -78,6 +81,64 @@ func (x EntryKind) Number() protoreflect.EnumNumber {
 // Deprecated: Use EntryKind.Descriptor instead.
 func (EntryKind) EnumDescriptor() ([]byte, []int) {
 	return file_pim_proto_rawDescGZIP(), []int{0}
+}
+
+type CommandKind int32
+
+const (
+	CommandKind_COMMAND_KIND_UNSPECIFIED CommandKind = 0
+	CommandKind_COMMAND_KIND_CONTACT     CommandKind = 1
+	CommandKind_COMMAND_KIND_BLOCK       CommandKind = 2
+	CommandKind_COMMAND_KIND_MUTE        CommandKind = 3
+	CommandKind_COMMAND_KIND_PIN         CommandKind = 4
+	CommandKind_COMMAND_KIND_READ        CommandKind = 5
+)
+
+// Enum value maps for CommandKind.
+var (
+	CommandKind_name = map[int32]string{
+		0: "COMMAND_KIND_UNSPECIFIED",
+		1: "COMMAND_KIND_CONTACT",
+		2: "COMMAND_KIND_BLOCK",
+		3: "COMMAND_KIND_MUTE",
+		4: "COMMAND_KIND_PIN",
+		5: "COMMAND_KIND_READ",
+	}
+	CommandKind_value = map[string]int32{
+		"COMMAND_KIND_UNSPECIFIED": 0,
+		"COMMAND_KIND_CONTACT":     1,
+		"COMMAND_KIND_BLOCK":       2,
+		"COMMAND_KIND_MUTE":        3,
+		"COMMAND_KIND_PIN":         4,
+		"COMMAND_KIND_READ":        5,
+	}
+)
+
+func (x CommandKind) Enum() *CommandKind {
+	p := new(CommandKind)
+	*p = x
+	return p
+}
+
+func (x CommandKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CommandKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_pim_proto_enumTypes[1].Descriptor()
+}
+
+func (CommandKind) Type() protoreflect.EnumType {
+	return &file_pim_proto_enumTypes[1]
+}
+
+func (x CommandKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CommandKind.Descriptor instead.
+func (CommandKind) EnumDescriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{1}
 }
 
 type ErrorKind int32
@@ -155,11 +216,11 @@ func (x ErrorKind) String() string {
 }
 
 func (ErrorKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_pim_proto_enumTypes[1].Descriptor()
+	return file_pim_proto_enumTypes[2].Descriptor()
 }
 
 func (ErrorKind) Type() protoreflect.EnumType {
-	return &file_pim_proto_enumTypes[1]
+	return &file_pim_proto_enumTypes[2]
 }
 
 func (x ErrorKind) Number() protoreflect.EnumNumber {
@@ -168,7 +229,7 @@ func (x ErrorKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorKind.Descriptor instead.
 func (ErrorKind) EnumDescriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{1}
+	return file_pim_proto_rawDescGZIP(), []int{2}
 }
 
 // Entry is one position of a conversation's log. The same bytes are stored,
@@ -297,21 +358,125 @@ func (x *Entry) GetPayload() []byte {
 	return nil
 }
 
+// Command changes one thing that a user keeps: it is the payload of an
+// ENTRY_KIND_COMMAND in the user's own log. Its operation ID is the entry's
+// client_message_id.
+type Command struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact and block, else a conversation ID
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
+	Value         []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
+	UntilMs       int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
+	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`                        // read: everything up to here has been read
+	Count         uint64                 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`                    // read: the count of the entry at seq
+	Known         uint64                 `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`                    // newest seq of the user's own log that the device knew when the command was given
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_pim_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Command) GetKind() CommandKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
+}
+
+func (x *Command) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Command) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *Command) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Command) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *Command) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Command) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Command) GetKnown() uint64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
 // Hello is the client's first frame.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                      // protocol version; 1
-	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`                           // JWT; its sub is the user
-	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`                         // device ID
-	AckSerial     uint64                 `protobuf:"varint,4,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"` // serial of the last PIMPushAck this device's storage knows of; 0 if none
-	Agent         string                 `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`                           // name and version of the client, for the log; at most 128 bytes
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                            // protocol version; 1
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`                                 // JWT; its sub is the user
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`                               // device ID
+	AckSerial     uint64                 `protobuf:"varint,4,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"`       // serial of the last PIMPushAck this device's storage knows of; 0 if none
+	Agent         string                 `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`                                 // name and version of the client, for the log; at most 128 bytes
+	HeartbeatMs   uint32                 `protobuf:"varint,6,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // the client will ping at least this often; 0: at half of idle_ms
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +488,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +501,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{1}
+	return file_pim_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -374,6 +539,13 @@ func (x *Hello) GetAgent() string {
 	return ""
 }
 
+func (x *Hello) GetHeartbeatMs() uint32 {
+	if x != nil {
+		return x.HeartbeatMs
+	}
+	return 0
+}
+
 // Welcome answers Hello; after it the connection is open.
 type Welcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -383,16 +555,17 @@ type Welcome struct {
 	Limits   *Limits                `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
 	// The device acknowledged more than its storage knows of: it lost its storage
 	// or was restored from a backup. It must sync with full = true.
-	StorageBehind bool   `protobuf:"varint,5,opt,name=storage_behind,json=storageBehind,proto3" json:"storage_behind,omitempty"`
-	AckSerial     uint64 `protobuf:"varint,6,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"` // highest serial the server has stored for this device
-	Connection    string `protobuf:"bytes,7,opt,name=connection,proto3" json:"connection,omitempty"`                 // ID of this connection in the server's log
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StorageBehind     bool   `protobuf:"varint,5,opt,name=storage_behind,json=storageBehind,proto3" json:"storage_behind,omitempty"`
+	AckSerial         uint64 `protobuf:"varint,6,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"`                           // highest serial the server has stored for this device
+	Connection        string `protobuf:"bytes,7,opt,name=connection,proto3" json:"connection,omitempty"`                                           // ID of this connection in the server's log
+	ReconnectWindowMs uint32 `protobuf:"varint,8,opt,name=reconnect_window_ms,json=reconnectWindowMs,proto3" json:"reconnect_window_ms,omitempty"` // if this connection breaks, wait a random time in 0..window before the first attempt
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +577,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +590,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{2}
+	return file_pim_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -469,6 +642,13 @@ func (x *Welcome) GetConnection() string {
 	return ""
 }
 
+func (x *Welcome) GetReconnectWindowMs() uint32 {
+	if x != nil {
+		return x.ReconnectWindowMs
+	}
+	return 0
+}
+
 // Limits are what this server accepts.
 type Limits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -478,14 +658,15 @@ type Limits struct {
 	PageBytes     uint32                 `protobuf:"varint,4,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
 	InFlight      uint32                 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // PIMSendReq without an answer
 	GroupMembers  uint32                 `protobuf:"varint,6,opt,name=group_members,json=groupMembers,proto3" json:"group_members,omitempty"`
-	IdleMs        uint32                 `protobuf:"varint,7,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"` // a connection silent for longer is closed; ping at half of it
+	IdleMs        uint32                 `protobuf:"varint,7,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"`                // a connection silent for longer is closed; ping at half of it, or as announced
+	HeartbeatMs   uint32                 `protobuf:"varint,8,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // longest heartbeat that may be announced; 0: announcements are ignored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +678,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +691,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{3}
+	return file_pim_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limits) GetFrameBytes() uint32 {
@@ -562,6 +743,13 @@ func (x *Limits) GetIdleMs() uint32 {
 	return 0
 }
 
+func (x *Limits) GetHeartbeatMs() uint32 {
+	if x != nil {
+		return x.HeartbeatMs
+	}
+	return 0
+}
+
 // PIMSendReq asks to append one entry. Sent again with the same
 // client_message_id it has one effect and gets the first answer.
 type PIMSendReq struct {
@@ -579,7 +767,7 @@ type PIMSendReq struct {
 
 func (x *PIMSendReq) Reset() {
 	*x = PIMSendReq{}
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +779,7 @@ func (x *PIMSendReq) String() string {
 func (*PIMSendReq) ProtoMessage() {}
 
 func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +792,7 @@ func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendReq.ProtoReflect.Descriptor instead.
 func (*PIMSendReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{4}
+	return file_pim_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PIMSendReq) GetConversation() string {
@@ -672,7 +860,7 @@ type PIMSendAck struct {
 
 func (x *PIMSendAck) Reset() {
 	*x = PIMSendAck{}
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +872,7 @@ func (x *PIMSendAck) String() string {
 func (*PIMSendAck) ProtoMessage() {}
 
 func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +885,7 @@ func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendAck.ProtoReflect.Descriptor instead.
 func (*PIMSendAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{5}
+	return file_pim_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PIMSendAck) GetClientMessageId() []byte {
@@ -762,7 +950,7 @@ type PIMPush struct {
 
 func (x *PIMPush) Reset() {
 	*x = PIMPush{}
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +962,7 @@ func (x *PIMPush) String() string {
 func (*PIMPush) ProtoMessage() {}
 
 func (x *PIMPush) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +975,7 @@ func (x *PIMPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPush.ProtoReflect.Descriptor instead.
 func (*PIMPush) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{6}
+	return file_pim_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PIMPush) GetConversation() string {
@@ -822,7 +1010,7 @@ type PIMPushAck struct {
 
 func (x *PIMPushAck) Reset() {
 	*x = PIMPushAck{}
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1022,7 @@ func (x *PIMPushAck) String() string {
 func (*PIMPushAck) ProtoMessage() {}
 
 func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1035,7 @@ func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPushAck.ProtoReflect.Descriptor instead.
 func (*PIMPushAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{7}
+	return file_pim_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PIMPushAck) GetSerial() uint64 {
@@ -874,7 +1062,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1074,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1087,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{8}
+	return file_pim_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ack) GetConversation() string {
@@ -924,13 +1112,14 @@ type PIMSyncReq struct {
 	Full          bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`   // list every conversation, whatever was acknowledged
 	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // next_after of the page before; empty for the first
 	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // conversations a page; 0 means 100, at most 1,000
+	Brief         bool                   `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"` // last holds only its kind, sender, times, and 64 bytes of payload
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMSyncReq) Reset() {
 	*x = PIMSyncReq{}
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1131,7 @@ func (x *PIMSyncReq) String() string {
 func (*PIMSyncReq) ProtoMessage() {}
 
 func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1144,7 @@ func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncReq.ProtoReflect.Descriptor instead.
 func (*PIMSyncReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{9}
+	return file_pim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PIMSyncReq) GetRequestId() uint64 {
@@ -986,6 +1175,13 @@ func (x *PIMSyncReq) GetLimit() uint32 {
 	return 0
 }
 
+func (x *PIMSyncReq) GetBrief() bool {
+	if x != nil {
+		return x.Brief
+	}
+	return false
+}
+
 type PIMSyncResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -997,7 +1193,7 @@ type PIMSyncResp struct {
 
 func (x *PIMSyncResp) Reset() {
 	*x = PIMSyncResp{}
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1205,7 @@ func (x *PIMSyncResp) String() string {
 func (*PIMSyncResp) ProtoMessage() {}
 
 func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1218,7 @@ func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncResp.ProtoReflect.Descriptor instead.
 func (*PIMSyncResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{10}
+	return file_pim_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PIMSyncResp) GetRequestId() uint64 {
@@ -1062,7 +1258,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1270,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1283,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{11}
+	return file_pim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Summary) GetConversation() string {
@@ -1154,7 +1350,7 @@ type PIMPullReq struct {
 
 func (x *PIMPullReq) Reset() {
 	*x = PIMPullReq{}
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1362,7 @@ func (x *PIMPullReq) String() string {
 func (*PIMPullReq) ProtoMessage() {}
 
 func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1375,7 @@ func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullReq.ProtoReflect.Descriptor instead.
 func (*PIMPullReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{12}
+	return file_pim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PIMPullReq) GetRequestId() uint64 {
@@ -1242,7 +1438,7 @@ type PIMPullResp struct {
 
 func (x *PIMPullResp) Reset() {
 	*x = PIMPullResp{}
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1450,7 @@ func (x *PIMPullResp) String() string {
 func (*PIMPullResp) ProtoMessage() {}
 
 func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1463,7 @@ func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullResp.ProtoReflect.Descriptor instead.
 func (*PIMPullResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{13}
+	return file_pim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PIMPullResp) GetRequestId() uint64 {
@@ -1328,7 +1524,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1536,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1549,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{14}
+	return file_pim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -1374,7 +1570,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1582,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1595,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{15}
+	return file_pim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -1426,13 +1622,14 @@ func (x *PIMTimeResp) GetT3() int64 {
 type PIMPing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	HeartbeatMs   uint32                 `protobuf:"varint,2,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // from now on the client will ping at least this often; 0: as before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1641,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,12 +1654,19 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{16}
+	return file_pim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
 	if x != nil {
 		return x.Nonce
+	}
+	return 0
+}
+
+func (x *PIMPing) GetHeartbeatMs() uint32 {
+	if x != nil {
+		return x.HeartbeatMs
 	}
 	return 0
 }
@@ -1479,7 +1683,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1695,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1708,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{17}
+	return file_pim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -1542,7 +1746,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1758,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1771,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{18}
+	return file_pim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -1622,7 +1826,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1838,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1851,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{19}
+	return file_pim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -1716,14 +1920,24 @@ const file_pim_proto_rawDesc = "" +
 	"\tserver_ms\x18\t \x01(\x03R\bserverMs\x12\x18\n" +
 	"\amembers\x18\n" +
 	" \x03(\tR\amembers\x12\x18\n" +
-	"\apayload\x18\v \x01(\fR\apayload\"\x84\x01\n" +
+	"\apayload\x18\v \x01(\fR\apayload\"\xd5\x01\n" +
+	"\aCommand\x12'\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\x12\x19\n" +
+	"\buntil_ms\x18\x05 \x01(\x03R\auntilMs\x12\x10\n" +
+	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\x12\x14\n" +
+	"\x05known\x18\b \x01(\x04R\x05known\"\xa7\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
 	"\x06device\x18\x03 \x01(\tR\x06device\x12\x1d\n" +
 	"\n" +
 	"ack_serial\x18\x04 \x01(\x04R\tackSerial\x12\x14\n" +
-	"\x05agent\x18\x05 \x01(\tR\x05agent\"\xe2\x01\n" +
+	"\x05agent\x18\x05 \x01(\tR\x05agent\x12!\n" +
+	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"\x92\x02\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1b\n" +
@@ -1734,7 +1948,8 @@ const file_pim_proto_rawDesc = "" +
 	"ack_serial\x18\x06 \x01(\x04R\tackSerial\x12\x1e\n" +
 	"\n" +
 	"connection\x18\a \x01(\tR\n" +
-	"connection\"\xeb\x01\n" +
+	"connection\x12.\n" +
+	"\x13reconnect_window_ms\x18\b \x01(\rR\x11reconnectWindowMs\"\x8e\x02\n" +
 	"\x06Limits\x12\x1f\n" +
 	"\vframe_bytes\x18\x01 \x01(\rR\n" +
 	"frameBytes\x12#\n" +
@@ -1744,7 +1959,8 @@ const file_pim_proto_rawDesc = "" +
 	"page_bytes\x18\x04 \x01(\rR\tpageBytes\x12\x1b\n" +
 	"\tin_flight\x18\x05 \x01(\rR\binFlight\x12#\n" +
 	"\rgroup_members\x18\x06 \x01(\rR\fgroupMembers\x12\x17\n" +
-	"\aidle_ms\x18\a \x01(\rR\x06idleMs\"\xec\x01\n" +
+	"\aidle_ms\x18\a \x01(\rR\x06idleMs\x12!\n" +
+	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\xec\x01\n" +
 	"\n" +
 	"PIMSendReq\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12*\n" +
@@ -1773,14 +1989,15 @@ const file_pim_proto_rawDesc = "" +
 	"\x04acks\x18\x02 \x03(\v2\v.pim.v1.AckR\x04acks\";\n" +
 	"\x03Ack\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"k\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x81\x01\n" +
 	"\n" +
 	"PIMSyncReq\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\rR\x05limit\"\x82\x01\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05brief\x18\x05 \x01(\bR\x05brief\"\x82\x01\n" +
 	"\vPIMSyncResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
@@ -1819,9 +2036,10 @@ const file_pim_proto_rawDesc = "" +
 	"\vPIMTimeResp\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\x12\x0e\n" +
 	"\x02t2\x18\x02 \x01(\x03R\x02t2\x12\x0e\n" +
-	"\x02t3\x18\x03 \x01(\x03R\x02t3\"\x1f\n" +
+	"\x02t3\x18\x03 \x01(\x03R\x02t3\"B\n" +
 	"\aPIMPing\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"T\n" +
+	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12!\n" +
+	"\fheartbeat_ms\x18\x02 \x01(\rR\vheartbeatMs\"T\n" +
 	"\aPIMPong\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x1b\n" +
 	"\tserver_ms\x18\x02 \x01(\x03R\bserverMs\x12\x16\n" +
@@ -1840,13 +2058,21 @@ const file_pim_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x05 \x01(\fR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\x04R\trequestId\x12\"\n" +
-	"\fconversation\x18\a \x01(\tR\fconversation*\x81\x01\n" +
+	"\fconversation\x18\a \x01(\tR\fconversation*\x99\x01\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ENTRY_KIND_MESSAGE\x10\x01\x12\x15\n" +
 	"\x11ENTRY_KIND_CREATE\x10\x02\x12\x13\n" +
 	"\x0fENTRY_KIND_JOIN\x10\x03\x12\x14\n" +
-	"\x10ENTRY_KIND_LEAVE\x10\x04*\xc9\x03\n" +
+	"\x10ENTRY_KIND_LEAVE\x10\x04\x12\x16\n" +
+	"\x12ENTRY_KIND_COMMAND\x10\x05*\xa1\x01\n" +
+	"\vCommandKind\x12\x1c\n" +
+	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
+	"\x12COMMAND_KIND_BLOCK\x10\x02\x12\x15\n" +
+	"\x11COMMAND_KIND_MUTE\x10\x03\x12\x14\n" +
+	"\x10COMMAND_KIND_PIN\x10\x04\x12\x15\n" +
+	"\x11COMMAND_KIND_READ\x10\x05*\xc9\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -1879,47 +2105,50 @@ func file_pim_proto_rawDescGZIP() []byte {
 	return file_pim_proto_rawDescData
 }
 
-var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),      // 0: pim.v1.EntryKind
-	(ErrorKind)(0),      // 1: pim.v1.ErrorKind
-	(*Entry)(nil),       // 2: pim.v1.Entry
-	(*Hello)(nil),       // 3: pim.v1.Hello
-	(*Welcome)(nil),     // 4: pim.v1.Welcome
-	(*Limits)(nil),      // 5: pim.v1.Limits
-	(*PIMSendReq)(nil),  // 6: pim.v1.PIMSendReq
-	(*PIMSendAck)(nil),  // 7: pim.v1.PIMSendAck
-	(*PIMPush)(nil),     // 8: pim.v1.PIMPush
-	(*PIMPushAck)(nil),  // 9: pim.v1.PIMPushAck
-	(*Ack)(nil),         // 10: pim.v1.Ack
-	(*PIMSyncReq)(nil),  // 11: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil), // 12: pim.v1.PIMSyncResp
-	(*Summary)(nil),     // 13: pim.v1.Summary
-	(*PIMPullReq)(nil),  // 14: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil), // 15: pim.v1.PIMPullResp
-	(*PIMTimeReq)(nil),  // 16: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil), // 17: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),     // 18: pim.v1.PIMPing
-	(*PIMPong)(nil),     // 19: pim.v1.PIMPong
-	(*PIMGoAway)(nil),   // 20: pim.v1.PIMGoAway
-	(*PIMError)(nil),    // 21: pim.v1.PIMError
+	(CommandKind)(0),    // 1: pim.v1.CommandKind
+	(ErrorKind)(0),      // 2: pim.v1.ErrorKind
+	(*Entry)(nil),       // 3: pim.v1.Entry
+	(*Command)(nil),     // 4: pim.v1.Command
+	(*Hello)(nil),       // 5: pim.v1.Hello
+	(*Welcome)(nil),     // 6: pim.v1.Welcome
+	(*Limits)(nil),      // 7: pim.v1.Limits
+	(*PIMSendReq)(nil),  // 8: pim.v1.PIMSendReq
+	(*PIMSendAck)(nil),  // 9: pim.v1.PIMSendAck
+	(*PIMPush)(nil),     // 10: pim.v1.PIMPush
+	(*PIMPushAck)(nil),  // 11: pim.v1.PIMPushAck
+	(*Ack)(nil),         // 12: pim.v1.Ack
+	(*PIMSyncReq)(nil),  // 13: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil), // 14: pim.v1.PIMSyncResp
+	(*Summary)(nil),     // 15: pim.v1.Summary
+	(*PIMPullReq)(nil),  // 16: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil), // 17: pim.v1.PIMPullResp
+	(*PIMTimeReq)(nil),  // 18: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil), // 19: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),     // 20: pim.v1.PIMPing
+	(*PIMPong)(nil),     // 21: pim.v1.PIMPong
+	(*PIMGoAway)(nil),   // 22: pim.v1.PIMGoAway
+	(*PIMError)(nil),    // 23: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
-	5,  // 1: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
-	0,  // 2: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
-	2,  // 3: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
-	10, // 4: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
-	13, // 5: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
-	2,  // 6: pim.v1.Summary.last:type_name -> pim.v1.Entry
-	2,  // 7: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
-	1,  // 8: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	1,  // 1: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
+	7,  // 2: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
+	0,  // 3: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
+	3,  // 4: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
+	12, // 5: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
+	15, // 6: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
+	3,  // 7: pim.v1.Summary.last:type_name -> pim.v1.Entry
+	3,  // 8: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
+	2,  // 9: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -1932,8 +2161,8 @@ func file_pim_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   20,
+			NumEnums:      3,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

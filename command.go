@@ -1,0 +1,123 @@
+package pim
+
+import "slices"
+
+// A user's own log (Own) holds commands. Each changes one entity: a contact, a
+// block, the mute or pin of a conversation, how far the user has read it. What
+// the entities have come to follows from the log alone, by Setting.Apply, so all
+// devices of the user agree on it, and the server with them.
+
+// CommandKind says what a Command changes. Readers skip kinds they do not know.
+type CommandKind uint8
+
+const (
+	CommandContact CommandKind = 1 // a contact's name and notes
+	CommandBlock   CommandKind = 2 // the subject cannot write to the user directly
+	CommandMute    CommandKind = 3 // no notifications of the conversation
+	CommandPin     CommandKind = 4 // the conversation stays on top
+	CommandRead    CommandKind = 5 // how far the user has read the conversation
+)
+
+// String returns the kind's stable name, as in Entity and JSON.
+func (k CommandKind) String() string {
+	switch k {
+	case CommandContact:
+		return "contact"
+	case CommandBlock:
+		return "block"
+	case CommandMute:
+		return "mute"
+	case CommandPin:
+		return "pin"
+	case CommandRead:
+		return "read"
+	}
+	return "unknown"
+}
+
+// MaxCommandValue is how many bytes Command.Value may have.
+const MaxCommandValue = 4 << 10
+
+// Command is one change. Its operation ID is the client message ID of its entry.
+type Command struct {
+	Kind    CommandKind
+	Subject string // a UserID for contact and block, else a ConversationID
+	Removed bool   // the contact is deleted, the block, mute or pin taken away
+	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
+	Until   Millis // mute: ends then; 0: never
+	Seq     Seq    // read: everything up to here has been read
+	Count   uint64 // read: Entry.Count at Seq
+	// Known is the newest seq of the user's own log that the device knew when the
+	// command was given.
+	Known Seq
+}
+
+// Entity names what c changes: its kind and subject.
+func (c *Command) Entity() string { return c.Kind.String() + "/" + c.Subject }
+
+// Validate reports what is wrong with c, as an Error of KindInvalid,
+// KindTooLarge or, for a kind of a later version, KindUnsupported.
+func (c *Command) Validate() error {
+	switch c.Kind {
+	case CommandContact, CommandBlock:
+		if err := UserID(c.Subject).Validate(); err != nil {
+			return err
+		}
+	case CommandMute, CommandPin, CommandRead:
+		if err := ConversationID(c.Subject).Validate(); err != nil {
+			return err
+		}
+	default:
+		return Errorf(KindUnsupported, "command of kind %d", c.Kind)
+	}
+	switch {
+	case len(c.Value) > MaxCommandValue:
+		return Errorf(KindTooLarge, "command with a value of %d bytes, at most %d are allowed", len(c.Value), MaxCommandValue)
+	case len(c.Value) > 0 && c.Kind != CommandContact:
+		return Errorf(KindInvalid, "a %s command has no value", c.Kind)
+	case c.Until < 0 || c.Until != 0 && c.Kind != CommandMute:
+		return Errorf(KindInvalid, "a %s command that ends at %d ms", c.Kind, c.Until)
+	case c.Kind == CommandRead && (c.Seq == 0 || c.Removed):
+		return Errorf(KindInvalid, "a read command names a seq, and is not taken away")
+	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0):
+		return Errorf(KindInvalid, "a %s command has no seq and no count", c.Kind)
+	}
+	return nil
+}
+
+// Setting is what an entity has come to. The zero Setting is that of an entity
+// that no command has named.
+type Setting struct {
+	Command          // the one in force
+	At      Seq      // its seq in the user's own log; 0: none
+	Deleted Seq      // seq of the last command that took the entity away
+	By      DeviceID // whose that one was
+}
+
+// Apply takes the next command of the entity, the entry at seq at, given on
+// device by; it reports whether the setting has changed. Commands come in the
+// order of the log. The rules:
+//
+//   - A read position takes the maximum.
+//   - A deletion wins over changes that were made without knowing of it: those
+//     with a Known below it, of other devices. A device knows its own.
+//   - Else the last writer, in the order of the log, wins.
+func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
+	switch {
+	case c.Kind == CommandRead && s.At != 0 && c.Seq <= s.Seq:
+		return false
+	case c.Removed:
+		s.Deleted, s.By = at, by
+	case s.Deleted > c.Known && s.By != by:
+		return false
+	}
+	s.Command, s.At = *c, at
+	s.Value = slices.Clone(c.Value)
+	return true
+}
+
+// InForce reports whether the entity is there: contact known, user blocked,
+// conversation muted (at now) or pinned.
+func (s *Setting) InForce(now Millis) bool {
+	return s.At != 0 && !s.Removed && (s.Until == 0 || now < s.Until)
+}

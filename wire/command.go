@@ -1,0 +1,34 @@
+package wire
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// AppendCommand appends the encoding of c, an entry's payload, to dst.
+func AppendCommand(dst []byte, c *pim.Command) []byte {
+	m := wirepb.Command{
+		Kind: wirepb.CommandKind(c.Kind), Subject: c.Subject, Removed: c.Removed, Value: c.Value,
+		UntilMs: int64(c.Until), Seq: uint64(c.Seq), Count: c.Count, Known: uint64(c.Known),
+	}
+	at := len(dst)
+	dst = append(dst, make([]byte, m.SizeVT())...)
+	if _, err := m.MarshalToSizedBufferVT(dst[at:]); err != nil {
+		panic("wire: marshal command: " + err.Error()) // the buffer has its size: cannot happen
+	}
+	return dst
+}
+
+// ParseCommand reads what AppendCommand wrote, and validates it. The result
+// shares nothing with payload.
+func ParseCommand(payload []byte) (pim.Command, error) {
+	var m wirepb.Command
+	if err := m.UnmarshalVT(payload); err != nil {
+		return pim.Command{}, pim.Errorf(pim.KindInvalid, "command: %w", err)
+	}
+	c := pim.Command{
+		Kind: pim.CommandKind(min(max(m.Kind, 0), 255)), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
+		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known),
+	}
+	return c, c.Validate()
+}
