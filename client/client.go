@@ -34,7 +34,7 @@ type Client struct {
 	loop loop // owned by the loop's goroutine
 
 	mu       sync.Mutex
-	sendings map[pim.ClientMessageID]*Sending
+	sendings map[pim.ClientMessageID][]*Sending
 	answers  map[uint64]chan engine.Pulled
 	lastAsk  uint64
 	synced   chan struct{} // closed while everything is synced
@@ -68,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		options: o, log: o.Logger, dialer: dialer, store: o.Store, begun: time.Now(),
 		commands: make(chan command), dialled: make(chan dialled, 1),
 		events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
-		sendings: make(map[pim.ClientMessageID]*Sending),
+		sendings: make(map[pim.ClientMessageID][]*Sending),
 		answers:  make(map[uint64]chan engine.Pulled),
 		synced:   make(chan struct{}),
 	}

@@ -18,9 +18,9 @@
 //   - Memory is bounded: EventBuffer events, 10,000 messages or 64 MiB in the
 //     outbox, a few pages of pulls.
 //
-// The app must read Events. A message that was refused for good leaves the
-// outbox in the moment that its SendEvent is made; a process that dies just
-// then does not hear of it again.
+// The app must read Events. A message that fails, for good or because no answer
+// came for 180 seconds, stays in the outbox over restarts until the app decides:
+// Resend or Discard.
 //
 // # Parts
 //

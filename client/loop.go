@@ -245,12 +245,7 @@ func (c *Client) breakDown(err error) {
 func (c *Client) hand(ev Event) {
 	switch ev := ev.(type) {
 	case SendEvent:
-		switch ev.State {
-		case Delivered:
-			c.settle(ev.ID, ev.Sent, nil)
-		case Failed:
-			c.settle(ev.ID, Sent{}, ev.Err)
-		}
+		c.reached(ev)
 	case StateEvent:
 		c.logState(ev)
 		c.state.Store(uint32(ev.State))

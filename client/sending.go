@@ -25,9 +25,10 @@ func (s *Sending) ID() pim.ClientMessageID { return s.id }
 // stopped or was closed.
 func (s *Sending) Done() <-chan struct{} { return s.done }
 
-// Wait waits for Done, or for ctx. A rejection that cannot heal is a *pim.Error;
-// so is the end of the client, KindUnavailable when it was closed: then the
-// message stays in the outbox, and goes on when the store is opened again.
+// Wait waits for Done, or for ctx. A message that has failed is a *pim.Error: it
+// stays in the outbox for Resend or Discard. So is the end of the client,
+// KindUnavailable when it was closed: then the message goes on when the store is
+// opened again. A command that was superseded waits for the one in its place.
 func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 	select {
 	case <-s.done:
@@ -81,26 +82,73 @@ func (c *Client) send(ctx context.Context, m Outgoing) (*Sending, error) {
 		}
 	}
 	m.ID = pim.NewClientMessageID(time.Now())
-	s := &Sending{id: m.ID, done: make(chan struct{})}
+	return c.queue(ctx, m.ID, engine.Send{Message: m})
+}
+
+// Resend queues a failed message again: the same client message ID, so that it
+// still has one effect, and a new local time, so that it stands where it is sent
+// now. Errors: KindNotFound if it is not in the outbox, KindConflict if it has
+// not failed.
+func (c *Client) Resend(ctx context.Context, id pim.ClientMessageID) (*Sending, error) {
+	return c.queue(ctx, id, engine.Resend{ID: id})
+}
+
+// Discard gives up a message that was not transmitted yet, or has failed. A
+// failed one may have reached the server all the same; then it will appear.
+// Errors: KindNotFound if it is not in the outbox, KindConflict if it is on its
+// way.
+func (c *Client) Discard(ctx context.Context, id pim.ClientMessageID) error {
+	return c.do(ctx, engine.Discard{ID: id})
+}
+
+// queue hands in, about the message id, to the engine.
+func (c *Client) queue(ctx context.Context, id pim.ClientMessageID, in engine.Input) (*Sending, error) {
+	s := &Sending{id: id, done: make(chan struct{})}
 	c.mu.Lock()
-	c.sendings[m.ID] = s
+	c.sendings[id] = append(c.sendings[id], s)
 	c.mu.Unlock()
-	if err := c.do(ctx, engine.Send{Message: m}); err != nil {
+	if err := c.do(ctx, in); err != nil {
 		c.mu.Lock()
-		delete(c.sendings, m.ID)
-		c.mu.Unlock()
+		defer c.mu.Unlock()
+		rest := slices.DeleteFunc(c.sendings[id], func(other *Sending) bool { return other == s })
+		if c.sendings[id] = rest; len(rest) == 0 {
+			delete(c.sendings, id)
+		}
 		return nil, err
 	}
 	return s, nil
 }
 
-// settle ends the Sending id, if this process has one.
+// reached ends the Sendings of a message that will not go on by itself.
+func (c *Client) reached(ev SendEvent) {
+	switch ev.State {
+	case Delivered:
+		c.settle(ev.ID, ev.Sent, nil)
+	case Failed:
+		c.settle(ev.ID, Sent{}, ev.Err)
+	case Discarded:
+		c.settle(ev.ID, Sent{}, errDiscarded)
+	case Superseded:
+		if ev.By.IsZero() { // nothing was to be done
+			c.settle(ev.ID, Sent{Conversation: ev.Conversation}, nil)
+			return
+		}
+		c.mu.Lock()
+		c.sendings[ev.By] = append(c.sendings[ev.By], c.sendings[ev.ID]...)
+		delete(c.sendings, ev.ID)
+		c.mu.Unlock()
+	}
+}
+
+var errDiscarded = pim.Errorf(pim.KindInvalid, "the message was discarded")
+
+// settle ends the Sendings of the message id, if this process has any.
 func (c *Client) settle(id pim.ClientMessageID, sent Sent, err error) {
 	c.mu.Lock()
-	s := c.sendings[id]
+	all := c.sendings[id]
 	delete(c.sendings, id)
 	c.mu.Unlock()
-	if s != nil {
+	for _, s := range all {
 		s.sent, s.err = sent, err
 		close(s.done)
 	}
@@ -110,10 +158,12 @@ func (c *Client) settle(id pim.ClientMessageID, sent Sent, err error) {
 func (c *Client) settleAll(err error) {
 	c.mu.Lock()
 	all := c.sendings
-	c.sendings = make(map[pim.ClientMessageID]*Sending)
+	c.sendings = make(map[pim.ClientMessageID][]*Sending)
 	c.mu.Unlock()
-	for _, s := range all {
-		s.err = err
-		close(s.done)
+	for _, sendings := range all {
+		for _, s := range sendings {
+			s.err = err
+			close(s.done)
+		}
 	}
 }

@@ -214,6 +214,9 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 			c.left = true
 		}
 	}
+	if c.id == pim.Own(e.meta.User) {
+		e.obey(&entry)
+	}
 	e.out.Store.Entries = append(e.out.Store.Entries, entry)
 	e.emit(EntryEvent{Entry: entry})
 }

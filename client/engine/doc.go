@@ -10,13 +10,13 @@
 //
 //  1. Apply Store in one transaction. If that fails, stop: the engine is ahead
 //     of the store. Nothing that follows may be done before it is durable.
-//  2. Transmit Frames in order on the connection that was dialled last. A frame
-//     that cannot be transmitted needs no attention: report the connection as
-//     Lost.
-//  3. If Hangup, close the connection and report nothing more of it.
-//  4. If Dial, get a token, dial, and answer with Dialled or Lost.
-//  5. Hand over Events and Pulled in order. While the app does not take them,
-//     stop reading from the connection and say so with Pause.
+//  2. Transmit Frames in order on the connection in use. A frame that cannot be
+//     transmitted needs no attention: report the connection as Lost.
+//  3. Close the connections of the attempts in Hangups, and report nothing more
+//     of them.
+//  4. For each of Dials get a token, dial, and answer with Dialled or Lost.
+//  5. Hand over Events, Filled and Pulled in order. While the app does not take
+//     them, stop reading from the connection and say so with Pause.
 //
 // And in between, call Step(Tick) when Deadline has come.
 //
@@ -25,8 +25,9 @@
 // The process may die between any two of these actions. Then:
 //
 //   - A message is in the store before it is transmitted, with the local time
-//     that it is transmitted with; it leaves the store when its answer has come.
-//     Sent again after a restart it has the same ID, so it has one effect.
+//     that it is transmitted with. It leaves the store when the server has it, or
+//     by the app's decision; one that has failed stays, with the reason. After a
+//     restart it goes on with the same ID, so it has one effect.
 //   - An entry is stored in the transaction that moves its conversation's
 //     position over it, and is handed over after that. So it is stored once, and
 //     handed over at most once; one that was stored and not handed over is read
@@ -40,7 +41,9 @@
 // # Outline
 //
 //	link.go          the connection: backoff, handshake, heartbeat, GoAway
-//	outbox.go        messages on their way: lanes, in flight, resends
+//	outbox.go        messages on their way: lanes, what failed
+//	transmit.go      their transmission, resends, answers
+//	commands.go      the user's own log: commands and what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
 //	pull.go          the engine's own pulls: one a conversation, a few at a time
 //	ask.go           the app's pulls

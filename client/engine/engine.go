@@ -36,6 +36,7 @@ type Engine struct {
 	sync   syncing
 	acks   acks
 
+	settings      map[string]pim.Setting // what the own log has come to
 	conversations map[pim.ConversationID]*conversation
 	behind        int // conversations with a target, see conversation.target
 	aheadBytes    int // of all conversations
@@ -43,6 +44,7 @@ type Engine struct {
 	asks          asks
 	nextRequest   uint64
 	paused        bool
+	pausedAt      time.Duration
 
 	out       Output
 	metaDirty bool
@@ -59,10 +61,9 @@ type limits struct {
 }
 
 const (
-	defaultInFlight = 32
-	maxInFlight     = 1024
-	defaultIdle     = time.Minute
-	minIdle         = time.Second
+	maxInFlight = 32
+	defaultIdle = time.Minute
+	minIdle     = time.Second
 )
 
 // New returns an engine that goes on from s. Its first input is Start.
@@ -80,7 +81,8 @@ func New(cfg Config, s Snapshot) *Engine {
 	for i := range s.Conversations {
 		e.restore(&s.Conversations[i])
 	}
-	e.outbox.restore(s.Outbox)
+	e.restoreSettings(s.Settings)
+	e.restoreOutbox(s.Outbox)
 	return e
 }
 
@@ -114,6 +116,12 @@ func (e *Engine) handle(in Input) error {
 		}
 	case Send:
 		return e.send(in.Message)
+	case Do:
+		return e.do(in)
+	case Resend:
+		return e.resend(in.ID)
+	case Discard:
+		return e.discard(in.ID)
 	case Follow:
 		return e.follow(in.Conversation, in.After)
 	case Ask:
@@ -188,16 +196,15 @@ func (e *Engine) pause(on bool) {
 	}
 	e.paused = on
 	if on {
+		e.pausedAt = e.now.Mono
 		return
 	}
+	e.resumeAnswers(e.now.Mono - e.pausedAt)
 	now, answerBy := e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	if e.link.pongBy != 0 {
 		e.link.pongBy = now + pongTimeout
 	}
 	e.link.welcomeBy = answerBy
-	for _, m := range e.outbox.flying {
-		m.sentAt = now
-	}
 	for _, p := range e.pulls.active {
 		p.answerBy = answerBy
 	}
@@ -212,10 +219,13 @@ func (e *Engine) pause(on bool) {
 // tick does what has become due.
 func (e *Engine) tick() {
 	e.tickLink()
-	if e.link.phase != open {
+	if e.link.phase == stopped {
 		return
 	}
 	e.tickOutbox()
+	if e.link.phase != open {
+		return
+	}
 	e.tickConversations()
 	e.tickPulls()
 	e.tickAsks()
@@ -227,8 +237,10 @@ func (e *Engine) tick() {
 func (e *Engine) Deadline() (at time.Duration, ok bool) {
 	at = never
 	e.linkDeadline(&at)
-	if e.link.phase == open {
+	if e.link.phase != stopped {
 		e.outboxDeadline(&at)
+	}
+	if e.link.phase == open {
 		e.conversationsDeadline(&at)
 		e.pullsDeadline(&at)
 		e.asksDeadline(&at)
@@ -295,7 +307,7 @@ func (e *Engine) setLimits(l *wirepb.Limits) {
 		payload:  int(atMost(l.PayloadBytes, pim.MaxPayload)),
 		page:     atMost(l.PageEntries, pim.MaxPageEntries),
 		members:  int(atMost(l.GroupMembers, pim.MaxGroupMembers)),
-		inFlight: defaultInFlight,
+		inFlight: maxInFlight,
 		idle:     defaultIdle,
 	}
 	if l.InFlight > 0 {

@@ -163,8 +163,17 @@ func (e *Engine) nextWait() time.Duration {
 // retreat leaves the connection and sets the next attempt.
 func (e *Engine) retreat(err error, wait time.Duration) {
 	e.leave()
+	e.suspendOutbox(lossOf(err))
 	e.link.phase, e.link.dialAt = waiting, e.now.Mono+wait
 	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: wait})
+}
+
+// lossOf returns err, why the connection is gone, as what a message waits for.
+func lossOf(err error) *pim.Error {
+	if e, ok := err.(*pim.Error); ok {
+		return e
+	}
+	return &pim.Error{Kind: pim.KindUnavailable, Text: "the connection is lost", Err: err}
 }
 
 // leave forgets what belongs to the connection. Frames that were not taken yet

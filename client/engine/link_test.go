@@ -41,7 +41,7 @@ func TestPausedReadingIsNoSilence(t *testing.T) {
 	s.transmits("send a attempt 1", "PIMPing", "sync full=false after=", "PIMPing", "PIMPing", "PIMPing")
 	s.step(engine.Pause{On: false})
 	s.w.passes(7 * time.Second)
-	s.transmits()
+	s.transmits("send a attempt 2") // with its full time for an answer, from the moment of reading on
 	if s.engine.State() != engine.Connected {
 		t.Fatalf("state %s", s.engine.State())
 	}

@@ -6,111 +6,177 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
-	"github.com/pim-im/pim/wire/wirepb"
 )
 
 const (
 	maxOutbox      = 10_000   // messages
 	maxOutboxBytes = 64 << 20 // their payloads
+	maxFailed      = 1_000    // of them failed; the oldest give way
 )
 
-// progress is where a message of the outbox stands. What comes next may extend
-// it: a message waits by itself for a later resend, fails after a time.
+// A message on its way (SendState):
 //
-//	queued ──transmit──► sending ──answer──► gone (sent, or failed for good)
-//	   ▲                    │
-//	   └── connection lost, or a retryable error (then not before notBefore)
-type progress uint8
-
-const (
-	queued progress = iota
-	sending
-)
+//	queued ──transmit──► sending ──answer──► sent
+//	   ▲                  │   ▲
+//	   │   connection lost│   │new connection, or its time
+//	   │      or "busy"   ▼   │
+//	   │                 waiting
+//	   │                    │ 180 s after the first transmission, or refused for good
+//	   └─────Resend────── failed ──Discard──► gone
+//
+// Everything but a message, a create, join or leave or a command, is never given
+// up for the time it takes: it expires after a week.
 
 // message is an Outgoing on its way.
 type message struct {
 	Outgoing
-	lane      *lane
-	progress  progress
-	attempt   uint32        // transmissions so far, of this process
-	failures  int           // retryable errors in a row
-	sentAt    time.Duration // the last transmission
-	notBefore time.Duration // the next one, after a retryable error
+	lane    *lane
+	command *pim.Command // of a command
+
+	state    SendState     // Queued, InFlight, Delayed or Failed
+	attempt  int           // transmissions so far, of this process
+	resends  int           // of them because no answer came in time
+	refusals int           // in a row, all of them retryable
+	cause    *pim.Error    // why it waits
+	sentAt   time.Duration // InFlight: the last transmission
+	retryAt  time.Duration // InFlight and Delayed: the next one; 0: on a new connection
+	giveUpAt time.Duration // set at the first transmission of this process; never for a patient one
 }
 
-// lane is the messages of one conversation, first in, first out: a message is
-// transmitted for the first time after all before it were. Several may be in
-// flight. A group to be created has a lane of its own.
+// patient reports whether m waits for as long as it takes, within a week. It is
+// also what nothing overtakes: what comes behind it in its lane may depend on it.
+func (m *message) patient() bool { return m.Kind != pim.EntryMessage }
+
+// lane is messages that keep an order among themselves, first in, first out:
+// those of a conversation, the commands about one entity, or a group to be
+// created. A message is transmitted for the first time after all before it were,
+// and several may be in flight: the display order mends what a resend disturbs. A
+// create, join, leave or command waits until all before it is answered, and
+// everything behind it waits until it is.
 type lane struct {
 	key      laneKey
-	messages []*message // ascending by number
+	messages []*message // ascending by number; none that has failed
 	ready    bool       // it is in outbox.ready
 }
 
 type laneKey struct {
 	conversation pim.ConversationID
+	entity       string
 	create       pim.ClientMessageID
 }
 
-// outbox holds the messages that have no answer yet. All of them are stored.
-type outbox struct {
-	byID   map[pim.ClientMessageID]*message
-	lanes  map[laneKey]*lane
-	ready  []*lane    // that may have something to transmit; each at most once
-	held   []*lane    // whose next message has a notBefore
-	flying []*message // in flight, in the order of their last transmission
-	bytes  int
+func keyOf(m *message) laneKey {
+	key := laneKey{conversation: m.Conversation}
+	switch {
+	case m.command != nil:
+		key.entity = m.command.Entity()
+	case m.Conversation == "":
+		key.create = m.ID
+	}
+	return key
 }
 
-func (o *outbox) restore(messages []Outgoing) {
+// outbox holds the messages that have no answer yet, and those that failed. All
+// of them are stored.
+type outbox struct {
+	byID      map[pim.ClientMessageID]*message
+	lanes     map[laneKey]*lane
+	ready     []*lane       // that may have something to transmit; each at most once
+	flying    []*message    // InFlight, in the order of their last transmission
+	delayed   []*message    // in the order of their numbers
+	failed    []*message    // in the order in which they failed
+	holdUntil time.Duration // the server is busy: nothing is transmitted before
+	bytes     int
+}
+
+func (e *Engine) restoreOutbox(messages []Outgoing) {
+	o := &e.outbox
 	o.byID = make(map[pim.ClientMessageID]*message, len(messages))
 	o.lanes = make(map[laneKey]*lane)
 	messages = slices.Clone(messages)
 	slices.SortFunc(messages, func(a, b Outgoing) int { return cmp.Compare(a.Number, b.Number) })
-	for _, m := range messages {
-		o.add(m)
+	for _, out := range messages {
+		m := newMessage(out)
+		o.byID[m.ID] = m
+		o.bytes += len(m.Payload)
+		switch {
+		case m.Failed != nil:
+			m.state = Failed
+			o.failed = append(o.failed, m)
+		case m.Local != 0:
+			m.state = Delayed
+			o.delayed = append(o.delayed, m)
+			fallthrough
+		default:
+			o.enter(m)
+		}
 	}
 }
 
-// add puts m at the end of its lane.
-func (o *outbox) add(out Outgoing) *lane {
-	key := laneKey{conversation: out.Conversation}
-	if out.Conversation == "" {
-		key.create = out.ID
+func newMessage(out Outgoing) *message {
+	m := &message{Outgoing: out, state: Queued, giveUpAt: never}
+	if out.Kind == pim.EntryCommand {
+		m.command = commandOf(&out)
 	}
+	return m
+}
+
+// enter puts m at the end of its lane.
+func (o *outbox) enter(m *message) {
+	key := keyOf(m)
 	l := o.lanes[key]
 	if l == nil {
 		l = &lane{key: key}
 		o.lanes[key] = l
 	}
-	m := &message{Outgoing: out, lane: l}
+	m.lane = l
 	l.messages = append(l.messages, m)
-	o.byID[out.ID] = m
-	o.bytes += len(out.Payload)
-	return l
+	o.wake(l)
 }
 
-func (o *outbox) remove(m *message) {
+// exit takes m out of its lane and out of flight.
+func (o *outbox) exit(m *message) {
+	o.land(m)
 	l := m.lane
+	if l == nil {
+		return
+	}
+	m.lane = nil
 	if i := slices.Index(l.messages, m); i >= 0 {
 		l.messages = slices.Delete(l.messages, i, i+1)
 	}
 	if len(l.messages) == 0 {
 		delete(o.lanes, l.key)
+		return
 	}
-	delete(o.byID, m.ID)
-	o.bytes -= len(m.Payload)
-	o.land(m)
+	o.wake(l)
 }
 
-// land takes m out of flight.
+// land takes m out of flying, delayed or failed.
 func (o *outbox) land(m *message) {
-	if m.progress == sending {
-		m.progress = queued
-		i := slices.Index(o.flying, m)
-		o.flying = slices.Delete(o.flying, i, i+1)
+	var in *[]*message
+	switch m.state {
+	case InFlight:
+		in = &o.flying
+	case Delayed:
+		in = &o.delayed
+	case Failed:
+		in = &o.failed
+	default:
+		return
 	}
+	if i := slices.Index(*in, m); i >= 0 {
+		*in = slices.Delete(*in, i, i+1)
+	}
+	m.state = Queued
+}
+
+// delay makes m wait.
+func (o *outbox) delay(m *message) {
+	o.land(m)
+	m.state = Delayed
+	at, _ := slices.BinarySearchFunc(o.delayed, m.Number, func(d *message, n uint64) int { return cmp.Compare(d.Number, n) })
+	o.delayed = slices.Insert(o.delayed, at, m)
 }
 
 func (o *outbox) wake(l *lane) {
@@ -120,12 +186,15 @@ func (o *outbox) wake(l *lane) {
 	}
 }
 
-// next returns the first message of l that is not in flight, nil if there is
-// none.
+// next returns the message of l to be transmitted for the first time, nil if
+// there is none at present.
 func (l *lane) next() *message {
-	for _, m := range l.messages {
-		if m.progress != sending {
+	for i, m := range l.messages {
+		switch {
+		case m.state == Queued && (i == 0 || !m.patient()):
 			return m
+		case m.state == Queued || m.patient():
+			return nil
 		}
 	}
 	return nil
@@ -136,11 +205,10 @@ func (e *Engine) send(out Outgoing) error {
 	if err := e.checkSend(&out); err != nil {
 		return err
 	}
-	e.meta.Number++
-	e.metaDirty = true
-	out.Number, out.Local = e.meta.Number, 0
-	e.out.Store.Outbox = append(e.out.Store.Outbox, out)
-	e.outbox.wake(e.outbox.add(out))
+	if user, own := out.Conversation.OwnUser(); own || out.Kind == pim.EntryCommand {
+		return pim.Errorf(pim.KindInvalid, "the log of %s's own commands takes no messages", user)
+	}
+	e.queue(newMessage(out))
 	return nil
 }
 
@@ -160,65 +228,79 @@ func (e *Engine) checkSend(out *Outgoing) error {
 	return nil
 }
 
-// resumeOutbox takes everything back into the queue, on a new connection.
-func (e *Engine) resumeOutbox() {
+// queue stores m as the outbox's last message.
+func (e *Engine) queue(m *message) {
 	o := &e.outbox
-	for _, m := range o.flying {
-		m.progress = queued
+	if o.byID[m.ID] == nil {
+		o.byID[m.ID] = m
+		o.bytes += len(m.Payload)
 	}
-	o.flying, o.ready, o.held = nil, nil, nil
-	lanes := make([]*lane, 0, len(o.lanes))
-	for _, l := range o.lanes {
-		l.ready = false
-		lanes = append(lanes, l)
-	}
-	slices.SortFunc(lanes, func(a, b *lane) int { return cmp.Compare(a.messages[0].Number, b.messages[0].Number) })
-	for _, l := range lanes {
-		o.wake(l)
-	}
+	e.meta.Number++
+	e.metaDirty = true
+	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
+	m.attempt, m.resends, m.refusals, m.giveUpAt, m.cause = 0, 0, 0, never, nil
+	o.enter(m)
+	e.store(m)
+	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
 }
 
-// transmit sends what may be sent, one message of each lane in turn.
-func (e *Engine) transmit() {
-	o := &e.outbox
-	for len(o.ready) > 0 && len(o.flying) < e.limits.inFlight {
-		l := o.ready[0]
-		o.ready[0] = nil
-		o.ready = o.ready[1:]
-		l.ready = false
-		m := l.next()
-		switch {
-		case m == nil: // all in flight or gone
-		case e.now.Mono < m.notBefore:
-			o.held = append(o.held, l)
-		default:
-			e.fly(m)
-			o.wake(l)
-		}
+// resend queues a failed message again.
+func (e *Engine) resend(id pim.ClientMessageID) error {
+	m := e.outbox.byID[id]
+	switch {
+	case e.link.phase == stopped:
+		return e.link.stopErr
+	case m == nil:
+		return pim.Errorf(pim.KindNotFound, "message %s is not in the outbox", id)
+	case m.state != Failed:
+		return pim.Errorf(pim.KindConflict, "message %s is %s; only what has failed is sent again", id, m.state)
 	}
-	if len(o.ready) == 0 {
-		o.ready = nil
-	}
+	e.outbox.land(m)
+	e.queue(m)
+	return nil
 }
 
-// fly transmits m. Its local time is stored with this output, so before it is
-// transmitted, and kept from then on.
-func (e *Engine) fly(m *message) {
-	if m.Local == 0 {
-		m.Local = e.local()
-		e.store(m)
+// discard gives up a message that cannot have reached the server unnoticed, or
+// of which the app was told so.
+func (e *Engine) discard(id pim.ClientMessageID) error {
+	m := e.outbox.byID[id]
+	switch {
+	case m == nil:
+		return pim.Errorf(pim.KindNotFound, "message %s is not in the outbox", id)
+	case m.state != Failed && m.state != Queued:
+		return pim.Errorf(pim.KindConflict, "message %s is %s and may have reached the server", id, m.state)
 	}
-	m.attempt++
-	m.progress, m.sentAt, m.notBefore = sending, e.now.Mono, 0
-	e.outbox.flying = append(e.outbox.flying, m)
-	req := &wirepb.PIMSendReq{
-		Conversation: string(m.Conversation), ClientMessageId: m.ID[:], LocalMs: int64(m.Local),
-		Attempt: m.attempt, Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
+	e.leaveOutbox(m, SendEvent{State: Discarded})
+	return nil
+}
+
+// leaveOutbox takes m out of the outbox; end is the last that is heard of it.
+func (e *Engine) leaveOutbox(m *message, end SendEvent) {
+	o := &e.outbox
+	o.exit(m)
+	delete(o.byID, m.ID)
+	o.bytes -= len(m.Payload)
+	e.unstore(m.ID)
+	end.ID, end.Conversation = m.ID, cmp.Or(end.Conversation, m.Conversation)
+	e.emit(end)
+	e.commandLeft(m, end.State)
+}
+
+// fail keeps m for the app to decide on; a command is dropped.
+func (e *Engine) fail(m *message, err *pim.Error) {
+	if m.command != nil {
+		e.leaveOutbox(m, SendEvent{State: Failed, Err: err})
+		return
 	}
-	for _, u := range m.Members {
-		req.Members = append(req.Members, string(u))
+	o := &e.outbox
+	o.exit(m)
+	m.state, m.Failed = Failed, &pim.Error{Op: err.Op, Kind: err.Kind, Text: err.Text}
+	o.failed = append(o.failed, m)
+	e.store(m)
+	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
+	if len(o.failed) > maxFailed {
+		e.leaveOutbox(o.failed[0], SendEvent{State: Discarded})
 	}
-	e.write(req)
 }
 
 // store writes m's new state. A message that is queued by the same output is in
@@ -234,107 +316,9 @@ func (e *Engine) store(m *message) {
 	e.out.Store.Outbox = append(pending, m.Outgoing)
 }
 
-// sent takes the answer to a message: it is durable.
-func (e *Engine) sent(a *wirepb.PIMSendAck) {
-	id, ok := wire.ClientID(a.ClientMessageId)
-	m := e.outbox.byID[id]
-	if !ok || m == nil { // answered before
-		return
-	}
-	s := Sent{
-		Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq), Anchor: pim.Seq(a.Anchor),
-		Server: pim.Millis(a.ServerMs), Count: a.Count, Duplicate: a.Duplicate,
-	}
-	if s.Anchor == 0 {
-		s.Anchor = s.Seq
-	}
-	e.gone(m, s)
-	c := e.conversation(s.Conversation)
-	if c == nil || s.Seq <= c.known {
-		return
-	}
-	if m.Kind != pim.EntryMessage || s.Duplicate {
-		// The entry is not made up from m: the writer decides who the members are
-		// in it, and an earlier transmission may have differed.
-		c.newest = max(c.newest, s.Seq)
-		e.touch(c)
-		e.wantPull(c)
-		return
-	}
-	e.own(c, pim.Entry{
-		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
-		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID,
-		Local: m.Local, Server: s.Server, Payload: m.Payload,
-	})
-}
-
-// gone takes m, which was answered, out of the outbox.
-func (e *Engine) gone(m *message, s Sent) {
-	e.drop(m)
-	e.emit(SendEvent{ID: m.ID, Conversation: s.Conversation, State: Delivered, Sent: s})
-}
-
-func (e *Engine) drop(m *message) {
-	e.outbox.remove(m)
-	e.out.Store.Remove = append(e.out.Store.Remove, m.ID)
-}
-
-// found takes an entry of this user's that was pushed or pulled. If it is of a
-// message in the outbox, its answer was lost and this is as good.
-func (e *Engine) found(entry *pim.Entry) {
-	if m := e.outbox.byID[entry.ClientID]; m != nil && entry.Device == e.meta.Device {
-		e.gone(m, Sent{
-			Conversation: entry.Conversation, Seq: entry.Seq, Anchor: entry.Anchor,
-			Server: entry.Server, Count: entry.Count,
-		})
-	}
-}
-
-// rejected takes the server's refusal of a message.
-func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
-	m := e.outbox.byID[id]
-	if m == nil {
-		return
-	}
-	err := wire.ErrorOf(answer)
-	if !answer.Retryable {
-		e.drop(m)
-		e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
-		return
-	}
-	e.outbox.land(m)
-	m.failures++
-	m.notBefore = e.now.Mono + max(err.RetryAfter, e.backoff(m.failures))
-	e.outbox.wake(m.lane)
-}
-
-func (e *Engine) tickOutbox() {
-	o, now := &e.outbox, e.now.Mono
-	if !e.paused {
-		for len(o.flying) > 0 && now >= o.flying[0].sentAt+e.cfg.RequestTimeout {
-			m := o.flying[0]
-			o.land(m)
-			o.wake(m.lane)
-		}
-	}
-	o.held = slices.DeleteFunc(o.held, func(l *lane) bool {
-		m := l.next()
-		if m != nil && now < m.notBefore {
-			return false
-		}
-		o.wake(l)
-		return true
-	})
-}
-
-func (e *Engine) outboxDeadline(at *time.Duration) {
-	o := &e.outbox
-	if len(o.flying) > 0 && !e.paused {
-		*at = min(*at, o.flying[0].sentAt+e.cfg.RequestTimeout)
-	}
-	for _, l := range o.held {
-		if m := l.next(); m != nil {
-			*at = min(*at, m.notBefore)
-		}
-	}
+// unstore takes id out of the store. One that the same output queued has never
+// been there.
+func (e *Engine) unstore(id pim.ClientMessageID) {
+	e.out.Store.Outbox = slices.DeleteFunc(e.out.Store.Outbox, func(m Outgoing) bool { return m.ID == id })
+	e.out.Store.Remove = append(e.out.Store.Remove, id)
 }

@@ -308,6 +308,9 @@ func (w *world) settles() {
 		if w.quiet() {
 			return
 		}
+		for _, p := range w.devices {
+			p.resends()
+		}
 		w.passes(time.Second)
 	}
 	for _, p := range w.devices {
@@ -317,12 +320,34 @@ func (w *world) settles() {
 	w.t.Fatal("the devices do not settle")
 }
 
+// resends is a user who presses the button on every message that failed for the
+// time it took.
+func (p *phone) resends() {
+	for id, m := range p.store.outbox {
+		if p.engine != nil && m.Failed != nil && m.Failed.Kind.Retryable() && p.engine.State() != engine.Stopped {
+			if err := p.step(engine.Resend{ID: id}); err != nil {
+				p.w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// pending counts the messages that are on their way.
+func (d *disk) pending() (n int) {
+	for _, m := range d.outbox {
+		if m.Failed == nil || m.Failed.Kind.Retryable() {
+			n++
+		}
+	}
+	return n
+}
+
 func (w *world) quiet() bool {
 	for _, p := range w.devices {
 		if p.engine == nil || p.engine.State() == engine.Stopped {
 			continue
 		}
-		if !p.engine.Synced() || len(p.store.outbox) > 0 || !p.complete() {
+		if !p.engine.Synced() || p.store.pending() > 0 || !p.complete() {
 			return false
 		}
 	}

@@ -196,31 +196,6 @@ func TestResendAfterDisconnect(t *testing.T) {
 	}
 }
 
-// The process dies; the outbox goes on in order, with the local times that went
-// out before.
-func TestResendAfterRestart(t *testing.T) {
-	s := newScript(t)
-	s.transmits("sync full=true after=")
-	for _, text := range []string{"a", "b", "c", "d", "e"} {
-		s.sends(chat, text)
-	}
-	before := make(map[string]int64)
-	for _, m := range s.up {
-		m := m.(*wirepb.PIMSendReq)
-		before[string(m.Payload)] = m.LocalMs
-	}
-	s.dies()
-	s.w.passes(time.Minute)
-	s.starts()
-	s.opens(&wirepb.Limits{})
-	for _, m := range s.up {
-		if m, ok := m.(*wirepb.PIMSendReq); ok && before[string(m.Payload)] != 0 && before[string(m.Payload)] != m.LocalMs {
-			t.Errorf("local time of %s was %d and is %d", m.Payload, before[string(m.Payload)], m.LocalMs)
-		}
-	}
-	s.transmits("sync full=false after=", "send a attempt 1", "send b attempt 1", "send c attempt 1", "send d attempt 1", "send e attempt 1")
-}
-
 // What was to be transmitted on a connection that broke is not for the next one.
 func TestFramesDieWithTheirConnection(t *testing.T) {
 	s := newScript(t)
@@ -246,29 +221,6 @@ func TestPullOlderThanPush(t *testing.T) {
 	s.gets(&wirepb.PIMPullResp{RequestId: request, From: 1, Newest: 0, Done: true})
 	s.transmits("pull 1..2")
 	s.sees()
-}
-
-func TestTimeoutAndRefusals(t *testing.T) {
-	s := newScript(t)
-	s.transmits("sync full=true after=")
-	a, b := s.sends(chat, "a"), s.sends(chat, "b")
-	s.transmits("send a attempt 1", "send b attempt 1")
-	s.gets(&wirepb.PIMPong{}) // alive, but slow
-	s.w.passes(10 * time.Second)
-	s.transmits("send a attempt 2", "send b attempt 2")
-	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 3000})
-	s.sends(chat, "c") // must not overtake a
-	other := s.sends("d:alice:carol", "x")
-	s.transmits("send x attempt 1")
-	s.gets(&wirepb.PIMError{ClientMessageId: other[:], Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN})
-	s.gets(&wirepb.PIMError{ClientMessageId: b[:], Kind: wirepb.ErrorKind_ERROR_KIND_TOO_LARGE})
-	if s.failed[other].Kind != pim.KindForbidden || s.failed[b].Kind != pim.KindTooLarge {
-		t.Errorf("failed: %v", s.failed)
-	}
-	s.w.passes(2 * time.Second)
-	s.transmits()
-	s.w.passes(time.Second)
-	s.transmits("send a attempt 3", "send c attempt 1")
 }
 
 func TestBehindMeansSync(t *testing.T) {
@@ -336,27 +288,5 @@ func TestAcksAreCoalesced(t *testing.T) {
 	s.step(engine.Close{})
 	if a, ok := s.up[len(s.up)-1].(*wirepb.PIMPushAck); !ok || a.Acks[0].Seq != 101 || a.Serial != s.store.meta.AckSerial {
 		t.Errorf("at close: %v", s.up)
-	}
-}
-
-func TestOutboxIsBounded(t *testing.T) {
-	s := newScript(t)
-	send := func(payload []byte) error {
-		return s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat, Payload: payload}})
-	}
-	if err := send(make([]byte, pim.MaxPayload+1)); pim.KindOf(err) != pim.KindTooLarge {
-		t.Errorf("too large: %v", err)
-	}
-	n := 0
-	for ; n < 20_000; n++ {
-		if err := send(nil); err != nil {
-			if pim.KindOf(err) != pim.KindOverloaded {
-				t.Errorf("full: %v", err)
-			}
-			break
-		}
-	}
-	if n != 10_000 {
-		t.Errorf("%d messages fit", n)
 	}
 }

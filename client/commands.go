@@ -1,0 +1,68 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// Commands change what a user keeps on all devices. Given without a connection,
+// they take effect here at once (SettingEvent) and everywhere else later; those
+// that later ones make pointless are not sent at all. One that could not be sent
+// for 7 days has failed.
+//
+// Their errors are those of Send, and KindUnavailable if neither Options.User
+// nor a connection has named the user yet.
+
+// Do queues any command. Known is set by the client.
+func (c *Client) Do(ctx context.Context, cmd pim.Command) (*Sending, error) {
+	cmd.Value = slices.Clone(cmd.Value)
+	id := pim.NewClientMessageID(time.Now())
+	return c.queue(ctx, id, engine.Do{ID: id, Command: cmd})
+}
+
+// SetContact stores user among the contacts, with a value for the app to choose,
+// such as a name and notes: at most pim.MaxCommandValue bytes.
+func (c *Client) SetContact(ctx context.Context, user pim.UserID, value []byte) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandContact, Subject: string(user), Value: value})
+}
+
+// RemoveContact removes user from the contacts. It wins over a SetContact that
+// another device made without knowing of it.
+func (c *Client) RemoveContact(ctx context.Context, user pim.UserID) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandContact, Subject: string(user), Removed: true})
+}
+
+// Block sets whether the server refuses direct messages of user.
+func (c *Client) Block(ctx context.Context, user pim.UserID, on bool) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandBlock, Subject: string(user), Removed: !on})
+}
+
+// Mute keeps conv from notifying until a time, the zero time being for ever. It
+// is for the app to honour.
+func (c *Client) Mute(ctx context.Context, conv pim.ConversationID, until time.Time) (*Sending, error) {
+	cmd := pim.Command{Kind: pim.CommandMute, Subject: string(conv)}
+	if !until.IsZero() {
+		cmd.Until = pim.MillisOf(until)
+	}
+	return c.Do(ctx, cmd)
+}
+
+// Unmute ends a Mute.
+func (c *Client) Unmute(ctx context.Context, conv pim.ConversationID) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandMute, Subject: string(conv), Removed: true})
+}
+
+// Pin sets whether conv stays on top of the list.
+func (c *Client) Pin(ctx context.Context, conv pim.ConversationID, on bool) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandPin, Subject: string(conv), Removed: !on})
+}
+
+// MarkRead says that the user has read the conversation of e up to e. Read
+// positions only grow.
+func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
+}

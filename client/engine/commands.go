@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+)
+
+// Commands change what the user keeps: contacts, blocks, mutes, pins, read
+// positions. One is a message to the user's own log: the same outbox, resends,
+// deduplication and sync serve it. What comes of them is in settings, the same on
+// every device, since it follows from that log alone (pim.Setting.Apply). The app
+// is shown the setting as it will be, with the commands of this device that are
+// still on their way.
+
+// maxSettings bounds the entities of a user.
+const maxSettings = 100_000
+
+func (e *Engine) restoreSettings(rows []Setting) {
+	e.settings = make(map[string]pim.Setting, len(rows))
+	for _, r := range rows {
+		e.settings[r.Entity] = r.Setting
+	}
+}
+
+// user returns whose device this is, empty if that is not known yet.
+func (e *Engine) user() pim.UserID {
+	if e.meta.User != "" {
+		return e.meta.User
+	}
+	return e.cfg.User
+}
+
+// do takes a command into the outbox.
+func (e *Engine) do(in Do) error {
+	user := e.user()
+	switch {
+	case e.cfg.Watch:
+		return pim.Errorf(pim.KindInvalid, "with Options.Watch the user's own log is not followed")
+	case user == "":
+		return pim.Errorf(pim.KindUnavailable, "the user is not known before the first connection, unless Options.User names it")
+	}
+	cmd := in.Command
+	cmd.Value = slices.Clone(cmd.Value)
+	log := pim.Own(user)
+	if c := e.conversations[log]; c != nil {
+		cmd.Known = c.known
+	}
+	if err := cmd.Validate(); err != nil {
+		return err
+	}
+	out := Outgoing{ID: in.ID, Conversation: log, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &cmd)}
+	if err := e.checkSend(&out); err != nil {
+		return err
+	}
+	if e.coalesce(in.ID, &cmd) {
+		return nil
+	}
+	if _, known := e.settings[cmd.Entity()]; !known && len(e.settings) >= maxSettings {
+		return pim.Errorf(pim.KindOverloaded, "%d contacts, blocks, mutes, pins and read positions are kept", len(e.settings))
+	}
+	e.queue(newMessage(out))
+	e.showSetting(cmd.Entity())
+	return nil
+}
+
+// coalesce drops a command that cmd, with the given ID, makes pointless: one of
+// the same entity that was not transmitted yet. It reports whether cmd itself is
+// pointless: it marks as read what is read.
+func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
+	entity := cmd.Entity()
+	var last *message
+	if l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]; l != nil {
+		last = l.messages[len(l.messages)-1]
+	}
+	if now, _ := e.setting(entity); cmd.Kind == pim.CommandRead && cmd.Seq <= now.Seq {
+		ev := SendEvent{ID: id, Conversation: pim.Own(e.user()), State: Superseded}
+		if last != nil {
+			ev.By = last.ID
+		}
+		e.emit(ev)
+		return true
+	}
+	if last != nil && last.state == Queued {
+		e.leaveOutbox(last, SendEvent{State: Superseded, By: id})
+	}
+	return false
+}
+
+// commandLeft shows the setting of a command that left the outbox without having
+// reached the server. One that has comes back as an entry.
+func (e *Engine) commandLeft(m *message, end SendState) {
+	if m.command != nil && (end == Failed || end == Discarded) {
+		e.showSetting(m.command.Entity())
+	}
+}
+
+// setting returns what entity will have come to, and whether that depends on
+// commands in the outbox.
+func (e *Engine) setting(entity string) (s pim.Setting, pending bool) {
+	s = e.settings[entity]
+	l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]
+	if l == nil {
+		return s, false
+	}
+	for _, m := range l.messages {
+		s.Apply(m.command, max(s.At, s.Deleted, m.command.Known)+1, e.cfg.Device)
+	}
+	return s, true
+}
+
+func (e *Engine) showSetting(entity string) {
+	s, pending := e.setting(entity)
+	e.emit(SettingEvent{Entity: entity, Setting: s, Pending: pending})
+}
+
+// obey takes an entry of the user's own log.
+func (e *Engine) obey(entry *pim.Entry) {
+	cmd, err := wire.ParseCommand(entry.Payload)
+	if entry.Kind != pim.EntryCommand || err != nil {
+		return // of a later version
+	}
+	entity := cmd.Entity()
+	s, known := e.settings[entity]
+	if !known && len(e.settings) >= maxSettings {
+		return
+	}
+	if s.Apply(&cmd, entry.Seq, entry.Device) {
+		e.settings[entity] = s
+		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, s})
+	}
+	e.showSetting(entity)
+}
+
+// commandOf returns the command of a message in the outbox.
+func commandOf(out *Outgoing) *pim.Command {
+	cmd, err := wire.ParseCommand(out.Payload)
+	if err != nil {
+		// The store is not what it was. The server will refuse it, and say so.
+		return &pim.Command{Subject: out.ID.String()}
+	}
+	return &cmd
+}

@@ -1,0 +1,235 @@
+package engine_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+const mine = pim.ConversationID("u:alice")
+
+func (s *script) does(c pim.Command) pim.ClientMessageID {
+	s.t.Helper()
+	id := s.w.id()
+	s.must(engine.Do{ID: id, Command: c})
+	return id
+}
+
+func rename(user, name string) pim.Command {
+	return pim.Command{Kind: pim.CommandContact, Subject: user, Value: []byte(name)}
+}
+
+func remove(user string) pim.Command {
+	return pim.Command{Kind: pim.CommandContact, Subject: user, Removed: true}
+}
+
+func reads(seq pim.Seq) pim.Command {
+	return pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: seq, Count: uint64(seq)}
+}
+
+// logged is a command as an entry of alice's own log.
+func logged(seq uint64, device string, id pim.ClientMessageID, c pim.Command) *wirepb.PIMPush {
+	return &wirepb.PIMPush{Conversation: string(mine), Entries: []*wirepb.Entry{{
+		Seq: seq, Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND, Sender: "alice", Device: device,
+		ClientMessageId: id[:], Payload: wire.AppendCommand(nil, &c),
+	}}}
+}
+
+// commands lists the transmissions of commands since the last call.
+func (s *script) commands() []string {
+	var got []string
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSendReq); ok && m.Conversation == string(mine) {
+			c, err := wire.ParseCommand(m.Payload)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			got = append(got, tell(c))
+		}
+	}
+	s.up = nil
+	return got
+}
+
+func tell(c pim.Command) string {
+	line := c.Entity()
+	if c.Removed {
+		line += " removed"
+	}
+	if c.Seq != 0 {
+		line += fmt.Sprint(" ", c.Seq)
+	}
+	if len(c.Value) > 0 {
+		line += " " + string(c.Value)
+	}
+	return line
+}
+
+func (s *script) commanded(want ...string) {
+	s.t.Helper()
+	if got := s.commands(); fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Fatalf("transmitted %q, want %q", got, want)
+	}
+}
+
+// shows checks what the app was last told of the entity.
+func (s *script) shows(want string, pending bool) {
+	s.t.Helper()
+	var last engine.SettingEvent
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SettingEvent); ok {
+			last = ev
+		}
+	}
+	if got := tell(last.Setting.Command); got != want || last.Pending != pending {
+		s.t.Fatalf("shows %q, pending %v; want %q, %v", got, last.Pending, want, pending)
+	}
+}
+
+// Offline, three marks of the same conversation become one, and so do two names
+// of one contact; different entities do not wait for each other.
+func TestCommandsCoalesce(t *testing.T) {
+	s := newScript(t)
+	s.loses()
+	first := s.does(reads(3))
+	s.does(reads(7))
+	s.does(reads(5)) // behind what is marked already
+	s.does(rename("bob", "Bob"))
+	s.does(rename("bob", "Robert"))
+	s.does(rename("carol", "Carol"))
+	s.shows("contact/carol Carol", true)
+	if n := len(s.store.outbox); n != 3 {
+		t.Errorf("%d commands in the outbox", n)
+	}
+	if _, kept := s.store.outbox[first]; kept {
+		t.Error("the first mark is still there")
+	}
+	s.fared("1 queued, 1 superseded, 2 queued, 3 superseded, 4 queued, 4 superseded, 5 queued, 6 queued")
+	s.w.passes(time.Minute)
+	s.opens(nil)
+	s.commanded("read/d:alice:bob 7", "contact/bob Robert", "contact/carol Carol")
+}
+
+// A command that was transmitted may have been taken: what follows it about the
+// same entity waits for its answer.
+func TestCommandsKeepTheirOrder(t *testing.T) {
+	s := newScript(t)
+	a := s.does(rename("bob", "Bob"))
+	s.does(remove("bob"))
+	s.does(rename("carol", "Carol"))
+	s.commanded("contact/bob Bob", "contact/carol Carol")
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: a[:], Conversation: string(mine), Seq: 1})
+	s.commanded("contact/bob removed")
+	s.shows("contact/bob removed", true)
+}
+
+// The article's case, as one device sees it: a contact is deleted in airplane
+// mode, while another device gives it a new name. The deletion wins.
+func TestDeletedInAirplaneMode(t *testing.T) {
+	s := newScript(t)
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, rename("bob", "Bob")))
+	s.loses()
+	id := s.does(remove("bob"))
+	s.shows("contact/bob removed", true)
+	s.w.passes(time.Hour)
+	s.dies()
+	s.starts()
+	s.opens(nil)
+	s.commanded("contact/bob removed")
+	bobby := rename("bob", "Bobby")
+	bobby.Known = 1
+	s.gets(logged(2, "laptop", pim.ClientMessageID{2}, bobby))
+	s.shows("contact/bob removed", true) // still on its way, and shown all the same
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(mine), Seq: 3})
+	s.shows("contact/bob removed", false)
+	late := rename("bob", "Rob")
+	late.Known = 2 // given without knowing of the deletion
+	s.gets(logged(4, "laptop", pim.ClientMessageID{4}, late))
+	s.shows("contact/bob removed", false)
+	again := rename("bob", "Robert")
+	again.Known = 4 // given knowing of it
+	s.gets(logged(5, "laptop", pim.ClientMessageID{5}, again))
+	s.shows("contact/bob Robert", false)
+	if got := tell(s.store.settings["contact/bob"].Command); got != "contact/bob Robert" {
+		t.Errorf("stored: %s", got)
+	}
+}
+
+// After a week a command has expired; it is not sent any more, and the app hears
+// of it.
+func TestCommandsExpire(t *testing.T) {
+	s := newScript(t)
+	s.loses()
+	s.does(rename("bob", "Bob"))
+	s.fared("1 queued")
+	s.w.passes(6 * 24 * time.Hour)
+	s.fared("") // patient, if need be for days
+	s.dies()
+	s.w.passes(25 * time.Hour)
+	s.starts()
+	s.session = s.w.server.Connect(nil)
+	s.step(engine.Dialled{Token: "alice"})
+	s.gets(&wirepb.Welcome{User: "alice", ServerMs: int64(s.w.server.Now())})
+	s.commanded()
+	s.fared("1 failed (timeout)")
+	if len(s.store.outbox) != 0 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+}
+
+// A connected device is no less patient: a command that gets no answer is sent
+// again and again.
+func TestCommandsArePatient(t *testing.T) {
+	s := newScript(t)
+	id := s.does(rename("bob", "Bob"))
+	s.lives(10 * time.Minute)
+	if n := len(s.commands()); n < 12 || n > 16 {
+		t.Errorf("transmitted %d times in ten minutes", n)
+	}
+	if s.store.outbox[id].Failed != nil {
+		t.Error("it has failed")
+	}
+}
+
+// A command that the server refuses leaves no trace.
+func TestRefusedCommand(t *testing.T) {
+	s := newScript(t)
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, rename("bob", "Bob")))
+	id := s.does(rename("bob", "Bobby"))
+	s.shows("contact/bob Bobby", true)
+	s.gets(&wirepb.PIMError{ClientMessageId: id[:], Kind: wirepb.ErrorKind_ERROR_KIND_TOO_LARGE})
+	s.shows("contact/bob Bob", false)
+	if len(s.store.outbox) != 0 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+}
+
+func TestBadCommands(t *testing.T) {
+	s := newScript(t)
+	for _, test := range []struct {
+		name string
+		c    pim.Command
+		want pim.Kind
+	}{
+		{"no kind", pim.Command{Subject: "bob"}, pim.KindUnsupported},
+		{"no user", pim.Command{Kind: pim.CommandContact}, pim.KindInvalid},
+		{"no conversation", pim.Command{Kind: pim.CommandPin, Subject: "bob"}, pim.KindInvalid},
+		{"too much", pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: make([]byte, pim.MaxCommandValue+1)}, pim.KindTooLarge},
+		{"reads nothing", reads(0), pim.KindInvalid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.t = t
+			s.refuses(test.want, engine.Do{ID: s.w.id(), Command: test.c})
+		})
+	}
+	s.t = t
+	s.refuses(pim.KindInvalid, engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: mine, Kind: pim.EntryMessage}})
+	if len(s.store.outbox) != 0 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+}

@@ -1,0 +1,309 @@
+package engine_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// The process dies; the outbox goes on in order, with the local times that went
+// out before.
+func TestResendAfterRestart(t *testing.T) {
+	s := newScript(t)
+	s.transmits("sync full=true after=")
+	for _, text := range []string{"a", "b", "c", "d", "e"} {
+		s.sends(chat, text)
+	}
+	before := make(map[string]int64)
+	for _, m := range s.up {
+		m := m.(*wirepb.PIMSendReq)
+		before[string(m.Payload)] = m.LocalMs
+	}
+	s.dies()
+	s.w.passes(time.Minute)
+	s.starts()
+	s.opens(&wirepb.Limits{})
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSendReq); ok && before[string(m.Payload)] != 0 && before[string(m.Payload)] != m.LocalMs {
+			t.Errorf("local time of %s was %d and is %d", m.Payload, before[string(m.Payload)], m.LocalMs)
+		}
+	}
+	s.transmits("sync full=false after=", "send a attempt 1", "send b attempt 1", "send c attempt 1", "send d attempt 1", "send e attempt 1")
+}
+
+func TestOutboxIsBounded(t *testing.T) {
+	s := newScript(t)
+	send := func(payload []byte) error {
+		return s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat, Payload: payload}})
+	}
+	if err := send(make([]byte, pim.MaxPayload+1)); pim.KindOf(err) != pim.KindTooLarge {
+		t.Errorf("too large: %v", err)
+	}
+	n := 0
+	for ; n < 20_000; n++ {
+		if err := send(nil); err != nil {
+			if pim.KindOf(err) != pim.KindOverloaded {
+				t.Errorf("full: %v", err)
+			}
+			break
+		}
+	}
+	if n != 10_000 {
+		t.Errorf("%d messages fit", n)
+	}
+}
+
+// lives lets time go by on a connection that works: the server answers pings, but
+// nothing else.
+func (s *script) lives(d time.Duration) {
+	for range int(d / time.Second) {
+		s.w.passes(time.Second)
+		s.gets(&wirepb.PIMPong{})
+	}
+}
+
+// sends lists the transmissions of messages since the last call; all else is
+// left out.
+func (s *script) transmitted() []string {
+	var got []string
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSendReq); ok {
+			got = append(got, fmt.Sprintf("%s %d", m.Payload, m.Attempt))
+		}
+	}
+	s.up = nil
+	return got
+}
+
+func (s *script) hasTransmitted(want ...string) {
+	s.t.Helper()
+	if got := s.transmitted(); !slices.Equal(got, want) {
+		s.t.Fatalf("transmitted %q, want %q", got, want)
+	}
+}
+
+// states tells how the messages fared since the last call: one line an event.
+func (s *script) states() string {
+	var lines []string
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SendEvent); ok {
+			line := fmt.Sprint(strings.TrimLeft(string(ev.ID[:]), "0"), " ", ev.State)
+			if ev.Err != nil {
+				line += fmt.Sprint(" (", ev.Err.Kind, ")")
+			}
+			lines = append(lines, line)
+		}
+	}
+	s.events = nil
+	return strings.Join(lines, ", ")
+}
+
+func (s *script) fared(want string) {
+	s.t.Helper()
+	if got := s.states(); got != want {
+		s.t.Fatalf("messages: %s\nwant      %s", got, want)
+	}
+}
+
+func (s *script) must(in engine.Input) {
+	s.t.Helper()
+	if err := s.step(in); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *script) refuses(want pim.Kind, in engine.Input) {
+	s.t.Helper()
+	if err := s.step(in); pim.KindOf(err) != want || err == nil {
+		s.t.Fatalf("%T: %v, want an error of kind %s", in, err, want)
+	}
+}
+
+// Without an answer a message is sent again after 3, 6, 12, 24 and 48 s, and has
+// failed after 180: once, with a reason, in the store.
+func TestResendsAndThenFails(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	first := s.up[len(s.up)-1].(*wirepb.PIMSendReq)
+	var at []int
+	for sec := range 200 {
+		for _, m := range s.up {
+			if m, ok := m.(*wirepb.PIMSendReq); ok {
+				at = append(at, sec)
+				if m.LocalMs != first.LocalMs || int(m.Attempt) != len(at) {
+					t.Errorf("transmission %d: %v, first %v", len(at), m, first)
+				}
+			}
+		}
+		s.up = nil
+		if sec == 180 {
+			s.fared("1 queued, 1 sending, 1 sending, 1 sending, 1 sending, 1 sending, 1 sending, 1 failed (timeout)")
+		}
+		s.lives(time.Second)
+	}
+	if want := []int{0, 3, 9, 21, 45, 93}; !slices.Equal(at, want) {
+		t.Errorf("transmitted at %v s, want %v", at, want)
+	}
+	if f := s.store.outbox[id].Failed; f == nil || f.Kind != pim.KindTimeout {
+		t.Errorf("stored: %+v", s.store.outbox[id])
+	}
+	s.fared("")
+}
+
+// What has failed stays failed over a restart, until the user presses a button:
+// then the same ID goes out with a new local time.
+func TestResendByHand(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	was := s.store.outbox[id].Local
+	s.lives(180 * time.Second)
+	s.refuses(pim.KindNotFound, engine.Resend{ID: s.w.id()})
+	s.dies()
+	s.starts()
+	s.opens(nil)
+	s.hasTransmitted()
+	s.must(engine.Resend{ID: id})
+	s.hasTransmitted("a 1")
+	s.fared("1 queued, 1 sending")
+	if now := s.store.outbox[id]; now.Failed != nil || now.Local <= was {
+		t.Errorf("stored: %+v, its local time was %d", now, was)
+	}
+	s.refuses(pim.KindConflict, engine.Resend{ID: id})
+	s.refuses(pim.KindConflict, engine.Discard{ID: id})
+	s.gets(ackFor(id, 1))
+	s.fared("1 sent")
+}
+
+func TestDiscard(t *testing.T) {
+	s := newScript(t)
+	failed := s.sends(chat, "a")
+	s.gets(&wirepb.PIMError{ClientMessageId: failed[:], Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN})
+	s.loses()
+	queued := s.sends(chat, "b")
+	s.must(engine.Discard{ID: failed})
+	s.must(engine.Discard{ID: queued})
+	s.fared("1 queued, 1 sending, 1 failed (forbidden), 2 queued, 1 discarded, 2 discarded")
+	if len(s.store.outbox) != 0 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+	s.refuses(pim.KindNotFound, engine.Discard{ID: queued})
+}
+
+// An answer that was lost is found in the log, even if the message counted as
+// failed.
+func TestFailedIsFoundInTheLog(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	s.lives(180 * time.Second)
+	s.states()
+	s.gets(&wirepb.PIMPush{Conversation: string(chat), Entries: []*wirepb.Entry{
+		{Seq: 1, Count: 1, Sender: "alice", Device: "phone", ClientMessageId: id[:], Payload: []byte("a"), Kind: 1},
+	}})
+	s.fared("1 sent")
+	if len(s.store.outbox) != 0 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+}
+
+// Without a connection, what was transmitted fails 180 s after that; what was not
+// waits for as long as it takes.
+func TestLongOutage(t *testing.T) {
+	s := newScript(t)
+	s.sends(chat, "a")
+	s.loses()
+	s.sends(chat, "b")
+	s.w.passes(time.Hour)
+	s.fared("1 queued, 1 sending, 1 waiting (unavailable), 2 queued, 1 failed (unavailable)")
+	s.opens(nil)
+	s.hasTransmitted("b 1")
+}
+
+// A refusal for good fails one message at once, and the others go on.
+func TestRefusedForGood(t *testing.T) {
+	s := newScript(t)
+	a, b := s.sends(chat, "a"), s.sends(chat, "b")
+	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_TOO_LARGE})
+	s.gets(ackFor(b, 1))
+	s.fared("1 queued, 1 sending, 2 queued, 2 sending, 1 failed (too_large), 2 sent")
+	if s.failed[a].Kind != pim.KindTooLarge || s.store.outbox[a].Failed == nil {
+		t.Errorf("failed: %v, stored %+v", s.failed, s.store.outbox)
+	}
+}
+
+// A server that is busy names a time; until then it is left alone.
+func TestBusyServer(t *testing.T) {
+	s := newScript(t)
+	a := s.sends(chat, "a")
+	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 2500})
+	s.sends(chat, "b")
+	s.sends("d:alice:carol", "c")
+	s.fared("1 queued, 1 sending, 1 waiting (overloaded), 2 queued, 3 queued")
+	s.hasTransmitted("a 1")
+	s.w.passes(2 * time.Second)
+	s.hasTransmitted()
+	s.w.passes(time.Second)
+	s.hasTransmitted("a 2", "b 1", "c 1")
+}
+
+// A refusal without a time is about the message, and only that one waits.
+func TestRefusedForNow(t *testing.T) {
+	s := newScript(t)
+	a := s.sends(chat, "a")
+	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_INTERNAL, Retryable: true})
+	s.sends(chat, "b")
+	s.hasTransmitted("a 1", "b 1")
+	s.w.passes(time.Second)
+	s.hasTransmitted("a 2")
+}
+
+// Who joins or leaves decides who reads what comes behind it.
+func TestNothingOvertakesAJoin(t *testing.T) {
+	const group = pim.ConversationID("g:team")
+	s := newScript(t)
+	before := s.sends(group, "before")
+	join := s.queues(engine.Outgoing{Conversation: group, Kind: pim.EntryJoin, Members: []pim.UserID{"bob"}})
+	s.sends(group, "after")
+	s.sends(chat, "elsewhere")
+	s.hasTransmitted("before 1", "elsewhere 1")
+	answer := ackFor(before, 1)
+	answer.Conversation = string(group)
+	s.gets(answer)
+	s.hasTransmitted(" 1")
+	answer = ackFor(join, 2)
+	answer.Conversation = string(group)
+	s.gets(answer)
+	s.hasTransmitted("after 1")
+}
+
+// The server remembers a message for a week. One that went out longer ago, and
+// was not heard of since, must not go out again by itself.
+func TestNotSentAgainWhenForgotten(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	s.dies()
+	s.w.passes(pim.DedupWindow)
+	s.starts()
+	s.opens(nil)
+	s.hasTransmitted()
+	if f := s.store.outbox[id].Failed; f == nil || f.Kind != pim.KindTimeout {
+		t.Errorf("stored: %+v", s.store.outbox[id])
+	}
+}
+
+// Many failures do not fill the outbox for ever.
+func TestFailedAreBounded(t *testing.T) {
+	s := newScript(t)
+	for range 1001 {
+		id := s.sends(chat, "x")
+		s.gets(&wirepb.PIMError{ClientMessageId: id[:], Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN})
+	}
+	if n := len(s.store.outbox); n != 1000 {
+		t.Errorf("%d failed messages are kept", n)
+	}
+}

@@ -1,0 +1,282 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// How long an answer may take before the message is sent again by itself. After
+// the last it is awaited until giveUpAfter.
+var resendAfter = [...]time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second}
+
+const (
+	// giveUpAfter the first transmission a message fails. It is the window of the
+	// display order (pim.OrderWindow): resent later, it would stand in a wrong
+	// place.
+	giveUpAfter = 180 * time.Second
+	// expireAfter it was queued a create, join, leave or command fails.
+	expireAfter = 7 * 24 * time.Hour
+	// forgetMargin is how long before the end of its memory the server is taken to
+	// have forgotten a message: sent again, it could be there twice.
+	forgetMargin = time.Hour
+)
+
+// resumeOutbox makes everything transmissible on a new connection.
+func (e *Engine) resumeOutbox() {
+	o := &e.outbox
+	o.holdUntil = 0
+	for _, m := range o.delayed {
+		m.retryAt = 0
+	}
+}
+
+// suspendOutbox takes what is in flight back: the connection is gone.
+func (e *Engine) suspendOutbox(cause *pim.Error) {
+	for len(e.outbox.flying) > 0 {
+		e.delay(e.outbox.flying[0], 0, cause)
+	}
+}
+
+// delay makes m wait until retryAt; 0: for a new connection.
+func (e *Engine) delay(m *message, retryAt time.Duration, cause *pim.Error) {
+	e.outbox.delay(m)
+	m.retryAt, m.cause = retryAt, cause
+	ev := SendEvent{ID: m.ID, Conversation: m.Conversation, State: Delayed, Err: cause}
+	if retryAt != 0 {
+		ev.RetryIn = retryAt - e.now.Mono
+	}
+	e.emit(ev)
+}
+
+// transmit sends what may be sent: first again what waits, then, one message of
+// each lane in turn, what is new.
+func (e *Engine) transmit() {
+	o := &e.outbox
+	if e.now.Mono < o.holdUntil {
+		return
+	}
+	for i := 0; i < len(o.delayed) && len(o.flying) < e.limits.inFlight; {
+		if m := o.delayed[i]; e.now.Mono >= m.retryAt {
+			e.fly(m) // or fails; either way it is no longer at i
+		} else {
+			i++
+		}
+	}
+	for len(o.ready) > 0 && len(o.flying) < e.limits.inFlight {
+		l := o.ready[0]
+		o.ready[0] = nil
+		o.ready = o.ready[1:]
+		l.ready = false
+		if m := l.next(); m != nil {
+			e.fly(m)
+			o.wake(l)
+		}
+	}
+	if len(o.ready) == 0 {
+		o.ready = nil
+	}
+}
+
+// fly transmits m, unless it is too old for that. Its local time is stored with
+// this output, so before it is transmitted, and kept from then on.
+func (e *Engine) fly(m *message) {
+	if err := e.tooOld(m); err != nil {
+		e.fail(m, err)
+		return
+	}
+	if m.Local == 0 {
+		m.Local = e.local()
+		e.store(m)
+	}
+	if m.attempt == 0 && !m.patient() {
+		m.giveUpAt = e.now.Mono + giveUpAfter
+	}
+	e.outbox.land(m)
+	m.attempt++
+	m.state, m.sentAt, m.cause = InFlight, e.now.Mono, nil
+	m.retryAt = e.now.Mono + e.answerTime(m)
+	e.outbox.flying = append(e.outbox.flying, m)
+	req := &wirepb.PIMSendReq{
+		Conversation: string(m.Conversation), ClientMessageId: m.ID[:], LocalMs: int64(m.Local),
+		Attempt: uint32(m.attempt), Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
+	}
+	for _, u := range m.Members {
+		req.Members = append(req.Members, string(u))
+	}
+	e.write(req)
+	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: InFlight, Attempt: m.attempt})
+}
+
+// answerTime returns how long m's answer may take, give or take 20 %.
+func (e *Engine) answerTime(m *message) time.Duration {
+	d := resendAfter[min(m.resends, len(resendAfter)-1)]
+	return d*4/5 + time.Duration(e.cfg.Random()*float64(d*2/5))
+}
+
+// tooOld says why m must not be transmitted any more, nil if it may.
+func (e *Engine) tooOld(m *message) *pim.Error {
+	now := e.clock.at(e.now)
+	switch {
+	case !e.clock.known:
+	case m.patient() && now-m.Queued >= millis(expireAfter):
+		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
+	case m.Local != 0 && now-m.Local >= millis(pim.DedupWindow-forgetMargin):
+		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", (now-m.Local)/millis(24*time.Hour))
+	}
+	return nil
+}
+
+func millis(d time.Duration) pim.Millis { return pim.Millis(d / time.Millisecond) }
+
+// sent takes the answer to a message: it is durable.
+func (e *Engine) sent(a *wirepb.PIMSendAck) {
+	id, ok := wire.ClientID(a.ClientMessageId)
+	m := e.outbox.byID[id]
+	if !ok || m == nil { // answered before
+		return
+	}
+	s := Sent{
+		Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq), Anchor: pim.Seq(a.Anchor),
+		Server: pim.Millis(a.ServerMs), Count: a.Count, Duplicate: a.Duplicate,
+	}
+	if s.Anchor == 0 {
+		s.Anchor = s.Seq
+	}
+	e.delivered(m, s)
+	c := e.conversation(s.Conversation)
+	if c == nil || s.Seq <= c.known {
+		return
+	}
+	if !madeUp(m) || s.Duplicate {
+		// The entry is not made up from m: the writer decides who the members are
+		// in it, and an earlier transmission may have differed.
+		c.newest = max(c.newest, s.Seq)
+		e.touch(c)
+		e.wantPull(c)
+		return
+	}
+	e.own(c, pim.Entry{
+		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
+		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID,
+		Local: m.Local, Server: s.Server, Payload: m.Payload,
+	})
+}
+
+// madeUp reports whether m and the answer to it make the entry.
+func madeUp(m *message) bool { return m.Kind == pim.EntryMessage || m.Kind == pim.EntryCommand }
+
+// delivered takes m, which the server has, out of the outbox.
+func (e *Engine) delivered(m *message, s Sent) {
+	e.leaveOutbox(m, SendEvent{Conversation: s.Conversation, State: Delivered, Sent: s})
+}
+
+// found takes an entry of this user's that was pushed or pulled. If it is of a
+// message in the outbox, its answer was lost and this is as good.
+func (e *Engine) found(entry *pim.Entry) {
+	if m := e.outbox.byID[entry.ClientID]; m != nil && entry.Device == e.meta.Device {
+		e.delivered(m, Sent{
+			Conversation: entry.Conversation, Seq: entry.Seq, Anchor: entry.Anchor,
+			Server: entry.Server, Count: entry.Count,
+		})
+	}
+}
+
+// rejected takes the server's refusal of a message.
+func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
+	m := e.outbox.byID[id]
+	if m == nil || m.state == Failed {
+		return
+	}
+	err := wire.ErrorOf(answer)
+	if !answer.Retryable {
+		e.fail(m, err)
+		return
+	}
+	m.refusals++
+	wait := max(err.RetryAfter, e.backoff(m.refusals))
+	if err.RetryAfter > 0 {
+		// The server names a time, so it speaks of itself, not of this message.
+		e.outbox.holdUntil = max(e.outbox.holdUntil, e.now.Mono+err.RetryAfter)
+	}
+	e.delay(m, e.now.Mono+wait, err)
+}
+
+var errNoAnswer = pim.Errorf(pim.KindTimeout, "no answer from the server within %v", giveUpAfter)
+
+// tickOutbox sends again what has waited for its answer for long enough, and
+// gives up what has for too long.
+func (e *Engine) tickOutbox() {
+	o, now := &e.outbox, e.now.Mono
+	if e.paused {
+		return
+	}
+	for i := 0; i < len(o.flying); {
+		m := o.flying[i]
+		switch {
+		case now >= m.giveUpAt:
+			e.fail(m, errNoAnswer)
+		case e.link.phase == open && now >= m.retryAt && e.mayResend(m):
+			m.resends++
+			e.fly(m) // to the end of the list, or out of it
+		default:
+			i++
+		}
+	}
+	for i := 0; i < len(o.delayed); {
+		if m := o.delayed[i]; now >= m.giveUpAt {
+			e.fail(m, reason(m))
+		} else {
+			i++
+		}
+	}
+}
+
+// mayResend reports whether m is sent again when no answer comes.
+func (e *Engine) mayResend(m *message) bool { return m.patient() || m.resends < len(resendAfter) }
+
+// reason says why m fails that has waited for too long.
+func reason(m *message) *pim.Error {
+	if m.cause != nil && pim.KindOf(m.cause) != pim.KindUnknown {
+		return m.cause
+	}
+	return errNoAnswer
+}
+
+// resumeAnswers gives every message its full time again: while the shell did not
+// read, no answer could come.
+func (e *Engine) resumeAnswers(paused time.Duration) {
+	for _, m := range e.outbox.byID {
+		if m.giveUpAt != never {
+			m.giveUpAt += paused
+		}
+	}
+	for _, m := range e.outbox.flying {
+		m.sentAt, m.retryAt = e.now.Mono, e.now.Mono+e.answerTime(m)
+	}
+}
+
+func (e *Engine) outboxDeadline(at *time.Duration) {
+	o := &e.outbox
+	if e.link.phase == open && o.holdUntil > e.now.Mono {
+		*at = min(*at, o.holdUntil)
+	}
+	if e.paused {
+		return
+	}
+	for _, m := range o.flying {
+		*at = min(*at, m.giveUpAt)
+		if e.mayResend(m) {
+			*at = min(*at, m.retryAt)
+		}
+	}
+	room := len(o.flying) < e.limits.inFlight
+	for _, m := range o.delayed {
+		*at = min(*at, m.giveUpAt)
+		if e.link.phase == open && room {
+			*at = min(*at, max(m.retryAt, o.holdUntil))
+		}
+	}
+}
