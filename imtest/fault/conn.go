@@ -1,0 +1,112 @@
+package fault
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+)
+
+// conn is one client's connection and the one made for it to the target. The
+// methods cut and doom are called with Proxy.mu held; nothing here takes it
+// under conn.mu.
+type conn struct {
+	p      *Proxy
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	up     *pipe // from the client to the server
+	down   *pipe
+
+	mu     sync.Mutex
+	client *net.TCPConn
+	server *net.TCPConn // nil until it is dialled
+	ended  int          // pipes whose source has ended
+}
+
+func newConn(p *Proxy, client *net.TCPConn, number uint64) *conn {
+	c := &conn{p: p, client: client}
+	c.ctx, c.cancel = context.WithCancel(p.ctx)
+	c.up, c.down = newPipe(c, true, number), newPipe(c, false, number)
+	return c
+}
+
+func (c *conn) pipe(up bool) *pipe {
+	if up {
+		return c.up
+	}
+	return c.down
+}
+
+// run serves the connection to its end.
+func (c *conn) run(silent bool) {
+	defer c.reset()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { // closes the sockets, so that whoever reads or writes returns
+		<-c.ctx.Done()
+		c.reset()
+	})
+	defer c.cancel()
+	if silent {
+		_, _ = io.Copy(io.Discard, c.client) // however it ends
+		return
+	}
+	server, err := c.p.dial()
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	c.server = server
+	c.mu.Unlock()
+	if c.ctx.Err() != nil { // reset may have missed it
+		reset(server)
+		return
+	}
+	var pipes sync.WaitGroup
+	pipes.Go(func() { c.up.run(c.client, server) })
+	pipes.Go(func() { c.down.run(server, c.client) })
+	pipes.Wait()
+}
+
+// over says that a pipe will pass nothing more: its source has ended. When both
+// have, so has the connection.
+func (c *conn) over() {
+	c.mu.Lock()
+	c.ended++
+	both := c.ended == 2
+	c.mu.Unlock()
+	if both {
+		c.cancel()
+	}
+}
+
+// cut resets side.
+func (c *conn) cut(side Side) {
+	if side == Both {
+		c.cancel()
+		return
+	}
+	c.doom()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if side == ClientSide {
+		reset(c.client)
+	} else if c.server != nil {
+		reset(c.server)
+	}
+}
+
+// doom makes the connection a black hole both ways, for good.
+func (c *conn) doom() {
+	c.up.doom()
+	c.down.doom()
+}
+
+func (c *conn) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reset(c.client)
+	if c.server != nil {
+		reset(c.server)
+	}
+}
