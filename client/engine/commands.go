@@ -115,6 +115,21 @@ func (e *Engine) showSetting(entity string) {
 	e.emit(SettingEvent{Entity: entity, Setting: s, Pending: pending})
 }
 
+// showPending shows, at the start, what commands of an earlier process will
+// change.
+func (e *Engine) showPending() {
+	var entities []string
+	for key := range e.outbox.lanes {
+		if key.entity != "" {
+			entities = append(entities, key.entity)
+		}
+	}
+	slices.Sort(entities)
+	for _, entity := range entities {
+		e.showSetting(entity)
+	}
+}
+
 // obey takes an entry of the user's own log.
 func (e *Engine) obey(entry *pim.Entry) {
 	cmd, err := wire.ParseCommand(entry.Payload)

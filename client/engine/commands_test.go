@@ -138,7 +138,9 @@ func TestDeletedInAirplaneMode(t *testing.T) {
 	s.shows("contact/bob removed", true)
 	s.w.passes(time.Hour)
 	s.dies()
+	s.events = nil
 	s.starts()
+	s.shows("contact/bob removed", true)
 	s.opens(nil)
 	s.commanded("contact/bob removed")
 	bobby := rename("bob", "Bobby")

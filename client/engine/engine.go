@@ -105,6 +105,7 @@ func (e *Engine) Step(now Time, in Input) error {
 func (e *Engine) handle(in Input) error {
 	switch in := in.(type) {
 	case Start:
+		e.showPending()
 		e.dial()
 	case Dialled:
 		e.greet(in.Attempt, in.Token)

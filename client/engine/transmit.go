@@ -196,10 +196,12 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 		return
 	}
 	m.refusals++
-	wait := max(err.RetryAfter, e.backoff(m.refusals))
+	wait := e.backoff(m.refusals)
 	if err.RetryAfter > 0 {
-		// The server names a time, so it speaks of itself, not of this message.
-		e.outbox.holdUntil = max(e.outbox.holdUntil, e.now.Mono+err.RetryAfter)
+		// The server names a time, so it speaks of itself, not of this message, and
+		// it told others the same.
+		wait = max(wait, err.RetryAfter+time.Duration(e.cfg.Random()*float64(err.RetryAfter)/4))
+		e.outbox.holdUntil = max(e.outbox.holdUntil, e.now.Mono+wait)
 	}
 	e.delay(m, e.now.Mono+wait, err)
 }
