@@ -383,7 +383,8 @@ func TestPlay(t *testing.T) {
 		note("first"),
 		{Do: func(p *fault.Proxy) error { return p.Set(fault.Symmetric(fault.Path{Hold: true})) }},
 		fault.Heal(time.Millisecond), note("second"),
-		{Name: "third", Do: func(*fault.Proxy) error { return failed }}, note("never"),
+		{Name: "third", Do: func(*fault.Proxy) error { return failed }},
+		note("never"),
 	})
 	if !errors.Is(err, failed) || len(done) != 2 {
 		t.Errorf("%v, %q", err, done)
