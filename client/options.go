@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -35,7 +36,11 @@ type Options struct {
 	Logger *slog.Logger // nil: nothing is logged
 	// TLS is the configuration for https, wss and tls. TLS 1.3 is the least that
 	// is spoken, whatever it says. nil: the system's roots.
-	TLS   *tls.Config
+	TLS *tls.Config
+	// Dial makes the connections, for a network of the app's own: a proxy, a
+	// tunnel, a test. TLS and WebSocket go on top. nil: as package net does, and
+	// WebSockets through the proxy that the environment names.
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Agent string // name and version of the app, for the server's log; at most 128 bytes
 
 	// BackoffMin and BackoffMax bound the wait between attempts to connect: the
@@ -78,7 +83,7 @@ func (o *Options) check() (*transport.Dialer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return transport.NewDialer(o.Server, o.TLS)
+	return transport.NewDialer(o.Server, o.TLS, o.Dial)
 }
 
 // own checks that the store with meta is this user's and device's.

@@ -49,12 +49,18 @@ type Dialer struct {
 	address string // of a WebSocket its URL, else host:port
 	tls     *tls.Config
 	http    *http.Client // nil: TCP
+	dial    DialFunc
 }
+
+// DialFunc makes the connection of a network that everything else goes over, as
+// net.Dialer.DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // NewDialer returns a Dialer for server: http(s)://, ws(s)://, tcp:// or tls://
 // and host:port; the first two may have a path, which comes before
 // wire.WebSocketPath. TLS 1.3 is the least that is spoken, whatever config says.
-func NewDialer(server string, config *tls.Config) (*Dialer, error) {
+// dial, if not nil, makes the connections; no proxy is asked for then.
+func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error) {
 	u, err := url.Parse(server)
 	if err != nil {
 		return nil, pim.Errorf(pim.KindInvalid, "server %q is not a URL: %w", server, err)
@@ -62,11 +68,17 @@ func NewDialer(server string, config *tls.Config) (*Dialer, error) {
 	if u.Hostname() == "" {
 		return nil, pim.Errorf(pim.KindInvalid, "server %q has no host; it looks like http://host:port or tcp://host:port", server)
 	}
-	d := &Dialer{tls: atLeast13(config)}
+	d := &Dialer{tls: atLeast13(config), dial: dial}
+	proxy := http.ProxyFromEnvironment
+	if dial == nil {
+		d.dial = new(net.Dialer).DialContext
+	} else {
+		proxy = nil
+	}
 	switch u.Scheme {
 	case "http", "ws", "https", "wss":
 		d.address = u.JoinPath(wire.WebSocketPath).String()
-		d.http = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: d.tls, DisableKeepAlives: true}}
+		d.http = &http.Client{Transport: &http.Transport{Proxy: proxy, DialContext: d.dial, TLSClientConfig: d.tls, DisableKeepAlives: true}}
 		return d, nil
 	case "tcp":
 		d.tls = nil
@@ -97,15 +109,17 @@ func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
 	if d.http != nil {
 		return dialWebSocket(ctx, d.address, d.http)
 	}
-	var conn net.Conn
-	var err error
-	if d.tls == nil {
-		conn, err = new(net.Dialer).DialContext(ctx, "tcp", d.address)
-	} else {
-		conn, err = (&tls.Dialer{Config: d.tls}).DialContext(ctx, "tcp", d.address)
-	}
+	conn, err := d.dial(ctx, "tcp", d.address)
 	if err != nil {
 		return nil, err
+	}
+	if d.tls != nil {
+		secured := tls.Client(conn, d.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secured
 	}
 	return NewTCP(conn), nil
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	neturl "net/url"
 	"testing"
 	"time"
 
@@ -95,7 +96,7 @@ func TestFramesOfAllSizes(t *testing.T) {
 	urls, config := servers(t)
 	for name, url := range urls {
 		t.Run(name, func(t *testing.T) {
-			d := must(transport.NewDialer(url, config))(t)
+			d := must(transport.NewDialer(url, config, nil))(t)
 			c := must(d.Dial(t.Context()))(t)
 			defer c.Close()
 			var frames [][]byte
@@ -123,7 +124,7 @@ func TestFramesOfAllSizes(t *testing.T) {
 
 func TestCloseCode(t *testing.T) {
 	urls, _ := servers(t)
-	c := must(must(transport.NewDialer(urls["ws"], nil))(t).Dial(t.Context()))(t)
+	c := must(must(transport.NewDialer(urls["ws"], nil, nil))(t).Dial(t.Context()))(t)
 	defer c.Close()
 	if err := c.Write([][]byte{[]byte("replace me")}); err != nil {
 		t.Fatal(err)
@@ -162,7 +163,7 @@ func TestDialErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	urls, _ := servers(t)
-	if _, err := must(transport.NewDialer(urls["tcp"], nil))(t).Dial(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := must(transport.NewDialer(urls["tcp"], nil, nil))(t).Dial(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("dial with a context that is over: %v", err)
 	}
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -173,12 +174,36 @@ func TestDialErrors(t *testing.T) {
 	config := old.Client().Transport.(*http.Transport).TLSClientConfig
 	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := must(transport.NewDialer(old.URL, config))(t).Dial(ctx); err == nil {
+	if _, err := must(transport.NewDialer(old.URL, config, nil))(t).Dial(ctx); err == nil {
 		t.Error("dialled a server of TLS 1.2")
 	}
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	if _, err := must(transport.NewDialer(web.URL, nil))(t).Dial(ctx); pim.KindOf(err) != pim.KindUnavailable {
+	if _, err := must(transport.NewDialer(web.URL, nil, nil))(t).Dial(ctx); pim.KindOf(err) != pim.KindUnavailable {
 		t.Errorf("dialled a web server: %v", err)
+	}
+}
+
+// Every kind of connection is made by the hook, if there is one.
+func TestDialHook(t *testing.T) {
+	urls, config := servers(t)
+	for name, url := range urls {
+		var asked []string
+		d := must(transport.NewDialer(url, config, func(ctx context.Context, network, address string) (net.Conn, error) {
+			asked = append(asked, network+" "+address)
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}))(t)
+		c := must(d.Dial(t.Context()))(t)
+		defer c.Close()
+		if err := c.Write([][]byte{[]byte("hi")}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Read(); err != nil || string(got) != "hi" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		host := must(neturl.Parse(url))(t).Host
+		if len(asked) != 1 || asked[0] != "tcp "+host {
+			t.Errorf("%s: asked for %q", name, asked)
+		}
 	}
 }
