@@ -18,7 +18,7 @@ import (
 type Client struct {
 	options Options
 	log     *slog.Logger
-	dialer  *transport.Dialer
+	dialers map[string]*transport.Dialer // of the configured servers
 	store   Store
 	begun   time.Time // origin of engine.Time.Mono
 
@@ -27,6 +27,7 @@ type Client struct {
 	wg       sync.WaitGroup // the loop and the dial
 	commands chan command
 	dialled  chan dialled
+	asking   chan struct{} // capacity 1: the app is asked for a token
 	events   chan Event
 	state    atomic.Uint32
 	closed   chan struct{} // the loop has ended
@@ -50,7 +51,7 @@ var errClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
 // is another user's or device's, or the store's own. The caller must Close the
 // client, and read Events meanwhile.
 func Open(ctx context.Context, o Options) (*Client, error) {
-	dialer, err := o.check()
+	dialers, err := o.check()
 	if err != nil {
 		return nil, err
 	}
@@ -65,17 +66,18 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		options: o, log: o.Logger, dialer: dialer, store: o.Store, begun: time.Now(),
-		commands: make(chan command), dialled: make(chan dialled, 1),
-		events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
+		options: o, log: o.Logger, dialers: dialers, store: o.Store, begun: time.Now(),
+		commands: make(chan command), dialled: make(chan dialled, maxDials),
+		asking: make(chan struct{}, 1), events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
 		sendings: make(map[pim.ClientMessageID][]*Sending),
 		answers:  make(map[uint64]chan engine.Pulled),
 		synced:   make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.state.Store(uint32(Connecting))
+	c.loop.dialling = make(map[uint64]context.CancelFunc)
 	c.loop.engine = engine.New(engine.Config{
-		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Servers: []string{o.Server},
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Servers: o.servers(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		Random: rand.Float64,
 	}, snapshot)
@@ -91,14 +93,16 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 func (c *Client) Close() error {
 	c.cancel()
 	c.wg.Wait()
-	select {
-	case d := <-c.dialled: // too late for the loop
-		if d.conn != nil {
-			d.conn.Close()
+	for {
+		select {
+		case d := <-c.dialled: // too late for the loop
+			if d.conn != nil {
+				d.conn.Close()
+			}
+		default:
+			return nil
 		}
-	default:
 	}
-	return nil
 }
 
 // Events returns what happens, in order; it must be read. When EventBuffer
@@ -110,6 +114,22 @@ func (c *Client) Events() <-chan Event { return c.events }
 
 // State returns what the connection is doing.
 func (c *Client) State() State { return State(c.state.Load()) }
+
+// NetworkChanged says that the device is on another network, or again on one: the
+// connection is made anew at once. Name tells networks apart, as "wifi/home" or
+// "mobile/262-01": how far apart heartbeats may be is found out and stored for
+// each of 16. It may be empty.
+func (c *Client) NetworkChanged(name string) error {
+	return c.do(c.ctx, engine.NetworkChanged{Name: name})
+}
+
+// SetOnline says whether the app wants a connection; at first it does. Without
+// one everything that needs none goes on: what is sent is queued.
+func (c *Client) SetOnline(on bool) error { return c.do(c.ctx, engine.Online{On: on}) }
+
+// SetForeground says whether a person looks at the app: then a connection that is
+// dead is noticed within about a minute, otherwise the radio is spared.
+func (c *Client) SetForeground(on bool) error { return c.do(c.ctx, engine.Foreground{On: on}) }
 
 // Conversations returns what the local store knows of every conversation, by ID.
 // A conversation whose entries are not all here yet shows the server's summary.

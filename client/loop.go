@@ -32,6 +32,7 @@ type loop struct {
 	broken    error     // the store failed; nothing is stepped any more
 	replies   []reply
 	wakeTimer *time.Timer
+	dialling  map[uint64]context.CancelFunc // attempts under way
 }
 
 // command is an input from outside the loop.
@@ -129,18 +130,21 @@ func (c *Client) letGo() {
 	}()
 }
 
+// connect takes the outcome of a dial.
 func (c *Client) connect(d dialled) {
-	if d.err != nil {
+	_, wanted := c.loop.dialling[d.attempt]
+	delete(c.loop.dialling, d.attempt)
+	switch {
+	case d.conn == nil && wanted:
 		c.step(engine.Lost{Attempt: d.attempt, Err: d.err})
-		return
+	case d.conn == nil:
+	case !wanted || c.loop.broken != nil:
+		c.wg.Go(func() { d.conn.Close() }) // it may take its time
+	default:
+		c.letGo()
+		c.loop.link = newLink(d.attempt, d.conn)
+		c.step(engine.Dialled{Attempt: d.attempt, Token: d.token})
 	}
-	if c.loop.broken != nil {
-		d.conn.Close()
-		return
-	}
-	c.letGo()
-	c.loop.link = newLink(d.attempt, d.conn)
-	c.step(engine.Dialled{Attempt: d.attempt, Token: d.token})
 }
 
 func (c *Client) command(cmd command) {
@@ -201,8 +205,8 @@ func (c *Client) carryOut() {
 		if len(out.Frames) > 0 && l.link != nil {
 			l.link.send(out.Frames)
 		}
-		if len(out.Hangups) > 0 {
-			c.letGo()
+		for _, attempt := range out.Hangups {
+			c.hangUp(attempt)
 		}
 		for _, d := range out.Dials {
 			c.dial(d)

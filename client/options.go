@@ -18,6 +18,9 @@ type Options struct {
 	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
 	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3.
 	Server string
+	// Servers are further gateways of the same server. When one does not answer
+	// within 2.5 s another is tried beside it, the last good one first.
+	Servers []string
 	// Token returns a token for the user. It is called before every attempt to
 	// connect, never twice at once.
 	Token func(ctx context.Context) (string, error)
@@ -58,7 +61,7 @@ type Options struct {
 const maxAgent = 128 // bytes, as in the protocol
 
 // check validates o and sets its defaults.
-func (o *Options) check() (*transport.Dialer, error) {
+func (o *Options) check() (map[string]*transport.Dialer, error) {
 	if o.Token == nil {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Token is nil")
 	}
@@ -83,7 +86,31 @@ func (o *Options) check() (*transport.Dialer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return transport.NewDialer(o.Server, o.TLS, o.Dial)
+	return o.dialers()
+}
+
+// dialers returns a dialer for every configured server; there must be one.
+func (o *Options) dialers() (map[string]*transport.Dialer, error) {
+	dialers := make(map[string]*transport.Dialer)
+	for _, server := range o.servers() {
+		d, err := transport.NewDialer(server, o.TLS, o.Dial)
+		if err != nil {
+			return nil, err
+		}
+		dialers[server] = d
+	}
+	if len(dialers) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Server is empty")
+	}
+	return dialers, nil
+}
+
+// servers returns Server and Servers.
+func (o *Options) servers() []string {
+	if o.Server == "" {
+		return o.Servers
+	}
+	return append([]string{o.Server}, o.Servers...)
 }
 
 // own checks that the store with meta is this user's and device's.

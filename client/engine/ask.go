@@ -170,6 +170,7 @@ func (e *Engine) tickAsks() {
 	}
 	for _, a := range e.asks.active {
 		if e.now.Mono >= a.answerBy {
+			e.unanswered(a.answerBy - e.cfg.RequestTimeout)
 			e.requeue(a)
 		}
 	}

@@ -25,11 +25,16 @@ type Config struct {
 
 // Engine is the state of one device. It is not safe for concurrent use.
 type Engine struct {
-	cfg  Config
-	now  Time
-	meta Meta
+	cfg     Config
+	now     Time
+	stepped bool       // now is set
+	jump    pim.Millis // of the wall clock against the monotonic one, since the step before
+	meta    Meta
 
 	link   link
+	race   race
+	route  route
+	heart  heart
 	limits limits
 	clock  clock
 	outbox outbox
@@ -53,11 +58,12 @@ type Engine struct {
 
 // limits are those of Welcome, or of the protocol before it.
 type limits struct {
-	payload  int
-	page     uint32
-	inFlight int
-	members  int
-	idle     time.Duration
+	payload   int
+	page      uint32
+	inFlight  int
+	members   int
+	idle      time.Duration
+	heartbeat time.Duration // longest that may be announced; 0: none
 }
 
 const (
@@ -70,7 +76,8 @@ const (
 func New(cfg Config, s Snapshot) *Engine {
 	e := &Engine{cfg: cfg, meta: s.Meta, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
-	e.link.dialAt = never
+	e.link.dialAt, e.link.silentAt = never, never
+	e.restoreNetworks(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
 	e.asks.active = make(map[uint64]*ask)
 	e.asks.byID = make(map[uint64]*ask)
@@ -89,7 +96,11 @@ func New(cfg Config, s Snapshot) *Engine {
 // Step takes one input at the time now, which must not decrease. An error says
 // that the input was refused and has changed nothing.
 func (e *Engine) Step(now Time, in Input) error {
-	e.now = now
+	e.jump = 0
+	if e.stepped {
+		e.jump = now.Wall - e.now.Wall - millis(now.Mono-e.now.Mono)
+	}
+	e.now, e.stepped = now, true
 	err := e.handle(in)
 	e.tick()
 	if e.link.phase == open {
@@ -98,6 +109,7 @@ func (e *Engine) Step(now Time, in Input) error {
 		e.startAsks()
 		e.acknowledge(false)
 		e.finishSync()
+		e.listen()
 	}
 	return err
 }
@@ -112,9 +124,15 @@ func (e *Engine) handle(in Input) error {
 	case Lost:
 		e.lost(in.Attempt, in.Err, in.Code)
 	case Frame:
-		if in.Attempt == e.link.attempt {
+		if in.Attempt == e.link.using {
 			e.frame(in.Message)
 		}
+	case NetworkChanged:
+		e.networkChanged(in.Name)
+	case Online:
+		e.online(in.On)
+	case Foreground:
+		e.heart.foreground = in.On
 	case Send:
 		return e.send(in.Message)
 	case Do:
@@ -152,12 +170,15 @@ func (e *Engine) frame(m wire.Message) {
 	e.alive()
 	switch m := m.(type) {
 	case *wirepb.PIMSendAck:
+		e.responded()
 		e.sent(m)
 	case *wirepb.PIMPush:
 		e.pushed(m)
 	case *wirepb.PIMPullResp:
+		e.responded()
 		e.pulled(m)
 	case *wirepb.PIMSyncResp:
+		e.responded()
 		e.synced(m)
 	case *wirepb.PIMTimeResp:
 		e.sampled(m)
@@ -174,6 +195,9 @@ func (e *Engine) frame(m wire.Message) {
 
 // failed takes the server's answer to a request that failed.
 func (e *Engine) failed(m *wirepb.PIMError) {
+	if len(m.ClientMessageId) > 0 || m.RequestId != 0 {
+		e.responded()
+	}
 	switch {
 	case len(m.ClientMessageId) > 0:
 		if id, ok := wire.ClientID(m.ClientMessageId); ok {
@@ -205,6 +229,7 @@ func (e *Engine) pause(on bool) {
 	if e.link.pongBy != 0 {
 		e.link.pongBy = now + pongTimeout
 	}
+	e.link.silentAt = never
 	e.link.welcomeBy = answerBy
 	for _, p := range e.pulls.active {
 		p.answerBy = answerBy
@@ -231,6 +256,9 @@ func (e *Engine) tick() {
 	e.tickPulls()
 	e.tickAsks()
 	e.tickSync()
+	if e.link.unanswered >= maxUnanswered {
+		e.hangUp(errUnanswered, e.nextWait())
+	}
 }
 
 // Deadline returns when, on the clock of Time.Mono, Step is to be called at the
@@ -256,10 +284,12 @@ const never = time.Duration(1<<63 - 1)
 // State returns what the connection is doing.
 func (e *Engine) State() State {
 	switch e.link.phase {
-	case dialling, greeting:
+	case racing, greeting:
 		return Connecting
 	case open:
 		return Connected
+	case offline:
+		return Offline
 	case stopped:
 		return Stopped
 	}
@@ -291,7 +321,10 @@ func (e *Engine) Take() Output {
 
 func (e *Engine) emit(ev Event) { e.out.Events = append(e.out.Events, ev) }
 
-func (e *Engine) write(m wire.Message) { e.out.Frames = append(e.out.Frames, m) }
+func (e *Engine) write(m wire.Message) {
+	e.link.lineAt = e.now.Mono
+	e.out.Frames = append(e.out.Frames, m)
+}
 
 func (e *Engine) request() uint64 {
 	e.nextRequest++
@@ -314,6 +347,7 @@ func (e *Engine) setLimits(l *wirepb.Limits) {
 	if l.InFlight > 0 {
 		e.limits.inFlight = int(min(l.InFlight, maxInFlight))
 	}
+	e.limits.heartbeat = min(time.Duration(l.HeartbeatMs)*time.Millisecond, maxHeartbeat)
 	if l.IdleMs > 0 {
 		e.limits.idle = max(time.Duration(l.IdleMs)*time.Millisecond, minIdle)
 	}

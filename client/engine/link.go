@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -8,62 +9,77 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// phase is where a connection stands.
+// phase is where the connection stands.
 //
-//	waiting ──time──► dialling ──Dialled──► greeting ──Welcome──► open
-//	   ▲                  │                    │                    │
-//	   └──────────────────┴──────── Lost ──────┴────────────────────┘
+//	           time, NetworkChanged, Online
+//	waiting ───────────────────────────────► racing ──Dialled──► greeting ──Welcome──► open
+//	   ▲                                       │                    │                   │
+//	   └─────────── Lost, too late, silent ────┴────────────────────┴───────────────────┘
 //
-// and from each of them stopped, for good.
+// From each of them Online{false} leads to offline, until Online{true}; and what
+// no further attempt can mend leads to stopped, for good.
 type phase uint8
 
 const (
 	waiting phase = iota
-	dialling
+	racing
 	greeting
 	open
+	offline
 	stopped
 )
 
 // link is the state of the connection.
 type link struct {
-	phase     phase
-	attempt   uint64        // the number of the last
-	attempts  int           // that failed since a connection was last good
-	dialAt    time.Duration // waiting: next attempt
+	phase    phase
+	attempt  uint64        // the number of the last
+	using    uint64        // greeting, open: the attempt that won
+	server   string        // and where it leads
+	failures int           // rounds that failed since a connection was last good
+	dialAt   time.Duration // waiting: next round
+	window   time.Duration // spread of the first wait, from Welcome
+
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
 	openedAt  time.Duration
-	pingedAt  time.Duration // the last ping, or Welcome
+	pingedAt  time.Duration // the last heartbeat, or Welcome
 	pongBy    time.Duration // something must have come until then; 0: nothing is awaited
 	nonce     uint64
-	cause     *pim.Error // the last PIMError that answered no request
-	stopErr   *pim.Error
+
+	lineAt     time.Duration // the last frame, either way
+	silentAt   time.Duration // since when an answer is awaited and nothing has come; never: none is
+	answeredAt time.Duration // the last answer to a request
+	unanswered int           // requests in a row
+
+	cause   *pim.Error // the last PIMError that answered no request
+	stopErr *pim.Error
 }
 
 const (
-	pongTimeout = 8 * time.Second
-	maxPing     = 30 * time.Second // between pings while answers are awaited
-	goodAfter   = time.Second      // a connection that lived so long resets the backoff
-	maxWindow   = 10 * time.Minute // of a PIMGoAway that is honoured
+	goodAfter = time.Second      // a connection that lived so long resets the backoff
+	maxWindow = 10 * time.Minute // of a Welcome or PIMGoAway that is honoured
 )
 
-func (e *Engine) dial() {
-	e.link.phase, e.link.cause = dialling, nil
-	e.link.attempt++
-	e.out.Dials = append(e.out.Dials, Dial{Attempt: e.link.attempt, Server: e.cfg.Servers[0]})
-	e.emit(StateEvent{State: Connecting})
-}
+var (
+	errNoHandshake = pim.Errorf(pim.KindTimeout, "no server could be reached within %v", raceFor)
+	errNoWelcome   = pim.Errorf(pim.KindTimeout, "no Welcome came")
+	errSilent      = pim.Errorf(pim.KindTimeout, "the server is silent, a ping was not answered")
+	errUnanswered  = pim.Errorf(pim.KindTimeout, "%d requests in a row were not answered", maxUnanswered)
+	errNetwork     = pim.Errorf(pim.KindUnavailable, "the network has changed")
+	errOffline     = pim.Errorf(pim.KindUnavailable, "offline")
+)
 
+// greet takes the first attempt whose transport stands.
 func (e *Engine) greet(attempt uint64, token string) {
-	if e.link.phase != dialling || attempt != e.link.attempt {
+	if e.link.phase != racing || !e.won(attempt) {
+		e.hangUpAttempt(attempt) // too late
 		return
 	}
 	e.link.phase = greeting
 	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
-		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent,
+		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.wish() / time.Millisecond),
 	})
 }
 
@@ -86,7 +102,12 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	}
 	e.setLimits(w.Limits)
 	e.link.phase = open
-	e.link.openedAt, e.link.pingedAt, e.link.pongBy = e.now.Mono, e.now.Mono, 0
+	now := e.now.Mono
+	e.link.openedAt, e.link.pingedAt, e.link.pongBy = now, now, 0
+	e.link.answeredAt, e.link.unanswered, e.link.silentAt = now, 0, never
+	e.link.window = min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow)
+	e.heart.every, e.heart.testing = e.interval(), false
+	e.arrivedAt(e.link.server)
 	if e.meta.User != user || w.StorageBehind {
 		e.meta.User = user
 		e.meta.FullSync = e.meta.FullSync || w.StorageBehind
@@ -111,10 +132,14 @@ func (e *Engine) checkUser(user pim.UserID) *pim.Error {
 	return nil
 }
 
-// lost ends a connection, or an attempt at one.
+// lost takes the end of an attempt, or of the connection.
 func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
-	if e.link.phase == stopped || e.link.phase == waiting || attempt != e.link.attempt {
+	switch {
+	case e.link.phase == racing:
+		e.dialFailed(attempt, err)
 		return
+	case e.link.phase != greeting && e.link.phase != open, attempt != e.link.using:
+		return // hung up before
 	}
 	if e.link.cause != nil {
 		err = e.link.cause
@@ -123,6 +148,7 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 		e.stop(asError(err, code))
 		return
 	}
+	e.beatFailed()
 	e.retreat(err, e.nextWait())
 }
 
@@ -146,24 +172,28 @@ func asError(err error, code wire.Code) *pim.Error {
 	return &pim.Error{Op: "connect", Kind: kind, Text: "the server closed the connection: " + code.String(), Err: err}
 }
 
-// nextWait returns a random time up to min(BackoffMin·2ⁿ, BackoffMax) after n
-// failures in a row.
+// nextWait returns how long to wait for the next round: after a connection that
+// was good, a random time within the window that the server gave, since its
+// other clients may have lost it in the same moment; after the n-th failure in a
+// row up to min(BackoffMin·2ⁿ, BackoffMax).
 func (e *Engine) nextWait() time.Duration {
-	if e.link.phase == open && e.now.Mono-e.link.openedAt >= goodAfter {
-		e.link.attempts = 0
-	}
 	limit := e.cfg.BackoffMax
-	if n := e.link.attempts; n < 30 && e.cfg.BackoffMin < limit>>n {
+	switch n := e.link.failures; {
+	case e.link.phase == open && e.now.Mono-e.link.openedAt >= goodAfter:
+		e.link.failures = 0
+		limit = cmp.Or(e.link.window, e.cfg.BackoffMin)
+	case n < 30 && e.cfg.BackoffMin < limit>>n:
 		limit = e.cfg.BackoffMin << n
+		fallthrough
+	default:
+		e.link.failures++
 	}
-	e.link.attempts++
 	return time.Duration(e.cfg.Random() * float64(limit))
 }
 
-// retreat leaves the connection and sets the next attempt.
+// retreat leaves the connection, or the attempts at one, and sets the next round.
 func (e *Engine) retreat(err error, wait time.Duration) {
-	e.leave()
-	e.suspendOutbox(lossOf(err))
+	e.leave(err)
 	e.link.phase, e.link.dialAt = waiting, e.now.Mono+wait
 	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: wait})
 }
@@ -178,26 +208,63 @@ func lossOf(err error) *pim.Error {
 
 // leave forgets what belongs to the connection. Frames that were not taken yet
 // are not for the next one; the requests in them are made again there.
-func (e *Engine) leave() {
+func (e *Engine) leave(err error) {
+	e.endRace()
 	e.out.Frames = nil
-	e.link.pongBy = 0
+	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0
 	e.abandonPulls()
 	e.abandonAsks()
+	e.suspendOutbox(lossOf(err))
 	e.sync.request, e.sync.answerBy, e.sync.retryAt = 0, 0, 0
 	e.sync.listed = false
 }
 
-// hangUp closes the connection from this side and sets the next attempt.
+// cut closes the connection from this side, if there is one.
+func (e *Engine) cut() {
+	if e.link.phase == greeting || e.link.phase == open {
+		e.hangUpAttempt(e.link.using)
+	}
+}
+
+// hangUp closes the connection from this side and sets the next round.
 func (e *Engine) hangUp(err error, wait time.Duration) {
+	e.cut()
 	e.retreat(err, wait)
-	e.out.Hangups = append(e.out.Hangups, e.link.attempt)
+}
+
+// networkChanged makes the connection anew. What was learned of the network
+// before holds for that one only.
+func (e *Engine) networkChanged(name string) {
+	e.onNetwork(name)
+	if e.link.phase == offline || e.link.phase == stopped {
+		return
+	}
+	e.cut()
+	e.leave(errNetwork)
+	e.link.failures, e.route.turn = 0, 0
+	e.dial()
+}
+
+// online does what the app wants: a connection, or none.
+func (e *Engine) online(on bool) {
+	switch {
+	case e.link.phase == stopped || on != (e.link.phase == offline):
+	case on:
+		e.link.failures = 0
+		e.dial()
+	default:
+		e.cut()
+		e.leave(errOffline)
+		e.link.phase = offline
+		e.emit(StateEvent{State: Offline})
+	}
 }
 
 // stop ends the engine: no connection will be tried any more.
 func (e *Engine) stop(err *pim.Error) {
-	e.leave()
+	e.cut()
+	e.leave(err)
 	e.link.phase, e.link.stopErr = stopped, err
-	e.out.Hangups, e.out.Dials = append(e.out.Hangups, e.link.attempt), nil
 	e.failAsks(err)
 	e.emit(StateEvent{State: Stopped, Err: err})
 }
@@ -217,6 +284,7 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		e.stop(asError(err, code))
 		return
 	}
+	e.divert(m.Alternatives)
 	wait := e.nextWait()
 	if m.WindowMs > 0 {
 		window := min(time.Duration(m.WindowMs)*time.Millisecond, maxWindow)
@@ -226,16 +294,9 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 }
 
 // alive notes that a frame has come. Whatever it is, the connection works.
-func (e *Engine) alive() { e.link.pongBy = 0 }
-
-// pingAt returns when the next ping is due: at half of the time after which the
-// server closes a silent connection, and sooner while answers are awaited.
-func (e *Engine) pingAt() time.Duration {
-	every := e.limits.idle / 2
-	if len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 {
-		every = min(every, maxPing)
-	}
-	return e.link.pingedAt + every
+func (e *Engine) alive() {
+	e.link.pongBy, e.link.silentAt, e.link.lineAt = 0, never, e.now.Mono
+	e.beatAnswered()
 }
 
 func (e *Engine) tickLink() {
@@ -245,46 +306,67 @@ func (e *Engine) tickLink() {
 		if now >= e.link.dialAt {
 			e.dial()
 		}
+	case racing:
+		e.tickRace()
 	case greeting:
 		if !e.paused && now >= e.link.welcomeBy {
-			e.hangUp(pim.Errorf(pim.KindTimeout, "no Welcome came"), e.nextWait())
+			e.hangUp(errNoWelcome, e.nextWait())
 		}
 	case open:
-		if !e.paused && e.link.pongBy != 0 && now >= e.link.pongBy {
-			e.hangUp(pim.Errorf(pim.KindTimeout, "the server is silent, a ping was not answered"), e.nextWait())
-		} else if now >= e.pingAt() {
-			e.ping()
-		}
+		e.tickOpen()
 	}
+}
+
+func (e *Engine) tickOpen() {
+	now := e.now.Mono
+	switch {
+	case now >= e.pingAt():
+		e.beat()
+	case e.paused:
+	case e.link.pongBy != 0 && now >= e.link.pongBy:
+		e.beatFailed()
+		e.hangUp(errSilent, e.nextWait())
+	case e.probeDue() <= now:
+		e.ping()
+		e.link.pongBy = min(e.link.pongBy, e.link.silentAt+deadAfter)
+	case e.jump > millis(sleptAtLeast):
+		e.ping() // the device has slept; the connection may not have
+	}
+}
+
+// probeDue returns when silence calls for a ping.
+func (e *Engine) probeDue() time.Duration {
+	if e.link.silentAt == never || e.link.pongBy != 0 {
+		return never
+	}
+	return e.link.silentAt + silenceTimeout
 }
 
 func (e *Engine) ping() {
 	e.link.nonce++
-	e.link.pingedAt = e.now.Mono
 	if e.link.pongBy == 0 {
 		e.link.pongBy = e.now.Mono + pongTimeout
 	}
-	e.write(&wirepb.PIMPing{Nonce: e.link.nonce})
-	// Pushes are hints: one that was lost on its way is noticed here (I5).
-	e.startSync()
-	if e.clock.wanted == 0 {
-		e.clock.wanted = 1
-		e.takeSample()
-	}
+	e.write(&wirepb.PIMPing{Nonce: e.link.nonce, HeartbeatMs: uint32(e.heart.every / time.Millisecond)})
 }
 
 func (e *Engine) linkDeadline(at *time.Duration) {
 	switch e.link.phase {
 	case waiting:
 		*at = min(*at, e.link.dialAt)
+	case racing:
+		e.raceDeadline(at)
 	case greeting:
 		if !e.paused {
 			*at = min(*at, e.link.welcomeBy)
 		}
 	case open:
 		*at = min(*at, e.pingAt())
-		if !e.paused && e.link.pongBy != 0 {
-			*at = min(*at, e.link.pongBy)
+		if !e.paused {
+			*at = min(*at, e.probeDue())
+			if e.link.pongBy != 0 {
+				*at = min(*at, e.link.pongBy)
+			}
 		}
 	}
 }

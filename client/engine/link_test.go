@@ -12,22 +12,71 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-func TestDeadConnectionIsNoticed(t *testing.T) {
-	s := newScript(t)
-	s.transmits("sync full=true after=")
-	s.w.passes(30 * time.Second)
+// A connection that goes silent is noticed by its heartbeat, within 8 s of it.
+func TestHalfOpenIsNoticedByTheHeartbeat(t *testing.T) {
+	s := newScript(t) // heartbeats every 30 s: the server closes after 60
+	s.quiets()
+	s.w.passes(30*time.Second - 1)
+	s.transmits()
+	s.w.passes(1)
 	s.transmits("PIMPing", "sync full=false after=") // a lost push is noticed with the heartbeat
 	s.gets(nil)                                      // a frame of a type that is not known is a sign of life
-	s.w.passes(30 * time.Second)
-	again := "sync full=false after=" // each time that its answer is overdue
-	s.transmits(again, again, "PIMPing", again)
-	s.w.passes(7 * time.Second)
+	s.gets(&wirepb.PIMSyncResp{RequestId: 2})
+	s.w.passes(38*time.Second - 1)
 	if s.engine.State() != engine.Connected {
 		t.Fatal("given up too early")
 	}
-	s.w.passes(2 * time.Second)
-	if s.engine.State() != engine.Connecting || s.session != nil {
+	s.w.passes(1)
+	if s.engine.State() == engine.Connected || s.session != nil {
 		t.Fatalf("state %s after a ping without an answer", s.engine.State())
+	}
+}
+
+// Who waits for an answer notices within 10 s.
+func TestHalfOpenIsNoticedWhileASendWaits(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.w.passes(20 * time.Second)
+	s.sends(chat, "a")
+	s.w.passes(10*time.Second - 1)
+	if s.engine.State() != engine.Connected {
+		t.Fatal("given up too early")
+	}
+	s.transmits("send a attempt 1", "PIMPing", "send a attempt 2", "send a attempt 3")
+	s.w.passes(1)
+	if s.engine.State() == engine.Connected || s.session != nil {
+		t.Fatalf("state %s after 10 s of silence", s.engine.State())
+	}
+}
+
+// A server that lives and does not answer is left after three requests.
+func TestUnansweredRequests(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.sends(chat, "a")
+	for range 20 {
+		s.w.passes(time.Second)
+		s.gets(&wirepb.PIMPong{})
+	}
+	s.transmits("send a attempt 1", "send a attempt 2", "send a attempt 3")
+	s.w.passes(time.Second)
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected")
+	}
+}
+
+// After a sleep, in which the monotonic clock stood still, the connection has to
+// prove itself.
+func TestSleep(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.skew += 3_600_000
+	s.w.passes(8*time.Second - 1)
+	s.step(engine.Tick{})
+	s.transmits("PIMPing")
+	s.w.passes(8 * time.Second)
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected")
 	}
 }
 

@@ -59,16 +59,16 @@ func TestOutboxIsBounded(t *testing.T) {
 	}
 }
 
-// lives lets time go by on a connection that works: the server answers pings, but
-// nothing else.
+// lives lets time go by on a connection that works: the server answers something,
+// but not what the story is about.
 func (s *script) lives(d time.Duration) {
 	for range int(d / time.Second) {
 		s.w.passes(time.Second)
-		s.gets(&wirepb.PIMPong{})
+		s.gets(&wirepb.PIMSyncResp{})
 	}
 }
 
-// sends lists the transmissions of messages since the last call; all else is
+// transmitted lists the transmissions of messages since the last call; all else is
 // left out.
 func (s *script) transmitted() []string {
 	var got []string

@@ -268,6 +268,7 @@ func (e *Engine) tickPulls() {
 	}
 	for _, p := range e.pulls.active {
 		if e.now.Mono >= p.answerBy {
+			e.unanswered(p.answerBy - e.cfg.RequestTimeout)
 			e.endPull(p)
 			e.wantPull(p.c)
 		}

@@ -62,7 +62,8 @@ type phone struct {
 	events  []engine.Event
 	pulled  []engine.Pulled
 	dials   int
-	attempt uint64
+	attempt uint64 // the last that was asked for
+	linked  uint64 // the last that was Dialled
 }
 
 func (w *world) device(user pim.UserID, name pim.DeviceID) *phone {
@@ -104,7 +105,7 @@ func (p *phone) loses() {
 		return
 	}
 	p.cutQuietly()
-	p.step(engine.Lost{Attempt: p.attempt, Err: fmt.Errorf("cut")})
+	p.step(engine.Lost{Attempt: p.linked, Err: fmt.Errorf("cut")})
 }
 
 func (p *phone) time() engine.Time {
@@ -115,17 +116,26 @@ func (p *phone) step(in engine.Input) error {
 	switch i := in.(type) { // of the last attempt, unless it says otherwise
 	case engine.Dialled:
 		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		p.linked = i.Attempt
 		in = i
 	case engine.Lost:
-		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		i.Attempt = cmp.Or(i.Attempt, p.last())
 		in = i
 	case engine.Frame:
-		i.Attempt = cmp.Or(i.Attempt, p.attempt)
+		i.Attempt = cmp.Or(i.Attempt, p.last())
 		in = i
 	}
 	err := p.engine.Step(p.time(), in)
 	p.perform(p.engine.Take())
 	return err
+}
+
+// last is the attempt whose connection stands, or else the last one.
+func (p *phone) last() uint64 {
+	if p.session != nil && p.linked != 0 {
+		return p.linked
+	}
+	return p.attempt
 }
 
 // burn counts one effect and reports whether the process dies before it.
@@ -156,7 +166,7 @@ func (p *phone) perform(out engine.Output) {
 			p.up = append(p.up, f)
 		}
 	}
-	if len(out.Hangups) > 0 {
+	if slices.Contains(out.Hangups, p.linked) {
 		p.cutQuietly()
 	}
 	if n := len(out.Dials); n > 0 {
@@ -237,7 +247,7 @@ func (p *phone) fromServer() bool {
 	}
 	m := p.down[0]
 	p.down = p.down[1:]
-	p.step(engine.Frame{Attempt: p.attempt, Message: recode(p.w.t, m)})
+	p.step(engine.Frame{Message: recode(p.w.t, m)})
 	return true
 }
 

@@ -36,6 +36,9 @@ func newScript(t *testing.T, set ...func(*phone)) *script {
 // opens answers the dial with a Welcome and an empty list.
 func (s *script) opens(l *wirepb.Limits) {
 	s.t.Helper()
+	for s.engine.State() != engine.Connecting {
+		s.w.passes(time.Second)
+	}
 	s.session = s.w.server.Connect(nil)
 	s.step(engine.Dialled{Token: "alice"})
 	s.transmits("Hello")
@@ -46,6 +49,16 @@ func (s *script) opens(l *wirepb.Limits) {
 		}
 	}
 	s.events = nil
+}
+
+// quiets answers the time samples of the login, so that nothing is under way.
+func (s *script) quiets() {
+	s.t.Helper()
+	for range 5 {
+		now := int64(s.w.server.Now())
+		s.gets(&wirepb.PIMTimeResp{T1: s.sample().T1, T2: now, T3: now})
+	}
+	s.up = nil
 }
 
 func (s *script) gets(m wire.Message) { s.step(engine.Frame{Message: m}) }

@@ -221,6 +221,7 @@ func (e *Engine) tickOutbox() {
 		case now >= m.giveUpAt:
 			e.fail(m, errNoAnswer)
 		case e.link.phase == open && now >= m.retryAt && e.mayResend(m):
+			e.unanswered(m.sentAt)
 			m.resends++
 			e.fly(m) // to the end of the list, or out of it
 		default:

@@ -1,0 +1,199 @@
+package engine_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+	"pgregory.net/rapid"
+)
+
+// nat is a path to a server that answers everything, until the path has been
+// silent for longer than it remembers; then it swallows what is sent.
+type nat struct {
+	*racer
+	remembers time.Duration
+	lastFrame time.Duration
+	forgotten bool
+	losses    int             // connections that it cost
+	pings     []time.Duration // when; a Hello counts
+	announced []time.Duration // in each of them: when the next will come at the latest
+}
+
+// serves connects whatever is dialled and answers what is sent, until virtual
+// time d has passed.
+func (n *nat) serves(d time.Duration) {
+	n.t.Helper()
+	until := n.w.now + d
+	for range 1_000_000 {
+		for _, dial := range n.dialled {
+			if slices.Contains(n.hungUp, dial.Attempt) {
+				continue
+			}
+			n.forgotten, n.lastFrame = false, n.w.now
+			n.connects(dial.Attempt, &wirepb.Welcome{Limits: &wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000}})
+		}
+		n.dialled = nil
+		for len(n.up) > 0 {
+			m := n.up[0]
+			n.up = n.up[1:]
+			n.takes(m)
+		}
+		at, ok := n.engine.Deadline()
+		if !ok || at > until {
+			n.w.now = until
+			return
+		}
+		n.w.now = max(at, n.w.now)
+		n.does(engine.Tick{})
+	}
+	n.t.Fatal("the engine asks to be called again and again")
+}
+
+func (n *nat) takes(m wire.Message) {
+	if !n.forgotten && n.w.now-n.lastFrame > n.remembers {
+		n.forgotten = true
+		n.losses++
+	}
+	n.lastFrame = n.w.now
+	now := int64(n.w.server.Now())
+	var answer wire.Message
+	switch m := m.(type) {
+	case *wirepb.Hello:
+		n.promises(m.HeartbeatMs)
+	case *wirepb.PIMPing:
+		n.promises(m.HeartbeatMs)
+		answer = &wirepb.PIMPong{Nonce: m.Nonce}
+	case *wirepb.PIMSyncReq:
+		answer = &wirepb.PIMSyncResp{RequestId: m.RequestId}
+	case *wirepb.PIMTimeReq:
+		answer = &wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}
+	}
+	if answer != nil && !n.forgotten {
+		n.does(engine.Frame{Attempt: n.linked, Message: answer})
+	}
+}
+
+func (n *nat) promises(ms uint32) {
+	n.pings = append(n.pings, n.w.now)
+	n.announced = append(n.announced, time.Duration(ms)*time.Millisecond)
+}
+
+// last returns how far apart the last two heartbeats were.
+func (n *nat) last() time.Duration { return n.pings[len(n.pings)-1] - n.pings[len(n.pings)-2] }
+
+// Whatever the path remembers, heartbeats come to be closer together than that,
+// as far apart as it allows but for one step, and cost no connection any more.
+func TestHeartbeatAdapts(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Duration(rapid.IntRange(61, 1000).Draw(rt, "seconds")) * time.Second}
+		n.does(engine.NetworkChanged{Name: "wifi"})
+		n.serves(12 * time.Hour)
+		losses := n.losses
+		n.serves(12 * time.Hour)
+		if n.losses != losses {
+			rt.Fatalf("it still costs connections: %d, and before that %d", n.losses-losses, losses)
+		}
+		every, best := n.last(), min(n.remembers, 10*time.Minute)
+		if every > best || every < best/2 && every > time.Minute {
+			rt.Fatalf("heartbeats are %v apart, the path remembers %v", every, n.remembers)
+		}
+		for i, at := range n.pings[1:] {
+			if promised := n.announced[i]; at-n.pings[i] > promised {
+				rt.Fatalf("a heartbeat came after %v, %v were announced", at-n.pings[i], promised)
+			}
+		}
+	})
+}
+
+// Five answers in a row make the interval longer, two failures shorter, and the
+// result is the network's.
+func TestHeartbeatSteps(t *testing.T) {
+	n := &nat{racer: newRacer(t, "wss://a"), remembers: 5 * time.Minute}
+	n.does(engine.NetworkChanged{Name: "home"})
+	n.serves(5*210*time.Second + time.Minute) // the fifth announces 4 min 30 s
+	if got := n.announced[len(n.announced)-1]; len(n.pings) != 6 || n.last() != 210*time.Second || got != 210*time.Second {
+		t.Errorf("%d heartbeats, %v apart, the last announces %v", len(n.pings)-1, n.last(), got)
+	}
+	n.serves(6 * time.Hour) // 5:30 is too long, twice: 4:10
+	if got := n.last(); got != 250*time.Second || n.losses != 2 {
+		t.Errorf("then %v apart, after %d lost connections", got, n.losses)
+	}
+	n.does(engine.NetworkChanged{Name: "train"})
+	n.serves(20 * time.Minute)
+	if got := n.last(); got != 210*time.Second {
+		t.Errorf("on another network %v apart", got)
+	}
+	n.does(engine.NetworkChanged{Name: "home"})
+	n.serves(20 * time.Minute)
+	if got := n.last(); got != 250*time.Second {
+		t.Errorf("back home %v apart", got)
+	}
+}
+
+// Traffic keeps the path open as well, so a heartbeat among it proves nothing.
+func TestBusyLineProvesNothing(t *testing.T) {
+	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	for range 100 {
+		n.serves(100 * time.Second)
+		n.does(engine.Frame{Attempt: n.linked, Message: &wirepb.PIMPush{Behind: false, Conversation: string(chat)}})
+	}
+	if got := n.last(); got != 210*time.Second {
+		t.Errorf("%v apart", got)
+	}
+}
+
+// A person who looks at the app does not look at a dead screen for long. The
+// server is told in time that heartbeats come seldom again.
+func TestForeground(t *testing.T) {
+	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	n.serves(250 * time.Second)
+	n.does(engine.Foreground{On: true})
+	n.serves(5 * time.Minute)
+	if got := n.last(); got != time.Minute {
+		t.Errorf("in the foreground %v apart", got)
+	}
+	n.does(engine.Foreground{On: false})
+	n.serves(10 * time.Minute)
+	if got := n.last(); got != 210*time.Second {
+		t.Errorf("in the background %v apart", got)
+	}
+}
+
+// A server that does not listen to announcements is pinged at half of its time.
+func TestHeartbeatOfAnOlderServer(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.w.passes(29 * time.Second)
+	s.transmits()
+	s.w.passes(time.Second)
+	s.transmits("PIMPing", "sync full=false after=")
+}
+
+// What was found out outlives the process, for 16 networks.
+func TestNetworksAreStored(t *testing.T) {
+	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	var stored []engine.Network
+	for i := range 20 {
+		n.does(engine.NetworkChanged{Name: string(rune('a' + i))})
+		n.serves(6 * 211 * time.Second)
+		stored = n.networks
+	}
+	if len(stored) != 16 || stored[0].Name != "e" || stored[0].Every != 270*time.Second {
+		t.Errorf("stored: %+v", stored)
+	}
+	w := n.w
+	e := engine.New(engine.Config{User: "alice", Device: "phone", Servers: []string{"wss://a"}, Random: w.random, RequestTimeout: time.Second}, engine.Snapshot{Networks: stored})
+	for _, in := range []engine.Input{engine.NetworkChanged{Name: "t"}, engine.Dialled{Attempt: 1}} {
+		if err := e.Step(n.time(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello := e.Take().Frames[0].(*wirepb.Hello)
+	if hello.HeartbeatMs != 270_000 {
+		t.Errorf("announces %d ms", hello.HeartbeatMs)
+	}
+}

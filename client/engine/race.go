@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A round of attempts to connect. While no handshake is through, another attempt
+// is started every raceEvery: a server that swallows what it is sent costs that
+// long, not a timeout of TCP. The first attempt whose transport stands (TCP, TLS
+// and the WebSocket upgrade) wins. Only the winner says Hello: a second Hello of
+// the same device would replace the first, and the server would close the one
+// that won.
+
+const (
+	raceEvery       = 2500 * time.Millisecond
+	raceAttempts    = 3                // of one round
+	raceFor         = 15 * time.Second // then the round has failed
+	maxAlternatives = 8                // servers named by a PIMGoAway that are kept
+	maxServerURL    = 256              // bytes of one
+)
+
+// race is the round under way.
+type race struct {
+	running []Dial
+	tried   []string      // servers of this round
+	nextAt  time.Duration // the next attempt
+	endBy   time.Duration
+}
+
+// route is which servers there are, best first.
+type route struct {
+	alternatives []string // that a server named, until a connection was good
+	good         string   // of the last good connection
+	turn         int      // attempts since
+}
+
+// servers returns the candidates in the order in which they are tried.
+func (e *Engine) servers() []string {
+	var all []string
+	add := func(servers ...string) {
+		for _, s := range servers {
+			if s != "" && !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	add(e.route.alternatives...)
+	add(e.route.good)
+	add(e.cfg.Servers...)
+	return all
+}
+
+// nextServer returns the server of the next attempt.
+func (e *Engine) nextServer() string {
+	all := e.servers()
+	return all[e.route.turn%len(all)]
+}
+
+// dial starts a round.
+func (e *Engine) dial() {
+	e.link.phase, e.link.cause = racing, nil
+	e.race = race{endBy: e.now.Mono + raceFor}
+	e.emit(StateEvent{State: Connecting})
+	e.attempt()
+}
+
+// attempt starts one more attempt of the round.
+func (e *Engine) attempt() {
+	e.link.attempt++
+	d := Dial{Attempt: e.link.attempt, Server: e.nextServer()}
+	e.route.turn++
+	e.race.running = append(e.race.running, d)
+	e.race.tried = append(e.race.tried, d.Server)
+	e.race.nextAt = e.now.Mono + raceEvery
+	e.out.Dials = append(e.out.Dials, d)
+}
+
+// won ends the round: n's transport stands. It reports false if n is none of its
+// attempts.
+func (e *Engine) won(n uint64) bool {
+	i := slices.IndexFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
+	if i < 0 {
+		return false
+	}
+	e.link.using, e.link.server = n, e.race.running[i].Server
+	e.race.running = slices.Delete(e.race.running, i, i+1)
+	e.endRace()
+	return true
+}
+
+// endRace hangs up all attempts of the round that are under way.
+func (e *Engine) endRace() {
+	for _, d := range e.race.running {
+		e.hangUpAttempt(d.Attempt)
+	}
+	e.race = race{}
+}
+
+// hangUpAttempt ends an attempt or its connection. A dial that was not taken yet
+// need not be made.
+func (e *Engine) hangUpAttempt(n uint64) {
+	before := len(e.out.Dials)
+	e.out.Dials = slices.DeleteFunc(e.out.Dials, func(d Dial) bool { return d.Attempt == n })
+	if len(e.out.Dials) == before {
+		e.out.Hangups = append(e.out.Hangups, n)
+	}
+}
+
+// dialFailed takes the failure of an attempt. Another server is tried at once;
+// the same one again only if its turn comes while others are under way.
+func (e *Engine) dialFailed(n uint64, err error) {
+	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
+	switch {
+	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.nextServer()):
+		e.attempt()
+	case len(e.race.running) == 0:
+		e.retreat(err, e.nextWait())
+	}
+}
+
+func (e *Engine) tickRace() {
+	now := e.now.Mono
+	switch {
+	case now >= e.race.endBy:
+		e.retreat(errNoHandshake, e.nextWait())
+	case now >= e.race.nextAt && len(e.race.tried) < raceAttempts:
+		e.attempt()
+	}
+}
+
+func (e *Engine) raceDeadline(at *time.Duration) {
+	*at = min(*at, e.race.endBy)
+	if len(e.race.tried) < raceAttempts {
+		*at = min(*at, e.race.nextAt)
+	}
+}
+
+// divert takes the gateways that a PIMGoAway names. They are trusted as far as
+// the connection that named them, so none may be less protected than the
+// configured servers are.
+func (e *Engine) divert(servers []string) {
+	guarded := !slices.ContainsFunc(e.cfg.Servers, func(s string) bool { return !encrypted(s) })
+	var kept []string
+	for _, s := range servers {
+		if len(kept) < maxAlternatives && len(s) <= maxServerURL && (encrypted(s) || !guarded) {
+			kept = append(kept, s)
+		}
+	}
+	e.route.alternatives, e.route.turn = kept, 0
+}
+
+func encrypted(server string) bool {
+	scheme, _, _ := strings.Cut(server, "://")
+	return scheme == "https" || scheme == "wss" || scheme == "tls"
+}
+
+// arrivedAt notes that the connection to server is good.
+func (e *Engine) arrivedAt(server string) {
+	e.route = route{good: cmp.Or(server, e.route.good)}
+}

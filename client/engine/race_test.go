@@ -1,0 +1,231 @@
+package engine_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// racer is an engine whose test answers the dials itself.
+type racer struct {
+	*script
+	dialled  []engine.Dial
+	hungUp   []uint64
+	networks []engine.Network // stored last
+}
+
+func newRacer(t *testing.T, servers ...string) *racer {
+	w := newWorld(t, func() float64 { return 0.5 })
+	p := w.device("alice", "phone")
+	p.engine = engine.New(engine.Config{
+		User: "alice", Device: "phone", Servers: servers, Random: w.random,
+		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
+	}, p.store.snapshot())
+	r := &racer{script: &script{phone: p, t: t}}
+	r.does(engine.Start{})
+	return r
+}
+
+// does steps the engine at the present time.
+func (r *racer) does(in engine.Input) {
+	r.t.Helper()
+	if err := r.engine.Step(r.time(), in); err != nil {
+		r.t.Fatal(err)
+	}
+	out := r.engine.Take()
+	r.dialled = append(r.dialled, out.Dials...)
+	r.hungUp = append(r.hungUp, out.Hangups...)
+	r.up = append(r.up, out.Frames...)
+	r.events = append(r.events, out.Events...)
+	if out.Store.Networks != nil {
+		r.networks = out.Store.Networks
+	}
+}
+
+// waits lets time pass, with a step whenever the engine asks for one.
+func (r *racer) waits(d time.Duration) {
+	r.t.Helper()
+	until := r.w.now + d
+	for range 1000 {
+		at, ok := r.engine.Deadline()
+		if !ok || at > until {
+			r.w.now = until
+			return
+		}
+		r.w.now = max(at, r.w.now)
+		r.does(engine.Tick{})
+	}
+	r.t.Fatal("the engine asks to be called again and again")
+}
+
+func (r *racer) dials(want ...string) {
+	r.t.Helper()
+	var got []string
+	for _, d := range r.dialled {
+		got = append(got, d.Server)
+	}
+	r.dialled = nil
+	if !slices.Equal(got, want) {
+		r.t.Fatalf("dials %q, want %q", got, want)
+	}
+}
+
+func (r *racer) hangsUp(want ...uint64) {
+	r.t.Helper()
+	got := r.hungUp
+	r.hungUp = nil
+	if !slices.Equal(got, want) {
+		r.t.Fatalf("hangs up %v, want %v", got, want)
+	}
+}
+
+// connects makes attempt n the connection.
+func (r *racer) connects(n uint64, welcome *wirepb.Welcome) {
+	r.t.Helper()
+	r.does(engine.Dialled{Attempt: n})
+	r.linked = n
+	welcome.User, welcome.ServerMs = "alice", int64(r.w.server.Now())
+	r.does(engine.Frame{Attempt: n, Message: welcome})
+	if r.engine.State() != engine.Connected {
+		r.t.Fatalf("state %s", r.engine.State())
+	}
+}
+
+// Servers that swallow everything cost 2.5 s each; the first that answers is
+// taken, and the others are let go.
+func TestRace(t *testing.T) {
+	r := newRacer(t, "wss://a", "wss://b", "wss://c", "wss://d")
+	r.waits(2500*time.Millisecond - 1)
+	r.dials("wss://a")
+	r.waits(1)
+	r.dials("wss://b")
+	r.waits(10 * time.Second)
+	r.dials("wss://c") // three at most
+	r.does(engine.Dialled{Attempt: 2})
+	r.hangsUp(1, 3)
+	if h, ok := r.up[0].(*wirepb.Hello); !ok || len(r.up) != 1 {
+		t.Errorf("transmitted %v, want one Hello", h)
+	}
+	r.does(engine.Dialled{Attempt: 3}) // too late
+	r.hangsUp(3)
+	r.does(engine.Lost{Attempt: 1, Err: errors.New("late news")})
+	if r.engine.State() != engine.Connecting || len(r.up) != 1 {
+		t.Errorf("state %s, transmitted %v", r.engine.State(), r.up)
+	}
+}
+
+// A round ends after 15 s, and the next one goes on with the servers that have
+// not had their turn.
+func TestRoundEnds(t *testing.T) {
+	r := newRacer(t, "wss://a", "wss://b", "wss://c", "wss://d")
+	r.waits(15 * time.Second)
+	r.dials("wss://a", "wss://b", "wss://c")
+	r.hangsUp(1, 2, 3)
+	r.waits(250 * time.Millisecond)
+	r.dials("wss://d")
+}
+
+// A refused attempt lets another server have its turn at once; when all have
+// refused, the next round waits.
+func TestRefusedAttempts(t *testing.T) {
+	r := newRacer(t, "wss://a", "wss://b")
+	r.does(engine.Lost{Attempt: 1, Err: errors.New("refused")})
+	r.dials("wss://a", "wss://b")
+	r.does(engine.Lost{Attempt: 2, Err: errors.New("refused")})
+	r.dials()
+	if ev := r.events[len(r.events)-1].(engine.StateEvent); ev.State != engine.Waiting || ev.RetryIn != 250*time.Millisecond {
+		t.Errorf("then: %+v", ev)
+	}
+}
+
+// The last good server is tried first.
+func TestGoodServerFirst(t *testing.T) {
+	r := newRacer(t, "wss://a", "wss://b")
+	r.waits(2500 * time.Millisecond)
+	r.connects(2, &wirepb.Welcome{})
+	r.dials("wss://a", "wss://b")
+	r.waits(2 * time.Second)
+	r.does(engine.Lost{Attempt: 2, Err: errors.New("cut")})
+	r.waits(time.Second)
+	r.dials("wss://b")
+}
+
+// The first wait is spread over the window that the server gave; the next ones
+// back off.
+func TestWindow(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.connects(1, &wirepb.Welcome{ReconnectWindowMs: 20_000})
+	r.waits(time.Second)
+	var waits []time.Duration
+	for n := range uint64(3) {
+		r.does(engine.Lost{Attempt: n + 1, Err: errors.New("cut")})
+		wait := r.events[len(r.events)-1].(engine.StateEvent).RetryIn
+		waits = append(waits, wait)
+		r.waits(wait)
+	}
+	if want := []time.Duration{10 * time.Second, 250 * time.Millisecond, 500 * time.Millisecond}; !slices.Equal(waits, want) {
+		t.Errorf("waits %v, want %v", waits, want)
+	}
+}
+
+// A server that leaves names others. Those are tried first, after its window, but
+// none that is less protected.
+func TestGoAwayNamesOthers(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.connects(1, &wirepb.Welcome{})
+	r.dials("wss://a")
+	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{
+		Code: 1001, Reconnect: true, WindowMs: 4000, Alternatives: []string{"ws://evil", "wss://b", "tcp://evil:1"},
+	}})
+	r.hangsUp(1)
+	r.waits(2*time.Second - 1)
+	r.dials()
+	r.waits(1)
+	r.dials("wss://b")
+	r.waits(2500 * time.Millisecond)
+	r.dials("wss://a")
+	r.connects(2, &wirepb.Welcome{})
+	r.hangsUp(3)
+}
+
+func TestNetworkChanged(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.does(engine.NetworkChanged{Name: "wifi"}) // while it dials
+	r.dials("wss://a", "wss://a")
+	r.hangsUp(1)
+	r.connects(2, &wirepb.Welcome{})
+	r.does(engine.NetworkChanged{Name: "mobile"})
+	r.dials("wss://a")
+	r.hangsUp(2)
+	r.does(engine.Lost{Attempt: 3, Err: errors.New("refused")})
+	if r.engine.State() != engine.Waiting {
+		t.Fatalf("state %s", r.engine.State())
+	}
+	r.does(engine.NetworkChanged{Name: "wifi"}) // instead of waiting
+	r.dials("wss://a")
+}
+
+func TestOffline(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.connects(1, &wirepb.Welcome{})
+	r.dials("wss://a")
+	r.does(engine.Online{On: false})
+	r.hangsUp(1)
+	r.does(engine.Online{On: false})
+	r.does(engine.NetworkChanged{Name: "wifi"})
+	r.does(engine.Send{Message: engine.Outgoing{ID: r.w.id(), Conversation: chat, Kind: pim.EntryMessage}})
+	r.waits(time.Hour)
+	r.dials()
+	r.hangsUp()
+	if r.engine.State() != engine.Offline {
+		t.Fatalf("state %s", r.engine.State())
+	}
+	r.does(engine.Online{On: true})
+	r.dials("wss://a")
+	r.connects(2, &wirepb.Welcome{})
+}
