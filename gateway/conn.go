@@ -30,8 +30,9 @@ type conn struct {
 
 	// For the janitor; ms since 1970, 0 for none.
 	lastRead  atomic.Int64
-	halfSince atomic.Int64 // when the first bytes of an unfinished frame came
-	writing   atomic.Int64 // when the write under way began
+	halfSince atomic.Int64  // when the first bytes of an unfinished frame came
+	writing   atomic.Int64  // when the write under way began
+	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 
 	mu       sync.Mutex
 	changed  sync.Cond // room in out, an answer, or the end

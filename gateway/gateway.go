@@ -44,7 +44,9 @@ type Limits struct {
 	InFlight    int           // sends of one connection without an answer
 	QueueBytes  int           // unsent bytes of one connection, about
 	Handshake   time.Duration // from accept to Hello; also for the rest of a frame
-	Idle        time.Duration // without a byte from the client
+	Idle        time.Duration // without a byte from a client that did not announce its heartbeats
+	Heartbeat   time.Duration // longest that may be announced; 0: announcements are ignored
+	Reconnect   time.Duration // clients that lose their connection come back within such a window
 	Write       time.Duration // for a write to make way
 	Drain       time.Duration // window over which clients reconnect after GoAway
 	Members     int           // of a group; for Welcome only

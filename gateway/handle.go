@@ -45,6 +45,7 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.mu.Lock()
 	behind := c.behind
 	c.mu.Unlock()
+	c.announce(m.HeartbeatMs)
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
 }
 

@@ -91,6 +91,7 @@ func (c *conn) handshake() error {
 	if err := c.device.Validate(); err != nil {
 		return err
 	}
+	c.announce(hello.HeartbeatMs)
 	if claims.Device != "" && claims.Device != c.device {
 		return pim.Errorf(pim.KindUnauthorized, "the token is for device %q only", string(claims.Device))
 	}
@@ -106,6 +107,7 @@ func (c *conn) handshake() error {
 	c.appendFrame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: fmt.Sprintf("%x", c.id),
+		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond),
 	})
 	start := c.claim()
 	c.mu.Unlock()
@@ -126,7 +128,7 @@ func (g *Gateway) limits() *wirepb.Limits {
 	return &wirepb.Limits{
 		FrameBytes: pim.MaxFrame, PayloadBytes: pim.MaxPayload, PageEntries: pim.MaxPageEntries, PageBytes: pim.MaxPageBytes,
 		InFlight: uint32(g.Limits.InFlight), GroupMembers: uint32(g.Limits.Members),
-		IdleMs: uint32(g.Limits.Idle / time.Millisecond),
+		IdleMs: uint32(g.Limits.Idle / time.Millisecond), HeartbeatMs: uint32(g.Limits.Heartbeat / time.Millisecond),
 	}
 }
 

@@ -62,9 +62,29 @@ func (c *conn) inspect(now int64) {
 		c.abort()
 	case over(c.halfSince.Load(), l.Handshake):
 		c.shut(wire.CodeHandshake, "a frame stayed unfinished")
-	case over(c.lastRead.Load(), l.Idle):
+	case over(c.lastRead.Load(), c.idleLimit()):
 		c.shut(wire.CodeIdle, "nothing was heard from the client")
 	case c.expires != 0 && now > c.expires:
 		c.shut(wire.CodeUnauthorized, "the token has expired")
+	}
+}
+
+// beatGrace is how much later than announced a heartbeat may come.
+const beatGrace = 30 * time.Second
+
+// idleLimit returns how long the connection may be silent: as long as any may,
+// unless the client has announced its heartbeats.
+func (c *conn) idleLimit() time.Duration {
+	if ms := c.heartbeat.Load(); ms != 0 {
+		return time.Duration(ms)*time.Millisecond + beatGrace
+	}
+	return c.gw.Limits.Idle
+}
+
+// announce notes how far apart the client's heartbeats will be, at most as far as
+// Limits.Heartbeat; 0 changes nothing.
+func (c *conn) announce(ms uint32) {
+	if limit := uint32(c.gw.Limits.Heartbeat / time.Millisecond); ms != 0 && limit != 0 {
+		c.heartbeat.Store(min(ms, limit))
 	}
 }

@@ -34,7 +34,8 @@ type Config struct {
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set."`
-	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it."`
+	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
+	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PIM_HANDSHAKE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time from accepting a connection to its Hello."`
 	WriteTimeout     time.Duration `name:"write-timeout" env:"PIM_WRITE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time for one write to a connection; a slower one is closed."`
 	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes that may wait for one connection. Above it pushes are dropped and the device is told to pull."`
@@ -42,6 +43,7 @@ type Config struct {
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes four for each CPU."`
 
+	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`
 	DrainWindow     time.Duration `name:"drain-window" env:"PIM_DRAIN_WINDOW" default:"10s" placeholder:"DURATION" help:"When the server stops, clients are told to reconnect at a random time within this window."`
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" env:"PIM_SHUTDOWN_TIMEOUT" default:"15s" placeholder:"DURATION" help:"A graceful stop that takes longer is cut short. Nothing acknowledged is lost by that."`
 
@@ -172,6 +174,8 @@ func (c *Config) validateBounds() error {
 		{"idle-timeout", c.IdleTimeout, time.Second, 24 * time.Hour},
 		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, 5 * time.Minute},
+		{"max-heartbeat", c.MaxHeartbeat, 0, 24 * time.Hour},
+		{"reconnect-window", c.ReconnectWindow, 0, 10 * time.Minute},
 		{"drain-window", c.DrainWindow, 0, time.Hour},
 		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},
 	} {

@@ -144,6 +144,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		Limits: gateway.Limits{
 			Connections: s.config.MaxConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
+			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 		},
 	})
