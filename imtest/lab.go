@@ -91,7 +91,7 @@ func NewLab(t T, o LabOptions) *Lab {
 	}
 	l.config = server.Defaults()
 	l.config.Data, l.config.Listen, l.config.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
-	l.config.IdleTimeout, l.config.DrainWindow, l.config.Shards = 2*heartbeat, 20*time.Millisecond, 2
+	l.config.IdleTimeout, l.config.MaxHeartbeat, l.config.DrainWindow, l.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
 	t.Cleanup(l.close)
 	l.start()
 	var err error
