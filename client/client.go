@@ -133,14 +133,14 @@ func (c *Client) SetForeground(on bool) error { return c.do(c.ctx, engine.Foregr
 
 // Conversations returns what the local store knows of every conversation, by ID.
 // A conversation whose entries are not all here yet shows the server's summary.
-func (c *Client) Conversations(ctx context.Context) ([]Conversation, error) {
+func (c *Client) Conversations(ctx context.Context) ([]ConversationRow, error) {
 	return c.store.Conversations(ctx)
 }
 
 // Messages returns the last limit entries of conv in display order, from the
 // local store.
 func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
-	return c.store.Messages(ctx, conv, limit)
+	return c.store.Entries(ctx, conv, nil, limit)
 }
 
 // Watch follows conv from the seq after+1 on: its entries come as EntryEvents. A

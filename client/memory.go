@@ -12,7 +12,7 @@ import (
 
 // MemoryOptions say what a memory store keeps.
 type MemoryOptions struct {
-	// PositionsOnly keeps positions and the outbox, but no entries: Messages
+	// PositionsOnly keeps positions and the outbox, but no entries: Entries
 	// returns none, and Conversations no Last. For load tools.
 	PositionsOnly bool
 }
@@ -26,12 +26,14 @@ type Memory struct {
 	meta          Meta
 	conversations map[pim.ConversationID]*remembered
 	outbox        map[pim.ClientMessageID]Outgoing
+	settings      map[string]pim.Setting
+	networks      []Network
 	users         map[pim.UserID]pim.UserID // one string for each name
 	devices       map[pim.DeviceID]pim.DeviceID
 }
 
 type remembered struct {
-	Conversation
+	ConversationRow
 	entries []pim.Entry // in display order
 	top     int         // index of the entry with the greatest seq
 }
@@ -42,6 +44,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		o:             o,
 		conversations: make(map[pim.ConversationID]*remembered),
 		outbox:        make(map[pim.ClientMessageID]Outgoing),
+		settings:      make(map[string]pim.Setting),
 		users:         make(map[pim.UserID]pim.UserID),
 		devices:       make(map[pim.DeviceID]pim.DeviceID),
 	}
@@ -53,8 +56,12 @@ func (m *Memory) Load(context.Context) (Snapshot, error) {
 	defer m.mu.RUnlock()
 	s := Snapshot{Meta: m.meta, Outbox: slices.Collect(maps.Values(m.outbox))}
 	for _, c := range m.conversations {
-		s.Conversations = append(s.Conversations, c.Conversation)
+		s.Conversations = append(s.Conversations, c.ConversationRow)
 	}
+	for entity, set := range m.settings {
+		s.Settings = append(s.Settings, Setting{Entity: entity, Setting: set})
+	}
+	s.Networks = slices.Clone(m.networks)
 	return s, nil
 }
 
@@ -66,7 +73,7 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 		m.meta = *b.Meta
 	}
 	for i := range b.Conversations {
-		m.conversation(b.Conversations[i].ID).Conversation = b.Conversations[i]
+		m.conversation(b.Conversations[i].ID).ConversationRow = b.Conversations[i]
 	}
 	if !m.o.PositionsOnly {
 		for i := range b.Entries {
@@ -79,13 +86,19 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 	for _, id := range b.Remove {
 		delete(m.outbox, id)
 	}
+	for _, set := range b.Settings {
+		m.settings[set.Entity] = set.Setting
+	}
+	if b.Networks != nil {
+		m.networks = slices.Clone(b.Networks)
+	}
 	return nil
 }
 
 func (m *Memory) conversation(id pim.ConversationID) *remembered {
 	c := m.conversations[id]
 	if c == nil {
-		c = &remembered{Conversation: Conversation{ID: id}}
+		c = &remembered{ConversationRow: ConversationRow{ID: id}}
 		m.conversations[id] = c
 	}
 	return c
@@ -95,9 +108,7 @@ func (m *Memory) insert(e pim.Entry) {
 	c := m.conversation(e.Conversation)
 	e.Conversation = c.ID
 	e.Sender, e.Device = one(m.users, e.Sender), one(m.devices, e.Device)
-	at, known := slices.BinarySearchFunc(c.entries, e.Place(), func(a pim.Entry, p pim.Place) int {
-		return a.Place().Compare(p)
-	})
+	at, known := c.search(e.Place())
 	if known {
 		return
 	}
@@ -126,30 +137,39 @@ func one[S ~string](names map[S]S, name S) S {
 }
 
 // Conversations implements Store.
-func (m *Memory) Conversations(context.Context) ([]Conversation, error) {
+func (m *Memory) Conversations(context.Context) ([]ConversationRow, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	list := make([]Conversation, 0, len(m.conversations))
+	list := make([]ConversationRow, 0, len(m.conversations))
 	for _, r := range m.conversations {
-		c := r.Conversation
+		c := r.ConversationRow
 		if c.Last.Seq == 0 && len(r.entries) > 0 {
 			c.Last = r.entries[r.top]
 		}
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b Conversation) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b ConversationRow) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
 }
 
-// Messages implements Store.
-func (m *Memory) Messages(_ context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
+// Entries implements Store.
+func (m *Memory) Entries(_ context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	c := m.conversations[conv]
 	if c == nil || limit <= 0 {
 		return nil, nil
 	}
-	return slices.Clone(c.entries[max(0, len(c.entries)-limit):]), nil
+	end := len(c.entries)
+	if before != nil {
+		end, _ = c.search(*before)
+	}
+	return slices.Clone(c.entries[max(0, end-limit):end]), nil
+}
+
+// search returns where p is, or belongs.
+func (c *remembered) search(p pim.Place) (at int, found bool) {
+	return slices.BinarySearchFunc(c.entries, p, func(a pim.Entry, p pim.Place) int { return a.Place().Compare(p) })
 }
 
 // Close implements Store. It forgets nothing, so that a test can open it again.

@@ -18,13 +18,13 @@ func TestMemory(t *testing.T) {
 func TestMemoryPositionsOnly(t *testing.T) {
 	m := client.NewMemory(client.MemoryOptions{PositionsOnly: true})
 	b := client.Batch{
-		Conversations: []client.Conversation{{ID: "d:a:b", Known: 1, Newest: 1}},
+		Conversations: []client.ConversationRow{{ID: "d:a:b", Known: 1, Newest: 1}},
 		Entries:       []pim.Entry{{Conversation: "d:a:b", Seq: 1, Anchor: 1}},
 	}
 	if err := m.Apply(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := m.Messages(t.Context(), "d:a:b", 10); err != nil || len(list) > 0 {
+	if list, err := m.Entries(t.Context(), "d:a:b", nil, 10); err != nil || len(list) > 0 {
 		t.Errorf("%d messages kept, %v", len(list), err)
 	}
 	if s, err := m.Load(t.Context()); err != nil || len(s.Conversations) != 1 || s.Conversations[0].Known != 1 {

@@ -18,18 +18,22 @@ type Store interface {
 	// When it returns nil they survive whatever the store promises to survive.
 	Apply(ctx context.Context, b *Batch) error
 	// Conversations returns what is known of every conversation, by ID.
-	Conversations(ctx context.Context) ([]Conversation, error)
-	// Messages returns the last limit entries of conv in display order.
-	Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error)
+	Conversations(ctx context.Context) ([]ConversationRow, error)
+	// Entries returns the last limit entries of conv that are displayed before a
+	// place, nil being the end, in display order.
+	Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error)
 	// Close releases what the store holds.
 	Close() error
 }
 
 // What a Store holds is the engine's; see there.
 type (
-	Snapshot     = engine.Snapshot
-	Batch        = engine.Batch
-	Meta         = engine.Meta
-	Outgoing     = engine.Outgoing
-	Conversation = engine.Conversation
+	Snapshot        = engine.Snapshot
+	Batch           = engine.Batch
+	Meta            = engine.Meta
+	Outgoing        = engine.Outgoing
+	ConversationRow = engine.Conversation
+	Hole            = engine.Hole
+	Setting         = engine.Setting
+	Network         = engine.Network
 )

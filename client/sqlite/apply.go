@@ -32,14 +32,31 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 		if c.Last.Seq != 0 {
 			last = wire.AppendEntry(nil, &c.Last)
 		}
-		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left)
+		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes))
 	}
 	for i := range b.Outbox {
 		m := &b.Outbox[i]
-		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members), blob(m.Payload), int64(m.Local))
+		f, kind := m.Failed, any(nil)
+		if f == nil {
+			f = new(pim.Error)
+		} else {
+			kind = int64(f.Kind)
+		}
+		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
+			blob(m.Payload), int64(m.Local), int64(m.Queued), kind, f.Op, f.Text)
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])
+	}
+	for i := range b.Settings {
+		set := &b.Settings[i]
+		w.exec(s.putSetting, set.Entity, wire.AppendCommand(nil, &set.Command), int64(set.At), int64(set.Deleted), string(set.By))
+	}
+	if b.Networks != nil {
+		w.exec(s.dropNetworks)
+	}
+	for _, n := range b.Networks {
+		w.exec(s.putNetwork, n.Name, n.Every.Milliseconds(), n.Stable, int64(n.Used))
 	}
 	if w.err == nil {
 		w.err = tx.Commit()

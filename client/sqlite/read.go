@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -26,52 +27,109 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 		return out, err
 	}
 	err = s.each(ctx, func(rows *sql.Rows) error {
-		var c client.Conversation
-		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &c.Left)
+		var c client.ConversationRow
+		var holes []byte
+		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &c.Left, &holes)
+		if err == nil {
+			c.Holes, err = decodeHoles(holes)
+		}
 		out.Conversations = append(out.Conversations, c)
 		return err
-	}, "SELECT id, known, newest, count, gone FROM conversations")
+	}, "SELECT id, known, newest, count, gone, holes FROM conversations")
 	if err != nil {
 		return out, err
 	}
-	err = s.each(ctx, func(rows *sql.Rows) error {
+	for _, load := range []func(context.Context, *client.Snapshot) error{s.loadOutbox, s.loadSettings, s.loadNetworks} {
+		if err := load(ctx, &out); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
+	return s.each(ctx, func(rows *sql.Rows) error {
 		var o client.Outgoing
 		var id []byte
 		var members string
-		if err := rows.Scan(&id, &o.Number, &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local); err != nil {
+		var failed sql.NullInt64
+		var f pim.Error
+		err := rows.Scan(&id, &o.Number, &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.Queued, &failed, &f.Op, &f.Text)
+		if err != nil {
 			return err
 		}
 		var ok bool
 		if o.ID, ok = wire.ClientID(id); !ok {
 			return pim.Errorf(pim.KindCorrupt, "outbox: a client message ID of %d bytes", len(id))
 		}
+		if failed.Valid {
+			f.Kind = pim.Kind(failed.Int64)
+			o.Failed = &f
+		}
 		o.Members = users(members)
 		out.Outbox = append(out.Outbox, o)
 		return nil
-	}, "SELECT id, number, conversation, kind, members, payload, local FROM outbox ORDER BY number")
-	return out, err
+	}, `SELECT id, number, conversation, kind, members, payload, local, queued, failed_kind, failed_op, failed_text
+		FROM outbox ORDER BY number`)
+}
+
+func (s *Store) loadSettings(ctx context.Context, out *client.Snapshot) error {
+	return s.each(ctx, func(rows *sql.Rows) error {
+		var set client.Setting
+		var command []byte
+		if err := rows.Scan(&set.Entity, &command, &set.At, &set.Deleted, &set.By); err != nil {
+			return err
+		}
+		var err error
+		if set.Command, err = wire.ParseCommand(command); err != nil {
+			return pim.Errorf(pim.KindCorrupt, "setting %s: %w", set.Entity, err)
+		}
+		out.Settings = append(out.Settings, set)
+		return nil
+	}, "SELECT entity, command, at, deleted, by FROM settings")
+}
+
+func (s *Store) loadNetworks(ctx context.Context, out *client.Snapshot) error {
+	return s.each(ctx, func(rows *sql.Rows) error {
+		var n client.Network
+		var every int64
+		err := rows.Scan(&n.Name, &every, &n.Stable, &n.Used)
+		n.Every = time.Duration(every) * time.Millisecond
+		out.Networks = append(out.Networks, n)
+		return err
+	}, "SELECT name, every, stable, used FROM networks")
 }
 
 // Conversations implements client.Store.
-func (s *Store) Conversations(ctx context.Context) ([]client.Conversation, error) {
-	list := []client.Conversation{}
+func (s *Store) Conversations(ctx context.Context) ([]client.ConversationRow, error) {
+	list := []client.ConversationRow{}
 	err := s.each(ctx, func(rows *sql.Rows) error {
-		var c client.Conversation
+		var c client.ConversationRow
 		var last []byte
-		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &last, &c.LastCut, &c.Left)
+		var holes []byte
+		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &last, &c.LastCut, &c.Left, &holes)
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
+		}
+		if err == nil {
+			c.Holes, err = decodeHoles(holes)
 		}
 		list = append(list, c)
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
-			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone
+			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes
 		FROM conversations ORDER BY id`)
 	return list, wrap("read", err)
 }
 
-// Messages implements client.Store.
-func (s *Store) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
+// Entries implements client.Store.
+func (s *Store) Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error) {
+	query, args := "SELECT data FROM entries WHERE conversation = ?", []any{string(conv)}
+	if before != nil {
+		query += " AND (anchor, place, seq) < (?, ?, ?)"
+		args = append(args, int64(before.Anchor), int64(before.Local), int64(before.Seq))
+	}
+	query += " ORDER BY anchor DESC, place DESC, seq DESC LIMIT ?"
 	var list []pim.Entry
 	err := s.each(ctx, func(rows *sql.Rows) error {
 		var data sql.RawBytes
@@ -81,8 +139,7 @@ func (s *Store) Messages(ctx context.Context, conv pim.ConversationID, limit int
 		e, err := wire.ParseEntry(conv, data)
 		list = append(list, e)
 		return err
-	}, `SELECT data FROM entries WHERE conversation = ?
-		ORDER BY anchor DESC, place DESC, seq DESC LIMIT ?`, string(conv), max(limit, 0))
+	}, query, append(args, max(limit, 0))...)
 	slices.Reverse(list)
 	return list, wrap("read", err)
 }

@@ -9,6 +9,7 @@ import (
 	_ "embed"
 	"errors"
 	"net/url"
+	"os"
 	"path/filepath"
 
 	"github.com/pim-im/pim"
@@ -17,22 +18,30 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// Store is a client.Store. One process may have a file open at a time.
+// Store is a client.Store. One Store may have a file open at a time; the lock is
+// on a file beside it, which stays.
 type Store struct {
-	db *sql.DB
+	db   *sql.DB
+	lock *os.File
 
-	putMeta, putConversation, putEntry, putOutgoing, dropOutgoing *sql.Stmt
+	putMeta, putConversation, putEntry, putOutgoing, dropOutgoing, putSetting, dropNetworks, putNetwork *sql.Stmt
 }
 
 var _ client.Store = (*Store)(nil)
 
-// version is the version of the schema, in the file's user_version.
+// migrations bring a file from one version of the schema, in its user_version, to
+// the next. The last one's number is the version of this program.
 //
 //	1  November 2026, the first
-const version = 1
+//	2  November 2026: holes, failed messages, settings, networks
+var migrations = []string{v1, v2}
 
-//go:embed schema.sql
-var schema string
+var (
+	//go:embed v1.sql
+	v1 string
+	//go:embed v2.sql
+	v2 string
+)
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
 // mode is durable when it returns.
@@ -45,27 +54,42 @@ var pragmas = url.Values{
 const maxConnections = 3
 
 // Open opens the file at path, and creates it if there is none. Errors:
-// KindCorrupt if the file is damaged or no SQLite file, KindUnsupported if a
-// newer version wrote it, KindDiskFull, KindUnavailable.
+// KindConflict if the file is open already, in this process or another,
+// KindCorrupt if it is damaged or no SQLite file, KindUnsupported if a newer
+// version wrote it, KindDiskFull, KindUnavailable.
 func Open(ctx context.Context, path string) (*Store, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, wrap("open", err)
 	}
-	name := url.URL{Scheme: "file", OmitHost: true, Path: abs, RawQuery: pragmas.Encode()}
+	lock, err := takeLock(abs + ".lock")
+	if err != nil {
+		return nil, wrap("open "+path, err)
+	}
+	s, err := openLocked(ctx, abs)
+	if err != nil {
+		lock.Close()
+		return nil, wrap("open "+path, err)
+	}
+	s.lock = lock
+	return s, nil
+}
+
+func openLocked(ctx context.Context, path string) (*Store, error) {
+	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: pragmas.Encode()}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {
-		return nil, wrap("open", err)
+		return nil, err
 	}
 	db.SetMaxOpenConns(maxConnections)
 	s := &Store{db: db}
 	if err := s.migrate(ctx); err != nil {
 		db.Close()
-		return nil, wrap("open "+path, err)
+		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {
 		db.Close()
-		return nil, wrap("open "+path, err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -81,14 +105,13 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&has); err != nil {
 		return err
 	}
-	switch {
-	case has == version:
-		return nil
-	case has > version:
-		return pim.Errorf(pim.KindUnsupported, "the file is of version %d, this program knows up to %d", has, version)
+	if has < 0 || has > len(migrations) {
+		return pim.Errorf(pim.KindUnsupported, "the file is of version %d, this program knows up to %d", has, len(migrations))
 	}
-	if _, err := tx.ExecContext(ctx, schema); err != nil {
-		return err
+	for _, m := range migrations[has:] {
+		if _, err := tx.ExecContext(ctx, m); err != nil {
+			return err
+		}
 	}
 	return tx.Commit()
 }
@@ -98,15 +121,23 @@ func (s *Store) prepare(ctx context.Context) error {
 		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number) VALUES (1, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
 			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number`: &s.putMeta,
-		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone) VALUES (?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
-			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone`: &s.putConversation,
+			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes`: &s.putConversation,
 		`INSERT INTO entries (conversation, seq, anchor, place, data) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
-		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local) VALUES (?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local,
+			queued, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
-			members = excluded.members, payload = excluded.payload, local = excluded.local`: &s.putOutgoing,
+			members = excluded.members, payload = excluded.payload, local = excluded.local,
+			queued = excluded.queued, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
+			failed_text = excluded.failed_text`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
+		`INSERT INTO settings (entity, command, at, deleted, by) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (entity) DO UPDATE SET command = excluded.command, at = excluded.at, deleted = excluded.deleted,
+			by = excluded.by`: &s.putSetting,
+		`DELETE FROM networks`: &s.dropNetworks,
+		`INSERT INTO networks (name, every, stable, used) VALUES (?, ?, ?, ?)`: &s.putNetwork,
 	} {
 		var err error
 		if *stmt, err = s.db.PrepareContext(ctx, query); err != nil {
@@ -116,8 +147,10 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the file.
-func (s *Store) Close() error { return wrap("close", s.db.Close()) }
+// Close closes the file, and gives it free for others.
+func (s *Store) Close() error {
+	return wrap("close", errors.Join(s.db.Close(), s.lock.Close()))
+}
 
 // wrap returns err as a *pim.Error; nil if err is nil.
 func wrap(op string, err error) error {

@@ -83,3 +83,49 @@ func TestOpenErrors(t *testing.T) {
 		}
 	}
 }
+
+// A file is one client's at a time.
+func TestOpenTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pim.db")
+	first := open(t, path)
+	if s, err := sqlite.Open(t.Context(), path); pim.KindOf(err) != pim.KindConflict {
+		t.Errorf("opened twice: %v, %v; want kind conflict", s, err)
+	}
+	first.Close()
+	open(t, path).Close()
+}
+
+// A file that version 1 wrote is brought up to date, with all that is in it.
+func TestMigration(t *testing.T) {
+	v1, err := os.ReadFile("v1.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pim.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stmt := range []string{
+		string(v1),
+		`INSERT INTO meta VALUES (1, 'alice', 'phone', 7, 0, 99, 3)`,
+		`INSERT INTO conversations VALUES ('d:alice:bob', 4, 5, 5, NULL, 0, 0)`,
+		`INSERT INTO outbox VALUES (x'00112233445566778899aabbccddeeff', 3, 'd:alice:bob', 1, '', x'6869', 98)`,
+	} {
+		if _, err := db.Exec(stmt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	for range 2 { // the second time there is nothing to do
+		s := open(t, path)
+		got, err := s.Load(t.Context())
+		s.Close()
+		if err != nil || got.Meta.AckSerial != 7 || len(got.Conversations) != 1 || got.Conversations[0].Known != 4 {
+			t.Errorf("loaded %+v, %v", got, err)
+		}
+		if len(got.Outbox) != 1 || string(got.Outbox[0].Payload) != "hi" || got.Outbox[0].Local != 98 || got.Outbox[0].Failed != nil {
+			t.Errorf("outbox %+v", got.Outbox)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -19,8 +20,10 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 	for name, test := range map[string]func(*testing.T, func() client.Store){
 		"New":           testNew,
 		"Snapshot":      testSnapshot,
+		"Settings":      testSettings,
 		"Outbox":        testOutbox,
 		"DisplayOrder":  testDisplayOrder,
+		"Pages":         testPages,
 		"Repeated":      testRepeated,
 		"Conversations": testConversations,
 		"Concurrent":    testConcurrent,
@@ -64,7 +67,7 @@ func load(t *testing.T, s client.Store) client.Snapshot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(snapshot.Conversations, func(a, b client.Conversation) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(snapshot.Conversations, func(a, b client.ConversationRow) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(snapshot.Outbox, func(a, b client.Outgoing) int { return cmp.Compare(a.Number, b.Number) })
 	for i := range snapshot.Conversations {
 		snapshot.Conversations[i].Last, snapshot.Conversations[i].LastCut = pim.Entry{}, false // a Load need not give it
@@ -86,7 +89,7 @@ func testNew(t *testing.T, open func() client.Store) {
 	if snapshot := load(t, s); snapshot.Meta != (client.Meta{}) || len(snapshot.Conversations)+len(snapshot.Outbox) > 0 {
 		t.Errorf("a new store holds %+v", snapshot)
 	}
-	if m, err := s.Messages(t.Context(), direct, 10); err != nil || len(m) > 0 {
+	if m, err := s.Entries(t.Context(), direct, nil, 10); err != nil || len(m) > 0 {
 		t.Errorf("messages of an unknown conversation: %v, %v", m, err)
 	}
 }
@@ -95,11 +98,11 @@ func testNew(t *testing.T, open func() client.Store) {
 func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9}
-	list := []client.Conversation{
-		{ID: direct, Known: 3, Newest: 5, Count: 4},
+	list := []client.ConversationRow{
+		{ID: direct, Known: 300, Newest: 500, Count: 4, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}},
 		{ID: group, Known: 2, Newest: 2, Left: true},
 	}
-	apply(t, s, client.Batch{Meta: &client.Meta{User: "old"}, Conversations: []client.Conversation{{ID: direct, Known: 1, Newest: 9}}})
+	apply(t, s, client.Batch{Meta: &client.Meta{User: "old"}, Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 9}}})
 	apply(t, s, client.Batch{Meta: &meta, Conversations: list})
 	apply(t, s, client.Batch{}) // changes nothing
 	s = reopen(t, s, open)
@@ -107,6 +110,37 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 	got := load(t, s)
 	equal(t, "meta", got.Meta, meta)
 	equal(t, "conversations", got.Conversations, list)
+	list[0].Holes = nil
+	apply(t, s, client.Batch{Conversations: list[:1]})
+	equal(t, "with its holes filled", load(t, s).Conversations, list)
+}
+
+// Settings are kept by entity; networks are replaced as a whole.
+func testSettings(t *testing.T, open func() client.Store) {
+	s := open()
+	bob := client.Setting{Entity: "contact/bob", Setting: pim.Setting{
+		Command: pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bob\x00"), Known: 2}, At: 3,
+	}}
+	gone := client.Setting{Entity: "contact/eve", Setting: pim.Setting{
+		Command: pim.Command{Kind: pim.CommandContact, Subject: "eve", Removed: true}, At: 4, Deleted: 4, By: "phone",
+	}}
+	muted := client.Setting{Entity: "mute/g:abc", Setting: pim.Setting{
+		Command: pim.Command{Kind: pim.CommandMute, Subject: string(group), Until: 1 << 50}, At: 5,
+	}}
+	home := client.Network{Name: "wifi/home", Every: 250 * time.Second, Stable: true, Used: 7}
+	apply(t, s, client.Batch{Settings: []client.Setting{bob, gone}, Networks: []client.Network{{Name: "", Every: time.Minute}, home}})
+	bob.Value, bob.At = []byte("Robert"), 6
+	apply(t, s, client.Batch{Settings: []client.Setting{muted, bob}})
+	s = reopen(t, s, open)
+	defer s.Close()
+	got := load(t, s)
+	slices.SortFunc(got.Settings, func(a, b client.Setting) int { return cmp.Compare(a.Entity, b.Entity) })
+	equal(t, "settings", got.Settings, []client.Setting{bob, gone, muted})
+	if len(got.Networks) != 2 {
+		t.Errorf("networks: %+v", got.Networks)
+	}
+	apply(t, s, client.Batch{Networks: []client.Network{home}})
+	equal(t, "networks", load(t, s).Networks, []client.Network{home})
 }
 
 // A message stays in the outbox, with its latest state, until it is removed.
@@ -116,7 +150,8 @@ func testOutbox(t *testing.T, open func() client.Store) {
 	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
 	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})
-	a.Local = 5
+	a.Local, a.Queued = 5, 4
+	b.Failed = &pim.Error{Op: "send", Kind: pim.KindForbidden, Text: "blocked"}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{b, a}, Remove: []pim.ClientMessageID{gone.ID, {99}}})
 	s = reopen(t, s, open)
 	defer s.Close()
@@ -127,6 +162,9 @@ func testOutbox(t *testing.T, open func() client.Store) {
 		}
 	}
 	equal(t, "outbox", got, []client.Outgoing{a, b})
+	b.Failed, b.Number = nil, 7
+	apply(t, s, client.Batch{Outbox: []client.Outgoing{b}})
+	equal(t, "queued again", load(t, s).Outbox[1].Failed, (*pim.Error)(nil))
 }
 
 // Messages come in display order, the newest of them.
@@ -139,7 +177,7 @@ func testDisplayOrder(t *testing.T, open func() client.Store) {
 	s = reopen(t, s, open)
 	defer s.Close()
 	for limit, want := range [][]pim.Seq{{}, {3}, {2, 3}, {4, 2, 3}, {1, 4, 2, 3}, {1, 4, 2, 3}} {
-		list, err := s.Messages(t.Context(), direct, limit)
+		list, err := s.Entries(t.Context(), direct, nil, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,6 +192,33 @@ func testDisplayOrder(t *testing.T, open func() client.Store) {
 	}
 }
 
+// Pages go back in display order, from any place.
+func testPages(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	var all []pim.Entry
+	for seq := range pim.Seq(20) {
+		all = append(all, entry(direct, seq+1, seq+1-seq%3, 900_000-pim.Millis(seq%2)))
+	}
+	apply(t, s, client.Batch{Entries: all})
+	slices.SortFunc(all, func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
+	var got []pim.Entry
+	var before *pim.Place
+	for {
+		page, err := s.Entries(t.Context(), direct, before, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		got = append(page, got...)
+		p := page[0].Place()
+		before = &p
+	}
+	equal(t, "pages", got, all)
+}
+
 // An entry that comes again changes nothing.
 func testRepeated(t *testing.T, open func() client.Store) {
 	s := open()
@@ -161,7 +226,7 @@ func testRepeated(t *testing.T, open func() client.Store) {
 	e := entry(direct, 1, 1, 1)
 	apply(t, s, client.Batch{Entries: []pim.Entry{e}})
 	apply(t, s, client.Batch{Entries: []pim.Entry{e, entry(direct, 2, 2, 2), e}})
-	if list, err := s.Messages(t.Context(), direct, 10); err != nil || len(list) != 2 {
+	if list, err := s.Entries(t.Context(), direct, nil, 10); err != nil || len(list) != 2 {
 		t.Errorf("%d messages, %v; want 2", len(list), err)
 	}
 }
@@ -172,7 +237,7 @@ func testConversations(t *testing.T, open func() client.Store) {
 	cut := entry(direct, 9, 9, 9)
 	late := entry(group, 3, 1, 1)
 	apply(t, s, client.Batch{
-		Conversations: []client.Conversation{
+		Conversations: []client.ConversationRow{
 			{ID: group, Known: 3, Newest: 3, Count: 3},
 			{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
 		},
@@ -184,11 +249,11 @@ func testConversations(t *testing.T, open func() client.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "conversations", list, []client.Conversation{
+	equal(t, "conversations", list, []client.ConversationRow{
 		{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
 		{ID: group, Known: 3, Newest: 3, Count: 3, Last: late},
 	})
-	apply(t, s, client.Batch{Conversations: []client.Conversation{{ID: direct, Known: 1, Newest: 1, Count: 1}}})
+	apply(t, s, client.Batch{Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 1, Count: 1}}})
 	if list, err = s.Conversations(t.Context()); err != nil || len(list) == 0 || list[0].Last.Seq != 1 {
 		t.Errorf("after the summary was dropped: %+v, %v", list, err)
 	}
@@ -202,7 +267,7 @@ func testConcurrent(t *testing.T, open func() client.Store) {
 	for range 2 {
 		wg.Go(func() {
 			for range 50 {
-				list, err := s.Messages(t.Context(), direct, 1000)
+				list, err := s.Entries(t.Context(), direct, nil, 1000)
 				if err != nil || len(list)%2 != 0 {
 					t.Errorf("%d messages, %v; want whole batches of two", len(list), err)
 					return

@@ -1,4 +1,4 @@
--- What a device knows. Version 1; see version in sqlite.go.
+-- What a device knows. Version 1, the first; see migrations in sqlite.go.
 
 CREATE TABLE meta (
 	one        INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
