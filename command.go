@@ -96,7 +96,7 @@ type Setting struct {
 
 // Apply takes the next command of the entity, the entry at seq at, given on
 // device by; it reports whether the setting has changed. Commands come in the
-// order of the log. The rules:
+// order of the log; one that comes again changes nothing. The rules:
 //
 //   - A read position takes the maximum.
 //   - A deletion wins over changes that were made without knowing of it: those
@@ -104,7 +104,7 @@ type Setting struct {
 //   - Else the last writer, in the order of the log, wins.
 func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	switch {
-	case c.Kind == CommandRead && s.At != 0 && c.Seq <= s.Seq:
+	case at <= s.At, c.Kind == CommandRead && c.Seq <= s.Seq:
 		return false
 	case c.Removed:
 		s.Deleted, s.By = at, by

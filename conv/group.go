@@ -19,6 +19,8 @@ type group struct {
 
 	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
+	entities map[string]bool           // settings that changed
+	blocking bool                      // one of them is a block
 	gone     []store.CellWrite
 	newest   uint64 // of recent when the group began
 }
@@ -48,6 +50,13 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 			Cell:      store.Cell{Key: string(o.gone[:]), Version: uint64(o.goneSeq)},
 			Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
 		})
+	}
+	if o.entity != "" {
+		if g.entities == nil {
+			g.entities = make(map[string]bool)
+		}
+		g.entities[o.entity] = true
+		g.blocking = g.blocking || r.command.Kind == pim.CommandBlock
 	}
 	for _, u := range o.joined {
 		if g.joined == nil {
@@ -90,6 +99,12 @@ func (g *group) finish() {
 		if !c.members[u].Present() {
 			cells = append(cells, lineCell(c.id, u, line))
 		}
+	}
+	for _, entity := range c.unsettledSettings {
+		cells = append(cells, settingCell(c, entity))
+	}
+	for entity := range g.entities {
+		cells = append(cells, settingCell(c, entity))
 	}
 	if c.last > 0 {
 		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)

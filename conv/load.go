@@ -19,6 +19,9 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
+	unsettledSettings []string // as unsettled, of an own log: entities
+	blockings         uint64   // Writers.blockings when blocked was read
+
 	batch  *group // what the batch being made adds; nil if nothing yet
 	weight int    // cost when last counted
 	newer  *live  // neighbours in the shard's list by last use
@@ -35,8 +38,10 @@ func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int, 
 		return &live{conversation: c}, err
 	}
 	l := &live{conversation: c, stale: true}
-	if err := c.loadMembers(ctx, s); err != nil {
-		return nil, err
+	for _, load := range []func(context.Context, store.Store) error{c.loadMembers, c.loadSettings} {
+		if err := load(ctx, s); err != nil {
+			return nil, err
+		}
 	}
 	tail, err := readTail(ctx, s, id, last, now)
 	if err != nil {
@@ -58,6 +63,7 @@ func (l *live) take(e *pim.Entry, last pim.Seq) {
 		l.recent.add(e.ClientID, e.Seq)
 	}
 	l.last, l.server, l.count = e.Seq, e.Server, e.Count
+	l.takeCommand(e)
 	joined, _ := l.change(e)
 	if l.unsettled == nil && len(e.Members) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)
@@ -78,28 +84,18 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	if !c.id.IsGroup() {
 		return nil
 	}
-	const page = 1000
 	c.members = make(map[pim.UserID]*member)
-	for after := ""; ; {
-		cells, err := s.List(ctx, inbox.Members(c.id), after, page)
+	return listAll(ctx, s, inbox.Members(c.id), func(cell store.Cell) error {
+		m, err := inbox.ParseMembership(cell.Value)
 		if err != nil {
 			return err
 		}
-		for _, cell := range cells {
-			m, err := inbox.ParseMembership(cell.Value)
-			if err != nil {
-				return err
-			}
-			c.members[pim.UserID(cell.Key)] = &member{m, pim.Seq(cell.Version)}
-			if m.Present() {
-				c.present = append(c.present, pim.UserID(cell.Key))
-			}
-			after = cell.Key
+		c.members[pim.UserID(cell.Key)] = &member{m, pim.Seq(cell.Version)}
+		if m.Present() {
+			c.present = append(c.present, pim.UserID(cell.Key))
 		}
-		if len(cells) < page {
-			return nil
-		}
-	}
+		return nil
+	})
 }
 
 // readTail returns the log's end, ascending: as much as the state needs.

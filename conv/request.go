@@ -2,6 +2,7 @@ package conv
 
 import (
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
 )
 
 // Request asks a writer to append one entry. The writer owns it from Submit on
@@ -17,7 +18,8 @@ type Request struct {
 	Payload      []byte
 	Origin       Origin // to whom the answer goes; opaque to the writer
 
-	tries int // how often a commit that held it has failed
+	command *pim.Command // of an EntryCommand, decoded
+	tries   int          // how often a commit that held it has failed
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.
@@ -73,12 +75,17 @@ func (r *Request) check() error {
 	if len(r.Payload) > pim.MaxPayload {
 		return pim.Errorf(pim.KindTooLarge, "a payload of %d bytes, at most %d are allowed", len(r.Payload), pim.MaxPayload)
 	}
+	if _, own := r.Conversation.OwnUser(); own != (r.Kind == pim.EntryCommand) {
+		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")
+	}
 	switch r.Kind {
 	case pim.EntryMessage:
 		if len(r.Members) > 0 {
 			return pim.Errorf(pim.KindInvalid, "a message has no members")
 		}
 		return r.Conversation.Validate()
+	case pim.EntryCommand:
+		return r.checkCommand()
 	case pim.EntryCreate:
 		if r.Conversation != "" {
 			return pim.Errorf(pim.KindInvalid, "the server gives out a new group's ID, the request must not")
@@ -106,4 +113,16 @@ func (r *Request) check() error {
 		}
 	}
 	return nil
+}
+
+func (r *Request) checkCommand() error {
+	if len(r.Members) > 0 {
+		return pim.Errorf(pim.KindInvalid, "a command has no members")
+	}
+	if err := r.Conversation.Validate(); err != nil {
+		return err
+	}
+	cmd, err := wire.ParseCommand(r.Payload)
+	r.command = &cmd
+	return err
 }

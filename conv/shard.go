@@ -154,6 +154,10 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
+	if err := s.heedBlocks(ctx, l); err != nil {
+		s.fail(r, err)
+		return
+	}
 	newest := l.recent.newestGone
 	o := l.step(r, older, now)
 	switch {
@@ -222,7 +226,10 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 			again = append(again, s.undo(g)...)
 			continue
 		}
-		g.conv.stale, g.conv.unsettled = false, nil
+		if g.blocking || len(g.conv.unsettledSettings) > 0 {
+			s.blockings.Add(1)
+		}
+		g.conv.stale, g.conv.unsettled, g.conv.unsettledSettings = false, nil, nil
 		s.settle(ctx, g)
 		if len(g.entries) > 0 {
 			pushes = append(pushes, g.published())

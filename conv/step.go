@@ -18,6 +18,9 @@ type conversation struct {
 	recent recent
 	bound  int // members of a group, at most
 
+	blocked  map[pim.UserID]bool    // of a direct conversation: who may not write, see blocks.go
+	settings map[string]pim.Setting // of a user's own log: what it has come to
+
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	present []pim.UserID           // who reads the next entry; replaced, never changed
 }
@@ -37,6 +40,7 @@ type outcome struct {
 	goneSeq  pim.Seq
 	joined   []pim.UserID
 	departed []pim.UserID
+	entity   string // of the setting that changed, empty if none did
 }
 
 // step takes one request at the time now. If it comes to an entry, the state
@@ -65,7 +69,16 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		if r.Sender != a && r.Sender != b {
 			return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
 		}
+		if c.blocked[r.Sender] {
+			return nil, pim.Errorf(pim.KindForbidden, "user %s is blocked", r.Sender)
+		}
 		return nil, nil
+	}
+	if owner, own := c.id.OwnUser(); own {
+		if r.Sender != owner {
+			return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
+		}
+		return nil, c.roomFor(r.command)
 	}
 	if r.Kind == pim.EntryCreate {
 		return c.allowCreate(r)
@@ -140,6 +153,9 @@ func (c *conversation) append(r *Request, members []pim.UserID, server pim.Milli
 	o.gone, o.goneSeq = c.recent.add(e.ClientID, e.Seq)
 	c.last, c.server, c.count = e.Seq, e.Server, e.Count
 	o.joined, o.departed = c.change(e)
+	if r.command != nil && c.obey(e, r.command) {
+		o.entity = r.command.Entity()
+	}
 	return o
 }
 
@@ -158,7 +174,7 @@ func (c *conversation) anchors(u pim.UserID) *pim.Anchors {
 // change applies a create, join or leave to the membership. An entry that a
 // member's state already accounts for changes nothing.
 func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
-	if e.Kind == pim.EntryMessage {
+	if len(e.Members) == 0 {
 		return nil, nil
 	}
 	if c.members == nil {
@@ -208,12 +224,15 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
 	}
+	if owner, own := id.OwnUser(); own {
+		c.present = []pim.UserID{owner}
+	}
 	return c
 }
 
 // cost is what the state weighs in memory, in entries remembered.
 func (c *conversation) cost() int {
-	n := 8 + len(c.recent.ring) + len(c.members)
+	n := 8 + len(c.recent.ring) + len(c.members) + 4*len(c.settings)
 	for _, a := range c.order {
 		n += 1 + a.Len()
 	}

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -33,6 +34,8 @@ type Writers struct {
 	shards  []*shard
 	stopped sync.WaitGroup
 	cancel  context.CancelFunc
+
+	blockings atomic.Uint64 // block commands committed here, and one: a live's 0 is never up to date
 }
 
 // New starts writers over s. The caller must Close them before it closes s.
@@ -54,6 +57,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
+	w.blockings.Store(1)
 	for range max(1, o.Shards) {
 		sh := newShard(w)
 		w.shards = append(w.shards, sh)

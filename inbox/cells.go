@@ -31,6 +31,11 @@ func Acked(u pim.UserID, d pim.DeviceID) store.Partition {
 // PIMPushAck that was stored.
 func Devices(u pim.UserID) store.Partition { return store.Partition("devices/" + u) }
 
+// Settings is what the commands of a user's own log have come to: key the entity
+// (pim.Command.Entity), version the seq of the entry in force, for a read position
+// the seq that was read, value from SettingCell.
+func Settings(u pim.UserID) store.Partition { return store.Partition("settings/" + u) }
+
 // Line is one conversation in a user's offline list: what was sent to the user.
 // What a device still has to fetch is Newest minus what the device acknowledged.
 type Line struct {

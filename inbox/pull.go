@@ -60,7 +60,13 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	if page.From > page.To {
 		return page, nil
 	}
-	return page, x.fill(ctx, &page, req.Conversation, &m)
+	if err := x.fill(ctx, &page, req.Conversation, &m); err != nil {
+		return Page{}, err
+	}
+	if owner, own := req.Conversation.OwnUser(); own {
+		page.Entries, err = x.current(ctx, owner, page.Entries)
+	}
+	return page, err
 }
 
 // span returns the seqs that the page for req may settle, at most: as many as
@@ -127,6 +133,12 @@ func (x *Inbox) membership(ctx context.Context, user pim.UserID, c pim.Conversat
 	}
 	if a, b, ok := c.DirectUsers(); ok {
 		if user != a && user != b {
+			return Membership{}, notMember(user, c)
+		}
+		return Membership{Periods: []Period{{From: 1}}}, nil
+	}
+	if owner, own := c.OwnUser(); own {
+		if user != owner {
 			return Membership{}, notMember(user, c)
 		}
 		return Membership{Periods: []Period{{From: 1}}}, nil

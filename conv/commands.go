@@ -1,0 +1,94 @@
+package conv
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// A user's own log is a conversation whose entries are commands. What they have
+// come to is a projection, cells of inbox.Settings: written with the entries, and
+// like every projection written again from the log by who takes it over.
+
+// maxSettings bounds the entities of one user.
+const maxSettings = 100_000
+
+func (c *conversation) roomFor(cmd *pim.Command) error {
+	if _, known := c.settings[cmd.Entity()]; !known && len(c.settings) >= maxSettings {
+		return pim.Errorf(pim.KindTooLarge, "%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
+	}
+	return nil
+}
+
+// obey applies cmd, the command of the entry e, and reports whether it changed
+// anything.
+func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
+	entity := cmd.Entity()
+	s := c.settings[entity]
+	if !s.Apply(cmd, e.Seq, e.Device) {
+		return false
+	}
+	if c.settings == nil {
+		c.settings = make(map[string]pim.Setting)
+	}
+	c.settings[entity] = s
+	return true
+}
+
+// loadSettings reads the projection. The log's tail, applied to it, tells what of
+// it is missing.
+func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
+	owner, own := c.id.OwnUser()
+	if !own {
+		return nil
+	}
+	c.settings = make(map[string]pim.Setting)
+	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
+		set, err := inbox.ParseSetting(cell)
+		c.settings[cell.Key] = set
+		return err
+	})
+}
+
+// takeCommand applies an entry of a log that is being loaded.
+func (l *live) takeCommand(e *pim.Entry) {
+	if e.Kind != pim.EntryCommand {
+		return
+	}
+	cmd, err := wire.ParseCommand(e.Payload)
+	if err != nil {
+		return // written by a later version: not for this one
+	}
+	if l.obey(e, &cmd) {
+		l.unsettledSettings = append(l.unsettledSettings, cmd.Entity())
+	}
+}
+
+func settingCell(c *live, entity string) store.CellWrite {
+	owner, _ := c.id.OwnUser()
+	s := c.settings[entity]
+	return store.CellWrite{Partition: inbox.Settings(owner), Cell: inbox.SettingCell(&s)}
+}
+
+// listAll calls f on every cell of a partition.
+func listAll(ctx context.Context, s store.Store, p store.Partition, f func(store.Cell) error) error {
+	const page = 1000
+	for after := ""; ; {
+		cells, err := s.List(ctx, p, after, page)
+		if err != nil {
+			return err
+		}
+		for _, cell := range cells {
+			if err := f(cell); err != nil {
+				return err
+			}
+			after = cell.Key
+		}
+		if len(cells) < page {
+			return nil
+		}
+	}
+}

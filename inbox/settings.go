@@ -1,0 +1,84 @@
+package inbox
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// SettingCell returns s as the cell of its entity.
+func SettingCell(s *pim.Setting) store.Cell {
+	value := binary.AppendUvarint(nil, uint64(s.At))
+	value = binary.AppendUvarint(value, uint64(s.Deleted))
+	value = binary.AppendUvarint(value, uint64(len(s.By)))
+	value = wire.AppendCommand(append(value, s.By...), &s.Command)
+	version := uint64(s.At)
+	if s.Kind == pim.CommandRead {
+		version = uint64(s.Seq)
+	}
+	return store.Cell{Key: s.Entity(), Version: version, Value: value}
+}
+
+// ParseSetting reads what SettingCell wrote.
+func ParseSetting(c store.Cell) (pim.Setting, error) {
+	var s pim.Setting
+	rest := c.Value
+	var v [3]uint64
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(rest); n <= 0 {
+			return s, corruptSetting(c)
+		}
+		rest = rest[n:]
+	}
+	if v[2] > uint64(len(rest)) {
+		return s, corruptSetting(c)
+	}
+	s.At, s.Deleted, s.By = pim.Seq(v[0]), pim.Seq(v[1]), pim.DeviceID(rest[:v[2]])
+	var err error
+	if s.Command, err = wire.ParseCommand(rest[v[2]:]); err != nil || s.Entity() != c.Key {
+		return s, corruptSetting(c)
+	}
+	return s, nil
+}
+
+func corruptSetting(c store.Cell) error {
+	return pim.Errorf(pim.KindCorrupt, "setting %q with the value %x", c.Key, c.Value)
+}
+
+// current drops the commands that later ones have superseded, so that a new
+// device reads what its user has, not how it came about. What a deletion leaves
+// behind stays: it decides over changes made without knowing of it.
+func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded) ([]Encoded, error) {
+	kept := entries[:0]
+	for _, encoded := range entries {
+		superseded, err := x.superseded(ctx, user, encoded)
+		if err != nil {
+			return nil, err
+		}
+		if !superseded {
+			kept = append(kept, encoded)
+		}
+	}
+	return kept, nil
+}
+
+func (x *Inbox) superseded(ctx context.Context, user pim.UserID, encoded Encoded) (bool, error) {
+	e, err := wire.ParseEntry(pim.Own(user), encoded.Data)
+	if err != nil {
+		return false, err
+	}
+	cmd, err := wire.ParseCommand(e.Payload)
+	if err != nil {
+		return false, nil // of another version: for the device to skip
+	}
+	cell, ok, err := x.store.Get(ctx, Settings(user), cmd.Entity())
+	if err != nil || !ok {
+		return false, err
+	}
+	s, err := ParseSetting(cell)
+	return e.Seq < s.At && e.Seq != s.Deleted, err
+}
