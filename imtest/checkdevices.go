@@ -59,6 +59,9 @@ func (c *checker) checkComplete(s storage) {
 		got[place{e.Conversation, e.Seq}] = true
 	}
 	for conv, l := range c.logs {
+		if _, own := conv.OwnUser(); own {
+			continue // of superseded commands a device need not hear
+		}
 		for seq := range l.at {
 			at := place{conv, seq}
 			if got[at] || !l.reads(s.User, seq) {

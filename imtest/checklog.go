@@ -38,6 +38,10 @@ func (l *log) readers() {
 		l.periods[b] = []period{{1, forever}}
 		return
 	}
+	if u, ok := l.id.OwnUser(); ok {
+		l.periods[u] = []period{{1, forever}}
+		return
+	}
 	for seq := pim.Seq(1); seq <= l.last; seq++ {
 		e := l.at[seq] // a hole has the kind 0
 		for _, u := range e.Members {

@@ -142,6 +142,9 @@ func (l *log) reads(c pim.ConversationID, user pim.UserID, seq pim.Seq) bool {
 	if a, b, ok := c.DirectUsers(); ok {
 		return user == a || user == b
 	}
+	if owner, own := c.OwnUser(); own {
+		return user == owner
+	}
 	return slices.ContainsFunc(l.periods[user], func(p period) bool {
 		return seq >= p.from && (p.to == 0 || seq <= p.to)
 	})
@@ -191,6 +194,9 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	if err := c.Validate(); err != nil {
 		return pim.Entry{}, err
 	}
+	if err := s.allows(&e, c); err != nil {
+		return pim.Entry{}, err
+	}
 	l := s.log(c)
 	if e.Kind != pim.EntryCreate && !l.member(c, from.user) {
 		return pim.Entry{}, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", from.user, c)
@@ -205,6 +211,54 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	l.append(&e, s.Now())
 	s.push(l, e)
 	return e, nil
+}
+
+// allows checks what commands decide: that they are in their user's own log, and
+// that nobody blocks the sender of a direct message.
+func (s *Server) allows(e *pim.Entry, c pim.ConversationID) error {
+	if _, own := c.OwnUser(); own != (e.Kind == pim.EntryCommand) {
+		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")
+	}
+	if e.Kind == pim.EntryCommand {
+		_, err := wire.ParseCommand(e.Payload)
+		return err
+	}
+	a, b, ok := c.DirectUsers()
+	if !ok || a == b {
+		return nil
+	}
+	other := a
+	if e.Sender == a {
+		other = b
+	}
+	block := pim.Command{Kind: pim.CommandBlock, Subject: string(e.Sender)}
+	if set := s.settings(other)[block.Entity()]; set.InForce(s.Now()) {
+		return pim.Errorf(pim.KindForbidden, "user %s is blocked", e.Sender)
+	}
+	return nil
+}
+
+// Settings returns what the commands of user have come to.
+func (s *Server) Settings(user pim.UserID) map[string]pim.Setting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings(user)
+}
+
+func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
+	settings := make(map[string]pim.Setting)
+	l := s.logs[pim.Own(user)]
+	if l == nil {
+		return settings
+	}
+	for _, e := range l.entries {
+		if c, err := wire.ParseCommand(e.Payload); err == nil {
+			set := settings[c.Entity()]
+			set.Apply(&c, e.Seq, e.Device)
+			settings[c.Entity()] = set
+		}
+	}
+	return settings
 }
 
 func (l *log) append(e *pim.Entry, now pim.Millis) {

@@ -1,0 +1,132 @@
+package pim_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+// Worked cases that every SDK can run: the commands of one entity in the order of
+// the log, and what they come to.
+func TestCommandCases(t *testing.T) {
+	data, err := os.ReadFile("testdata/commands.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Name     string
+		Commands []struct {
+			At, Known, Seq pim.Seq
+			Device         pim.DeviceID
+			Kind, Subject  string
+			Value          string
+			Removed        bool
+		}
+		Want struct {
+			At      pim.Seq
+			Value   string
+			Removed bool
+			Seq     pim.Seq
+		}
+	}
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]pim.CommandKind{}
+	for k := pim.CommandContact; k <= pim.CommandRead; k++ {
+		kinds[k.String()] = k
+	}
+	for _, c := range cases {
+		var s pim.Setting
+		for _, x := range c.Commands {
+			s.Apply(&pim.Command{
+				Kind: kinds[x.Kind], Subject: x.Subject, Removed: x.Removed, Value: []byte(x.Value), Seq: x.Seq, Known: x.Known,
+			}, x.At, x.Device)
+		}
+		if s.At != c.Want.At || string(s.Value) != c.Want.Value || s.Removed != c.Want.Removed || s.Seq != c.Want.Seq {
+			t.Errorf("%s: came to %+v, want %+v", c.Name, s, c.Want)
+		}
+	}
+}
+
+// A device that hears commands again, from any point on, comes to the same.
+func TestCommandsAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead}).Draw(t, "kind")
+		n := rapid.IntRange(1, 12).Draw(t, "n")
+		type given struct {
+			c  pim.Command
+			by pim.DeviceID
+		}
+		var log []given
+		for i := range n {
+			c := pim.Command{Kind: kind, Subject: "x", Known: pim.Seq(rapid.IntRange(0, i).Draw(t, "known"))}
+			if kind == pim.CommandRead {
+				c.Seq = pim.Seq(rapid.IntRange(1, 9).Draw(t, "seq"))
+			} else {
+				c.Removed = rapid.Bool().Draw(t, "removed")
+			}
+			log = append(log, given{c, pim.DeviceID(fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "device")))})
+		}
+		var once, again pim.Setting
+		for i, g := range log {
+			once.Apply(&g.c, pim.Seq(i+1), g.by)
+		}
+		upTo := rapid.IntRange(0, n).Draw(t, "up to")
+		from := rapid.IntRange(0, upTo).Draw(t, "from")
+		for i, g := range slices.Concat(log[:upTo], log[from:]) {
+			if i >= upTo {
+				i -= upTo - from
+			}
+			again.Apply(&g.c, pim.Seq(i+1), g.by)
+		}
+		if !reflect.DeepEqual(once, again) {
+			t.Fatalf("came to %+v, and hearing %d to %d again to %+v", once, from+1, upTo, again)
+		}
+	})
+}
+
+func TestCommandValidate(t *testing.T) {
+	for _, test := range []struct {
+		c    pim.Command
+		want pim.Kind
+	}{
+		{pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: make([]byte, pim.MaxCommandValue)}, 0},
+		{pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: make([]byte, pim.MaxCommandValue+1)}, pim.KindTooLarge},
+		{pim.Command{Kind: pim.CommandBlock, Subject: "a b"}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandBlock, Subject: "eve", Value: []byte("x")}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandMute, Subject: "g:x", Until: 1}, 0},
+		{pim.Command{Kind: pim.CommandMute, Subject: "g:x", Until: -1}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandPin, Subject: "g:x", Until: 1}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandRead, Subject: "g:x", Seq: 1}, 0},
+		{pim.Command{Kind: pim.CommandRead, Subject: "g:x"}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandRead, Subject: "g:x", Seq: 1, Removed: true}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandPin, Subject: "g:x", Seq: 1}, pim.KindInvalid},
+		{pim.Command{Kind: 99, Subject: "x"}, pim.KindUnsupported},
+	} {
+		if err := test.c.Validate(); pim.KindOf(err) != test.want || (err == nil) != (test.want == 0) {
+			t.Errorf("%+v: %v, want kind %v", test.c, err, test.want)
+		}
+	}
+}
+
+func TestOwn(t *testing.T) {
+	own := pim.Own("alice")
+	if u, ok := own.OwnUser(); !ok || u != "alice" || own.Validate() != nil || own.IsGroup() {
+		t.Errorf("%s: %s, %v, %v", own, u, ok, own.Validate())
+	}
+	for _, bad := range []pim.ConversationID{"u:", "u:a b", "u:a:b"} {
+		if err := bad.Validate(); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if _, ok := pim.Direct("a", "b").OwnUser(); ok {
+		t.Error("a direct conversation is nobody's own")
+	}
+}
