@@ -55,9 +55,9 @@ func (a *Actor) Connects() {
 	if a.client != nil {
 		return
 	}
-	url := "http://" + a.lab.config.Listen
+	url := "http://" + a.lab.http
 	if len(a.id.User+pim.UserID(a.id.Device))%2 == 1 {
-		url = "tcp://" + a.lab.config.ListenTCP
+		url = "tcp://" + a.lab.tcp
 	}
 	c, err := client.Open(context.Background(), client.Options{
 		Server: url, User: a.id.User, Device: a.id.Device, Store: a.memory,

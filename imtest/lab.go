@@ -33,6 +33,8 @@ type LabOptions struct {
 	// NoLog leaves the stored logs out of the History, as for a server whose disk
 	// cannot be read: then only what users pull speaks of the log.
 	NoLog bool
+	// Moves gives the server another port each time it starts again.
+	Moves bool
 }
 
 // T is what a Lab needs of a test: a *testing.T is one. Programs that use the
@@ -54,6 +56,8 @@ type Lab struct {
 	history *History
 	rng     *rand.Rand // of crashes
 	config  server.Config
+	http    string // where it listens now
+	tcp     string
 	keys    *account.Keys
 	actors  []*Actor
 
@@ -133,7 +137,10 @@ func (l *Lab) start() {
 	if err := l.server.Start(context.Background()); err != nil {
 		l.t.Fatal(err)
 	}
-	l.config.Listen, l.config.ListenTCP = l.server.Addr(), l.server.TCPAddr()
+	l.http, l.tcp = l.server.Addr(), l.server.TCPAddr()
+	if !l.o.Moves {
+		l.config.Listen, l.config.ListenTCP = l.http, l.tcp
+	}
 }
 
 // Restart stops the server, as an operator would, and starts it again.
@@ -174,6 +181,39 @@ func (l *Lab) Crash(powerless ...func()) {
 	_ = l.server.Shutdown(ctx)
 	l.start()
 	l.online()
+}
+
+// Addr returns where the server listens now, for WebSockets or for raw TCP.
+func (l *Lab) Addr(tcp bool) string {
+	if tcp {
+		return l.tcp
+	}
+	return l.http
+}
+
+// Token returns a token for user, for devices that are not the lab's own.
+func (l *Lab) Token(user pim.UserID) (string, error) {
+	return l.keys.Issue(user, time.Hour, time.Now())
+}
+
+// History returns what has been recorded so far, to record more.
+func (l *Lab) History() *History { return l.history }
+
+// Record records the logs of conversations and the users' offline lists as they
+// are now, for what devices that are not the lab's own have done.
+func (l *Lab) Record(users []pim.UserID, conversations []pim.ConversationID) {
+	l.t.Helper()
+	l.change(func() {
+		for _, c := range conversations {
+			l.known[c] = true
+		}
+	})
+	for _, u := range users {
+		l.recordLines(u)
+	}
+	for _, c := range l.conversations() {
+		l.recordLog(c)
+	}
 }
 
 // close ends what still runs.

@@ -1,0 +1,11 @@
+// Package real plays random schedules on real sockets: users with several
+// devices, each behind a fault proxy of its own, whose apps are killed, and a
+// server that loses its power. In the end everything is healed, and the checker
+// of package imtest says whether anything was lost, doubled or misordered.
+//
+//	app (SDK, memory or SQLite) ── fault.Proxy ── server
+//
+// An app is killed between any two of its actions: in this process by taking its
+// store away, or as a process of its own by SIGKILL. A server is imtest.Lab, whose
+// power cut loses what was not synced, or a process that is killed too.
+package real

@@ -1,0 +1,239 @@
+package real
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os/exec"
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/fault"
+)
+
+// phone is a device with an app that dies and comes back, behind a bad network of
+// its own. It takes down what the app tells. do, open, stop, kill and finish
+// belong to the schedule's goroutine.
+type phone struct {
+	world  *world
+	device imtest.Device
+	spec   spec
+	tcp    bool
+	memory *client.Memory                  // nil: SQLite, in spec.File
+	wrap   func(client.Store) client.Store // if not nil, between the store and an app in this process
+	self   func() *exec.Cmd                // not nil: the app is a process of its own
+	proxy  *fault.Proxy
+	app    running // nil: it does not run
+	number int     // of the last command
+
+	mu     sync.Mutex
+	handed map[place]bool
+	has    map[pim.ClientMessageID]bool // of what was handed
+	asked  map[int]imtest.Send          // commands without an answer
+	sent   map[pim.ClientMessageID]bool // messages whose sending was recorded
+	// duplicates counts the answers to what had been appended before.
+	duplicates int
+}
+
+type place struct {
+	conversation pim.ConversationID
+	seq          pim.Seq
+}
+
+// open starts the app, if it does not run.
+func (p *phone) open() error {
+	if p.app != nil {
+		return nil
+	}
+	if p.self != nil {
+		app, err := startChild(p.self, p.spec, p.told)
+		if err != nil {
+			return err
+		}
+		p.app = app
+		return nil
+	}
+	store, err := p.store(context.Background())
+	if err != nil {
+		return err
+	}
+	if p.wrap != nil {
+		store = p.wrap(store)
+	}
+	p.app = startInside(p.spec, store, p.told)
+	return nil
+}
+
+// store opens the device's store. Closing one in memory forgets nothing.
+func (p *phone) store(ctx context.Context) (client.Store, error) {
+	if p.memory != nil {
+		return p.memory, nil
+	}
+	return sqlite.Open(ctx, p.spec.File)
+}
+
+func (p *phone) stop() {
+	if p.app != nil {
+		p.app.stop()
+		p.app = nil
+	}
+}
+
+func (p *phone) kill() {
+	if p.app != nil {
+		p.app.kill()
+		p.app = nil
+	}
+}
+
+// do lets the user do what cmd says. m is what will be sent by it.
+func (p *phone) do(cmd command, m imtest.Send) {
+	if p.app == nil {
+		return
+	}
+	p.number++
+	cmd.Number = p.number
+	m.Sender, m.Device, m.Payload = p.device.User, p.device.Device, imtest.PayloadSum([]byte(cmd.Text))
+	p.mu.Lock()
+	p.asked[cmd.Number] = m
+	p.mu.Unlock()
+	p.app.do(cmd)
+}
+
+// told takes down what an app tells.
+func (p *phone) told(r report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case r.Begun != nil:
+		p.begun(r.Begun)
+	case r.Answer != nil:
+		if r.Answer.Err == "" {
+			p.took(r.Answer.Number, r.Answer.ID)
+		}
+		// Else the app was dying: the message is in the outbox or it is not.
+	case r.Entry != nil:
+		p.hand(*r.Entry)
+	case r.Sent != nil && r.Sent.State == client.Delivered:
+		s := r.Sent.Sent
+		if s.Duplicate {
+			p.duplicates++
+		}
+		p.world.history.Acked(imtest.Ack{
+			User: p.device.User, Device: p.device.Device, ClientID: r.Sent.ID, Conversation: s.Conversation,
+			Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
+		})
+	case r.Sent != nil: // it has failed
+		p.world.resend(p, r.Sent.ID)
+	case r.Broken != "":
+		p.world.fail(fmt.Errorf("%v: %s", p.device, r.Broken))
+	}
+	p.world.poke()
+}
+
+// begun: the app shows what its store has. What it was not handed before it has
+// now, and what it was handed must be there.
+func (p *phone) begun(b *begun) {
+	stored := make(map[place]bool, len(b.Entries))
+	for _, e := range b.Entries {
+		stored[place{e.Conversation, e.Seq}] = true
+		if !p.handed[place{e.Conversation, e.Seq}] {
+			p.hand(e)
+		}
+	}
+	for at := range p.handed {
+		if !stored[at] {
+			p.world.fail(fmt.Errorf("%v was handed seq %d of %s, and after a restart its store lacks it", p.device, at.seq, at.conversation))
+		}
+	}
+	for _, m := range b.Pending {
+		if m.Failed {
+			p.world.resend(p, m.ID)
+		}
+		p.find(m.ID, m.Payload)
+	}
+}
+
+func (p *phone) hand(e pim.Entry) {
+	p.world.history.Handed(p.device, 0, e)
+	p.handed[place{e.Conversation, e.Seq}], p.has[e.ClientID] = true, true
+	if e.Sender == p.device.User && e.Device == p.device.Device {
+		p.find(e.ClientID, string(e.Payload))
+	}
+	p.world.saw(e)
+}
+
+// took records the sending that a command has become.
+func (p *phone) took(number int, id pim.ClientMessageID) {
+	m, ok := p.asked[number]
+	if !ok {
+		return
+	}
+	delete(p.asked, number)
+	if p.sent[id] || m.Kind == 0 { // recorded already, or a resend
+		return
+	}
+	p.sent[id] = true
+	m.ClientID = id
+	p.world.history.Sent(m)
+}
+
+// find records the sending of a message that is found in the store, or in the
+// log, and whose command died before it was answered. Payloads are unique.
+func (p *phone) find(id pim.ClientMessageID, payload string) {
+	if p.sent[id] {
+		return
+	}
+	sum := imtest.PayloadSum([]byte(payload))
+	for number, m := range p.asked {
+		if m.Payload == sum {
+			p.took(number, id)
+			return
+		}
+	}
+}
+
+// lacks returns what the device should have and has not, "" if nothing: its own
+// messages, and all that anyone has.
+func (p *phone) lacks(newest map[pim.ConversationID]pim.Seq) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.sent {
+		if !p.has[id] {
+			return fmt.Sprintf("%v lacks its own message %s", p.device, id)
+		}
+	}
+	for c, last := range newest {
+		for seq := pim.Seq(1); seq <= last && p.world.member(c, p.device.User); seq++ {
+			if !p.handed[place{c, seq}] {
+				return fmt.Sprintf("%v lacks seq %d of %s", p.device, seq, c)
+			}
+		}
+	}
+	return ""
+}
+
+// shows records what the device displays, from its store, which nobody uses.
+func (p *phone) shows(ctx context.Context, conversations []pim.ConversationID) error {
+	store, err := p.store(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, c := range conversations {
+		entries, err := store.Messages(ctx, c, math.MaxInt32)
+		if err != nil {
+			return err
+		}
+		var seqs []pim.Seq
+		for _, e := range entries {
+			seqs = append(seqs, e.Seq)
+		}
+		p.world.history.Shown(p.device, c, slices.Clip(seqs))
+	}
+	return nil
+}

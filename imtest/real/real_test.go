@@ -1,0 +1,108 @@
+package real
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim/imtest"
+	"go.uber.org/goleak"
+)
+
+// role says what a process of this test program is, if it is not the test.
+const role = "PIM_REAL_ROLE"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv(role) {
+	case "":
+		goleak.VerifyTestMain(m)
+		return
+	case "app":
+		err = serveChild(os.Stdin, os.Stdout)
+	case "server":
+		err = serveHost(os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// self returns this program in another role.
+func self(as string) func() *exec.Cmd {
+	return func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), role+"="+as)
+		return cmd
+	}
+}
+
+// number returns a number from the environment, or def.
+func number(t *testing.T, name string, def uint64) uint64 {
+	v := os.Getenv(name)
+	if v == "" {
+		return def
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// atOnce is how many schedules play at the same time. They mostly wait.
+const atOnce = 24
+
+// playAll plays n schedules from PIM_SEED on.
+func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
+	first := number(t, "PIM_SEED", uint64(time.Now().UnixNano()))
+	t.Logf("PIM_SEED=%d, %d schedules", first, n)
+	places := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for seed := first; seed < first+n; seed++ {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			err := play(func(st *stage) {
+				for _, v := range schedule(st, seed) {
+					t.Errorf("PIM_SEED=%d PIM_REAL_SCHEDULES=1: %v", seed, v)
+				}
+			})
+			if err != nil {
+				t.Errorf("PIM_SEED=%d PIM_REAL_SCHEDULES=1: %v", seed, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Whatever happens to the networks, the apps and the server's power: lost 0,
+// doubled 0, the same order everywhere. PIM_REAL_SCHEDULES sets how many
+// schedules are played, PIM_SEED the first.
+func TestRandomSchedules(t *testing.T) {
+	tally := new(tally)
+	playAll(t, number(t, "PIM_REAL_SCHEDULES", 200), func(st *stage, seed uint64) []imtest.Violation {
+		lab := imtest.NewLab(st, imtest.LabOptions{Seed: seed, Moves: true})
+		return run(st, cast{seed: seed, host: labHost{lab}, tally: tally}, lab.History())
+	})
+	t.Log(tally)
+}
+
+// The same with processes and SIGKILL, on real files.
+func TestRandomSchedulesOfProcesses(t *testing.T) {
+	tally := new(tally)
+	playAll(t, min(6, number(t, "PIM_REAL_SCHEDULES", 6)), func(st *stage, seed uint64) []imtest.Violation {
+		host, err := startHost(self("server"), st.TempDir())
+		if err != nil {
+			st.Fatal(err)
+		}
+		st.Cleanup(host.stop)
+		return run(st, cast{seed: seed, host: host, self: self("app"), tally: tally}, imtest.NewHistory())
+	})
+	t.Log(tally)
+}
