@@ -36,6 +36,7 @@ type command struct {
 	Text         string
 	Create       []pim.UserID        // if not nil: a group of them
 	Resend       pim.ClientMessageID // if not zero
+	Network      bool                // the system says that the network has changed
 }
 
 // report is one thing that happened in an app: exactly one field is set.
@@ -108,7 +109,7 @@ func read(ctx context.Context, store client.Store) (*begun, error) {
 		b.Pending = append(b.Pending, pending{m.ID, string(m.Payload), m.Failed != nil})
 	}
 	for _, c := range snapshot.Conversations {
-		entries, err := store.Messages(ctx, c.ID, math.MaxInt32)
+		entries, err := store.Entries(ctx, c.ID, nil, math.MaxInt32)
 		if err != nil {
 			return nil, err
 		}
@@ -126,6 +127,11 @@ func perform(ctx context.Context, c *client.Client, cmd command) *answer {
 		s, err = c.CreateGroup(ctx, cmd.Create)
 	case !cmd.Resend.IsZero():
 		s, err = c.Resend(ctx, cmd.Resend)
+	case cmd.Network:
+		if err := c.NetworkChanged(""); err != nil {
+			return &answer{Number: cmd.Number, Err: err.Error()}
+		}
+		return &answer{Number: cmd.Number}
 	default:
 		s, err = c.Send(ctx, cmd.Conversation, []byte(cmd.Text))
 	}

@@ -90,7 +90,7 @@ func (p *phone) kill() {
 	}
 }
 
-// do lets the user do what cmd says. m is what will be sent by it.
+// do lets the user do what cmd says. m is what will be sent by it, if anything.
 func (p *phone) do(cmd command, m imtest.Send) {
 	if p.app == nil {
 		return
@@ -98,9 +98,11 @@ func (p *phone) do(cmd command, m imtest.Send) {
 	p.number++
 	cmd.Number = p.number
 	m.Sender, m.Device, m.Payload = p.device.User, p.device.Device, imtest.PayloadSum([]byte(cmd.Text))
-	p.mu.Lock()
-	p.asked[cmd.Number] = m
-	p.mu.Unlock()
+	if m.Kind != 0 { // else nothing new is sent
+		p.mu.Lock()
+		p.asked[cmd.Number] = m
+		p.mu.Unlock()
+	}
 	p.app.do(cmd)
 }
 
@@ -174,7 +176,7 @@ func (p *phone) took(number int, id pim.ClientMessageID) {
 		return
 	}
 	delete(p.asked, number)
-	if p.sent[id] || m.Kind == 0 { // recorded already, or a resend
+	if p.sent[id] { // it was found before its answer came
 		return
 	}
 	p.sent[id] = true
@@ -225,7 +227,7 @@ func (p *phone) shows(ctx context.Context, conversations []pim.ConversationID) e
 	}
 	defer store.Close()
 	for _, c := range conversations {
-		entries, err := store.Messages(ctx, c, math.MaxInt32)
+		entries, err := store.Entries(ctx, c, nil, math.MaxInt32)
 		if err != nil {
 			return err
 		}

@@ -58,6 +58,9 @@ func number(t *testing.T, name string, def uint64) uint64 {
 // atOnce is how many schedules play at the same time. They mostly wait.
 const atOnce = 24
 
+// schedules returns how many are to be played.
+func schedules(t *testing.T) uint64 { return number(t, "PIM_REAL_SCHEDULES", 200) }
+
 // playAll plays n schedules from PIM_SEED on.
 func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
 	first := number(t, "PIM_SEED", uint64(time.Now().UnixNano()))
@@ -86,17 +89,18 @@ func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imt
 // schedules are played, PIM_SEED the first.
 func TestRandomSchedules(t *testing.T) {
 	tally := new(tally)
-	playAll(t, number(t, "PIM_REAL_SCHEDULES", 200), func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, schedules(t), func(st *stage, seed uint64) []imtest.Violation {
 		lab := imtest.NewLab(st, imtest.LabOptions{Seed: seed, Moves: true})
 		return run(st, cast{seed: seed, host: labHost{lab}, tally: tally}, lab.History())
 	})
 	t.Log(tally)
 }
 
-// The same with processes and SIGKILL, on real files.
+// The same with processes and SIGKILL, on real files. These cost more, so there
+// are fewer.
 func TestRandomSchedulesOfProcesses(t *testing.T) {
 	tally := new(tally)
-	playAll(t, min(6, number(t, "PIM_REAL_SCHEDULES", 6)), func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, max(1, schedules(t)/33), func(st *stage, seed uint64) []imtest.Violation {
 		host, err := startHost(self("server"), st.TempDir())
 		if err != nil {
 			st.Fatal(err)

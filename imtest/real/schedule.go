@@ -241,17 +241,19 @@ func (s *schedule) killServer() {
 	}
 }
 
-// heal makes every network good and opens every app. In half of the schedules the
-// connections that are dead by then say so; in the others their apps find out.
+// heal makes every network good and opens every app. Connections that are dead by
+// then say so, or the system tells the app, or the app finds out.
 func (s *schedule) heal() {
 	s.bad.Wait()
-	cut := s.rng.IntN(2) == 0
 	for _, p := range s.phones {
 		if err := p.proxy.Set(fault.Conditions{}); err != nil {
 			s.fatal(err)
 		}
-		if cut {
+		switch s.rng.IntN(3) {
+		case 0:
 			p.proxy.Cut(fault.Both)
+		case 1:
+			p.do(command{Network: true}, imtest.Send{})
 		}
 	}
 	s.openPhones()

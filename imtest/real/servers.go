@@ -125,7 +125,7 @@ func serveHost(in io.Reader, out io.Writer) error {
 		return err
 	}
 	config.Listen, config.ListenTCP = "127.0.0.1:0", "127.0.0.1:0"
-	config.IdleTimeout, config.DrainWindow = 2*time.Second, 0
+	config.IdleTimeout, config.MaxHeartbeat, config.DrainWindow = 2*time.Second, 0, 0
 	s, err := server.New(config, server.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
