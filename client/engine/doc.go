@@ -40,7 +40,11 @@
 //
 // # Outline
 //
-//	link.go          the connection: backoff, handshake, heartbeat, GoAway
+//	link.go          the connection: its phases, backoff, GoAway
+//	race.go          attempts to connect: to which servers, when, which one wins
+//	hello.go         Hello and Welcome
+//	silence.go       how a dead connection is noticed
+//	heartbeat.go     how far apart heartbeats are, found out for each network
 //	outbox.go        messages on their way: lanes, what failed
 //	transmit.go      their transmission, resends, answers
 //	commands.go      the user's own log: commands and what they come to

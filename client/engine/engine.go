@@ -128,7 +128,7 @@ func (e *Engine) handle(in Input) error {
 			e.frame(in.Message)
 		}
 	case NetworkChanged:
-		e.networkChanged(in.Name)
+		return e.networkChanged(in.Name)
 	case Online:
 		e.online(in.On)
 	case Foreground:
@@ -256,7 +256,7 @@ func (e *Engine) tick() {
 	e.tickPulls()
 	e.tickAsks()
 	e.tickSync()
-	if e.link.unanswered >= maxUnanswered {
+	if e.now.Mono >= e.uselessAt() {
 		e.hangUp(errUnanswered, e.nextWait())
 	}
 }
@@ -347,7 +347,9 @@ func (e *Engine) setLimits(l *wirepb.Limits) {
 	if l.InFlight > 0 {
 		e.limits.inFlight = int(min(l.InFlight, maxInFlight))
 	}
-	e.limits.heartbeat = min(time.Duration(l.HeartbeatMs)*time.Millisecond, maxHeartbeat)
+	if l.HeartbeatMs > 0 {
+		e.limits.heartbeat = min(max(time.Duration(l.HeartbeatMs)*time.Millisecond, minIdle), maxHeartbeat)
+	}
 	if l.IdleMs > 0 {
 		e.limits.idle = max(time.Duration(l.IdleMs)*time.Millisecond, minIdle)
 	}

@@ -11,6 +11,11 @@ import (
 // costs a phone's radio. So the interval is found out for each network: it grows
 // while heartbeats are answered, and falls back behind what failed. Only a
 // heartbeat that follows real silence proves anything.
+//
+// What was found by failing is stable: it only falls. To try a longer one again
+// would cost two connections every time, and most networks stay as they are. One
+// that was not used for a week may have changed, or failed by chance: there it
+// may grow again.
 
 const (
 	firstHeartbeat = 210 * time.Second
@@ -20,14 +25,11 @@ const (
 	beatStep       = 60 * time.Second
 	beatMargin     = 20 * time.Second // below what was proved
 	beatSuccesses  = 5                // in a row, to grow
-	beatFailures   = 2                // in a row, to fall back
+	beatFailures   = 2                // without so many successes between them, to fall back
 	beatSilence    = 15 * time.Second // of the interval need not be silent: the answers to the last one
 	maxNetworks    = 16
-	pongTimeout    = 8 * time.Second
-	silenceTimeout = 3 * time.Second  // without a frame while an answer is awaited: a ping is due
-	deadAfter      = 10 * time.Second // then the connection is dead
-	maxUnanswered  = 3                // requests in a row
-	sleptAtLeast   = 2 * time.Second  // the wall clock went on without the monotonic one
+	maxNetworkName = 128                // bytes
+	stableFor      = 7 * 24 * time.Hour // without use
 )
 
 // heart is the pace of the heartbeats.
@@ -36,7 +38,7 @@ type heart struct {
 	networks   map[string]*Network
 	successes  int
 	failures   int
-	testing    bool // the ping under way follows silence that lasted the interval
+	testing    time.Duration // the ping under way follows silence of this interval; 0: it does not
 	foreground bool
 	every      time.Duration // in force: announced to the server
 }
@@ -58,17 +60,16 @@ func (h *heart) pace() Network {
 	return Network{Name: h.network, Every: firstHeartbeat}
 }
 
-// interval returns how far apart heartbeats should be.
-func (e *Engine) interval() time.Duration {
-	every := e.heart.pace().Every
-	if e.heart.foreground {
-		every = min(every, foregroundBeat)
-	}
-	if e.limits.heartbeat == 0 {
+// allowed returns the interval every, as far as the server permits it.
+func (e *Engine) allowed(every time.Duration) time.Duration {
+	if e.limits.heartbeat == 0 { // it does not hear announcements
 		return min(every, e.limits.idle/2)
 	}
 	return min(every, e.limits.heartbeat)
 }
+
+// interval returns how far apart heartbeats should be.
+func (e *Engine) interval() time.Duration { return e.allowed(e.wish()) }
 
 // pingAt returns when the next heartbeat is due. A shorter interval holds at
 // once, a longer one when the server has been told.
@@ -79,8 +80,10 @@ func (e *Engine) pingAt() time.Duration {
 // beat transmits a heartbeat, which announces the next.
 func (e *Engine) beat() {
 	h, now := &e.heart, e.now.Mono
-	silent := now - e.link.lineAt
-	h.testing = silent >= h.every-beatSilence && h.every == h.pace().Every
+	h.testing = 0
+	if e.proves() {
+		h.testing = h.every
+	}
 	h.every, e.link.pingedAt = e.interval(), now
 	e.ping()
 	// Pushes are hints: one that was lost on its way is noticed here (I5).
@@ -91,16 +94,28 @@ func (e *Engine) beat() {
 	}
 }
 
+// proves reports whether the heartbeat that is due follows real silence, of an
+// interval that is the network's or the most that the server permits. While
+// nothing is read, nobody knows what has come.
+func (e *Engine) proves() bool {
+	h := &e.heart
+	return !e.paused && h.every > minHeartbeat && h.every == e.allowed(h.pace().Every) &&
+		e.now.Mono-e.link.lineAt >= h.every-beatSilence
+}
+
 // beatAnswered notes that the connection has outlived a heartbeat's silence.
 func (e *Engine) beatAnswered() {
-	h := &e.heart
-	if !h.testing {
+	h, tested := &e.heart, e.heart.testing
+	if tested == 0 {
 		return
 	}
-	h.testing, h.failures = false, 0
-	h.successes++
-	if n := h.pace(); h.successes >= beatSuccesses && !n.Stable && n.Every < maxHeartbeat {
-		n.Every = min(n.Every+beatStep, maxHeartbeat)
+	h.testing = 0
+	if h.successes++; h.successes < beatSuccesses {
+		return
+	}
+	h.successes, h.failures = 0, 0
+	if n := h.pace(); !n.Stable && n.Every == tested && tested < maxHeartbeat {
+		n.Every = min(tested+beatStep, maxHeartbeat)
 		e.learn(n)
 	}
 }
@@ -108,14 +123,14 @@ func (e *Engine) beatAnswered() {
 // beatFailed notes that a heartbeat found the connection dead. Once may be
 // chance.
 func (e *Engine) beatFailed() {
-	h := &e.heart
-	if !h.testing {
+	h, tested := &e.heart, e.heart.testing
+	if tested == 0 {
 		return
 	}
-	h.testing, h.successes = false, 0
+	h.testing, h.successes = 0, 0
 	if h.failures++; h.failures >= beatFailures {
 		n := h.pace()
-		n.Every, n.Stable = max(n.Every-beatStep-beatMargin, minHeartbeat), true
+		n.Every, n.Stable = max(tested-beatStep-beatMargin, minHeartbeat), true
 		e.learn(n)
 	}
 }
@@ -134,10 +149,11 @@ func (e *Engine) learn(n Network) {
 
 // wish is the interval to announce before the server's limits are known.
 func (e *Engine) wish() time.Duration {
-	if every := e.heart.pace().Every; !e.heart.foreground {
-		return every
+	every := e.heart.pace().Every
+	if e.heart.foreground {
+		every = min(every, foregroundBeat)
 	}
-	return foregroundBeat
+	return every
 }
 
 func (h *heart) forgetOldest() {
@@ -160,39 +176,23 @@ func (e *Engine) storeNetworks() {
 }
 
 // onNetwork changes to the network name.
-func (e *Engine) onNetwork(name string) {
-	h := &e.heart
-	h.network, h.successes, h.failures, h.testing = name, 0, 0, false
-	if n := h.networks[name]; n != nil {
+func (h *heart) onNetwork(name string) {
+	h.network, h.successes, h.failures, h.testing = name, 0, 0, 0
+}
+
+// usedNetwork notes that there is, or was until now, a connection over the
+// network in use.
+func (e *Engine) usedNetwork() {
+	if n := e.heart.networks[e.heart.network]; n != nil {
 		n.Used = e.clock.at(e.now)
 		e.storeNetworks()
 	}
 }
 
-// waitsForAnswer reports whether the server owes an answer.
-func (e *Engine) waitsForAnswer() bool {
-	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0
-}
-
-// listen watches for silence while an answer is awaited. Called at the end of
-// every step.
-func (e *Engine) listen() {
-	switch {
-	case !e.waitsForAnswer():
-		e.link.silentAt = never
-	case e.link.silentAt == never:
-		e.link.silentAt = e.now.Mono
+// mayProbeAgain lets the interval of a network grow again that was not used for
+// a week.
+func (e *Engine) mayProbeAgain() {
+	if n := e.heart.networks[e.heart.network]; n != nil && e.clock.at(e.now)-n.Used >= millis(stableFor) {
+		n.Stable = false
 	}
 }
-
-// unanswered notes that a request was not answered in time. If none was since
-// that one was transmitted, at sentAt, the connection is of no use, whatever it
-// brings.
-func (e *Engine) unanswered(sentAt time.Duration) {
-	if e.link.answeredAt <= sentAt {
-		e.link.unanswered++
-	}
-}
-
-// responded notes that the server has answered a request.
-func (e *Engine) responded() { e.link.answeredAt, e.link.unanswered = e.now.Mono, 0 }

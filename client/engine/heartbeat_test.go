@@ -2,9 +2,11 @@ package engine_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -16,11 +18,27 @@ import (
 type nat struct {
 	*racer
 	remembers time.Duration
+	roundTrip time.Duration
+	limits    *wirepb.Limits
+	back      []onTheWay // answers
 	lastFrame time.Duration
 	forgotten bool
 	losses    int             // connections that it cost
 	pings     []time.Duration // when; a Hello counts
 	announced []time.Duration // in each of them: when the next will come at the latest
+}
+
+type onTheWay struct {
+	at      time.Duration
+	attempt uint64
+	message wire.Message
+}
+
+func newNAT(t *testing.T, remembers time.Duration) *nat {
+	return &nat{
+		racer: newRacer(t, "wss://a"), remembers: remembers,
+		limits: &wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000},
+	}
 }
 
 // serves connects whatever is dialled and answers what is sent, until virtual
@@ -33,8 +51,8 @@ func (n *nat) serves(d time.Duration) {
 			if slices.Contains(n.hungUp, dial.Attempt) {
 				continue
 			}
-			n.forgotten, n.lastFrame = false, n.w.now
-			n.connects(dial.Attempt, &wirepb.Welcome{Limits: &wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000}})
+			n.forgotten, n.lastFrame, n.back = false, n.w.now, nil
+			n.connects(dial.Attempt, &wirepb.Welcome{Limits: n.limits})
 		}
 		n.dialled = nil
 		for len(n.up) > 0 {
@@ -43,6 +61,13 @@ func (n *nat) serves(d time.Duration) {
 			n.takes(m)
 		}
 		at, ok := n.engine.Deadline()
+		if len(n.back) > 0 && (!ok || n.back[0].at <= at) && n.back[0].at <= until {
+			f := n.back[0]
+			n.back = n.back[1:]
+			n.w.now = max(f.at, n.w.now)
+			n.does(engine.Frame{Attempt: f.attempt, Message: f.message})
+			continue
+		}
 		if !ok || at > until {
 			n.w.now = until
 			return
@@ -73,7 +98,8 @@ func (n *nat) takes(m wire.Message) {
 		answer = &wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}
 	}
 	if answer != nil && !n.forgotten {
-		n.does(engine.Frame{Attempt: n.linked, Message: answer})
+		n.lastFrame = n.w.now + n.roundTrip
+		n.back = append(n.back, onTheWay{n.lastFrame, n.linked, answer})
 	}
 }
 
@@ -85,11 +111,21 @@ func (n *nat) promises(ms uint32) {
 // last returns how far apart the last two heartbeats were.
 func (n *nat) last() time.Duration { return n.pings[len(n.pings)-1] - n.pings[len(n.pings)-2] }
 
-// Whatever the path remembers, heartbeats come to be closer together than that,
-// as far apart as it allows but for one step, and cost no connection any more.
+// Whatever the path remembers and the server permits, heartbeats come to be
+// closer together than that, as far apart as it allows but for one step, and cost
+// no connection any more.
 func TestHeartbeatAdapts(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Duration(rapid.IntRange(61, 1000).Draw(rt, "seconds")) * time.Second}
+		n := newNAT(t, time.Duration(rapid.IntRange(61_000, 1_000_000).Draw(rt, "ms"))*time.Millisecond)
+		n.roundTrip = time.Duration(rapid.IntRange(0, 2500).Draw(rt, "round trip")) * time.Millisecond
+		n.limits = &wirepb.Limits{
+			IdleMs:      rapid.Uint32Range(130_000, 900_000).Draw(rt, "idle"),
+			HeartbeatMs: rapid.SampledFrom([]uint32{0, 90_000, 300_000, 600_000, 3_600_000}).Draw(rt, "longest"),
+		}
+		permitted := time.Duration(n.limits.HeartbeatMs) * time.Millisecond
+		if permitted == 0 {
+			permitted = time.Duration(n.limits.IdleMs) * time.Millisecond / 2
+		}
 		n.does(engine.NetworkChanged{Name: "wifi"})
 		n.serves(12 * time.Hour)
 		losses := n.losses
@@ -97,22 +133,35 @@ func TestHeartbeatAdapts(t *testing.T) {
 		if n.losses != losses {
 			rt.Fatalf("it still costs connections: %d, and before that %d", n.losses-losses, losses)
 		}
-		every, best := n.last(), min(n.remembers, 10*time.Minute)
-		if every > best || every < best/2 && every > time.Minute {
+		every, best := n.last(), min(n.remembers, permitted, 10*time.Minute)
+		if every-n.roundTrip > n.remembers || every > permitted || every < best/2 && every > time.Minute {
 			rt.Fatalf("heartbeats are %v apart, the path remembers %v", every, n.remembers)
 		}
 		for i, at := range n.pings[1:] {
-			if promised := n.announced[i]; at-n.pings[i] > promised {
+			if promised := n.announced[i]; n.limits.HeartbeatMs > 0 && at-n.pings[i] > promised {
 				rt.Fatalf("a heartbeat came after %v, %v were announced", at-n.pings[i], promised)
 			}
 		}
 	})
 }
 
+// A path at the edge, which lets the first heartbeat of every connection pass and
+// not the second, counts as failing too.
+func TestHeartbeatAtTheEdge(t *testing.T) {
+	n := newNAT(t, 208*time.Second)
+	n.roundTrip = time.Second // five of them at the beginning, one later
+	n.serves(time.Hour)
+	losses := n.losses
+	n.serves(24 * time.Hour)
+	if losses != 2 || n.losses != 2 || n.last() != 130*time.Second {
+		t.Errorf("%d connections lost in the first hour, %d after it; %v apart", losses, n.losses-losses, n.last())
+	}
+}
+
 // Five answers in a row make the interval longer, two failures shorter, and the
 // result is the network's.
 func TestHeartbeatSteps(t *testing.T) {
-	n := &nat{racer: newRacer(t, "wss://a"), remembers: 5 * time.Minute}
+	n := newNAT(t, 5*time.Minute)
 	n.does(engine.NetworkChanged{Name: "home"})
 	n.serves(5*210*time.Second + time.Minute) // the fifth announces 4 min 30 s
 	if got := n.announced[len(n.announced)-1]; len(n.pings) != 6 || n.last() != 210*time.Second || got != 210*time.Second {
@@ -136,7 +185,7 @@ func TestHeartbeatSteps(t *testing.T) {
 
 // Traffic keeps the path open as well, so a heartbeat among it proves nothing.
 func TestBusyLineProvesNothing(t *testing.T) {
-	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	n := newNAT(t, time.Hour)
 	for range 100 {
 		n.serves(100 * time.Second)
 		n.does(engine.Frame{Attempt: n.linked, Message: &wirepb.PIMPush{Behind: false, Conversation: string(chat)}})
@@ -149,7 +198,7 @@ func TestBusyLineProvesNothing(t *testing.T) {
 // A person who looks at the app does not look at a dead screen for long. The
 // server is told in time that heartbeats come seldom again.
 func TestForeground(t *testing.T) {
-	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	n := newNAT(t, time.Hour)
 	n.serves(250 * time.Second)
 	n.does(engine.Foreground{On: true})
 	n.serves(5 * time.Minute)
@@ -175,7 +224,7 @@ func TestHeartbeatOfAnOlderServer(t *testing.T) {
 
 // What was found out outlives the process, for 16 networks.
 func TestNetworksAreStored(t *testing.T) {
-	n := &nat{racer: newRacer(t, "wss://a"), remembers: time.Hour}
+	n := newNAT(t, time.Hour)
 	var stored []engine.Network
 	for i := range 20 {
 		n.does(engine.NetworkChanged{Name: string(rune('a' + i))})
@@ -196,4 +245,62 @@ func TestNetworksAreStored(t *testing.T) {
 	if hello.HeartbeatMs != 270_000 {
 		t.Errorf("announces %d ms", hello.HeartbeatMs)
 	}
+}
+
+// A stable interval only falls, however long its network is in use; after a week
+// on others it may grow again.
+func TestStableForAWeek(t *testing.T) {
+	n := newNAT(t, 5*time.Minute)
+	n.does(engine.NetworkChanged{Name: "home"})
+	n.serves(9 * 24 * time.Hour)
+	if n.losses != 2 || n.last() != 250*time.Second {
+		t.Fatalf("%d connections lost, then %v apart", n.losses, n.last())
+	}
+	n.remembers = time.Hour
+	for _, away := range []struct {
+		time time.Duration
+		want time.Duration // back home, after a day
+	}{
+		{7*24*time.Hour - time.Minute, 250 * time.Second},
+		{7*24*time.Hour + time.Minute, 10 * time.Minute},
+	} {
+		n.does(engine.NetworkChanged{Name: "home"})
+		n.serves(0)
+		n.does(engine.NetworkChanged{Name: "away"})
+		n.serves(away.time)
+		n.does(engine.NetworkChanged{Name: "home"})
+		n.serves(24 * time.Hour)
+		if n.last() != away.want {
+			t.Errorf("after %v away: %v apart, want %v", away.time, n.last(), away.want)
+		}
+	}
+}
+
+// While the app does not read, frames may have come that nobody saw: a heartbeat
+// proves nothing then.
+func TestUnreadLineProvesNothing(t *testing.T) {
+	n := newNAT(t, time.Hour)
+	n.serves(time.Minute)
+	for range 20 {
+		n.does(engine.Pause{On: true})
+		n.waits(200 * time.Second)
+		n.does(engine.Pause{On: false})
+		n.serves(10 * time.Second)
+	}
+	if got := n.last(); got != 210*time.Second || n.losses != 0 {
+		t.Errorf("%v apart, %d connections lost", got, n.losses)
+	}
+}
+
+func TestLongNetworkName(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.dials("wss://a")
+	err := r.engine.Step(r.time(), engine.NetworkChanged{Name: strings.Repeat("n", 129)})
+	if pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("a name of 129 bytes: %v", err)
+	}
+	r.does(engine.Tick{})
+	r.dials()
+	r.does(engine.NetworkChanged{Name: strings.Repeat("n", 128)})
+	r.dials("wss://a")
 }

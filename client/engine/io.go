@@ -49,7 +49,8 @@ type (
 
 	// NetworkChanged says that the device is on another network, or again on one:
 	// the connection is made anew at once. Name tells networks apart whose
-	// heartbeats differ, as "wifi/home" or "mobile/262-01"; it may be empty.
+	// heartbeats differ, as "wifi/home" or "mobile/262-01"; it may be empty, and has
+	// at most 128 bytes.
 	NetworkChanged struct{ Name string }
 
 	// Online says that the app wants a connection, as at first, or none.

@@ -48,8 +48,9 @@ type link struct {
 
 	lineAt     time.Duration // the last frame, either way
 	silentAt   time.Duration // since when an answer is awaited and nothing has come; never: none is
-	answeredAt time.Duration // the last answer to a request
+	judgedAt   time.Duration // when a request was last answered, or found unanswered
 	unanswered int           // requests in a row
+	rowAt      time.Duration // when the first of them was transmitted
 
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
@@ -68,69 +69,6 @@ var (
 	errNetwork     = pim.Errorf(pim.KindUnavailable, "the network has changed")
 	errOffline     = pim.Errorf(pim.KindUnavailable, "offline")
 )
-
-// greet takes the first attempt whose transport stands.
-func (e *Engine) greet(attempt uint64, token string) {
-	if e.link.phase != racing || !e.won(attempt) {
-		e.hangUpAttempt(attempt) // too late
-		return
-	}
-	e.link.phase = greeting
-	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
-	e.write(&wirepb.Hello{
-		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
-		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.wish() / time.Millisecond),
-	})
-}
-
-func (e *Engine) answerToHello(m wire.Message) {
-	switch m := m.(type) {
-	case *wirepb.Welcome:
-		e.welcome(m)
-	case *wirepb.PIMGoAway:
-		e.goAway(m)
-	case *wirepb.PIMError:
-		e.link.cause = wire.ErrorOf(m)
-	}
-}
-
-func (e *Engine) welcome(w *wirepb.Welcome) {
-	user := pim.UserID(w.User)
-	if err := e.checkUser(user); err != nil {
-		e.stop(err)
-		return
-	}
-	e.setLimits(w.Limits)
-	e.link.phase = open
-	now := e.now.Mono
-	e.link.openedAt, e.link.pingedAt, e.link.pongBy = now, now, 0
-	e.link.answeredAt, e.link.unanswered, e.link.silentAt = now, 0, never
-	e.link.window = min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow)
-	e.heart.every, e.heart.testing = e.interval(), false
-	e.arrivedAt(e.link.server)
-	if e.meta.User != user || w.StorageBehind {
-		e.meta.User = user
-		e.meta.FullSync = e.meta.FullSync || w.StorageBehind
-		e.meta.AckSerial = max(e.meta.AckSerial, w.AckSerial)
-		e.metaDirty = true
-	}
-	e.emit(StateEvent{State: Connected})
-	e.calibrate(w)
-	e.resumeOutbox()
-	e.resumeConversations()
-	e.resumeAsks()
-	e.resumeSync()
-}
-
-func (e *Engine) checkUser(user pim.UserID) *pim.Error {
-	switch {
-	case e.cfg.User != "" && e.cfg.User != user:
-		return pim.Errorf(pim.KindUnauthorized, "the token is for user %s, not %s", user, e.cfg.User)
-	case e.meta.User != "" && e.meta.User != user:
-		return pim.Errorf(pim.KindConflict, "the token is for user %s, the store is user %s's", user, e.meta.User)
-	}
-	return nil
-}
 
 // lost takes the end of an attempt, or of the connection.
 func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
@@ -209,6 +147,9 @@ func lossOf(err error) *pim.Error {
 // leave forgets what belongs to the connection. Frames that were not taken yet
 // are not for the next one; the requests in them are made again there.
 func (e *Engine) leave(err error) {
+	if e.link.phase == open {
+		e.usedNetwork()
+	}
 	e.endRace()
 	e.out.Frames = nil
 	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0
@@ -234,13 +175,21 @@ func (e *Engine) hangUp(err error, wait time.Duration) {
 
 // networkChanged makes the connection anew. What was learned of the network
 // before holds for that one only.
-func (e *Engine) networkChanged(name string) {
-	e.onNetwork(name)
-	if e.link.phase == offline || e.link.phase == stopped {
-		return
+func (e *Engine) networkChanged(name string) error {
+	if len(name) > maxNetworkName {
+		return pim.Errorf(pim.KindInvalid, "the network's name has %d bytes, at most %d are allowed", len(name), maxNetworkName)
 	}
 	e.cut()
 	e.leave(errNetwork)
+	e.heart.onNetwork(name)
+	if e.link.phase != offline && e.link.phase != stopped {
+		e.dialAnew()
+	}
+	return nil
+}
+
+// dialAnew dials at once: what failed before says nothing any more.
+func (e *Engine) dialAnew() {
 	e.link.failures, e.route.turn = 0, 0
 	e.dial()
 }
@@ -250,8 +199,7 @@ func (e *Engine) online(on bool) {
 	switch {
 	case e.link.phase == stopped || on != (e.link.phase == offline):
 	case on:
-		e.link.failures = 0
-		e.dial()
+		e.dialAnew()
 	default:
 		e.cut()
 		e.leave(errOffline)
@@ -293,12 +241,6 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 	e.hangUp(err, wait)
 }
 
-// alive notes that a frame has come. Whatever it is, the connection works.
-func (e *Engine) alive() {
-	e.link.pongBy, e.link.silentAt, e.link.lineAt = 0, never, e.now.Mono
-	e.beatAnswered()
-}
-
 func (e *Engine) tickLink() {
 	now := e.now.Mono
 	switch e.link.phase {
@@ -317,39 +259,6 @@ func (e *Engine) tickLink() {
 	}
 }
 
-func (e *Engine) tickOpen() {
-	now := e.now.Mono
-	switch {
-	case now >= e.pingAt():
-		e.beat()
-	case e.paused:
-	case e.link.pongBy != 0 && now >= e.link.pongBy:
-		e.beatFailed()
-		e.hangUp(errSilent, e.nextWait())
-	case e.probeDue() <= now:
-		e.ping()
-		e.link.pongBy = min(e.link.pongBy, e.link.silentAt+deadAfter)
-	case e.jump > millis(sleptAtLeast):
-		e.ping() // the device has slept; the connection may not have
-	}
-}
-
-// probeDue returns when silence calls for a ping.
-func (e *Engine) probeDue() time.Duration {
-	if e.link.silentAt == never || e.link.pongBy != 0 {
-		return never
-	}
-	return e.link.silentAt + silenceTimeout
-}
-
-func (e *Engine) ping() {
-	e.link.nonce++
-	if e.link.pongBy == 0 {
-		e.link.pongBy = e.now.Mono + pongTimeout
-	}
-	e.write(&wirepb.PIMPing{Nonce: e.link.nonce, HeartbeatMs: uint32(e.heart.every / time.Millisecond)})
-}
-
 func (e *Engine) linkDeadline(at *time.Duration) {
 	switch e.link.phase {
 	case waiting:
@@ -361,12 +270,6 @@ func (e *Engine) linkDeadline(at *time.Duration) {
 			*at = min(*at, e.link.welcomeBy)
 		}
 	case open:
-		*at = min(*at, e.pingAt())
-		if !e.paused {
-			*at = min(*at, e.probeDue())
-			if e.link.pongBy != 0 {
-				*at = min(*at, e.link.pongBy)
-			}
-		}
+		e.openDeadline(at)
 	}
 }

@@ -65,6 +65,73 @@ func TestUnansweredRequests(t *testing.T) {
 	}
 }
 
+// A burst that is answered late is no dead connection: what failed together
+// counts once. Without any answer it is left when one message would be.
+func TestUnansweredBurst(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	for range 3 {
+		s.sends(chat, "a")
+	}
+	for range 20 {
+		s.w.passes(time.Second)
+		s.gets(&wirepb.PIMPong{})
+	}
+	if s.engine.State() != engine.Connected {
+		t.Fatal("given up too early")
+	}
+	s.w.passes(time.Second)
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected")
+	}
+}
+
+// Who sends all the time waits for two timeouts, as long as frames come; an
+// answer to any request ends the row.
+func TestUnansweredWhileSending(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	lasts := func(seconds int) {
+		t.Helper()
+		for i := range seconds {
+			s.sends(chat, "a")
+			s.w.passes(time.Second)
+			s.gets(&wirepb.PIMPong{})
+			if s.engine.State() != engine.Connected {
+				t.Fatalf("left after %d s", i+1)
+			}
+		}
+	}
+	lasts(19)
+	s.gets(&wirepb.PIMError{ClientMessageId: []byte("0000000000000001"), Retryable: true, RetryAfterMs: 1})
+	lasts(19)
+	for range 60 {
+		s.w.passes(time.Second)
+		s.gets(&wirepb.PIMPong{})
+	}
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected")
+	}
+}
+
+// A process that stood still asks before it judges.
+func TestProcessStoodStill(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.sends(chat, "a")
+	s.w.now += 20 * time.Second
+	s.skew -= 1000 // and a wall clock that goes back is no sleep
+	s.step(engine.Tick{})
+	s.w.passes(7*time.Second - 1)
+	if s.engine.State() != engine.Connected {
+		t.Fatal("given up without having asked")
+	}
+	s.w.passes(1)
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected")
+	}
+}
+
 // After a sleep, in which the monotonic clock stood still, the connection has to
 // prove itself.
 func TestSleep(t *testing.T) {

@@ -112,8 +112,10 @@ func (e *Engine) hangUpAttempt(n uint64) {
 // dialFailed takes the failure of an attempt. Another server is tried at once;
 // the same one again only if its turn comes while others are under way.
 func (e *Engine) dialFailed(n uint64, err error) {
+	before := len(e.race.running)
 	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
 	switch {
+	case len(e.race.running) == before: // hung up before
 	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.nextServer()):
 		e.attempt()
 	case len(e.race.running) == 0:
@@ -154,7 +156,11 @@ func (e *Engine) divert(servers []string) {
 
 func encrypted(server string) bool {
 	scheme, _, _ := strings.Cut(server, "://")
-	return scheme == "https" || scheme == "wss" || scheme == "tls"
+	switch strings.ToLower(scheme) {
+	case "https", "wss", "tls":
+		return true
+	}
+	return false
 }
 
 // arrivedAt notes that the connection to server is good.

@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,6 +145,18 @@ func TestRefusedAttempts(t *testing.T) {
 	}
 }
 
+// What is said of an attempt that was hung up means nothing to the next round.
+func TestStaleLoss(t *testing.T) {
+	r := newRacer(t, "wss://a", "wss://b")
+	r.does(engine.NetworkChanged{})
+	r.dials("wss://a", "wss://a")
+	r.does(engine.Lost{Attempt: 1, Err: errors.New("late news")})
+	r.waits(2500*time.Millisecond - 1)
+	r.dials()
+	r.does(engine.Lost{Attempt: 2, Err: errors.New("refused")})
+	r.dials("wss://b")
+}
+
 // The last good server is tried first.
 func TestGoodServerFirst(t *testing.T) {
 	r := newRacer(t, "wss://a", "wss://b")
@@ -173,24 +187,67 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// A window is honoured up to 10 minutes; without one the first wait is as short as
+// the backoff. A connection that breaks at once is a failure.
+func TestWindowBounds(t *testing.T) {
+	for _, test := range []struct {
+		window uint32
+		lived  time.Duration
+		want   time.Duration // the middle of where the wait may lie
+	}{
+		{0, time.Second, 250 * time.Millisecond},
+		{3_600_000, time.Second, 5 * time.Minute},
+		{20_000, time.Second - 1, 250 * time.Millisecond},
+	} {
+		r := newRacer(t, "wss://a")
+		r.connects(1, &wirepb.Welcome{ReconnectWindowMs: test.window})
+		r.waits(test.lived)
+		r.does(engine.Lost{Attempt: 1, Err: errors.New("cut")})
+		if got := r.events[len(r.events)-1].(engine.StateEvent).RetryIn; got != test.want {
+			t.Errorf("window %d ms, lived %v: waits %v, want %v", test.window, test.lived, got, test.want)
+		}
+	}
+}
+
 // A server that leaves names others. Those are tried first, after its window, but
-// none that is less protected.
+// none that is less protected; once a connection was good they are forgotten.
 func TestGoAwayNamesOthers(t *testing.T) {
-	r := newRacer(t, "wss://a")
+	r := newRacer(t, "WSS://a") // schemes are the same in capitals
 	r.connects(1, &wirepb.Welcome{})
-	r.dials("wss://a")
+	r.dials("WSS://a")
 	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{
-		Code: 1001, Reconnect: true, WindowMs: 4000, Alternatives: []string{"ws://evil", "wss://b", "tcp://evil:1"},
+		Code: 1001, Reconnect: true, WindowMs: 4000,
+		Alternatives: []string{"ws://evil", "Wss://b", "tcp://evil:1", "WS://evil", "//evil", "evil", "wss://" + strings.Repeat("e", 251)},
 	}})
 	r.hangsUp(1)
 	r.waits(2*time.Second - 1)
 	r.dials()
 	r.waits(1)
-	r.dials("wss://b")
+	r.dials("Wss://b")
 	r.waits(2500 * time.Millisecond)
-	r.dials("wss://a")
-	r.connects(2, &wirepb.Welcome{})
-	r.hangsUp(3)
+	r.dials("WSS://a")
+	r.connects(3, &wirepb.Welcome{})
+	r.hangsUp(2)
+	r.does(engine.Lost{Attempt: 3, Err: errors.New("cut")})
+	r.waits(10 * time.Second)
+	r.dials("WSS://a", "WSS://a", "WSS://a")
+}
+
+// Of the servers that one names 8 are kept. One that is plain itself, as on a
+// desk, may name plain ones.
+func TestManyAlternatives(t *testing.T) {
+	r := newRacer(t, "ws://a", "wss://b")
+	r.connects(1, &wirepb.Welcome{})
+	r.dials("ws://a")
+	var named []string
+	for i := range 20 {
+		named = append(named, fmt.Sprintf("tcp://other:%d", i))
+	}
+	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{Code: 1001, Reconnect: true, WindowMs: 2, Alternatives: named}})
+	for r.dialled = nil; len(r.dialled) < 12; r.waits(time.Second) {
+	}
+	r.dialled = r.dialled[:10]
+	r.dials(append(named[:8:8], "ws://a", "wss://b")...)
 }
 
 func TestNetworkChanged(t *testing.T) {

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// greet takes the first attempt whose transport stands.
+func (e *Engine) greet(attempt uint64, token string) {
+	if e.link.phase != racing || !e.won(attempt) {
+		e.hangUpAttempt(attempt) // too late
+		return
+	}
+	e.link.phase = greeting
+	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
+	e.write(&wirepb.Hello{
+		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
+		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.wish() / time.Millisecond),
+	})
+}
+
+func (e *Engine) answerToHello(m wire.Message) {
+	switch m := m.(type) {
+	case *wirepb.Welcome:
+		e.welcome(m)
+	case *wirepb.PIMGoAway:
+		e.goAway(m)
+	case *wirepb.PIMError:
+		e.link.cause = wire.ErrorOf(m)
+	}
+}
+
+func (e *Engine) welcome(w *wirepb.Welcome) {
+	user := pim.UserID(w.User)
+	if err := e.checkUser(user); err != nil {
+		e.stop(err)
+		return
+	}
+	e.setLimits(w.Limits)
+	e.link.phase = open
+	now := e.now.Mono
+	e.link.openedAt, e.link.pingedAt, e.link.pongBy = now, now, 0
+	e.link.judgedAt, e.link.unanswered, e.link.silentAt = now, 0, never
+	e.link.window = min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow)
+	e.heart.every, e.heart.testing = e.interval(), 0
+	e.arrivedAt(e.link.server)
+	if e.meta.User != user || w.StorageBehind {
+		e.meta.User = user
+		e.meta.FullSync = e.meta.FullSync || w.StorageBehind
+		e.meta.AckSerial = max(e.meta.AckSerial, w.AckSerial)
+		e.metaDirty = true
+	}
+	e.emit(StateEvent{State: Connected})
+	e.calibrate(w)
+	e.mayProbeAgain()
+	e.usedNetwork()
+	e.resumeOutbox()
+	e.resumeConversations()
+	e.resumeAsks()
+	e.resumeSync()
+}
+
+func (e *Engine) checkUser(user pim.UserID) *pim.Error {
+	switch {
+	case e.cfg.User != "" && e.cfg.User != user:
+		return pim.Errorf(pim.KindUnauthorized, "the token is for user %s, not %s", user, e.cfg.User)
+	case e.meta.User != "" && e.meta.User != user:
+		return pim.Errorf(pim.KindConflict, "the token is for user %s, the store is user %s's", user, e.meta.User)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// A connection that is dead does not say so. It is noticed in three ways, besides
+// NetworkChanged: a heartbeat is not answered; somebody waits for an answer and
+// nothing comes at all; requests one after the other are not answered, whatever
+// else comes. A sleep of the device lets a heartbeat come early.
+
+const (
+	pongTimeout    = 8 * time.Second
+	silenceTimeout = 3 * time.Second  // without a frame while an answer is awaited: a ping is due
+	deadAfter      = 10 * time.Second // then the connection is dead
+	maxUnanswered  = 3                // requests in a row
+	sleptAtLeast   = 2 * time.Second  // the wall clock went on without the monotonic one
+)
+
+// alive notes that a frame has come. Whatever it is, the connection works.
+func (e *Engine) alive() {
+	e.link.pongBy, e.link.silentAt, e.link.lineAt = 0, never, e.now.Mono
+	e.beatAnswered()
+}
+
+func (e *Engine) tickOpen() {
+	now := e.now.Mono
+	switch {
+	case now >= e.pingAt():
+		e.beat()
+	case e.paused:
+	case e.link.pongBy != 0 && now >= e.link.pongBy:
+		e.beatFailed()
+		e.hangUp(errSilent, e.nextWait())
+	case e.probeDue() <= now:
+		// From now on, not from the beginning of the silence: if the process stood
+		// still, the answers may only not have been read.
+		e.link.pongBy = now + deadAfter - silenceTimeout
+		e.ping()
+	case e.jump > millis(sleptAtLeast):
+		e.ping() // the device has slept; the connection may not have
+	}
+}
+
+// probeDue returns when silence calls for a ping.
+func (e *Engine) probeDue() time.Duration {
+	if e.link.silentAt == never || e.link.pongBy != 0 {
+		return never
+	}
+	return e.link.silentAt + silenceTimeout
+}
+
+func (e *Engine) ping() {
+	e.link.nonce++
+	if e.link.pongBy == 0 {
+		e.link.pongBy = e.now.Mono + pongTimeout
+	}
+	e.write(&wirepb.PIMPing{Nonce: e.link.nonce, HeartbeatMs: uint32(e.heart.every / time.Millisecond)})
+}
+
+func (e *Engine) openDeadline(at *time.Duration) {
+	*at = min(*at, e.pingAt())
+	if e.paused {
+		return
+	}
+	*at = min(*at, e.probeDue(), e.uselessAt())
+	if e.link.pongBy != 0 {
+		*at = min(*at, e.link.pongBy)
+	}
+}
+
+// waitsForAnswer reports whether the server owes an answer.
+func (e *Engine) waitsForAnswer() bool {
+	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0
+}
+
+// listen watches for silence while an answer is awaited. Called at the end of
+// every step.
+func (e *Engine) listen() {
+	switch {
+	case !e.waitsForAnswer():
+		e.link.silentAt = never
+	case e.link.silentAt == never:
+		e.link.silentAt = e.now.Mono
+	}
+}
+
+// unanswered notes that a request, transmitted at sentAt, was not answered in
+// time. Those that waited together failed together, which is one failure: a burst
+// that a slow server answers late is no dead connection. The next to count is
+// transmitted after that.
+func (e *Engine) unanswered(sentAt time.Duration) {
+	l := &e.link
+	if sentAt < l.judgedAt {
+		return
+	}
+	if l.unanswered == 0 {
+		l.rowAt = sentAt
+	}
+	l.unanswered++
+	l.judgedAt = e.now.Mono
+}
+
+// responded notes that the server has answered a request.
+func (e *Engine) responded() { e.link.judgedAt, e.link.unanswered = e.now.Mono, 0 }
+
+// uselessAt returns when the connection is given up for the requests that were
+// not answered: after three in a row, but not sooner than two timeouts, since
+// sends are repeated faster than that and frames do come.
+func (e *Engine) uselessAt() time.Duration {
+	if e.link.unanswered < maxUnanswered || e.paused {
+		return never
+	}
+	return e.link.rowAt + 2*e.cfg.RequestTimeout
+}
