@@ -92,6 +92,7 @@ func (c *conn) serveSync(m *wirepb.PIMSyncReq) {
 	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
 	page, err := c.gw.Reader.Sync(c.ctx(), inbox.SyncRequest{
 		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
+		Brief: m.Brief,
 	})
 	if err != nil {
 		c.refuseTask(m.RequestId, "", err)
@@ -111,7 +112,7 @@ func (c *conn) serveSync(m *wirepb.PIMSyncReq) {
 
 func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	m := &wirepb.Summary{
-		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left,
+		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left, LastCut: s.Cut,
 	}
 	if s.Last == nil {
 		return m, nil

@@ -5,6 +5,8 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // SyncRequest asks for a page of a device's offline list, see PIMSyncReq.
@@ -14,12 +16,16 @@ type SyncRequest struct {
 	Full   bool               // every conversation, whatever was acknowledged
 	After  pim.ConversationID // Next of the page before
 	Limit  int                // conversations; 0: defaultSync
+	Brief  bool               // last entries as wire.BriefEntry makes them
 }
 
 const (
 	defaultSync = 100
 	maxSync     = 1000
 	scanPage    = 512 // cells read at once
+	// summaryOverhead is what a Summary has besides its conversation and entry, in
+	// bytes, at the most: three numbers, two flags, the fields' tags.
+	summaryOverhead = 48
 	// maxSyncBytes keeps a page with its last entries below one frame.
 	maxSyncBytes = pim.MaxFrame - 32<<10
 )
@@ -30,6 +36,7 @@ type Summary struct {
 	Line
 	Acked pim.Seq // by this device
 	Last  []byte  // the entry at Newest, encoded; nil if it is not durable yet
+	Cut   bool    // Last is brief, and its payload was cut
 }
 
 // SyncPage is one page of an offline list.
@@ -70,8 +77,13 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 		if err != nil {
 			return page, err
 		}
+		if req.Brief {
+			if err := s.shorten(); err != nil {
+				return page, err
+			}
+		}
 		page.Summaries = append(page.Summaries, s)
-		room -= len(s.Last) + len(s.Conversation) + 64
+		room -= len(s.Last) + len(s.Conversation) + summaryOverhead
 	}
 }
 
@@ -86,6 +98,21 @@ func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Su
 		s.Last = records[0]
 	}
 	return s, err
+}
+
+// shorten makes the last entry brief.
+func (s *Summary) shorten() error {
+	if s.Last == nil {
+		return nil
+	}
+	var m wirepb.Entry
+	if err := m.UnmarshalVT(s.Last); err != nil {
+		return pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
+	}
+	brief, cut := wire.BriefEntry(&m)
+	data, err := brief.MarshalVT()
+	s.Last, s.Cut = data, cut
+	return err
 }
 
 // Serial returns the highest serial of a PIMPushAck stored for the device, 0 if

@@ -75,6 +75,19 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	return e, nil
 }
 
+// briefPayload is how many bytes of payload a brief entry keeps.
+const briefPayload = 64
+
+// BriefEntry returns what a brief Summary shows of its last entry, and whether
+// its payload was cut. What the Summary itself says is left out.
+func BriefEntry(m *wirepb.Entry) (brief *wirepb.Entry, cut bool) {
+	brief = &wirepb.Entry{Kind: m.Kind, Sender: m.Sender, LocalMs: m.LocalMs, ServerMs: m.ServerMs, Payload: m.Payload}
+	if cut = len(m.Payload) > briefPayload; cut {
+		brief.Payload = m.Payload[:briefPayload]
+	}
+	return brief, cut
+}
+
 // EntryKindOf returns k in pim's form: a kind that no version has, and that is to
 // be skipped, for what is out of range.
 func EntryKindOf(k wirepb.EntryKind) pim.EntryKind {

@@ -159,10 +159,14 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 			break
 		}
 		last := l.entries[newest-1]
-		resp.Conversations = append(resp.Conversations, &wirepb.Summary{
+		s := &wirepb.Summary{
 			Conversation: string(c), Newest: uint64(newest), Acked: uint64(acked[c]), Count: last.Count,
 			Last: protoOf(&last), Left: !l.member(c, x.key.user),
-		})
+		}
+		if m.Brief {
+			s.Last, s.LastCut = wire.BriefEntry(s.Last)
+		}
+		resp.Conversations = append(resp.Conversations, s)
 	}
 	return resp
 }

@@ -20,9 +20,9 @@ type acks struct {
 	due    time.Duration // the next one, if dirty is not empty
 }
 
-// ackLater acknowledges c's position with the next PIMPushAck.
+// ackLater acknowledges what c has with the next PIMPushAck, if that is news.
 func (e *Engine) ackLater(c *conversation) {
-	if c.ackDirty || e.cfg.Watch {
+	if c.ackDirty || e.cfg.Watch || c.ackable() <= c.acked {
 		return
 	}
 	if len(e.acks.dirty) == 0 {
@@ -49,8 +49,8 @@ func (e *Engine) acknowledge(now bool) {
 		e.meta.AckSerial++
 		m := &wirepb.PIMPushAck{Serial: e.meta.AckSerial, Acks: make([]*wirepb.Ack, n)}
 		for i, c := range e.acks.dirty[:n] {
-			m.Acks[i] = &wirepb.Ack{Conversation: string(c.id), Seq: uint64(c.known)}
-			c.ackDirty = false
+			m.Acks[i] = &wirepb.Ack{Conversation: string(c.id), Seq: uint64(c.ackable())}
+			c.ackDirty, c.acked = false, c.ackable()
 		}
 		e.acks.dirty = e.acks.dirty[n:]
 		e.write(m)

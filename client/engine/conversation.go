@@ -25,7 +25,7 @@ const unknownSeq = pim.Seq(1<<64 - 1)
 
 // conversation is the position of this device in one conversation.
 //
-// Entries up to known are stored and handed over. Those that came ahead of a gap
+// Entries up to known are stored and handed over, but for the holes. Those that came ahead of a gap
 // wait in ahead; it is a cache, whatever is not in it is pulled. Up to newest
 // there is more to have.
 type conversation struct {
@@ -36,6 +36,9 @@ type conversation struct {
 	last    *pim.Entry // at newest, from a summary; nil once known has reached it
 	lastCut bool
 	left    bool
+	holes   []Hole     // what is missing below known
+	recent  pim.Millis // server time of the newest entry that was heard of
+	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
 	followed bool        // with Config.Watch: Follow named it
 	target   pim.Seq     // where catching up ends: see Engine.aim; 0: nowhere
@@ -52,7 +55,10 @@ type conversation struct {
 func (e *Engine) restore(row *Conversation) {
 	e.conversations[row.ID] = &conversation{
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest),
-		count: row.Count, left: row.Left, followed: !e.cfg.Watch,
+		count: row.Count, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
+	}
+	if _, eager := e.conversations[row.ID].eager(); eager {
+		e.holed++
 	}
 }
 
@@ -74,7 +80,7 @@ func (e *Engine) conversation(id pim.ConversationID) *conversation {
 }
 
 func (c *conversation) row() Conversation {
-	r := Conversation{ID: c.id, Known: c.known, Newest: c.newest, Count: c.count, Left: c.left}
+	r := Conversation{ID: c.id, Known: c.known, Newest: c.newest, Count: c.count, Left: c.left, Holes: c.holes}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}
@@ -118,9 +124,11 @@ func (e *Engine) resumeConversations() {
 			e.aim(c, unknownSeq)
 		} else if c.followed && c.known < c.newest {
 			e.aim(c, c.newest)
+		} else if e.jobOf(c) != noJob {
+			e.wantPull(c)
 		}
 	}
-	e.sortPulls()
+	e.pulls.sort()
 }
 
 // aim makes c catch up at least to target; until it has, the engine is not
@@ -202,7 +210,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	}
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
-		c.count = entry.Count
+		c.count, c.recent = entry.Count, entry.Server
 	}
 	switch entry.Kind {
 	case pim.EntryCreate, pim.EntryJoin:

@@ -77,8 +77,8 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 	}
 	for id, c := range d.conversations {
 		for seq := range d.entries[id] {
-			if seq > c.Known {
-				t.Fatalf("seq %d of %s stored above the position %d", seq, id, c.Known)
+			if seq > c.Known || inHole(c.Holes, seq) {
+				t.Fatalf("seq %d of %s stored, the position is %d with the holes %v", seq, id, c.Known, c.Holes)
 			}
 		}
 	}

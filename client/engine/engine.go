@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -19,6 +20,9 @@ type Config struct {
 
 	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
 	RequestTimeout         time.Duration // until a request is sent again
+
+	Page    int // entries of a pull, and of the longest gap that is not jumped; 0: 100
+	LazyGap int // entries of the longest gap that is filled by itself; 0: 10,000
 
 	Random func() float64 // in [0, 1); for the jitter of waits
 }
@@ -43,8 +47,11 @@ type Engine struct {
 
 	settings      map[string]pim.Setting // what the own log has come to
 	conversations map[pim.ConversationID]*conversation
-	behind        int // conversations with a target, see conversation.target
-	aheadBytes    int // of all conversations
+	opened        pim.ConversationID // that a person looks at
+	holed         int                // conversations with a hole that is to be filled
+	fills         []*fill            // the app's, in their order
+	behind        int                // conversations with a target, see conversation.target
+	aheadBytes    int                // of all conversations
 	pulls         pulls
 	asks          asks
 	nextRequest   uint64
@@ -74,6 +81,11 @@ const (
 
 // New returns an engine that goes on from s. Its first input is Start.
 func New(cfg Config, s Snapshot) *Engine {
+	cfg.Page = min(cmp.Or(cfg.Page, pageSize), pim.MaxPageEntries)
+	if cfg.Watch {
+		cfg.Page = watchPage
+	}
+	cfg.LazyGap = cmp.Or(cfg.LazyGap, lazyGap)
 	e := &Engine{cfg: cfg, meta: s.Meta, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
 	e.link.dialAt, e.link.silentAt = never, never
@@ -143,6 +155,10 @@ func (e *Engine) handle(in Input) error {
 		return e.discard(in.ID)
 	case Follow:
 		return e.follow(in.Conversation, in.After)
+	case Open:
+		e.openConversation(in.Conversation)
+	case Fill:
+		return e.fill(in)
 	case Ask:
 		return e.ask(in)
 	case Unask:
@@ -299,7 +315,7 @@ func (e *Engine) State() State {
 // Synced reports whether the list of conversations that are behind has been
 // read since the last connect, and all of them have caught up.
 func (e *Engine) Synced() bool {
-	return e.link.phase == open && e.sync.listed && e.behind == 0
+	return e.link.phase == open && e.sync.listed && e.behind == 0 && e.holed == 0
 }
 
 // Take returns what is to be done since the last Take.

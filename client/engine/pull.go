@@ -12,12 +12,31 @@ import (
 
 const (
 	maxPulls  = 8   // under way at once, of the engine's own
-	pullLimit = 500 // entries a page
+	watchPage = 500 // entries of a pull with Config.Watch
+)
+
+// job is what the next pull of a conversation is for.
+type job uint8
+
+const (
+	noJob  job = iota
+	upward     // the entries after the position, up to the end of the gap
+	leap       // the newest page of a gap that is jumped
+	refill     // the top of a hole
+)
+
+// Ranks of pulls: those of a lower one go first.
+const (
+	rankOpened = iota // what a person looks at, or asked for
+	rankOwn           // the user's own log
+	rankNew           // news
+	rankHole          // what lies behind them
+	ranks
 )
 
 // pulls are the engine's own pulls, at most one for a conversation.
 type pulls struct {
-	queue   []*conversation // that have pulling set and wait for their turn
+	queues  [ranks][]*conversation // that have pulling set and wait for their turn
 	active  map[uint64]*pull
 	gaps    []*conversation // whose gapBy may be set
 	waiting []*conversation // whose retryAt is set
@@ -25,10 +44,90 @@ type pulls struct {
 
 type pull struct {
 	c        *conversation
+	job      job
+	fill     *fill // that it is for
 	request  uint64
 	from     pim.Seq
 	seen     pim.Seq // c.newest when the pull was made
+	settled  bool    // something was
 	answerBy time.Duration
+}
+
+func (p *pulls) push(c *conversation, rank int) { p.queues[rank] = append(p.queues[rank], c) }
+
+// drop takes c out of its queue and reports whether it was in one.
+func (p *pulls) drop(c *conversation) bool {
+	for rank, q := range p.queues {
+		if i := slices.Index(q, c); i >= 0 {
+			p.queues[rank] = slices.Delete(q, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
+// pop returns the conversation whose turn it is, nil if none waits.
+func (p *pulls) pop() *conversation {
+	for rank, q := range p.queues {
+		if len(q) > 0 {
+			c := q[0]
+			q[0] = nil
+			p.queues[rank] = q[1:]
+			return c
+		}
+	}
+	return nil
+}
+
+// sort puts those first in which something happened last. It also makes the order
+// independent of that of a map.
+func (p *pulls) sort() {
+	for _, q := range p.queues {
+		slices.SortFunc(q, func(a, b *conversation) int {
+			return cmp.Or(cmp.Compare(b.recent, a.recent), cmp.Compare(a.id, b.id))
+		})
+	}
+}
+
+// jobOf returns what is to be pulled of c.
+func (e *Engine) jobOf(c *conversation) job {
+	if c.behind() {
+		if e.jumps(c, c.gapEnd()) {
+			return leap
+		}
+		return upward
+	}
+	if f := e.nextFill(c); f != nil {
+		return refill
+	}
+	if _, ok := c.eager(); ok {
+		return refill
+	}
+	return noJob
+}
+
+// gapEnd returns the last seq of the gap above the position.
+func (c *conversation) gapEnd() pim.Seq {
+	switch {
+	case c.target == unknownSeq:
+		return unknownSeq
+	case len(c.ahead) > 0:
+		return c.ahead[0].Seq - 1
+	}
+	return c.newest
+}
+
+func (e *Engine) rank(c *conversation) int {
+	_, own := c.id.OwnUser()
+	switch {
+	case c.id == e.opened || e.nextFill(c) != nil:
+		return rankOpened
+	case own:
+		return rankOwn
+	case c.behind():
+		return rankNew
+	}
+	return rankHole
 }
 
 // wantPull queues a pull of c, unless one is queued, under way, or waits to be
@@ -38,37 +137,54 @@ func (e *Engine) wantPull(c *conversation) {
 		return
 	}
 	c.pulling, c.gapBy = true, 0
-	e.pulls.queue = append(e.pulls.queue, c)
-}
-
-// sortPulls makes the order of the queue independent of map order.
-func (e *Engine) sortPulls() {
-	slices.SortFunc(e.pulls.queue, func(a, b *conversation) int { return cmp.Compare(a.id, b.id) })
+	e.pulls.push(c, e.rank(c))
 }
 
 func (e *Engine) startPulls() {
-	for len(e.pulls.active) < maxPulls && len(e.pulls.queue) > 0 {
-		c := e.pulls.queue[0]
-		e.pulls.queue[0] = nil
-		e.pulls.queue = e.pulls.queue[1:]
-		if !c.behind() { // pushes were faster
+	for len(e.pulls.active) < maxPulls {
+		c := e.pulls.pop()
+		if c == nil {
+			return
+		}
+		do := e.jobOf(c)
+		if do == noJob { // pushes were faster
 			c.pulling = false
 			continue
 		}
 		p := &pull{
-			c: c, request: e.request(), from: c.known + 1, seen: c.newest,
+			c: c, job: do, request: e.request(), from: c.known + 1, seen: c.newest,
 			answerBy: e.now.Mono + e.cfg.RequestTimeout,
 		}
 		e.pulls.active[p.request] = p
-		req := &wirepb.PIMPullReq{
-			RequestId: p.request, Conversation: string(c.id),
-			From: uint64(p.from), Limit: min(pullLimit, e.limits.page),
-		}
-		if len(c.ahead) > 0 && c.target != unknownSeq {
-			req.To = uint64(c.ahead[0].Seq - 1)
-		}
-		e.write(req)
+		e.write(e.pullRequest(p))
 	}
+}
+
+func (e *Engine) pullRequest(p *pull) *wirepb.PIMPullReq {
+	c := p.c
+	req := &wirepb.PIMPullReq{
+		RequestId: p.request, Conversation: string(c.id),
+		From: uint64(p.from), Limit: min(uint32(e.cfg.Page), e.limits.page),
+	}
+	switch p.job {
+	case refill:
+		h, _ := c.eager()
+		if p.fill = e.nextFill(c); p.fill != nil {
+			h, _ = c.holeBelow(p.fill.Before)
+			if p.fill.Limit > 0 {
+				req.Limit = min(uint32(min(p.fill.Limit, pim.MaxPageEntries)), e.limits.page)
+			}
+		}
+		req.From, req.To, req.NewestFirst = uint64(h.From), uint64(h.To), true
+	case leap:
+		req.NewestFirst = true
+		fallthrough
+	default:
+		if end := c.gapEnd(); len(c.ahead) > 0 && end != unknownSeq {
+			req.To = uint64(end)
+		}
+	}
+	return req
 }
 
 // pulled takes one frame of a page.
@@ -86,16 +202,12 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		e.retryPull(c, 0)
 		return
 	}
-	// A frame that leaves a hole before it settles nothing; there is none, since
-	// the pages go upwards.
-	if from, to := pim.Seq(m.From), pim.Seq(m.To); from <= to && from <= c.known+1 {
-		for _, entry := range entries {
-			if entry.Seq > c.known {
-				e.deliver(c, entry)
-			}
-		}
-		e.settle(c, to)
-		e.closeGap(c)
+	from, to := pim.Seq(m.From), pim.Seq(m.To)
+	p.settled = p.settled || from <= to
+	if p.job == refill {
+		e.fillHole(c, entries, from, to)
+	} else {
+		e.advance(p, entries, from, to)
 	}
 	if newest := pim.Seq(m.Newest); newest > c.newest {
 		c.newest = newest
@@ -109,6 +221,28 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		e.endPull(p)
 		e.afterPull(c, p, pim.Seq(m.Newest))
 	}
+}
+
+// advance moves the position over what a frame settles. Only the first frame of a
+// leap may leave a gap below it.
+func (e *Engine) advance(p *pull, entries []pim.Entry, from, to pim.Seq) {
+	c := p.c
+	if from > to {
+		return
+	}
+	if p.job == leap && from > c.known+1 {
+		e.jumpTo(c, from)
+	}
+	if from > c.known+1 {
+		return
+	}
+	for _, entry := range entries {
+		if entry.Seq > c.known {
+			e.deliver(c, entry)
+		}
+	}
+	e.settle(c, to)
+	e.closeGap(c)
 }
 
 // entriesOf returns the entries of m, which must ascend within what it settles.
@@ -136,14 +270,19 @@ func (e *Engine) endPull(p *pull) {
 
 // afterPull goes on with the next page, if there is more to have.
 func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
+	if p.fill != nil && p.settled && e.nextFill(c) == p.fill {
+		e.concludeFill(p.fill, nil)
+	}
 	if c.again {
 		c.again = false
 		e.aim(c, unknownSeq)
 	}
 	switch {
-	case c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
+	case p.job == refill && !p.settled:
+		e.retryPull(c, 0)
+	case p.job == refill, c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
 		c.failures = 0
-		if c.behind() {
+		if e.filled(c); e.jobOf(c) != noJob {
 			e.wantPull(c)
 		}
 	case newest <= c.known:
@@ -193,6 +332,13 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 		p.c.followed = false
 		e.emit(RefusedEvent{Conversation: p.c.id, Err: err})
 	}
+	for f := e.nextFill(p.c); f != nil; f = e.nextFill(p.c) {
+		e.concludeFill(f, err)
+	}
+	if p.job == refill {
+		// What may not be read is no hole.
+		e.setHoles(p.c, nil)
+	}
 	e.giveUp(p.c)
 }
 
@@ -212,8 +358,11 @@ func (e *Engine) abandonPulls() {
 		p.c.pulling, p.c.again = false, false
 	}
 	clear(e.pulls.active)
-	for _, c := range e.pulls.queue {
-		c.pulling = false
+	for rank, q := range e.pulls.queues {
+		for _, c := range q {
+			c.pulling = false
+		}
+		e.pulls.queues[rank] = nil
 	}
 	for _, c := range e.pulls.gaps {
 		c.gapBy = 0
@@ -221,7 +370,7 @@ func (e *Engine) abandonPulls() {
 	for _, c := range e.pulls.waiting {
 		c.retryAt = 0
 	}
-	e.pulls.queue, e.pulls.gaps, e.pulls.waiting = nil, nil, nil
+	e.pulls.gaps, e.pulls.waiting = nil, nil
 }
 
 // tickConversations pulls where a gap did not close by itself, or a pull is to
@@ -243,7 +392,7 @@ func (e *Engine) tickConversations() {
 			return false
 		}
 		c.retryAt = 0
-		if c.behind() {
+		if e.jobOf(c) != noJob {
 			e.wantPull(c)
 		}
 		return true

@@ -57,6 +57,7 @@ func newSchedule(t *rapid.T) *schedule {
 	s.w.device("alice", "laptop")
 	s.w.device("bob", "phone")
 	for _, p := range s.w.devices {
+		p.page, p.lazy = rapid.IntRange(1, 5).Draw(t, "page"), rapid.IntRange(5, 30).Draw(t, "lazy gap")
 		p.skew = pim.Millis(rapid.IntRange(-3_600_000, 3_600_000).Draw(t, "skew"))
 		p.starts()
 	}
@@ -72,6 +73,7 @@ func (s *schedule) act() {
 	switch rapid.SampledFrom([]string{
 		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
 		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
+		"burst", "open", "fill",
 	}).Draw(s.t, "action") {
 	case "send":
 		s.send(p)
@@ -102,6 +104,19 @@ func (s *schedule) act() {
 		s.backups[p] = backup{p.store.clone(), maps.Clone(p.handed)}
 	case "restore":
 		s.restore(p)
+	case "burst":
+		for range rapid.IntRange(1, 40).Draw(s.t, "burst") {
+			if err := s.w.server.Append(pim.Direct("alice", "bob"), "bob", s.w.id(), []byte("burst")); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	case "open":
+		p.step(engine.Open{Conversation: pim.Direct("alice", "bob")})
+	case "fill":
+		p.step(engine.Fill{
+			ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Before: pim.Seq(rapid.IntRange(0, 50).Draw(s.t, "before")),
+			Limit: rapid.IntRange(0, 9).Draw(s.t, "limit"),
+		})
 	case "pull":
 		p.step(engine.Ask{ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Limit: 2, NewestFirst: true})
 	}
@@ -177,7 +192,27 @@ func (s *schedule) heal() {
 	s.w.settles()
 }
 
+// fills asks for what lies in lazy holes, until there are none.
+func (s *schedule) fills() {
+	for _, p := range s.w.devices {
+		for range 1000 {
+			var holed pim.ConversationID
+			for id, c := range p.store.conversations {
+				if len(c.Holes) > 0 {
+					holed = id
+				}
+			}
+			if holed == "" {
+				break
+			}
+			p.step(engine.Fill{ID: s.w.ids + 1<<40, Conversation: holed})
+			s.w.settles()
+		}
+	}
+}
+
 func (s *schedule) verify() {
+	s.fills()
 	times := make(map[pim.ClientMessageID]int)
 	for _, user := range []pim.UserID{"alice", "bob"} {
 		for _, c := range s.w.server.Conversations(user) {

@@ -47,6 +47,8 @@ type phone struct {
 	user    pim.UserID
 	name    pim.DeviceID
 	watch   bool
+	page    int // of its configuration
+	lazy    int
 	skew    pim.Millis // of its wall clock
 	store   *disk
 	engine  *engine.Engine
@@ -61,6 +63,7 @@ type phone struct {
 	failed  map[pim.ClientMessageID]*pim.Error
 	events  []engine.Event
 	pulled  []engine.Pulled
+	filled  []engine.Filled
 	dials   int
 	attempt uint64 // the last that was asked for
 	linked  uint64 // the last that was Dialled
@@ -82,6 +85,7 @@ func (p *phone) starts() {
 	p.engine = engine.New(engine.Config{
 		User: p.user, Device: p.name, Servers: []string{"ws://sim"}, Watch: p.watch, Random: p.w.random,
 		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
+		Page: p.page, LazyGap: p.lazy,
 	}, p.store.snapshot())
 	p.step(engine.Start{})
 }
@@ -180,6 +184,7 @@ func (p *phone) perform(out engine.Output) {
 		p.takes(ev)
 	}
 	p.pulled = append(p.pulled, out.Pulled...)
+	p.filled = append(p.filled, out.Filled...)
 }
 
 // takes is the app: it checks that every entry comes once and in order.
@@ -188,6 +193,12 @@ func (p *phone) takes(ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.EntryEvent:
 		c := ev.Entry.Conversation
+		if ev.Late {
+			if ev.Entry.Seq > p.handed[c] {
+				p.w.t.Fatalf("%s/%s: late seq %d of %s lies above what was handed over", p.user, p.name, ev.Entry.Seq, c)
+			}
+			return // that it comes once is the disk's to see
+		}
 		if ev.Entry.Seq <= p.handed[c] {
 			p.w.t.Fatalf("%s/%s: seq %d of %s handed over after seq %d", p.user, p.name, ev.Entry.Seq, c, p.handed[c])
 		}
@@ -371,7 +382,8 @@ func (p *phone) complete() bool {
 	}
 	for _, c := range p.w.server.Conversations(p.user) {
 		want := p.w.server.Readable(c, p.user)
-		if len(want) > 0 && p.store.conversations[c].Known < want[len(want)-1].Seq {
+		row := p.store.conversations[c]
+		if len(want) > 0 && row.Known < want[len(want)-1].Seq || slices.ContainsFunc(row.Holes, func(h engine.Hole) bool { return !h.Lazy }) {
 			return false
 		}
 	}
@@ -383,6 +395,7 @@ func (p *phone) verify() {
 	p.w.t.Helper()
 	for _, c := range p.w.server.Conversations(p.user) {
 		want, got := p.w.server.Readable(c, p.user), p.store.messages(c)
+		want = slices.DeleteFunc(want, func(e pim.Entry) bool { return inHole(p.store.conversations[c].Holes, e.Seq) })
 		if len(want) != len(got) {
 			p.w.t.Fatalf("%s/%s: %d entries of %s, want %d", p.user, p.name, len(got), c, len(want))
 		}
@@ -392,6 +405,10 @@ func (p *phone) verify() {
 			}
 		}
 	}
+}
+
+func inHole(holes []engine.Hole, seq pim.Seq) bool {
+	return slices.ContainsFunc(holes, func(h engine.Hole) bool { return h.From <= seq && seq <= h.To })
 }
 
 // texts returns the payloads handed over since the last call, in order.

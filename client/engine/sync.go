@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -37,7 +38,7 @@ func (e *Engine) startSync() {
 				e.aim(c, unknownSeq)
 			}
 		}
-		e.sortPulls()
+		e.pulls.sort()
 		return
 	}
 	if e.sync.request != 0 || e.sync.retryAt != 0 {
@@ -54,7 +55,7 @@ func (e *Engine) askSync() {
 	e.sync.request, e.sync.retryAt = e.request(), 0
 	e.sync.answerBy = e.now.Mono + e.cfg.RequestTimeout
 	e.write(&wirepb.PIMSyncReq{
-		RequestId: e.sync.request, Full: e.sync.full, After: e.sync.after, Limit: syncLimit,
+		RequestId: e.sync.request, Full: e.sync.full, After: e.sync.after, Limit: syncLimit, Brief: true,
 	})
 }
 
@@ -64,8 +65,15 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 		return
 	}
 	e.sync.request, e.sync.failures = 0, 0
+	var changed []pim.ConversationID
 	for _, s := range m.Conversations {
-		e.summarized(s)
+		if e.summarized(s) {
+			changed = append(changed, pim.ConversationID(s.Conversation))
+		}
+	}
+	e.pulls.sort()
+	if len(changed) > 0 {
+		e.emit(ListEvent{Conversations: changed})
 	}
 	switch {
 	case m.NextAfter > e.sync.after:
@@ -78,38 +86,43 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	}
 }
 
-// summarized takes one line of the list.
-func (e *Engine) summarized(s *wirepb.Summary) {
+// summarized takes one line of the list and reports whether it is news.
+func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	c := e.conversation(pim.ConversationID(s.Conversation))
 	if c == nil {
-		return
+		return false
 	}
 	newest := pim.Seq(s.Newest)
 	if newest >= c.newest && (newest > c.known || c.left != s.Left) {
+		changed = true
 		e.touch(c)
 		c.newest, c.count, c.left = newest, s.Count, s.Left
-		if newest > c.known {
-			c.last, c.lastCut = lastOf(c.id, s), s.LastCut
+		if last := lastOf(c.id, s); last != nil && newest > c.known {
+			c.last, c.lastCut, c.recent = last, s.LastCut, last.Server
 		}
 	}
 	if newest > c.known {
 		e.aim(c, newest)
 	}
-	if pim.Seq(s.Acked) < min(c.known, newest) {
+	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {
+		c.acked = acked
 		e.ackLater(c)
 	}
+	return changed
 }
 
-// lastOf returns the entry that s shows, nil if there is none.
+// lastOf returns the entry that s shows, nil if there is none. A brief one leaves
+// out what s itself says.
 func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	if s.Last == nil {
 		return nil
 	}
-	entry, err := wire.EntryOf(c, s.Last)
-	if err != nil {
-		return nil
+	m := s.Last
+	return &pim.Entry{
+		Conversation: c, Seq: pim.Seq(s.Newest), Anchor: cmp.Or(pim.Seq(m.Anchor), pim.Seq(s.Newest)), Count: s.Count,
+		Kind: wire.EntryKindOf(m.Kind), Sender: pim.UserID(m.Sender), Local: pim.Millis(m.LocalMs),
+		Server: pim.Millis(m.ServerMs), Payload: m.Payload,
 	}
-	return &entry
 }
 
 func (e *Engine) syncFailed(err *pim.Error) {

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// A long gap is not read upwards: a person wants the newest page. So the position
+// jumps to it, and what was jumped over is a hole, filled from its top, or, if it
+// is very long, only when somebody scrolls there. Hole and position are stored
+// with the entries of the page, in one transaction.
+//
+// The user's own log has no holes: commands are obeyed in their order.
+
+const (
+	pageSize = 100    // entries of a pull, and the longest gap that is read upwards
+	lazyGap  = 10_000 // a longer one is not filled by itself
+	maxHoles = 15     // of a conversation; then gaps are read upwards again
+)
+
+// sound reports whether h can be the next hole after one that ends at end, below
+// known.
+func (h Hole) sound(end, known pim.Seq) bool { return h.From > end && h.From <= h.To && h.To < known }
+
+// soundHoles returns those of a store's holes that make sense.
+func soundHoles(holes []Hole, known pim.Seq) []Hole {
+	var sound []Hole
+	end := pim.Seq(0)
+	for _, h := range holes {
+		if h.sound(end, known) {
+			sound = append(sound, h)
+			end = h.To
+		}
+	}
+	return sound
+}
+
+// without returns holes less what lies in from..to. It shares nothing with holes:
+// the store may keep those.
+func without(holes []Hole, from, to pim.Seq) []Hole {
+	var rest []Hole
+	for _, h := range holes {
+		if to < h.From || from > h.To {
+			rest = append(rest, h)
+			continue
+		}
+		if h.From < from {
+			rest = append(rest, Hole{h.From, from - 1, h.Lazy})
+		}
+		if to < h.To {
+			rest = append(rest, Hole{to + 1, h.To, h.Lazy})
+		}
+	}
+	return rest
+}
+
+// missing reports whether seq lies in a hole.
+func (c *conversation) missing(seq pim.Seq) bool {
+	return slices.ContainsFunc(c.holes, func(h Hole) bool { return h.From <= seq && seq <= h.To })
+}
+
+// eager returns the topmost hole that is filled by itself.
+func (c *conversation) eager() (Hole, bool) {
+	for _, h := range slices.Backward(c.holes) {
+		if !h.Lazy {
+			return h, true
+		}
+	}
+	return Hole{}, false
+}
+
+// holeBelow returns the topmost hole, cut off at before; 0: the end.
+func (c *conversation) holeBelow(before pim.Seq) (Hole, bool) {
+	for _, h := range slices.Backward(c.holes) {
+		if before == 0 || h.From < before {
+			if before != 0 {
+				h.To = min(h.To, before-1)
+			}
+			return h, true
+		}
+	}
+	return Hole{}, false
+}
+
+// setHoles changes c's holes.
+func (e *Engine) setHoles(c *conversation, holes []Hole) {
+	_, had := c.eager()
+	c.holes = holes
+	_, has := c.eager()
+	switch {
+	case has && !had:
+		e.holed++
+	case had && !has:
+		e.holed--
+	}
+	e.touch(c)
+	e.ackLater(c)
+}
+
+// jumpTo moves c's position over a gap, up to before the seq next.
+func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
+	h := Hole{From: c.known + 1, To: next - 1}
+	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap)
+	c.known = h.To
+	e.setHoles(c, append(slices.Clone(c.holes), h))
+}
+
+// jumps reports whether a gap of c up to the seq to is jumped.
+func (e *Engine) jumps(c *conversation, to pim.Seq) bool {
+	_, own := c.id.OwnUser()
+	return !e.cfg.Watch && !own && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
+}
+
+// ackable returns up to where the device has what it is to have. A lazy hole does
+// not count: the device has passed over it on purpose, and the log keeps it.
+func (c *conversation) ackable() pim.Seq {
+	for _, h := range c.holes {
+		if !h.Lazy {
+			return h.From - 1
+		}
+	}
+	return c.known
+}
+
+// fillHole takes one frame of a page from a hole.
+func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq) {
+	for i := range entries {
+		if entry := &entries[i]; c.missing(entry.Seq) {
+			if entry.Sender == e.meta.User {
+				e.found(entry)
+			}
+			e.out.Store.Entries = append(e.out.Store.Entries, *entry)
+			e.emit(EntryEvent{Entry: *entry, Late: true})
+		}
+	}
+	if from <= to {
+		e.setHoles(c, without(c.holes, from, to))
+	}
+}
+
+// fill is a Fill that waits for its page.
+type fill struct {
+	Fill
+	c *conversation
+}
+
+// fill takes the app's wish for older entries.
+func (e *Engine) fill(in Fill) error {
+	c := e.conversations[in.Conversation]
+	switch {
+	case e.link.phase == stopped:
+		return e.link.stopErr
+	case e.cfg.Watch:
+		return pim.Errorf(pim.KindInvalid, "with Options.Watch there are no holes to fill")
+	case len(e.fills) >= maxWaiting:
+		return pim.Errorf(pim.KindOverloaded, "%d requests for older entries wait for an answer", len(e.fills))
+	}
+	if c == nil {
+		e.out.Filled = append(e.out.Filled, Filled{ID: in.ID})
+		return nil
+	}
+	f := &fill{in, c}
+	e.fills = append(e.fills, f)
+	if e.filled(c) {
+		return nil
+	}
+	if c.pulling && e.pulls.drop(c) {
+		e.pulls.push(c, rankOpened)
+	}
+	e.wantPull(c)
+	return nil
+}
+
+// filled answers the first Fill of c if there is nothing to fill, and reports
+// whether none is left.
+func (e *Engine) filled(c *conversation) bool {
+	for {
+		f := e.nextFill(c)
+		if f == nil {
+			return true
+		}
+		if _, ok := c.holeBelow(f.Before); ok {
+			return false
+		}
+		e.concludeFill(f, nil)
+	}
+}
+
+func (e *Engine) nextFill(c *conversation) *fill {
+	for _, f := range e.fills {
+		if f.c == c {
+			return f
+		}
+	}
+	return nil
+}
+
+func (e *Engine) concludeFill(f *fill, err *pim.Error) {
+	e.fills = slices.DeleteFunc(e.fills, func(other *fill) bool { return other == f })
+	_, more := f.c.holeBelow(f.Before)
+	e.out.Filled = append(e.out.Filled, Filled{ID: f.ID, More: more, Err: err})
+}
+
+func (e *Engine) failFills(err *pim.Error) {
+	for len(e.fills) > 0 {
+		e.concludeFill(e.fills[0], err)
+	}
+}
+
+// open says which conversation is looked at.
+func (e *Engine) openConversation(id pim.ConversationID) {
+	e.opened = id
+	if c := e.conversations[id]; c != nil && c.pulling && e.pulls.drop(c) {
+		e.pulls.push(c, e.rank(c))
+	}
+}
