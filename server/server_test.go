@@ -125,21 +125,32 @@ func (a *app) done(s *client.Sending) client.Sent {
 	return sent
 }
 
-// sees waits until these texts, and no other messages, have been handed over.
+// sees waits until these texts, and no other messages, have been handed over: in
+// this order, but for those that come late, whose place is below.
 func (a *app) sees(texts ...string) {
 	a.t.Helper()
-	var got []string
-	late := time.After(30 * time.Second)
-	for len(got) < len(texts) {
+	var got, late []string
+	patience := time.After(30 * time.Second)
+	for len(got)+len(late) < len(texts) {
 		select {
 		case ev := <-a.Events():
-			if e, ok := ev.(client.EntryEvent); ok && e.Entry.Kind == pim.EntryMessage {
+			e, ok := ev.(client.EntryEvent)
+			switch {
+			case !ok || e.Entry.Kind != pim.EntryMessage:
+			case e.Late: // page after page, the newest first
+				late = append(late, string(e.Entry.Payload))
+			default:
 				got = append(got, string(e.Entry.Payload))
 			}
-		case <-late:
-			a.t.Fatalf("%s saw %q, want %q", a.user, got, texts)
+		case <-patience:
+			a.t.Fatalf("%s saw %q, and late %q, want %q", a.user, got, late, texts)
 		}
 	}
+	slices.Sort(late)
+	if below := texts[:len(late)]; !slices.Equal(late, slices.Sorted(slices.Values(below))) {
+		a.t.Fatalf("%s saw late %q, want %q", a.user, late, below)
+	}
+	texts = texts[len(late):]
 	if !slices.Equal(got, texts) {
 		a.t.Fatalf("%s saw %q, want %q", a.user, got, texts)
 	}
