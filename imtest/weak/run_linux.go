@@ -145,6 +145,9 @@ func (r *run) network() string {
 		if c.Handover {
 			s += " and another address"
 		}
+		if c.Tell {
+			s += ", and the apps are told"
+		}
 	}
 	return s
 }
@@ -212,6 +215,11 @@ func (r *run) cut(ctx context.Context) (cuts int) {
 			return cuts
 		}
 		r.link.Mend()
+		if r.config.Tell {
+			for _, p := range r.persons {
+				_ = p.client.NetworkChanged("") // of an SDK that has stopped, the report says more
+			}
+		}
 	}
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// Handover gives the users' side another address in each cut, so that every
 	// connection is dead after it and nobody is told.
 	Handover bool
+	// Tell lets the system tell the apps, when a cut is over, that the network has
+	// changed, as phones do.
+	Tell     bool
 	Within   time.Duration // the time for a message to reach everyone
 	Seed     uint64
 	Progress io.Writer // nil: none

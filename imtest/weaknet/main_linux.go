@@ -26,6 +26,7 @@ type cli struct {
 	CutEvery time.Duration `default:"30s" placeholder:"D" help:"From one cut to the next; 0: none."`
 	CutFor   time.Duration `default:"5s" placeholder:"D" help:"How long a cut lasts."`
 	Handover bool          `help:"In each cut the users' address changes: all connections are dead, and nobody is told."`
+	Tell     bool          `help:"After each cut the apps are told that the network has changed, as phones do."`
 	Users    int           `default:"20" placeholder:"N" help:"In pairs, and all of them in one group."`
 	Messages float64       `default:"10" placeholder:"R" help:"Messages a second, over all users."`
 	Duration time.Duration `default:"3m" placeholder:"D" help:"Of the sending."`
@@ -46,7 +47,7 @@ func (c *cli) config() weak.Config {
 		w.Path.Jitter = c.Jitter
 	}
 	w.Path.Loss, w.Path.Reorder, w.Path.Late, w.Path.Rate = c.Loss/100, c.Reorder/100, c.Late, c.Rate
-	w.CutEvery, w.CutFor, w.Handover = c.CutEvery, c.CutFor, c.Handover
+	w.CutEvery, w.CutFor, w.Handover, w.Tell = c.CutEvery, c.CutFor, c.Handover, c.Tell
 	w.Users, w.Rate, w.Duration, w.Within, w.Seed = c.Users, c.Messages, c.Duration, c.Within, c.Seed
 	w.Progress = os.Stderr
 	return w
