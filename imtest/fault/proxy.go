@@ -10,6 +10,7 @@ package fault
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -44,17 +45,30 @@ type Proxy struct {
 	accepted   int
 }
 
-// New listens on a free port of loopback, in front of target (host:port). What
+// New listens on a free port of a loopback address of its own, in front of target
+// (host:port). What
 // is random follows from seed, as far as the chunks that the kernel hands over
 // are the same. The caller must Close the proxy.
 func New(target string, seed uint64) (*Proxy, error) {
-	p := &Proxy{seed: seed, target: target, addr: "127.0.0.1:0", changed: make(chan struct{}), conns: make(map[*conn]bool)}
+	p := &Proxy{seed: seed, target: target, addr: ownLoopback(), changed: make(chan struct{}), conns: make(map[*conn]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.listen(); err != nil {
 		p.cancel()
 		return nil, err
 	}
 	return p, nil
+}
+
+// ownLoopback returns an address that nobody else listens at, so that no other
+// server gets the port while the proxy refuses connections. Where only 127.0.0.1
+// is loopback it is that one.
+func ownLoopback() string {
+	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+	if l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: ip}); err == nil {
+		l.Close()
+		return net.JoinHostPort(ip.String(), "0")
+	}
+	return "127.0.0.1:0"
 }
 
 // Addr returns where to dial. It stays the same.
@@ -147,8 +161,8 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// listen listens at p.addr. A port that was free a moment ago may have been given
-// to somebody's outgoing connection; most are short.
+// listen listens at p.addr. Where the address is not the proxy's own, the port may
+// have been given to somebody's outgoing connection; most are short.
 func (p *Proxy) listen() error {
 	ctx, cancel := context.WithTimeout(p.ctx, listenAgain)
 	defer cancel()
