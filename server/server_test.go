@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -126,33 +127,35 @@ func (a *app) done(s *client.Sending) client.Sent {
 }
 
 // sees waits until these texts, and no other messages, have been handed over: in
-// this order, but for those that come late, whose place is below.
+// the order of their seqs, but for those that come late.
 func (a *app) sees(texts ...string) {
 	a.t.Helper()
-	var got, late []string
+	var got []pim.Entry
+	last := map[pim.ConversationID]pim.Seq{}
 	patience := time.After(30 * time.Second)
-	for len(got)+len(late) < len(texts) {
+	for len(got) < len(texts) {
 		select {
 		case ev := <-a.Events():
 			e, ok := ev.(client.EntryEvent)
-			switch {
-			case !ok || e.Entry.Kind != pim.EntryMessage:
-			case e.Late: // page after page, the newest first
-				late = append(late, string(e.Entry.Payload))
-			default:
-				got = append(got, string(e.Entry.Payload))
+			if !ok || e.Entry.Kind != pim.EntryMessage {
+				continue
 			}
+			if newest := last[e.Entry.Conversation]; e.Late != (e.Entry.Seq < newest) {
+				a.t.Fatalf("%s saw seq %d after %d, late %v", a.user, e.Entry.Seq, newest, e.Late)
+			}
+			last[e.Entry.Conversation] = max(last[e.Entry.Conversation], e.Entry.Seq)
+			got = append(got, e.Entry)
 		case <-patience:
-			a.t.Fatalf("%s saw %q, and late %q, want %q", a.user, got, late, texts)
+			a.t.Fatalf("%s saw %d messages, want %q", a.user, len(got), texts)
 		}
 	}
-	slices.Sort(late)
-	if below := texts[:len(late)]; !slices.Equal(late, slices.Sorted(slices.Values(below))) {
-		a.t.Fatalf("%s saw late %q, want %q", a.user, late, below)
-	}
-	texts = texts[len(late):]
-	if !slices.Equal(got, texts) {
-		a.t.Fatalf("%s saw %q, want %q", a.user, got, texts)
+	slices.SortStableFunc(got, func(a, b pim.Entry) int {
+		return cmp.Or(cmp.Compare(a.Conversation, b.Conversation), cmp.Compare(a.Seq, b.Seq))
+	})
+	for i, e := range got {
+		if string(e.Payload) != texts[i] {
+			a.t.Fatalf("%s saw %q at %d, want %q", a.user, e.Payload, e.Seq, texts[i])
+		}
 	}
 }
 
