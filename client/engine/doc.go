@@ -53,7 +53,7 @@
 //	ask.go           the app's pulls
 //	sync.go          the list of conversations that are behind
 //	ack.go           acknowledgements, coalesced
-//	clock.go         the server's clock, from the samples with the least delay
+//	clock.go         the server's clock, from samples with the least delays; jumps
 //
 // Every queue has a bound: messages in the outbox, in flight, entries ahead of a
 // gap, pulls. Timers are fields; Deadline is the least of them.

@@ -113,6 +113,9 @@ func (e *Engine) Step(now Time, in Input) error {
 		e.jump = now.Wall - e.now.Wall - millis(now.Mono-e.now.Mono)
 	}
 	e.now, e.stepped = now, true
+	if max(e.jump, -e.jump) >= millis(jumpAtLeast) {
+		e.clockJumped()
+	}
 	err := e.handle(in)
 	e.tick()
 	if e.link.phase == open {
@@ -241,6 +244,7 @@ func (e *Engine) pause(on bool) {
 		return
 	}
 	e.resumeAnswers(e.now.Mono - e.pausedAt)
+	e.readsAgain()
 	now, answerBy := e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	if e.link.pongBy != 0 {
 		e.link.pongBy = now + pongTimeout
@@ -272,6 +276,7 @@ func (e *Engine) tick() {
 	e.tickPulls()
 	e.tickAsks()
 	e.tickSync()
+	e.tickClock()
 	if e.now.Mono >= e.uselessAt() {
 		e.hangUp(errUnanswered, e.nextWait())
 	}
@@ -291,6 +296,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 		e.asksDeadline(&at)
 		e.syncDeadline(&at)
 		e.acksDeadline(&at)
+		e.clockDeadline(&at)
 	}
 	return at, at != never
 }

@@ -88,10 +88,7 @@ func (e *Engine) beat() {
 	e.ping()
 	// Pushes are hints: one that was lost on its way is noticed here (I5).
 	e.startSync()
-	if e.clock.wanted == 0 {
-		e.clock.wanted = 1
-		e.takeSample()
-	}
+	e.takeSample()
 }
 
 // proves reports whether the heartbeat that is due follows real silence, of an

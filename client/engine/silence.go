@@ -73,7 +73,7 @@ func (e *Engine) openDeadline(at *time.Duration) {
 
 // waitsForAnswer reports whether the server owes an answer.
 func (e *Engine) waitsForAnswer() bool {
-	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0
+	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0 || e.clock.doubt
 }
 
 // listen watches for silence while an answer is awaited. Called at the end of

@@ -52,7 +52,7 @@ func (e *Engine) delay(m *message, retryAt time.Duration, cause *pim.Error) {
 }
 
 // transmit sends what may be sent: first again what waits, then, one message of
-// each lane in turn, what is new.
+// each lane in turn, what is new, if it can be given a local time.
 func (e *Engine) transmit() {
 	o := &e.outbox
 	if e.now.Mono < o.holdUntil {
@@ -65,7 +65,7 @@ func (e *Engine) transmit() {
 			i++
 		}
 	}
-	for len(o.ready) > 0 && len(o.flying) < e.limits.inFlight {
+	for len(o.ready) > 0 && len(o.flying) < e.limits.inFlight && !e.clock.doubt {
 		l := o.ready[0]
 		o.ready[0] = nil
 		o.ready = o.ready[1:]

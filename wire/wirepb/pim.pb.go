@@ -1517,7 +1517,7 @@ func (x *PIMPullResp) GetDone() bool {
 
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, ms since 1970
+	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -1,0 +1,230 @@
+package engine_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// A traveller is a device whose clocks are not the server's, on a line with
+// delays. Time is the server's unless it says otherwise.
+type traveller struct {
+	t     testing.TB
+	now   time.Duration
+	wrong pim.Millis        // the device's wall clock is ahead by so much
+	slept time.Duration     // its monotonic clock stood still for so long
+	drift float64           // and runs faster by this part
+	set   pim.Millis        // the server's clock was set ahead by so much
+	delay [2]func() float64 // to the server and back, ms
+
+	engine   *engine.Engine
+	session  *clienttest.Session
+	attempt  uint64
+	paused   bool // it does not read
+	up, down []flight
+	samples  []taken
+	asked    map[int64]time.Duration // T1 of the samples under way, and when they left
+	errors   map[string]time.Duration
+	locals   []pim.Millis
+	ids      int
+}
+
+// flight is a frame on its way.
+type flight struct {
+	at      time.Duration
+	message wire.Message
+}
+
+// taken is a sample as it is: its times there and back.
+type taken struct{ there, back, left, at time.Duration }
+
+func setsOut(t testing.TB, delay func() float64) *traveller {
+	v := &traveller{
+		t: t, now: time.Hour, delay: [2]func() float64{delay, delay},
+		asked: make(map[int64]time.Duration), errors: make(map[string]time.Duration),
+	}
+	return v
+}
+
+// dials runs the engine and transmits its Hello.
+func (v *traveller) dials(s engine.Snapshot) {
+	server := clienttest.NewServer(v.clock)
+	server.Limits = wirepb.Limits{InFlight: 32, IdleMs: 300_000, HeartbeatMs: 600_000}
+	v.session = server.Connect(nil)
+	v.engine = engine.New(engine.Config{
+		User: "alice", Device: "phone", Servers: []string{"ws://sim"}, Random: func() float64 { return 0.5 },
+		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
+	}, s)
+	v.step(engine.Start{})
+	v.step(engine.Dialled{Attempt: v.attempt, Token: "alice"})
+}
+
+// starts runs the engine until it has its Welcome.
+func (v *traveller) starts(s engine.Snapshot) {
+	v.dials(s)
+	for v.engine.State() != engine.Connected {
+		v.passes(time.Millisecond)
+	}
+}
+
+// sleeps is what a laptop does with its lid closed.
+func (v *traveller) sleeps(d time.Duration) {
+	v.now += d
+	v.slept += d
+}
+
+// clock is the server's.
+func (v *traveller) clock() pim.Millis { return epoch + v.set + pim.Millis(v.now/time.Millisecond) }
+
+// mono is the device's monotonic clock.
+func (v *traveller) mono() time.Duration {
+	d := v.now - v.slept
+	return d + time.Duration(float64(d)*v.drift)
+}
+
+// when returns a time at which the monotonic clock shows mono, to the nanosecond.
+func (v *traveller) when(mono time.Duration) time.Duration {
+	return time.Duration(math.Ceil(float64(mono)/(1+v.drift))) + 2 + v.slept
+}
+
+func (v *traveller) step(in engine.Input) {
+	v.t.Helper()
+	if p, ok := in.(engine.Pause); ok {
+		v.paused = p.On
+	}
+	wall := epoch + v.wrong + pim.Millis(v.now/time.Millisecond)
+	if err := v.engine.Step(engine.Time{Mono: v.mono(), Wall: wall}, in); err != nil {
+		v.t.Fatal(err)
+	}
+	out := v.engine.Take()
+	for _, d := range out.Dials {
+		v.attempt = d.Attempt
+	}
+	for _, m := range out.Frames {
+		switch m := m.(type) {
+		case *wirepb.PIMSendReq:
+			v.errors[string(m.Payload)] = time.Duration(m.LocalMs-int64(v.clock())) * time.Millisecond
+			v.locals = append(v.locals, pim.Millis(m.LocalMs))
+		case *wirepb.PIMTimeReq:
+			v.asked[m.T1] = v.now
+		case *wirepb.Hello:
+			v.asked[0] = v.now
+		}
+		v.up = v.enters(v.up, 0, m)
+	}
+}
+
+// enters puts m on the line; frames keep their order.
+func (v *traveller) enters(line []flight, way int, m wire.Message) []flight {
+	at := v.now + time.Duration(v.delay[way]()*float64(time.Millisecond))
+	if n := len(line); n > 0 {
+		at = max(at, line[n-1].at)
+	}
+	return append(line, flight{at, recode(v.t, m)})
+}
+
+// passes lets time go by.
+func (v *traveller) passes(d time.Duration) {
+	v.t.Helper()
+	until := v.now + d
+	for range 10_000 {
+		next := until
+		if at, ok := v.engine.Deadline(); ok {
+			next = min(next, max(v.when(at), v.now))
+		}
+		if len(v.up) > 0 {
+			next = min(next, max(v.up[0].at, v.now))
+		}
+		if len(v.down) > 0 && !v.paused {
+			next = min(next, max(v.down[0].at, v.now))
+		}
+		v.now = next
+		switch {
+		case len(v.up) > 0 && v.up[0].at <= next:
+			v.arrives()
+		case len(v.down) > 0 && v.down[0].at <= next && !v.paused:
+			m := v.down[0].message
+			v.down = v.down[1:]
+			v.returns(m)
+			v.step(engine.Frame{Attempt: v.attempt, Message: m})
+		case next == until:
+			return
+		default:
+			v.step(engine.Tick{})
+		}
+	}
+	v.t.Fatal("an engine asks to be called again and again")
+}
+
+// arrives moves the next frame to the server.
+func (v *traveller) arrives() {
+	m := v.up[0].message
+	v.up = v.up[1:]
+	key := int64(-1)
+	switch m := m.(type) {
+	case *wirepb.PIMTimeReq:
+		key = m.T1
+	case *wirepb.Hello:
+		key = 0
+	}
+	if left, ok := v.asked[key]; ok {
+		v.samples = append(v.samples, taken{there: v.now - left, left: left, at: v.now})
+	}
+	for _, answer := range v.session.Handle(m) {
+		v.down = v.enters(v.down, 1, answer)
+	}
+}
+
+// returns notes how long the answer to a sample took.
+func (v *traveller) returns(m wire.Message) {
+	key := int64(0)
+	switch m := m.(type) {
+	case *wirepb.PIMTimeResp:
+		key = m.T1
+	case *wirepb.Welcome:
+	default:
+		return
+	}
+	for i := range v.samples {
+		if s := &v.samples[i]; s.left == v.asked[key] && s.back == 0 {
+			s.back = v.now - s.at
+			return
+		}
+	}
+}
+
+// bestRoundTrip is the error of the formula that the engine does not use.
+func (v *traveller) bestRoundTrip() time.Duration {
+	var best taken
+	for _, s := range v.samples {
+		if s.back != 0 && (best.back == 0 || s.there+s.back < best.there+best.back) {
+			best = s
+		}
+	}
+	return (best.there - best.back) / 2
+}
+
+func (v *traveller) says(text string) {
+	v.t.Helper()
+	v.ids++
+	m := engine.Outgoing{Conversation: chat, Kind: pim.EntryMessage, Payload: []byte(text)}
+	copy(m.ID[:], fmt.Sprintf("%016d", v.ids))
+	v.step(engine.Send{Message: m})
+}
+
+// said returns by how much the local time of text was off when it left.
+func (v *traveller) said(text string) time.Duration {
+	v.t.Helper()
+	off, ok := v.errors[text]
+	if !ok {
+		v.t.Fatalf("%s has not been transmitted", text)
+	}
+	return off.Abs()
+}

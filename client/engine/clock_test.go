@@ -1,0 +1,274 @@
+package engine_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+func steady(ms float64) func() float64 { return func() float64 { return ms } }
+
+// A device whose clock is half an hour wrong, either way.
+func TestClockIsWrong(t *testing.T) {
+	for _, wrong := range []pim.Millis{30 * 60_000, -30 * 60_000} {
+		v := setsOut(t, steady(350))
+		v.delay[1] = steady(250)
+		v.wrong = wrong
+		v.starts(engine.Snapshot{})
+		v.says("at once")
+		v.passes(10 * time.Second)
+		v.says("later")
+		for _, text := range []string{"at once", "later"} {
+			if off := v.said(text); off < 48*time.Millisecond || off > 52*time.Millisecond {
+				t.Errorf("%d ms wrong: %q is %v off, want half of what the ways differ by", wrong, text, off)
+			}
+		}
+	}
+}
+
+// The user sets the clock while a conversation goes on: the next message waits
+// for one round trip, no longer, and its local time is right.
+func TestClockIsSet(t *testing.T) {
+	for _, by := range []pim.Millis{3_600_000, -3_600_000, 600, -600} {
+		v := setsOut(t, steady(300))
+		v.starts(engine.Snapshot{})
+		v.passes(10 * time.Second)
+		v.wrong += by
+		v.says("just after")
+		v.passes(599 * time.Millisecond)
+		if len(v.errors) != 0 {
+			t.Errorf("set by %d ms: transmitted before the clock is known again", by)
+		}
+		v.passes(2 * time.Millisecond)
+		if off := v.said("just after"); off > 2*time.Millisecond {
+			t.Errorf("set by %d ms: %v off", by, off)
+		}
+	}
+}
+
+// A time service that slews the clock by 500 ppm stops nothing, however long the
+// engine has nothing to do in between.
+func TestClockIsSlewed(t *testing.T) {
+	v := setsOut(t, steady(300))
+	v.starts(engine.Snapshot{})
+	for range 3600 {
+		v.passes(2 * time.Second)
+		v.wrong++
+	}
+	v.says("x")
+	if off := v.said("x"); off > 2*time.Millisecond {
+		t.Errorf("%v off", off)
+	}
+}
+
+// Oscillators differ, and an old sample says ever less.
+func TestClockDrifts(t *testing.T) {
+	for _, drift := range []float64{40e-6, -40e-6} {
+		v := setsOut(t, steady(300))
+		v.drift = drift
+		v.starts(engine.Snapshot{})
+		v.passes(5 * time.Hour)
+		v.says("x")
+		if off := v.said("x"); off > 25*time.Millisecond {
+			t.Errorf("drift of %v in 5 hours: %v off", drift, off)
+		}
+	}
+}
+
+// A good link needs no more than the five samples of the login.
+func TestSamplesTaken(t *testing.T) {
+	for delay, want := range map[float64]int{20: 5, 98: 5, 102: 10} {
+		v := setsOut(t, steady(delay))
+		v.starts(engine.Snapshot{})
+		v.passes(time.Minute)
+		if got := len(v.asked) - 1; got != want { // but for the Hello
+			t.Errorf("%v ms there and back: %d samples, want %d", 2*delay, got, want)
+		}
+	}
+}
+
+// In a sleep the monotonic clock stands still. What was on the line, and
+// a sample among it, is read after waking.
+func TestClockAfterASleep(t *testing.T) {
+	for _, slept := range []time.Duration{time.Hour, 600 * time.Millisecond} {
+		for _, before := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, 10 * time.Second} { // there, back, neither
+			v := setsOut(t, steady(300))
+			v.starts(engine.Snapshot{})
+			v.passes(before)
+			v.sleeps(slept)
+			v.says("awake")
+			v.passes(time.Second)
+			if off := v.said("awake"); off > 2*time.Millisecond {
+				t.Errorf("slept for %v, %v after Welcome: %v off", slept, before, off)
+			}
+		}
+	}
+}
+
+// The same between Hello and Welcome: then Welcome is no sample.
+func TestSleepBeforeWelcome(t *testing.T) {
+	v := setsOut(t, steady(300))
+	v.dials(engine.Snapshot{})
+	v.passes(400 * time.Millisecond)
+	v.sleeps(time.Hour)
+	v.passes(time.Millisecond)
+	v.says("awake")
+	v.passes(time.Second)
+	if off := v.said("awake"); off > 2*time.Millisecond {
+		t.Errorf("%v off", off)
+	}
+}
+
+// What was transmitted before has its local time, and does not wait.
+func TestResendDoesNotWaitForTheClock(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.sends(chat, "a")
+	s.skew -= 3_600_000
+	s.sends(chat, "b")
+	s.w.passes(4 * time.Second)
+	s.transmits("send a attempt 1", "PIMPing", "send a attempt 2")
+	now := int64(s.w.server.Now())
+	s.gets(&wirepb.PIMTimeResp{T1: int64(s.w.now - 10*time.Second), T2: now, T3: now}) // of before the jump
+	s.transmits()
+	s.gets(&wirepb.PIMTimeResp{T1: int64(s.w.now), T2: now, T3: now})
+	s.transmits("send b attempt 1")
+}
+
+// A line that died in the jump is noticed, although nothing but a sample is under
+// way.
+func TestDeadLineAfterAJump(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.skew -= 3_600_000
+	s.sends(chat, "a")
+	s.w.passes(10 * time.Second)
+	if s.engine.State() == engine.Connected {
+		t.Error("still connected after 10 s of silence")
+	}
+}
+
+// The shell did not read for a while: what it reads then is no sample that a
+// message can go by.
+func TestClockAfterAPause(t *testing.T) {
+	v := setsOut(t, steady(50))
+	v.starts(engine.Snapshot{})
+	v.wrong += 5000
+	v.says("x")
+	v.step(engine.Pause{On: true})
+	v.passes(9 * time.Second)
+	v.step(engine.Pause{On: false})
+	v.passes(200 * time.Millisecond)
+	if off := v.said("x"); off > 2*time.Millisecond {
+		t.Errorf("%v off", off)
+	}
+}
+
+// The server's clock is set back by an hour: the local time still
+// grows. It follows when the server's clock is set right.
+func TestLocalTimeGrows(t *testing.T) {
+	v := setsOut(t, steady(20))
+	v.starts(engine.Snapshot{})
+	for i, set := range []pim.Millis{0, -3_600_000, 0} {
+		v.set = set
+		v.passes(5 * time.Minute) // a heartbeat, and with it a sample
+		for j := range 20 {
+			text := strconv.Itoa(20*i + j)
+			v.says(text)
+			if off := v.said(text); set == 0 && off > 2*time.Millisecond {
+				t.Errorf("message %s is %v off", text, off)
+			}
+			v.passes(200 * time.Millisecond)
+		}
+	}
+	for i, l := range v.locals[1:] {
+		if l <= v.locals[i] {
+			t.Errorf("local time %d follows %d", l, v.locals[i])
+		}
+	}
+	if v.locals[39]-v.locals[20] != 19 {
+		t.Errorf("the server's clock is behind: local times %d", v.locals[20:40])
+	}
+}
+
+// A device that was restarted after its clock was ahead.
+func TestLocalTimeGrowsOverARestart(t *testing.T) {
+	v := setsOut(t, steady(20))
+	last := v.clock() + 2000
+	v.starts(engine.Snapshot{Meta: engine.Meta{User: "alice", LastLocal: last}})
+	v.says("a")
+	v.says("b")
+	if want := []pim.Millis{last + 1, last + 2}; !slices.Equal(v.locals, want) {
+		t.Errorf("local times %d, want %d", v.locals, want)
+	}
+}
+
+// The bar of the design: the local time is off by at most 100 ms at the 99th
+// percentile on a jittery link of 350 ms, in a thousand logins. go test -v prints
+// the figures, and those of the best round trip. What has come back a second after
+// Welcome, one or two round trips, is just not enough to be sure of it: 97 ms in
+// 40,000 logins, and a thousand scatter.
+func TestCalibration(t *testing.T) {
+	rng := newRNG(t)
+	uniform := func() float64 { return 200 + 300*rng.Float64() }
+	heavy := func() float64 { return 200 + 150*rng.ExpFloat64() }
+	times := [4]time.Duration{time.Second, 1500 * time.Millisecond, 10 * time.Second, 5 * time.Minute} // after Welcome
+	for _, p := range []struct {
+		name  string
+		delay func() float64
+		bars  [4]int // ms
+	}{
+		{"200–500 ms", uniform, [4]int{115, 100, 100, 100}},
+		{"200 ms and exponential 150 ms", heavy, [4]int{250, 150, 100, 100}},
+	} {
+		var ours, textbook [4][]time.Duration
+		for range 1000 {
+			v := setsOut(t, p.delay)
+			v.drift = (rng.Float64() - 0.5) / 10_000
+			v.wrong = pim.Millis(rng.IntN(3_600_000))
+			v.starts(engine.Snapshot{})
+			welcome := v.now
+			for i, at := range times {
+				v.passes(welcome + at - v.now)
+				text := strconv.Itoa(i)
+				v.says(text)
+				ours[i] = append(ours[i], v.said(text))
+				textbook[i] = append(textbook[i], v.bestRoundTrip().Abs())
+			}
+		}
+		for i, at := range times {
+			got := percentiles(ours[i])
+			t.Logf("one way %s, %v after Welcome: p50/p95/p99 %v, by the best round trip %v", p.name, at, got, percentiles(textbook[i]))
+			if got[2] > time.Duration(p.bars[i])*time.Millisecond {
+				t.Errorf("one way %s, %v after Welcome: %v off at the 99th percentile, the bar is %d ms", p.name, at, got[2], p.bars[i])
+			}
+		}
+	}
+}
+
+func percentiles(d []time.Duration) [3]time.Duration {
+	slices.Sort(d)
+	n := len(d)
+	return [3]time.Duration{
+		d[n/2].Round(time.Millisecond), d[n*95/100].Round(time.Millisecond), d[n*99/100].Round(time.Millisecond),
+	}
+}
+
+func newRNG(t *testing.T) *rand.Rand {
+	n := uint64(1)
+	if s := os.Getenv("PIM_SEED"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("PIM_SEED=%d", n)
+	return rand.New(rand.NewPCG(n, 0))
+}
