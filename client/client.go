@@ -116,20 +116,28 @@ func (c *Client) Events() <-chan Event { return c.events }
 func (c *Client) State() State { return State(c.state.Load()) }
 
 // NetworkChanged says that the device is on another network, or again on one: the
-// connection is made anew at once. Name tells networks apart, as "wifi/home" or
-// "mobile/262-01": how far apart heartbeats may be is found out and stored for
-// each of 16. It may be empty.
+// connection is made anew at once, unless SetOnline(false) rules. Name tells
+// networks apart, as "wifi/home" or "mobile/262-01": how far apart heartbeats may
+// be is found out and stored for each of 16. It may be empty; of more than 128
+// bytes the error is of KindInvalid, and nothing has changed. The other errors, of
+// this method and the two that follow: the client is closed (KindUnavailable), or
+// its store has failed.
 func (c *Client) NetworkChanged(name string) error {
-	return c.do(c.ctx, engine.NetworkChanged{Name: name})
+	return c.do(context.Background(), engine.NetworkChanged{Name: name})
 }
 
 // SetOnline says whether the app wants a connection; at first it does. Without
-// one everything that needs none goes on: what is sent is queued.
-func (c *Client) SetOnline(on bool) error { return c.do(c.ctx, engine.Online{On: on}) }
+// one the state is Offline, and everything that needs none goes on: what is sent
+// is queued. With true again the client connects at once.
+func (c *Client) SetOnline(on bool) error {
+	return c.do(context.Background(), engine.Online{On: on})
+}
 
 // SetForeground says whether a person looks at the app: then a connection that is
 // dead is noticed within about a minute, otherwise the radio is spared.
-func (c *Client) SetForeground(on bool) error { return c.do(c.ctx, engine.Foreground{On: on}) }
+func (c *Client) SetForeground(on bool) error {
+	return c.do(context.Background(), engine.Foreground{On: on})
+}
 
 // Conversations returns what the local store knows of every conversation, by ID.
 // A conversation whose entries are not all here yet shows the server's summary.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -20,6 +21,10 @@ const (
 	// patience is how long the app may leave events untaken before the engine is
 	// told that reading has stopped.
 	patience = time.Second
+	// sleepWatch is how often the engine is stepped at least while there is a
+	// connection. Timers stand still while the device sleeps; the next heartbeat
+	// may be minutes off when it wakes up, over a connection that is long dead.
+	sleepWatch = 10 * time.Second
 )
 
 // loop is the state of the loop's goroutine.
@@ -32,6 +37,7 @@ type loop struct {
 	broken    error     // the store failed; nothing is stepped any more
 	replies   []reply
 	wakeTimer *time.Timer
+	steppedAt time.Duration                 // last, on the clock of Time.Mono
 	dialling  map[uint64]context.CancelFunc // attempts under way
 }
 
@@ -47,6 +53,9 @@ type reply struct {
 }
 
 func (c *Client) now() engine.Time {
+	if c.options.clock != nil {
+		return c.options.clock()
+	}
 	now := time.Now()
 	return engine.Time{Mono: now.Sub(c.begun), Wall: pim.MillisOf(now)}
 }
@@ -115,38 +124,6 @@ func (c *Client) take(in engine.Input) {
 	c.step(in)
 }
 
-// letGo drops the connection. Closing one may take a while on a dead network,
-// and nobody needs to wait for it.
-func (c *Client) letGo() {
-	l := c.loop.link
-	if l == nil {
-		return
-	}
-	c.loop.link = nil
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
-		l.close()
-	}()
-}
-
-// connect takes the outcome of a dial.
-func (c *Client) connect(d dialled) {
-	_, wanted := c.loop.dialling[d.attempt]
-	delete(c.loop.dialling, d.attempt)
-	switch {
-	case d.conn == nil && wanted:
-		c.step(engine.Lost{Attempt: d.attempt, Err: d.err})
-	case d.conn == nil:
-	case !wanted || c.loop.broken != nil:
-		c.wg.Go(func() { d.conn.Close() }) // it may take its time
-	default:
-		c.letGo()
-		c.loop.link = newLink(d.attempt, d.conn)
-		c.step(engine.Dialled{Attempt: d.attempt, Token: d.token})
-	}
-}
-
 func (c *Client) command(cmd command) {
 	c.loop.replies = append(c.loop.replies, reply{cmd.done, c.step(cmd.in)})
 }
@@ -155,7 +132,9 @@ func (c *Client) step(in engine.Input) error {
 	if c.loop.broken != nil {
 		return c.loop.broken
 	}
-	return c.loop.engine.Step(c.now(), in)
+	now := c.now()
+	c.loop.steppedAt = now.Mono
+	return c.loop.engine.Step(now, in)
 }
 
 // tick steps the engine if its time has come, and tells it of a pause.
@@ -174,17 +153,30 @@ func (c *Client) tick() {
 	case !blocked:
 		l.blocked = time.Time{}
 	}
-	if at, ok := l.engine.Deadline(); ok && at <= c.now().Mono {
+	if c.stepBy() <= c.now().Mono {
 		c.step(engine.Tick{})
 	}
+}
+
+// stepBy returns when the engine is to be stepped at the latest.
+func (c *Client) stepBy() time.Duration {
+	l := &c.loop
+	by := time.Duration(math.MaxInt64)
+	if at, ok := l.engine.Deadline(); ok {
+		by = at
+	}
+	if l.link != nil {
+		by = min(by, l.steppedAt+sleepWatch)
+	}
+	return by
 }
 
 // setTimer wakes the loop when tick will have something to do.
 func (c *Client) setTimer() {
 	l := &c.loop
 	wait := time.Hour
-	if at, ok := l.engine.Deadline(); ok && l.broken == nil {
-		wait = at - c.now().Mono
+	if l.broken == nil {
+		wait = min(wait, c.stepBy()-c.now().Mono)
 	}
 	if !l.blocked.IsZero() && !l.paused {
 		wait = min(wait, patience-time.Since(l.blocked))

@@ -6,14 +6,16 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/client/transport"
 )
 
-// Options say what Open connects to, and as whom. Server, Token and Device are
-// required.
+// Options say what Open connects to, and as whom. Token and Device are required,
+// and one of Server and Servers.
 type Options struct {
 	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
 	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3.
@@ -41,8 +43,9 @@ type Options struct {
 	// is spoken, whatever it says. nil: the system's roots.
 	TLS *tls.Config
 	// Dial makes the connections, for a network of the app's own: a proxy, a
-	// tunnel, a test. TLS and WebSocket go on top. nil: as package net does, and
-	// WebSockets through the proxy that the environment names.
+	// tunnel, a test. TLS and WebSocket go on top. It is called by several
+	// goroutines at once, and must return when ctx ends. nil: as package net does,
+	// and WebSockets through the proxy that the environment names.
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Agent string // name and version of the app, for the server's log; at most 128 bytes
 
@@ -56,6 +59,8 @@ type Options struct {
 	// EventBuffer is how many events wait for the app before the client stops
 	// reading from the network.
 	EventBuffer int // 0: 1,024
+
+	clock func() engine.Time // for tests; nil: the system's
 }
 
 const maxAgent = 128 // bytes, as in the protocol
@@ -100,7 +105,7 @@ func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 		dialers[server] = d
 	}
 	if len(dialers) == 0 {
-		return nil, pim.Errorf(pim.KindInvalid, "Options.Server is empty")
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Server and Servers are empty")
 	}
 	return dialers, nil
 }
@@ -108,7 +113,7 @@ func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 // servers returns Server and Servers.
 func (o *Options) servers() []string {
 	if o.Server == "" {
-		return o.Servers
+		return slices.Clone(o.Servers)
 	}
 	return append([]string{o.Server}, o.Servers...)
 }

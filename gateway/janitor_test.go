@@ -3,6 +3,10 @@ package gateway
 import (
 	"testing"
 	"time"
+	"unsafe"
+
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // A client may be silent for as long as it announced, within limits, and half a
@@ -30,5 +34,47 @@ func TestAnnouncedHeartbeats(t *testing.T) {
 	deaf := &conn{gw: g}
 	if deaf.announce(210_000); deaf.idleLimit() != 5*time.Minute {
 		t.Error("an announcement is heard that is to be ignored")
+	}
+}
+
+// Connections are closed by what their Hello or last PIMPing announced, and the
+// announcement is cut to the limit that Welcome names.
+func TestAnnouncementsKeepConnections(t *testing.T) {
+	x := newLab(t, func(l *Limits) {
+		l.Idle, l.Heartbeat, l.Reconnect = 5*time.Minute, 10*time.Minute, 7*time.Second
+	})
+	says := func(user string, ms ...uint32) *peer {
+		p := x.dial(false)
+		p.send(&wirepb.Hello{Version: wire.Version, Token: user, Device: "phone", HeartbeatMs: ms[0]})
+		if w := expect[*wirepb.Welcome](p); w.Limits.HeartbeatMs != 600_000 || w.ReconnectWindowMs != 7000 {
+			t.Errorf("welcome %v", w)
+		}
+		for _, ms := range ms[1:] {
+			p.send(&wirepb.PIMPing{HeartbeatMs: ms})
+			expect[*wirepb.PIMPong](p)
+		}
+		return p
+	}
+	nothing := says("ann", 0, 0)
+	shorter := says("bob", 600_000, 60_000)
+	long := says("carol", 600_000, 0)
+	longer := says("dave", 60_000, 3_600_000)
+	x.passes(5*time.Minute + time.Second)
+	nothing.closedWith(wire.CodeIdle)
+	shorter.closedWith(wire.CodeIdle)
+	x.push("carol", 1, 1)
+	x.push("dave", 1, 1)
+	expect[*wirepb.PIMPush](long)
+	expect[*wirepb.PIMPush](longer)
+	x.passes(5*time.Minute + 30*time.Second)
+	long.closedWith(wire.CodeIdle)
+	longer.closedWith(wire.CodeIdle)
+}
+
+// An idle connection costs what it holds. Go gives out memory in classes, and
+// the next one is 448.
+func TestSizeOfConn(t *testing.T) {
+	if size := unsafe.Sizeof(conn{}); size > 416 {
+		t.Errorf("a conn takes %d bytes", size)
 	}
 }

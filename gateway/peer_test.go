@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ type lab struct {
 	l  net.Listener
 	h  *httptest.Server
 
+	ahead atomic.Int64 // of the gateway's clock, a time.Duration
+
 	mu     sync.Mutex
 	seq    pim.Seq
 	submit func([]*conv.Request) // in place of answering at once
@@ -50,7 +53,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	if limits != nil {
 		limits(&l)
 	}
-	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler)})
+	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler), Now: x.now})
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -66,6 +69,12 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	})
 	return x
 }
+
+// now is the gateway's clock.
+func (x *lab) now() time.Time { return time.Now().Add(time.Duration(x.ahead.Load())) }
+
+// passes lets the gateway's clock go on by d.
+func (x *lab) passes(d time.Duration) { x.ahead.Add(int64(d)) }
 
 // Submit answers every request as the next seq, unless the test does it.
 func (x *lab) Submit(requests []*conv.Request) {

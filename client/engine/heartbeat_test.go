@@ -234,16 +234,21 @@ func TestNetworksAreStored(t *testing.T) {
 	if len(stored) != 16 || stored[0].Name != "e" || stored[0].Every != 270*time.Second {
 		t.Errorf("stored: %+v", stored)
 	}
-	w := n.w
-	e := engine.New(engine.Config{User: "alice", Device: "phone", Servers: []string{"wss://a"}, Random: w.random, RequestTimeout: time.Second}, engine.Snapshot{Networks: stored})
-	for _, in := range []engine.Input{engine.NetworkChanged{Name: "t"}, engine.Dialled{Attempt: 1}} {
-		if err := e.Step(n.time(), in); err != nil {
-			t.Fatal(err)
+	r := newRacer(t, "wss://a")
+	r.engine = engine.New(engine.Config{User: "alice", Device: "phone", Servers: []string{"wss://a"}, Random: r.w.random, RequestTimeout: time.Second}, engine.Snapshot{Networks: stored})
+	r.does(engine.NetworkChanged{Name: "t"})
+	r.w.now += 30 * 24 * time.Hour
+	r.connects(1, &wirepb.Welcome{})
+	if hello := r.up[0].(*wirepb.Hello); hello.HeartbeatMs != 270_000 {
+		t.Errorf("announces %d ms", hello.HeartbeatMs)
+	}
+	for _, network := range r.networks {
+		if used := network.Used == r.w.server.Now(); used != (network.Name == "t") {
+			t.Errorf("used last: %+v", network)
 		}
 	}
-	hello := e.Take().Frames[0].(*wirepb.Hello)
-	if hello.HeartbeatMs != 270_000 {
-		t.Errorf("announces %d ms", hello.HeartbeatMs)
+	if len(r.networks) != 16 {
+		t.Errorf("stored: %+v", r.networks)
 	}
 }
 
@@ -280,15 +285,42 @@ func TestStableForAWeek(t *testing.T) {
 // proves nothing then.
 func TestUnreadLineProvesNothing(t *testing.T) {
 	n := newNAT(t, time.Hour)
-	n.serves(time.Minute)
-	for range 20 {
+	n.serves(time.Second)
+	for range 20 { // read only just behind each heartbeat
 		n.does(engine.Pause{On: true})
-		n.waits(200 * time.Second)
+		n.waits(209_500 * time.Millisecond)
 		n.does(engine.Pause{On: false})
-		n.serves(10 * time.Second)
+		n.serves(500 * time.Millisecond)
 	}
-	if got := n.last(); got != 210*time.Second || n.losses != 0 {
-		t.Errorf("%v apart, %d connections lost", got, n.losses)
+	if got := n.announced[len(n.announced)-1]; got != 210*time.Second || n.losses != 0 {
+		t.Errorf("announces %v, %d connections lost", got, n.losses)
+	}
+}
+
+// What a server does not permit is not tested, so not known either.
+func TestHeartbeatUnderALimit(t *testing.T) {
+	for name, test := range map[string]struct {
+		remembers time.Duration
+		limits    *wirepb.Limits
+		every     time.Duration // with that server; 0: connections do not live
+		then      time.Duration // with one that permits all, on a path that does
+	}{
+		"one permits less":            {time.Hour, &wirepb.Limits{HeartbeatMs: 300_000}, 300 * time.Second, 330 * time.Second},
+		"one wants them all the time": {20 * time.Second, &wirepb.Limits{IdleMs: 60_000}, 0, 210 * time.Second},
+		"one is out of its mind":      {time.Hour, &wirepb.Limits{HeartbeatMs: 1}, time.Second, 210 * time.Second},
+	} {
+		n := newNAT(t, test.remembers)
+		n.limits = test.limits
+		n.serves(3 * time.Hour)
+		if got := n.announced[len(n.announced)-1]; test.every != 0 && got != test.every {
+			t.Errorf("%s: announces %v, want %v", name, got, test.every)
+		}
+		n.remembers, n.limits = time.Hour, &wirepb.Limits{HeartbeatMs: 600_000}
+		n.does(engine.Lost{Attempt: n.linked})
+		n.serves(10 * time.Minute)
+		if got := n.last(); got != test.then {
+			t.Errorf("%s: and then %v apart, want %v", name, got, test.then)
+		}
 	}
 }
 

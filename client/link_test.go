@@ -1,0 +1,412 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// blackHole is a gateway that takes connections and says nothing.
+type blackHole struct {
+	net.Listener
+	ended chan struct{} // one for each connection that the other side has closed
+}
+
+func newBlackHole(t *testing.T) *blackHole {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &blackHole{Listener: l, ended: make(chan struct{}, 100)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				io.Copy(io.Discard, c)
+				c.Close()
+				b.ended <- struct{}{}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return b
+}
+
+// waitFor fails the test if c does not say anything for long.
+func waitFor[T any](t *testing.T, c <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(20 * time.Second): // ends a hanging test; decides nothing
+		t.Fatalf("waited in vain: %s", what)
+		panic("unreachable")
+	}
+}
+
+// A gateway that swallows everything costs one step of the race; the attempt at
+// it is given up when another has won.
+func TestBlackHoleGateway(t *testing.T) {
+	t.Parallel()
+	w, hole := newWorld(t), newBlackHole(t)
+	o := w.options("alice", "phone")
+	o.Server, o.Servers = "", []string{"http://" + hole.Addr().String(), w.on.URL}
+	alice := w.opens(o)
+	alice.sent(alice.sends(chat, "hi"), nil)
+	waitFor(t, hole.ended, "the attempt at the black hole is given up")
+	w.on.Cut()
+	alice.sent(alice.sends(chat, "the good one is first now"), nil)
+	select {
+	case <-hole.ended:
+		t.Error("the black hole was tried again")
+	default:
+	}
+}
+
+// The losers of a race are given up at once, wherever they are.
+func TestLosersAreCancelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ended := make(chan error, 10)
+	o := w.options("alice", "phone")
+	o.Server, o.Servers = "tcp://nowhere:1", []string{w.on.TCP}
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "nowhere:1" {
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	w.opens(o).synced()
+	if err := waitFor(t, ended, "the loser is given up"); !errors.Is(err, context.Canceled) {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+// Close gives up attempts that are under way.
+func TestCloseWhileDialling(t *testing.T) {
+	w, hole := newWorld(t), newBlackHole(t)
+	dials := make(chan string, 10)
+	o := w.options("alice", "phone")
+	o.Server, o.Servers = "http://"+hole.Addr().String(), nil
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials <- address
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	alice := w.opens(o)
+	waitFor(t, dials, "a dial")
+	alice.Close()
+	for _, err := range []error{alice.SetOnline(true), alice.NetworkChanged(""), alice.SetForeground(true)} {
+		if pim.KindOf(err) != pim.KindUnavailable {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// air is a network that can be left without anybody noticing: what was connected
+// neither brings nor takes anything any more, and does not end.
+type air struct {
+	mu    sync.Mutex
+	conns []*wave
+	ended chan struct{} // one for each connection that was closed
+}
+
+type wave struct {
+	net.Conn
+	lost  chan struct{} // closed when nothing comes through any more
+	gone  chan struct{}
+	close func()
+}
+
+func (a *air) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	v := &wave{Conn: c, lost: make(chan struct{}), gone: make(chan struct{})}
+	v.close = sync.OnceFunc(func() {
+		close(v.gone)
+		a.ended <- struct{}{}
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conns = append(a.conns, v)
+	return v, nil
+}
+
+// leaves makes every connection half-open.
+func (a *air) leaves() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, v := range a.conns {
+		close(v.lost)
+	}
+	a.conns = nil
+}
+
+func (v *wave) Read(p []byte) (int, error) {
+	n, err := v.Conn.Read(p)
+	select {
+	case <-v.lost:
+		<-v.gone
+		return 0, net.ErrClosed
+	default:
+		return n, err
+	}
+}
+
+func (v *wave) Write(p []byte) (int, error) {
+	select {
+	case <-v.lost:
+		return len(p), nil
+	default:
+		return v.Conn.Write(p)
+	}
+}
+
+func (v *wave) Close() error {
+	v.close()
+	return v.Conn.Close()
+}
+
+func eachTransport(t *testing.T, test func(t *testing.T, w *world)) {
+	for _, tcp := range []bool{false, true} {
+		w := newWorld(t)
+		w.tcp = tcp
+		t.Run(map[bool]string{false: "WebSocket", true: "TCP"}[tcp], func(t *testing.T) {
+			w.t = t
+			test(t, w)
+		})
+	}
+}
+
+// An app that hears of another network need not wait for a timeout.
+func TestNetworkChanged(t *testing.T) {
+	eachTransport(t, func(t *testing.T, w *world) {
+		a := &air{ended: make(chan struct{}, 10)}
+		o := w.options("alice", "phone")
+		o.Dial = a.Dial
+		alice := w.opens(o)
+		alice.synced()
+		a.leaves()
+		message := alice.sends(chat, "into the void")
+		if err := alice.NetworkChanged(strings.Repeat("x", 129)); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("a long name: %v", err)
+		}
+		began := time.Now()
+		if err := alice.NetworkChanged("mobile/262-01"); err != nil {
+			t.Fatal(err)
+		}
+		alice.sent(message, nil)
+		waitFor(t, a.ended, "the old connection is closed")
+		t.Logf("sent %v after the change", time.Since(began))
+		if log := w.server.Log(chat); len(log) != 1 {
+			t.Errorf("the log has %d entries", len(log))
+		}
+	})
+}
+
+// Without the app's wish there is no connection, and no attempt at one.
+func TestSetOnline(t *testing.T) {
+	eachTransport(t, func(t *testing.T, w *world) {
+		a := &air{ended: make(chan struct{}, 10)}
+		var dials atomic.Int32
+		o := w.options("alice", "phone")
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			return a.Dial(ctx, network, address)
+		}
+		alice := w.opens(o)
+		alice.synced()
+		set := func(on bool) {
+			t.Helper()
+			if err := alice.SetOnline(on); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(false)
+		if alice.State() != client.Offline {
+			t.Errorf("state %s", alice.State())
+		}
+		waitFor(t, a.ended, "the connection is closed")
+		message := alice.sends(chat, "later")
+		if err := alice.NetworkChanged("wifi"); err != nil {
+			t.Fatal(err)
+		}
+		set(false)
+		if n, log := dials.Load(), w.server.Log(chat); n != 1 || len(log) != 0 {
+			t.Errorf("%d dials, %d entries", n, len(log))
+		}
+		set(true)
+		alice.sent(message, nil)
+	})
+}
+
+// Any of Server and Servers will do; one that is none is refused.
+func TestServers(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		server  string
+		servers []string
+		ok      bool
+	}{
+		"none":          {"", nil, false},
+		"an empty one":  {w.on.URL, []string{""}, false},
+		"a bad one":     {w.on.URL, []string{"ftp://a"}, false},
+		"only Servers":  {"", []string{w.on.TCP}, true},
+		"the same once": {w.on.URL, []string{w.on.URL}, true},
+	} {
+		o := w.options("alice", "phone")
+		o.Server, o.Servers = test.server, test.servers
+		c, err := client.Open(t.Context(), o)
+		if !test.ok {
+			if pim.KindOf(err) != pim.KindInvalid {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := c.Synced(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		c.Close()
+	}
+}
+
+// piped is a server at the other end of pipes, for clients in a bubble of time.
+type piped struct {
+	server *clienttest.Server
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	pings  []*wirepb.PIMPing
+}
+
+func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	p.wg.Go(func() {
+		conn, session := transport.NewTCP(far), p.server.Connect(nil)
+		defer conn.Close()
+		defer session.Close()
+		for {
+			frame, err := conn.Read()
+			if err != nil {
+				return
+			}
+			_, m, err := wire.Decode(frame)
+			if err != nil {
+				return
+			}
+			if ping, ok := m.(*wirepb.PIMPing); ok {
+				p.mu.Lock()
+				p.pings = append(p.pings, ping)
+				p.mu.Unlock()
+			}
+			var answers [][]byte
+			for _, a := range session.Handle(m) {
+				answers = append(answers, wire.Append(nil, a))
+			}
+			if len(answers) > 0 && conn.Write(answers) != nil {
+				return
+			}
+		}
+	})
+	return near, nil
+}
+
+// pinged returns the heartbeats that were announced since the last call.
+func (p *piped) pinged() (announced []time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.pings {
+		announced = append(announced, time.Duration(m.HeartbeatMs)*time.Millisecond)
+	}
+	p.pings = nil
+	return announced
+}
+
+func inBubble(t *testing.T, test func(t *testing.T, p *piped, o client.Options)) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &piped{server: clienttest.NewServer(func() pim.Millis { return pim.MillisOf(time.Now()) })}
+		p.server.Limits = wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000}
+		test(t, p, client.Options{
+			Server: "tcp://pipe:1", User: "alice", Device: "phone", Dial: p.Dial,
+			Token: func(context.Context) (string, error) { return "alice", nil },
+		})
+		p.wg.Wait()
+	})
+}
+
+// Nobody tells the client that the device has slept. It finds out within 10 s of
+// waking up, though its timers stood still.
+func TestSleepIsNoticed(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		var slept atomic.Int64 // ms
+		begun := time.Now()
+		client.SetClock(&o, func() engine.Time {
+			return engine.Time{Mono: time.Since(begun), Wall: pim.MillisOf(time.Now()) + pim.Millis(slept.Load())}
+		})
+		alice, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer alice.Close()
+		time.Sleep(30 * time.Second)
+		if got := p.pinged(); len(got) > 0 {
+			t.Errorf("pings before the sleep: %v", got)
+		}
+		slept.Store(3_600_000)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := p.pinged(); len(got) != 1 {
+			t.Errorf("pings after the sleep: %v", got)
+		}
+	})
+}
+
+// In the foreground heartbeats come every minute, and the server hears of it.
+func TestSetForeground(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		alice, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer alice.Close()
+		time.Sleep(2 * time.Minute)
+		if err := alice.SetForeground(true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2*time.Minute + time.Second)
+		if err := alice.SetForeground(false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		const minute = time.Minute
+		if got, want := p.pinged(), []time.Duration{minute, minute, minute, 210 * time.Second}; !slices.Equal(got, want) {
+			t.Errorf("announced %v, want %v", got, want)
+		}
+	})
+}
