@@ -26,9 +26,12 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/transport"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
 
@@ -189,6 +192,42 @@ func TestConversationSurvivesARestart(t *testing.T) {
 		t.Errorf("after %+v came %+v", first, second)
 	}
 	laptop.sees("one", "two")
+}
+
+// What the settings say about heartbeats and reconnects is what a Welcome says.
+func TestWelcomeNamesTheSettings(t *testing.T) {
+	c := config(t)
+	c.IdleTimeout, c.MaxHeartbeat, c.ReconnectWindow = 4*time.Minute, 7*time.Minute, 3*time.Second
+	n := start(t, c, server.Options{})
+	d, err := transport.NewDialer(n.url("tcp"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := d.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	token, err := n.keys.Issue("alice", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := &wirepb.Hello{Version: wire.Version, Token: token, Device: "phone"}
+	if err := conn.Write([][]byte{wire.Append(nil, hello)}); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := conn.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, m, err := wire.Decode(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, ok := m.(*wirepb.Welcome)
+	if !ok || w.Limits.IdleMs != 240_000 || w.Limits.HeartbeatMs != 420_000 || w.ReconnectWindowMs != 3000 {
+		t.Errorf("the first answer is %v", m)
+	}
 }
 
 func TestGroupMembersReadFromTheirJoiningOn(t *testing.T) {
