@@ -418,9 +418,9 @@ func TestUnreadyStoreIsSaid(t *testing.T) {
 // stays on comes back by itself and goes on.
 func TestGracefulStop(t *testing.T) {
 	c := config(t)
+	c.DrainWindow = 100 * time.Millisecond
 	n := start(t, c, server.Options{})
 	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr()
-	c.DrainWindow = 100 * time.Millisecond
 	alice, bob := n.connect("alice", "1", "tcp"), n.connect("bob", "1", "http")
 	chat := pim.Direct("alice", "bob")
 	var want []string
