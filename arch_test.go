@@ -34,9 +34,10 @@ var layers = [][]string{
 
 // outside lists the parts beside the server's layers, and what each may import.
 var outside = map[string][]string{
-	"client": {".", "wire"},
-	"imtest": {".", "wire", "store", "account", "conv", "inbox", "gateway", "server", "client"},
-	"cmd":    {".", "wire", "account", "server", "client", "imtest"},
+	"client":   {".", "wire"},
+	"imtest":   {".", "wire", "store", "account", "conv", "inbox", "gateway", "server", "client"},
+	"examples": {".", "client"},
+	"cmd":      {".", "wire", "account", "server", "client", "imtest"},
 }
 
 // goFile is one Go file of the module.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -37,6 +38,9 @@ type Client struct {
 	mu       sync.Mutex
 	sendings map[pim.ClientMessageID][]*Sending
 	answers  map[uint64]chan engine.Pulled
+	fills    map[uint64]chan engine.Filled
+	settings map[string]pim.Setting // as the app was told, by entity
+	user     pim.UserID
 	lastAsk  uint64
 	synced   chan struct{} // closed while everything is synced
 	isSynced bool
@@ -71,7 +75,13 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		asking: make(chan struct{}, 1), events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
 		sendings: make(map[pim.ClientMessageID][]*Sending),
 		answers:  make(map[uint64]chan engine.Pulled),
+		fills:    make(map[uint64]chan engine.Filled),
+		settings: make(map[string]pim.Setting, len(snapshot.Settings)),
+		user:     cmp.Or(snapshot.Meta.User, o.User),
 		synced:   make(chan struct{}),
+	}
+	for _, set := range snapshot.Settings {
+		c.settings[set.Entity] = set.Setting
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.state.Store(uint32(Connecting))
@@ -79,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	c.loop.engine = engine.New(engine.Config{
 		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Servers: o.servers(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
-		Random: rand.Float64,
+		LazyGap: o.LazyGap, Random: rand.Float64,
 	}, snapshot)
 	c.wg.Add(1)
 	go c.run()
@@ -137,12 +147,6 @@ func (c *Client) SetOnline(on bool) error {
 // dead is noticed within about a minute, otherwise the radio is spared.
 func (c *Client) SetForeground(on bool) error {
 	return c.do(context.Background(), engine.Foreground{On: on})
-}
-
-// Conversations returns what the local store knows of every conversation, by ID.
-// A conversation whose entries are not all here yet shows the server's summary.
-func (c *Client) Conversations(ctx context.Context) ([]ConversationRow, error) {
-	return c.store.Conversations(ctx)
 }
 
 // Messages returns the last limit entries of conv in display order, from the
@@ -217,7 +221,15 @@ func (c *Client) Synced(ctx context.Context) error {
 // do hands in to the loop and waits for its answer. What the loop has taken is
 // not given up any more, so that the caller knows what became of it.
 func (c *Client) do(ctx context.Context, in engine.Input) error {
-	cmd := command{in: in, done: make(chan error, 1)}
+	return c.command(ctx, command{in: in, done: make(chan error, 1)})
+}
+
+// inLoop runs f in the loop's goroutine, where the engine can be looked at.
+func (c *Client) inLoop(ctx context.Context, f func() error) error {
+	return c.command(ctx, command{call: f, done: make(chan error, 1)})
+}
+
+func (c *Client) command(ctx context.Context, cmd command) error {
 	select {
 	case c.commands <- cmd:
 		return <-cmd.done

@@ -39,11 +39,13 @@ type loop struct {
 	wakeTimer *time.Timer
 	steppedAt time.Duration                 // last, on the clock of Time.Mono
 	dialling  map[uint64]context.CancelFunc // attempts under way
+	views     []*View                       // open, in the order of their opening
 }
 
-// command is an input from outside the loop.
+// command is an input from outside the loop, or something to be done in it.
 type command struct {
 	in   engine.Input
+	call func() error
 	done chan error // capacity 1
 }
 
@@ -87,7 +89,7 @@ func (c *Client) run() {
 			c.take(in)
 			c.takeMore()
 		case cmd := <-c.commands:
-			c.command(cmd)
+			c.obey(cmd)
 			c.takeMore()
 		case d := <-c.dialled:
 			c.connect(d)
@@ -109,7 +111,7 @@ func (c *Client) takeMore() {
 		case in := <-frames:
 			c.take(in)
 		case cmd := <-c.commands:
-			c.command(cmd)
+			c.obey(cmd)
 		default:
 			return
 		}
@@ -124,8 +126,16 @@ func (c *Client) take(in engine.Input) {
 	c.step(in)
 }
 
-func (c *Client) command(cmd command) {
-	c.loop.replies = append(c.loop.replies, reply{cmd.done, c.step(cmd.in)})
+func (c *Client) obey(cmd command) {
+	err := c.loop.broken
+	switch {
+	case err != nil:
+	case cmd.call != nil:
+		err = cmd.call()
+	default:
+		err = c.step(cmd.in)
+	}
+	c.loop.replies = append(c.loop.replies, reply{cmd.done, err})
 }
 
 func (c *Client) step(in engine.Input) error {
@@ -204,9 +214,10 @@ func (c *Client) carryOut() {
 			c.dial(d)
 		}
 		for _, ev := range out.Events {
+			c.show(ev)
 			c.hand(ev)
 		}
-		c.answer(out.Pulled)
+		c.answer(out.Pulled, out.Filled)
 	}
 	c.offer()
 	c.noteSynced(l.broken == nil && l.engine.Synced() && len(l.pending) == 0)
@@ -235,6 +246,10 @@ func (c *Client) breakDown(err error) {
 		ch <- engine.Pulled{ID: id, Err: e}
 		delete(c.answers, id)
 	}
+	for id, ch := range c.fills {
+		ch <- engine.Filled{ID: id, Err: e}
+		delete(c.fills, id)
+	}
 }
 
 // hand hands ev to those who wait for it, and then to the app.
@@ -242,14 +257,27 @@ func (c *Client) hand(ev Event) {
 	switch ev := ev.(type) {
 	case SendEvent:
 		c.reached(ev)
+	case SettingEvent:
+		c.mu.Lock()
+		c.settings[ev.Entity] = ev.Setting
+		c.mu.Unlock()
 	case StateEvent:
 		c.logState(ev)
+		c.noteUser()
 		c.state.Store(uint32(ev.State))
 		if ev.State == Stopped {
 			c.stop(ev.Err)
 		}
 	}
 	c.loop.pending = append(c.loop.pending, ev)
+}
+
+// noteUser notes whom a connection has named.
+func (c *Client) noteUser() {
+	user := c.loop.engine.User()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user = user
 }
 
 func (c *Client) logState(ev StateEvent) {
@@ -274,9 +302,15 @@ func (c *Client) stop(err error) {
 	c.settleAll(err)
 }
 
-func (c *Client) answer(pulled []engine.Pulled) {
+func (c *Client) answer(pulled []engine.Pulled, filled []engine.Filled) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, f := range filled {
+		if ch := c.fills[f.ID]; ch != nil {
+			ch <- f // capacity 1, one answer
+			delete(c.fills, f.ID)
+		}
+	}
 	for _, p := range pulled {
 		if ch := c.answers[p.ID]; ch != nil {
 			ch <- p // capacity 1, one answer

@@ -142,14 +142,28 @@ func (m *Memory) Conversations(context.Context) ([]ConversationRow, error) {
 	defer m.mu.RUnlock()
 	list := make([]ConversationRow, 0, len(m.conversations))
 	for _, r := range m.conversations {
-		c := r.ConversationRow
-		if c.Last.Seq == 0 && len(r.entries) > 0 {
-			c.Last = r.entries[r.top]
-		}
-		list = append(list, c)
+		list = append(list, r.row())
 	}
 	slices.SortFunc(list, func(a, b ConversationRow) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
+}
+
+// Conversation implements Store.
+func (m *Memory) Conversation(_ context.Context, id pim.ConversationID) (ConversationRow, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if r := m.conversations[id]; r != nil {
+		return r.row(), nil
+	}
+	return ConversationRow{}, nil
+}
+
+func (c *remembered) row() ConversationRow {
+	row := c.ConversationRow
+	if row.Last.Seq == 0 && len(c.entries) > 0 {
+		row.Last = c.entries[c.top]
+	}
+	return row
 }
 
 // Entries implements Store.

@@ -56,6 +56,9 @@ type Options struct {
 	// RequestTimeout is how long an answer may take before the request is sent
 	// again.
 	RequestTimeout time.Duration // 0: 10 s
+	// LazyGap is how many entries a conversation may have missed for all of them to
+	// be pulled; of more, the newest page is, and the rest when View.Older asks.
+	LazyGap int // 0: 10,000
 	// EventBuffer is how many events wait for the app before the client stops
 	// reading from the network.
 	EventBuffer int // 0: 1,024
@@ -81,7 +84,7 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 	if len(o.Agent) > maxAgent {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Agent has %d bytes, at most %d are allowed", len(o.Agent), maxAgent)
 	}
-	if o.BackoffMin < 0 || o.BackoffMax < 0 || o.RequestTimeout < 0 || o.EventBuffer < 0 {
+	if o.BackoffMin < 0 || o.BackoffMax < 0 || o.RequestTimeout < 0 || o.EventBuffer < 0 || o.LazyGap < 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "Options: a negative duration or size")
 	}
 	o.BackoffMin = cmp.Or(o.BackoffMin, 500*time.Millisecond)

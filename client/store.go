@@ -19,6 +19,8 @@ type Store interface {
 	Apply(ctx context.Context, b *Batch) error
 	// Conversations returns what is known of every conversation, by ID.
 	Conversations(ctx context.Context) ([]ConversationRow, error)
+	// Conversation returns what is known of one; the zero row if nothing is.
+	Conversation(ctx context.Context, id pim.ConversationID) (ConversationRow, error)
 	// Entries returns the last limit entries of conv that are displayed before a
 	// place, nil being the end, in display order.
 	Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error)

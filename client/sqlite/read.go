@@ -102,11 +102,24 @@ func (s *Store) loadNetworks(ctx context.Context, out *client.Snapshot) error {
 
 // Conversations implements client.Store.
 func (s *Store) Conversations(ctx context.Context) ([]client.ConversationRow, error) {
+	list, err := s.rows(ctx, "ORDER BY id")
+	return list, wrap("read", err)
+}
+
+// Conversation implements client.Store.
+func (s *Store) Conversation(ctx context.Context, id pim.ConversationID) (client.ConversationRow, error) {
+	list, err := s.rows(ctx, "WHERE id = ?", string(id))
+	if err != nil || len(list) == 0 {
+		return client.ConversationRow{}, wrap("read", err)
+	}
+	return list[0], nil
+}
+
+func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.ConversationRow, error) {
 	list := []client.ConversationRow{}
 	err := s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
-		var last []byte
-		var holes []byte
+		var last, holes []byte
 		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &last, &c.LastCut, &c.Left, &holes)
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
@@ -118,8 +131,8 @@ func (s *Store) Conversations(ctx context.Context) ([]client.ConversationRow, er
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
 			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes
-		FROM conversations ORDER BY id`)
-	return list, wrap("read", err)
+		FROM conversations `+which, args...)
+	return list, err
 }
 
 // Entries implements client.Store.

@@ -253,6 +253,16 @@ func testConversations(t *testing.T, open func() client.Store) {
 		{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
 		{ID: group, Known: 3, Newest: 3, Count: 3, Last: late},
 	})
+	for _, want := range list {
+		got, err := s.Conversation(t.Context(), want.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "conversation", got, want)
+	}
+	if got, err := s.Conversation(t.Context(), "g:unknown"); err != nil || got.ID != "" {
+		t.Errorf("an unknown conversation: %+v, %v", got, err)
+	}
 	apply(t, s, client.Batch{Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 1, Count: 1}}})
 	if list, err = s.Conversations(t.Context()); err != nil || len(list) == 0 || list[0].Last.Seq != 1 {
 		t.Errorf("after the summary was dropped: %+v, %v", list, err)

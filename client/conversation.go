@@ -1,0 +1,164 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// Conversation is a handle on one conversation. It is cheap, and holds nothing.
+type Conversation struct {
+	client *Client
+	id     pim.ConversationID
+}
+
+// Conversation returns a handle on id. Whether it exists shows when it is used.
+func (c *Client) Conversation(id pim.ConversationID) *Conversation { return &Conversation{c, id} }
+
+// Direct returns a handle on the direct conversation with user. It needs
+// Options.User, or a connection before.
+func (c *Client) Direct(user pim.UserID) *Conversation {
+	return c.Conversation(pim.Direct(c.User(), user))
+}
+
+// ID returns the conversation's ID.
+func (c *Conversation) ID() pim.ConversationID { return c.id }
+
+// Send queues a message, see Client.Send.
+func (c *Conversation) Send(ctx context.Context, payload []byte) (*Sending, error) {
+	return c.client.Send(ctx, c.id, payload)
+}
+
+// SendText queues a message whose payload is text.
+func (c *Conversation) SendText(ctx context.Context, text string) (*Sending, error) {
+	return c.client.Send(ctx, c.id, []byte(text))
+}
+
+// MarkRead says that the user has read everything that this device has heard of.
+// It returns nil and no error if there is nothing to mark.
+func (c *Conversation) MarkRead(ctx context.Context) (*Sending, error) {
+	info, err := c.Info(ctx)
+	if err != nil || info.Newest == 0 {
+		return nil, err
+	}
+	return c.client.MarkRead(ctx, &pim.Entry{Conversation: c.id, Seq: info.Newest, Count: info.count})
+}
+
+// Mute keeps the conversation from notifying, see Client.Mute.
+func (c *Conversation) Mute(ctx context.Context, until time.Time) (*Sending, error) {
+	return c.client.Mute(ctx, c.id, until)
+}
+
+// Unmute ends a Mute.
+func (c *Conversation) Unmute(ctx context.Context) (*Sending, error) {
+	return c.client.Unmute(ctx, c.id)
+}
+
+// Pin sets whether the conversation stays on top of the list.
+func (c *Conversation) Pin(ctx context.Context, on bool) (*Sending, error) {
+	return c.client.Pin(ctx, c.id, on)
+}
+
+// Leave queues the user's leaving of a group.
+func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
+	return c.client.Leave(ctx, c.id)
+}
+
+// Info is what a list of conversations shows of one.
+type Info struct {
+	ID     pim.ConversationID
+	Newest pim.Seq   // newest seq that this device has heard of; 0: nothing yet
+	Unread uint64    // messages after the user's read position
+	Last   pim.Entry // the newest entry, zero if it is not known
+	// LastCut says that Last came from the server's list: its payload is cut, and
+	// its device and client message ID are not known.
+	LastCut bool
+	Left    bool // the user is no longer a member
+	Muted   bool
+	Pinned  bool
+
+	count uint64 // counting messages up to Newest
+}
+
+// Info returns what this device knows of the conversation; of one that it has not
+// heard of, the zero Info with its ID.
+func (c *Conversation) Info(ctx context.Context) (Info, error) {
+	row, err := c.client.store.Conversation(ctx, c.id)
+	if err != nil {
+		return Info{}, err
+	}
+	row.ID = c.id
+	return c.client.info(row), nil
+}
+
+// Conversations returns what this device knows of every conversation: pinned ones
+// first, then those in which something happened last. One whose entries are not
+// here yet shows the server's summary. The user's own log is left out.
+func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
+	rows, err := c.store.Conversations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Info, 0, len(rows))
+	for _, row := range rows {
+		if _, own := row.ID.OwnUser(); !own {
+			list = append(list, c.info(row))
+		}
+	}
+	slices.SortFunc(list, func(a, b Info) int {
+		if a.Pinned != b.Pinned {
+			if a.Pinned {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Last.Server, a.Last.Server), cmp.Compare(a.ID, b.ID))
+	})
+	return list, nil
+}
+
+func (c *Client) info(row ConversationRow) Info {
+	now := pim.MillisOf(time.Now())
+	about := func(kind pim.CommandKind) pim.Setting {
+		entity := pim.Command{Kind: kind, Subject: string(row.ID)}
+		return c.Setting(entity.Entity())
+	}
+	mute, pin, read := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead)
+	return Info{
+		ID: row.ID, Newest: row.Newest, Unread: row.Count - min(read.Count, row.Count), Last: row.Last, LastCut: row.LastCut,
+		Left: row.Left, Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
+	}
+}
+
+// Setting returns what an entity of the user's own log (pim.Command.Entity) has
+// come to, commands on their way included; the zero Setting if none named it.
+func (c *Client) Setting(entity string) pim.Setting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settings[entity]
+}
+
+// Contacts returns the user's contacts, by user.
+func (c *Client) Contacts() []pim.Setting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []pim.Setting
+	for _, s := range c.settings {
+		if s.Kind == pim.CommandContact && s.InForce(0) {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b pim.Setting) int { return cmp.Compare(a.Subject, b.Subject) })
+	return list
+}
+
+// User returns whose device this is: Options.User, or whom a connection has
+// named; empty before that.
+func (c *Client) User() pim.UserID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user
+}

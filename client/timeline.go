@@ -1,0 +1,92 @@
+package client
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// timeline is a stretch of a conversation up to its end, in display order: entries
+// by their places, and behind them what is in the outbox, in its order. It is not
+// safe for concurrent use.
+type timeline struct {
+	floor   *pim.Place  // entries displayed before it are not held; nil: all are
+	entries []pim.Entry // by place
+	pending []engine.Pending
+}
+
+// insert puts e at its place. What is there of the same message, in the outbox or
+// made up from its answer, gives way. It reports whether anything changed.
+func (t *timeline) insert(e pim.Entry) bool {
+	gone := t.drop(e.ClientID)
+	if t.floor != nil && e.Place().Compare(*t.floor) < 0 {
+		return gone
+	}
+	at, known := slices.BinarySearchFunc(t.entries, e.Place(), func(a pim.Entry, p pim.Place) int { return a.Place().Compare(p) })
+	if known {
+		t.entries[at] = e
+		return true
+	}
+	t.entries = slices.Insert(t.entries, at, e)
+	return true
+}
+
+// drop takes a message out of those in the outbox.
+func (t *timeline) drop(id pim.ClientMessageID) bool {
+	n := len(t.pending)
+	t.pending = slices.DeleteFunc(t.pending, func(p engine.Pending) bool { return p.ID == id })
+	return len(t.pending) < n
+}
+
+// put takes a message of the outbox in its new state.
+func (t *timeline) put(p engine.Pending) {
+	t.drop(p.ID)
+	at, _ := slices.BinarySearchFunc(t.pending, p.Number, func(a engine.Pending, n uint64) int { return cmp.Compare(a.Number, n) })
+	t.pending = slices.Insert(t.pending, at, p)
+}
+
+// sent gives a message of the outbox its place: the entry itself may come later.
+func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device pim.DeviceID) {
+	i := slices.IndexFunc(t.pending, func(p engine.Pending) bool { return p.ID == id })
+	if i < 0 {
+		return
+	}
+	p := &t.pending[i]
+	t.insert(pim.Entry{
+		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
+		ClientID: id, Local: p.Local, Server: s.Server, Members: p.Members, Payload: p.Payload,
+	})
+}
+
+// prepend puts older entries, in display order, before the rest. Beyond them
+// there is nothing more in the store if they are all of it.
+func (t *timeline) prepend(page []pim.Entry, all bool) {
+	t.floor = nil
+	for _, e := range page {
+		t.insert(e)
+	}
+	if !all && len(t.entries) > 0 {
+		floor := t.entries[0].Place()
+		t.floor = &floor
+	}
+}
+
+// items returns a copy of all that is held, in display order.
+func (t *timeline) items() []Message {
+	list := make([]Message, 0, len(t.entries)+len(t.pending))
+	for _, e := range t.entries {
+		list = append(list, Message{Entry: e, State: Delivered})
+	}
+	for _, p := range t.pending {
+		list = append(list, Message{
+			Entry: pim.Entry{
+				Conversation: p.Conversation, Kind: p.Kind, ClientID: p.ID, Local: cmp.Or(p.Local, p.Queued),
+				Members: p.Members, Payload: p.Payload,
+			},
+			State: p.State, Err: p.Err,
+		})
+	}
+	return list
+}

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"pgregory.net/rapid"
+)
+
+// However entries and messages come, the timeline shows what sorting all of it
+// would: entries by their places, the outbox behind them in its order, a message
+// that has become an entry only once.
+func TestTimeline(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var line timeline
+		entries := map[pim.Seq]pim.Entry{}
+		pending := map[pim.ClientMessageID]engine.Pending{}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			id := pim.ClientMessageID{byte(rapid.IntRange(1, 12).Draw(t, "message"))}
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0: // queued, or a new state
+				if slices.ContainsFunc(mapValues(entries), func(e pim.Entry) bool { return e.ClientID == id }) {
+					continue
+				}
+				p := engine.Pending{Outgoing: engine.Outgoing{ID: id, Number: uint64(id[0])}, State: rapid.SampledFrom([]SendState{Queued, InFlight, Delayed, Failed}).Draw(t, "state")}
+				pending[id] = p
+				line.put(p)
+			case 1: // delivered
+				if _, ok := pending[id]; !ok {
+					continue
+				}
+				seq := pim.Seq(len(entries) + 1)
+				line.sent(id, Sent{Seq: seq, Anchor: seq}, "alice", "phone")
+				delete(pending, id)
+				entries[seq] = pim.Entry{Seq: seq, Anchor: seq, ClientID: id}
+			case 2: // somebody else's
+				seq := pim.Seq(len(entries) + 1)
+				e := pim.Entry{Seq: seq, Anchor: pim.Seq(rapid.IntRange(1, int(seq)).Draw(t, "anchor")), ClientID: pim.ClientMessageID{99, byte(seq)}}
+				entries[seq] = e
+				line.insert(e)
+			case 3: // once more
+				if len(entries) > 0 {
+					line.insert(entries[pim.Seq(rapid.IntRange(1, len(entries)).Draw(t, "seq"))])
+				}
+			}
+		}
+		want := []string{}
+		for _, e := range slices.SortedFunc(slices.Values(mapValues(entries)), func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) }) {
+			want = append(want, fmt.Sprint(e.Seq))
+		}
+		for _, p := range slices.SortedFunc(slices.Values(mapValues(pending)), func(a, b engine.Pending) int { return cmp.Compare(a.Number, b.Number) }) {
+			want = append(want, fmt.Sprint(p.ID[0], p.State))
+		}
+		got := []string{}
+		for _, m := range line.items() {
+			if m.Pending() {
+				got = append(got, fmt.Sprint(m.Entry.ClientID[0], m.State))
+			} else {
+				got = append(got, fmt.Sprint(m.Entry.Seq))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("shows %v, want %v", got, want)
+		}
+	})
+}
+
+func mapValues[K comparable, V any](m map[K]V) (list []V) {
+	for _, v := range m {
+		list = append(list, v)
+	}
+	return list
+}

@@ -1,0 +1,219 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// Message is one line of a View.
+type Message struct {
+	Entry pim.Entry  // of one in the outbox: without seq, server time and sender
+	State SendState  // Delivered: the entry is in the log
+	Err   *pim.Error // why it waits or has failed
+}
+
+// Text returns the payload as text.
+func (m *Message) Text() string { return string(m.Entry.Payload) }
+
+// Pending reports whether the message is in the outbox.
+func (m *Message) Pending() bool { return m.State != Delivered }
+
+// View is a live, ordered window on the end of a conversation: its newest entries
+// in display order, and behind them the messages in the outbox with their states.
+// What it shows never changes places, but for a message that finds its own when it
+// is delivered; entries may appear in between. It grows with what comes in and
+// with Older. All methods may be called concurrently. It must be closed.
+type View struct {
+	client *Client
+	conv   pim.ConversationID
+
+	mu      sync.Mutex
+	line    timeline
+	changed chan struct{} // capacity 1
+	older   sync.Mutex    // one Older at a time
+}
+
+// Messages opens a View with the last n entries. While it is open, what the
+// conversation lacks is pulled before anything else; of several, of the one
+// opened last.
+func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
+	if err := c.id.Validate(); err != nil {
+		return nil, err
+	}
+	v := &View{client: c.client, conv: c.id, changed: make(chan struct{}, 1)}
+	err := c.client.inLoop(ctx, func() error {
+		page, err := c.client.store.Entries(ctx, c.id, nil, n)
+		if err != nil {
+			return err
+		}
+		v.line.prepend(page, len(page) < n)
+		for _, p := range c.client.loop.engine.Outbox(c.id) {
+			v.line.put(p)
+		}
+		c.client.loop.views = append(c.client.loop.views, v)
+		return c.client.step(engine.Open{Conversation: c.id})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Items returns what the View shows now, in display order. The list is the
+// caller's; payloads and members are shared.
+func (v *View) Items() []Message {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.line.items()
+}
+
+// Changes receives whenever Items has changed since the last receive.
+func (v *View) Changes() <-chan struct{} { return v.changed }
+
+// Older adds the n entries displayed before the first, and reports whether there
+// may be more. What the store lacks there is pulled, as soon as there is a
+// connection, and within ctx.
+func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
+	v.older.Lock()
+	defer v.older.Unlock()
+	for n > 0 {
+		before, seq := v.first()
+		page, err := v.client.store.Entries(ctx, v.conv, before, n)
+		if err != nil {
+			return false, err
+		}
+		least := pim.Seq(1)
+		if len(page) == n {
+			least = slices.MinFunc(page, func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }).Seq
+		}
+		missing := false
+		err = v.client.inLoop(ctx, func() error {
+			missing = v.client.loop.engine.Missing(v.conv, least, seq-1)
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+		if !missing {
+			v.take(func(t *timeline) bool {
+				t.prepend(page, len(page) < n)
+				return len(page) > 0
+			})
+			return len(page) == n, nil
+		}
+		if err := v.client.fill(ctx, v.conv, seq, n); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// first returns the place and seq of the first entry; without one, of the end.
+func (v *View) first() (*pim.Place, pim.Seq) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.line.entries) == 0 {
+		return nil, pim.Seq(1<<63 - 1)
+	}
+	place := v.line.entries[0].Place()
+	return &place, v.line.entries[0].Seq
+}
+
+// Close ends the View. Items stays as it is.
+func (v *View) Close() {
+	// Without a context: the loop answers at once, or has ended.
+	_ = v.client.inLoop(context.Background(), func() error {
+		l := &v.client.loop
+		last := pim.ConversationID("")
+		rest := l.views[:0]
+		for _, other := range l.views {
+			if other != v {
+				rest = append(rest, other)
+				last = other.conv
+			}
+		}
+		l.views = rest
+		return v.client.step(engine.Open{Conversation: last})
+	})
+}
+
+// take changes the line.
+func (v *View) take(change func(*timeline) bool) {
+	v.mu.Lock()
+	changed := change(&v.line)
+	v.mu.Unlock()
+	if changed {
+		select {
+		case v.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// show brings the views up to date with an event, before the app hears of it.
+func (c *Client) show(ev Event) {
+	for _, v := range c.loop.views {
+		switch ev := ev.(type) {
+		case EntryEvent:
+			if ev.Entry.Conversation == v.conv {
+				v.take(func(t *timeline) bool { return t.insert(ev.Entry) })
+			}
+		case SendEvent:
+			if ev.Conversation == v.conv {
+				v.take(func(t *timeline) bool { return c.showSend(t, ev) })
+			}
+		}
+	}
+}
+
+func (c *Client) showSend(t *timeline, ev SendEvent) bool {
+	switch ev.State {
+	case Delivered:
+		t.sent(ev.ID, ev.Sent, c.loop.engine.User(), c.options.Device)
+		return true
+	case Discarded, Superseded:
+		return t.drop(ev.ID)
+	}
+	p, ok := c.loop.engine.Message(ev.ID)
+	if ok {
+		p.State, p.Err = ev.State, ev.Err // as of this event; there may be more
+		t.put(p)
+	}
+	return ok
+}
+
+// fill pulls what is missing of conv below the seq before.
+func (c *Client) fill(ctx context.Context, conv pim.ConversationID, before pim.Seq, limit int) error {
+	answer := make(chan engine.Filled, 1)
+	c.mu.Lock()
+	c.lastAsk++
+	id := c.lastAsk
+	c.fills[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.fills, id)
+		c.mu.Unlock()
+	}()
+	if err := c.do(ctx, engine.Fill{ID: id, Conversation: conv, Before: before, Limit: limit}); err != nil {
+		return err
+	}
+	select {
+	case f := <-answer:
+		if f.Err != nil {
+			return f.Err
+		}
+		return nil
+	case <-ctx.Done():
+		// Without ctx, which is over; the loop answers at once.
+		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
+		return ctx.Err()
+	case <-c.closed:
+		return errClosed
+	}
+}

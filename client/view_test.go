@@ -1,0 +1,251 @@
+package client_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// reads drains the events of a device whose test looks at views only.
+func (d *device) reads() *device {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range d.Events() {
+		}
+	})
+	d.t.Cleanup(wg.Wait)
+	d.t.Cleanup(func() { d.Close() }) // before the Wait
+	return d
+}
+
+func (d *device) views(c pim.ConversationID, n int) *client.View {
+	d.t.Helper()
+	v, err := d.Conversation(c).Messages(d.t.Context(), n)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(v.Close)
+	return v
+}
+
+// comesToShow waits until v shows these lines: texts, with their states unless
+// they are delivered.
+func comesToShow(t *testing.T, v *client.View, want ...string) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		var got []string
+		for _, m := range v.Items() {
+			line := m.Text()
+			if m.Pending() {
+				line += " " + m.State.String()
+			}
+			got = append(got, line)
+		}
+		if slices.Equal(got, want) {
+			return
+		}
+		select {
+		case <-v.Changes():
+		case <-limit:
+			t.Fatalf("shows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+// A view follows the conversation: what comes in, what goes out, and how it fares.
+func TestViewIsLive(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.device("alice").reads(), w.device("bob").reads()
+	for i := range 5 {
+		alice.sent(alice.sends(chat, fmt.Sprint(i)), nil)
+	}
+	v := alice.views(chat, 3)
+	comesToShow(t, v, "2", "3", "4")
+	bob.sent(bob.sends(chat, "hi"), nil)
+	comesToShow(t, v, "2", "3", "4", "hi")
+	if err := alice.SetOnline(false); err != nil {
+		t.Fatal(err)
+	}
+	alice.sends(chat, "from the tunnel")
+	comesToShow(t, v, "2", "3", "4", "hi", "from the tunnel queued")
+	bob.sent(bob.sends(chat, "meanwhile"), nil)
+	if err := alice.SetOnline(true); err != nil {
+		t.Fatal(err)
+	}
+	comesToShow(t, v, "2", "3", "4", "hi", "meanwhile", "from the tunnel")
+}
+
+// What has failed is still there after a restart, until it is sent again or given
+// up.
+func TestViewKeepsWhatFailed(t *testing.T) {
+	w := newWorld(t)
+	w.server.Reject = func(m *wirepb.PIMSendReq) *pim.Error {
+		if strings.HasPrefix(string(m.Payload), "bad") {
+			return pim.Errorf(pim.KindForbidden, "not this")
+		}
+		return nil
+	}
+	path := filepath.Join(t.TempDir(), "alice.db")
+	open := func() (*device, *client.View, func()) {
+		store, err := sqlite.Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := w.options("alice", "phone")
+		o.Store = store
+		d := w.opens(o).reads()
+		return d, d.views(chat, 10), func() {
+			d.Close()
+			store.Close()
+		}
+	}
+	alice, v, end := open()
+	alice.sends(chat, "bad 1")
+	alice.sends(chat, "bad 2")
+	comesToShow(t, v, "bad 1 failed", "bad 2 failed")
+	alice.sent(alice.sends(chat, "good"), nil)
+	end()
+	alice, v, end = open()
+	defer end()
+	comesToShow(t, v, "good", "bad 1 failed", "bad 2 failed")
+	failed := v.Items()[1:]
+	if failed[0].Err == nil || failed[0].Err.Kind != pim.KindForbidden {
+		t.Errorf("failed for %v", failed[0].Err)
+	}
+	if err := alice.Discard(t.Context(), failed[0].Entry.ClientID); err != nil {
+		t.Fatal(err)
+	}
+	w.server.Reject = nil
+	alice.sent(alice.Resend(t.Context(), failed[1].Entry.ClientID))
+	comesToShow(t, v, "good", "bad 2")
+}
+
+// Scrolling up shows all of it, whether it is in the store or a hole.
+func TestViewOlder(t *testing.T) {
+	w := newWorld(t)
+	const n = 450
+	for i := range n {
+		if err := w.server.Append(chat, "alice", pim.ClientMessageID{1, byte(i), byte(i >> 8)}, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := w.options("bob", "phone")
+	o.LazyGap = 200 // what lies behind the newest page is left to scrolling
+	bob := w.opens(o).reads()
+	bob.synced()
+	v := bob.views(chat, 50)
+	var want []string
+	for i := n - 50; i < n; i++ {
+		want = append(want, fmt.Sprint(i))
+	}
+	comesToShow(t, v, want...)
+	for len(want) < n {
+		more, err := v.Older(t.Context(), 60)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := max(0, n-len(want)-60)
+		for i := n - len(want) - 1; i >= first; i-- {
+			want = slices.Insert(want, 0, fmt.Sprint(i))
+		}
+		comesToShow(t, v, want...)
+		if !more && len(want) < n {
+			t.Fatalf("no more after %d", len(want))
+		}
+	}
+	if more, err := v.Older(t.Context(), 60); more || err != nil {
+		t.Errorf("more before the first: %v, %v", more, err)
+	}
+}
+
+// Unread counts are a subtraction, the same on every device; pins come first.
+func TestConversations(t *testing.T) {
+	w := newWorld(t)
+	var clock atomic.Int64
+	w.server.Now = func() pim.Millis { return pim.Millis(clock.Add(1)) }
+	alice, laptop := w.device("alice").reads(), w.opens(w.options("alice", "laptop")).reads()
+	bob, carol := w.device("bob").reads(), w.device("carol").reads()
+	for range 3 {
+		bob.sent(bob.sends(chat, "hi"), nil)
+	}
+	carol.sent(carol.sends("d:alice:carol", "later"), nil)
+	waitFor(t, func() bool { return list(t, alice) == "d:alice:carol 1, d:alice:bob 3" })
+	alice.sent(alice.Pin(t.Context(), chat, true))
+	s, err := alice.Conversation("d:alice:carol").MarkRead(t.Context())
+	alice.sent(s, err)
+	waitFor(t, func() bool { return list(t, laptop) == "d:alice:bob 3 pinned, d:alice:carol 0" })
+	alice.sent(alice.SetContact(t.Context(), "bob", []byte("Bob")))
+	waitFor(t, func() bool { return len(laptop.Contacts()) == 1 })
+}
+
+func list(t *testing.T, d *device) string {
+	t.Helper()
+	all, err := d.Conversations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, c := range all {
+		line := fmt.Sprint(c.ID, " ", c.Unread)
+		if c.Pinned {
+			line += " pinned"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, ", ")
+}
+
+func waitFor(t *testing.T, is func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+// Views are opened, scrolled and closed beside everything else.
+func TestViewsConcurrently(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.device("alice").reads(), w.device("bob").reads()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 10 {
+				v, err := alice.Conversation(chat).Messages(t.Context(), i)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := v.Older(t.Context(), 3); err != nil {
+					t.Error(err)
+				}
+				v.Items()
+				v.Close()
+			}
+		})
+		wg.Go(func() {
+			for range 10 {
+				if s, err := bob.Send(t.Context(), chat, []byte("x")); err != nil {
+					t.Error(err)
+				} else if _, err := s.Wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	v := alice.views(chat, 100)
+	waitFor(t, func() bool { return len(v.Items()) == 40 })
+}
