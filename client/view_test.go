@@ -180,13 +180,13 @@ func TestConversations(t *testing.T) {
 		bob.sent(bob.sends(chat, "hi"), nil)
 	}
 	carol.sent(carol.sends("d:alice:carol", "later"), nil)
-	waitFor(t, func() bool { return list(t, alice) == "d:alice:carol 1, d:alice:bob 3" })
+	comesTrue(t, func() bool { return list(t, alice) == "d:alice:carol 1, d:alice:bob 3" })
 	alice.sent(alice.Pin(t.Context(), chat, true))
 	s, err := alice.Conversation("d:alice:carol").MarkRead(t.Context())
 	alice.sent(s, err)
-	waitFor(t, func() bool { return list(t, laptop) == "d:alice:bob 3 pinned, d:alice:carol 0" })
+	comesTrue(t, func() bool { return list(t, laptop) == "d:alice:bob 3 pinned, d:alice:carol 0" })
 	alice.sent(alice.SetContact(t.Context(), "bob", []byte("Bob")))
-	waitFor(t, func() bool { return len(laptop.Contacts()) == 1 })
+	comesTrue(t, func() bool { return len(laptop.Contacts()) == 1 })
 }
 
 func list(t *testing.T, d *device) string {
@@ -206,7 +206,7 @@ func list(t *testing.T, d *device) string {
 	return strings.Join(lines, ", ")
 }
 
-func waitFor(t *testing.T, is func() bool) {
+func comesTrue(t *testing.T, is func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
@@ -247,5 +247,5 @@ func TestViewsConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	v := alice.views(chat, 100)
-	waitFor(t, func() bool { return len(v.Items()) == 40 })
+	comesTrue(t, func() bool { return len(v.Items()) == 40 })
 }
