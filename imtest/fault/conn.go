@@ -19,7 +19,7 @@ type conn struct {
 
 	mu     sync.Mutex
 	client *net.TCPConn
-	server *net.TCPConn // nil until it is dialled
+	server *net.TCPConn // nil until it is dialled, or if nobody is there
 	ended  int          // pipes whose source has ended
 }
 
@@ -37,8 +37,12 @@ func (c *conn) pipe(up bool) *pipe {
 	return c.down
 }
 
-// run serves the connection to its end.
-func (c *conn) run(silent bool) {
+// run serves the connection to its end. server is nil if there is none: the
+// client is reset, or if silent is true kept in silence.
+func (c *conn) run(server *net.TCPConn, silent bool) {
+	c.mu.Lock()
+	c.server = server
+	c.mu.Unlock()
 	defer c.reset()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -47,19 +51,11 @@ func (c *conn) run(silent bool) {
 		c.reset()
 	})
 	defer c.cancel()
-	if silent {
+	switch {
+	case silent:
 		_, _ = io.Copy(io.Discard, c.client) // however it ends
 		return
-	}
-	server, err := c.p.dial()
-	if err != nil {
-		return
-	}
-	c.mu.Lock()
-	c.server = server
-	c.mu.Unlock()
-	if c.ctx.Err() != nil { // reset may have missed it
-		reset(server)
+	case server == nil:
 		return
 	}
 	var pipes sync.WaitGroup

@@ -209,11 +209,13 @@ func (p *Proxy) accept(l net.Listener) {
 	}
 }
 
-// take begins to serve client.
+// take begins to serve client. It dials the target itself, so that a server sees
+// connections in the order in which clients made them, as it would without a
+// proxy: which of a device's two is the newer one depends on it.
 func (p *Proxy) take(client *net.TCPConn) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if len(p.conns) >= maxConns || p.ctx.Err() != nil || p.conditions.Accept == Refuse {
+		p.mu.Unlock()
 		reset(client)
 		return
 	}
@@ -221,16 +223,21 @@ func (p *Proxy) take(client *net.TCPConn) {
 	c := newConn(p, client, uint64(p.accepted))
 	p.conns[c] = true
 	silent := p.conditions.Accept == Silent
+	p.mu.Unlock()
+	var server *net.TCPConn
+	if !silent {
+		server = p.dial() // nil: nobody is there, and the client is reset
+	}
 	p.wg.Go(func() {
-		c.run(silent)
+		c.run(server, silent)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.conns, c)
 	})
 }
 
-// dial connects to the target.
-func (p *Proxy) dial() (*net.TCPConn, error) {
+// dial connects to the target; nil if that fails.
+func (p *Proxy) dial() *net.TCPConn {
 	p.mu.Lock()
 	target := p.target
 	p.mu.Unlock()
@@ -238,9 +245,9 @@ func (p *Proxy) dial() (*net.TCPConn, error) {
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", target)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	return conn.(*net.TCPConn), nil
+	return conn.(*net.TCPConn)
 }
 
 // now returns the conditions, and what is closed when they change.
