@@ -22,8 +22,9 @@ type running interface {
 }
 
 // inside is an app in this process. Its kill is that of its store: what is stored
-// by then is, what is under way is or is not, and nothing is stored, told or
-// begun to be transmitted after it.
+// by then is, what is under way is or is not, and nothing is stored or told after
+// it; what was queued for the network by then may still go out, as from a
+// kernel.
 type inside struct {
 	commands chan command
 	cancel   context.CancelFunc
@@ -71,10 +72,10 @@ func (a *inside) stop() {
 }
 
 func (a *inside) kill() {
-	a.store.die()
 	a.mu.Lock()
-	a.dead = true
+	a.dead = true // before the store is, so that nobody is told of that
 	a.mu.Unlock()
+	a.store.die()
 	a.cancel()
 	<-a.ended
 }
