@@ -25,7 +25,7 @@ const maxLines = 600
 // anything.
 var layers = [][]string{
 	{"."},
-	{"wire", "store"},
+	{"wire", "store", "clock"},
 	{"inbox", "account", "limit"},
 	{"conv"}, // its writers fill the inboxes
 	{"gateway", "lbs", "bus"},
@@ -35,7 +35,7 @@ var layers = [][]string{
 // outside lists the parts beside the server's layers, and what each may import.
 var outside = map[string][]string{
 	"client":   {".", "wire"},
-	"imtest":   {".", "wire", "store", "account", "conv", "inbox", "gateway", "server", "client"},
+	"imtest":   {".", "wire", "store", "clock", "account", "conv", "inbox", "gateway", "server", "client"},
 	"examples": {".", "client"},
 	"cmd":      {".", "wire", "account", "server", "client", "imtest"},
 }

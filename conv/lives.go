@@ -11,14 +11,14 @@ import (
 // loaded again when the next request comes.
 
 // conversation returns the state of id, loading it if need be.
-func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim.Millis) (*live, error) {
+func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := s.lives[id]
 	if l != nil && l.batch != nil {
 		return l, nil // used in this batch already
 	}
 	if l == nil {
 		var err error
-		if l, err = load(ctx, s.store, id, s.bound, now); err != nil {
+		if l, err = load(ctx, s.store, id, s.bound); err != nil {
 			return nil, err
 		}
 		s.metrics.Loads.Inc()

@@ -31,7 +31,7 @@ type live struct {
 // load builds a conversation's state from its log and cells. It reads the log
 // back to its recentIDs-th entry from the end, and on to the first entry that
 // can be no anchor any more.
-func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int, now pim.Millis) (*live, error) {
+func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) (*live, error) {
 	c := newConversation(id, bound)
 	last, err := s.Last(ctx, inbox.Entries(id))
 	if err != nil || last == 0 {
@@ -43,7 +43,7 @@ func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int, 
 			return nil, err
 		}
 	}
-	tail, err := readTail(ctx, s, id, last, now)
+	tail, err := readTail(ctx, s, id, last)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 }
 
 // readTail returns the log's end, ascending: as much as the state needs.
-func readTail(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq, now pim.Millis) ([]pim.Entry, error) {
+func readTail(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq) ([]pim.Entry, error) {
 	var pages [][]pim.Entry
 	to := last
 	for {
@@ -112,8 +112,11 @@ func readTail(ctx context.Context, s store.Store, id pim.ConversationID, last pi
 			return nil, err
 		}
 		pages = append(pages, page)
-		// An entry this old can be no anchor, however late the next one is.
-		if from == 1 || page[0].Server <= now-pim.OrderWindow-pim.OrderSlack {
+		// An entry this old can be no anchor, however late the next one is. This
+		// goes by the log, not by the node's clock, which may be wrong: the next
+		// entry's server time is not below the last one's.
+		newest := pages[0][len(pages[0])-1].Server
+		if from == 1 || page[0].Server <= newest-pim.OrderWindow-pim.OrderSlack {
 			break
 		}
 		to = from - 1

@@ -34,6 +34,7 @@ type shard struct {
 	oldest *live
 	weight int
 
+	refusal error    // why the batch being made appends nothing; nil if it may
 	groups  []*group // of the batch being made
 	answers []Answer
 	arena   []byte
@@ -130,6 +131,7 @@ type drained chan struct{}
 // in a way that a fresh look at the log may mend go round again.
 func (s *shard) batch(ctx context.Context, requests []*Request) {
 	for len(requests) > 0 {
+		s.refusal = s.gate()
 		now := pim.MillisOf(s.now())
 		for _, r := range requests {
 			s.step(ctx, r, now)
@@ -144,7 +146,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.marks = append(s.marks, d)
 		return
 	}
-	l, err := s.conversation(ctx, r.Conversation, now)
+	l, err := s.conversation(ctx, r.Conversation)
 	if err != nil {
 		s.fail(r, err)
 		return
@@ -152,6 +154,10 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 	older, err := l.lookUp(ctx, s.store, r.ClientID)
 	if err != nil {
 		s.fail(r, err)
+		return
+	}
+	if s.refusal != nil && older == 0 && l.recent.seq(r.ClientID) == 0 {
+		s.fail(r, s.refusal)
 		return
 	}
 	if err := s.heedBlocks(ctx, l); err != nil {

@@ -18,6 +18,7 @@ type Options struct {
 	Shards  int              // at least 1
 	Members int              // present members of a group, at most; 0: pim.MaxGroupMembers
 	Now     func() time.Time // nil: time.Now
+	Gate    func() error     // asked before each batch; its error refuses what the batch would append; nil: never
 	Metrics *Metrics         // nil: not counted
 	Logger  *slog.Logger     // nil: slog.Default
 }
@@ -26,6 +27,7 @@ type Options struct {
 type Writers struct {
 	store   store.Store
 	now     func() time.Time
+	gate    func() error
 	outlet  Outlet
 	metrics *Metrics
 	log     *slog.Logger
@@ -42,7 +44,7 @@ type Writers struct {
 func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
-		store: s, now: o.Now, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
+		store: s, now: o.Now, gate: o.Gate, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
 		bound: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
 	}
 	if w.bound == 0 {
@@ -50,6 +52,9 @@ func New(s store.Store, o Options) *Writers {
 	}
 	if w.now == nil {
 		w.now = time.Now
+	}
+	if w.gate == nil {
+		w.gate = func() error { return nil }
 	}
 	if w.metrics == nil {
 		w.metrics = NewMetrics(nil)

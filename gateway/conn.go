@@ -28,7 +28,7 @@ type conn struct {
 
 	in reader // the reading goroutine's
 
-	// For the janitor; ms since 1970, 0 for none.
+	// For the janitor; of Gateway.elapsed, 0 for none.
 	lastRead  atomic.Int64
 	halfSince atomic.Int64  // when the first bytes of an unfinished frame came
 	writing   atomic.Int64  // when the write under way began
@@ -52,7 +52,7 @@ type conn struct {
 func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	c := &conn{gw: g, nc: nc, websocket: websocket, id: g.ids.Add(1)}
 	c.changed.L = &c.mu
-	c.lastRead.Store(g.Now().UnixMilli())
+	c.lastRead.Store(g.elapsed())
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
@@ -220,7 +220,7 @@ func (c *conn) send() {
 		}
 		c.mu.Unlock()
 
-		c.writing.Store(c.gw.Now().UnixMilli())
+		c.writing.Store(c.gw.elapsed())
 		_, err := c.nc.Write(buf)
 		c.writing.Store(0)
 		n := len(buf)

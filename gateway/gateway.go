@@ -67,6 +67,7 @@ type Options struct {
 // Gateway serves connections. It is also the writers' Outlet.
 type Gateway struct {
 	Options
+	begun    time.Time
 	sessions registry
 	open     atomic.Int64 // connections, handshakes included
 	ids      atomic.Uint64
@@ -90,11 +91,16 @@ func New(o Options) *Gateway {
 	if g.Logger == nil {
 		g.Logger = slog.Default()
 	}
+	g.begun = g.Now()
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.start(g.janitor)
 	return g
 }
+
+// elapsed is the time that limits of time are measured in: milliseconds since the
+// gateway began, never 0. It does not jump with the wall clock.
+func (g *Gateway) elapsed() int64 { return g.Now().Sub(g.begun).Milliseconds() + 1 }
 
 // SetWriter supplies the Writer: writers need their Outlet first, and that is
 // the gateway.

@@ -17,9 +17,9 @@ func (g *Gateway) janitor() {
 		select {
 		case <-t.C:
 			w.tick(g.ids.Load())
-			now := g.Now().UnixMilli()
+			elapsed, now := g.elapsed(), g.Now().UnixMilli()
 			for _, c := range g.sessions.all() {
-				c.inspect(now)
+				c.inspect(elapsed, now)
 			}
 		case <-g.ctx.Done():
 			return
@@ -49,10 +49,12 @@ func (w *wave) tick(ids uint64) {
 	}
 }
 
-func (c *conn) inspect(now int64) {
+// inspect closes c if it is over a limit, at the time elapsed (see there) and now
+// on the wall clock.
+func (c *conn) inspect(elapsed, now int64) {
 	l := &c.gw.Limits
 	over := func(since int64, limit time.Duration) bool {
-		return since != 0 && now-since > limit.Milliseconds()
+		return since != 0 && elapsed-since > limit.Milliseconds()
 	}
 	switch {
 	case over(c.writing.Load(), l.Write):

@@ -120,7 +120,7 @@ func (c *conn) keep(rest []byte, need int, progress bool) {
 		return
 	}
 	if progress && !fragments || c.halfSince.Load() == 0 {
-		c.halfSince.Store(c.gw.Now().UnixMilli())
+		c.halfSince.Store(c.gw.elapsed())
 	}
 	in.partial = append(make([]byte, 0, len(rest)), rest...)
 }
@@ -135,7 +135,7 @@ func (c *conn) run() {
 			c.ended(err)
 			return
 		}
-		c.lastRead.Store(c.gw.Now().UnixMilli())
+		c.lastRead.Store(c.gw.elapsed())
 		err = c.consume(buf, c.handle)
 		c.release()
 		c.submit()

@@ -34,7 +34,10 @@ func (s *Server) Ready() error {
 		return fmt.Errorf("stopping")
 	default:
 	}
-	return s.health()
+	if err := s.health(); err != nil {
+		return err
+	}
+	return s.clock.Gate()
 }
 
 func pprofPages() http.Handler {

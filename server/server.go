@@ -15,6 +15,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/clock"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/gateway"
 	"github.com/pim-im/pim/inbox"
@@ -38,6 +39,9 @@ type Options struct {
 	WrapWriter func(gateway.Writer) gateway.Writer
 	WrapReader func(gateway.Reader) gateway.Reader
 	WrapOutlet func(conv.Outlet) conv.Outlet
+	// Clock are the clocks that the server goes by and watches. The zero Source is
+	// the machine's.
+	Clock clock.Source
 }
 
 // Server is one node.
@@ -50,6 +54,7 @@ type Server struct {
 
 	engine  store.Store
 	health  func() error // of the engine
+	clock   *clock.Watch
 	acks    *inbox.Acks
 	gateway *gateway.Gateway
 	writers *conv.Writers
@@ -128,6 +133,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 	if o.WrapStore != nil {
 		st = o.WrapStore(st)
 	}
+	s.clock = clock.New(clock.Options{Source: o.Clock, Metrics: s.metrics, Logger: s.log})
 	shards := s.config.Shards
 	if shards == 0 {
 		// A shard mostly waits for the disk. While some do, the others step, and
@@ -140,7 +146,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		reader = o.WrapReader(reader)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
+		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics), Now: s.clock.Now,
 		Limits: gateway.Limits{
 			Connections: s.config.MaxConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
@@ -153,7 +159,8 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		outlet = o.WrapOutlet(outlet)
 	}
 	s.writers = conv.New(st, conv.Options{
-		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
+		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.clock.Gate,
+		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	var writer gateway.Writer = s.writers
 	if o.WrapWriter != nil {
@@ -270,6 +277,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.serving.Wait()
 		s.writers.Close()
 		s.acks.Close()
+		s.clock.Close()
 		err = s.engine.Close()
 	})
 	return err

@@ -1,0 +1,80 @@
+package clock
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// Bound is how far the clock may be off, and how far it may jump.
+	Bound = 400 * time.Millisecond
+	// Steady is how long the clock must go steadily after a jump.
+	Steady = 10 * time.Second
+
+	slewPart     = 2000 // 1/2,000 is 500 ppm, the most that NTP slews by
+	steadyWithin = 20 * time.Millisecond
+)
+
+// Reading is what the clocks say at one moment.
+type Reading struct {
+	Wall   time.Duration // since 1970
+	Mono   time.Duration // since any fixed moment
+	Kernel Kernel
+}
+
+func (r Reading) offset() time.Duration { return r.Wall - r.Mono }
+
+// Kernel is what the operating system knows of its clock.
+type Kernel struct {
+	Synchronised bool          // by a time service; otherwise the rest says nothing
+	Offset       time.Duration // still to be corrected
+	Error        time.Duration // estimated
+	MaxError     time.Duration // at most
+}
+
+// judge decides from one reading after the other whether the clock can be relied
+// on. Pure: no I/O, no clock.
+type judge struct {
+	begun bool
+	first time.Duration // offset of the first reading
+	right time.Duration // offset taken for right; follows what a slew may change
+	mono  time.Duration // of the last reading
+
+	jumps      int
+	jump       time.Duration // the last
+	unsteady   bool          // since it
+	steadyFrom time.Duration
+}
+
+// take judges r, whose Mono is not below that of the reading before. It returns
+// why the clock cannot be relied on, or "".
+func (j *judge) take(r Reading) (trouble string) {
+	if !j.begun {
+		j.begun, j.first, j.right, j.mono = true, r.offset(), r.offset(), r.Mono
+	}
+	slew := (r.Mono - j.mono) / slewPart
+	j.mono = r.Mono
+	off := r.offset() - j.right
+	switch {
+	case off.Abs() > Bound:
+		j.jumps++
+		j.jump, j.unsteady, j.steadyFrom, j.right = off, true, r.Mono, r.offset()
+	case j.unsteady && off.Abs() > slew+steadyWithin:
+		j.steadyFrom, j.right = r.Mono, r.offset()
+	default:
+		j.right += min(max(off, -slew), slew)
+	}
+	j.unsteady = j.unsteady && r.Mono-j.steadyFrom < Steady
+	switch k := r.Kernel; {
+	case j.unsteady:
+		return fmt.Sprintf("the node's clock jumped by %v; it does not write until the clock has been steady for %v",
+			j.jump.Round(time.Millisecond), Steady)
+	case k.Synchronised && max(k.Error, k.Offset.Abs()) > Bound:
+		return fmt.Sprintf("the node's clock is off: %v to be corrected, estimated error %v, at most %v are allowed", k.Offset, k.Error, Bound)
+	}
+	return ""
+}
+
+// drift returns how far the wall clock has gone from the monotonic one since the
+// first reading.
+func (j *judge) drift(r Reading) time.Duration { return r.offset() - j.first }

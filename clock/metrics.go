@@ -1,0 +1,47 @@
+package clock
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	drift, error, synchronised, healthy prometheus.Gauge
+	jumps                               prometheus.Counter
+}
+
+// newMetrics registers with r, or with nothing if r is nil.
+func newMetrics(r prometheus.Registerer) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		drift:        gauge("pim_clock_drift_seconds", "Wall clock against monotonic clock since the start."),
+		error:        gauge("pim_clock_error_seconds", "The kernel's estimate of its clock's error; 0 if it is not synchronised."),
+		synchronised: gauge("pim_clock_synchronised", "1 if the kernel says that a time service keeps its clock."),
+		healthy:      gauge("pim_clock_healthy", "0 while the node does not write because of its clock."),
+		jumps: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pim_clock_jumps_total", Help: "Jumps of the wall clock by more than 400 ms.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.drift, m.error, m.synchronised, m.healthy, m.jumps)
+	}
+	return m
+}
+
+func (m *metrics) report(r Reading, drift time.Duration, healthy bool, jumps int) {
+	m.drift.Set(drift.Seconds())
+	m.error.Set(0)
+	m.synchronised.Set(0)
+	if r.Kernel.Synchronised {
+		m.error.Set(r.Kernel.Error.Seconds())
+		m.synchronised.Set(1)
+	}
+	m.healthy.Set(0)
+	if healthy {
+		m.healthy.Set(1)
+	}
+	m.jumps.Add(float64(jumps))
+}
