@@ -103,6 +103,9 @@ func (w *Watch) Close() {
 // Now returns the wall clock that is watched.
 func (w *Watch) Now() time.Time { return w.source.Now() }
 
+// Mono returns the monotonic clock that it is compared with.
+func (w *Watch) Mono() time.Duration { return w.source.Mono() }
+
 // Gate returns nil if the clock can be relied on, else why it cannot: a
 // *pim.Error of KindClockUnhealthy. It is cheap enough to be called before every
 // commit.

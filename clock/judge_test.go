@@ -71,7 +71,7 @@ func TestUnsteadyAfterAJump(t *testing.T) {
 	m := boot(t)
 	m.at.Wall += time.Second
 	m.is("jumped")
-	m.runs(60, 83*time.Millisecond, "jumped")
+	m.runs(60, 30*time.Millisecond, "jumped")
 	m.runs(9, 0, "jumped")
 	m.runs(1, 0, "")
 }

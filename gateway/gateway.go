@@ -59,15 +59,15 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
-	Metrics  *Metrics         // nil: not counted
-	Now      func() time.Time // nil: time.Now
-	Logger   *slog.Logger     // nil: slog.Default
+	Metrics  *Metrics             // nil: not counted
+	Now      func() time.Time     // nil: time.Now
+	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
+	Logger   *slog.Logger         // nil: slog.Default
 }
 
 // Gateway serves connections. It is also the writers' Outlet.
 type Gateway struct {
 	Options
-	begun    time.Time
 	sessions registry
 	open     atomic.Int64 // connections, handshakes included
 	ids      atomic.Uint64
@@ -91,16 +91,19 @@ func New(o Options) *Gateway {
 	if g.Logger == nil {
 		g.Logger = slog.Default()
 	}
-	g.begun = g.Now()
+	if g.Mono == nil {
+		begun := time.Now()
+		g.Mono = func() time.Duration { return time.Since(begun) }
+	}
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.start(g.janitor)
 	return g
 }
 
-// elapsed is the time that limits of time are measured in: milliseconds since the
-// gateway began, never 0. It does not jump with the wall clock.
-func (g *Gateway) elapsed() int64 { return g.Now().Sub(g.begun).Milliseconds() + 1 }
+// elapsed is the time that limits of time are measured in: milliseconds, never 0.
+// It does not jump with the wall clock.
+func (g *Gateway) elapsed() int64 { return g.Mono().Milliseconds() + 1 }
 
 // SetWriter supplies the Writer: writers need their Outlet first, and that is
 // the gateway.

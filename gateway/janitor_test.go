@@ -71,6 +71,22 @@ func TestAnnouncementsKeepConnections(t *testing.T) {
 	longer.closedWith(wire.CodeIdle)
 }
 
+// A wall clock that jumps makes nobody silent, and nobody heard.
+func TestWallClockJumps(t *testing.T) {
+	x := newLab(t, nil)
+	p := x.connect(false, "alice", "phone")
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		x.wrong.Store(int64(by))
+		for _, c := range x.gw.sessions.all() {
+			c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
+		}
+		p.send(&wirepb.PIMPing{Nonce: 1})
+		expect[*wirepb.PIMPong](p)
+	}
+	x.passes(time.Minute + time.Second)
+	p.closedWith(wire.CodeIdle)
+}
+
 // An idle connection costs what it holds. Go gives out memory in classes, and
 // the next one is 448.
 func TestSizeOfConn(t *testing.T) {

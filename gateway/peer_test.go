@@ -34,7 +34,9 @@ type lab struct {
 	l  net.Listener
 	h  *httptest.Server
 
-	ahead atomic.Int64 // of the gateway's clock, a time.Duration
+	begun time.Time
+	ahead atomic.Int64 // of the gateway's clocks, a time.Duration
+	wrong atomic.Int64 // of its wall clock only
 
 	mu     sync.Mutex
 	seq    pim.Seq
@@ -45,7 +47,7 @@ type lab struct {
 }
 
 func newLab(t *testing.T, limits func(*Limits)) *lab {
-	x := &lab{t: t}
+	x := &lab{t: t, begun: time.Now()}
 	l := Limits{
 		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, Handshake: 10 * time.Second,
 		Idle: time.Minute, Write: 10 * time.Second, Drain: time.Second, Members: 10,
@@ -53,7 +55,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	if limits != nil {
 		limits(&l)
 	}
-	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler), Now: x.now})
+	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler), Now: x.now, Mono: x.mono})
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -70,10 +72,13 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	return x
 }
 
-// now is the gateway's clock.
-func (x *lab) now() time.Time { return time.Now().Add(time.Duration(x.ahead.Load())) }
+// now is the gateway's wall clock.
+func (x *lab) now() time.Time { return time.Now().Add(time.Duration(x.ahead.Load() + x.wrong.Load())) }
 
-// passes lets the gateway's clock go on by d.
+// mono is its monotonic clock.
+func (x *lab) mono() time.Duration { return time.Since(x.begun) + time.Duration(x.ahead.Load()) }
+
+// passes lets the gateway's clocks go on by d.
 func (x *lab) passes(d time.Duration) { x.ahead.Add(int64(d)) }
 
 // Submit answers every request as the next seq, unless the test does it.

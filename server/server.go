@@ -146,7 +146,8 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		reader = o.WrapReader(reader)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics), Now: s.clock.Now,
+		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
+		Now: s.clock.Now, Mono: s.clock.Mono,
 		Limits: gateway.Limits{
 			Connections: s.config.MaxConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
