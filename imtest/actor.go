@@ -122,7 +122,11 @@ func (a *Actor) listen(c *client.Client, number int, texts map[string]int, sessi
 	for ev := range c.Events() {
 		switch ev := ev.(type) {
 		case client.EntryEvent:
-			l.history.Handed(a.id, number, ev.Entry)
+			if ev.Late {
+				l.history.HandedLate(a.id, number, ev.Entry)
+			} else {
+				l.history.Handed(a.id, number, ev.Entry)
+			}
 			l.change(func() { texts[string(ev.Entry.Payload)]++ })
 		case client.SendEvent:
 			a.reached(ev, session)

@@ -19,6 +19,7 @@ type History struct {
 	refused []refused
 	devices map[Device]int // the storage in use
 	handed  map[storage][]pim.Entry
+	late    map[storage]map[int]bool // which of handed may lie below the ones before
 	shown   []shown
 	reads   []read // pulls during the run
 	finals  []read
@@ -32,6 +33,7 @@ type History struct {
 func NewHistory() *History {
 	return &History{
 		devices: make(map[Device]int), handed: make(map[storage][]pim.Entry),
+		late: make(map[storage]map[int]bool),
 		logs: make(map[pim.ConversationID][]pim.Entry), dropped: make(map[place]bool),
 	}
 }
@@ -161,6 +163,19 @@ func (h *History) Handed(d Device, number int, e pim.Entry) {
 	defer h.mu.Unlock()
 	s := storage{d, number}
 	h.handed[s] = append(h.handed[s], e)
+}
+
+// HandedLate is Handed for an entry that lies below others of its conversation
+// that were handed before, as one that fills a hole.
+func (h *History) HandedLate(d Device, number int, e pim.Entry) {
+	h.Handed(d, number, e)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := storage{d, number}
+	if h.late[s] == nil {
+		h.late[s] = make(map[int]bool)
+	}
+	h.late[s][len(h.handed[s])-1] = true
 }
 
 // HandedAll records all that the app on d was ever handed, in that order, in

@@ -202,15 +202,34 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 		return pim.Entry{}, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", from.user, c)
 	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
-	for _, u := range req.Members {
-		e.Members = append(e.Members, pim.UserID(u))
-	}
-	if e.Kind == pim.EntryCreate {
-		e.Members = append([]pim.UserID{from.user}, e.Members...)
+	var err error
+	if e.Members, err = l.changed(&e, req.Members); err != nil {
+		return pim.Entry{}, err
 	}
 	l.append(&e, s.Now())
 	s.push(l, e)
 	return e, nil
+}
+
+// changed returns whom e, which names users, is about: those for whom it changes
+// something, each once.
+func (l *log) changed(e *pim.Entry, named []string) ([]pim.UserID, error) {
+	if e.Kind == pim.EntryCreate || e.Kind == pim.EntryLeave && len(named) == 0 {
+		named = append([]string{string(e.Sender)}, named...)
+	}
+	var users []pim.UserID
+	for _, name := range named {
+		u := pim.UserID(name)
+		p := l.periods[u]
+		present := len(p) > 0 && p[len(p)-1].to == 0
+		if present == (e.Kind == pim.EntryLeave) && !slices.Contains(users, u) {
+			users = append(users, u)
+		}
+	}
+	if len(named) > 0 && len(users) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "%s changes nothing", e.Kind)
+	}
+	return users, nil
 }
 
 // allows checks what commands decide: that they are in their user's own log, and

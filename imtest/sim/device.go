@@ -1,0 +1,365 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/wire"
+)
+
+// Device is an engine and what is around it.
+type Device struct {
+	User pim.UserID
+	ID   pim.DeviceID
+
+	w        *World
+	config   engine.Config
+	engine   *engine.Engine // nil: the process does not run
+	disk     *disk
+	backup   *backup
+	storage  int // its number; a restored backup is the next
+	fuse     int // effects until the process dies; 0: it does not
+	net      Net
+	conns    []*conn
+	using    uint64        // the attempt whose connection is in use
+	waiting  []*conn       // attempts that the network swallows
+	wall     pim.Millis    // skew of the wall clock
+	slept    time.Duration // in all: the monotonic clock stood still
+	asleep   bool
+	inputs   []engine.Input // that came while it slept
+	ticks    uint64         // the number of the last alarm that was set
+	had      map[pim.ConversationID]map[pim.Seq]bool
+	failed   map[pim.ClientMessageID]*pim.Error // what the app was told last
+	breaks   Breakage
+	recorder *recorder
+}
+
+// Breakage is how a device is broken on purpose. The zero Breakage is sound.
+type Breakage struct {
+	ForgetOutbox bool                                            // the store drops what is queued
+	Frame        func(*Device, wire.Message) wire.Message        // changes what is transmitted; nil: swallowed
+	Answer       func(*Device, wire.Message) wire.Message        // and what is received
+	Show         func(d *Device, c pim.ConversationID) []pim.Seq // shows in another order
+}
+
+type backup struct {
+	disk *disk
+	had  map[pim.ConversationID]map[pim.Seq]bool
+}
+
+// NewDevice adds a device, which does not run yet.
+func (w *World) NewDevice(user pim.UserID, id pim.DeviceID) *Device {
+	d := &Device{
+		User: user, ID: id, w: w, disk: newDisk(), had: make(map[pim.ConversationID]map[pim.Seq]bool),
+		failed: make(map[pim.ClientMessageID]*pim.Error),
+	}
+	d.config = engine.Config{
+		User: user, Device: id, Servers: []string{"wss://one", "wss://two"},
+		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
+		Random: w.rng.Float64,
+	}
+	w.devices = append(w.devices, d)
+	return d
+}
+
+func (d *Device) device() imtest.Device { return imtest.Device{User: d.User, Device: d.ID} }
+
+// time is the present, as the device's clocks show it.
+func (d *Device) time() engine.Time {
+	return engine.Time{Mono: d.w.now - d.slept, Wall: epoch + pim.Millis(d.w.now/time.Millisecond) + d.wall}
+}
+
+// Start runs the process. The app shows what it finds in the store.
+func (d *Device) Start() {
+	if d.engine != nil {
+		return
+	}
+	d.w.tell(d, "starts")
+	d.w.history.Opened(d.device(), d.storage)
+	for id := range d.disk.entries {
+		for _, e := range d.disk.shown(id) {
+			d.show(e, true)
+		}
+	}
+	d.recorder.begin(d)
+	config := d.config
+	config.Random = d.recorder.random(config.Random)
+	d.engine = engine.New(config, d.disk.snapshot())
+	d.Step(engine.Start{})
+}
+
+// Kill ends the process at once.
+func (d *Device) Kill() {
+	if d.engine == nil {
+		return
+	}
+	d.w.tell(d, "is killed")
+	d.engine, d.fuse, d.asleep, d.inputs = nil, 0, false, nil
+	d.recorder.end()
+	for _, c := range d.take() {
+		c.close()
+	}
+}
+
+// KillAfter ends the process after n more effects, in the middle of whatever it
+// does then.
+func (d *Device) KillAfter(n int) { d.fuse = n }
+
+// Backup keeps a copy of the store.
+func (d *Device) Backup() {
+	b := &backup{disk: d.disk.clone(), had: make(map[pim.ConversationID]map[pim.Seq]bool)}
+	d.backup = b
+	d.w.tell(d, "is backed up")
+}
+
+// Restore ends the process and goes back to the backup. What was queued since is
+// gone with the store.
+func (d *Device) Restore() {
+	if d.backup == nil {
+		return
+	}
+	d.Kill()
+	d.w.tell(d, "is restored")
+	for id, owner := range d.w.queued {
+		if _, kept := d.backup.disk.outbox[id]; owner == d && !kept {
+			delete(d.w.queued, id)
+		}
+	}
+	d.disk = d.backup.disk.clone()
+	d.storage++
+	d.had = make(map[pim.ConversationID]map[pim.Seq]bool)
+}
+
+// Sleep stops the device for a time: its monotonic clock stands still.
+func (d *Device) Sleep(for_ time.Duration) {
+	if d.engine == nil || d.asleep {
+		return
+	}
+	d.w.tell(d, "sleeps for %v", for_)
+	d.asleep = true
+	e := d.engine
+	d.w.After(for_, func() {
+		if d.engine != e {
+			return
+		}
+		d.asleep = false
+		d.slept += for_
+		inputs := d.inputs
+		d.inputs = nil
+		for _, in := range append(inputs, engine.Tick{}) {
+			if d.engine == e {
+				d.Step(in)
+			}
+		}
+	})
+}
+
+// Jump moves the device's wall clock.
+func (d *Device) Jump(by time.Duration) {
+	d.w.tell(d, "wall clock jumps by %v", by)
+	d.wall += pim.Millis(by / time.Millisecond)
+}
+
+// Step gives the engine an input and does what it asks for.
+func (d *Device) Step(in engine.Input) error {
+	if d.engine == nil {
+		return errNotRunning
+	}
+	if d.asleep {
+		d.inputs = append(d.inputs, in)
+		return nil
+	}
+	if f, ok := in.(engine.Frame); ok && d.breaks.Answer != nil {
+		f.Message = d.breaks.Answer(d, f.Message)
+		in = f
+	}
+	now := d.time()
+	err := d.engine.Step(now, in)
+	out := d.engine.Take()
+	if up, ok := in.(engine.Dialled); ok && !slices.Contains(out.Hangups, up.Attempt) {
+		d.using = up.Attempt
+	}
+	d.recorder.step(now, in, &out, err)
+	d.perform(&out)
+	d.setAlarm()
+	return err
+}
+
+var errNotRunning = pim.Errorf(pim.KindUnavailable, "the process does not run")
+
+// setAlarm calls the engine when it asked to be.
+func (d *Device) setAlarm() {
+	d.ticks++
+	if d.engine == nil {
+		return
+	}
+	at, ok := d.engine.Deadline()
+	if !ok {
+		return
+	}
+	number := d.ticks
+	d.w.At(at+d.slept, func() {
+		if d.ticks == number && d.engine != nil && !d.asleep {
+			d.Step(engine.Tick{})
+		}
+	})
+}
+
+// burns counts an effect and reports whether the process dies before it.
+func (d *Device) burns() bool {
+	if d.fuse == 0 {
+		return false
+	}
+	if d.fuse--; d.fuse == 0 {
+		d.Kill()
+		return true
+	}
+	return false
+}
+
+// perform does what the engine asks for, in the order of its documentation.
+func (d *Device) perform(out *engine.Output) {
+	if !out.Store.Empty() {
+		if d.burns() {
+			return
+		}
+		if d.breaks.ForgetOutbox {
+			out.Store.Outbox = nil
+		}
+		d.disk.apply(&out.Store)
+	}
+	for _, m := range out.Frames {
+		if d.burns() {
+			return
+		}
+		d.transmit(m)
+	}
+	for _, n := range out.Hangups {
+		for _, c := range d.conns {
+			if c.attempt == n {
+				c.close()
+			}
+		}
+	}
+	d.conns = slices.DeleteFunc(d.conns, func(c *conn) bool { return c.gone })
+	for _, to := range out.Dials {
+		d.w.dials = append(d.w.dials, d.w.now)
+		d.dial(to)
+	}
+	for _, ev := range out.Events {
+		if d.burns() {
+			return
+		}
+		d.hear(ev)
+	}
+}
+
+// transmit sends m on the connection in use.
+func (d *Device) transmit(m wire.Message) {
+	if d.breaks.Frame != nil {
+		if m = d.breaks.Frame(d, m); m == nil {
+			return
+		}
+	}
+	for _, c := range d.conns {
+		if c.attempt == d.using {
+			c.toServer(m)
+			return
+		}
+	}
+}
+
+// hear is the app.
+func (d *Device) hear(ev engine.Event) {
+	switch ev := ev.(type) {
+	case engine.EntryEvent:
+		d.show(ev.Entry, ev.Late)
+	case engine.SendEvent:
+		d.hearSend(ev)
+	case engine.StateEvent:
+		d.w.tell(d, "%s %v", ev.State, errText(ev.Err))
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func (d *Device) hearSend(ev engine.SendEvent) {
+	if ev.State != engine.InFlight && ev.State != engine.Queued {
+		d.w.tell(d, "message %s is %s %v", ev.ID, ev.State, ev.Err)
+	}
+	delete(d.failed, ev.ID)
+	switch ev.State {
+	case engine.Delivered:
+		s := ev.Sent
+		d.w.history.Acked(imtest.Ack{
+			User: d.User, Device: d.ID, ClientID: ev.ID, Conversation: s.Conversation,
+			Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
+		})
+	case engine.Failed:
+		d.failed[ev.ID] = ev.Err
+	case engine.Superseded, engine.Discarded:
+		delete(d.w.queued, ev.ID)
+	}
+}
+
+// show hands an entry to the app, once for what it finds in the store by itself.
+func (d *Device) show(e pim.Entry, late bool) {
+	had := d.had[e.Conversation]
+	if had == nil {
+		had = make(map[pim.Seq]bool)
+		d.had[e.Conversation] = had
+	}
+	if had[e.Seq] && late && d.engine == nil {
+		return // shown before the process died
+	}
+	had[e.Seq] = true
+	if late {
+		d.w.history.HandedLate(d.device(), d.storage, e)
+	} else {
+		d.w.history.Handed(d.device(), d.storage, e)
+	}
+}
+
+// Send queues text to c.
+func (d *Device) Send(c pim.ConversationID, text string) pim.ClientMessageID {
+	return d.queue(engine.Outgoing{Conversation: c, Kind: pim.EntryMessage, Payload: []byte(text)})
+}
+
+// queue queues a message. It counts as queued if the store has it.
+func (d *Device) queue(out engine.Outgoing) pim.ClientMessageID {
+	out.ID = d.w.id()
+	d.w.tell(d, "sends %s to %s", out.ID, out.Conversation)
+	d.note(out, d.Step(engine.Send{Message: out}))
+	return out.ID
+}
+
+// Do queues a command.
+func (d *Device) Do(c pim.Command) pim.ClientMessageID {
+	id := d.w.id()
+	d.w.tell(d, "commands %s: %s", id, c.Entity())
+	err := d.Step(engine.Do{ID: id, Command: c})
+	if m, ok := d.disk.outbox[id]; ok {
+		d.note(m, err)
+	}
+	return id
+}
+
+func (d *Device) note(out engine.Outgoing, err error) {
+	_, stored := d.disk.outbox[out.ID]
+	if err != nil || !stored && !d.breaks.ForgetOutbox {
+		return
+	}
+	d.w.queued[out.ID] = d
+	d.w.history.Sent(imtest.Send{
+		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
+		Members: out.Members, Payload: imtest.PayloadSum(out.Payload),
+	})
+}

@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// disk is a device's store. It outlives the process.
+type disk struct {
+	meta          engine.Meta
+	conversations map[pim.ConversationID]engine.Conversation
+	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
+	outbox        map[pim.ClientMessageID]engine.Outgoing
+	settings      map[string]pim.Setting
+	networks      []engine.Network
+}
+
+func newDisk() *disk {
+	return &disk{
+		conversations: make(map[pim.ConversationID]engine.Conversation),
+		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
+		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
+		settings:      make(map[string]pim.Setting),
+	}
+}
+
+// clone is a backup.
+func (d *disk) clone() *disk {
+	c := *d
+	c.conversations, c.outbox, c.settings = maps.Clone(d.conversations), maps.Clone(d.outbox), maps.Clone(d.settings)
+	c.entries = make(map[pim.ConversationID]map[pim.Seq]pim.Entry)
+	for id, entries := range d.entries {
+		c.entries[id] = maps.Clone(entries)
+	}
+	return &c
+}
+
+// snapshot is what an engine starts from, in an order that does not depend on
+// that of maps.
+func (d *disk) snapshot() engine.Snapshot {
+	s := engine.Snapshot{Meta: d.meta, Networks: d.networks}
+	for _, id := range slices.Sorted(maps.Keys(d.conversations)) {
+		s.Conversations = append(s.Conversations, d.conversations[id])
+	}
+	for _, m := range d.outbox {
+		s.Outbox = append(s.Outbox, m)
+	}
+	slices.SortFunc(s.Outbox, func(a, b engine.Outgoing) int { return cmp.Compare(a.Number, b.Number) })
+	for _, entity := range slices.Sorted(maps.Keys(d.settings)) {
+		s.Settings = append(s.Settings, engine.Setting{Entity: entity, Setting: d.settings[entity]})
+	}
+	return s
+}
+
+// apply is one transaction.
+func (d *disk) apply(b *engine.Batch) {
+	if b.Meta != nil {
+		d.meta = *b.Meta
+	}
+	for _, e := range b.Entries {
+		if d.entries[e.Conversation] == nil {
+			d.entries[e.Conversation] = make(map[pim.Seq]pim.Entry)
+		}
+		d.entries[e.Conversation][e.Seq] = e
+	}
+	for _, c := range b.Conversations {
+		d.conversations[c.ID] = c
+	}
+	for _, m := range b.Outbox {
+		d.outbox[m.ID] = m
+	}
+	for _, id := range b.Remove {
+		delete(d.outbox, id)
+	}
+	for _, s := range b.Settings {
+		d.settings[s.Entity] = s.Setting
+	}
+	if b.Networks != nil {
+		d.networks = slices.Clone(b.Networks)
+	}
+}
+
+// shown returns a conversation's entries as the device displays them.
+func (d *disk) shown(id pim.ConversationID) []pim.Entry {
+	return slices.SortedFunc(maps.Values(d.entries[id]), func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
+}

@@ -1,0 +1,182 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// Random draws a world and what happens in it from a seed, and plays it up to the
+// end of the faults. set, if not nil, sees every device before it starts.
+func Random(seed uint64, set func(*Device)) *World {
+	w := NewWorld(seed)
+	r := w.rng
+	for u := range 2 + r.IntN(2) {
+		for i := range 1 + r.IntN(2) {
+			d := w.NewDevice(pim.UserID(fmt.Sprint("user", u)), pim.DeviceID(fmt.Sprint("device", i)))
+			d.config.Page, d.config.LazyGap = 1+r.IntN(8), 1000
+			d.wall = pim.Millis(r.IntN(7_200_000) - 3_600_000)
+			d.net = randomNet(w)
+			if set != nil {
+				set(d)
+			}
+			w.After(time.Duration(r.IntN(5000))*time.Millisecond, d.Start)
+		}
+	}
+	share := float64(r.IntN(3)) / 10
+	w.Server.DropPush = func() bool { return r.Float64() < share }
+	w.Run(w.now + 5*time.Second)
+	for range 10 + r.IntN(25) {
+		w.act()
+		w.Run(w.now + time.Duration(r.ExpFloat64()*float64(4*time.Second)))
+	}
+	return w
+}
+
+func randomNet(w *World) Net {
+	r := w.rng
+	n := Net{Delay: time.Duration(r.IntN(400)) * time.Millisecond, Name: fmt.Sprint("net", r.IntN(3))}
+	n.Jitter = n.Delay / 2
+	switch r.IntN(6) {
+	case 0:
+		n.Loss = 0.2
+	case 1:
+		n.Rate = 2000
+	case 2:
+		n.Forget = time.Minute
+	}
+	return n
+}
+
+// actions and how often each is drawn.
+var actions = []struct {
+	often int
+	do    func(*World, *Device)
+}{
+	{14, (*World).someMessage},
+	{3, (*World).someBurst},
+	{3, (*World).someCommand},
+	{2, (*World).someGroupChange},
+	{2, func(_ *World, d *Device) { d.Cut() }},
+	{1, func(_ *World, d *Device) { d.Freeze() }},
+	{3, (*World).someNet},
+	{2, (*World).someHole},
+	{3, func(w *World, d *Device) { d.KillAfter(1 + w.rng.IntN(8)) }},
+	{1, func(_ *World, d *Device) { d.Kill() }},
+	{1, func(_ *World, d *Device) { d.Backup() }},
+	{1, func(_ *World, d *Device) { d.Restore() }},
+	{1, func(w *World, d *Device) { d.Sleep(time.Duration(w.rng.IntN(120)) * time.Second) }},
+	{1, func(w *World, d *Device) { d.Jump(time.Duration(w.rng.IntN(7200)-3600) * time.Second) }},
+	{1, func(w *World, d *Device) { d.Step(engine.Online{On: w.rng.IntN(2) == 0}) }},
+	{1, func(w *World, d *Device) { d.Step(engine.Foreground{On: w.rng.IntN(2) == 0}) }},
+	{1, func(w *World, _ *Device) { w.StopServer(time.Duration(w.rng.IntN(20)) * time.Second) }},
+	{1, func(w *World, _ *Device) { w.JumpServer(time.Duration(w.rng.IntN(2000)-1000) * time.Millisecond) }},
+}
+
+// act does something random to a random device.
+func (w *World) act() {
+	d := w.devices[w.rng.IntN(len(w.devices))]
+	if d.engine == nil {
+		d.Start()
+		return
+	}
+	if d.asleep {
+		return
+	}
+	all := 0
+	for _, a := range actions {
+		all += a.often
+	}
+	n := w.rng.IntN(all)
+	for _, a := range actions {
+		if n -= a.often; n < 0 {
+			a.do(w, d)
+			return
+		}
+	}
+}
+
+// someConversation returns one that d may write to, or once could.
+func (w *World) someConversation(d *Device) pim.ConversationID {
+	if len(w.groups) > 0 && w.rng.IntN(3) == 0 {
+		return w.groups[w.rng.IntN(len(w.groups))]
+	}
+	return pim.Direct(d.User, w.devices[w.rng.IntN(len(w.devices))].User)
+}
+
+func (w *World) someMessage(d *Device) {
+	d.Send(w.someConversation(d), fmt.Sprint("message ", w.ids))
+}
+
+func (w *World) someBurst(d *Device) {
+	c := w.someConversation(d)
+	for range w.rng.IntN(30) {
+		if d.engine == nil {
+			return
+		}
+		d.Send(c, "burst")
+	}
+}
+
+func (w *World) someCommand(d *Device) {
+	other := string(w.devices[w.rng.IntN(len(w.devices))].User)
+	c := pim.Command{Subject: string(w.someConversation(d)), Removed: w.rng.IntN(3) == 0}
+	switch w.rng.IntN(4) {
+	case 0:
+		c = pim.Command{Kind: pim.CommandContact, Subject: other, Removed: c.Removed, Value: []byte{byte('a' + w.rng.IntN(26))}}
+	case 1:
+		c.Kind = pim.CommandMute
+	case 2:
+		c.Kind = pim.CommandPin
+	default:
+		c.Kind, c.Removed, c.Seq = pim.CommandRead, false, pim.Seq(1+w.rng.IntN(40))
+	}
+	d.Do(c)
+}
+
+func (w *World) someGroupChange(d *Device) {
+	other := w.devices[w.rng.IntN(len(w.devices))].User
+	if len(w.groups) == 0 || w.rng.IntN(4) == 0 {
+		id := d.queue(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{other}})
+		w.groups = append(w.groups, pim.NewGroup(d.User, id))
+		return
+	}
+	kind := pim.EntryJoin
+	if w.rng.IntN(2) == 0 {
+		kind = pim.EntryLeave
+	}
+	d.queue(engine.Outgoing{Conversation: w.groups[w.rng.IntN(len(w.groups))], Kind: kind, Members: []pim.UserID{other}})
+}
+
+// someNet puts the device on another network, of which it may be told.
+func (w *World) someNet(d *Device) {
+	n := randomNet(w)
+	if w.rng.IntN(2) == 0 {
+		d.Freeze() // its address is another one now
+		d.Change(n)
+		d.Step(engine.NetworkChanged{Name: n.Name})
+		return
+	}
+	d.Change(n)
+}
+
+// someHole takes the network away for a while.
+func (w *World) someHole(d *Device) {
+	was, n := d.net, d.net
+	switch w.rng.IntN(4) {
+	case 0:
+		n.Silent, n.Deaf = true, true
+	case 1:
+		n.Deaf = true
+	case 2:
+		n.Refuse = true
+		d.Cut()
+	default:
+		n.Portal = true
+		d.Cut()
+	}
+	d.Change(n)
+	w.After(time.Duration(w.rng.IntN(90))*time.Second, func() { d.Change(was) })
+}

@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/imtest"
+)
+
+// Heal ends all faults, starts every device, and lets time pass until everything
+// has arrived, at most for limit.
+func (w *World) Heal(limit time.Duration) {
+	w.tell(nil, "everything heals")
+	w.Server.DropPush, w.Server.Reject = nil, nil
+	w.down = false
+	for _, d := range w.devices {
+		d.fuse = 0
+		if d.asleep {
+			d.Kill()
+		}
+		d.Change(Net{Name: d.net.Name, Delay: 20 * time.Millisecond})
+		d.Start()
+		d.Step(engine.Pause{On: false})
+		d.Step(engine.Online{On: true})
+	}
+	for end := w.now + limit; w.failure == "" && w.now < end; {
+		w.Run(w.now + 5*time.Second)
+		if w.quiet() {
+			return
+		}
+		for _, d := range w.devices {
+			d.resend()
+		}
+	}
+	if w.failure == "" {
+		w.Failf("not settled after %v: %s", limit, w.unsettled())
+	}
+}
+
+// resend is a user who presses the button on what has failed for the time it
+// took.
+func (d *Device) resend() {
+	for _, id := range slices.SortedFunc(maps.Keys(d.failed), func(a, b pim.ClientMessageID) int { return slices.Compare(a[:], b[:]) }) {
+		if err := d.failed[id]; err.Kind.Retryable() && d.disk.outbox[id].Failed != nil {
+			d.Step(engine.Resend{ID: id})
+		}
+	}
+	for _, m := range d.disk.snapshot().Outbox { // after a restart nobody is told again
+		if m.Failed != nil && m.Failed.Kind.Retryable() {
+			d.Step(engine.Resend{ID: m.ID})
+		}
+	}
+}
+
+func (w *World) quiet() bool { return w.unsettled() == "" }
+
+// unsettled says what has not arrived yet.
+func (w *World) unsettled() string {
+	for _, d := range w.devices {
+		if d.engine == nil || !d.engine.Synced() {
+			return fmt.Sprintf("%s/%s is not synced", d.User, d.ID)
+		}
+		for _, m := range d.disk.outbox {
+			if m.Failed == nil || m.Failed.Kind.Retryable() {
+				return fmt.Sprintf("%s/%s has %s in its outbox: %v", d.User, d.ID, m.ID, m.Failed)
+			}
+		}
+		for _, c := range w.Server.Conversations(d.User) {
+			log := w.Server.Readable(c, d.User)
+			if row := d.disk.conversations[c]; len(log) > 0 && row.Known < log[len(log)-1].Seq {
+				return fmt.Sprintf("%s/%s has %s up to %d of %d", d.User, d.ID, c, row.Known, log[len(log)-1].Seq)
+			}
+		}
+	}
+	return ""
+}
+
+// Verify returns how the world has broken its promises, nil if it has not.
+func (w *World) Verify() []string {
+	var broken []string
+	if w.failure != "" {
+		return []string{w.failure}
+	}
+	times := w.record()
+	for id, d := range w.queued {
+		if times[id] == 0 && !w.refused[id] {
+			broken = append(broken, fmt.Sprintf("lost: message %s of %s/%s was queued, and is neither in a log nor refused", id, d.User, d.ID))
+		}
+	}
+	broken = append(broken, w.settingsDiffer()...)
+	for _, v := range imtest.Check(w.history) {
+		broken = append(broken, v.String())
+	}
+	slices.Sort(broken)
+	return broken
+}
+
+// record puts the end of the world into its history. It returns how often every
+// message stands in a log.
+func (w *World) record() map[pim.ClientMessageID]int {
+	times := make(map[pim.ClientMessageID]int)
+	logged := make(map[pim.ConversationID]bool)
+	users := make(map[pim.UserID]bool)
+	for _, d := range w.devices {
+		for _, c := range w.Server.Conversations(d.User) {
+			if log := w.Server.Log(c); !logged[c] {
+				logged[c] = true
+				w.history.Log(c, log)
+				for _, e := range log {
+					times[e.ClientID]++
+				}
+			}
+			d.recordShown(c)
+			if !users[d.User] {
+				readable := w.Server.Readable(c, d.User)
+				w.history.Final(d.User, c, readable)
+				if len(readable) > 0 {
+					w.history.Line(d.User, c, readable[len(readable)-1].Seq)
+				}
+			}
+		}
+		users[d.User] = true
+	}
+	return times
+}
+
+func (d *Device) recordShown(c pim.ConversationID) {
+	var seqs []pim.Seq
+	if d.breaks.Show != nil {
+		seqs = d.breaks.Show(d, c)
+	} else {
+		for _, e := range d.disk.shown(c) {
+			seqs = append(seqs, e.Seq)
+		}
+	}
+	d.w.history.Shown(d.device(), c, seqs)
+}
+
+// settingsDiffer compares what the devices of a user hold with what the user's own
+// log has come to.
+func (w *World) settingsDiffer() (broken []string) {
+	for _, d := range w.devices {
+		want := w.Server.Settings(d.User)
+		for entity, s := range want {
+			if got := d.disk.settings[entity]; !reflect.DeepEqual(got, s) {
+				broken = append(broken, fmt.Sprintf("settings: %s/%s holds %s as %+v, its log has come to %+v", d.User, d.ID, entity, got, s))
+			}
+		}
+		for entity := range d.disk.settings {
+			if _, ok := want[entity]; !ok {
+				broken = append(broken, fmt.Sprintf("settings: %s/%s holds %s, of which its log knows nothing", d.User, d.ID, entity))
+			}
+		}
+	}
+	return broken
+}
