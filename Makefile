@@ -5,6 +5,7 @@ NPM     ?= npm
 TOOLS   := $(CURDIR)/bin/tools
 TIMEOUT ?= 10m
 FUZZ    ?= 10s
+SOAK    ?= 200000
 BENCH   ?= direct --users 1000 --window 8
 
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -13,7 +14,7 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Go files that people write.
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb'
 
-.PHONY: help build run test lint fmt generate fuzz bench check-wire check-tidy clean
+.PHONY: help build run test lint fmt generate fuzz soak bench check-wire check-tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,10 @@ check-tidy:
 	$(GO) mod tidy -diff
 	@! grep -q '"resolved"' tools/package-lock.json || \
 	  { echo "tools/package-lock.json names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
+
+soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOAK/100 on real sockets
+	PIM_SCHEDULES=$(SOAK) $(GO) test $(RACE) -count 1 -timeout 4h -run TestSchedules -v ./imtest/sim
+	PIM_REAL_SCHEDULES=$$(( $(SOAK) / 100 )) $(GO) test $(RACE) -count 1 -timeout 4h -v ./imtest/real
 
 fuzz: ## run every fuzz target for FUZZ (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

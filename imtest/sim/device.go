@@ -19,9 +19,9 @@ type Device struct {
 	config   engine.Config
 	engine   *engine.Engine // nil: the process does not run
 	disk     *disk
-	backup   *backup
-	storage  int // its number; a restored backup is the next
-	fuse     int // effects until the process dies; 0: it does not
+	backup   *disk // a copy of the store; nil: none
+	storage  int   // its number; a restored backup is the next
+	fuse     int   // effects until the process dies; 0: it does not
 	net      Net
 	conns    []*conn
 	using    uint64        // the attempt whose connection is in use
@@ -32,6 +32,7 @@ type Device struct {
 	inputs   []engine.Input // that came while it slept
 	ticks    uint64         // the number of the last alarm that was set
 	had      map[pim.ConversationID]map[pim.Seq]bool
+	arrived  map[pim.ConversationID][]pim.Seq   // as the app was handed them
 	failed   map[pim.ClientMessageID]*pim.Error // what the app was told last
 	breaks   Breakage
 	recorder *recorder
@@ -45,16 +46,11 @@ type Breakage struct {
 	Show         func(d *Device, c pim.ConversationID) []pim.Seq // shows in another order
 }
 
-type backup struct {
-	disk *disk
-	had  map[pim.ConversationID]map[pim.Seq]bool
-}
-
 // NewDevice adds a device, which does not run yet.
 func (w *World) NewDevice(user pim.UserID, id pim.DeviceID) *Device {
 	d := &Device{
 		User: user, ID: id, w: w, disk: newDisk(), had: make(map[pim.ConversationID]map[pim.Seq]bool),
-		failed: make(map[pim.ClientMessageID]*pim.Error),
+		failed: make(map[pim.ClientMessageID]*pim.Error), arrived: make(map[pim.ConversationID][]pim.Seq),
 	}
 	d.config = engine.Config{
 		User: user, Device: id, Servers: []string{"wss://one", "wss://two"},
@@ -98,7 +94,6 @@ func (d *Device) Kill() {
 	}
 	d.w.tell(d, "is killed")
 	d.engine, d.fuse, d.asleep, d.inputs = nil, 0, false, nil
-	d.recorder.end()
 	for _, c := range d.take() {
 		c.close()
 	}
@@ -110,8 +105,7 @@ func (d *Device) KillAfter(n int) { d.fuse = n }
 
 // Backup keeps a copy of the store.
 func (d *Device) Backup() {
-	b := &backup{disk: d.disk.clone(), had: make(map[pim.ConversationID]map[pim.Seq]bool)}
-	d.backup = b
+	d.backup = d.disk.clone()
 	d.w.tell(d, "is backed up")
 }
 
@@ -124,13 +118,13 @@ func (d *Device) Restore() {
 	d.Kill()
 	d.w.tell(d, "is restored")
 	for id, owner := range d.w.queued {
-		if _, kept := d.backup.disk.outbox[id]; owner == d && !kept {
+		if _, kept := d.backup.outbox[id]; owner == d && !kept {
 			delete(d.w.queued, id)
 		}
 	}
-	d.disk = d.backup.disk.clone()
+	d.disk = d.backup.clone()
 	d.storage++
-	d.had = make(map[pim.ConversationID]map[pim.Seq]bool)
+	d.had, d.arrived = make(map[pim.ConversationID]map[pim.Seq]bool), make(map[pim.ConversationID][]pim.Seq)
 }
 
 // Sleep stops the device for a time: its monotonic clock stands still.
@@ -321,6 +315,8 @@ func (d *Device) show(e pim.Entry, late bool) {
 		return // shown before the process died
 	}
 	had[e.Seq] = true
+	d.w.shownAt[e.ClientID] = d.w.now
+	d.arrived[e.Conversation] = append(d.arrived[e.Conversation], e.Seq)
 	if late {
 		d.w.history.HandedLate(d.device(), d.storage, e)
 	} else {
@@ -358,6 +354,7 @@ func (d *Device) note(out engine.Outgoing, err error) {
 		return
 	}
 	d.w.queued[out.ID] = d
+	d.w.sentAt[out.ID] = d.w.now
 	d.w.history.Sent(imtest.Send{
 		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
 		Members: out.Members, Payload: imtest.PayloadSum(out.Payload),

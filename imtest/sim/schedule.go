@@ -178,5 +178,9 @@ func (w *World) someHole(d *Device) {
 		d.Cut()
 	}
 	d.Change(n)
-	w.After(time.Duration(w.rng.IntN(90))*time.Second, func() { d.Change(was) })
+	w.After(time.Duration(w.rng.IntN(90))*time.Second, func() {
+		if !w.healed {
+			d.Change(was)
+		}
+	})
 }

@@ -17,7 +17,7 @@ import (
 func (w *World) Heal(limit time.Duration) {
 	w.tell(nil, "everything heals")
 	w.Server.DropPush, w.Server.Reject = nil, nil
-	w.down = false
+	w.down, w.healed = false, true
 	for _, d := range w.devices {
 		d.fuse = 0
 		if d.asleep {
@@ -158,4 +158,20 @@ func (w *World) settingsDiffer() (broken []string) {
 		}
 	}
 	return broken
+}
+
+// figures tells how the world's messages fared: how many there were, the longest
+// time from being sent to being shown on every device of its readers, and how
+// often devices tried to connect.
+func (w *World) figures() string {
+	var worst time.Duration
+	shown := 0
+	for id, sent := range w.sentAt {
+		if last, ok := w.shownAt[id]; ok {
+			shown++
+			worst = max(worst, last-sent)
+		}
+	}
+	return fmt.Sprintf("%d sent, %d shown everywhere, the last of them after %v; %d attempts to connect",
+		len(w.sentAt), shown, worst.Round(10*time.Millisecond), len(w.dials))
 }

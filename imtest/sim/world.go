@@ -30,6 +30,7 @@ type World struct {
 	happened int
 	skew     pim.Millis // of the server's clock
 	down     bool       // the server is
+	healed   bool       // no more faults
 	devices  []*Device
 	ids      uint64
 
@@ -38,6 +39,8 @@ type World struct {
 	refused map[pim.ClientMessageID]bool    // by the server, for good
 	groups  []pim.ConversationID
 	dials   []time.Duration // when an attempt to connect began
+	sentAt  map[pim.ClientMessageID]time.Duration
+	shownAt map[pim.ClientMessageID]time.Duration // on the last device
 
 	failure string
 	story   []string
@@ -48,6 +51,7 @@ func NewWorld(seed uint64) *World {
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, 1)), now: time.Hour,
 		history: imtest.NewHistory(), queued: make(map[pim.ClientMessageID]*Device), refused: make(map[pim.ClientMessageID]bool),
+		sentAt: make(map[pim.ClientMessageID]time.Duration), shownAt: make(map[pim.ClientMessageID]time.Duration),
 	}
 	w.Server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) + w.skew })
 	w.Server.Limits = wirepb.Limits{InFlight: 32, IdleMs: 300_000, HeartbeatMs: 600_000}

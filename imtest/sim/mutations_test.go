@@ -1,0 +1,150 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// Engines that are broken on purpose. Each is found out by what it breaks, within
+// a few schedules that a sound engine passes.
+func TestBrokenEnginesAreFoundOut(t *testing.T) {
+	for _, broken := range []struct {
+		name  string
+		spoil func(*Device)
+		found string // in what is reported
+	}{
+		{"the outbox is not persisted", func(d *Device) { d.breaks.ForgetOutbox = true }, "lost: message"},
+		{"a new ID on resend", newIDOnResend, "I3 "},
+		{"shown in the order of arrival", func(d *Device) { d.breaks.Show = byArrival }, "I4 "},
+		{"no gap pull", noGapPull, "not settled"},
+	} {
+		t.Run(broken.name, func(t *testing.T) {
+			const first, most = 1_000_000, 200
+			for seed := uint64(first); seed < first+most; seed++ {
+				found, _ := play(seed, broken.spoil)
+				if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, broken.found) }) {
+					continue
+				}
+				if sound, _ := play(seed, nil); len(sound) > 0 {
+					t.Fatalf("seed %d: a sound engine breaks %q", seed, sound)
+				}
+				t.Logf("found out by seed %d: %s", seed, found[0])
+				return
+			}
+			t.Errorf("not found out in %d schedules", most)
+		})
+	}
+}
+
+// newIDOnResend makes a device that forgets what a message was called: each
+// repetition has an ID of its own. The answers it translates back, or it would
+// notice.
+func newIDOnResend(d *Device) {
+	names := make(map[string][]byte) // of repetitions: the first ID
+	tries := make(map[string]int)
+	d.breaks.Frame = func(d *Device, m wire.Message) wire.Message {
+		req, ok := m.(*wirepb.PIMSendReq)
+		if !ok {
+			return m
+		}
+		if tries[string(req.ClientMessageId)]++; tries[string(req.ClientMessageId)] == 1 {
+			return m
+		}
+		id := d.w.id()
+		names[string(id[:])] = req.ClientMessageId
+		again := &wirepb.PIMSendReq{
+			Conversation: req.Conversation, ClientMessageId: id[:], LocalMs: req.LocalMs, Attempt: req.Attempt,
+			Payload: req.Payload, Kind: req.Kind, Members: req.Members,
+		}
+		return again
+	}
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		switch m := m.(type) {
+		case *wirepb.PIMSendAck:
+			if first := names[string(m.ClientMessageId)]; first != nil {
+				m.ClientMessageId = first
+			}
+		case *wirepb.PIMError:
+			if first := names[string(m.ClientMessageId)]; first != nil {
+				m.ClientMessageId = first
+			}
+		}
+		return m
+	}
+}
+
+// byArrival shows entries as they came.
+func byArrival(d *Device, c pim.ConversationID) []pim.Seq { return d.arrived[c] }
+
+// noGapPull swallows every pull.
+func noGapPull(d *Device) {
+	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
+		if _, ok := m.(*wirepb.PIMPullReq); ok {
+			return nil
+		}
+		return m
+	}
+}
+
+// A crowd that loses its server comes back spread over the window that the server
+// gave, and after that by its own backoff. A crowd whose engines wait for a fixed
+// time comes back as one.
+func TestAvalanche(t *testing.T) {
+	const crowd, window = 300, 10 * time.Second
+	peak := func(random func(*Device) func() float64) int {
+		w := NewWorld(7)
+		w.Server.Limits.HeartbeatMs = 600_000
+		for i := range crowd {
+			d := w.NewDevice("alice", pim.DeviceID("device"+string(rune('a'+i/26))+string(rune('a'+i%26))))
+			d.net = Net{Delay: 50 * time.Millisecond}
+			d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+				if welcome, ok := m.(*wirepb.Welcome); ok {
+					welcome.ReconnectWindowMs = uint32(window / time.Millisecond)
+				}
+				return m
+			}
+			if random != nil {
+				d.config.Random = random(d)
+			}
+			d.Start()
+		}
+		w.Run(w.now + time.Minute)
+		w.dials = nil
+		w.StopServer(20 * time.Second)
+		w.Run(w.now + time.Minute)
+		for _, d := range w.devices {
+			if d.engine.State() != engine.Connected {
+				t.Fatalf("%s is %s after a minute", d.ID, d.engine.State())
+			}
+		}
+		return most(w.dials, 100*time.Millisecond)
+	}
+	sound, fixed := peak(nil), peak(func(*Device) func() float64 { return func() float64 { return 0.5 } })
+	t.Logf("attempts to connect within 100 ms, at the most: %d, with a fixed backoff %d, of %d devices", sound, fixed, crowd)
+	if bound := crowd / 5; sound > bound {
+		t.Errorf("%d attempts within 100 ms, at most %d are allowed", sound, bound)
+	}
+	if fixed < crowd/2 {
+		t.Errorf("a fixed backoff makes %d attempts within 100 ms: it is not found out", fixed)
+	}
+}
+
+// most returns how many of times lie within any window of length d.
+func most(times []time.Duration, d time.Duration) (n int) {
+	slices.Sort(times)
+	from := 0
+	for to := range times {
+		for times[to]-times[from] >= d {
+			from++
+		}
+		n = max(n, to-from+1)
+	}
+	return n
+}

@@ -1,0 +1,337 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+const (
+	chat    = pim.ConversationID("d:alice:bob")
+	mobile  = 60 * time.Millisecond
+	second  = time.Second
+	minute  = time.Minute
+	folder  = "../../client/testdata/transcripts"
+	maxFile = 100 << 10 // bytes of one transcript
+)
+
+// stage is the world of a scenario: alice's phone, which is recorded, and bob's.
+type stage struct {
+	*World
+	t          *testing.T
+	alice, bob *Device
+	start      time.Duration
+}
+
+func newStage(t *testing.T) *stage {
+	s := &stage{World: NewWorld(1), t: t}
+	s.start = s.now
+	s.alice, s.bob = s.NewDevice("alice", "phone"), s.NewDevice("bob", "phone")
+	s.alice.recorder = &recorder{}
+	for _, d := range s.devices {
+		d.net = Net{Name: "wifi/home", Delay: 20 * time.Millisecond}
+		d.Start()
+	}
+	s.Run(s.now + 2*second)
+	return s
+}
+
+// at does something so long after the beginning.
+func (s *stage) at(when time.Duration, do func()) { s.At(s.start+when, do) }
+
+// until lets time pass so long after the beginning.
+func (s *stage) until(when time.Duration) { s.Run(s.start + when) }
+
+// sends lets d send texts, one every so often.
+func (s *stage) sends(d *Device, from, every time.Duration, texts ...string) {
+	for i, text := range texts {
+		s.at(from+time.Duration(i)*every, func() { d.Send(chat, text) })
+	}
+}
+
+// texts returns the conversation as the device shows it.
+func texts(d *Device) (list []string) {
+	for _, e := range d.disk.shown(chat) {
+		list = append(list, string(e.Payload))
+	}
+	return list
+}
+
+func (s *stage) bothShow(want ...string) {
+	s.t.Helper()
+	for _, d := range []*Device{s.alice, s.bob} {
+		if got := texts(d); !slices.Equal(got, want) {
+			s.t.Errorf("%s shows %q, want %q", d.User, got, want)
+		}
+	}
+}
+
+// scenarios are the stories that every SDK is to tell alike.
+var scenarios = []struct {
+	name  string
+	story string
+	play  func(*stage)
+}{
+	{"lift", "Alice writes in a lift: the network is gone for 40 s without anybody saying so. What she wrote before and inside arrives once, in the order of her writing; between two people the server's order counts.", func(s *stage) {
+		s.sends(s.alice, 5*second, 4*second, "before", "in the lift", "still in the lift")
+		s.at(8*second, func() { s.alice.Change(Net{Name: "wifi/home", Delay: mobile, Silent: true, Deaf: true}) })
+		s.at(48*second, func() { s.alice.Change(Net{Name: "wifi/home", Delay: mobile}) })
+		s.sends(s.bob, 20*second, second, "where are you?")
+		s.until(90 * second)
+		s.bothShow("before", "where are you?", "in the lift", "still in the lift")
+	}},
+	{"subway", "An hour on the subway: two minutes of tunnel, one minute of station, again and again. The system says when there is no network; she writes wherever she is.", func(s *stage) {
+		var want []string
+		for i := range 20 {
+			from := time.Duration(i) * 3 * minute
+			s.at(from+minute, func() { s.alice.Cut(); s.alice.Step(engine.Online{On: false}) })
+			s.at(from+3*minute, func() {
+				s.alice.Change(Net{Name: "mobile", Delay: mobile})
+				s.alice.Step(engine.Online{On: true})
+			})
+			if i%4 == 0 {
+				want = append(want, fmt.Sprint("tunnel ", i), fmt.Sprint("station ", i))
+				s.sends(s.alice, from+2*minute, second, fmt.Sprint("tunnel ", i))
+				s.sends(s.alice, from+3*minute+40*second, second, fmt.Sprint("station ", i))
+			}
+		}
+		s.until(62 * minute)
+		s.bothShow(want...)
+	}},
+	{"train-tunnels", "A train: 20 s of tunnel in which frames vanish, 25 s of slow, lossy network. Messages stall and are not lost.", func(s *stage) {
+		train := Net{Name: "train", Delay: 300 * time.Millisecond, Jitter: 100 * time.Millisecond, Loss: 0.1, Rate: 4000}
+		tunnel := train
+		tunnel.Silent, tunnel.Deaf = true, true
+		for i := range 4 {
+			from := time.Duration(i) * 45 * second
+			s.at(from+3*second, func() { s.alice.Change(train) })
+			s.at(from+28*second, func() { s.alice.Change(tunnel) })
+			s.sends(s.alice, from+20*second, 12*second, fmt.Sprint("lossy ", i), fmt.Sprint("tunnel ", i))
+		}
+		s.at(180*second, func() { s.alice.Change(train) })
+		s.until(270 * second)
+		s.bothShow("lossy 0", "tunnel 0", "lossy 1", "tunnel 1", "lossy 2", "tunnel 2", "lossy 3", "tunnel 3")
+	}},
+	{"wifi-to-mobile", "She leaves the house: the address changes in the middle of a message, and the system says so. The connection is made anew at once.", func(s *stage) {
+		s.sends(s.alice, 5*second, 500*time.Millisecond, "on the sofa", "on the doorstep", "in the street")
+		s.at(5400*time.Millisecond, func() {
+			s.alice.Freeze()
+			s.alice.Change(Net{Name: "mobile/262-01", Delay: mobile})
+			s.alice.Step(engine.NetworkChanged{Name: "mobile/262-01"})
+		})
+		s.until(12 * second)
+		s.bothShow("on the sofa", "on the doorstep", "in the street")
+	}},
+	{"captive-portal", "A hotel's network takes every connection and answers none, until she has signed in two minutes later.", func(s *stage) {
+		s.at(4*second, func() { s.alice.Change(Net{Name: "wifi/hotel", Portal: true}); s.alice.Cut() })
+		s.sends(s.alice, 6*second, second, "from the hotel")
+		s.at(124*second, func() {
+			s.alice.Change(Net{Name: "wifi/hotel", Delay: 30 * time.Millisecond})
+			s.alice.Step(engine.NetworkChanged{Name: "wifi/hotel"})
+		})
+		s.until(135 * second)
+		s.bothShow("from the hotel")
+	}},
+	{"airplane-mode-commands", "In airplane mode she deletes a contact, mutes a conversation and reads on, three marks in a row; meanwhile her laptop gives the contact a new name. When she is back all devices agree: deleted, muted, read.", func(s *stage) {
+		laptop := s.NewDevice("alice", "laptop")
+		laptop.Start()
+		s.sends(s.bob, 3*second, 100*time.Millisecond, "one", "two", "three")
+		s.at(5*second, func() {
+			laptop.Do(pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bob")})
+		})
+		s.at(8*second, func() { s.alice.Step(engine.Online{On: false}) })
+		s.at(10*second, func() {
+			s.alice.Do(pim.Command{Kind: pim.CommandContact, Subject: "bob", Removed: true})
+			s.alice.Do(pim.Command{Kind: pim.CommandMute, Subject: string(chat)})
+			for seq := pim.Seq(1); seq <= 3; seq++ {
+				s.alice.Do(pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: seq, Count: uint64(seq)})
+			}
+		})
+		s.at(20*second, func() {
+			laptop.Do(pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bobby")})
+		})
+		s.at(60*second, func() { s.alice.Step(engine.Online{On: true}) })
+		s.until(70 * second)
+		for _, d := range []*Device{s.alice, laptop} {
+			contact, mute, read := d.disk.settings["contact/bob"], d.disk.settings["mute/d:alice:bob"], d.disk.settings["read/d:alice:bob"]
+			if !contact.Removed || !mute.InForce(1) || read.Seq != 3 {
+				s.t.Errorf("%s holds %+v, %+v, %+v", d.ID, contact, mute, read)
+			}
+		}
+		if n := len(s.Server.Log(pim.Own("alice"))); n != 5 {
+			s.t.Errorf("%d commands were sent, want 5: of three marks one", n)
+		}
+	}},
+	{"killed-while-sending", "The system kills the app between storing a message and transmitting it, and again between transmitting one and hearing of it. After the restart both go on, and arrive once.", func(s *stage) {
+		s.at(5*second, func() { s.alice.KillAfter(2); s.alice.Send(chat, "stored, not transmitted") })
+		s.at(8*second, s.alice.Start)
+		s.at(10*second, func() { s.alice.Send(chat, "transmitted, not heard of"); s.alice.Kill() })
+		s.at(13*second, s.alice.Start)
+		s.until(20 * second)
+		s.bothShow("stored, not transmitted", "transmitted, not heard of")
+	}},
+	{"restored-from-backup", "Her phone breaks, and its store comes back from last week's backup. The server notices, and the device gets what it acknowledged since once more.", func(s *stage) {
+		s.sends(s.bob, 3*second, 100*time.Millisecond, "in the backup")
+		s.at(6*second, s.alice.Backup)
+		s.sends(s.bob, 8*second, 100*time.Millisecond, "after it", "and this")
+		s.sends(s.alice, 9*second, 100*time.Millisecond, "mine, after it")
+		s.at(15*second, s.alice.Restore)
+		s.at(20*second, s.alice.Start)
+		s.until(30 * second)
+		s.bothShow("in the backup", "after it", "and this", "mine, after it")
+	}},
+	{"clock-30-minutes-wrong", "Her clock is half an hour fast, and in the middle of the talk she sets it right. What is shown is the order of the talk.", func(s *stage) {
+		s.alice.Kill()
+		s.alice.wall = 30 * 60_000
+		s.alice.Start()
+		s.sends(s.alice, 4*second, 4*second, "a1", "a2", "a3")
+		s.sends(s.bob, 6*second, 4*second, "b1", "b2", "b3")
+		s.at(9*second, func() { s.alice.Jump(-30 * minute) })
+		s.until(20 * second)
+		s.bothShow("a1", "b1", "a2", "b2", "a3", "b3")
+		for _, e := range s.Server.Log(chat) {
+			if off := e.Local - e.Server; off < -100 || off > 100 {
+				s.t.Errorf("%s: local time is %d ms from the server's", e.Payload, off)
+			}
+		}
+	}},
+	{"two-devices", "She writes on the phone, goes on at the laptop, and looks at the phone again, which slept: both show the same.", func(s *stage) {
+		laptop := s.NewDevice("alice", "laptop")
+		laptop.Start()
+		s.sends(s.alice, 4*second, second, "on the phone")
+		s.at(6*second, func() { s.alice.Sleep(5 * minute) })
+		s.sends(laptop, 60*second, second, "at the laptop", "still here")
+		s.sends(s.bob, 62*second, second, "I see")
+		s.until(320 * second)
+		want := texts(laptop)
+		if len(want) != 4 {
+			s.t.Errorf("the laptop shows %q", want)
+		}
+		s.bothShow(want...)
+	}},
+	{"server-restart-mid-batch", "The server restarts while twenty messages are on their way. Those that were answered stay, the others are sent again, in order, once.", func(s *stage) {
+		var want []string
+		s.at(5*second, func() {
+			for i := range 20 {
+				s.alice.Send(chat, fmt.Sprint(i))
+			}
+		})
+		for i := range 20 {
+			want = append(want, fmt.Sprint(i))
+		}
+		s.at(5*second+30*time.Millisecond, func() { s.StopServer(3 * second) })
+		s.until(20 * second)
+		s.bothShow(want...)
+	}},
+}
+
+// Every story ends well, and its transcript is the golden one: PIM_UPDATE=1 writes
+// them.
+func TestScenarios(t *testing.T) {
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			s := newStage(t)
+			sc.play(s)
+			recorded := s.alice.recorder.Transcript
+			s.alice.recorder = nil
+			if broken := s.Verify(); len(broken) > 0 {
+				t.Errorf("%s\n%s", s.Story(), strings.Join(broken, "\n"))
+			}
+			recorded.Name, recorded.Story = sc.name, sc.story
+			golden(t, &recorded)
+			t.Logf("%s", s.figures())
+		})
+	}
+}
+
+func golden(t *testing.T, recorded *Transcript) {
+	t.Helper()
+	file := filepath.Join(folder, recorded.Name+".json")
+	data := format(t, recorded)
+	if len(data) > maxFile {
+		t.Errorf("the transcript has %d bytes, at most %d: shorten the story", len(data), maxFile)
+	}
+	if os.Getenv("PIM_UPDATE") != "" {
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, want) {
+		var wanted Transcript
+		if err := json.Unmarshal(want, &wanted); err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("the engine does otherwise than the golden transcript: %v", Replay(&wanted))
+	}
+}
+
+// format writes a transcript with one step a line, so that it can be read, and
+// compared.
+func format(t *testing.T, tr *Transcript) []byte {
+	t.Helper()
+	line := func(x any) string {
+		data, err := json.Marshal(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\"name\": %s,\n\"story\": %s,\n\"device\": %s,\n\"processes\": [\n", line(tr.Name), line(tr.Story), line(tr.Device))
+	for i, p := range tr.Processes {
+		if i > 0 {
+			b.WriteString(",\n")
+		}
+		fmt.Fprintf(&b, "{\"config\": %s,\n\"snapshot\": %s,\n\"random\": %s,\n\"steps\": [\n", line(p.Config), line(p.Snapshot), line(p.Random))
+		for j, step := range p.Steps {
+			if j > 0 {
+				b.WriteString(",\n")
+			}
+			b.WriteString(line(step))
+		}
+		b.WriteString("\n]}")
+	}
+	b.WriteString("\n]}\n")
+	return b.Bytes()
+}
+
+// A bare engine that is fed a transcript gives the same outputs: this is what an
+// SDK in another language does.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	if err != nil || len(files) != len(scenarios) {
+		t.Fatalf("%d transcripts of %d scenarios, %v", len(files), len(scenarios), err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tr Transcript
+		if err := json.Unmarshal(data, &tr); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if err := Replay(&tr); err != nil {
+			t.Error(err)
+		}
+		// One that was changed is noticed.
+		last := &tr.Processes[len(tr.Processes)-1]
+		last.Steps[len(last.Steps)-1].At += 1e9
+		if Replay(&tr) == nil {
+			t.Errorf("%s: a step that comes eleven days later gives the same", file)
+		}
+	}
+}
