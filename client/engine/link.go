@@ -52,6 +52,11 @@ type link struct {
 	unanswered int           // requests in a row
 	rowAt      time.Duration // when the first of them was transmitted
 
+	// stray: a Hello went out and its connection was left before the answer. It may
+	// reach the server after the next one, and replace that: then it is this device
+	// itself that has connected elsewhere.
+	stray bool
+
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
 }
@@ -82,12 +87,20 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	if e.link.cause != nil {
 		err = e.link.cause
 	}
-	if code != 0 && !code.Reconnect() {
+	if code != 0 && !code.Reconnect() && !e.replacedItself(code) {
 		e.stop(asError(err, code))
 		return
 	}
 	e.beatFailed()
 	e.retreat(err, e.nextWait())
+}
+
+// replacedItself reports whether code, why the server ended the connection, may
+// well be this device's own doing; once for each stray Hello.
+func (e *Engine) replacedItself(code wire.Code) bool {
+	itself := code == wire.CodeReplaced && e.link.stray
+	e.link.stray = e.link.stray && !itself
+	return itself
 }
 
 // asError returns err as a *pim.Error, and if it is none, one of the kind that
@@ -147,6 +160,7 @@ func lossOf(err error) *pim.Error {
 // leave forgets what belongs to the connection. Frames that were not taken yet
 // are not for the next one; the requests in them are made again there.
 func (e *Engine) leave(err error) {
+	e.link.stray = e.link.stray || e.link.phase == greeting
 	if e.link.phase == open {
 		e.usedNetwork()
 	}
@@ -229,7 +243,7 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		err = asError(nil, code)
 		err.(*pim.Error).Text += ": " + m.Text
 	}
-	if !m.Reconnect {
+	if !m.Reconnect && !e.replacedItself(code) {
 		e.stop(asError(err, code))
 		return
 	}

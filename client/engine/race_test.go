@@ -10,6 +10,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -285,4 +286,26 @@ func TestOffline(t *testing.T) {
 	r.does(engine.Online{On: true})
 	r.dials("wss://a")
 	r.connects(2, &wirepb.Welcome{})
+}
+
+// A Hello that was given up may reach the server after the next one, and replace
+// it. That is no reason to stop: once for each such Hello.
+func TestDeviceThatReplacesItself(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.does(engine.Dialled{Attempt: 1})
+	r.waits(10 * time.Second) // no Welcome
+	r.hangsUp(1)
+	r.waits(time.Second)
+	r.connects(2, &wirepb.Welcome{})
+	replaced := &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}
+	r.does(engine.Frame{Attempt: 2, Message: replaced})
+	if r.engine.State() != engine.Waiting {
+		t.Fatalf("replaced by itself: %s", r.engine.State())
+	}
+	r.waits(time.Second)
+	r.connects(3, &wirepb.Welcome{})
+	r.does(engine.Frame{Attempt: 3, Message: replaced})
+	if r.engine.State() != engine.Stopped {
+		t.Fatalf("replaced by another: %s", r.engine.State())
+	}
 }
