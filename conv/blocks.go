@@ -12,6 +12,11 @@ import (
 // the one, the conversation another log with another writer: it reads the two
 // settings when it is loaded, and again when any block has changed since
 // (Writers.blockings). Blocks change seldom; messages come all the time.
+//
+// The count is raised before a block command is answered, whatever the answer is:
+// of a write with an unknown outcome nobody can tell when its cell is seen. To
+// raise it where a commit changes a setting is not enough, since the try that is
+// answered may find everything done by one before it.
 
 // heedBlocks sees to it that l knows the blocks in force.
 func (s *shard) heedBlocks(ctx context.Context, l *live) error {

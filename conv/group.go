@@ -20,7 +20,6 @@ type group struct {
 	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
 	entities map[string]bool           // settings that changed
-	blocking bool                      // one of them is a block
 	gone     []store.CellWrite
 	newest   uint64 // of recent when the group began
 }
@@ -56,7 +55,6 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 			g.entities = make(map[string]bool)
 		}
 		g.entities[o.entity] = true
-		g.blocking = g.blocking || r.command.Kind == pim.CommandBlock
 	}
 	for _, u := range o.joined {
 		if g.joined == nil {

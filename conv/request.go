@@ -115,6 +115,9 @@ func (r *Request) check() error {
 	return nil
 }
 
+// blocks reports whether r is a command that sets or lifts a block.
+func (r *Request) blocks() bool { return r.command != nil && r.command.Kind == pim.CommandBlock }
+
 func (r *Request) checkCommand() error {
 	if len(r.Members) > 0 {
 		return pim.Errorf(pim.KindInvalid, "a command has no members")

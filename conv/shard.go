@@ -3,6 +3,7 @@ package conv
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -197,8 +198,16 @@ func (s *shard) repeat(ctx context.Context, l *live, r *Request, first pim.Seq) 
 	case entries[0].Sender != r.Sender:
 		s.fail(r, pim.Errorf(pim.KindConflict, "client message ID %s belongs to another sender", r.ClientID))
 	default:
-		s.answers = append(s.answers, answer(r, &entries[0], true))
+		s.succeed(r, &entries[0], true)
 	}
+}
+
+// succeed answers r, whose entry e is durable.
+func (s *shard) succeed(r *Request, e *pim.Entry, duplicate bool) {
+	if r.blocks() {
+		s.blockings.Add(1) // whoever did the commit, and whatever it knew of it
+	}
+	s.answers = append(s.answers, answer(r, e, duplicate))
 }
 
 func (s *shard) fail(r *Request, err error) {
@@ -232,8 +241,8 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 			again = append(again, s.undo(g)...)
 			continue
 		}
-		if g.blocking || len(g.conv.unsettledSettings) > 0 {
-			s.blockings.Add(1)
+		if len(g.conv.unsettledSettings) > 0 {
+			s.blockings.Add(1) // their senders may never ask again
 		}
 		g.conv.stale, g.conv.unsettled, g.conv.unsettledSettings = false, nil, nil
 		s.settle(ctx, g)
@@ -248,12 +257,12 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 // settle answers the requests of a group that is durable.
 func (s *shard) settle(ctx context.Context, g *group) {
 	for i, r := range g.requests {
-		s.answers = append(s.answers, answer(r, &g.entries[i], false))
+		s.succeed(r, &g.entries[i], false)
 	}
 	for _, rep := range g.repeats {
 		if i := int(rep.first) - int(g.write.After) - 1; len(g.entries) > 0 && i >= 0 {
 			if e := &g.entries[i]; e.Sender == rep.request.Sender {
-				s.answers = append(s.answers, answer(rep.request, e, true))
+				s.succeed(rep.request, e, true)
 				continue
 			}
 		}
@@ -269,6 +278,9 @@ func (s *shard) undo(g *group) (again []*Request) {
 	again = g.requests
 	for _, rep := range g.repeats {
 		again = append(again, rep.request)
+	}
+	if slices.ContainsFunc(again, (*Request).blocks) {
+		s.blockings.Add(1) // it may have been written for all that
 	}
 	retry := errors.As(g.write.Err, &conflict) || errors.Is(g.write.Err, store.ErrUnknown)
 	kept := again[:0]

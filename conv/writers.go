@@ -37,7 +37,7 @@ type Writers struct {
 	stopped sync.WaitGroup
 	cancel  context.CancelFunc
 
-	blockings atomic.Uint64 // block commands committed here, and one: a live's 0 is never up to date
+	blockings atomic.Uint64 // raised before a block command is answered; begins at 1: a live's 0 is never up to date
 }
 
 // New starts writers over s. The caller must Close them before it closes s.
