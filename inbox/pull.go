@@ -56,26 +56,46 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		newest = min(last, m.Periods[n-1].To)
 	}
 	page := Page{Newest: newest}
-	page.From, page.To = span(req, &m, newest)
+	limit := defaultPull
+	if req.Limit > 0 {
+		limit = min(req.Limit, pim.MaxPageEntries)
+	}
+	owner, own := req.Conversation.OwnUser()
+	reach := limit
+	if own {
+		reach = pim.MaxPageEntries // few of them are left
+	}
+	page.From, page.To = span(req, pim.Seq(reach), &m, newest)
 	if page.From > page.To {
 		return page, nil
 	}
 	if err := x.fill(ctx, &page, req.Conversation, &m); err != nil {
 		return Page{}, err
 	}
-	if owner, own := req.Conversation.OwnUser(); own {
+	if own {
 		page.Entries, err = x.current(ctx, owner, page.Entries)
+		page.cut(limit, req.NewestFirst)
 	}
 	return page, err
 }
 
-// span returns the seqs that the page for req may settle, at most: as many as
-// the limit has entries, and with them all that lie outside the membership.
-func span(req PullRequest, m *Membership, newest pim.Seq) (from, to pim.Seq) {
-	limit := pim.Seq(defaultPull)
-	if req.Limit > 0 {
-		limit = pim.Seq(min(req.Limit, pim.MaxPageEntries))
+// cut leaves the page at most limit entries, and what they settle.
+func (p *Page) cut(limit int, newestFirst bool) {
+	over := len(p.Entries) - limit
+	switch {
+	case over <= 0:
+	case newestFirst:
+		p.From = p.Entries[over-1].Seq + 1
+		p.Entries = p.Entries[over:]
+	default:
+		p.To = p.Entries[limit].Seq - 1
+		p.Entries = p.Entries[:limit]
 	}
+}
+
+// span returns the seqs that the page for req may settle, at most: limit, and
+// with them all that lie outside the membership.
+func span(req PullRequest, limit pim.Seq, m *Membership, newest pim.Seq) (from, to pim.Seq) {
 	from, to = max(req.From, 1), newest
 	if req.To != 0 {
 		to = min(req.To, newest)

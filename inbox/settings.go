@@ -51,34 +51,45 @@ func corruptSetting(c store.Cell) error {
 
 // current drops the commands that later ones have superseded, so that a new
 // device reads what its user has, not how it came about. What a deletion leaves
-// behind stays: it decides over changes made without knowing of it.
+// behind stays: it decides over changes made without knowing of it. The order of
+// what remains is that of the log, which is the order to apply it in.
 func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded) ([]Encoded, error) {
 	kept := entries[:0]
+	read := make(map[string]pim.Setting)
 	for _, encoded := range entries {
-		superseded, err := x.superseded(ctx, user, encoded)
+		e, err := wire.ParseEntry(pim.Own(user), encoded.Data)
 		if err != nil {
 			return nil, err
 		}
-		if !superseded {
-			kept = append(kept, encoded)
-		}
+		if cmd, err := wire.ParseCommand(e.Payload); err == nil {
+			s, err := x.setting(ctx, user, cmd.Entity(), read)
+			if err != nil {
+				return nil, err
+			}
+			if e.Seq < s.At && e.Seq != s.Deleted {
+				continue
+			}
+		} // else of another version: for the device to skip
+		kept = append(kept, encoded)
 	}
 	return kept, nil
 }
 
-func (x *Inbox) superseded(ctx context.Context, user pim.UserID, encoded Encoded) (bool, error) {
-	e, err := wire.ParseEntry(pim.Own(user), encoded.Data)
+// setting returns what entity has come to, from read if it is there.
+func (x *Inbox) setting(ctx context.Context, user pim.UserID, entity string, read map[string]pim.Setting) (pim.Setting, error) {
+	if s, ok := read[entity]; ok {
+		return s, nil
+	}
+	cell, ok, err := x.store.Get(ctx, Settings(user), entity)
 	if err != nil {
-		return false, err
+		return pim.Setting{}, err
 	}
-	cmd, err := wire.ParseCommand(e.Payload)
-	if err != nil {
-		return false, nil // of another version: for the device to skip
+	var s pim.Setting
+	if ok {
+		if s, err = ParseSetting(cell); err != nil {
+			return s, err
+		}
 	}
-	cell, ok, err := x.store.Get(ctx, Settings(user), cmd.Entity())
-	if err != nil || !ok {
-		return false, err
-	}
-	s, err := ParseSetting(cell)
-	return e.Seq < s.At && e.Seq != s.Deleted, err
+	read[entity] = s
+	return s, nil
 }
