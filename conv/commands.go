@@ -13,12 +13,21 @@ import (
 // come to is a projection, cells of inbox.Settings: written with the entries, and
 // like every projection written again from the log by who takes it over.
 
-// maxSettings bounds the entities of one user.
-const maxSettings = 100_000
+// What one user may keep: the writer of an own log has all of it in memory.
+const (
+	maxSettings     = 100_000  // entities
+	maxSettingBytes = 16 << 20 // their values
+)
 
+// roomFor reports why cmd cannot be kept, as an Error of KindTooLarge.
 func (c *conversation) roomFor(cmd *pim.Command) error {
-	if _, known := c.settings[cmd.Entity()]; !known && len(c.settings) >= maxSettings {
+	was, known := c.settings[cmd.Entity()]
+	grows := len(cmd.Value) - len(was.Value)
+	switch {
+	case !known && len(c.settings) >= maxSettings:
 		return pim.Errorf(pim.KindTooLarge, "%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
+	case grows > 0 && c.values+grows > maxSettingBytes:
+		return pim.Errorf(pim.KindTooLarge, "the contacts of a user have at most %d bytes", maxSettingBytes)
 	}
 	return nil
 }
@@ -31,11 +40,16 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
+	c.keep(entity, s)
+	return true
+}
+
+func (c *conversation) keep(entity string, s pim.Setting) {
 	if c.settings == nil {
 		c.settings = make(map[string]pim.Setting)
 	}
+	c.values += len(s.Value) - len(c.settings[entity].Value)
 	c.settings[entity] = s
-	return true
 }
 
 // loadSettings reads the projection. The log's tail, applied to it, tells what of
@@ -45,10 +59,9 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	if !own {
 		return nil
 	}
-	c.settings = make(map[string]pim.Setting)
 	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
-		c.settings[cell.Key] = set
+		c.keep(cell.Key, set)
 		return err
 	})
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +172,140 @@ func TestBlocks(t *testing.T) {
 	block.Removed, block.Known = true, 1
 	must(command("alice", "d", block))
 	must(message(chat, "bob", "again"))
+}
+
+// Blocks are heeded from the command's answer on, also where a try before the one
+// that is answered had done all of it and could not tell.
+func TestBlocksOnLooseEngines(t *testing.T) {
+	first := seed(t)
+	chat := pim.Direct("alice", "bob")
+	for n := first; n < first+10; n++ {
+		rng := rand.New(rand.NewPCG(n, 0))
+		loose, rec := storetest.Loose(storetest.NewMemory(), n), newRecorder()
+		loose.FailRate(0.4)
+		w := conv.New(loose, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
+		last := pim.Seq(0)
+		for i := range 60 {
+			block := pim.Command{Kind: pim.CommandBlock, Subject: "bob", Removed: rng.IntN(2) == 0, Known: last}
+			a, err := persist(w, rec, command("alice", "d", block))
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = a.Seq
+			want := pim.KindForbidden
+			if block.Removed {
+				want = 0
+			}
+			if _, err := persist(w, rec, message(chat, "bob", "hi")); pim.KindOf(err) != want || (err == nil) != block.Removed {
+				t.Fatalf("seed %d, command %d: blocked %v, and bob's message: %v", n, i, !block.Removed, err)
+			}
+		}
+		w.Close()
+	}
+}
+
+// counted is a store that counts who reads settings.
+type counted struct {
+	store.Store
+	gets atomic.Int64
+}
+
+func (c *counted) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	if strings.HasPrefix(string(p), "settings/") {
+		c.gets.Add(1)
+	}
+	return c.Store.Get(ctx, p, key)
+}
+
+// The blocks of a direct conversation are read when it is loaded and when any
+// block has changed, not for its messages.
+func TestBlocksAreReadSeldom(t *testing.T) {
+	st, rec := &counted{Store: storetest.NewMemory()}, newRecorder()
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	reads := func(r *conv.Request) int64 {
+		t.Helper()
+		before := st.gets.Load()
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+		return st.gets.Load() - before
+	}
+	chat := pim.Direct("alice", "bob")
+	pin := pim.Command{Kind: pim.CommandPin, Subject: string(chat)}
+	block := pim.Command{Kind: pim.CommandBlock, Subject: "eve"}
+	for i, step := range []struct {
+		request *conv.Request
+		want    int64
+	}{
+		{message(chat, "alice", "the first"), 2},
+		{message(chat, "bob", "the second"), 0},
+		{command("carol", "d", pin), 0},
+		{message(chat, "bob", "after a pin"), 0},
+		{command("carol", "d", block), 0},
+		{message(chat, "bob", "after a block"), 2},
+		{message(chat, "bob", "and on"), 0},
+		{message(pim.Direct("bob", "bob"), "bob", "to himself"), 0},
+	} {
+		if got := reads(step.request); got != step.want {
+			t.Errorf("step %d: %d settings read, want %d", i, got, step.want)
+		}
+	}
+}
+
+// A device that is new reads years of read positions in few and small pages, in
+// either direction.
+func TestPullOfALongOwnLog(t *testing.T) {
+	mem, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	const history = 2500
+	sent := make([]*conv.Request, 0, history)
+	for i := range history {
+		c := pim.Command{Kind: pim.CommandRead, Subject: string(theGroup), Seq: pim.Seq(i + 1)}
+		if i < 8 {
+			c = pim.Command{Kind: pim.CommandContact, Subject: fmt.Sprint("u", i)}
+		}
+		sent = append(sent, rec.track(command("u0", "d", c)))
+	}
+	w.Submit(sent)
+	for _, r := range sent {
+		if a := rec.wait(r); a.Err != nil {
+			t.Fatal(a.Err)
+		}
+	}
+	w.Close()
+	want := []pim.Seq{1, 2, 3, 4, 5, 6, 7, 8, history}
+	for _, down := range []bool{false, true} {
+		for limit, pages := range map[int]int{0: 3, 3: 5, 1000: 3} {
+			x, got, n := inbox.New(mem), []pim.Seq(nil), 0
+			req := inbox.PullRequest{Conversation: pim.Own("u0"), Limit: limit, From: 1, NewestFirst: down}
+			for from, to := pim.Seq(1), pim.Seq(history); from <= to; n++ {
+				req.From, req.To = from, to
+				page, err := x.Pull(context.Background(), "u0", req)
+				if err != nil || page.From > page.To || down && page.To != to || !down && page.From != from {
+					t.Fatalf("of %d..%d it got %d..%d, %v", from, to, page.From, page.To, err)
+				}
+				if limit != 0 && len(page.Entries) > limit {
+					t.Fatalf("%d entries, at most %d were asked for", len(page.Entries), limit)
+				}
+				for _, e := range page.Entries {
+					if e.Seq < page.From || e.Seq > page.To {
+						t.Fatalf("seq %d is not in %d..%d", e.Seq, page.From, page.To)
+					}
+					got = append(got, e.Seq)
+				}
+				if down {
+					to = page.From - 1
+				} else {
+					from = page.To + 1
+				}
+			}
+			slices.Sort(got)
+			if n > pages || !slices.Equal(got, want) {
+				t.Errorf("limit %d, newest first %v: %d pages with %v, want %d with %v", limit, down, n, got, pages, want)
+			}
+		}
+	}
 }
 
 func TestOwnLogRefuses(t *testing.T) {

@@ -20,6 +20,7 @@ type conversation struct {
 
 	blocked  map[pim.UserID]bool    // of a direct conversation: who may not write, see blocks.go
 	settings map[string]pim.Setting // of a user's own log: what it has come to
+	values   int                    // bytes of the settings' values
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	present []pim.UserID           // who reads the next entry; replaced, never changed
@@ -232,7 +233,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 
 // cost is what the state weighs in memory, in entries remembered.
 func (c *conversation) cost() int {
-	n := 8 + len(c.recent.ring) + len(c.members) + 4*len(c.settings)
+	n := 8 + len(c.recent.ring) + len(c.members) + 4*len(c.settings) + c.values/64
 	for _, a := range c.order {
 		n += 1 + a.Len()
 	}

@@ -210,3 +210,39 @@ func BenchmarkStep(b *testing.B) {
 		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), 0, now+pim.Millis(i/10))
 	}
 }
+
+// A user keeps so many bytes of contacts and no more; what makes room is always
+// taken.
+func TestSettingBytes(t *testing.T) {
+	c := newConversation(pim.Own("alice"), 10)
+	n := uint64(0)
+	set := func(subject string, bytes int) pim.Kind {
+		n++
+		cmd := &pim.Command{Kind: pim.CommandContact, Subject: subject, Value: make([]byte, bytes), Removed: bytes == 0}
+		r := &Request{Conversation: c.id, Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: id(n), command: cmd}
+		return pim.KindOf(c.step(r, 0, 1).err)
+	}
+	for i := range maxSettingBytes / pim.MaxCommandValue {
+		if kind := set(fmt.Sprint("u", i), pim.MaxCommandValue); kind != 0 {
+			t.Fatalf("contact %d: %v", i, kind)
+		}
+	}
+	for i, step := range []struct {
+		subject string
+		bytes   int
+		want    pim.Kind
+	}{
+		{"one-more", 1, pim.KindTooLarge},
+		{"without-a-value", 0, 0},
+		{"u0", pim.MaxCommandValue, 0},
+		{"u0", 10, 0},
+		{"one-more", pim.MaxCommandValue - 10, 0},
+		{"u0", 11, pim.KindTooLarge},
+		{"u1", 0, 0},
+		{"u0", 11, 0},
+	} {
+		if kind := set(step.subject, step.bytes); kind != step.want {
+			t.Errorf("step %d: %v, want %v", i, kind, step.want)
+		}
+	}
+}
