@@ -243,7 +243,7 @@ func (s *Server) allows(e *pim.Entry, c pim.ConversationID) error {
 		return err
 	}
 	a, b, ok := c.DirectUsers()
-	if !ok || a == b {
+	if !ok || a == b || e.Sender != a && e.Sender != b {
 		return nil
 	}
 	other := a
@@ -278,6 +278,23 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 		}
 	}
 	return settings
+}
+
+// superseded returns the seqs that pulls of user's own log leave out: commands
+// that a later one has replaced, but for the last that took its entity away.
+func (s *Server) superseded(user pim.UserID, c pim.ConversationID) map[pim.Seq]bool {
+	l := s.logs[c]
+	if l == nil || c != pim.Own(user) {
+		return nil
+	}
+	settings, out := s.settings(user), make(map[pim.Seq]bool)
+	for _, e := range l.entries {
+		if cmd, err := wire.ParseCommand(e.Payload); err == nil {
+			set := settings[cmd.Entity()]
+			out[e.Seq] = e.Seq < set.At && e.Seq != set.Deleted
+		}
+	}
+	return out
 }
 
 func (l *log) append(e *pim.Entry, now pim.Millis) {

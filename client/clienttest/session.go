@@ -199,10 +199,11 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 		}
 	}
 	var frames []wire.Message
+	superseded := x.server.superseded(x.key.user, c)
 	for {
 		resp := &wirepb.PIMPullResp{RequestId: m.RequestId, Conversation: m.Conversation, From: from, To: min(to, from+2), Newest: newest}
 		for seq := from; seq <= resp.To; seq++ {
-			if l.reads(c, x.key.user, pim.Seq(seq)) {
+			if l.reads(c, x.key.user, pim.Seq(seq)) && !superseded[pim.Seq(seq)] {
 				resp.Entries = append(resp.Entries, protoOf(&l.entries[seq-1]))
 			}
 		}

@@ -73,7 +73,7 @@ func (s *schedule) act() {
 	switch rapid.SampledFrom([]string{
 		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
 		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
-		"burst", "open", "fill",
+		"burst", "open", "fill", "command",
 	}).Draw(s.t, "action") {
 	case "send":
 		s.send(p)
@@ -117,6 +117,8 @@ func (s *schedule) act() {
 			ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Before: pim.Seq(rapid.IntRange(0, 50).Draw(s.t, "before")),
 			Limit: rapid.IntRange(0, 9).Draw(s.t, "limit"),
 		})
+	case "command":
+		s.command(p)
 	case "pull":
 		p.step(engine.Ask{ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Limit: 2, NewestFirst: true})
 	}
@@ -126,6 +128,19 @@ func (s *schedule) send(p *phone) {
 	c := rapid.SampledFrom([]pim.ConversationID{pim.Direct("alice", "bob"), pim.Direct(p.user, p.user), s.group}).Draw(s.t, "conversation")
 	if c != "" {
 		s.queue(p, engine.Outgoing{Conversation: c, Kind: pim.EntryMessage, Payload: fmt.Appendf(nil, "%s %d", p.name, s.w.ids)})
+	}
+}
+
+// command changes a contact, a pin or a read position, as a device can that has
+// been connected once.
+func (s *schedule) command(p *phone) {
+	c := rapid.SampledFrom([]pim.Command{
+		rename("carol", "Carol"), rename("carol", "C."), remove("carol"), remove("carol"),
+		{Kind: pim.CommandPin, Subject: string(chat)}, {Kind: pim.CommandPin, Subject: string(chat), Removed: true},
+		reads(pim.Seq(rapid.IntRange(1, 20).Draw(s.t, "read"))),
+	}).Draw(s.t, "command")
+	if err := p.step(engine.Do{ID: s.w.id(), Command: c}); err != nil && pim.KindOf(err) != pim.KindUnavailable {
+		s.t.Fatal(err)
 	}
 }
 

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -390,11 +392,20 @@ func (p *phone) complete() bool {
 	return true
 }
 
-// verify checks that the device holds exactly what its user may read (I4).
+// verify checks that the device holds exactly what its user may read (I4), and of
+// the user's own log what it has come to: superseded commands need not be there.
 func (p *phone) verify() {
 	p.w.t.Helper()
+	if want, got := p.w.server.Settings(p.user), p.store.settings; !maps.EqualFunc(want, got, sameSetting) {
+		p.w.t.Fatalf("%s/%s: settings\n got %+v\nwant %+v", p.user, p.name, got, want)
+	}
 	for _, c := range p.w.server.Conversations(p.user) {
 		want, got := p.w.server.Readable(c, p.user), p.store.messages(c)
+		if c == pim.Own(p.user) {
+			want = slices.DeleteFunc(want, func(e pim.Entry) bool {
+				return !slices.ContainsFunc(got, func(g pim.Entry) bool { return g.Seq == e.Seq })
+			})
+		}
 		want = slices.DeleteFunc(want, func(e pim.Entry) bool { return inHole(p.store.conversations[c].Holes, e.Seq) })
 		if len(want) != len(got) {
 			p.w.t.Fatalf("%s/%s: %d entries of %s, want %d", p.user, p.name, len(got), c, len(want))
@@ -406,6 +417,8 @@ func (p *phone) verify() {
 		}
 	}
 }
+
+func sameSetting(a, b pim.Setting) bool { return reflect.DeepEqual(a, b) }
 
 func inHole(holes []engine.Hole, seq pim.Seq) bool {
 	return slices.ContainsFunc(holes, func(h engine.Hole) bool { return h.From <= seq && seq <= h.To })
