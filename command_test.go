@@ -27,12 +27,15 @@ func TestCommandCases(t *testing.T) {
 			Kind, Subject  string
 			Value          string
 			Removed        bool
+			Until          pim.Millis
+			Count          uint64
 		}
 		Want struct {
-			At      pim.Seq
+			At, Seq pim.Seq
 			Value   string
 			Removed bool
-			Seq     pim.Seq
+			Until   pim.Millis
+			Count   uint64
 		}
 	}
 	if err := json.Unmarshal(data, &cases); err != nil {
@@ -45,35 +48,86 @@ func TestCommandCases(t *testing.T) {
 	for _, c := range cases {
 		var s pim.Setting
 		for _, x := range c.Commands {
-			s.Apply(&pim.Command{
-				Kind: kinds[x.Kind], Subject: x.Subject, Removed: x.Removed, Value: []byte(x.Value), Seq: x.Seq, Known: x.Known,
-			}, x.At, x.Device)
+			cmd := pim.Command{
+				Kind: kinds[x.Kind], Subject: x.Subject, Removed: x.Removed, Value: []byte(x.Value),
+				Until: x.Until, Seq: x.Seq, Count: x.Count, Known: x.Known,
+			}
+			if err := cmd.Validate(); err != nil {
+				t.Fatalf("%s: %v", c.Name, err)
+			}
+			s.Apply(&cmd, x.At, x.Device)
 		}
-		if s.At != c.Want.At || string(s.Value) != c.Want.Value || s.Removed != c.Want.Removed || s.Seq != c.Want.Seq {
-			t.Errorf("%s: came to %+v, want %+v", c.Name, s, c.Want)
+		w := &c.Want
+		if s.At != w.At || string(s.Value) != w.Value || s.Removed != w.Removed || s.Seq != w.Seq || s.Until != w.Until || s.Count != w.Count {
+			t.Errorf("%s: came to %+v, want %+v", c.Name, s, *w)
 		}
 	}
+}
+
+type given struct {
+	c  pim.Command
+	by pim.DeviceID
+}
+
+// commandLog draws the commands of one entity, those of seqs 1, 2, 3 …
+func commandLog(t *rapid.T) []given {
+	kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead}).Draw(t, "kind")
+	var log []given
+	for i := range rapid.IntRange(1, 12).Draw(t, "n") {
+		c := pim.Command{Kind: kind, Subject: "x", Known: pim.Seq(rapid.IntRange(0, i).Draw(t, "known"))}
+		if kind == pim.CommandRead {
+			c.Seq = pim.Seq(rapid.IntRange(1, 9).Draw(t, "seq"))
+		} else {
+			c.Removed = rapid.Bool().Draw(t, "removed")
+		}
+		log = append(log, given{c, pim.DeviceID(fmt.Sprint(rapid.IntRange(0, 2).Draw(t, "device")))})
+	}
+	return log
+}
+
+// What an entity comes to is what the rules of the protocol page say of its whole
+// log: which of its commands is in force.
+func TestCommandsByTheRules(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		log := commandLog(t)
+		var s pim.Setting
+		for i, g := range log {
+			s.Apply(&g.c, pim.Seq(i+1), g.by)
+		}
+		if want := inForce(log); s.At != want || !reflect.DeepEqual(s.Command, log[want-1].c) {
+			t.Fatalf("came to %+v, want the command at %d", s, want)
+		}
+	})
+}
+
+// inForce returns the seq of the command in force, by the rules as they are
+// written.
+func inForce(log []given) (at pim.Seq) {
+	var furthest, deleted pim.Seq
+	for i, g := range log {
+		seq := pim.Seq(i + 1)
+		if g.c.Kind == pim.CommandRead {
+			if g.c.Seq > furthest {
+				furthest, at = g.c.Seq, seq
+			}
+			continue
+		}
+		if g.c.Removed {
+			deleted = seq
+		}
+		knew := deleted == 0 || g.c.Known >= deleted || g.by == log[deleted-1].by
+		if g.c.Removed || knew {
+			at = seq
+		}
+	}
+	return at
 }
 
 // A device that hears commands again, from any point on, comes to the same.
 func TestCommandsAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead}).Draw(t, "kind")
-		n := rapid.IntRange(1, 12).Draw(t, "n")
-		type given struct {
-			c  pim.Command
-			by pim.DeviceID
-		}
-		var log []given
-		for i := range n {
-			c := pim.Command{Kind: kind, Subject: "x", Known: pim.Seq(rapid.IntRange(0, i).Draw(t, "known"))}
-			if kind == pim.CommandRead {
-				c.Seq = pim.Seq(rapid.IntRange(1, 9).Draw(t, "seq"))
-			} else {
-				c.Removed = rapid.Bool().Draw(t, "removed")
-			}
-			log = append(log, given{c, pim.DeviceID(fmt.Sprint(rapid.IntRange(0, 1).Draw(t, "device")))})
-		}
+		log := commandLog(t)
+		n := len(log)
 		var once, again pim.Setting
 		for i, g := range log {
 			once.Apply(&g.c, pim.Seq(i+1), g.by)
@@ -88,6 +142,30 @@ func TestCommandsAgain(t *testing.T) {
 		}
 		if !reflect.DeepEqual(once, again) {
 			t.Fatalf("came to %+v, and hearing %d to %d again to %+v", once, from+1, upTo, again)
+		}
+	})
+}
+
+// A device from which commands were kept that were superseded when it asked comes
+// to the same.
+func TestSupersededCommandsCanBeLeftOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		log := commandLog(t)
+		asked := rapid.IntRange(0, len(log)).Draw(t, "asked after")
+		var then, all, told pim.Setting
+		for i := range asked {
+			then.Apply(&log[i].c, pim.Seq(i+1), log[i].by)
+		}
+		for i, g := range log {
+			seq := pim.Seq(i + 1)
+			all.Apply(&g.c, seq, g.by)
+			superseded := seq < then.At && seq != then.Deleted
+			if !superseded || rapid.Bool().Draw(t, "told all the same") {
+				told.Apply(&g.c, seq, g.by)
+			}
+		}
+		if !reflect.DeepEqual(told, all) {
+			t.Fatalf("came to %+v, want %+v", told, all)
 		}
 	})
 }

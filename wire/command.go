@@ -30,5 +30,8 @@ func ParseCommand(payload []byte) (pim.Command, error) {
 		Kind: pim.CommandKind(min(max(m.Kind, 0), 255)), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
 		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known),
 	}
+	if len(c.Value) == 0 {
+		c.Value = nil // an empty one can be written in two ways
+	}
 	return c, c.Validate()
 }

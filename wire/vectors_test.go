@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -44,6 +45,13 @@ func vectorFrames() []vectorFrame {
 		Seq: 1, Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Members: []string{"alice", "bob"},
 	}
+	block := &pim.Command{Kind: pim.CommandBlock, Subject: "eve", Known: 6}
+	rename := &pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bob"), Known: 5}
+	read := &pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: 3, Count: 3, Known: 7}
+	commanded := &wirepb.Entry{
+		Seq: 6, Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: AppendCommand(nil, rename),
+	}
 	return []vectorFrame{
 		{"alice's phone says who it is", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1"}},
 		{"the server lets it in", &wirepb.Welcome{
@@ -71,6 +79,11 @@ func vectorFrames() []vectorFrame {
 		{"yes", &wirepb.PIMPong{Nonce: 7, ServerMs: 1700000000200}},
 		{"come back later", &wirepb.PIMGoAway{Code: uint32(CodeShutdown), Text: "the server is shutting down", Reconnect: true, WindowMs: 10000}},
 		{"not a member", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_NOT_MEMBER, Text: "user eve is not a member of d:alice:bob", ClientMessageId: id, Conversation: "d:alice:bob"}},
+		{"alice blocks eve", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, block), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"she has read what bob wrote", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, read), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"her laptop hears how she calls bob", &wirepb.PIMPush{Conversation: "u:alice", Entries: []*wirepb.Entry{commanded}}},
+		{"or pulls it: it is all that the six commands of her log have come to", &wirepb.PIMPullResp{RequestId: 4, Conversation: "u:alice", Entries: []*wirepb.Entry{commanded}, From: 1, To: 6, Newest: 6, Done: true}},
+		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }
 
