@@ -224,6 +224,7 @@ func (d *Device) perform(out *engine.Output) {
 			out.Store.Outbox = nil
 		}
 		d.disk.apply(&out.Store)
+		d.givesUp(out.Events)
 	}
 	for _, m := range out.Frames {
 		if d.burns() {
@@ -299,8 +300,16 @@ func (d *Device) hearSend(ev engine.SendEvent) {
 		})
 	case engine.Failed:
 		d.failed[ev.ID] = ev.Err
-	case engine.Superseded, engine.Discarded:
-		delete(d.w.queued, ev.ID)
+	}
+}
+
+// givesUp notes what leaves the outbox without being sent. The app may not live
+// to hear of it.
+func (d *Device) givesUp(events []engine.Event) {
+	for _, ev := range events {
+		if ev, ok := ev.(engine.SendEvent); ok && (ev.State == engine.Superseded || ev.State == engine.Discarded) {
+			delete(d.w.queued, ev.ID)
+		}
 	}
 }
 
