@@ -122,11 +122,7 @@ func (a *Actor) listen(c *client.Client, number int, texts map[string]int, sessi
 	for ev := range c.Events() {
 		switch ev := ev.(type) {
 		case client.EntryEvent:
-			if ev.Late {
-				l.history.HandedLate(a.id, number, ev.Entry)
-			} else {
-				l.history.Handed(a.id, number, ev.Entry)
-			}
+			l.history.Handed(a.id, number, ev.Entry, ev.Late)
 			l.change(func() { texts[string(ev.Entry.Payload)]++ })
 		case client.SendEvent:
 			a.reached(ev, session)

@@ -105,7 +105,7 @@ func (r *run) history() *imtest.History {
 		d := imtest.Device{User: u, Device: "phone"}
 		h.Opened(d, 0)
 		for _, e := range entries {
-			h.Handed(d, 0, e)
+			h.Handed(d, 0, e, false)
 		}
 	}
 	for u, entries := range r.finals {
@@ -143,7 +143,7 @@ func TestCheck(t *testing.T) {
 			r.more = func(h *imtest.History) {
 				h.Opened(bob, 1)
 				for _, e := range r.finals["bob"] {
-					h.Handed(bob, 1, e)
+					h.Handed(bob, 1, e, false)
 				}
 			}
 		}, ""},
@@ -235,7 +235,7 @@ func TestCheck(t *testing.T) {
 			r.more = func(h *imtest.History) {
 				h.Opened(bob, 1)
 				for _, e := range r.finals["bob"][1:] {
-					h.Handed(bob, 1, e)
+					h.Handed(bob, 1, e, false)
 				}
 			}
 		}, "I4 1"},

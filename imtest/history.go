@@ -157,21 +157,16 @@ func (h *History) Opened(d Device, number int) {
 	h.devices[d] = max(h.devices[d], number)
 }
 
-// Handed records that the app on d was handed e.
-func (h *History) Handed(d Device, number int, e pim.Entry) {
+// Handed records that the app on d was handed e; late if it lies below entries of
+// its conversation that were handed before, as one that fills a hole.
+func (h *History) Handed(d Device, number int, e pim.Entry, late bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := storage{d, number}
 	h.handed[s] = append(h.handed[s], e)
-}
-
-// HandedLate is Handed for an entry that lies below others of its conversation
-// that were handed before, as one that fills a hole.
-func (h *History) HandedLate(d Device, number int, e pim.Entry) {
-	h.Handed(d, number, e)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := storage{d, number}
+	if !late {
+		return
+	}
 	if h.late[s] == nil {
 		h.late[s] = make(map[int]bool)
 	}

@@ -41,11 +41,11 @@ type command struct {
 
 // report is one thing that happened in an app: exactly one field is set.
 type report struct {
-	Begun  *begun            `json:",omitempty"`
-	Answer *answer           `json:",omitempty"`
-	Entry  *pim.Entry        `json:",omitempty"`
-	Sent   *client.SendEvent `json:",omitempty"` // Delivered or Failed
-	Broken string            `json:",omitempty"` // the app cannot go on
+	Begun  *begun             `json:",omitempty"`
+	Answer *answer            `json:",omitempty"`
+	Entry  *client.EntryEvent `json:",omitempty"`
+	Sent   *client.SendEvent  `json:",omitempty"` // Delivered or Failed
+	Broken string             `json:",omitempty"` // the app cannot go on
 }
 
 // begun is what an app reads from its store before it opens the SDK.
@@ -144,7 +144,7 @@ func perform(ctx context.Context, c *client.Client, cmd command) *answer {
 func tellEvent(ev client.Event, tell func(report)) {
 	switch ev := ev.(type) {
 	case client.EntryEvent:
-		tell(report{Entry: &ev.Entry})
+		tell(report{Entry: &ev})
 	case client.SendEvent:
 		if ev.State == client.Delivered || ev.State == client.Failed {
 			if ev.Err != nil {

@@ -119,7 +119,7 @@ func (p *phone) told(r report) {
 		}
 		// Else the app was dying: the message is in the outbox or it is not.
 	case r.Entry != nil:
-		p.hand(*r.Entry)
+		p.hand(r.Entry.Entry, r.Entry.Late)
 	case r.Sent != nil && r.Sent.State == client.Delivered:
 		s := r.Sent.Sent
 		if s.Duplicate {
@@ -144,7 +144,7 @@ func (p *phone) begun(b *begun) {
 	for _, e := range b.Entries {
 		stored[place{e.Conversation, e.Seq}] = true
 		if !p.handed[place{e.Conversation, e.Seq}] {
-			p.hand(e)
+			p.hand(e, true) // it may have come to the store in any order
 		}
 	}
 	for at := range p.handed {
@@ -160,8 +160,8 @@ func (p *phone) begun(b *begun) {
 	}
 }
 
-func (p *phone) hand(e pim.Entry) {
-	p.world.history.Handed(p.device, 0, e)
+func (p *phone) hand(e pim.Entry, late bool) {
+	p.world.history.Handed(p.device, 0, e, late)
 	p.handed[place{e.Conversation, e.Seq}], p.has[e.ClientID] = true, true
 	if e.Sender == p.device.User && e.Device == p.device.Device {
 		p.find(e.ClientID, string(e.Payload))

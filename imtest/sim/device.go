@@ -326,11 +326,7 @@ func (d *Device) show(e pim.Entry, late bool) {
 	had[e.Seq] = true
 	d.w.shownAt[e.ClientID] = d.w.now
 	d.arrived[e.Conversation] = append(d.arrived[e.Conversation], e.Seq)
-	if late {
-		d.w.history.HandedLate(d.device(), d.storage, e)
-	} else {
-		d.w.history.Handed(d.device(), d.storage, e)
-	}
+	d.w.history.Handed(d.device(), d.storage, e, late)
 }
 
 // Send queues text to c.

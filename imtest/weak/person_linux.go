@@ -35,7 +35,7 @@ func (p *person) listen() {
 		now := time.Now()
 		switch ev := ev.(type) {
 		case client.EntryEvent:
-			p.run.history.Handed(p.device, 0, ev.Entry)
+			p.run.history.Handed(p.device, 0, ev.Entry, ev.Late)
 			p.run.seen.handed(p.device.User, ev.Entry.ClientID, now)
 		case client.SendEvent:
 			p.reached(ev, now)

@@ -105,7 +105,7 @@ func TestJudge(t *testing.T) {
 	h.Log(conv, log)
 	h.Opened(bob, 0)
 	for _, n := range []byte{2, 1, 2} { // misordered, doubled, and 3 is lost
-		h.Handed(bob, 0, entry(n))
+		h.Handed(bob, 0, entry(n), false)
 	}
 	var r Report
 	r.judge(imtest.Check(h))
