@@ -2,13 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 // chatView shows what happens in a chat.
@@ -18,6 +17,7 @@ type chatView interface {
 	sent(id pim.ClientMessageID, text string, sent client.Sent) error
 	failed(id pim.ClientMessageID, text string, err *pim.Error) error
 	state(e client.StateEvent) error
+	notice(text string) error // the answer to a command
 }
 
 // textView shows it to people. A message's mark is … while it waits for a
@@ -25,27 +25,32 @@ type chatView interface {
 type textView struct{ printer }
 
 func (v *textView) entry(e *pim.Entry) error {
-	v.printf("%s\n", lineOf(e))
+	v.printf("%s\n", chat.Line(e))
 	return v.err
 }
 
 func (v *textView) queued(_ pim.ClientMessageID, text string) error {
-	v.printf("… %s\n", printable(text))
+	v.printf("… %s\n", chat.Printable(text))
 	return v.err
 }
 
 func (v *textView) sent(_ pim.ClientMessageID, text string, _ client.Sent) error {
-	v.printf("✓ %s\n", printable(text))
+	v.printf("✓ %s\n", chat.Printable(text))
 	return v.err
 }
 
 func (v *textView) failed(_ pim.ClientMessageID, text string, err *pim.Error) error {
-	v.printf("✗ %s — %s\n", printable(text), printable(err.Text))
+	v.printf("✗ %s — %s\n", chat.Printable(text), chat.Printable(err.Text))
 	return v.err
 }
 
 func (v *textView) state(e client.StateEvent) error {
 	v.printf("%s\n", stateLine(e))
+	return v.err
+}
+
+func (v *textView) notice(text string) error {
+	v.printf("* %s\n", chat.Printable(text))
 	return v.err
 }
 
@@ -57,12 +62,9 @@ func stateLine(e client.StateEvent) string {
 	case e.State != client.Waiting:
 		return "* " + e.State.String()
 	}
-	why := ""
-	switch {
-	case errors.Is(e.Err, syscall.ECONNREFUSED):
-		why = " (no server answers)"
-	case e.Err != nil:
-		why = " (" + printable(plain(e.Err)) + ")"
+	why := chat.Lost(e.Err)
+	if why != "" {
+		why = " (" + why + ")"
 	}
 	return fmt.Sprintf("* not connected%s; trying again", why)
 }
@@ -117,4 +119,11 @@ func (v *jsonView) state(e client.StateEvent) error {
 		RetryMS int64  `json:"retry_in_ms,omitempty"`
 		Error   string `json:"error,omitempty"`
 	}{"state", e.State.String(), e.RetryIn.Milliseconds(), why})
+}
+
+func (v *jsonView) notice(text string) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		Text  string `json:"text"`
+	}{"notice", text})
 }

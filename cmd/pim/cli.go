@@ -18,7 +18,7 @@ type grammar struct {
 	Token   tokenCmd   `cmd:"" help:"Print a token that lets a user in."`
 	Send    sendCmd    `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail    tailCmd    `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
-	Chat    chatCmd    `cmd:"" help:"Chat, line by line."`
+	Chat    chatCmd    `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
 	Group   groupCmd   `cmd:"" help:"Create groups; join and leave them."`
 	Replay  replayCmd  `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench   benchCmd   `cmd:"" help:"Measure a running server."`

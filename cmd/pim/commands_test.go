@@ -131,6 +131,48 @@ func TestChatWithPipedInput(t *testing.T) {
 	}
 }
 
+func TestChatCommandsLineByLine(t *testing.T) {
+	n := serve(t)
+	alice := n.open("chat", "--as", "alice", "--to", "bob")
+	alice.types("/offline")
+	alice.sees("* offline")
+	alice.types("hi")
+	alice.sees("… hi")
+	alice.types("/online")
+	alice.sees("* connected again")
+	alice.sees("✓ hi")
+	alice.types("//hi")
+	alice.sees("✓ /hi")
+	alice.types("/dance")
+	alice.sees("* there is no command /dance; /help lists them, //dance sends it as a text")
+	alice.types("/mute")
+	alice.sees("* d:alice:bob is muted")
+	alice.types("/resend")
+	alice.sees("* no message here has failed")
+	alice.types("/to carol")
+	alice.sees("* this chat keeps to d:alice:bob")
+	alice.types("/help")
+	alice.sees("* /quit — end")
+	bob := n.open("chat", "--as", "bob", "--to", "alice", "--json", "--history", "0")
+	bob.types("/block")
+	bob.sees(`{"event":"notice","text":"alice is blocked"}`)
+	if status := bob.ends(); status != exitOK {
+		t.Errorf("bob's status %d", status)
+	}
+	alice.types("are you there?")
+	alice.sees("✗ are you there? — user alice is blocked")
+	alice.types("/resend")
+	alice.sees("✗ are you there? — user alice is blocked")
+	alice.types("/discard")
+	alice.types("/quit")
+	if status := alice.ends(); status != exitOK {
+		t.Errorf("after what failed was discarded: status %d", status)
+	}
+	if got := n.ok("/resend", "chat", "--as", "alice", "--to", "bob", "--history", "1"); !slices.Equal(got, []string{"alice: /hi", "* no message here has failed"}) {
+		t.Errorf("later: %q", got)
+	}
+}
+
 func TestGroup(t *testing.T) {
 	n := serve(t)
 	id := n.ok("", "group", "create", "--as", "alice", "bob", "a,b")[0]

@@ -27,9 +27,7 @@ type console struct {
 
 // openConsole takes over the terminal if s is one. close gives it back.
 func openConsole(s streams, user pim.UserID) (*console, error) {
-	in, inOK := s.in.(*os.File)
-	out, outOK := s.out.(*os.File)
-	if inOK && outOK && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd())) {
+	if in, out, ok := s.terminal(); ok {
 		return openTerminal(in, out, string(user)+"> ")
 	}
 	lines := bufio.NewScanner(s.in)

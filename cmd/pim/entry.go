@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/pim-im/pim"
@@ -54,54 +51,4 @@ type sentJSON struct {
 
 func sentOf(id pim.ClientMessageID, sent client.Sent) sentJSON {
 	return sentJSON{sent.Conversation, sent.Seq, sent.Anchor, id.String(), sent.Server, sent.Duplicate}
-}
-
-// lineOf returns an entry for people, without a line end.
-func lineOf(e *pim.Entry) string {
-	switch e.Kind {
-	case pim.EntryMessage:
-		if !utf8.Valid(e.Payload) {
-			return fmt.Sprintf("%s: (%d bytes that are not text)", e.Sender, len(e.Payload))
-		}
-		return fmt.Sprintf("%s: %s", e.Sender, printable(string(e.Payload)))
-	case pim.EntryCreate:
-		return fmt.Sprintf("* %s created the group: %s", e.Sender, userList(e.Members))
-	case pim.EntryJoin:
-		return membership(e, "joined", "added")
-	case pim.EntryLeave:
-		return membership(e, "left", "removed")
-	}
-	return fmt.Sprintf("* %s wrote something that this version does not know", e.Sender)
-}
-
-// membership says what a join or leave did, to the sender or to others.
-func membership(e *pim.Entry, self, others string) string {
-	if len(e.Members) == 1 && e.Members[0] == e.Sender {
-		return fmt.Sprintf("* %s %s", e.Sender, self)
-	}
-	return fmt.Sprintf("* %s %s %s", e.Sender, others, userList(e.Members))
-}
-
-func userList(users []pim.UserID) string {
-	names := make([]string, len(users))
-	for i, u := range users {
-		names[i] = string(u)
-	}
-	return strings.Join(names, ", ")
-}
-
-// printable makes somebody else's text safe to print on a terminal: it keeps to
-// one line, and what would command the terminal or reorder the line is replaced.
-func printable(s string) string {
-	const zeroWidthJoiner = '\u200d' // emoji are made with it
-	s = strings.ReplaceAll(s, "\n", " ⏎ ")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r == zeroWidthJoiner {
-			return r
-		}
-		if unicode.IsSpace(r) {
-			return ' '
-		}
-		return '\ufffd'
-	}, s)
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 // Exit statuses. docs/configuration.md lists them; scripts depend on them.
@@ -68,18 +69,12 @@ func report(err error, w io.Writer) int {
 	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
 		return status
 	}
-	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(plain(err), "\n", "\npim: "))
+	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(chat.Plain(err), "\n", "\npim: "))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "See: %s --help\n", strings.TrimSpace("pim "+usage.command))
 	}
 	return status
-}
-
-// plain returns an error's text for people, without its kind: that is for
-// programs, which have the status.
-func plain(err error) string {
-	return strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
 }
 
 func statusOf(err error) int {

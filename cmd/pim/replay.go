@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/imtest/replay"
 )
 
@@ -92,7 +93,7 @@ func printReplay(w io.Writer, r *replay.Report) error {
 	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms\n", r.DeliveryP50, r.DeliveryP99)
 	p.printf("  lost %d, doubled %d, misordered %d\n", r.Lost, r.Doubled, r.Misordered)
 	for _, f := range r.Findings {
-		p.printf("    %s\n", printable(f))
+		p.printf("    %s\n", chat.Printable(f))
 	}
 	return p.err
 }

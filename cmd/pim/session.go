@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -30,7 +31,7 @@ type clientFlags struct {
 	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server: http(s):// for WebSocket, tcp:// or tls:// for raw TCP."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
-	Device pim.DeviceID `name:"device" env:"PIM_DEVICE" placeholder:"DEVICE" help:"Device to be (default: a new one)."`
+	Device pim.DeviceID `name:"device" env:"PIM_DEVICE" placeholder:"DEVICE" help:"Device to be (default: a new one; for chat, the first that no other chat uses)."`
 }
 
 // session is a connection that a command uses.
@@ -41,18 +42,34 @@ type session struct {
 	server string
 }
 
-// connect opens a session and waits until the server has let it in. Unlike an
-// app, a command gives up when the first attempt fails. It follows only the
-// conversations that it names, and acknowledges nothing.
+// options returns what a client of these flags is opened with. Its Device is
+// empty if none is named.
+func (f *clientFlags) options() (o client.Options, err error) {
+	o = client.Options{Server: f.Server, Device: f.Device, Agent: "pim " + version()}
+	o.User, o.Token, err = f.identity()
+	return o, err
+}
+
+// newDevice returns the name of a device that there has never been.
+func newDevice() pim.DeviceID {
+	return pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
+}
+
+// connect opens a session and waits until the server has let it in. It follows
+// only the conversations that it names, and acknowledges nothing.
 func (f *clientFlags) connect(ctx context.Context) (*session, error) {
-	o := client.Options{Server: f.Server, Device: f.Device, Watch: true, Agent: "pim " + version()}
-	if o.Device == "" {
-		o.Device = pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
-	}
-	var err error
-	if o.User, o.Token, err = f.identity(); err != nil {
+	o, err := f.options()
+	if err != nil {
 		return nil, err
 	}
+	o.Watch = true
+	o.Device = cmp.Or(o.Device, newDevice())
+	return f.open(ctx, o)
+}
+
+// open opens a session and waits until the server has let it in. Unlike an app, a
+// command gives up when the first attempt fails.
+func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, error) {
 	c, err := client.Open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -65,7 +82,7 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 }
 
 // connected reads events until the connection is up. Before that there are no
-// others than those of the connection's state.
+// others than those of the connection's state, and of changes that wait for it.
 func connected(ctx context.Context, c *client.Client) error {
 	for {
 		select {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 type tailCmd struct {
@@ -103,6 +104,6 @@ func (c *tailCmd) print(w io.Writer, e *pim.Entry) error {
 	if c.JSON {
 		return json.NewEncoder(w).Encode(jsonOf(e))
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Server.Time().Local().Format("2006-01-02 15:04:05"), lineOf(e))
+	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Server.Time().Local().Format("2006-01-02 15:04:05"), chat.Line(e))
 	return err
 }

@@ -10,26 +10,9 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/server"
 )
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"hi":                  "hi",
-		"a\tb":                "a b",
-		"two\nlines":          "two ⏎ lines",
-		"\x1b[31mred":         "\ufffd[31mred",
-		"back\bspace\x00":     "back\ufffdspace\ufffd",
-		"right\u202eto left":  "right\ufffdto left",
-		"👩‍👩‍👧 王 e\u0301":     "👩‍👩‍👧 王 e\u0301",
-		"no\xffutf8":          "no\ufffdutf8",
-		"\u00a0\u2028\u00adx": "  \ufffdx",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("printable(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
 
 func TestEntryForms(t *testing.T) {
 	for _, c := range []struct {
@@ -46,7 +29,7 @@ func TestEntryForms(t *testing.T) {
 		{pim.Entry{Kind: pim.EntryLeave, Sender: "bob", Members: []pim.UserID{"bob"}}, "* bob left", `"kind":"leave"`},
 		{pim.Entry{Kind: 99, Sender: "bob"}, "* bob wrote something that this version does not know", `"kind":"unknown"`},
 	} {
-		if got := lineOf(&c.e); got != c.line {
+		if got := chat.Line(&c.e); got != c.line {
 			t.Errorf("line %q, want %q", got, c.line)
 		}
 		got, err := json.Marshal(jsonOf(&c.e))

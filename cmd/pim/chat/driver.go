@@ -1,0 +1,85 @@
+package chat
+
+import (
+	"context"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// Backend is what a Driver needs of the SDK.
+type Backend interface {
+	// Do carries out an effect, see Do.
+	Do(ctx context.Context, e Effect) (pim.ClientMessageID, error)
+	// List returns the conversations as they are to be listed.
+	List(ctx context.Context) ([]client.Info, error)
+	// Open follows the last n messages of a conversation, and no other any more.
+	Open(ctx context.Context, id pim.ConversationID, n int) error
+	// Items returns what there is to show of the open conversation.
+	Items() []client.Message
+	// Older adds n messages before the first, and reports whether there may be
+	// more. It may have to wait for the network.
+	Older(ctx context.Context, n int) (more bool, err error)
+	// Events returns what happens; closed at the end.
+	Events() <-chan client.Event
+}
+
+// olderWithin is how long the network may take to bring older messages.
+const olderWithin = 20 * time.Second
+
+// Driver carries out what a Model wishes. What the local store can answer is done
+// at once: the screen waits for it.
+type Driver struct {
+	Model   *Model
+	Backend Backend
+}
+
+// Handle tells the Model of an event and carries out what it wishes, until it
+// wishes no more. What is left may wait for the network: it is to be run beside,
+// and what it returns is an event.
+func (d *Driver) Handle(ctx context.Context, now time.Time, ev any) (beside []func() any, quit bool) {
+	return d.carryOut(ctx, now, d.Model.Handle(now, ev))
+}
+
+func (d *Driver) carryOut(ctx context.Context, now time.Time, effects []Effect) (beside []func() any, quit bool) {
+	for len(effects) > 0 {
+		e := effects[0]
+		effects = effects[1:]
+		var answer any
+		switch e := e.(type) {
+		case Quit:
+			return beside, true
+		case older:
+			beside = append(beside, func() any { return d.older(ctx, e) })
+			continue
+		case relist:
+			list, err := d.Backend.List(ctx)
+			answer = listed{list}
+			if err != nil {
+				answer = done{effect: e, err: err}
+			}
+		case load:
+			answer = shown{conversation: e.conversation}
+			if err := d.Backend.Open(ctx, e.conversation, firstPage); err != nil {
+				answer = done{effect: e, err: err}
+			} else {
+				answer = shown{e.conversation, d.Backend.Items()}
+			}
+		case refresh:
+			answer = shown{d.Model.open, d.Backend.Items()}
+		default:
+			id, err := d.Backend.Do(ctx, e)
+			answer = done{e, id, err}
+		}
+		effects = append(effects, d.Model.Handle(now, answer)...)
+	}
+	return beside, false
+}
+
+func (d *Driver) older(ctx context.Context, e older) any {
+	ctx, cancel := context.WithTimeout(ctx, olderWithin)
+	defer cancel()
+	more, err := d.Backend.Older(ctx, olderPage)
+	return olderCame{e.conversation, more, err}
+}

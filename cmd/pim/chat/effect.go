@@ -1,0 +1,124 @@
+package chat
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// Effect is what a typed line or the Model asks for.
+type Effect interface{ effect() }
+
+// What the SDK is asked to do; see Do.
+type (
+	// Send queues a message.
+	Send struct {
+		Conversation pim.ConversationID
+		Text         string
+	}
+
+	// Resend queues a failed message again. A zero ID is the last that failed.
+	Resend struct{ ID pim.ClientMessageID }
+
+	// Discard gives a failed message up. A zero ID is the last that failed.
+	Discard struct{ ID pim.ClientMessageID }
+
+	// Change changes what the user keeps.
+	Change struct{ pim.Command }
+
+	// Online connects, or leaves the connection.
+	Online struct{ On bool }
+
+	// Look says whether somebody looks at the screen.
+	Look struct{ On bool }
+
+	// Group creates one.
+	Group struct{ Members []pim.UserID }
+
+	// Leave leaves a group.
+	Leave struct{ Conversation pim.ConversationID }
+)
+
+// What a view is asked to do.
+type (
+	// Open shows a conversation.
+	Open struct{ Conversation pim.ConversationID }
+
+	// Help shows the commands.
+	Help struct{}
+
+	// Quit ends the chat.
+	Quit struct{}
+)
+
+// What the Model wants to know.
+type (
+	relist  struct{} // the conversations
+	refresh struct{} // what is shown of the open one
+	load    struct{ conversation pim.ConversationID }
+	older   struct{ conversation pim.ConversationID }
+)
+
+func (Send) effect()    {}
+func (Resend) effect()  {}
+func (Discard) effect() {}
+func (Change) effect()  {}
+func (Online) effect()  {}
+func (Look) effect()    {}
+func (Group) effect()   {}
+func (Leave) effect()   {}
+func (Open) effect()    {}
+func (Help) effect()    {}
+func (Quit) effect()    {}
+func (relist) effect()  {}
+func (refresh) effect() {}
+func (load) effect()    {}
+func (older) effect()   {}
+
+// Said confirms a change that somebody asked for; empty for others.
+func (c Change) Said() string {
+	said := map[pim.CommandKind][2]string{
+		pim.CommandContact: {"is a contact", "is no contact any more"},
+		pim.CommandBlock:   {"is blocked", "is no longer blocked"},
+		pim.CommandMute:    {"is muted", "is no longer muted"},
+		pim.CommandPin:     {"is pinned", "is no longer pinned"},
+	}[c.Kind]
+	switch {
+	case said[0] == "":
+		return ""
+	case c.Removed:
+		return c.Subject + " " + said[1]
+	}
+	return c.Subject + " " + said[0]
+}
+
+// Do asks c for an effect, and returns the ID of the message or command that
+// comes of it. Effects that are not for the SDK are an error of KindInvalid.
+func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID, err error) {
+	var m *client.Sending
+	switch e := e.(type) {
+	case Send:
+		m, err = c.Send(ctx, e.Conversation, []byte(e.Text))
+	case Resend:
+		m, err = c.Resend(ctx, e.ID)
+	case Change:
+		m, err = c.Do(ctx, e.Command)
+	case Group:
+		m, err = c.CreateGroup(ctx, e.Members)
+	case Leave:
+		m, err = c.Leave(ctx, e.Conversation)
+	case Discard:
+		return e.ID, c.Discard(ctx, e.ID)
+	case Online:
+		return id, c.SetOnline(e.On)
+	case Look:
+		return id, c.SetForeground(e.On)
+	default:
+		return id, pim.Errorf(pim.KindInvalid, "this cannot be done here")
+	}
+	if err != nil {
+		return id, err
+	}
+	return m.ID(), nil
+}

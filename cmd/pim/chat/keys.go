@@ -1,0 +1,108 @@
+package chat
+
+import (
+	"slices"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/pim-im/pim/client"
+)
+
+// key takes a key.
+func (m *Model) key(k tea.KeyPressMsg) []Effect {
+	key, help := k.String(), m.help
+	m.notice, m.help = "", 0
+	if help > 0 && (key == "pgdown" || key == "pgup") {
+		m.help = help + 1
+		if key == "pgup" {
+			m.help = max(1, help-1)
+		}
+		return nil
+	}
+	switch key {
+	case "ctrl+c":
+		return []Effect{Quit{}}
+	case "enter":
+		return m.enter()
+	case "tab", "down":
+		return m.step(1)
+	case "shift+tab", "up":
+		return m.step(-1)
+	case "pgup":
+		return m.up()
+	case "pgdown":
+		m.scrollBy(-m.body())
+		return m.markRead()
+	default:
+		if !m.input.press(key) && k.Text != "" {
+			m.input.insert(k.Text)
+		}
+	}
+	return nil
+}
+
+// enter does what the typed line asks for. A line that asks for nothing that can
+// be done stays.
+func (m *Model) enter() []Effect {
+	e, err := Read(m.input.text(), m.me, m.open)
+	if err != nil {
+		m.say(Plain(err))
+		return nil
+	}
+	switch failed, ok := m.lastFailed(); e.(type) {
+	case nil:
+		return nil
+	case Resend, Discard:
+		if !ok {
+			m.say("no message here has failed")
+			return nil
+		}
+		if e = Effect(Resend{failed}); m.input.text() != "/resend" {
+			e = Discard{failed}
+		}
+	}
+	m.input.set("")
+	switch e := e.(type) {
+	case Open:
+		return m.show(e.Conversation)
+	case Help:
+		m.help = 1
+		return nil
+	}
+	return []Effect{e}
+}
+
+// step opens the conversation that is n further down the list.
+func (m *Model) step(n int) []Effect {
+	rooms := m.rooms()
+	if len(rooms) == 0 {
+		return nil
+	}
+	at := slices.IndexFunc(rooms, func(c client.Info) bool { return c.ID == m.open })
+	return m.show(rooms[(at+n+len(rooms))%len(rooms)].ID)
+}
+
+// up shows what is above, and wishes for older messages when there is little left
+// of what is here.
+func (m *Model) up() []Effect {
+	m.scrollBy(m.body())
+	switch {
+	case !m.more || m.asked || m.open == "" || m.top() > m.body():
+		return nil
+	case len(m.items) >= maxItems:
+		m.say("that is as far as this goes; pim tail prints all of it")
+		return nil
+	}
+	m.asked = true
+	return []Effect{older{m.open}}
+}
+
+// scrollBy moves the pane up by n lines, as far as there are messages.
+func (m *Model) scrollBy(n int) {
+	if m.scroll = max(0, m.scroll+n); m.scroll > 0 {
+		m.scroll = max(0, m.scroll+min(0, m.top()))
+	}
+}
+
+// top returns how many lines are above the pane; it is negative if those do not
+// fill it.
+func (m *Model) top() int { return m.linesOf(m.items, 0) - m.scroll - m.body() }

@@ -1,0 +1,308 @@
+package chat
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+const (
+	firstPage = 200  // messages that are loaded when a conversation is opened
+	olderPage = 200  // and when somebody scrolls beyond them
+	maxOpened = 100  // conversations opened that may have nothing in them
+	maxItems  = 5000 // messages held; then the conversation is loaded anew
+)
+
+// Start is what a Model begins with.
+type Start struct {
+	User     pim.UserID
+	Server   string // as the status line shows it
+	Open     pim.ConversationID
+	Zone     *time.Location
+	Settings []client.Setting  // of the local store
+	Outbox   []client.Outgoing // of the local store
+}
+
+// Model is the state of the screen. It does nothing by itself and knows no time
+// but that of its events.
+type Model struct {
+	me            pim.UserID
+	server        string
+	zone          *time.Location
+	now           time.Time
+	width, height int
+	away          bool // the terminal's window is not looked at
+
+	list     []client.Info
+	settings map[string]pim.Setting // contacts and blocks, by entity
+	outbox   map[pim.ClientMessageID]*outgoing
+
+	open   pim.ConversationID   // empty: none
+	opened []pim.ConversationID // by hand, and at the beginning; at most maxOpened, the last first
+	items  []client.Message     // of the open conversation
+	more   bool                 // there may be older ones
+	asked  bool                 // for older ones
+	marked pim.Seq              // the open conversation is marked as read up to here
+	scroll int                  // lines below the pane; 0: the newest message is in it
+	drafts map[pim.ConversationID]string
+	input  editor
+
+	link    client.StateEvent
+	retryAt time.Time // in state Waiting
+	notice  string
+	help    int // page; 0: none
+}
+
+// Answers to the Model's wishes.
+type (
+	listed struct{ list []client.Info }
+	shown  struct {
+		conversation pim.ConversationID
+		items        []client.Message
+	}
+	olderCame struct {
+		conversation pim.ConversationID
+		more         bool
+		err          error
+	}
+	done struct {
+		effect Effect
+		id     pim.ClientMessageID
+		err    error
+	}
+)
+
+// New returns a Model, and what it wishes first.
+func New(s Start) (*Model, []Effect) {
+	m := &Model{
+		me: s.User, server: s.Server, zone: s.Zone, width: 80, height: 24,
+		settings: make(map[string]pim.Setting), outbox: make(map[pim.ClientMessageID]*outgoing),
+		drafts: make(map[pim.ConversationID]string), link: client.StateEvent{State: client.Connecting},
+	}
+	for _, set := range s.Settings {
+		m.set(set.Entity, set.Setting)
+	}
+	for _, o := range s.Outbox {
+		state := client.Delayed
+		switch {
+		case o.Failed != nil:
+			state = client.Failed
+		case o.Local == 0:
+			state = client.Queued
+		}
+		m.outbox[o.ID] = &outgoing{conversation: o.Conversation, state: state}
+	}
+	effects := []Effect{Look{On: true}, relist{}}
+	if s.Open != "" {
+		effects = append(effects, m.show(s.Open)...)
+	}
+	return m, effects
+}
+
+// Handle takes an event, and returns what is to be done about it. Events are
+// those of the terminal, []client.Event, and the answers to earlier wishes.
+func (m *Model) Handle(now time.Time, ev any) []Effect {
+	m.now = now
+	switch ev := ev.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = ev.Width, ev.Height
+		m.scrollBy(0)
+	case tea.KeyPressMsg:
+		return m.key(ev)
+	case tea.PasteMsg:
+		m.input.insert(ev.Content)
+	case tea.FocusMsg:
+		m.away = false
+		return append([]Effect{Look{On: true}}, m.markRead()...)
+	case tea.BlurMsg:
+		m.away = true
+		return []Effect{Look{On: false}}
+	case []client.Event:
+		return m.events(ev)
+	case listed:
+		m.list = ev.list
+		if m.open == "" && len(m.list) > 0 {
+			return m.show(m.list[0].ID)
+		}
+	case shown:
+		return m.shown(ev)
+	case olderCame:
+		return m.olderCame(ev)
+	case done:
+		return m.done(ev)
+	}
+	return nil
+}
+
+// Err returns why the client has stopped for good; nil if it has not.
+func (m *Model) Err() error {
+	if m.link.State == client.Stopped {
+		return m.link.Err
+	}
+	return nil
+}
+
+// events takes what happened in the SDK.
+func (m *Model) events(events []client.Event) []Effect {
+	var list, items bool
+	var effects []Effect
+	for _, ev := range events {
+		switch ev := ev.(type) {
+		case client.StateEvent:
+			m.link, m.retryAt = ev, m.now.Add(ev.RetryIn)
+		case client.SendEvent:
+			effects = append(effects, m.sending(ev)...)
+			items = items || ev.Conversation == m.open
+		case client.EntryEvent:
+			list, items = true, items || ev.Entry.Conversation == m.open
+		case client.ListEvent:
+			list = true
+		case client.SettingEvent:
+			m.set(ev.Entity, ev.Setting)
+			list = true
+		}
+	}
+	if list {
+		effects = append(effects, relist{})
+	}
+	if items && m.open != "" {
+		effects = append(effects, refresh{})
+	}
+	return effects
+}
+
+// set takes note of a setting, if it is a contact or a block. The others are in
+// the list.
+func (m *Model) set(entity string, s pim.Setting) {
+	if strings.HasPrefix(entity, pim.CommandContact.String()+"/") || strings.HasPrefix(entity, pim.CommandBlock.String()+"/") {
+		m.settings[entity] = s
+	}
+}
+
+// done takes the answer to an effect of the SDK.
+func (m *Model) done(d done) []Effect {
+	if d.err != nil {
+		m.say(Plain(d.err))
+		if s, ok := d.effect.(Send); ok && s.Conversation == m.open && m.input.text() == "" {
+			m.input.set(typed(s.Text)) // it is not lost
+		}
+		return nil
+	}
+	switch e := d.effect.(type) {
+	case Send, Leave:
+		m.scroll = 0
+	case Group:
+		m.outbox[d.id] = &outgoing{state: client.Queued, followed: true}
+		m.say("the group is opened when the server has created it")
+	case Change:
+		m.say(e.Said())
+	}
+	return nil
+}
+
+// typed returns the line that sends text.
+func typed(text string) string {
+	if strings.HasPrefix(text, "/") {
+		return "/" + text
+	}
+	return text
+}
+
+// say shows a notice until the next key.
+func (m *Model) say(text string) {
+	if text != "" {
+		m.notice = Printable(text)
+	}
+}
+
+// rooms returns the conversations as listed, before them those that were opened
+// and have nothing in them yet.
+func (m *Model) rooms() []client.Info {
+	var rooms []client.Info
+	for _, id := range m.opened {
+		if !slices.ContainsFunc(m.list, func(c client.Info) bool { return c.ID == id }) {
+			rooms = append(rooms, client.Info{ID: id})
+		}
+	}
+	return append(rooms, m.list...)
+}
+
+// show opens a conversation.
+func (m *Model) show(id pim.ConversationID) []Effect {
+	if id == m.open {
+		m.scroll = 0
+		return m.markRead()
+	}
+	if draft := m.input.text(); draft != "" {
+		m.drafts[m.open] = draft
+	} else {
+		delete(m.drafts, m.open)
+	}
+	if !slices.Contains(m.opened, id) {
+		m.opened = slices.Insert(m.opened, 0, id)
+		m.opened = m.opened[:min(len(m.opened), maxOpened)]
+	}
+	m.open, m.items, m.more, m.asked, m.marked, m.scroll = id, nil, true, false, 0, 0
+	m.input.set(m.drafts[id])
+	return []Effect{load{id}}
+}
+
+// shown takes what the open conversation shows now.
+func (m *Model) shown(s shown) []Effect {
+	if s.conversation != m.open {
+		return nil
+	}
+	if m.scroll > 0 { // what is looked at stays where it is
+		m.scroll += m.linesAfter(s.items, m.last())
+	}
+	m.items = s.items
+	m.scrollBy(0)
+	if n := len(m.items); n > maxItems && m.scroll == 0 || n > 2*maxItems {
+		m.items, m.more, m.scroll = nil, true, 0
+		return []Effect{load{m.open}}
+	}
+	return m.markRead()
+}
+
+// last returns what is the last message of the open conversation.
+func (m *Model) last() pim.ClientMessageID {
+	if len(m.items) == 0 {
+		return pim.ClientMessageID{}
+	}
+	return m.items[len(m.items)-1].Entry.ClientID
+}
+
+// markRead marks the open conversation as read, if its newest message is on the
+// screen.
+func (m *Model) markRead() []Effect {
+	var newest *pim.Entry
+	for i := range m.items {
+		if e := &m.items[i].Entry; newest == nil || e.Seq > newest.Seq {
+			newest = e
+		}
+	}
+	if newest == nil || newest.Seq <= m.marked || m.scroll > 0 || m.away {
+		return nil
+	}
+	m.marked = newest.Seq
+	return []Effect{Change{pim.Command{
+		Kind: pim.CommandRead, Subject: string(m.open), Seq: newest.Seq, Count: newest.Count,
+	}}}
+}
+
+func (m *Model) olderCame(o olderCame) []Effect {
+	if o.conversation != m.open {
+		return nil
+	}
+	m.asked = false
+	if o.err != nil {
+		m.say("older messages: " + Plain(o.err))
+		return nil
+	}
+	m.more = o.more
+	return []Effect{refresh{}}
+}

@@ -1,0 +1,250 @@
+package chat
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+func TestScreens(t *testing.T) {
+	for _, size := range []struct{ width, height int }{{80, 24}, {40, 12}} {
+		name := func(what string) string { return fmt.Sprintf("%s-%dx%d", what, size.width, size.height) }
+		d := newDesk(t, size.width, size.height, Start{})
+		d.shows(name("empty"))
+		d = newDesk(t, size.width, size.height, Start{Open: bob})
+		d.furnish()
+		d.types("a draft, 中文")
+		d.shows(name("chat"))
+		d.now = d.now.Add(4500 * time.Millisecond)
+		d.happens(client.StateEvent{State: client.Waiting, RetryIn: 12 * time.Second, Err: syscall.ECONNREFUSED})
+		d.press(tea.KeyUp)
+		d.shows(name("group"))
+		d.enters("/nonsense")
+		d.shows(name("notice"))
+		d.is(tea.KeyPressMsg{Code: 'u', Mod: tea.ModCtrl})
+		d.enters("/help")
+		d.shows(name("help"))
+		d.press(tea.KeyPgDown)
+		d.shows(name("help-2"))
+		d.press(tea.KeyPgUp, tea.KeyEsc)
+		d.sees("* carol added alice")
+	}
+}
+
+// Every size has a screen that fits; where there is no room it says so.
+func TestAnySize(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.furnish()
+	for width := minWidth; width < 100; width += 3 {
+		for height := minHeight; height < 40; height += 5 {
+			d.is(tea.WindowSizeMsg{Width: width, Height: height})
+			d.screen()
+		}
+	}
+	d.is(tea.WindowSizeMsg{Width: 8, Height: 3})
+	if got, _ := d.Model.View(); got != "too sma…" && got != "too smal" {
+		t.Errorf("shown is %q", got)
+	}
+}
+
+func TestWhatIsOnTheScreenIsRead(t *testing.T) {
+	d := newDesk(t, 80, 10, Start{Open: bob})
+	read := func(want ...pim.Seq) {
+		t.Helper()
+		var got []pim.Seq
+		for _, e := range d.did {
+			if c, ok := e.(Change); ok && c.Kind == pim.CommandRead && c.Subject == string(bob) {
+				got = append(got, c.Seq)
+			}
+		}
+		d.did = nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("marked as read: %v, want %v", got, want)
+		}
+	}
+	comes := func(seq pim.Seq) {
+		m := says(bob, seq, "bob", fmt.Sprint("message ", seq))
+		d.items[bob] = append(d.items[bob], m)
+		d.happens(client.EntryEvent{Entry: m.Entry})
+	}
+	for seq := range pim.Seq(20) {
+		comes(seq + 1)
+	}
+	d.did = nil
+	comes(21)
+	read(21)
+	d.press(tea.KeyPgUp)
+	before := d.screen()
+	comes(22)
+	read()
+	if d.screen() != before {
+		t.Errorf("what was looked at has moved:\n%s\n%s", before, d.screen())
+	}
+	d.press(tea.KeyPgDown, tea.KeyPgDown)
+	read(22)
+	d.is(tea.BlurMsg{})
+	comes(23)
+	read()
+	d.is(tea.FocusMsg{})
+	read(23)
+	d.happens(client.EntryEvent{Entry: says(wang, 1, "王小明", "hi").Entry})
+	read()
+}
+
+func TestOlderMessages(t *testing.T) {
+	d := newDesk(t, 80, 10, Start{Open: bob})
+	for seq := range pim.Seq(30) {
+		d.items[bob] = append(d.items[bob], says(bob, seq+11, "bob", fmt.Sprintf("<%d>", seq+11)))
+	}
+	d.happens(client.EntryEvent{Entry: d.items[bob][29].Entry})
+	d.press(tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp)
+	d.sees("<11>")
+	if len(d.beside) != 1 {
+		t.Fatalf("asked %d times for older ones", len(d.beside))
+	}
+	for seq := range pim.Seq(10) {
+		d.items[bob] = append([]client.Message{says(bob, 10-seq, "bob", fmt.Sprintf("<%d>", 10-seq))}, d.items[bob]...)
+	}
+	before := d.screen()
+	d.is(d.beside[0]())
+	if got := d.screen(); got[strings.Index(got, "<12>"):] != before[strings.Index(before, "<12>"):] {
+		t.Errorf("what was looked at has moved:\n%s\n%s", before, got)
+	}
+	for range 5 {
+		d.press(tea.KeyPgUp)
+	}
+	d.sees("<1>")
+	if len(d.beside) != 1 {
+		t.Error("asked again, though there is no more")
+	}
+}
+
+// A crowded conversation is loaded anew, rather than held without bound.
+func TestItemsAreBounded(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	for i := range maxItems + 1 {
+		d.items[bob] = append(d.items[bob], says(bob, pim.Seq(i+1), "bob", "x"))
+	}
+	all := d.items[bob]
+	opened := 0
+	d.Backend = opening{d, func() { opened++; d.items[bob] = all[maxItems-firstPage:] }}
+	d.happens(client.EntryEvent{Entry: all[maxItems].Entry})
+	if opened != 1 || len(d.Model.items) != firstPage+1 {
+		t.Errorf("loaded %d times, %d are held", opened, len(d.Model.items))
+	}
+}
+
+func TestCommandsOfTheScreen(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.furnish()
+	does := func(line string, want ...Effect) {
+		t.Helper()
+		d.enters(line)
+		if !reflect.DeepEqual(d.did, want) {
+			t.Errorf("%s: %+v, want %+v", line, d.did, want)
+		}
+		d.did = nil
+	}
+	does("hi", Send{bob, "hi"})
+	does("//hi", Send{bob, "/hi"})
+	does("")
+	does("/offline", Online{false})
+	does("/resend", Resend{id(54)})
+	does("/discard", Discard{id(54)})
+	does("/mute", Change{pim.Command{Kind: pim.CommandMute, Subject: string(bob)}})
+	d.sees("is muted")
+	does("/to carol")
+	d.sees("│ carol")
+	does("/resend")
+	d.sees("no message here has failed")
+	d.is(tea.KeyPressMsg{Code: 'u', Mod: tea.ModCtrl})
+	d.types("a draft")
+	d.press(tea.KeyTab)
+	if d.Model.open != group || d.Model.input.text() != "" {
+		t.Errorf("Tab leads to %s with %q", d.Model.open, d.Model.input.text())
+	}
+	d.press(tea.KeyTab, tea.KeyTab)
+	d.is(tea.KeyPressMsg{Code: tea.KeyTab, Mod: tea.ModShift})
+	if d.Model.open != bob {
+		t.Errorf("and back to %s", d.Model.open)
+	}
+	d.did = nil
+	d.enters("/quit")
+	if !d.ended {
+		t.Error("/quit does not end it")
+	}
+}
+
+// What could not be queued can be typed no second time by accident, and is not
+// lost.
+func TestWhatIsRefusedStays(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.err = pim.Errorf(pim.KindOverloaded, "the outbox is full")
+	d.enters("//hi")
+	d.sees("the outbox is full")
+	d.sees("> //hi")
+	d.enters("")
+	if want := []Effect{Send{bob, "/hi"}, Send{bob, "/hi"}}; !reflect.DeepEqual(d.did, want) {
+		t.Errorf("did %+v", d.did)
+	}
+}
+
+// A restart offline shows what the store has, and lets one write.
+func TestStartsWithWhatTheStoreHas(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob, Outbox: []client.Outgoing{
+		{ID: id(54), Conversation: bob, Kind: pim.EntryMessage, Failed: pim.Errorf(pim.KindForbidden, "no")},
+		{ID: id(55), Conversation: bob, Kind: pim.EntryMessage},
+		{ID: id(56), Conversation: bob, Kind: pim.EntryMessage, Local: 1},
+		{ID: id(57), Conversation: "u:alice", Kind: pim.EntryCommand},
+	}, Settings: []client.Setting{{Entity: "contact/bob", Setting: pim.Setting{At: 1, Command: pim.Command{Value: []byte("Bobby")}}}}})
+	d.sees("connecting · outbox 3 · 1 failed · alice@127.0.0.1:7400")
+	d.sees("│ Bobby (bob)")
+	d.happens(client.StateEvent{State: client.Offline})
+	d.sees(" offline · outbox 3")
+	d.happens(client.StateEvent{State: client.Connected})
+	d.sees("connected · outbox 2 · 1 failed")
+	d.happens(client.SendEvent{ID: id(55), Conversation: bob, State: client.Delivered},
+		client.SendEvent{ID: id(56), Conversation: bob, State: client.Delivered},
+		client.SendEvent{ID: id(54), Conversation: bob, State: client.Discarded})
+	d.sees(" connected · alice@")
+	if d.Model.Err() != nil {
+		t.Error(d.Model.Err())
+	}
+	d.happens(client.StateEvent{State: client.Stopped, Err: pim.Errorf(pim.KindReplaced, "another session of the device")})
+	d.sees("stopped: another session of the device")
+	if pim.KindOf(d.Model.Err()) != pim.KindReplaced {
+		t.Errorf("ends with %v", d.Model.Err())
+	}
+}
+
+func TestNewGroupIsOpened(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.furnish()
+	d.next = 60
+	d.enters("/group bob carol")
+	if want := []Effect{Group{[]pim.UserID{"bob", "carol"}}}; !reflect.DeepEqual(d.did, want) {
+		t.Fatalf("did %+v", d.did)
+	}
+	d.happens(client.SendEvent{ID: id(61), State: client.Queued})
+	d.happens(client.SendEvent{ID: id(61), State: client.InFlight})
+	d.happens(client.SendEvent{ID: id(61), Conversation: group, State: client.Delivered, Sent: client.Sent{Conversation: group}})
+	if d.Model.open != group {
+		t.Errorf("open is %s", d.Model.open)
+	}
+	d.press(tea.KeyDown)
+	d.happens(client.SendEvent{ID: id(62), State: client.Failed, Err: pim.Errorf(pim.KindForbidden, "no groups today")})
+	d.sees("not sent: no groups today")
+	d.press(tea.KeyDown)
+	d.did = nil
+	d.enters("/resend")
+	if want := []Effect{Resend{id(62)}}; !reflect.DeepEqual(d.did, want) {
+		t.Errorf("did %+v", d.did)
+	}
+}

@@ -1,0 +1,86 @@
+package chat
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pim-im/pim"
+)
+
+// Line returns an entry for people, without a line end.
+func Line(e *pim.Entry) string {
+	return line(e, func(u pim.UserID) string { return string(u) })
+}
+
+// line names users by name.
+func line(e *pim.Entry, name func(pim.UserID) string) string {
+	who := name(e.Sender)
+	switch e.Kind {
+	case pim.EntryMessage:
+		if !utf8.Valid(e.Payload) {
+			return fmt.Sprintf("%s: (%d bytes that are not text)", who, len(e.Payload))
+		}
+		return fmt.Sprintf("%s: %s", who, Printable(string(e.Payload)))
+	case pim.EntryCreate:
+		return fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
+	case pim.EntryJoin:
+		return membership(e, "joined", "added", name)
+	case pim.EntryLeave:
+		return membership(e, "left", "removed", name)
+	}
+	return fmt.Sprintf("* %s wrote something that this version does not know", who)
+}
+
+// membership says what a join or leave did, to the sender or to others. A leave
+// that is still in the outbox and names nobody is the sender's own.
+func membership(e *pim.Entry, self, others string, name func(pim.UserID) string) string {
+	if len(e.Members) == 0 || len(e.Members) == 1 && e.Members[0] == e.Sender {
+		return fmt.Sprintf("* %s %s", name(e.Sender), self)
+	}
+	return fmt.Sprintf("* %s %s %s", name(e.Sender), others, users(e.Members, name))
+}
+
+func users(users []pim.UserID, name func(pim.UserID) string) string {
+	names := make([]string, len(users))
+	for i, u := range users {
+		names[i] = name(u)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Printable makes somebody else's text safe to print on a terminal: it keeps to
+// one line, and what would command the terminal or reorder the line is replaced.
+func Printable(s string) string {
+	const zeroWidthJoiner = '\u200d' // emoji are made with it
+	s = strings.ReplaceAll(s, "\n", " ⏎ ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == zeroWidthJoiner {
+			return r
+		}
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		return '\ufffd'
+	}, s)
+}
+
+// Plain returns an error's text for people, without its kind: that is for
+// programs.
+func Plain(err error) string {
+	return strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
+}
+
+// Lost says why there is no connection, empty if err is nil.
+func Lost(err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "no server answers"
+	case err != nil:
+		return Printable(Plain(err))
+	}
+	return ""
+}

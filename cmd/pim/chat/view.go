@@ -1,0 +1,220 @@
+package chat
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/pim-im/pim/client"
+)
+
+// The screen:
+//
+//	alice        │ bob                    heads
+//	▸ bob      2 │ 12:00   bob: hello     the conversations, and the open one
+//	    hello    │ 12:01 ✓ alice: hi
+//	─────────────┴───────────────────     or a notice
+//	> the line being typed
+//	connected · outbox 1 · alice@server
+const (
+	frame     = 4 // lines besides the body: head, rule, input, status
+	minWidth  = 20
+	minHeight = frame + 1
+	prompt    = "> "
+)
+
+// body returns how many lines lie between head and rule.
+func (m *Model) body() int { return max(1, m.height-frame) }
+
+// columns returns the widths of the list and of the messages.
+func (m *Model) columns() (list, messages int) {
+	list = min(max(m.width/3, 12), 28)
+	return list, max(1, m.width-list-3) // " │ "
+}
+
+// View draws the screen, and says in which column of its line before the last the
+// cursor is.
+func (m *Model) View() (screen string, cursor int) {
+	if m.width < minWidth || m.height < minHeight {
+		return ansi.Truncate("too small", m.width, ""), 0
+	}
+	left, right := m.columns()
+	rows := []string{bold.Styled(fit(" "+Printable(string(m.me)), left)) + " │ " + bold.Styled(fit(m.head(), right))}
+	list, pane := m.roomLines(left), m.pane()
+	if m.help > 0 {
+		pane = m.helpLines(right)
+	}
+	for i := range m.body() {
+		rows = append(rows, at(list, i, left)+" │ "+at(pane, i, right))
+	}
+	rule := strings.Repeat("─", left+1) + "┴" + strings.Repeat("─", right+1)
+	if m.notice != "" {
+		rule = alarm.Styled(fit(" "+m.notice, m.width))
+	}
+	text, cursor := m.input.window(m.width - len(prompt))
+	status := inward.Styled(fit(" "+m.status(), m.width))
+	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
+}
+
+// at returns line i, padded to width columns.
+func at(lines []string, i, width int) string {
+	if i >= len(lines) {
+		return strings.Repeat(" ", width)
+	}
+	return fit(lines[i], width)
+}
+
+// fit cuts or pads s to width columns.
+func fit(s string, width int) string {
+	s = ansi.Truncate(s, width, "…")
+	return s + strings.Repeat(" ", max(0, width-ansi.StringWidth(s)))
+}
+
+// head names the open conversation.
+func (m *Model) head() string {
+	if m.open == "" {
+		return "/to USER opens a conversation, /help lists the rest"
+	}
+	title := m.title(m.open)
+	if user, ok := peer(m.open, m.me); ok && title != Printable(string(user)) {
+		title += " (" + Printable(string(user)) + ")"
+	}
+	for _, c := range m.rooms() {
+		if c.ID == m.open {
+			for _, state := range m.states(&c) {
+				title += " · " + state.name
+			}
+		}
+	}
+	if m.scroll > 0 {
+		title += " · newer below: PgDn"
+	}
+	return title
+}
+
+type state struct{ mark, name string }
+
+// states are what is special about a conversation.
+func (m *Model) states(c *client.Info) []state {
+	var all []state
+	for _, s := range []struct {
+		is bool
+		state
+	}{
+		{c.Pinned, state{"▲", "pinned"}},
+		{c.Muted, state{"▽", "muted"}},
+		{m.blocked(c.ID), state{"⊘", "blocked"}},
+		{c.Left, state{"×", "left"}},
+		{m.failed(c.ID) > 0, state{"✗", "not all is sent"}},
+	} {
+		if s.is {
+			all = append(all, s.state)
+		}
+	}
+	return all
+}
+
+// roomLines draws the list around the open conversation.
+func (m *Model) roomLines(width int) []string {
+	tall := 2
+	if m.body() < 10 {
+		tall = 1
+	}
+	rooms, n := m.rooms(), max(1, m.body()/tall)
+	first := 0
+	for i := range rooms {
+		if rooms[i].ID == m.open {
+			first = min(max(0, i-n/2), max(0, len(rooms)-n))
+		}
+	}
+	var lines []string
+	for _, c := range rooms[first:min(first+n, len(rooms))] {
+		lines = append(lines, m.roomLine(&c, width))
+		if tall == 2 {
+			lines = append(lines, faint.Styled(ansi.Truncate("    "+m.lastLine(&c), width, "…")))
+		}
+	}
+	return lines
+}
+
+func (m *Model) roomLine(c *client.Info, width int) string {
+	head, tail := "  ", ""
+	if c.ID == m.open {
+		head = "▸ "
+	}
+	for _, s := range m.states(c) {
+		tail += s.mark
+	}
+	switch {
+	case c.Unread > 999:
+		tail += " 999+"
+	case c.Unread > 0:
+		tail += fmt.Sprintf(" %d", c.Unread)
+	}
+	text := fit(head+m.title(c.ID), width-ansi.StringWidth(tail)) + tail
+	if c.Unread > 0 || c.ID == m.open {
+		return bold.Styled(text)
+	}
+	return text
+}
+
+func (m *Model) lastLine(c *client.Info) string {
+	if c.Last.Kind == 0 {
+		return ""
+	}
+	return line(&c.Last, m.name)
+}
+
+// helpLines draws the page of the help that is open.
+func (m *Model) helpLines(width int) []string {
+	pages := helpPages(width, m.body())
+	return pages[(m.help-1)%len(pages)]
+}
+
+// helpPages returns the help in pages of n lines.
+func helpPages(width, n int) [][]string {
+	var lines []string
+	for _, s := range append(Commands(), "Tab ↑ ↓ — another conversation", "PgUp PgDn — older and newer, more help", "Ctrl-C — end") {
+		part := wrap(s, width-2)
+		lines = append(lines, part[0])
+		for _, rest := range part[1:] {
+			lines = append(lines, "  "+rest)
+		}
+	}
+	return slices.Collect(slices.Chunk(lines, n))
+}
+
+// status is the last line: whether there is a connection, what has not been sent,
+// who and where.
+func (m *Model) status() string {
+	parts := []string{m.connection()}
+	failed, waiting := m.failed(""), 0
+	for _, o := range m.outbox {
+		// While there is a connection a change is through in a moment.
+		if _, command := o.conversation.OwnUser(); !command || m.link.State != client.Connected {
+			waiting++
+		}
+	}
+	if waiting -= failed; waiting > 0 {
+		parts = append(parts, fmt.Sprintf("outbox %d", waiting))
+	}
+	if failed > 0 {
+		parts = append(parts, fmt.Sprintf("%d failed", failed))
+	}
+	return strings.Join(append(parts, Printable(string(m.me)+"@"+m.server)), " · ")
+}
+
+func (m *Model) connection() string {
+	switch m.link.State {
+	case client.Waiting:
+		text := fmt.Sprintf("waiting %d s", m.seconds(m.retryAt))
+		if why := Lost(m.link.Err); why != "" {
+			text += " (" + why + ")"
+		}
+		return text
+	case client.Stopped:
+		return "stopped: " + Lost(m.link.Err)
+	}
+	return m.link.State.String()
+}

@@ -1,0 +1,43 @@
+package chat
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// notFirst is what begins no line: it belongs to what stands before it.
+const notFirst = "，。！？、；：）】》」』”’…,.!?;:)"
+
+// wrap breaks s into lines of at most width columns: at spaces, beside the wide
+// characters of scripts that are written without, and, where it must be, anywhere.
+func wrap(s string, width int) []string {
+	all := clusters(s)
+	var lines []string
+	first, end, columns := 0, 0, 0 // of the line; end is where it can end, or first
+	for i := 0; i < len(all); i++ {
+		w := ansi.StringWidth(all[i])
+		if columns+w > width && i > first && all[i] != " " {
+			if end == first {
+				end = i
+			}
+			lines = append(lines, strings.TrimRight(strings.Join(all[first:end], ""), " "))
+			first, columns = end, 0
+			i = first - 1 // what did not fit begins the next line
+			continue
+		}
+		columns += w
+		if breaks(all, i) {
+			end = i + 1
+		}
+	}
+	return append(lines, strings.TrimRight(strings.Join(all[first:], ""), " "))
+}
+
+// breaks reports whether a line can end behind all[i].
+func breaks(all []string, i int) bool {
+	if i+1 == len(all) || strings.Contains(notFirst, all[i+1]) {
+		return false
+	}
+	return all[i] == " " || ansi.StringWidth(all[i]) > 1 || ansi.StringWidth(all[i+1]) > 1
+}

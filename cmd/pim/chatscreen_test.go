@@ -1,0 +1,167 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+)
+
+// screen is a client command on a terminal of 80 columns and 24 lines.
+type screen struct {
+	t      *testing.T
+	keys   *os.File // what a person types goes in here
+	status chan int
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	picture *vt.Emulator
+	over    bool // the command has ended
+}
+
+// opens starts a client command on a terminal of its own.
+func (n *node) opens(args ...string) *screen {
+	n.t.Helper()
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := pty.Setsize(theirs, &pty.Winsize{Cols: 80, Rows: 24}); err != nil {
+		n.t.Fatal(err)
+	}
+	s := &screen{t: n.t, keys: ours, status: make(chan int, 1), picture: vt.NewEmulator(80, 24)}
+	s.changed = sync.NewCond(&s.mu)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.draw(ours) })
+	wg.Go(func() { io.Copy(ours, s.picture) }) // what a terminal answers when it is asked
+	wg.Go(func() {
+		s.status <- run(ctx, args, streams{theirs, theirs, theirs})
+		theirs.Close() // ends draw
+	})
+	n.t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		ours.Close()
+	})
+	return s
+}
+
+// draw keeps the picture up to date until the command has ended.
+func (s *screen) draw(from io.Reader) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		s.mu.Lock()
+		s.picture.Write(buf[:n])
+		s.over = err != nil
+		s.changed.Broadcast()
+		s.mu.Unlock()
+		if err != nil {
+			s.picture.InputPipe().(io.Closer).Close() // ends its answers; Close itself is not safe beside Read
+			return
+		}
+	}
+}
+
+func (s *screen) types(text string) {
+	s.t.Helper()
+	if _, err := io.WriteString(s.keys, text); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// sees waits until all of want are on the screen.
+func (s *screen) sees(want ...string) {
+	s.t.Helper()
+	late := false
+	limit := time.AfterFunc(20*time.Second, func() {
+		s.mu.Lock()
+		late = true
+		s.changed.Broadcast()
+		s.mu.Unlock()
+	})
+	defer limit.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		picture, missing := s.picture.String(), ""
+		for _, w := range want {
+			if !strings.Contains(picture, w) {
+				missing = w
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if s.over || late {
+			s.t.Fatalf("%q was never on the screen, which is\n%s", missing, picture)
+		}
+		s.changed.Wait()
+	}
+}
+
+// ends presses Ctrl-C.
+func (s *screen) ends() {
+	s.t.Helper()
+	s.types("\x03")
+	if status := <-s.status; status != exitOK {
+		s.t.Errorf("status %d", status)
+	}
+}
+
+func TestChatOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	args := n.args([]string{"chat", "--as", "alice", "--to", "bob"})
+	alice := n.opens(args...)
+	alice.sees(" connected · alice@")
+	alice.types("one\r")
+	alice.sees("✓ alice: one")
+	alice.types("/offline\r")
+	alice.sees(" offline · alice@")
+	alice.types("two\r")
+	alice.sees("… alice: two", " offline · outbox 1")
+	alice.types("/online\r")
+	alice.sees("✓ alice: two", " connected · alice@")
+	second := n.opens(args...) // a device of its own: the first stays
+	second.sees("✓ alice: one", "✓ alice: two")
+	alice.types("/offline\r")
+	alice.sees(" offline · alice@")
+	alice.types("three\r")
+	alice.sees("… alice: three")
+	alice.ends()
+
+	// Without a server there is what the store has, and one can write.
+	nowhere := []string{"chat", "--as", "alice", "--to", "bob", "--data", n.data, "--server", "http://127.0.0.1:1"}
+	alice = n.opens(nowhere...)
+	alice.sees("✓ alice: two", "… alice: three", "no server answers")
+	alice.types("//four\r")
+	alice.sees("… alice: /four", "outbox 2")
+	alice.ends()
+	alice = n.opens(args...)
+	alice.sees("✓ alice: three", "✓ alice: /four")
+	second.sees("✓ alice: three", "✓ alice: /four")
+	alice.ends()
+	second.ends()
+
+	// Bob has not read them; then he has.
+	bob := n.opens(n.args([]string{"chat", "--as", "bob", "--to", "carol"})...)
+	bob.sees(" 4 │", "/four")
+	bob.types("\t")
+	bob.sees("alice: one")
+	bob.types("\x1b[Z")
+	bob.sees("▸ carol")
+	bob.ends()
+	bob = n.opens(n.args([]string{"chat", "--as", "bob", "--memory"})...)
+	bob.sees("▸ alice", "alice: one", "/four")
+	bob.ends()
+}
