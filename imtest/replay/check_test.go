@@ -76,7 +76,7 @@ func TestJudge(t *testing.T) {
 func TestMemberKeepsTheGroupOnly(t *testing.T) {
 	m := &member{user: "ann"}
 	take := func(c pim.ConversationID, seq pim.Seq) {
-		m.take(pim.Entry{Conversation: c, Seq: seq}, time.UnixMilli(int64(seq)))
+		m.take(pim.Entry{Conversation: c, Seq: seq}, false, time.UnixMilli(int64(seq)))
 	}
 	take("g:old", 1)
 	take("g:new", 1)
@@ -87,5 +87,24 @@ func TestMemberKeepsTheGroupOnly(t *testing.T) {
 	handed, at := m.delivered()
 	if n, err := m.count(); n != 2 || err != nil || len(handed) != 2 || handed[0].Seq != 1 || handed[1].Seq != 2 || !at[1].Equal(time.UnixMilli(2)) {
 		t.Errorf("%d, %v: %v at %v", n, err, handed, at)
+	}
+}
+
+// What fills a hole has its place among the rest; nothing else is put in order.
+func TestLateEntriesHaveTheirPlace(t *testing.T) {
+	m := &member{user: "ann", group: "g:new"}
+	for _, x := range []struct {
+		seq  pim.Seq
+		late bool
+	}{{1, false}, {9, false}, {7, true}, {8, true}, {11, false}, {10, false}, {5, true}, {6, true}, {5, true}} {
+		m.take(pim.Entry{Conversation: "g:new", Seq: x.seq}, x.late, time.UnixMilli(int64(x.seq)))
+	}
+	var got []pim.Seq
+	entries, _ := m.delivered()
+	for _, e := range entries {
+		got = append(got, e.Seq)
+	}
+	if want := []pim.Seq{1, 5, 5, 6, 7, 8, 9, 11, 10}; !slices.Equal(got, want) {
+		t.Errorf("delivered %v, want %v", got, want)
 	}
 }

@@ -1,7 +1,9 @@
 package replay
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,9 +18,50 @@ type member struct {
 
 	mu     sync.Mutex
 	group  pim.ConversationID // empty until it is known
-	handed []pim.Entry        // in the order of hand-over; once the group is known, of the group only
-	at     []time.Time        // when, for each of handed
+	handed handedOver         // in the order of hand-over; once the group is known, of the group only
+	late   handedOver         // those that fill holes, whose place is among the others
 	failed error
+}
+
+// handedOver is entries and when each was handed over.
+type handedOver struct {
+	entries []pim.Entry
+	at      []time.Time
+}
+
+func (h *handedOver) add(e pim.Entry, at time.Time) {
+	h.entries, h.at = append(h.entries, e), append(h.at, at)
+}
+
+// of returns what of h belongs to c.
+func (h *handedOver) of(c pim.ConversationID) (rest handedOver) {
+	for i, e := range h.entries {
+		if e.Conversation == c {
+			rest.add(e, h.at[i])
+		}
+	}
+	return rest
+}
+
+// with returns h with the late entries among its own, each before the first that
+// has a greater seq.
+func (h *handedOver) with(late handedOver) (all handedOver) {
+	order := make([]int, len(late.entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(late.entries[a].Seq, late.entries[b].Seq) })
+	for i, e := range h.entries {
+		for len(order) > 0 && late.entries[order[0]].Seq < e.Seq {
+			all.add(late.entries[order[0]], late.at[order[0]])
+			order = order[1:]
+		}
+		all.add(e, h.at[i])
+	}
+	for _, i := range order {
+		all.add(late.entries[i], late.at[i])
+	}
+	return all
 }
 
 func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
@@ -45,7 +88,7 @@ func (m *member) read(r *run) {
 	for ev := range m.client.Events() {
 		switch ev := ev.(type) {
 		case client.EntryEvent:
-			m.take(ev.Entry, time.Now())
+			m.take(ev.Entry, ev.Late, time.Now())
 			r.progress.Add(1)
 		case client.StateEvent:
 			if ev.State == client.Stopped {
@@ -59,11 +102,15 @@ func (m *member) read(r *run) {
 
 // take keeps an entry of the group. A server that was there before has others;
 // until the group is known, all are kept.
-func (m *member) take(e pim.Entry, at time.Time) {
+func (m *member) take(e pim.Entry, late bool, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.group == "" || e.Conversation == m.group {
-		m.handed, m.at = append(m.handed, e), append(m.at, at)
+	switch {
+	case m.group != "" && e.Conversation != m.group:
+	case late:
+		m.late.add(e, at)
+	default:
+		m.handed.add(e, at)
 	}
 }
 
@@ -71,28 +118,23 @@ func (m *member) take(e pim.Entry, at time.Time) {
 func (m *member) follow(group pim.ConversationID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	handed, at := m.handed, m.at
-	m.group, m.handed, m.at = group, nil, nil
-	for i := range handed {
-		if handed[i].Conversation == group {
-			m.handed, m.at = append(m.handed, handed[i]), append(m.at, at[i])
-		}
-	}
+	m.group, m.handed, m.late = group, m.handed.of(group), m.late.of(group)
 }
 
 // count returns how many entries were handed over so far.
 func (m *member) count() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.handed), m.failed
+	return len(m.handed.entries) + len(m.late.entries), m.failed
 }
 
-// delivered returns what was handed over so far, and when.
+// delivered returns what was handed over so far, and when: in the order of
+// hand-over, but for what came late.
 func (m *member) delivered() ([]pim.Entry, []time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := len(m.handed)
-	return m.handed[:n:n], m.at[:n:n]
+	all := m.handed.with(m.late)
+	return all.entries, all.at
 }
 
 // pull returns the whole of what the member may read, straight from the server.
