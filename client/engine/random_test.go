@@ -136,7 +136,8 @@ func (s *schedule) send(p *phone) {
 func (s *schedule) command(p *phone) {
 	c := rapid.SampledFrom([]pim.Command{
 		rename("carol", "Carol"), rename("carol", "C."), remove("carol"), remove("carol"),
-		{Kind: pim.CommandPin, Subject: string(chat)}, {Kind: pim.CommandPin, Subject: string(chat), Removed: true},
+		{Kind: pim.CommandPin, Subject: string(chat)},
+		{Kind: pim.CommandPin, Subject: string(chat), Removed: true},
 		reads(pim.Seq(rapid.IntRange(1, 20).Draw(s.t, "read"))),
 	}).Draw(s.t, "command")
 	if err := p.step(engine.Do{ID: s.w.id(), Command: c}); err != nil && pim.KindOf(err) != pim.KindUnavailable {

@@ -202,7 +202,7 @@ func decodeMessage(x any, v reflect.Value) error {
 			return err
 		}
 		m := t.New().Interface()
-		if err := protojson.Unmarshal(data, m.(proto.Message)); err != nil {
+		if err := protojson.Unmarshal(data, m); err != nil {
 			return err
 		}
 		v.Set(reflect.ValueOf(m))

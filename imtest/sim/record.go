@@ -108,9 +108,25 @@ func encodeOutput(out *engine.Output) any {
 var inputs = func() map[string]reflect.Type {
 	types := make(map[string]reflect.Type)
 	for _, in := range []engine.Input{
-		engine.Start{}, engine.Dialled{}, engine.Lost{}, engine.Frame{}, engine.Pause{}, engine.NetworkChanged{}, engine.Online{},
-		engine.Foreground{}, engine.Tick{}, engine.Close{}, engine.Send{}, engine.Do{}, engine.Resend{}, engine.Discard{},
-		engine.Follow{}, engine.Open{}, engine.Fill{}, engine.Ask{}, engine.Unask{},
+		engine.Start{},
+		engine.Dialled{},
+		engine.Lost{},
+		engine.Frame{},
+		engine.Pause{},
+		engine.NetworkChanged{},
+		engine.Online{},
+		engine.Foreground{},
+		engine.Tick{},
+		engine.Close{},
+		engine.Send{},
+		engine.Do{},
+		engine.Resend{},
+		engine.Discard{},
+		engine.Follow{},
+		engine.Open{},
+		engine.Fill{},
+		engine.Ask{},
+		engine.Unask{},
 	} {
 		types[snake(reflect.TypeOf(in).Name())] = reflect.TypeOf(in)
 	}
