@@ -181,8 +181,9 @@ func (w *Watch) observe() {
 // ask asks the kernel, and says when it gains or loses its time service.
 func (w *Watch) ask() Kernel {
 	k, err := w.source.Kernel()
+	said := "it is not synchronised"
 	if err != nil {
-		k = Kernel{}
+		k, said = Kernel{}, err.Error()
 	}
 	is := unsynchronised
 	if k.Synchronised {
@@ -191,7 +192,7 @@ func (w *Watch) ask() Kernel {
 	switch was := w.kernel; {
 	case is == was:
 	case is == unsynchronised:
-		w.log.Warn("the clock is not known to be synchronised: run a time service", "err", err)
+		w.log.Warn("the clock is not known to be synchronised: run a time service", "kernel", said)
 	case was == unsynchronised:
 		w.log.Info("the clock is synchronised", "offset", k.Offset, "error", k.Error, "max_error", k.MaxError)
 	}

@@ -22,6 +22,10 @@ func (r *run) open(o client.Options) (*person, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.SetForeground(!r.config.Background); err != nil {
+		c.Close()
+		return nil, err
+	}
 	p := &person{run: r, client: c, device: imtest.Device{User: o.User, Device: o.Device}}
 	r.history.Opened(p.device, 0)
 	r.listening.Go(p.listen)

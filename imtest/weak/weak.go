@@ -31,7 +31,11 @@ type Config struct {
 	Handover bool
 	// Tell lets the system tell the apps, when a cut is over, that the network has
 	// changed, as phones do.
-	Tell     bool
+	Tell bool
+	// Background leaves the apps in the background, where heartbeats are minutes
+	// apart. A person who chats has them in the foreground.
+	Background bool
+
 	Within   time.Duration // the time for a message to reach everyone
 	Seed     uint64
 	Progress io.Writer // nil: none
