@@ -21,7 +21,8 @@ type group struct {
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
 	entities map[string]bool           // settings that changed
 	gone     []store.CellWrite
-	newest   uint64 // of recent when the group began
+	left     map[pim.ClientMessageID]pim.Seq // the IDs in gone: no look-up finds them yet
+	newest   uint64                          // of recent when the group began
 }
 
 // repeat is a request that was sent before, as the entry at first.
@@ -44,6 +45,10 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 	g.write.Records = append(g.write.Records, data)
 	g.requests = append(g.requests, r)
 	if o.goneSeq != 0 {
+		if g.left == nil {
+			g.left = make(map[pim.ClientMessageID]pim.Seq)
+		}
+		g.left[o.gone] = o.goneSeq
 		g.gone = append(g.gone, store.CellWrite{
 			Partition: goneIDs(g.conv.id),
 			Cell:      store.Cell{Key: string(o.gone[:]), Version: uint64(o.goneSeq)},

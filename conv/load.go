@@ -172,11 +172,16 @@ func (c *conversation) loadGone(ctx context.Context, s store.Store, last pim.Seq
 }
 
 // lookUp returns the seq of an ID that was pushed out of the recent ones, 0 if
-// there is none.
-func (c *conversation) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
-	if !c.recent.maybeGone(id) || c.recent.seq(id) != 0 {
+// there is none. One that was pushed out in the batch being made has no cell yet.
+func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
+	if !l.recent.maybeGone(id) || l.recent.seq(id) != 0 {
 		return 0, nil
 	}
-	cell, _, err := s.Get(ctx, goneIDs(c.id), string(id[:]))
+	if l.batch != nil {
+		if seq := l.batch.left[id]; seq != 0 {
+			return seq, nil
+		}
+	}
+	cell, _, err := s.Get(ctx, goneIDs(l.id), string(id[:]))
 	return pim.Seq(cell.Version), err
 }

@@ -179,6 +179,34 @@ func TestOldMessagesAreKnownAfterARestart(t *testing.T) {
 	}
 }
 
+// A message that comes again in the very batch whose entries push its ID out of
+// the recent ones, so that its cell is under way, is one entry all the same.
+func TestRepeatInTheBatchThatForgetsIt(t *testing.T) {
+	const recentIDs = 1024
+	mem, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	chat := pim.Direct("alice", "bob")
+	var sent []*conv.Request
+	for i := range recentIDs {
+		sent = append(sent, rec.track(message(chat, "alice", fmt.Sprint(i))))
+	}
+	w.Submit(sent)
+	for _, r := range sent {
+		rec.wait(r)
+	}
+	batch := []*conv.Request{rec.track(message(chat, "bob", "new")), rec.track(sent[0]), rec.track(sent[1])}
+	w.Submit(batch)
+	for i, want := range []pim.Seq{recentIDs + 1, 1, 2} {
+		if a := rec.wait(batch[i]); a.Err != nil || a.Seq != want || a.Duplicate != (i > 0) {
+			t.Errorf("request %d of the batch is answered with %+v, want seq %d", i, a, want)
+		}
+	}
+	if _, err := readLog(mem, chat); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestForeignClientMessageID(t *testing.T) {
 	rec := newRecorder()
 	w := conv.New(storetest.NewMemory(), conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
