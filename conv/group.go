@@ -22,7 +22,6 @@ type group struct {
 	entities map[string]bool           // settings that changed
 	gone     []store.CellWrite
 	left     map[pim.ClientMessageID]pim.Seq // the IDs in gone: no look-up finds them yet
-	newest   uint64                          // of recent when the group began
 }
 
 // repeat is a request that was sent before, as the entry at first.
@@ -45,15 +44,7 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 	g.write.Records = append(g.write.Records, data)
 	g.requests = append(g.requests, r)
 	if o.goneSeq != 0 {
-		if g.left == nil {
-			g.left = make(map[pim.ClientMessageID]pim.Seq)
-		}
-		g.left[o.gone] = o.goneSeq
-		g.gone = append(g.gone, store.CellWrite{
-			Partition: goneIDs(g.conv.id),
-			Cell:      store.Cell{Key: string(o.gone[:]), Version: uint64(o.goneSeq)},
-			Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
-		})
+		g.forget(o.gone, o.goneSeq, now)
 	}
 	if o.entity != "" {
 		if g.entities == nil {
@@ -76,17 +67,27 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 	return arena
 }
 
+// forget keeps an ID that is no longer among the recent ones in a cell.
+func (g *group) forget(id pim.ClientMessageID, seq pim.Seq, now pim.Millis) {
+	if g.left == nil {
+		g.left = make(map[pim.ClientMessageID]pim.Seq)
+	}
+	g.left[id] = seq
+	g.gone = append(g.gone, store.CellWrite{
+		Partition: goneIDs(g.conv.id),
+		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
+		Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
+	})
+}
+
 // finish lays out the cells that follow from the entries: the older client IDs,
 // changed memberships, and every member's line.
 func (g *group) finish() {
 	c := g.conv
 	g.write.Log = inbox.Entries(c.id)
 	cells := append(g.write.Cells, g.gone...)
-	if newest := c.recent.newestGone; newest > g.newest {
-		cells = append(cells, store.CellWrite{
-			Partition: goneIDs(c.id),
-			Cell:      store.Cell{Key: newestGoneKey, Version: newest},
-		})
+	if len(g.gone) > 0 {
+		cells = append(cells, newestGoneCell(c.id, &c.recent))
 	}
 	for u := range g.joined {
 		cells = append(cells, membershipCell(c, u))

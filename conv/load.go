@@ -2,6 +2,7 @@ package conv
 
 import (
 	"context"
+	"encoding/binary"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -19,8 +20,9 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings []string // as unsettled, of an own log: entities
-	blockings         uint64   // Writers.blockings when blocked was read
+	unsettledSettings []string    // as unsettled, of an own log: entities
+	unsettledGone     []pim.Entry // as unsettled: entries whose IDs may have no cell
+	blockings         uint64      // Writers.blockings when blocked was read
 
 	batch  *group // what the batch being made adds; nil if nothing yet
 	weight int    // cost when last counted
@@ -47,7 +49,7 @@ func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) 
 	if err != nil {
 		return nil, err
 	}
-	if err := c.loadGone(ctx, s, last); err != nil {
+	if err := l.loadGone(ctx, s, last); err != nil {
 		return nil, err
 	}
 	for i := range tail {
@@ -77,6 +79,14 @@ func (l *live) take(e *pim.Entry, last pim.Seq) {
 		for _, u := range e.Members {
 			l.unsettled[u] = lastLine(e)
 		}
+	}
+}
+
+// settled says that all that follows from the log is written.
+func (l *live) settled() {
+	l.stale, l.unsettled, l.unsettledSettings, l.unsettledGone = false, nil, nil, nil
+	if l.last > recentIDs {
+		l.recent.kept = l.last - recentIDs
 	}
 }
 
@@ -157,22 +167,48 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 // Cells of IDs that are no longer recent.
 
 // goneIDs holds them: key the client message ID, version its seq, and at
-// newestGoneKey the greatest idTime.
+// newestGoneKey the greatest idTime, with recent.kept, big-endian, as its value.
 func goneIDs(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
 
 const newestGoneKey = "newest"
 
-func (c *conversation) loadGone(ctx context.Context, s store.Store, last pim.Seq) error {
+func newestGoneCell(c pim.ConversationID, r *recent) store.CellWrite {
+	return store.CellWrite{Partition: goneIDs(c), Cell: store.Cell{
+		Key: newestGoneKey, Version: r.newestGone, Value: binary.BigEndian.AppendUint64(nil, uint64(r.kept)),
+	}}
+}
+
+// loadGone finds out which IDs are in cells. Those that the last append pushed
+// out, or an earlier one whose cells nobody has settled, may not be.
+func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error {
 	if last <= recentIDs {
 		return nil
 	}
-	cell, _, err := s.Get(ctx, goneIDs(c.id), newestGoneKey)
-	c.recent.newestGone = cell.Version
+	gone := last - recentIDs
+	cell, _, err := s.Get(ctx, goneIDs(l.id), newestGoneKey)
+	if err != nil {
+		return err
+	}
+	r := &l.recent
+	r.newestGone = cell.Version
+	if len(cell.Value) == 8 {
+		r.kept = min(pim.Seq(binary.BigEndian.Uint64(cell.Value)), gone)
+	} else if gone > batchBound { // written before the cell had a value
+		r.kept = gone - batchBound
+	}
+	if r.kept == gone {
+		return nil
+	}
+	l.unsettledGone, err = readEntries(ctx, s, l.id, r.kept+1, gone)
+	for i := range l.unsettledGone {
+		r.newestGone = max(r.newestGone, idTime(l.unsettledGone[i].ClientID))
+	}
 	return err
 }
 
 // lookUp returns the seq of an ID that was pushed out of the recent ones, 0 if
-// there is none. One that was pushed out in the batch being made has no cell yet.
+// there is none. One that was pushed out in the batch being made has no cell yet,
+// and of one that is not settled nobody knows.
 func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
 	if !l.recent.maybeGone(id) || l.recent.seq(id) != 0 {
 		return 0, nil
@@ -180,6 +216,11 @@ func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID
 	if l.batch != nil {
 		if seq := l.batch.left[id]; seq != 0 {
 			return seq, nil
+		}
+	}
+	for i := range l.unsettledGone {
+		if e := &l.unsettledGone[i]; e.ClientID == id {
+			return e.Seq, nil
 		}
 	}
 	cell, _, err := s.Get(ctx, goneIDs(l.id), string(id[:]))

@@ -21,6 +21,11 @@ type recent struct {
 	// usual case no cell has to be looked up. Nothing is assumed of the clock that
 	// made it; a wrong one only costs look-ups.
 	newestGone uint64
+
+	// kept is the last seq whose ID is known to be in a cell, with all before it
+	// (those that have expired aside): what was pushed out later is settled again by
+	// who loads the conversation.
+	kept pim.Seq
 }
 
 // seq returns the seq of id, 0 if it is not among the recent ones.

@@ -165,25 +165,28 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
-	newest := l.recent.newestGone
 	o := l.step(r, older, now)
 	switch {
 	case o.err != nil:
 		s.fail(r, o.err)
 	case o.first != 0 && (l.stale || l.batch != nil):
-		g := s.group(l, newest)
+		g := s.group(l, now)
 		g.repeats = append(g.repeats, repeat{r, o.first})
 	case o.first != 0:
 		s.repeat(ctx, l, r, o.first)
 	default:
-		s.arena = s.group(l, newest).add(r, &o, s.arena, now)
+		s.arena = s.group(l, now).add(r, &o, s.arena, now)
 	}
 }
 
 // group returns l's part of the batch being made.
-func (s *shard) group(l *live, newest uint64) *group {
+func (s *shard) group(l *live, now pim.Millis) *group {
 	if l.batch == nil {
-		l.batch = &group{conv: l, newest: newest}
+		l.batch = &group{conv: l}
+		for i := range l.unsettledGone {
+			e := &l.unsettledGone[i]
+			l.batch.forget(e.ClientID, e.Seq, now)
+		}
 		s.groups = append(s.groups, l.batch)
 	}
 	return l.batch
@@ -244,7 +247,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 		if len(g.conv.unsettledSettings) > 0 {
 			s.blockings.Add(1) // their senders may never ask again
 		}
-		g.conv.stale, g.conv.unsettled, g.conv.unsettledSettings = false, nil, nil
+		g.conv.settled()
 		s.settle(ctx, g)
 		if len(g.entries) > 0 {
 			pushes = append(pushes, g.published())

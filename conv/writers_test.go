@@ -102,6 +102,48 @@ func unknownOutcomes(t *testing.T, n uint64) {
 	}
 }
 
+// I2 holds for IDs that are no longer recent, too, when nobody knows whether the
+// cells were written that the append which pushed them out was to write.
+func TestUnknownOutcomesOfLongLogs(t *testing.T) {
+	const recentIDs = 1024
+	n := seed(t)
+	for i := range uint64(10) {
+		mem, rec := storetest.NewMemory(), newRecorder()
+		loose := storetest.Loose(mem, n+i)
+		w := conv.New(loose, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		chat := pim.Direct("alice", "bob")
+		var sent []*conv.Request
+		for j := range recentIDs {
+			sent = append(sent, message(chat, "alice", fmt.Sprint(j)))
+		}
+		for _, r := range sent {
+			if _, err := persist(w, rec, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		loose.FailRate(0.3)
+		rng := rand.New(rand.NewPCG(n, i))
+		for range 100 {
+			if rng.IntN(10) == 0 { // another node takes over, at any time
+				w.Close()
+				w = conv.New(loose, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+			}
+			if _, err := persist(w, rec, message(chat, "bob", "more")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for j, r := range sent[:110] {
+			if a, err := persist(w, rec, r); err != nil || !a.Duplicate || a.Seq != pim.Seq(j+1) {
+				t.Errorf("seed %d: message %d is answered with %+v, %v", n+i, j+1, a, err)
+			}
+		}
+		w.Close()
+		if _, err := readLog(mem, chat); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // I7: two writers of one conversation cost retries, never a wrong log.
 func TestTwoWritersOfOneConversation(t *testing.T) {
 	mem := storetest.NewMemory()
