@@ -106,6 +106,74 @@ func TestPullNewestFirst(t *testing.T) {
 	}
 }
 
+// A page whose bytes run out is short, never too long, and still at the end of the
+// range that was asked for.
+func TestPullOfLargeEntries(t *testing.T) {
+	s := storetest.NewMemory()
+	const n = 200
+	fill(t, s, "d:alice:bob", n, 60_000, nil)
+	x := inbox.New(s)
+	next, to := pim.Seq(1), pim.Seq(n)
+	for next <= n || to >= 1 {
+		up, err := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", From: next})
+		down, err2 := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", To: to, NewestFirst: true})
+		if err != nil || err2 != nil || up.From != next || down.To != to || down.From > down.To {
+			t.Fatalf("upwards from %d: %d–%d, %v; downwards from %d: %d–%d, %v", next, up.From, up.To, err, to, down.From, down.To, err2)
+		}
+		for _, p := range []inbox.Page{up, down} {
+			bytes := 0
+			for i, e := range p.Entries {
+				if bytes += len(e.Data); e.Seq != p.From+pim.Seq(i) {
+					t.Fatalf("seq %d at place %d of %d–%d", e.Seq, i, p.From, p.To)
+				}
+			}
+			if bytes > pim.MaxPageBytes || len(p.Entries) != int(p.To-p.From+1) {
+				t.Fatalf("page %d–%d has %d entries, %d bytes", p.From, p.To, len(p.Entries), bytes)
+			}
+		}
+		next, to = up.To+1, down.From-1
+		if to == 0 {
+			break
+		}
+	}
+}
+
+// A page settles nothing outside the range that was asked for.
+func TestPullKeepsToTheRange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := storetest.NewMemory()
+		m := inbox.Membership{Periods: []inbox.Period{{From: 1, To: 100}, {From: 200}}}
+		fill(t, s, "g:x", 300, rapid.SampledFrom([]int{10, 60_000}).Draw(t, "size"), &m)
+		seq := rapid.Map(rapid.IntRange(1, 300), func(n int) pim.Seq { return pim.Seq(n) })
+		req := inbox.PullRequest{
+			Conversation: "g:x", From: seq.Draw(t, "from"), To: seq.Draw(t, "to"),
+			Limit: rapid.IntRange(1, 150).Draw(t, "limit"), NewestFirst: rapid.Bool().Draw(t, "newest first"),
+		}
+		p, err := inbox.New(s).Pull(ctx, "alice", req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.From > p.To {
+			if req.From <= req.To {
+				t.Fatalf("%+v: nothing was settled", req)
+			}
+			return
+		}
+		if p.From < req.From || p.To > req.To || len(p.Entries) > req.Limit || req.NewestFirst && p.To != req.To || !req.NewestFirst && p.From != req.From {
+			t.Fatalf("%+v: %d–%d with %d entries", req, p.From, p.To, len(p.Entries))
+		}
+		var want []pim.Seq
+		for seq := p.From; seq <= p.To; seq++ {
+			if m.Reads(seq) {
+				want = append(want, seq)
+			}
+		}
+		if !slices.EqualFunc(p.Entries, want, func(e inbox.Encoded, seq pim.Seq) bool { return e.Seq == seq }) {
+			t.Fatalf("%+v: %d–%d with %d entries, want %v", req, p.From, p.To, len(p.Entries), want)
+		}
+	})
+}
+
 // Who joined late is not sent through all that came before, page by page.
 func TestPullSkipsWhatIsNotReadable(t *testing.T) {
 	s := storetest.NewMemory()

@@ -65,12 +65,21 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	if own {
 		reach = pim.MaxPageEntries // few of them are left
 	}
-	page.From, page.To = span(req, pim.Seq(reach), &m, newest)
-	if page.From > page.To {
-		return page, nil
-	}
-	if err := x.fill(ctx, &page, req.Conversation, &m); err != nil {
-		return Page{}, err
+	for {
+		page.From, page.To = span(req, pim.Seq(reach), &m, newest)
+		if page.From > page.To {
+			return page, nil
+		}
+		end := page.To
+		if err := x.fill(ctx, &page, req.Conversation, &m); err != nil {
+			return Page{}, err
+		}
+		if !req.NewestFirst || page.To == end {
+			break
+		}
+		// The bytes ran out before the end of the range, which was asked for: about as
+		// many entries fit there.
+		reach, page.Entries = len(page.Entries), nil
 	}
 	if own {
 		page.Entries, err = x.current(ctx, owner, page.Entries)
@@ -104,7 +113,7 @@ func span(req PullRequest, limit pim.Seq, m *Membership, newest pim.Seq) (from, 
 		return from, to
 	}
 	if req.NewestFirst {
-		if last := m.lastUpTo(to); last-from >= limit && last > limit {
+		if last := m.lastUpTo(to); last >= from && last-from >= limit {
 			from = last - limit + 1
 		}
 		return from, to
@@ -125,11 +134,7 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 			to = min(to, p.To)
 		}
 		for from <= to {
-			if room <= 0 {
-				page.To = from - 1
-				return nil
-			}
-			records, err := x.store.Read(ctx, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: room})
+			records, err := x.store.Read(ctx, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: max(room, 1)})
 			if err != nil {
 				return err
 			}
@@ -137,8 +142,11 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 				return pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, from)
 			}
 			for _, data := range records {
+				if room -= len(data); room < 0 && len(page.Entries) > 0 {
+					page.To = from - 1
+					return nil
+				}
 				page.Entries = append(page.Entries, Encoded{from, data})
-				room -= len(data)
 				from++
 			}
 		}
