@@ -26,9 +26,10 @@ type Acks struct {
 
 	mu      sync.Mutex
 	pending map[deviceKey]*deviceAcks
-	waiting int // conversations in pending
+	writing map[deviceKey]*deviceAcks // by the Flush under way; not changed any more
+	waiting int                       // conversations in pending
 
-	flushing sync.Mutex // one flush at a time, so that Flush can wait for what another took
+	flushing sync.Mutex // one Flush at a time, so that it can wait for what another took
 	stop     chan struct{}
 	done     chan struct{}
 }
@@ -81,20 +82,21 @@ func (a *Acks) Note(ctx context.Context, user pim.UserID, device pim.DeviceID, s
 	}
 }
 
-// Settle writes what waits for one device, so that a Sync that follows sees it.
+// Settle writes what waits for one device, so that a Sync that follows sees it. It
+// waits for nobody else's: what a Flush is just writing is written again.
 func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID) {
-	a.flushing.Lock()
-	defer a.flushing.Unlock()
 	key := deviceKey{user, device}
 	a.mu.Lock()
-	d := a.pending[key]
-	if d != nil {
+	now, before := a.pending[key], a.writing[key]
+	if now != nil {
 		delete(a.pending, key)
-		a.waiting -= len(d.seqs)
+		a.waiting -= len(now.seqs)
 	}
 	a.mu.Unlock()
-	if d != nil {
-		a.write(ctx, map[deviceKey]*deviceAcks{key: d})
+	for _, d := range []*deviceAcks{before, now} {
+		if d != nil {
+			a.write(ctx, map[deviceKey]*deviceAcks{key: d})
+		}
 	}
 }
 
@@ -103,19 +105,27 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
 	a.mu.Lock()
-	pending := a.pending
+	a.writing = a.pending
 	a.pending, a.waiting = make(map[deviceKey]*deviceAcks), 0
 	a.mu.Unlock()
-	a.write(ctx, pending)
+	a.write(ctx, a.writing)
+	a.mu.Lock()
+	a.writing = nil
+	a.mu.Unlock()
 }
 
 // write stores acknowledgements, ackCommit devices at a time. An error loses
-// them, which only makes the next sync list more.
+// them, which only makes the next sync list more. That the caller's connection
+// ends is none: the acknowledgements are others' too.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
-	var writes []*store.Write
+	ctx = context.WithoutCancel(ctx)
+	var serials, acks []*store.Write
 	commit := func() error {
-		err := a.store.Commit(ctx, writes, store.Relaxed)
-		writes = writes[:0]
+		err := a.store.Commit(ctx, serials, store.Relaxed)
+		if err == nil {
+			err = a.store.Commit(ctx, acks, store.Relaxed)
+		}
+		serials, acks = serials[:0], acks[:0]
 		return err
 	}
 	var err error
@@ -124,13 +134,14 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 		if w, err = a.cells(ctx, key, d); err != nil {
 			break
 		}
-		if writes = append(writes, w); len(writes) == ackCommit {
+		serials, acks = append(serials, serial(key, d)), append(acks, w)
+		if len(acks) == ackCommit {
 			if err = commit(); err != nil {
 				break
 			}
 		}
 	}
-	if err == nil && len(writes) > 0 {
+	if err == nil && len(acks) > 0 {
 		err = commit()
 	}
 	if err != nil {
@@ -138,15 +149,22 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 	}
 }
 
-// cells returns a device's acknowledgements as one write, the serial first: a
-// serial that is ahead of the cells is harmless, the other way round a device
-// restored from a backup could go unnoticed. A seq is cut to what the user was
-// sent, and a conversation that the user does not have is left out, so that a
-// device can neither hide entries to come from itself nor fill the disk with
+// serial returns the write of a device's serial, which is stored before the
+// acknowledgements: a serial that is ahead of them is harmless, the other way round
+// a device restored from a backup could go unnoticed. Nothing is promised of the
+// order within one commit.
+func serial(key deviceKey, d *deviceAcks) *store.Write {
+	return &store.Write{Cells: []store.CellWrite{
+		{Partition: Devices(key.user), Cell: store.Cell{Key: string(key.device), Version: d.serial}},
+	}}
+}
+
+// cells returns a device's acknowledgements as one write. A seq is cut to what the
+// user was sent, and a conversation that the user does not have is left out, so that
+// a device can neither hide entries to come from itself nor fill the disk with
 // made-up names.
 func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.Write, error) {
-	w := &store.Write{Cells: make([]store.CellWrite, 1, 1+len(d.seqs))}
-	w.Cells[0] = store.CellWrite{Partition: Devices(key.user), Cell: store.Cell{Key: string(key.device), Version: d.serial}}
+	w := &store.Write{Cells: make([]store.CellWrite, 0, len(d.seqs))}
 	for c, seq := range d.seqs {
 		line, ok, err := a.store.Get(ctx, Lines(key.user), string(c))
 		if err != nil {

@@ -1,0 +1,88 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// slowFor holds up who reads the lines of one user.
+type slowFor struct {
+	store.Store
+	user       pim.UserID
+	held, hold chan struct{}
+}
+
+func (s *slowFor) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	if p == inbox.Lines(s.user) {
+		s.held <- struct{}{}
+		<-s.hold
+	}
+	return s.Store.Get(ctx, p, key)
+}
+
+// Whatever others have acknowledged, and however long it takes to write that: a
+// device's own is there when it syncs, and it does not wait for theirs.
+func TestSettleWaitsForNobody(t *testing.T) {
+	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
+	addLine(t, s, "g:x", 5)
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a.Note(ctx, "eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
+	a.Note(ctx, "alice", "phone", 3, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
+	<-s.held // the flush of every second
+	a.Note(ctx, "alice", "phone", 4, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	a.Settle(ctx, "alice", "phone")
+	cells, err := s.List(ctx, inbox.Acked("alice", "phone"), "", 10)
+	if err != nil || len(cells) != 1 || cells[0].Version != 5 {
+		t.Errorf("stored %+v, %v", cells, err)
+	}
+	if serial, err := inbox.New(s).Serial(ctx, "alice", "phone"); serial != 4 || err != nil {
+		t.Errorf("serial %d, %v", serial, err)
+	}
+	close(s.hold)
+	a.Close()
+}
+
+// The connection whose acknowledgement fills the buffer writes those of everybody,
+// also when it ends.
+func TestAcksOutliveTheConnection(t *testing.T) {
+	s := storetest.NewMemory()
+	addLine(t, s, "g:x", 5)
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	many := make([]inbox.Ack, 1<<16+1)
+	for i := range many {
+		many[i] = inbox.Ack{Conversation: pim.ConversationID(fmt.Sprint("g:", i)), Seq: 1}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	a.Note(ended, "eve", "d", 1, many)
+	a.Close()
+	if cells, _ := s.List(ctx, inbox.Acked("alice", "phone"), "", 10); len(cells) != 1 {
+		t.Error("alice's acknowledgement went with eve's connection")
+	}
+}
+
+// Whatever the engine does with the parts of a write, the serial is not behind the
+// acknowledgements: a device restored from a backup is noticed by it.
+func TestSerialIsStoredFirst(t *testing.T) {
+	for seed := range uint64(300) {
+		mem := storetest.NewMemory()
+		addLine(t, mem, "g:x", 5)
+		loose := storetest.Loose(mem, seed)
+		loose.FailRate(0.5)
+		a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
+		a.Note(ctx, "alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+		a.Close()
+		cells, _ := mem.List(ctx, inbox.Acked("alice", "phone"), "", 10)
+		if serial, _ := inbox.New(mem).Serial(ctx, "alice", "phone"); len(cells) == 1 && serial != 7 {
+			t.Fatalf("seed %d: acknowledged, and the serial is %d", seed, serial)
+		}
+	}
+}
