@@ -140,6 +140,7 @@ func (l *logs) release(c *commit, lost bool) {
 			continue
 		}
 		switch {
+		case c.ops[i].err != nil: // refused: a next is that of an append in doubt
 		case st.next != 0 && lost:
 			st.lost = true
 		case st.next != 0:

@@ -1,0 +1,34 @@
+package pebble
+
+import (
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// An append in doubt stays so, whatever a commit comes to that waited for the log
+// and was faster than the news of the failure.
+func TestDoubtStays(t *testing.T) {
+	l := newLogs(10)
+	appends := func(after pim.Seq) *commit {
+		c := &commit{ops: []op{{write: &store.Write{Log: "log", After: after, Records: [][]byte{nil}}}}}
+		if l.claim(c) != nil {
+			t.Fatal("the log is claimed")
+		}
+		return c
+	}
+	c := appends(4)
+	l.learn(c.ops[0].log, 4)
+	l.applying(c)
+	l.release(c, true)
+	for range 2 {
+		c = appends(3)
+		c.ops[0].err = &store.ConflictError{Log: "log", Last: 4}
+		l.release(c, false)
+		shown, _ := l.shown("log", 0)
+		if last, _ := l.last("log"); shown != 4 || last != 4 {
+			t.Fatalf("shown up to %d, last is %d", shown, last)
+		}
+	}
+}
