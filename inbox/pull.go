@@ -82,7 +82,7 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		reach, page.Entries = len(page.Entries), nil
 	}
 	if own {
-		page.Entries, err = x.current(ctx, owner, page.Entries)
+		page.Entries, err = x.current(ctx, owner, page.Entries, newest)
 		page.cut(limit, req.NewestFirst)
 	}
 	return page, err
