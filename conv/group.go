@@ -16,6 +16,7 @@ type group struct {
 	encoded  []Encoded
 	requests []*Request // one for each entry
 	repeats  []repeat   // requests whose entry is in this group, or was not settled
+	refused  []Answer   // by what this group's entries make of the conversation
 
 	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line

@@ -167,6 +167,9 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 	}
 	o := l.step(r, older, now)
 	switch {
+	case o.err != nil && l.batch != nil && len(l.batch.entries) > 0:
+		// Perhaps because of an entry that is not durable yet, and may never be.
+		l.batch.refused = append(l.batch.refused, Answer{Request: r, Err: o.err})
 	case o.err != nil:
 		s.fail(r, o.err)
 	case o.first != 0 && (l.stale || l.batch != nil):
@@ -259,6 +262,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 
 // settle answers the requests of a group that is durable.
 func (s *shard) settle(ctx context.Context, g *group) {
+	s.answers = append(s.answers, g.refused...)
 	for i, r := range g.requests {
 		s.succeed(r, &g.entries[i], false)
 	}
@@ -281,6 +285,9 @@ func (s *shard) undo(g *group) (again []*Request) {
 	again = g.requests
 	for _, rep := range g.repeats {
 		again = append(again, rep.request)
+	}
+	for i := range g.refused {
+		again = append(again, g.refused[i].Request)
 	}
 	if slices.ContainsFunc(again, (*Request).blocks) {
 		s.blockings.Add(1) // it may have been written for all that
