@@ -18,7 +18,7 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 	}
 	if l == nil {
 		var err error
-		if l, err = load(ctx, s.store, id, s.bound); err != nil {
+		if l, err = load(ctx, s.store, id, s.members); err != nil {
 			return nil, err
 		}
 		s.metrics.Loads.Inc()
@@ -61,7 +61,7 @@ func (s *shard) forget(l *live) {
 // shrink forgets those not used for the longest time until the rest is within
 // bounds. Called between batches only: in a batch, states are in use.
 func (s *shard) shrink() {
-	for s.weight > liveBound && s.oldest != s.newest {
+	for s.weight > s.bound && s.oldest != s.newest {
 		s.forget(s.oldest)
 	}
 	s.metrics.Live.Set(float64(len(s.lives)))

@@ -115,6 +115,15 @@ func (r *Request) check() error {
 	return nil
 }
 
+// size is what r takes up in memory, in bytes, about.
+func (r *Request) size() int64 {
+	if _, mark := r.Origin.(drained); mark {
+		return 0
+	}
+	const each, member = 512, 48
+	return int64(each + len(r.Payload) + member*len(r.Members))
+}
+
 // blocks reports whether r is a command that sets or lifts a block.
 func (r *Request) blocks() bool { return r.command != nil && r.command.Kind == pim.CommandBlock }
 

@@ -13,9 +13,11 @@ import (
 
 const (
 	queueBound = 1 << 16   // requests waiting for a shard
+	queueBytes = 256 << 20 // of the requests that wait for all shards or are under way, about
 	batchBound = recentIDs // requests in one commit: all of them are in the tail that load reads
 	arenaBound = 4 << 20   // bytes of entries in one commit, about
-	liveBound  = 1 << 20   // weight of a shard's conversations in memory, see cost
+	cellBound  = 32 << 10  // offline lists and memberships that one commit writes, about
+	liveBound  = 4 << 20   // weight of the conversations in memory, of all shards together, see cost
 	maxTries   = 3         // commits that may fail before a request does
 	keepArena  = 2 << 20   // bytes of buffer kept from batch to batch
 )
@@ -34,25 +36,32 @@ type shard struct {
 	newest *live // list by last use
 	oldest *live
 	weight int
+	bound  int // of weight
 
 	refusal error    // why the batch being made appends nothing; nil if it may
 	groups  []*group // of the batch being made
+	cells   int      // that they write, about
 	answers []Answer
 	arena   []byte
 	spare   []*Request // the queue's other buffer
 	marks   []drained  // to close when all before them has been delivered
 }
 
-func newShard(w *Writers) *shard {
-	return &shard{Writers: w, wake: make(chan struct{}, 1), lives: make(map[pim.ConversationID]*live)}
+func newShard(w *Writers, bound int) *shard {
+	return &shard{Writers: w, bound: bound, wake: make(chan struct{}, 1), lives: make(map[pim.ConversationID]*live)}
 }
 
 var (
 	errStopping   = pim.Errorf(pim.KindUnavailable, "the node is stopping")
 	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second}
+	errTooMuch    = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second}
 )
 
 func (s *shard) enqueue(requests []*Request) error {
+	size := int64(0)
+	for _, r := range requests {
+		size += r.size()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -60,6 +69,9 @@ func (s *shard) enqueue(requests []*Request) error {
 		return errStopping
 	case len(s.queue)+len(requests) > queueBound:
 		return errOverloaded
+	case s.queued.Add(size) > queueBytes:
+		s.queued.Add(-size)
+		return errTooMuch
 	}
 	s.queue = append(s.queue, requests...)
 	if len(s.queue) == len(requests) {
@@ -132,12 +144,16 @@ type drained chan struct{}
 // in a way that a fresh look at the log may mend go round again.
 func (s *shard) batch(ctx context.Context, requests []*Request) {
 	for len(requests) > 0 {
-		s.refusal = s.gate()
 		now := pim.MillisOf(s.now())
-		for _, r := range requests {
-			s.step(ctx, r, now)
+		s.refusal = s.gate() // after the clock was read: a jump before that is seen
+		n := 0
+		for s.cells = 0; n < len(requests) && len(s.arena) < arenaBound && s.cells < cellBound; n++ {
+			s.step(ctx, requests[n], now)
 		}
-		requests = s.commit(ctx)
+		requests = requests[n:]
+		if again := s.commit(ctx); len(again) > 0 {
+			requests = append(again, requests...)
+		}
 	}
 	s.shrink()
 }
@@ -179,6 +195,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.repeat(ctx, l, r, o.first)
 	default:
 		s.arena = s.group(l, now).add(r, &o, s.arena, now)
+		s.cells += 2 * (len(o.joined) + len(o.departed))
 	}
 }
 
@@ -191,6 +208,7 @@ func (s *shard) group(l *live, now pim.Millis) *group {
 			l.batch.forget(e.ClientID, e.Seq, now)
 		}
 		s.groups = append(s.groups, l.batch)
+		s.cells += len(l.present) + len(l.batch.gone)
 	}
 	return l.batch
 }
@@ -319,6 +337,9 @@ func unavailable(err error) error {
 
 func (s *shard) deliver(pushes []Published) {
 	if len(s.answers) > 0 || len(pushes) > 0 {
+		for i := range s.answers {
+			s.queued.Add(-s.answers[i].Request.size())
+		}
 		s.metrics.answered(s.answers)
 		s.outlet.Deliver(s.answers, pushes)
 	}

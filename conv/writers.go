@@ -31,12 +31,13 @@ type Writers struct {
 	outlet  Outlet
 	metrics *Metrics
 	log     *slog.Logger
-	bound   int // members of a group
+	members int // of a group, at most
 	seed    maphash.Seed
 	shards  []*shard
 	stopped sync.WaitGroup
 	cancel  context.CancelFunc
 
+	queued    atomic.Int64  // bytes of requests without an answer
 	blockings atomic.Uint64 // raised before a block command is answered; begins at 1: a live's 0 is never up to date
 }
 
@@ -45,10 +46,10 @@ func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
 		store: s, now: o.Now, gate: o.Gate, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
-		bound: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
+		members: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
 	}
-	if w.bound == 0 {
-		w.bound = pim.MaxGroupMembers
+	if w.members == 0 {
+		w.members = pim.MaxGroupMembers
 	}
 	if w.now == nil {
 		w.now = time.Now
@@ -63,8 +64,9 @@ func New(s store.Store, o Options) *Writers {
 		w.log = slog.Default()
 	}
 	w.blockings.Store(1)
-	for range max(1, o.Shards) {
-		sh := newShard(w)
+	shards := max(1, o.Shards)
+	for range shards {
+		sh := newShard(w, liveBound/shards)
 		w.shards = append(w.shards, sh)
 		w.stopped.Go(func() { sh.run(ctx) })
 	}

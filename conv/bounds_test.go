@@ -1,0 +1,81 @@
+package conv_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// watched is a store that holds commits up until open is closed, and notes the
+// largest.
+type watched struct {
+	store.Store
+	open chan struct{}
+
+	mu             sync.Mutex
+	records, cells int // bytes and number in the largest commit
+}
+
+func (x *watched) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	<-x.open
+	bytes, cells := 0, 0
+	for _, w := range writes {
+		cells += len(w.Cells)
+		for _, r := range w.Records {
+			bytes += len(r)
+		}
+	}
+	x.mu.Lock()
+	x.records, x.cells = max(x.records, bytes), max(x.cells, cells)
+	x.mu.Unlock()
+	return x.Store.Commit(ctx, writes, d)
+}
+
+// Behind a disk that is stuck only so many bytes wait, and what waited is taken in
+// commits of a size that the others can wait for.
+func TestQueueAndCommitsAreBounded(t *testing.T) {
+	st, rec := &watched{Store: storetest.NewMemory(), open: make(chan struct{})}, newRecorder()
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	var sent []*conv.Request
+	for i := range 5000 {
+		r := rec.track(message(pim.Direct("alice", "bob"), "alice", ""))
+		if i%10 == 0 {
+			r = rec.track(&conv.Request{Kind: pim.EntryCreate, Sender: "eve", ClientID: pim.NewClientMessageID(time.Now())})
+			for j := range pim.MaxGroupMembers - 1 {
+				r.Members = append(r.Members, pim.UserID(fmt.Sprint("u", j)))
+			}
+		} else {
+			r.Payload = make([]byte, pim.MaxPayload)
+		}
+		sent = append(sent, r)
+		w.Submit([]*conv.Request{r})
+	}
+	close(st.open)
+	taken, bytes := 0, 0
+	for _, r := range sent {
+		switch a := rec.wait(r); {
+		case a.Err == nil:
+			taken++
+			bytes += len(r.Payload) + 48*len(r.Members)
+		case pim.KindOf(a.Err) != pim.KindOverloaded:
+			t.Fatal(a.Err)
+		}
+	}
+	t.Logf("%d of %d requests were taken, %d MiB; the largest commit had %d KiB and %d cells", taken, len(sent), bytes>>20, st.records>>10, st.cells)
+	if taken == len(sent) || bytes > 256<<20 || st.records > 5<<20 || st.cells > 40_000 {
+		t.Error("that is too much")
+	}
+	again := rec.track(message(pim.Direct("alice", "bob"), "alice", "there is room"))
+	w.Submit([]*conv.Request{again})
+	if a := rec.wait(again); a.Err != nil {
+		t.Error(a.Err)
+	}
+}
