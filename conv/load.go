@@ -30,9 +30,7 @@ type live struct {
 	older  *live
 }
 
-// load builds a conversation's state from its log and cells. It reads the log
-// back to its recentIDs-th entry from the end, and on to the first entry that
-// can be no anchor any more.
+// load builds a conversation's state from its log and cells.
 func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) (*live, error) {
 	c := newConversation(id, bound)
 	last, err := s.Last(ctx, inbox.Entries(id))
@@ -45,17 +43,10 @@ func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) 
 			return nil, err
 		}
 	}
-	tail, err := readTail(ctx, s, id, last)
-	if err != nil {
-		return nil, err
-	}
 	if err := l.loadGone(ctx, s, last); err != nil {
 		return nil, err
 	}
-	for i := range tail {
-		l.take(&tail[i], last)
-	}
-	return l, nil
+	return l, l.loadTail(ctx, s, last)
 }
 
 // take applies an entry of the log to the state that is being loaded.
@@ -108,37 +99,57 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// readTail returns the log's end, ascending: as much as the state needs.
-func readTail(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq) ([]pim.Entry, error) {
-	var pages [][]pim.Entry
-	to := last
-	for {
-		from := pim.Seq(1)
-		if to > recentIDs {
-			from = to - recentIDs + 1
+// maxTail is how far back, in entries, a load looks for anchors. In a conversation
+// of more than 180 entries a second for three minutes a resend that is older is
+// displayed in server order, as with pim.Anchors itself.
+const maxTail = 1 << 15
+
+// loadTail applies the log's end, as much of it as the state needs, page by page.
+func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) error {
+	from, err := tailStart(ctx, s, l.id, last)
+	for err == nil && from <= last {
+		var page []pim.Entry
+		page, err = readEntries(ctx, s, l.id, from, min(from+recentIDs-1, last))
+		for i := range page {
+			l.take(&page[i], last)
 		}
-		page, err := readEntries(ctx, s, id, from, to)
-		if err != nil {
-			return nil, err
-		}
-		pages = append(pages, page)
-		// An entry this old can be no anchor, however late the next one is. This
-		// goes by the log, not by the node's clock, which may be wrong: the next
-		// entry's server time is not below the last one's.
-		newest := pages[0][len(pages[0])-1].Server
-		if from == 1 || page[0].Server <= newest-pim.OrderWindow-pim.OrderSlack {
-			break
-		}
-		to = from - 1
+		from += pim.Seq(len(page))
 	}
-	var tail []pim.Entry
-	for i := len(pages) - 1; i >= 0; i-- {
-		tail = append(tail, pages[i]...)
-	}
-	return tail, nil
+	return err
 }
 
-// readEntries returns the entries from..to, all of which must be there.
+// tailStart returns where the log's end begins: recentIDs back, and on to the first
+// entry that can be an anchor. That goes by the log, not by the node's clock, which
+// may be wrong: the next entry's server time is not below the last one's. Server
+// times do not decrease, so it is searched for.
+func tailStart(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq) (pim.Seq, error) {
+	if last <= recentIDs {
+		return 1, nil
+	}
+	end, err := readEntries(ctx, s, id, last, last)
+	if err != nil {
+		return 0, err
+	}
+	high := last - recentIDs + 1 // it begins here, or earlier
+	low := high - min(high-1, maxTail-recentIDs)
+	for probe := high; ; probe = low + (high-low)/2 {
+		e, err := readEntries(ctx, s, id, probe, probe)
+		if err != nil {
+			return 0, err
+		}
+		if e[0].Server > end[0].Server-pim.OrderWindow-pim.OrderSlack {
+			high = probe
+		} else {
+			low = min(probe+1, high)
+		}
+		if low == high {
+			return high, nil
+		}
+	}
+}
+
+// readEntries returns the entries from..to, all of which must be there. Of payloads
+// only commands are kept.
 func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) ([]pim.Entry, error) {
 	entries := make([]pim.Entry, 0, to-from+1)
 	for next := from; next <= to; {
@@ -156,6 +167,9 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 			}
 			if err != nil {
 				return nil, err
+			}
+			if e.Kind != pim.EntryCommand {
+				e.Payload = nil
 			}
 			entries = append(entries, e)
 			next++

@@ -1,0 +1,56 @@
+package conv_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// Writers that take a conversation over know as much of its end as the one before:
+// late resends get the same anchors as if there had been one writer, in a busy
+// conversation, whose last three minutes are long, and in a quiet one.
+func TestAnchorsAfterATakeOver(t *testing.T) {
+	n := seed(t)
+	for i, pace := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, time.Second} {
+		rng := rand.New(rand.NewPCG(n, uint64(i)))
+		var now atomic.Int64
+		now.Store(1_795_000_000_000)
+		mem, rec := storetest.NewMemory(), newRecorder()
+		options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.UnixMilli(now.Load()) }}
+		w := conv.New(mem, options)
+		chat := pim.Direct("u0", "u1")
+		for j := range 12_000 {
+			now.Add(rng.Int64N(2 * pace.Milliseconds()))
+			r := message(chat, pim.UserID(fmt.Sprint("u", rng.IntN(2))), "")
+			if r.Local = pim.Millis(now.Load()); rng.IntN(50) == 0 {
+				r.Local -= pim.Millis(rng.Int64N(200_000))
+			}
+			r = rec.track(r)
+			w.Submit([]*conv.Request{r})
+			if a := rec.wait(r); a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			if j%1000 == 999 {
+				w.Close()
+				w = conv.New(mem, options)
+			}
+		}
+		w.Close()
+		entries, err := readLog(mem, chat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule := map[pim.UserID]*pim.Anchors{"u0": {}, "u1": {}}
+		for _, e := range entries {
+			if want := rule[e.Sender].Next(e.Seq, e.Local, e.Server); e.Anchor != want {
+				t.Fatalf("an entry every %v: anchor of seq %d is %d, want %d", pace, e.Seq, e.Anchor, want)
+			}
+		}
+	}
+}
