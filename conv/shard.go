@@ -145,7 +145,7 @@ type drained chan struct{}
 func (s *shard) batch(ctx context.Context, requests []*Request) {
 	for len(requests) > 0 {
 		now := pim.MillisOf(s.now())
-		s.refusal = s.gate() // after the clock was read: a jump before that is seen
+		s.refusal = retryable(s.gate()) // after the clock was read: a jump before that is seen
 		n := 0
 		for s.cells = 0; n < len(requests) && len(s.arena) < arenaBound && s.cells < cellBound; n++ {
 			s.step(ctx, requests[n], now)
@@ -239,6 +239,9 @@ func (s *shard) fail(r *Request, err error) {
 		s.marks = append(s.marks, d)
 		return
 	}
+	if pim.KindOf(err) == pim.KindUnknown { // the context's, when the writers are closed
+		err = pim.Errorf(pim.KindUnavailable, "the conversation could not be read: %w", err)
+	}
 	s.answers = append(s.answers, Answer{Request: r, Err: err})
 }
 
@@ -313,26 +316,30 @@ func (s *shard) undo(g *group) (again []*Request) {
 	retry := errors.As(g.write.Err, &conflict) || errors.Is(g.write.Err, store.ErrUnknown)
 	kept := again[:0]
 	for _, r := range again {
-		r.tries++
-		if retry && r.tries < maxTries {
+		if r.tries++; retry && r.tries < maxTries {
 			kept = append(kept, r)
-			continue
+		} else {
+			s.fail(r, retryable(g.write.Err))
 		}
-		s.log.Error("commit failed", "conversation", g.conv.id, "err", g.write.Err)
-		s.fail(r, unavailable(g.write.Err))
+	}
+	if failed := len(again) - len(kept); failed > 0 {
+		s.log.Error("commit failed", "conversation", g.conv.id, "requests", failed, "err", g.write.Err)
 	}
 	return kept
 }
 
-// unavailable gives err, the failure of a commit, the kind that tells a client
-// to try again.
-func unavailable(err error) error {
-	switch pim.KindOf(err) {
-	case pim.KindUnknown:
-		return pim.Errorf(pim.KindUnavailable, "the entry could not be stored: %w", err)
-	default:
-		return err
+// retryable gives a failure that is the node's and not the request's, if it is any,
+// a kind that tells a client to try again: that something else is corrupt, so that
+// nothing is written, is no reason to give a message up.
+func retryable(err error) error {
+	if err == nil {
+		return nil
 	}
+	switch pim.KindOf(err) {
+	case pim.KindUnknown, pim.KindCorrupt:
+		return pim.Errorf(pim.KindUnavailable, "nothing is written now: %w", err)
+	}
+	return err
 }
 
 func (s *shard) deliver(pushes []Published) {

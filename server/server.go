@@ -98,6 +98,14 @@ func New(c Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.assemble(keys, o)
+	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pim_ready", Help: "1 while the node acknowledges what it is sent, see /readyz.",
+	}, func() float64 {
+		if s.Ready() != nil {
+			return 0
+		}
+		return 1
+	}))
 	return s, nil
 }
 
@@ -160,7 +168,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		outlet = o.WrapOutlet(outlet)
 	}
 	s.writers = conv.New(st, conv.Options{
-		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.clock.Gate,
+		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.gate,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	var writer gateway.Writer = s.writers
@@ -168,6 +176,15 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway.SetWriter(writer)
+}
+
+// gate refuses what the writers would append and the store would not take, before
+// they have loaded anything for it.
+func (s *Server) gate() error {
+	if err := s.clock.Gate(); err != nil {
+		return err
+	}
+	return s.health()
 }
 
 // Start listens and serves in the background. ctx bounds only Start.

@@ -412,6 +412,29 @@ func TestUnreadyStoreIsSaid(t *testing.T) {
 	if code, body := n.page("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "block 7") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
+	if _, body := n.page("/metrics"); !strings.Contains(body, "\npim_ready 0\n") {
+		t.Error("/metrics does not say that the node is not ready")
+	}
+}
+
+// A block that is corrupt stops the node, and makes nobody give a message up.
+func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
+	st := &failing{storetest.NewMemory(), make(chan error, 1)}
+	n := start(t, config(t), server.Options{Store: st})
+	alice, bob := n.connect("alice", "1", "http"), n.connect("bob", "1", "http")
+	st.err <- pim.Errorf(pim.KindCorrupt, "block 7 is not what was written")
+	sending, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, metrics := n.page("/metrics"); strings.Contains(metrics, `pim_sends_total{result="unavailable"}`) {
+			break
+		}
+	}
+	<-st.err // restored from a backup
+	alice.done(sending)
+	bob.sees("one")
 }
 
 // A stop asks clients to leave and answers what is under way; a client that
