@@ -126,6 +126,7 @@ func TestLoadKeysRefuses(t *testing.T) {
 		{"no public part", with(map[string]any{"public": nil}), "its public part is missing"},
 		{"a bad private part", with(map[string]any{"private": secret}), "not a PKCS #8"},
 		{"another key's private part", with(map[string]any{"private": other["private"]}), "does not belong"},
+		{"something behind it", file(t, dev) + file(t, other), "something follows"},
 		{"one id twice", file(t, dev, dev), "used twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

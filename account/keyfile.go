@@ -92,6 +92,9 @@ func parseKeys(data []byte) (*Keys, error) {
 	if err := dec.Decode(&file); err != nil {
 		return nil, err
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("something follows its keys")
+	}
 	if len(file.Keys) == 0 {
 		return nil, errors.New("it holds no keys")
 	}

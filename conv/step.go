@@ -32,6 +32,10 @@ type member struct {
 	changed pim.Seq
 }
 
+// maxEver is how many users may be, or have been, members of a group: its writer has
+// all of them in memory.
+const maxEver = 100_000
+
 // outcome is what step made of a request: an error, a duplicate or an entry.
 type outcome struct {
 	err      error
@@ -135,6 +139,15 @@ func (c *conversation) allowLeave(r *Request, owner bool) ([]pim.UserID, error) 
 func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 	if n := len(c.present) + len(added); n > c.bound {
 		return nil, pim.Errorf(pim.KindTooLarge, "a group of %d members, at most %d are allowed", n, c.bound)
+	}
+	n := len(c.members)
+	for _, u := range added {
+		if c.members[u] == nil {
+			n++
+		}
+	}
+	if n > maxEver {
+		return nil, pim.Errorf(pim.KindTooLarge, "a group that %d users are or were members of, at most %d are allowed", n, maxEver)
 	}
 	return added, nil
 }

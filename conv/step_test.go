@@ -246,3 +246,34 @@ func TestSettingBytes(t *testing.T) {
 		}
 	}
 }
+
+// A group may be joined and left by so many and no more: who was there before may
+// still come back.
+func TestMembersEver(t *testing.T) {
+	c := newConversation("g:x", pim.MaxGroupMembers)
+	n := uint64(0)
+	do := func(kind pim.EntryKind, members ...pim.UserID) pim.Kind {
+		n++
+		return pim.KindOf(c.step(&Request{Conversation: "g:x", Kind: kind, Sender: "owner", ClientID: id(n), Members: members}, 0, 1).err)
+	}
+	do(pim.EntryCreate)
+	for len(c.members)+1000 <= maxEver {
+		var crowd []pim.UserID
+		for range 1000 {
+			crowd = append(crowd, pim.UserID(fmt.Sprint("u", len(crowd)+len(c.members))))
+		}
+		if join, leave := do(pim.EntryJoin, crowd...), do(pim.EntryLeave, crowd...); join != 0 || leave != 0 {
+			t.Fatalf("with %d: %v, %v", len(c.members), join, leave)
+		}
+	}
+	var rest []pim.UserID
+	for i := range maxEver - len(c.members) + 1 {
+		rest = append(rest, pim.UserID(fmt.Sprint("v", i)))
+	}
+	if kind := do(pim.EntryJoin, rest...); kind != pim.KindTooLarge {
+		t.Errorf("one too many: %v", kind)
+	}
+	if kind := do(pim.EntryJoin, append(rest[1:], "u1")...); kind != 0 || len(c.members) != maxEver {
+		t.Errorf("as many as may be, and one who was there before: %v, %d", kind, len(c.members))
+	}
+}

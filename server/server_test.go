@@ -428,7 +428,11 @@ func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	for {
-		if _, metrics := n.page("/metrics"); strings.Contains(metrics, `pim_sends_total{result="unavailable"}`) {
+		_, metrics := n.page("/metrics")
+		if strings.Contains(metrics, `pim_sends_total{result="corrupt"}`) {
+			t.Fatal("alice is told to give her message up")
+		}
+		if strings.Contains(metrics, `pim_sends_total{result="unavailable"}`) {
 			break
 		}
 	}
