@@ -8,8 +8,9 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// registry finds the connections of a user. A user's slice is replaced, never
-// changed, so a reader may walk over it without a lock.
+// registry finds the connections of a user, and every connection that has shaken
+// hands and is not gone. A user's slice is replaced, never changed, so a reader may
+// walk over it without a lock.
 type registry struct {
 	seed   maphash.Seed
 	shards []registryShard
@@ -18,12 +19,16 @@ type registry struct {
 type registryShard struct {
 	mu    sync.RWMutex
 	users map[pim.UserID][]*conn
+	// Replaced, and not gone yet: pushes do not find them, but limits of time, and
+	// the end of the gateway, must.
+	leaving map[*conn]struct{}
 }
 
 func newRegistry() registry {
 	r := registry{seed: maphash.MakeSeed(), shards: make([]registryShard, 64)}
 	for i := range r.shards {
 		r.shards[i].users = make(map[pim.UserID][]*conn)
+		r.shards[i].leaving = make(map[*conn]struct{})
 	}
 	return r
 }
@@ -53,8 +58,10 @@ func (r *registry) add(c *conn) (replaced *conn) {
 		case o.device != c.device:
 			conns = append(conns, o)
 		case o.id > c.id:
+			s.leaving[c] = struct{}{}
 			return c
 		default:
+			s.leaving[o] = struct{}{}
 			replaced = o
 		}
 	}
@@ -67,6 +74,7 @@ func (r *registry) remove(c *conn) {
 	s := r.shard(c.user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.leaving, c)
 	conns := slices.DeleteFunc(slices.Clone(s.users[c.user]), func(o *conn) bool { return o == c })
 	if len(conns) == 0 {
 		delete(s.users, c.user)
@@ -75,7 +83,8 @@ func (r *registry) remove(c *conn) {
 	s.users[c.user] = conns
 }
 
-// all returns every connection, those that come and go meanwhile or not.
+// all returns every connection, replaced ones too, those that come and go
+// meanwhile or not.
 func (r *registry) all() []*conn {
 	var all []*conn
 	for i := range r.shards {
@@ -83,6 +92,9 @@ func (r *registry) all() []*conn {
 		s.mu.RLock()
 		for _, conns := range s.users {
 			all = append(all, conns...)
+		}
+		for c := range s.leaving {
+			all = append(all, c)
 		}
 		s.mu.RUnlock()
 	}
