@@ -38,7 +38,8 @@ type conn struct {
 	changed  sync.Cond // room in out, an answer, or the end
 	out      []byte    // to be written, transport headers included
 	unsent   int       // bytes in out and in the write under way
-	inFlight int       // sends without an answer
+	inFlight int       // sends whose answer has not been written
+	answered int       // how many of these answers are in out
 	tasks    []task    // pulls and syncs to be served
 	sending  bool      // the sending goroutine runs, or a Deliver will start it
 	serving  bool      // the goroutine that serves tasks runs
@@ -120,9 +121,13 @@ func (c *conn) startSender() {
 	}
 }
 
-// reply queues one frame and sees to it that it is written.
+// reply queues one frame, once there is room for it, and sees to it that it is
+// written. While there is none the connection is not read.
 func (c *conn) reply(m wire.Message) {
 	c.mu.Lock()
+	for c.unsent > c.gw.Limits.QueueBytes && !c.closing {
+		c.changed.Wait()
+	}
 	if c.closing {
 		c.mu.Unlock()
 		return
@@ -141,17 +146,15 @@ type ackScratch struct{ ack wirepb.PIMSendAck }
 func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inFlight--; c.inFlight == c.gw.Limits.InFlight-1 {
-		c.changed.Broadcast()
-	}
 	if c.closing {
 		return false
 	}
+	c.answered++ // it is in flight until it is written: who takes no answers sends no more
 	r := a.Request
 	if a.Err != nil {
 		m := wire.ErrorFrame(a.Err)
 		m.ClientMessageId = r.ClientID[:]
-		m.Conversation = string(r.Conversation)
+		m.Conversation = named(string(r.Conversation))
 		c.appendFrame(m)
 		return c.claim()
 	}
@@ -207,8 +210,8 @@ func (c *conn) send() {
 			c.behind = false
 			c.appendRaw(behindPush)
 		}
-		buf := c.out
-		c.out = nil
+		buf, answered := c.out, c.answered
+		c.out, c.answered = nil, 0
 		if len(buf) == 0 {
 			c.sending = false
 			end := c.closing
@@ -220,14 +223,11 @@ func (c *conn) send() {
 		}
 		c.mu.Unlock()
 
-		c.writing.Store(c.gw.elapsed())
-		_, err := c.nc.Write(buf)
-		c.writing.Store(0)
-		n := len(buf)
+		err := c.write(buf)
 		giveBuffer(buf)
 
 		c.mu.Lock()
-		c.unsent -= n
+		c.inFlight -= answered
 		c.changed.Broadcast()
 		if err != nil {
 			c.sending = false
@@ -237,6 +237,29 @@ func (c *conn) send() {
 		}
 		c.mu.Unlock()
 	}
+}
+
+// writeStep is what must make way within Limits.Write: a client on a slow link
+// that takes what it can is not a slow client.
+const writeStep = 32 << 10
+
+func (c *conn) write(buf []byte) error {
+	defer c.writing.Store(0)
+	for len(buf) > 0 {
+		n := min(len(buf), writeStep)
+		c.writing.Store(c.gw.elapsed())
+		if _, err := c.nc.Write(buf[:n]); err != nil {
+			return err
+		}
+		buf = buf[n:]
+		c.mu.Lock()
+		c.unsent -= n
+		if len(buf) > 0 { // at the end the sender does it
+			c.changed.Broadcast()
+		}
+		c.mu.Unlock()
+	}
+	return nil
 }
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.

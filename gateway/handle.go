@@ -49,6 +49,19 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
 }
 
+// maxNamed is how much of what a request called itself its refusal repeats: more
+// than any valid ID has.
+const maxNamed = 256
+
+// named returns a conversation as an error names it: not at all if no conversation
+// has such a name.
+func named(conversation string) string {
+	if len(conversation) > maxNamed {
+		return ""
+	}
+	return conversation
+}
+
 var sendReqs = sync.Pool{New: func() any { return new(wirepb.PIMSendReq) }}
 
 // handleSend decodes a PIMSendReq and leaves it for submit. Above the limit of
@@ -79,7 +92,7 @@ func (c *conn) handleSend(body []byte) error {
 	m.Payload = nil // the request's now
 	if !ok {
 		e := wire.ErrorFrame(pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
-		e.ClientMessageId = m.ClientMessageId
+		e.ClientMessageId = m.ClientMessageId[:min(len(m.ClientMessageId), maxNamed)]
 		c.reply(e)
 		return nil
 	}

@@ -81,7 +81,7 @@ func (c *conn) refuseTask(id uint64, conversation string, err error) {
 		c.log().Error("request failed", "err", err)
 	}
 	m := wire.ErrorFrame(err)
-	m.RequestId, m.Conversation = id, conversation
+	m.RequestId, m.Conversation = id, named(conversation)
 	c.reply(m)
 }
 

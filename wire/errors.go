@@ -2,11 +2,16 @@ package wire
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire/wirepb"
 )
+
+// maxErrorText is how many bytes of an error's text cross the wire. The text may
+// quote what a client sent.
+const maxErrorText = 512
 
 // ErrorFrame returns the PIMError body for err. The text of an error that is
 // not a pim.Error stays on the server.
@@ -16,6 +21,9 @@ func ErrorFrame(err error) *wirepb.PIMError {
 	var e *pim.Error
 	if errors.As(err, &e) {
 		m.Text = e.Text
+		if len(m.Text) > maxErrorText {
+			m.Text = strings.ToValidUTF8(m.Text[:maxErrorText], "") + "…"
+		}
 		m.RetryAfterMs = uint32(min(e.RetryAfter, time.Hour) / time.Millisecond)
 	}
 	return m
