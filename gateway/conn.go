@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -62,8 +63,11 @@ func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	return c
 }
 
+// name is the connection's ID as Welcome and the log give it.
+func (c *conn) name() string { return strconv.FormatUint(c.id, 16) }
+
 func (c *conn) log() *slog.Logger {
-	return c.gw.Logger.With("conn", c.id, "user", string(c.user), "device", string(c.device))
+	return c.gw.Logger.With("conn", c.name(), "user", string(c.user), "device", string(c.device))
 }
 
 // appendFrame puts m at the end of out. c.mu is held.

@@ -73,6 +73,8 @@ type Gateway struct {
 	ids      atomic.Uint64
 	ctx      context.Context // ends when the gateway closes
 	cancel   context.CancelFunc
+	greeting context.Context // ends when GoAway begins: for handshakes
+	leave    context.CancelFunc
 	tasks    sync.WaitGroup // every goroutine of the gateway and its connections
 	mu       sync.Mutex     // orders Add on tasks before Wait
 	closing  bool
@@ -97,6 +99,7 @@ func New(o Options) *Gateway {
 	}
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.greeting, g.leave = context.WithCancel(g.ctx)
 	g.start(g.janitor)
 	return g
 }
@@ -121,13 +124,14 @@ func (g *Gateway) start(f func()) bool {
 	return true
 }
 
-// GoAway asks all clients to leave and spread their return over Limits.Drain,
-// and refuses new ones. It waits until what was queued for them is written, or
+// GoAway asks all clients to leave and spread their return over Limits.Drain, and
+// refuses new ones; handshakes under way are broken off. It waits until what was queued for them is written, or
 // ctx ends.
 func (g *Gateway) GoAway(ctx context.Context) {
 	g.mu.Lock()
 	g.closing = true
 	g.mu.Unlock()
+	g.leave()
 	for _, c := range g.sessions.all() {
 		c.shut(wire.CodeShutdown, "the server is shutting down")
 	}
@@ -153,6 +157,9 @@ func (g *Gateway) Close() {
 	}
 	g.tasks.Wait()
 }
+
+// Open returns the number of connections, handshakes included.
+func (g *Gateway) Open() int64 { return g.open.Load() }
 
 func (g *Gateway) admit() error {
 	g.mu.Lock()

@@ -13,10 +13,14 @@ import (
 // handle takes one frame. An error ends the connection; a request that fails is
 // answered with PIMError.
 func (c *conn) handle(frame []byte) error {
-	if wire.Type(frame[0]) == wire.TypeSendReq {
+	switch t := wire.Type(frame[0]); t {
+	case wire.TypeSendReq:
 		return c.handleSend(frame[1:])
+	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
+		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // not to be decoded at the client's wish
+		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
-	t, m, err := wire.Decode(frame)
+	_, m, err := wire.Decode(frame)
 	if err != nil {
 		return err
 	}
@@ -35,8 +39,6 @@ func (c *conn) handle(frame []byte) error {
 		c.reply(&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now})
 	case *wirepb.PIMPing:
 		c.handlePing(m)
-	default:
-		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	return nil
 }
@@ -159,9 +161,11 @@ func (c *conn) fence() {
 }
 
 func (c *conn) handlePushAck(m *wirepb.PIMPushAck) {
-	acks := make([]inbox.Ack, len(m.Acks))
-	for i, a := range m.Acks {
-		acks[i] = inbox.Ack{Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq)}
+	acks := make([]inbox.Ack, 0, len(m.Acks))
+	for _, a := range m.Acks {
+		if len(a.Conversation) <= maxNamed { // no conversation has a longer name
+			acks = append(acks, inbox.Ack{Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq)})
+		}
 	}
 	c.gw.Metrics.pushAcks.Inc()
 	c.gw.Acks.Note(c.ctx(), c.user, c.device, m.Serial, acks)

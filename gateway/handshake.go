@@ -1,10 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"time"
@@ -57,8 +57,7 @@ func (g *Gateway) serve(nc net.Conn, websocket bool, early []byte) {
 	c := newConn(g, nc, websocket)
 	c.in.partial = early
 	g.Metrics.connections.Inc()
-	// Ends the handshake when the gateway closes.
-	stop := context.AfterFunc(g.ctx, c.abort)
+	stop := context.AfterFunc(g.greeting, c.abort)
 	err := c.handshake()
 	stop()
 	if err == nil && g.start(c.run) {
@@ -106,7 +105,7 @@ func (c *conn) handshake() error {
 	c.mu.Lock()
 	c.appendFrame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
-		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: fmt.Sprintf("%x", c.id),
+		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
 		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond),
 	})
 	start := c.claim()
@@ -139,15 +138,14 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 	var hello *wirepb.Hello
 	errDone := errors.New("one frame is enough")
 	first := func(frame []byte) error {
+		if wire.Type(frame[0]) != wire.TypeHello {
+			return errNotHello
+		}
 		_, m, err := wire.Decode(frame)
 		if err != nil {
 			return err
 		}
-		h, ok := m.(*wirepb.Hello)
-		if !ok {
-			return errNotHello
-		}
-		hello = h
+		hello = m.(*wirepb.Hello)
 		return errDone
 	}
 	buf := c.in.partial
@@ -161,7 +159,7 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 				}
 				rest = tail
 				if need > 0 {
-					c.keep(rest, need, false)
+					c.keep(rest, need)
 					break
 				}
 				if frame == nil {
@@ -172,7 +170,7 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 				}
 			}
 			if hello != nil {
-				c.keep(rest, 0, true)
+				c.in.partial = bytes.Clone(rest) // for run
 				c.release()
 				return hello, nil
 			}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/wire"
@@ -14,7 +15,7 @@ import (
 
 // reader is what the reading goroutine of a connection keeps between reads.
 type reader struct {
-	partial []byte // the beginning of a frame, nil most of the time
+	partial []byte // the beginning of a frame, nil most of the time; if it is large, with room to read on
 	message []byte // WebSocket fragments of a message so far
 	need    int    // bytes that partial must grow to for the next try
 	try     func(fd uintptr) bool
@@ -30,6 +31,12 @@ type reader struct {
 const (
 	readSize  = 64 << 10
 	smallRead = 2 << 10 // for connections that hold their buffer while idle
+	// largePartial is from which size on the beginning of a frame is read on in
+	// place: copying it for each read would let few bytes cost much.
+	largePartial = 8 << 10
+	// maxHello is the largest first frame: its token has 8 KiB at the most. Who has
+	// not said who it is holds no more than that.
+	maxHello = 16 << 10
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
@@ -80,10 +87,8 @@ func (c *conn) tryRead(fd uintptr) bool {
 // the rest of the frame.
 func (c *conn) buffer() []byte {
 	in := &c.in
-	if in.need > readSize {
-		buf := make([]byte, in.need)
-		copy(buf, in.partial)
-		return buf
+	if len(in.partial) >= largePartial {
+		return in.partial[:cap(in.partial)]
 	}
 	in.pooled = readBuffers.Get().(*[readSize]byte)
 	copy(in.pooled[:], in.partial)
@@ -100,8 +105,11 @@ func (c *conn) release() {
 // readHolding reads with a buffer of the connection's own.
 func (c *conn) readHolding() ([]byte, error) {
 	in := &c.in
-	buf := make([]byte, max(in.need, len(in.partial)+smallRead))
-	copy(buf, in.partial)
+	buf := in.partial[:cap(in.partial)]
+	if len(in.partial) < largePartial {
+		buf = make([]byte, max(min(in.need, 2*largePartial), len(in.partial)+smallRead))
+		copy(buf, in.partial)
+	}
 	n, err := c.nc.Read(buf[len(in.partial):])
 	if n > 0 {
 		err = nil
@@ -110,24 +118,48 @@ func (c *conn) readHolding() ([]byte, error) {
 }
 
 // keep stores what remains of a read for the next one.
-func (c *conn) keep(rest []byte, need int, progress bool) {
+func (c *conn) keep(rest []byte, need int) {
 	in := &c.in
 	in.need = need
-	fragments := in.message != nil // of a message that is not whole
-	if len(rest) == 0 && !fragments {
+	if len(rest) == 0 {
 		in.partial = nil
-		c.halfSince.Store(0)
-		return
+		if in.message == nil {
+			c.halfSince.Store(0)
+			return
+		}
 	}
-	if progress && !fragments || c.halfSince.Load() == 0 {
+	if c.halfSince.Load() == 0 {
 		c.halfSince.Store(c.gw.elapsed())
 	}
-	in.partial = append(make([]byte, 0, len(rest)), rest...)
+	switch {
+	case len(rest) < largePartial:
+		in.partial = append(make([]byte, 0, len(rest)), rest...)
+	case cap(in.partial) > len(rest) && &in.partial[:1][0] == &rest[0]:
+		in.partial = in.partial[:len(rest)] // it was read in place, and there is room
+	default: // room for as much again: what was announced may never come
+		in.partial = append(make([]byte, 0, min(need, 2*len(rest))), rest...)
+	}
+}
+
+// whole notes that something came to its end: what follows has begun anew.
+func (c *conn) whole() {
+	if c.halfSince.Load() != 0 {
+		c.halfSince.Store(0)
+	}
 }
 
 // run reads and handles frames until the connection ends.
 func (c *conn) run() {
 	defer c.gone()
+	if early := c.in.partial; len(early) > 0 { // behind Hello
+		c.in.partial = nil
+		err := c.consume(early, c.handle)
+		c.submit()
+		if err != nil {
+			c.ended(err)
+			return
+		}
+	}
 	for {
 		buf, err := c.read()
 		if err != nil {
@@ -155,7 +187,7 @@ func (c *conn) consume(buf []byte, handle func(frame []byte) error) error {
 			return err
 		}
 		if need > 0 {
-			c.keep(tail, need, len(tail) < len(buf))
+			c.keep(tail, need)
 			return nil
 		}
 		rest = tail
@@ -166,7 +198,7 @@ func (c *conn) consume(buf []byte, handle func(frame []byte) error) error {
 			return err
 		}
 		if len(rest) == 0 {
-			c.keep(nil, 0, true)
+			c.keep(nil, 0)
 			return nil
 		}
 	}
@@ -175,13 +207,25 @@ func (c *conn) consume(buf []byte, handle func(frame []byte) error) error {
 // cut splits the first frame of pim's protocol from buf. The frame is nil if
 // what was cut off held none.
 func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
-	if !c.websocket {
-		return wire.CutTCP(buf, pim.MaxFrame)
+	limit := pim.MaxFrame
+	if c.user == "" {
+		limit = maxHello
 	}
-	f, rest, need, err := cutWebSocket(buf, pim.MaxFrame)
+	if !c.websocket {
+		if frame, rest, need, err = wire.CutTCP(buf, limit); frame != nil {
+			c.whole()
+		}
+		return frame, rest, need, err
+	}
+	f, rest, need, err := cutWebSocket(buf, limit)
 	if err != nil || need > 0 {
 		return nil, rest, need, err
 	}
+	defer func() {
+		if c.in.message == nil {
+			c.whole()
+		}
+	}()
 	switch f.op {
 	case opPing:
 		c.pong(f.payload)
@@ -191,14 +235,14 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	case opClose:
 		return nil, rest, 0, errClosed
 	case opBinary, opContinuation:
-		frame, err = c.in.join(f)
+		frame, err = c.in.join(f, limit)
 		return frame, rest, 0, err
 	}
 	return nil, rest, 0, pim.Errorf(pim.KindInvalid, "a WebSocket message that is not binary")
 }
 
 // join puts fragments together; it returns the message when it is whole.
-func (r *reader) join(f wsFrame) ([]byte, error) {
+func (r *reader) join(f wsFrame, limit int) ([]byte, error) {
 	if (f.op == opContinuation) != (r.message != nil) {
 		return nil, pim.Errorf(pim.KindInvalid, "WebSocket fragments out of order")
 	}
@@ -208,8 +252,8 @@ func (r *reader) join(f wsFrame) ([]byte, error) {
 		}
 		return f.payload, nil
 	}
-	if len(r.message)+len(f.payload) > pim.MaxFrame {
-		return nil, pim.Errorf(pim.KindTooLarge, "a frame of more than %d bytes", pim.MaxFrame)
+	if len(r.message)+len(f.payload) > limit {
+		return nil, pim.Errorf(pim.KindTooLarge, "a frame of more than %d bytes", limit)
 	}
 	if r.message == nil {
 		r.message = []byte{}
@@ -244,6 +288,28 @@ func (c *conn) pong(payload []byte) {
 	}
 }
 
+// farewell answers a close frame with one, RFC 6455 section 5.5.1, behind what is
+// queued, and closes.
+func (c *conn) farewell() {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	b := c.out
+	if b == nil {
+		b = takeBuffer()
+	}
+	c.appended(appendServerClose(b, uint16(ws.StatusNormalClosure), ""))
+	c.closing = true
+	c.changed.Broadcast()
+	start := c.claim()
+	c.mu.Unlock()
+	if start {
+		c.startSender()
+	}
+}
+
 // ended closes after an error of reading: with a word to a client that did
 // something wrong, without one if the connection is no more.
 func (c *conn) ended(err error) {
@@ -253,7 +319,12 @@ func (c *conn) ended(err error) {
 		c.awaitEnd()
 		return
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, errClosed) {
+	if errors.Is(err, errClosed) {
+		c.farewell()
+		c.awaitEnd()
+		return
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		c.log().Debug("connection lost", "err", err)
 	}
 	c.abort()
