@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -189,7 +190,10 @@ func (s *Server) gate() error {
 
 // Start listens and serves in the background. ctx bounds only Start.
 func (s *Server) Start(ctx context.Context) error {
-	var lc net.ListenConfig
+	// No TCP keep-alives, every 15 s by default: they would wake phones, and keep
+	// alive what heartbeats are to find out the patience of. Who is silent is closed
+	// by the gateway's limits, and by the HTTP server's.
+	lc := net.ListenConfig{KeepAlive: -1}
 	listen := func(addr, what string) (net.Listener, error) {
 		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
@@ -301,13 +305,36 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-const readHeaderBytes = 16 << 10
+const (
+	readHeaderBytes = 16 << 10
+	pageTimeout     = 30 * time.Second // to read a request, and to take an answer; not for WebSocket
+	sparePages      = 64               // HTTP connections above max-connections: health checks of a full node
+)
+
+// boundPages closes HTTP connections that are more than the node takes, together
+// with the gateway's, which admits those that become WebSocket.
+func (s *Server) boundPages() func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if open.Add(1)+s.gateway.Open() > int64(s.config.MaxConnections+sparePages) {
+				c.Close() // it goes on to StateClosed
+			}
+		case http.StateHijacked, http.StateClosed:
+			open.Add(-1)
+		}
+	}
+}
 
 func (s *Server) httpServer() *http.Server {
 	return &http.Server{
 		Handler:           s.pages(),
 		ReadHeaderTimeout: s.config.HandshakeTimeout,
+		ReadTimeout:       pageTimeout,
+		WriteTimeout:      pageTimeout,
 		IdleTimeout:       time.Minute,
+		ConnState:         s.boundPages(),
 		MaxHeaderBytes:    readHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
