@@ -55,11 +55,7 @@ func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	c := &conn{gw: g, nc: nc, websocket: websocket, id: g.ids.Add(1)}
 	c.changed.L = &c.mu
 	c.lastRead.Store(g.elapsed())
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-		}
-	}
+	c.raw = rawConn(nc)
 	return c
 }
 
@@ -156,7 +152,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	c.answered++ // it is in flight until it is written: who takes no answers sends no more
 	r := a.Request
 	if a.Err != nil {
-		m := wire.ErrorFrame(a.Err)
+		m := c.gw.refusal(a.Err)
 		m.ClientMessageId = r.ClientID[:]
 		m.Conversation = named(string(r.Conversation))
 		c.appendFrame(m)
@@ -190,11 +186,11 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	case c.closing:
 		return false
 	case c.behind:
-		c.gw.Metrics.drop(dropBehind)
+		c.gw.Metrics.dropBehind.Inc()
 		return false
 	case c.unsent > 0 && c.unsent+size > c.gw.Limits.QueueBytes:
 		c.behind = true
-		c.gw.Metrics.drop(dropSlow)
+		c.gw.Metrics.dropSlow.Inc()
 		return false // the sender runs: something is unsent
 	}
 	b := append(c.room(len(part.head)+size), part.head...)

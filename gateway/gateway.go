@@ -41,6 +41,7 @@ type Verifier interface {
 // Limits bound connections (invariant I8). All must be positive.
 type Limits struct {
 	Connections int           // at once, handshakes included
+	User        int           // connections of one user, each of another device
 	InFlight    int           // sends of one connection without an answer
 	QueueBytes  int           // unsent bytes of one connection, about
 	Handshake   time.Duration // from accept to Hello; also for the rest of a frame
@@ -100,6 +101,9 @@ func New(o Options) *Gateway {
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.greeting, g.leave = context.WithCancel(g.ctx)
+	if g.Metrics.registry != nil {
+		g.Metrics.registry.MustRegister(newQueues(g))
+	}
 	g.start(g.janitor)
 	return g
 }
@@ -125,8 +129,8 @@ func (g *Gateway) start(f func()) bool {
 }
 
 // GoAway asks all clients to leave and spread their return over Limits.Drain, and
-// refuses new ones; handshakes under way are broken off. It waits until what was queued for them is written, or
-// ctx ends.
+// refuses new ones; handshakes under way are broken off. It waits until what was
+// queued for clients is written, or ctx ends.
 func (g *Gateway) GoAway(ctx context.Context) {
 	g.mu.Lock()
 	g.closing = true
@@ -146,8 +150,9 @@ func (g *Gateway) GoAway(ctx context.Context) {
 	}
 }
 
-// Close ends every connection at once and waits for all goroutines.
-func (g *Gateway) Close() {
+// Close ends every connection at once and waits for all goroutines, or until ctx
+// ends: a read of the store that hangs cannot be broken off. It may be called again.
+func (g *Gateway) Close(ctx context.Context) error {
 	g.mu.Lock()
 	g.closing = true
 	g.cancel()
@@ -155,7 +160,17 @@ func (g *Gateway) Close() {
 	for _, c := range g.sessions.all() {
 		c.abort()
 	}
-	g.tasks.Wait()
+	ended := make(chan struct{})
+	go func() {
+		g.tasks.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return pim.Errorf(pim.KindTimeout, "requests of clients are still being served")
+	}
 }
 
 // Open returns the number of connections, handshakes included.

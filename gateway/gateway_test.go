@@ -196,7 +196,7 @@ func TestStaleHelloDoesNotReplace(t *testing.T) {
 	x.gw.sessions.remove(c)
 	current := x.connect(false, "alice", "phone")
 	c.device = "phone"
-	if replaced := x.gw.sessions.add(c); replaced != c {
+	if replaced, _ := x.gw.sessions.add(c, 10); replaced != c {
 		t.Fatal("the stale connection replaced the newer one")
 	}
 	x.push("alice", 1, 10)

@@ -26,7 +26,7 @@ func (c *conn) handle(frame []byte) error {
 	}
 	switch m := m.(type) {
 	case nil: // of a later version
-		c.gw.Metrics.drop(dropUnknownFrame)
+		c.gw.Metrics.dropUnknown.Inc()
 		return nil
 	case *wirepb.PIMPushAck:
 		c.handlePushAck(m)
@@ -49,6 +49,12 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.mu.Unlock()
 	c.announce(m.HeartbeatMs)
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
+}
+
+// refusal returns the PIMError for a request that failed with err.
+func (g *Gateway) refusal(err error) *wirepb.PIMError {
+	g.Metrics.failed(err)
+	return wire.ErrorFrame(err)
 }
 
 // maxNamed is how much of what a request called itself its refusal repeats: more
@@ -93,7 +99,7 @@ func (c *conn) handleSend(body []byte) error {
 	id, ok := wire.ClientID(m.ClientMessageId)
 	m.Payload = nil // the request's now
 	if !ok {
-		e := wire.ErrorFrame(pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
+		e := c.gw.refusal(pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
 		e.ClientMessageId = m.ClientMessageId[:min(len(m.ClientMessageId), maxNamed)]
 		c.reply(e)
 		return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -86,7 +87,7 @@ func (c *conn) handshake() error {
 	if err != nil {
 		return err
 	}
-	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), claims.Expires.UnixMilli()
+	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), claims.Expires.Add(account.Leeway).UnixMilli()
 	if err := c.device.Validate(); err != nil {
 		return err
 	}
@@ -102,7 +103,12 @@ func (c *conn) handshake() error {
 		return err
 	}
 	c.nc.SetDeadline(time.Time{})
-	c.mu.Lock()
+	c.mu.Lock() // so that no push goes before Welcome
+	replaced, err := g.sessions.add(c, g.Limits.User)
+	if err != nil {
+		c.mu.Unlock()
+		return err
+	}
 	c.appendFrame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
@@ -110,7 +116,7 @@ func (c *conn) handshake() error {
 	})
 	start := c.claim()
 	c.mu.Unlock()
-	if replaced := g.sessions.add(c); replaced != nil {
+	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
 		// Behind Welcome the same sends come again. One of the old connection that
 		// was taken after them could contradict what they are answered with.
@@ -198,7 +204,9 @@ func (c *conn) refuse(err error) {
 	case e.Kind == pim.KindUnsupported:
 		code = wire.CodeUnsupported
 	case e.Kind == pim.KindInvalid || e.Kind == pim.KindTooLarge:
-		code = refusal(err)
+		code = codeOf(err)
+	case e.Kind == pim.KindOverloaded:
+		code = wire.CodeOverloaded
 	default:
 		code = wire.CodeUnavailable
 	}

@@ -6,9 +6,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics of the gateway. Reasons are the names of kinds, close codes and the
-// constants below.
+// Metrics of the gateway. The values of its labels are the names of kinds, of close
+// codes, and the reasons below.
 type Metrics struct {
+	registry prometheus.Registerer // nil: nowhere
+
 	connections prometheus.Gauge
 	sends       prometheus.Counter
 	answers     prometheus.Counter
@@ -17,29 +19,32 @@ type Metrics struct {
 	pulls       prometheus.Counter
 	pulled      prometheus.Counter
 	syncs       prometheus.Counter
-	drops       *prometheus.CounterVec
+	errors      *prometheus.CounterVec
 	closes      *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
+
+	// Frames that were not passed on. They may be many: no label is looked up.
+	dropSlow    prometheus.Counter // the device's queue was full: from here on it is behind
+	dropBehind  prometheus.Counter // it is behind, and will sync
+	dropUnknown prometheus.Counter // of a type this version does not know
 }
-
-// dropReason is why a frame was not passed on.
-type dropReason string
-
-const (
-	dropSlow         dropReason = "slow_device"   // its queue was full: from here on it is behind
-	dropBehind       dropReason = "behind"        // it is behind and will sync
-	dropUnknownFrame dropReason = "unknown_frame" // of a type this version does not know
-)
 
 // NewMetrics registers the gateway's metrics with r, or with nothing if r is nil.
 func NewMetrics(r prometheus.Registerer) *Metrics {
+	var all []prometheus.Collector
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		all = append(all, c)
+		return c
 	}
 	vec := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		all = append(all, v)
+		return v
 	}
+	drops := vec("pim_drops_total", "Frames not passed on, by reason.", "reason")
 	m := &Metrics{
+		registry:    r,
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pim_connections", Help: "Open connections, handshakes included."}),
 		sends:       counter("pim_send_requests_total", "PIMSendReq frames read."),
 		answers:     counter("pim_send_answers_total", "Sends answered, with PIMSendAck or PIMError."),
@@ -48,17 +53,58 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pulls:       counter("pim_pulls_total", "PIMPullReq frames served."),
 		pulled:      counter("pim_pulled_entries_total", "Entries handed out by pulls."),
 		syncs:       counter("pim_syncs_total", "PIMSyncReq frames served."),
-		drops:       vec("pim_drops_total", "Frames not passed on, by reason.", "reason"),
+		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),
+		dropSlow:    drops.WithLabelValues("slow_device"),
+		dropBehind:  drops.WithLabelValues("behind"),
+		dropUnknown: drops.WithLabelValues("unknown_frame"),
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sends, m.answers, m.pushes, m.pushAcks, m.pulls, m.pulled, m.syncs, m.drops, m.closes, m.refusals)
+		r.MustRegister(append(all, m.connections)...)
 	}
 	return m
 }
 
 func (m *Metrics) answered(n int)        { m.answers.Add(float64(n)) }
-func (m *Metrics) drop(r dropReason)     { m.drops.WithLabelValues(string(r)).Inc() }
+func (m *Metrics) failed(err error)      { m.errors.WithLabelValues(pim.KindOf(err).String()).Inc() }
 func (m *Metrics) closed(code wire.Code) { m.closes.WithLabelValues(code.String()).Inc() }
 func (m *Metrics) refused(err error)     { m.refusals.WithLabelValues(pim.KindOf(err).String()).Inc() }
+
+// queues are gauges of what waits for connections, added up when they are asked for.
+type queues struct {
+	gw                              *Gateway
+	unsent, sends, requests, behind *prometheus.Desc
+}
+
+func newQueues(g *Gateway) *queues {
+	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
+	return &queues{
+		gw:       g,
+		unsent:   desc("pim_unsent_bytes", "Bytes that wait to be written to connections."),
+		sends:    desc("pim_sends_in_flight", "Sends whose answer has not been written."),
+		requests: desc("pim_requests_waiting", "Pulls and syncs that wait for those before them on their connection."),
+		behind:   desc("pim_connections_behind", "Connections that pushes are dropped for until they have taken what is queued."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (q *queues) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(q, ch) }
+
+// Collect implements prometheus.Collector.
+func (q *queues) Collect(ch chan<- prometheus.Metric) {
+	var unsent, sends, requests, behind int
+	for _, c := range q.gw.sessions.all() {
+		c.mu.Lock()
+		unsent += c.unsent
+		sends += c.inFlight
+		requests += len(c.tasks)
+		if c.behind {
+			behind++
+		}
+		c.mu.Unlock()
+	}
+	for desc, n := range map[*prometheus.Desc]int{q.unsent: unsent, q.sends: sends, q.requests: requests, q.behind: behind} {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
+	}
+}

@@ -42,6 +42,7 @@ type lab struct {
 	seq    pim.Seq
 	submit func([]*conv.Request) // in place of answering at once
 	page   inbox.Page            // what pulls get
+	pull   func()                // what they wait for
 	serial uint64
 	acks   []inbox.Ack
 }
@@ -49,7 +50,7 @@ type lab struct {
 func newLab(t *testing.T, limits func(*Limits)) *lab {
 	x := &lab{t: t, begun: time.Now()}
 	l := Limits{
-		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, Handshake: 10 * time.Second,
+		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, User: 10, Handshake: 10 * time.Second,
 		Idle: time.Minute, Write: 10 * time.Second, Drain: time.Second, Members: 10,
 	}
 	if limits != nil {
@@ -65,7 +66,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	x.h = httptest.NewServer(x.gw)
 	t.Cleanup(func() {
 		x.l.Close()
-		x.gw.Close()
+		x.gw.Close(context.Background())
 		x.h.Close()
 		wg.Wait()
 	})
@@ -105,6 +106,9 @@ func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
 func (x *lab) Pull(_ context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
 	if r.Conversation == "g:none" {
 		return inbox.Page{}, pim.Errorf(pim.KindNotMember, "not a member")
+	}
+	if x.pull != nil {
+		x.pull()
 	}
 	return x.page, nil
 }

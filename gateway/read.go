@@ -65,9 +65,9 @@ func (c *conn) read() ([]byte, error) {
 func (c *conn) tryRead(fd uintptr) bool {
 	in := &c.in
 	buf := c.buffer()
-	n, err := syscall.Read(int(fd), buf[len(in.partial):])
+	n, err := readFile(fd, buf[len(in.partial):])
 	for err == syscall.EINTR {
-		n, err = syscall.Read(int(fd), buf[len(in.partial):])
+		n, err = readFile(fd, buf[len(in.partial):])
 	}
 	switch {
 	case err == syscall.EAGAIN:
@@ -315,7 +315,7 @@ func (c *conn) farewell() {
 func (c *conn) ended(err error) {
 	var e *pim.Error
 	if errors.As(err, &e) {
-		c.shut(refusal(err), e.Text)
+		c.shut(codeOf(err), e.Text)
 		c.awaitEnd()
 		return
 	}

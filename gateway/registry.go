@@ -47,8 +47,9 @@ func (r *registry) of(u pim.UserID) []*conn {
 
 // add puts c in place of the connection of the same device, and returns the one
 // of the two that was opened first: it is replaced. That can be c, when a device
-// left a connection behind whose handshake took longer than the next one's.
-func (r *registry) add(c *conn) (replaced *conn) {
+// left a connection behind whose handshake took longer than the next one's. A user
+// has at most limit connections.
+func (r *registry) add(c *conn, limit int) (replaced *conn, err error) {
 	s := r.shard(c.user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,14 +60,17 @@ func (r *registry) add(c *conn) (replaced *conn) {
 			conns = append(conns, o)
 		case o.id > c.id:
 			s.leaving[c] = struct{}{}
-			return c
+			return c, nil
 		default:
 			s.leaving[o] = struct{}{}
 			replaced = o
 		}
 	}
+	if len(conns) >= limit {
+		return nil, pim.Errorf(pim.KindOverloaded, "user %s has %d connections", c.user, limit)
+	}
 	s.users[c.user] = append(conns, c)
-	return replaced
+	return replaced, nil
 }
 
 // remove takes c out; it may have been replaced already.

@@ -80,7 +80,7 @@ func (c *conn) refuseTask(id uint64, conversation string, err error) {
 	if pim.KindOf(err) == pim.KindUnknown {
 		c.log().Error("request failed", "err", err)
 	}
-	m := wire.ErrorFrame(err)
+	m := c.gw.refusal(err)
 	m.RequestId, m.Conversation = id, named(conversation)
 	c.reply(m)
 }

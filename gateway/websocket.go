@@ -123,8 +123,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.serve(nc, true, early)
 }
 
-// refusal is what a client gets for a frame that cannot be read.
-func refusal(err error) wire.Code {
+// codeOf is what a client gets for a frame that cannot be read.
+func codeOf(err error) wire.Code {
 	if pim.KindOf(err) == pim.KindTooLarge {
 		return wire.CodeTooLarge
 	}

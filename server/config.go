@@ -34,10 +34,11 @@ type Config struct {
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set."`
+	UserConnections  int           `name:"user-connections" env:"PIM_USER_CONNECTIONS" default:"100" placeholder:"N" help:"Connections of one user at a time, each of another device; further ones are turned away."`
 	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
 	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
-	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PIM_HANDSHAKE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time from accepting a connection to its Hello."`
-	WriteTimeout     time.Duration `name:"write-timeout" env:"PIM_WRITE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time for one write to a connection; a slower one is closed."`
+	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PIM_HANDSHAKE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time from accepting a connection to its Hello, and for the rest of a frame that has begun."`
+	WriteTimeout     time.Duration `name:"write-timeout" env:"PIM_WRITE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time in which a connection must take something of what is written to it; a slower one is closed."`
 	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes that may wait for one connection. Above it pushes are dropped and the device is told to pull."`
 	InFlight         int           `name:"in-flight" env:"PIM_IN_FLIGHT" default:"256" placeholder:"N" help:"Sends without an answer on one connection."`
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
@@ -157,6 +158,7 @@ func (c *Config) validateBounds() error {
 		min, max int
 	}{
 		{"max-connections", c.MaxConnections, 1, 10_000_000},
+		{"user-connections", c.UserConnections, 1, 10_000},
 		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // one frame of the greatest size must fit
 		{"in-flight", c.InFlight, 1, 65_536},
 		{"group-members", c.GroupMembers, 2, pim.MaxGroupMembers},

@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
@@ -70,6 +68,10 @@ type Server struct {
 	err                   error
 }
 
+// filesBesides is how many files a node has open besides its connections, at most:
+// nearly all are the store's.
+const filesBesides = 1000
+
 // New opens the store and the keys and puts the parts together. Start makes it
 // serve; Shutdown must be called in any case.
 func New(c Config, o Options) (*Server, error) {
@@ -97,6 +99,10 @@ func New(c Config, o Options) (*Server, error) {
 	}
 	if err := s.openStore(o); err != nil {
 		return nil, err
+	}
+	if n, ok := openFiles(); ok && n < uint64(c.MaxConnections)+filesBesides {
+		s.log.Warn("the limit of open files will refuse connections before max-connections does",
+			"open_files", n, "max_connections", c.MaxConnections, "needed", c.MaxConnections+filesBesides)
 	}
 	s.assemble(keys, o)
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -158,7 +164,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
 		Now: s.clock.Now, Mono: s.clock.Mono,
 		Limits: gateway.Limits{
-			Connections: s.config.MaxConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
+			Connections: s.config.MaxConnections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
 			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
@@ -260,6 +266,14 @@ func (s *Server) TCPAddr() string {
 	return s.tcp.Addr().String()
 }
 
+// PprofAddr returns the address of Go's profiler, "" if that is turned off.
+func (s *Server) PprofAddr() string {
+	if s.pprofL == nil {
+		return ""
+	}
+	return s.pprofL.Addr().String()
+}
+
 // Done is closed when the server can no longer serve; Err says why.
 func (s *Server) Done() <-chan struct{} { return s.failed }
 
@@ -285,7 +299,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		s.writers.Drain(ctx)
 		s.gateway.GoAway(ctx)
-		s.gateway.Close()
+		s.gateway.Close(ctx)
 		for _, h := range []*http.Server{s.http, s.pprof} {
 			if h != nil {
 				h.Close()
@@ -303,39 +317,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = s.engine.Close()
 	})
 	return err
-}
-
-const (
-	readHeaderBytes = 16 << 10
-	pageTimeout     = 30 * time.Second // to read a request, and to take an answer; not for WebSocket
-	sparePages      = 64               // HTTP connections above max-connections: health checks of a full node
-)
-
-// boundPages closes HTTP connections that are more than the node takes, together
-// with the gateway's, which admits those that become WebSocket.
-func (s *Server) boundPages() func(net.Conn, http.ConnState) {
-	var open atomic.Int64
-	return func(c net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			if open.Add(1)+s.gateway.Open() > int64(s.config.MaxConnections+sparePages) {
-				c.Close() // it goes on to StateClosed
-			}
-		case http.StateHijacked, http.StateClosed:
-			open.Add(-1)
-		}
-	}
-}
-
-func (s *Server) httpServer() *http.Server {
-	return &http.Server{
-		Handler:           s.pages(),
-		ReadHeaderTimeout: s.config.HandshakeTimeout,
-		ReadTimeout:       pageTimeout,
-		WriteTimeout:      pageTimeout,
-		IdleTimeout:       time.Minute,
-		ConnState:         s.boundPages(),
-		MaxHeaderBytes:    readHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
 }

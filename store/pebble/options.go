@@ -95,7 +95,7 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		Logger:             log,
 
 		CacheSize:    o.CacheBytes,
-		MaxOpenFiles: 4096, // of the 20,000 that a process may have, for connections too
+		MaxOpenFiles: 800, // of the 20,000 that a process may have; 19,000 are for connections
 
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: 4,

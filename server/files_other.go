@@ -1,0 +1,7 @@
+//go:build !unix
+
+package server
+
+// openFiles returns how many files this process may have open; ok is false if that
+// cannot be said.
+func openFiles() (n uint64, ok bool) { return 0, false }

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"bytes"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	readHeaderBytes = 16 << 10
+	pageTimeout     = 30 * time.Second // to read a request, and to take an answer; not for WebSocket
+	sparePages      = 64               // HTTP connections above max-connections: health checks of a full node
+)
+
+func (s *Server) httpServer() *http.Server {
+	only1 := new(http.Protocols) // a WebSocket is made of an HTTP/1 connection
+	only1.SetHTTP1(true)
+	return &http.Server{
+		Handler:           s.pages(),
+		ReadHeaderTimeout: s.config.HandshakeTimeout,
+		ReadTimeout:       pageTimeout,
+		WriteTimeout:      pageTimeout,
+		IdleTimeout:       time.Minute,
+		ConnState:         s.boundPages(),
+		MaxHeaderBytes:    readHeaderBytes,
+		Protocols:         only1,
+		ErrorLog:          log.New(httpLog{s.log}, "", 0),
+	}
+}
+
+// boundPages closes HTTP connections that are more than the node takes, together
+// with the gateway's, which admits those that become WebSocket.
+func (s *Server) boundPages() func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if open.Add(1)+s.gateway.Open() > int64(s.config.MaxConnections+sparePages) {
+				c.Close() // it goes on to StateClosed
+			}
+		case http.StateHijacked, http.StateClosed:
+			open.Add(-1)
+		}
+	}
+}
+
+// httpLog takes the HTTP server's log, most of which is about what clients do wrong.
+// That none can be accepted is about the node.
+type httpLog struct{ log *slog.Logger }
+
+func (l httpLog) Write(line []byte) (int, error) {
+	text := string(bytes.TrimSpace(line))
+	if bytes.HasPrefix(line, []byte("http: Accept error")) {
+		l.log.Warn(text)
+	} else {
+		l.log.Debug(text)
+	}
+	return len(line), nil
+}

@@ -1,0 +1,150 @@
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+)
+
+// closed waits until the server has closed conn.
+func closed(t *testing.T, conn net.Conn) {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%s keeps a connection open", conn.RemoteAddr())
+	}
+}
+
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Whoever connects and does not get on with it holds nothing for long, with TLS or
+// without.
+func TestSlowHandshakes(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		c := config(t)
+		c.HandshakeTimeout = 200 * time.Millisecond
+		if encrypted {
+			c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
+		}
+		n := start(t, c, server.Options{})
+		for _, addr := range []string{n.Addr(), n.TCPAddr()} {
+			for _, begin := range []string{"", "\x16\x03\x01\x02\x00\x01\x00", "GET /v1/ws HTTP/1.1\r\nHo", "\x00\x00"} {
+				conn := dial(t, addr)
+				conn.Write([]byte(begin))
+				closed(t, conn)
+			}
+		}
+	}
+}
+
+// HTTP connections count among those that the node takes.
+func TestHTTPConnectionsAreBounded(t *testing.T) {
+	c := config(t)
+	c.MaxConnections = 1
+	n := start(t, c, server.Options{})
+	const spare = 64
+	for range c.MaxConnections + spare {
+		conn := dial(t, n.Addr())
+		conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(t, dial(t, n.Addr()))
+}
+
+// A WebSocket is made of an HTTP/1 connection, so none of another kind is offered.
+func TestHTTP1Only(t *testing.T) {
+	c := config(t)
+	c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
+	n := start(t, c, server.Options{})
+	conn, err := tls.Dial("tcp", n.Addr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if p := conn.ConnectionState().NegotiatedProtocol; p != "http/1.1" {
+		t.Errorf("the server chose %q", p)
+	}
+}
+
+func TestPprof(t *testing.T) {
+	c := config(t)
+	c.PprofListen = "127.0.0.1:0"
+	n := start(t, c, server.Options{})
+	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := hc.Get("http://" + n.PprofAddr() + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), "goroutine profile") {
+		t.Errorf("%.100q, %v", body, err)
+	}
+	if code, _ := n.page("/debug/pprof/"); code != http.StatusNotFound {
+		t.Errorf("the public address serves the profiler: %d", code)
+	}
+}
+
+// stuck is a store whose commits wait.
+type stuck struct {
+	store.Store
+	entered, leave chan struct{}
+}
+
+func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	if d == store.Durable {
+		s.entered <- struct{}{}
+		<-s.leave
+	}
+	return s.Store.Commit(ctx, writes, d)
+}
+
+// While the node stops, load balancers are told so first.
+func TestStoppingIsSaid(t *testing.T) {
+	var s *stuck
+	n := start(t, config(t), server.Options{WrapStore: func(st store.Store) store.Store {
+		s = &stuck{st, make(chan struct{}, 100), make(chan struct{})}
+		return s
+	}})
+	alice := n.connect("alice", "1", "http")
+	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-s.entered
+	stopped := make(chan error)
+	go func() { stopped <- n.Shutdown(t.Context()) }()
+	for {
+		code, body := n.page("/readyz")
+		if code == http.StatusOK {
+			continue
+		}
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "stopping") {
+			t.Errorf("/readyz: %d %s", code, body)
+		}
+		break
+	}
+	close(s.leave)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
