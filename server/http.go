@@ -17,8 +17,6 @@ const (
 )
 
 func (s *Server) httpServer() *http.Server {
-	only1 := new(http.Protocols) // a WebSocket is made of an HTTP/1 connection
-	only1.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s.pages(),
 		ReadHeaderTimeout: s.config.HandshakeTimeout,
@@ -27,7 +25,6 @@ func (s *Server) httpServer() *http.Server {
 		IdleTimeout:       time.Minute,
 		ConnState:         s.boundPages(),
 		MaxHeaderBytes:    readHeaderBytes,
-		Protocols:         only1,
 		ErrorLog:          log.New(httpLog{s.log}, "", 0),
 	}
 }

@@ -59,7 +59,7 @@ func TestSlowHandshakes(t *testing.T) {
 // HTTP connections count among those that the node takes.
 func TestHTTPConnectionsAreBounded(t *testing.T) {
 	c := config(t)
-	c.MaxConnections = 1
+	c.MaxConnections, c.HandshakeTimeout = 1, time.Minute
 	n := start(t, c, server.Options{})
 	const spare = 64
 	for range c.MaxConnections + spare {
@@ -72,7 +72,7 @@ func TestHTTPConnectionsAreBounded(t *testing.T) {
 	closed(t, dial(t, n.Addr()))
 }
 
-// A WebSocket is made of an HTTP/1 connection, so none of another kind is offered.
+// A WebSocket is made of an HTTP/1 connection, so no other kind is offered.
 func TestHTTP1Only(t *testing.T) {
 	c := config(t)
 	c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
