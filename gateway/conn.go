@@ -271,7 +271,7 @@ func (c *conn) shut(code wire.Code, text string) {
 	}
 	c.appendFrame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
-		WindowMs: uint32(c.gw.Limits.Drain / time.Millisecond),
+		WindowMs: uint32(c.gw.window(code) / time.Millisecond),
 	})
 	if c.websocket {
 		c.appended(appendServerClose(c.out, uint16(code), text))
@@ -285,6 +285,18 @@ func (c *conn) shut(code wire.Code, text string) {
 	if start {
 		c.startSender()
 	}
+}
+
+// window is over which time clients come back that were sent away with code: many
+// at once, if it is about the node; if it is about them, each by itself.
+func (g *Gateway) window(code wire.Code) time.Duration {
+	switch {
+	case !code.Reconnect():
+		return 0
+	case code == wire.CodeShutdown || code == wire.CodeOverloaded || code == wire.CodeUnavailable:
+		return g.Limits.Drain
+	}
+	return g.Limits.Reconnect
 }
 
 // abort closes the connection as it is. The reading goroutine notices.

@@ -1675,7 +1675,7 @@ type PIMPong struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Nonce    uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	ServerMs int64                  `protobuf:"varint,2,opt,name=server_ms,json=serverMs,proto3" json:"server_ms,omitempty"`
-	// Pushes to this connection were dropped since the last pong: sync.
+	// Pushes to this connection were dropped, and what waits for it is not all written: sync.
 	Behind        bool `protobuf:"varint,3,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
