@@ -74,11 +74,7 @@ func (g *group) forget(id pim.ClientMessageID, seq pim.Seq, now pim.Millis) {
 		g.left = make(map[pim.ClientMessageID]pim.Seq)
 	}
 	g.left[id] = seq
-	g.gone = append(g.gone, store.CellWrite{
-		Partition: goneIDs(g.conv.id),
-		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
-		Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
-	})
+	g.gone = append(g.gone, goneCell(g.conv.id, id, seq, now))
 }
 
 // finish lays out the cells that follow from the entries: the older client IDs,

@@ -186,6 +186,22 @@ func goneIDs(c pim.ConversationID) store.Partition { return store.Partition("ded
 
 const newestGoneKey = "newest"
 
+const (
+	// maxUnsettled is how many IDs that may have no cell a batch settles beside what
+	// it adds. That they are settled is on the disk with the batch after it only, so
+	// a conversation that is loaded for every batch would settle ever more of them.
+	maxUnsettled = 256
+	firstBatches = 8 // after so many without any cell a log was not written here
+)
+
+func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq, now pim.Millis) store.CellWrite {
+	return store.CellWrite{
+		Partition: goneIDs(c),
+		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
+		Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
+	}
+}
+
 func newestGoneCell(c pim.ConversationID, r *recent) store.CellWrite {
 	return store.CellWrite{Partition: goneIDs(c), Cell: store.Cell{
 		Key: newestGoneKey, Version: r.newestGone, Value: binary.BigEndian.AppendUint64(nil, uint64(r.kept)),
@@ -199,16 +215,19 @@ func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error 
 		return nil
 	}
 	gone := last - recentIDs
-	cell, _, err := s.Get(ctx, goneIDs(l.id), newestGoneKey)
+	cell, ok, err := s.Get(ctx, goneIDs(l.id), newestGoneKey)
 	if err != nil {
 		return err
 	}
 	r := &l.recent
 	r.newestGone = cell.Version
-	if len(cell.Value) == 8 {
+	switch {
+	case len(cell.Value) == 8:
 		r.kept = min(pim.Seq(binary.BigEndian.Uint64(cell.Value)), gone)
-	} else if gone > batchBound { // written before the cell had a value
-		r.kept = gone - batchBound
+	case ok: // written before the cell had a value
+		r.kept = gone - min(gone, batchBound)
+	default: // the first appends that pushed IDs out wrote none of their cells
+		r.kept = gone - min(gone, firstBatches*batchBound)
 	}
 	if r.kept == gone {
 		return nil
@@ -218,6 +237,23 @@ func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error 
 		r.newestGone = max(r.newestGone, idTime(l.unsettledGone[i].ClientID))
 	}
 	return err
+}
+
+// settleGone writes the cells of IDs that may have none, by themselves, where there
+// are many.
+func (l *live) settleGone(ctx context.Context, s store.Store, now pim.Millis) error {
+	if len(l.unsettledGone) <= maxUnsettled {
+		return nil
+	}
+	w := &store.Write{Cells: make([]store.CellWrite, len(l.unsettledGone))}
+	for i := range l.unsettledGone {
+		w.Cells[i] = goneCell(l.id, l.unsettledGone[i].ClientID, l.unsettledGone[i].Seq, now)
+	}
+	if err := s.Commit(context.WithoutCancel(ctx), []*store.Write{w}, store.Durable); err != nil {
+		return err
+	}
+	l.recent.kept, l.unsettledGone = l.last-recentIDs, nil
+	return nil
 }
 
 // lookUp returns the seq of an ID that was pushed out of the recent ones, 0 if

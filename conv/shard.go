@@ -163,7 +163,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.marks = append(s.marks, d)
 		return
 	}
-	l, err := s.conversation(ctx, r.Conversation)
+	l, err := s.conversation(ctx, r.Conversation, now)
 	if err != nil {
 		s.fail(r, err)
 		return

@@ -54,3 +54,41 @@ func TestAnchorsAfterATakeOver(t *testing.T) {
 		}
 	}
 }
+
+// A conversation that is taken over for every entry, since the node restarts or has
+// too many others in memory, costs the same every time, however long its log is.
+func TestTakeOversDoNotAddUp(t *testing.T) {
+	const recentIDs = 1024
+	mem, rec := storetest.NewMemory(), newRecorder()
+	open := make(chan struct{})
+	close(open)
+	chat := pim.Direct("alice", "bob")
+	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	var sent []*conv.Request
+	for i := range recentIDs + 100 {
+		sent = append(sent, rec.track(message(chat, "alice", fmt.Sprint(i))))
+		w.Submit(sent[i:])
+		rec.wait(sent[i])
+	}
+	w.Close()
+	cells := 0
+	for range 400 {
+		st := &watched{Store: mem, open: open}
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		if _, err := persist(w, rec, message(chat, "bob", "again")); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		cells = max(cells, st.cells)
+	}
+	if cells > 300 {
+		t.Errorf("one entry came with %d cells", cells)
+	}
+	w = conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	for i, r := range sent {
+		if a, err := persist(w, rec, r); err != nil || !a.Duplicate || a.Seq != pim.Seq(i+1) {
+			t.Fatalf("message %d is answered with %+v, %v", i+1, a, err)
+		}
+	}
+}
