@@ -150,9 +150,8 @@ func (g *Gateway) GoAway(ctx context.Context) {
 	}
 }
 
-// Close ends every connection at once and waits for all goroutines, or until ctx
-// ends: a read of the store that hangs cannot be broken off. It may be called again.
-func (g *Gateway) Close(ctx context.Context) error {
+// Close ends every connection at once and waits for all goroutines.
+func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.closing = true
 	g.cancel()
@@ -160,17 +159,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	for _, c := range g.sessions.all() {
 		c.abort()
 	}
-	ended := make(chan struct{})
-	go func() {
-		g.tasks.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return pim.Errorf(pim.KindTimeout, "requests of clients are still being served")
-	}
+	g.tasks.Wait()
 }
 
 // Open returns the number of connections, handshakes included.

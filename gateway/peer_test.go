@@ -66,7 +66,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	x.h = httptest.NewServer(x.gw)
 	t.Cleanup(func() {
 		x.l.Close()
-		x.gw.Close(context.Background())
+		x.gw.Close()
 		x.h.Close()
 		wg.Wait()
 	})

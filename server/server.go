@@ -63,6 +63,9 @@ type Server struct {
 	serving               sync.WaitGroup
 	stopping              chan struct{} // closed when Shutdown begins
 	once                  sync.Once
+	ending                atomic.Value  // string: the part whose end Shutdown waits for
+	ended                 chan struct{} // closed when all parts have ended
+	endErr                error         // of the store's end
 	failed                chan struct{}
 	failOnce              sync.Once
 	err                   error
@@ -80,7 +83,7 @@ func New(c Config, o Options) (*Server, error) {
 	}
 	s := &Server{
 		config: c, log: o.Logger, version: o.Version,
-		metrics: prometheus.NewRegistry(), stopping: make(chan struct{}), failed: make(chan struct{}),
+		metrics: prometheus.NewRegistry(), stopping: make(chan struct{}), ended: make(chan struct{}), failed: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -287,11 +290,16 @@ func (s *Server) Err() error {
 	}
 }
 
+// stopGrace is how much longer than its context Shutdown waits for the parts to
+// end: what is left to do then takes milliseconds, unless the disk is stuck.
+const stopGrace = 2 * time.Second
+
 // Shutdown stops: readiness goes, clients are asked to leave and to spread their
 // return, what is under way is committed and answered, the store is closed.
-// When ctx ends it cuts that short; nothing acknowledged is lost by it.
+// When ctx ends it cuts that short; nothing acknowledged is lost by it. If something
+// does not end at all, because the disk is stuck, the error says what. It goes on
+// ending then, and Shutdown may be called again to wait for it.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := error(nil)
 	s.once.Do(func() {
 		close(s.stopping)
 		if s.tcp != nil {
@@ -299,22 +307,48 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		s.writers.Drain(ctx)
 		s.gateway.GoAway(ctx)
-		s.gateway.Close(ctx)
-		for _, h := range []*http.Server{s.http, s.pprof} {
-			if h != nil {
-				h.Close()
-			}
-		}
-		for _, l := range []net.Listener{s.listener, s.pprofL} {
-			if l != nil {
-				l.Close()
-			}
-		}
-		s.serving.Wait()
-		s.writers.Close()
-		s.acks.Close()
-		s.clock.Close()
-		err = s.engine.Close()
+		go s.end()
 	})
-	return err
+	late, end := context.WithCancel(context.Background())
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, end) })()
+	select {
+	case <-s.ended:
+		return s.endErr
+	case <-late.Done():
+		return pim.Errorf(pim.KindUnavailable, "the node does not stop: %s has not ended, as with a disk that is stuck; nothing acknowledged is lost", s.ending.Load())
+	}
+}
+
+// end stops the parts one after the other, who uses another before it.
+func (s *Server) end() {
+	defer close(s.ended)
+	for _, part := range []struct {
+		name string
+		stop func()
+	}{
+		{"a connection", s.gateway.Close},
+		{"a page", s.closePages},
+		{"a commit", s.writers.Close},
+		{"the writing of acknowledgements", s.acks.Close},
+		{"the clock", s.clock.Close},
+		{"the store", func() { s.endErr = s.engine.Close() }},
+	} {
+		s.ending.Store(part.name)
+		part.stop()
+	}
+}
+
+func (s *Server) closePages() {
+	for _, h := range []*http.Server{s.http, s.pprof} {
+		if h != nil {
+			h.Close()
+		}
+	}
+	for _, l := range []net.Listener{s.listener, s.pprofL} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	s.serving.Wait()
 }

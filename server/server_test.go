@@ -468,3 +468,37 @@ func TestGracefulStop(t *testing.T) {
 	}
 	bob.sees(want...)
 }
+
+// stuck is a store whose commits do not end while it is held.
+type stuck struct {
+	store.Store
+	begun, held chan struct{}
+}
+
+func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	select {
+	case s.begun <- struct{}{}:
+	default:
+	}
+	<-s.held
+	return s.Store.Commit(ctx, writes, d)
+}
+
+// A disk that hangs does not keep the process from stopping, and from saying why it
+// could not do so properly. If the disk comes back, it still does.
+func TestStopWithAStuckDisk(t *testing.T) {
+	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
+	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
+	alice := n.connect("alice", "1", "tcp")
+	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	<-st.begun
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := n.Shutdown(ctx); pim.KindOf(err) != pim.KindUnavailable || !strings.Contains(err.Error(), "a commit has not ended") {
+		t.Errorf("the stop ended with %v", err)
+	}
+	close(st.held)
+	n.stop()
+}
