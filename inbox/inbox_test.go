@@ -138,6 +138,44 @@ func TestPullOfLargeEntries(t *testing.T) {
 	}
 }
 
+// reads counts the bytes that are read of logs.
+type reads struct {
+	store.Store
+	bytes int
+}
+
+func (r *reads) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	records, err := r.Store.Read(ctx, log, from, to, limit)
+	for _, data := range records {
+		r.bytes += len(data)
+	}
+	return records, err
+}
+
+// The page at the end of small entries with large ones behind them takes a few tries,
+// not one for each entry.
+func TestPullOfGrowingEntries(t *testing.T) {
+	s := &reads{Store: storetest.NewMemory()}
+	w := &store.Write{Log: inbox.Entries("d:alice:bob")}
+	for i := range 1000 {
+		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "x", Device: "d"}
+		if i >= 984 {
+			e.Payload = make([]byte, pim.MaxPayload)
+		}
+		w.Records = append(w.Records, wire.AppendEntry(nil, &e))
+	}
+	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	p, err := inbox.New(s).Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", Limit: 1000, NewestFirst: true})
+	if err != nil || p.To != 1000 || len(p.Entries) < 8 {
+		t.Errorf("%d–%d with %d entries, %v", p.From, p.To, len(p.Entries), err)
+	}
+	if s.bytes > 10*pim.MaxPageBytes {
+		t.Errorf("%d KiB were read for it", s.bytes>>10)
+	}
+}
+
 // A page settles nothing outside the range that was asked for.
 func TestPullKeepsToTheRange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

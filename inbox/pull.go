@@ -78,8 +78,9 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 			break
 		}
 		// The bytes ran out before the end of the range, which was asked for: about as
-		// many entries fit there.
-		reach, page.Entries = len(page.Entries), nil
+		// many entries fit there. Of half as many at the most, since entries that grow
+		// towards the end would take a try, and a megabyte read, for each of them.
+		reach, page.Entries = min(len(page.Entries), reach/2), nil
 	}
 	if own {
 		page.Entries, err = x.current(ctx, owner, page.Entries, newest)
