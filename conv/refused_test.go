@@ -64,3 +64,26 @@ func TestNobodyIsRefusedByWhatIsNotDurable(t *testing.T) {
 		w.Close()
 	}
 }
+
+// unreadable is a store whose logs cannot be read.
+type unreadable struct {
+	store.Store
+	err error
+}
+
+func (u unreadable) Last(context.Context, store.Log) (pim.Seq, error) { return 0, u.err }
+
+// Whatever keeps a writer from reading a conversation is mended, or not, by who runs
+// the node: clients keep their messages and send them again.
+func TestWhatCannotBeReadIsSentAgain(t *testing.T) {
+	for _, err := range []error{pim.Errorf(pim.KindCorrupt, "block 7"), context.Canceled} {
+		rec := newRecorder()
+		w := conv.New(unreadable{storetest.NewMemory(), err}, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		r := rec.track(message(pim.Direct("alice", "bob"), "alice", "hi"))
+		w.Submit([]*conv.Request{r})
+		if a := rec.wait(r); pim.KindOf(a.Err) != pim.KindUnavailable || !errors.Is(a.Err, err) {
+			t.Errorf("answered with %v", a.Err)
+		}
+		w.Close()
+	}
+}

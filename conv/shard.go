@@ -145,7 +145,7 @@ type drained chan struct{}
 func (s *shard) batch(ctx context.Context, requests []*Request) {
 	for len(requests) > 0 {
 		now := pim.MillisOf(s.now())
-		s.refusal = retryable(s.gate()) // after the clock was read: a jump before that is seen
+		s.refusal = s.gate() // after the clock was read: a jump before that is seen
 		n := 0
 		for s.cells = 0; n < len(requests) && len(s.arena) < arenaBound && s.cells < cellBound; n++ {
 			s.step(ctx, requests[n], now)
@@ -239,10 +239,7 @@ func (s *shard) fail(r *Request, err error) {
 		s.marks = append(s.marks, d)
 		return
 	}
-	if pim.KindOf(err) == pim.KindUnknown { // the context's, when the writers are closed
-		err = pim.Errorf(pim.KindUnavailable, "the conversation could not be read: %w", err)
-	}
-	s.answers = append(s.answers, Answer{Request: r, Err: err})
+	s.answers = append(s.answers, Answer{Request: r, Err: retryable(err)})
 }
 
 // commit makes the batch durable and delivers it. It returns the requests that
@@ -319,7 +316,7 @@ func (s *shard) undo(g *group) (again []*Request) {
 		if r.tries++; retry && r.tries < maxTries {
 			kept = append(kept, r)
 		} else {
-			s.fail(r, retryable(g.write.Err))
+			s.fail(r, g.write.Err)
 		}
 	}
 	if failed := len(again) - len(kept); failed > 0 {
@@ -329,15 +326,12 @@ func (s *shard) undo(g *group) (again []*Request) {
 }
 
 // retryable gives a failure that is the node's and not the request's, if it is any,
-// a kind that tells a client to try again: that something else is corrupt, so that
-// nothing is written, is no reason to give a message up.
+// a kind that tells a client to try again: that something is corrupt, or that the
+// node is stopping, is no reason to give a message up.
 func retryable(err error) error {
-	if err == nil {
-		return nil
-	}
 	switch pim.KindOf(err) {
-	case pim.KindUnknown, pim.KindCorrupt:
-		return pim.Errorf(pim.KindUnavailable, "nothing is written now: %w", err)
+	case pim.KindUnknown, pim.KindCorrupt: // unknown: the context's, when the writers are closed
+		return pim.Errorf(pim.KindUnavailable, "the writer cannot read or write now: %w", err)
 	}
 	return err
 }
