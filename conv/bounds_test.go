@@ -3,9 +3,11 @@ package conv_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -78,4 +80,30 @@ func TestQueueAndCommitsAreBounded(t *testing.T) {
 	if a := rec.wait(again); a.Err != nil {
 		t.Error(a.Err)
 	}
+}
+
+// outletFunc is an Outlet.
+type outletFunc func([]conv.Answer)
+
+func (f outletFunc) Deliver(answers []conv.Answer, _ []conv.Published) { f(answers) }
+
+// A shard that has nothing to do keeps nothing of what it was sent.
+func TestIdleShardKeepsNoRequests(t *testing.T) {
+	answered := make(chan struct{}, 1)
+	w := conv.New(storetest.NewMemory(), conv.Options{
+		Outlet: outletFunc(func([]conv.Answer) { answered <- struct{}{} }), Shards: 1, Logger: quiet(),
+	})
+	defer w.Close()
+	r := message(pim.Direct("alice", "bob"), "alice", "hi")
+	kept := weak.Make(r)
+	w.Submit([]*conv.Request{r})
+	<-answered
+	r = nil
+	for range 1000 { // the shard may be about to go idle
+		if runtime.GC(); kept.Value() == nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Error("it keeps the request")
 }

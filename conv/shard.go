@@ -275,6 +275,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 		}
 	}
 	s.deliver(pushes)
+	clear(groups) // with all that they refer to
 	return again
 }
 
