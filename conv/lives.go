@@ -31,16 +31,21 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim
 	} else {
 		s.unlink(l)
 	}
+	s.link(l)
+	cost := l.cost()
+	s.weight += cost - l.weight
+	l.weight = cost
+	return l, nil
+}
+
+// link makes l the one used last.
+func (s *shard) link(l *live) {
 	l.older, s.newest = s.newest, l
 	if l.older != nil {
 		l.older.newer = l
 	} else {
 		s.oldest = l
 	}
-	cost := l.cost()
-	s.weight += cost - l.weight
-	l.weight = cost
-	return l, nil
 }
 
 func (s *shard) unlink(l *live) {
@@ -63,11 +68,21 @@ func (s *shard) forget(l *live) {
 	delete(s.lives, l.id)
 }
 
-// shrink forgets those not used for the longest time until the rest is within
-// bounds. Called between batches only: in a batch, states are in use.
+// shrink forgets those not used for the longest time while all shards together hold
+// more than they may, and this one more than its part. One that needs more, since the
+// busy conversations are its, has what the others leave. Called between batches only:
+// in a batch, states are in use.
 func (s *shard) shrink() {
-	for s.weight > s.bound && s.oldest != s.newest {
+	for s.weigh() > liveBound && s.weight > s.part && s.oldest != s.newest {
 		s.forget(s.oldest)
 	}
-	s.metrics.Live.Set(float64(len(s.lives)))
+	s.metrics.Live.Add(float64(len(s.lives) - s.shown))
+	s.shown = len(s.lives)
+}
+
+// weigh returns what the conversations of all shards weigh.
+func (s *shard) weigh() int {
+	all := s.liveWeight.Add(int64(s.weight - s.weighed))
+	s.weighed = s.weight
+	return int(all)
 }

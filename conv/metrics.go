@@ -39,7 +39,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "pim_conversation_loads_total", Help: "Conversations loaded from the store.",
 		}),
 		Live: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "pim_conversations_live", Help: "Conversations held in memory by the writer that reported last.",
+			Name: "pim_conversations_live", Help: "Conversations held in memory.",
 		}),
 	}
 	m.ok = m.Sends.WithLabelValues("ok")

@@ -36,7 +36,10 @@ type shard struct {
 	newest *live // list by last use
 	oldest *live
 	weight int
-	bound  int // of weight
+
+	part    int // of liveBound
+	weighed int // of weight, counted in Writers.liveWeight
+	shown   int // of lives, counted in the metric
 
 	refusal error    // why the batch being made appends nothing; nil if it may
 	groups  []*group // of the batch being made
@@ -47,8 +50,8 @@ type shard struct {
 	marks   []drained  // to close when all before them has been delivered
 }
 
-func newShard(w *Writers, bound int) *shard {
-	return &shard{Writers: w, bound: bound, wake: make(chan struct{}, 1), lives: make(map[pim.ConversationID]*live)}
+func newShard(w *Writers, part int) *shard {
+	return &shard{Writers: w, part: part, wake: make(chan struct{}, 1), lives: make(map[pim.ConversationID]*live)}
 }
 
 var (

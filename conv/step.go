@@ -244,9 +244,10 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	return c
 }
 
-// cost is what the state weighs in memory, in entries remembered.
+// cost is what the state weighs in memory, in entries remembered: about 100 bytes
+// each.
 func (c *conversation) cost() int {
-	n := 8 + len(c.recent.ring) + len(c.members) + 4*len(c.settings) + c.values/64
+	n := 8 + len(c.recent.ring) + 2*len(c.members) + 4*len(c.settings) + c.values/64
 	for _, a := range c.order {
 		n += 1 + a.Len()
 	}

@@ -37,8 +37,9 @@ type Writers struct {
 	stopped sync.WaitGroup
 	cancel  context.CancelFunc
 
-	queued    atomic.Int64  // bytes of requests without an answer
-	blockings atomic.Uint64 // raised before a block command is answered; begins at 1: a live's 0 is never up to date
+	queued     atomic.Int64  // bytes of requests without an answer
+	liveWeight atomic.Int64  // of all shards, when each last said
+	blockings  atomic.Uint64 // raised before a block command is answered; begins at 1: a live's 0 is never up to date
 }
 
 // New starts writers over s. The caller must Close them before it closes s.

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"

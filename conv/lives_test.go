@@ -1,0 +1,49 @@
+package conv
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/pim-im/pim"
+)
+
+// A shard may hold what the others leave, and gives it back when they need their
+// part.
+func TestShardsShareTheirMemory(t *testing.T) {
+	const shards = 8
+	w := &Writers{metrics: NewMetrics(nil)}
+	use := func(s *shard, id string, weight int) {
+		l := &live{conversation: newConversation(pim.ConversationID(id), 1), weight: weight}
+		s.lives[l.id] = l
+		s.link(l)
+		s.weight += weight
+		s.shrink()
+	}
+	const large = liveBound / 4
+	busy := newShard(w, liveBound/shards)
+	for i := range 6 {
+		use(busy, fmt.Sprint("large", i), large)
+	}
+	if len(busy.lives) != 4 || busy.oldest.id != "large2" {
+		t.Fatalf("the only shard in use holds %d conversations of a quarter of the bound", len(busy.lives))
+	}
+	var others []*shard
+	for i := range shards - 1 {
+		s := newShard(w, liveBound/shards)
+		others = append(others, s)
+		for j := range 100 {
+			use(s, fmt.Sprint("small", j), s.part/10)
+		}
+		if len(s.lives) != 10 {
+			t.Errorf("shard %d holds %d conversations of a tenth of its part", i, len(s.lives))
+		}
+	}
+	use(busy, "small", 1)
+	total := 0
+	for _, s := range append(others, busy) {
+		total += s.weight
+	}
+	if total > liveBound || len(busy.lives) != 1 {
+		t.Errorf("%d of %d are used, %d conversations by the shard that had all", total, liveBound, len(busy.lives))
+	}
+}
