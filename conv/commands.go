@@ -25,9 +25,9 @@ func (c *conversation) roomFor(cmd *pim.Command) error {
 	grows := len(cmd.Value) - len(was.Value)
 	switch {
 	case !known && len(c.settings) >= maxSettings:
-		return pim.Errorf(pim.KindTooLarge, "%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
+		return tooManySettings.tooLarge("%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
 	case grows > 0 && c.values+grows > maxSettingBytes:
-		return pim.Errorf(pim.KindTooLarge, "the contacts of a user have at most %d bytes", maxSettingBytes)
+		return settingsTooLarge.tooLarge("the contacts of a user have at most %d bytes", maxSettingBytes)
 	}
 	return nil
 }

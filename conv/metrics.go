@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"errors"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -10,6 +11,9 @@ import (
 // Metrics of the writers. No label holds a user or a conversation.
 type Metrics struct {
 	Sends   *prometheus.CounterVec // by result: ok, duplicate, or an error kind
+	Refused *prometheus.CounterVec // by reason: the bound that was reached
+	Queue   prometheus.Gauge       // requests without an answer
+	Bytes   prometheus.Gauge       // of Queue
 	Entries prometheus.Counter
 	Batch   prometheus.Histogram // entries in one commit
 	Commit  prometheus.Histogram // seconds
@@ -25,6 +29,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Sends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_sends_total", Help: "Send requests answered, by result.",
 		}, []string{"result"}),
+		Refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pim_send_refusals_total", Help: "Send requests refused because a bound was reached, by the bound.",
+		}, []string{"reason"}),
+		Queue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_send_queue", Help: "Send requests that wait for a writer or are being committed.",
+		}),
+		Bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_send_queue_bytes", Help: "Memory that the requests of pim_send_queue take up, about.",
+		}),
 		Entries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_entries_total", Help: "Entries appended to conversations.",
 		}),
@@ -44,10 +57,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
+	for _, reason := range reasons {
+		m.Refused.WithLabelValues(string(reason)) // 0 is a value, too
+	}
 	if r != nil {
-		r.MustRegister(m.Sends, m.Entries, m.Batch, m.Commit, m.Loads, m.Live)
+		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live)
 	}
 	return m
+}
+
+// queued notes that requests have come, or gone.
+func (m *Metrics) queued(requests int, bytes int64) {
+	m.Queue.Add(float64(requests))
+	m.Bytes.Add(float64(bytes))
 }
 
 func (m *Metrics) committed(groups []*group, d time.Duration) {
@@ -66,6 +88,9 @@ func (m *Metrics) answered(answers []Answer) {
 		switch a := &answers[i]; {
 		case a.Err != nil:
 			m.Sends.WithLabelValues(pim.KindOf(a.Err).String()).Inc()
+			if r := reason(""); errors.As(a.Err, &r) {
+				m.Refused.WithLabelValues(string(r)).Inc()
+			}
 		case a.Duplicate:
 			duplicates++
 		default:

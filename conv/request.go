@@ -73,7 +73,7 @@ func (r *Request) check() error {
 		return pim.Errorf(pim.KindInvalid, "the client message ID is missing")
 	}
 	if len(r.Payload) > pim.MaxPayload {
-		return pim.Errorf(pim.KindTooLarge, "a payload of %d bytes, at most %d are allowed", len(r.Payload), pim.MaxPayload)
+		return payloadTooLarge.tooLarge("a payload of %d bytes, at most %d are allowed", len(r.Payload), pim.MaxPayload)
 	}
 	if _, own := r.Conversation.OwnUser(); own != (r.Kind == pim.EntryCommand) {
 		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")

@@ -56,8 +56,8 @@ func newShard(w *Writers, part int) *shard {
 
 var (
 	errStopping   = pim.Errorf(pim.KindUnavailable, "the node is stopping")
-	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second}
-	errTooMuch    = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second}
+	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
+	errTooMuch    = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
 )
 
 func (s *shard) enqueue(requests []*Request) error {
@@ -75,6 +75,9 @@ func (s *shard) enqueue(requests []*Request) error {
 	case s.queued.Add(size) > queueBytes:
 		s.queued.Add(-size)
 		return errTooMuch
+	}
+	if size > 0 {
+		s.metrics.queued(len(requests), size)
 	}
 	s.queue = append(s.queue, requests...)
 	if len(s.queue) == len(requests) {
@@ -342,9 +345,12 @@ func retryable(err error) error {
 
 func (s *shard) deliver(pushes []Published) {
 	if len(s.answers) > 0 || len(pushes) > 0 {
+		size := int64(0)
 		for i := range s.answers {
-			s.queued.Add(-s.answers[i].Request.size())
+			size += s.answers[i].Request.size()
 		}
+		s.queued.Add(-size)
+		s.metrics.queued(-len(s.answers), -size)
 		s.metrics.answered(s.answers)
 		s.outlet.Deliver(s.answers, pushes)
 	}

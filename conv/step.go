@@ -138,7 +138,7 @@ func (c *conversation) allowLeave(r *Request, owner bool) ([]pim.UserID, error) 
 
 func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 	if n := len(c.present) + len(added); n > c.bound {
-		return nil, pim.Errorf(pim.KindTooLarge, "a group of %d members, at most %d are allowed", n, c.bound)
+		return nil, tooManyMembers.tooLarge("a group of %d members, at most %d are allowed", n, c.bound)
 	}
 	n := len(c.members)
 	for _, u := range added {
@@ -147,7 +147,7 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 		}
 	}
 	if n > maxEver {
-		return nil, pim.Errorf(pim.KindTooLarge, "a group that %d users are or were members of, at most %d are allowed", n, maxEver)
+		return nil, tooManyEver.tooLarge("a group that %d users are or were members of, at most %d are allowed", n, maxEver)
 	}
 	return added, nil
 }

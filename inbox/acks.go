@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -28,6 +29,8 @@ type Acks struct {
 	pending map[deviceKey]*deviceAcks
 	writing map[deviceKey]*deviceAcks // by the Flush under way; not changed any more
 	waiting int                       // conversations in pending
+	written int                       // conversations in writing
+	lost    prometheus.Counter
 
 	flushing sync.Mutex // one Flush at a time, so that it can wait for what another took
 	stop     chan struct{}
@@ -48,10 +51,24 @@ type deviceAcks struct {
 func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a := &Acks{
 		store: s, log: log, pending: make(map[deviceKey]*deviceAcks),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pim_acks_lost_total", Help: "Acknowledgements that could not be stored: their devices are offered the entries again.",
+		}),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go a.run()
 	return a
+}
+
+// Register registers what is measured of the acknowledgements with r.
+func (a *Acks) Register(r prometheus.Registerer) {
+	r.MustRegister(a.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pim_acks_pending", Help: "Acknowledgements, one for each device and conversation, that are not stored yet.",
+	}, func() float64 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return float64(a.waiting + a.written)
+	}))
 }
 
 // Ack is one conversation of a PIMPushAck.
@@ -105,12 +122,12 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
 	a.mu.Lock()
-	a.writing = a.pending
+	a.writing, a.written = a.pending, a.waiting
 	a.pending, a.waiting = make(map[deviceKey]*deviceAcks), 0
 	a.mu.Unlock()
 	a.write(ctx, a.writing)
 	a.mu.Lock()
-	a.writing = nil
+	a.writing, a.written = nil, 0
 	a.mu.Unlock()
 }
 
@@ -120,12 +137,19 @@ func (a *Acks) Flush(ctx context.Context) {
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 	ctx = context.WithoutCancel(ctx)
 	var serials, acks []*store.Write
+	left, next := 0, 0 // conversations: not stored, and in acks
+	for _, d := range pending {
+		left += len(d.seqs)
+	}
 	commit := func() error {
 		err := a.store.Commit(ctx, serials, store.Relaxed)
 		if err == nil {
 			err = a.store.Commit(ctx, acks, store.Relaxed)
 		}
 		serials, acks = serials[:0], acks[:0]
+		if err == nil {
+			left, next = left-next, 0
+		}
 		return err
 	}
 	var err error
@@ -135,6 +159,7 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 			break
 		}
 		serials, acks = append(serials, serial(key, d)), append(acks, w)
+		next += len(d.seqs)
 		if len(acks) == ackCommit {
 			if err = commit(); err != nil {
 				break
@@ -145,6 +170,7 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 		err = commit()
 	}
 	if err != nil {
+		a.lost.Add(float64(left))
 		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "err", err)
 	}
 }

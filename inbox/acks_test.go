@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // slowFor holds up who reads the lines of one user.
@@ -85,4 +89,36 @@ func TestSerialIsStoredFirst(t *testing.T) {
 			t.Fatalf("seed %d: acknowledged, and the serial is %d", seed, serial)
 		}
 	}
+}
+
+// Acknowledgements are counted until they are stored, and as lost where they are not.
+func TestAckMetrics(t *testing.T) {
+	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
+	addLine(t, s, "g:x", 5)
+	r := prometheus.NewPedanticRegistry()
+	shows := func(lines ...string) {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+		for _, line := range lines {
+			if !strings.Contains(rec.Body.String(), "\n"+line+"\n") {
+				t.Errorf("%q is not in the metrics:\n%s", line, rec.Body)
+			}
+		}
+	}
+	loose := storetest.Loose(s, 1)
+	a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
+	a.Register(r)
+	a.Note(ctx, "eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}, {Conversation: "g:y", Seq: 1}})
+	<-s.held // the flush of every second
+	a.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
+	shows("pim_acks_pending 3")
+	close(s.hold)
+	<-s.held
+	a.Flush(ctx)
+	shows("pim_acks_pending 0", "pim_acks_lost_total 0")
+	loose.FailRate(1)
+	a.Note(ctx, "alice", "phone", 2, []inbox.Ack{{Conversation: "g:x", Seq: 5}, {Conversation: "g:y", Seq: 5}})
+	a.Close()
+	shows("pim_acks_pending 0", "pim_acks_lost_total 2")
 }

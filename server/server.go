@@ -161,6 +161,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		shards = 4 * runtime.GOMAXPROCS(0)
 	}
 	s.acks = inbox.NewAcks(st, s.log)
+	s.acks.Register(s.metrics)
 	var reader gateway.Reader = inbox.New(st)
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
