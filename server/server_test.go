@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,7 +90,7 @@ func (n *node) url(scheme string) string {
 func (n *node) connect(user, device, scheme string) *app {
 	n.t.Helper()
 	c, err := client.Open(n.t.Context(), client.Options{
-		Server: n.url(scheme), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
+		Server: n.url(scheme), User: pim.UserID(user), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
 		Token:      func(context.Context) (string, error) { return n.keys.Issue(pim.UserID(user), time.Hour, time.Now()) },
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
 	})
@@ -332,17 +333,14 @@ func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509
 // failing is a store that refuses commits for as long as it is told to.
 type failing struct {
 	store.Store
-	err chan error // holds at most one: why commits are refused
+	err atomic.Pointer[pim.Error] // why commits are refused
 }
 
 func (f *failing) Health() error {
-	select {
-	case err := <-f.err:
-		f.err <- err
+	if err := f.err.Load(); err != nil {
 		return err
-	default:
-		return nil
 	}
+	return nil
 }
 
 func (f *failing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
@@ -360,12 +358,12 @@ func (f *failing) Commit(ctx context.Context, writes []*store.Write, d store.Dur
 func TestRefusingStore(t *testing.T) {
 	var f *failing
 	n := start(t, config(t), server.Options{
-		WrapStore: func(s store.Store) store.Store { f = &failing{s, make(chan error, 1)}; return f },
+		WrapStore: func(s store.Store) store.Store { f = &failing{Store: s}; return f },
 	})
 	alice, bob := n.connect("alice", "1", "http"), n.connect("bob", "1", "http")
 	chat := pim.Direct("alice", "bob")
 	alice.says(chat, "one")
-	f.err <- &pim.Error{Kind: pim.KindDiskFull, Text: "no room", RetryAfter: 10 * time.Millisecond}
+	f.err.Store(&pim.Error{Kind: pim.KindDiskFull, Text: "no room", RetryAfter: 10 * time.Millisecond})
 	sending, err := alice.Send(t.Context(), chat, []byte("two"))
 	if err != nil {
 		t.Fatal(err)
@@ -380,7 +378,7 @@ func TestRefusingStore(t *testing.T) {
 		t.Fatal("acknowledged although nothing can be stored")
 	default:
 	}
-	<-f.err
+	f.err.Store(nil)
 	alice.done(sending)
 	bob.sees("one", "two")
 }
@@ -406,9 +404,9 @@ func TestPages(t *testing.T) {
 }
 
 func TestUnreadyStoreIsSaid(t *testing.T) {
-	st := &failing{storetest.NewMemory(), make(chan error, 1)}
+	st := &failing{Store: storetest.NewMemory()}
 	n := start(t, config(t), server.Options{Store: st})
-	st.err <- pim.Errorf(pim.KindCorrupt, "block 7 is not what was written")
+	st.err.Store(pim.Errorf(pim.KindCorrupt, "block 7 is not what was written"))
 	if code, body := n.page("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "block 7") {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
@@ -419,10 +417,10 @@ func TestUnreadyStoreIsSaid(t *testing.T) {
 
 // A block that is corrupt stops the node, and makes nobody give a message up.
 func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
-	st := &failing{storetest.NewMemory(), make(chan error, 1)}
+	st := &failing{Store: storetest.NewMemory()}
 	n := start(t, config(t), server.Options{Store: st})
 	alice, bob := n.connect("alice", "1", "http"), n.connect("bob", "1", "http")
-	st.err <- pim.Errorf(pim.KindCorrupt, "block 7 is not what was written")
+	st.err.Store(pim.Errorf(pim.KindCorrupt, "block 7 is not what was written"))
 	sending, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one"))
 	if err != nil {
 		t.Fatal(err)
@@ -436,7 +434,7 @@ func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 			break
 		}
 	}
-	<-st.err // restored from a backup
+	st.err.Store(nil) // restored from a backup
 	alice.done(sending)
 	bob.sees("one")
 }
