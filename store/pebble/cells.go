@@ -36,7 +36,7 @@ func (s *Store) get(p store.Partition, key string) (store.Cell, error) {
 		cell.Key = key
 		return cell, err
 	}
-	for _, b := range s.buckets.live(bucketOf(pim.MillisOf(s.now()))) {
+	for _, b := range s.buckets.live(0) {
 		if n := expiringKeyLen(p, key); n <= len(memory) {
 			k = memory[:n]
 		} else {

@@ -27,7 +27,7 @@
 //   - 'e' holds cells that expire, by the week of their expiry, counted from
 //     1970-01-01. When a week is over, one range deletion drops all of it. A cell
 //     therefore stays at least until it expires and at most a week longer, plus
-//     the hour between two sweeps.
+//     the hour between two sweeps. The first is an hour after Open.
 //
 // Pebble's own files are in the format FormatValueSeparation.
 //

@@ -31,7 +31,7 @@ type buckets struct {
 	list atomic.Pointer[[]bucket] // ascending; replaced, never changed
 }
 
-// live returns the buckets from b on.
+// live returns the buckets from b on that have not been dropped.
 func (k *buckets) live(b bucket) []bucket {
 	list := k.list.Load()
 	if list == nil {
@@ -97,8 +97,8 @@ func (s *Store) findBuckets() error {
 	return it.Close()
 }
 
-// sweep drops the buckets whose week is over. What a crash brings back is
-// dropped at the next Open.
+// sweep drops the buckets whose week is over. What a crash brings back is dropped
+// by the first sweep after the next Open.
 func (s *Store) sweep() error {
 	now := bucketOf(pim.MillisOf(s.now()))
 	if !s.buckets.passed(now) {
@@ -107,7 +107,8 @@ func (s *Store) sweep() error {
 	return s.db.DeleteRange(appendBucketKey(nil, 0), appendBucketKey(nil, now), crdb.NoSync)
 }
 
-// sweepEvery sweeps until the store is closed.
+// sweepEvery sweeps until the store is closed: not at once, when a machine's clock
+// may not have been set yet.
 func (s *Store) sweepEvery(interval time.Duration) {
 	t := time.NewTicker(interval)
 	defer t.Stop()

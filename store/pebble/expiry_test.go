@@ -40,12 +40,11 @@ func TestExpiry(t *testing.T) {
 		}
 		for now := start; now.Before(start.Add(3 * lifetime)); now = now.Add(time.Hour) {
 			c.set(now)
-			if reopened {
-				if now.Sub(start)%(20*time.Hour) == 0 {
-					closes(t, s)
-					s = open(t, "db", o)
-				}
-			} else if err := s.Sweep(); err != nil {
+			if reopened && now.Sub(start)%(20*time.Hour) == 0 {
+				closes(t, s)
+				s = open(t, "db", o)
+			}
+			if err := s.Sweep(); err != nil {
 				t.Fatal(err)
 			}
 			there := get(t, s, "p", "expires").Version == 1
@@ -66,6 +65,37 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("%d expired cells are on the disk", n)
 		}
 		closes(t, s)
+	}
+}
+
+// A clock that is a month ahead when the store is opened, and then set, makes it
+// forget nothing.
+func TestWrongClockAtTheStart(t *testing.T) {
+	c := &clock{}
+	start := time.Date(2026, 7, 1, 11, 30, 0, 0, time.UTC)
+	c.set(start)
+	o := small(vfs.NewMem())
+	o.Now = c.now
+	s := open(t, "db", o)
+	w := &store.Write{Cells: []store.CellWrite{
+		{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}, Expires: pim.MillisOf(start.Add(7 * 24 * time.Hour))},
+	}}
+	if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	closes(t, s)
+	c.set(start.Add(30 * 24 * time.Hour))
+	s = open(t, "db", o)
+	defer closes(t, s)
+	if get(t, s, "p", "k").Version != 1 {
+		t.Error("it is not seen while the clock is wrong")
+	}
+	c.set(start.Add(time.Hour))
+	if err := s.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if get(t, s, "p", "k").Version != 1 {
+		t.Error("it is gone an hour after it was written")
 	}
 }
 

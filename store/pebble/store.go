@@ -88,9 +88,6 @@ func (s *Store) open(o Options) error {
 		err = s.findBuckets()
 	}
 	if err == nil {
-		err = s.sweep()
-	}
-	if err == nil {
 		err = s.guard.failure()
 	}
 	if err == nil {
