@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -105,32 +104,15 @@ func TestPprof(t *testing.T) {
 	}
 }
 
-// stuck is a store whose commits wait.
-type stuck struct {
-	store.Store
-	entered, leave chan struct{}
-}
-
-func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	if d == store.Durable {
-		s.entered <- struct{}{}
-		<-s.leave
-	}
-	return s.Store.Commit(ctx, writes, d)
-}
-
 // While the node stops, load balancers are told so first.
 func TestStoppingIsSaid(t *testing.T) {
-	var s *stuck
-	n := start(t, config(t), server.Options{WrapStore: func(st store.Store) store.Store {
-		s = &stuck{st, make(chan struct{}, 100), make(chan struct{})}
-		return s
-	}})
+	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
+	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
 	alice := n.connect("alice", "1", "http")
 	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	<-s.entered
+	<-st.begun
 	stopped := make(chan error)
 	go func() { stopped <- n.Shutdown(t.Context()) }()
 	for {
@@ -143,7 +125,7 @@ func TestStoppingIsSaid(t *testing.T) {
 		}
 		break
 	}
-	close(s.leave)
+	close(st.held)
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
