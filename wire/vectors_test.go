@@ -13,6 +13,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // vector is one case of testdata/vectors.json.
@@ -48,6 +49,8 @@ func vectorFrames() []vectorFrame {
 	block := &pim.Command{Kind: pim.CommandBlock, Subject: "eve", Known: 6}
 	rename := &pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bob"), Known: 5}
 	read := &pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: 3, Count: 3, Known: 7}
+	mute := &pim.Command{Kind: pim.CommandMute, Subject: "g:abc", Until: 1700003600000, Known: 8}
+	unmute := &pim.Command{Kind: pim.CommandMute, Subject: "g:abc", Removed: true, Known: 9}
 	commanded := &wirepb.Entry{
 		Seq: 6, Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: AppendCommand(nil, rename),
@@ -83,6 +86,24 @@ func vectorFrames() []vectorFrame {
 		{"she has read what bob wrote", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, read), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"her laptop hears how she calls bob", &wirepb.PIMPush{Conversation: "u:alice", Entries: []*wirepb.Entry{commanded}}},
 		{"or pulls it: it is all that the six commands of her log have come to", &wirepb.PIMPullResp{RequestId: 4, Conversation: "u:alice", Entries: []*wirepb.Entry{commanded}, From: 1, To: 6, Newest: 6, Done: true}},
+		{"she mutes the group until a certain time", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 2, Payload: AppendCommand(nil, mute), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"she calls bob Bob", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, rename), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"the group is no longer mute", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, unmute), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"a phone that will ping every 3 min 30 s", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1", HeartbeatMs: 210000}},
+		{"let in, with all that a Welcome can say", &wirepb.Welcome{
+			Version: 1, User: "alice", ServerMs: 1700000000000, StorageBehind: true, AckSerial: 9, Connection: "c0ffee", ReconnectWindowMs: 1000,
+			Limits: &wirepb.Limits{FrameBytes: 262144, PayloadBytes: 65536, PageEntries: 1000, PageBytes: 1048576, InFlight: 256, GroupMembers: 2000, IdleMs: 300000, HeartbeatMs: 600000},
+		}},
+		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},
+		{"all conversations, in brief, from the second page on", &wirepb.PIMSyncReq{RequestId: 5, Full: true, After: "d:alice:bob", Limit: 1000, Brief: true}},
+		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{
+			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true},
+		}}},
+		{"the newest fifty of a range", &wirepb.PIMPullReq{RequestId: 6, Conversation: "g:abc", From: 2, To: 900, Limit: 50, NewestFirst: true}},
+		{"from now on every minute", &wirepb.PIMPing{Nonce: 8, HeartbeatMs: 60000}},
+		{"yes, and pushes were dropped", &wirepb.PIMPong{Nonce: 8, ServerMs: 1700000000200, Behind: true}},
+		{"go elsewhere", &wirepb.PIMGoAway{Code: uint32(CodeOverloaded), Text: "too many connections", Reconnect: true, WindowMs: 10000, Alternatives: []string{"wss://b.example", "wss://c.example"}}},
+		{"that pull, again in 2 s", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Text: "64 pulls and syncs of this connection are waiting", Retryable: true, RetryAfterMs: 2000, RequestId: 6}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }
@@ -180,6 +201,109 @@ func TestVectors(t *testing.T) {
 		if !covered[typ] {
 			t.Errorf("no vector of %s", typ)
 		}
+	}
+}
+
+// Every field of every frame is in some vector.
+func TestVectorsHaveEveryField(t *testing.T) {
+	has := map[protoreflect.FullName]bool{}
+	var note func(m protoreflect.Message)
+	note = func(m protoreflect.Message) {
+		m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			has[f.FullName()] = true
+			switch {
+			case f.Kind() != protoreflect.MessageKind:
+			case f.IsList():
+				for i := range v.List().Len() {
+					note(v.List().Get(i).Message())
+				}
+			default:
+				note(v.Message())
+			}
+			return true
+		})
+	}
+	for _, v := range vectorFrames() {
+		note(v.message.(proto.Message).ProtoReflect())
+		if req, ok := v.message.(*wirepb.PIMSendReq); ok && req.Kind == wirepb.EntryKind_ENTRY_KIND_COMMAND {
+			c := new(wirepb.Command)
+			if err := c.UnmarshalVT(req.Payload); err != nil {
+				t.Fatal(err)
+			}
+			note(c.ProtoReflect())
+		}
+	}
+	messages := wirepb.File_pim_proto.Messages()
+	for i := range messages.Len() {
+		fields := messages.Get(i).Fields()
+		for j := range fields.Len() {
+			if name := fields.Get(j).FullName(); !has[name] {
+				t.Errorf("no vector has %s", name)
+			}
+		}
+	}
+}
+
+// reading is one case of testdata/reading.json: bytes that no writer of v1 makes,
+// and what a reader makes of them.
+type reading struct {
+	Name   string          `json:"name"`
+	TCP    string          `json:"tcp"`              // what comes over TCP
+	Frame  string          `json:"frame,omitempty"`  // read as this
+	Fields json.RawMessage `json:"fields,omitempty"` // with this body, as protobuf JSON
+	Skip   bool            `json:"skip,omitempty"`   // passed over
+	Close  Code            `json:"close,omitempty"`  // the connection ends with this code
+	Wait   bool            `json:"wait,omitempty"`   // more bytes must come
+}
+
+// testdata/reading.json is for the SDKs of all languages, written by hand.
+func TestReading(t *testing.T) {
+	data, err := os.ReadFile("testdata/reading.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []reading
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			b, err := hex.DecodeString(strings.ReplaceAll(c.TCP, " ", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			frame, _, need, err := CutTCP(b, pim.MaxFrame)
+			var typ Type
+			var m Message
+			if err == nil && need == 0 {
+				typ, m, err = Decode(frame)
+			}
+			var code Code
+			switch {
+			case pim.KindOf(err) == pim.KindTooLarge:
+				code = CodeTooLarge
+			case err != nil:
+				code = CodeProtocol
+			}
+			if code != c.Close || (need > 0) != c.Wait || (code == 0 && need == 0 && m == nil) != c.Skip {
+				t.Fatalf("read as %s %v, needs %d, %v", typ, m, need, err)
+			}
+			if c.Frame == "" {
+				return
+			}
+			if typ.String() != c.Frame {
+				t.Fatalf("read as %s", typ)
+			}
+			want := newMessage(typ).(proto.Message)
+			if err := protojson.Unmarshal(c.Fields, want); err != nil {
+				t.Fatal(err)
+			}
+			got := m.(proto.Message)
+			got.ProtoReflect().SetUnknown(nil)
+			if !proto.Equal(got, want) {
+				t.Errorf("read as %v, want %v", got, want)
+			}
+		})
 	}
 }
 
