@@ -52,10 +52,10 @@ type link struct {
 	unanswered int           // requests in a row
 	rowAt      time.Duration // when the first of them was transmitted
 
-	// stray: a Hello went out and its connection was left before the answer. It may
-	// reach the server after the next one, and replace that: then it is this device
-	// itself that has connected elsewhere.
-	stray bool
+	// strays are Hellos that went out and whose connections were left before the
+	// answer. One may reach the server after a later one, and replace that: then it is
+	// this device itself that has connected elsewhere.
+	strays int
 
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
@@ -64,6 +64,7 @@ type link struct {
 const (
 	goodAfter = time.Second      // a connection that lived so long resets the backoff
 	maxWindow = 10 * time.Minute // of a Welcome or PIMGoAway that is honoured
+	maxStrays = 8
 )
 
 var (
@@ -87,7 +88,7 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	if e.link.cause != nil {
 		err = e.link.cause
 	}
-	if code != 0 && !code.Reconnect() && !e.replacedItself(code) {
+	if code != 0 && !code.Reconnect() && !e.mends(code) {
 		e.stop(asError(err, code))
 		return
 	}
@@ -95,12 +96,24 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	e.retreat(err, e.nextWait())
 }
 
+// mends reports whether a new connection may mend what code says.
+func (e *Engine) mends(code wire.Code) bool { return e.tokenRanOut(code) || e.replacedItself(code) }
+
+// tokenRanOut reports whether code says that the token of a connection that was
+// good has expired: every attempt asks the app for a new one. A token that is
+// refused at once is another matter.
+func (e *Engine) tokenRanOut(code wire.Code) bool {
+	return code == wire.CodeUnauthorized && e.link.phase == open
+}
+
 // replacedItself reports whether code, why the server ended the connection, may
 // well be this device's own doing; once for each stray Hello.
 func (e *Engine) replacedItself(code wire.Code) bool {
-	itself := code == wire.CodeReplaced && e.link.stray
-	e.link.stray = e.link.stray && !itself
-	return itself
+	if code != wire.CodeReplaced || e.link.strays == 0 {
+		return false
+	}
+	e.link.strays--
+	return true
 }
 
 // asError returns err as a *pim.Error, and if it is none, one of the kind that
@@ -160,7 +173,9 @@ func lossOf(err error) *pim.Error {
 // leave forgets what belongs to the connection. Frames that were not taken yet
 // are not for the next one; the requests in them are made again there.
 func (e *Engine) leave(err error) {
-	e.link.stray = e.link.stray || e.link.phase == greeting
+	if e.link.phase == greeting {
+		e.link.strays = min(e.link.strays+1, maxStrays)
+	}
 	if e.link.phase == open {
 		e.usedNetwork()
 	}
@@ -243,7 +258,7 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		err = asError(nil, code)
 		err.(*pim.Error).Text += ": " + m.Text
 	}
-	if !m.Reconnect && !e.replacedItself(code) {
+	if !m.Reconnect && !e.mends(code) {
 		e.stop(asError(err, code))
 		return
 	}

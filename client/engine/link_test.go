@@ -169,7 +169,6 @@ func TestStops(t *testing.T) {
 		kind pim.Kind
 	}{
 		"replaced":   {engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}}, pim.KindReplaced},
-		"token":      {engine.Lost{Code: wire.CodeUnauthorized}, pim.KindUnauthorized},
 		"protocol":   {engine.Lost{Code: wire.CodeProtocol, Err: errors.New("bad frame")}, pim.KindInvalid},
 		"too large":  {engine.Lost{Code: wire.CodeTooLarge}, pim.KindTooLarge},
 		"no version": {engine.Lost{Code: wire.CodeUnsupported}, pim.KindUnsupported},
@@ -189,6 +188,34 @@ func TestStops(t *testing.T) {
 		}
 		if err := s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat}}); pim.KindOf(err) != end.kind {
 			t.Errorf("%s: send: %v", name, err)
+		}
+	}
+}
+
+// A token that ends while the connection is good is replaced: each attempt asks
+// the app for one. One that is refused at once is as bad the next time.
+func TestTokenRunsOut(t *testing.T) {
+	for name, end := range map[string]engine.Input{
+		"a last frame": engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeUnauthorized), Text: "the token has expired"}},
+		"a close code": engine.Lost{Code: wire.CodeUnauthorized},
+	} {
+		s := newScript(t)
+		s.quiets()
+		s.step(end)
+		if s.engine.State() != engine.Waiting {
+			t.Fatalf("%s on a good connection: %s", name, s.engine.State())
+		}
+		s.opens(nil)
+		s.step(end)
+		s.w.passes(time.Second)
+		s.session = s.w.server.Connect(nil)
+		s.step(engine.Dialled{Token: "alice"})
+		s.step(end)
+		if s.engine.State() != engine.Stopped {
+			t.Errorf("%s instead of a Welcome: %s", name, s.engine.State())
+		}
+		if ev, _ := s.events[len(s.events)-1].(engine.StateEvent); pim.KindOf(ev.Err) != pim.KindUnauthorized {
+			t.Errorf("%s instead of a Welcome: %v", name, ev.Err)
 		}
 	}
 }

@@ -288,24 +288,32 @@ func TestOffline(t *testing.T) {
 	r.connects(2, &wirepb.Welcome{})
 }
 
-// A Hello that was given up may reach the server after the next one, and replace
+// Hellos that were given up may reach the server after the next one, and replace
 // it. That is no reason to stop: once for each such Hello.
 func TestDeviceThatReplacesItself(t *testing.T) {
-	r := newRacer(t, "wss://a")
-	r.does(engine.Dialled{Attempt: 1})
-	r.waits(10 * time.Second) // no Welcome
-	r.hangsUp(1)
-	r.waits(time.Second)
-	r.connects(2, &wirepb.Welcome{})
-	replaced := &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}
-	r.does(engine.Frame{Attempt: 2, Message: replaced})
-	if r.engine.State() != engine.Waiting {
-		t.Fatalf("replaced by itself: %s", r.engine.State())
-	}
-	r.waits(time.Second)
-	r.connects(3, &wirepb.Welcome{})
-	r.does(engine.Frame{Attempt: 3, Message: replaced})
-	if r.engine.State() != engine.Stopped {
-		t.Fatalf("replaced by another: %s", r.engine.State())
+	for _, strays := range []int{1, 2, 3} {
+		r := newRacer(t, "wss://a")
+		next := func() uint64 {
+			for r.engine.State() == engine.Waiting {
+				r.waits(100 * time.Millisecond)
+			}
+			return r.dialled[len(r.dialled)-1].Attempt
+		}
+		for range strays {
+			r.does(engine.Dialled{Attempt: next()})
+			r.waits(10 * time.Second) // no Welcome
+		}
+		for n := range strays + 1 {
+			attempt := next()
+			r.connects(attempt, &wirepb.Welcome{})
+			r.does(engine.Frame{Attempt: attempt, Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}})
+			want := engine.Waiting // replaced by itself
+			if n == strays {
+				want = engine.Stopped // by another
+			}
+			if got := r.engine.State(); got != want {
+				t.Fatalf("%d Hellos without an answer, replaced for the %d. time: %s, want %s", strays, n+1, got, want)
+			}
+		}
 	}
 }
