@@ -303,6 +303,7 @@ type piped struct {
 	wg     sync.WaitGroup
 	mu     sync.Mutex
 	pings  []*wirepb.PIMPing
+	breaks atomic.Bool // the connection that brings the next message ends before its answer
 }
 
 func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
@@ -328,6 +329,9 @@ func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 			var answers [][]byte
 			for _, a := range session.Handle(m) {
 				answers = append(answers, wire.Append(nil, a))
+			}
+			if _, ok := m.(*wirepb.PIMSendReq); ok && p.breaks.CompareAndSwap(true, false) {
+				return
 			}
 			if len(answers) > 0 && conn.Write(answers) != nil {
 				return

@@ -15,12 +15,22 @@ type timeline struct {
 	floor   *pim.Place  // entries displayed before it are not held; nil: all are
 	entries []pim.Entry // by place
 	pending []engine.Pending
+	made    map[pim.Seq]pim.Place // where entries stand that sent made up and insert has not seen
 }
 
 // insert puts e at its place. What is there of the same message, in the outbox or
 // made up from its answer, gives way. It reports whether anything changed.
 func (t *timeline) insert(e pim.Entry) bool {
 	gone := t.drop(e.ClientID)
+	// The entry of a message that was sent again by hand has the local time of the
+	// transmission that was appended, which need not be the last.
+	if p, ok := t.made[e.Seq]; ok {
+		delete(t.made, e.Seq)
+		if p != e.Place() {
+			t.entries = slices.DeleteFunc(t.entries, func(a pim.Entry) bool { return a.Seq == e.Seq })
+			gone = true
+		}
+	}
 	if t.floor != nil && e.Place().Compare(*t.floor) < 0 {
 		return gone
 	}
@@ -54,10 +64,15 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 		return
 	}
 	p := &t.pending[i]
-	t.insert(pim.Entry{
+	e := pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
 		ClientID: id, Local: p.Local, Server: s.Server, Members: p.Members, Payload: p.Payload,
-	})
+	}
+	t.insert(e)
+	if t.made == nil {
+		t.made = make(map[pim.Seq]pim.Place)
+	}
+	t.made[e.Seq] = e.Place()
 }
 
 // prepend puts older entries, in display order, before the rest. Beyond them

@@ -17,7 +17,8 @@ import (
 func TestTimeline(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var line timeline
-		entries := map[pim.Seq]pim.Entry{}
+		entries := map[pim.Seq]pim.Entry{} // as they are shown
+		log := map[pim.Seq]pim.Entry{}     // as they are
 		pending := map[pim.ClientMessageID]engine.Pending{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			id := pim.ClientMessageID{byte(rapid.IntRange(1, 12).Draw(t, "message"))}
@@ -26,7 +27,7 @@ func TestTimeline(t *testing.T) {
 				if slices.ContainsFunc(mapValues(entries), func(e pim.Entry) bool { return e.ClientID == id }) {
 					continue
 				}
-				p := engine.Pending{Outgoing: engine.Outgoing{ID: id, Number: uint64(id[0])}, State: rapid.SampledFrom([]SendState{Queued, InFlight, Delayed, Failed}).Draw(t, "state")}
+				p := engine.Pending{Outgoing: engine.Outgoing{ID: id, Number: uint64(id[0]), Local: 100}, State: rapid.SampledFrom([]SendState{Queued, InFlight, Delayed, Failed}).Draw(t, "state")}
 				pending[id] = p
 				line.put(p)
 			case 1: // delivered
@@ -34,17 +35,23 @@ func TestTimeline(t *testing.T) {
 					continue
 				}
 				seq := pim.Seq(len(entries) + 1)
-				line.sent(id, Sent{Seq: seq, Anchor: seq}, "alice", "phone")
+				e := pim.Entry{Seq: seq, Anchor: pim.Seq(rapid.IntRange(1, int(seq)).Draw(t, "anchor")), ClientID: id, Local: 100, Server: 200}
+				line.sent(id, Sent{Seq: seq, Anchor: e.Anchor, Server: e.Server}, "alice", "phone")
 				delete(pending, id)
-				entries[seq] = pim.Entry{Seq: seq, Anchor: seq, ClientID: id}
+				entries[seq] = e
+				// What was sent again by hand may stand where it went out first.
+				e.Local = pim.Millis(rapid.SampledFrom([]int{100, 50}).Draw(t, "local"))
+				log[seq] = e
 			case 2: // somebody else's
 				seq := pim.Seq(len(entries) + 1)
-				e := pim.Entry{Seq: seq, Anchor: pim.Seq(rapid.IntRange(1, int(seq)).Draw(t, "anchor")), ClientID: pim.ClientMessageID{99, byte(seq)}}
-				entries[seq] = e
+				e := pim.Entry{Seq: seq, Anchor: pim.Seq(rapid.IntRange(1, int(seq)).Draw(t, "anchor")), ClientID: pim.ClientMessageID{99, byte(seq)}, Local: 70, Server: 200}
+				entries[seq], log[seq] = e, e
 				line.insert(e)
-			case 3: // once more
-				if len(entries) > 0 {
-					line.insert(entries[pim.Seq(rapid.IntRange(1, len(entries)).Draw(t, "seq"))])
+			case 3: // the entry itself, or once more
+				if len(log) > 0 {
+					seq := pim.Seq(rapid.IntRange(1, len(log)).Draw(t, "seq"))
+					entries[seq] = log[seq]
+					line.insert(log[seq])
 				}
 			}
 		}

@@ -82,29 +82,33 @@ func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
 	v.older.Lock()
 	defer v.older.Unlock()
 	for n > 0 {
-		before, seq := v.first()
-		page, err := v.client.store.Entries(ctx, v.conv, before, n)
-		if err != nil {
-			return false, err
-		}
-		least := pim.Seq(1)
-		if len(page) == n {
-			least = slices.MinFunc(page, func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }).Seq
-		}
+		var seq pim.Seq
 		missing := false
-		err = v.client.inLoop(ctx, func() error {
-			missing = v.client.loop.engine.Missing(v.conv, least, seq-1)
-			return nil
-		})
-		if err != nil {
-			return false, err
-		}
-		if !missing {
+		// All of it in the loop: an entry that comes in between would be shown
+		// neither by this page, nor, below the floor, by itself.
+		err := v.client.inLoop(ctx, func() error {
+			var before *pim.Place
+			before, seq = v.first()
+			page, err := v.client.store.Entries(ctx, v.conv, before, n)
+			if err != nil {
+				return err
+			}
+			least := pim.Seq(1)
+			if len(page) == n {
+				least = slices.MinFunc(page, func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }).Seq
+			}
+			if missing = v.client.loop.engine.Missing(v.conv, least, seq-1); missing {
+				return nil
+			}
+			more = len(page) == n
 			v.take(func(t *timeline) bool {
-				t.prepend(page, len(page) < n)
+				t.prepend(page, !more)
 				return len(page) > 0
 			})
-			return len(page) == n, nil
+			return nil
+		})
+		if err != nil || !missing {
+			return more, err
 		}
 		if err := v.client.fill(ctx, v.conv, seq, n); err != nil {
 			return false, err

@@ -1,13 +1,17 @@
 package client_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -167,6 +171,130 @@ func TestViewOlder(t *testing.T) {
 	if more, err := v.Older(t.Context(), 60); more || err != nil {
 		t.Errorf("more before the first: %v, %v", more, err)
 	}
+}
+
+// slowStore takes a minute to hand out the first page of older entries.
+type slowStore struct {
+	client.Store
+	reading func() // is called before
+	once    sync.Once
+}
+
+func (s *slowStore) Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error) {
+	page, err := s.Store.Entries(ctx, conv, before, limit)
+	if before != nil {
+		s.once.Do(func() {
+			s.reading()
+			time.Sleep(time.Minute)
+		})
+	}
+	return page, err
+}
+
+// A person scrolls up while the hole there is being filled: what comes in beside
+// the page is shown all the same.
+func TestViewOlderWhileAHoleFills(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		const n = 450
+		for i := range n {
+			if err := p.server.Append(chat, "bob", pim.ClientMessageID{1, byte(i), byte(i >> 8)}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entries, m := p.server.Log(chat), client.NewMemory(client.MemoryOptions{})
+		err := m.Apply(t.Context(), &client.Batch{
+			Meta:          &client.Meta{User: "alice", Device: "phone"},
+			Conversations: []client.ConversationRow{{ID: chat, Known: n, Newest: n, Count: n, Holes: []client.Hole{{From: 301, To: 350}}}},
+			Entries:       slices.Concat(entries[:300], entries[350:]),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reachable atomic.Bool
+		o.Store = &slowStore{Store: m, reading: func() { reachable.Store(true) }}
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !reachable.Load() {
+				return nil, errors.New("no network")
+			}
+			return p.Dial(ctx, network, address)
+		}
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() {
+			for range c.Events() {
+			}
+		}()
+		v, err := c.Conversation(chat).Messages(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		for more := true; more; {
+			if more, err = v.Older(t.Context(), 60); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Synced(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		items := v.Items()
+		for i, item := range items {
+			if item.Entry.Seq != pim.Seq(i+1) {
+				t.Fatalf("line %d shows seq %d", i+1, item.Entry.Seq)
+			}
+		}
+		if len(items) != n {
+			t.Errorf("shows %d lines, want %d", len(items), n)
+		}
+	})
+}
+
+// A message whose answer was lost has failed, and is sent again by hand with a new
+// local time. It is in the log with its first one, and is shown there, once.
+func TestViewShowsAMessageSentAgainOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		alice := &device{Client: c, t: t, user: "alice"}
+		go func() {
+			for range c.Events() {
+			}
+		}()
+		alice.synced()
+		v, err := alice.Conversation(chat).Messages(t.Context(), 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		p.breaks.Store(true)
+		s := alice.sends(chat, "hi")
+		synctest.Wait()
+		if err := alice.SetOnline(false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Wait(t.Context()); err == nil {
+			t.Fatal("sent without an answer")
+		}
+		s, err = alice.Resend(t.Context(), s.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := alice.SetOnline(true); err != nil {
+			t.Fatal(err)
+		}
+		alice.sent(s, nil)
+		time.Sleep(time.Second) // for the entry itself
+		log, items := p.server.Log(chat), v.Items()
+		if len(items) != 1 || items[0].Entry.Local != log[0].Local {
+			t.Errorf("shows %+v, the log is %+v", items, log)
+		}
+	})
 }
 
 // Unread counts are a subtraction, the same on every device; pins come first.
