@@ -35,7 +35,10 @@ type tester interface {
 	Logf(format string, args ...any)
 }
 
-const epoch = pim.Millis(1_795_000_000_000)
+const (
+	epoch = pim.Millis(1_795_000_000_000)
+	day   = pim.Millis(24 * 3_600_000)
+)
 
 func newWorld(t tester, random func() float64) *world {
 	w := &world{t: t, now: time.Hour, random: random, refused: make(map[pim.ClientMessageID]bool)}
@@ -89,6 +92,11 @@ func (p *phone) starts() {
 		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
 		Page: p.page, LazyGap: p.lazy,
 	}, p.store.snapshot())
+	if !p.watch { // what was stored and not told, the app finds in the store
+		for c, row := range p.store.conversations {
+			p.handed[c] = max(p.handed[c], row.Known)
+		}
+	}
 	p.step(engine.Start{})
 }
 
