@@ -101,7 +101,7 @@ func (e *Engine) local() pim.Millis {
 // before a sleep, in which the monotonic clock stood still.
 func (e *Engine) calibrate(welcome *wirepb.Welcome) {
 	e.clock.doubt = true
-	e.clock.add(e.link.greetedAt, e.now.Mono, welcome.ServerMs, welcome.ServerMs)
+	e.sample(e.link.greetedAt, welcome.ServerMs, welcome.ServerMs)
 	e.sampleAnew()
 	e.tickClock()
 }
@@ -131,7 +131,16 @@ func (e *Engine) readsAgain() {
 func (e *Engine) takeSample() { e.write(&wirepb.PIMTimeReq{T1: int64(e.now.Mono)}) }
 
 func (e *Engine) sampled(m *wirepb.PIMTimeResp) {
-	e.clock.add(time.Duration(m.T1), e.now.Mono, m.T2, m.T3)
+	e.sample(time.Duration(m.T1), m.T2, m.T3)
+}
+
+// sample takes a sample whose answer has come now.
+func (e *Engine) sample(t1 time.Duration, t2, t3 int64) {
+	first := !e.clock.known
+	e.clock.add(t1, e.now.Mono, t2, t3)
+	if first && e.clock.known {
+		e.dateQueued()
+	}
 }
 
 func (e *Engine) tickClock() {

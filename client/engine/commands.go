@@ -54,11 +54,11 @@ func (e *Engine) do(in Do) error {
 	if err := e.checkSend(&out); err != nil {
 		return err
 	}
-	if e.coalesce(in.ID, &cmd) {
-		return nil
-	}
 	if _, known := e.settings[cmd.Entity()]; !known && len(e.settings) >= maxSettings {
 		return pim.Errorf(pim.KindOverloaded, "%d contacts, blocks, mutes, pins and read positions are kept", len(e.settings))
+	}
+	if e.coalesce(in.ID, &cmd) {
+		return nil
 	}
 	e.queue(newMessage(out))
 	e.showSetting(cmd.Entity())

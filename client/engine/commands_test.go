@@ -211,6 +211,69 @@ func TestRefusedCommand(t *testing.T) {
 	}
 }
 
+// A command for which there is no room has superseded nothing.
+func TestCommandWithoutRoom(t *testing.T) {
+	s := newOffline(t)
+	for i := range 100_000 {
+		c := rename(fmt.Sprint(i), "")
+		s.store.settings[c.Entity()] = pim.Setting{Command: c, At: 1}
+	}
+	id, bob := s.w.id(), rename("bob", "Bob")
+	s.store.outbox[id] = engine.Outgoing{ID: id, Number: 1, Conversation: mine, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &bob)}
+	s.store.meta.Number = 1
+	s.starts()
+	s.refuses(pim.KindOverloaded, engine.Do{ID: s.w.id(), Command: rename("bob", "Robert")})
+	s.shows("contact/bob Bob", true)
+	if _, kept := s.store.outbox[id]; !kept {
+		t.Error("the command before it is gone")
+	}
+}
+
+// The week of a command that was given before the time was known is counted from
+// when it was given, whatever the wall clock said.
+func TestExpiryWithAWrongClock(t *testing.T) {
+	for name, skew := range map[string]pim.Millis{"a month behind": -30 * day, "a year ahead": 365 * day} {
+		t.Run(name, func(t *testing.T) {
+			s := newOffline(t)
+			s.skew = skew
+			s.starts()
+			id := s.does(rename("bob", "Bob"))
+			s.w.passes(time.Hour)
+			s.opens(nil)
+			s.commanded("contact/bob Bob")
+			if got, want := s.store.outbox[id].Queued, s.w.server.Now()-3_600_000; max(got-want, want-got) > 60_000 {
+				t.Errorf("queued at %d, want %d", got, want)
+			}
+			s.dies()
+			s.w.passes(8 * 24 * time.Hour)
+			s.starts()
+			s.opens(nil)
+			s.commanded()
+			if len(s.store.outbox) != 0 {
+				t.Errorf("eight days later stored: %v", s.store.outbox)
+			}
+		})
+	}
+}
+
+// What an earlier process dated in the future, or not at all, as version 1 of the
+// store did, counts from the first connection.
+func TestExpiryWithoutADate(t *testing.T) {
+	for name, queued := range map[string]pim.Millis{"no date": 0, "in the future": epoch + 365*day} {
+		s := newOffline(t)
+		id := s.w.id()
+		s.store.outbox[id] = engine.Outgoing{ID: id, Number: 1, Kind: pim.EntryCreate, Members: []pim.UserID{"bob"}, Queued: queued}
+		s.starts()
+		s.opens(nil)
+		if got := s.transmitted(); len(got) != 1 {
+			t.Errorf("%s: transmitted %q", name, got)
+		}
+		if got, now := s.store.outbox[id].Queued, s.w.server.Now(); max(got-now, now-got) > 60_000 {
+			t.Errorf("%s: queued at %d, want %d", name, got, now)
+		}
+	}
+}
+
 func TestBadCommands(t *testing.T) {
 	s := newScript(t)
 	for _, test := range []struct {

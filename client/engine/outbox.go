@@ -41,6 +41,8 @@ type message struct {
 	sentAt   time.Duration // InFlight: the last transmission
 	retryAt  time.Duration // InFlight and Delayed: the next one; 0: on a new connection
 	giveUpAt time.Duration // set at the first transmission of this process; never for a patient one
+	rough    bool          // Queued was taken before the server's time was known,
+	roughAt  time.Duration // and this is the same moment
 }
 
 // patient reports whether m waits for as long as it takes, within a week. It is
@@ -239,6 +241,7 @@ func (e *Engine) queue(m *message) {
 	e.metaDirty = true
 	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
 	m.attempt, m.resends, m.refusals, m.giveUpAt, m.cause = 0, 0, 0, never, nil
+	m.rough, m.roughAt = !e.clock.known, e.now.Mono
 	o.enter(m)
 	e.store(m)
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
@@ -255,7 +258,11 @@ func (e *Engine) resend(id pim.ClientMessageID) error {
 	case m.state != Failed:
 		return pim.Errorf(pim.KindConflict, "message %s is %s; only what has failed is sent again", id, m.state)
 	}
+	if err := e.forgotten(m); err != nil {
+		return err
+	}
 	e.outbox.land(m)
+	m.First = cmp.Or(m.First, m.Local)
 	e.queue(m)
 	return nil
 }

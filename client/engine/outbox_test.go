@@ -180,6 +180,27 @@ func TestResendByHand(t *testing.T) {
 	s.fared("1 sent")
 }
 
+// The answer to what was sent again by hand may be that to its first
+// transmission: then the entry has the first local time, and is pulled.
+func TestResendByHandAnsweredLate(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	first := s.store.outbox[id].Local
+	s.lives(180 * time.Second)
+	s.must(engine.Resend{ID: id})
+	s.quiets()
+	s.gets(ackFor(id, 1))
+	if stored := s.store.entries[chat]; len(stored) != 0 {
+		t.Fatalf("made up: %+v", stored)
+	}
+	s.gets(&wirepb.PIMPullResp{RequestId: s.lastPull(), From: 1, To: 1, Newest: 1, Done: true, Entries: []*wirepb.Entry{
+		{Seq: 1, Sender: "alice", Device: "phone", ClientMessageId: id[:], LocalMs: int64(first), Payload: []byte("a"), Kind: 1},
+	}})
+	if e := s.store.entries[chat][1]; e.Local != first {
+		t.Errorf("stored with local time %d, want %d", e.Local, first)
+	}
+}
+
 func TestDiscard(t *testing.T) {
 	s := newScript(t)
 	failed := s.sends(chat, "a")
@@ -251,6 +272,19 @@ func TestBusyServer(t *testing.T) {
 	s.hasTransmitted("a 2", "b 1", "c 1")
 }
 
+// It is left alone by what waits for its answer, too.
+func TestBusyServerHoldsResends(t *testing.T) {
+	s := newScript(t)
+	a := s.sends(chat, "a")
+	s.sends("d:alice:carol", "b")
+	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 8_000})
+	s.hasTransmitted("a 1", "b 1")
+	s.lives(8 * time.Second)
+	s.hasTransmitted()
+	s.lives(2 * time.Second)
+	s.hasTransmitted("b 2", "a 2")
+}
+
 // A refusal without a time is about the message, and only that one waits.
 func TestRefusedForNow(t *testing.T) {
 	s := newScript(t)
@@ -293,6 +327,81 @@ func TestNotSentAgainWhenForgotten(t *testing.T) {
 	s.hasTransmitted()
 	if f := s.store.outbox[id].Failed; f == nil || f.Kind != pim.KindTimeout {
 		t.Errorf("stored: %+v", s.store.outbox[id])
+	}
+}
+
+// Nor by hand, whenever the button was pressed: the memory counts from the first
+// time it went out.
+func TestNotResentWhenForgotten(t *testing.T) {
+	sleeps := func(s *script, days int) {
+		s.dies()
+		s.w.passes(time.Duration(days) * 24 * time.Hour)
+		s.starts()
+	}
+	for name, again := range map[string]func(s *script, id pim.ClientMessageID){
+		"too late": func(s *script, id pim.ClientMessageID) {
+			sleeps(s, 8)
+			s.opens(nil)
+			s.refuses(pim.KindTimeout, engine.Resend{ID: id})
+		},
+		"too late, before the time is known": func(s *script, id pim.ClientMessageID) {
+			sleeps(s, 8)
+			s.must(engine.Resend{ID: id})
+			s.opens(nil)
+		},
+		"in time, and connected too late": func(s *script, id pim.ClientMessageID) {
+			sleeps(s, 6)
+			s.must(engine.Resend{ID: id})
+			sleeps(s, 2)
+			s.opens(nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			id := s.sends(chat, "a")
+			s.loses()
+			s.w.passes(4 * time.Minute)
+			again(s, id)
+			s.hasTransmitted()
+			if f := s.store.outbox[id].Failed; f == nil || f.Kind != pim.KindTimeout && f.Kind != pim.KindUnavailable {
+				t.Errorf("stored: %+v", s.store.outbox[id])
+			}
+		})
+	}
+}
+
+// A store that was restored from a backup may have been copied when the message
+// was queued, and the message gone out after that. If the server may have
+// forgotten it by now, it is for the user to say.
+func TestOldBackup(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		behind bool
+		age    pim.Millis
+		want   []string
+	}{
+		{"of this week", true, 6 * day, []string{"old 1"}},
+		{"older", true, 8 * day, nil},
+		{"no backup: the first connection", false, 8 * day, []string{"old 1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newOffline(t)
+			id := s.w.id()
+			s.store.meta = engine.Meta{Number: 1}
+			s.store.outbox[id] = engine.Outgoing{
+				ID: id, Number: 1, Conversation: chat, Kind: pim.EntryMessage, Payload: []byte("old"), Queued: s.w.server.Now() - test.age,
+			}
+			welcome := &wirepb.Welcome{User: "alice", ServerMs: int64(s.w.server.Now())}
+			if test.behind {
+				s.store.meta.User, s.store.meta.AckSerial = "alice", 3
+				welcome.StorageBehind, welcome.AckSerial = true, 40
+			}
+			s.starts()
+			s.session = s.w.server.Connect(nil)
+			s.step(engine.Dialled{Token: "alice"})
+			s.gets(welcome)
+			s.hasTransmitted(test.want...)
+		})
 	}
 }
 

@@ -33,6 +33,12 @@ func newScript(t *testing.T, set ...func(*phone)) *script {
 	return s
 }
 
+// newOffline returns alice's phone, not started yet.
+func newOffline(t *testing.T) *script {
+	w := newWorld(t, func() float64 { return 0.5 })
+	return &script{phone: w.device("alice", "phone"), t: t}
+}
+
 // opens answers the dial with a Welcome and an empty list.
 func (s *script) opens(l *wirepb.Limits) {
 	s.t.Helper()

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -123,10 +126,40 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	case !e.clock.known:
 	case m.patient() && now-m.Queued >= millis(expireAfter):
 		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
-	case m.Local != 0 && now-m.Local >= millis(pim.DedupWindow-forgetMargin):
-		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", (now-m.Local)/millis(24*time.Hour))
+	case e.meta.FullSync && e.meta.AckSerial > 0 && m.state == Queued && now-m.Queued >= millis(pim.DedupWindow-forgetMargin):
+		// The store may be a backup, made between queueing and transmitting it.
+		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
+	}
+	return e.forgotten(m)
+}
+
+// forgotten says that the server may not know any more that m was transmitted, so
+// that it would be there twice; nil if it does, or m was not. While nobody knows
+// what time it is, it is for fly to decide.
+func (e *Engine) forgotten(m *message) *pim.Error {
+	first := cmp.Or(m.First, m.Local)
+	if age := e.clock.at(e.now) - first; first != 0 && e.clock.known && age >= millis(pim.DedupWindow-forgetMargin) {
+		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", age/millis(24*time.Hour))
 	}
 	return nil
+}
+
+// dateQueued gives those messages their time that were queued before the clock
+// was known. What an earlier process has dated in the future, or not at all,
+// counts from now.
+func (e *Engine) dateQueued() {
+	now := e.clock.at(e.now)
+	for _, m := range slices.SortedFunc(maps.Values(e.outbox.byID), func(a, b *message) int { return cmp.Compare(a.Number, b.Number) }) {
+		switch at := now - millis(e.now.Mono-m.roughAt); {
+		case m.rough:
+			m.Queued, m.rough = at, false
+		case m.Queued == 0 || m.Queued > now:
+			m.Queued = now
+		default:
+			continue
+		}
+		e.store(m)
+	}
 }
 
 func millis(d time.Duration) pim.Millis { return pim.Millis(d / time.Millisecond) }
@@ -150,9 +183,10 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	if c == nil || s.Seq <= c.known {
 		return
 	}
-	if !madeUp(m) || s.Duplicate {
+	if !madeUp(m) || s.Duplicate || m.First != 0 {
 		// The entry is not made up from m: the writer decides who the members are
-		// in it, and an earlier transmission may have differed.
+		// in it, and an earlier transmission, which this may be the answer to, may
+		// have differed.
 		c.newest = max(c.newest, s.Seq)
 		e.touch(c)
 		e.wantPull(c)
@@ -220,7 +254,7 @@ func (e *Engine) tickOutbox() {
 		switch {
 		case now >= m.giveUpAt:
 			e.fail(m, errNoAnswer)
-		case e.link.phase == open && now >= m.retryAt && e.mayResend(m):
+		case e.link.phase == open && now >= max(m.retryAt, o.holdUntil) && e.mayResend(m):
 			e.unanswered(m.sentAt)
 			m.resends++
 			e.fly(m) // to the end of the list, or out of it
@@ -272,7 +306,7 @@ func (e *Engine) outboxDeadline(at *time.Duration) {
 	for _, m := range o.flying {
 		*at = min(*at, m.giveUpAt)
 		if e.mayResend(m) {
-			*at = min(*at, m.retryAt)
+			*at = min(*at, max(m.retryAt, o.holdUntil))
 		}
 	}
 	room := len(o.flying) < e.limits.inFlight

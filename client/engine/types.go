@@ -199,6 +199,7 @@ type Outgoing struct {
 	Members      []pim.UserID
 	Payload      []byte
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
+	First        pim.Millis // of one that was sent again by hand: the local time of its first transmission ever
 	Queued       pim.Millis // when it was queued, by the device's clock
 	Failed       *pim.Error // why it is not sent again by itself; nil if it is. Op, Kind and Text are kept
 }

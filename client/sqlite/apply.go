@@ -43,7 +43,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 			kind = int64(f.Kind)
 		}
 		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
-			blob(m.Payload), int64(m.Local), int64(m.Queued), kind, f.Op, f.Text)
+			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), kind, f.Op, f.Text)
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])

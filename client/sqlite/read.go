@@ -54,7 +54,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		var members string
 		var failed sql.NullInt64
 		var f pim.Error
-		err := rows.Scan(&id, &o.Number, &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.Queued, &failed, &f.Op, &f.Text)
+		err := rows.Scan(&id, &o.Number, &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &failed, &f.Op, &f.Text)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		o.Members = users(members)
 		out.Outbox = append(out.Outbox, o)
 		return nil
-	}, `SELECT id, number, conversation, kind, members, payload, local, queued, failed_kind, failed_op, failed_text
+	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, failed_kind, failed_op, failed_text
 		FROM outbox ORDER BY number`)
 }
 

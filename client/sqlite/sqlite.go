@@ -34,13 +34,16 @@ var _ client.Store = (*Store)(nil)
 //
 //	1  November 2026, the first
 //	2  November 2026: holes, failed messages, settings, networks
-var migrations = []string{v1, v2}
+//	3  November 2026: the first transmission of what is sent again by hand
+var migrations = []string{v1, v2, v3}
 
 var (
 	//go:embed v1.sql
 	v1 string
 	//go:embed v2.sql
 	v2 string
+	//go:embed v3.sql
+	v3 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -126,10 +129,10 @@ func (s *Store) prepare(ctx context.Context) error {
 			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes`: &s.putConversation,
 		`INSERT INTO entries (conversation, seq, anchor, place, data) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
-		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local,
-			queued, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
+			queued, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
-			members = excluded.members, payload = excluded.payload, local = excluded.local,
+			members = excluded.members, payload = excluded.payload, local = excluded.local, first = excluded.first,
 			queued = excluded.queued, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
 			failed_text = excluded.failed_text`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,

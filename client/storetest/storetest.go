@@ -150,7 +150,7 @@ func testOutbox(t *testing.T, open func() client.Store) {
 	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
 	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})
-	a.Local, a.Queued = 5, 4
+	a.Local, a.First, a.Queued = 5, 3, 4
 	b.Failed = &pim.Error{Op: "send", Kind: pim.KindForbidden, Text: "blocked"}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{b, a}, Remove: []pim.ClientMessageID{gone.ID, {99}}})
 	s = reopen(t, s, open)
