@@ -304,10 +304,50 @@ type piped struct {
 	mu     sync.Mutex
 	pings  []*wirepb.PIMPing
 	breaks atomic.Bool // the connection that brings the next message ends before its answer
+	slow   bool        // what the server says comes at 10 kB/s
+	dials  atomic.Int32
+	pulls  atomic.Int32 // requests
+}
+
+// trickle is a connection that carries 1 kB at a time, ten times a second. Who
+// writes does not wait for it.
+type trickle struct {
+	net.Conn
+	written chan []byte
+}
+
+func (c trickle) Write(p []byte) (int, error) {
+	c.written <- slices.Clone(p)
+	return len(p), nil
+}
+
+func (c trickle) carry() {
+	for p := range c.written {
+		for piece := range slices.Chunk(p, 1000) {
+			time.Sleep(100 * time.Millisecond)
+			if _, err := c.Conn.Write(piece); err != nil {
+				break
+			}
+		}
+	}
+}
+
+// SetWriteDeadline sets none: the line is slow, the server is not.
+func (c trickle) SetWriteDeadline(time.Time) error { return nil }
+
+func (c trickle) Close() error {
+	close(c.written)
+	return c.Conn.Close()
 }
 
 func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
+	p.dials.Add(1)
+	if p.slow {
+		slow := trickle{far, make(chan []byte, 1000)}
+		p.wg.Go(slow.carry)
+		far = slow
+	}
 	p.wg.Go(func() {
 		conn, session := transport.NewTCP(far), p.server.Connect(nil)
 		defer conn.Close()
@@ -320,6 +360,9 @@ func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 			_, m, err := wire.Decode(frame)
 			if err != nil {
 				return
+			}
+			if _, ok := m.(*wirepb.PIMPullReq); ok {
+				p.pulls.Add(1)
 			}
 			if ping, ok := m.(*wirepb.PIMPing); ok {
 				p.mu.Lock()
@@ -387,6 +430,32 @@ func TestSleepIsNoticed(t *testing.T) {
 		synctest.Wait()
 		if got := p.pinged(); len(got) != 1 {
 			t.Errorf("pings after the sleep: %v", got)
+		}
+	})
+}
+
+// A page that takes longer than any timeout comes through, over one connection and
+// for one request: it is on its way.
+func TestSlowLine(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		p.slow = true
+		for i := range 9 { // frames of three take 18 s
+			if err := p.server.Append(chat, "bob", pim.ClientMessageID{1, byte(i)}, make([]byte, 60_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // the bytes take 54 s
+		defer cancel()
+		if err := c.Synced(ctx); err != nil {
+			t.Error(err)
+		}
+		if dials, pulls := p.dials.Load(), p.pulls.Load(); dials != 1 || pulls != 1 {
+			t.Errorf("%d connections, %d pulls", dials, pulls)
 		}
 	})
 }

@@ -144,7 +144,27 @@ func (c *Client) step(in engine.Input) error {
 	}
 	now := c.now()
 	c.loop.steppedAt = now.Mono
+	if at, ok := c.loop.engine.Deadline(); ok && at <= now.Mono {
+		c.arriving(now)
+	}
 	return c.loop.engine.Step(now, in)
+}
+
+// arriving keeps the engine from judging a connection dead, or a request
+// unanswered, behind a frame that is still on its way, or was not taken yet.
+func (c *Client) arriving(now engine.Time) {
+	l := c.loop.link
+	if l == nil {
+		return
+	}
+	at := l.conn.Arriving()
+	if len(l.in) > 0 {
+		at = time.Now()
+	}
+	if !at.IsZero() {
+		// It is never refused.
+		_ = c.loop.engine.Step(now, engine.Arriving{Attempt: l.attempt, At: now.Mono - time.Since(at)})
+	}
 }
 
 // tick steps the engine if its time has come, and tells it of a pause.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/pim-im/pim"
@@ -205,5 +206,7 @@ func (s *socket) Write(frames [][]byte) error {
 	}
 	return nil
 }
+
+func (s *socket) Arriving() time.Time { return time.Time{} } // nobody asks
 
 func (s *socket) Close() error { return s.ws.CloseNow() }

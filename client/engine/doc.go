@@ -18,7 +18,8 @@
 //  5. Hand over Events, Filled and Pulled in order. While the app does not take
 //     them, stop reading from the connection and say so with Pause.
 //
-// And in between, call Step(Tick) when Deadline has come.
+// And in between, call Step(Tick) when Deadline has come; if a frame is half way
+// in then, Step(Arriving) first.
 //
 // # Invariants
 //

@@ -142,6 +142,10 @@ func (e *Engine) handle(in Input) error {
 		if in.Attempt == e.link.using {
 			e.frame(in.Message)
 		}
+	case Arriving:
+		if in.Attempt == e.link.using {
+			e.arriving(in.At)
+		}
 	case NetworkChanged:
 		return e.networkChanged(in.Name)
 	case Online:

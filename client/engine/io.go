@@ -43,6 +43,15 @@ type (
 		Message wire.Message
 	}
 
+	// Arriving says that bytes of a frame have come, the last of them at At on the
+	// clock of Time.Mono, and that the frame is not complete: it is a large one, and
+	// the line slow; or that it was not taken yet. To be given before any input that
+	// comes at or after Deadline.
+	Arriving struct {
+		Attempt uint64
+		At      time.Duration
+	}
+
 	// Pause says that the shell has stopped reading, since the app does not take
 	// its events, or that it goes on.
 	Pause struct{ On bool }
@@ -127,6 +136,7 @@ func (Start) input()          {}
 func (Dialled) input()        {}
 func (Lost) input()           {}
 func (Frame) input()          {}
+func (Arriving) input()       {}
 func (Pause) input()          {}
 func (NetworkChanged) input() {}
 func (Online) input()         {}

@@ -147,6 +147,64 @@ func TestSleep(t *testing.T) {
 	}
 }
 
+// A frame of which bytes keep coming is no silence: no request is made again
+// behind it, whatever waits for an answer. When no more come, that is noticed as
+// soon as ever.
+func TestSlowFrame(t *testing.T) {
+	for name, asks := range map[string]func(s *script){
+		"a send":      func(s *script) { s.sends(chat, "a") },
+		"a pull":      func(s *script) { s.must(engine.Ask{ID: 1, Conversation: chat}) },
+		"a list":      func(s *script) { s.gets(&wirepb.PIMPong{Behind: true}) },
+		"a gap":       func(s *script) { s.gets(push(3)) },
+		"a heartbeat": func(s *script) { s.w.passes(30 * time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			s.quiets()
+			asks(s)
+			s.quiets()
+			for range 28 {
+				s.w.passes(time.Second - 1)
+				s.step(engine.Arriving{Attempt: s.linked, At: s.w.now})
+				s.w.passes(1)
+			}
+			for _, m := range s.up {
+				if kind := wire.TypeOf(m); kind != wire.TypePushAck && kind != wire.TypeTimeReq {
+					t.Errorf("transmits %s", show(m))
+				}
+			}
+			if s.engine.State() != engine.Connected {
+				t.Fatalf("state %s", s.engine.State())
+			}
+			s.w.passes(10 * time.Second)
+			if s.engine.State() == engine.Connected {
+				t.Error("still connected 10 s after the last bytes")
+			}
+		})
+	}
+}
+
+// Likewise the Welcome.
+func TestSlowWelcome(t *testing.T) {
+	s := newOffline(t)
+	s.starts()
+	s.session = s.w.server.Connect(nil)
+	s.step(engine.Dialled{Token: "alice"})
+	for range 5 {
+		s.w.passes(9 * time.Second)
+		s.step(engine.Arriving{Attempt: s.linked, At: s.w.now})
+	}
+	s.step(engine.Arriving{Attempt: s.linked + 1, At: s.w.now + time.Second}) // of another attempt
+	s.w.passes(10*time.Second - 1)
+	if s.session == nil {
+		t.Fatal("given up too early")
+	}
+	s.w.passes(1)
+	if s.session != nil {
+		t.Error("still waits for Welcome")
+	}
+}
+
 // While the app does not read, nothing is missed, and the server hears pings.
 func TestPausedReadingIsNoSilence(t *testing.T) {
 	s := newScript(t)

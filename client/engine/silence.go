@@ -25,6 +25,40 @@ func (e *Engine) alive() {
 	e.beatAnswered()
 }
 
+// arriving notes that bytes of a frame came at at that is not complete. The line
+// works, and no answer behind that frame can have come: what waits for one has its
+// time from then on.
+func (e *Engine) arriving(at time.Duration) {
+	l, by := &e.link, at+e.cfg.RequestTimeout
+	switch l.phase {
+	case greeting:
+		l.welcomeBy = max(l.welcomeBy, by)
+		return
+	case open:
+	default:
+		return
+	}
+	if l.pongBy != 0 {
+		l.pongBy = max(l.pongBy, at+pongTimeout)
+	}
+	if l.silentAt != never {
+		l.silentAt = max(l.silentAt, at)
+	}
+	l.judgedAt, l.unanswered = e.now.Mono, 0
+	for _, p := range e.pulls.active {
+		p.answerBy = max(p.answerBy, by)
+	}
+	for _, a := range e.asks.active {
+		a.answerBy = max(a.answerBy, by)
+	}
+	if e.sync.request != 0 {
+		e.sync.answerBy = max(e.sync.answerBy, by)
+	}
+	for _, m := range e.outbox.flying {
+		m.retryAt = max(m.retryAt, at+silenceTimeout)
+	}
+}
+
 func (e *Engine) tickOpen() {
 	now := e.now.Mono
 	switch {

@@ -11,6 +11,7 @@ import (
 
 // tcp carries frames over a byte stream, each after its length.
 type tcp struct {
+	arrival
 	conn net.Conn
 	in   []byte // in[next:] is read and not handed out
 	next int
@@ -34,11 +35,15 @@ func (t *tcp) Read() ([]byte, error) {
 		}
 		if frame != nil {
 			t.next = len(t.in) - len(rest)
+			t.done()
 			return frame, nil
 		}
 		t.makeRoom(need)
 		n, err := t.conn.Read(t.in[len(t.in):cap(t.in)])
 		t.in = t.in[:len(t.in)+n]
+		if n > 0 {
+			t.more()
+		}
 		if err == io.EOF && n == 0 && len(t.in) > 0 {
 			err = io.ErrUnexpectedEOF
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -24,7 +25,28 @@ type Conn interface {
 	// Write transmits frames in order. It takes WriteTimeout at the longest; an
 	// error is final.
 	Write(frames [][]byte) error
+	// Arriving returns when the last bytes of a frame came that is not complete
+	// yet; the zero time if none is on the way. It may be called at any time.
+	Arriving() time.Time
 	Close() error
+}
+
+// arrival is when the last bytes of an unfinished frame came.
+type arrival struct{ at atomic.Pointer[time.Time] }
+
+func (a *arrival) more() {
+	now := time.Now()
+	a.at.Store(&now)
+}
+
+func (a *arrival) done() { a.at.Store(nil) }
+
+// Arriving implements Conn.
+func (a *arrival) Arriving() time.Time {
+	if at := a.at.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // WriteTimeout is how long one Write may take.

@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	neturl "net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -155,6 +157,86 @@ func TestHalfFrame(t *testing.T) {
 	if _, err := c.Read(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("read: %v", err)
 	}
+}
+
+// While a frame is on its way one can tell, and when its last bytes came.
+func TestArriving(t *testing.T) {
+	const size = 200_000
+	for name, serve := range map[string]func(t *testing.T, half, rest <-chan struct{}) transport.Conn{
+		"stream":    halvesOverStream,
+		"WebSocket": halvesOverWebSocket,
+	} {
+		t.Run(name, func(t *testing.T) {
+			half, rest := make(chan struct{}), make(chan struct{})
+			c := serve(t, half, rest)
+			defer c.Close()
+			if at := c.Arriving(); !at.IsZero() {
+				t.Errorf("before anything has come: %v", at)
+			}
+			read := make(chan error, 1)
+			go func() {
+				frame, err := c.Read()
+				if err == nil && len(frame) != size {
+					err = fmt.Errorf("a frame of %d bytes", len(frame))
+				}
+				read <- err
+			}()
+			begun := time.Now()
+			close(half)
+			for limit := begun.Add(20 * time.Second); c.Arriving().IsZero(); time.Sleep(time.Millisecond) {
+				if time.Now().After(limit) {
+					t.Fatal("half a frame has come, and nobody can tell")
+				}
+			}
+			if at := c.Arriving(); at.Before(begun) || at.After(time.Now()) {
+				t.Errorf("bytes came at %v, after %v", at, begun)
+			}
+			close(rest)
+			if err := <-read; err != nil {
+				t.Fatal(err)
+			}
+			if at := c.Arriving(); !at.IsZero() {
+				t.Errorf("after the frame: %v", at)
+			}
+		})
+	}
+}
+
+func halvesOverStream(t *testing.T, half, rest <-chan struct{}) transport.Conn {
+	near, far := net.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		frame := wire.AppendTCP(nil, make([]byte, 200_000))
+		<-half
+		far.Write(frame[:100_000])
+		<-rest
+		far.Write(frame[100_000:])
+	})
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { far.Close() })
+	return transport.NewTCP(near)
+}
+
+func halvesOverWebSocket(t *testing.T, half, rest <-chan struct{}) transport.Conn {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		out, err := ws.Writer(r.Context(), websocket.MessageBinary)
+		if err != nil {
+			return
+		}
+		<-half
+		out.Write(make([]byte, 100_000))
+		<-rest
+		out.Write(make([]byte, 100_000))
+		out.Close()
+		ws.Read(r.Context())
+	}))
+	t.Cleanup(server.Close)
+	return must(must(transport.NewDialer(server.URL, nil, nil))(t).Dial(t.Context()))(t)
 }
 
 // A dial ends with its context, TLS below 1.3 is refused, and what is no

@@ -13,6 +13,7 @@ import (
 
 // socket carries each frame as one binary message of a WebSocket.
 type socket struct {
+	arrival
 	conn *websocket.Conn
 	in   []byte
 }
@@ -41,12 +42,17 @@ func (s *socket) Read() ([]byte, error) {
 		s.in = make([]byte, 0, firstBuffer)
 	}
 	s.in = s.in[:0]
+	s.more()
+	defer s.done()
 	for {
 		if len(s.in) == cap(s.in) {
 			s.in = append(s.in, 0)[:len(s.in)]
 		}
 		n, err := r.Read(s.in[len(s.in):cap(s.in)])
 		s.in = s.in[:len(s.in)+n]
+		if n > 0 {
+			s.more()
+		}
 		if err == io.EOF {
 			return s.in, nil
 		}

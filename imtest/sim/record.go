@@ -112,6 +112,7 @@ var inputs = func() map[string]reflect.Type {
 		engine.Dialled{},
 		engine.Lost{},
 		engine.Frame{},
+		engine.Arriving{},
 		engine.Pause{},
 		engine.NetworkChanged{},
 		engine.Online{},
