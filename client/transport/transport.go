@@ -93,7 +93,10 @@ func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error
 	d := &Dialer{tls: atLeast13(config), dial: dial}
 	proxy := http.ProxyFromEnvironment
 	if dial == nil {
-		d.dial = new(net.Dialer).DialContext
+		// The engine's heartbeats fit the network. The kernel's probes, every 15 s as
+		// Go sets them, would wake a phone's radio, and keep up a path whose limits the
+		// heartbeats are to find out.
+		d.dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	} else {
 		proxy = nil
 	}
