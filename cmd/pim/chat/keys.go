@@ -48,17 +48,20 @@ func (m *Model) enter() []Effect {
 		m.say(Plain(err))
 		return nil
 	}
-	switch failed, ok := m.lastFailed(); e.(type) {
+	failed, ok := m.lastFailed()
+	switch e.(type) {
 	case nil:
 		return nil
-	case Resend, Discard:
-		if !ok {
-			m.say("no message here has failed")
-			return nil
-		}
-		if e = Effect(Resend{failed}); m.input.text() != "/resend" {
-			e = Discard{failed}
-		}
+	case Resend:
+		e = Resend{failed}
+	case Discard:
+		e = Discard{failed}
+	default:
+		ok = true
+	}
+	if !ok {
+		m.say("no message here has failed")
+		return nil
 	}
 	m.input.set("")
 	switch e := e.(type) {

@@ -157,6 +157,7 @@ func TestCommandsOfTheScreen(t *testing.T) {
 	does("")
 	does("/offline", Online{false})
 	does("/resend", Resend{id(54)})
+	does("/resend ", Resend{id(54)})
 	does("/discard", Discard{id(54)})
 	does("/mute", Change{pim.Command{Kind: pim.CommandMute, Subject: string(bob)}})
 	d.sees("is muted")
