@@ -208,7 +208,7 @@ func (l *link) serve(h handler) error {
 	err := l.raw.Read(func(fd uintptr) bool {
 		for {
 			var more bool
-			if more, failed = l.take(int(fd), h); failed != nil {
+			if more, failed = l.take(fd, h); failed != nil {
 				return true
 			}
 			if !more {
@@ -227,7 +227,7 @@ const readSize = 64 << 10
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // take reads once and hands on what came; more is set if there may be more.
-func (l *link) take(fd int, h handler) (more bool, err error) {
+func (l *link) take(fd uintptr, h handler) (more bool, err error) {
 	pooled := readBuffers.Get().(*[readSize]byte)
 	defer readBuffers.Put(pooled)
 	buf := pooled[:]
@@ -235,10 +235,7 @@ func (l *link) take(fd int, h handler) (more bool, err error) {
 		buf = make([]byte, pim.MaxFrame+readSize)
 	}
 	had := copy(buf, l.left)
-	n, err := syscall.Read(fd, buf[had:])
-	for err == syscall.EINTR {
-		n, err = syscall.Read(fd, buf[had:])
-	}
+	n, err := readFD(fd, buf[had:])
 	switch {
 	case err == syscall.EAGAIN:
 		return false, nil

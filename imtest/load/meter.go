@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/pim-im/pim"
 )
@@ -80,13 +78,4 @@ func metricsURL(w Workload, u *url.URL) string {
 		}
 	}
 	return fmt.Sprintf("http://%s/metrics", host)
-}
-
-// ownCPU returns the CPU seconds that this process has used.
-func ownCPU() float64 {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }

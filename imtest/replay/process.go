@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -79,8 +78,7 @@ func (p *process) start(ctx context.Context) error {
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	// The settings are those of the command, whatever the caller's environment.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
-	// Dies with this process, also when that is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = diesWithParent()
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()
 		return pim.Errorf(pim.KindUnavailable, "start %s: %w", p.command[0], err)
