@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -85,5 +86,9 @@ func TestReplay(t *testing.T) {
 	}
 	n.refuses("leave out --server", exitUsage, "replay", file, "--kill-server-every", "1s")
 	n.refuses("write tcp://", exitUsage, "replay", file, "--tcp")
-	n.refuses("no such file", exitRefused, "replay", file+"x")
+	n.refuses("no such file", exitUsage, "replay", file+"x")
+	_, stderr, status := pimWith(t.Context(), "", "replay", file, "--server", "http://127.0.0.1:1", "--data", n.data)
+	if status != exitUnavailable || !strings.Contains(stderr, "no server answers at http://127.0.0.1:1") {
+		t.Errorf("no server: status %d, %q", status, stderr)
+	}
 }

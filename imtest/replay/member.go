@@ -15,6 +15,8 @@ import (
 type member struct {
 	user   pim.UserID
 	client *client.Client
+	lost   context.Context         // ends when an attempt to connect fails, with its error
+	lose   context.CancelCauseFunc // ends it
 
 	mu     sync.Mutex
 	group  pim.ConversationID // empty until it is known
@@ -66,6 +68,7 @@ func (h *handedOver) with(late handedOver) (all handedOver) {
 
 func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
 	m := &member{user: user}
+	m.lost, m.lose = context.WithCancelCause(context.Background())
 	c, err := client.Open(ctx, client.Options{
 		Server: r.config.Server, User: user, Device: r.device,
 		Token:      func(context.Context) (string, error) { return r.config.Token(user) },
@@ -91,6 +94,9 @@ func (m *member) read(r *run) {
 			m.take(ev.Entry, ev.Late, time.Now())
 			r.progress.Add(1)
 		case client.StateEvent:
+			if ev.Err != nil {
+				m.lose(ev.Err)
+			}
 			if ev.State == client.Stopped {
 				m.mu.Lock()
 				m.failed = ev.Err

@@ -133,17 +133,43 @@ func each(ctx context.Context, users []pim.UserID, bound int, f func(context.Con
 	return context.Cause(ctx)
 }
 
+// openAll connects everyone. Unlike an app, replay gives up when the first attempt
+// of the first member fails: then there is no server, or it does not let us in.
 func (r *run) openAll(ctx context.Context) error {
-	return each(ctx, r.users(), opening, func(ctx context.Context, u pim.UserID) error {
-		m, err := r.open(ctx, u)
-		if err != nil {
-			return err
-		}
-		r.mu.Lock()
-		r.members[u] = m
-		r.mu.Unlock()
-		return m.client.Synced(ctx)
+	users := r.users()
+	if err := r.connect(ctx, users[0], true); err != nil {
+		return err
+	}
+	return each(ctx, users[1:], opening, func(ctx context.Context, u pim.UserID) error {
+		return r.connect(ctx, u, false)
 	})
+}
+
+// connect opens a member's client and waits until it is synced, at most for
+// patience; if strict, no longer than its first attempt to connect lasts.
+func (r *run) connect(ctx context.Context, u pim.UserID, strict bool) error {
+	m, err := r.open(ctx, u)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.members[u] = m
+	r.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := time.AfterFunc(patience, func() {
+		cancel(pim.Errorf(pim.KindTimeout, "%s is not connected after %v", u, patience))
+	})
+	defer limit.Stop()
+	if strict {
+		stop := context.AfterFunc(m.lost, func() { cancel(context.Cause(m.lost)) })
+		defer stop()
+	}
+	err = m.client.Synced(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
 }
 
 // pullAll pulls all that each user may read.

@@ -79,6 +79,8 @@ func (p *process) start(ctx context.Context) error {
 	// The settings are those of the command, whatever the caller's environment.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
 	cmd.SysProcAttr = diesWithParent()
+	said := new(tail)
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()
 		return pim.Errorf(pim.KindUnavailable, "start %s: %w", p.command[0], err)
@@ -99,7 +101,7 @@ func (p *process) start(ctx context.Context) error {
 		}
 		select {
 		case <-ended:
-			return pim.Errorf(pim.KindUnavailable, "%s ended at once: %s", p.command[0], cmd.ProcessState)
+			return pim.Errorf(pim.KindUnavailable, "%s ended at once, %s: %s", p.command[0], cmd.ProcessState, said)
 		case <-ctx.Done():
 			return pim.Errorf(pim.KindTimeout, "%s is not ready after %v", p.command[0], startPatience)
 		case <-time.After(20 * time.Millisecond):
@@ -154,4 +156,28 @@ func (p *process) stop() {
 		cmd.Process.Kill()
 		<-ended
 	}
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+const tailBytes = 2 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.data = append(t.data, b...)
+	if extra := len(t.data) - tailBytes; extra > 0 {
+		t.data = t.data[extra:]
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.data))
 }

@@ -109,14 +109,15 @@ func Run(ctx context.Context, c Config) (Report, error) {
 }
 
 func (c *Config) script() (*script, error) {
-	if c.Lurkers < 0 || c.Speed < 0 || c.KillEvery < 0 {
-		return nil, pim.Errorf(pim.KindInvalid, "lurkers %d, speed %g, kills every %v: none can be negative", c.Lurkers, c.Speed, c.KillEvery)
+	if c.Lurkers < 0 || c.KillEvery < 0 || c.Speed != 0 && !(c.Speed >= slowest && c.Speed <= fastest) {
+		return nil, pim.Errorf(pim.KindInvalid, "lurkers %d, speed %g, kills every %v: none can be negative, and a speed is 0 or from %g to %g",
+			c.Lurkers, c.Speed, c.KillEvery, slowest, fastest)
 	}
 	r := c.Log
 	if r == nil {
 		f, err := os.Open(c.File)
 		if err != nil {
-			return nil, pim.Errorf(pim.KindNotFound, "chat log: %w", err)
+			return nil, pim.Errorf(pim.KindInvalid, "chat log: %w", err)
 		}
 		defer f.Close()
 		r = f
@@ -131,7 +132,12 @@ func (c *Config) script() (*script, error) {
 	return s, nil
 }
 
-// owner makes the group and does the joins and leaves.
-const owner pim.UserID = "pim-replay"
+// The bounds of a speed. At the slowest, the longest log still ends at a time that
+// a time.Duration holds.
+const slowest, fastest = 0.01, 1e9
 
-func lurker(n int) pim.UserID { return pim.UserID(fmt.Sprintf("pim-lurker-%03d", n+1)) }
+// owner makes the group and does the joins and leaves. Its name and the lurkers'
+// are none of a log's: see userID, which writes '%' as %25.
+const owner pim.UserID = "%replay"
+
+func lurker(n int) pim.UserID { return pim.UserID(fmt.Sprintf("%%lurker-%03d", n+1)) }

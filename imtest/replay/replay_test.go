@@ -2,11 +2,14 @@ package replay
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,6 +79,43 @@ func TestReplayToARunningServer(t *testing.T) {
 	for _, url := range []string{"http://" + s.Addr(), "tcp://" + s.TCPAddr()} {
 		report, err := Run(t.Context(), Config{Log: realLog(t, 300), Lurkers: 5, Server: url, Token: token})
 		sound(t, report, err)
+	}
+}
+
+// Nobody in a log is taken for the members that replay adds, whatever their names.
+func TestReplayOfItsOwnNames(t *testing.T) {
+	s, token := running(t, server.Options{})
+	var log strings.Builder
+	for _, name := range []string{"pim-replay", "pim-lurker-001", string(owner), string(lurker(0))} {
+		fmt.Fprintf(&log, `{"kind": "message", "user": %q, "text": "I am %[1]s"}`+"\n", name)
+		fmt.Fprintf(&log, `{"kind": "leave", "user": %q}`+"\n", name)
+	}
+	report, err := Run(t.Context(), Config{Log: strings.NewReader(log.String()), Lurkers: 1, Server: "http://" + s.Addr(), Token: token})
+	sound(t, report, err)
+}
+
+// A server that does not start is heard.
+func TestReplaySaysWhyNoServerStarts(t *testing.T) {
+	_, err := Run(t.Context(), Config{Log: realLog(t, 5), ServerCommand: []string{"sh", "-c", "echo no room left >&2; exit 3"}})
+	if pim.KindOf(err) != pim.KindUnavailable || !strings.Contains(err.Error(), "exit status 3: no room left") {
+		t.Error(err)
+	}
+}
+
+// Where no server is, or none that lets us in, replay does not try for ever.
+func TestReplayGivesUp(t *testing.T) {
+	s, _ := running(t, server.Options{})
+	token := func(pim.UserID) (string, error) { return "forged", nil }
+	for url, is := range map[string]func(error) bool{
+		"http://127.0.0.1:1": func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) },
+		"http://" + s.Addr(): func(err error) bool { return pim.KindOf(err) == pim.KindUnauthorized },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		_, err := Run(ctx, Config{Log: realLog(t, 5), Server: url, Token: token})
+		if !is(err) || ctx.Err() != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+		cancel()
 	}
 }
 

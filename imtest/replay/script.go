@@ -3,6 +3,7 @@ package replay
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,7 +38,10 @@ type line struct {
 	Text string `json:"text"`
 }
 
-const maxLine = 1 << 20 // bytes
+const (
+	maxLine = 1 << 20 // bytes
+	maxAt   = int64(366 * 24 * time.Hour / time.Millisecond)
+)
 
 // readScript reads a chat log. Logs of real channels are not whole, so:
 //
@@ -61,6 +65,9 @@ func readScript(r io.Reader) (*script, error) {
 			return nil, pim.Errorf(pim.KindInvalid, "line %d: %w", n, err)
 		}
 	}
+	if errors.Is(in.Err(), bufio.ErrTooLong) {
+		return nil, pim.Errorf(pim.KindInvalid, "a line is longer than %d bytes", maxLine)
+	}
 	if err := in.Err(); err != nil {
 		return nil, pim.Errorf(pim.KindInvalid, "read: %w", err)
 	}
@@ -80,6 +87,12 @@ func (p *parser) take(l *line) error {
 	user := userID(l.User)
 	if err := user.Validate(); err != nil {
 		return err
+	}
+	if l.At < 0 || l.At > maxAt {
+		return fmt.Errorf("at is %d, it must be from 0 to %d", l.At, maxAt)
+	}
+	if len(l.Text) > pim.MaxPayload {
+		return fmt.Errorf("a text of %d bytes, at most %d can be sent", len(l.Text), pim.MaxPayload)
 	}
 	at := time.Duration(l.At) * time.Millisecond
 	switch l.Kind {

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -41,9 +42,28 @@ func TestReadScript(t *testing.T) {
 }
 
 func TestReadScriptRefuses(t *testing.T) {
-	for _, bad := range []string{"", "{", `{"kind": "shout", "user": "ann"}`, `{"kind": "message", "user": ""}`} {
+	for _, bad := range []string{
+		"", "{", `{"kind": "shout", "user": "ann"}`, `{"kind": "message", "user": ""}`,
+		`{"at": -1, "kind": "join", "user": "ann"}`,
+		`{"at": 9223372036854775807, "kind": "join", "user": "ann"}`,
+		`{"kind": "message", "user": "ann", "text": "` + strings.Repeat("x", pim.MaxPayload+1) + `"}`,
+		strings.Repeat(" ", maxLine+1),
+	} {
 		if _, err := readScript(strings.NewReader(bad)); pim.KindOf(err) != pim.KindInvalid {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("%.60q: %v", bad, err)
+		}
+	}
+}
+
+// The slowest replay of the longest log ends at a time that a Duration holds.
+func TestBoundsOfTheScript(t *testing.T) {
+	if end := float64(maxAt) * float64(time.Millisecond) / slowest; end >= float64(1<<63-1) {
+		t.Errorf("the end is at %g ns", end)
+	}
+	for _, speed := range []float64{-1, slowest / 2, fastest * 2, math.NaN(), math.Inf(1)} {
+		c := Config{Speed: speed, Log: strings.NewReader(`{"kind": "join", "user": "ann"}`)}
+		if _, err := c.script(); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("speed %g: %v", speed, err)
 		}
 	}
 }
