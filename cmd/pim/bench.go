@@ -68,9 +68,9 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		err = printBench(s.out, &report)
 	}
 	if broken := report.Err(); broken != nil {
-		err = errors.Join(errBroken, broken, err)
+		return errors.Join(errBroken, broken, err)
 	}
-	return err
+	return errors.Join(report.Incomplete(), err)
 }
 
 // connect says how the users get in: with tokens, or, for the relay, into a

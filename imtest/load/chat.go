@@ -45,7 +45,7 @@ func runChat(ctx context.Context, cfg *Config) (Report, error) {
 		r.size = cfg.GroupSize
 	}
 	r.from.Store(never)
-	m := meter{url: cfg.MetricsURL}
+	m := cfg.meter()
 	idle, err := m.read(ctx)
 	if err != nil {
 		return Report{}, err

@@ -19,7 +19,7 @@ type idler struct {
 // runIdle connects all users, holds the connections, and reports what each costs
 // the server in memory, once they have settled.
 func runIdle(ctx context.Context, cfg *Config) (Report, error) {
-	m := meter{url: cfg.MetricsURL}
+	m := cfg.meter()
 	empty, err := m.read(ctx)
 	if err != nil {
 		return Report{}, err

@@ -48,6 +48,9 @@ const minPayload = stampSize
 // wait for their acknowledgement. A lower limit in the server's Welcome wins.
 const maxInFlight = 1024
 
+// maxRate bounds Rate.
+const maxRate = 1e8
+
 // Config says what to run. The zero value of a field is its default.
 type Config struct {
 	Workload Workload
@@ -171,8 +174,8 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: groups have 2 to %d members and all the same size", cfg.Users, cfg.GroupSize, pim.MaxGroupMembers)
 	case cfg.Senders < 1 || cfg.Workload == Group && cfg.Senders > cfg.GroupSize:
 		return pim.Errorf(pim.KindInvalid, "%d senders in a group of %d", cfg.Senders, cfg.GroupSize)
-	case cfg.Window < 0 || cfg.Window > maxInFlight || cfg.Rate < 0:
-		return pim.Errorf(pim.KindInvalid, "window %d, rate %g: a window is 1 to %d messages, a rate is not negative", cfg.Window, cfg.Rate, maxInFlight)
+	case cfg.Window < 0 || cfg.Window > maxInFlight || !(cfg.Rate >= 0 && cfg.Rate <= maxRate):
+		return pim.Errorf(pim.KindInvalid, "window %d, rate %g: a window is 1 to %d messages, a rate up to %g a second", cfg.Window, cfg.Rate, maxInFlight, float64(maxRate))
 	case cfg.Payload < minPayload || cfg.Payload > pim.MaxPayload:
 		return pim.Errorf(pim.KindInvalid, "payload of %d bytes: it has %d to %d", cfg.Payload, minPayload, pim.MaxPayload)
 	case cfg.Workload == Sync && (cfg.Conversations < 1 || cfg.Messages < cfg.Conversations):

@@ -2,8 +2,11 @@ package load
 
 import (
 	"context"
+	"errors"
+	"math"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,6 +115,7 @@ func TestBrokenServersAreCaught(t *testing.T) {
 	}{
 		"acknowledged and gone": {faults{forget: every(5)}, "lost"},
 		"pushed twice":          {faults{pushes: pushedTimes(every(5), 2)}, "doubled"},
+		"pushed out of order":   {faults{hold: every(5)}, "misordered"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rep := newFake(t, c.faults).run(t, "tcp", Config{Workload: Direct, Users: 2, Window: 4})
@@ -205,6 +209,39 @@ func TestEndOfTheServerEndsTheRun(t *testing.T) {
 	}
 }
 
+// A run in which nothing was sent, or not answered, shows nothing, and says so.
+func TestIncompleteRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		rep  Report
+		want pim.Kind
+	}{
+		"whole":      {Report{Workload: Direct, Sent: 3}, 0},
+		"idle":       {Report{Workload: Idle}, 0},
+		"nothing":    {Report{Workload: Direct}, pim.KindInvalid},
+		"unanswered": {Report{Workload: Direct, Sent: 3, Unacked: 1}, pim.KindTimeout},
+	} {
+		err := c.rep.Incomplete()
+		if (err == nil) != (c.want == 0) || err != nil && pim.KindOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	rep := newFake(t, faults{}).run(t, "tcp", Config{Workload: Direct, Users: 2, Rate: 0.001})
+	if err := rep.Incomplete(); err == nil || rep.Err() != nil {
+		t.Errorf("%+v: %v", rep, err)
+	}
+}
+
+// Metrics that are not beside the server have an error of their own: the server
+// may be there all the same.
+func TestMetricsApart(t *testing.T) {
+	s := newFake(t, faults{})
+	cfg := Config{Workload: Direct, Users: 2, Server: "tcp://" + s.tcp.Addr().String(), MetricsURL: "http://127.0.0.1:1/metrics", Token: tokenOf}
+	_, err := Run(t.Context(), cfg)
+	if pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "--metrics") {
+		t.Error(err)
+	}
+}
+
 func TestConfigsThatCannotRun(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"workload":     {Workload: "all"},
@@ -213,6 +250,8 @@ func TestConfigsThatCannotRun(t *testing.T) {
 		"processes":    {Workload: Idle, Server: "tcp://x:1", Users: MaxUsers + 1},
 		"payload":      {Workload: Direct, Server: "tcp://x:1", Payload: 10},
 		"groups":       {Workload: Group, Server: "tcp://x:1", Users: 10, GroupSize: 3},
+		"a rate up":    {Workload: Direct, Server: "tcp://x:1", Rate: math.NaN()},
+		"rate":         {Workload: Direct, Server: "tcp://x:1", Rate: 2 * maxRate},
 		"tokens":       {Workload: Direct, Server: "tcp://x:1"},
 		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
 	} {

@@ -15,7 +15,15 @@ import (
 
 // meter reads what the server's process has used from its metrics.
 type meter struct {
-	url string // "-" for none
+	url   string // "-" for none
+	apart bool   // it is not where the server listens
+}
+
+// meter returns one of what cfg measures.
+func (cfg *Config) meter() meter {
+	page, _ := url.Parse(cfg.MetricsURL)
+	server, _ := url.Parse(cfg.Server)
+	return meter{cfg.MetricsURL, page == nil || server == nil || page.Host != server.Host}
 }
 
 // usage is one reading.
@@ -39,6 +47,9 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
+		if m.apart { // the server itself may be there
+			return usage{}, pim.Errorf(pim.KindUnavailable, "no metrics at %s (%v): name their page with --metrics, or - for none", m.url, err)
+		}
 		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics: %w", err)
 	}
 	defer resp.Body.Close()

@@ -10,6 +10,7 @@ package load
 type stream struct {
 	peers   []peer // by the sender's place in the conversation
 	have    uint64 // highest seq taken in
+	pushed  uint64 // highest seq pushed
 	settled uint64 // pulls have shown everything up to here
 	pulling bool
 	first   uint64 // first seq of the pull under way
@@ -37,6 +38,10 @@ type hole struct {
 // it must pull; then the message was not taken in.
 func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 	p := &s.peers[slot]
+	if seq < s.pushed { // whatever becomes of it: pushes ascend
+		s.misordered++
+	}
+	s.pushed = max(s.pushed, seq)
 	switch {
 	case s.pulling:
 		s.need = max(s.need, seq)
@@ -48,9 +53,6 @@ func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 		return false, true
 	case counter < p.next:
 		return s.late(slot, counter), false
-	}
-	if seq < s.have {
-		s.misordered++
 	}
 	s.advance(p, counter, seq)
 	return true, false

@@ -13,7 +13,7 @@ import (
 // conversation, and then measures how the user's device gets them: first with
 // nothing in its storage, then once more with nothing new.
 func runSync(ctx context.Context, cfg *Config) (Report, error) {
-	m := meter{url: cfg.MetricsURL}
+	m := cfg.meter()
 	cfg.Log.Info("writing offline messages", "conversations", cfg.Conversations, "messages", cfg.Messages)
 	begun := time.Now()
 	err := each(ctx, cfg.Conversations, cfg.Dialing, func(ctx context.Context, n int) error {
