@@ -240,6 +240,10 @@ func TestMetricsApart(t *testing.T) {
 	if pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "--metrics") {
 		t.Error(err)
 	}
+	cfg.Server = "tcp://127.0.0.1:2" // no server either: that is what is wrong
+	if _, err := Run(t.Context(), cfg); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Error(err)
+	}
 }
 
 func TestConfigsThatCannotRun(t *testing.T) {

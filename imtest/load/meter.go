@@ -16,14 +16,18 @@ import (
 // meter reads what the server's process has used from its metrics.
 type meter struct {
 	url   string // "-" for none
-	apart bool   // it is not where the server listens
+	apart string // where the server listens, HOST:PORT, if its metrics are elsewhere
 }
 
 // meter returns one of what cfg measures.
 func (cfg *Config) meter() meter {
-	page, _ := url.Parse(cfg.MetricsURL)
-	server, _ := url.Parse(cfg.Server)
-	return meter{cfg.MetricsURL, page == nil || server == nil || page.Host != server.Host}
+	m := meter{url: cfg.MetricsURL}
+	page, errPage := url.Parse(cfg.MetricsURL)
+	server, errServer := url.Parse(cfg.Server)
+	if errPage == nil && errServer == nil && page.Host != server.Host {
+		m.apart = server.Host
+	}
+	return m
 }
 
 // usage is one reading.
@@ -47,7 +51,7 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		if m.apart { // the server itself may be there
+		if m.apart != "" && answers(ctx, m.apart) {
 			return usage{}, pim.Errorf(pim.KindUnavailable, "no metrics at %s (%v): name their page with --metrics, or - for none", m.url, err)
 		}
 		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics: %w", err)
@@ -70,6 +74,16 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 		return usage{}, pim.Errorf(pim.KindUnavailable, "metrics of %s: no %s and %s (%v)", m.url, cpuMetric, rssMetric, err)
 	}
 	return usage{cpu: found[cpuMetric], rss: int64(found[rssMetric])}, nil
+}
+
+// answers reports whether anything listens at addr.
+func answers(ctx context.Context, addr string) bool {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	nc.Close()
+	return true
 }
 
 const (
