@@ -49,6 +49,9 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		GroupSize: c.GroupSize, Senders: c.Senders,
 		Conversations: c.Conversations, Messages: c.Messages, Seed: c.Seed,
 	}
+	if c.Duration == 0 {
+		return pim.Errorf(pim.KindInvalid, "--duration 0s measures nothing")
+	}
 	if c.Warmup == 0 {
 		cfg.Warmup = -1 // the zero value would be its default
 	}

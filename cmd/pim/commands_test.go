@@ -243,6 +243,26 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	if status != exitUnavailable || !strings.Contains(stderr, "no server answers at http://127.0.0.1:1: start one with `make run`") {
 		t.Errorf("no server: status %d, %q", status, stderr)
 	}
+	http, tcp := strings.TrimPrefix(n.url, "http://"), strings.TrimPrefix(n.tcp, "tcp://")
+	for server, want := range map[string]struct {
+		text   string
+		status int
+	}{
+		http:                  {"write --server http://HOST:PORT", exitUsage},
+		"localhost":           {"write --server http://HOST:PORT", exitUsage},
+		"http://[::1":         {"is not a URL", exitUsage},
+		"http://" + tcp:       {"check --server: http:// is for WebSocket", exitUnavailable},
+		"https://" + http:     {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tcp://" + http:       {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tls://" + tcp:        {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tcp://127.0.0.1:1":   {"start one with `make run`", exitUnavailable},
+		"http://pim.invalid.": {"there is no such host", exitUnavailable},
+	} {
+		_, stderr, status := pimWith(t.Context(), "", "send", "--server", server, "--data", n.data, "--as", "alice", "--to", "bob", "hi")
+		if status != want.status || !strings.Contains(stderr, want.text) {
+			t.Errorf("--server %s: status %d, %q; want %d with %q", server, status, stderr, want.status, want.text)
+		}
+	}
 	_, stderr, status = pimWith(t.Context(), "", "token", "--user", "alice", "--data", t.TempDir())
 	if status != exitUsage || !strings.Contains(stderr, "start a server there first") {
 		t.Errorf("no key: status %d, %q", status, stderr)

@@ -41,6 +41,18 @@ func TestSignalStopsTheServer(t *testing.T) {
 	}
 }
 
+func TestDataInUse(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "serve", "--data", serve(t).data, "--listen", "127.0.0.1:0", "--listen-tcp", "")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exitUnavailable || !strings.Contains(string(out), "another server uses this data; stop it") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestBench(t *testing.T) {
 	n := serve(t)
 	var r load.Report
@@ -53,6 +65,8 @@ func TestBench(t *testing.T) {
 	n.ok("", "bench", "relay", "--users", "4", "--duration", "200ms", "--warmup", "0s")
 	n.refuses("paired", exitUsage, "bench", "direct", "--users", "3")
 	n.refuses("must be one of", exitUsage, "bench", "everything")
+	n.refuses("measures nothing", exitUsage, "bench", "direct", "--duration", "0s")
+	n.refuses("nothing was sent", exitUsage, "bench", "direct", "--users", "2", "--rate", "0.001", "--duration", "50ms", "--warmup", "0s")
 }
 
 // chatLog is a short recording with a name that only some tools cope with.

@@ -38,6 +38,9 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	}
 	log := newLogger(c.LogLevel, c.LogFormat, s.err)
 	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version()})
+	if errors.Is(err, syscall.EAGAIN) { // its lock is taken
+		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
+	}
 	if err != nil {
 		return err
 	}

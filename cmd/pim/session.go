@@ -4,18 +4,22 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 // defaultServer is where `make run` listens.
@@ -72,7 +76,7 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, error) {
 	c, err := client.Open(ctx, o)
 	if err != nil {
-		return nil, err
+		return nil, withServerHint(err, f.Server)
 	}
 	if err := connected(ctx, c); err != nil {
 		c.Close()
@@ -147,6 +151,9 @@ func (f *clientFlags) hint(err error) error {
 	if pim.KindOf(err) == pim.KindUnauthorized && f.As != "" {
 		return &hintedError{err, "the key in " + f.path() + " is not this server's; name its data directory with --data"}
 	}
+	if pim.KindOf(err) == pim.KindTooLarge { // HTTP, read as the length of a frame
+		return otherProtocol(err)
+	}
 	return withServerHint(err, f.Server)
 }
 
@@ -161,8 +168,28 @@ func withServerHint(err error, server string) error {
 		return &hintedError{unreachable(server, err), "there is no such host; check --server"}
 	case errors.As(err, &unknown):
 		return &hintedError{err, "name the file with its authority's certificate in SSL_CERT_FILE"}
+	case server != "" && !strings.Contains(server, "://"):
+		return &hintedError{err, "write --server http://HOST:PORT, or tcp://HOST:PORT for raw TCP"}
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err):
+		return otherProtocol(err)
 	}
 	return err
+}
+
+// notHTTP reports whether what came as an answer to an HTTP request is none, for which
+// net/http has only a text.
+func notHTTP(err error) bool {
+	var failed *url.Error
+	return errors.As(err, &failed) && strings.Contains(failed.Err.Error(), "malformed HTTP")
+}
+
+// otherProtocol says what to do about a server that does not speak what --server
+// says.
+func otherProtocol(err error) error {
+	return &hintedError{
+		&pim.Error{Kind: pim.KindUnavailable, Text: chat.Plain(err), Err: err},
+		"check --server: http:// is for WebSocket and tcp:// for raw TCP, on ports of their own; with TLS they are https:// and tls://",
+	}
 }
 
 // unreachable is a short text over a long cause.
