@@ -38,9 +38,11 @@ func (v Violation) String() string {
 //     agree; one that was refused for good stands nowhere.
 //   - I3: seqs are 1..n, and an entry is the same in whatever shows it. Counts and
 //     anchors follow from the log, server times do not fall, nobody's entry was
-//     made up, nobody joined or left whom its sender did not name.
+//     made up or comes from who was no member then, nobody joined or left whom its
+//     sender did not name, and only the owner of a group removed others.
 //   - I4: every device was handed all entries of its user's membership and no
-//     others, each once, ascending by seq, and shows them in the display order.
+//     others, each once, ascending by seq, and shows all of them, in the display
+//     order.
 //   - I5: an entry whose push was withheld reached the devices all the same.
 //   - I6: no cell was seen at a lower version than it had before.
 //   - I7: no two entries were seen at one seq.

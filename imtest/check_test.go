@@ -90,6 +90,12 @@ func (r *run) everywhere(seq pim.Seq, bend func(*pim.Entry)) {
 	a.Anchor, a.Server, a.Count, a.ClientID = e.Anchor, e.Server, e.Count, e.ClientID
 }
 
+// by makes another user the sender of an entry.
+func (r *run) by(seq pim.Seq, user pim.UserID) {
+	r.everywhere(seq, func(e *pim.Entry) { e.Sender = user })
+	r.sends[seq-1].Sender, r.acks[seq-1].User = user, user
+}
+
 func (r *run) history() *imtest.History {
 	h := imtest.NewHistory()
 	for _, s := range r.sends {
@@ -227,6 +233,19 @@ func TestCheck(t *testing.T) {
 		{"I4: in the order of seqs, not of display", func(r *run) {
 			r.more = func(h *imtest.History) { h.Shown(bob, group, []pim.Seq{1, 2, 3, 4, 5}) }
 		}, "I4 3"},
+		{"I4: not all is shown", func(r *run) {
+			r.more = func(h *imtest.History) { h.Shown(bob, group, []pim.Seq{1, 3, 5}) }
+		}, "I4 2, I4 4"},
+		{"I4: nothing is shown", func(r *run) {
+			r.more = func(h *imtest.History) { h.Shown(bob, group, nil) }
+		}, "I4 1, I4 2, I4 3, I4 4, I4 5"},
+		{"I4: what is not bob's is shown, and something twice", func(r *run) {
+			r.more = func(h *imtest.History) { h.Shown(bob, group, []pim.Seq{1, 3, 2, 4, 5, 6, 6}) }
+		}, "I4 6, I4 6, I4 6"},
+		{"I3: a stranger wrote", func(r *run) { r.by(6, "eve") }, "I3 6"},
+		{"I3: carol let herself in", func(r *run) { r.by(4, "carol") }, "I3 4"},
+		{"I3: bob wrote after he had left", func(r *run) { r.by(6, "bob") }, "I3 6"},
+		{"I3: carol, who is not the owner, removed bob", func(r *run) { r.by(5, "carol") }, "I3 5"},
 		{"in display order", func(r *run) {
 			r.more = func(h *imtest.History) { h.Shown(bob, group, []pim.Seq{1, 3, 2, 4, 5}) }
 		}, ""},

@@ -2,7 +2,6 @@ package imtest
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/pim-im/pim"
 )
@@ -75,25 +74,37 @@ func (c *checker) checkComplete(s storage) {
 	}
 }
 
-// checkShown: what a device displays is in the display order.
+// checkShown: what a device displays is all that its user reads, in the display
+// order.
 func (c *checker) checkShown() {
 	for _, v := range c.h.shown {
-		l := c.log(v.conversation)
+		l, d := c.log(v.conversation), storage{Device: v.Device}
+		has := make(map[pim.Seq]bool, len(v.seqs))
 		for i, seq := range v.seqs {
 			e, ok := l.at[seq]
-			if !ok {
-				c.fail("I4", v.conversation, seq, "%s shows it, the log has nothing there", storage{Device: v.Device})
-				continue
+			switch {
+			case has[seq]:
+				c.fail("I4", v.conversation, seq, "%s shows it twice", d)
+			case !ok:
+				c.fail("I4", v.conversation, seq, "%s shows it, the log has nothing there", d)
+			case !l.reads(v.User, seq):
+				c.fail("I4", v.conversation, seq, "%s shows it, and %s was no member then", d, v.User)
 			}
-			if i == 0 {
+			has[seq] = true
+			if !ok || i == 0 {
 				continue
 			}
 			if prev, ok := l.at[v.seqs[i-1]]; ok && !before(&prev, &e) {
-				c.fail("I4", v.conversation, seq, "%s shows it after seq %d", storage{Device: v.Device}, prev.Seq)
+				c.fail("I4", v.conversation, seq, "%s shows it after seq %d", d, prev.Seq)
 			}
 		}
-		if twice := slices.Compact(slices.Sorted(slices.Values(v.seqs))); len(twice) != len(v.seqs) {
-			c.fail("I4", v.conversation, 0, "%s shows an entry twice", storage{Device: v.Device})
+		if _, own := v.conversation.OwnUser(); own {
+			continue // see checkComplete
+		}
+		for seq := range l.at {
+			if !has[seq] && l.reads(v.User, seq) {
+				c.fail("I4", v.conversation, seq, "%s does not show it", d)
+			}
 		}
 	}
 }

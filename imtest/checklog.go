@@ -93,6 +93,7 @@ func (c *checker) checkLog(l *log) {
 			seqs[e.ClientID] = seq
 		}
 		c.checkSent(l, &e)
+		c.checkAllowed(l, &e)
 	}
 	if _, ok := l.at[0]; ok {
 		c.fail("I3", l.id, 0, "an entry has seq 0")
@@ -110,6 +111,19 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
 	case !sameUsers(e.Members, l.changed(e, &s)):
 		c.fail("I3", l.id, e.Seq, "it is about %v, %s named %v", e.Members, s.Sender, s.Members)
+	}
+}
+
+// checkAllowed asks that e's sender might write it.
+func (c *checker) checkAllowed(l *log, e *pim.Entry) {
+	owner := l.at[1].Sender
+	switch {
+	case !l.reads(e.Sender, e.Seq):
+		c.fail("I3", l.id, e.Seq, "%s wrote it, and was no member then", e.Sender)
+	case e.Kind == pim.EntryJoin && slices.Contains(e.Members, e.Sender):
+		c.fail("I3", l.id, e.Seq, "%s let itself in", e.Sender)
+	case e.Kind == pim.EntryLeave && e.Sender != owner && !sameUsers(e.Members, []pim.UserID{e.Sender}):
+		c.fail("I3", l.id, e.Seq, "%s removed %v from the group of %s", e.Sender, e.Members, owner)
 	}
 }
 

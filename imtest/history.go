@@ -182,7 +182,7 @@ func (h *History) HandedAll(d Device, number int, entries []pim.Entry) {
 	h.handed[storage{d, number}] = entries
 }
 
-// Shown records in which order d displays a conversation, or the end of one.
+// Shown records in which order d displays a conversation, all of it, at the end.
 func (h *History) Shown(d Device, c pim.ConversationID, seqs []pim.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

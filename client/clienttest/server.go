@@ -201,6 +201,10 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	if e.Kind != pim.EntryCreate && !l.member(c, from.user) {
 		return pim.Entry{}, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", from.user, c)
 	}
+	others := func(u string) bool { return u != string(from.user) }
+	if e.Kind == pim.EntryLeave && l.entries[0].Sender != from.user && slices.ContainsFunc(req.Members, others) {
+		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c)
+	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
 	var err error
 	if e.Members, err = l.changed(&e, req.Members); err != nil {
