@@ -8,6 +8,7 @@ import (
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // Device is an engine and what is around it.
@@ -36,6 +37,9 @@ type Device struct {
 	failed   map[pim.ClientMessageID]*pim.Error // what the app was told last
 	breaks   Breakage
 	recorder *recorder
+
+	locals map[pim.ClientMessageID]int64 // of what was transmitted since the user sent it, or sent it again
+	timeOf map[int64]pim.ClientMessageID // whose each of them is
 }
 
 // Breakage is how a device is broken on purpose. The zero Breakage is sound.
@@ -51,6 +55,7 @@ func (w *World) NewDevice(user pim.UserID, id pim.DeviceID) *Device {
 	d := &Device{
 		User: user, ID: id, w: w, disk: newDisk(), had: make(map[pim.ConversationID]map[pim.Seq]bool),
 		failed: make(map[pim.ClientMessageID]*pim.Error), arrived: make(map[pim.ConversationID][]pim.Seq),
+		locals: make(map[pim.ClientMessageID]int64), timeOf: make(map[int64]pim.ClientMessageID),
 	}
 	d.config = engine.Config{
 		User: user, Device: id, Servers: []string{"wss://one", "wss://two"},
@@ -124,6 +129,7 @@ func (d *Device) Restore() {
 	}
 	d.disk = d.backup.clone()
 	d.storage++
+	d.locals, d.timeOf = make(map[pim.ClientMessageID]int64), make(map[int64]pim.ClientMessageID)
 	d.had, d.arrived = make(map[pim.ConversationID]map[pim.Seq]bool), make(map[pim.ConversationID][]pim.Seq)
 }
 
@@ -259,12 +265,28 @@ func (d *Device) transmit(m wire.Message) {
 			return
 		}
 	}
+	if req, ok := m.(*wirepb.PIMSendReq); ok {
+		d.timed(req)
+	}
 	for _, c := range d.conns {
 		if c.attempt == d.using {
 			c.toServer(m)
 			return
 		}
 	}
+}
+
+// timed asks that a message keeps its local time over every resend and restart, and
+// that no other of the device has it.
+func (d *Device) timed(req *wirepb.PIMSendReq) {
+	id, _ := wire.ClientID(req.ClientMessageId)
+	if was, again := d.locals[id]; again && was != req.LocalMs {
+		d.w.Failf("%s/%s transmits %s with the local time %d, and before that with %d", d.User, d.ID, id, req.LocalMs, was)
+	}
+	if other, taken := d.timeOf[req.LocalMs]; taken && other != id {
+		d.w.Failf("%s/%s transmits %s and %s with the local time %d", d.User, d.ID, other, id, req.LocalMs)
+	}
+	d.locals[id], d.timeOf[req.LocalMs] = req.LocalMs, id
 }
 
 // hear is the app.

@@ -24,6 +24,9 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a new ID on resend", newIDOnResend, "I3 "},
 		{"shown in the order of arrival", func(d *Device) { d.breaks.Show = byArrival }, "I4 "},
 		{"no gap pull", noGapPull, "not settled"},
+		{"no acknowledgements", noAcks, "has acknowledged"},
+		{"a new local time on resend", newTimeOnResend, "and before that with"},
+		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			const first, most = 1_000_000, 200
@@ -60,7 +63,7 @@ func newIDOnResend(d *Device) {
 		id := d.w.id()
 		names[string(id[:])] = req.ClientMessageId
 		again := &wirepb.PIMSendReq{
-			Conversation: req.Conversation, ClientMessageId: id[:], LocalMs: req.LocalMs, Attempt: req.Attempt,
+			Conversation: req.Conversation, ClientMessageId: id[:], LocalMs: req.LocalMs - int64(1000*len(names)), Attempt: req.Attempt,
 			Payload: req.Payload, Kind: req.Kind, Members: req.Members,
 		}
 		return again
@@ -88,6 +91,36 @@ func noGapPull(d *Device) {
 	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
 		if _, ok := m.(*wirepb.PIMPullReq); ok {
 			return nil
+		}
+		return m
+	}
+}
+
+// noAcks swallows every acknowledgement of pushes.
+func noAcks(d *Device) {
+	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
+		if _, ok := m.(*wirepb.PIMPushAck); ok {
+			return nil
+		}
+		return m
+	}
+}
+
+// newTimeOnResend gives each repetition a local time of its own.
+func newTimeOnResend(d *Device) {
+	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
+		if req, ok := m.(*wirepb.PIMSendReq); ok {
+			req.LocalMs += int64(req.Attempt) - 1
+		}
+		return m
+	}
+}
+
+// coarseTimes gives messages the minute as their local time.
+func coarseTimes(d *Device) {
+	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
+		if req, ok := m.(*wirepb.PIMSendReq); ok {
+			req.LocalMs -= req.LocalMs % time.Minute.Milliseconds()
 		}
 		return m
 	}

@@ -47,11 +47,13 @@ func (w *World) Heal(limit time.Duration) {
 func (d *Device) resend() {
 	for _, id := range slices.SortedFunc(maps.Keys(d.failed), func(a, b pim.ClientMessageID) int { return slices.Compare(a[:], b[:]) }) {
 		if err := d.failed[id]; err.Kind.Retryable() && d.disk.outbox[id].Failed != nil {
+			delete(d.locals, id) // it takes a new one
 			d.Step(engine.Resend{ID: id})
 		}
 	}
 	for _, m := range d.disk.snapshot().Outbox { // after a restart nobody is told again
 		if m.Failed != nil && m.Failed.Kind.Retryable() {
+			delete(d.locals, m.ID)
 			d.Step(engine.Resend{ID: m.ID})
 		}
 	}
@@ -74,6 +76,9 @@ func (w *World) unsettled() string {
 			log := w.Server.Readable(c, d.User)
 			if row := d.disk.conversations[c]; len(log) > 0 && row.Known < log[len(log)-1].Seq {
 				return fmt.Sprintf("%s/%s has %s up to %d of %d", d.User, d.ID, c, row.Known, log[len(log)-1].Seq)
+			}
+			if acked := w.Server.Acked(d.User, d.ID, c); len(log) > 0 && acked < log[len(log)-1].Seq {
+				return fmt.Sprintf("%s/%s has acknowledged %s up to %d of %d", d.User, d.ID, c, acked, log[len(log)-1].Seq)
 			}
 		}
 	}
