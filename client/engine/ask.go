@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -169,8 +170,8 @@ func (e *Engine) tickAsks() {
 	if e.paused {
 		return
 	}
-	for _, a := range e.asks.active {
-		if e.now.Mono >= a.answerBy {
+	for _, request := range slices.Sorted(maps.Keys(e.asks.active)) { // in their order
+		if a := e.asks.active[request]; e.now.Mono >= a.answerBy {
 			e.unanswered(a.answerBy - e.cfg.RequestTimeout)
 			e.requeue(a)
 		}

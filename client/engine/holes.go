@@ -55,6 +55,15 @@ func without(holes []Hole, from, to pim.Seq) []Hole {
 	return rest
 }
 
+// allLazy returns holes, none of which is filled by itself.
+func allLazy(holes []Hole) []Hole {
+	lazy := slices.Clone(holes)
+	for i := range lazy {
+		lazy[i].Lazy = true
+	}
+	return lazy
+}
+
 // missing reports whether seq lies in a hole.
 func (c *conversation) missing(seq pim.Seq) bool {
 	return slices.ContainsFunc(c.holes, func(h Hole) bool { return h.From <= seq && seq <= h.To })

@@ -65,6 +65,29 @@ func (s *script) hasPulled(want ...string) []*wirepb.PIMPullReq {
 	return requests
 }
 
+// What the server cannot read at present stays a hole, for whoever scrolls there;
+// what the user may not read is none.
+func TestRefusedHole(t *testing.T) {
+	for kind, want := range map[wirepb.ErrorKind][]engine.Hole{
+		wirepb.ErrorKind_ERROR_KIND_CORRUPT:    {{From: 1, To: 900, Lazy: true}},
+		wirepb.ErrorKind_ERROR_KIND_NOT_MEMBER: nil,
+	} {
+		s := newScript(t)
+		s.gets(&wirepb.PIMPong{Behind: true})
+		s.lists(map[pim.ConversationID]uint64{chat: 1000})
+		req := s.hasPulled("d:alice:bob 1..0 down 100")[0]
+		s.gets(frame(req, 901, 1000, 1000, true))
+		req = s.hasPulled("d:alice:bob 1..900 down 100")[0]
+		s.gets(&wirepb.PIMError{RequestId: req.RequestId, Kind: kind})
+		if holes := s.store.conversations[chat].Holes; !slices.Equal(holes, want) {
+			t.Errorf("%v: holes %v, want %v", kind, holes, want)
+		}
+		if !s.engine.Synced() {
+			t.Errorf("%v: not synced", kind)
+		}
+	}
+}
+
 // frame is one frame of the answer to a pull.
 func frame(req *wirepb.PIMPullReq, from, to, newest uint64, done bool) *wirepb.PIMPullResp {
 	m := &wirepb.PIMPullResp{RequestId: req.RequestId, From: from, To: to, Newest: newest, Done: done}

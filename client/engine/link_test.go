@@ -65,6 +65,32 @@ func TestUnansweredRequests(t *testing.T) {
 	}
 }
 
+// Requests without an answer are made again in their order, and not in a map's:
+// the same inputs make the same outputs.
+func TestUnansweredPullsKeepTheirOrder(t *testing.T) {
+	s := newScript(t)
+	s.gets(&wirepb.PIMPong{Behind: true})
+	newest := map[pim.ConversationID]uint64{}
+	var want []string
+	for i := range uint64(8) {
+		c := pim.ConversationID(fmt.Sprint("g:", i))
+		newest[c] = 20 - i
+		want = append(want, fmt.Sprint(c, " 1..0 up 100"))
+	}
+	s.lists(newest)
+	for i := range 8 {
+		c := pim.ConversationID(fmt.Sprint("g:asked", i))
+		s.must(engine.Ask{ID: uint64(i + 1), Conversation: c})
+		want = append(want, fmt.Sprint(c, " 0..0 up 0"))
+	}
+	s.hasPulled(want...)
+	for range 10 {
+		s.w.passes(time.Second)
+		s.gets(&wirepb.PIMPong{})
+	}
+	s.hasPulled(want...)
+}
+
 // A burst that is answered late is no dead connection: what failed together
 // counts once. Without any answer it is left when one message would be.
 func TestUnansweredBurst(t *testing.T) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -335,9 +336,13 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	for f := e.nextFill(p.c); f != nil; f = e.nextFill(p.c) {
 		e.concludeFill(f, err)
 	}
-	if p.job == refill {
+	switch {
+	case p.job != refill:
+	case err.Kind == pim.KindNotMember || err.Kind == pim.KindForbidden || err.Kind == pim.KindNotFound:
 		// What may not be read is no hole.
 		e.setHoles(p.c, nil)
+	default: // the server cannot read it at present; whoever scrolls there asks again
+		e.setHoles(p.c, allLazy(p.c.holes))
 	}
 	e.giveUp(p.c)
 }
@@ -415,8 +420,8 @@ func (e *Engine) tickPulls() {
 	if e.paused {
 		return
 	}
-	for _, p := range e.pulls.active {
-		if e.now.Mono >= p.answerBy {
+	for _, request := range slices.Sorted(maps.Keys(e.pulls.active)) { // in their order
+		if p := e.pulls.active[request]; e.now.Mono >= p.answerBy {
 			e.unanswered(p.answerBy - e.cfg.RequestTimeout)
 			e.endPull(p)
 			e.wantPull(p.c)
