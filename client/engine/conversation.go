@@ -32,7 +32,8 @@ type conversation struct {
 	id      pim.ConversationID
 	known   pim.Seq
 	newest  pim.Seq
-	count   uint64     // counting messages up to newest
+	count   uint64     // counting messages up to counted
+	counted pim.Seq    // newest, or below it if a pull named that
 	last    *pim.Entry // at newest, from a summary; nil once known has reached it
 	lastCut bool
 	left    bool
@@ -54,7 +55,7 @@ type conversation struct {
 
 func (e *Engine) restore(row *Conversation) {
 	e.conversations[row.ID] = &conversation{
-		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest),
+		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
 		count: row.Count, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
 	}
 	if _, eager := e.conversations[row.ID].eager(); eager {
@@ -80,11 +81,20 @@ func (e *Engine) conversation(id pim.ConversationID) *conversation {
 }
 
 func (c *conversation) row() Conversation {
-	r := Conversation{ID: c.id, Known: c.known, Newest: c.newest, Count: c.count, Left: c.left, Holes: c.holes}
+	// Newest and Count are of one entry: a read mark takes both, and keeps them.
+	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Left: c.left, Holes: c.holes}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}
 	return r
+}
+
+// heard takes note of an entry at seq, and of the messages up to it.
+func (c *conversation) heard(seq pim.Seq, count uint64) {
+	c.newest = max(c.newest, seq)
+	if seq > c.counted {
+		c.counted, c.count = seq, count
+	}
 }
 
 func (e *Engine) touch(c *conversation) {
@@ -109,7 +119,7 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 		e.conversations[id] = c
 	}
 	e.clearAhead(c)
-	c.followed, c.known, c.newest = true, after, after
+	c.followed, c.known, c.newest, c.counted = true, after, after, after
 	e.touch(c)
 	e.aim(c, unknownSeq)
 	return nil
@@ -167,7 +177,7 @@ func (e *Engine) pushed(m *wirepb.PIMPush) {
 	for _, w := range m.Entries {
 		entry, err := wire.EntryOf(c.id, w)
 		if err != nil { // unreadable; a pull finds out whether it is so on disk
-			c.newest = max(c.newest, pim.Seq(w.Seq))
+			c.heard(pim.Seq(w.Seq), w.Count)
 			continue
 		}
 		e.arrive(c, entry)
@@ -196,7 +206,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		e.deliver(c, entry)
 		e.closeGap(c)
 	default:
-		c.newest = max(c.newest, entry.Seq)
+		c.heard(entry.Seq, entry.Count)
 		e.touch(c)
 		e.keepAhead(c, entry)
 	}
@@ -208,9 +218,10 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	if entry.Sender == e.meta.User {
 		e.found(&entry)
 	}
+	c.heard(entry.Seq, entry.Count)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
-		c.count, c.recent = entry.Count, entry.Server
+		c.recent = entry.Server
 	}
 	switch entry.Kind {
 	case pim.EntryCreate, pim.EntryJoin:

@@ -297,7 +297,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 // giveUp takes it that there is nothing above c.known.
 func (e *Engine) giveUp(c *conversation) {
 	e.clearAhead(c)
-	c.newest, c.last, c.lastCut, c.failures = c.known, nil, false, 0
+	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
 	if c.target != 0 {
 		c.target = 0
 		e.behind--

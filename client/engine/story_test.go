@@ -145,6 +145,38 @@ func TestGapIsPulled(t *testing.T) {
 	s.transmits("ack 2: d:alice:bob 5")
 }
 
+// What a row says is newest, and the messages up to there, are of one entry: a read
+// mark takes both, for good, and unread is a subtraction of such counts.
+func TestNewestAndItsCount(t *testing.T) {
+	answers := func(s *script, newest uint64) {
+		s.gets(&wirepb.PIMPullResp{RequestId: s.lastPull(), Entries: bobs(2), From: 2, To: 2, Newest: newest})
+	}
+	for name, test := range map[string]struct {
+		hears             func(s *script)
+		newest, withCount uint64
+	}{
+		"of a push ahead of a gap":    {func(s *script) { s.gets(push(3)) }, 3, 3},
+		"of an answer ahead of a gap": {func(s *script) { s.gets(ackFor(s.sends(chat, "a"), 5)) }, 5, 5},
+		"of a duplicate, which is no entry": {func(s *script) {
+			ack := ackFor(s.sends(chat, "a"), 5)
+			ack.Duplicate = true
+			s.gets(ack)
+		}, 5, 5},
+		"from a pull, which does not count": {func(s *script) { s.gets(push(3)); answers(s, 9) }, 3, 3},
+		"from a list": {func(s *script) {
+			s.gets(&wirepb.PIMPong{Behind: true})
+			s.lists(map[pim.ConversationID]uint64{chat: 7})
+		}, 7, 7},
+	} {
+		s := newScript(t)
+		s.gets(push(1))
+		test.hears(s)
+		if row := s.store.conversations[chat]; row.Newest != pim.Seq(test.newest) || row.Count != test.withCount {
+			t.Errorf("%s: newest %d, count %d; want %d, %d", name, row.Newest, row.Count, test.newest, test.withCount)
+		}
+	}
+}
+
 func TestSeqsThatAreNotForThisUserAreSettled(t *testing.T) {
 	s := newScript(t)
 	s.transmits("sync full=true after=")

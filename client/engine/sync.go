@@ -96,7 +96,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	if newest >= c.newest && (newest > c.known || c.left != s.Left) {
 		changed = true
 		e.touch(c)
-		c.newest, c.count, c.left = newest, s.Count, s.Left
+		c.newest, c.counted, c.count, c.left = newest, newest, s.Count, s.Left
 		if last := lastOf(c.id, s); last != nil && newest > c.known {
 			c.last, c.lastCut, c.recent = last, s.LastCut, last.Server
 		}

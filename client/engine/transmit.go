@@ -187,7 +187,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		// The entry is not made up from m: the writer decides who the members are
 		// in it, and an earlier transmission, which this may be the answer to, may
 		// have differed.
-		c.newest = max(c.newest, s.Seq)
+		c.heard(s.Seq, s.Count)
 		e.touch(c)
 		e.wantPull(c)
 		return
