@@ -2,9 +2,12 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pim-im/pim"
 )
 
 // A round of attempts to connect. While no handshake is through, another attempt
@@ -119,8 +122,20 @@ func (e *Engine) dialFailed(n uint64, err error) {
 	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.nextServer()):
 		e.attempt()
 	case len(e.race.running) == 0:
-		e.retreat(err, e.nextWait())
+		e.retreat(err, max(e.nextWait(), e.askedFor(err)))
 	}
+}
+
+// askedFor returns how long a gateway that turned an attempt away wants to be left
+// alone, and up to a quarter more, so that those it turned away do not come back at
+// once.
+func (e *Engine) askedFor(err error) time.Duration {
+	var refused *pim.Error
+	if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
+		return 0
+	}
+	wait := min(refused.RetryAfter, maxWindow)
+	return wait + time.Duration(e.cfg.Random()*float64(wait)/4)
 }
 
 func (e *Engine) tickRace() {

@@ -146,6 +146,22 @@ func TestRefusedAttempts(t *testing.T) {
 	}
 }
 
+// A gateway that is full says when to come back; not all who were told so do that at
+// the same time.
+func TestRetryAfter(t *testing.T) {
+	for after, want := range map[time.Duration]time.Duration{
+		0:               250 * time.Millisecond,
+		8 * time.Second: 9 * time.Second, // and half of a quarter
+		time.Hour:       675 * time.Second,
+	} {
+		r := newRacer(t, "wss://a")
+		r.does(engine.Lost{Attempt: 1, Err: &pim.Error{Kind: pim.KindUnavailable, RetryAfter: after}})
+		if ev := r.events[len(r.events)-1].(engine.StateEvent); ev.State != engine.Waiting || ev.RetryIn != want {
+			t.Errorf("told to come back after %v: %+v, want %v", after, ev, want)
+		}
+	}
+}
+
 // What is said of an attempt that was hung up means nothing to the next round.
 func TestStaleLoss(t *testing.T) {
 	r := newRacer(t, "wss://a", "wss://b")

@@ -79,6 +79,15 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func openLocked(ctx context.Context, path string) (*Store, error) {
+	// Messages are for their user alone: SQLite gives the files beside this one the
+	// permissions of it.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
 	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: pragmas.Encode()}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -29,6 +30,22 @@ func TestStore(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "odd name? 100%#.db")
 		return func() client.Store { return open(t, path) }
 	})
+}
+
+// Messages are readable for their user alone.
+func TestFilesArePrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pim.db")
+	s := open(t, path)
+	defer s.Close()
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if i, err := os.Stat(f); err != nil || i.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+			t.Errorf("%s: %v, %v", f, i.Mode(), err)
+		}
+	}
 }
 
 // A batch that fails half-way leaves nothing behind.

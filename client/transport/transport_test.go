@@ -264,6 +264,16 @@ func TestDialErrors(t *testing.T) {
 	if _, err := must(transport.NewDialer(web.URL, nil, nil))(t).Dial(ctx); pim.KindOf(err) != pim.KindUnavailable {
 		t.Errorf("dialled a web server: %v", err)
 	}
+	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		http.Error(w, "full", http.StatusServiceUnavailable)
+	}))
+	defer full.Close()
+	_, err := must(transport.NewDialer(full.URL, nil, nil))(t).Dial(ctx)
+	var refused *pim.Error
+	if !errors.As(err, &refused) || refused.RetryAfter != time.Minute {
+		t.Errorf("dialled a server that is full: %v", err)
+	}
 }
 
 // Every kind of connection is made by the hook, if there is one.

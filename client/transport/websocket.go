@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/pim-im/pim"
@@ -22,7 +24,11 @@ func dialWebSocket(ctx context.Context, url string, client *http.Client) (Conn, 
 	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", url, resp.Status, err)
+			refused := pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", url, resp.Status, err)
+			if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
+				refused.RetryAfter = time.Duration(s) * time.Second
+			}
+			return nil, refused
 		}
 		return nil, err
 	}
