@@ -49,8 +49,9 @@ type conn struct {
 
 // lane is one direction: what is sent arrives in order.
 type lane struct {
-	freeAt time.Duration
-	held   []func() // while the network swallows it
+	left time.Duration // when the last frame had been put on the line
+	last time.Duration // when it arrives
+	held []func()      // while the network swallows it
 }
 
 // dial makes an attempt.
@@ -116,11 +117,12 @@ func (c *conn) carry(l *lane, up bool, size int, arrive func()) {
 	if d.net.Jitter > 0 {
 		took += time.Duration((2*w.rng.Float64() - 1) * float64(d.net.Jitter))
 	}
+	l.left = max(l.left, w.now) // a line that is busy is waited for
 	if d.net.Rate > 0 {
-		took += time.Duration(size) * time.Second / time.Duration(d.net.Rate)
+		l.left += time.Duration(size) * time.Second / time.Duration(d.net.Rate)
 	}
-	l.freeAt = max(l.freeAt, w.now+max(took, 0))
-	w.At(l.freeAt, func() {
+	l.last = max(l.last, l.left+max(took, 0))
+	w.At(l.last, func() {
 		if !c.gone && !c.vanishes {
 			arrive()
 		}
