@@ -182,7 +182,7 @@ func (d *Device) Step(in engine.Input) error {
 	if up, ok := in.(engine.Dialled); ok && !slices.Contains(out.Hangups, up.Attempt) {
 		d.using = up.Attempt
 	}
-	d.recorder.step(now, in, &out, err)
+	d.recorder.step(d.engine, now, in, &out, err)
 	d.perform(&out)
 	d.setAlarm()
 	return err

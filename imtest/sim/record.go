@@ -32,6 +32,7 @@ type Turn struct {
 	Wall  float64        `json:"wall"` // the device's wall clock, ms since 1970
 	Input map[string]any `json:"in"`   // one member: the name of the input
 	Out   any            `json:"out,omitempty"`
+	Wake  float64        `json:"wake,omitempty"` // when the engine wants a Tick at the latest, as At; 0: never
 	Error string         `json:"error,omitempty"`
 }
 
@@ -62,18 +63,21 @@ func (r *recorder) random(f func() float64) func() float64 {
 	}
 }
 
-func (r *recorder) step(now engine.Time, in engine.Input, out *engine.Output, err error) {
+func (r *recorder) step(e *engine.Engine, now engine.Time, in engine.Input, out *engine.Output, err error) {
 	if r == nil {
 		return
 	}
 	p := &r.Processes[len(r.Processes)-1]
-	p.Steps = append(p.Steps, turnOf(now, in, out, err))
+	p.Steps = append(p.Steps, turnOf(e, now, in, out, err))
 }
 
-func turnOf(now engine.Time, in engine.Input, out *engine.Output, err error) Turn {
+func turnOf(e *engine.Engine, now engine.Time, in engine.Input, out *engine.Output, err error) Turn {
 	t := Turn{
 		At: float64(now.Mono) / 1e6, Wall: float64(now.Wall), Out: encodeOutput(out),
 		Input: map[string]any{snake(reflect.TypeOf(in).Name()): encode(reflect.ValueOf(in))},
+	}
+	if at, ok := e.Deadline(); ok {
+		t.Wake = float64(at) / 1e6
 	}
 	if err != nil {
 		t.Error = err.Error()
@@ -173,6 +177,9 @@ func (p *Process) replay() error {
 			return fmt.Errorf("step %d:\n got %s\nwant %s", n+1, g, w)
 		}
 	}
+	if len(random) > 0 {
+		return fmt.Errorf("%d random numbers were not asked for", len(random))
+	}
 	return nil
 }
 
@@ -196,7 +203,7 @@ func (t *Turn) replay(e *engine.Engine) (Turn, error) {
 		in := v.Interface().(engine.Input)
 		err := e.Step(now, in)
 		out := e.Take()
-		return turnOf(now, in, &out, err), nil
+		return turnOf(e, now, in, &out, err), nil
 	}
 	return Turn{}, fmt.Errorf("a step without an input")
 }

@@ -339,3 +339,33 @@ func TestTranscripts(t *testing.T) {
 		}
 	}
 }
+
+// What an engine waits for, and what of chance it uses, is part of a transcript: an
+// SDK that wants to be woken at another time, or draws fewer numbers, is told.
+func TestReplayNotices(t *testing.T) {
+	for name, bend := range map[string]func(*Process){
+		"another wake": func(p *Process) { p.Steps[len(p.Steps)/2].Wake++ },
+		"no wake":      func(p *Process) { p.Steps[0].Wake = 0 },
+		"a number that is not drawn": func(p *Process) {
+			p.Random = append(p.Random, 0.5)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(filepath.Join(folder, "lift.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var tr Transcript
+			if err := json.Unmarshal(data, &tr); err != nil {
+				t.Fatal(err)
+			}
+			if err := Replay(&tr); err != nil {
+				t.Fatal(err)
+			}
+			bend(&tr.Processes[0])
+			if err := Replay(&tr); err == nil {
+				t.Error("it is not noticed")
+			}
+		})
+	}
+}
