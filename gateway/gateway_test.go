@@ -367,3 +367,19 @@ func TestWebSocketControlFrames(t *testing.T) {
 		}
 	}
 }
+
+// Clients that leave because of the node come back spread over its long window, one
+// that was idle by itself, and one that is not wanted is told no time.
+func TestWindowOfEachCode(t *testing.T) {
+	g := &Gateway{}
+	g.Limits.Drain, g.Limits.Reconnect = 10*time.Second, time.Second
+	for code, want := range map[wire.Code]time.Duration{
+		wire.CodeShutdown: 10 * time.Second, wire.CodeOverloaded: 10 * time.Second, wire.CodeUnavailable: 10 * time.Second,
+		wire.CodeIdle: time.Second, wire.CodeHandshake: time.Second,
+		wire.CodeReplaced: 0, wire.CodeProtocol: 0,
+	} {
+		if got := g.window(code); got != want {
+			t.Errorf("%s: %v, want %v", code, got, want)
+		}
+	}
+}
