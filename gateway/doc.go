@@ -11,8 +11,10 @@
 //
 // Frames to a client gather in conn.out:
 //
-//   - answers to sends: bounded by Limits.InFlight, since the reader stops
-//     reading above it;
+//   - answers to sends: bounded by Limits.InFlight, since a send is in flight until
+//     its answer is written, and above the limit nothing more is read;
+//   - other answers at once (pongs, times, refusals): each waits for room, and the
+//     connection is not read meanwhile;
 //   - answers to pulls and syncs: made one at a time, each only when out has room;
 //   - pushes: bounded by Limits.QueueBytes. Above it the device is behind: its
 //     pushes are dropped until out is empty, and then it is told to sync.
