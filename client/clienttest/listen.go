@@ -207,6 +207,8 @@ func (s *socket) Write(frames [][]byte) error {
 	return nil
 }
 
-func (s *socket) Arriving() time.Time { return time.Time{} } // nobody asks
+// Nobody asks.
+func (s *socket) Arriving() time.Time { return time.Time{} }
+func (s *socket) Written() time.Time  { return time.Time{} }
 
 func (s *socket) Close() error { return s.ws.CloseNow() }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"time"
@@ -12,8 +11,9 @@ import (
 // tcp carries frames over a byte stream, each after its length.
 type tcp struct {
 	arrival
-	conn net.Conn
-	in   []byte // in[next:] is read and not handed out
+	line *departure
+	conn net.Conn // line, or TLS over it
+	in   []byte   // in[next:] is read and not handed out
 	next int
 	out  []byte
 }
@@ -25,7 +25,12 @@ const (
 
 // NewTCP returns conn, a stream such as a TCP or TLS connection, as a Conn, which
 // owns it.
-func NewTCP(conn net.Conn) Conn { return &tcp{conn: conn} }
+func NewTCP(conn net.Conn) Conn { return newTCP(conn) }
+
+func newTCP(conn net.Conn) *tcp {
+	line := newDeparture(conn)
+	return &tcp{line: line, conn: line}
+}
 
 func (t *tcp) Read() ([]byte, error) {
 	for {
@@ -72,9 +77,6 @@ func (t *tcp) Write(frames [][]byte) error {
 	for _, f := range frames {
 		t.out = wire.AppendTCP(t.out, f)
 	}
-	if err := t.conn.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
-		return err
-	}
 	_, err := t.conn.Write(t.out)
 	if cap(t.out) > keptBuffer {
 		t.out = nil
@@ -84,9 +86,7 @@ func (t *tcp) Write(frames [][]byte) error {
 
 // Close closes the stream at once: a TLS connection's own Close would wait for
 // its farewell to be taken.
-func (t *tcp) Close() error {
-	if c, ok := t.conn.(*tls.Conn); ok {
-		return c.NetConn().Close()
-	}
-	return t.conn.Close()
-}
+func (t *tcp) Close() error { return t.line.Close() }
+
+// Written implements Conn.
+func (t *tcp) Written() time.Time { return *t.line.at.Load() }

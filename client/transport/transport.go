@@ -4,10 +4,12 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -22,9 +24,11 @@ type Conn interface {
 	// Read returns the next frame, which is valid until the next Read. An error
 	// is final; it is a *CloseError if the server said why.
 	Read() ([]byte, error)
-	// Write transmits frames in order. It takes WriteTimeout at the longest; an
-	// error is final.
+	// Write transmits frames in order. It fails when the network has taken nothing
+	// for WriteTimeout; an error is final.
 	Write(frames [][]byte) error
+	// Written returns when the network last took bytes. It may be called at any time.
+	Written() time.Time
 	// Arriving returns when the last bytes of a frame came that is not complete
 	// yet; the zero time if none is on the way. It may be called at any time.
 	Arriving() time.Time
@@ -49,8 +53,51 @@ func (a *arrival) Arriving() time.Time {
 	return time.Time{}
 }
 
-// WriteTimeout is how long one Write may take.
+// WriteTimeout is how long the network may take nothing of what is written.
 const WriteTimeout = 10 * time.Second
+
+// writeChunk bytes at a time are written, so that progress shows on a line of
+// 1 kB/s too.
+const writeChunk = 4 << 10
+
+// departure is the connection of a network that the rest goes over, TLS and
+// WebSocket too. What is written has its time as long as it goes out at all.
+type departure struct {
+	net.Conn
+	at atomic.Pointer[time.Time] // when bytes last went out
+}
+
+func newDeparture(conn net.Conn) *departure {
+	d := &departure{Conn: conn}
+	d.more()
+	return d
+}
+
+func (d *departure) more() {
+	now := time.Now()
+	d.at.Store(&now)
+}
+
+// Write implements net.Conn.
+func (d *departure) Write(p []byte) (int, error) {
+	done := 0
+	for {
+		if err := d.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
+			return done, err
+		}
+		n, err := d.Conn.Write(p[done:min(len(p), done+writeChunk)])
+		done += n
+		if n > 0 {
+			d.more()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
+		}
+		if err != nil || done >= len(p) {
+			return done, err
+		}
+	}
+}
 
 // readLimit is the size of a frame that is still read.
 const readLimit = pim.MaxFrame
@@ -70,7 +117,8 @@ func (e *CloseError) Error() string {
 type Dialer struct {
 	address string // of a WebSocket its URL, else host:port
 	tls     *tls.Config
-	http    *http.Client // nil: TCP
+	web     bool // a WebSocket, else TCP
+	proxy   func(*http.Request) (*url.URL, error)
 	dial    DialFunc
 }
 
@@ -91,19 +139,16 @@ func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error
 		return nil, pim.Errorf(pim.KindInvalid, "server %q has no host; it looks like http://host:port or tcp://host:port", server)
 	}
 	d := &Dialer{tls: atLeast13(config), dial: dial}
-	proxy := http.ProxyFromEnvironment
 	if dial == nil {
+		d.proxy = http.ProxyFromEnvironment
 		// The engine's heartbeats fit the network. The kernel's probes, every 15 s as
 		// Go sets them, would wake a phone's radio, and keep up a path whose limits the
 		// heartbeats are to find out.
 		d.dial = (&net.Dialer{KeepAlive: -1}).DialContext
-	} else {
-		proxy = nil
 	}
 	switch u.Scheme {
 	case "http", "ws", "https", "wss":
-		d.address = u.JoinPath(wire.WebSocketPath).String()
-		d.http = &http.Client{Transport: &http.Transport{Proxy: proxy, DialContext: d.dial, TLSClientConfig: d.tls, DisableKeepAlives: true}}
+		d.address, d.web = u.JoinPath(wire.WebSocketPath).String(), true
 		return d, nil
 	case "tcp":
 		d.tls = nil
@@ -131,20 +176,21 @@ func atLeast13(config *tls.Config) *tls.Config {
 
 // Dial connects. ctx bounds the dialling, not the connection.
 func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
-	if d.http != nil {
-		return dialWebSocket(ctx, d.address, d.http)
+	if d.web {
+		return d.dialWebSocket(ctx)
 	}
 	conn, err := d.dial(ctx, "tcp", d.address)
 	if err != nil {
 		return nil, err
 	}
+	t := newTCP(conn)
 	if d.tls != nil {
-		secured := tls.Client(conn, d.tls)
+		secured := tls.Client(t.line, d.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, err
 		}
-		conn = secured
+		t.conn = secured
 	}
-	return NewTCP(conn), nil
+	return t, nil
 }

@@ -13,6 +13,7 @@ import (
 	neturl "net/url"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -237,6 +238,102 @@ func halvesOverWebSocket(t *testing.T, half, rest <-chan struct{}) transport.Con
 	}))
 	t.Cleanup(server.Close)
 	return must(must(transport.NewDialer(server.URL, nil, nil))(t).Dial(t.Context()))(t)
+}
+
+// narrow is the far end of a line that takes 1 kB a second, and after limit bytes
+// nothing more until it is cut.
+type narrow struct {
+	net.Conn
+	limit int
+	cut   chan struct{}
+}
+
+func (n *narrow) Read(p []byte) (int, error) {
+	if n.limit <= 0 {
+		<-n.cut
+		return 0, io.EOF
+	}
+	time.Sleep(time.Second)
+	done, err := n.Conn.Read(p[:min(len(p), 1000)])
+	n.limit -= done
+	return done, err
+}
+
+// once is a listener with one connection.
+type once struct {
+	net.Listener
+	conn chan net.Conn
+}
+
+func (o once) Accept() (net.Conn, error) {
+	if c, ok := <-o.conn; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (o once) Addr() net.Addr { return &net.TCPAddr{} }
+func (o once) Close() error   { return nil }
+
+// Frames may take as long as they need while their bytes go out. When they do not
+// any more, that is an error, after WriteTimeout.
+func TestSlowWrite(t *testing.T) {
+	secure := httptest.NewTLSServer(nil)
+	defer secure.Close()
+	discard := func(c net.Conn) {
+		io.Copy(io.Discard, c)
+		c.Close()
+	}
+	for scheme, serve := range map[string]func(net.Conn){
+		"tcp": discard,
+		"tls": func(c net.Conn) { discard(tls.Server(c, secure.TLS)) },
+		"ws": func(c net.Conn) {
+			mux, l := http.NewServeMux(), once{conn: make(chan net.Conn, 1)}
+			mux.HandleFunc(wire.WebSocketPath, func(w http.ResponseWriter, r *http.Request) {
+				defer close(l.conn)
+				ws, err := websocket.Accept(w, r, nil)
+				if err != nil {
+					return
+				}
+				defer ws.CloseNow()
+				for err == nil {
+					_, _, err = ws.Read(r.Context())
+				}
+			})
+			l.conn <- c
+			(&http.Server{Handler: mux}).Serve(l)
+		},
+	} {
+		t.Run(scheme, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				line := &narrow{far, 100_000, make(chan struct{})}
+				var wg sync.WaitGroup
+				defer wg.Wait()
+				defer close(line.cut)
+				wg.Go(func() { serve(line) })
+				config := secure.Client().Transport.(*http.Transport).TLSClientConfig
+				d := must(transport.NewDialer(scheme+"://example.com:1", config, func(context.Context, string, string) (net.Conn, error) { return near, nil }))(t)
+				c := must(d.Dial(t.Context()))(t)
+				defer c.Close()
+				begun := time.Now()
+				frames := [][]byte{make([]byte, 20_000), make([]byte, 20_000)}
+				if err := c.Write(frames); err != nil {
+					t.Fatalf("after %v: %v", time.Since(begun), err)
+				}
+				took := time.Since(begun)
+				if took < 30*time.Second || took > 60*time.Second || time.Since(c.Written()) > time.Second {
+					t.Errorf("took %v; bytes last went out %v ago", took, time.Since(c.Written()))
+				}
+				for err := error(nil); err == nil; {
+					err = c.Write(frames)
+				}
+				if stuck := time.Since(c.Written()); stuck < transport.WriteTimeout || stuck > 2*transport.WriteTimeout {
+					t.Errorf("fails %v after the last bytes", stuck)
+				}
+			})
+		})
+	}
 }
 
 // A dial ends with its context, TLS below 1.3 is refused, and what is no

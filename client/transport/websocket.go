@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -16,15 +17,26 @@ import (
 // socket carries each frame as one binary message of a WebSocket.
 type socket struct {
 	arrival
+	line *departure
 	conn *websocket.Conn
 	in   []byte
 }
 
-func dialWebSocket(ctx context.Context, url string, client *http.Client) (Conn, error) {
-	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client})
+func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
+	s := new(socket)
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := d.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		s.line = newDeparture(conn)
+		return s.line, nil
+	}
+	client := &http.Client{Transport: &http.Transport{Proxy: d.proxy, DialContext: dial, TLSClientConfig: d.tls, DisableKeepAlives: true}}
+	conn, resp, err := websocket.Dial(ctx, d.address, &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			refused := pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", url, resp.Status, err)
+			refused := pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", d.address, resp.Status, err)
 			if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
 				refused.RetryAfter = time.Duration(s) * time.Second
 			}
@@ -33,7 +45,8 @@ func dialWebSocket(ctx context.Context, url string, client *http.Client) (Conn, 
 		return nil, err
 	}
 	conn.SetReadLimit(readLimit + 1)
-	return &socket{conn: conn}, nil
+	s.conn = conn
+	return s, nil
 }
 
 func (s *socket) Read() ([]byte, error) {
@@ -69,10 +82,8 @@ func (s *socket) Read() ([]byte, error) {
 }
 
 func (s *socket) Write(frames [][]byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), WriteTimeout)
-	defer cancel()
 	for _, f := range frames {
-		if err := s.conn.Write(ctx, websocket.MessageBinary, f); err != nil {
+		if err := s.conn.Write(context.Background(), websocket.MessageBinary, f); err != nil {
 			return closeError(err)
 		}
 	}
@@ -80,6 +91,9 @@ func (s *socket) Write(frames [][]byte) error {
 }
 
 func (s *socket) Close() error { return s.conn.CloseNow() }
+
+// Written implements Conn.
+func (s *socket) Written() time.Time { return *s.line.at.Load() }
 
 // closeError returns err as a *CloseError if it holds a close code of pim's.
 func closeError(err error) error {
