@@ -29,8 +29,9 @@ type link struct {
 
 	mu       sync.Mutex
 	queue    [][]byte
-	queued   int  // bytes
-	finished bool // nothing will be queued any more
+	queued   int       // bytes
+	busy     time.Time // since when frames wait to be written, or are; zero: none
+	finished bool      // nothing will be queued any more
 	cause    error
 }
 
@@ -87,6 +88,9 @@ func (l *link) next() engine.Input {
 // ends.
 func (l *link) send(frames []wire.Message) {
 	l.mu.Lock()
+	if l.busy.IsZero() {
+		l.busy = time.Now()
+	}
 	for _, m := range frames {
 		f := wire.Append(nil, m)
 		l.queue = append(l.queue, f)
@@ -98,6 +102,27 @@ func (l *link) send(frames []wire.Message) {
 		l.fail(pim.Errorf(pim.KindTimeout, "the connection does not take what is sent"))
 	}
 	l.poke()
+}
+
+// moved returns when bytes last crossed the line, if it is busy: a frame is half
+// way in, or was not taken yet, or frames wait to be written. Else the zero time.
+func (l *link) moved() time.Time {
+	if len(l.in) > 0 {
+		return time.Now()
+	}
+	at := l.conn.Arriving()
+	l.mu.Lock()
+	busy := l.busy
+	l.mu.Unlock()
+	if busy.IsZero() {
+		return at
+	}
+	for _, out := range []time.Time{busy, l.conn.Written()} {
+		if out.After(at) {
+			at = out
+		}
+	}
+	return at
 }
 
 func (l *link) poke() {
@@ -119,6 +144,9 @@ func (l *link) write() {
 			l.mu.Lock()
 			frames, finished := l.queue, l.finished
 			l.queue, l.queued = nil, 0
+			if len(frames) == 0 {
+				l.busy = time.Time{}
+			}
 			l.mu.Unlock()
 			if len(frames) == 0 {
 				if finished {

@@ -305,12 +305,14 @@ type piped struct {
 	pings  []*wirepb.PIMPing
 	breaks atomic.Bool // the connection that brings the next message ends before its answer
 	slow   bool        // what the server says comes at 10 kB/s
+	slowUp bool        // what it is told comes at 5 kB/s
 	dials  atomic.Int32
 	pulls  atomic.Int32 // requests
+	sends  atomic.Int32 // likewise
 }
 
-// trickle is a connection that carries 1 kB at a time, ten times a second. Who
-// writes does not wait for it.
+// trickle is a connection that carries 1 kB at a time, 10 kB a second. Who writes
+// does not wait for it.
 type trickle struct {
 	net.Conn
 	written chan []byte
@@ -324,7 +326,7 @@ func (c trickle) Write(p []byte) (int, error) {
 func (c trickle) carry() {
 	for p := range c.written {
 		for piece := range slices.Chunk(p, 1000) {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Duration(len(piece)) * time.Second / 10_000)
 			if _, err := c.Conn.Write(piece); err != nil {
 				break
 			}
@@ -340,6 +342,16 @@ func (c trickle) Close() error {
 	return c.Conn.Close()
 }
 
+// sip is a connection that takes 500 bytes at a time, 5 kB a second. Who writes
+// waits for it.
+type sip struct{ net.Conn }
+
+func (c sip) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), 500)])
+	time.Sleep(time.Duration(n) * time.Second / 5_000)
+	return n, err
+}
+
 func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	p.dials.Add(1)
@@ -347,6 +359,9 @@ func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 		slow := trickle{far, make(chan []byte, 1000)}
 		p.wg.Go(slow.carry)
 		far = slow
+	}
+	if p.slowUp {
+		far = sip{far}
 	}
 	p.wg.Go(func() {
 		conn, session := transport.NewTCP(far), p.server.Connect(nil)
@@ -363,6 +378,9 @@ func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 			}
 			if _, ok := m.(*wirepb.PIMPullReq); ok {
 				p.pulls.Add(1)
+			}
+			if _, ok := m.(*wirepb.PIMSendReq); ok {
+				p.sends.Add(1)
 			}
 			if ping, ok := m.(*wirepb.PIMPing); ok {
 				p.mu.Lock()
@@ -456,6 +474,49 @@ func TestSlowLine(t *testing.T) {
 		}
 		if dials, pulls := p.dials.Load(), p.pulls.Load(); dials != 1 || pulls != 1 {
 			t.Errorf("%d connections, %d pulls", dials, pulls)
+		}
+	})
+}
+
+// Messages that take longer to be written than any timeout are written once, over
+// one connection, and what is sent after them does not wait for anything else.
+func TestSlowUplink(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		p.slowUp = true
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() {
+			for range c.Events() {
+			}
+		}()
+		send := func(payload []byte) *client.Sending {
+			t.Helper()
+			h, err := c.Send(t.Context(), chat, payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		var sent []*client.Sending
+		for range 12 { // 148 s
+			sent = append(sent, send(make([]byte, 60<<10)))
+		}
+		for _, wait := range []time.Duration{155 * time.Second, 2 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			for i, h := range sent {
+				if _, err := h.Wait(ctx); err != nil {
+					t.Errorf("message %d of %d, for %v: %v", i, len(sent), wait, err)
+					break
+				}
+			}
+			cancel()
+			sent = []*client.Sending{send([]byte("hi"))}
+		}
+		if dials, sends := p.dials.Load(), p.sends.Load(); dials != 1 || sends != 13 {
+			t.Errorf("%d connections, %d transmissions", dials, sends)
 		}
 	})
 }

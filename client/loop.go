@@ -145,23 +145,20 @@ func (c *Client) step(in engine.Input) error {
 	now := c.now()
 	c.loop.steppedAt = now.Mono
 	if at, ok := c.loop.engine.Deadline(); ok && at <= now.Mono {
-		c.arriving(now)
+		c.busy(now)
 	}
 	return c.loop.engine.Step(now, in)
 }
 
-// arriving keeps the engine from judging a connection dead, or a request
-// unanswered, behind a frame that is still on its way, or was not taken yet.
-func (c *Client) arriving(now engine.Time) {
+// busy keeps the engine from judging a connection dead, or a request
+// unanswered, while the line is busy: with a frame on its way here, or with what
+// waits to be written.
+func (c *Client) busy(now engine.Time) {
 	l := c.loop.link
 	if l == nil {
 		return
 	}
-	at := l.conn.Arriving()
-	if len(l.in) > 0 {
-		at = time.Now()
-	}
-	if !at.IsZero() {
+	if at := l.moved(); !at.IsZero() {
 		// It is never refused.
 		_ = c.loop.engine.Step(now, engine.Arriving{Attempt: l.attempt, At: now.Mono - time.Since(at)})
 	}

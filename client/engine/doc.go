@@ -19,7 +19,7 @@
 //     them, stop reading from the connection and say so with Pause.
 //
 // And in between, call Step(Tick) when Deadline has come; if a frame is half way
-// in then, Step(Arriving) first.
+// in or out then, Step(Arriving) first.
 //
 // # Invariants
 //

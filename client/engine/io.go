@@ -45,8 +45,9 @@ type (
 
 	// Arriving says that bytes of a frame have come, the last of them at At on the
 	// clock of Time.Mono, and that the frame is not complete: it is a large one, and
-	// the line slow; or that it was not taken yet. To be given before any input that
-	// comes at or after Deadline.
+	// the line slow; or that it was not taken yet. Likewise that bytes of Frames have
+	// gone out at At, and that there are more to go. To be given before any input
+	// that comes at or after Deadline.
 	Arriving struct {
 		Attempt uint64
 		At      time.Duration

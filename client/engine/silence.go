@@ -25,9 +25,9 @@ func (e *Engine) alive() {
 	e.beatAnswered()
 }
 
-// arriving notes that bytes of a frame came at at that is not complete. The line
-// works, and no answer behind that frame can have come: what waits for one has its
-// time from then on.
+// arriving notes that bytes of a frame that is not complete came, or went out, at
+// at. The line works, and no answer behind that frame can have come: what waits
+// for one has its time from then on.
 func (e *Engine) arriving(at time.Duration) {
 	l, by := &e.link, at+e.cfg.RequestTimeout
 	switch l.phase {
@@ -55,7 +55,7 @@ func (e *Engine) arriving(at time.Duration) {
 		e.sync.answerBy = max(e.sync.answerBy, by)
 	}
 	for _, m := range e.outbox.flying {
-		m.retryAt = max(m.retryAt, at+silenceTimeout)
+		m.retryAt = max(m.retryAt, by)
 	}
 }
 
