@@ -156,6 +156,31 @@ func TestResendsAndThenFails(t *testing.T) {
 	s.fared("")
 }
 
+// Large messages wait for their answers for longer, each for those before it too:
+// they may all be on a slow line.
+func TestLargeMessagesHaveTime(t *testing.T) {
+	s := newScript(t)
+	number := make(map[string]int)
+	for n := range 4 {
+		id := s.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryMessage, Payload: make([]byte, 60<<10)})
+		number[string(id[:])] = n
+	}
+	s.quiets()
+	var at [4]int
+	for sec := range 40 {
+		for _, m := range s.up {
+			if m, ok := m.(*wirepb.PIMSendReq); ok && m.Attempt == 2 {
+				at[number[string(m.ClientMessageId)]] = sec
+			}
+		}
+		s.quiets()
+		s.lives(time.Second)
+	}
+	if want := [4]int{3 + 7, 3 + 15, 3 + 22, 3 + 30}; at != want {
+		t.Errorf("transmitted again at %v s, want %v", at, want)
+	}
+}
+
 // What has failed stays failed over a restart, until the user presses a button:
 // then the same ID goes out with a new local time.
 func TestResendByHand(t *testing.T) {

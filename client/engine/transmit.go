@@ -20,6 +20,8 @@ const (
 	// display order (pim.OrderWindow): resent later, it would stand in a wrong
 	// place.
 	giveUpAfter = 180 * time.Second
+	// slowLine is how many bytes a second a line is trusted to carry.
+	slowLine = 8 << 10
 	// expireAfter it was queued a create, join, leave or command fails.
 	expireAfter = 7 * 24 * time.Hour
 	// forgetMargin is how long before the end of its memory the server is taken to
@@ -100,8 +102,8 @@ func (e *Engine) fly(m *message) {
 	e.outbox.land(m)
 	m.attempt++
 	m.state, m.sentAt, m.cause = InFlight, e.now.Mono, nil
-	m.retryAt = e.now.Mono + e.answerTime(m)
 	e.outbox.flying = append(e.outbox.flying, m)
+	m.retryAt = e.now.Mono + e.answerTime(m)
 	req := &wirepb.PIMSendReq{
 		Conversation: string(m.Conversation), ClientMessageId: m.ID[:], LocalMs: int64(m.Local),
 		Attempt: uint32(m.attempt), Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
@@ -113,10 +115,15 @@ func (e *Engine) fly(m *message) {
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: InFlight, Attempt: m.attempt})
 }
 
-// answerTime returns how long m's answer may take, give or take 20 %.
+// answerTime returns how long m's answer may take, give or take 20 %, and the
+// time that what is in flight takes on a slow line: most of it may wait between
+// here and the server, where the shell does not see it.
 func (e *Engine) answerTime(m *message) time.Duration {
-	d := resendAfter[min(m.resends, len(resendAfter)-1)]
-	return d*4/5 + time.Duration(e.cfg.Random()*float64(d*2/5))
+	d, bytes := resendAfter[min(m.resends, len(resendAfter)-1)], 0
+	for _, f := range e.outbox.flying {
+		bytes += len(f.Payload)
+	}
+	return d*4/5 + time.Duration(e.cfg.Random()*float64(d*2/5)) + time.Duration(bytes/slowLine)*time.Second
 }
 
 // tooOld says why m must not be transmitted any more, nil if it may.
