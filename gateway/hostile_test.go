@@ -346,10 +346,10 @@ func TestQueuesAreCounted(t *testing.T) {
 	}
 	<-entered
 	c := x.conn("alice")
-	x.eventually("all is read", func() bool {
+	x.eventually("all is read, and Welcome is written", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return len(c.tasks) == 2
+		return len(c.tasks) == 2 && !c.sending
 	})
 	c.mu.Lock()
 	c.behind = true
