@@ -34,10 +34,10 @@ func ServeRelay(ctx context.Context, listen string, ready func(addr string)) err
 	web := &http.Server{Handler: r.handler(), ReadHeaderTimeout: relayTimeout}
 	r.work.Go(func() { web.Serve(r.http) })
 	stop := context.AfterFunc(ctx, func() {
+		r.closeAll()
 		ln.Close()
 		web.Close()
 		r.http.Close()
-		r.closeAll()
 	})
 	defer stop()
 	ready(ln.Addr().String())
@@ -46,9 +46,7 @@ func ServeRelay(ctx context.Context, listen string, ready func(addr string)) err
 		if err != nil {
 			break
 		}
-		if r.take(nc) {
-			r.work.Go(func() { r.greet(nc) })
-		}
+		r.serve(nc, func() { r.greet(nc) })
 	}
 	r.work.Wait()
 	return nil
@@ -79,21 +77,23 @@ func (r *relay) handler() http.Handler {
 			return // the upgrader has answered
 		}
 		plain := nc.(*sniffed).Conn
-		r.work.Go(func() { r.join(plain, make([]byte, 0, wsFraming.roomSize()), wsFraming) })
+		r.serve(plain, func() { r.join(plain, make([]byte, 0, wsFraming.roomSize()), wsFraming) })
 	})
 	return mux
 }
 
-// take enters a connection among those that the end of the relay closes.
-func (r *relay) take(nc net.Conn) bool {
+// serve runs work for a connection, which is from then on among those that the
+// end of the relay closes. After that end it closes nc at once: handlers of the
+// web server outlive its Close, and nobody would wait for what they start.
+func (r *relay) serve(nc net.Conn, work func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		nc.Close()
-		return false
+		return
 	}
 	r.open[nc] = struct{}{}
-	return true
+	r.work.Go(work)
 }
 
 func (r *relay) drop(nc net.Conn) {
@@ -148,7 +148,7 @@ func (r *relay) join(nc net.Conn, first []byte, f framing) {
 		return
 	}
 	if other := r.meet(binary.BigEndian.Uint32(frame[1:]), nc); other != nil {
-		r.work.Go(func() { r.copy(nc, other) })
+		r.serve(nc, func() { r.copy(nc, other) })
 		r.copy(other, nc)
 	}
 }
