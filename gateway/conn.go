@@ -204,38 +204,34 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 
 // send writes what is queued until nothing is.
 func (c *conn) send() {
-	for {
-		c.mu.Lock()
+	var err error
+	c.mu.Lock()
+	for err == nil {
 		if len(c.out) == 0 && c.behind && !c.closing {
 			c.behind = false
 			c.appendRaw(behindPush)
 		}
 		buf, answered := c.out, c.answered
-		c.out, c.answered = nil, 0
 		if len(buf) == 0 {
-			c.sending = false
-			end := c.closing
-			c.mu.Unlock()
-			if end {
-				c.abort()
-			}
-			return
+			break
 		}
+		c.out, c.answered = nil, 0
 		c.mu.Unlock()
 
-		err := c.write(buf)
+		var last int
+		last, err = c.write(buf)
 		giveBuffer(buf)
 
 		c.mu.Lock()
+		c.unsent -= last
 		c.inFlight -= answered
 		c.changed.Broadcast()
-		if err != nil {
-			c.sending = false
-			c.mu.Unlock()
-			c.abort()
-			return
-		}
-		c.mu.Unlock()
+	}
+	c.sending = false
+	end := c.closing || err != nil
+	c.mu.Unlock()
+	if end {
+		c.abort()
 	}
 }
 
@@ -243,23 +239,24 @@ func (c *conn) send() {
 // that takes what it can is not a slow client.
 const writeStep = 32 << 10
 
-func (c *conn) write(buf []byte) error {
+// write writes buf and counts it down in unsent, but for the last step, which
+// is left to the caller: most writes have one, and the caller locks c.mu anyway.
+func (c *conn) write(buf []byte) (last int, err error) {
 	defer c.writing.Store(0)
-	for len(buf) > 0 {
+	for {
 		n := min(len(buf), writeStep)
 		c.writing.Store(c.gw.elapsed())
 		if _, err := c.nc.Write(buf[:n]); err != nil {
-			return err
+			return n, err
 		}
-		buf = buf[n:]
+		if buf = buf[n:]; len(buf) == 0 {
+			return n, nil
+		}
 		c.mu.Lock()
 		c.unsent -= n
-		if len(buf) > 0 { // at the end the sender does it
-			c.changed.Broadcast()
-		}
+		c.changed.Broadcast()
 		c.mu.Unlock()
 	}
-	return nil
 }
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.

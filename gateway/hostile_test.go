@@ -140,7 +140,7 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	c := newConn(x.gw, slow, false)
 	slow.c = c
 	const n = 320 << 10
-	if err := c.write(make([]byte, n)); err != nil || slow.taken != n {
+	if _, err := c.write(make([]byte, n)); err != nil || slow.taken != n {
 		t.Errorf("%d bytes were taken, %v", slow.taken, err)
 	}
 	if c.writing.Load() != 0 {
