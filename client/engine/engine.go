@@ -132,6 +132,7 @@ func (e *Engine) Step(now Time, in Input) error {
 func (e *Engine) handle(in Input) error {
 	switch in := in.(type) {
 	case Start:
+		e.stray() // of the process before this one, which may have died at any point
 		e.showPending()
 		e.dial()
 	case Dialled:

@@ -53,9 +53,10 @@ type link struct {
 	rowAt      time.Duration // when the first of them was transmitted
 
 	// strays are Hellos that went out and whose connections were left before the
-	// answer. One may reach the server after a later one, and replace that: then it is
-	// this device itself that has connected elsewhere.
-	strays int
+	// answer, the last of them at strayAt. One may reach the server after a later one,
+	// and replace that: then it is this device itself that has connected elsewhere.
+	strays  int
+	strayAt time.Duration
 
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
@@ -65,6 +66,7 @@ const (
 	goodAfter = time.Second      // a connection that lived so long resets the backoff
 	maxWindow = 10 * time.Minute // of a Welcome or PIMGoAway that is honoured
 	maxStrays = 8
+	strayFor  = 2 * time.Minute // that a Hello may be on its way
 )
 
 var (
@@ -109,11 +111,16 @@ func (e *Engine) tokenRanOut(code wire.Code) bool {
 // replacedItself reports whether code, why the server ended the connection, may
 // well be this device's own doing; once for each stray Hello.
 func (e *Engine) replacedItself(code wire.Code) bool {
-	if code != wire.CodeReplaced || e.link.strays == 0 {
+	if code != wire.CodeReplaced || e.link.strays == 0 || e.now.Mono-e.link.strayAt > strayFor {
 		return false
 	}
 	e.link.strays--
 	return true
+}
+
+// stray notes that a Hello may be on its way whose answer nobody awaits.
+func (e *Engine) stray() {
+	e.link.strays, e.link.strayAt = min(e.link.strays+1, maxStrays), e.now.Mono
 }
 
 // asError returns err as a *pim.Error, and if it is none, one of the kind that
@@ -174,7 +181,7 @@ func lossOf(err error) *pim.Error {
 // are not for the next one; the requests in them are made again there.
 func (e *Engine) leave(err error) {
 	if e.link.phase == greeting {
-		e.link.strays = min(e.link.strays+1, maxStrays)
+		e.stray()
 	}
 	if e.link.phase == open {
 		e.usedNetwork()

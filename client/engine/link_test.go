@@ -259,6 +259,7 @@ func TestStops(t *testing.T) {
 	} {
 		s := newScript(t)
 		s.step(engine.Ask{ID: 1, Conversation: chat})
+		s.w.now += 3 * time.Minute // no Hello of the process before is on its way any more
 		s.step(end.in)
 		ev, _ := s.events[len(s.events)-1].(engine.StateEvent)
 		if ev.State != engine.Stopped || pim.KindOf(ev.Err) != end.kind {

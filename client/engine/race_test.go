@@ -305,9 +305,10 @@ func TestOffline(t *testing.T) {
 }
 
 // Hellos that were given up may reach the server after the next one, and replace
-// it. That is no reason to stop: once for each such Hello.
+// it. That is no reason to stop: once for each such Hello, and once for one that the
+// process before may have left when it was killed.
 func TestDeviceThatReplacesItself(t *testing.T) {
-	for _, strays := range []int{1, 2, 3} {
+	for _, strays := range []int{1, 2, 3, 4} {
 		r := newRacer(t, "wss://a")
 		next := func() uint64 {
 			for r.engine.State() == engine.Waiting {
@@ -315,7 +316,7 @@ func TestDeviceThatReplacesItself(t *testing.T) {
 			}
 			return r.dialled[len(r.dialled)-1].Attempt
 		}
-		for range strays {
+		for range strays - 1 {
 			r.does(engine.Dialled{Attempt: next()})
 			r.waits(10 * time.Second) // no Welcome
 		}
@@ -331,5 +332,16 @@ func TestDeviceThatReplacesItself(t *testing.T) {
 				t.Fatalf("%d Hellos without an answer, replaced for the %d. time: %s, want %s", strays, n+1, got, want)
 			}
 		}
+	}
+}
+
+// No Hello is on its way for long: later it is another that has connected.
+func TestDeviceThatIsReplacedLater(t *testing.T) {
+	r := newRacer(t, "wss://a")
+	r.connects(1, &wirepb.Welcome{})
+	r.w.now += 3 * time.Minute
+	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}})
+	if got := r.engine.State(); got != engine.Stopped {
+		t.Fatalf("state %s", got)
 	}
 }
