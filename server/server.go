@@ -308,7 +308,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if s.tcp != nil {
 			s.tcp.Close()
 		}
-		s.writers.Drain(ctx)
+		drain, cancel := half(ctx)
+		s.writers.Drain(drain)
+		cancel()
 		s.gateway.GoAway(ctx)
 		go s.end()
 	})
@@ -321,6 +323,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-late.Done():
 		return pim.Errorf(pim.KindUnavailable, "the node does not stop: %s has not ended, as with a disk that is stuck; nothing acknowledged is lost", s.ending.Load())
 	}
+}
+
+// half returns a context for the first half of what time ctx has left: with a
+// disk that is stuck the writers take it all, and clients are to hear that they
+// should go elsewhere before it is over.
+func half(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
 }
 
 // end stops the parts one after the other, who uses another before it.

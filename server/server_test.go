@@ -500,3 +500,40 @@ func TestStopWithAStuckDisk(t *testing.T) {
 	close(st.held)
 	n.stop()
 }
+
+// nearEnd is a context that is about to end, for as long as the test likes.
+type nearEnd struct{ context.Context }
+
+func (nearEnd) Deadline() (time.Time, bool) { return time.Now().Add(20 * time.Millisecond), true }
+
+// With a disk that hangs, clients are still told to go before the time for the stop
+// is over.
+func TestGoAwayWithAStuckDisk(t *testing.T) {
+	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
+	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
+	alice := n.connect("alice", "1", "tcp")
+	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	<-st.begun
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- n.Shutdown(nearEnd{ctx}) }()
+	patience := time.After(30 * time.Second)
+	for told := false; !told; {
+		select {
+		case <-patience:
+			t.Fatal("alice is not told to go")
+		case err := <-done:
+			t.Fatalf("the stop is over, %v", err)
+		case ev := <-alice.Events():
+			state, ok := ev.(client.StateEvent)
+			told = ok && state.Err != nil && strings.Contains(state.Err.Error(), wire.CodeShutdown.String())
+		}
+	}
+	close(st.held)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
