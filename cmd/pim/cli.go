@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -49,6 +50,12 @@ func run(ctx context.Context, args []string, s streams) int {
 // parse reads a command line, the environment and the configuration file.
 // Asked for help, it prints that and returns errHelp.
 func parse(args []string, s streams) (cmd *kong.Context, err error) {
+	for _, a := range args {
+		// kong would replace what is not, and a message must arrive as it was sent.
+		if !utf8.ValidString(a) {
+			return nil, &usageError{fmt.Errorf("%q is not UTF-8; pim send - takes messages of any bytes, a line each, from standard input", a), ""}
+		}
+	}
 	parser, err := newParser(&grammar{}, s)
 	if err != nil {
 		return nil, err

@@ -235,6 +235,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"See: pim send --help", exitUsage, []string{"send", "--colour", "hi"}},
 		{"is not this server's; name its data directory", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},
 		{"get one with", exitUsage, []string{"send", "--token", "secret", "--to", "bob", "hi"}},
+		{`"a\xff" is not UTF-8; pim send - takes`, exitUsage, []string{"send", "--as", "alice", "--to", "bob", "a\xff"}},
 		{"a line is longer", exitUsage, []string{"send", "--as", "alice", "--to", "bob", strings.Repeat("x", pim.MaxPayload+3)}},
 	} {
 		n.refuses(c.want, c.status, c.args...)
@@ -270,6 +271,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", strings.TrimPrefix(n.url, "http://"), "--listen-tcp", "")
 	if status != exitUsage || !strings.Contains(stderr, "another server may be running") {
 		t.Errorf("a taken address: status %d, %q", status, stderr)
+	}
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", filepath.Join(other, "data"), "--listen", "127.0.0.1:0", "--listen-tcp", "")
+	if status != exitUsage || !strings.Contains(stderr, "not a directory") || !strings.Contains(stderr, "with --data and --keys") {
+		t.Errorf("a data directory that cannot be: status %d, %q", status, stderr)
 	}
 	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0")
 	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/server"
 )
 
@@ -38,11 +40,8 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	}
 	log := newLogger(c.LogLevel, c.LogFormat, s.err)
 	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version()})
-	if errors.Is(err, syscall.EAGAIN) { // its lock is taken
-		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
-	}
 	if err != nil {
-		return err
+		return dataHint(err)
 	}
 	if err := srv.Start(ctx); err != nil {
 		return errors.Join(startHint(err), c.stop(ctx, srv))
@@ -64,6 +63,20 @@ func (c *serveCmd) stop(ctx context.Context, srv *server.Server) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
 	defer cancel()
 	return srv.Shutdown(ctx)
+}
+
+// dataHint says what to do about files that a server cannot work with.
+func dataHint(err error) error {
+	kind := pim.KindOf(err)
+	switch {
+	case errors.Is(err, syscall.EAGAIN): // its lock is taken
+		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS):
+		return &usageError{&hintedError{err, "name files that the server may read and write with --data and --keys"}, "serve"}
+	case kind == pim.KindForbidden || kind == pim.KindNotFound:
+		return &usageError{err, "serve"}
+	}
+	return err
 }
 
 func startHint(err error) error {
