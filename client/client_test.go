@@ -190,6 +190,35 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// A group that could not be created is found again after a restart.
+func TestOutbox(t *testing.T) {
+	w := newWorld(t)
+	w.server.Reject = func(m *wirepb.PIMSendReq) *pim.Error { return pim.Errorf(pim.KindForbidden, "not today") }
+	o := w.options("alice", "phone")
+	o.Store = client.NewMemory(client.MemoryOptions{})
+	alice := w.opens(o)
+	group, err := alice.CreateGroup(t.Context(), []pim.UserID{"bob"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := group.Wait(t.Context()); pim.KindOf(err) != pim.KindForbidden {
+		t.Fatalf("created: %v", err)
+	}
+	alice.Close()
+	w.server.Reject = nil
+	alice = w.opens(o)
+	list, err := alice.Outbox(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != group.ID() || list[0].State != client.Failed || pim.KindOf(list[0].Err) != pim.KindForbidden {
+		t.Fatalf("outbox %+v, %v", list, err)
+	}
+	if sent := alice.sent(alice.Resend(t.Context(), list[0].ID)); sent.Conversation == "" {
+		t.Errorf("created as %+v", sent)
+	}
+	if list, err := alice.Outbox(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("outbox %+v, %v", list, err)
+	}
+}
+
 // What is sent while there is no connection, even by a process that is gone, is
 // sent once there is one, in order, once.
 func TestOutboxOutlivesProcess(t *testing.T) {

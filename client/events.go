@@ -33,6 +33,9 @@ const (
 // Sent is the server's answer to a message.
 type Sent = engine.Sent
 
+// Pending is a message in the outbox and where it stands.
+type Pending = engine.Pending
+
 // Page is one page of a conversation, straight from the server.
 type Page = engine.Page
 

@@ -24,7 +24,8 @@ type Options struct {
 	// within 2.5 s another is tried beside it, the last good one first.
 	Servers []string
 	// Token returns a token for the user. It is called before every attempt to
-	// connect, never twice at once.
+	// connect, never twice at once. Close waits for it, so it must heed ctx, and
+	// must not call Close.
 	Token func(ctx context.Context) (string, error)
 	// User, if set, must be the user that the token names; otherwise the client
 	// stops.

@@ -101,6 +101,18 @@ func (c *Client) Discard(ctx context.Context, id pim.ClientMessageID) error {
 	return c.do(ctx, engine.Discard{ID: id})
 }
 
+// Outbox returns what has not been delivered, in the order in which it was queued:
+// messages, commands, and groups to be created, which have no conversation yet; of
+// an earlier process too, and with what has failed. The list is the caller's;
+// payloads and members are shared.
+func (c *Client) Outbox(ctx context.Context) (list []Pending, err error) {
+	err = c.inLoop(ctx, func() error {
+		list = c.loop.engine.Outbox("")
+		return nil
+	})
+	return list, err
+}
+
 // queue hands in, about the message id, to the engine.
 func (c *Client) queue(ctx context.Context, id pim.ClientMessageID, in engine.Input) (*Sending, error) {
 	s := &Sending{id: id, done: make(chan struct{})}
