@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -158,9 +159,10 @@ func (p *Process) replay() error {
 	if err := decode(p.Snapshot, reflect.ValueOf(&snapshot).Elem()); err != nil {
 		return err
 	}
-	random := p.Random
+	random, missing := p.Random, 0
 	config.Random = func() float64 {
 		if len(random) == 0 {
+			missing++
 			return 0
 		}
 		x := random[0]
@@ -170,6 +172,9 @@ func (p *Process) replay() error {
 	e := engine.New(config, snapshot)
 	for n, want := range p.Steps {
 		got, err := want.replay(e)
+		if err == nil && missing > 0 {
+			err = errors.New("it asks for more random numbers than there are")
+		}
 		if err != nil {
 			return fmt.Errorf("step %d: %w", n+1, err)
 		}

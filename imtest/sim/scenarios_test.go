@@ -349,6 +349,7 @@ func TestReplayNotices(t *testing.T) {
 		"a number that is not drawn": func(p *Process) {
 			p.Random = append(p.Random, 0.5)
 		},
+		"a number too few": func(p *Process) { p.Random = p.Random[:len(p.Random)-1] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join(folder, "lift.json"))
