@@ -72,7 +72,7 @@ func (l *Listener) Close() {
 	l.cancel()
 	l.tcp.Close()
 	l.http.Close()
-	l.Cut()
+	l.Cut() // under mu, so that begin has either added its handler or sees the end
 	l.wg.Wait()
 }
 
@@ -112,6 +112,10 @@ func (l *Listener) accept() {
 }
 
 func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
+	if !l.begin() {
+		return
+	}
+	defer l.wg.Done()
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return
@@ -120,7 +124,20 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 	l.serve(&socket{ctx: l.ctx, ws: ws})
 }
 
-// serve reads frames until the connection ends.
+// begin adds a handler of the web server to what Close waits for, which the web
+// server's own Close does not do. After Close it reports false: nothing may be
+// added while that waits.
+func (l *Listener) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.wg.Add(1)
+	return true
+}
+
+// serve reads frames until the connection ends. Its goroutine is one of l.wg.
 func (l *Listener) serve(frames transport.Conn) {
 	c := &conn{frames: frames, out: make(chan wire.Message, maxOut), gone: make(chan struct{})}
 	defer c.end()
