@@ -249,15 +249,15 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		text   string
 		status int
 	}{
-		http:                  {"write --server http://HOST:PORT", exitUsage},
-		"localhost":           {"write --server http://HOST:PORT", exitUsage},
-		"http://[::1":         {"is not a URL", exitUsage},
-		"http://" + tcp:       {"check --server: http:// is for WebSocket", exitUnavailable},
-		"https://" + http:     {"check --server: http:// is for WebSocket", exitUnavailable},
-		"tcp://" + http:       {"check --server: http:// is for WebSocket", exitUnavailable},
-		"tls://" + tcp:        {"check --server: http:// is for WebSocket", exitUnavailable},
-		"tcp://127.0.0.1:1":   {"start one with `make run`", exitUnavailable},
-		"http://pim.invalid.": {"there is no such host", exitUnavailable},
+		http:                   {"write --server http://HOST:PORT", exitUsage},
+		"localhost":            {"write --server http://HOST:PORT", exitUsage},
+		"http://[::1":          {"is not a URL", exitUsage},
+		"http://" + tcp:        {"check --server: http:// is for WebSocket", exitUnavailable},
+		"https://" + http:      {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tcp://" + http:        {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tls://" + tcp:         {"check --server: http:// is for WebSocket", exitUnavailable},
+		"tcp://127.0.0.1:1":    {"start one with `make run`", exitUnavailable},
+		"tcp://pim..invalid:1": {"there is no such host", exitUnavailable}, // no name at all: no DNS server is asked
 	} {
 		_, stderr, status := pimWith(t.Context(), "", "send", "--server", server, "--data", n.data, "--as", "alice", "--to", "bob", "hi")
 		if status != want.status || !strings.Contains(stderr, want.text) {
