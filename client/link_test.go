@@ -267,12 +267,13 @@ func TestSetOnline(t *testing.T) {
 			t.Errorf("state %s", alice.State())
 		}
 		waitFor(t, a.ended, "the connection is closed")
+		before := dials.Load() // more than one if the first took its time
 		message := alice.sends(chat, "later")
 		if err := alice.NetworkChanged("wifi"); err != nil {
 			t.Fatal(err)
 		}
 		set(false)
-		if n, log := dials.Load(), w.server.Log(chat); n != 1 || len(log) != 0 {
+		if n, log := dials.Load()-before, w.server.Log(chat); n != 0 || len(log) != 0 {
 			t.Errorf("%d dials, %d entries", n, len(log))
 		}
 		set(true)
