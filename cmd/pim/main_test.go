@@ -20,6 +20,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		main()
 	}
+	for _, v := range os.Environ() { // settings of who runs the tests are not theirs
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIM_") && name != "PIM_UPDATE" {
+			os.Unsetenv(name)
+		}
+	}
 	goleak.VerifyTestMain(m)
 }
 
