@@ -179,6 +179,8 @@ func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	old.closedWith(wire.CodeReplaced)
 	close(leave)
 	expect[*wirepb.Welcome](fresh)
+	// Until then what it reads is that goroutine's, which goes on after its Submit.
+	x.eventually("the old one's reader has ended", func() bool { return x.gw.Open() == 1 })
 	c.in.sends = []*conv.Request{{Origin: c}}
 	c.fence()
 	c.submit()
