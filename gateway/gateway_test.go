@@ -194,6 +194,8 @@ func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 func TestStaleHelloDoesNotReplace(t *testing.T) {
 	x := newLab(t, nil)
 	stale := x.connect(false, "alice", "other") // opened first
+	stale.send(&wirepb.PIMPing{})
+	expect[*wirepb.PIMPong](stale) // the handshake is over, which looks at the device until after Welcome
 	c := x.gw.sessions.of("alice")[0]
 	x.gw.sessions.remove(c)
 	current := x.connect(false, "alice", "phone")
