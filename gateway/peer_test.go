@@ -164,8 +164,14 @@ func (x *lab) dial(websocket bool) *peer {
 	p := &peer{t: x.t, nc: nc, websocket: websocket}
 	nc.SetDeadline(time.Now().Add(20 * time.Second))
 	if websocket {
-		if _, _, err := (&ws.Dialer{}).Upgrade(nc, mustURL(x.t, "ws://"+addr+wire.WebSocketPath)); err != nil {
+		early, _, err := (&ws.Dialer{}).Upgrade(nc, mustURL(x.t, "ws://"+addr+wire.WebSocketPath))
+		if err != nil {
 			x.t.Fatal(err)
+		}
+		if early != nil { // what the gateway has said already came with the upgrade
+			p.buf = make([]byte, early.Buffered())
+			early.Read(p.buf)
+			ws.PutReader(early)
 		}
 	}
 	return p
