@@ -15,6 +15,7 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -148,7 +149,7 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	}
 }
 
-// slowConn takes almost the limit of time for 32 KiB.
+// slowConn takes half the limit of time for 32 KiB: for all of it more than that.
 type slowConn struct {
 	net.Conn
 	x     *lab
@@ -157,7 +158,7 @@ type slowConn struct {
 }
 
 func (s *slowConn) Write(b []byte) (int, error) {
-	s.x.passes((s.x.gw.Limits.Write - time.Second) * time.Duration(len(b)) / (32 << 10))
+	s.x.passes(s.x.gw.Limits.Write / 2 * time.Duration(len(b)) / (32 << 10))
 	s.c.inspect(s.x.gw.elapsed(), s.x.gw.Now().UnixMilli())
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
@@ -325,11 +326,11 @@ func TestTokenLeeway(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(false, "alice", "phone") // for an hour
 	c := x.conn("alice")
-	x.wrong.Store(int64(time.Hour + 29*time.Second))
+	x.wrong.Store(int64(time.Hour + account.Leeway/2))
 	c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
 	p.send(&wirepb.PIMPing{Nonce: 1})
 	expect[*wirepb.PIMPong](p)
-	x.wrong.Store(int64(time.Hour + 32*time.Second))
+	x.wrong.Store(int64(time.Hour + account.Leeway + 2*time.Second))
 	p.closedWith(wire.CodeUnauthorized)
 }
 
