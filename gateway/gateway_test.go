@@ -99,18 +99,27 @@ func TestSlowClientsAreClosed(t *testing.T) {
 	})
 	t.Run("half a frame", func(t *testing.T) {
 		both(t, func(t *testing.T, websocket bool) {
-			p := newLab(t, func(l *Limits) { l.Handshake = time.Second }).connect(websocket, "alice", "phone")
+			x := newLab(t, nil)
+			p := x.connect(websocket, "alice", "phone")
 			frame := p.frame(wire.Append(nil, sendReq(1, "never whole")))
 			p.write(frame[:len(frame)-1])
+			c := x.conn("alice")
+			x.eventually("half a frame is read", func() bool { return c.halfSince.Load() != 0 })
+			x.passes(x.gw.Limits.Handshake + time.Second)
 			p.closedWith(wire.CodeHandshake)
 		})
 	})
 	t.Run("fragments without an end", func(t *testing.T) {
-		p := newLab(t, func(l *Limits) { l.Handshake = time.Second }).connect(true, "alice", "phone")
+		x := newLab(t, nil)
+		p := x.connect(true, "alice", "phone")
 		p.write(clientFrame(ws.OpBinary, false, []byte{byte(wire.TypeSendReq)}))
-		for range 2 { // signs of life are no excuse
-			p.write(clientFrame(ws.OpPing, true, nil))
-		}
+		c := x.conn("alice")
+		x.eventually("a fragment is read", func() bool { return c.halfSince.Load() != 0 })
+		x.passes(x.gw.Limits.Handshake/2 + time.Second)
+		now := x.gw.elapsed()
+		p.write(clientFrame(ws.OpPing, true, nil)) // signs of life are no excuse
+		x.eventually("a ping is read", func() bool { return c.lastRead.Load() >= now })
+		x.passes(x.gw.Limits.Handshake / 2)
 		p.closedWith(wire.CodeHandshake)
 	})
 	t.Run("idle", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,8 +80,16 @@ func (x *lab) now() time.Time { return time.Now().Add(time.Duration(x.ahead.Load
 // mono is its monotonic clock.
 func (x *lab) mono() time.Duration { return time.Since(x.begun) + time.Duration(x.ahead.Load()) }
 
-// passes lets the gateway's clocks go on by d.
-func (x *lab) passes(d time.Duration) { x.ahead.Add(int64(d)) }
+// passes lets the gateway's clocks go on by d, once nothing is being written: of what
+// a peer has read the gateway may not have noted yet that it is written, and would
+// take it for a write as slow as d is long.
+func (x *lab) passes(d time.Duration) {
+	x.t.Helper()
+	x.eventually("nothing is being written", func() bool {
+		return !slices.ContainsFunc(x.gw.sessions.all(), func(c *conn) bool { return c.writing.Load() != 0 })
+	})
+	x.ahead.Add(int64(d))
+}
 
 // Submit answers every request as the next seq, unless the test does it.
 func (x *lab) Submit(requests []*conv.Request) {
