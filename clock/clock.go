@@ -110,11 +110,12 @@ func (w *Watch) Mono() time.Duration { return w.source.Mono() }
 // *pim.Error of KindClockUnhealthy. It is cheap enough to be called before every
 // commit.
 func (w *Watch) Gate() error {
+	right := time.Duration(w.right.Load()) // first: observe takes a jump for right when it has stored the trouble
 	if err := w.trouble.Load(); err != nil {
 		return err
 	}
 	r := w.read()
-	if off := r.offset() - time.Duration(w.right.Load()); off.Abs() > Bound {
+	if off := r.offset() - right; off.Abs() > Bound {
 		select {
 		case w.look <- struct{}{}:
 		default:
@@ -164,7 +165,6 @@ func (w *Watch) observe() {
 	r.Kernel = w.ask()
 	jumps := w.judge.jumps
 	trouble := w.judge.take(r)
-	w.right.Store(int64(w.judge.right))
 	switch old := w.trouble.Load(); {
 	case trouble == "" && old != nil:
 		w.trouble.Store(nil)
@@ -175,6 +175,7 @@ func (w *Watch) observe() {
 			w.log.Error("the clock is off: nothing is written", "reason", trouble)
 		}
 	}
+	w.right.Store(int64(w.judge.right)) // last, see Gate
 	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps)
 }
 
