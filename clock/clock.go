@@ -165,6 +165,7 @@ func (w *Watch) observe() {
 	r.Kernel = w.ask()
 	jumps := w.judge.jumps
 	trouble := w.judge.take(r)
+	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate says so
 	switch old := w.trouble.Load(); {
 	case trouble == "" && old != nil:
 		w.trouble.Store(nil)
@@ -176,7 +177,6 @@ func (w *Watch) observe() {
 		}
 	}
 	w.right.Store(int64(w.judge.right)) // last, see Gate
-	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps)
 }
 
 // ask asks the kernel, and says when it gains or loses its time service.

@@ -31,17 +31,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
+// report sets each gauge once: one that is set to 0 first may be scraped as 0.
 func (m *metrics) report(r Reading, drift time.Duration, healthy bool, jumps int) {
-	m.drift.Set(drift.Seconds())
-	m.error.Set(0)
-	m.synchronised.Set(0)
+	var offBy, synchronised, well float64
 	if r.Kernel.Synchronised {
-		m.error.Set(r.Kernel.Error.Seconds())
-		m.synchronised.Set(1)
+		offBy, synchronised = r.Kernel.Error.Seconds(), 1
 	}
-	m.healthy.Set(0)
 	if healthy {
-		m.healthy.Set(1)
+		well = 1
 	}
+	m.drift.Set(drift.Seconds())
+	m.error.Set(offBy)
+	m.synchronised.Set(synchronised)
+	m.healthy.Set(well)
 	m.jumps.Add(float64(jumps))
 }
