@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	mrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -444,8 +445,9 @@ func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 func TestGracefulStop(t *testing.T) {
 	c := config(t)
 	c.DrainWindow = 100 * time.Millisecond
+	c.Listen, c.ListenTCP = ownLoopback(), ownLoopback()
 	n := start(t, c, server.Options{})
-	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr()
+	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr() // again
 	alice, bob := n.connect("alice", "1", "tcp"), n.connect("bob", "1", "http")
 	chat := pim.Direct("alice", "bob")
 	var want []string
@@ -465,6 +467,20 @@ func TestGracefulStop(t *testing.T) {
 		alice.done(s)
 	}
 	bob.sees(want...)
+}
+
+// ownLoopback returns a free port of an address that nobody else listens at: while a
+// node is down no other test gets its port. Where only 127.0.0.1 is loopback it is
+// that one.
+func ownLoopback() string {
+	ip := net.IPv4(127, byte(1+mrand.IntN(254)), byte(mrand.IntN(256)), byte(1+mrand.IntN(254))).String()
+	addr := net.JoinHostPort(ip, "0")
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	l.Close()
+	return addr
 }
 
 // stuck is a store whose commits do not end while it is held.
