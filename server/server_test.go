@@ -508,10 +508,17 @@ func TestStopWithAStuckDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-st.begun
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
-	if err := n.Shutdown(ctx); pim.KindOf(err) != pim.KindUnavailable || !strings.Contains(err.Error(), "a commit has not ended") {
-		t.Errorf("the stop ended with %v", err)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		err := n.Shutdown(ctx)
+		cancel()
+		if pim.KindOf(err) != pim.KindUnavailable {
+			t.Fatalf("the stop ended with %v", err)
+		}
+		if strings.Contains(err.Error(), "a commit has not ended") {
+			break
+		}
+		// What ends before the commit has not yet: the machine is slow.
 	}
 	close(st.held)
 	n.stop()
