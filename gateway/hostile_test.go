@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,6 +306,29 @@ func TestGoAwayBreaksHandshakesOff(t *testing.T) {
 	if x.gw.Open() != 0 {
 		t.Errorf("%d are open", x.gw.Open())
 	}
+}
+
+// What a handshake asks of the store has been answered when Close returns, after
+// which the store is closed.
+func TestCloseWaitsForHandshakes(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		asked := make(chan struct{})
+		var answered atomic.Bool
+		x.greet = func(ctx context.Context) {
+			close(asked)
+			<-ctx.Done()
+			time.Sleep(10 * time.Millisecond) // for a Close that does not wait to return
+			answered.Store(true)
+		}
+		p := x.dial(websocket)
+		p.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone"})
+		<-asked
+		x.gw.Close()
+		if !answered.Load() {
+			t.Error("the handshake goes on")
+		}
+	})
 }
 
 // One user cannot take all connections; a device that has one may replace it.

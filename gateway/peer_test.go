@@ -44,6 +44,7 @@ type lab struct {
 	submit func([]*conv.Request) // in place of answering at once
 	page   inbox.Page            // what pulls get
 	pull   func()                // what they wait for
+	greet  func(context.Context) // what handshakes wait for
 	serial uint64
 	acks   []inbox.Ack
 }
@@ -122,7 +123,12 @@ func (x *lab) Pull(_ context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.
 	return x.page, nil
 }
 
-func (x *lab) Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error) { return x.serial, nil }
+func (x *lab) Serial(ctx context.Context, _ pim.UserID, _ pim.DeviceID) (uint64, error) {
+	if x.greet != nil {
+		x.greet(ctx)
+	}
+	return x.serial, nil
+}
 
 func (x *lab) Note(_ context.Context, _ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
 	x.mu.Lock()

@@ -96,8 +96,8 @@ func cutWebSocket(buf []byte, limit int) (f wsFrame, rest []byte, need int, err 
 	return f, buf[end:], 0, nil
 }
 
-// ServeHTTP upgrades a request to WebSocket and serves the connection. It
-// returns when the handshake is over.
+// ServeHTTP upgrades a request to WebSocket and serves the connection, in a
+// goroutine of the gateway's: for the HTTP server's own nobody could wait.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := g.admit(); err != nil {
 		g.Metrics.refused(err)
@@ -120,7 +120,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		nc.Close()
 		return
 	}
-	g.serve(nc, true, early)
+	if !g.start(func() { g.serve(nc, true, early) }) {
+		g.open.Add(-1)
+		nc.Close()
+	}
 }
 
 // codeOf is what a client gets for a frame that cannot be read.
