@@ -44,6 +44,7 @@ type faults struct {
 	pushes    func(seq uint64) int  // how often it is pushed; default once
 	hold      func(seq uint64) bool // push it behind the next
 	sayBehind bool                  // say so when a push was left out
+	twice     bool                  // answer every pull twice, as one that was asked for again
 }
 
 type fakeLog struct {
@@ -162,6 +163,9 @@ func (s *fake) handle(c *fakeConn, frame []byte) {
 		}
 	case *wirepb.PIMPullReq:
 		s.pull(c, m)
+		if s.twice {
+			s.pull(c, m)
+		}
 	case *wirepb.PIMSyncReq:
 		s.sync(c, m)
 	case *wirepb.PIMPing:

@@ -92,6 +92,7 @@ func TestDroppedPushesArePulled(t *testing.T) {
 		"in silence": {pushes: pushedTimes(every(3), 0)},
 		"and told":   {pushes: pushedTimes(every(3), 0), sayBehind: true},
 		"all":        {pushes: func(uint64) int { return 0 }},
+		"and twice":  {pushes: pushedTimes(every(3), 0), twice: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, cfg := range []Config{

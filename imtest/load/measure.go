@@ -147,7 +147,8 @@ func (u *user) missing(answered uint64) uint64 {
 }
 
 // ask makes all who miss something pull, from the sender on of whom they have
-// read least.
+// read least. Of a pull that is under way it repeats the page: the answer may be
+// late, and it counts whenever it comes.
 func (r *chat) ask() {
 	for _, u := range r.users {
 		if r.relay() || u.missing(r.answered(u)) == 0 {
@@ -160,8 +161,11 @@ func (r *chat) ask() {
 				seq = min(seq, u.after(slot))
 			}
 		}
-		u.pulling = false // if one is under way for so long, it is lost
-		u.pull(seq)
+		if u.pulling {
+			u.repeatPage()
+		} else {
+			u.pull(seq)
+		}
 		u.release()
 	}
 }

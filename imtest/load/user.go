@@ -35,7 +35,8 @@ type user struct {
 	paused   int64   // the server asked not to send before
 
 	stream
-	asked   uint64 // reached, when the last page of a pull was asked for
+	page    uint64 // RequestId of the last page of a pull that was asked for
+	asked   uint64 // reached, when it was
 	serial  uint64 // of the last PIMPushAck
 	acked   uint64 // seq that it acknowledged
 	ackedAt int64  // when
@@ -260,7 +261,9 @@ func (u *user) takeError(f []byte) error {
 		u.land(e.ClientMessageId, false)
 		u.paused = u.now + max(int64(e.RetryAfterMs), 10)*1e6
 	case e.RequestId > 0:
-		u.pulling = false // the next gap, or the drain, asks again
+		if e.RequestId == u.page {
+			u.pulling = false // the next gap, or the drain, asks again
+		}
 	default:
 		return wire.ErrorOf(e)
 	}

@@ -125,20 +125,32 @@ func (u *user) pull(seq uint64) {
 
 // askPage asks for the next page of a pull.
 func (u *user) askPage() {
+	u.page++
 	u.asked = u.reached
+	u.repeatPage()
+}
+
+// repeatPage asks once more for the page that was asked for last.
+func (u *user) repeatPage() {
 	u.out = u.appendFrame(u.out, &wirepb.PIMPullReq{
-		RequestId: 1, Conversation: string(u.conv), From: u.reached + 1, Limit: pim.MaxPageEntries,
+		RequestId: u.page, Conversation: string(u.conv), From: u.asked + 1, Limit: pim.MaxPageEntries,
 	})
 }
 
 // takePull takes in one frame of a pull's answer; after the last one of a page
-// it asks for the next if there is one.
+// it asks for the next if there is one. The second answer to a page that was
+// asked for twice is left out: the pull that is under way by then begins
+// elsewhere, and what the answer leaves out is no hole in it.
 func (u *user) takePull(f []byte) error {
 	var from, to, newest uint64
 	var done bool
 	resp := fields{rest: f[1:]}
 	for resp.next() {
 		switch resp.num {
+		case 1: // before everything else
+			if !u.pulling || resp.val != u.page {
+				return nil
+			}
 		case 3:
 			if err := u.takeEntry(resp.data, true); err != nil {
 				return err
