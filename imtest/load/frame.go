@@ -16,7 +16,7 @@ import (
 // monotonic clock times them.
 type stamp struct {
 	run     uint64 // the run's seed: messages of other runs are none of ours
-	at      int64  // transmission, nanoseconds since the run began
+	at      int64  // transmission, nanoseconds since the run began; 0 before the measured time
 	sender  uint32
 	counter uint32 // 0, 1, 2 … for each sender
 }

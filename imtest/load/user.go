@@ -49,7 +49,7 @@ type user struct {
 type flight struct {
 	counter uint32
 	open    bool
-	at      int64 // transmission
+	at      int64 // transmission, as in stamp
 }
 
 // tally is what a user counts beside what its stream does.

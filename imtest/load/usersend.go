@@ -68,17 +68,21 @@ func (u *user) transmit() {
 	ms := u.run.wall(u.now)
 	putID(frame[t.id:], ms, u.run.cfg.Seed, u.index, u.next)
 	putLocal(frame[t.local:], ms)
-	s := stamp{run: u.run.cfg.Seed, at: u.now, sender: u.index, counter: u.next}
+	// Whether it is of the measured time is settled here: where it arrives from may
+	// have been set meanwhile, to an earlier time than now.
+	at := int64(0)
+	if u.now >= u.run.from.Load() {
+		at = u.now
+		u.sentMeasured++
+	}
+	s := stamp{run: u.run.cfg.Seed, at: at, sender: u.index, counter: u.next}
 	s.put(frame[t.stamp:])
 	u.end(u.out, start)
 
-	u.flying[int(u.next)&(len(u.flying)-1)] = flight{counter: u.next, open: true, at: u.now}
+	u.flying[int(u.next)&(len(u.flying)-1)] = flight{counter: u.next, open: true, at: at}
 	u.next++
 	u.inFlight++
 	u.sent++
-	if u.now >= u.run.from.Load() {
-		u.sentMeasured++
-	}
 }
 
 // acknowledge appends a PIMPushAck for what is new, if it must, or if something is
