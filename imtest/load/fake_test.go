@@ -28,13 +28,14 @@ type fake struct {
 	web *httptest.Server
 	tcp net.Listener
 
-	mu    sync.Mutex
-	logs  map[string]*fakeLog
-	users map[string]*fakeConn
-	all   []*fakeConn
-	work  sync.WaitGroup
-	seen  map[wire.Type]int
-	acks  map[string]uint64 // what each user acknowledged, by user and conversation
+	mu     sync.Mutex
+	logs   map[string]*fakeLog
+	users  map[string]*fakeConn
+	all    []*fakeConn
+	closed bool
+	work   sync.WaitGroup
+	seen   map[wire.Type]int
+	acks   map[string]uint64 // what each user acknowledged, by user and conversation
 }
 
 // faults are called with each message's seq; the zero value has none.
@@ -91,6 +92,7 @@ func (s *fake) close() {
 	s.tcp.Close()
 	s.web.Close()
 	s.mu.Lock()
+	s.closed = true
 	for _, c := range s.all {
 		c.nc.Close()
 	}
@@ -120,9 +122,15 @@ func (s *fake) accept() {
 	}
 }
 
+// start serves c, unless the fake was closed: a handler that has taken its
+// connection over outlives web's Close, and nobody would wait for what it starts.
 func (s *fake) start(c *fakeConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		c.nc.Close()
+		return
+	}
 	s.all = append(s.all, c)
 	s.work.Go(func() {
 		defer c.nc.Close()
