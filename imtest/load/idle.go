@@ -95,7 +95,7 @@ func holdIdle(ctx context.Context, cfg *Config, m *meter, users []*idler, empty 
 		return err
 	}
 	start := time.Now()
-	if err := wait(ctx, cfg.Duration); err != nil {
+	if err := cfg.hold(ctx, func() uint64 { return 0 }); err != nil {
 		return err
 	}
 	after, err := m.read(ctx)

@@ -88,7 +88,9 @@ type Config struct {
 	Seed    uint64       // names the users of this run; default random. A name is used for one run only
 	Log     *slog.Logger // progress; default none
 
-	drainLimit, askAfter time.Duration // see drain; for tests
+	// For tests:
+	drainLimit, askAfter time.Duration          // see drain
+	enough               func(sent uint64) bool // if not nil, the measured time goes on until it is true
 }
 
 // Run runs one workload and returns what it measured. It returns an Error of

@@ -56,7 +56,7 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	r.from.Store(start)
 
 	r.cfg.Log.Info("measuring", "for", r.cfg.Duration)
-	if err := wait(ctx, r.cfg.Duration); err != nil {
+	if err := r.cfg.hold(ctx, func() uint64 { t := r.totals(); return t.sentMeasured }); err != nil {
 		return err
 	}
 	r.stopped.Store(true)
@@ -82,6 +82,16 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	rep.count(&last)
 	r.latencies(rep)
 	return nil
+}
+
+// hold lets the measured time pass. sent returns how many messages were sent in
+// it so far.
+func (cfg *Config) hold(ctx context.Context, sent func() uint64) error {
+	err := wait(ctx, cfg.Duration)
+	for err == nil && cfg.enough != nil && !cfg.enough(sent()) {
+		err = wait(ctx, 5*time.Millisecond)
+	}
+	return err
 }
 
 // drain waits until what was acknowledged has arrived, at the most for drainLimit
