@@ -250,7 +250,8 @@ func (r *chat) ticker(ctx context.Context) {
 	}
 }
 
-// pace transmits at the configured rate, evenly, the users taking turns.
+// pace transmits at the configured rate, evenly, the users taking turns. The first
+// message comes after one interval, so that a run shorter than that sends nothing.
 func (r *chat) pace(ctx context.Context) {
 	var senders []*user
 	for _, u := range r.users {
@@ -260,7 +261,7 @@ func (r *chat) pace(ctx context.Context) {
 	}
 	start, gap := r.clock(), float64(time.Second)/r.cfg.Rate
 	for n := 0; !r.stopped.Load(); n++ {
-		due := start + int64(float64(n)*gap)
+		due := start + int64(float64(n+1)*gap)
 		if early := due - r.clock(); early > 0 && wait(ctx, time.Duration(early)) != nil {
 			return
 		}
