@@ -23,6 +23,7 @@ type pipe struct {
 	queue chan chunk
 
 	mu      sync.Mutex
+	taken   int  // bytes read, whatever becomes of them
 	doomed  bool // nothing passes any more, and no end
 	limited bool // the connection is cut when left bytes have passed
 	left    int
@@ -65,6 +66,7 @@ func (w *pipe) read(from *net.TCPConn) {
 		n, err := from.Read(data)
 		now, _ := w.c.p.now()
 		busy, last = w.path(&now).due(n, time.Now(), busy, last, w.rng.Float64)
+		w.took(n)
 		select {
 		case w.queue <- chunk{data[:n], last, err}:
 		case <-w.c.ctx.Done():
@@ -154,6 +156,12 @@ func (w *pipe) end(to *net.TCPConn, err error) {
 		w.c.cancel()
 	}
 	w.c.over()
+}
+
+func (w *pipe) took(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.taken += n
 }
 
 func (w *pipe) doom() {

@@ -94,6 +94,17 @@ func (l *lab) set(c fault.Conditions) {
 	}
 }
 
+// until waits until cond: what the proxy does with what it was sent, it does in
+// its own time, and by the conditions of then.
+func (l *lab) until(cond func() bool) {
+	l.t.Helper()
+	for begun := time.Now(); !cond(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > patience {
+			l.t.Fatal("waited in vain")
+		}
+	}
+}
+
 func (e end) says(text string) {
 	e.t.Helper()
 	if _, err := e.Write([]byte(text)); err != nil {
@@ -212,9 +223,9 @@ func TestLossIsAStall(t *testing.T) {
 	l := newLab(t)
 	client, server := l.connects()
 	l.set(fault.Conditions{Up: fault.Path{Loss: 1, Stall: 80 * time.Millisecond}})
-	begun := time.Now()
+	begun, before := time.Now(), l.proxy.Taken(true)
 	client.says("lost")
-	time.Sleep(10 * time.Millisecond) // a chunk of its own; if it is not, all the better
+	l.until(func() bool { return l.proxy.Taken(true) > before })
 	l.set(fault.Conditions{})
 	client.says("behind")
 	server.hears("lostbehind")
@@ -264,6 +275,7 @@ func TestHalfOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, server := l.connects()
 			kill(client)
+			l.until(func() bool { return l.proxy.Doomed(true) && l.proxy.Doomed(false) })
 			server.hearsNothing()
 			l.set(fault.Conditions{})
 			server.says("to nobody")
@@ -287,6 +299,7 @@ func TestBlackHole(t *testing.T) {
 	client.says("lost")
 	server.says("the other way is open")
 	client.hears("the other way is open")
+	l.until(func() bool { return l.proxy.Doomed(true) })
 	server.hearsNothing()
 	l.set(fault.Conditions{})
 	client.says("lost too")
@@ -334,6 +347,7 @@ func TestSilent(t *testing.T) {
 	l.set(fault.Conditions{Accept: fault.Silent})
 	client := l.dials()
 	client.says("anybody?")
+	l.until(func() bool { return l.proxy.Accepted() == 1 })
 	client.hearsNothing()
 	l.set(fault.Conditions{})
 	client.hearsNothing()
@@ -427,9 +441,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	client.says("held")
 	server.says("late")
 	silent := l.dials()
-	for l.proxy.Accepted() < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	l.until(func() bool { return l.proxy.Accepted() == 2 })
 	l.proxy.Close()
 	client.isReset("")
 	silent.isReset("")
