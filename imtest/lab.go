@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
@@ -94,7 +96,8 @@ func NewLab(t T, o LabOptions) *Lab {
 		changed: make(chan struct{}), answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
 	}
 	l.config = server.Defaults()
-	l.config.Data, l.config.Listen, l.config.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	free := net.JoinHostPort(loopback.Own(), "0")
+	l.config.Data, l.config.Listen, l.config.ListenTCP = t.TempDir(), free, free
 	l.config.IdleTimeout, l.config.MaxHeartbeat, l.config.DrainWindow, l.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
 	t.Cleanup(l.close)
 	l.start()

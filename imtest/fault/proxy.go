@@ -10,12 +10,12 @@ package fault
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/loopback"
 )
 
 const (
@@ -46,29 +46,17 @@ type Proxy struct {
 }
 
 // New listens on a free port of a loopback address of its own, in front of target
-// (host:port). What
-// is random follows from seed, as far as the chunks that the kernel hands over
+// (host:port): no other server gets the port while the proxy refuses connections.
+// What is random follows from seed, as far as the chunks that the kernel hands over
 // are the same. The caller must Close the proxy.
 func New(target string, seed uint64) (*Proxy, error) {
-	p := &Proxy{seed: seed, target: target, addr: ownLoopback(), changed: make(chan struct{}), conns: make(map[*conn]bool)}
+	p := &Proxy{seed: seed, target: target, addr: net.JoinHostPort(loopback.Own(), "0"), changed: make(chan struct{}), conns: make(map[*conn]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.listen(); err != nil {
 		p.cancel()
 		return nil, err
 	}
 	return p, nil
-}
-
-// ownLoopback returns an address that nobody else listens at, so that no other
-// server gets the port while the proxy refuses connections. Where only 127.0.0.1
-// is loopback it is that one.
-func ownLoopback() string {
-	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
-	if l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: ip}); err == nil {
-		l.Close()
-		return net.JoinHostPort(ip.String(), "0")
-	}
-	return "127.0.0.1:0"
 }
 
 // Addr returns where to dial. It stays the same.

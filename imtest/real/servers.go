@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
 )
 
@@ -124,7 +126,8 @@ func serveHost(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&config.Data); err != nil {
 		return err
 	}
-	config.Listen, config.ListenTCP = "127.0.0.1:0", "127.0.0.1:0"
+	config.Listen = net.JoinHostPort(loopback.Own(), "0")
+	config.ListenTCP = config.Listen
 	config.IdleTimeout, config.MaxHeartbeat, config.DrainWindow = 2*time.Second, 0, 0
 	s, err := server.New(config, server.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

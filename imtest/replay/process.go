@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/loopback"
 )
 
 // process is the server that replay started itself.
@@ -35,14 +36,11 @@ func startProcess(ctx context.Context, c *Config, dir string) (*process, error) 
 	if len(c.ServerCommand) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
 	}
-	p := &process{}
-	var err error
-	if p.http, err = freeAddress(); err != nil {
+	addresses, err := freeAddresses()
+	if err != nil {
 		return nil, err
 	}
-	if p.tcp, err = freeAddress(); err != nil {
-		return nil, err
-	}
+	p := &process{http: addresses[0], tcp: addresses[1]}
 	p.command = append(append([]string{}, c.ServerCommand...),
 		"--listen", p.http, "--listen-tcp", p.tcp, "--data", dir, "--log-level", "error")
 	if err := p.start(ctx); err != nil {
@@ -52,13 +50,19 @@ func startProcess(ctx context.Context, c *Config, dir string) (*process, error) 
 	return p, nil
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", pim.Errorf(pim.KindUnavailable, "free port: %w", err)
+// freeAddresses returns two addresses. They stay free while the server, which was
+// killed, is not there.
+func freeAddresses() (free [2]string, err error) {
+	host := net.JoinHostPort(loopback.Own(), "0")
+	for i := range free {
+		l, err := net.Listen("tcp", host)
+		if err != nil {
+			return free, pim.Errorf(pim.KindUnavailable, "free port: %w", err)
+		}
+		defer l.Close() // when both are known, so that they differ
+		free[i] = l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return free, nil
 }
 
 func (p *process) url(tcp bool) string {
