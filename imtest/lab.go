@@ -179,11 +179,20 @@ func (l *Lab) Crash(powerless ...func()) {
 	for _, f := range powerless {
 		f()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // no grace
-	_ = l.server.Shutdown(ctx)
+	l.end()
 	l.start()
 	l.online()
+}
+
+// end ends the server without grace.
+func (l *Lab) end() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = l.server.Shutdown(ctx)
+	// On a busy machine that may not wait long enough for the addresses to be free.
+	ctx, cancel = context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = l.server.Shutdown(ctx)
 }
 
 // Addr returns where the server listens now, for WebSockets or for raw TCP.
@@ -227,9 +236,7 @@ func (l *Lab) close() {
 	if l.server == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = l.server.Shutdown(ctx)
+	l.end()
 	l.server = nil
 }
 

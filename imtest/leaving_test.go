@@ -17,10 +17,10 @@ func TestLeavingDuringPull(t *testing.T) {
 	t.Parallel()
 	gate := &pullGate{user: "bob", looked: make(chan struct{}), resume: make(chan struct{})}
 	resume := sync.OnceFunc(func() { close(gate.resume) })
-	t.Cleanup(resume)
 	lab := imtest.NewLab(t, imtest.LabOptions{DropPushes: 1, Break: server.Options{
 		WrapStore: func(s store.Store) store.Store { return gatedStore{s, gate} },
 	}})
+	t.Cleanup(resume) // before the lab waits for its server to end
 	alice, bob := lab.User("alice"), lab.User("bob")
 	g := alice.Creates("bob")
 	gate.arm(inbox.Members(g))
