@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -149,35 +148,52 @@ func TestLossAndReorderAsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	var wg sync.WaitGroup
+	defer to.Close()
+	read := make(chan struct{})
 	arrived, late := 0, 0
-	wg.Go(func() {
+	go func() {
+		defer close(read)
 		buf, last := make([]byte, 64), uint32(0)
 		for {
 			if _, _, err := to.ReadFrom(buf); err != nil {
-				return // closed below
+				return // closed, for the test has failed
 			}
 			n := binary.BigEndian.Uint32(buf)
+			if n == packets {
+				return // the last one
+			}
 			if arrived++; n < last {
 				late++
 			}
 			last = max(last, n)
 		}
-	})
-	for n := range uint32(packets) {
+	}()
+	send := func(n uint32) {
 		if _, err := from.Write(binary.BigEndian.AppendUint32(nil, n)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for n := range uint32(packets) {
+		send(n)
 		time.Sleep(200 * time.Microsecond) // spreads them, so that some can overtake
 	}
 	deadline := time.Now().Add(patience)
 	for up, _ := l.Stats(); up.Passed+up.Lost < packets && time.Now().Before(deadline); up, _ = l.Stats() {
 		time.Sleep(5 * time.Millisecond)
 	}
-	time.Sleep(50 * time.Millisecond) // for the reader to take the last ones
-	to.Close()
-	wg.Wait()
 	up, _ := l.Stats()
+	l.Set(tunlink.Path{}, tunlink.Path{})
+	for ended := false; !ended; { // until the reader has taken what came before it
+		send(packets)
+		select {
+		case <-read:
+			ended = true
+		case <-time.After(5 * time.Millisecond): // the socket had no room for it
+			if time.Now().After(deadline) {
+				t.Fatal("the last packet does not arrive")
+			}
+		}
+	}
 	t.Logf("%d sent, %d arrived, %d late; %+v", packets, arrived, late, up)
 	if up.Passed+up.Lost != packets || up.Lost < packets/8 || up.Lost > packets*3/10 {
 		t.Errorf("loss: %+v", up)
