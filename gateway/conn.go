@@ -284,6 +284,8 @@ func (c *conn) shut(code wire.Code, text string) {
 	}
 }
 
+func (c *conn) goAway() { c.shut(wire.CodeShutdown, "the server is shutting down") }
+
 // window is over which time clients come back that were sent away with code: many
 // at once, if it is about the node; if it is about them, each by itself.
 func (g *Gateway) window(code wire.Code) time.Duration {

@@ -12,7 +12,6 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
-	"github.com/pim-im/pim/wire"
 )
 
 // Writer takes send requests; it answers each through the Gateway's Deliver.
@@ -137,7 +136,7 @@ func (g *Gateway) GoAway(ctx context.Context) {
 	g.mu.Unlock()
 	g.leave()
 	for _, c := range g.sessions.all() {
-		c.shut(wire.CodeShutdown, "the server is shutting down")
+		c.goAway()
 	}
 	t := time.NewTicker(10 * time.Millisecond)
 	defer t.Stop()

@@ -58,9 +58,7 @@ func (g *Gateway) serve(nc net.Conn, websocket bool, early []byte) {
 	c := newConn(g, nc, websocket)
 	c.in.partial = early
 	g.Metrics.connections.Inc()
-	stop := context.AfterFunc(g.greeting, c.abort)
 	err := c.handshake()
-	stop()
 	if err == nil && g.start(c.run) {
 		return
 	}
@@ -74,6 +72,8 @@ func (g *Gateway) serve(nc net.Conn, websocket bool, early []byte) {
 // registry, and pushes may follow.
 func (c *conn) handshake() error {
 	g := c.gw
+	bound := context.AfterFunc(g.greeting, c.abort)
+	defer bound()
 	deadline := time.Now().Add(g.Limits.Handshake)
 	c.nc.SetDeadline(deadline)
 	hello, err := c.readHello()
@@ -103,6 +103,9 @@ func (c *conn) handshake() error {
 		return err
 	}
 	c.nc.SetDeadline(time.Time{})
+	if !bound() {
+		return g.greeting.Err()
+	}
 	c.mu.Lock() // so that no push goes before Welcome
 	replaced, err := g.sessions.add(c, g.Limits.User)
 	if err != nil {
@@ -124,6 +127,9 @@ func (c *conn) handshake() error {
 	}
 	if start {
 		c.startSender()
+	}
+	if g.greeting.Err() != nil { // GoAway may have looked before it was in the registry
+		c.goAway()
 	}
 	c.log().Debug("connected", "agent", hello.Agent[:min(len(hello.Agent), 128)], "remote", c.nc.RemoteAddr())
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -306,6 +307,47 @@ func TestGoAwayBreaksHandshakesOff(t *testing.T) {
 	if x.gw.Open() != 0 {
 		t.Errorf("%d are open", x.gw.Open())
 	}
+}
+
+// Clients that have read their Welcome are told to go, however little time has
+// passed.
+func TestGoAwayRightBehindWelcome(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		x := newLab(t, nil)
+		held, release := context.WithCancel(t.Context())
+		defer release()
+		x.gw.Logger = slog.New(&heldLog{message: "connected", until: held.Done()})
+		var peers []*peer
+		for i := range 20 {
+			peers = append(peers, x.connect(websocket, fmt.Sprint("user-", i), "phone"))
+		}
+		done := make(chan struct{})
+		go func() {
+			x.gw.GoAway(t.Context())
+			close(done)
+		}()
+		for _, p := range peers {
+			expect[*wirepb.PIMGoAway](p)
+		}
+		release()
+		<-done
+	})
+}
+
+// heldLog is a log of which a message takes its time.
+type heldLog struct {
+	message string
+	until   <-chan struct{}
+}
+
+func (h *heldLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h *heldLog) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *heldLog) WithGroup(string) slog.Handler            { return h }
+func (h *heldLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		<-h.until
+	}
+	return nil
 }
 
 // What a handshake asks of the store has been answered when Close returns, after
