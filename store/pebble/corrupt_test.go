@@ -189,3 +189,37 @@ func readsBeginning(t *testing.T, s store.Store, where string) {
 		}
 	}
 }
+
+// TestIncomplete opens a store that has lost a table, or the end of one: that is
+// corruption too, and the error says what to do.
+func TestIncomplete(t *testing.T) {
+	disk := filled(t, true)
+	for name, damage := range map[string]func(fs *vfs.MemFS, table string) error{
+		"gone": func(fs *vfs.MemFS, table string) error { return fs.Remove(table) },
+		"cut": func(fs *vfs.MemFS, table string) error {
+			f, err := fs.Create(table, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				return err
+			}
+			_, err = f.Write([]byte("x"))
+			return errors.Join(err, f.Close())
+		},
+	} {
+		fs := disk.CrashClone(vfs.CrashCloneCfg{})
+		names, err := fs.List("db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			if filepath.Ext(n) == ".sst" {
+				if err := damage(fs, "db/"+n); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		_, err = pebble.Open("db", small(fs))
+		if pim.KindOf(err) != pim.KindCorrupt || !strings.Contains(err.Error(), "restore this node from a backup") {
+			t.Errorf("a table is %s: %v", name, err)
+		}
+	}
+}

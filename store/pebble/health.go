@@ -96,10 +96,13 @@ func (s *Store) noteCorruption(op string, err error) {
 	if isCorruption(err) {
 		s.health.set(isCorrupt, &pim.Error{
 			Op: op, Kind: pim.KindCorrupt, Err: err,
-			Text: "stored data is corrupt; restore this node from a backup: " + err.Error(),
+			Text: corruptText + err.Error(),
 		})
 	}
 }
+
+// corruptText goes before what is wrong with the data.
+const corruptText = "stored data is corrupt; restore this node from a backup: "
 
 func isCorruption(err error) bool {
 	var malformed errMalformed

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,10 +116,16 @@ func (s *Store) openError(err error) error {
 	switch {
 	case isNoSpace(err):
 		e.Kind = pim.KindDiskFull
-	case isCorruption(err):
-		e.Kind = pim.KindCorrupt
+	case isCorruption(err), isIncomplete(err):
+		e.Kind, e.Text = pim.KindCorrupt, corruptText+e.Text
 	}
 	return e
+}
+
+// isIncomplete reports whether the store did not open since a file of it is gone
+// or has another length, which Pebble tells of without calling it corruption.
+func isIncomplete(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")
 }
 
 // formatVersion is the version of the layout that the package documentation
