@@ -276,6 +276,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	if status != exitUsage || !strings.Contains(stderr, "not a directory") || !strings.Contains(stderr, "with --data and --keys") {
 		t.Errorf("a data directory that cannot be: status %d, %q", status, stderr)
 	}
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", "gone.pem", "--tls-key", "gone.pem")
+	if status != exitUsage || !strings.Contains(stderr, "TLS certificate: open gone.pem") || strings.Contains(stderr, "--data") {
+		t.Errorf("a certificate that is not there: status %d, %q", status, stderr)
+	}
 	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0")
 	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {
 		t.Errorf("listening in the clear: status %d, %q", status, stderr)

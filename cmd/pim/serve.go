@@ -69,6 +69,8 @@ func (c *serveCmd) stop(ctx context.Context, srv *server.Server) error {
 func dataHint(err error) error {
 	kind := pim.KindOf(err)
 	switch {
+	case kind == pim.KindCorrupt, kind == pim.KindInvalid: // a file of the store is missing, or one that another setting names
+		return err
 	case errors.Is(err, syscall.EAGAIN): // its lock is taken
 		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS):
