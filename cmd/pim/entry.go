@@ -30,7 +30,7 @@ func jsonOf(e *pim.Entry) entryJSON {
 		LocalMS: e.Local, ServerMS: e.Server, Kind: e.Kind.String(), Members: e.Members,
 	}
 	switch {
-	case !utf8.Valid(e.Payload):
+	case e.Kind == pim.EntryCommand || !utf8.Valid(e.Payload): // a command is protobuf, even where it is valid UTF-8
 		j.Payload = e.Payload
 	case e.Kind == pim.EntryMessage || len(e.Payload) > 0:
 		text := string(e.Payload)

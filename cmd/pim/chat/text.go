@@ -31,6 +31,8 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return membership(e, "joined", "added", name)
 	case pim.EntryLeave:
 		return membership(e, "left", "removed", name)
+	case pim.EntryCommand:
+		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
 }
