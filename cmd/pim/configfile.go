@@ -49,7 +49,11 @@ func readSettings(path string) (*settings, error) {
 	raw := map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	if err := dec.Decode(&raw); err != nil {
+	err = dec.Decode(&raw)
+	if errors.As(err, new(*json.UnmarshalTypeError)) || err == nil && raw == nil {
+		return nil, fmt.Errorf("configuration file %s: it must hold one JSON object", path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", path, err)
 	}
 	if dec.More() {

@@ -96,6 +96,8 @@ func TestConfigFromEnvironmentAndAfterTheCommand(t *testing.T) {
 func TestConfigRefuses(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"no JSON", "listen: x", "invalid character"},
+		{"no object", `["listen"]`, "it must hold one JSON object"},
+		{"nothing", "null", "it must hold one JSON object"},
 		{"an unknown name", `{"listne": "x"}`, "no such setting: listne"},
 		{"another spelling", `{"listen_tcp": "x"}`, "no such setting: listen_tcp"},
 		{"a list", `{"listen": ["x"]}`, "must be a string"},
