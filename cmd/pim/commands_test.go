@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/client"
 )
 
 // entries reads what tail --json printed.
@@ -283,5 +285,24 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0")
 	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {
 		t.Errorf("listening in the clear: status %d, %q", status, stderr)
+	}
+}
+
+// TestNotStoredInTime: what the server answered is told, and not that it did not.
+func TestNotStoredInTime(t *testing.T) {
+	s, m := &session{}, &client.Sending{}
+	for _, c := range []struct {
+		e    client.SendEvent
+		want string
+	}{
+		{client.SendEvent{State: client.Queued}, "no answer within 1ms; the message may"},
+		{client.SendEvent{State: client.Delayed, Err: pim.Errorf(pim.KindDiskFull, "no room")}, "not stored within 1ms: no room (disk_full); it may"},
+		{client.SendEvent{State: client.InFlight}, "no room"},
+	} {
+		s.delays.note(c.e)
+		_, err := s.waitFor(t.Context(), m, time.Millisecond)
+		if pim.KindOf(err) != pim.KindTimeout || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.e.State, err, c.want)
+		}
 	}
 }

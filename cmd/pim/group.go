@@ -81,7 +81,7 @@ func (f *groupFlags) change(ctx context.Context, s streams, members []pim.UserID
 	if err != nil {
 		return err
 	}
-	sent, err := waitFor(ctx, m, f.Timeout)
+	sent, err := ses.waitFor(ctx, m, f.Timeout)
 	switch {
 	case err != nil:
 		return causeOf(ctx, err)

@@ -53,7 +53,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		failed <- sendEach(ctx, ses.Client, conv, source, split, sending)
 	}()
 	for m := range sending {
-		if err := c.answer(ctx, m, s.out); err != nil {
+		if err := c.answer(ctx, ses, m, s.out); err != nil {
 			cancel(err) // what is still unsent stays so
 			return causeOf(ctx, err)
 		}
@@ -62,8 +62,8 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 }
 
 // answer waits for the answer to m and prints it.
-func (c *sendCmd) answer(ctx context.Context, m *client.Sending, w io.Writer) error {
-	sent, err := waitFor(ctx, m, c.Timeout)
+func (c *sendCmd) answer(ctx context.Context, ses *session, m *client.Sending, w io.Writer) error {
+	sent, err := ses.waitFor(ctx, m, c.Timeout)
 	if err != nil {
 		return err
 	}
@@ -104,12 +104,16 @@ func scanAll(data []byte, atEOF bool) (int, []byte, error) {
 	return len(data), data, bufio.ErrFinalToken
 }
 
-// waitFor waits for the answer to m, at most for timeout.
-func waitFor(ctx context.Context, m *client.Sending, timeout time.Duration) (client.Sent, error) {
+// waitFor waits for the answer to m, at most for timeout. stopped reads the events
+// meanwhile.
+func (s *session) waitFor(ctx context.Context, m *client.Sending, timeout time.Duration) (client.Sent, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sent, err := m.Wait(limited)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		if why := s.delays.of(m.ID()); why != nil {
+			return sent, pim.Errorf(pim.KindTimeout, "not stored within %s: %w; it may have been stored all the same", timeout, why)
+		}
 		return sent, pim.Errorf(pim.KindTimeout, "no answer within %s; the message may have been stored all the same", timeout)
 	}
 	return sent, err
@@ -119,8 +123,13 @@ func waitFor(ctx context.Context, m *client.Sending, timeout time.Duration) (cli
 // if the client was closed.
 func (s *session) stopped() error {
 	for e := range s.Events() {
-		if state, ok := e.(client.StateEvent); ok && state.State == client.Stopped && state.Err != nil {
-			return state.Err
+		switch e := e.(type) {
+		case client.SendEvent:
+			s.delays.note(e)
+		case client.StateEvent:
+			if e.State == client.Stopped && e.Err != nil {
+				return e.Err
+			}
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,6 +45,35 @@ type session struct {
 	user   pim.UserID
 	device pim.DeviceID
 	server string
+
+	delays delays
+}
+
+// delays are why messages have not been stored yet.
+type delays struct {
+	mu  sync.Mutex
+	why map[pim.ClientMessageID]*pim.Error
+}
+
+func (d *delays) note(e client.SendEvent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case e.State == client.Delayed && e.Err != nil:
+		if d.why == nil {
+			d.why = make(map[pim.ClientMessageID]*pim.Error)
+		}
+		d.why[e.ID] = e.Err
+	case e.State != client.InFlight:
+		delete(d.why, e.ID)
+	}
+}
+
+// of returns why the message with this ID was delayed last; nil if it never was.
+func (d *delays) of(id pim.ClientMessageID) *pim.Error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.why[id]
 }
 
 // options returns what a client of these flags is opened with. Its Device is
@@ -82,7 +112,7 @@ func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, err
 		c.Close()
 		return nil, f.hint(err)
 	}
-	return &session{c, o.User, o.Device, f.Server}, nil
+	return &session{Client: c, user: o.User, device: o.Device, server: f.Server}, nil
 }
 
 // connected reads events until the connection is up. Before that there are no
