@@ -1,8 +1,15 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -286,6 +293,43 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {
 		t.Errorf("listening in the clear: status %d, %q", status, stderr)
 	}
+}
+
+// TestWithoutTLS talks to a server that has TLS without it.
+func TestWithoutTLS(t *testing.T) {
+	cert, key := certificate(t)
+	n := serve(t, "--tls-cert", cert, "--tls-key", key)
+	for _, server := range []string{n.tcp, strings.Replace(n.url, "https://", "http://", 1)} {
+		_, stderr, status := pimWith(t.Context(), "", "send", "--server", server, "--data", n.data, "--as", "alice", "--to", "bob", "hi")
+		if status != exitUnavailable || !strings.Contains(stderr, "with TLS they are https:// and tls://") {
+			t.Errorf("--server %s: status %d, %q", server, status, stderr)
+		}
+	}
+}
+
+// certificate writes a certificate that signs itself, and its key.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	public, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: public}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }
 
 // TestNotStoredInTime: what the server answered is told, and not that it did not.

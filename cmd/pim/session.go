@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -184,6 +185,9 @@ func (f *clientFlags) hint(err error) error {
 	if pim.KindOf(err) == pim.KindTooLarge { // HTTP, read as the length of a frame
 		return otherProtocol(err)
 	}
+	if errors.Is(err, io.EOF) { // it speaks TLS, or is full
+		return otherProtocol(pim.Errorf(pim.KindUnavailable, "the server ended the connection without a word; it may be full: %w", err))
+	}
 	return withServerHint(err, f.Server)
 }
 
@@ -200,10 +204,17 @@ func withServerHint(err error, server string) error {
 		return &hintedError{err, "name the file with its authority's certificate in SSL_CERT_FILE"}
 	case server != "" && !strings.Contains(server, "://"):
 		return &hintedError{err, "write --server http://HOST:PORT, or tcp://HOST:PORT for raw TCP"}
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err):
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err), noWebSocket(err):
 		return otherProtocol(err)
 	}
 	return err
+}
+
+// noWebSocket reports whether an HTTP server answered that has no WebSocket to offer,
+// or none without TLS. One that is full says when to come again.
+func noWebSocket(err error) bool {
+	var e *pim.Error
+	return errors.As(err, &e) && e.RetryAfter == 0 && strings.Contains(e.Text, "instead of a WebSocket")
 }
 
 // notHTTP reports whether what came as an answer to an HTTP request is none, for which
