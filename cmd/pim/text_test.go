@@ -22,6 +22,7 @@ func TestEntryForms(t *testing.T) {
 	}{
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte("hi")}, "bob: hi", `"text":"hi"`},
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob"}, "bob: ", `"text":""`},
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "b\u202eo", Payload: []byte("h\u202ei")}, "b\ufffdo: h\ufffdi", "\"text\":\"h\u202ei\""},
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte{0xff, 0}}, "bob: (2 bytes that are not text)", `"payload":"/wA="`},
 		{pim.Entry{Kind: pim.EntryCommand, Sender: "bob", Payload: []byte("\x08\x01")}, "* bob changed a setting", `"payload":"CAE="`},
 		{pim.Entry{Kind: pim.EntryCreate, Sender: "bob", Members: []pim.UserID{"bob", "al"}}, "* bob created the group: bob, al", `"members":["bob","al"]`},

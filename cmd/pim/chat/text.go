@@ -13,10 +13,10 @@ import (
 
 // Line returns an entry for people, without a line end.
 func Line(e *pim.Entry) string {
-	return line(e, func(u pim.UserID) string { return string(u) })
+	return line(e, func(u pim.UserID) string { return Printable(string(u)) })
 }
 
-// line names users by name.
+// line names users by name, which must give what is safe to print.
 func line(e *pim.Entry, name func(pim.UserID) string) string {
 	who := name(e.Sender)
 	switch e.Kind {
