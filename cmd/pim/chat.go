@@ -65,8 +65,12 @@ func (c *chatCmd) openStore(ctx context.Context, o *client.Options) (err error) 
 		return nil
 	}
 	o.Store, o.Device, err = chat.OpenStore(ctx, filepath.Join(c.Data, chatDir), o.User, o.Device)
-	if pim.KindOf(err) == pim.KindUnavailable {
+	switch pim.KindOf(err) {
+	case pim.KindUnavailable:
 		return &hintedError{err, "name another directory with --data, or chat without one with --memory"}
+	case pim.KindConflict: // of this machine, and no refusal of a server
+		busy := &pim.Error{Kind: pim.KindUnavailable, Text: chat.Plain(err), Err: err}
+		return &hintedError{busy, "end the other chat, leave out --device, or chat without a file with --memory"}
 	}
 	return err
 }

@@ -350,3 +350,12 @@ func TestNotStoredInTime(t *testing.T) {
 		}
 	}
 }
+
+// TestChatOfADeviceInUse: the local store of a device is open once.
+func TestChatOfADeviceInUse(t *testing.T) {
+	n := serve(t)
+	alice := n.open("chat", "--as", "alice", "--to", "bob", "--device", "phone")
+	alice.types("hi")
+	alice.sees("✓ hi")
+	n.refuses("end the other chat, leave out --device", exitUnavailable, "chat", "--as", "alice", "--to", "bob", "--device", "phone")
+}
