@@ -123,5 +123,5 @@ func program() string {
 	if len(os.Args) == 0 || os.Args[0] == "" {
 		return "pim"
 	}
-	return os.Args[0]
+	return quote(os.Args[0])
 }

@@ -139,7 +139,7 @@ func (c *serveCmd) url(addr string) string {
 func (c *serveCmd) clientFlags(url string) string {
 	defaults := server.Defaults()
 	var b strings.Builder
-	if filepath.Clean(c.Data) != filepath.Clean(defaults.Data) && c.Keys == "" {
+	if filepath.Clean(c.Data) != filepath.Clean(defaults.Data) { // with --keys too: it holds what chats keep
 		b.WriteString(" --data " + quote(c.Data))
 	}
 	if c.Keys != "" {

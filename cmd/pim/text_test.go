@@ -54,6 +54,7 @@ func TestAnnounce(t *testing.T) {
 		{func(c *server.Config) { c.Data = "pim-data/" }, "127.0.0.1:7400", "", "--to bob\n"},
 		{func(c *server.Config) { c.Data = "/tmp/my data" }, "127.0.0.1:7400", "", "--to bob --data '/tmp/my data'\n"},
 		{func(c *server.Config) { c.Keys = "k.json" }, "127.0.0.1:7400", "", "--to bob --keys k.json\n"},
+		{func(c *server.Config) { c.Data, c.Keys = "d", "k.json" }, "127.0.0.1:7400", "", "--to bob --data d --keys k.json\n"},
 		{func(*server.Config) {}, "127.0.0.1:9", "", "--to bob --server http://127.0.0.1:9\n"},
 		{func(c *server.Config) { c.Insecure = true }, "[::]:9", "", "--to bob --server http://127.0.0.1:9\n"},
 		{func(c *server.Config) { c.TLSCert = "c" }, "192.0.2.1:9", "", "--to bob --server https://192.0.2.1:9\n"},
