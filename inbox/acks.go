@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,8 +20,8 @@ const (
 
 // Acks takes devices' acknowledgements. They are cumulative and promise nothing,
 // so they wait in memory for up to a second, many of one device becoming one
-// cell, and are written without an fsync. One that is lost in a crash only makes
-// the next sync list a conversation more.
+// cell, and those of all devices share one fsync. One that is lost in a crash only
+// makes the next sync list a conversation more.
 type Acks struct {
 	store store.Store
 	log   *slog.Logger
@@ -100,24 +101,25 @@ func (a *Acks) Note(ctx context.Context, user pim.UserID, device pim.DeviceID, s
 }
 
 // Settle writes what waits for one device, so that a Sync that follows sees it. It
-// waits for nobody else's: what a Flush is just writing is written again.
+// waits for nobody else's, and for no fsync: the next Flush, or the one under way,
+// writes the same again, durably, and says if it cannot.
 func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID) {
 	key := deviceKey{user, device}
 	a.mu.Lock()
-	now, before := a.pending[key], a.writing[key]
+	before, now := a.writing[key], a.pending[key]
 	if now != nil {
-		delete(a.pending, key)
-		a.waiting -= len(now.seqs)
+		now = &deviceAcks{now.serial, maps.Clone(now.seqs)}
 	}
 	a.mu.Unlock()
 	for _, d := range []*deviceAcks{before, now} {
 		if d != nil {
-			a.write(ctx, map[deviceKey]*deviceAcks{key: d})
+			_, _ = a.write(ctx, map[deviceKey]*deviceAcks{key: d}, store.Relaxed)
 		}
 	}
 }
 
-// Flush writes everything that waits.
+// Flush writes everything that waits, durably. An error loses it, which only makes
+// the next sync list more.
 func (a *Acks) Flush(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
@@ -125,26 +127,30 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.writing, a.written = a.pending, a.waiting
 	a.pending, a.waiting = make(map[deviceKey]*deviceAcks), 0
 	a.mu.Unlock()
-	a.write(ctx, a.writing)
+	if lost, err := a.write(ctx, a.writing, store.Durable); err != nil {
+		a.lost.Add(float64(lost))
+		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "err", err)
+	}
 	a.mu.Lock()
 	a.writing, a.written = nil, 0
 	a.mu.Unlock()
 }
 
-// write stores acknowledgements, ackCommit devices at a time. An error loses
-// them, which only makes the next sync list more. That the caller's connection
-// ends is none: the acknowledgements are others' too.
-func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
+// write stores acknowledgements, ackCommit devices at a time; the last commit is
+// as durable as d says, and with it those before. On an error it returns how many
+// are not stored. That the caller's connection ends is none: the acknowledgements
+// are others' too.
+func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (left int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var serials, acks []*store.Write
-	left, next := 0, 0 // conversations: not stored, and in acks
-	for _, d := range pending {
-		left += len(d.seqs)
+	next := 0 // conversations in acks
+	for _, dev := range pending {
+		left += len(dev.seqs)
 	}
-	commit := func() error {
+	commit := func(d store.Durability) error {
 		err := a.store.Commit(ctx, serials, store.Relaxed)
 		if err == nil {
-			err = a.store.Commit(ctx, acks, store.Relaxed)
+			err = a.store.Commit(ctx, acks, d)
 		}
 		serials, acks = serials[:0], acks[:0]
 		if err == nil {
@@ -152,27 +158,23 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks) {
 		}
 		return err
 	}
-	var err error
-	for key, d := range pending {
-		var w *store.Write
-		if w, err = a.cells(ctx, key, d); err != nil {
-			break
-		}
-		serials, acks = append(serials, serial(key, d)), append(acks, w)
-		next += len(d.seqs)
+	for key, dev := range pending {
 		if len(acks) == ackCommit {
-			if err = commit(); err != nil {
-				break
+			if err := commit(store.Relaxed); err != nil {
+				return left, err
 			}
 		}
+		w, err := a.cells(ctx, key, dev)
+		if err != nil {
+			return left, err
+		}
+		serials, acks = append(serials, serial(key, dev)), append(acks, w)
+		next += len(dev.seqs)
 	}
-	if err == nil && len(acks) > 0 {
-		err = commit()
+	if len(acks) > 0 {
+		err = commit(d)
 	}
-	if err != nil {
-		a.lost.Add(float64(left))
-		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "err", err)
-	}
+	return left, err
 }
 
 // serial returns the write of a device's serial, which is stored before the

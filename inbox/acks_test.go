@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -87,6 +89,40 @@ func TestSerialIsStoredFirst(t *testing.T) {
 		cells, _ := mem.List(ctx, inbox.Acked("alice", "phone"), "", 10)
 		if serial, _ := inbox.New(mem).Serial(ctx, "alice", "phone"); len(cells) == 1 && serial != 7 {
 			t.Fatalf("seed %d: acknowledged, and the serial is %d", seed, serial)
+		}
+	}
+}
+
+// What was flushed outlives the power, and what was settled before it too, though
+// nobody sends anything that has an fsync of its own.
+func TestFlushedAcksAreDurable(t *testing.T) {
+	const devices = 300 // more than in one commit
+	fs := vfs.NewCrashableMem()
+	open := func(fs vfs.FS) *pebble.Store {
+		s, err := pebble.Open("db", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open(fs)
+	addLine(t, s, "g:x", 5)
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	device := func(i int) pim.DeviceID { return pim.DeviceID(fmt.Sprint("device-", i)) }
+	for i := range devices {
+		a.Note(ctx, "alice", device(i), 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	}
+	a.Settle(ctx, "alice", device(0))
+	a.Flush(ctx)
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	a.Close()
+	s.Close()
+	s = open(crashed)
+	defer s.Close()
+	for i := range devices {
+		cells, err := s.List(ctx, inbox.Acked("alice", device(i)), "", 10)
+		if serial, _ := inbox.New(s).Serial(ctx, "alice", device(i)); err != nil || serial != 7 || len(cells) != 1 || cells[0].Version != 5 {
+			t.Fatalf("%s: serial %d, acknowledged %+v, %v", device(i), serial, cells, err)
 		}
 	}
 }
