@@ -56,6 +56,7 @@ func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	c.changed.L = &c.mu
 	c.lastRead.Store(g.elapsed())
 	c.raw = rawConn(nc)
+	boundUnsent(nc)
 	return c
 }
 

@@ -68,6 +68,7 @@ type departure struct {
 }
 
 func newDeparture(conn net.Conn) *departure {
+	boundUnsent(conn)
 	d := &departure{Conn: conn}
 	d.more()
 	return d
