@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/pim-im/pim"
@@ -54,7 +55,28 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 // refusal returns the PIMError for a request that failed with err.
 func (g *Gateway) refusal(err error) *wirepb.PIMError {
 	g.Metrics.failed(err)
-	return wire.ErrorFrame(err)
+	return wire.ErrorFrame(withoutCause(err))
+}
+
+// withoutCause leaves out of a failure of the node's own what caused it: paths and
+// engines are for the log, and no client's business.
+func withoutCause(err error) error {
+	var e *pim.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	text := ""
+	switch {
+	case e.Kind == pim.KindDiskFull:
+		text = "the node has no room to store anything"
+	case e.Kind == pim.KindCorrupt:
+		text = "what the node has stored is corrupt"
+	case e.Kind == pim.KindUnavailable && e.Err != nil:
+		text = "the node cannot read or write now"
+	default:
+		return err
+	}
+	return &pim.Error{Kind: e.Kind, Text: text + "; its log says more", RetryAfter: e.RetryAfter}
 }
 
 // maxNamed is how much of what a request called itself its refusal repeats: more

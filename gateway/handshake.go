@@ -218,7 +218,8 @@ func (c *conn) refuse(err error) {
 	}
 	c.log().Debug("handshake refused", "err", err, "remote", c.nc.RemoteAddr())
 	c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
-	c.reply(wire.ErrorFrame(e))
-	c.shut(code, e.Text)
+	m := wire.ErrorFrame(withoutCause(e))
+	c.reply(m)
+	c.shut(code, m.Text)
 	c.awaitEnd()
 }

@@ -447,3 +447,19 @@ func TestAnnouncedSizesAreBelieved(t *testing.T) {
 	p.write(binary.BigEndian.AppendUint32(nil, maxHello+1))
 	p.closedWith(wire.CodeTooLarge)
 }
+
+// Where the node keeps what, and in which engine, is no client's business.
+func TestRefusalsNameNoFiles(t *testing.T) {
+	x := newLab(t, nil)
+	cause := errors.New("read /var/lib/pim/store/000020.sst: checksum mismatch")
+	for _, k := range []pim.Kind{pim.KindCorrupt, pim.KindDiskFull, pim.KindUnavailable} {
+		m := x.gw.refusal(pim.Errorf(k, "the log of g:x: %w", cause))
+		if strings.Contains(m.Text, "/var/") || m.Kind != wirepb.ErrorKind(k) || !strings.Contains(m.Text, "its log says more") {
+			t.Errorf("%s: %v", k, m)
+		}
+	}
+	plain := &pim.Error{Kind: pim.KindUnavailable, Text: "the node is stopping", RetryAfter: time.Second}
+	if m := x.gw.refusal(plain); m.Text != plain.Text || m.RetryAfterMs != 1000 {
+		t.Errorf("%v", m)
+	}
+}
