@@ -43,6 +43,16 @@ func (t *timeline) insert(e pim.Entry) bool {
 	return true
 }
 
+// skip begins anew with e: what is held up to the seq to lies behind a stretch that
+// is not.
+func (t *timeline) skip(to pim.Seq, e pim.Entry) {
+	t.entries = slices.DeleteFunc(t.entries, func(a pim.Entry) bool { return a.Seq <= to })
+	t.floor = nil
+	t.insert(e)
+	floor := t.entries[0].Place()
+	t.floor = &floor
+}
+
 // drop takes a message out of those in the outbox.
 func (t *timeline) drop(id pim.ClientMessageID) bool {
 	n := len(t.pending)

@@ -27,10 +27,12 @@ func (m *Message) Pending() bool { return m.State != Delivered }
 // in display order, and behind them the messages in the outbox with their states.
 // What it shows never changes places, but for a message that finds its own when it
 // is delivered; entries may appear in between. It grows with what comes in and
-// with Older. All methods may be called concurrently. It must be closed.
+// with Older. After a gap that is left to scrolling (Options.LazyGap) it begins
+// anew behind the gap. All methods may be called concurrently. It must be closed.
 type View struct {
-	client *Client
-	conv   pim.ConversationID
+	client  *Client
+	conv    pim.ConversationID
+	skipped pim.Seq // the end of the last such gap; the loop's
 
 	mu      sync.Mutex
 	line    timeline
@@ -51,7 +53,10 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 		if err != nil {
 			return err
 		}
-		v.line.prepend(page, len(page) < n)
+		v.skipped = c.client.loop.engine.Skipped(c.id, endSeq)
+		all := len(page) < n && v.skipped == 0
+		page = slices.DeleteFunc(page, func(e pim.Entry) bool { return e.Seq <= v.skipped })
+		v.line.prepend(page, all)
 		for _, p := range c.client.loop.engine.Outbox(c.id) {
 			v.line.put(p)
 		}
@@ -117,12 +122,15 @@ func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
 	return true, nil
 }
 
+// endSeq is above every seq.
+const endSeq = pim.Seq(1<<63 - 1)
+
 // first returns the place and seq of the first entry; without one, of the end.
 func (v *View) first() (*pim.Place, pim.Seq) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.line.entries) == 0 {
-		return nil, pim.Seq(1<<63 - 1)
+		return nil, endSeq
 	}
 	place := v.line.entries[0].Place()
 	return &place, v.line.entries[0].Seq
@@ -165,7 +173,7 @@ func (c *Client) show(ev Event) {
 		switch ev := ev.(type) {
 		case EntryEvent:
 			if ev.Entry.Conversation == v.conv {
-				v.take(func(t *timeline) bool { return t.insert(ev.Entry) })
+				v.take(func(t *timeline) bool { return c.showEntry(v, t, ev) })
 			}
 		case SendEvent:
 			if ev.Conversation == v.conv {
@@ -173,6 +181,15 @@ func (c *Client) show(ev Event) {
 			}
 		}
 	}
+}
+
+func (c *Client) showEntry(v *View, t *timeline, ev EntryEvent) bool {
+	if to := c.loop.engine.Skipped(v.conv, ev.Entry.Seq); to > v.skipped && !ev.Late {
+		v.skipped = to
+		t.skip(to, ev.Entry)
+		return true
+	}
+	return t.insert(ev.Entry)
 }
 
 func (c *Client) showSend(t *timeline, ev SendEvent) bool {

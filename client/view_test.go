@@ -173,6 +173,64 @@ func TestViewOlder(t *testing.T) {
 	}
 }
 
+// What was missed of a busy conversation is left to scrolling. Neither a view that
+// is open then nor one opened later shows across it what came before: scrolling up
+// from the newest page brings all of it.
+func TestViewAfterAVeryLongGap(t *testing.T) {
+	w := newWorld(t)
+	n := 0
+	says := func(until int) {
+		for ; n < until; n++ {
+			if err := w.server.Append(chat, "alice", pim.ClientMessageID{1, byte(n), byte(n >> 8)}, fmt.Append(nil, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lines := func(from, to int) (list []string) {
+		for i := from; i < to; i++ {
+			list = append(list, fmt.Sprint(i))
+		}
+		return list
+	}
+	o := w.options("bob", "phone")
+	o.LazyGap = 200
+	bob := w.opens(o).reads()
+	online := func(on bool) {
+		t.Helper()
+		if err := bob.SetOnline(on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(50)
+	bob.synced()
+	live := bob.views(chat, 10)
+	comesToShow(t, live, lines(40, 50)...)
+
+	online(false)
+	bob.sends(chat, "from the tunnel")
+	says(400)
+	online(true)
+	comesToShow(t, live, append(lines(301, 400), "from the tunnel")...)
+	bob.synced()
+	later := bob.views(chat, 120)
+	comesToShow(t, later, append(lines(301, 400), "from the tunnel")...)
+
+	all := append(lines(0, 400), "from the tunnel")
+	for _, v := range []*client.View{live, later} {
+		for more := true; more; {
+			var err error
+			if more, err = v.Older(t.Context(), 60); err != nil {
+				t.Fatal(err)
+			}
+		}
+		comesToShow(t, v, all...)
+	}
+	online(false)
+	says(800)
+	online(true)
+	comesToShow(t, live, lines(700, 800)...)
+}
+
 // slowStore takes a minute to hand out the first page of older entries.
 type slowStore struct {
 	client.Store

@@ -52,6 +52,19 @@ func (e *Engine) Missing(conv pim.ConversationID, from, to pim.Seq) bool {
 	return c != nil && slices.ContainsFunc(c.holes, func(h Hole) bool { return h.From <= to && from <= h.To })
 }
 
+// Skipped returns the end of the topmost stretch of conv below the seq before that
+// is not stored and not filled by itself; 0: there is none.
+func (e *Engine) Skipped(conv pim.ConversationID, before pim.Seq) pim.Seq {
+	if c := e.conversations[conv]; c != nil {
+		for _, h := range slices.Backward(c.holes) {
+			if h.Lazy && h.To < before {
+				return h.To
+			}
+		}
+	}
+	return 0
+}
+
 // Setting returns what an entity of the user's own log has come to, commands in
 // the outbox included.
 func (e *Engine) Setting(entity string) pim.Setting {

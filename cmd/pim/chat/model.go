@@ -259,6 +259,9 @@ func (m *Model) shown(s shown) []Effect {
 	if m.scroll > 0 { // what is looked at stays where it is
 		m.scroll += m.linesAfter(s.items, m.last())
 	}
+	if len(m.items) > 0 && len(s.items) > 0 && s.items[0].Entry.Seq > m.items[0].Entry.Seq {
+		m.more = true // it has begun anew, behind a gap
+	}
 	m.items = s.items
 	m.scrollBy(0)
 	if n := len(m.items); n > maxItems && m.scroll == 0 || n > 2*maxItems {

@@ -124,6 +124,15 @@ func TestOlderMessages(t *testing.T) {
 	if len(d.beside) != 1 {
 		t.Error("asked again, though there is no more")
 	}
+	d.items[bob] = nil // the view has begun anew, behind a gap
+	for seq := range pim.Seq(30) {
+		d.items[bob] = append(d.items[bob], says(bob, seq+1000, "bob", fmt.Sprintf("<%d>", seq+1000)))
+	}
+	d.happens(client.EntryEvent{Entry: d.items[bob][29].Entry})
+	d.press(tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp, tea.KeyPgUp)
+	if len(d.beside) != 2 {
+		t.Error("did not ask for what lies in the gap")
+	}
 }
 
 // A crowded conversation is loaded anew, rather than held without bound.
