@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -121,7 +120,7 @@ func (e *Engine) askFailed(m *wirepb.PIMError) {
 	if a == nil {
 		return
 	}
-	err := wire.ErrorOf(m)
+	err := refusalOf(m)
 	if !m.Retryable {
 		e.conclude(a, err)
 		return

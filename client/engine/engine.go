@@ -230,11 +230,18 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 	case m.RequestId == 0:
 		e.link.cause = wire.ErrorOf(m)
 	case m.RequestId == e.sync.request:
-		e.syncFailed(wire.ErrorOf(m))
+		e.syncFailed(refusalOf(m))
 	default:
 		e.pullFailed(m)
 		e.askFailed(m)
 	}
+}
+
+// refusalOf returns what m says. The wait that it names is bounded as a window is.
+func refusalOf(m *wirepb.PIMError) *pim.Error {
+	err := wire.ErrorOf(m)
+	err.RetryAfter = min(err.RetryAfter, maxWindow)
+	return err
 }
 
 // pause notes that the shell has stopped reading, or goes on. Meanwhile no

@@ -64,7 +64,7 @@ type link struct {
 
 const (
 	goodAfter = time.Second      // a connection that lived so long resets the backoff
-	maxWindow = 10 * time.Minute // of a Welcome or PIMGoAway that is honoured
+	maxWindow = 10 * time.Minute // of a Welcome, PIMGoAway or refusal that is honoured
 	maxStrays = 8
 	strayFor  = 2 * time.Minute // that a Hello may be on its way
 )

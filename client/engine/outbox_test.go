@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -308,6 +309,49 @@ func TestBusyServerHoldsResends(t *testing.T) {
 	s.hasTransmitted()
 	s.lives(2 * time.Second)
 	s.hasTransmitted("b 2", "a 2")
+}
+
+// However long a server wants to be left alone, it is asked again while the
+// connection lives: at most after 10 minutes and a quarter of them.
+func TestBusyForWeeks(t *testing.T) {
+	s := newScript(t)
+	s.gets(&wirepb.PIMPush{Behind: true})
+	s.must(engine.Ask{ID: 1, Conversation: chat})
+	s.gets(push(2))
+	a := s.sends("d:alice:carol", "a")
+	busy := func(m *wirepb.PIMError) {
+		m.Kind, m.Retryable, m.RetryAfterMs = wirepb.ErrorKind_ERROR_KIND_OVERLOADED, true, math.MaxUint32
+		s.gets(m)
+	}
+	asked := 0
+	for _, m := range s.up {
+		switch m := m.(type) {
+		case *wirepb.PIMSyncReq:
+			busy(&wirepb.PIMError{RequestId: m.RequestId})
+		case *wirepb.PIMPullReq:
+			busy(&wirepb.PIMError{RequestId: m.RequestId})
+			asked++
+		}
+	}
+	if asked != 2 {
+		t.Fatalf("%d pulls", asked)
+	}
+	busy(&wirepb.PIMError{ClientMessageId: a[:]})
+	s.sends(chat, "b")
+	s.quiets()
+	s.lives(750 * time.Second)
+	var got []string
+	for _, m := range s.up {
+		switch m := m.(type) {
+		case *wirepb.PIMSyncReq, *wirepb.PIMPullReq, *wirepb.PIMSendReq:
+			got = append(got, show(m))
+		}
+	}
+	for _, want := range []string{"sync full=false after=", "pull 1..1", "pull 0..0", "send b attempt 1"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("transmits %q, and no %q", got, want)
+		}
+	}
 }
 
 // A refusal without a time is about the message, and only that one waits.

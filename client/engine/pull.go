@@ -324,7 +324,7 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 		return
 	}
 	e.endPull(p)
-	err := wire.ErrorOf(m)
+	err := refusalOf(m)
 	if m.Retryable {
 		e.retryPull(p.c, err.RetryAfter)
 		return

@@ -231,7 +231,7 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	if m == nil || m.state == Failed {
 		return
 	}
-	err := wire.ErrorOf(answer)
+	err := refusalOf(answer)
 	if !answer.Retryable {
 		e.fail(m, err)
 		return
