@@ -227,6 +227,25 @@ func TestResendByHandAnsweredLate(t *testing.T) {
 	}
 }
 
+// A "try later" for the transmission before says nothing of a message that was sent
+// again by hand and has not gone out since: it keeps its place in the order.
+func TestResendByHandRefusedLate(t *testing.T) {
+	s := newScript(t)
+	id := s.sends(chat, "a")
+	s.lives(180 * time.Second)
+	s.skew += pim.Millis(time.Minute / time.Millisecond) // first transmissions wait for a sample
+	s.must(engine.Resend{ID: id})
+	s.sends(chat, "b")
+	s.quiets()
+	s.states()
+	s.gets(&wirepb.PIMError{ClientMessageId: id[:], Kind: wirepb.ErrorKind_ERROR_KIND_INTERNAL, Retryable: true})
+	s.fared("")
+	s.lives(2 * time.Second)
+	s.hasTransmitted()
+	s.gets(&wirepb.PIMTimeResp{T1: int64(s.w.now), T2: int64(s.w.server.Now()), T3: int64(s.w.server.Now())})
+	s.hasTransmitted("a 1", "b 1")
+}
+
 func TestDiscard(t *testing.T) {
 	s := newScript(t)
 	failed := s.sends(chat, "a")

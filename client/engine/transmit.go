@@ -228,7 +228,9 @@ func (e *Engine) found(entry *pim.Entry) {
 // rejected takes the server's refusal of a message.
 func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	m := e.outbox.byID[id]
-	if m == nil || m.state == Failed {
+	// Of one that was sent again by hand, and has not gone out since, "try later" says
+	// nothing: it was about the transmission before.
+	if m == nil || m.state == Failed || m.state == Queued && answer.Retryable {
 		return
 	}
 	err := refusalOf(answer)
