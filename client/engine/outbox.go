@@ -149,6 +149,10 @@ func (o *outbox) exit(m *message) {
 	}
 	if len(l.messages) == 0 {
 		delete(o.lanes, l.key)
+		if l.ready {
+			l.ready = false
+			o.ready = slices.DeleteFunc(o.ready, func(other *lane) bool { return other == l })
+		}
 		return
 	}
 	o.wake(l)

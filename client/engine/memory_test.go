@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/pim-im/pim"
+)
+
+// What is queued without a connection and leaves the outbox again leaves nothing
+// behind.
+func TestOfflineOutboxForgets(t *testing.T) {
+	e := New(Config{User: "alice", Device: "phone", Servers: []string{"ws://nowhere"}, Random: func() float64 { return 0.5 }}, Snapshot{})
+	step := func(in Input) {
+		t.Helper()
+		if err := e.Step(Time{}, in); err != nil {
+			t.Fatal(err)
+		}
+		e.Take()
+	}
+	for i := range 100 {
+		var id pim.ClientMessageID
+		copy(id[:], fmt.Sprint("command", i))
+		step(Do{ID: id, Command: pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: pim.Seq(i + 1)}})
+		copy(id[:], fmt.Sprint("message", i))
+		step(Send{Message: Outgoing{ID: id, Conversation: "d:alice:bob", Kind: pim.EntryMessage, Payload: []byte("hi")}})
+		step(Discard{ID: id})
+	}
+	if o := &e.outbox; len(o.byID) != 1 || len(o.lanes) != 1 || len(o.ready) != 1 {
+		t.Errorf("one command waits, and there are %d messages, %d lanes, %d of them ready", len(o.byID), len(o.lanes), len(o.ready))
+	}
+}
