@@ -22,14 +22,14 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	var out client.Snapshot
 	m := &out.Meta
 	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number FROM meta").
-		Scan(&m.User, &m.Device, &m.AckSerial, &m.FullSync, &m.LastLocal, &m.Number)
+		Scan(&m.User, &m.Device, count(&m.AckSerial), &m.FullSync, &m.LastLocal, count(&m.Number))
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return out, err
 	}
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var holes []byte
-		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &c.Left, &holes)
+		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes)
 		if err == nil {
 			c.Holes, err = decodeHoles(holes)
 		}
@@ -54,7 +54,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		var members string
 		var failed sql.NullInt64
 		var f pim.Error
-		err := rows.Scan(&id, &o.Number, &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &failed, &f.Op, &f.Text)
+		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &failed, &f.Op, &f.Text)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *Store) loadSettings(ctx context.Context, out *client.Snapshot) error {
 	return s.each(ctx, func(rows *sql.Rows) error {
 		var set client.Setting
 		var command []byte
-		if err := rows.Scan(&set.Entity, &command, &set.At, &set.Deleted, &set.By); err != nil {
+		if err := rows.Scan(&set.Entity, &command, count(&set.At), count(&set.Deleted), &set.By); err != nil {
 			return err
 		}
 		var err error
@@ -120,7 +120,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 	err := s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var last, holes []byte
-		err := rows.Scan(&c.ID, &c.Known, &c.Newest, &c.Count, &last, &c.LastCut, &c.Left, &holes)
+		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes)
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
 		}
@@ -155,6 +155,22 @@ func (s *Store) Entries(ctx context.Context, conv pim.ConversationID, before *pi
 	}, query, append(args, max(limit, 0))...)
 	slices.Reverse(list)
 	return list, wrap("read", err)
+}
+
+// counter reads what Apply has written: SQLite's integers have a sign, and what a
+// server names may need all 64 bits.
+type counter[T ~uint64] struct{ to *T }
+
+func count[T ~uint64](to *T) counter[T] { return counter[T]{to} }
+
+// Scan implements sql.Scanner.
+func (c counter[T]) Scan(value any) error {
+	n, ok := value.(int64)
+	if !ok {
+		return pim.Errorf(pim.KindCorrupt, "%v is no integer", value)
+	}
+	*c.to = T(n)
+	return nil
 }
 
 // each calls f on every row.

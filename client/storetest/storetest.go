@@ -4,6 +4,7 @@ package storetest
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 	for name, test := range map[string]func(*testing.T, func() client.Store){
 		"New":           testNew,
 		"Snapshot":      testSnapshot,
+		"AnyNumber":     testAnyNumber,
 		"Settings":      testSettings,
 		"Outbox":        testOutbox,
 		"DisplayOrder":  testDisplayOrder,
@@ -113,6 +115,29 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 	list[0].Holes = nil
 	apply(t, s, client.Batch{Conversations: list[:1]})
 	equal(t, "with its holes filled", load(t, s).Conversations, list)
+}
+
+// A number is kept whatever a server makes it: the store is there for the next
+// start.
+func testAnyNumber(t *testing.T, open func() client.Store) {
+	s := open()
+	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1}
+	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Holes: []client.Hole{{From: 1, To: 2}}}}
+	read := client.Setting{Entity: "read/g:abc", Setting: pim.Setting{
+		Command: pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: math.MaxUint64, Count: math.MaxUint64}, At: math.MaxUint64,
+	}}
+	apply(t, s, client.Batch{Meta: &meta, Conversations: rows, Settings: []client.Setting{read}})
+	s = reopen(t, s, open)
+	defer s.Close()
+	got := load(t, s)
+	equal(t, "meta", got.Meta, meta)
+	equal(t, "conversations", got.Conversations, rows)
+	equal(t, "settings", got.Settings, []client.Setting{read})
+	list, err := s.Conversations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "list", list, rows)
 }
 
 // Settings are kept by entity; networks are replaced as a whole.
