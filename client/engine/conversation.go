@@ -23,6 +23,9 @@ const (
 // learned.
 const unknownSeq = pim.Seq(1<<64 - 1)
 
+// newestOf returns what a server names as a newest seq, which is known then.
+func newestOf(seq uint64) pim.Seq { return min(pim.Seq(seq), unknownSeq-1) }
+
 // conversation is the position of this device in one conversation.
 //
 // Entries up to known are stored and handed over, but for the holes. Those that came ahead of a gap

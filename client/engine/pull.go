@@ -210,17 +210,18 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	} else {
 		e.advance(p, entries, from, to)
 	}
-	if newest := pim.Seq(m.Newest); newest > c.newest {
+	newest := newestOf(m.Newest)
+	if newest > c.newest {
 		c.newest = newest
 		e.touch(c)
 	}
 	if c.target == unknownSeq {
-		c.target = max(pim.Seq(m.Newest), 1)
+		c.target = max(newest, 1)
 		e.arrived(c)
 	}
 	if m.Done {
 		e.endPull(p)
-		e.afterPull(c, p, pim.Seq(m.Newest))
+		e.afterPull(c, p, newest)
 	}
 }
 

@@ -92,7 +92,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	if c == nil {
 		return false
 	}
-	newest := pim.Seq(s.Newest)
+	newest := newestOf(s.Newest)
 	if newest >= c.newest && (newest > c.known || c.left != s.Left) {
 		changed = true
 		e.touch(c)
