@@ -128,6 +128,22 @@ func TestCommandsKeepTheirOrder(t *testing.T) {
 	s.shows("contact/bob removed", true)
 }
 
+// The answer to a command was lost, and another device has replaced it since: a pull
+// leaves it out. When it is answered, the app hears what the contact has come to.
+func TestReplacedBeforeItWasAnswered(t *testing.T) {
+	s := newScript(t)
+	id := s.does(rename("bob", "Bob"))
+	s.loses()
+	s.opens(nil)
+	s.quiets()
+	bobby := logged(2, "laptop", pim.ClientMessageID{2}, rename("bob", "Bobby"))
+	s.gets(bobby)
+	s.gets(&wirepb.PIMPullResp{RequestId: s.lastPull(), From: 1, To: 1, Newest: 2, Done: true})
+	s.shows("contact/bob Bob", true)
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(mine), Seq: 1, Duplicate: true})
+	s.shows("contact/bob Bobby", false)
+}
+
 // The article's case, as one device sees it: a contact is deleted in airplane
 // mode, while another device gives it a new name. The deletion wins.
 func TestDeletedInAirplaneMode(t *testing.T) {

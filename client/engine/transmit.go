@@ -188,6 +188,9 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	e.delivered(m, s)
 	c := e.conversation(s.Conversation)
 	if c == nil || s.Seq <= c.known {
+		if m.command != nil { // a pull has left it out: a later one has replaced it
+			e.showSetting(m.command.Entity())
+		}
 		return
 	}
 	if !madeUp(m) || s.Duplicate || m.First != 0 {
