@@ -272,6 +272,23 @@ func TestExpiryWithAWrongClock(t *testing.T) {
 	}
 }
 
+// A wall clock that begins at 1970 again makes no command a week old, even if the
+// process ends before a connection tells the time: it is younger than what was sent
+// last.
+func TestExpiryAfterAnEarlierProcessWithAWrongClock(t *testing.T) {
+	s := newScript(t)
+	s.sends(chat, "a")
+	s.dies()
+	s.w.passes(24 * time.Hour)
+	s.skew = -epoch
+	s.starts()
+	s.does(rename("bob", "Bob"))
+	s.dies()
+	s.starts()
+	s.opens(nil)
+	s.commanded("contact/bob Bob")
+}
+
 // What an earlier process dated in the future, or not at all, as version 1 of the
 // store did, counts from the first connection.
 func TestExpiryWithoutADate(t *testing.T) {

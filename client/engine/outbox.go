@@ -245,7 +245,9 @@ func (e *Engine) queue(m *message) {
 	e.metaDirty = true
 	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
 	m.attempt, m.resends, m.refusals, m.giveUpAt, m.cause = 0, 0, 0, never, nil
-	m.rough, m.roughAt = !e.clock.known, e.now.Mono
+	if m.rough, m.roughAt = !e.clock.known, e.now.Mono; m.rough {
+		m.Queued = max(m.Queued, e.meta.LastLocal) // whatever the wall clock says
+	}
 	o.enter(m)
 	e.store(m)
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
