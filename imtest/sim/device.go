@@ -35,6 +35,7 @@ type Device struct {
 	had      map[pim.ConversationID]map[pim.Seq]bool
 	arrived  map[pim.ConversationID][]pim.Seq   // as the app was handed them
 	failed   map[pim.ClientMessageID]*pim.Error // what the app was told last
+	settings map[string]engine.SettingEvent     // as the app shows them
 	breaks   Breakage
 	recorder *recorder
 
@@ -84,6 +85,10 @@ func (d *Device) Start() {
 		for _, e := range d.disk.shown(id) {
 			d.show(e, true)
 		}
+	}
+	d.settings = make(map[string]engine.SettingEvent)
+	for entity, s := range d.disk.settings {
+		d.settings[entity] = engine.SettingEvent{Entity: entity, Setting: s}
 	}
 	d.recorder.begin(d)
 	config := d.config
@@ -294,6 +299,8 @@ func (d *Device) hear(ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.EntryEvent:
 		d.show(ev.Entry, ev.Late)
+	case engine.SettingEvent:
+		d.settings[ev.Entity] = ev
 	case engine.SendEvent:
 		d.hearSend(ev)
 	case engine.StateEvent:

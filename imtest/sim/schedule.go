@@ -6,6 +6,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // Random draws a world and what happens in it from a seed, and plays it up to the
@@ -27,6 +28,13 @@ func Random(seed uint64, set func(*Device)) *World {
 	}
 	share := float64(r.IntN(3)) / 10
 	w.Server.DropPush = func() bool { return r.Float64() < share }
+	busy := float64(r.IntN(3)) / 10
+	w.Server.Reject = func(*wirepb.PIMSendReq) *pim.Error {
+		if r.Float64() >= busy {
+			return nil
+		}
+		return &pim.Error{Kind: pim.KindOverloaded, Text: "busy", RetryAfter: time.Duration(r.IntN(60)) * time.Second}
+	}
 	w.Run(w.now + 5*time.Second)
 	for range 10 + r.IntN(25) {
 		w.act()
@@ -71,6 +79,9 @@ var actions = []struct {
 	{1, func(w *World, d *Device) { d.Jump(time.Duration(w.rng.IntN(7200)-3600) * time.Second) }},
 	{1, func(w *World, d *Device) { d.Step(engine.Online{On: w.rng.IntN(2) == 0}) }},
 	{1, func(w *World, d *Device) { d.Step(engine.Foreground{On: w.rng.IntN(2) == 0}) }},
+	{2, func(_ *World, d *Device) { d.resend() }},
+	{2, (*World).someDiscards},
+	{2, func(w *World, d *Device) { d.Step(engine.Pause{On: w.rng.IntN(3) == 0}) }},
 	{1, func(w *World, _ *Device) { w.StopServer(time.Duration(w.rng.IntN(20)) * time.Second) }},
 	{1, func(w *World, _ *Device) { w.JumpServer(time.Duration(w.rng.IntN(2000)-1000) * time.Millisecond) }},
 }
@@ -117,6 +128,15 @@ func (w *World) someBurst(d *Device) {
 			return
 		}
 		d.Send(c, "burst")
+	}
+}
+
+// someDiscards gives up some of what may be given up.
+func (w *World) someDiscards(d *Device) {
+	for _, m := range d.disk.snapshot().Outbox {
+		if w.rng.IntN(3) == 0 {
+			d.Step(engine.Discard{ID: m.ID})
+		}
 	}
 }
 

@@ -155,6 +155,9 @@ func (w *World) settingsDiffer() (broken []string) {
 			if got := d.disk.settings[entity]; !reflect.DeepEqual(got, s) {
 				broken = append(broken, fmt.Sprintf("settings: %s/%s holds %s as %+v, its log has come to %+v", d.User, d.ID, entity, got, s))
 			}
+			if got := d.settings[entity]; got.Pending || !reflect.DeepEqual(got.Setting, s) {
+				broken = append(broken, fmt.Sprintf("settings: %s/%s shows %s as %+v, its log has come to %+v", d.User, d.ID, entity, got, s))
+			}
 		}
 		for entity := range d.disk.settings {
 			if _, ok := want[entity]; !ok {
