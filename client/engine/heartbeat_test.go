@@ -145,6 +145,38 @@ func TestHeartbeatAdapts(t *testing.T) {
 	})
 }
 
+// The app goes offline while a heartbeat waits for its answer: nothing has failed,
+// and what fails before the next Welcome says nothing of that heartbeat.
+func TestHeartbeatCutShort(t *testing.T) {
+	s := newScript(t)
+	ping := func() time.Duration {
+		for range 600 {
+			s.w.passes(time.Second)
+			for _, m := range s.up {
+				if m, ok := m.(*wirepb.PIMPing); ok {
+					s.up = nil
+					return time.Duration(m.HeartbeatMs) * time.Millisecond
+				}
+			}
+		}
+		t.Fatal("no heartbeat")
+		return 0
+	}
+	for range 3 {
+		s.loses()
+		s.up = nil
+		s.opens(&wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000})
+		s.gets(&wirepb.PIMTimeResp{T1: int64(s.w.now), T2: int64(s.w.server.Now()), T3: int64(s.w.server.Now())})
+		if every := ping(); every != 210*time.Second {
+			t.Fatalf("heartbeats are %v apart", every)
+		}
+		s.must(engine.Online{On: false})
+		s.must(engine.Online{On: true})
+		s.session = s.w.server.Connect(nil)
+		s.step(engine.Dialled{Token: "alice"})
+	}
+}
+
 // A path at the edge, which lets the first heartbeat of every connection pass and
 // not the second, counts as failing too.
 func TestHeartbeatAtTheEdge(t *testing.T) {

@@ -186,6 +186,7 @@ func (e *Engine) leave(err error) {
 	if e.link.phase == open {
 		e.usedNetwork()
 	}
+	e.heart.testing = 0
 	e.endRace()
 	e.out.Frames = nil
 	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0
