@@ -14,7 +14,6 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
-	mrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +28,7 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -448,7 +448,8 @@ func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 func TestGracefulStop(t *testing.T) {
 	c := config(t)
 	c.DrainWindow = 100 * time.Millisecond
-	c.Listen, c.ListenTCP = ownLoopback(), ownLoopback()
+	free := net.JoinHostPort(loopback.Own(), "0") // nobody else gets it while the node is down
+	c.Listen, c.ListenTCP = free, free
 	n := start(t, c, server.Options{})
 	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr() // again
 	alice, bob := n.connect("alice", "1", "tcp"), n.connect("bob", "1", "http")
@@ -472,20 +473,6 @@ func TestGracefulStop(t *testing.T) {
 	bob.sees(want...)
 }
 
-// ownLoopback returns a free port of an address that nobody else listens at: while a
-// node is down no other test gets its port. Where only 127.0.0.1 is loopback it is
-// that one.
-func ownLoopback() string {
-	ip := net.IPv4(127, byte(1+mrand.IntN(254)), byte(mrand.IntN(256)), byte(1+mrand.IntN(254))).String()
-	addr := net.JoinHostPort(ip, "0")
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	l.Close()
-	return addr
-}
-
 // stuck is a store whose commits do not end while it is held.
 type stuck struct {
 	store.Store
@@ -501,16 +488,22 @@ func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 	return s.Store.Commit(ctx, writes, d)
 }
 
-// A disk that hangs does not keep the process from stopping, and from saying why it
-// could not do so properly. If the disk comes back, it still does.
-func TestStopWithAStuckDisk(t *testing.T) {
-	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
-	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
-	alice := n.connect("alice", "1", "tcp")
+// startStuck starts a node whose disk is stuck with a message of the app's.
+func startStuck(t *testing.T) (n *node, alice *app, st *stuck) {
+	st = &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
+	n = start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
+	alice = n.connect("alice", "1", "tcp")
 	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one")); err != nil {
 		t.Fatal(err)
 	}
 	<-st.begun
+	return n, alice, st
+}
+
+// A disk that hangs does not keep the process from stopping, and from saying why it
+// could not do so properly. If the disk comes back, it still does.
+func TestStopWithAStuckDisk(t *testing.T) {
+	n, _, st := startStuck(t)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		err := n.Shutdown(ctx)
@@ -535,13 +528,7 @@ func (nearEnd) Deadline() (time.Time, bool) { return time.Now().Add(20 * time.Mi
 // With a disk that hangs, clients are still told to go before the time for the stop
 // is over.
 func TestGoAwayWithAStuckDisk(t *testing.T) {
-	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
-	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
-	alice := n.connect("alice", "1", "tcp")
-	if _, err := alice.Send(t.Context(), pim.Direct("alice", "bob"), []byte("one")); err != nil {
-		t.Fatal(err)
-	}
-	<-st.begun
+	n, alice, st := startStuck(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
