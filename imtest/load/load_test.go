@@ -231,6 +231,7 @@ func TestIncompleteRuns(t *testing.T) {
 	}{
 		"whole":      {Report{Workload: Direct, Sent: 3}, 0},
 		"idle":       {Report{Workload: Idle}, 0},
+		"shrunk":     {Report{Workload: Idle, BytesPerConnection: -1}, pim.KindInvalid},
 		"nothing":    {Report{Workload: Direct}, pim.KindInvalid},
 		"unanswered": {Report{Workload: Direct, Sent: 3, Unacked: 1}, pim.KindTimeout},
 	} {

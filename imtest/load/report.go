@@ -58,14 +58,17 @@ type Report struct {
 	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // Hello to the last PIMSyncResp, with nothing new
 }
 
-// Incomplete returns an error if the run shows nothing, since nothing was sent, or if
-// sends were never answered: then "nothing was lost" says little.
+// Incomplete returns an error if the run shows nothing, since nothing was sent, or
+// the memory of an idle server shrank, or if sends were never answered: then
+// "nothing was lost" says little.
 func (r *Report) Incomplete() error {
 	switch {
 	case r.Unacked > 0:
 		return pim.Errorf(pim.KindTimeout, "%s: %d sends were never answered", r.Workload, r.Unacked)
 	case r.Sent == 0 && r.Workload != Idle:
 		return pim.Errorf(pim.KindInvalid, "%s: nothing was sent in the measured time; make it longer, or the rate higher", r.Workload)
+	case r.Workload == Idle && r.BytesPerConnection < 0:
+		return pim.Errorf(pim.KindInvalid, "%s: the server's memory has shrunk meanwhile; measure one that was just started", r.Workload)
 	}
 	return nil
 }
