@@ -281,9 +281,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	if status != exitUsage || !strings.Contains(stderr, "another server may be running") {
 		t.Errorf("a taken address: status %d, %q", status, stderr)
 	}
-	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", filepath.Join(other, "data"), "--listen", "127.0.0.1:0", "--listen-tcp", "")
-	if status != exitUsage || !strings.Contains(stderr, "not a directory") || !strings.Contains(stderr, "with --data and --keys") {
-		t.Errorf("a data directory that cannot be: status %d, %q", status, stderr)
+	for _, keys := range []string{"", other} {
+		_, stderr, status = pimWith(t.Context(), "", "serve", "--data", filepath.Join(other, "data"), "--keys", keys, "--listen", "127.0.0.1:0", "--listen-tcp", "")
+		if status != exitUsage || !strings.Contains(stderr, "not a directory") || !strings.Contains(stderr, "with --data and --keys") {
+			t.Errorf("a data directory that cannot be, keys %q: status %d, %q", keys, status, stderr)
+		}
 	}
 	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", "gone.pem", "--tls-key", "gone.pem")
 	if status != exitUsage || !strings.Contains(stderr, "TLS certificate: open gone.pem") || strings.Contains(stderr, "--data") {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
@@ -221,5 +223,18 @@ func TestIncomplete(t *testing.T) {
 		if pim.KindOf(err) != pim.KindCorrupt || !strings.Contains(err.Error(), "restore this node from a backup") {
 			t.Errorf("a table is %s: %v", name, err)
 		}
+	}
+}
+
+// A directory that cannot be made holds nothing that could be corrupt.
+func TestDirectoryThatCannotBe(t *testing.T) {
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpMkdirAll {
+			return os.ErrNotExist
+		}
+		return nil
+	}))
+	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnavailable || !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }

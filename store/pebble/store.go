@@ -116,16 +116,21 @@ func (s *Store) openError(err error) error {
 	switch {
 	case isNoSpace(err):
 		e.Kind = pim.KindDiskFull
-	case isCorruption(err), isIncomplete(err):
+	case isCorruption(err), s.isIncomplete(err):
 		e.Kind, e.Text = pim.KindCorrupt, corruptText+e.Text
 	}
 	return e
 }
 
 // isIncomplete reports whether the store did not open since a file of it is gone
-// or has another length, which Pebble tells of without calling it corruption.
-func isIncomplete(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")
+// or has another length, which Pebble tells of without calling it corruption. That
+// the directory cannot be made is another matter.
+func (s *Store) isIncomplete(err error) bool {
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err := s.fs.Stat(s.dir)
+		return err == nil
+	}
+	return strings.Contains(err.Error(), "object size mismatch")
 }
 
 // formatVersion is the version of the layout that the package documentation
