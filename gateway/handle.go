@@ -55,6 +55,7 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 // refusal returns the PIMError for a request that failed with err.
 func (g *Gateway) refusal(err error) *wirepb.PIMError {
 	g.Metrics.failed(err)
+	g.Logger.Debug("request refused", "err", err)
 	return wire.ErrorFrame(withoutCause(err))
 }
 
