@@ -25,7 +25,7 @@ const maxLines = 600
 // anything.
 var layers = [][]string{
 	{"."},
-	{"wire", "store", "clock"},
+	{"wire", "store", "clock", "strictjson"},
 	{"inbox", "account", "limit"},
 	{"conv"}, // its writers fill the inboxes
 	{"gateway", "lbs", "bus"},
@@ -35,9 +35,9 @@ var layers = [][]string{
 // outside lists the parts beside the server's layers, and what each may import.
 var outside = map[string][]string{
 	"client":   {".", "wire"},
-	"imtest":   {".", "wire", "store", "clock", "account", "conv", "inbox", "gateway", "server", "client"},
+	"imtest":   {".", "wire", "store", "clock", "strictjson", "account", "conv", "inbox", "gateway", "server", "client"},
 	"examples": {".", "client"},
-	"cmd":      {".", "wire", "account", "server", "client", "imtest"},
+	"cmd":      {".", "wire", "strictjson", "account", "server", "client", "imtest"},
 }
 
 // goFile is one Go file of the module.

@@ -1,0 +1,132 @@
+// Package strictjson reads JSON that comes from outside: tokens, key files,
+// configuration, scripts. What two readers could take for two things is refused
+// (RFC 7493, I-JSON): a name that stands twice, a name in other letters' case
+// than its field, bytes that are not UTF-8, half of a surrogate pair, something
+// behind the value, a byte order mark before it.
+//
+// The reading is that of encoding/json/v2, by the module that carries it until
+// Go 1.27 does.
+package strictjson
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/pim-im/pim"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Unmarshal reads data, one JSON value, into what v points to. A name that v has
+// no field for is refused. The error is a *pim.Error of KindInvalid whose text
+// says what is wrong and where, without the name of what was read.
+func Unmarshal(data []byte, v any) error {
+	return unmarshal(data, v, json.RejectUnknownMembers(true))
+}
+
+// UnmarshalOpen is Unmarshal for values to which others may add names: those
+// that v has no field for are checked like all, and not kept.
+func UnmarshalOpen(data []byte, v any) error { return unmarshal(data, v) }
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+func unmarshal(data []byte, v any, opts ...json.Options) error {
+	if bytes.HasPrefix(data, byteOrderMark) {
+		return pim.Errorf(pim.KindInvalid, "it begins with a byte order mark; write it as UTF-8 without one")
+	}
+	if err := json.Unmarshal(data, v, opts...); err != nil {
+		return explain(err, data)
+	}
+	return nil
+}
+
+// explain says in words for people what the library found, and where.
+func explain(err error, data []byte) error {
+	text, at, in := err.Error(), int64(0), jsontext.Pointer("")
+	var syntax *jsontext.SyntacticError
+	var semantic *json.SemanticError
+	switch {
+	case errors.As(err, &syntax):
+		text, in = syntaxText(syntax)
+		at = syntax.ByteOffset
+	case errors.As(err, &semantic):
+		text, in = semanticText(semantic)
+		at = semantic.ByteOffset
+	}
+	if in != "" {
+		text += " in " + string(in)
+	}
+	return &pim.Error{Kind: pim.KindInvalid, Text: place(data, at) + ": " + text, Err: err}
+}
+
+// syntaxText returns what is wrong, and in what value.
+func syntaxText(err *jsontext.SyntacticError) (string, jsontext.Pointer) {
+	text := err.Err.Error()
+	switch {
+	case errors.Is(err.Err, jsontext.ErrDuplicateName):
+		return fmt.Sprintf("field %q stands twice", err.JSONPointer.LastToken()), err.JSONPointer.Parent()
+	case strings.Contains(text, "after top-level value"):
+		text = "something follows the value"
+	}
+	return text, err.JSONPointer
+}
+
+// semanticText returns what is wrong, and in what value.
+func semanticText(err *json.SemanticError) (string, jsontext.Pointer) {
+	switch {
+	case errors.Is(err.Err, json.ErrUnknownName):
+		return fmt.Sprintf("unknown field %q", err.JSONPointer.LastToken()), err.JSONPointer.Parent()
+	case err.GoType != nil && (err.Err == nil || errors.Is(err.Err, strconv.ErrSyntax)):
+		return fmt.Sprintf("%s stands where %s is expected", kindName(err.JSONKind), typeName(err.GoType)), err.JSONPointer
+	case err.Err != nil:
+		return err.Err.Error(), err.JSONPointer
+	}
+	return kindName(err.JSONKind) + " is not expected", err.JSONPointer
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case jsontext.KindBeginObject:
+		return "an object"
+	case jsontext.KindBeginArray:
+		return "an array"
+	case jsontext.KindString:
+		return "a string"
+	case jsontext.KindNumber:
+		return "a number"
+	}
+	return k.String() // null, true, false
+}
+
+func typeName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number"
+	}
+	return t.String()
+}
+
+// place says where in data the byte at offset at is: by line if there are several.
+func place(data []byte, at int64) string {
+	at = min(at, int64(len(data)))
+	if !bytes.Contains(bytes.TrimSpace(data), []byte("\n")) {
+		return fmt.Sprintf("byte %d", at+1)
+	}
+	return fmt.Sprintf("line %d", 1+bytes.Count(data[:at], []byte("\n")))
+}
