@@ -10,7 +10,8 @@
 //	iat     when it was issued; optional, must not lie in the future
 //	device  if present, the only device that may use the token
 //
-// Its header names the key ("kid"). The key, not the token, says which
+// Names are exact and stand once, other names mean nothing, and what is not JSON as
+// RFC 7493 has it is refused. Its header names the key ("kid"). The key, not the token, says which
 // algorithm checks the signature: a token that names another is refused, so
 // that neither "none" nor a public key taken for a shared secret gets in.
 //

@@ -126,6 +126,13 @@ func TestLoadKeysRefuses(t *testing.T) {
 		{"no public part", with(map[string]any{"public": nil}), "its public part is missing"},
 		{"a bad private part", with(map[string]any{"private": secret}), "not a PKCS #8"},
 		{"another key's private part", with(map[string]any{"private": other["private"]}), "does not belong"},
+		{"a field in another case", strings.Replace(file(t, dev), `"alg"`, `"Alg"`, 1), `unknown field "Alg"`},
+		{"a field twice", strings.Replace(file(t, dev), `"alg"`, `"alg":"HS256","alg"`, 1), `field "alg" stands twice in /keys/0`},
+		{"keys twice", `{"keys":[],` + file(t, dev)[1:], `field "keys" stands twice`},
+		{"bytes that are not UTF-8", strings.Replace(file(t, dev), `"id":"`, "\"id\":\"\xff", 1), "invalid UTF-8"},
+		{"half a surrogate pair", strings.Replace(file(t, dev), `"id":"`, `"id":"\ud83d`, 1), "invalid surrogate pair"},
+		{"a byte order mark", "\ufeff" + file(t, dev), "byte order mark"},
+		{"a bracket behind it", file(t, dev) + "]x", "something follows"},
 		{"something behind it", file(t, dev) + file(t, other), "something follows"},
 		{"one id twice", file(t, dev, dev), "used twice"},
 	} {

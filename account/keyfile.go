@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/strictjson"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -87,13 +87,8 @@ func readKeyFile(path string) ([]byte, error) {
 
 func parseKeys(data []byte) (*Keys, error) {
 	var file keyFile
-	dec := json.NewDecoder(strings.NewReader(string(data)))
-	dec.DisallowUnknownFields() // a misspelt field must not weaken a key silently
-	if err := dec.Decode(&file); err != nil {
+	if err := strictjson.Unmarshal(data, &file); err != nil { // a misspelt field must not weaken a key silently
 		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows its keys")
 	}
 	if len(file.Keys) == 0 {
 		return nil, errors.New("it holds no keys")

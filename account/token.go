@@ -13,12 +13,6 @@ import (
 // year 10000.
 var maxExpiry = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// tokenClaims is a token's body. jwt checks the times, Verify the rest.
-type tokenClaims struct {
-	jwt.RegisteredClaims
-	Device string `json:"device,omitempty"`
-}
-
 // Verify checks a token at the time now and returns what it says. Every error
 // is a *pim.Error of KindUnauthorized; its text names neither the token nor a
 // key's content, so it may be logged and sent to the client.
@@ -28,6 +22,9 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 	}
 	if len(token) > MaxTokenBytes {
 		return Claims{}, unauthorized("the token is longer than 8 KiB", nil)
+	}
+	if err := checkForm(token); err != nil {
+		return Claims{}, err
 	}
 	var body tokenClaims
 	_, err := jwt.NewParser(
@@ -59,26 +56,6 @@ func (k *Keys) keyFor(t *jwt.Token) (any, error) {
 	}
 	t.Method = key.method
 	return key.verify, nil
-}
-
-func (b *tokenClaims) claims() (Claims, error) {
-	c := Claims{
-		User:    pim.UserID(b.Subject),
-		Device:  pim.DeviceID(b.Device),
-		Expires: b.ExpiresAt.Time,
-	}
-	if err := c.User.Validate(); err != nil {
-		return Claims{}, unauthorized("the token's sub is no user ID", err)
-	}
-	if b.Device != "" {
-		if err := c.Device.Validate(); err != nil {
-			return Claims{}, unauthorized("the token's device is no device ID", err)
-		}
-	}
-	if !c.Expires.Before(maxExpiry) {
-		return Claims{}, unauthorized("the token's exp is out of range", nil)
-	}
-	return c, nil
 }
 
 // Issue returns a token that lets user in from now until ttl later, signed with
@@ -127,6 +104,7 @@ func refusal(err error) error {
 		is   error
 		text string
 	}{
+		{errDateRange, errDateRange.Error()},
 		{jwt.ErrTokenExpired, "the token has expired"},
 		{jwt.ErrTokenNotValidYet, "the token is not valid yet"},
 		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future"},
@@ -138,7 +116,7 @@ func refusal(err error) error {
 			return unauthorized(r.text, err)
 		}
 	}
-	return unauthorized("the token is malformed", err)
+	return unauthorized("the token is malformed: three parts of base64url are expected, with strict JSON (RFC 7493) in the first two", err)
 }
 
 func unauthorized(text string, cause error) error {

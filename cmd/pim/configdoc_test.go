@@ -49,8 +49,8 @@ names without the dashes, its values strings, numbers, true or false:
 ` + "```json\n" + `{"listen": "127.0.0.1:7400", "listen-tcp": "", "idle-timeout": "2m", "log-format": "json"}
 ` + "```" + `
 
-Durations are written like ` + "`1m30s`" + `. An unknown key is an error; a key that only another command knows is
-not, so one file serves them all.
+Durations are written like ` + "`1m30s`" + `. An unknown key, one that stands twice, and whatever follows the object is an
+error; a key that only another command knows is not, so one file serves them all.
 
 ## Server
 

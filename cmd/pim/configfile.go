@@ -1,15 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/pim-im/pim/strictjson"
+
 	"github.com/alecthomas/kong"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // configFile is the path in --config.
@@ -34,11 +36,28 @@ func (f configFile) BeforeResolve(ctx *kong.Context, path *kong.Path) error {
 	return nil
 }
 
-// settings are the configuration file's values, written as on the command
-// line, under the names of flags.
+// settings are the configuration file's values, under the names of flags.
 type settings struct {
 	path   string
-	values map[string]string
+	values map[string]setting
+}
+
+// setting is one value.
+type setting struct {
+	text string       // as on the command line
+	kind reflect.Kind // String, Float64 or Bool, as it stands in the file
+}
+
+// fits reports whether a flag of kind target may have the value. A string may stand
+// for every kind, as on the command line; "data": true does not name a directory.
+func (s setting) fits(target reflect.Kind) bool {
+	switch s.kind {
+	case reflect.Bool:
+		return target == reflect.Bool
+	case reflect.Float64:
+		return target != reflect.Bool && target != reflect.String
+	}
+	return true
 }
 
 func readSettings(path string) (*settings, error) {
@@ -46,28 +65,26 @@ func readSettings(path string) (*settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}
-	raw := map[string]any{}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	err = dec.Decode(&raw)
-	if errors.As(err, new(*json.UnmarshalTypeError)) || err == nil && raw == nil {
-		return nil, fmt.Errorf("configuration file %s: it must hold one JSON object", path)
-	}
-	if err != nil {
+	raw := map[string]jsontext.Value{}
+	if err := strictjson.Unmarshal(data, &raw); err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", path, err)
 	}
-	if dec.More() {
-		return nil, fmt.Errorf("configuration file %s: more than one JSON object", path)
+	if raw == nil {
+		return nil, fmt.Errorf("configuration file %s: it must hold an object", path)
 	}
-	s := &settings{path, make(map[string]string, len(raw))}
+	s := &settings{path, make(map[string]setting, len(raw))}
 	for name, value := range raw {
-		switch v := value.(type) {
-		case string:
-			s.values[name] = v
-		case json.Number:
-			s.values[name] = v.String()
-		case bool:
-			s.values[name] = fmt.Sprint(v)
+		switch value.Kind() {
+		case jsontext.KindString:
+			text, err := jsontext.AppendUnquote(nil, value)
+			if err != nil {
+				return nil, fmt.Errorf("configuration file %s: %s: %w", path, name, err)
+			}
+			s.values[name] = setting{string(text), reflect.String}
+		case jsontext.KindNumber:
+			s.values[name] = setting{string(value), reflect.Float64}
+		case jsontext.KindTrue, jsontext.KindFalse:
+			s.values[name] = setting{string(value), reflect.Bool}
 		default:
 			return nil, fmt.Errorf("configuration file %s: %s must be a string, a number, true or false", path, name)
 		}
@@ -111,5 +128,8 @@ func (s *settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any,
 			return nil, nil
 		}
 	}
-	return value, nil
+	if !value.fits(flag.Target.Kind()) {
+		return nil, fmt.Errorf("configuration file %s: %s must not be %s; write it as a string", s.path, flag.Name, value.text)
+	}
+	return value.text, nil
 }

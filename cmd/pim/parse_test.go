@@ -71,6 +71,18 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+func TestConfigTakesNumbers(t *testing.T) {
+	file := configuration(t, `{"shards": 3, "from": 7, "speed": 2.5, "insecure": true, "listen": "127.0.0.1:3", "in-flight": "9"}`)
+	g, err := parsed(t, "--config", file, "serve")
+	if err != nil || g.Serve.Shards != 3 || !g.Serve.Insecure || g.Serve.InFlight != 9 {
+		t.Errorf("%+v, %v", g.Serve.Config, err)
+	}
+	g, err = parsed(t, "--config", file, "tail", "--as", "bob", "--to", "alice")
+	if err != nil || g.Tail.From != 7 {
+		t.Errorf("from %d, %v; want 7", g.Tail.From, err)
+	}
+}
+
 func TestEmptyVariableTurnsTCPOff(t *testing.T) {
 	t.Setenv("PIM_LISTEN_TCP", "")
 	g, err := parsed(t, "--config", configuration(t, `{"listen-tcp": "127.0.0.1:3"}`), "serve")
@@ -96,13 +108,23 @@ func TestConfigFromEnvironmentAndAfterTheCommand(t *testing.T) {
 func TestConfigRefuses(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"no JSON", "listen: x", "invalid character"},
-		{"no object", `["listen"]`, "it must hold one JSON object"},
-		{"nothing", "null", "it must hold one JSON object"},
+		{"no object", `["listen"]`, "an array stands where an object is expected"},
+		{"nothing", "null", "it must hold an object"},
 		{"an unknown name", `{"listne": "x"}`, "no such setting: listne"},
 		{"another spelling", `{"listen_tcp": "x"}`, "no such setting: listen_tcp"},
 		{"a list", `{"listen": ["x"]}`, "must be a string"},
 		{"null", `{"listen": null}`, "must be a string"},
-		{"two objects", `{} {}`, "more than one"},
+		{"two objects", `{} {}`, "something follows"},
+		{"a bracket behind it", `{"shards": 1}]x`, "something follows"},
+		{"a setting twice", `{"insecure": false, "insecure": true}`, `field "insecure" stands twice`},
+		{"another case", `{"Insecure": true}`, "no such setting: Insecure"},
+		{"bytes that are not UTF-8", "{\"data\": \"a\xff\"}", "invalid UTF-8"},
+		{"half a surrogate pair", `{"data": "\ud83d"}`, "invalid surrogate pair"},
+		{"a byte order mark", "\ufeff{}", "byte order mark"},
+		{"true for a name", `{"data": true}`, "data must not be true"},
+		{"a number for a name", `{"keys": 7}`, "keys must not be 7"},
+		{"a number for a duration", `{"idle-timeout": 300}`, "idle-timeout"},
+		{"a number for a switch", `{"insecure": 1}`, "insecure must not be 1"},
 		{"a wrong number", `{"shards": 1.5}`, "shards"},
 		{"a wrong duration", `{"idle-timeout": "soon"}`, "idle-timeout"},
 		{"a wrong choice", `{"log-level": "loud"}`, "log-level"},

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/cmd/pim/chat"
 )
@@ -164,17 +163,11 @@ func (f *clientFlags) identity() (pim.UserID, func(context.Context) (string, err
 // userOf reads a token's user without checking the token, which is the
 // server's business.
 func userOf(token string) (pim.UserID, error) {
-	var body struct {
-		Sub pim.UserID `json:"sub"`
+	user, err := account.SubjectOf(token)
+	if err != nil {
+		return "", &hintedError{err, "get one with: pim token --user USER"}
 	}
-	parts := strings.Split(token, ".")
-	if len(parts) == 3 {
-		data, err := base64.RawURLEncoding.DecodeString(parts[1])
-		if err == nil && json.Unmarshal(data, &body) == nil && body.Sub.Validate() == nil {
-			return body.Sub, nil
-		}
-	}
-	return "", pim.Errorf(pim.KindInvalid, "the token is no JWT with a user in it; get one with: pim token --user USER")
+	return user, nil
 }
 
 // hint says what to do about a connection that was not made.

@@ -1,0 +1,126 @@
+package account
+
+import (
+	"encoding/base64"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/strictjson"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// tokenClaims is a token's body. Its names are exact, and each stands once: a
+// second "sub", or a "SUB" beside it, would be one user to us and another to
+// whoever signed. jwt checks the times, Verify the rest.
+type tokenClaims struct {
+	Subject   string       `json:"sub"`
+	Device    *string      `json:"device"`
+	Expires   *numericDate `json:"exp"`
+	NotBefore *numericDate `json:"nbf"`
+	IssuedAt  *numericDate `json:"iat"`
+}
+
+// UnmarshalJSON reads the body for jwt, whose own reading is not strict.
+func (b *tokenClaims) UnmarshalJSON(data []byte) error {
+	type plain tokenClaims // without this method
+	return strictjson.UnmarshalOpen(data, (*plain)(b))
+}
+
+// These make it a jwt.Claims. What we do not use is not looked at there either.
+
+func (b *tokenClaims) GetExpirationTime() (*jwt.NumericDate, error) { return b.Expires.jwt(), nil }
+func (b *tokenClaims) GetNotBefore() (*jwt.NumericDate, error)      { return b.NotBefore.jwt(), nil }
+func (b *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return b.IssuedAt.jwt(), nil }
+func (b *tokenClaims) GetIssuer() (string, error)                   { return "", nil }
+func (b *tokenClaims) GetSubject() (string, error)                  { return b.Subject, nil }
+func (b *tokenClaims) GetAudience() (jwt.ClaimStrings, error)       { return nil, nil }
+
+// claims returns what the body says; its times have been checked.
+func (b *tokenClaims) claims() (Claims, error) {
+	c := Claims{User: pim.UserID(b.Subject), Expires: b.Expires.time}
+	if err := c.User.Validate(); err != nil {
+		return Claims{}, unauthorized("the token's sub is no user ID", err)
+	}
+	if b.Device != nil {
+		c.Device = pim.DeviceID(*b.Device)
+		if err := c.Device.Validate(); err != nil {
+			return Claims{}, unauthorized("the token's device is no device ID", err)
+		}
+	}
+	return c, nil
+}
+
+// numericDate is RFC 7519's NumericDate: a JSON number of seconds since 1970. jwt's
+// own also takes text.
+type numericDate struct{ time time.Time }
+
+// errDateRange is the error of a time that jwt could not compare with another.
+var errDateRange = errors.New("a time in the token is out of range")
+
+// UnmarshalJSON reads a number. Of a fraction the whole seconds count.
+func (d *numericDate) UnmarshalJSON(data []byte) error {
+	seconds, err := strconv.ParseFloat(string(data), 64)
+	if err != nil {
+		return errors.New("a time must be a number of seconds")
+	}
+	if end := float64(maxExpiry.Unix()); seconds <= -end || seconds >= end {
+		return errDateRange
+	}
+	d.time = time.Unix(int64(seconds), 0)
+	return nil
+}
+
+func (d *numericDate) jwt() *jwt.NumericDate {
+	if d == nil {
+		return nil
+	}
+	return jwt.NewNumericDate(d.time)
+}
+
+// checkForm refuses what Go's and jwt's reading of a token let through: line breaks
+// in the base64, and a header that does not say one thing only. A signed text has
+// one spelling.
+func checkForm(token string) error {
+	if strings.ContainsFunc(token, outsideToken) {
+		return unauthorized("the token is malformed: it holds a line break, a space or another character that is not base64url", nil)
+	}
+	head, _, _ := strings.Cut(token, ".")
+	header, err := base64.RawURLEncoding.Strict().DecodeString(head)
+	if err == nil {
+		err = strictjson.UnmarshalOpen(header, &struct{}{})
+	}
+	if err != nil {
+		return unauthorized("the token is malformed: its header is not base64url of strict JSON (RFC 7493)", err)
+	}
+	return nil
+}
+
+func outsideToken(r rune) bool {
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
+		return false
+	}
+	return true
+}
+
+// SubjectOf returns the user that a token names. It checks the token's form and
+// nothing else, neither signature nor times: who is let in is the server's to say.
+// The error is a *pim.Error of KindInvalid.
+func SubjectOf(token string) (pim.UserID, error) {
+	var body tokenClaims
+	err := checkForm(token)
+	if err == nil {
+		_, _, err = jwt.NewParser(jwt.WithStrictDecoding()).ParseUnverified(token, &body)
+	}
+	if err == nil {
+		err = pim.UserID(body.Subject).Validate()
+	}
+	if err != nil {
+		return "", &pim.Error{Kind: pim.KindInvalid, Text: "the token is no JWT with a user in it", Err: err}
+	}
+	return pim.UserID(body.Subject), nil
+}
