@@ -102,6 +102,20 @@ func (c ConversationID) DirectUsers() (a, b UserID, ok bool) {
 	return UserID(first), UserID(second), true
 }
 
+// Excludes reports whether c's name alone tells that u is no member of c: of a
+// direct conversation and of an own log it names the users, and what is no
+// conversation's name has no members. A group's name does not tell. It is cheap, and
+// no substitute for Validate.
+func (c ConversationID) Excludes(u UserID) bool {
+	if a, b, ok := c.DirectUsers(); ok {
+		return u != a && u != b
+	}
+	if owner, own := c.OwnUser(); own {
+		return u != owner
+	}
+	return !c.IsGroup()
+}
+
 // Validate reports why c is not a conversation ID, as an Error of KindInvalid.
 func (c ConversationID) Validate() error {
 	if a, b, ok := c.DirectUsers(); ok {

@@ -38,6 +38,14 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim
 	return l, nil
 }
 
+// drop forgets l if it has no log and will get none from the batch being made: names
+// that somebody made up push nothing out of memory.
+func (s *shard) drop(l *live) {
+	if l.last == 0 && l.batch == nil {
+		s.forget(l)
+	}
+}
+
 // link makes l the one used last.
 func (s *shard) link(l *live) {
 	l.older, s.newest = s.newest, l

@@ -75,6 +75,9 @@ func (r *Request) check() error {
 	if len(r.Payload) > pim.MaxPayload {
 		return payloadTooLarge.tooLarge("a payload of %d bytes, at most %d are allowed", len(r.Payload), pim.MaxPayload)
 	}
+	if err := r.checkName(); err != nil {
+		return err
+	}
 	if _, own := r.Conversation.OwnUser(); own != (r.Kind == pim.EntryCommand) {
 		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")
 	}
@@ -83,7 +86,7 @@ func (r *Request) check() error {
 		if len(r.Members) > 0 {
 			return pim.Errorf(pim.KindInvalid, "a message has no members")
 		}
-		return r.Conversation.Validate()
+		return nil
 	case pim.EntryCommand:
 		return r.checkCommand()
 	case pim.EntryCreate:
@@ -92,9 +95,6 @@ func (r *Request) check() error {
 		}
 		r.Conversation = pim.NewGroup(r.Sender, r.ClientID)
 	case pim.EntryJoin, pim.EntryLeave:
-		if err := r.Conversation.Validate(); err != nil {
-			return err
-		}
 		if !r.Conversation.IsGroup() {
 			return pim.Errorf(pim.KindInvalid, "nobody joins or leaves a direct conversation")
 		}
@@ -115,6 +115,25 @@ func (r *Request) check() error {
 	return nil
 }
 
+// checkName refuses who is no member by the conversation's name alone: what it takes
+// to load somebody else's conversation is not a stranger's to spend.
+func (r *Request) checkName() error {
+	if r.Kind == pim.EntryCreate {
+		return nil // it has no name yet
+	}
+	if err := r.Conversation.Validate(); err != nil {
+		return err
+	}
+	if r.Conversation.Excludes(r.Sender) {
+		return notMember(r.Sender, r.Conversation)
+	}
+	return nil
+}
+
+func notMember(u pim.UserID, c pim.ConversationID) error {
+	return pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", u, c)
+}
+
 // size is what r takes up in memory, in bytes, about.
 func (r *Request) size() int64 {
 	if _, mark := r.Origin.(drained); mark {
@@ -130,9 +149,6 @@ func (r *Request) blocks() bool { return r.command != nil && r.command.Kind == p
 func (r *Request) checkCommand() error {
 	if len(r.Members) > 0 {
 		return pim.Errorf(pim.KindInvalid, "a command has no members")
-	}
-	if err := r.Conversation.Validate(); err != nil {
-		return err
 	}
 	cmd, err := wire.ParseCommand(r.Payload)
 	r.command = &cmd

@@ -174,6 +174,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
+	defer s.drop(l)
 	older, err := l.lookUp(ctx, s.store, r.ClientID)
 	if err != nil {
 		s.fail(r, err)

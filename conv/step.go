@@ -70,27 +70,21 @@ func (c *conversation) step(r *Request, older pim.Seq, now pim.Millis) outcome {
 // allow reports whether r may be appended, and for a create, join or leave whom
 // it changes.
 func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
-	if a, b, ok := c.id.DirectUsers(); ok {
-		if r.Sender != a && r.Sender != b {
-			return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
-		}
+	if r.Kind == pim.EntryCommand {
+		return nil, c.roomFor(r.command)
+	}
+	if !c.id.IsGroup() {
 		if c.blocked[r.Sender] {
 			return nil, pim.Errorf(pim.KindForbidden, "user %s is blocked", r.Sender)
 		}
 		return nil, nil
-	}
-	if owner, own := c.id.OwnUser(); own {
-		if r.Sender != owner {
-			return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
-		}
-		return nil, c.roomFor(r.command)
 	}
 	if r.Kind == pim.EntryCreate {
 		return c.allowCreate(r)
 	}
 	m := c.members[r.Sender]
 	if m == nil || !m.Present() {
-		return nil, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", r.Sender, c.id)
+		return nil, notMember(r.Sender, c.id)
 	}
 	switch r.Kind {
 	case pim.EntryJoin:

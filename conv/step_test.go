@@ -83,7 +83,6 @@ func TestStepRefuses(t *testing.T) {
 		r    *Request
 		want pim.Kind
 	}{
-		{"stranger in a direct conversation", newConversation("d:ann:bob", 4), message("d:ann:bob", "eve", 1, 1), pim.KindNotMember},
 		{"stranger in a group", group(), message("g:x", "eve", 2, 1), pim.KindNotMember},
 		{"message to a group that is not there", newConversation("g:y", 4), message("g:y", "ann", 2, 1), pim.KindNotMember},
 		{"group made twice", group(), change(pim.EntryCreate, "owner"), pim.KindConflict},

@@ -243,11 +243,18 @@ func TestPullRefuses(t *testing.T) {
 		{"eve", "g:x", pim.KindNotMember},
 		{"alice", "g:none", pim.KindNotMember},
 		{"eve", "d:alice:bob", pim.KindNotMember},
+		{"eve", "u:alice", pim.KindNotMember},
 		{"alice", "nonsense", pim.KindInvalid},
 		{"alice", "d:bob:alice", pim.KindInvalid},
 	} {
 		if _, err := x.Pull(ctx, test.user, inbox.PullRequest{Conversation: test.c}); pim.KindOf(err) != test.want {
 			t.Errorf("%s pulls %s: %v, want %v", test.user, test.c, err, test.want)
+		}
+	}
+	none := inbox.New(nil) // by the name alone: nothing is read
+	for _, c := range []pim.ConversationID{"d:alice:bob", "u:alice"} {
+		if _, err := none.Pull(ctx, "eve", inbox.PullRequest{Conversation: c}); pim.KindOf(err) != pim.KindNotMember {
+			t.Errorf("a stranger pulls %s: %v", c, err)
 		}
 	}
 	if p, err := x.Pull(ctx, "bob", inbox.PullRequest{Conversation: "d:alice:bob"}); err != nil || p.From <= p.To || p.Newest != 0 {

@@ -41,6 +41,12 @@ type Encoded struct {
 // Pull returns one page. Seqs that the page settles but does not hold are not
 // for this user. Errors: KindInvalid, KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
+	if err := req.Conversation.Validate(); err != nil {
+		return Page{}, err
+	}
+	if req.Conversation.Excludes(user) {
+		return Page{}, notMember(user, req.Conversation)
+	}
 	// The log's end first: a membership that is read before it may have ended
 	// within what the page would then settle.
 	last, err := x.store.Last(ctx, Entries(req.Conversation))
@@ -155,21 +161,10 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 	return nil
 }
 
-// membership returns what user may read of c, which is at least one period.
+// membership returns what user, whom c's name does not exclude, may read of c: at
+// least one period.
 func (x *Inbox) membership(ctx context.Context, user pim.UserID, c pim.ConversationID) (Membership, error) {
-	if err := c.Validate(); err != nil {
-		return Membership{}, err
-	}
-	if a, b, ok := c.DirectUsers(); ok {
-		if user != a && user != b {
-			return Membership{}, notMember(user, c)
-		}
-		return Membership{Periods: []Period{{From: 1}}}, nil
-	}
-	if owner, own := c.OwnUser(); own {
-		if user != owner {
-			return Membership{}, notMember(user, c)
-		}
+	if !c.IsGroup() {
 		return Membership{Periods: []Period{{From: 1}}}, nil
 	}
 	cell, ok, err := x.store.Get(ctx, Members(c), string(user))

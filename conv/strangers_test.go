@@ -1,0 +1,115 @@
+package conv_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// readCounter counts what is read of a store.
+type readCounter struct {
+	store.Store
+	reads atomic.Int64 // calls of Last and Get, cells and records
+}
+
+func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, error) {
+	c.reads.Add(1)
+	return c.Store.Last(ctx, l)
+}
+
+func (c *readCounter) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	c.reads.Add(1)
+	return c.Store.Get(ctx, p, key)
+}
+
+func (c *readCounter) Read(ctx context.Context, l store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	records, err := c.Store.Read(ctx, l, from, to, limit)
+	c.reads.Add(int64(len(records)))
+	return records, err
+}
+
+func (c *readCounter) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	cells, err := c.Store.List(ctx, p, after, limit)
+	c.reads.Add(int64(len(cells)))
+	return cells, err
+}
+
+// inMemory returns how many conversations the writers hold.
+func inMemory(t *testing.T, r *prometheus.Registry) float64 {
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "pim_conversations_live" {
+			return f.Metric[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatal("pim_conversations_live is not measured")
+	return 0
+}
+
+// Who is no member of a conversation does not have it loaded: of a direct one and of
+// an own log the name is enough, and a group that is not there costs one look.
+func TestStrangersLoadNothing(t *testing.T) {
+	s := &readCounter{Store: storetest.NewMemory()}
+	rec := newRecorder()
+	registry := prometheus.NewRegistry()
+	metrics := conv.NewMetrics(registry)
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Metrics: metrics})
+	mute := func(sender pim.UserID, subject string) *conv.Request {
+		r := message(pim.Own("bob"), sender, "")
+		r.Kind = pim.EntryCommand
+		r.Payload = wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandMute, Subject: subject})
+		return r
+	}
+	for i := range 100 {
+		for _, r := range []*conv.Request{mute("bob", fmt.Sprint("g:", i)), message("d:alice:bob", "bob", "x")} {
+			if _, err := persist(w, rec, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.Close()
+	w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Metrics: metrics})
+	defer w.Close()
+
+	change := func(kind pim.EntryKind) *conv.Request {
+		r := message("g:none", "eve", "")
+		r.Kind, r.Members = kind, []pim.UserID{"eve"}
+		return r
+	}
+	for _, test := range []struct {
+		name  string
+		r     *conv.Request
+		reads int64
+	}{
+		{"a command", mute("eve", "g:x"), 0},
+		{"a message", message("d:alice:bob", "eve", "x"), 0},
+		{"a message to a group that is not there", message("g:none", "eve", "x"), 1},
+		{"a join to it", change(pim.EntryJoin), 1},
+		{"a leave from it", change(pim.EntryLeave), 1},
+	} {
+		before, live := s.reads.Load(), inMemory(t, registry)
+		if _, err := persist(w, rec, test.r); pim.KindOf(err) != pim.KindNotMember {
+			t.Errorf("%s: answered with %v", test.name, err)
+		}
+		if n := s.reads.Load() - before; n > test.reads {
+			t.Errorf("%s: %d reads, want %d", test.name, n, test.reads)
+		}
+		if err := w.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if now := inMemory(t, registry); now != live {
+			t.Errorf("%s: %v conversations are in memory, there were %v", test.name, now, live)
+		}
+	}
+}
