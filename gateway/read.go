@@ -324,6 +324,9 @@ func (c *conn) ended(err error) {
 		c.awaitEnd()
 		return
 	}
+	if errors.Is(err, io.EOF) && (c.in.partial != nil || c.in.message != nil) {
+		err = io.ErrUnexpectedEOF
+	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		c.log().Debug("connection lost", "err", err)
 	}

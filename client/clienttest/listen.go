@@ -5,10 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
-	"github.com/coder/websocket"
-	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/transport"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -116,12 +113,9 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer l.wg.Done()
-	ws, err := websocket.Accept(w, r, nil)
-	if err != nil {
-		return
+	if frames, err := transport.Accept(w, r); err == nil {
+		l.serve(frames)
 	}
-	ws.SetReadLimit(pim.MaxFrame)
-	l.serve(&socket{ctx: l.ctx, ws: ws})
 }
 
 // begin adds a handler of the web server to what Close waits for, which the web
@@ -203,29 +197,3 @@ func (c *conn) end() {
 		c.frames.Close()
 	})
 }
-
-// socket is the server's end of a WebSocket.
-type socket struct {
-	ctx context.Context
-	ws  *websocket.Conn
-}
-
-func (s *socket) Read() ([]byte, error) {
-	_, frame, err := s.ws.Read(s.ctx)
-	return frame, err
-}
-
-func (s *socket) Write(frames [][]byte) error {
-	for _, f := range frames {
-		if err := s.ws.Write(s.ctx, websocket.MessageBinary, f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Nobody asks.
-func (s *socket) Arriving() time.Time { return time.Time{} }
-func (s *socket) Written() time.Time  { return time.Time{} }
-
-func (s *socket) Close() error { return s.ws.CloseNow() }

@@ -32,7 +32,9 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 		s.line = newDeparture(conn)
 		return s.line, nil
 	}
-	client := &http.Client{Transport: &http.Transport{Proxy: d.proxy, DialContext: dial, TLSClientConfig: d.tls, DisableKeepAlives: true}}
+	client := &http.Client{Transport: upgrades{&http.Transport{
+		Proxy: d.proxy, DialContext: dial, TLSClientConfig: d.tls, DisableKeepAlives: true,
+	}}}
 	conn, resp, err := websocket.Dial(ctx, d.address, &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
@@ -44,9 +46,25 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 		}
 		return nil, err
 	}
+	s.take(conn)
+	return s, nil
+}
+
+// Accept upgrades a request that has not been answered, and returns the server's
+// end of the WebSocket, which the caller owns. If it fails, it has answered.
+func Accept(w http.ResponseWriter, r *http.Request) (Conn, error) {
+	s := new(socket)
+	conn, err := websocket.Accept(&hijacking{ResponseWriter: w, socket: s}, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.take(conn)
+	return s, nil
+}
+
+func (s *socket) take(conn *websocket.Conn) {
 	conn.SetReadLimit(readLimit + 1)
 	s.conn = conn
-	return s, nil
 }
 
 func (s *socket) Read() ([]byte, error) {

@@ -178,7 +178,7 @@ func (f *clientFlags) hint(err error) error {
 	if pim.KindOf(err) == pim.KindTooLarge { // HTTP, read as the length of a frame
 		return otherProtocol(err)
 	}
-	if errors.Is(err, io.EOF) { // it speaks TLS, or is full
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it speaks TLS, or is full
 		return otherProtocol(pim.Errorf(pim.KindUnavailable, "the server ended the connection without a word; it may be full: %w", err))
 	}
 	return withServerHint(err, f.Server)

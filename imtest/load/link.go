@@ -194,9 +194,9 @@ type handler interface {
 
 // serve reads frames and hands them to h until the link is closed or h returns
 // an error. It takes a buffer only when there is something to read, and where a
-// read left room in the buffer it waits at once instead of reading again for
-// nothing. (A connection that the server closed in the same moment as it sent
-// its last bytes may go unnoticed by that; a PIMGoAway comes before it.)
+// read left room in the buffer and no half of a frame, it waits at once instead of
+// reading again for nothing. (A connection that the server closed in the same moment
+// as it sent its last frame may go unnoticed by that; a PIMGoAway comes before it.)
 func (l *link) serve(h handler) error {
 	if len(l.left) > 0 {
 		early := append([]byte(nil), l.left...)
@@ -244,7 +244,8 @@ func (l *link) take(fd uintptr, h handler) (more bool, err error) {
 	case n == 0:
 		return false, broken(io.EOF)
 	}
-	return had+n == len(buf), l.handle(buf[:had+n], h)
+	err = l.handle(buf[:had+n], h)
+	return had+n == len(buf) || len(l.left) > 0, err
 }
 
 // handle hands the whole frames in buf to h and keeps the rest.
