@@ -59,6 +59,7 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
+	Store    string               // the store's identity, for Welcome
 	Metrics  *Metrics             // nil: not counted
 	Now      func() time.Time     // nil: time.Now
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New

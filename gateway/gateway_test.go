@@ -61,7 +61,7 @@ func TestWelcomeSaysWhatTheServerKnows(t *testing.T) {
 	p := x.dial(false)
 	p.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone", AckSerial: 8})
 	w := expect[*wirepb.Welcome](p)
-	if !w.StorageBehind || w.AckSerial != 9 || w.User != "alice" || w.Limits.InFlight != 4 || w.Limits.FrameBytes != pim.MaxFrame {
+	if !w.StorageBehind || w.AckSerial != 9 || w.User != "alice" || w.Store != "a store" || w.Limits.InFlight != 4 || w.Limits.FrameBytes != pim.MaxFrame {
 		t.Errorf("welcome %v", w)
 	}
 }

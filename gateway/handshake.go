@@ -115,7 +115,7 @@ func (c *conn) handshake() error {
 	c.appendFrame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
-		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond),
+		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond), Store: g.Store,
 	})
 	start := c.claim()
 	c.mu.Unlock()

@@ -58,7 +58,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	if limits != nil {
 		limits(&l)
 	}
-	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Logger: slog.New(slog.DiscardHandler), Now: x.now, Mono: x.mono})
+	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Mono: x.mono})
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

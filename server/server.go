@@ -53,12 +53,13 @@ type Server struct {
 	metrics *prometheus.Registry
 	tls     *tls.Config
 
-	engine  store.Store
-	health  func() error // of the engine
-	clock   *clock.Watch
-	acks    *inbox.Acks
-	gateway *gateway.Gateway
-	writers *conv.Writers
+	engine   store.Store
+	identity string       // of the engine, "" if it has none
+	health   func() error // of the engine
+	clock    *clock.Watch
+	acks     *inbox.Acks
+	gateway  *gateway.Gateway
+	writers  *conv.Writers
 
 	http, pprof           *http.Server
 	listener, tcp, pprofL net.Listener
@@ -109,6 +110,7 @@ func New(c Config, o Options) (*Server, error) {
 		s.log.Warn("the limit of open files will refuse connections before max-connections does",
 			"open_files", n, "max_connections", c.MaxConnections, "needed", c.MaxConnections+filesBesides)
 	}
+	s.identify()
 	s.assemble(keys, o)
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pim_ready", Help: "1 while the node acknowledges what it is sent, see /readyz.",
@@ -167,7 +169,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 		reader = o.WrapReader(reader)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Reader: reader, Acks: s.acks, Verifier: keys, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
+		Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
 		Now: s.clock.Now, Mono: s.clock.Mono,
 		Limits: gateway.Limits{
 			Connections: s.config.MaxConnections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,

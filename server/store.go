@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"path/filepath"
 
+	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
 
@@ -15,10 +17,23 @@ func (s *Server) openStore(o Options) error {
 		}
 		return nil
 	}
-	st, err := pebble.Open(filepath.Join(s.config.Data, "store"), pebble.Options{Logger: s.log, Registerer: s.metrics})
+	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics})
 	if err != nil {
 		return err
 	}
 	s.engine, s.health = st, st.Health
 	return nil
+}
+
+// storePath returns where the embedded store is.
+func (c *Config) storePath() string { return filepath.Join(c.Data, "store") }
+
+// identify takes note of the store's identity; a new store gets one. Without one, as
+// of a store of an earlier version on a full disk, the server serves all the same: a
+// device then goes by the other signs of a store that went back.
+func (s *Server) identify() {
+	var err error
+	if s.identity, err = store.Identity(context.Background(), s.engine); err != nil {
+		s.log.Warn("the store has no identity to tell devices; it gets one at the next start", "err", err)
+	}
 }

@@ -92,6 +92,7 @@ func vectorFrames() []vectorFrame {
 		{"a phone that will ping every 3 min 30 s", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1", HeartbeatMs: 210000}},
 		{"let in, with all that a Welcome can say", &wirepb.Welcome{
 			Version: 1, User: "alice", ServerMs: 1700000000000, StorageBehind: true, AckSerial: 9, Connection: "c0ffee", ReconnectWindowMs: 1000,
+			Store:  "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
 			Limits: &wirepb.Limits{FrameBytes: 262144, PayloadBytes: 65536, PageEntries: 1000, PageBytes: 1048576, InFlight: 256, GroupMembers: 2000, IdleMs: 300000, HeartbeatMs: 600000},
 		}},
 		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},

@@ -559,8 +559,11 @@ type Welcome struct {
 	AckSerial         uint64 `protobuf:"varint,6,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"`                           // highest serial the server has stored for this device
 	Connection        string `protobuf:"bytes,7,opt,name=connection,proto3" json:"connection,omitempty"`                                           // ID of this connection in the server's log
 	ReconnectWindowMs uint32 `protobuf:"varint,8,opt,name=reconnect_window_ms,json=reconnectWindowMs,proto3" json:"reconnect_window_ms,omitempty"` // if this connection breaks, wait a random time in 0..window before the first attempt
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Identity of the store, at most 64 bytes: another one after a restore, a new
+	// beginning, or behind another server. Empty from older servers.
+	Store         string `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
@@ -647,6 +650,13 @@ func (x *Welcome) GetReconnectWindowMs() uint32 {
 		return x.ReconnectWindowMs
 	}
 	return 0
+}
+
+func (x *Welcome) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
 }
 
 // Limits are what this server accepts.
@@ -1937,7 +1947,7 @@ const file_pim_proto_rawDesc = "" +
 	"\n" +
 	"ack_serial\x18\x04 \x01(\x04R\tackSerial\x12\x14\n" +
 	"\x05agent\x18\x05 \x01(\tR\x05agent\x12!\n" +
-	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"\x92\x02\n" +
+	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"\xa8\x02\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1b\n" +
@@ -1949,7 +1959,8 @@ const file_pim_proto_rawDesc = "" +
 	"\n" +
 	"connection\x18\a \x01(\tR\n" +
 	"connection\x12.\n" +
-	"\x13reconnect_window_ms\x18\b \x01(\rR\x11reconnectWindowMs\"\x8e\x02\n" +
+	"\x13reconnect_window_ms\x18\b \x01(\rR\x11reconnectWindowMs\x12\x14\n" +
+	"\x05store\x18\t \x01(\tR\x05store\"\x8e\x02\n" +
 	"\x06Limits\x12\x1f\n" +
 	"\vframe_bytes\x18\x01 \x01(\rR\n" +
 	"frameBytes\x12#\n" +

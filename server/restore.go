@@ -1,0 +1,34 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+)
+
+// Restore gives the store under c.Data, which was put back from a backup, another
+// identity, and returns it. Devices see it with their next connection, and mend what
+// they know that the store does not. No server may run on the directory. Errors:
+// KindNotFound if there is no store, which is not made, or the store's own.
+func Restore(ctx context.Context, c Config, log *slog.Logger) (identity string, err error) {
+	files, err := os.ReadDir(c.storePath())
+	switch {
+	case os.IsNotExist(err), err == nil && len(files) == 0:
+		return "", pim.Errorf(pim.KindNotFound, "there is no store in %s: put the backup there first, then restore", c.Data)
+	case err != nil:
+		return "", pim.Errorf(pim.KindUnavailable, "read %s: %w", c.storePath(), err)
+	}
+	st, err := pebble.Open(c.storePath(), pebble.Options{Logger: log})
+	if err != nil {
+		return "", err
+	}
+	identity, err = store.NewIdentity(ctx, st)
+	if end := st.Close(); err == nil {
+		err = end
+	}
+	return identity, err
+}
