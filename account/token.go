@@ -40,6 +40,14 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 	return body.claims()
 }
 
+// ByTime reports whether err, of Verify, refuses a token for nothing but its
+// times: the signature is right, and at another time the token would be, or would
+// have been, good.
+func ByTime(err error) bool {
+	return errors.Is(err, jwt.ErrTokenInvalidClaims) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing) &&
+		(errors.Is(err, jwt.ErrTokenExpired) || errors.Is(err, jwt.ErrTokenNotValidYet) || errors.Is(err, jwt.ErrTokenUsedBeforeIssued))
+}
+
 // keyFor chooses the key that checks t. It pins the algorithm: the library
 // looks t.Method up from the token's header, and uses it after this returns.
 func (k *Keys) keyFor(t *jwt.Token) (any, error) {

@@ -136,6 +136,33 @@ func TestVerifyTimes(t *testing.T) {
 	}
 }
 
+// What is wrong with a token but its times is wrong at any time.
+func TestByTime(t *testing.T) {
+	b := newBench(t)
+	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	expired := good(map[string]any{"exp": at(-time.Hour)})
+	for _, c := range []struct {
+		name   string
+		body   map[string]any
+		secret []byte
+		want   bool
+	}{
+		{"expired", expired, b.secret, true},
+		{"not yet", good(map[string]any{"nbf": at(time.Hour)}), b.secret, true},
+		{"from the future", good(map[string]any{"iat": at(time.Hour)}), b.secret, true},
+		{"all at once", good(map[string]any{"exp": at(-time.Hour), "nbf": at(time.Hour), "iat": at(time.Hour)}), b.secret, true},
+		{"good", good(nil), b.secret, false},
+		{"expired, and forged", expired, []byte("another secret, of thirty-two b."), false},
+		{"no exp, from the future", good(map[string]any{"exp": nil, "iat": at(time.Hour)}), b.secret, false},
+		{"malformed", good(map[string]any{"exp": "tomorrow"}), b.secret, false},
+	} {
+		_, err := b.keys.Verify(sign(t, jwt.SigningMethodHS256, kid("hs"), c.body, c.secret), now)
+		if got := account.ByTime(err); got != c.want {
+			t.Errorf("%s: %v, of %v", c.name, got, err)
+		}
+	}
+}
+
 func TestVerifyRefusesForgeries(t *testing.T) {
 	b := newBench(t)
 	_, stranger, _ := ed25519.GenerateKey(rand.Reader)

@@ -15,6 +15,9 @@
 //
 // Gate compares the two clocks as well, so that nothing is written between a
 // jump and the next look at it.
+//
+// While the clock cannot be relied on, Relied goes on from the time that could: a
+// jump that is taken back within seconds is seen by nobody who asks it.
 package clock
 
 import (
@@ -56,6 +59,7 @@ type Watch struct {
 	judge   judge // of the watching goroutine
 	kernel  kernelState
 	right   atomic.Int64 // judge.right
+	relied  atomic.Int64 // offset when the clock could be relied on last; at first that of the start
 	trouble atomic.Pointer[pim.Error]
 
 	look    chan struct{} // capacity 1: Gate has seen a jump
@@ -89,6 +93,7 @@ func New(o Options) *Watch {
 		w.source.Kernel = askKernel
 	}
 	w.metrics = newMetrics(o.Metrics)
+	w.relied.Store(int64(w.read().offset()))
 	w.observe()
 	w.stopped.Go(w.run)
 	return w
@@ -114,15 +119,37 @@ func (w *Watch) Gate() error {
 	if err := w.trouble.Load(); err != nil {
 		return err
 	}
-	r := w.read()
-	if off := r.offset() - right; off.Abs() > Bound {
-		select {
-		case w.look <- struct{}{}:
-		default:
-		}
+	if w.jumped(w.read(), right) {
 		return refusal("the node's clock has jumped")
 	}
 	return nil
+}
+
+// jumped reports whether r is too far from the offset right, and if so has the
+// clock looked at.
+func (w *Watch) jumped(r Reading, right time.Duration) bool {
+	if off := r.offset() - right; off.Abs() <= Bound {
+		return false
+	}
+	select {
+	case w.look <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// Relied returns the time to judge by. While Gate returns nil it is the wall
+// clock's. Otherwise it is the time that could be relied on last, carried on by the
+// monotonic clock, until the clock can be relied on again. A node that starts in
+// doubt carries on the time of its start.
+func (w *Watch) Relied() time.Time {
+	right := time.Duration(w.right.Load()) // first, as in Gate
+	trouble := w.trouble.Load()
+	r := w.read()
+	if trouble != nil || w.jumped(r, right) {
+		r.Wall = time.Duration(w.relied.Load()) + r.Mono
+	}
+	return time.Unix(0, int64(r.Wall))
 }
 
 func refusal(text string) *pim.Error {
@@ -166,6 +193,9 @@ func (w *Watch) observe() {
 	jumps := w.judge.jumps
 	trouble := w.judge.take(r)
 	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate says so
+	if trouble == "" {
+		w.relied.Store(int64(r.offset())) // before Gate says so
+	}
 	switch old := w.trouble.Load(); {
 	case trouble == "" && old != nil:
 		w.trouble.Store(nil)

@@ -106,6 +106,51 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// While the clock is in doubt, time goes on as if it had not jumped; when it has been
+// steady, its time is taken. One that is set right within seconds was never wrong.
+func TestRelied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, &clock.Kernel{Synchronised: true})
+		is := func(when string, ahead time.Duration) {
+			t.Helper()
+			if off := w.Relied().Sub(time.Now()); (off - ahead).Abs() > time.Millisecond {
+				t.Errorf("%s: ahead by %v, want %v", when, off, ahead)
+			}
+		}
+		time.Sleep(1500 * time.Millisecond)
+		w.ahead.Store(int64(300 * time.Millisecond)) // no jump
+		is("a small step", 300*time.Millisecond)
+		time.Sleep(time.Second)
+		for _, by := range []time.Duration{25 * time.Hour, -45 * time.Second} {
+			w.ahead.Add(int64(by))
+			for range 50 {
+				is("a jump, before and after it is looked at", 300*time.Millisecond)
+				time.Sleep(99 * time.Millisecond)
+			}
+			w.ahead.Add(-int64(by))
+			is("taken back", 300*time.Millisecond)
+			time.Sleep(12 * time.Second)
+			is("and steady", 300*time.Millisecond)
+		}
+		w.ahead.Store(int64(time.Hour))
+		time.Sleep(9 * time.Second)
+		is("not steady for long enough", 300*time.Millisecond)
+		time.Sleep(3 * time.Second)
+		is("taken", time.Hour)
+		w.kernel.Store(&clock.Kernel{Synchronised: true, Error: time.Second})
+		time.Sleep(time.Minute)
+		w.ahead.Store(int64(2 * time.Hour))
+		is("the kernel says that it is off", time.Hour)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, &clock.Kernel{Synchronised: true, Error: time.Second})
+		time.Sleep(time.Minute)
+		if off := w.Relied().Sub(time.Now()); off.Abs() > time.Millisecond {
+			t.Errorf("a node that starts in doubt goes by a time %v off", off)
+		}
+	})
+}
+
 // Without a time service the node writes, and says so once.
 func TestNoTimeService(t *testing.T) {
 	for _, k := range []*clock.Kernel{nil, {Error: time.Hour}} {
@@ -179,5 +224,13 @@ func BenchmarkGate(b *testing.B) {
 		if err := w.Gate(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkRelied(b *testing.B) {
+	w := clock.New(clock.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer w.Close()
+	for b.Loop() {
+		w.Relied()
 	}
 }

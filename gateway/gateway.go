@@ -61,7 +61,8 @@ type Options struct {
 	Limits   Limits
 	Store    string               // the store's identity, for Welcome
 	Metrics  *Metrics             // nil: not counted
-	Now      func() time.Time     // nil: time.Now
+	Now      func() time.Time     // what clients are told, and tokens are judged by; nil: time.Now
+	Doubt    func() error         // why Now may be wrong: a *pim.Error; nil: never
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
 	Logger   *slog.Logger         // nil: slog.Default
 }
@@ -90,6 +91,9 @@ func New(o Options) *Gateway {
 	}
 	if g.Now == nil {
 		g.Now = time.Now
+	}
+	if g.Doubt == nil {
+		g.Doubt = func() error { return nil }
 	}
 	if g.Logger == nil {
 		g.Logger = slog.Default()

@@ -83,7 +83,7 @@ func (c *conn) handshake() error {
 	if hello.Version != wire.Version {
 		return pim.Errorf(pim.KindUnsupported, "protocol version %d; this server speaks %d", hello.Version, wire.Version)
 	}
-	claims, err := g.Verifier.Verify(hello.Token, g.Now())
+	claims, err := g.verify(hello.Token)
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,23 @@ func (c *conn) handshake() error {
 	}
 	c.log().Debug("connected", "agent", hello.Agent[:min(len(hello.Agent), 128)], "remote", c.nc.RemoteAddr())
 	return nil
+}
+
+// verify checks a token. While the node doubts its clock it judges by the time that
+// it relied on last (Now), and refuses none for its times: the client is told to
+// come again. What has nothing to do with time, the signature first, is refused as
+// ever.
+func (g *Gateway) verify(token string) (account.Claims, error) {
+	doubt := g.Doubt() // first: when it is over, Now is right
+	claims, err := g.Verifier.Verify(token, g.Now())
+	var why *pim.Error
+	if account.ByTime(err) && errors.As(doubt, &why) {
+		return claims, &pim.Error{
+			Kind: why.Kind, RetryAfter: why.RetryAfter,
+			Text: "tokens cannot be judged now: " + why.Text, Err: err,
+		}
+	}
+	return claims, err
 }
 
 func (g *Gateway) limits() *wirepb.Limits {

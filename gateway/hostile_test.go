@@ -163,7 +163,7 @@ type slowConn struct {
 
 func (s *slowConn) Write(b []byte) (int, error) {
 	s.x.passes(s.x.gw.Limits.Write / 2 * time.Duration(len(b)) / (32 << 10))
-	s.c.inspect(s.x.gw.elapsed(), s.x.gw.Now().UnixMilli())
+	s.c.inspect(s.x.gw.moment())
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	if s.c.closed {
@@ -255,7 +255,7 @@ func TestNoHalfFrame(t *testing.T) {
 			p.write(append(bytes.Clone(end), begin...))
 			expect[*wirepb.PIMPong](p)
 			x.passes(x.gw.Limits.Handshake / 2)
-			c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
+			c.inspect(x.gw.moment())
 		}
 	})
 	t.Run("slow writers", func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestNoHalfFrame(t *testing.T) {
 		p.write(b[len(b)-1:]) // the client is done
 		x.eventually("the rest is read", func() bool { return c.halfSince.Load() == 0 })
 		x.passes(x.gw.Limits.Handshake + time.Second)
-		c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
+		c.inspect(x.gw.moment())
 		for i := range x.gw.Limits.InFlight {
 			x.gw.Deliver([]conv.Answer{{Request: <-held, Seq: pim.Seq(i + 1)}}, nil)
 			expect[*wirepb.PIMSendAck](p)
@@ -395,7 +395,7 @@ func TestTokenLeeway(t *testing.T) {
 	p := x.connect(false, "alice", "phone") // for an hour
 	c := x.conn("alice")
 	x.wrong.Store(int64(time.Hour + account.Leeway/2))
-	c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
+	c.inspect(x.gw.moment())
 	p.send(&wirepb.PIMPing{Nonce: 1})
 	expect[*wirepb.PIMPong](p)
 	x.wrong.Store(int64(time.Hour + account.Leeway + 2*time.Second))

@@ -17,9 +17,9 @@ func (g *Gateway) janitor() {
 		select {
 		case <-t.C:
 			w.tick(g.ids.Load())
-			elapsed, now := g.elapsed(), g.Now().UnixMilli()
+			now := g.moment()
 			for _, c := range g.sessions.all() {
-				c.inspect(elapsed, now)
+				c.inspect(now)
 			}
 		case <-g.ctx.Done():
 			return
@@ -49,12 +49,23 @@ func (w *wave) tick(ids uint64) {
 	}
 }
 
-// inspect closes c if it is over a limit, at the time elapsed (see there) and now
-// on the wall clock.
-func (c *conn) inspect(elapsed, now int64) {
+// moment is when connections are looked at.
+type moment struct {
+	elapsed int64 // see Gateway.elapsed
+	now     int64 // ms since 1970
+	doubt   error // why now may be wrong
+}
+
+func (g *Gateway) moment() moment {
+	doubt := g.Doubt() // first: when it is over, Now is right
+	return moment{elapsed: g.elapsed(), now: g.Now().UnixMilli(), doubt: doubt}
+}
+
+// inspect closes c if it is over a limit at m.
+func (c *conn) inspect(m moment) {
 	l := &c.gw.Limits
 	over := func(since int64, limit time.Duration) bool {
-		return since != 0 && elapsed-since > limit.Milliseconds()
+		return since != 0 && m.elapsed-since > limit.Milliseconds()
 	}
 	switch {
 	case over(c.writing.Load(), l.Write):
@@ -66,7 +77,12 @@ func (c *conn) inspect(elapsed, now int64) {
 		c.shut(wire.CodeHandshake, "a frame stayed unfinished")
 	case over(c.lastRead.Load(), c.idleLimit()):
 		c.shut(wire.CodeIdle, "nothing was heard from the client")
-	case c.expires != 0 && now > c.expires:
+	case c.expires == 0 || m.now <= c.expires:
+	case m.doubt != nil:
+		// Now goes on from the time that was relied on last, so a token does run out.
+		// But the client is to come back with another, not to take this for refused.
+		c.shut(wire.CodeUnavailable, "the token seems to have expired, and the node's clock is in doubt")
+	default:
 		c.shut(wire.CodeUnauthorized, "the token has expired")
 	}
 }

@@ -78,13 +78,31 @@ func TestWallClockJumps(t *testing.T) {
 	for _, by := range []time.Duration{30 * time.Minute, -30 * time.Minute} { // tokens end after an hour
 		x.wrong.Store(int64(by))
 		for _, c := range x.gw.sessions.all() {
-			c.inspect(x.gw.elapsed(), x.gw.Now().UnixMilli())
+			c.inspect(x.gw.moment())
 		}
 		p.send(&wirepb.PIMPing{Nonce: 1})
 		expect[*wirepb.PIMPong](p)
 	}
 	x.passes(time.Minute + time.Second)
 	p.closedWith(wire.CodeIdle)
+}
+
+// A token that runs out ends the connection, and is not called refused while the
+// clock is in doubt: the client is to come back.
+func TestTokenRunsOut(t *testing.T) {
+	for doubt, want := range map[bool]wire.Code{false: wire.CodeUnauthorized, true: wire.CodeUnavailable} {
+		x := newLab(t, func(l *Limits) { l.Idle = 24 * time.Hour })
+		x.doubt.Store(doubt)
+		p := x.connect(false, "alice", "phone") // tokens end after an hour
+		x.passes(time.Hour + 29*time.Second)
+		for _, c := range x.gw.sessions.all() {
+			c.inspect(x.gw.moment())
+		}
+		p.send(&wirepb.PIMPing{Nonce: 1})
+		expect[*wirepb.PIMPong](p)
+		x.passes(2 * time.Second)
+		p.closedWith(want)
+	}
 }
 
 // An idle connection costs what it holds. Go gives out memory in classes, and

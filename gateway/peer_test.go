@@ -38,6 +38,7 @@ type lab struct {
 	begun time.Time
 	ahead atomic.Int64 // of the gateway's clocks, a time.Duration
 	wrong atomic.Int64 // of its wall clock only
+	doubt atomic.Bool  // its wall clock is in doubt
 
 	mu     sync.Mutex
 	seq    pim.Seq
@@ -58,7 +59,7 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	if limits != nil {
 		limits(&l)
 	}
-	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Mono: x.mono})
+	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono})
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -77,6 +78,13 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 
 // now is the gateway's wall clock.
 func (x *lab) now() time.Time { return time.Now().Add(time.Duration(x.ahead.Load() + x.wrong.Load())) }
+
+func (x *lab) doubts() error {
+	if x.doubt.Load() {
+		return pim.Errorf(pim.KindClockUnhealthy, "the clock has jumped")
+	}
+	return nil
+}
 
 // mono is its monotonic clock.
 func (x *lab) mono() time.Duration { return time.Since(x.begun) + time.Duration(x.ahead.Load()) }

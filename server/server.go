@@ -170,7 +170,7 @@ func (s *Server) assemble(keys *account.Keys, o Options) {
 	}
 	s.gateway = gateway.New(gateway.Options{
 		Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
-		Now: s.clock.Now, Mono: s.clock.Mono,
+		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Limits: gateway.Limits{
 			Connections: s.config.MaxConnections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
