@@ -72,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	c := &Client{
 		options: o, log: o.Logger, dialers: dialers, store: o.Store, begun: time.Now(),
 		commands: make(chan command), dialled: make(chan dialled, maxDials),
-		asking: make(chan struct{}, 1), events: make(chan Event, o.EventBuffer), closed: make(chan struct{}),
+		asking: make(chan struct{}, 1), closed: make(chan struct{}),
 		sendings: make(map[pim.ClientMessageID][]*Sending),
 		answers:  make(map[uint64]chan engine.Pulled),
 		fills:    make(map[uint64]chan engine.Filled),
@@ -86,8 +86,14 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.state.Store(uint32(Connecting))
 	c.loop.dialling = make(map[uint64]context.CancelFunc)
+	if o.Confirm { // entries must not fill the channel: what else happens would be behind them
+		c.loop.feed.begin(snapshot.Meta)
+		c.loop.room, c.events = o.EventBuffer, make(chan Event)
+	} else {
+		c.events = make(chan Event, o.EventBuffer)
+	}
 	c.loop.engine = engine.New(engine.Config{
-		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Servers: o.servers(),
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Confirms: o.Confirm, Servers: o.servers(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		LazyGap: o.LazyGap, Random: rand.Float64,
 	}, snapshot)
@@ -199,7 +205,8 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 
 // Synced waits until, since the last connect, the server's list of conversations
 // has been read, every one of them has been pulled up to its newest entry (with
-// Options.Watch: every watched one), and all events of that are in Events.
+// Options.Watch: every watched one), and all events of that are in Events (with
+// Options.Confirm: all entries of that are in the Store).
 func (c *Client) Synced(ctx context.Context) error {
 	for {
 		c.mu.Lock()

@@ -13,7 +13,9 @@
 //     happens to that.
 //   - An entry is stored before it is handed over. It is handed over at most
 //     once for a Store; one that the process did not live to hand over is found
-//     by Messages.
+//     by Messages and EntriesAfter. With Options.Confirm it is handed over at least
+//     once, process after process, until the app has confirmed it: a bot misses
+//     none, and its answers, queued together with the confirmation, are sent once.
 //   - Messages of a conversation are sent in the order of their Sends.
 //   - Memory is bounded: EventBuffer events, 10,000 messages or 64 MiB in the
 //     outbox, a few pages of pulls.

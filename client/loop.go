@@ -30,9 +30,11 @@ const (
 // loop is the state of the loop's goroutine.
 type loop struct {
 	engine    *engine.Engine
-	link      *link     // nil: none
-	pending   []Event   // not in the channel yet; while there are any, nothing is read
-	blocked   time.Time // since when; zero if pending is empty
+	link      *link   // nil: none
+	pending   []Event // not in the channel yet; while there are more than room, nothing is read
+	room      int
+	feed      feed      // of entries, if the app confirms them; they are not in pending
+	blocked   time.Time // since when; zero if nothing is blocked
 	paused    bool      // the engine was told
 	broken    error     // the store failed; nothing is stepped any more
 	replies   []reply
@@ -75,16 +77,20 @@ func (c *Client) run() {
 		var frames <-chan engine.Input
 		var events chan<- Event
 		var next Event
-		if len(l.pending) > 0 {
-			events, next = c.events, l.pending[0]
-		} else if l.link != nil {
+		if l.link != nil && !l.full() {
 			frames = l.link.in
+		}
+		switch {
+		case len(l.pending) > 0:
+			events, next = c.events, l.pending[0]
+		case len(l.feed.queue) > 0:
+			events, next = c.events, l.feed.queue[0]
 		}
 		select {
 		case <-c.ctx.Done():
 			return
 		case events <- next:
-			l.pending = l.pending[1:]
+			l.took()
 		case in := <-frames:
 			c.take(in)
 			c.takeMore()
@@ -104,7 +110,7 @@ func (c *Client) run() {
 func (c *Client) takeMore() {
 	for range maxSteps - 1 {
 		var frames <-chan engine.Input
-		if c.loop.link != nil && len(c.loop.pending) == 0 {
+		if c.loop.link != nil && !c.loop.full() {
 			frames = c.loop.link.in
 		}
 		select {
@@ -167,7 +173,7 @@ func (c *Client) busy(now engine.Time) {
 // tick steps the engine if its time has come, and tells it of a pause.
 func (c *Client) tick() {
 	l := &c.loop
-	switch blocked := len(l.pending) > 0; {
+	switch blocked := l.full(); {
 	case blocked && l.blocked.IsZero():
 		l.blocked = time.Now()
 	case blocked && !l.paused && time.Since(l.blocked) >= patience:
@@ -237,7 +243,7 @@ func (c *Client) carryOut() {
 		c.answer(out.Pulled, out.Filled)
 	}
 	c.offer()
-	c.noteSynced(l.broken == nil && l.engine.Synced() && len(l.pending) == 0)
+	c.noteSynced(l.broken == nil && l.engine.Synced() && (l.feed.on || len(l.pending) == 0))
 	for _, r := range l.replies {
 		if l.broken != nil && r.err == nil {
 			r.err = l.broken
@@ -272,6 +278,11 @@ func (c *Client) breakDown(err error) {
 // hand hands ev to those who wait for it, and then to the app.
 func (c *Client) hand(ev Event) {
 	switch ev := ev.(type) {
+	case EntryEvent:
+		if c.loop.feed.on {
+			c.loop.feed.take(ev)
+			return
+		}
 	case SendEvent:
 		c.reached(ev)
 	case SettingEvent:
@@ -336,19 +347,42 @@ func (c *Client) answer(pulled []engine.Pulled, filled []engine.Filled) {
 	}
 }
 
-// offer moves pending events into the channel, as far as they fit.
+// offer moves events into the channel, as far as they fit.
 func (c *Client) offer() {
 	l := &c.loop
-	for len(l.pending) > 0 {
+	c.readAhead()
+	for {
+		var next Event
+		switch {
+		case len(l.pending) > 0:
+			next = l.pending[0]
+		case len(l.feed.queue) > 0:
+			next = l.feed.queue[0]
+		default:
+			return
+		}
 		select {
-		case c.events <- l.pending[0]:
-			l.pending[0] = nil
-			l.pending = l.pending[1:]
+		case c.events <- next:
+			l.took()
 		default:
 			return
 		}
 	}
-	l.pending = nil
+}
+
+// full reports whether more events wait for the app than may.
+func (l *loop) full() bool { return len(l.pending) > l.room }
+
+// took notes that the channel has taken the first of what waits.
+func (l *loop) took() {
+	if len(l.pending) == 0 {
+		l.feed.next()
+		return
+	}
+	l.pending[0] = nil
+	if l.pending = l.pending[1:]; len(l.pending) == 0 {
+		l.pending = nil
+	}
 }
 
 func (c *Client) noteSynced(now bool) {

@@ -12,8 +12,9 @@ import (
 
 // MemoryOptions say what a memory store keeps.
 type MemoryOptions struct {
-	// PositionsOnly keeps positions and the outbox, but no entries: Entries
-	// returns none, and Conversations no Last. For load tools.
+	// PositionsOnly keeps positions and the outbox, but no entries: Entries, Range
+	// and Since return none, and Conversations no Last. For load tools; not with
+	// Options.Confirm.
 	PositionsOnly bool
 }
 
@@ -34,8 +35,8 @@ type Memory struct {
 
 type remembered struct {
 	ConversationRow
-	entries []pim.Entry // in display order
-	top     int         // index of the entry with the greatest seq
+	entries []Stored // in display order
+	top     int      // index of the entry with the greatest seq
 }
 
 // NewMemory returns an empty Memory.
@@ -104,7 +105,7 @@ func (m *Memory) conversation(id pim.ConversationID) *remembered {
 	return c
 }
 
-func (m *Memory) insert(e pim.Entry) {
+func (m *Memory) insert(e Stored) {
 	c := m.conversation(e.Conversation)
 	e.Conversation = c.ID
 	e.Sender, e.Device = one(m.users, e.Sender), one(m.devices, e.Device)
@@ -161,7 +162,7 @@ func (m *Memory) Conversation(_ context.Context, id pim.ConversationID) (Convers
 func (c *remembered) row() ConversationRow {
 	row := c.ConversationRow
 	if row.Last.Seq == 0 && len(c.entries) > 0 {
-		row.Last = c.entries[c.top]
+		row.Last = c.entries[c.top].Entry
 	}
 	return row
 }
@@ -178,12 +179,50 @@ func (m *Memory) Entries(_ context.Context, conv pim.ConversationID, before *pim
 	if before != nil {
 		end, _ = c.search(*before)
 	}
-	return slices.Clone(c.entries[max(0, end-limit):end]), nil
+	var list []pim.Entry
+	for i := max(0, end-limit); i < end; i++ {
+		list = append(list, c.entries[i].Entry)
+	}
+	return list, nil
+}
+
+// Range implements Store. It looks at every entry of conv.
+func (m *Memory) Range(_ context.Context, conv pim.ConversationID, from, to pim.Seq, limit int) ([]pim.Entry, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	c := m.conversations[conv]
+	if c == nil {
+		return nil, nil
+	}
+	var list []pim.Entry
+	for i := range c.entries {
+		if e := &c.entries[i].Entry; from <= e.Seq && e.Seq <= to {
+			list = append(list, *e)
+		}
+	}
+	slices.SortFunc(list, func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	return slices.Clip(list[:min(len(list), max(limit, 0))]), nil
+}
+
+// Since implements Store. It looks at every entry there is.
+func (m *Memory) Since(_ context.Context, number uint64, limit int) ([]Stored, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var list []Stored
+	for _, c := range m.conversations {
+		for i := range c.entries {
+			if c.entries[i].Number > number {
+				list = append(list, c.entries[i])
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Stored) int { return cmp.Compare(a.Number, b.Number) })
+	return slices.Clip(list[:min(len(list), max(limit, 0))]), nil
 }
 
 // search returns where p is, or belongs.
 func (c *remembered) search(p pim.Place) (at int, found bool) {
-	return slices.BinarySearchFunc(c.entries, p, func(a pim.Entry, p pim.Place) int { return a.Place().Compare(p) })
+	return slices.BinarySearchFunc(c.entries, p, func(a Stored, p pim.Place) int { return a.Place().Compare(p) })
 }
 
 // Close implements Store. It forgets nothing, so that a test can open it again.

@@ -19,7 +19,7 @@ func TestMemoryPositionsOnly(t *testing.T) {
 	m := client.NewMemory(client.MemoryOptions{PositionsOnly: true})
 	b := client.Batch{
 		Conversations: []client.ConversationRow{{ID: "d:a:b", Known: 1, Newest: 1}},
-		Entries:       []pim.Entry{{Conversation: "d:a:b", Seq: 1, Anchor: 1}},
+		Entries:       []client.Stored{{Entry: pim.Entry{Conversation: "d:a:b", Seq: 1, Anchor: 1}, Number: 1}},
 	}
 	if err := m.Apply(t.Context(), &b); err != nil {
 		t.Fatal(err)

@@ -35,6 +35,13 @@ type Options struct {
 	// device, is used by one Client at a time, and stays open after Close. If nil,
 	// everything is kept in memory and forgotten at Close.
 	Store Store
+	// Confirm, if true, hands over every entry until the app has confirmed it
+	// (Client.Confirm), from process to process: an app that is killed at any moment
+	// misses none. It begins with the first entry that is stored after the first Open
+	// with it. EntryEvents then come in the order in which their entries were stored,
+	// own messages included, and may come after other events that happened later;
+	// LazyGap is without meaning. Store must be set, to one that outlives the process.
+	Confirm bool
 	// Watch, if true, leaves out the sync of all conversations: only those named
 	// by Client.Watch are followed, and nothing is acknowledged. For tools, with a
 	// store of their own.
@@ -81,6 +88,9 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 		if err := o.User.Validate(); err != nil {
 			return nil, err
 		}
+	}
+	if o.Confirm && (o.Store == nil || o.Watch) {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Confirm needs a Store, as of package client/sqlite, and no Watch")
 	}
 	if len(o.Agent) > maxAgent {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Agent has %d bytes, at most %d are allowed", len(o.Agent), maxAgent)

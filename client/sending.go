@@ -115,20 +115,40 @@ func (c *Client) Outbox(ctx context.Context) (list []Pending, err error) {
 
 // queue hands in, about the message id, to the engine.
 func (c *Client) queue(ctx context.Context, id pim.ClientMessageID, in engine.Input) (*Sending, error) {
-	s := &Sending{id: id, done: make(chan struct{})}
-	c.mu.Lock()
-	c.sendings[id] = append(c.sendings[id], s)
-	c.mu.Unlock()
-	if err := c.do(ctx, in); err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		rest := slices.DeleteFunc(c.sendings[id], func(other *Sending) bool { return other == s })
-		if c.sendings[id] = rest; len(rest) == 0 {
-			delete(c.sendings, id)
-		}
+	sendings, err := c.queueAll(ctx, []pim.ClientMessageID{id}, command{in: in})
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return sendings[0], nil
+}
+
+// queueAll hands cmd, about the messages ids, to the loop.
+func (c *Client) queueAll(ctx context.Context, ids []pim.ClientMessageID, cmd command) ([]*Sending, error) {
+	sendings := make([]*Sending, len(ids))
+	c.mu.Lock()
+	for i, id := range ids {
+		sendings[i] = &Sending{id: id, done: make(chan struct{})}
+		c.sendings[id] = append(c.sendings[id], sendings[i])
+	}
+	c.mu.Unlock()
+	cmd.done = make(chan error, 1)
+	if err := c.command(ctx, cmd); err != nil {
+		c.forget(sendings)
+		return nil, err
+	}
+	return sendings, nil
+}
+
+// forget takes back Sendings of what was not queued.
+func (c *Client) forget(sendings []*Sending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range sendings {
+		rest := slices.DeleteFunc(c.sendings[s.id], func(other *Sending) bool { return other == s })
+		if c.sendings[s.id] = rest; len(rest) == 0 {
+			delete(c.sendings, s.id)
+		}
+	}
 }
 
 // reached ends the Sendings of a message that will not go on by itself.

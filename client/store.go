@@ -24,6 +24,12 @@ type Store interface {
 	// Entries returns the last limit entries of conv that are displayed before a
 	// place, nil being the end, in display order.
 	Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error)
+	// Range returns the entries of conv with the seqs from..to, ascending by seq, the
+	// first limit of them.
+	Range(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int) ([]pim.Entry, error)
+	// Since returns the entries whose number is above number, ascending by it, the
+	// first limit of them.
+	Since(ctx context.Context, number uint64, limit int) ([]Stored, error)
 	// Close releases what the store holds.
 	Close() error
 }
@@ -33,6 +39,7 @@ type (
 	Snapshot        = engine.Snapshot
 	Batch           = engine.Batch
 	Meta            = engine.Meta
+	Stored          = engine.Stored
 	Outgoing        = engine.Outgoing
 	ConversationRow = engine.Conversation
 	Hole            = engine.Hole

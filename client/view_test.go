@@ -260,10 +260,14 @@ func TestViewOlderWhileAHoleFills(t *testing.T) {
 			}
 		}
 		entries, m := p.server.Log(chat), client.NewMemory(client.MemoryOptions{})
+		var stored []client.Stored
+		for _, e := range slices.Concat(entries[:300], entries[350:]) {
+			stored = append(stored, client.Stored{Entry: e})
+		}
 		err := m.Apply(t.Context(), &client.Batch{
 			Meta:          &client.Meta{User: "alice", Device: "phone"},
 			Conversations: []client.ConversationRow{{ID: chat, Known: n, Newest: n, Count: n, Holes: []client.Hole{{From: 301, To: 350}}}},
-			Entries:       slices.Concat(entries[:300], entries[350:]),
+			Entries:       stored,
 		})
 		if err != nil {
 			t.Fatal(err)

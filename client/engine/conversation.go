@@ -239,8 +239,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	if c.id == pim.Own(e.meta.User) {
 		e.obey(&entry)
 	}
-	e.out.Store.Entries = append(e.out.Store.Entries, entry)
-	e.emit(EntryEvent{Entry: entry})
+	e.hand(entry, false)
 }
 
 // settle moves the position to seq.

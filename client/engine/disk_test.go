@@ -55,7 +55,7 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 		if old, ok := d.entries[e.Conversation][e.Seq]; ok {
 			t.Fatalf("seq %d of %s stored twice: %+v", e.Seq, e.Conversation, old)
 		}
-		d.entries[e.Conversation][e.Seq] = e
+		d.entries[e.Conversation][e.Seq] = e.Entry
 	}
 	for _, c := range b.Conversations {
 		if old := d.conversations[c.ID]; c.Known < old.Known {

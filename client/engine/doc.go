@@ -31,8 +31,9 @@
 //     restart it goes on with the same ID, so it has one effect.
 //   - An entry is stored in the transaction that moves its conversation's
 //     position over it, and is handed over after that. So it is stored once, and
-//     handed over at most once; one that was stored and not handed over is read
-//     from the store.
+//     the engine hands it over at most once; one that was stored and not handed over
+//     is read from the store. Entries are numbered in the order in which they are
+//     stored, and the number up to which the app has confirmed them is stored too.
 //   - A position moves only over what is settled: an entry that follows the one
 //     before, or what a pull says is not for this user.
 //   - The serial of an acknowledgement is stored before it is sent. A server that
@@ -46,6 +47,7 @@
 //	hello.go         Hello and Welcome
 //	silence.go       how a dead connection is noticed
 //	heartbeat.go     how far apart heartbeats are, found out for each network
+//	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed
 //	transmit.go      their transmission, resends, answers
 //	commands.go      the user's own log: commands and what they come to

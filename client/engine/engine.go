@@ -17,6 +17,9 @@ type Config struct {
 	// Servers are the URLs to connect to; the first is tried first. One suffices.
 	Servers []string
 	Watch   bool // no sync, no acknowledgements: only what Follow names
+	// Confirms says that the app confirms every entry (Confirm). So no gap is left
+	// to scrolling, however long it is.
+	Confirms bool
 
 	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
 	RequestTimeout         time.Duration // until a request is sent again
@@ -133,6 +136,7 @@ func (e *Engine) handle(in Input) error {
 	switch in := in.(type) {
 	case Start:
 		e.stray() // of the process before this one, which may have died at any point
+		e.beginConfirming()
 		e.showPending()
 		e.dial()
 	case Dialled:
@@ -161,6 +165,8 @@ func (e *Engine) handle(in Input) error {
 		return e.resend(in.ID)
 	case Discard:
 		return e.discard(in.ID)
+	case Confirm:
+		return e.confirm(in)
 	case Follow:
 		return e.follow(in.Conversation, in.After)
 	case Open:

@@ -110,7 +110,7 @@ func (e *Engine) setHoles(c *conversation, holes []Hole) {
 // jumpTo moves c's position over a gap, up to before the seq next.
 func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 	h := Hole{From: c.known + 1, To: next - 1}
-	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap)
+	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap) && !e.cfg.Confirms
 	c.known = h.To
 	e.setHoles(c, append(slices.Clone(c.holes), h))
 }
@@ -139,8 +139,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 			if entry.Sender == e.meta.User {
 				e.found(entry)
 			}
-			e.out.Store.Entries = append(e.out.Store.Entries, *entry)
-			e.emit(EntryEvent{Entry: *entry, Late: true})
+			e.hand(*entry, true)
 		}
 	}
 	if from <= to {

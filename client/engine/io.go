@@ -95,6 +95,14 @@ type (
 
 	// Discard gives up a message that is queued or failed.
 	Discard struct{ ID pim.ClientMessageID }
+
+	// Confirm says, with Config.Confirms, that the app is done with every entry up to
+	// Number (EntryEvent), and queues its answers in the same transaction. An answer
+	// whose ID is in the outbox is there already.
+	Confirm struct {
+		Number  uint64
+		Answers []Outgoing // as in Send
+	}
 )
 
 // Inputs about conversations.
@@ -148,6 +156,7 @@ func (Send) input()           {}
 func (Do) input()             {}
 func (Resend) input()         {}
 func (Discard) input()        {}
+func (Confirm) input()        {}
 func (Follow) input()         {}
 func (Open) input()           {}
 func (Fill) input()           {}

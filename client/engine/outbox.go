@@ -208,13 +208,21 @@ func (l *lane) next() *message {
 
 // send takes a message into the outbox.
 func (e *Engine) send(out Outgoing) error {
-	if err := e.checkSend(&out); err != nil {
+	if err := e.checkMessage(&out); err != nil {
+		return err
+	}
+	e.queue(newMessage(out))
+	return nil
+}
+
+// checkMessage checks what is not a command.
+func (e *Engine) checkMessage(out *Outgoing) error {
+	if err := e.checkSend(out); err != nil {
 		return err
 	}
 	if user, own := out.Conversation.OwnUser(); own || out.Kind == pim.EntryCommand {
 		return pim.Errorf(pim.KindInvalid, "the log of %s's own commands takes no messages", user)
 	}
-	e.queue(newMessage(out))
 	return nil
 }
 
@@ -229,9 +237,13 @@ func (e *Engine) checkSend(out *Outgoing) error {
 	case len(out.Members) > e.limits.members:
 		return pim.Errorf(pim.KindTooLarge, "%d members, at most %d are allowed", len(out.Members), e.limits.members)
 	case len(e.outbox.byID) >= maxOutbox || e.outbox.bytes+len(out.Payload) > maxOutboxBytes:
-		return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(e.outbox.byID), e.outbox.bytes)
+		return e.outboxFull()
 	}
 	return nil
+}
+
+func (e *Engine) outboxFull() error {
+	return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(e.outbox.byID), e.outbox.bytes)
 }
 
 // queue stores m as the outbox's last message.

@@ -342,7 +342,9 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	case err.Kind == pim.KindNotMember || err.Kind == pim.KindForbidden || err.Kind == pim.KindNotFound:
 		// What may not be read is no hole.
 		e.setHoles(p.c, nil)
-	default: // the server cannot read it at present; whoever scrolls there asks again
+	case e.cfg.Confirms: // the server cannot read it at present; the app is to have it
+		e.retryPull(p.c, unreadableAgain)
+	default: // whoever scrolls there asks again
 		e.setHoles(p.c, allLazy(p.c.holes))
 	}
 	e.giveUp(p.c)

@@ -98,6 +98,9 @@ type Event interface{ event() }
 type EntryEvent struct {
 	Entry pim.Entry
 	Late  bool
+	// Number counts the entries of the store in the order in which they were
+	// stored, from 1 on. It grows from event to event, and is never given twice.
+	Number uint64
 }
 
 // SendEvent says that a message of the outbox has reached State. Of Delivered,
@@ -204,6 +207,13 @@ type Outgoing struct {
 	Failed       *pim.Error // why it is not sent again by itself; nil if it is. Op, Kind and Text are kept
 }
 
+// Stored is an entry as a store keeps it.
+type Stored struct {
+	pim.Entry
+	Number uint64 // as of EntryEvent; 0: an earlier version has stored it
+	Late   bool   // as of EntryEvent
+}
+
 // Meta is what a device's storage knows besides conversations and messages.
 type Meta struct {
 	User      pim.UserID // empty until the first Welcome
@@ -212,6 +222,9 @@ type Meta struct {
 	FullSync  bool       // a full sync is needed, or was begun and is not complete
 	LastLocal pim.Millis // local time of the last first transmission
 	Number    uint64     // Outgoing.Number of the last message that was queued
+	Stored    uint64     // Stored.Number of the last entry that was stored
+	Confirms  bool       // the app confirms entries, and has since Confirmed was first set
+	Confirmed uint64     // Stored.Number of the last entry that the app is done with
 }
 
 // Snapshot is what an engine starts from: the whole of a store except the
@@ -230,8 +243,8 @@ type Batch struct {
 	Meta          *Meta // nil: unchanged
 	Conversations []Conversation
 	// Entries are to be inserted; one that the store has already (same
-	// conversation, same seq) is the same.
-	Entries []pim.Entry
+	// conversation, same seq) is the same, and keeps its number.
+	Entries []Stored
 	Outbox  []Outgoing            // to be inserted, or replaced where the ID is known
 	Remove  []pim.ClientMessageID // to be deleted from the outbox
 	// Settings are to be inserted, or replaced where the entity is known.

@@ -19,12 +19,14 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	defer tx.Rollback()
 	w := writer{ctx: ctx, tx: tx}
 	if m := b.Meta; m != nil {
-		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number))
+		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number),
+			int64(m.Stored), m.Confirms, int64(m.Confirmed))
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		p := e.Place()
-		w.exec(s.putEntry, string(e.Conversation), int64(e.Seq), int64(p.Anchor), int64(p.Local), wire.AppendEntry(nil, e))
+		w.exec(s.putEntry, string(e.Conversation), int64(e.Seq), int64(p.Anchor), int64(p.Local), wire.AppendEntry(nil, &e.Entry),
+			int64(e.Number), e.Late)
 	}
 	for i := range b.Conversations {
 		c := &b.Conversations[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -21,8 +22,9 @@ func (s *Store) Load(ctx context.Context) (client.Snapshot, error) {
 func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	var out client.Snapshot
 	m := &out.Meta
-	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number FROM meta").
-		Scan(&m.User, &m.Device, count(&m.AckSerial), &m.FullSync, &m.LastLocal, count(&m.Number))
+	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed FROM meta").
+		Scan(&m.User, &m.Device, count(&m.AckSerial), &m.FullSync, &m.LastLocal, count(&m.Number),
+			count(&m.Stored), &m.Confirms, count(&m.Confirmed))
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return out, err
 	}
@@ -143,6 +145,23 @@ func (s *Store) Entries(ctx context.Context, conv pim.ConversationID, before *pi
 		args = append(args, int64(before.Anchor), int64(before.Local), int64(before.Seq))
 	}
 	query += " ORDER BY anchor DESC, place DESC, seq DESC LIMIT ?"
+	list, err := s.entries(ctx, conv, query, append(args, max(limit, 0))...)
+	slices.Reverse(list)
+	return list, wrap("read", err)
+}
+
+// Range implements client.Store.
+func (s *Store) Range(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int) ([]pim.Entry, error) {
+	list, err := s.entries(ctx, conv, "SELECT data FROM entries WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+		string(conv), integer(from), integer(to), max(limit, 0))
+	return list, wrap("read", err)
+}
+
+// integer returns n as SQLite has it; what is too large for that is more than any
+// entry has.
+func integer[T ~uint64](n T) int64 { return int64(min(n, math.MaxInt64)) }
+
+func (s *Store) entries(ctx context.Context, conv pim.ConversationID, query string, args ...any) ([]pim.Entry, error) {
 	var list []pim.Entry
 	err := s.each(ctx, func(rows *sql.Rows) error {
 		var data sql.RawBytes
@@ -152,8 +171,25 @@ func (s *Store) Entries(ctx context.Context, conv pim.ConversationID, before *pi
 		e, err := wire.ParseEntry(conv, data)
 		list = append(list, e)
 		return err
-	}, query, append(args, max(limit, 0))...)
-	slices.Reverse(list)
+	}, query, args...)
+	return list, err
+}
+
+// Since implements client.Store. The index has no entry without a number.
+func (s *Store) Since(ctx context.Context, number uint64, limit int) ([]client.Stored, error) {
+	var list []client.Stored
+	err := s.each(ctx, func(rows *sql.Rows) error {
+		var conv pim.ConversationID
+		var e client.Stored
+		var data sql.RawBytes
+		err := rows.Scan(&conv, &data, count(&e.Number), &e.Late)
+		if err == nil {
+			e.Entry, err = wire.ParseEntry(conv, data)
+		}
+		list = append(list, e)
+		return err
+	}, "SELECT conversation, data, number, late FROM entries WHERE number > 0 AND number > ? ORDER BY number LIMIT ?",
+		integer(number), max(limit, 0))
 	return list, wrap("read", err)
 }
 

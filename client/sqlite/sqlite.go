@@ -35,7 +35,8 @@ var _ client.Store = (*Store)(nil)
 //	1  November 2026, the first
 //	2  November 2026: holes, failed messages, settings, networks
 //	3  November 2026: the first transmission of what is sent again by hand
-var migrations = []string{v1, v2, v3}
+//	4  November 2026: entries are numbered, and confirmed by the app
+var migrations = []string{v1, v2, v3, v4}
 
 var (
 	//go:embed v1.sql
@@ -44,6 +45,8 @@ var (
 	v2 string
 	//go:embed v3.sql
 	v3 string
+	//go:embed v4.sql
+	v4 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -130,13 +133,15 @@ func (s *Store) migrate(ctx context.Context) error {
 
 func (s *Store) prepare(ctx context.Context) error {
 	for query, stmt := range map[string]**sql.Stmt{
-		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number) VALUES (1, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed)
+			VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
-			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number`: &s.putMeta,
+			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number,
+			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed`: &s.putMeta,
 		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
 			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes`: &s.putConversation,
-		`INSERT INTO entries (conversation, seq, anchor, place, data) VALUES (?, ?, ?, ?, ?)
+		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
 			queued, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

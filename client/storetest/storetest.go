@@ -27,6 +27,8 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"DisplayOrder":  testDisplayOrder,
 		"Pages":         testPages,
 		"Repeated":      testRepeated,
+		"Range":         testRange,
+		"Since":         testSince,
 		"Conversations": testConversations,
 		"Concurrent":    testConcurrent,
 	} {
@@ -45,6 +47,15 @@ func entry(c pim.ConversationID, seq, anchor pim.Seq, local pim.Millis) pim.Entr
 		Sender: "alice", Device: "phone", ClientID: pim.ClientMessageID{1, byte(seq)},
 		Local: local, Server: 1_000_000, Payload: fmt.Appendf(nil, "message %d", seq),
 	}
+}
+
+// stored gives entries no numbers, as an earlier version did.
+func stored(entries ...pim.Entry) []client.Stored {
+	list := make([]client.Stored, len(entries))
+	for i := range entries {
+		list[i].Entry = entries[i]
+	}
+	return list
 }
 
 func apply(t *testing.T, s client.Store, b client.Batch) {
@@ -99,7 +110,7 @@ func testNew(t *testing.T, open func() client.Store) {
 // Everything but the entries is loaded as it was last written.
 func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
-	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9}
+	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11}
 	list := []client.ConversationRow{
 		{ID: direct, Known: 300, Newest: 500, Count: 4, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}},
 		{ID: group, Known: 2, Newest: 2, Left: true},
@@ -121,7 +132,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 // start.
 func testAnyNumber(t *testing.T, open func() client.Store) {
 	s := open()
-	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1}
+	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64}
 	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Holes: []client.Hole{{From: 1, To: 2}}}}
 	read := client.Setting{Entity: "read/g:abc", Setting: pim.Setting{
 		Command: pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: math.MaxUint64, Count: math.MaxUint64}, At: math.MaxUint64,
@@ -197,8 +208,8 @@ func testDisplayOrder(t *testing.T, open func() client.Store) {
 	s := open()
 	late := entry(direct, 4, 2, 899_000) // sent before 2, resent later
 	late.Members = []pim.UserID{"dave"}
-	apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, 1, 1, 999_000), entry(direct, 2, 2, 900_000), entry(group, 1, 1, 5)}})
-	apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, 3, 3, 900_001), late}})
+	apply(t, s, client.Batch{Entries: stored(entry(direct, 1, 1, 999_000), entry(direct, 2, 2, 900_000), entry(group, 1, 1, 5))})
+	apply(t, s, client.Batch{Entries: stored(entry(direct, 3, 3, 900_001), late)})
 	s = reopen(t, s, open)
 	defer s.Close()
 	for limit, want := range [][]pim.Seq{{}, {3}, {2, 3}, {4, 2, 3}, {1, 4, 2, 3}, {1, 4, 2, 3}} {
@@ -225,7 +236,7 @@ func testPages(t *testing.T, open func() client.Store) {
 	for seq := range pim.Seq(20) {
 		all = append(all, entry(direct, seq+1, seq+1-seq%3, 900_000-pim.Millis(seq%2)))
 	}
-	apply(t, s, client.Batch{Entries: all})
+	apply(t, s, client.Batch{Entries: stored(all...)})
 	slices.SortFunc(all, func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
 	var got []pim.Entry
 	var before *pim.Place
@@ -249,10 +260,88 @@ func testRepeated(t *testing.T, open func() client.Store) {
 	s := open()
 	defer s.Close()
 	e := entry(direct, 1, 1, 1)
-	apply(t, s, client.Batch{Entries: []pim.Entry{e}})
-	apply(t, s, client.Batch{Entries: []pim.Entry{e, entry(direct, 2, 2, 2), e}})
+	apply(t, s, client.Batch{Entries: stored(e)})
+	apply(t, s, client.Batch{Entries: stored(e, entry(direct, 2, 2, 2), e)})
 	if list, err := s.Entries(t.Context(), direct, nil, 10); err != nil || len(list) != 2 {
 		t.Errorf("%d messages, %v; want 2", len(list), err)
+	}
+}
+
+// A range goes up by seq, whatever the display order.
+func testRange(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	apply(t, s, client.Batch{Entries: stored(
+		entry(direct, 1, 1, 5), entry(direct, 2, 1, 4), entry(direct, 4, 2, 3), entry(direct, 7, 1, 1), entry(group, 3, 3, 1),
+	)})
+	for _, c := range []struct {
+		from, to pim.Seq
+		limit    int
+		want     []pim.Seq
+	}{
+		{1, math.MaxUint64, 10, []pim.Seq{1, 2, 4, 7}},
+		{0, math.MaxUint64, 2, []pim.Seq{1, 2}},
+		{3, 6, 10, []pim.Seq{4}},
+		{2, 7, 3, []pim.Seq{2, 4, 7}},
+		{8, math.MaxUint64, 10, nil},
+		{5, 4, 10, nil},
+		{1, 7, 0, nil},
+		{1, 7, -1, nil},
+	} {
+		list, err := s.Range(t.Context(), direct, c.from, c.to, c.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seqs []pim.Seq
+		for _, e := range list {
+			equal(t, "conversation", e.Conversation, direct)
+			seqs = append(seqs, e.Seq)
+		}
+		equal(t, fmt.Sprintf("%d to %d, at most %d", c.from, c.to, c.limit), seqs, c.want)
+	}
+	if list, err := s.Range(t.Context(), "g:unknown", 1, 9, 9); err != nil || len(list) > 0 {
+		t.Errorf("of an unknown conversation: %v, %v", list, err)
+	}
+}
+
+// Entries come in the order of their numbers, over all conversations. Those without
+// one were there before there were numbers, and never come.
+func testSince(t *testing.T, open func() client.Store) {
+	s := open()
+	numbered := func(number uint64, e pim.Entry, late bool) client.Stored {
+		return client.Stored{Entry: e, Number: number, Late: late}
+	}
+	one, two := numbered(1, entry(direct, 9, 9, 5), false), numbered(2, entry(group, 1, 1, 5), false)
+	three, five := numbered(3, entry(direct, 4, 1, 1), true), numbered(5, entry(direct, 10, 10, 9), false)
+	apply(t, s, client.Batch{Entries: stored(entry(direct, 1, 1, 1))})
+	apply(t, s, client.Batch{Entries: []client.Stored{one, two, three}})
+	again := one
+	again.Number = 4 // what is there keeps its number
+	apply(t, s, client.Batch{Entries: []client.Stored{again, five}})
+	s = reopen(t, s, open)
+	defer s.Close()
+	for _, c := range []struct {
+		number uint64
+		limit  int
+		want   []client.Stored
+	}{
+		{0, 10, []client.Stored{one, two, three, five}},
+		{0, 2, []client.Stored{one, two}},
+		{2, 2, []client.Stored{three, five}},
+		{4, 9, []client.Stored{five}},
+		{5, 9, nil},
+		{math.MaxUint64, 9, nil},
+		{0, 0, nil},
+		{0, -1, nil},
+	} {
+		list, err := s.Since(t.Context(), c.number, c.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			list = nil
+		}
+		equal(t, fmt.Sprintf("after %d, at most %d", c.number, c.limit), list, c.want)
 	}
 }
 
@@ -266,7 +355,7 @@ func testConversations(t *testing.T, open func() client.Store) {
 			{ID: group, Known: 3, Newest: 3, Count: 3},
 			{ID: direct, Known: 1, Newest: 9, Count: 9, Last: cut, LastCut: true},
 		},
-		Entries: []pim.Entry{entry(direct, 1, 1, 1), entry(group, 1, 1, 2), entry(group, 2, 2, 3), late},
+		Entries: stored(entry(direct, 1, 1, 1), entry(group, 1, 1, 2), entry(group, 2, 2, 3), late),
 	})
 	s = reopen(t, s, open)
 	defer s.Close()
@@ -311,7 +400,7 @@ func testConcurrent(t *testing.T, open func() client.Store) {
 		})
 	}
 	for seq := pim.Seq(1); seq < 60; seq += 2 {
-		apply(t, s, client.Batch{Entries: []pim.Entry{entry(direct, seq, seq, 1), entry(direct, seq+1, seq+1, 2)}})
+		apply(t, s, client.Batch{Entries: stored(entry(direct, seq, seq, 1), entry(direct, seq+1, seq+1, 2))})
 	}
 	wg.Wait()
 }

@@ -38,6 +38,7 @@ type Device struct {
 	settings map[string]engine.SettingEvent     // as the app shows them
 	breaks   Breakage
 	recorder *recorder
+	bot      *bot // nil: a person uses it
 
 	locals map[pim.ClientMessageID]int64 // of what was transmitted since the user sent it, or sent it again
 	timeOf map[int64]pim.ClientMessageID // whose each of them is
@@ -94,6 +95,9 @@ func (d *Device) Start() {
 	config := d.config
 	config.Random = d.recorder.random(config.Random)
 	d.engine = engine.New(config, d.disk.snapshot())
+	if d.bot != nil {
+		d.bot.begins(d)
+	}
 	d.Step(engine.Start{})
 }
 
@@ -299,6 +303,9 @@ func (d *Device) hear(ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.EntryEvent:
 		d.show(ev.Entry, ev.Late)
+		if d.bot != nil {
+			d.bot.hears(d, ev)
+		}
 	case engine.SettingEvent:
 		d.settings[ev.Entity] = ev
 	case engine.SendEvent:

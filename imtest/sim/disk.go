@@ -14,6 +14,7 @@ type disk struct {
 	meta          engine.Meta
 	conversations map[pim.ConversationID]engine.Conversation
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
+	stored        []engine.Stored // the same, in the order of their numbers
 	outbox        map[pim.ClientMessageID]engine.Outgoing
 	settings      map[string]pim.Setting
 	networks      []engine.Network
@@ -36,7 +37,14 @@ func (d *disk) clone() *disk {
 	for id, entries := range d.entries {
 		c.entries[id] = maps.Clone(entries)
 	}
+	c.stored = slices.Clone(d.stored)
 	return &c
+}
+
+// since returns the entries with a number above that.
+func (d *disk) since(number uint64) []engine.Stored {
+	at, _ := slices.BinarySearchFunc(d.stored, number+1, func(e engine.Stored, n uint64) int { return cmp.Compare(e.Number, n) })
+	return slices.Clone(d.stored[at:])
 }
 
 // snapshot is what an engine starts from, in an order that does not depend on
@@ -65,7 +73,8 @@ func (d *disk) apply(b *engine.Batch) {
 		if d.entries[e.Conversation] == nil {
 			d.entries[e.Conversation] = make(map[pim.Seq]pim.Entry)
 		}
-		d.entries[e.Conversation][e.Seq] = e
+		d.entries[e.Conversation][e.Seq] = e.Entry
+		d.stored = append(d.stored, e)
 	}
 	for _, c := range b.Conversations {
 		d.conversations[c.ID] = c

@@ -26,6 +26,8 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"no gap pull", noGapPull, "not settled"},
 		{"no acknowledgements", noAcks, "has acknowledged"},
 		{"a new local time on resend", newTimeOnResend, "and before that with"},
+		{"a bot that confirms before it answers", func(d *Device) { brokenBot(d).confirmsFirst = true }, "missed: "},
+		{"a bot that takes what is handed over, once", func(d *Device) { brokenBot(d).forgets = true }, "has confirmed"},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
@@ -44,6 +46,14 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 			t.Errorf("not found out in %d schedules", most)
 		})
 	}
+}
+
+// brokenBot makes a bot of d, if it is none.
+func brokenBot(d *Device) *botBreakage {
+	if d.bot == nil {
+		d.makeBot()
+	}
+	return &d.bot.broken
 }
 
 // newIDOnResend makes a device that forgets what a message was called: each

@@ -128,6 +128,7 @@ var inputs = func() map[string]reflect.Type {
 		engine.Do{},
 		engine.Resend{},
 		engine.Discard{},
+		engine.Confirm{},
 		engine.Follow{},
 		engine.Open{},
 		engine.Fill{},

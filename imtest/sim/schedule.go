@@ -20,6 +20,9 @@ func Random(seed uint64, set func(*Device)) *World {
 			d.config.Page, d.config.LazyGap = 1+r.IntN(8), 1000
 			d.wall = pim.Millis(r.IntN(7_200_000) - 3_600_000)
 			d.net = randomNet(w)
+			if r.IntN(4) == 0 {
+				d.makeBot()
+			}
 			if set != nil {
 				set(d)
 			}
@@ -131,8 +134,11 @@ func (w *World) someBurst(d *Device) {
 	}
 }
 
-// someDiscards gives up some of what may be given up.
+// someDiscards gives up some of what may be given up; a bot does not.
 func (w *World) someDiscards(d *Device) {
+	if d.bot != nil {
+		return
+	}
 	for _, m := range d.disk.snapshot().Outbox {
 		if w.rng.IntN(3) == 0 {
 			d.Step(engine.Discard{ID: m.ID})

@@ -67,6 +67,9 @@ func (w *World) unsettled() string {
 		if d.engine == nil || !d.engine.Synced() {
 			return fmt.Sprintf("%s/%s is not synced", d.User, d.ID)
 		}
+		if d.bot != nil && (len(d.bot.inbox) > 0 || d.disk.meta.Confirmed < d.disk.meta.Stored) {
+			return fmt.Sprintf("the bot %s/%s has confirmed %d of %d", d.User, d.ID, d.disk.meta.Confirmed, d.disk.meta.Stored)
+		}
 		for _, m := range d.disk.outbox {
 			if m.Failed == nil || m.Failed.Kind.Retryable() {
 				return fmt.Sprintf("%s/%s has %s in its outbox: %v", d.User, d.ID, m.ID, m.Failed)
@@ -98,6 +101,11 @@ func (w *World) Verify() []string {
 		}
 	}
 	broken = append(broken, w.settingsDiffer()...)
+	for _, d := range w.devices {
+		if d.bot != nil {
+			broken = append(broken, d.bot.missed(d)...)
+		}
+	}
 	for _, v := range imtest.Check(w.history) {
 		broken = append(broken, v.String())
 	}

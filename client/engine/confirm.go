@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// The engine hands an entry over at most once: the process may die between the
+// store and the app. An app that must miss none reads on from its store, in the
+// order in which the entries were stored, which is not that of their seqs: a hole
+// is filled below what was handed over before. So entries are numbered as they are
+// stored, and the app confirms a number. Its answers are queued in the transaction
+// that stores the confirmation: killed at any moment, it has done both or neither.
+
+// unreadableAgain is how long a page that the server cannot read is left alone.
+const unreadableAgain = 10 * time.Minute
+
+// hand stores entry, and hands it over.
+func (e *Engine) hand(entry pim.Entry, late bool) {
+	e.meta.Stored++
+	e.metaDirty = true
+	e.out.Store.Entries = append(e.out.Store.Entries, Stored{Entry: entry, Number: e.meta.Stored, Late: late})
+	e.emit(EntryEvent{Entry: entry, Late: late, Number: e.meta.Stored})
+}
+
+// beginConfirming notes that the app confirms from now on. What was stored before
+// it did was handed over as to any app.
+func (e *Engine) beginConfirming() {
+	if e.cfg.Confirms && !e.meta.Confirms {
+		e.meta.Confirms, e.meta.Confirmed, e.metaDirty = true, e.meta.Stored, true
+	}
+}
+
+// confirm takes what the app is done with, and its answers: all of it or nothing.
+func (e *Engine) confirm(in Confirm) error {
+	switch {
+	case !e.cfg.Confirms:
+		return pim.Errorf(pim.KindInvalid, "without Options.Confirm there is nothing to confirm")
+	case in.Number > e.meta.Stored:
+		return pim.Errorf(pim.KindInvalid, "entry number %d is not stored, the last is %d", in.Number, e.meta.Stored)
+	}
+	answers, err := e.checkAnswers(in.Answers)
+	if err != nil {
+		return err
+	}
+	for i := range answers {
+		e.queue(newMessage(answers[i]))
+	}
+	if in.Number > e.meta.Confirmed {
+		e.meta.Confirmed, e.metaDirty = in.Number, true
+	}
+	return nil
+}
+
+// checkAnswers returns those that are not in the outbox, or why they cannot all be
+// queued.
+func (e *Engine) checkAnswers(answers []Outgoing) (fresh []Outgoing, err error) {
+	bytes := e.outbox.bytes
+	for i := range answers {
+		out := &answers[i]
+		if e.outbox.byID[out.ID] != nil {
+			continue
+		}
+		if slices.ContainsFunc(fresh, func(other Outgoing) bool { return other.ID == out.ID }) {
+			return nil, pim.Errorf(pim.KindInvalid, "two answers have the ID %s", out.ID)
+		}
+		if err := e.checkMessage(out); err != nil {
+			return nil, err
+		}
+		fresh, bytes = append(fresh, *out), bytes+len(out.Payload)
+	}
+	if len(e.outbox.byID)+len(fresh) > maxOutbox || bytes > maxOutboxBytes {
+		return nil, e.outboxFull()
+	}
+	return fresh, nil
+}

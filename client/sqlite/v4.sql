@@ -1,0 +1,12 @@
+-- Version 4.
+
+ALTER TABLE entries ADD COLUMN number INTEGER NOT NULL DEFAULT 0; -- in the order in which they were stored; 0: before this version
+ALTER TABLE entries ADD COLUMN late INTEGER NOT NULL DEFAULT 0;   -- it filled a hole
+
+CREATE INDEX stored ON entries (number) WHERE number > 0;
+
+ALTER TABLE meta ADD COLUMN stored INTEGER NOT NULL DEFAULT 0;    -- the last entry's number
+ALTER TABLE meta ADD COLUMN confirms INTEGER NOT NULL DEFAULT 0;  -- the app confirms entries
+ALTER TABLE meta ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0; -- up to this number
+
+PRAGMA user_version = 4;

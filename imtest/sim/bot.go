@@ -1,0 +1,144 @@
+package sim
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// bot is an app that confirms every entry, and answers questions: the messages of
+// others that begin as World.someMessage makes them. It takes its time.
+type bot struct {
+	inbox   []engine.Stored // what the process has not looked at yet
+	looked  map[pim.ConversationID]map[pim.Seq]bool
+	answers map[pim.ClientMessageID]string // the questions that it has answered, by the answer
+	owed    map[string]bool                // the questions that it looked at
+	broken  botBreakage
+}
+
+// botBreakage is how a bot is broken on purpose. The zero one is sound.
+type botBreakage struct {
+	confirmsFirst bool // and answers in a transaction of its own
+	forgets       bool // takes only what the engine hands over
+}
+
+// makeBot makes a bot of a device that does not run yet.
+func (d *Device) makeBot() {
+	d.config.Confirms = true
+	d.bot = &bot{
+		looked:  make(map[pim.ConversationID]map[pim.Seq]bool),
+		answers: make(map[pim.ClientMessageID]string), owed: make(map[string]bool),
+	}
+}
+
+// begins: a new process reads on in its store.
+func (b *bot) begins(d *Device) {
+	b.inbox = nil
+	if d.disk.meta.Confirms && !b.broken.forgets {
+		b.inbox = d.disk.since(d.disk.meta.Confirmed)
+	}
+	b.later(d)
+}
+
+// hears takes what the engine hands over.
+func (b *bot) hears(d *Device, ev engine.EntryEvent) {
+	if b.inbox = append(b.inbox, engine.Stored{Entry: ev.Entry, Number: ev.Number}); len(b.inbox) == 1 {
+		b.later(d)
+	}
+}
+
+// later looks at the next entry when the bot has time.
+func (b *bot) later(d *Device) {
+	e := d.engine
+	d.w.After(time.Duration(d.w.rng.IntN(400))*time.Millisecond, func() {
+		switch {
+		case d.engine != e || len(b.inbox) == 0:
+		case d.asleep:
+			b.later(d)
+		default:
+			b.look(d)
+		}
+	})
+}
+
+// look looks at the next entry: it answers a question, and confirms the entry.
+func (b *bot) look(d *Device) {
+	next := b.inbox[0]
+	in := engine.Confirm{Number: next.Number}
+	question := fmt.Sprintf("%s of %s", next.ClientID, next.Conversation)
+	if next.Kind == pim.EntryMessage && next.Sender != d.User && strings.HasPrefix(string(next.Payload), "message") {
+		in.Answers = []engine.Outgoing{{
+			ID: answerID(d, question), Conversation: next.Conversation, Kind: pim.EntryMessage, Payload: []byte("an answer to " + question),
+		}}
+	}
+	before := d.engine
+	if b.broken.confirmsFirst && len(in.Answers) > 0 {
+		d.Step(engine.Confirm{Number: in.Number})
+	}
+	err := d.Step(in)
+	if d.disk.meta.Confirmed >= next.Number {
+		b.has(next.Entry)
+		for _, out := range in.Answers {
+			b.owed[question] = true
+			b.answers[out.ID] = question
+			d.note(out, err)
+		}
+	}
+	if d.engine == before && err == nil {
+		b.inbox = b.inbox[1:]
+	}
+	if d.engine != nil && len(b.inbox) > 0 {
+		b.later(d) // what could not be queued, for the outbox is full, is tried again
+	}
+}
+
+// answerID derives the client message ID of the answer to a question, so that a bot
+// whose store comes back from a backup answers under the same.
+func answerID(d *Device, question string) (id pim.ClientMessageID) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s %s", d.User, d.ID, question))
+	copy(id[:], sum[:])
+	return id
+}
+
+func (b *bot) has(e pim.Entry) {
+	if b.looked[e.Conversation] == nil {
+		b.looked[e.Conversation] = make(map[pim.Seq]bool)
+	}
+	b.looked[e.Conversation][e.Seq] = true
+}
+
+// missed returns what the bot has not looked at, and the questions that do not have
+// one answer.
+func (b *bot) missed(d *Device) (broken []string) {
+	times := make(map[string]int)
+	for _, c := range d.w.Server.Conversations(d.User) {
+		if _, own := c.OwnUser(); own {
+			continue // what later commands have replaced is left out
+		}
+		for _, e := range d.w.Server.Readable(c, d.User) {
+			if !b.looked[c][e.Seq] {
+				broken = append(broken, fmt.Sprintf("missed: the bot %s/%s has not looked at seq %d of %s", d.User, d.ID, e.Seq, c))
+			}
+			if question, ok := b.answers[e.ClientID]; ok {
+				times[question]++
+			}
+		}
+	}
+	for id, question := range b.answers {
+		if d.w.refused[id] { // it has left the group, say
+			times[question]++
+		}
+	}
+	for question := range b.owed {
+		if times[question] != 1 {
+			broken = append(broken, fmt.Sprintf("missed: the bot %s/%s has answered %s %d times", d.User, d.ID, question, times[question]))
+		}
+	}
+	slices.Sort(broken)
+	return broken
+}
