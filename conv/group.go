@@ -33,7 +33,7 @@ type repeat struct {
 
 // add takes in the outcome of a request that came to an entry. The entry's
 // bytes go to the end of arena, which is returned.
-func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte {
+func (g *group) add(r *Request, o *outcome, arena []byte) []byte {
 	at := len(arena)
 	arena = wire.AppendEntry(arena, &o.entry)
 	data := arena[at:len(arena):len(arena)]
@@ -45,7 +45,7 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 	g.write.Records = append(g.write.Records, data)
 	g.requests = append(g.requests, r)
 	if o.goneSeq != 0 {
-		g.forget(o.gone, o.goneSeq, now)
+		g.forget(o.gone, o.goneSeq)
 	}
 	if o.entity != "" {
 		if g.entities == nil {
@@ -69,12 +69,12 @@ func (g *group) add(r *Request, o *outcome, arena []byte, now pim.Millis) []byte
 }
 
 // forget keeps an ID that is no longer among the recent ones in a cell.
-func (g *group) forget(id pim.ClientMessageID, seq pim.Seq, now pim.Millis) {
+func (g *group) forget(id pim.ClientMessageID, seq pim.Seq) {
 	if g.left == nil {
 		g.left = make(map[pim.ClientMessageID]pim.Seq)
 	}
 	g.left[id] = seq
-	g.gone = append(g.gone, goneCell(g.conv.id, id, seq, now))
+	g.gone = append(g.gone, goneCell(g.conv.id, id, seq))
 }
 
 // finish lays out the cells that follow from the entries: the older client IDs,

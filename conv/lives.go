@@ -11,7 +11,7 @@ import (
 // loaded again when the next request comes.
 
 // conversation returns the state of id, loading it if need be.
-func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim.Millis) (*live, error) {
+func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := s.lives[id]
 	if l != nil && l.batch != nil {
 		return l, nil // used in this batch already
@@ -22,7 +22,7 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID, now pim
 			return nil, err
 		}
 		if s.refusal == nil {
-			if err = l.settleGone(ctx, s.store, now); err != nil {
+			if err = l.settleGone(ctx, s.store); err != nil {
 				return nil, err
 			}
 		}

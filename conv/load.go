@@ -194,11 +194,11 @@ const (
 	firstBatches = 8 // after so many without any cell a log was not written here
 )
 
-func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq, now pim.Millis) store.CellWrite {
+func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.CellWrite {
 	return store.CellWrite{
 		Partition: goneIDs(c),
 		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
-		Expires:   now + pim.Millis(pim.DedupWindow.Milliseconds()),
+		Lifetime:  pim.DedupWindow,
 	}
 }
 
@@ -241,13 +241,13 @@ func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error 
 
 // settleGone writes the cells of IDs that may have none, by themselves, where there
 // are many.
-func (l *live) settleGone(ctx context.Context, s store.Store, now pim.Millis) error {
+func (l *live) settleGone(ctx context.Context, s store.Store) error {
 	if len(l.unsettledGone) <= maxUnsettled {
 		return nil
 	}
 	w := &store.Write{Cells: make([]store.CellWrite, len(l.unsettledGone))}
 	for i := range l.unsettledGone {
-		w.Cells[i] = goneCell(l.id, l.unsettledGone[i].ClientID, l.unsettledGone[i].Seq, now)
+		w.Cells[i] = goneCell(l.id, l.unsettledGone[i].ClientID, l.unsettledGone[i].Seq)
 	}
 	if err := s.Commit(context.WithoutCancel(ctx), []*store.Write{w}, store.Durable); err != nil {
 		return err

@@ -169,7 +169,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.marks = append(s.marks, d)
 		return
 	}
-	l, err := s.conversation(ctx, r.Conversation, now)
+	l, err := s.conversation(ctx, r.Conversation)
 	if err != nil {
 		s.fail(r, err)
 		return
@@ -196,23 +196,23 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 	case o.err != nil:
 		s.fail(r, o.err)
 	case o.first != 0 && (l.stale || l.batch != nil):
-		g := s.group(l, now)
+		g := s.group(l)
 		g.repeats = append(g.repeats, repeat{r, o.first})
 	case o.first != 0:
 		s.repeat(ctx, l, r, o.first)
 	default:
-		s.arena = s.group(l, now).add(r, &o, s.arena, now)
+		s.arena = s.group(l).add(r, &o, s.arena)
 		s.cells += 2 * (len(o.joined) + len(o.departed))
 	}
 }
 
 // group returns l's part of the batch being made.
-func (s *shard) group(l *live, now pim.Millis) *group {
+func (s *shard) group(l *live) *group {
 	if l.batch == nil {
 		l.batch = &group{conv: l}
 		for i := range l.unsettledGone {
 			e := &l.unsettledGone[i]
-			l.batch.forget(e.ClientID, e.Seq, now)
+			l.batch.forget(e.ClientID, e.Seq)
 		}
 		s.groups = append(s.groups, l.batch)
 		s.cells += len(l.present) + len(l.batch.gone)

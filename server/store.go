@@ -17,7 +17,7 @@ func (s *Server) openStore(o Options) error {
 		}
 		return nil
 	}
-	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics})
+	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics, Mono: o.Clock.Mono})
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 // Check returns why w can never succeed, as a *pim.Error of KindInvalid, nil if
-// it may. Every engine's Commit calls it first; now is the engine's clock.
-func (w *Write) Check(d Durability, now time.Time) error {
+// it may. Every engine's Commit calls it first.
+func (w *Write) Check(d Durability) error {
 	if len(w.Records) > 0 {
 		if d == Relaxed {
 			return pim.Errorf(pim.KindInvalid, "an append to %q cannot be relaxed", w.Log)
@@ -23,14 +23,14 @@ func (w *Write) Check(d Durability, now time.Time) error {
 		}
 	}
 	for i := range w.Cells {
-		if err := w.Cells[i].check(now); err != nil {
+		if err := w.Cells[i].check(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *CellWrite) check(now time.Time) error {
+func (c *CellWrite) check() error {
 	if err := c.Partition.Check(); err != nil {
 		return err
 	}
@@ -41,8 +41,8 @@ func (c *CellWrite) check(now time.Time) error {
 		return tooLarge("key", len(c.Key), MaxKeyBytes)
 	case len(c.Value) > MaxValueBytes:
 		return tooLarge("value", len(c.Value), MaxValueBytes)
-	case c.Expires != 0 && c.Expires > pim.MillisOf(now.Add(MaxLifetime)):
-		return pim.Errorf(pim.KindInvalid, "a cell of %q expires more than %v ahead", c.Partition, MaxLifetime)
+	case c.Lifetime != 0 && (c.Lifetime < time.Millisecond || c.Lifetime > MaxLifetime):
+		return pim.Errorf(pim.KindInvalid, "a cell of %q lives for %v; from 1 ms to %v are allowed", c.Partition, c.Lifetime, MaxLifetime)
 	}
 	return nil
 }

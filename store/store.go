@@ -28,7 +28,7 @@ const (
 	MaxValueBytes  = 1 << 20 // of a cell's value
 	MaxRecordBytes = 1 << 20 // of a log's record
 
-	// MaxLifetime is how far ahead, at most, a cell's expiry may lie.
+	// MaxLifetime is the longest lifetime of a cell that expires.
 	MaxLifetime = 366 * 24 * time.Hour
 )
 
@@ -51,10 +51,11 @@ type Cell struct {
 type CellWrite struct {
 	Partition Partition
 	Cell
-	// Expires, if not 0, lets the engine forget the cell after this time (at its
-	// own leisure; it may keep it for as long again). At most MaxLifetime ahead.
-	// Every write of one cell must either expire or not.
-	Expires pim.Millis
+	// Lifetime, if not 0, lets the engine forget the cell so long after the write,
+	// or later, at its own leisure. It is from 1 ms to MaxLifetime. The engine must not
+	// measure it by a wall clock that nobody watches: one that is set forward would
+	// end it early. Every write of one cell must either have a lifetime or not.
+	Lifetime time.Duration
 }
 
 // Write is an append and the cells that follow from it. The cells are written

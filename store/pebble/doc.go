@@ -9,6 +9,7 @@
 //
 //	key                                          value
 //	0x00                                         "1", the version of this layout
+//	0x01                                         operand, whose version is the age
 //	'l' len(log) log lastseq:8                   chunk
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
@@ -24,10 +25,12 @@
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
 //     equal ones the greater value. So a write needs no read.
-//   - 'e' holds cells that expire, by the week of their expiry, counted from
-//     1970-01-01. When a week is over, one range deletion drops all of it. A cell
-//     therefore stays at least until it expires and at most a week longer, plus
-//     the hour between two sweeps. The first is an hour after Open.
+//   - The age is about how long the store has been open in all, in milliseconds,
+//     see age.go. Since 2026-11-28; a store that has none gets one.
+//   - 'e' holds cells that expire, by the week of their expiry in the store's age.
+//     When a week is over, one range deletion drops all of it. A cell therefore
+//     stays at least until it expires, and at most a week and three hours longer
+//     that the store is open. Before 2026-11-28 the weeks were those of the wall clock.
 //
 // Pebble's own files are in the format FormatValueSeparation.
 //

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,15 +12,17 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// bucket is a week, counted from 1970-01-01. An expiring cell lies in the bucket
-// of its expiry and stays until the week is over; then all of the bucket goes
-// with one range deletion, which costs next to nothing however many cells there
-// are.
+// bucket is a week of the store's age. An expiring cell lies in the bucket of its
+// expiry and stays until the week is over; then all of the bucket goes with one
+// range deletion, which costs next to nothing however many cells there are.
 type bucket uint32
 
 const (
-	weekMillis    = pim.Millis(7 * 24 * time.Hour / time.Millisecond)
-	sweepInterval = time.Hour
+	weekMillis  = pim.Millis(7 * 24 * time.Hour / time.Millisecond)
+	ageInterval = 10 * time.Minute // between two notes of the age, and two sweeps
+	// ageError is by how much the age may have run ahead: more than a monotonic clock
+	// that runs 1 % too fast gains in the longest lifetime in use, which is a week.
+	ageError = pim.Millis(2 * time.Hour / time.Millisecond)
 )
 
 func bucketOf(t pim.Millis) bucket { return bucket(max(t, 0) / weekMillis) }
@@ -100,15 +103,14 @@ func (s *Store) findBuckets() error {
 // sweep drops the buckets whose week is over. What a crash brings back is dropped
 // by the first sweep after the next Open.
 func (s *Store) sweep() error {
-	now := bucketOf(pim.MillisOf(s.now()))
+	now := bucketOf(s.age.now() - ageError)
 	if !s.buckets.passed(now) {
 		return nil
 	}
 	return s.db.DeleteRange(appendBucketKey(nil, 0), appendBucketKey(nil, now), crdb.NoSync)
 }
 
-// sweepEvery sweeps until the store is closed: not at once, when a machine's clock
-// may not have been set yet.
+// sweepEvery notes the age and sweeps until the store is closed.
 func (s *Store) sweepEvery(interval time.Duration) {
 	t := time.NewTicker(interval)
 	defer t.Stop()
@@ -121,8 +123,8 @@ func (s *Store) sweepEvery(interval time.Duration) {
 				return
 			}
 			if s.refusal() == nil {
-				if err := s.sweep(); err != nil {
-					s.log.Warn("store: expired cells were not dropped; the next Open will", "err", err)
+				if err := errors.Join(s.noteAge(), s.sweep()); err != nil {
+					s.log.Warn("store: expired cells were not dropped; they are, after the next Open", "err", err)
 				}
 			}
 			s.end()

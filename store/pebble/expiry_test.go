@@ -2,112 +2,170 @@ package pebble_test
 
 import (
 	"context"
-	"sync/atomic"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// clock is set by the test.
-type clock struct{ at atomic.Pointer[time.Time] }
+const (
+	week  = 7 * 24 * time.Hour
+	grace = 3 * time.Hour // of a sweep
+)
 
-func (c *clock) set(t time.Time) { c.at.Store(&t) }
-func (c *clock) now() time.Time  { return *c.at.Load() }
+// aging is a store whose monotonic clock the test moves, and which it opens again and
+// again. Each process's monotonic clock begins anywhere.
+type aging struct {
+	*testing.T
+	*pebble.Store
+	o    pebble.Options
+	mono time.Duration
+}
 
-// TestExpiry moves the clock from hour to hour over two weeks. A cell is there
-// until it expires, and gone a week and a sweep later, whether the store was
-// opened again in between or not.
-func TestExpiry(t *testing.T) {
-	const lifetime = 7 * 24 * time.Hour
-	ctx := context.Background()
-	start := time.Date(2026, 7, 1, 11, 30, 0, 0, time.UTC)
-	for _, reopened := range []bool{false, true} {
-		c := &clock{}
-		c.set(start)
-		o := small(vfs.NewMem())
-		o.Now = c.now
-		s := open(t, "db", o)
-		w := &store.Write{Cells: []store.CellWrite{
-			{Partition: "p", Cell: store.Cell{Key: "expires", Version: 1}, Expires: pim.MillisOf(start.Add(lifetime))},
-			{Partition: "p", Cell: store.Cell{Key: "stays", Version: 1}},
-		}}
-		if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
-			t.Fatal(err)
+func newAging(t *testing.T) *aging {
+	a := &aging{T: t, o: small(vfs.NewMem())}
+	a.o.Mono = func() time.Duration { return a.mono }
+	a.open()
+	t.Cleanup(func() { closes(t, a.Store) })
+	return a
+}
+
+func (a *aging) open() {
+	a.mono = rand.N(100 * week)
+	a.Store = open(a.T, "db", a.o)
+}
+
+func (a *aging) reopen() {
+	a.Helper()
+	closes(a.T, a.Store)
+	a.open()
+}
+
+func (a *aging) writes(key string, lifetime time.Duration) {
+	a.Helper()
+	w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: key, Version: 1}, Lifetime: lifetime}}}
+	if err := a.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
+		a.Fatal(err)
+	}
+}
+
+// runs lets the store be open for d, with a sweep every hour.
+func (a *aging) runs(d time.Duration) {
+	a.Helper()
+	for end := a.mono + d; a.mono < end; {
+		a.mono += min(time.Hour, end-a.mono)
+		if err := a.Sweep(); err != nil {
+			a.Fatal(err)
 		}
-		for now := start; now.Before(start.Add(3 * lifetime)); now = now.Add(time.Hour) {
-			c.set(now)
-			if reopened && now.Sub(start)%(20*time.Hour) == 0 {
-				closes(t, s)
-				s = open(t, "db", o)
+	}
+}
+
+func (a *aging) has(key string, want bool) {
+	a.Helper()
+	if got := get(a.T, a.Store, "p", key).Version == 1; got != want {
+		a.Fatalf("%s is there: %t, at an age of %v", key, got, a.Age())
+	}
+}
+
+// A cell is there until it expires, and gone a week and a sweep later, whether the
+// store was opened again in between or not.
+func TestExpiry(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reopened=%t", reopened), func(t *testing.T) {
+			a := newAging(t)
+			for day := range 9 { // wherever in a week it is written
+				key := fmt.Sprint("expires ", day)
+				a.writes(key, week)
+				a.writes("stays", 0)
+				for lived := time.Duration(0); lived < week; lived += 20 * time.Hour {
+					a.has(key, true)
+					if reopened {
+						a.reopen()
+					}
+					a.runs(min(20*time.Hour, week-lived))
+				}
+				a.has(key, true)
+				a.runs(week + grace)
+				a.has(key, false)
+				a.has("stays", true)
+				a.runs(24*time.Hour - grace)
 			}
-			if err := s.Sweep(); err != nil {
+			if err := a.Compact(); err != nil {
 				t.Fatal(err)
 			}
-			there := get(t, s, "p", "expires").Version == 1
-			if !there && now.Before(start.Add(lifetime)) {
-				t.Fatalf("gone after %v", now.Sub(start))
+			if n := a.Keys('e'); n != 0 {
+				t.Errorf("%d expired cells are on the disk", n)
 			}
-			if there && now.After(start.Add(2*lifetime+time.Hour)) {
-				t.Fatalf("still there after %v", now.Sub(start))
-			}
-			if get(t, s, "p", "stays").Version != 1 {
-				t.Fatal("a cell that does not expire is gone")
-			}
-		}
-		if err := s.Compact(); err != nil {
+		})
+	}
+}
+
+// Whatever number a store's age began with, as the wall clock of its first start was
+// wrong, a cell lives as long as it should.
+func TestAgeOfAnyBeginning(t *testing.T) {
+	for _, began := range []time.Duration{time.Millisecond, 3000 * week, 2*week - time.Hour, 100 * 366 * 24 * time.Hour} {
+		a := newAging(t)
+		a.SetAge(began)
+		a.writes("k", week)
+		a.runs(week)
+		a.has("k", true)
+		a.reopen()
+		a.has("k", true)
+		a.runs(week + grace)
+		a.has("k", false)
+	}
+}
+
+// A crash that loses the notes of the age ends no cell early, and neither does being
+// closed for long: only what the store was open counts.
+func TestAgeAfterACrash(t *testing.T) {
+	a := newAging(t)
+	mem := vfs.NewCrashableMem()
+	a.o.FS = mem
+	closes(t, a.Store)
+	a.open()
+	a.writes("first", week)
+	a.runs(week - time.Hour)
+	a.writes("second", week)
+	lost := a.Store
+	a.o.FS = mem.CrashClone(vfs.CrashCloneCfg{})
+	a.open()
+	closes(t, lost)
+	a.has("first", true)
+	a.runs(week)
+	a.has("second", true)
+	a.runs(2*week + grace)
+	a.has("second", false)
+	a.has("first", false)
+}
+
+// A store of a version that expired by the wall clock, with a wall clock that may have
+// been wrong at any time: what is in it lives another week.
+func TestStoreWithoutAnAge(t *testing.T) {
+	for _, ahead := range []time.Duration{0, 52 * week} {
+		a := newAging(t)
+		a.writes("old", week)
+		a.SetAge(a.Age() + ahead)
+		a.writes("later", week)
+		if err := a.ForgetAge(); err != nil {
 			t.Fatal(err)
 		}
-		if n := s.Keys('e'); n != 0 {
-			t.Errorf("%d expired cells are on the disk", n)
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
 		}
-		closes(t, s)
-	}
-}
-
-// A clock that is a month ahead when the store is opened, and then set, makes it
-// forget nothing.
-func TestWrongClockAtTheStart(t *testing.T) {
-	c := &clock{}
-	start := time.Date(2026, 7, 1, 11, 30, 0, 0, time.UTC)
-	c.set(start)
-	o := small(vfs.NewMem())
-	o.Now = c.now
-	s := open(t, "db", o)
-	w := &store.Write{Cells: []store.CellWrite{
-		{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}, Expires: pim.MillisOf(start.Add(7 * 24 * time.Hour))},
-	}}
-	if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
-		t.Fatal(err)
-	}
-	closes(t, s)
-	c.set(start.Add(30 * 24 * time.Hour))
-	s = open(t, "db", o)
-	defer closes(t, s)
-	if get(t, s, "p", "k").Version != 1 {
-		t.Error("it is not seen while the clock is wrong")
-	}
-	c.set(start.Add(time.Hour))
-	if err := s.Sweep(); err != nil {
-		t.Fatal(err)
-	}
-	if get(t, s, "p", "k").Version != 1 {
-		t.Error("it is gone an hour after it was written")
-	}
-}
-
-// TestExpiredIsNotWritten checks that a cell that comes too late takes no room.
-func TestExpiredIsNotWritten(t *testing.T) {
-	s := open(t, "db", pebble.Options{FS: vfs.NewMem()})
-	defer closes(t, s)
-	w := &store.Write{Cells: []store.CellWrite{
-		{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}, Expires: pim.MillisOf(time.Now()) - 1},
-		{Partition: "p", Cell: store.Cell{Key: "l", Version: 1}, Expires: -1},
-	}}
-	if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil || s.Keys('e') != 0 {
-		t.Fatalf("%v, %d keys", err, s.Keys('e'))
+		a.open()
+		a.writes("new", week)
+		a.runs(week)
+		for _, key := range []string{"old", "later", "new"} {
+			a.has(key, true)
+		}
+		a.runs(ahead + 2*week + grace)
+		for _, key := range []string{"old", "later", "new"} {
+			a.has(key, false)
+		}
 	}
 }

@@ -2,9 +2,11 @@ package pebble
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
 )
 
 // Hurried returns o with everything that is done now and then done all the time,
@@ -15,8 +17,21 @@ func (o Options) Hurried() Options {
 	return o
 }
 
-// Sweep drops what has expired, as the sweeper does every hour.
-func (s *Store) Sweep() error { return s.sweep() }
+// Sweep notes the age and drops what has expired, as the sweeper does every ten
+// minutes.
+func (s *Store) Sweep() error { return errors.Join(s.noteAge(), s.sweep()) }
+
+// Age returns the store's age.
+func (s *Store) Age() time.Duration { return time.Duration(s.age.now()) * time.Millisecond }
+
+// SetAge makes the store older or younger.
+func (s *Store) SetAge(d time.Duration) { s.age.before += pim.Millis(d/time.Millisecond) - s.age.now() }
+
+// ForgetAge makes the store one of a version that noted no age.
+func (s *Store) ForgetAge() error {
+	s.health.set(hasFailed, pim.Errorf(pim.KindUnavailable, "so that Close notes none"))
+	return s.db.Delete(ageKey, crdb.Sync)
+}
 
 // Flush writes the memtable out.
 func (s *Store) Flush() error { return s.db.Flush() }

@@ -12,6 +12,7 @@ import (
 // between another's, whatever bytes they hold.
 const (
 	prefixFormat   = 0x00
+	prefixAge      = 0x01
 	prefixCell     = 'c'
 	prefixExpiring = 'e'
 	prefixLog      = 'l'

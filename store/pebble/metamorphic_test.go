@@ -90,7 +90,7 @@ var (
 		c.Key, c.Version, c.Value = cellKey.Draw(t, "key"), version.Draw(t, "version"), []byte(value.Draw(t, "value"))
 		if d := expiry.Draw(t, "lifetime"); d != 0 {
 			c.Key += "expiring" // every write of a cell expires, or none
-			c.Expires = pim.MillisOf(time.Now().Add(d))
+			c.Lifetime = d
 		}
 		return c
 	})

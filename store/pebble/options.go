@@ -21,8 +21,9 @@ type Options struct {
 	// Registerer gets the store's metrics, pim_store_*, until Close; nil: none.
 	Registerer prometheus.Registerer
 
-	// Now is the clock by which cells expire; nil: time.Now.
-	Now func() time.Time
+	// Mono is the clock by which cells expire: the time since any fixed moment, never
+	// decreasing; nil: the process's monotonic clock.
+	Mono func() time.Duration
 
 	// CacheBytes bounds the memory for blocks read from disk; 0: 128 MiB.
 	CacheBytes int64
@@ -62,8 +63,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.StallAfter, 10*time.Second)
 	setDefault(&o.watchInterval, time.Second)
 	setDefault(&o.cachedLogs, 1<<16)
-	if o.Now == nil {
-		o.Now = time.Now
+	if o.Mono == nil {
+		begun := time.Now()
+		o.Mono = func() time.Duration { return time.Since(begun) }
 	}
 	return o
 }

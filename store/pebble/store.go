@@ -25,7 +25,7 @@ type Store struct {
 	guard   *guard
 	slow    io.Closer // of the disk's supervision
 	log     *slog.Logger
-	now     func() time.Time
+	age     age
 	logs    *logs
 	buckets buckets
 	metrics metrics
@@ -55,7 +55,7 @@ var _ store.Store = (*Store)(nil)
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
-		dir: dir, log: o.Logger, now: o.Now, logs: newLogs(o.cachedLogs),
+		dir: dir, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
 		stallAfter: o.StallAfter, minFree: o.MinFreeBytes,
 		idle: make(chan struct{}), stop: make(chan struct{}),
 	}
@@ -74,7 +74,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.guard.opened.Store(true)
 	s.checkSpace()
 	s.workers.Go(func() { s.watch(o.watchInterval) })
-	s.workers.Go(func() { s.sweepEvery(sweepInterval) })
+	s.workers.Go(func() { s.sweepEvery(ageInterval) })
 	return s, nil
 }
 
@@ -88,6 +88,9 @@ func (s *Store) open(o Options) error {
 	err = s.checkFormat()
 	if err == nil {
 		err = s.findBuckets()
+	}
+	if err == nil {
+		err = s.readAge()
 	}
 	if err == nil {
 		err = s.guard.failure()
@@ -222,6 +225,7 @@ func (s *Store) Close() error {
 	}
 	s.ended = true
 	s.workers.Wait()
+	s.noteEnd()
 	err := s.db.Close()
 	s.guard.closeFiles()
 	s.slow.Close()

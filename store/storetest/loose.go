@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -80,7 +79,7 @@ func (l *Loosened) refuseSecond(writes []*store.Write) {
 // write carries out one write, step by step, up to the step before which the
 // answer is lost.
 func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability) error {
-	if err := w.Check(d, time.Now()); err != nil {
+	if err := w.Check(d); err != nil {
 		return err
 	}
 	steps := []*store.Write{{Log: w.Log, After: w.After, Records: w.Records}}

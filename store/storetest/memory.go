@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -70,7 +69,7 @@ func (m *Memory) Commit(ctx context.Context, writes []*store.Write, d store.Dura
 }
 
 func (m *Memory) write(w *store.Write, d store.Durability, seen map[store.Log]bool) error {
-	if err := w.Check(d, time.Now()); err != nil {
+	if err := w.Check(d); err != nil {
 		return err
 	}
 	if len(w.Records) > 0 {
@@ -87,7 +86,7 @@ func (m *Memory) write(w *store.Write, d store.Durability, seen map[store.Log]bo
 	}
 	for _, c := range w.Cells {
 		to := m.cells
-		if c.Expires != 0 {
+		if c.Lifetime != 0 {
 			to = m.expiring
 		}
 		if to[c.Partition] == nil {

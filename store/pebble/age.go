@@ -1,0 +1,69 @@
+package pebble
+
+import (
+	"time"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// The age of a store is the time by which its cells expire: about how long it has
+// been open, in all. It goes by the monotonic clock, so a wall clock that was set
+// wrong, now or before the start, ends no cell early. While the store is closed its
+// age stands still, and cells live longer.
+//
+// A store that begins takes the wall clock's time for its age, although any number
+// would do: versions of pim before 2026-11-28 expired by the wall clock, and one of them
+// that opens the store again finds its cells about where it would have put them.
+type age struct {
+	mono   func() time.Duration
+	begun  time.Duration // mono at Open
+	before pim.Millis    // the age at Open
+}
+
+// now returns the age.
+func (a *age) now() pim.Millis {
+	return a.before + pim.Millis((a.mono()-a.begun)/time.Millisecond)
+}
+
+var ageKey = []byte{prefixAge}
+
+// readAge finds the age that was noted last. A store of a version that noted none is
+// as old as its oldest cells allow: each of them lives another week.
+func (s *Store) readAge() error {
+	s.age.begun = s.age.mono()
+	var noted store.Cell
+	if err := s.getAt(ageKey, &noted); err != nil {
+		return err
+	}
+	if noted.Version != 0 {
+		s.age.before = pim.Millis(noted.Version)
+		return nil
+	}
+	if oldest := s.buckets.live(0); len(oldest) > 0 {
+		s.age.before = pim.Millis(oldest[0]) * weekMillis
+	} else {
+		s.age.before = max(pim.MillisOf(time.Now()), 1)
+	}
+	return nil // it is noted later: a disk that is full keeps no store from opening
+}
+
+// noteAge stores the age. A note that a crash loses makes cells live longer.
+func (s *Store) noteAge() error {
+	version := uint64(s.age.now())
+	operand := make([]byte, operandLen(version, nil))
+	putOperand(operand, version, nil)
+	return s.db.Merge(ageKey, operand, crdb.NoSync)
+}
+
+// noteEnd notes the age of a store that is being closed, so that one that is never
+// open for long gets older too.
+func (s *Store) noteEnd() {
+	if s.refusal() != nil {
+		return
+	}
+	if err := s.noteAge(); err != nil {
+		s.log.Warn("store: its age was not noted; what expires lives longer", "err", err)
+	}
+}
