@@ -28,7 +28,7 @@ type Reader interface {
 
 // Acks takes what devices acknowledge.
 type Acks interface {
-	Note(ctx context.Context, user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
+	Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 }
 
@@ -49,7 +49,7 @@ type Limits struct {
 	Reconnect   time.Duration // clients that lose their connection come back within such a window
 	Write       time.Duration // for a write to make way
 	Drain       time.Duration // window over which clients reconnect after GoAway
-	Members     int           // of a group; for Welcome only
+	Members     int           // of a group, or named by one request
 }
 
 // Options are what a Gateway works with.

@@ -17,6 +17,8 @@ func (c *conn) handle(frame []byte) error {
 	switch t := wire.Type(frame[0]); t {
 	case wire.TypeSendReq:
 		return c.handleSend(frame[1:])
+	case wire.TypePushAck:
+		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
 		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // not to be decoded at the client's wish
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
@@ -29,12 +31,10 @@ func (c *conn) handle(frame []byte) error {
 	case nil: // of a later version
 		c.gw.Metrics.dropUnknown.Inc()
 		return nil
-	case *wirepb.PIMPushAck:
-		c.handlePushAck(m)
 	case *wirepb.PIMSyncReq:
-		c.enqueue(task{sync: m}, m.RequestId)
+		c.handleSync(m)
 	case *wirepb.PIMPullReq:
-		c.enqueue(task{pull: m}, m.RequestId)
+		c.handlePull(m)
 	case *wirepb.PIMTimeReq:
 		now := c.gw.Now().UnixMilli()
 		c.reply(&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now})
@@ -101,8 +101,9 @@ func (c *conn) handleSend(body []byte) error {
 	m := sendReqs.Get().(*wirepb.PIMSendReq)
 	defer sendReqs.Put(m)
 	m.Reset()
-	if err := m.UnmarshalVT(body); err != nil {
-		return pim.Errorf(pim.KindInvalid, "%s: %w", wire.TypeSendReq, err)
+	members, err := wire.ReadSendReq(body, m, c.gw.Limits.Members)
+	if err != nil {
+		return err
 	}
 	r := &conv.Request{
 		Conversation: pim.ConversationID(m.Conversation),
@@ -121,10 +122,12 @@ func (c *conn) handleSend(body []byte) error {
 	}
 	id, ok := wire.ClientID(m.ClientMessageId)
 	m.Payload = nil // the request's now
-	if !ok {
-		e := c.gw.refusal(pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
-		e.ClientMessageId = m.ClientMessageId[:min(len(m.ClientMessageId), maxNamed)]
-		c.reply(e)
+	switch {
+	case !ok:
+		c.refuseSend(m, pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
+		return nil
+	case members > c.gw.Limits.Members:
+		c.refuseSend(m, pim.Errorf(pim.KindTooLarge, "%d members, a group has at most %d", members, c.gw.Limits.Members))
 		return nil
 	}
 	r.ClientID = id
@@ -141,6 +144,14 @@ func (c *conn) handleSend(body []byte) error {
 	}
 	c.in.sends = append(c.in.sends, r)
 	return nil
+}
+
+// refuseSend answers a PIMSendReq that comes to no request.
+func (c *conn) refuseSend(m *wirepb.PIMSendReq, err error) {
+	e := c.gw.refusal(err)
+	e.ClientMessageId = m.ClientMessageId[:min(len(m.ClientMessageId), maxNamed)]
+	e.Conversation = named(m.Conversation)
+	c.reply(e)
 }
 
 // awaitAnswer waits for a place among the sends in flight and takes it.
@@ -189,13 +200,53 @@ func (c *conn) fence() {
 	}
 }
 
-func (c *conn) handlePushAck(m *wirepb.PIMPushAck) {
-	acks := make([]inbox.Ack, 0, len(m.Acks))
-	for _, a := range m.Acks {
-		if len(a.Conversation) <= maxNamed { // no conversation has a longer name
-			acks = append(acks, inbox.Ack{Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq)})
+// handlePushAck notes what the device acknowledges. Conversations that cannot be the
+// user's, by their names, are left out, and what is above the user's share with them:
+// neither is answered, and both are listed again by the next sync if there is
+// anything to list.
+func (c *conn) handlePushAck(body []byte) error {
+	var acks []inbox.Ack
+	made, over := 0, 0
+	serial, err := wire.ReadPushAck(body, func(conversation []byte, seq uint64) {
+		switch {
+		case len(acks) == inbox.AckShare:
+			over++
+		case len(conversation) > maxNamed || pim.ConversationID(conversation).Excludes(c.user):
+			made++
+		default:
+			acks = append(acks, inbox.Ack{Conversation: pim.ConversationID(conversation), Seq: pim.Seq(seq)})
 		}
+	})
+	if err != nil {
+		return err
 	}
 	c.gw.Metrics.pushAcks.Inc()
-	c.gw.Acks.Note(c.ctx(), c.user, c.device, m.Serial, acks)
+	c.gw.Metrics.ackStrangers.Add(float64(made))
+	c.gw.Metrics.ackExcess.Add(float64(over))
+	c.gw.Acks.Note(c.user, c.device, serial, acks)
+	return nil
+}
+
+// handleSync and handlePull leave a request for the tasks, which hold nothing of a
+// frame but what is asked for.
+func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
+	if len(m.After) > maxNamed {
+		c.refuseTask(m.RequestId, "", pim.Errorf(pim.KindInvalid, "after is of %d bytes, no conversation has such a name", len(m.After)))
+		return
+	}
+	c.enqueue(task{id: m.RequestId, sync: &inbox.SyncRequest{
+		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
+		Brief: m.Brief,
+	}})
+}
+
+func (c *conn) handlePull(m *wirepb.PIMPullReq) {
+	if len(m.Conversation) > maxNamed {
+		c.refuseTask(m.RequestId, "", pim.Errorf(pim.KindInvalid, "a name of %d bytes, no conversation has one", len(m.Conversation)))
+		return
+	}
+	c.enqueue(task{id: m.RequestId, pull: &inbox.PullRequest{
+		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
+		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst,
+	}})
 }

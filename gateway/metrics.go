@@ -27,6 +27,10 @@ type Metrics struct {
 	dropSlow    prometheus.Counter // the device's queue was full: from here on it is behind
 	dropBehind  prometheus.Counter // it is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
+
+	// Acknowledgements that were not noted.
+	ackStrangers prometheus.Counter // of conversations that cannot be the user's
+	ackExcess    prometheus.Counter // more than one user may have waiting, in one frame
 }
 
 // NewMetrics registers the gateway's metrics with r, or with nothing if r is nil.
@@ -43,6 +47,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return v
 	}
 	drops := vec("pim_drops_total", "Frames not passed on, by reason.", "reason")
+	acks := vec("pim_push_acks_refused_total", "Acknowledgements of PIMPushAck frames not noted, by reason.", "reason")
 	m := &Metrics{
 		registry:    r,
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pim_connections", Help: "Open connections, handshakes included."}),
@@ -59,6 +64,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropBehind:  drops.WithLabelValues("behind"),
 		dropUnknown: drops.WithLabelValues("unknown_frame"),
+
+		ackStrangers: acks.WithLabelValues("name"),
+		ackExcess:    acks.WithLabelValues("share"),
 	}
 	if r != nil {
 		r.MustRegister(append(all, m.connections)...)

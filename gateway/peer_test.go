@@ -138,7 +138,7 @@ func (x *lab) Serial(ctx context.Context, _ pim.UserID, _ pim.DeviceID) (uint64,
 	return x.serial, nil
 }
 
-func (x *lab) Note(_ context.Context, _ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
+func (x *lab) Note(_ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.acks = append(x.acks, acks...)

@@ -10,17 +10,18 @@ import (
 // task is a request whose answer may be large. A connection's tasks are served
 // one at a time, by a goroutine that exists only meanwhile.
 type task struct {
-	sync *wirepb.PIMSyncReq
-	pull *wirepb.PIMPullReq
+	id   uint64 // the client's request_id
+	sync *inbox.SyncRequest
+	pull *inbox.PullRequest
 }
 
 const maxTasks = 64 // waiting, for each connection
 
-func (c *conn) enqueue(t task, id uint64) {
+func (c *conn) enqueue(t task) {
 	c.mu.Lock()
 	if len(c.tasks) == maxTasks {
 		c.mu.Unlock()
-		c.refuseTask(id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
+		c.refuseTask(t.id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
 		return
 	}
 	c.tasks = append(c.tasks, t)
@@ -46,9 +47,9 @@ func (c *conn) serveTasks() {
 		c.tasks = c.tasks[1:]
 		c.mu.Unlock()
 		if t.sync != nil {
-			c.serveSync(t.sync)
+			c.serveSync(t.id, t.sync)
 		} else {
-			c.servePull(t.pull)
+			c.servePull(t.id, t.pull)
 		}
 	}
 }
@@ -87,22 +88,19 @@ func (c *conn) refuseTask(id uint64, conversation string, err error) {
 
 const lastEntryCut = 256 // bytes of payload in a summary's last entry
 
-func (c *conn) serveSync(m *wirepb.PIMSyncReq) {
+func (c *conn) serveSync(id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
-	page, err := c.gw.Reader.Sync(c.ctx(), inbox.SyncRequest{
-		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
-		Brief: m.Brief,
-	})
+	page, err := c.gw.Reader.Sync(c.ctx(), *req)
 	if err != nil {
-		c.refuseTask(m.RequestId, "", err)
+		c.refuseTask(id, "", err)
 		return
 	}
-	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId, NextAfter: string(page.Next)}
+	resp := &wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
 	for i := range page.Summaries {
 		s, err := summary(&page.Summaries[i])
 		if err != nil {
-			c.refuseTask(m.RequestId, string(page.Summaries[i].Conversation), err)
+			c.refuseTask(id, string(page.Summaries[i].Conversation), err)
 			return
 		}
 		resp.Conversations = append(resp.Conversations, s)
@@ -128,14 +126,11 @@ func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	return m, nil
 }
 
-func (c *conn) servePull(m *wirepb.PIMPullReq) {
+func (c *conn) servePull(id uint64, req *inbox.PullRequest) {
 	c.gw.Metrics.pulls.Inc()
-	page, err := c.gw.Reader.Pull(c.ctx(), c.user, inbox.PullRequest{
-		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
-		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst,
-	})
+	page, err := c.gw.Reader.Pull(c.ctx(), c.user, *req)
 	if err != nil {
-		c.refuseTask(m.RequestId, m.Conversation, err)
+		c.refuseTask(id, string(req.Conversation), err)
 		return
 	}
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
@@ -152,7 +147,7 @@ func (c *conn) servePull(m *wirepb.PIMPullReq) {
 			to = entries[n-1].Seq
 		}
 		resp := &wirepb.PIMPullResp{
-			RequestId: m.RequestId, Conversation: m.Conversation, From: uint64(from), To: uint64(to),
+			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
 			Newest: uint64(page.Newest), Done: done,
 		}
 		data := make([][]byte, n)

@@ -14,26 +14,37 @@ import (
 
 const (
 	ackInterval = time.Second // how long an acknowledgement waits in memory
-	ackPending  = 1 << 16     // conversations of devices waiting, at most; then Note writes at once
+	ackPending  = 1 << 16     // conversations of devices waiting, at most, but for the first of each user
+	ackFirst    = 16          // conversations of a user that are taken however many of others wait
 	ackCommit   = 256         // devices in one commit
+
+	// AckShare is how many conversations of one user's devices wait, at most. What
+	// is above it is dropped.
+	AckShare = 1 << 12
 )
 
 // Acks takes devices' acknowledgements. They are cumulative and promise nothing,
 // so they wait in memory for up to a second, many of one device becoming one
-// cell, and those of all devices share one fsync. One that is lost in a crash only
-// makes the next sync list a conversation more.
+// cell, and those of all devices share one fsync. One that is lost in a crash, or
+// dropped since too many wait, only makes the next sync list a conversation more.
 type Acks struct {
 	store store.Store
 	log   *slog.Logger
 
 	mu      sync.Mutex
 	pending map[deviceKey]*deviceAcks
+	users   map[pim.UserID]int        // conversations in pending, by user
 	writing map[deviceKey]*deviceAcks // by the Flush under way; not changed any more
 	waiting int                       // conversations in pending
 	written int                       // conversations in writing
-	lost    prometheus.Counter
 
-	flushing sync.Mutex // one Flush at a time, so that it can wait for what another took
+	lost      prometheus.Counter
+	overShare prometheus.Counter
+	overAll   prometheus.Counter
+	dropped   *prometheus.CounterVec // the two
+
+	flushing sync.Mutex    // one Flush at a time, so that it can wait for what another took
+	early    chan struct{} // capacity 1: much waits, flush now
 	stop     chan struct{}
 	done     chan struct{}
 }
@@ -51,19 +62,23 @@ type deviceAcks struct {
 // NewAcks starts an Acks, which the caller must Close before the store.
 func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a := &Acks{
-		store: s, log: log, pending: make(map[deviceKey]*deviceAcks),
+		store: s, log: log, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_acks_lost_total", Help: "Acknowledgements that could not be stored: their devices are offered the entries again.",
 		}),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pim_acks_dropped_total", Help: "Acknowledgements not taken since too many waited, of the user or of all: their devices are offered the entries again.",
+		}, []string{"reason"}),
+		early: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	a.overShare, a.overAll = a.dropped.WithLabelValues("user"), a.dropped.WithLabelValues("all")
 	go a.run()
 	return a
 }
 
 // Register registers what is measured of the acknowledgements with r.
 func (a *Acks) Register(r prometheus.Registerer) {
-	r.MustRegister(a.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	r.MustRegister(a.lost, a.dropped, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pim_acks_pending", Help: "Acknowledgements, one for each device and conversation, that are not stored yet.",
 	}, func() float64 {
 		a.mu.Lock()
@@ -78,26 +93,47 @@ type Ack struct {
 	Seq          pim.Seq
 }
 
-// Note takes one PIMPushAck of a device.
-func (a *Acks) Note(ctx context.Context, user pim.UserID, device pim.DeviceID, serial uint64, acks []Ack) {
+// Note takes one PIMPushAck of a device. It waits for nothing: what is above the
+// user's share, or has no room, is dropped. The serial is always taken.
+func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []Ack) {
 	key := deviceKey{user, device}
 	a.mu.Lock()
 	d := a.pending[key]
 	if d == nil {
-		d = &deviceAcks{seqs: make(map[pim.ConversationID]pim.Seq, len(acks))}
+		d = &deviceAcks{seqs: make(map[pim.ConversationID]pim.Seq, min(len(acks), ackFirst))}
 		a.pending[key] = d
 	}
 	d.serial = max(d.serial, serial)
-	before := len(d.seqs)
 	for _, k := range acks {
-		d.seqs[k.Conversation] = max(d.seqs[k.Conversation], k.Seq)
+		seq, waits := d.seqs[k.Conversation]
+		if waits || a.admit(user) {
+			d.seqs[k.Conversation] = max(seq, k.Seq)
+		}
 	}
-	a.waiting += len(d.seqs) - before
-	full := a.waiting > ackPending
+	much := a.waiting > ackPending/2
 	a.mu.Unlock()
-	if full {
-		a.Flush(ctx)
+	if much {
+		select {
+		case a.early <- struct{}{}:
+		default:
+		}
 	}
+}
+
+// admit reports whether one conversation more of user may wait, and counts it. a.mu
+// is held.
+func (a *Acks) admit(user pim.UserID) bool {
+	switch n := a.users[user]; {
+	case n >= AckShare:
+		a.overShare.Inc()
+		return false
+	case a.waiting >= ackPending && n >= ackFirst:
+		a.overAll.Inc()
+		return false
+	}
+	a.users[user]++
+	a.waiting++
+	return true
 }
 
 // Settle writes what waits for one device, so that a Sync that follows sees it. It
@@ -126,6 +162,7 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.mu.Lock()
 	a.writing, a.written = a.pending, a.waiting
 	a.pending, a.waiting = make(map[deviceKey]*deviceAcks), 0
+	a.users = make(map[pim.UserID]int)
 	a.mu.Unlock()
 	if lost, err := a.write(ctx, a.writing, store.Durable); err != nil {
 		a.lost.Add(float64(lost))
@@ -142,39 +179,72 @@ func (a *Acks) Flush(ctx context.Context) {
 // are others' too.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (left int, err error) {
 	ctx = context.WithoutCancel(ctx)
-	var serials, acks []*store.Write
-	next := 0 // conversations in acks
+	var part ackPart
 	for _, dev := range pending {
 		left += len(dev.seqs)
 	}
-	commit := func(d store.Durability) error {
-		err := a.store.Commit(ctx, serials, store.Relaxed)
-		if err == nil {
-			err = a.store.Commit(ctx, acks, d)
-		}
-		serials, acks = serials[:0], acks[:0]
-		if err == nil {
-			left, next = left-next, 0
-		}
-		return err
-	}
 	for key, dev := range pending {
-		if len(acks) == ackCommit {
-			if err := commit(store.Relaxed); err != nil {
+		if part.devices == ackCommit {
+			if err := part.commit(ctx, a.store, store.Relaxed); err != nil {
 				return left, err
 			}
+			left -= part.next()
 		}
 		w, err := a.cells(ctx, key, dev)
 		if err != nil {
 			return left, err
 		}
-		serials, acks = append(serials, serial(key, dev)), append(acks, w)
-		next += len(dev.seqs)
+		part.add(serial(key, dev), w, len(dev.seqs))
 	}
-	if len(acks) > 0 {
-		err = commit(d)
+	if err := part.commit(ctx, a.store, d); err != nil {
+		return left, err
 	}
-	return left, err
+	return left - part.next(), nil
+}
+
+// ackPart is what one commit of acknowledgements stores.
+type ackPart struct {
+	devices       int
+	conversations int
+	serials, acks []*store.Write // none of them empty
+	before        *store.Write   // one that was committed already, nil if none was
+}
+
+func (p *ackPart) add(serial, acks *store.Write, conversations int) {
+	p.devices++
+	p.conversations += conversations
+	if serial.Cells[0].Version != 0 {
+		p.serials = append(p.serials, serial)
+	}
+	if len(acks.Cells) > 0 {
+		p.acks = append(p.acks, acks)
+	}
+}
+
+// commit stores the part. A commit of nothing waits for no disk: where d asks for
+// durability and the part has no acknowledgement, it writes once more what was
+// written before it, so that this, too, is durable.
+func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) error {
+	if err := s.Commit(ctx, p.serials, store.Relaxed); err != nil {
+		return err
+	}
+	for _, w := range [][]*store.Write{p.serials, p.acks} {
+		if len(w) > 0 {
+			p.before = w[0]
+		}
+	}
+	last := p.acks
+	if len(last) == 0 && d == store.Durable && p.before != nil {
+		last = []*store.Write{p.before}
+	}
+	return s.Commit(ctx, last, d)
+}
+
+// next begins another part; it returns how many conversations this one had.
+func (p *ackPart) next() int {
+	n := p.conversations
+	*p = ackPart{serials: p.serials[:0], acks: p.acks[:0], before: p.before}
+	return n
 }
 
 // serial returns the write of a device's serial, which is stored before the
@@ -216,6 +286,8 @@ func (a *Acks) run() {
 	for {
 		select {
 		case <-t.C:
+			a.Flush(context.Background())
+		case <-a.early:
 			a.Flush(context.Background())
 		case <-a.stop:
 			a.Flush(context.Background())

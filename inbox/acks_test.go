@@ -39,10 +39,10 @@ func TestSettleWaitsForNobody(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
 	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
-	a.Note(ctx, "eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
-	a.Note(ctx, "alice", "phone", 3, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
+	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
+	a.Note("alice", "phone", 3, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
 	<-s.held // the flush of every second
-	a.Note(ctx, "alice", "phone", 4, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	a.Note("alice", "phone", 4, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
 	a.Settle(ctx, "alice", "phone")
 	cells, err := s.List(ctx, inbox.Acked("alice", "phone"), "", 10)
 	if err != nil || len(cells) != 1 || cells[0].Version != 5 {
@@ -55,23 +55,46 @@ func TestSettleWaitsForNobody(t *testing.T) {
 	a.Close()
 }
 
-// The connection whose acknowledgement fills the buffer writes those of everybody,
-// also when it ends.
-func TestAcksOutliveTheConnection(t *testing.T) {
-	s := storetest.NewMemory()
+// Whatever one user acknowledges, and while a flush hangs: nobody waits, what one user
+// may have waiting is bounded, and there is room for the others.
+func TestAcksHaveShares(t *testing.T) {
+	s := &slowFor{Store: storetest.NewMemory(), user: "held", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
+	r := prometheus.NewPedanticRegistry()
 	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
-	a.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
-	many := make([]inbox.Ack, 1<<16+1)
+	a.Register(r)
+	a.Note("held", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
+	<-s.held // the flush of every second: it hangs from here on
+	many := make([]inbox.Ack, 1<<16)
 	for i := range many {
 		many[i] = inbox.Ack{Conversation: pim.ConversationID(fmt.Sprint("g:", i)), Seq: 1}
 	}
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	a.Note(ended, "eve", "d", 1, many)
+	a.Note("eve", "d", 1, many)
+	a.Note("eve", "other", 1, many)
+	shows(t, r, fmt.Sprint("pim_acks_pending ", inbox.AckShare+1), fmt.Sprintf(`pim_acks_dropped_total{reason="user"} %d`, 2*len(many)-inbox.AckShare))
+	for i := range 2 * len(many) / inbox.AckShare {
+		a.Note(pim.UserID(fmt.Sprint("eve", i)), "d", 1, many[:inbox.AckShare])
+	}
+	shows(t, r, fmt.Sprintf(`pim_acks_dropped_total{reason="all"} %d`, len(many)+inbox.AckShare-16*17))
+	a.Note("alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	a.Note("alice", "phone", 2, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
+	close(s.hold)
 	a.Close()
-	if cells, _ := s.List(ctx, inbox.Acked("alice", "phone"), "", 10); len(cells) != 1 {
-		t.Error("alice's acknowledgement went with eve's connection")
+	if cells, _ := s.List(ctx, inbox.Acked("alice", "phone"), "", 10); len(cells) != 1 || cells[0].Version != 5 {
+		t.Errorf("alice's acknowledgement had no room: %v", cells)
+	}
+	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 0")
+}
+
+// shows wants the lines among the metrics.
+func shows(t *testing.T, r *prometheus.Registry, lines ...string) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range lines {
+		if !strings.Contains(rec.Body.String(), "\n"+line+"\n") {
+			t.Errorf("%q is not in the metrics:\n%s", line, rec.Body)
+		}
 	}
 }
 
@@ -84,7 +107,7 @@ func TestSerialIsStoredFirst(t *testing.T) {
 		loose := storetest.Loose(mem, seed)
 		loose.FailRate(0.5)
 		a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
-		a.Note(ctx, "alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+		a.Note("alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
 		a.Close()
 		cells, _ := mem.List(ctx, inbox.Acked("alice", "phone"), "", 10)
 		if serial, _ := inbox.New(mem).Serial(ctx, "alice", "phone"); len(cells) == 1 && serial != 7 {
@@ -97,6 +120,37 @@ func TestSerialIsStoredFirst(t *testing.T) {
 // nobody sends anything that has an fsync of its own.
 func TestFlushedAcksAreDurable(t *testing.T) {
 	const devices = 300 // more than in one commit
+	device := func(i int) pim.DeviceID { return pim.DeviceID(fmt.Sprint("device-", i)) }
+	s := crashed(t, func(a *inbox.Acks) {
+		for i := range devices {
+			a.Note("alice", device(i), 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+		}
+		a.Settle(ctx, "alice", device(0))
+		a.Flush(ctx)
+	})
+	for i := range devices {
+		acknowledged(t, s, device(i), 7)
+	}
+}
+
+// So it does where the last commit of the flush has nothing to write: the names were
+// made up, with serials or without.
+func TestFlushedAcksAreDurableBeforeNothing(t *testing.T) {
+	for _, serial := range []uint64{0, 9} {
+		s := crashed(t, func(a *inbox.Acks) {
+			a.Note("alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+			for i := range 256 { // which of them is the last is by chance: 256 to 1 that it is one of these
+				a.Note("eve", pim.DeviceID(fmt.Sprint("d", i)), serial, []inbox.Ack{{Conversation: "g:made-up", Seq: 1}})
+			}
+			a.Flush(ctx)
+		})
+		acknowledged(t, s, "phone", 7)
+	}
+}
+
+// crashed returns a store as it is after the power failed behind do.
+func crashed(t *testing.T, do func(*inbox.Acks)) store.Store {
+	t.Helper()
 	fs := vfs.NewCrashableMem()
 	open := func(fs vfs.FS) *pebble.Store {
 		s, err := pebble.Open("db", pebble.Options{FS: fs, Logger: slog.New(slog.DiscardHandler)})
@@ -108,22 +162,24 @@ func TestFlushedAcksAreDurable(t *testing.T) {
 	s := open(fs)
 	addLine(t, s, "g:x", 5)
 	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
-	device := func(i int) pim.DeviceID { return pim.DeviceID(fmt.Sprint("device-", i)) }
-	for i := range devices {
-		a.Note(ctx, "alice", device(i), 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
-	}
-	a.Settle(ctx, "alice", device(0))
-	a.Flush(ctx)
-	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	do(a)
+	image := fs.CrashClone(vfs.CrashCloneCfg{})
 	a.Close()
 	s.Close()
-	s = open(crashed)
-	defer s.Close()
-	for i := range devices {
-		cells, err := s.List(ctx, inbox.Acked("alice", device(i)), "", 10)
-		if serial, _ := inbox.New(s).Serial(ctx, "alice", device(i)); err != nil || serial != 7 || len(cells) != 1 || cells[0].Version != 5 {
-			t.Fatalf("%s: serial %d, acknowledged %+v, %v", device(i), serial, cells, err)
-		}
+	s = open(image)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// acknowledged wants alice's device to have acknowledged g:x up to 5.
+func acknowledged(t *testing.T, s store.Store, device pim.DeviceID, serial uint64) {
+	t.Helper()
+	cells, err := s.List(ctx, inbox.Acked("alice", device), "", 10)
+	if got, err := inbox.New(s).Serial(ctx, "alice", device); err != nil || got != serial {
+		t.Errorf("%s: serial %d, %v", device, got, err)
+	}
+	if err != nil || len(cells) != 1 || cells[0].Version != 5 {
+		t.Fatalf("%s: acknowledged %+v, %v", device, cells, err)
 	}
 }
 
@@ -132,29 +188,19 @@ func TestAckMetrics(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
 	r := prometheus.NewPedanticRegistry()
-	shows := func(lines ...string) {
-		t.Helper()
-		rec := httptest.NewRecorder()
-		promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
-		for _, line := range lines {
-			if !strings.Contains(rec.Body.String(), "\n"+line+"\n") {
-				t.Errorf("%q is not in the metrics:\n%s", line, rec.Body)
-			}
-		}
-	}
 	loose := storetest.Loose(s, 1)
 	a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
 	a.Register(r)
-	a.Note(ctx, "eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}, {Conversation: "g:y", Seq: 1}})
+	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}, {Conversation: "g:y", Seq: 1}})
 	<-s.held // the flush of every second
-	a.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
-	shows("pim_acks_pending 3")
+	a.Note("alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
+	shows(t, r, "pim_acks_pending 3")
 	close(s.hold)
 	<-s.held
 	a.Flush(ctx)
-	shows("pim_acks_pending 0", "pim_acks_lost_total 0")
+	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 0")
 	loose.FailRate(1)
-	a.Note(ctx, "alice", "phone", 2, []inbox.Ack{{Conversation: "g:x", Seq: 5}, {Conversation: "g:y", Seq: 5}})
+	a.Note("alice", "phone", 2, []inbox.Ack{{Conversation: "g:x", Seq: 5}, {Conversation: "g:y", Seq: 5}})
 	a.Close()
-	shows("pim_acks_pending 0", "pim_acks_lost_total 2")
+	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 2")
 }

@@ -293,7 +293,7 @@ func TestSyncIsASubtraction(t *testing.T) {
 				behind = append(behind, c)
 			}
 		}
-		acks.Note(ctx, "alice", "phone", 3, append(noted, inbox.Ack{Conversation: "g:made-up", Seq: 9}))
+		acks.Note("alice", "phone", 3, append(noted, inbox.Ack{Conversation: "g:made-up", Seq: 9}))
 		acks.Settle(ctx, "alice", "phone")
 		limit := rapid.IntRange(1, 1000).Draw(t, "limit")
 		for _, full := range []bool{false, true} {
@@ -334,7 +334,7 @@ func TestAcksAreBoundedByTheLine(t *testing.T) {
 	s := storetest.NewMemory()
 	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
 	addLine(t, s, "g:x", 5)
-	acks.Note(ctx, "alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 99}, {Conversation: "g:y", Seq: 1}})
+	acks.Note("alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 99}, {Conversation: "g:y", Seq: 1}})
 	acks.Close()
 	cells, err := s.List(ctx, inbox.Acked("alice", "phone"), "", 10)
 	if err != nil || len(cells) != 1 || cells[0].Version != 5 {

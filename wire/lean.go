@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// A body of a few bytes an element decodes to fifty times as much in objects. What
+// has many elements is read here without decoding the whole.
+
+// ReadPushAck reads the body of a PIMPushAck: it calls take for each of its acks, in
+// their order, and returns the serial. The name that take gets is the body's: it is
+// not to be kept. An error, KindInvalid, may come after some calls.
+func ReadPushAck(body []byte, take func(conversation []byte, seq uint64)) (serial uint64, err error) {
+	for len(body) > 0 {
+		num, value, n := cutField(body)
+		if n < 0 {
+			return 0, unreadable(TypePushAck, n)
+		}
+		switch {
+		case num == 1 && value.is(protowire.VarintType):
+			serial = value.number
+		case num == 2 && value.is(protowire.BytesType):
+			conversation, seq, err := readAck(value.bytes)
+			if err != nil {
+				return 0, err
+			}
+			take(conversation, seq)
+		case num <= 2:
+			return 0, pim.Errorf(pim.KindInvalid, "%s: field %d has wire type %d", TypePushAck, num, value.kind)
+		}
+		body = body[n:]
+	}
+	return serial, nil
+}
+
+func readAck(body []byte) (conversation []byte, seq uint64, err error) {
+	for len(body) > 0 {
+		num, value, n := cutField(body)
+		if n < 0 {
+			return nil, 0, unreadable(TypePushAck, n)
+		}
+		switch {
+		case num == 1 && value.is(protowire.BytesType):
+			conversation = value.bytes
+		case num == 2 && value.is(protowire.VarintType):
+			seq = value.number
+		case num <= 2:
+			return nil, 0, pim.Errorf(pim.KindInvalid, "%s: field %d of an ack has wire type %d", TypePushAck, num, value.kind)
+		}
+		body = body[n:]
+	}
+	return conversation, seq, nil
+}
+
+// field is the value of a field, as much of it as is used here.
+type field struct {
+	kind   protowire.Type
+	number uint64 // of a VarintType
+	bytes  []byte // of a BytesType
+}
+
+func (f field) is(t protowire.Type) bool { return f.kind == t }
+
+// cutField reads the first field of body; n is its length, or below 0 an error of
+// protowire's.
+func cutField(body []byte) (num protowire.Number, value field, n int) {
+	num, kind, n := protowire.ConsumeTag(body)
+	if n < 0 {
+		return 0, field{}, n
+	}
+	value.kind = kind
+	m := 0
+	switch kind {
+	case protowire.VarintType:
+		value.number, m = protowire.ConsumeVarint(body[n:])
+	case protowire.BytesType:
+		value.bytes, m = protowire.ConsumeBytes(body[n:])
+	default:
+		m = protowire.ConsumeFieldValue(num, kind, body[n:])
+	}
+	if m < 0 {
+		return 0, field{}, m
+	}
+	return num, value, n + m
+}
+
+func unreadable(t Type, n int) error {
+	return pim.Errorf(pim.KindInvalid, "%s: %w", t, protowire.ParseError(n))
+}
+
+const membersField = 7 // of a PIMSendReq
+
+// ReadSendReq decodes the body of a PIMSendReq into m, which must be empty. Of
+// members it takes none where there are more than most; they are counted. An error
+// is KindInvalid.
+func ReadSendReq(body []byte, m *wirepb.PIMSendReq, most int) (members int, err error) {
+	if len(body) > 2*most { // a member has two bytes at the least
+		if members = count(body, membersField); members > most {
+			body = without(body, membersField)
+		}
+	}
+	if err := m.UnmarshalVT(body); err != nil {
+		return 0, pim.Errorf(pim.KindInvalid, "%s: %w", TypeSendReq, err)
+	}
+	return max(members, len(m.Members)), nil
+}
+
+// count returns how often body has the field num, as far as it can be read.
+func count(body []byte, num protowire.Number) int {
+	times := 0
+	for len(body) > 0 {
+		f, _, n := cutField(body)
+		if n < 0 {
+			break
+		}
+		if f == num {
+			times++
+		}
+		body = body[n:]
+	}
+	return times
+}
+
+// without returns a copy of body without the field num.
+func without(body []byte, num protowire.Number) []byte {
+	var rest []byte
+	for len(body) > 0 {
+		f, _, n := cutField(body)
+		if n < 0 {
+			return append(rest, body...) // for the decoder to refuse
+		}
+		if f != num {
+			rest = append(rest, body[:n]...)
+		}
+		body = body[n:]
+	}
+	return rest
+}

@@ -1,0 +1,85 @@
+package wire
+
+import (
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// What ReadPushAck takes is what the decoder takes, and no more than that.
+func FuzzReadPushAck(f *testing.F) {
+	for _, v := range vectorFrames() {
+		if frame := Append(nil, v.message); Type(frame[0]) == TypePushAck {
+			f.Add(frame[1:])
+		}
+	}
+	f.Add([]byte{8, 1, 0x12, 0, 0x12, 2, 16, 1, 0x98, 0x75, 1, 8, 2}) // an empty ack, an unknown field, the serial twice
+	f.Add([]byte{0x0a, 0})
+	f.Add([]byte{0x12, 2, 8, 1})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var got []*wirepb.Ack
+		serial, err := ReadPushAck(body, func(conversation []byte, seq uint64) {
+			got = append(got, &wirepb.Ack{Conversation: string(conversation), Seq: seq})
+		})
+		if err != nil {
+			if pim.KindOf(err) != pim.KindInvalid {
+				t.Fatalf("refused with %v", err)
+			}
+			return
+		}
+		var want wirepb.PIMPushAck
+		if err := want.UnmarshalVT(body); err != nil {
+			t.Fatalf("taken, and the decoder says %v", err)
+		}
+		if serial != want.Serial || len(got) != len(want.Acks) {
+			t.Fatalf("serial %d and %d acks, want %d and %d", serial, len(got), want.Serial, len(want.Acks))
+		}
+		for i, a := range want.Acks {
+			if got[i].Conversation != a.Conversation || got[i].Seq != a.Seq {
+				t.Fatalf("ack %d is %v, want %v", i, got[i], a)
+			}
+		}
+	})
+}
+
+// Every vector that the decoder takes is taken, so that leaner reading refuses nothing.
+func TestReadPushAckRefusesNoVector(t *testing.T) {
+	body := []byte{8, 9, 0x12, 5, 0x0a, 1, 'x', 16, 3, 0x9b, 0x06, 8, 1, 0x9c, 0x06, 0x9d, 6, 1, 2, 3, 4} // with a group and a fixed32
+	var want wirepb.PIMPushAck
+	if err := want.UnmarshalVT(body); err != nil {
+		t.Fatal(err)
+	}
+	if serial, err := ReadPushAck(body, func([]byte, uint64) {}); serial != 9 || err != nil {
+		t.Errorf("serial %d, %v", serial, err)
+	}
+	for _, v := range vectorFrames() {
+		if frame := Append(nil, v.message); Type(frame[0]) == TypePushAck {
+			if _, err := ReadPushAck(frame[1:], func([]byte, uint64) {}); err != nil {
+				t.Errorf("%s: %v", v.name, err)
+			}
+		}
+	}
+}
+
+// Members above the limit are counted, not decoded; all else is as it was sent.
+func TestReadSendReqCountsMembers(t *testing.T) {
+	const most = 100
+	for n, decoded := range map[int]int{0: 0, 1: 1, most: most, most + 1: 0, 100_000: 0} {
+		sent := wirepb.PIMSendReq{Conversation: "g:x", Members: make([]string, n), Payload: []byte("x"), Attempt: 3}
+		body, err := sent.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = protowire.AppendVarint(protowire.AppendTag(body, 99, protowire.VarintType), 1)
+		var got wirepb.PIMSendReq
+		members, err := ReadSendReq(body, &got, most)
+		if err != nil || members != n || len(got.Members) != decoded || got.Conversation != "g:x" || string(got.Payload) != "x" || got.Attempt != 3 {
+			t.Errorf("%d members: counted %d, decoded %d of %q, %v", n, members, len(got.Members), got.Conversation, err)
+		}
+		if _, err := ReadSendReq(append(body, 0x0a), new(wirepb.PIMSendReq), most); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%d members and half a field: %v", n, err)
+		}
+	}
+}
