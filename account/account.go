@@ -15,11 +15,13 @@
 // algorithm checks the signature: a token that names another is refused, so
 // that neither "none" nor a public key taken for a shared secret gets in.
 //
-// Keys come from a file that LoadKeys reads; keyRecord is one entry of it.
+// Keys come from a file that LoadKeys reads, described in docs/keys.md. A Keyring
+// reads it again when it has changed.
 package account
 
 import (
 	"crypto"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -39,9 +41,11 @@ const (
 // Keys are the keys of one server. They do not change, and may be used
 // concurrently.
 type Keys struct {
-	path   string
-	byID   map[string]*key
-	issuer *key // newest key that can sign; nil if none can
+	path    string
+	content []byte // of the file
+	exposed string // see Warning
+	byID    map[string]*key
+	issuer  *key // newest key that can sign; nil if none can
 }
 
 // key is one key with the only algorithm it is used with.
@@ -52,6 +56,7 @@ type key struct {
 	sign        crypto.PrivateKey // nil if the key can only verify
 	created     time.Time
 	development bool
+	withdrawn   *atomic.Bool // see Claims
 }
 
 // Claims are what a valid token says.
@@ -59,6 +64,9 @@ type Claims struct {
 	User    pim.UserID
 	Device  pim.DeviceID // the only device that may use the token; empty: any
 	Expires time.Time    // the connection must end by then, at most Leeway later
+	// Withdrawn turns true when the key that signed the token has left the key file,
+	// or is another under the same ID: the connection must end then. Nil: never.
+	Withdrawn *atomic.Bool
 }
 
 // Development reports whether one of the keys was made by CreateDevelopmentKey.
@@ -72,6 +80,13 @@ func (k *Keys) Development() bool {
 	}
 	return false
 }
+
+// Warning says what is dangerous about the key file, though it was taken; empty if
+// nothing is.
+func (k *Keys) Warning() string { return k.exposed }
+
+// signs reports whether whoever reads the keys can sign tokens.
+func (k *Keys) signs() bool { return k.issuer != nil }
 
 // CanIssue reports whether Issue can work: one of the keys has its private part.
 func (k *Keys) CanIssue() bool { return k.issuer != nil }

@@ -113,16 +113,17 @@ func TestLoadKeysRefuses(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"no JSON", "hello", "invalid character"},
 		{"no keys", `{"keys":[]}`, "holds no keys"},
+		{"no object", `[]`, "an array stands where an object is expected"},
 		{"a misspelt field", with(map[string]any{"privat": "x"}), "unknown field"},
 		{"no id", with(map[string]any{"id": ""}), "its id must have"},
 		{"a long id", with(map[string]any{"id": strings.Repeat("k", 65)}), "its id must have"},
 		{"alg none", with(map[string]any{"alg": "none"}), "is none of"},
 		{"alg RS256", with(map[string]any{"alg": "RS256"}), "is none of"},
-		{"another alg's public part", with(map[string]any{"alg": "ES256"}), "not a PKIX public key for ES256"},
+		{"another alg's public part", with(map[string]any{"alg": "ES256"}), "its public part is of Ed25519; alg ES256 takes P-256"},
 		{"a public part for a secret", with(map[string]any{"alg": "HS256"}), "an HS256 key has a secret"},
 		{"a secret beside a public part", with(map[string]any{"secret": secret}), "only an HS256 key"},
 		{"a short secret", file(t, map[string]any{"id": "k", "alg": "HS256", "secret": "c2hvcnQ=", "created": now}), "shorter than 32"},
-		{"no secret", file(t, map[string]any{"id": "k", "alg": "HS256", "created": now}), "shorter than 32"},
+		{"no secret", file(t, map[string]any{"id": "k", "alg": "HS256", "created": now}), "its secret is missing"},
 		{"no public part", with(map[string]any{"public": nil}), "its public part is missing"},
 		{"a bad private part", with(map[string]any{"private": secret}), "not a PKCS #8"},
 		{"another key's private part", with(map[string]any{"private": other["private"]}), "does not belong"},
@@ -156,12 +157,71 @@ func TestLoadKeysMissingOrExposed(t *testing.T) {
 	if _, err := account.LoadKeys(filepath.Join(t.TempDir(), "none.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v, want fs.ErrNotExist", err)
 	}
+	if _, err := account.LoadKeys(t.TempDir()); pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), "it is a directory") {
+		t.Errorf("a directory: %v", err)
+	}
 	_, path := developmentKeys(t)
-	if err := os.Chmod(path, 0o602); err != nil {
+	chmod := func(mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(mode os.FileMode) {
+		t.Helper()
+		chmod(mode)
+		_, err := account.LoadKeys(path)
+		if pim.KindOf(err) != pim.KindForbidden || !strings.Contains(err.Error(), "chmod 600 "+path) {
+			t.Errorf("mode %04o: %v, want forbidden, and what to run", mode, err)
+		}
+	}
+	for _, mode := range []os.FileMode{0o602, 0o604, 0o640, 0o620, 0o610, 0o644, 0o666, 0o444} {
+		refused(mode)
+	}
+	for _, mode := range []os.FileMode{0o600, 0o400} {
+		chmod(mode)
+		if keys, err := account.LoadKeys(path); err != nil || keys.Warning() != "" {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+	}
+
+	// What only checks tokens is no secret; but who writes it may become any user.
+	r := record(t, path)
+	delete(r, "private")
+	if err := os.WriteFile(path, []byte(file(t, r)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := account.LoadKeys(path); pim.KindOf(err) != pim.KindForbidden {
-		t.Errorf("a file everyone may write: %v, want forbidden", err)
+	chmod(0o644)
+	if keys, err := account.LoadKeys(path); err != nil || keys.Warning() != "" {
+		t.Errorf("public parts only, mode 0644: %v", err)
+	}
+	refused(0o646)
+
+	secret := base64.StdEncoding.EncodeToString([]byte("Zr8!kq#0Wm1^pXo2&tYv3*uNb4(cDe5)"))
+	if err := os.WriteFile(path, []byte(file(t, map[string]any{"id": "k", "alg": "HS256", "secret": secret})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(0o644)
+}
+
+// A secret that is mounted into a container belongs to another user, who chose its
+// mode.
+func TestLoadKeysOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	_, path := developmentKeys(t)
+	if err := os.Chown(path, 12345, 0); err != nil {
+		t.Fatal(err)
+	}
+	for mode, warned := range map[os.FileMode]bool{0o400: false, 0o440: false, 0o444: true, 0o644: true} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := account.LoadKeys(path)
+		if err != nil || (keys.Warning() != "") != warned {
+			t.Errorf("mode %04o: %v, warned %v", mode, err, !warned)
+		}
 	}
 }
 

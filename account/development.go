@@ -49,12 +49,12 @@ func developmentKeyFile(now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := json.MarshalIndent(keyFile{Keys: []keyRecord{{
+	data, err := json.MarshalIndent(map[string][]keyRecord{"keys": {{
 		ID:          "development-" + strings.ToLower(rand.Text()[:8]),
 		Alg:         "EdDSA",
 		Public:      base64.StdEncoding.EncodeToString(publicDER),
 		Private:     base64.StdEncoding.EncodeToString(privateDER),
-		Created:     now.UTC().Truncate(time.Second),
+		Created:     now.UTC().Format(time.RFC3339),
 		Development: true,
 	}}}, "", "  ")
 	return append(data, '\n'), err

@@ -1,106 +1,110 @@
 package account
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/x509"
-	"encoding/base64"
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
-	"time"
+	"syscall"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/strictjson"
 
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-const (
-	maxKeyFile  = 1 << 20 // bytes in a key file
-	minSecret   = 32      // bytes in an HS256 secret: as many as the hash gives
-	maxKeyIDLen = 64
-)
+const maxKeyFile = 1 << 20 // bytes in a key file
 
-// keyFile is the file that LoadKeys reads.
+// keyFile is the file that LoadKeys reads; each key in it is a keyRecord.
+// docs/keys.md describes it.
 type keyFile struct {
-	Keys []keyRecord `json:"keys"`
-}
-
-// keyRecord is one key in the file. The base64 is the standard alphabet's: what
-// stands between the BEGIN and END lines of a PEM file, line breaks or not.
-type keyRecord struct {
-	ID          string    `json:"id"`                    // the token's kid; at most 64 bytes
-	Alg         string    `json:"alg"`                   // EdDSA (Ed25519), ES256 or HS256
-	Public      string    `json:"public,omitempty"`      // EdDSA, ES256: PKIX, base64
-	Private     string    `json:"private,omitempty"`     // EdDSA, ES256: PKCS #8, base64; only to issue
-	Secret      string    `json:"secret,omitempty"`      // HS256: at least 32 bytes, base64
-	Created     time.Time `json:"created"`               // RFC 3339; of several keys, the newest issues
-	Development bool      `json:"development,omitempty"` // made by CreateDevelopmentKey
+	Keys []jsontext.Value `json:"keys"`
 }
 
 // LoadKeys reads a key file. The error's chain holds fs.ErrNotExist if there is
-// none; a file that everyone may write, or that is wrong in any key, is refused
-// as a whole.
+// none. The file is refused as a whole if it is wrong in any key, if everyone may
+// write it, or if it belongs to the user of this process, holds what signs tokens,
+// and is open to others.
 func LoadKeys(path string) (*Keys, error) {
-	data, err := readKeyFile(path)
+	data, info, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
 	}
 	keys, err := parseKeys(data)
 	if err != nil {
-		return nil, pim.Errorf(pim.KindInvalid, "key file %s: %w", path, err)
+		return nil, &pim.Error{Op: "key file " + path, Kind: pim.KindInvalid, Text: withoutKind(err), Err: err}
 	}
-	keys.path = path
+	keys.path, keys.content = path, data
+	if keys.signs() {
+		if keys.exposed, err = judgeMode(path, info); err != nil {
+			return nil, err
+		}
+	}
 	return keys, nil
 }
 
-func readKeyFile(path string) ([]byte, error) {
+func readKeyFile(path string) ([]byte, fs.FileInfo, error) {
+	refused := func(kind pim.Kind, format string, args ...any) ([]byte, fs.FileInfo, error) {
+		e := pim.Errorf(kind, format, args...)
+		e.Op = "key file " + path
+		return nil, nil, e
+	}
 	f, err := os.Open(path)
-	if err != nil {
-		kind := pim.KindUnavailable
-		if errors.Is(err, fs.ErrNotExist) {
-			kind = pim.KindNotFound
-		}
-		return nil, pim.Errorf(kind, "key file: %w", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return refused(pim.KindNotFound, "%w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return refused(pim.KindForbidden, "%w", err)
+	case err != nil:
+		return refused(pim.KindUnavailable, "%w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, pim.Errorf(pim.KindUnavailable, "key file: %w", err)
+		return refused(pim.KindUnavailable, "%w", err)
 	}
-	if info.Mode().Perm()&0o002 != 0 {
-		return nil, pim.Errorf(pim.KindForbidden, "key file %s: everyone may write it, and so become any user; run: chmod 600 %s", path, path)
+	if info.IsDir() {
+		return refused(pim.KindInvalid, "it is a directory; name the file in it: %w", syscall.EISDIR)
+	}
+	if everyoneWrites(info) {
+		return refused(pim.KindForbidden, "everyone may write it, and so become any user; run: chmod 600 %s", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return nil, pim.Errorf(pim.KindUnavailable, "key file: %w", err)
+		return refused(pim.KindUnavailable, "%w", err)
 	}
 	if len(data) > maxKeyFile {
-		return nil, pim.Errorf(pim.KindTooLarge, "key file %s: longer than 1 MiB", path)
+		return refused(pim.KindTooLarge, "longer than 1 MiB")
 	}
-	return data, nil
+	return data, info, nil
 }
 
 func parseKeys(data []byte) (*Keys, error) {
 	var file keyFile
-	if err := strictjson.Unmarshal(data, &file); err != nil { // a misspelt field must not weaken a key silently
-		return nil, err
+	if err := strictjson.Unmarshal(data, &file); err != nil {
+		return nil, otherFormat(data, err)
 	}
 	if len(file.Keys) == 0 {
-		return nil, errors.New("it holds no keys")
+		return nil, errors.New(`it holds no keys; {"keys": [...]} is expected, see docs/keys.md`)
 	}
 	keys := &Keys{byID: make(map[string]*key, len(file.Keys))}
-	for i := range file.Keys {
-		k, err := file.Keys[i].key()
+	for i, raw := range file.Keys {
+		var r keyRecord
+		err := strictjson.Unmarshal(raw, &r)
 		if err != nil {
-			return nil, pim.Errorf(pim.KindInvalid, "key %q: %w", file.Keys[i].ID, err)
+			err = otherFormat(raw, err)
 		}
-		if keys.byID[k.id] != nil {
-			return nil, pim.Errorf(pim.KindInvalid, "key %q: its id is used twice", k.id)
+		var k *key
+		if err == nil {
+			k, err = r.key()
+		}
+		if err == nil && keys.byID[k.id] != nil {
+			err = errors.New("its id is used twice")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %s", nameOf(i, raw), withoutKind(err))
 		}
 		keys.byID[k.id] = k
 		if k.sign != nil && (keys.issuer == nil || k.created.After(keys.issuer.created)) {
@@ -110,93 +114,42 @@ func parseKeys(data []byte) (*Keys, error) {
 	return keys, nil
 }
 
-// key checks a record and turns it into a key.
-func (r *keyRecord) key() (*key, error) {
-	if r.ID == "" || len(r.ID) > maxKeyIDLen {
-		return nil, errors.New("its id must have 1 to 64 bytes")
+// nameOf names the key at index i for people: by its place in the file, and by its
+// id if that can be read.
+func nameOf(i int, raw []byte) string {
+	var r struct {
+		ID string `json:"id"`
 	}
-	k := &key{id: r.ID, created: r.Created, development: r.Development}
-	switch r.Alg {
-	case "EdDSA":
-		k.method = jwt.SigningMethodEdDSA
-	case "ES256":
-		k.method = jwt.SigningMethodES256
-	case "HS256":
-		k.method = jwt.SigningMethodHS256
-		return k, r.symmetric(k)
-	default:
-		return nil, pim.Errorf(pim.KindUnsupported, "alg %q is none of EdDSA, ES256, HS256", r.Alg)
+	if strictjson.UnmarshalOpen(raw, &r) != nil || r.ID == "" {
+		return fmt.Sprintf("%d", i+1)
 	}
-	return k, r.asymmetric(k)
+	return fmt.Sprintf("%d (%q)", i+1, r.ID)
 }
 
-func (r *keyRecord) symmetric(k *key) error {
-	if r.Public != "" || r.Private != "" {
-		return errors.New("an HS256 key has a secret, no public or private part")
+// otherFormat says which known format data is in, if it is in another than ours;
+// otherwise it returns err.
+func otherFormat(data []byte, err error) error {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN ")) {
+		return errors.New(`it is a PEM file; a JSON object with "keys" is expected, see docs/keys.md`)
 	}
-	secret, err := decode(r.Secret)
-	if err != nil {
-		return errors.New("its secret is not base64")
+	var jwk struct {
+		Type string `json:"kty"`
+		Keys []struct {
+			Type string `json:"kty"`
+		} `json:"keys"`
 	}
-	if len(secret) < minSecret {
-		return errors.New("its secret is shorter than 32 bytes; make one with: openssl rand -base64 32")
+	if strictjson.UnmarshalOpen(data, &jwk) == nil {
+		if jwk.Type != "" || len(jwk.Keys) > 0 && jwk.Keys[0].Type != "" {
+			return errors.New(`it is in the form of a JWK ("kty", RFC 7517); "id", "alg" and base64 of PKIX or PKCS #8 are expected, see docs/keys.md`)
+		}
 	}
-	k.verify, k.sign = secret, secret
-	return nil
+	return err
 }
 
-func (r *keyRecord) asymmetric(k *key) error {
-	if r.Secret != "" {
-		return errors.New("only an HS256 key has a secret")
+// withoutKind returns err's text for another pim.Error to take: one kind is enough.
+func withoutKind(err error) string {
+	if e, ok := err.(*pim.Error); ok {
+		return e.Text
 	}
-	der, err := decode(r.Public)
-	if err != nil || len(der) == 0 {
-		return errors.New("its public part is missing or not base64")
-	}
-	k.verify, err = x509.ParsePKIXPublicKey(der)
-	if err != nil || !fits(r.Alg, k.verify) {
-		return errors.New("its public part is not a PKIX public key for " + r.Alg)
-	}
-	if r.Private == "" {
-		return nil
-	}
-	if der, err = decode(r.Private); err != nil {
-		return errors.New("its private part is not base64")
-	}
-	private, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return errors.New("its private part is not a PKCS #8 private key")
-	}
-	k.sign = private
-	if !belongs(private, k.verify) {
-		return errors.New("its private part does not belong to its public part")
-	}
-	return nil
-}
-
-// fits reports whether a public key can be used with alg.
-func fits(alg string, public any) bool {
-	switch p := public.(type) {
-	case ed25519.PublicKey:
-		return alg == "EdDSA"
-	case *ecdsa.PublicKey:
-		return alg == "ES256" && p.Curve == elliptic.P256()
-	}
-	return false
-}
-
-// belongs reports whether private's public part is public.
-func belongs(private, public any) bool {
-	switch p := private.(type) {
-	case ed25519.PrivateKey:
-		return p.Public().(ed25519.PublicKey).Equal(public)
-	case *ecdsa.PrivateKey:
-		return p.PublicKey.Equal(public)
-	}
-	return false
-}
-
-// decode reads base64 with or without the line breaks of a PEM file.
-func decode(s string) ([]byte, error) {
-	return base64.StdEncoding.DecodeString(strings.Join(strings.Fields(s), ""))
+	return err.Error()
 }

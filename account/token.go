@@ -27,17 +27,26 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 		return Claims{}, err
 	}
 	var body tokenClaims
+	var signer *key
 	_, err := jwt.NewParser(
 		jwt.WithTimeFunc(func() time.Time { return now }),
 		jwt.WithLeeway(Leeway),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
 		jwt.WithStrictDecoding(), // one signature has one spelling
-	).ParseWithClaims(token, &body, k.keyFor)
+	).ParseWithClaims(token, &body, func(t *jwt.Token) (any, error) {
+		var err error
+		if signer, err = k.keyFor(t); err != nil {
+			return nil, err
+		}
+		return signer.verify, nil
+	})
 	if err != nil {
 		return Claims{}, refusal(err)
 	}
-	return body.claims()
+	claims, err := body.claims()
+	claims.Withdrawn = signer.withdrawn
+	return claims, err
 }
 
 // ByTime reports whether err, of Verify, refuses a token for nothing but its
@@ -50,7 +59,7 @@ func ByTime(err error) bool {
 
 // keyFor chooses the key that checks t. It pins the algorithm: the library
 // looks t.Method up from the token's header, and uses it after this returns.
-func (k *Keys) keyFor(t *jwt.Token) (any, error) {
+func (k *Keys) keyFor(t *jwt.Token) (*key, error) {
 	id, _ := t.Header["kid"].(string)
 	key := k.byID[id]
 	if key == nil {
@@ -63,7 +72,7 @@ func (k *Keys) keyFor(t *jwt.Token) (any, error) {
 		return nil, errCritical
 	}
 	t.Method = key.method
-	return key.verify, nil
+	return key, nil
 }
 
 // Issue returns a token that lets user in from now until ttl later, signed with

@@ -25,7 +25,7 @@ type Config struct {
 	ListenTCP string `name:"listen-tcp" env:"PIM_LISTEN_TCP" default:"127.0.0.1:7401" placeholder:"HOST:PORT" help:"Address for raw TCP; empty turns it off. Port 0 takes a free one."`
 
 	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Directory of the embedded store and of the key file. Made when missing."`
-	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start."`
+	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
 	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
 	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key."`
@@ -210,12 +210,20 @@ func (c *Config) KeysPath() string {
 	return filepath.Join(c.Data, "keys.json")
 }
 
-// LoadKeys reads the server's keys. If there is no file, and Keys does not name
-// one, it makes a development key, and created is true.
+// LoadKeys reads the server's keys. If there is no file, Keys does not name one and
+// there is no store yet, it makes a development key, and created is true. Beside a
+// store a missing file is an error: with a new key the server would refuse every
+// token there is.
 func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
 	keys, err = account.LoadKeys(c.KeysPath())
 	if c.Keys != "" || !errors.Is(err, fs.ErrNotExist) {
 		return keys, false, err
+	}
+	if full, storeErr := holdsFiles(c.storePath()); storeErr != nil {
+		return nil, false, storeErr
+	} else if full {
+		return nil, false, &pim.Error{Op: "key file " + c.KeysPath(), Kind: pim.KindNotFound,
+			Text: "it is gone, though " + c.storePath() + " holds a store, whose users have tokens of its keys; put it back, or name another with --keys (docs/keys.md says how to make one)"}
 	}
 	keys, err = account.CreateDevelopmentKey(c.KeysPath())
 	if errors.Is(err, fs.ErrExist) { // another process was first

@@ -121,4 +121,27 @@ func TestLoadKeys(t *testing.T) {
 	if _, _, err := c.LoadKeys(); pim.KindOf(err) != pim.KindInvalid {
 		t.Errorf("a broken file: %v, want invalid", err)
 	}
+
+	// Beside a store a file that is gone is not made anew.
+	if err := os.Remove(c.KeysPath()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(c.storePath(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := c.LoadKeys(); err != nil || !created { // there is a directory, and no store
+		t.Fatalf("an empty store directory: created %v, %v", created, err)
+	}
+	if err := os.Remove(c.KeysPath()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.storePath(), "000001.log"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.LoadKeys(); pim.KindOf(err) != pim.KindNotFound || !strings.Contains(err.Error(), "put it back") || !strings.Contains(err.Error(), c.KeysPath()) {
+		t.Errorf("no key file beside a store: %v, want not found, and what to do", err)
+	}
+	if _, err := os.Stat(c.KeysPath()); err == nil {
+		t.Error("a key was made beside a store")
+	}
 }

@@ -13,3 +13,6 @@ func openFiles() (n uint64, ok bool) {
 	}
 	return uint64(limit.Cur), true
 }
+
+// modesCount says that a file's mode is who may use it.
+const modesCount = true

@@ -126,6 +126,9 @@ func New(c Config, o Options) (*Server, error) {
 // keys loads the key file; the default one is made when it is missing.
 func (s *Server) keys() (*account.Keys, error) {
 	keys, created, err := s.config.LoadKeys()
+	if err == nil && keys.Warning() != "" {
+		s.log.Warn("the key file is not safe: "+keys.Warning(), "file", s.config.KeysPath())
+	}
 	if created {
 		s.log.Info("made a development key; whoever reads it can be any user", "file", s.config.KeysPath())
 	}

@@ -17,6 +17,9 @@ func (s *Server) openStore(o Options) error {
 		}
 		return nil
 	}
+	if err := s.closeToOthers(); err != nil {
+		return err
+	}
 	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics, Mono: o.Clock.Mono})
 	if err != nil {
 		return err

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/pim-im/pim"
+)
+
+// closeToOthers sees to it that only the user of this process reads what is stored,
+// whatever the umask. The store's directory is pim's own, and is closed. The data
+// directory around it may be anything, such as /tmp; it gets a warning.
+func (s *Server) closeToOthers() error {
+	path := s.config.storePath()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return pim.Errorf(pim.KindUnavailable, "make the store's directory: %w", err)
+	}
+	if mode := openTo(path); mode != 0 {
+		if err := os.Chmod(path, 0o700); err != nil {
+			s.log.Warn("others may read the store, and its mode cannot be changed", "directory", path, "mode", fmt.Sprintf("%04o", mode), "error", err)
+		} else {
+			s.log.Warn("others could read the store; its directory is now closed to them", "directory", path, "mode", fmt.Sprintf("%04o", mode))
+		}
+	}
+	if mode := openTo(s.config.Data); mode != 0 {
+		s.log.Warn("others may look into the data directory; run: chmod 700 "+s.config.Data, "directory", s.config.Data, "mode", fmt.Sprintf("%04o", mode))
+	}
+	return nil
+}
+
+// openTo returns the mode of a directory that others than its owner may use, 0 of
+// one that they may not.
+func openTo(path string) fs.FileMode {
+	info, err := os.Stat(path)
+	if err != nil || !modesCount || info.Mode().Perm()&0o077 == 0 {
+		return 0
+	}
+	return info.Mode().Perm()
+}
+
+// holdsFiles reports whether there is a directory at path with something in it.
+func holdsFiles(path string) (bool, error) {
+	entries, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, pim.Errorf(pim.KindUnavailable, "look for a store: %w", err)
+	}
+	return len(entries) > 0, nil
+}
