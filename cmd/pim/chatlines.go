@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
-// chatAhead is how many messages wait for their answer before chat stops
-// reading its input.
+// chatAhead is how many messages wait for their answer, on a connection, before
+// chat stops reading its input.
 const chatAhead = 256
 
 // lineChat is a chat line by line. Its run owns it.
@@ -23,18 +24,22 @@ type lineChat struct {
 	view   chatView
 	outage outage
 	kept   bool // the outbox outlives the process
-	// waiting are the messages, with their text, and commands without an answer;
-	// typed the messages that are shown as they are sent, and not as entries.
-	waiting  map[pim.ClientMessageID]string
+	// waiting are the messages and commands without an answer, and the lines that
+	// they were; typed the messages that are shown as they are sent, and not as
+	// entries.
+	waiting  map[pim.ClientMessageID]inputLine
 	typed    map[pim.ClientMessageID]bool
 	creating map[pim.ClientMessageID]bool // groups
-	refused  []refusal
+	lines    int                          // read so far
+	held     *inputLine                   // waits for room in the outbox; nil: none
+	failed   []failure
+	refused  refusals // lines that have become no message
 }
 
-// refusal is a message that has failed.
-type refusal struct {
+// failure is a message that has failed.
+type failure struct {
 	id   pim.ClientMessageID
-	text string
+	line inputLine
 	err  error
 }
 
@@ -52,7 +57,7 @@ func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID,
 	defer console.close()
 	ch := &lineChat{
 		ses: ses, conv: conv, kept: !c.Memory,
-		waiting: make(map[pim.ClientMessageID]string), typed: make(map[pim.ClientMessageID]bool),
+		waiting: make(map[pim.ClientMessageID]inputLine), typed: make(map[pim.ClientMessageID]bool),
 		creating: make(map[pim.ClientMessageID]bool),
 	}
 	if c.JSON {
@@ -61,6 +66,9 @@ func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID,
 		ch.view = &textView{printer{w: console.out}}
 	}
 	if err := ch.history(ctx, c.History); err != nil {
+		return err
+	}
+	if err := ch.outstanding(ctx); err != nil {
 		return err
 	}
 	return ch.loop(ctx, console, c.Timeout)
@@ -86,6 +94,18 @@ func (ch *lineChat) history(ctx context.Context, n int) error {
 	return nil
 }
 
+// outstanding notes what the outbox still holds of an earlier chat: the end waits
+// for that, too.
+func (ch *lineChat) outstanding(ctx context.Context) error {
+	outbox, err := ch.ses.Outbox(ctx)
+	for _, p := range outbox {
+		if p.State != client.Failed {
+			ch.waiting[p.ID] = inputLine{}
+		}
+	}
+	return err
+}
+
 // loop passes lines out and events in until the input has ended and nothing
 // waits any more, or until timeout after the input's end.
 func (ch *lineChat) loop(ctx context.Context, console *console, timeout time.Duration) error {
@@ -93,20 +113,20 @@ func (ch *lineChat) loop(ctx context.Context, console *console, timeout time.Dur
 	var ended <-chan time.Time
 	for ended == nil || len(ch.waiting) > 0 {
 		input := lines
-		if len(ch.waiting) >= chatAhead {
+		if !ch.takes() {
 			input = nil
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return ch.broken(ctx.Err(), ended != nil)
 		case <-ended:
-			return ch.unanswered(timeout)
+			return errors.Join(pim.Errorf(pim.KindTimeout, "after %s %s", timeout, ch.unanswered()), console.err(), ch.unsent())
 		case line, ok := <-input:
 			quit := !ok
 			if ok {
 				var err error
-				if quit, err = ch.read(ctx, line); err != nil {
-					return err
+				if quit, err = ch.take(ctx, line); err != nil {
+					return ch.broken(err, false)
 				}
 			}
 			if quit {
@@ -114,31 +134,67 @@ func (ch *lineChat) loop(ctx context.Context, console *console, timeout time.Dur
 				lines, ended = nil, time.After(timeout)
 			}
 		case e, ok := <-ch.ses.Events():
-			if !ok {
-				return pim.Errorf(pim.KindUnavailable, "the connection ended")
+			err := error(pim.Errorf(pim.KindUnavailable, "the connection ended"))
+			if ok {
+				err = ch.handle(ctx, e)
 			}
-			if err := ch.handle(e); err != nil {
-				return err
+			if err != nil {
+				return ch.broken(err, ended != nil)
 			}
 		}
 	}
-	if len(ch.refused) > 0 {
-		return errors.Join(console.err(), ch.refused[0].err)
-	}
-	return console.err()
+	return errors.Join(console.err(), ch.unsent())
 }
 
-func (ch *lineChat) unanswered(timeout time.Duration) error {
-	then := "they may have been stored all the same"
+// takes reports whether a line may be read. While there is no connection, lines go
+// to the outbox as far as it has room, and a line that brings the connection back
+// is understood.
+func (ch *lineChat) takes() bool {
+	return ch.held == nil && (len(ch.waiting) < chatAhead || ch.ses.State() != client.Connected)
+}
+
+// unanswered says what becomes of the messages that wait for an answer.
+func (ch *lineChat) unanswered() string {
+	what, then := fmt.Sprintf("%d messages have", len(ch.waiting)), "they may have been stored all the same"
+	if len(ch.waiting) == 1 {
+		what, then = "1 message has", "it may have been stored all the same"
+	}
 	if ch.kept {
-		then = "the next chat goes on sending them"
+		then = "the next chat goes on sending"
 	}
-	return pim.Errorf(pim.KindTimeout, "%d messages have no answer after %s; %s", len(ch.waiting), timeout, then)
+	return what + " no answer; " + then
 }
 
-// read does what a line asks for.
-func (ch *lineChat) read(ctx context.Context, line string) (quit bool, err error) {
-	e, err := chat.Read(line, ch.ses.user, ch.conv)
+// broken returns err, which ends the chat, and what has become of the lines.
+func (ch *lineChat) broken(err error, ended bool) error {
+	if len(ch.waiting) > 0 {
+		err = fmt.Errorf("%w; %s", err, ch.unanswered())
+	}
+	switch {
+	case ch.held != nil:
+		err = fmt.Errorf("%w; line %d and what follows it was not sent", err, ch.held.number)
+	case !ended:
+		err = fmt.Errorf("%w; what follows line %d was not read", err, ch.lines)
+	}
+	return errors.Join(err, ch.unsent())
+}
+
+// unsent names the lines that were not sent; nil if there are none.
+func (ch *lineChat) unsent() error {
+	all := ch.refused
+	for _, f := range ch.failed {
+		all.add(f.line.number, f.err)
+	}
+	return all.err(ch.lines)
+}
+
+// take does what a line asks for. An error is one that ends the chat.
+func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err error) {
+	ch.lines = line.number
+	if line.err != nil {
+		return false, ch.refuse(line, line.err)
+	}
+	e, err := chat.Read(line.text, ch.ses.user, ch.conv)
 	if err != nil {
 		return false, ch.view.notice(chat.Plain(err))
 	}
@@ -157,14 +213,14 @@ func (ch *lineChat) read(ctx context.Context, line string) (quit bool, err error
 	case chat.Resend, chat.Discard:
 		return false, ch.settle(ctx, e)
 	case chat.Send:
-		return false, ch.send(ctx, e)
+		return false, ch.send(ctx, e, line)
 	}
 	id, err := chat.Do(ctx, ch.ses.Client, e)
 	if err != nil {
 		return false, ch.view.notice(chat.Plain(err))
 	}
 	if !id.IsZero() {
-		ch.waiting[id] = ""
+		ch.waiting[id] = line
 	}
 	switch e := e.(type) {
 	case chat.Group:
@@ -175,24 +231,42 @@ func (ch *lineChat) read(ctx context.Context, line string) (quit bool, err error
 	return false, nil
 }
 
-func (ch *lineChat) send(ctx context.Context, e chat.Send) error {
-	id, err := chat.Do(ctx, ch.ses.Client, e)
-	if err != nil {
-		return err
+// send queues a message. While the outbox is full the line is held.
+func (ch *lineChat) send(ctx context.Context, e chat.Send, line inputLine) error {
+	if len(e.Text) > pim.MaxPayload { // the reader takes one byte more
+		return ch.refuse(line, lineTooLong(pim.MaxPayload))
 	}
-	ch.waiting[id], ch.typed[id] = e.Text, true
+	id, err := chat.Do(ctx, ch.ses.Client, e)
+	ch.held = nil
+	switch {
+	case pim.KindOf(err) == pim.KindOverloaded && len(ch.waiting) > 0:
+		ch.held = &line
+		return nil
+	case err != nil && ofTheMessage(err):
+		return ch.refuse(line, err)
+	case err != nil:
+		return fmt.Errorf("line %d was not sent: %w", line.number, err)
+	}
+	line.text = e.Text
+	ch.waiting[id], ch.typed[id] = line, true
 	if ch.ses.State() != client.Connected {
 		return ch.view.queued(id, e.Text)
 	}
 	return nil
 }
 
+// refuse tells that a line becomes no message.
+func (ch *lineChat) refuse(line inputLine, err error) error {
+	ch.refused.add(line.number, err)
+	return ch.view.refused(line.number, err)
+}
+
 // settle sends the last failed message of this chat again, or gives it up.
 func (ch *lineChat) settle(ctx context.Context, e chat.Effect) error {
-	if len(ch.refused) == 0 {
+	if len(ch.failed) == 0 {
 		return ch.view.notice("no message here has failed")
 	}
-	last := ch.refused[len(ch.refused)-1]
+	last := ch.failed[len(ch.failed)-1]
 	_, again := e.(chat.Resend)
 	if e = chat.Effect(chat.Discard{ID: last.id}); again {
 		e = chat.Resend{ID: last.id}
@@ -202,17 +276,27 @@ func (ch *lineChat) settle(ctx context.Context, e chat.Effect) error {
 	}
 	ch.forgive(last.id)
 	if again {
-		ch.waiting[last.id], ch.typed[last.id] = last.text, true
+		ch.waiting[last.id], ch.typed[last.id] = last.line, true
 	}
 	return nil
 }
 
 // forgive forgets that a message has failed.
 func (ch *lineChat) forgive(id pim.ClientMessageID) {
-	ch.refused = slices.DeleteFunc(ch.refused, func(r refusal) bool { return r.id == id })
+	ch.failed = slices.DeleteFunc(ch.failed, func(f failure) bool { return f.id == id })
 }
 
-func (ch *lineChat) handle(e client.Event) error {
+// handle takes an event. An error is one that ends the chat.
+func (ch *lineChat) handle(ctx context.Context, e client.Event) error {
+	if err := ch.handleEvent(e); err != nil || ch.held == nil {
+		return err
+	}
+	// There may be room in the outbox now.
+	_, err := ch.take(ctx, *ch.held)
+	return err
+}
+
+func (ch *lineChat) handleEvent(e client.Event) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		switch {
@@ -231,7 +315,7 @@ func (ch *lineChat) handle(e client.Event) error {
 }
 
 func (ch *lineChat) handleSend(e client.SendEvent) error {
-	text, typed := ch.waiting[e.ID], ch.typed[e.ID]
+	line, typed := ch.waiting[e.ID], ch.typed[e.ID]
 	switch e.State {
 	case client.Delivered:
 		delete(ch.waiting, e.ID)
@@ -240,14 +324,14 @@ func (ch *lineChat) handleSend(e client.SendEvent) error {
 			return ch.view.notice("created " + string(e.Sent.Conversation))
 		}
 		if typed {
-			return ch.view.sent(e.ID, text, e.Sent)
+			return ch.view.sent(e.ID, line.text, e.Sent)
 		}
 	case client.Failed:
 		delete(ch.waiting, e.ID)
 		delete(ch.typed, e.ID)
 		if typed {
-			ch.refused = append(ch.refused, refusal{e.ID, text, e.Err})
-			return ch.view.failed(e.ID, text, e.Err)
+			ch.failed = append(ch.failed, failure{e.ID, line, e.Err})
+			return ch.view.failed(e.ID, line.text, e.Err)
 		}
 		return ch.view.notice("not done: " + chat.Plain(e.Err))
 	case client.Superseded:

@@ -49,6 +49,7 @@ func (n *node) opens(args ...string) *screen {
 	})
 	n.t.Cleanup(func() {
 		cancel()
+		io.WriteString(ours, "\n") // ends a read that is under way, for which the closing of a terminal waits
 		wg.Wait()
 		ours.Close()
 	})
@@ -166,4 +167,24 @@ func TestChatOnTheScreen(t *testing.T) {
 	bob = n.opens(n.args([]string{"chat", "--as", "bob", "--memory"})...)
 	bob.sees("▸ alice", "alice: one", "/four")
 	bob.ends()
+}
+
+// Package term drops what a line has no room for; the rest of it is not sent.
+func TestALineThatATerminalCuts(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	alice := n.opens(n.args([]string{"chat", "--plain", "--as", "alice", "--to", "bob"})...)
+	alice.sees("alice>")
+	alice.types(strings.Repeat("x", terminalLine+1) + "\r")
+	alice.sees("✗ line 1 — the line is longer than 4096 characters")
+	alice.types(strings.Repeat("y", terminalLine) + "\r")
+	alice.types("after\r")
+	alice.sees("✓ after")
+	alice.types("/quit\r")
+	if status := <-alice.status; status != exitUsage {
+		t.Errorf("status %d", status)
+	}
+	if got := n.texts(); len(got) != 2 || len(got[0]) != terminalLine {
+		t.Errorf("%d messages have come", len(got))
+	}
 }

@@ -16,6 +16,7 @@ type chatView interface {
 	queued(id pim.ClientMessageID, text string) error // typed while there is no connection
 	sent(id pim.ClientMessageID, text string, sent client.Sent) error
 	failed(id pim.ClientMessageID, text string, err *pim.Error) error
+	refused(line int, err error) error // the line has become no message
 	state(e client.StateEvent) error
 	notice(text string) error // the answer to a command
 }
@@ -41,6 +42,11 @@ func (v *textView) sent(_ pim.ClientMessageID, text string, _ client.Sent) error
 
 func (v *textView) failed(_ pim.ClientMessageID, text string, err *pim.Error) error {
 	v.printf("✗ %s — %s\n", chat.Printable(text), chat.Printable(err.Text))
+	return v.err
+}
+
+func (v *textView) refused(line int, err error) error {
+	v.printf("✗ line %d — %s\n", line, chat.Printable(chat.Plain(err)))
 	return v.err
 }
 
@@ -86,26 +92,33 @@ func (v *jsonView) queued(id pim.ClientMessageID, text string) error {
 	return v.print(struct {
 		Event string `json:"event"`
 		ID    string `json:"client_message_id"`
-		Text  string `json:"text"`
-	}{"queued", id.String(), text})
+		contentJSON
+	}{"queued", id.String(), contentOf([]byte(text))})
 }
 
 func (v *jsonView) sent(id pim.ClientMessageID, text string, sent client.Sent) error {
 	return v.print(struct {
 		Event string `json:"event"`
 		sentJSON
-		Text string `json:"text"`
-	}{"sent", sentOf(id, sent), text})
+		contentJSON
+	}{"sent", sentOf(id, sent), contentOf([]byte(text))})
 }
 
 func (v *jsonView) failed(id pim.ClientMessageID, text string, err *pim.Error) error {
 	return v.print(struct {
 		Event string `json:"event"`
 		ID    string `json:"client_message_id"`
-		Text  string `json:"text"`
+		contentJSON
 		Kind  string `json:"error_kind"`
 		Error string `json:"error"`
-	}{"failed", id.String(), text, err.Kind.String(), err.Text})
+	}{"failed", id.String(), contentOf([]byte(text)), err.Kind.String(), err.Text})
+}
+
+func (v *jsonView) refused(line int, err error) error {
+	return v.print(struct {
+		Event string `json:"event"`
+		refusedJSON
+	}{"refused", refusedOf(line, err)})
 }
 
 func (v *jsonView) state(e client.StateEvent) error {

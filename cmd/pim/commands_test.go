@@ -245,7 +245,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"is not this server's; name its data directory", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},
 		{"get one with", exitUsage, []string{"send", "--token", "secret", "--to", "bob", "hi"}},
 		{`"a\xff" is not UTF-8; pim send - takes`, exitUsage, []string{"send", "--as", "alice", "--to", "bob", "a\xff"}},
-		{"a line is longer", exitUsage, []string{"send", "--as", "alice", "--to", "bob", strings.Repeat("x", pim.MaxPayload+3)}},
+		{"the text has 65539 bytes, a message holds at most 65536", exitUsage, []string{"send", "--as", "alice", "--to", "bob", strings.Repeat("x", pim.MaxPayload+3)}},
 	} {
 		n.refuses(c.want, c.status, c.args...)
 	}

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -17,7 +17,7 @@ import (
 // being typed stays below what is printed, or any two streams.
 type console struct {
 	out     io.Writer
-	read    func() (string, error)
+	read    func() (inputLine, error)
 	restore func()
 	once    sync.Once
 
@@ -30,18 +30,13 @@ func openConsole(s streams, user pim.UserID) (*console, error) {
 	if in, out, ok := s.terminal(); ok {
 		return openTerminal(in, out, string(user)+"> ")
 	}
-	lines := bufio.NewScanner(s.in)
-	lines.Buffer(nil, pim.MaxPayload+2) // the line end does not count
-	return &console{out: s.out, restore: func() {}, read: func() (string, error) {
-		if !lines.Scan() {
-			if err := lines.Err(); err != nil {
-				return "", err
-			}
-			return "", io.EOF
-		}
-		return lines.Text(), nil
-	}}, nil
+	in := newLineReader(s.in, pim.MaxPayload+len("/")) // of "//text", "/text" is sent
+	return &console{out: s.out, restore: func() {}, read: in.next}, nil
 }
+
+// terminalLine is how many characters a line of a terminal has at most; package
+// term drops what is typed or pasted beyond them.
+const terminalLine = 4096
 
 func openTerminal(in, out *os.File, prompt string) (*console, error) {
 	was, err := term.MakeRaw(int(in.Fd()))
@@ -52,19 +47,32 @@ func openTerminal(in, out *os.File, prompt string) (*console, error) {
 		io.Reader
 		io.Writer
 	}{in, out}, prompt)
+	number, dropped := 0, false
+	t.AutoCompleteCallback = func(line string, _ int, key rune) (string, int, bool) {
+		// Package term has given keys that are no characters surrogates as runes.
+		dropped = dropped || key >= ' ' && utf8.ValidRune(key) && utf8.RuneCountInString(line) >= terminalLine
+		return "", 0, false
+	}
 	return &console{
 		out: t,
 		restore: func() {
 			io.WriteString(out, "\r\n") // leave the prompt's line
 			term.Restore(int(in.Fd()), was)
 		},
-		read: func() (string, error) {
+		read: func() (inputLine, error) {
 			if w, h, err := term.GetSize(int(out.Fd())); err == nil && w > 0 && h > 0 {
 				t.SetSize(w, h) // the window may have changed since the last line
 			}
-			line, err := t.ReadLine()
+			dropped = false
+			text, err := t.ReadLine()
 			if errors.Is(err, term.ErrPasteIndicator) {
 				err = nil
+			}
+			number++
+			line := inputLine{number: number, text: text}
+			if dropped {
+				line = inputLine{number: number, err: pim.Errorf(pim.KindTooLarge,
+					"the line is longer than %d characters, which is the most that a terminal takes here; longer ones come in from a file or a pipe", terminalLine)}
 			}
 			return line, err
 		},
@@ -74,8 +82,8 @@ func openTerminal(in, out *os.File, prompt string) (*console, error) {
 // lines reads lines in the background and closes the channel at the input's end
 // or after ctx. A read that is under way then cannot be taken back: the
 // goroutine ends with the input, or with the process.
-func (c *console) lines(ctx context.Context) <-chan string {
-	lines := make(chan string)
+func (c *console) lines(ctx context.Context) <-chan inputLine {
+	lines := make(chan inputLine)
 	go func() {
 		defer close(lines)
 		for {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 // entryJSON is an entry for scripts. The names are stable.
@@ -18,9 +19,22 @@ type entryJSON struct {
 	LocalMS         pim.Millis         `json:"local_ms"`
 	ServerMS        pim.Millis         `json:"server_ms"`
 	Kind            string             `json:"kind"`
-	Text            *string            `json:"text,omitempty"`    // a message's payload if it is valid UTF-8
-	Payload         []byte             `json:"payload,omitempty"` // the payload if not, in base64
-	Members         []pim.UserID       `json:"members,omitempty"` // whom a create, join or leave is about
+	contentJSON
+	Members []pim.UserID `json:"members,omitempty"` // whom a create, join or leave is about
+}
+
+// contentJSON is a payload for scripts. The names are stable.
+type contentJSON struct {
+	Text    *string `json:"text,omitempty"`    // the payload if it is valid UTF-8
+	Payload []byte  `json:"payload,omitempty"` // the payload if not, in base64
+}
+
+func contentOf(payload []byte) contentJSON {
+	if !utf8.Valid(payload) {
+		return contentJSON{Payload: payload}
+	}
+	text := string(payload)
+	return contentJSON{Text: &text}
 }
 
 func jsonOf(e *pim.Entry) entryJSON {
@@ -30,11 +44,10 @@ func jsonOf(e *pim.Entry) entryJSON {
 		LocalMS: e.Local, ServerMS: e.Server, Kind: e.Kind.String(), Members: e.Members,
 	}
 	switch {
-	case e.Kind == pim.EntryCommand || !utf8.Valid(e.Payload): // a command is protobuf, even where it is valid UTF-8
+	case e.Kind == pim.EntryCommand: // it is protobuf, even where it is valid UTF-8
 		j.Payload = e.Payload
 	case e.Kind == pim.EntryMessage || len(e.Payload) > 0:
-		text := string(e.Payload)
-		j.Text = &text
+		j.contentJSON = contentOf(e.Payload)
 	}
 	return j
 }
@@ -51,4 +64,15 @@ type sentJSON struct {
 
 func sentOf(id pim.ClientMessageID, sent client.Sent) sentJSON {
 	return sentJSON{sent.Conversation, sent.Seq, sent.Anchor, id.String(), sent.Server, sent.Duplicate}
+}
+
+// refusedJSON is a line that was refused, for scripts. The names are stable.
+type refusedJSON struct {
+	Line  int    `json:"line"`
+	Kind  string `json:"error_kind"`
+	Error string `json:"error"`
+}
+
+func refusedOf(line int, err error) refusedJSON {
+	return refusedJSON{line, pim.KindOf(err).String(), chat.Plain(err)}
 }

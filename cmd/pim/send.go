@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,9 +21,6 @@ type sendCmd struct {
 	JSON    bool          `name:"json" help:"Print one JSON object a message."`
 }
 
-// sendAhead is how many messages wait for their answer at the same time.
-const sendAhead = 64
-
 // Run sends and prints what the server answers.
 func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	ses, err := c.connect(ctx)
@@ -41,67 +37,34 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	defer cancel(nil)
 	go func() { cancel(ses.stopped()) }() // ends with the session
 
-	source := io.Reader(strings.NewReader(strings.Join(c.Text, " ")))
-	split := bufio.SplitFunc(scanAll)
 	if len(c.Text) == 1 && c.Text[0] == "-" {
-		source, split = s.in, bufio.ScanLines
+		return (&lineSender{cmd: c, ses: ses, conv: conv, s: s}).run(ctx, cancel)
 	}
-	sending := make(chan *client.Sending, sendAhead)
-	failed := make(chan error, 1)
-	go func() { // ends with the source, or with ctx
-		defer close(sending)
-		failed <- sendEach(ctx, ses.Client, conv, source, split, sending)
-	}()
-	for m := range sending {
-		if err := c.answer(ctx, ses, m, s.out); err != nil {
-			cancel(err) // what is still unsent stays so
-			return causeOf(ctx, err)
-		}
+	text := strings.Join(c.Text, " ")
+	if len(text) > pim.MaxPayload {
+		return pim.Errorf(pim.KindTooLarge, "the text has %d bytes, a message holds at most %d", len(text), pim.MaxPayload)
 	}
-	return causeOf(ctx, <-failed)
-}
-
-// answer waits for the answer to m and prints it.
-func (c *sendCmd) answer(ctx context.Context, ses *session, m *client.Sending, w io.Writer) error {
+	m, err := ses.Send(ctx, conv, []byte(text))
+	if err != nil {
+		return causeOf(ctx, err)
+	}
 	sent, err := ses.waitFor(ctx, m, c.Timeout)
 	if err != nil {
-		return err
+		return causeOf(ctx, err)
 	}
+	return c.print(s.out, 0, m, sent)
+}
+
+// print prints what became of m, which was the line with this number; 0: none.
+func (c *sendCmd) print(w io.Writer, line int, m *client.Sending, sent client.Sent) error {
 	if c.JSON {
-		return json.NewEncoder(w).Encode(sentOf(m.ID(), sent))
+		return json.NewEncoder(w).Encode(struct {
+			sentJSON
+			Line int `json:"line,omitempty"`
+		}{sentOf(m.ID(), sent), line})
 	}
-	_, err = fmt.Fprintf(w, "stored: %s #%d\n", sent.Conversation, sent.Seq)
+	_, err := fmt.Fprintf(w, "stored: %s #%d\n", sent.Conversation, sent.Seq)
 	return err
-}
-
-// sendEach queues one message for each token of r.
-func sendEach(ctx context.Context, c *client.Client, conv pim.ConversationID, r io.Reader, split bufio.SplitFunc, out chan<- *client.Sending) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, pim.MaxPayload+2) // the line end does not count
-	lines.Split(split)
-	for lines.Scan() {
-		m, err := c.Send(ctx, conv, []byte(lines.Text()))
-		if err != nil {
-			return err
-		}
-		select {
-		case out <- m:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return pim.Errorf(pim.KindTooLarge, "a line is longer than %d bytes, which is the most that a message holds", pim.MaxPayload)
-	}
-	return lines.Err()
-}
-
-// scanAll is a split function that makes one token of everything.
-func scanAll(data []byte, atEOF bool) (int, []byte, error) {
-	if !atEOF {
-		return 0, nil, nil
-	}
-	return len(data), data, bufio.ErrFinalToken
 }
 
 // waitFor waits for the answer to m, at most for timeout. stopped reads the events

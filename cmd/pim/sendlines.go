@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
+)
+
+// sendAhead is how many messages wait for their answer at the same time.
+const sendAhead = 64
+
+// lineSender sends each line of the input. A line that is refused, by this program
+// or by the server, is told with its number, and the rest goes on.
+type lineSender struct {
+	cmd  *sendCmd
+	ses  *session
+	conv pim.ConversationID
+	s    streams
+
+	queued  atomic.Int64 // number of the last line that was given to the client
+	refused refusals
+}
+
+// sentLine is a line and the message that it has become; nil if it has become none.
+type sentLine struct {
+	inputLine
+	m *client.Sending
+}
+
+// run sends all lines and waits for what becomes of each. cancel ends ctx, by which
+// the queueing goes.
+func (l *lineSender) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+	lines := make(chan sentLine, sendAhead)
+	ended := make(chan error, 1)
+	// It ends with the input, or with ctx. A read that is under way then cannot be
+	// taken back: it ends with the input, or with the process.
+	go func() {
+		defer close(lines)
+		ended <- l.queue(ctx, lines)
+	}()
+	last := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return l.broken(context.Cause(ctx), last+1)
+		case line, ok := <-lines:
+			if !ok {
+				return errors.Join(<-ended, l.refused.err(last))
+			}
+			if err := l.answer(ctx, line); err != nil {
+				err = causeOf(ctx, err)
+				cancel(err) // what is still unsent stays so
+				return l.broken(err, line.number)
+			}
+			last = line.number
+		}
+	}
+}
+
+// queue makes a message of each line of the input.
+func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
+	in := newLineReader(l.s.in, pim.MaxPayload)
+	for {
+		line, err := in.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		next := sentLine{inputLine: line}
+		if next.err == nil {
+			next.m, next.err = l.ses.Send(ctx, l.conv, []byte(line.text))
+		}
+		if next.err != nil && !ofTheMessage(next.err) {
+			return fmt.Errorf("line %d and what follows it was not sent: %w", line.number, causeOf(ctx, next.err))
+		}
+		l.queued.Store(int64(line.number))
+		select {
+		case to <- next:
+		case <-ctx.Done():
+			return nil // run says what became of it
+		}
+	}
+}
+
+// answer waits for what becomes of a line and prints it. An error is one that ends
+// the command.
+func (l *lineSender) answer(ctx context.Context, line sentLine) error {
+	err := line.err
+	if line.m != nil {
+		var sent client.Sent
+		if sent, err = l.ses.waitFor(ctx, line.m, l.cmd.Timeout); err == nil {
+			return l.cmd.print(l.s.out, line.number, line.m, sent)
+		}
+		if !ofTheMessage(err) {
+			return err
+		}
+		// A message that has failed would keep its place in the outbox.
+		if err := l.ses.Discard(ctx, line.m.ID()); err != nil && pim.KindOf(err) != pim.KindNotFound {
+			return err
+		}
+	}
+	l.refused.add(line.number, err)
+	if _, err := fmt.Fprintf(l.s.err, "pim: line %d: %s\n", line.number, chat.Printable(chat.Plain(err))); err != nil {
+		return err
+	}
+	if !l.cmd.JSON {
+		return nil
+	}
+	return json.NewEncoder(l.s.out).Encode(refusedOf(line.number, err))
+}
+
+// broken says what became of the lines when err has ended the command while the
+// line with this number was next.
+func (l *lineSender) broken(err error, number int) error {
+	rest := "what follows it was not sent"
+	if queued := int(l.queued.Load()); queued > number {
+		rest = fmt.Sprintf("of what follows it, the lines up to %d may have been stored, and the others were not sent", queued)
+	}
+	return errors.Join(fmt.Errorf("line %d: %w; %s", number, err, rest), l.refused.err(number))
+}
+
+// ofTheMessage reports whether err speaks of one message, so that others may fare
+// better.
+func ofTheMessage(err error) bool {
+	switch pim.KindOf(err) {
+	case pim.KindInvalid, pim.KindTooLarge, pim.KindForbidden, pim.KindNotMember, pim.KindNotFound, pim.KindConflict, pim.KindOverloaded:
+		return true
+	}
+	return false
+}
+
+// refusals are the lines of an input that were refused.
+type refusals struct {
+	count int
+	line  int   // the first of them
+	first error // why
+}
+
+func (r *refusals) add(line int, err error) {
+	r.count++
+	if r.first == nil || line < r.line {
+		r.line, r.first = line, fmt.Errorf("line %d: %w", line, err)
+	}
+}
+
+// err returns nil if none of the lines was refused.
+func (r *refusals) err(lines int) error {
+	switch r.count {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("1 of %d lines was refused: %w", lines, r.first)
+	}
+	return fmt.Errorf("%d of %d lines were refused, the first: %w", r.count, lines, r.first)
+}
