@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -31,6 +32,7 @@ type Client struct {
 	asking   chan struct{} // capacity 1: the app is asked for a token
 	events   chan Event
 	state    atomic.Uint32
+	unread   atomic.Bool   // the app has left its events untaken for a while
 	closed   chan struct{} // the loop has ended
 
 	loop loop // owned by the loop's goroutine
@@ -122,9 +124,10 @@ func (c *Client) Close() error {
 }
 
 // Events returns what happens, in order; it must be read. When EventBuffer
-// events wait, the client stops reading from the network, and the server drops
-// pushes that it tells the client to pull later: nothing is lost, and memory
-// stays bounded. Events is closed by Close; entries that were not read by then
+// events wait, the client stops reading from the network, answers to what is sent
+// included, and the server drops pushes that it tells the client to pull later:
+// nothing is lost, and memory stays bounded. The log and the errors of what waits in
+// vain say so. Events is closed by Close; entries that were not read by then
 // are in the store.
 func (c *Client) Events() <-chan Event { return c.events }
 
@@ -197,7 +200,7 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		return Page{}, ctx.Err()
+		return Page{}, c.inVain(ctx)
 	case <-c.closed:
 		return Page{}, errClosed
 	}
@@ -218,11 +221,21 @@ func (c *Client) Synced(ctx context.Context) error {
 		select {
 		case <-synced:
 		case <-ctx.Done():
-			return ctx.Err()
+			return c.inVain(ctx)
 		case <-c.closed:
 			return errClosed
 		}
 	}
+}
+
+const unreadHint = "the app does not take its events: until it reads Events nothing is read from the network"
+
+// inVain says why nothing came until the end of ctx.
+func (c *Client) inVain(ctx context.Context) error {
+	if c.unread.Load() {
+		return fmt.Errorf("%w; %s", ctx.Err(), unreadHint)
+	}
+	return ctx.Err()
 }
 
 // do hands in to the loop and waits for its answer. What the loop has taken is

@@ -178,9 +178,12 @@ func (c *Client) tick() {
 		l.blocked = time.Now()
 	case blocked && !l.paused && time.Since(l.blocked) >= patience:
 		l.paused = true
+		c.unread.Store(true)
+		c.log.Warn(unreadHint, "events", len(l.pending)+len(c.events))
 		c.step(engine.Pause{On: true})
 	case !blocked && l.paused:
 		l.paused = false
+		c.unread.Store(false)
 		c.step(engine.Pause{On: false})
 		fallthrough
 	case !blocked:

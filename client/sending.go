@@ -11,6 +11,8 @@ import (
 
 // Sending is a message on its way.
 type Sending struct {
+	client *Client
+
 	id   pim.ClientMessageID
 	done chan struct{}
 	sent Sent // set before done is closed
@@ -33,8 +35,13 @@ func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 	select {
 	case <-s.done:
 		return s.sent, s.err
+	default:
+	}
+	select {
+	case <-s.done:
+		return s.sent, s.err
 	case <-ctx.Done():
-		return Sent{}, ctx.Err()
+		return Sent{}, s.client.inVain(ctx)
 	}
 }
 
@@ -127,16 +134,27 @@ func (c *Client) queueAll(ctx context.Context, ids []pim.ClientMessageID, cmd co
 	sendings := make([]*Sending, len(ids))
 	c.mu.Lock()
 	for i, id := range ids {
-		sendings[i] = &Sending{id: id, done: make(chan struct{})}
+		sendings[i] = &Sending{client: c, id: id, done: make(chan struct{})}
 		c.sendings[id] = append(c.sendings[id], sendings[i])
 	}
 	c.mu.Unlock()
 	cmd.done = make(chan error, 1)
 	if err := c.command(ctx, cmd); err != nil {
 		c.forget(sendings)
-		return nil, err
+		return nil, c.outboxFull(err)
 	}
 	return sendings, nil
+}
+
+// outboxFull says, of an outbox that is full, if it is the app that keeps it so.
+func (c *Client) outboxFull(err error) error {
+	full, ok := err.(*pim.Error)
+	if !ok || full.Kind != pim.KindOverloaded || !c.unread.Load() {
+		return err
+	}
+	hint := *full
+	hint.Text += "; " + unreadHint
+	return &hint
 }
 
 // forget takes back Sendings of what was not queued.

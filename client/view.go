@@ -233,7 +233,7 @@ func (c *Client) fill(ctx context.Context, conv pim.ConversationID, before pim.S
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		return ctx.Err()
+		return c.inVain(ctx)
 	case <-c.closed:
 		return errClosed
 	}

@@ -1,34 +1,95 @@
-// Command echobot answers every direct message with its text.
+// Command echobot answers every direct message with its text, once: killed at any
+// moment, it has answered when it runs again.
 package main
 
 import (
 	"context"
+	"flag"
 	"log"
 	"os"
 	"os/signal"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/sqlite"
 )
 
 func main() {
+	server := flag.String("server", "http://127.0.0.1:7400", "URL of the server")
+	file := flag.String("store", "echobot.db", "file for what must outlive the process")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	bot, err := client.Open(ctx, client.Options{
-		Server: "http://127.0.0.1:7400", Device: "echobot",
-		Token: func(context.Context) (string, error) { return os.Getenv("PIM_TOKEN"), nil },
-	})
+	store, err := sqlite.Open(ctx, *file)
 	if err != nil {
 		log.Fatal(err)
 	}
-	context.AfterFunc(ctx, func() { bot.Close() })
+	defer store.Close()
+	err = run(ctx, client.Options{
+		Server: *server, Device: "echobot", Store: store, Confirm: true,
+		Token: func(context.Context) (string, error) { return os.Getenv("PIM_TOKEN"), nil },
+	}, echo)
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run runs the bot until ctx ends, or something does that it cannot mend. answer is
+// given every entry, again after a restart if it was not confirmed.
+func run(ctx context.Context, o client.Options, answer func(context.Context, *client.Client, client.EntryEvent) error) error {
+	bot, err := client.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer bot.Close()
+	context.AfterFunc(ctx, func() { bot.Close() }) // ends Events
+	failed, err := bot.Outbox(ctx)                 // in an earlier process
+	if err != nil {
+		return err
+	}
+	for _, m := range failed {
+		if m.State == client.Failed {
+			sendAgain(ctx, bot, m.ID, m.Err)
+		}
+	}
 	for ev := range bot.Events() {
-		e, ok := ev.(client.EntryEvent)
-		if !ok || e.Entry.Kind != pim.EntryMessage || e.Entry.Conversation.IsGroup() || e.Entry.Sender == bot.User() {
-			continue
+		switch ev := ev.(type) {
+		case client.EntryEvent:
+			if err := answer(ctx, bot, ev); err != nil && ctx.Err() == nil {
+				return err
+			}
+		case client.SendEvent:
+			if ev.State == client.Failed {
+				sendAgain(ctx, bot, ev.ID, ev.Err)
+			}
 		}
-		if _, err := bot.Send(ctx, e.Entry.Conversation, e.Entry.Payload); err != nil {
-			log.Print(err)
-		}
+	}
+	return nil
+}
+
+// echo answers a direct message and confirms it, in one transaction. Everything else
+// it only confirms.
+func echo(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
+	var answers []client.Answer
+	if e.Entry.Kind == pim.EntryMessage && !e.Entry.Conversation.IsGroup() && e.Entry.Sender != bot.User() {
+		answers = append(answers, client.Answer{Payload: e.Entry.Payload})
+	}
+	_, err := bot.Confirm(ctx, e, answers...)
+	return err
+}
+
+// sendAgain sends an answer again that has failed: no reply came in time, or the
+// server was busy for long. Under the same ID it still has one effect. What was
+// refused for good is given up.
+func sendAgain(ctx context.Context, bot *client.Client, id pim.ClientMessageID, why *pim.Error) {
+	var err error
+	if why.Kind.Retryable() {
+		_, err = bot.Resend(ctx, id)
+	} else {
+		log.Printf("an answer was refused: %v", why)
+		err = bot.Discard(ctx, id)
+	}
+	if err != nil && ctx.Err() == nil {
+		log.Printf("an answer that has failed (%v) stays in the outbox: %v", why, err)
 	}
 }

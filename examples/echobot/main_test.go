@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/sqlite"
+	"go.uber.org/goleak"
+)
+
+// bots are the example, and others that do what a first draft would.
+var bots = map[string]struct {
+	answer  func(context.Context, *client.Client, client.EntryEvent) error
+	confirm bool
+}{
+	"sound": {echo, true},
+	"confirms first": {func(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
+		if _, err := bot.Confirm(ctx, e); err != nil {
+			return err
+		}
+		return sends(ctx, bot, e)
+	}, true},
+	"answers first": {func(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
+		if err := sends(ctx, bot, e); err != nil {
+			return err
+		}
+		_, err := bot.Confirm(ctx, e)
+		return err
+	}, true},
+	"does not confirm": {sends, false},
+}
+
+func sends(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
+	if e.Entry.Kind != pim.EntryMessage || e.Entry.Sender == bot.User() {
+		return nil
+	}
+	_, err := bot.Send(ctx, e.Entry.Conversation, e.Entry.Payload)
+	return err
+}
+
+// TestMain is a bot in a process of its own if ECHOBOT names one.
+func TestMain(m *testing.M) {
+	name := os.Getenv("ECHOBOT")
+	if name == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	ctx := context.Background()
+	file, err := sqlite.Open(ctx, os.Getenv("ECHOBOT_STORE"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	lives, err := strconv.Atoi(os.Getenv("ECHOBOT_LIVES"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = run(ctx, client.Options{
+		Server: os.Getenv("ECHOBOT_SERVER"), Device: "echobot", Confirm: bots[name].confirm,
+		Store:      &fuse{Store: file, left: lives},
+		Token:      func(context.Context) (string, error) { return "echobot", nil },
+		BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond,
+	}, bots[name].answer)
+	log.Fatal(err)
+}
+
+// fuse is a store whose process is killed with the left-th transaction: before it, or
+// right after. 0: it is not.
+type fuse struct {
+	client.Store
+	left int
+}
+
+func (f *fuse) Apply(ctx context.Context, b *client.Batch) error {
+	f.left--
+	if before := rand.IntN(2) == 0; f.left == 0 && before {
+		killed()
+	}
+	err := f.Store.Apply(ctx, b)
+	if f.left == 0 {
+		killed()
+	}
+	return err
+}
+
+// killed is SIGKILL: nothing is flushed, closed or said.
+func killed() {
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Kill()
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	select {} // it comes
+}
+
+const (
+	conversations = 3
+	lives         = 25
+	end           = "the end"
+)
+
+// Killed again and again at random moments, with many messages waiting whenever it comes
+// back, the bot has answered each of them once. Bots that are broken on purpose are
+// found out by the same count.
+func TestKilledBotAnswersOnce(t *testing.T) {
+	for name := range bots {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seed := rand.Uint64()
+			if s := os.Getenv("PIM_SEED"); s != "" {
+				var err error
+				if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := newTrial(t, name, seed)
+			missed, doubled := w.play()
+			t.Logf("PIM_SEED=%d: %d questions, %d killed bots; %d not answered, %d answered more than once", seed, w.asked, w.kills, missed, doubled)
+			switch sound := missed+doubled == 0; {
+			case name == "sound" && !sound:
+				t.Error("the example does not answer each message once")
+			case name != "sound" && sound:
+				t.Error("a broken bot was not found out")
+			}
+		})
+	}
+}
+
+// trial is a server, and one bot after the other on one store.
+type trial struct {
+	t      *testing.T
+	bot    string
+	rng    *rand.Rand
+	server *clienttest.Server
+	on     *clienttest.Listener
+	store  string
+	asked  int
+	kills  int
+}
+
+func newTrial(t *testing.T, bot string, seed uint64) *trial {
+	w := &trial{t: t, bot: bot, rng: rand.New(rand.NewPCG(seed, 1)), store: filepath.Join(t.TempDir(), "bot.db")}
+	w.server = clienttest.NewServer(func() pim.Millis { return pim.MillisOf(time.Now()) })
+	var err error
+	if w.on, err = clienttest.Listen(w.server); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.on.Close)
+	return w
+}
+
+func person(i int) pim.UserID { return pim.UserID(fmt.Sprint("person", i)) }
+
+// asks sends the bot a message; its payload is unique.
+func (w *trial) asks(from int, text string) {
+	w.asked++
+	id := pim.NewClientMessageID(time.Now())
+	if err := w.server.Append(pim.Direct("echobot", person(from)), person(from), id, []byte(text)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// play lets bots live and die, and then one live until it is through. It returns
+// how many messages have no answer, and how many have several.
+func (w *trial) play() (missed, doubled int) {
+	for range lives {
+		transactions := 1 + w.rng.IntN(40)
+		// An answer is a transaction at least, so there is enough to die of. Now and then
+		// it is more than a page, which leaves a hole.
+		for range transactions + w.rng.IntN(1+w.rng.IntN(200)) {
+			w.asks(w.rng.IntN(conversations), fmt.Sprint("question ", w.asked))
+		}
+		w.live(transactions)
+	}
+	for i := range conversations {
+		w.asks(i, fmt.Sprint(end, " of ", person(i)))
+	}
+	last := w.start(0)
+	defer func() {
+		_ = last.Process.Kill()
+		_ = last.Wait() // it was killed, which Wait reports
+	}()
+	w.untilEnd()
+	return w.count()
+}
+
+// start starts a bot that is killed with a transaction; 0: never.
+func (w *trial) start(transactions int) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "ECHOBOT="+w.bot, "ECHOBOT_STORE="+w.store, "ECHOBOT_SERVER="+w.on.TCP, fmt.Sprint("ECHOBOT_LIVES=", transactions))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return cmd
+}
+
+// live lets a bot live for so many transactions.
+func (w *trial) live(transactions int) {
+	cmd := w.start(transactions)
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
+		w.t.Fatalf("a bot ended by itself: %v", err)
+	}
+	w.kills++
+}
+
+// untilEnd waits until the bot has dealt with the last message of every conversation.
+func (w *trial) untilEnd() {
+	limit := time.Now().Add(2 * time.Minute) // ends a hanging test; decides nothing
+	for i := range conversations {
+		for w.answers()[fmt.Sprint(end, " of ", person(i))] == 0 {
+			if time.Now().After(limit) {
+				w.t.Fatalf("%s gets no answer to its last message", person(i))
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+// answers counts the bot's messages by their text.
+func (w *trial) answers() map[string]int {
+	times := make(map[string]int)
+	for i := range conversations {
+		for _, e := range w.server.Log(pim.Direct("echobot", person(i))) {
+			if e.Sender == "echobot" {
+				times[string(e.Payload)]++
+			}
+		}
+	}
+	return times
+}
+
+func (w *trial) count() (missed, doubled int) {
+	times := w.answers()
+	for i := range conversations {
+		for _, e := range w.server.Log(pim.Direct("echobot", person(i))) {
+			if e.Sender == "echobot" {
+				continue
+			}
+			switch n := times[string(e.Payload)]; {
+			case n == 0:
+				missed++
+			case n > 1:
+				doubled++
+			}
+		}
+	}
+	return missed, doubled
+}
