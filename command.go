@@ -1,14 +1,18 @@
 package pim
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // A user's own log (Own) holds commands. Each changes one entity: a contact, a
 // block, the mute or pin of a conversation, how far the user has read it. What
 // the entities have come to follows from the log alone, by Setting.Apply, so all
 // devices of the user agree on it, and the server with them.
 
-// CommandKind says what a Command changes. Readers skip kinds they do not know.
-type CommandKind uint8
+// CommandKind says what a Command changes, as on the wire. A kind of a later version
+// is carried: what is stored of it stays as it is, and does no harm.
+type CommandKind uint32
 
 const (
 	CommandContact CommandKind = 1 // a contact's name and notes
@@ -18,7 +22,11 @@ const (
 	CommandRead    CommandKind = 5 // how far the user has read the conversation
 )
 
-// String returns the kind's stable name, as in Entity and JSON.
+// Known reports whether this version knows the kind.
+func (k CommandKind) Known() bool { return k >= CommandContact && k <= CommandRead }
+
+// String returns the kind's stable name, as in Entity and JSON: for kinds after read
+// it is their number, so that every version has the same name for them.
 func (k CommandKind) String() string {
 	switch k {
 	case CommandContact:
@@ -32,7 +40,7 @@ func (k CommandKind) String() string {
 	case CommandRead:
 		return "read"
 	}
-	return "unknown"
+	return strconv.FormatUint(uint64(k), 10)
 }
 
 // MaxCommandValue is how many bytes Command.Value may have.
@@ -50,6 +58,8 @@ type Command struct {
 	// Known is the newest seq of the user's own log that the device knew when the
 	// command was given.
 	Known Seq
+	// Unknown are the fields of a later version, as they were encoded.
+	Unknown []byte
 }
 
 // Entity names what c changes: its kind and subject.
@@ -112,7 +122,7 @@ func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 		return false
 	}
 	s.Command, s.At = *c, at
-	s.Value = slices.Clone(c.Value)
+	s.Value, s.Unknown = slices.Clone(c.Value), slices.Clone(c.Unknown)
 	return true
 }
 

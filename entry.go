@@ -1,8 +1,8 @@
 package pim
 
-// EntryKind says what an entry does. Clients show or skip kinds they do not
-// know, so kinds can be added.
-type EntryKind uint8
+// EntryKind says what an entry does, as on the wire. Clients show or skip kinds they
+// do not know, and carry them, so kinds can be added.
+type EntryKind uint32
 
 const (
 	EntryMessage EntryKind = 1 // a message; the only kind that counts as unread
@@ -43,6 +43,7 @@ type Entry struct {
 	Server       Millis   // the writer's clock; never decreases with Seq
 	Members      []UserID // whom a create, join or leave is about
 	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
+	Unknown      []byte   // fields of a later version, as they were encoded
 }
 
 // Place returns the entry's position in the display order.

@@ -61,7 +61,9 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	}
 	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
-		c.keep(cell.Key, set)
+		if err == nil && set.Kind.Known() { // else of a later version: its cell stays as it is
+			c.keep(cell.Key, set)
+		}
 		return err
 	})
 }
@@ -71,9 +73,9 @@ func (l *live) takeCommand(e *pim.Entry) {
 	if e.Kind != pim.EntryCommand {
 		return
 	}
-	cmd, err := wire.ParseCommand(e.Payload)
-	if err != nil {
-		return // written by a later version: not for this one
+	cmd, err := wire.DecodeCommand(e.Payload)
+	if err != nil || !cmd.Kind.Known() {
+		return // a later version's: it knows what to do with it
 	}
 	if l.obey(e, &cmd) {
 		l.unsettledSettings = append(l.unsettledSettings, cmd.Entity())

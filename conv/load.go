@@ -222,7 +222,7 @@ func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error 
 	r := &l.recent
 	r.newestGone = cell.Version
 	switch {
-	case len(cell.Value) == 8:
+	case len(cell.Value) >= 8: // what stands behind is a later version's
 		r.kept = min(pim.Seq(binary.BigEndian.Uint64(cell.Value)), gone)
 	case ok: // written before the cell had a value
 		r.kept = gone - min(gone, batchBound)

@@ -180,9 +180,12 @@ func (c *conversation) anchors(u pim.UserID) *pim.Anchors {
 }
 
 // change applies a create, join or leave to the membership. An entry that a
-// member's state already accounts for changes nothing.
+// member's state already accounts for changes nothing, nor does one of a kind that
+// this version does not know, whomever it names.
 func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
-	if len(e.Members) == 0 {
+	switch e.Kind {
+	case pim.EntryCreate, pim.EntryJoin, pim.EntryLeave:
+	default:
 		return nil, nil
 	}
 	if c.members == nil {
@@ -198,10 +201,12 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 			continue
 		}
 		m.changed = e.Seq
-		if e.Kind == pim.EntryLeave {
+		switch leaves := e.Kind == pim.EntryLeave; {
+		case leaves != m.Present(): // by an entry of a kind that this version does not know
+		case leaves:
 			m.Leave(e.Seq)
 			departed = append(departed, u)
-		} else {
+		default:
 			m.Join(e.Seq)
 			joined = append(joined, u)
 		}

@@ -107,7 +107,7 @@ func (c *conn) handleSend(body []byte) error {
 	}
 	r := &conv.Request{
 		Conversation: pim.ConversationID(m.Conversation),
-		Kind:         wire.EntryKindOf(m.Kind),
+		Kind:         pim.EntryKind(m.Kind),
 		Sender:       c.user,
 		Device:       c.device,
 		Local:        pim.Millis(m.LocalMs),

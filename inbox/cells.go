@@ -49,26 +49,30 @@ func (l Line) Cell(c pim.ConversationID) store.Cell {
 	return store.Cell{Key: string(c), Version: uint64(l.Newest), Value: l.AppendValue(nil)}
 }
 
+// lineLeft is a bit of a Line's first byte. The others are later versions', as is what
+// stands behind the count: they are not looked at.
+const lineLeft = 1
+
 // AppendValue appends the cell's value to dst: Lines of all members of a
 // conversation share it.
 func (l Line) AppendValue(dst []byte) []byte {
-	left := byte(0)
+	flags := byte(0)
 	if l.Left {
-		left = 1
+		flags = lineLeft
 	}
-	return binary.AppendUvarint(append(dst, left), l.Count)
+	return binary.AppendUvarint(append(dst, flags), l.Count)
 }
 
 // ParseLine reads a Line's cell.
 func ParseLine(c store.Cell) (Line, error) {
-	if len(c.Value) < 2 || c.Value[0] > 1 {
+	if len(c.Value) < 2 {
 		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
 	}
 	count, n := binary.Uvarint(c.Value[1:])
 	if n <= 0 {
 		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
 	}
-	return Line{Newest: pim.Seq(c.Version), Count: count, Left: c.Value[0] == 1}, nil
+	return Line{Newest: pim.Seq(c.Version), Count: count, Left: c.Value[0]&lineLeft != 0}, nil
 }
 
 // Period is a stretch of a conversation that a member reads, both ends included.
@@ -83,8 +87,11 @@ const maxPeriods = 64
 // Membership is what a user may read of a group.
 type Membership struct {
 	Owner   bool     // made the group
+	Flags   byte     // of later versions, carried: all bits but memberOwner
 	Periods []Period // ascending; at most one lasts, the last
 }
+
+const memberOwner = 1 // a bit of a Membership's first byte
 
 // Present reports whether the user is a member now.
 func (m *Membership) Present() bool {
@@ -140,11 +147,11 @@ func (m *Membership) lastUpTo(seq pim.Seq) pim.Seq {
 
 // Value returns m as a cell's value.
 func (m *Membership) Value() []byte {
-	owner := byte(0)
+	flags := m.Flags &^ memberOwner
 	if m.Owner {
-		owner = 1
+		flags |= memberOwner
 	}
-	b := []byte{owner}
+	b := []byte{flags}
 	for _, p := range m.Periods {
 		b = binary.AppendUvarint(b, uint64(p.From))
 		b = binary.AppendUvarint(b, uint64(p.To))
@@ -155,10 +162,10 @@ func (m *Membership) Value() []byte {
 // ParseMembership reads what Value wrote.
 func ParseMembership(value []byte) (Membership, error) {
 	var m Membership
-	if len(value) == 0 || value[0] > 1 {
+	if len(value) == 0 {
 		return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
 	}
-	m.Owner = value[0] == 1
+	m.Owner, m.Flags = value[0]&memberOwner != 0, value[0]&^memberOwner
 	for b := value[1:]; len(b) > 0; {
 		from, n := binary.Uvarint(b)
 		if n <= 0 {

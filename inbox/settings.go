@@ -22,7 +22,8 @@ func SettingCell(s *pim.Setting) store.Cell {
 	return store.Cell{Key: s.Entity(), Version: version, Value: value}
 }
 
-// ParseSetting reads what SettingCell wrote.
+// ParseSetting reads what SettingCell wrote. Of a kind that this version does not know
+// (CommandKind.Known) the cell is a later version's: it stays as it is.
 func ParseSetting(c store.Cell) (pim.Setting, error) {
 	var s pim.Setting
 	rest := c.Value
@@ -39,7 +40,7 @@ func ParseSetting(c store.Cell) (pim.Setting, error) {
 	}
 	s.At, s.Deleted, s.By = pim.Seq(v[0]), pim.Seq(v[1]), pim.DeviceID(rest[:v[2]])
 	var err error
-	if s.Command, err = wire.ParseCommand(rest[v[2]:]); err != nil || s.Entity() != c.Key {
+	if s.Command, err = wire.DecodeCommand(rest[v[2]:]); err != nil || s.Kind.Known() && s.Entity() != c.Key {
 		return s, corruptSetting(c)
 	}
 	return s, nil
@@ -63,7 +64,7 @@ func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded,
 		if err != nil {
 			return nil, err
 		}
-		if cmd, err := wire.ParseCommand(e.Payload); err == nil {
+		if cmd, err := wire.DecodeCommand(e.Payload); err == nil && cmd.Kind.Known() {
 			s, err := x.setting(ctx, user, cmd.Entity(), read)
 			if err != nil {
 				return nil, err

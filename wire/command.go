@@ -16,22 +16,34 @@ func AppendCommand(dst []byte, c *pim.Command) []byte {
 	if _, err := m.MarshalToSizedBufferVT(dst[at:]); err != nil {
 		panic("wire: marshal command: " + err.Error()) // the buffer has its size: cannot happen
 	}
-	return dst
+	return append(dst, c.Unknown...)
 }
 
-// ParseCommand reads what AppendCommand wrote, and validates it. The result
+// ParseCommand reads a command that a client gives, and validates it. The result
 // shares nothing with payload.
 func ParseCommand(payload []byte) (pim.Command, error) {
+	c, err := DecodeCommand(payload)
+	if err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// DecodeCommand reads what AppendCommand wrote. It is for commands that are stored:
+// one of a later version, which Validate may refuse, is carried with all that it has.
+// An error is KindInvalid. The result shares nothing with payload.
+func DecodeCommand(payload []byte) (pim.Command, error) {
 	var m wirepb.Command
 	if err := m.UnmarshalVT(payload); err != nil {
 		return pim.Command{}, pim.Errorf(pim.KindInvalid, "command: %w", err)
 	}
 	c := pim.Command{
-		Kind: pim.CommandKind(min(max(m.Kind, 0), 255)), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
+		Kind: pim.CommandKind(m.Kind), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
 		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known),
+		Unknown: m.ProtoReflect().GetUnknown(),
 	}
 	if len(c.Value) == 0 {
 		c.Value = nil // an empty one can be written in two ways
 	}
-	return c, c.Validate()
+	return c, nil
 }

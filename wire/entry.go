@@ -34,7 +34,7 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 	if _, err := m.MarshalToSizedBufferVT(dst[at:]); err != nil {
 		panic("wire: marshal entry: " + err.Error()) // the buffer has its size: cannot happen
 	}
-	return dst
+	return append(dst, e.Unknown...)
 }
 
 // ParseEntry reads what AppendEntry wrote, an entry of conversation c. The
@@ -48,19 +48,20 @@ func ParseEntry(c pim.ConversationID, data []byte) (pim.Entry, error) {
 }
 
 // EntryOf returns m, an entry of conversation c, in pim's form. It takes over
-// m's payload.
+// m's payload, and the fields that this version does not know.
 func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	e := pim.Entry{
 		Conversation: c,
 		Seq:          pim.Seq(m.Seq),
 		Anchor:       pim.Seq(m.Anchor),
 		Count:        m.Count,
-		Kind:         EntryKindOf(m.Kind),
+		Kind:         pim.EntryKind(m.Kind),
 		Sender:       pim.UserID(m.Sender),
 		Device:       pim.DeviceID(m.Device),
 		Local:        pim.Millis(m.LocalMs),
 		Server:       pim.Millis(m.ServerMs),
 		Payload:      m.Payload,
+		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
 	if m.Anchor == 0 {
 		e.Anchor = e.Seq
@@ -86,15 +87,6 @@ func BriefEntry(m *wirepb.Entry) (brief *wirepb.Entry, cut bool) {
 		brief.Payload = m.Payload[:briefPayload]
 	}
 	return brief, cut
-}
-
-// EntryKindOf returns k in pim's form: a kind that no version has, and that is to
-// be skipped, for what is out of range.
-func EntryKindOf(k wirepb.EntryKind) pim.EntryKind {
-	if k < 0 || k > 255 {
-		return 255
-	}
-	return pim.EntryKind(k)
 }
 
 // AppendPush appends a PIMPush frame of c with the encoded entries to dst.

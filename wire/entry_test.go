@@ -79,17 +79,6 @@ func TestParseEntrySharesNothing(t *testing.T) {
 	same(t, &got, &e)
 }
 
-// An entry of a later version is read without what is new in it.
-func TestEntryOfALaterVersion(t *testing.T) {
-	e := fullEntry()
-	data := protowire.AppendString(protowire.AppendTag(AppendEntry(nil, &e), 100, protowire.BytesType), "new")
-	got, err := ParseEntry(e.Conversation, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, &got, &e)
-}
-
 func TestEntryNeedsSeqAndID(t *testing.T) {
 	id := make([]byte, 16)
 	for _, test := range []struct {

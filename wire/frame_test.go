@@ -220,8 +220,15 @@ func TestErrorsCross(t *testing.T) {
 // Kinds of later versions, or none at all, do not turn into others.
 func TestKindsOutOfRange(t *testing.T) {
 	for _, n := range []int32{-255, -1, 255, 257, 1 << 20} {
-		if k := EntryKindOf(wirepb.EntryKind(n)); k.String() != "unknown" {
-			t.Errorf("entry kind %d is taken for %s", n, k)
+		e, err := EntryOf("g:x", &wirepb.Entry{Seq: 1, ClientMessageId: make([]byte, 16), Kind: wirepb.EntryKind(n)})
+		if err != nil || e.Kind.String() != "unknown" {
+			t.Errorf("entry kind %d is taken for %s, %v", n, e.Kind, err)
+		}
+		if back, err := ParseEntry("g:x", AppendEntry(nil, &e)); err != nil || back.Kind != e.Kind {
+			t.Errorf("entry kind %d came back as %d, %v", n, back.Kind, err)
+		}
+		if c, err := DecodeCommand(AppendCommand(nil, &pim.Command{Kind: pim.CommandKind(uint32(n))})); err != nil || c.Kind.Known() || int32(c.Kind) != n {
+			t.Errorf("command kind %d came back as %d, %v", n, c.Kind, err)
 		}
 		for retryable, want := range map[bool]pim.Kind{true: pim.KindUnavailable, false: pim.KindInvalid} {
 			if got := ErrorOf(&wirepb.PIMError{Kind: wirepb.ErrorKind(n), Retryable: retryable}).Kind; got != want {

@@ -14,8 +14,10 @@ import (
 // is shown the setting as it will be, with the commands of this device that are
 // still on their way.
 
-// maxSettings bounds the entities of a user.
-const maxSettings = 100_000
+const (
+	maxSettings = 100_000 // entities of a user
+	maxSubject  = 1 << 10 // bytes of a command's subject: a conversation's or user's ID has far less
+)
 
 func (e *Engine) restoreSettings(rows []Setting) {
 	e.settings = make(map[string]pim.Setting, len(rows))
@@ -112,6 +114,9 @@ func (e *Engine) setting(entity string) (s pim.Setting, pending bool) {
 
 func (e *Engine) showSetting(entity string) {
 	s, pending := e.setting(entity)
+	if s.At != 0 && !s.Kind.Known() {
+		return
+	}
 	e.emit(SettingEvent{Entity: entity, Setting: s, Pending: pending})
 }
 
@@ -130,11 +135,13 @@ func (e *Engine) showPending() {
 	}
 }
 
-// obey takes an entry of the user's own log.
+// obey takes an entry of the user's own log. A command of a later version is kept by
+// the rules that all kinds have but read, for the version that will know it; the app
+// is not told of a kind that this one does not know.
 func (e *Engine) obey(entry *pim.Entry) {
-	cmd, err := wire.ParseCommand(entry.Payload)
-	if entry.Kind != pim.EntryCommand || err != nil {
-		return // of a later version
+	cmd, err := wire.DecodeCommand(entry.Payload)
+	if entry.Kind != pim.EntryCommand || err != nil || len(cmd.Subject) > maxSubject {
+		return
 	}
 	entity := cmd.Entity()
 	s, known := e.settings[entity]
@@ -150,7 +157,7 @@ func (e *Engine) obey(entry *pim.Entry) {
 
 // commandOf returns the command of a message in the outbox.
 func commandOf(out *Outgoing) *pim.Command {
-	cmd, err := wire.ParseCommand(out.Payload)
+	cmd, err := wire.DecodeCommand(out.Payload)
 	if err != nil {
 		// The store is not what it was. The server will refuse it, and say so.
 		return &pim.Command{Subject: out.ID.String()}

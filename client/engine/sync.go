@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -120,7 +119,7 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	m := s.Last
 	return &pim.Entry{
 		Conversation: c, Seq: pim.Seq(s.Newest), Anchor: cmp.Or(pim.Seq(m.Anchor), pim.Seq(s.Newest)), Count: s.Count,
-		Kind: wire.EntryKindOf(m.Kind), Sender: pim.UserID(m.Sender), Local: pim.Millis(m.LocalMs),
+		Kind: pim.EntryKind(m.Kind), Sender: pim.UserID(m.Sender), Local: pim.Millis(m.LocalMs),
 		Server: pim.Millis(m.ServerMs), Payload: m.Payload,
 	}
 }

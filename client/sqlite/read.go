@@ -83,7 +83,7 @@ func (s *Store) loadSettings(ctx context.Context, out *client.Snapshot) error {
 			return err
 		}
 		var err error
-		if set.Command, err = wire.ParseCommand(command); err != nil {
+		if set.Command, err = wire.DecodeCommand(command); err != nil {
 			return pim.Errorf(pim.KindCorrupt, "setting %s: %w", set.Entity, err)
 		}
 		out.Settings = append(out.Settings, set)

@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"AnyNumber":     testAnyNumber,
 		"Settings":      testSettings,
 		"Outbox":        testOutbox,
+		"LaterVersion":  testLaterVersion,
 		"DisplayOrder":  testDisplayOrder,
 		"Pages":         testPages,
 		"Repeated":      testRepeated,
@@ -201,6 +202,41 @@ func testOutbox(t *testing.T, open func() client.Store) {
 	b.Failed, b.Number = nil, 7
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{b}})
 	equal(t, "queued again", load(t, s).Outbox[1].Failed, (*pim.Error)(nil))
+}
+
+// Kinds and fields that this version does not know come back as they were stored.
+func testLaterVersion(t *testing.T, open func() client.Store) {
+	s := open()
+	unknown := []byte{0x98, 0x75, 7}
+	e := entry(direct, 1, 1, 999_000)
+	e.Kind, e.Members, e.Unknown = 300, []pim.UserID{"bob"}, unknown
+	folder := client.Setting{Entity: "6/work", Setting: pim.Setting{
+		Command: pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: unknown}, At: 3,
+	}}
+	mute := client.Setting{Entity: "mute/g:abc", Setting: pim.Setting{ // which has no value in this version
+		Command: pim.Command{Kind: pim.CommandMute, Subject: string(group), Value: []byte("softly"), Unknown: unknown}, At: 4,
+	}}
+	out := client.Outgoing{ID: pim.ClientMessageID{1}, Number: 1, Conversation: direct, Kind: 300, Payload: []byte("x")}
+	apply(t, s, client.Batch{
+		Entries: stored(e), Settings: []client.Setting{folder, mute}, Outbox: []client.Outgoing{out},
+		Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 1, Last: e}},
+	})
+	s = reopen(t, s, open)
+	defer s.Close()
+	got := load(t, s)
+	slices.SortFunc(got.Settings, func(a, b client.Setting) int { return cmp.Compare(a.Entity, b.Entity) })
+	equal(t, "settings", got.Settings, []client.Setting{folder, mute})
+	equal(t, "outbox", got.Outbox, []client.Outgoing{out})
+	entries, err := s.Entries(t.Context(), direct, nil, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "entries", entries, []pim.Entry{e})
+	row, err := s.Conversation(t.Context(), direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "last", row.Last, e)
 }
 
 // Messages come in display order, the newest of them.

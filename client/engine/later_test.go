@@ -1,0 +1,33 @@
+package engine_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// A command of a kind that this version does not know is kept for the one that will,
+// by the rules that all kinds have; the app is not told. Of a known kind, one with more
+// than this version allows is in force.
+func TestCommandsOfALaterVersion(t *testing.T) {
+	s := newScript(t)
+	folder := func(name string) pim.Command {
+		return pim.Command{Kind: 6, Subject: "work", Value: []byte(name), Unknown: []byte{0x98, 0x75, 7}}
+	}
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, folder("Work")))
+	s.gets(logged(2, "laptop", pim.ClientMessageID{2}, folder("Office")))
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SettingEvent); ok {
+			t.Errorf("told of %q", ev.Entity)
+		}
+	}
+	if set := s.store.settings["6/work"]; string(set.Value) != "Office" || set.At != 2 || !bytes.Equal(set.Unknown, folder("").Unknown) {
+		t.Errorf("stored %+v", set)
+	}
+	s.gets(logged(3, "laptop", pim.ClientMessageID{3}, pim.Command{Kind: pim.CommandMute, Subject: string(chat), Value: []byte("softly")}))
+	s.shows("mute/d:alice:bob softly", false)
+	s.does(rename("bob", "Bob"))
+	s.commanded("contact/bob Bob")
+}
