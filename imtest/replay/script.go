@@ -2,7 +2,7 @@ package replay
 
 import (
 	"bufio"
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/strictjson"
 )
 
 // script is a chat log as a group of pim: who is there at the start, and what
@@ -49,27 +50,35 @@ const (
 //     comes back with that act;
 //   - a join of someone present and a leave of someone absent mean nothing;
 //   - a rename is a leave of the old name and a join of the new one.
+//
+// Nothing is changed or left out in silence: a line that cannot be played as it
+// stands is an error of KindInvalid with its number.
 func readScript(r io.Reader) (*script, error) {
 	p := parser{script: new(script), known: map[pim.UserID]bool{}, present: map[pim.UserID]bool{}}
 	in := bufio.NewScanner(r)
-	in.Buffer(nil, maxLine)
-	for n := 1; in.Scan(); n++ {
-		if len(strings.TrimSpace(in.Text())) == 0 {
+	in.Buffer(nil, maxLine+len("\r\n"))
+	n := 1
+	for ; in.Scan(); n++ {
+		if len(in.Bytes()) > maxLine {
+			return nil, lineTooLong(n)
+		}
+		if len(bytes.TrimSpace(in.Bytes())) == 0 {
 			continue
 		}
 		var l line
-		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
-			return nil, pim.Errorf(pim.KindInvalid, "line %d: %w", n, err)
+		err := strictjson.Unmarshal(in.Bytes(), &l)
+		if err == nil {
+			err = p.take(&l)
 		}
-		if err := p.take(&l); err != nil {
+		if err != nil {
 			return nil, pim.Errorf(pim.KindInvalid, "line %d: %w", n, err)
 		}
 	}
 	if errors.Is(in.Err(), bufio.ErrTooLong) {
-		return nil, pim.Errorf(pim.KindInvalid, "a line is longer than %d bytes", maxLine)
+		return nil, lineTooLong(n)
 	}
 	if err := in.Err(); err != nil {
-		return nil, pim.Errorf(pim.KindInvalid, "read: %w", err)
+		return nil, pim.Errorf(pim.KindInvalid, "line %d cannot be read: %w", n, err)
 	}
 	if len(p.script.steps) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "the log holds no events")
@@ -77,8 +86,13 @@ func readScript(r io.Reader) (*script, error) {
 	return p.script, nil
 }
 
+func lineTooLong(n int) error {
+	return pim.Errorf(pim.KindInvalid, "line %d is longer than %d bytes", n, maxLine)
+}
+
 type parser struct {
 	*script
+	last    int64 // at of the line before
 	known   map[pim.UserID]bool
 	present map[pim.UserID]bool
 }
@@ -90,6 +104,16 @@ func (p *parser) take(l *line) error {
 	}
 	if l.At < 0 || l.At > maxAt {
 		return fmt.Errorf("at is %d, it must be from 0 to %d", l.At, maxAt)
+	}
+	if l.At < p.last {
+		return fmt.Errorf("at goes back from %d to %d; sort the lines by it", p.last, l.At)
+	}
+	p.last = l.At
+	if l.Text != "" && l.Kind != "message" {
+		return fmt.Errorf("kind %s has no text", l.Kind)
+	}
+	if l.To != "" && l.Kind != "rename" {
+		return fmt.Errorf("kind %s has no to", l.Kind)
 	}
 	if len(l.Text) > pim.MaxPayload {
 		return fmt.Errorf("a text of %d bytes, at most %d can be sent", len(l.Text), pim.MaxPayload)

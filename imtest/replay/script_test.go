@@ -1,10 +1,13 @@
 package replay
 
 import (
+	"errors"
+	"io"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -47,11 +50,55 @@ func TestReadScriptRefuses(t *testing.T) {
 		`{"at": -1, "kind": "join", "user": "ann"}`,
 		`{"at": 9223372036854775807, "kind": "join", "user": "ann"}`,
 		`{"kind": "message", "user": "ann", "text": "` + strings.Repeat("x", pim.MaxPayload+1) + `"}`,
-		strings.Repeat(" ", maxLine+1),
 	} {
 		if _, err := readScript(strings.NewReader(bad)); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%.60q: %v", bad, err)
 		}
+	}
+}
+
+// A line that cannot be played as it stands is refused with its number, never
+// changed or left out.
+func TestReadScriptNamesTheLine(t *testing.T) {
+	const good = `{"at": 5, "kind": "message", "user": "ann", "text": "hi"}` + "\n\n"
+	long := `{"at": 6, "kind": "message", "user": "ann", "text": "` // up to its last quote
+	filled := func(size int) string {
+		return long + `"` + strings.Repeat(" ", size-len(long)-len(`"}`)) + "}"
+	}
+	for bad, want := range map[string]string{
+		`{"at": 6, "kind": "message", "user": "ann", "text": "` + "\xff" + `"}`: "invalid UTF-8",
+		`{"at": 6, "kind": "message", "user": "ann", "text": "\ud800"}`:         "surrogate",
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x", "reply": 1}`:  `unknown field "reply"`,
+		`{"at": 6, "kind": "message", "user": "ann", "Text": "x"}`:              `unknown field "Text"`,
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x", "text": "y"}`: `field "text" stands twice`,
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x"}]x`:            "something follows",
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x"} {"at": 7}`:    "something follows",
+		`{"at": 4, "kind": "message", "user": "ann", "text": "x"}`:              "at goes back from 5 to 4",
+		`{"kind": "message", "user": "ann", "text": "x"}`:                       "at goes back from 5 to 0",
+		`{"at": 6.5, "kind": "message", "user": "ann", "text": "x"}`:            "whole number",
+		`{"at": "6", "kind": "message", "user": "ann", "text": "x"}`:            "whole number",
+		`{"at": 6, "kind": "join", "user": "bob", "text": "bye"}`:               "kind join has no text",
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x", "to": "bob"}`: "kind message has no to",
+		`{"at": 6, "kind": "message", "user": "ann", "text": "x"`:               "unexpected EOF",
+		`[]`: "an array stands where an object is expected",
+		"\ufeff" + `{"at": 6, "kind": "message", "user": "ann", "text": "x"}`: "byte order mark",
+		filled(maxLine + 1):            "line 3 is longer than 1048576 bytes",
+		filled(maxLine+1) + "\r\n":     "line 3 is longer than 1048576 bytes",
+		strings.Repeat(" ", 3*maxLine): "line 3 is longer than 1048576 bytes",
+	} {
+		_, err := readScript(strings.NewReader(good + bad))
+		if pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), "line 3") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80q: %v, want line 3 and %q", bad, err, want)
+		}
+	}
+	for _, right := range []string{filled(maxLine), filled(maxLine) + "\r\n", filled(maxLine) + "\n"} {
+		if _, err := readScript(strings.NewReader(good + right)); err != nil {
+			t.Error(err)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := readScript(io.MultiReader(strings.NewReader(good), iotest.ErrReader(broken))); !errors.Is(err, broken) || !strings.Contains(err.Error(), "line 3 cannot be read") {
+		t.Error(err)
 	}
 }
 
