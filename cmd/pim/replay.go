@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/imtest/replay"
@@ -40,10 +38,10 @@ func (c *replayCmd) Run(ctx context.Context, s streams) error {
 	if c.Verbose {
 		cfg.Logger = newLogger("debug", "text", s.err)
 	}
-	if f, ok := s.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		cfg.Progress = s.err
-	}
+	p := progressOn(s.err, c.Verbose)
+	cfg.Progress, cfg.ProgressEvery = p, p.every
 	report, err := replay.Run(ctx, cfg)
+	p.end()
 	if err != nil {
 		return withServerHint(err, c.Server)
 	}

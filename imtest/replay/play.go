@@ -33,6 +33,7 @@ type run struct {
 	members  map[pim.UserID]*member
 	readers  sync.WaitGroup
 	progress atomic.Int64 // entries handed over and acknowledged
+	stage    atomic.Pointer[stage]
 	group    pim.ConversationID
 
 	mu    sync.Mutex
@@ -59,6 +60,8 @@ func play(ctx context.Context, c *Config, s *script, p *process) (Report, error)
 		steps:   make([]placed, 0, len(s.steps)+1),
 	}
 	defer r.close()
+	r.begins("connecting members", len(r.users()))
+	defer r.tell(c.Progress, c.ProgressEvery)()
 	report, err := r.play(ctx, cancel)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause // it says more than that something was broken off
@@ -70,7 +73,6 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 	if err := r.openAll(ctx); err != nil {
 		return Report{}, err
 	}
-	fmt.Fprintf(r.config.Progress, "%d members are connected\n", len(r.members))
 	start := time.Now()
 	stopKilling := r.startKilling(ctx, cancel)
 	defer stopKilling()
@@ -81,12 +83,12 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 		return Report{}, err
 	}
 	report := Report{Conversation: r.group, Seconds: time.Since(start).Seconds()}
-	fmt.Fprintf(r.config.Progress, "played in %.1f s; pulling as every member\n", report.Seconds)
 	pulled, err := r.pullAll(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	stopKilling()
+	r.begins("checking members", len(r.members)).done.Add(int64(len(r.members)))
 	if r.process != nil {
 		report.Kills = r.process.killed()
 	}
@@ -169,6 +171,7 @@ func (r *run) connect(ctx context.Context, u pim.UserID, strict bool) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
+	r.stage.Load().done.Add(1)
 	return err
 }
 
@@ -176,11 +179,13 @@ func (r *run) connect(ctx context.Context, u pim.UserID, strict bool) error {
 func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
 	var mu sync.Mutex
 	all := make(map[pim.UserID][]pim.Entry, len(r.members))
+	s := r.begins("pulling what members have", len(r.members))
 	err := each(ctx, r.users(), pulling, func(ctx context.Context, u pim.UserID) error {
 		entries, err := r.members[u].pull(ctx, r.group)
 		mu.Lock()
 		defer mu.Unlock()
 		all[u] = entries
+		s.done.Add(1)
 		return err
 	})
 	return all, err
@@ -222,6 +227,7 @@ func (r *run) perform(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
+	r.begins("playing events", len(r.script.steps))
 	return schedule(ctx, r.script.steps, inFlight, func(ctx context.Context, i int) error {
 		if i == len(r.script.steps)/2 && r.process != nil && r.config.KillEvery > 0 && r.process.killed() == 0 {
 			if err := r.process.kill(ctx); err != nil {
@@ -287,6 +293,7 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 		}
 		took := time.Since(at)
 		r.acked(by, placed{s, sending.ID(), sent})
+		r.stage.Load().done.Add(1)
 		r.mu.Lock()
 		r.acks = append(r.acks, took)
 		r.mu.Unlock()
@@ -316,6 +323,11 @@ func (r *run) acked(by pim.UserID, s placed) {
 // has come for a while.
 func (r *run) settle(ctx context.Context) error {
 	expected := r.reference().expected(r.users())
+	all := 0
+	for _, seqs := range expected {
+		all += len(seqs)
+	}
+	stage := r.begins("waiting for deliveries", all)
 	seen, since := r.progress.Load(), time.Now()
 	t := time.NewTicker(checkEach)
 	defer t.Stop()
@@ -331,6 +343,7 @@ func (r *run) settle(ctx context.Context) error {
 		if missing == 0 {
 			return nil
 		}
+		stage.done.Store(int64(all - missing))
 		if now := r.progress.Load(); now != seen {
 			seen, since = now, time.Now()
 		}

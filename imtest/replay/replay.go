@@ -34,9 +34,10 @@ type Config struct {
 	// least once, and starts it again on the same data.
 	KillEvery time.Duration
 
-	Token    func(user pim.UserID) (string, error) // needed with Server
-	Progress io.Writer                             // a line now and then, for people; nil: none
-	Logger   *slog.Logger                          // nil: none
+	Token         func(user pim.UserID) (string, error) // needed with Server
+	Progress      io.Writer                             // a line that often, for people; nil: none
+	ProgressEvery time.Duration                         // 0: none
+	Logger        *slog.Logger                          // nil: none
 }
 
 // Report is what came of it. The JSON names are stable.
@@ -76,9 +77,6 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Progress == nil {
-		c.Progress = io.Discard
 	}
 	if c.Server != "" {
 		if c.KillEvery != 0 {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -167,4 +168,32 @@ func running(t *testing.T, o server.Options) (*server.Server, func(pim.UserID) (
 		t.Fatal(err)
 	}
 	return s, func(u pim.UserID) (string, error) { return keys.Issue(u, time.Hour, time.Now()) }
+}
+
+// watch keeps lines, and waits for what they must say.
+type watch struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *watch) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(line)
+}
+
+// Who waits for a long replay is told how far it has come.
+func TestReplayTellsHowFarItIs(t *testing.T) {
+	s, token := running(t, server.Options{})
+	var w watch
+	report, err := Run(t.Context(), Config{
+		Log: realLog(t, 60), Lurkers: 2, Server: "http://" + s.Addr(), Token: token,
+		Speed: 2000, Progress: &w, ProgressEvery: time.Millisecond,
+	})
+	sound(t, report, err)
+	for _, want := range []string{"s: connecting members, ", "s: playing events, "} {
+		if !strings.Contains(w.text.String(), want) {
+			t.Errorf("%q was never told: %.400s", want, w.text.String())
+		}
+	}
 }
