@@ -142,6 +142,26 @@ func TestOtherFiles(t *testing.T) {
 	}
 }
 
+// The page about keys shows a file that is taken.
+func TestDocument(t *testing.T) {
+	page, err := os.ReadFile("../docs/keys.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```json\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/keys.md has no example")
+	}
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(path, []byte(example), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := account.LoadKeys(path); err != nil || keys.Len() != 2 || keys.CanIssue() {
+		t.Errorf("%+v, %v", keys, err)
+	}
+}
+
 // Secrets as openssl rand -base64 32 prints them are never taken for text.
 func TestRandomSecrets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")

@@ -23,9 +23,10 @@ type conn struct {
 	raw       syscall.RawConn // nil if bytes cannot be awaited without a buffer: TLS
 	websocket bool
 	id        uint64
-	user      pim.UserID   // set by the handshake, as the three that follow
+	user      pim.UserID   // set by the handshake, as the four that follow
 	device    pim.DeviceID //
 	expires   int64        // ms since 1970: when the token ends
+	withdrawn *atomic.Bool // the key that signed the token is; nil: it cannot be
 
 	in reader // the reading goroutine's
 

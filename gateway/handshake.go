@@ -88,6 +88,7 @@ func (c *conn) handshake() error {
 		return err
 	}
 	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), claims.Expires.Add(account.Leeway).UnixMilli()
+	c.withdrawn = claims.Withdrawn
 	if err := c.device.Validate(); err != nil {
 		return err
 	}

@@ -77,6 +77,8 @@ func (c *conn) inspect(m moment) {
 		c.shut(wire.CodeHandshake, "a frame stayed unfinished")
 	case over(c.lastRead.Load(), c.idleLimit()):
 		c.shut(wire.CodeIdle, "nothing was heard from the client")
+	case c.withdrawn != nil && c.withdrawn.Load():
+		c.shut(wire.CodeUnauthorized, "the key that signed the token was withdrawn")
 	case c.expires == 0 || m.now <= c.expires:
 	case m.doubt != nil:
 		// Now goes on from the time that was relied on last, so a token does run out.

@@ -28,7 +28,7 @@ type Config struct {
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
 	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
-	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key."`
+	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
 	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
 
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`

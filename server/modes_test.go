@@ -75,6 +75,18 @@ func TestOthersReadNothing(t *testing.T) {
 	}
 }
 
+func TestTLSKeyThatEveryoneReads(t *testing.T) {
+	c, _ := withTLS(t, good(t, ""))
+	for mode, warned := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
+		if err := os.Chmod(c.TLSKey, mode); err != nil {
+			t.Fatal(err)
+		}
+		if log := logged(t, c); strings.Contains(log, "may read the TLS key; run: chmod 600 "+c.TLSKey) != warned {
+			t.Errorf("mode %04o: warned %v:\n%s", mode, !warned, log)
+		}
+	}
+}
+
 // Keys that are gone are not replaced: every token would be refused.
 func TestKeysGone(t *testing.T) {
 	c := config(t)

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 )
 
 // closeToOthers sees to it that only the user of this process reads what is stored,
@@ -30,14 +31,29 @@ func (s *Server) closeToOthers() error {
 	return nil
 }
 
-// openTo returns the mode of a directory that others than its owner may use, 0 of
-// one that they may not.
+// openTo returns the mode of a file or directory that others than its owner may use,
+// 0 of one that they may not.
 func openTo(path string) fs.FileMode {
 	info, err := os.Stat(path)
 	if err != nil || !modesCount || info.Mode().Perm()&0o077 == 0 {
 		return 0
 	}
 	return info.Mode().Perm()
+}
+
+// warnOfKeys tells the log what is dangerous about a key file that was taken.
+func (s *Server) warnOfKeys(keys *account.Keys) {
+	if keys.Warning() != "" {
+		s.log.Warn("the key file is not safe: "+keys.Warning(), "file", s.config.KeysPath())
+	}
+}
+
+// warnOfTLSKey tells the log of a private key that everyone may read. It is not
+// refused: other programs make and share such files. A group may be how we read it.
+func (s *Server) warnOfTLSKey() {
+	if mode := openTo(s.config.TLSKey); mode&0o007 != 0 {
+		s.log.Warn("every user of this machine may read the TLS key; run: chmod 600 "+s.config.TLSKey, "mode", fmt.Sprintf("%04o", mode))
+	}
 }
 
 // holdsFiles reports whether there is a directory at path with something in it.

@@ -51,6 +51,7 @@ type Server struct {
 	log     *slog.Logger
 	version string
 	metrics *prometheus.Registry
+	cert    *certificate // nil: no TLS
 	tls     *tls.Config
 
 	engine   store.Store
@@ -60,6 +61,8 @@ type Server struct {
 	acks     *inbox.Acks
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
+
+	reloader *reloader
 
 	http, pprof           *http.Server
 	listener, tcp, pprofL net.Listener
@@ -111,7 +114,9 @@ func New(c Config, o Options) (*Server, error) {
 			"open_files", n, "max_connections", c.MaxConnections, "needed", c.MaxConnections+filesBesides)
 	}
 	s.identify()
-	s.assemble(keys, o)
+	ring := account.NewKeyring(keys)
+	s.assemble(ring, o)
+	s.watchFiles(ring)
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pim_ready", Help: "1 while the node acknowledges what it is sent, see /readyz.",
 	}, func() float64 {
@@ -126,8 +131,8 @@ func New(c Config, o Options) (*Server, error) {
 // keys loads the key file; the default one is made when it is missing.
 func (s *Server) keys() (*account.Keys, error) {
 	keys, created, err := s.config.LoadKeys()
-	if err == nil && keys.Warning() != "" {
-		s.log.Warn("the key file is not safe: "+keys.Warning(), "file", s.config.KeysPath())
+	if err == nil {
+		s.warnOfKeys(keys)
 	}
 	if created {
 		s.log.Info("made a development key; whoever reads it can be any user", "file", s.config.KeysPath())
@@ -139,21 +144,35 @@ func (s *Server) loadTLS() error {
 	if s.config.TLSCert == "" {
 		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
-	if err != nil {
-		return pim.Errorf(pim.KindInvalid, "TLS certificate: %w", err)
+	var err error
+	if s.cert, err = openCertificate(s.config.TLSCert, s.config.TLSKey); err != nil {
+		return err
 	}
-	s.tls = &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   tls.VersionTLS13,
-		NextProtos:   []string{"http/1.1"}, // WebSocket upgrades need it
-	}
+	s.tls = s.cert.config()
+	s.warnOfTLSKey()
 	return nil
+}
+
+// watchFiles prepares the reading of keys and certificate while the server runs, and
+// tells the log of a certificate that is not good now.
+func (s *Server) watchFiles(keys *account.Keyring) {
+	files := []*reloadable{{what: "keys", reload: func() (bool, error) {
+		changed, err := keys.Reload()
+		if changed {
+			s.warnOfKeys(keys.Keys())
+		}
+		return changed, err
+	}}}
+	if s.cert != nil {
+		files = append(files, &reloadable{what: "certificate", reload: func() (bool, error) { return s.cert.reload(s.clock.Relied()) }})
+	}
+	s.reloader = newReloader(s.log, s.clock.Relied, s.cert, s.metrics, files...)
+	s.reloader.judgeCertificate()
 }
 
 // assemble connects the parts: gateway → writers → store, and back out through
 // the gateway.
-func (s *Server) assemble(keys *account.Keys, o Options) {
+func (s *Server) assemble(keys *account.Keyring, o Options) {
 	st := s.engine
 	if o.WrapStore != nil {
 		st = o.WrapStore(st)
@@ -237,6 +256,7 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 func (s *Server) serveAll() {
+	s.serving.Go(func() { s.reloader.run(s.stopping) })
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.tls != nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -39,6 +40,11 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	log := newLogger(c.LogLevel, c.LogFormat, s.err)
+	// A hang-up asks for the keys and the certificate to be read again. It ends
+	// nothing, neither before the start nor while the server stops.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version()})
 	if err != nil {
 		return dataHint(err)
@@ -49,12 +55,25 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err := c.announce(srv.Addr(), srv.TCPAddr(), s.out); err != nil {
 		log.Warn("cannot print where the server listens", "error", err)
 	}
-	select {
-	case <-srv.Done():
-	case <-ctx.Done():
-		log.Info("stopping; a second signal stops at once", "timeout", c.ShutdownTimeout)
-	}
+	c.serve(ctx, srv, hangup, log)
 	return errors.Join(srv.Err(), c.stop(ctx, srv))
+}
+
+// serve waits until the server ends or is to end.
+func (c *serveCmd) serve(ctx context.Context, srv *server.Server, hangup <-chan os.Signal, log *slog.Logger) {
+	for {
+		select {
+		case <-srv.Done():
+			return
+		case <-ctx.Done():
+			log.Info("stopping; a second signal stops at once", "timeout", c.ShutdownTimeout)
+			return
+		case <-hangup:
+			if srv.Reload(ctx) == nil { // what is wrong is in the log
+				log.Info("SIGHUP: the keys and the certificate in use are those of the files")
+			}
+		}
+	}
 }
 
 // stop ends the server. ctx has usually ended already: what remains of the work

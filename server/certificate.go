@@ -1,0 +1,133 @@
+package server
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// certificate is the server's TLS certificate and the files that it is read from
+// again. New connections get the newest; those that are open keep theirs.
+type certificate struct {
+	certFile, keyFile string
+
+	load    sync.Mutex // one reload at a time
+	current atomic.Pointer[tls.Certificate]
+	content []byte // of both files, of the current one
+}
+
+// openCertificate reads the certificate for the first time.
+func openCertificate(certFile, keyFile string) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile}
+	loaded, content, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.current.Store(loaded)
+	c.content = content
+	return c, nil
+}
+
+// config returns the TLS settings of the server's addresses.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+		MinVersion:     tls.VersionTLS13,
+		NextProtos:     []string{"http/1.1"}, // WebSocket upgrades need it
+	}
+}
+
+// reload reads the files, and goes by them if they hold another certificate than the
+// current. One that is not good at the time now does not take the place of one that
+// is.
+func (c *certificate) reload(now time.Time) (changed bool, err error) {
+	c.load.Lock()
+	defer c.load.Unlock()
+	loaded, content, err := c.read()
+	if err != nil || bytes.Equal(content, c.content) {
+		return false, err
+	}
+	if err := validity(loaded, now); err != nil && validity(c.current.Load(), now) == nil {
+		return false, &pim.Error{Op: "TLS certificate " + c.certFile, Kind: pim.KindInvalid, Text: err.Error()}
+	}
+	c.current.Store(loaded)
+	c.content = content
+	return true, nil
+}
+
+// read returns the certificate in the files, checked against its key, and what they
+// hold.
+func (c *certificate) read() (*tls.Certificate, []byte, error) {
+	chain, err := readPEM("TLS certificate", c.certFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := readPEM("TLS key", c.keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	loaded, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, nil, &pim.Error{Op: "TLS certificate " + c.certFile + " with key " + c.keyFile, Kind: pim.KindInvalid, Text: err.Error(), Err: err}
+	}
+	return &loaded, append(append(chain, 0), key...), nil
+}
+
+// maxPEM is how long a file with a certificate chain or a key may be.
+const maxPEM = 1 << 20
+
+// readPEM reads a file that a setting names: what is wrong with it is wrong with the
+// setting.
+func readPEM(what, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &pim.Error{Op: what, Kind: pim.KindInvalid, Text: err.Error(), Err: err}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
+	if err == nil && len(data) > maxPEM {
+		err = errors.New(path + " is longer than 1 MiB")
+	}
+	if err != nil {
+		return nil, &pim.Error{Op: what, Kind: pim.KindInvalid, Text: err.Error(), Err: err}
+	}
+	return data, nil
+}
+
+// validity reports why clients refuse c at the time now.
+func validity(c *tls.Certificate, now time.Time) error {
+	switch {
+	case now.Before(c.Leaf.NotBefore):
+		return fmt.Errorf("it is valid from %s on only", c.Leaf.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(c.Leaf.NotAfter):
+		return fmt.Errorf("it expired at %s", c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// expiry returns when c, or the first of its chain, expires.
+func expiry(c *tls.Certificate) time.Time {
+	until := c.Leaf.NotAfter
+	for _, der := range c.Certificate[1:] {
+		if x, err := x509.ParseCertificate(der); err == nil && x.NotAfter.Before(until) {
+			until = x.NotAfter
+		}
+	}
+	return until
+}
+
+// renewal returns when c should have been renewed: two weeks before it expires, or
+// with a third of its life to go if it lives less than six.
+func renewal(c *tls.Certificate) time.Time {
+	life := c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)
+	return expiry(c).Add(-min(14*24*time.Hour, life/3))
+}
