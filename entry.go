@@ -40,7 +40,9 @@ type Entry struct {
 	Device       DeviceID // the sender's device
 	ClientID     ClientMessageID
 	Local        Millis   // the sender's calibrated clock at the first transmission
-	Server       Millis   // the writer's clock; never decreases with Seq
+	Server       Millis   // the conversation's time, that of the writer's clock; never decreases with Seq
+	Ahead        Millis   // how far Server is ahead of the writer's clock: 0, unless that clock was set back, see Times
+	Order        Millis   // the time that orders the entry, where it does not follow from Local: see OrderTime; else 0
 	Members      []UserID // whom a create, join or leave is about
 	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
 	Unknown      []byte   // fields of a later version, as they were encoded
@@ -48,5 +50,20 @@ type Entry struct {
 
 // Place returns the entry's position in the display order.
 func (e *Entry) Place() Place {
-	return Place{Anchor: e.Anchor, Local: Clamp(e.Local, e.Server), Seq: e.Seq}
+	return Place{Anchor: e.Anchor, Local: e.OrderTime(), Seq: e.Seq}
 }
+
+// OrderTime returns the time that orders the entry among its sender's, L' in
+// section 9 of docs/protocol.md: Order if the writer has set it, else the
+// local time, moved and clamped.
+func (e *Entry) OrderTime() Millis {
+	if e.Order != 0 {
+		return e.Order
+	}
+	return moved(e.Local, e.Server, e.Ahead)
+}
+
+// Time returns when the entry was written, by the writer's clock at that
+// moment. It is the time to show to people. It may be smaller than that of an
+// earlier entry: then the clock was set back in between.
+func (e *Entry) Time() Millis { return e.Server - e.Ahead }

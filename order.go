@@ -17,7 +17,8 @@ import (
 //
 // It is final at write time. A late resend stands just before its sender's
 // next message and moves nothing that was already shown; without resends it is
-// the server's order. Worked cases: testdata/display-order.json.
+// the server's order, whatever the clocks do: see Times. Worked cases:
+// testdata/display-order.json.
 const (
 	// OrderWindow is how far behind the server's clock a local time may lie, in
 	// milliseconds. It equals the time in which the SDK resends by itself.
@@ -32,10 +33,15 @@ func Clamp(local, server Millis) Millis {
 	return min(max(local, server-OrderWindow), server+OrderSlack)
 }
 
+// moved returns L' of a local time on the writer's clock, in an entry whose
+// server time is ahead of that clock. The clamp comes first, so that no local
+// time overflows.
+func moved(local, server, ahead Millis) Millis { return Clamp(local, server-ahead) + ahead }
+
 // Place is a position in the display order of one conversation.
 type Place struct {
 	Anchor Seq
-	Local  Millis // clamped
+	Local  Millis // L'
 	Seq    Seq
 }
 
@@ -69,7 +75,8 @@ type peak struct {
 const maxPeaks = 1 << 15
 
 // Next returns the anchor of the sender's next entry and takes the entry in.
-// Seqs must grow and server times must not decrease from call to call.
+// local is the entry's L', or the local time that it is the clamp of. Seqs must
+// grow and server times must not decrease from call to call.
 func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 	l := Clamp(local, server)
 	a.expire(server)
@@ -78,6 +85,15 @@ func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 		a.peaks = append(a.peaks, peak{seq, l, server})
 	}
 	return anchor
+}
+
+// Latest returns the greatest L' among the sender's entries that can still be
+// anchors at the given server time, 0 if there are none.
+func (a *Anchors) Latest(server Millis) Millis {
+	if a.expire(server); a.head == len(a.peaks) {
+		return 0
+	}
+	return a.peaks[len(a.peaks)-1].local
 }
 
 // find returns the first peak above l, or own. In the usual case, nothing was

@@ -115,7 +115,7 @@ func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(b.Last.Server, a.Last.Server), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.Last.Time(), a.Last.Time()), cmp.Compare(a.ID, b.ID))
 	})
 	return list, nil
 }

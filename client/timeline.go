@@ -76,7 +76,7 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 	p := &t.pending[i]
 	e := pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
-		ClientID: id, Local: p.Local, Server: s.Server, Members: p.Members, Payload: p.Payload,
+		ClientID: id, Local: p.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Members: p.Members, Payload: p.Payload,
 	}
 	t.insert(e)
 	if t.made == nil {

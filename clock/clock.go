@@ -61,6 +61,7 @@ type Watch struct {
 	right   atomic.Int64 // judge.right
 	relied  atomic.Int64 // offset when the clock could be relied on last; at first that of the start
 	trouble atomic.Pointer[pim.Error]
+	jump    atomic.Pointer[Reading] // by which the last jump was seen; nil: there was none
 
 	look    chan struct{} // capacity 1: Gate has seen a jump
 	stop    chan struct{}
@@ -152,6 +153,17 @@ func (w *Watch) Relied() time.Time {
 	return time.Unix(0, int64(r.Wall))
 }
 
+// Jumped returns when the clock last jumped, by the clock as it is since then, and
+// how long ago that was; ever is false if it has not. A jump may be a second older
+// than it says, and one that is younger than a second may be known to Gate only.
+func (w *Watch) Jumped() (at time.Time, ago time.Duration, ever bool) {
+	r := w.jump.Load()
+	if r == nil {
+		return at, 0, false
+	}
+	return time.Unix(0, int64(r.Wall)), w.source.Mono() - r.Mono, true
+}
+
 func refusal(text string) *pim.Error {
 	return &pim.Error{Kind: pim.KindClockUnhealthy, Text: text, RetryAfter: retryAfter}
 }
@@ -192,6 +204,9 @@ func (w *Watch) observe() {
 	r.Kernel = w.ask()
 	jumps := w.judge.jumps
 	trouble := w.judge.take(r)
+	if w.judge.jumps > jumps {
+		w.jump.Store(&r)
+	}
 	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate says so
 	if trouble == "" {
 		w.relied.Store(int64(r.offset())) // before Gate says so

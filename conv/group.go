@@ -161,5 +161,5 @@ func (g *group) published() Published {
 
 // answer returns the answer to the request that made e.
 func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
-	return Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Duplicate: duplicate}
+	return Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate}
 }

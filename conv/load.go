@@ -51,11 +51,12 @@ func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) 
 
 // take applies an entry of the log to the state that is being loaded.
 func (l *live) take(e *pim.Entry, last pim.Seq) {
-	l.anchors(e.Sender).Next(e.Seq, e.Local, e.Server)
+	l.anchors(e.Sender).Next(e.Seq, e.OrderTime(), e.Server)
+	l.times.Take(e)
 	if last-e.Seq < recentIDs {
 		l.recent.add(e.ClientID, e.Seq)
 	}
-	l.last, l.server, l.count = e.Seq, e.Server, e.Count
+	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
 	joined, _ := l.change(e)
 	if l.unsettled == nil && len(e.Members) > 0 {

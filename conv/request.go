@@ -14,12 +14,15 @@ type Request struct {
 	Device       pim.DeviceID
 	ClientID     pim.ClientMessageID
 	Local        pim.Millis
+	Attempt      uint32       // as pim.Sending
+	Age          pim.Millis   // as pim.Sending
 	Members      []pim.UserID // for create, join and leave
 	Payload      []byte
 	Origin       Origin // to whom the answer goes; opaque to the writer
 
 	command *pim.Command // of an EntryCommand, decoded
 	tries   int          // how often a commit that held it has failed
+	set     pim.Millis   // as pim.Moment
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.
@@ -33,6 +36,8 @@ type Answer struct {
 	Anchor    pim.Seq
 	Count     uint64
 	Server    pim.Millis
+	Ahead     pim.Millis
+	Order     pim.Millis
 	Duplicate bool // an earlier transmission was appended, this is its answer
 }
 

@@ -152,8 +152,10 @@ func (s *shard) batch(ctx context.Context, requests []*Request) {
 	for len(requests) > 0 {
 		now := pim.MillisOf(s.now())
 		s.refusal = s.gate() // after the clock was read: a jump before that is seen
+		set := s.set()
 		n := 0
 		for s.cells = 0; n < len(requests) && len(s.arena) < arenaBound && s.cells < cellBound; n++ {
+			requests[n].set = set
 			s.step(ctx, requests[n], now)
 		}
 		requests = requests[n:]

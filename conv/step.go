@@ -12,8 +12,8 @@ import (
 type conversation struct {
 	id     pim.ConversationID
 	last   pim.Seq
-	server pim.Millis // of the entry at last
-	count  uint64     // counting messages up to last
+	times  pim.Times // of the entries up to last
+	count  uint64    // counting messages up to last
 	order  map[pim.UserID]*pim.Anchors
 	recent recent
 	bound  int // members of a group, at most
@@ -64,7 +64,7 @@ func (c *conversation) step(r *Request, older pim.Seq, now pim.Millis) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	return c.append(r, members, max(now, c.server))
+	return c.append(r, members, now)
 }
 
 // allow reports whether r may be appended, and for a create, join or leave whom
@@ -147,24 +147,36 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 }
 
 // append gives r's entry its seq, count and anchor and moves the state past it.
-func (c *conversation) append(r *Request, members []pim.UserID, server pim.Millis) outcome {
+func (c *conversation) append(r *Request, members []pim.UserID, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
-		Local: r.Local, Server: server, Members: members, Payload: r.Payload,
+		Local: r.Local, Members: members, Payload: r.Payload,
 	}}
 	e := &o.entry
+	c.date(e, r, now)
 	e.Count = c.count
 	if e.Kind == pim.EntryMessage {
 		e.Count++
 	}
-	e.Anchor = c.anchors(e.Sender).Next(e.Seq, e.Local, e.Server)
 	o.gone, o.goneSeq = c.recent.add(e.ClientID, e.Seq)
-	c.last, c.server, c.count = e.Seq, e.Server, e.Count
+	c.last, c.count = e.Seq, e.Count
 	o.joined, o.departed = c.change(e)
 	if r.command != nil && c.obey(e, r.command) {
 		o.entity = r.command.Entity()
 	}
 	return o
+}
+
+// date gives e, which is written at now, its times and its anchor.
+func (c *conversation) date(e *pim.Entry, r *Request, now pim.Millis) {
+	e.Server, e.Ahead = c.times.Stamp(pim.Moment{Now: now, Set: r.set})
+	anchors := c.anchors(e.Sender)
+	said := pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age}
+	l := c.times.Order(said, anchors.Latest(e.Server))
+	if l != e.OrderTime() {
+		e.Order = l
+	}
+	e.Anchor = anchors.Next(e.Seq, l, e.Server)
 }
 
 func (c *conversation) anchors(u pim.UserID) *pim.Anchors {

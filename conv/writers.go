@@ -15,12 +15,13 @@ import (
 // Options are what Writers need besides the store.
 type Options struct {
 	Outlet  Outlet
-	Shards  int              // at least 1
-	Members int              // present members of a group, at most; 0: pim.MaxGroupMembers
-	Now     func() time.Time // nil: time.Now
-	Gate    func() error     // asked before each batch; its error refuses what the batch would append; nil: never
-	Metrics *Metrics         // nil: not counted
-	Logger  *slog.Logger     // nil: slog.Default
+	Shards  int               // at least 1
+	Members int               // present members of a group, at most; 0: pim.MaxGroupMembers
+	Now     func() time.Time  // nil: time.Now
+	Gate    func() error      // asked before each batch; its error refuses what the batch would append; nil: never
+	Set     func() pim.Millis // when Now was set, as pim.Moment says; nil: never
+	Metrics *Metrics          // nil: not counted
+	Logger  *slog.Logger      // nil: slog.Default
 }
 
 // Writers are the writers of all conversations of this node.
@@ -28,6 +29,7 @@ type Writers struct {
 	store   store.Store
 	now     func() time.Time
 	gate    func() error
+	set     func() pim.Millis
 	outlet  Outlet
 	metrics *Metrics
 	log     *slog.Logger
@@ -46,7 +48,7 @@ type Writers struct {
 func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
-		store: s, now: o.Now, gate: o.Gate, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
+		store: s, now: o.Now, gate: o.Gate, set: o.Set, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
 		members: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
 	}
 	if w.members == 0 {
@@ -57,6 +59,9 @@ func New(s store.Store, o Options) *Writers {
 	}
 	if w.gate == nil {
 		w.gate = func() error { return nil }
+	}
+	if w.set == nil {
+		w.set = func() pim.Millis { return 0 }
 	}
 	if w.metrics == nil {
 		w.metrics = NewMetrics(nil)

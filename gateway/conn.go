@@ -168,6 +168,8 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 		s.ack.Anchor = uint64(a.Anchor)
 	}
 	s.ack.ServerMs = int64(a.Server)
+	s.ack.AheadMs = int64(a.Ahead)
+	s.ack.OrderMs = int64(a.Order)
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
 	c.appendFrame(&s.ack)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"math"
 	"sync"
 
 	"github.com/pim-im/pim"
@@ -111,6 +112,8 @@ func (c *conn) handleSend(body []byte) error {
 		Sender:       c.user,
 		Device:       c.device,
 		Local:        pim.Millis(m.LocalMs),
+		Attempt:      m.Attempt,
+		Age:          pim.Millis(min(m.AgeMs, math.MaxInt64)),
 		Payload:      m.Payload,
 		Origin:       c,
 	}

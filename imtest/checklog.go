@@ -156,13 +156,16 @@ const (
 
 // clamped returns L', the local time as the display order takes it.
 func clamped(e *pim.Entry) pim.Millis {
+	clock := e.Server - e.Ahead // the writer's
 	switch {
-	case e.Local < e.Server-orderWindow:
+	case e.Order != 0:
+		return e.Order
+	case e.Local < clock-orderWindow:
 		return e.Server - orderWindow
-	case e.Local > e.Server+orderSlack:
+	case e.Local > clock+orderSlack:
 		return e.Server + orderSlack
 	}
-	return e.Local
+	return e.Local + e.Ahead
 }
 
 // Anchors returns the anchor of each entry of a conversation's log, by seq, as
@@ -218,7 +221,7 @@ func difference(a, b *pim.Entry) string {
 		return "sender"
 	case a.ClientID != b.ClientID:
 		return "client message ID"
-	case a.Local != b.Local || a.Server != b.Server:
+	case a.Local != b.Local || a.Server != b.Server || a.Ahead != b.Ahead || a.Order != b.Order:
 		return "time"
 	case !slices.Equal(a.Members, b.Members):
 		return "members"

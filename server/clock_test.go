@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +35,8 @@ func (c *handSet) source() clock.Source {
 		Kernel: func() (clock.Kernel, error) { return clock.Kernel{Synchronised: true}, nil },
 	}
 }
+
+func (c *handSet) now() time.Time { return c.source().Now() }
 
 func (c *handSet) jumps(d time.Duration) {
 	c.mu.Lock()
@@ -107,4 +111,95 @@ func (n *node) refusals() string {
 	_, after, _ := strings.Cut(metrics, `pim_sends_total{result="clock_unhealthy"} `)
 	line, _, _ := strings.Cut(after, "\n")
 	return line
+}
+
+// shown asks that everybody who is connected shows texts in this order, a view of
+// what the store holds, and what is pulled from the server.
+func shown(c pim.ConversationID, texts []string, apps ...*app) {
+	for _, a := range apps {
+		a.t.Helper()
+		a.sees(texts...)
+		page, err := a.Pull(a.t.Context(), c, 1, 0, 100)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		slices.SortFunc(page.Entries, func(x, y pim.Entry) int { return x.Place().Compare(y.Place()) })
+		var got []string
+		for _, e := range page.Entries {
+			got = append(got, string(e.Payload))
+		}
+		if !slices.Equal(got, texts) {
+			a.t.Errorf("%s shows %q, want %q", a.user, got, texts)
+		}
+	}
+}
+
+// settle lets the server notice that its clock was set, and trust it again.
+func (n *node) settle(c *handSet) {
+	for code := 200; code == 200; code, _ = n.page("/readyz") {
+	}
+	c.runs(11 * time.Second)
+	for code := 0; code != 200; code, _ = n.page("/readyz") {
+	}
+}
+
+// The server's clock is set back and forward while people write, on devices that
+// notice at different times. The order is that of seq.
+func TestOrderWhileTheClockIsSet(t *testing.T) {
+	c := &handSet{wall: time.Now(), mono: time.Hour}
+	n := start(t, config(t), server.Options{Clock: c.source()})
+	phone, bob := n.connect("alice", "phone", "http"), n.connect("bob", "phone", "tcp")
+	chat := pim.Direct("alice", "bob")
+	var texts []string
+	says := func(a *app) {
+		texts = append(texts, strconv.Itoa(len(texts)+1))
+		a.says(chat, texts[len(texts)-1])
+		c.runs(20 * time.Millisecond)
+	}
+	for i, by := range []time.Duration{-30 * time.Second, 30 * time.Second, -time.Hour, 10 * time.Minute, -365 * 24 * time.Hour} {
+		for range 3 {
+			says(phone)
+		}
+		c.jumps(by)
+		n.settle(c)
+		says(phone) // it has taken no sample since
+		fresh := n.connect("alice", "laptop"+strconv.Itoa(i), "http")
+		for range 2 {
+			says(fresh)
+			says(phone)
+			says(bob)
+		}
+	}
+	shown(chat, texts, bob, n.connect("alice", "new", "tcp"))
+}
+
+// The server ran with a clock that was an hour, a year ahead, and was set right
+// while it was stopped. New messages are shown below the old ones from the first
+// on, and their times are right.
+func TestOrderAfterTheClockWasAhead(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, 365 * 24 * time.Hour} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			right := time.Now()
+			c := &handSet{wall: right.Add(ahead), mono: time.Hour}
+			cfg, chat := config(t), pim.Direct("alice", "bob")
+			n := start(t, cfg, server.Options{Clock: c.source()})
+			alice := n.connect("alice", "phone", "http")
+			for _, text := range []string{"1", "2", "3"} {
+				alice.says(chat, text)
+				c.runs(time.Second)
+			}
+			n.stop()
+			c.jumps(-ahead)
+			n = start(t, cfg, server.Options{Clock: c.source()})
+			bob, alice := n.connect("bob", "phone", "http"), n.connect("alice", "laptop", "tcp")
+			for i, a := range []*app{alice, bob, alice, alice} {
+				sent := a.says(chat, strconv.Itoa(4+i))
+				if off := (sent.Server - sent.Ahead) - pim.MillisOf(c.now()); off != 0 {
+					t.Errorf("message %d is %d ms off", 4+i, off)
+				}
+				c.runs(time.Duration(i) * 100 * time.Millisecond)
+			}
+			shown(chat, []string{"1", "2", "3", "4", "5", "6", "7"}, bob, n.connect("alice", "new", "http"))
+		})
+	}
 }

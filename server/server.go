@@ -205,7 +205,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		outlet = o.WrapOutlet(outlet)
 	}
 	s.writers = conv.New(st, conv.Options{
-		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.gate,
+		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	var writer gateway.Writer = s.writers
@@ -213,6 +213,15 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway.SetWriter(writer)
+}
+
+// clockSet returns when the clock was set, if devices may not know it yet; else 0.
+func (s *Server) clockSet() pim.Millis {
+	at, ago, ever := s.clock.Jumped()
+	if !ever || ago > time.Duration(pim.SetWindow)*time.Millisecond {
+		return 0
+	}
+	return pim.MillisOf(at)
 }
 
 // gate refuses what the writers would append and the store would not take, before

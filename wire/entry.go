@@ -21,6 +21,8 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 		ClientMessageId: e.ClientID[:],
 		LocalMs:         int64(e.Local),
 		ServerMs:        int64(e.Server),
+		AheadMs:         int64(e.Ahead),
+		OrderMs:         int64(e.Order),
 		Payload:         e.Payload,
 	}
 	if e.Anchor == e.Seq {
@@ -60,6 +62,8 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		Device:       pim.DeviceID(m.Device),
 		Local:        pim.Millis(m.LocalMs),
 		Server:       pim.Millis(m.ServerMs),
+		Ahead:        pim.Millis(m.AheadMs),
+		Order:        pim.Millis(m.OrderMs),
 		Payload:      m.Payload,
 		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
@@ -82,7 +86,7 @@ const briefPayload = 64
 // BriefEntry returns what a brief Summary shows of its last entry, and whether
 // its payload was cut. What the Summary itself says is left out.
 func BriefEntry(m *wirepb.Entry) (brief *wirepb.Entry, cut bool) {
-	brief = &wirepb.Entry{Kind: m.Kind, Sender: m.Sender, LocalMs: m.LocalMs, ServerMs: m.ServerMs, Payload: m.Payload}
+	brief = &wirepb.Entry{Kind: m.Kind, Sender: m.Sender, LocalMs: m.LocalMs, ServerMs: m.ServerMs, AheadMs: m.AheadMs, Payload: m.Payload}
 	if cut = len(m.Payload) > briefPayload; cut {
 		brief.Payload = m.Payload[:briefPayload]
 	}

@@ -42,6 +42,10 @@ func vectorFrames() []vectorFrame {
 	}
 	late := proto.Clone(hi).(*wirepb.Entry)
 	late.Seq, late.Anchor, late.Count, late.ServerMs = 3, 1, 3, 1700000000900
+	setBack := &wirepb.Entry{
+		Seq: 4, Count: 4, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000001123, ServerMs: 1700000001900, AheadMs: 30000, OrderMs: 1700000001123, Payload: []byte("hi"),
+	}
 	created := &wirepb.Entry{
 		Seq: 1, Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Members: []string{"alice", "bob"},
@@ -95,6 +99,9 @@ func vectorFrames() []vectorFrame {
 			Store:  "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
 			Limits: &wirepb.Limits{FrameBytes: 262144, PayloadBytes: 65536, PageEntries: 1000, PageBytes: 1048576, InFlight: 256, GroupMembers: 2000, IdleMs: 300000, HeartbeatMs: 600000},
 		}},
+		{"sent again after 12 s", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 3, Payload: []byte("hi"), AgeMs: 12034}},
+		{"written while the server's clock is set back by 30 s", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{setBack}}},
+		{"durable, likewise", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 4, ServerMs: 1700000001900, Count: 4, AheadMs: 30000, OrderMs: 1700000001123}},
 		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},
 		{"all conversations, in brief, from the second page on", &wirepb.PIMSyncReq{RequestId: 5, Full: true, After: "d:alice:bob", Limit: 1000, Brief: true}},
 		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{

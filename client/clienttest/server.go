@@ -14,6 +14,8 @@ import (
 type Server struct {
 	// Now is the server's clock.
 	Now func() pim.Millis
+	// Set, if set, returns when Now was set, as pim.Moment says.
+	Set func() pim.Millis
 	// DropPush, if set, decides which pushes are lost. The session is told with
 	// the next pong.
 	DropPush func() bool
@@ -32,6 +34,7 @@ type log struct {
 	entries []pim.Entry
 	periods map[pim.UserID][]period // of a group
 	order   map[pim.UserID]*pim.Anchors
+	times   pim.Times
 	ids     map[pim.ClientMessageID]pim.Seq
 	count   uint64
 }
@@ -210,9 +213,18 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	if e.Members, err = l.changed(&e, req.Members); err != nil {
 		return pim.Entry{}, err
 	}
-	l.append(&e, s.Now())
+	said := pim.Sending{Local: e.Local, Attempt: req.Attempt, Age: pim.Millis(req.AgeMs)}
+	l.append(&e, said, s.moment())
 	s.push(l, e)
 	return e, nil
+}
+
+func (s *Server) moment() pim.Moment {
+	at := pim.Moment{Now: s.Now()}
+	if s.Set != nil {
+		at.Set = s.Set()
+	}
+	return at
 }
 
 // changed returns whom e, which names users, is about: those for whom it changes
@@ -301,7 +313,7 @@ func (s *Server) superseded(user pim.UserID, c pim.ConversationID) map[pim.Seq]b
 	return out
 }
 
-func (l *log) append(e *pim.Entry, now pim.Millis) {
+func (l *log) append(e *pim.Entry, said pim.Sending, at pim.Moment) {
 	for _, u := range e.Members {
 		p := l.periods[u]
 		present := len(p) > 0 && p[len(p)-1].to == 0
@@ -318,11 +330,13 @@ func (l *log) append(e *pim.Entry, now pim.Millis) {
 	if l.order[e.Sender] == nil {
 		l.order[e.Sender] = new(pim.Anchors)
 	}
-	e.Count, e.Server = l.count, now
-	if n := len(l.entries); n > 0 {
-		e.Server = max(now, l.entries[n-1].Server)
+	e.Count = l.count
+	e.Server, e.Ahead = l.times.Stamp(at)
+	order := l.times.Order(said, l.order[e.Sender].Latest(e.Server))
+	if order != e.OrderTime() {
+		e.Order = order
 	}
-	e.Anchor = l.order[e.Sender].Next(e.Seq, e.Local, e.Server)
+	e.Anchor = l.order[e.Sender].Next(e.Seq, order, e.Server)
 	l.entries = append(l.entries, *e)
 	l.ids[e.ClientID] = e.Seq
 }

@@ -138,6 +138,7 @@ func ackOf(e *pim.Entry) *wirepb.PIMSendAck {
 	return &wirepb.PIMSendAck{
 		ClientMessageId: e.ClientID[:], Conversation: string(e.Conversation), Seq: uint64(e.Seq),
 		Anchor: uint64(e.Anchor), ServerMs: int64(e.Server), Count: e.Count,
+		AheadMs: int64(e.Ahead), OrderMs: int64(e.Order),
 	}
 }
 

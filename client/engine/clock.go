@@ -53,23 +53,28 @@ type clock struct {
 }
 
 // add takes a sample: transmitted at t1 and received at t4 on the monotonic
-// clock, received and answered at t2 and t3 on the server's.
-func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) {
+// clock, received and answered at t2 and t3 on the server's. If the sample says
+// that the server's clock was set back, it returns by how much.
+func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration) {
 	if t1 < c.since || t1 > t4 {
-		return
+		return 0
 	}
 	// t2 is cut to milliseconds, so it was up to one later.
 	low, high := time.Duration(t3)*time.Millisecond-t4, time.Duration(t2+1)*time.Millisecond-t1
 	low, high = min(low, high), max(low, high) // unless the server's clock jumped in between, they are in order
-	if c.known && !c.doubt {
+	if c.known {
 		drift := (t4 - c.setAt) / driftPart
-		// Otherwise the server's clock has jumped: the newest is right.
-		if l, h := max(low, c.low-drift), min(high, c.high+drift); l <= h {
+		switch l, h := max(low, c.low-drift), min(high, c.high+drift); {
+		case l > h: // the server's clock has jumped: the newest sample is right
+			// A monotonic clock that stood still looks like a jump forward.
+			back = max(0, (c.low+c.high)/2-(low+high)/2)
+		case !c.doubt:
 			low, high = l, h
 		}
 	}
 	c.low, c.high, c.setAt = low, high, t4
 	c.known, c.doubt = true, false
+	return back
 }
 
 // at returns the server's time at now, as well as it is known.
@@ -90,9 +95,15 @@ func (c *clock) dueAt() time.Duration {
 }
 
 // local returns the local time of a message that is first transmitted now. It
-// grows strictly on a device, over restarts too.
+// grows strictly on a device, over restarts too, unless the server's clock was set
+// back. If the times were held then, they would be the same for as long as it was
+// set back, and a message that is sent again would find no place among the others.
 func (e *Engine) local() pim.Millis {
-	e.meta.LastLocal = max(e.clock.at(e.now), e.meta.LastLocal+1)
+	now := e.clock.at(e.now)
+	if e.clock.known && e.meta.LastLocal-now > pim.OrderWindow {
+		e.meta.LastLocal = now - 1 // it was set back while this process did not look
+	}
+	e.meta.LastLocal = max(now, e.meta.LastLocal+1)
 	e.metaDirty = true
 	return e.meta.LastLocal
 }
@@ -137,7 +148,10 @@ func (e *Engine) sampled(m *wirepb.PIMTimeResp) {
 // sample takes a sample whose answer has come now.
 func (e *Engine) sample(t1 time.Duration, t2, t3 int64) {
 	first := !e.clock.known
-	e.clock.add(t1, e.now.Mono, t2, t3)
+	if back := e.clock.add(t1, e.now.Mono, t2, t3); back > 0 {
+		e.meta.LastLocal = max(0, e.meta.LastLocal-millis(back))
+		e.metaDirty = true
+	}
 	if first && e.clock.known {
 		e.dateQueued()
 	}

@@ -41,7 +41,7 @@ type conversation struct {
 	lastCut bool
 	left    bool
 	holes   []Hole     // what is missing below known
-	recent  pim.Millis // server time of the newest entry that was heard of
+	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
 	followed bool        // with Config.Watch: Follow named it
@@ -224,7 +224,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	c.heard(entry.Seq, entry.Count)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
-		c.recent = entry.Server
+		c.recent = entry.Time()
 	}
 	switch entry.Kind {
 	case pim.EntryCreate, pim.EntryJoin:

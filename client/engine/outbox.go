@@ -35,6 +35,8 @@ type message struct {
 
 	state    SendState     // Queued, InFlight, Delayed or Failed
 	attempt  int           // transmissions so far, of this process
+	resumed  bool          // an earlier process has transmitted it
+	firstAt  time.Duration // the first transmission of this process
 	resends  int           // of them because no answer came in time
 	refusals int           // in a row, all of them retryable
 	cause    *pim.Error    // why it waits
@@ -256,7 +258,7 @@ func (e *Engine) queue(m *message) {
 	e.meta.Number++
 	e.metaDirty = true
 	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
-	m.attempt, m.resends, m.refusals, m.giveUpAt, m.cause = 0, 0, 0, never, nil
+	m.attempt, m.resumed, m.resends, m.refusals, m.giveUpAt, m.cause = 0, false, 0, 0, never, nil
 	if m.rough, m.roughAt = !e.clock.known, e.now.Mono; m.rough {
 		m.Queued = max(m.Queued, e.meta.LastLocal) // whatever the wall clock says
 	}

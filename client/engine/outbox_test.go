@@ -35,7 +35,7 @@ func TestResendAfterRestart(t *testing.T) {
 			t.Errorf("local time of %s was %d and is %d", m.Payload, before[string(m.Payload)], m.LocalMs)
 		}
 	}
-	s.transmits("sync full=false after=", "send a attempt 1", "send b attempt 1", "send c attempt 1", "send d attempt 1", "send e attempt 1")
+	s.transmits("sync full=false after=", "send a attempt 2", "send b attempt 2", "send c attempt 2", "send d attempt 2", "send e attempt 1")
 }
 
 func TestOutboxIsBounded(t *testing.T) {

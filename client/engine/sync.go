@@ -97,7 +97,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		e.touch(c)
 		c.newest, c.counted, c.count, c.left = newest, newest, s.Count, s.Left
 		if last := lastOf(c.id, s); last != nil && newest > c.known {
-			c.last, c.lastCut, c.recent = last, s.LastCut, last.Server
+			c.last, c.lastCut, c.recent = last, s.LastCut, last.Time()
 		}
 	}
 	if newest > c.known {
@@ -120,7 +120,7 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	return &pim.Entry{
 		Conversation: c, Seq: pim.Seq(s.Newest), Anchor: cmp.Or(pim.Seq(m.Anchor), pim.Seq(s.Newest)), Count: s.Count,
 		Kind: pim.EntryKind(m.Kind), Sender: pim.UserID(m.Sender), Local: pim.Millis(m.LocalMs),
-		Server: pim.Millis(m.ServerMs), Payload: m.Payload,
+		Server: pim.Millis(m.ServerMs), Ahead: pim.Millis(m.AheadMs), Payload: m.Payload,
 	}
 }
 

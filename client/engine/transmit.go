@@ -95,9 +95,14 @@ func (e *Engine) fly(m *message) {
 	if m.Local == 0 {
 		m.Local = e.local()
 		e.store(m)
+	} else if m.attempt == 0 {
+		m.resumed = true
 	}
-	if m.attempt == 0 && !m.patient() {
-		m.giveUpAt = e.now.Mono + giveUpAfter
+	if m.attempt == 0 {
+		m.firstAt = e.now.Mono
+		if !m.patient() {
+			m.giveUpAt = e.now.Mono + giveUpAfter
+		}
 	}
 	e.outbox.land(m)
 	m.attempt++
@@ -107,6 +112,13 @@ func (e *Engine) fly(m *message) {
 	req := &wirepb.PIMSendReq{
 		Conversation: string(m.Conversation), ClientMessageId: m.ID[:], LocalMs: int64(m.Local),
 		Attempt: uint32(m.attempt), Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
+	}
+	switch {
+	case m.resumed:
+		req.Attempt++
+		req.AgeMs = uint64(max(0, e.clock.at(e.now)-m.Local)) // as well as it can be known
+	case m.attempt > 1:
+		req.AgeMs = uint64(max(1, (e.now.Mono - m.firstAt).Milliseconds()))
 	}
 	for _, u := range m.Members {
 		req.Members = append(req.Members, string(u))
@@ -180,7 +192,8 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	}
 	s := Sent{
 		Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq), Anchor: pim.Seq(a.Anchor),
-		Server: pim.Millis(a.ServerMs), Count: a.Count, Duplicate: a.Duplicate,
+		Server: pim.Millis(a.ServerMs), Ahead: pim.Millis(a.AheadMs), Order: pim.Millis(a.OrderMs),
+		Count: a.Count, Duplicate: a.Duplicate,
 	}
 	if s.Anchor == 0 {
 		s.Anchor = s.Seq
@@ -205,7 +218,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	e.own(c, pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
 		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID,
-		Local: m.Local, Server: s.Server, Payload: m.Payload,
+		Local: m.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Payload: m.Payload,
 	})
 }
 
@@ -223,7 +236,7 @@ func (e *Engine) found(entry *pim.Entry) {
 	if m := e.outbox.byID[entry.ClientID]; m != nil && entry.Device == e.meta.Device {
 		e.delivered(m, Sent{
 			Conversation: entry.Conversation, Seq: entry.Seq, Anchor: entry.Anchor,
-			Server: entry.Server, Count: entry.Count,
+			Server: entry.Server, Ahead: entry.Ahead, Order: entry.Order, Count: entry.Count,
 		})
 	}
 }

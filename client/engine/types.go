@@ -82,6 +82,8 @@ type Sent struct {
 	Seq          pim.Seq
 	Anchor       pim.Seq
 	Server       pim.Millis
+	Ahead        pim.Millis
+	Order        pim.Millis
 	Count        uint64
 	Duplicate    bool // an earlier transmission was appended; this is its answer
 }

@@ -18,6 +18,7 @@ type entryJSON struct {
 	ClientMessageID string             `json:"client_message_id"`
 	LocalMS         pim.Millis         `json:"local_ms"`
 	ServerMS        pim.Millis         `json:"server_ms"`
+	AheadMS         pim.Millis         `json:"ahead_ms,omitempty"` // how far server_ms is ahead of the writer's clock
 	Kind            string             `json:"kind"`
 	contentJSON
 	Members []pim.UserID `json:"members,omitempty"` // whom a create, join or leave is about
@@ -41,7 +42,7 @@ func jsonOf(e *pim.Entry) entryJSON {
 	j := entryJSON{
 		Conversation: e.Conversation, Seq: e.Seq, Anchor: e.Anchor,
 		Sender: e.Sender, Device: e.Device, ClientMessageID: e.ClientID.String(),
-		LocalMS: e.Local, ServerMS: e.Server, Kind: e.Kind.String(), Members: e.Members,
+		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members,
 	}
 	switch {
 	case e.Kind == pim.EntryCommand: // it is protobuf, even where it is valid UTF-8

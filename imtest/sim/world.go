@@ -139,4 +139,16 @@ func (w *World) StopServer(down time.Duration) {
 func (w *World) JumpServer(by time.Duration) {
 	w.tell(nil, "clock jumps by %v", by)
 	w.skew += pim.Millis(by / time.Millisecond)
+	set, until := w.Server.Now(), w.now+time.Duration(pim.SetWindow)*time.Millisecond
+	w.Server.Set = func() pim.Millis {
+		if w.now > until {
+			return 0
+		}
+		return set
+	}
+	if by < 0 {
+		for _, d := range w.devices {
+			clear(d.timeOf) // the same times come again
+		}
+	}
 }

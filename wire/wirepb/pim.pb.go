@@ -247,6 +247,8 @@ type Entry struct {
 	ServerMs        int64                  `protobuf:"varint,9,opt,name=server_ms,json=serverMs,proto3" json:"server_ms,omitempty"`                       // writer's clock, ms since 1970
 	Members         []string               `protobuf:"bytes,10,rep,name=members,proto3" json:"members,omitempty"`                                         // user IDs a create, join or leave is about
 	Payload         []byte                 `protobuf:"bytes,11,opt,name=payload,proto3" json:"payload,omitempty"`                                         // opaque; at most 64 KiB
+	AheadMs         int64                  `protobuf:"varint,12,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`                         // how far server_ms is ahead of the writer's clock; 0 unless that was set back
+	OrderMs         int64                  `protobuf:"varint,13,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"`                         // L' of the display order, where it does not follow from local_ms; else 0
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -356,6 +358,20 @@ func (x *Entry) GetPayload() []byte {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *Entry) GetAheadMs() int64 {
+	if x != nil {
+		return x.AheadMs
+	}
+	return 0
+}
+
+func (x *Entry) GetOrderMs() int64 {
+	if x != nil {
+		return x.OrderMs
+	}
+	return 0
 }
 
 // Command changes one thing that a user keeps: it is the payload of an
@@ -767,10 +783,11 @@ type PIMSendReq struct {
 	Conversation    string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`                                // empty for ENTRY_KIND_CREATE: the server gives out the ID
 	ClientMessageId []byte                 `protobuf:"bytes,2,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"` // 16 bytes, UUIDv7
 	LocalMs         int64                  `protobuf:"varint,3,opt,name=local_ms,json=localMs,proto3" json:"local_ms,omitempty"`                          // calibrated clock at the first transmission
-	Attempt         uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`                                         // 1 for the first transmission; for metrics only
+	Attempt         uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`                                         // 1 for the first transmission; 0: not said
 	Payload         []byte                 `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
 	Kind            EntryKind              `protobuf:"varint,6,opt,name=kind,proto3,enum=pim.v1.EntryKind" json:"kind,omitempty"` // unspecified means message
 	Members         []string               `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                  // for create, join, leave
+	AgeMs           uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`        // how long ago the first transmission was, by a clock that nobody sets; 0: not said
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -854,6 +871,13 @@ func (x *PIMSendReq) GetMembers() []string {
 	return nil
 }
 
+func (x *PIMSendReq) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
 // PIMSendAck: the entry is durable, and in every member's offline list.
 type PIMSendAck struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -863,7 +887,9 @@ type PIMSendAck struct {
 	Anchor          uint64                 `protobuf:"varint,4,opt,name=anchor,proto3" json:"anchor,omitempty"` // 0 means seq
 	ServerMs        int64                  `protobuf:"varint,5,opt,name=server_ms,json=serverMs,proto3" json:"server_ms,omitempty"`
 	Count           uint64                 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
-	Duplicate       bool                   `protobuf:"varint,7,opt,name=duplicate,proto3" json:"duplicate,omitempty"` // an earlier transmission was appended; this is its answer
+	Duplicate       bool                   `protobuf:"varint,7,opt,name=duplicate,proto3" json:"duplicate,omitempty"`            // an earlier transmission was appended; this is its answer
+	AheadMs         int64                  `protobuf:"varint,8,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"` // as in Entry
+	OrderMs         int64                  `protobuf:"varint,9,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"` // as in Entry
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -945,6 +971,20 @@ func (x *PIMSendAck) GetDuplicate() bool {
 		return x.Duplicate
 	}
 	return false
+}
+
+func (x *PIMSendAck) GetAheadMs() int64 {
+	if x != nil {
+		return x.AheadMs
+	}
+	return 0
+}
+
+func (x *PIMSendAck) GetOrderMs() int64 {
+	if x != nil {
+		return x.OrderMs
+	}
+	return 0
 }
 
 // PIMPush hands over entries as they are written. It is a hint: one that does
@@ -1917,7 +1957,7 @@ var File_pim_proto protoreflect.FileDescriptor
 
 const file_pim_proto_rawDesc = "" +
 	"\n" +
-	"\tpim.proto\x12\x06pim.v1\"\xb6\x02\n" +
+	"\tpim.proto\x12\x06pim.v1\"\xec\x02\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\x04R\x06anchor\x12\x14\n" +
@@ -1930,7 +1970,9 @@ const file_pim_proto_rawDesc = "" +
 	"\tserver_ms\x18\t \x01(\x03R\bserverMs\x12\x18\n" +
 	"\amembers\x18\n" +
 	" \x03(\tR\amembers\x12\x18\n" +
-	"\apayload\x18\v \x01(\fR\apayload\"\xd5\x01\n" +
+	"\apayload\x18\v \x01(\fR\apayload\x12\x19\n" +
+	"\bahead_ms\x18\f \x01(\x03R\aaheadMs\x12\x19\n" +
+	"\border_ms\x18\r \x01(\x03R\aorderMs\"\xd5\x01\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -1971,7 +2013,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tin_flight\x18\x05 \x01(\rR\binFlight\x12#\n" +
 	"\rgroup_members\x18\x06 \x01(\rR\fgroupMembers\x12\x17\n" +
 	"\aidle_ms\x18\a \x01(\rR\x06idleMs\x12!\n" +
-	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\xec\x01\n" +
+	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\x83\x02\n" +
 	"\n" +
 	"PIMSendReq\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12*\n" +
@@ -1980,7 +2022,8 @@ const file_pim_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x18\n" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12%\n" +
 	"\x04kind\x18\x06 \x01(\x0e2\x11.pim.v1.EntryKindR\x04kind\x12\x18\n" +
-	"\amembers\x18\a \x03(\tR\amembers\"\xd7\x01\n" +
+	"\amembers\x18\a \x03(\tR\amembers\x12\x15\n" +
+	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\"\x8d\x02\n" +
 	"\n" +
 	"PIMSendAck\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\fR\x0fclientMessageId\x12\"\n" +
@@ -1989,7 +2032,9 @@ const file_pim_proto_rawDesc = "" +
 	"\x06anchor\x18\x04 \x01(\x04R\x06anchor\x12\x1b\n" +
 	"\tserver_ms\x18\x05 \x01(\x03R\bserverMs\x12\x14\n" +
 	"\x05count\x18\x06 \x01(\x04R\x05count\x12\x1c\n" +
-	"\tduplicate\x18\a \x01(\bR\tduplicate\"n\n" +
+	"\tduplicate\x18\a \x01(\bR\tduplicate\x12\x19\n" +
+	"\bahead_ms\x18\b \x01(\x03R\aaheadMs\x12\x19\n" +
+	"\border_ms\x18\t \x01(\x03R\aorderMs\"n\n" +
 	"\aPIMPush\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\aentries\x18\x02 \x03(\v2\r.pim.v1.EntryR\aentries\x12\x16\n" +

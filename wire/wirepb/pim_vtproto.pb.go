@@ -48,6 +48,16 @@ func (m *Entry) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.OrderMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.OrderMs))
+		i--
+		dAtA[i] = 0x68
+	}
+	if m.AheadMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AheadMs))
+		i--
+		dAtA[i] = 0x60
+	}
 	if len(m.Payload) > 0 {
 		i -= len(m.Payload)
 		copy(dAtA[i:], m.Payload)
@@ -466,6 +476,11 @@ func (m *PIMSendReq) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AgeMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AgeMs))
+		i--
+		dAtA[i] = 0x40
+	}
 	if len(m.Members) > 0 {
 		for iNdEx := len(m.Members) - 1; iNdEx >= 0; iNdEx-- {
 			i -= len(m.Members[iNdEx])
@@ -543,6 +558,16 @@ func (m *PIMSendAck) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.OrderMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.OrderMs))
+		i--
+		dAtA[i] = 0x48
+	}
+	if m.AheadMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AheadMs))
+		i--
+		dAtA[i] = 0x40
 	}
 	if m.Duplicate {
 		i--
@@ -1488,6 +1513,12 @@ func (m *Entry) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	if m.AheadMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AheadMs))
+	}
+	if m.OrderMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.OrderMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1667,6 +1698,9 @@ func (m *PIMSendReq) SizeVT() (n int) {
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
 	}
+	if m.AgeMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AgeMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1699,6 +1733,12 @@ func (m *PIMSendAck) SizeVT() (n int) {
 	}
 	if m.Duplicate {
 		n += 2
+	}
+	if m.AheadMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AheadMs))
+	}
+	if m.OrderMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.OrderMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -2346,6 +2386,44 @@ func (m *Entry) UnmarshalVT(dAtA []byte) error {
 				m.Payload = []byte{}
 			}
 			iNdEx = postIndex
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AheadMs", wireType)
+			}
+			m.AheadMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AheadMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field OrderMs", wireType)
+			}
+			m.OrderMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.OrderMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -3504,6 +3582,25 @@ func (m *PIMSendReq) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Members = append(m.Members, string(dAtA[iNdEx:postIndex]))
 			iNdEx = postIndex
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AgeMs", wireType)
+			}
+			m.AgeMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AgeMs |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -3717,6 +3814,44 @@ func (m *PIMSendAck) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Duplicate = bool(v != 0)
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AheadMs", wireType)
+			}
+			m.AheadMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AheadMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field OrderMs", wireType)
+			}
+			m.OrderMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.OrderMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -80,7 +80,7 @@ func (m *Model) draw(items []client.Message, i int) []string {
 // at returns when a message was stored, or queued.
 func (m *Model) at(item *client.Message) time.Time {
 	if item.Entry.Server != 0 {
-		return item.Entry.Server.Time().In(m.zone)
+		return item.Entry.Time().Time().In(m.zone)
 	}
 	return item.Entry.Local.Time().In(m.zone)
 }

@@ -1,0 +1,239 @@
+package pim_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+// written is a message as it reaches the writer, and what it is to become.
+type written struct {
+	ID, Sender string
+	Attempt    uint32
+	Age        pim.Millis
+	Set        pim.Millis // when the writer's clock was set, as far as it knows
+	Clock      pim.Millis // the writer's
+	Local      pim.Millis
+	Seq        pim.Seq
+	Server     pim.Millis
+	Ahead      pim.Millis
+	Order      pim.Millis
+	Anchor     pim.Seq
+}
+
+// writer makes a conversation's entries, as a server does.
+type writer struct {
+	times   pim.Times
+	senders map[string]*pim.Anchors
+	entries []pim.Entry
+	names   []string // of entries
+}
+
+func (w *writer) writes(m *written) *pim.Entry {
+	if w.senders == nil {
+		w.senders = map[string]*pim.Anchors{}
+	}
+	a := w.senders[m.Sender]
+	if a == nil {
+		a = new(pim.Anchors)
+		w.senders[m.Sender] = a
+	}
+	e := pim.Entry{Seq: pim.Seq(len(w.entries) + 1), Local: m.Local, Sender: pim.UserID(m.Sender)}
+	e.Server, e.Ahead = w.times.Stamp(pim.Moment{Now: m.Clock, Set: m.Set})
+	l := w.times.Order(pim.Sending{Local: m.Local, Attempt: m.Attempt, Age: m.Age}, a.Latest(e.Server))
+	if l != e.OrderTime() {
+		e.Order = l
+	}
+	e.Anchor = a.Next(e.Seq, l, e.Server)
+	w.entries, w.names = append(w.entries, e), append(w.names, m.ID)
+	return &w.entries[len(w.entries)-1]
+}
+
+// shown returns the names of the entries in display order.
+func (w *writer) shown() []string {
+	entries := slices.Clone(w.entries)
+	slices.SortFunc(entries, func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
+	names := make([]string, len(entries))
+	for i := range entries {
+		names[i] = w.names[entries[i].Seq-1]
+	}
+	return names
+}
+
+// The worked cases of a clock that is set, for every implementation of the
+// writer and of the display.
+func TestClockIsSet(t *testing.T) {
+	data, err := os.ReadFile("testdata/display-order.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Cases []struct {
+			Name     string
+			Messages []written
+			Order    []string
+		} `json:"clock_set"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil || len(file.Cases) == 0 {
+		t.Fatal(err, len(file.Cases))
+	}
+	for _, c := range file.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			w := new(writer)
+			for i := range c.Messages {
+				m := &c.Messages[i]
+				e := w.writes(m)
+				if e.Seq != m.Seq || e.Server != m.Server || e.Ahead != m.Ahead || e.Order != m.Order || e.Anchor != m.Anchor {
+					t.Errorf("%+v became %+v", m, e)
+				}
+			}
+			if got := w.shown(); !slices.Equal(got, c.Order) {
+				t.Errorf("shown %v, want %v", got, c.Order)
+			}
+		})
+	}
+}
+
+// A writer that reads its log again goes on as the one before.
+func TestTimesAreReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		steps := rapid.SliceOfN(rapid.Int64Range(-400_000, 400_000), 2, 30).Draw(t, "the clock goes by")
+		cut := rapid.IntRange(0, len(steps)-1).Draw(t, "read back after")
+		var whole, again pim.Times
+		clock := pim.Millis(1_700_000_000_000)
+		var last pim.Millis
+		for i, by := range steps {
+			clock += pim.Millis(by)
+			e := pim.Entry{Seq: pim.Seq(i + 1)}
+			e.Server, e.Ahead = whole.Stamp(pim.Moment{Now: clock})
+			if e.Server < last || e.Ahead < 0 || e.Time() != clock {
+				t.Fatalf("at %d after %d: server time %d, ahead %d", clock, last, e.Server, e.Ahead)
+			}
+			last = e.Server
+			if i <= cut {
+				again.Take(&e)
+			} else if server, ahead := again.Stamp(pim.Moment{Now: clock}); server != e.Server || ahead != e.Ahead {
+				t.Fatalf("read back: server time %d, ahead %d, want %d, %d", server, ahead, e.Server, e.Ahead)
+			}
+			if again != whole && i >= cut {
+				t.Fatalf("read back: %+v, want %+v", again, whole)
+			}
+		}
+	})
+}
+
+// scene is a server whose clock is set now and then, and devices that take some
+// time to notice. Now is what has really passed.
+type scene struct {
+	t     *rapid.T
+	now   pim.Millis
+	set   pim.Millis // what the server's clock is off by
+	setAt pim.Millis
+	knows map[string]pim.Millis // device → what it takes set for
+	sets  []int64               // by how much the clock may be set, 0: not
+	rest  pim.Millis            // between two sets, at least
+	w     writer
+}
+
+const noon pim.Millis = 1_700_000_000_000
+
+func newScene(t *rapid.T, forward ...int64) *scene {
+	return &scene{
+		t: t, setAt: -2 * pim.SetWindow, knows: map[string]pim.Millis{},
+		sets: append([]int64{0, 0, 0, 0, -300, -30_000, -3_600_000, -31_536_000_000}, forward...),
+	}
+}
+
+// passes lets time pass, and sets the server's clock in it or not.
+func (s *scene) passes() {
+	s.now += pim.Millis(rapid.SampledFrom([]int64{1, 40, 700, 5_000, 70_000, 400_000}).Draw(s.t, "passes"))
+	by := rapid.SampledFrom(s.sets).Draw(s.t, "set by")
+	if by == 0 || s.now-s.setAt < s.rest {
+		return
+	}
+	s.set, s.setAt = s.set+pim.Millis(by), s.now
+	s.now += 11_000 // nothing is written until the clock has been steady
+}
+
+// local returns a device's calibrated time, after it has noticed or not that the
+// clock was set.
+func (s *scene) local(device string) pim.Millis {
+	if _, ok := s.knows[device]; !ok || rapid.Bool().Draw(s.t, "notices") || s.now-s.setAt > 120_000 {
+		s.knows[device] = s.set
+	}
+	return noon + s.now + s.knows[device] + pim.Millis(rapid.Int64Range(-20, 20).Draw(s.t, "off"))
+}
+
+// arrives writes m, which was transmitted now, after its way.
+func (s *scene) arrives(m *written) {
+	s.now += pim.Millis(rapid.Int64Range(1, 300).Draw(s.t, "travels"))
+	m.Clock = noon + s.now + s.set
+	if s.now-s.setAt <= pim.SetWindow {
+		m.Set = noon + s.setAt + s.set
+	}
+	s.w.writes(m)
+}
+
+// Whatever the clocks do, the order is that of seq where nothing is sent again.
+func TestOrderIsSeqWhateverTheClocksDo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newScene(t, 30_000, 3_600_000, 31_536_000_000)
+		for i := range rapid.IntRange(2, 40).Draw(t, "messages") {
+			s.passes()
+			s.now += 700 // two devices of one sender are not exact to the way of a message
+			device := rapid.SampledFrom([]string{"ann/phone", "ann/laptop", "bob/phone"}).Draw(t, "device")
+			m := written{ID: string(rune('A' + i)), Sender: device[:3], Attempt: 1, Local: s.local(device)}
+			s.arrives(&m)
+		}
+		if got := s.w.shown(); !slices.IsSorted(got) {
+			t.Fatalf("shown %v", got)
+		}
+	})
+}
+
+// Whatever the clocks do, what one device has sent again stands where it would
+// have stood at first, among what the device has sent before and after.
+func TestResendsFindTheirPlace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newScene(t, 10_000) // further than OrderWindow a message never goes back
+		s.rest = pim.SetWindow   // one set in the life of a lost message can be told from its time, two cannot
+		type lost struct {
+			written
+			at pim.Millis
+		}
+		var away []lost
+		again := func(l lost) {
+			l.Attempt, l.Age = 2, max(1, s.now-l.at)
+			s.arrives(&l.written)
+		}
+		for i := range rapid.IntRange(2, 30).Draw(t, "messages") {
+			s.passes()
+			s.now += 1500 // more than a message's way, by which Age is not exact
+			for len(away) > 0 && (s.now-away[0].at > 130_000 || rapid.IntRange(0, 3).Draw(t, "again") == 0) {
+				if s.now-away[0].at < 170_000 { // after that the SDK gives up
+					again(away[0])
+				}
+				away = away[1:]
+				s.now += 1500
+			}
+			m := lost{written{ID: string(rune('A' + i)), Sender: "ann", Attempt: 1, Local: s.local("ann")}, s.now}
+			if rapid.IntRange(0, 3).Draw(t, "lost") == 0 {
+				away = append(away, m)
+				continue
+			}
+			s.arrives(&m.written)
+		}
+		for _, l := range away {
+			if s.now-l.at < 170_000 {
+				again(l)
+			}
+		}
+		if got := s.w.shown(); !slices.IsSorted(got) {
+			t.Fatalf("shown %v", got)
+		}
+	})
+}
