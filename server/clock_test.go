@@ -119,7 +119,7 @@ func shown(c pim.ConversationID, texts []string, apps ...*app) {
 	for _, a := range apps {
 		a.t.Helper()
 		a.sees(texts...)
-		page, err := a.Pull(a.t.Context(), c, 1, 0, 100)
+		page, err := a.Pull(a.t.Context(), c, 1, 0, 0, false)
 		if err != nil {
 			a.t.Fatal(err)
 		}

@@ -46,6 +46,7 @@ type node struct {
 	config server.Config
 	keys   *account.Keys
 	roots  *x509.CertPool
+	wall   func() time.Time // by which tokens are issued
 }
 
 func start(t *testing.T, c server.Config, o server.Options) *node {
@@ -55,7 +56,10 @@ func start(t *testing.T, c server.Config, o server.Options) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{Server: s, t: t, config: c}
+	n := &node{Server: s, t: t, config: c, wall: time.Now}
+	if o.Clock.Now != nil {
+		n.wall = o.Clock.Now
+	}
 	t.Cleanup(n.stop)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -92,7 +96,7 @@ func (n *node) connect(user, device, scheme string) *app {
 	n.t.Helper()
 	c, err := client.Open(n.t.Context(), client.Options{
 		Server: n.url(scheme), User: pim.UserID(user), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
-		Token:      func(context.Context) (string, error) { return n.keys.Issue(pim.UserID(user), time.Hour, time.Now()) },
+		Token:      func(context.Context) (string, error) { return n.keys.Issue(pim.UserID(user), time.Hour, n.wall()) },
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
 	})
 	if err != nil {
