@@ -433,3 +433,69 @@ func TestStoreFails(t *testing.T) {
 		t.Errorf("%d entries sent that were not stored", n)
 	}
 }
+
+// On none of one's devices one's own messages are unread, whichever device sent
+// them, and however the others come to know.
+func TestOwnMessagesAreNotUnread(t *testing.T) {
+	w := newWorld(t)
+	bob := w.device("bob")
+	phone, laptop := w.opens(w.options("alice", "phone")), w.opens(w.options("alice", "laptop"))
+	o := w.options("alice", "tablet")
+	o.LazyGap = 20 // it is away, and comes back to a gap that is left to scrolling
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tablet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	o.Store = store
+	unread := func(d *device, want uint64) {
+		t.Helper()
+		until(t, func() bool {
+			info, err := d.Conversation(chat).Info(t.Context())
+			return err == nil && info.Unread == want
+		})
+	}
+	for i := range 3 {
+		bob.sent(bob.sends(chat, fmt.Sprint("to alice ", i)), nil)
+	}
+	unread(phone, 3)
+	unread(laptop, 3)
+	phone.sent(phone.sends(chat, "from the phone"), nil)
+	unread(phone, 0)
+	unread(laptop, 0)
+	bob.sent(bob.sends(chat, "one more"), nil)
+	for _, d := range []*device{phone, laptop} {
+		unread(d, 1)
+	}
+	for i := range 150 {
+		laptop.sent(laptop.sends(chat, fmt.Sprint("from the laptop ", i)), nil)
+	}
+	bob.sent(bob.sends(chat, "the last"), nil)
+	tablet := w.opens(o)
+	tablet.synced()
+	for _, d := range []*device{phone, laptop, tablet} {
+		unread(d, 1)
+	}
+	if n := len(w.server.Log(pim.Own("alice"))); n != 0 {
+		t.Errorf("%d commands were sent for it", n)
+	}
+	for _, seq := range []pim.Seq{1 << 40, 1000} {
+		if _, err := tablet.MarkRead(t.Context(), &pim.Entry{Conversation: chat, Seq: seq, Count: uint64(seq)}); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("marked as read up to %d: %v", seq, err)
+		}
+	}
+	tablet.Close()
+	again := w.opens(o) // from its store alone
+	again.SetOnline(false)
+	unread(again, 1)
+}
+
+// until waits until ok says so.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) { // ends a hanging test; decides nothing
+			t.Fatal("it does not come")
+		}
+	}
+}

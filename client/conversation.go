@@ -71,7 +71,7 @@ func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 type Info struct {
 	ID     pim.ConversationID
 	Newest pim.Seq   // newest seq that this device has heard of; 0: nothing yet
-	Unread uint64    // messages after the user's read position
+	Unread uint64    // messages after the user's read position, and after the user's own newest message
 	Last   pim.Entry // the newest entry, zero if it is not known
 	// LastCut says that Last came from the server's list: its payload is cut, and
 	// its device and client message ID are not known.
@@ -128,7 +128,7 @@ func (c *Client) info(row ConversationRow) Info {
 	}
 	mute, pin, read := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead)
 	return Info{
-		ID: row.ID, Newest: row.Newest, Unread: row.Count - min(read.Count, row.Count), Last: row.Last, LastCut: row.LastCut,
+		ID: row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
 		Left: row.Left, Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
 	}
 }

@@ -52,6 +52,9 @@ func (e *Engine) do(in Do) error {
 	if err := cmd.Validate(); err != nil {
 		return err
 	}
+	if err := e.checkRead(&cmd); err != nil {
+		return err
+	}
 	out := Outgoing{ID: in.ID, Conversation: log, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &cmd)}
 	if err := e.checkSend(&out); err != nil {
 		return err
@@ -64,6 +67,26 @@ func (e *Engine) do(in Do) error {
 	}
 	e.queue(newMessage(out))
 	e.showSetting(cmd.Entity())
+	return nil
+}
+
+// checkRead refuses a read position that is not there, as far as this device knows:
+// positions only grow, so one beyond the log would hide everything to come.
+func (e *Engine) checkRead(cmd *pim.Command) error {
+	if cmd.Kind != pim.CommandRead {
+		return nil
+	}
+	c := e.conversations[pim.ConversationID(cmd.Subject)]
+	switch {
+	case c == nil:
+		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s, of which this device knows nothing", cmd.Seq, cmd.Subject)
+	case cmd.Seq > c.newest:
+		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s, whose last known seq is %d", cmd.Seq, cmd.Subject, c.newest)
+	case cmd.Seq == c.counted:
+		cmd.Count = c.count
+	case cmd.Count > uint64(cmd.Seq) || cmd.Seq < c.counted && cmd.Count > c.count:
+		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s and %d messages: so many are not there", cmd.Seq, cmd.Subject, cmd.Count)
+	}
 	return nil
 }
 

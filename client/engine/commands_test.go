@@ -95,6 +95,8 @@ func (s *script) shows(want string, pending bool) {
 // of one contact; different entities do not wait for each other.
 func TestCommandsCoalesce(t *testing.T) {
 	s := newScript(t)
+	s.gets(push(1, 2, 3, 4, 5, 6, 7, 8, 9))
+	s.events = nil
 	s.loses()
 	first := s.does(reads(3))
 	s.does(reads(7))
@@ -113,6 +115,100 @@ func TestCommandsCoalesce(t *testing.T) {
 	s.w.passes(time.Minute)
 	s.opens(nil)
 	s.commanded("read/d:alice:bob 7", "contact/bob Robert", "contact/carol Carol")
+}
+
+// A read position that this device has not heard of, or with more messages than
+// there are, is refused: it would hide all that is to come.
+func TestReadPositionsBeyondTheLog(t *testing.T) {
+	s := newScript(t)
+	refused := func(c pim.Command) {
+		t.Helper()
+		if err := s.step(engine.Do{ID: s.w.id(), Command: c}); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	refused(reads(1))
+	s.gets(push(1, 2, 3))
+	for _, seq := range []pim.Seq{4, 1 << 40, 1<<64 - 1} {
+		refused(reads(seq))
+	}
+	wrong := reads(2)
+	for _, wrong.Count = range []uint64{3, 4, 1 << 40} {
+		refused(wrong)
+	}
+	if len(s.store.outbox) > 0 || len(s.store.settings) > 0 {
+		t.Errorf("queued: %v, %v", s.store.outbox, s.store.settings)
+	}
+	wrong.Seq = 3 // of the newest entry this device knows the count itself
+	s.does(wrong)
+	for _, m := range s.store.outbox {
+		if c, err := wire.ParseCommand(m.Payload); err != nil || c.Count != 3 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	s.gets(push(9)) // announced, and still to be pulled
+	s.does(reads(8))
+}
+
+// Who writes has read what is above, on whatever device, and whatever of the message
+// this one has heard: the entry, a summary, an answer, a hole that was filled.
+func TestOwnMessagesAreRead(t *testing.T) {
+	unread := func(s *script, want uint64) {
+		t.Helper()
+		row := s.store.conversations[chat]
+		if got := row.Count - row.OwnCount; got != want {
+			t.Errorf("%d unread, want %d: %+v", got, want, row)
+		}
+	}
+	mineAt := func(seq uint64) *wirepb.Entry {
+		e := bobs(seq)[0]
+		e.Sender, e.Device = "alice", "laptop"
+		return e
+	}
+	t.Run("pushed", func(t *testing.T) {
+		s := newScript(t)
+		s.gets(push(1, 2, 3))
+		unread(s, 3)
+		s.gets(&wirepb.PIMPush{Conversation: string(chat), Entries: []*wirepb.Entry{mineAt(4)}})
+		unread(s, 0)
+		s.gets(push(5, 6))
+		unread(s, 2)
+		s.dies()
+		s.starts()
+		s.opens(nil)
+		unread(s, 2)
+	})
+	t.Run("ahead of a gap", func(t *testing.T) {
+		s := newScript(t)
+		s.gets(push(1))
+		s.gets(&wirepb.PIMPush{Conversation: string(chat), Entries: []*wirepb.Entry{mineAt(4)}})
+		unread(s, 0)
+	})
+	t.Run("answered", func(t *testing.T) {
+		s := newScript(t)
+		s.gets(push(1, 2))
+		id := s.sends(chat, "hi")
+		unread(s, 2)
+		s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(chat), Seq: 3, Count: 3, Duplicate: true})
+		unread(s, 0)
+	})
+	t.Run("listed", func(t *testing.T) {
+		s := newScript(t)
+		last := mineAt(90)
+		last.Seq, last.Count = 0, 0 // as a brief list leaves them out
+		s.gets(&wirepb.PIMPong{Behind: true})
+		for _, m := range s.up {
+			if m, ok := m.(*wirepb.PIMSyncReq); ok {
+				s.gets(&wirepb.PIMSyncResp{RequestId: m.RequestId, Conversations: []*wirepb.Summary{
+					{Conversation: string(chat), Newest: 90, Count: 80, Last: last},
+				}})
+			}
+		}
+		if row := s.store.conversations[chat]; row.Newest != 90 || row.Own != 90 {
+			t.Errorf("%+v", row)
+		}
+		unread(s, 0)
+	})
 }
 
 // A command that was transmitted may have been taken: what follows it about the

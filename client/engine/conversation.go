@@ -39,6 +39,8 @@ type conversation struct {
 	counted pim.Seq    // newest, or below it if a pull named that
 	last    *pim.Entry // at newest, from a summary; nil once known has reached it
 	lastCut bool
+	own     pim.Seq // the newest message of the user's own that was heard of
+	ownUpTo uint64  // counting messages up to it
 	left    bool
 	holes   []Hole     // what is missing below known
 	recent  pim.Millis // when the newest entry that was heard of was written
@@ -59,7 +61,7 @@ type conversation struct {
 func (e *Engine) restore(row *Conversation) {
 	e.conversations[row.ID] = &conversation{
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
-		count: row.Count, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
+		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
 	}
 	if _, eager := e.conversations[row.ID].eager(); eager {
 		e.holed++
@@ -85,7 +87,7 @@ func (e *Engine) conversation(id pim.ConversationID) *conversation {
 
 func (c *conversation) row() Conversation {
 	// Newest and Count are of one entry: a read mark takes both, and keeps them.
-	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Left: c.left, Holes: c.holes}
+	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}
@@ -97,6 +99,15 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 	c.newest = max(c.newest, seq)
 	if seq > c.counted {
 		c.counted, c.count = seq, count
+	}
+}
+
+// wrote takes note of a message of c that entry shows, if it is the user's own: who
+// writes has read what is above, on every device alike.
+func (e *Engine) wrote(c *conversation, entry *pim.Entry) {
+	if entry.Kind == pim.EntryMessage && entry.Sender == e.user() && entry.Seq > c.own {
+		c.own, c.ownUpTo = entry.Seq, entry.Count
+		e.touch(c)
 	}
 }
 
@@ -210,6 +221,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		e.closeGap(c)
 	default:
 		c.heard(entry.Seq, entry.Count)
+		e.wrote(c, &entry)
 		e.touch(c)
 		e.keepAhead(c, entry)
 	}
@@ -222,6 +234,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.found(&entry)
 	}
 	c.heard(entry.Seq, entry.Count)
+	e.wrote(c, &entry)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
 		c.recent = entry.Time()

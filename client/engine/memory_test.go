@@ -10,7 +10,8 @@ import (
 // What is queued without a connection and leaves the outbox again leaves nothing
 // behind.
 func TestOfflineOutboxForgets(t *testing.T) {
-	e := New(Config{User: "alice", Device: "phone", Servers: []string{"ws://nowhere"}, Random: func() float64 { return 0.5 }}, Snapshot{})
+	e := New(Config{User: "alice", Device: "phone", Servers: []string{"ws://nowhere"}, Random: func() float64 { return 0.5 }},
+		Snapshot{Conversations: []Conversation{{ID: "d:alice:bob", Known: 100, Newest: 100, Count: 100}}})
 	step := func(in Input) {
 		t.Helper()
 		if err := e.Step(Time{}, in); err != nil {

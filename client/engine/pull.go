@@ -299,6 +299,9 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 func (e *Engine) giveUp(c *conversation) {
 	e.clearAhead(c)
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
+	if c.own > c.known {
+		c.own, c.ownUpTo = 0, 0
+	}
 	if c.target != 0 {
 		c.target = 0
 		e.behind--

@@ -164,6 +164,11 @@ type Conversation struct {
 	Known  pim.Seq // everything up to here is stored, but for the holes
 	Newest pim.Seq // newest seq that the device has heard of; at least Known
 	Count  uint64  // counting messages in the log up to Newest
+	// Own is the seq of the newest message of the user's own that the device has
+	// heard of, of any of the user's devices, and OwnCount the counting messages up
+	// to it: who writes has read what is above. 0: none.
+	Own      pim.Seq
+	OwnCount uint64
 	// Last is the newest entry, zero if it is not known. While Known is below
 	// Newest it comes from the server's summary, whose payload is cut at 256
 	// bytes; LastCut says that it was.

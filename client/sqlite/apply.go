@@ -34,7 +34,8 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 		if c.Last.Seq != 0 {
 			last = wire.AppendEntry(nil, &c.Last)
 		}
-		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes))
+		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes),
+			int64(c.Own), int64(c.OwnCount))
 	}
 	for i := range b.Outbox {
 		m := &b.Outbox[i]

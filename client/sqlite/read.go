@@ -31,13 +31,13 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var holes []byte
-		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes)
+		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes, count(&c.Own), count(&c.OwnCount))
 		if err == nil {
 			c.Holes, err = decodeHoles(holes)
 		}
 		out.Conversations = append(out.Conversations, c)
 		return err
-	}, "SELECT id, known, newest, count, gone, holes FROM conversations")
+	}, "SELECT id, known, newest, count, gone, holes, own, own_count FROM conversations")
 	if err != nil {
 		return out, err
 	}
@@ -122,7 +122,8 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 	err := s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var last, holes []byte
-		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes)
+		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes,
+			count(&c.Own), count(&c.OwnCount))
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
 		}
@@ -132,7 +133,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		list = append(list, c)
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
-			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes
+			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count
 		FROM conversations `+which, args...)
 	return list, err
 }

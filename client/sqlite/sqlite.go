@@ -35,7 +35,7 @@ var _ client.Store = (*Store)(nil)
 //	1  November 2026, the first
 //	2  November 2026: holes, failed messages, settings, networks
 //	3  November 2026: the first transmission of what is sent again by hand
-//	4  November 2026: entries are numbered, and confirmed by the app
+//	4  November 2026: entries are numbered, and confirmed by the app; one's own newest message
 var migrations = []string{v1, v2, v3, v4}
 
 var (
@@ -138,9 +138,11 @@ func (s *Store) prepare(ctx context.Context) error {
 			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
 			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number,
 			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed`: &s.putMeta,
-		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
-			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes`: &s.putConversation,
+			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes,
+			own = excluded.own, own_count = excluded.own_count`: &s.putConversation,
 		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,

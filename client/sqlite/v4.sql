@@ -9,4 +9,7 @@ ALTER TABLE meta ADD COLUMN stored INTEGER NOT NULL DEFAULT 0;    -- the last en
 ALTER TABLE meta ADD COLUMN confirms INTEGER NOT NULL DEFAULT 0;  -- the app confirms entries
 ALTER TABLE meta ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0; -- up to this number
 
+ALTER TABLE conversations ADD COLUMN own INTEGER NOT NULL DEFAULT 0;       -- seq of the newest message of the user's own; 0: none
+ALTER TABLE conversations ADD COLUMN own_count INTEGER NOT NULL DEFAULT 0; -- counting messages up to it
+
 PRAGMA user_version = 4;

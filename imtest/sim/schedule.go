@@ -161,6 +161,9 @@ func (w *World) someCommand(d *Device) {
 		c.Kind = pim.CommandPin
 	default:
 		c.Kind, c.Removed, c.Seq = pim.CommandRead, false, pim.Seq(1+w.rng.IntN(40))
+		if newest := d.disk.conversations[pim.ConversationID(c.Subject)].Newest; newest > 0 && c.Seq > newest {
+			c.Seq = 1 + c.Seq%newest
+		}
 	}
 	d.Do(c)
 }

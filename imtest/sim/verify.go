@@ -101,6 +101,7 @@ func (w *World) Verify() []string {
 		}
 	}
 	broken = append(broken, w.settingsDiffer()...)
+	broken = append(broken, w.unreadDiffers()...)
 	for _, d := range w.devices {
 		if d.bot != nil {
 			broken = append(broken, d.bot.missed(d)...)
@@ -170,6 +171,28 @@ func (w *World) settingsDiffer() (broken []string) {
 		for entity := range d.disk.settings {
 			if _, ok := want[entity]; !ok {
 				broken = append(broken, fmt.Sprintf("settings: %s/%s holds %s, of which its log knows nothing", d.User, d.ID, entity))
+			}
+		}
+	}
+	return broken
+}
+
+// unreadDiffers compares what the devices of a user count as unread, before any
+// read position, with the log: what stands below the user's newest own message.
+func (w *World) unreadDiffers() (broken []string) {
+	for _, d := range w.devices {
+		for _, c := range w.Server.Conversations(d.User) {
+			var count uint64
+			var own pim.Entry
+			for _, e := range w.Server.Readable(c, d.User) {
+				count = e.Count
+				if e.Sender == d.User && e.Kind == pim.EntryMessage {
+					own = e
+				}
+			}
+			if row := d.disk.conversations[c]; row.Own != own.Seq || row.Count-row.OwnCount != count-own.Count {
+				broken = append(broken, fmt.Sprintf("unread: %s/%s has %d of %s, with the own message at %d; the log says %d, and %d",
+					d.User, d.ID, row.Count-row.OwnCount, c, row.Own, count-own.Count, own.Seq))
 			}
 		}
 	}
