@@ -192,6 +192,7 @@ func TestViewAfterAVeryLongGap(t *testing.T) {
 		}
 		return list
 	}
+	says(50) // before bob connects, so that to be synced is to have them: a view that is opened earlier shows all that comes
 	o := w.options("bob", "phone")
 	o.LazyGap = 200
 	bob := w.opens(o).reads()
@@ -201,7 +202,6 @@ func TestViewAfterAVeryLongGap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	says(50)
 	bob.synced()
 	live := bob.views(chat, 10)
 	comesToShow(t, live, lines(40, 50)...)
