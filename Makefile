@@ -3,7 +3,7 @@
 GO      ?= go
 NPM     ?= npm
 TOOLS   := $(CURDIR)/bin/tools
-TIMEOUT ?= 10m
+TIMEOUT ?= 60m
 FUZZ    ?= 10s
 SOAK    ?= 200000
 BENCH   ?= direct --users 1000 --window 8

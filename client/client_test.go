@@ -77,7 +77,7 @@ func (w *world) device(user pim.UserID) *device {
 // next waits for the next event of type E and skips others.
 func next[E client.Event](d *device) E {
 	d.t.Helper()
-	limit := time.After(20 * time.Second) // ends a hanging test; decides nothing
+	limit := time.After(5 * time.Minute) // ends a hanging test; decides nothing
 	for {
 		select {
 		case ev, ok := <-d.Events():

@@ -53,7 +53,7 @@ func waitFor[T any](t *testing.T, c <-chan T, what string) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(20 * time.Second): // ends a hanging test; decides nothing
+	case <-time.After(5 * time.Minute): // ends a hanging test; decides nothing
 		t.Fatalf("waited in vain: %s", what)
 		panic("unreachable")
 	}

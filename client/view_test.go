@@ -46,7 +46,7 @@ func (d *device) views(c pim.ConversationID, n int) *client.View {
 // they are delivered.
 func comesToShow(t *testing.T, v *client.View, want ...string) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(5 * time.Minute)
 	for {
 		var got []string
 		for _, m := range v.Items() {

@@ -185,7 +185,7 @@ func (x *lab) dial(websocket bool) *peer {
 	}
 	x.t.Cleanup(func() { nc.Close() })
 	p := &peer{t: x.t, nc: nc, websocket: websocket}
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(5 * time.Minute))
 	if websocket {
 		early, _, err := (&ws.Dialer{}).Upgrade(nc, mustURL(x.t, "ws://"+addr+wire.WebSocketPath))
 		if err != nil {

@@ -83,7 +83,7 @@ type answered struct {
 
 // patience is how long a script waits for what must come. It is no measure: on
 // the slowest machine all of it comes sooner.
-const patience = 60 * time.Second
+const patience = 5 * time.Minute
 
 // heartbeat is how often the lab's clients look for what they missed.
 const heartbeat = time.Second

@@ -12,7 +12,7 @@ import (
 // shows waits until the app is told that entity stands like want.
 func (a *app) shows(entity string, want func(pim.Setting) bool) {
 	a.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(5 * time.Minute)
 	for {
 		select {
 		case ev := <-a.Events():

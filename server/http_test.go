@@ -19,7 +19,7 @@ import (
 // closed waits until the server has closed conn.
 func closed(t *testing.T, conn net.Conn) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%s keeps a connection open", conn.RemoteAddr())
 	}

@@ -65,7 +65,7 @@ func TestLargeOfflineList(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(5 * time.Minute))
 	exchange := func(m wire.Message) []byte {
 		t.Helper()
 		if _, err := c.Write(wire.AppendTCP(nil, wire.Append(nil, m))); err != nil {

@@ -77,7 +77,7 @@ func config(t *testing.T) server.Config {
 }
 
 func (n *node) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := n.Shutdown(ctx); err != nil {
 		n.t.Error(err)
@@ -126,7 +126,7 @@ func (a *app) says(c pim.ConversationID, text string) client.Sent {
 
 func (a *app) done(s *client.Sending) client.Sent {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 5*time.Minute)
 	defer cancel()
 	sent, err := s.Wait(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ func (a *app) sees(texts ...string) {
 	a.t.Helper()
 	var got []pim.Entry
 	last := map[pim.ConversationID]pim.Seq{}
-	patience := time.After(30 * time.Second)
+	patience := time.After(5 * time.Minute)
 	for len(got) < len(texts) {
 		select {
 		case ev := <-a.Events():
@@ -537,7 +537,7 @@ func TestGoAwayWithAStuckDisk(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- n.Shutdown(nearEnd{ctx}) }()
-	patience := time.After(30 * time.Second)
+	patience := time.After(5 * time.Minute)
 	for told := false; !told; {
 		select {
 		case <-patience:

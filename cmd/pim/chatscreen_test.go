@@ -84,7 +84,7 @@ func (s *screen) types(text string) {
 func (s *screen) sees(want ...string) {
 	s.t.Helper()
 	late := false
-	limit := time.AfterFunc(20*time.Second, func() {
+	limit := time.AfterFunc(5*time.Minute, func() {
 		s.mu.Lock()
 		late = true
 		s.changed.Broadcast()

@@ -224,7 +224,7 @@ func (w *trial) live(transactions int) {
 
 // untilEnd waits until the bot has dealt with the last message of every conversation.
 func (w *trial) untilEnd() {
-	limit := time.Now().Add(2 * time.Minute) // ends a hanging test; decides nothing
+	limit := time.Now().Add(5 * time.Minute) // ends a hanging test; decides nothing
 	for i := range conversations {
 		for w.answers()[fmt.Sprint(end, " of ", person(i))] == 0 {
 			if time.Now().After(limit) {

@@ -30,7 +30,7 @@ type process struct {
 	over  bool
 }
 
-const startPatience = 30 * time.Second
+const startPatience = 2 * time.Minute
 
 func startProcess(ctx context.Context, c *Config, dir string) (*process, error) {
 	if len(c.ServerCommand) == 0 {
