@@ -1,10 +1,12 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,21 +19,54 @@ func (s *Server) pages() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "ok %s\n", s.version)
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.Ready(); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
+	mux.HandleFunc("GET /readyz", s.readyPage)
 	return mux
+}
+
+// readyPage says whether the node is ready and, in one word, why it is not. Whoever
+// reaches the address reads it, so what the word is about is in the log.
+func (s *Server) readyPage(w http.ResponseWriter, _ *http.Request) {
+	err := s.Ready()
+	s.logUnready(err)
+	if err != nil {
+		http.Error(w, "not ready: "+reason(err), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// logUnready tells the log why the node is not ready, once for each cause: whoever
+// asks for the page again and again does not fill it.
+func (s *Server) logUnready(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if old := s.unready.Swap(&text); (old == nil || *old != text) && text != "" {
+		s.log.Warn("not ready", "reason", reason(err), "error", err)
+	}
+}
+
+var errStopping = errors.New("the server stops")
+
+// reason returns the word for why a node is not ready: stopping, or the kind of the
+// error.
+func reason(err error) string {
+	switch kind := pim.KindOf(err); {
+	case err == errStopping:
+		return "stopping"
+	case kind == pim.KindUnknown:
+		return pim.KindUnavailable.String()
+	default:
+		return kind.String()
+	}
 }
 
 // Ready returns nil if the node acknowledges what it is sent, or why it does not.
 func (s *Server) Ready() error {
 	select {
 	case <-s.stopping:
-		return fmt.Errorf("stopping")
+		return errStopping
 	default:
 	}
 	if err := s.health(); err != nil {

@@ -63,6 +63,7 @@ type Server struct {
 	writers  *conv.Writers
 
 	reloader *reloader
+	unready  atomic.Pointer[string] // why, as the log was told last; empty: it was ready
 
 	http, pprof           *http.Server
 	listener, tcp, pprofL net.Listener

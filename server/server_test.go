@@ -411,12 +411,28 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestUnreadyStoreIsSaid(t *testing.T) {
+// Strangers read one word; paths and causes are in the log, once.
+func TestUnreadyIsSaid(t *testing.T) {
 	st := &failing{Store: storetest.NewMemory()}
-	n := start(t, config(t), server.Options{Store: st})
-	st.err.Store(pim.Errorf(pim.KindCorrupt, "block 7 is not what was written"))
-	if code, body := n.page("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "block 7") {
-		t.Errorf("/readyz: %d %s", code, body)
+	s, log := serving(t, config(t), server.Options{Store: st})
+	n := &node{Server: s, t: t}
+	for _, c := range []struct {
+		err  *pim.Error
+		body string
+	}{
+		{pim.Errorf(pim.KindCorrupt, "/var/lib/pim/store/000017.sst: block 7 is not what was written"), "not ready: corrupt\n"},
+		{pim.Errorf(pim.KindDiskFull, "write /var/lib/pim/store/000018.log: no space left"), "not ready: disk_full\n"},
+		{pim.Errorf(pim.KindUnavailable, "fsync /dev/sda: input/output error"), "not ready: unavailable\n"},
+	} {
+		st.err.Store(c.err)
+		for range 3 {
+			if code, body := n.page("/readyz"); code != http.StatusServiceUnavailable || body != c.body {
+				t.Errorf("/readyz: %d %q, want %q", code, body, c.body)
+			}
+		}
+		if n := log.count(c.err.Text); n != 1 {
+			t.Errorf("the log has %q %d times, want 1", c.err.Text, n)
+		}
 	}
 	if _, body := n.page("/metrics"); !strings.Contains(body, "\npim_ready 0\n") {
 		t.Error("/metrics does not say that the node is not ready")
