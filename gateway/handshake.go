@@ -132,7 +132,7 @@ func (c *conn) handshake() error {
 	if g.greeting.Err() != nil { // GoAway may have looked before it was in the registry
 		c.goAway()
 	}
-	c.log().Debug("connected", "agent", hello.Agent[:min(len(hello.Agent), 128)], "remote", c.nc.RemoteAddr())
+	c.log().Debug("connected", "agent", wire.Cut(hello.Agent, 128), "remote", c.nc.RemoteAddr())
 	return nil
 }
 

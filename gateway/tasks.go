@@ -121,7 +121,7 @@ func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	}
 	m.Last.Members = nil // a group's creation may name thousands
 	if len(m.Last.Payload) > lastEntryCut {
-		m.Last.Payload, m.LastCut = m.Last.Payload[:lastEntryCut], true
+		m.Last.Payload, m.LastCut = wire.Cut(m.Last.Payload, lastEntryCut), true
 	}
 	return m, nil
 }

@@ -39,7 +39,7 @@ func appendServerHeader(b []byte, op byte, n int) []byte {
 
 // appendServerClose appends a close frame.
 func appendServerClose(b []byte, code uint16, text string) []byte {
-	text = text[:min(len(text), 120)]
+	text = wire.Cut(text, 120)
 	b = appendServerHeader(b, opClose, 2+len(text))
 	return append(binary.BigEndian.AppendUint16(b, code), text...)
 }

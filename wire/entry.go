@@ -80,7 +80,7 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	return e, nil
 }
 
-// briefPayload is how many bytes of payload a brief entry keeps.
+// briefPayload is how many bytes of payload a brief entry keeps, at most.
 const briefPayload = 64
 
 // BriefEntry returns what a brief Summary shows of its last entry, and whether
@@ -88,7 +88,7 @@ const briefPayload = 64
 func BriefEntry(m *wirepb.Entry) (brief *wirepb.Entry, cut bool) {
 	brief = &wirepb.Entry{Kind: m.Kind, Sender: m.Sender, LocalMs: m.LocalMs, ServerMs: m.ServerMs, AheadMs: m.AheadMs, Payload: m.Payload}
 	if cut = len(m.Payload) > briefPayload; cut {
-		brief.Payload = m.Payload[:briefPayload]
+		brief.Payload = Cut(m.Payload, briefPayload)
 	}
 	return brief, cut
 }

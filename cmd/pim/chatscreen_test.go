@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,5 +187,23 @@ func TestALineThatATerminalCuts(t *testing.T) {
 	}
 	if got := n.texts(); len(got) != 2 || len(got[0]) != terminalLine {
 		t.Errorf("%d messages have come", len(got))
+	}
+}
+
+// What a terminal pastes comes as a whole: its line breaks send nothing.
+func TestPasteOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	alice := n.opens(n.args([]string{"chat", "--as", "alice", "--to", "bob"})...)
+	alice.sees(" connected · alice@")
+	alice.types("\x1b[200~one\rtwo\nمی\u200cخواهم\x1b[201~")
+	alice.sees("> one⏎two⏎")
+	alice.types("\x1b[200~" + strings.Repeat("x", 70_000) + "\x1b[201~")
+	alice.sees("too long: 70025 bytes, a message holds at most 65536", "> one⏎two⏎")
+	alice.types("\r")
+	alice.sees("✓ alice: one ⏎ two ⏎ ")
+	alice.ends()
+	if got, want := n.texts(), []string{"one\ntwo\nمی\u200cخواهم"}; !slices.Equal(got, want) {
+		t.Errorf("sent %q, want %q", got, want)
 	}
 }

@@ -35,24 +35,38 @@ func (e *editor) set(s string) {
 	e.at = len(e.clusters)
 }
 
-// insert puts s at the cursor, in one line; what no message can hold is left out.
-func (e *editor) insert(s string) {
+// insert puts s at the cursor. It may have several lines, as what is pasted has;
+// control characters are left out. If a message has no room for it nothing
+// changes, and the error is of KindTooLarge.
+func (e *editor) insert(s string) error {
 	s = strings.Map(func(r rune) rune {
 		switch {
+		case r == '\n' || !unicode.IsControl(r):
+			return r
 		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r):
-			return -1
 		}
-		return r
-	}, strings.ReplaceAll(s, "\r\n", "\n"))
+		return -1
+	}, lineEnds.Replace(s))
 	before, after := strings.Join(e.clusters[:e.at], "")+s, strings.Join(e.clusters[e.at:], "")
-	if len(before)+len(after) > pim.MaxPayload+1 { // "/" may go away
-		return
+	if n := len(before) + len(after); n > pim.MaxPayload+1 { // "/" may go away
+		return pim.Errorf(pim.KindTooLarge, "too long: %d bytes, a message holds at most %d", n, pim.MaxPayload)
 	}
 	// What is typed may join what stands beside it: an accent, half an emoji.
 	e.clusters = clusters(before + after)
 	e.at = min(len(clusters(before)), len(e.clusters))
+	return nil
+}
+
+// lineEnds makes one line end of all; a terminal pastes CR.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// appearance is what stands for a cluster on the screen.
+func appearance(cluster string) string {
+	if cluster == "\n" {
+		return "⏎"
+	}
+	return Printable(cluster)
 }
 
 // press does what a key asks for, and reports whether it is one of the editor's.
@@ -85,14 +99,17 @@ func (e *editor) press(key string) bool {
 // word returns where the word before the cursor begins.
 func (e *editor) word() int {
 	i := e.at
-	for i > 0 && e.clusters[i-1] == " " {
+	for i > 0 && blank(e.clusters[i-1]) {
 		i--
 	}
-	for i > 0 && e.clusters[i-1] != " " {
+	for i > 0 && !blank(e.clusters[i-1]) {
 		i--
 	}
 	return i
 }
+
+// blank reports whether a cluster parts words.
+func blank(cluster string) bool { return strings.TrimSpace(cluster) == "" }
 
 func (e *editor) remove(from, to int) {
 	from, to = max(0, from), min(to, len(e.clusters))
@@ -106,13 +123,21 @@ func (e *editor) remove(from, to int) {
 // column of the cursor, which is below width.
 func (e *editor) window(width int) (text string, cursor int) {
 	first := e.at
-	for first > 0 {
-		w := ansi.StringWidth(e.clusters[first-1])
+	var shown []string
+	for ; first > 0; first-- {
+		c := appearance(e.clusters[first-1])
+		w := ansi.StringWidth(c)
 		if cursor+w >= width {
 			break
 		}
 		cursor += w
-		first--
+		shown = append(shown, c)
 	}
-	return ansi.Truncate(strings.Join(e.clusters[first:], ""), width, ""), cursor
+	slices.Reverse(shown)
+	for i, columns := e.at, cursor; i < len(e.clusters) && columns < width; i++ {
+		c := appearance(e.clusters[i])
+		columns += ansi.StringWidth(c)
+		shown = append(shown, c)
+	}
+	return ansi.Truncate(strings.Join(shown, ""), width, ""), cursor
 }

@@ -34,10 +34,17 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		return m.markRead()
 	default:
 		if !m.input.press(key) && k.Text != "" {
-			m.input.insert(k.Text)
+			m.insert(k.Text)
 		}
 	}
 	return nil
+}
+
+// insert puts what was typed or pasted at the cursor, or says why it cannot.
+func (m *Model) insert(text string) {
+	if err := m.input.insert(text); err != nil {
+		m.say(Plain(err))
+	}
 }
 
 // enter does what the typed line asks for. A line that asks for nothing that can

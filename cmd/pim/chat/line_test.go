@@ -71,11 +71,15 @@ func TestEditor(t *testing.T) {
 			t.Errorf("it is %q, want %q", before+"|"+after, want)
 		}
 	}
-	e.insert("two\r\nlines\x1b[2J\t你好")
-	is("two lines[2J 你好|")
+	e.insert("two\r\nlines\rof\x1b[2J\t你好")
+	is("two\nlines\nof[2J 你好|")
 	press("backspace", "left", "delete")
-	is("two lines[2J |")
-	press("ctrl+w", "ctrl+w", "ctrl+w", "ctrl+w")
+	is("two\nlines\nof[2J |")
+	press("ctrl+w")
+	is("two\nlines\n|")
+	press("ctrl+w", "backspace")
+	is("two|")
+	press("ctrl+w", "ctrl+w")
 	is("|")
 	e.insert("e👩")
 	e.insert("\u200d👧")
@@ -92,7 +96,16 @@ func TestEditor(t *testing.T) {
 	if e.press("f1") {
 		t.Error("f1 is a key of the editor's")
 	}
-	e.insert(strings.Repeat("x", pim.MaxPayload+2))
+	for _, kept := range []string{"می\u200cخواهم", "a\u3000b\u00a0c", "\n\n", "e\u200e"} {
+		e.set("")
+		if err := e.insert(kept); err != nil || e.text() != kept {
+			t.Errorf("%q becomes %q, %v", kept, e.text(), err)
+		}
+	}
+	e.set("")
+	if err := e.insert(strings.Repeat("x", pim.MaxPayload+2)); pim.KindOf(err) != pim.KindTooLarge {
+		t.Errorf("too much: %v", err)
+	}
 	is("|")
 }
 
@@ -108,23 +121,47 @@ func TestEditorWindow(t *testing.T) {
 			}
 		}
 	}
-	e.set("abc")
-	if text, cursor := e.window(10); text != "abc" || cursor != 3 {
-		t.Errorf("cursor %d in %q", cursor, text)
+	for text, want := range map[string]struct {
+		shown  string
+		cursor int
+	}{
+		"abc":               {"abc", 3},
+		"a\nb\n":            {"a⏎b⏎", 4},
+		"a\u202eb":          {"a\ufffdb", 3},
+		"می\u200cخواهم":     {"می\u200cخواهم", 7},
+		"co\u00adop\u200e!": {"co\u00adop\u200e!", 5},
+		"a\u3000b":          {"a b", 3},
+	} {
+		e.set(text)
+		if got, cursor := e.window(10); got != want.shown || cursor != want.cursor {
+			t.Errorf("%q: cursor %d in %q, want %+v", text, cursor, got, want)
+		}
 	}
 }
 
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
-		"hi":                  "hi",
-		"a\tb":                "a b",
-		"two\nlines":          "two ⏎ lines",
-		"\x1b[31mred":         "\ufffd[31mred",
-		"back\bspace\x00":     "back\ufffdspace\ufffd",
-		"right\u202eto left":  "right\ufffdto left",
-		"👩‍👩‍👧 王 e\u0301":     "👩‍👩‍👧 王 e\u0301",
-		"no\xffutf8":          "no\ufffdutf8",
-		"\u00a0\u2028\u00adx": "  \ufffdx",
+		"hi":                   "hi",
+		"a\tb":                 "a b",
+		"two\nlines":           "two ⏎ lines",
+		"\x1b[31mred":          "\ufffd[31mred",
+		"back\bspace\x00":      "back\ufffdspace\ufffd",
+		"right\u202eto left":   "right\ufffdto left",
+		"👩‍👩‍👧 王 e\u0301":      "👩‍👩‍👧 王 e\u0301",
+		"no\xffutf8":           "no\ufffdutf8",
+		"\u00a0\u2028\u3000x":  "   x",
+		"می\u200cخواهم":        "می\u200cخواهم",
+		"co\u00adop":           "co\u00adop",
+		"a\u200e\u200fb\u061c": "a\u200e\u200fb\u061c",
+		"🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f": "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+		"ไทย\u200bไทย\u2060":                                            "ไทย\u200bไทย\u2060",
+		"\u06dd١":                                                       "\u06dd١", // a number's sign, visible and of the same class
+		"\U0001fae9":                                                    "\U0001fae9",
+		"ŉ":                                                             "ŉ",
+		"\u202a\u202b\u202c\u202d\u2066\u2067\u2068\u2069": strings.Repeat("\ufffd", 8),
+		"\u206a\ufff9\U000e0001":                           strings.Repeat("\ufffd", 3),
+		"\u009b2J\x7f\x85":                                 "\ufffd2J\ufffd\ufffd",
+		"\ue000\U0010eeee\ufffe":                           strings.Repeat("\ufffd", 3),
 	} {
 		if got := Printable(in); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", in, got, want)

@@ -114,7 +114,8 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	case tea.KeyPressMsg:
 		return m.key(ev)
 	case tea.PasteMsg:
-		m.input.insert(ev.Content)
+		m.notice = ""
+		m.insert(ev.Content)
 	case tea.FocusMsg:
 		m.away = false
 		return append([]Effect{Look{On: true}}, m.markRead()...)

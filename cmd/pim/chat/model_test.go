@@ -258,3 +258,55 @@ func TestNewGroupIsOpened(t *testing.T) {
 		t.Errorf("did %+v", d.did)
 	}
 }
+
+// What is pasted keeps its line breaks; what no message has room for is refused
+// where a person sees it.
+func TestPaste(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.furnish()
+	d.types("a: ")
+	d.is(tea.PasteMsg{Content: "one\rtwo\r\n\nthree"})
+	d.sees("> a: one⏎two⏎⏎three")
+	d.is(tea.PasteMsg{Content: strings.Repeat("x", 70_000)})
+	d.sees("too long: 70017 bytes, a message holds at most 65536")
+	d.sees("> a: one⏎two⏎⏎three")
+	d.press(tea.KeyEnter)
+	if want := []Effect{Send{bob, "a: one\ntwo\n\nthree"}}; !reflect.DeepEqual(d.did, want) {
+		t.Errorf("did %+v", d.did)
+	}
+	d.is(tea.PasteMsg{Content: strings.Repeat("x", pim.MaxPayload+1)})
+	d.types("y")
+	d.sees("too long: ")
+}
+
+// A preview that a server has cut anywhere ends with a character.
+func TestPreviewIsCut(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	last := says(wang, 9, "王小明", "见面").Entry
+	last.Payload = last.Payload[:len(last.Payload)-1]
+	d.list = []client.Info{{ID: wang, Newest: 9, Last: last, LastCut: true}}
+	d.happens(client.ListEvent{Conversations: []pim.ConversationID{wang}})
+	d.sees("王小明: 见…")
+	for in, want := range map[string]string{"": "", "a": "a", "é": "é", "\xc3": "", "a\xf0\x9f\x98": "a", "a\x80\x80\x80\x80": "a\x80\x80\x80\x80", "\xff": "\xff"} {
+		if got := string(wholeRunes([]byte(in))); got != want {
+			t.Errorf("wholeRunes(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Invisible characters that writing needs take no column; every line fits.
+func TestWidthsOfInvisibleCharacters(t *testing.T) {
+	const flag = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+	for text, columns := range map[string]int{
+		"می\u200cخواهم": 7, "co\u00adop": 4, "a\u200eb\u200f": 2, flag: 2, flag + flag: 4, "👩\u200d👩\u200d👧": 2, "क्षि": 1, "\u202ea": 2,
+	} {
+		d := newDesk(t, 80, 24, Start{Open: bob})
+		d.is(tea.PasteMsg{Content: text + "|"})
+		if _, cursor := d.Model.View(); cursor != len(prompt)+columns+1 {
+			t.Errorf("%q: the cursor is in column %d, want %d", text, cursor, len(prompt)+columns+1)
+		}
+		d.items[bob] = []client.Message{says(bob, 1, "bob", strings.Repeat(text+" ", 60))}
+		d.happens(client.EntryEvent{Entry: d.items[bob][0].Entry})
+		d.sees(strings.TrimSpace(strings.ReplaceAll(text, "\u202e", "\ufffd")))
+	}
+}

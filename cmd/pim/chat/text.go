@@ -56,18 +56,48 @@ func users(users []pim.UserID, name func(pim.UserID) string) string {
 
 // Printable makes somebody else's text safe to print on a terminal: it keeps to
 // one line, and what would command the terminal or reorder the line is replaced.
+// Invisible characters that writing needs stay: joiners, soft hyphens, marks of
+// direction, the tags of flags.
 func Printable(s string) string {
-	const zeroWidthJoiner = '\u200d' // emoji are made with it
 	s = strings.ReplaceAll(s, "\n", " ⏎ ")
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r == zeroWidthJoiner {
-			return r
-		}
-		if unicode.IsSpace(r) {
+		switch {
+		case unicode.IsSpace(r):
 			return ' '
+		case deceives(r):
+			return utf8.RuneError
 		}
-		return '\ufffd'
+		return r
 	}, s)
+}
+
+// deceives reports whether r could make a terminal, or who looks at it, take a line
+// for another. Code points that this program's tables do not have yet do not: a
+// later Unicode may have given them to a script or an emoji.
+func deceives(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Cs, unicode.Co, unicode.Noncharacter_Code_Point, reorders)
+}
+
+// reorders are embeddings, overrides and isolates of direction, annotations, which
+// hide text behind text, and formats that Unicode has given up.
+var reorders = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x202a, Hi: 0x202e, Stride: 1}, {Lo: 0x2066, Hi: 0x206f, Stride: 1}, {Lo: 0xfff9, Hi: 0xfffb, Stride: 1},
+	},
+	R32: []unicode.Range32{{Lo: 0xe0001, Hi: 0xe0001, Stride: 1}},
+}
+
+// wholeRunes returns text without the part of a code point that it may end with.
+func wholeRunes(text []byte) []byte {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if end := text[len(text)-n:]; utf8.RuneStart(end[0]) {
+			if !utf8.FullRune(end) {
+				return text[:len(text)-n]
+			}
+			break
+		}
+	}
+	return text
 }
 
 // Plain returns an error's text for people, without its kind: that is for

@@ -163,7 +163,12 @@ func (m *Model) lastLine(c *client.Info) string {
 	if c.Last.Kind == 0 {
 		return ""
 	}
-	return line(&c.Last, m.name)
+	last := c.Last
+	if c.LastCut { // by a server, which may not have looked for the end of a character
+		last.Payload = wholeRunes(last.Payload)
+		return line(&last, m.name) + "…"
+	}
+	return line(&last, m.name)
 }
 
 // helpLines draws the page of the help that is open.
