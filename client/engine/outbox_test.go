@@ -504,3 +504,37 @@ func TestFailedAreBounded(t *testing.T) {
 		t.Errorf("%d failed messages are kept", n)
 	}
 }
+
+// A kill does not change what comes of a message: the 180 s go on from its first
+// transmission, and when they are over it has failed, for whoever wrote it to decide.
+func TestRestartKeepsTheDeadline(t *testing.T) {
+	for away, left := range map[time.Duration]time.Duration{
+		0: 175 * time.Second, 100 * time.Second: 75 * time.Second, 174 * time.Second: time.Second,
+		175 * time.Second: 0, 100 * time.Hour: 0,
+	} {
+		t.Run(away.String(), func(t *testing.T) {
+			s := newScript(t)
+			id := s.sends(chat, "hi")
+			sentAt := s.w.now
+			s.lives(5 * time.Second)
+			s.dies()
+			s.w.passes(away)
+			s.starts()
+			s.opens(nil)
+			s.lives(max(0, sentAt+5*time.Second+away+left-s.w.now-time.Second))
+			if left > 1*time.Second && s.store.outbox[id].Failed != nil {
+				t.Fatalf("failed %v early: %v", sentAt+180*time.Second-s.w.now, s.store.outbox[id].Failed)
+			}
+			s.lives(3 * time.Second)
+			if m := s.store.outbox[id]; m.Failed == nil || m.Failed.Kind != pim.KindTimeout {
+				t.Fatalf("%v after its transmission: %+v", s.w.now-sentAt, m.Failed)
+			}
+			// It may have arrived: then it was sent, and once.
+			s.must(engine.Resend{ID: id})
+			s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(chat), Seq: 1, Count: 1, Duplicate: true})
+			if len(s.store.outbox) > 0 {
+				t.Errorf("still in the outbox: %v", s.store.outbox)
+			}
+		})
+	}
+}

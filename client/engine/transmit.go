@@ -16,9 +16,9 @@ import (
 var resendAfter = [...]time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second}
 
 const (
-	// giveUpAfter the first transmission a message fails. It is the window of the
-	// display order (pim.OrderWindow): resent later, it would stand in a wrong
-	// place.
+	// giveUpAfter the first transmission a message fails, whichever process made it.
+	// It is the window of the display order (pim.OrderWindow): resent later, it would
+	// stand in a wrong place.
 	giveUpAfter = 180 * time.Second
 	// slowLine is how many bytes a second a line is trusted to carry.
 	slowLine = 8 << 10
@@ -101,7 +101,7 @@ func (e *Engine) fly(m *message) {
 	if m.attempt == 0 {
 		m.firstAt = e.now.Mono
 		if !m.patient() {
-			m.giveUpAt = e.now.Mono + giveUpAfter
+			m.giveUpAt = e.now.Mono + giveUpAfter - e.spent(m)
 		}
 	}
 	e.outbox.land(m)
@@ -149,7 +149,28 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 		// The store may be a backup, made between queueing and transmitting it.
 		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
 	}
-	return e.forgotten(m)
+	if err := e.forgotten(m); err != nil {
+		return err
+	}
+	if m.attempt == 0 && !m.patient() && e.spent(m) == giveUpAfter {
+		return pim.Errorf(pim.KindTimeout, "no answer came within %v of its transmission, which was %v ago",
+			giveUpAfter, (time.Duration(now-m.Local) * time.Millisecond).Round(time.Second))
+	}
+	return nil
+}
+
+// spent returns how much of giveUpAfter has passed since an earlier process
+// transmitted m for the first time; 0 if none has, or if nobody knows what time it
+// is.
+func (e *Engine) spent(m *message) time.Duration {
+	if m.Local == 0 || !e.clock.known {
+		return 0
+	}
+	age := max(0, e.clock.at(e.now)-m.Local)
+	if age >= millis(giveUpAfter) {
+		return giveUpAfter
+	}
+	return time.Duration(age) * time.Millisecond
 }
 
 // forgotten says that the server may not know any more that m was transmitted, so

@@ -179,6 +179,23 @@ var scenarios = []struct {
 		s.until(20 * second)
 		s.bothShow("stored, not transmitted", "transmitted, not heard of")
 	}},
+	{"killed-for-days", "The network swallows a message, the app is killed, and she opens it three days later. The message has failed, as it would have after 180 s; she sends it again, and it stands where she does so. What was written without a network goes out by itself.", func(s *stage) {
+		var id pim.ClientMessageID
+		s.at(5*second, func() { s.alice.Change(Net{Name: "wifi/home", Delay: mobile, Silent: true}) })
+		s.at(6*second, func() { id = s.alice.Send(chat, "swallowed") })
+		s.at(8*second, func() { s.alice.Step(engine.Online{On: false}); s.alice.Send(chat, "not transmitted") })
+		s.at(9*second, s.alice.Kill)
+		s.sends(s.bob, 10*second, second, "are you there?")
+		s.at(72*time.Hour, func() { s.alice.Change(Net{Name: "wifi/home", Delay: mobile}); s.alice.Start() })
+		s.until(72*time.Hour + 5*second)
+		s.bothShow("are you there?", "not transmitted")
+		if why := s.alice.failed[id]; why == nil || why.Kind != pim.KindTimeout {
+			s.t.Errorf("the message that was swallowed: %v", why)
+		}
+		s.at(72*time.Hour+10*second, func() { delete(s.alice.locals, id); s.alice.Step(engine.Resend{ID: id}) })
+		s.until(72*time.Hour + 20*second)
+		s.bothShow("are you there?", "not transmitted", "swallowed")
+	}},
 	{"restored-from-backup", "Her phone breaks, and its store comes back from last week's backup. The server notices, and the device gets what it acknowledged since once more.", func(s *stage) {
 		s.sends(s.bob, 3*second, 100*time.Millisecond, "in the backup")
 		s.at(6*second, s.alice.Backup)
