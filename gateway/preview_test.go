@@ -1,0 +1,27 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// What is cut ends with a character: a preview in a list, and the reason of a
+// close, which a WebSocket client refuses otherwise (RFC 6455, 5.5.1).
+func TestWhatIsCutEndsWithACharacter(t *testing.T) {
+	data, err := (&wirepb.Entry{Payload: []byte(strings.Repeat("王", 100))}).MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := summary(&inbox.Summary{Last: data})
+	if want := strings.Repeat("王", lastEntryCut/3); err != nil || !s.LastCut || string(s.Last.Payload) != want {
+		t.Errorf("%v, %q", err, s.GetLast().GetPayload())
+	}
+	frame := appendServerClose(nil, 4000, "x"+strings.Repeat("王", 100))
+	if reason := frame[4:]; int(frame[1]) != 2+len(reason) || !utf8.Valid(reason) || len(reason) < 118 {
+		t.Errorf("reason %q", reason)
+	}
+}
