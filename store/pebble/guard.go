@@ -1,7 +1,9 @@
 package pebble
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,6 +41,9 @@ import (
 // why the guard makes one. A frozen guard refuses new tables, since Pebble would
 // want to read them.
 //
+// That there is no file descriptor to open a file with is no error of the disk, and
+// passes: see starving.go.
+//
 // Open is different: it waits until what it recovered is in a table, for ever if
 // need be. So there the guard freezes after some errors of tables too, and a
 // frozen one drops tables like the rest, which ends Open; the store is not used.
@@ -48,6 +53,8 @@ type guard struct {
 	pauses  chan struct{} // closed when the store closes
 	onError func(op, name string, err error, fatal bool)
 	onSync  func(time.Duration) // of the write-ahead log
+
+	starving starving
 
 	opened      atomic.Bool
 	tableErrors atomic.Int32 // before opened
@@ -102,12 +109,7 @@ func (g *guard) tableError(op, name string, err error) error {
 	if !g.opened.Load() && g.tableErrors.Add(1) == openTries {
 		g.freeze(op, name, err)
 	}
-	t := time.NewTimer(retryPause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-g.pauses:
-	}
+	g.pause()
 	return err
 }
 
@@ -119,7 +121,7 @@ func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File
 		}
 		return g.hole(name), nil
 	}
-	f, err := g.syncBefore(name, open)
+	f, err := g.openPatiently(func() (vfs.File, error) { return g.syncBefore(name, open) })
 	switch {
 	case err == nil:
 		g.track(f)
@@ -194,7 +196,16 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 
 // ReuseForWrite creates a file from an obsolete one.
 func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create("reuse", newname, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, category) })
+	tried := false
+	return g.create("reuse", newname, func() (vfs.File, error) {
+		if tried { // it was renamed, perhaps, before there was no file descriptor
+			if _, err := g.FS.Stat(oldname); errors.Is(err, fs.ErrNotExist) {
+				return g.FS.OpenReadWrite(newname, category)
+			}
+		}
+		tried = true
+		return g.FS.ReuseForWrite(oldname, newname, category)
+	})
 }
 
 // OpenReadWrite opens a file, creating it if necessary.
@@ -204,7 +215,7 @@ func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts 
 
 // OpenDir opens a directory for syncing.
 func (g *guard) OpenDir(name string) (vfs.File, error) {
-	f, err := g.FS.OpenDir(name)
+	f, err := g.openPatiently(func() (vfs.File, error) { return g.FS.OpenDir(name) })
 	if err != nil {
 		return nil, err
 	}

@@ -26,9 +26,10 @@ type health struct {
 type trouble int
 
 const (
-	hasFailed trouble = iota // the guard froze
-	isCorrupt                // data failed its checksum
-	isFull                   // too little room on the disk
+	hasFailed  trouble = iota // the guard froze
+	isCorrupt                 // data failed its checksum
+	isFull                    // too little room on the disk
+	isStarving                // there is no file descriptor
 	cannotFlush
 	isStalled // a commit does not end
 	troubleEnd

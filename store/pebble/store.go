@@ -64,7 +64,8 @@ func Open(dir string, o Options) (*Store, error) {
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{
 		FS: s.fs, pauses: make(chan struct{}), onError: s.diskError,
-		onSync: func(d time.Duration) { s.metrics.fsyncSeconds.Observe(d.Seconds()) },
+		starving: starving{report: s.starves},
+		onSync:   func(d time.Duration) { s.metrics.fsyncSeconds.Observe(d.Seconds()) },
 	}
 	if err := s.open(o); err != nil {
 		s.guard.closeFiles()

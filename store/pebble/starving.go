@@ -1,0 +1,103 @@
+package pebble
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+)
+
+// A process, or a machine, that is out of file descriptors opens no file for a while.
+// That says nothing about the disk, and the operation had no effect, so it is tried
+// again: for as long as the store is open where Pebble could not go on after an error,
+// and readTries times for a file to read, where the error is the caller's.
+//
+// Everything else about the failure of an operation stays: what was opened and fails
+// to be written or synced freezes the guard.
+
+// readTries is how often a file that is to be read is opened: for about a second.
+const readTries = 20
+
+// noDescriptor reports whether err says that there is no file descriptor.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// starving counts the openings that wait for a file descriptor.
+type starving struct {
+	mu      sync.Mutex
+	waiting int
+	// report is called with mu held when the first begins to wait, and with nil when
+	// none does any more.
+	report func(err error)
+}
+
+func (s *starving) begin(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting++; s.waiting == 1 {
+		s.report(err)
+	}
+}
+
+func (s *starving) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting--; s.waiting == 0 {
+		s.report(nil)
+	}
+}
+
+// openPatiently calls open until it gets a file descriptor, the store closes or has
+// failed. Open has no time for that: it makes openTries.
+func (g *guard) openPatiently(open func() (vfs.File, error)) (vfs.File, error) {
+	f, err := open()
+	if !noDescriptor(err) {
+		return f, err
+	}
+	g.starving.begin(err)
+	defer g.starving.end()
+	for tries := 1; noDescriptor(err) && g.frozen.Load() == nil && (g.opened.Load() || tries < openTries); tries++ {
+		if !g.pause() {
+			break
+		}
+		f, err = open()
+	}
+	return f, err
+}
+
+// pause waits for retryPause; it reports false when the store closes.
+func (g *guard) pause() bool {
+	t := time.NewTimer(retryPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-g.pauses:
+		return false
+	}
+}
+
+// Open opens a file for reading.
+func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := g.FS.Open(name, opts...)
+	for tries := 1; noDescriptor(err) && tries < readTries && g.pause(); tries++ {
+		f, err = g.FS.Open(name, opts...)
+	}
+	return f, err
+}
+
+// starves is told when the store waits for a file descriptor, and when it no longer
+// does.
+func (s *Store) starves(err error) {
+	if err == nil {
+		s.health.set(isStarving, nil)
+		return
+	}
+	e := pim.Errorf(pim.KindUnavailable, "no file can be opened: %w; raise the limit of open files, or lower max-connections", err)
+	e.RetryAfter = 2 * time.Second
+	s.health.set(isStarving, e)
+}
