@@ -3,6 +3,7 @@ package pim
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -68,18 +69,32 @@ type Error struct {
 	Err        error         // the cause; may be nil; does not cross the wire
 }
 
-// Errorf returns an Error of kind k. As with fmt.Errorf, %w wraps a cause.
+// Errorf returns an Error of kind k. As with fmt.Errorf, %w wraps a cause. Of a
+// cause of the same kind the text leaves the kind out.
 func Errorf(k Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: k, Text: err.Error(), Err: errors.Unwrap(err)}
+	return &Error{Kind: k, Text: withoutKind(err.Error(), k, err), Err: errors.Unwrap(err)}
 }
 
-// Error returns "op: text (kind)".
+// Error returns "op: text (kind)". The kind of a cause stands in it only if it is
+// another.
 func (e *Error) Error() string {
+	text := withoutKind(e.Text, e.Kind, e.Err)
 	if e.Op == "" {
-		return fmt.Sprintf("%s (%s)", e.Text, e.Kind)
+		return fmt.Sprintf("%s (%s)", text, e.Kind)
 	}
-	return fmt.Sprintf("%s: %s (%s)", e.Op, e.Text, e.Kind)
+	return fmt.Sprintf("%s: %s (%s)", e.Op, text, e.Kind)
+}
+
+// withoutKind returns a text that quotes err, without the kind of the first Error in
+// err's chain if that is k.
+func withoutKind(text string, k Kind, err error) string {
+	var inner *Error
+	if !errors.As(err, &inner) || inner.Kind != k {
+		return text
+	}
+	quoted := inner.Error()
+	return strings.Replace(text, quoted, strings.TrimSuffix(quoted, fmt.Sprintf(" (%s)", k)), 1)
 }
 
 // Unwrap returns the cause.

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/server"
 )
 
@@ -130,6 +131,13 @@ func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
 		where += " and, for raw TCP, " + tcp
 	}
 	flags := c.clientFlags(l.URL)
+	if c.verifiesOnly() {
+		_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
+Users come in with tokens that somebody else issues: no key in %s has a private part.
+
+`, where, c.Data, c.KeysPath())
+		return err
+	}
 	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
 To chat, paste each of these lines into a terminal of its own:
 
@@ -138,6 +146,12 @@ To chat, paste each of these lines into a terminal of its own:
 
 `, where, c.Data, program(), flags, program(), flags)
 	return err
+}
+
+// verifiesOnly reports whether nothing that runs here can sign a token.
+func (c *serveCmd) verifiesOnly() bool {
+	keys, err := account.LoadKeys(c.KeysPath())
+	return err == nil && !keys.CanIssue()
 }
 
 // url returns the address for clients on this machine.

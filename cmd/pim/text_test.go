@@ -6,10 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/server"
 )
@@ -70,6 +74,35 @@ func TestAnnounce(t *testing.T) {
 		}
 		if strings.Contains(out.String(), "TCP") != (c.tcp != "") {
 			t.Errorf("announced TCP wrongly:\n%s", &out)
+		}
+	}
+}
+
+// Where no key can sign, nobody is told to paste lines that need one that does.
+func TestAnnounceWithoutAPrivateKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	if _, err := account.CreateDevelopmentKey(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, private := range []bool{true, false} {
+		if !private {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data = regexp.MustCompile(`"private": "[^"]*",`).ReplaceAll(data, nil)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := serveCmd{Config: server.Defaults()}
+		cmd.Keys = path
+		var out bytes.Buffer
+		if err := cmd.announce("127.0.0.1:7400", "", &out); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "--as") != private || strings.Contains(out.String(), "no key in "+path+" has a private part") == private {
+			t.Errorf("with a private part: %v; announced:\n%s", private, &out)
 		}
 	}
 }

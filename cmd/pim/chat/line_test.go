@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -165,6 +167,24 @@ func TestPrintable(t *testing.T) {
 	} {
 		if got := Printable(in); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// People are told no kinds, wherever they stand.
+func TestPlain(t *testing.T) {
+	full := pim.Errorf(pim.KindDiskFull, "no room")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{full, "no room"},
+		{pim.Errorf(pim.KindTimeout, "late: %w; sorry", full), "late: no room; sorry"},
+		{fmt.Errorf("line 3: %w", errors.Join(full, pim.Errorf(pim.KindConflict, "in use"))), "line 3: no room\nin use"},
+		{errors.New("some (thing)"), "some (thing)"},
+	} {
+		if got := Plain(c.err); got != c.want {
+			t.Errorf("Plain(%q) = %q, want %q", c.err, got, c.want)
 		}
 	}
 }

@@ -100,10 +100,32 @@ func wholeRunes(text []byte) []byte {
 	return text
 }
 
-// Plain returns an error's text for people, without its kind: that is for
+// Plain returns an error's text for people, without the kinds in it: those are for
 // programs.
 func Plain(err error) string {
-	return strings.ReplaceAll(err.Error(), fmt.Sprintf(" (%s)", pim.KindOf(err)), "")
+	text := err.Error()
+	for _, k := range kinds(err) {
+		text = strings.ReplaceAll(text, fmt.Sprintf(" (%s)", k), "")
+	}
+	return text
+}
+
+// kinds returns those of all errors that err wraps.
+func kinds(err error) (all []pim.Kind) {
+	if e, ok := err.(*pim.Error); ok {
+		all = append(all, e.Kind)
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if cause := e.Unwrap(); cause != nil {
+			all = append(all, kinds(cause)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			all = append(all, kinds(cause)...)
+		}
+	}
+	return all
 }
 
 // Lost says why there is no connection, empty if err is nil.
