@@ -230,9 +230,10 @@ func (c *Client) Synced(ctx context.Context) error {
 
 const unreadHint = "the app does not take its events: until it reads Events nothing is read from the network"
 
-// inVain says why nothing came until the end of ctx.
+// inVain says why nothing came until the end of ctx. A Sending that no Client has
+// made has none.
 func (c *Client) inVain(ctx context.Context) error {
-	if c.unread.Load() {
+	if c != nil && c.unread.Load() {
 		return fmt.Errorf("%w; %s", ctx.Err(), unreadHint)
 	}
 	return ctx.Err()
