@@ -25,7 +25,7 @@ const maxLines = 600
 // anything.
 var layers = [][]string{
 	{"."},
-	{"wire", "store", "clock", "strictjson"},
+	{"wire", "store", "clock", "strictjson", "username"},
 	{"inbox", "account", "limit"},
 	{"conv"}, // its writers fill the inboxes
 	{"gateway", "lbs", "bus"},

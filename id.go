@@ -14,7 +14,8 @@ import (
 )
 
 // UserID names a user. The app that embeds pim gives it out: 1–64 bytes of
-// UTF-8 without control characters, whitespace, '/' or ':'.
+// UTF-8 without control characters, whitespace, '/' or ':'. The server takes a new
+// user only if RFC 8265 has nothing against the name either, see package username.
 type UserID string
 
 // DeviceID names one device of a user, in the same characters as a UserID.

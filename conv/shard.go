@@ -182,9 +182,16 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
-	if s.refusal != nil && older == 0 && l.recent.seq(r.ClientID) == 0 {
-		s.fail(r, s.refusal)
-		return
+	newcomers := l.newcomers(r)
+	if (s.refusal != nil || newcomers != nil) && older == 0 && l.recent.seq(r.ClientID) == 0 { // it is no repetition
+		err := s.refusal
+		if err == nil {
+			err = s.heedNames(ctx, newcomers)
+		}
+		if err != nil {
+			s.fail(r, err)
+			return
+		}
 	}
 	if err := s.heedBlocks(ctx, l); err != nil {
 		s.fail(r, err)

@@ -24,6 +24,7 @@ type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
+	Known(context.Context, pim.UserID) (bool, error)
 }
 
 // Acks takes what devices acknowledge.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/username"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -103,6 +104,9 @@ func (c *conn) handshake() error {
 	if err != nil {
 		return err
 	}
+	if err := c.heedNames(ctx, serial); err != nil {
+		return err
+	}
 	c.nc.SetDeadline(time.Time{})
 	if !bound() {
 		return g.greeting.Err()
@@ -151,6 +155,24 @@ func (g *Gateway) verify(token string) (account.Claims, error) {
 		}
 	}
 	return claims, err
+}
+
+// heedNames refuses a new user, or a new device, whose name only those may have who
+// have it already. serial is the device's, see Reader.
+func (c *conn) heedNames(ctx context.Context, serial uint64) error {
+	if err := username.Check("user ID", string(c.user)); err != nil {
+		known, readErr := c.gw.Reader.Known(ctx, c.user)
+		if readErr != nil {
+			return readErr
+		}
+		if !known {
+			return &pim.Error{Kind: pim.KindUnauthorized, Text: "the token's sub: " + err.(*pim.Error).Text}
+		}
+	}
+	if serial != 0 {
+		return nil
+	}
+	return username.Check("device ID", string(c.device))
 }
 
 func (g *Gateway) limits() *wirepb.Limits {

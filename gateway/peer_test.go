@@ -131,6 +131,8 @@ func (x *lab) Pull(_ context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.
 	return x.page, nil
 }
 
+func (x *lab) Known(context.Context, pim.UserID) (bool, error) { return false, nil }
+
 func (x *lab) Serial(ctx context.Context, _ pim.UserID, _ pim.DeviceID) (uint64, error) {
 	if x.greet != nil {
 		x.greet(ctx)

@@ -122,6 +122,23 @@ func (x *Inbox) Serial(ctx context.Context, user pim.UserID, device pim.DeviceID
 	return cell.Version, err
 }
 
+// Known reports whether the user has had a part in pim: a conversation in the
+// offline list, or a device that acknowledged something.
+func (x *Inbox) Known(ctx context.Context, user pim.UserID) (bool, error) {
+	return Known(ctx, x.store, user)
+}
+
+// Known is Inbox.Known for a store.
+func Known(ctx context.Context, s store.Store, user pim.UserID) (bool, error) {
+	for _, p := range []store.Partition{Lines(user), Devices(user)} {
+		cells, err := s.List(ctx, p, "", 1)
+		if err != nil || len(cells) > 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // cursor walks over a partition, a page at a time.
 type cursor struct {
 	store     store.Store
