@@ -126,9 +126,19 @@ func TestExcludes(t *testing.T) {
 		u    pim.UserID
 		want bool
 	}{
-		{"d:ann:bob", "ann", false}, {"d:ann:bob", "bob", false}, {"d:ann:bob", "eve", true}, {"d:ann:bob", "", true},
-		{"d:ann", "ann", true}, {"d:ann:ann", "ann", false}, {"u:ann", "ann", false}, {"u:ann", "an", true}, {"u:ann", "annn", true},
-		{"g:x", "eve", false}, {"", "", true}, {"x:ann", "ann", true}, {"ann", "ann", true},
+		{"d:ann:bob", "ann", false},
+		{"d:ann:bob", "bob", false},
+		{"d:ann:bob", "eve", true},
+		{"d:ann:bob", "", true},
+		{"d:ann", "ann", true},
+		{"d:ann:ann", "ann", false},
+		{"u:ann", "ann", false},
+		{"u:ann", "an", true},
+		{"u:ann", "annn", true},
+		{"g:x", "eve", false},
+		{"", "", true},
+		{"x:ann", "ann", true},
+		{"ann", "ann", true},
 	} {
 		if got := test.c.Excludes(test.u); got != test.want {
 			t.Errorf("%q excludes %q: %v", test.c, test.u, got)

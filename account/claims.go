@@ -33,11 +33,12 @@ func (b *tokenClaims) UnmarshalJSON(data []byte) error {
 // These make it a jwt.Claims. What we do not use is not looked at there either.
 
 func (b *tokenClaims) GetExpirationTime() (*jwt.NumericDate, error) { return b.Expires.jwt(), nil }
-func (b *tokenClaims) GetNotBefore() (*jwt.NumericDate, error)      { return b.NotBefore.jwt(), nil }
-func (b *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return b.IssuedAt.jwt(), nil }
-func (b *tokenClaims) GetIssuer() (string, error)                   { return "", nil }
-func (b *tokenClaims) GetSubject() (string, error)                  { return b.Subject, nil }
-func (b *tokenClaims) GetAudience() (jwt.ClaimStrings, error)       { return nil, nil }
+
+func (b *tokenClaims) GetNotBefore() (*jwt.NumericDate, error) { return b.NotBefore.jwt(), nil }
+func (b *tokenClaims) GetIssuedAt() (*jwt.NumericDate, error)  { return b.IssuedAt.jwt(), nil }
+func (b *tokenClaims) GetIssuer() (string, error)              { return "", nil }
+func (b *tokenClaims) GetSubject() (string, error)             { return b.Subject, nil }
+func (b *tokenClaims) GetAudience() (jwt.ClaimStrings, error)  { return nil, nil }
 
 // claims returns what the body says; its times have been checked.
 func (b *tokenClaims) claims() (Claims, error) {

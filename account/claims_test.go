@@ -148,8 +148,10 @@ func TestSubjectOf(t *testing.T) {
 	if user, err := account.SubjectOf(b.signRaw(rawHeader, `{"sub":"alice","exp":1}`)); err != nil || user != "alice" {
 		t.Errorf("%q, %v", user, err)
 	}
-	for _, bad := range []string{"", "x", "a.b.c", b.signRaw(rawHeader, `{"SUB":"alice"}`), b.signRaw(rawHeader, `{"sub":"a b"}`),
-		b.signRaw(rawHeader, `{"sub":"alice","sub":"bob"}`), b.signRaw(rawHeader, `{"sub":"alice"}`) + "\n"} {
+	for _, bad := range []string{
+		"", "x", "a.b.c", b.signRaw(rawHeader, `{"SUB":"alice"}`), b.signRaw(rawHeader, `{"sub":"a b"}`),
+		b.signRaw(rawHeader, `{"sub":"alice","sub":"bob"}`), b.signRaw(rawHeader, `{"sub":"alice"}`) + "\n",
+	} {
 		if user, err := account.SubjectOf(bad); err == nil || pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%q is a token of %q: %v", bad, user, err)
 		}

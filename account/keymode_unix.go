@@ -25,8 +25,10 @@ func judgeMode(path string, info fs.FileInfo) (warning string, err error) {
 	case mode&0o077 == 0:
 		return "", nil
 	case ok && int(owner.Uid) == os.Geteuid():
-		return "", &pim.Error{Op: "key file " + path, Kind: pim.KindForbidden,
-			Text: fmt.Sprintf("its mode is %04o, so that others may read what signs tokens and become any user; run: chmod 600 %s (a secret mounted into a container: mount it with mode 0400)", mode, path)}
+		return "", &pim.Error{
+			Op: "key file " + path, Kind: pim.KindForbidden,
+			Text: fmt.Sprintf("its mode is %04o, so that others may read what signs tokens and become any user; run: chmod 600 %s (a secret mounted into a container: mount it with mode 0400)", mode, path),
+		}
 	case mode&0o007 != 0:
 		return fmt.Sprintf("its mode is %04o: every user of this machine may read what signs tokens, and become any user", mode), nil
 	}

@@ -222,8 +222,10 @@ func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
 	if full, storeErr := holdsFiles(c.storePath()); storeErr != nil {
 		return nil, false, storeErr
 	} else if full {
-		return nil, false, &pim.Error{Op: "key file " + c.KeysPath(), Kind: pim.KindNotFound,
-			Text: "it is gone, though " + c.storePath() + " holds a store, whose users have tokens of its keys; put it back, or name another with --keys (docs/keys.md says how to make one)"}
+		return nil, false, &pim.Error{
+			Op: "key file " + c.KeysPath(), Kind: pim.KindNotFound,
+			Text: "it is gone, though " + c.storePath() + " holds a store, whose users have tokens of its keys; put it back, or name another with --keys (docs/keys.md says how to make one)",
+		}
 	}
 	keys, err = account.CreateDevelopmentKey(c.KeysPath())
 	if errors.Is(err, fs.ErrExist) { // another process was first

@@ -150,7 +150,7 @@ func (r *reloader) judgeCertificate() {
 
 // Reload reads the key file and the certificate again, as on SIGHUP, and returns what
 // is wrong with them. What cannot be read stays as it was. The server reads them
-// by itself, too, within seconds of a change.
+// by itself, too, within seconds of a change. Before Start it waits for that.
 func (s *Server) Reload(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {

@@ -32,7 +32,7 @@ import (
 )
 
 // hang is when a test gives up on what should have happened long ago.
-const hang = 2 * time.Minute
+const hang = 5 * time.Minute
 
 // eventually waits until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
