@@ -16,14 +16,12 @@ import (
 )
 
 // Client is one device of a user. It keeps the connection, the outbox and the
-// local store. All methods may be called concurrently. A method whose context has
-// ended before the call does nothing, and returns the context's error.
+// local store. All methods may be called concurrently.
 type Client struct {
 	options Options
 	log     *slog.Logger
 	dialers map[string]*transport.Dialer // of the configured servers
 	store   Store
-	release func()    // gives up the claim on store
 	begun   time.Time // origin of engine.Time.Mono
 
 	ctx      context.Context // ends at Close
@@ -48,17 +46,16 @@ type Client struct {
 	lastAsk  uint64
 	synced   chan struct{} // closed while everything is synced
 	isSynced bool
-	stopErr  error // why the client has stopped; nil if it has not
+	stopErr  error         // why the client has stopped; nil if it has not
+	stopped  chan struct{} // closed when it has
 }
 
-// ErrClosed is the error of every method that has one, after Close, and of what was
-// under way then. Its kind is KindUnavailable.
-var ErrClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
+// errClosed answers what is asked of a closed client, or was under way.
+var errClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
 
 // Open checks o, loads the store and starts to connect in the background. ctx
 // bounds Open only. The errors are of KindInvalid, of KindConflict if the store
-// is another user's or device's or another Client uses it, or the store's own. The
-// caller must Close the
+// is another user's or device's, or the store's own. The caller must Close the
 // client, and read Events meanwhile.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	dialers, err := o.check()
@@ -68,26 +65,6 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if o.Store == nil {
 		o.Store = NewMemory(MemoryOptions{})
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	release, err := o.Store.Claim()
-	if err != nil {
-		return nil, err
-	}
-	c, err := open(ctx, o, dialers)
-	if err != nil {
-		release()
-		return nil, err
-	}
-	c.release = release
-	c.wg.Add(1)
-	go c.run()
-	return c, nil
-}
-
-// open makes a client that does not run yet.
-func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) (*Client, error) {
 	snapshot, err := o.Store.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -104,7 +81,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 		fills:    make(map[uint64]chan engine.Filled),
 		settings: make(map[string]pim.Setting, len(snapshot.Settings)),
 		user:     cmp.Or(snapshot.Meta.User, o.User),
-		synced:   make(chan struct{}),
+		synced:   make(chan struct{}), stopped: make(chan struct{}),
 	}
 	for _, set := range snapshot.Settings {
 		c.settings[set.Entity] = set.Setting
@@ -123,6 +100,8 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		LazyGap: o.LazyGap, Random: rand.Float64,
 	}, snapshot)
+	c.wg.Add(1)
+	go c.run()
 	return c, nil
 }
 
@@ -133,7 +112,6 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 func (c *Client) Close() error {
 	c.cancel()
 	c.wg.Wait()
-	c.release()
 	for {
 		select {
 		case d := <-c.dialled: // too late for the loop
@@ -162,8 +140,9 @@ func (c *Client) State() State { return State(c.state.Load()) }
 // networks apart, as "wifi/home" or "mobile/262-01": how far apart heartbeats may
 // be is found out and stored for each of 16. It may be empty; of more than 128
 // bytes the error is of KindInvalid, and nothing has changed. The other errors, of
-// this method and the two that follow: the client is closed (KindUnavailable), or
-// its store has failed.
+// this method and the three that follow: the client is closed (KindUnavailable), or
+// its store has failed. A client that has stopped returns why, and changes nothing;
+// Reconnect makes it go on.
 func (c *Client) NetworkChanged(name string) error {
 	return c.do(context.Background(), engine.NetworkChanged{Name: name})
 }
@@ -175,6 +154,17 @@ func (c *Client) SetOnline(on bool) error {
 	return c.do(context.Background(), engine.Online{On: on})
 }
 
+// Reconnect makes the connection anew at once, with a new token of Options.Token. It
+// is for an app that has a new token and does not want to wait for the next attempt,
+// or to change to it before the old one runs out; and it is how a client goes on that
+// has Stopped, when what stopped it has changed or the person wants it: after
+// KindReplaced it takes the place of the other session. Under SetOnline(false) it
+// waits for SetOnline(true). Within a second of a token's refusal the attempt is made
+// when that is over.
+func (c *Client) Reconnect() error {
+	return c.do(context.Background(), engine.Reconnect{})
+}
+
 // SetForeground says whether a person looks at the app: then a connection that is
 // dead is noticed within about a minute, otherwise the radio is spared.
 func (c *Client) SetForeground(on bool) error {
@@ -184,9 +174,6 @@ func (c *Client) SetForeground(on bool) error {
 // Messages returns the last limit entries of conv in display order, from the
 // local store.
 func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
-	if err := c.usable(ctx); err != nil {
-		return nil, err
-	}
 	return c.store.Entries(ctx, conv, nil, limit)
 }
 
@@ -219,27 +206,17 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 	}
 	select {
 	case p := <-answer:
-		return p.Page, pulledErr(p)
+		if p.Err != nil {
+			return Page{}, p.Err
+		}
+		return p.Page, nil
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		select {
-		case p := <-answer: // in the last moment
-			return p.Page, pulledErr(p)
-		default:
-			return Page{}, c.inVain(ctx)
-		}
+		return Page{}, c.inVain(ctx)
 	case <-c.closed:
-		return Page{}, ErrClosed
+		return Page{}, errClosed
 	}
-}
-
-// pulledErr returns p.Err as an error.
-func pulledErr(p engine.Pulled) error {
-	if p.Err != nil {
-		return p.Err
-	}
-	return nil
 }
 
 // Synced waits until, since the last connect, the server's list of conversations
@@ -248,9 +225,6 @@ func pulledErr(p engine.Pulled) error {
 // Options.Confirm: all entries of that are in the Store).
 func (c *Client) Synced(ctx context.Context) error {
 	for {
-		if err := c.usable(ctx); err != nil {
-			return err
-		}
 		c.mu.Lock()
 		synced, done, err := c.synced, c.isSynced, c.stopErr
 		c.mu.Unlock()
@@ -262,7 +236,7 @@ func (c *Client) Synced(ctx context.Context) error {
 		case <-ctx.Done():
 			return c.inVain(ctx)
 		case <-c.closed:
-			return ErrClosed
+			return errClosed
 		}
 	}
 }
@@ -289,27 +263,13 @@ func (c *Client) inLoop(ctx context.Context, f func() error) error {
 	return c.command(ctx, command{call: f, done: make(chan error, 1)})
 }
 
-// usable says why a call does nothing: the client is closed, or ctx has ended. What
-// a select would leave to chance is decided here.
-func (c *Client) usable(ctx context.Context) error {
-	select {
-	case <-c.closed:
-		return ErrClosed
-	default:
-		return ctx.Err()
-	}
-}
-
 func (c *Client) command(ctx context.Context, cmd command) error {
-	if err := c.usable(ctx); err != nil {
-		return err
-	}
 	select {
 	case c.commands <- cmd:
 		return <-cmd.done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.closed:
-		return ErrClosed
+		return errClosed
 	}
 }

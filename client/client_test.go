@@ -368,9 +368,6 @@ func TestGoAway(t *testing.T) {
 			break
 		}
 	}
-	if _, err := alice.Send(t.Context(), chat, nil); pim.KindOf(err) != pim.KindReplaced {
-		t.Errorf("send after the stop: %v", err)
-	}
 	if err := alice.Synced(t.Context()); pim.KindOf(err) != pim.KindReplaced {
 		t.Errorf("synced after the stop: %v", err)
 	}
@@ -388,6 +385,9 @@ func TestOpenChecksOptions(t *testing.T) {
 		"long agent":  func(o *client.Options) { o.Agent = string(make([]byte, 129)) },
 		"negative":    func(o *client.Options) { o.EventBuffer = -1 },
 		"wrong store": func(o *client.Options) { o.Store = otherDevice(t) },
+		"in clear":    func(o *client.Options) { o.Server = "ws://chat.example" },
+		"tcp":         func(o *client.Options) { o.Server = "tcp://192.0.2.1:7401" },
+		"one of two":  func(o *client.Options) { o.Servers = []string{"https://chat.example", "http://chat.example"} },
 	} {
 		o := w.options("alice", "phone")
 		change(&o)

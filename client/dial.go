@@ -2,8 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
+	"unicode/utf8"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/client/transport"
 )
@@ -13,6 +17,8 @@ const (
 	// ones that are still being given up.
 	maxDials   = 16
 	maxDialing = 15 * time.Second
+	maxAsking  = 10 * time.Second // of it for the token
+	maxToken   = 8 << 10          // bytes, as in the protocol
 )
 
 // dialled is the outcome of a dial.
@@ -20,6 +26,7 @@ type dialled struct {
 	attempt uint64
 	conn    transport.Conn
 	token   string
+	noToken *pim.Error // why the app gave none
 	err     error
 }
 
@@ -32,8 +39,7 @@ func (c *Client) dial(to engine.Dial) {
 	go func() {
 		defer c.wg.Done()
 		defer cancel()
-		d := dialled{attempt: to.Attempt}
-		d.conn, d.token, d.err = c.connectTo(ctx, to.Server)
+		d := c.connectTo(ctx, to)
 		select {
 		case c.dialled <- d:
 		case <-c.closed:
@@ -44,31 +50,77 @@ func (c *Client) dial(to engine.Dial) {
 	}()
 }
 
-func (c *Client) connectTo(ctx context.Context, server string) (transport.Conn, string, error) {
-	dialer := c.dialers[server]
+func (c *Client) connectTo(ctx context.Context, to engine.Dial) dialled {
+	d := dialled{attempt: to.Attempt}
+	dialer := c.dialers[to.Server]
 	if dialer == nil { // named by a server
-		var err error
-		if dialer, err = transport.NewDialer(server, c.options.TLS, c.options.Dial); err != nil {
-			return nil, "", err
+		if dialer, d.err = c.options.dialer(to.Server); d.err != nil {
+			return d
 		}
 	}
-	token, err := c.token(ctx)
-	if err != nil {
-		return nil, "", err
+	if d.token, d.noToken = c.token(ctx); d.noToken == nil {
+		d.conn, d.err = dialer.Dial(ctx)
 	}
-	conn, err := dialer.Dial(ctx)
-	return conn, token, err
+	return d
 }
 
-// token asks the app for a token, one call at a time.
-func (c *Client) token(ctx context.Context) (string, error) {
+// token asks the app for a token, one call at a time. It waits no longer than
+// maxAsking, even for an app that does not heed its context.
+func (c *Client) token(ctx context.Context) (string, *pim.Error) {
+	ctx, cancel := context.WithTimeout(ctx, maxAsking)
+	defer cancel()
 	select {
 	case c.asking <- struct{}{}:
-		defer func() { <-c.asking }()
-		return c.options.Token(ctx)
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", noToken(ctx.Err())
 	}
+	type answer struct {
+		token string
+		err   error
+	}
+	given := make(chan answer, 1)
+	c.wg.Go(func() {
+		defer func() { <-c.asking }()
+		token, err := c.options.Token(ctx)
+		given <- answer{token, err}
+	})
+	select {
+	case a := <-given:
+		if a.err != nil {
+			return "", noToken(a.err)
+		}
+		return a.token, checkToken(a.token)
+	case <-ctx.Done():
+		return "", noToken(ctx.Err())
+	}
+}
+
+// noToken says why the app gave no token. What it says itself, in a *pim.Error,
+// counts: its kind, and how long it wants to be left alone.
+func noToken(err error) *pim.Error {
+	e := &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "no token: " + err.Error(), Err: err}
+	var own *pim.Error
+	switch {
+	case errors.As(err, &own):
+		e.Kind, e.Text, e.RetryAfter = own.Kind, "no token: "+own.Text, own.RetryAfter
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind, e.Text = pim.KindTimeout, fmt.Sprintf("no token: Options.Token did not return one within %v", maxAsking)
+	}
+	return e
+}
+
+// checkToken refuses what a server would not even read: it would end the connection
+// for good.
+func checkToken(token string) *pim.Error {
+	switch {
+	case token == "":
+		return pim.Errorf(pim.KindUnauthorized, "Options.Token returned an empty token")
+	case len(token) > maxToken:
+		return pim.Errorf(pim.KindUnauthorized, "Options.Token returned a token of %d bytes, at most %d are allowed", len(token), maxToken)
+	case !utf8.ValidString(token):
+		return pim.Errorf(pim.KindUnauthorized, "Options.Token returned a token that is not UTF-8")
+	}
+	return nil
 }
 
 // hangUp ends an attempt: its connection, or the making of it.
@@ -102,6 +154,8 @@ func (c *Client) connect(d dialled) {
 	_, wanted := c.loop.dialling[d.attempt]
 	delete(c.loop.dialling, d.attempt)
 	switch {
+	case d.noToken != nil && wanted:
+		c.step(engine.NoToken{Attempt: d.attempt, Err: d.noToken})
 	case d.conn == nil && wanted:
 		c.step(engine.Lost{Attempt: d.attempt, Err: d.err})
 	case d.conn == nil:

@@ -47,6 +47,6 @@ const (
 	Connecting = engine.Connecting // dialling, or waiting for the server's Welcome
 	Connected  = engine.Connected
 	Waiting    = engine.Waiting // for the next attempt to connect
-	Stopped    = engine.Stopped // for good
+	Stopped    = engine.Stopped // until Client.Reconnect
 	Offline    = engine.Offline // the app wants no connection
 )

@@ -64,7 +64,7 @@ func waitFor[T any](t *testing.T, c <-chan T, what string) T {
 func TestBlackHoleGateway(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		var tried, ended atomic.Int32
-		o.Server, o.Servers = "", []string{"http://hole:1", "tcp://pipe:1"}
+		o.Server, o.Servers, o.Insecure = "", []string{"http://hole:1", "tcp://pipe:1"}, true
 		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address != "hole:1" {
 				return p.Dial(ctx, network, address)
@@ -106,7 +106,7 @@ func TestLosersAreCancelled(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan error, 10)
 	o := w.options("alice", "phone")
-	o.Server, o.Servers = "tcp://nowhere:1", []string{w.on.TCP}
+	o.Server, o.Servers, o.Insecure = "tcp://nowhere:1", []string{w.on.TCP}, true
 	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if address == "nowhere:1" {
 			<-ctx.Done()
@@ -435,7 +435,7 @@ func inBubble(t *testing.T, test func(t *testing.T, p *piped, o client.Options))
 		p := &piped{server: clienttest.NewServer(func() pim.Millis { return pim.MillisOf(time.Now()) })}
 		p.server.Limits = wirepb.Limits{IdleMs: 300_000, HeartbeatMs: 600_000}
 		test(t, p, client.Options{
-			Server: "tcp://pipe:1", User: "alice", Device: "phone", Dial: p.Dial,
+			Server: "tcp://pipe:1", Insecure: true, User: "alice", Device: "phone", Dial: p.Dial,
 			Token: func(context.Context) (string, error) { return "alice", nil },
 		})
 		p.wg.Wait()

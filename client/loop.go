@@ -266,6 +266,7 @@ func (c *Client) breakDown(err error) {
 	c.loop.broken = e
 	c.letGo()
 	c.hand(StateEvent{State: Stopped, Err: e})
+	c.settleAll(e)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, ch := range c.answers {
@@ -296,9 +297,7 @@ func (c *Client) hand(ev Event) {
 		c.logState(ev)
 		c.noteUser()
 		c.state.Store(uint32(ev.State))
-		if ev.State == Stopped {
-			c.stop(ev.Err)
-		}
+		c.noteStop(ev)
 	}
 	c.loop.pending = append(c.loop.pending, ev)
 }
@@ -322,15 +321,36 @@ func (c *Client) logState(ev StateEvent) {
 	}
 }
 
-func (c *Client) stop(err error) {
+// noteStop lets those who wait know when the client stops, and that it goes on.
+func (c *Client) noteStop(ev StateEvent) {
 	c.mu.Lock()
-	c.stopErr = err
-	if !c.isSynced {
-		close(c.synced) // Synced sees stopErr
+	defer c.mu.Unlock()
+	was := c.stopErr != nil
+	c.stopErr = nil
+	if ev.State == Stopped {
+		c.stopErr = ev.Err
 	}
-	c.synced, c.isSynced = make(chan struct{}), false
-	c.mu.Unlock()
-	c.settleAll(err)
+	switch is := c.stopErr != nil; {
+	case is && !was:
+		close(c.stopped)
+		if !c.isSynced {
+			close(c.synced) // Synced sees stopErr
+		}
+		c.synced, c.isSynced = make(chan struct{}), false
+	case was && !is:
+		c.stopped = make(chan struct{})
+	}
+}
+
+// stop returns why the client has stopped, or what is closed when it does; neither
+// of a Sending that no Client has made.
+func (c *Client) stop() (stopped <-chan struct{}, err error) {
+	if c == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped, c.stopErr
 }
 
 func (c *Client) answer(pulled []engine.Pulled, filled []engine.Filled) {
@@ -416,6 +436,6 @@ func (c *Client) end() {
 	}
 	c.state.Store(uint32(Stopped))
 	close(c.closed)
-	c.settleAll(ErrClosed)
+	c.settleAll(errClosed)
 	close(c.events)
 }

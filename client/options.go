@@ -24,9 +24,17 @@ type Options struct {
 	// within 2.5 s another is tried beside it, the last good one first.
 	Servers []string
 	// Token returns a token for the user. It is called before every attempt to
-	// connect, never twice at once. Close waits for it, so it must heed ctx, and
-	// must not call Close.
+	// connect, never twice at once, and should return a token that is still good: one
+	// that the server refuses is asked for again, after waits that grow to
+	// 10·BackoffMax. It has 10 s. If it returns an error, or none in time, the app is
+	// told by a StateEvent and asked again, as after any other failure to connect; of a
+	// *pim.Error the RetryAfter is heeded, and KindUnauthorized counts as a refusal.
+	// Close waits for it, so it must heed ctx, and must not call Close.
 	Token func(ctx context.Context) (string, error)
+	// Insecure, if true, lets the token and all else cross a network unencrypted:
+	// http, ws and tcp to other hosts than localhost and loopback addresses. Without it
+	// Open refuses such servers.
+	Insecure bool
 	// User, if set, must be the user that the token names; otherwise the client
 	// stops.
 	User   pim.UserID
@@ -112,7 +120,7 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 	dialers := make(map[string]*transport.Dialer)
 	for _, server := range o.servers() {
-		d, err := transport.NewDialer(server, o.TLS, o.Dial)
+		d, err := o.dialer(server)
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +130,15 @@ func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Server and Servers are empty")
 	}
 	return dialers, nil
+}
+
+// dialer returns a dialer for server, which must protect what is sent to it.
+func (o *Options) dialer(server string) (*transport.Dialer, error) {
+	d, err := transport.NewDialer(server, o.TLS, o.Dial)
+	if err == nil && !o.Insecure && transport.Exposed(server) {
+		return nil, pim.Errorf(pim.KindInvalid, "the token would cross the network unencrypted to %s: use https://, wss:// or tls://, or set Insecure", server)
+	}
+	return d, err
 }
 
 // servers returns Server and Servers.

@@ -12,36 +12,44 @@ import (
 // Sending is a message on its way.
 type Sending struct {
 	client *Client
-
-	id   pim.ClientMessageID
-	done chan struct{}
-	sent Sent // set before done is closed
-	err  error
+	id     pim.ClientMessageID
+	done   chan struct{}
+	sent   Sent // set before done is closed
+	err    error
 }
 
 // ID returns the client message ID, under which SendEvents will
 // come, after a restart too.
 func (s *Sending) ID() pim.ClientMessageID { return s.id }
 
-// Done is closed when the message was sent or has failed, or when the client has
-// stopped or was closed.
+// Done is closed when the message was sent or has failed, or when the client was
+// closed or its store has failed. While the client has stopped it stays open: the
+// message goes on after Client.Reconnect.
 func (s *Sending) Done() <-chan struct{} { return s.done }
 
 // Wait waits for Done, or for ctx. A message that has failed is a *pim.Error: it
 // stays in the outbox for Resend or Discard. So is the end of the client,
 // KindUnavailable when it was closed: then the message goes on when the store is
-// opened again. A command that was superseded waits for the one in its place.
+// opened again. While the client has stopped, Wait returns why; the message stays in
+// the outbox, goes on after Client.Reconnect, and may be waited for again. A command
+// that was superseded waits for the one in its place.
 func (s *Sending) Wait(ctx context.Context) (Sent, error) {
-	select {
-	case <-s.done:
-		return s.sent, s.err
-	default:
-	}
-	select {
-	case <-s.done:
-		return s.sent, s.err
-	case <-ctx.Done():
-		return Sent{}, s.client.inVain(ctx)
+	for {
+		select {
+		case <-s.done:
+			return s.sent, s.err
+		default:
+		}
+		stopped, err := s.client.stop()
+		if err != nil {
+			return Sent{}, err
+		}
+		select {
+		case <-s.done:
+		case <-stopped:
+		case <-ctx.Done():
+			return Sent{}, s.client.inVain(ctx)
+		}
 	}
 }
 
@@ -49,8 +57,8 @@ func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 // outbox, and will be sent whatever happens to the network or the process (as
 // far as the store keeps it). Messages of one conversation are sent in the order
 // of their Sends. payload is copied. Errors: KindTooLarge, KindInvalid,
-// KindOverloaded when the outbox is full, why the client has stopped, and the
-// store's.
+// KindOverloaded when the outbox is full, and the store's. A client that has stopped
+// queues as well.
 func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []byte) (*Sending, error) {
 	if err := conv.Validate(); err != nil {
 		return nil, err

@@ -226,25 +226,15 @@ func (c *Client) fill(ctx context.Context, conv pim.ConversationID, before pim.S
 	}
 	select {
 	case f := <-answer:
-		return filledErr(f)
+		if f.Err != nil {
+			return f.Err
+		}
+		return nil
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		select {
-		case f := <-answer: // in the last moment
-			return filledErr(f)
-		default:
-			return c.inVain(ctx)
-		}
+		return c.inVain(ctx)
 	case <-c.closed:
-		return ErrClosed
+		return errClosed
 	}
-}
-
-// filledErr returns f.Err as an error.
-func filledErr(f engine.Filled) error {
-	if f.Err != nil {
-		return f.Err
-	}
-	return nil
 }

@@ -21,6 +21,8 @@ type Server struct {
 	DropPush func() bool
 	// Reject, if set, may refuse a message before it takes effect.
 	Reject func(*wirepb.PIMSendReq) *pim.Error
+	// Admit, if set, may refuse a Hello: with the close code of the error's kind.
+	Admit func(*wirepb.Hello) *pim.Error
 	// Limits are those of Welcome.
 	Limits wirepb.Limits
 

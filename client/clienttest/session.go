@@ -95,6 +95,18 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 }
 
 func (x *Session) hello(m *wirepb.Hello) []wire.Message {
+	if admit := x.server.Admit; admit != nil {
+		if err := admit(m); err != nil {
+			code := wire.CodeUnavailable
+			if err.Kind == pim.KindUnauthorized {
+				code = wire.CodeUnauthorized
+			}
+			return []wire.Message{
+				wire.ErrorFrame(err),
+				&wirepb.PIMGoAway{Code: uint32(code), Text: err.Text, Reconnect: code.Reconnect()},
+			}
+		}
+	}
 	x.key, x.open = deviceKey{pim.UserID(m.Token), pim.DeviceID(m.Device)}, true
 	x.server.sessions[x.key] = x
 	serial := x.server.device(x.key).serial

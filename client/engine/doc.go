@@ -14,7 +14,7 @@
 //     transmitted needs no attention: report the connection as Lost.
 //  3. Close the connections of the attempts in Hangups, and report nothing more
 //     of them.
-//  4. For each of Dials get a token, dial, and answer with Dialled or Lost.
+//  4. For each of Dials get a token, dial, and answer with Dialled, NoToken or Lost.
 //  5. Hand over Events, Filled and Pulled in order. While the app does not take
 //     them, stop reading from the connection and say so with Pause.
 //
@@ -45,6 +45,7 @@
 //	link.go          the connection: its phases, backoff, GoAway
 //	race.go          attempts to connect: to which servers, when, which one wins
 //	hello.go         Hello and Welcome
+//	token.go         tokens that are refused, or not to be had
 //	silence.go       how a dead connection is noticed
 //	heartbeat.go     how far apart heartbeats are, found out for each network
 //	confirm.go       entries are numbered, and confirmed by the app

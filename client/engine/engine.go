@@ -141,6 +141,8 @@ func (e *Engine) handle(in Input) error {
 		e.dial()
 	case Dialled:
 		e.greet(in.Attempt, in.Token)
+	case NoToken:
+		e.noToken(in.Attempt, in.Err)
 	case Lost:
 		e.lost(in.Attempt, in.Err, in.Code)
 	case Frame:
@@ -153,8 +155,10 @@ func (e *Engine) handle(in Input) error {
 		}
 	case NetworkChanged:
 		return e.networkChanged(in.Name)
+	case Reconnect:
+		e.reconnect()
 	case Online:
-		e.online(in.On)
+		return e.online(in.On)
 	case Foreground:
 		e.heart.foreground = in.On
 	case Send:
@@ -283,9 +287,6 @@ func (e *Engine) pause(on bool) {
 // tick does what has become due.
 func (e *Engine) tick() {
 	e.tickLink()
-	if e.link.phase == stopped {
-		return
-	}
 	e.tickOutbox()
 	if e.link.phase != open {
 		return
@@ -305,9 +306,7 @@ func (e *Engine) tick() {
 func (e *Engine) Deadline() (at time.Duration, ok bool) {
 	at = never
 	e.linkDeadline(&at)
-	if e.link.phase != stopped {
-		e.outboxDeadline(&at)
-	}
+	e.outboxDeadline(&at)
 	if e.link.phase == open {
 		e.conversationsDeadline(&at)
 		e.pullsDeadline(&at)

@@ -28,6 +28,14 @@ type (
 		Token   string
 	}
 
+	// NoToken says that the app gave no token for an attempt, and why. Err is of
+	// KindUnauthorized if that is what a server would have said; with RetryAfter the
+	// app is not asked before.
+	NoToken struct {
+		Attempt uint64
+		Err     *pim.Error
+	}
+
 	// Lost says that an attempt failed, or that its connection broke. Of an
 	// attempt that was hung up it means nothing.
 	Lost struct {
@@ -62,6 +70,10 @@ type (
 	// heartbeats differ, as "wifi/home" or "mobile/262-01"; it may be empty, and has
 	// at most 128 bytes.
 	NetworkChanged struct{ Name string }
+
+	// Reconnect makes the connection anew at once, after a stop too. Without a
+	// connection by Online{false} it changes nothing.
+	Reconnect struct{}
 
 	// Online says that the app wants a connection, as at first, or none.
 	Online struct{ On bool }
@@ -143,11 +155,13 @@ type (
 
 func (Start) input()          {}
 func (Dialled) input()        {}
+func (NoToken) input()        {}
 func (Lost) input()           {}
 func (Frame) input()          {}
 func (Arriving) input()       {}
 func (Pause) input()          {}
 func (NetworkChanged) input() {}
+func (Reconnect) input()      {}
 func (Online) input()         {}
 func (Foreground) input()     {}
 func (Tick) input()           {}
@@ -175,8 +189,8 @@ type Output struct {
 	Pulled  []Pulled
 }
 
-// Dial asks for an attempt to connect, to be answered with Dialled or Lost. Up
-// to three may be under way at once.
+// Dial asks for an attempt to connect, to be answered with Dialled, NoToken or
+// Lost. Up to three may be under way at once.
 type Dial struct {
 	Attempt uint64
 	Server  string // URL: one of Config.Servers, or an alternative that a server named

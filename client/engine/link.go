@@ -17,7 +17,7 @@ import (
 //	   └─────────── Lost, too late, silent ────┴────────────────────┴───────────────────┘
 //
 // From each of them Online{false} leads to offline, until Online{true}; and what
-// no further attempt can mend leads to stopped, for good.
+// no further attempt can mend leads to stopped, until Reconnect.
 type phase uint8
 
 const (
@@ -31,13 +31,15 @@ const (
 
 // link is the state of the connection.
 type link struct {
-	phase    phase
-	attempt  uint64        // the number of the last
-	using    uint64        // greeting, open: the attempt that won
-	server   string        // and where it leads
-	failures int           // rounds that failed since a connection was last good
-	dialAt   time.Duration // waiting: next round
-	window   time.Duration // spread of the first wait, from Welcome
+	phase     phase
+	attempt   uint64 // the number of the last
+	using     uint64 // greeting, open: the attempt that won
+	server    string // and where it leads
+	failures  int    // rounds that failed since a connection was last good
+	refusals  int    // tokens that were refused since one was last good
+	refusedAt time.Duration
+	dialAt    time.Duration // waiting: next round
+	window    time.Duration // spread of the first wait, from Welcome
 
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
@@ -75,6 +77,7 @@ var (
 	errSilent      = pim.Errorf(pim.KindTimeout, "the server is silent, a ping was not answered")
 	errUnanswered  = pim.Errorf(pim.KindTimeout, "%d requests in a row were not answered", maxUnanswered)
 	errNetwork     = pim.Errorf(pim.KindUnavailable, "the network has changed")
+	errAnew        = pim.Errorf(pim.KindUnavailable, "the connection is made anew")
 	errOffline     = pim.Errorf(pim.KindUnavailable, "offline")
 )
 
@@ -90,22 +93,17 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	if e.link.cause != nil {
 		err = e.link.cause
 	}
-	if code != 0 && !code.Reconnect() && !e.mends(code) {
+	switch {
+	case e.refused(code):
+		e.beatFailed()
+		err := asError(err, wire.CodeUnauthorized)
+		e.retreat(err, max(e.tokenWait(), e.askedFor(err)))
+	case code != 0 && !code.Reconnect() && !e.replacedItself(code):
 		e.stop(asError(err, code))
-		return
+	default:
+		e.beatFailed()
+		e.retreat(err, e.nextWait())
 	}
-	e.beatFailed()
-	e.retreat(err, e.nextWait())
-}
-
-// mends reports whether a new connection may mend what code says.
-func (e *Engine) mends(code wire.Code) bool { return e.tokenRanOut(code) || e.replacedItself(code) }
-
-// tokenRanOut reports whether code says that the token of a connection that was
-// good has expired: every attempt asks the app for a new one. A token that is
-// refused at once is another matter.
-func (e *Engine) tokenRanOut(code wire.Code) bool {
-	return code == wire.CodeUnauthorized && e.link.phase == open
 }
 
 // replacedItself reports whether code, why the server ended the connection, may
@@ -185,6 +183,7 @@ func (e *Engine) leave(err error) {
 	}
 	if e.link.phase == open {
 		e.usedNetwork()
+		e.tokenWasGood()
 	}
 	e.heart.testing = 0
 	e.endRace()
@@ -213,28 +212,47 @@ func (e *Engine) hangUp(err error, wait time.Duration) {
 // networkChanged makes the connection anew. What was learned of the network
 // before holds for that one only.
 func (e *Engine) networkChanged(name string) error {
-	if len(name) > maxNetworkName {
+	switch {
+	case len(name) > maxNetworkName:
 		return pim.Errorf(pim.KindInvalid, "the network's name has %d bytes, at most %d are allowed", len(name), maxNetworkName)
+	case e.link.phase == stopped:
+		return e.link.stopErr
 	}
 	e.cut()
 	e.leave(errNetwork)
 	e.heart.onNetwork(name)
-	if e.link.phase != offline && e.link.phase != stopped {
+	if e.link.phase != offline {
 		e.dialAnew()
 	}
 	return nil
 }
 
-// dialAnew dials at once: what failed before says nothing any more.
+// reconnect makes the connection anew: the app has a new token, or the person wants
+// what had stopped to go on.
+func (e *Engine) reconnect() {
+	if e.link.phase == offline {
+		return
+	}
+	e.cut()
+	e.leave(errAnew)
+	e.dialAnew()
+}
+
+// dialAnew dials at once: what failed before says nothing any more. That a token was
+// refused still does, see spared.
 func (e *Engine) dialAnew() {
-	e.link.failures, e.route.turn = 0, 0
-	e.dial()
+	e.link.failures, e.route.turn, e.link.stopErr = 0, 0, nil
+	if !e.spared() {
+		e.dial()
+	}
 }
 
 // online does what the app wants: a connection, or none.
-func (e *Engine) online(on bool) {
+func (e *Engine) online(on bool) error {
 	switch {
-	case e.link.phase == stopped || on != (e.link.phase == offline):
+	case e.link.phase == stopped:
+		return e.link.stopErr
+	case on != (e.link.phase == offline):
 	case on:
 		e.dialAnew()
 	default:
@@ -243,9 +261,10 @@ func (e *Engine) online(on bool) {
 		e.link.phase = offline
 		e.emit(StateEvent{State: Offline})
 	}
+	return nil
 }
 
-// stop ends the engine: no connection will be tried any more.
+// stop gives up connecting, until Reconnect. Messages are queued as ever.
 func (e *Engine) stop(err *pim.Error) {
 	e.cut()
 	e.leave(err)
@@ -258,25 +277,39 @@ func (e *Engine) stop(err *pim.Error) {
 // goAway takes the server's last frame.
 func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 	code := wire.Code(min(m.Code, 1<<16-1))
-	var err error = &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "the server closed the connection: " + code.String()}
-	switch {
-	case e.link.cause != nil:
-		err = e.link.cause
-	case !m.Reconnect:
-		err = asError(nil, code)
-		err.(*pim.Error).Text += ": " + m.Text
-	}
-	if !m.Reconnect && !e.mends(code) {
-		e.stop(asError(err, code))
+	err, refused := e.reasonOf(m, code), e.refused(code)
+	if !m.Reconnect && !refused && !e.replacedItself(code) {
+		e.stop(err)
 		return
 	}
 	e.divert(m.Alternatives)
-	wait := e.nextWait()
+	var wait, within time.Duration
+	if refused {
+		wait = max(e.tokenWait(), e.askedFor(err))
+	} else {
+		wait = e.nextWait()
+	}
 	if m.WindowMs > 0 {
 		window := min(time.Duration(m.WindowMs)*time.Millisecond, maxWindow)
-		wait = time.Duration(e.cfg.Random() * float64(window))
+		within = time.Duration(e.cfg.Random() * float64(window))
 	}
-	e.hangUp(err, wait)
+	if m.WindowMs > 0 && !refused {
+		wait = 0 // the server says what is good for it
+	}
+	e.hangUp(err, max(wait, within))
+}
+
+// reasonOf returns why the server ends the connection: what it said last, or code.
+func (e *Engine) reasonOf(m *wirepb.PIMGoAway, code wire.Code) *pim.Error {
+	switch {
+	case e.link.cause != nil:
+		return e.link.cause
+	case m.Reconnect && code != wire.CodeUnauthorized:
+		return &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "the server closed the connection: " + code.String()}
+	}
+	err := asError(nil, code)
+	err.Text += ": " + m.Text
+	return err
 }
 
 func (e *Engine) tickLink() {

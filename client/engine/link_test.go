@@ -271,38 +271,33 @@ func TestStops(t *testing.T) {
 		if len(s.pulled) != 1 || pim.KindOf(s.pulled[0].Err) != end.kind {
 			t.Errorf("%s: the app's pull: %+v", name, s.pulled)
 		}
-		if err := s.step(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat}}); pim.KindOf(err) != end.kind {
-			t.Errorf("%s: send: %v", name, err)
+		for _, in := range []engine.Input{engine.Online{On: true}, engine.Online{}, engine.NetworkChanged{Name: "wifi"}} {
+			if err := s.step(in); pim.KindOf(err) != end.kind || s.engine.State() != engine.Stopped {
+				t.Errorf("%s: %T: %v, %s", name, in, err, s.engine.State())
+			}
 		}
 	}
 }
 
-// A token that ends while the connection is good is replaced: each attempt asks
-// the app for one. One that is refused at once is as bad the next time.
-func TestTokenRunsOut(t *testing.T) {
-	for name, end := range map[string]engine.Input{
-		"a last frame": engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeUnauthorized), Text: "the token has expired"}},
-		"a close code": engine.Lost{Code: wire.CodeUnauthorized},
-	} {
-		s := newScript(t)
-		s.quiets()
-		s.step(end)
-		if s.engine.State() != engine.Waiting {
-			t.Fatalf("%s on a good connection: %s", name, s.engine.State())
-		}
-		s.opens(nil)
-		s.step(end)
-		s.w.passes(time.Second)
-		s.session = s.w.server.Connect(nil)
-		s.step(engine.Dialled{Token: "alice"})
-		s.step(end)
-		if s.engine.State() != engine.Stopped {
-			t.Errorf("%s instead of a Welcome: %s", name, s.engine.State())
-		}
-		if ev, _ := s.events[len(s.events)-1].(engine.StateEvent); pim.KindOf(ev.Err) != pim.KindUnauthorized {
-			t.Errorf("%s instead of a Welcome: %v", name, ev.Err)
-		}
+// What is sent while the client has stopped is queued and stored, and goes out when
+// the app wants a connection again.
+func TestReconnectAfterAStop(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.w.now += 3 * time.Minute // no Hello of the process before is on its way any more
+	s.step(engine.Frame{Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}})
+	s.sends(chat, "queued")
+	s.w.passes(time.Hour)
+	s.transmits()
+	if s.engine.State() != engine.Stopped || len(s.store.outbox) != 1 {
+		t.Fatalf("%s, %d messages are stored", s.engine.State(), len(s.store.outbox))
 	}
+	s.step(engine.Reconnect{})
+	if s.engine.State() != engine.Connecting {
+		t.Fatalf("after Reconnect: %s", s.engine.State())
+	}
+	s.opens(nil)
+	s.transmits("sync full=false after=", "send queued attempt 1")
 }
 
 func TestAnotherUsersToken(t *testing.T) {

@@ -230,8 +230,6 @@ func (e *Engine) checkMessage(out *Outgoing) error {
 
 func (e *Engine) checkSend(out *Outgoing) error {
 	switch {
-	case e.link.phase == stopped:
-		return e.link.stopErr
 	case e.outbox.byID[out.ID] != nil:
 		return pim.Errorf(pim.KindConflict, "message %s is in the outbox", out.ID)
 	case len(out.Payload) > e.limits.payload:
@@ -271,8 +269,6 @@ func (e *Engine) queue(m *message) {
 func (e *Engine) resend(id pim.ClientMessageID) error {
 	m := e.outbox.byID[id]
 	switch {
-	case e.link.phase == stopped:
-		return e.link.stopErr
 	case m == nil:
 		return pim.Errorf(pim.KindNotFound, "message %s is not in the outbox", id)
 	case m.state != Failed:

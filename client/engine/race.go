@@ -31,6 +31,7 @@ type race struct {
 	tried   []string      // servers of this round
 	nextAt  time.Duration // the next attempt
 	endBy   time.Duration
+	noToken *pim.Error // why the app gave none for an attempt; nil if it did
 }
 
 // route is which servers there are, best first.
@@ -142,7 +143,7 @@ func (e *Engine) tickRace() {
 	now := e.now.Mono
 	switch {
 	case now >= e.race.endBy:
-		e.retreat(errNoHandshake, e.nextWait())
+		e.retreat(cmp.Or(e.race.noToken, errNoHandshake), e.nextWait())
 	case now >= e.race.nextAt && len(e.race.tried) < raceAttempts:
 		e.attempt()
 	}

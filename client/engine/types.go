@@ -13,7 +13,7 @@ const (
 	Connecting State = 1 // dialling, or waiting for Welcome
 	Connected  State = 2 // Welcome has come
 	Waiting    State = 3 // not connected; the next attempt is set for later
-	Stopped    State = 4 // no further attempt will be made
+	Stopped    State = 4 // no further attempt will be made until Reconnect
 	Offline    State = 5 // the app said so (Online); no attempt is made until it says otherwise
 )
 
@@ -137,7 +137,10 @@ type RefusedEvent struct {
 	Err          *pim.Error
 }
 
-// StateEvent says that the connection's state has changed.
+// StateEvent says that the connection's state has changed. Waiting with an Err of
+// pim.KindUnauthorized says that the server has refused the token, or that it has
+// run out: the app is asked for another after RetryIn. Stopped says that nothing
+// is tried any more, until Reconnect.
 type StateEvent struct {
 	State   State
 	Err     error         // why the connection was lost, or will not be tried again

@@ -32,7 +32,7 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 		s.line = newDeparture(conn)
 		return s.line, nil
 	}
-	client := &http.Client{Transport: upgrades{&http.Transport{
+	client := &http.Client{CheckRedirect: guarded, Transport: upgrades{&http.Transport{
 		Proxy: d.proxy, DialContext: dial, TLSClientConfig: d.tls, DisableKeepAlives: true,
 	}}}
 	conn, resp, err := websocket.Dial(ctx, d.address, &websocket.DialOptions{HTTPClient: client})

@@ -15,6 +15,7 @@ import (
 
 type benchCmd struct {
 	keyFlags
+	inTheClear
 	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections. sync: one user with a long offline list. relay: direct through a relay without storage or logic, the floor."`
 
 	Server  string `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server to measure: http:// for WebSocket, tcp:// for raw TCP."`
@@ -87,6 +88,9 @@ func (c *benchCmd) connect(cfg *load.Config) error {
 		cfg.Server, cfg.MetricsURL = "tcp://", "-"
 		cfg.RelayCommand = []string{self, "relay"}
 		return nil
+	}
+	if err := c.guard(c.Server); err != nil {
+		return err
 	}
 	keys, err := c.load()
 	if err != nil {

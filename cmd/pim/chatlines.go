@@ -343,8 +343,8 @@ func (ch *lineChat) handleSend(e client.SendEvent) error {
 }
 
 func (ch *lineChat) handleState(e client.StateEvent) error {
-	if e.State == client.Stopped && e.Err != nil {
-		return e.Err
+	if err := ch.ses.over(e); err != nil {
+		return err
 	}
 	if !ch.outage.turns(e) {
 		return nil

@@ -266,12 +266,31 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"tcp://" + http:        {"check --server: http:// is for WebSocket", exitUnavailable},
 		"tls://" + tcp:         {"check --server: http:// is for WebSocket", exitUnavailable},
 		"tcp://127.0.0.1:1":    {"start one with `make run`", exitUnavailable},
-		"tcp://pim..invalid:1": {"there is no such host", exitUnavailable}, // no name at all: no DNS server is asked
+		"tls://pim..invalid:1": {"there is no such host", exitUnavailable}, // no name at all: no DNS server is asked
+		"tcp://pim..invalid:1": {"or allow that with --insecure", exitUsage},
+		"ws://192.0.2.1":       {"the token would cross the network unencrypted", exitUsage},
 	} {
 		_, stderr, status := pimWith(t.Context(), "", "send", "--server", server, "--data", n.data, "--as", "alice", "--to", "bob", "hi")
 		if status != want.status || !strings.Contains(stderr, want.text) {
 			t.Errorf("--server %s: status %d, %q; want %d with %q", server, status, stderr, want.status, want.text)
 		}
+	}
+	for _, command := range [][]string{
+		{"send", "--as", "alice", "--to", "bob", "hi"},
+		{"tail", "--as", "alice", "--with", "bob"},
+		{"chat", "--as", "alice", "--to", "bob", "--memory"},
+		{"group", "create", "--as", "alice", "bob"},
+		{"bench", "idle"},
+		{"replay", "../../imtest/replay/testdata/none.jsonl"},
+	} {
+		_, stderr, status := pimWith(t.Context(), "", append(command, "--server", "tcp://pim..invalid:1", "--data", n.data)...)
+		if status != exitUsage || !strings.Contains(stderr, "allow that with --insecure") {
+			t.Errorf("%v to another machine: status %d, %q", command, status, stderr)
+		}
+	}
+	_, stderr, status = pimWith(t.Context(), "", "send", "--insecure", "--server", "tcp://pim..invalid:1", "--data", n.data, "--as", "alice", "--to", "bob", "hi")
+	if status != exitUnavailable || !strings.Contains(stderr, "there is no such host") {
+		t.Errorf("--insecure: status %d, %q", status, stderr)
 	}
 	_, stderr, status = pimWith(t.Context(), "", "token", "--user", "alice", "--data", t.TempDir())
 	if status != exitUsage || !strings.Contains(stderr, "start a server there first") {

@@ -16,6 +16,7 @@ import (
 
 type replayCmd struct {
 	keyFlags
+	inTheClear
 	File      string        `arg:"" placeholder:"FILE.jsonl" help:"Recorded chat, one event a line: at (milliseconds), kind (message, join, leave, rename), user, text, to."`
 	Lurkers   int           `name:"lurkers" placeholder:"N" help:"Silent members besides the speakers."`
 	Speed     float64       `name:"speed" placeholder:"X" help:"Times as fast as the recording; 0 is as fast as possible."`
@@ -71,6 +72,10 @@ func (c *replayCmd) connect(cfg *replay.Config) error {
 	case c.KillEvery != 0:
 		return pim.Errorf(pim.KindInvalid, "--kill-server-every is for the server that replay starts; leave out --server")
 	}
+	if err := c.guard(c.Server); err != nil {
+		return err
+	}
+	cfg.Insecure = c.Insecure
 	keys, err := c.load()
 	if err != nil {
 		return err

@@ -90,8 +90,8 @@ func (s *session) stopped() error {
 		case client.SendEvent:
 			s.delays.note(e)
 		case client.StateEvent:
-			if e.State == client.Stopped && e.Err != nil {
-				return e.Err
+			if err := s.over(e); err != nil {
+				return err
 			}
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/client/transport"
 	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
@@ -33,6 +34,7 @@ const sessionTokenTTL = 24 * time.Hour
 // clientFlags say which server to talk to, and as whom.
 type clientFlags struct {
 	keyFlags
+	inTheClear
 	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server: http(s):// for WebSocket, tcp:// or tls:// for raw TCP."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
@@ -45,8 +47,19 @@ type session struct {
 	user   pim.UserID
 	device pim.DeviceID
 	server string
+	fixed  bool // the token is one that was given: there is no other
 
 	delays delays
+}
+
+// over returns why nothing more will come of the session: the client has stopped, or
+// the server does not take the only token there is. Otherwise nil.
+func (s *session) over(e client.StateEvent) error {
+	refused := e.State == client.Waiting && pim.KindOf(e.Err) == pim.KindUnauthorized
+	if e.State == client.Stopped || refused && s.fixed {
+		return e.Err
+	}
+	return nil
 }
 
 // delays are why messages have not been stored yet.
@@ -79,9 +92,29 @@ func (d *delays) of(id pim.ClientMessageID) *pim.Error {
 // options returns what a client of these flags is opened with. Its Device is
 // empty if none is named.
 func (f *clientFlags) options() (o client.Options, err error) {
-	o = client.Options{Server: f.Server, Device: f.Device, Agent: "pim " + version()}
+	if err := f.guard(f.Server); err != nil {
+		return o, err
+	}
+	o = client.Options{Server: f.Server, Insecure: f.Insecure, Device: f.Device, Agent: "pim " + version()}
 	o.User, o.Token, err = f.identity()
 	return o, err
+}
+
+// inTheClear says whether what a command sends may be read on its way.
+type inTheClear struct {
+	Insecure bool `name:"insecure" help:"Send the token and all else unencrypted to a server on another machine (http://, ws://, tcp://)."`
+}
+
+// guard refuses to send anything unencrypted to another machine, unless that is
+// wanted.
+func (f inTheClear) guard(server string) error {
+	if f.Insecure || !transport.Exposed(server) {
+		return nil
+	}
+	return &hintedError{
+		pim.Errorf(pim.KindInvalid, "the token would cross the network unencrypted to %s", server),
+		"name it with https:// or tls://, or allow that with --insecure",
+	}
 }
 
 // newDevice returns the name of a device that there has never been.
@@ -112,7 +145,7 @@ func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, err
 		c.Close()
 		return nil, f.hint(err)
 	}
-	return &session{Client: c, user: o.User, device: o.Device, server: f.Server}, nil
+	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != ""}, nil
 }
 
 // connected reads events until the connection is up. Before that there are no

@@ -46,7 +46,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 			if !ok {
 				return pim.Errorf(pim.KindUnavailable, "the connection ended")
 			}
-			if err := c.handle(e, &out, conv, s); err != nil {
+			if err := c.handle(e, ses, &out, conv, s); err != nil {
 				return err
 			}
 		}
@@ -54,7 +54,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 }
 
 // handle prints an entry, or a change of the connection.
-func (c *tailCmd) handle(e client.Event, out *outage, conv pim.ConversationID, s streams) error {
+func (c *tailCmd) handle(e client.Event, ses *session, out *outage, conv pim.ConversationID, s streams) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		if e.Entry.Conversation == conv {
@@ -63,8 +63,8 @@ func (c *tailCmd) handle(e client.Event, out *outage, conv pim.ConversationID, s
 	case client.RefusedEvent:
 		return e.Err
 	case client.StateEvent:
-		if e.State == client.Stopped && e.Err != nil {
-			return e.Err
+		if err := ses.over(e); err != nil {
+			return err
 		}
 		if out.turns(e) {
 			_, err := fmt.Fprintln(s.err, stateLine(e))

@@ -70,7 +70,7 @@ func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
 	m := &member{user: user}
 	m.lost, m.lose = context.WithCancelCause(context.Background())
 	c, err := client.Open(ctx, client.Options{
-		Server: r.config.Server, User: user, Device: r.device,
+		Server: r.config.Server, Insecure: r.config.Insecure, User: user, Device: r.device,
 		Token:      func(context.Context) (string, error) { return r.config.Token(user) },
 		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 		Agent:      "pim-replay",

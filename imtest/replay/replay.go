@@ -28,6 +28,7 @@ type Config struct {
 	// ServerCommand, followed by --listen, --listen-tcp, --data and --log-level,
 	// on free ports of the loopback and a fresh directory.
 	Server        string
+	Insecure      bool // Server may be on another machine and not encrypted
 	ServerCommand []string
 	TCP           bool // to the own server: raw TCP instead of WebSocket
 	// KillEvery, if not 0, kills the own server with SIGKILL that often, and at
