@@ -54,7 +54,10 @@ type Command struct {
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: ends then; 0: never
 	Seq     Seq    // read: everything up to here has been read
-	Count   uint64 // read: Entry.Count at Seq
+	Count   uint64 // read: Entry.Count at Seq; the server writes it
+	// Replaces, of a read, says that the position in force is beyond the conversation,
+	// and so is none. The server writes it.
+	Replaces bool
 	// Known is the newest seq of the user's own log that the device knew when the
 	// command was given.
 	Known Seq
@@ -89,7 +92,7 @@ func (c *Command) Validate() error {
 		return Errorf(KindInvalid, "a %s command that ends at %d ms", c.Kind, c.Until)
 	case c.Kind == CommandRead && (c.Seq == 0 || c.Removed):
 		return Errorf(KindInvalid, "a read command names a seq, and is not taken away")
-	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0):
+	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0 || c.Replaces):
 		return Errorf(KindInvalid, "a %s command has no seq and no count", c.Kind)
 	}
 	return nil
@@ -108,13 +111,13 @@ type Setting struct {
 // device by; it reports whether the setting has changed. Commands come in the
 // order of the log; one that comes again changes nothing. The rules:
 //
-//   - A read position takes the maximum.
+//   - A read position takes the maximum, but for a command that Replaces it.
 //   - A deletion wins over changes that were made without knowing of it: those
 //     with a Known below it, of other devices. A device knows its own.
 //   - Else the last writer, in the order of the log, wins.
 func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	switch {
-	case at <= s.At, c.Kind == CommandRead && c.Seq <= s.Seq:
+	case at <= s.At, c.Kind == CommandRead && c.Seq <= s.Seq && !c.Replaces:
 		return false
 	case c.Removed:
 		s.Deleted, s.By = at, by

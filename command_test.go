@@ -29,6 +29,7 @@ func TestCommandCases(t *testing.T) {
 			Removed        bool
 			Until          pim.Millis
 			Count          uint64
+			Replaces       bool
 		}
 		Want struct {
 			At, Seq pim.Seq
@@ -50,7 +51,7 @@ func TestCommandCases(t *testing.T) {
 		for _, x := range c.Commands {
 			cmd := pim.Command{
 				Kind: kinds[x.Kind], Subject: x.Subject, Removed: x.Removed, Value: []byte(x.Value),
-				Until: x.Until, Seq: x.Seq, Count: x.Count, Known: x.Known,
+				Until: x.Until, Seq: x.Seq, Count: x.Count, Known: x.Known, Replaces: x.Replaces,
 			}
 			if err := cmd.Validate(); err != nil {
 				t.Fatalf("%s: %v", c.Name, err)
@@ -186,6 +187,7 @@ func TestCommandValidate(t *testing.T) {
 		{pim.Command{Kind: pim.CommandRead, Subject: "g:x"}, pim.KindInvalid},
 		{pim.Command{Kind: pim.CommandRead, Subject: "g:x", Seq: 1, Removed: true}, pim.KindInvalid},
 		{pim.Command{Kind: pim.CommandPin, Subject: "g:x", Seq: 1}, pim.KindInvalid},
+		{pim.Command{Kind: pim.CommandPin, Subject: "g:x", Replaces: true}, pim.KindInvalid},
 		{pim.Command{Kind: 99, Subject: "x"}, pim.KindUnsupported},
 	} {
 		if err := test.c.Validate(); pim.KindOf(err) != test.want || (err == nil) != (test.want == 0) {

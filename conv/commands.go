@@ -2,6 +2,7 @@ package conv
 
 import (
 	"context"
+	"math"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -40,13 +41,24 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
+	if s.version != math.MaxUint64 { // of equal versions the greater value wins: it begins with At
+		s.version = max(inbox.SettingCell(&s.Setting).Version, s.version+1)
+	}
 	c.keep(entity, s)
 	return true
 }
 
-func (c *conversation) keep(entity string, s pim.Setting) {
+// setting is what an entity has come to, and the version of its cell: the version that
+// the cell has by itself, and more than that only where a position that is none stands
+// in it.
+type setting struct {
+	pim.Setting
+	version uint64
+}
+
+func (c *conversation) keep(entity string, s setting) {
 	if c.settings == nil {
-		c.settings = make(map[string]pim.Setting)
+		c.settings = make(map[string]setting)
 	}
 	c.values += len(s.Value) - len(c.settings[entity].Value)
 	c.settings[entity] = s
@@ -62,7 +74,7 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
 		if err == nil && set.Kind.Known() { // else of a later version: its cell stays as it is
-			c.keep(cell.Key, set)
+			c.keep(cell.Key, setting{set, cell.Version})
 		}
 		return err
 	})
@@ -85,7 +97,9 @@ func (l *live) takeCommand(e *pim.Entry) {
 func settingCell(c *live, entity string) store.CellWrite {
 	owner, _ := c.id.OwnUser()
 	s := c.settings[entity]
-	return store.CellWrite{Partition: inbox.Settings(owner), Cell: inbox.SettingCell(&s)}
+	cell := inbox.SettingCell(&s.Setting)
+	cell.Version = s.version
+	return store.CellWrite{Partition: inbox.Settings(owner), Cell: cell}
 }
 
 // listAll calls f on every cell of a partition.

@@ -43,6 +43,18 @@ func randomCommand(rng *rand.Rand, last pim.Seq) pim.Command {
 	return c
 }
 
+// readable puts theGroup into the store, with n entries that u0 may read.
+func readable(t *testing.T, s store.Store, n int) {
+	t.Helper()
+	w := store.Write{Log: inbox.Entries(theGroup)}
+	for i := range n {
+		w.Records = append(w.Records, wire.AppendEntry(nil, &pim.Entry{Seq: pim.Seq(i + 1), Kind: pim.EntryMessage, Sender: "u1", Count: uint64(i + 1)}))
+	}
+	m := inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+	w.Cells = []store.CellWrite{{Partition: inbox.Members(theGroup), Cell: store.Cell{Key: "u0", Version: 1, Value: m.Value()}}}
+	put(t, s, w)
+}
+
 // settingsOf reads the projection of a user's own log.
 func settingsOf(t *testing.T, s store.Store, user pim.UserID) map[string]pim.Setting {
 	t.Helper()
@@ -84,6 +96,7 @@ func TestSettingsFollowTheLog(t *testing.T) {
 	for i := range uint64(20) {
 		n := first + i
 		mem := storetest.NewMemory()
+		readable(t, mem, 50)
 		loose := storetest.Loose(mem, n)
 		loose.FailRate(0.3)
 		rec := newRecorder()
@@ -259,6 +272,7 @@ func TestPullOfALongOwnLog(t *testing.T) {
 	mem, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 	const history = 2500
+	readable(t, mem, history)
 	sent := make([]*conv.Request, 0, history)
 	for i := range history {
 		c := pim.Command{Kind: pim.CommandRead, Subject: string(theGroup), Seq: pim.Seq(i + 1)}

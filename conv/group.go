@@ -1,6 +1,8 @@
 package conv
 
 import (
+	"bytes"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
@@ -161,5 +163,9 @@ func (g *group) published() Published {
 
 // answer returns the answer to the request that made e.
 func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
-	return Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate}
+	a := Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate}
+	if r.reads() && !bytes.Equal(e.Payload, r.Payload) {
+		a.Payload = e.Payload
+	}
+	return a
 }

@@ -21,6 +21,7 @@ type Request struct {
 	Origin       Origin // to whom the answer goes; opaque to the writer
 
 	command *pim.Command // of an EntryCommand, decoded
+	read    reading      // of a read command
 	tries   int          // how often a commit that held it has failed
 	set     pim.Millis   // as pim.Moment
 }
@@ -38,7 +39,8 @@ type Answer struct {
 	Server    pim.Millis
 	Ahead     pim.Millis
 	Order     pim.Millis
-	Duplicate bool // an earlier transmission was appended, this is its answer
+	Duplicate bool   // an earlier transmission was appended, this is its answer
+	Payload   []byte // the entry's, where it is not the Request's: of a read command
 }
 
 // Published are the entries that one commit added to a conversation.

@@ -18,9 +18,9 @@ type conversation struct {
 	recent recent
 	bound  int // members of a group, at most
 
-	blocked  map[pim.UserID]bool    // of a direct conversation: who may not write, see blocks.go
-	settings map[string]pim.Setting // of a user's own log: what it has come to
-	values   int                    // bytes of the settings' values
+	blocked  map[pim.UserID]bool // of a direct conversation: who may not write, see blocks.go
+	settings map[string]setting  // of a user's own log: what it has come to
+	values   int                 // bytes of the settings' values
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	present []pim.UserID           // who reads the next entry; replaced, never changed
@@ -71,6 +71,9 @@ func (c *conversation) step(r *Request, older pim.Seq, now pim.Millis) outcome {
 // it changes.
 func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 	if r.Kind == pim.EntryCommand {
+		if r.read.err != nil {
+			return nil, r.read.err
+		}
 		return nil, c.roomFor(r.command)
 	}
 	if !c.id.IsGroup() {
@@ -150,7 +153,7 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 func (c *conversation) append(r *Request, members []pim.UserID, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
-		Local: r.Local, Members: members, Payload: r.Payload,
+		Local: r.Local, Members: members, Payload: c.payload(r),
 	}}
 	e := &o.entry
 	c.date(e, r, now)

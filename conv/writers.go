@@ -37,6 +37,7 @@ type Writers struct {
 	seed    maphash.Seed
 	shards  []*shard
 	stopped sync.WaitGroup
+	ctx     context.Context // ends when they are closed
 	cancel  context.CancelFunc
 
 	queued     atomic.Int64  // bytes of requests without an answer
@@ -49,7 +50,7 @@ func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
 		store: s, now: o.Now, gate: o.Gate, set: o.Set, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
-		members: o.Members, seed: maphash.MakeSeed(), cancel: cancel,
+		members: o.Members, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel,
 	}
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
@@ -81,13 +82,13 @@ func New(s store.Store, o Options) *Writers {
 
 // Submit hands requests to their writers. Each is answered through the Outlet,
 // once: those that fail at once too. Requests of one conversation are taken in
-// the order given. Submit does not block; past the queue's bound the answer is
-// KindOverloaded.
+// the order given. Submit does not block, but for read commands, of which it reads what
+// they say; past the queue's bound the answer is KindOverloaded.
 func (w *Writers) Submit(requests []*Request) {
 	var refused []Answer
 	for len(requests) > 0 {
 		r := requests[0]
-		if err := r.check(); err != nil {
+		if err := w.check(r); err != nil {
 			refused = append(refused, Answer{Request: r, Err: err})
 			requests = requests[1:]
 			continue
@@ -95,7 +96,7 @@ func (w *Writers) Submit(requests []*Request) {
 		// A connection mostly sends to one conversation at a time: hand over the
 		// whole run with one lock.
 		n := 1
-		for n < len(requests) && requests[n].Conversation == r.Conversation && requests[n].check() == nil {
+		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
 			n++
 		}
 		if err := w.shard(r.Conversation).enqueue(requests[:n]); err != nil {

@@ -172,6 +172,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	s.ack.OrderMs = int64(a.Order)
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
+	s.ack.Payload = a.Payload
 	c.appendFrame(&s.ack)
 	return c.claim()
 }

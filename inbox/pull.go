@@ -5,6 +5,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
 )
 
 // Inbox reads what users have been sent. It is safe for concurrent use.
@@ -41,25 +42,9 @@ type Encoded struct {
 // Pull returns one page. Seqs that the page settles but does not hold are not
 // for this user. Errors: KindInvalid, KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
-	if err := req.Conversation.Validate(); err != nil {
-		return Page{}, err
-	}
-	if req.Conversation.Excludes(user) {
-		return Page{}, notMember(user, req.Conversation)
-	}
-	// The log's end first: a membership that is read before it may have ended
-	// within what the page would then settle.
-	last, err := x.store.Last(ctx, Entries(req.Conversation))
+	newest, m, err := x.readable(ctx, user, req.Conversation)
 	if err != nil {
 		return Page{}, err
-	}
-	m, err := x.membership(ctx, user, req.Conversation)
-	if err != nil {
-		return Page{}, err
-	}
-	newest := last
-	if n := len(m.Periods); m.Periods[n-1].To != 0 {
-		newest = min(last, m.Periods[n-1].To)
 	}
 	page := Page{Newest: newest}
 	limit := defaultPull
@@ -93,6 +78,53 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		page.cut(limit, req.NewestFirst)
 	}
 	return page, err
+}
+
+// Position returns, of a place up to which user has read c, the count of the entry
+// there, and the newest seq that the user may read. Errors: KindNotMember, KindInvalid
+// where seq is beyond that, and the store's.
+func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (newest pim.Seq, count uint64, err error) {
+	newest, _, err = x.readable(ctx, user, c)
+	if err != nil {
+		return 0, 0, err
+	}
+	if seq == 0 || seq > newest {
+		return newest, 0, pim.Errorf(pim.KindInvalid, "%s has no seq %d, the newest is %d", c, seq, newest)
+	}
+	records, err := x.store.Read(ctx, Entries(c), seq, seq, store.Limit{Records: 1, Bytes: pim.MaxFrame})
+	if err != nil {
+		return newest, 0, err
+	}
+	if len(records) == 0 {
+		return newest, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
+	}
+	e, err := wire.ParseEntry(c, records[0])
+	return newest, e.Count, err
+}
+
+// readable returns the newest seq of c that user may read, 0 if c is empty, and the
+// user's membership.
+func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.ConversationID) (pim.Seq, Membership, error) {
+	if err := c.Validate(); err != nil {
+		return 0, Membership{}, err
+	}
+	if c.Excludes(user) {
+		return 0, Membership{}, notMember(user, c)
+	}
+	// The log's end first: a membership that is read before it may have ended
+	// within what a page would then settle.
+	last, err := x.store.Last(ctx, Entries(c))
+	if err != nil {
+		return 0, Membership{}, err
+	}
+	m, err := x.membership(ctx, user, c)
+	if err != nil {
+		return 0, Membership{}, err
+	}
+	if n := len(m.Periods); m.Periods[n-1].To != 0 {
+		last = min(last, m.Periods[n-1].To)
+	}
+	return last, m, nil
 }
 
 // cut leaves the page at most limit entries, and what they settle.

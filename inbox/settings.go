@@ -52,8 +52,8 @@ func corruptSetting(c store.Cell) error {
 
 // current drops the commands that later ones have superseded, so that a new
 // device reads what its user has, not how it came about. What a deletion leaves
-// behind stays: it decides over changes made without knowing of it. So does what an
-// entry after last has superseded: its cell may be seen before it is durable, and
+// behind stays: it decides over changes made without knowing of it. So does a read that
+// replaced a position, which a device may still have. So does what an entry after last has superseded: its cell may be seen before it is durable, and
 // be lost. The order of what remains is that of the log, which is the order to apply
 // it in.
 func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded, last pim.Seq) ([]Encoded, error) {
@@ -69,7 +69,7 @@ func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded,
 			if err != nil {
 				return nil, err
 			}
-			if e.Seq < s.At && s.At <= last && e.Seq != s.Deleted {
+			if e.Seq < s.At && s.At <= last && e.Seq != s.Deleted && !cmd.Replaces {
 				continue
 			}
 		} // else of another version: for the device to skip

@@ -70,3 +70,18 @@ func TestCommands(t *testing.T) {
 	tablet.do(tablet.Block(t.Context(), "bob", false))
 	bob.says(chat, "thank you")
 }
+
+// Of a read position the server says what the count is, on all devices.
+func TestReadPositions(t *testing.T) {
+	n := start(t, config(t), server.Options{})
+	phone, laptop, bob := n.connect("alice", "phone", "ws"), n.connect("alice", "laptop", "tcp"), n.connect("bob", "phone", "ws")
+	chat := pim.Direct("alice", "bob")
+	for _, text := range []string{"one", "two", "three"} {
+		bob.says(chat, text)
+	}
+	phone.sees("one", "two", "three")
+	phone.do(phone.MarkRead(t.Context(), &pim.Entry{Conversation: chat, Seq: 2, Count: 1}))
+	for _, a := range []*app{phone, laptop} {
+		a.shows("read/"+string(chat), func(s pim.Setting) bool { return s.Seq == 2 && s.Count == 2 })
+	}
+}

@@ -99,7 +99,7 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	if l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]; l != nil {
 		last = l.messages[len(l.messages)-1]
 	}
-	if now, _ := e.setting(entity); cmd.Kind == pim.CommandRead && cmd.Seq <= now.Seq {
+	if now, _ := e.setting(entity); cmd.Kind == pim.CommandRead && cmd.Seq <= now.Seq && !e.beyond(&now) {
 		ev := SendEvent{ID: id, Conversation: pim.Own(e.user()), State: Superseded}
 		if last != nil {
 			ev.By = last.ID
@@ -111,6 +111,13 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 		e.leaveOutbox(last, SendEvent{State: Superseded, By: id})
 	}
 	return false
+}
+
+// beyond reports whether a read position is beyond its conversation, and so none, as
+// far as this device knows: the server says for sure.
+func (e *Engine) beyond(read *pim.Setting) bool {
+	c := e.conversations[pim.ConversationID(read.Subject)]
+	return c != nil && read.Seq > c.newest
 }
 
 // commandLeft shows the setting of a command that left the outbox without having

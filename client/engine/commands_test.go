@@ -427,3 +427,21 @@ func TestBadCommands(t *testing.T) {
 		t.Errorf("stored: %v", s.store.outbox)
 	}
 }
+
+// A position beyond the conversation does not hide what is read after it: the command is
+// sent, and what the server made of it is what the device has.
+func TestPositionBeyondTheConversation(t *testing.T) {
+	s := newScript(t)
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, reads(1<<40)))
+	s.gets(&wirepb.PIMPush{Conversation: string(chat), Entries: []*wirepb.Entry{
+		{Seq: 1, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "bob", Device: "d", ClientMessageId: make([]byte, 16), Count: 1},
+	}})
+	id := s.does(reads(1))
+	s.commanded("read/d:alice:bob 1")
+	written := pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: 1, Count: 7, Replaces: true}
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(mine), Seq: 2, Payload: wire.AppendCommand(nil, &written)})
+	s.shows("read/d:alice:bob 1", false)
+	if set := s.store.settings["read/d:alice:bob"]; set.Seq != 1 || set.Count != 7 || set.At != 2 {
+		t.Errorf("stored %+v", set)
+	}
+}

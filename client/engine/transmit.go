@@ -239,6 +239,9 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		e.wantPull(c)
 		return
 	}
+	if len(a.Payload) > 0 { // the server has written another: what a read says is its to say
+		m.Payload = a.Payload
+	}
 	e.own(c, pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
 		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID,

@@ -378,15 +378,18 @@ func (x *Entry) GetOrderMs() int64 {
 // ENTRY_KIND_COMMAND in the user's own log. Its operation ID is the entry's
 // client_message_id.
 type Command struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
-	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact and block, else a conversation ID
-	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
-	Value         []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
-	UntilMs       int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
-	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`                        // read: everything up to here has been read
-	Count         uint64                 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`                    // read: the count of the entry at seq
-	Known         uint64                 `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`                    // newest seq of the user's own log that the device knew when the command was given
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Kind    CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
+	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact and block, else a conversation ID
+	Removed bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
+	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
+	UntilMs int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
+	Seq     uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`                        // read: everything up to here has been read
+	Count   uint64                 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`                    // read: the count of the entry at seq; the server writes it
+	Known   uint64                 `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`                    // newest seq of the user's own log that the device knew when the command was given
+	// read: takes the place of the position in force, which is beyond the conversation, and
+	// is none. The server writes it.
+	Replaces      bool `protobuf:"varint,9,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +478,13 @@ func (x *Command) GetKnown() uint64 {
 		return x.Known
 	}
 	return 0
+}
+
+func (x *Command) GetReplaces() bool {
+	if x != nil {
+		return x.Replaces
+	}
+	return false
 }
 
 // Hello is the client's first frame.
@@ -890,6 +900,7 @@ type PIMSendAck struct {
 	Duplicate       bool                   `protobuf:"varint,7,opt,name=duplicate,proto3" json:"duplicate,omitempty"`            // an earlier transmission was appended; this is its answer
 	AheadMs         int64                  `protobuf:"varint,8,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"` // as in Entry
 	OrderMs         int64                  `protobuf:"varint,9,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"` // as in Entry
+	Payload         []byte                 `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`                // the entry's, where it is not what was sent: a read command; else empty
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -985,6 +996,13 @@ func (x *PIMSendAck) GetOrderMs() int64 {
 		return x.OrderMs
 	}
 	return 0
+}
+
+func (x *PIMSendAck) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
 }
 
 // PIMPush hands over entries as they are written. It is a hint: one that does
@@ -1972,7 +1990,7 @@ const file_pim_proto_rawDesc = "" +
 	" \x03(\tR\amembers\x12\x18\n" +
 	"\apayload\x18\v \x01(\fR\apayload\x12\x19\n" +
 	"\bahead_ms\x18\f \x01(\x03R\aaheadMs\x12\x19\n" +
-	"\border_ms\x18\r \x01(\x03R\aorderMs\"\xd5\x01\n" +
+	"\border_ms\x18\r \x01(\x03R\aorderMs\"\xf1\x01\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -1981,7 +1999,8 @@ const file_pim_proto_rawDesc = "" +
 	"\buntil_ms\x18\x05 \x01(\x03R\auntilMs\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05count\x18\a \x01(\x04R\x05count\x12\x14\n" +
-	"\x05known\x18\b \x01(\x04R\x05known\"\xa7\x01\n" +
+	"\x05known\x18\b \x01(\x04R\x05known\x12\x1a\n" +
+	"\breplaces\x18\t \x01(\bR\breplaces\"\xa7\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -2023,7 +2042,7 @@ const file_pim_proto_rawDesc = "" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12%\n" +
 	"\x04kind\x18\x06 \x01(\x0e2\x11.pim.v1.EntryKindR\x04kind\x12\x18\n" +
 	"\amembers\x18\a \x03(\tR\amembers\x12\x15\n" +
-	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\"\x8d\x02\n" +
+	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\"\xa7\x02\n" +
 	"\n" +
 	"PIMSendAck\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\fR\x0fclientMessageId\x12\"\n" +
@@ -2034,7 +2053,9 @@ const file_pim_proto_rawDesc = "" +
 	"\x05count\x18\x06 \x01(\x04R\x05count\x12\x1c\n" +
 	"\tduplicate\x18\a \x01(\bR\tduplicate\x12\x19\n" +
 	"\bahead_ms\x18\b \x01(\x03R\aaheadMs\x12\x19\n" +
-	"\border_ms\x18\t \x01(\x03R\aorderMs\"n\n" +
+	"\border_ms\x18\t \x01(\x03R\aorderMs\x12\x18\n" +
+	"\apayload\x18\n" +
+	" \x01(\fR\apayload\"n\n" +
 	"\aPIMPush\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\aentries\x18\x02 \x03(\v2\r.pim.v1.EntryR\aentries\x12\x16\n" +

@@ -1,0 +1,142 @@
+package conv_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+)
+
+func readCommand(c pim.ConversationID, seq pim.Seq, count uint64) *conv.Request {
+	return command("alice", "d", pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: seq, Count: count})
+}
+
+// withGroup has a group of alice and bob with three messages at the seqs 2 to 4.
+func withGroup(t *testing.T, w *conv.Writers, rec *recorder) pim.ConversationID {
+	t.Helper()
+	create := &conv.Request{Kind: pim.EntryCreate, Sender: "bob", Device: "d", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"alice"}}
+	a, err := persist(w, rec, create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := persist(w, rec, message(a.Request.Conversation, "bob", fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a.Request.Conversation
+}
+
+// A read position is one that is there, with the count that is there: the log's, not
+// the client's.
+func TestReadPositionsAreTheLogs(t *testing.T) {
+	s, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	group := withGroup(t, w, rec)
+	if _, err := persist(w, rec, message("d:alice:bob", "bob", "x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		c    pim.ConversationID
+		seq  pim.Seq
+		want pim.Kind
+	}{
+		{group, 5, pim.KindInvalid}, {group, 1 << 40, pim.KindInvalid}, {group, 1<<64 - 1, pim.KindInvalid}, {group, 0, pim.KindInvalid},
+		{"g:none", 1, pim.KindNotMember}, {"d:bob:carol", 1, pim.KindNotMember}, {"d:alice:carol", 1, pim.KindInvalid},
+		{"d:alice:bob", 2, pim.KindInvalid}, {"u:bob", 1, pim.KindNotMember}, {"u:alice", 1, pim.KindInvalid},
+	} {
+		if _, err := persist(w, rec, readCommand(test.c, test.seq, 1)); pim.KindOf(err) != test.want {
+			t.Errorf("read up to %d of %s: %v", test.seq, test.c, err)
+		}
+	}
+	for i, test := range []struct {
+		c     pim.ConversationID
+		seq   pim.Seq
+		sent  uint64
+		count uint64
+	}{
+		{group, 1, 0, 0}, {group, 2, 1 << 40, 1}, {group, 3, 2, 2}, {"d:alice:bob", 1, 0, 1}, {"u:alice", 2, 9, 0},
+	} {
+		r := readCommand(test.c, test.seq, test.sent)
+		want := wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: string(test.c), Seq: test.seq, Count: test.count})
+		for _, duplicate := range []bool{false, true} {
+			a, err := persist(w, rec, r)
+			if err != nil || a.Seq != pim.Seq(i+1) || a.Duplicate != duplicate {
+				t.Fatalf("%+v: answered with %+v, %v", test, a, err)
+			}
+			if changed := test.sent != test.count; changed != (a.Payload != nil) || changed && !reflect.DeepEqual(a.Payload, want) {
+				t.Errorf("%+v: answered with the payload %x, want %x", test, a.Payload, want)
+			}
+		}
+		entries, err := readLog(s, pim.Own("alice"))
+		if err != nil || !reflect.DeepEqual(entries[i].Payload, want) {
+			t.Errorf("%+v: the log has %x, %v; want %x", test, entries[i].Payload, err, want)
+		}
+	}
+	// Who has left reads up to the leave.
+	leave := message(group, "alice", "")
+	leave.Kind, leave.Members = pim.EntryLeave, []pim.UserID{"alice"}
+	for _, r := range []*conv.Request{leave, message(group, "bob", "without alice"), readCommand(group, 5, 0)} {
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := persist(w, rec, readCommand(group, 6, 4)); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("read beyond the leave: %v", err)
+	}
+}
+
+// A position beyond the conversation, which an earlier version took, is replaced by the
+// next one, in the log as in the cell, whoever has which of them.
+func TestReadPositionsAreMended(t *testing.T) {
+	for _, wrong := range []pim.Seq{5, 1 << 40, 1 << 63, 1<<64 - 1} {
+		s, rec := storetest.NewMemory(), newRecorder()
+		w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		group := withGroup(t, w, rec)
+		old := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: wrong, Count: 1 << 40}
+		entry := pim.Entry{Seq: 1, Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: pim.ClientMessageID{9}, Server: 1, Payload: wire.AppendCommand(nil, &old)}
+		put(t, s, store.Write{
+			Log: inbox.Entries(pim.Own("alice")), Records: [][]byte{wire.AppendEntry(nil, &entry)},
+			Cells: []store.CellWrite{settingCell("alice", old.Entity(), 1, old)},
+		})
+		var answers []conv.Answer
+		for _, seq := range []pim.Seq{3, 2, 4} { // 2 is behind 3, and takes no effect
+			a, err := persist(w, rec, readCommand(group, seq, uint64(seq)-1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, a)
+			w.Close()
+			w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		}
+		w.Close()
+		if answers[0].Payload == nil || answers[1].Payload != nil || answers[2].Payload != nil {
+			t.Errorf("%d: answered with %+v", wrong, answers)
+		}
+		entries, err := readLog(s, pim.Own("alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := replayed(t, entries)
+		if got := settingsOf(t, s, "alice"); !reflect.DeepEqual(got, want) || got[old.Entity()].Seq != 4 || got[old.Entity()].Count != 3 {
+			t.Errorf("%d: stored %+v, want %+v", wrong, got, want)
+		}
+		// A device that has the wrong one hears what replaced it, though that is behind
+		// now.
+		page, err := inbox.New(s).Pull(t.Context(), "alice", inbox.PullRequest{Conversation: pim.Own("alice"), From: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := replayed(t, append(entries[:1:1], parsed(t, page.Entries)...))
+		if !reflect.DeepEqual(device, want) {
+			t.Errorf("%d: a device comes to %+v, want %+v", wrong, device, want)
+		}
+	}
+}
