@@ -3,9 +3,10 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type Client struct {
 	log     *slog.Logger
 	dialers map[string]*transport.Dialer // of the configured servers
 	store   Store
+	key     [16]byte  // the store's, for the IDs of answers
 	begun   time.Time // origin of engine.Time.Mono
 
 	ctx      context.Context // ends at Close
@@ -72,7 +74,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err := o.own(snapshot.Meta); err != nil {
 		return nil, err
 	}
+	if o.Confirm && snapshot.Meta.Key == [16]byte{} {
+		rand.Read(snapshot.Meta.Key[:]) // it does not fail
+	}
 	c := &Client{
+		key:     snapshot.Meta.Key,
 		options: o, log: o.Logger, dialers: dialers, store: o.Store, begun: time.Now(),
 		commands: make(chan command), dialled: make(chan dialled, maxDials),
 		asking: make(chan struct{}, 1), closed: make(chan struct{}),
@@ -98,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	c.loop.engine = engine.New(engine.Config{
 		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Confirms: o.Confirm, Servers: o.servers(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
-		LazyGap: o.LazyGap, Random: rand.Float64,
+		LazyGap: o.LazyGap, Random: mathrand.Float64,
 	}, snapshot)
 	c.wg.Add(1)
 	go c.run()

@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
@@ -85,11 +87,26 @@ func (c *Client) readAhead() {
 type Answer struct {
 	Conversation pim.ConversationID // empty: that of the entry
 	Payload      []byte
-	// ID, if not zero, is the client message ID: an answer that was sent under it
-	// within the last 7 days is not sent again, whatever became of the Store
-	// meanwhile. It is to be derived from the entry and from a secret of the app's:
-	// whoever can guess it may use it up before.
+	// ID is the client message ID. Zero: AnswerID with a secret of the Store's, so
+	// that the answer to an entry that comes once more, since the server went back, is
+	// the same answer. With a secret of the app's it is the same even when the Store
+	// was lost.
 	ID pim.ClientMessageID
+}
+
+// AnswerID returns the client message ID of the n-th answer to e. It follows from the
+// arguments alone, and an ID has one effect for 7 days, so an answer that was sent is
+// not sent again in that time, whatever the app remembers. Whoever knows secret can
+// use up the IDs before.
+func AnswerID(secret []byte, e *pim.Entry, n int) pim.ClientMessageID {
+	mac := hmac.New(sha256.New, secret)
+	fmt.Fprintf(mac, "%s %s %d ", e.Conversation, e.Sender, n)
+	mac.Write(e.ClientID[:])
+	var id pim.ClientMessageID
+	copy(id[:], mac.Sum(nil))
+	copy(id[:], e.ClientID[:6]) // the time of a UUIDv7: servers look for old IDs in another place
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+	return id
 }
 
 // Confirm says that the app is done with e and with every entry that was handed
@@ -103,7 +120,7 @@ type Answer struct {
 func (c *Client) Confirm(ctx context.Context, e EntryEvent, answers ...Answer) ([]*Sending, error) {
 	in := engine.Confirm{Number: e.Number}
 	var ids []pim.ClientMessageID
-	for _, a := range answers {
+	for n, a := range answers {
 		out := Outgoing{Conversation: a.Conversation, Kind: pim.EntryMessage, Payload: slices.Clone(a.Payload), ID: a.ID}
 		if out.Conversation == "" {
 			out.Conversation = e.Entry.Conversation
@@ -112,7 +129,7 @@ func (c *Client) Confirm(ctx context.Context, e EntryEvent, answers ...Answer) (
 			return nil, err
 		}
 		if out.ID.IsZero() {
-			out.ID = pim.NewClientMessageID(time.Now())
+			out.ID = AnswerID(c.key[:], &e.Entry, n)
 		}
 		in.Answers, ids = append(in.Answers, out), append(ids, out.ID)
 	}

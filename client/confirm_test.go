@@ -382,3 +382,47 @@ func TestEntriesAfter(t *testing.T) {
 		}
 	})
 }
+
+// The answers to one entry have IDs of their own, the same whenever it comes, and
+// others with another store.
+func TestAnswerIDs(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		p.says(t, 0, 2)
+		var all []pim.ClientMessageID
+		for range 2 {
+			o.Store, o.Confirm = client.NewMemory(client.MemoryOptions{}), true
+			for range 2 {
+				c, err := client.Open(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.SetOnline(false); err != nil {
+					t.Fatal(err)
+				}
+				e := client.EntryEvent{Entry: p.server.Log(chat)[0]}
+				for _, s := range confirms(t, c, e, client.Answer{}, client.Answer{}) {
+					all = append(all, s.ID())
+				}
+				c.Close()
+			}
+		}
+		if all[0] != all[2] || all[1] != all[3] || all[4] != all[6] || all[5] != all[7] {
+			t.Errorf("not the same again: %v", all)
+		}
+		for i, a := range []pim.ClientMessageID{all[0], all[1], all[4], all[5]} {
+			for _, b := range []pim.ClientMessageID{all[0], all[1], all[4], all[5]}[:i] {
+				if a == b {
+					t.Errorf("not told apart: %v", all)
+				}
+			}
+		}
+		q := p.server.Log(chat)[0]
+		id := client.AnswerID([]byte("secret"), &q, 0)
+		if id != client.AnswerID([]byte("secret"), &q, 0) || id == client.AnswerID([]byte("other"), &q, 0) {
+			t.Errorf("of a secret: %s", id)
+		}
+		if id[6]>>4 != 7 || id[8]>>6 != 2 || !slices.Equal(id[:6], q.ClientID[:6]) {
+			t.Errorf("%s is no UUIDv7 of the time of %s", id, q.ClientID)
+		}
+	})
+}

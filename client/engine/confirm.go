@@ -28,9 +28,13 @@ func (e *Engine) hand(entry pim.Entry, late bool) {
 // beginConfirming notes that the app confirms from now on. What was stored before
 // it did was handed over as to any app.
 func (e *Engine) beginConfirming() {
-	if e.cfg.Confirms && !e.meta.Confirms {
-		e.meta.Confirms, e.meta.Confirmed, e.metaDirty = true, e.meta.Stored, true
+	if !e.cfg.Confirms {
+		return
 	}
+	if !e.meta.Confirms {
+		e.meta.Confirms, e.meta.Confirmed = true, e.meta.Stored
+	}
+	e.metaDirty = true // Key may be new
 }
 
 // confirm takes what the app is done with, and its answers: all of it or nothing.

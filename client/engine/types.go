@@ -235,6 +235,7 @@ type Meta struct {
 	Stored    uint64     // Stored.Number of the last entry that was stored
 	Confirms  bool       // the app confirms entries, and has since Confirmed was first set
 	Confirmed uint64     // Stored.Number of the last entry that the app is done with
+	Key       [16]byte   // a secret of this store, for the IDs of answers; zero: the app does not confirm
 }
 
 // Snapshot is what an engine starts from: the whole of a store except the

@@ -20,7 +20,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	w := writer{ctx: ctx, tx: tx}
 	if m := b.Meta; m != nil {
 		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number),
-			int64(m.Stored), m.Confirms, int64(m.Confirmed))
+			int64(m.Stored), m.Confirms, int64(m.Confirmed), m.Key[:])
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]

@@ -22,12 +22,14 @@ func (s *Store) Load(ctx context.Context) (client.Snapshot, error) {
 func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	var out client.Snapshot
 	m := &out.Meta
-	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed FROM meta").
+	var key []byte
+	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key FROM meta").
 		Scan(&m.User, &m.Device, count(&m.AckSerial), &m.FullSync, &m.LastLocal, count(&m.Number),
-			count(&m.Stored), &m.Confirms, count(&m.Confirmed))
+			count(&m.Stored), &m.Confirms, count(&m.Confirmed), &key)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return out, err
 	}
+	copy(m.Key[:], key)
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var holes []byte

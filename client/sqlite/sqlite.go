@@ -133,11 +133,11 @@ func (s *Store) migrate(ctx context.Context) error {
 
 func (s *Store) prepare(ctx context.Context) error {
 	for query, stmt := range map[string]**sql.Stmt{
-		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed)
-			VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key)
+			VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
 			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number,
-			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed`: &s.putMeta,
+			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key`: &s.putMeta,
 		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,

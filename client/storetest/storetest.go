@@ -111,7 +111,7 @@ func testNew(t *testing.T, open func() client.Store) {
 // Everything but the entries is loaded as it was last written.
 func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
-	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11}
+	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11, Key: [16]byte{0, 9, 255}}
 	list := []client.ConversationRow{
 		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}},
 		{ID: group, Known: 2, Newest: 2, Left: true},
