@@ -2,6 +2,7 @@ package account
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -55,6 +56,27 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 func ByTime(err error) bool {
 	return errors.Is(err, jwt.ErrTokenInvalidClaims) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing) &&
 		(errors.Is(err, jwt.ErrTokenExpired) || errors.Is(err, jwt.ErrTokenNotValidYet) || errors.Is(err, jwt.ErrTokenUsedBeforeIssued))
+}
+
+// The texts of refusals that ByTime is true for. They cross the wire.
+const (
+	textExpired = "the token has expired"
+	textNotYet  = "the token is not valid yet"
+	textFuture  = "the token was issued in the future"
+)
+
+// SaysTime reports whether an error that came over the wire says what ByTime does.
+func SaysTime(err error) bool {
+	var e *pim.Error
+	if !errors.As(err, &e) || e.Kind != pim.KindUnauthorized {
+		return false
+	}
+	for _, text := range []string{textExpired, textNotYet, textFuture} {
+		if strings.Contains(e.Text, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // keyFor chooses the key that checks t. It pins the algorithm: the library
@@ -122,9 +144,9 @@ func refusal(err error) error {
 		text string
 	}{
 		{errDateRange, errDateRange.Error()},
-		{jwt.ErrTokenExpired, "the token has expired"},
-		{jwt.ErrTokenNotValidYet, "the token is not valid yet"},
-		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future"},
+		{jwt.ErrTokenExpired, textExpired},
+		{jwt.ErrTokenNotValidYet, textNotYet},
+		{jwt.ErrTokenUsedBeforeIssued, textFuture},
 		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp"},
 		{jwt.ErrTokenSignatureInvalid, "the token's signature is wrong"},
 		{jwt.ErrTokenUnverifiable, "the token's alg is unknown"},

@@ -31,6 +31,9 @@ type Options struct {
 	Logger  *slog.Logger // nil: slog.Default
 	Version string       // for /healthz and pim_build_info
 
+	// Listeners, if not nil, are those of Listen for the same Config. Shutdown closes
+	// them; if New fails they are still the caller's.
+	Listeners *Listeners
 	// Store, if not nil, is used in place of the embedded one under
 	// Config.Data. The server closes it.
 	Store store.Store
@@ -115,6 +118,9 @@ func New(c Config, o Options) (*Server, error) {
 			"open_files", n, "max_connections", c.MaxConnections, "needed", c.MaxConnections+filesBesides)
 	}
 	s.identify()
+	if o.Listeners != nil {
+		s.take(o.Listeners)
+	}
 	ring := account.NewKeyring(keys)
 	s.assemble(ring, o)
 	s.watchFiles(ring)
@@ -234,36 +240,22 @@ func (s *Server) gate() error {
 	return s.health()
 }
 
-// Start listens and serves in the background. ctx bounds only Start.
+// Start listens, unless Options.Listeners were given, and serves in the background.
+// ctx bounds only Start.
 func (s *Server) Start(ctx context.Context) error {
-	// No TCP keep-alives, every 15 s by default: they would wake phones, and keep
-	// alive what heartbeats are to find out the patience of. Who is silent is closed
-	// by the gateway's limits, and by the HTTP server's.
-	lc := net.ListenConfig{KeepAlive: -1}
-	listen := func(addr, what string) (net.Listener, error) {
-		l, err := lc.Listen(ctx, "tcp", addr)
+	if s.listener == nil {
+		l, err := Listen(ctx, s.config)
 		if err != nil {
-			return nil, pim.Errorf(pim.KindInvalid, "listen for %s: %w", what, err)
-		}
-		return l, nil
-	}
-	var err error
-	if s.listener, err = listen(s.config.Listen, "HTTP"); err != nil {
-		return err
-	}
-	if s.config.ListenTCP != "" {
-		if s.tcp, err = listen(s.config.ListenTCP, "TCP"); err != nil {
 			return err
 		}
-	}
-	if s.config.PprofListen != "" {
-		if s.pprofL, err = listen(s.config.PprofListen, "pprof"); err != nil {
-			return err
-		}
+		s.take(l)
 	}
 	s.serveAll()
 	return nil
 }
+
+// take makes l the server's own.
+func (s *Server) take(l *Listeners) { s.listener, s.tcp, s.pprofL = l.HTTP, l.TCP, l.Pprof }
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })

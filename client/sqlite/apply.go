@@ -14,7 +14,7 @@ import (
 func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return wrap("begin", err)
+		return s.wrap("begin", err)
 	}
 	defer tx.Rollback()
 	w := writer{ctx: ctx, tx: tx}
@@ -64,7 +64,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	if w.err == nil {
 		w.err = tx.Commit()
 	}
-	return wrap("write", w.err)
+	return s.wrap("write", w.err)
 }
 
 // writer executes statements until one fails.

@@ -16,7 +16,7 @@ import (
 // Load implements client.Store.
 func (s *Store) Load(ctx context.Context) (client.Snapshot, error) {
 	snapshot, err := s.load(ctx)
-	return snapshot, wrap("read", err)
+	return snapshot, s.wrap("read", err)
 }
 
 func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
@@ -107,14 +107,14 @@ func (s *Store) loadNetworks(ctx context.Context, out *client.Snapshot) error {
 // Conversations implements client.Store.
 func (s *Store) Conversations(ctx context.Context) ([]client.ConversationRow, error) {
 	list, err := s.rows(ctx, "ORDER BY id")
-	return list, wrap("read", err)
+	return list, s.wrap("read", err)
 }
 
 // Conversation implements client.Store.
 func (s *Store) Conversation(ctx context.Context, id pim.ConversationID) (client.ConversationRow, error) {
 	list, err := s.rows(ctx, "WHERE id = ?", string(id))
 	if err != nil || len(list) == 0 {
-		return client.ConversationRow{}, wrap("read", err)
+		return client.ConversationRow{}, s.wrap("read", err)
 	}
 	return list[0], nil
 }
@@ -150,14 +150,14 @@ func (s *Store) Entries(ctx context.Context, conv pim.ConversationID, before *pi
 	query += " ORDER BY anchor DESC, place DESC, seq DESC LIMIT ?"
 	list, err := s.entries(ctx, conv, query, append(args, max(limit, 0))...)
 	slices.Reverse(list)
-	return list, wrap("read", err)
+	return list, s.wrap("read", err)
 }
 
 // Range implements client.Store.
 func (s *Store) Range(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int) ([]pim.Entry, error) {
 	list, err := s.entries(ctx, conv, "SELECT data FROM entries WHERE conversation = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
 		string(conv), integer(from), integer(to), max(limit, 0))
-	return list, wrap("read", err)
+	return list, s.wrap("read", err)
 }
 
 // integer returns n as SQLite has it; what is too large for that is more than any
@@ -193,7 +193,7 @@ func (s *Store) Since(ctx context.Context, number uint64, limit int) ([]client.S
 		return err
 	}, "SELECT conversation, data, number, late FROM entries WHERE number > 0 AND number > ? ORDER BY number LIMIT ?",
 		integer(number), max(limit, 0))
-	return list, wrap("read", err)
+	return list, s.wrap("read", err)
 }
 
 // counter reads what Apply has written: SQLite's integers have a sign, and what a
@@ -220,7 +220,9 @@ func (s *Store) each(ctx context.Context, f func(*sql.Rows) error, query string,
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := f(rows); err != nil {
+		if err := f(rows); err != nil && ctx.Err() == nil {
+			return pim.Errorf(pim.KindCorrupt, "a row does not hold what it should: %w", err)
+		} else if err != nil {
 			return err
 		}
 	}

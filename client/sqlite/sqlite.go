@@ -21,6 +21,7 @@ import (
 // Store is a client.Store. One Store may have a file open at a time; the lock is
 // on a file beside it, which stays.
 type Store struct {
+	path string
 	db   *sql.DB
 	lock *os.File
 
@@ -97,7 +98,7 @@ func openLocked(ctx context.Context, path string) (*Store, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(maxConnections)
-	s := &Store{db: db}
+	s := &Store{path: path, db: db}
 	if err := s.migrate(ctx); err != nil {
 		db.Close()
 		return nil, err
@@ -168,8 +169,11 @@ func (s *Store) prepare(ctx context.Context) error {
 
 // Close closes the file, and gives it free for others.
 func (s *Store) Close() error {
-	return wrap("close", errors.Join(s.db.Close(), s.lock.Close()))
+	return s.wrap("close", errors.Join(s.db.Close(), s.lock.Close()))
 }
+
+// wrap returns err as a *pim.Error that names the file; nil if err is nil.
+func (s *Store) wrap(op string, err error) error { return wrap(op+" "+s.path, err) }
 
 // wrap returns err as a *pim.Error; nil if err is nil.
 func wrap(op string, err error) error {
@@ -185,7 +189,9 @@ func wrap(op string, err error) error {
 		switch cause.Code() & 0xff { // the rest is the extended code
 		case lib.SQLITE_FULL:
 			e.Kind = pim.KindDiskFull
-		case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+		case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB, lib.SQLITE_FORMAT,
+			// Our statements fit the tables that we have made: these are others.
+			lib.SQLITE_ERROR, lib.SQLITE_MISMATCH:
 			e.Kind = pim.KindCorrupt
 		}
 	}

@@ -64,7 +64,7 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 	}
 	report, err := load.Run(ctx, cfg)
 	if err != nil {
-		return withServerHint(err, c.Server)
+		return c.ownTokenHint(err, c.Server)
 	}
 	if c.JSON {
 		err = json.NewEncoder(s.out).Encode(report)

@@ -65,12 +65,28 @@ func (c *chatCmd) openStore(ctx context.Context, o *client.Options) (err error) 
 		return nil
 	}
 	o.Store, o.Device, err = chat.OpenStore(ctx, filepath.Join(c.Data, chatDir), o.User, o.Device)
+	if err == nil {
+		// What is malformed in it may be found only when it is read.
+		if _, err = o.Store.Load(ctx); err != nil {
+			o.Store.Close()
+		}
+	}
+	return storeHint(err)
+}
+
+// storeHint says what to do about a local store that cannot be used. Its errors name
+// the file.
+func storeHint(err error) error {
 	switch pim.KindOf(err) {
 	case pim.KindUnavailable:
 		return &hintedError{err, "name another directory with --data, or chat without one with --memory"}
 	case pim.KindConflict: // of this machine, and no refusal of a server
 		busy := &pim.Error{Kind: pim.KindUnavailable, Text: chat.Plain(err), Err: err}
 		return &hintedError{busy, "end the other chat, leave out --device, or chat without a file with --memory"}
+	case pim.KindCorrupt:
+		return &hintedError{err, "move that file away and chat again: the server has everything but what this chat had not sent"}
+	case pim.KindUnsupported:
+		return &hintedError{err, "use the newer version, or take another --device"}
 	}
 	return err
 }

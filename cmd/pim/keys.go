@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/server"
 )
 
@@ -26,13 +28,35 @@ func (f *keyFlags) path() string {
 func (f *keyFlags) load() (*account.Keys, error) {
 	path := f.path()
 	keys, err := account.LoadKeys(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, &hintedError{
 			pim.Errorf(pim.KindInvalid, "there is no key file %s", path),
 			"start a server there first, as with `make run`, or name its directory with --data",
 		}
+	case wrongFile(err): // trying again does not help
+		return nil, &hintedError{here(err), "name a file that you may read with --keys, or the directory of its server with --data"}
+	case pim.KindOf(err) == pim.KindForbidden: // by this machine, and no refusal of a server
+		return nil, here(err)
 	}
 	return keys, err
+}
+
+// here returns err as one about what this machine has, and not a server's.
+func here(err error) error {
+	return &pim.Error{Kind: pim.KindInvalid, Text: chat.Plain(err), Err: err}
+}
+
+// ownTokenHint says what to do about a server that has refused a token which was
+// signed here a moment ago, or could not be reached.
+func (f *keyFlags) ownTokenHint(err error, server string) error {
+	switch {
+	case account.SaysTime(err):
+		return &hintedError{err, fmt.Sprintf("it was issued a moment ago, so the clocks of this machine and of the server are more than %s apart; set the wrong one", account.Leeway)}
+	case pim.KindOf(err) == pim.KindUnauthorized:
+		return &hintedError{err, "the key in " + f.path() + " is not this server's; name its data directory with --data"}
+	}
+	return connectHint(err, server)
 }
 
 // issue returns a token for user.

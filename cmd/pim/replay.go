@@ -44,7 +44,7 @@ func (c *replayCmd) Run(ctx context.Context, s streams) error {
 	report, err := replay.Run(ctx, cfg)
 	p.end()
 	if err != nil {
-		return withServerHint(err, c.Server)
+		return c.ownTokenHint(err, c.Server)
 	}
 	if c.JSON {
 		err = json.NewEncoder(s.out).Encode(report)

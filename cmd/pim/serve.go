@@ -46,12 +46,17 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version()})
+	listeners, err := server.Listen(ctx, c.Config)
 	if err != nil {
+		return startHint(err)
+	}
+	srv, err := server.New(c.Config, server.Options{Logger: log, Version: version(), Listeners: listeners})
+	if err != nil {
+		listeners.Close()
 		return dataHint(err)
 	}
 	if err := srv.Start(ctx); err != nil {
-		return errors.Join(startHint(err), c.stop(ctx, srv))
+		return errors.Join(err, c.stop(ctx, srv))
 	}
 	if err := c.announce(srv.Addr(), srv.TCPAddr(), s.out); err != nil {
 		log.Warn("cannot print where the server listens", "error", err)
@@ -93,7 +98,7 @@ func dataHint(err error) error {
 		return err
 	case errors.Is(err, syscall.EAGAIN): // its lock is taken
 		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, fs.ErrNotExist), wrongFile(err):
 		return &usageError{&hintedError{err, "name files that the server may read and write with --data and --keys"}, "serve"}
 	case kind == pim.KindForbidden || kind == pim.KindNotFound:
 		return &usageError{err, "serve"}
@@ -101,9 +106,28 @@ func dataHint(err error) error {
 	return err
 }
 
+// wrongFile reports whether a file cannot be used for what it is or where it is, so
+// that trying again does not help.
+func wrongFile(err error) bool {
+	for _, why := range []error{
+		fs.ErrPermission, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EROFS, syscall.ENXIO, syscall.ENODEV, syscall.EINVAL,
+	} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	return false
+}
+
+// startHint says what to do about addresses that a server cannot have.
 func startHint(err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
 		return &hintedError{err, "another server may be running; stop it, or name other addresses with --listen and --listen-tcp"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return &hintedError{err, "this machine has no such address; name others with --listen and --listen-tcp"}
+	case errors.Is(err, fs.ErrPermission):
+		return &hintedError{err, "ports below 1024 take a privilege; name others with --listen and --listen-tcp"}
 	}
 	return err
 }

@@ -205,16 +205,24 @@ func userOf(token string) (pim.UserID, error) {
 
 // hint says what to do about a connection that was not made.
 func (f *clientFlags) hint(err error) error {
-	if pim.KindOf(err) == pim.KindUnauthorized && f.As != "" {
-		return &hintedError{err, "the key in " + f.path() + " is not this server's; name its data directory with --data"}
+	if f.As != "" {
+		return f.ownTokenHint(err, f.Server)
 	}
+	if account.SaysTime(err) {
+		return &hintedError{err, fmt.Sprintf("get a new one; if it is new, the clocks of who issued it and of the server are more than %s apart", account.Leeway)}
+	}
+	return connectHint(err, f.Server)
+}
+
+// connectHint is hint about everything but the token.
+func connectHint(err error, server string) error {
 	if pim.KindOf(err) == pim.KindTooLarge { // HTTP, read as the length of a frame
 		return otherProtocol(err)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it speaks TLS, or is full
 		return otherProtocol(pim.Errorf(pim.KindUnavailable, "the server ended the connection without a word; it may be full: %w", err))
 	}
-	return withServerHint(err, f.Server)
+	return withServerHint(err, server)
 }
 
 // withServerHint says what to do about a server that cannot be reached.
