@@ -196,6 +196,20 @@ var scenarios = []struct {
 		s.until(72*time.Hour + 20*second)
 		s.bothShow("are you there?", "not transmitted", "swallowed")
 	}},
+	{"killed-bot", "Alice's phone is a bot, which confirms each entry together with its answer. It is killed when a question is stored and not handed over, and again before its confirmation is stored: the question comes again from the store, and is answered once.", func(s *stage) {
+		s.alice.Kill()
+		s.alice.makeBot()
+		s.alice.Start()
+		s.sends(s.bob, 3*second, 3*second, "message 1", "message 2", "message 3")
+		s.at(5*second, func() { s.alice.KillAfter(2) })
+		s.at(8*second, s.alice.Start)
+		s.at(8900*time.Millisecond, func() { s.alice.KillAfter(3) })
+		s.at(12*second, s.alice.Start)
+		s.until(20 * second)
+		if n := len(s.Server.Log(chat)); n != 6 || len(s.alice.bot.answers) != 3 {
+			s.t.Errorf("%d entries, want three questions and three answers", n)
+		}
+	}},
 	{"restored-from-backup", "Her phone breaks, and its store comes back from last week's backup. The server notices, and the device gets what it acknowledged since once more.", func(s *stage) {
 		s.sends(s.bob, 3*second, 100*time.Millisecond, "in the backup")
 		s.at(6*second, s.alice.Backup)
