@@ -16,7 +16,7 @@ import (
 type sendCmd struct {
 	clientFlags
 	target
-	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input as a message."`
+	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input as a message. A line that is refused is named on standard error, and the rest goes on."`
 	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for each answer."`
 	JSON    bool          `name:"json" help:"Print one JSON object a message."`
 }
