@@ -92,7 +92,7 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 		if err != nil {
 			return err
 		}
-		c.members[pim.UserID(cell.Key)] = &member{m, pim.Seq(cell.Version)}
+		c.members[pim.UserID(cell.Key)] = &member{Membership: m, changed: pim.Seq(cell.Version)}
 		if m.Present() {
 			c.present = append(c.present, pim.UserID(cell.Key))
 		}

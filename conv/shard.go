@@ -197,6 +197,10 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
+	if err := l.knowOwner(ctx, s.store, r); err != nil {
+		s.fail(r, err)
+		return
+	}
 	o := l.step(r, older, now)
 	switch {
 	case o.err != nil && l.batch != nil && len(l.batch.entries) > 0:

@@ -26,12 +26,6 @@ type conversation struct {
 	present []pim.UserID           // who reads the next entry; replaced, never changed
 }
 
-// member is a user's membership and the seq of the entry that last changed it.
-type member struct {
-	inbox.Membership
-	changed pim.Seq
-}
-
 // maxEver is how many users may be, or have been, members of a group: its writer has
 // all of them in memory.
 const maxEver = 100_000
@@ -85,15 +79,17 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 	if r.Kind == pim.EntryCreate {
 		return c.allowCreate(r)
 	}
-	m := c.members[r.Sender]
-	if m == nil || !m.Present() {
+	switch m := c.members[r.Sender]; {
+	case m != nil && len(c.present) == 0:
+		return nil, pim.Errorf(pim.KindNotMember, "%s is closed: nobody is left in it", c.id)
+	case m == nil || !m.Present():
 		return nil, notMember(r.Sender, c.id)
 	}
 	switch r.Kind {
 	case pim.EntryJoin:
 		return c.allowJoin(r)
 	case pim.EntryLeave:
-		return c.allowLeave(r, m.Owner)
+		return c.allowLeave(r)
 	}
 	return nil, nil
 }
@@ -117,11 +113,10 @@ func (c *conversation) allowJoin(r *Request) ([]pim.UserID, error) {
 	return c.bounded(added)
 }
 
-func (c *conversation) allowLeave(r *Request, owner bool) ([]pim.UserID, error) {
-	for _, u := range r.Members {
-		if u != r.Sender && !owner {
-			return nil, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c.id)
-		}
+func (c *conversation) allowLeave(r *Request) ([]pim.UserID, error) {
+	others := func(u pim.UserID) bool { return u != r.Sender }
+	if slices.ContainsFunc(r.Members, others) && c.owner() != r.Sender {
+		return nil, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c.id)
 	}
 	gone := distinct(slices.DeleteFunc(slices.Clone(r.Members), func(u pim.UserID) bool {
 		m := c.members[u]
@@ -206,10 +201,10 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 	if c.members == nil {
 		c.members = make(map[pim.UserID]*member)
 	}
-	for _, u := range e.Members {
+	for i, u := range e.Members {
 		m := c.members[u]
 		if m == nil {
-			m = &member{Membership: inbox.Membership{Owner: e.Kind == pim.EntryCreate && u == e.Sender}}
+			m = &member{Membership: inbox.Membership{Maker: e.Kind == pim.EntryCreate && u == e.Sender}}
 			c.members[u] = m
 		}
 		if e.Seq <= m.changed {
@@ -223,6 +218,7 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 			departed = append(departed, u)
 		default:
 			m.Join(e.Seq)
+			m.place = i + 1
 			joined = append(joined, u)
 		}
 	}

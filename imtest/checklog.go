@@ -116,15 +116,42 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 
 // checkAllowed asks that e's sender might write it.
 func (c *checker) checkAllowed(l *log, e *pim.Entry) {
-	owner := l.at[1].Sender
 	switch {
 	case !l.reads(e.Sender, e.Seq):
 		c.fail("I3", l.id, e.Seq, "%s wrote it, and was no member then", e.Sender)
 	case e.Kind == pim.EntryJoin && slices.Contains(e.Members, e.Sender):
 		c.fail("I3", l.id, e.Seq, "%s let itself in", e.Sender)
-	case e.Kind == pim.EntryLeave && e.Sender != owner && !sameUsers(e.Members, []pim.UserID{e.Sender}):
-		c.fail("I3", l.id, e.Seq, "%s removed %v from the group of %s", e.Sender, e.Members, owner)
+	case e.Kind == pim.EntryLeave && !sameUsers(e.Members, []pim.UserID{e.Sender}):
+		if owner := l.owner(e.Seq); e.Sender != owner {
+			c.fail("I3", l.id, e.Seq, "%s removed %v from the group of %s", e.Sender, e.Members, owner)
+		}
 	}
+}
+
+// owner returns who owned the group when the entry at seq was written: of those present,
+// who joined first. Of those who joined at once, the maker, else whom the entry names
+// first.
+func (l *log) owner(seq pim.Seq) (owner pim.UserID) {
+	type joining struct {
+		at    pim.Seq
+		place int
+	}
+	var first joining
+	for u, periods := range l.periods {
+		for _, p := range periods {
+			if p.from >= seq || seq > p.to {
+				continue
+			}
+			j := joining{p.from, 1 + slices.Index(l.at[p.from].Members, u)}
+			if p.from == 1 && u == l.at[1].Sender {
+				j.place = 0
+			}
+			if owner == "" || j.at < first.at || j.at == first.at && j.place < first.place {
+				owner, first = u, j
+			}
+		}
+	}
+	return owner
 }
 
 // changed returns whom a create, join or leave that was sent as s is about: who

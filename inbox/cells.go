@@ -86,12 +86,12 @@ const maxPeriods = 64
 
 // Membership is what a user may read of a group.
 type Membership struct {
-	Owner   bool     // made the group
-	Flags   byte     // of later versions, carried: all bits but memberOwner
+	Maker   bool     // made the group: for earlier versions, which take the maker for the owner
+	Flags   byte     // of later versions, carried: all bits but memberMaker
 	Periods []Period // ascending; at most one lasts, the last
 }
 
-const memberOwner = 1 // a bit of a Membership's first byte
+const memberMaker = 1 // a bit of a Membership's first byte
 
 // Present reports whether the user is a member now.
 func (m *Membership) Present() bool {
@@ -147,9 +147,9 @@ func (m *Membership) lastUpTo(seq pim.Seq) pim.Seq {
 
 // Value returns m as a cell's value.
 func (m *Membership) Value() []byte {
-	flags := m.Flags &^ memberOwner
-	if m.Owner {
-		flags |= memberOwner
+	flags := m.Flags &^ memberMaker
+	if m.Maker {
+		flags |= memberMaker
 	}
 	b := []byte{flags}
 	for _, p := range m.Periods {
@@ -165,7 +165,7 @@ func ParseMembership(value []byte) (Membership, error) {
 	if len(value) == 0 {
 		return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
 	}
-	m.Owner, m.Flags = value[0]&memberOwner != 0, value[0]&^memberOwner
+	m.Maker, m.Flags = value[0]&memberMaker != 0, value[0]&^memberMaker
 	for b := value[1:]; len(b) > 0; {
 		from, n := binary.Uvarint(b)
 		if n <= 0 {

@@ -344,7 +344,7 @@ func TestAcksAreBoundedByTheLine(t *testing.T) {
 
 func TestMembershipCells(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := inbox.Membership{Owner: rapid.Bool().Draw(t, "owner")}
+		m := inbox.Membership{Maker: rapid.Bool().Draw(t, "owner")}
 		seq := pim.Seq(0)
 		for range rapid.IntRange(0, 200).Draw(t, "changes") {
 			seq += pim.Seq(rapid.IntRange(1, 1000).Draw(t, "step"))
@@ -355,7 +355,7 @@ func TestMembershipCells(t *testing.T) {
 			}
 		}
 		got, err := inbox.ParseMembership(m.Value())
-		if err != nil || got.Owner != m.Owner || !slices.Equal(got.Periods, m.Periods) {
+		if err != nil || got.Maker != m.Maker || !slices.Equal(got.Periods, m.Periods) {
 			t.Fatalf("%+v came back as %+v, %v", m, got, err)
 		}
 		if len(m.Periods) > 64 {
@@ -365,7 +365,7 @@ func TestMembershipCells(t *testing.T) {
 }
 
 func FuzzParseMembership(f *testing.F) {
-	m := inbox.Membership{Owner: true, Periods: []inbox.Period{{From: 1, To: 300}, {From: 301}}}
+	m := inbox.Membership{Maker: true, Periods: []inbox.Period{{From: 1, To: 300}, {From: 301}}}
 	f.Add(m.Value())
 	f.Add([]byte{2})
 	f.Add([]byte{0, 0x80})

@@ -155,6 +155,19 @@ func (l *log) reads(c pim.ConversationID, user pim.UserID, seq pim.Seq) bool {
 	})
 }
 
+// owner returns who has been in the group for longest; of those whom one entry made
+// members, whom it names first.
+func (l *log) owner() (owner pim.UserID) {
+	for i := range l.entries {
+		for _, u := range l.entries[i].Members {
+			if p := l.periods[u]; len(p) > 0 && p[len(p)-1].to == 0 && p[len(p)-1].from == l.entries[i].Seq {
+				return u
+			}
+		}
+	}
+	return ""
+}
+
 func (l *log) member(c pim.ConversationID, user pim.UserID) bool {
 	if !c.IsGroup() {
 		return l.reads(c, user, 1)
@@ -207,7 +220,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 		return pim.Entry{}, pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", from.user, c)
 	}
 	others := func(u string) bool { return u != string(from.user) }
-	if e.Kind == pim.EntryLeave && l.entries[0].Sender != from.user && slices.ContainsFunc(req.Members, others) {
+	if e.Kind == pim.EntryLeave && l.owner() != from.user && slices.ContainsFunc(req.Members, others) {
 		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c)
 	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
