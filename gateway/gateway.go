@@ -64,6 +64,7 @@ type Options struct {
 	Metrics  *Metrics             // nil: not counted
 	Now      func() time.Time     // what clients are told, and tokens are judged by; nil: time.Now
 	Doubt    func() error         // why Now may be wrong: a *pim.Error; nil: never
+	Full     func() bool          // whether other connections leave no file for one more of TCP; nil: they do
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
 	Logger   *slog.Logger         // nil: slog.Default
 }
@@ -180,6 +181,18 @@ func (g *Gateway) admit() error {
 	if n := g.open.Add(1); n > int64(g.Limits.Connections) {
 		g.open.Add(-1)
 		return pim.Errorf(pim.KindOverloaded, "this node has its %d connections", g.Limits.Connections)
+	}
+	return nil
+}
+
+// admitTCP is admit for a connection that nobody else has counted.
+func (g *Gateway) admitTCP() error {
+	if err := g.admit(); err != nil {
+		return err
+	}
+	if g.Full != nil && g.Full() {
+		g.open.Add(-1)
+		return pim.Errorf(pim.KindOverloaded, "this node has no file for one more connection")
 	}
 	return nil
 }

@@ -16,25 +16,34 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
+// After a connection could not be accepted the next try follows in firstPause, and
+// then in twice as long each time, up to lastPause.
+const (
+	firstPause = 10 * time.Millisecond
+	lastPause  = time.Second
+)
+
 // ServeTCP accepts connections from l until it is closed. conf, if not nil, puts
 // TLS around each.
 func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
-	for {
+	for pause := firstPause; ; {
 		nc, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			// Out of files, most likely: it passes when connections close.
-			g.Logger.Warn("accept failed", "err", err)
+			g.Logger.Warn("accept failed", "err", err, "again_in", pause)
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(pause):
+				pause = min(2*pause, lastPause)
 				continue
 			case <-g.ctx.Done():
 				return nil
 			}
 		}
-		if err := g.admit(); err != nil {
+		pause = firstPause
+		if err := g.admitTCP(); err != nil {
 			g.Metrics.refused(err)
 			nc.Close()
 			continue

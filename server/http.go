@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -32,15 +31,14 @@ func (s *Server) httpServer() *http.Server {
 // boundPages closes HTTP connections that are more than the node takes, together
 // with the gateway's, which admits those that become WebSocket.
 func (s *Server) boundPages() func(net.Conn, http.ConnState) {
-	var open atomic.Int64
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			if open.Add(1)+s.gateway.Open() > int64(s.config.MaxConnections+sparePages) {
+			if s.web.Add(1); s.full() {
 				c.Close() // it goes on to StateClosed
 			}
 		case http.StateHijacked, http.StateClosed:
-			open.Add(-1)
+			s.web.Add(-1)
 		}
 	}
 }

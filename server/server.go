@@ -54,6 +54,8 @@ type Server struct {
 	log     *slog.Logger
 	version string
 	metrics *prometheus.Registry
+	files   share
+	web     atomic.Int64 // HTTP connections, but for those that became WebSocket
 	cert    *certificate // nil: no TLS
 	tls     *tls.Config
 
@@ -81,10 +83,6 @@ type Server struct {
 	err                   error
 }
 
-// filesBesides is how many files a node has open besides its connections, at most:
-// nearly all are the store's.
-const filesBesides = 1000
-
 // New opens the store and the keys and puts the parts together. Start makes it
 // serve; Shutdown must be called in any case.
 func New(c Config, o Options) (*Server, error) {
@@ -103,6 +101,9 @@ func New(c Config, o Options) (*Server, error) {
 		collectors.NewGoCollector(),
 		buildInfo(o.Version),
 	)
+	if err := s.fitFiles(); err != nil {
+		return nil, err
+	}
 	if err := s.loadTLS(); err != nil {
 		return nil, err
 	}
@@ -112,10 +113,6 @@ func New(c Config, o Options) (*Server, error) {
 	}
 	if err := s.openStore(o); err != nil {
 		return nil, err
-	}
-	if n, ok := openFiles(); ok && n < uint64(c.MaxConnections)+filesBesides {
-		s.log.Warn("the limit of open files will refuse connections before max-connections does",
-			"open_files", n, "max_connections", c.MaxConnections, "needed", c.MaxConnections+filesBesides)
 	}
 	s.identify()
 	if o.Listeners != nil {
@@ -200,8 +197,9 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
+		Full: s.full,
 		Limits: gateway.Limits{
-			Connections: s.config.MaxConnections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
+			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
 			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,

@@ -20,7 +20,7 @@ func (s *Server) openStore(o Options) error {
 	if err := s.closeToOthers(); err != nil {
 		return err
 	}
-	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics, Mono: o.Clock.Mono})
+	st, err := pebble.Open(s.config.storePath(), pebble.Options{Logger: s.log, Registerer: s.metrics, Mono: o.Clock.Mono, OpenFiles: s.files.store})
 	if err != nil {
 		return err
 	}

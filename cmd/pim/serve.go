@@ -40,7 +40,10 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	log := newLogger(c.LogLevel, c.LogFormat, s.err)
+	outliveReaders()
+	lines := newLogWriter(s.err)
+	defer lines.close()
+	log := newLogger(c.LogLevel, c.LogFormat, lines)
 	// A hang-up asks for the keys and the certificate to be read again. It ends
 	// nothing, neither before the start nor while the server stops.
 	hangup := make(chan os.Signal, 1)

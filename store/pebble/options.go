@@ -33,6 +33,10 @@ type Options struct {
 	// slow.
 	MemTableBytes int
 
+	// OpenFiles is how many files are kept open for reading, about; 0: 800. Some
+	// dozens more are open for a moment.
+	OpenFiles int
+
 	// MinFreeBytes: with less free space on the disk, writes are refused with
 	// KindDiskFull; 0: 64 MiB. It is looked at once a second, so it should be
 	// more than is written in one.
@@ -58,6 +62,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Logger, slog.Default())
 	setDefault(&o.CacheBytes, 128<<20)
 	setDefault(&o.MemTableBytes, 16<<20)
+	setDefault(&o.OpenFiles, 800)
 	setDefault(&o.MinFreeBytes, 64<<20)
 	setDefault(&o.SlowAfter, time.Second)
 	setDefault(&o.StallAfter, 10*time.Second)
@@ -97,7 +102,7 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		Logger:             log,
 
 		CacheSize:    o.CacheBytes,
-		MaxOpenFiles: 800, // of the 20,000 that a process may have; 19,000 are for connections
+		MaxOpenFiles: o.OpenFiles,
 
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
