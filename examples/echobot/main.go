@@ -8,6 +8,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"strings"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -27,11 +29,21 @@ func main() {
 	defer store.Close()
 	err = run(ctx, client.Options{
 		Server: *server, Device: "echobot", Store: store, Confirm: true,
-		Token: func(context.Context) (string, error) { return os.Getenv("PIM_TOKEN"), nil },
+		Token: token,
 	}, echo)
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// token returns what PIM_TOKEN_FILE holds now, so that whoever renews tokens writes
+// it anew; else PIM_TOKEN, with which the bot lives as long as that does.
+func token(context.Context) (string, error) {
+	if file := os.Getenv("PIM_TOKEN_FILE"); file != "" {
+		data, err := os.ReadFile(file)
+		return strings.TrimSpace(string(data)), err
+	}
+	return os.Getenv("PIM_TOKEN"), nil
 }
 
 // run runs the bot until ctx ends, or something does that it cannot mend. answer is
@@ -61,6 +73,13 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 		case client.SendEvent:
 			if ev.State == client.Failed {
 				sendAgain(ctx, bot, ev.ID, ev.Err)
+			}
+		case client.StateEvent:
+			switch {
+			case ev.State == client.Stopped: // nothing goes on without somebody's decision
+				return ev.Err
+			case ev.Err != nil: // the network, or a token that is refused
+				log.Printf("no connection, trying again in %v: %v", ev.RetryIn.Round(time.Second), ev.Err)
 			}
 		}
 	}
