@@ -41,11 +41,11 @@ const (
 // Keys are the keys of one server. They do not change, and may be used
 // concurrently.
 type Keys struct {
-	path    string
-	content []byte // of the file
-	exposed string // see Warning
-	byID    map[string]*key
-	issuer  *key // newest key that can sign; nil if none can
+	path     string
+	content  []byte   // of the file
+	warnings []string // see Warnings
+	byID     map[string]*key
+	issuer   *key // newest key that can sign; nil if none can
 }
 
 // key is one key with the only algorithm it is used with.
@@ -56,6 +56,7 @@ type key struct {
 	sign        crypto.PrivateKey // nil if the key can only verify
 	created     time.Time
 	development bool
+	dull        bool         // its secret does not look random
 	withdrawn   *atomic.Bool // see Claims
 }
 
@@ -81,9 +82,9 @@ func (k *Keys) Development() bool {
 	return false
 }
 
-// Warning says what is dangerous about the key file, though it was taken; empty if
-// nothing is.
-func (k *Keys) Warning() string { return k.exposed }
+// Warnings say what is dangerous about the key file, though it was taken. They hold
+// nothing of a secret.
+func (k *Keys) Warnings() []string { return k.warnings }
 
 // signs reports whether whoever reads the keys can sign tokens.
 func (k *Keys) signs() bool { return k.issuer != nil }

@@ -180,7 +180,7 @@ func TestLoadKeysMissingOrExposed(t *testing.T) {
 	}
 	for _, mode := range []os.FileMode{0o600, 0o400} {
 		chmod(mode)
-		if keys, err := account.LoadKeys(path); err != nil || keys.Warning() != "" {
+		if keys, err := account.LoadKeys(path); err != nil || len(keys.Warnings()) != 0 {
 			t.Errorf("mode %04o: %v", mode, err)
 		}
 	}
@@ -192,7 +192,7 @@ func TestLoadKeysMissingOrExposed(t *testing.T) {
 		t.Fatal(err)
 	}
 	chmod(0o644)
-	if keys, err := account.LoadKeys(path); err != nil || keys.Warning() != "" {
+	if keys, err := account.LoadKeys(path); err != nil || len(keys.Warnings()) != 0 {
 		t.Errorf("public parts only, mode 0644: %v", err)
 	}
 	refused(0o646)
@@ -219,7 +219,7 @@ func TestLoadKeysOfAnotherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		keys, err := account.LoadKeys(path)
-		if err != nil || (keys.Warning() != "") != warned {
+		if err != nil || (len(keys.Warnings()) != 0) != warned {
 			t.Errorf("mode %04o: %v, warned %v", mode, err, !warned)
 		}
 	}

@@ -38,8 +38,12 @@ func LoadKeys(path string) (*Keys, error) {
 	}
 	keys.path, keys.content = path, data
 	if keys.signs() {
-		if keys.exposed, err = judgeMode(path, info); err != nil {
+		warning, err := judgeMode(path, info)
+		if err != nil {
 			return nil, err
+		}
+		if warning != "" {
+			keys.warnings = append(keys.warnings, warning)
 		}
 	}
 	return keys, nil
@@ -107,6 +111,9 @@ func parseKeys(data []byte) (*Keys, error) {
 			return nil, fmt.Errorf("key %s: %s", nameOf(i, raw), withoutKind(err))
 		}
 		keys.byID[k.id] = k
+		if k.dull {
+			keys.warnings = append(keys.warnings, fmt.Sprintf("key %s: its secret repeats a few characters, and can be guessed; make one with: openssl rand -base64 32", nameOf(i, raw)))
+		}
 		if k.sign != nil && (keys.issuer == nil || k.created.After(keys.issuer.created)) {
 			keys.issuer = k
 		}

@@ -101,17 +101,28 @@ func isHex(s string) bool {
 }
 
 // isWords reports whether s, which is base64 of 32 bytes or more, looks written by a
-// person: letters only, in one case or of few sorts. Random base64 of this length
-// has no digit and no sign once in 10,000 and, besides, so few letters once in 10^8.
+// person: in one case, or of letters only and few sorts of them. Random base64 of
+// this length is in one case once in 10^9; it has no digit and no sign once in
+// 10,000 and, besides, so few letters once in 10^8.
 func isWords(s string) bool {
-	sorts := map[rune]bool{}
-	for _, r := range strings.TrimRight(s, "=\r\n") {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
-			return false
-		}
-		sorts[r] = true
+	s = strings.TrimRight(s, "=\r\n")
+	if s == strings.ToLower(s) || s == strings.ToUpper(s) {
+		return true
 	}
-	return len(sorts) < 20 || s == strings.ToLower(s) || s == strings.ToUpper(s)
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) }) && sorts(s) < 20
+}
+
+// isDull reports whether s, which is base64 of 32 bytes or more, repeats itself as
+// nothing random does.
+func isDull(s string) bool { return sorts(s) < 16 }
+
+// sorts returns how many different characters s has. Of 43 random ones about 31 are.
+func sorts(s string) int {
+	seen := map[rune]bool{}
+	for _, r := range s {
+		seen[r] = true
+	}
+	return len(seen)
 }
 
 // sortOf names the sort of a public key.

@@ -93,6 +93,8 @@ func TestErrorsAboutKeys(t *testing.T) {
 		{"a hexadecimal secret", hs(strings.Repeat("0123456789abcdef", 4)), "its secret is hexadecimal"},
 		{"a passphrase", hs("correcthorsebatterystaplecorrecthorsebattery"), "its secret is text that happens to be base64"},
 		{"a passphrase in camel case", hs("CorrectHorseBatteryStapleCorrectHorseBattery"), "its secret is text that happens to be base64"},
+		{"a passphrase with digits", hs("hunter2hunter2hunter2hunter2hunter2hunter2hu"), "its secret is text that happens to be base64"},
+		{"a passphrase in capitals", hs("CORRECT1HORSE2BATTERY3STAPLE4CORRECT5HORSE66"), "its secret is text that happens to be base64"},
 		{"a passphrase in words", hs("correct horse battery staple correct horse battery staple"), "its secret has spaces"},
 		{"a short secret", hs(b64([]byte("0123456789"))), "its secret has 10 bytes, shorter than 32"},
 		{"a JWK", map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "app"}, "it is in the form of a JWK"},
@@ -172,9 +174,17 @@ func TestRandomSecrets(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := account.LoadKeys(path); err != nil {
+		if keys, err := account.LoadKeys(path); err != nil || len(keys.Warnings()) > 0 {
 			t.Fatalf("%s: %v", content, err)
 		}
+	}
+	content := file(t, map[string]any{"id": "app", "alg": "HS256", "secret": "Password1Password1Password1Password1Password"})
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := account.LoadKeys(path)
+	if err != nil || len(keys.Warnings()) != 1 || !strings.Contains(keys.Warnings()[0], `key 1 ("app")`) || strings.Contains(keys.Warnings()[0], "Password1") {
+		t.Errorf("a secret that repeats itself: %v", err)
 	}
 }
 

@@ -63,7 +63,7 @@ func (r *keyRecord) symmetric(k *key) error {
 	if err != nil {
 		return fmt.Errorf("its secret %w; make one with: openssl rand -base64 32", err)
 	}
-	k.verify, k.sign = secret, secret
+	k.verify, k.sign, k.dull = secret, secret, isDull(r.Secret)
 	return nil
 }
 

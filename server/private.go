@@ -43,8 +43,8 @@ func openTo(path string) fs.FileMode {
 
 // warnOfKeys tells the log what is dangerous about a key file that was taken.
 func (s *Server) warnOfKeys(keys *account.Keys) {
-	if keys.Warning() != "" {
-		s.log.Warn("the key file is not safe: "+keys.Warning(), "file", s.config.KeysPath())
+	for _, warning := range keys.Warnings() {
+		s.log.Warn("the key file is not safe: "+warning, "file", s.config.KeysPath())
 	}
 }
 
