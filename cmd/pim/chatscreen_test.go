@@ -202,8 +202,13 @@ func TestPasteOnTheScreen(t *testing.T) {
 	alice.sees("too long: 70025 bytes, a message holds at most 65536", "> one⏎two⏎")
 	alice.types("\r")
 	alice.sees("✓ alice: one ⏎ two ⏎ ")
+	const flag = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+	alice.types("\x1b[200~[co\u00adop " + flag + "]\x1b[201~")
+	alice.sees("> [coop " + flag + "]")
+	alice.types("\r")
+	alice.sees("✓ alice: [coop " + flag + "]")
 	alice.ends()
-	if got, want := n.texts(), []string{"one\ntwo\nمی\u200cخواهم"}; !slices.Equal(got, want) {
+	if got, want := n.texts(), []string{"one\ntwo\nمی\u200cخواهم", "[co\u00adop " + flag + "]"}; !slices.Equal(got, want) {
 		t.Errorf("sent %q, want %q", got, want)
 	}
 }

@@ -69,7 +69,10 @@ func report(err error, w io.Writer) int {
 	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
 		return status
 	}
-	fmt.Fprintf(w, "pim: %s\n", strings.ReplaceAll(chat.Plain(err), "\n", "\npim: "))
+	// What a server or a file says in it must not command the terminal.
+	for text := range strings.SplitSeq(chat.Plain(err), "\n") {
+		fmt.Fprintf(w, "pim: %s\n", chat.Printable(text))
+	}
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "See: %s --help\n", strings.TrimSpace("pim "+usage.command))

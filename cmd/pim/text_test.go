@@ -131,6 +131,7 @@ func TestExitStatus(t *testing.T) {
 		{&hintedError{pim.Errorf(pim.KindUnavailable, "x"), "do y"}, exitUnavailable, "pim: x: do y\n"},
 		{errors.Join(errBroken, pim.Errorf(pim.KindInternal, "1 lost")), exitBroken, "pim: " + errBroken.Error() + "\npim: 1 lost\n"},
 		{pim.Errorf(pim.KindInternal, "x"), exitFailed, "pim: x\n"},
+		{errors.New("a\x1b[2J\u202eb"), exitFailed, "pim: a\ufffd[2J\ufffdb\n"},
 	} {
 		var out bytes.Buffer
 		if got := report(c.err, &out); got != c.status || out.String() != c.text {
