@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/binary"
-	"net/http"
 
 	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
@@ -94,36 +93,6 @@ func cutWebSocket(buf []byte, limit int) (f wsFrame, rest []byte, need int, err 
 	f.payload = buf[at+4 : end : end]
 	ws.Cipher(f.payload, [4]byte(buf[at:at+4]), 0)
 	return f, buf[end:], 0, nil
-}
-
-// ServeHTTP upgrades a request to WebSocket and serves the connection, in a
-// goroutine of the gateway's: for the HTTP server's own nobody could wait.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := g.admit(); err != nil {
-		g.Metrics.refused(err)
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	nc, rw, _, err := ws.UpgradeHTTP(r, w)
-	if err != nil {
-		g.open.Add(-1)
-		if nc != nil {
-			nc.Close()
-		}
-		g.Logger.Debug("upgrade failed", "remote", r.RemoteAddr, "err", err)
-		return
-	}
-	early := make([]byte, rw.Reader.Buffered()) // sent right behind the upgrade
-	if _, err := rw.Reader.Read(early); len(early) > 0 && err != nil {
-		g.open.Add(-1)
-		nc.Close()
-		return
-	}
-	if !g.start(func() { g.serve(nc, true, early) }) {
-		g.open.Add(-1)
-		nc.Close()
-	}
 }
 
 // codeOf is what a client gets for a frame that cannot be read.

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"github.com/gobwas/ws"
+	"github.com/pim-im/pim"
+)
+
+// The library that upgrades looks at the first line of a header only, and knows lists
+// with fewer separators than RFC 9110 allows. So a request is judged here, and handed
+// on in the one form that the library takes.
+
+// judgeUpgrade returns nil if r is an upgrade to WebSocket as RFC 6455 section 4.2.1
+// describes it, with its headers in their plainest form then; else the status of the
+// answer and what is wrong.
+func judgeUpgrade(r *http.Request) (status int, err error) {
+	switch {
+	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor > 1:
+		return http.StatusHTTPVersionNotSupported, pim.Errorf(pim.KindInvalid, "a WebSocket begins with HTTP/1.1")
+	case !hasToken(r.Header["Connection"], "upgrade") || !hasToken(r.Header["Upgrade"], "websocket"):
+		return http.StatusUpgradeRequired, pim.Errorf(pim.KindInvalid, "this is a WebSocket: the request needs Connection: Upgrade and Upgrade: websocket")
+	}
+	if version := only(r.Header["Sec-Websocket-Version"]); version != "13" {
+		return http.StatusUpgradeRequired, pim.Errorf(pim.KindUnsupported, "Sec-WebSocket-Version must be 13")
+	}
+	key := only(r.Header["Sec-Websocket-Key"])
+	if nonce, err := base64.StdEncoding.DecodeString(key); err != nil || len(nonce) != 16 {
+		return http.StatusBadRequest, pim.Errorf(pim.KindInvalid, "Sec-WebSocket-Key must be 16 bytes in base64, once")
+	}
+	r.Header["Connection"], r.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	r.Header["Sec-Websocket-Key"], r.Header["Sec-Websocket-Version"] = []string{key}, []string{"13"}
+	return 0, nil
+}
+
+// hasToken reports whether a header, which may come in several lines, lists token, in
+// whatever case.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for _, element := range strings.Split(line, ",") {
+			// Of equal length: folding knows other letters for k and s.
+			if element = strings.Trim(element, " \t"); len(element) == len(token) && strings.EqualFold(element, token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// only returns the value of a header that comes in one line, "" if it does not.
+func only(lines []string) string {
+	if len(lines) != 1 {
+		return ""
+	}
+	return strings.Trim(lines[0], " \t")
+}
+
+// ServeHTTP upgrades a request to WebSocket and serves the connection, in a
+// goroutine of the gateway's: for the HTTP server's own nobody could wait.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if status, err := judgeUpgrade(r); err != nil {
+		g.Logger.Debug("upgrade failed", "remote", r.RemoteAddr, "err", err)
+		if status == http.StatusUpgradeRequired {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Sec-WebSocket-Version", "13")
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	if err := g.admit(); err != nil {
+		g.Metrics.refused(err)
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	nc, rw, _, err := ws.UpgradeHTTP(r, w)
+	if err != nil {
+		g.open.Add(-1)
+		if nc != nil {
+			nc.Close()
+		}
+		g.Logger.Debug("upgrade failed", "remote", r.RemoteAddr, "err", err)
+		return
+	}
+	early := make([]byte, rw.Reader.Buffered()) // sent right behind the upgrade
+	if _, err := rw.Reader.Read(early); len(early) > 0 && err != nil {
+		g.open.Add(-1)
+		nc.Close()
+		return
+	}
+	if !g.start(func() { g.serve(nc, true, early) }) {
+		g.open.Add(-1)
+		nc.Close()
+	}
+}
