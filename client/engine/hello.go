@@ -14,7 +14,7 @@ func (e *Engine) greet(attempt uint64, token string) {
 		e.hangUpAttempt(attempt) // too late
 		return
 	}
-	e.link.phase = greeting
+	e.link.phase, e.link.answered = greeting, false
 	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
@@ -27,8 +27,10 @@ func (e *Engine) answerToHello(m wire.Message) {
 	case *wirepb.Welcome:
 		e.welcome(m)
 	case *wirepb.PIMGoAway:
+		e.link.answered = true
 		e.goAway(m)
 	case *wirepb.PIMError:
+		e.link.answered = true
 		e.link.cause = wire.ErrorOf(m)
 	}
 }

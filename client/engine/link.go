@@ -43,6 +43,7 @@ type link struct {
 
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
+	answered  bool // greeting: the server has refused
 	openedAt  time.Duration
 	pingedAt  time.Duration // the last heartbeat, or Welcome
 	pongBy    time.Duration // something must have come until then; 0: nothing is awaited
@@ -93,6 +94,7 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	if e.link.cause != nil {
 		err = e.link.cause
 	}
+	e.link.answered = e.link.answered || code != 0
 	switch {
 	case e.refused(code):
 		e.beatFailed()
@@ -178,7 +180,7 @@ func lossOf(err error) *pim.Error {
 // leave forgets what belongs to the connection. Frames that were not taken yet
 // are not for the next one; the requests in them are made again there.
 func (e *Engine) leave(err error) {
-	if e.link.phase == greeting {
+	if e.link.phase == greeting && !e.link.answered {
 		e.stray()
 	}
 	if e.link.phase == open {

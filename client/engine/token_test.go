@@ -84,6 +84,29 @@ func TestTokenIsRefused(t *testing.T) {
 	}
 }
 
+// A Hello that was refused is on its way no more: who is replaced after it is replaced
+// by another.
+func TestRefusedHelloIsAnswered(t *testing.T) {
+	for how := range refusals(0) {
+		r := newRacer(t, "wss://a")
+		for range 3 {
+			r.refuse(how)
+			r.waits(r.told().RetryIn)
+		}
+		attempt := func() uint64 { return r.dialled[len(r.dialled)-1].Attempt }
+		for n, want := range []engine.State{engine.Waiting, engine.Stopped} { // the first may be that of the process before
+			r.connects(attempt(), &wirepb.Welcome{})
+			r.does(engine.Frame{Attempt: attempt(), Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}})
+			if got := r.engine.State(); got != want {
+				t.Errorf("%s: replaced for the %d. time: %s", how, n+1, got)
+			}
+			if want == engine.Waiting {
+				r.waits(r.told().RetryIn)
+			}
+		}
+	}
+}
+
 // A server that lets a token in and refuses it at once is spared as one that refuses
 // it.
 func TestTokenIsRefusedBehindWelcome(t *testing.T) {

@@ -16,29 +16,30 @@ type Device struct {
 	User pim.UserID
 	ID   pim.DeviceID
 
-	w        *World
-	config   engine.Config
-	engine   *engine.Engine // nil: the process does not run
-	disk     *disk
-	backup   *disk // a copy of the store; nil: none
-	storage  int   // its number; a restored backup is the next
-	fuse     int   // effects until the process dies; 0: it does not
-	net      Net
-	conns    []*conn
-	using    uint64        // the attempt whose connection is in use
-	waiting  []*conn       // attempts that the network swallows
-	wall     pim.Millis    // skew of the wall clock
-	slept    time.Duration // in all: the monotonic clock stood still
-	asleep   bool
-	inputs   []engine.Input // that came while it slept
-	ticks    uint64         // the number of the last alarm that was set
-	had      map[pim.ConversationID]map[pim.Seq]bool
-	arrived  map[pim.ConversationID][]pim.Seq   // as the app was handed them
-	failed   map[pim.ClientMessageID]*pim.Error // what the app was told last
-	settings map[string]engine.SettingEvent     // as the app shows them
-	breaks   Breakage
-	recorder *recorder
-	bot      *bot // nil: a person uses it
+	w         *World
+	config    engine.Config
+	engine    *engine.Engine // nil: the process does not run
+	disk      *disk
+	backup    *disk // a copy of the store; nil: none
+	storage   int   // its number; a restored backup is the next
+	fuse      int   // effects until the process dies; 0: it does not
+	net       Net
+	conns     []*conn
+	using     uint64        // the attempt whose connection is in use
+	waiting   []*conn       // attempts that the network swallows
+	wall      pim.Millis    // skew of the wall clock
+	slept     time.Duration // in all: the monotonic clock stood still
+	asleep    bool
+	signedOut bool           // the app has no token
+	inputs    []engine.Input // that came while it slept
+	ticks     uint64         // the number of the last alarm that was set
+	had       map[pim.ConversationID]map[pim.Seq]bool
+	arrived   map[pim.ConversationID][]pim.Seq   // as the app was handed them
+	failed    map[pim.ClientMessageID]*pim.Error // what the app was told last
+	settings  map[string]engine.SettingEvent     // as the app shows them
+	breaks    Breakage
+	recorder  *recorder
+	bot       *bot // nil: a person uses it
 
 	locals map[pim.ClientMessageID]int64 // of what was transmitted since the user sent it, or sent it again
 	timeOf map[int64]pim.ClientMessageID // whose each of them is

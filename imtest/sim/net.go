@@ -57,6 +57,10 @@ type lane struct {
 // dial makes an attempt.
 func (d *Device) dial(to engine.Dial) {
 	w := d.w
+	if d.signedOut {
+		d.noToken(to.Attempt)
+		return
+	}
 	c := &conn{d: d, attempt: to.Attempt}
 	d.conns = append(d.conns, c)
 	w.tell(d, "dials")

@@ -115,11 +115,13 @@ var inputs = func() map[string]reflect.Type {
 	for _, in := range []engine.Input{
 		engine.Start{},
 		engine.Dialled{},
+		engine.NoToken{},
 		engine.Lost{},
 		engine.Frame{},
 		engine.Arriving{},
 		engine.Pause{},
 		engine.NetworkChanged{},
+		engine.Reconnect{},
 		engine.Online{},
 		engine.Foreground{},
 		engine.Tick{},

@@ -249,6 +249,28 @@ var scenarios = []struct {
 		}
 		s.bothShow(want...)
 	}},
+	{"token-refused", "The server's clock is a day ahead for a minute: it ends her connection, and refuses every token. She is told, writes on, and her app is asked for a token again and again, ever more rarely; when the clock is right all that she wrote goes out.", func(s *stage) {
+		s.at(40*second, func() { s.RefuseTokens(60 * second) })
+		s.sends(s.alice, 41*second, 20*second, "refused", "refused still")
+		s.until(240 * second)
+		s.bothShow("refused", "refused still")
+	}},
+	{"signed-out", "Her session with the app has ended: the app has no token for the SDK, and says so. She signs in again, and the app tells the SDK to go on.", func(s *stage) {
+		s.at(5*second, func() { s.alice.SignOut(true); s.alice.Cut() })
+		s.sends(s.alice, 10*second, second, "while signed out")
+		s.at(60*second, func() { s.alice.SignOut(false); s.alice.Step(engine.Reconnect{}) })
+		s.until(70 * second)
+		s.bothShow("while signed out")
+	}},
+	{"replaced-and-back", "She opens the app on the same device a second time: the first one stops, and says why to whatever wants a connection of it. What she writes there is kept, and goes out when she comes back to it.", func(s *stage) {
+		s.at(180*second, s.alice.Replace) // no Hello of its own can be on its way any more
+		s.sends(s.alice, 185*second, second, "kept")
+		s.at(190*second, func() { s.alice.Step(engine.NetworkChanged{Name: "mobile"}) })
+		s.at(191*second, func() { s.alice.Step(engine.Online{On: true}) })
+		s.at(240*second, func() { s.alice.Step(engine.Reconnect{}) })
+		s.until(250 * second)
+		s.bothShow("kept")
+	}},
 	{"server-restart-mid-batch", "The server restarts while twenty messages are on their way. Those that were answered stay, the others are sent again, in order, once.", func(s *stage) {
 		var want []string
 		s.at(5*second, func() {

@@ -86,6 +86,9 @@ var actions = []struct {
 	{2, (*World).someDiscards},
 	{2, func(w *World, d *Device) { d.Step(engine.Pause{On: w.rng.IntN(3) == 0}) }},
 	{1, func(w *World, _ *Device) { w.StopServer(time.Duration(w.rng.IntN(20)) * time.Second) }},
+	{1, func(w *World, _ *Device) { w.RefuseTokens(time.Duration(w.rng.IntN(60)) * time.Second) }},
+	{1, (*World).someReplacement},
+	{1, (*World).someSignOut},
 	{1, func(w *World, _ *Device) {
 		most := 1000 << w.rng.IntN(13) // ms: from a second to over an hour
 		w.JumpServer(time.Duration(w.rng.IntN(2*most)-most) * time.Millisecond)

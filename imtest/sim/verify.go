@@ -16,7 +16,7 @@ import (
 // has arrived, at most for limit.
 func (w *World) Heal(limit time.Duration) {
 	w.tell(nil, "everything heals")
-	w.Server.DropPush, w.Server.Reject = nil, nil
+	w.Server.DropPush, w.Server.Reject, w.Server.Admit = nil, nil, nil
 	w.down, w.healed = false, true
 	for _, d := range w.devices {
 		d.fuse = 0
@@ -24,7 +24,11 @@ func (w *World) Heal(limit time.Duration) {
 			d.Kill()
 		}
 		d.Change(Net{Name: d.net.Name, Delay: 20 * time.Millisecond})
+		d.signedOut = false
 		d.Start()
+		if d.engine.State() == engine.Stopped {
+			d.Step(engine.Reconnect{})
+		}
 		d.Step(engine.Pause{On: false})
 		d.Step(engine.Online{On: true})
 	}
