@@ -13,7 +13,10 @@ import (
 func (c *conversation) newcomers(r *Request) []pim.UserID {
 	switch r.Kind {
 	case pim.EntryMessage:
-		if a, b, direct := c.id.DirectUsers(); c.last == 0 && direct {
+		if c.last != 0 {
+			return nil
+		}
+		if a, b, direct := c.id.DirectUsers(); direct {
 			return []pim.UserID{a, b}
 		}
 	case pim.EntryCreate, pim.EntryJoin:
