@@ -357,17 +357,26 @@ func certificate(t *testing.T) (cert, key string) {
 func TestNotStoredInTime(t *testing.T) {
 	s, m := &session{}, &client.Sending{}
 	for _, c := range []struct {
-		e    client.SendEvent
+		e    client.Event
 		want string
 	}{
 		{client.SendEvent{State: client.Queued}, "no answer within 1ms; the message may"},
 		{client.SendEvent{State: client.Delayed, Err: pim.Errorf(pim.KindDiskFull, "no room")}, "not stored within 1ms: no room (disk_full); it may"},
 		{client.SendEvent{State: client.InFlight}, "no room"},
+		{client.StateEvent{State: client.Waiting, Err: pim.Errorf(pim.KindUnauthorized, "expired")}, "not stored within 1ms: expired (unauthorized); it may"},
+		{client.StateEvent{State: client.Connecting}, "expired"},
+		{client.StateEvent{State: client.Connected}, "no room"},
+		{client.SendEvent{State: client.Delivered}, "no answer"},
 	} {
-		s.delays.note(c.e)
+		switch e := c.e.(type) {
+		case client.SendEvent:
+			s.delays.note(e)
+		case client.StateEvent:
+			s.delays.noteLink(e)
+		}
 		_, err := s.waitFor(t.Context(), m, time.Millisecond)
 		if pim.KindOf(err) != pim.KindTimeout || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v: %v, want %q", c.e.State, err, c.want)
+			t.Errorf("%+v: %v, want %q", c.e, err, c.want)
 		}
 	}
 }

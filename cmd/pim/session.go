@@ -64,8 +64,21 @@ func (s *session) over(e client.StateEvent) error {
 
 // delays are why messages have not been stored yet.
 type delays struct {
-	mu  sync.Mutex
-	why map[pim.ClientMessageID]*pim.Error
+	mu   sync.Mutex
+	why  map[pim.ClientMessageID]*pim.Error
+	link error // why there is no connection; nil if there is one
+}
+
+// noteLink takes note of the connection.
+func (d *delays) noteLink(e client.StateEvent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch e.State {
+	case client.Connected:
+		d.link = nil
+	case client.Waiting:
+		d.link = e.Err
+	}
 }
 
 func (d *delays) note(e client.SendEvent) {
@@ -82,11 +95,18 @@ func (d *delays) note(e client.SendEvent) {
 	}
 }
 
-// of returns why the message with this ID was delayed last; nil if it never was.
-func (d *delays) of(id pim.ClientMessageID) *pim.Error {
+// of returns why the message with this ID is delayed: for want of a connection, or
+// what the server said of it last; nil if neither is known.
+func (d *delays) of(id pim.ClientMessageID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.why[id]
+	if d.link != nil {
+		return d.link
+	}
+	if why := d.why[id]; why != nil {
+		return why
+	}
+	return nil
 }
 
 // options returns what a client of these flags is opened with. Its Device is

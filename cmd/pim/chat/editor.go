@@ -36,9 +36,10 @@ func (e *editor) set(s string) {
 }
 
 // insert puts s at the cursor. It may have several lines, as what is pasted has;
-// control characters are left out. If a message has no room for it nothing
-// changes, and the error is of KindTooLarge.
-func (e *editor) insert(s string) error {
+// control characters are left out, and then whole is false. If a message has no
+// room for it nothing changes, and the error is of KindTooLarge.
+func (e *editor) insert(s string) (whole bool, err error) {
+	whole = true
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || !unicode.IsControl(r):
@@ -46,16 +47,17 @@ func (e *editor) insert(s string) error {
 		case unicode.IsSpace(r):
 			return ' '
 		}
+		whole = false
 		return -1
 	}, lineEnds.Replace(s))
 	before, after := strings.Join(e.clusters[:e.at], "")+s, strings.Join(e.clusters[e.at:], "")
 	if n := len(before) + len(after); n > pim.MaxPayload+1 { // "/" may go away
-		return pim.Errorf(pim.KindTooLarge, "too long: %d bytes, a message holds at most %d", n, pim.MaxPayload)
+		return whole, pim.Errorf(pim.KindTooLarge, "too long: %d bytes, a message holds at most %d", n, pim.MaxPayload)
 	}
 	// What is typed may join what stands beside it: an accent, half an emoji.
 	e.clusters = clusters(before + after)
 	e.at = min(len(clusters(before)), len(e.clusters))
-	return nil
+	return whole, nil
 }
 
 // lineEnds makes one line end of all; a terminal pastes CR.

@@ -42,8 +42,11 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 
 // insert puts what was typed or pasted at the cursor, or says why it cannot.
 func (m *Model) insert(text string) {
-	if err := m.input.insert(text); err != nil {
+	whole, err := m.input.insert(text)
+	if err != nil {
 		m.say(Plain(err))
+	} else if !whole {
+		m.say("control characters were left out")
 	}
 }
 

@@ -100,12 +100,12 @@ func TestEditor(t *testing.T) {
 	}
 	for _, kept := range []string{"می\u200cخواهم", "a\u3000b\u00a0c", "\n\n", "e\u200e"} {
 		e.set("")
-		if err := e.insert(kept); err != nil || e.text() != kept {
+		if whole, err := e.insert(kept); err != nil || !whole || e.text() != kept {
 			t.Errorf("%q becomes %q, %v", kept, e.text(), err)
 		}
 	}
 	e.set("")
-	if err := e.insert(strings.Repeat("x", pim.MaxPayload+2)); pim.KindOf(err) != pim.KindTooLarge {
+	if _, err := e.insert(strings.Repeat("x", pim.MaxPayload+2)); pim.KindOf(err) != pim.KindTooLarge {
 		t.Errorf("too much: %v", err)
 	}
 	is("|")

@@ -139,9 +139,9 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	return nil
 }
 
-// Err returns why the client has stopped for good; nil if it has not.
+// Err returns why the client has stopped, or is not let in; nil if neither is so.
 func (m *Model) Err() error {
-	if m.link.State == client.Stopped {
+	if m.link.State == client.Stopped || pim.KindOf(m.link.Err) == pim.KindUnauthorized {
 		return m.link.Err
 	}
 	return nil

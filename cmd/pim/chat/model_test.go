@@ -227,6 +227,15 @@ func TestStartsWithWhatTheStoreHas(t *testing.T) {
 	if d.Model.Err() != nil {
 		t.Error(d.Model.Err())
 	}
+	d.happens(client.StateEvent{State: client.Waiting, RetryIn: time.Second, Err: syscall.ECONNREFUSED})
+	if d.Model.Err() != nil {
+		t.Errorf("ends with %v", d.Model.Err())
+	}
+	d.happens(client.StateEvent{State: client.Waiting, RetryIn: time.Second, Err: pim.Errorf(pim.KindUnauthorized, "the token has expired")})
+	d.sees("waiting 1 s (the token has expired)")
+	if pim.KindOf(d.Model.Err()) != pim.KindUnauthorized {
+		t.Errorf("ends with %v", d.Model.Err())
+	}
 	d.happens(client.StateEvent{State: client.Stopped, Err: pim.Errorf(pim.KindReplaced, "another session of the device")})
 	d.sees("stopped: another session of the device")
 	if pim.KindOf(d.Model.Err()) != pim.KindReplaced {
@@ -274,6 +283,10 @@ func TestPaste(t *testing.T) {
 	if want := []Effect{Send{bob, "a: one\ntwo\n\nthree"}}; !reflect.DeepEqual(d.did, want) {
 		t.Errorf("did %+v", d.did)
 	}
+	d.is(tea.PasteMsg{Content: "\x1b[31mred"})
+	d.sees("control characters were left out")
+	d.sees("> [31mred")
+	d.is(tea.KeyPressMsg{Code: 'u', Mod: tea.ModCtrl})
 	d.is(tea.PasteMsg{Content: strings.Repeat("x", pim.MaxPayload+1)})
 	d.types("y")
 	d.sees("too long: ")

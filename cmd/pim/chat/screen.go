@@ -22,7 +22,8 @@ type Screen struct {
 
 // Run chats on the screen until the user ends it, ctx ends, or Out is gone. It
 // opens a client with o, whose Store and User must be set, and closes it. An error
-// is why the client could not be opened or has stopped for good, or that of ctx.
+// is why the client could not be opened, has stopped or is not let in at the end, or
+// that of ctx.
 func Run(ctx context.Context, s Screen, o client.Options) error {
 	was, err := o.Store.Load(ctx)
 	if err != nil {
