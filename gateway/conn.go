@@ -49,6 +49,9 @@ type conn struct {
 	closing  bool      // out ends with the last frame
 	closed   bool
 
+	lingering bool // after the last frame the client is heard out, see linger.go
+	said      bool // that frame is written
+
 	submitting bool // sends are being handed to their writers
 }
 
@@ -233,9 +236,12 @@ func (c *conn) send() {
 		c.changed.Broadcast()
 	}
 	c.sending = false
-	end := c.closing || err != nil
+	end, linger := c.closing || err != nil, c.lingering && err == nil
 	c.mu.Unlock()
-	if end {
+	switch {
+	case end && linger:
+		c.closeWrite()
+	case end:
 		c.abort()
 	}
 }

@@ -269,6 +269,5 @@ func (c *conn) refuse(err error) {
 	c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
 	m := wire.ErrorFrame(withoutCause(e))
 	c.reply(m)
-	c.shut(code, m.Text)
-	c.awaitEnd()
+	c.dismiss(code, m.Text)
 }

@@ -315,8 +315,7 @@ func (c *conn) farewell() {
 func (c *conn) ended(err error) {
 	var e *pim.Error
 	if errors.As(err, &e) {
-		c.shut(codeOf(err), e.Text)
-		c.awaitEnd()
+		c.dismiss(codeOf(err), e.Text)
 		return
 	}
 	if errors.Is(err, errClosed) {
