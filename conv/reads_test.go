@@ -48,9 +48,16 @@ func TestReadPositionsAreTheLogs(t *testing.T) {
 		seq  pim.Seq
 		want pim.Kind
 	}{
-		{group, 5, pim.KindInvalid}, {group, 1 << 40, pim.KindInvalid}, {group, 1<<64 - 1, pim.KindInvalid}, {group, 0, pim.KindInvalid},
-		{"g:none", 1, pim.KindNotMember}, {"d:bob:carol", 1, pim.KindNotMember}, {"d:alice:carol", 1, pim.KindInvalid},
-		{"d:alice:bob", 2, pim.KindInvalid}, {"u:bob", 1, pim.KindNotMember}, {"u:alice", 1, pim.KindInvalid},
+		{group, 5, pim.KindInvalid},
+		{group, 1 << 40, pim.KindInvalid},
+		{group, 1<<64 - 1, pim.KindInvalid},
+		{group, 0, pim.KindInvalid},
+		{"g:none", 1, pim.KindNotMember},
+		{"d:bob:carol", 1, pim.KindNotMember},
+		{"d:alice:carol", 1, pim.KindInvalid},
+		{"d:alice:bob", 2, pim.KindInvalid},
+		{"u:bob", 1, pim.KindNotMember},
+		{"u:alice", 1, pim.KindInvalid},
 	} {
 		if _, err := persist(w, rec, readCommand(test.c, test.seq, 1)); pim.KindOf(err) != test.want {
 			t.Errorf("read up to %d of %s: %v", test.seq, test.c, err)

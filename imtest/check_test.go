@@ -324,3 +324,35 @@ func TestCheck(t *testing.T) {
 }
 
 func digits(s pim.Seq) string { return string(rune('0' + s)) }
+
+// The owner is who has been there longest: when who made the group has left, bob, whom
+// its creation names, may remove carol, and carol not bob.
+func TestCheckKnowsTheOwner(t *testing.T) {
+	for by, want := range map[pim.UserID]string{"bob": "", "carol": "I3 4", "alice": "I3 4"} {
+		r := &run{handed: make(map[pim.UserID][]pim.Entry), finals: make(map[pim.UserID][]pim.Entry), lines: make(map[pim.UserID]pim.Seq)}
+		r.add(pim.EntryCreate, 1000, "", "alice", "bob")
+		r.add(pim.EntryJoin, 2000, "", "carol")
+		r.add(pim.EntryLeave, 3000, "", "alice")
+		gone := pim.UserID("carol")
+		if by == "carol" {
+			gone = "bob"
+		}
+		r.add(pim.EntryLeave, 4000, "", gone)
+		r.by(4, by)
+		for user, p := range map[pim.UserID][2]int{"alice": {1, 3}, "bob": {1, 4}, "carol": {2, 4}} {
+			r.handed[user] = slices.Clone(r.log[p[0]-1 : p[1]])
+			r.finals[user] = slices.Clone(r.log[p[0]-1 : p[1]])
+			r.lines[user] = pim.Seq(p[1])
+		}
+		var got []string
+		found := imtest.Check(r.history())
+		for _, v := range found {
+			if v.Invariant == "I3" {
+				got = append(got, v.Invariant+" "+digits(v.Seq))
+			}
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("%s removes %s: found %q, want %q: %v", by, gone, s, want, found)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // A command of a kind that this version does not know is kept for the one that will,
@@ -30,4 +32,39 @@ func TestCommandsOfALaterVersion(t *testing.T) {
 	s.shows("mute/d:alice:bob softly", false)
 	s.does(rename("bob", "Bob"))
 	s.commanded("contact/bob Bob")
+}
+
+// What a later version has put into the outbox, and into the settings, is sent, and kept:
+// the server may know it.
+func TestStoreOfALaterVersion(t *testing.T) {
+	s := newOffline(t)
+	folder := pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
+	s.store.meta.User = "alice"
+	s.store.settings["folder/home"] = pim.Setting{Command: pim.Command{Kind: 6, Subject: "home"}, At: 1}
+	s.store.outbox[pim.ClientMessageID{1}] = engine.Outgoing{
+		ID: pim.ClientMessageID{1}, Number: 1, Conversation: mine, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &folder),
+	}
+	s.starts()
+	s.opens(nil)
+	var sent *wirepb.PIMSendReq
+	for _, m := range s.up {
+		if m, ok := m.(*wirepb.PIMSendReq); ok {
+			sent = m
+		}
+	}
+	if sent == nil || !bytes.Equal(sent.Payload, wire.AppendCommand(nil, &folder)) {
+		t.Fatalf("transmitted %v", sent)
+	}
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: sent.ClientMessageId, Conversation: string(mine), Seq: 1})
+	if set := s.store.settings["6/work"]; set.At != 1 || string(set.Value) != "Work" {
+		t.Errorf("stored %+v", set)
+	}
+	if set := s.store.settings["folder/home"]; set.At != 1 {
+		t.Errorf("what was stored is %+v", set)
+	}
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SettingEvent); ok {
+			t.Errorf("told of %q", ev.Entity)
+		}
+	}
 }
