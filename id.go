@@ -137,7 +137,7 @@ func (c ConversationID) Validate() error {
 	if u, ok := c.OwnUser(); ok {
 		return u.Validate()
 	}
-	return Errorf(KindInvalid, `conversation ID %q starts with none of "d:", "g:" and "u:"`, string(c))
+	return Errorf(KindInvalid, `conversation ID %q has none of the forms d:USER:USER, g:NAME and u:USER`, string(c))
 }
 
 // NewClientMessageID returns a fresh UUIDv7 for the time now. It panics only if

@@ -71,7 +71,7 @@ func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 type Info struct {
 	ID     pim.ConversationID
 	Newest pim.Seq   // newest seq that this device has heard of; 0: nothing yet
-	Unread uint64    // messages after the user's read position, and after the user's own newest message
+	Unread uint64    // messages after the user's read position, own newest message and joining
 	Last   pim.Entry // the newest entry, zero if it is not known
 	// LastCut says that Last came from the server's list: its payload is cut, and
 	// its device and client message ID are not known.

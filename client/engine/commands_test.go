@@ -211,6 +211,51 @@ func TestOwnMessagesAreRead(t *testing.T) {
 	})
 }
 
+// What was written before the user joined a group, or while the user was not in it, is
+// not for the user: it is not unread.
+func TestWhatIsAboveOnesJoiningIsRead(t *testing.T) {
+	const team = pim.ConversationID("g:team")
+	entry := func(seq, count uint64, kind wirepb.EntryKind, members ...string) *wirepb.Entry {
+		e := bobs(seq)[0]
+		e.Count, e.Kind, e.Members = count, kind, members
+		return e
+	}
+	const message, join, leave = wirepb.EntryKind_ENTRY_KIND_MESSAGE, wirepb.EntryKind_ENTRY_KIND_JOIN, wirepb.EntryKind_ENTRY_KIND_LEAVE
+	pushed := func(s *script, entries ...*wirepb.Entry) {
+		s.gets(&wirepb.PIMPush{Conversation: string(team), Entries: entries})
+	}
+	pulled := func(s *script, from, to uint64, entries ...*wirepb.Entry) {
+		s.gets(&wirepb.PIMPullResp{
+			RequestId: s.lastPull(), Conversation: string(team), Entries: entries, From: from, To: to, Newest: to, Done: true,
+		})
+	}
+	unread := func(s *script, want uint64) {
+		t.Helper()
+		if row := s.store.conversations[team]; row.Count-row.OwnCount != want {
+			t.Errorf("%d unread, want %d: %+v", row.Count-row.OwnCount, want, row)
+		}
+	}
+	s := newScript(t)
+	s.quiets()
+	pushed(s, entry(7, 5, join, "alice", "carol"))
+	unread(s, 0)
+	s.w.passes(time.Second)
+	pulled(s, 1, 7, entry(7, 5, join, "alice", "carol"))
+	pushed(s, entry(8, 6, message), entry(9, 6, join, "dave"), entry(10, 7, message))
+	unread(s, 2)
+	pushed(s, entry(11, 7, leave, "alice"))
+	unread(s, 2)
+	s.quiets()
+	pushed(s, entry(20, 15, join, "alice"))
+	s.w.passes(time.Second)
+	pulled(s, 12, 20, entry(20, 15, join, "alice"))
+	unread(s, 0)
+	s.dies()
+	s.starts()
+	s.opens(nil)
+	unread(s, 0)
+}
+
 // A command that was transmitted may have been taken: what follows it about the
 // same entity waits for its answer.
 func TestCommandsKeepTheirOrder(t *testing.T) {

@@ -39,7 +39,7 @@ type conversation struct {
 	counted pim.Seq    // newest, or below it if a pull named that
 	last    *pim.Entry // at newest, from a summary; nil once known has reached it
 	lastCut bool
-	own     pim.Seq // the newest message of the user's own that was heard of
+	own     pim.Seq // the newest entry that was heard of and reads what is above, see reads
 	ownUpTo uint64  // counting messages up to it
 	left    bool
 	holes   []Hole     // what is missing below known
@@ -102,10 +102,13 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 	}
 }
 
-// wrote takes note of a message of c that entry shows, if it is the user's own: who
-// writes has read what is above, on every device alike.
-func (e *Engine) wrote(c *conversation, entry *pim.Entry) {
-	if entry.Kind == pim.EntryMessage && entry.Sender == e.user() && entry.Seq > c.own {
+// reads takes note of an entry of c above which nothing is unread, on every device
+// alike: a message of the user's own, since who writes has read what is above; and the
+// user's joining, since what is above is not for the user.
+func (e *Engine) reads(c *conversation, entry *pim.Entry) {
+	wrote := entry.Kind == pim.EntryMessage && entry.Sender == e.user()
+	joined := entry.Kind == pim.EntryJoin && slices.Contains(entry.Members, e.user())
+	if (wrote || joined) && entry.Seq > c.own {
 		c.own, c.ownUpTo = entry.Seq, entry.Count
 		e.touch(c)
 	}
@@ -221,7 +224,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		e.closeGap(c)
 	default:
 		c.heard(entry.Seq, entry.Count)
-		e.wrote(c, &entry)
+		e.reads(c, &entry)
 		e.touch(c)
 		e.keepAhead(c, entry)
 	}
@@ -234,7 +237,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.found(&entry)
 	}
 	c.heard(entry.Seq, entry.Count)
-	e.wrote(c, &entry)
+	e.reads(c, &entry)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
 		c.recent = entry.Time()

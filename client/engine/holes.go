@@ -139,7 +139,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 			if entry.Sender == e.meta.User {
 				e.found(entry)
 			}
-			e.wrote(c, entry)
+			e.reads(c, entry)
 			e.hand(*entry, true)
 		}
 	}

@@ -222,7 +222,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	e.delivered(m, s)
 	c := e.conversation(s.Conversation)
 	if c != nil {
-		e.wrote(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
+		e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
 	}
 	if c == nil || s.Seq <= c.known {
 		if m.command != nil { // a pull has left it out: a later one has replaced it

@@ -168,8 +168,9 @@ type Conversation struct {
 	Newest pim.Seq // newest seq that the device has heard of; at least Known
 	Count  uint64  // counting messages in the log up to Newest
 	// Own is the seq of the newest message of the user's own that the device has
-	// heard of, of any of the user's devices, and OwnCount the counting messages up
-	// to it: who writes has read what is above. 0: none.
+	// heard of, of any of the user's devices, or of the user's joining, if that is
+	// newer. OwnCount is the counting messages up to it: nothing above it is unread.
+	// 0: none.
 	Own      pim.Seq
 	OwnCount uint64
 	// Last is the newest entry, zero if it is not known. While Known is below

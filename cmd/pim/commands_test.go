@@ -239,7 +239,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"name one conversation", exitUsage, []string{"tail", "--as", "alice", "--with", "bob", "--conversation", "d:alice:bob", "--no-follow"}},
 		{"not allowed", exitUsage, []string{"send", "--as", "a b", "--to", "bob", "hi"}},
 		{"not allowed", exitUsage, []string{"send", "--as", "alice", "--to", "b/c", "hi"}},
-		{"starts with none of", exitUsage, []string{"tail", "--as", "alice", "--conversation", "bob", "--no-follow"}},
+		{"has none of the forms", exitUsage, []string{"tail", "--as", "alice", "--conversation", "bob", "--no-follow"}},
 		{"expected", exitUsage, []string{"send", "--as", "alice", "--to", "bob"}},
 		{"See: pim send --help", exitUsage, []string{"send", "--colour", "hi"}},
 		{"is not this server's; name its data directory", exitRefused, []string{"send", "--as", "alice", "--keys", other, "--to", "bob", "hi"}},

@@ -182,7 +182,8 @@ func (w *World) settingsDiffer() (broken []string) {
 }
 
 // unreadDiffers compares what the devices of a user count as unread, before any
-// read position, with the log: what stands below the user's newest own message.
+// read position, with the log: what stands below the user's newest own message, and
+// below the user's joining.
 func (w *World) unreadDiffers() (broken []string) {
 	for _, d := range w.devices {
 		for _, c := range w.Server.Conversations(d.User) {
@@ -190,12 +191,12 @@ func (w *World) unreadDiffers() (broken []string) {
 			var own pim.Entry
 			for _, e := range w.Server.Readable(c, d.User) {
 				count = e.Count
-				if e.Sender == d.User && e.Kind == pim.EntryMessage {
+				if e.Sender == d.User && e.Kind == pim.EntryMessage || e.Kind == pim.EntryJoin && slices.Contains(e.Members, d.User) {
 					own = e
 				}
 			}
 			if row := d.disk.conversations[c]; row.Own != own.Seq || row.Count-row.OwnCount != count-own.Count {
-				broken = append(broken, fmt.Sprintf("unread: %s/%s has %d of %s, with the own message at %d; the log says %d, and %d",
+				broken = append(broken, fmt.Sprintf("unread: %s/%s has %d of %s, with the own message, or the joining, at %d; the log says %d, and %d",
 					d.User, d.ID, row.Count-row.OwnCount, c, row.Own, count-own.Count, own.Seq))
 			}
 		}
