@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,5 +179,33 @@ func TestReconnectAfterStop(t *testing.T) {
 	alice.synced()
 	if err := alice.SetOnline(false); err != nil || alice.Reconnect() != nil || alice.State() != client.Offline {
 		t.Errorf("offline: %v, %s", err, alice.State())
+	}
+}
+
+// A server that names a gateway in the clear is not followed there with the token.
+func TestAlternativeInTheClear(t *testing.T) {
+	w := newWorld(t)
+	var elsewhere, asked atomic.Int32
+	o := w.options("alice", "phone")
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if !strings.HasPrefix(address, "127.0.0.1:") {
+			elsewhere.Add(1)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	token := o.Token
+	o.Token = func(ctx context.Context) (string, error) {
+		asked.Add(1)
+		return token(ctx)
+	}
+	alice := w.opens(o)
+	alice.synced()
+	w.on.Tell(&wirepb.PIMGoAway{Code: uint32(wire.CodeShutdown), Reconnect: true, WindowMs: 1, Alternatives: []string{"ws://192.0.2.1:1", "tcp://192.0.2.1:2"}})
+	alice.waits()
+	for alice.State() != client.Connected {
+		next[client.StateEvent](alice)
+	}
+	if elsewhere.Load() != 0 || asked.Load() != 2 {
+		t.Errorf("dialled elsewhere %d times, asked for %d tokens", elsewhere.Load(), asked.Load())
 	}
 }
