@@ -79,7 +79,7 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 			case ev.State == client.Stopped: // nothing goes on without somebody's decision
 				return ev.Err
 			case ev.Err != nil: // the network, or a token that is refused
-				log.Printf("no connection, trying again in %v: %v", ev.RetryIn.Round(time.Second), ev.Err)
+				log.Printf("no connection, trying again in %v: %v", ev.RetryIn.Round(100*time.Millisecond), ev.Err)
 			}
 		}
 	}
