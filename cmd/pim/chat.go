@@ -77,6 +77,9 @@ func (c *chatCmd) openStore(ctx context.Context, o *client.Options) (err error) 
 // storeHint says what to do about a local store that cannot be used. Its errors name
 // the file.
 func storeHint(err error) error {
+	if wrongFile(err) { // trying again does not help
+		return &hintedError{here(err), "name another directory with --data, or chat without one with --memory"}
+	}
 	switch pim.KindOf(err) {
 	case pim.KindUnavailable:
 		return &hintedError{err, "name another directory with --data, or chat without one with --memory"}

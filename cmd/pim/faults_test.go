@@ -124,4 +124,14 @@ func TestAMalformedLocalStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.ok("", "chat", "--as", "alice", "--to", "bob")
+
+	// One that cannot be where it should is a wrong setting.
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, status := pimWith(t.Context(), "", "chat", "--server", n.url, "--token", n.token("alice", "1h"), "--data", file, "--to", "bob")
+	if status != exitUsage || !strings.Contains(stderr, file) || !strings.Contains(stderr, "name another directory with --data") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
 }

@@ -103,7 +103,7 @@ func (d *desk) screen() string {
 		d.t.Errorf("%d lines on %d", len(lines), d.Model.height)
 	}
 	for i, l := range lines {
-		if w := ansi.StringWidth(l); w > d.Model.width {
+		if w := d.Model.measure().StringWidth(l); w > d.Model.width {
 			d.t.Errorf("%d columns on %d: %q", w, d.Model.width, l)
 		}
 		lines[i] = strings.TrimRight(l, " ")

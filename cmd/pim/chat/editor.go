@@ -12,6 +12,7 @@ import (
 // editor is the line being typed. Its cursor stands between what a person takes
 // for characters, of which some are two columns wide.
 type editor struct {
+	measure  ansi.Method
 	clusters []string // grapheme clusters
 	at       int      // the cursor is before this one
 }
@@ -128,7 +129,7 @@ func (e *editor) window(width int) (text string, cursor int) {
 	var shown []string
 	for ; first > 0; first-- {
 		c := appearance(e.clusters[first-1])
-		w := ansi.StringWidth(c)
+		w := e.measure.StringWidth(c)
 		if cursor+w >= width {
 			break
 		}
@@ -138,8 +139,8 @@ func (e *editor) window(width int) (text string, cursor int) {
 	slices.Reverse(shown)
 	for i, columns := e.at, cursor; i < len(e.clusters) && columns < width; i++ {
 		c := appearance(e.clusters[i])
-		columns += ansi.StringWidth(c)
+		columns += e.measure.StringWidth(c)
 		shown = append(shown, c)
 	}
-	return ansi.Truncate(strings.Join(shown, ""), width, ""), cursor
+	return e.measure.Truncate(strings.Join(shown, ""), width, ""), cursor
 }

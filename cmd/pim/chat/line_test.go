@@ -113,7 +113,7 @@ func TestEditor(t *testing.T) {
 
 // The cursor is always in the window, and what is left of it always fits.
 func TestEditorWindow(t *testing.T) {
-	var e editor
+	e := editor{measure: ansi.GraphemeWidth}
 	e.set("中文 and 🇩🇪 and e\u0301")
 	for width := 3; width < 25; width++ {
 		for e.at = range len(e.clusters) + 1 {
@@ -236,7 +236,7 @@ func TestWrap(t *testing.T) {
 		{"中", 1, []string{"中"}},
 		{"e\u0301e\u0301e\u0301", 2, []string{"e\u0301e\u0301", "e\u0301"}},
 	} {
-		if got := wrap(c.text, c.width); !reflect.DeepEqual(got, c.want) {
+		if got := wrap(ansi.GraphemeWidth, c.text, c.width); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%q in %d columns: %q, want %q", c.text, c.width, got, c.want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 )
@@ -111,6 +112,10 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	case tea.WindowSizeMsg:
 		m.width, m.height = ev.Width, ev.Height
 		m.scrollBy(0)
+	case tea.ModeReportMsg:
+		if ev.Mode == ansi.ModeUnicodeCore && !ev.Value.IsNotRecognized() && !ev.Value.IsPermanentlyReset() {
+			m.input.measure = ansi.GraphemeWidth // so do package tea and the terminal from now on
+		}
 	case tea.KeyPressMsg:
 		return m.key(ev)
 	case tea.PasteMsg:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 )
@@ -307,19 +308,31 @@ func TestPreviewIsCut(t *testing.T) {
 	}
 }
 
-// Invisible characters that writing needs take no column; every line fits.
-func TestWidthsOfInvisibleCharacters(t *testing.T) {
+// Invisible characters that writing needs take no column, and clusters as many as
+// the terminal gives them; every line fits.
+func TestWidths(t *testing.T) {
 	const flag = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
-	for text, columns := range map[string]int{
-		"می\u200cخواهم": 7, "co\u00adop": 4, "a\u200eb\u200f": 2, flag: 2, flag + flag: 4, "👩\u200d👩\u200d👧": 2, "क्षि": 1, "\u202ea": 2,
+	report := func(v ansi.ModeSetting) any { return tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: v} }
+	for text, columns := range map[string]struct{ clusters, codePoints int }{
+		"می\u200cخواهم": {7, 7}, "co\u00adop": {4, 4}, "a\u200eb\u200f": {2, 2}, flag: {2, 2}, flag + flag: {4, 4}, "\u202ea": {2, 2},
+		"👩\u200d👩\u200d👧": {2, 6}, "क्षि": {1, 3}, "王e\u0301": {3, 3},
 	} {
-		d := newDesk(t, 80, 24, Start{Open: bob})
-		d.is(tea.PasteMsg{Content: text + "|"})
-		if _, cursor := d.Model.View(); cursor != len(prompt)+columns+1 {
-			t.Errorf("%q: the cursor is in column %d, want %d", text, cursor, len(prompt)+columns+1)
+		for _, terminal := range []struct {
+			says any
+			want int
+		}{
+			{report(ansi.ModeReset), columns.clusters}, {report(ansi.ModePermanentlySet), columns.clusters},
+			{report(ansi.ModeNotRecognized), columns.codePoints}, {tea.FocusMsg{}, columns.codePoints},
+		} {
+			d := newDesk(t, 80, 24, Start{Open: bob})
+			d.is(terminal.says)
+			d.is(tea.PasteMsg{Content: text + "|"})
+			if _, cursor := d.Model.View(); cursor != len(prompt)+terminal.want+1 {
+				t.Errorf("%q, %v: the cursor is in column %d, want %d", text, terminal.says, cursor, len(prompt)+terminal.want+1)
+			}
+			d.items[bob] = []client.Message{says(bob, 1, "bob", strings.Repeat(text+" ", 60))}
+			d.happens(client.EntryEvent{Entry: d.items[bob][0].Entry})
+			d.sees(strings.TrimSpace(strings.ReplaceAll(text, "\u202e", "\ufffd")))
 		}
-		d.items[bob] = []client.Message{says(bob, 1, "bob", strings.Repeat(text+" ", 60))}
-		d.happens(client.EntryEvent{Entry: d.items[bob][0].Entry})
-		d.sees(strings.TrimSpace(strings.ReplaceAll(text, "\u202e", "\ufffd")))
 	}
 }

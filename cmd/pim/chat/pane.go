@@ -69,8 +69,8 @@ func (m *Model) draw(items []client.Message, i int) []string {
 	if width >= narrow {
 		head = at.Format("15:04") + " " + head
 	}
-	indent := strings.Repeat(" ", ansi.StringWidth(head))
-	for _, part := range wrap(m.text(item), width-len(indent)) {
+	indent := strings.Repeat(" ", m.measure().StringWidth(head))
+	for _, part := range wrap(m.measure(), m.text(item), width-len(indent)) {
 		lines = append(lines, styleOf(item).Styled(head+part))
 		head = indent
 	}

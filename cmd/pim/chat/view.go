@@ -40,35 +40,40 @@ func (m *Model) View() (screen string, cursor int) {
 		return ansi.Truncate("too small", m.width, ""), 0
 	}
 	left, right := m.columns()
-	rows := []string{bold.Styled(fit(" "+Printable(string(m.me)), left)) + " │ " + bold.Styled(fit(m.head(), right))}
+	rows := []string{bold.Styled(m.fit(" "+Printable(string(m.me)), left)) + " │ " + bold.Styled(m.fit(m.head(), right))}
 	list, pane := m.roomLines(left), m.pane()
 	if m.help > 0 {
 		pane = m.helpLines(right)
 	}
 	for i := range m.body() {
-		rows = append(rows, at(list, i, left)+" │ "+at(pane, i, right))
+		rows = append(rows, m.row(list, i, left)+" │ "+m.row(pane, i, right))
 	}
 	rule := strings.Repeat("─", left+1) + "┴" + strings.Repeat("─", right+1)
 	if m.notice != "" {
-		rule = alarm.Styled(fit(" "+m.notice, m.width))
+		rule = alarm.Styled(m.fit(" "+m.notice, m.width))
 	}
 	text, cursor := m.input.window(m.width - len(prompt))
-	status := inward.Styled(fit(" "+m.status(), m.width))
+	status := inward.Styled(m.fit(" "+m.status(), m.width))
 	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
 }
 
-// at returns line i, padded to width columns.
-func at(lines []string, i, width int) string {
+// measure returns how the terminal counts columns. One that does not say that it
+// knows grapheme clusters gives each code point a width of its own: an emoji of
+// three that are joined is shown as three.
+func (m *Model) measure() ansi.Method { return m.input.measure }
+
+// row returns line i, padded to width columns.
+func (m *Model) row(lines []string, i, width int) string {
 	if i >= len(lines) {
 		return strings.Repeat(" ", width)
 	}
-	return fit(lines[i], width)
+	return m.fit(lines[i], width)
 }
 
 // fit cuts or pads s to width columns.
-func fit(s string, width int) string {
-	s = ansi.Truncate(s, width, "…")
-	return s + strings.Repeat(" ", max(0, width-ansi.StringWidth(s)))
+func (m *Model) fit(s string, width int) string {
+	s = m.measure().Truncate(s, width, "…")
+	return s + strings.Repeat(" ", max(0, width-m.measure().StringWidth(s)))
 }
 
 // head names the open conversation.
@@ -132,7 +137,7 @@ func (m *Model) roomLines(width int) []string {
 	for _, c := range rooms[first:min(first+n, len(rooms))] {
 		lines = append(lines, m.roomLine(&c, width))
 		if tall == 2 {
-			lines = append(lines, faint.Styled(ansi.Truncate("    "+m.lastLine(&c), width, "…")))
+			lines = append(lines, faint.Styled(m.measure().Truncate("    "+m.lastLine(&c), width, "…")))
 		}
 	}
 	return lines
@@ -152,7 +157,7 @@ func (m *Model) roomLine(c *client.Info, width int) string {
 	case c.Unread > 0:
 		tail += fmt.Sprintf(" %d", c.Unread)
 	}
-	text := fit(head+m.title(c.ID), width-ansi.StringWidth(tail)) + tail
+	text := m.fit(head+m.title(c.ID), width-m.measure().StringWidth(tail)) + tail
 	if c.Unread > 0 || c.ID == m.open {
 		return bold.Styled(text)
 	}
@@ -173,15 +178,15 @@ func (m *Model) lastLine(c *client.Info) string {
 
 // helpLines draws the page of the help that is open.
 func (m *Model) helpLines(width int) []string {
-	pages := helpPages(width, m.body())
+	pages := helpPages(m.measure(), width, m.body())
 	return pages[(m.help-1)%len(pages)]
 }
 
 // helpPages returns the help in pages of n lines.
-func helpPages(width, n int) [][]string {
+func helpPages(m ansi.Method, width, n int) [][]string {
 	var lines []string
 	for _, s := range append(Commands(), "Tab ↑ ↓ — another conversation", "PgUp PgDn — older and newer, more help", "Ctrl-C — end") {
-		part := wrap(s, width-2)
+		part := wrap(m, s, width-2)
 		lines = append(lines, part[0])
 		for _, rest := range part[1:] {
 			lines = append(lines, "  "+rest)

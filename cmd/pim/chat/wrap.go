@@ -11,12 +11,12 @@ const notFirst = "，。！？、；：）】》」』”’…,.!?;:)"
 
 // wrap breaks s into lines of at most width columns: at spaces, beside the wide
 // characters of scripts that are written without, and, where it must be, anywhere.
-func wrap(s string, width int) []string {
+func wrap(m ansi.Method, s string, width int) []string {
 	all := clusters(s)
 	var lines []string
 	first, end, columns := 0, 0, 0 // of the line; end is where it can end, or first
 	for i := 0; i < len(all); i++ {
-		w := ansi.StringWidth(all[i])
+		w := m.StringWidth(all[i])
 		if columns+w > width && i > first && all[i] != " " {
 			if end == first {
 				end = i
@@ -27,7 +27,7 @@ func wrap(s string, width int) []string {
 			continue
 		}
 		columns += w
-		if breaks(all, i) {
+		if breaks(m, all, i) {
 			end = i + 1
 		}
 	}
@@ -35,9 +35,9 @@ func wrap(s string, width int) []string {
 }
 
 // breaks reports whether a line can end behind all[i].
-func breaks(all []string, i int) bool {
+func breaks(m ansi.Method, all []string, i int) bool {
 	if i+1 == len(all) || strings.Contains(notFirst, all[i+1]) {
 		return false
 	}
-	return all[i] == " " || ansi.StringWidth(all[i]) > 1 || ansi.StringWidth(all[i+1]) > 1
+	return all[i] == " " || m.StringWidth(all[i]) > 1 || m.StringWidth(all[i+1]) > 1
 }
