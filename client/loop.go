@@ -223,6 +223,23 @@ func (c *Client) setTimer() {
 // carryOut does what the engine asks for, in the order of its documentation.
 func (c *Client) carryOut() {
 	l := &c.loop
+	for c.perform() { // until nothing is to be read any more
+	}
+	c.offer()
+	c.noteSynced(l.broken == nil && l.engine.Synced() && (l.feed.on || len(l.pending) == 0))
+	for _, r := range l.replies {
+		if l.broken != nil && r.err == nil {
+			r.err = l.broken
+		}
+		r.done <- r.err
+	}
+	l.replies = l.replies[:0]
+}
+
+// perform carries out one Output, and reports whether the engine was given an input
+// by that.
+func (c *Client) perform() bool {
+	l := &c.loop
 	out := l.engine.Take()
 	if l.broken == nil && !out.Store.Empty() {
 		if err := c.store.Apply(context.WithoutCancel(c.ctx), &out.Store); err != nil {
@@ -244,16 +261,11 @@ func (c *Client) carryOut() {
 			c.hand(ev)
 		}
 		c.answer(out.Pulled, out.Filled)
-	}
-	c.offer()
-	c.noteSynced(l.broken == nil && l.engine.Synced() && (l.feed.on || len(l.pending) == 0))
-	for _, r := range l.replies {
-		if l.broken != nil && r.err == nil {
-			r.err = l.broken
+		for _, r := range out.Reads {
+			c.readFor(r)
 		}
-		r.done <- r.err
 	}
-	l.replies = l.replies[:0]
+	return l.broken == nil && len(out.Reads) > 0
 }
 
 // breakDown ends everything but Close: the engine is ahead of the store, so
@@ -289,6 +301,9 @@ func (c *Client) hand(ev Event) {
 		}
 	case SendEvent:
 		c.reached(ev)
+	case RewoundEvent:
+		c.loop.feed.rewind(ev)
+		c.log.Warn("the server's store went back", "conversation", ev.Conversation, "after", ev.After)
 	case SettingEvent:
 		c.mu.Lock()
 		c.settings[ev.Entity] = ev.Setting

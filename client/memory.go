@@ -29,6 +29,7 @@ type Memory struct {
 	outbox        map[pim.ClientMessageID]Outgoing
 	settings      map[string]pim.Setting
 	networks      []Network
+	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
 	users         map[pim.UserID]pim.UserID // one string for each name
 	devices       map[pim.DeviceID]pim.DeviceID
 }
@@ -46,6 +47,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		conversations: make(map[pim.ConversationID]*remembered),
 		outbox:        make(map[pim.ClientMessageID]Outgoing),
 		settings:      make(map[string]pim.Setting),
+		former:        make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 		users:         make(map[pim.UserID]pim.UserID),
 		devices:       make(map[pim.DeviceID]pim.DeviceID),
 	}
@@ -63,6 +65,7 @@ func (m *Memory) Load(context.Context) (Snapshot, error) {
 		s.Settings = append(s.Settings, Setting{Entity: entity, Setting: set})
 	}
 	s.Networks = slices.Clone(m.networks)
+	s.Former = slices.Collect(maps.Keys(m.former))
 	return s, nil
 }
 
@@ -70,6 +73,9 @@ func (m *Memory) Load(context.Context) (Snapshot, error) {
 func (m *Memory) Apply(_ context.Context, b *Batch) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i := range b.Rewinds {
+		m.rewind(&b.Rewinds[i])
+	}
 	if b.Meta != nil {
 		m.meta = *b.Meta
 	}
@@ -92,6 +98,9 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 	}
 	if b.Networks != nil {
 		m.networks = slices.Clone(b.Networks)
+	}
+	for _, f := range b.Forget {
+		m.forget(f)
 	}
 	return nil
 }

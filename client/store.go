@@ -30,6 +30,12 @@ type Store interface {
 	// Since returns the entries whose number is above number, ascending by it, the
 	// first limit of them.
 	Since(ctx context.Context, number uint64, limit int) ([]Stored, error)
+	// Below returns the entries of conv with seqs up to to, ascending by seq, the last
+	// limit of them.
+	Below(ctx context.Context, conv pim.ConversationID, to pim.Seq, limit int) ([]pim.Entry, error)
+	// Former returns what is kept aside of conv (Batch.Rewinds), ascending by the seqs
+	// that the entries had: the first limit after skip.
+	Former(ctx context.Context, conv pim.ConversationID, skip, limit int) ([]pim.Entry, error)
 	// Close releases what the store holds.
 	Close() error
 }
@@ -45,4 +51,6 @@ type (
 	Hole            = engine.Hole
 	Setting         = engine.Setting
 	Network         = engine.Network
+	Rewind          = engine.Rewind
+	Former          = engine.Former
 )

@@ -32,6 +32,7 @@ func (m *Message) Pending() bool { return m.State != Delivered }
 type View struct {
 	client  *Client
 	conv    pim.ConversationID
+	size    int     // entries that it was opened with
 	skipped pim.Seq // the end of the last such gap; the loop's
 
 	mu      sync.Mutex
@@ -47,7 +48,7 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 	if err := c.id.Validate(); err != nil {
 		return nil, err
 	}
-	v := &View{client: c.client, conv: c.id, changed: make(chan struct{}, 1)}
+	v := &View{client: c.client, conv: c.id, size: n, changed: make(chan struct{}, 1)}
 	err := c.client.inLoop(ctx, func() error {
 		page, err := c.client.store.Entries(ctx, c.id, nil, n)
 		if err != nil {
@@ -122,6 +123,13 @@ func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
 	return true, nil
 }
 
+// length returns how many entries it holds.
+func (v *View) length() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.line.entries)
+}
+
 // endSeq is above every seq.
 const endSeq = pim.Seq(1<<63 - 1)
 
@@ -174,6 +182,10 @@ func (c *Client) show(ev Event) {
 		case EntryEvent:
 			if ev.Entry.Conversation == v.conv {
 				v.take(func(t *timeline) bool { return c.showEntry(v, t, ev) })
+			}
+		case RewoundEvent:
+			if ev.Conversation == v.conv {
+				c.reload(v)
 			}
 		case SendEvent:
 			if ev.Conversation == v.conv {

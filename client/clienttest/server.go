@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -23,6 +24,8 @@ type Server struct {
 	Reject func(*wirepb.PIMSendReq) *pim.Error
 	// Admit, if set, may refuse a Hello: with the close code of the error's kind.
 	Admit func(*wirepb.Hello) *pim.Error
+	// Store is the identity of the store, in Welcome.
+	Store string
 	// Limits are those of Welcome.
 	Limits wirepb.Limits
 
@@ -91,6 +94,13 @@ func (s *Server) Conversations(user pim.UserID) []pim.ConversationID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conversations(user)
+}
+
+// All returns the IDs of all logs.
+func (s *Server) All() []pim.ConversationID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.logs))
 }
 
 // Acked returns what a device has acknowledged of c.

@@ -113,7 +113,7 @@ func (x *Session) hello(m *wirepb.Hello) []wire.Message {
 	limits := &x.server.Limits
 	return []wire.Message{&wirepb.Welcome{
 		Version: wire.Version, User: m.Token, ServerMs: int64(x.server.Now()), Limits: limits,
-		StorageBehind: serial > m.AckSerial, AckSerial: serial,
+		StorageBehind: serial > m.AckSerial, AckSerial: serial, Store: x.server.Store,
 	}}
 }
 

@@ -22,7 +22,7 @@ type acks struct {
 
 // ackLater acknowledges what c has with the next PIMPushAck, if that is news.
 func (e *Engine) ackLater(c *conversation) {
-	if c.ackDirty || e.cfg.Watch || c.ackable() <= c.acked {
+	if c.ackDirty || e.cfg.Watch || c.doubt != nil || c.ackable() <= c.acked {
 		return
 	}
 	if len(e.acks.dirty) == 0 {

@@ -178,6 +178,7 @@ func (e *Engine) obey(entry *pim.Entry) {
 	if !known && len(e.settings) >= maxSettings {
 		return
 	}
+	e.former.obeyed(entity, entry.Local)
 	if s.Apply(&cmd, entry.Seq, entry.Device) {
 		e.settings[entity] = s
 		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, s})

@@ -56,6 +56,14 @@ type conversation struct {
 	again    bool          // it may miss what is aimed at: pull once more after it
 	rowDirty bool
 	ackDirty bool
+
+	doubt   *check        // what is known of c may not hold; nil: it does
+	checked bool          // it was found out on this connection
+	movedAt time.Duration // when the position last moved
+	former  bool          // entries of c may be kept aside
+	reading bool          // some of them are being read
+	peeked  bool          // none of them is the create that what was refused waits for
+	back    int           // messages of the outbox that were kept aside
 }
 
 func (e *Engine) restore(row *Conversation) {
@@ -135,6 +143,7 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 		c = &conversation{id: id}
 		e.conversations[id] = c
 	}
+	e.trust(c)
 	e.clearAhead(c)
 	c.followed, c.known, c.newest, c.counted = true, after, after, after
 	e.touch(c)
@@ -147,6 +156,9 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 func (e *Engine) resumeConversations() {
 	for _, c := range e.conversations {
 		c.retryAt, c.failures = 0, 0
+		if c.doubt != nil {
+			continue
+		}
 		if e.cfg.Watch && c.followed {
 			e.aim(c, unknownSeq)
 		} else if c.followed && c.known < c.newest {
@@ -189,6 +201,12 @@ func (e *Engine) pushed(m *wirepb.PIMPush) {
 	}
 	c := e.conversation(pim.ConversationID(m.Conversation))
 	if c == nil {
+		return
+	}
+	if c.doubt != nil {
+		for _, w := range m.Entries {
+			c.doubt.hear(newestOf(w.Seq))
+		}
 		return
 	}
 	for _, w := range m.Entries {
@@ -235,6 +253,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	if entry.Sender == e.meta.User {
 		e.found(&entry)
+		e.cameBack(c, &entry)
 	}
 	c.heard(entry.Seq, entry.Count)
 	e.reads(c, &entry)
@@ -246,6 +265,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	case pim.EntryCreate, pim.EntryJoin:
 		if slices.Contains(entry.Members, e.meta.User) {
 			c.left = false
+			e.revive(c)
 		}
 	case pim.EntryLeave:
 		if slices.Contains(entry.Members, e.meta.User) {
@@ -263,7 +283,7 @@ func (e *Engine) settle(c *conversation, seq pim.Seq) {
 	if seq <= c.known {
 		return
 	}
-	c.known = seq
+	c.known, c.movedAt = seq, e.now.Mono
 	c.newest = max(c.newest, seq)
 	if c.known == c.newest {
 		c.last, c.lastCut = nil, false

@@ -17,6 +17,7 @@ type disk struct {
 	outbox        map[pim.ClientMessageID]engine.Outgoing
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
 	settings      map[string]pim.Setting
+	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
 }
 
 func newDisk() *disk {
@@ -25,6 +26,7 @@ func newDisk() *disk {
 		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
 		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		settings:      make(map[string]pim.Setting),
+		former:        make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 	}
 }
 
@@ -38,10 +40,14 @@ func (d *disk) snapshot() engine.Snapshot {
 		Settings:      settings,
 		Conversations: slices.Collect(maps.Values(d.conversations)),
 		Outbox:        slices.Collect(maps.Values(d.outbox)),
+		Former:        slices.Collect(maps.Keys(d.former)),
 	}
 }
 
 func (d *disk) apply(t tester, b *engine.Batch) {
+	for _, r := range b.Rewinds {
+		d.rewind(r)
+	}
 	if b.Meta != nil {
 		if b.Meta.AckSerial < d.meta.AckSerial || b.Meta.LastLocal < d.meta.LastLocal {
 			t.Fatalf("went back: %+v after %+v", *b.Meta, d.meta)
@@ -75,6 +81,14 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 	for _, id := range b.Remove {
 		delete(d.outbox, id)
 	}
+	for _, f := range b.Forget {
+		if f.ID.IsZero() {
+			delete(d.former, f.Conversation)
+		}
+		if delete(d.former[f.Conversation], f.ID); len(d.former[f.Conversation]) == 0 {
+			delete(d.former, f.Conversation)
+		}
+	}
 	for id, c := range d.conversations {
 		for seq := range d.entries[id] {
 			if seq > c.Known || inHole(c.Holes, seq) {
@@ -82,6 +96,62 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 			}
 		}
 	}
+}
+
+func (d *disk) rewind(r engine.Rewind) {
+	for seq, e := range d.entries[r.Conversation] {
+		if seq <= r.After {
+			continue
+		}
+		delete(d.entries[r.Conversation], seq)
+		if e.Sender == r.Sender {
+			if d.former[r.Conversation] == nil {
+				d.former[r.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
+			}
+			d.former[r.Conversation][e.ClientID] = e
+		}
+	}
+	c := d.conversations[r.Conversation]
+	c.Known, c.Holes = r.After, nil
+	d.conversations[r.Conversation] = c
+	if _, own := r.Conversation.OwnUser(); own {
+		clear(d.settings)
+	}
+}
+
+// read answers a Read.
+func (d *disk) read(r engine.Read) []pim.Entry {
+	if r.Former {
+		list := slices.SortedFunc(maps.Values(d.former[r.Conversation]), func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+		list = list[min(r.Skip, len(list)):]
+		return list[:min(r.Limit, len(list))]
+	}
+	list := slices.DeleteFunc(d.messages(r.Conversation), func(e pim.Entry) bool { return e.Seq > r.UpTo })
+	return list[max(0, len(list)-r.Limit):]
+}
+
+// ids returns the client message IDs of the messages and groups that user has sent or
+// made, as far as the disk has them.
+func (d *disk) ids(user pim.UserID) (ids []pim.ClientMessageID) {
+	add := func(kind pim.EntryKind, sender pim.UserID, id pim.ClientMessageID) {
+		if sender == user && (kind == pim.EntryMessage || kind == pim.EntryCreate) {
+			ids = append(ids, id)
+		}
+	}
+	for _, of := range d.entries {
+		for _, e := range of {
+			add(e.Kind, e.Sender, e.ClientID)
+		}
+	}
+	for _, of := range d.former {
+		for _, e := range of {
+			add(e.Kind, e.Sender, e.ClientID)
+		}
+	}
+	for _, m := range d.outbox {
+		add(m.Kind, user, m.ID)
+	}
+	return ids
 }
 
 // messages returns the entries of c by seq.
@@ -94,9 +164,13 @@ func (d *disk) clone() *disk {
 	c := &disk{
 		meta: d.meta, conversations: maps.Clone(d.conversations), outbox: maps.Clone(d.outbox), settings: maps.Clone(d.settings),
 		entries: make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
+		former:  make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 	}
 	for id, m := range d.entries {
 		c.entries[id] = maps.Clone(m)
+	}
+	for id, m := range d.former {
+		c.former[id] = maps.Clone(m)
 	}
 	return c
 }

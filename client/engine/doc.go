@@ -17,6 +17,7 @@
 //  4. For each of Dials get a token, dial, and answer with Dialled, NoToken or Lost.
 //  5. Hand over Events, Filled and Pulled in order. While the app does not take
 //     them, stop reading from the connection and say so with Pause.
+//  6. Answer each of Reads with FromStore, before any other input.
 //
 // And in between, call Step(Tick) when Deadline has come; if a frame is half way
 // in or out then, Step(Arriving) first.
@@ -39,6 +40,10 @@
 //   - The serial of an acknowledgement is stored before it is sent. A server that
 //     knows a higher one than the store tells a device that was restored from a
 //     backup; that a full sync is needed is stored until it is complete.
+//   - That the server may have gone back is stored until every conversation was
+//     compared. What a conversation loses by that, its position, and what is kept
+//     aside to be sent again change in one transaction; only the event that tells of
+//     it is lost with the process.
 //
 // # Outline
 //
@@ -57,6 +62,8 @@
 //	ask.go           the app's pulls
 //	sync.go          the list of conversations that are behind
 //	ack.go           acknowledgements, coalesced
+//	doubt.go         a server whose store went back: comparing what is known with it
+//	former.go        what it has lost of the user's own, which is sent again
 //	clock.go         the server's clock, from samples with the least delays; jumps
 //
 // Every queue has a bound: messages in the outbox, in flight, entries ahead of a

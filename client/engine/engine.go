@@ -55,6 +55,9 @@ type Engine struct {
 	fills         []*fill            // the app's, in their order
 	behind        int                // conversations with a target, see conversation.target
 	aheadBytes    int                // of all conversations
+	doubts        doubts
+	fetches       fetches
+	former        former
 	pulls         pulls
 	asks          asks
 	nextRequest   uint64
@@ -96,6 +99,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.pulls.active = make(map[uint64]*pull)
 	e.asks.active = make(map[uint64]*ask)
 	e.asks.byID = make(map[uint64]*ask)
+	e.fetches.active = make(map[uint64]fetch)
 	if e.meta.User == "" {
 		e.meta.FullSync = true
 	}
@@ -104,6 +108,7 @@ func New(cfg Config, s Snapshot) *Engine {
 		e.restore(&s.Conversations[i])
 	}
 	e.restoreSettings(s.Settings)
+	e.restoreFormer(s.Former)
 	e.restoreOutbox(s.Outbox)
 	return e
 }
@@ -122,8 +127,10 @@ func (e *Engine) Step(now Time, in Input) error {
 	err := e.handle(in)
 	e.tick()
 	if e.link.phase == open {
+		e.startChecks()
 		e.transmit()
 		e.startPulls()
+		e.bringBack()
 		e.startAsks()
 		e.acknowledge(false)
 		e.finishSync()
@@ -183,6 +190,8 @@ func (e *Engine) handle(in Input) error {
 		e.unask(in.ID)
 	case Pause:
 		e.pause(in.On)
+	case FromStore:
+		e.fetched(in)
 	case Close:
 		if e.link.phase == open {
 			e.acknowledge(true)
@@ -338,7 +347,7 @@ func (e *Engine) State() State {
 // Synced reports whether the list of conversations that are behind has been
 // read since the last connect, and all of them have caught up.
 func (e *Engine) Synced() bool {
-	return e.link.phase == open && e.sync.listed && e.behind == 0 && e.holed == 0
+	return e.link.phase == open && e.sync.listed && e.behind == 0 && e.holed == 0 && e.doubts.count == 0
 }
 
 // Take returns what is to be done since the last Take.

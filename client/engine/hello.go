@@ -55,11 +55,13 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 		e.meta.AckSerial = max(e.meta.AckSerial, w.AckSerial)
 		e.metaDirty = true
 	}
+	e.meet(w)
 	e.emit(StateEvent{State: Connected})
 	e.calibrate(w)
 	e.mayProbeAgain()
 	e.usedNetwork()
 	e.resumeOutbox()
+	e.resumeDoubts()
 	e.resumeConversations()
 	e.resumeAsks()
 	e.resumeSync()

@@ -118,7 +118,7 @@ func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 // jumps reports whether a gap of c up to the seq to is jumped.
 func (e *Engine) jumps(c *conversation, to pim.Seq) bool {
 	_, own := c.id.OwnUser()
-	return !e.cfg.Watch && !own && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
+	return !e.cfg.Watch && !own && !c.former && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
 }
 
 // ackable returns up to where the device has what it is to have. A lazy hole does
@@ -132,20 +132,25 @@ func (c *conversation) ackable() pim.Seq {
 	return c.known
 }
 
-// fillHole takes one frame of a page from a hole.
-func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq) {
+// fillHole takes one frame of a page from a hole, and reports whether it fills
+// anything.
+func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq) bool {
 	for i := range entries {
 		if entry := &entries[i]; c.missing(entry.Seq) {
 			if entry.Sender == e.meta.User {
 				e.found(entry)
+				e.cameBack(c, entry)
 			}
 			e.reads(c, entry)
 			e.hand(*entry, true)
 		}
 	}
-	if from <= to {
-		e.setHoles(c, without(c.holes, from, to))
+	rest := without(c.holes, from, to)
+	if from > to || slices.Equal(rest, c.holes) {
+		return false
 	}
+	e.setHoles(c, rest)
+	return true
 }
 
 // fill is a Fill that waits for its page.

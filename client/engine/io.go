@@ -84,6 +84,12 @@ type (
 	// Tick says that time has passed.
 	Tick struct{}
 
+	// FromStore is the answer to a Read, to be given before any other input.
+	FromStore struct {
+		ID      uint64
+		Entries []pim.Entry
+	}
+
 	// Close says that the app is about to leave: what waits to be coalesced is
 	// transmitted.
 	Close struct{}
@@ -165,6 +171,7 @@ func (Reconnect) input()      {}
 func (Online) input()         {}
 func (Foreground) input()     {}
 func (Tick) input()           {}
+func (FromStore) input()      {}
 func (Close) input()          {}
 func (Send) input()           {}
 func (Do) input()             {}
@@ -187,6 +194,18 @@ type Output struct {
 	Events  []Event
 	Filled  []Filled
 	Pulled  []Pulled
+	Reads   []Read
+}
+
+// Read asks for entries of the store, once all of the Output has been done: the last
+// Limit with seqs up to UpTo, ascending; or, of what is kept aside (Batch.Rewinds), the
+// first Limit after Skip, by their seqs. The answer is FromStore.
+type Read struct {
+	ID           uint64
+	Conversation pim.ConversationID
+	UpTo         pim.Seq
+	Former       bool
+	Skip, Limit  int
 }
 
 // Dial asks for an attempt to connect, to be answered with Dialled, NoToken or

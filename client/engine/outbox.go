@@ -103,11 +103,12 @@ func (e *Engine) restoreOutbox(messages []Outgoing) {
 		m := newMessage(out)
 		o.byID[m.ID] = m
 		o.bytes += len(m.Payload)
+		e.countBack(m, 1)
 		switch {
 		case m.Failed != nil:
 			m.state = Failed
 			o.failed = append(o.failed, m)
-		case m.Local != 0:
+		case m.Local != 0 && !m.Again:
 			m.state = Delayed
 			o.delayed = append(o.delayed, m)
 			fallthrough
@@ -303,6 +304,7 @@ func (e *Engine) leaveOutbox(m *message, end SendEvent) {
 	o.exit(m)
 	delete(o.byID, m.ID)
 	o.bytes -= len(m.Payload)
+	e.countBack(m, -1)
 	e.unstore(m.ID)
 	end.ID, end.Conversation = m.ID, cmp.Or(end.Conversation, m.Conversation)
 	e.emit(end)
@@ -322,7 +324,10 @@ func (e *Engine) fail(m *message, err *pim.Error) {
 	e.store(m)
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
 	if len(o.failed) > maxFailed {
-		e.leaveOutbox(o.failed[0], SendEvent{State: Discarded})
+		// What the server has lost is nowhere else; bringBack bounds it.
+		if i := slices.IndexFunc(o.failed, func(m *message) bool { return !m.Again }); i >= 0 {
+			e.leaveOutbox(o.failed[i], SendEvent{State: Discarded})
+		}
 	}
 }
 

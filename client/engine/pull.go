@@ -20,10 +20,11 @@ const (
 type job uint8
 
 const (
-	noJob  job = iota
-	upward     // the entries after the position, up to the end of the gap
-	leap       // the newest page of a gap that is jumped
-	refill     // the top of a hole
+	noJob   job = iota
+	upward      // the entries after the position, up to the end of the gap
+	leap        // the newest page of a gap that is jumped
+	refill      // the top of a hole
+	compare     // what the store has, with the server's
 )
 
 // Ranks of pulls: those of a lower one go first.
@@ -92,6 +93,12 @@ func (p *pulls) sort() {
 
 // jobOf returns what is to be pulled of c.
 func (e *Engine) jobOf(c *conversation) job {
+	if c.doubt != nil {
+		if len(c.doubt.stored) > 0 || c.doubt.probe {
+			return compare
+		}
+		return noJob
+	}
 	if c.behind() {
 		if e.jumps(c, c.gapEnd()) {
 			return leap
@@ -177,6 +184,10 @@ func (e *Engine) pullRequest(p *pull) *wirepb.PIMPullReq {
 			}
 		}
 		req.From, req.To, req.NewestFirst = uint64(h.From), uint64(h.To), true
+	case compare:
+		c.doubt.found, c.doubt.from = nil, 0
+		first, last := c.doubt.window()
+		req.From, req.To, req.NewestFirst = uint64(first), uint64(last), true
 	case leap:
 		req.NewestFirst = true
 		fallthrough
@@ -204,9 +215,16 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		return
 	}
 	from, to := pim.Seq(m.From), pim.Seq(m.To)
-	p.settled = p.settled || from <= to
+	if p.job == compare {
+		c.doubt.take(entries, from, to, newestOf(m.Newest))
+		if m.Done {
+			e.endPull(p)
+			e.compared(c)
+		}
+		return
+	}
 	if p.job == refill {
-		e.fillHole(c, entries, from, to)
+		p.settled = e.fillHole(c, entries, from, to) || p.settled
 	} else {
 		e.advance(p, entries, from, to)
 	}
@@ -272,6 +290,10 @@ func (e *Engine) endPull(p *pull) {
 
 // afterPull goes on with the next page, if there is more to have.
 func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
+	if newest < p.from-1 && !c.checked {
+		e.suspect(c) // it was longer
+		return
+	}
 	if p.fill != nil && p.settled && e.nextFill(c) == p.fill {
 		e.concludeFill(p.fill, nil)
 	}
@@ -307,6 +329,9 @@ func (e *Engine) giveUp(c *conversation) {
 		e.behind--
 	}
 	e.touch(c)
+	if e.jobOf(c) != noJob { // what lies below it
+		e.wantPull(c)
+	}
 }
 
 // retryPull pulls c again after wait; 0: after a backoff.
@@ -331,6 +356,10 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	err := refusalOf(m)
 	if m.Retryable {
 		e.retryPull(p.c, err.RetryAfter)
+		return
+	}
+	if p.job == compare {
+		e.incomparable(p.c, err)
 		return
 	}
 	if e.cfg.Watch {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/wire/wirepb"
 	"pgregory.net/rapid"
@@ -35,6 +36,9 @@ type schedule struct {
 	queued  map[pim.ClientMessageID]*phone
 	backups map[*phone]backup
 	healing bool
+	before  *clienttest.Backup           // of the server; nil: empty
+	stores  int                          // identities of the server's store
+	kept    map[pim.ClientMessageID]bool // once the server has gone back: what must be in a log at the end
 }
 
 type backup struct {
@@ -45,6 +49,7 @@ type backup struct {
 func newSchedule(t *rapid.T) *schedule {
 	s := &schedule{t: t, queued: make(map[pim.ClientMessageID]*phone), backups: make(map[*phone]backup)}
 	s.w = newWorld(t, func() float64 { return rapid.Float64Range(0, 0.999).Draw(t, "random") })
+	s.w.server.Store = "store 0"
 	s.w.server.Limits = wirepb.Limits{InFlight: uint32(rapid.IntRange(1, 4).Draw(t, "in flight")), IdleMs: 60_000}
 	s.w.server.DropPush = func() bool { return !s.healing && rapid.IntRange(0, 4).Draw(t, "drop") == 0 }
 	s.w.server.Reject = func(*wirepb.PIMSendReq) *pim.Error {
@@ -73,7 +78,7 @@ func (s *schedule) act() {
 	switch rapid.SampledFrom([]string{
 		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
 		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
-		"burst", "open", "fill", "command",
+		"burst", "open", "fill", "command", "server backup", "server restore",
 	}).Draw(s.t, "action") {
 	case "send":
 		s.send(p)
@@ -119,6 +124,10 @@ func (s *schedule) act() {
 		})
 	case "command":
 		s.command(p)
+	case "server backup":
+		s.before = s.w.server.Backup()
+	case "server restore":
+		s.goBack()
 	case "pull":
 		p.step(engine.Ask{ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Limit: 2, NewestFirst: true})
 	}
@@ -192,7 +201,40 @@ func (s *schedule) restore(p *phone) {
 	}
 	p.store, p.handed = b.disk.clone(), maps.Clone(b.handed)
 	clear(p.sent)
+	s.keep()
 	p.starts()
+}
+
+// goBack restores the server, or empties it.
+func (s *schedule) goBack() {
+	s.w.passes(time.Second) // it takes a moment
+	s.stores++
+	s.w.server.Restore(s.before, fmt.Sprint("store ", s.stores))
+	for _, p := range s.w.devices {
+		p.loses()
+	}
+	s.kept = make(map[pim.ClientMessageID]bool)
+	s.keep()
+}
+
+// keep notes, if the server has gone back, what it or a device has now: only that can
+// be there at the end.
+func (s *schedule) keep() {
+	if s.kept == nil {
+		return
+	}
+	clear(s.kept)
+	for _, p := range s.w.devices {
+		for _, id := range p.store.ids(p.user) {
+			s.kept[id] = true
+		}
+	}
+	for _, c := range s.w.server.All() {
+		for _, e := range s.w.server.Log(c) {
+			s.kept[e.ClientID] = true
+		}
+	}
+	maps.DeleteFunc(s.queued, func(id pim.ClientMessageID, _ *phone) bool { return !s.kept[id] })
 }
 
 func (s *schedule) heal() {
@@ -247,6 +289,11 @@ func (s *schedule) verify() {
 	for id, p := range s.queued {
 		if times[id] == 0 && !s.w.refused[id] {
 			s.t.Fatalf("message %s of %s/%s was queued, and is neither in a log nor refused", id, p.user, p.name)
+		}
+	}
+	for id := range s.kept {
+		if times[id] == 0 && !s.w.refused[id] {
+			s.t.Fatalf("message %s was on a device when the server had gone back, and is in no log", id)
 		}
 	}
 	for _, p := range s.w.devices {

@@ -94,7 +94,7 @@ func (p *phone) starts() {
 	}, p.store.snapshot())
 	if !p.watch { // what was stored and not told, the app finds in the store
 		for c, row := range p.store.conversations {
-			p.handed[c] = max(p.handed[c], row.Known)
+			p.handed[c] = row.Known
 		}
 	}
 	p.step(engine.Start{})
@@ -195,6 +195,12 @@ func (p *phone) perform(out engine.Output) {
 	}
 	p.pulled = append(p.pulled, out.Pulled...)
 	p.filled = append(p.filled, out.Filled...)
+	for _, r := range out.Reads {
+		if p.engine == nil || p.burn() {
+			return
+		}
+		p.step(engine.FromStore{ID: r.ID, Entries: p.store.read(r)})
+	}
 }
 
 // takes is the app: it checks that every entry comes once and in order.
@@ -213,6 +219,8 @@ func (p *phone) takes(ev engine.Event) {
 			p.w.t.Fatalf("%s/%s: seq %d of %s handed over after seq %d", p.user, p.name, ev.Entry.Seq, c, p.handed[c])
 		}
 		p.handed[c] = ev.Entry.Seq
+	case engine.RewoundEvent:
+		p.handed[ev.Conversation] = min(p.handed[ev.Conversation], ev.After)
 	case engine.SendEvent:
 		p.reaches(ev)
 	}
@@ -220,6 +228,8 @@ func (p *phone) takes(ev engine.Event) {
 
 func (p *phone) reaches(ev engine.SendEvent) {
 	switch ev.State {
+	case engine.Queued: // again, if the server has lost it
+		delete(p.sent, ev.ID)
 	case engine.Delivered:
 		if _, twice := p.sent[ev.ID]; twice {
 			p.w.t.Fatalf("%s/%s: message %s sent twice", p.user, p.name, ev.ID)

@@ -12,7 +12,8 @@ const syncLimit = 1000 // conversations a page; the server cuts it to a frame
 
 // syncing is the reading of the list of conversations that are behind.
 type syncing struct {
-	listed   bool   // it was read to its end on this connection
+	listed   bool // it was read to its end on this connection
+	begunAt  time.Duration
 	request  uint64 // under way, 0 if none
 	full     bool
 	after    string // page under way
@@ -44,7 +45,7 @@ func (e *Engine) startSync() {
 		e.sync.again = true
 		return
 	}
-	e.sync.full, e.sync.after, e.sync.again = e.meta.FullSync, "", false
+	e.sync.full, e.sync.after, e.sync.again, e.sync.begunAt = e.meta.FullSync, "", false, e.now.Mono
 	e.askSync()
 }
 
@@ -92,6 +93,14 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		return false
 	}
 	newest := newestOf(s.Newest)
+	switch {
+	case c.doubt != nil:
+		c.doubt.hear(newest)
+		return false
+	case newest < c.known && c.movedAt < e.sync.begunAt && !c.checked:
+		e.suspect(c)
+		return false
+	}
 	if newest >= c.newest && (newest > c.known || c.left != s.Left) {
 		changed = true
 		e.touch(c)

@@ -100,7 +100,7 @@ func (e *Engine) fly(m *message) {
 	}
 	if m.attempt == 0 {
 		m.firstAt = e.now.Mono
-		if !m.patient() {
+		if !m.patient() && !m.Again {
 			m.giveUpAt = e.now.Mono + giveUpAfter - e.spent(m)
 		}
 	}
@@ -152,7 +152,7 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	if err := e.forgotten(m); err != nil {
 		return err
 	}
-	if m.attempt == 0 && !m.patient() && e.spent(m) == giveUpAfter {
+	if m.attempt == 0 && !m.patient() && !m.Again && e.spent(m) == giveUpAfter {
 		return pim.Errorf(pim.KindTimeout, "no answer came within %v of its transmission, which was %v ago",
 			giveUpAfter, (time.Duration(now-m.Local) * time.Millisecond).Round(time.Second))
 	}
@@ -178,6 +178,12 @@ func (e *Engine) spent(m *message) time.Duration {
 // what time it is, it is for fly to decide.
 func (e *Engine) forgotten(m *message) *pim.Error {
 	first := cmp.Or(m.First, m.Local)
+	if m.Again {
+		// The server has lost it since, and a refusal says that it has not got it again.
+		if first = m.Queued; m.Failed != nil && m.Failed.Kind != pim.KindTimeout {
+			return nil
+		}
+	}
 	if age := e.clock.at(e.now) - first; first != 0 && e.clock.known && age >= millis(pim.DedupWindow-forgetMargin) {
 		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", age/millis(24*time.Hour))
 	}
@@ -221,10 +227,17 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	}
 	e.delivered(m, s)
 	c := e.conversation(s.Conversation)
+	if c != nil && c.doubt != nil {
+		c.doubt.hear(s.Seq)
+		return
+	}
 	if c != nil {
 		e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
 	}
 	if c == nil || s.Seq <= c.known {
+		if c != nil && m.command == nil && !s.Duplicate && !c.missing(s.Seq) && !c.checked {
+			e.suspect(c) // something else is known there
+		}
 		if m.command != nil { // a pull has left it out: a later one has replaced it
 			e.showSetting(m.command.Entity())
 		}
@@ -260,7 +273,7 @@ func (e *Engine) delivered(m *message, s Sent) {
 // found takes an entry of this user's that was pushed or pulled. If it is of a
 // message in the outbox, its answer was lost and this is as good.
 func (e *Engine) found(entry *pim.Entry) {
-	if m := e.outbox.byID[entry.ClientID]; m != nil && entry.Device == e.meta.Device {
+	if m := e.outbox.byID[entry.ClientID]; m != nil && (entry.Device == e.meta.Device || m.Again) {
 		e.delivered(m, Sent{
 			Conversation: entry.Conversation, Seq: entry.Seq, Anchor: entry.Anchor,
 			Server: entry.Server, Ahead: entry.Ahead, Order: entry.Order, Count: entry.Count,
@@ -278,7 +291,7 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	}
 	err := refusalOf(answer)
 	if !answer.Retryable {
-		e.fail(m, err)
+		e.refuse(m, err)
 		return
 	}
 	m.refusals++
@@ -324,7 +337,9 @@ func (e *Engine) tickOutbox() {
 }
 
 // mayResend reports whether m is sent again when no answer comes.
-func (e *Engine) mayResend(m *message) bool { return m.patient() || m.resends < len(resendAfter) }
+func (e *Engine) mayResend(m *message) bool {
+	return m.patient() || m.Again || m.resends < len(resendAfter)
+}
 
 // reason says why m fails that has waited for too long.
 func reason(m *message) *pim.Error {

@@ -89,7 +89,7 @@ type Sent struct {
 }
 
 // Event is what is handed to the app: an EntryEvent, SendEvent, SettingEvent,
-// ListEvent, RefusedEvent or StateEvent.
+// ListEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event interface{ event() }
 
 // EntryEvent hands over one entry, once for a device's storage, own messages
@@ -137,6 +137,16 @@ type RefusedEvent struct {
 	Err          *pim.Error
 }
 
+// RewoundEvent says that the server's store went back: restored from a backup, begun
+// anew, or another server's. Entries of Conversation above After, whatever was handed
+// over of them, are not in its log any more and have left the store; what takes their
+// seqs follows as EntryEvents. Those that this user sent come back: as SendEvents with
+// their old IDs when they are sent again, and as entries with new seqs.
+type RewoundEvent struct {
+	Conversation pim.ConversationID
+	After        pim.Seq
+}
+
 // StateEvent says that the connection's state has changed. Waiting with an Err of
 // pim.KindUnauthorized says that the server has refused the token, or that it has
 // run out: the app is asked for another after RetryIn. Stopped says that nothing
@@ -152,6 +162,7 @@ func (SendEvent) event()    {}
 func (SettingEvent) event() {}
 func (ListEvent) event()    {}
 func (RefusedEvent) event() {}
+func (RewoundEvent) event() {}
 func (StateEvent) event()   {}
 
 // Page is one page of a conversation as the server has it.
@@ -215,6 +226,7 @@ type Outgoing struct {
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
 	First        pim.Millis // of one that was sent again by hand: the local time of its first transmission ever
 	Queued       pim.Millis // when it was queued, by the device's clock
+	Again        bool       // it was acknowledged once, and the server has lost it since: see Batch.Rewinds
 	Failed       *pim.Error // why it is not sent again by itself; nil if it is. Op, Kind and Text are kept
 }
 
@@ -237,21 +249,27 @@ type Meta struct {
 	Confirms  bool       // the app confirms entries, and has since Confirmed was first set
 	Confirmed uint64     // Stored.Number of the last entry that the app is done with
 	Key       [16]byte   // a secret of this store, for the IDs of answers; zero: the app does not confirm
+	Store     string     // identity of the server's store, as a Welcome named it last
+	Heard     uint64     // the highest serial that the last Welcome said the server has
+	Doubt     bool       // the server may have gone back: conversations are being compared
 }
 
 // Snapshot is what an engine starts from: the whole of a store except the
 // entries. The zero Snapshot is that of an empty store.
 type Snapshot struct {
 	Meta          Meta
-	Conversations []Conversation // in any order; Last is not needed
-	Outbox        []Outgoing     // in any order
-	Settings      []Setting      // in any order
-	Networks      []Network      // in any order, at most 16
+	Conversations []Conversation       // in any order; Last is not needed
+	Outbox        []Outgoing           // in any order
+	Settings      []Setting            // in any order
+	Networks      []Network            // in any order, at most 16
+	Former        []pim.ConversationID // that have entries kept aside, see Batch.Rewinds; in any order
 }
 
 // Batch is a set of changes to a store, to be made in one transaction. The store
 // may keep what the slices refer to, but not the slices themselves.
 type Batch struct {
+	// Rewinds are to be made before everything else.
+	Rewinds       []Rewind
 	Meta          *Meta // nil: unchanged
 	Conversations []Conversation
 	// Entries are to be inserted; one that the store has already (same
@@ -263,9 +281,26 @@ type Batch struct {
 	Settings []Setting
 	// Networks, if not nil, replace those that are stored.
 	Networks []Network
+	// Forget are to be deleted from what is kept aside.
+	Forget []Former
+}
+
+// Rewind takes a conversation back: its entries above After are to be deleted. Those
+// of them that Sender sent are to be kept aside, in place of what is kept there with
+// the same client message ID. With the user's own log all settings are to be deleted.
+type Rewind struct {
+	Conversation pim.ConversationID
+	After        pim.Seq
+	Sender       pim.UserID
+}
+
+// Former names an entry that is kept aside.
+type Former struct {
+	Conversation pim.ConversationID
+	ID           pim.ClientMessageID // zero: all of the conversation
 }
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings) == 0 && b.Networks == nil
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Forget) == 0 && b.Networks == nil
 }

@@ -18,9 +18,12 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	}
 	defer tx.Rollback()
 	w := writer{ctx: ctx, tx: tx}
+	for i := range b.Rewinds {
+		w.rewind(&b.Rewinds[i])
+	}
 	if m := b.Meta; m != nil {
 		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number),
-			int64(m.Stored), m.Confirms, int64(m.Confirmed), m.Key[:])
+			int64(m.Stored), m.Confirms, int64(m.Confirmed), m.Key[:], m.Store, int64(m.Heard), m.Doubt)
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]
@@ -46,7 +49,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 			kind = int64(f.Kind)
 		}
 		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
-			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), kind, f.Op, f.Text)
+			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), m.Again, kind, f.Op, f.Text)
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])
@@ -60,6 +63,9 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	}
 	for _, n := range b.Networks {
 		w.exec(s.putNetwork, n.Name, n.Every.Milliseconds(), n.Stable, int64(n.Used))
+	}
+	for i := range b.Forget {
+		w.forget(&b.Forget[i])
 	}
 	if w.err == nil {
 		w.err = tx.Commit()

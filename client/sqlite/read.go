@@ -23,9 +23,9 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	var out client.Snapshot
 	m := &out.Meta
 	var key []byte
-	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key FROM meta").
+	err := s.db.QueryRowContext(ctx, "SELECT user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key, store, heard, doubt FROM meta").
 		Scan(&m.User, &m.Device, count(&m.AckSerial), &m.FullSync, &m.LastLocal, count(&m.Number),
-			count(&m.Stored), &m.Confirms, count(&m.Confirmed), &key)
+			count(&m.Stored), &m.Confirms, count(&m.Confirmed), &key, &m.Store, count(&m.Heard), &m.Doubt)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return out, err
 	}
@@ -43,7 +43,7 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	if err != nil {
 		return out, err
 	}
-	for _, load := range []func(context.Context, *client.Snapshot) error{s.loadOutbox, s.loadSettings, s.loadNetworks} {
+	for _, load := range []func(context.Context, *client.Snapshot) error{s.loadOutbox, s.loadSettings, s.loadNetworks, s.loadFormer} {
 		if err := load(ctx, &out); err != nil {
 			return out, err
 		}
@@ -58,7 +58,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		var members string
 		var failed sql.NullInt64
 		var f pim.Error
-		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &failed, &f.Op, &f.Text)
+		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &o.Again, &failed, &f.Op, &f.Text)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		o.Members = users(members)
 		out.Outbox = append(out.Outbox, o)
 		return nil
-	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, failed_kind, failed_op, failed_text
+	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, again, failed_kind, failed_op, failed_text
 		FROM outbox ORDER BY number`)
 }
 

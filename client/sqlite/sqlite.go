@@ -37,7 +37,8 @@ var _ client.Store = (*Store)(nil)
 //	2  November 2026: holes, failed messages, settings, networks
 //	3  November 2026: the first transmission of what is sent again by hand
 //	4  November 2026: entries are numbered, and confirmed by the app; one's own newest message
-var migrations = []string{v1, v2, v3, v4}
+//	5  November 2026: a server's store that went back
+var migrations = []string{v1, v2, v3, v4, v5}
 
 var (
 	//go:embed v1.sql
@@ -48,6 +49,8 @@ var (
 	v3 string
 	//go:embed v4.sql
 	v4 string
+	//go:embed v5.sql
+	v5 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -134,11 +137,12 @@ func (s *Store) migrate(ctx context.Context) error {
 
 func (s *Store) prepare(ctx context.Context) error {
 	for query, stmt := range map[string]**sql.Stmt{
-		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key)
-			VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO meta (one, user, device, ack_serial, full_sync, last_local, number, stored, confirms, confirmed, key,
+			store, heard, doubt) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (one) DO UPDATE SET user = excluded.user, device = excluded.device, ack_serial = excluded.ack_serial,
 			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number,
-			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key`: &s.putMeta,
+			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key,
+			store = excluded.store, heard = excluded.heard, doubt = excluded.doubt`: &s.putMeta,
 		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
@@ -147,10 +151,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
-			queued, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			queued, again, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
 			members = excluded.members, payload = excluded.payload, local = excluded.local, first = excluded.first,
-			queued = excluded.queued, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
+			queued = excluded.queued, again = excluded.again, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
 			failed_text = excluded.failed_text`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
 		`INSERT INTO settings (entity, command, at, deleted, by) VALUES (?, ?, ?, ?, ?)

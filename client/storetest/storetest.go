@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"Range":         testRange,
 		"Since":         testSince,
 		"Conversations": testConversations,
+		"Rewind":        testRewind,
 		"Concurrent":    testConcurrent,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -111,7 +112,7 @@ func testNew(t *testing.T, open func() client.Store) {
 // Everything but the entries is loaded as it was last written.
 func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
-	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11, Key: [16]byte{0, 9, 255}}
+	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11, Key: [16]byte{0, 9, 255}, Store: "0f1e", Heard: 6, Doubt: true}
 	list := []client.ConversationRow{
 		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}},
 		{ID: group, Known: 2, Newest: 2, Left: true},
@@ -133,7 +134,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 // start.
 func testAnyNumber(t *testing.T, open func() client.Store) {
 	s := open()
-	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64}
+	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64, Heard: math.MaxUint64}
 	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Own: math.MaxUint64, OwnCount: math.MaxUint64, Holes: []client.Hole{{From: 1, To: 2}}}}
 	read := client.Setting{Entity: "read/g:abc", Setting: pim.Setting{
 		Command: pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: math.MaxUint64, Count: math.MaxUint64}, At: math.MaxUint64,
@@ -187,7 +188,7 @@ func testOutbox(t *testing.T, open func() client.Store) {
 	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
 	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})
-	a.Local, a.First, a.Queued = 5, 3, 4
+	a.Local, a.First, a.Queued, a.Again = 5, 3, 4, true
 	b.Failed = &pim.Error{Op: "send", Kind: pim.KindForbidden, Text: "blocked"}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{b, a}, Remove: []pim.ClientMessageID{gone.ID, {99}}})
 	s = reopen(t, s, open)

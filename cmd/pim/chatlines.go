@@ -308,6 +308,11 @@ func (ch *lineChat) handleEvent(e client.Event) error {
 		}
 	case client.SendEvent:
 		return ch.handleSend(e)
+	case client.RewoundEvent:
+		if e.Conversation == ch.conv {
+			ch.newest = min(ch.newest, e.After)
+			return ch.view.notice(rewoundLine(e))
+		}
 	case client.StateEvent:
 		return ch.handleState(e)
 	}

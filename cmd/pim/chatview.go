@@ -60,6 +60,11 @@ func (v *textView) notice(text string) error {
 	return v.err
 }
 
+// rewoundLine tells people that the server's store went back.
+func rewoundLine(e client.RewoundEvent) string {
+	return fmt.Sprintf("the server has lost what came after seq %d; what devices still have of it comes again", e.After)
+}
+
 // stateLine tells people about the connection.
 func stateLine(e client.StateEvent) string {
 	switch {

@@ -60,6 +60,11 @@ func (c *tailCmd) handle(e client.Event, ses *session, out *outage, conv pim.Con
 		if e.Entry.Conversation == conv {
 			return c.print(s.out, &e.Entry)
 		}
+	case client.RewoundEvent:
+		if e.Conversation == conv {
+			_, err := fmt.Fprintln(s.err, rewoundLine(e))
+			return err
+		}
 	case client.RefusedEvent:
 		return e.Err
 	case client.StateEvent:

@@ -194,6 +194,12 @@ func (d *Device) Step(in engine.Input) error {
 	}
 	d.recorder.step(d.engine, now, in, &out, err)
 	d.perform(&out)
+	for _, r := range out.Reads {
+		if d.engine == nil || d.burns() {
+			break
+		}
+		d.Step(engine.FromStore{ID: r.ID, Entries: d.disk.read(r)})
+	}
 	d.setAlarm()
 	return err
 }

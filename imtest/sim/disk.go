@@ -18,6 +18,7 @@ type disk struct {
 	outbox        map[pim.ClientMessageID]engine.Outgoing
 	settings      map[string]pim.Setting
 	networks      []engine.Network
+	former        map[pim.ConversationID][]pim.Entry // kept aside, by seq
 }
 
 func newDisk() *disk {
@@ -26,6 +27,7 @@ func newDisk() *disk {
 		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
 		settings:      make(map[string]pim.Setting),
+		former:        make(map[pim.ConversationID][]pim.Entry),
 	}
 }
 
@@ -38,6 +40,7 @@ func (d *disk) clone() *disk {
 		c.entries[id] = maps.Clone(entries)
 	}
 	c.stored = slices.Clone(d.stored)
+	c.former = maps.Clone(d.former)
 	return &c
 }
 
@@ -61,11 +64,15 @@ func (d *disk) snapshot() engine.Snapshot {
 	for _, entity := range slices.Sorted(maps.Keys(d.settings)) {
 		s.Settings = append(s.Settings, engine.Setting{Entity: entity, Setting: d.settings[entity]})
 	}
+	s.Former = slices.Sorted(maps.Keys(d.former))
 	return s
 }
 
 // apply is one transaction.
 func (d *disk) apply(b *engine.Batch) {
+	for _, r := range b.Rewinds {
+		d.rewind(r)
+	}
 	if b.Meta != nil {
 		d.meta = *b.Meta
 	}
@@ -91,6 +98,53 @@ func (d *disk) apply(b *engine.Batch) {
 	if b.Networks != nil {
 		d.networks = slices.Clone(b.Networks)
 	}
+	for _, f := range b.Forget {
+		rest := slices.DeleteFunc(slices.Clone(d.former[f.Conversation]), func(e pim.Entry) bool { return f.ID.IsZero() || e.ClientID == f.ID })
+		if d.former[f.Conversation] = rest; len(rest) == 0 {
+			delete(d.former, f.Conversation)
+		}
+	}
+}
+
+// rewind takes a conversation back.
+func (d *disk) rewind(r engine.Rewind) {
+	kept := slices.Clone(d.former[r.Conversation])
+	for seq, e := range d.entries[r.Conversation] {
+		if seq <= r.After {
+			continue
+		}
+		delete(d.entries[r.Conversation], seq)
+		if e.Sender == r.Sender {
+			kept = append(slices.DeleteFunc(kept, func(k pim.Entry) bool { return k.ClientID == e.ClientID }), e)
+		}
+	}
+	if len(kept) > 0 {
+		slices.SortFunc(kept, bySeq)
+		d.former[r.Conversation] = kept
+	}
+	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == r.Conversation && e.Seq > r.After })
+	if _, own := r.Conversation.OwnUser(); own {
+		clear(d.settings)
+	}
+}
+
+func bySeq(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }
+
+// read answers a Read.
+func (d *disk) read(r engine.Read) []pim.Entry {
+	if r.Former {
+		list := d.former[r.Conversation]
+		list = list[min(r.Skip, len(list)):]
+		return slices.Clone(list[:min(r.Limit, len(list))])
+	}
+	var list []pim.Entry
+	for seq, e := range d.entries[r.Conversation] {
+		if seq <= r.UpTo {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, bySeq)
+	return list[max(0, len(list)-r.Limit):]
 }
 
 // shown returns a conversation's entries as the device displays them.

@@ -120,6 +120,7 @@ var inputs = func() map[string]reflect.Type {
 		engine.Frame{},
 		engine.Arriving{},
 		engine.Pause{},
+		engine.FromStore{},
 		engine.NetworkChanged{},
 		engine.Reconnect{},
 		engine.Online{},

@@ -1,0 +1,71 @@
+package clienttest
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// Backup is what a Server had at some time.
+type Backup struct {
+	store   string
+	logs    map[pim.ConversationID]*log
+	devices map[deviceKey]*device
+}
+
+// Backup returns a copy of what the server has.
+func (s *Server) Backup() *Backup {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return (&Backup{s.Store, s.logs, s.devices}).clone()
+}
+
+// Restore puts the server back to b, nil being an empty one. If store is not empty it
+// is the store's identity from now on, as after pim restore; else that of the backup
+// is. Sessions end; their devices must be told.
+func (s *Server) Restore(b *Backup, store string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b == nil {
+		b = new(Backup)
+	}
+	b = b.clone()
+	s.Store, s.logs, s.devices = b.store, b.logs, b.devices
+	if store != "" {
+		s.Store = store
+	}
+	for _, x := range s.sessions {
+		x.open = false
+	}
+	clear(s.sessions)
+}
+
+func (b *Backup) clone() *Backup {
+	c := &Backup{store: b.store, logs: make(map[pim.ConversationID]*log), devices: make(map[deviceKey]*device)}
+	for id, l := range b.logs {
+		c.logs[id] = l.clone()
+	}
+	for key, d := range b.devices {
+		c.devices[key] = &device{serial: d.serial, acked: maps.Clone(d.acked)}
+	}
+	return c
+}
+
+func (l *log) clone() *log {
+	c := &log{
+		entries: slices.Clone(l.entries), ids: maps.Clone(l.ids), count: l.count,
+		periods: make(map[pim.UserID][]period), order: make(map[pim.UserID]*pim.Anchors),
+	}
+	for u, p := range l.periods {
+		c.periods[u] = slices.Clone(p)
+	}
+	for i := range c.entries { // as a writer finds it out from its log
+		e := &c.entries[i]
+		if c.order[e.Sender] == nil {
+			c.order[e.Sender] = new(pim.Anchors)
+		}
+		c.order[e.Sender].Next(e.Seq, e.Local, e.Server)
+	}
+	return c
+}

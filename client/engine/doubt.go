@@ -1,0 +1,386 @@
+package engine
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// A server's store may go back: restored from a backup, begun anew, another one
+// behind the name. Then seqs are used a second time, and what a device knows of them
+// does not hold. There are signs of it: Welcome names another store, or fewer
+// acknowledgements than before; a conversation is shorter than it was. A sign is not
+// believed, since a server that was merely killed gives some of them: it is a doubt,
+// which costs a pull and changes nothing by itself.
+//
+// What settles a doubt is a comparison of the store's entries with the server's. Two
+// logs that have the same entry at a seq have the same up to there, so the last one in
+// common is found by a binary search, a page at a time. Above it the conversation is
+// taken back (rewind). Until then nothing of it is acknowledged, and what is pushed is
+// pulled afterwards. The user's own log is compared last, and taken back as a whole:
+// pulls leave superseded commands out, so it has no positions to compare.
+
+// maxStoreName bounds the identity of a store.
+const maxStoreName = 64
+
+// check is how far a comparison is.
+type check struct {
+	// What is stored up to low is the same on the server; nothing stored above high is.
+	low, high pim.Seq
+	active    bool    // its turn has come
+	top       bool    // compare at high next, not in the middle
+	at        pim.Seq // the end of what is compared at present
+	probe     bool    // there is nothing to compare: ask for the server's newest seq
+
+	same   pim.Entry // the last one that was found to be the same; seq 0: none
+	any    bool      // something is stored
+	lost   bool      // something stored is not on the server
+	newest pim.Seq   // on the server
+	heard  pim.Seq   // the same, from pushes and answers meanwhile
+
+	stored []pim.Entry // what is compared,
+	found  []pim.Entry // and what the server has of it,
+	from   pim.Seq     // from this seq on; 0: nothing
+}
+
+func (d *check) hear(seq pim.Seq) { d.heard = max(d.heard, seq) }
+
+// window returns the first and last seq of what is compared.
+func (d *check) window() (first, last pim.Seq) {
+	if d.probe {
+		return d.at, d.at
+	}
+	return d.stored[0].Seq, d.stored[len(d.stored)-1].Seq
+}
+
+// take takes one frame of what the server has.
+func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
+	d.newest = newest
+	if from > to || len(d.found) > pim.MaxPageEntries {
+		return
+	}
+	d.found = append(d.found, entries...)
+	if d.from == 0 || from < d.from {
+		d.from = from
+	}
+}
+
+// sameEntry reports whether a stored entry and the server's are one and the same.
+func sameEntry(a, b *pim.Entry) bool {
+	return a.Seq == b.Seq && a.ClientID == b.ClientID && a.Sender == b.Sender && a.Server == b.Server
+}
+
+// common returns the index of the last stored entry that the server has, -1 for none.
+func (d *check) common() int {
+	for i := len(d.stored) - 1; i >= 0; i-- {
+		if slices.ContainsFunc(d.found, func(f pim.Entry) bool { return sameEntry(&f, &d.stored[i]) }) {
+			return i
+		}
+	}
+	return -1
+}
+
+// doubts are the conversations that are in doubt.
+type doubts struct {
+	count   int             // of them
+	waiting []*conversation // for their turn
+	active  int             // those that are being compared: maxPulls at most
+	unsure  bool            // one could not be compared on this connection
+}
+
+// meet looks at a Welcome for signs that the store went back.
+func (e *Engine) meet(w *wirepb.Welcome) {
+	store := w.Store
+	if len(store) > maxStoreName {
+		store = ""
+	}
+	other := store != "" && e.meta.Store != "" && store != e.meta.Store
+	if other || w.AckSerial < e.meta.Heard {
+		e.meta.Doubt, e.meta.FullSync = true, true
+	}
+	e.meta.Store, e.meta.Heard = cmp.Or(store, e.meta.Store), w.AckSerial
+	e.metaDirty = true
+}
+
+// resumeDoubts begins the comparisons anew on a new connection.
+func (e *Engine) resumeDoubts() {
+	e.doubts.waiting, e.doubts.active, e.doubts.unsure = nil, 0, false
+	clear(e.fetches.active)
+	for _, id := range slices.Sorted(maps.Keys(e.conversations)) {
+		c := e.conversations[id]
+		c.checked, c.reading = false, false
+		switch {
+		case c.doubt != nil:
+			c.doubt = &check{high: c.known, top: true} // what was heard was of a store that may be gone
+			e.doubts.waiting = append(e.doubts.waiting, c)
+		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
+			e.clearAhead(c)
+			e.unhear(c, 0)
+			e.aim(c, unknownSeq)
+		case e.meta.Doubt && c.followed:
+			e.doubt(c)
+		}
+	}
+	if e.doubts.count > 0 {
+		e.doubtOwn()
+	}
+	e.believe()
+}
+
+// suspect takes a sign about one conversation.
+func (e *Engine) suspect(c *conversation) {
+	if !e.meta.Doubt {
+		e.meta.Doubt, e.metaDirty = true, true // the answer may be lost with the process
+	}
+	e.doubt(c)
+	e.doubtOwn()
+	e.believe()
+}
+
+// doubtOwn queues the user's own log.
+func (e *Engine) doubtOwn() {
+	if c := e.conversation(pim.Own(e.meta.User)); c != nil {
+		e.doubt(c)
+	}
+}
+
+// doubt queues c for comparison. Where nothing is known there is nothing to doubt; but
+// the own log waits for all others, since read positions in it are of their seqs.
+func (e *Engine) doubt(c *conversation) {
+	if c.known == 0 && !c.isOwn() || c.doubt != nil {
+		return
+	}
+	e.abandonPull(c.id)
+	e.pulls.drop(c)
+	e.clearAhead(c)
+	c.pulling, c.again, c.retryAt = false, false, 0
+	if c.target != 0 {
+		c.target = 0
+		e.behind--
+	}
+	if c.ackDirty {
+		c.ackDirty = false
+		e.acks.dirty = slices.DeleteFunc(e.acks.dirty, func(other *conversation) bool { return other == c })
+	}
+	c.doubt = &check{high: c.known, top: true}
+	e.doubts.count++
+	e.doubts.waiting = append(e.doubts.waiting, c)
+}
+
+// startChecks begins comparisons, as many as may be under way at once.
+func (e *Engine) startChecks() {
+	for e.doubts.active < maxPulls {
+		i := slices.IndexFunc(e.doubts.waiting, func(c *conversation) bool { return !c.isOwn() || e.doubts.count == 1 })
+		if i < 0 {
+			return
+		}
+		c := e.doubts.waiting[i]
+		e.doubts.waiting = slices.Delete(e.doubts.waiting, i, i+1)
+		e.doubts.active++
+		c.doubt.active = true
+		e.nextWindow(c)
+	}
+}
+
+// isOwn reports whether c is the user's own log.
+func (c *conversation) isOwn() bool {
+	_, own := c.id.OwnUser()
+	return own
+}
+
+// comparePage is how many seqs are compared at once.
+func (e *Engine) comparePage() pim.Seq { return pim.Seq(min(uint32(e.cfg.Page), e.limits.page)) }
+
+// nextWindow goes on comparing c: at the end first, then in the middle of what is
+// left.
+func (e *Engine) nextWindow(c *conversation) {
+	d := c.doubt
+	switch {
+	case d.low < d.high:
+		d.at = d.high
+		if !d.top {
+			d.at = d.low + (d.high-d.low+1)/2
+		}
+		d.top = false
+		e.fetch(c, Read{UpTo: d.at, Limit: int(e.comparePage())}, e.windowRead)
+	case !d.any && !d.probe && c.known > 0:
+		d.probe, d.at = true, c.known
+		e.wantPull(c)
+	default:
+		e.decide(c)
+	}
+}
+
+// windowRead takes what the store has.
+func (e *Engine) windowRead(c *conversation, entries []pim.Entry) {
+	d := c.doubt
+	if d == nil {
+		return
+	}
+	d.any = d.any || len(entries) > 0
+	if n := len(entries); n > 0 {
+		last := entries[n-1].Seq
+		entries = slices.DeleteFunc(entries, func(s pim.Entry) bool { return s.Seq <= d.low || s.Seq+e.comparePage() <= last })
+	}
+	if len(entries) == 0 {
+		d.low = d.at
+		e.nextWindow(c)
+		return
+	}
+	d.stored, d.found, d.from = entries, nil, 0
+	e.wantPull(c)
+}
+
+// compared takes the end of the server's answer.
+func (e *Engine) compared(c *conversation) {
+	d := c.doubt
+	if d.probe {
+		d.lost = d.newest < c.known
+		d.same = pim.Entry{Seq: min(d.newest, c.known)}
+		e.decide(c)
+		return
+	}
+	last := len(d.stored) - 1
+	switch i := d.common(); {
+	case i == last:
+		d.same, d.low = d.stored[i], d.at
+	case i >= 0 && c.isOwn() && e.leftOut(d):
+		d.low = d.high
+	case i >= 0:
+		d.same, d.lost = d.stored[i], true
+		d.low, d.high = d.same.Seq, d.same.Seq
+	case c.isOwn() && e.leftOut(d):
+		d.low = d.high
+	default:
+		d.lost, d.high = true, max(d.from, d.stored[0].Seq)-1
+		if d.newest < d.high {
+			d.high, d.top = d.newest, true
+		}
+	}
+	d.stored, d.found = nil, nil
+	e.nextWindow(c)
+}
+
+// leftOut reports whether the end of the own log is there no more for having been
+// superseded, as far as one can tell. Where the store is another it counts as lost.
+func (e *Engine) leftOut(d *check) bool {
+	last := d.stored[len(d.stored)-1].Seq
+	return !e.meta.FullSync && d.newest > last && !slices.ContainsFunc(d.found, func(f pim.Entry) bool { return f.Seq == last })
+}
+
+// incomparable takes the refusal of a comparison.
+func (e *Engine) incomparable(c *conversation, err *pim.Error) {
+	d := c.doubt
+	if err.Kind == pim.KindNotMember || err.Kind == pim.KindNotFound { // the group is not there
+		d.lost, d.same, d.newest, d.heard = true, pim.Entry{}, 0, 0
+		e.decide(c)
+		return
+	}
+	// It cannot be read at present. The next connection tries again.
+	e.doubts.unsure = true
+	d.lost, d.newest = false, c.known
+	e.decide(c)
+}
+
+// decide ends c's doubt.
+func (e *Engine) decide(c *conversation) {
+	d := c.doubt
+	e.trust(c)
+	c.checked, c.acked = true, 0 // what was acknowledged may be gone as well
+	switch {
+	case d.lost && c.isOwn():
+		e.rewind(c, 0, 0)
+	case d.lost, d.newest < c.known:
+		e.rewind(c, d.same.Seq, d.same.Count)
+	case d.same.Seq == c.known:
+		e.unhear(c, d.same.Count)
+	}
+	switch newest := max(d.newest, d.heard); {
+	case e.cfg.Watch:
+		e.aim(c, unknownSeq)
+	case newest > c.known:
+		c.newest = newest
+		e.aim(c, newest)
+		e.touch(c)
+	case e.jobOf(c) != noJob:
+		e.wantPull(c)
+	}
+	e.ackLater(c)
+	e.believe()
+}
+
+// unhear forgets what was heard of c above its position, up to which there are count
+// messages.
+func (e *Engine) unhear(c *conversation, count uint64) {
+	c.newest, c.counted, c.count, c.last, c.lastCut = c.known, c.known, count, nil, false
+	e.touch(c)
+}
+
+// trust drops c's doubt without an answer.
+func (e *Engine) trust(c *conversation) {
+	if c.doubt == nil {
+		return
+	}
+	if c.doubt.active {
+		e.doubts.active--
+	}
+	c.doubt = nil
+	e.doubts.count--
+	e.doubts.waiting = slices.DeleteFunc(e.doubts.waiting, func(other *conversation) bool { return other == c })
+}
+
+// believe notes that no doubt is left.
+func (e *Engine) believe() {
+	if e.meta.Doubt && e.doubts.count == 0 && !e.doubts.unsure {
+		e.meta.Doubt, e.metaDirty = false, true
+		if c := e.conversations[pim.Own(e.meta.User)]; c == nil || !c.former {
+			e.former.reads = make(map[string]pim.Command)
+		}
+	}
+}
+
+// rewind takes c back to the seq to, up to which there are count messages. What was
+// known above it is gone from the server.
+func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
+	e.takeBack(c, to, count, e.meta.User)
+	e.keepFormer(c)
+	if c.isOwn() {
+		e.forgetSettings()
+	} else {
+		e.unread(c, to, count)
+	}
+}
+
+// takeBack deletes what is stored of c above the seq to, and keeps aside what sender
+// sent.
+func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.UserID) {
+	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
+	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
+	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
+	if c.own > to {
+		c.own, c.ownUpTo = 0, 0
+		e.seekOwn(c, to)
+	}
+	e.setHoles(c, soundHoles(without(c.holes, to, unknownSeq), to))
+	e.emit(RewoundEvent{Conversation: c.id, After: to})
+}
+
+// unread gives up read positions of c above the seq to: those that are queued now, and
+// the one in force when the own log is taken back as well.
+func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
+	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c.id), Seq: to, Count: count}
+	entity := cmd.Entity()
+	if was, ok := e.former.reads[entity]; e.former.reads != nil && (!ok || to < was.Seq) {
+		e.former.reads[entity] = cmd
+	}
+	if l := e.outbox.lanes[laneKey{conversation: pim.Own(e.meta.User), entity: entity}]; l != nil {
+		for _, m := range slices.Clone(l.messages) {
+			if m.command.Seq > to {
+				e.leaveOutbox(m, SendEvent{State: Superseded})
+			}
+		}
+	}
+}

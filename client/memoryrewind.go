@@ -1,0 +1,76 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// rewind takes a conversation back.
+func (m *Memory) rewind(r *Rewind) {
+	c := m.conversation(r.Conversation)
+	kept := make([]Stored, 0, len(c.entries))
+	for _, e := range c.entries {
+		switch {
+		case e.Seq <= r.After:
+			kept = append(kept, e)
+		case e.Sender == r.Sender:
+			if m.former[r.Conversation] == nil {
+				m.former[r.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
+			}
+			m.former[r.Conversation][e.ClientID] = e.Entry
+		}
+	}
+	c.entries, c.top = kept, 0
+	for i := range kept {
+		if kept[i].Seq > kept[c.top].Seq {
+			c.top = i
+		}
+	}
+	if _, own := r.Conversation.OwnUser(); own {
+		clear(m.settings)
+	}
+}
+
+// forget deletes what was kept aside.
+func (m *Memory) forget(f Former) {
+	of := m.former[f.Conversation]
+	delete(of, f.ID)
+	if f.ID.IsZero() || len(of) == 0 {
+		delete(m.former, f.Conversation)
+	}
+}
+
+// Below implements Store. It looks at every entry of conv.
+func (m *Memory) Below(_ context.Context, conv pim.ConversationID, to pim.Seq, limit int) ([]pim.Entry, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	c := m.conversations[conv]
+	if c == nil {
+		return nil, nil
+	}
+	var list []pim.Entry
+	for i := range c.entries {
+		if c.entries[i].Seq <= to {
+			list = append(list, c.entries[i].Entry)
+		}
+	}
+	slices.SortFunc(list, bySeq)
+	return slices.Clone(list[max(0, len(list)-max(limit, 0)):]), nil
+}
+
+// Former implements Store.
+func (m *Memory) Former(_ context.Context, conv pim.ConversationID, skip, limit int) ([]pim.Entry, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	list := slices.SortedFunc(maps.Values(m.former[conv]), bySeq)
+	list = list[min(max(skip, 0), len(list)):]
+	return slices.Clone(list[:min(max(limit, 0), len(list))]), nil
+}
+
+func bySeq(a, b pim.Entry) int {
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), slices.Compare(a.ClientID[:], b.ClientID[:]))
+}
