@@ -158,7 +158,8 @@ func (e *Engine) raceDeadline(at *time.Duration) {
 
 // divert takes the gateways that a PIMGoAway names. They are trusted as far as
 // the connection that named them, so none may be less protected than the
-// configured servers are.
+// configured servers are. If it names none, the next server has its turn: this one has
+// just sent the client away.
 func (e *Engine) divert(servers []string) {
 	guarded := !slices.ContainsFunc(e.cfg.Servers, func(s string) bool { return !encrypted(s) })
 	var kept []string
@@ -167,7 +168,9 @@ func (e *Engine) divert(servers []string) {
 			kept = append(kept, s)
 		}
 	}
-	e.route.alternatives, e.route.turn = kept, 0
+	if e.route.alternatives = kept; len(kept) > 0 {
+		e.route.turn = 0
+	}
 }
 
 func encrypted(server string) bool {

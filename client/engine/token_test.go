@@ -84,6 +84,23 @@ func TestTokenIsRefused(t *testing.T) {
 	}
 }
 
+// A token that one gateway refuses, or a gateway that sends away for another reason,
+// is tried at the next.
+func TestNextGatewayAfterARefusal(t *testing.T) {
+	for _, code := range []wire.Code{wire.CodeUnauthorized, wire.CodeUnavailable} {
+		r := newRacer(t, "wss://a", "wss://b")
+		for _, want := range []string{"wss://a", "wss://b", "wss://a"} {
+			to := r.dialled[len(r.dialled)-1]
+			if to.Server != want {
+				t.Fatalf("%s: tried at %s, want %s", code, to.Server, want)
+			}
+			r.does(engine.Dialled{Attempt: to.Attempt})
+			r.does(engine.Frame{Attempt: to.Attempt, Message: &wirepb.PIMGoAway{Code: uint32(code), Reconnect: code.Reconnect()}})
+			r.waits(r.told().RetryIn)
+		}
+	}
+}
+
 // A Hello that was refused is on its way no more: who is replaced after it is replaced
 // by another.
 func TestRefusedHelloIsAnswered(t *testing.T) {
