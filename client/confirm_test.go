@@ -147,6 +147,12 @@ func TestConfirmingLeavesNoGap(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if err := c.Synced(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := c.Messages(t.Context(), chat, 1000); err != nil || len(list) != 900 {
+			t.Fatalf("%d entries of 900, %v", len(list), err)
+		}
 		seen := make(map[pim.Seq]bool)
 		for range 900 {
 			seen[entry(t, c).Entry.Seq] = true
@@ -423,6 +429,44 @@ func TestAnswerIDs(t *testing.T) {
 		}
 		if id[6]>>4 != 7 || id[8]>>6 != 2 || !slices.Equal(id[:6], q.ClientID[:6]) {
 			t.Errorf("%s is no UUIDv7 of the time of %s", id, q.ClientID)
+		}
+	})
+}
+
+// overtaken is a store in which the newest page of a long gap comes between two
+// reads of EntriesAfter.
+type overtaken struct {
+	client.Store
+	t *testing.T
+}
+
+func (o overtaken) Conversation(ctx context.Context, id pim.ConversationID) (client.ConversationRow, error) {
+	row, err := o.Store.Conversation(ctx, id)
+	page := client.Batch{Conversations: []client.ConversationRow{{
+		ID: id, Known: 200, Newest: 200, Count: 200, Holes: []client.Hole{{From: 11, To: 199}},
+	}}}
+	page.Entries = []client.Stored{{Entry: pim.Entry{Conversation: id, Seq: 200, Anchor: 200}, Number: 1}}
+	if err := o.Apply(ctx, &page); err != nil {
+		o.t.Error(err)
+	}
+	return row, err
+}
+
+func TestEntriesAfterIsOvertaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		m := client.NewMemory(client.MemoryOptions{})
+		o.Store = overtaken{m, t}
+		err := m.Apply(t.Context(), &client.Batch{Conversations: []client.ConversationRow{{ID: chat, Known: 10, Newest: 200, Count: 200}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if list, err := c.EntriesAfter(t.Context(), chat, 10, 0); err != nil || len(list) > 0 {
+			t.Errorf("a gap was passed: %v, %v", list, err)
 		}
 	})
 }

@@ -17,6 +17,7 @@ type spec struct {
 	User          pim.UserID
 	Device        pim.DeviceID
 	File          string // of the SQLite store; "": in memory
+	Confirm       bool   // a bot: it takes what it is handed over, and confirms each entry
 }
 
 // options are the SDK's, with waits that suit a network in one machine.
@@ -25,7 +26,7 @@ func (s *spec) options(store client.Store) client.Options {
 		Server: s.Server, User: s.User, Device: s.Device, Store: store,
 		Token:      func(context.Context) (string, error) { return s.Token, nil },
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 200 * time.Millisecond, RequestTimeout: 700 * time.Millisecond,
-		EventBuffer: 64,
+		EventBuffer: 64, Confirm: s.Confirm,
 	}
 }
 
@@ -87,6 +88,11 @@ func runApp(ctx context.Context, s *spec, store client.Store, commands <-chan co
 		select {
 		case ev := <-c.Events(): // open until Close
 			tellEvent(ev, tell)
+			if e, ok := ev.(client.EntryEvent); ok && s.Confirm {
+				if _, err := c.Confirm(ctx, e); err != nil && ctx.Err() == nil {
+					tell(report{Broken: err.Error()})
+				}
+			}
 		case cmd, ok := <-commands:
 			if !ok {
 				return

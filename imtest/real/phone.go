@@ -119,6 +119,9 @@ func (p *phone) told(r report) {
 		}
 		// Else the app was dying: the message is in the outbox or it is not.
 	case r.Entry != nil:
+		if p.spec.Confirm && p.handed[place{r.Entry.Entry.Conversation, r.Entry.Entry.Seq}] {
+			break // it was not confirmed
+		}
 		p.hand(r.Entry.Entry, r.Entry.Late)
 	case r.Sent != nil && r.Sent.State == client.Delivered:
 		s := r.Sent.Sent
@@ -138,12 +141,12 @@ func (p *phone) told(r report) {
 }
 
 // begun: the app shows what its store has. What it was not handed before it has
-// now, and what it was handed must be there.
+// now, and what it was handed must be there. A bot waits until it is handed it.
 func (p *phone) begun(b *begun) {
 	stored := make(map[place]bool, len(b.Entries))
 	for _, e := range b.Entries {
 		stored[place{e.Conversation, e.Seq}] = true
-		if !p.handed[place{e.Conversation, e.Seq}] {
+		if !p.handed[place{e.Conversation, e.Seq}] && !p.spec.Confirm {
 			p.hand(e, true) // it may have come to the store in any order
 		}
 	}

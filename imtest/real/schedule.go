@@ -138,7 +138,7 @@ func (s *schedule) addPhone(u pim.UserID, d pim.DeviceID, dir string) {
 	if p.tcp {
 		scheme = "tcp://"
 	}
-	p.spec = spec{Server: scheme + p.proxy.Addr(), Token: token, User: u, Device: d}
+	p.spec = spec{Server: scheme + p.proxy.Addr(), Token: token, User: u, Device: d, Confirm: s.rng.IntN(3) == 0}
 	if s.rng.IntN(3) == 0 || s.self != nil {
 		p.spec.File, p.self = filepath.Join(dir, fmt.Sprintf("%s-%s.db", u, d)), s.self
 	} else {
