@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -32,11 +33,11 @@ type step struct {
 
 // line is one event of the file, see testdata/README.md.
 type line struct {
-	At   int64  `json:"at"`
-	Kind string `json:"kind"`
-	User string `json:"user"`
-	To   string `json:"to"`
-	Text string `json:"text"`
+	At   int64   `json:"at"`
+	Kind string  `json:"kind"`
+	User string  `json:"user"`
+	To   string  `json:"to"`
+	Text *string `json:"text"`
 }
 
 const (
@@ -97,32 +98,46 @@ type parser struct {
 	present map[pim.UserID]bool
 }
 
+// check refuses a line that says too much, too little, or what cannot be. last is
+// the at of the line before.
+func (l *line) check(last int64) error {
+	switch {
+	case !slices.Contains([]string{"message", "join", "leave", "rename"}, l.Kind):
+		return fmt.Errorf("kind %q is not known", l.Kind)
+	case l.At < 0 || l.At > maxAt:
+		return fmt.Errorf("at is %d, it must be from 0 to %d", l.At, maxAt)
+	case l.At < last:
+		return fmt.Errorf("at goes back from %d to %d; sort the lines by it", last, l.At)
+	case l.Kind == "message" && l.Text == nil:
+		return errors.New("a message must have a text, which may be empty")
+	case l.Kind != "message" && l.text() != "":
+		return fmt.Errorf("kind %s has no text", l.Kind)
+	case l.Kind != "rename" && l.To != "":
+		return fmt.Errorf("kind %s has no to", l.Kind)
+	case len(l.text()) > pim.MaxPayload:
+		return fmt.Errorf("a text of %d bytes, at most %d can be sent", len(l.text()), pim.MaxPayload)
+	}
+	return userID(l.User).Validate()
+}
+
+func (l *line) text() string {
+	if l.Text == nil {
+		return ""
+	}
+	return *l.Text
+}
+
+// take adds what a line says to the script.
 func (p *parser) take(l *line) error {
-	user := userID(l.User)
-	if err := user.Validate(); err != nil {
+	if err := l.check(p.last); err != nil {
 		return err
 	}
-	if l.At < 0 || l.At > maxAt {
-		return fmt.Errorf("at is %d, it must be from 0 to %d", l.At, maxAt)
-	}
-	if l.At < p.last {
-		return fmt.Errorf("at goes back from %d to %d; sort the lines by it", p.last, l.At)
-	}
 	p.last = l.At
-	if l.Text != "" && l.Kind != "message" {
-		return fmt.Errorf("kind %s has no text", l.Kind)
-	}
-	if l.To != "" && l.Kind != "rename" {
-		return fmt.Errorf("kind %s has no to", l.Kind)
-	}
-	if len(l.Text) > pim.MaxPayload {
-		return fmt.Errorf("a text of %d bytes, at most %d can be sent", len(l.Text), pim.MaxPayload)
-	}
-	at := time.Duration(l.At) * time.Millisecond
+	at, user := time.Duration(l.At)*time.Millisecond, userID(l.User)
 	switch l.Kind {
 	case "message":
 		p.join(at, user, true)
-		p.steps = append(p.steps, step{at, pim.EntryMessage, user, l.Text})
+		p.steps = append(p.steps, step{at, pim.EntryMessage, user, l.text()})
 	case "join":
 		p.join(at, user, false)
 	case "leave":
@@ -134,8 +149,6 @@ func (p *parser) take(l *line) error {
 		}
 		p.leave(at, user)
 		p.join(at, to, false)
-	default:
-		return fmt.Errorf("kind %q is not known", l.Kind)
 	}
 	return nil
 }

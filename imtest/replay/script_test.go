@@ -80,6 +80,8 @@ func TestReadScriptNamesTheLine(t *testing.T) {
 		`{"at": 6, "kind": "join", "user": "bob", "text": "bye"}`:               "kind join has no text",
 		`{"at": 6, "kind": "message", "user": "ann", "text": "x", "to": "bob"}`: "kind message has no to",
 		`{"at": 6, "kind": "message", "user": "ann", "text": "x"`:               "unexpected EOF",
+		`{"at": 6, "kind": "message", "user": "ann"}`:                           "must have a text",
+		`{"at": 6, "kind": "message", "user": "ann", "text": null}`:             "must have a text",
 		`[]`: "an array stands where an object is expected",
 		"\ufeff" + `{"at": 6, "kind": "message", "user": "ann", "text": "x"}`: "byte order mark",
 		filled(maxLine + 1):            "line 3 is longer than 1048576 bytes",
