@@ -66,7 +66,7 @@ func TestMutationAckBeforeCommit(t *testing.T) {
 		lab.Crash(resume)
 		alice.Sends(chat, "three")
 		return lab.Finish()
-	}, "I1", "I3", "I4", "I7")
+	}, "I1", "I2", "I3", "I4", "I7") // I2: alice's phone finds it gone, and sends it again
 }
 
 // slowDisk makes appends wait while it is stalled. An impatient one does not let
