@@ -40,6 +40,15 @@ func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
 	return at
 }
 
+// readAgain looks up anew what r says where the position in force is beyond what was
+// found: others may have written, and read that, between the look and the step. So no
+// position is taken for one that is none.
+func (s *shard) readAgain(l *live, r *Request) {
+	if r.reads() && r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest {
+		r.read = s.lookUpRead(r.Sender, r.command)
+	}
+}
+
 // payload returns what the log is to hold of r, and sees to it that r's command says
 // the same: of a read what the server found. It replaces a position in force that is
 // beyond the conversation, as earlier versions took them.

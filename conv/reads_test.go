@@ -1,6 +1,7 @@
 package conv_test
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"testing"
@@ -145,5 +146,44 @@ func TestReadPositionsAreMended(t *testing.T) {
 		if !reflect.DeepEqual(device, want) {
 			t.Errorf("%d: a device comes to %+v, want %+v", wrong, device, want)
 		}
+	}
+}
+
+// stalled calls meanwhile, once, between the look at a log's end and what is done with it.
+type stalled struct {
+	store.Store
+	log       store.Log
+	meanwhile func()
+}
+
+func (s *stalled) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	last, err := s.Store.Last(ctx, log)
+	if f := s.meanwhile; log == s.log && f != nil {
+		s.meanwhile = nil
+		f()
+	}
+	return last, err
+}
+
+// A position is not taken for one beyond the conversation since what it names was
+// written after the log's end had been looked at.
+func TestReadPositionsOnlyGrow(t *testing.T) {
+	s, rec := &stalled{Store: storetest.NewMemory()}, newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	group := withGroup(t, w, rec)
+	s.log = inbox.Entries(group)
+	s.meanwhile = func() {
+		for _, r := range []*conv.Request{message(group, "bob", "x"), readCommand(group, 5, 4)} {
+			if _, err := persist(w, rec, r); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if a, err := persist(w, rec, readCommand(group, 3, 2)); err != nil || a.Seq != 2 || a.Payload != nil {
+		t.Errorf("answered with %+v, %v", a, err)
+	}
+	if set := settingsOf(t, s, "alice")["read/"+string(group)]; set.Seq != 5 || set.Replaces {
+		t.Errorf("read up to %+v", set)
 	}
 }

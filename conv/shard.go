@@ -201,6 +201,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		s.fail(r, err)
 		return
 	}
+	s.readAgain(l, r)
 	o := l.step(r, older, now)
 	switch {
 	case o.err != nil && l.batch != nil && len(l.batch.entries) > 0:
