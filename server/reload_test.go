@@ -223,7 +223,11 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if log.count(said) == 0 {
 		t.Error("the log says nothing of it")
 	}
-	// By itself it says so once.
+	// By itself it says so once, when it is wrong anew.
+	write(third)
+	if err := s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	failed := func() string { return metric(t, s, `pim_reloads_total{what="certificate",result="failed"}`) }
 	n := log.count(said)
 	write(pair{[]byte("y"), third.key})
