@@ -87,14 +87,24 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 }
 
 // echo answers a direct message and confirms it, in one transaction. Everything else
-// it only confirms.
+// it only confirms. While the outbox is full it waits: after a long absence there is
+// more to answer than the server takes at once.
 func echo(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
 	var answers []client.Answer
 	if e.Entry.Kind == pim.EntryMessage && !e.Entry.Conversation.IsGroup() && e.Entry.Sender != bot.User() {
 		answers = append(answers, client.Answer{Payload: e.Entry.Payload})
 	}
-	_, err := bot.Confirm(ctx, e, answers...)
-	return err
+	for {
+		_, err := bot.Confirm(ctx, e, answers...)
+		if pim.KindOf(err) != pim.KindOverloaded {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // sendAgain sends an answer again that has failed: no reply came in time, or the

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
 
@@ -264,4 +266,57 @@ func (w *trial) count() (missed, doubled int) {
 		}
 	}
 	return missed, doubled
+}
+
+// The server takes nothing for a while, and there is more to answer than the outbox
+// holds: the bot waits, and then answers all of it.
+func TestFullOutbox(t *testing.T) {
+	const questions = 10_300
+	w := newTrial(t, "sound", 1)
+	var busy atomic.Bool
+	busy.Store(true)
+	w.server.Reject = func(*wirepb.PIMSendReq) *pim.Error {
+		if busy.Load() {
+			return &pim.Error{Kind: pim.KindOverloaded, Text: "busy", RetryAfter: 10 * time.Millisecond}
+		}
+		return nil
+	}
+	for i := range questions {
+		w.asks(i%conversations, fmt.Sprint("question ", i))
+	}
+	store := client.NewMemory(client.MemoryOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, client.Options{
+			Server: w.on.TCP, Device: "echobot", Store: store, Confirm: true,
+			Token: func(context.Context) (string, error) { return "echobot", nil },
+		}, echo)
+	}()
+	until := func(ok func() bool) {
+		t.Helper()
+		for limit := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+			select {
+			case err := <-ended:
+				t.Fatalf("the bot ends: %v", err)
+			default:
+			}
+			if time.Now().After(limit) { // ends a hanging test; decides nothing
+				t.Fatal("it does not come")
+			}
+		}
+	}
+	until(func() bool {
+		snapshot, err := store.Load(t.Context())
+		return err == nil && len(snapshot.Outbox) == 10_000
+	})
+	busy.Store(false)
+	until(func() bool { return len(w.answers()) == questions })
+	if missed, doubled := w.count(); missed+doubled > 0 {
+		t.Errorf("%d not answered, %d answered more than once", missed, doubled)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the bot ends: %v", err)
+	}
 }
