@@ -76,6 +76,9 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 	for i := range b.Rewinds {
 		m.rewind(&b.Rewinds[i])
 	}
+	for _, e := range b.Keep {
+		m.keep(e)
+	}
 	if b.Meta != nil {
 		m.meta = *b.Meta
 	}

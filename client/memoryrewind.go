@@ -18,10 +18,7 @@ func (m *Memory) rewind(r *Rewind) {
 		case e.Seq <= r.After:
 			kept = append(kept, e)
 		case e.Sender == r.Sender:
-			if m.former[r.Conversation] == nil {
-				m.former[r.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
-			}
-			m.former[r.Conversation][e.ClientID] = e.Entry
+			m.keep(e.Entry)
 		}
 	}
 	c.entries, c.top = kept, 0
@@ -33,6 +30,14 @@ func (m *Memory) rewind(r *Rewind) {
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(m.settings)
 	}
+}
+
+// keep keeps an entry aside.
+func (m *Memory) keep(e pim.Entry) {
+	if m.former[e.Conversation] == nil {
+		m.former[e.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
+	}
+	m.former[e.Conversation][e.ClientID] = e
 }
 
 // forget deletes what was kept aside.

@@ -54,7 +54,7 @@ func (b *Backup) clone() *Backup {
 
 func (l *log) clone() *log {
 	c := &log{
-		entries: slices.Clone(l.entries), ids: maps.Clone(l.ids), count: l.count,
+		entries: slices.Clone(l.entries), times: l.times, ids: maps.Clone(l.ids), count: l.count,
 		periods: make(map[pim.UserID][]period), order: make(map[pim.UserID]*pim.Anchors),
 	}
 	for u, p := range l.periods {
@@ -65,7 +65,7 @@ func (l *log) clone() *log {
 		if c.order[e.Sender] == nil {
 			c.order[e.Sender] = new(pim.Anchors)
 		}
-		c.order[e.Sender].Next(e.Seq, e.Local, e.Server)
+		c.order[e.Sender].Next(e.Seq, e.OrderTime(), e.Server)
 	}
 	return c
 }

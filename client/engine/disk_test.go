@@ -48,6 +48,9 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 	for _, r := range b.Rewinds {
 		d.rewind(r)
 	}
+	for _, e := range b.Keep {
+		d.keep(e)
+	}
 	if b.Meta != nil {
 		if b.Meta.AckSerial < d.meta.AckSerial || b.Meta.LastLocal < d.meta.LastLocal {
 			t.Fatalf("went back: %+v after %+v", *b.Meta, d.meta)
@@ -105,10 +108,7 @@ func (d *disk) rewind(r engine.Rewind) {
 		}
 		delete(d.entries[r.Conversation], seq)
 		if e.Sender == r.Sender {
-			if d.former[r.Conversation] == nil {
-				d.former[r.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
-			}
-			d.former[r.Conversation][e.ClientID] = e
+			d.keep(e)
 		}
 	}
 	c := d.conversations[r.Conversation]
@@ -117,6 +117,13 @@ func (d *disk) rewind(r engine.Rewind) {
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(d.settings)
 	}
+}
+
+func (d *disk) keep(e pim.Entry) {
+	if d.former[e.Conversation] == nil {
+		d.former[e.Conversation] = make(map[pim.ClientMessageID]pim.Entry)
+	}
+	d.former[e.Conversation][e.ClientID] = e
 }
 
 // read answers a Read.

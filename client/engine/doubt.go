@@ -68,9 +68,12 @@ func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
 	}
 }
 
-// sameEntry reports whether a stored entry and the server's are one and the same.
+// sameEntry reports whether a stored entry and the server's are one and the same. All
+// its times count: one that was sent again may have the server time that it had, if
+// that was held for a clock that was set back.
 func sameEntry(a, b *pim.Entry) bool {
-	return a.Seq == b.Seq && a.ClientID == b.ClientID && a.Sender == b.Sender && a.Server == b.Server
+	return a.Seq == b.Seq && a.ClientID == b.ClientID && a.Sender == b.Sender && a.Server == b.Server &&
+		a.Ahead == b.Ahead && a.Order == b.Order && a.Local == b.Local && a.Anchor == b.Anchor && a.Count == b.Count
 }
 
 // common returns the index of the last stored entry that the server has, -1 for none.
@@ -117,7 +120,7 @@ func (e *Engine) resumeDoubts() {
 			c.doubt = &check{high: c.known, top: true} // what was heard was of a store that may be gone
 			e.doubts.waiting = append(e.doubts.waiting, c)
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
-			e.clearAhead(c)
+			e.dropAhead(c)
 			e.unhear(c, 0)
 			e.aim(c, unknownSeq)
 		case e.meta.Doubt && c.followed:
@@ -155,7 +158,7 @@ func (e *Engine) doubt(c *conversation) {
 	}
 	e.abandonPull(c.id)
 	e.pulls.drop(c)
-	e.clearAhead(c)
+	e.dropAhead(c)
 	c.pulling, c.again, c.retryAt = false, false, 0
 	if c.target != 0 {
 		c.target = 0
@@ -316,6 +319,7 @@ func (e *Engine) decide(c *conversation) {
 // messages.
 func (e *Engine) unhear(c *conversation, count uint64) {
 	c.newest, c.counted, c.count, c.last, c.lastCut = c.known, c.known, count, nil, false
+	e.seekOwn(c)
 	e.touch(c)
 }
 
@@ -360,10 +364,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
-	if c.own > to {
-		c.own, c.ownUpTo = 0, 0
-		e.seekOwn(c, to)
-	}
+	e.seekOwn(c)
 	e.setHoles(c, soundHoles(without(c.holes, to, unknownSeq), to))
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }

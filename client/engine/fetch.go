@@ -32,9 +32,16 @@ func (e *Engine) fetched(in FromStore) {
 	}
 }
 
-// seekOwn looks in the store, from the seq to downwards, for the newest entry of c
-// above which nothing is unread.
-func (e *Engine) seekOwn(c *conversation, to pim.Seq) {
+// seekOwn looks in the store for the newest entry of c above which nothing is unread,
+// if that was above the position.
+func (e *Engine) seekOwn(c *conversation) {
+	if c.own > c.known {
+		c.own, c.ownUpTo = 0, 0
+		e.seekOwnBelow(c, c.known)
+	}
+}
+
+func (e *Engine) seekOwnBelow(c *conversation, to pim.Seq) {
 	if to == 0 {
 		return
 	}
@@ -43,7 +50,7 @@ func (e *Engine) seekOwn(c *conversation, to pim.Seq) {
 			e.reads(c, &entries[i])
 		}
 		if c.own == 0 && len(entries) == seekPage {
-			e.seekOwn(c, entries[0].Seq-1)
+			e.seekOwnBelow(c, entries[0].Seq-1)
 		}
 	})
 }

@@ -72,6 +72,18 @@ func (e *Engine) keepFormer(c *conversation) {
 	e.former.list = slices.Insert(e.former.list, at, c)
 }
 
+// dropAhead gives up what is ahead of a gap of c. Of what the user sent the server
+// has said that it has it, so the outbox has it no more.
+func (e *Engine) dropAhead(c *conversation) {
+	for i := range c.ahead {
+		if entry := &c.ahead[i]; entry.Sender == e.meta.User {
+			e.out.Store.Keep = append(e.out.Store.Keep, *entry)
+			e.keepFormer(c)
+		}
+	}
+	e.clearAhead(c)
+}
+
 // noFormer notes that nothing of c is kept aside any more.
 func (e *Engine) noFormer(c *conversation) {
 	c.former = false

@@ -311,6 +311,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		}
 	case newest <= c.known:
 		// All that this user may read is here, whatever was announced.
+		e.dropAhead(c)
 		e.giveUp(c)
 	default:
 		e.retryPull(c, 0)

@@ -281,6 +281,8 @@ type Batch struct {
 	Settings []Setting
 	// Networks, if not nil, replace those that are stored.
 	Networks []Network
+	// Keep are to be kept aside as by a Rewind.
+	Keep []pim.Entry
 	// Forget are to be deleted from what is kept aside.
 	Forget []Former
 }
@@ -302,5 +304,5 @@ type Former struct {
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Forget) == 0 && b.Networks == nil
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Keep)+len(b.Forget) == 0 && b.Networks == nil
 }

@@ -21,6 +21,9 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	for i := range b.Rewinds {
 		w.rewind(&b.Rewinds[i])
 	}
+	for i := range b.Keep {
+		w.keep(&b.Keep[i])
+	}
 	if m := b.Meta; m != nil {
 		w.exec(s.putMeta, string(m.User), string(m.Device), int64(m.AckSerial), m.FullSync, int64(m.LastLocal), int64(m.Number),
 			int64(m.Stored), m.Confirms, int64(m.Confirmed), m.Key[:], m.Store, int64(m.Heard), m.Doubt)

@@ -27,14 +27,19 @@ func (w *writer) rewind(r *client.Rewind) {
 		return err
 	}, "SELECT data FROM entries WHERE conversation = ? AND seq > ?", string(r.Conversation), integer(r.After))
 	for i := range kept {
-		w.do(`INSERT INTO former (conversation, id, seq, data) VALUES (?, ?, ?, ?)
-			ON CONFLICT (conversation, id) DO UPDATE SET seq = excluded.seq, data = excluded.data`,
-			string(r.Conversation), kept[i].ClientID[:], int64(kept[i].Seq), wire.AppendEntry(nil, &kept[i]))
+		w.keep(&kept[i])
 	}
 	w.do("DELETE FROM entries WHERE conversation = ? AND seq > ?", string(r.Conversation), integer(r.After))
 	if _, own := r.Conversation.OwnUser(); own {
 		w.do("DELETE FROM settings")
 	}
+}
+
+// keep keeps an entry aside.
+func (w *writer) keep(e *pim.Entry) {
+	w.do(`INSERT INTO former (conversation, id, seq, data) VALUES (?, ?, ?, ?)
+		ON CONFLICT (conversation, id) DO UPDATE SET seq = excluded.seq, data = excluded.data`,
+		string(e.Conversation), e.ClientID[:], int64(e.Seq), wire.AppendEntry(nil, e))
 }
 
 // forget deletes what was kept aside.

@@ -63,6 +63,8 @@ func testRewind(t *testing.T, open func() client.Store) {
 	equal(t, "all is taken back", below(99, 10), []pim.Seq(nil))
 	equal(t, "and kept aside", former(0, 10), []pim.Seq{1, 3, 5})
 	equal(t, "settings that follow from the own log", len(load(t, s).Settings), 0)
-	apply(t, s, client.Batch{Forget: []client.Former{{Conversation: direct}}})
+	apply(t, s, client.Batch{Keep: []pim.Entry{entry(direct, 8, 8, 1), entry(group, 2, 2, 1)}})
+	equal(t, "and one that was not stored", former(0, 10), []pim.Seq{1, 3, 5, 8})
+	apply(t, s, client.Batch{Forget: []client.Former{{Conversation: direct}, {Conversation: group}}})
 	equal(t, "all is forgotten", len(load(t, s).Former), 0)
 }

@@ -47,6 +47,7 @@ type Device struct {
 
 // Breakage is how a device is broken on purpose. The zero Breakage is sound.
 type Breakage struct {
+	ForgetFormer bool                                            // nor has what the server has lost
 	ForgetOutbox bool                                            // the store drops what is queued
 	Frame        func(*Device, wire.Message) wire.Message        // changes what is transmitted; nil: swallowed
 	Answer       func(*Device, wire.Message) wire.Message        // and what is received
@@ -141,6 +142,7 @@ func (d *Device) Restore() {
 	d.storage++
 	d.locals, d.timeOf = make(map[pim.ClientMessageID]int64), make(map[int64]pim.ClientMessageID)
 	d.had, d.arrived = make(map[pim.ConversationID]map[pim.Seq]bool), make(map[pim.ConversationID][]pim.Seq)
+	d.w.keep()
 }
 
 // Sleep stops the device for a time: its monotonic clock stands still.
@@ -198,7 +200,11 @@ func (d *Device) Step(in engine.Input) error {
 		if d.engine == nil || d.burns() {
 			break
 		}
-		d.Step(engine.FromStore{ID: r.ID, Entries: d.disk.read(r)})
+		answer := engine.FromStore{ID: r.ID}
+		if !r.Former || !d.breaks.ForgetFormer {
+			answer.Entries = d.disk.read(r)
+		}
+		d.Step(answer)
 	}
 	d.setAlarm()
 	return err
@@ -296,6 +302,9 @@ func (d *Device) transmit(m wire.Message) {
 // that no other of the device has it.
 func (d *Device) timed(req *wirepb.PIMSendReq) {
 	id, _ := wire.ClientID(req.ClientMessageId)
+	if d.disk.outbox[id].Again {
+		return // it has the one that it had, which another device may have given it
+	}
 	if was, again := d.locals[id]; again && was != req.LocalMs {
 		d.w.Failf("%s/%s transmits %s with the local time %d, and before that with %d", d.User, d.ID, id, req.LocalMs, was)
 	}
@@ -403,8 +412,10 @@ func (d *Device) note(out engine.Outgoing, err error) {
 	}
 	d.w.queued[out.ID] = d
 	d.w.sentAt[out.ID] = d.w.now
-	d.w.history.Sent(imtest.Send{
+	sent := imtest.Send{
 		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
 		Members: out.Members, Payload: imtest.PayloadSum(out.Payload),
-	})
+	}
+	d.w.history.Sent(sent)
+	d.w.sends = append(d.w.sends, sent)
 }

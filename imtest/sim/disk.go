@@ -73,6 +73,9 @@ func (d *disk) apply(b *engine.Batch) {
 	for _, r := range b.Rewinds {
 		d.rewind(r)
 	}
+	for _, e := range b.Keep {
+		d.keep(e)
+	}
 	if b.Meta != nil {
 		d.meta = *b.Meta
 	}
@@ -108,24 +111,27 @@ func (d *disk) apply(b *engine.Batch) {
 
 // rewind takes a conversation back.
 func (d *disk) rewind(r engine.Rewind) {
-	kept := slices.Clone(d.former[r.Conversation])
 	for seq, e := range d.entries[r.Conversation] {
 		if seq <= r.After {
 			continue
 		}
 		delete(d.entries[r.Conversation], seq)
 		if e.Sender == r.Sender {
-			kept = append(slices.DeleteFunc(kept, func(k pim.Entry) bool { return k.ClientID == e.ClientID }), e)
+			d.keep(e)
 		}
-	}
-	if len(kept) > 0 {
-		slices.SortFunc(kept, bySeq)
-		d.former[r.Conversation] = kept
 	}
 	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == r.Conversation && e.Seq > r.After })
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(d.settings)
 	}
+}
+
+// keep keeps an entry aside.
+func (d *disk) keep(e pim.Entry) {
+	kept := slices.DeleteFunc(slices.Clone(d.former[e.Conversation]), func(k pim.Entry) bool { return k.ClientID == e.ClientID })
+	kept = append(kept, e)
+	slices.SortFunc(kept, bySeq)
+	d.former[e.Conversation] = kept
 }
 
 func bySeq(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }

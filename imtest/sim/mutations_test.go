@@ -28,10 +28,12 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a new local time on resend", newTimeOnResend, "and before that with"},
 		{"a bot that confirms before it answers", func(d *Device) { brokenBot(d).confirmsFirst = true }, "missed: "},
 		{"a bot that takes what is handed over, once", func(d *Device) { brokenBot(d).forgets = true }, "has confirmed"},
+		{"a server that went back is not noticed", sameServer, "I4 "},
+		{"what such a server has lost is not sent again", func(d *Device) { d.breaks.ForgetFormer = true }, "lost: message"},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
-			const first, most = 1_000_000, 200
+			const first, most = 1_000_000, 1000
 			for seed := uint64(first); seed < first+most; seed++ {
 				found, _ := play(seed, broken.spoil)
 				if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, broken.found) }) {
@@ -88,6 +90,16 @@ func newIDOnResend(d *Device) {
 			if first := names[string(m.ClientMessageId)]; first != nil {
 				m.ClientMessageId = first
 			}
+		}
+		return m
+	}
+}
+
+// sameServer takes the signs of a server that went back from Welcome.
+func sameServer(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if w, ok := m.(*wirepb.Welcome); ok {
+			w.Store, w.AckSerial = "", 0
 		}
 		return m
 	}

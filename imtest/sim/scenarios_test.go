@@ -271,6 +271,24 @@ var scenarios = []struct {
 		s.until(250 * second)
 		s.bothShow("kept")
 	}},
+	{"server-restored", "The server's disk is lost; it comes back with a backup of an hour ago, and says so. What it lacks the phone drops, takes anew what others bring back, and sends its own again.", func(s *stage) {
+		s.sends(s.alice, 4*second, second, "one")
+		s.sends(s.bob, 6*second, second, "two")
+		s.at(10*second, func() { s.before = s.Server.Backup() })
+		s.sends(s.alice, 12*second, second, "three", "four")
+		s.sends(s.bob, 16*second, second, "five")
+		s.at(20*second, func() { s.alice.Do(pim.Command{Kind: pim.CommandPin, Subject: string(chat)}) })
+		s.at(60*minute, func() { s.GoBack(s.before, 5*second) })
+		s.until(62 * minute)
+		want := texts(s.alice)
+		if sorted := slices.Sorted(slices.Values(want)); !slices.Equal(sorted, []string{"five", "four", "one", "three", "two"}) {
+			s.t.Errorf("alice shows %q", want)
+		}
+		s.bothShow(want...)
+		if pin := s.Server.Settings("alice")["pin/"+string(chat)]; !pin.InForce(0) {
+			s.t.Errorf("the pin is %+v", pin)
+		}
+	}},
 	{"server-restart-mid-batch", "The server restarts while twenty messages are on their way. Those that were answered stay, the others are sent again, in order, once.", func(s *stage) {
 		var want []string
 		s.at(5*second, func() {

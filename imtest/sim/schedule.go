@@ -88,6 +88,7 @@ var actions = []struct {
 	{1, func(w *World, _ *Device) { w.StopServer(time.Duration(w.rng.IntN(20)) * time.Second) }},
 	{1, func(w *World, _ *Device) { w.RefuseTokens(time.Duration(w.rng.IntN(60)) * time.Second) }},
 	{1, (*World).someReplacement},
+	{1, (*World).someGoingBack},
 	{1, (*World).someSignOut},
 	{1, func(w *World, _ *Device) {
 		most := 1000 << w.rng.IntN(13) // ms: from a second to over an hour

@@ -71,6 +71,9 @@ func (w *World) unsettled() string {
 		if d.engine == nil || !d.engine.Synced() {
 			return fmt.Sprintf("%s/%s is not synced", d.User, d.ID)
 		}
+		if d.disk.meta.Store != w.Server.Store && w.wentBack {
+			return fmt.Sprintf("%s/%s has not met the server since it went back", d.User, d.ID)
+		}
 		if d.bot != nil && (len(d.bot.inbox) > 0 || d.disk.meta.Confirmed < d.disk.meta.Stored) {
 			return fmt.Sprintf("the bot %s/%s has confirmed %d of %d", d.User, d.ID, d.disk.meta.Confirmed, d.disk.meta.Stored)
 		}
@@ -98,6 +101,7 @@ func (w *World) Verify() []string {
 	if w.failure != "" {
 		return []string{w.failure}
 	}
+	w.rewrite()
 	times := w.record()
 	for id, d := range w.queued {
 		if times[id] == 0 && !w.refused[id] {

@@ -42,6 +42,11 @@ type World struct {
 	sentAt  map[pim.ClientMessageID]time.Duration
 	shownAt map[pim.ClientMessageID]time.Duration // on the last device
 
+	before   *clienttest.Backup // of the server; nil: it is new
+	stores   int                // identities that the server's store has had
+	wentBack bool
+	sends    []imtest.Send
+
 	failure string
 	story   []string
 }
@@ -54,6 +59,7 @@ func NewWorld(seed uint64) *World {
 		sentAt: make(map[pim.ClientMessageID]time.Duration), shownAt: make(map[pim.ClientMessageID]time.Duration),
 	}
 	w.Server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) + w.skew })
+	w.Server.Store = "store 0"
 	w.Server.Limits = wirepb.Limits{InFlight: 32, IdleMs: 300_000, HeartbeatMs: 600_000}
 	return w
 }

@@ -1,0 +1,104 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/imtest"
+)
+
+// GoBack takes the server back to b, nil being a new one, with another identity of
+// its store. It is down for a while.
+func (w *World) GoBack(b *clienttest.Backup, down time.Duration) {
+	w.stores++
+	w.wentBack = true
+	w.StopServer(down)
+	w.Server.Restore(b, fmt.Sprint("store ", w.stores))
+	w.tell(nil, "has gone back")
+	w.keep()
+}
+
+// keep leaves of what was queued, once the server has gone back, what it or a device
+// of the user still has: only that can be in a log at the end.
+func (w *World) keep() {
+	if !w.wentBack {
+		return
+	}
+	has := make(map[pim.ClientMessageID]bool)
+	for _, d := range w.devices {
+		for id := range d.disk.outbox {
+			has[id] = true
+		}
+		for _, of := range d.disk.entries {
+			for _, e := range of {
+				has[e.ClientID] = has[e.ClientID] || e.Sender == d.User
+			}
+		}
+		for _, of := range d.disk.former {
+			for _, e := range of {
+				has[e.ClientID] = true
+			}
+		}
+	}
+	for _, c := range w.Server.All() {
+		for _, e := range w.Server.Log(c) {
+			has[e.ClientID] = true
+		}
+	}
+	maps.DeleteFunc(w.queued, func(id pim.ClientMessageID, _ *Device) bool { return !has[id] })
+}
+
+// rewrite begins the history anew, with what was sent and what devices have now: what
+// was acknowledged and handed over before the server went back does not hold.
+func (w *World) rewrite() {
+	if !w.wentBack {
+		return
+	}
+	w.history = imtest.NewHistory()
+	logged := make(map[pim.ClientMessageID]pim.Entry)
+	for _, c := range w.Server.All() {
+		for _, e := range w.Server.Log(c) {
+			logged[e.ClientID] = e
+		}
+	}
+	for _, s := range w.sends {
+		if s.Kind != pim.EntryMessage && s.Kind != pim.EntryCreate {
+			delete(w.queued, s.ClientID) // it may not be worth sending again
+		}
+		// Any device of the user may have brought it back, and a command that is given
+		// again knows the new log.
+		if e, ok := logged[s.ClientID]; ok && e.Sender == s.Sender {
+			s.Device = e.Device
+			if e.Kind == pim.EntryCommand {
+				s.Payload = imtest.PayloadSum(e.Payload)
+			}
+		}
+		w.history.Sent(s)
+	}
+	for _, d := range w.devices {
+		w.history.Opened(d.device(), d.storage)
+		for _, c := range slices.Sorted(maps.Keys(d.disk.entries)) {
+			for _, e := range d.disk.shown(c) {
+				w.history.Handed(d.device(), d.storage, e, true)
+			}
+		}
+	}
+}
+
+// someGoingBack takes the server back to what it was at the last call, or to
+// nothing. Bots are left out of it: what they have answered may be lost with the
+// question.
+func (w *World) someGoingBack(*Device) {
+	if slices.ContainsFunc(w.devices, func(d *Device) bool { return d.bot != nil }) {
+		return
+	}
+	if w.rng.IntN(2) == 0 {
+		w.before = w.Server.Backup()
+		return
+	}
+	w.GoBack(w.before, time.Duration(1+w.rng.IntN(20))*time.Second)
+}
