@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -33,6 +34,7 @@ func TestFramesAreNotAmplified(t *testing.T) {
 		{"empty acks", append([]byte{byte(wire.TypePushAck)}, empty...)},
 		{"acks of one group", append([]byte{byte(wire.TypePushAck)}, made...)},
 		{"empty members", append([]byte{byte(wire.TypeSendReq)}, members...)},
+		{"a long name", wire.Append(nil, &wirepb.PIMSendReq{ClientMessageId: make([]byte, 16), Conversation: strings.Repeat("\x01", 250<<10)})},
 	} {
 		x := newLab(t, nil)
 		x.connect(false, "alice", "phone")

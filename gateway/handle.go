@@ -94,6 +94,11 @@ func named(conversation string) string {
 	return conversation
 }
 
+// errLongName refuses a name without quoting it.
+func errLongName(bytes int) error {
+	return pim.Errorf(pim.KindInvalid, "a name of %d bytes, no conversation has one", bytes)
+}
+
 var sendReqs = sync.Pool{New: func() any { return new(wirepb.PIMSendReq) }}
 
 // handleSend decodes a PIMSendReq and leaves it for submit. Above the limit of
@@ -128,6 +133,9 @@ func (c *conn) handleSend(body []byte) error {
 	switch {
 	case !ok:
 		c.refuseSend(m, pim.Errorf(pim.KindInvalid, "a client message ID of %d bytes, it has 16", len(m.ClientMessageId)))
+		return nil
+	case len(m.Conversation) > maxNamed:
+		c.refuseSend(m, errLongName(len(m.Conversation)))
 		return nil
 	case members > c.gw.Limits.Members:
 		c.refuseSend(m, pim.Errorf(pim.KindTooLarge, "%d members, a group has at most %d", members, c.gw.Limits.Members))
@@ -234,7 +242,7 @@ func (c *conn) handlePushAck(body []byte) error {
 // frame but what is asked for.
 func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	if len(m.After) > maxNamed {
-		c.refuseTask(m.RequestId, "", pim.Errorf(pim.KindInvalid, "after is of %d bytes, no conversation has such a name", len(m.After)))
+		c.refuseTask(m.RequestId, "", errLongName(len(m.After)))
 		return
 	}
 	c.enqueue(task{id: m.RequestId, sync: &inbox.SyncRequest{
@@ -245,7 +253,7 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 
 func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 	if len(m.Conversation) > maxNamed {
-		c.refuseTask(m.RequestId, "", pim.Errorf(pim.KindInvalid, "a name of %d bytes, no conversation has one", len(m.Conversation)))
+		c.refuseTask(m.RequestId, "", errLongName(len(m.Conversation)))
 		return
 	}
 	c.enqueue(task{id: m.RequestId, pull: &inbox.PullRequest{
