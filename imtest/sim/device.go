@@ -47,6 +47,7 @@ type Device struct {
 
 // Breakage is how a device is broken on purpose. The zero Breakage is sound.
 type Breakage struct {
+	Blind        bool                                            // Answer takes the identity of the server's store away
 	ForgetFormer bool                                            // nor has what the server has lost
 	ForgetOutbox bool                                            // the store drops what is queued
 	Frame        func(*Device, wire.Message) wire.Message        // changes what is transmitted; nil: swallowed

@@ -71,7 +71,7 @@ func (w *World) unsettled() string {
 		if d.engine == nil || !d.engine.Synced() {
 			return fmt.Sprintf("%s/%s is not synced", d.User, d.ID)
 		}
-		if d.disk.meta.Store != w.Server.Store && w.wentBack {
+		if w.wentBack && !d.breaks.Blind && d.disk.meta.Store != w.Server.Store {
 			return fmt.Sprintf("%s/%s has not met the server since it went back", d.User, d.ID)
 		}
 		if d.bot != nil && (len(d.bot.inbox) > 0 || d.disk.meta.Confirmed < d.disk.meta.Stored) {
