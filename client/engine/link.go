@@ -169,10 +169,15 @@ func (e *Engine) retreat(err error, wait time.Duration) {
 	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: wait})
 }
 
-// lossOf returns err, why the connection is gone, as what a message waits for.
+// lossOf returns err, why the connection is gone, as what a message waits for. It
+// was not the message that was refused, so its kind is one that may pass: a message
+// that fails in the end may be sent again, whatever kept the connection away.
 func lossOf(err error) *pim.Error {
 	if e, ok := err.(*pim.Error); ok {
-		return e
+		if e.Kind.Retryable() {
+			return e
+		}
+		return &pim.Error{Kind: pim.KindUnavailable, Text: "no connection: " + e.Text, Err: e}
 	}
 	return &pim.Error{Kind: pim.KindUnavailable, Text: "the connection is lost", Err: err}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +82,31 @@ func TestTokenIsRefused(t *testing.T) {
 				t.Errorf("the next refusal: %+v", ev)
 			}
 		})
+	}
+}
+
+// What fails since there was no connection for long may be sent again, whatever kept
+// that away: it was the token that was refused, not the message.
+func TestMessagesOutliveARefusal(t *testing.T) {
+	for _, code := range []wire.Code{wire.CodeUnauthorized, wire.CodeReplaced} {
+		s := newScript(t)
+		s.quiets()
+		s.w.now += 3 * time.Minute
+		id := s.sends(chat, "on its way")
+		s.step(engine.Lost{Code: code, Err: errors.New("closed")})
+		for begun := s.w.now; s.w.now < begun+4*time.Minute; {
+			s.w.passes(time.Second)
+			if s.engine.State() == engine.Connecting {
+				s.step(engine.Dialled{})
+				s.step(engine.Lost{Code: wire.CodeUnauthorized})
+			}
+		}
+		if err := s.failed[id]; err == nil || !err.Kind.Retryable() || !strings.HasPrefix(err.Text, "no connection: ") {
+			t.Fatalf("%s: failed: %v", code, err)
+		}
+		if err := s.step(engine.Resend{ID: id}); err != nil {
+			t.Errorf("%s: sent again: %v", code, err)
+		}
 	}
 }
 

@@ -73,3 +73,10 @@ func (w *World) someSignOut(d *Device) {
 	d.Cut()
 	w.After(time.Duration(w.rng.IntN(60))*time.Second, func() { d.SignOut(false) })
 }
+
+// comesBack is a user who wants a device that has stopped to go on.
+func (d *Device) comesBack() {
+	if d.engine != nil && d.engine.State() == engine.Stopped {
+		d.Step(engine.Reconnect{})
+	}
+}

@@ -26,9 +26,7 @@ func (w *World) Heal(limit time.Duration) {
 		d.Change(Net{Name: d.net.Name, Delay: 20 * time.Millisecond})
 		d.signedOut = false
 		d.Start()
-		if d.engine.State() == engine.Stopped {
-			d.Step(engine.Reconnect{})
-		}
+		d.comesBack()
 		d.Step(engine.Pause{On: false})
 		d.Step(engine.Online{On: true})
 	}
@@ -38,6 +36,7 @@ func (w *World) Heal(limit time.Duration) {
 			return
 		}
 		for _, d := range w.devices {
+			d.comesBack() // the word that stopped it was still on its way
 			d.resend()
 		}
 	}
