@@ -17,13 +17,15 @@ import (
 )
 
 // Client is one device of a user. It keeps the connection, the outbox and the
-// local store. All methods may be called concurrently.
+// local store. All methods may be called concurrently. A method whose context has
+// ended before the call does nothing, and returns the context's error.
 type Client struct {
 	options Options
 	log     *slog.Logger
 	dialers map[string]*transport.Dialer // of the configured servers
 	store   Store
 	key     [16]byte  // the store's, for the IDs of answers
+	release func()    // gives up the claim on store
 	begun   time.Time // origin of engine.Time.Mono
 
 	ctx      context.Context // ends at Close
@@ -52,13 +54,14 @@ type Client struct {
 	stopped  chan struct{} // closed when it has
 }
 
-// errClosed answers what is asked of a closed client, or was under way.
-var errClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
+// ErrClosed is the error of every method that has one, after Close, and of what was
+// under way then. Its kind is KindUnavailable.
+var ErrClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
 
 // Open checks o, loads the store and starts to connect in the background. ctx
 // bounds Open only. The errors are of KindInvalid, of KindConflict if the store
-// is another user's or device's, or the store's own. The caller must Close the
-// client, and read Events meanwhile.
+// is another user's or device's or another Client uses it, or the store's own. The
+// caller must Close the client, and read Events meanwhile.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	dialers, err := o.check()
 	if err != nil {
@@ -67,6 +70,26 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if o.Store == nil {
 		o.Store = NewMemory(MemoryOptions{})
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	release, err := o.Store.Claim()
+	if err != nil {
+		return nil, err
+	}
+	c, err := open(ctx, o, dialers)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	c.release = release
+	c.wg.Add(1)
+	go c.run()
+	return c, nil
+}
+
+// open makes a client that does not run yet.
+func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) (*Client, error) {
 	snapshot, err := o.Store.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -106,8 +129,6 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		LazyGap: o.LazyGap, Random: mathrand.Float64,
 	}, snapshot)
-	c.wg.Add(1)
-	go c.run()
 	return c, nil
 }
 
@@ -118,6 +139,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 func (c *Client) Close() error {
 	c.cancel()
 	c.wg.Wait()
+	c.release()
 	for {
 		select {
 		case d := <-c.dialled: // too late for the loop
@@ -180,6 +202,9 @@ func (c *Client) SetForeground(on bool) error {
 // Messages returns the last limit entries of conv in display order, from the
 // local store.
 func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit int) ([]pim.Entry, error) {
+	if err := c.usable(ctx); err != nil {
+		return nil, err
+	}
 	return c.store.Entries(ctx, conv, nil, limit)
 }
 
@@ -212,17 +237,27 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 	}
 	select {
 	case p := <-answer:
-		if p.Err != nil {
-			return Page{}, p.Err
-		}
-		return p.Page, nil
+		return p.Page, pulledErr(p)
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		return Page{}, c.inVain(ctx)
+		select {
+		case p := <-answer: // in the last moment
+			return p.Page, pulledErr(p)
+		default:
+			return Page{}, c.inVain(ctx)
+		}
 	case <-c.closed:
-		return Page{}, errClosed
+		return Page{}, ErrClosed
 	}
+}
+
+// pulledErr returns p.Err as an error.
+func pulledErr(p engine.Pulled) error {
+	if p.Err != nil {
+		return p.Err
+	}
+	return nil
 }
 
 // Synced waits until, since the last connect, the server's list of conversations
@@ -231,6 +266,9 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 // Options.Confirm: all entries of that are in the Store).
 func (c *Client) Synced(ctx context.Context) error {
 	for {
+		if err := c.usable(ctx); err != nil {
+			return err
+		}
 		c.mu.Lock()
 		synced, done, err := c.synced, c.isSynced, c.stopErr
 		c.mu.Unlock()
@@ -242,7 +280,7 @@ func (c *Client) Synced(ctx context.Context) error {
 		case <-ctx.Done():
 			return c.inVain(ctx)
 		case <-c.closed:
-			return errClosed
+			return ErrClosed
 		}
 	}
 }
@@ -269,13 +307,27 @@ func (c *Client) inLoop(ctx context.Context, f func() error) error {
 	return c.command(ctx, command{call: f, done: make(chan error, 1)})
 }
 
+// usable says why a call does nothing: the client is closed, or ctx has ended. What
+// a select would leave to chance is decided here.
+func (c *Client) usable(ctx context.Context) error {
+	select {
+	case <-c.closed:
+		return ErrClosed
+	default:
+		return ctx.Err()
+	}
+}
+
 func (c *Client) command(ctx context.Context, cmd command) error {
+	if err := c.usable(ctx); err != nil {
+		return err
+	}
 	select {
 	case c.commands <- cmd:
 		return <-cmd.done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.closed:
-		return errClosed
+		return ErrClosed
 	}
 }

@@ -157,6 +157,9 @@ func (c *Client) EntriesAfter(ctx context.Context, conv pim.ConversationID, afte
 	if err := conv.Validate(); err != nil {
 		return nil, err
 	}
+	if err := c.usable(ctx); err != nil {
+		return nil, err
+	}
 	row, err := c.store.Conversation(ctx, conv)
 	if err != nil {
 		return nil, err

@@ -86,6 +86,9 @@ type Info struct {
 // Info returns what this device knows of the conversation; of one that it has not
 // heard of, the zero Info with its ID.
 func (c *Conversation) Info(ctx context.Context) (Info, error) {
+	if err := c.client.usable(ctx); err != nil {
+		return Info{}, err
+	}
 	row, err := c.client.store.Conversation(ctx, c.id)
 	if err != nil {
 		return Info{}, err
@@ -98,6 +101,9 @@ func (c *Conversation) Info(ctx context.Context) (Info, error) {
 // first, then those in which something happened last. One whose entries are not
 // here yet shows the server's summary. The user's own log is left out.
 func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
+	if err := c.usable(ctx); err != nil {
+		return nil, err
+	}
 	rows, err := c.store.Conversations(ctx)
 	if err != nil {
 		return nil, err

@@ -451,6 +451,6 @@ func (c *Client) end() {
 	}
 	c.state.Store(uint32(Stopped))
 	close(c.closed)
-	c.settleAll(errClosed)
+	c.settleAll(ErrClosed)
 	close(c.events)
 }

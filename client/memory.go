@@ -21,6 +21,7 @@ type MemoryOptions struct {
 // Memory is a Store that is forgotten with the process. Entries share their
 // payloads with the events, and their names with each other.
 type Memory struct {
+	Claims
 	o MemoryOptions
 
 	mu            sync.RWMutex

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
@@ -11,6 +13,9 @@ import (
 // be called concurrently. Package storetest is the suite that every Store
 // passes.
 type Store interface {
+	// Claim takes the store for one Client, until release is called: KindConflict if
+	// another has it. A Store embeds Claims.
+	Claim() (release func(), err error)
 	// Load returns everything except the entries; the zero Snapshot if the store
 	// is new.
 	Load(ctx context.Context) (Snapshot, error)
@@ -38,6 +43,17 @@ type Store interface {
 	Former(ctx context.Context, conv pim.ConversationID, skip, limit int) ([]pim.Entry, error)
 	// Close releases what the store holds.
 	Close() error
+}
+
+// Claims is the Claim of a Store.
+type Claims struct{ taken atomic.Bool }
+
+// Claim implements Store. release may be called more than once.
+func (c *Claims) Claim() (release func(), err error) {
+	if !c.taken.CompareAndSwap(false, true) {
+		return nil, pim.Errorf(pim.KindConflict, "another Client uses the store: two would send, confirm and store over each other")
+	}
+	return sync.OnceFunc(func() { c.taken.Store(false) }), nil
 }
 
 // What a Store holds is the engine's; see there.

@@ -41,14 +41,16 @@ func TestUnreadEventsAreNamed(t *testing.T) {
 				time.Sleep(time.Minute)
 			}
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		_, waited := last.Wait(ctx)
-		_, pulled := c.Pull(ctx, chat, 0, 0, 0, false)
-		for what, err := range map[string]error{"wait": waited, "synced": c.Synced(ctx), "pull": pulled} {
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "Events") && what != "pull" {
+		for what, wait := range map[string]func(context.Context) error{
+			"wait":   func(ctx context.Context) error { _, err := last.Wait(ctx); return err },
+			"pull":   func(ctx context.Context) error { _, err := c.Pull(ctx, chat, 0, 0, 0, false); return err },
+			"synced": c.Synced,
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if err := wait(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "Events") {
 				t.Errorf("%s: %v", what, err)
 			}
+			cancel()
 		}
 		go func() {
 			for range c.Events() {

@@ -238,15 +238,25 @@ func (c *Client) fill(ctx context.Context, conv pim.ConversationID, before pim.S
 	}
 	select {
 	case f := <-answer:
-		if f.Err != nil {
-			return f.Err
-		}
-		return nil
+		return filledErr(f)
 	case <-ctx.Done():
 		// Without ctx, which is over; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
-		return c.inVain(ctx)
+		select {
+		case f := <-answer: // in the last moment
+			return filledErr(f)
+		default:
+			return c.inVain(ctx)
+		}
 	case <-c.closed:
-		return errClosed
+		return ErrClosed
 	}
+}
+
+// filledErr returns f.Err as an error.
+func filledErr(f engine.Filled) error {
+	if f.Err != nil {
+		return f.Err
+	}
+	return nil
 }

@@ -4,9 +4,13 @@ package sqlite
 
 import "os"
 
-// takeLock opens path. These systems keep a second process out less strictly:
-// SQLite's own locks keep the file whole, but two clients of one device would
-// replace each other.
-func takeLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// lockFiles opens the file beside path. These systems keep a second process out less
+// strictly: SQLite's own locks keep the file whole, but two clients of one device
+// would replace each other.
+func lockFiles(path string) ([]*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return []*os.File{f}, nil
 }

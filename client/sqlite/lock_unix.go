@@ -5,22 +5,38 @@ package sqlite
 import (
 	"errors"
 	"os"
+	"runtime"
 	"syscall"
-
-	"github.com/pim-im/pim"
 )
 
-// takeLock takes the lock on path until the file is closed, by whatever ends the
-// process. It stays: who removed it could remove what another has just locked.
-func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// lockFiles locks the file beside path, which stays: who removed it could remove
+// what another has just locked.
+func lockFiles(path string) ([]*os.File, error) {
+	names := []string{path + ".lock"}
+	if runtime.GOOS == "linux" {
+		names = append(names, path)
+	}
+	var files []*os.File
+	for _, name := range names {
+		f, err := lockFile(name)
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, pim.Errorf(pim.KindConflict, "the file is open already, here or in another process")
+			return nil, errOpen
 		}
 		return nil, err
 	}

@@ -9,8 +9,6 @@ import (
 	_ "embed"
 	"errors"
 	"net/url"
-	"os"
-	"path/filepath"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -18,12 +16,13 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// Store is a client.Store. One Store may have a file open at a time; the lock is
-// on a file beside it, which stays.
+// Store is a client.Store. One Store may have a file open at a time, by whatever
+// name: see Open.
 type Store struct {
+	client.Claims
 	path string
 	db   *sql.DB
-	lock *os.File
+	lock *lock
 
 	putMeta, putConversation, putEntry, putOutgoing, dropOutgoing, putSetting, dropNetworks, putNetwork *sql.Stmt
 }
@@ -67,18 +66,25 @@ const maxConnections = 3
 // KindConflict if the file is open already, in this process or another,
 // KindCorrupt if it is damaged or no SQLite file, KindUnsupported if a newer
 // version wrote it, KindDiskFull, KindUnavailable.
+//
+// A second name of the file, a symbolic or hard link, makes no second store, but for
+// a hard link in another process on a system that is not Linux. Do not change from
+// one hard link to another after a crash: SQLite's log lies beside the name.
 func Open(ctx context.Context, path string) (*Store, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, wrap("open", err)
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	lock, err := takeLock(abs + ".lock")
+	real, err := locate(path)
 	if err != nil {
 		return nil, wrap("open "+path, err)
 	}
-	s, err := openLocked(ctx, abs)
+	lock, err := takeLock(real)
 	if err != nil {
-		lock.Close()
+		return nil, wrap("open "+path, err)
+	}
+	s, err := openLocked(ctx, real)
+	if err != nil {
+		lock.release()
 		return nil, wrap("open "+path, err)
 	}
 	s.lock = lock
@@ -86,15 +92,6 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func openLocked(ctx context.Context, path string) (*Store, error) {
-	// Messages are for their user alone: SQLite gives the files beside this one the
-	// permissions of it.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
 	name := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: pragmas.Encode()}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {
@@ -173,7 +170,7 @@ func (s *Store) prepare(ctx context.Context) error {
 
 // Close closes the file, and gives it free for others.
 func (s *Store) Close() error {
-	return s.wrap("close", errors.Join(s.db.Close(), s.lock.Close()))
+	return s.wrap("close", errors.Join(s.db.Close(), s.lock.release()))
 }
 
 // wrap returns err as a *pim.Error that names the file; nil if err is nil.

@@ -1,8 +1,14 @@
 package sqlite_test
 
 import (
+	"bufio"
+	"context"
 	"database/sql"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -14,7 +20,23 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is a process that has a file open, until its standard input ends, if
+// SQLITE_HOLD names one.
+func TestMain(m *testing.M) {
+	path := os.Getenv("SQLITE_HOLD")
+	if path == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	s, err := sqlite.Open(context.Background(), path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	fmt.Println("open")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
 
 func open(t *testing.T, path string) *sqlite.Store {
 	t.Helper()
@@ -110,6 +132,117 @@ func TestOpenTwice(t *testing.T) {
 	}
 	first.Close()
 	open(t, path).Close()
+}
+
+// names returns other names of the file at path.
+func names(t *testing.T, path string) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	names := map[string]string{
+		"symbolic link": filepath.Join(dir, "link.db"), "hard link": filepath.Join(filepath.Dir(path), "hard.db"),
+		"link of a link": filepath.Join(dir, "link2.db"), "folder's link": filepath.Join(dir, "folder", filepath.Base(path)),
+	}
+	for _, err := range []error{
+		os.Symlink(path, names["symbolic link"]), os.Symlink("link.db", names["link of a link"]),
+		os.Symlink(filepath.Dir(path), filepath.Join(dir, "folder")), os.Link(path, names["hard link"]),
+	} {
+		if err != nil {
+			t.Skip("no links here: ", err)
+		}
+	}
+	return names
+}
+
+// A file has one client, by whatever name.
+func TestOpenTwiceByAnotherName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pim.db")
+	open(t, path).Close()
+	all := names(t, path)
+	t.Chdir(filepath.Dir(path))
+	all["relative"] = "./pim.db"
+	for what, name := range all {
+		first := open(t, path)
+		if s, err := sqlite.Open(t.Context(), name); pim.KindOf(err) != pim.KindConflict {
+			t.Errorf("%s: %v, %v; want kind conflict", what, s, err)
+		}
+		// What was refused has taken nothing from the first.
+		m := client.Meta{User: "alice", Device: pim.DeviceID(what[:1])}
+		if err := first.Apply(t.Context(), &client.Batch{Meta: &m}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		first.Close()
+		second := open(t, name)
+		if got, err := second.Load(t.Context()); err != nil || got.Meta.Device != m.Device {
+			t.Errorf("%s: %+v, %v", what, got.Meta, err)
+		}
+		if s, err := sqlite.Open(t.Context(), path); pim.KindOf(err) != pim.KindConflict {
+			t.Errorf("%s, the other way round: %v, %v; want kind conflict", what, s, err)
+		}
+		second.Close()
+	}
+}
+
+// A link whose file is still to come leads to it.
+func TestOpenByALinkToNothing(t *testing.T) {
+	path, link := filepath.Join(t.TempDir(), "pim.db"), filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip("no links here: ", err)
+	}
+	first := open(t, link)
+	defer first.Close()
+	if s, err := sqlite.Open(t.Context(), path); pim.KindOf(err) != pim.KindConflict {
+		t.Errorf("%v, %v; want kind conflict", s, err)
+	}
+}
+
+// What another process has open is refused here.
+func TestOpenInTwoProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pim.db")
+	open(t, path).Close()
+	all := names(t, path)
+	if runtime.GOOS != "linux" {
+		delete(all, "hard link")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "SQLITE_HOLD="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "open\n" {
+		t.Fatalf("the other process says %q, %v", line, err)
+	}
+	for what, name := range all {
+		if s, err := sqlite.Open(t.Context(), name); pim.KindOf(err) != pim.KindConflict {
+			t.Errorf("%s: %v, %v; want kind conflict", what, s, err)
+		}
+	}
+}
+
+// A context that has ended opens nothing, and leaves nothing behind.
+func TestOpenWithACancelledContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	if s, err := sqlite.Open(ctx, filepath.Join(dir, "pim.db")); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", s, err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
 }
 
 // A file that version 1 wrote is brought up to date, with all that is in it.

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"Conversations": testConversations,
 		"Rewind":        testRewind,
 		"Concurrent":    testConcurrent,
+		"Claim":         testClaim,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -418,6 +419,28 @@ func testConversations(t *testing.T, open func() client.Store) {
 	if list, err = s.Conversations(t.Context()); err != nil || len(list) == 0 || list[0].Last.Seq != 1 {
 		t.Errorf("after the summary was dropped: %+v, %v", list, err)
 	}
+}
+
+// A store is one client's at a time.
+func testClaim(t *testing.T, open func() client.Store) {
+	s := open()
+	defer s.Close()
+	for range 2 {
+		release, err := s.Claim()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Claim(); pim.KindOf(err) != pim.KindConflict {
+			t.Errorf("claimed twice: %v", err)
+		}
+		release()
+		release() // which gives up nothing that another has claimed meanwhile
+	}
+	release, err := s.Claim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
 }
 
 // Reads run beside writes, and see whole batches.
