@@ -43,12 +43,6 @@ func (m *moody) Write(p []byte) (int, error) {
 	return m.took.Write(p)
 }
 
-func (l *logWriter) settled() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.size == 0
-}
-
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
@@ -94,7 +88,8 @@ func TestLogWriterStuck(t *testing.T) {
 	close(stuck)
 	m.set(false, nil)
 	<-l.done
-	if !strings.HasPrefix(m.took.String(), line) {
+	// Before it may stand how many were dropped, if the writing began late.
+	if !strings.Contains(m.took.String(), line) {
 		t.Error("what was queued first is lost")
 	}
 }
