@@ -69,3 +69,12 @@ func (l *log) clone() *log {
 	}
 	return c
 }
+
+// Forget forgets all client message IDs, as a server may after 7 days.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.logs {
+		clear(l.ids)
+	}
+}

@@ -1,0 +1,298 @@
+package engine_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
+	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// backWorld is a server with two devices of alice's and one of bob's, connected.
+type backWorld struct {
+	*world
+	phone, laptop, bob *phone
+}
+
+func newBackWorld(t *testing.T) *backWorld {
+	w := newWorld(t, func() float64 { return 0.5 })
+	w.server.Store = "store 0"
+	b := &backWorld{w, w.device("alice", "phone"), w.device("alice", "laptop"), w.device("bob", "phone")}
+	for _, p := range w.devices {
+		p.starts()
+	}
+	w.settles()
+	return b
+}
+
+// goesBack restores the server; devices that run lose their connections.
+func (w *backWorld) goesBack(b *clienttest.Backup, store string) {
+	w.passes(time.Second)
+	w.server.Restore(b, store)
+	for _, p := range w.devices {
+		p.loses()
+	}
+}
+
+// log returns the texts of c on the server.
+func (w *backWorld) log(c pim.ConversationID) (texts []string) {
+	for _, e := range w.server.Log(c) {
+		texts = append(texts, string(e.Payload))
+	}
+	return texts
+}
+
+func (w *backWorld) logs(c pim.ConversationID, want ...string) {
+	w.t.Helper()
+	if got := w.log(c); !slices.Equal(got, want) {
+		w.t.Fatalf("the log of %s is %q, want %q", c, got, want)
+	}
+}
+
+// rewound returns what the app was told of conversations that were taken back.
+func (p *phone) rewound() (told []string) {
+	for _, ev := range p.events {
+		if ev, ok := ev.(engine.RewoundEvent); ok {
+			told = append(told, fmt.Sprint(ev.Conversation, " ", ev.After))
+		}
+	}
+	return told
+}
+
+// A store with another identity that has all that is known changes nothing.
+func TestSameStoreUnderAnotherName(t *testing.T) {
+	w := newBackWorld(t)
+	w.phone.sends(chat, "one")
+	w.bob.sends(chat, "two")
+	w.phone.step(engine.Do{ID: w.id(), Command: rename("carol", "Carol")})
+	w.settles()
+	for _, p := range w.devices {
+		p.events = nil
+	}
+	w.goesBack(w.server.Backup(), "store 1")
+	w.settles()
+	for _, p := range w.devices {
+		if told := p.rewound(); told != nil {
+			t.Errorf("%s/%s was told %q", p.user, p.name, told)
+		}
+		p.sees()
+		if p.store.meta.Doubt || p.store.meta.Store != "store 1" {
+			t.Errorf("%s/%s has %+v", p.user, p.name, p.store.meta)
+		}
+	}
+	w.logs(chat, "one", "two")
+}
+
+// Each sign by itself, without another identity, is enough.
+func TestSignsOfAServerThatWentBack(t *testing.T) {
+	for name, sign := range map[string]func(*backWorld) (told string){
+		"fewer acknowledgements": func(w *backWorld) string {
+			w.passes(time.Second) // until they are acknowledged
+			w.settles()
+			w.phone.loses() // to hear how many there are
+			w.settles()
+			w.goesBack(nil, "")
+			w.server.Store = "store 0"
+			for i := range 5 { // it has caught up
+				w.server.Append(chat, "bob", w.id(), fmt.Appendf(nil, "new %d", i))
+			}
+			return "d:alice:bob 0"
+		},
+		"a shorter conversation in the list": func(w *backWorld) string {
+			w.goesBack(nil, "")
+			w.server.Store = "store 0"
+			w.phone.store.meta.Heard = 0
+			w.phone.dies()
+			w.phone.starts()
+			w.server.Append(chat, "bob", w.id(), []byte("new"))
+			return "d:alice:bob 0"
+		},
+		"an answer at a seq that is known": func(w *backWorld) string {
+			w.laptop.dies()
+			w.bob.dies()
+			w.goesBack(nil, "")
+			w.server.Store = "store 0"
+			w.phone.store.meta.Heard = 0
+			w.phone.dies()
+			w.phone.starts()
+			w.phone.sends(chat, "mine")
+			return "d:alice:bob 0"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newBackWorld(t)
+			for i := range 3 {
+				w.phone.sends(chat, fmt.Sprint("old ", i))
+			}
+			w.settles()
+			w.phone.events = nil
+			want := sign(w)
+			w.settles()
+			if told := w.phone.rewound(); !slices.Contains(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+			got := w.log(chat)
+			for i := range 3 {
+				if n := len(slices.DeleteFunc(slices.Clone(got), func(s string) bool { return s != fmt.Sprint("old ", i) })); n != 1 {
+					t.Errorf("old %d is %d times in %q", i, n, got)
+				}
+			}
+			w.phone.verify()
+		})
+	}
+}
+
+// A message to a group that is gone is kept, with the reason, and goes out when the
+// device that made the group has brought it back.
+func TestGroupThatIsGone(t *testing.T) {
+	w := newBackWorld(t)
+	id := w.phone.queues(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"bob"}})
+	w.settles()
+	group := pim.NewGroup("alice", id)
+	var sent []pim.ClientMessageID
+	for i := range 40 {
+		sent = append(sent, w.bob.sends(group, fmt.Sprint(i)))
+	}
+	w.settles()
+	w.phone.dies()
+	w.laptop.dies()
+	w.goesBack(nil, "store 1")
+	w.settles()
+	m, ok := w.bob.store.outbox[sent[0]]
+	if !ok || m.Failed == nil || m.Failed.Kind != pim.KindNotMember || string(m.Payload) != "0" {
+		t.Fatalf("the first message is %+v", m)
+	}
+	if n := len(w.bob.store.outbox) + len(w.bob.store.former[group]); n != len(sent) {
+		t.Fatalf("%d of %d messages are kept", n, len(sent))
+	}
+	w.bob.dies() // nothing of it is lost with the process
+	w.bob.starts()
+	w.settles()
+	w.phone.starts()
+	w.settles()
+	want := []string{""}
+	for i := range sent {
+		want = append(want, fmt.Sprint(i))
+	}
+	w.logs(group, want...)
+	w.bob.verify()
+	w.phone.verify()
+}
+
+// A device that comes back when the server has forgotten what another device
+// brought back looks before it sends.
+func TestBroughtBackLongAgo(t *testing.T) {
+	w := newBackWorld(t)
+	for i := range 50 {
+		w.phone.sends(chat, fmt.Sprint(i))
+	}
+	w.settles()
+	want := w.log(chat)
+	w.phone.dies()
+	w.goesBack(nil, "store 1")
+	w.settles()
+	w.logs(chat, want...)
+	w.laptop.dies()
+	w.bob.dies()
+	w.now += 8 * 24 * time.Hour
+	w.server.Forget()
+	for _, p := range w.devices {
+		p.starts()
+	}
+	w.settles()
+	w.logs(chat, want...)
+	for _, p := range w.devices {
+		p.verify()
+	}
+}
+
+// The last command of each entity comes back, unless the user has given a later one;
+// with a read position goes what is left of it.
+func TestCommandsComeBack(t *testing.T) {
+	w := newBackWorld(t)
+	for i := range 3 {
+		w.bob.sends(chat, fmt.Sprint(i))
+	}
+	w.settles()
+	before := w.server.Backup()
+	for i := range 3 {
+		w.bob.sends(chat, fmt.Sprint("lost ", i))
+	}
+	w.settles()
+	w.bob.dies() // and never comes back
+	commands := []pim.Command{rename("carol", "C."), rename("carol", "Carol"), rename("dave", "Dave"), rename("erin", "Erin"), remove("erin"), reads(6)}
+	for _, c := range commands {
+		w.phone.step(engine.Do{ID: w.id(), Command: c})
+		w.settles()
+	}
+	w.laptop.dies()
+	w.phone.dies()
+	w.goesBack(before, "store 1")
+	tablet := w.device("alice", "tablet") // knows nothing of all that
+	tablet.starts()
+	w.settles()
+	tablet.step(engine.Do{ID: w.id(), Command: rename("dave", "David")})
+	w.settles()
+	w.phone.starts()
+	w.laptop.starts()
+	w.settles()
+	settings := w.server.Settings("alice")
+	for entity, want := range map[string]string{"contact/carol": "Carol", "contact/dave": "David"} {
+		if s := settings[entity]; string(s.Value) != want {
+			t.Errorf("%s is %+v, want %s", entity, s, want)
+		}
+	}
+	if s := settings["contact/erin"]; s.InForce(0) {
+		t.Errorf("erin is %+v", s)
+	}
+	if s := settings["read/"+string(chat)]; s.Seq != 3 || s.Count != 3 {
+		t.Errorf("read up to %d, count %d; want 3, 3", s.Seq, s.Count)
+	}
+	for _, p := range []*phone{w.phone, w.laptop, tablet} {
+		p.verify()
+	}
+}
+
+// Nothing of a conversation in doubt is acknowledged, and what is pushed of it
+// meanwhile is there in the end.
+func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
+	w := newBackWorld(t)
+	for i := range 3 {
+		w.bob.sends(chat, fmt.Sprint(i))
+	}
+	w.settles()
+	w.bob.dies()
+	w.laptop.dies()
+	w.goesBack(nil, "store 1")
+	w.phone.events = nil
+	for w.phone.session == nil { // Welcome, and no answer to the comparison yet
+		w.passes(time.Second)
+		w.phone.connects()
+	}
+	w.phone.toServer()
+	w.phone.fromServer()
+	w.server.Append(chat, "bob", w.id(), []byte("new"))
+	w.phone.down = append(w.phone.down, w.phone.session.Pushes()...)
+	for w.phone.fromServer() {
+	}
+	w.passes(time.Second)
+	for _, m := range w.phone.up {
+		if ack, ok := m.(*wirepb.PIMPushAck); ok {
+			t.Errorf("acknowledged %v", ack)
+		}
+	}
+	if w.phone.sees(); w.server.Acked("alice", "phone", chat) != 0 {
+		t.Error("the new entry is acknowledged")
+	}
+	w.settles()
+	w.passes(time.Second)
+	w.settles()
+	w.phone.verify()
+	if acked := w.server.Acked("alice", "phone", chat); acked != 1 {
+		t.Errorf("acknowledged up to %d, want 1", acked)
+	}
+}
