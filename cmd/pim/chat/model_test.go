@@ -321,8 +321,10 @@ func TestWidths(t *testing.T) {
 			says any
 			want int
 		}{
-			{report(ansi.ModeReset), columns.clusters}, {report(ansi.ModePermanentlySet), columns.clusters},
-			{report(ansi.ModeNotRecognized), columns.codePoints}, {tea.FocusMsg{}, columns.codePoints},
+			{report(ansi.ModeReset), columns.clusters},
+			{report(ansi.ModePermanentlySet), columns.clusters},
+			{report(ansi.ModeNotRecognized), columns.codePoints},
+			{tea.FocusMsg{}, columns.codePoints},
 		} {
 			d := newDesk(t, 80, 24, Start{Open: bob})
 			d.is(terminal.says)
