@@ -231,7 +231,8 @@ func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err er
 	return false, nil
 }
 
-// send queues a message. While the outbox is full the line is held.
+// send queues a message. While the outbox is full the line is held, unless there is
+// no connection since the user wants none: then it would be held for ever.
 func (ch *lineChat) send(ctx context.Context, e chat.Send, line inputLine) error {
 	if len(e.Text) > pim.MaxPayload { // the reader takes one byte more
 		return ch.refuse(line, lineTooLong(pim.MaxPayload))
@@ -239,7 +240,7 @@ func (ch *lineChat) send(ctx context.Context, e chat.Send, line inputLine) error
 	id, err := chat.Do(ctx, ch.ses.Client, e)
 	ch.held = nil
 	switch {
-	case pim.KindOf(err) == pim.KindOverloaded && len(ch.waiting) > 0:
+	case pim.KindOf(err) == pim.KindOverloaded && len(ch.waiting) > 0 && ch.ses.State() != client.Offline:
 		ch.held = &line
 		return nil
 	case err != nil && ofTheMessage(err):

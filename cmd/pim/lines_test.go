@@ -186,6 +186,49 @@ func TestInputEndsWithoutAServer(t *testing.T) {
 	}
 }
 
+// What the outbox has no room for is refused, and what it holds is sent.
+func TestMoreThanTheOutboxHolds(t *testing.T) {
+	const room, more = 10_000, 20
+	n := serve(t)
+	lines := []string{"/offline"}
+	for i := range room + more {
+		lines = append(lines, fmt.Sprint(i))
+	}
+	stdout, stderr, status := n.pim(strings.Join(append(lines, "/online"), "\n"), "chat", "--as", "alice", "--to", "bob", "--memory", "--timeout", "5m")
+	if want := fmt.Sprintf("%d of %d lines were refused, the first: line %d: ", more, room+more+2, room+2); status != exitUnavailable || !strings.Contains(stderr, want) {
+		t.Errorf("status %d, %q, want %q", status, stderr, want)
+	}
+	if sent := strings.Count(stdout, "✓ "); sent != room {
+		t.Errorf("%d lines are shown as sent", sent)
+	}
+	if got := n.texts(); len(got) != room || got[room-1] != fmt.Sprint(room-1) {
+		t.Errorf("%d messages have come", len(got))
+	}
+}
+
+// A line that is held since the outbox is full is sent when there is room.
+func TestALineIsHeldWhileTheOutboxIsFull(t *testing.T) {
+	const room = 10_000
+	n := serve(t)
+	alice := n.open("chat", "--as", "alice", "--to", "bob", "--memory")
+	alice.types("/offline")
+	alice.sees("* offline")
+	go func() {
+		for i := range room {
+			io.WriteString(alice.in, fmt.Sprintln(i))
+		}
+		io.WriteString(alice.in, "/online\n")
+		for i := range 100 {
+			io.WriteString(alice.in, fmt.Sprintln(room+i))
+		}
+		alice.in.Close()
+	}()
+	alice.sees(fmt.Sprint("✓ ", room+99))
+	if status := alice.ends(); status != exitOK {
+		t.Errorf("status %d", status)
+	}
+}
+
 // A chat whose connection is given up says what became of the lines.
 func TestChatSaysWhatWasNotSent(t *testing.T) {
 	ch := &lineChat{waiting: map[pim.ClientMessageID]inputLine{{1}: {number: 3}}, lines: 3}
