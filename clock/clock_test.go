@@ -113,7 +113,7 @@ func TestRelied(t *testing.T) {
 		w := watch(t, &clock.Kernel{Synchronised: true})
 		is := func(when string, ahead time.Duration) {
 			t.Helper()
-			if off := w.Relied().Sub(time.Now()); (off - ahead).Abs() > time.Millisecond {
+			if off := time.Until(w.Relied()); (off - ahead).Abs() > time.Millisecond {
 				t.Errorf("%s: ahead by %v, want %v", when, off, ahead)
 			}
 		}
@@ -145,7 +145,7 @@ func TestRelied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, &clock.Kernel{Synchronised: true, Error: time.Second})
 		time.Sleep(time.Minute)
-		if off := w.Relied().Sub(time.Now()); off.Abs() > time.Millisecond {
+		if off := time.Until(w.Relied()); off.Abs() > time.Millisecond {
 			t.Errorf("a node that starts in doubt goes by a time %v off", off)
 		}
 	})
