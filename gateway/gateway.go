@@ -60,6 +60,7 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
+	Proxies  Proxies              // whose word on clients' addresses in headers is taken
 	Store    string               // the store's identity, for Welcome
 	Metrics  *Metrics             // nil: not counted
 	Now      func() time.Time     // what clients are told, and tokens are judged by; nil: time.Now

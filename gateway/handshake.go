@@ -52,7 +52,7 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 			if conf != nil {
 				nc = tls.Server(nc, conf)
 			}
-			g.serve(nc, false, nil)
+			g.serve(nc, "", false, nil)
 		})
 		if !ok {
 			g.open.Add(-1)
@@ -63,24 +63,25 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 
 // serve takes a connection through the handshake and then leaves it to a
 // goroutine of its own: this one's stack has grown in the handshake, and an idle
-// connection should not keep it. early is what was read already.
-func (g *Gateway) serve(nc net.Conn, websocket bool, early []byte) {
+// connection should not keep it. remote is the client's address if it is not that of
+// nc, and early what was read already.
+func (g *Gateway) serve(nc net.Conn, remote string, websocket bool, early []byte) {
 	c := newConn(g, nc, websocket)
 	c.in.partial = early
 	g.Metrics.connections.Inc()
-	err := c.handshake()
+	err := c.handshake(remote)
 	if err == nil && g.start(c.run) {
 		return
 	}
 	if err != nil {
-		c.refuse(err)
+		c.refuse(err, remote)
 	}
 	c.gone()
 }
 
 // handshake reads Hello and queues Welcome. After it the connection is in the
 // registry, and pushes may follow.
-func (c *conn) handshake() error {
+func (c *conn) handshake(remote string) error {
 	g := c.gw
 	bound := context.AfterFunc(g.greeting, c.abort)
 	defer bound()
@@ -145,7 +146,7 @@ func (c *conn) handshake() error {
 	if g.greeting.Err() != nil { // GoAway may have looked before it was in the registry
 		c.goAway()
 	}
-	c.log().Debug("connected", "agent", wire.Cut(hello.Agent, 128), "remote", c.nc.RemoteAddr())
+	c.log().Debug("connected", "agent", wire.Cut(hello.Agent, 128), "remote", c.from(remote))
 	return nil
 }
 
@@ -245,8 +246,16 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 	}
 }
 
+// from returns the client's address, which is remote if a proxy says so.
+func (c *conn) from(remote string) string {
+	if remote == "" {
+		remote = c.nc.RemoteAddr().String()
+	}
+	return remote
+}
+
 // refuse tells the client why the handshake failed, if there is a point in it.
-func (c *conn) refuse(err error) {
+func (c *conn) refuse(err error, remote string) {
 	var e *pim.Error
 	code := wire.CodeHandshake
 	switch {
@@ -265,7 +274,7 @@ func (c *conn) refuse(err error) {
 	default:
 		code = wire.CodeUnavailable
 	}
-	c.log().Debug("handshake refused", "err", err, "remote", c.nc.RemoteAddr())
+	c.log().Debug("handshake refused", "err", err, "remote", c.from(remote))
 	c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
 	m := wire.ErrorFrame(withoutCause(e))
 	c.reply(m)

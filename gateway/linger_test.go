@@ -26,7 +26,7 @@ func (x *lab) serveDirectly(websocket bool, config *tls.Config) *peer {
 	if config != nil {
 		served, client = tls.Server(far, config), tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 	}
-	if !x.gw.start(func() { x.gw.serve(served, websocket, nil) }) {
+	if !x.gw.start(func() { x.gw.serve(served, "", websocket, nil) }) {
 		x.t.Fatal("closed")
 	}
 	x.t.Cleanup(func() { near.Close() })

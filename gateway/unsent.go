@@ -18,6 +18,9 @@ func boundUnsent(nc net.Conn) {
 	if secured, ok := nc.(*tls.Conn); ok {
 		nc = secured.NetConn()
 	}
+	if proxied, ok := nc.(proxiedConn); ok {
+		nc = proxied.Raw()
+	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return

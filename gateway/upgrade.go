@@ -60,8 +60,9 @@ func only(lines []string) string {
 // ServeHTTP upgrades a request to WebSocket and serves the connection, in a
 // goroutine of the gateway's: for the HTTP server's own nobody could wait.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	remote := g.Proxies.client(r)
 	if status, err := judgeUpgrade(r); err != nil {
-		g.Logger.Debug("upgrade failed", "remote", r.RemoteAddr, "err", err)
+		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
 		if status == http.StatusUpgradeRequired {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
@@ -82,7 +83,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if nc != nil {
 			nc.Close()
 		}
-		g.Logger.Debug("upgrade failed", "remote", r.RemoteAddr, "err", err)
+		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
 		return
 	}
 	early := make([]byte, rw.Reader.Buffered()) // sent right behind the upgrade
@@ -91,7 +92,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		nc.Close()
 		return
 	}
-	if !g.start(func() { g.serve(nc, true, early) }) {
+	if remote == r.RemoteAddr {
+		remote = "" // nc knows it
+	}
+	if !g.start(func() { g.serve(nc, remote, true, early) }) {
 		g.open.Add(-1)
 		nc.Close()
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/gateway"
 )
 
 // Config is every setting of a server. Its tags are the only place where a
@@ -30,6 +31,8 @@ type Config struct {
 	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
 	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
 	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
+
+	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
 
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
 
@@ -89,7 +92,7 @@ func setField(v reflect.Value, text string) error {
 // Validate reports the first setting that is wrong, as a *pim.Error of
 // KindInvalid whose text says which one and what to do. It opens no file.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateAddresses, c.validateTLS, c.validateExposure, c.validateBounds, c.validateLog} {
+	for _, check := range []func() error{c.validateAddresses, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateLog} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -147,6 +150,14 @@ func (c *Config) validateExposure() error {
 		if a.addr != "" && !loopback(a.addr) {
 			return wrong(a.name, "%q is reached by other machines, and nothing would be encrypted: give --tls-cert and --tls-key, or --insecure behind a proxy that ends TLS, or a loopback address", a.addr)
 		}
+	}
+	return nil
+}
+
+func (c *Config) validateProxies() error {
+	var e *pim.Error
+	if _, err := gateway.ParseProxies(c.TrustedProxies); errors.As(err, &e) {
+		return wrong("trusted-proxies", "%s", e.Text)
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ func TestValidate(t *testing.T) {
 		{"cert without key", func(c *Config) { c.TLSCert = "cert.pem" }, "setting tls-key: "},
 		{"key without cert", func(c *Config) { c.TLSKey = "key.pem" }, "setting tls-cert: "},
 		{"TLS and insecure", func(c *Config) { c.TLSCert, c.TLSKey, c.Insecure = "c", "k", true }, "setting insecure: "},
+		{"proxies", func(c *Config) { c.TrustedProxies = "10.0.0.0/8, fd00::1" }, ""},
+		{"a proxy's name", func(c *Config) { c.TrustedProxies = "10.0.0.1,proxy.example.org" }, "setting trusted-proxies: \"proxy.example.org\""},
 		{"no address", func(c *Config) { c.Listen = "" }, "setting listen: "},
 		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "not HOST:PORT"},
 		{"a port by name", func(c *Config) { c.Listen = "127.0.0.1:http" }, "the port must be a number"},

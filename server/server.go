@@ -55,6 +55,7 @@ type Server struct {
 	version string
 	metrics *prometheus.Registry
 	files   share
+	proxies gateway.Proxies
 	web     atomic.Int64 // HTTP connections, but for those that became WebSocket
 	cert    *certificate // nil: no TLS
 	tls     *tls.Config
@@ -101,6 +102,10 @@ func New(c Config, o Options) (*Server, error) {
 		collectors.NewGoCollector(),
 		buildInfo(o.Version),
 	)
+	var err error
+	if s.proxies, err = gateway.ParseProxies(c.TrustedProxies); err != nil {
+		return nil, err
+	}
 	if err := s.fitFiles(); err != nil {
 		return nil, err
 	}
@@ -197,7 +202,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Full: s.full,
+		Full: s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
@@ -253,7 +258,12 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 // take makes l the server's own.
-func (s *Server) take(l *Listeners) { s.listener, s.tcp, s.pprofL = l.HTTP, l.TCP, l.Pprof }
+func (s *Server) take(l *Listeners) {
+	s.listener, s.tcp, s.pprofL = s.proxies.Listen(l.HTTP, s.config.HandshakeTimeout), l.TCP, l.Pprof
+	if s.tcp != nil {
+		s.tcp = s.proxies.Listen(s.tcp, s.config.HandshakeTimeout)
+	}
+}
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })

@@ -52,6 +52,12 @@ type node struct {
 func start(t *testing.T, c server.Config, o server.Options) *node {
 	t.Helper()
 	o.Logger = slog.New(slog.DiscardHandler)
+	return startLogging(t, c, o)
+}
+
+// startLogging is start with a log.
+func startLogging(t *testing.T, c server.Config, o server.Options) *node {
+	t.Helper()
 	s, err := server.New(c, o)
 	if err != nil {
 		t.Fatal(err)

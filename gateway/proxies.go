@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pires/go-proxyproto"
+)
+
+// Proxies are the addresses of proxies that are believed what they say of a client's
+// address: by the PROXY protocol, versions 1 and 2, on both listeners, and by Forwarded
+// (RFC 7239) or X-Forwarded-For in an upgrade. Nobody else is believed. The address
+// goes into the log, and nothing is decided by it.
+type Proxies []netip.Prefix
+
+// ParseProxies reads a list of addresses and CIDR blocks, with commas or spaces between
+// them. An error is of KindInvalid.
+func ParseProxies(list string) (Proxies, error) {
+	var p Proxies
+	for _, text := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(text); err == nil {
+				addr = plainAddr(addr)
+				prefix = netip.PrefixFrom(addr, addr.BitLen())
+			}
+		}
+		if err != nil || prefix.Addr().Is4In6() {
+			return nil, pim.Errorf(pim.KindInvalid, "%q is neither an address nor a CIDR block such as 10.0.0.0/8 or fd00::/8", text)
+		}
+		p = append(p, prefix.Masked())
+	}
+	return p, nil
+}
+
+// plainAddr returns addr as an IPv4 address if it is one, and without a zone.
+func plainAddr(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+func (p Proxies) trusts(addr netip.Addr) bool {
+	addr = plainAddr(addr)
+	for _, prefix := range p {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// Listen returns l, whose connections from a proxy may begin with a PROXY header and
+// have the client's address then. Such a header from anybody else is not read: it is no
+// frame, and no HTTP. patience is how long a header may take.
+func (p Proxies) Listen(l net.Listener, patience time.Duration) net.Listener {
+	if len(p) == 0 {
+		return l
+	}
+	return proxiedListener{&proxyproto.Listener{
+		Listener:          l,
+		ReadHeaderTimeout: patience,
+		ConnPolicy: func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+			if peer, err := netip.ParseAddrPort(o.Upstream.String()); err == nil && p.trusts(peer.Addr()) {
+				return proxyproto.USE, nil
+			}
+			return proxyproto.SKIP, nil
+		},
+	}}
+}
+
+type proxiedListener struct{ *proxyproto.Listener }
+
+// Accept implements net.Listener.
+func (l proxiedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if c, ok := nc.(*proxyproto.Conn); ok {
+		return proxiedConn{c}, err
+	}
+	return nc, err
+}
+
+// proxiedConn is a connection from a proxy.
+type proxiedConn struct{ *proxyproto.Conn }
+
+// CloseWrite closes the way to the client.
+func (c proxiedConn) CloseWrite() error {
+	tcp, ok := c.TCPConn()
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return tcp.CloseWrite()
+}
+
+// client returns the address that r came from, as far as it is known from proxies. If
+// the two headers tell of different clients, one may be the client's own, handed
+// through: it returns both then.
+func (p Proxies) client(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !p.trusts(peer.Addr()) {
+		return r.RemoteAddr
+	}
+	standard := p.nearest(forwardedFor(r.Header["Forwarded"]), peer.Addr())
+	usual := p.nearest(splitList(r.Header["X-Forwarded-For"], ','), peer.Addr())
+	switch unknown := (netip.Addr{}); {
+	case standard == usual && standard == unknown:
+		return r.RemoteAddr
+	case standard == usual || usual == unknown:
+		return standard.String()
+	case standard == unknown:
+		return usual.String()
+	}
+	return standard.String() + " (Forwarded) or " + usual.String() + " (X-Forwarded-For)"
+}
+
+// nearest goes back over hops, the nearest last, from the proxy that is peer, and
+// returns the first that is no proxy: who comes before it may have been made up by it.
+// Where a hop does not tell, it is the last one that is known; with no hops, none.
+func (p Proxies) nearest(hops []string, peer netip.Addr) netip.Addr {
+	if len(hops) == 0 {
+		return netip.Addr{}
+	}
+	at := plainAddr(peer)
+	for i := len(hops) - 1; i >= 0; i-- {
+		addr, ok := parseNode(hops[i])
+		if !ok {
+			return at
+		}
+		if at = addr; !p.trusts(at) {
+			return at
+		}
+	}
+	return at
+}
+
+// parseNode reads an address with or without a port and brackets.
+func parseNode(text string) (netip.Addr, bool) {
+	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return plainAddr(addr), true
+	}
+	if both, err := netip.ParseAddrPort(text); err == nil {
+		return plainAddr(both.Addr()), true
+	}
+	return netip.Addr{}, false
+}
+
+// forwardedFor returns the for= of each element of Forwarded headers, "" where there is
+// none, or one that cannot be read.
+func forwardedFor(lines []string) []string {
+	var hops []string
+	for _, element := range splitList(lines, ',') {
+		hop := ""
+		for _, pair := range splitList([]string{element}, ';') {
+			if name, value, _ := strings.Cut(pair, "="); strings.EqualFold(strings.TrimSpace(name), "for") {
+				hop = unquote(strings.TrimSpace(value))
+			}
+		}
+		hops = append(hops, hop)
+	}
+	return hops
+}
+
+// splitList returns the elements of a header in several lines that are not empty,
+// without the spaces around them. A separator within quotes is none.
+func splitList(lines []string, separator byte) []string {
+	var elements []string
+	for _, line := range lines {
+		begin, quoted := 0, false
+		for i := 0; i <= len(line); i++ {
+			switch {
+			case i == len(line), line[i] == separator && !quoted:
+				if element := strings.TrimSpace(line[begin:i]); element != "" {
+					elements = append(elements, element)
+				}
+				begin = i + 1
+			case line[i] == '"':
+				quoted = !quoted
+			case line[i] == '\\' && quoted && i+1 < len(line):
+				i++
+			}
+		}
+	}
+	return elements
+}
+
+// unquote returns what a quoted string says, and anything else as it is.
+func unquote(text string) string {
+	if len(text) < 2 || text[0] != '"' || text[len(text)-1] != '"' {
+		return text
+	}
+	var b strings.Builder
+	for i := 1; i < len(text)-1; i++ {
+		if text[i] == '\\' && i+1 < len(text)-1 {
+			i++
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
