@@ -361,15 +361,16 @@ func TestServerThatWentBack(t *testing.T) {
 			}
 			w.becomes(backup, func() {})
 		},
-		"wiped": func(w *town, _ string) { w.becomes(t.TempDir(), func() {}) },
+		"wiped": func(w *town, _ string) { w.becomes(w.t.TempDir(), func() {}) },
 		"another server": func(w *town, _ string) {
-			other := newSite(t)
+			other := newSite(w.t)
 			stranger := other.elsewhere()
 			w.becomes(stranger, func() {})
 			w.texts[w.direct] = append(w.texts[w.direct], "on the other server 0", "on the other server 1")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTown(t, nil)
 			back(w, w.loses())
 			w.says(w.bob, w.direct, "right after it")
@@ -414,6 +415,7 @@ func (s *site) elsewhere() string {
 // A device that comes back later, when others have brought back the same, adds
 // nothing.
 func TestServerThatWentBackAndLateDevices(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	backup := w.loses()
 	w.laptop.closes()
@@ -433,6 +435,7 @@ func TestBrokenDevicesAreCaught(t *testing.T) {
 		"what was lost stays where it was": func(s client.Store) client.Store { return neverRewinds{s} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newTown(t, wrap)
 			w.becomes(w.loses(), w.restores)
 			for end := time.Now().Add(hang); ; time.Sleep(20 * time.Millisecond) {

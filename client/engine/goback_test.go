@@ -267,7 +267,9 @@ func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
 	w.settles()
 	w.bob.dies()
 	w.laptop.dies()
-	w.goesBack(nil, "store 1")
+	// At once, so that an acknowledgement is still due.
+	w.server.Restore(nil, "store 1")
+	w.phone.loses()
 	w.phone.events = nil
 	for w.phone.session == nil { // Welcome, and no answer to the comparison yet
 		w.passes(time.Second)
@@ -295,4 +297,30 @@ func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
 	if acked := w.server.Acked("alice", "phone", chat); acked != 1 {
 		t.Errorf("acknowledged up to %d, want 1", acked)
 	}
+}
+
+// Who follows a conversation from a position of its own, which the server is behind
+// of, is told, and gets what comes then.
+func TestWatchFromBeyondTheEnd(t *testing.T) {
+	w := newWorld(t, func() float64 { return 0.5 })
+	for i := range 3 {
+		if err := w.server.Append(chat, "bob", w.id(), fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := w.device("alice", "bot")
+	p.watch = true
+	p.starts()
+	p.step(engine.Follow{Conversation: chat, After: 7})
+	p.handed[chat] = 7
+	w.settles()
+	if told := p.rewound(); !slices.Equal(told, []string{"d:alice:bob 3"}) {
+		t.Fatalf("told %q", told)
+	}
+	if err := w.server.Append(chat, "bob", w.id(), []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	p.down = append(p.down, p.session.Pushes()...)
+	w.settles()
+	p.sees("new")
 }
