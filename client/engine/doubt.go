@@ -92,6 +92,7 @@ type doubts struct {
 	waiting []*conversation // for their turn
 	active  int             // those that are being compared: maxPulls at most
 	unsure  bool            // one could not be compared on this connection
+	list    bool            // the full sync that is due is due to the server alone
 }
 
 // meet looks at a Welcome for signs that the store went back.
@@ -101,7 +102,11 @@ func (e *Engine) meet(w *wirepb.Welcome) {
 		store = ""
 	}
 	other := store != "" && e.meta.Store != "" && store != e.meta.Store
+	if w.StorageBehind {
+		e.doubts.list = false
+	}
 	if other || w.AckSerial < e.meta.Heard {
+		e.doubts.list = e.doubts.list || !e.meta.FullSync
 		e.meta.Doubt, e.meta.FullSync = true, true
 	}
 	e.meta.Store, e.meta.Heard = cmp.Or(store, e.meta.Store), w.AckSerial

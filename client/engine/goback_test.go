@@ -324,3 +324,26 @@ func TestWatchFromBeyondTheEnd(t *testing.T) {
 	w.settles()
 	p.sees("new")
 }
+
+// A message that has waited for a connection for longer than a server remembers goes
+// out when that server has gone back meanwhile: it has never gone out before.
+func TestQueuedForLongWhenTheServerWentBack(t *testing.T) {
+	w := newBackWorld(t)
+	w.bob.sends(chat, "old")
+	w.settles()
+	w.passes(time.Second)
+	w.settles() // it is acknowledged
+	w.bob.dies()
+	w.laptop.dies()
+	w.phone.step(engine.Online{On: false})
+	w.phone.cutQuietly()
+	w.phone.sends(chat, "patient")
+	w.now += 8 * 24 * time.Hour
+	w.server.Restore(w.server.Backup(), "store 1")
+	w.phone.step(engine.Online{On: true})
+	w.settles()
+	if len(w.phone.failed) > 0 {
+		t.Errorf("failed: %v", w.phone.failed)
+	}
+	w.logs(chat, "old", "patient")
+}

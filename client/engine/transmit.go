@@ -145,7 +145,7 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	case !e.clock.known:
 	case m.patient() && now-m.Queued >= millis(expireAfter):
 		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
-	case e.meta.FullSync && e.meta.AckSerial > 0 && m.state == Queued && now-m.Queued >= millis(pim.DedupWindow-forgetMargin):
+	case e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0 && m.state == Queued && now-m.Queued >= millis(pim.DedupWindow-forgetMargin):
 		// The store may be a backup, made between queueing and transmitting it.
 		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
 	}
