@@ -74,8 +74,8 @@ func (a *inside) stop() {
 func (a *inside) kill() {
 	a.mu.Lock()
 	a.dead = true // before the store is, so that nobody is told of that
+	a.store.die() // and at once: what nobody was told must not be confirmed
 	a.mu.Unlock()
-	a.store.die()
 	a.cancel()
 	<-a.ended
 }
