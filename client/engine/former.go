@@ -169,12 +169,8 @@ func (e *Engine) sendAgain(entry *pim.Entry) {
 		ID: entry.ClientID, Conversation: entry.Conversation, Kind: entry.Kind, Members: entry.Members,
 		Payload: entry.Payload, Again: true,
 	}
-	switch entry.Kind {
-	case pim.EntryCreate:
+	if entry.Kind == pim.EntryCreate {
 		out.Conversation = ""
-	case pim.EntryMessage, pim.EntryJoin, pim.EntryLeave, pim.EntryCommand:
-	default:
-		return // of a later version
 	}
 	o := &e.outbox
 	if o.byID[out.ID] != nil {
@@ -315,7 +311,7 @@ func (e *Engine) stillWished(entity string, w *wish) bool {
 		return e.stillRead(entity, cmd) && cmd.Seq > now.Seq
 	case !known:
 		return true
-	case now.Removed == cmd.Removed && now.Until == cmd.Until && bytes.Equal(now.Value, cmd.Value):
+	case now.Removed == cmd.Removed && now.Until == cmd.Until && bytes.Equal(now.Value, cmd.Value) && bytes.Equal(now.Unknown, cmd.Unknown):
 		return false
 	}
 	return e.former.locals[entity] < w.entry.Local

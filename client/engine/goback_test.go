@@ -347,3 +347,19 @@ func TestQueuedForLongWhenTheServerWentBack(t *testing.T) {
 	}
 	w.logs(chat, "old", "patient")
 }
+
+// What an earlier version cannot read comes back as it was sent.
+func TestEntryOfALaterVersionComesBack(t *testing.T) {
+	w := newBackWorld(t)
+	w.laptop.dies()
+	w.bob.dies()
+	const later = pim.EntryKind(99)
+	id := w.phone.queues(engine.Outgoing{Conversation: chat, Kind: later, Payload: []byte("\x00")})
+	w.settles()
+	w.goesBack(nil, "store 1")
+	w.settles()
+	log := w.server.Log(chat)
+	if len(log) != 1 || log[0].Kind != later || log[0].ClientID != id || string(log[0].Payload) != "\x00" {
+		t.Errorf("the log is %+v", log)
+	}
+}
