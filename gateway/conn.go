@@ -32,7 +32,7 @@ type conn struct {
 
 	// For the janitor; of Gateway.elapsed, 0 for none.
 	lastRead  atomic.Int64
-	halfSince atomic.Int64  // when the first bytes of an unfinished frame came
+	halfSince atomic.Int64  // when an unfinished frame began, or last made way by readStep
 	writing   atomic.Int64  // when the write under way began
 	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 

@@ -44,7 +44,7 @@ type Limits struct {
 	User        int           // connections of one user, each of another device
 	InFlight    int           // sends of one connection without an answer
 	QueueBytes  int           // unsent bytes of one connection, about
-	Handshake   time.Duration // from accept to Hello; also for the rest of a frame
+	Handshake   time.Duration // from accept to Hello; also for the end of a frame, or readStep more of it
 	Idle        time.Duration // without a byte from a client that did not announce its heartbeats
 	Heartbeat   time.Duration // longest that may be announced; 0: announcements are ignored
 	Reconnect   time.Duration // clients that lose their connection come back within such a window

@@ -258,6 +258,24 @@ func TestNoHalfFrame(t *testing.T) {
 			c.inspect(x.gw.moment())
 		}
 	})
+	t.Run("a slow line", func(t *testing.T) { // 4 kB/s: the whole takes longer than a half frame may
+		both(t, func(t *testing.T, websocket bool) {
+			x := newLab(t, nil)
+			p := x.connect(websocket, "alice", "phone")
+			c := x.conn("alice")
+			frame := p.frame(wire.Append(nil, sendReq(1, string(make([]byte, pim.MaxPayload)))))
+			for len(frame) > 20_000 {
+				now := x.gw.elapsed()
+				p.write(frame[:20_000])
+				frame = frame[20_000:]
+				x.eventually("it makes way", func() bool { return c.halfSince.Load() >= now })
+				x.passes(x.gw.Limits.Handshake / 2)
+				c.inspect(x.gw.moment())
+			}
+			p.write(frame)
+			expect[*wirepb.PIMSendAck](p)
+		})
+	})
 	t.Run("slow writers", func(t *testing.T) {
 		x := newLab(t, nil)
 		held := make(chan *conv.Request, 100)

@@ -17,7 +17,8 @@ import (
 type reader struct {
 	partial []byte // the beginning of a frame, nil most of the time; if it is large, with room to read on
 	message []byte // WebSocket fragments of a message so far
-	need    int    // bytes that partial must grow to for the next try
+	need    int32  // bytes that partial must grow to for the next try
+	half    int32  // bytes of the unfinished frame that there were at conn.halfSince
 	try     func(fd uintptr) bool
 
 	// Of the read under way.
@@ -31,6 +32,9 @@ type reader struct {
 const (
 	readSize  = 64 << 10
 	smallRead = 2 << 10 // for connections that hold their buffer while idle
+	// readStep is what must have come of an unfinished frame within Limits.Handshake: a
+	// large message on a slow line is no frame that stays half sent.
+	readStep = 4 << 10
 	// largePartial is from which size on the beginning of a frame is read on in
 	// place: copying it for each read would let few bytes cost much.
 	largePartial = 8 << 10
@@ -107,7 +111,7 @@ func (c *conn) readHolding() ([]byte, error) {
 	in := &c.in
 	buf := in.partial[:cap(in.partial)]
 	if len(in.partial) < largePartial {
-		buf = make([]byte, max(min(in.need, 2*largePartial), len(in.partial)+smallRead))
+		buf = make([]byte, max(min(int(in.need), 2*largePartial), len(in.partial)+smallRead))
 		copy(buf, in.partial)
 	}
 	n, err := c.nc.Read(buf[len(in.partial):])
@@ -120,7 +124,7 @@ func (c *conn) readHolding() ([]byte, error) {
 // keep stores what remains of a read for the next one.
 func (c *conn) keep(rest []byte, need int) {
 	in := &c.in
-	in.need = need
+	in.need = int32(need)
 	if len(rest) == 0 {
 		in.partial = nil
 		if in.message == nil {
@@ -128,7 +132,8 @@ func (c *conn) keep(rest []byte, need int) {
 			return
 		}
 	}
-	if c.halfSince.Load() == 0 {
+	if half := int32(len(in.message) + len(rest)); c.halfSince.Load() == 0 || half-in.half >= readStep {
+		in.half = half
 		c.halfSince.Store(c.gw.elapsed())
 	}
 	switch {
