@@ -97,6 +97,9 @@ func (p *phone) starts() {
 			p.handed[c] = row.Known
 		}
 	}
+	for id := range p.store.outbox { // one that the server has lost may be back in it, and nobody was told before the end
+		delete(p.sent, id)
+	}
 	p.step(engine.Start{})
 }
 
