@@ -45,6 +45,10 @@ type Times struct {
 // heartbeat, with which it takes a sample, and OrderWindow.
 const SetWindow Millis = 15 * 60_000
 
+// farOff is a time that no clock shows, in either direction: 35,000 years. What a
+// sender says is cut to it, so that no sum overflows.
+const farOff Millis = 1 << 50
+
 // Moment is what a writer's clock shows when it writes an entry.
 type Moment struct {
 	Now Millis
@@ -101,6 +105,7 @@ func (t *Times) wasSet(server Millis) {
 // Order returns L' of the entry that Stamp was called for last. latest is what
 // Anchors.Latest of its sender returns.
 func (t *Times) Order(s Sending, latest Millis) Millis {
+	s.Local, s.Age = min(max(s.Local, -farOff), farOff), min(s.Age, farOff)
 	l, transmitted := moved(s.Local, t.server, t.ahead), t.server-s.Age
 	off := s.Local - (transmitted - t.ahead) // by which the sender's clock is ahead of the writer's
 	says := s.Attempt == 1 || s.Age > 0

@@ -2,6 +2,7 @@ package pim_test
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -95,6 +96,26 @@ func TestClockIsSet(t *testing.T) {
 				t.Errorf("shown %v, want %v", got, c.Order)
 			}
 		})
+	}
+}
+
+// A forged time reaches no further than OrderWindow and OrderSlack, whatever the
+// clock did.
+func TestForgedTimes(t *testing.T) {
+	const most = math.MaxInt64
+	for _, set := range []pim.Millis{0, 1_700_000_000_000} {
+		for _, clock := range []pim.Millis{1_700_000_000_000, 1_600_000_000_000} {
+			for _, said := range []pim.Sending{
+				{Local: most}, {Local: -most - 1}, {Local: most, Age: most}, {Local: -most - 1, Age: most, Attempt: 2}, {Age: most}, {},
+			} {
+				var times pim.Times
+				times.Stamp(pim.Moment{Now: 1_650_000_000_000})
+				server, _ := times.Stamp(pim.Moment{Now: clock, Set: set})
+				if l := times.Order(said, 0); l < server-pim.OrderWindow || l > server+pim.OrderSlack {
+					t.Errorf("set %d, clock %d, %+v: L' is %d, server time %d", set, clock, said, l, server)
+				}
+			}
+		}
 	}
 }
 

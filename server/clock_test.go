@@ -98,7 +98,7 @@ func TestClockIsOff(t *testing.T) {
 			t.Errorf("/readyz: %d %s", code, body)
 		}
 	}
-	bob.sees(want...)
+	shown(chat, want, bob, n.connect("alice", "2", "tcp"))
 	_, metrics := n.page("/metrics")
 	for _, line := range []string{"pim_clock_healthy 1", "pim_clock_jumps_total 2", "pim_clock_synchronised 1", "pim_clock_drift_seconds -28"} {
 		if !strings.Contains(metrics, "\n"+line) {
