@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
@@ -44,8 +45,10 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	lines := newLogWriter(s.err)
 	defer lines.close()
 	log := newLogger(c.LogLevel, c.LogFormat, lines)
-	// A hang-up asks for the keys and the certificate to be read again. It ends
-	// nothing, neither before the start nor while the server stops.
+	// A hang-up asks for the keys and the certificate to be read again, unless it says
+	// that the terminal was closed. Before the start and while the server stops it ends
+	// nothing.
+	term := findTerminal()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -64,23 +67,38 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err := c.announce(srv.Addr(), srv.TCPAddr(), s.out); err != nil {
 		log.Warn("cannot print where the server listens", "error", err)
 	}
-	c.serve(ctx, srv, hangup, log)
+	c.serve(ctx, srv, hangup, term, log)
 	return errors.Join(srv.Err(), c.stop(ctx, srv))
 }
 
 // serve waits until the server ends or is to end.
-func (c *serveCmd) serve(ctx context.Context, srv *server.Server, hangup <-chan os.Signal, log *slog.Logger) {
+func (c *serveCmd) serve(ctx context.Context, srv *server.Server, hangup <-chan os.Signal, term *ownTerminal, log *slog.Logger) {
+	look := time.NewTicker(terminalLook)
+	defer look.Stop()
 	for {
+		closed := false
 		select {
 		case <-srv.Done():
 			return
 		case <-ctx.Done():
 			log.Info("stopping; a second signal stops at once", "timeout", c.ShutdownTimeout)
 			return
+		case <-look.C:
+			closed = term.closed(time.Now())
 		case <-hangup:
+			if closed = term.hungUp(time.Now()); closed {
+				break
+			}
 			if srv.Reload(ctx) == nil { // what is wrong is in the log
 				log.Info("SIGHUP: the keys and the certificate in use are those of the files")
 			}
+		}
+		if closed {
+			log.Info("stopping, since the terminal was closed; nohup lets a server outlive it", "timeout", c.ShutdownTimeout)
+			return
+		}
+		if !term.there {
+			look.Stop()
 		}
 	}
 }
