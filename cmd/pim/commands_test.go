@@ -306,11 +306,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			t.Errorf("a data directory that cannot be, keys %q: status %d, %q", keys, status, stderr)
 		}
 	}
-	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--tls-cert", "gone.pem", "--tls-key", "gone.pem")
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--listen-tcp", "", "--tls-cert", "gone.pem", "--tls-key", "gone.pem")
 	if status != exitUsage || !strings.Contains(stderr, "TLS certificate: open gone.pem") || strings.Contains(stderr, "--data") {
 		t.Errorf("a certificate that is not there: status %d, %q", status, stderr)
 	}
-	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0")
+	_, stderr, status = pimWith(t.Context(), "", "serve", "--listen", ":0", "--listen-tcp", "")
 	if status != exitUsage || !strings.Contains(stderr, "nothing would be encrypted") {
 		t.Errorf("listening in the clear: status %d, %q", status, stderr)
 	}
