@@ -479,6 +479,9 @@ func TestOwnMessagesAreNotUnread(t *testing.T) {
 	if n := len(w.server.Log(pim.Own("alice"))); n != 0 {
 		t.Errorf("%d commands were sent for it", n)
 	}
+	if _, err := tablet.MarkRead(t.Context(), nil); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("without an entry: %v", err)
+	}
 	for _, seq := range []pim.Seq{1 << 40, 1000} {
 		if _, err := tablet.MarkRead(t.Context(), &pim.Entry{Conversation: chat, Seq: seq, Count: uint64(seq)}); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("marked as read up to %d: %v", seq, err)

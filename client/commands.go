@@ -63,8 +63,11 @@ func (c *Client) Pin(ctx context.Context, conv pim.ConversationID, on bool) (*Se
 
 // MarkRead says that the user has read the conversation of e up to e, which is to
 // be an entry that this device has heard of. Read positions only grow: one beyond
-// that is refused (KindInvalid), or it would hide all that is to come. Sending reads
-// too, up to one's own message.
+// that is refused (KindInvalid), or it would hide all that is to come, and so is nil.
+// Sending reads too, up to one's own message.
 func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
+	if e == nil {
+		return nil, pim.Errorf(pim.KindInvalid, "MarkRead without an entry")
+	}
 	return c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
 }

@@ -83,7 +83,8 @@ func (c *Client) readAhead() {
 	}
 }
 
-// Answer is a message that an app sends because of an entry.
+// Answer is a message that an app sends because of an entry. One without a Payload is an
+// empty message: to send none, leave the Answer out.
 type Answer struct {
 	Conversation pim.ConversationID // empty: that of the entry
 	Payload      []byte
