@@ -163,6 +163,8 @@ func (e *Engine) resumeConversations() {
 			e.aim(c, unknownSeq)
 		} else if c.followed && c.known < c.newest {
 			e.aim(c, c.newest)
+		} else if e.unlisted(c) {
+			e.aim(c, unknownSeq)
 		} else if e.jobOf(c) != noJob {
 			e.wantPull(c)
 		}

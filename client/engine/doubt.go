@@ -299,7 +299,9 @@ func (e *Engine) decide(c *conversation) {
 	e.trust(c)
 	c.checked, c.acked = true, 0 // what was acknowledged may be gone as well
 	switch {
-	case d.lost && c.isOwn():
+	case c.isOwn() && (d.lost || c.newest > c.known):
+		// Pulls leave out what a later command has superseded. That command may have been
+		// above the position, and gone now; then what was left out is in force again.
 		e.rewind(c, 0, 0)
 	case d.lost, d.newest < c.known:
 		e.rewind(c, d.same.Seq, d.same.Count)
@@ -313,11 +315,19 @@ func (e *Engine) decide(c *conversation) {
 		c.newest = newest
 		e.aim(c, newest)
 		e.touch(c)
+	case e.unlisted(c):
+		e.aim(c, unknownSeq)
 	case e.jobOf(c) != noJob:
 		e.wantPull(c)
 	}
 	e.ackLater(c)
 	e.believe()
+}
+
+// unlisted reports whether c is the user's own log, of which nothing is known, and may
+// be missing in the list: the server leaves out what this device has acknowledged.
+func (e *Engine) unlisted(c *conversation) bool {
+	return c.isOwn() && c.known == 0 && !e.cfg.Watch && !e.meta.FullSync
 }
 
 // unhear forgets what was heard of c above its position, up to which there are count

@@ -363,3 +363,107 @@ func TestEntryOfALaterVersionComesBack(t *testing.T) {
 		t.Errorf("the log is %+v", log)
 	}
 }
+
+// What a pull has left out, since a later command has superseded it, is in force again
+// when the store goes back to before that command; the device may have had the position
+// and not yet the later command.
+func TestSupersededByWhatIsGone(t *testing.T) {
+	own := pim.Own("alice")
+	pin := pim.Command{Kind: pim.CommandPin, Subject: string(chat)}
+	for name, at := range map[string]struct {
+		store     string // the identity of the store that is restored
+		late      bool   // the later command comes when the list has been read
+		entry     bool   // something stands below
+		restarted bool
+	}{
+		"nothing is stored":              {store: "store 1"},
+		"something is stored":            {store: "store 1", entry: true},
+		"the process dies":               {store: "store 1", restarted: true},
+		"only the pull told":             {store: "store 1", late: true, restarted: true},
+		"the store has no identity":      {},
+		"nor has it, with a new process": {late: true, restarted: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newBackWorld(t)
+			if at.store == "" {
+				w.server.Store = ""
+			}
+			if at.entry {
+				w.laptop.step(engine.Do{ID: w.id(), Command: rename("carol", "Carol")})
+			}
+			w.laptop.step(engine.Do{ID: w.id(), Command: pin})
+			w.settles()
+			before := w.server.Backup()
+			again := func() {
+				w.laptop.step(engine.Do{ID: w.id(), Command: pin})
+				for w.laptop.toServer() || w.laptop.fromServer() {
+				}
+			}
+			if !at.late {
+				again()
+				w.settles()
+			}
+			w.phone.dies()
+			tablet := w.device("alice", "tablet")
+			tablet.page = 1
+			tablet.starts()
+			omitted := pim.Seq(1)
+			if at.entry {
+				omitted++
+			}
+			w.server.DropPush = func() bool { return true }
+			for i := 0; tablet.store.conversations[own].Known < omitted; i++ {
+				if i > 1000 {
+					t.Fatalf("the tablet has %+v", tablet.store.conversations[own])
+				}
+				tablet.connects()
+				if at.late && tablet.store.conversations[own].Newest == omitted {
+					again()
+					at.late = false
+				}
+				tablet.toServer()
+				tablet.fromServer()
+				if tablet.session == nil {
+					w.passes(time.Second)
+				}
+			}
+			if tablet.store.settings["pin/"+string(chat)].At != 0 {
+				t.Fatal("the pin that was superseded was pulled")
+			}
+			w.server.DropPush = nil
+			if at.restarted {
+				tablet.dies()
+			}
+			w.laptop.dies() // and brings nothing back
+			w.goesBack(before, at.store)
+			if tablet.store.meta.Heard = 0; at.restarted {
+				tablet.starts()
+			}
+			w.settles()
+			tablet.verify()
+		})
+	}
+}
+
+// A process that dies when it has taken the user's own log back, and before it has
+// pulled it, leaves settings that the server does not list as missing.
+func TestDeathBetweenForgettingAndPullingSettings(t *testing.T) {
+	own := pim.Own("alice")
+	for _, sender := range []pim.UserID{"alice", ""} { // with commands that are kept aside, and without
+		w := newBackWorld(t)
+		w.phone.step(engine.Do{ID: w.id(), Command: rename("carol", "Carol")})
+		w.settles()
+		w.passes(time.Second)
+		w.settles()
+		if acked := w.server.Acked("alice", "phone", own); acked != 1 {
+			t.Fatalf("acknowledged up to %d", acked)
+		}
+		w.phone.dies()
+		w.phone.store.rewind(engine.Rewind{Conversation: own, Sender: sender})
+		w.phone.store.conversations[own] = engine.Conversation{ID: own}
+		w.phone.handed[own] = 0
+		w.phone.starts()
+		w.settles()
+		w.phone.verify()
+	}
+}

@@ -233,6 +233,10 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		c.newest = newest
 		e.touch(c)
 	}
+	if c.isOwn() && newest > c.counted { // the next process is to know how far it is behind
+		c.counted = newest
+		e.touch(c)
+	}
 	if c.target == unknownSeq {
 		c.target = max(newest, 1)
 		e.arrived(c)
@@ -290,7 +294,7 @@ func (e *Engine) endPull(p *pull) {
 
 // afterPull goes on with the next page, if there is more to have.
 func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
-	if newest < p.from-1 && !c.checked {
+	if !c.checked && (newest < p.from-1 || c.isOwn() && newest < p.seen) {
 		e.suspect(c) // it was longer
 		return
 	}

@@ -42,7 +42,9 @@ type Device struct {
 	bot       *bot // nil: a person uses it
 
 	locals map[pim.ClientMessageID]int64 // of what was transmitted since the user sent it, or sent it again
-	timeOf map[int64]pim.ClientMessageID // whose each of them is
+	timeOf map[int64]pim.ClientMessageID // whose each of them is that was taken on the present setting of the server's clock
+	local  int64                         // the last one that was taken
+	backs  int                           // how often they went back
 }
 
 // Breakage is how a device is broken on purpose. The zero Breakage is sound.
@@ -141,7 +143,7 @@ func (d *Device) Restore() {
 	}
 	d.disk = d.backup.clone()
 	d.storage++
-	d.locals, d.timeOf = make(map[pim.ClientMessageID]int64), make(map[int64]pim.ClientMessageID)
+	d.forgetTimes()
 	d.had, d.arrived = make(map[pim.ConversationID]map[pim.Seq]bool), make(map[pim.ConversationID][]pim.Seq)
 	d.w.keep()
 }
@@ -300,19 +302,37 @@ func (d *Device) transmit(m wire.Message) {
 }
 
 // timed asks that a message keeps its local time over every resend and restart, and
-// that no other of the device has it.
+// that no other of the device has it. Where the server's clock was set back, the
+// device's times may go back once, when the device notices, and come again.
 func (d *Device) timed(req *wirepb.PIMSendReq) {
 	id, _ := wire.ClientID(req.ClientMessageId)
 	if d.disk.outbox[id].Again {
 		return // it has the one that it had, which another device may have given it
 	}
-	if was, again := d.locals[id]; again && was != req.LocalMs {
-		d.w.Failf("%s/%s transmits %s with the local time %d, and before that with %d", d.User, d.ID, id, req.LocalMs, was)
+	if was, again := d.locals[id]; again {
+		if was != req.LocalMs {
+			d.w.Failf("%s/%s transmits %s with the local time %d, and before that with %d", d.User, d.ID, id, req.LocalMs, was)
+		}
+		return // it may be of an earlier setting of the clock
 	}
-	if other, taken := d.timeOf[req.LocalMs]; taken && other != id {
+	if req.LocalMs <= d.local && d.backs < d.w.backs {
+		d.backs++
+		clear(d.timeOf)
+	}
+	if other, taken := d.timeOf[req.LocalMs]; taken {
 		d.w.Failf("%s/%s transmits %s and %s with the local time %d", d.User, d.ID, other, id, req.LocalMs)
 	}
-	d.locals[id], d.timeOf[req.LocalMs] = req.LocalMs, id
+	d.locals[id], d.timeOf[req.LocalMs], d.local = req.LocalMs, id, req.LocalMs
+}
+
+// forgetTimes begins to note local times anew, with those that the store has.
+func (d *Device) forgetTimes() {
+	d.locals, d.timeOf, d.local = make(map[pim.ClientMessageID]int64), make(map[int64]pim.ClientMessageID), 0
+	for id, m := range d.disk.outbox {
+		if m.Local != 0 {
+			d.locals[id] = int64(m.Local)
+		}
+	}
 }
 
 // hear is the app.

@@ -134,7 +134,10 @@ func (d *disk) keep(e pim.Entry) {
 	d.former[e.Conversation] = kept
 }
 
-func bySeq(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) }
+// bySeq orders entries. What is kept aside may be of several logs, and have one seq.
+func bySeq(a, b pim.Entry) int {
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), slices.Compare(a.ClientID[:], b.ClientID[:]))
+}
 
 // read answers a Read.
 func (d *disk) read(r engine.Read) []pim.Entry {
