@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -50,6 +51,10 @@ type period struct{ from, to pim.Seq }
 type deviceKey struct {
 	user   pim.UserID
 	device pim.DeviceID
+}
+
+func (k deviceKey) compare(other deviceKey) int {
+	return cmp.Or(cmp.Compare(k.user, other.user), cmp.Compare(k.device, other.device))
 }
 
 type device struct {
@@ -366,10 +371,12 @@ func (l *log) append(e *pim.Entry, said pim.Sending, at pim.Moment) {
 	l.ids[e.ClientID] = e.Seq
 }
 
-// push hands e to every session that reads it, but for the sender's own.
+// push hands e to every session that reads it, but for the sender's own. DropPush is
+// asked in the order of the devices, so that a schedule can be repeated.
 func (s *Server) push(l *log, e pim.Entry) {
 	frame := wire.AppendPush(nil, e.Conversation, [][]byte{wire.AppendEntry(nil, &e)})
-	for key, x := range s.sessions {
+	for _, key := range slices.SortedFunc(maps.Keys(s.sessions), deviceKey.compare) {
+		x := s.sessions[key]
 		if key == (deviceKey{e.Sender, e.Device}) || !l.reads(e.Conversation, key.user, e.Seq) {
 			continue
 		}

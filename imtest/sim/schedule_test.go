@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
 
@@ -64,4 +67,57 @@ func TestSchedules(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A seed decides everything, or a schedule that fails could not be played again.
+func TestSeedDecidesEverything(t *testing.T) {
+	end := func(seed uint64) string {
+		w := Random(seed, nil)
+		w.Heal(healTime)
+		w.Verify()
+		return fmt.Sprint(w.Story(), w.order, w.rng.Uint64())
+	}
+	for seed := range uint64(200) {
+		if a, b := end(seed), end(seed); a != b {
+			t.Fatalf("the schedule of seed %d went two ways:\n%s\n\n%s", seed, a, b)
+		}
+	}
+}
+
+// After the server's clock was set back a device's local times may come again, once,
+// whenever the device notices; a message of before keeps its own.
+func TestLocalTimesOfOneSetting(t *testing.T) {
+	type sent struct {
+		id    byte
+		local int64
+	}
+	for name, at := range map[string]struct {
+		backs     int
+		transmits []sent
+		found     string
+	}{
+		"no time comes again":                    {0, []sent{{1, 10}, {2, 11}, {1, 10}}, ""},
+		"it comes again by itself":               {0, []sent{{1, 10}, {2, 10}}, "with the local time 10"},
+		"behind a later one":                     {0, []sent{{1, 10}, {2, 11}, {3, 10}}, "with the local time 10"},
+		"the clock was set back":                 {1, []sent{{1, 10}, {2, 11}, {3, 9}, {4, 10}, {5, 11}}, ""},
+		"a resend of before":                     {1, []sent{{1, 10}, {2, 8}, {1, 10}, {3, 9}, {4, 10}}, ""},
+		"twice on the same setting":              {1, []sent{{1, 10}, {2, 8}, {3, 8}}, "with the local time 8"},
+		"noticed one after the other":            {2, []sent{{1, 10}, {2, 8}, {3, 7}, {4, 8}}, ""},
+		"a message whose time changes even then": {1, []sent{{1, 10}, {1, 8}}, "and before that with 10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := NewWorld(1)
+			d := w.NewDevice("alice", "phone")
+			for range at.backs {
+				w.JumpServer(-time.Second)
+			}
+			for _, m := range at.transmits {
+				id := pim.ClientMessageID{m.id}
+				d.timed(&wirepb.PIMSendReq{ClientMessageId: id[:], LocalMs: m.local})
+			}
+			if found := w.failure; (found == "") != (at.found == "") || !strings.Contains(found, at.found) {
+				t.Errorf("found %q, want %q", found, at.found)
+			}
+		})
+	}
 }
