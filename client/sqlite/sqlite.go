@@ -8,7 +8,9 @@ import (
 	"database/sql"
 	_ "embed"
 	"errors"
+	"io/fs"
 	"net/url"
+	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -65,7 +67,7 @@ const maxConnections = 3
 // Open opens the file at path, and creates it if there is none. Errors:
 // KindConflict if the file is open already, in this process or another,
 // KindCorrupt if it is damaged or no SQLite file, KindUnsupported if a newer
-// version wrote it, KindDiskFull, KindUnavailable.
+// version wrote it, KindInvalid if path is empty, KindDiskFull, KindUnavailable.
 //
 // A second name of the file, a symbolic or hard link, makes no second store, but for
 // a hard link in another process on a system that is not Linux. Do not change from
@@ -73,6 +75,9 @@ const maxConnections = 3
 func Open(ctx context.Context, path string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if path == "" {
+		return nil, pim.Errorf(pim.KindInvalid, "local store: the path of its file is empty")
 	}
 	real, err := locate(path)
 	if err != nil {
@@ -182,6 +187,10 @@ func wrap(op string, err error) error {
 		return nil
 	}
 	e := &pim.Error{Op: "local store: " + op, Kind: pim.KindUnavailable, Text: err.Error(), Err: err}
+	// op names the file already.
+	if file, ok := err.(*fs.PathError); ok && strings.HasSuffix(op, " "+file.Path) {
+		e.Text = file.Err.Error()
+	}
 	if k := pim.KindOf(err); k != pim.KindUnknown {
 		e.Kind = k
 	}

@@ -123,6 +123,21 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// An error names the file once.
+func TestOpenNoFile(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing", "bot.db")
+	for path, want := range map[string]string{
+		missing: "local store: open " + missing + ": no such file or directory (unavailable)",
+		dir:     "local store: open " + dir + ": is a directory (unavailable)",
+		"":      "local store: the path of its file is empty (invalid)",
+	} {
+		if _, err := sqlite.Open(t.Context(), path); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, not %q", path, err, want)
+		}
+	}
+}
+
 // A file is one client's at a time.
 func TestOpenTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pim.db")
