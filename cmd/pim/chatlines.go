@@ -195,8 +195,8 @@ func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err er
 		return false, ch.refuse(line, line.err)
 	}
 	e, err := chat.Read(line.text, ch.ses.user, ch.conv)
-	if err != nil {
-		return false, ch.view.notice(chat.Plain(err))
+	if err != nil { // such as a path at the start of a text: it must not be lost unsaid
+		return false, ch.refuse(line, err)
 	}
 	switch e := e.(type) {
 	case nil:
@@ -217,7 +217,7 @@ func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err er
 	}
 	id, err := chat.Do(ctx, ch.ses.Client, e)
 	if err != nil {
-		return false, ch.view.notice(chat.Plain(err))
+		return false, ch.refuse(line, err)
 	}
 	if !id.IsZero() {
 		ch.waiting[id] = line

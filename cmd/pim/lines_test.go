@@ -252,3 +252,17 @@ func TestChatTellsScriptsOfBytes(t *testing.T) {
 		t.Errorf("%+v, %v", told, err)
 	}
 }
+
+// A line of a script that looks like a command and is none is not lost unsaid.
+func TestChatRefusesALineThatIsNoCommand(t *testing.T) {
+	n := serve(t)
+	stdout, stderr, status := n.pim("hello\n/etc/passwd\n/add\nbye\n", "chat", "--as", "alice", "--to", "bob")
+	if status != exitUsage || !strings.Contains(stderr, "2 of 4 lines were refused, the first: line 2: ") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+	for _, want := range []string{"✓ hello", "✗ line 2 — there is no command /etc/passwd", "✗ line 3 — ", "✓ bye"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is not in %q", want, stdout)
+		}
+	}
+}
