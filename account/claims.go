@@ -59,14 +59,20 @@ func (b *tokenClaims) claims() (Claims, error) {
 // own also takes text.
 type numericDate struct{ time time.Time }
 
-// errDateRange is the error of a time that jwt could not compare with another.
-var errDateRange = errors.New("a time in the token is out of range")
+// These tell whoever makes tokens about a time as text, and about milliseconds.
+var (
+	errDateForm  = errors.New("a time in the token is not a JSON number of seconds since 1970")
+	errDateRange = errors.New("a time in the token is out of range: it must be in seconds since 1970") // jwt could not compare it with another
+)
 
 // UnmarshalJSON reads a number. Of a fraction the whole seconds count.
 func (d *numericDate) UnmarshalJSON(data []byte) error {
 	seconds, err := strconv.ParseFloat(string(data), 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return errDateRange
+	}
 	if err != nil {
-		return errors.New("a time must be a number of seconds")
+		return errDateForm
 	}
 	if end := float64(maxExpiry.Unix()); seconds <= -end || seconds >= end {
 		return errDateRange
@@ -121,7 +127,17 @@ func SubjectOf(token string) (pim.UserID, error) {
 		err = pim.UserID(body.Subject).Validate()
 	}
 	if err != nil {
-		return "", &pim.Error{Kind: pim.KindInvalid, Text: "the token is no JWT with a user in it", Err: err}
+		return "", &pim.Error{Kind: pim.KindInvalid, Text: formText(err), Err: err}
 	}
 	return pim.UserID(body.Subject), nil
+}
+
+// formText says why SubjectOf has refused a token.
+func formText(err error) string {
+	for _, date := range []error{errDateForm, errDateRange} {
+		if errors.Is(err, date) {
+			return date.Error()
+		}
+	}
+	return "the token is no JWT with a user in it"
 }

@@ -56,11 +56,11 @@ func TestVerifyIsStrict(t *testing.T) {
 		{"sub of half a pair", rawHeader, fmt.Sprintf(`{"sub":"a\ud800","exp":%d}`, exp), "strict JSON"},
 		{"device of half a pair", rawHeader, rawBody(`,"device":"\udc00x"`), "strict JSON"},
 		{"bytes that are not UTF-8 elsewhere", rawHeader, rawBody(",\"x\":\"\xc0\xaf\""), "strict JSON"},
-		{"exp as text", rawHeader, fmt.Sprintf(`{"sub":"alice","exp":"%d"}`, exp), "strict JSON"},
-		{"nbf as text", rawHeader, rawBody(`,"nbf":"1"`), "strict JSON"},
-		{"iat as text", rawHeader, rawBody(`,"iat":"1"`), "strict JSON"},
-		{"exp true", rawHeader, `{"sub":"alice","exp":true}`, "strict JSON"},
-		{"exp beyond any number", rawHeader, `{"sub":"alice","exp":1e999}`, "strict JSON"},
+		{"exp as text", rawHeader, fmt.Sprintf(`{"sub":"alice","exp":"%d"}`, exp), "not a JSON number"},
+		{"nbf as text", rawHeader, rawBody(`,"nbf":"1"`), "not a JSON number"},
+		{"iat as text", rawHeader, rawBody(`,"iat":"1"`), "not a JSON number"},
+		{"exp true", rawHeader, `{"sub":"alice","exp":true}`, "not a JSON number"},
+		{"exp beyond any number", rawHeader, `{"sub":"alice","exp":1e999}`, "out of range"},
 		{"nbf beyond any time", rawHeader, rawBody(`,"nbf":1e300`), "out of range"},
 		{"sub a number", rawHeader, fmt.Sprintf(`{"sub":7,"exp":%d}`, exp), "strict JSON"},
 		{"sub null", rawHeader, fmt.Sprintf(`{"sub":null,"exp":%d}`, exp), "no user ID"},
@@ -154,6 +154,11 @@ func TestSubjectOf(t *testing.T) {
 	} {
 		if user, err := account.SubjectOf(bad); err == nil || pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%q is a token of %q: %v", bad, user, err)
+		}
+	}
+	for exp, want := range map[string]string{`"1795863600"`: "not a JSON number", `1795863600000`: "in seconds", `1e400`: "in seconds"} {
+		if _, err := account.SubjectOf(b.signRaw(rawHeader, `{"sub":"alice","exp":`+exp+`}`)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("exp %s: %v", exp, err)
 		}
 	}
 }

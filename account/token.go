@@ -143,6 +143,7 @@ func refusal(err error) error {
 		is   error
 		text string
 	}{
+		{errDateForm, errDateForm.Error()},
 		{errDateRange, errDateRange.Error()},
 		{jwt.ErrTokenExpired, textExpired},
 		{jwt.ErrTokenNotValidYet, textNotYet},

@@ -18,6 +18,8 @@ import (
 // answer and what is wrong.
 func judgeUpgrade(r *http.Request) (status int, err error) {
 	switch {
+	case r.Method != http.MethodGet: // HEAD: the mux hands it on with GET
+		return http.StatusMethodNotAllowed, pim.Errorf(pim.KindInvalid, "a WebSocket begins with GET")
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor > 1:
 		return http.StatusHTTPVersionNotSupported, pim.Errorf(pim.KindInvalid, "a WebSocket begins with HTTP/1.1")
 	case !hasToken(r.Header["Connection"], "upgrade") || !hasToken(r.Header["Upgrade"], "websocket"):
@@ -63,7 +65,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	remote := g.Proxies.client(r)
 	if status, err := judgeUpgrade(r); err != nil {
 		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
-		if status == http.StatusUpgradeRequired {
+		switch status {
+		case http.StatusMethodNotAllowed:
+			w.Header().Set("Allow", http.MethodGet)
+		case http.StatusUpgradeRequired:
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			w.Header().Set("Sec-WebSocket-Version", "13")

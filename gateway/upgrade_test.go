@@ -83,3 +83,28 @@ func TestUpgradeRequests(t *testing.T) {
 		})
 	}
 }
+
+// An upgrade by HEAD is refused as HTTP has it: a body behind the answer would be the
+// beginning of the next one to a proxy that keeps the connection.
+func TestUpgradeByHead(t *testing.T) {
+	x := newLab(t, nil)
+	nc, err := net.Dial("tcp", x.h.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(5 * time.Minute))
+	io.WriteString(nc, "HEAD "+wire.WebSocketPath+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	in := bufio.NewReader(nc)
+	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodHead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != http.MethodGet {
+		t.Errorf("answered %s with %v", resp.Status, resp.Header)
+	}
+	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
+		t.Errorf("behind the answer to HEAD: %q, %v", rest, err)
+	}
+}
