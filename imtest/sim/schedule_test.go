@@ -121,3 +121,19 @@ func TestLocalTimesOfOneSetting(t *testing.T) {
 		})
 	}
 }
+
+// A device that is replaced, and hears of it only when everything heals, goes on.
+func TestReplacedWhileEverythingHeals(t *testing.T) {
+	w := NewWorld(1)
+	d := w.NewDevice("alice", "phone")
+	d.net = Net{Name: "net0", Delay: 20 * time.Millisecond}
+	d.Start()
+	w.Run(w.now + 3*time.Minute)         // it takes the word of the first two for its own doing
+	d.net.Delay = 400 * time.Millisecond // for what the server says last
+	d.Send(pim.Direct("alice", "alice"), "one")
+	d.Replace()
+	w.Heal(healTime)
+	if broken := w.Verify(); len(broken) > 0 {
+		t.Errorf("%s\n%s", w.Story(), strings.Join(broken, "\n"))
+	}
+}
