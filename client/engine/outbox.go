@@ -33,10 +33,15 @@ type message struct {
 	lane    *lane
 	command *pim.Command // of a command
 
-	state    SendState     // Queued, InFlight, Delayed or Failed
-	attempt  int           // transmissions so far, of this process
-	resumed  bool          // an earlier process has transmitted it
-	firstAt  time.Duration // the first transmission of this process
+	state   SendState     // Queued, InFlight, Delayed or Failed
+	attempt int           // transmissions so far, of this process
+	resumed bool          // an earlier process has transmitted it
+	firstAt time.Duration // the first transmission of this process
+
+	// The wall clock when this process queued the message, and when it transmitted it
+	// for the first time ever; 0 if it was an earlier process. See Engine.age.
+	queuedWall, firstWall pim.Millis
+
 	resends  int           // of them because no answer came in time
 	refusals int           // in a row, all of them retryable
 	cause    *pim.Error    // why it waits
@@ -258,6 +263,7 @@ func (e *Engine) queue(m *message) {
 	e.metaDirty = true
 	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
 	m.attempt, m.resumed, m.resends, m.refusals, m.giveUpAt, m.cause = 0, false, 0, 0, never, nil
+	m.queuedWall = e.now.Wall
 	if m.rough, m.roughAt = !e.clock.known, e.now.Mono; m.rough {
 		m.Queued = max(m.Queued, e.meta.LastLocal) // whatever the wall clock says
 	}

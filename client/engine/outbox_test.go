@@ -538,3 +538,21 @@ func TestRestartKeepsTheDeadline(t *testing.T) {
 		})
 	}
 }
+
+// The server's clock is a year ahead for a while: what waits for its answer, or to be
+// sent for the first time, has not grown old by that.
+func TestServerClockAYearAhead(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.sends(chat, "a")
+	s.hasTransmitted("a 1")
+	s.loses()
+	command := s.does(rename("bob", "Bob"))
+	right := s.w.server.Now
+	s.w.server.Now = func() pim.Millis { return right() + 365*day }
+	s.opens(nil)
+	s.hasTransmitted("a 2", string(s.store.outbox[command].Payload)+" 1")
+	if len(s.store.outbox) != 2 {
+		t.Errorf("stored: %v", s.store.outbox)
+	}
+}

@@ -93,6 +93,9 @@ func (e *Engine) fly(m *message) {
 		return
 	}
 	if m.Local == 0 {
+		if m.First == 0 {
+			m.firstWall = e.now.Wall
+		}
 		m.Local = e.local()
 		e.store(m)
 	} else if m.attempt == 0 {
@@ -140,12 +143,12 @@ func (e *Engine) answerTime(m *message) time.Duration {
 
 // tooOld says why m must not be transmitted any more, nil if it may.
 func (e *Engine) tooOld(m *message) *pim.Error {
-	now := e.clock.at(e.now)
+	queued := e.age(m.Queued, m.queuedWall)
 	switch {
 	case !e.clock.known:
-	case m.patient() && now-m.Queued >= millis(expireAfter):
+	case m.patient() && queued >= millis(expireAfter):
 		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
-	case e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0 && m.state == Queued && now-m.Queued >= millis(pim.DedupWindow-forgetMargin):
+	case e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0 && m.state == Queued && queued >= millis(pim.DedupWindow-forgetMargin):
 		// The store may be a backup, made between queueing and transmitting it.
 		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
 	}
@@ -154,9 +157,22 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	}
 	if m.attempt == 0 && !m.patient() && !m.Again && e.spent(m) == giveUpAfter {
 		return pim.Errorf(pim.KindTimeout, "no answer came within %v of its transmission, which was %v ago",
-			giveUpAfter, (time.Duration(now-m.Local) * time.Millisecond).Round(time.Second))
+			giveUpAfter, (time.Duration(e.clock.at(e.now)-m.Local) * time.Millisecond).Round(time.Second))
 	}
 	return nil
+}
+
+// age returns how long ago, in milliseconds, something was at the server's time then,
+// and at wall on this device's own clock; 0 if an earlier process saw it. Of the two
+// clocks the one counts that has gone on by less: a server whose clock is a year ahead
+// for a minute, or a person who sets the device's, makes nothing old. A device that
+// slept finds both gone on.
+func (e *Engine) age(then, wall pim.Millis) pim.Millis {
+	age := e.clock.at(e.now) - then
+	if wall != 0 {
+		age = min(age, e.now.Wall-wall)
+	}
+	return age
 }
 
 // spent returns how much of giveUpAfter has passed since an earlier process
@@ -177,14 +193,14 @@ func (e *Engine) spent(m *message) time.Duration {
 // that it would be there twice; nil if it does, or m was not. While nobody knows
 // what time it is, it is for fly to decide.
 func (e *Engine) forgotten(m *message) *pim.Error {
-	first := cmp.Or(m.First, m.Local)
+	first, wall := cmp.Or(m.First, m.Local), m.firstWall
 	if m.Again {
 		// The server has lost it since, and a refusal says that it has not got it again.
-		if first = m.Queued; m.Failed != nil && m.Failed.Kind != pim.KindTimeout {
+		if first, wall = m.Queued, m.queuedWall; m.Failed != nil && m.Failed.Kind != pim.KindTimeout {
 			return nil
 		}
 	}
-	if age := e.clock.at(e.now) - first; first != 0 && e.clock.known && age >= millis(pim.DedupWindow-forgetMargin) {
+	if age := e.age(first, wall); first != 0 && e.clock.known && age >= millis(pim.DedupWindow-forgetMargin) {
 		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", age/millis(24*time.Hour))
 	}
 	return nil
