@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"github.com/pim-im/pim"
@@ -55,7 +54,7 @@ func readKeyFile(path string) ([]byte, fs.FileInfo, error) {
 		e.Op = "key file " + path
 		return nil, nil, e
 	}
-	f, err := os.Open(path)
+	f, err := openNamed(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return refused(pim.KindNotFound, "%w", err)

@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
 )
 
 // certificate is the server's TLS certificate and the files that it is read from
@@ -88,15 +86,7 @@ const maxPEM = 1 << 20
 // readPEM reads a file that a setting names: what is wrong with it is wrong with the
 // setting.
 func readPEM(what, path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &pim.Error{Op: what, Kind: pim.KindInvalid, Text: err.Error(), Err: err}
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(data) > maxPEM {
-		err = errors.New(path + " is longer than 1 MiB")
-	}
+	data, err := account.ReadFile(path, maxPEM)
 	if err != nil {
 		return nil, &pim.Error{Op: what, Kind: pim.KindInvalid, Text: err.Error(), Err: err}
 	}

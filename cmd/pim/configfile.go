@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/strictjson"
 
 	"github.com/alecthomas/kong"
@@ -60,8 +61,11 @@ func (s setting) fits(target reflect.Kind) bool {
 	return true
 }
 
+// maxSettings is how many bytes a configuration file may have.
+const maxSettings = 1 << 20
+
 func readSettings(path string) (*settings, error) {
-	data, err := os.ReadFile(path)
+	data, err := account.ReadFile(path, maxSettings)
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}

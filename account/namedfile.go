@@ -1,0 +1,47 @@
+package account
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// pipePatience is how long a pipe that stands for a file may take. Whoever names
+// one by mistake is not to wait for ever, and neither is who reads it again.
+const pipePatience = 10 * time.Second
+
+// openNamed opens a file that a person has named. A named pipe without a writer is
+// read as an empty file; one that is slow ends with os.ErrDeadlineExceeded.
+func openNamed(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		_ = f.SetReadDeadline(time.Now().Add(pipePatience)) // a file on a disk has none
+	}
+	return f, err
+}
+
+// ReadFile reads a file that a person has named, such as a configuration or a
+// certificate: of at most most bytes, KindTooLarge otherwise. A pipe has 10 s.
+func ReadFile(path string, most int64) ([]byte, error) {
+	f, err := openNamed(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = pim.Errorf(pim.KindTooLarge, "%s is longer than %s", path, bytesText(most))
+	}
+	return data, err
+}
+
+func bytesText(n int64) string {
+	if n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
