@@ -25,6 +25,9 @@ func judgeUpgrade(r *http.Request) (status int, err error) {
 	case !hasToken(r.Header["Connection"], "upgrade") || !hasToken(r.Header["Upgrade"], "websocket"):
 		return http.StatusUpgradeRequired, pim.Errorf(pim.KindInvalid, "this is a WebSocket: the request needs Connection: Upgrade and Upgrade: websocket")
 	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return http.StatusBadRequest, pim.Errorf(pim.KindInvalid, "an upgrade has no body: it would be read as frames")
+	}
 	if version := only(r.Header["Sec-Websocket-Version"]); version != "13" {
 		return http.StatusUpgradeRequired, pim.Errorf(pim.KindUnsupported, "Sec-WebSocket-Version must be 13")
 	}
@@ -66,6 +69,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if status, err := judgeUpgrade(r); err != nil {
 		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
 		switch status {
+		case http.StatusBadRequest:
+			w.Header().Set("Connection", "close") // a body that was announced is not waited for
 		case http.StatusMethodNotAllowed:
 			w.Header().Set("Allow", http.MethodGet)
 		case http.StatusUpgradeRequired:
