@@ -26,8 +26,10 @@ type benchCmd struct {
 	Rate     float64       `name:"rate" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
 	Payload  int           `name:"payload" default:"100" placeholder:"BYTES" help:"Size of a message."`
 	Duration time.Duration `name:"duration" default:"20s" placeholder:"DURATION" help:"Measured time."`
+	Slice    time.Duration `name:"slice" placeholder:"DURATION" help:"Parts of the measured time that are reported one by one (default a tenth of it, at least 1s)."`
 	Warmup   time.Duration `name:"warmup" default:"2s" placeholder:"DURATION" help:"Time before it that is not counted."`
 
+	OneWay        bool   `name:"one-way" help:"direct, relay: half of the users send, the others acknowledge by themselves, at most every 200 ms."`
 	GroupSize     int    `name:"group-size" placeholder:"N" help:"group: members of one group (default 200)."`
 	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
 	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000)."`
@@ -46,7 +48,7 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 	cfg := load.Config{
 		Workload: c.Workload, Server: c.Server, MetricsURL: c.Metrics,
 		Users: c.Users, Window: c.Window, Rate: c.Rate,
-		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup,
+		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup, Slice: c.Slice, OneWay: c.OneWay,
 		GroupSize: c.GroupSize, Senders: c.Senders,
 		Conversations: c.Conversations, Messages: c.Messages, Seed: c.Seed,
 	}
@@ -128,6 +130,9 @@ func printLoad(p *printer, r *load.Report) {
 	p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
 	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
 	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
+	if len(r.Slices) > 0 {
+		p.printf("  slices      %d of %.1f s, the slowest %.0f/s, the dearest %.4f CPU s per 1,000\n", len(r.Slices), r.Slices[0].Seconds, r.SlowestPerS, r.DearestCPU)
+	}
 	if r.ServerRSS > 0 {
 		p.printf("  server      %.4f CPU s per 1,000 deliveries, RSS %.1f MiB\n", r.ServerCPU, float64(r.ServerRSS)/(1<<20))
 	}

@@ -22,6 +22,7 @@ type chat struct {
 	pingAfter int64 // ns of silence
 	from      atomic.Int64
 	stopped   atomic.Bool // no sends any more
+	alarms    chan alarm  // of users who acknowledge by themselves, see arm
 
 	ack, delivery, lag histogram
 }
@@ -40,7 +41,7 @@ func (r *chat) wall(now int64) int64 { return r.epoch.UnixMilli() + now/int64(ti
 // runChat connects all users, lets them talk, waits until what was acknowledged
 // has arrived, and reports.
 func runChat(ctx context.Context, cfg *Config) (Report, error) {
-	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), epoch: time.Now()}
+	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), epoch: time.Now(), alarms: make(chan alarm, cfg.Users)}
 	if cfg.Workload == Group {
 		r.size = cfg.GroupSize
 	}
@@ -97,7 +98,7 @@ func (r *chat) open(ctx context.Context, n int) error {
 	base := n - n%r.size
 	r.users[n] = &user{
 		link: l, run: r, index: uint32(n), base: uint32(base), limit: limit,
-		sends:  r.cfg.Workload != Group || n-base < r.cfg.Senders,
+		sends:  r.sends(n, base),
 		flying: make([]flight, places),
 		stream: stream{peers: make([]peer, r.size)},
 	}
@@ -105,6 +106,14 @@ func (r *chat) open(ctx context.Context, n int) error {
 		r.pingAfter = int64(idle / 2)
 	}
 	return nil
+}
+
+// sends reports whether the n-th user sends, whose conversation's first user is base.
+func (r *chat) sends(n, base int) bool {
+	if r.cfg.Workload == Group {
+		return n-base < r.cfg.Senders
+	}
+	return !r.cfg.OneWay || n == base
 }
 
 // dial connects the n-th user to the server, or to its partner by the relay.
@@ -185,6 +194,7 @@ func (r *chat) serve(ctx context.Context, work *sync.WaitGroup, fail context.Can
 		})
 	}
 	work.Go(func() { r.ticker(ctx) })
+	work.Go(func() { r.acknowledgeAlone(ctx) })
 	if r.cfg.Rate > 0 {
 		work.Go(func() { r.pace(ctx) })
 	}
@@ -268,7 +278,7 @@ func (r *chat) pace(ctx context.Context) {
 		u := senders[n%len(senders)]
 		u.lock()
 		u.schedule(due)
-		u.acknowledge(false)
+		u.acknowledge(false) // who does not send is not among them
 		u.release()
 	}
 }

@@ -45,16 +45,31 @@ func middle(b int) float64 {
 // quantiles returns the durations in milliseconds below which the given shares
 // of all records lie; zeros if there are none.
 func (h *histogram) quantiles(shares ...float64) []float64 {
-	var total uint64
+	return quantilesOf(h.snapshot(), shares...)
+}
+
+// snapshot returns what was recorded so far. Two of them give what was recorded in
+// between.
+func (h *histogram) snapshot() *[buckets]uint64 {
+	var counts [buckets]uint64
 	for i := range h.counts {
-		total += h.counts[i].Load()
+		counts[i] = h.counts[i].Load()
+	}
+	return &counts
+}
+
+// quantilesOf is histogram.quantiles of counts.
+func quantilesOf(counts *[buckets]uint64, shares ...float64) []float64 {
+	var total uint64
+	for _, n := range counts {
+		total += n
 	}
 	out := make([]float64, len(shares))
 	for i, share := range shares {
 		rank := uint64(share * float64(total))
 		var below uint64
-		for b := range h.counts {
-			below += h.counts[b].Load()
+		for b, n := range counts {
+			below += n
 			if below > rank || below == total && total > 0 {
 				out[i] = middle(b) / float64(time.Millisecond)
 				break

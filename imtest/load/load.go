@@ -73,6 +73,11 @@ type Config struct {
 	Payload  int           // bytes in a message; default 100, at least 24
 	Duration time.Duration // measured time, for Idle the time connections are held; default 20 s
 	Warmup   time.Duration // run before it and not counted; default 2 s, negative for none
+	Slice    time.Duration // length of the parts of the measured time that are reported one by one; default a tenth of it, at least 1 s
+
+	// OneWay makes half of the users of Direct or Relay senders and the others
+	// receivers. Receivers acknowledge by themselves, at most every 200 ms.
+	OneWay bool
 
 	GroupSize int // Group: members of one group; default 200
 	Senders   int // Group: members of one group who send; default all
@@ -133,6 +138,9 @@ func (cfg *Config) complete() error {
 	or(&cfg.drainLimit, 10*time.Second)
 	or(&cfg.askAfter, time.Second)
 	cfg.Warmup = max(cfg.Warmup, 0)
+	if err := cfg.completeSlice(); err != nil {
+		return err
+	}
 	if cfg.Rate > 0 {
 		cfg.Window = 0
 	} else {
@@ -172,6 +180,8 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d users: one process opens 1 to %d connections; start several for more", cfg.Users, MaxUsers)
 	case (cfg.Workload == Direct || cfg.Workload == Relay) && cfg.Users%2 != 0:
 		return pim.Errorf(pim.KindInvalid, "%d users: they are paired, so their number must be even", cfg.Users)
+	case cfg.OneWay && cfg.Workload != Direct && cfg.Workload != Relay:
+		return pim.Errorf(pim.KindInvalid, "one-way %s: only direct and relay have pairs", cfg.Workload)
 	case cfg.Workload == Group && (cfg.GroupSize < 2 || cfg.GroupSize > pim.MaxGroupMembers || cfg.Users%cfg.GroupSize != 0):
 		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: groups have 2 to %d members and all the same size", cfg.Users, cfg.GroupSize, pim.MaxGroupMembers)
 	case cfg.Senders < 1 || cfg.Workload == Group && cfg.Senders > cfg.GroupSize:

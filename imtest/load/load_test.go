@@ -272,6 +272,9 @@ func TestConfigsThatCannotRun(t *testing.T) {
 		"a rate up":    {Workload: Direct, Server: "tcp://x:1", Rate: math.NaN()},
 		"rate":         {Workload: Direct, Server: "tcp://x:1", Rate: 2 * maxRate},
 		"tokens":       {Workload: Direct, Server: "tcp://x:1"},
+		"slices of":    {Workload: Direct, Server: "tcp://x:1", Slice: -1},
+		"at most 10":   {Workload: Direct, Server: "tcp://x:1", Duration: time.Hour, Slice: time.Millisecond},
+		"one-way":      {Workload: Group, Server: "tcp://x:1", OneWay: true},
 		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
 	} {
 		_, err := Run(context.Background(), cfg)

@@ -46,17 +46,16 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	if err := wait(ctx, r.cfg.Warmup); err != nil {
 		return err
 	}
-	before, err := m.read(ctx)
+	before, err := r.sample(ctx, m)
 	if err != nil {
 		return err
 	}
-	own := ownCPU()
-	begin := r.totals()
 	start := r.clock()
 	r.from.Store(start)
 
 	r.cfg.Log.Info("measuring", "for", r.cfg.Duration)
-	if err := r.cfg.hold(ctx, func() uint64 { t := r.totals(); return t.sentMeasured }); err != nil {
+	slices, err := r.slice(ctx, m, before)
+	if err != nil {
 		return err
 	}
 	r.stopped.Store(true)
@@ -68,17 +67,17 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	own = ownCPU() - own
-	after, err := m.read(ctx)
+	after, err := r.sample(ctx, m)
 	if err != nil {
 		return err
 	}
 	last := r.totals()
 	rep.Seconds = seconds
 	rep.Lost = lost
-	rep.DeliveredPerS = float64(end.got-begin.got) / seconds
-	rep.cost(after.cpu-before.cpu, own, last.got-begin.got)
-	rep.ServerRSS = after.rss
+	rep.DeliveredPerS = float64(end.got-before.got) / seconds
+	rep.cost(after.usage.cpu-before.usage.cpu, after.own-before.own, last.got-before.got)
+	rep.ServerRSS = after.usage.rss
+	rep.sliced(slices)
 	rep.count(&last)
 	r.latencies(rep)
 	return nil
@@ -87,7 +86,14 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 // hold lets the measured time pass. sent returns how many messages were sent in
 // it so far.
 func (cfg *Config) hold(ctx context.Context, sent func() uint64) error {
-	err := wait(ctx, cfg.Duration)
+	if err := wait(ctx, cfg.Duration); err != nil {
+		return err
+	}
+	return cfg.untilEnough(ctx, sent)
+}
+
+// untilEnough waits until cfg.enough is content, if a test has set it.
+func (cfg *Config) untilEnough(ctx context.Context, sent func() uint64) (err error) {
 	for err == nil && cfg.enough != nil && !cfg.enough(sent()) {
 		err = wait(ctx, 5*time.Millisecond)
 	}
@@ -183,8 +189,18 @@ func (r *chat) ask() {
 func (r *chat) report() Report {
 	return Report{
 		Workload: r.cfg.Workload, Users: r.cfg.Users, Window: r.cfg.Window,
-		Rate: r.cfg.Rate, Payload: r.cfg.Payload,
+		Rate: r.cfg.Rate, Payload: r.cfg.Payload, OneWay: r.cfg.OneWay, Senders: r.senders(),
 	}
+}
+
+// senders returns how many users send.
+func (r *chat) senders() (n int) {
+	for _, u := range r.users {
+		if u.sends {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *chat) latencies(rep *Report) {

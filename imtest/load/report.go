@@ -11,8 +11,10 @@ import (
 // milliseconds are 0 if nothing was measured; percentiles are exact to 1 %.
 type Report struct {
 	Workload Workload `json:"workload"`
-	Users    int      `json:"users"`  // connections
-	Window   int      `json:"window"` // 0 at a fixed rate
+	Users    int      `json:"users"`             // connections
+	Window   int      `json:"window"`            // 0 at a fixed rate
+	Senders  int      `json:"senders,omitempty"` // users who send, over all conversations
+	OneWay   bool     `json:"one_way,omitempty"` // half of the users only receive
 
 	Sent          uint64  `json:"sent"`            // messages transmitted in the measured time
 	Delivered     uint64  `json:"delivered"`       // how often one of those reached a receiver
@@ -40,7 +42,7 @@ type Report struct {
 	Pulled     uint64  `json:"pulled"`     // entries that came by a pull
 	Rate       float64 `json:"rate"`       // messages a second asked for; 0 in the closed loop
 	Payload    int     `json:"payload"`    // bytes in a message
-	Seconds    float64 `json:"seconds"`    // measured time
+	Seconds    float64 `json:"seconds"`    // measured time: how long the run was
 	ClientCPU  float64 `json:"client_cpu_s_per_1000"`
 
 	FramesPerRead  float64 `json:"frames_per_read,omitempty"`  // mean number of frames that one read brought in
@@ -48,6 +50,11 @@ type Report struct {
 	LagP99         float64 `json:"lag_p99_ms,omitempty"`       // fixed rate: how late the generator itself transmitted
 	ServerCPUTotal float64 `json:"server_cpu_s"`               // over the measured time and the drain
 	ConnectSeconds float64 `json:"connect_s"`                  // to open all connections
+
+	// The measured time in slices, and the worst of them.
+	Slices      []Slice `json:"slices,omitempty"`
+	SlowestPerS float64 `json:"slowest_slice_per_s,omitempty"`          // fewest deliveries a second
+	DearestCPU  float64 `json:"dearest_slice_cpu_s_per_1000,omitempty"` // most CPU of the server for 1,000 deliveries
 
 	// Sync only. Bytes are those of the frames, in both directions.
 	SyncFirstPageBytes int64   `json:"sync_first_page_bytes,omitempty"` // PIMSyncReq and the first PIMSyncResp

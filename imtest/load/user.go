@@ -40,6 +40,7 @@ type user struct {
 	serial  uint64 // of the last PIMPushAck
 	acked   uint64 // seq that it acknowledged
 	ackedAt int64  // when
+	armed   bool   // its timer is set, see arm
 	wrote   int64  // when something was last written
 
 	tally
@@ -107,7 +108,11 @@ func (u *user) wake() {
 // flush answers what one read brought in.
 func (u *user) flush() error {
 	u.fill()
-	u.acknowledge(false)
+	if u.sends {
+		u.acknowledge(false)
+	} else {
+		u.arm()
+	}
 	return u.release()
 }
 

@@ -85,10 +85,13 @@ func (u *user) transmit() {
 	u.sent++
 }
 
+// unacknowledged reports whether something has come that was not acknowledged.
+func (u *user) unacknowledged() bool { return u.have > u.acked && !u.run.relay() }
+
 // acknowledge appends a PIMPushAck for what is new, if it must, or if something is
 // written anyway and the last one was long enough ago: as the SDK does.
 func (u *user) acknowledge(must bool) {
-	if u.have <= u.acked || u.run.relay() || !must && (len(u.out) == 0 || u.now-u.ackedAt < int64(tickEvery)) {
+	if !u.unacknowledged() || !must && (len(u.out) == 0 || u.now-u.ackedAt < int64(tickEvery)) {
 		return
 	}
 	u.acked, u.ackedAt = u.have, u.now
@@ -113,7 +116,9 @@ func (u *user) acknowledge(must bool) {
 // after a pause, and a ping on a silent connection.
 func (u *user) tick() {
 	u.fill()
-	u.acknowledge(true)
+	if u.sends {
+		u.acknowledge(true)
+	}
 	if len(u.out) == 0 && u.now-u.wrote > u.run.pingAfter && !u.run.relay() {
 		u.out = u.appendFrame(u.out, &wirepb.PIMPing{Nonce: u.serial})
 	}
