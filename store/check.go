@@ -41,6 +41,12 @@ func (c *CellWrite) check() error {
 		return tooLarge("key", len(c.Key), MaxKeyBytes)
 	case len(c.Value) > MaxValueBytes:
 		return tooLarge("value", len(c.Value), MaxValueBytes)
+	case c.Lifetime != 0 && c.Partition.Passing():
+		return pim.Errorf(pim.KindInvalid, "a cell of the passing partition %q cannot have a lifetime", c.Partition)
+	case c.Forget && !c.Partition.Passing():
+		return pim.Errorf(pim.KindInvalid, "a cell of %q cannot be forgotten: the partition is not passing", c.Partition)
+	case c.Forget && len(c.Value) > 0:
+		return pim.Errorf(pim.KindInvalid, "a cell of %q is to be forgotten and has a value", c.Partition)
 	case c.Lifetime != 0 && (c.Lifetime < time.Millisecond || c.Lifetime > MaxLifetime):
 		return pim.Errorf(pim.KindInvalid, "a cell of %q lives for %v; from 1 ms to %v are allowed", c.Partition, c.Lifetime, MaxLifetime)
 	}

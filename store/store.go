@@ -8,6 +8,8 @@
 //   - A cell is (partition, key) → (version, value). The highest version wins,
 //     and of equal versions the greater value, so writes commute and repeat
 //     without harm: late, doubled or reordered, they end in the same state.
+//   - A cell of a passing partition may be forgotten. That is a write like any
+//     other, and a list costs what it returns, whatever was forgotten before.
 //
 // There is no transaction over two writes, no scan over partitions, and no
 // write that depends on a cell.
@@ -16,6 +18,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -39,6 +42,15 @@ type Log string
 // hold any bytes.
 type Partition string
 
+// PassingPrefix begins the name of a passing partition: its cells may be forgotten,
+// none of them expires, and a List costs what it returns, however many cells were
+// forgotten and however often each one was written. It suits a few cells that come
+// and go among very many keys.
+const PassingPrefix = "~"
+
+// Passing reports whether p is a passing partition, see PassingPrefix.
+func (p Partition) Passing() bool { return strings.HasPrefix(string(p), PassingPrefix) }
+
 // Cell is one cell of a partition. Keys may hold any bytes, and order by them.
 type Cell struct {
 	Key     string
@@ -56,6 +68,13 @@ type CellWrite struct {
 	// measure it by a wall clock that nobody watches: one that is set forward would
 	// end it early. Every write of one cell must either have a lifetime or not.
 	Lifetime time.Duration
+	// Forget asks for the cell to be gone if its version is at most Version; it has
+	// no Value, and the partition is passing. Of a forget and a value the higher
+	// version wins, and of equal versions the forget. A cell that is gone is as one
+	// that was never written. The engine need not remember for long what it has
+	// forgotten: a write of that version or a lower one that comes much later may
+	// take effect.
+	Forget bool
 }
 
 // Write is an append and the cells that follow from it. The cells are written
@@ -110,7 +129,8 @@ type Store interface {
 	// Last returns the seq of log's last durable record, 0 for an empty log.
 	Last(ctx context.Context, log Log) (pim.Seq, error)
 
-	// Get returns one cell; ok is false if it was never written or has expired.
+	// Get returns one cell; ok is false if it was never written, has expired or was
+	// forgotten.
 	Get(ctx context.Context, p Partition, key string) (c Cell, ok bool, err error)
 
 	// List returns the cells of p with keys after after, ascending, at most

@@ -18,7 +18,11 @@ func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.C
 		return store.Cell{}, false, err
 	}
 	defer s.end()
-	cell, err := s.get(p, key)
+	get := s.get
+	if p.Passing() {
+		get = s.getPassing
+	}
+	cell, err := get(p, key)
 	if err != nil {
 		return store.Cell{}, false, s.readError("get from "+string(p), err)
 	}
@@ -63,12 +67,15 @@ func (s *Store) getAt(k []byte, cell *store.Cell) error {
 		return err
 	}
 	defer closer.Close()
-	version, value, err := parseOperand(data)
+	o, err := parseOperand(data)
 	if err != nil {
 		return err
 	}
-	if version > cell.Version || version == cell.Version && bytes.Compare(value, cell.Value) > 0 {
-		cell.Version, cell.Value = version, bytes.Clone(value)
+	if o.forgets {
+		return nil
+	}
+	if o.version > cell.Version || o.version == cell.Version && bytes.Compare(o.value, cell.Value) > 0 {
+		cell.Version, cell.Value = o.version, bytes.Clone(o.value)
 	}
 	return nil
 }
@@ -82,7 +89,11 @@ func (s *Store) List(ctx context.Context, p store.Partition, after string, limit
 	if limit < 1 {
 		return nil, pim.Errorf(pim.KindInvalid, "list of %q: the limit is less than 1", p)
 	}
-	cells, err := s.list(p, after, limit)
+	list := s.list
+	if p.Passing() {
+		list = s.listPassing
+	}
+	cells, err := list(p, after, limit)
 	if err != nil {
 		return nil, s.readError("list "+string(p), err)
 	}
@@ -91,23 +102,42 @@ func (s *Store) List(ctx context.Context, p store.Partition, after string, limit
 
 func (s *Store) list(p store.Partition, after string, limit int) ([]store.Cell, error) {
 	lower, upper := cellBounds(p, after)
+	cells, _, err := s.listRange(lower, upper, cellKeyLen(p, ""), limit)
+	return cells, err
+}
+
+// listRange lists the cells between two keys, whose names are behind skip bytes, and
+// counts the steps that it took: over keys, and over what was written to each.
+func (s *Store) listRange(lower, upper []byte, skip, limit int) (cells []store.Cell, steps int, err error) {
+	steps, err = s.scan(lower, upper, func(key []byte, o operand) bool {
+		if !o.forgets {
+			cells = append(cells, store.Cell{Key: string(key[skip:]), Version: o.version, Value: bytes.Clone(o.value)})
+		}
+		return len(cells) < limit
+	})
+	return cells, steps, err
+}
+
+// scan calls f on what is stored between two keys, until it returns false.
+func (s *Store) scan(lower, upper []byte, f func(key []byte, o operand) bool) (steps int, err error) {
 	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer it.Close()
-	skip := cellKeyLen(p, "")
-	var cells []store.Cell
-	for ok := it.First(); ok && len(cells) < limit; ok = it.Next() {
+	for ok := it.First(); ok; ok = it.Next() {
 		data, err := it.ValueAndErr()
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		version, value, err := parseOperand(data)
+		o, err := parseOperand(data)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		cells = append(cells, store.Cell{Key: string(it.Key()[skip:]), Version: version, Value: bytes.Clone(value)})
+		if !f(it.Key(), o) {
+			break
+		}
 	}
-	return cells, it.Error()
+	stats := it.Stats()
+	return stats.ForwardStepCount[crdb.InternalIterCall], it.Error()
 }

@@ -12,7 +12,9 @@ import (
 
 // commit is one Commit under way.
 type commit struct {
-	ops []op
+	ops    []op
+	passed []passed // the cells of passing partitions, of all ops
+	turns  uint64   // passing.turns before their generations were looked up
 }
 
 // op is one write of a commit.
@@ -63,6 +65,11 @@ func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error
 			o.err = s.compare(o)
 		}
 	}
+	for i := range c.ops {
+		if o := &c.ops[i]; o.err == nil {
+			o.err = s.findPassing(c, o.write)
+		}
+	}
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	s.fill(batch, c)
@@ -73,7 +80,10 @@ func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error
 	s.logs.applying(c)
 	err := s.apply(batch, d)
 	s.logs.release(c, err != nil)
-	return err
+	if err != nil {
+		return err
+	}
+	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, d) })
 }
 
 // claim waits until c owns the logs that it appends to.
@@ -127,6 +137,7 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 			s.fillCell(b, &o.write.Cells[j])
 		}
 	}
+	s.fillPassing(b, c)
 }
 
 func fillLog(b *crdb.Batch, w *store.Write) {
@@ -143,7 +154,7 @@ func fillLog(b *crdb.Batch, w *store.Write) {
 }
 
 func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
-	if c.Version == 0 {
+	if c.Version == 0 || c.Partition.Passing() {
 		return
 	}
 	size := operandLen(c.Version, c.Value)
@@ -228,7 +239,8 @@ func (s *Store) finish(c *commit) error {
 	}
 	m.commits.Add(1)
 	clear(c.ops)
-	c.ops = c.ops[:0]
+	clear(c.passed)
+	c.ops, c.passed = c.ops[:0], c.passed[:0]
 	s.commits.Put(c)
 	return first
 }

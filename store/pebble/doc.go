@@ -1,18 +1,20 @@
 // Package pebble is the storage engine inside the server's process, on
 // CockroachDB's Pebble. It keeps logs and cells in one directory.
 //
-// # Layout, version 1 (2026-11)
+// # Layout, version 2 (2026-11-28)
 //
 // One Commit is one batch of Pebble's and at most one fsync. Every key begins
 // with a byte that says what it is; numbers in keys are big-endian, so that they
 // order.
 //
 //	key                                          value
-//	0x00                                         "1", the version of this layout
+//	0x00                                         "2", the version of this layout
 //	0x01                                         operand, whose version is the age
 //	'l' len(log) log lastseq:8                   chunk
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
+//	'g' len(partition) partition                 operand, whose version is a generation
+//	'p' len(partition) partition generation:4 key operand
 //
 // len is one byte. It makes the name's end known, so the keys of "a" and "ab"
 // never mix, and a name may hold any bytes.
@@ -22,15 +24,25 @@
 //     It has at most 256 records, and 64 KiB unless it is a single record; a
 //     longer append becomes several. The record at seq s is in the first chunk
 //     whose key is s or more.
+//
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
 //     equal ones the greater value. So a write needs no read.
+//
 //   - The age is about how long the store has been open in all, in milliseconds,
 //     see age.go. Since 2026-11-28; a store that has none gets one.
+//
 //   - 'e' holds cells that expire, by the week of their expiry in the store's age.
 //     When a week is over, one range deletion drops all of it. A cell therefore
 //     stays at least until it expires, and at most a week and three hours longer
 //     that the store is open. Before 2026-11-28 the weeks were those of the wall clock.
+//
+//   - 'p' holds the cells of passing partitions, under the partition's generation; that
+//     is in 'g', and 0 where there is none. See passing.go. Their operands may also
+//     be a 0 byte and a uvarint version: the cell is forgotten up to that version.
+//
+// Version 1 had no passing partitions. Its stores are read, and are of version 2 from
+// then on: an earlier pim refuses them, since it would not see what they hold there.
 //
 // Pebble's own files are in the format FormatValueSeparation.
 //

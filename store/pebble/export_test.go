@@ -7,6 +7,7 @@ import (
 
 	crdb "github.com/cockroachdb/pebble/v2"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
 )
 
 // Hurried returns o with everything that is done now and then done all the time,
@@ -52,6 +53,52 @@ func (s *Store) Keys(prefix byte) (n int) {
 		n++
 	}
 	return n
+}
+
+// Format returns the version of the layout that the store says it has.
+func (s *Store) Format() string {
+	value, closer, err := s.db.Get([]byte{prefixFormat})
+	if err != nil {
+		panic(err)
+	}
+	defer closer.Close()
+	return string(value)
+}
+
+// Generation returns the present generation of a passing partition.
+func (s *Store) Generation(p store.Partition) int {
+	g, err := s.generation(p)
+	if err != nil {
+		panic(err)
+	}
+	return int(g)
+}
+
+// Turn moves a passing partition to its next generation, if that saves anything.
+func (s *Store) Turn(p store.Partition) { s.turn(p) }
+
+// ForgetGenerations empties the memory of generations.
+func (s *Store) ForgetGenerations() {
+	for i := range s.passing.parts {
+		part := &s.passing.parts[i]
+		part.mu.Lock()
+		clear(part.of)
+		part.mu.Unlock()
+	}
+}
+
+// ListSteps is List of a passing partition, with the steps that it takes.
+func (s *Store) ListSteps(p store.Partition, limit int) ([]store.Cell, int) {
+	lower, upper := passingBounds(generation(s.Generation(p)), p, "")
+	_, steps, err := s.listRange(lower, upper, passingKeyLen(p, ""), limit)
+	if err != nil {
+		panic(err)
+	}
+	cells, err := s.List(context.Background(), p, "", limit)
+	if err != nil {
+		panic(err)
+	}
+	return cells, steps
 }
 
 // SetFormat makes the store one of another layout.

@@ -11,11 +11,13 @@ import (
 // the layout. Names are preceded by their length, so that no name's keys lie
 // between another's, whatever bytes they hold.
 const (
-	prefixFormat   = 0x00
-	prefixAge      = 0x01
-	prefixCell     = 'c'
-	prefixExpiring = 'e'
-	prefixLog      = 'l'
+	prefixFormat     = 0x00
+	prefixAge        = 0x01
+	prefixCell       = 'c'
+	prefixExpiring   = 'e'
+	prefixGeneration = 'g'
+	prefixLog        = 'l'
+	prefixPassing    = 'p'
 )
 
 const seqBytes = 8
@@ -92,6 +94,49 @@ func putExpiringKey(dst []byte, b bucket, p store.Partition, key string) {
 // appendBucketKey appends the key before all of bucket b.
 func appendBucketKey(dst []byte, b bucket) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, prefixExpiring), uint32(b))
+}
+
+const generationBytes = 4
+
+func passingKeyLen(p store.Partition, key string) int { return cellKeyLen(p, key) + generationBytes }
+
+// putPassingKey fills dst, of passingKeyLen bytes, with the key of a cell of a passing
+// partition.
+func putPassingKey(dst []byte, g generation, p store.Partition, key string) {
+	dst[0], dst[1] = prefixPassing, byte(len(p))
+	n := 2 + copy(dst[2:], p)
+	binary.BigEndian.PutUint32(dst[n:], uint32(g))
+	copy(dst[n+generationBytes:], key)
+}
+
+// appendPassingKey appends the key of a cell of a passing partition.
+func appendPassingKey(dst []byte, g generation, p store.Partition, key string) []byte {
+	dst = append(dst, prefixPassing, byte(len(p)))
+	dst = append(dst, p...)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(g))
+	return append(dst, key...)
+}
+
+// passingBounds returns the range of keys of the cells of p in g after after.
+func passingBounds(g generation, p store.Partition, after string) (lower, upper []byte) {
+	lower = make([]byte, 0, passingKeyLen(p, after)+1)
+	lower = append(appendPassingKey(lower, g, p, after), 0)
+	if after == "" {
+		lower = lower[:len(lower)-1] // no key is empty
+	}
+	return lower, successor(appendPassingKey(nil, g, p, ""))
+}
+
+func generationKeyLen(p store.Partition) int { return 2 + len(p) }
+
+func putGenerationKey(dst []byte, p store.Partition) {
+	dst[0], dst[1] = prefixGeneration, byte(len(p))
+	copy(dst[2:], p)
+}
+
+// appendGenerationKey appends the key of the generation of a passing partition.
+func appendGenerationKey(dst []byte, p store.Partition) []byte {
+	return append(append(dst, prefixGeneration, byte(len(p))), p...)
 }
 
 func putCellName(dst []byte, p store.Partition, key string) {

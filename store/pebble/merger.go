@@ -12,6 +12,12 @@ import (
 // A cell's value in Pebble, an operand, is a uvarint with the version and then
 // the value. Cells are written with Merge, which needs no read before it.
 //
+// No cell has the version 0, so an operand that begins with a 0 byte is another
+// thing: it forgets. The version up to which it does so follows, and nothing else.
+// Such an operand stays until its key is deleted. (A merger may tell a compaction to
+// drop what it comes to, but in Pebble 2.1.7 that breaks the compaction and can bring
+// back what was dropped: cockroachdb/pebble#6168.)
+//
 // Many operands of a hot cell lie in the memtable at a time, and a Get walks
 // over all of them: about 100 ns each. Plain Sets would be found at once, but
 // concurrent commits would have to be ordered cell by cell, and a cell that is
@@ -24,15 +30,45 @@ func putOperand(dst []byte, version uint64, value []byte) {
 	copy(dst[binary.PutUvarint(dst, version):], value)
 }
 
+func forgetLen(version uint64) int { return 1 + uvarintLen(version) }
+
+// putForget fills dst, of forgetLen bytes, with the operand that forgets a cell.
+func putForget(dst []byte, version uint64) {
+	dst[0] = 0
+	binary.PutUvarint(dst[1:], version)
+}
+
 const errOperand = errMalformed("cell")
 
-// parseOperand returns the parts of an operand; value is a part of data.
-func parseOperand(data []byte) (version uint64, value []byte, err error) {
-	version, n := binary.Uvarint(data)
-	if n <= 0 || version == 0 {
-		return 0, nil, errOperand
+// operand is what an operand says.
+type operand struct {
+	version uint64
+	value   []byte // a part of the bytes it was parsed from
+	forgets bool
+}
+
+func parseOperand(data []byte) (operand, error) {
+	var o operand
+	if len(data) > 0 && data[0] == 0 {
+		o.forgets, data = true, data[1:]
 	}
-	return version, data[n:], nil
+	version, n := binary.Uvarint(data)
+	if n <= 0 || version == 0 || o.forgets && n != len(data) {
+		return operand{}, errOperand
+	}
+	o.version, o.value = version, data[n:]
+	return o, nil
+}
+
+// beats reports whether o wins over p. Two that are equal do not win.
+func (o *operand) beats(p *operand) bool {
+	switch {
+	case o.version != p.version:
+		return o.version > p.version
+	case o.forgets != p.forgets:
+		return o.forgets
+	}
+	return bytes.Compare(o.value, p.value) > 0
 }
 
 // mergerName is stored in the database. Should the rule ever change, the new
@@ -44,13 +80,13 @@ func newMerger() *crdb.Merger {
 	pool := &sync.Pool{}
 	return &crdb.Merger{
 		Name: mergerName,
-		Merge: func(_, operand []byte) (crdb.ValueMerger, error) {
+		Merge: func(_, data []byte) (crdb.ValueMerger, error) {
 			m, _ := pool.Get().(*cellMerge)
 			if m == nil {
 				m = &cellMerge{pool: pool}
 			}
-			m.version, m.data = 0, m.data[:0]
-			return m, m.take(operand)
+			m.best, m.data = operand{}, m.data[:0]
+			return m, m.take(data)
 		},
 	}
 }
@@ -58,33 +94,32 @@ func newMerger() *crdb.Merger {
 // cellMerge keeps the winner among the operands of one cell. The order in which
 // they come does not matter.
 type cellMerge struct {
-	pool    *sync.Pool
-	version uint64
-	data    []byte // the winning operand
-	value   int    // where its value begins
+	pool *sync.Pool
+	best operand // its value is a part of data
+	data []byte  // the winning operand's bytes
 }
 
 var _ crdb.ValueMerger = (*cellMerge)(nil)
 
-func (m *cellMerge) take(operand []byte) error {
-	version, value, err := parseOperand(operand)
+func (m *cellMerge) take(data []byte) error {
+	o, err := parseOperand(data)
 	if err != nil {
 		return err
 	}
-	if version < m.version || version == m.version && bytes.Compare(value, m.data[m.value:]) <= 0 {
+	if !o.beats(&m.best) {
 		return nil
 	}
-	m.version = version
-	m.data = append(m.data[:0], operand...)
-	m.value = len(operand) - len(value)
+	m.data = append(m.data[:0], data...)
+	o.value = m.data[len(data)-len(o.value):]
+	m.best = o
 	return nil
 }
 
 // MergeNewer takes in an operand.
-func (m *cellMerge) MergeNewer(operand []byte) error { return m.take(operand) }
+func (m *cellMerge) MergeNewer(data []byte) error { return m.take(data) }
 
 // MergeOlder takes in an operand.
-func (m *cellMerge) MergeOlder(operand []byte) error { return m.take(operand) }
+func (m *cellMerge) MergeOlder(data []byte) error { return m.take(data) }
 
 // Finish returns the winner, which is valid until the closer is closed.
 func (m *cellMerge) Finish(bool) ([]byte, io.Closer, error) { return m.data, m, nil }

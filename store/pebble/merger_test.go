@@ -2,15 +2,30 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-func operand(version uint64, value string) []byte {
+func valueOperand(version uint64, value string) []byte {
 	o := make([]byte, operandLen(version, []byte(value)))
 	putOperand(o, version, []byte(value))
+	return o
+}
+
+func forgetOperand(version uint64) []byte {
+	o := make([]byte, forgetLen(version))
+	putForget(o, version)
+	return o
+}
+
+func parsed(t interface{ Fatal(...any) }, data []byte) operand {
+	o, err := parseOperand(data)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return o
 }
 
@@ -42,19 +57,23 @@ func TestMergeAnyOrder(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		operands := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) []byte {
-			return operand(rapid.SampledFrom([]uint64{1, 2, 127, 128, 1 << 40, ^uint64(0)}).Draw(t, "version"),
-				rapid.SampledFrom([]string{"", "a", "ab", "b", "\x00", "\xff"}).Draw(t, "value"))
+			version := rapid.SampledFrom([]uint64{1, 2, 127, 128, 1 << 40, ^uint64(0)}).Draw(t, "version")
+			if rapid.IntRange(0, 3).Draw(t, "forget") == 0 {
+				return forgetOperand(version)
+			}
+			return valueOperand(version, rapid.SampledFrom([]string{"", "a", "ab", "b", "\x00", "\xff"}).Draw(t, "value"))
 		}), 2, 10).Draw(t, "operands")
 		want := slices.MaxFunc(operands, func(a, b []byte) int {
-			va, xa, _ := parseOperand(a)
-			vb, xb, _ := parseOperand(b)
-			if va != vb {
-				if va < vb {
-					return -1
-				}
+			x, y := parsed(t, a), parsed(t, b)
+			switch {
+			case x.version != y.version:
+				return cmp.Compare(x.version, y.version)
+			case x.forgets && !y.forgets:
 				return 1
+			case y.forgets && !x.forgets:
+				return -1
 			}
-			return bytes.Compare(xa, xb)
+			return bytes.Compare(x.value, y.value)
 		})
 		split := rapid.IntRange(1, len(operands)-1).Draw(t, "split")
 		for _, got := range [][]byte{
@@ -71,7 +90,7 @@ func TestMergeAnyOrder(t *testing.T) {
 
 func TestMergeAllocatesNothing(t *testing.T) {
 	merger := newMerger()
-	operands := [][]byte{operand(3, "three"), operand(2, "two"), operand(1, "one")}
+	operands := [][]byte{valueOperand(3, "three"), valueOperand(2, "two"), valueOperand(1, "one")}
 	allocs := testing.AllocsPerRun(1000, func() {
 		m, err := merger.Merge(nil, operands[0])
 		for _, o := range operands[1:] {
@@ -105,16 +124,26 @@ func FuzzOperand(f *testing.F) {
 		defer closer.Close()
 		return bytes.Clone(r), true
 	}
+	f.Add(valueOperand(7, "v"), forgetOperand(7))
+	f.Add(forgetOperand(1<<40), valueOperand(1, ""))
+	f.Add([]byte{0}, []byte{0, 0})
+	f.Add([]byte{0, 1, 1}, []byte{1})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		ab, ok := result(a, b)
 		ba, ok2 := result(b, a)
 		if ok != ok2 {
 			t.Fatalf("accepted in one order only: %v, %v", ok, ok2)
 		}
-		va, xa, _ := parseOperand(ab)
-		vb, xb, _ := parseOperand(ba)
-		if ok && (va != vb || !bytes.Equal(xa, xb)) {
+		if !ok {
+			return
+		}
+		if x, y := parsed(t, ab), parsed(t, ba); x.version != y.version || x.forgets != y.forgets || !bytes.Equal(x.value, y.value) {
 			t.Fatalf("%q one way, %q the other", ab, ba)
+		}
+		for _, data := range [][]byte{a, b} { // what beats none of the two was not taken
+			if o, r := parsed(t, data), parsed(t, ab); o.beats(&r) {
+				t.Fatalf("%q wins over the result %q", data, ab)
+			}
 		}
 	})
 }

@@ -24,7 +24,7 @@ import (
 // tell the two apart.
 func TestLikeMemory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory()}
+		m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory(), gone: map[[2]string]uint64{}}
 		m.open()
 		t.Repeat(map[string]func(*rapid.T){
 			"commit":  m.commit,
@@ -37,6 +37,7 @@ func TestLikeMemory(t *testing.T) {
 			"crash":   m.crash,
 			"flush":   m.flush,
 			"compact": m.compact,
+			"turn":    m.turn,
 		})
 		m.closes()
 	})
@@ -49,6 +50,8 @@ type twins struct {
 	store   *pebble.Store
 	model   *storetest.Memory
 	pending []store.CellWrite // relaxed, which a crash may lose
+
+	gone map[[2]string]uint64 // by partition and key: the highest version that was forgotten
 }
 
 func (m *twins) open() {
@@ -79,7 +82,7 @@ func (m *twins) same(what string, got any, gotErr error, want any, wantErr error
 
 var (
 	logName   = rapid.SampledFrom([]store.Log{"a", "ab", "a\x00", "\xff", "\xff\xff"})
-	partition = rapid.SampledFrom([]store.Partition{"a", "ab", "a\x00", "\xff"})
+	partition = rapid.SampledFrom([]store.Partition{"a", "ab", "a\x00", "\xff", "~", "~a", "~ab"})
 	cellKey   = rapid.SampledFrom([]string{"\x00", "a", "ab", "b", "\xff", "\xff\xff"})
 	value     = rapid.SampledFrom([]string{"", "\x00", "a", "ab", "\xff"})
 	version   = rapid.SampledFrom([]uint64{0, 1, 2, 127, 128, 1 << 63, ^uint64(0)})
@@ -88,7 +91,11 @@ var (
 	cellWrite = rapid.Custom(func(t *rapid.T) store.CellWrite {
 		c := store.CellWrite{Partition: partition.Draw(t, "partition")}
 		c.Key, c.Version, c.Value = cellKey.Draw(t, "key"), version.Draw(t, "version"), []byte(value.Draw(t, "value"))
-		if d := expiry.Draw(t, "lifetime"); d != 0 {
+		if c.Partition.Passing() {
+			if rapid.IntRange(0, 2).Draw(t, "forget") == 0 {
+				c.Forget, c.Value = true, nil
+			}
+		} else if d := expiry.Draw(t, "lifetime"); d != 0 {
 			c.Key += "expiring" // every write of a cell expires, or none
 			c.Lifetime = d
 		}
@@ -97,7 +104,7 @@ var (
 )
 
 func (m *twins) write(t *rapid.T) *store.Write {
-	w := &store.Write{Log: logName.Draw(t, "log"), Cells: rapid.SliceOfN(cellWrite, 0, 3).Draw(t, "cells")}
+	w := &store.Write{Log: logName.Draw(t, "log"), Cells: m.cells(t, 0, 3)}
 	w.After, _ = m.model.Last(context.Background(), w.Log)
 	if rapid.IntRange(0, 9).Draw(t, "conflict") == 0 {
 		w.After = position.Draw(t, "after")
@@ -110,6 +117,46 @@ func (m *twins) write(t *rapid.T) *store.Write {
 		w.Records = append(w.Records, bytes.Repeat([]byte{byte(i)}, size))
 	}
 	return w
+}
+
+// cells makes writes of cells. Whether a version that was forgotten is remembered is
+// the engine's business, so none is written again.
+func (m *twins) cells(t *rapid.T, least, most int) []store.CellWrite {
+	cells := rapid.SliceOfN(cellWrite, least, most).Draw(t, "cells")
+	for i := range cells {
+		c := &cells[i]
+		name := [2]string{string(c.Partition), c.Key}
+		switch gone := m.gone[name]; {
+		case c.Forget:
+			m.gone[name] = max(gone, c.Version)
+		case c.Version <= gone && gone < ^uint64(0):
+			c.Version = gone + 1
+		case c.Version <= gone:
+			c.Version = 0
+		}
+	}
+	return cells
+}
+
+// turn writes and forgets so much of a passing partition that a list finds more steps
+// than cells, and moves it.
+func (m *twins) turn(t *rapid.T) {
+	p := rapid.SampledFrom([]store.Partition{"~", "~a", "~ab"}).Draw(t, "partition")
+	var cells []store.CellWrite
+	for i := range 100 {
+		c := store.CellWrite{Partition: p, Cell: store.Cell{Key: fmt.Sprint("turn", i)}}
+		c.Version = m.gone[[2]string{string(p), c.Key}] + 1
+		m.gone[[2]string{string(p), c.Key}] = c.Version
+		f := c
+		f.Forget = true
+		cells = append(cells, c, f)
+	}
+	m.both("turn", cells, store.Durable)
+	m.pending = nil
+	m.list(t)
+	got, err := m.store.List(context.Background(), p, "", 10)
+	want, _ := m.model.List(context.Background(), p, "", 10)
+	m.same("list after a turn", fmt.Sprintf("%+v", got), err, fmt.Sprintf("%+v", want), nil)
 }
 
 func (m *twins) commit(t *rapid.T) {
@@ -136,7 +183,7 @@ func writes(w *store.Write) bool {
 }
 
 func (m *twins) relaxed(t *rapid.T) {
-	cells := rapid.SliceOfN(cellWrite, 1, 5).Draw(t, "cells")
+	cells := m.cells(t, 1, 5)
 	m.both("relaxed commit", cells, store.Relaxed)
 	m.pending = append(m.pending, cells...)
 }

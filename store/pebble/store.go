@@ -28,6 +28,7 @@ type Store struct {
 	age     age
 	logs    *logs
 	buckets buckets
+	passing passing
 	metrics metrics
 	commits sync.Pool // of *commit
 
@@ -60,6 +61,7 @@ func Open(dir string, o Options) (*Store, error) {
 		idle: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.health.report = s.reportHealth
+	s.passing.init()
 	s.metrics.init()
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{
@@ -138,8 +140,12 @@ func (s *Store) isIncomplete(err error) bool {
 }
 
 // formatVersion is the version of the layout that the package documentation
-// describes.
-const formatVersion = "1"
+// describes. A store of formatBefore differs from it in what it does not have: it
+// becomes one of formatVersion by being called so.
+const (
+	formatVersion = "2"
+	formatBefore  = "1"
+)
 
 // checkFormat refuses a store of another layout, and marks a new one.
 func (s *Store) checkFormat() error {
@@ -148,6 +154,9 @@ func (s *Store) checkFormat() error {
 	switch {
 	case err == nil:
 		defer closer.Close()
+		if string(value) == formatBefore {
+			return s.db.Set(key, []byte(formatVersion), crdb.Sync)
+		}
 		if string(value) != formatVersion {
 			return &pim.Error{
 				Op: "open " + s.dir, Kind: pim.KindUnsupported,

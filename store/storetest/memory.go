@@ -18,6 +18,7 @@ type Memory struct {
 	closed   bool
 	logs     map[store.Log][][]byte
 	cells    map[store.Partition]map[string]store.Cell
+	gone     map[store.Partition]map[string]uint64 // versions that were forgotten
 	expiring map[store.Partition]map[string]store.Cell
 }
 
@@ -28,6 +29,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		logs:     map[store.Log][][]byte{},
 		cells:    map[store.Partition]map[string]store.Cell{},
+		gone:     map[store.Partition]map[string]uint64{},
 		expiring: map[store.Partition]map[string]store.Cell{},
 	}
 }
@@ -84,20 +86,35 @@ func (m *Memory) write(w *store.Write, d store.Durability, seen map[store.Log]bo
 			m.logs[w.Log] = append(m.logs[w.Log], bytes.Clone(r))
 		}
 	}
-	for _, c := range w.Cells {
-		to := m.cells
-		if c.Lifetime != 0 {
-			to = m.expiring
-		}
-		if to[c.Partition] == nil {
-			to[c.Partition] = map[string]store.Cell{}
-		}
-		old := to[c.Partition][c.Key]
-		if c.Version > old.Version || c.Version == old.Version && c.Version > 0 && bytes.Compare(c.Value, old.Value) > 0 {
-			to[c.Partition][c.Key] = store.Cell{Key: c.Key, Version: c.Version, Value: bytes.Clone(c.Value)}
-		}
+	for i := range w.Cells {
+		m.writeCell(&w.Cells[i])
 	}
 	return nil
+}
+
+func (m *Memory) writeCell(c *store.CellWrite) {
+	if c.Version == 0 {
+		return
+	}
+	to := m.cells
+	if c.Lifetime != 0 {
+		to = m.expiring
+	}
+	if to[c.Partition] == nil {
+		to[c.Partition], m.gone[c.Partition] = map[string]store.Cell{}, map[string]uint64{}
+	}
+	cells, gone := to[c.Partition], m.gone[c.Partition]
+	old := cells[c.Key]
+	switch {
+	case c.Forget:
+		gone[c.Key] = max(gone[c.Key], c.Version)
+		if old.Version <= c.Version {
+			delete(cells, c.Key)
+		}
+	case c.Version <= gone[c.Key]:
+	case c.Version > old.Version, c.Version == old.Version && bytes.Compare(c.Value, old.Value) > 0:
+		cells[c.Key] = store.Cell{Key: c.Key, Version: c.Version, Value: bytes.Clone(c.Value)}
+	}
 }
 
 // Read implements store.Store.

@@ -1,0 +1,283 @@
+package pebble
+
+import (
+	"bytes"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim/store"
+)
+
+// In Pebble a cell that was forgotten, or written often, stays a step on the way of
+// every iterator, in the memtable until that is flushed and in a table until it has
+// been compacted to the lowest level. A List of a passing partition promises to cost
+// what it returns. So such a partition has generations: the keys of its cells hold a
+// number, and when a List has found too many steps it moves the few live cells to the
+// next number, which has no past. What is left under the number before is deleted, and
+// no iterator comes there again.
+//
+// The number is a cell of its own. All of it is also in memory, or read when it is
+// needed, so a commit looks it up there. A commit that meets a move finds out after
+// it was applied, and applies its cells to the new number, too.
+
+// generation is a number of a passing partition. The first is 0, which is not stored.
+type generation uint32
+
+const (
+	passingParts = 256
+	// passingCached is how many generations of one part are kept in memory.
+	passingCached = 512
+	// turnSteps is how many steps of a List, besides those to what it returns, make
+	// the partition move.
+	turnSteps = 64
+	// turnCells is how many live cells are moved, at most.
+	turnCells = 4096
+	// turnKeys is how many keys a move deletes one by one, at most.
+	turnKeys = 256
+)
+
+// passing knows the generations of passing partitions.
+type passing struct {
+	seed  maphash.Seed
+	turns atomic.Uint64 // counts the moves; raised before one begins
+	parts [passingParts]passingPart
+}
+
+type passingPart struct {
+	mu sync.Mutex // held during a move
+	of map[store.Partition]generation
+}
+
+func (k *passing) init() {
+	k.seed = maphash.MakeSeed()
+	for i := range k.parts {
+		k.parts[i].of = make(map[store.Partition]generation)
+	}
+}
+
+func (k *passing) part(p store.Partition) *passingPart {
+	return &k.parts[maphash.String(k.seed, string(p))%passingParts]
+}
+
+// generation returns p's present generation. It waits for a move under way.
+func (s *Store) generation(p store.Partition) (generation, error) {
+	part := s.passing.part(p)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return s.readGeneration(part, p)
+}
+
+// readGeneration is generation with the part locked, so that what is put into memory
+// is what is stored.
+func (s *Store) readGeneration(part *passingPart, p store.Partition) (generation, error) {
+	if g, ok := part.of[p]; ok {
+		return g, nil
+	}
+	var memory stackKey
+	var cell store.Cell
+	if err := s.getAt(appendGenerationKey(memory[:0], p), &cell); err != nil {
+		return 0, err
+	}
+	if len(part.of) >= passingCached {
+		for other := range part.of { // any
+			delete(part.of, other)
+			break
+		}
+	}
+	part.of[p] = generation(cell.Version)
+	return generation(cell.Version), nil
+}
+
+// passed is a cell of a passing partition that a commit writes.
+type passed struct {
+	cell       *store.CellWrite
+	generation generation
+}
+
+// findPassing looks up where the cells of an op that pass are to be written, before
+// anything of it is.
+func (s *Store) findPassing(c *commit, w *store.Write) error {
+	others := len(c.passed)
+	for i := range w.Cells {
+		cell := &w.Cells[i]
+		if !cell.Partition.Passing() || cell.Version == 0 {
+			continue
+		}
+		if len(c.passed) == 0 {
+			c.turns = s.passing.turns.Load() // before the first look
+		}
+		g, err := s.generation(cell.Partition)
+		if err != nil {
+			c.passed = c.passed[:others]
+			return s.readError("write to "+string(cell.Partition), err)
+		}
+		c.passed = append(c.passed, passed{cell, g})
+	}
+	return nil
+}
+
+// fillPassing lays out the passing cells.
+func (s *Store) fillPassing(b *crdb.Batch, c *commit) {
+	for i := range c.passed {
+		w := &c.passed[i]
+		fillAt(b, w.generation, w.cell)
+	}
+}
+
+func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
+	size := operandLen(c.Version, c.Value)
+	if c.Forget {
+		size = forgetLen(c.Version)
+	}
+	d := b.MergeDeferred(passingKeyLen(c.Partition, c.Key), size)
+	putPassingKey(d.Key, g, c.Partition, c.Key)
+	if c.Forget {
+		putForget(d.Value, c.Version)
+	} else {
+		putOperand(d.Value, c.Version, c.Value)
+	}
+	d.Finish() // fails only in a batch with an index
+}
+
+// follow writes the passing cells of a commit that was applied to where their
+// partitions have moved meanwhile. A move that began after the commit was applied
+// has taken its cells along.
+func (s *Store) follow(c *commit, write func(*crdb.Batch) error) error {
+	for len(c.passed) > 0 {
+		turns := s.passing.turns.Load()
+		if turns == c.turns {
+			return nil
+		}
+		c.turns = turns
+		batch := s.db.NewBatch()
+		for i := range c.passed {
+			w := &c.passed[i]
+			g, err := s.generation(w.cell.Partition)
+			if err != nil {
+				batch.Close()
+				return unknown(err)
+			}
+			if g != w.generation {
+				key := appendPassingKey(nil, w.generation, w.cell.Partition, w.cell.Key)
+				if err := batch.Delete(key, nil); err != nil {
+					batch.Close()
+					return unknown(err)
+				}
+				w.generation = g
+				fillAt(batch, g, w.cell)
+			}
+		}
+		var err error
+		if !batch.Empty() {
+			err = write(batch)
+		}
+		batch.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// getPassing is get for a passing partition.
+func (s *Store) getPassing(p store.Partition, key string) (cell store.Cell, err error) {
+	g, err := s.generation(p)
+	for err == nil {
+		var memory stackKey
+		cell = store.Cell{}
+		if err = s.getAt(appendPassingKey(memory[:0], g, p, key), &cell); err != nil {
+			break
+		}
+		was := g
+		if g, err = s.generation(p); g == was {
+			break
+		}
+	}
+	if cell.Version != 0 {
+		cell.Key = key
+	}
+	return cell, err
+}
+
+// listPassing is list for a passing partition. It moves the partition if the way was
+// too long.
+func (s *Store) listPassing(p store.Partition, after string, limit int) ([]store.Cell, error) {
+	g, err := s.generation(p)
+	for err == nil {
+		var cells []store.Cell
+		var steps int
+		lower, upper := passingBounds(g, p, after)
+		if cells, steps, err = s.listRange(lower, upper, passingKeyLen(p, ""), limit); err != nil {
+			break
+		}
+		was := g
+		if g, err = s.generation(p); err != nil || g != was {
+			continue
+		}
+		if steps-len(cells) > max(turnSteps, len(cells)) && s.refusal() == nil {
+			s.turn(p)
+		}
+		return cells, nil
+	}
+	return nil, err
+}
+
+// turn moves p to its next generation, unless it has so many live cells that a move
+// would cost more than it saves. A failure leaves p where it is: the next commit
+// tells of it.
+func (s *Store) turn(p store.Partition) {
+	part := s.passing.part(p)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	g, err := s.readGeneration(part, p)
+	if err != nil {
+		return
+	}
+	s.passing.turns.Add(1) // before the look at what is there: see follow
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	if move, err := s.fillTurn(batch, g, p); err != nil || !move {
+		return
+	}
+	if err := s.apply(batch, store.Relaxed); err != nil {
+		delete(part.of, p) // what is stored is read again
+		return
+	}
+	part.of[p] = g + 1
+}
+
+// fillTurn lays out the move of p from g to the generation after it, and reports
+// whether it is worth the while. What is left behind is deleted: key by key, or where
+// that would be many, by a range, of which Pebble's readers like to see few.
+func (s *Store) fillTurn(b *crdb.Batch, g generation, p store.Partition) (move bool, err error) {
+	lower, upper := passingBounds(g, p, "")
+	var keys [][]byte
+	live, skip := 0, passingKeyLen(p, "")
+	steps, err := s.scan(lower, upper, func(key []byte, o operand) bool {
+		if len(keys) <= turnKeys {
+			keys = append(keys, bytes.Clone(key))
+		}
+		if !o.forgets {
+			live++
+			fillAt(b, g+1, &store.CellWrite{Partition: p, Cell: store.Cell{Key: string(key[skip:]), Version: o.version, Value: o.value}})
+		}
+		return live < turnCells
+	})
+	if err != nil || live == turnCells || steps-live <= live {
+		return false, err
+	}
+	if len(keys) > turnKeys {
+		err = b.DeleteRange(lower, upper, nil)
+	} else {
+		for _, key := range keys {
+			err = errors.Join(err, b.Delete(key, nil))
+		}
+	}
+	d := b.MergeDeferred(generationKeyLen(p), operandLen(uint64(g+1), nil))
+	putGenerationKey(d.Key, p)
+	putOperand(d.Value, uint64(g+1), nil)
+	return true, errors.Join(err, d.Finish())
+}

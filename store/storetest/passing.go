@@ -1,0 +1,169 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim/store"
+	"pgregory.net/rapid"
+)
+
+// asPassing runs a test on passing partitions, where nothing is forgotten: they are
+// like any other.
+func asPassing(test func(*suite)) func(*suite) {
+	return func(s *suite) {
+		s.store = passing{s.store}
+		test(s)
+	}
+}
+
+// passing makes every partition a passing one.
+type passing struct{ store.Store }
+
+func (p passing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	for _, w := range writes {
+		w.Cells = slices.Clone(w.Cells)
+		for i := range w.Cells {
+			w.Cells[i].Partition = store.PassingPrefix + w.Cells[i].Partition
+		}
+	}
+	return p.Store.Commit(ctx, writes, d)
+}
+
+func (p passing) Get(ctx context.Context, name store.Partition, key string) (store.Cell, bool, error) {
+	return p.Store.Get(ctx, store.PassingPrefix+name, key)
+}
+
+func (p passing) List(ctx context.Context, name store.Partition, after string, limit int) ([]store.Cell, error) {
+	return p.Store.List(ctx, store.PassingPrefix+name, after, limit)
+}
+
+func forget(p store.Partition, key string, version uint64) store.CellWrite {
+	return store.CellWrite{Partition: p, Cell: store.Cell{Key: key, Version: version}, Forget: true}
+}
+
+func (s *suite) forgets() {
+	s.cells(forget("~p", "never written", 9))
+	s.holds("~p", "never written", 0, "")
+	s.lists("~p", "", 10)
+	s.cells(cell("~p", "k", 5, "five"))
+	s.cells(forget("~p", "k", 4))
+	s.holds("~p", "k", 5, "five") // it was written since
+	s.cells(forget("~p", "k", 5))
+	s.holds("~p", "k", 0, "")
+	s.lists("~p", "", 10)
+	s.cells(cell("~p", "k", 6, "six"))
+	s.holds("~p", "k", 6, "six")
+	s.cells(cell("~p", "k", 8, "eight"), forget("~p", "k", 7), forget("~p", "k", 0))
+	s.holds("~p", "k", 8, "eight")
+	w := appendTo("log", 0, "x")
+	w.Cells = []store.CellWrite{forget("~p", "k", 9), cell("~p", "l", 1, "")}
+	s.commits(w)
+	s.lists("~p", "", 10, "l=1")
+	w = appendTo("log", 7, "x")
+	w.Cells = []store.CellWrite{forget("~p", "l", 1)}
+	s.conflicts(w, 1)
+	s.lists("~p", "", 10, "l=1")
+}
+
+// forgetsCommute writes and forgets the same cells in one commit, in some order and
+// with repeats: what is left is what the rule says. Across commits a late write may
+// find that what was forgotten is not remembered, so there the forgets come last.
+func (s *suite) forgetsCommute() {
+	round := 0
+	rapid.Check(s.TB, func(t *rapid.T) {
+		s := &suite{TB: t, ctx: s.ctx, store: s.store}
+		round++
+		key, version := rapid.SampledFrom([]string{"k", "l", "m"}), rapid.Uint64Range(1, 4)
+		writes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) store.CellWrite {
+			return cell("", key.Draw(t, "key"), version.Draw(t, "version"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "value"))
+		}), 1, 8).Draw(t, "writes")
+		forgets := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) store.CellWrite {
+			return forget("", key.Draw(t, "key"), version.Draw(t, "version"))
+		}), 1, 5).Draw(t, "forgets")
+		want := map[string]store.Cell{}
+		for _, w := range writes {
+			if old := want[w.Key]; w.Version > old.Version || w.Version == old.Version && string(w.Value) > string(old.Value) {
+				want[w.Key] = w.Cell
+			}
+		}
+		for _, w := range forgets {
+			if want[w.Key].Version <= w.Version {
+				delete(want, w.Key)
+			}
+		}
+		atOnce := rapid.Permutation(slices.Concat(writes, forgets, writes, forgets)).Draw(t, "order")
+		later := rapid.Permutation(slices.Concat(forgets, forgets)).Draw(t, "order of the forgets")
+		for i, commits := range [][][]store.CellWrite{{atOnce}, {writes, later}, {writes, forgets, later}} {
+			p := store.Partition(fmt.Sprintf("~%d in order %d", round, i))
+			for _, cells := range commits {
+				cells = slices.Clone(cells)
+				for j := range cells {
+					cells[j].Partition = p
+				}
+				s.cells(cells...)
+			}
+			listed := 0
+			for _, k := range []string{"k", "l", "m"} {
+				s.holds(p, k, want[k].Version, string(want[k].Value))
+				if want[k].Version > 0 {
+					listed++
+				}
+			}
+			cells, err := s.store.List(s.ctx, p, "", 10)
+			if err != nil || len(cells) != listed {
+				s.Fatalf("list: %v, %v; want %d cells", cells, err, listed)
+			}
+		}
+	})
+}
+
+// listsPassForgotten lists pages between very many cells that were forgotten, and
+// between versions of one that was written very often.
+func (s *suite) listsPassForgotten() {
+	const n = 3000
+	name := func(i int) string { return fmt.Sprintf("%04d", i) }
+	live := func(i int) bool { return i%500 == 7 }
+	var want []string
+	for v := uint64(1); v <= 3; v++ { // later rounds write what was forgotten
+		want = nil
+		var written, gone []store.CellWrite
+		for i := range n {
+			written = append(written, cell("~p", name(i), v, "v"))
+			if live(i) {
+				want = append(want, fmt.Sprintf("%s=%d", name(i), v))
+			} else {
+				gone = append(gone, forget("~p", name(i), v))
+			}
+		}
+		s.cells(written...)
+		s.cells(gone...)
+		s.lists("~p", "", n, want...)
+		for i := range want {
+			s.lists("~p", "", i+1, want[:i+1]...)
+			s.lists("~p", want[i][:4], 2, want[i+1:min(i+3, len(want))]...)
+		}
+	}
+	for v := range uint64(300) {
+		s.cells(cell("~hot", "k", v+1, "v"))
+	}
+	for range 3 {
+		s.lists("~hot", "", 9, "k=300")
+		s.holds("~hot", "k", 300, "v")
+	}
+	s.lists("~p", "", 3, want[:3]...)
+	s.lists("~", "", 3)
+}
+
+func (s *suite) badForgets() {
+	write := func(c store.CellWrite) *store.Write { return &store.Write{Cells: []store.CellWrite{c}} }
+	s.invalid("a forget in a partition that is not passing", write(forget("p", "k", 1)), store.Durable)
+	c := forget("~p", "k", 1)
+	c.Value = []byte("v")
+	s.invalid("a forget with a value", write(c), store.Durable)
+	c = cell("~p", "k", 1, "v")
+	c.Lifetime = time.Hour
+	s.invalid("a lifetime in a passing partition", write(c), store.Durable)
+}
