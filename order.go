@@ -2,7 +2,7 @@ package pim
 
 import (
 	"cmp"
-	"sort"
+	"encoding/binary"
 )
 
 // The display order. The source article sorts one sender's messages by local
@@ -54,70 +54,136 @@ func (p Place) Compare(q Place) int {
 // Anchors computes anchors for one sender in one conversation. The zero value
 // is ready; it is not safe for concurrent use.
 //
-// Only an entry whose L' is greater than all before it can be an anchor, so
-// that is all it keeps: seqs and L's that both grow. An entry older than
-// OrderWindow + OrderSlack can be no anchor any more, and neither can one that
-// it kept out of the list, so dropping it from the front is exact.
+// Only an entry whose L' is greater than all before it can be an anchor: a peak. A
+// message in order is one, so there may be a peak for each; all but the first take
+// two differences, three bytes or so. A peak whose L' is below the window of the
+// newest entry can be no anchor any more, so dropping it is exact.
+//
+// Who holds very many of them calls Trim, which forgets the older ones while they
+// still matter. Seek then tells when the answer lies among those; they are in the log.
 type Anchors struct {
-	peaks []peak
-	head  int // peaks before it have expired
+	lost   peak   // what was forgotten lies up to its seq and its L'; zero: nothing was
+	first  peak   // of those that are remembered; seq 0: there is none
+	last   peak   // of those, or of the forgotten
+	deltas []byte // of the peaks after first: differences of seq and L', as uvarints
+	server Millis // of the newest entry
 }
 
+// peak is an entry whose L' is greater than those of all before it.
 type peak struct {
-	seq    Seq
-	local  Millis // clamped
-	server Millis
+	seq   Seq
+	local Millis // L'
 }
-
-// maxPeaks bounds the memory of one sender in one conversation. It is reached
-// at more than 180 messages a second for three minutes; then the oldest are
-// forgotten, and a resend older than those is displayed in server order.
-const maxPeaks = 1 << 15
 
 // Next returns the anchor of the sender's next entry and takes the entry in.
 // local is the entry's L', or the local time that it is the clamp of. Seqs must
-// grow and server times must not decrease from call to call.
+// grow and server times must not decrease from call to call. If the anchor lies
+// among the forgotten, see Seek, it is the first that is remembered.
 func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 	l := Clamp(local, server)
-	a.expire(server)
-	anchor := a.find(l, seq)
-	if anchor == seq {
-		a.peaks = append(a.peaks, peak{seq, l, server})
+	a.server = server
+	if anchor := a.find(l); anchor != 0 {
+		return anchor
 	}
-	return anchor
+	a.add(peak{seq, l})
+	return seq
 }
 
-// Latest returns the greatest L' among the sender's entries that can still be
-// anchors at the given server time, 0 if there are none.
-func (a *Anchors) Latest(server Millis) Millis {
-	if a.expire(server); a.head == len(a.peaks) {
+// Seek reports whether the anchor of an entry with L' = l may lie among the entries
+// that were forgotten. If so it is the sender's first entry, up to the seq upTo, whose
+// L' is greater than l; if there is none, Next knows.
+func (a *Anchors) Seek(l Millis) (upTo Seq, lost bool) {
+	return a.lost.seq, a.lost.seq != 0 && l < a.lost.local
+}
+
+// Latest returns a time that none of the sender's entries is above: the greatest L',
+// or, where that was forgotten, a bound of it. It is 0 if there are no entries.
+func (a *Anchors) Latest() Millis { return max(a.last.local, a.lost.local) }
+
+// Peak returns seq and L' of the sender's newest peak; seq 0 if there is none.
+func (a *Anchors) Peak() (seq Seq, local Millis) { return a.last.seq, a.last.local }
+
+// Forgotten returns Anchors that remember nothing of a sender whose entries up to seq
+// upTo have an L' of local at the most.
+func Forgotten(upTo Seq, local Millis) Anchors {
+	return Anchors{lost: peak{upTo, local}}
+}
+
+// Resumed returns Anchors that remember of a sender that seq is the newest peak, with
+// an L' of local.
+func Resumed(seq Seq, local Millis) Anchors {
+	p := peak{seq, local}
+	return Anchors{lost: p, last: p}
+}
+
+// find returns the first peak that is remembered with an L' above l, 0 if there is
+// none. In the usual case, nothing was resent, the last peak answers.
+func (a *Anchors) find(l Millis) Seq {
+	switch {
+	case a.last.local <= l:
 		return 0
+	case a.first.seq == 0: // it was forgotten, but for itself
+		return a.last.seq
 	}
-	return a.peaks[len(a.peaks)-1].local
+	p, rest := a.first, a.deltas
+	for p.local <= l && len(rest) > 0 {
+		p, rest = p.next(rest)
+	}
+	return p.seq
 }
 
-// find returns the first peak above l, or own. In the usual case, nothing was
-// resent, the last peak answers.
-func (a *Anchors) find(l Millis, own Seq) Seq {
-	live := a.peaks[a.head:]
-	n := len(live)
-	if n == 0 || live[n-1].local <= l {
-		return own
+func (a *Anchors) add(p peak) {
+	switch {
+	case a.first.seq == 0:
+		a.first = p
+	case p.local == a.last.local:
+		return // the earlier one is the anchor of whatever this one could be
+	default:
+		if len(a.deltas) == cap(a.deltas) {
+			a.expire()
+		}
+		a.deltas = binary.AppendUvarint(a.deltas, uint64(p.seq-a.last.seq))
+		a.deltas = binary.AppendUvarint(a.deltas, uint64(p.local-a.last.local))
 	}
-	i := sort.Search(n-1, func(i int) bool { return live[i].local > l })
-	return live[i].seq
+	a.last = p
 }
 
-func (a *Anchors) expire(server Millis) {
-	for a.head < len(a.peaks) && a.peaks[a.head].server <= server-OrderWindow-OrderSlack {
-		a.head++
-	}
-	a.head = max(a.head, len(a.peaks)-maxPeaks+1)
-	if a.head > 0 && a.head >= len(a.peaks)/2 { // amortised: moves at most as many as it drops
-		a.peaks = a.peaks[:copy(a.peaks, a.peaks[a.head:])]
-		a.head = 0
-	}
+// next returns the peak after p and what is left of the differences.
+func (p peak) next(deltas []byte) (peak, []byte) {
+	seq, n := binary.Uvarint(deltas)
+	local, m := binary.Uvarint(deltas[n:])
+	return peak{p.seq + Seq(seq), p.local + Millis(local)}, deltas[n+m:]
 }
 
-// Len returns how many entries it remembers.
-func (a *Anchors) Len() int { return len(a.peaks) - a.head }
+// expire drops the peaks that can be no anchor any more.
+func (a *Anchors) expire() {
+	p, rest := a.first, a.deltas
+	for p.local <= a.server-OrderWindow && len(rest) > 0 {
+		p, rest = p.next(rest)
+	}
+	a.keep(p, rest)
+}
+
+func (a *Anchors) keep(first peak, deltas []byte) {
+	a.first = first
+	a.deltas = a.deltas[:copy(a.deltas, deltas)]
+}
+
+// Trim forgets the older half of the peaks if they take more than bound bytes.
+func (a *Anchors) Trim(bound int) {
+	if len(a.deltas) <= bound {
+		return
+	}
+	if a.expire(); len(a.deltas) <= bound {
+		return
+	}
+	p, rest := a.first, a.deltas
+	for len(rest) > bound/2 {
+		a.lost = p
+		p, rest = p.next(rest)
+	}
+	a.keep(p, rest)
+}
+
+// Size returns how many bytes its peaks take.
+func (a *Anchors) Size() int { return len(a.deltas) }

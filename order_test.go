@@ -104,6 +104,77 @@ func TestAnchorsAreTheRule(t *testing.T) {
 	})
 }
 
+// Anchors that were trimmed, or begun anew in the middle, say when the log must be
+// asked, and up to where; with what it says they are the rule all the same.
+func TestAnchorsForget(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := conversation(t)
+		senders := map[string]pim.Anchors{}
+		var floor pim.Anchors
+		asked := 0
+		for i, m := range all {
+			a, known := senders[m.Sender]
+			if !known {
+				a = floor
+			}
+			l := pim.Clamp(m.Local, m.Server)
+			want, first := m.Seq, func(upTo pim.Seq) pim.Seq {
+				for _, e := range all[:min(i, int(upTo))] {
+					if e.Sender == m.Sender && pim.Clamp(e.Local, e.Server) > l {
+						return e.Seq
+					}
+				}
+				return 0
+			}
+			if seq := first(m.Seq); seq != 0 {
+				want = seq
+			}
+			got := pim.Seq(0)
+			if upTo, lost := a.Seek(l); lost {
+				asked++
+				got = first(upTo)
+			}
+			if got == 0 {
+				got = a.Next(m.Seq, m.Local, m.Server)
+			}
+			if got != want {
+				t.Fatalf("anchor of %+v is %d, the rule gives %d", m, got, want)
+			}
+			switch rapid.IntRange(0, 9).Draw(t, "then") {
+			case 0, 1, 2:
+				a.Trim(rapid.IntRange(0, 12).Draw(t, "bytes"))
+			case 3:
+				if seq, local := a.Peak(); seq != 0 {
+					a = pim.Resumed(seq, local)
+				}
+			case 4: // another node takes over, and reads nothing
+				floor, senders = pim.Forgotten(m.Seq, m.Server+pim.OrderSlack), map[string]pim.Anchors{}
+				continue
+			}
+			senders[m.Sender] = a
+		}
+	})
+}
+
+// A message in order takes three bytes or so, those of three minutes at the most.
+func TestAnchorsAreSmall(t *testing.T) {
+	var a pim.Anchors
+	for i := range 100_000 {
+		now := pim.Millis(1_700_000_000_000 + 50*i)
+		if seq := pim.Seq(i + 1); a.Next(seq, now, now) != seq {
+			t.Fatal("a message in order is not its own anchor")
+		}
+	}
+	if kept := 20 * 181; a.Size() > 8*kept {
+		t.Errorf("%d bytes for the %d messages of three minutes", a.Size(), kept)
+	}
+	a.Trim(512)
+	a.Trim(512)
+	if upTo, lost := a.Seek(1_700_000_000_000); !lost || upTo > 100_000 {
+		t.Errorf("what was trimmed is looked for up to %d, %v", upTo, lost)
+	}
+}
+
 // A new message changes nothing between those already shown, goes before its
 // sender's later ones, and without resends the order is the server's.
 func TestOrderIsStable(t *testing.T) {

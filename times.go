@@ -64,6 +64,22 @@ type Sending struct {
 	Age     Millis // how long ago the first transmission was, not negative; 0 if it does not say
 }
 
+// TimesState is a Times as numbers, for who stores it with the conversation.
+type TimesState struct {
+	Server, Ahead, Set       Millis
+	Upset, Eve, Was, Between Millis
+}
+
+// State returns t as numbers.
+func (t *Times) State() TimesState {
+	return TimesState{t.server, t.ahead, t.set, t.upset, t.eve, t.was, t.floor}
+}
+
+// Times returns what s is the State of.
+func (s TimesState) Times() Times {
+	return Times{s.Server, s.Ahead, s.Set, s.Upset, s.Eve, s.Was, s.Between}
+}
+
 // Take takes in the next entry of a log that is being read.
 func (t *Times) Take(e *Entry) {
 	switch {

@@ -45,7 +45,7 @@ func (w *writer) writes(m *written) *pim.Entry {
 	}
 	e := pim.Entry{Seq: pim.Seq(len(w.entries) + 1), Local: m.Local, Sender: pim.UserID(m.Sender)}
 	e.Server, e.Ahead = w.times.Stamp(pim.Moment{Now: m.Clock, Set: m.Set})
-	l := w.times.Order(pim.Sending{Local: m.Local, Attempt: m.Attempt, Age: m.Age}, a.Latest(e.Server))
+	l := w.times.Order(pim.Sending{Local: m.Local, Attempt: m.Attempt, Age: m.Age}, a.Latest())
 	if l != e.OrderTime() {
 		e.Order = l
 	}

@@ -94,12 +94,17 @@ func (l *live) takeCommand(e *pim.Entry) {
 	}
 }
 
-func settingCell(c *live, entity string) store.CellWrite {
+// appendSettingCells appends what is to be written of an entity to cells.
+func appendSettingCells(cells []store.CellWrite, c *live, entity string) []store.CellWrite {
 	owner, _ := c.id.OwnUser()
 	s := c.settings[entity]
 	cell := inbox.SettingCell(&s.Setting)
 	cell.Version = s.version
-	return store.CellWrite{Partition: inbox.Settings(owner), Cell: cell}
+	cells = append(cells, store.CellWrite{Partition: inbox.Settings(owner), Cell: cell})
+	if s.Kind == pim.CommandBlock {
+		cells = append(cells, blockCell(owner, &s))
+	}
+	return cells
 }
 
 // listAll calls f on every cell of a partition.

@@ -6,11 +6,10 @@
 //
 //   - I1: an answer, and any push, follows the commit of the entry and of every
 //     member's offline list.
-//   - I2: a client message ID has one effect. The IDs of a log's last recentIDs
-//     entries are known from the log itself; before an older one is forgotten it
-//     is written as a cell, in the commit that pushes it out. So an ID is always
-//     either among the last recentIDs entries or in a cell, whenever a writer
-//     starts, and most conversations never need the cells.
+//   - I2: a client message ID has one effect. Those of a log's last entries are
+//     remembered, in the snapshot and the log behind it; before one is forgotten
+//     it is written as a cell. So an ID is always remembered or in a cell, whenever
+//     a writer starts, and most conversations never need the cells.
 //   - I3: seqs are dense, since the store appends after the last seq or not at all.
 //   - I7: a conversation's state in memory is a cache of its log. When an append
 //     fails, for whatever reason, the state is thrown away, loaded again, and the
@@ -31,11 +30,16 @@
 // commits, the next batch gathers in its queue. Batches grow with the load and
 // with the slowness of the disk, without a timer.
 //
+// # Memory
+//
+// A conversation's state takes a few kilobytes, and which of them are in memory is
+// bounded (Options.Memory). One that is not there is loaded by two reads of bounded
+// size: its snapshot, and the entries behind that.
+//
 // # Keys
 //
 // A batch writes, for each conversation in it, one chunk of the log and one line
-// for each member, however many entries the batch adds. What was tried and left:
-// a deduplication cell for each message (a third of the writer's CPU time, and
-// needed only for conversations of more than recentIDs entries in seven days);
-// a line for each message and member (the design has none).
+// for each member, however many entries the batch adds; and a cell for each client
+// message ID that gets old, of conversations of more than settleAt entries. A line for
+// each message and member was tried and left.
 package conv

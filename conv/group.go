@@ -23,8 +23,8 @@ type group struct {
 	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
 	entities map[string]bool           // settings that changed
-	gone     []store.CellWrite
-	left     map[pim.ClientMessageID]pim.Seq // the IDs in gone: no look-up finds them yet
+	settles  pim.Seq                   // client message IDs up to here have cells after it
+	snapshot pim.Seq                   // it writes one, of the state before it; 0: none
 }
 
 // repeat is a request that was sent before, as the entry at first.
@@ -46,9 +46,6 @@ func (g *group) add(r *Request, o *outcome, arena []byte) []byte {
 	g.encoded = append(g.encoded, Encoded{o.entry.Seq, o.entry.Sender, o.entry.Device, data})
 	g.write.Records = append(g.write.Records, data)
 	g.requests = append(g.requests, r)
-	if o.goneSeq != 0 {
-		g.forget(o.gone, o.goneSeq)
-	}
 	if o.entity != "" {
 		if g.entities == nil {
 			g.entities = make(map[string]bool)
@@ -70,23 +67,16 @@ func (g *group) add(r *Request, o *outcome, arena []byte) []byte {
 	return arena
 }
 
-// forget keeps an ID that is no longer among the recent ones in a cell.
-func (g *group) forget(id pim.ClientMessageID, seq pim.Seq) {
-	if g.left == nil {
-		g.left = make(map[pim.ClientMessageID]pim.Seq)
-	}
-	g.left[id] = seq
-	g.gone = append(g.gone, goneCell(g.conv.id, id, seq))
-}
-
 // finish lays out the cells that follow from the entries: the older client IDs,
 // changed memberships, and every member's line.
 func (g *group) finish() {
 	c := g.conv
 	g.write.Log = inbox.Entries(c.id)
-	cells := append(g.write.Cells, g.gone...)
-	if len(g.gone) > 0 {
-		cells = append(cells, newestGoneCell(c.id, &c.recent))
+	cells := g.write.Cells
+	from, to := c.recent.unsettled()
+	for seq := from; seq <= to; seq++ {
+		cells = append(cells, goneCell(c.id, c.recent.id(seq), seq))
+		g.settles = seq
 	}
 	for u := range g.joined {
 		cells = append(cells, membershipCell(c, u))
@@ -104,10 +94,10 @@ func (g *group) finish() {
 		}
 	}
 	for _, entity := range c.unsettledSettings {
-		cells = append(cells, settingCell(c, entity))
+		cells = appendSettingCells(cells, c, entity)
 	}
 	for entity := range g.entities {
-		cells = append(cells, settingCell(c, entity))
+		cells = appendSettingCells(cells, c, entity)
 	}
 	if c.last > 0 {
 		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)

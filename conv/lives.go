@@ -4,11 +4,31 @@ import (
 	"context"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
 )
 
 // The conversations that a shard holds in memory, as a list by last use whose
 // weight is bounded. Any of them can be forgotten between two batches: it is
 // loaded again when the next request comes.
+
+// settleAfter is how many entries behind the snapshot a load may find, before what
+// follows from them is written at once: else who loads a conversation again and again,
+// and never gets to write a snapshot, would find ever more.
+const settleAfter = 128
+
+// settleTail writes all that follows from a long tail.
+func (l *live) settleTail(ctx context.Context, s store.Store) error {
+	if !l.stale || l.last-l.snapshot <= settleAfter {
+		return nil
+	}
+	g := &group{conv: l}
+	g.finish()
+	if err := s.Commit(context.WithoutCancel(ctx), []*store.Write{&g.write}, store.Durable); err != nil {
+		return err
+	}
+	l.settled(g)
+	return nil
+}
 
 // conversation returns the state of id, loading it if need be.
 func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live, error) {
@@ -18,11 +38,11 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 	}
 	if l == nil {
 		var err error
-		if l, err = load(ctx, s.store, id, s.members); err != nil {
+		if l, err = s.load(ctx, id); err != nil {
 			return nil, err
 		}
 		if s.refusal == nil {
-			if err = l.settleGone(ctx, s.store); err != nil {
+			if err = l.settleTail(ctx, s.store); err != nil {
 				return nil, err
 			}
 		}
@@ -32,10 +52,24 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 		s.unlink(l)
 	}
 	s.link(l)
+	s.weighAgain(l)
+	if l.due(snapshotEvery) {
+		g := s.group(l)
+		g.snapshot = l.last
+		g.write.Cells = append(g.write.Cells, l.snapshotCell())
+	}
+	return l, nil
+}
+
+// weighAgain counts what l weighs, if it can have changed by much.
+func (s *shard) weighAgain(l *live) {
+	const entries = 16
+	if l.weight != 0 && l.last-l.weighed < entries {
+		return
+	}
 	cost := l.cost()
 	s.weight += cost - l.weight
-	l.weight = cost
-	return l, nil
+	l.weight, l.weighed = cost, l.last
 }
 
 // drop forgets l if it has no log and will get none from the batch being made: names
@@ -81,8 +115,16 @@ func (s *shard) forget(l *live) {
 // busy conversations are its, has what the others leave. Called between batches only:
 // in a batch, states are in use.
 func (s *shard) shrink() {
-	for s.weigh() > liveBound && s.weight > s.part && s.oldest != s.newest {
+	var snapshots []*store.Write
+	for s.weigh() > s.memory && s.weight > s.part && s.oldest != s.newest {
+		if s.oldest.due(evictedEvery) {
+			snapshots = append(snapshots, &store.Write{Cells: []store.CellWrite{s.oldest.snapshotCell()}})
+		}
 		s.forget(s.oldest)
+	}
+	if len(snapshots) > 0 && s.refusal == nil {
+		// Without them loads take longer, that is all.
+		_ = s.store.Commit(context.WithoutCancel(s.ctx), snapshots, store.Relaxed)
 	}
 	s.metrics.Live.Add(float64(len(s.lives) - s.shown))
 	s.shown = len(s.lives)

@@ -11,7 +11,8 @@ import (
 // part.
 func TestShardsShareTheirMemory(t *testing.T) {
 	const shards = 8
-	w := &Writers{metrics: NewMetrics(nil)}
+	const bound = 4 << 20
+	w := &Writers{metrics: NewMetrics(nil), memory: bound}
 	use := func(s *shard, id string, weight int) {
 		l := &live{conversation: newConversation(pim.ConversationID(id), 1), weight: weight}
 		s.lives[l.id] = l
@@ -19,8 +20,8 @@ func TestShardsShareTheirMemory(t *testing.T) {
 		s.weight += weight
 		s.shrink()
 	}
-	const large = liveBound / 4
-	busy := newShard(w, liveBound/shards)
+	const large = bound / 4
+	busy := newShard(w, bound/shards)
 	for i := range 6 {
 		use(busy, fmt.Sprint("large", i), large)
 	}
@@ -29,7 +30,7 @@ func TestShardsShareTheirMemory(t *testing.T) {
 	}
 	var others []*shard
 	for i := range shards - 1 {
-		s := newShard(w, liveBound/shards)
+		s := newShard(w, bound/shards)
 		others = append(others, s)
 		for j := range 100 {
 			use(s, fmt.Sprint("small", j), s.part/10)
@@ -43,7 +44,7 @@ func TestShardsShareTheirMemory(t *testing.T) {
 	for _, s := range append(others, busy) {
 		total += s.weight
 	}
-	if total > liveBound || len(busy.lives) != 1 {
-		t.Errorf("%d of %d are used, %d conversations by the shard that had all", total, liveBound, len(busy.lives))
+	if total > bound || len(busy.lives) != 1 {
+		t.Errorf("%d of %d are used, %d conversations by the shard that had all", total, bound, len(busy.lives))
 	}
 }

@@ -2,7 +2,8 @@ package conv
 
 import (
 	"context"
-	"encoding/binary"
+	"slices"
+	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -20,42 +21,96 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings []string    // as unsettled, of an own log: entities
-	unsettledGone     []pim.Entry // as unsettled: entries whose IDs may have no cell
-	blockings         uint64      // Writers.blockings when blocked was read
+	unsettledSettings []string // as unsettled, of an own log: entities
+	blockings         uint64   // Writers.blockings when blocks was read
 
-	batch  *group // what the batch being made adds; nil if nothing yet
-	weight int    // cost when last counted
-	newer  *live  // neighbours in the shard's list by last use
-	older  *live
+	snapshot pim.Seq // of the snapshot in the store, or under way to it; 0: there is none
+	behind   int     // bytes of the entries behind it
+
+	batch   *group  // what the batch being made adds; nil if nothing yet
+	weight  int     // cost when last counted
+	weighed pim.Seq // last, then
+	newer   *live   // neighbours in the shard's list by last use
+	older   *live
 }
 
-// load builds a conversation's state from its log and cells.
-func load(ctx context.Context, s store.Store, id pim.ConversationID, bound int) (*live, error) {
-	c := newConversation(id, bound)
-	last, err := s.Last(ctx, inbox.Entries(id))
-	if err != nil || last == 0 {
-		return &live{conversation: c}, err
-	}
-	l := &live{conversation: c, stale: true}
-	for _, load := range []func(context.Context, store.Store) error{c.loadMembers, c.loadSettings} {
-		if err := load(ctx, s); err != nil {
-			return nil, err
-		}
-	}
-	if err := l.loadGone(ctx, s, last); err != nil {
+// load reads a conversation's state: the snapshot and the entries behind it.
+func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) {
+	l := &live{conversation: newConversation(id, s.members)}
+	if err := l.loadState(ctx, s.store, s.blockings.Load()); err != nil {
 		return nil, err
 	}
-	return l, l.loadTail(ctx, s, last)
+	tail, whole, err := readTail(ctx, s.store, id, l.last+1)
+	if err != nil {
+		return nil, err
+	}
+	if !whole && l.snapshot == 0 {
+		if tail, err = l.loadUnsnapped(ctx, s.store); err != nil {
+			return nil, err
+		}
+	} else if !whole {
+		return nil, pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", id, tailBound, l.snapshot)
+	}
+	if l.last+pim.Seq(len(tail)) == 0 {
+		return l, nil
+	}
+	if err := l.loadCells(ctx, s.store, tail); err != nil {
+		return nil, err
+	}
+	l.stale = len(tail) > 0
+	for i := range tail {
+		l.take(&tail[i])
+	}
+	return l, nil
+}
+
+// loadState reads the snapshot, and who blocks whom as far as it is there. blockings
+// is Writers.blockings from before.
+func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) error {
+	cells, err := s.List(ctx, stateCells(l.id), "", 8)
+	if err != nil {
+		return err
+	}
+	for _, c := range cells {
+		if c.Key == snapshotKey {
+			if err := l.restore(pim.Seq(c.Version), c.Value); err != nil {
+				return err
+			}
+		}
+	}
+	if !l.blocks.known {
+		return nil
+	}
+	for _, c := range cells {
+		if by, ok := strings.CutPrefix(c.Key, blockPrefix); ok && len(c.Value) > 0 {
+			l.blocks.take(pim.UserID(by), c.Version, c.Value[0] == 1)
+		}
+	}
+	l.blockings = blockings
+	return nil
+}
+
+// loadCells reads what the snapshot does not have: the settings of an own log, and a
+// group's members if they are many, or if the tail has an entry of a kind that this
+// version does not know, of whose effect only their cells tell.
+func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) error {
+	if _, own := l.id.OwnUser(); own {
+		return l.loadSettings(ctx, s)
+	}
+	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryCommand })
+	if l.members == nil || later {
+		return l.loadMembers(ctx, s)
+	}
+	return nil
 }
 
 // take applies an entry of the log to the state that is being loaded.
-func (l *live) take(e *pim.Entry, last pim.Seq) {
-	l.anchors(e.Sender).Next(e.Seq, e.OrderTime(), e.Server)
-	l.times.Take(e)
-	if last-e.Seq < recentIDs {
-		l.recent.add(e.ClientID, e.Seq)
+func (l *live) take(e *pim.Entry) {
+	if e.Anchor == e.Seq {
+		l.anchors(e.Sender).Next(e.Seq, e.OrderTime(), e.Server)
 	}
+	l.times.Take(e)
+	l.recent.add(e.ClientID)
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
 	joined, _ := l.change(e)
@@ -74,12 +129,27 @@ func (l *live) take(e *pim.Entry, last pim.Seq) {
 	}
 }
 
-// settled says that all that follows from the log is written.
-func (l *live) settled() {
-	l.stale, l.unsettled, l.unsettledSettings, l.unsettledGone = false, nil, nil, nil
-	if l.last > recentIDs {
-		l.recent.kept = l.last - recentIDs
+// settled takes note that the conversation's write g is durable, and with it all that
+// follows from the log.
+func (l *live) settled(g *group) {
+	l.stale, l.unsettled, l.unsettledSettings = false, nil, nil
+	l.recent.settled(g.settles, l.times.State().Server)
+	if g.snapshot != 0 {
+		l.snapshot, l.behind = g.snapshot, 0
 	}
+	for _, r := range g.write.Records {
+		l.behind += len(r)
+	}
+	for _, a := range l.many { // what they forget is in the log now
+		a.Trim(anchorBytes)
+	}
+	l.many = l.many[:0]
+}
+
+// due reports whether a snapshot should be written, every being snapshotEvery, or
+// evictedEvery.
+func (l *live) due(every pim.Seq) bool {
+	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes)
 }
 
 func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
@@ -100,53 +170,51 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// maxTail is how far back, in entries, a load looks for anchors. In a conversation
-// of more than 180 entries a second for three minutes a resend that is older is
-// displayed in server order, as with pim.Anchors itself.
-const maxTail = 1 << 15
+// tailBound is how many entries may stand behind a snapshot: far more than a commit
+// adds before the next is written.
+const tailBound = 16 << 10
 
-// loadTail applies the log's end, as much of it as the state needs, page by page.
-func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) error {
-	from, err := tailStart(ctx, s, l.id, last)
-	for err == nil && from <= last {
-		var page []pim.Entry
-		page, err = readEntries(ctx, s, l.id, from, min(from+recentIDs-1, last))
-		for i := range page {
-			l.take(&page[i], last)
-		}
-		from += pim.Seq(len(page))
+// readTail returns the entries from seq from on, up to the log's last; whole is false
+// if there are more than a load takes.
+func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pim.Seq) (tail []pim.Entry, whole bool, err error) {
+	limit := store.Limit{Records: recentIDs, Bytes: 4 << 20}
+	bound := tailBound
+	if from == 1 {
+		bound = recentIDs
 	}
-	return err
+	for {
+		records, err := s.Read(ctx, inbox.Entries(id), from+pim.Seq(len(tail)), 0, limit)
+		if err != nil {
+			return nil, false, err
+		}
+		bytes := 0
+		for _, data := range records {
+			e, err := parseEntry(id, data, from+pim.Seq(len(tail)))
+			if err != nil {
+				return nil, false, err
+			}
+			tail = append(tail, e)
+			bytes += len(data)
+		}
+		switch {
+		case len(tail) > bound:
+			return tail, false, nil
+		case len(records) < limit.Records && bytes < limit.Bytes:
+			return tail, true, nil
+		}
+	}
 }
 
-// tailStart returns where the log's end begins: recentIDs back, and on to the first
-// entry that can be an anchor. That goes by the log, not by the node's clock, which
-// may be wrong: the next entry's server time is not below the last one's. Server
-// times do not decrease, so it is searched for.
-func tailStart(ctx context.Context, s store.Store, id pim.ConversationID, last pim.Seq) (pim.Seq, error) {
-	if last <= recentIDs {
-		return 1, nil
+// parseEntry reads the entry at seq. Of payloads only commands are kept.
+func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
+	e, err := wire.ParseEntry(id, data)
+	if err == nil && e.Seq != seq {
+		err = pim.Errorf(pim.KindCorrupt, "log of %s holds seq %d at seq %d", id, e.Seq, seq)
 	}
-	end, err := readEntries(ctx, s, id, last, last)
-	if err != nil {
-		return 0, err
+	if e.Kind != pim.EntryCommand {
+		e.Payload = nil
 	}
-	high := last - recentIDs + 1 // it begins here, or earlier
-	low := high - min(high-1, maxTail-recentIDs)
-	for probe := high; ; probe = low + (high-low)/2 {
-		e, err := readEntries(ctx, s, id, probe, probe)
-		if err != nil {
-			return 0, err
-		}
-		if e[0].Server > end[0].Server-pim.OrderWindow-pim.OrderSlack {
-			high = probe
-		} else {
-			low = min(probe+1, high)
-		}
-		if low == high {
-			return high, nil
-		}
-	}
+	return e, err
 }
 
 // readEntries returns the entries from..to, all of which must be there. Of payloads
@@ -162,15 +230,9 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 			return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", id, next, to)
 		}
 		for _, data := range records {
-			e, err := wire.ParseEntry(id, data)
-			if err == nil && e.Seq != next {
-				err = pim.Errorf(pim.KindCorrupt, "log of %s holds seq %d at seq %d", id, e.Seq, next)
-			}
+			e, err := parseEntry(id, data, next)
 			if err != nil {
 				return nil, err
-			}
-			if e.Kind != pim.EntryCommand {
-				e.Payload = nil
 			}
 			entries = append(entries, e)
 			next++
@@ -179,21 +241,18 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 	return entries, nil
 }
 
-// Cells of IDs that are no longer recent.
+// lookUp returns the seq of an ID that is not remembered, 0 if there is none.
+func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
+	if !l.recent.maybeGone(id) || l.recent.seq(id) != 0 {
+		return 0, nil
+	}
+	cell, _, err := s.Get(ctx, goneIDs(l.id), string(id[:]))
+	return pim.Seq(cell.Version), err
+}
 
-// goneIDs holds them: key the client message ID, version its seq, and at
-// newestGoneKey the greatest idTime, with recent.kept, big-endian, as its value.
+// goneIDs holds the IDs that are not remembered: key the client message ID, version its
+// seq.
 func goneIDs(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
-
-const newestGoneKey = "newest"
-
-const (
-	// maxUnsettled is how many IDs that may have no cell a batch settles beside what
-	// it adds. That they are settled is on the disk with the batch after it only, so
-	// a conversation that is loaded for every batch would settle ever more of them.
-	maxUnsettled = 256
-	firstBatches = 8 // after so many without any cell a log was not written here
-)
 
 func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.CellWrite {
 	return store.CellWrite{
@@ -201,79 +260,4 @@ func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.C
 		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
 		Lifetime:  pim.DedupWindow,
 	}
-}
-
-func newestGoneCell(c pim.ConversationID, r *recent) store.CellWrite {
-	return store.CellWrite{Partition: goneIDs(c), Cell: store.Cell{
-		Key: newestGoneKey, Version: r.newestGone, Value: binary.BigEndian.AppendUint64(nil, uint64(r.kept)),
-	}}
-}
-
-// loadGone finds out which IDs are in cells. Those that the last append pushed
-// out, or an earlier one whose cells nobody has settled, may not be.
-func (l *live) loadGone(ctx context.Context, s store.Store, last pim.Seq) error {
-	if last <= recentIDs {
-		return nil
-	}
-	gone := last - recentIDs
-	cell, ok, err := s.Get(ctx, goneIDs(l.id), newestGoneKey)
-	if err != nil {
-		return err
-	}
-	r := &l.recent
-	r.newestGone = cell.Version
-	switch {
-	case len(cell.Value) >= 8: // what stands behind is a later version's
-		r.kept = min(pim.Seq(binary.BigEndian.Uint64(cell.Value)), gone)
-	case ok: // written before the cell had a value
-		r.kept = gone - min(gone, batchBound)
-	default: // the first appends that pushed IDs out wrote none of their cells
-		r.kept = gone - min(gone, firstBatches*batchBound)
-	}
-	if r.kept == gone {
-		return nil
-	}
-	l.unsettledGone, err = readEntries(ctx, s, l.id, r.kept+1, gone)
-	for i := range l.unsettledGone {
-		r.newestGone = max(r.newestGone, idTime(l.unsettledGone[i].ClientID))
-	}
-	return err
-}
-
-// settleGone writes the cells of IDs that may have none, by themselves, where there
-// are many.
-func (l *live) settleGone(ctx context.Context, s store.Store) error {
-	if len(l.unsettledGone) <= maxUnsettled {
-		return nil
-	}
-	w := &store.Write{Cells: make([]store.CellWrite, len(l.unsettledGone))}
-	for i := range l.unsettledGone {
-		w.Cells[i] = goneCell(l.id, l.unsettledGone[i].ClientID, l.unsettledGone[i].Seq)
-	}
-	if err := s.Commit(context.WithoutCancel(ctx), []*store.Write{w}, store.Durable); err != nil {
-		return err
-	}
-	l.recent.kept, l.unsettledGone = l.last-recentIDs, nil
-	return nil
-}
-
-// lookUp returns the seq of an ID that was pushed out of the recent ones, 0 if
-// there is none. One that was pushed out in the batch being made has no cell yet,
-// and of one that is not settled nobody knows.
-func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
-	if !l.recent.maybeGone(id) || l.recent.seq(id) != 0 {
-		return 0, nil
-	}
-	if l.batch != nil {
-		if seq := l.batch.left[id]; seq != 0 {
-			return seq, nil
-		}
-	}
-	for i := range l.unsettledGone {
-		if e := &l.unsettledGone[i]; e.ClientID == id {
-			return e.Seq, nil
-		}
-	}
-	cell, _, err := s.Get(ctx, goneIDs(l.id), string(id[:]))
-	return pim.Seq(cell.Version), err
 }

@@ -71,6 +71,10 @@ type unreadable struct {
 	err error
 }
 
+func (u unreadable) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Limit) ([][]byte, error) {
+	return nil, u.err
+}
+
 func (u unreadable) Last(context.Context, store.Log) (pim.Seq, error) { return 0, u.err }
 
 // Whatever keeps a writer from reading a conversation is mended, or not, by who runs

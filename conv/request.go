@@ -141,6 +141,14 @@ func notMember(u pim.UserID, c pim.ConversationID) error {
 	return pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", u, c)
 }
 
+// moment returns when r is written, if that is now.
+func (r *Request) moment(now pim.Millis) pim.Moment { return pim.Moment{Now: now, Set: r.set} }
+
+// sending returns what r says of its time.
+func (r *Request) sending() pim.Sending {
+	return pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age}
+}
+
 // size is what r takes up in memory, in bytes, about.
 func (r *Request) size() int64 {
 	if _, mark := r.Origin.(drained); mark {

@@ -14,10 +14,9 @@ import (
 const (
 	queueBound = 1 << 16   // requests waiting for a shard
 	queueBytes = 256 << 20 // of the requests that wait for all shards or are under way, about
-	batchBound = recentIDs // requests in one commit: all of them are in the tail that load reads
+	batchBound = 1024      // requests in one commit
 	arenaBound = 4 << 20   // bytes of entries in one commit, about
 	cellBound  = 32 << 10  // offline lists and memberships that one commit writes, about
-	liveBound  = 4 << 20   // weight of the conversations in memory, of all shards together, see cost
 	maxTries   = 3         // commits that may fail before a request does
 	keepArena  = 2 << 20   // bytes of buffer kept from batch to batch
 )
@@ -37,7 +36,7 @@ type shard struct {
 	oldest *live
 	weight int
 
-	part    int // of liveBound
+	part    int // of Writers.memory
 	weighed int // of weight, counted in Writers.liveWeight
 	shown   int // of lives, counted in the metric
 
@@ -177,13 +176,13 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		return
 	}
 	defer s.drop(l)
-	older, err := l.lookUp(ctx, s.store, r.ClientID)
-	if err != nil {
+	var k known
+	if k.first, err = l.lookUp(ctx, s.store, r.ClientID); err != nil {
 		s.fail(r, err)
 		return
 	}
 	newcomers := l.newcomers(r)
-	if (s.refusal != nil || newcomers != nil) && older == 0 && l.recent.seq(r.ClientID) == 0 { // it is no repetition
+	if (s.refusal != nil || newcomers != nil) && k.first == 0 && l.recent.seq(r.ClientID) == 0 { // it is no repetition
 		err := s.refusal
 		if err == nil {
 			err = s.heedNames(ctx, newcomers)
@@ -202,7 +201,11 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 		return
 	}
 	s.readAgain(l, r)
-	o := l.step(r, older, now)
+	if k.anchor, err = l.lookUpAnchor(ctx, s.store, r, now); err != nil {
+		s.fail(r, err)
+		return
+	}
+	o := l.step(r, k, now)
 	switch {
 	case o.err != nil && l.batch != nil && len(l.batch.entries) > 0:
 		// Perhaps because of an entry that is not durable yet, and may never be.
@@ -224,12 +227,8 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 func (s *shard) group(l *live) *group {
 	if l.batch == nil {
 		l.batch = &group{conv: l}
-		for i := range l.unsettledGone {
-			e := &l.unsettledGone[i]
-			l.batch.forget(e.ClientID, e.Seq)
-		}
 		s.groups = append(s.groups, l.batch)
-		s.cells += len(l.present) + len(l.batch.gone)
+		s.cells += len(l.present)
 	}
 	return l.batch
 }
@@ -289,7 +288,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 		if len(g.conv.unsettledSettings) > 0 {
 			s.blockings.Add(1) // their senders may never ask again
 		}
-		g.conv.settled()
+		g.conv.settled(g)
 		s.settle(ctx, g)
 		if len(g.entries) > 0 {
 			pushes = append(pushes, g.published())

@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/pim-im/pim"
@@ -12,15 +13,17 @@ import (
 type conversation struct {
 	id     pim.ConversationID
 	last   pim.Seq
-	times  pim.Times // of the entries up to last
-	count  uint64    // counting messages up to last
-	order  map[pim.UserID]*pim.Anchors
-	recent recent
-	bound  int // members of a group, at most
+	times  pim.Times                   // of the entries up to last
+	count  uint64                      // counting messages up to last
+	order  map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
+	floor  floor                       // of the others
+	many   []*pim.Anchors              // those in order that may be trimmed, some twice
+	recent recent                      // client message IDs
+	bound  int                         // members of a group, at most
 
-	blocked  map[pim.UserID]bool // of a direct conversation: who may not write, see blocks.go
-	settings map[string]setting  // of a user's own log: what it has come to
-	values   int                 // bytes of the settings' values
+	blocks   blocks             // of a direct conversation
+	settings map[string]setting // of a user's own log: what it has come to
+	values   int                // bytes of the settings' values
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	present []pim.UserID           // who reads the next entry; replaced, never changed
@@ -35,30 +38,29 @@ type outcome struct {
 	err      error
 	first    pim.Seq // the seq of the entry that the request's ID already has
 	entry    pim.Entry
-	gone     pim.ClientMessageID // ID to keep in a cell from now on, if goneSeq is not 0
-	goneSeq  pim.Seq
 	joined   []pim.UserID
 	departed []pim.UserID
 	entity   string // of the setting that changed, empty if none did
 }
 
+// known is what was looked up in the store for a request, since the state does not
+// have it.
+type known struct {
+	first  pim.Seq // of the entry that the client message ID already has; 0: none
+	anchor pim.Seq // see lookUpAnchor; 0: the state has it
+}
+
 // step takes one request at the time now. If it comes to an entry, the state
-// already counts it as appended. r has passed check. The client message ID has
-// been looked up among the older ones, where that was called for (maybeGone):
-// older is its seq, or 0.
-func (c *conversation) step(r *Request, older pim.Seq, now pim.Millis) outcome {
-	first := c.recent.seq(r.ClientID)
-	if first == 0 {
-		first = older
-	}
-	if first != 0 {
+// already counts it as appended. r has passed check.
+func (c *conversation) step(r *Request, k known, now pim.Millis) outcome {
+	if first := cmp.Or(c.recent.seq(r.ClientID), k.first); first != 0 {
 		return outcome{first: first}
 	}
 	members, err := c.allow(r)
 	if err != nil {
 		return outcome{err: err}
 	}
-	return c.append(r, members, now)
+	return c.append(r, members, k.anchor, now)
 }
 
 // allow reports whether r may be appended, and for a create, join or leave whom
@@ -71,7 +73,7 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		return nil, c.roomFor(r.command)
 	}
 	if !c.id.IsGroup() {
-		if c.blocked[r.Sender] {
+		if c.blocks.blocked(r.Sender) {
 			return nil, pim.Errorf(pim.KindForbidden, "user %s is blocked", r.Sender)
 		}
 		return nil, nil
@@ -145,18 +147,18 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 }
 
 // append gives r's entry its seq, count and anchor and moves the state past it.
-func (c *conversation) append(r *Request, members []pim.UserID, now pim.Millis) outcome {
+func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
 		Local: r.Local, Members: members, Payload: c.payload(r),
 	}}
 	e := &o.entry
-	c.date(e, r, now)
+	c.date(e, r, anchor, now)
 	e.Count = c.count
 	if e.Kind == pim.EntryMessage {
 		e.Count++
 	}
-	o.gone, o.goneSeq = c.recent.add(e.ClientID, e.Seq)
+	c.recent.add(e.ClientID)
 	c.last, c.count = e.Seq, e.Count
 	o.joined, o.departed = c.change(e)
 	if r.command != nil && c.obey(e, r.command) {
@@ -165,28 +167,21 @@ func (c *conversation) append(r *Request, members []pim.UserID, now pim.Millis) 
 	return o
 }
 
-// date gives e, which is written at now, its times and its anchor.
-func (c *conversation) date(e *pim.Entry, r *Request, now pim.Millis) {
-	e.Server, e.Ahead = c.times.Stamp(pim.Moment{Now: now, Set: r.set})
-	anchors := c.anchors(e.Sender)
-	said := pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age}
-	l := c.times.Order(said, anchors.Latest(e.Server))
+// date gives e, which is written at now, its times and its anchor; anchor is that, if
+// it was looked up.
+func (c *conversation) date(e *pim.Entry, r *Request, anchor pim.Seq, now pim.Millis) {
+	e.Server, e.Ahead = c.times.Stamp(r.moment(now))
+	a := c.anchors(e.Sender)
+	l := c.times.Order(r.sending(), a.Latest())
 	if l != e.OrderTime() {
 		e.Order = l
 	}
-	e.Anchor = anchors.Next(e.Seq, l, e.Server)
-}
-
-func (c *conversation) anchors(u pim.UserID) *pim.Anchors {
-	a := c.order[u]
-	if a == nil {
-		if c.order == nil {
-			c.order = make(map[pim.UserID]*pim.Anchors)
-		}
-		a = new(pim.Anchors)
-		c.order[u] = a
+	if e.Anchor = anchor; anchor == 0 {
+		e.Anchor = a.Next(e.Seq, l, e.Server)
 	}
-	return a
+	if a.Size() > anchorBytes {
+		c.many = append(c.many, a)
+	}
 }
 
 // change applies a create, join or leave to the membership. An entry that a
@@ -247,6 +242,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	c := &conversation{id: id, bound: bound}
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
+		c.blocks.by[0].user, c.blocks.by[1].user = a, b
 	}
 	if owner, own := id.OwnUser(); own {
 		c.present = []pim.UserID{owner}
@@ -254,12 +250,12 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	return c
 }
 
-// cost is what the state weighs in memory, in entries remembered: about 100 bytes
-// each.
+// cost is what the state takes up in memory, in bytes, about.
 func (c *conversation) cost() int {
-	n := 8 + len(c.recent.ring) + 2*len(c.members) + 4*len(c.settings) + c.values/64
+	const itself, sender, user, setting = 1000, 200, 150, 400
+	n := itself + c.recent.size() + user*len(c.members) + setting*len(c.settings) + c.values
 	for _, a := range c.order {
-		n += 1 + a.Len()
+		n += sender + 2*a.Size()
 	}
 	return n
 }

@@ -48,7 +48,7 @@ func TestStepAnchorsWorkedCases(t *testing.T) {
 			var shown []pim.Entry
 			names := map[pim.Seq]string{}
 			for i, m := range v.Messages {
-				o := c.step(message("g:x", pim.UserID(m.Sender), uint64(i+1), m.Local), 0, m.Server)
+				o := c.step(message("g:x", pim.UserID(m.Sender), uint64(i+1), m.Local), known{}, m.Server)
 				if o.err != nil {
 					t.Fatal(o.err)
 				}
@@ -71,7 +71,7 @@ func TestStepAnchorsWorkedCases(t *testing.T) {
 func TestStepRefuses(t *testing.T) {
 	group := func() *conversation {
 		c := newConversation("g:x", 4)
-		c.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: []pim.UserID{"ann", "bob"}}, 0, 1)
+		c.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: []pim.UserID{"ann", "bob"}}, known{}, 1)
 		return c
 	}
 	change := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) *Request {
@@ -94,7 +94,7 @@ func TestStepRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.c.last
-			o := test.c.step(test.r, 0, 5)
+			o := test.c.step(test.r, known{}, 5)
 			if got := pim.KindOf(o.err); got != test.want {
 				t.Errorf("refused with %v (%v), want %v", got, o.err, test.want)
 			}
@@ -110,7 +110,7 @@ func TestMembershipFollowsTheLog(t *testing.T) {
 	n := uint64(0)
 	do := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) pim.Seq {
 		n++
-		o := c.step(&Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(n), Members: members}, 0, pim.Millis(n))
+		o := c.step(&Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(n), Members: members}, known{}, pim.Millis(n))
 		if o.err != nil {
 			t.Fatal(o.err)
 		}
@@ -149,7 +149,7 @@ func TestStepInvariants(t *testing.T) {
 			n := rapid.Uint64Range(1, 30).Draw(t, "id")
 			sender := rapid.SampledFrom([]pim.UserID{"ann", "bob"}).Draw(t, "sender")
 			local := clock + pim.Millis(rapid.Int64Range(-300_000, 5000).Draw(t, "local"))
-			o := c.step(message("d:ann:bob", sender, n, local), 0, clock)
+			o := c.step(message("d:ann:bob", sender, n, local), known{}, clock)
 			first, known := firsts[id(n)]
 			switch {
 			case o.err != nil:
@@ -171,32 +171,58 @@ func TestStepInvariants(t *testing.T) {
 	})
 }
 
-// An ID that is pushed out of the recent ones is handed over to be kept, and the
-// rule of when to look it up never misses it.
+// What is not remembered is in a cell, and the rule of when to look it up never misses
+// it; what is remembered is found.
 func TestRecentHandsOverWhatItForgets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r recent
-		kept := map[pim.ClientMessageID]bool{}
-		total := recentIDs + rapid.IntRange(1, 200).Draw(t, "beyond")
+		cells := map[pim.ClientMessageID]bool{}
 		stamp := rapid.Uint64Range(0, 1<<20)
 		var all []pim.ClientMessageID
-		for i := range total {
-			v := stamp.Draw(t, "time")
-			var next pim.ClientMessageID
-			copy(next[:], fmt.Sprintf("%06x", v)[:6])
-			next[14], next[15] = byte(i>>8), byte(i)
-			all = append(all, next)
-			if gone, seq := r.add(next, pim.Seq(i+1)); seq != 0 {
-				kept[gone] = true
+		now := pim.Millis(0)
+		for len(all) < rapid.IntRange(1, 3000).Draw(t, "entries") {
+			for range rapid.IntRange(1, 300).Draw(t, "batch") {
+				var next pim.ClientMessageID
+				copy(next[:], fmt.Sprintf("%06x", stamp.Draw(t, "time"))[:6])
+				next[14], next[15] = byte(len(all)>>8), byte(len(all))
+				all = append(all, next)
+				r.add(next)
 			}
-		}
-		for i, x := range all {
-			inRecent := r.seq(x) == pim.Seq(i+1)
-			if inRecent == kept[x] {
-				t.Fatalf("entry %d: recent %v, kept %v", i, inRecent, kept[x])
+			now += pim.Millis(rapid.SampledFrom([]int64{0, 10, 3000, 100_000}).Draw(t, "passes"))
+			from, to := r.unsettled()
+			for seq := from; seq <= to; seq++ {
+				cells[r.id(seq)] = true
 			}
-			if kept[x] && !r.maybeGone(x) {
-				t.Fatalf("entry %d is kept in a cell, but would not be looked up", i)
+			if rapid.IntRange(0, 9).Draw(t, "loaded") == 0 { // from a snapshot, of what has cells
+				again := recent{}
+				again.startAfter(r.kept, r.newestKept())
+				for seq := r.kept + 1; seq <= r.last; seq++ {
+					again.add(r.id(seq))
+				}
+				r = again
+			} else if from <= to {
+				r.settled(to, now)
+			} else {
+				r.settled(0, now)
+			}
+			for i, x := range all {
+				seq := r.seq(x)
+				switch {
+				case seq != 0 && seq != pim.Seq(i+1):
+					t.Fatalf("entry %d is found at %d", i+1, seq)
+				case seq == 0 && !cells[x]:
+					t.Fatalf("entry %d of %d is not remembered, and in no cell", i+1, len(all))
+				case seq == 0 && !r.maybeGone(x):
+					t.Fatalf("entry %d is in a cell, but would not be looked up", i+1)
+				}
+			}
+			var stranger pim.ClientMessageID
+			stranger[3] = 7
+			if r.seq(stranger) != 0 {
+				t.Fatal("an ID that was never added is found")
+			}
+			if n := len(r.ring); n > 8192 {
+				t.Fatalf("%d places", n)
 			}
 		}
 	})
@@ -206,7 +232,11 @@ func BenchmarkStep(b *testing.B) {
 	c := newConversation("d:ann:bob", 2)
 	now := pim.MillisOf(time.Now())
 	for i := range b.N {
-		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), 0, now+pim.Millis(i/10))
+		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), known{}, now+pim.Millis(i/10))
+		if i%32 == 0 { // a commit
+			_, to := c.recent.unsettled()
+			c.recent.settled(to, now+pim.Millis(i/10))
+		}
 	}
 }
 
@@ -219,7 +249,7 @@ func TestSettingBytes(t *testing.T) {
 		n++
 		cmd := &pim.Command{Kind: pim.CommandContact, Subject: subject, Value: make([]byte, bytes), Removed: bytes == 0}
 		r := &Request{Conversation: c.id, Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: id(n), command: cmd}
-		return pim.KindOf(c.step(r, 0, 1).err)
+		return pim.KindOf(c.step(r, known{}, 1).err)
 	}
 	for i := range maxSettingBytes / pim.MaxCommandValue {
 		if kind := set(fmt.Sprint("u", i), pim.MaxCommandValue); kind != 0 {
@@ -253,7 +283,7 @@ func TestMembersEver(t *testing.T) {
 	n := uint64(0)
 	do := func(kind pim.EntryKind, members ...pim.UserID) pim.Kind {
 		n++
-		return pim.KindOf(c.step(&Request{Conversation: "g:x", Kind: kind, Sender: "owner", ClientID: id(n), Members: members}, 0, 1).err)
+		return pim.KindOf(c.step(&Request{Conversation: "g:x", Kind: kind, Sender: "owner", ClientID: id(n), Members: members}, known{}, 1).err)
 	}
 	do(pim.EntryCreate)
 	for len(c.members)+1000 <= maxEver {

@@ -17,12 +17,16 @@ type Options struct {
 	Outlet  Outlet
 	Shards  int               // at least 1
 	Members int               // present members of a group, at most; 0: pim.MaxGroupMembers
+	Memory  int               // bytes of conversations held in memory, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
 	Gate    func() error      // asked before each batch; its error refuses what the batch would append; nil: never
 	Set     func() pim.Millis // when Now was set, as pim.Moment says; nil: never
 	Metrics *Metrics          // nil: not counted
 	Logger  *slog.Logger      // nil: slog.Default
 }
+
+// DefaultMemory holds 100,000 active direct conversations.
+const DefaultMemory = 512 << 20
 
 // Writers are the writers of all conversations of this node.
 type Writers struct {
@@ -34,6 +38,7 @@ type Writers struct {
 	metrics *Metrics
 	log     *slog.Logger
 	members int // of a group, at most
+	memory  int // bytes of conversations, of all shards together, see cost
 	seed    maphash.Seed
 	shards  []*shard
 	stopped sync.WaitGroup
@@ -50,10 +55,13 @@ func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
 		store: s, now: o.Now, gate: o.Gate, set: o.Set, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
-		members: o.Members, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel,
+		members: o.Members, memory: o.Memory, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel,
 	}
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
+	}
+	if w.memory == 0 {
+		w.memory = DefaultMemory
 	}
 	if w.now == nil {
 		w.now = time.Now
@@ -73,7 +81,7 @@ func New(s store.Store, o Options) *Writers {
 	w.blockings.Store(1)
 	shards := max(1, o.Shards)
 	for range shards {
-		sh := newShard(w, liveBound/shards)
+		sh := newShard(w, w.memory/shards)
 		w.shards = append(w.shards, sh)
 		w.stopped.Go(func() { sh.run(ctx) })
 	}

@@ -362,7 +362,7 @@ func (l *log) append(e *pim.Entry, said pim.Sending, at pim.Moment) {
 	}
 	e.Count = l.count
 	e.Server, e.Ahead = l.times.Stamp(at)
-	order := l.times.Order(said, l.order[e.Sender].Latest(e.Server))
+	order := l.times.Order(said, l.order[e.Sender].Latest())
 	if order != e.OrderTime() {
 		e.Order = order
 	}

@@ -1,0 +1,68 @@
+package conv
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+)
+
+type nowhere struct{}
+
+func (nowhere) Deliver([]Answer, []Published) {}
+
+// BenchmarkLoad loads conversations of 3,000 entries, each for the first time after a
+// restart: go test -run '^$' -bench Load -benchtime 1000x ./conv
+func BenchmarkLoad(b *testing.B) {
+	dir := b.TempDir()
+	const entries, batch = 3000, 50
+	st := benchStore(b, dir)
+	w := New(st, Options{Outlet: nowhere{}, Shards: 1})
+	chat := func(i int) pim.ConversationID {
+		return pim.Direct(pim.UserID(fmt.Sprint("ann", i)), pim.UserID(fmt.Sprint("bob", i)))
+	}
+	n := uint64(0)
+	for j := 0; j < entries; j += batch {
+		for i := range b.N {
+			requests := make([]*Request, batch)
+			for k := range requests {
+				n++
+				requests[k] = message(chat(i), pim.UserID(fmt.Sprint("ann", i)), n, pim.Millis(n))
+				requests[k].Payload = make([]byte, 100)
+			}
+			w.Submit(requests)
+		}
+		if err := w.Drain(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w.Close()
+	st.Close()
+	st = benchStore(b, dir)
+	defer st.Close()
+	w = New(st, Options{Outlet: nowhere{}, Shards: 1})
+	defer w.Close()
+	s := newShard(w, w.memory)
+	b.ReportAllocs()
+	b.ResetTimer()
+	tail := 0
+	for i := range b.N {
+		l, err := s.load(context.Background(), chat(i))
+		if err != nil || l.last != entries {
+			b.Fatal(l.last, err)
+		}
+		tail += int(l.last - l.snapshot)
+	}
+	b.ReportMetric(float64(tail)/float64(b.N), "entries/load")
+}
+
+func benchStore(b *testing.B, dir string) store.Store {
+	st, err := pebble.Open(dir, pebble.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return st
+}

@@ -1,0 +1,291 @@
+package conv_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+)
+
+// A writer that has room for hardly any conversation, and so loads one for nearly
+// every batch, gives the answers of one that forgets nothing: one effect for a client
+// message ID however old, and the anchors of the rule, whether or not writes end with
+// an unknown outcome and nodes take over from each other.
+func TestEvictionAfterEveryBatch(t *testing.T) {
+	n := seed(t)
+	for i := range uint64(12) {
+		evictions(t, n+i, []float64{0, 0.15}[i%2], time.Duration(1+i*i*i)*time.Millisecond)
+	}
+}
+
+func evictions(t *testing.T, n uint64, failRate float64, pace time.Duration) {
+	rng := rand.New(rand.NewPCG(n, 0))
+	var now atomic.Int64
+	now.Store(1_795_000_000_000)
+	mem, rec := storetest.NewMemory(), newRecorder()
+	loose := storetest.Loose(mem, n)
+	open := func() *conv.Writers {
+		return conv.New(loose, conv.Options{
+			Outlet: rec, Shards: 1 + rng.IntN(2), Memory: 1, Logger: quiet(),
+			Now: func() time.Time { return time.UnixMilli(now.Load()) },
+		})
+	}
+	w := open()
+	create := &conv.Request{Kind: pim.EntryCreate, Sender: "u0", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"u1", "u2", "u3", "u4", "u5"}}
+	if _, err := persist(w, rec, create); err != nil {
+		t.Fatal(err)
+	}
+	loose.FailRate(failRate)
+	chats := []pim.ConversationID{theGroup, pim.Direct("u0", "u1"), pim.Direct("u0", "u2")}
+	var sent []*conv.Request
+	for range 400 {
+		var batch []*conv.Request
+		for range 1 + rng.IntN(12) {
+			if len(sent) > 0 && rng.IntN(6) == 0 {
+				batch = append(batch, sent[rng.IntN(len(sent))])
+				continue
+			}
+			now.Add(rng.Int64N(2 * pace.Milliseconds()))
+			r := message(chats[rng.IntN(len(chats))], pim.UserID(fmt.Sprint("u", rng.IntN(2))), "")
+			if a, b, ok := r.Conversation.DirectUsers(); ok {
+				r.Sender = []pim.UserID{a, b}[rng.IntN(2)]
+			}
+			r.ClientID = pim.NewClientMessageID(time.UnixMilli(now.Load() - rng.Int64N(3000)))
+			if r.Local = pim.Millis(now.Load()); rng.IntN(12) == 0 {
+				r.Local -= pim.Millis(rng.Int64N(200_000))
+			}
+			sent = append(sent, r)
+			batch = append(batch, r)
+		}
+		for i, r := range batch {
+			batch[i] = rec.track(r)
+		}
+		w.Submit(batch)
+		for _, r := range batch {
+			if a := rec.wait(r); a.Err != nil {
+				if _, err := persist(w, rec, r); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if rng.IntN(60) == 0 {
+			w.Close()
+			w = open()
+		}
+	}
+	w.Close()
+	checkLogs(t, mem, chats, rec.snapshot())
+}
+
+// checkLogs compares the logs with the rules, and with all that was answered.
+func checkLogs(t *testing.T, st store.Store, chats []pim.ConversationID, acked []acknowledged) {
+	logs := map[pim.ConversationID][]pim.Entry{}
+	for _, c := range chats {
+		entries, err := readLog(st, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs[c] = entries
+		rule := map[pim.UserID]*pim.Anchors{}
+		for _, e := range entries {
+			if rule[e.Sender] == nil {
+				rule[e.Sender] = new(pim.Anchors)
+			}
+			if want := rule[e.Sender].Next(e.Seq, e.OrderTime(), e.Server); e.Anchor != want {
+				t.Fatalf("%s: anchor of seq %d is %d, want %d", c, e.Seq, e.Anchor, want)
+			}
+		}
+	}
+	for _, a := range acked {
+		if err := isThere(a, logs[a.request.Conversation]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// reads counts what is read of a store, and how many records and cells.
+type reads struct {
+	store.Store
+	calls, records, cells atomic.Int64
+}
+
+func (s *reads) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	records, err := s.Store.Read(ctx, log, from, to, limit)
+	s.calls.Add(1)
+	s.records.Add(int64(len(records)))
+	return records, err
+}
+
+func (s *reads) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	s.calls.Add(1)
+	return s.Store.Last(ctx, log)
+}
+
+func (s *reads) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	s.calls.Add(1)
+	return s.Store.Get(ctx, p, key)
+}
+
+func (s *reads) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	cells, err := s.Store.List(ctx, p, after, limit)
+	s.calls.Add(1)
+	s.cells.Add(int64(len(cells)))
+	return cells, err
+}
+
+// However long a conversation is and however fast it grew, who loads it reads twice,
+// and a bounded part of it.
+func TestALoadIsTwoReads(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		entries int
+		batch   int
+		pace    time.Duration
+		members int
+		calls   int64
+	}{
+		{"new", 0, 1, time.Second, 0, 4}, // and who blocks whom
+		{"young", 60, 1, time.Second, 0, 4},
+		{"long, slow", 5000, 1, time.Minute, 0, 2},
+		{"long, fast", 20_000, 40, time.Millisecond, 0, 2},
+		{"long, in large batches", 20_000, 1000, time.Millisecond, 0, 2},
+		{"group", 5000, 10, 10 * time.Millisecond, 200, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var now atomic.Int64
+			now.Store(1_795_000_000_000)
+			st, rec := &reads{Store: storetest.NewMemory()}, newRecorder()
+			options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.UnixMilli(now.Load()) }}
+			w := conv.New(st, options)
+			chat := pim.Direct("u0", "u1")
+			if test.members > 0 {
+				create := &conv.Request{Kind: pim.EntryCreate, Sender: "u0", ClientID: pim.ClientMessageID{1}}
+				for i := range test.members {
+					create.Members = append(create.Members, pim.UserID(fmt.Sprint("u", i)))
+				}
+				if _, err := persist(w, rec, create); err != nil {
+					t.Fatal(err)
+				}
+				chat = theGroup
+			}
+			for i := 0; i < test.entries; i += test.batch {
+				batch := make([]*conv.Request, test.batch)
+				for j := range batch {
+					now.Add(test.pace.Milliseconds())
+					r := message(chat, pim.UserID(fmt.Sprint("u", j%2)), "")
+					r.Local = pim.Millis(now.Load())
+					r.ClientID = pim.NewClientMessageID(time.UnixMilli(now.Load()))
+					batch[j] = rec.track(r)
+				}
+				w.Submit(batch)
+				for _, r := range batch {
+					rec.wait(r)
+				}
+			}
+			w.Close()
+			st.calls.Store(0)
+			st.records.Store(0)
+			w = conv.New(st, options)
+			defer w.Close()
+			now.Add(1)
+			last := message(chat, "u1", "")
+			last.ClientID, last.Local = pim.NewClientMessageID(time.UnixMilli(now.Load())), pim.Millis(now.Load())
+			if _, err := persist(w, rec, last); err != nil {
+				t.Fatal(err)
+			}
+			if n := st.calls.Load(); n != test.calls {
+				t.Errorf("%d reads, want %d", n, test.calls)
+			}
+			if n := st.records.Load(); n > int64(110+test.batch) {
+				t.Errorf("%d entries were read", n)
+			}
+		})
+	}
+}
+
+// A log of a version that wrote no snapshots: its last 1,024 IDs are in no cell, the
+// older ones are, but for those of its last append.
+func TestLogsWithoutASnapshot(t *testing.T) {
+	const recentIDs = 1024
+	n := seed(t)
+	for i, shape := range []struct{ entries, unkept int }{{100, 0}, {1024, 0}, {1025, 1}, {3000, 0}, {3000, 300}, {30_000, 1000}} {
+		rng := rand.New(rand.NewPCG(n, uint64(i)))
+		mem, rec := storetest.NewMemory(), newRecorder()
+		chat := pim.Direct("u0", "u1")
+		var now atomic.Int64
+		now.Store(1_795_000_000_000)
+		var sent []*conv.Request
+		rule := map[pim.UserID]*pim.Anchors{"u0": {}, "u1": {}}
+		var append1 []*store.Write
+		newest := uint64(0)
+		for j := range shape.entries {
+			now.Add(rng.Int64N(60))
+			at := pim.Millis(now.Load())
+			r := message(chat, pim.UserID(fmt.Sprint("u", rng.IntN(2))), "")
+			r.ClientID = pim.NewClientMessageID(time.UnixMilli(now.Load()))
+			if r.Local = at; rng.IntN(50) == 0 {
+				r.Local -= pim.Millis(rng.Int64N(200_000))
+			}
+			sent = append(sent, r)
+			e := pim.Entry{
+				Conversation: chat, Seq: pim.Seq(j + 1), Count: uint64(j + 1), Kind: r.Kind, Sender: r.Sender, Device: r.Device,
+				ClientID: r.ClientID, Local: r.Local, Server: at,
+			}
+			e.Anchor = rule[e.Sender].Next(e.Seq, e.OrderTime(), e.Server)
+			append1 = append(append1, &store.Write{Log: inbox.Entries(chat), After: pim.Seq(j), Records: [][]byte{wire.AppendEntry(nil, &e)}})
+			gone := shape.entries - recentIDs
+			if j < gone {
+				newest = max(newest, binary.BigEndian.Uint64(r.ClientID[:8])|1)
+			}
+			if j < gone-shape.unkept {
+				append1[j].Cells = []store.CellWrite{{
+					Partition: store.Partition("dedup/" + chat), Lifetime: pim.DedupWindow,
+					Cell: store.Cell{Key: string(r.ClientID[:]), Version: uint64(j + 1)},
+				}}
+			}
+		}
+		if gone := shape.entries - recentIDs; gone > 0 {
+			append1[len(append1)-1].Cells = append(append1[len(append1)-1].Cells, store.CellWrite{
+				Partition: store.Partition("dedup/" + chat),
+				Cell:      store.Cell{Key: "newest", Version: newest, Value: binary.BigEndian.AppendUint64(nil, uint64(gone-shape.unkept))},
+			})
+		}
+		for _, write := range append1 {
+			if err := mem.Commit(context.Background(), []*store.Write{write}, store.Durable); err != nil {
+				t.Fatal(err)
+			}
+		}
+		options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.UnixMilli(now.Load()) }}
+		w := conv.New(mem, options)
+		for range 300 {
+			j := rng.IntN(len(sent))
+			if a, err := persist(w, rec, sent[j]); err != nil || !a.Duplicate || j < shape.entries && a.Seq != pim.Seq(j+1) {
+				t.Fatalf("%+v: message %d is answered with %+v, %v", shape, j+1, a, err)
+			}
+			r := message(chat, pim.UserID(fmt.Sprint("u", rng.IntN(2))), "")
+			if r.Local = pim.Millis(now.Load()); rng.IntN(3) == 0 {
+				r.Local -= pim.Millis(rng.Int64N(200_000))
+			}
+			if _, err := persist(w, rec, r); err != nil {
+				t.Fatal(err)
+			}
+			sent = append(sent, r)
+			if now.Add(rng.Int64N(300)); rng.IntN(40) == 0 {
+				w.Close()
+				w = conv.New(mem, options)
+			}
+		}
+		w.Close()
+		checkLogs(t, mem, []pim.ConversationID{chat}, rec.snapshot())
+	}
+}
