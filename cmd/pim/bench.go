@@ -16,13 +16,13 @@ import (
 type benchCmd struct {
 	keyFlags
 	inTheClear
-	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections. sync: one user with a long offline list. relay: direct through a relay without storage or logic, the floor."`
+	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,fill,cold,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections. sync: one user with a long offline list. fill: write many messages. cold: after a fill and a restart of the server, the first message into each conversation. relay: direct through a relay without storage or logic, the floor."`
 
 	Server  string `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server to measure: http:// for WebSocket, tcp:// for raw TCP."`
 	Metrics string `name:"metrics" placeholder:"URL" help:"Its Prometheus page, if it is not /metrics beside it; - for none."`
 
-	Users    int           `name:"users" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000)."`
-	Window   int           `name:"window" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1)."`
+	Users    int           `name:"users" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000, fill and cold 100)."`
+	Window   int           `name:"window" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1; fill 64)."`
 	Rate     float64       `name:"rate" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
 	Payload  int           `name:"payload" default:"100" placeholder:"BYTES" help:"Size of a message."`
 	Duration time.Duration `name:"duration" default:"20s" placeholder:"DURATION" help:"Measured time."`
@@ -32,9 +32,9 @@ type benchCmd struct {
 	OneWay        bool   `name:"one-way" help:"direct, relay: half of the users send, the others acknowledge by themselves, at most every 200 ms."`
 	GroupSize     int    `name:"group-size" placeholder:"N" help:"group: members of one group (default 200)."`
 	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
-	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000)."`
-	Messages      int    `name:"messages" placeholder:"N" help:"sync: offline messages over all of them (default 100000)."`
-	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random)."`
+	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
+	Messages      int    `name:"messages" placeholder:"N" help:"sync, fill: messages over all of them (default 100000)."`
+	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random), but for cold, which takes that of the fill."`
 
 	JSON    bool `name:"json" help:"Print one JSON object."`
 	Verbose bool `name:"verbose" short:"v" help:"Log progress to standard error."`
@@ -127,6 +127,10 @@ func printLoad(p *printer, r *load.Report) {
 		loop = fmt.Sprintf("%g/s", r.Rate)
 	}
 	p.printf("%s: %d users, %s, %d bytes, %.1f s\n", r.Workload, r.Users, loop, r.Payload, r.Seconds)
+	if r.FirstMessages != nil {
+		p.printf("  first       %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.FirstCPU, r.Loads, r.AckP50, r.AckP99)
+		p.printf("  second      %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.SecondCPU, r.LoadsAgain, r.SecondAckP50, r.SecondAckP99)
+	}
 	p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
 	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
 	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,21 +15,28 @@ import (
 
 // chat is a run of users who talk: Direct, Group and Relay.
 type chat struct {
-	cfg   *Config
-	size  int // users of one conversation
-	users []*user
+	cfg    *Config
+	size   int     // users of one conversation
+	users  []*user // by number; nil for those who are not connected
+	active []*user // the others
+	copies uint64  // deliveries of each message
+	tag    uint64  // marks the messages of this run
 
 	epoch     time.Time
 	pingAfter int64 // ns of silence
 	from      atomic.Int64
-	stopped   atomic.Bool // no sends any more
-	alarms    chan alarm  // of users who acknowledge by themselves, see arm
+	stopped   atomic.Bool   // no sends any more
+	quota     atomic.Uint32 // messages that each conversation is to get; 0 for no end
+	alarms    chan alarm    // of users who acknowledge by themselves, see arm
 
 	ack, delivery, lag histogram
 }
 
 // never is a time that no run reaches.
 const never = math.MaxInt64
+
+// byQuota reports whether the run is one of so many messages.
+func (r *chat) byQuota() bool { return r.cfg.Workload == Fill || r.cfg.Workload == Cold }
 
 func (r *chat) relay() bool { return r.cfg.Workload == Relay }
 
@@ -41,9 +49,12 @@ func (r *chat) wall(now int64) int64 { return r.epoch.UnixMilli() + now/int64(ti
 // runChat connects all users, lets them talk, waits until what was acknowledged
 // has arrived, and reports.
 func runChat(ctx context.Context, cfg *Config) (Report, error) {
-	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), epoch: time.Now(), alarms: make(chan alarm, cfg.Users)}
+	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), tag: rand.Uint64(), epoch: time.Now(), alarms: make(chan alarm, cfg.Users)}
 	if cfg.Workload == Group {
 		r.size = cfg.GroupSize
+	}
+	if cfg.Workload != Fill {
+		r.copies = uint64(r.size - 1)
 	}
 	r.from.Store(never)
 	m := cfg.meter()
@@ -66,7 +77,14 @@ func runChat(ctx context.Context, cfg *Config) (Report, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	var work sync.WaitGroup
 	r.serve(ctx, &work, fail)
-	err = r.measure(ctx, &m, &rep)
+	switch cfg.Workload {
+	case Fill:
+		err = r.measureFill(ctx, &m, &rep)
+	case Cold:
+		err = r.measureCold(ctx, &m, &rep)
+	default:
+		err = r.measure(ctx, &m, &rep)
+	}
 	fail(context.Canceled)
 	r.close()
 	work.Wait()
@@ -79,11 +97,20 @@ func (r *chat) connect(ctx context.Context) error {
 	if err := each(ctx, r.cfg.Users, r.cfg.Dialing, r.open); err != nil {
 		return err
 	}
-	return each(ctx, len(r.users)/r.size, r.cfg.Dialing, r.converse)
+	for _, u := range r.users {
+		if u != nil {
+			r.active = append(r.active, u)
+		}
+	}
+	r.stopped.Store(r.byQuota()) // until its pass
+	return r.converse(ctx)
 }
 
 // open connects the n-th user.
 func (r *chat) open(ctx context.Context, n int) error {
+	if r.cfg.Workload == Fill && !r.sends(n) {
+		return nil
+	}
 	l, limit, idle, err := r.dial(ctx, n)
 	if err != nil {
 		return err
@@ -95,12 +122,10 @@ func (r *chat) open(ctx context.Context, n int) error {
 	for places < 2*limit {
 		places *= 2
 	}
-	base := n - n%r.size
 	r.users[n] = &user{
-		link: l, run: r, index: uint32(n), base: uint32(base), limit: limit,
-		sends:  r.sends(n, base),
+		link: l, run: r, index: uint32(n), limit: limit,
+		sends:  r.sends(n),
 		flying: make([]flight, places),
-		stream: stream{peers: make([]peer, r.size)},
 	}
 	if n == 0 {
 		r.pingAfter = int64(idle / 2)
@@ -108,12 +133,12 @@ func (r *chat) open(ctx context.Context, n int) error {
 	return nil
 }
 
-// sends reports whether the n-th user sends, whose conversation's first user is base.
-func (r *chat) sends(n, base int) bool {
+// sends reports whether the n-th user sends.
+func (r *chat) sends(n int) bool {
 	if r.cfg.Workload == Group {
-		return n-base < r.cfg.Senders
+		return n%r.size < r.cfg.Senders
 	}
-	return !r.cfg.OneWay || n == base
+	return !r.cfg.OneWay || n%2 == 0
 }
 
 // dial connects the n-th user to the server, or to its partner by the relay.
@@ -143,24 +168,7 @@ func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle tim
 	return l, inFlight, idle, nil
 }
 
-// converse tells the users of the n-th conversation what it is; a group is
-// created by its first member.
-func (r *chat) converse(_ context.Context, n int) error {
-	users := r.users[n*r.size : (n+1)*r.size]
-	c := pim.Direct(r.cfg.user(n*r.size), r.cfg.user(n*r.size+1))
-	if r.cfg.Workload == Group {
-		var err error
-		if c, err = r.create(users); err != nil {
-			return err
-		}
-	}
-	message, answer := sendTemplate(c, r.cfg.Payload), ackTemplate(c)
-	for _, u := range users {
-		u.conv, u.message, u.answer = c, message, answer
-	}
-	return nil
-}
-
+// create creates the group of users and returns its ID.
 func (r *chat) create(users []*user) (pim.ConversationID, error) {
 	now := time.Now()
 	id := pim.NewClientMessageID(now)
@@ -185,7 +193,7 @@ func (r *chat) create(users []*user) (pim.ConversationID, error) {
 // serve starts everything that runs beside measure. All of it ends when ctx does
 // and the connections are closed.
 func (r *chat) serve(ctx context.Context, work *sync.WaitGroup, fail context.CancelCauseFunc) {
-	for _, u := range r.users {
+	for _, u := range r.active {
 		work.Go(func() {
 			if err := u.start(); err != nil && ctx.Err() == nil {
 				r.cfg.Log.Error("a user's connection", "user", r.cfg.user(int(u.index)), "err", err)
@@ -195,7 +203,7 @@ func (r *chat) serve(ctx context.Context, work *sync.WaitGroup, fail context.Can
 	}
 	work.Go(func() { r.ticker(ctx) })
 	work.Go(func() { r.acknowledgeAlone(ctx) })
-	if r.cfg.Rate > 0 {
+	if r.cfg.Rate > 0 && !r.byQuota() {
 		work.Go(func() { r.pace(ctx) })
 	}
 }
@@ -251,8 +259,8 @@ const tickEvery = 200 * time.Millisecond
 func (r *chat) ticker(ctx context.Context) {
 	const parts = 20
 	for part := 0; wait(ctx, tickEvery/parts) == nil; part = (part + 1) % parts {
-		for i := part; i < len(r.users); i += parts {
-			u := r.users[i]
+		for i := part; i < len(r.active); i += parts {
+			u := r.active[i]
 			u.lock()
 			u.tick()
 			u.release() // an error comes to the reading goroutine as well
@@ -264,7 +272,7 @@ func (r *chat) ticker(ctx context.Context) {
 // message comes after one interval, so that a run shorter than that sends nothing.
 func (r *chat) pace(ctx context.Context) {
 	var senders []*user
-	for _, u := range r.users {
+	for _, u := range r.active {
 		if u.sends {
 			senders = append(senders, u)
 		}

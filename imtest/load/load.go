@@ -34,6 +34,8 @@ const (
 	Group  Workload = "group"  // the members of groups send to all others
 	Idle   Workload = "idle"   // users connect and stay silent
 	Sync   Workload = "sync"   // one user with a long offline list connects
+	Fill   Workload = "fill"   // pairs of users, of whom one is connected, write so many messages
+	Cold   Workload = "cold"   // the first message after a restart into each conversation of a Fill
 	Relay  Workload = "relay"  // as Direct, through ServeRelay instead of a server: the floor
 )
 
@@ -66,8 +68,8 @@ type Config struct {
 	// Token returns a token for user. Not needed for Relay.
 	Token func(user pim.UserID) (string, error)
 
-	Users  int     // connections; default 1,000 (Group: one group, Idle: 10,000); at most MaxUsers
-	Window int     // messages a user keeps unacknowledged, 1–1,024; default 1; ignored with a Rate
+	Users  int     // connections; default 1,000 (Group: one group, Idle: 10,000, Fill and Cold: 100, of which Fill opens half); at most MaxUsers
+	Window int     // messages a user keeps unacknowledged, 1–1,024; default 1 (Fill: 64); ignored with a Rate
 	Rate   float64 // messages a second over all users; 0 is the closed loop that Window describes
 
 	Payload  int           // bytes in a message; default 100, at least 24
@@ -82,8 +84,11 @@ type Config struct {
 	GroupSize int // Group: members of one group; default 200
 	Senders   int // Group: members of one group who send; default all
 
-	Conversations int // Sync: conversations with offline messages; default 1,000
-	Messages      int // Sync: offline messages over all of them; default 100,000
+	// Conversations are, for Sync, those with offline messages; default 1,000. For
+	// Direct, Fill and Cold: all conversations, evenly spread over the users, who send
+	// into theirs in turn; default one for each pair.
+	Conversations int
+	Messages      int // Sync, Fill: messages over all of them; default 100,000
 
 	// RelayCommand starts a process that calls ServeRelay and prints its
 	// address as the first line of its output. It is killed at the end.
@@ -92,6 +97,8 @@ type Config struct {
 	Dialing int          // connections opened at the same time; default 64
 	Seed    uint64       // names the users of this run; default random. A name is used for one run only
 	Log     *slog.Logger // progress; default none
+
+	seedless bool // no Seed was given
 
 	// For tests:
 	drainLimit, askAfter time.Duration          // see drain
@@ -121,28 +128,32 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 // complete fills in the defaults and checks the rest.
 func (cfg *Config) complete() error {
 	or(&cfg.GroupSize, 200)
-	users := map[Workload]int{Direct: 1000, Group: cfg.GroupSize, Idle: 10_000, Sync: 1, Relay: 1000}
+	users := map[Workload]int{Direct: 1000, Group: cfg.GroupSize, Idle: 10_000, Sync: 1, Relay: 1000, Fill: 100, Cold: 100}
 	n, known := users[cfg.Workload]
 	if !known {
-		return pim.Errorf(pim.KindInvalid, "workload %q is not known: direct, group, idle, sync or relay", string(cfg.Workload))
+		return pim.Errorf(pim.KindInvalid, "workload %q is not known: direct, group, idle, sync, fill, cold or relay", string(cfg.Workload))
 	}
 	or(&cfg.Users, n)
 	or(&cfg.Payload, 100)
 	or(&cfg.Duration, 20*time.Second)
 	or(&cfg.Warmup, 2*time.Second)
 	or(&cfg.Senders, cfg.GroupSize)
-	or(&cfg.Conversations, 1000)
+	or(&cfg.Conversations, cfg.conversations())
 	or(&cfg.Messages, 100_000)
 	or(&cfg.Dialing, 64)
+	cfg.seedless = cfg.Seed == 0
 	or(&cfg.Seed, rand.Uint64())
 	or(&cfg.drainLimit, 10*time.Second)
 	or(&cfg.askAfter, time.Second)
 	cfg.Warmup = max(cfg.Warmup, 0)
+	cfg.OneWay = cfg.OneWay || cfg.Workload == Fill || cfg.Workload == Cold
 	if err := cfg.completeSlice(); err != nil {
 		return err
 	}
 	if cfg.Rate > 0 {
 		cfg.Window = 0
+	} else if cfg.Workload == Fill {
+		or(&cfg.Window, 64)
 	} else {
 		or(&cfg.Window, 1)
 	}
@@ -178,9 +189,7 @@ func (cfg *Config) check() error {
 	switch {
 	case cfg.Users < 1 || cfg.Users > MaxUsers:
 		return pim.Errorf(pim.KindInvalid, "%d users: one process opens 1 to %d connections; start several for more", cfg.Users, MaxUsers)
-	case (cfg.Workload == Direct || cfg.Workload == Relay) && cfg.Users%2 != 0:
-		return pim.Errorf(pim.KindInvalid, "%d users: they are paired, so their number must be even", cfg.Users)
-	case cfg.OneWay && cfg.Workload != Direct && cfg.Workload != Relay:
+	case cfg.OneWay && !cfg.pairs():
 		return pim.Errorf(pim.KindInvalid, "one-way %s: only direct and relay have pairs", cfg.Workload)
 	case cfg.Workload == Group && (cfg.GroupSize < 2 || cfg.GroupSize > pim.MaxGroupMembers || cfg.Users%cfg.GroupSize != 0):
 		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: groups have 2 to %d members and all the same size", cfg.Users, cfg.GroupSize, pim.MaxGroupMembers)
@@ -194,10 +203,33 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each needs one", cfg.Messages, cfg.Conversations)
 	case cfg.Duration < 0 || cfg.Dialing < 1:
 		return pim.Errorf(pim.KindInvalid, "duration %v, dialing %d: neither can be negative", cfg.Duration, cfg.Dialing)
-	case cfg.Token == nil && cfg.Workload != Relay:
+	}
+	if cfg.pairs() {
+		if err := cfg.checkPairs(); err != nil {
+			return err
+		}
+	}
+	if cfg.Token == nil && cfg.Workload != Relay {
 		return pim.Errorf(pim.KindInvalid, "no way to get tokens")
 	}
 	return nil
+}
+
+// pairs reports whether the users talk in pairs.
+func (cfg *Config) pairs() bool {
+	switch cfg.Workload {
+	case Direct, Relay, Fill, Cold:
+		return true
+	}
+	return false
+}
+
+// conversations returns the default of Conversations.
+func (cfg *Config) conversations() int {
+	if cfg.pairs() {
+		return cfg.Users / 2
+	}
+	return 1000
 }
 
 // user returns the name of the run's n-th user.

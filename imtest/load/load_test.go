@@ -37,13 +37,16 @@ func run(t *testing.T, cfg Config) Report {
 	if cfg.enough == nil {
 		cfg.enough = func(sent uint64) bool { return sent >= 100 }
 	}
-	cfg.askAfter = 20 * time.Millisecond
+	cfg.askAfter = askForTests
 	rep, err := Run(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return rep
 }
+
+// askForTests is how long a test's drain waits before it asks.
+const askForTests = 20 * time.Millisecond
 
 // whole fails unless every message reached every receiver, once and in order.
 func whole(t *testing.T, rep Report, receivers uint64) {
@@ -274,6 +277,11 @@ func TestConfigsThatCannotRun(t *testing.T) {
 		"tokens":       {Workload: Direct, Server: "tcp://x:1"},
 		"slices of":    {Workload: Direct, Server: "tcp://x:1", Slice: -1},
 		"at most 10":   {Workload: Direct, Server: "tcp://x:1", Duration: time.Hour, Slice: time.Millisecond},
+		"2 to 4":       {Workload: Direct, Server: "tcp://x:1", Users: 4, Conversations: 6},
+		"in steps":     {Workload: Fill, Server: "tcp://x:1", Users: 4, Conversations: 3},
+		"the seed of":  {Workload: Cold, Server: "tcp://x:1"},
+		"each needs":   {Workload: Fill, Server: "tcp://x:1", Users: 4, Messages: 1},
+		"relay":        {Workload: Relay, Users: 4, Conversations: 4},
 		"one-way":      {Workload: Group, Server: "tcp://x:1", OneWay: true},
 		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
 	} {

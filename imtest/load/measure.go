@@ -32,7 +32,7 @@ func (t *totals) add(u *user) {
 
 func (r *chat) totals() totals {
 	var t totals
-	for _, u := range r.users {
+	for _, u := range r.active {
 		u.mu.Lock()
 		t.add(u)
 		u.mu.Unlock()
@@ -74,12 +74,12 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	last := r.totals()
 	rep.Seconds = seconds
 	rep.Lost = lost
-	rep.DeliveredPerS = float64(end.got-before.got) / seconds
-	rep.cost(after.usage.cpu-before.usage.cpu, after.own-before.own, last.got-before.got)
+	rep.DeliveredPerS = float64(r.work(&end)-before.work) / seconds
+	rep.cost(after.usage.cpu-before.usage.cpu, after.own-before.own, r.work(&last)-before.work)
 	rep.ServerRSS = after.usage.rss
 	rep.sliced(slices)
 	rep.count(&last)
-	r.latencies(rep)
+	r.latencies(rep, &before, &after)
 	return nil
 }
 
@@ -108,8 +108,9 @@ func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 	best, moved, asked := uint64(0), begun, begun
 	for {
 		t := r.totals()
-		lost = r.missing()
-		if lost == 0 && t.inFlight == 0 {
+		// The sums tell soon that something is missing; only where they do not is every
+		// conversation looked at.
+		if t.inFlight == 0 && t.got >= t.answered*r.copies && r.allMissing() == 0 {
 			return 0, nil
 		}
 		now := r.clock()
@@ -117,7 +118,7 @@ func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 			best, moved = done, now
 		}
 		if now-moved > int64(r.cfg.drainLimit) {
-			return lost, nil
+			return r.allMissing(), nil
 		}
 		if now-max(moved, asked) > int64(r.cfg.askAfter) {
 			asked = now
@@ -129,73 +130,64 @@ func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 	}
 }
 
-// missing returns how many deliveries of acknowledged messages are still to
+// allMissing returns how many deliveries of acknowledged messages are still to
 // come, over all users.
-func (r *chat) missing() (n uint64) {
-	for at := 0; at < len(r.users); at += r.size {
-		for _, u := range r.users[at : at+r.size] {
-			n += u.missing(r.answered(u))
+func (r *chat) allMissing() (n uint64) {
+	for _, u := range r.active {
+		for i := range u.talks {
+			n += r.missing(u, i)
 		}
 	}
 	return n
-}
-
-// answered returns how many messages the others of u's conversation know to be
-// acknowledged.
-func (r *chat) answered(u *user) (n uint64) {
-	for _, other := range r.users[u.base : int(u.base)+r.size] {
-		if other != u && other.sends {
-			other.mu.Lock()
-			n += other.answered
-			other.mu.Unlock()
-		}
-	}
-	return n
-}
-
-func (u *user) missing(answered uint64) uint64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.got >= answered {
-		return 0
-	}
-	return answered - u.got
 }
 
 // ask makes all who miss something pull, from the sender on of whom they have
 // read least. Of a pull that is under way it repeats the page: the answer may be
 // late, and it counts whenever it comes.
 func (r *chat) ask() {
-	for _, u := range r.users {
-		if r.relay() || u.missing(r.answered(u)) == 0 {
-			continue
-		}
-		u.lock()
-		seq := uint64(never)
-		for slot := range u.peers {
-			if int(u.base)+slot != int(u.index) && r.users[int(u.base)+slot].sends {
-				seq = min(seq, u.after(slot))
+	if r.relay() {
+		return
+	}
+	for _, u := range r.active {
+		for n := range u.talks {
+			if r.missing(u, n) > 0 {
+				r.askFor(u, n)
 			}
 		}
-		if u.pulling {
-			u.repeatPage()
-		} else {
-			u.pull(seq)
-		}
-		u.release()
 	}
+}
+
+func (r *chat) askFor(u *user, n int) {
+	u.lock()
+	t := &u.talks[n]
+	seq := uint64(never)
+	r.partners(u, n, func(_ *user, slot int) { seq = min(seq, t.after(slot)) })
+	if t.pulling {
+		u.repeatPage(t)
+	} else {
+		u.pull(n, seq)
+	}
+	u.release()
 }
 
 func (r *chat) report() Report {
 	return Report{
 		Workload: r.cfg.Workload, Users: r.cfg.Users, Window: r.cfg.Window,
-		Rate: r.cfg.Rate, Payload: r.cfg.Payload, OneWay: r.cfg.OneWay, Senders: r.senders(),
+		Rate: r.cfg.Rate, Payload: r.cfg.Payload, Conversations: r.conversations(), OneWay: r.cfg.OneWay, Senders: r.senders(),
 	}
+}
+
+// conversations returns how many there are.
+func (r *chat) conversations() int {
+	if r.cfg.pairs() {
+		return r.cfg.Conversations
+	}
+	return len(r.users) / r.size
 }
 
 // senders returns how many users send.
 func (r *chat) senders() (n int) {
-	for _, u := range r.users {
+	for _, u := range r.active {
 		if u.sends {
 			n++
 		}
@@ -203,9 +195,11 @@ func (r *chat) senders() (n int) {
 	return n
 }
 
-func (r *chat) latencies(rep *Report) {
+// latencies reports those of what was answered and delivered between two samples.
+func (r *chat) latencies(rep *Report, before, after *sample) {
 	shares := []float64{0.5, 0.99, 0.999}
-	ack, delivery := r.ack.quantiles(shares...), r.delivery.quantiles(shares...)
+	ack := quantilesOf(since(before.ack, after.ack), shares...)
+	delivery := quantilesOf(since(before.delivery, after.delivery), shares...)
 	rep.AckP50, rep.AckP99, rep.AckP999 = ack[0], ack[1], ack[2]
 	rep.DeliveryP50, rep.DeliveryP99, rep.DeliveryP999 = delivery[0], delivery[1], delivery[2]
 	rep.LagP99 = r.lag.quantiles(0.99)[0]

@@ -32,8 +32,9 @@ func (cfg *Config) meter() meter {
 
 // usage is one reading.
 type usage struct {
-	cpu float64 // seconds since the process began
-	rss int64   // bytes
+	cpu   float64 // seconds since the process began
+	rss   int64   // bytes
+	loads uint64  // conversations loaded from the store
 }
 
 // read returns the usage now; zeros if there is no URL to read from.
@@ -64,16 +65,16 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		if name == cpuMetric || name == rssMetric {
+		if name == cpuMetric || name == rssMetric || name == loadsMetric {
 			if found[name], err = strconv.ParseFloat(value, 64); err != nil {
 				return usage{}, pim.Errorf(pim.KindInvalid, "metrics of %s: %q", m.url, lines.Text())
 			}
 		}
 	}
-	if err := lines.Err(); err != nil || len(found) < 2 {
+	if err := lines.Err(); err != nil || found[rssMetric] == 0 {
 		return usage{}, pim.Errorf(pim.KindUnavailable, "metrics of %s: no %s and %s (%v)", m.url, cpuMetric, rssMetric, err)
 	}
-	return usage{cpu: found[cpuMetric], rss: int64(found[rssMetric])}, nil
+	return usage{cpu: found[cpuMetric], rss: int64(found[rssMetric]), loads: uint64(found[loadsMetric])}, nil
 }
 
 // answers reports whether anything listens at addr.
@@ -87,8 +88,9 @@ func answers(ctx context.Context, addr string) bool {
 }
 
 const (
-	cpuMetric = "process_cpu_seconds_total"
-	rssMetric = "process_resident_memory_bytes"
+	cpuMetric   = "process_cpu_seconds_total"
+	rssMetric   = "process_resident_memory_bytes"
+	loadsMetric = "pim_conversation_loads_total" // the relay has none
 )
 
 // metricsURL returns where the metrics of the server at u are, see

@@ -10,16 +10,17 @@ import (
 // Report is what a run measured. The JSON names are stable. Times in
 // milliseconds are 0 if nothing was measured; percentiles are exact to 1 %.
 type Report struct {
-	Workload Workload `json:"workload"`
-	Users    int      `json:"users"`             // connections
-	Window   int      `json:"window"`            // 0 at a fixed rate
-	Senders  int      `json:"senders,omitempty"` // users who send, over all conversations
-	OneWay   bool     `json:"one_way,omitempty"` // half of the users only receive
+	Workload      Workload `json:"workload"`
+	Users         int      `json:"users"`                   // connections
+	Window        int      `json:"window"`                  // 0 at a fixed rate
+	Conversations int      `json:"conversations,omitempty"` // in which they talk
+	Senders       int      `json:"senders,omitempty"`       // users who send, over all conversations
+	OneWay        bool     `json:"one_way,omitempty"`       // half of the users only receive
 
 	Sent          uint64  `json:"sent"`            // messages transmitted in the measured time
 	Delivered     uint64  `json:"delivered"`       // how often one of those reached a receiver
 	Lost          uint64  `json:"lost"`            // deliveries of acknowledged messages that never came, warm-up included
-	DeliveredPerS float64 `json:"delivered_per_s"` // in the measured time
+	DeliveredPerS float64 `json:"delivered_per_s"` // in the measured time; Fill: acknowledged
 
 	AckP50       float64 `json:"ack_p50_ms"` // transmission to the sender's read of the acknowledgement
 	AckP99       float64 `json:"ack_p99_ms"`
@@ -56,6 +57,8 @@ type Report struct {
 	SlowestPerS float64 `json:"slowest_slice_per_s,omitempty"`          // fewest deliveries a second
 	DearestCPU  float64 `json:"dearest_slice_cpu_s_per_1000,omitempty"` // most CPU of the server for 1,000 deliveries
 
+	*FirstMessages // Cold only
+
 	// Sync only. Bytes are those of the frames, in both directions.
 	SyncFirstPageBytes int64   `json:"sync_first_page_bytes,omitempty"` // PIMSyncReq and the first PIMSyncResp
 	SyncFirstPageMS    float64 `json:"sync_first_page_ms,omitempty"`
@@ -72,6 +75,8 @@ func (r *Report) Incomplete() error {
 	switch {
 	case r.Unacked > 0:
 		return pim.Errorf(pim.KindTimeout, "%s: %d sends were never answered", r.Workload, r.Unacked)
+	case r.Refused > 0 && (r.Workload == Fill || r.Workload == Cold):
+		return pim.Errorf(pim.KindUnavailable, "%s: %d sends were refused, so that not all conversations have what they should", r.Workload, r.Refused)
 	case r.Sent == 0 && r.Workload != Idle:
 		return pim.Errorf(pim.KindInvalid, "%s: nothing was sent in the measured time; make it longer, or the rate higher", r.Workload)
 	case r.Workload == Idle && r.BytesPerConnection < 0:

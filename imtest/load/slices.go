@@ -13,7 +13,7 @@ import (
 // a run that begins fast and ends slow. All slices of a run have the same length.
 type Slice struct {
 	Seconds       float64 `json:"seconds"`         // how long it was
-	Delivered     uint64  `json:"delivered"`       // deliveries in it
+	Delivered     uint64  `json:"delivered"`       // deliveries in it; Fill: messages acknowledged
 	DeliveredPerS float64 `json:"delivered_per_s"` // the same for each second
 	DeliveryP50   float64 `json:"delivery_p50_ms"` // of those deliveries; 0 if there were none
 	DeliveryP99   float64 `json:"delivery_p99_ms"`
@@ -48,8 +48,27 @@ type sample struct {
 	at       time.Time
 	usage    usage
 	own      float64 // CPU seconds of this process
-	got      uint64
+	work     uint64  // see chat.work
+	ack      *[buckets]uint64
 	delivery *[buckets]uint64
+}
+
+// work returns what throughput and cost are counted in: deliveries or, where nobody
+// receives, messages acknowledged.
+func (r *chat) work(t *totals) uint64 {
+	if r.copies == 0 {
+		return t.answered
+	}
+	return t.got
+}
+
+// since returns what two snapshots of a histogram have between them.
+func since(from, to *[buckets]uint64) *[buckets]uint64 {
+	counts := *to
+	for i := range counts {
+		counts[i] -= from[i]
+	}
+	return &counts
 }
 
 // sample takes one.
@@ -59,23 +78,22 @@ func (r *chat) sample(ctx context.Context, m *meter) (sample, error) {
 		return sample{}, err
 	}
 	t := r.totals()
-	return sample{at: time.Now(), usage: used, own: ownCPU(), got: t.got, delivery: r.delivery.snapshot()}, nil
+	return sample{
+		at: time.Now(), usage: used, own: ownCPU(), work: r.work(&t),
+		ack: r.ack.snapshot(), delivery: r.delivery.snapshot(),
+	}, nil
 }
 
 // until returns the slice between s and the later sample to.
 func (s *sample) until(to *sample) Slice {
 	seconds := to.at.Sub(s.at).Seconds()
-	n := to.got - s.got
+	n := to.work - s.work
 	x := Slice{Seconds: seconds, Delivered: n, DeliveredPerS: float64(n) / seconds, ServerRSS: to.usage.rss}
 	if n > 0 {
 		x.ServerCPU = (to.usage.cpu - s.usage.cpu) / float64(n) * 1000
 		x.ClientCPU = (to.own - s.own) / float64(n) * 1000
 	}
-	counts := *to.delivery
-	for i := range counts {
-		counts[i] -= s.delivery[i]
-	}
-	q := quantilesOf(&counts, 0.5, 0.99)
+	q := quantilesOf(since(s.delivery, to.delivery), 0.5, 0.99)
 	x.DeliveryP50, x.DeliveryP99 = q[0], q[1]
 	return x
 }

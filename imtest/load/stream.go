@@ -1,5 +1,7 @@
 package load
 
+import "slices"
+
 // stream checks what one user receives of its conversation: each sender's
 // counters, once and in order. It does no I/O and times nothing.
 //
@@ -17,9 +19,21 @@ type stream struct {
 	reached uint64 // seq up to which its pages have come
 	back    uint64 // it found a gap before first: a pull must follow, behind this seq; never for none
 	need    uint64 // a pull must reach it: highest seq that was pushed while pulling
-	holes   map[hole]struct{}
+	holes   []hole // the latest maxHoles of them
 
+	taken uint64 // messages taken in
+	*received
+}
+
+// received counts what one user took in, over all its conversations.
+type received struct {
 	got, pulled, doubled, misordered uint64
+}
+
+// newStream returns the stream of a conversation with so many senders, which counts
+// into sum.
+func newStream(senders int, sum *received) stream {
+	return stream{peers: make([]peer, senders), received: sum}
 }
 
 // peer is what was received from one sender.
@@ -27,6 +41,11 @@ type peer struct {
 	next uint32 // counter of its next message
 	seq  uint64 // its last entry
 }
+
+// maxHoles bounds the holes that are remembered, since a long run must not need more
+// and more memory: each send that was refused leaves one. A message whose hole was
+// forgotten counts as doubled if it comes after all.
+const maxHoles = 1024
 
 // hole is a message that was not where it belonged.
 type hole struct {
@@ -72,10 +91,10 @@ func (s *stream) pull(slot int, counter uint32, seq uint64) (fresh bool) {
 		return false
 	}
 	for c := p.next; c < counter; c++ {
-		if s.holes == nil {
-			s.holes = make(map[hole]struct{})
+		if len(s.holes) == maxHoles {
+			s.holes = slices.Delete(s.holes, 0, maxHoles/2)
 		}
-		s.holes[hole{slot, c}] = struct{}{}
+		s.holes = append(s.holes, hole{slot, c})
 	}
 	s.advance(p, counter, seq)
 	s.pulled++
@@ -86,19 +105,21 @@ func (s *stream) advance(p *peer, counter uint32, seq uint64) {
 	p.next, p.seq = counter+1, seq
 	s.have = max(s.have, seq)
 	s.got++
+	s.taken++
 }
 
 // late takes in a message that comes behind a later one of its sender: out of
 // order if it had not come before, doubled if it had.
 func (s *stream) late(slot int, counter uint32) (fresh bool) {
-	h := hole{slot, counter}
-	if _, ok := s.holes[h]; !ok {
+	i := slices.Index(s.holes, hole{slot, counter})
+	if i < 0 {
 		s.doubled++
 		return false
 	}
-	delete(s.holes, h)
+	s.holes = slices.Delete(s.holes, i, i+1)
 	s.misordered++
 	s.got++
+	s.taken++
 	return true
 }
 

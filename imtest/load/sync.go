@@ -98,6 +98,7 @@ func writeOffline(ctx context.Context, cfg *Config, n int) error {
 type syncer struct {
 	cfg     *Config
 	streams map[string]*stream // by conversation
+	sum     received
 	serial  uint64
 	pulls   uint64 // PIMPullReq so far
 }
@@ -226,7 +227,8 @@ func (d *syncer) ask(l *link, conversation string, from uint64) error {
 func (d *syncer) take(resp *wirepb.PIMPullResp) error {
 	s := d.streams[resp.Conversation]
 	if s == nil {
-		s = &stream{peers: make([]peer, 1)}
+		fresh := newStream(1, &d.sum)
+		s = &fresh
 		d.streams[resp.Conversation] = s
 	}
 	for _, e := range resp.Entries {
@@ -273,12 +275,8 @@ func (d *syncer) flush(l *link, m *wirepb.PIMPushAck) error {
 }
 
 func (d *syncer) count(rep *Report) {
-	for _, s := range d.streams {
-		rep.Delivered += s.got
-		rep.Pulled += s.pulled
-		rep.Doubled += s.doubled
-		rep.Misordered += s.misordered
-	}
+	rep.Delivered, rep.Pulled = d.sum.got, d.sum.pulled
+	rep.Doubled, rep.Misordered = d.sum.doubled, d.sum.misordered
 	rep.Lost = rep.Sent - min(rep.Sent, rep.Delivered)
 	rep.DeliveredPerS = float64(rep.Delivered) / rep.Seconds
 }

@@ -159,7 +159,7 @@ func TestStream(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := stream{peers: make([]peer, 2)}
+			s := newStream(2, &received{})
 			for i, x := range c.steps {
 				var fresh, gap bool
 				if x.pulled {

@@ -9,46 +9,46 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// user is one connected user of a conversation. Its reading goroutine runs
+// user is one connected user. Its reading goroutine runs
 // serve; that, the pacer and the ticker take turns under mu. What they have to
 // say gathers in out and is written before mu is released.
 type user struct {
 	*link
-	run     *chat
-	index   uint32 // in the run
-	base    uint32 // index of the first user of its conversation
-	sends   bool
-	message template
-	answer  template // Relay: what a message is answered with
-	conv    pim.ConversationID
-	limit   int // messages in flight
+	run    *chat
+	index  uint32 // in the run
+	sends  bool
+	answer template // Relay: what a message is answered with
+	limit  int      // messages in flight
 
 	mu   sync.Mutex
 	out  []byte // to be written before mu is released; lent by outBuffers
 	lent *[]byte
 	now  int64 // when mu was taken; nanoseconds since the run began
 
-	next     uint32   // counter of the next message
+	talks []talk  // its conversations
+	turn  int     // the one that the next message goes to
+	news  []int32 // those with something to acknowledge, at most once each
+
+	next     uint32   // counter of the next message, over all conversations
 	flying   []flight // by counter modulo its length, a power of two
 	inFlight int
 	due      []int64 // fixed rate: when messages ought to have been sent that wait for room
 	paused   int64   // the server asked not to send before
 
-	stream
-	page    uint64 // RequestId of the last page of a pull that was asked for
-	asked   uint64 // reached, when it was
+	pages   uint64 // of pulls that were asked for
 	serial  uint64 // of the last PIMPushAck
-	acked   uint64 // seq that it acknowledged
 	ackedAt int64  // when
 	armed   bool   // its timer is set, see arm
 	wrote   int64  // when something was last written
 
+	received
 	tally
 }
 
 // flight is a message without an answer.
 type flight struct {
 	counter uint32
+	talk    int32
 	open    bool
 	at      int64 // transmission, as in stamp
 }
@@ -162,8 +162,9 @@ func (u *user) takePush(body []byte) error {
 	if f.bad {
 		return pim.Errorf(pim.KindInvalid, "PIMPush cannot be read")
 	}
-	if behind {
-		u.pull(u.have)
+	// Of many conversations, the next push in each shows what is missing, or the drain.
+	if behind && len(u.talks) == 1 {
+		u.pull(0, u.talks[0].have)
 	}
 	return nil
 }
@@ -176,26 +177,36 @@ func (u *user) takeEntry(entry []byte, pulled bool) error {
 		return pim.Errorf(pim.KindInvalid, "an entry cannot be read")
 	}
 	var s stamp
-	if pim.EntryKind(kind) != pim.EntryMessage || !s.get(payload, u.run.cfg.Seed) || s.sender == u.index {
+	if pim.EntryKind(kind) != pim.EntryMessage || !s.get(payload, u.run.tag) || s.sender == u.index {
 		return nil
 	}
-	slot := int(s.sender) - int(u.base)
-	if slot < 0 || slot >= len(u.peers) {
-		return pim.Errorf(pim.KindInternal, "user %d received a message of user %d, who is not in its conversation", u.index, s.sender)
+	n, slot, ok := u.run.place(u.index, s.sender)
+	if !ok {
+		return pim.Errorf(pim.KindInternal, "user %d received a message of user %d, who is in no conversation with it", u.index, s.sender)
 	}
+	t := &u.talks[n]
 	var fresh, gap bool
 	if pulled {
-		fresh = u.stream.pull(slot, s.counter, seq)
+		fresh = t.pull(slot, s.counter, seq)
 	} else {
-		fresh, gap = u.push(slot, s.counter, seq)
+		fresh, gap = t.push(slot, s.counter, seq)
 	}
 	if fresh {
 		u.delivered(s.at)
+		u.noteNews(n)
 	}
 	if gap {
-		u.pull(u.after(slot))
+		u.pull(n, t.after(slot))
 	}
 	return nil
+}
+
+// noteNews has what came in the n-th conversation acknowledged.
+func (u *user) noteNews(n int) {
+	if t := &u.talks[n]; t.have > t.acked && !t.news && !u.run.relay() {
+		t.news = true
+		u.news = append(u.news, int32(n))
+	}
 }
 
 // delivered notes a message that was transmitted at at.
@@ -210,10 +221,10 @@ func (u *user) delivered(at int64) {
 func (u *user) takeRelayed(body []byte) error {
 	id, payload, ok := sendPayload(body)
 	var s stamp
-	if !ok || len(id) != 16 || !s.get(payload, u.run.cfg.Seed) || s.sender^1 != u.index {
+	if !ok || len(id) != 16 || !s.get(payload, u.run.tag) || s.sender^1 != u.index {
 		return pim.Errorf(pim.KindInvalid, "the relay handed on what is not a message of this run")
 	}
-	fresh, gap := u.push(int(s.sender-u.base), s.counter, uint64(s.counter)+1)
+	fresh, gap := u.talks[0].push(0, s.counter, uint64(s.counter)+1)
 	if gap {
 		return pim.Errorf(pim.KindInternal, "the relay lost a message")
 	}
@@ -245,6 +256,7 @@ func (u *user) land(id []byte, acknowledged bool) {
 		return
 	}
 	u.answered++
+	u.talks[f.talk].answered++
 	if f.at >= u.run.from.Load() {
 		u.run.ack.record(u.now - f.at)
 	}
@@ -266,8 +278,8 @@ func (u *user) takeError(f []byte) error {
 		u.land(e.ClientMessageId, false)
 		u.paused = u.now + max(int64(e.RetryAfterMs), 10)*1e6
 	case e.RequestId > 0:
-		if e.RequestId == u.page {
-			u.pulling = false // the next gap, or the drain, asks again
+		if t := u.asking(e.RequestId); t != nil {
+			t.pulling = false // the next gap, or the drain, asks again
 		}
 	default:
 		return wire.ErrorOf(e)
