@@ -6,6 +6,7 @@ TOOLS   := $(CURDIR)/bin/tools
 TIMEOUT ?= 60m
 FUZZ    ?= 10s
 SOAK    ?= 200000
+SOAK_LOAD ?= 30m
 BENCH   ?= direct --users 1000 --window 8
 
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -14,7 +15,7 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Go files that people write.
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb'
 
-.PHONY: help build run test lint fmt generate fuzz soak bench check-wire check-tidy clean
+.PHONY: help build run test lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ check-tidy:
 soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOAK/100 on real sockets
 	PIM_SCHEDULES=$(SOAK) $(GO) test $(RACE) -count 1 -timeout 4h -run TestSchedules -v ./imtest/sim
 	PIM_REAL_SCHEDULES=$$(( $(SOAK) / 100 )) $(GO) test $(RACE) -count 1 -timeout 4h -v ./imtest/real
+
+soak-load: ## real clients under load for SOAK_LOAD (30m), and a server that is killed again and again
+	PIM_SOAK_LOAD=$(SOAK_LOAD) PIM_SOAK_RATE=$${PIM_SOAK_RATE:-1000} $(GO) test -count 1 -timeout 24h -run 'TestSoak$$' -v ./imtest/soak
 
 fuzz: ## run every fuzz target for FUZZ (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -12,6 +12,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/process"
 )
 
 const (
@@ -27,7 +28,7 @@ type run struct {
 	config  *Config
 	script  *script
 	device  pim.DeviceID
-	process *process // nil: the server is not ours
+	process *process.Process // nil: the server is not ours
 	history *imtest.History
 
 	members  map[pim.UserID]*member
@@ -49,7 +50,7 @@ type placed struct {
 	ack client.Sent
 }
 
-func play(ctx context.Context, c *Config, s *script, p *process) (Report, error) {
+func play(ctx context.Context, c *Config, s *script, p *process.Process) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &run{
@@ -90,7 +91,7 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 	stopKilling()
 	r.begins("checking members", len(r.members)).done.Add(int64(len(r.members)))
 	if r.process != nil {
-		report.Kills = r.process.killed()
+		report.Kills = r.process.Kills()
 	}
 	r.check(pulled, &report)
 	return report, nil
@@ -204,7 +205,7 @@ func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) 
 		for {
 			select {
 			case <-time.After(r.config.KillEvery):
-				if err := r.process.kill(ctx); err != nil {
+				if err := r.process.Kill(ctx, nil); err != nil {
 					cancel(err)
 					return
 				}
@@ -229,8 +230,8 @@ func (r *run) perform(ctx context.Context) error {
 	start := time.Now()
 	r.begins("playing events", len(r.script.steps))
 	return schedule(ctx, r.script.steps, inFlight, func(ctx context.Context, i int) error {
-		if i == len(r.script.steps)/2 && r.process != nil && r.config.KillEvery > 0 && r.process.killed() == 0 {
-			if err := r.process.kill(ctx); err != nil {
+		if i == len(r.script.steps)/2 && r.process != nil && r.config.KillEvery > 0 && r.process.Kills() == 0 {
+			if err := r.process.Kill(ctx, nil); err != nil {
 				return err
 			}
 		}

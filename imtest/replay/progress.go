@@ -28,7 +28,7 @@ func (r *run) line(since time.Duration) string {
 	s := r.stage.Load()
 	text := fmt.Sprintf("%v: %s, %d of %d", since.Round(time.Second), s.name, s.done.Load(), s.total)
 	if r.process != nil {
-		if n := r.process.killed(); n > 0 {
+		if n := r.process.Kills(); n > 0 {
 			text += fmt.Sprintf("; kills of the server: %d", n)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/imtest/process"
 )
 
 // Config says what to play, and against which server. The zero value of a field
@@ -98,12 +99,12 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		return Report{}, err
 	}
 	c.Token = func(u pim.UserID) (string, error) { return keys.Issue(u, 24*time.Hour, time.Now()) }
-	p, err := startProcess(ctx, &c, dir)
+	p, err := process.Start(ctx, c.ServerCommand, dir)
 	if err != nil {
 		return Report{}, err
 	}
-	defer p.stop()
-	c.Server = p.url(c.TCP)
+	defer p.Stop()
+	c.Server = p.URL(c.TCP)
 	return play(ctx, &c, s, p)
 }
 

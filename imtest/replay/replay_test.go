@@ -17,6 +17,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/imtest/process"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/server"
 	"go.uber.org/goleak"
@@ -50,7 +51,7 @@ func sound(t *testing.T, report Report, err error) {
 // serverCommand builds pim and returns the command that serves.
 func serverCommand(t *testing.T) []string {
 	bin := filepath.Join(t.TempDir(), "pim")
-	if err := build(bin); err != nil {
+	if err := process.Build(bin); err != nil {
 		t.Fatal(err)
 	}
 	return []string{bin, "serve"}

@@ -1,4 +1,6 @@
-package replay
+// Package process runs a server in a process of its own, which can be killed with
+// SIGKILL and started again on the same data directory and the same addresses.
+package process
 
 import (
 	"context"
@@ -16,8 +18,8 @@ import (
 	"github.com/pim-im/pim/imtest/loopback"
 )
 
-// process is the server that replay started itself.
-type process struct {
+// Process is a running server. Its methods may be called concurrently.
+type Process struct {
 	command   []string
 	http, tcp string // addresses
 
@@ -32,19 +34,22 @@ type process struct {
 
 const startPatience = 2 * time.Minute
 
-func startProcess(ctx context.Context, c *Config, dir string) (*process, error) {
-	if len(c.ServerCommand) == 0 {
+// Start starts command, which serves, followed by --listen, --listen-tcp, --data and
+// --log-level, on free ports of the loopback and the data directory dir, and waits
+// until it is ready.
+func Start(ctx context.Context, command []string, dir string) (*Process, error) {
+	if len(command) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
 	}
 	addresses, err := freeAddresses()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{http: addresses[0], tcp: addresses[1]}
-	p.command = append(append([]string{}, c.ServerCommand...),
+	p := &Process{http: addresses[0], tcp: addresses[1]}
+	p.command = append(append([]string{}, command...),
 		"--listen", p.http, "--listen-tcp", p.tcp, "--data", dir, "--log-level", "error")
 	if err := p.start(ctx); err != nil {
-		p.stop()
+		p.Stop()
 		return nil, err
 	}
 	return p, nil
@@ -65,7 +70,8 @@ func freeAddresses() (free [2]string, err error) {
 	return free, nil
 }
 
-func (p *process) url(tcp bool) string {
+// URL returns the server's address: raw TCP, or HTTP for WebSocket.
+func (p *Process) URL(tcp bool) string {
 	if tcp {
 		return "tcp://" + p.tcp
 	}
@@ -73,7 +79,7 @@ func (p *process) url(tcp bool) string {
 }
 
 // start runs the command and waits until it is ready.
-func (p *process) start(ctx context.Context) error {
+func (p *Process) start(ctx context.Context) error {
 	p.mu.Lock()
 	if p.over {
 		p.mu.Unlock()
@@ -113,7 +119,7 @@ func (p *process) start(ctx context.Context) error {
 	}
 }
 
-func (p *process) ready(ctx context.Context) bool {
+func (p *Process) ready(ctx context.Context) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/readyz", p.http), nil)
 	if err != nil {
 		return false
@@ -126,8 +132,9 @@ func (p *process) ready(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// kill ends the server with SIGKILL and starts it again.
-func (p *process) kill(ctx context.Context) error {
+// Kill ends the server with SIGKILL and starts it again. If between is not nil, it is
+// called while the server is not there.
+func (p *Process) Kill(ctx context.Context, between func() error) error {
 	p.killing.Lock()
 	defer p.killing.Unlock()
 	p.mu.Lock()
@@ -140,18 +147,23 @@ func (p *process) kill(ctx context.Context) error {
 	ended := p.ended
 	p.mu.Unlock()
 	<-ended
+	if between != nil {
+		if err := between(); err != nil {
+			return err
+		}
+	}
 	return p.start(ctx)
 }
 
-// killed returns how often it was.
-func (p *process) killed() int {
+// Kills returns how often the server was killed.
+func (p *Process) Kills() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kills
 }
 
-// stop ends the server for good.
-func (p *process) stop() {
+// Stop ends the server for good.
+func (p *Process) Stop() {
 	p.mu.Lock()
 	p.over = true
 	cmd, ended := p.cmd, p.ended

@@ -1,12 +1,13 @@
-package replay
+package process
 
 import (
 	"fmt"
 	"os/exec"
 )
 
-// build compiles the program under test.
-func build(to string) error {
+// Build compiles pim, as tests want it that need the program itself, to a file. It
+// needs the Go command and must be called within the module.
+func Build(to string) error {
 	out, err := exec.Command("go", "build", "-o", to, "github.com/pim-im/pim/cmd/pim").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

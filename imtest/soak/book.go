@@ -1,0 +1,108 @@
+package soak
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/pim-im/pim"
+)
+
+// book holds every message that was sent and where it was acknowledged. It is the
+// reference of the check.
+type book struct {
+	mu   sync.Mutex
+	sent [][]message // by the device that sent it, in the order of the sends
+	open int         // messages that were not acknowledged
+	// newest is the highest seq that was acknowledged in each conversation.
+	newest []pim.Seq
+}
+
+// message is one message that was sent.
+type message struct {
+	id           pim.ClientMessageID
+	conversation int32
+	seq          pim.Seq // 0 until it is acknowledged
+}
+
+func newBook(devices, conversations int) *book {
+	return &book{sent: make([][]message, devices), newest: make([]pim.Seq, conversations)}
+}
+
+// stamp names a message in its payload: who sent it, and the how manyth it is of that
+// device. The rest of the payload follows from it.
+type stamp struct{ device, number uint32 }
+
+const stampSize = 8
+
+// payload returns the payload of a message, of a length between 8 and 263 bytes.
+func (s stamp) payload() []byte {
+	b := make([]byte, stampSize+int(s.number%256))
+	binary.LittleEndian.PutUint32(b, s.device)
+	binary.LittleEndian.PutUint32(b[4:], s.number)
+	for i := range b[stampSize:] {
+		b[stampSize+i] = byte(int(s.device) + int(s.number) + i)
+	}
+	return b
+}
+
+// stampOf returns what a payload names. ok is false if it is none of ours.
+func stampOf(payload []byte) (s stamp, ok bool) {
+	if len(payload) < stampSize {
+		return stamp{}, false
+	}
+	s = stamp{binary.LittleEndian.Uint32(payload), binary.LittleEndian.Uint32(payload[4:])}
+	return s, string(s.payload()) == string(payload)
+}
+
+// queued notes that a message is in its device's outbox. The messages of a device are
+// noted in the order of their numbers.
+func (b *book) queued(s stamp, id pim.ClientMessageID, conversation int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sent[s.device] = append(b.sent[s.device], message{id: id, conversation: int32(conversation)})
+	b.open++
+}
+
+// acknowledged notes the server's answer.
+func (b *book) acknowledged(s stamp, seq pim.Seq) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := &b.sent[s.device][s.number]
+	m.seq = seq
+	b.open--
+	b.newest[m.conversation] = max(b.newest[m.conversation], seq)
+}
+
+// created notes the seq of a group's creation.
+func (b *book) created(conversation int, seq pim.Seq) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.newest[conversation] = max(b.newest[conversation], seq)
+}
+
+// unanswered returns how many messages were not acknowledged.
+func (b *book) unanswered() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
+}
+
+// answered returns how many messages were acknowledged.
+func (b *book) answered() int { return b.messages() - b.unanswered() }
+
+// messages returns how many were sent.
+func (b *book) messages() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, of := range b.sent {
+		n += len(of)
+	}
+	return n
+}
+
+// reached returns the highest acknowledged seq of a conversation.
+func (b *book) reached(conversation int) pim.Seq {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.newest[conversation]
+}

@@ -1,0 +1,103 @@
+package soak
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/pim-im/pim"
+)
+
+// findings counts what is wrong and keeps the first few in words. It may be used
+// concurrently.
+type findings struct {
+	mu                        sync.Mutex
+	Lost, Doubled, Misordered int
+	words                     []string
+}
+
+const maxFindings = 10
+
+func (f *findings) add(counter *int, format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*counter++
+	if len(f.words) < maxFindings {
+		f.words = append(f.words, fmt.Sprintf(format, args...))
+	}
+}
+
+// logs judges the logs of all conversations, as they were read from the server in the
+// end, against the book.
+type logs struct {
+	b    *book
+	f    *findings
+	seen [][]bool // by device and number: stands in a log
+}
+
+// newLogs returns one. Nothing is sent any more.
+func newLogs(b *book, f *findings) *logs {
+	l := &logs{b: b, f: f}
+	for _, of := range b.sent {
+		l.seen = append(l.seen, make([]bool, len(of)))
+	}
+	return l
+}
+
+// check judges one conversation's log: every message of it was sent, stands there
+// once, where it was acknowledged, and behind those that its device sent before.
+func (l *logs) check(conversation int, log []pim.Entry) {
+	last := make(map[uint32]uint32) // the number that the next message of a device has at least
+	next := pim.Seq(1)
+	for i := range log {
+		e := &log[i]
+		switch {
+		case e.Seq < next:
+			l.f.add(&l.f.Misordered, "seq %d of %s is read behind seq %d", e.Seq, e.Conversation, next-1)
+		case e.Seq > next:
+			l.f.add(&l.f.Lost, "%s has no seqs %d to %d", e.Conversation, next, e.Seq-1)
+		}
+		next = max(next, e.Seq+1)
+		if e.Kind != pim.EntryMessage {
+			continue
+		}
+		s, ok := stampOf(e.Payload)
+		if !ok || int(s.device) >= len(l.b.sent) || int(s.number) >= len(l.b.sent[s.device]) {
+			l.f.add(&l.f.Doubled, "seq %d of %s is a message that nobody sent", e.Seq, e.Conversation)
+			continue
+		}
+		l.message(conversation, e, s)
+		if s.number < last[s.device] {
+			l.f.add(&l.f.Misordered, "message %d of device %d, seq %d of %s, stands behind a later one", s.number, s.device, e.Seq, e.Conversation)
+		}
+		last[s.device] = max(last[s.device], s.number+1)
+	}
+}
+
+// message judges one message of a log.
+func (l *logs) message(conversation int, e *pim.Entry, s stamp) {
+	m := &l.b.sent[s.device][s.number]
+	switch {
+	case l.seen[s.device][s.number]:
+		l.f.add(&l.f.Doubled, "message %d of device %d stands twice, at seq %d of %s too", s.number, s.device, e.Seq, e.Conversation)
+	case m.id != e.ClientID || int(m.conversation) != conversation:
+		l.f.add(&l.f.Doubled, "message %d of device %d stands under another ID or in another conversation, at seq %d of %s", s.number, s.device, e.Seq, e.Conversation)
+	case m.seq != 0 && m.seq != e.Seq:
+		l.f.add(&l.f.Misordered, "message %d of device %d was acknowledged at seq %d and stands at seq %d of %s", s.number, s.device, m.seq, e.Seq, e.Conversation)
+	}
+	l.seen[s.device][s.number] = true
+}
+
+// end counts what stands nowhere. What was never acknowledged counts as well: the
+// server was there long enough to take it.
+func (l *logs) end() {
+	for device, of := range l.b.sent {
+		for number, m := range of {
+			switch {
+			case m.seq == 0:
+				l.f.add(&l.f.Lost, "message %d of device %d was never acknowledged", number, device)
+			case !l.seen[device][number]:
+				l.f.add(&l.f.Lost, "message %d of device %d was acknowledged at seq %d of conversation %d and is not there", number, device, m.seq, m.conversation)
+			}
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// device is one of a user's devices: a real client that sends, and whose events are
+// taken down.
+type device struct {
+	number uint32
+	user   pim.UserID
+	client *client.Client
+	run    *run
+	handed *handed
+	room   chan struct{} // a place for each message under way
+
+	mu      sync.Mutex
+	pending map[pim.ClientMessageID]stamp
+	early   map[pim.ClientMessageID]pim.Seq // answers that came before Send returned
+	sent    uint32
+	before  []client.EntryEvent // of conversations that were not known yet
+	failed  error
+}
+
+// maxUnderWay bounds the messages of one device that wait for their answer. While the
+// server is away the device stops at that.
+const maxUnderWay = 200
+
+func (r *run) open(ctx context.Context, number int) (*device, error) {
+	d := &device{
+		number: uint32(number), user: r.user(number / devicesEach), run: r,
+		handed: newHanded(len(r.conversations), r.found), room: make(chan struct{}, maxUnderWay),
+		pending: make(map[pim.ClientMessageID]stamp), early: make(map[pim.ClientMessageID]pim.Seq),
+	}
+	c, err := client.Open(ctx, client.Options{
+		Server: r.process.URL(number%2 == 0), User: d.user, Device: pim.DeviceID(fmt.Sprintf("device-%d", number%devicesEach)),
+		Token:      func(context.Context) (string, error) { return r.token(d.user) },
+		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
+		Agent:      "pim-soak",
+		BackoffMin: 50 * time.Millisecond, BackoffMax: time.Second,
+		LazyGap: maxSeq, // everything is handed over, however much was missed
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.client = c
+	r.readers.Go(d.read)
+	return d, nil
+}
+
+// read takes what the client hands over until it is closed.
+func (d *device) read() {
+	for ev := range d.client.Events() {
+		switch ev := ev.(type) {
+		case client.EntryEvent:
+			d.take(ev)
+		case client.SendEvent:
+			d.reached(ev)
+		case client.StateEvent:
+			if ev.State == client.Stopped {
+				d.fail(ev.Err)
+			}
+		}
+	}
+}
+
+// take notes an entry. The creation of a group may come before anybody here knows the
+// group's ID; it is kept until adopt.
+func (d *device) take(ev client.EntryEvent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.run.index(ev.Entry.Conversation)
+	if !ok {
+		d.before = append(d.before, ev)
+		return
+	}
+	d.handed.take(d.name(), c, &ev.Entry, ev.Late)
+	d.run.progress.Add(1)
+}
+
+// adopt takes what came before all conversations were known.
+func (d *device) adopt() {
+	d.mu.Lock()
+	before := d.before
+	d.before = nil
+	d.mu.Unlock()
+	for _, ev := range before {
+		d.take(ev)
+	}
+}
+
+func (d *device) name() string { return fmt.Sprintf("device %d of %s", d.number, d.user) }
+
+func (d *device) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed == nil {
+		d.failed = fmt.Errorf("%s: %w", d.name(), err)
+	}
+}
+
+// err returns why the device cannot go on, nil if it can.
+func (d *device) err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
+}
+
+// reached notes what became of a message.
+func (d *device) reached(ev client.SendEvent) {
+	switch ev.State {
+	case client.Failed:
+		d.fail(ev.Err)
+	case client.Delivered:
+		d.mu.Lock()
+		s, ok := d.pending[ev.ID]
+		if ok {
+			delete(d.pending, ev.ID)
+		} else {
+			d.early[ev.ID] = ev.Sent.Seq
+		}
+		d.mu.Unlock()
+		if ok {
+			d.settle(s, ev.Sent.Seq)
+		}
+	}
+}
+
+func (d *device) settle(s stamp, seq pim.Seq) {
+	d.run.book.acknowledged(s, seq)
+	d.run.progress.Add(1)
+	<-d.room
+}
+
+// send sends one message into the conversation, when there is room for it.
+func (d *device) send(ctx context.Context, conversation int) error {
+	select {
+	case d.room <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	s := stamp{d.number, d.sent}
+	sending, err := d.client.Send(context.WithoutCancel(ctx), d.run.conversations[conversation].id, s.payload())
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.name(), err)
+	}
+	d.sent++
+	d.run.book.queued(s, sending.ID(), conversation)
+	d.mu.Lock()
+	seq, ok := d.early[sending.ID()]
+	if ok {
+		delete(d.early, sending.ID())
+	} else {
+		d.pending[sending.ID()] = s
+	}
+	d.mu.Unlock()
+	if ok {
+		d.settle(s, seq)
+	}
+	return nil
+}
+
+// talk sends at the run's rate, into conversations of the user's by chance, until ctx
+// ends.
+func (d *device) talk(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(d.run.cfg.Seed, uint64(d.number)))
+	mine := d.run.of(int(d.number) / devicesEach)
+	gap := time.Duration(float64(time.Second) * float64(len(d.run.devices)) / d.run.cfg.Rate)
+	next := time.Now().Add(time.Duration(random.Int64N(int64(gap) + 1)))
+	for {
+		if !pause(ctx, time.Until(next)) {
+			return nil
+		}
+		if err := d.send(ctx, mine[random.IntN(len(mine))]); err != nil {
+			return err
+		}
+		// What an outage held up is made up for, but for no more than a second of it.
+		next = next.Add(gap)
+		if earliest := time.Now().Add(-time.Second); next.Before(earliest) {
+			next = earliest
+		}
+	}
+}

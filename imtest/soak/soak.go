@@ -1,0 +1,197 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/imtest/process"
+)
+
+// Config says what to run. The zero value of a field is its default, where it has one.
+type Config struct {
+	ServerCommand []string // see process.Start
+	Dir           string   // the server's data directory; it must be empty
+
+	Duration  time.Duration // of the load; the check comes after it
+	KillEvery time.Duration // mean time between two kills of the server
+	MinKills  int           // the load goes on until the server was killed that often
+	Users     int           // at least 2; default 16. Each has two devices
+	Rate      float64       // messages a second that all devices send together; default 1,000
+	Seed      uint64        // decides who writes where, and when the server is killed
+
+	// Patience is how long nothing at all may come, after the load, before what is
+	// missing counts as lost; default 60 s.
+	Patience time.Duration
+	Log      *slog.Logger // progress; default none
+
+	// WhileDead, if not nil, is called with the data directory after each kill, before
+	// the server starts again: a test breaks it.
+	WhileDead func(dir string, kill int) error
+}
+
+// Report is what came of it.
+type Report struct {
+	Seed       uint64
+	Seconds    float64 // of the load
+	Messages   int     // sent
+	Deliveries int     // entries handed to a device's app, its own included
+	Kills      int
+	Lost       int // sent and never acknowledged, or acknowledged and not in the log, or not handed to a device
+	Doubled    int // twice in the log or handed over twice, or sent by nobody
+	Misordered int // elsewhere than acknowledged, than its sender's other messages tell, or than on another device
+	Findings   []string
+}
+
+// Err is not nil if anything was lost, doubled or misordered.
+func (r *Report) Err() error {
+	if r.Lost == 0 && r.Doubled == 0 && r.Misordered == 0 {
+		return nil
+	}
+	return pim.Errorf(pim.KindInternal, "lost %d, doubled %d, misordered %d", r.Lost, r.Doubled, r.Misordered)
+}
+
+// devicesEach is how many devices a user has.
+const devicesEach = 2
+
+// groupSize is how many members the groups have, beside the one of all users.
+const groupSize = 8
+
+type conversation struct {
+	id      pim.ConversationID
+	members []int // users; the first makes a group
+}
+
+// run is one soak under way.
+type run struct {
+	cfg           *Config
+	keys          *account.Keys
+	process       *process.Process
+	devices       []*device
+	conversations []conversation
+	indices       sync.Map // pim.ConversationID → its number
+	book          *book
+	found         *findings
+	readers       sync.WaitGroup
+	answered      int          // messages that were acknowledged when the server was killed last
+	progress      atomic.Int64 // entries handed over and messages acknowledged
+}
+
+// Run runs the load and checks. An error means that it could not be done; what was
+// found is in the report, see Report.Err.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	if cfg.Users == 0 {
+		cfg.Users = 16
+	}
+	if cfg.Rate == 0 {
+		cfg.Rate = 1000
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = time.Minute
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Users < 2 || !(cfg.Rate > 0) || cfg.Duration <= 0 || cfg.KillEvery <= 0 {
+		return Report{}, pim.Errorf(pim.KindInvalid, "%d users, rate %g, %v with a kill every %v: it takes two users, and the rest is more than 0", cfg.Users, cfg.Rate, cfg.Duration, cfg.KillEvery)
+	}
+	r := &run{cfg: &cfg, found: &findings{}}
+	var err error
+	if r.keys, err = account.CreateDevelopmentKey(filepath.Join(cfg.Dir, "keys.json")); err != nil {
+		return Report{}, err
+	}
+	if r.process, err = process.Start(ctx, cfg.ServerCommand, cfg.Dir); err != nil {
+		return Report{}, err
+	}
+	defer r.process.Stop()
+	defer r.close()
+	if err := r.meet(ctx); err != nil {
+		return Report{}, err
+	}
+	return r.play(ctx)
+}
+
+func (r *run) user(n int) pim.UserID { return pim.UserID(fmt.Sprintf("soak-%d", n)) }
+
+func (r *run) token(u pim.UserID) (string, error) { return r.keys.Issue(u, 24*time.Hour, time.Now()) }
+
+// index returns the number of a conversation; ok is false if it is none of the run's.
+func (r *run) index(c pim.ConversationID) (n int, ok bool) {
+	v, ok := r.indices.Load(c)
+	if !ok {
+		return 0, false
+	}
+	return v.(int), true
+}
+
+// of returns the conversations of a user.
+func (r *run) of(user int) (list []int) {
+	for n, c := range r.conversations {
+		for _, m := range c.members {
+			if m == user {
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
+
+// plan lays out the conversations: each user with the next two, groups of neighbours,
+// and one group of all.
+func (r *run) plan() {
+	users := r.cfg.Users
+	all := make([]int, users)
+	for i := range all {
+		all[i] = i
+	}
+	for i := range users {
+		for _, other := range []int{(i + 1) % users, (i + 2) % users} {
+			c := pim.Direct(r.user(i), r.user(other))
+			if _, known := r.index(c); known || other == i {
+				continue
+			}
+			r.indices.Store(c, len(r.conversations))
+			r.conversations = append(r.conversations, conversation{id: c, members: []int{i, other}})
+		}
+	}
+	for i := 0; i+groupSize <= users; i += groupSize / 2 {
+		r.conversations = append(r.conversations, conversation{members: all[i : i+groupSize]})
+	}
+	r.conversations = append(r.conversations, conversation{members: all})
+}
+
+// meet opens all devices and creates the groups.
+func (r *run) meet(ctx context.Context) error {
+	r.plan()
+	r.book = newBook(devicesEach*r.cfg.Users, len(r.conversations))
+	for n := range devicesEach * r.cfg.Users {
+		d, err := r.open(ctx, n)
+		if err != nil {
+			return err
+		}
+		r.devices = append(r.devices, d)
+	}
+	for n := range r.conversations {
+		c := &r.conversations[n]
+		if c.id != "" {
+			continue
+		}
+		var members []pim.UserID
+		for _, m := range c.members[1:] {
+			members = append(members, r.user(m))
+		}
+		if err := r.create(ctx, n, c, members); err != nil {
+			return err
+		}
+	}
+	for _, d := range r.devices {
+		d.adopt()
+	}
+	return nil
+}
