@@ -34,6 +34,7 @@ type benchCmd struct {
 	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
 	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
 	Messages      int    `name:"messages" placeholder:"N" help:"sync, fill: messages over all of them (default 100000)."`
+	Syncs         int    `name:"syncs" placeholder:"N" help:"sync: how often it syncs with nothing new in the end (default 1000)."`
 	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random), but for cold, which takes that of the fill."`
 
 	JSON    bool `name:"json" help:"Print one JSON object."`
@@ -50,7 +51,7 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		Users: c.Users, Window: c.Window, Rate: c.Rate,
 		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup, Slice: c.Slice, OneWay: c.OneWay,
 		GroupSize: c.GroupSize, Senders: c.Senders,
-		Conversations: c.Conversations, Messages: c.Messages, Seed: c.Seed,
+		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Seed: c.Seed,
 	}
 	if c.Duration == 0 {
 		return pim.Errorf(pim.KindInvalid, "--duration 0s measures nothing")
@@ -109,8 +110,10 @@ func printBench(w io.Writer, r *load.Report) error {
 	case load.Sync:
 		p.printf("sync: %d messages\n", r.Delivered)
 		p.printf("  first page  %d bytes, %.1f ms\n", r.SyncFirstPageBytes, r.SyncFirstPageMS)
+		p.printf("  list        %d bytes, %.1f ms\n", r.SyncListBytes, r.SyncListMS)
 		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)
-		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new\n", r.ReconnectBytes, r.ReconnectMS)
+		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new; %.3f CPU ms each of %d\n", r.ReconnectBytes, r.ReconnectMS, r.ReconnectCPU, r.Reconnects)
+		p.printf("  sync again  p50 %.2f ms, p99 %.2f ms, %.3f CPU ms each of %d, %.3f in the dearest tenth\n", r.SyncP50, r.SyncP99, r.SyncCPU, r.Syncs, r.Again.DearestCPU)
 	case load.Idle:
 		p.printf("idle: %d connections, opened in %.1f s, held for %.1f s\n", r.Users, r.ConnectSeconds, r.Seconds)
 		p.printf("  server      RSS %.1f MiB, %.0f bytes a connection\n", float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)

@@ -50,6 +50,9 @@ const minPayload = stampSize
 // wait for their acknowledgement. A lower limit in the server's Welcome wins.
 const maxInFlight = 1024
 
+// maxSyncs bounds Syncs.
+const maxSyncs = 1_000_000
+
 // maxRate bounds Rate.
 const maxRate = 1e8
 
@@ -89,6 +92,7 @@ type Config struct {
 	// into theirs in turn; default one for each pair.
 	Conversations int
 	Messages      int // Sync, Fill: messages over all of them; default 100,000
+	Syncs         int // Sync: how often it syncs with nothing new in the end; default 1,000
 
 	// RelayCommand starts a process that calls ServeRelay and prints its
 	// address as the first line of its output. It is killed at the end.
@@ -140,6 +144,7 @@ func (cfg *Config) complete() error {
 	or(&cfg.Senders, cfg.GroupSize)
 	or(&cfg.Conversations, cfg.conversations())
 	or(&cfg.Messages, 100_000)
+	or(&cfg.Syncs, 1000)
 	or(&cfg.Dialing, 64)
 	cfg.seedless = cfg.Seed == 0
 	or(&cfg.Seed, rand.Uint64())
@@ -201,6 +206,8 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "payload of %d bytes: it has %d to %d", cfg.Payload, minPayload, pim.MaxPayload)
 	case cfg.Workload == Sync && (cfg.Conversations < 1 || cfg.Messages < cfg.Conversations):
 		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each needs one", cfg.Messages, cfg.Conversations)
+	case cfg.Syncs < 1 || cfg.Syncs > maxSyncs:
+		return pim.Errorf(pim.KindInvalid, "%d syncs: there are 1 to %d", cfg.Syncs, maxSyncs)
 	case cfg.Duration < 0 || cfg.Dialing < 1:
 		return pim.Errorf(pim.KindInvalid, "duration %v, dialing %d: neither can be negative", cfg.Duration, cfg.Dialing)
 	}

@@ -175,9 +175,15 @@ func TestIdleConnectionsStayOpen(t *testing.T) {
 }
 
 func TestSyncGetsAllOnce(t *testing.T) {
-	rep := newFake(t, faults{}).run(t, "http", Config{Workload: Sync, Conversations: 7, Messages: 300})
+	rep := newFake(t, faults{}).run(t, "http", Config{Workload: Sync, Conversations: 7, Messages: 300, Syncs: 25})
 	if rep.Pulled != 300 || rep.Delivered != 300 || rep.Err() != nil {
 		t.Errorf("%+v: %v", rep, rep.Err())
+	}
+	if a := rep.Again; a == nil || a.Syncs != 25 || a.Reconnects != 2 || a.SyncP50 <= 0 || a.SyncP99 < a.SyncP50 || a.SlowestP50 < a.SyncP50 {
+		t.Errorf("again: %+v", a)
+	}
+	if rep.SyncListBytes < rep.SyncFirstPageBytes || rep.SyncListBytes >= rep.SyncBytes || rep.SyncListMS < rep.SyncFirstPageMS {
+		t.Errorf("the list: %d bytes, %.3f ms", rep.SyncListBytes, rep.SyncListMS)
 	}
 	if rep.ReconnectBytes == 0 || rep.ReconnectBytes >= rep.SyncBytes || rep.SyncFirstPageBytes == 0 {
 		t.Errorf("bytes: first page %d, all %d, reconnect %d", rep.SyncFirstPageBytes, rep.SyncBytes, rep.ReconnectBytes)
@@ -282,6 +288,7 @@ func TestConfigsThatCannotRun(t *testing.T) {
 		"the seed of":  {Workload: Cold, Server: "tcp://x:1"},
 		"each needs":   {Workload: Fill, Server: "tcp://x:1", Users: 4, Messages: 1},
 		"relay":        {Workload: Relay, Users: 4, Conversations: 4},
+		"1 to 1000000": {Workload: Sync, Server: "tcp://x:1", Syncs: -1},
 		"one-way":      {Workload: Group, Server: "tcp://x:1", OneWay: true},
 		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
 	} {

@@ -62,10 +62,13 @@ type Report struct {
 	// Sync only. Bytes are those of the frames, in both directions.
 	SyncFirstPageBytes int64   `json:"sync_first_page_bytes,omitempty"` // PIMSyncReq and the first PIMSyncResp
 	SyncFirstPageMS    float64 `json:"sync_first_page_ms,omitempty"`
+	SyncListBytes      int64   `json:"sync_list_bytes,omitempty"` // all pages
+	SyncListMS         float64 `json:"sync_list_ms,omitempty"`
 	SyncBytes          int64   `json:"sync_bytes,omitempty"` // all pages and pulls
 	SyncMS             float64 `json:"sync_ms,omitempty"`    // from the first PIMSyncReq to the last entry
 	ReconnectBytes     int64   `json:"reconnect_bytes,omitempty"`
 	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // Hello to the last PIMSyncResp, with nothing new
+	*Again
 }
 
 // Incomplete returns an error if the run shows nothing, since nothing was sent, or

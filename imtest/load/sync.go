@@ -22,7 +22,7 @@ func runSync(ctx context.Context, cfg *Config) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	rep := Report{Workload: cfg.Workload, Users: 1, Payload: cfg.Payload, Sent: uint64(cfg.Messages)}
+	rep := Report{Workload: cfg.Workload, Users: 1, Conversations: cfg.Conversations, Payload: cfg.Payload, Sent: uint64(cfg.Messages)}
 	rep.ConnectSeconds = time.Since(begun).Seconds()
 	before, err := m.read(ctx)
 	if err != nil {
@@ -42,7 +42,10 @@ func runSync(ctx context.Context, cfg *Config) (Report, error) {
 	d.count(&rep)
 	rep.cost(after.cpu-before.cpu, own, rep.Delivered)
 	rep.ServerRSS = after.rss
-	return rep, d.again(ctx, &rep)
+	if err := d.again(ctx, &rep); err != nil {
+		return rep, err
+	}
+	return rep, d.repeat(ctx, &m, &rep)
 }
 
 // share returns how many of the messages the n-th conversation gets.
@@ -134,6 +137,8 @@ func (d *syncer) first(ctx context.Context, rep *Report) error {
 	if err != nil {
 		return err
 	}
+	rep.SyncListBytes = l.received + l.written - base
+	rep.SyncListMS = milliseconds(time.Since(start))
 	if err := d.pullAll(l, list); err != nil {
 		return err
 	}

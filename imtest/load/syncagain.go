@@ -1,0 +1,102 @@
+package load
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// Again is what asking costs a device that has everything: one sync after another on
+// an open connection, as heartbeats and returns to the foreground make them, and one
+// connection after another.
+type Again struct {
+	Syncs      int     `json:"syncs"`             // on one connection
+	SyncCPU    float64 `json:"sync_again_cpu_ms"` // CPU milliseconds of the server for each
+	SyncP50    float64 `json:"sync_again_p50_ms"` // PIMSyncReq to PIMSyncResp
+	SyncP99    float64 `json:"sync_again_p99_ms"`
+	SlowestP50 float64 `json:"sync_again_slowest_p50_ms"` // of the slowest tenth of the run
+	DearestCPU float64 `json:"sync_again_dearest_cpu_ms"` // of the dearest tenth, for each
+
+	Reconnects   int     `json:"reconnects"`       // connections, each with a sync
+	ReconnectCPU float64 `json:"reconnect_cpu_ms"` // CPU milliseconds of the server for each
+}
+
+// repeat syncs again and again with nothing new.
+func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
+	again := &Again{Syncs: d.cfg.Syncs, Reconnects: max(1, d.cfg.Syncs/10)}
+	if err := d.repeatSyncs(ctx, m, again); err != nil {
+		return err
+	}
+	before, err := m.read(ctx)
+	if err != nil {
+		return err
+	}
+	for range again.Reconnects {
+		if err := d.again(ctx, rep); err != nil {
+			return err
+		}
+	}
+	after, err := m.read(ctx)
+	if err != nil {
+		return err
+	}
+	again.ReconnectCPU = cpuEach(before, after, again.Reconnects)
+	rep.Again = again
+	return nil
+}
+
+// syncParts is in how many parts the syncs are timed.
+const syncParts = 10
+
+func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error {
+	l, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.nc.Close()
+	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+	first, err := m.read(ctx)
+	if err != nil {
+		return err
+	}
+	var took []float64
+	before := first
+	for part := range syncParts {
+		n := again.Syncs*(part+1)/syncParts - len(took)
+		if n == 0 {
+			continue
+		}
+		for range n {
+			begun := time.Now()
+			list, err := d.sync(l, func() {})
+			if err != nil {
+				return err
+			}
+			if len(list) > 0 {
+				return pim.Errorf(pim.KindInternal, "%d conversations are listed as new after everything was acknowledged", len(list))
+			}
+			took = append(took, milliseconds(time.Since(begun)))
+		}
+		after, err := m.read(ctx)
+		if err != nil {
+			return err
+		}
+		again.SlowestP50 = max(again.SlowestP50, share(took[len(took)-n:], 0.5))
+		again.DearestCPU = max(again.DearestCPU, cpuEach(before, after, n))
+		before = after
+	}
+	again.SyncCPU = cpuEach(first, before, again.Syncs)
+	again.SyncP50, again.SyncP99 = share(took, 0.5), share(took, 0.99)
+	return nil
+}
+
+// cpuEach returns the server's CPU milliseconds between two readings for each of n.
+func cpuEach(before, after usage, n int) float64 { return (after.cpu - before.cpu) / float64(n) * 1000 }
+
+// share returns the value below which the given share of values lies.
+func share(values []float64, s float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[min(len(sorted)-1, int(s*float64(len(sorted))))]
+}
