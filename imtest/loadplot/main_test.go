@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim"
+)
+
+// run1 is a line of tools/benchmarks.sh with so many slices.
+func run1(binary string, slices int) string {
+	var b strings.Builder
+	for i := range slices {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		fmt.Fprintf(&b, `{"seconds":60,"delivered_per_s":%d,"server_cpu_s_per_1000":0.0%d}`, 100_000+i, 10+i)
+	}
+	return fmt.Sprintf(`{"name":"sustained","binary":%q,"workload":"direct","slices":[%s]}`, binary, b.String())
+}
+
+func TestPictureIsXMLWithALineForEachRun(t *testing.T) {
+	for _, slices := range []int{1, 2, 30} {
+		var out bytes.Buffer
+		in := run1("before", slices) + "\n" + `{"workload":"relay"}` + "\n" + run1("after <&>", slices)
+		if err := run(strings.NewReader(in), &out); err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for d := xml.NewDecoder(bytes.NewReader(out.Bytes())); ; {
+			token, err := d.Token()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%v in\n%s", err, out.String())
+			}
+			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "polyline" {
+				lines++
+				for _, a := range e.Attr {
+					if a.Name.Local == "points" && len(strings.Fields(a.Value)) != slices {
+						t.Errorf("%d slices are drawn as %q", slices, a.Value)
+					}
+				}
+			}
+		}
+		if lines != 4 {
+			t.Errorf("%d lines, want two for each run", lines)
+		}
+		if s := out.String(); strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {
+			t.Error("a place is no number")
+		}
+	}
+}
+
+func TestWhatCannotBeDrawn(t *testing.T) {
+	three := strings.Repeat(run1("x", 2)+"\n", 3)
+	for _, in := range []string{"", "{}", "x", three} {
+		if err := run(strings.NewReader(in), io.Discard); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%.20q: %v", in, err)
+		}
+	}
+}
+
+func TestNice(t *testing.T) {
+	for v, want := range map[float64]float64{0: 1, -1: 1, 1: 1, 1.2: 2, 2.2: 2.5, 2.6: 5, 6: 10, 0.0033: 0.005, 45_000: 50_000} {
+		if got := nice(v); got < want*0.999 || got > want*1.001 {
+			t.Errorf("nice(%g) = %g, want %g", v, got, want)
+		}
+	}
+	for _, c := range []struct {
+		v, step float64
+		want    string
+	}{{0, 5, "0"}, {0.01, 0.005, "0.010"}, {0.0075, 0.0025, "0.0075"}, {150_000, 50_000, "150k"}, {2500, 2500, "2.5k"}, {30, 5, "30"}} {
+		if got := number(c.v, c.step); got != c.want {
+			t.Errorf("number(%g, %g) = %s, want %s", c.v, c.step, got, c.want)
+		}
+	}
+}
