@@ -36,7 +36,8 @@ func (s *Store) newCommit(writes []*store.Write) *commit {
 }
 
 // Commit implements store.Store. All writes are one batch of Pebble's and share
-// one fsync, which they also share with concurrent Commits. A context that ends
+// one fsync, which they also share with concurrent Commits, see syncs; for that a
+// Commit may wait up to companyWait. A context that ends
 // stops a Commit that waits for another to the same log; one that has begun to
 // write is waited for, so that its outcome is known.
 func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
@@ -173,16 +174,15 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
-// apply makes a batch durable, or Relaxed. After an error nobody knows whether
-// it is.
+// apply applies a batch and, unless it is Relaxed, waits until it is durable. After
+// an error nobody knows whether it is.
 func (s *Store) apply(b *crdb.Batch, d store.Durability) error {
-	opts := crdb.Sync
-	if d == store.Relaxed {
-		opts = crdb.NoSync
-	}
 	start := time.Now()
 	s.stall.enter()
-	err := s.db.Apply(b, opts)
+	err := s.db.Apply(b, crdb.NoSync)
+	if err == nil && d == store.Durable {
+		err = s.syncs.share()
+	}
 	s.stall.leave()
 	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
 	// A failure of the log does not come out of Apply: see guard. It is noted
@@ -195,6 +195,11 @@ func (s *Store) apply(b *crdb.Batch, d store.Durability) error {
 	}
 	return nil
 }
+
+// fsync makes durable what was applied before. An empty record in the write-ahead
+// log is what Pebble syncs for; logs before the newest are synced when they are
+// closed, before the newest is begun.
+func (s *Store) fsync() error { return s.db.LogData(nil, crdb.Sync) }
 
 // unknown returns the error of writes that were under way when err happened.
 func unknown(err error) error {

@@ -34,6 +34,7 @@ type Store struct {
 
 	health       health
 	stall        stall
+	syncs        syncs
 	stallAfter   time.Duration
 	minFree      uint64
 	spaceUnknown bool // of the watch: has been logged
@@ -62,6 +63,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.health.report = s.reportHealth
 	s.passing.init()
+	s.syncs.fsync = s.fsync
 	s.metrics.init()
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{

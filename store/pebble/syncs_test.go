@@ -1,0 +1,130 @@
+package pebble
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// platter is a disk of the bubble's time: what it has been given becomes durable by
+// an fsync that began later.
+type platter struct {
+	syncs
+	given, durable atomic.Int64
+	fsyncs         atomic.Int64
+	takes          time.Duration // an fsync
+}
+
+func newPlatter(takes time.Duration) *platter {
+	p := &platter{takes: takes}
+	p.fsync = func() error {
+		p.fsyncs.Add(1)
+		given := p.given.Load()
+		time.Sleep(p.takes)
+		p.durable.Store(given)
+		return nil
+	}
+	return p
+}
+
+// commit gives the disk one write more, and returns how long it took until that was
+// said to be durable, and whether it was.
+func (p *platter) commit() (took time.Duration, durable bool) {
+	begun := time.Now()
+	n := p.given.Add(1)
+	err := p.share()
+	return time.Since(begun), err == nil && p.durable.Load() >= n
+}
+
+// What is said to be durable is, and nobody waits longer than for company, the fsync
+// under way and the own one, whoever comes when.
+func TestSharedFsyncs(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		fsync := time.Duration(rapid.IntRange(0, 5000).Draw(r, "fsync in µs")) * time.Microsecond
+		clients := rapid.IntRange(1, 12).Draw(r, "clients")
+		pauses := rapid.SliceOfN(rapid.IntRange(0, 6000), clients, 100).Draw(r, "pauses in µs")
+		synctest.Test(t, func(*testing.T) {
+			disk := newPlatter(fsync)
+			var work sync.WaitGroup
+			for c := range clients {
+				work.Go(func() {
+					for i := c; i < len(pauses); i += clients {
+						time.Sleep(time.Duration(pauses[i]) * time.Microsecond)
+						took, durable := disk.commit()
+						if !durable {
+							r.Errorf("a commit was acknowledged before it was durable")
+						}
+						if most := companyWait + 2*fsync; took > most {
+							r.Errorf("a commit took %v, the most is %v", took, most)
+						}
+					}
+				})
+			}
+			work.Wait()
+		})
+	})
+}
+
+// A commit on a quiet node has its fsync at once.
+func TestLoneCommitDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newPlatter(time.Millisecond)
+		for range 100 {
+			time.Sleep(companyWithin)
+			if took, _ := disk.commit(); took != disk.takes {
+				t.Fatalf("it took %v", took)
+			}
+		}
+	})
+}
+
+// Who sends one message after the other's answer is alone, which is found out; company
+// is waited for again as soon as there was some.
+func TestLonelySenderHardlyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newPlatter(200 * time.Microsecond)
+		slow := func() (n int) {
+			for range 1000 {
+				if took, _ := disk.commit(); took > disk.takes {
+					n++
+				}
+			}
+			return n
+		}
+		if n := slow(); n > 20 {
+			t.Errorf("of 1,000 commits one after the other %d waited", n)
+		}
+		together := func() {
+			var work sync.WaitGroup
+			for range 3 { // one has its fsync, two share the next
+				work.Go(func() { disk.commit() })
+			}
+			work.Wait()
+		}
+		together()
+		if took, _ := disk.commit(); took != companyWait+disk.takes {
+			t.Errorf("after company came a commit takes %v", took)
+		}
+	})
+}
+
+// At 1,000 commits a second at even distances three share an fsync; none waits twice.
+func TestSteadyCommitsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newPlatter(200 * time.Microsecond)
+		const commits = 3000
+		var work sync.WaitGroup
+		for range commits {
+			time.Sleep(time.Millisecond)
+			work.Go(func() { disk.commit() })
+		}
+		work.Wait()
+		if n := disk.fsyncs.Load(); n > commits/2 {
+			t.Errorf("%d fsyncs for %d commits", n, commits)
+		}
+	})
+}
