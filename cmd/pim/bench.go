@@ -108,7 +108,7 @@ func printBench(w io.Writer, r *load.Report) error {
 	p := &printer{w: w}
 	switch r.Workload {
 	case load.Sync:
-		p.printf("sync: %d messages\n", r.Delivered)
+		p.printf("sync: %d messages in %d conversations, %.1f s\n", r.Delivered, r.Conversations, r.Seconds)
 		p.printf("  first page  %d bytes, %.1f ms\n", r.SyncFirstPageBytes, r.SyncFirstPageMS)
 		p.printf("  list        %d bytes, %.1f ms\n", r.SyncListBytes, r.SyncListMS)
 		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)

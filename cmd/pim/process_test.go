@@ -65,6 +65,14 @@ func TestBench(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 	n.ok("", append([]string{"bench", "relay"}, brief...)...)
+	n.ok("", append([]string{"bench", "direct", "--one-way", "--conversations", "4"}, brief...)...)
+	n.ok("", "bench", "sync", "--conversations", "3", "--messages", "6", "--syncs", "3")
+	n.ok("", "bench", "fill", "--users", "4", "--conversations", "4", "--messages", "40", "--seed", "7")
+	cold := strings.Join(n.ok("", "bench", "cold", "--users", "4", "--conversations", "4", "--seed", "7"), "\n")
+	if !strings.Contains(cold, "first ") || !strings.Contains(cold, "second ") || !strings.Contains(cold, "sent        8, delivered 8") {
+		t.Errorf("the cold run says\n%s", cold)
+	}
+	n.refuses("the seed of the fill", exitUsage, "bench", "cold")
 	n.refuses("paired", exitUsage, "bench", "direct", "--users", "3")
 	n.refuses("must be one of", exitUsage, "bench", "everything")
 	n.refuses("measures nothing", exitUsage, "bench", "direct", "--duration", "0s")
