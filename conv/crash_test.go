@@ -271,12 +271,12 @@ func everyLineIsThere(st store.Store, c pim.ConversationID, entries []pim.Entry)
 		if to == 0 {
 			to = pim.Seq(len(entries))
 		}
-		cell, _, err := st.Get(context.Background(), inbox.Lines(u), string(c))
+		line, _, err := inbox.New(st).Line(context.Background(), u, c)
 		if err != nil {
 			return err
 		}
-		if pim.Seq(cell.Version) != to {
-			return fmt.Errorf("%s: offline list of %s reaches seq %d, the user reads to %d", c, u, cell.Version, to)
+		if line.Newest != to {
+			return fmt.Errorf("%s: offline list of %s reaches seq %d, the user reads to %d", c, u, line.Newest, to)
 		}
 	}
 	return nil

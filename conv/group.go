@@ -103,7 +103,7 @@ func (g *group) finish() {
 		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)
 		for _, u := range c.present {
 			cells = append(cells, store.CellWrite{
-				Partition: inbox.Lines(u),
+				Partition: inbox.Fresh(u),
 				Cell:      store.Cell{Key: string(c.id), Version: uint64(c.last), Value: line},
 			})
 		}
@@ -125,7 +125,7 @@ func lastLine(e *pim.Entry) inbox.Line {
 }
 
 func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite {
-	return store.CellWrite{Partition: inbox.Lines(u), Cell: l.Cell(c)}
+	return store.CellWrite{Partition: inbox.Fresh(u), Cell: l.Cell(c)}
 }
 
 // published returns what the members are to be pushed.

@@ -13,10 +13,13 @@ import (
 
 // Nobody new gets a name that looks like another's. Who has one goes on with it.
 func TestNamesOfNewcomers(t *testing.T) {
-	const known, stranger = pim.UserID("zoe\u0301"), pim.UserID("al\u200bice") // "zoé" in NFD; a space of no width
+	const known, fresh, stranger = pim.UserID("zoe\u0301"), pim.UserID("noe\u0301"), pim.UserID("al\u200bice") // "zoé" in NFD; a space of no width
 	s := storetest.NewMemory()
 	line := inbox.Line{Newest: 1, Count: 1}
-	w := &store.Write{Cells: []store.CellWrite{{Partition: inbox.Lines(known), Cell: line.Cell("g:old")}}}
+	w := &store.Write{Cells: []store.CellWrite{
+		{Partition: inbox.Lines(known), Cell: line.Cell("g:old")},
+		{Partition: inbox.Fresh(fresh), Cell: line.Cell("g:old")},
+	}}
 	if err := s.Commit(t.Context(), []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +49,7 @@ func TestNamesOfNewcomers(t *testing.T) {
 		if _, err := persist(writers, rec, c.ask(stranger)); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%s with %+q: %v, want invalid", c.name, stranger, err)
 		}
-		for _, u := range []pim.UserID{known, "dora", "王小明"} {
+		for _, u := range []pim.UserID{known, fresh, "dora", "王小明"} {
 			if _, err := persist(writers, rec, c.ask(u)); err != nil {
 				t.Errorf("%s with %+q: %v", c.name, u, err)
 			}

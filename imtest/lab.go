@@ -293,16 +293,12 @@ func (l *Lab) conversations() []pim.ConversationID {
 }
 
 func (l *Lab) recordLines(user pim.UserID) {
-	newest := make(map[pim.ConversationID]pim.Seq)
-	cells, err := l.engine.List(context.Background(), inbox.Lines(user), "", 1000)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	for _, c := range cells {
-		newest[pim.ConversationID(c.Key)] = pim.Seq(c.Version)
-	}
 	for _, c := range l.conversations() {
-		l.history.Line(user, c, newest[c])
+		line, _, err := inbox.New(l.engine).Line(context.Background(), user, c)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.history.Line(user, c, line.Newest)
 	}
 }
 

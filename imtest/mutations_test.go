@@ -301,7 +301,7 @@ func TestMutationLostOfflineList(t *testing.T) {
 	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
 		var o server.Options
 		if broken {
-			o.WrapStore = func(s store.Store) store.Store { return losing{s, inbox.Lines("bob")} }
+			o.WrapStore = func(s store.Store) store.Store { return losing{s, inbox.Fresh("bob")} }
 		}
 		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
 		alice, bob := lab.User("alice"), lab.User("bob")

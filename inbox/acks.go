@@ -264,11 +264,11 @@ func serial(key deviceKey, d *deviceAcks) *store.Write {
 func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.Write, error) {
 	w := &store.Write{Cells: make([]store.CellWrite, 0, len(d.seqs))}
 	for c, seq := range d.seqs {
-		line, ok, err := a.store.Get(ctx, Lines(key.user), string(c))
+		line, err := newestLine(ctx, a.store, key.user, c, seq)
 		if err != nil {
 			return nil, err
 		}
-		if seq = min(seq, pim.Seq(line.Version)); !ok || seq == 0 {
+		if seq = min(seq, pim.Seq(line.Version)); seq == 0 {
 			continue
 		}
 		w.Cells = append(w.Cells, store.CellWrite{

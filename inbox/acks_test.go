@@ -26,7 +26,7 @@ type slowFor struct {
 }
 
 func (s *slowFor) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if p == inbox.Lines(s.user) {
+	if p == inbox.Fresh(s.user) {
 		s.held <- struct{}{}
 		<-s.hold
 	}

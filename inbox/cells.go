@@ -18,9 +18,16 @@ func Entries(c pim.ConversationID) store.Log { return store.Log(c) }
 // entry that last changed the membership, value a Membership.
 func Members(c pim.ConversationID) store.Partition { return store.Partition("members/" + c) }
 
-// Lines is a user's offline list, and the list of the user's conversations:
-// key conversation, version the newest seq, value a Line.
+// Lines is, together with Fresh, a user's offline list, and the list of the user's
+// conversations: key conversation, version the newest seq, value a Line.
 func Lines(u pim.UserID) store.Partition { return store.Partition("inbox/" + u) }
+
+// Fresh holds the lines that have not been folded into Lines; writers write here.
+func Fresh(u pim.UserID) store.Partition { return store.PassingPrefix + store.Partition("fresh/"+u) }
+
+// Settled holds a mark for each of a user's devices: key device; an odd version says
+// that the device has acknowledged all of Lines.
+func Settled(u pim.UserID) store.Partition { return store.Partition("settled/" + u) }
 
 // Acked is what a device has acknowledged: key conversation, version the seq.
 func Acked(u pim.UserID, d pim.DeviceID) store.Partition {

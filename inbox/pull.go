@@ -10,11 +10,13 @@ import (
 
 // Inbox reads what users have been sent. It is safe for concurrent use.
 type Inbox struct {
-	store store.Store
+	store     store.Store
+	foldAbove int // foldAbove, but in tests
+	fewLines  int // fewLines, but in tests
 }
 
 // New returns an Inbox over s.
-func New(s store.Store) *Inbox { return &Inbox{store: s} }
+func New(s store.Store) *Inbox { return &Inbox{store: s, foldAbove: foldAbove, fewLines: fewLines} }
 
 // PullRequest asks for a page of one conversation, see PIMPullReq.
 type PullRequest struct {

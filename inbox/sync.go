@@ -43,37 +43,74 @@ type Summary struct {
 type SyncPage struct {
 	Summaries []Summary
 	Next      pim.ConversationID // empty: this was the last page
+
+	settles bool // no line was seen that the device has not acknowledged
 }
 
-// Sync returns one page, in the order of conversation IDs. It reads two sorted
-// lists of cells side by side, the user's lines and the device's
-// acknowledgements, and holds a page of each.
+// Sync returns one page, in the order of conversation IDs. A device with nothing new
+// costs the same whatever its user has: it is settled, and few lines are fresh. One
+// that is not settled takes a walk over all lines, and is settled then if that finds
+// nothing.
 func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
+	mark, err := x.mark(ctx, req.User, req.Device)
+	if err != nil {
+		return SyncPage{}, err
+	}
+	if settled(mark) && !req.Full {
+		page, err := x.syncPage(ctx, req, true)
+		if err != nil {
+			return page, err
+		}
+		// A line that was folded before Fresh was read is in Lines, and the mark says so.
+		if again, err := x.mark(ctx, req.User, req.Device); err != nil || again == mark {
+			return page, err
+		}
+	}
+	page, err := x.syncPage(ctx, req, false)
+	if err == nil && mark != 0 && !settled(mark) && req.After == "" && page.Next == "" && page.settles {
+		_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // else the next sync walks, too
+	}
+	return page, err
+}
+
+// syncPage is Sync over all lines, or those of Fresh only.
+func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (SyncPage, error) {
 	limit := defaultSync
 	if req.Limit > 0 {
 		limit = min(req.Limit, maxSync)
 	}
-	lines := cursor{store: x.store, partition: Lines(req.User), after: string(req.After)}
+	lines := x.newWalk(req.User, req.After, freshOnly)
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
-	var page SyncPage
+	folding := fold{Inbox: x, user: req.User, device: req.Device}
+	page := SyncPage{settles: true}
 	room := maxSyncBytes
 	for {
-		cell, ok, err := lines.next(ctx)
-		if err != nil || !ok {
-			return page, err
-		}
-		if len(page.Summaries) == limit || room <= 0 {
-			page.Next = page.Summaries[len(page.Summaries)-1].Conversation
-			return page, nil
-		}
-		acked, err := acks.version(ctx, cell.Key)
+		line, fresh, ok, err := lines.next(ctx)
 		if err != nil {
 			return page, err
 		}
-		if acked >= cell.Version && !req.Full {
-			continue
+		if !ok {
+			break
 		}
-		s, err := x.summary(ctx, cell, pim.Seq(acked))
+		if len(page.Summaries) == limit || room <= 0 {
+			page.Next = page.Summaries[len(page.Summaries)-1].Conversation
+			break
+		}
+		acked, err := x.acked(ctx, &acks, line.Key, freshOnly)
+		if err != nil {
+			return page, err
+		}
+		if acked >= line.Version {
+			if fresh.Version > 0 {
+				folding.add(ctx, fresh)
+			}
+			if !req.Full {
+				continue
+			}
+		} else {
+			page.settles = false
+		}
+		s, err := x.summary(ctx, line, pim.Seq(acked))
 		if err != nil {
 			return page, err
 		}
@@ -85,6 +122,18 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 		page.Summaries = append(page.Summaries, s)
 		room -= len(s.Last) + len(s.Conversation) + summaryOverhead
 	}
+	folding.end(ctx)
+	return page, nil
+}
+
+// acked returns what the device has acknowledged of a conversation: with a look-up where
+// few conversations are asked about, and else along a walk over all of them.
+func (x *Inbox) acked(ctx context.Context, acks *cursor, conversation string, few bool) (uint64, error) {
+	if !few {
+		return acks.version(ctx, conversation)
+	}
+	cell, _, err := x.store.Get(ctx, acks.partition, conversation)
+	return cell.Version, err
 }
 
 func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Summary, error) {
@@ -130,61 +179,11 @@ func (x *Inbox) Known(ctx context.Context, user pim.UserID) (bool, error) {
 
 // Known is Inbox.Known for a store.
 func Known(ctx context.Context, s store.Store, user pim.UserID) (bool, error) {
-	for _, p := range []store.Partition{Lines(user), Devices(user)} {
+	for _, p := range []store.Partition{Fresh(user), Lines(user), Devices(user)} {
 		cells, err := s.List(ctx, p, "", 1)
 		if err != nil || len(cells) > 0 {
 			return err == nil, err
 		}
 	}
 	return false, nil
-}
-
-// cursor walks over a partition, a page at a time.
-type cursor struct {
-	store     store.Store
-	partition store.Partition
-	after     string // key of the last cell read
-	page      []store.Cell
-	ended     bool
-}
-
-func (c *cursor) next(ctx context.Context) (store.Cell, bool, error) {
-	cell, ok, err := c.peek(ctx)
-	if ok {
-		c.page = c.page[1:]
-	}
-	return cell, ok, err
-}
-
-func (c *cursor) peek(ctx context.Context) (store.Cell, bool, error) {
-	if len(c.page) == 0 && !c.ended {
-		page, err := c.store.List(ctx, c.partition, c.after, scanPage)
-		if err != nil {
-			return store.Cell{}, false, err
-		}
-		c.page = page
-		c.ended = len(page) < scanPage
-		if len(page) > 0 {
-			c.after = page[len(page)-1].Key
-		}
-	}
-	if len(c.page) == 0 {
-		return store.Cell{}, false, nil
-	}
-	return c.page[0], true, nil
-}
-
-// version moves on to key and returns its version, 0 if there is no such cell.
-// Keys must ascend from call to call.
-func (c *cursor) version(ctx context.Context, key string) (uint64, error) {
-	for {
-		cell, ok, err := c.peek(ctx)
-		if err != nil || !ok || cell.Key > key {
-			return 0, err
-		}
-		c.page = c.page[1:]
-		if cell.Key == key {
-			return cell.Version, nil
-		}
-	}
 }

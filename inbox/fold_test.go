@@ -1,0 +1,346 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// Whatever a commit, an acknowledgement, and the steps of several devices' syncs and
+// folds meet, and wherever one of them dies: no sync leaves out a line that was there
+// before it began and that its device has not acknowledged, and when all is over each
+// device is listed exactly what it lacks.
+func TestNoLineIsMissed(t *testing.T) {
+	seed := newSeed(t)
+	for i := range 4000 {
+		if err := interleave(seed+uint64(i), nil); err != nil {
+			t.Fatalf("PIM_SEED=%d: %v", seed+uint64(i), err)
+		}
+	}
+}
+
+// Every part of the rule is needed: without it the schedules find a line that is missed.
+func TestBrokenFoldsMissLines(t *testing.T) {
+	seed := newSeed(t)
+	for name, breaks := range map[string]func(store.Store) store.Store{
+		"marks are raised at the end":        func(s store.Store) store.Store { return &late{Store: s, marks: true} },
+		"lines are forgotten before written": func(s store.Store) store.Store { return &late{Store: s} },
+		"Lines is read before Fresh":         func(s store.Store) store.Store { return &linesFirst{Store: s} },
+		"even marks are not raised":          func(s store.Store) store.Store { return evenStay{s} },
+		"the mark is looked at once":         func(s store.Store) store.Store { return &oneLook{Store: s} },
+		"no first mark is written":           func(s store.Store) store.Store { return noFirst{s} },
+	} {
+		found := 0
+		for ; found < 40_000 && interleave(seed+uint64(found), breaks) == nil; found++ {
+		}
+		if found == 40_000 {
+			t.Errorf("%s: not found", name)
+		}
+		t.Logf("%s: found by schedule %d", name, found)
+	}
+}
+
+func newSeed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("PIM_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("PIM_SEED=%d", seed)
+	return seed
+}
+
+// run is a sync that goes on step by step, a step being a call to the store.
+type run struct {
+	store.Store
+	device pim.DeviceID
+	parked chan bool // true: before a call; closed: at the end
+	goOn   chan bool // false: die
+	must   map[string]pim.Seq
+	listed []inbox.Summary
+	err    error
+	ended  bool
+	rng    *rand.Rand // of the order of cells within a write
+}
+
+func (r *run) step() {
+	r.parked <- true
+	if !<-r.goOn {
+		runtime.Goexit()
+	}
+}
+
+func (r *run) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	r.step()
+	return r.Store.Get(ctx, p, key)
+}
+
+func (r *run) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	r.step()
+	return r.Store.List(ctx, p, after, limit)
+}
+
+func (r *run) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+	for _, i := range r.rng.Perm(len(w[0].Cells)) {
+		r.step()
+		if err := r.Store.Commit(ctx, []*store.Write{{Cells: w[0].Cells[i : i+1]}}, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noEntries has no log: entries do not matter here.
+type noEntries struct{ store.Store }
+
+func (noEntries) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Limit) ([][]byte, error) {
+	return nil, nil
+}
+
+// schedule is a user's devices and conversations, as they are and as they should be.
+type schedule struct {
+	store  store.Store
+	breaks func(store.Store) store.Store
+	newest map[string]pim.Seq
+	acked  map[pim.DeviceID]map[string]pim.Seq
+	runs   []*run
+}
+
+func (s *schedule) lacks(d pim.DeviceID) map[string]pim.Seq {
+	lacks := map[string]pim.Seq{}
+	for c, seq := range s.newest {
+		if s.acked[d][c] < seq {
+			lacks[c] = seq
+		}
+	}
+	return lacks
+}
+
+func (s *schedule) start(d pim.DeviceID, seed uint64) {
+	r := &run{Store: s.store, device: d, rng: rand.New(rand.NewPCG(seed, 1)), parked: make(chan bool), goOn: make(chan bool), must: s.lacks(d)}
+	var st store.Store = r
+	if s.breaks != nil {
+		st = s.breaks(r)
+	}
+	s.runs = append(s.runs, r)
+	go func() {
+		defer close(r.parked)
+		x := inbox.New(st)
+		x.FoldAll()
+		req := inbox.SyncRequest{User: "alice", Device: d, Limit: int(seed % 3)} // 0: all on one page
+		for {
+			page, err := x.Sync(context.Background(), req)
+			r.listed, r.err = append(r.listed, page.Summaries...), err
+			if req.After = page.Next; req.After == "" {
+				break
+			}
+		}
+		r.ended = true
+	}()
+	<-r.parked
+}
+
+// goOn takes a run one step on, or ends it, and reports what its sync left out.
+func (s *schedule) goOn(i int, alive bool) error {
+	r := s.runs[i]
+	r.goOn <- alive
+	if <-r.parked {
+		return nil
+	}
+	s.runs = slices.Delete(s.runs, i, i+1)
+	if !r.ended {
+		return nil
+	}
+	if r.err != nil {
+		return r.err
+	}
+	for _, sum := range r.listed {
+		if sum.Newest >= r.must[string(sum.Conversation)] {
+			delete(r.must, string(sum.Conversation))
+		}
+	}
+	for c, seq := range r.must {
+		if s.acked[r.device][c] < seq {
+			return fmt.Errorf("a sync of %s left out %s, which was at %d when it began", r.device, c, seq)
+		}
+	}
+	return nil
+}
+
+func interleave(seed uint64, breaks func(store.Store) store.Store) (err error) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	devices := []pim.DeviceID{"phone", "laptop", "watch"}[:2+rng.IntN(2)]
+	s := &schedule{store: noEntries{storetest.NewMemory()}, breaks: breaks, newest: map[string]pim.Seq{}, acked: map[pim.DeviceID]map[string]pim.Seq{}}
+	defer func() {
+		for len(s.runs) > 0 {
+			_ = s.goOn(0, false)
+		}
+	}()
+	put := func(p store.Partition, c store.Cell) {
+		if e := s.store.Commit(ctx, []*store.Write{{Cells: []store.CellWrite{{Partition: p, Cell: c}}}}, store.Durable); e != nil {
+			err = e
+		}
+	}
+	for _, d := range devices {
+		s.acked[d] = map[string]pim.Seq{}
+	}
+	conversations := 1 + rng.IntN(3)
+	for range 80 {
+		if err != nil {
+			return err
+		}
+		c := fmt.Sprint("g:", rng.IntN(conversations))
+		d := devices[rng.IntN(len(devices))]
+		switch n := rng.IntN(20); {
+		case n == 0:
+			s.newest[c]++
+			put(inbox.Fresh("alice"), inbox.Line{Newest: s.newest[c]}.Cell(pim.ConversationID(c)))
+		case n == 1 && s.newest[c] > 1: // once more, late
+			put(inbox.Fresh("alice"), inbox.Line{Newest: s.newest[c] - 1}.Cell(pim.ConversationID(c)))
+		case n <= 3 && s.newest[c] > 0:
+			s.acked[d][c] = s.newest[c]
+			put(inbox.Acked("alice", d), store.Cell{Key: c, Version: uint64(s.newest[c])})
+		case n <= 5 && len(s.runs) < 3:
+			s.start(d, rng.Uint64())
+		case len(s.runs) > 0:
+			i := rng.IntN(len(s.runs))
+			for range 1 + rng.IntN(4) {
+				was := len(s.runs)
+				if err := s.goOn(i, rng.IntN(60) > 0); err != nil {
+					return err
+				}
+				if len(s.runs) < was {
+					break
+				}
+			}
+		}
+	}
+	for len(s.runs) > 0 && err == nil {
+		err = s.goOn(rng.IntN(len(s.runs)), true)
+	}
+	for _, d := range devices {
+		page, e := inbox.New(s.store).Sync(ctx, inbox.SyncRequest{User: "alice", Device: d})
+		got := map[string]pim.Seq{}
+		for _, sum := range page.Summaries {
+			got[string(sum.Conversation)] = sum.Newest
+		}
+		if err == nil && (e != nil || !maps.Equal(got, s.lacks(d))) {
+			err = fmt.Errorf("at the end %s is listed %v, and lacks %v, %v", d, got, s.lacks(d), e)
+		}
+	}
+	return err
+}
+
+// What a broken fold does, each for one sync.
+
+// late writes marks, or else lines, after the lines have been forgotten.
+type late struct {
+	store.Store
+	marks bool
+	held  []store.CellWrite
+}
+
+func (s *late) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+	held := inbox.Lines("alice")
+	if s.marks {
+		held = inbox.Settled("alice")
+	}
+	var now []store.CellWrite
+	for _, c := range w[0].Cells {
+		if c.Partition == held && (!s.marks || c.Version%2 == 0 && c.Version > 2) {
+			s.held = append(s.held, c)
+		} else {
+			now = append(now, c)
+		}
+	}
+	if len(s.held) > 0 && len(now) > 0 && now[0].Forget {
+		now, s.held = append(now, s.held...), nil
+		for i := range now { // one after the other
+			if err := s.Store.Commit(ctx, []*store.Write{{Cells: now[i : i+1]}}, d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.Store.Commit(ctx, []*store.Write{{Cells: now}}, d)
+}
+
+// linesFirst reads Lines before Fresh.
+type linesFirst struct {
+	store.Store
+	lines []store.Cell
+}
+
+func (s *linesFirst) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	if p == inbox.Lines("alice") {
+		return s.lines, nil
+	}
+	if p == inbox.Fresh("alice") {
+		var err error
+		if s.lines, err = s.Store.List(ctx, inbox.Lines("alice"), after, limit); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.List(ctx, p, after, limit)
+}
+
+// evenStay raises only the marks of settled devices.
+type evenStay struct{ store.Store }
+
+func (s evenStay) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+	cells := slices.Clone(w[0].Cells)
+	for i := range cells {
+		c := &cells[i]
+		if c.Partition != inbox.Settled("alice") {
+			continue
+		}
+		now, _, _ := s.Store.(*run).Store.Get(ctx, c.Partition, c.Key)
+		if now.Version%2 == 0 && c.Version == now.Version+2 && now.Version > 0 {
+			c.Version = 0
+		}
+	}
+	return s.Store.Commit(ctx, []*store.Write{{Cells: cells}}, d)
+}
+
+// oneLook takes a mark for what it was before.
+type oneLook struct {
+	store.Store
+	mark store.Cell
+	seen bool
+}
+
+func (s *oneLook) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+	if !strings.HasPrefix(string(p), "settled/") {
+		return s.Store.Get(ctx, p, key)
+	}
+	var err error
+	if !s.seen {
+		s.mark, s.seen, err = s.Store.Get(ctx, p, key)
+	}
+	return s.mark, s.seen, err
+}
+
+// noFirst makes no first marks: who folds knows nothing of such a device.
+type noFirst struct{ store.Store }
+
+func (s noFirst) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+	if c := w[0].Cells[0]; c.Partition == inbox.Settled("alice") && c.Version == 2 && len(w[0].Cells) == 1 {
+		return nil
+	}
+	return s.Store.Commit(ctx, w, d)
+}

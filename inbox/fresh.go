@@ -1,0 +1,149 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// A user's offline list lies in two partitions. Writers put lines into Fresh. A sync
+// folds those that its device has acknowledged: it writes them to Lines and forgets
+// them in Fresh. So what is new lies among few others, and a device of which it is
+// known that it has acknowledged all of Lines looks at Fresh alone. The greater version
+// of a conversation's two lines counts. See docs/decisions/0019.
+
+// Line returns a user's line of a conversation.
+func (x *Inbox) Line(ctx context.Context, user pim.UserID, c pim.ConversationID) (l Line, ok bool, err error) {
+	cell, err := newestLine(ctx, x.store, user, c, ^pim.Seq(0))
+	if err != nil || cell.Version == 0 {
+		return Line{}, false, err
+	}
+	l, err = ParseLine(cell)
+	return l, err == nil, err
+}
+
+// newestLine returns a user's line of a conversation, of version 0 if there is none.
+// A line that reaches up to enough need not be the newest.
+func newestLine(ctx context.Context, s store.Store, user pim.UserID, c pim.ConversationID, enough pim.Seq) (store.Cell, error) {
+	fresh, _, err := s.Get(ctx, Fresh(user), string(c)) // first: a line is folded before it is forgotten
+	if err != nil || fresh.Version >= uint64(enough) {
+		return fresh, err
+	}
+	folded, _, err := s.Get(ctx, Lines(user), string(c))
+	if folded.Version > fresh.Version {
+		return folded, err
+	}
+	return fresh, err
+}
+
+// walk goes over a user's offline list in the order of conversations.
+type walk struct {
+	fresh     cursor
+	folded    cursor
+	freshOnly bool
+	at        string // key of the last line
+}
+
+// fewLines is how many fresh lines there mostly are.
+const fewLines = 16
+
+func (x *Inbox) newWalk(user pim.UserID, after pim.ConversationID, freshOnly bool) *walk {
+	return &walk{
+		fresh:     cursor{store: x.store, partition: Fresh(user), after: string(after), size: x.fewLines},
+		folded:    cursor{store: x.store, partition: Lines(user), ended: true}, // until Fresh has been read
+		freshOnly: freshOnly, at: string(after),
+	}
+}
+
+// next returns the next line, and the one of Fresh that it comes from or hides; that
+// has version 0 if there is none. Every stretch of Fresh is read before the same
+// stretch of Lines, since a line goes from there to here and is never in none of the
+// two.
+func (w *walk) next(ctx context.Context) (line, fresh store.Cell, ok bool, err error) {
+	if len(w.fresh.page) == 0 && !w.fresh.ended {
+		if err := w.fresh.read(ctx); err != nil {
+			return line, fresh, false, err
+		}
+		// What was read of Lines before is too old.
+		w.folded.page, w.folded.after, w.folded.ended = nil, w.at, w.freshOnly
+	}
+	f, isFresh, err := w.fresh.peek(ctx)
+	if err != nil {
+		return line, fresh, false, err
+	}
+	line, isFolded, err := w.folded.peek(ctx)
+	switch {
+	case err != nil || !isFresh && !isFolded:
+		return store.Cell{}, fresh, false, err
+	case !isFolded || isFresh && f.Key < line.Key:
+		line, fresh = f, f
+		w.fresh.skip()
+	case !isFresh || line.Key < f.Key:
+		w.folded.skip()
+	default:
+		if fresh = f; f.Version >= line.Version {
+			line = f
+		}
+		w.fresh.skip()
+		w.folded.skip()
+	}
+	w.at = line.Key
+	return line, fresh, true, nil
+}
+
+// cursor walks over a partition, a page at a time.
+type cursor struct {
+	store     store.Store
+	partition store.Partition
+	after     string // key of the last cell read
+	size      int    // of the first page; 0: scanPage
+	page      []store.Cell
+	ended     bool
+}
+
+func (c *cursor) peek(ctx context.Context) (store.Cell, bool, error) {
+	if len(c.page) == 0 && !c.ended {
+		if err := c.read(ctx); err != nil {
+			return store.Cell{}, false, err
+		}
+	}
+	if len(c.page) == 0 {
+		return store.Cell{}, false, nil
+	}
+	return c.page[0], true, nil
+}
+
+// read gets the next page.
+func (c *cursor) read(ctx context.Context) error {
+	size := c.size
+	if size == 0 {
+		size = scanPage
+	}
+	page, err := c.store.List(ctx, c.partition, c.after, size)
+	if err != nil {
+		return err
+	}
+	c.page, c.size, c.ended = page, 0, len(page) < size
+	if len(page) > 0 {
+		c.after = page[len(page)-1].Key
+	}
+	return nil
+}
+
+func (c *cursor) skip() { c.page = c.page[1:] }
+
+// version moves on to key and returns its version, 0 if there is no such cell.
+// Keys must ascend from call to call.
+func (c *cursor) version(ctx context.Context, key string) (uint64, error) {
+	for {
+		cell, ok, err := c.peek(ctx)
+		if err != nil || !ok || cell.Key > key {
+			return 0, err
+		}
+		c.skip()
+		if cell.Key == key {
+			return cell.Version, nil
+		}
+	}
+}
