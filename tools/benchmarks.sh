@@ -99,7 +99,10 @@ cold() {
 	end
 	start
 	sleep 5 # what the store has to do after a start
-	for seed in 1 2; do measure cold --conversations 2000 --rate 200 --seed $seed; done
+	name="cold, 10 messages each"
+	measure cold --conversations 2000 --rate 200 --seed 1
+	name="cold, 2,000 messages each"
+	measure cold --conversations 2000 --rate 200 --seed 2
 	stop
 }
 
@@ -123,7 +126,9 @@ sync() {
 }
 
 idle() {
+	name="idle, WebSocket"
 	fresh; measure_ws idle --users 10000 --duration "$duration"; stop
+	name="idle, TCP"
 	alone idle --users 10000 --duration "$duration"
 }
 
@@ -141,11 +146,12 @@ done
 for _ in $(seq "${ROUNDS:-1}"); do
 	for name in ${*:-$all}; do
 		function=$(echo "$name" | tr - _)
-		if [ -n "${PIM_BEFORE:-}" ] && [ "$name" != relay ]; then
+		workload=$name
+		if [ -n "${PIM_BEFORE:-}" ] && [ "$workload" != relay ]; then
 			server=$PIM_BEFORE binary=before
 			$function
 		fi
-		server=$pim binary=after
+		server=$pim binary=after name=$workload
 		$function
 	done
 done

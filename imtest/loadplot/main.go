@@ -1,15 +1,16 @@
-// Command loadplot draws the slices of benchmarks as an SVG: throughput, and CPU for
-// 1,000 messages, over the time. It reads what tools/benchmarks.sh prints:
+// Command loadplot shows what tools/benchmarks.sh prints: as a picture (SVG) of the
+// slices of up to two runs, throughput and CPU for 1,000 messages over the time, or,
+// with -table, as tables in Markdown, with the median of the runs that are alike.
 //
 //	tools/benchmarks.sh sustained >sustained.json
 //	go run ./imtest/loadplot <sustained.json >docs/sustained.svg
-//
-// Each line of JSON with slices is a line in the picture, named by its "binary".
+//	tools/benchmarks.sh one-way cold | go run ./imtest/loadplot -table
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +20,9 @@ import (
 )
 
 func main() {
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	asTable := flag.Bool("table", false, "print tables in Markdown instead of a picture")
+	flag.Parse()
+	if err := run(os.Stdin, os.Stdout, *asTable); err != nil {
 		fmt.Fprintln(os.Stderr, "loadplot:", err)
 		os.Exit(1)
 	}
@@ -27,6 +30,7 @@ func main() {
 
 // named is a report with what tools/benchmarks.sh adds to it.
 type named struct {
+	Name   string `json:"name"`
 	Binary string `json:"binary"`
 	load.Report
 }
@@ -34,7 +38,7 @@ type named struct {
 // maxRuns bounds the lines of a picture: it has that many colours.
 const maxRuns = 2
 
-func run(in io.Reader, out io.Writer) error {
+func run(in io.Reader, out io.Writer, asTable bool) error {
 	var runs []named
 	lines := bufio.NewReader(in)
 	for {
@@ -44,7 +48,8 @@ func run(in io.Reader, out io.Writer) error {
 			if err := json.Unmarshal(line, &r); err != nil {
 				return pim.Errorf(pim.KindInvalid, "line %d: %w", len(runs)+1, err)
 			}
-			if len(r.Slices) > 0 {
+			fill(&r)
+			if asTable || len(r.Slices) > 0 {
 				runs = append(runs, r)
 			}
 		}
@@ -55,10 +60,24 @@ func run(in io.Reader, out io.Writer) error {
 			return err
 		}
 	}
+	w := bufio.NewWriter(out)
+	if asTable {
+		table(w, runs)
+		return w.Flush()
+	}
 	if len(runs) == 0 || len(runs) > maxRuns {
 		return pim.Errorf(pim.KindInvalid, "%d lines with slices: there must be 1 to %d", len(runs), maxRuns)
 	}
-	w := bufio.NewWriter(out)
 	draw(w, runs)
 	return w.Flush()
+}
+
+// fill makes what a report holds for some workloads only be there.
+func fill(r *named) {
+	if r.FirstMessages == nil {
+		r.FirstMessages = &load.FirstMessages{}
+	}
+	if r.Again == nil {
+		r.Again = &load.Again{}
+	}
 }

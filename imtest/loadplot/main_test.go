@@ -27,7 +27,7 @@ func TestPictureIsXMLWithALineForEachRun(t *testing.T) {
 	for _, slices := range []int{1, 2, 30} {
 		var out bytes.Buffer
 		in := run1("before", slices) + "\n" + `{"workload":"relay"}` + "\n" + run1("after <&>", slices)
-		if err := run(strings.NewReader(in), &out); err != nil {
+		if err := run(strings.NewReader(in), &out, false); err != nil {
 			t.Fatal(err)
 		}
 		lines := 0
@@ -60,7 +60,7 @@ func TestPictureIsXMLWithALineForEachRun(t *testing.T) {
 func TestWhatCannotBeDrawn(t *testing.T) {
 	three := strings.Repeat(run1("x", 2)+"\n", 3)
 	for _, in := range []string{"", "{}", "x", three} {
-		if err := run(strings.NewReader(in), io.Discard); pim.KindOf(err) != pim.KindInvalid {
+		if err := run(strings.NewReader(in), io.Discard, false); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%.20q: %v", in, err)
 		}
 	}
@@ -78,6 +78,34 @@ func TestNice(t *testing.T) {
 	}{{0, 5, "0"}, {0.01, 0.005, "0.010"}, {0.0075, 0.0025, "0.0075"}, {150_000, 50_000, "150k"}, {2500, 2500, "2.5k"}, {30, 5, "30"}} {
 		if got := number(c.v, c.step); got != c.want {
 			t.Errorf("number(%g, %g) = %s, want %s", c.v, c.step, got, c.want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	in := strings.Join([]string{
+		`{"name":"one-way","binary":"before","workload":"direct","one_way":true,"window":8,"delivered_per_s":100,"server_cpu_s_per_1000":0.02}`,
+		`{"name":"one-way","binary":"after","workload":"direct","one_way":true,"window":8,"delivered_per_s":1234567,"server_cpu_s_per_1000":0.01}`,
+		`{"name":"one-way","binary":"before","workload":"direct","one_way":true,"window":8,"delivered_per_s":300,"server_cpu_s_per_1000":0.04}`,
+		`{"name":"cold","binary":"after","workload":"cold","conversations":9,"sent":18,"first_message_cpu_ms":0.5,"loads":9}`,
+	}, "\n")
+	var out bytes.Buffer
+	if err := run(strings.NewReader(in), &out, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| | messages/s before | messages/s after |",
+		"| one-way, W = 8 | 200 | 1,234,567 |",
+		"| 0.0300 | 0.0100 |",
+		"| cold |  | 0.50 |",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "---") && strings.Count(line, "|") != strings.Count(out.String()[:strings.Index(out.String(), "\n")], "|") {
+			t.Errorf("%d columns in %q", strings.Count(line, "|"), line)
 		}
 	}
 }
