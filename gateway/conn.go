@@ -21,7 +21,6 @@ type conn struct {
 	gw        *Gateway
 	nc        net.Conn
 	raw       syscall.RawConn // nil if bytes cannot be awaited without a buffer: TLS
-	websocket bool
 	id        uint64
 	user      pim.UserID   // set by the handshake, as the four that follow
 	device    pim.DeviceID //
@@ -30,23 +29,26 @@ type conn struct {
 
 	in reader // the reading goroutine's
 
-	// For the janitor; of Gateway.elapsed, 0 for none.
+	// For the janitor; of Gateway.elapsed, 0 for none. What begins one calls lookBy.
 	lastRead  atomic.Int64
-	halfSince atomic.Int64  // when an unfinished frame began, or last made way by readStep
-	writing   atomic.Int64  // when the write under way began
+	halfSince atomic.Int64 // when an unfinished frame began, or last made way by readStep
+	writing   atomic.Int64 // when the write under way began
+	spot      spot
 	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 
+	websocket bool
+
 	mu       sync.Mutex
-	changed  sync.Cond // room in out, an answer, or the end
-	out      []byte    // to be written, transport headers included
-	unsent   int       // bytes in out and in the write under way
-	inFlight int       // sends whose answer has not been written
-	answered int       // how many of these answers are in out
-	tasks    []task    // pulls and syncs to be served
-	sending  bool      // the sending goroutine runs, or a Deliver will start it
-	serving  bool      // the goroutine that serves tasks runs
-	behind   bool      // pushes were dropped
-	closing  bool      // out ends with the last frame
+	changed  *sync.Cond // see await
+	out      []byte     // to be written, transport headers included
+	unsent   int        // bytes in out and in the write under way
+	inFlight int32      // sends whose answer has not been written
+	answered int32      // how many of these answers are in out
+	tasks    []task     // pulls and syncs to be served
+	sending  bool       // the sending goroutine runs, or a Deliver will start it
+	serving  bool       // the goroutine that serves tasks runs
+	behind   bool       // pushes were dropped
+	closing  bool       // out ends with the last frame
 	closed   bool
 
 	lingering bool // after the last frame the client is heard out, see linger.go
@@ -57,11 +59,26 @@ type conn struct {
 
 func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	c := &conn{gw: g, nc: nc, websocket: websocket, id: g.ids.Add(1)}
-	c.changed.L = &c.mu
 	c.lastRead.Store(g.elapsed())
 	c.raw = rawConn(nc)
 	boundUnsent(nc)
 	return c
+}
+
+// await waits until something changes: there is room in out, an answer, or the end.
+// c.mu is held, as for tell. Few connections ever wait.
+func (c *conn) await() {
+	if c.changed == nil {
+		c.changed = sync.NewCond(&c.mu)
+	}
+	c.changed.Wait()
+}
+
+// tell ends all waits.
+func (c *conn) tell() {
+	if c.changed != nil {
+		c.changed.Broadcast()
+	}
 }
 
 // name is the connection's ID as Welcome and the log give it.
@@ -131,7 +148,7 @@ func (c *conn) startSender() {
 func (c *conn) reply(m wire.Message) {
 	c.mu.Lock()
 	for c.unsent > c.gw.Limits.QueueBytes && !c.closing {
-		c.changed.Wait()
+		c.await()
 	}
 	if c.closing {
 		c.mu.Unlock()
@@ -233,7 +250,7 @@ func (c *conn) send() {
 		c.mu.Lock()
 		c.unsent -= last
 		c.inFlight -= answered
-		c.changed.Broadcast()
+		c.tell()
 	}
 	c.sending = false
 	end, linger := c.closing || err != nil, c.lingering && err == nil
@@ -256,7 +273,9 @@ func (c *conn) write(buf []byte) (last int, err error) {
 	defer c.writing.Store(0)
 	for {
 		n := min(len(buf), writeStep)
-		c.writing.Store(c.gw.elapsed())
+		now := c.gw.elapsed()
+		c.writing.Store(now)
+		c.lookBy(now + c.gw.Limits.Write.Milliseconds() + 1)
 		if _, err := c.nc.Write(buf[:n]); err != nil {
 			return n, err
 		}
@@ -265,7 +284,7 @@ func (c *conn) write(buf []byte) (last int, err error) {
 		}
 		c.mu.Lock()
 		c.unsent -= n
-		c.changed.Broadcast()
+		c.tell()
 		c.mu.Unlock()
 	}
 }
@@ -285,7 +304,7 @@ func (c *conn) shut(code wire.Code, text string) {
 		c.appended(appendServerClose(c.out, uint16(code), text))
 	}
 	c.closing = true
-	c.changed.Broadcast()
+	c.tell()
 	start := c.claim()
 	c.mu.Unlock()
 	c.gw.Metrics.closed(code)
@@ -314,7 +333,7 @@ func (c *conn) abort() {
 	c.mu.Lock()
 	was := c.closed
 	c.closed, c.closing = true, true
-	c.changed.Broadcast()
+	c.tell()
 	c.mu.Unlock()
 	if !was {
 		c.nc.Close()

@@ -10,4 +10,4 @@ import (
 // rawConn returns nil: every connection holds a buffer while it waits.
 func rawConn(net.Conn) syscall.RawConn { return nil }
 
-func readFile(uintptr, []byte) (int, error) { return 0, syscall.EINVAL } // never called
+func readFile(uintptr, []byte) (int, syscall.Errno) { return 0, syscall.EINVAL } // never called

@@ -74,6 +74,8 @@ type Options struct {
 type Gateway struct {
 	Options
 	sessions registry
+	wheel    wheel
+	keys     keyring
 	open     atomic.Int64 // connections, handshakes included
 	ids      atomic.Uint64
 	ctx      context.Context // ends when the gateway closes
@@ -143,9 +145,7 @@ func (g *Gateway) GoAway(ctx context.Context) {
 	g.closing = true
 	g.mu.Unlock()
 	g.leave()
-	for _, c := range g.sessions.all() {
-		c.goAway()
-	}
+	g.sessions.each((*conn).goAway)
 	t := time.NewTicker(10 * time.Millisecond)
 	defer t.Stop()
 	for g.open.Load() > 0 {
@@ -163,9 +163,7 @@ func (g *Gateway) Close() {
 	g.closing = true
 	g.cancel()
 	g.mu.Unlock()
-	for _, c := range g.sessions.all() {
-		c.abort()
-	}
+	g.sessions.each((*conn).abort)
 	g.tasks.Wait()
 }
 

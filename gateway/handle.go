@@ -49,7 +49,10 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.mu.Lock()
 	behind := c.behind
 	c.mu.Unlock()
-	c.announce(m.HeartbeatMs)
+	if m.HeartbeatMs != 0 {
+		c.announce(m.HeartbeatMs)
+		c.lookBy(c.lastRead.Load() + c.idleLimit().Milliseconds() + 1)
+	}
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
 }
 
@@ -144,7 +147,7 @@ func (c *conn) handleSend(body []byte) error {
 	r.ClientID = id
 	c.gw.Metrics.sends.Inc()
 	c.mu.Lock()
-	full := c.inFlight >= c.gw.Limits.InFlight
+	full := int(c.inFlight) >= c.gw.Limits.InFlight
 	if !full {
 		c.inFlight++
 	}
@@ -169,8 +172,8 @@ func (c *conn) refuseSend(m *wirepb.PIMSendReq, err error) {
 func (c *conn) awaitAnswer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.inFlight >= c.gw.Limits.InFlight && !c.closed {
-		c.changed.Wait()
+	for int(c.inFlight) >= c.gw.Limits.InFlight && !c.closed {
+		c.await()
 	}
 	c.inFlight++
 }
@@ -190,7 +193,7 @@ func (c *conn) submit() {
 		c.gw.Writer.Submit(c.in.sends)
 		c.mu.Lock()
 		c.submitting = false
-		c.changed.Broadcast()
+		c.tell()
 		c.mu.Unlock()
 	}
 	if cap(c.in.sends) > 64 {
@@ -207,7 +210,7 @@ func (c *conn) fence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.submitting {
-		c.changed.Wait()
+		c.await()
 	}
 }
 

@@ -134,6 +134,7 @@ func (c *conn) handshake(remote string) error {
 	})
 	start := c.claim()
 	c.mu.Unlock()
+	c.join()
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
 		// Behind Welcome the same sends come again. One of the old connection that

@@ -1,51 +1,36 @@
 package gateway
 
 import (
-	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim/wire"
 )
 
-// janitor looks at every connection once a second and closes those that are
-// over a limit of time. One second is precise enough for limits of many.
+// janitor closes connections that are over a limit of time, when the wheel says that
+// it may be so, and looks at all of them when something happened that changes their
+// limits. A second is precise enough for limits of many.
 func (g *Gateway) janitor() {
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(lookTick)
 	defer t.Stop()
-	var w wave
+	news := newNews(g)
+	var trim trimmer
 	for {
 		select {
 		case <-t.C:
-			w.tick(g.ids.Load())
-			now := g.moment()
-			for _, c := range g.sessions.all() {
-				c.inspect(now)
+			m := g.moment()
+			if news.come(m) {
+				g.sessions.each(func(c *conn) { c.lookBy(c.inspect(m)) })
 			}
+			g.wheel.turn(m.elapsed, func(c *conn) {
+				g.wheel.put(c, c.inspect(m))
+				c.renew(m)
+			})
+			trim.tick(g.open.Load())
 		case <-g.ctx.Done():
 			return
 		}
-	}
-}
-
-// wave notices the end of a wave of connections. Handshakes leave garbage of
-// about the size of what they set up, and grown stacks; without a collection
-// that follows, an idle node would hold them for minutes.
-type wave struct {
-	seen, trimmed uint64 // connection IDs given out
-}
-
-// waveSize is from how many connections on a collection is worth it.
-const waveSize = 500
-
-func (w *wave) tick(ids uint64) {
-	quiet := ids-w.seen < waveSize/10
-	w.seen = ids
-	if w.trimmed == 0 {
-		w.trimmed = ids
-	}
-	if quiet && ids-w.trimmed >= waveSize {
-		w.trimmed = ids
-		debug.FreeOSMemory()
 	}
 }
 
@@ -61,11 +46,89 @@ func (g *Gateway) moment() moment {
 	return moment{elapsed: g.elapsed(), now: g.Now().UnixMilli(), doubt: doubt}
 }
 
-// inspect closes c if it is over a limit at m.
-func (c *conn) inspect(m moment) {
+// news notices what makes limits end that the wheel does not know of: a wall clock
+// that is set forward, by which tokens expire, and keys that are withdrawn.
+type news struct {
+	keys  *keyring
+	ahead int64 // of the wall clock, against the elapsed time, when all were looked at
+}
+
+// setForward is by how many milliseconds the wall clock must have been set forward, or
+// have crept, to be news.
+const setForward = 500
+
+func newNews(g *Gateway) *news {
+	m := g.moment()
+	return &news{keys: &g.keys, ahead: m.now - m.elapsed}
+}
+
+// come reports whether all connections are to be looked at.
+func (n *news) come(m moment) bool {
+	withdrawn := n.keys.withdrawn()
+	ahead := m.now - m.elapsed
+	forward := ahead-n.ahead > setForward
+	if forward || n.ahead-ahead > setForward {
+		n.ahead = ahead
+	}
+	return withdrawn || forward
+}
+
+// keyring knows the flags of the keys that let connections in; see
+// account.Claims.
+type keyring struct {
+	mu   sync.Mutex
+	good map[*atomic.Bool]struct{} // not withdrawn when they were looked at last
+}
+
+// note makes known a key by which a connection came in, which is in the registry
+// already. The caller looks at the flag after that.
+func (k *keyring) note(withdrawn *atomic.Bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if withdrawn == nil || withdrawn.Load() {
+		return
+	}
+	if k.good == nil {
+		k.good = make(map[*atomic.Bool]struct{})
+	}
+	k.good[withdrawn] = struct{}{}
+}
+
+// withdrawn reports whether a key was withdrawn since it was asked last.
+func (k *keyring) withdrawn() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	gone := false
+	for flag := range k.good {
+		if flag.Load() {
+			delete(k.good, flag)
+			gone = true
+		}
+	}
+	return gone
+}
+
+// join puts c, which is in the registry, under the janitor's eyes.
+func (c *conn) join() {
+	c.gw.keys.note(c.withdrawn)
+	c.gw.wheel.put(c, c.inspect(c.gw.moment()))
+}
+
+// inspect closes c if it is over a limit at m, and returns when it is to be looked at
+// again if nothing else happens: when it may be over one.
+func (c *conn) inspect(m moment) (next int64) {
 	l := &c.gw.Limits
+	next = m.elapsed + lookAhead.Milliseconds()
 	over := func(since int64, limit time.Duration) bool {
-		return since != 0 && m.elapsed-since > limit.Milliseconds()
+		if since == 0 {
+			return false
+		}
+		end := since + limit.Milliseconds()
+		if m.elapsed > end {
+			return true
+		}
+		next = min(next, end+1)
+		return false
 	}
 	switch {
 	case over(c.writing.Load(), l.Write):
@@ -79,7 +142,9 @@ func (c *conn) inspect(m moment) {
 		c.shut(wire.CodeIdle, "nothing was heard from the client")
 	case c.withdrawn != nil && c.withdrawn.Load():
 		c.shut(wire.CodeUnauthorized, "the key that signed the token was withdrawn")
-	case c.expires == 0 || m.now <= c.expires:
+	case c.expires == 0:
+	case m.now <= c.expires:
+		next = min(next, m.elapsed+c.expires-m.now+1)
 	case m.doubt != nil:
 		// Now goes on from the time that was relied on last, so a token does run out.
 		// But the client is to come back with another, not to take this for refused.
@@ -87,6 +152,7 @@ func (c *conn) inspect(m moment) {
 	default:
 		c.shut(wire.CodeUnauthorized, "the token has expired")
 	}
+	return next
 }
 
 // beatGrace is how much later than announced a heartbeat may come.

@@ -44,7 +44,7 @@ func (c *conn) linger() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.said && !c.closed {
-		c.changed.Wait()
+		c.await()
 	}
 }
 
@@ -58,5 +58,5 @@ func (c *conn) closeWrite() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.said = true
-	c.changed.Broadcast()
+	c.tell()
 }

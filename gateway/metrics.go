@@ -102,16 +102,16 @@ func (q *queues) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCol
 // Collect implements prometheus.Collector.
 func (q *queues) Collect(ch chan<- prometheus.Metric) {
 	var unsent, sends, requests, behind int
-	for _, c := range q.gw.sessions.all() {
+	q.gw.sessions.each(func(c *conn) {
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		unsent += c.unsent
-		sends += c.inFlight
+		sends += int(c.inFlight)
 		requests += len(c.tasks)
 		if c.behind {
 			behind++
 		}
-		c.mu.Unlock()
-	}
+	})
 	for desc, n := range map[*prometheus.Desc]int{q.unsent: unsent, q.sends: sends, q.requests: requests, q.behind: behind} {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,10 +47,12 @@ type lab struct {
 	greet  func(context.Context) // what handshakes wait for
 	serial uint64
 	acks   []inbox.Ack
+
+	withdrawn map[string]*atomic.Bool // by user, of the key of the token
 }
 
-func newLab(t *testing.T, limits func(*Limits)) *lab {
-	x := &lab{t: t, begun: time.Now()}
+// options are those of the gateway of x.
+func (x *lab) options(limits func(*Limits)) Options {
 	l := Limits{
 		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, User: 10, Handshake: 10 * time.Second,
 		Idle: time.Minute, Write: 10 * time.Second, Drain: time.Second, Members: 10,
@@ -59,7 +60,12 @@ func newLab(t *testing.T, limits func(*Limits)) *lab {
 	if limits != nil {
 		limits(&l)
 	}
-	x.gw = New(Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono})
+	return Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono}
+}
+
+func newLab(t *testing.T, limits func(*Limits)) *lab {
+	x := &lab{t: t, begun: time.Now()}
+	x.gw = New(x.options(limits))
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -95,7 +101,9 @@ func (x *lab) mono() time.Duration { return time.Since(x.begun) + time.Duration(
 func (x *lab) passes(d time.Duration) {
 	x.t.Helper()
 	x.eventually("nothing is being written", func() bool {
-		return !slices.ContainsFunc(x.gw.sessions.all(), func(c *conn) bool { return c.writing.Load() != 0 })
+		writing := false
+		x.gw.sessions.each(func(c *conn) { writing = writing || c.writing.Load() != 0 })
+		return !writing
 	})
 	x.ahead.Add(int64(d))
 }
@@ -153,7 +161,7 @@ func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {
 	if token == "" || strings.HasPrefix(token, "bad") {
 		return account.Claims{}, pim.Errorf(pim.KindUnauthorized, "no such token")
 	}
-	return account.Claims{User: pim.UserID(token), Expires: now.Add(time.Hour)}, nil
+	return account.Claims{User: pim.UserID(token), Expires: now.Add(time.Hour), Withdrawn: x.withdrawn[token]}, nil
 }
 
 // push has the writers publish n entries of size bytes to user.

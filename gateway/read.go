@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/gobwas/ws"
@@ -23,8 +24,10 @@ type reader struct {
 
 	// Of the read under way.
 	pooled *[readSize]byte
-	buf    []byte // what was read, after partial
-	err    error
+	errno  syscall.Errno
+	n      int32 // bytes that were read, after partial
+
+	used atomic.Uint32 // whether the goroutine is to be replaced, see renew.go
 
 	sends []*conv.Request
 }
@@ -57,11 +60,21 @@ func (c *conn) read() ([]byte, error) {
 	if in.try == nil {
 		in.try = c.tryRead
 	}
-	in.buf, in.err = nil, nil
+	in.n, in.errno = 0, 0
 	if err := c.raw.Read(in.try); err != nil {
 		return nil, err
 	}
-	return in.buf, in.err
+	switch {
+	case in.errno != 0:
+		return nil, in.errno
+	case in.n == 0:
+		return nil, io.EOF
+	}
+	buf := in.partial
+	if in.pooled != nil {
+		buf = in.pooled[:]
+	}
+	return buf[:len(in.partial)+int(in.n)], nil
 }
 
 // tryRead reads once, without waiting. It takes a buffer only for the attempt,
@@ -69,21 +82,15 @@ func (c *conn) read() ([]byte, error) {
 func (c *conn) tryRead(fd uintptr) bool {
 	in := &c.in
 	buf := c.buffer()
-	n, err := readFile(fd, buf[len(in.partial):])
-	for err == syscall.EINTR {
-		n, err = readFile(fd, buf[len(in.partial):])
+	n, errno := readFile(fd, buf[len(in.partial):])
+	for errno == syscall.EINTR {
+		n, errno = readFile(fd, buf[len(in.partial):])
 	}
-	switch {
-	case err == syscall.EAGAIN:
+	if errno == syscall.EAGAIN {
 		c.release()
 		return false
-	case err != nil:
-		in.err = err
-	case n == 0:
-		in.err = io.EOF
-	default:
-		in.buf = buf[:len(in.partial)+n]
 	}
+	in.n, in.errno = int32(n), errno
 	return true
 }
 
@@ -134,7 +141,9 @@ func (c *conn) keep(rest []byte, need int) {
 	}
 	if half := int32(len(in.message) + len(rest)); c.halfSince.Load() == 0 || half-in.half >= readStep {
 		in.half = half
-		c.halfSince.Store(c.gw.elapsed())
+		now := c.gw.elapsed()
+		c.halfSince.Store(now)
+		c.lookBy(now + c.gw.Limits.Handshake.Milliseconds() + 1)
 	}
 	switch {
 	case len(rest) < largePartial:
@@ -153,34 +162,48 @@ func (c *conn) whole() {
 	}
 }
 
-// run reads and handles frames until the connection ends.
+// run handles what came behind Hello, and goes on.
 func (c *conn) run() {
-	defer c.gone()
-	if early := c.in.partial; len(early) > 0 { // behind Hello
-		c.in.partial = nil
+	early := c.in.partial
+	c.in.partial = nil
+	if len(early) > 0 {
 		err := c.consume(early, c.handle)
 		c.submit()
 		if err != nil {
 			c.ended(err)
+			c.gone()
 			return
 		}
 	}
+	c.goOn()
+}
+
+// goOn reads and handles frames until the connection ends, or has been silent and
+// another goroutine goes on.
+func (c *conn) goOn() {
 	for {
 		buf, err := c.read()
 		if err != nil {
 			c.release()
+			if c.handOver(err) {
+				return
+			}
 			c.ended(err)
-			return
+			break
 		}
 		c.lastRead.Store(c.gw.elapsed())
+		if c.in.used.Load() != readerUsed {
+			c.in.used.Store(readerUsed)
+		}
 		err = c.consume(buf, c.handle)
 		c.release()
 		c.submit()
 		if err != nil {
 			c.ended(err)
-			return
+			break
 		}
 	}
+	c.gone()
 }
 
 // consume calls handle for every whole frame in buf and keeps the rest.
@@ -307,7 +330,7 @@ func (c *conn) farewell() {
 	}
 	c.appended(appendServerClose(b, uint16(ws.StatusNormalClosure), ""))
 	c.closing = true
-	c.changed.Broadcast()
+	c.tell()
 	start := c.claim()
 	c.mu.Unlock()
 	if start {
@@ -342,13 +365,14 @@ func (c *conn) awaitEnd() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.closed {
-		c.changed.Wait()
+		c.await()
 	}
 }
 
 // gone takes the connection out of the gateway.
 func (c *conn) gone() {
 	c.abort()
+	c.gw.wheel.remove(c)
 	c.gw.sessions.remove(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()

@@ -87,20 +87,27 @@ func (r *registry) remove(c *conn) {
 	s.users[c.user] = conns
 }
 
-// all returns every connection, replaced ones too, those that come and go
-// meanwhile or not.
-func (r *registry) all() []*conn {
-	var all []*conn
+// each calls f with every connection, replaced ones too; with those that come or go
+// meanwhile, or not. It holds no lock when it calls f, and few connections at a time.
+func (r *registry) each(f func(*conn)) {
+	var some []*conn
 	for i := range r.shards {
-		s := &r.shards[i]
-		s.mu.RLock()
-		for _, conns := range s.users {
-			all = append(all, conns...)
+		some = r.shards[i].appendAll(some[:0])
+		for _, c := range some {
+			f(c)
 		}
-		for c := range s.leaving {
-			all = append(all, c)
-		}
-		s.mu.RUnlock()
+		clear(some) // so that those that go are not held
+	}
+}
+
+func (s *registryShard) appendAll(all []*conn) []*conn {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, conns := range s.users {
+		all = append(all, conns...)
+	}
+	for c := range s.leaving {
+		all = append(all, c)
 	}
 	return all
 }

@@ -59,7 +59,7 @@ func (c *conn) serveTasks() {
 func (c *conn) replyInTurn(build func([]byte) []byte) bool {
 	c.mu.Lock()
 	for c.unsent > c.gw.Limits.QueueBytes/2 && !c.closing {
-		c.changed.Wait()
+		c.await()
 	}
 	if c.closing {
 		c.mu.Unlock()

@@ -117,11 +117,26 @@ func printBench(w io.Writer, r *load.Report) error {
 	case load.Idle:
 		p.printf("idle: %d connections, opened in %.1f s, held for %.1f s\n", r.Users, r.ConnectSeconds, r.Seconds)
 		p.printf("  server      RSS %.1f MiB, %.0f bytes a connection\n", float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
+		printCurve(p, r)
 	default:
 		printLoad(p, r)
 	}
 	p.printf("  lost %d, doubled %d, misordered %d, refused %d, unanswered %d\n", r.Lost, r.Doubled, r.Misordered, r.Refused, r.Unacked)
 	return p.err
+}
+
+// printCurve prints how an idle server's memory developed, if the run was long enough
+// to say so, and what its connections cost meanwhile.
+func printCurve(p *printer, r *load.Report) {
+	if len(r.MemoryCurve) == 0 {
+		return
+	}
+	for _, at := range r.MemoryCurve {
+		after := time.Duration(at.Seconds * float64(time.Second)).Round(time.Second)
+		p.printf("  after %5s %.0f bytes a connection\n", after, at.BytesPerConnection)
+	}
+	p.printf("  highest     %.0f bytes a connection\n", r.MaxBytesPerConnection)
+	p.printf("  CPU         %.3f ms a connection and minute\n", r.ServerCPUTotal*1000/float64(r.Users)/(r.Seconds/60))
 }
 
 func printLoad(p *printer, r *load.Report) {

@@ -10,10 +10,11 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// idler is a connected user who says nothing but a ping now and then.
+// idler is a connected user who says nothing but a heartbeat now and then.
 type idler struct {
 	*link
-	pingAfter time.Duration
+	beatAfter time.Duration
+	beats     uint64
 }
 
 // runIdle connects all users, holds the connections, and reports what each costs
@@ -52,7 +53,7 @@ func openIdle(ctx context.Context, cfg *Config, n int) (*idler, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &idler{link: l, pingAfter: never}
+	u := &idler{link: l, beatAfter: never}
 	welcome, err := l.hello(cfg, cfg.user(n), device, 0)
 	if err == nil {
 		err = l.send(&wirepb.PIMSyncReq{RequestId: 1})
@@ -65,7 +66,7 @@ func openIdle(ctx context.Context, cfg *Config, n int) (*idler, error) {
 		return nil, err
 	}
 	if ms := welcome.Limits.GetIdleMs(); ms > 0 {
-		u.pingAfter = time.Duration(ms) * time.Millisecond / 2
+		u.beatAfter = time.Duration(ms) * time.Millisecond / 2
 	}
 	return u, nil
 }
@@ -87,7 +88,7 @@ func holdIdle(ctx context.Context, cfg *Config, m *meter, users []*idler, empty 
 			}
 		})
 	}
-	work.Go(func() { pingAll(ctx, users, fail) })
+	work.Go(func() { beatAll(ctx, users, fail) })
 
 	cfg.Log.Info("holding", "for", cfg.Duration)
 	before, err := m.read(ctx)
@@ -95,6 +96,12 @@ func holdIdle(ctx context.Context, cfg *Config, m *meter, users []*idler, empty 
 		return err
 	}
 	start := time.Now()
+	c := curve{meter: m, begun: start, empty: empty.rss, users: len(users)}
+	work.Go(func() {
+		if err := c.watch(ctx, cfg.Duration); err != nil && ctx.Err() == nil {
+			fail(err)
+		}
+	})
 	if err := cfg.hold(ctx, func() uint64 { return 0 }); err != nil {
 		return err
 	}
@@ -106,13 +113,14 @@ func holdIdle(ctx context.Context, cfg *Config, m *meter, users []*idler, empty 
 	rep.ServerCPUTotal = after.cpu - before.cpu
 	rep.ServerRSS = after.rss
 	rep.BytesPerConnection = float64(after.rss-empty.rss) / float64(len(users))
+	c.end(after.rss, rep)
 	return nil
 }
 
-// pingAll pings every connection as often as the server wants to hear from it,
-// spread over that time.
-func pingAll(ctx context.Context, users []*idler, fail context.CancelCauseFunc) {
-	every := users[0].pingAfter
+// beatAll has every connection send its heartbeat as often as the server wants to
+// hear from it, spread over that time.
+func beatAll(ctx context.Context, users []*idler, fail context.CancelCauseFunc) {
+	every := users[0].beatAfter
 	if every == never {
 		return
 	}
@@ -121,11 +129,22 @@ func pingAll(ctx context.Context, users []*idler, fail context.CancelCauseFunc) 
 			if wait(ctx, every/time.Duration(len(users))) != nil {
 				return
 			}
-			if err := u.send(&wirepb.PIMPing{Nonce: 1}); err != nil {
+			if err := u.beat(); err != nil {
 				fail(err)
 			}
 		}
 	}
+}
+
+// beat sends what the SDK's heartbeat consists of when there is nothing to
+// acknowledge: a ping, a sync, which finds nothing new, and a sample of the clock.
+func (u *idler) beat() error {
+	u.beats++
+	b := u.appendFrame(nil, &wirepb.PIMPing{Nonce: u.beats})
+	b = u.appendFrame(b, &wirepb.PIMSyncReq{RequestId: u.beats + 1, Brief: true})
+	b = u.appendFrame(b, &wirepb.PIMTimeReq{T1: int64(u.beats)})
+	_, err := u.nc.Write(b)
+	return broken(err)
 }
 
 // wake, frame and flush make an idler a handler that ignores what comes.

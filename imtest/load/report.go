@@ -35,6 +35,11 @@ type Report struct {
 	ServerRSS          int64   `json:"server_rss_bytes"`     // at the end
 	BytesPerConnection float64 `json:"bytes_per_connection"` // growth of the server's RSS over the connecting, for each connection
 
+	// Idle only, for runs of half a minute and longer: the same at several times, and
+	// the highest of looks every five seconds.
+	MemoryCurve           []MemoryPoint `json:"memory_curve,omitempty"`
+	MaxBytesPerConnection float64       `json:"max_bytes_per_connection,omitempty"`
+
 	Doubled    uint64  `json:"doubled"`    // entries that a receiver was handed again, or messages written twice
 	Misordered uint64  `json:"misordered"` // entries that came after a later one
 	Refused    uint64  `json:"refused"`    // sends that the server answered with an error
