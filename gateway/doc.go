@@ -19,6 +19,7 @@
 //   - pushes: bounded by Limits.QueueBytes. Above it the device is behind: its
 //     pushes are dropped until out is empty, and then it is told to sync.
 //
-// Deadlines need no timer for each connection: a janitor looks at all of them
-// once a second.
+// Limits of time need no timer for each connection: a janitor looks at one when a limit
+// of it may end (wheel.go). What a silent connection does not need is given back: the
+// stack that its goroutine has grown (renew.go), and garbage (trim.go).
 package gateway
