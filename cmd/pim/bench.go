@@ -34,7 +34,7 @@ type benchCmd struct {
 	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
 	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
 	Messages      int    `name:"messages" placeholder:"N" help:"sync, fill: messages over all of them (default 100000)."`
-	Syncs         int    `name:"syncs" placeholder:"N" help:"sync: how often it syncs with nothing new in the end (default 1000)."`
+	Syncs         int    `name:"syncs" placeholder:"N" help:"sync: how often it syncs with nothing new in the end, for at most the measured time (default 10000)."`
 	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random), but for cold, which takes that of the fill."`
 
 	JSON    bool `name:"json" help:"Print one JSON object."`

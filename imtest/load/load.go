@@ -92,7 +92,7 @@ type Config struct {
 	// into theirs in turn; default one for each pair.
 	Conversations int
 	Messages      int // Sync, Fill: messages over all of them; default 100,000
-	Syncs         int // Sync: how often it syncs with nothing new in the end; default 1,000
+	Syncs         int // Sync: how often it syncs with nothing new in the end, for at most Duration; default 10,000
 
 	// RelayCommand starts a process that calls ServeRelay and prints its
 	// address as the first line of its output. It is killed at the end.
@@ -144,7 +144,7 @@ func (cfg *Config) complete() error {
 	or(&cfg.Senders, cfg.GroupSize)
 	or(&cfg.Conversations, cfg.conversations())
 	or(&cfg.Messages, 100_000)
-	or(&cfg.Syncs, 1000)
+	or(&cfg.Syncs, 10_000)
 	or(&cfg.Dialing, 64)
 	cfg.seedless = cfg.Seed == 0
 	or(&cfg.Seed, rand.Uint64())

@@ -176,7 +176,7 @@ func TestIdleConnectionsStayOpen(t *testing.T) {
 }
 
 func TestSyncGetsAllOnce(t *testing.T) {
-	rep := newFake(t, faults{}).run(t, "http", Config{Workload: Sync, Conversations: 7, Messages: 300, Syncs: 25})
+	rep := newFake(t, faults{}).run(t, "http", Config{Workload: Sync, Conversations: 7, Messages: 300, Syncs: 25, Duration: time.Minute})
 	if rep.Pulled != 300 || rep.Delivered != 300 || rep.Err() != nil {
 		t.Errorf("%+v: %v", rep, rep.Err())
 	}

@@ -145,7 +145,7 @@ func (d *syncer) first(ctx context.Context, rep *Report) error {
 	rep.Seconds = time.Since(start).Seconds()
 	rep.SyncMS = milliseconds(time.Since(start))
 	rep.SyncBytes = l.received + l.written - base
-	return d.acknowledge(l)
+	return d.acknowledge(ctx, l)
 }
 
 // again connects once more, with everything in storage.
@@ -247,13 +247,26 @@ func (d *syncer) take(resp *wirepb.PIMPullResp) error {
 	return nil
 }
 
-// acknowledge acknowledges everything and waits until the server has read that.
-func (d *syncer) acknowledge(l *link) error {
+// acksAtOnce is how many acknowledgements the server notes of one user until they are
+// stored, which takes it up to a second; what is above that it drops, see section 7 of
+// docs/protocol.md.
+const acksAtOnce = 4000
+
+// acknowledge acknowledges everything and waits until the server has read that. It
+// takes its time where there is more than the server notes at once.
+func (d *syncer) acknowledge(ctx context.Context, l *link) error {
+	acked := 0
 	m := &wirepb.PIMPushAck{}
 	for c, s := range d.streams {
 		m.Acks = append(m.Acks, &wirepb.Ack{Conversation: c, Seq: s.have})
-		if len(m.Acks) == 1000 {
-			if err := d.flush(l, m); err != nil {
+		if len(m.Acks) < 1000 {
+			continue
+		}
+		if err := d.flush(l, m); err != nil {
+			return err
+		}
+		if acked += 1000; acked%acksAtOnce == 0 {
+			if err := wait(ctx, 1500*time.Millisecond); err != nil {
 				return err
 			}
 		}

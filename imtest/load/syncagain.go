@@ -23,9 +23,14 @@ type Again struct {
 	ReconnectCPU float64 `json:"reconnect_cpu_ms"` // CPU milliseconds of the server for each
 }
 
-// repeat syncs again and again with nothing new.
+// repeat syncs again and again with nothing new, after the warm-up, in which the store
+// settles: Syncs times or for as long as Duration, whichever is less, and then a tenth
+// as often over connections of their own, for at most as long once more.
 func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
-	again := &Again{Syncs: d.cfg.Syncs, Reconnects: max(1, d.cfg.Syncs/10)}
+	if err := wait(ctx, d.cfg.Warmup); err != nil {
+		return err
+	}
+	again := &Again{}
 	if err := d.repeatSyncs(ctx, m, again); err != nil {
 		return err
 	}
@@ -33,7 +38,7 @@ func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 	if err != nil {
 		return err
 	}
-	for range again.Reconnects {
+	for begun := time.Now(); again.Reconnects == 0 || again.Reconnects < d.cfg.Syncs/10 && time.Since(begun) < d.cfg.Duration; again.Reconnects++ {
 		if err := d.again(ctx, rep); err != nil {
 			return err
 		}
@@ -64,11 +69,8 @@ func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error 
 	var took []float64
 	before := first
 	for part := range syncParts {
-		n := again.Syncs*(part+1)/syncParts - len(took)
-		if n == 0 {
-			continue
-		}
-		for range n {
+		n := 0
+		for start := time.Now(); n == 0 || len(took) < d.cfg.Syncs*(part+1)/syncParts && time.Since(start) < d.cfg.Duration/syncParts; n++ {
 			begun := time.Now()
 			list, err := d.sync(l, func() {})
 			if err != nil {
@@ -87,6 +89,7 @@ func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error 
 		again.DearestCPU = max(again.DearestCPU, cpuEach(before, after, n))
 		before = after
 	}
+	again.Syncs = len(took)
 	again.SyncCPU = cpuEach(first, before, again.Syncs)
 	again.SyncP50, again.SyncP99 = share(took, 0.5), share(took, 0.99)
 	return nil
