@@ -3,6 +3,7 @@ package pebble
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	crdb "github.com/cockroachdb/pebble/v2"
@@ -104,4 +105,43 @@ func (s *Store) ListSteps(p store.Partition, limit int) ([]store.Cell, int) {
 // SetFormat makes the store one of another layout.
 func (s *Store) SetFormat(version string) error {
 	return s.db.Set([]byte{prefixFormat}, []byte(version), crdb.Sync)
+}
+
+// Work is what Pebble has written so far, and the shape of what it holds.
+type Work struct {
+	Written, Logical uint64 // bytes: to the disk, and of the batches
+	shape            string
+}
+
+// Minus returns the work since before.
+func (w Work) Minus(before Work) Work {
+	return Work{Written: w.Written - before.Written, Logical: w.Logical - before.Logical}
+}
+
+// Amplification is how many bytes were written to the disk for one of a batch.
+func (w Work) Amplification() float64 { return float64(w.Written) / float64(max(w.Logical, 1)) }
+
+func (w Work) String() string { return w.shape }
+
+// Work returns the work done since Open.
+func (s *Store) Work() Work {
+	m := s.db.Metrics()
+	w := Work{Written: writtenBytes(m), Logical: m.WAL.BytesIn}
+	w.shape = fmt.Sprintf("L0 %d files %d deep,", m.Levels[0].TablesCount, m.Levels[0].Sublevels)
+	for i := range m.Levels {
+		if l := &m.Levels[i]; l.TablesCount > 0 {
+			w.shape += fmt.Sprintf(" L%d %d MB", i, l.TablesSize>>20)
+		}
+	}
+	w.shape += fmt.Sprintf(", %d compactions %d moves, debt %d MB", m.Compact.Count, m.Compact.MoveCount, m.Compact.EstimatedDebt>>20)
+	return w
+}
+
+// TableBytes returns the size of all tables.
+func (s *Store) TableBytes() (n int64) {
+	m := s.db.Metrics()
+	for i := range m.Levels {
+		n += m.Levels[i].TablesSize
+	}
+	return n
 }

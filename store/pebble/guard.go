@@ -126,7 +126,7 @@ func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File
 	case err == nil:
 		g.track(f)
 		if table(name) {
-			return &tableFile{f, g, name}, nil
+			return newTableFile(f, g, name), nil
 		}
 		return &guardedFile{File: f, guard: g, name: name, wal: filepath.Ext(name) == ".log"}, nil
 	case table(name):

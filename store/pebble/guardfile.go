@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bufio"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -75,24 +76,43 @@ func (f *guardedFile) do(op string, do func() error) bool {
 	return true
 }
 
-// tableFile is an sstable being written.
+// tableFile is an sstable being written. Pebble writes it block by block. The operating
+// system takes a few large writes with much less CPU time than many small ones, so they
+// are gathered here; Pebble syncs a table before it closes it for use.
 type tableFile struct {
 	vfs.File
 	guard *guard
 	name  string
+	bw    *bufio.Writer
+}
+
+// tableBuffer is how many bytes of a table are written at a time.
+const tableBuffer = 256 << 10
+
+// newTableFile returns f, named name, guarded by g.
+func newTableFile(f vfs.File, g *guard, name string) *tableFile {
+	return &tableFile{f, g, name, bufio.NewWriterSize(f, tableBuffer)}
 }
 
 func (f *tableFile) Write(p []byte) (int, error) {
-	n, err := f.File.Write(p)
+	n, err := f.bw.Write(p)
 	return n, f.check("write", err)
 }
 
-func (f *tableFile) Sync() error     { return f.check("sync", f.File.Sync()) }
-func (f *tableFile) SyncData() error { return f.check("sync", f.File.SyncData()) }
+func (f *tableFile) Sync() error     { return f.flushed("sync", f.File.Sync) }
+func (f *tableFile) SyncData() error { return f.flushed("sync", f.File.SyncData) }
 
-func (f *tableFile) SyncTo(length int64) (bool, error) {
-	full, err := f.File.SyncTo(length)
-	return full, f.check("sync", err)
+func (f *tableFile) SyncTo(length int64) (full bool, err error) {
+	err = f.flushed("sync", func() (err error) { full, err = f.File.SyncTo(length); return err })
+	return full, err
+}
+
+// flushed carries out op on all that was written.
+func (f *tableFile) flushed(op string, do func() error) error {
+	if err := f.bw.Flush(); err != nil {
+		return f.check("write", err)
+	}
+	return f.check(op, do())
 }
 
 // Preallocate is an optimisation.
@@ -103,7 +123,11 @@ func (f *tableFile) Preallocate(offset, length int64) error {
 
 func (f *tableFile) Close() error {
 	f.guard.untrack(f.File)
-	return f.check("close", f.File.Close())
+	err := f.bw.Flush() // of nothing, unless the table is given up
+	if cerr := f.File.Close(); err == nil {
+		err = cerr
+	}
+	return f.check("close", err)
 }
 
 func (f *tableFile) check(op string, err error) error {

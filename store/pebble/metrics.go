@@ -48,14 +48,14 @@ func (m *metrics) init() {
 	})
 }
 
-// register makes the metrics known to r, which may be nil.
-func (m *metrics) register(r prometheus.Registerer) error {
+// register makes the metrics, and work, known to r, which may be nil.
+func (m *metrics) register(r prometheus.Registerer, work prometheus.Collector) error {
 	if r == nil {
 		return nil
 	}
 	m.registry = r
 	for _, c := range []prometheus.Collector{
-		m.commitSeconds, m.fsyncSeconds,
+		m.commitSeconds, m.fsyncSeconds, work,
 		counter("pim_store_commits_total", "Calls of Commit.", &m.commits),
 		counter("pim_store_records_total", "Records appended to logs.", &m.records),
 		counter("pim_store_cells_total", "Cells written.", &m.cells),

@@ -101,7 +101,7 @@ func (s *Store) open(o Options) error {
 		err = s.guard.failure()
 	}
 	if err == nil {
-		err = s.metrics.register(o.Registerer)
+		err = s.metrics.register(o.Registerer, newWork(s))
 	}
 	if err == nil {
 		return nil
