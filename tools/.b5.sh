@@ -1,0 +1,157 @@
+#!/bin/sh
+# Prints the figures of docs/benchmarks.md, one JSON object a line:
+#
+#	tools/benchmarks.sh [NAME...]
+#
+# Without a name: all workloads but sustained and idle-curve, which take long. With
+# PIM_BEFORE=/path/to/an/older/pim, each workload runs against a server of that
+# program and against this one, in turn; "binary" says which. The generator is this
+# one's for both.
+#
+# DURATION (10s) is the measured time of most workloads, SUSTAINED (30m) that of
+# sustained, ROUNDS (1) how often all of it is repeated. Every run has a fresh data
+# directory under TMPDIR.
+set -eu
+cd "$(dirname "$0")/.."
+go build -o bin/pim ./cmd/pim
+pim=$PWD/bin/pim
+duration=${DURATION:-10s}
+http=127.0.0.1:${PORT:-7410} tcp=127.0.0.1:$((${PORT:-7410} + 1))
+data= pid=
+trap 'stop' EXIT
+trap 'exit 1' INT TERM
+
+# start: the server $server on $data, until it takes messages.
+start() {
+	"$server" serve --data "$data" --listen $http --listen-tcp $tcp --log-level error --drain-window 0s >/dev/null &
+	pid=$!
+	until "$server" send --server http://$http --data "$data" --as bench --to bench ready >/dev/null 2>&1; do
+		kill -0 $pid # it has not ended
+		sleep 0.1
+	done
+}
+
+# fresh: a server with nothing in its data directory.
+fresh() {
+	data=$(mktemp -d)
+	start
+}
+
+# end: the server ends in good order. Its data stays.
+end() {
+	kill $pid
+	wait $pid || true
+	pid=
+}
+
+# stop: nothing is left of the server.
+stop() {
+	test -z "$pid" || end
+	test -z "$data" || rm -rf "$data"
+	data=
+}
+
+# show ARGS...: a line of JSON of pim bench ARGS. One that fails has said why.
+show() {
+	"$pim" bench "$@" --json | sed "s/^{/{\"name\":\"$name\",\"binary\":\"$binary\",/" || true
+}
+
+# measure ARGS...: the same against the server over TCP.
+measure() { show "$@" --server tcp://$tcp --metrics http://$http/metrics --data "$data"; }
+
+# measure_ws ARGS...: the same over WebSocket.
+measure_ws() { show "$@" --server http://$http --data "$data"; }
+
+# alone ARGS...: measure, against a fresh server.
+alone() { fresh; measure "$@"; stop; }
+
+# The workloads. Each is a function of its name, with _ for -.
+
+relay() { for w in 1 8 32; do show relay --users 1000 --window $w --duration "$duration"; done; }
+
+two_way() { for w in 1 8 32; do alone direct --users 1000 --window $w --duration "$duration"; done; }
+
+two_way_ws() { for w in 1 8 32; do fresh; measure_ws direct --users 1000 --window $w --duration "$duration"; stop; done; }
+
+one_way() { for w in 1 8 32; do alone direct --one-way --users 1000 --window $w --duration "$duration"; done; }
+
+rate() {
+	alone direct --one-way --users 1000 --rate 1000 --duration "$duration"
+	alone direct --users 1000 --rate 1000 --duration "$duration"
+}
+
+group() { alone group --users 200 --window 1 --duration "$duration"; }
+
+group_one() { alone group --users 200 --senders 1 --window 8 --duration "$duration"; }
+
+# 100,000 active conversations: each of 1,000 users talks with 100 others in turn.
+# The warm-up goes through all of them once.
+conversations() {
+	alone direct --users 2000 --conversations 100000 --window 1 --duration "$duration" --warmup 10s
+	alone direct --users 2000 --conversations 100000 --rate 5000 --duration "$duration" --warmup 25s
+}
+
+# The first message into each conversation after a restart, short ones and long ones.
+cold() {
+	fresh
+	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 20000 --seed 1 >/dev/null
+	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 4000000 --seed 2 >/dev/null
+	end
+	start
+	sleep 5 # what the store has to do after a start
+	name="cold, 10 messages each"
+	measure cold --conversations 2000 --rate 200 --seed 1
+	name="cold, 2,000 messages each"
+	measure cold --conversations 2000 --rate 200 --seed 2
+	stop
+}
+
+# A store that holds five million entries already.
+warm() {
+	fresh
+	measure fill --users 1000 --conversations 50000 --messages 5000000 --slice 10s
+	sleep 5 # compactions
+	measure direct --users 1000 --window 8 --duration "$duration"
+	measure direct --one-way --users 1000 --window 8 --duration "$duration"
+	measure direct --one-way --users 1000 --rate 1000 --duration "$duration"
+	stop
+}
+
+# One new message in each conversation, and with nothing new; then a long list.
+sync() {
+	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --duration "$duration"; stop; done
+	fresh
+	measure_ws sync --conversations 10000 --messages 1000000 --duration "$duration"
+	stop
+}
+
+idle() {
+	name="idle, WebSocket"
+	fresh; measure_ws idle --users 10000 --duration "$duration"; stop
+	name="idle, TCP"
+	alone idle --users 10000 --duration "$duration"
+}
+
+idle_curve() { alone idle --users 10000 --duration 10m; }
+
+# Half an hour at the highest rate that the machine holds.
+sustained() { alone direct --users 600 --window 200 --duration "${SUSTAINED:-30m}" --slice "${SUSTAINED_SLICE:-1m}"; }
+
+usage() { sed -n '2,/^set/s/^#//p' "$0" >&2; exit 2; }
+
+all="relay two-way two-way-ws one-way rate group group-one conversations cold warm sync idle"
+for name in ${*:-$all}; do
+	case " $all sustained idle-curve " in *" $name "*) ;; *) echo "there is no workload $name: $all sustained idle-curve" >&2; usage ;; esac
+done
+for _ in $(seq "${ROUNDS:-1}"); do
+	for name in ${*:-$all}; do
+		function=$(echo "$name" | tr - _)
+		workload=$name
+		if [ -n "${PIM_BEFORE:-}" ] && [ "$workload" != relay ]; then
+			server=$PIM_BEFORE binary=before
+			$function
+		fi
+		server=$pim binary=after name=$workload
+		$function
+	done
+done
