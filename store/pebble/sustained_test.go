@@ -23,7 +23,8 @@ func BenchmarkSustained(b *testing.B) {
 	for _, w := range []sustained{
 		{logs: 300, records: 7},
 		{logs: 300, records: 7, dedup: true},
-		{logs: 300, records: 64},
+		{logs: 300, records: 150}, // as with 600 users and a window of 200
+		{logs: 300, records: 150, dedup: true},
 		{logs: 100_000, records: 1},
 		{logs: 100_000, records: 1, held: 5_000_000},
 	} {
