@@ -7,6 +7,7 @@ import (
 
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire/wirepb"
+	"google.golang.org/protobuf/proto"
 )
 
 // What is cut ends with a character: a preview in a list, and the reason of a
@@ -23,5 +24,20 @@ func TestWhatIsCutEndsWithACharacter(t *testing.T) {
 	frame := appendServerClose(nil, 4000, "x"+strings.Repeat("王", 100))
 	if reason := frame[4:]; int(frame[1]) != 2+len(reason) || !utf8.Valid(reason) || len(reason) < 118 {
 		t.Errorf("reason %q", reason)
+	}
+}
+
+// A summary that is whole keeps what one that is not leaves out.
+func TestWholeSummaryKeepsAll(t *testing.T) {
+	entry := &wirepb.Entry{Seq: 7, Sender: "bob", Members: []string{"alice"}, Payload: []byte(strings.Repeat("x", 300))}
+	data, err := entry.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, whole := range []bool{true, false} {
+		s, err := summary(&inbox.Summary{Last: data, Whole: whole})
+		if err != nil || s.Whole != whole || s.LastCut == whole || proto.Equal(s.Last, entry) != whole || len(s.Last.Members) > 0 != whole {
+			t.Errorf("whole %v: %v, %v", whole, s, err)
+		}
 	}
 }

@@ -119,6 +119,9 @@ func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	if err := m.Last.UnmarshalVT(s.Last); err != nil {
 		return nil, pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
 	}
+	if m.Whole = s.Whole; m.Whole {
+		return m, nil
+	}
 	m.Last.Members = nil // a group's creation may name thousands
 	if len(m.Last.Payload) > lastEntryCut {
 		m.Last.Payload, m.LastCut = wire.Cut(m.Last.Payload, lastEntryCut), true

@@ -23,6 +23,8 @@ func TestLeavingDuringPull(t *testing.T) {
 	t.Cleanup(resume) // before the lab waits for its server to end
 	alice, bob := lab.User("alice"), lab.User("bob")
 	g := alice.Creates("bob")
+	alice.Sends(g, "one") // the list alone would settle a single entry
+	lab.Settled()
 	gate.arm(inbox.Members(g))
 	phone := lab.Device("bob", "tablet") // which pulls everything
 	<-gate.looked

@@ -23,7 +23,9 @@ func Members(c pim.ConversationID) store.Partition { return store.Partition("mem
 func Lines(u pim.UserID) store.Partition { return store.Partition("inbox/" + u) }
 
 // Fresh holds the lines that have not been folded into Lines; writers write here.
-func Fresh(u pim.UserID) store.Partition { return store.PassingPrefix + store.Partition("fresh/"+u) }
+func Fresh(u pim.UserID) store.Partition {
+	return store.Partition(store.PassingPrefix + "fresh/" + string(u)) // one allocation
+}
 
 // Settled holds a mark for each of a user's devices: key device; an odd version says
 // that the device has acknowledged all of Lines.

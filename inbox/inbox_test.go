@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -401,4 +402,47 @@ func FuzzParseLine(f *testing.F) {
 			t.Fatalf("%+v came back as %+v, %v", l, again, err)
 		}
 	})
+}
+
+// A summary shows the whole of an entry where that takes the place of a pull, or costs
+// nothing: it is what Pull returns.
+func TestSummaryThatSettles(t *testing.T) {
+	for _, at := range []struct {
+		name         string
+		size         int
+		entries      int
+		acked        pim.Seq
+		brief, whole bool
+	}{
+		{"all that is new", 100, 3, 2, true, true},
+		{"the first of all", 100, 1, 0, true, true},
+		{"more is new", 100, 3, 1, true, false},
+		{"more is new, and it is shown in any case", 100, 3, 1, false, true},
+		{"it is large", 600, 3, 2, true, false},
+		{"it is large, and shown cut", 600, 3, 2, false, false},
+	} {
+		s := storetest.NewMemory()
+		m := &inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+		fill(t, s, "g:x", at.entries, at.size, m)
+		w := &store.Write{Cells: []store.CellWrite{
+			{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: pim.Seq(at.entries)}.Cell("g:x")},
+			{Partition: inbox.Acked("alice", "phone"), Cell: store.Cell{Key: "g:x", Version: uint64(at.acked)}},
+		}}
+		if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		x := inbox.New(s)
+		page, err := x.Sync(ctx, inbox.SyncRequest{User: "alice", Device: "phone", Brief: at.brief})
+		if err != nil || len(page.Summaries) != 1 {
+			t.Fatalf("%s: %+v, %v", at.name, page, err)
+		}
+		sum := page.Summaries[0]
+		pulled, err := x.Pull(ctx, "alice", inbox.PullRequest{Conversation: "g:x", From: sum.Newest})
+		if err != nil || len(pulled.Entries) != 1 {
+			t.Fatalf("%s: %+v, %v", at.name, pulled, err)
+		}
+		if same := bytes.Equal(sum.Last, pulled.Entries[0].Data); sum.Whole != at.whole || sum.Whole && (!same || sum.Cut) {
+			t.Errorf("%s: whole %v, cut %v, as it is pulled %v", at.name, sum.Whole, sum.Cut, same)
+		}
+	}
 }

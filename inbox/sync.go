@@ -16,7 +16,7 @@ type SyncRequest struct {
 	Full   bool               // every conversation, whatever was acknowledged
 	After  pim.ConversationID // Next of the page before
 	Limit  int                // conversations; 0: defaultSync
-	Brief  bool               // last entries as wire.BriefEntry makes them
+	Brief  bool               // last entries as wire.BriefEntry makes them, but see Summary.Whole
 }
 
 const (
@@ -37,6 +37,7 @@ type Summary struct {
 	Acked pim.Seq // by this device
 	Last  []byte  // the entry at Newest, encoded; nil if it is not durable yet
 	Cut   bool    // Last is brief, and its payload was cut
+	Whole bool    // Last is small, and as Pull would return it: no Pull need bring it
 }
 
 // SyncPage is one page of an offline list.
@@ -114,7 +115,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 		if err != nil {
 			return page, err
 		}
-		if req.Brief {
+		if s.Whole = s.settles(req.Brief); req.Brief && !s.Whole {
 			if err := s.shorten(); err != nil {
 				return page, err
 			}
@@ -147,6 +148,19 @@ func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Su
 		s.Last = records[0]
 	}
 	return s, err
+}
+
+// wholeEntry is the size of a last entry, encoded, that is small enough to be shown
+// whole.
+const wholeEntry = 512
+
+// settles reports whether the last entry is shown whole. In a brief summary it is if it
+// is all that the device lacks: then the summary takes the place of a pull.
+func (s *Summary) settles(brief bool) bool {
+	if s.Last == nil || len(s.Last) > wholeEntry {
+		return false
+	}
+	return !brief || s.Newest == s.Acked+1
 }
 
 // shorten makes the last entry brief.

@@ -108,6 +108,7 @@ func vectorFrames() []vectorFrame {
 		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{
 			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true},
 		}}},
+		{"all that is new, whole", &wirepb.PIMSyncResp{RequestId: 7, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi, Whole: true}}}},
 		{"the newest fifty of a range", &wirepb.PIMPullReq{RequestId: 6, Conversation: "g:abc", From: 2, To: 900, Limit: 50, NewestFirst: true}},
 		{"from now on every minute", &wirepb.PIMPing{Nonce: 8, HeartbeatMs: 60000}},
 		{"yes, and pushes were dropped", &wirepb.PIMPong{Nonce: 8, ServerMs: 1700000000200, Behind: true}},

@@ -373,15 +373,15 @@ func TestSupersededByWhatIsGone(t *testing.T) {
 	for name, at := range map[string]struct {
 		store     string // the identity of the store that is restored
 		late      bool   // the later command comes when the list has been read
-		entry     bool   // something stands below
+		entry     bool   // something stands below: the list does not settle the pin
 		restarted bool
 	}{
 		"nothing is stored":              {store: "store 1"},
 		"something is stored":            {store: "store 1", entry: true},
 		"the process dies":               {store: "store 1", restarted: true},
-		"only the pull told":             {store: "store 1", late: true, restarted: true},
+		"only the pull told":             {store: "store 1", late: true, entry: true, restarted: true},
 		"the store has no identity":      {},
-		"nor has it, with a new process": {late: true, restarted: true},
+		"nor has it, with a new process": {late: true, entry: true, restarted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newBackWorld(t)

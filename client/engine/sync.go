@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -101,7 +102,10 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		e.suspect(c)
 		return false
 	}
-	if newest >= c.newest && (newest > c.known || c.left != s.Left) {
+	whole, ok := wholeOf(c.id, s)
+	if ok && newest == c.known+1 {
+		e.arrive(c, whole)
+	} else if newest >= c.newest && (newest > c.known || c.left != s.Left) {
 		changed = true
 		e.touch(c)
 		c.newest, c.counted, c.count, c.left = newest, newest, s.Count, s.Left
@@ -112,12 +116,25 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	}
 	if newest > c.known {
 		e.aim(c, newest)
+		if ok {
+			e.keepAhead(c, whole)
+		}
 	}
 	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {
 		c.acked = acked
 		e.ackLater(c)
 	}
 	return changed
+}
+
+// wholeOf returns the entry at s.Newest if s shows the whole of it: then it is as if it
+// had been pushed.
+func wholeOf(c pim.ConversationID, s *wirepb.Summary) (entry pim.Entry, ok bool) {
+	if !s.Whole || s.Last == nil || s.Last.Seq != s.Newest {
+		return pim.Entry{}, false
+	}
+	entry, err := wire.EntryOf(c, s.Last)
+	return entry, err == nil
 }
 
 // lastOf returns the entry that s shows, nil if there is none. A brief one leaves

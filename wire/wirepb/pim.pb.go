@@ -1180,7 +1180,7 @@ type PIMSyncReq struct {
 	Full          bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`   // list every conversation, whatever was acknowledged
 	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // next_after of the page before; empty for the first
 	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // conversations a page; 0 means 100, at most 1,000
-	Brief         bool                   `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"` // last holds only its kind, sender, times, and 64 bytes of payload
+	Brief         bool                   `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"` // last holds only its kind, sender, times, and 64 bytes of payload, unless it is whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1317,9 +1317,10 @@ type Summary struct {
 	Newest        uint64                 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`                  // newest seq this user may read
 	Acked         uint64                 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`                    // newest seq this device acknowledged
 	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`                    // counting messages up to newest
-	Last          *Entry                 `protobuf:"bytes,5,opt,name=last,proto3" json:"last,omitempty"`                       // the entry at newest; its payload is cut at 256 bytes
+	Last          *Entry                 `protobuf:"bytes,5,opt,name=last,proto3" json:"last,omitempty"`                       // the entry at newest; unless it is whole, its payload is cut at 256 bytes
 	LastCut       bool                   `protobuf:"varint,6,opt,name=last_cut,json=lastCut,proto3" json:"last_cut,omitempty"` // last's payload was cut
 	Left          bool                   `protobuf:"varint,7,opt,name=left,proto3" json:"left,omitempty"`                      // the user is no longer a member
+	Whole         bool                   `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`                    // last is as PIMPullResp would give it, whatever was asked for: no pull need bring it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1399,6 +1400,13 @@ func (x *Summary) GetLastCut() bool {
 func (x *Summary) GetLeft() bool {
 	if x != nil {
 		return x.Left
+	}
+	return false
+}
+
+func (x *Summary) GetWhole() bool {
+	if x != nil {
+		return x.Whole
 	}
 	return false
 }
@@ -2080,7 +2088,7 @@ const file_pim_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\xc3\x01\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"\xd9\x01\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -2088,7 +2096,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x05count\x18\x04 \x01(\x04R\x05count\x12!\n" +
 	"\x04last\x18\x05 \x01(\v2\r.pim.v1.EntryR\x04last\x12\x19\n" +
 	"\blast_cut\x18\x06 \x01(\bR\alastCut\x12\x12\n" +
-	"\x04left\x18\a \x01(\bR\x04left\"\xac\x01\n" +
+	"\x04left\x18\a \x01(\bR\x04left\x12\x14\n" +
+	"\x05whole\x18\b \x01(\bR\x05whole\"\xac\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +
