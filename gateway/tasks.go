@@ -91,6 +91,7 @@ const lastEntryCut = 256 // bytes of payload in a summary's last entry
 func (c *conn) serveSync(id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
+	req.Later = c.gw.Acks.Later
 	page, err := c.gw.Reader.Sync(c.ctx(), *req)
 	if err != nil {
 		c.refuseTask(id, "", err)

@@ -17,6 +17,7 @@ const (
 	ackPending  = 1 << 16     // conversations of devices waiting, at most, but for the first of each user
 	ackFirst    = 16          // conversations of a user that are taken however many of others wait
 	ackCommit   = 256         // devices in one commit
+	ackLater    = 256         // writes of syncs that wait
 
 	// AckShare is how many conversations of one user's devices wait, at most. What
 	// is above it is dropped.
@@ -45,6 +46,7 @@ type Acks struct {
 
 	flushing sync.Mutex    // one Flush at a time, so that it can wait for what another took
 	early    chan struct{} // capacity 1: much waits, flush now
+	later    chan func(context.Context)
 	stop     chan struct{}
 	done     chan struct{}
 }
@@ -69,7 +71,7 @@ func NewAcks(s store.Store, log *slog.Logger) *Acks {
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_acks_dropped_total", Help: "Acknowledgements not taken since too many waited, of the user or of all: their devices are offered the entries again.",
 		}, []string{"reason"}),
-		early: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		early: make(chan struct{}, 1), later: make(chan func(context.Context), ackLater), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	a.overShare, a.overAll = a.dropped.WithLabelValues("user"), a.dropped.WithLabelValues("all")
 	go a.run()
@@ -279,6 +281,15 @@ func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.
 	return w, nil
 }
 
+// Later takes what is to be written after a sync, see SyncRequest.Later. It waits for
+// nothing; what has no room is dropped, and so is what waits when a is closed.
+func (a *Acks) Later(write func(context.Context)) {
+	select {
+	case a.later <- write:
+	default:
+	}
+}
+
 func (a *Acks) run() {
 	defer close(a.done)
 	t := time.NewTicker(ackInterval)
@@ -289,6 +300,8 @@ func (a *Acks) run() {
 			a.Flush(context.Background())
 		case <-a.early:
 			a.Flush(context.Background())
+		case write := <-a.later:
+			write(context.Background())
 		case <-a.stop:
 			a.Flush(context.Background())
 			return

@@ -38,17 +38,22 @@ func settled(mark uint64) bool { return mark%2 == 1 }
 // device has not acknowledged.
 func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 
-// mark returns the mark of a device. It makes the first; where that cannot be written
-// it returns 0, and the device cannot settle.
-func (x *Inbox) mark(ctx context.Context, user pim.UserID, device pim.DeviceID) (uint64, error) {
-	cell, ok, err := x.store.Get(ctx, Settled(user), string(device))
+// mark returns the mark of the device that asks. It makes the first; until that is
+// written it returns 0, and the device cannot settle.
+func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
+	cell, ok, err := x.store.Get(ctx, Settled(req.User), string(req.Device))
 	if err != nil || ok {
 		return cell.Version, err
 	}
-	if err := x.raise(ctx, markCell(user, string(device), firstMark)); err != nil {
-		return 0, nil
-	}
-	return firstMark, nil
+	mark := uint64(0)
+	now := req.Later == nil
+	first := markCell(req.User, string(req.Device), firstMark)
+	req.later(ctx, func(ctx context.Context) {
+		if err := x.raise(ctx, first); err == nil && now {
+			mark = firstMark
+		}
+	})
+	return mark, nil
 }
 
 func markCell(user pim.UserID, device string, version uint64) store.CellWrite {
@@ -68,6 +73,7 @@ type fold struct {
 	device pim.DeviceID
 	lines  []store.Cell // of Fresh, acknowledged by device
 	begun  bool         // some have been folded
+	later  func(context.Context, func(context.Context))
 }
 
 // add takes a line of Fresh that the device has acknowledged.
@@ -85,12 +91,17 @@ func (f *fold) end(ctx context.Context) {
 	}
 }
 
-// flush folds what was added. It may stop after any step, by an error or a crash, and
+// flush folds what was added, now or later: another fold may be faster, which does no
+// harm, since then the lines are in Lines and the marks have been raised. It may stop after any step, by an error or a crash, and
 // another fold does it again. An error is not the sync's: whatever the store cannot
 // write here, it tells of elsewhere.
 func (f *fold) flush(ctx context.Context) {
 	lines := f.lines
-	f.lines = f.lines[:0]
+	f.lines = nil
+	f.later(ctx, func(ctx context.Context) { f.write(ctx, lines) })
+}
+
+func (f *fold) write(ctx context.Context, lines []store.Cell) {
 	cells, err := f.others(ctx, lines)
 	if err != nil {
 		return

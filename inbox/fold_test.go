@@ -143,12 +143,19 @@ func (s *schedule) start(d pim.DeviceID, seed uint64) {
 		x := inbox.New(st)
 		x.FoldAll()
 		req := inbox.SyncRequest{User: "alice", Device: d, Limit: int(seed % 3)} // 0: all on one page
+		var later []func(context.Context)
+		if seed%2 == 0 {
+			req.Later = func(write func(context.Context)) { later = append(later, write) }
+		}
 		for {
 			page, err := x.Sync(context.Background(), req)
 			r.listed, r.err = append(r.listed, page.Summaries...), err
 			if req.After = page.Next; req.After == "" {
 				break
 			}
+		}
+		for _, write := range later {
+			write(context.Background())
 		}
 		r.ended = true
 	}()

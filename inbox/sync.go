@@ -16,7 +16,10 @@ type SyncRequest struct {
 	Full   bool               // every conversation, whatever was acknowledged
 	After  pim.ConversationID // Next of the page before
 	Limit  int                // conversations; 0: defaultSync
-	Brief  bool               // last entries as wire.BriefEntry makes them, but see Summary.Whole
+	// Later, if not nil, is given what is to be written afterwards, so that a disk that
+	// hangs holds no answer up. It may drop it: the next sync finds it again.
+	Later func(func(context.Context))
+	Brief bool // last entries as wire.BriefEntry makes them, but see Summary.Whole
 }
 
 const (
@@ -53,7 +56,7 @@ type SyncPage struct {
 // that is not settled takes a walk over all lines, and is settled then if that finds
 // nothing.
 func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
-	mark, err := x.mark(ctx, req.User, req.Device)
+	mark, err := x.mark(ctx, &req)
 	if err != nil {
 		return SyncPage{}, err
 	}
@@ -63,15 +66,26 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 			return page, err
 		}
 		// A line that was folded before Fresh was read is in Lines, and the mark says so.
-		if again, err := x.mark(ctx, req.User, req.Device); err != nil || again == mark {
+		if again, err := x.mark(ctx, &req); err != nil || again == mark {
 			return page, err
 		}
 	}
 	page, err := x.syncPage(ctx, req, false)
 	if err == nil && mark != 0 && !settled(mark) && req.After == "" && page.Next == "" && page.settles {
-		_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // else the next sync walks, too
+		req.later(ctx, func(ctx context.Context) {
+			_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // else the next sync walks, too
+		})
 	}
 	return page, err
+}
+
+// later carries out f, now or later.
+func (r *SyncRequest) later(ctx context.Context, f func(context.Context)) {
+	if r.Later != nil {
+		r.Later(f)
+		return
+	}
+	f(ctx)
 }
 
 // syncPage is Sync over all lines, or those of Fresh only.
@@ -82,7 +96,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	}
 	lines := x.newWalk(req.User, req.After, freshOnly)
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
-	folding := fold{Inbox: x, user: req.User, device: req.Device}
+	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
 	page := SyncPage{settles: true}
 	room := maxSyncBytes
 	for {
