@@ -30,3 +30,5 @@ func readFile(fd uintptr, b []byte) (int, syscall.Errno) {
 	}
 	return n, 0
 }
+
+func writeFile(fd uintptr, b []byte) (int, error) { return syscall.Write(int(fd), b) }

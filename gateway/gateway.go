@@ -211,8 +211,9 @@ func (g *Gateway) Deliver(answers []conv.Answer, pushes []conv.Published) {
 	for i := range pushes {
 		touched = g.push(&pushes[i], touched)
 	}
-	for _, c := range touched {
-		c.startSender()
+	if len(touched) > 0 {
+		var d direct
+		d.start(touched)
 	}
 	g.Metrics.answered(len(answers))
 }
