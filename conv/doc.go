@@ -7,9 +7,8 @@
 //   - I1: an answer, and any push, follows the commit of the entry and of every
 //     member's offline list.
 //   - I2: a client message ID has one effect. Those of a log's last entries are
-//     remembered, in the snapshot and the log behind it; before one is forgotten
-//     it is written as a cell. So an ID is always remembered or in a cell, whenever
-//     a writer starts, and most conversations never need the cells.
+//     remembered, in the snapshot and the log behind it; an older one is found in
+//     the log by the time that it carries. Most conversations never look for one.
 //   - I3: seqs are dense, since the store appends after the last seq or not at all.
 //   - I7: a conversation's state in memory is a cache of its log. When an append
 //     fails, for whatever reason, the state is thrown away, loaded again, and the
@@ -39,7 +38,6 @@
 // # Keys
 //
 // A batch writes, for each conversation in it, one chunk of the log and one line
-// for each member, however many entries the batch adds; and a cell for each client
-// message ID that gets old, of conversations of more than settleAt entries. A line for
-// each message and member was tried and left.
+// for each member, however many entries the batch adds. A line for each message and
+// member, and a cell for each client message ID, were tried and left.
 package conv

@@ -23,7 +23,8 @@ type group struct {
 	joined   map[pim.UserID]pim.Seq    // whose membership began with the entry
 	departed map[pim.UserID]inbox.Line // whose membership ended, and their last line
 	entities map[string]bool           // settings that changed
-	settles  pim.Seq                   // client message IDs up to here have cells after it
+	indexed  bool                      // it writes a cell of the index
+	level    int                       // of which level
 	snapshot pim.Seq                   // it writes one, of the state before it; 0: none
 }
 
@@ -46,6 +47,9 @@ func (g *group) add(r *Request, o *outcome, arena []byte) []byte {
 	g.encoded = append(g.encoded, Encoded{o.entry.Seq, o.entry.Sender, o.entry.Device, data})
 	g.write.Records = append(g.write.Records, data)
 	g.requests = append(g.requests, r)
+	if o.strange {
+		g.write.Cells = append(g.write.Cells, strangeCell(o.entry.Conversation, o.entry.ClientID, o.entry.Seq))
+	}
 	if o.entity != "" {
 		if g.entities == nil {
 			g.entities = make(map[string]bool)
@@ -72,11 +76,9 @@ func (g *group) add(r *Request, o *outcome, arena []byte) []byte {
 func (g *group) finish() {
 	c := g.conv
 	g.write.Log = inbox.Entries(c.id)
-	cells := g.write.Cells
-	from, to := c.recent.unsettled()
-	for seq := from; seq <= to; seq++ {
-		cells = append(cells, goneCell(c.id, c.recent.id(seq), seq))
-		g.settles = seq
+	cells := append(g.write.Cells, c.unsettledIDs...)
+	if g.level, g.indexed = c.index.full(); g.indexed {
+		cells = append(cells, c.index.cell(c.id, g.level))
 	}
 	for u := range g.joined {
 		cells = append(cells, membershipCell(c, u))

@@ -21,8 +21,9 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings []string // as unsettled, of an own log: entities
-	blockings         uint64   // Writers.blockings when blocks was read
+	unsettledSettings []string          // as unsettled, of an own log: entities
+	unsettledIDs      []store.CellWrite // as unsettled: strange IDs
+	blockings         uint64            // Writers.blockings when blocks was read
 
 	snapshot pim.Seq // of the snapshot in the store, or under way to it; 0: there is none
 	behind   int     // bytes of the entries behind it
@@ -110,7 +111,9 @@ func (l *live) take(e *pim.Entry) {
 		l.anchors(e.Sender).Next(e.Seq, e.OrderTime(), e.Server)
 	}
 	l.times.Take(e)
-	l.recent.add(e.ClientID)
+	if l.addID(e.ClientID, e.Server) {
+		l.unsettledIDs = append(l.unsettledIDs, strangeCell(l.id, e.ClientID, e.Seq))
+	}
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
 	joined, _ := l.change(e)
@@ -132,8 +135,10 @@ func (l *live) take(e *pim.Entry) {
 // settled takes note that the conversation's write g is durable, and with it all that
 // follows from the log.
 func (l *live) settled(g *group) {
-	l.stale, l.unsettled, l.unsettledSettings = false, nil, nil
-	l.recent.settled(g.settles, l.times.State().Server)
+	l.stale, l.unsettled, l.unsettledSettings, l.unsettledIDs = false, nil, nil, nil
+	if g.indexed {
+		l.index.stored(g.level)
+	}
 	if g.snapshot != 0 {
 		l.snapshot, l.behind = g.snapshot, 0
 	}
@@ -239,25 +244,4 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 		}
 	}
 	return entries, nil
-}
-
-// lookUp returns the seq of an ID that is not remembered, 0 if there is none.
-func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
-	if !l.recent.maybeGone(id) || l.recent.seq(id) != 0 {
-		return 0, nil
-	}
-	cell, _, err := s.Get(ctx, goneIDs(l.id), string(id[:]))
-	return pim.Seq(cell.Version), err
-}
-
-// goneIDs holds the IDs that are not remembered: key the client message ID, version its
-// seq.
-func goneIDs(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
-
-func goneCell(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.CellWrite {
-	return store.CellWrite{
-		Partition: goneIDs(c),
-		Cell:      store.Cell{Key: string(id[:]), Version: uint64(seq)},
-		Lifetime:  pim.DedupWindow,
-	}
 }

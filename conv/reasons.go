@@ -14,10 +14,11 @@ const (
 	tooManyEver      reason = "group_members_ever" // with former ones
 	tooManySettings  reason = "settings"           // of a user
 	settingsTooLarge reason = "setting_bytes"      // of all of them
+	idsTooWide       reason = "message_ids"        // messages that an ID may be one of
 )
 
 var reasons = []reason{
-	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge,
+	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, idsTooWide,
 }
 
 // Error returns the label.

@@ -3,53 +3,50 @@ package conv
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 
 	"github.com/pim-im/pim"
 )
 
 const (
-	// settleAt is how many of a log's last IDs may have no cell; when there are more,
-	// all but settleTo get one.
-	settleAt = 112
+	// settleTo is how many of a log's last IDs stay out of the index when the others go
+	// into it.
 	settleTo = 32
 
-	// rememberFor is for how long, in milliseconds, IDs that have a cell are remembered
-	// for all that, and rememberMost how many. Where many messages are under way at a
-	// time, the newest IDs are not the last to come; without it each of the others
-	// would be looked up.
-	rememberFor  pim.Millis = 5_000
-	rememberMost            = 4096
+	// rememberFor is for how long, in milliseconds, IDs that are in the index are
+	// remembered for all that, and rememberMost how many. Where many messages are under
+	// way at a time, the newest IDs are not the last to come; without it each of the
+	// others would be looked up.
+	rememberFor  = pim.Millis(5_000)
+	rememberMost = 4096
 )
 
-// recent remembers the client message IDs of a log's last entries: all that have no
-// cell, and some that have.
+// recent remembers the client message IDs of a log's last entries: all that are not in
+// the index, and some that are.
 type recent struct {
 	ring  []pim.ClientMessageID // that of seq s at s modulo the length, a power of two
 	table []uint32              // 1 + place in ring, by hash, linear probing; 0: empty
 	first pim.Seq               // the IDs of first to last are remembered
 	last  pim.Seq
+	kept  pim.Seq // the IDs up to here are in the index, or in cells
 
-	// kept is the last seq whose ID is in a cell, with all before it, those that have
-	// expired aside.
-	kept pim.Seq
+	// newestGone is the greatest time of the IDs that are in the index and not
+	// remembered. One that is younger cannot be among them: in the usual case nothing
+	// has to be looked up.
+	newestGone int64
 
-	// newestGone is the greatest UUIDv7 time of the IDs that are not remembered. An
-	// ID carries its time, so one that is younger cannot be among them: in the
-	// usual case no cell has to be looked up. Nothing is assumed of the clock that
-	// made it; a wrong one only costs look-ups.
-	newestGone uint64
-
-	settles []settle // by age
+	strange map[pim.Seq]bool // those remembered that are not for the index, see strange.go
+	settles []settle         // by age
 }
 
-// settle says when the IDs up to kept got their cells, by the conversation's time.
+// settle says when the IDs up to kept came into the index, by the conversation's time.
 type settle struct {
 	kept pim.Seq
 	at   pim.Millis
 }
 
-// startAfter begins after the entry at seq, whose ID and those before are in cells.
-func (r *recent) startAfter(seq pim.Seq, newestGone uint64) {
+// startAfter begins after the entry at seq, whose ID and those before are in the index.
+func (r *recent) startAfter(seq pim.Seq, newestGone int64) {
 	*r = recent{first: seq + 1, last: seq, kept: seq, newestGone: newestGone}
 }
 
@@ -67,13 +64,8 @@ func (r *recent) seq(id pim.ClientMessageID) pim.Seq {
 	return 0
 }
 
-// maybeGone reports whether id can be one that is not remembered.
-func (r *recent) maybeGone(id pim.ClientMessageID) bool {
-	return r.newestGone != 0 && idTime(id) <= r.newestGone
-}
-
 // add takes in the ID of the next entry.
-func (r *recent) add(id pim.ClientMessageID) {
+func (r *recent) add(id pim.ClientMessageID, strange bool) {
 	if r.first == 0 {
 		r.first = 1
 	}
@@ -82,6 +74,36 @@ func (r *recent) add(id pim.ClientMessageID) {
 	}
 	r.last++
 	r.insert(r.last, id)
+	r.mark(r.last, strange)
+}
+
+// addBefore takes in the IDs of the entries before those that are remembered, the last
+// of them first; newestGone is that of those before.
+func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis) {
+	n := 8
+	for n < int(r.last-r.first)+1+len(entries) {
+		n *= 2
+	}
+	if n > len(r.ring) {
+		r.resize(n)
+	}
+	r.settles = slices.Insert(r.settles, 0, settle{r.first - 1, now})
+	for i := range slices.Backward(entries) {
+		e := &entries[i]
+		r.first--
+		r.insert(e.Seq, e.ClientID)
+		r.mark(e.Seq, isStrange(e.ClientID, e.Server))
+	}
+	r.newestGone = newestGone
+}
+
+func (r *recent) mark(seq pim.Seq, strange bool) {
+	if strange {
+		if r.strange == nil {
+			r.strange = make(map[pim.Seq]bool)
+		}
+		r.strange[seq] = true
+	}
 }
 
 func (r *recent) insert(seq pim.Seq, id pim.ClientMessageID) {
@@ -114,22 +136,27 @@ func (r *recent) resize(n int) {
 	}
 }
 
-// unsettled returns the seqs whose IDs have no cell and are to get one, now that the
-// log ends at last; from > to: none.
-func (r *recent) unsettled() (from, to pim.Seq) {
-	if r.last-r.kept <= settleAt {
-		return 1, 0
+// settle moves all but the last IDs into x. now is the conversation's time.
+func (r *recent) settle(x *index, now pim.Millis) {
+	if r.last <= r.kept+settleTo {
+		return
 	}
-	return r.kept + 1, r.last - settleTo
+	for r.last > r.kept+settleTo {
+		s := stretch{first: r.kept + 1, last: min(r.kept+indexBlock, r.last-settleTo), from: 1, to: 0}
+		for seq := s.first; seq <= s.last; seq++ {
+			if !r.strange[seq] {
+				s.extend(idTime(r.id(seq)))
+			}
+		}
+		x.add(s)
+		r.kept = s.last
+	}
+	r.settles = append(r.settles, settle{r.kept, now})
+	r.forget(now)
 }
 
-// settled takes note that the IDs up to seq have cells, at the conversation's time
-// now, and forgets those that got theirs long before.
-func (r *recent) settled(seq pim.Seq, now pim.Millis) {
-	if seq > r.kept {
-		r.kept = seq
-		r.settles = append(r.settles, settle{seq, now})
-	}
+// forget forgets the IDs that came into the index long before now.
+func (r *recent) forget(now pim.Millis) {
 	n, upTo := 0, pim.Seq(0)
 	for n < len(r.settles) && (r.settles[n].at <= now-rememberFor || r.last-r.settles[n].kept > rememberMost) {
 		upTo = r.settles[n].kept
@@ -137,10 +164,14 @@ func (r *recent) settled(seq pim.Seq, now pim.Millis) {
 	}
 	r.settles = r.settles[:copy(r.settles, r.settles[n:])]
 	for ; r.first <= upTo; r.first++ {
-		r.newestGone = max(r.newestGone, idTime(r.id(r.first)))
+		if r.strange[r.first] {
+			delete(r.strange, r.first)
+		} else {
+			r.newestGone = max(r.newestGone, idTime(r.id(r.first)))
+		}
 		r.remove(r.first)
 	}
-	if size := len(r.ring); size > 2*settleAt && int(r.last-r.first) < size/4 {
+	if size := len(r.ring); size > 256 && int(r.last-r.first) < size/4 {
 		r.resize(size / 2)
 	}
 }
@@ -164,18 +195,11 @@ func (r *recent) remove(seq pim.Seq) {
 	r.table[i] = 0
 }
 
-// newestKept returns the greatest time of the IDs that have a cell.
-func (r *recent) newestKept() uint64 {
-	newest := r.newestGone
-	for seq := r.first; seq <= r.kept; seq++ {
-		newest = max(newest, idTime(r.id(seq)))
-	}
-	return newest
+// size is what it takes up in memory, in bytes.
+func (r *recent) size() int {
+	return 16*cap(r.ring) + 4*cap(r.table) + 16*cap(r.settles) + 32*len(r.strange)
 }
 
-// size is what it takes up in memory, in bytes.
-func (r *recent) size() int { return 16*cap(r.ring) + 4*cap(r.table) + 16*cap(r.settles) }
-
-// idTime returns the first eight bytes of id, of which a UUIDv7's first six are
-// its time in milliseconds; never 0.
-func idTime(id pim.ClientMessageID) uint64 { return binary.BigEndian.Uint64(id[:8]) | 1 }
+// idTime returns the first six bytes of id: the time of a UUIDv7, in milliseconds since
+// 1970.
+func idTime(id pim.ClientMessageID) int64 { return int64(binary.BigEndian.Uint64(id[:8]) >> 16) }

@@ -46,6 +46,7 @@ func stateCells(c pim.ConversationID) store.Partition { return store.Partition("
 // snapshotCell returns the snapshot of l, all of which is settled.
 func (l *live) snapshotCell() store.CellWrite {
 	l.dropSenders()
+	l.recent.settle(&l.index, l.times.State().Server)
 	return store.CellWrite{
 		Partition: stateCells(l.id),
 		Cell:      store.Cell{Key: snapshotKey, Version: uint64(l.last), Value: l.appendSnapshot(nil)},
@@ -86,12 +87,7 @@ func (l *live) appendSnapshot(dst []byte) []byte {
 	e.times(t.Server, t.Ahead, t.Set, t.Upset, t.Eve, t.Was, t.Between)
 	e.number(uint64(c.floor.seq))
 	e.times(c.floor.local)
-	e.number(uint64(c.recent.kept))
-	e.number(c.recent.newestKept())
-	for seq := c.recent.kept + 1; seq <= c.last; seq++ {
-		id := c.recent.id(seq)
-		e.b = append(e.b, id[:]...)
-	}
+	e.ids(c)
 	e.senders(c.order)
 	e.blocks(&c.blocks)
 	e.members(c)
@@ -112,14 +108,7 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 		Server: d.time(), Ahead: d.time(), Set: d.time(), Upset: d.time(), Eve: d.time(), Was: d.time(), Between: d.time(),
 	}.Times()
 	c.floor.seq, c.floor.local = pim.Seq(d.number()), d.time()
-	kept := pim.Seq(d.number())
-	c.recent.startAfter(kept, d.number())
-	if kept > seq || seq-kept > pim.Seq(len(d.b)/len(pim.ClientMessageID{})) {
-		d.fail()
-	}
-	for n := kept; n < seq && d.err == nil; n++ {
-		c.recent.add(pim.ClientMessageID(d.bytes(len(pim.ClientMessageID{}))))
-	}
+	d.ids(c)
 	d.senders(c)
 	d.blocks(&c.blocks)
 	d.members(c)
@@ -127,6 +116,42 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 		return pim.Errorf(pim.KindCorrupt, "snapshot of %s at seq %d with the value %x", c.id, seq, value)
 	}
 	return nil
+}
+
+// ids appends what is known of client message IDs: the index, and those that are not
+// in it.
+func (e *encoder) ids(c *conversation) {
+	e.times(pim.Millis(c.strangers.past), pim.Millis(c.strangers.future), pim.Millis(c.strangers.beyond))
+	e.number(uint64(len(c.index.levels)))
+	for _, stretches := range c.index.levels {
+		e.stretches(stretches)
+	}
+	e.number(uint64(c.last - c.recent.kept))
+	for seq := c.recent.kept + 1; seq <= c.last; seq++ {
+		id, strange := c.recent.id(seq), byte(0)
+		if c.recent.strange[seq] {
+			strange = 1
+		}
+		e.b = append(append(e.b, id[:]...), strange)
+	}
+}
+
+func (d *decoder) ids(c *conversation) {
+	c.strangers = strangers{int64(d.time()), int64(d.time()), int64(d.time())}
+	for n := d.number(); n > 0 && d.err == nil; n-- {
+		c.index.levels = append(c.index.levels, d.stretches())
+	}
+	const size = len(pim.ClientMessageID{})
+	n := pim.Seq(d.number())
+	if n > c.last || n > pim.Seq(len(d.b)) {
+		d.fail()
+		return
+	}
+	c.recent.startAfter(c.last-n, c.index.newest(c.last-n))
+	for ; n > 0 && d.err == nil; n-- {
+		b := d.bytes(size + 1)
+		c.recent.add(pim.ClientMessageID(b[:size]), b[size] == 1)
+	}
 }
 
 func (e *encoder) senders(order map[pim.UserID]*pim.Anchors) {
@@ -254,7 +279,7 @@ func (d *decoder) time() pim.Millis {
 func (d *decoder) bytes(n int) []byte {
 	if n > len(d.b) {
 		d.fail()
-		return make([]byte, min(n, 16))
+		return make([]byte, min(n, 32))
 	}
 	b := d.b[:n]
 	d.b = d.b[n:]

@@ -3,6 +3,7 @@ package conv
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"testing"
@@ -36,8 +37,8 @@ func grown(t *rapid.T) *live {
 		}
 		do(r)
 		if rapid.IntRange(0, 20).Draw(t, "commits") == 0 {
-			_, to := l.recent.unsettled()
-			l.settled(&group{settles: to})
+			l.recent.settle(&l.index, now)
+			l.settled(&group{})
 		}
 	}
 	l.settled(&group{})
@@ -63,8 +64,14 @@ func TestSnapshotIsTheState(t *testing.T) {
 				t.Fatalf("the ID of seq %d is lost", seq)
 			}
 		}
-		if again.recent.kept != l.recent.kept || again.recent.newestGone < l.recent.newestGone {
-			t.Fatalf("IDs in cells: %d to %d", l.recent.kept, again.recent.kept)
+		if again.recent.kept != l.recent.kept || l.recent.newestGone != 0 && again.recent.newestGone < l.recent.newestGone {
+			t.Fatalf("IDs in the index: %d to %d", l.recent.kept, again.recent.kept)
+		}
+		if again.strangers != l.strangers || !slices.EqualFunc(again.index.levels, l.index.levels, slices.Equal) {
+			t.Fatalf("index %+v became %+v", l.index, again.index)
+		}
+		if !maps.Equal(again.recent.strange, within(l.recent.strange, l.recent.kept)) {
+			t.Fatalf("strange IDs: %v became %v", l.recent.strange, again.recent.strange)
 		}
 		for u, a := range l.order {
 			if b := again.order[u]; b == nil || b.Latest() != a.Latest() {
@@ -85,6 +92,13 @@ func TestSnapshotIsTheState(t *testing.T) {
 			}
 		}
 	})
+}
+
+// within returns those after kept.
+func within(strange map[pim.Seq]bool, kept pim.Seq) map[pim.Seq]bool {
+	after := maps.Clone(strange)
+	maps.DeleteFunc(after, func(seq pim.Seq, _ bool) bool { return seq <= kept })
+	return after
 }
 
 // What is no snapshot is refused, whatever it is.
@@ -118,8 +132,8 @@ func TestSnapshotIsBounded(t *testing.T) {
 	l.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: crowd}, known{}, 1)
 	for i, u := range crowd {
 		l.step(message("g:x", u, uint64(i+2), pim.Millis(i)), known{}, pim.Millis(i))
-		_, to := l.recent.unsettled()
-		l.settled(&group{settles: to})
+		l.recent.settle(&l.index, pim.Millis(i))
+		l.settled(&group{})
 	}
 	cell := l.snapshotCell()
 	if n := len(cell.Value); n > 48<<10 {
@@ -153,9 +167,12 @@ func TestCostIsTheMemory(t *testing.T) {
 			now := pim.MillisOf(time.Now())
 			for j := range entries {
 				at := now + pim.Millis(40*j)
-				l.step(message(c, l.present[j%2], uint64(j+1), at), known{}, at)
-				_, to := l.recent.unsettled()
-				l.settled(&group{settles: to})
+				r := message(c, l.present[j%2], 0, at)
+				r.ClientID = pim.NewClientMessageID(time.UnixMilli(int64(at)))
+				l.step(r, known{}, at)
+				if l.settled(&group{}); j%96 == 95 {
+					l.recent.settle(&l.index, at)
+				}
 			}
 			lives[c] = l
 			cost += l.cost()

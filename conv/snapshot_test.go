@@ -24,7 +24,7 @@ import (
 func TestEvictionAfterEveryBatch(t *testing.T) {
 	n := seed(t)
 	for i := range uint64(12) {
-		evictions(t, n+i, []float64{0, 0.15}[i%2], time.Duration(1+i*i*i)*time.Millisecond)
+		evictions(t, n+i, []float64{0, 0.15, 0.5}[i%3], time.Duration(1+i*i*i)*time.Millisecond)
 	}
 }
 
@@ -60,7 +60,11 @@ func evictions(t *testing.T, n uint64, failRate float64, pace time.Duration) {
 			if a, b, ok := r.Conversation.DirectUsers(); ok {
 				r.Sender = []pim.UserID{a, b}[rng.IntN(2)]
 			}
-			r.ClientID = pim.NewClientMessageID(time.UnixMilli(now.Load() - rng.Int64N(3000)))
+			made := now.Load() - rng.Int64N(3000)
+			if rng.IntN(5) == 0 { // it waited for a network, or the device's clock is wrong
+				made -= rng.Int64N(120_000) - 30_000
+			}
+			r.ClientID = pim.NewClientMessageID(time.UnixMilli(made))
 			if r.Local = pim.Millis(now.Load()); rng.IntN(12) == 0 {
 				r.Local -= pim.Millis(rng.Int64N(200_000))
 			}
@@ -85,6 +89,15 @@ func evictions(t *testing.T, n uint64, failRate float64, pace time.Duration) {
 	}
 	w.Close()
 	checkLogs(t, mem, chats, rec.snapshot())
+	for _, c := range chats {
+		entries, err := readLog(mem, c)
+		if err == nil {
+			err = everyLineIsThere(mem, c, entries)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // checkLogs compares the logs with the rules, and with all that was answered.
@@ -287,5 +300,63 @@ func TestLogsWithoutASnapshot(t *testing.T) {
 		}
 		w.Close()
 		checkLogs(t, mem, []pim.ConversationID{chat}, rec.snapshot())
+	}
+}
+
+// halfway is a store that loses its answers twice in a row: of one commit only the
+// append has taken effect, of the next only what goes beside the log.
+type halfway struct {
+	store.Store
+	left int // commits until then
+}
+
+func (h *halfway) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	h.left--
+	if h.left != 0 && h.left != -1 {
+		return h.Store.Commit(ctx, writes, d)
+	}
+	for _, w := range writes {
+		part := *w
+		part.Cells = nil
+		if h.left == -1 {
+			part.Log, part.Records = "", nil
+			for _, c := range w.Cells {
+				if c.Key == "snapshot" {
+					part.Cells = append(part.Cells, c)
+				}
+			}
+		}
+		if err := h.Store.Commit(ctx, []*store.Write{&part}, d); err != nil {
+			return err
+		}
+		w.Err = &pim.Error{Kind: pim.KindUnavailable, Text: "no answer", Err: store.ErrUnknown}
+	}
+	return writes[0].Err
+}
+
+// A snapshot says that what follows from the entries up to it is written, so it is not
+// taken before that is known.
+func TestASnapshotComesAfterWhatItStandsFor(t *testing.T) {
+	for at := 85; at < 110; at++ {
+		st, rec := &halfway{Store: storetest.NewMemory(), left: at}, newRecorder()
+		chat := pim.Direct("u0", "u1")
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		var sent []*conv.Request
+		for range 300 {
+			r := message(chat, "u0", "")
+			r.ClientID = pim.NewClientMessageID(time.Now().Add(-time.Minute)) // it waited
+			sent = append(sent, r)
+			if _, err := persist(w, rec, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		w = conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		for i, r := range sent {
+			if a, err := persist(w, rec, r); err != nil || !a.Duplicate || a.Seq != pim.Seq(i+1) {
+				t.Fatalf("answers lost from commit %d on: message %d is answered with %+v, %v", at, i+1, a, err)
+			}
+		}
+		w.Close()
 	}
 }

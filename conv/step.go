@@ -11,15 +11,17 @@ import (
 // conversation is the state of one conversation, a cache of its log: what it
 // takes to step. Pure: no I/O, no clock.
 type conversation struct {
-	id     pim.ConversationID
-	last   pim.Seq
-	times  pim.Times                   // of the entries up to last
-	count  uint64                      // counting messages up to last
-	order  map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
-	floor  floor                       // of the others
-	many   []*pim.Anchors              // those in order that may be trimmed, some twice
-	recent recent                      // client message IDs
-	bound  int                         // members of a group, at most
+	id        pim.ConversationID
+	last      pim.Seq
+	times     pim.Times                   // of the entries up to last
+	count     uint64                      // counting messages up to last
+	order     map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
+	floor     floor                       // of the others
+	many      []*pim.Anchors              // those in order that may be trimmed, some twice
+	recent    recent                      // client message IDs
+	index     index                       // of those that are not remembered
+	strangers strangers                   // those that are in neither
+	bound     int                         // members of a group, at most
 
 	blocks   blocks             // of a direct conversation
 	settings map[string]setting // of a user's own log: what it has come to
@@ -38,6 +40,7 @@ type outcome struct {
 	err      error
 	first    pim.Seq // the seq of the entry that the request's ID already has
 	entry    pim.Entry
+	strange  bool // its client message ID needs a cell
 	joined   []pim.UserID
 	departed []pim.UserID
 	entity   string // of the setting that changed, empty if none did
@@ -158,13 +161,23 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	if e.Kind == pim.EntryMessage {
 		e.Count++
 	}
-	c.recent.add(e.ClientID)
+	o.strange = c.addID(e.ClientID, e.Server)
 	c.last, c.count = e.Seq, e.Count
 	o.joined, o.departed = c.change(e)
 	if r.command != nil && c.obey(e, r.command) {
 		o.entity = r.command.Entity()
 	}
 	return o
+}
+
+// addID takes in the ID of the next entry, at the time server, and reports whether it
+// needs a cell.
+func (c *conversation) addID(id pim.ClientMessageID, server pim.Millis) (strange bool) {
+	if strange = isStrange(id, server); strange {
+		c.strangers.take(idTime(id), server)
+	}
+	c.recent.add(id, strange)
+	return strange
 }
 
 // date gives e, which is written at now, its times and its anchor; anchor is that, if
@@ -253,7 +266,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 // cost is what the state takes up in memory, in bytes, about.
 func (c *conversation) cost() int {
 	const itself, sender, user, setting = 1000, 200, 150, 400
-	n := itself + c.recent.size() + user*len(c.members) + setting*len(c.settings) + c.values
+	n := itself + c.recent.size() + c.index.size() + user*len(c.members) + setting*len(c.settings) + c.values
 	for _, a := range c.order {
 		n += sender + 2*a.Size()
 	}

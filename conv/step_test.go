@@ -171,71 +171,13 @@ func TestStepInvariants(t *testing.T) {
 	})
 }
 
-// What is not remembered is in a cell, and the rule of when to look it up never misses
-// it; what is remembered is found.
-func TestRecentHandsOverWhatItForgets(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var r recent
-		cells := map[pim.ClientMessageID]bool{}
-		stamp := rapid.Uint64Range(0, 1<<20)
-		var all []pim.ClientMessageID
-		now := pim.Millis(0)
-		for len(all) < rapid.IntRange(1, 3000).Draw(t, "entries") {
-			for range rapid.IntRange(1, 300).Draw(t, "batch") {
-				var next pim.ClientMessageID
-				copy(next[:], fmt.Sprintf("%06x", stamp.Draw(t, "time"))[:6])
-				next[14], next[15] = byte(len(all)>>8), byte(len(all))
-				all = append(all, next)
-				r.add(next)
-			}
-			now += pim.Millis(rapid.SampledFrom([]int64{0, 10, 3000, 100_000}).Draw(t, "passes"))
-			from, to := r.unsettled()
-			for seq := from; seq <= to; seq++ {
-				cells[r.id(seq)] = true
-			}
-			if rapid.IntRange(0, 9).Draw(t, "loaded") == 0 { // from a snapshot, of what has cells
-				again := recent{}
-				again.startAfter(r.kept, r.newestKept())
-				for seq := r.kept + 1; seq <= r.last; seq++ {
-					again.add(r.id(seq))
-				}
-				r = again
-			} else if from <= to {
-				r.settled(to, now)
-			} else {
-				r.settled(0, now)
-			}
-			for i, x := range all {
-				seq := r.seq(x)
-				switch {
-				case seq != 0 && seq != pim.Seq(i+1):
-					t.Fatalf("entry %d is found at %d", i+1, seq)
-				case seq == 0 && !cells[x]:
-					t.Fatalf("entry %d of %d is not remembered, and in no cell", i+1, len(all))
-				case seq == 0 && !r.maybeGone(x):
-					t.Fatalf("entry %d is in a cell, but would not be looked up", i+1)
-				}
-			}
-			var stranger pim.ClientMessageID
-			stranger[3] = 7
-			if r.seq(stranger) != 0 {
-				t.Fatal("an ID that was never added is found")
-			}
-			if n := len(r.ring); n > 8192 {
-				t.Fatalf("%d places", n)
-			}
-		}
-	})
-}
-
 func BenchmarkStep(b *testing.B) {
 	c := newConversation("d:ann:bob", 2)
 	now := pim.MillisOf(time.Now())
 	for i := range b.N {
 		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), known{}, now+pim.Millis(i/10))
 		if i%32 == 0 { // a commit
-			_, to := c.recent.unsettled()
-			c.recent.settled(to, now+pim.Millis(i/10))
+			c.recent.settle(&c.index, now+pim.Millis(i/10))
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 const (
 	recentIDs    = 1024
 	firstBatches = 8 // after so many of recentIDs without any cell a log was not written there
-	// newestGoneKey has the greatest idTime of the IDs in cells as its version, and as
+	// newestGoneKey has the greatest beginning, eight bytes, of the IDs in cells as its version, and as
 	// its value the last seq of which it is certain that the ID is in a cell, with all
 	// before it, big-endian.
 	newestGoneKey = "newest"
@@ -43,7 +43,8 @@ func (l *live) loadUnsnapped(ctx context.Context, s store.Store) ([]pim.Entry, e
 	default: // the first appends that pushed IDs out wrote none of their cells
 		kept -= min(gone, firstBatches*recentIDs)
 	}
-	l.recent.startAfter(kept, cell.Version)
+	l.recent.startAfter(kept, 0)
+	l.strangers.past = int64(cell.Version >> 16)
 	l.last = kept
 	if kept == 0 {
 		return readEntries(ctx, s, l.id, 1, last)
