@@ -85,6 +85,9 @@ func (l *live) lookUpAnchor(ctx context.Context, s store.Store, r *Request, now 
 	if !late {
 		return 0, nil
 	}
+	if _, err := l.allow(r); err != nil {
+		return 0, nil // step refuses it: nothing is read for it
+	}
 	return findAnchor(ctx, s, l.id, at)
 }
 

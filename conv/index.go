@@ -207,10 +207,14 @@ func (d *decoder) stretches() (all []stretch) {
 // a second were written to the conversation when the ID was made.
 var tooManyStretches = &pim.Error{Kind: pim.KindOverloaded, Text: "the client message ID may be that of too many messages", Err: idsTooWide}
 
-// lookUp returns the seq of an ID that is not remembered, 0 if there is none. now is
-// the conversation's time.
-func (l *live) lookUp(ctx context.Context, s store.Store, id pim.ClientMessageID) (pim.Seq, error) {
+// lookUp returns the seq of the ID of req if it is not remembered, 0 if there is none.
+// Nothing is read for who never was a member.
+func (l *live) lookUp(ctx context.Context, s store.Store, req *Request) (pim.Seq, error) {
+	id := req.ClientID
 	r, t := &l.recent, idTime(id)
+	if l.id.IsGroup() && l.members[req.Sender] == nil {
+		return 0, nil
+	}
 	if t > r.newestGone && !l.strangers.mayHave(t) || r.seq(id) != 0 {
 		return 0, nil
 	}

@@ -61,7 +61,7 @@ func TestEveryIDIsFound(t *testing.T) {
 			}
 		}
 		find := func(x pim.ClientMessageID) pim.Seq {
-			older, err := l.lookUp(ctx, st, x)
+			older, err := l.lookUp(ctx, st, &Request{ClientID: x})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestLookUpIsBounded(t *testing.T) {
 	}
 	l.last = entries
 	l.recent.startAfter(entries, l.index.newest(entries))
-	if _, err := l.lookUp(ctx, mem, pim.ClientMessageID{8: 1}); pim.KindOf(err) != pim.KindOverloaded {
+	if _, err := l.lookUp(ctx, mem, &Request{ClientID: pim.ClientMessageID{8: 1}}); pim.KindOf(err) != pim.KindOverloaded {
 		t.Errorf("answered with %v", err)
 	}
 }

@@ -68,7 +68,7 @@ func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) 
 // loadState reads the snapshot, and who blocks whom as far as it is there. blockings
 // is Writers.blockings from before.
 func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) error {
-	cells, err := s.List(ctx, stateCells(l.id), "", 8)
+	cells, err := s.List(ctx, stateCells(l.id), "", 64)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	if !c.id.IsGroup() {
 		return nil
 	}
-	c.members = make(map[pim.UserID]*member)
+	c.members, c.present = make(map[pim.UserID]*member), nil
 	return listAll(ctx, s, inbox.Members(c.id), func(cell store.Cell) error {
 		m, err := inbox.ParseMembership(cell.Value)
 		if err != nil {
@@ -204,7 +204,7 @@ func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pi
 		switch {
 		case len(tail) > bound:
 			return tail, false, nil
-		case len(records) < limit.Records && bytes < limit.Bytes:
+		case len(records) < limit.Records && bytes+store.MaxRecordBytes <= limit.Bytes: // another would have fitted
 			return tail, true, nil
 		}
 	}

@@ -177,7 +177,7 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 	}
 	defer s.drop(l)
 	var k known
-	if k.first, err = l.lookUp(ctx, s.store, r.ClientID); err != nil {
+	if k.first, err = l.lookUp(ctx, s.store, r); err != nil {
 		s.fail(r, err)
 		return
 	}

@@ -3,6 +3,7 @@ package conv_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -358,5 +359,145 @@ func TestASnapshotComesAfterWhatItStandsFor(t *testing.T) {
 			}
 		}
 		w.Close()
+	}
+}
+
+// What stands behind a snapshot may be a whole commit of the largest messages: it is
+// read to its end, in as many reads as it takes.
+func TestLoadOfLargeMessages(t *testing.T) {
+	st, rec := &watchdog{Store: storetest.NewMemory()}, newRecorder()
+	chat := pim.Direct("u0", "u1")
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	var sent []*conv.Request
+	for range 192 { // the last commit is one of 64, 4 MiB
+		r := message(chat, "u0", "")
+		r.Payload = make([]byte, pim.MaxPayload)
+		sent = append(sent, rec.track(r))
+	}
+	w.Submit(sent)
+	for _, r := range sent {
+		if a := rec.wait(r); a.Err != nil {
+			t.Fatal(a.Err)
+		}
+	}
+	w.Close()
+	for i := range 3 {
+		w = conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		if a, err := persist(w, rec, message(chat, "u1", "next")); err != nil || a.Seq != pim.Seq(193+i) {
+			t.Fatalf("answered with %+v, %v", a, err)
+		}
+		if a, err := persist(w, rec, sent[150]); err != nil || a.Seq != 151 || !a.Duplicate {
+			t.Fatalf("a repeat is answered with %+v, %v", a, err)
+		}
+		w.Close()
+	}
+	if st.conflicts != 0 {
+		t.Errorf("%d appends were made after what is not the log's last entry", st.conflicts)
+	}
+}
+
+// watchdog counts conflicts.
+type watchdog struct {
+	store.Store
+	conflicts int
+}
+
+func (s *watchdog) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	err := s.Store.Commit(ctx, writes, d)
+	for _, w := range writes {
+		var conflict *store.ConflictError
+		if errors.As(w.Err, &conflict) {
+			s.conflicts++
+		}
+	}
+	return err
+}
+
+// What a later version did to a group's members behind a snapshot is in their cells.
+func TestMembersOfALaterVersionBehindASnapshot(t *testing.T) {
+	mem, rec := storetest.NewMemory(), newRecorder()
+	options := conv.Options{Outlet: rec, Shards: 1, Members: 5, Logger: quiet()}
+	w := conv.New(mem, options)
+	create := &conv.Request{Kind: pim.EntryCreate, Sender: "u0", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"u1", "u2", "u3"}}
+	if _, err := persist(w, rec, create); err != nil {
+		t.Fatal(err)
+	}
+	last := pim.Seq(1)
+	for range 150 {
+		a, err := persist(w, rec, message(theGroup, "u0", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = a.Seq
+	}
+	w.Close()
+	banned := inbox.Membership{Periods: []inbox.Period{{From: 1, To: last + 1}}}
+	put(t, mem, store.Write{
+		Log: inbox.Entries(theGroup), After: last,
+		Records: [][]byte{wire.AppendEntry(nil, &pim.Entry{
+			Seq: last + 1, Kind: 300, Sender: "u0", Device: "d", ClientID: pim.ClientMessageID{6}, Server: 1, Members: []pim.UserID{"u2"},
+		})},
+		Cells: []store.CellWrite{{
+			Partition: inbox.Members(theGroup), Cell: store.Cell{Key: "u2", Version: uint64(last + 1), Value: banned.Value()},
+		}},
+	})
+	w = conv.New(mem, options)
+	defer w.Close()
+	if _, err := persist(w, rec, message(theGroup, "u2", "")); pim.KindOf(err) != pim.KindNotMember {
+		t.Errorf("who was put out by a later version: %v", err)
+	}
+	join := message(theGroup, "u0", "")
+	join.Kind, join.Members, join.Payload = pim.EntryJoin, []pim.UserID{"u4", "u5"}, nil
+	if _, err := persist(w, rec, join); err != nil {
+		t.Errorf("there is room for two: %v", err)
+	}
+}
+
+// Who is refused makes nobody read the log, however old the message claims to be.
+func TestNothingIsReadForWhoIsRefused(t *testing.T) {
+	var now atomic.Int64
+	now.Store(1_795_000_000_000)
+	st, rec := &reads{Store: storetest.NewMemory()}, newRecorder()
+	options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.UnixMilli(now.Load()) }}
+	w := conv.New(st, options)
+	create := &conv.Request{Kind: pim.EntryCreate, Sender: "u0", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"u1"}}
+	if _, err := persist(w, rec, create); err != nil {
+		t.Fatal(err)
+	}
+	say := func(from pim.UserID, age time.Duration) error {
+		r := message(theGroup, from, "")
+		at := time.UnixMilli(now.Load()).Add(-age)
+		r.ClientID, r.Local = pim.NewClientMessageID(at), pim.MillisOf(at)
+		_, err := persist(w, rec, r)
+		return err
+	}
+	for range 2000 {
+		now.Add(50)
+		if err := say("u0", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	w = conv.New(st, options)
+	defer w.Close()
+	if err := say("u1", 0); err != nil { // it is loaded
+		t.Fatal(err)
+	}
+	leave := message(theGroup, "u1", "")
+	leave.Kind, leave.Payload = pim.EntryLeave, nil
+	if _, err := persist(w, rec, leave); err != nil {
+		t.Fatal(err)
+	}
+	st.calls.Store(0)
+	for _, age := range []time.Duration{0, time.Second, 40 * time.Second, time.Hour} {
+		if err := say("stranger", age); pim.KindOf(err) != pim.KindNotMember {
+			t.Errorf("a stranger: %v", err)
+		}
+	}
+	if n := st.calls.Load(); n != 0 {
+		t.Errorf("%d reads for a stranger", n)
+	}
+	if err := say("u0", 40*time.Second); err != nil || st.calls.Load() == 0 {
+		t.Errorf("a member's late message: %v, %d reads", err, st.calls.Load())
 	}
 }
