@@ -79,12 +79,12 @@ func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error
 		return nil
 	}
 	s.logs.applying(c)
-	err := s.apply(batch, d)
+	err := s.apply(batch, d, c.records())
 	s.logs.release(c, err != nil)
 	if err != nil {
 		return err
 	}
-	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, d) })
+	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, d, 0) })
 }
 
 // claim waits until c owns the logs that it appends to.
@@ -174,14 +174,24 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
-// apply applies a batch and, unless it is Relaxed, waits until it is durable. After
-// an error nobody knows whether it is.
-func (s *Store) apply(b *crdb.Batch, d store.Durability) error {
+// records returns how many records of logs c adds.
+func (c *commit) records() (n int) {
+	for i := range c.ops {
+		if o := &c.ops[i]; o.err == nil {
+			n += len(o.write.Records)
+		}
+	}
+	return n
+}
+
+// apply applies a batch, with so many records, and unless it is Relaxed waits until it
+// is durable. After an error nobody knows whether it is.
+func (s *Store) apply(b *crdb.Batch, d store.Durability, records int) error {
 	start := time.Now()
 	s.stall.enter()
 	err := s.db.Apply(b, crdb.NoSync)
 	if err == nil && d == store.Durable {
-		err = s.syncs.share()
+		err = s.syncs.share(records)
 	}
 	s.stall.leave()
 	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())

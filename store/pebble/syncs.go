@@ -24,22 +24,23 @@ type syncs struct {
 
 // syncGroup is the commits that share one fsync.
 type syncGroup struct {
-	commits int
-	done    chan struct{} // closed when err is set
-	err     error         // what the fsync came to
+	writes int           // of its commits: records of logs, but at least one each
+	done   chan struct{} // closed when err is set
+	err    error         // what the fsync came to
 }
 
-// share returns when what the caller has written is durable, with the error of the
-// fsync.
-func (s *syncs) share() error {
+// share returns when what the caller has written, so many records, is durable, with
+// the error of the fsync.
+func (s *syncs) share(records int) error {
+	writes := max(records, 1)
 	s.mu.Lock()
 	if g := s.open; g != nil {
-		g.commits++
+		g.writes += writes
 		s.mu.Unlock()
 		<-g.done
 		return g.err
 	}
-	g := &syncGroup{commits: 1, done: make(chan struct{})}
+	g := &syncGroup{writes: writes, done: make(chan struct{})}
 	s.open = g
 	under := s.under
 	wait := s.pace.wait(time.Now())
@@ -51,7 +52,7 @@ func (s *syncs) share() error {
 	if under != nil {
 		<-under.done
 	}
-	s.begin(g, wait > 0)
+	s.begin(g)
 	g.err = s.fsync()
 	s.end(g)
 	return g.err
@@ -59,11 +60,11 @@ func (s *syncs) share() error {
 
 // begin closes g to others: what they write from now on may be too late for its
 // fsync.
-func (s *syncs) begin(g *syncGroup, waited bool) {
+func (s *syncs) begin(g *syncGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open, s.under = nil, g
-	s.pace.began(time.Now(), waited, g.commits)
+	s.pace.began(time.Now(), g.writes)
 }
 
 func (s *syncs) end(g *syncGroup) {
