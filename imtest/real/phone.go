@@ -34,6 +34,8 @@ type phone struct {
 	handed map[place]bool
 	has    map[pim.ClientMessageID]bool // of what was handed
 	asked  map[int]imtest.Send          // commands without an answer
+	awake  bool                         // the app has begun
+	owes   map[int]bool                 // numbers of commands that the app, which runs, has not answered
 	sent   map[pim.ClientMessageID]bool // messages whose sending was recorded
 	// duplicates counts the answers to what had been appended before.
 	duplicates int
@@ -79,15 +81,23 @@ func (p *phone) store(ctx context.Context) (client.Store, error) {
 func (p *phone) stop() {
 	if p.app != nil {
 		p.app.stop()
-		p.app = nil
+		p.ended()
 	}
 }
 
 func (p *phone) kill() {
 	if p.app != nil {
 		p.app.kill()
-		p.app = nil
+		p.ended()
 	}
+}
+
+// ended: nothing more comes from the app.
+func (p *phone) ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.app, p.awake = nil, false
+	clear(p.owes)
 }
 
 // do lets the user do what cmd says. m is what will be sent by it, if anything.
@@ -97,6 +107,9 @@ func (p *phone) do(cmd command, m imtest.Send) {
 	}
 	p.number++
 	cmd.Number = p.number
+	p.mu.Lock()
+	p.owes[cmd.Number] = true
+	p.mu.Unlock()
 	m.Sender, m.Device, m.Payload = p.device.User, p.device.Device, imtest.PayloadSum([]byte(cmd.Text))
 	if m.Kind != 0 { // else nothing new is sent
 		p.mu.Lock()
@@ -114,6 +127,7 @@ func (p *phone) told(r report) {
 	case r.Begun != nil:
 		p.begun(r.Begun)
 	case r.Answer != nil:
+		delete(p.owes, r.Answer.Number)
 		if r.Answer.Err == "" {
 			p.took(r.Answer.Number, r.Answer.ID)
 		}
@@ -143,6 +157,7 @@ func (p *phone) told(r report) {
 // begun: the app shows what its store has. What it was not handed before it has
 // now, and what it was handed must be there. A bot waits until it is handed it.
 func (p *phone) begun(b *begun) {
+	p.awake = true
 	stored := make(map[place]bool, len(b.Entries))
 	for _, e := range b.Entries {
 		stored[place{e.Conversation, e.Seq}] = true
@@ -207,6 +222,12 @@ func (p *phone) find(id pim.ClientMessageID, payload string) {
 func (p *phone) lacks(newest map[pim.ConversationID]pim.Seq) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch {
+	case !p.awake: // what its outbox has is not known
+		return fmt.Sprintf("%v has not begun", p.device)
+	case len(p.owes) > 0:
+		return fmt.Sprintf("%v has not answered", p.device)
+	}
 	for id := range p.sent {
 		if !p.has[id] {
 			return fmt.Sprintf("%v lacks its own message %s", p.device, id)

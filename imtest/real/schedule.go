@@ -124,7 +124,7 @@ func (s *schedule) addPhone(u pim.UserID, d pim.DeviceID, dir string) {
 	p := &phone{
 		world: s.world, device: imtest.Device{User: u, Device: d}, tcp: s.rng.IntN(2) == 0,
 		handed: make(map[place]bool), has: make(map[pim.ClientMessageID]bool),
-		asked: make(map[int]imtest.Send), sent: make(map[pim.ClientMessageID]bool),
+		asked: make(map[int]imtest.Send), owes: make(map[int]bool), sent: make(map[pim.ClientMessageID]bool),
 	}
 	token, err := s.host.token(u)
 	if err != nil {
