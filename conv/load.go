@@ -151,8 +151,8 @@ func (l *live) settled(g *group) {
 	l.many = l.many[:0]
 }
 
-// due reports whether a snapshot should be written, every being snapshotEvery, or
-// evictedEvery.
+// due reports whether a snapshot should be written: one that has entries to tell of,
+// every as many (snapshotEvery or evictedEvery), or snapshotBytes of them.
 func (l *live) due(every pim.Seq) bool {
 	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes)
 }

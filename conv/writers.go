@@ -25,7 +25,7 @@ type Options struct {
 	Logger  *slog.Logger      // nil: slog.Default
 }
 
-// DefaultMemory holds 100,000 active direct conversations.
+// DefaultMemory is some 5 KB for each of 100,000 conversations.
 const DefaultMemory = 512 << 20
 
 // Writers are the writers of all conversations of this node.
