@@ -8,16 +8,33 @@
 # program and against this one, in turn; "binary" says which. The generator is this
 # one's for both.
 #
-# DURATION (10s) is the measured time of most workloads, SUSTAINED (30m) that of
-# sustained, ROUNDS (1) how often all of it is repeated. Every run has a fresh data
-# directory under TMPDIR.
+# DURATION (10s) is the measured time of most workloads. SUSTAINED (30m) is that of
+# sustained, SUSTAINED_SLICE (1m) the length of its slices. ROUNDS (1) says how often
+# all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
+# run has a fresh data directory under TMPDIR. A run that fails says why on standard
+# error; the others go on, and the exit status is 1 in the end.
 set -eu
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; echo "The names: $all sustained idle-curve"; }
+
+all="relay two-way two-way-ws one-way rate group group-one conversations cold warm sync idle"
+case ${1:-} in -h | --help) usage; exit 0 ;; esac
+for name in ${*:-$all}; do
+	case " $all sustained idle-curve " in
+	*" $name "*) ;;
+	*) echo "there is no workload $name: $all sustained idle-curve" >&2; exit 2 ;;
+	esac
+done
+case ${PIM_BEFORE:-} in "" | /*) ;; *) PIM_BEFORE=$PWD/$PIM_BEFORE ;; esac
+if [ -n "${PIM_BEFORE:-}" ] && ! "$PIM_BEFORE" version >/dev/null; then
+	echo "PIM_BEFORE=$PIM_BEFORE is no pim" >&2
+	exit 2
+fi
 cd "$(dirname "$0")/.."
 go build -o bin/pim ./cmd/pim
 pim=$PWD/bin/pim
 duration=${DURATION:-10s}
 http=127.0.0.1:${PORT:-7410} tcp=127.0.0.1:$((${PORT:-7410} + 1))
-data= pid=
+data= pid= failed=0
 trap 'stop' EXIT
 trap 'exit 1' INT TERM
 
@@ -53,7 +70,8 @@ stop() {
 
 # show ARGS...: a line of JSON of pim bench ARGS. One that fails has said why.
 show() {
-	"$pim" bench "$@" --json | sed "s/^{/{\"name\":\"$name\",\"binary\":\"$binary\",/" || true
+	line=$("$pim" bench "$@" --json) || failed=1
+	test -z "$line" || echo "$line" | sed "s/^{/{\"name\":\"$name\",\"binary\":\"$binary\",/"
 }
 
 # measure ARGS...: the same against the server over TCP.
@@ -137,12 +155,6 @@ idle_curve() { alone idle --users 10000 --duration 10m; }
 # Half an hour at the highest rate that the machine holds.
 sustained() { alone direct --users 600 --window 200 --duration "${SUSTAINED:-30m}" --slice "${SUSTAINED_SLICE:-1m}"; }
 
-usage() { sed -n '2,/^set/s/^#//p' "$0" >&2; exit 2; }
-
-all="relay two-way two-way-ws one-way rate group group-one conversations cold warm sync idle"
-for name in ${*:-$all}; do
-	case " $all sustained idle-curve " in *" $name "*) ;; *) echo "there is no workload $name: $all sustained idle-curve" >&2; usage ;; esac
-done
 for _ in $(seq "${ROUNDS:-1}"); do
 	for name in ${*:-$all}; do
 		function=$(echo "$name" | tr - _)
@@ -155,3 +167,4 @@ for _ in $(seq "${ROUNDS:-1}"); do
 		$function
 	done
 done
+exit $failed

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/imtest/load"
 )
@@ -16,33 +19,77 @@ import (
 type benchCmd struct {
 	keyFlags
 	inTheClear
-	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,fill,cold,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections. sync: one user with a long offline list. fill: write many messages. cold: after a fill and a restart of the server, the first message into each conversation. relay: direct through a relay without storage or logic, the floor."`
+	Workload load.Workload `arg:"" enum:"direct,group,idle,sync,fill,cold,relay" help:"direct: pairs send to each other. group: members send to all others. idle: silent connections, to a server that was just started. sync: one user with a long offline list. fill: write many messages. cold: after a fill and a restart of the server, the first message into each conversation. relay: direct through a relay without storage or logic, the floor."`
 
 	Server  string `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server to measure: http:// for WebSocket, tcp:// for raw TCP."`
 	Metrics string `name:"metrics" placeholder:"URL" help:"Its Prometheus page, if it is not /metrics beside it; - for none."`
 
-	Users    int           `name:"users" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000, fill and cold 100)."`
-	Window   int           `name:"window" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1; fill 64)."`
-	Rate     float64       `name:"rate" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
-	Payload  int           `name:"payload" default:"100" placeholder:"BYTES" help:"Size of a message."`
-	Duration time.Duration `name:"duration" default:"20s" placeholder:"DURATION" help:"Measured time."`
-	Slice    time.Duration `name:"slice" placeholder:"DURATION" help:"Parts of the measured time that are reported one by one (default a tenth of it, at least 1s)."`
-	Warmup   time.Duration `name:"warmup" default:"2s" placeholder:"DURATION" help:"Time before it that is not counted."`
+	Users    int           `name:"users" of:"direct,group,idle,fill,cold,relay" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000, fill and cold 100)."`
+	Window   int           `name:"window" of:"direct,group,fill,cold,relay" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1; fill 64)."`
+	Rate     float64       `name:"rate" of:"direct,group,fill,cold,relay" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
+	Payload  int           `name:"payload" of:"direct,group,sync,fill,cold,relay" default:"100" placeholder:"BYTES" help:"Size of a message."`
+	Duration time.Duration `name:"duration" of:"direct,group,idle,sync,relay" default:"20s" placeholder:"DURATION" help:"Measured time. (fill and cold end when all their messages are delivered.)"`
+	Slice    time.Duration `name:"slice" of:"direct,group,fill,cold,relay" placeholder:"DURATION" help:"Parts of the measured time that are reported one by one (default a tenth of --duration, at least 1s)."`
+	Warmup   time.Duration `name:"warmup" of:"direct,group,sync,relay" default:"2s" placeholder:"DURATION" help:"Time before it that is not counted; 0s for none."`
 
-	OneWay        bool   `name:"one-way" help:"direct, relay: half of the users send, the others acknowledge by themselves, at most every 200 ms."`
-	GroupSize     int    `name:"group-size" placeholder:"N" help:"group: members of one group (default 200)."`
-	Senders       int    `name:"senders" placeholder:"N" help:"group: members of one group who send (default all)."`
-	Conversations int    `name:"conversations" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
-	Messages      int    `name:"messages" placeholder:"N" help:"sync, fill: messages over all of them (default 100000)."`
-	Syncs         int    `name:"syncs" placeholder:"N" help:"sync: how often it syncs with nothing new in the end, for at most the measured time (default 10000)."`
-	Seed          uint64 `name:"seed" placeholder:"N" help:"Names the users; each run needs a new one (default random), but for cold, which takes that of the fill."`
+	OneWay        bool   `name:"one-way" of:"direct,relay" help:"direct, relay: half of the users send, the others acknowledge by themselves, at most every 200 ms."`
+	GroupSize     int    `name:"group-size" of:"group" placeholder:"N" help:"group: members of one group (default 200)."`
+	Senders       int    `name:"senders" of:"group" placeholder:"N" help:"group: members of one group who send (default all)."`
+	Conversations int    `name:"conversations" of:"direct,sync,fill,cold" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
+	Messages      int    `name:"messages" of:"sync,fill" placeholder:"N" help:"sync, fill: messages over all conversations (default 100000)."`
+	Syncs         int    `name:"syncs" of:"sync" placeholder:"N" help:"sync: how often it syncs with nothing new in the end, for at most the measured time (default 10000)."`
+	Seed          uint64 `name:"seed" of:"direct,group,idle,sync,fill,cold" placeholder:"N" help:"Names the users. Each run needs a seed of its own (default random); cold takes that of the fill."`
 
 	JSON    bool `name:"json" help:"Print one JSON object."`
 	Verbose bool `name:"verbose" short:"v" help:"Log progress to standard error."`
 }
 
-// benchTokenTTL outlives the longest run that makes sense.
+// benchTokenTTL is how long the users' tokens live beyond the measured time: what comes
+// before and after it takes less.
 const benchTokenTTL = 24 * time.Hour
+
+// AfterApply refuses flags on the command line that the workload would not heed, and
+// numbers that the load generator would take for "not given". The configuration file
+// may have settings of other workloads, since one file serves all commands.
+func (c *benchCmd) AfterApply(ctx *kong.Context) error {
+	var loops []string
+	for _, p := range ctx.Path {
+		if p.Flag == nil || p.Flag.Tag.Get("of") == "" {
+			continue
+		}
+		if err := c.heeds(p.Flag, p.Resolved); err != nil {
+			return err
+		}
+		if name := p.Flag.Name; !p.Resolved && (name == "window" || name == "rate") && !slices.Contains(loops, name) {
+			loops = append(loops, name)
+		}
+	}
+	if len(loops) == 2 {
+		return pim.Errorf(pim.KindInvalid, "--window and --rate are two ways to send; give one")
+	}
+	return nil
+}
+
+// heeds refuses a flag that has no use or no sense, see AfterApply.
+func (c *benchCmd) heeds(f *kong.Flag, fromFile bool) error {
+	workloads := strings.Split(f.Tag.Get("of"), ",")
+	if !fromFile && !slices.Contains(workloads, string(c.Workload)) {
+		return pim.Errorf(pim.KindInvalid, "--%s is not for %s, only for %s", f.Name, c.Workload, strings.Join(workloads, ", "))
+	}
+	if f.IsBool() {
+		return nil
+	}
+	v, least := f.Target, "more than 0"
+	negative := v.CanInt() && v.Int() < 0 || v.CanFloat() && !(v.Float() >= 0)
+	zero := v.IsZero()
+	if f.Name == "warmup" {
+		zero, least = false, "0s or more"
+	}
+	if negative || zero {
+		return pim.Errorf(pim.KindInvalid, "--%s %v: it must be %s", f.Name, v.Interface(), least)
+	}
+	return nil
+}
 
 // Run measures and prints the report.
 func (c *benchCmd) Run(ctx context.Context, s streams) error {
@@ -52,9 +99,6 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup, Slice: c.Slice, OneWay: c.OneWay,
 		GroupSize: c.GroupSize, Senders: c.Senders,
 		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Seed: c.Seed,
-	}
-	if c.Duration == 0 {
-		return pim.Errorf(pim.KindInvalid, "--duration 0s measures nothing")
 	}
 	if c.Warmup == 0 {
 		cfg.Warmup = -1 // the zero value would be its default
@@ -99,7 +143,7 @@ func (c *benchCmd) connect(cfg *load.Config) error {
 	if err != nil {
 		return err
 	}
-	cfg.Token = func(user pim.UserID) (string, error) { return keys.Issue(user, benchTokenTTL, time.Now()) }
+	cfg.Token = func(user pim.UserID) (string, error) { return keys.Issue(user, cfg.Duration+benchTokenTTL, time.Now()) }
 	return nil
 }
 
@@ -116,8 +160,10 @@ func printBench(w io.Writer, r *load.Report) error {
 		p.printf("  sync again  p50 %.2f ms, p99 %.2f ms, %.3f CPU ms each of %d, %.3f in the dearest tenth\n", r.SyncP50, r.SyncP99, r.SyncCPU, r.Syncs, r.Again.DearestCPU)
 	case load.Idle:
 		p.printf("idle: %d connections, opened in %.1f s, held for %.1f s\n", r.Users, r.ConnectSeconds, r.Seconds)
-		p.printf("  server      RSS %.1f MiB, %.0f bytes a connection\n", float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
-		printCurve(p, r)
+		if r.ServerRSS > 0 {
+			p.printf("  server      RSS %.1f MiB, %.0f bytes a connection\n", float64(r.ServerRSS)/(1<<20), r.BytesPerConnection)
+			printCurve(p, r)
+		}
 	default:
 		printLoad(p, r)
 	}
@@ -149,14 +195,27 @@ func printLoad(p *printer, r *load.Report) {
 		p.printf("  first       %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.FirstCPU, r.Loads, r.AckP50, r.AckP99)
 		p.printf("  second      %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.SecondCPU, r.LoadsAgain, r.SecondAckP50, r.SecondAckP99)
 	}
-	p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
-	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
-	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
-	if len(r.Slices) > 0 {
-		p.printf("  slices      %d of %.1f s, the slowest %.0f/s, the dearest %.4f CPU s per 1,000\n", len(r.Slices), r.Slices[0].Seconds, r.SlowestPerS, r.DearestCPU)
+	counted := "deliveries"
+	if r.Workload == load.Fill { // nobody receives
+		counted = "messages"
+		p.printf("  sent        %d (%.0f/s)\n", r.Sent, r.DeliveredPerS)
+	} else {
+		p.printf("  sent        %d, delivered %d (%.0f/s)\n", r.Sent, r.Delivered, r.DeliveredPerS)
 	}
-	if r.ServerRSS > 0 {
-		p.printf("  server      %.4f CPU s per 1,000 deliveries, RSS %.1f MiB\n", r.ServerCPU, float64(r.ServerRSS)/(1<<20))
+	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
+	if r.Workload != load.Fill {
+		p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
+	}
+	measured := r.ServerRSS > 0
+	if len(r.Slices) > 0 {
+		p.printf("  slices      %d of %.1f s, the slowest %.0f/s", len(r.Slices), r.Slices[0].Seconds, r.SlowestPerS)
+		if measured {
+			p.printf(", the dearest %.4f CPU s per 1,000", r.DearestCPU)
+		}
+		p.printf("\n")
+	}
+	if measured {
+		p.printf("  server      %.4f CPU s per 1,000 %s, RSS %.1f MiB\n", r.ServerCPU, counted, float64(r.ServerRSS)/(1<<20))
 	}
 }
 

@@ -75,7 +75,7 @@ func TestBench(t *testing.T) {
 	n.refuses("the seed of the fill", exitUsage, "bench", "cold")
 	n.refuses("paired", exitUsage, "bench", "direct", "--users", "3")
 	n.refuses("must be one of", exitUsage, "bench", "everything")
-	n.refuses("measures nothing", exitUsage, "bench", "direct", "--duration", "0s")
+	n.refuses("more than 0", exitUsage, "bench", "direct", "--duration", "0s")
 	n.refuses("nothing was sent", exitUsage, "bench", "direct", "--users", "2", "--rate", "0.001", "--duration", "50ms", "--warmup", "0s")
 }
 

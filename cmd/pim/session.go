@@ -128,6 +128,9 @@ type inTheClear struct {
 // guard refuses to send anything unencrypted to another machine, unless that is
 // wanted.
 func (f inTheClear) guard(server string) error {
+	if u, err := url.Parse(server); err == nil && u.Scheme != "" && u.Hostname() == "" {
+		return pim.Errorf(pim.KindInvalid, "server %q has no host", server)
+	}
 	if f.Insecure || !transport.Exposed(server) {
 		return nil
 	}

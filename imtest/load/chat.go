@@ -70,6 +70,7 @@ func runChat(ctx context.Context, cfg *Config) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	cfg.isUp()
 	rep := r.report()
 	rep.ConnectSeconds = time.Duration(r.clock()).Seconds()
 	rep.BytesPerConnection = float64(connected.rss-idle.rss) / float64(cfg.Users)

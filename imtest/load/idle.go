@@ -42,6 +42,7 @@ func runIdle(ctx context.Context, cfg *Config) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	cfg.isUp()
 	rep := Report{Workload: cfg.Workload, Users: cfg.Users, ConnectSeconds: time.Since(begun).Seconds()}
 	err = holdIdle(ctx, cfg, &m, users, empty, &rep)
 	return rep, err

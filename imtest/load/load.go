@@ -16,10 +16,15 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -55,6 +60,9 @@ const maxSyncs = 1_000_000
 
 // maxRate bounds Rate.
 const maxRate = 1e8
+
+// maxMessages bounds Messages.
+const maxMessages = 1_000_000_000
 
 // Config says what to run. The zero value of a field is its default.
 type Config struct {
@@ -102,7 +110,8 @@ type Config struct {
 	Seed    uint64       // names the users of this run; default random. A name is used for one run only
 	Log     *slog.Logger // progress; default none
 
-	seedless bool // no Seed was given
+	seedless bool          // no Seed was given
+	up       *atomic.Int64 // see isUp; 0 before
 
 	// For tests:
 	drainLimit, askAfter time.Duration          // see drain
@@ -118,15 +127,27 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return Report{}, err
 	}
 	cfg.Log.Info("bench", "workload", string(cfg.Workload), "server", cfg.Server, "seed", cfg.Seed)
-	switch cfg.Workload {
-	case Idle:
-		return runIdle(ctx, &cfg)
-	case Sync:
-		return runSync(ctx, &cfg)
-	case Relay:
-		return runRelay(ctx, &cfg)
+	run := map[Workload]func(context.Context, *Config) (Report, error){Idle: runIdle, Sync: runSync, Relay: runRelay}[cfg.Workload]
+	if run == nil {
+		run = runChat
 	}
-	return runChat(ctx, &cfg)
+	rep, err := run(ctx, &cfg)
+	return rep, cfg.gone(err)
+}
+
+// isUp notes that the server has taken the users' connections.
+func (cfg *Config) isUp() { cfg.up.CompareAndSwap(0, time.Now().UnixNano()) }
+
+// gone returns err; but the failure of a connection to a server that was up says that
+// it went away. Its cause is no longer in the error's chain then, where it would look
+// like that of a server that never was there.
+func (cfg *Config) gone(err error) error {
+	var errno syscall.Errno
+	up := cfg.up.Load()
+	if up == 0 || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &errno) {
+		return err
+	}
+	return pim.Errorf(pim.KindUnavailable, "the server went away %.1f s into the run: %v", time.Since(time.Unix(0, up)).Seconds(), err)
 }
 
 // complete fills in the defaults and checks the rest.
@@ -147,6 +168,7 @@ func (cfg *Config) complete() error {
 	or(&cfg.Syncs, 10_000)
 	or(&cfg.Dialing, 64)
 	cfg.seedless = cfg.Seed == 0
+	cfg.up = new(atomic.Int64)
 	or(&cfg.Seed, rand.Uint64())
 	or(&cfg.drainLimit, 10*time.Second)
 	or(&cfg.askAfter, time.Second)
@@ -184,9 +206,35 @@ func (cfg *Config) completeURLs() error {
 	default:
 		return pim.Errorf(pim.KindInvalid, "server %q: the load generator speaks http://, ws:// and tcp:// only, unencrypted", cfg.Server)
 	}
-	if cfg.MetricsURL == "" && u.Host != "" {
+	if cfg.Workload == Relay && len(cfg.RelayCommand) > 0 {
+		return nil // which says where it listens
+	}
+	if err := cfg.checkHost(u); err != nil {
+		return err
+	}
+	if cfg.MetricsURL == "" {
 		cfg.MetricsURL = metricsURL(cfg.Workload, u)
 	}
+	if m, err := url.Parse(cfg.MetricsURL); cfg.MetricsURL != "-" && (err != nil || m.Scheme != "http" && m.Scheme != "https" || m.Host == "") {
+		return pim.Errorf(pim.KindInvalid, "metrics page %q: it must be http://HOST:PORT/PATH, or - for none", cfg.MetricsURL)
+	}
+	return nil
+}
+
+// checkHost completes the address of the server. HTTP has a port of its own, raw TCP
+// has none.
+func (cfg *Config) checkHost(u *url.URL) error {
+	if u.Hostname() == "" {
+		return pim.Errorf(pim.KindInvalid, "server %q has no host", cfg.Server)
+	}
+	if u.Port() != "" {
+		return nil
+	}
+	if u.Scheme == "tcp" {
+		return pim.Errorf(pim.KindInvalid, "server %q has no port", cfg.Server)
+	}
+	u.Host = net.JoinHostPort(u.Hostname(), "80")
+	cfg.Server = u.String()
 	return nil
 }
 
@@ -196,18 +244,24 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d users: one process opens 1 to %d connections; start several for more", cfg.Users, MaxUsers)
 	case cfg.OneWay && !cfg.pairs():
 		return pim.Errorf(pim.KindInvalid, "one-way %s: only direct and relay have pairs", cfg.Workload)
-	case cfg.Workload == Group && (cfg.GroupSize < 2 || cfg.GroupSize > pim.MaxGroupMembers || cfg.Users%cfg.GroupSize != 0):
-		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: groups have 2 to %d members and all the same size", cfg.Users, cfg.GroupSize, pim.MaxGroupMembers)
-	case cfg.Senders < 1 || cfg.Workload == Group && cfg.Senders > cfg.GroupSize:
-		return pim.Errorf(pim.KindInvalid, "%d senders in a group of %d", cfg.Senders, cfg.GroupSize)
-	case cfg.Window < 0 || cfg.Window > maxInFlight || !(cfg.Rate >= 0 && cfg.Rate <= maxRate):
-		return pim.Errorf(pim.KindInvalid, "window %d, rate %g: a window is 1 to %d messages, a rate up to %g a second", cfg.Window, cfg.Rate, maxInFlight, float64(maxRate))
+	case cfg.Workload == Group && (cfg.GroupSize < 2 || cfg.GroupSize > pim.MaxGroupMembers):
+		return pim.Errorf(pim.KindInvalid, "groups of %d: a group has 2 to %d members", cfg.GroupSize, pim.MaxGroupMembers)
+	case cfg.Workload == Group && cfg.Users%cfg.GroupSize != 0:
+		return pim.Errorf(pim.KindInvalid, "%d users in groups of %d: the number of users must be a multiple of the group size", cfg.Users, cfg.GroupSize)
+	case cfg.Workload == Group && (cfg.Senders < 1 || cfg.Senders > cfg.GroupSize):
+		return pim.Errorf(pim.KindInvalid, "%d senders in a group of %d: there must be 1 to %[2]d", cfg.Senders, cfg.GroupSize)
+	case cfg.Window < 0 || cfg.Window > maxInFlight:
+		return pim.Errorf(pim.KindInvalid, "window of %d messages: it must be 1 to %d", cfg.Window, maxInFlight)
+	case !(cfg.Rate >= 0 && cfg.Rate <= maxRate):
+		return pim.Errorf(pim.KindInvalid, "rate of %g messages a second: it must be more than 0, and at most %d", cfg.Rate, int(maxRate))
 	case cfg.Payload < minPayload || cfg.Payload > pim.MaxPayload:
-		return pim.Errorf(pim.KindInvalid, "payload of %d bytes: it has %d to %d", cfg.Payload, minPayload, pim.MaxPayload)
-	case cfg.Workload == Sync && (cfg.Conversations < 1 || cfg.Messages < cfg.Conversations):
-		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each needs one", cfg.Messages, cfg.Conversations)
+		return pim.Errorf(pim.KindInvalid, "payload of %d bytes: it must be %d to %d", cfg.Payload, minPayload, pim.MaxPayload)
+	case cfg.Messages < 1 || cfg.Messages > maxMessages:
+		return pim.Errorf(pim.KindInvalid, "%d messages: there must be 1 to %d", cfg.Messages, maxMessages)
+	case cfg.Workload == Sync && (cfg.Conversations < 1 || cfg.Conversations > cfg.Messages):
+		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each conversation needs a message", cfg.Messages, cfg.Conversations)
 	case cfg.Syncs < 1 || cfg.Syncs > maxSyncs:
-		return pim.Errorf(pim.KindInvalid, "%d syncs: there are 1 to %d", cfg.Syncs, maxSyncs)
+		return pim.Errorf(pim.KindInvalid, "%d syncs: there must be 1 to %d", cfg.Syncs, maxSyncs)
 	case cfg.Duration < 0 || cfg.Dialing < 1:
 		return pim.Errorf(pim.KindInvalid, "duration %v, dialing %d: neither can be negative", cfg.Duration, cfg.Dialing)
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"strings"
@@ -221,15 +222,32 @@ func TestServeRelayEnds(t *testing.T) {
 	}
 }
 
+// A server that goes away in the middle of a run ends it, and the error says so. It
+// does not look like that of a server that was never there.
 func TestEndOfTheServerEndsTheRun(t *testing.T) {
-	s := newFake(t, faults{})
-	cfg := Config{
-		Workload: Direct, Users: 4, Duration: time.Hour, Token: tokenOf,
-		Server: "http://" + s.web.Listener.Addr().String(),
-	}
-	time.AfterFunc(50*time.Millisecond, s.close)
-	if _, err := Run(context.Background(), cfg); err == nil {
-		t.Error("no error although the server is gone")
+	for _, cfg := range []Config{
+		{Workload: Direct, Users: 4, Duration: time.Hour},
+		{Workload: Direct, Users: 4, Duration: time.Hour, OneWay: true, Rate: 10, MetricsURL: "-"},
+		{Workload: Idle, Users: 4, Duration: time.Hour},
+		{Workload: Fill, Users: 4, Messages: maxMessages},
+		{Workload: Sync, Conversations: 2, Messages: maxMessages},
+	} {
+		s := newFake(t, faults{})
+		cfg.Server, cfg.Token = "http://"+s.web.Listener.Addr().String(), tokenOf
+		ended := make(chan struct{})
+		sent, pinged := s.hasSeen(wire.TypeSendReq), s.hasSeen(wire.TypePing)
+		go func() { // all are connected when the first says something
+			defer close(ended)
+			for !sent(0) && !pinged(0) {
+				time.Sleep(time.Millisecond)
+			}
+			s.close()
+		}()
+		_, err := Run(context.Background(), cfg)
+		<-ended
+		if pim.KindOf(err) != pim.KindUnavailable || !strings.Contains(err.Error(), "the server went away") || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: %v", cfg.Workload, err)
+		}
 	}
 }
 
@@ -273,25 +291,33 @@ func TestMetricsApart(t *testing.T) {
 
 func TestConfigsThatCannotRun(t *testing.T) {
 	for want, cfg := range map[string]Config{
-		"workload":     {Workload: "all"},
-		"https":        {Workload: Direct, Server: "https://x"},
-		"even":         {Workload: Direct, Server: "tcp://x:1", Users: 3},
-		"processes":    {Workload: Idle, Server: "tcp://x:1", Users: MaxUsers + 1},
-		"payload":      {Workload: Direct, Server: "tcp://x:1", Payload: 10},
-		"groups":       {Workload: Group, Server: "tcp://x:1", Users: 10, GroupSize: 3},
-		"a rate up":    {Workload: Direct, Server: "tcp://x:1", Rate: math.NaN()},
-		"rate":         {Workload: Direct, Server: "tcp://x:1", Rate: 2 * maxRate},
-		"tokens":       {Workload: Direct, Server: "tcp://x:1"},
-		"slices of":    {Workload: Direct, Server: "tcp://x:1", Slice: -1},
-		"at most 10":   {Workload: Direct, Server: "tcp://x:1", Duration: time.Hour, Slice: time.Millisecond},
-		"2 to 4":       {Workload: Direct, Server: "tcp://x:1", Users: 4, Conversations: 6},
-		"in steps":     {Workload: Fill, Server: "tcp://x:1", Users: 4, Conversations: 3},
-		"the seed of":  {Workload: Cold, Server: "tcp://x:1"},
-		"each needs":   {Workload: Fill, Server: "tcp://x:1", Users: 4, Messages: 1},
-		"relay":        {Workload: Relay, Users: 4, Conversations: 4},
-		"1 to 1000000": {Workload: Sync, Server: "tcp://x:1", Syncs: -1},
-		"one-way":      {Workload: Group, Server: "tcp://x:1", OneWay: true},
-		"conversation": {Workload: Sync, Server: "tcp://x:1", Messages: 1},
+		"workload":                 {Workload: "all"},
+		"https":                    {Workload: Direct, Server: "https://x"},
+		"even":                     {Workload: Direct, Server: "tcp://x:1", Users: 3},
+		"processes":                {Workload: Idle, Server: "tcp://x:1", Users: MaxUsers + 1},
+		"payload":                  {Workload: Direct, Server: "tcp://x:1", Payload: 10},
+		"a multiple of the group":  {Workload: Group, Server: "tcp://x:1", Users: 10, GroupSize: 3},
+		"a group has 2":            {Workload: Group, Server: "tcp://x:1", GroupSize: 3000},
+		"4 senders in a group of":  {Workload: Group, Server: "tcp://x:1", Users: 3, GroupSize: 3, Senders: 4},
+		"rate of NaN":              {Workload: Direct, Server: "tcp://x:1", Rate: math.NaN()},
+		"at most 100000000":        {Workload: Direct, Server: "tcp://x:1", Rate: 2 * maxRate},
+		"window of -1":             {Workload: Direct, Server: "tcp://x:1", Window: -1},
+		"tokens":                   {Workload: Direct, Server: "tcp://x:1"},
+		"has no port":              {Workload: Direct, Server: "tcp://x"},
+		"has no host":              {Workload: Direct, Server: "http://:7400"},
+		"metrics page":             {Workload: Direct, Server: "tcp://x:1", MetricsURL: "x:1/metrics"},
+		"slices of":                {Workload: Direct, Server: "tcp://x:1", Slice: -1},
+		"holds 10000 at most":      {Workload: Direct, Server: "tcp://x:1", Duration: time.Hour, Slice: time.Millisecond},
+		"must be 2 to 4":           {Workload: Direct, Server: "tcp://x:1", Users: 4, Conversations: 6},
+		"a multiple of 2":          {Workload: Fill, Server: "tcp://x:1", Users: 4, Conversations: 3},
+		"the seed of":              {Workload: Cold, Server: "tcp://x:1"},
+		"each conversation needs":  {Workload: Fill, Server: "tcp://x:1", Users: 4, Messages: 1},
+		"through the relay":        {Workload: Relay, Server: "tcp://x:1", Users: 4, Conversations: 4},
+		"1 to 1000000":             {Workload: Sync, Server: "tcp://x:1", Syncs: -1},
+		"1 to 1000000000":          {Workload: Fill, Server: "tcp://x:1", Messages: math.MaxInt},
+		"one-way":                  {Workload: Group, Server: "tcp://x:1", OneWay: true},
+		"1 messages in 1000":       {Workload: Sync, Server: "tcp://x:1", Messages: 1},
+		"99 messages in 100 conve": {Workload: Sync, Server: "tcp://x:1", Messages: 99, Conversations: 100},
 	} {
 		_, err := Run(context.Background(), cfg)
 		if pim.KindOf(err) != pim.KindInvalid || want != "processes" && !strings.Contains(err.Error(), want) {

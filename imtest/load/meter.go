@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -53,6 +54,10 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		if m.apart != "" && answers(ctx, m.apart) {
+			var asked *url.Error // which repeats the URL
+			if errors.As(err, &asked) {
+				err = asked.Err
+			}
 			return usage{}, pim.Errorf(pim.KindUnavailable, "no metrics at %s (%v): name their page with --metrics, or - for none", m.url, err)
 		}
 		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics: %w", err)
@@ -71,8 +76,11 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 			}
 		}
 	}
-	if err := lines.Err(); err != nil || found[rssMetric] == 0 {
-		return usage{}, pim.Errorf(pim.KindUnavailable, "metrics of %s: no %s and %s (%v)", m.url, cpuMetric, rssMetric, err)
+	if err := lines.Err(); err != nil {
+		return usage{}, pim.Errorf(pim.KindUnavailable, "reading metrics of %s: %w", m.url, err)
+	}
+	if found[rssMetric] == 0 {
+		return usage{}, pim.Errorf(pim.KindInvalid, "no metrics at %s: it says no %s", m.url, rssMetric)
 	}
 	return usage{cpu: found[cpuMetric], rss: int64(found[rssMetric]), loads: uint64(found[loadsMetric])}, nil
 }

@@ -160,12 +160,12 @@ func (cfg *Config) checkPairs() error {
 	case cfg.Workload == Relay && cfg.Conversations != half:
 		return pim.Errorf(pim.KindInvalid, "%d conversations through the relay: each user has one", cfg.Conversations)
 	case cfg.Conversations < half || cfg.Conversations%half != 0 || cfg.Conversations/half > half || cfg.Conversations/half > 1<<talkBits:
-		return pim.Errorf(pim.KindInvalid, "%d conversations of %d users: half of the users have the same number each, with as many of the other half, so there are %d to %d, in steps of %d",
+		return pim.Errorf(pim.KindInvalid, "%d conversations of %d users: each of half the users has as many, with users of the other half, so their number must be %d to %d, and a multiple of %d",
 			cfg.Conversations, cfg.Users, half, half*half, half)
 	case cfg.Workload == Cold && cfg.seedless:
-		return pim.Errorf(pim.KindInvalid, "a cold run needs the seed of the fill before it, with the same users and conversations")
+		return pim.Errorf(pim.KindInvalid, "a cold run needs the seed of the fill before it (--seed), and the same users and conversations")
 	case cfg.Workload == Fill && cfg.Messages < cfg.Conversations:
-		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each needs one", cfg.Messages, cfg.Conversations)
+		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each conversation needs a message", cfg.Messages, cfg.Conversations)
 	}
 	return nil
 }

@@ -28,11 +28,11 @@ const maxSlices = 10_000
 // completeSlice sets the default of Slice and checks it.
 func (cfg *Config) completeSlice() error {
 	if cfg.Slice < 0 {
-		return pim.Errorf(pim.KindInvalid, "slices of %v: a slice lasts a while", cfg.Slice)
+		return pim.Errorf(pim.KindInvalid, "slices of %v: their length must be more than 0", cfg.Slice)
 	}
 	or(&cfg.Slice, max(cfg.Duration/10, time.Second))
 	if n := cfg.Duration / cfg.Slice; n > maxSlices {
-		return pim.Errorf(pim.KindInvalid, "%d slices of %v: a report holds at most %d", n, cfg.Slice, maxSlices)
+		return pim.Errorf(pim.KindInvalid, "%d slices of %v: a report holds %d at most; make them longer", n, cfg.Slice, maxSlices)
 	}
 	return nil
 }

@@ -68,6 +68,7 @@ func writeOffline(ctx context.Context, cfg *Config, n int) error {
 	if err != nil {
 		return err
 	}
+	cfg.isUp()
 	window := 64
 	if limit := int(welcome.Limits.GetInFlight()); limit > 0 {
 		window = min(window, limit)

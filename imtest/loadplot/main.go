@@ -9,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -21,7 +22,15 @@ import (
 
 func main() {
 	asTable := flag.Bool("table", false, "print tables in Markdown instead of a picture")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: loadplot [-table] <FILE, with what tools/benchmarks.sh prints")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	if err := run(os.Stdin, os.Stdout, *asTable); err != nil {
 		fmt.Fprintln(os.Stderr, "loadplot:", err)
 		os.Exit(1)
@@ -41,12 +50,12 @@ const maxRuns = 2
 func run(in io.Reader, out io.Writer, asTable bool) error {
 	var runs []named
 	lines := bufio.NewReader(in)
-	for {
+	for n := 1; ; n++ {
 		line, err := lines.ReadBytes('\n')
-		if len(line) > 0 {
+		if len(bytes.TrimSpace(line)) > 0 {
 			var r named
 			if err := json.Unmarshal(line, &r); err != nil {
-				return pim.Errorf(pim.KindInvalid, "line %d: %w", len(runs)+1, err)
+				return pim.Errorf(pim.KindInvalid, "line %d is no line of tools/benchmarks.sh: %w", n, err)
 			}
 			fill(&r)
 			if asTable || len(r.Slices) > 0 {
@@ -60,13 +69,16 @@ func run(in io.Reader, out io.Writer, asTable bool) error {
 			return err
 		}
 	}
+	if len(runs) == 0 && asTable {
+		return pim.Errorf(pim.KindInvalid, "there is no line of tools/benchmarks.sh")
+	}
 	w := bufio.NewWriter(out)
 	if asTable {
 		table(w, runs)
 		return w.Flush()
 	}
 	if len(runs) == 0 || len(runs) > maxRuns {
-		return pim.Errorf(pim.KindInvalid, "%d lines with slices: there must be 1 to %d", len(runs), maxRuns)
+		return pim.Errorf(pim.KindInvalid, "%d runs with slices: a picture shows 1 to %d, a table (-table) any number", len(runs), maxRuns)
 	}
 	draw(w, runs)
 	return w.Flush()

@@ -66,6 +66,28 @@ func TestWhatCannotBeDrawn(t *testing.T) {
 	}
 }
 
+// An error names the line as an editor counts it; empty lines are none.
+func TestLinesAreCounted(t *testing.T) {
+	err := run(strings.NewReader(run1("x", 2)+"\n\n{}\n{"), io.Discard, false)
+	if pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), "line 4 ") {
+		t.Error(err)
+	}
+	if err := run(strings.NewReader(run1("x", 2)+"\n\n"), io.Discard, true); err != nil {
+		t.Error(err)
+	}
+	if err := run(strings.NewReader("\n"), io.Discard, true); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("a table of nothing: %v", err)
+	}
+}
+
+func TestCount(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", -0.2: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -115: "-115", -4321: "-4,321"} {
+		if got := count(v); got != want {
+			t.Errorf("count(%g) = %s, want %s", v, got, want)
+		}
+	}
+}
+
 func TestNice(t *testing.T) {
 	for v, want := range map[float64]float64{0: 1, -1: 1, 1: 1, 1.2: 2, 2.2: 2.5, 2.6: 5, 6: 10, 0.0033: 0.005, 45_000: 50_000} {
 		if got := nice(v); got < want*0.999 || got > want*1.001 {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -146,9 +147,12 @@ func ms(v float64) string {
 
 // count returns v with a comma between thousands.
 func count(v float64) string {
-	s := fmt.Sprintf("%.0f", v)
+	s := fmt.Sprintf("%.0f", math.Abs(v))
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
+	}
+	if v <= -0.5 { // memory that shrank
+		s = "-" + s
 	}
 	return s
 }
