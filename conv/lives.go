@@ -61,15 +61,19 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 	return l, nil
 }
 
-// weighAgain counts what l weighs, if it can have changed by much.
+// weighAgain counts what l weighs, if it can have changed by much: an entry may bring
+// a sender and some bytes, and one alone may bring all members of a group or a large
+// setting. It is called before and after each batch, so that who writes once and never
+// again is counted with what he wrote.
 func (s *shard) weighAgain(l *live) {
 	const entries = 16
-	if l.weight != 0 && l.last-l.weighed < entries {
+	bulk := l.bulk()
+	if l.weight != 0 && l.last-l.weighed < min(entries, l.weighed+1) && bulk == l.bulkWeighed {
 		return
 	}
 	cost := l.cost()
 	s.weight += cost - l.weight
-	l.weight, l.weighed = cost, l.last
+	l.weight, l.weighed, l.bulkWeighed = cost, l.last, bulk
 }
 
 // drop forgets l if it has no log and will get none from the batch being made: names
@@ -132,7 +136,9 @@ func (s *shard) shrink() {
 
 // weigh returns what the conversations of all shards weigh.
 func (s *shard) weigh() int {
-	all := s.liveWeight.Add(int64(s.weight - s.weighed))
+	grown := s.weight - s.weighed
+	all := s.liveWeight.Add(int64(grown))
 	s.weighed = s.weight
+	s.metrics.Weight.Add(float64(grown))
 	return int(all)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // A shard may hold what the others leave, and gives it back when they need their
@@ -12,7 +13,8 @@ import (
 func TestShardsShareTheirMemory(t *testing.T) {
 	const shards = 8
 	const bound = 4 << 20
-	w := &Writers{metrics: NewMetrics(nil), memory: bound}
+	shown := prometheus.NewRegistry()
+	w := &Writers{metrics: NewMetrics(shown), memory: bound}
 	use := func(s *shard, id string, weight int) {
 		l := &live{conversation: newConversation(pim.ConversationID(id), 1), weight: weight}
 		s.lives[l.id] = l
@@ -46,5 +48,14 @@ func TestShardsShareTheirMemory(t *testing.T) {
 	}
 	if total > bound || len(busy.lives) != 1 {
 		t.Errorf("%d of %d are used, %d conversations by the shard that had all", total, bound, len(busy.lives))
+	}
+	families, err := shown.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "pim_conversations_live_bytes" && int(f.Metric[0].GetGauge().GetValue()) != total {
+			t.Errorf("the metric says %v; %d bytes are used", f.Metric[0].GetGauge(), total)
+		}
 	}
 }

@@ -31,8 +31,11 @@ type live struct {
 	batch   *group  // what the batch being made adds; nil if nothing yet
 	weight  int     // cost when last counted
 	weighed pim.Seq // last, then
-	newer   *live   // neighbours in the shard's list by last use
-	older   *live
+
+	bulkWeighed int // bulk, then
+
+	newer *live // neighbours in the shard's list by last use
+	older *live
 }
 
 // load reads a conversation's state: the snapshot and the entries behind it.

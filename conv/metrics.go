@@ -19,6 +19,7 @@ type Metrics struct {
 	Commit  prometheus.Histogram // seconds
 	Loads   prometheus.Counter
 	Live    prometheus.Gauge
+	Weight  prometheus.Gauge // bytes of Live, about
 
 	ok, duplicate prometheus.Counter
 }
@@ -54,6 +55,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Live: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pim_conversations_live", Help: "Conversations held in memory.",
 		}),
+		Weight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_conversations_live_bytes", Help: "Memory that the conversations of pim_conversations_live take up, about.",
+		}),
 	}
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
@@ -61,7 +65,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.Refused.WithLabelValues(string(reason)) // 0 is a value, too
 	}
 	if r != nil {
-		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live)
+		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight)
 	}
 	return m
 }

@@ -52,6 +52,7 @@ func TestMetrics(t *testing.T) {
 	}
 	shows("pim_send_queue 0", "pim_send_queue_bytes 0", `pim_send_refusals_total{reason="group_members"} 1`,
 		`pim_sends_total{result="ok"} 2`, `pim_sends_total{result="too_large"} 2`, `pim_sends_total{result="not_member"} 1`,
-		"pim_conversations_live 2") // the group that was refused is none
+		"pim_conversations_live 2", // the group that was refused is none
+		"pim_conversations_live_bytes 2784")
 	w.Close()
 }

@@ -289,6 +289,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 			s.blockings.Add(1) // their senders may never ask again
 		}
 		g.conv.settled(g)
+		s.weighAgain(g.conv)
 		s.settle(ctx, g)
 		if len(g.entries) > 0 {
 			pushes = append(pushes, g.published())

@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Users < 2 || !(cfg.Rate > 0) || cfg.Duration <= 0 || cfg.KillEvery <= 0 {
-		return Report{}, pim.Errorf(pim.KindInvalid, "%d users, rate %g, %v with a kill every %v: it takes two users, and the rest is more than 0", cfg.Users, cfg.Rate, cfg.Duration, cfg.KillEvery)
+		return Report{}, pim.Errorf(pim.KindInvalid, "%d users, %g messages a second, for %v, with a kill every %v: there must be 2 users or more, and the others must be more than 0", cfg.Users, cfg.Rate, cfg.Duration, cfg.KillEvery)
 	}
 	r := &run{cfg: &cfg, found: &findings{}}
 	var err error

@@ -40,7 +40,7 @@ func setting[T any](t *testing.T, name string, def T, parse func(string) (T, err
 
 // A server under load that is killed again and again loses, doubles and misorders
 // nothing. PIM_SOAK_LOAD sets how long (20s), PIM_SOAK_KILL how often it is killed (a
-// tenth of that, at most 20s), PIM_SOAK_RATE the messages a second (300), PIM_SEED
+// sixth of that, at most 20s), PIM_SOAK_RATE the messages a second (300), PIM_SEED
 // repeats one.
 func TestSoak(t *testing.T) {
 	duration := setting(t, "PIM_SOAK_LOAD", 20*time.Second, time.ParseDuration)

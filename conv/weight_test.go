@@ -1,0 +1,71 @@
+package conv_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The memory for conversations is bounded whatever their first entries bring, and
+// though nobody writes to them again: a group's members, large settings, a few messages.
+func TestFewEntriesAreCounted(t *testing.T) {
+	const bound = 1 << 20
+	crowd := make([]pim.UserID, 1000)
+	for i := range crowd {
+		crowd[i] = pim.UserID(fmt.Sprintf("member%d", i))
+	}
+	for name, test := range map[string]struct {
+		conversations int
+		most          float64 // that the bound has room for
+		requests      func(n int) []*conv.Request
+	}{
+		"groups": {20, 7, func(n int) []*conv.Request {
+			r := message("", "maker", "")
+			r.Kind, r.Members = pim.EntryCreate, crowd
+			return []*conv.Request{r}
+		}},
+		"settings": {100, 40, func(n int) (all []*conv.Request) {
+			user := pim.UserID(fmt.Sprint("u", n))
+			for i := range 10 {
+				r := message(pim.Own(user), user, "")
+				r.Kind = pim.EntryCommand
+				r.Payload = wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandContact, Subject: fmt.Sprint("x", i), Value: []byte(strings.Repeat("v", 4096))})
+				all = append(all, r)
+			}
+			return all
+		}},
+		"messages": {1000, 700, func(n int) (all []*conv.Request) {
+			for range 15 {
+				all = append(all, message(pim.Direct("a", pim.UserID(fmt.Sprint("b", n))), "a", "x"))
+			}
+			return all
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec, registry := newRecorder(), prometheus.NewRegistry()
+			w := conv.New(storetest.NewMemory(), conv.Options{
+				Outlet: rec, Shards: 1, Memory: bound, Metrics: conv.NewMetrics(registry), Logger: quiet(),
+			})
+			defer w.Close()
+			for n := range test.conversations {
+				for _, r := range test.requests(n) {
+					if _, err := persist(w, rec, r); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := w.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := inMemory(t, registry); n == 0 || n > test.most {
+				t.Errorf("%v of %d conversations are in memory, want at most %v", n, test.conversations, test.most)
+			}
+		})
+	}
+}
