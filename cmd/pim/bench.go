@@ -193,6 +193,9 @@ func printLoad(p *printer, r *load.Report) {
 	p.printf("%s: %d users, %s, %d bytes, %.1f s\n", r.Workload, r.Users, loop, r.Payload, r.Seconds)
 	if r.FirstMessages != nil {
 		p.printf("  first       %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.FirstCPU, r.Loads, r.AckP50, r.AckP99)
+		if r.Loads == 0 && r.ServerRSS > 0 {
+			p.printf("              (nothing was cold: restart the server between the fill and this)\n")
+		}
 		p.printf("  second      %.3f CPU ms each, %d loads; ack p50 %.2f ms, p99 %.2f ms\n", r.SecondCPU, r.LoadsAgain, r.SecondAckP50, r.SecondAckP99)
 	}
 	counted := "deliveries"

@@ -38,6 +38,9 @@ func (r *chat) measureCold(ctx context.Context, m *meter, rep *Report) error {
 	if err != nil {
 		return err
 	}
+	if n := r.wereEmpty(); n > 0 {
+		return pim.Errorf(pim.KindInvalid, "%d of %d conversations were empty: there was no fill with this seed, these users and these conversations", n, r.cfg.Conversations)
+	}
 	_, second, err := r.pass(ctx, m, first, 2)
 	if err != nil {
 		return err
@@ -52,6 +55,21 @@ func (r *chat) measureCold(ctx context.Context, m *meter, rep *Report) error {
 	cold.SecondAckP50, cold.SecondAckP99 = ack[0], ack[1]
 	rep.FirstMessages = cold
 	return r.finish(ctx, m, rep)
+}
+
+// wereEmpty returns how many conversations have no other message than that of the first
+// pass.
+func (r *chat) wereEmpty() (n int) {
+	for _, u := range r.active {
+		u.mu.Lock()
+		for i := range u.talks {
+			if u.talks[i].have == 1 {
+				n++
+			}
+		}
+		u.mu.Unlock()
+	}
+	return n
 }
 
 // FirstMessages is what the first message into each conversation cost, beside a second.

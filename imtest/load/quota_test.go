@@ -98,6 +98,23 @@ func TestFillAndCold(t *testing.T) {
 	}
 }
 
+// Runs whose seed is not what they need say so, and measure nothing: a cold run without
+// a fill before it, and a sync to users who have talked.
+func TestSeedsThatDoNotFit(t *testing.T) {
+	s := newFake(t, faults{})
+	s.run(t, "tcp", Config{Workload: Fill, Users: 4, Conversations: 4, Messages: 8, Seed: 7})
+	for want, cfg := range map[string]Config{
+		"4 of 4 conversations were empty": {Workload: Cold, Users: 4, Conversations: 4, Seed: 8},
+		"5 of 8 conversations were empty": {Workload: Cold, Users: 8, Conversations: 8, Seed: 7},
+		"have talked before":              {Workload: Sync, Conversations: 1, Messages: 2, Seed: 7},
+	} {
+		cfg.Server, cfg.Token, cfg.MetricsURL = "tcp://"+s.tcp.Addr().String(), tokenOf, "-"
+		if _, err := Run(t.Context(), cfg); pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
+
 // holds fails unless the fake holds so many conversations with so many messages each.
 func (s *fake) holds(t *testing.T, conversations, messages int) {
 	t.Helper()

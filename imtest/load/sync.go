@@ -90,8 +90,12 @@ func writeOffline(ctx context.Context, cfg *Config, n int) error {
 			}
 			inFlight++
 		}
-		if _, err := await[*wirepb.PIMSendAck](l); err != nil {
+		ack, err := await[*wirepb.PIMSendAck](l)
+		if err != nil {
 			return err
+		}
+		if ack.Seq > uint64(share) {
+			return pim.Errorf(pim.KindInvalid, "the users of seed %d have talked before: each run needs a seed of its own", cfg.Seed)
 		}
 		inFlight--
 	}
