@@ -46,12 +46,13 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	if err := wait(ctx, r.cfg.Warmup); err != nil {
 		return err
 	}
-	before, err := r.sample(ctx, m)
+	used, err := m.read(ctx)
 	if err != nil {
 		return err
 	}
 	start := r.clock()
-	r.from.Store(start)
+	r.from.Store(start) // first: what the slices count is counted as measured, too
+	before := r.sampleBeside(used)
 
 	r.cfg.Log.Info("measuring", "for", r.cfg.Duration)
 	slices, err := r.slice(ctx, m, before)

@@ -77,11 +77,16 @@ func (r *chat) sample(ctx context.Context, m *meter) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
+	return r.sampleBeside(used), nil
+}
+
+// sampleBeside takes one, to a reading of the server's usage.
+func (r *chat) sampleBeside(used usage) sample {
 	t := r.totals()
 	return sample{
 		at: time.Now(), usage: used, own: ownCPU(), work: r.work(&t),
 		ack: r.ack.snapshot(), delivery: r.delivery.snapshot(),
-	}, nil
+	}
 }
 
 // until returns the slice between s and the later sample to.
