@@ -15,6 +15,7 @@ type commit struct {
 	ops    []op
 	passed []passed // the cells of passing partitions, of all ops
 	turns  uint64   // passing.turns before their generations were looked up
+	stream *stream  // for the chunks that are kept apart; nil until there is one
 }
 
 // op is one write of a commit.
@@ -79,12 +80,13 @@ func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error
 		return nil
 	}
 	s.logs.applying(c)
-	err := s.apply(batch, d, c.records())
+	err := s.apply(batch, c.stream, d, c.records())
+	c.stream = nil
 	s.logs.release(c, err != nil)
 	if err != nil {
 		return err
 	}
-	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, d, 0) })
+	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, nil, d, 0) })
 }
 
 // claim waits until c owns the logs that it appends to.
@@ -132,7 +134,7 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 			continue
 		}
 		if len(o.write.Records) > 0 {
-			fillLog(b, o.write)
+			s.fillLog(b, c, o.write)
 		}
 		for j := range o.write.Cells {
 			s.fillCell(b, &o.write.Cells[j])
@@ -141,17 +143,37 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 	s.fillPassing(b, c)
 }
 
-func fillLog(b *crdb.Batch, w *store.Write) {
+func (s *Store) fillLog(b *crdb.Batch, c *commit, w *store.Write) {
 	last := w.After
 	for rest := w.Records; len(rest) > 0; {
 		n, size := nextChunk(rest)
 		last += pim.Seq(n)
-		d := b.SetDeferred(logKeyLen(w.Log), size)
-		putLogKey(d.Key, w.Log, last)
-		putChunk(d.Value, rest[:n])
-		d.Finish() // fails only in a batch with an index
+		if size < s.separateBytes || !s.takeStream(c) {
+			d := b.SetDeferred(logKeyLen(w.Log), size)
+			putLogKey(d.Key, w.Log, last)
+			putChunk(d.Value, rest[:n])
+			d.Finish() // fails only in a batch with an index
+		} else {
+			d := b.SetDeferred(logKeyLen(w.Log), referenceBytes)
+			putLogKey(d.Key, w.Log, last)
+			putReference(d.Value, c.stream.id, c.stream.next)
+			d.Finish()
+			d = b.SetDeferred(valueKeyBytes, size)
+			putValueKey(d.Key, c.stream.id, c.stream.next)
+			putChunk(d.Value, rest[:n])
+			d.Finish()
+			c.stream.next++
+		}
 		rest = rest[n:]
 	}
+}
+
+// takeStream reports whether c has a stream for chunks that are kept apart.
+func (s *Store) takeStream(c *commit) bool {
+	if c.stream == nil {
+		c.stream = s.streams.take()
+	}
+	return c.stream != nil
 }
 
 func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
@@ -184,12 +206,14 @@ func (c *commit) records() (n int) {
 	return n
 }
 
-// apply applies a batch, with so many records, and unless it is Relaxed waits until it
-// is durable. After an error nobody knows whether it is.
-func (s *Store) apply(b *crdb.Batch, d store.Durability, records int) error {
+// apply applies a batch, with so many records, gives back the stream that it has keys of,
+// and unless it is Relaxed waits until it is durable. After an error nobody knows whether
+// it is.
+func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int) error {
 	start := time.Now()
 	s.stall.enter()
 	err := s.db.Apply(b, crdb.NoSync)
+	s.streams.give(st)
 	if err == nil && d == store.Durable {
 		err = s.syncs.share(records)
 	}

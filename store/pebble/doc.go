@@ -1,16 +1,17 @@
 // Package pebble is the storage engine inside the server's process, on
 // CockroachDB's Pebble. It keeps logs and cells in one directory.
 //
-// # Layout, version 2 (2026-11-28)
+// # Layout, version 3 (2026-11-28)
 //
 // One Commit is one batch of Pebble's and at most one fsync. Every key begins
 // with a byte that says what it is; numbers in keys are big-endian, so that they
 // order.
 //
 //	key                                          value
-//	0x00                                         "2", the version of this layout
+//	0x00                                         "3", the version of this layout
 //	0x01                                         operand, whose version is the age
-//	'l' len(log) log lastseq:8                   chunk
+//	'l' len(log) log lastseq:8                   chunk, or reference to one
+//	'v' stream:1 number:8                        chunk
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
 //	'g' len(partition) partition                 operand, whose version is a generation
@@ -24,6 +25,10 @@
 //     It has at most 256 records, and 64 KiB unless it is a single record; a
 //     longer append becomes several. The record at seq s is in the first chunk
 //     whose key is s or more.
+//
+//   - A chunk of 2 KiB or more is kept apart, under a key that begins with 'v', in the
+//     order in which such chunks were written; see values.go. The log's key holds a
+//     reference to it: a 0 byte, its stream and its number.
 //
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
@@ -41,8 +46,9 @@
 //     is in 'g', and 0 where there is none. See passing.go. Their operands may also
 //     be a 0 byte and a uvarint version: the cell is forgotten up to that version.
 //
-// Version 1 had no passing partitions. Its stores are read, and are of version 2 from
-// then on: an earlier pim refuses them, since it would not see what they hold there.
+// Version 1 had no passing partitions, version 2 no chunks apart. Their stores are read,
+// and are of version 3 from then on: an earlier pim refuses them, since it would not see
+// what they hold there.
 //
 // Pebble's own files are in the format FormatValueSeparation.
 //

@@ -16,6 +16,7 @@ import (
 func (o Options) Hurried() Options {
 	o.watchInterval = time.Millisecond
 	o.cachedLogs = 4
+	o.separateBytes = 60
 	return o
 }
 
@@ -144,4 +145,43 @@ func (s *Store) TableBytes() (n int64) {
 		n += m.Levels[i].TablesSize
 	}
 	return n
+}
+
+// Tables returns the bounds of the tables whose keys begin with prefix, or reach there.
+func (s *Store) Tables(prefix byte) (bounds [][2][]byte) {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		panic(err)
+	}
+	for _, level := range levels {
+		for _, t := range level {
+			if t.Smallest.UserKey[0] <= prefix && t.Largest.UserKey[0] >= prefix {
+				bounds = append(bounds, [2][]byte{t.Smallest.UserKey, t.Largest.UserKey})
+			}
+		}
+	}
+	return bounds
+}
+
+// TakeStreams takes all streams, until what it returns is called.
+func (s *Store) TakeStreams() (giveBack func()) {
+	var taken []*stream
+	for st := s.streams.take(); st != nil; st = s.streams.take() {
+		taken = append(taken, st)
+	}
+	return func() {
+		for _, st := range taken {
+			s.streams.give(st)
+		}
+	}
+}
+
+// DropChunks drops all chunks that are kept apart.
+func (s *Store) DropChunks() error {
+	return s.db.DeleteRange([]byte{prefixValue}, []byte{prefixValue + 1}, crdb.Sync)
+}
+
+// SetChunk writes what a log's key holds.
+func (s *Store) SetChunk(log store.Log, last pim.Seq, value []byte) error {
+	return s.db.Set(appendLogKey(nil, log, last), value, crdb.Sync)
 }

@@ -18,6 +18,7 @@ const (
 	prefixGeneration = 'g'
 	prefixLog        = 'l'
 	prefixPassing    = 'p'
+	prefixValue      = 'v'
 )
 
 const seqBytes = 8
@@ -143,4 +144,18 @@ func putCellName(dst []byte, p store.Partition, key string) {
 	dst[0] = byte(len(p))
 	n := 1 + copy(dst[1:], p)
 	copy(dst[n:], key)
+}
+
+const valueKeyBytes = 1 + 1 + 8
+
+// putValueKey fills dst, of valueKeyBytes, with the key of a chunk that is kept apart.
+func putValueKey(dst []byte, stream byte, number uint64) {
+	dst[0], dst[1] = prefixValue, stream
+	binary.BigEndian.PutUint64(dst[2:], number)
+}
+
+func valueKey(stream byte, number uint64) []byte {
+	key := make([]byte, valueKeyBytes)
+	putValueKey(key, stream, number)
+	return key
 }

@@ -55,6 +55,9 @@ type Options struct {
 
 	// cachedLogs is how many logs' last seqs are kept; for tests.
 	cachedLogs int
+
+	// separateBytes is from which size on a chunk of a log is kept apart; for tests.
+	separateBytes int
 }
 
 func (o Options) withDefaults() Options {
@@ -68,6 +71,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.StallAfter, 10*time.Second)
 	setDefault(&o.watchInterval, time.Second)
 	setDefault(&o.cachedLogs, 1<<16)
+	setDefault(&o.separateBytes, separateBytes)
 	if o.Mono == nil {
 		begun := time.Now()
 		o.Mono = func() time.Duration { return time.Since(begun) }
@@ -108,13 +112,14 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		MemTableStopWritesThreshold: 4,
 
 		L0CompactionThreshold:     4,
-		L0CompactionFileThreshold: 500,
+		L0CompactionFileThreshold: 100,
 		L0StopWritesThreshold:     40, // slow reads rather than no writes
 		LBaseMaxBytes:             256 << 20,
 
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 	}
 	p.TargetFileSizes[0] = 8 << 20
+	p.Experimental.SpanPolicyFunc = tableSplits
 	// Compactions that reads ask for are work without a write.
 	p.Experimental.ReadSamplingMultiplier = -1
 	for i := range p.Levels {

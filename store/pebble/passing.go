@@ -242,7 +242,7 @@ func (s *Store) turn(p store.Partition) {
 	if move, err := s.fillTurn(batch, g, p); err != nil || !move {
 		return
 	}
-	if err := s.apply(batch, store.Relaxed, 0); err != nil {
+	if err := s.apply(batch, nil, store.Relaxed, 0); err != nil {
 		delete(part.of, p) // what is stored is read again
 		return
 	}

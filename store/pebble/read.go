@@ -51,6 +51,11 @@ func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]by
 		if err != nil {
 			return nil, nil, err
 		}
+		value, closer, err := s.chunkOf(value)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer closer.Close()
 		end := chunkEnd(it.Key())
 		c, err := parseChunk(value, end)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,15 +30,17 @@ type Store struct {
 	logs    *logs
 	buckets buckets
 	passing passing
+	streams streams
 	metrics metrics
 	commits sync.Pool // of *commit
 
-	health       health
-	stall        stall
-	syncs        syncs
-	stallAfter   time.Duration
-	minFree      uint64
-	spaceUnknown bool // of the watch: has been logged
+	health        health
+	stall         stall
+	syncs         syncs
+	stallAfter    time.Duration
+	separateBytes int
+	minFree       uint64
+	spaceUnknown  bool // of the watch: has been logged
 
 	gate    sync.Mutex
 	closed  bool
@@ -58,7 +61,7 @@ func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
 		dir: dir, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
-		stallAfter: o.StallAfter, minFree: o.MinFreeBytes,
+		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, separateBytes: o.separateBytes,
 		idle: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.health.report = s.reportHealth
@@ -91,6 +94,9 @@ func (s *Store) open(o Options) error {
 	}
 	s.db = db
 	err = s.checkFormat()
+	if err == nil {
+		err = s.streams.init(db)
+	}
 	if err == nil {
 		err = s.findBuckets()
 	}
@@ -142,12 +148,11 @@ func (s *Store) isIncomplete(err error) bool {
 }
 
 // formatVersion is the version of the layout that the package documentation
-// describes. A store of formatBefore differs from it in what it does not have: it
-// becomes one of formatVersion by being called so.
-const (
-	formatVersion = "2"
-	formatBefore  = "1"
-)
+// describes. Stores of the versions before differ from it in what they do not have:
+// they become stores of formatVersion by being called so.
+const formatVersion = "3"
+
+var formatsBefore = []string{"1", "2"}
 
 // checkFormat refuses a store of another layout, and marks a new one.
 func (s *Store) checkFormat() error {
@@ -156,7 +161,7 @@ func (s *Store) checkFormat() error {
 	switch {
 	case err == nil:
 		defer closer.Close()
-		if string(value) == formatBefore {
+		if slices.Contains(formatsBefore, string(value)) {
 			return s.db.Set(key, []byte(formatVersion), crdb.Sync)
 		}
 		if string(value) != formatVersion {

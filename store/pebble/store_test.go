@@ -119,33 +119,35 @@ func unhealthy(s *pebble.Store, done <-chan struct{}) <-chan struct{} {
 func TestAnotherLayoutIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "db", small(fs))
-	if err := s.SetFormat("3"); err != nil {
+	if err := s.SetFormat("4"); err != nil {
 		t.Fatal(err)
 	}
 	closes(t, s)
-	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnsupported || !strings.Contains(err.Error(), `"3"`) {
+	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnsupported || !strings.Contains(err.Error(), `"4"`) {
 		t.Fatalf("open: %v", err)
 	}
 }
 
-// A store of the layout before is read, and is one of the present layout from then on.
-func TestTheLayoutBefore(t *testing.T) {
-	fs := vfs.NewMem()
-	s := open(t, "db", small(fs))
-	appends(t, s, "log", 0, "one")
-	commitCell(t, s, "p", "k", 7)
-	if err := s.SetFormat("1"); err != nil {
-		t.Fatal(err)
-	}
-	closes(t, s)
-	s = open(t, "db", small(fs))
-	defer closes(t, s)
-	if last, err := s.Last(context.Background(), "log"); last != 1 || err != nil || get(t, s, "p", "k").Version != 7 {
-		t.Errorf("the log ends at %d, %v", last, err)
-	}
-	commitCell(t, s, "~p", "k", 1)
-	if format := s.Format(); format != "2" {
-		t.Errorf("the layout is %q", format)
+// Stores of the layouts before are read, and are of the present layout from then on.
+func TestTheLayoutsBefore(t *testing.T) {
+	for _, version := range []string{"1", "2"} {
+		fs := vfs.NewMem()
+		s := open(t, "db", small(fs))
+		appends(t, s, "log", 0, "one")
+		commitCell(t, s, "p", "k", 7)
+		if err := s.SetFormat(version); err != nil {
+			t.Fatal(err)
+		}
+		closes(t, s)
+		s = open(t, "db", small(fs))
+		if last, err := s.Last(context.Background(), "log"); last != 1 || err != nil || get(t, s, "p", "k").Version != 7 {
+			t.Errorf("the log ends at %d, %v", last, err)
+		}
+		commitCell(t, s, "~p", "k", 1)
+		if format := s.Format(); format != "3" {
+			t.Errorf("the layout is %q", format)
+		}
+		closes(t, s)
 	}
 }
 

@@ -1,0 +1,155 @@
+package pebble_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
+)
+
+// writeLong appends so many chunks of 4 KiB of noise to each of some logs, which are the
+// writer's own.
+func writeLong(t *testing.T, s *pebble.Store, writer, chunks int) {
+	rng := rand.New(rand.NewPCG(uint64(writer), 0))
+	const logs = 50
+	for i := range chunks {
+		var writes []*store.Write
+		for log := range logs {
+			record := make([]byte, 4<<10)
+			for i := range record {
+				record[i] = byte(rng.Uint32())
+			}
+			writes = append(writes, &store.Write{
+				Log:   store.Log(fmt.Sprintf("log %d of %d", log, writer)),
+				After: pim.Seq(i), Records: [][]byte{record},
+			})
+		}
+		if err := s.Commit(context.Background(), writes, store.Durable); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// TestLongChunksAreWrittenOnce checks that what a store with many logs writes to the disk
+// does not grow with what it holds: once to the write-ahead log, once to a table, and
+// seldom again.
+func TestLongChunksAreWrittenOnce(t *testing.T) {
+	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 256 << 10, Logger: quiet()})
+	defer closes(t, s)
+	var writing sync.WaitGroup
+	for writer := range 2 {
+		writing.Go(func() { writeLong(t, s, writer, 150) })
+	}
+	writing.Wait()
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if work := s.Work(); work.Amplification() > 3 {
+		t.Errorf("%.1f bytes were written for one that was committed; %s", work.Amplification(), work)
+	}
+}
+
+// TestTablesOfOneStream checks what the last test rests on: of the tables with long
+// chunks, none holds those of two streams, and no two overlap.
+func TestTablesOfOneStream(t *testing.T) {
+	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 1 << 20, Logger: quiet()})
+	defer closes(t, s)
+	var writing sync.WaitGroup
+	for writer := range 4 {
+		writing.Go(func() { writeLong(t, s, writer, 20) })
+	}
+	writing.Wait()
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	tables := s.Tables('v')
+	if len(tables) < 4 {
+		t.Errorf("%d tables", len(tables))
+	}
+	for i, x := range tables {
+		if !bytes.Equal(x[0][:2], x[1][:2]) {
+			t.Errorf("a table from %x to %x", x[0], x[1])
+		}
+		for _, y := range tables[:i] {
+			if bytes.Compare(x[0], y[1]) <= 0 && bytes.Compare(y[0], x[1]) <= 0 {
+				t.Errorf("tables from %x to %x and from %x to %x", x[0], x[1], y[0], y[1])
+			}
+		}
+	}
+}
+
+// TestMoreCommitsThanStreams checks that a commit that finds no stream is carried out
+// all the same.
+func TestMoreCommitsThanStreams(t *testing.T) {
+	s := open(t, "db", small(vfs.NewMem()))
+	defer closes(t, s)
+	giveBack := s.TakeStreams()
+	long := bytes.Repeat([]byte("long"), 10_000)
+	appends(t, s, "log", 0, string(long))
+	if n := s.Keys('v'); n != 0 {
+		t.Errorf("%d chunks are kept apart", n)
+	}
+	giveBack()
+	appends(t, s, "log", 1, string(long))
+	if n := s.Keys('v'); n != 1 {
+		t.Errorf("%d chunks are kept apart", n)
+	}
+	records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+	if err != nil || len(records) != 2 || !bytes.Equal(records[0], long) || !bytes.Equal(records[1], long) {
+		t.Errorf("%d records, %v", len(records), err)
+	}
+}
+
+// TestStreamsGoOn checks that a store that is opened again writes over no chunk.
+func TestStreamsGoOn(t *testing.T) {
+	fs := vfs.NewMem()
+	for i := range 5 {
+		s := open(t, "db", small(fs))
+		appends(t, s, "log", pim.Seq(i), fmt.Sprintf("%0100d", i))
+		if n := s.Keys('v'); n != i+1 {
+			t.Errorf("%d chunks are kept apart, not %d", n, i+1)
+		}
+		records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+		if err != nil || len(records) != i+1 {
+			t.Fatalf("%d records, %v", len(records), err)
+		}
+		for j, r := range records {
+			if want := fmt.Sprintf("%0100d", j); string(r) != want {
+				t.Errorf("record %d is %s", j+1, r)
+			}
+		}
+		closes(t, s)
+	}
+}
+
+// TestAChunkThatIsGone checks that a reference to nothing, and one that cannot be, is
+// corruption.
+func TestAChunkThatIsGone(t *testing.T) {
+	for name, harm := range map[string]func(*pebble.Store) error{
+		"its chunk is gone":  func(s *pebble.Store) error { return s.DropChunks() },
+		"it is cut off":      func(s *pebble.Store) error { return s.SetChunk("log", 2, []byte{0, 0, 0}) },
+		"it is of no stream": func(s *pebble.Store) error { return s.SetChunk("log", 2, []byte{0, 200, 0, 0, 0, 0, 0, 0, 0, 0}) },
+		"it is to no chunk":  func(s *pebble.Store) error { return s.SetChunk("log", 2, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 9}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, "db", small(vfs.NewMem()))
+			defer s.Close()
+			appends(t, s, "log", 0, "short", fmt.Sprintf("%0100d", 2))
+			if err := harm(s); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+			if pim.KindOf(err) != pim.KindCorrupt {
+				t.Errorf("read: %v", err)
+			}
+		})
+	}
+}
