@@ -59,6 +59,29 @@ func TestSilentConnectionIsRenewed(t *testing.T) {
 	})
 }
 
+// renewing has c renewed again and again until stop is called.
+func (x *lab) renewing(c *conn) (stop func()) {
+	done := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				m := x.gw.moment()
+				m.elapsed += time.Hour.Milliseconds()
+				c.renew(m)
+				runtime.Gosched()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		work.Wait()
+	}
+}
+
 // Renewals at any moment lose no byte.
 func TestRenewalsLoseNothing(t *testing.T) {
 	everyTransport(t, func(t *testing.T, websocket bool, config *tls.Config) {
@@ -66,21 +89,8 @@ func TestRenewalsLoseNothing(t *testing.T) {
 		p := x.greeted(websocket, config, "alice")
 		c := x.conn("alice")
 		const n = 500
-		stop := make(chan struct{})
-		var renewing, sending sync.WaitGroup
-		renewing.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					m := x.gw.moment()
-					m.elapsed += time.Hour.Milliseconds()
-					c.renew(m)
-					runtime.Gosched()
-				}
-			}
-		})
+		defer x.renewing(c)()
+		var sending sync.WaitGroup
 		sending.Go(func() {
 			var all []byte
 			for i := range n {
@@ -103,8 +113,6 @@ func TestRenewalsLoseNothing(t *testing.T) {
 			}
 		}
 		sending.Wait()
-		close(stop)
-		renewing.Wait()
 	})
 }
 
@@ -114,23 +122,7 @@ func TestRenewalsLeaveTheLastWord(t *testing.T) {
 		x := newLab(t, nil)
 		p := x.greeted(websocket, config, "alice")
 		c := x.conn("alice")
-		stop := make(chan struct{})
-		var renewing sync.WaitGroup
-		defer renewing.Wait()
-		defer close(stop)
-		renewing.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					m := x.gw.moment()
-					m.elapsed += time.Hour.Milliseconds()
-					c.renew(m)
-					runtime.Gosched()
-				}
-			}
-		})
+		defer x.renewing(c)()
 		p.write(append(p.frame([]byte{byte(wire.TypeWelcome), 1, 2}), bytes.Repeat([]byte("x"), 8<<20)...))
 		p.closedWith(wire.CodeProtocol)
 	})
