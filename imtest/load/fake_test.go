@@ -251,7 +251,8 @@ func (s *fake) pull(c *fakeConn, m *wirepb.PIMPullReq) {
 	}
 }
 
-// sync lists what the user has not acknowledged, three conversations a page.
+// sync lists what the user has not acknowledged, three conversations a page. Where that
+// is one entry, it shows the whole of it.
 func (s *fake) sync(c *fakeConn, m *wirepb.PIMSyncReq) {
 	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId}
 	var names []string
@@ -266,7 +267,13 @@ func (s *fake) sync(c *fakeConn, m *wirepb.PIMSyncReq) {
 			resp.NextAfter = names[2]
 			break
 		}
-		resp.Conversations = append(resp.Conversations, &wirepb.Summary{Conversation: name, Newest: uint64(len(s.logs[name].entries))})
+		entries := s.logs[name].entries
+		sum := &wirepb.Summary{Conversation: name, Newest: uint64(len(entries)), Acked: s.acks[c.user+" "+name]}
+		sum.Last = entries[len(entries)-1]
+		if sum.Whole = sum.Newest == sum.Acked+1; !sum.Whole {
+			sum.Last, sum.LastCut = wire.BriefEntry(sum.Last)
+		}
+		resp.Conversations = append(resp.Conversations, sum)
 	}
 	c.write(resp)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 func tokenOf(u pim.UserID) (string, error) { return "token of " + string(u), nil }
@@ -189,6 +190,37 @@ func TestSyncGetsAllOnce(t *testing.T) {
 	}
 	if rep.ReconnectBytes == 0 || rep.ReconnectBytes >= rep.SyncBytes || rep.SyncFirstPageBytes == 0 {
 		t.Errorf("bytes: first page %d, all %d, reconnect %d", rep.SyncFirstPageBytes, rep.SyncBytes, rep.ReconnectBytes)
+	}
+}
+
+// A conversation whose summary shows all that is new is not pulled.
+func TestSyncPullsNoWholeSummary(t *testing.T) {
+	s := newFake(t, faults{})
+	rep := s.run(t, "tcp", Config{Workload: Sync, Conversations: 7, Messages: 10, Syncs: 1, Duration: time.Minute})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pulls := s.seen[wire.TypePullReq]; rep.Delivered != 10 || rep.Pulled != 6 || pulls != 3 || rep.Err() != nil {
+		t.Errorf("%d delivered, %d of them by %d pulls, %v; want 10, 6 of three conversations with two each", rep.Delivered, rep.Pulled, pulls, rep.Err())
+	}
+}
+
+// A whole entry that is not the next one settles nothing: the conversation is pulled.
+func TestSyncNoticesAWrongSummary(t *testing.T) {
+	d := &syncer{cfg: &Config{Seed: 5}, streams: map[string]*stream{}}
+	summary := func(name string, newest uint64, counter uint32) *wirepb.Summary {
+		body := make([]byte, 100)
+		st := stamp{run: 5, counter: counter}
+		st.put(body)
+		return &wirepb.Summary{Conversation: name, Newest: newest, Whole: true, Last: &wirepb.Entry{Seq: newest, Payload: body}}
+	}
+	stale := summary("stale", 2, 0)
+	stale.Last.Seq = 1
+	rest, err := d.settle([]*wirepb.Summary{summary("good", 1, 0), summary("ahead", 2, 1), summary("hole", 1, 1), stale})
+	if err != nil || len(rest) != 3 || d.sum.got != 1 {
+		t.Errorf("%d taken in, %d to be pulled, %v; want 1 and 3", d.sum.got, len(rest), err)
+	}
+	if _, err := d.settle([]*wirepb.Summary{{Conversation: "strange", Newest: 1, Whole: true, Last: &wirepb.Entry{Seq: 1}}}); err == nil {
+		t.Error("an entry of nobody was taken in")
 	}
 }
 

@@ -69,7 +69,7 @@ type Report struct {
 	SyncFirstPageMS    float64 `json:"sync_first_page_ms,omitempty"`
 	SyncListBytes      int64   `json:"sync_list_bytes,omitempty"` // all pages
 	SyncListMS         float64 `json:"sync_list_ms,omitempty"`
-	SyncBytes          int64   `json:"sync_bytes,omitempty"` // all pages and pulls
+	SyncBytes          int64   `json:"sync_bytes,omitempty"` // all pages, and the pulls of what they do not settle
 	SyncMS             float64 `json:"sync_ms,omitempty"`    // from the first PIMSyncReq to the last entry
 	ReconnectBytes     int64   `json:"reconnect_bytes,omitempty"`
 	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // Hello to the last PIMSyncResp, with nothing new

@@ -126,7 +126,8 @@ func (d *syncer) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// first connects with nothing in storage: sync, pull everything, acknowledge it.
+// first connects with nothing in storage: sync, pull what the list does not settle,
+// acknowledge everything.
 func (d *syncer) first(ctx context.Context, rep *Report) error {
 	l, err := d.connect(ctx)
 	if err != nil {
@@ -135,7 +136,7 @@ func (d *syncer) first(ctx context.Context, rep *Report) error {
 	defer l.nc.Close()
 	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
 	start, base := time.Now(), l.received+l.written
-	list, err := d.sync(l, func() {
+	list, err := d.sync(l, true, func() {
 		rep.SyncFirstPageBytes = l.received + l.written - base
 		rep.SyncFirstPageMS = milliseconds(time.Since(start))
 	})
@@ -144,6 +145,9 @@ func (d *syncer) first(ctx context.Context, rep *Report) error {
 	}
 	rep.SyncListBytes = l.received + l.written - base
 	rep.SyncListMS = milliseconds(time.Since(start))
+	if list, err = d.settle(list); err != nil {
+		return err
+	}
 	if err := d.pullAll(l, list); err != nil {
 		return err
 	}
@@ -162,7 +166,7 @@ func (d *syncer) again(ctx context.Context, rep *Report) error {
 	}
 	defer l.nc.Close()
 	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
-	list, err := d.sync(l, func() {})
+	list, err := d.sync(l, false, func() {})
 	if err != nil {
 		return err
 	}
@@ -174,11 +178,15 @@ func (d *syncer) again(ctx context.Context, rep *Report) error {
 	return nil
 }
 
-// sync reads the list of changed conversations, page by page, and calls onFirst
-// after the first.
-func (d *syncer) sync(l *link, onFirst func()) (list []*wirepb.Summary, err error) {
+// syncLimit is how many conversations a page lists: as many as the SDK asks for.
+const syncLimit = 1000
+
+// sync reads the list of changed conversations, or of all of them, page by page and as
+// the SDK asks for it, and calls onFirst after the first.
+func (d *syncer) sync(l *link, full bool, onFirst func()) (list []*wirepb.Summary, err error) {
 	for page, after := uint64(1), ""; ; page++ {
-		if err := l.send(&wirepb.PIMSyncReq{RequestId: page, After: after}); err != nil {
+		err := l.send(&wirepb.PIMSyncReq{RequestId: page, Full: full, After: after, Limit: syncLimit, Brief: true})
+		if err != nil {
 			return nil, err
 		}
 		resp, err := await[*wirepb.PIMSyncResp](l)
@@ -195,7 +203,38 @@ func (d *syncer) sync(l *link, onFirst func()) (list []*wirepb.Summary, err erro
 	}
 }
 
-// pullAll pulls every listed conversation to its newest entry.
+// settle takes in the entries of the summaries that settle their conversations, and
+// returns the others: those are to be pulled.
+func (d *syncer) settle(list []*wirepb.Summary) (rest []*wirepb.Summary, err error) {
+	for _, s := range list {
+		settled := false
+		if s.Whole && s.Last.GetSeq() == s.Newest {
+			if settled, err = d.settles(s); err != nil {
+				return nil, err
+			}
+		}
+		if !settled {
+			rest = append(rest, s)
+		}
+	}
+	return rest, nil
+}
+
+// settles takes in the whole entry of s if that is the next one.
+func (d *syncer) settles(s *wirepb.Summary) (bool, error) {
+	t := d.stream(s.Conversation)
+	if s.Newest != t.have+1 {
+		return false, nil
+	}
+	counter, err := d.counter(s.Conversation, s.Last)
+	if err != nil {
+		return false, err
+	}
+	_, gap := t.push(0, counter, s.Newest)
+	return !gap, nil // a gap is a message that is not where it belonged: the pull says so
+}
+
+// pullAll pulls every conversation of list to its newest entry.
 func (d *syncer) pullAll(l *link, list []*wirepb.Summary) error {
 	waiting := 0
 	for len(list) > 0 || waiting > 0 {
@@ -235,21 +274,36 @@ func (d *syncer) ask(l *link, conversation string, from uint64) error {
 
 // take checks one frame of pulled entries.
 func (d *syncer) take(resp *wirepb.PIMPullResp) error {
-	s := d.streams[resp.Conversation]
-	if s == nil {
-		fresh := newStream(1, &d.sum)
-		s = &fresh
-		d.streams[resp.Conversation] = s
-	}
+	s := d.stream(resp.Conversation)
 	for _, e := range resp.Entries {
-		var st stamp
-		if !st.get(e.Payload, d.cfg.Seed) {
-			return pim.Errorf(pim.KindInternal, "%s holds an entry that nobody of this run wrote", resp.Conversation)
+		counter, err := d.counter(resp.Conversation, e)
+		if err != nil {
+			return err
 		}
-		s.pull(0, st.counter, e.Seq)
+		s.pull(0, counter, e.Seq)
 	}
 	s.settle(resp.To)
 	return nil
+}
+
+// stream returns what was received of the conversation.
+func (d *syncer) stream(conversation string) *stream {
+	s := d.streams[conversation]
+	if s == nil {
+		fresh := newStream(1, &d.sum)
+		s = &fresh
+		d.streams[conversation] = s
+	}
+	return s
+}
+
+// counter returns which of its sender's messages e is.
+func (d *syncer) counter(conversation string, e *wirepb.Entry) (uint32, error) {
+	var st stamp
+	if !st.get(e.Payload, d.cfg.Seed) {
+		return 0, pim.Errorf(pim.KindInternal, "%s holds an entry that nobody of this run wrote", conversation)
+	}
+	return st.counter, nil
 }
 
 // acksAtOnce is how many acknowledgements the server notes of one user until they are

@@ -72,7 +72,7 @@ func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error 
 		n := 0
 		for start := time.Now(); n == 0 || len(took) < d.cfg.Syncs*(part+1)/syncParts && time.Since(start) < d.cfg.Duration/syncParts; n++ {
 			begun := time.Now()
-			list, err := d.sync(l, func() {})
+			list, err := d.sync(l, false, func() {})
 			if err != nil {
 				return err
 			}
