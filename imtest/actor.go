@@ -241,17 +241,9 @@ func (a *Actor) pullAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, c := range a.lab.conversations() {
-		var entries []pim.Entry
-		for from := pim.Seq(1); ; {
-			page, err := a.client.Pull(ctx, c, from, 0, 100, false)
-			if err != nil && !isNotMember(err) {
-				a.lab.t.Fatal(err)
-			}
-			entries = append(entries, page.Entries...)
-			if err != nil || page.From > page.To || page.To >= page.Newest {
-				break
-			}
-			from = page.To + 1
+		entries, err := ReadAll(ctx, a.client, c, 100)
+		if err != nil && !isNotMember(err) {
+			a.lab.t.Fatal(err)
 		}
 		a.lab.history.Final(a.id.User, c, entries)
 	}

@@ -337,20 +337,9 @@ func (s *schedule) pull(u pim.UserID) error {
 	}
 	defer c.Close()
 	for _, conv := range s.world.open(u) {
-		var entries []pim.Entry
-		for from := pim.Seq(1); ; {
-			page, err := c.Pull(ctx, conv, from, 0, pim.MaxPageEntries, false)
-			if pim.KindOf(err) == pim.KindNotMember && from == 1 {
-				break // nobody has written there
-			}
-			if err != nil {
-				return fmt.Errorf("pull %s as %s: %w", conv, u, err)
-			}
-			entries = append(entries, page.Entries...)
-			if page.To >= page.Newest || page.To < from {
-				break
-			}
-			from = page.To + 1
+		entries, err := imtest.ReadAll(ctx, c, conv, pim.MaxPageEntries)
+		if err != nil && (len(entries) > 0 || pim.KindOf(err) != pim.KindNotMember) { // else nobody has written there
+			return fmt.Errorf("pull %s as %s: %w", conv, u, err)
 		}
 		s.world.history.Final(u, conv, entries)
 	}

@@ -142,19 +142,3 @@ func (m *member) delivered() ([]pim.Entry, []time.Time) {
 	all := m.handed.with(m.late)
 	return all.entries, all.at
 }
-
-// pull returns the whole of what the member may read, straight from the server.
-func (m *member) pull(ctx context.Context, c pim.ConversationID) ([]pim.Entry, error) {
-	var all []pim.Entry
-	for next := pim.Seq(1); ; {
-		page, err := m.client.Pull(ctx, c, next, 0, pim.MaxPageEntries, false)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Entries...)
-		if page.To >= page.Newest || page.To < next {
-			return all, nil
-		}
-		next = page.To + 1
-	}
-}

@@ -182,7 +182,7 @@ func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
 	all := make(map[pim.UserID][]pim.Entry, len(r.members))
 	s := r.begins("pulling what members have", len(r.members))
 	err := each(ctx, r.users(), pulling, func(ctx context.Context, u pim.UserID) error {
-		entries, err := r.members[u].pull(ctx, r.group)
+		entries, err := imtest.ReadAll(ctx, r.members[u].client, r.group, pim.MaxPageEntries)
 		mu.Lock()
 		defer mu.Unlock()
 		all[u] = entries

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/imtest"
 )
 
 // device is one of a user's devices: a real client that sends, and whose events are
@@ -175,7 +176,7 @@ func (d *device) talk(ctx context.Context) error {
 	gap := time.Duration(float64(time.Second) * float64(len(d.run.devices)) / d.run.cfg.Rate)
 	next := time.Now().Add(time.Duration(random.Int64N(int64(gap) + 1)))
 	for {
-		if !pause(ctx, time.Until(next)) {
+		if !imtest.Pause(ctx, time.Until(next)) {
 			return nil
 		}
 		if err := d.send(ctx, mine[random.IntN(len(mine))]); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/imtest"
 )
 
 // create makes a group.
@@ -86,12 +87,12 @@ func (r *run) kill(ctx context.Context) error {
 		if over {
 			next = time.Until(end)
 		}
-		if !pause(ctx, next) || over {
+		if !imtest.Pause(ctx, next) || over {
 			return nil
 		}
 		// A server that has acknowledged nothing since it started has nothing to lose.
 		for r.book.answered() == r.answered {
-			if !pause(ctx, poll) {
+			if !imtest.Pause(ctx, poll) {
 				return nil
 			}
 		}
@@ -111,21 +112,9 @@ func (r *run) kill(ctx context.Context) error {
 // poll is how often it is looked whether something has come.
 const poll = 20 * time.Millisecond
 
-// pause waits for d; it returns false if ctx ends before.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // tell logs how it goes twice a minute.
 func (r *run) tell(ctx context.Context) {
-	for begun := time.Now(); pause(ctx, 30*time.Second); {
+	for begun := time.Now(); imtest.Pause(ctx, 30*time.Second); {
 		r.cfg.Log.Info("soaking", "for", time.Since(begun).Round(time.Second), "messages", r.book.messages(),
 			"unanswered", r.book.unanswered(), "deliveries", r.deliveries(), "kills", r.process.Kills())
 	}
@@ -154,7 +143,7 @@ func (r *run) settle(ctx context.Context) error {
 				return err
 			}
 		}
-		if !pause(ctx, poll) {
+		if !imtest.Pause(ctx, poll) {
 			return ctx.Err()
 		}
 	}
@@ -199,7 +188,7 @@ func (r *run) check(ctx context.Context) error {
 }
 
 // read returns the whole of a conversation, straight from the server.
-func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) (all []pim.Entry, err error) {
+func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) ([]pim.Entry, error) {
 	reader, err := client.Open(ctx, client.Options{
 		Server: r.process.URL(true), User: user, Device: "reader", Agent: "pim-soak", Watch: true,
 		Token: func(context.Context) (string, error) { return r.token(user) },
@@ -215,17 +204,7 @@ func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) (
 	})
 	defer work.Wait()
 	defer reader.Close()
-	for next := pim.Seq(1); ; {
-		page, err := reader.Pull(ctx, c, next, 0, pim.MaxPageEntries, false)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Entries...)
-		if page.To >= page.Newest || page.To < next {
-			return all, nil
-		}
-		next = page.To + 1
-	}
+	return imtest.ReadAll(ctx, reader, c, pim.MaxPageEntries)
 }
 
 func (r *run) fill(rep *Report) {

@@ -201,7 +201,7 @@ func (r *run) cut(ctx context.Context) (cuts int) {
 		return 0
 	}
 	for {
-		if !sleep(ctx, r.config.CutEvery-r.config.CutFor) {
+		if !imtest.Pause(ctx, r.config.CutEvery-r.config.CutFor) {
 			return cuts
 		}
 		cuts++
@@ -211,7 +211,7 @@ func (r *run) cut(ctx context.Context) (cuts int) {
 				fmt.Fprintf(r.config.Progress, "the address did not change: %v\n", err)
 			}
 		}
-		if !sleep(ctx, r.config.CutFor) {
+		if !imtest.Pause(ctx, r.config.CutFor) {
 			return cuts
 		}
 		r.link.Mend()
@@ -229,7 +229,7 @@ func (r *run) chat() error {
 	begun, told := time.Now(), time.Now()
 	for n := range total {
 		at := begun.Add(time.Duration(float64(n) / r.config.Rate * float64(time.Second)))
-		if !sleep(r.ctx, time.Until(at)) {
+		if !imtest.Pause(r.ctx, time.Until(at)) {
 			return r.ctx.Err()
 		}
 		if err := r.say(n); err != nil {
@@ -283,8 +283,8 @@ func (r *run) record() error {
 	defer cancel()
 	for n, p := range r.persons {
 		for _, c := range []pim.ConversationID{r.group, pim.Direct(p.device.User, name(n^1))} {
-			entries, err := p.pull(ctx, c)
-			if err != nil {
+			entries, err := imtest.ReadAll(ctx, p.client, c, pim.MaxPageEntries)
+			if err != nil && (len(entries) > 0 || pim.KindOf(err) != pim.KindNotMember) { // else nobody has written there
 				return fmt.Errorf("pull %s as %s: %w", c, p.device.User, err)
 			}
 			r.history.Final(p.device.User, c, entries)
@@ -300,34 +300,4 @@ func (r *run) record() error {
 		}
 	}
 	return nil
-}
-
-// pull returns all of c, straight from the server.
-func (p *person) pull(ctx context.Context, c pim.ConversationID) (all []pim.Entry, err error) {
-	for from := pim.Seq(1); ; {
-		page, err := p.client.Pull(ctx, c, from, 0, pim.MaxPageEntries, false)
-		if pim.KindOf(err) == pim.KindNotMember && from == 1 {
-			return nil, nil // nobody has written there yet
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page.Entries...)
-		if page.To >= page.Newest || page.To < from {
-			return all, nil
-		}
-		from = page.To + 1
-	}
-}
-
-// sleep waits for d; it reports false if ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
