@@ -111,6 +111,8 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
 
+		// Tables of chunks that are kept apart overlap with nothing, so only their number
+		// makes Pebble move them on.
 		L0CompactionThreshold:     4,
 		L0CompactionFileThreshold: 100,
 		L0StopWritesThreshold:     40, // slow reads rather than no writes
