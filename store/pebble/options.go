@@ -70,7 +70,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SlowAfter, time.Second)
 	setDefault(&o.StallAfter, 10*time.Second)
 	setDefault(&o.watchInterval, time.Second)
-	setDefault(&o.cachedLogs, 1<<16)
+	setDefault(&o.cachedLogs, 1<<18) // some 150 bytes each
 	setDefault(&o.separateBytes, separateBytes)
 	if o.Mono == nil {
 		begun := time.Now()
