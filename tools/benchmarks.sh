@@ -3,25 +3,26 @@
 #
 #	tools/benchmarks.sh [NAME...]
 #
-# Without a name: all workloads but sustained and idle-curve, which take long. With
-# PIM_BEFORE=/path/to/an/older/pim, each workload runs against a server of that
+# Without a name: all workloads but sustained, sustained-conversations and idle-curve,
+# which take long. With PIM_BEFORE=/path/to/an/older/pim, each workload runs against a server of that
 # program and against this one, in turn; "binary" says which. The generator is this
 # one's for both.
 #
 # DURATION (10s) is the measured time of most workloads. SUSTAINED (30m) is that of
-# sustained, SUSTAINED_SLICE (1m) the length of its slices. ROUNDS (1) says how often
+# sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. ROUNDS (1) says how often
 # all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
 # run has a fresh data directory under TMPDIR. A run that fails says why on standard
 # error; the others go on, and the exit status is 1 in the end.
 set -eu
-usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; echo "The names: $all sustained idle-curve"; }
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; echo "The names: $all $long"; }
 
 all="relay two-way two-way-ws one-way rate group group-one conversations cold warm sync idle"
+long="sustained sustained-conversations idle-curve"
 case ${1:-} in -h | --help) usage; exit 0 ;; esac
 for name in ${*:-$all}; do
-	case " $all sustained idle-curve " in
+	case " $all $long " in
 	*" $name "*) ;;
-	*) echo "there is no workload $name: $all sustained idle-curve" >&2; exit 2 ;;
+	*) echo "there is no workload $name: $all $long" >&2; exit 2 ;;
 	esac
 done
 case ${PIM_BEFORE:-} in "" | /*) ;; *) PIM_BEFORE=$PWD/$PIM_BEFORE ;; esac
@@ -153,7 +154,13 @@ idle() {
 idle_curve() { alone idle --users 10000 --duration 10m; }
 
 # Half an hour at the highest rate that the machine holds.
-sustained() { alone direct --users 600 --window 200 --duration "${SUSTAINED:-30m}" --slice "${SUSTAINED_SLICE:-1m}"; }
+sustained() { slices direct --users 600 --window 200; }
+
+# Half an hour of 100,000 active conversations. The warm-up goes through all of them.
+sustained_conversations() { slices direct --users 2000 --conversations 100000 --window 1 --warmup 10s; }
+
+# slices ARGS...: alone, for long, in slices.
+slices() { alone "$@" --duration "${SUSTAINED:-30m}" --slice "${SUSTAINED_SLICE:-1m}"; }
 
 for _ in $(seq "${ROUNDS:-1}"); do
 	for name in ${*:-$all}; do
