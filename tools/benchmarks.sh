@@ -4,9 +4,9 @@
 #	tools/benchmarks.sh [NAME...]
 #
 # Without a name: all workloads but sustained, sustained-conversations and idle-curve,
-# which take long. With PIM_BEFORE=/path/to/an/older/pim, each workload runs against a server of that
-# program and against this one, in turn; "binary" says which. The generator is this
-# one's for both.
+# which take long. With PIM_BEFORE=/path/to/an/older/pim, each workload runs against a
+# server of that program and against this one, in turn; "binary" says which. The
+# generator is this one's for both.
 #
 # DURATION (10s) is the measured time of most workloads. SUSTAINED (30m) is that of
 # sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. ROUNDS (1) says how often
