@@ -67,13 +67,13 @@ func (d *direct) write(raw syscall.RawConn, buf []byte) int {
 	if err := raw.Write(d.try); err != nil {
 		return 0 // the connection is closed
 	}
-	return max(d.n, 0)
+	return d.n
 }
 
 func (d *direct) attempt(fd uintptr) bool {
-	err := error(syscall.EINTR)
-	for err == syscall.EINTR {
-		d.n, err = writeFile(fd, d.buf)
+	errno := syscall.EINTR
+	for errno == syscall.EINTR {
+		d.n, errno = writeFile(fd, d.buf)
 	}
 	return true // whether there was room or not: it is not waited for
 }

@@ -12,4 +12,4 @@ func rawConn(net.Conn) syscall.RawConn { return nil }
 
 func readFile(uintptr, []byte) (int, syscall.Errno) { return 0, syscall.EINVAL } // never called
 
-func writeFile(uintptr, []byte) (int, error) { return 0, syscall.EINVAL } // never called
+func writeFile(uintptr, []byte) (int, syscall.Errno) { return 0, syscall.EINVAL } // never called

@@ -20,15 +20,3 @@ func rawConn(nc net.Conn) syscall.RawConn {
 	}
 	return raw
 }
-
-// readFile reads once; the number is 0 at the end, and with an error.
-func readFile(fd uintptr, b []byte) (int, syscall.Errno) {
-	n, err := syscall.Read(int(fd), b)
-	if err != nil {
-		errno, _ := err.(syscall.Errno)
-		return 0, max(errno, 1) // it is always one, never 0
-	}
-	return n, 0
-}
-
-func writeFile(fd uintptr, b []byte) (int, error) { return syscall.Write(int(fd), b) }

@@ -1,0 +1,19 @@
+//go:build unix && !linux
+
+package gateway
+
+import "syscall"
+
+// readFile reads once; the number is 0 at the end, and with an error.
+func readFile(fd uintptr, b []byte) (int, syscall.Errno) { return outcome(syscall.Read(int(fd), b)) }
+
+// writeFile writes once; the number is 0 with an error.
+func writeFile(fd uintptr, b []byte) (int, syscall.Errno) { return outcome(syscall.Write(int(fd), b)) }
+
+func outcome(n int, err error) (int, syscall.Errno) {
+	if err != nil {
+		errno, _ := err.(syscall.Errno)
+		return 0, max(errno, 1) // it is always one, never 0
+	}
+	return n, 0
+}
