@@ -147,7 +147,7 @@ func TestDeliverDoesNotWait(t *testing.T) {
 	err := c.raw.Write(func(fd uintptr) bool {
 		junk := make([]byte, 64<<10)
 		for {
-			if _, err := writeFile(fd, junk); err != nil {
+			if _, errno := writeFile(fd, junk); errno != 0 {
 				return true
 			}
 		}
