@@ -67,7 +67,7 @@ func (d *direct) write(raw syscall.RawConn, buf []byte) int {
 	if err := raw.Write(d.try); err != nil {
 		return 0 // the connection is closed
 	}
-	return d.n
+	return max(d.n, 0)
 }
 
 func (d *direct) attempt(fd uintptr) bool {
