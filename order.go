@@ -139,13 +139,27 @@ func (a *Anchors) add(p peak) {
 	case p.local == a.last.local:
 		return // the earlier one is the anchor of whatever this one could be
 	default:
-		if len(a.deltas) == cap(a.deltas) {
-			a.expire()
+		var room [2 * binary.MaxVarintLen64]byte
+		delta := binary.AppendUvarint(room[:0], uint64(p.seq-a.last.seq))
+		delta = binary.AppendUvarint(delta, uint64(p.local-a.last.local))
+		if len(a.deltas)+len(delta) > cap(a.deltas) {
+			a.makeRoom()
 		}
-		a.deltas = binary.AppendUvarint(a.deltas, uint64(p.seq-a.last.seq))
-		a.deltas = binary.AppendUvarint(a.deltas, uint64(p.local-a.last.local))
+		a.deltas = append(a.deltas, delta...)
 	}
 	a.last = p
+}
+
+// makeRoom drops the peaks that can be no anchor any more. Then a third of what is left,
+// or more, is free, so that it is seldom called; and not much more than what is left, so
+// that a sender who was busy once takes no memory for it.
+func (a *Anchors) makeRoom() {
+	const least = 16
+	a.expire()
+	n, size := len(a.deltas), cap(a.deltas)
+	if n > size*3/4 || n < size/4 && size > 2*least {
+		a.deltas = append(make([]byte, 0, max(2*n, least)), a.deltas...)
+	}
 }
 
 // next returns the peak after p and what is left of the differences.
@@ -185,5 +199,8 @@ func (a *Anchors) Trim(bound int) {
 	a.keep(p, rest)
 }
 
-// Size returns how many bytes its peaks take.
+// Memory returns how many bytes its peaks take in memory.
+func (a *Anchors) Memory() int { return cap(a.deltas) }
+
+// Size returns how many bytes its peaks are.
 func (a *Anchors) Size() int { return len(a.deltas) }

@@ -213,3 +213,26 @@ func BenchmarkAnchors(b *testing.B) {
 		a.Next(pim.Seq(i+1), pim.Millis(i), pim.Millis(i))
 	}
 }
+
+// A sender takes as much memory as his peaks of the last three minutes, at any rate and
+// after any burst.
+func TestAnchorsTakeLittleMemory(t *testing.T) {
+	var a pim.Anchors
+	now, seq := pim.Millis(1_795_000_000_000), pim.Seq(0)
+	send := func(n int, apart pim.Millis) {
+		for range n {
+			now += apart
+			seq++
+			a.Next(seq, now, now)
+			if a.Memory() > 64+3*max(a.Size(), 1) {
+				t.Fatalf("after %d entries, the last %d ms apart: %d bytes of peaks take %d", seq, apart, a.Size(), a.Memory())
+			}
+		}
+	}
+	for _, apart := range []pim.Millis{6_000, 1_000, 100, 6_000, 60_000, 10} {
+		send(10_000, apart)
+		if most := int(pim.OrderWindow/apart+2) * 6; a.Size() > 2*most+64 {
+			t.Errorf("%d ms apart: %d bytes of peaks", apart, a.Size())
+		}
+	}
+}

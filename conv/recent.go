@@ -64,12 +64,17 @@ func (r *recent) seq(id pim.ClientMessageID) pim.Seq {
 	return 0
 }
 
-// add takes in the ID of the next entry.
-func (r *recent) add(id pim.ClientMessageID, strange bool) {
+// add takes in the ID of the next entry. now is the conversation's time: what is in the
+// index and old makes room before the ring grows, since a conversation of a few messages
+// a minute is as good as alone with its IDs, and there may be very many of them.
+func (r *recent) add(id pim.ClientMessageID, strange bool, now pim.Millis) {
 	if r.first == 0 {
 		r.first = 1
 	}
-	if n := int(r.last - r.first + 1); n == len(r.ring) {
+	if r.count() == len(r.ring) {
+		r.forget(now)
+	}
+	if n := r.count(); n == len(r.ring) {
 		r.resize(max(8, 2*n))
 	}
 	r.last++
@@ -81,7 +86,7 @@ func (r *recent) add(id pim.ClientMessageID, strange bool) {
 // of them first; newestGone is that of those before.
 func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis) {
 	n := 8
-	for n < int(r.last-r.first)+1+len(entries) {
+	for n < r.count()+len(entries) {
 		n *= 2
 	}
 	if n > len(r.ring) {
@@ -96,6 +101,9 @@ func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis
 	}
 	r.newestGone = newestGone
 }
+
+// count returns how many IDs are remembered.
+func (r *recent) count() int { return int(r.last - r.first + 1) }
 
 func (r *recent) mark(seq pim.Seq, strange bool) {
 	if strange {
@@ -171,7 +179,7 @@ func (r *recent) forget(now pim.Millis) {
 		}
 		r.remove(r.first)
 	}
-	if size := len(r.ring); size > 256 && int(r.last-r.first) < size/4 {
+	if size := len(r.ring); size > 128 && r.count() < size/4 {
 		r.resize(size / 2)
 	}
 }

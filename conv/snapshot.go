@@ -150,7 +150,7 @@ func (d *decoder) ids(c *conversation) {
 	c.recent.startAfter(c.last-n, c.index.newest(c.last-n))
 	for ; n > 0 && d.err == nil; n-- {
 		b := d.bytes(size + 1)
-		c.recent.add(pim.ClientMessageID(b[:size]), b[size] == 1)
+		c.recent.add(pim.ClientMessageID(b[:size]), b[size] == 1, 0)
 	}
 }
 

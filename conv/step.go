@@ -176,7 +176,7 @@ func (c *conversation) addID(id pim.ClientMessageID, server pim.Millis) (strange
 	if strange = isStrange(id, server); strange {
 		c.strangers.take(idTime(id), server)
 	}
-	c.recent.add(id, strange)
+	c.recent.add(id, strange, server)
 	return strange
 }
 
@@ -274,7 +274,7 @@ func (c *conversation) cost() int {
 	const itself, sender = 1000, 200
 	n := itself + c.recent.size() + c.index.size() + c.bulk()
 	for _, a := range c.order {
-		n += sender + 2*a.Size()
+		n += sender + a.Memory()
 	}
 	return n
 }
