@@ -44,7 +44,8 @@ type streams struct {
 	idle []*stream
 }
 
-// init finds where the streams go on.
+// init finds where the streams go on. An error is not to be passed over: a stream that
+// began anew would write over chunks.
 func (s *streams) init(db *crdb.DB) error {
 	it, err := db.NewIter(&crdb.IterOptions{LowerBound: valueKey(0, 0), UpperBound: valueKey(maxStreams, 0)})
 	if err != nil {
@@ -54,12 +55,16 @@ func (s *streams) init(db *crdb.DB) error {
 	s.idle = make([]*stream, maxStreams)
 	for id := range byte(maxStreams) {
 		st := &stream{id: id}
-		if it.SeekLT(valueKey(id+1, 0)) && it.Key()[1] == id {
+		found := it.SeekLT(valueKey(id+1, 0))
+		if err := it.Error(); err != nil { // the next seek forgets it
+			return err
+		}
+		if found && it.Key()[1] == id {
 			st.next = binary.BigEndian.Uint64(it.Key()[2:]) + 1
 		}
 		s.idle[maxStreams-1-id] = st
 	}
-	return it.Error()
+	return nil
 }
 
 // take returns a stream of the caller's own until it gives it back; nil if there is

@@ -5,10 +5,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
@@ -127,6 +131,64 @@ func TestStreamsGoOn(t *testing.T) {
 			}
 		}
 		closes(t, s)
+	}
+}
+
+// unreadable makes one read of a table fail.
+type unreadable struct {
+	at    int64 // which
+	armed atomic.Bool
+	seen  atomic.Int64
+}
+
+func (*unreadable) String() string { return "unreadable" }
+
+func (x *unreadable) MaybeError(op errorfs.Op) error {
+	if op.Kind != errorfs.OpFileReadAt || filepath.Ext(op.Path) != ".sst" || !x.armed.Load() || x.seen.Add(1)-1 != x.at {
+		return nil
+	}
+	return &errorAt{op, syscall.EIO}
+}
+
+// TestStreamsThatCannotBeRead checks that a store that could not read where its streams
+// go on, be it for one read, does not open: it would write over chunks.
+func TestStreamsThatCannotBeRead(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, "db", small(fs))
+	record := func(i int) string { return fmt.Sprintf("%0100d", i) }
+	appends(t, s, "log", 0, record(0))
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closes(t, s)
+	refused := 0
+	for written, at := 1, int64(0); ; at++ {
+		x := &unreadable{at: at}
+		x.armed.Store(true)
+		s, err := pebble.Open("db", small(errorfs.Wrap(fs, x)))
+		x.armed.Store(false)
+		if err != nil {
+			refused++
+			continue
+		}
+		appends(t, s, "log", pim.Seq(written), record(written))
+		written++
+		records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		if err != nil || len(records) != written {
+			t.Fatalf("read %d: %d records of %d, %v", at, len(records), written, err)
+		}
+		for i, r := range records {
+			if string(r) != record(i) {
+				t.Fatalf("read %d: record %d is %s", at, i+1, r)
+			}
+		}
+		closes(t, s)
+		if x.seen.Load() <= at { // a start reads no more than that
+			break
+		}
+	}
+	if refused == 0 {
+		t.Error("no read of a start failed")
 	}
 }
 
