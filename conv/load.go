@@ -44,7 +44,7 @@ func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) 
 	if err := l.loadState(ctx, s.store, s.blockings.Load()); err != nil {
 		return nil, err
 	}
-	tail, whole, err := readTail(ctx, s.store, id, l.last+1)
+	tail, size, whole, err := readTail(ctx, s.store, id, l.last+1)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) 
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
-	l.stale = len(tail) > 0
+	l.stale, l.behind = len(tail) > 0, size
 	for i := range tail {
 		l.take(&tail[i])
 	}
@@ -182,9 +182,9 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 // adds before the next is written.
 const tailBound = 16 << 10
 
-// readTail returns the entries from seq from on, up to the log's last; whole is false
-// if there are more than a load takes.
-func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pim.Seq) (tail []pim.Entry, whole bool, err error) {
+// readTail returns the entries from seq from on, up to the log's last, and how many bytes
+// they are in the log; whole is false if there are more than a load takes.
+func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pim.Seq) (tail []pim.Entry, size int, whole bool, err error) {
 	limit := store.Limit{Records: recentIDs, Bytes: 4 << 20}
 	bound := tailBound
 	if from == 1 {
@@ -193,22 +193,23 @@ func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pi
 	for {
 		records, err := s.Read(ctx, inbox.Entries(id), from+pim.Seq(len(tail)), 0, limit)
 		if err != nil {
-			return nil, false, err
+			return nil, 0, false, err
 		}
 		bytes := 0
 		for _, data := range records {
 			e, err := parseEntry(id, data, from+pim.Seq(len(tail)))
 			if err != nil {
-				return nil, false, err
+				return nil, 0, false, err
 			}
 			tail = append(tail, e)
 			bytes += len(data)
 		}
+		size += bytes
 		switch {
 		case len(tail) > bound:
-			return tail, false, nil
+			return tail, size, false, nil
 		case len(records) < limit.Records && bytes+store.MaxRecordBytes <= limit.Bytes: // another would have fitted
-			return tail, true, nil
+			return tail, size, true, nil
 		}
 	}
 }

@@ -396,6 +396,25 @@ func TestLoadOfLargeMessages(t *testing.T) {
 	}
 }
 
+// What stands behind a snapshot is short in bytes as well, however often a conversation
+// is put out of memory and loaded again.
+func TestLargeMessagesOfAConversationThatComesAndGoes(t *testing.T) {
+	st, rec := &reads{Store: storetest.NewMemory()}, newRecorder()
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Memory: 1, Logger: quiet()})
+	defer w.Close()
+	for i := range 80 {
+		st.records.Store(0)
+		r := message(pim.Direct("u0", pim.UserID(fmt.Sprint("u", 1+i%2))), "u0", "")
+		r.Payload = make([]byte, 30<<10)
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+		if n := st.records.Load(); n > 4 {
+			t.Fatalf("for message %d a load read %d messages of 30 KiB", i, n)
+		}
+	}
+}
+
 // watchdog counts conflicts.
 type watchdog struct {
 	store.Store
