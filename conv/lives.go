@@ -64,7 +64,7 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 // weighAgain counts what l weighs, if it can have changed by much: an entry may bring
 // a sender and some bytes, and one alone may bring all members of a group or a large
 // setting. It is called before and after each batch, so that who writes once and never
-// again is counted with what he wrote.
+// again is counted with what he wrote, and after a look-up that has remembered many IDs.
 func (s *shard) weighAgain(l *live) {
 	const entries = 16
 	bulk := l.bulk()

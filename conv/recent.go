@@ -204,9 +204,11 @@ func (r *recent) remove(seq pim.Seq) {
 }
 
 // size is what it takes up in memory, in bytes.
-func (r *recent) size() int {
-	return 16*cap(r.ring) + 4*cap(r.table) + 16*cap(r.settles) + 32*len(r.strange)
-}
+func (r *recent) size() int { return r.room() + r.others() }
+
+// room is the part of size that is for the IDs, and others the rest.
+func (r *recent) room() int   { return 16*cap(r.ring) + 4*cap(r.table) }
+func (r *recent) others() int { return 16*cap(r.settles) + 32*len(r.strange) }
 
 // idTime returns the first six bytes of id: the time of a UUIDv7, in milliseconds since
 // 1970.

@@ -177,7 +177,11 @@ func (s *shard) step(ctx context.Context, r *Request, now pim.Millis) {
 	}
 	defer s.drop(l)
 	var k known
-	if k.first, err = l.lookUp(ctx, s.store, r); err != nil {
+	k.first, err = l.lookUp(ctx, s.store, r)
+	if l.bulk() != l.bulkWeighed {
+		s.weighAgain(l)
+	}
+	if err != nil {
 		s.fail(r, err)
 		return
 	}

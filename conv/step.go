@@ -263,16 +263,16 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	return c
 }
 
-// bulk is the part of cost that a single entry can change by much.
+// bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
 	const user, setting = 200, 400
-	return user*len(c.members) + setting*len(c.settings) + c.values
+	return user*len(c.members) + setting*len(c.settings) + c.values + c.recent.room()
 }
 
 // cost is what the state takes up in memory, in bytes, about.
 func (c *conversation) cost() int {
 	const itself, sender = 1000, 200
-	n := itself + c.recent.size() + c.index.size() + c.bulk()
+	n := itself + c.recent.others() + c.index.size() + c.bulk()
 	for _, a := range c.order {
 		n += sender + a.Memory()
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -67,5 +68,50 @@ func TestFewEntriesAreCounted(t *testing.T) {
 				t.Errorf("%v of %d conversations are in memory, want at most %v", n, test.conversations, test.most)
 			}
 		})
+	}
+}
+
+// What look-ups of old client message IDs have a conversation remember is counted, though
+// nothing new is written.
+func TestLookUpsAreCounted(t *testing.T) {
+	const bound, conversations, most = 1 << 20, 40, 25
+	st, rec, registry := storetest.NewMemory(), newRecorder(), prometheus.NewRegistry()
+	now := time.UnixMilli(1_795_000_000_000)
+	options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return now }}
+	w := conv.New(st, options)
+	var first []*conv.Request
+	for n := range conversations {
+		for _, size := range []int{500, 500, 500, 1} { // the last commit writes the snapshot of all before
+			batch := make([]*conv.Request, size)
+			for i := range batch {
+				r := message(pim.Direct("a", pim.UserID(fmt.Sprint("b", n))), "a", "x")
+				r.ClientID, r.Local = pim.NewClientMessageID(now), pim.MillisOf(now)
+				batch[i] = rec.track(r)
+			}
+			if len(first) == n {
+				first = append(first, batch[0])
+			}
+			w.Submit(batch)
+			for _, r := range batch {
+				if a := rec.wait(r); a.Err != nil {
+					t.Fatal(a.Err)
+				}
+			}
+		}
+	}
+	w.Close()
+	options.Memory, options.Metrics = bound, conv.NewMetrics(registry)
+	w = conv.New(st, options)
+	defer w.Close()
+	for _, r := range first {
+		if a, err := persist(w, rec, r); err != nil || !a.Duplicate || a.Seq != 1 {
+			t.Fatalf("answered with %+v, %v", a, err)
+		}
+	}
+	if err := w.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := inMemory(t, registry); n == 0 || n > most {
+		t.Errorf("%v of %d conversations are in memory, want at most %v", n, conversations, most)
 	}
 }
