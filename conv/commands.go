@@ -48,9 +48,9 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	return true
 }
 
-// setting is what an entity has come to, and the version of its cell: the version that
-// the cell has by itself, and more than that only where a position that is none stands
-// in it.
+// setting is what an entity has come to, and the version of its cell. That is the version
+// that inbox.SettingCell gives it. It is greater where a read has replaced a position
+// beyond the conversation's end: the cell of that position had a greater one.
 type setting struct {
 	pim.Setting
 	version uint64
@@ -89,7 +89,9 @@ func (l *live) takeCommand(e *pim.Entry) {
 	if err != nil || !cmd.Kind.Known() {
 		return // a later version's: it knows what to do with it
 	}
-	if l.obey(e, &cmd) {
+	// Even a block that is known, since the cell of the setting was written: the
+	// conversation has another of it.
+	if l.obey(e, &cmd) || cmd.Kind == pim.CommandBlock {
 		l.unsettledSettings = append(l.unsettledSettings, cmd.Entity())
 	}
 }

@@ -17,16 +17,16 @@ import (
 const settleAfter = 128
 
 // settleTail writes all that follows from a long tail.
-func (l *live) settleTail(ctx context.Context, s store.Store) error {
+func (s *shard) settleTail(ctx context.Context, l *live) error {
 	if !l.stale || l.last-l.snapshot <= settleAfter {
 		return nil
 	}
 	g := &group{conv: l}
 	g.finish()
-	if err := s.Commit(context.WithoutCancel(ctx), []*store.Write{&g.write}, store.Durable); err != nil {
+	if err := s.store.Commit(context.WithoutCancel(ctx), []*store.Write{&g.write}, store.Durable); err != nil {
 		return err
 	}
-	l.settled(g)
+	s.settled(g)
 	return nil
 }
 
@@ -42,7 +42,7 @@ func (s *shard) conversation(ctx context.Context, id pim.ConversationID) (*live,
 			return nil, err
 		}
 		if s.refusal == nil {
-			if err = l.settleTail(ctx, s.store); err != nil {
+			if err = s.settleTail(ctx, l); err != nil {
 				return nil, err
 			}
 		}

@@ -289,10 +289,7 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 			again = append(again, s.undo(g)...)
 			continue
 		}
-		if len(g.conv.unsettledSettings) > 0 {
-			s.blockings.Add(1) // their senders may never ask again
-		}
-		g.conv.settled(g)
+		s.settled(g)
 		s.weighAgain(g.conv)
 		s.settle(ctx, g)
 		if len(g.entries) > 0 {
@@ -302,6 +299,14 @@ func (s *shard) commit(ctx context.Context) (again []*Request) {
 	s.deliver(pushes)
 	clear(groups) // with all that they refer to
 	return again
+}
+
+// settled takes note that the write of a group is durable.
+func (s *shard) settled(g *group) {
+	if len(g.conv.unsettledSettings) > 0 {
+		s.blockings.Add(1) // their senders may never ask again
+	}
+	g.conv.settled(g)
 }
 
 // settle answers the requests of a group that is durable.
