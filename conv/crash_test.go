@@ -2,6 +2,7 @@ package conv_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -41,8 +42,9 @@ func seed(t *testing.T) uint64 {
 // synced is kept or lost at random. After each crash every entry acknowledged
 // before it is there, at its seq, in the offline list of everyone who reads it;
 // logs are dense; no client message ID stands twice; and sending again what was
-// acknowledged adds nothing. In every eighth run one conversation is so long that
-// its first client message IDs are in cells.
+// acknowledged adds nothing. In half of the runs conversations are put out of memory
+// after every batch. In every sixteenth one of them is so long that a part of the index
+// of its client message IDs is in a cell.
 func TestCrash(t *testing.T) {
 	const clones = 20
 	first := seed(t)
@@ -67,10 +69,14 @@ func crashRun(t *testing.T, seed uint64, clones int) {
 	fs := vfs.NewCrashableMem()
 	st := openPebble(t, fs)
 	rec := newRecorder()
-	w := conv.New(st, conv.Options{Outlet: rec, Shards: 2})
-	if seed%8 == 0 {
-		for range 3 {
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 2, Memory: rng.IntN(2)}) // 0: the default
+	if seed%16 == 0 {
+		for range 24 {
 			writeMany(w, rec, 340)
+		}
+		oldest := string(binary.BigEndian.AppendUint64([]byte{'i', 0}, 1))
+		if _, ok, err := st.Get(context.Background(), store.Partition("dedup/"+pim.Direct("u0", "u1")), oldest); err != nil || !ok {
+			t.Errorf("the oldest part of the index is not in a cell: %v", err)
 		}
 	}
 	stop := make(chan struct{})
