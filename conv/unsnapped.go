@@ -16,9 +16,8 @@ import (
 const (
 	recentIDs    = 1024
 	firstBatches = 8 // after so many of recentIDs without any cell a log was not written there
-	// newestGoneKey has the greatest beginning, eight bytes, of the IDs in cells as its version, and as
-	// its value the last seq of which it is certain that the ID is in a cell, with all
-	// before it, big-endian.
+	// newestGoneKey has as its version the greatest of the first eight bytes of the IDs in
+	// cells. Its value is a seq, big-endian: the IDs up to there are certainly in cells.
 	newestGoneKey = "newest"
 )
 

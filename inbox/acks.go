@@ -177,8 +177,8 @@ func (a *Acks) Flush(ctx context.Context) {
 
 // write stores acknowledgements, ackCommit devices at a time; the last commit is
 // as durable as d says, and with it those before. On an error it returns how many
-// are not stored. That the caller's connection ends is none: the acknowledgements
-// are others' too.
+// are not stored. It goes on when the caller's connection ends: the acknowledgements are
+// others' too.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (left int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var part ackPart

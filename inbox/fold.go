@@ -91,10 +91,10 @@ func (f *fold) end(ctx context.Context) {
 	}
 }
 
-// flush folds what was added, now or later: another fold may be faster, which does no
-// harm, since then the lines are in Lines and the marks have been raised. It may stop
-// after any step, by an error or a crash, and another fold does it again. An error is not the sync's: whatever the store cannot
-// write here, it tells of elsewhere.
+// flush folds what was added, now or later. Another fold may be faster. That does no
+// harm: then the lines are in Lines and the marks have been raised. A fold may stop after
+// any step, by an error or a crash, and another does it again. Its error does not become
+// the sync's: a store that cannot write says so to others.
 func (f *fold) flush(ctx context.Context) {
 	lines := f.lines
 	f.lines = nil

@@ -116,9 +116,10 @@ type Limit struct {
 // *pim.Error: KindUnavailable, KindDiskFull or KindCorrupt; or the context's.
 type Store interface {
 	// Commit carries out writes, each on its own, and reports each one's outcome
-	// in its Err. It returns the first of them that is not a conflict. At most
-	// one append for each log; a second one ends with KindInvalid. The caller must not change what the writes refer
-	// to before Commit returns; the engine keeps none of it.
+	// in its Err. It returns the first of them that is not a conflict. There is at
+	// most one append for each log; a second one ends with KindInvalid. The caller
+	// must not change what the writes refer to before Commit returns; the engine
+	// keeps none of it.
 	Commit(ctx context.Context, writes []*Write, d Durability) error
 
 	// Read returns records of log from seq from on, ascending, up to seq to

@@ -103,7 +103,7 @@ group() { alone group --users 200 --window 1 --duration "$duration"; }
 
 group_one() { alone group --users 200 --senders 1 --window 8 --duration "$duration"; }
 
-# 100,000 active conversations: each of 1,000 users talks with 100 others in turn.
+# 100,000 active conversations: each of 2,000 users talks with 100 others in turn.
 # The warm-up goes through all of them once.
 conversations() {
 	alone direct --users 2000 --conversations 100000 --window 1 --duration "$duration" --warmup 10s
