@@ -1,9 +1,11 @@
 package conv_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"go.uber.org/goleak"
 )
@@ -57,4 +59,14 @@ func (rec *recorder) snapshot() []acknowledged {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return append([]acknowledged(nil), rec.acked...)
+}
+
+// of returns what has been acknowledged so far in some conversations.
+func (rec *recorder) of(chats []pim.ConversationID) (some []acknowledged) {
+	for _, a := range rec.snapshot() {
+		if slices.Contains(chats, a.request.Conversation) {
+			some = append(some, a)
+		}
+	}
+	return some
 }

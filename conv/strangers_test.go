@@ -44,16 +44,21 @@ func (c *readCounter) List(ctx context.Context, p store.Partition, after string,
 
 // inMemory returns how many conversations the writers hold.
 func inMemory(t *testing.T, r *prometheus.Registry) float64 {
+	return gauge(t, r, "pim_conversations_live")
+}
+
+// gauge returns what r shows under name.
+func gauge(t *testing.T, r *prometheus.Registry, name string) float64 {
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "pim_conversations_live" {
+		if f.GetName() == name {
 			return f.Metric[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatal("pim_conversations_live is not measured")
+	t.Fatalf("%s is not measured", name)
 	return 0
 }
 

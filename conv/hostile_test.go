@@ -1,0 +1,134 @@
+package conv_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store/pebble"
+	"github.com/pim-im/pim/wire"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Nothing that users do takes the conversations in memory above their bound, as it is
+// counted and as the heap has it: large groups in which all write with clocks that differ,
+// bursts, client message IDs of any time, settings, and very many conversations of few
+// messages. What is put out of memory for it is still in order, and nothing stands twice.
+func TestMemoryIsBoundedWhateverComes(t *testing.T) {
+	const bound = 4 << 20
+	rng := rand.New(rand.NewPCG(seed(t), 0))
+	st, err := pebble.Open(t.TempDir(), pebble.Options{CacheBytes: 1 << 20, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	var clock atomic.Int64
+	clock.Store(1_795_000_000_000)
+	rec, registry := newRecorder(), prometheus.NewRegistry()
+	w := conv.New(st, conv.Options{
+		Outlet: rec, Memory: bound, Metrics: conv.NewMetrics(registry), Logger: quiet(),
+		Now: func() time.Time { return time.UnixMilli(clock.Load()) },
+	})
+
+	groups := make([]pim.ConversationID, 30)
+	crowd := make([]pim.UserID, 300)
+	for i := range crowd {
+		crowd[i] = pim.UserID(fmt.Sprint("member", i))
+	}
+	for i := range groups {
+		create := &conv.Request{Kind: pim.EntryCreate, Sender: crowd[0], ClientID: pim.ClientMessageID{1, byte(i)}, Members: crowd[1:]}
+		if _, err := persist(w, rec, create); err != nil {
+			t.Fatal(err)
+		}
+		groups[i] = pim.NewGroup(create.Sender, create.ClientID)
+	}
+	var sent []*conv.Request
+	n := uint64(0)
+	next := func(c pim.ConversationID, from pim.UserID) *conv.Request {
+		n++
+		r := message(c, from, "x")
+		// A device's clock is off by up to a minute, and stays so.
+		r.Local = pim.Millis(clock.Load() + int64(from[len(from)-1])*9_973%60_000 - 30_000)
+		at := clock.Load() - rng.Int64N(2_000)
+		if rng.IntN(20) == 0 {
+			at -= rng.Int64N(10 * 24 * 3_600_000) // no clock made this ID
+		}
+		r.ClientID = pim.NewClientMessageID(time.UnixMilli(at))
+		if rng.IntN(50) == 0 {
+			sent = append(sent, r)
+		}
+		return r
+	}
+	chats := append([]pim.ConversationID(nil), groups[:3]...)
+	for round := range 60 {
+		clock.Add(rng.Int64N(3_000))
+		var batch []*conv.Request
+		add := func(r *conv.Request) { batch = append(batch, rec.track(r)) }
+		for range 100 {
+			add(next(groups[rng.IntN(len(groups))], crowd[rng.IntN(len(crowd))]))
+		}
+		for i := range 100 {
+			add(next(pim.Direct("a", pim.UserID(fmt.Sprint("b", round*100+i))), "a"))
+		}
+		burst := pim.Direct("c", pim.UserID(fmt.Sprint("d", round%5)))
+		for range 100 {
+			add(next(burst, "c"))
+		}
+		if round < 5 {
+			chats = append(chats, burst)
+		}
+		user := pim.UserID(fmt.Sprint("e", round))
+		for i := range 10 {
+			r := next(pim.Own(user), user)
+			r.Kind = pim.EntryCommand
+			r.Payload = wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandContact, Subject: fmt.Sprint("f", i), Value: make([]byte, 4096)})
+			add(r)
+		}
+		w.Submit(batch)
+		for _, r := range batch {
+			if a := rec.wait(r); a.Err != nil {
+				if _, err := persist(w, rec, r); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := w.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	counted := gauge(t, registry, "pim_conversations_live_bytes")
+	if counted > bound || counted < bound/2 {
+		t.Errorf("%.0f bytes are counted, of %d", counted, bound)
+	}
+	with := heap()
+	for _, r := range sent { // loads what was put out
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkLogs(t, st, chats, rec.of(chats))
+	w.Close()
+	w, registry = nil, nil
+	took := with - heap()
+	t.Logf("%d bytes of the heap, %.0f counted, %d are allowed", took, counted, bound)
+	if took > bound*4/3 {
+		t.Error("the heap has more than that")
+	}
+	runtime.KeepAlive(sent)
+	runtime.KeepAlive(rec)
+	runtime.KeepAlive(chats)
+}
+
+// heap returns how many bytes of the heap are in use.
+func heap() int {
+	runtime.GC()
+	runtime.GC() // what a pool keeps
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
