@@ -158,6 +158,7 @@ func (s *Store) follow(c *commit, write func(*crdb.Batch) error) error {
 			g, err := s.generation(w.cell.Partition)
 			if err != nil {
 				batch.Close()
+				s.noteCorruption("write to "+string(w.cell.Partition), err)
 				return unknown(err)
 			}
 			if g != w.generation {
