@@ -47,25 +47,9 @@ func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]by
 	to = min(to, last)
 	var records [][]byte
 	for ok := from <= to && it.First(); ok && from <= to; ok = it.Next() {
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return nil, nil, err
-		}
-		value, closer, err := s.chunkOf(value)
-		if err != nil {
-			return nil, nil, err
-		}
-		defer closer.Close()
+		var full bool
 		end := chunkEnd(it.Key())
-		c, err := parseChunk(value, end)
-		if err != nil {
-			return nil, nil, err
-		}
-		if c.first > from || len(records) > 0 && c.first != from {
-			return nil, nil, errMalformed("log: it has a hole")
-		}
-		full := false
-		records, full, err = c.take(records, from, min(to, end), &limit)
+		records, full, err = s.readChunk(records, it, from, min(to, end), &limit)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -75,6 +59,28 @@ func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]by
 		from = end + 1
 	}
 	return records, nil, it.Error()
+}
+
+// readChunk appends copies of the records from..to, which are of the chunk that it is at,
+// to records, as take does.
+func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq, limit *store.Limit) (_ [][]byte, full bool, err error) {
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return nil, false, err
+	}
+	value, closer, err := s.chunkOf(value)
+	if err != nil {
+		return nil, false, err
+	}
+	defer closer.Close()
+	c, err := parseChunk(value, chunkEnd(it.Key()))
+	if err != nil {
+		return nil, false, err
+	}
+	if c.first > from || len(records) > 0 && c.first != from {
+		return nil, false, errMalformed("log: it has a hole")
+	}
+	return c.take(records, from, to, limit)
 }
 
 // take appends copies of a chunk's records from..to to records and takes them
