@@ -64,9 +64,9 @@ func (r *recent) seq(id pim.ClientMessageID) pim.Seq {
 	return 0
 }
 
-// add takes in the ID of the next entry. now is the conversation's time: what is in the
-// index and old makes room before the ring grows, since a conversation of a few messages
-// a minute is as good as alone with its IDs, and there may be very many of them.
+// add takes in the ID of the next entry. now is the conversation's time: what is old and
+// in the index makes room before the ring grows. There may be very many conversations of
+// a few messages a minute, and none of them needs more.
 func (r *recent) add(id pim.ClientMessageID, strange bool, now pim.Millis) {
 	if r.first == 0 {
 		r.first = 1
