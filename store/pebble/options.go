@@ -112,15 +112,22 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		MemTableStopWritesThreshold: 4,
 
 		// Tables of chunks that are kept apart overlap with nothing, so only their number
-		// makes Pebble move them on.
-		L0CompactionThreshold:     4,
-		L0CompactionFileThreshold: 100,
-		L0StopWritesThreshold:     40, // slow reads rather than no writes
-		LBaseMaxBytes:             256 << 20,
+		// makes Pebble move them on, which it does after merging the short keys that are
+		// there. A second compaction moves them meanwhile; without it they wait, Pebble
+		// begins with the short keys again after each flush, and merges little with much.
+		L0CompactionThreshold:      8,
+		L0CompactionFileThreshold:  100,
+		L0StopWritesThreshold:      40, // slow reads rather than no writes
+		CompactionConcurrencyRange: func() (int, int) { return 2, 2 },
 
-		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		// From a level that is too large Pebble first moves on what overlaps with nothing, so
+		// the short keys stay in the first one until they alone are so large. Whatever is
+		// written is merged with them there, see decision 0022.
+		LBaseMaxBytes: 32 << 20,
 	}
-	p.TargetFileSizes[0] = 8 << 20
+	// Tables that wait in L0 side by side are put together where all are less than 25 times
+	// the size of a table in the first level; where they are more, Pebble moves them.
+	p.TargetFileSizes[0], p.TargetFileSizes[1], p.TargetFileSizes[2] = 8<<20, 4<<20, 16<<20
 	p.Experimental.SpanPolicyFunc = tableSplits
 	// Compactions that reads ask for are work without a write.
 	p.Experimental.ReadSamplingMultiplier = -1
