@@ -25,6 +25,7 @@ func BenchmarkSustained(b *testing.B) {
 		{logs: 300, records: 7, dedup: true},
 		{logs: 300, records: 150}, // as with 600 users and a window of 200
 		{logs: 300, records: 150, dedup: true},
+		{logs: 300, records: 150, zeros: true}, // as those of pim bench
 		{logs: 100_000, records: 1},
 		{logs: 100_000, records: 1, held: 5_000_000},
 	} {
@@ -37,14 +38,18 @@ type sustained struct {
 	logs    int
 	records int  // of one append
 	dedup   bool // each record pushes an older one's ID into a cell, as in logs of more than 1,024
+	zeros   bool // records compress to a fifteenth, and so tables are small
 	held    int  // records that the store holds before the first slice
 }
 
 func (w sustained) String() string {
 	s := fmt.Sprintf("logs=%d/records=%d", w.logs, w.records)
-	if w.dedup {
+	switch {
+	case w.dedup:
 		s += "/dedup"
-	} else {
+	case w.zeros:
+		s += "/zeros"
+	default:
 		s += "/plain"
 	}
 	if w.held > 0 {
@@ -57,6 +62,7 @@ const (
 	sustainedCommitters = 2
 	sustainedBatch      = 1024
 	sustainedSlice      = 1_000_000
+	sustainedRecord     = 160 // bytes
 )
 
 func (w sustained) run(b *testing.B) {
@@ -116,11 +122,15 @@ func newSustainedWriter(w sustained, committer int) *sustainedWriter {
 		sustained: w, committer: committer, after: make([]pim.Seq, n),
 		noise: make([]byte, 8<<20), rng: rand.New(rand.NewPCG(1, uint64(committer))), line: make([]byte, 4),
 	}
-	// Half of a message is text, which compression halves, and half is IDs.
+	// Half of a message is text, which compression halves, and half is IDs. With zeros, a
+	// few bytes are IDs.
 	for i := range m.noise {
-		m.noise[i] = byte('a' + m.rng.IntN(16))
-		if i%2 == 0 {
+		switch {
+		case w.zeros && i%sustainedRecord >= 12:
+		case i%2 == 0:
 			m.noise[i] = byte(m.rng.Uint32())
+		default:
+			m.noise[i] = byte('a' + m.rng.IntN(16))
 		}
 	}
 	for i := range n {
@@ -141,8 +151,8 @@ func (m *sustainedWriter) next() (n int) {
 		m.at = (m.at + 7919) % len(m.after)
 		w.Log, w.After, w.Cells = m.names[m.at], m.after[m.at], w.Cells[:0]
 		for i := range w.Records {
-			at := m.rng.IntN(len(m.noise) - 160)
-			w.Records[i] = m.noise[at : at+160]
+			at := m.rng.IntN(len(m.noise)/sustainedRecord) * sustainedRecord
+			w.Records[i] = m.noise[at : at+sustainedRecord]
 			if m.dedup {
 				var id [16]byte // as a UUIDv7
 				binary.BigEndian.PutUint64(id[:], now<<16|m.rng.Uint64N(1<<16))
