@@ -20,27 +20,30 @@ import (
 // local store. All methods may be called concurrently. A method whose context has
 // ended before the call does nothing, and returns the context's error.
 type Client struct {
+	// Set before the loop starts, and not changed afterwards.
 	options Options
 	log     *slog.Logger
 	dialers map[string]*transport.Dialer // of the configured servers
 	store   Store
-	key     [16]byte  // the store's, for the IDs of answers
+	key     [16]byte  // the store's secret, for the IDs of answers
 	release func()    // gives up the claim on store
 	begun   time.Time // origin of engine.Time.Mono
 
+	// Used by every goroutine.
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
-	wg       sync.WaitGroup // the loop and the dial
+	wg       sync.WaitGroup // the loop, dials, calls of Options.Token, and closing connections
 	commands chan command
 	dialled  chan dialled
-	asking   chan struct{} // capacity 1: the app is asked for a token
+	asking   chan struct{} // capacity 1; full while the app is asked for a token
 	events   chan Event
 	state    atomic.Uint32
-	unread   atomic.Bool   // the app has left its events untaken for a while
-	closed   chan struct{} // the loop has ended
+	unread   atomic.Bool   // the app has left its events untaken for at least patience
+	closed   chan struct{} // closed when the loop has ended
 
 	loop loop // owned by the loop's goroutine
 
+	// mu guards everything below.
 	mu       sync.Mutex
 	sendings map[pim.ClientMessageID][]*Sending
 	answers  map[uint64]chan engine.Pulled
@@ -51,17 +54,18 @@ type Client struct {
 	synced   chan struct{} // closed while everything is synced
 	isSynced bool
 	stopErr  error         // why the client has stopped; nil if it has not
-	stopped  chan struct{} // closed when it has
+	stopped  chan struct{} // closed while the client has stopped
 }
 
-// ErrClosed is the error of every method that has one, after Close, and of what was
-// under way then. Its kind is KindUnavailable.
+// ErrClosed is the error of every call after Close, and of every call that Close
+// interrupts. Its kind is KindUnavailable.
 var ErrClosed = pim.Errorf(pim.KindUnavailable, "the client is closed")
 
 // Open checks o, loads the store and starts to connect in the background. ctx
-// bounds Open only. The errors are of KindInvalid, of KindConflict if the store
-// is another user's or device's or another Client uses it, or the store's own. The
-// caller must Close the client, and read Events meanwhile.
+// bounds Open only. The caller must read Events, and Close the client in the end.
+//
+// Errors: KindInvalid if o is not valid, KindConflict if the store belongs to another
+// user or device or another Client uses it, and the store's own.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	dialers, err := o.check()
 	if err != nil {
@@ -118,7 +122,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.state.Store(uint32(Connecting))
 	c.loop.dialling = make(map[uint64]context.CancelFunc)
-	if o.Confirm { // entries must not fill the channel: what else happens would be behind them
+	if o.Confirm { // no buffer: entries would fill it, and other events would wait behind them
 		c.loop.feed.begin(snapshot.Meta)
 		c.loop.room, c.events = o.EventBuffer, make(chan Event)
 	} else {
@@ -132,10 +136,10 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 	return c, nil
 }
 
-// Close stops every goroutine of the client and closes Events. What was to be
-// coalesced is transmitted first, if the connection takes it at once. Messages
-// without an answer stay in the store's outbox. The store stays open. Close
-// returns nil, and may be called more than once.
+// Close stops every goroutine of the client and closes Events. Acknowledgements that
+// wait to be coalesced are transmitted first, if the connection takes them within
+// 250 ms. Messages without an answer stay in the store's outbox. The store stays open.
+// Close returns nil, and may be called more than once.
 func (c *Client) Close() error {
 	c.cancel()
 	c.wg.Wait()
@@ -152,49 +156,52 @@ func (c *Client) Close() error {
 	}
 }
 
-// Events returns what happens, in order; it must be read. When EventBuffer
-// events wait, the client stops reading from the network, answers to what is sent
-// included, and the server drops pushes that it tells the client to pull later:
-// nothing is lost, and memory stays bounded. The log and the errors of what waits in
-// vain say so. Events is closed by Close; entries that were not read by then
-// are in the store.
+// Events returns the channel of what happens, in order. The app must read it. While
+// EventBuffer events wait, the client reads nothing from the network, not even the
+// answers to its messages. The server then drops pushes, and tells the client later to
+// pull: nothing is lost, and memory stays bounded. The log says so, and so does the
+// error of a call that waits in vain. Close closes the channel; entries that were not
+// read by then are in the store.
 func (c *Client) Events() <-chan Event { return c.events }
 
 // State returns what the connection is doing.
 func (c *Client) State() State { return State(c.state.Load()) }
 
-// NetworkChanged says that the device is on another network, or again on one: the
-// connection is made anew at once, unless SetOnline(false) rules. Name tells
-// networks apart, as "wifi/home" or "mobile/262-01": how far apart heartbeats may
-// be is found out and stored for each of 16. It may be empty; of more than 128
-// bytes the error is of KindInvalid, and nothing has changed. The other errors, of
-// this method and the three that follow: the client is closed (KindUnavailable), or
-// its store has failed. A client that has stopped returns why, and changes nothing;
-// Reconnect makes it go on.
+// NetworkChanged says that the device is on another network, or has a network again.
+// The client then makes a new connection at once, unless the app has called
+// SetOnline(false). name tells networks apart, such as "wifi/home" or "mobile/262-01",
+// and may be empty. For each of up to 16 names the client finds out how far apart
+// heartbeats may be, and stores it.
+//
+// Errors: KindInvalid if name has more than 128 bytes; the reason why the client has
+// stopped, if it has (Reconnect makes it go on); ErrClosed; and the failure of the
+// store. After an error nothing has changed.
 func (c *Client) NetworkChanged(name string) error {
 	return c.do(context.Background(), engine.NetworkChanged{Name: name})
 }
 
-// SetOnline says whether the app wants a connection; at first it does. Without
-// one the state is Offline, and everything that needs none goes on: what is sent
-// is queued. With true again the client connects at once.
+// SetOnline says whether the app wants a connection; a new Client assumes so. After
+// SetOnline(false) the state is Offline, and everything that needs no connection goes
+// on: messages are queued. After SetOnline(true) the client connects at once. Errors:
+// those of NetworkChanged, without KindInvalid.
 func (c *Client) SetOnline(on bool) error {
 	return c.do(context.Background(), engine.Online{On: on})
 }
 
-// Reconnect makes the connection anew at once, with a new token of Options.Token. It
-// is for an app that has a new token and does not want to wait for the next attempt,
-// or to change to it before the old one runs out; and it is how a client goes on that
-// has Stopped, when what stopped it has changed or the person wants it: after
-// KindReplaced it takes the place of the other session. Under SetOnline(false) it
-// waits for SetOnline(true). Within a second of a token's refusal the attempt is made
-// when that is over.
+// Reconnect makes a new connection at once, with a new token from Options.Token. An app
+// calls it to use a new token without waiting for the next attempt, or before the old
+// token runs out. Reconnect is also how a client that has Stopped goes on, once the
+// reason is gone or the person wants to: after KindReplaced it replaces the other
+// session. After SetOnline(false) it does nothing: SetOnline(true) connects. Within
+// 2·BackoffMin (1 s by default) after a token was refused, the attempt is made when
+// that time is over. Errors: ErrClosed, and the failure of the store.
 func (c *Client) Reconnect() error {
 	return c.do(context.Background(), engine.Reconnect{})
 }
 
-// SetForeground says whether a person looks at the app: then a connection that is
-// dead is noticed within about a minute, otherwise the radio is spared.
+// SetForeground says whether a person looks at the app. If so, the client notices a dead
+// connection within about a minute; if not, heartbeats are rarer, to spare the radio.
+// Errors: ErrClosed, and the failure of the store.
 func (c *Client) SetForeground(on bool) error {
 	return c.do(context.Background(), engine.Foreground{On: on})
 }
@@ -208,17 +215,17 @@ func (c *Client) Messages(ctx context.Context, conv pim.ConversationID, limit in
 	return c.store.Entries(ctx, conv, nil, limit)
 }
 
-// Watch follows conv from the seq after+1 on: its entries come as EntryEvents. A
-// server that refuses, since the user is not a member, is a RefusedEvent with
-// conv and no ID. For clients with Options.Watch only.
+// Watch follows conv from the seq after+1 on: its entries come as EntryEvents. If the
+// server refuses, since the user is not a member, a RefusedEvent for conv comes. For
+// clients with Options.Watch only.
 func (c *Client) Watch(ctx context.Context, conv pim.ConversationID, after pim.Seq) error {
 	return c.do(ctx, engine.Follow{Conversation: conv, After: after})
 }
 
 // Pull returns one page of conv straight from the server: entries from..to, at
 // most limit (0: 100, at most pim.MaxPageEntries), the newest of them if
-// newestFirst, else the oldest. to 0 is the newest there is. It neither reads
-// nor changes the local store. It waits for a connection as long as ctx allows.
+// newestFirst, else the oldest. If to is 0, it stands for the newest seq. Pull neither
+// reads nor changes the local store. It waits for a connection as long as ctx allows.
 func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int, newestFirst bool) (Page, error) {
 	answer := make(chan engine.Pulled, 1)
 	c.mu.Lock()
@@ -239,7 +246,7 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 	case p := <-answer:
 		return p.Page, pulledErr(p)
 	case <-ctx.Done():
-		// Without ctx, which is over; the loop answers at once.
+		// ctx has ended, so the call goes without it; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
 		select {
 		case p := <-answer: // in the last moment
@@ -260,10 +267,11 @@ func pulledErr(p engine.Pulled) error {
 	return nil
 }
 
-// Synced waits until, since the last connect, the server's list of conversations
-// has been read, every one of them has been pulled up to its newest entry (with
-// Options.Watch: every watched one), and all events of that are in Events (with
-// Options.Confirm: all entries of that are in the Store).
+// Synced waits until all of this has happened since the last connect: the client has
+// read the server's list of conversations, has pulled every conversation of the list
+// (with Options.Watch: every watched one) up to its newest entry, and has put all events
+// of these into Events (with Options.Confirm: all entries into the Store). If the client
+// has stopped, Synced returns why.
 func (c *Client) Synced(ctx context.Context) error {
 	for {
 		if err := c.usable(ctx); err != nil {
@@ -287,8 +295,9 @@ func (c *Client) Synced(ctx context.Context) error {
 
 const unreadHint = "the app does not take its events: until it reads Events nothing is read from the network"
 
-// inVain says why nothing came until the end of ctx. A Sending that no Client has
-// made has none.
+// inVain returns the error of a call that waited until ctx ended, and names the app's
+// untaken events if they may be the reason. c is nil for a Sending that no Client has
+// made.
 func (c *Client) inVain(ctx context.Context) error {
 	if c != nil && c.unread.Load() {
 		return fmt.Errorf("%w; %s", ctx.Err(), unreadHint)
@@ -296,8 +305,8 @@ func (c *Client) inVain(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// do hands in to the loop and waits for its answer. What the loop has taken is
-// not given up any more, so that the caller knows what became of it.
+// do hands in to the loop and waits for its answer. Once the loop has taken in, do waits
+// even if ctx ends, so that the caller knows what became of it.
 func (c *Client) do(ctx context.Context, in engine.Input) error {
 	return c.command(ctx, command{in: in, done: make(chan error, 1)})
 }
@@ -307,8 +316,8 @@ func (c *Client) inLoop(ctx context.Context, f func() error) error {
 	return c.command(ctx, command{call: f, done: make(chan error, 1)})
 }
 
-// usable says why a call does nothing: the client is closed, or ctx has ended. What
-// a select would leave to chance is decided here.
+// usable returns an error if the client is closed or ctx has ended. Calls check this
+// first, because a select would choose at random among all cases that are ready.
 func (c *Client) usable(ctx context.Context) error {
 	select {
 	case <-c.closed:

@@ -40,7 +40,7 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, server: s, on: l}
 }
 
-// device is a client and what it was handed.
+// device is a client of user.
 type device struct {
 	*client.Client
 	t    *testing.T
@@ -219,8 +219,8 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
-// What is sent while there is no connection, even by a process that is gone, is
-// sent once there is one, in order, once.
+// Messages that are queued without a connection, even by a process that has ended, are
+// sent as soon as there is a connection: in order, and each once.
 func TestOutboxOutlivesProcess(t *testing.T) {
 	w := newWorld(t)
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "alice.db"))
@@ -247,7 +247,7 @@ func TestOutboxOutlivesProcess(t *testing.T) {
 	alice = w.opens(o)
 	alice.synced()
 	alice.sends(chat, "four")
-	alice.sees("four") // and nothing again
+	alice.sees("four") // and none of the others again
 }
 
 func TestReconnects(t *testing.T) {
@@ -357,7 +357,7 @@ func TestGoAway(t *testing.T) {
 	}
 	comesBack()
 	replaced := &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced), Text: "another connection"}
-	w.on.Tell(replaced) // perhaps by what the process before had under way
+	w.on.Tell(replaced) // perhaps by a late Hello of the process before: the client tries again
 	comesBack()
 	w.on.Tell(replaced)
 	for {
@@ -409,7 +409,7 @@ func otherDevice(t *testing.T) client.Store {
 	return m
 }
 
-// full is a store that takes nothing any more.
+// full is a store that has no room for any change.
 type full struct{ client.Store }
 
 func (full) Apply(context.Context, *client.Batch) error {
@@ -434,14 +434,14 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
-// On none of one's devices one's own messages are unread, whichever device sent
-// them, and however the others come to know.
+// A user's own messages count as unread on none of the user's devices, whichever device
+// sent them, and however the other devices hear of them.
 func TestOwnMessagesAreNotUnread(t *testing.T) {
 	w := newWorld(t)
 	bob := w.device("bob")
 	phone, laptop := w.opens(w.options("alice", "phone")), w.opens(w.options("alice", "laptop"))
 	o := w.options("alice", "tablet")
-	o.LazyGap = 20 // it is away, and comes back to a gap that is left to scrolling
+	o.LazyGap = 20 // the tablet comes later, to a gap that is left to scrolling
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "tablet.db"))
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// calls are all methods of a client that have an error, by name.
+// calls returns, by name, a call of every method that takes a context and returns an error.
 func calls(c *client.Client, v *client.View) map[string]func(context.Context) error {
 	sending := func(f func(context.Context) (*client.Sending, error)) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -81,8 +81,7 @@ func live(t *testing.T, p *piped, o client.Options) (*client.Client, *client.Vie
 	return c, v
 }
 
-// A context that has ended before a call is refused every time, and nothing comes of
-// the call.
+// A call whose context has ended before is refused every time, and has no effect.
 func TestCancelledContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		c, v := live(t, p, o)
@@ -109,7 +108,7 @@ func TestCancelledContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-sending.Done()
-		for range 50 { // what is known is told, whatever the context
+		for range 50 { // an outcome that is known is returned, whatever the context
 			if _, err := sending.Wait(ctx); err != nil {
 				t.Fatalf("a message that was sent: %v", err)
 			}
@@ -148,7 +147,7 @@ func TestAfterClose(t *testing.T) {
 	})
 }
 
-// A store is one client's at a time; what wraps it does not hide that.
+// Only one client at a time may use a store, even if another store wraps it.
 func TestTwoClientsOnOneStore(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		m := client.NewMemory(client.MemoryOptions{})
@@ -173,7 +172,7 @@ func TestTwoClientsOnOneStore(t *testing.T) {
 		if c, err := client.Open(t.Context(), wrong); pim.KindOf(err) != pim.KindConflict {
 			t.Errorf("another device's: %v, %v", c, err)
 		}
-		o.Store = m // the refusal has not kept it
+		o.Store = m // the Open that was refused has released it
 		c, err := client.Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

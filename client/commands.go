@@ -9,15 +9,15 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// Commands change what a user keeps on all devices. Given without a connection,
-// they take effect here at once (SettingEvent) and everywhere else later; those
-// that later ones make pointless are not sent at all. One that could not be sent
-// for 7 days has failed.
+// Commands change what a user keeps on all devices. Without a connection a command
+// takes effect on this device at once (SettingEvent), and on the others later. If a
+// later command makes it pointless before it is transmitted, it is not sent at all. A
+// command that could not be sent for 7 days has failed.
 //
-// Their errors are those of Send, and KindUnavailable if neither Options.User
-// nor a connection has named the user yet.
+// The errors are those of Send, and KindUnavailable while neither Options.User nor a
+// connection has named the user.
 
-// Do queues any command. Known is set by the client.
+// Do queues any command. The client sets its Known.
 func (c *Client) Do(ctx context.Context, cmd pim.Command) (*Sending, error) {
 	cmd.Value = slices.Clone(cmd.Value)
 	id := pim.NewClientMessageID(time.Now())
@@ -41,8 +41,8 @@ func (c *Client) Block(ctx context.Context, user pim.UserID, on bool) (*Sending,
 	return c.Do(ctx, pim.Command{Kind: pim.CommandBlock, Subject: string(user), Removed: !on})
 }
 
-// Mute keeps conv from notifying until a time, the zero time being for ever. It
-// is for the app to honour.
+// Mute keeps conv from notifying until a time; the zero time stands for ever. The app
+// has to honour it.
 func (c *Client) Mute(ctx context.Context, conv pim.ConversationID, until time.Time) (*Sending, error) {
 	cmd := pim.Command{Kind: pim.CommandMute, Subject: string(conv)}
 	if !until.IsZero() {
@@ -61,10 +61,10 @@ func (c *Client) Pin(ctx context.Context, conv pim.ConversationID, on bool) (*Se
 	return c.Do(ctx, pim.Command{Kind: pim.CommandPin, Subject: string(conv), Removed: !on})
 }
 
-// MarkRead says that the user has read the conversation of e up to e, which is to
-// be an entry that this device has heard of. Read positions only grow: one beyond
-// that is refused (KindInvalid), or it would hide all that is to come, and so is nil.
-// Sending reads too, up to one's own message.
+// MarkRead says that the user has read the conversation of e up to e. Errors:
+// KindInvalid also if e is nil, or beyond the newest seq that this device has heard of:
+// read positions only grow, so a position beyond the log would hide all entries to come.
+// A message that the user sends also counts as read, with all entries before it.
 func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
 	if e == nil {
 		return nil, pim.Errorf(pim.KindInvalid, "MarkRead without an entry")

@@ -14,23 +14,23 @@ import (
 // feedPage is how many entries are read ahead of an app that confirms them.
 const feedPage = 100
 
-// feed hands every entry to an app that confirms them (Options.Confirm), in the
-// order in which they were stored. While the app keeps up an entry goes straight to
-// it; what it does not take at once it is read from the store later, so a slow app
-// neither fills the memory nor keeps the network unread. The loop owns it.
+// feed hands every entry to an app that confirms entries (Options.Confirm), in the
+// order in which they were stored. While the app keeps up, an entry goes straight to the
+// app. Otherwise the entry is read from the store later, so a slow app neither fills the
+// memory nor keeps the network unread. The loop owns the feed.
 type feed struct {
 	on     bool
-	queue  []EntryEvent // the next, at most feedPage
-	read   uint64       // the number up to which entries are in queue, or were handed over
-	handed uint64       // and up to which they were
+	queue  []EntryEvent // the next entries, at most feedPage
+	read   uint64       // entries up to this number are in queue, or were handed over
+	handed uint64       // entries up to this number were handed over
 	stored uint64       // the number of the last entry in the store
 }
 
-// begin starts behind what the app has confirmed.
+// begin starts after the last entry that the app has confirmed.
 func (f *feed) begin(meta Meta) {
 	f.on, f.stored = true, meta.Stored
 	f.read = meta.Confirmed
-	if !meta.Confirms { // it begins to, with what is stored from now on
+	if !meta.Confirms { // the app begins to confirm, with the next entry that is stored
 		f.read = meta.Stored
 	}
 	f.handed = f.read
@@ -44,7 +44,7 @@ func (f *feed) take(ev EntryEvent) {
 	f.stored = ev.Number
 }
 
-// behind reports whether the queue is empty, and the store is not at its end.
+// behind reports whether the queue is empty while the store has entries above read.
 func (f *feed) behind() bool { return f.on && len(f.queue) == 0 && f.read < f.stored }
 
 // fill fills the queue from a page of the store.
@@ -58,7 +58,7 @@ func (f *feed) fill(page []Stored) {
 	}
 }
 
-// next takes the first out of the queue: it is handed over.
+// next takes the first entry out of the queue: it was handed over.
 func (f *feed) next() {
 	f.handed = f.queue[0].Number
 	f.queue[0] = EntryEvent{}
@@ -67,7 +67,7 @@ func (f *feed) next() {
 	}
 }
 
-// readAhead fills an empty queue.
+// readAhead fills the feed's queue from the store, if the feed is behind.
 func (c *Client) readAhead() {
 	f := &c.loop.feed
 	if !f.behind() || c.loop.broken != nil {
@@ -83,41 +83,41 @@ func (c *Client) readAhead() {
 	}
 }
 
-// Answer is a message that an app sends because of an entry. One without a Payload is an
-// empty message: to send none, leave the Answer out.
+// Answer is a message that an app sends because of an entry. An Answer without a Payload
+// is an empty message: to send none, leave the Answer out.
 type Answer struct {
 	Conversation pim.ConversationID // empty: that of the entry
 	Payload      []byte
-	// ID is the client message ID. Zero: AnswerID with a secret of the Store's, so
-	// that the answer to an entry that comes once more, since the server went back, is
-	// the same answer. With a secret of the app's it is the same even when the Store
-	// was lost.
+	// ID is the client message ID. If it is zero, it becomes the AnswerID with a secret
+	// that the Store keeps. So if the server goes back and an entry comes once more, its
+	// answer has the same ID as before. With the AnswerID of a secret that the app keeps,
+	// the ID is the same even after the Store was lost.
 	ID pim.ClientMessageID
 }
 
-// AnswerID returns the client message ID of the n-th answer to e. It follows from the
-// arguments alone, and an ID has one effect for 7 days, so an answer that was sent is
-// not sent again in that time, whatever the app remembers. Whoever knows secret can
-// use up the IDs before.
+// AnswerID returns the client message ID of the n-th answer to e. The ID depends on the
+// arguments alone, and has one effect within 7 days. So the answer is appended once in
+// that time, even if the app has forgotten that it sent it. Whoever knows secret can use
+// the IDs first, and so suppress the answers.
 func AnswerID(secret []byte, e *pim.Entry, n int) pim.ClientMessageID {
 	mac := hmac.New(sha256.New, secret)
 	fmt.Fprintf(mac, "%s %s %d ", e.Conversation, e.Sender, n)
 	mac.Write(e.ClientID[:])
 	var id pim.ClientMessageID
 	copy(id[:], mac.Sum(nil))
-	copy(id[:], e.ClientID[:6]) // the time of a UUIDv7: servers look for old IDs in another place
+	copy(id[:], e.ClientID[:6]) // the time of e's UUIDv7: servers keep IDs of a distant time elsewhere
 	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
 	return id
 }
 
-// Confirm says that the app is done with e and with every entry that was handed
-// over before it: they will not be handed over again. It may be called once for
-// many. It queues answers in the same transaction: whenever the process dies, the
-// entry was confirmed and its answers will be sent, or neither. An answer whose ID is
-// in the outbox is in it already. For clients with Options.Confirm only.
+// Confirm says that the app is done with e and with every entry that was handed over
+// before e: they will not be handed over again. One call may confirm many entries.
+// Confirm queues answers in the same transaction: whenever the process dies, either the
+// entry was confirmed and its answers will be sent, or neither. An answer whose ID is in
+// the outbox is not queued once more. For clients with Options.Confirm only.
 //
-// Errors: KindInvalid, of an e that was not handed over too; those of Send. Then
-// nothing is confirmed, and nothing queued.
+// Errors: those of Send, and KindInvalid also if e was not handed over. After an error
+// nothing is confirmed or queued.
 func (c *Client) Confirm(ctx context.Context, e EntryEvent, answers ...Answer) ([]*Sending, error) {
 	in := engine.Confirm{Number: e.Number}
 	var ids []pim.ClientMessageID
@@ -142,12 +142,12 @@ func (c *Client) Confirm(ctx context.Context, e EntryEvent, answers ...Answer) (
 	}})
 }
 
-// EntriesAfter returns the entries of conv with the seqs after+1, after+2 … that the
-// local store has, at most limit of them (0: 100, at most pim.MaxPageEntries); none:
-// there are no more at present. It does not pass a stretch that is still being
-// pulled, so an app may keep the last seq as its position, and call again after an
-// EntryEvent of conv. Seqs that are not for the user are left out, and so is a gap
-// that is left to scrolling (Options.LazyGap; with Options.Confirm there is none).
+// EntriesAfter returns the entries of conv above the seq after that the local store has,
+// ascending by seq, at most limit of them (0: 100, at most pim.MaxPageEntries). An empty
+// list says that there are no more at present. The list ends before a stretch that is
+// still being pulled, so an app may keep the last seq as its position, and call again
+// after an EntryEvent of conv. Seqs that are not for the user are left out, and so is a
+// gap that is left to scrolling (Options.LazyGap; not with Options.Confirm).
 func (c *Client) EntriesAfter(ctx context.Context, conv pim.ConversationID, after pim.Seq, limit int) ([]pim.Entry, error) {
 	switch {
 	case limit < 0 || limit > pim.MaxPageEntries:

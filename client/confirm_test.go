@@ -43,8 +43,8 @@ func confirms(t *testing.T, c *client.Client, e client.EntryEvent, answers ...cl
 	return s
 }
 
-// What the app has not confirmed is handed over again by the next client, in the
-// order in which it was stored, and what it has is not.
+// The next client hands over again the entries that the app has not confirmed, in the
+// order in which they were stored, and none that it has confirmed.
 func TestUnconfirmedEntriesComeAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		o.Store, o.Confirm, o.EventBuffer = client.NewMemory(client.MemoryOptions{}), true, 7
@@ -69,7 +69,7 @@ func TestUnconfirmedEntriesComeAgain(t *testing.T) {
 				} else {
 					handed = append(handed, e)
 				}
-				if i == 49 || confirmed+i == 449 { // one for all before it
+				if i == 49 || confirmed+i == 449 { // one confirmation for all entries before it
 					confirms(t, c, e)
 				}
 			}
@@ -101,8 +101,8 @@ func TestUnconfirmedEntriesComeAgain(t *testing.T) {
 	})
 }
 
-// An app that takes no entry for an hour keeps neither the network unread nor
-// entries in memory, and then gets them all.
+// An app takes no entry for 40 minutes. Meanwhile the client goes on reading from the
+// network, without keeping the entries in memory; then it hands over all of them.
 func TestSlowAppReadsFromItsStore(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		m := client.NewMemory(client.MemoryOptions{})
@@ -163,7 +163,8 @@ func TestConfirmingLeavesNoGap(t *testing.T) {
 	})
 }
 
-// broken is a store whose Apply fails while failing is set.
+// broken is a store whose Apply fails, while failing is set, if it is to store messages
+// of the outbox.
 type broken struct {
 	client.Store
 	failing bool
@@ -176,8 +177,8 @@ func (b *broken) Apply(ctx context.Context, batch *client.Batch) error {
 	return b.Store.Apply(ctx, batch)
 }
 
-// An answer and the confirmation are one transaction: either both are there for
-// the next process, or none of them.
+// Answers and the confirmation are one transaction: the next process finds either all of
+// them, or none.
 func TestAnswersAreQueuedWithTheConfirmation(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		m := client.NewMemory(client.MemoryOptions{})
@@ -206,7 +207,7 @@ func TestAnswersAreQueuedWithTheConfirmation(t *testing.T) {
 		}
 		answers := []client.Answer{{Payload: []byte("one"), ID: id}, {Payload: []byte("two"), Conversation: "d:alice:carol"}}
 		sendings := confirms(t, c, e, answers...)
-		again := confirms(t, c, e, answers[0]) // as an app does that was told to, twice
+		again := confirms(t, c, e, answers[0]) // as an app does that handles the entry twice
 		if len(sendings) != 2 || sendings[0].ID() != id || again[0].ID() != id {
 			t.Fatalf("sendings: %v, %v", sendings, again)
 		}
@@ -226,7 +227,7 @@ func TestAnswersAreQueuedWithTheConfirmation(t *testing.T) {
 	})
 }
 
-// What cannot be confirmed is refused, and nothing is queued or confirmed.
+// A Confirm that is not valid is refused, and then nothing is queued or confirmed.
 func TestConfirmErrors(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		for _, wrong := range []func(*client.Options){
@@ -286,8 +287,8 @@ func TestConfirmErrors(t *testing.T) {
 	})
 }
 
-// An app that begins to confirm with a store that it has used for long is not
-// handed what it has had.
+// When an app begins to confirm with a store that it has used for long, it is not handed
+// the entries that it has had before.
 func TestConfirmingBeginsWithWhatComes(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		o.Store = client.NewMemory(client.MemoryOptions{})
@@ -318,7 +319,7 @@ func TestConfirmingBeginsWithWhatComes(t *testing.T) {
 	})
 }
 
-// EntriesAfter pages through a conversation by seq, and does not pass what is
+// EntriesAfter pages through a conversation by seq, and does not pass a stretch that is
 // still being pulled.
 func TestEntriesAfter(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
@@ -389,8 +390,8 @@ func TestEntriesAfter(t *testing.T) {
 	})
 }
 
-// The answers to one entry have IDs of their own, the same whenever it comes, and
-// others with another store.
+// Each answer to an entry has an ID of its own. The ID is the same whenever the entry
+// comes, and another one with another store.
 func TestAnswerIDs(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		p.says(t, 0, 2)

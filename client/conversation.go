@@ -15,11 +15,11 @@ type Conversation struct {
 	id     pim.ConversationID
 }
 
-// Conversation returns a handle on id. Whether it exists shows when it is used.
+// Conversation returns a handle on id. It does not check that the conversation exists.
 func (c *Client) Conversation(id pim.ConversationID) *Conversation { return &Conversation{c, id} }
 
-// Direct returns a handle on the direct conversation with user. It needs
-// Options.User, or a connection before.
+// Direct returns a handle on the direct conversation with user. It needs the client's
+// own user, from Options.User or from an earlier connection.
 func (c *Client) Direct(user pim.UserID) *Conversation {
 	return c.Conversation(pim.Direct(c.User(), user))
 }
@@ -62,7 +62,7 @@ func (c *Conversation) Pin(ctx context.Context, on bool) (*Sending, error) {
 	return c.client.Pin(ctx, c.id, on)
 }
 
-// Leave queues the user's leaving of a group.
+// Leave queues that the user leaves the group.
 func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 	return c.client.Leave(ctx, c.id)
 }
@@ -71,7 +71,7 @@ func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 type Info struct {
 	ID     pim.ConversationID
 	Newest pim.Seq   // newest seq that this device has heard of; 0: nothing yet
-	Unread uint64    // messages after the user's read position, own newest message and joining
+	Unread uint64    // messages after the last of: read position, own newest message, own joining
 	Last   pim.Entry // the newest entry, zero if it is not known
 	// LastCut says that Last came from the server's list: its payload is cut, and
 	// its device and client message ID are not known.
@@ -80,11 +80,11 @@ type Info struct {
 	Muted   bool
 	Pinned  bool
 
-	count uint64 // counting messages up to Newest
+	count uint64 // messages up to Newest, counted as in pim.Entry.Count
 }
 
-// Info returns what this device knows of the conversation; of one that it has not
-// heard of, the zero Info with its ID.
+// Info returns what this device knows of the conversation. If the device has not heard
+// of the conversation, Newest is 0.
 func (c *Conversation) Info(ctx context.Context) (Info, error) {
 	if err := c.client.usable(ctx); err != nil {
 		return Info{}, err
@@ -98,8 +98,9 @@ func (c *Conversation) Info(ctx context.Context) (Info, error) {
 }
 
 // Conversations returns what this device knows of every conversation: pinned ones
-// first, then those in which something happened last. One whose entries are not
-// here yet shows the server's summary. The user's own log is left out.
+// first, and then by the time of the last entry, the newest first. A conversation whose
+// entries have not come yet has the Last of the server's summary. The user's own log is
+// left out.
 func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
 	if err := c.usable(ctx); err != nil {
 		return nil, err
@@ -139,15 +140,15 @@ func (c *Client) info(row ConversationRow) Info {
 	}
 }
 
-// Setting returns what an entity of the user's own log (pim.Command.Entity) has
-// come to, commands on their way included; the zero Setting if none named it.
+// Setting returns the setting of an entity of the user's own log (pim.Command.Entity),
+// commands in the outbox included. It is the zero Setting if no command names the entity.
 func (c *Client) Setting(entity string) pim.Setting {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.settings[entity]
 }
 
-// Contacts returns the user's contacts, by user.
+// Contacts returns the user's contacts, sorted by user.
 func (c *Client) Contacts() []pim.Setting {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,8 +162,8 @@ func (c *Client) Contacts() []pim.Setting {
 	return list
 }
 
-// User returns whose device this is: Options.User, or whom a connection has
-// named; empty before that.
+// User returns the user of this device: Options.User, or the user that a connection
+// has named; empty before that.
 func (c *Client) User() pim.UserID {
 	c.mu.Lock()
 	defer c.mu.Unlock()

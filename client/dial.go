@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// maxDials is how many dials may be under way: a round's, and those of earlier
-	// ones that are still being given up.
+	// maxDials is the capacity of Client.dialled. It has room for the dials of a round,
+	// and for those of earlier rounds that are still being given up.
 	maxDials   = 16
 	maxDialing = 15 * time.Second
-	maxAsking  = 10 * time.Second // of it for the token
+	maxAsking  = 10 * time.Second // the part of maxDialing for the token
 	maxToken   = 8 << 10          // bytes, as in the protocol
 )
 
@@ -95,8 +95,8 @@ func (c *Client) token(ctx context.Context) (string, *pim.Error) {
 	}
 }
 
-// noToken says why the app gave no token. What it says itself, in a *pim.Error,
-// counts: its kind, and how long it wants to be left alone.
+// noToken returns err, for which the app gave no token, as a *pim.Error. If the app
+// returned a *pim.Error, its kind and its RetryAfter are kept.
 func noToken(err error) *pim.Error {
 	e := &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "no token: " + err.Error(), Err: err}
 	var own *pim.Error
@@ -109,8 +109,8 @@ func noToken(err error) *pim.Error {
 	return e
 }
 
-// checkToken refuses what a server would not even read: it would end the connection
-// for good.
+// checkToken refuses a token that a server could not even read: the server would end
+// the connection for good.
 func checkToken(token string) *pim.Error {
 	switch {
 	case token == "":
@@ -123,7 +123,7 @@ func checkToken(token string) *pim.Error {
 	return nil
 }
 
-// hangUp ends an attempt: its connection, or the making of it.
+// hangUp ends an attempt: it cancels the dial, or closes the connection.
 func (c *Client) hangUp(attempt uint64) {
 	if cancel := c.loop.dialling[attempt]; cancel != nil {
 		cancel()

@@ -2,9 +2,9 @@ package client
 
 import "github.com/pim-im/pim/client/engine"
 
-// SetClock has the client of o read clock instead of the system's.
+// SetClock makes a client that is opened with o read clock instead of the system's.
 func SetClock(o *Options, clock func() engine.Time) { o.clock = clock }
 
-// InMemory returns how many entries a client that does not run any more, or does
-// nothing at present, has in memory for an app that confirms.
+// InMemory returns how many entries and other events c has in memory for an app that
+// confirms. c must be closed, or do nothing at present.
 func InMemory(c *Client) int { return len(c.loop.feed.queue) + len(c.loop.pending) }

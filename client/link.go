@@ -12,25 +12,26 @@ import (
 )
 
 const (
-	maxUnread = 16      // frames that wait for the loop
-	maxUnsent = 8 << 20 // bytes that wait for the writer
-	lastWords = 250 * time.Millisecond
+	maxUnread = 16                     // frames that wait for the loop
+	maxUnsent = 8 << 20                // bytes that wait for the writing goroutine
+	lastWords = 250 * time.Millisecond // for frames that are queued when the client is closed
 )
 
-// link is one connection: a goroutine that reads, one that writes. It belongs to
-// the loop; when the loop has let go of it, whatever it still reads is dropped.
+// link is one connection, with a goroutine that reads and one that writes. The loop
+// owns it. Once the loop has let go of a link, what the link still reads is dropped.
 type link struct {
 	attempt uint64
 	conn    transport.Conn
 	in      chan engine.Input // Frame, and at the end Lost
 	gone    chan struct{}     // closed when the loop lets go
-	wake    chan struct{}     // of the writer; capacity 1
+	wake    chan struct{}     // wakes the writing goroutine; capacity 1
 	wg      sync.WaitGroup
 
+	// mu guards everything below.
 	mu       sync.Mutex
 	queue    [][]byte
-	queued   int       // bytes
-	busy     time.Time // since when frames wait to be written, or are; zero: none
+	queued   int       // bytes in queue
+	busy     time.Time // since when frames wait to be written or are being written; zero: none
 	finished bool      // nothing will be queued any more
 	cause    error
 }
@@ -77,7 +78,7 @@ func (l *link) next() engine.Input {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cause != nil { // the writer failed, which is why reading did
+	if l.cause != nil { // fail closed the connection, which ended the reading
 		lost.Err = l.cause
 	}
 	return lost
@@ -104,8 +105,9 @@ func (l *link) send(frames []wire.Message) {
 	l.poke()
 }
 
-// moved returns when bytes last crossed the line, if it is busy: a frame is half
-// way in, or was not taken yet, or frames wait to be written. Else the zero time.
+// moved returns when bytes last moved on the connection, either way, if it is busy: a
+// frame has arrived in part, or the loop has not taken one yet, or frames wait to be
+// written. If the connection is idle, moved returns the zero time.
 func (l *link) moved() time.Time {
 	if len(l.in) > 0 {
 		return time.Now()
@@ -163,7 +165,7 @@ func (l *link) write() {
 	}
 }
 
-// fail ends the connection; the reader reports it.
+// fail ends the connection; the reading goroutine then reports err.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	if l.cause == nil {
@@ -191,7 +193,7 @@ func (l *link) finish() {
 	defer t.Stop()
 	for {
 		select {
-		case in := <-l.in: // what comes now is dropped; it will be synced
+		case in := <-l.in: // frames that come now are dropped; the next sync makes up for them
 			if _, lost := in.(engine.Lost); !lost {
 				continue
 			}

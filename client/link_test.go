@@ -47,7 +47,7 @@ func newBlackHole(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// waitFor fails the test if c does not say anything for long.
+// waitFor receives from c, and fails the test if nothing comes for long.
 func waitFor[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
 	select {
@@ -59,8 +59,8 @@ func waitFor[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
-// A gateway that swallows everything costs one step of the race; the attempt at
-// it is given up when another has won.
+// A gateway that swallows everything delays the connection by one step of the race. The
+// attempt at it is given up when another attempt has won.
 func TestBlackHoleGateway(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		var tried, ended atomic.Int32
@@ -100,7 +100,7 @@ func TestBlackHoleGateway(t *testing.T) {
 	})
 }
 
-// The losers of a race are given up at once, wherever they are.
+// The attempts that lose a race are given up at once, even while they still dial.
 func TestLosersAreCancelled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -141,8 +141,8 @@ func TestCloseWhileDialling(t *testing.T) {
 	}
 }
 
-// air is a network that can be left without anybody noticing: what was connected
-// neither brings nor takes anything any more, and does not end.
+// air is a network that the device can leave without anybody noticing: the connections
+// over it then carry nothing any more, in either direction, and do not end.
 type air struct {
 	mu    sync.Mutex
 	conns []*wave
@@ -152,7 +152,7 @@ type air struct {
 type wave struct {
 	net.Conn
 	lost  chan struct{} // closed when nothing comes through any more
-	gone  chan struct{}
+	gone  chan struct{} // closed by Close
 	close func()
 }
 
@@ -244,7 +244,7 @@ func TestNetworkChanged(t *testing.T) {
 	})
 }
 
-// Without the app's wish there is no connection, and no attempt at one.
+// While the app wants no connection, the client has none, and does not dial.
 func TestSetOnline(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w *world) {
 		a := &air{ended: make(chan struct{}, 10)}
@@ -281,7 +281,7 @@ func TestSetOnline(t *testing.T) {
 	})
 }
 
-// Any of Server and Servers will do; one that is none is refused.
+// Either of Server and Servers suffices. A server that is not a valid URL is refused.
 func TestServers(t *testing.T) {
 	w := newWorld(t)
 	for name, test := range map[string]struct {
@@ -321,15 +321,15 @@ type piped struct {
 	mu     sync.Mutex
 	pings  []*wirepb.PIMPing
 	breaks atomic.Bool // the connection that brings the next message ends before its answer
-	slow   bool        // what the server says comes at 10 kB/s
-	slowUp bool        // what it is told comes at 5 kB/s
+	slow   bool        // what the server sends comes at 10 kB/s
+	slowUp bool        // what the client sends comes at 5 kB/s
 	dials  atomic.Int32
-	pulls  atomic.Int32 // requests
-	sends  atomic.Int32 // likewise
+	pulls  atomic.Int32 // PIMPullReqs that came
+	sends  atomic.Int32 // PIMSendReqs that came
 }
 
-// trickle is a connection that carries 1 kB at a time, 10 kB a second. Who writes
-// does not wait for it.
+// trickle is a connection that carries 1 kB at a time, 10 kB a second. Write does not
+// wait for that.
 type trickle struct {
 	net.Conn
 	written chan []byte
@@ -351,7 +351,7 @@ func (c trickle) carry() {
 	}
 }
 
-// SetWriteDeadline sets none: the line is slow, the server is not.
+// SetWriteDeadline sets none: the network is slow, the server is not.
 func (c trickle) SetWriteDeadline(time.Time) error { return nil }
 
 func (c trickle) Close() error {
@@ -359,8 +359,8 @@ func (c trickle) Close() error {
 	return c.Conn.Close()
 }
 
-// sip is a connection that takes 500 bytes at a time, 5 kB a second. Who writes
-// waits for it.
+// sip is a connection that reads 500 bytes at a time, 5 kB a second. The other end's
+// Write waits for that.
 type sip struct{ net.Conn }
 
 func (c sip) Read(p []byte) (int, error) {
@@ -469,12 +469,12 @@ func TestSleepIsNoticed(t *testing.T) {
 	})
 }
 
-// A page that takes longer than any timeout comes through, over one connection and
-// for one request: it is on its way.
+// A page that takes longer than any timeout comes through, over one connection and with
+// one request, because its bytes keep coming.
 func TestSlowLine(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		p.slow = true
-		for i := range 9 { // frames of three take 18 s
+		for i := range 9 { // a frame of three entries takes 18 s
 			if err := p.server.Append(chat, "bob", pim.ClientMessageID{1, byte(i)}, make([]byte, 60_000)); err != nil {
 				t.Fatal(err)
 			}
@@ -495,8 +495,8 @@ func TestSlowLine(t *testing.T) {
 	})
 }
 
-// Messages that take longer to be written than any timeout are written once, over
-// one connection, and what is sent after them does not wait for anything else.
+// Messages that take longer to be written than any timeout are written once, over one
+// connection, and the next message is sent without further delay.
 func TestSlowUplink(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		p.slowUp = true

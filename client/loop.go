@@ -9,21 +9,21 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// The loop is the one goroutine that steps the engine and does what it asks for,
-// see the duties in package engine. It never waits for the network or the app:
-// the link writes for it, and while the app does not take its events the loop
-// only leaves the network unread.
+// The loop is the one goroutine that steps the engine and does what the engine asks for
+// (see the duties of the caller in package engine). It never waits for the network or
+// the app: the link writes for the loop, and while the app does not take its events, the
+// loop leaves the network unread and goes on with everything else.
 
 const (
-	// maxSteps inputs are stepped before their effects are carried out, so that
-	// under load one transaction stores several of them.
+	// maxSteps is how many inputs the engine may be stepped with before its output is
+	// carried out, so that under load one transaction stores what several inputs change.
 	maxSteps = 16
 	// patience is how long the app may leave events untaken before the engine is
 	// told that reading has stopped.
 	patience = time.Second
-	// sleepWatch is how often the engine is stepped at least while there is a
-	// connection. Timers stand still while the device sleeps; the next heartbeat
-	// may be minutes off when it wakes up, over a connection that is long dead.
+	// sleepWatch is the longest time between two steps of the engine while there is a
+	// connection. Timers stand still while the device sleeps. When the device wakes up,
+	// the connection may be long dead, and the next heartbeat minutes away.
 	sleepWatch = 10 * time.Second
 )
 
@@ -31,20 +31,20 @@ const (
 type loop struct {
 	engine    *engine.Engine
 	link      *link   // nil: none
-	pending   []Event // not in the channel yet; while there are more than room, nothing is read
+	pending   []Event // not in the channel yet; while there are more than room, the link is not read
 	room      int
-	feed      feed      // of entries, if the app confirms them; they are not in pending
-	blocked   time.Time // since when; zero if nothing is blocked
-	paused    bool      // the engine was told
+	feed      feed      // has the entries, instead of pending, if the app confirms them
+	blocked   time.Time // since when pending has been full; zero: it is not
+	paused    bool      // the engine was told of that
 	broken    error     // the store failed; nothing is stepped any more
 	replies   []reply
 	wakeTimer *time.Timer
-	steppedAt time.Duration                 // last, on the clock of Time.Mono
+	steppedAt time.Duration                 // the last step, on the clock of Time.Mono
 	dialling  map[uint64]context.CancelFunc // attempts under way
-	views     []*View                       // open, in the order of their opening
+	views     []*View                       // open, in the order in which they were opened
 }
 
-// command is an input from outside the loop, or something to be done in it.
+// command is an input for the engine, or a function to call, from outside the loop.
 type command struct {
 	in   engine.Input
 	call func() error
@@ -106,7 +106,7 @@ func (c *Client) run() {
 	}
 }
 
-// takeMore takes what is ready already.
+// takeMore takes further inputs that are ready, up to maxSteps.
 func (c *Client) takeMore() {
 	for range maxSteps - 1 {
 		var frames <-chan engine.Input
@@ -156,16 +156,16 @@ func (c *Client) step(in engine.Input) error {
 	return c.loop.engine.Step(now, in)
 }
 
-// busy keeps the engine from judging a connection dead, or a request
-// unanswered, while the line is busy: with a frame on its way here, or with what
-// waits to be written.
+// busy tells the engine when bytes last moved, if the connection is busy: with a frame
+// on its way here, or with frames that wait to be written. So the engine does not judge
+// the connection dead, or a request unanswered.
 func (c *Client) busy(now engine.Time) {
 	l := c.loop.link
 	if l == nil {
 		return
 	}
 	if at := l.moved(); !at.IsZero() {
-		// It is never refused.
+		// The engine never refuses this input.
 		_ = c.loop.engine.Step(now, engine.Arriving{Attempt: l.attempt, At: now.Mono - time.Since(at)})
 	}
 }
@@ -223,7 +223,7 @@ func (c *Client) setTimer() {
 // carryOut does what the engine asks for, in the order of its documentation.
 func (c *Client) carryOut() {
 	l := &c.loop
-	for c.perform() { // until nothing is to be read any more
+	for c.perform() { // until the engine asks for no more reads
 	}
 	c.offer()
 	c.noteSynced(l.broken == nil && l.engine.Synced() && (l.feed.on || len(l.pending) == 0))
@@ -236,8 +236,8 @@ func (c *Client) carryOut() {
 	l.replies = l.replies[:0]
 }
 
-// perform carries out one Output, and reports whether the engine was given an input
-// by that.
+// perform carries out one Output, and reports whether it has given the engine an input:
+// the answer to a Read.
 func (c *Client) perform() bool {
 	l := &c.loop
 	out := l.engine.Take()
@@ -268,8 +268,8 @@ func (c *Client) perform() bool {
 	return l.broken == nil && len(out.Reads) > 0
 }
 
-// breakDown ends everything but Close: the engine is ahead of the store, so
-// nothing it says may be done any more.
+// breakDown ends everything but Close, because the store failed with err. The engine is
+// ahead of the store, so nothing that it asks for may be done any more.
 func (c *Client) breakDown(err error) {
 	e := pim.Errorf(pim.KindUnavailable, "the local store failed: %w", err)
 	if k := pim.KindOf(err); k != pim.KindUnknown {
@@ -291,7 +291,7 @@ func (c *Client) breakDown(err error) {
 	}
 }
 
-// hand hands ev to those who wait for it, and then to the app.
+// hand hands ev to the calls that wait for it, and then to the app.
 func (c *Client) hand(ev Event) {
 	switch ev := ev.(type) {
 	case EntryEvent:
@@ -317,7 +317,7 @@ func (c *Client) hand(ev Event) {
 	c.loop.pending = append(c.loop.pending, ev)
 }
 
-// noteUser notes whom a connection has named.
+// noteUser notes the user that a connection has named.
 func (c *Client) noteUser() {
 	user := c.loop.engine.User()
 	c.mu.Lock()
@@ -336,7 +336,7 @@ func (c *Client) logState(ev StateEvent) {
 	}
 }
 
-// noteStop lets those who wait know when the client stops, and that it goes on.
+// noteStop lets waiting calls know that the client has stopped, or that it goes on.
 func (c *Client) noteStop(ev StateEvent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -357,8 +357,8 @@ func (c *Client) noteStop(ev StateEvent) {
 	}
 }
 
-// stop returns why the client has stopped, or what is closed when it does; neither
-// of a Sending that no Client has made.
+// stop returns why the client has stopped, nil if it has not, and a channel that is
+// closed when it stops. For a Sending that no Client has made, c and both results are nil.
 func (c *Client) stop() (stopped <-chan struct{}, err error) {
 	if c == nil {
 		return nil, nil
@@ -408,10 +408,10 @@ func (c *Client) offer() {
 	}
 }
 
-// full reports whether more events wait for the app than may.
+// full reports whether more events wait for the app than there is room for.
 func (l *loop) full() bool { return len(l.pending) > l.room }
 
-// took notes that the channel has taken the first of what waits.
+// took notes that the channel has taken the first waiting event.
 func (l *loop) took() {
 	if len(l.pending) == 0 {
 		l.feed.next()

@@ -12,14 +12,14 @@ import (
 
 // MemoryOptions say what a memory store keeps.
 type MemoryOptions struct {
-	// PositionsOnly keeps positions and the outbox, but no entries: Entries, Range
-	// and Since return none, and Conversations no Last. For load tools; not with
-	// Options.Confirm.
+	// PositionsOnly keeps positions and the outbox, but no entries: Entries, Range,
+	// Since and Below return none, and Last comes from the server's summary alone. For
+	// load tools; not with Options.Confirm.
 	PositionsOnly bool
 }
 
-// Memory is a Store that is forgotten with the process. Entries share their
-// payloads with the events, and their names with each other.
+// Memory is a Store that ends with the process. Its entries share their payloads with
+// the events, and the strings of their user and device IDs with each other.
 type Memory struct {
 	Claims
 	o MemoryOptions
@@ -31,7 +31,7 @@ type Memory struct {
 	settings      map[string]pim.Setting
 	networks      []Network
 	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
-	users         map[pim.UserID]pim.UserID // one string for each name
+	users         map[pim.UserID]pim.UserID // one string for each ID, see one
 	devices       map[pim.DeviceID]pim.DeviceID
 }
 
@@ -128,17 +128,17 @@ func (m *Memory) insert(e Stored) {
 	}
 	c.entries = slices.Insert(c.entries, at, e)
 	if c.top >= at {
-		c.top++ // it has moved, or there was none
+		c.top++ // the top entry has moved, or there was none
 	}
 	if len(c.entries) == 1 || e.Seq > c.entries[c.top].Seq {
 		c.top = at
 	}
 }
 
-// maxNames bounds the names of a kind that are remembered to be shared.
+// maxNames bounds how many user IDs, and how many device IDs, are remembered for sharing.
 const maxNames = 4096
 
-// one returns the string that stands for name everywhere.
+// one returns the string that all entries share for name.
 func one[S ~string](names map[S]S, name S) S {
 	if known, ok := names[name]; ok {
 		return known
@@ -233,10 +233,10 @@ func (m *Memory) Since(_ context.Context, number uint64, limit int) ([]Stored, e
 	return slices.Clip(list[:min(len(list), max(limit, 0))]), nil
 }
 
-// search returns where p is, or belongs.
+// search returns the index of the entry at p, or the index where it belongs.
 func (c *remembered) search(p pim.Place) (at int, found bool) {
 	return slices.BinarySearchFunc(c.entries, p, func(a Stored, p pim.Place) int { return a.Place().Compare(p) })
 }
 
-// Close implements Store. It forgets nothing, so that a test can open it again.
+// Close implements Store. It forgets nothing, so that a test can use the store again.
 func (m *Memory) Close() error { return nil }

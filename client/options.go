@@ -14,26 +14,27 @@ import (
 	"github.com/pim-im/pim/client/transport"
 )
 
-// Options say what Open connects to, and as whom. Token and Device are required,
-// and one of Server and Servers.
+// Options say what Open connects to, and as which user and device. Token and Device are
+// required, and Server or Servers.
 type Options struct {
 	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
 	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3.
 	Server string
-	// Servers are further gateways of the same server. When one does not answer
-	// within 2.5 s another is tried beside it, the last good one first.
+	// Servers are further gateways of the same server. The client tries the last good
+	// one first. If one does not answer within 2.5 s, it tries another beside it.
 	Servers []string
-	// Token returns a token for the user. It is called before every attempt to
-	// connect, never twice at once, and should return a token that is still good: one
-	// that the server refuses is asked for again, after waits that grow to
-	// 10·BackoffMax. It has 10 s. If it returns an error, or none in time, the app is
-	// told by a StateEvent and asked again, as after any other failure to connect; of a
-	// *pim.Error the RetryAfter is heeded, and KindUnauthorized counts as a refusal.
-	// Close waits for it, so it must heed ctx, and must not call Close.
+	// Token returns a token for the user, within 10 s. The client calls it before every
+	// attempt to connect, never twice at once. Token should return a token that is still
+	// good: when the server refuses a token, the client asks for another, after waits
+	// that grow to 10·BackoffMax. If Token returns an error, or nothing in time, the
+	// client tells the app by a StateEvent and asks again, as after any other failure to
+	// connect. If the error is a *pim.Error, the client heeds its RetryAfter, and takes
+	// KindUnauthorized for a refusal. Close waits for Token, so Token must heed ctx, and
+	// must not call Close.
 	Token func(ctx context.Context) (string, error)
-	// Insecure, if true, lets the token and all else cross a network unencrypted:
-	// http, ws and tcp to other hosts than localhost and loopback addresses. Without it
-	// Open refuses such servers.
+	// Insecure, if true, lets the token and everything else cross a network unencrypted:
+	// by http, ws or tcp to hosts other than localhost and loopback addresses. Without
+	// Insecure, Open refuses such servers.
 	Insecure bool
 	// User, if set, must be the user that the token names; otherwise the client
 	// stops.
@@ -43,25 +44,25 @@ type Options struct {
 	// device, is used by one Client at a time, and stays open after Close. If nil,
 	// everything is kept in memory and forgotten at Close.
 	Store Store
-	// Confirm, if true, hands over every entry until the app has confirmed it
-	// (Client.Confirm), from process to process: an app that is killed at any moment
-	// misses none. It begins with the first entry that is stored after the first Open
-	// with it. EntryEvents then come in the order in which their entries were stored,
-	// own messages included, and may come after other events that happened later;
-	// LazyGap is without meaning. Store must be set, to one that outlives the process.
+	// Confirm, if true, hands over every entry, process after process, until the app has
+	// confirmed it (Client.Confirm). So an app that is killed at any moment misses none.
+	// The first of these entries is the first one that is stored after the first Open
+	// with Confirm. EntryEvents then come in the order in which their entries were
+	// stored, own messages included, and may come after other events that happened
+	// later. LazyGap has no effect. Store must be set, to one that outlives the process.
 	Confirm bool
-	// Watch, if true, leaves out the sync of all conversations: only those named
-	// by Client.Watch are followed, and nothing is acknowledged. For tools, with a
-	// store of their own.
+	// Watch, if true, leaves out the sync of all conversations: the client follows only
+	// those named by Client.Watch, and acknowledges nothing. For tools, with a store of
+	// their own.
 	Watch  bool
 	Logger *slog.Logger // nil: nothing is logged
-	// TLS is the configuration for https, wss and tls. TLS 1.3 is the least that
-	// is spoken, whatever it says. nil: the system's roots.
+	// TLS is the configuration for https, wss and tls. TLS 1.3 is the minimum, whatever
+	// it says. nil: the system's root certificates.
 	TLS *tls.Config
 	// Dial makes the connections, for a network of the app's own: a proxy, a
 	// tunnel, a test. TLS and WebSocket go on top. It is called by several
-	// goroutines at once, and must return when ctx ends. nil: as package net does,
-	// and WebSockets through the proxy that the environment names.
+	// goroutines at once, and must return when ctx ends. nil: package net makes the
+	// connections, and WebSockets go through the proxy that the environment names.
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Agent string // name and version of the app, for the server's log; at most 128 bytes
 
@@ -72,8 +73,8 @@ type Options struct {
 	// RequestTimeout is how long an answer may take before the request is sent
 	// again.
 	RequestTimeout time.Duration // 0: 10 s
-	// LazyGap is how many entries a conversation may have missed for all of them to
-	// be pulled; of more, the newest page is, and the rest when View.Older asks.
+	// LazyGap is how many missed entries of a conversation the client pulls by itself.
+	// If more were missed, it pulls the newest page, and the rest when View.Older asks.
 	LazyGap int // 0: 10,000
 	// EventBuffer is how many events wait for the app before the client stops
 	// reading from the network.
@@ -132,7 +133,8 @@ func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 	return dialers, nil
 }
 
-// dialer returns a dialer for server, which must protect what is sent to it.
+// dialer returns a dialer for server. Without Insecure it refuses a server to which the
+// token would cross a network unencrypted.
 func (o *Options) dialer(server string) (*transport.Dialer, error) {
 	d, err := transport.NewDialer(server, o.TLS, o.Dial)
 	if err == nil && !o.Insecure && transport.Exposed(server) {
@@ -149,7 +151,7 @@ func (o *Options) servers() []string {
 	return append([]string{o.Server}, o.Servers...)
 }
 
-// own checks that the store with meta is this user's and device's.
+// own checks that the store with meta belongs to this user and device.
 func (o *Options) own(meta Meta) error {
 	if meta.Device != "" && meta.Device != o.Device {
 		return pim.Errorf(pim.KindConflict, "the store is device %s's, not %s's", meta.Device, o.Device)

@@ -8,7 +8,7 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// readFor gives the engine entries of the store that it asked for.
+// readFor reads the entries that r asks for from the store, and gives them to the engine.
 func (c *Client) readFor(r engine.Read) {
 	if c.loop.broken != nil {
 		return
@@ -25,18 +25,18 @@ func (c *Client) readFor(r engine.Read) {
 		c.breakDown(err)
 		return
 	}
-	// It is never refused.
+	// The engine never refuses this input.
 	_ = c.loop.engine.Step(c.now(), engine.FromStore{ID: r.ID, Entries: entries})
 }
 
-// rewind takes out of the queue what is not in the log any more.
+// rewind takes the entries out of the queue that are not in the log any more.
 func (f *feed) rewind(ev RewoundEvent) {
 	f.queue = slices.DeleteFunc(f.queue, func(e EntryEvent) bool {
 		return e.Entry.Conversation == ev.Conversation && e.Entry.Seq > ev.After
 	})
 }
 
-// reload shows anew what the store has: the server's store went back.
+// reload fills v anew from the local store, after the server's store went back.
 func (c *Client) reload(v *View) {
 	n := max(v.size, v.length())
 	page, err := c.store.Entries(context.WithoutCancel(c.ctx), v.conv, nil, n)

@@ -8,8 +8,9 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// A view shows what has become of its conversation when the server goes back: what is
-// left, what others have brought back, and the user's own on its way.
+// When the server goes back, a view shows what has become of its conversation: the
+// entries that are left, those that others have sent again, and the user's own messages,
+// which are sent again too.
 func TestViewOfAServerThatWentBack(t *testing.T) {
 	w := newWorld(t)
 	w.server.Store = "store 0"
@@ -21,13 +22,13 @@ func TestViewOfAServerThatWentBack(t *testing.T) {
 	alice.synced()
 	v := alice.views(chat, 10)
 	comesToShow(t, v, "one", "two", "three")
-	if err := bob.SetOnline(false); err != nil { // it comes back later
+	if err := bob.SetOnline(false); err != nil { // bob comes back later
 		t.Fatal(err)
 	}
 	if err := alice.SetOnline(false); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Millisecond) // so that no entry has the server time that it had
+	time.Sleep(2 * time.Millisecond) // so that no entry gets the server time that it had before
 	w.server.Restore(before, "store 1")
 	if err := alice.SetOnline(true); err != nil {
 		t.Fatal(err)
@@ -43,8 +44,8 @@ func TestViewOfAServerThatWentBack(t *testing.T) {
 	}
 }
 
-// An app that confirms entries is not handed those that the server has lost, and is
-// handed again, as new ones, what comes back.
+// When the server has lost entries, an app that confirms entries is told. When the entries
+// are sent again, they are handed over once more, as new ones.
 func TestConfirmingAppOfAServerThatWentBack(t *testing.T) {
 	w := newWorld(t)
 	w.server.Store = "store 0"

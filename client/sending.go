@@ -18,21 +18,22 @@ type Sending struct {
 	err    error
 }
 
-// ID returns the client message ID, under which SendEvents will
-// come, after a restart too.
+// ID returns the client message ID. The SendEvents of the message have it, after a
+// restart too.
 func (s *Sending) ID() pim.ClientMessageID { return s.id }
 
-// Done is closed when the message was sent or has failed, or when the client was
-// closed or its store has failed. While the client has stopped it stays open: the
-// message goes on after Client.Reconnect.
+// Done returns a channel that is closed when the message was sent, has failed or was
+// discarded, or when the client was closed or its store has failed. While the client has
+// stopped, the channel stays open: the message goes on after Client.Reconnect.
 func (s *Sending) Done() <-chan struct{} { return s.done }
 
-// Wait waits for Done, or for ctx. A message that has failed is a *pim.Error: it
-// stays in the outbox for Resend or Discard. So is the end of the client,
-// KindUnavailable when it was closed: then the message goes on when the store is
-// opened again. While the client has stopped, Wait returns why; the message stays in
-// the outbox, goes on after Client.Reconnect, and may be waited for again. A command
-// that was superseded waits for the one in its place.
+// Wait waits for Done, or for ctx. If the message has failed, the error is a *pim.Error,
+// and the message stays in the outbox for Resend or Discard. If the client was closed,
+// the error is ErrClosed, and the message goes on when the store is opened again. If the
+// store has failed, the error is a *pim.Error that says so. While the client has stopped,
+// Wait returns why; the message stays in the outbox and goes on after Client.Reconnect,
+// and Wait may be called again. If a command was superseded, Wait waits for the command
+// in its place.
 func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 	for {
 		select {
@@ -53,12 +54,13 @@ func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 	}
 }
 
-// Send queues a message to conv. When it returns nil the message is in the
+// Send queues a message to conv. When it returns no error, the message is in the
 // outbox, and will be sent whatever happens to the network or the process (as
 // far as the store keeps it). Messages of one conversation are sent in the order
-// of their Sends. payload is copied. Errors: KindTooLarge, KindInvalid,
-// KindOverloaded when the outbox is full, and the store's. A client that has stopped
-// queues as well.
+// of their Sends. Send copies payload. A client that has stopped queues as well.
+//
+// Errors: KindTooLarge, KindInvalid, KindOverloaded when the outbox is full, ErrClosed,
+// and the store's.
 func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []byte) (*Sending, error) {
 	if err := conv.Validate(); err != nil {
 		return nil, err
@@ -66,8 +68,8 @@ func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []by
 	return c.send(ctx, Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: slices.Clone(payload)})
 }
 
-// CreateGroup queues the creation of a group of members and the user. Its ID is
-// Sent.Conversation.
+// CreateGroup queues the creation of a group of members and the user. The group's ID is
+// in Sent.Conversation.
 func (c *Client) CreateGroup(ctx context.Context, members []pim.UserID) (*Sending, error) {
 	return c.send(ctx, Outgoing{Kind: pim.EntryCreate, Members: slices.Clone(members)})
 }
@@ -77,8 +79,8 @@ func (c *Client) Join(ctx context.Context, conv pim.ConversationID, users ...pim
 	return c.change(ctx, conv, pim.EntryJoin, users)
 }
 
-// Leave queues the leaving of users from the group conv; of the user, if none is
-// named.
+// Leave queues the leaving of users from the group conv. If no users are given, the
+// client's own user leaves.
 func (c *Client) Leave(ctx context.Context, conv pim.ConversationID, users ...pim.UserID) (*Sending, error) {
 	return c.change(ctx, conv, pim.EntryLeave, users)
 }
@@ -100,26 +102,25 @@ func (c *Client) send(ctx context.Context, m Outgoing) (*Sending, error) {
 	return c.queue(ctx, m.ID, engine.Send{Message: m})
 }
 
-// Resend queues a failed message again: the same client message ID, so that it
-// still has one effect, and a new local time, so that it stands where it is sent
-// now. Errors: KindNotFound if it is not in the outbox, KindConflict if it has
-// not failed.
+// Resend queues a failed message again. The message keeps its client message ID, so that
+// it still has one effect, and gets a new local time, so that it is displayed at the time
+// when it is sent now. Errors: KindNotFound if the message is not in the outbox,
+// KindConflict if it has not failed.
 func (c *Client) Resend(ctx context.Context, id pim.ClientMessageID) (*Sending, error) {
 	return c.queue(ctx, id, engine.Resend{ID: id})
 }
 
-// Discard gives up a message that was not transmitted yet, or has failed. A
-// failed one may have reached the server all the same; then it will appear.
-// Errors: KindNotFound if it is not in the outbox, KindConflict if it is on its
-// way.
+// Discard gives up a message that was not transmitted yet, or has failed. A failed
+// message may have reached the server all the same; then its entry still comes. Errors:
+// KindNotFound if the message is not in the outbox, KindConflict if it is on its way.
 func (c *Client) Discard(ctx context.Context, id pim.ClientMessageID) error {
 	return c.do(ctx, engine.Discard{ID: id})
 }
 
 // Outbox returns what has not been delivered, in the order in which it was queued:
-// messages, commands, and groups to be created, which have no conversation yet; of
-// an earlier process too, and with what has failed. The list is the caller's;
-// payloads and members are shared.
+// messages, commands, and groups to be created, which have no conversation yet. Messages
+// that have failed are included, and so are those that an earlier process queued. The
+// caller owns the list; payloads and members are shared.
 func (c *Client) Outbox(ctx context.Context) (list []Pending, err error) {
 	err = c.inLoop(ctx, func() error {
 		list = c.loop.engine.Outbox("")
@@ -128,7 +129,7 @@ func (c *Client) Outbox(ctx context.Context) (list []Pending, err error) {
 	return list, err
 }
 
-// queue hands in, about the message id, to the engine.
+// queue hands in, which is about the message id, to the engine.
 func (c *Client) queue(ctx context.Context, id pim.ClientMessageID, in engine.Input) (*Sending, error) {
 	sendings, err := c.queueAll(ctx, []pim.ClientMessageID{id}, command{in: in})
 	if err != nil {
@@ -137,7 +138,7 @@ func (c *Client) queue(ctx context.Context, id pim.ClientMessageID, in engine.In
 	return sendings[0], nil
 }
 
-// queueAll hands cmd, about the messages ids, to the loop.
+// queueAll hands cmd, which is about the messages ids, to the loop.
 func (c *Client) queueAll(ctx context.Context, ids []pim.ClientMessageID, cmd command) ([]*Sending, error) {
 	sendings := make([]*Sending, len(ids))
 	c.mu.Lock()
@@ -154,7 +155,8 @@ func (c *Client) queueAll(ctx context.Context, ids []pim.ClientMessageID, cmd co
 	return sendings, nil
 }
 
-// outboxFull says, of an outbox that is full, if it is the app that keeps it so.
+// outboxFull returns err. If err says that the outbox is full, and the app does not read
+// its events, it adds that this is why.
 func (c *Client) outboxFull(err error) error {
 	full, ok := err.(*pim.Error)
 	if !ok || full.Kind != pim.KindOverloaded || !c.unread.Load() {
@@ -165,7 +167,7 @@ func (c *Client) outboxFull(err error) error {
 	return &hint
 }
 
-// forget takes back Sendings of what was not queued.
+// forget removes the Sendings of messages that were not queued.
 func (c *Client) forget(sendings []*Sending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +179,8 @@ func (c *Client) forget(sendings []*Sending) {
 	}
 }
 
-// reached ends the Sendings of a message that will not go on by itself.
+// reached ends the Sendings of a message that will not go on by itself. It moves those of
+// a superseded command to the command in its place.
 func (c *Client) reached(ev SendEvent) {
 	switch ev.State {
 	case Delivered:
@@ -187,7 +190,7 @@ func (c *Client) reached(ev SendEvent) {
 	case Discarded:
 		c.settle(ev.ID, Sent{}, errDiscarded)
 	case Superseded:
-		if ev.By.IsZero() { // nothing was to be done
+		if ev.By.IsZero() { // no command took its place: there was nothing to do
 			c.settle(ev.ID, Sent{Conversation: ev.Conversation}, nil)
 			return
 		}
@@ -212,7 +215,7 @@ func (c *Client) settle(id pim.ClientMessageID, sent Sent, err error) {
 	}
 }
 
-// settleAll ends all of them: this client will not hear of their answers.
+// settleAll ends all Sendings with err: this client will not hear of their answers.
 func (c *Client) settleAll(err error) {
 	c.mu.Lock()
 	all := c.sendings

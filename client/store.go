@@ -9,12 +9,11 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// Store is a device's local storage, of one user on one device. All methods may
-// be called concurrently. Package storetest is the suite that every Store
-// passes.
+// Store is the local storage of one device of one user. All methods may be called
+// concurrently. Package storetest is the suite that every Store passes.
 type Store interface {
-	// Claim takes the store for one Client, until release is called: KindConflict if
-	// another has it. A Store embeds Claims.
+	// Claim takes the store for one Client, until release is called. The error is of
+	// KindConflict if another Client has the store. A Store embeds Claims to have Claim.
 	Claim() (release func(), err error)
 	// Load returns everything except the entries; the zero Snapshot if the store
 	// is new.
@@ -22,12 +21,12 @@ type Store interface {
 	// Apply makes the changes of b, all of them or, if it returns an error, none.
 	// When it returns nil they survive whatever the store promises to survive.
 	Apply(ctx context.Context, b *Batch) error
-	// Conversations returns what is known of every conversation, by ID.
+	// Conversations returns what is known of every conversation, sorted by ID.
 	Conversations(ctx context.Context) ([]ConversationRow, error)
-	// Conversation returns what is known of one; the zero row if nothing is.
+	// Conversation returns what is known of one conversation; the zero row if nothing is.
 	Conversation(ctx context.Context, id pim.ConversationID) (ConversationRow, error)
-	// Entries returns the last limit entries of conv that are displayed before a
-	// place, nil being the end, in display order.
+	// Entries returns, in display order, the last limit entries of conv that are
+	// displayed before a place; nil stands for the end.
 	Entries(ctx context.Context, conv pim.ConversationID, before *pim.Place, limit int) ([]pim.Entry, error)
 	// Range returns the entries of conv with the seqs from..to, ascending by seq, the
 	// first limit of them.
@@ -38,14 +37,14 @@ type Store interface {
 	// Below returns the entries of conv with seqs up to to, ascending by seq, the last
 	// limit of them.
 	Below(ctx context.Context, conv pim.ConversationID, to pim.Seq, limit int) ([]pim.Entry, error)
-	// Former returns what is kept aside of conv (Batch.Rewinds), ascending by the seqs
-	// that the entries had: the first limit after skip.
+	// Former returns the entries of conv that are kept aside (Batch.Rewinds), ascending
+	// by the seqs that they had: without the first skip of them, at most limit.
 	Former(ctx context.Context, conv pim.ConversationID, skip, limit int) ([]pim.Entry, error)
 	// Close releases what the store holds.
 	Close() error
 }
 
-// Claims is the Claim of a Store.
+// Claims implements Claim for the Store that embeds it.
 type Claims struct{ taken atomic.Bool }
 
 // Claim implements Store. release may be called more than once.
@@ -56,7 +55,7 @@ func (c *Claims) Claim() (release func(), err error) {
 	return sync.OnceFunc(func() { c.taken.Store(false) }), nil
 }
 
-// What a Store holds is the engine's; see there.
+// The types of what a Store holds; package engine documents them.
 type (
 	Snapshot        = engine.Snapshot
 	Batch           = engine.Batch

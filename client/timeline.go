@@ -8,18 +8,19 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// timeline is a stretch of a conversation up to its end, in display order: entries
-// by their places, and behind them what is in the outbox, in its order. It is not
-// safe for concurrent use.
+// timeline is a stretch of a conversation up to its end, in display order: entries by
+// their places, and after them the messages in the outbox, in the outbox's order. It is
+// not safe for concurrent use.
 type timeline struct {
 	floor   *pim.Place  // entries displayed before it are not held; nil: all are
 	entries []pim.Entry // by place
 	pending []engine.Pending
-	made    map[pim.Seq]pim.Place // where entries stand that sent made up and insert has not seen
+	made    map[pim.Seq]pim.Place // places of entries that sent made up, until insert sees the entry itself
 }
 
-// insert puts e at its place. What is there of the same message, in the outbox or
-// made up from its answer, gives way. It reports whether anything changed.
+// insert puts e at its place. It replaces what stands for the same message: a pending
+// message, or an entry that was made up from the answer. insert reports whether anything
+// has changed.
 func (t *timeline) insert(e pim.Entry) bool {
 	gone := t.drop(e.ClientID)
 	// The entry of a message that was sent again by hand has the local time of the
@@ -43,8 +44,8 @@ func (t *timeline) insert(e pim.Entry) bool {
 	return true
 }
 
-// skip begins anew with e: what is held up to the seq to lies behind a stretch that
-// is not.
+// skip begins anew with e. It drops the entries up to the seq to, because they lie below
+// a stretch that is not held.
 func (t *timeline) skip(to pim.Seq, e pim.Entry) {
 	t.entries = slices.DeleteFunc(t.entries, func(a pim.Entry) bool { return a.Seq <= to })
 	t.floor = nil
@@ -53,21 +54,22 @@ func (t *timeline) skip(to pim.Seq, e pim.Entry) {
 	t.floor = &floor
 }
 
-// drop takes a message out of those in the outbox.
+// drop removes a pending message, and reports whether there was one.
 func (t *timeline) drop(id pim.ClientMessageID) bool {
 	n := len(t.pending)
 	t.pending = slices.DeleteFunc(t.pending, func(p engine.Pending) bool { return p.ID == id })
 	return len(t.pending) < n
 }
 
-// put takes a message of the outbox in its new state.
+// put adds a message of the outbox, or replaces it by its new state.
 func (t *timeline) put(p engine.Pending) {
 	t.drop(p.ID)
 	at, _ := slices.BinarySearchFunc(t.pending, p.Number, func(a engine.Pending, n uint64) int { return cmp.Compare(a.Number, n) })
 	t.pending = slices.Insert(t.pending, at, p)
 }
 
-// sent gives a message of the outbox its place: the entry itself may come later.
+// sent replaces a pending message by an entry that it makes up from the server's answer:
+// the entry itself may come later.
 func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device pim.DeviceID) {
 	i := slices.IndexFunc(t.pending, func(p engine.Pending) bool { return p.ID == id })
 	if i < 0 {
@@ -85,8 +87,8 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 	t.made[e.Seq] = e.Place()
 }
 
-// prepend puts older entries, in display order, before the rest. Beyond them
-// there is nothing more in the store if they are all of it.
+// prepend puts a page of older entries, in display order, before the rest. If all is
+// true, the store has no entry to show before the page.
 func (t *timeline) prepend(page []pim.Entry, all bool) {
 	t.floor = nil
 	for _, e := range page {

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// However entries and messages come, the timeline shows what sorting all of it
-// would: entries by their places, the outbox behind them in its order, a message
+// In whatever order entries and messages come, the timeline shows what sorting everything
+// would show: entries by their places, after them the outbox in its order, and a message
 // that has become an entry only once.
 func TestTimeline(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -39,7 +39,8 @@ func TestTimeline(t *testing.T) {
 				line.sent(id, Sent{Seq: seq, Anchor: e.Anchor, Server: e.Server}, "alice", "phone")
 				delete(pending, id)
 				entries[seq] = e
-				// What was sent again by hand may stand where it went out first.
+				// The entry of a message that was sent again by hand may have the local
+				// time of its first transmission.
 				e.Local = pim.Millis(rapid.SampledFrom([]int{100, 50}).Draw(t, "local"))
 				log[seq] = e
 			case 2: // somebody else's
@@ -47,7 +48,7 @@ func TestTimeline(t *testing.T) {
 				e := pim.Entry{Seq: seq, Anchor: pim.Seq(rapid.IntRange(1, int(seq)).Draw(t, "anchor")), ClientID: pim.ClientMessageID{99, byte(seq)}, Local: 70, Server: 200}
 				entries[seq], log[seq] = e, e
 				line.insert(e)
-			case 3: // the entry itself, or once more
+			case 3: // the entry itself comes, or comes once more
 				if len(log) > 0 {
 					seq := pim.Seq(rapid.IntRange(1, len(log)).Draw(t, "seq"))
 					entries[seq] = log[seq]

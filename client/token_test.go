@@ -16,7 +16,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// onlyUser refuses every token that is no user's.
+// onlyUser refuses every token but those of alice and bob.
 func onlyUser(m *wirepb.Hello) *pim.Error {
 	if m.Token == "alice" || m.Token == "bob" {
 		return nil
@@ -40,8 +40,8 @@ func (d *device) waits() client.StateEvent {
 	}
 }
 
-// A bogus token is told, and what is sent waits in the outbox. When the app has a
-// good one it goes out, by itself or at once.
+// If the token is bogus, the app is told, and its messages wait in the outbox. When the
+// app has a good token, they go out: by themselves, or at once with Reconnect.
 func TestBogusToken(t *testing.T) {
 	for _, reconnects := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, p *piped, o client.Options) {
@@ -92,8 +92,8 @@ func TestBogusToken(t *testing.T) {
 	}
 }
 
-// Whatever becomes of Options.Token, the app is told why there is no connection, in
-// time, and asked again.
+// However Options.Token fails, the app is told in time why there is no connection, and is
+// asked again.
 func TestTokenIsNotToBeHad(t *testing.T) {
 	for name, test := range map[string]struct {
 		token func(context.Context) (string, error)
@@ -143,13 +143,13 @@ func TestTokenIsNotToBeHad(t *testing.T) {
 	}
 }
 
-// What has stopped says so to everybody who asks, queues what is sent, and goes on
-// with Reconnect.
+// A client that has stopped tells every caller why, still queues messages, and goes on
+// after Reconnect.
 func TestReconnectAfterStop(t *testing.T) {
 	w := newWorld(t)
 	alice := w.device("alice")
 	alice.synced()
-	for ended := false; !ended; { // the first time it may be the device itself that replaces it
+	for ended := false; !ended; { // the first time, a late Hello of the device itself may be the reason
 		alice.synced()
 		w.on.Tell(&wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced), Text: "another connection"})
 		ended = alice.waits().State == client.Stopped
@@ -182,7 +182,8 @@ func TestReconnectAfterStop(t *testing.T) {
 	}
 }
 
-// A server that names a gateway in the clear is not followed there with the token.
+// If a server names gateways that are not encrypted, the client does not take the token
+// there.
 func TestAlternativeInTheClear(t *testing.T) {
 	w := newWorld(t)
 	var elsewhere, asked atomic.Int32

@@ -14,8 +14,8 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// An app that does not read its events is told so, by the log and by whatever waits
-// in vain or finds no room. When it reads on, everything goes on.
+// An app that does not read its events is told so: by the log, and by the errors of calls
+// that wait in vain or find no room. When the app reads again, everything goes on.
 func TestUnreadEventsAreNamed(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		var log bytes.Buffer
@@ -69,7 +69,8 @@ func TestUnreadEventsAreNamed(t *testing.T) {
 	})
 }
 
-// The recipe for an app that only sends: ten times what it may leave unread.
+// The recipe for an app that only sends (Options.Watch, and Events drained) works for
+// ten times as many messages as EventBuffer has room for.
 func TestSendingOnly(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		p.says(t, 0, 2000) // history, which nobody loads

@@ -12,7 +12,7 @@ import (
 
 // Message is one line of a View.
 type Message struct {
-	Entry pim.Entry  // of one in the outbox: without seq, server time and sender
+	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender
 	State SendState  // Delivered: the entry is in the log
 	Err   *pim.Error // why it waits or has failed
 }
@@ -23,27 +23,28 @@ func (m *Message) Text() string { return string(m.Entry.Payload) }
 // Pending reports whether the message is in the outbox.
 func (m *Message) Pending() bool { return m.State != Delivered }
 
-// View is a live, ordered window on the end of a conversation: its newest entries
-// in display order, and behind them the messages in the outbox with their states.
-// What it shows never changes places, but for a message that finds its own when it
-// is delivered; entries may appear in between. It grows with what comes in and
-// with Older. After a gap that is left to scrolling (Options.LazyGap) it begins
-// anew behind the gap. All methods may be called concurrently. It must be closed.
+// View is a live, ordered window on the end of a conversation: its newest entries in
+// display order, and after them the messages in the outbox with their states. Nothing in
+// it ever changes places, except that a message takes its final place when it is
+// delivered; entries may appear in between. A View grows with the entries that come in,
+// and with Older. If a gap is left to scrolling (Options.LazyGap), the View begins anew
+// with the entries after the gap. All methods may be called concurrently. The caller
+// must Close the View.
 type View struct {
 	client  *Client
 	conv    pim.ConversationID
-	size    int     // entries that it was opened with
-	skipped pim.Seq // the end of the last such gap; the loop's
+	size    int     // how many entries it was opened with
+	skipped pim.Seq // the end of the last gap that was left to scrolling; owned by the loop
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards line
 	line    timeline
 	changed chan struct{} // capacity 1
 	older   sync.Mutex    // one Older at a time
 }
 
-// Messages opens a View with the last n entries. While it is open, what the
-// conversation lacks is pulled before anything else; of several, of the one
-// opened last.
+// Messages opens a View with the last n entries. While it is open, the client pulls what
+// the conversation lacks before anything else. If several Views are open, this holds for
+// the one that was opened last.
 func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 	if err := c.id.Validate(); err != nil {
 		return nil, err
@@ -70,28 +71,30 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 	return v, nil
 }
 
-// Items returns what the View shows now, in display order. The list is the
-// caller's; payloads and members are shared.
+// Items returns what the View shows now, in display order. The caller owns the list;
+// payloads and members are shared.
 func (v *View) Items() []Message {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.line.items()
 }
 
-// Changes receives whenever Items has changed since the last receive.
+// Changes returns a channel from which the app can receive whenever Items has changed
+// since the last receive.
 func (v *View) Changes() <-chan struct{} { return v.changed }
 
-// Older adds the n entries displayed before the first, and reports whether there
-// may be more. What the store lacks there is pulled, as soon as there is a
-// connection, and within ctx.
+// Older adds the n entries displayed before the first, and reports whether there may be
+// more. If the store lacks entries there, Older pulls them, and waits for a connection as
+// long as ctx allows.
 func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
 	v.older.Lock()
 	defer v.older.Unlock()
 	for n > 0 {
 		var seq pim.Seq
 		missing := false
-		// All of it in the loop: an entry that comes in between would be shown
-		// neither by this page, nor, below the floor, by itself.
+		// All of this runs in the loop, so that no entry comes between Entries and
+		// prepend. The page would not have that entry, and insert would not show it,
+		// because it would lie before the floor.
 		err := v.client.inLoop(ctx, func() error {
 			var before *pim.Place
 			before, seq = v.first()
@@ -133,7 +136,7 @@ func (v *View) length() int {
 // endSeq is above every seq.
 const endSeq = pim.Seq(1<<63 - 1)
 
-// first returns the place and seq of the first entry; without one, of the end.
+// first returns the place and seq of the first entry; without entries, nil and endSeq.
 func (v *View) first() (*pim.Place, pim.Seq) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -146,7 +149,7 @@ func (v *View) first() (*pim.Place, pim.Seq) {
 
 // Close ends the View. Items stays as it is.
 func (v *View) Close() {
-	// Without a context: the loop answers at once, or has ended.
+	// No context is needed: the loop answers at once, or has ended.
 	_ = v.client.inLoop(context.Background(), func() error {
 		l := &v.client.loop
 		last := pim.ConversationID("")
@@ -162,7 +165,7 @@ func (v *View) Close() {
 	})
 }
 
-// take changes the line.
+// take changes the timeline, and tells Changes if change reports that it did.
 func (v *View) take(change func(*timeline) bool) {
 	v.mu.Lock()
 	changed := change(&v.line)
@@ -214,7 +217,7 @@ func (c *Client) showSend(t *timeline, ev SendEvent) bool {
 	}
 	p, ok := c.loop.engine.Message(ev.ID)
 	if ok {
-		p.State, p.Err = ev.State, ev.Err // as of this event; there may be more
+		p.State, p.Err = ev.State, ev.Err // as of this event; later ones may follow
 		t.put(p)
 	}
 	return ok
@@ -240,7 +243,7 @@ func (c *Client) fill(ctx context.Context, conv pim.ConversationID, before pim.S
 	case f := <-answer:
 		return filledErr(f)
 	case <-ctx.Done():
-		// Without ctx, which is over; the loop answers at once.
+		// ctx has ended, so the call goes without it; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
 		select {
 		case f := <-answer: // in the last moment

@@ -67,7 +67,8 @@ func comesToShow(t *testing.T, v *client.View, want ...string) {
 	}
 }
 
-// A view follows the conversation: what comes in, what goes out, and how it fares.
+// A view follows its conversation: entries that come in, messages that go out, and the
+// states of these.
 func TestViewIsLive(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.device("alice").reads(), w.device("bob").reads()
@@ -90,8 +91,8 @@ func TestViewIsLive(t *testing.T) {
 	comesToShow(t, v, "2", "3", "4", "hi", "meanwhile", "from the tunnel")
 }
 
-// What has failed is still there after a restart, until it is sent again or given
-// up.
+// A message that has failed is still there after a restart, until it is sent again or
+// given up.
 func TestViewKeepsWhatFailed(t *testing.T) {
 	w := newWorld(t)
 	w.server.Reject = func(m *wirepb.PIMSendReq) *pim.Error {
@@ -135,7 +136,7 @@ func TestViewKeepsWhatFailed(t *testing.T) {
 	comesToShow(t, v, "good", "bad 2")
 }
 
-// Scrolling up shows all of it, whether it is in the store or a hole.
+// Scrolling up shows all entries, whether they are in the store or in a hole.
 func TestViewOlder(t *testing.T) {
 	w := newWorld(t)
 	const n = 450
@@ -145,7 +146,7 @@ func TestViewOlder(t *testing.T) {
 		}
 	}
 	o := w.options("bob", "phone")
-	o.LazyGap = 200 // what lies behind the newest page is left to scrolling
+	o.LazyGap = 200 // what lies below the newest page is left to scrolling
 	bob := w.opens(o).reads()
 	bob.synced()
 	v := bob.views(chat, 50)
@@ -173,9 +174,9 @@ func TestViewOlder(t *testing.T) {
 	}
 }
 
-// What was missed of a busy conversation is left to scrolling. Neither a view that
-// is open then nor one opened later shows across it what came before: scrolling up
-// from the newest page brings all of it.
+// A long gap in a busy conversation is left to scrolling. A view shows no entries from
+// below the gap, whether it is open when the gap comes or is opened later, until scrolling
+// up from the newest page brings all of them.
 func TestViewAfterAVeryLongGap(t *testing.T) {
 	w := newWorld(t)
 	n := 0
@@ -192,7 +193,7 @@ func TestViewAfterAVeryLongGap(t *testing.T) {
 		}
 		return list
 	}
-	says(50) // before bob connects, so that to be synced is to have them: a view that is opened earlier shows all that comes
+	says(50) // before bob connects, so that Synced waits for them: a view that is opened earlier would show all 50
 	o := w.options("bob", "phone")
 	o.LazyGap = 200
 	bob := w.opens(o).reads()
@@ -234,7 +235,7 @@ func TestViewAfterAVeryLongGap(t *testing.T) {
 // slowStore takes a minute to hand out the first page of older entries.
 type slowStore struct {
 	client.Store
-	reading func() // is called before
+	reading func() // is called before that minute
 	once    sync.Once
 }
 
@@ -249,8 +250,8 @@ func (s *slowStore) Entries(ctx context.Context, conv pim.ConversationID, before
 	return page, err
 }
 
-// A person scrolls up while the hole there is being filled: what comes in beside
-// the page is shown all the same.
+// A person scrolls up while a hole there is being filled. Entries that come while the page
+// is read from the store are shown all the same.
 func TestViewOlderWhileAHoleFills(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		const n = 450
@@ -314,8 +315,9 @@ func TestViewOlderWhileAHoleFills(t *testing.T) {
 	})
 }
 
-// A message whose answer was lost has failed, and is sent again by hand with a new
-// local time. It is in the log with its first one, and is shown there, once.
+// A message whose answer was lost has failed, and is sent again by hand with a new local
+// time. The log has the message with its first local time, and the view shows it there,
+// once.
 func TestViewShowsAMessageSentAgainOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
 		c, err := client.Open(t.Context(), o)
