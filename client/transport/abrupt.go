@@ -7,10 +7,11 @@ import (
 	"net/http"
 )
 
-// abrupt is the stream below a WebSocket. Its end is an error: the library takes
-// io.EOF for the end of a message, and would hand out as whole a message that the
-// stream's end has cut. A WebSocket that ends in order says so in a close frame.
-// abrupt lies over TLS, which calls both a cut and an orderly end io.EOF.
+// abrupt is the stream below a WebSocket. At the end of the stream, Read returns
+// io.ErrUnexpectedEOF instead of io.EOF: the library takes io.EOF for the end of a
+// message, so it would take a message that was cut for a whole one. A WebSocket that ends
+// in order says so in a close frame. abrupt lies above TLS, which returns io.EOF both
+// for a cut and for an orderly end.
 type abrupt struct{ io.ReadWriteCloser }
 
 func (a abrupt) Read(p []byte) (int, error) { return readAbruptly(a.ReadWriteCloser, p) }
@@ -23,7 +24,7 @@ func readAbruptly(r io.Reader, p []byte) (int, error) {
 	return n, err
 }
 
-// upgrades makes the stream of a connection that was upgraded abrupt.
+// upgrades is an http.Transport that makes the stream of an upgraded connection abrupt.
 type upgrades struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -38,14 +39,14 @@ func (u upgrades) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hijacking is upgrades for a server: it makes the connection that is taken from
-// the web server abrupt, and the socket's line.
+// hijacking does for a server what upgrades does for a client: it makes the connection
+// that is taken from the web server abrupt. It also sets that connection as socket.line.
 type hijacking struct {
 	http.ResponseWriter
 	socket *socket
 }
 
-// Unwrap lets the web server's own features through.
+// Unwrap gives http.ResponseController the web server's own ResponseWriter.
 func (h *hijacking) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 // Hijack implements http.Hijacker.

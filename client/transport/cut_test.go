@@ -23,11 +23,11 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// script is what a server sends, and which frames of pim's lie in it.
+// script is what a server sends, and the pim frames that lie in it.
 type script struct {
 	bytes  []byte
 	frames [][]byte
-	ends   []int // where in bytes each is complete
+	ends   []int // where in bytes each frame is complete
 }
 
 func (s *script) add(frame []byte) {
@@ -65,8 +65,8 @@ func (s *script) socketFrame(op byte, final bool, payload []byte) {
 	s.bytes = append(s.bytes, payload...)
 }
 
-// message adds one whose fragments have the given sizes, with control frames between
-// them.
+// message adds a WebSocket message whose fragments have the given sizes, with control
+// frames between them.
 func (s *script) message(sizes ...int) {
 	var whole []byte
 	for i, n := range sizes {
@@ -84,8 +84,8 @@ func (s *script) message(sizes ...int) {
 	s.add(whole)
 }
 
-// near returns the cuts of s at and around the ends of what readers and TLS records
-// hold: headers move the payload by up to 10 bytes.
+// near returns the cuts of s at and around the ends of read buffers and TLS records:
+// headers move the payload by up to 10 bytes.
 func (s *script) near() []int {
 	at := map[int]bool{}
 	for _, block := range []int{4096, 16 << 10, len(s.bytes)} {
@@ -140,7 +140,7 @@ func sendCut(nc net.Conn, scheme string, config *tls.Config, orderly bool, sent 
 	drained.Go(func() { io.Copy(io.Discard, in) }) // the answers to pings
 	_, err := stream.Write(sent)
 	if orderly {
-		stream.Close() // over TLS with its farewell
+		stream.Close() // over TLS with a close_notify
 	}
 	return err
 }
@@ -164,8 +164,8 @@ func (c toNobody) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// readCut reads from a server that ends the connection at cut: all frames before it,
-// nothing else, and then an error.
+// readCut reads from a server that ends the connection at cut. It wants all frames before
+// the cut, nothing else, and then an error.
 func readCut(t *testing.T, scheme string, server, client *tls.Config, orderly bool, s *script, cut int) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -199,8 +199,8 @@ func readCut(t *testing.T, scheme string, server, client *tls.Config, orderly bo
 	}
 }
 
-// A frame that the connection's end cuts is an error, on every transport and at every
-// place: it is never taken for a shorter one.
+// If the end of the connection cuts a frame, Read fails, on every transport and wherever
+// the cut is: a cut frame is never taken for a shorter one.
 func TestEveryCut(t *testing.T) {
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()

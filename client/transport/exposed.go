@@ -9,9 +9,9 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Exposed reports whether what is sent to server, a URL that NewDialer takes, may be
-// read on its way: it is not encrypted, and leaves this machine. A name other than
-// localhost is not looked up, and counts as another machine.
+// Exposed reports whether others may read what is sent to server, a URL that NewDialer
+// takes: it leaves this machine without encryption. A host name other than localhost is
+// not looked up, and counts as another machine.
 func Exposed(server string) bool {
 	u, err := url.Parse(server)
 	return err == nil && exposed(u)
@@ -30,7 +30,8 @@ func exposed(u *url.URL) bool {
 	return err != nil || !ip.Unmap().IsLoopback()
 }
 
-// guarded refuses a redirect to where more can be read than where the dial began.
+// guarded refuses a redirect to an exposed URL if the dial began at one that is not. It
+// is an http.Client's CheckRedirect.
 func guarded(req *http.Request, via []*http.Request) error {
 	if exposed(req.URL) && !exposed(via[0].URL) {
 		return pim.Errorf(pim.KindInvalid, "%s redirects to %s, which is not encrypted", via[0].URL, req.URL)

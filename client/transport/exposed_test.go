@@ -26,7 +26,7 @@ func TestExposed(t *testing.T) {
 	}
 }
 
-// A redirect does not lead from where nobody listens to where all do.
+// A redirect does not lead from a server that is not exposed to one that is.
 func TestRedirects(t *testing.T) {
 	var asked []string
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +39,7 @@ func TestRedirects(t *testing.T) {
 	}
 	for server, want := range map[string]string{
 		"http://127.0.0.1:1": "not encrypted", // from here to another machine
-		"http://chat.test":   "ten times",     // it was open from the beginning
+		"http://chat.test":   "ten times",     // exposed from the beginning
 	} {
 		asked = nil
 		d, err := transport.NewDialer(server, nil, dial)

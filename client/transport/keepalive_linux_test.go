@@ -10,8 +10,8 @@ import (
 	"github.com/pim-im/pim/client/transport"
 )
 
-// The kernel does not probe the connections: how often a phone's radio wakes up is
-// for the heartbeats to say.
+// The kernel does not probe the connections: the heartbeats alone decide how often a
+// phone's radio wakes up.
 func TestNoKeepAlive(t *testing.T) {
 	urls, config := servers(t)
 	for name, url := range urls {

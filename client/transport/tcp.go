@@ -8,12 +8,12 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// tcp carries frames over a byte stream, each after its length.
+// tcp carries frames over a byte stream. Each frame follows its length.
 type tcp struct {
 	arrival
 	line *departure
 	conn net.Conn // line, or TLS over it
-	in   []byte   // in[next:] is read and not handed out
+	in   []byte   // in[next:] was read, and is not handed out yet
 	next int
 	out  []byte
 }
@@ -23,8 +23,8 @@ const (
 	keptBuffer  = 64 << 10 // a larger one is given back when it is empty
 )
 
-// NewTCP returns conn, a stream such as a TCP or TLS connection, as a Conn, which
-// owns it.
+// NewTCP returns a Conn over conn, a stream such as a TCP or TLS connection. The Conn
+// owns conn.
 func NewTCP(conn net.Conn) Conn { return newTCP(conn) }
 
 func newTCP(conn net.Conn) *tcp {
@@ -58,7 +58,8 @@ func (t *tcp) Read() ([]byte, error) {
 	}
 }
 
-// makeRoom moves what is left to the front of a buffer of need bytes or more.
+// makeRoom moves the bytes that are not handed out yet to the front of a buffer of need
+// bytes or more.
 func (t *tcp) makeRoom(need int) {
 	left := t.in[t.next:]
 	switch {
@@ -84,8 +85,8 @@ func (t *tcp) Write(frames [][]byte) error {
 	return err
 }
 
-// Close closes the stream at once: a TLS connection's own Close would wait for
-// its farewell to be taken.
+// Close closes the stream at once. A TLS connection's own Close would wait until the
+// network takes its close_notify.
 func (t *tcp) Close() error { return t.line.Close() }
 
 // Written implements Conn.

@@ -17,7 +17,7 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// Conn is a connection of frames. One goroutine may call Read while another
+// Conn is a connection that carries frames. One goroutine may call Read while another
 // calls Write; Close may be called at any time, more than once, and makes both
 // return.
 type Conn interface {
@@ -29,13 +29,13 @@ type Conn interface {
 	Write(frames [][]byte) error
 	// Written returns when the network last took bytes. It may be called at any time.
 	Written() time.Time
-	// Arriving returns when the last bytes of a frame came that is not complete
-	// yet; the zero time if none is on the way. It may be called at any time.
+	// Arriving returns when bytes last came of a frame that is not complete yet; the
+	// zero time if no frame is on its way. It may be called at any time.
 	Arriving() time.Time
 	Close() error
 }
 
-// arrival is when the last bytes of an unfinished frame came.
+// arrival is when bytes last came of a frame that is not complete; nil if there is none.
 type arrival struct{ at atomic.Pointer[time.Time] }
 
 func (a *arrival) more() {
@@ -53,15 +53,16 @@ func (a *arrival) Arriving() time.Time {
 	return time.Time{}
 }
 
-// WriteTimeout is how long the network may take nothing of what is written.
+// WriteTimeout is how long a Write waits while the network takes no bytes.
 const WriteTimeout = 10 * time.Second
 
-// writeChunk bytes at a time are written, so that progress shows on a line of
-// 1 kB/s too.
+// writeChunk is how many bytes are written at a time: few enough that progress shows
+// within WriteTimeout even at 1 kB/s.
 const writeChunk = 4 << 10
 
-// departure is the connection of a network that the rest goes over, TLS and
-// WebSocket too. What is written has its time as long as it goes out at all.
+// departure is the network connection below everything else, TLS and WebSocket included.
+// A Write may take as long as it needs, provided that some bytes go out within every
+// WriteTimeout.
 type departure struct {
 	net.Conn
 	at atomic.Pointer[time.Time] // when bytes last went out
@@ -100,7 +101,7 @@ func (d *departure) Write(p []byte) (int, error) {
 	}
 }
 
-// readLimit is the size of a frame that is still read.
+// readLimit is the size of the largest frame that is read.
 const readLimit = pim.MaxFrame
 
 // CloseError says that the server closed the connection with a code.
@@ -116,21 +117,21 @@ func (e *CloseError) Error() string {
 
 // Dialer dials one server. It is safe for concurrent use.
 type Dialer struct {
-	address string // of a WebSocket its URL, else host:port
+	address string // the URL of a WebSocket, else host:port
 	tls     *tls.Config
 	web     bool // a WebSocket, else TCP
 	proxy   func(*http.Request) (*url.URL, error)
 	dial    DialFunc
 }
 
-// DialFunc makes the connection of a network that everything else goes over, as
-// net.Dialer.DialContext does.
+// DialFunc makes the network connection below everything else, as net.Dialer.DialContext
+// does.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // NewDialer returns a Dialer for server: http(s)://, ws(s)://, tcp:// or tls://
 // and host:port; the first two may have a path, which comes before
-// wire.WebSocketPath. TLS 1.3 is the least that is spoken, whatever config says.
-// dial, if not nil, makes the connections; no proxy is asked for then.
+// wire.WebSocketPath. TLS 1.3 is the minimum, whatever config says. If dial is not
+// nil, it makes the connections, and no proxy is used.
 func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error) {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -142,9 +143,9 @@ func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error
 	d := &Dialer{tls: atLeast13(config), dial: dial}
 	if dial == nil {
 		d.proxy = http.ProxyFromEnvironment
-		// The engine's heartbeats fit the network. The kernel's probes, every 15 s as
-		// Go sets them, would wake a phone's radio, and keep up a path whose limits the
-		// heartbeats are to find out.
+		// The engine fits its heartbeats to the network. The kernel's keep-alive probes,
+		// every 15 s by Go's default, would wake a phone's radio, and would keep a path
+		// open whose idle limit the heartbeats are to find out.
 		d.dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	switch u.Scheme {

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// echo serves the WebSocket path, with every frame coming back.
+// echo serves the WebSocket path, and sends every frame back.
 func echo(w http.ResponseWriter, r *http.Request) {
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
@@ -160,7 +160,7 @@ func TestHalfFrame(t *testing.T) {
 	}
 }
 
-// While a frame is on its way one can tell, and when its last bytes came.
+// While a frame is on its way, Arriving says when its last bytes came.
 func TestArriving(t *testing.T) {
 	const size = 200_000
 	for name, serve := range map[string]func(t *testing.T, half, rest <-chan struct{}) transport.Conn{
@@ -240,7 +240,7 @@ func halvesOverWebSocket(t *testing.T, half, rest <-chan struct{}) transport.Con
 	return must(must(transport.NewDialer(server.URL, nil, nil))(t).Dial(t.Context()))(t)
 }
 
-// narrow is the far end of a line that takes 1 kB a second, and after limit bytes
+// narrow is the far end of a connection that takes 1 kB a second, and after limit bytes
 // nothing more until it is cut.
 type narrow struct {
 	net.Conn
@@ -275,8 +275,8 @@ func (o once) Accept() (net.Conn, error) {
 func (o once) Addr() net.Addr { return &net.TCPAddr{} }
 func (o once) Close() error   { return nil }
 
-// Frames may take as long as they need while their bytes go out. When they do not
-// any more, that is an error, after WriteTimeout.
+// Write may take as long as it needs while bytes go out. When no more go out, it fails
+// after WriteTimeout.
 func TestSlowWrite(t *testing.T) {
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
@@ -336,8 +336,8 @@ func TestSlowWrite(t *testing.T) {
 	}
 }
 
-// A dial ends with its context, TLS below 1.3 is refused, and what is no
-// WebSocket says so.
+// A dial ends with its context, TLS below 1.3 is refused, and the error of a server that
+// answers with something else than a WebSocket says so.
 func TestDialErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// What the server has not read counts as written only as far as the network holds
-// it, not as far as this side's kernel could.
+// Bytes that the server has not read count as written only as far as the network holds
+// them, not as far as this side's kernel could hold them.
 func TestWrittenIsOnItsWay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

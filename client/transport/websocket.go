@@ -51,7 +51,7 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 }
 
 // Accept upgrades a request that has not been answered, and returns the server's
-// end of the WebSocket, which the caller owns. If it fails, it has answered.
+// end of the WebSocket, which the caller owns. If it fails, it has answered the request.
 func Accept(w http.ResponseWriter, r *http.Request) (Conn, error) {
 	s := new(socket)
 	conn, err := websocket.Accept(&hijacking{ResponseWriter: w, socket: s}, r, nil)
@@ -113,7 +113,8 @@ func (s *socket) Close() error { return s.conn.CloseNow() }
 // Written implements Conn.
 func (s *socket) Written() time.Time { return *s.line.at.Load() }
 
-// closeError returns err as a *CloseError if it holds a close code of pim's.
+// closeError returns err as a *CloseError if it holds one of pim's close codes
+// (docs/protocol.md, section 13).
 func closeError(err error) error {
 	var c websocket.CloseError
 	if errors.As(err, &c) && c.Code >= 4000 {
