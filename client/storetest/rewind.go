@@ -9,7 +9,7 @@ import (
 )
 
 // A conversation is taken back: its newest entries are gone, those of the user are
-// kept aside until they are forgotten, and what takes their seqs is stored.
+// kept aside until they are forgotten, and new entries with the same seqs are stored.
 func testRewind(t *testing.T, open func() client.Store) {
 	s := open()
 	entries := make([]client.Stored, 6)

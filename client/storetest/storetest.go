@@ -15,8 +15,8 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// Run runs the suite. open returns a new store the first time it is called in a
-// test and, if the store outlives its Close, the same store afterwards.
+// Run runs the suite. It calls open once for each test. The function that open returns
+// opens a new store the first time, and afterwards the same store with what it holds.
 func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 	for name, test := range map[string]func(*testing.T, func() client.Store){
 		"New":           testNew,
@@ -52,7 +52,7 @@ func entry(c pim.ConversationID, seq, anchor pim.Seq, local pim.Millis) pim.Entr
 	}
 }
 
-// stored gives entries no numbers, as an earlier version did.
+// stored returns entries without numbers, as an earlier version stored them.
 func stored(entries ...pim.Entry) []client.Stored {
 	list := make([]client.Stored, len(entries))
 	for i := range entries {
@@ -131,8 +131,8 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 	equal(t, "with its holes filled", load(t, s).Conversations, list)
 }
 
-// A number is kept whatever a server makes it: the store is there for the next
-// start.
+// A store keeps every number that a server may send, so that it can be loaded at the
+// next start.
 func testAnyNumber(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64, Heard: math.MaxUint64}
@@ -241,7 +241,7 @@ func testLaterVersion(t *testing.T, open func() client.Store) {
 	equal(t, "last", row.Last, e)
 }
 
-// Messages come in display order, the newest of them.
+// Entries returns the last entries of a conversation, in display order.
 func testDisplayOrder(t *testing.T, open func() client.Store) {
 	s := open()
 	late := entry(direct, 4, 2, 899_000) // sent before 2, resent later
@@ -342,8 +342,8 @@ func testRange(t *testing.T, open func() client.Store) {
 	}
 }
 
-// Entries come in the order of their numbers, over all conversations. Those without
-// one were there before there were numbers, and never come.
+// Since returns entries in the order of their numbers, over all conversations. Entries
+// without a number were stored before there were numbers, and never come.
 func testSince(t *testing.T, open func() client.Store) {
 	s := open()
 	numbered := func(number uint64, e pim.Entry, late bool) client.Stored {
@@ -354,7 +354,7 @@ func testSince(t *testing.T, open func() client.Store) {
 	apply(t, s, client.Batch{Entries: stored(entry(direct, 1, 1, 1))})
 	apply(t, s, client.Batch{Entries: []client.Stored{one, two, three}})
 	again := one
-	again.Number = 4 // what is there keeps its number
+	again.Number = 4 // an entry that is there keeps its number
 	apply(t, s, client.Batch{Entries: []client.Stored{again, five}})
 	s = reopen(t, s, open)
 	defer s.Close()
@@ -383,7 +383,7 @@ func testSince(t *testing.T, open func() client.Store) {
 	}
 }
 
-// The list shows the summary's last entry, or the newest of the entries.
+// Conversations returns the last entry that the row has, or else the newest stored entry.
 func testConversations(t *testing.T, open func() client.Store) {
 	s := open()
 	cut := entry(direct, 9, 9, 9)
@@ -421,7 +421,7 @@ func testConversations(t *testing.T, open func() client.Store) {
 	}
 }
 
-// A store is one client's at a time.
+// Only one client at a time has the claim on a store.
 func testClaim(t *testing.T, open func() client.Store) {
 	s := open()
 	defer s.Close()
@@ -434,7 +434,7 @@ func testClaim(t *testing.T, open func() client.Store) {
 			t.Errorf("claimed twice: %v", err)
 		}
 		release()
-		release() // which gives up nothing that another has claimed meanwhile
+		release() // a second call has no effect
 	}
 	release, err := s.Claim()
 	if err != nil {
