@@ -21,9 +21,9 @@ func (s *Server) Backup() *Backup {
 	return (&Backup{s.Store, s.logs, s.devices}).clone()
 }
 
-// Restore puts the server back to b, nil being an empty one. If store is not empty it
-// is the store's identity from now on, as after pim restore; else that of the backup
-// is. Sessions end; their devices must be told.
+// Restore puts the server back to b; nil stands for an empty server. If store is not
+// empty, it is the store's identity from now on, as after pim restore; otherwise that of
+// the backup is. All sessions end, but their devices are not told: the caller must do so.
 func (s *Server) Restore(b *Backup, store string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *log) clone() *log {
 	for u, p := range l.periods {
 		c.periods[u] = slices.Clone(p)
 	}
-	for i := range c.entries { // as a writer finds it out from its log
+	for i := range c.entries { // c.order follows from the log, as for a writer
 		e := &c.entries[i]
 		if c.order[e.Sender] == nil {
 			c.order[e.Sender] = new(pim.Anchors)

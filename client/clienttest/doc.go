@@ -1,4 +1,5 @@
-// Package clienttest is a small server for tests of clients. It keeps what it is
-// sent in memory, speaks protocol v1, and misbehaves on request: it drops pushes,
-// rejects messages, forgets nothing and proves nothing about the real server.
+// Package clienttest is a small server for tests of clients. It keeps everything in
+// memory, speaks protocol v1, and misbehaves on request: it drops pushes, rejects
+// messages, goes back to a backup, and forgets client message IDs. It proves nothing
+// about the real server.
 package clienttest

@@ -36,8 +36,8 @@ type conn struct {
 	once   sync.Once
 }
 
-// maxOut is how many frames wait to be written; a push that finds no room ends
-// the connection, as a slow one would.
+// maxOut is how many frames may wait to be written to a connection. A frame that finds
+// no room ends the connection.
 const maxOut = 4096
 
 // Listen starts to serve s. The caller must Close the listener.
@@ -118,9 +118,9 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// begin adds a handler of the web server to what Close waits for, which the web
-// server's own Close does not do. After Close it reports false: nothing may be
-// added while that waits.
+// begin adds a handler of the web server to l.wg, because Close waits for handlers and
+// http.Server.Close does not. After Close begin reports false: nothing may be added to
+// l.wg while Close waits for it.
 func (l *Listener) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,14 +16,14 @@ import (
 type Server struct {
 	// Now is the server's clock.
 	Now func() pim.Millis
-	// Set, if set, returns when Now was set, as pim.Moment says.
+	// Set, if not nil, returns pim.Moment.Set: when the clock was set.
 	Set func() pim.Millis
 	// DropPush, if set, decides which pushes are lost. The session is told with
 	// the next pong.
 	DropPush func() bool
 	// Reject, if set, may refuse a message before it takes effect.
 	Reject func(*wirepb.PIMSendReq) *pim.Error
-	// Admit, if set, may refuse a Hello: with the close code of the error's kind.
+	// Admit, if set, may refuse a Hello. The close code follows from the error's kind.
 	Admit func(*wirepb.Hello) *pim.Error
 	// Store is the identity of the store, in Welcome.
 	Store string
@@ -38,14 +38,14 @@ type Server struct {
 
 type log struct {
 	entries []pim.Entry
-	periods map[pim.UserID][]period // of a group
+	periods map[pim.UserID][]period // of a group: which seqs each user may read
 	order   map[pim.UserID]*pim.Anchors
 	times   pim.Times
 	ids     map[pim.ClientMessageID]pim.Seq
 	count   uint64
 }
 
-// period is what a member reads; to is 0 while they are one.
+// period is a stretch of seqs that a user may read; to is 0 while the user is a member.
 type period struct{ from, to pim.Seq }
 
 type deviceKey struct {
@@ -94,7 +94,7 @@ func (s *Server) Readable(c pim.ConversationID, user pim.UserID) []pim.Entry {
 	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return !l.reads(c, user, e.Seq) })
 }
 
-// Conversations returns the IDs of all logs that user reads something of.
+// Conversations returns the IDs of all logs of which user may read something.
 func (s *Server) Conversations(user pim.UserID) []pim.ConversationID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,14 +108,14 @@ func (s *Server) All() []pim.ConversationID {
 	return slices.Sorted(maps.Keys(s.logs))
 }
 
-// Acked returns what a device has acknowledged of c.
+// Acked returns the seq up to which a device has acknowledged c.
 func (s *Server) Acked(user pim.UserID, dev pim.DeviceID, c pim.ConversationID) pim.Seq {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.device(deviceKey{user, dev}).acked[c]
 }
 
-// Append appends a message of user to c, from a device of its own.
+// Append appends a message of user to c, from the device "elsewhere".
 func (s *Server) Append(c pim.ConversationID, user pim.UserID, id pim.ClientMessageID, payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +170,8 @@ func (l *log) reads(c pim.ConversationID, user pim.UserID, seq pim.Seq) bool {
 	})
 }
 
-// owner returns who has been in the group for longest; of those whom one entry made
-// members, whom it names first.
+// owner returns the member who has been in the group for longest. If one entry made
+// several users members, it is the user that the entry names first.
 func (l *log) owner() (owner pim.UserID) {
 	for i := range l.entries {
 		for _, u := range l.entries[i].Members {
@@ -257,8 +257,8 @@ func (s *Server) moment() pim.Moment {
 	return at
 }
 
-// changed returns whom e, which names users, is about: those for whom it changes
-// something, each once.
+// changed returns those of the named users whose membership e changes, each once. It adds
+// the sender to the names of a creation, and to those of a leaving that names nobody.
 func (l *log) changed(e *pim.Entry, named []string) ([]pim.UserID, error) {
 	if e.Kind == pim.EntryCreate || e.Kind == pim.EntryLeave && len(named) == 0 {
 		named = append([]string{string(e.Sender)}, named...)
@@ -278,8 +278,8 @@ func (l *log) changed(e *pim.Entry, named []string) ([]pim.UserID, error) {
 	return users, nil
 }
 
-// allows checks what commands decide: that they are in their user's own log, and
-// that nobody blocks the sender of a direct message.
+// allows checks that a user's own log takes commands and nothing else does, and that the
+// other user of a direct conversation does not block the sender.
 func (s *Server) allows(e *pim.Entry, c pim.ConversationID) error {
 	if _, own := c.OwnUser(); own != (e.Kind == pim.EntryCommand) {
 		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")
@@ -326,8 +326,8 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 	return settings
 }
 
-// superseded returns the seqs that pulls of user's own log leave out: commands
-// that a later one has replaced, but for the last that took its entity away.
+// superseded returns the seqs that pulls of user's own log leave out: commands that a
+// later one has replaced, except the last that removed its entity.
 func (s *Server) superseded(user pim.UserID, c pim.ConversationID) map[pim.Seq]bool {
 	l := s.logs[c]
 	if l == nil || c != pim.Own(user) {
@@ -371,8 +371,8 @@ func (l *log) append(e *pim.Entry, said pim.Sending, at pim.Moment) {
 	l.ids[e.ClientID] = e.Seq
 }
 
-// push hands e to every session that reads it, but for the sender's own. DropPush is
-// asked in the order of the devices, so that a schedule can be repeated.
+// push hands e to every session that may read it, except that of the device that sent e.
+// It asks DropPush in the order of the devices, so that a schedule can be repeated.
 func (s *Server) push(l *log, e pim.Entry) {
 	frame := wire.AppendPush(nil, e.Conversation, [][]byte{wire.AppendEntry(nil, &e)})
 	for _, key := range slices.SortedFunc(maps.Keys(s.sessions), deviceKey.compare) {

@@ -13,7 +13,7 @@ type Session struct {
 	open   bool
 	behind bool // pushes were dropped
 	out    func(wire.Message)
-	pushes []wire.Message // without out: not handed out yet
+	pushes []wire.Message // that Pushes has not returned yet; only if out is nil
 }
 
 // Connect returns a new session. Its answers and pushes go, in order, to out,
@@ -21,7 +21,8 @@ type Session struct {
 // returns the answers and Pushes the pushes.
 func (s *Server) Connect(out func(wire.Message)) *Session { return &Session{server: s, out: out} }
 
-// Handle takes a frame of the client. The token of a Hello is the user's name.
+// Handle takes a frame of the client, and answers it as Connect says. The token of a
+// Hello is the user's ID.
 func (x *Session) Handle(m wire.Message) []wire.Message {
 	x.server.mu.Lock()
 	defer x.server.mu.Unlock()
@@ -184,7 +185,7 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 	return resp
 }
 
-// pull answers in frames of at most three entries, so that pages take several.
+// pull answers in frames of at most three entries, so that a page takes several frames.
 func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 	c := pim.ConversationID(m.Conversation)
 	l := x.server.logs[c]
