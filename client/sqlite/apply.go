@@ -89,7 +89,7 @@ func (w *writer) exec(stmt *sql.Stmt, args ...any) {
 	}
 }
 
-// blob returns p as what SQLite does not take for NULL.
+// blob returns p, or an empty slice for nil, which SQLite would take for NULL.
 func blob(p []byte) []byte {
 	if p == nil {
 		return []byte{}

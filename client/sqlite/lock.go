@@ -11,12 +11,13 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A file is one Store's at a time, by whatever name it is opened:
+// Only one Store at a time may have a file open, by whatever name:
 //
-//   - A symbolic link is resolved, and the lock is on a file beside what it leads to.
-//   - In this process the file is known by its device and inode.
+//   - A symbolic link is resolved. The lock is on a file beside the one that it leads to.
+//   - Within this process a file is known by its device and inode.
 //   - On Linux there is a lock on the file itself too, so that another process does
-//     not open it by a hard link. Elsewhere that lock would be one of SQLite's own.
+//     not open it by a hard link. On other systems that lock would be of the same kind as
+//     SQLite's own, and conflict with them.
 
 // lock is a file that this Store has open.
 type lock struct {
@@ -26,17 +27,17 @@ type lock struct {
 
 var errOpen = pim.Errorf(pim.KindConflict, "the file is open already, here or in another process")
 
-// held are the files that Stores of this process have open. To open one of them once
-// more only to find out would be wrong: closing it again would take SQLite's locks
-// away, which are the process's, not a descriptor's.
+// held are the files that Stores of this process have open. takeLock looks here first,
+// because it must not open such a file once more: closing the second descriptor would
+// release SQLite's locks, which belong to the process, not to a descriptor.
 var held struct {
 	mu    sync.Mutex
 	files []os.FileInfo
 }
 
-// locate creates the file at path if there is none, and returns the path that it
-// comes to. Messages are for their user alone: SQLite gives the files beside this one
-// the permissions of it.
+// locate creates the file at path if there is none, and returns its absolute path, with
+// symbolic links resolved. Only the user may read the file, since it holds messages.
+// SQLite gives the files beside it the same permissions.
 func locate(path string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -54,8 +55,8 @@ func locate(path string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// takeLock takes the lock on the file at path until it is released, by whatever
-// ends the process. path is as of locate.
+// takeLock takes the lock on the file at path, which locate has returned. The lock is
+// held until release, or until the process ends, however it ends.
 func takeLock(path string) (*lock, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -32,8 +32,9 @@ func locksOn(t *testing.T, path string) (n int) {
 	return n
 }
 
-// To find out that a file is open already costs the Store that has it open none of
-// SQLite's locks, which a process loses with the first descriptor that it closes.
+// When an Open is refused because the file is open already, the Store that has it open
+// keeps all of SQLite's locks. A process would lose them as soon as it closes any
+// descriptor of the file.
 func TestRefusalTakesNoLocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pim.db")
 	first := open(t, path)

@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// lockFiles locks the file beside path, which stays: who removed it could remove
-// what another has just locked.
+// lockFiles locks the file beside path, and on Linux the file at path too. The file
+// beside path is never removed: a process that removed it could remove the file that
+// another has just locked.
 func lockFiles(path string) ([]*os.File, error) {
 	names := []string{path + ".lock"}
 	if runtime.GOOS == "linux" {

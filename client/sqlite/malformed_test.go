@@ -13,7 +13,8 @@ import (
 	"github.com/pim-im/pim/client/sqlite"
 )
 
-// full returns a closed store with something in each of its tables.
+// full returns the path of a closed store with an entry, a message in the outbox and a
+// setting.
 func full(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "store.db")

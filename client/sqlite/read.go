@@ -160,8 +160,8 @@ func (s *Store) Range(ctx context.Context, conv pim.ConversationID, from, to pim
 	return list, s.wrap("read", err)
 }
 
-// integer returns n as SQLite has it; what is too large for that is more than any
-// entry has.
+// integer returns n as one of SQLite's integers, which are signed. If n is too large for
+// that, integer returns the largest one, which no seq or number of an entry exceeds.
 func integer[T ~uint64](n T) int64 { return int64(min(n, math.MaxInt64)) }
 
 func (s *Store) entries(ctx context.Context, conv pim.ConversationID, query string, args ...any) ([]pim.Entry, error) {
@@ -178,7 +178,8 @@ func (s *Store) entries(ctx context.Context, conv pim.ConversationID, query stri
 	return list, err
 }
 
-// Since implements client.Store. The index has no entry without a number.
+// Since implements client.Store. The index has only entries with a number, so the query
+// must say number > 0 to use it.
 func (s *Store) Since(ctx context.Context, number uint64, limit int) ([]client.Stored, error) {
 	var list []client.Stored
 	err := s.each(ctx, func(rows *sql.Rows) error {
@@ -196,8 +197,8 @@ func (s *Store) Since(ctx context.Context, number uint64, limit int) ([]client.S
 	return list, s.wrap("read", err)
 }
 
-// counter reads what Apply has written: SQLite's integers have a sign, and what a
-// server names may need all 64 bits.
+// counter reads an unsigned number that Apply has written as an int64: SQLite's integers
+// are signed, and a number that a server sends may need all 64 bits.
 type counter[T ~uint64] struct{ to *T }
 
 func count[T ~uint64](to *T) counter[T] { return counter[T]{to} }

@@ -10,7 +10,7 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// Statements of what happens rarely are not kept prepared.
+// The statements here run rarely, so they are not kept prepared.
 
 // rewind takes a conversation back.
 func (w *writer) rewind(r *client.Rewind) {

@@ -1,5 +1,5 @@
 // Package sqlite is a client.Store in an SQLite file, one for each user and
-// device. What Apply has stored survives a crash of the process and of the
+// device. Changes that Apply has stored survive a crash of the process and of the
 // machine.
 package sqlite
 
@@ -31,8 +31,8 @@ type Store struct {
 
 var _ client.Store = (*Store)(nil)
 
-// migrations bring a file from one version of the schema, in its user_version, to
-// the next. The last one's number is the version of this program.
+// migrations bring a file from one version of the schema to the next. The file has its
+// version in user_version; the version of this program is the number of the last migration.
 //
 //	1  November 2026, the first
 //	2  November 2026: holes, failed messages, settings, networks
@@ -61,17 +61,18 @@ var pragmas = url.Values{
 	"_txlock": {"immediate"},
 }
 
-// maxConnections is one that writes, and the rest that read beside it.
+// maxConnections leaves room for one connection that writes and two that read beside it.
 const maxConnections = 3
 
 // Open opens the file at path, and creates it if there is none. Errors:
-// KindConflict if the file is open already, in this process or another,
-// KindCorrupt if it is damaged or no SQLite file, KindUnsupported if a newer
+// KindConflict if the file is open already, in this process or (on Unix systems) in
+// another, KindCorrupt if it is damaged or no SQLite file, KindUnsupported if a newer
 // version wrote it, KindInvalid if path is empty, KindDiskFull, KindUnavailable.
 //
-// A second name of the file, a symbolic or hard link, makes no second store, but for
-// a hard link in another process on a system that is not Linux. Do not change from
-// one hard link to another after a crash: SQLite's log lies beside the name.
+// A file that is open by one name can't be opened by another one, a symbolic or hard
+// link; except by a hard link in another process, on systems other than Linux. After a
+// crash, open the file by the same hard link as before: SQLite's write-ahead log lies
+// beside that name.
 func Open(ctx context.Context, path string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the file, and gives it free for others.
+// Close closes the file, and releases it for others.
 func (s *Store) Close() error {
 	return s.wrap("close", errors.Join(s.db.Close(), s.lock.release()))
 }
@@ -200,7 +201,7 @@ func wrap(op string, err error) error {
 		case lib.SQLITE_FULL:
 			e.Kind = pim.KindDiskFull
 		case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB, lib.SQLITE_FORMAT,
-			// Our statements fit the tables that we have made: these are others.
+			// Our statements fit the tables that we have made: the file has others.
 			lib.SQLITE_ERROR, lib.SQLITE_MISMATCH:
 			e.Kind = pim.KindCorrupt
 		}

@@ -20,8 +20,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain is a process that has a file open, until its standard input ends, if
-// SQLITE_HOLD names one.
+// TestMain runs the tests, unless SQLITE_HOLD names a file: then the process has that
+// file open until its standard input ends.
 func TestMain(m *testing.M) {
 	path := os.Getenv("SQLITE_HOLD")
 	if path == "" {
@@ -138,7 +138,7 @@ func TestOpenNoFile(t *testing.T) {
 	}
 }
 
-// A file is one client's at a time.
+// Only one Store at a time may have a file open.
 func TestOpenTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pim.db")
 	first := open(t, path)
@@ -168,7 +168,7 @@ func names(t *testing.T, path string) map[string]string {
 	return names
 }
 
-// A file has one client, by whatever name.
+// Only one Store at a time may have a file open, by whatever name.
 func TestOpenTwiceByAnotherName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pim.db")
 	open(t, path).Close()
@@ -180,7 +180,7 @@ func TestOpenTwiceByAnotherName(t *testing.T) {
 		if s, err := sqlite.Open(t.Context(), name); pim.KindOf(err) != pim.KindConflict {
 			t.Errorf("%s: %v, %v; want kind conflict", what, s, err)
 		}
-		// What was refused has taken nothing from the first.
+		// The Open that was refused has taken nothing from the first Store.
 		m := client.Meta{User: "alice", Device: pim.DeviceID(what[:1])}
 		if err := first.Apply(t.Context(), &client.Batch{Meta: &m}); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -197,7 +197,8 @@ func TestOpenTwiceByAnotherName(t *testing.T) {
 	}
 }
 
-// A link whose file is still to come leads to it.
+// A symbolic link to a file that does not exist yet creates that file, and is another
+// name of it.
 func TestOpenByALinkToNothing(t *testing.T) {
 	path, link := filepath.Join(t.TempDir(), "pim.db"), filepath.Join(t.TempDir(), "link.db")
 	if err := os.Symlink(path, link); err != nil {
@@ -210,7 +211,7 @@ func TestOpenByALinkToNothing(t *testing.T) {
 	}
 }
 
-// What another process has open is refused here.
+// A file that another process has open is refused here.
 func TestOpenInTwoProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pim.db")
 	open(t, path).Close()
@@ -247,7 +248,7 @@ func TestOpenInTwoProcesses(t *testing.T) {
 	}
 }
 
-// A context that has ended opens nothing, and leaves nothing behind.
+// With a context that has ended, Open opens nothing and leaves no file behind.
 func TestOpenWithACancelledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
