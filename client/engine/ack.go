@@ -12,15 +12,15 @@ const (
 )
 
 // acks are the positions that the server does not know of yet. They are
-// cumulative and promise nothing, so they are coalesced; one that is lost only
-// makes the next sync list a conversation more.
+// cumulative and promise nothing, so they are coalesced. A lost acknowledgement only
+// makes the next sync list a conversation more than it must.
 type acks struct {
 	dirty  []*conversation
 	sentAt time.Duration // the last PIMPushAck
 	due    time.Duration // the next one, if dirty is not empty
 }
 
-// ackLater acknowledges what c has with the next PIMPushAck, if that is news.
+// ackLater puts c's position into the next PIMPushAck, if that is news to the server.
 func (e *Engine) ackLater(c *conversation) {
 	if c.ackDirty || e.cfg.Watch || c.doubt != nil || c.ackable() <= c.acked {
 		return
@@ -32,9 +32,9 @@ func (e *Engine) ackLater(c *conversation) {
 	e.acks.dirty = append(e.acks.dirty, c)
 }
 
-// acknowledge transmits what is due: at the end of ackEvery, or now if something
-// else is transmitted anyway and the last one was long enough ago. The serial is
-// stored with this output, so before it is transmitted.
+// acknowledge transmits what is due: when ackEvery is over, or at once if other frames
+// are transmitted anyway and the last PIMPushAck was ackEvery ago, or if now is true. The
+// serial is stored with the same output, so before it is transmitted.
 func (e *Engine) acknowledge(now bool) {
 	if len(e.acks.dirty) == 0 {
 		return

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxAsks    = 8    // under way at once
-	maxWaiting = 1024 // and waiting for their turn
+	maxWaiting = 1024 // Asks that wait for an answer, or for their turn; the same for Fills
 )
 
 // asks are the app's pulls. They go on over reconnects.
@@ -28,7 +28,7 @@ type ask struct {
 	page     Page
 	failures int
 	answerBy time.Duration
-	retryAt  time.Duration // in the queue: not before
+	retryAt  time.Duration // in the queue: it is not transmitted before
 }
 
 func (e *Engine) ask(in Ask) error {
@@ -114,7 +114,7 @@ func (e *Engine) conclude(a *ask, err *pim.Error) {
 	e.out.Pulled = append(e.out.Pulled, p)
 }
 
-// askFailed takes the server's refusal.
+// askFailed takes the server's refusal of an Ask.
 func (e *Engine) askFailed(m *wirepb.PIMError) {
 	a := e.asks.active[m.RequestId]
 	if a == nil {
@@ -149,14 +149,14 @@ func (e *Engine) abandonAsks() {
 	}
 }
 
-// resumeAsks forgets what was to be waited for on the connection before.
+// resumeAsks ends the waits that the connection before has left: all are due now.
 func (e *Engine) resumeAsks() {
 	for _, a := range e.asks.queue {
 		a.retryAt = 0
 	}
 }
 
-// failAsks answers all of them: there will be no connection.
+// failAsks answers all with err: there will be no connection.
 func (e *Engine) failAsks(err *pim.Error) {
 	s := &e.asks
 	for _, a := range s.queue {
@@ -169,7 +169,7 @@ func (e *Engine) tickAsks() {
 	if e.paused {
 		return
 	}
-	for _, request := range slices.Sorted(maps.Keys(e.asks.active)) { // in their order
+	for _, request := range slices.Sorted(maps.Keys(e.asks.active)) { // in the order of the requests
 		if a := e.asks.active[request]; e.now.Mono >= a.answerBy {
 			e.unanswered(a.answerBy - e.cfg.RequestTimeout)
 			e.requeue(a)
@@ -184,7 +184,7 @@ func (e *Engine) asksDeadline(at *time.Duration) {
 		}
 	}
 	for _, a := range e.asks.queue {
-		if a.retryAt > e.now.Mono { // a later one waits for its turn only
+		if a.retryAt > e.now.Mono { // else it only waits for its turn
 			*at = min(*at, a.retryAt)
 		}
 	}

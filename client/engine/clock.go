@@ -8,9 +8,9 @@ import (
 )
 
 // samplesAt is when samples are taken after Welcome, which is one itself, and
-// after a jump. They do not wait for each other: on a link of 700 ms there and
-// back a message sent after a second would find one or two. All that follow the
-// first five are taken only while the clock is not known to accuracy.
+// after a jump. They do not wait for each other's answers: otherwise a message sent
+// after a second, on a link of 700 ms there and back, would find one or two. The ones
+// after the first five are taken only while the clock is not known to accuracy.
 var samplesAt = [...]time.Duration{
 	0, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond,
 	time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second,
@@ -47,9 +47,9 @@ type clock struct {
 	// doubt says that a jump has come after the last sample: the monotonic clock
 	// may have stood still.
 	doubt bool
-	since time.Duration // samples transmitted before are void
+	since time.Duration // samples that were transmitted before are void
 	begun time.Duration // when samplesAt counts from
-	taken int           // of samplesAt
+	taken int           // how many of samplesAt were taken
 }
 
 // add takes a sample: transmitted at t1 and received at t4 on the monotonic
@@ -59,7 +59,7 @@ func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration) {
 	if t1 < c.since || t1 > t4 {
 		return 0
 	}
-	// t2 is cut to milliseconds, so it was up to one later.
+	// t2 is cut to milliseconds: the frame arrived up to one later.
 	low, high := time.Duration(t3)*time.Millisecond-t4, time.Duration(t2+1)*time.Millisecond-t1
 	low, high = min(low, high), max(low, high) // unless the server's clock jumped in between, they are in order
 	if c.known {
@@ -96,20 +96,20 @@ func (c *clock) dueAt() time.Duration {
 
 // local returns the local time of a message that is first transmitted now. It
 // grows strictly on a device, over restarts too, unless the server's clock was set
-// back. If the times were held then, they would be the same for as long as it was
-// set back, and a message that is sent again would find no place among the others.
+// back. If the local times were held then, they would hardly grow for as long as the
+// clock was set back, and a message that is sent again would find no place among them.
 func (e *Engine) local() pim.Millis {
 	now := e.clock.at(e.now)
 	if e.clock.known && e.meta.LastLocal-now > pim.OrderWindow {
-		e.meta.LastLocal = now - 1 // it was set back while this process did not look
+		e.meta.LastLocal = now - 1 // the server's clock was set back before this process looked
 	}
 	e.meta.LastLocal = max(now, e.meta.LastLocal+1)
 	e.metaDirty = true
 	return e.meta.LastLocal
 }
 
-// calibrate starts over on a new connection. Samples of the one before may lie
-// before a sleep, in which the monotonic clock stood still.
+// calibrate starts over on a new connection. The samples of the connection before may
+// be older than a sleep, in which the monotonic clock stood still.
 func (e *Engine) calibrate(welcome *wirepb.Welcome) {
 	e.clock.doubt = true
 	e.sample(e.link.greetedAt, welcome.ServerMs, welcome.ServerMs)
@@ -129,8 +129,8 @@ func (e *Engine) clockJumped() {
 	e.sampleAnew()
 }
 
-// readsAgain goes on after a pause. How late an answer is read does no harm to
-// bounds that hold already; if there are none, only a new one will do.
+// readsAgain goes on after a pause. A sample whose answer was read late does no harm to
+// bounds that hold already. While they are in doubt, only a new sample will do.
 func (e *Engine) readsAgain() {
 	if e.clock.doubt {
 		e.clock.since = e.now.Mono
@@ -138,7 +138,7 @@ func (e *Engine) readsAgain() {
 	}
 }
 
-// takeSample transmits one. Its t1 comes back as it is.
+// takeSample asks the server for its time. The answer brings t1 back as it is.
 func (e *Engine) takeSample() { e.write(&wirepb.PIMTimeReq{T1: int64(e.now.Mono)}) }
 
 func (e *Engine) sampled(m *wirepb.PIMTimeResp) {
@@ -161,7 +161,7 @@ func (e *Engine) tickClock() {
 	if e.paused || e.now.Mono < e.clock.dueAt() {
 		return
 	}
-	for e.now.Mono >= e.clock.dueAt() { // one for all that are due
+	for e.now.Mono >= e.clock.dueAt() { // one sample for all that are due
 		e.clock.taken++
 	}
 	e.takeSample()

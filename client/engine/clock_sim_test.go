@@ -42,7 +42,8 @@ type flight struct {
 	message wire.Message
 }
 
-// taken is a sample as it is: its times there and back.
+// taken is a sample as it really was: its times there and back, when it left, and when
+// it was at the server.
 type taken struct{ there, back, left, at time.Duration }
 
 func setsOut(t testing.TB, delay func() float64) *traveller {

@@ -15,7 +15,7 @@ import (
 
 func steady(ms float64) func() float64 { return func() float64 { return ms } }
 
-// A device whose clock is half an hour wrong, either way.
+// A device's wall clock is half an hour wrong, either way: its local times are right.
 func TestClockIsWrong(t *testing.T) {
 	for _, wrong := range []pim.Millis{30 * 60_000, -30 * 60_000} {
 		v := setsOut(t, steady(350))
@@ -68,7 +68,8 @@ func TestClockIsSlewed(t *testing.T) {
 	}
 }
 
-// Oscillators differ, and an old sample says ever less.
+// Oscillators drift apart, so an old sample says less and less: the heartbeats' samples
+// keep the local times right.
 func TestClockDrifts(t *testing.T) {
 	for _, drift := range []float64{40e-6, -40e-6} {
 		v := setsOut(t, steady(300))
@@ -94,8 +95,8 @@ func TestSamplesTaken(t *testing.T) {
 	}
 }
 
-// In a sleep the monotonic clock stands still. What was on the line, and
-// a sample among it, is read after waking.
+// In a sleep the monotonic clock stands still. The frames that were on the line, a
+// sample among them, are read after waking.
 func TestClockAfterASleep(t *testing.T) {
 	for _, slept := range []time.Duration{time.Hour, 600 * time.Millisecond} {
 		for _, before := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, 10 * time.Second} { // there, back, neither
@@ -112,7 +113,7 @@ func TestClockAfterASleep(t *testing.T) {
 	}
 }
 
-// The same between Hello and Welcome: then Welcome is no sample.
+// The device sleeps between Hello and Welcome: then Welcome is no sample.
 func TestSleepBeforeWelcome(t *testing.T) {
 	v := setsOut(t, steady(300))
 	v.dials(engine.Snapshot{})
@@ -126,7 +127,8 @@ func TestSleepBeforeWelcome(t *testing.T) {
 	}
 }
 
-// What was transmitted before has its local time, and does not wait.
+// A message that was transmitted before has its local time, so its resend does not wait
+// for the clock.
 func TestResendDoesNotWaitForTheClock(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -155,7 +157,7 @@ func TestDeadLineAfterAJump(t *testing.T) {
 	}
 }
 
-// The shell did not read for a while: what it reads then is no sample that a
+// The shell did not read for a while: an answer that it reads then is no sample that a
 // message can go by.
 func TestClockAfterAPause(t *testing.T) {
 	v := setsOut(t, steady(50))
@@ -206,7 +208,7 @@ func TestLocalTimeAfterTheServerWentBack(t *testing.T) {
 	}
 }
 
-// A device that was restarted after its clock was ahead.
+// A device whose clock was ahead is restarted: its local times go on growing.
 func TestLocalTimeGrowsOverARestart(t *testing.T) {
 	v := setsOut(t, steady(20))
 	last := v.clock() + 2000
@@ -220,9 +222,9 @@ func TestLocalTimeGrowsOverARestart(t *testing.T) {
 
 // The bar of the design: the local time is off by at most 100 ms at the 99th
 // percentile on a jittery link of 350 ms, in a thousand logins. go test -v prints
-// the figures, and those of the best round trip. What has come back a second after
-// Welcome, one or two round trips, is just not enough to be sure of it: 97 ms in
-// 40,000 logins, and a thousand scatter.
+// the figures, and those of the best round trip. A second after Welcome only one or two
+// round trips have come back, which is just not enough to be sure of the bar: it is 97 ms
+// in 40,000 logins, and the figures of a thousand scatter.
 func TestCalibration(t *testing.T) {
 	rng := newRNG(t)
 	uniform := func() float64 { return 200 + 300*rng.Float64() }

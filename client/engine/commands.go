@@ -8,11 +8,11 @@ import (
 )
 
 // Commands change what the user keeps: contacts, blocks, mutes, pins, read
-// positions. One is a message to the user's own log: the same outbox, resends,
-// deduplication and sync serve it. What comes of them is in settings, the same on
-// every device, since it follows from that log alone (pim.Setting.Apply). The app
-// is shown the setting as it will be, with the commands of this device that are
-// still on their way.
+// positions. A command is a message to the user's own log: the same outbox, resends,
+// deduplication and sync serve it. Their result is in settings, the same on every
+// device, since it follows from that log alone (pim.Setting.Apply). The app is shown
+// each setting as it will be, with the commands of this device that are still on their
+// way.
 
 const (
 	maxSettings = 100_000 // entities of a user
@@ -26,7 +26,7 @@ func (e *Engine) restoreSettings(rows []Setting) {
 	}
 }
 
-// user returns whose device this is, empty if that is not known yet.
+// user returns the user of this device, empty if that is not known yet.
 func (e *Engine) user() pim.UserID {
 	if e.meta.User != "" {
 		return e.meta.User
@@ -70,8 +70,9 @@ func (e *Engine) do(in Do) error {
 	return nil
 }
 
-// checkRead refuses a read position that is not there, as far as this device knows:
-// positions only grow, so one beyond the log would hide everything to come.
+// checkRead refuses a read command that cannot be right, as far as this device knows the
+// conversation: read positions only grow, so one beyond the log would hide everything to
+// come.
 func (e *Engine) checkRead(cmd *pim.Command) error {
 	if cmd.Kind != pim.CommandRead {
 		return nil
@@ -90,9 +91,9 @@ func (e *Engine) checkRead(cmd *pim.Command) error {
 	return nil
 }
 
-// coalesce drops a command that cmd, with the given ID, makes pointless: one of
-// the same entity that was not transmitted yet. It reports whether cmd itself is
-// pointless: it marks as read what is read.
+// coalesce drops a command that cmd, with the given ID, makes pointless: the last one
+// of the same entity, if that was not transmitted yet. It reports whether cmd itself is
+// pointless, because everything that it marks as read is read.
 func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	entity := cmd.Entity()
 	var last *message
@@ -113,23 +114,23 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	return false
 }
 
-// beyond reports whether a read position is beyond its conversation, and so none, as
-// far as this device knows: the server says for sure.
+// beyond reports whether a read position lies beyond the end of its conversation, and
+// so does not count. That is as far as this device knows; the server decides.
 func (e *Engine) beyond(read *pim.Setting) bool {
 	c := e.conversations[pim.ConversationID(read.Subject)]
 	return c != nil && read.Seq > c.newest
 }
 
 // commandLeft shows the setting of a command that left the outbox without having
-// reached the server. One that has comes back as an entry.
+// reached the server. A command that has reached it comes back as an entry.
 func (e *Engine) commandLeft(m *message, end SendState) {
 	if m.command != nil && (end == Failed || end == Discarded) {
 		e.showSetting(m.command.Entity())
 	}
 }
 
-// setting returns what entity will have come to, and whether that depends on
-// commands in the outbox.
+// setting returns what entity will come to, and whether that depends on commands in
+// the outbox.
 func (e *Engine) setting(entity string) (s pim.Setting, pending bool) {
 	s = e.settings[entity]
 	l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]
@@ -150,8 +151,8 @@ func (e *Engine) showSetting(entity string) {
 	e.emit(SettingEvent{Entity: entity, Setting: s, Pending: pending})
 }
 
-// showPending shows, at the start, what commands of an earlier process will
-// change.
+// showPending shows, at the start, the settings that commands of an earlier process
+// will change.
 func (e *Engine) showPending() {
 	var entities []string
 	for key := range e.outbox.lanes {
@@ -165,9 +166,9 @@ func (e *Engine) showPending() {
 	}
 }
 
-// obey takes an entry of the user's own log. A command of a later version is kept by
-// the rules that all kinds have but read, for the version that will know it; the app
-// is not told of a kind that this one does not know.
+// obey takes an entry of the user's own log. A command of a kind that this version does
+// not know is kept, for the version that will, by the rules that all kinds but read
+// have. The app is not told of it.
 func (e *Engine) obey(entry *pim.Entry) {
 	cmd, err := wire.DecodeCommand(entry.Payload)
 	if entry.Kind != pim.EntryCommand || err != nil || len(cmd.Subject) > maxSubject {
@@ -190,7 +191,7 @@ func (e *Engine) obey(entry *pim.Entry) {
 func commandOf(out *Outgoing) *pim.Command {
 	cmd, err := wire.DecodeCommand(out.Payload)
 	if err != nil {
-		// The store is not what it was. The server will refuse it, and say so.
+		// The store is damaged. The server will refuse the message, and the app hears of it.
 		return &pim.Command{Subject: out.ID.String()}
 	}
 	return &cmd

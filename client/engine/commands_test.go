@@ -91,8 +91,8 @@ func (s *script) shows(want string, pending bool) {
 	}
 }
 
-// Offline, three marks of the same conversation become one, and so do two names
-// of one contact; different entities do not wait for each other.
+// Offline, three read commands of the same conversation become one, and so do two
+// names of one contact; different entities do not wait for each other.
 func TestCommandsCoalesce(t *testing.T) {
 	s := newScript(t)
 	s.gets(push(1, 2, 3, 4, 5, 6, 7, 8, 9))
@@ -100,7 +100,7 @@ func TestCommandsCoalesce(t *testing.T) {
 	s.loses()
 	first := s.does(reads(3))
 	s.does(reads(7))
-	s.does(reads(5)) // behind what is marked already
+	s.does(reads(5)) // below what is read already
 	s.does(rename("bob", "Bob"))
 	s.does(rename("bob", "Robert"))
 	s.does(rename("carol", "Carol"))
@@ -150,8 +150,8 @@ func TestReadPositionsBeyondTheLog(t *testing.T) {
 	s.does(reads(8))
 }
 
-// Who writes has read what is above, on whatever device, and whatever of the message
-// this one has heard: the entry, a summary, an answer, a hole that was filled.
+// A user who writes has read what came before, on whatever device, and however this one
+// has heard of the message: by a push, ahead of a gap, by an answer, from the sync list.
 func TestOwnMessagesAreRead(t *testing.T) {
 	unread := func(s *script, want uint64) {
 		t.Helper()
@@ -195,7 +195,7 @@ func TestOwnMessagesAreRead(t *testing.T) {
 	t.Run("listed", func(t *testing.T) {
 		s := newScript(t)
 		last := mineAt(90)
-		last.Seq, last.Count = 0, 0 // as a brief list leaves them out
+		last.Seq, last.Count = 0, 0 // a brief Summary leaves them out
 		s.gets(&wirepb.PIMPong{Behind: true})
 		for _, m := range s.up {
 			if m, ok := m.(*wirepb.PIMSyncReq); ok {
@@ -368,7 +368,7 @@ func TestRefusedCommand(t *testing.T) {
 	}
 }
 
-// A command for which there is no room has superseded nothing.
+// A command for which there is no room supersedes nothing.
 func TestCommandWithoutRoom(t *testing.T) {
 	s := newOffline(t)
 	for i := range 100_000 {
@@ -414,8 +414,8 @@ func TestExpiryWithAWrongClock(t *testing.T) {
 }
 
 // A wall clock that begins at 1970 again makes no command a week old, even if the
-// process ends before a connection tells the time: it is younger than what was sent
-// last.
+// process ends before a connection tells the time: the command counts as younger than
+// the last message that was sent.
 func TestExpiryAfterAnEarlierProcessWithAWrongClock(t *testing.T) {
 	s := newScript(t)
 	s.sends(chat, "a")
@@ -430,8 +430,8 @@ func TestExpiryAfterAnEarlierProcessWithAWrongClock(t *testing.T) {
 	s.commanded("contact/bob Bob")
 }
 
-// What an earlier process dated in the future, or not at all, as version 1 of the
-// store did, counts from the first connection.
+// The week of a create that an earlier process dated in the future, or not at all, as
+// version 1 of the store did, counts from the first connection.
 func TestExpiryWithoutADate(t *testing.T) {
 	for name, queued := range map[string]pim.Millis{"no date": 0, "in the future": epoch + 365*day} {
 		s := newOffline(t)
@@ -473,8 +473,8 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
-// A position beyond the conversation does not hide what is read after it: the command is
-// sent, and what the server made of it is what the device has.
+// A read position beyond the end of the conversation does not hide what is read after
+// it: the next read command is sent, and the device takes what the server made of it.
 func TestPositionBeyondTheConversation(t *testing.T) {
 	s := newScript(t)
 	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, reads(1<<40)))

@@ -7,14 +7,15 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// The engine hands an entry over at most once: the process may die between the
-// store and the app. An app that must miss none reads on from its store, in the
-// order in which the entries were stored, which is not that of their seqs: a hole
-// is filled below what was handed over before. So entries are numbered as they are
-// stored, and the app confirms a number. Its answers are queued in the transaction
-// that stores the confirmation: killed at any moment, it has done both or neither.
+// The engine hands an entry over at most once: the process may die between storing
+// the entry and handing it over. An app that must not miss any reads on from its store,
+// in the order in which the entries were stored. That is not the order of their seqs: a
+// hole is filled below entries that were handed over before. So entries are numbered as
+// they are stored, and the app confirms a number. The app's answers are queued in the
+// transaction that stores the confirmation: killed at any moment, the app has done both
+// or neither.
 
-// unreadableAgain is how long a page that the server cannot read is left alone.
+// unreadableAgain is the wait before a page that the server can't read is pulled again.
 const unreadableAgain = 10 * time.Minute
 
 // hand stores entry, and hands it over.
@@ -25,8 +26,8 @@ func (e *Engine) hand(entry pim.Entry, late bool) {
 	e.emit(EntryEvent{Entry: entry, Late: late, Number: e.meta.Stored})
 }
 
-// beginConfirming notes that the app confirms from now on. What was stored before
-// it did was handed over as to any app.
+// beginConfirming notes that the app confirms from now on. Entries that were stored
+// before count as confirmed.
 func (e *Engine) beginConfirming() {
 	if !e.cfg.Confirms {
 		return
@@ -37,7 +38,7 @@ func (e *Engine) beginConfirming() {
 	e.metaDirty = true // Key may be new
 }
 
-// confirm takes what the app is done with, and its answers: all of it or nothing.
+// confirm takes Confirm: the number and all answers, or nothing.
 func (e *Engine) confirm(in Confirm) error {
 	switch {
 	case !e.cfg.Confirms:
@@ -58,8 +59,8 @@ func (e *Engine) confirm(in Confirm) error {
 	return nil
 }
 
-// checkAnswers returns those that are not in the outbox, or why they cannot all be
-// queued.
+// checkAnswers returns the answers that are not in the outbox yet, or why they cannot
+// all be queued.
 func (e *Engine) checkAnswers(answers []Outgoing) (fresh []Outgoing, err error) {
 	bytes := e.outbox.bytes
 	for i := range answers {

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// gapPatience is how long an own entry, whose answer came ahead of others'
-	// entries, waits for these to be pushed: the server hands out the answers of a
-	// commit before its pushes. A gap in the pushes themselves is pulled at once.
+	// gapPatience is how long an entry of this device, whose answer came ahead of
+	// entries of others, waits until these are pushed: the server hands out the answers
+	// of a commit before its pushes. A gap between pushes is pulled at once.
 	gapPatience = 200 * time.Millisecond
 
 	maxAhead      = 512     // entries of a conversation that wait for a gap to close
@@ -23,47 +23,47 @@ const (
 // learned.
 const unknownSeq = pim.Seq(1<<64 - 1)
 
-// newestOf returns what a server names as a newest seq, which is known then.
+// newestOf returns a newest seq that a server names. It is never unknownSeq.
 func newestOf(seq uint64) pim.Seq { return min(pim.Seq(seq), unknownSeq-1) }
 
 // conversation is the position of this device in one conversation.
 //
-// Entries up to known are stored and handed over, but for the holes. Those that came ahead of a gap
-// wait in ahead; it is a cache, whatever is not in it is pulled. Up to newest
-// there is more to have.
+// Entries up to known are stored and handed over, except those in holes. There are more
+// of them up to newest. Entries that came ahead of a gap wait in ahead, which is a cache:
+// an entry that is not in it is pulled.
 type conversation struct {
 	id      pim.ConversationID
 	known   pim.Seq
 	newest  pim.Seq
 	count   uint64     // counting messages up to counted
-	counted pim.Seq    // newest, or below it if a pull named that
-	last    *pim.Entry // at newest, from a summary; nil once known has reached it
+	counted pim.Seq    // newest; or less if a pull named newest, which tells no count
+	last    *pim.Entry // at newest, from a Summary; nil once known has reached it
 	lastCut bool
-	own     pim.Seq // the newest entry that was heard of and reads what is above, see reads
-	ownUpTo uint64  // counting messages up to it
+	own     pim.Seq // the newest entry heard of that makes all before it read, see Engine.reads
+	ownUpTo uint64  // counting messages up to own
 	left    bool
 	holes   []Hole     // what is missing below known
 	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
-	followed bool        // with Config.Watch: Follow named it
-	target   pim.Seq     // where catching up ends: see Engine.aim; 0: nowhere
-	ahead    []pim.Entry // ascending by seq, all above known+1
-	gapBy    time.Duration
-	retryAt  time.Duration // after a failed pull; 0: now
+	followed bool          // with Config.Watch: Follow named it
+	target   pim.Seq       // where catching up ends: see Engine.aim; 0: nowhere
+	ahead    []pim.Entry   // ascending by seq, all above known+1
+	gapBy    time.Duration // when the gap is pulled if pushes do not close it; 0: not set
+	retryAt  time.Duration // after a failed pull: when it is tried again; 0: not set
 	failures int           // pulls in a row that failed
 	pulling  bool          // a pull is queued or under way
-	again    bool          // it may miss what is aimed at: pull once more after it
-	rowDirty bool
-	ackDirty bool
+	again    bool          // that pull may miss what is aimed at: pull once more after it
+	rowDirty bool          // c is in Engine.rowsDirty
+	ackDirty bool          // c is in acks.dirty
 
 	doubt   *check        // what is known of c may not hold; nil: it does
-	checked bool          // it was found out on this connection
+	checked bool          // c was compared with the server on this connection
 	movedAt time.Duration // when the position last moved
-	former  bool          // entries of c may be kept aside
-	reading bool          // some of them are being read
-	peeked  bool          // none of them is the create that what was refused waits for
-	back    int           // messages of the outbox that were kept aside
+	former  bool          // c is in former.list: entries of c may be kept aside
+	reading bool          // a Read of these entries is under way
+	peeked  bool          // formerRead has looked whether the create is kept aside, see stuck
+	back    int           // messages in the outbox that are being sent again (Outgoing.Again)
 }
 
 func (e *Engine) restore(row *Conversation) {
@@ -94,7 +94,7 @@ func (e *Engine) conversation(id pim.ConversationID) *conversation {
 }
 
 func (c *conversation) row() Conversation {
-	// Newest and Count are of one entry: a read mark takes both, and keeps them.
+	// Newest and Count are of one entry: a read command takes over both, for good.
 	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
@@ -102,7 +102,8 @@ func (c *conversation) row() Conversation {
 	return r
 }
 
-// heard takes note of an entry at seq, and of the messages up to it.
+// heard takes note that there is an entry at seq; count is the counting messages up to
+// it.
 func (c *conversation) heard(seq pim.Seq, count uint64) {
 	c.newest = max(c.newest, seq)
 	if seq > c.counted {
@@ -110,9 +111,9 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 	}
 }
 
-// reads takes note of an entry of c above which nothing is unread, on every device
-// alike: a message of the user's own, since who writes has read what is above; and the
-// user's joining, since what is above is not for the user.
+// reads takes note of an entry of c if it makes everything before it read, on every
+// device alike. A message that the user sent does, since whoever writes has read what
+// came before; so does the user's joining, since what came before is not for the user.
 func (e *Engine) reads(c *conversation, entry *pim.Entry) {
 	wrote := entry.Kind == pim.EntryMessage && entry.Sender == e.user()
 	joined := entry.Kind == pim.EntryJoin && slices.Contains(entry.Members, e.user())
@@ -151,8 +152,8 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 	return nil
 }
 
-// resumeConversations starts the catching up of a new connection. A watched
-// conversation may have grown while there was none.
+// resumeConversations starts catching up on a new connection. A watched conversation
+// may have grown while there was no connection.
 func (e *Engine) resumeConversations() {
 	for _, c := range e.conversations {
 		c.retryAt, c.failures = 0, 0
@@ -172,8 +173,8 @@ func (e *Engine) resumeConversations() {
 	e.pulls.sort()
 }
 
-// aim makes c catch up at least to target; until it has, the engine is not
-// synced.
+// aim makes c catch up at least to target. Until c has, the engine is not synced. With
+// unknownSeq the next pull has to tell the target.
 func (e *Engine) aim(c *conversation, target pim.Seq) {
 	if c.target == 0 {
 		e.behind++
@@ -183,7 +184,7 @@ func (e *Engine) aim(c *conversation, target pim.Seq) {
 	e.wantPull(c)
 }
 
-// arrived takes note of c's new position.
+// arrived ends the catching up of c if its position has reached the target.
 func (e *Engine) arrived(c *conversation) {
 	if c.target != 0 && c.known >= c.target {
 		c.target = 0
@@ -195,7 +196,7 @@ func (c *conversation) behind() bool {
 	return c.known < c.newest || c.target == unknownSeq
 }
 
-// pushed takes the entries of a push. A push is a hint: what it does not bring
+// pushed takes the entries of a push. A push is a hint: an entry that it does not bring
 // is pulled.
 func (e *Engine) pushed(m *wirepb.PIMPush) {
 	if m.Behind {
@@ -225,7 +226,7 @@ func (e *Engine) pushed(m *wirepb.PIMPush) {
 }
 
 // own takes an entry of this device, made up from its message and the answer to
-// it. The server pushes it to the other devices only.
+// that. The server pushes the entry to the other devices only.
 func (e *Engine) own(c *conversation, entry pim.Entry) {
 	e.arrive(c, entry)
 	if c.behind() && !c.pulling && c.gapBy == 0 {
@@ -234,8 +235,8 @@ func (e *Engine) own(c *conversation, entry pim.Entry) {
 	}
 }
 
-// arrive takes one entry in: delivers it if it is the next, keeps it if there is
-// a gap before it.
+// arrive takes one entry: it delivers the entry if that is the next, and keeps it if
+// there is a gap before it.
 func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 	switch {
 	case entry.Seq <= c.known:
@@ -250,8 +251,8 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 	}
 }
 
-// deliver stores entry, moves the position over it, and hands it over. What lies
-// between the position and entry is settled.
+// deliver stores entry, moves the position over it, and hands it over. The seqs between
+// the position and entry must be settled.
 func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	if entry.Sender == e.meta.User {
 		e.found(&entry)
@@ -295,7 +296,7 @@ func (e *Engine) settle(c *conversation, seq pim.Seq) {
 	e.arrived(c)
 }
 
-// closeGap delivers what was ahead and is next now.
+// closeGap delivers the entries that were ahead and are next now.
 func (e *Engine) closeGap(c *conversation) {
 	n := 0
 	for n < len(c.ahead) && c.ahead[n].Seq <= c.known+1 {

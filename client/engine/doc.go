@@ -4,14 +4,14 @@
 //
 // # Duties of the caller
 //
-// Step takes one input at a time; Take then returns what is to be done. Several
-// steps may precede one Take, which makes one transaction of what they store.
+// Step takes one input at a time. Take then returns an Output: what the caller has
+// to do. Several steps may precede one Take; what they store is one transaction.
 // For each Output, in this order:
 //
-//  1. Apply Store in one transaction. If that fails, stop: the engine is ahead
-//     of the store. Nothing that follows may be done before it is durable.
-//  2. Transmit Frames in order on the connection in use. A frame that cannot be
-//     transmitted needs no attention: report the connection as Lost.
+//  1. Apply Store in one transaction, and wait until it is durable before the
+//     next duty. If it fails, stop: the engine is ahead of the store.
+//  2. Transmit Frames in order on the connection in use. If a frame cannot be
+//     transmitted, report the connection as Lost; the frame needs no attention.
 //  3. Close the connections of the attempts in Hangups, and report nothing more
 //     of them.
 //  4. For each of Dials get a token, dial, and answer with Dialled, NoToken or Lost.
@@ -19,38 +19,38 @@
 //     them, stop reading from the connection and say so with Pause.
 //  6. Answer each of Reads with FromStore, before any other input.
 //
-// And in between, call Step(Tick) when Deadline has come; if a frame is half way
-// in or out then, Step(Arriving) first.
+// In between, call Step(Tick) when Deadline has come. If a frame is half way in
+// or out at that time, call Step(Arriving) first.
 //
 // # Invariants
 //
 // The process may die between any two of these actions. Then:
 //
-//   - A message is in the store before it is transmitted, with the local time
-//     that it is transmitted with. It leaves the store when the server has it, or
-//     by the app's decision; one that has failed stays, with the reason. After a
+//   - A message is in the store before it is transmitted, together with the local
+//     time that it is transmitted with. It leaves the store when the server has it,
+//     or by the app's decision; a failed message stays, with the reason. After a
 //     restart it goes on with the same ID, so it has one effect.
 //   - An entry is stored in the transaction that moves its conversation's
 //     position over it, and is handed over after that. So it is stored once, and
-//     the engine hands it over at most once; one that was stored and not handed over
-//     is read from the store. Entries are numbered in the order in which they are
-//     stored, and the number up to which the app has confirmed them is stored too.
-//   - A position moves only over what is settled: an entry that follows the one
-//     before, or what a pull says is not for this user.
-//   - The serial of an acknowledgement is stored before it is sent. A server that
-//     knows a higher one than the store tells a device that was restored from a
-//     backup; that a full sync is needed is stored until it is complete.
-//   - That the server may have gone back is stored until every conversation was
-//     compared. What a conversation loses by that, its position, and what is kept
-//     aside to be sent again change in one transaction; only the event that tells of
-//     it is lost with the process.
+//     the engine hands it over at most once. If the process dies in between, the app
+//     reads the entry from the store. Entries are numbered in the order in which they
+//     are stored; the number up to which the app has confirmed them is stored too.
+//   - A position moves only over settled seqs: to the entry that follows the
+//     position, or over seqs that a pull says are not for this user.
+//   - The serial of an acknowledgement is stored before it is sent. If the server
+//     knows a higher serial than the store, the store was restored from a backup.
+//     Then a full sync is due, which is stored until that sync is complete.
+//   - The doubt whether the server's store went back is stored until every
+//     conversation was compared. The entries that a conversation loses, its
+//     position, and the entries kept aside to be sent again change in one
+//     transaction; only the RewoundEvent is lost with the process.
 //
 // # Outline
 //
 //	link.go          the connection: its phases, backoff, GoAway
 //	race.go          attempts to connect: to which servers, when, which one wins
 //	hello.go         Hello and Welcome
-//	token.go         tokens that are refused, or not to be had
+//	token.go         tokens that the server refuses, or that the app does not give
 //	silence.go       how a dead connection is noticed
 //	heartbeat.go     how far apart heartbeats are, found out for each network
 //	confirm.go       entries are numbered, and confirmed by the app
@@ -59,13 +59,16 @@
 //	commands.go      the user's own log: commands and what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
 //	pull.go          the engine's own pulls: one a conversation, a few at a time
+//	holes.go         long gaps: jumped first, filled later
 //	ask.go           the app's pulls
-//	sync.go          the list of conversations that are behind
+//	sync.go          the sync list: which conversations are behind
 //	ack.go           acknowledgements, coalesced
-//	doubt.go         a server whose store went back: comparing what is known with it
-//	former.go        what it has lost of the user's own, which is sent again
+//	doubt.go         a server whose store went back: its logs are compared with ours
+//	former.go        the user's own entries that the server has lost are sent again
+//	fetch.go         reads of the device's own store
 //	clock.go         the server's clock, from samples with the least delays; jumps
+//	look.go          what a shell may look at between two steps
 //
-// Every queue has a bound: messages in the outbox, in flight, entries ahead of a
-// gap, pulls. Timers are fields; Deadline is the least of them.
+// Every queue has a bound: messages in the outbox, messages in flight, entries ahead
+// of a gap, pulls. Timers are fields; Deadline returns the earliest of them.
 package engine

@@ -9,46 +9,49 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// A server's store may go back: restored from a backup, begun anew, another one
-// behind the name. Then seqs are used a second time, and what a device knows of them
-// does not hold. There are signs of it: Welcome names another store, or fewer
-// acknowledgements than before; a conversation is shorter than it was. A sign is not
-// believed, since a server that was merely killed gives some of them: it is a doubt,
-// which costs a pull and changes nothing by itself.
+// The server's store may go back: it is restored from a backup, begun anew, or another
+// store is behind the same name. Then seqs are used a second time, and what a device
+// knows of them does not hold. The signs are: Welcome names another store, or a lower
+// acknowledgement serial than before; a conversation is shorter than it was; a message
+// is answered at a seq where another entry is stored. A sign is not believed, since a
+// server that was merely killed gives some of them. It is a doubt, which costs a pull
+// and changes nothing by itself.
 //
-// What settles a doubt is a comparison of the store's entries with the server's. Two
-// logs that have the same entry at a seq have the same up to there, so the last one in
-// common is found by a binary search, a page at a time. Above it the conversation is
-// taken back (rewind). Until then nothing of it is acknowledged, and what is pushed is
-// pulled afterwards. The user's own log is compared last, and taken back as a whole:
-// pulls leave superseded commands out, so it has no positions to compare.
+// A doubt about a conversation is settled by comparing the device's entries with the
+// server's. If two logs have the same entry at a seq, they are the same up to there. So
+// the last common entry is found by a binary search, a page at a time. Above it the
+// conversation is taken back (rewind). Until then nothing of it is acknowledged, and
+// pushed entries are not taken, but pulled afterwards. The user's own log is compared
+// last, and taken back as a whole: pulls leave superseded commands out, so an entry in
+// common does not prove that the device has the commands below it.
 
 // maxStoreName bounds the identity of a store.
 const maxStoreName = 64
 
-// check is how far a comparison is.
+// check is the comparison of one conversation.
 type check struct {
-	// What is stored up to low is the same on the server; nothing stored above high is.
+	// Stored entries up to low are the same on the server; none above high is.
 	low, high pim.Seq
 	active    bool    // its turn has come
 	top       bool    // compare at high next, not in the middle
-	at        pim.Seq // the end of what is compared at present
-	probe     bool    // there is nothing to compare: ask for the server's newest seq
+	at        pim.Seq // the seq at which the present window ends
+	probe     bool    // no entry is stored: ask only for the server's newest seq
 
-	same   pim.Entry // the last one that was found to be the same; seq 0: none
-	any    bool      // something is stored
-	lost   bool      // something stored is not on the server
-	newest pim.Seq   // on the server
-	heard  pim.Seq   // the same, from pushes and answers meanwhile
+	same   pim.Entry // the last entry that was found to be the same; seq 0: none
+	any    bool      // some entry is stored
+	lost   bool      // some stored entry is not on the server
+	newest pim.Seq   // newest seq on the server, from its answers to the comparison
+	heard  pim.Seq   // newest seq on the server, from pushes, acks and the sync list meanwhile
 
-	stored []pim.Entry // what is compared,
-	found  []pim.Entry // and what the server has of it,
-	from   pim.Seq     // from this seq on; 0: nothing
+	// The window that is compared at present.
+	stored []pim.Entry // the device's entries
+	found  []pim.Entry // the server's entries
+	from   pim.Seq     // the server's answer covers the seqs from here on; 0: none yet
 }
 
 func (d *check) hear(seq pim.Seq) { d.heard = max(d.heard, seq) }
 
-// window returns the first and last seq of what is compared.
+// window returns the first and last seq to be compared at present.
 func (d *check) window() (first, last pim.Seq) {
 	if d.probe {
 		return d.at, d.at
@@ -56,7 +59,7 @@ func (d *check) window() (first, last pim.Seq) {
 	return d.stored[0].Seq, d.stored[len(d.stored)-1].Seq
 }
 
-// take takes one frame of what the server has.
+// take takes one frame of the server's answer.
 func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
 	d.newest = newest
 	if from > to || len(d.found) > pim.MaxPageEntries {
@@ -69,8 +72,8 @@ func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
 }
 
 // sameEntry reports whether a stored entry and the server's are one and the same. All
-// its times count: one that was sent again may have the server time that it had, if
-// that was held for a clock that was set back.
+// times are compared: an entry that was lost and sent again may have the same server
+// time as before, if that was held because the writer's clock was set back.
 func sameEntry(a, b *pim.Entry) bool {
 	return a.Seq == b.Seq && a.ClientID == b.ClientID && a.Sender == b.Sender && a.Server == b.Server &&
 		a.Ahead == b.Ahead && a.Order == b.Order && a.Local == b.Local && a.Anchor == b.Anchor && a.Count == b.Count
@@ -88,14 +91,14 @@ func (d *check) common() int {
 
 // doubts are the conversations that are in doubt.
 type doubts struct {
-	count   int             // of them
-	waiting []*conversation // for their turn
+	count   int             // conversations in doubt
+	waiting []*conversation // those that wait for their turn
 	active  int             // those that are being compared: maxPulls at most
 	unsure  bool            // one could not be compared on this connection
-	list    bool            // the full sync that is due is due to the server alone
+	list    bool            // a full sync is due only because the server's store may have gone back
 }
 
-// meet looks at a Welcome for signs that the store went back.
+// meet looks at a Welcome for signs that the server's store went back.
 func (e *Engine) meet(w *wirepb.Welcome) {
 	store := w.Store
 	if len(store) > maxStoreName {
@@ -122,7 +125,7 @@ func (e *Engine) resumeDoubts() {
 		c.checked, c.reading = false, false
 		switch {
 		case c.doubt != nil:
-			c.doubt = &check{high: c.known, top: true} // what was heard was of a store that may be gone
+			c.doubt = &check{high: c.known, top: true} // what it has learned may be of a store that is gone
 			e.doubts.waiting = append(e.doubts.waiting, c)
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
 			e.dropAhead(c)
@@ -138,25 +141,26 @@ func (e *Engine) resumeDoubts() {
 	e.believe()
 }
 
-// suspect takes a sign about one conversation.
+// suspect takes a sign that the server has lost entries of c.
 func (e *Engine) suspect(c *conversation) {
 	if !e.meta.Doubt {
-		e.meta.Doubt, e.metaDirty = true, true // the answer may be lost with the process
+		e.meta.Doubt, e.metaDirty = true, true // stored: the process may die before the comparison ends
 	}
 	e.doubt(c)
 	e.doubtOwn()
 	e.believe()
 }
 
-// doubtOwn queues the user's own log.
+// doubtOwn queues the user's own log for comparison.
 func (e *Engine) doubtOwn() {
 	if c := e.conversation(pim.Own(e.meta.User)); c != nil {
 		e.doubt(c)
 	}
 }
 
-// doubt queues c for comparison. Where nothing is known there is nothing to doubt; but
-// the own log waits for all others, since read positions in it are of their seqs.
+// doubt queues c for comparison. A conversation of which nothing is known needs none.
+// The own log always does: it waits for all others, because its read positions are seqs
+// of theirs.
 func (e *Engine) doubt(c *conversation) {
 	if c.known == 0 && !c.isOwn() || c.doubt != nil {
 		return
@@ -178,7 +182,8 @@ func (e *Engine) doubt(c *conversation) {
 	e.doubts.waiting = append(e.doubts.waiting, c)
 }
 
-// startChecks begins comparisons, as many as may be under way at once.
+// startChecks begins comparisons, as many as may be under way at once. The own log is
+// the last.
 func (e *Engine) startChecks() {
 	for e.doubts.active < maxPulls {
 		i := slices.IndexFunc(e.doubts.waiting, func(c *conversation) bool { return !c.isOwn() || e.doubts.count == 1 })
@@ -202,8 +207,8 @@ func (c *conversation) isOwn() bool {
 // comparePage is how many seqs are compared at once.
 func (e *Engine) comparePage() pim.Seq { return pim.Seq(min(uint32(e.cfg.Page), e.limits.page)) }
 
-// nextWindow goes on comparing c: at the end first, then in the middle of what is
-// left.
+// nextWindow goes on comparing c: at the end first, then in the middle of the seqs that
+// are left. If none is left it decides.
 func (e *Engine) nextWindow(c *conversation) {
 	d := c.doubt
 	switch {
@@ -222,7 +227,7 @@ func (e *Engine) nextWindow(c *conversation) {
 	}
 }
 
-// windowRead takes what the store has.
+// windowRead takes the stored entries of the next window.
 func (e *Engine) windowRead(c *conversation, entries []pim.Entry) {
 	d := c.doubt
 	if d == nil {
@@ -242,7 +247,7 @@ func (e *Engine) windowRead(c *conversation, entries []pim.Entry) {
 	e.wantPull(c)
 }
 
-// compared takes the end of the server's answer.
+// compared goes on when the server's answer to a comparison is complete.
 func (e *Engine) compared(c *conversation) {
 	d := c.doubt
 	if d.probe {
@@ -272,14 +277,15 @@ func (e *Engine) compared(c *conversation) {
 	e.nextWindow(c)
 }
 
-// leftOut reports whether the end of the own log is there no more for having been
-// superseded, as far as one can tell. Where the store is another it counts as lost.
+// leftOut reports whether the last stored command of the own log is missing on the
+// server only because it was superseded, as far as this device can tell. While a full
+// sync is due, the server's store may be another, and the command counts as lost.
 func (e *Engine) leftOut(d *check) bool {
 	last := d.stored[len(d.stored)-1].Seq
 	return !e.meta.FullSync && d.newest > last && !slices.ContainsFunc(d.found, func(f pim.Entry) bool { return f.Seq == last })
 }
 
-// incomparable takes the refusal of a comparison.
+// incomparable takes the server's refusal of a comparison.
 func (e *Engine) incomparable(c *conversation, err *pim.Error) {
 	d := c.doubt
 	if err.Kind == pim.KindNotMember || err.Kind == pim.KindNotFound { // the group is not there
@@ -287,7 +293,7 @@ func (e *Engine) incomparable(c *conversation, err *pim.Error) {
 		e.decide(c)
 		return
 	}
-	// It cannot be read at present. The next connection tries again.
+	// The server can't read it at present. The next connection tries again.
 	e.doubts.unsure = true
 	d.lost, d.newest = false, c.known
 	e.decide(c)
@@ -300,8 +306,8 @@ func (e *Engine) decide(c *conversation) {
 	c.checked, c.acked = true, 0 // what was acknowledged may be gone as well
 	switch {
 	case c.isOwn() && (d.lost || c.newest > c.known):
-		// Pulls leave out what a later command has superseded. That command may have been
-		// above the position, and gone now; then what was left out is in force again.
+		// Pulls leave out what a later command has superseded. That later command may have
+		// been above the position, and be gone now; then what was left out is in force again.
 		e.rewind(c, 0, 0)
 	case d.lost, d.newest < c.known:
 		e.rewind(c, d.same.Seq, d.same.Count)
@@ -324,21 +330,21 @@ func (e *Engine) decide(c *conversation) {
 	e.believe()
 }
 
-// unlisted reports whether c is the user's own log, of which nothing is known, and may
-// be missing in the list: the server leaves out what this device has acknowledged.
+// unlisted reports whether c is the user's own log, nothing of it is known, and the sync
+// list may not name it: the server leaves out what this device has acknowledged.
 func (e *Engine) unlisted(c *conversation) bool {
 	return c.isOwn() && c.known == 0 && !e.cfg.Watch && !e.meta.FullSync
 }
 
-// unhear forgets what was heard of c above its position, up to which there are count
-// messages.
+// unhear forgets what was heard of c above its position. count is the counting messages
+// up to the position.
 func (e *Engine) unhear(c *conversation, count uint64) {
 	c.newest, c.counted, c.count, c.last, c.lastCut = c.known, c.known, count, nil, false
 	e.seekOwn(c)
 	e.touch(c)
 }
 
-// trust drops c's doubt without an answer.
+// trust drops c's doubt, whatever came of it.
 func (e *Engine) trust(c *conversation) {
 	if c.doubt == nil {
 		return
@@ -351,7 +357,8 @@ func (e *Engine) trust(c *conversation) {
 	e.doubts.waiting = slices.DeleteFunc(e.doubts.waiting, func(other *conversation) bool { return other == c })
 }
 
-// believe notes that no doubt is left.
+// believe ends the doubt about the server's store, if no conversation is in doubt any
+// more and all could be compared.
 func (e *Engine) believe() {
 	if e.meta.Doubt && e.doubts.count == 0 && !e.doubts.unsure {
 		e.meta.Doubt, e.metaDirty = false, true
@@ -361,8 +368,8 @@ func (e *Engine) believe() {
 	}
 }
 
-// rewind takes c back to the seq to, up to which there are count messages. What was
-// known above it is gone from the server.
+// rewind takes c back to the seq to: what was known above it is gone from the server.
+// count is the counting messages up to the seq to.
 func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	e.takeBack(c, to, count, e.meta.User)
 	e.keepFormer(c)
@@ -373,8 +380,8 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	}
 }
 
-// takeBack deletes what is stored of c above the seq to, and keeps aside what sender
-// sent.
+// takeBack deletes the stored entries of c above the seq to, and keeps aside those that
+// sender sent.
 func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.UserID) {
 	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
@@ -384,8 +391,8 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }
 
-// unread gives up read positions of c above the seq to: those that are queued now, and
-// the one in force when the own log is taken back as well.
+// unread gives up the read positions of c above the seq to: at once those that are in
+// the outbox; and the one in force if the own log is taken back too (stillRead).
 func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c.id), Seq: to, Count: count}
 	entity := cmd.Entity()

@@ -14,30 +14,32 @@ type Config struct {
 	User   pim.UserID // if set, Welcome must name it
 	Device pim.DeviceID
 	Agent  string // for the server's log
-	// Servers are the URLs to connect to; the first is tried first. One suffices.
+	// Servers are the URLs to connect to, at least one; the first is tried first.
 	Servers []string
 	Watch   bool // no sync, no acknowledgements: only what Follow names
-	// Confirms says that the app confirms every entry (Confirm). So no gap is left
-	// to scrolling, however long it is.
+	// Confirms says that the app confirms every entry (Confirm). So every hole is
+	// filled without a Fill, however long it is.
 	Confirms bool
 
 	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
-	RequestTimeout         time.Duration // until a request is sent again
+	RequestTimeout         time.Duration // how long a Welcome, a pull or a sync may take; a send: resendAfter
 
-	Page    int // entries of a pull, and of the longest gap that is not jumped; 0: 100
-	LazyGap int // entries of the longest gap that is filled by itself; 0: 10,000
+	Page    int // entries of a pull, and of the longest gap that is not jumped; 0: 100; with Watch always 500
+	LazyGap int // entries of the longest gap that is filled without a Fill; 0: 10,000
 
 	Random func() float64 // in [0, 1); for the jitter of waits
 }
 
 // Engine is the state of one device. It is not safe for concurrent use.
 type Engine struct {
+	// The configuration, the time of the present step, and what the store has to know.
 	cfg     Config
 	now     Time
 	stepped bool       // now is set
 	jump    pim.Millis // of the wall clock against the monotonic one, since the step before
-	meta    Meta
+	meta    Meta       // as the store has it, or will have it after the next Take
 
+	// The connection, and what goes over it.
 	link   link
 	race   race
 	route  route
@@ -48,35 +50,37 @@ type Engine struct {
 	sync   syncing
 	acks   acks
 
-	settings      map[string]pim.Setting // what the own log has come to
+	// Conversations and settings, and what is under way to complete them.
+	settings      map[string]pim.Setting // of the own log by entity, without commands in the outbox
 	conversations map[pim.ConversationID]*conversation
-	opened        pim.ConversationID // that a person looks at
-	holed         int                // conversations with a hole that is to be filled
-	fills         []*fill            // the app's, in their order
+	opened        pim.ConversationID // the one that a person looks at
+	holed         int                // conversations with a hole that is not lazy
+	fills         []*fill            // Fills that wait for an answer, in the order of the inputs
 	behind        int                // conversations with a target, see conversation.target
-	aheadBytes    int                // of all conversations
+	aheadBytes    int                // payloads in conversation.ahead, of all conversations
 	doubts        doubts
 	fetches       fetches
 	former        former
 	pulls         pulls
 	asks          asks
 	nextRequest   uint64
-	paused        bool
+	paused        bool // the shell does not read, see Pause
 	pausedAt      time.Duration
 
+	// For the next Take.
 	out       Output
-	metaDirty bool
-	rowsDirty []*conversation
+	metaDirty bool            // meta is to be stored
+	rowsDirty []*conversation // their rows are to be stored, see touch
 }
 
-// limits are those of Welcome, or of the protocol before it.
+// limits are those of the last Welcome; before the first one, defaults (setLimits).
 type limits struct {
 	payload   int
 	page      uint32
 	inFlight  int
 	members   int
 	idle      time.Duration
-	heartbeat time.Duration // longest that may be announced; 0: none
+	heartbeat time.Duration // longest interval that may be announced; 0: announcements are ignored
 }
 
 const (
@@ -113,7 +117,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	return e
 }
 
-// Step takes one input at the time now, which must not decrease. An error says
+// Step takes one input at the time now. now.Mono must not decrease. An error says
 // that the input was refused and has changed nothing.
 func (e *Engine) Step(now Time, in Input) error {
 	e.jump = 0
@@ -142,7 +146,7 @@ func (e *Engine) Step(now Time, in Input) error {
 func (e *Engine) handle(in Input) error {
 	switch in := in.(type) {
 	case Start:
-		e.stray() // of the process before this one, which may have died at any point
+		e.stray() // the process before this one may have died just after its Hello
 		e.beginConfirming()
 		e.showPending()
 		e.dial()
@@ -236,7 +240,8 @@ func (e *Engine) frame(m wire.Message) {
 	}
 }
 
-// failed takes the server's answer to a request that failed.
+// failed takes a PIMError: the refusal of a message or of a request, or, if it names
+// neither, why the server is about to end the connection.
 func (e *Engine) failed(m *wirepb.PIMError) {
 	if len(m.ClientMessageId) > 0 || m.RequestId != 0 {
 		e.responded()
@@ -256,15 +261,15 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 	}
 }
 
-// refusalOf returns what m says. The wait that it names is bounded as a window is.
+// refusalOf returns the error that m carries, with a RetryAfter of at most maxWindow.
 func refusalOf(m *wirepb.PIMError) *pim.Error {
 	err := wire.ErrorOf(m)
 	err.RetryAfter = min(err.RetryAfter, maxWindow)
 	return err
 }
 
-// pause notes that the shell has stopped reading, or goes on. Meanwhile no
-// answer can come, so none is missed; afterwards each has its full time again.
+// pause takes Pause. While the shell does not read, no answer can come, so none
+// counts as missing. When it reads again, every answer has its full time again.
 func (e *Engine) pause(on bool) {
 	if on == e.paused {
 		return
@@ -344,13 +349,14 @@ func (e *Engine) State() State {
 	return Waiting
 }
 
-// Synced reports whether the list of conversations that are behind has been
-// read since the last connect, and all of them have caught up.
+// Synced reports whether the device has everything: the sync list was read to its
+// end on this connection, no conversation is behind or in doubt, and no hole is left
+// that is filled without a Fill.
 func (e *Engine) Synced() bool {
 	return e.link.phase == open && e.sync.listed && e.behind == 0 && e.holed == 0 && e.doubts.count == 0
 }
 
-// Take returns what is to be done since the last Take.
+// Take returns what the steps since the last Take have left to be done.
 func (e *Engine) Take() Output {
 	if e.metaDirty {
 		m := e.meta
@@ -379,8 +385,9 @@ func (e *Engine) request() uint64 {
 	return e.nextRequest
 }
 
-// setLimits takes the limits of a Welcome; what it leaves out, or nil, is the
-// protocol's.
+// setLimits takes the limits of a Welcome; nil: before the first one. A limit that is
+// left out gets a default: for sizes the protocol's, for inFlight and idle this
+// engine's own.
 func (e *Engine) setLimits(l *wirepb.Limits) {
 	if l == nil {
 		l = new(wirepb.Limits)
@@ -412,7 +419,7 @@ func atMost(n, limit uint32) uint32 {
 }
 
 // backoff returns a random wait before the n-th repetition of a request, n from
-// 1: around 0.75·2ⁿ⁻¹ seconds, at most 30.
+// 1: between half of 2ⁿ⁻¹ seconds and all of it, at most 30 s.
 func (e *Engine) backoff(n int) time.Duration {
 	d := min(time.Second<<min(n-1, 10), 30*time.Second)
 	return d/2 + time.Duration(e.cfg.Random()*float64(d/2))

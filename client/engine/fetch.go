@@ -16,7 +16,7 @@ type fetch struct {
 	take func(*conversation, []pim.Entry)
 }
 
-// fetch asks the store for entries of c, for take.
+// fetch asks the store for entries of c, and calls take with them.
 func (e *Engine) fetch(c *conversation, r Read, take func(*conversation, []pim.Entry)) {
 	e.fetches.last++
 	r.ID, r.Conversation = e.fetches.last, c.id
@@ -24,7 +24,7 @@ func (e *Engine) fetch(c *conversation, r Read, take func(*conversation, []pim.E
 	e.out.Reads = append(e.out.Reads, r)
 }
 
-// fetched takes the answer to a Read, unless it is of a connection before.
+// fetched takes the answer to a Read, unless the Read was made on an earlier connection.
 func (e *Engine) fetched(in FromStore) {
 	if f, ok := e.fetches.active[in.ID]; ok {
 		delete(e.fetches.active, in.ID)
@@ -32,8 +32,8 @@ func (e *Engine) fetched(in FromStore) {
 	}
 }
 
-// seekOwn looks in the store for the newest entry of c above which nothing is unread,
-// if that was above the position.
+// seekOwn looks in the store for a new c.own (see reads), if the old one lies above the
+// position, which has moved back.
 func (e *Engine) seekOwn(c *conversation) {
 	if c.own > c.known {
 		c.own, c.ownUpTo = 0, 0

@@ -10,36 +10,42 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// What a user sent and the server has lost since is kept aside in the store when its
-// conversation is taken back. When all that the server has now was pulled, what is
-// still kept aside is not there, and is sent again: the same client message ID, the
-// same local time. It is in the outbox then (Outgoing.Again), a page at a time. Every
-// device of the user does that; the client message ID gives it one effect, and what
-// another device brought back longer ago than the server remembers has been pulled.
+// When a conversation is taken back, the store keeps aside the entries that the user
+// sent and the server has lost. An entry that then comes by a push or a pull is not kept
+// aside any more. When all that the server has now was pulled, the entries that are still
+// kept aside are not there. They are sent again, with the same client message IDs and the
+// same local times: they enter the outbox (Outgoing.Again), a page at a time. Every
+// device of the user does that. The client message ID gives an entry one effect; if
+// another device brought it back longer ago than the server remembers, it was pulled.
 
 const (
 	backPage    = 32   // messages of a conversation that are sent again at once
 	commandPage = 1000 // commands that are read at once
 )
 
-// former is what is kept aside.
+// former is what the engine knows of the entries that are kept aside. The maps have
+// entities of the user's own log as keys.
 type former struct {
-	list    []*conversation // that may have some, by ID
-	skip    int             // commands of the own log that were read,
-	wishes  map[string]wish // what they come to,
+	list   []*conversation // those that may have entries kept aside, by ID
+	skip   int             // commands of the own log that were read so far
+	wishes map[string]wish // what these come to
+	// locals are the local times of the newest commands that were obeyed since the own
+	// log was taken back; nil: they are not noted.
 	locals  map[string]pim.Millis
-	cleared map[string]bool        // the settings there were
-	reads   map[string]pim.Command // of conversations that were taken back: how far what was read is still there
+	cleared map[string]bool // the settings that forgetSettings dropped
+	// reads are the last read positions that are still there, of the conversations that
+	// were taken back; nil: an earlier process took them back, so they are not known.
+	reads map[string]pim.Command
 }
 
-// wish is the last command of an entity that is kept aside.
+// wish is the last command that is kept aside of one entity.
 type wish struct {
 	setting pim.Setting
 	entry   pim.Entry
 }
 
-// restoreFormer takes what an earlier process kept aside. The own log is read anew:
-// how old its commands are is known only while they are obeyed.
+// restoreFormer goes on with what an earlier process kept aside. The own log is pulled
+// anew: how old its commands are (former.locals) is noted only while they are obeyed.
 func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 	e.former.reads = make(map[string]pim.Command)
 	for _, id := range ids {
@@ -49,7 +55,7 @@ func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 			e.conversations[id] = c
 		}
 		if c.isOwn() {
-			e.takeBack(c, 0, 0, "") // what it has since is not kept aside: the server has it
+			e.takeBack(c, 0, 0, "") // what was stored since is not kept aside: the server has it
 			e.forgetSettings()
 			e.former.reads = nil
 		}
@@ -72,8 +78,9 @@ func (e *Engine) keepFormer(c *conversation) {
 	e.former.list = slices.Insert(e.former.list, at, c)
 }
 
-// dropAhead gives up what is ahead of a gap of c. Of what the user sent the server
-// has said that it has it, so the outbox has it no more.
+// dropAhead drops the entries of c that wait ahead of a gap. Those that the user sent
+// are kept aside: the server has acknowledged them, so they are not in the outbox any
+// more.
 func (e *Engine) dropAhead(c *conversation) {
 	for i := range c.ahead {
 		if entry := &c.ahead[i]; entry.Sender == e.meta.User {
@@ -93,8 +100,8 @@ func (e *Engine) noFormer(c *conversation) {
 	}
 }
 
-// cameBack takes an entry of this user's that the server has: it is not to be sent
-// again.
+// cameBack takes an entry of this user's that the server has: if it is kept aside, it is
+// not to be sent again.
 func (e *Engine) cameBack(c *conversation, entry *pim.Entry) {
 	if c.former && !c.isOwn() {
 		e.out.Store.Forget = append(e.out.Store.Forget, Former{c.id, entry.ClientID})
@@ -118,12 +125,12 @@ func (e *Engine) bringBack() {
 		}
 		c.reading = true
 		e.fetch(c, r, e.formerRead)
-		return // the next one in the step that answers
+		return // one Read at a time: the step that takes its answer makes the next
 	}
 }
 
-// stuck reports whether all messages of c that are sent again were refused, and it was
-// not looked yet whether the create of the group is kept aside.
+// stuck reports whether the server has refused all messages of c that are being sent
+// again, and formerRead has not looked yet whether the group's create is kept aside.
 func (e *Engine) stuck(c *conversation) bool {
 	if c.peeked || c.back > len(e.outbox.failed) {
 		return false
@@ -148,7 +155,7 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 		e.noFormer(c)
 		return
 	}
-	if c.back > 0 { // only the create helps those
+	if c.back > 0 { // all were refused, see stuck: only the create can help
 		if c.peeked = true; entries[0].Kind != pim.EntryCreate {
 			return
 		}
@@ -158,12 +165,12 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 		e.out.Store.Forget = append(e.out.Store.Forget, Former{c.id, entry.ClientID})
 		e.sendAgain(entry)
 		if entry.Kind == pim.EntryCreate {
-			return // nothing behind it can be sent before it is there
+			return // what follows can't be sent before the group is there
 		}
 	}
 }
 
-// sendAgain queues what the user sent as entry.
+// sendAgain queues again the message whose entry the server has lost.
 func (e *Engine) sendAgain(entry *pim.Entry) {
 	out := Outgoing{
 		ID: entry.ClientID, Conversation: entry.Conversation, Kind: entry.Kind, Members: entry.Members,
@@ -188,7 +195,8 @@ func (e *Engine) sendAgain(entry *pim.Entry) {
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
 }
 
-// countBack counts the messages of a conversation that are sent again.
+// countBack adds n to the messages of m's conversation that are being sent again, if m
+// is one.
 func (e *Engine) countBack(m *message, n int) {
 	if !m.Again {
 		return
@@ -202,16 +210,17 @@ func (e *Engine) countBack(m *message, n int) {
 	}
 }
 
-// refuse takes the server's refusal of m, which is for good.
+// refuse takes the server's final refusal of m.
 func (e *Engine) refuse(m *message, err *pim.Error) {
 	if m.Again && (m.Kind == pim.EntryJoin || m.Kind == pim.EntryLeave) {
-		e.leaveOutbox(m, SendEvent{State: Discarded}) // others have brought that back, or nobody can
+		e.leaveOutbox(m, SendEvent{State: Discarded}) // another device has brought it back, or none can
 		return
 	}
 	e.fail(m, err)
 }
 
-// revive sends again what was refused since the group was not there yet.
+// revive sends again the messages of c that were refused because the group was not there
+// yet.
 func (e *Engine) revive(c *conversation) {
 	if c.back == 0 {
 		return
@@ -227,7 +236,7 @@ func (e *Engine) revive(c *conversation) {
 	}
 }
 
-// forgetSettings empties the settings: the own log is obeyed anew.
+// forgetSettings drops all settings, because the own log will be obeyed anew.
 func (e *Engine) forgetSettings() {
 	if e.former.cleared == nil {
 		e.former.cleared = make(map[string]bool, len(e.settings))
@@ -238,15 +247,15 @@ func (e *Engine) forgetSettings() {
 	clear(e.settings)
 }
 
-// obeyed notes how old the command is that came last for an entity.
+// obeyed notes the local time of a command that was obeyed for entity.
 func (f *former) obeyed(entity string, local pim.Millis) {
 	if f.locals != nil {
 		f.locals[entity] = max(f.locals[entity], local)
 	}
 }
 
-// commandsRead takes commands that are kept aside. After the last of them it sends those again
-// that were the last of their entity, and that no later one has replaced since.
+// commandsRead takes a page of commands that are kept aside. After the last page it sends
+// again the last command of each entity, unless a later one has replaced it since.
 func (e *Engine) commandsRead(c *conversation, entries []pim.Entry) {
 	f := &e.former
 	for _, entry := range entries {
@@ -267,7 +276,7 @@ func (e *Engine) commandsRead(c *conversation, entries []pim.Entry) {
 	all := true
 	for _, entity := range slices.Sorted(maps.Keys(f.wishes)) {
 		if len(e.outbox.byID) >= maxOutbox {
-			all = false // the rest when these are through
+			all = false // the rest is sent when these have left the outbox
 			break
 		}
 		if w := f.wishes[entity]; e.stillWished(entity, &w) {
@@ -286,8 +295,9 @@ func (e *Engine) commandsRead(c *conversation, entries []pim.Entry) {
 	}
 }
 
-// stillRead cuts a read position to what is still there of its conversation, and
-// reports whether anything is. When the process has died in between it is not known.
+// stillRead cuts a read position to the part of its conversation that is still there,
+// and reports whether there is any. If the process has died in between, that is not
+// known, and the position is given up.
 func (e *Engine) stillRead(entity string, cmd *pim.Command) bool {
 	if e.former.reads == nil {
 		return false
@@ -299,8 +309,8 @@ func (e *Engine) stillRead(entity string, cmd *pim.Command) bool {
 	return cmd.Seq > 0 && c != nil && cmd.Seq <= c.known
 }
 
-// stillWished reports whether a command that is kept aside is to be given again. Of a
-// read position it takes what is left of it.
+// stillWished reports whether a command that is kept aside is to be sent again. It cuts
+// a read position as stillRead does.
 func (e *Engine) stillWished(entity string, w *wish) bool {
 	now, known := e.settings[entity]
 	cmd := &w.setting.Command

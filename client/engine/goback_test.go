@@ -63,7 +63,8 @@ func (p *phone) rewound() (told []string) {
 	return told
 }
 
-// A store with another identity that has all that is known changes nothing.
+// A server's store that has another identity, and all that the devices know, changes
+// nothing.
 func TestSameStoreUnderAnotherName(t *testing.T) {
 	w := newBackWorld(t)
 	w.phone.sends(chat, "one")
@@ -87,7 +88,7 @@ func TestSameStoreUnderAnotherName(t *testing.T) {
 	w.logs(chat, "one", "two")
 }
 
-// Each sign by itself, without another identity, is enough.
+// Each of these signs is enough by itself, without another identity.
 func TestSignsOfAServerThatWentBack(t *testing.T) {
 	for name, sign := range map[string]func(*backWorld) (told string){
 		"fewer acknowledgements": func(w *backWorld) string {
@@ -183,8 +184,8 @@ func TestGroupThatIsGone(t *testing.T) {
 	w.phone.verify()
 }
 
-// A device that comes back when the server has forgotten what another device
-// brought back looks before it sends.
+// Another device has brought the entries back, so long ago that the server has forgotten
+// their client message IDs. A device that comes back then pulls before it sends.
 func TestBroughtBackLongAgo(t *testing.T) {
 	w := newBackWorld(t)
 	for i := range 50 {
@@ -210,8 +211,8 @@ func TestBroughtBackLongAgo(t *testing.T) {
 	}
 }
 
-// The last command of each entity comes back, unless the user has given a later one;
-// with a read position goes what is left of it.
+// The last command of each entity comes back, unless the user has given a later one. A
+// read position is cut to what is left of its conversation.
 func TestCommandsComeBack(t *testing.T) {
 	w := newBackWorld(t)
 	for i := range 3 {
@@ -299,8 +300,8 @@ func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
 	}
 }
 
-// Who follows a conversation from a position of its own, which the server is behind
-// of, is told, and gets what comes then.
+// An app follows a conversation from a position beyond the end of the server's log. It is
+// told so, and gets the entries that come then.
 func TestWatchFromBeyondTheEnd(t *testing.T) {
 	w := newWorld(t, func() float64 { return 0.5 })
 	for i := range 3 {
@@ -325,8 +326,8 @@ func TestWatchFromBeyondTheEnd(t *testing.T) {
 	p.sees("new")
 }
 
-// A message that has waited for a connection for longer than a server remembers goes
-// out when that server has gone back meanwhile: it has never gone out before.
+// A message has waited for a connection for longer than the server remembers, and the
+// server's store went back meanwhile. The message goes out: it has never gone out before.
 func TestQueuedForLongWhenTheServerWentBack(t *testing.T) {
 	w := newBackWorld(t)
 	w.bob.sends(chat, "old")
@@ -348,7 +349,7 @@ func TestQueuedForLongWhenTheServerWentBack(t *testing.T) {
 	w.logs(chat, "old", "patient")
 }
 
-// What an earlier version cannot read comes back as it was sent.
+// An entry of a kind that this version does not know comes back as it was sent.
 func TestEntryOfALaterVersionComesBack(t *testing.T) {
 	w := newBackWorld(t)
 	w.laptop.dies()
@@ -364,9 +365,9 @@ func TestEntryOfALaterVersionComesBack(t *testing.T) {
 	}
 }
 
-// What a pull has left out, since a later command has superseded it, is in force again
-// when the store goes back to before that command; the device may have had the position
-// and not yet the later command.
+// A pull has left a command out, since a later one had superseded it. When the server's
+// store goes back to before the later command, the earlier one is in force again. The
+// device's position may have passed it without the device having had the later one.
 func TestSupersededByWhatIsGone(t *testing.T) {
 	own := pim.Own("alice")
 	pin := pim.Command{Kind: pim.CommandPin, Subject: string(chat)}
@@ -445,8 +446,8 @@ func TestSupersededByWhatIsGone(t *testing.T) {
 	}
 }
 
-// A process that dies when it has taken the user's own log back, and before it has
-// pulled it, leaves settings that the server does not list as missing.
+// A process dies when it has taken the user's own log back, and before it has pulled the
+// log again. The settings come back, although the sync list does not name the log.
 func TestDeathBetweenForgettingAndPullingSettings(t *testing.T) {
 	own := pim.Own("alice")
 	for _, sender := range []pim.UserID{"alice", ""} { // with commands that are kept aside, and without

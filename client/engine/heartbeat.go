@@ -9,13 +9,13 @@ import (
 // Heartbeats keep the path open: a middlebox forgets a connection on which
 // nothing passes, some after 4 minutes, some after an hour, and every heartbeat
 // costs a phone's radio. So the interval is found out for each network: it grows
-// while heartbeats are answered, and falls back behind what failed. Only a
+// while heartbeats are answered, and falls below an interval that failed. Only a
 // heartbeat that follows real silence proves anything.
 //
-// What was found by failing is stable: it only falls. To try a longer one again
-// would cost two connections every time, and most networks stay as they are. One
-// that was not used for a week may have changed, or failed by chance: there it
-// may grow again.
+// An interval that was found by failing is stable: it only falls. To try a longer
+// one again would cost two connections every time, and most networks stay as they
+// are. A network that was not used for a week may have changed, or its failures may
+// have been chance: there the interval may grow again.
 
 const (
 	firstHeartbeat = 210 * time.Second
@@ -23,13 +23,13 @@ const (
 	minHeartbeat   = time.Minute
 	foregroundBeat = time.Minute // at most, while a person looks at the app
 	beatStep       = 60 * time.Second
-	beatMargin     = 20 * time.Second // below what was proved
+	beatMargin     = 20 * time.Second // on top of a beatStep, below an interval that failed
 	beatSuccesses  = 5                // in a row, to grow
-	beatFailures   = 2                // without so many successes between them, to fall back
-	beatSilence    = 15 * time.Second // of the interval need not be silent: the answers to the last one
+	beatFailures   = 2                // to fall back, without beatSuccesses between them
+	beatSilence    = 15 * time.Second // at the interval's start, for the answers to the last heartbeat
 	maxNetworks    = 16
 	maxNetworkName = 128                // bytes
-	stableFor      = 7 * 24 * time.Hour // without use
+	stableFor      = 7 * 24 * time.Hour // without use; then the interval may grow again
 )
 
 // heart is the pace of the heartbeats.
@@ -38,9 +38,9 @@ type heart struct {
 	networks   map[string]*Network
 	successes  int
 	failures   int
-	testing    time.Duration // the ping under way follows silence of this interval; 0: it does not
+	testing    time.Duration // the ping under way follows real silence of this interval; 0: it does not
 	foreground bool
-	every      time.Duration // in force: announced to the server
+	every      time.Duration // the interval in force: announced to the server
 }
 
 func (e *Engine) restoreNetworks(rows []Network) {
@@ -62,13 +62,13 @@ func (h *heart) pace() Network {
 
 // allowed returns the interval every, as far as the server permits it.
 func (e *Engine) allowed(every time.Duration) time.Duration {
-	if e.limits.heartbeat == 0 { // it does not hear announcements
+	if e.limits.heartbeat == 0 { // the server ignores announcements
 		return min(every, e.limits.idle/2)
 	}
 	return min(every, e.limits.heartbeat)
 }
 
-// interval returns how far apart heartbeats should be.
+// interval returns how far apart heartbeats should be: as wished, and allowed.
 func (e *Engine) interval() time.Duration { return e.allowed(e.wish()) }
 
 // pingAt returns when the next heartbeat is due. A shorter interval holds at
@@ -91,9 +91,9 @@ func (e *Engine) beat() {
 	e.takeSample()
 }
 
-// proves reports whether the heartbeat that is due follows real silence, of an
-// interval that is the network's or the most that the server permits. While
-// nothing is read, nobody knows what has come.
+// proves reports whether the heartbeat that is due would prove something. It must
+// follow real silence, and the interval must be the network's, or the longest that the
+// server permits. While the shell does not read, nobody knows whether frames have come.
 func (e *Engine) proves() bool {
 	h := &e.heart
 	return !e.paused && h.every > minHeartbeat && h.every == e.allowed(h.pace().Every) &&
@@ -117,8 +117,8 @@ func (e *Engine) beatAnswered() {
 	}
 }
 
-// beatFailed notes that a heartbeat found the connection dead. Once may be
-// chance.
+// beatFailed notes that a heartbeat may have found the connection dead. A single
+// failure may be chance.
 func (e *Engine) beatFailed() {
 	h, tested := &e.heart, e.heart.testing
 	if tested == 0 {
@@ -144,7 +144,7 @@ func (e *Engine) learn(n Network) {
 	e.storeNetworks()
 }
 
-// wish is the interval to announce before the server's limits are known.
+// wish returns the interval to announce, whatever the server allows.
 func (e *Engine) wish() time.Duration {
 	every := e.heart.pace().Every
 	if e.heart.foreground {
@@ -186,8 +186,8 @@ func (e *Engine) usedNetwork() {
 	}
 }
 
-// mayProbeAgain lets the interval of a network grow again that was not used for
-// a week.
+// mayProbeAgain lets the interval of the network in use grow again, if the network
+// was not used for a week.
 func (e *Engine) mayProbeAgain() {
 	if n := e.heart.networks[e.heart.network]; n != nil && e.clock.at(e.now)-n.Used >= millis(stableFor) {
 		n.Stable = false

@@ -111,9 +111,9 @@ func (n *nat) promises(ms uint32) {
 // last returns how far apart the last two heartbeats were.
 func (n *nat) last() time.Duration { return n.pings[len(n.pings)-1] - n.pings[len(n.pings)-2] }
 
-// Whatever the path remembers and the server permits, heartbeats come to be
-// closer together than that, as far apart as it allows but for one step, and cost
-// no connection any more.
+// Whatever the path remembers and the server permits, the heartbeats end up closer
+// together than that, but, above a minute, not closer than half of it. They cost no
+// connection any more.
 func TestHeartbeatAdapts(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n := newNAT(t, time.Duration(rapid.IntRange(61_000, 1_000_000).Draw(rt, "ms"))*time.Millisecond)
@@ -181,7 +181,7 @@ func TestHeartbeatCutShort(t *testing.T) {
 // not the second, counts as failing too.
 func TestHeartbeatAtTheEdge(t *testing.T) {
 	n := newNAT(t, 208*time.Second)
-	n.roundTrip = time.Second // five of them at the beginning, one later
+	n.roundTrip = time.Second // samples use the path for seconds after Welcome, for one after a heartbeat
 	n.serves(time.Hour)
 	losses := n.losses
 	n.serves(24 * time.Hour)
@@ -329,7 +329,7 @@ func TestUnreadLineProvesNothing(t *testing.T) {
 	}
 }
 
-// What a server does not permit is not tested, so not known either.
+// An interval that a server does not permit is not tested, so nothing is learned of it.
 func TestHeartbeatUnderALimit(t *testing.T) {
 	for name, test := range map[string]struct {
 		remembers time.Duration

@@ -8,7 +8,8 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// greet takes the first attempt whose transport stands.
+// greet takes an attempt whose transport stands. The first one wins the race and says
+// Hello; later ones are hung up.
 func (e *Engine) greet(attempt uint64, token string) {
 	if e.link.phase != racing || !e.won(attempt) {
 		e.hangUpAttempt(attempt) // too late

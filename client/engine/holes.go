@@ -7,20 +7,19 @@ import (
 )
 
 // A long gap is not read upwards: a person wants the newest page. So the position
-// jumps to it, and what was jumped over is a hole, filled from its top, or, if it
-// is very long, only when somebody scrolls there. Hole and position are stored
-// with the entries of the page, in one transaction.
+// jumps to that page, and the gap becomes a hole. A hole is filled by itself, from its
+// top; a very long one is lazy, and is filled only when somebody scrolls there. Hole
+// and position are stored with the entries of the page, in one transaction.
 //
 // The user's own log has no holes: commands are obeyed in their order.
 
 const (
-	pageSize = 100    // entries of a pull, and the longest gap that is read upwards
-	lazyGap  = 10_000 // a longer one is not filled by itself
+	pageSize = 100    // entries of a pull, and of the longest gap that is read upwards
+	lazyGap  = 10_000 // entries of the longest hole that is filled by itself
 	maxHoles = 15     // of a conversation; then gaps are read upwards again
 )
 
-// sound reports whether h can be the next hole after one that ends at end, below
-// known.
+// sound reports whether h makes sense below known, after a hole that ends at end.
 func (h Hole) sound(end, known pim.Seq) bool { return h.From > end && h.From <= h.To && h.To < known }
 
 // soundHoles returns those of a store's holes that make sense.
@@ -36,8 +35,8 @@ func soundHoles(holes []Hole, known pim.Seq) []Hole {
 	return sound
 }
 
-// without returns holes less what lies in from..to. It shares nothing with holes:
-// the store may keep those.
+// without returns holes less the seqs from..to. The result shares no memory with holes,
+// which the store may keep.
 func without(holes []Hole, from, to pim.Seq) []Hole {
 	var rest []Hole
 	for _, h := range holes {
@@ -55,7 +54,7 @@ func without(holes []Hole, from, to pim.Seq) []Hole {
 	return rest
 }
 
-// allLazy returns holes, none of which is filled by itself.
+// allLazy returns the same holes, all of them lazy.
 func allLazy(holes []Hole) []Hole {
 	lazy := slices.Clone(holes)
 	for i := range lazy {
@@ -79,7 +78,8 @@ func (c *conversation) eager() (Hole, bool) {
 	return Hole{}, false
 }
 
-// holeBelow returns the topmost hole, cut off at before; 0: the end.
+// holeBelow returns the topmost hole below the seq before, without the part of it that is
+// not below; 0: the topmost of all.
 func (c *conversation) holeBelow(before pim.Seq) (Hole, bool) {
 	for _, h := range slices.Backward(c.holes) {
 		if before == 0 || h.From < before {
@@ -107,7 +107,7 @@ func (e *Engine) setHoles(c *conversation, holes []Hole) {
 	e.ackLater(c)
 }
 
-// jumpTo moves c's position over a gap, up to before the seq next.
+// jumpTo moves c's position over a gap to next-1; the gap becomes a hole.
 func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 	h := Hole{From: c.known + 1, To: next - 1}
 	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap) && !e.cfg.Confirms
@@ -121,8 +121,8 @@ func (e *Engine) jumps(c *conversation, to pim.Seq) bool {
 	return !e.cfg.Watch && !own && !c.former && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
 }
 
-// ackable returns up to where the device has what it is to have. A lazy hole does
-// not count: the device has passed over it on purpose, and the log keeps it.
+// ackable returns the seq up to which the device has what it is to have. A lazy hole
+// does not count: the device has passed over it on purpose, and the log keeps it.
 func (c *conversation) ackable() pim.Seq {
 	for _, h := range c.holes {
 		if !h.Lazy {
@@ -159,7 +159,7 @@ type fill struct {
 	c *conversation
 }
 
-// fill takes the app's wish for older entries.
+// fill takes Fill: the app wants older entries.
 func (e *Engine) fill(in Fill) error {
 	c := e.conversations[in.Conversation]
 	switch {
@@ -186,8 +186,8 @@ func (e *Engine) fill(in Fill) error {
 	return nil
 }
 
-// filled answers the first Fill of c if there is nothing to fill, and reports
-// whether none is left.
+// filled answers the Fills of c, in their order, until one has something to fill. It
+// reports whether none is left.
 func (e *Engine) filled(c *conversation) bool {
 	for {
 		f := e.nextFill(c)
@@ -222,7 +222,7 @@ func (e *Engine) failFills(err *pim.Error) {
 	}
 }
 
-// open says which conversation is looked at.
+// openConversation takes Open: which conversation a person looks at.
 func (e *Engine) openConversation(id pim.ConversationID) {
 	e.opened = id
 	if c := e.conversations[id]; c != nil && c.pulling && e.pulls.drop(c) {

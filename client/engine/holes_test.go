@@ -65,8 +65,8 @@ func (s *script) hasPulled(want ...string) []*wirepb.PIMPullReq {
 	return requests
 }
 
-// What the server cannot read at present stays a hole, for whoever scrolls there;
-// what the user may not read is none.
+// Entries that the server can't read at present stay a hole, for a person who scrolls
+// there; entries that the user may not read are no hole.
 func TestRefusedHole(t *testing.T) {
 	for kind, want := range map[wirepb.ErrorKind][]engine.Hole{
 		wirepb.ErrorKind_ERROR_KIND_CORRUPT:    {{From: 1, To: 900, Lazy: true}},
@@ -116,8 +116,7 @@ func width(holes []engine.Hole) (n pim.Seq) {
 	return n
 }
 
-// A gap of up to a page is read upwards; one more, and the newest page comes
-// first.
+// A gap of up to a page is read upwards.
 func TestShortGap(t *testing.T) {
 	s := newScript(t)
 	s.step(engine.Frame{Message: &wirepb.PIMPong{Behind: true}})
@@ -129,8 +128,8 @@ func TestShortGap(t *testing.T) {
 }
 
 // A longer gap is jumped: the newest page first, then the hole from its top, page
-// by page; what comes late says so. A crash between any two frames goes on where
-// it was.
+// by page; late entries say so. After a crash between two frames it goes on where it
+// was.
 func TestLongGap(t *testing.T) {
 	s := newScript(t)
 	s.gets(&wirepb.PIMPong{Behind: true})
@@ -163,7 +162,7 @@ func TestLongGap(t *testing.T) {
 	}
 }
 
-// Up to the first hole that is to be filled everything is acknowledged, not more.
+// Acknowledgements reach up to the first hole that is filled by itself, not further.
 func TestAcksWithHoles(t *testing.T) {
 	s := newScript(t)
 	acks := func(want ...uint64) {
@@ -228,7 +227,7 @@ func TestVeryLongGap(t *testing.T) {
 	s.hasPulled()
 }
 
-// 10,000 are still filled.
+// A hole of 10,000 entries is still filled by itself.
 func TestLongestGapThatIsFilled(t *testing.T) {
 	s := newScript(t)
 	s.gets(&wirepb.PIMPong{Behind: true})

@@ -28,16 +28,16 @@ type (
 		Token   string
 	}
 
-	// NoToken says that the app gave no token for an attempt, and why. Err is of
-	// KindUnauthorized if that is what a server would have said; with RetryAfter the
-	// app is not asked before.
+	// NoToken says that the app gave no token for an attempt, and why. If Err is of
+	// KindUnauthorized, the engine waits as after a refused token. If RetryAfter is
+	// set, the app is not asked again before that has passed.
 	NoToken struct {
 		Attempt uint64
 		Err     *pim.Error
 	}
 
-	// Lost says that an attempt failed, or that its connection broke. Of an
-	// attempt that was hung up it means nothing.
+	// Lost says that an attempt failed, or that its connection broke. It is ignored
+	// if the attempt was hung up.
 	Lost struct {
 		Attempt uint64
 		Err     error
@@ -52,33 +52,34 @@ type (
 	}
 
 	// Arriving says that bytes of a frame have come, the last of them at At on the
-	// clock of Time.Mono, and that the frame is not complete: it is a large one, and
-	// the line slow; or that it was not taken yet. Likewise that bytes of Frames have
-	// gone out at At, and that there are more to go. To be given before any input
-	// that comes at or after Deadline.
+	// clock of Time.Mono, and that the frame was not given to the engine yet: it is
+	// not complete, because it is large and the line slow, or the shell has not taken
+	// it. It also says that bytes of Frames have gone out at At, and that more are to
+	// go. Give it before any input that comes at or after Deadline.
 	Arriving struct {
 		Attempt uint64
 		At      time.Duration
 	}
 
-	// Pause says that the shell has stopped reading, since the app does not take
-	// its events, or that it goes on.
+	// Pause{true} says that the shell has stopped reading from the connection, because
+	// the app does not take its events; Pause{false}, that it reads again.
 	Pause struct{ On bool }
 
-	// NetworkChanged says that the device is on another network, or again on one:
-	// the connection is made anew at once. Name tells networks apart whose
-	// heartbeats differ, as "wifi/home" or "mobile/262-01"; it may be empty, and has
-	// at most 128 bytes.
+	// NetworkChanged says that the device is on another network, or has a network
+	// again: the connection is made anew at once. Name tells networks apart, as
+	// "wifi/home" or "mobile/262-01", because their heartbeats differ. It may be empty,
+	// and has at most 128 bytes.
 	NetworkChanged struct{ Name string }
 
-	// Reconnect makes the connection anew at once, after a stop too. Without a
-	// connection by Online{false} it changes nothing.
+	// Reconnect makes the connection anew at once, also in state Stopped. In state
+	// Offline it changes nothing. After a refused token it waits up to 2·BackoffMin.
 	Reconnect struct{}
 
-	// Online says that the app wants a connection, as at first, or none.
+	// Online says whether the app wants a connection. At first it does.
 	Online struct{ On bool }
 
-	// Foreground says that the app is being looked at: heartbeats are shorter.
+	// Foreground says whether a person looks at the app. While one does, heartbeats
+	// come at least once a minute.
 	Foreground struct{ On bool }
 
 	// Tick says that time has passed.
@@ -90,19 +91,19 @@ type (
 		Entries []pim.Entry
 	}
 
-	// Close says that the app is about to leave: what waits to be coalesced is
-	// transmitted.
+	// Close says that the app is about to end: acknowledgements that wait to be
+	// coalesced are transmitted now.
 	Close struct{}
 )
 
 // Inputs of the outbox.
 type (
-	// Send queues a message. Its Number, Local, Queued and Failed are the engine's
-	// to set; the engine and the store keep its payload.
+	// Send queues a message. The engine sets its Number, Local, Queued and Failed. The
+	// engine and the store keep its payload: the caller must not change it.
 	Send struct{ Message Outgoing }
 
-	// Do queues a command to the user's own log. Its Known is the engine's to set.
-	// The engine must know its user: from a Welcome, or Config.User.
+	// Do queues a command to the user's own log. The engine sets its Known. The
+	// engine must know its user, from a Welcome or from Config.User.
 	Do struct {
 		ID      pim.ClientMessageID
 		Command pim.Command
@@ -115,8 +116,8 @@ type (
 	Discard struct{ ID pim.ClientMessageID }
 
 	// Confirm says, with Config.Confirms, that the app is done with every entry up to
-	// Number (EntryEvent), and queues its answers in the same transaction. An answer
-	// whose ID is in the outbox is there already.
+	// Number (EntryEvent), and queues the app's answers in the same transaction. An
+	// answer whose ID is in the outbox was queued before, and is skipped.
 	Confirm struct {
 		Number  uint64
 		Answers []Outgoing // as in Send
@@ -132,15 +133,15 @@ type (
 		After        pim.Seq
 	}
 
-	// Open says which conversation is being looked at; empty: none. What it lacks
-	// is pulled first.
+	// Open names the conversation that a person looks at; empty: none. It is pulled
+	// before all others.
 	Open struct{ Conversation pim.ConversationID }
 
 	// Fill pulls up to Limit entries (0: a page) of the conversation's holes below
-	// Before (0: its end), the newest first. The answer, in Output.Filled, is that
-	// there is nothing more to fill there, or that it is stored.
+	// the seq Before (0: of all holes), the newest first. The answer, in Output.Filled,
+	// comes when they are stored, or when no hole lies below Before.
 	Fill struct {
-		ID           uint64 // chosen by the caller, in common with Ask
+		ID           uint64 // chosen by the caller; unlike that of any Fill or Ask that waits
 		Conversation pim.ConversationID
 		Before       pim.Seq
 		Limit        int
@@ -148,7 +149,7 @@ type (
 
 	// Ask pulls a page for the app; the answer is in Output.Pulled.
 	Ask struct {
-		ID           uint64 // chosen by the caller; one at a time
+		ID           uint64 // chosen by the caller; unlike that of any Fill or Ask that waits
 		Conversation pim.ConversationID
 		From, To     pim.Seq
 		Limit        int
@@ -188,8 +189,8 @@ func (Unask) input()          {}
 // package's documentation.
 type Output struct {
 	Store   Batch
-	Frames  []wire.Message // on the connection in use: of the last attempt that was Dialled and not hung up
-	Hangups []uint64       // attempts: close the connection, or give up making it
+	Frames  []wire.Message // for the connection in use: that of the last Dialled attempt that was not hung up
+	Hangups []uint64       // attempts: close their connections, or give up making them
 	Dials   []Dial
 	Events  []Event
 	Filled  []Filled
@@ -197,9 +198,10 @@ type Output struct {
 	Reads   []Read
 }
 
-// Read asks for entries of the store, once all of the Output has been done: the last
-// Limit with seqs up to UpTo, ascending; or, of what is kept aside (Batch.Rewinds), the
-// first Limit after Skip, by their seqs. The answer is FromStore.
+// Read asks for entries of the store, once everything else in the Output has been done.
+// Without Former these are the last Limit entries with seqs up to UpTo. With Former they
+// are the entries that are kept aside (Rewind), ordered by seq: the first Limit after the
+// first Skip. The answer, ascending by seq, is FromStore.
 type Read struct {
 	ID           uint64
 	Conversation pim.ConversationID
@@ -225,6 +227,6 @@ type Pulled struct {
 // Filled is the answer to a Fill.
 type Filled struct {
 	ID   uint64
-	More bool // there are holes below what was asked for
+	More bool // holes are left below Fill.Before
 	Err  *pim.Error
 }

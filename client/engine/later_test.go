@@ -10,9 +10,9 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// A command of a kind that this version does not know is kept for the one that will,
-// by the rules that all kinds have; the app is not told. Of a known kind, one with more
-// than this version allows is in force.
+// A command of a kind that this version does not know is kept for the version that
+// will, by the rules that all kinds have; the app is not told. A command of a known kind
+// is in force even if it holds more than this version allows.
 func TestCommandsOfALaterVersion(t *testing.T) {
 	s := newScript(t)
 	folder := func(name string) pim.Command {
@@ -34,8 +34,8 @@ func TestCommandsOfALaterVersion(t *testing.T) {
 	s.commanded("contact/bob Bob")
 }
 
-// What a later version has put into the outbox, and into the settings, is sent, and kept:
-// the server may know it.
+// A later version has put a command into the outbox, and a setting into the store. The
+// command is sent, and both are kept: the server may know them.
 func TestStoreOfALaterVersion(t *testing.T) {
 	s := newOffline(t)
 	folder := pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}

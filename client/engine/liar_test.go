@@ -10,7 +10,7 @@ import (
 )
 
 // A server whose answers make no sense is not asked again and again without a
-// pause, and what is stored of them is a store to start from.
+// pause, and an engine can start from what is stored of them.
 func TestServerThatMakesThingsUp(t *testing.T) {
 	for name, lie := range map[string]*wirepb.PIMPullResp{
 		"nothing, for ever":   {From: 1, To: 0, Newest: 50},

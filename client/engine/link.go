@@ -16,8 +16,8 @@ import (
 //	   ▲                                       │                    │                   │
 //	   └─────────── Lost, too late, silent ────┴────────────────────┴───────────────────┘
 //
-// From each of them Online{false} leads to offline, until Online{true}; and what
-// no further attempt can mend leads to stopped, until Reconnect.
+// From every phase but stopped, Online{false} leads to offline, until Online{true}. An
+// end that no further attempt can mend leads to stopped, until Reconnect.
 type phase uint8
 
 const (
@@ -31,33 +31,37 @@ const (
 
 // link is the state of the connection.
 type link struct {
+	// Where it stands, and when it is dialled next.
 	phase     phase
-	attempt   uint64 // the number of the last
+	attempt   uint64 // the number of the last attempt
 	using     uint64 // greeting, open: the attempt that won
-	server    string // and where it leads
-	failures  int    // rounds that failed since a connection was last good
+	server    string // where the attempt using leads
+	failures  int    // failures in a row: rounds, and connections that were not good
 	refusals  int    // tokens that were refused since one was last good
 	refusedAt time.Duration
-	dialAt    time.Duration // waiting: next round
-	window    time.Duration // spread of the first wait, from Welcome
+	dialAt    time.Duration // waiting: when the next round begins
+	window    time.Duration // from Welcome: spread of the first wait after this connection
 
+	// Set while greeting or open.
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
-	answered  bool // greeting: the server has refused
+	answered  bool // greeting: the server has answered Hello with a refusal
 	openedAt  time.Duration
 	pingedAt  time.Duration // the last heartbeat, or Welcome
-	pongBy    time.Duration // something must have come until then; 0: nothing is awaited
+	pongBy    time.Duration // by when a frame must have come; 0: no ping is under way
 	nonce     uint64
 
+	// How a dead connection is noticed, see silence.go.
 	lineAt     time.Duration // the last frame, either way
-	silentAt   time.Duration // since when an answer is awaited and nothing has come; never: none is
+	silentAt   time.Duration // since when an answer is awaited and no frame has come; never: none is awaited
 	judgedAt   time.Duration // when a request was last answered, or found unanswered
-	unanswered int           // requests in a row
+	unanswered int           // requests in a row that were not answered in time
 	rowAt      time.Duration // when the first of them was transmitted
 
-	// strays are Hellos that went out and whose connections were left before the
-	// answer, the last of them at strayAt. One may reach the server after a later one,
-	// and replace that: then it is this device itself that has connected elsewhere.
+	// strays counts the Hellos whose connections were left before an answer came, the
+	// last of them at strayAt. A stray Hello may reach the server after a later Hello,
+	// and replace that connection. Then the device has not connected elsewhere: it has
+	// replaced itself.
 	strays  int
 	strayAt time.Duration
 
@@ -67,9 +71,9 @@ type link struct {
 
 const (
 	goodAfter = time.Second      // a connection that lived so long resets the backoff
-	maxWindow = 10 * time.Minute // of a Welcome, PIMGoAway or refusal that is honoured
+	maxWindow = 10 * time.Minute // a longer wait named by a Welcome, PIMGoAway or refusal is cut to it
 	maxStrays = 8
-	strayFor  = 2 * time.Minute // that a Hello may be on its way
+	strayFor  = 2 * time.Minute // how long a stray Hello may be on its way
 )
 
 var (
@@ -108,8 +112,8 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	}
 }
 
-// replacedItself reports whether code, why the server ended the connection, may
-// well be this device's own doing; once for each stray Hello.
+// replacedItself reports whether the server may have ended the connection with code
+// because a stray Hello of this device has replaced it. It uses up that stray Hello.
 func (e *Engine) replacedItself(code wire.Code) bool {
 	if code != wire.CodeReplaced || e.link.strays == 0 || e.now.Mono-e.link.strayAt > strayFor {
 		return false
@@ -118,13 +122,13 @@ func (e *Engine) replacedItself(code wire.Code) bool {
 	return true
 }
 
-// stray notes that a Hello may be on its way whose answer nobody awaits.
+// stray notes that a Hello may still be on its way, and that nobody awaits its answer.
 func (e *Engine) stray() {
 	e.link.strays, e.link.strayAt = min(e.link.strays+1, maxStrays), e.now.Mono
 }
 
-// asError returns err as a *pim.Error, and if it is none, one of the kind that
-// code stands for.
+// asError returns err if it is a *pim.Error, and else an error that wraps err, of
+// the kind that code stands for.
 func asError(err error, code wire.Code) *pim.Error {
 	if e, ok := err.(*pim.Error); ok {
 		return e
@@ -143,10 +147,11 @@ func asError(err error, code wire.Code) *pim.Error {
 	return &pim.Error{Op: "connect", Kind: kind, Text: "the server closed the connection: " + code.String(), Err: err}
 }
 
-// nextWait returns how long to wait for the next round: after a connection that
-// was good, a random time within the window that the server gave, since its
-// other clients may have lost it in the same moment; after the n-th failure in a
-// row up to min(BackoffMin·2ⁿ, BackoffMax).
+// nextWait returns how long to wait before the next round. After a connection that
+// was good it is a random time within the window that the server gave, because its
+// other clients may have lost it in the same moment. Else it is a random time up to
+// min(BackoffMin·2ⁿ, BackoffMax), n being the failures in a row before this one, which
+// it counts.
 func (e *Engine) nextWait() time.Duration {
 	limit := e.cfg.BackoffMax
 	switch n := e.link.failures; {
@@ -162,16 +167,16 @@ func (e *Engine) nextWait() time.Duration {
 	return time.Duration(e.cfg.Random() * float64(limit))
 }
 
-// retreat leaves the connection, or the attempts at one, and sets the next round.
+// retreat leaves the connection, or the attempts at one; the next round begins after wait.
 func (e *Engine) retreat(err error, wait time.Duration) {
 	e.leave(err)
 	e.link.phase, e.link.dialAt = waiting, e.now.Mono+wait
 	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: wait})
 }
 
-// lossOf returns err, why the connection is gone, as what a message waits for. It
-// was not the message that was refused, so its kind is one that may pass: a message
-// that fails in the end may be sent again, whatever kept the connection away.
+// lossOf turns err, why the connection is gone, into the reason why a message waits.
+// The kind is always a retryable one, because the message itself was not refused: if it
+// fails in the end, the app may send it again, whatever kept the connection away.
 func lossOf(err error) *pim.Error {
 	if e, ok := err.(*pim.Error); ok {
 		if e.Kind.Retryable() {
@@ -182,8 +187,8 @@ func lossOf(err error) *pim.Error {
 	return &pim.Error{Kind: pim.KindUnavailable, Text: "the connection is lost", Err: err}
 }
 
-// leave forgets what belongs to the connection. Frames that were not taken yet
-// are not for the next one; the requests in them are made again there.
+// leave drops the state of the connection. Frames that were not taken yet are dropped
+// too: the next connection makes the requests in them again.
 func (e *Engine) leave(err error) {
 	if e.link.phase == greeting && !e.link.answered {
 		e.stray()
@@ -210,14 +215,14 @@ func (e *Engine) cut() {
 	}
 }
 
-// hangUp closes the connection from this side and sets the next round.
+// hangUp closes the connection from this side; the next round begins after wait.
 func (e *Engine) hangUp(err error, wait time.Duration) {
 	e.cut()
 	e.retreat(err, wait)
 }
 
-// networkChanged makes the connection anew. What was learned of the network
-// before holds for that one only.
+// networkChanged makes the connection anew. What was learned of the heartbeats of the
+// network before holds for that network only.
 func (e *Engine) networkChanged(name string) error {
 	switch {
 	case len(name) > maxNetworkName:
@@ -234,8 +239,8 @@ func (e *Engine) networkChanged(name string) error {
 	return nil
 }
 
-// reconnect makes the connection anew: the app has a new token, or the person wants
-// what had stopped to go on.
+// reconnect makes the connection anew, because the app has a new token, or because a
+// person wants a client that had stopped to go on.
 func (e *Engine) reconnect() {
 	if e.link.phase == offline {
 		return
@@ -245,8 +250,8 @@ func (e *Engine) reconnect() {
 	e.dialAnew()
 }
 
-// dialAnew dials at once: what failed before says nothing any more. That a token was
-// refused still does, see spared.
+// dialAnew dials at once, since earlier failures say nothing any more. Only a token that
+// was refused a moment ago still delays it, see spared.
 func (e *Engine) dialAnew() {
 	e.link.failures, e.route.turn, e.link.stopErr = 0, 0, nil
 	if !e.spared() {
@@ -254,7 +259,7 @@ func (e *Engine) dialAnew() {
 	}
 }
 
-// online does what the app wants: a connection, or none.
+// online takes Online: whether the app wants a connection.
 func (e *Engine) online(on bool) error {
 	switch {
 	case e.link.phase == stopped:
@@ -271,7 +276,7 @@ func (e *Engine) online(on bool) error {
 	return nil
 }
 
-// stop gives up connecting, until Reconnect. Messages are queued as ever.
+// stop gives up connecting, until Reconnect. Messages can still be queued.
 func (e *Engine) stop(err *pim.Error) {
 	e.cut()
 	e.leave(err)
@@ -281,7 +286,7 @@ func (e *Engine) stop(err *pim.Error) {
 	e.emit(StateEvent{State: Stopped, Err: err})
 }
 
-// goAway takes the server's last frame.
+// goAway takes a PIMGoAway, the server's last frame.
 func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 	code := wire.Code(min(m.Code, 1<<16-1))
 	err, refused := e.reasonOf(m, code), e.refused(code)
@@ -301,12 +306,13 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		within = time.Duration(e.cfg.Random() * float64(window))
 	}
 	if m.WindowMs > 0 && !refused {
-		wait = 0 // the server says what is good for it
+		wait = 0 // the server's window takes the place of the backoff
 	}
 	e.hangUp(err, max(wait, within))
 }
 
-// reasonOf returns why the server ends the connection: what it said last, or code.
+// reasonOf returns why the server ends the connection: its last PIMError that answered
+// no request, or else an error made of m and code.
 func (e *Engine) reasonOf(m *wirepb.PIMGoAway, code wire.Code) *pim.Error {
 	switch {
 	case e.link.cause != nil:

@@ -32,7 +32,7 @@ func TestHalfOpenIsNoticedByTheHeartbeat(t *testing.T) {
 	}
 }
 
-// Who waits for an answer notices within 10 s.
+// A device that waits for an answer notices a silent connection within 10 s.
 func TestHalfOpenIsNoticedWhileASendWaits(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -91,8 +91,8 @@ func TestUnansweredPullsKeepTheirOrder(t *testing.T) {
 	s.hasPulled(want...)
 }
 
-// A burst that is answered late is no dead connection: what failed together
-// counts once. Without any answer it is left when one message would be.
+// A burst that is answered late is no dead connection: requests that fail together
+// count once. Without any answer the connection is left as early as for one message.
 func TestUnansweredBurst(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -112,8 +112,8 @@ func TestUnansweredBurst(t *testing.T) {
 	}
 }
 
-// Who sends all the time waits for two timeouts, as long as frames come; an
-// answer to any request ends the row.
+// A device that sends all the time waits for two RequestTimeouts, as long as other
+// frames come. An answer to any request ends the row of unanswered ones.
 func TestUnansweredWhileSending(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -140,7 +140,7 @@ func TestUnansweredWhileSending(t *testing.T) {
 	}
 }
 
-// A process that stood still asks before it judges.
+// A process that stood still sends a ping before it takes the connection for dead.
 func TestProcessStoodStill(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -210,7 +210,7 @@ func TestSlowFrame(t *testing.T) {
 	}
 }
 
-// Likewise the Welcome.
+// A Welcome of which bytes keep coming is not late.
 func TestSlowWelcome(t *testing.T) {
 	s := newOffline(t)
 	s.starts()
@@ -318,7 +318,7 @@ func TestAnotherUsersToken(t *testing.T) {
 	}
 }
 
-// The n-th wait is a random time up to min(BackoffMin·2ⁿ, BackoffMax).
+// The n-th wait, n from 0, is a random time up to min(BackoffMin·2ⁿ, BackoffMax).
 func TestBackoff(t *testing.T) {
 	w := newWorld(t, func() float64 { return 0.5 })
 	p := w.device("alice", "phone")

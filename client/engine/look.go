@@ -33,8 +33,8 @@ func (e *Engine) Message(id pim.ClientMessageID) (p Pending, ok bool) {
 	return m.pending(), true
 }
 
-// Outbox returns the messages to conv that are in the outbox, in their order; of
-// all conversations if conv is empty.
+// Outbox returns the messages to conv that are in the outbox, in their order; if conv is
+// empty, those to all conversations.
 func (e *Engine) Outbox(conv pim.ConversationID) []Pending {
 	var list []Pending
 	for _, m := range e.outbox.byID {
@@ -52,8 +52,8 @@ func (e *Engine) Missing(conv pim.ConversationID, from, to pim.Seq) bool {
 	return c != nil && slices.ContainsFunc(c.holes, func(h Hole) bool { return h.From <= to && from <= h.To })
 }
 
-// Skipped returns the end of the topmost stretch of conv below the seq before that
-// is not stored and not filled by itself; 0: there is none.
+// Skipped returns the last seq of the topmost lazy hole of conv that lies below the seq
+// before; 0: there is none.
 func (e *Engine) Skipped(conv pim.ConversationID, before pim.Seq) pim.Seq {
 	if c := e.conversations[conv]; c != nil {
 		for _, h := range slices.Backward(c.holes) {

@@ -7,8 +7,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// What is queued without a connection and leaves the outbox again leaves nothing
-// behind.
+// Messages that are queued without a connection, and leave the outbox again, leave
+// nothing behind in memory.
 func TestOfflineOutboxForgets(t *testing.T) {
 	e := New(Config{User: "alice", Device: "phone", Servers: []string{"ws://nowhere"}, Random: func() float64 { return 0.5 }},
 		Snapshot{Conversations: []Conversation{{ID: "d:alice:bob", Known: 100, Newest: 100, Count: 100}}})

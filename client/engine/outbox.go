@@ -11,7 +11,7 @@ import (
 const (
 	maxOutbox      = 10_000   // messages
 	maxOutboxBytes = 64 << 20 // their payloads
-	maxFailed      = 1_000    // of them failed; the oldest give way
+	maxFailed      = 1_000    // messages that have failed; the oldest give way
 )
 
 // A message on its way (SendState):
@@ -24,47 +24,47 @@ const (
 //	   │                    │ 180 s after the first transmission, or refused for good
 //	   └─────Resend────── failed ──Discard──► gone
 //
-// Everything but a message, a create, join or leave or a command, is never given
-// up for the time it takes: it expires after a week.
+// Only messages proper (pim.EntryMessage) are given up after 180 s. Creates, joins,
+// leaves and commands wait longer: they expire a week after they were queued.
 
-// message is an Outgoing on its way.
+// message is an Outgoing of any kind on its way.
 type message struct {
 	Outgoing
 	lane    *lane
-	command *pim.Command // of a command
+	command *pim.Command // of a command; else nil
 
 	state   SendState     // Queued, InFlight, Delayed or Failed
-	attempt int           // transmissions so far, of this process
-	resumed bool          // an earlier process has transmitted it
-	firstAt time.Duration // the first transmission of this process
+	attempt int           // transmissions so far, by this process
+	resumed bool          // it was transmitted before this process, or before the server lost it
+	firstAt time.Duration // the first transmission by this process
 
-	// The wall clock when this process queued the message, and when it transmitted it
-	// for the first time ever; 0 if it was an earlier process. See Engine.age.
+	// The wall clock when this process queued the message, and when it transmitted the
+	// message for the first time ever; 0 if an earlier process did. See Engine.age.
 	queuedWall, firstWall pim.Millis
 
-	resends  int           // of them because no answer came in time
+	resends  int           // transmissions that were made because no answer came in time
 	refusals int           // in a row, all of them retryable
 	cause    *pim.Error    // why it waits
 	sentAt   time.Duration // InFlight: the last transmission
-	retryAt  time.Duration // InFlight and Delayed: the next one; 0: on a new connection
-	giveUpAt time.Duration // set at the first transmission of this process; never for a patient one
-	rough    bool          // Queued was taken before the server's time was known,
-	roughAt  time.Duration // and this is the same moment
+	retryAt  time.Duration // InFlight and Delayed: the next transmission; 0: on a new connection
+	giveUpAt time.Duration // set at the first transmission by this process; never if patient or Again
+	rough    bool          // Queued was taken before the server's time was known
+	roughAt  time.Duration // rough: the same moment on the monotonic clock
 }
 
-// patient reports whether m waits for as long as it takes, within a week. It is
-// also what nothing overtakes: what comes behind it in its lane may depend on it.
+// patient reports whether m waits for an answer for as long as it takes, up to a week.
+// Nothing overtakes a patient message: what comes behind it in its lane may depend on it.
 func (m *message) patient() bool { return m.Kind != pim.EntryMessage }
 
-// lane is messages that keep an order among themselves, first in, first out:
-// those of a conversation, the commands about one entity, or a group to be
-// created. A message is transmitted for the first time after all before it were,
-// and several may be in flight: the display order mends what a resend disturbs. A
-// create, join, leave or command waits until all before it is answered, and
-// everything behind it waits until it is.
+// lane holds messages that keep an order among themselves, first in, first out: those
+// of one conversation, the commands about one entity, or the create of one group. A
+// message is transmitted for the first time only after all before it in the lane were;
+// several may be in flight, because the display order mends what a resend disturbs. A
+// patient message waits until all before it are answered, and everything behind it
+// waits until it is answered.
 type lane struct {
 	key      laneKey
-	messages []*message // ascending by number; none that has failed
+	messages []*message // in the order in which they entered; none that has failed
 	ready    bool       // it is in outbox.ready
 }
 
@@ -90,12 +90,12 @@ func keyOf(m *message) laneKey {
 type outbox struct {
 	byID      map[pim.ClientMessageID]*message
 	lanes     map[laneKey]*lane
-	ready     []*lane       // that may have something to transmit; each at most once
+	ready     []*lane       // lanes that may have something to transmit; each at most once
 	flying    []*message    // InFlight, in the order of their last transmission
 	delayed   []*message    // in the order of their numbers
 	failed    []*message    // in the order in which they failed
-	holdUntil time.Duration // the server is busy: nothing is transmitted before
-	bytes     int
+	holdUntil time.Duration // the server is busy: no message is transmitted before
+	bytes     int           // payloads of all messages
 }
 
 func (e *Engine) restoreOutbox(messages []Outgoing) {
@@ -200,8 +200,8 @@ func (o *outbox) wake(l *lane) {
 	}
 }
 
-// next returns the message of l to be transmitted for the first time, nil if
-// there is none at present.
+// next returns the message of l that is to be transmitted for the first time now, nil
+// if there is none.
 func (l *lane) next() *message {
 	for i, m := range l.messages {
 		switch {
@@ -223,7 +223,7 @@ func (e *Engine) send(out Outgoing) error {
 	return nil
 }
 
-// checkMessage checks what is not a command.
+// checkMessage checks a message of Send or Confirm, which must not be a command.
 func (e *Engine) checkMessage(out *Outgoing) error {
 	if err := e.checkSend(out); err != nil {
 		return err
@@ -252,7 +252,8 @@ func (e *Engine) outboxFull() error {
 	return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(e.outbox.byID), e.outbox.bytes)
 }
 
-// queue stores m as the outbox's last message.
+// queue stores m as the outbox's last message, to be transmitted as if for the first
+// time.
 func (e *Engine) queue(m *message) {
 	o := &e.outbox
 	if o.byID[m.ID] == nil {
@@ -265,7 +266,7 @@ func (e *Engine) queue(m *message) {
 	m.attempt, m.resumed, m.resends, m.refusals, m.giveUpAt, m.cause = 0, false, 0, 0, never, nil
 	m.queuedWall = e.now.Wall
 	if m.rough, m.roughAt = !e.clock.known, e.now.Mono; m.rough {
-		m.Queued = max(m.Queued, e.meta.LastLocal) // whatever the wall clock says
+		m.Queued = max(m.Queued, e.meta.LastLocal) // the wall clock may be behind
 	}
 	o.enter(m)
 	e.store(m)
@@ -290,8 +291,8 @@ func (e *Engine) resend(id pim.ClientMessageID) error {
 	return nil
 }
 
-// discard gives up a message that cannot have reached the server unnoticed, or
-// of which the app was told so.
+// discard gives up a message that is queued or has failed. One in any other state may
+// have reached the server, and the app does not know yet.
 func (e *Engine) discard(id pim.ClientMessageID) error {
 	m := e.outbox.byID[id]
 	switch {
@@ -304,7 +305,7 @@ func (e *Engine) discard(id pim.ClientMessageID) error {
 	return nil
 }
 
-// leaveOutbox takes m out of the outbox; end is the last that is heard of it.
+// leaveOutbox takes m out of the outbox; end is its last SendEvent.
 func (e *Engine) leaveOutbox(m *message, end SendEvent) {
 	o := &e.outbox
 	o.exit(m)
@@ -317,7 +318,8 @@ func (e *Engine) leaveOutbox(m *message, end SendEvent) {
 	e.commandLeft(m, end.State)
 }
 
-// fail keeps m for the app to decide on; a command is dropped.
+// fail keeps m in the outbox until the app decides: Resend or Discard. A command is
+// dropped.
 func (e *Engine) fail(m *message, err *pim.Error) {
 	if m.command != nil {
 		e.leaveOutbox(m, SendEvent{State: Failed, Err: err})
@@ -330,15 +332,16 @@ func (e *Engine) fail(m *message, err *pim.Error) {
 	e.store(m)
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
 	if len(o.failed) > maxFailed {
-		// What the server has lost is nowhere else; bringBack bounds it.
+		// A message that the server has lost (Again) is nowhere else, so it does not give
+		// way; bringBack bounds how many there are.
 		if i := slices.IndexFunc(o.failed, func(m *message) bool { return !m.Again }); i >= 0 {
 			e.leaveOutbox(o.failed[i], SendEvent{State: Discarded})
 		}
 	}
 }
 
-// store writes m's new state. A message that is queued by the same output is in
-// it already.
+// store puts m's present state into the next output, in place of an earlier state of m
+// that is in it.
 func (e *Engine) store(m *message) {
 	pending := e.out.Store.Outbox
 	for i := len(pending) - 1; i >= 0; i-- {
@@ -350,8 +353,7 @@ func (e *Engine) store(m *message) {
 	e.out.Store.Outbox = append(pending, m.Outgoing)
 }
 
-// unstore takes id out of the store. One that the same output queued has never
-// been there.
+// unstore takes id out of the store, and out of the next output.
 func (e *Engine) unstore(id pim.ClientMessageID) {
 	e.out.Store.Outbox = slices.DeleteFunc(e.out.Store.Outbox, func(m Outgoing) bool { return m.ID == id })
 	e.out.Store.Remove = append(e.out.Store.Remove, id)

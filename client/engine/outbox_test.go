@@ -206,8 +206,8 @@ func TestResendByHand(t *testing.T) {
 	s.fared("1 sent")
 }
 
-// The answer to what was sent again by hand may be that to its first
-// transmission: then the entry has the first local time, and is pulled.
+// The answer that comes after a Resend may be that to the first transmission: then the
+// entry has the first local time, so it is pulled.
 func TestResendByHandAnsweredLate(t *testing.T) {
 	s := newScript(t)
 	id := s.sends(chat, "a")
@@ -317,7 +317,7 @@ func TestBusyServer(t *testing.T) {
 	s.hasTransmitted("a 2", "b 1", "c 1")
 }
 
-// It is left alone by what waits for its answer, too.
+// A busy server is left alone by messages that wait for their answers, too.
 func TestBusyServerHoldsResends(t *testing.T) {
 	s := newScript(t)
 	a := s.sends(chat, "a")
@@ -384,7 +384,7 @@ func TestRefusedForNow(t *testing.T) {
 	s.hasTransmitted("a 2")
 }
 
-// Who joins or leaves decides who reads what comes behind it.
+// A join or leave decides who reads what comes behind it, so nothing overtakes it.
 func TestNothingOvertakesAJoin(t *testing.T) {
 	const group = pim.ConversationID("g:team")
 	s := newScript(t)
@@ -418,8 +418,8 @@ func TestNotSentAgainWhenForgotten(t *testing.T) {
 	}
 }
 
-// Nor by hand, whenever the button was pressed: the memory counts from the first
-// time it went out.
+// Nor does it go out again by hand, whenever the button was pressed: the server's
+// memory counts from its first transmission.
 func TestNotResentWhenForgotten(t *testing.T) {
 	sleeps := func(s *script, days int) {
 		s.dies()
@@ -460,7 +460,7 @@ func TestNotResentWhenForgotten(t *testing.T) {
 
 // A store that was restored from a backup may have been copied when the message
 // was queued, and the message gone out after that. If the server may have
-// forgotten it by now, it is for the user to say.
+// forgotten it by now, the user decides.
 func TestOldBackup(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -540,7 +540,7 @@ func TestRestartKeepsTheDeadline(t *testing.T) {
 }
 
 // The server's clock is a year ahead for a while: what waits for its answer, or to be
-// sent for the first time, has not grown old by that.
+// sent for the first time, does not grow old by that.
 func TestServerClockAYearAhead(t *testing.T) {
 	s := newScript(t)
 	s.quiets()

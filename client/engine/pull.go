@@ -24,34 +24,34 @@ const (
 	upward      // the entries after the position, up to the end of the gap
 	leap        // the newest page of a gap that is jumped
 	refill      // the top of a hole
-	compare     // what the store has, with the server's
+	compare     // the server's entries in a window of the store's, see check
 )
 
-// Ranks of pulls: those of a lower one go first.
+// Ranks of pulls: a lower rank goes first.
 const (
-	rankOpened = iota // what a person looks at, or asked for
+	rankOpened = iota // the conversation that a person looks at, or has asked to Fill
 	rankOwn           // the user's own log
-	rankNew           // news
-	rankHole          // what lies behind them
+	rankNew           // new entries
+	rankHole          // holes, which lie behind the new entries
 	ranks
 )
 
 // pulls are the engine's own pulls, at most one for a conversation.
 type pulls struct {
-	queues  [ranks][]*conversation // that have pulling set and wait for their turn
-	active  map[uint64]*pull
-	gaps    []*conversation // whose gapBy may be set
-	waiting []*conversation // whose retryAt is set
+	queues  [ranks][]*conversation // those that have pulling set and wait for their turn
+	active  map[uint64]*pull       // by request
+	gaps    []*conversation        // those whose gapBy may be set
+	waiting []*conversation        // those whose retryAt is set
 }
 
 type pull struct {
 	c        *conversation
 	job      job
-	fill     *fill // that it is for
+	fill     *fill // the Fill that it serves; nil: none
 	request  uint64
-	from     pim.Seq
+	from     pim.Seq // c.known+1 when the pull was made
 	seen     pim.Seq // c.newest when the pull was made
-	settled  bool    // something was
+	settled  bool    // refill: some of the hole was filled
 	answerBy time.Duration
 }
 
@@ -81,8 +81,8 @@ func (p *pulls) pop() *conversation {
 	return nil
 }
 
-// sort puts those first in which something happened last. It also makes the order
-// independent of that of a map.
+// sort puts the conversations with the most recent entries first. It also makes the
+// order independent of that of a map.
 func (p *pulls) sort() {
 	for _, q := range p.queues {
 		slices.SortFunc(q, func(a, b *conversation) int {
@@ -91,7 +91,7 @@ func (p *pulls) sort() {
 	}
 }
 
-// jobOf returns what is to be pulled of c.
+// jobOf returns what the next pull of c is for.
 func (e *Engine) jobOf(c *conversation) job {
 	if c.doubt != nil {
 		if len(c.doubt.stored) > 0 || c.doubt.probe {
@@ -233,7 +233,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		c.newest = newest
 		e.touch(c)
 	}
-	if c.isOwn() && newest > c.counted { // the next process is to know how far it is behind
+	if c.isOwn() && newest > c.counted { // stored, so that the next process knows how far it is behind
 		c.counted = newest
 		e.touch(c)
 	}
@@ -247,8 +247,8 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	}
 }
 
-// advance moves the position over what a frame settles. Only the first frame of a
-// leap may leave a gap below it.
+// advance moves the position over the seqs from..to, which a frame settles. Only the
+// first frame of a leap may leave a gap below it.
 func (e *Engine) advance(p *pull, entries []pim.Entry, from, to pim.Seq) {
 	c := p.c
 	if from > to {
@@ -292,10 +292,10 @@ func (e *Engine) endPull(p *pull) {
 	p.c.pulling = false
 }
 
-// afterPull goes on with the next page, if there is more to have.
+// afterPull goes on when an answer is complete: with the next page, if there is more.
 func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 	if !c.checked && (newest < p.from-1 || c.isOwn() && newest < p.seen) {
-		e.suspect(c) // it was longer
+		e.suspect(c) // the log was longer before
 		return
 	}
 	if p.fill != nil && p.settled && e.nextFill(c) == p.fill {
@@ -314,7 +314,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 			e.wantPull(c)
 		}
 	case newest <= c.known:
-		// All that this user may read is here, whatever was announced.
+		// The device has all that this user may read, whatever was announced.
 		e.dropAhead(c)
 		e.giveUp(c)
 	default:
@@ -322,7 +322,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 	}
 }
 
-// giveUp takes it that there is nothing above c.known.
+// giveUp assumes that there is nothing to be pulled above c.known.
 func (e *Engine) giveUp(c *conversation) {
 	e.clearAhead(c)
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
@@ -334,12 +334,12 @@ func (e *Engine) giveUp(c *conversation) {
 		e.behind--
 	}
 	e.touch(c)
-	if e.jobOf(c) != noJob { // what lies below it
+	if e.jobOf(c) != noJob { // a hole below it
 		e.wantPull(c)
 	}
 }
 
-// retryPull pulls c again after wait; 0: after a backoff.
+// retryPull notes a failed pull of c, which is tried again after wait; 0: after a backoff.
 func (e *Engine) retryPull(c *conversation, wait time.Duration) {
 	c.failures++
 	if wait == 0 {
@@ -377,9 +377,9 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	switch {
 	case p.job != refill:
 	case err.Kind == pim.KindNotMember || err.Kind == pim.KindForbidden || err.Kind == pim.KindNotFound:
-		// What may not be read is no hole.
+		// Entries that the user may not read are no hole.
 		e.setHoles(p.c, nil)
-	case e.cfg.Confirms: // the server cannot read it at present; the app is to have it
+	case e.cfg.Confirms: // the server can't read it at present, and the app must not miss it
 		e.retryPull(p.c, unreadableAgain)
 	default: // whoever scrolls there asks again
 		e.setHoles(p.c, allLazy(p.c.holes))
@@ -455,12 +455,12 @@ func (e *Engine) conversationsDeadline(at *time.Duration) {
 	}
 }
 
-// tickPulls asks again where no answer came.
+// tickPulls pulls again where no answer came in time.
 func (e *Engine) tickPulls() {
 	if e.paused {
 		return
 	}
-	for _, request := range slices.Sorted(maps.Keys(e.pulls.active)) { // in their order
+	for _, request := range slices.Sorted(maps.Keys(e.pulls.active)) { // in the order of the requests
 		if p := e.pulls.active[request]; e.now.Mono >= p.answerBy {
 			e.unanswered(p.answerBy - e.cfg.RequestTimeout)
 			e.endPull(p)

@@ -10,35 +10,35 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A round of attempts to connect. While no handshake is through, another attempt
-// is started every raceEvery: a server that swallows what it is sent costs that
-// long, not a timeout of TCP. The first attempt whose transport stands (TCP, TLS
+// A round is a few attempts to connect. While no handshake is through, another
+// attempt is started every raceEvery, so a server that swallows everything costs
+// that long, not a timeout of TCP. The first attempt whose transport stands (TCP, TLS
 // and the WebSocket upgrade) wins. Only the winner says Hello: a second Hello of
-// the same device would replace the first, and the server would close the one
-// that won.
+// the same device would replace the first, and the server would close the
+// connection that won.
 
 const (
 	raceEvery       = 2500 * time.Millisecond
-	raceAttempts    = 3                // of one round
+	raceAttempts    = 3                // in one round
 	raceFor         = 15 * time.Second // then the round has failed
-	maxAlternatives = 8                // servers named by a PIMGoAway that are kept
-	maxServerURL    = 256              // bytes of one
+	maxAlternatives = 8                // servers that are kept of those that a PIMGoAway names
+	maxServerURL    = 256              // bytes of the URL of one
 )
 
 // race is the round under way.
 type race struct {
 	running []Dial
-	tried   []string      // servers of this round
-	nextAt  time.Duration // the next attempt
+	tried   []string      // servers of the attempts of this round
+	nextAt  time.Duration // when the next attempt is started
 	endBy   time.Duration
-	noToken *pim.Error // why the app gave none for an attempt; nil if it did
+	noToken *pim.Error // why the app gave no token for the last attempt that got none; nil: all got theirs
 }
 
-// route is which servers there are, best first.
+// route is what was learned about which server to try first, see servers.
 type route struct {
-	alternatives []string // that a server named, until a connection was good
-	good         string   // of the last good connection
-	turn         int      // attempts since
+	alternatives []string // named by the last PIMGoAway; forgotten after the next Welcome
+	good         string   // the server of the last Welcome
+	turn         int      // attempts since it was last reset; modulo len(servers), whose turn it is
 }
 
 // servers returns the candidates in the order in which they are tried.
@@ -82,8 +82,8 @@ func (e *Engine) attempt() {
 	e.out.Dials = append(e.out.Dials, d)
 }
 
-// won ends the round: n's transport stands. It reports false if n is none of its
-// attempts.
+// won ends the round, because the transport of the attempt n stands. It reports false,
+// and ends nothing, if n is not under way.
 func (e *Engine) won(n uint64) bool {
 	i := slices.IndexFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
 	if i < 0 {
@@ -103,8 +103,8 @@ func (e *Engine) endRace() {
 	e.race = race{}
 }
 
-// hangUpAttempt ends an attempt or its connection. A dial that was not taken yet
-// need not be made.
+// hangUpAttempt ends an attempt or its connection. If its Dial was not taken yet, that
+// is taken back.
 func (e *Engine) hangUpAttempt(n uint64) {
 	before := len(e.out.Dials)
 	e.out.Dials = slices.DeleteFunc(e.out.Dials, func(d Dial) bool { return d.Attempt == n })
@@ -113,8 +113,9 @@ func (e *Engine) hangUpAttempt(n uint64) {
 	}
 }
 
-// dialFailed takes the failure of an attempt. Another server is tried at once;
-// the same one again only if its turn comes while others are under way.
+// dialFailed takes the failure of an attempt. A server that was not tried in this
+// round is tried at once. One that was is tried again only by tickRace, while other
+// attempts are under way.
 func (e *Engine) dialFailed(n uint64, err error) {
 	before := len(e.race.running)
 	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
@@ -128,8 +129,8 @@ func (e *Engine) dialFailed(n uint64, err error) {
 }
 
 // askedFor returns how long a gateway that turned an attempt away wants to be left
-// alone, and up to a quarter more, so that those it turned away do not come back at
-// once.
+// alone, plus a random time of up to a quarter of that: those that it turned away should
+// not all come back in the same moment. 0: it named no time.
 func (e *Engine) askedFor(err error) time.Duration {
 	var refused *pim.Error
 	if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
@@ -156,10 +157,10 @@ func (e *Engine) raceDeadline(at *time.Duration) {
 	}
 }
 
-// divert takes the gateways that a PIMGoAway names. They are trusted as far as
-// the connection that named them, so none may be less protected than the
-// configured servers are. If it names none, the next server has its turn: this one has
-// just sent the client away.
+// divert takes the gateways that a PIMGoAway names. They are trusted as far as the
+// connection that named them: if all configured servers are encrypted, gateways that
+// are not are left out. If the PIMGoAway names none, the next server has its turn, since
+// this one has just sent the client away.
 func (e *Engine) divert(servers []string) {
 	guarded := !slices.ContainsFunc(e.cfg.Servers, func(s string) bool { return !encrypted(s) })
 	var kept []string
@@ -182,7 +183,7 @@ func encrypted(server string) bool {
 	return false
 }
 
-// arrivedAt notes that the connection to server is good.
+// arrivedAt notes that server has sent a Welcome.
 func (e *Engine) arrivedAt(server string) {
 	e.route = route{good: cmp.Or(server, e.route.good)}
 }

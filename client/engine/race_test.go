@@ -250,8 +250,8 @@ func TestGoAwayNamesOthers(t *testing.T) {
 	r.dials("WSS://a", "WSS://a", "WSS://a")
 }
 
-// Of the servers that one names 8 are kept. One that is plain itself, as on a
-// desk, may name plain ones.
+// Of the servers that a PIMGoAway names, 8 are kept. If a configured server has no TLS
+// itself, as on a developer's desk, those without TLS are kept too.
 func TestManyAlternatives(t *testing.T) {
 	r := newRacer(t, "ws://a", "wss://b")
 	r.connects(1, &wirepb.Welcome{})
@@ -335,7 +335,7 @@ func TestDeviceThatReplacesItself(t *testing.T) {
 	}
 }
 
-// No Hello is on its way for long: later it is another that has connected.
+// No Hello is on its way for long: a device that is replaced later is replaced by another.
 func TestDeviceThatIsReplacedLater(t *testing.T) {
 	r := newRacer(t, "wss://a")
 	r.connects(1, &wirepb.Welcome{})

@@ -6,28 +6,28 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// A connection that is dead does not say so. It is noticed in three ways, besides
-// NetworkChanged: a heartbeat is not answered; somebody waits for an answer and
-// nothing comes at all; requests one after the other are not answered, whatever
-// else comes. A sleep of the device lets a heartbeat come early.
+// A dead connection does not say so. Besides NetworkChanged, it is noticed in three
+// ways: a heartbeat is not answered; an answer is awaited, and no frame comes at all;
+// several requests in a row are not answered, whatever other frames come. When the
+// device has slept, a ping is sent at once.
 
 const (
 	pongTimeout    = 8 * time.Second
 	silenceTimeout = 3 * time.Second  // without a frame while an answer is awaited: a ping is due
-	deadAfter      = 10 * time.Second // then the connection is dead
+	deadAfter      = 10 * time.Second // without a frame while an answer is awaited: the connection is dead
 	maxUnanswered  = 3                // requests in a row
 	sleptAtLeast   = 2 * time.Second  // the wall clock went on without the monotonic one
 )
 
-// alive notes that a frame has come. Whatever it is, the connection works.
+// alive notes that a frame has come. The connection works, whatever the frame is.
 func (e *Engine) alive() {
 	e.link.pongBy, e.link.silentAt, e.link.lineAt = 0, never, e.now.Mono
 	e.beatAnswered()
 }
 
-// arriving notes that bytes of a frame that is not complete came, or went out, at
-// at. The line works, and no answer behind that frame can have come: what waits
-// for one has its time from then on.
+// arriving notes that bytes of an incomplete frame came, or went out, at the time at.
+// The line works, and no answer behind that frame can have come. So whatever waits for
+// an answer has its full time from then on.
 func (e *Engine) arriving(at time.Duration) {
 	l, by := &e.link, at+e.cfg.RequestTimeout
 	switch l.phase {
@@ -69,8 +69,8 @@ func (e *Engine) tickOpen() {
 		e.beatFailed()
 		e.hangUp(errSilent, e.nextWait())
 	case e.probeDue() <= now:
-		// From now on, not from the beginning of the silence: if the process stood
-		// still, the answers may only not have been read.
+		// pongBy counts from now, not from the beginning of the silence: if the process
+		// stood still, the answers may have come without having been read.
 		e.link.pongBy = now + deadAfter - silenceTimeout
 		e.ping()
 	case e.jump > millis(sleptAtLeast):
@@ -110,8 +110,7 @@ func (e *Engine) waitsForAnswer() bool {
 	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0 || e.clock.doubt
 }
 
-// listen watches for silence while an answer is awaited. Called at the end of
-// every step.
+// listen notes since when an answer is awaited. Step calls it at its end.
 func (e *Engine) listen() {
 	switch {
 	case !e.waitsForAnswer():
@@ -122,9 +121,9 @@ func (e *Engine) listen() {
 }
 
 // unanswered notes that a request, transmitted at sentAt, was not answered in
-// time. Those that waited together failed together, which is one failure: a burst
-// that a slow server answers late is no dead connection. The next to count is
-// transmitted after that.
+// time. Requests that waited together fail together, and count once: a burst that a
+// slow server answers late is no sign of a dead connection. So the next request that
+// counts is one that was transmitted after this failure.
 func (e *Engine) unanswered(sentAt time.Duration) {
 	l := &e.link
 	if sentAt < l.judgedAt {
@@ -140,9 +139,9 @@ func (e *Engine) unanswered(sentAt time.Duration) {
 // responded notes that the server has answered a request.
 func (e *Engine) responded() { e.link.judgedAt, e.link.unanswered = e.now.Mono, 0 }
 
-// uselessAt returns when the connection is given up for the requests that were
-// not answered: after three in a row, but not sooner than two timeouts, since
-// sends are repeated faster than that and frames do come.
+// uselessAt returns when the connection is given up because requests are not
+// answered: after three in a row, but not sooner than two RequestTimeouts after the
+// first of them, since sends are repeated faster than that, and other frames do come.
 func (e *Engine) uselessAt() time.Duration {
 	if e.link.unanswered < maxUnanswered || e.paused {
 		return never

@@ -24,7 +24,7 @@ type world struct {
 	devices []*phone
 	random  func() float64
 	ids     uint64
-	refused map[pim.ClientMessageID]bool // by the server, for good
+	refused map[pim.ClientMessageID]bool // messages that the server has refused for good
 }
 
 // tester is what *testing.T and *rapid.T have in common here.
@@ -92,12 +92,14 @@ func (p *phone) starts() {
 		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
 		Page: p.page, LazyGap: p.lazy,
 	}, p.store.snapshot())
-	if !p.watch { // what was stored and not told, the app finds in the store
+	if !p.watch { // entries that were stored and not handed over: the app finds them in the store
 		for c, row := range p.store.conversations {
 			p.handed[c] = row.Known
 		}
 	}
-	for id := range p.store.outbox { // one that the server has lost may be back in it, and nobody was told before the end
+	// The server may have lost a message that was sent, and the process may have died
+	// before the app was told that it is in the outbox again.
+	for id := range p.store.outbox {
 		delete(p.sent, id)
 	}
 	p.step(engine.Start{})
@@ -216,7 +218,7 @@ func (p *phone) takes(ev engine.Event) {
 			if ev.Entry.Seq > p.handed[c] {
 				p.w.t.Fatalf("%s/%s: late seq %d of %s lies above what was handed over", p.user, p.name, ev.Entry.Seq, c)
 			}
-			return // that it comes once is the disk's to see
+			return // disk.apply checks that it comes once
 		}
 		if ev.Entry.Seq <= p.handed[c] {
 			p.w.t.Fatalf("%s/%s: seq %d of %s handed over after seq %d", p.user, p.name, ev.Entry.Seq, c, p.handed[c])
@@ -364,8 +366,8 @@ func (w *world) settles() {
 	w.t.Fatal("the devices do not settle")
 }
 
-// resends is a user who presses the button on every message that failed for the
-// time it took.
+// resends is a user who sends again every message that has failed for a reason that may
+// pass.
 func (p *phone) resends() {
 	for id, m := range p.store.outbox {
 		if p.engine != nil && m.Failed != nil && m.Failed.Kind.Retryable() && p.engine.State() != engine.Stopped {
@@ -413,8 +415,8 @@ func (p *phone) complete() bool {
 	return true
 }
 
-// verify checks that the device holds exactly what its user may read (I4), and of
-// the user's own log what it has come to: superseded commands need not be there.
+// verify checks that the device holds exactly what its user may read (I4). Of the
+// user's own log the settings must be right; superseded commands need not be there.
 func (p *phone) verify() {
 	p.w.t.Helper()
 	if want, got := p.w.server.Settings(p.user), p.store.settings; !maps.EqualFunc(want, got, sameSetting) {

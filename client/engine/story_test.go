@@ -145,8 +145,8 @@ func TestGapIsPulled(t *testing.T) {
 	s.transmits("ack 2: d:alice:bob 5")
 }
 
-// What a row says is newest, and the messages up to there, are of one entry: a read
-// mark takes both, for good, and unread is a subtraction of such counts.
+// Newest and Count of a stored Conversation are of one entry: a read command takes over
+// both, for good, and unread is a subtraction of such counts.
 func TestNewestAndItsCount(t *testing.T) {
 	answers := func(s *script, newest uint64) {
 		s.gets(&wirepb.PIMPullResp{RequestId: s.lastPull(), Entries: bobs(2), From: 2, To: 2, Newest: newest})
@@ -207,8 +207,8 @@ func TestOwnEntryWaitsForPushes(t *testing.T) {
 	s.sees("3", "again")
 }
 
-// In order, at most in_flight at once, again in order on a new connection, with
-// the same ID and local time; and an answer that was lost is found by a pull.
+// Messages go out in order, at most in_flight at once; and on a new connection again in
+// order, with the same IDs and local times. An answer that was lost is found by a pull.
 func TestResendAfterDisconnect(t *testing.T) {
 	s := newScript(t)
 	s.transmits("sync full=true after=")
@@ -240,7 +240,7 @@ func TestResendAfterDisconnect(t *testing.T) {
 	}
 }
 
-// What was to be transmitted on a connection that broke is not for the next one.
+// Frames that were to be transmitted on a connection that broke are not for the next one.
 func TestFramesDieWithTheirConnection(t *testing.T) {
 	s := newScript(t)
 	out := engine.Outgoing{ID: s.w.id(), Conversation: chat, Kind: pim.EntryMessage}
@@ -290,7 +290,7 @@ func TestBehindMeansSync(t *testing.T) {
 	s.sees("1", "2", "3")
 }
 
-// That a full sync is needed is remembered until it is complete.
+// The need for a full sync is remembered until the sync is complete.
 func TestStorageBehind(t *testing.T) {
 	s := newScript(t)
 	s.loses()

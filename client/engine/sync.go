@@ -11,27 +11,28 @@ import (
 
 const syncLimit = 1000 // conversations a page; the server cuts it to a frame
 
-// syncing is the reading of the list of conversations that are behind.
+// syncing is how far the sync list is read: the server's list of the conversations that
+// are behind.
 type syncing struct {
 	listed   bool // it was read to its end on this connection
 	begunAt  time.Duration
 	request  uint64 // under way, 0 if none
-	full     bool
-	after    string // page under way
-	again    bool   // something was dropped meanwhile: read it once more
+	full     bool   // every conversation is listed, not only those that are behind
+	after    string // the page under way begins after this conversation
+	again    bool   // the list may have changed meanwhile: read it once more
 	failures int
 	answerBy time.Duration
 	retryAt  time.Duration // 0: no retry is set
 }
 
-// resumeSync starts with the list on a new connection.
+// resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
 	e.sync = syncing{listed: e.cfg.Watch}
 	e.startSync()
 }
 
-// startSync reads the list from its beginning. While it is being read already,
-// it is read again afterwards, since the change may be on a page that is past.
+// startSync reads the sync list from its beginning. If the list is being read already,
+// it is read once more afterwards, since the change may be on a page that is past.
 func (e *Engine) startSync() {
 	if e.cfg.Watch {
 		for _, c := range e.conversations {
@@ -51,7 +52,7 @@ func (e *Engine) startSync() {
 }
 
 func (e *Engine) askSync() {
-	// The server lists what is not acknowledged.
+	// The server lists what this device has not acknowledged.
 	e.acknowledge(true)
 	e.sync.request, e.sync.retryAt = e.request(), 0
 	e.sync.answerBy = e.now.Mono + e.cfg.RequestTimeout
@@ -60,7 +61,7 @@ func (e *Engine) askSync() {
 	})
 }
 
-// synced takes a page of the list.
+// synced takes a page of the sync list.
 func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	if m.RequestId != e.sync.request || m.RequestId == 0 {
 		return
@@ -87,7 +88,7 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	}
 }
 
-// summarized takes one line of the list and reports whether it is news.
+// summarized takes one line of the sync list and reports whether it says something new.
 func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	c := e.conversation(pim.ConversationID(s.Conversation))
 	if c == nil {
@@ -127,8 +128,8 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	return changed
 }
 
-// wholeOf returns the entry at s.Newest if s shows the whole of it: then it is as if it
-// had been pushed.
+// wholeOf returns the entry at s.Newest if s shows the whole of it. Such an entry counts
+// as if it had been pushed.
 func wholeOf(c pim.ConversationID, s *wirepb.Summary) (entry pim.Entry, ok bool) {
 	if !s.Whole || s.Last == nil || s.Last.Seq != s.Newest {
 		return pim.Entry{}, false
@@ -137,8 +138,8 @@ func wholeOf(c pim.ConversationID, s *wirepb.Summary) (entry pim.Entry, ok bool)
 	return entry, err == nil
 }
 
-// lastOf returns the entry that s shows, nil if there is none. A brief one leaves
-// out what s itself says.
+// lastOf returns the entry that s shows, nil if s shows none. The fields that s itself
+// has are taken from s, since a brief Summary leaves them out of the entry.
 func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	if s.Last == nil {
 		return nil
@@ -157,8 +158,8 @@ func (e *Engine) syncFailed(err *pim.Error) {
 	e.sync.retryAt = e.now.Mono + max(err.RetryAfter, e.backoff(e.sync.failures))
 }
 
-// finishSync takes note that a full sync is complete: listed, and every
-// conversation of the list pulled.
+// finishSync takes note if a full sync is complete: the list is read, and every
+// conversation in it is pulled.
 func (e *Engine) finishSync() {
 	if e.meta.FullSync && !e.cfg.Watch && e.Synced() && e.sync.full {
 		e.meta.FullSync, e.metaDirty = false, true

@@ -85,8 +85,8 @@ func TestTokenIsRefused(t *testing.T) {
 	}
 }
 
-// What fails since there was no connection for long may be sent again, whatever kept
-// that away: it was the token that was refused, not the message.
+// A message that fails because there was no connection for long may be sent again,
+// whatever kept the connection away: the token was refused, not the message.
 func TestMessagesOutliveARefusal(t *testing.T) {
 	for _, code := range []wire.Code{wire.CodeUnauthorized, wire.CodeReplaced} {
 		s := newScript(t)
@@ -110,8 +110,8 @@ func TestMessagesOutliveARefusal(t *testing.T) {
 	}
 }
 
-// A token that one gateway refuses, or a gateway that sends away for another reason,
-// is tried at the next.
+// When a gateway refuses the token, or sends the client away for another reason, the
+// next gateway is tried.
 func TestNextGatewayAfterARefusal(t *testing.T) {
 	for _, code := range []wire.Code{wire.CodeUnauthorized, wire.CodeUnavailable} {
 		r := newRacer(t, "wss://a", "wss://b")
@@ -127,8 +127,8 @@ func TestNextGatewayAfterARefusal(t *testing.T) {
 	}
 }
 
-// A Hello that was refused is on its way no more: who is replaced after it is replaced
-// by another.
+// A Hello that was refused is not on its way any more: a device that is replaced after
+// it is replaced by another.
 func TestRefusedHelloIsAnswered(t *testing.T) {
 	for how := range refusals(0) {
 		r := newRacer(t, "wss://a")
@@ -137,7 +137,7 @@ func TestRefusedHelloIsAnswered(t *testing.T) {
 			r.waits(r.told().RetryIn)
 		}
 		attempt := func() uint64 { return r.dialled[len(r.dialled)-1].Attempt }
-		for n, want := range []engine.State{engine.Waiting, engine.Stopped} { // the first may be that of the process before
+		for n, want := range []engine.State{engine.Waiting, engine.Stopped} { // at first maybe by a Hello of the process before
 			r.connects(attempt(), &wirepb.Welcome{})
 			r.does(engine.Frame{Attempt: attempt(), Message: &wirepb.PIMGoAway{Code: uint32(wire.CodeReplaced)}})
 			if got := r.engine.State(); got != want {
@@ -150,8 +150,8 @@ func TestRefusedHelloIsAnswered(t *testing.T) {
 	}
 }
 
-// A server that lets a token in and refuses it at once is spared as one that refuses
-// it.
+// A server that sends Welcome, and refuses the token soon after it, is spared like one
+// that refuses the token at once.
 func TestTokenIsRefusedBehindWelcome(t *testing.T) {
 	r := newRacer(t, "wss://a")
 	for n, want := range []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second} {
@@ -176,7 +176,7 @@ func TestAppAnswersRefusals(t *testing.T) {
 			tried := 0
 			for begun := r.w.now; r.w.now < begun+time.Minute; tried++ {
 				r.refuse("a last frame")
-				for range 3 { // each event is answered; the answer may be another
+				for range 3 { // the app answers each event, and its answer may cause another event
 					if online {
 						r.does(engine.Online{On: false})
 					}
@@ -204,8 +204,9 @@ func TestAppAnswersRefusals(t *testing.T) {
 	}
 }
 
-// An app that has no token is asked again as a server would be that does not answer,
-// or, if it says so, as one that has refused it. It is asked once a round.
+// An app that has no token is asked again after the waits for a server that does not
+// answer. If its error is of KindUnauthorized, they are those for a server that refuses
+// tokens. The app is asked once a round.
 func TestAppHasNoToken(t *testing.T) {
 	for _, test := range []struct {
 		err  pim.Error
@@ -255,8 +256,8 @@ func TestOneAttemptHasNoToken(t *testing.T) {
 	t.Errorf("told %+v", r.events)
 }
 
-// All clients of a server are refused at the same moment, for an hour: after the
-// first minutes few come a second, at any time, and when it lets them in all of them
+// All clients of a server are refused at the same moment, for an hour. After the first
+// minutes only few of them come in any second. When the server lets them in again, all
 // are back within the longest wait.
 func TestAllClientsAreRefusedAtOnce(t *testing.T) {
 	const clients, longest = 2000, 5 * time.Minute

@@ -11,25 +11,25 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// How long an answer may take before the message is sent again by itself. After
-// the last it is awaited until giveUpAfter.
+// resendAfter is how long each answer may take before the message is sent again by
+// itself. After the last of them the answer is awaited until giveUpAfter.
 var resendAfter = [...]time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second}
 
 const (
-	// giveUpAfter the first transmission a message fails, whichever process made it.
-	// It is the window of the display order (pim.OrderWindow): resent later, it would
-	// stand in a wrong place.
+	// giveUpAfter is how long after its first transmission, by whichever process, a
+	// message fails. It is the window of the display order (pim.OrderWindow): a message
+	// that is resent later would stand in a wrong place.
 	giveUpAfter = 180 * time.Second
-	// slowLine is how many bytes a second a line is trusted to carry.
+	// slowLine is how many bytes a second a line is assumed to carry at least.
 	slowLine = 8 << 10
-	// expireAfter it was queued a create, join, leave or command fails.
+	// expireAfter is how long after it was queued a create, join, leave or command fails.
 	expireAfter = 7 * 24 * time.Hour
-	// forgetMargin is how long before the end of its memory the server is taken to
-	// have forgotten a message: sent again, it could be there twice.
+	// forgetMargin is how long before the end of pim.DedupWindow the server counts as
+	// having forgotten a message: sent again, the message could be in the log twice.
 	forgetMargin = time.Hour
 )
 
-// resumeOutbox makes everything transmissible on a new connection.
+// resumeOutbox lets everything be transmitted at once on a new connection.
 func (e *Engine) resumeOutbox() {
 	o := &e.outbox
 	o.holdUntil = 0
@@ -38,14 +38,14 @@ func (e *Engine) resumeOutbox() {
 	}
 }
 
-// suspendOutbox takes what is in flight back: the connection is gone.
+// suspendOutbox makes the messages in flight wait: the connection is gone.
 func (e *Engine) suspendOutbox(cause *pim.Error) {
 	for len(e.outbox.flying) > 0 {
 		e.delay(e.outbox.flying[0], 0, cause)
 	}
 }
 
-// delay makes m wait until retryAt; 0: for a new connection.
+// delay makes m wait until retryAt (0: for a new connection), because of cause.
 func (e *Engine) delay(m *message, retryAt time.Duration, cause *pim.Error) {
 	e.outbox.delay(m)
 	m.retryAt, m.cause = retryAt, cause
@@ -56,8 +56,9 @@ func (e *Engine) delay(m *message, retryAt time.Duration, cause *pim.Error) {
 	e.emit(ev)
 }
 
-// transmit sends what may be sent: first again what waits, then, one message of
-// each lane in turn, what is new, if it can be given a local time.
+// transmit sends what may be sent: first the delayed messages whose time has come,
+// then new ones, one of each lane in turn. A new message needs a local time, so it waits
+// while the clock is in doubt.
 func (e *Engine) transmit() {
 	o := &e.outbox
 	if e.now.Mono < o.holdUntil {
@@ -85,8 +86,9 @@ func (e *Engine) transmit() {
 	}
 }
 
-// fly transmits m, unless it is too old for that. Its local time is stored with
-// this output, so before it is transmitted, and kept from then on.
+// fly transmits m, or fails it if it is too old. At its first transmission m gets its
+// local time, which is kept from then on. The local time is stored with the same output,
+// so before m is transmitted.
 func (e *Engine) fly(m *message) {
 	if err := e.tooOld(m); err != nil {
 		e.fail(m, err)
@@ -119,7 +121,7 @@ func (e *Engine) fly(m *message) {
 	switch {
 	case m.resumed:
 		req.Attempt++
-		req.AgeMs = uint64(max(0, e.clock.at(e.now)-m.Local)) // as well as it can be known
+		req.AgeMs = uint64(max(0, e.clock.at(e.now)-m.Local)) // as well as this process can know
 	case m.attempt > 1:
 		req.AgeMs = uint64(max(1, (e.now.Mono - m.firstAt).Milliseconds()))
 	}
@@ -130,9 +132,9 @@ func (e *Engine) fly(m *message) {
 	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: InFlight, Attempt: m.attempt})
 }
 
-// answerTime returns how long m's answer may take, give or take 20 %, and the
-// time that what is in flight takes on a slow line: most of it may wait between
-// here and the server, where the shell does not see it.
+// answerTime returns how long m's answer may take: resendAfter, give or take 20 %, and
+// the time that all payloads in flight take on a slow line. Most of their bytes may wait
+// between here and the server, where the shell does not see them.
 func (e *Engine) answerTime(m *message) time.Duration {
 	d, bytes := resendAfter[min(m.resends, len(resendAfter)-1)], 0
 	for _, f := range e.outbox.flying {
@@ -149,7 +151,8 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	case m.patient() && queued >= millis(expireAfter):
 		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
 	case e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0 && m.state == Queued && queued >= millis(pim.DedupWindow-forgetMargin):
-		// The store may be a backup, made between queueing and transmitting it.
+		// The store may be a backup that was made while m was queued. m may have been
+		// transmitted after that.
 		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
 	}
 	if err := e.forgotten(m); err != nil {
@@ -162,11 +165,11 @@ func (e *Engine) tooOld(m *message) *pim.Error {
 	return nil
 }
 
-// age returns how long ago, in milliseconds, something was at the server's time then,
-// and at wall on this device's own clock; 0 if an earlier process saw it. Of the two
-// clocks the one counts that has gone on by less: a server whose clock is a year ahead
-// for a minute, or a person who sets the device's, makes nothing old. A device that
-// slept finds both gone on.
+// age returns how long ago something was, in milliseconds. It was at then by the
+// server's time, and at wall by this device's wall clock; wall is 0 if an earlier process
+// saw it. The clock that has gone on by less counts: neither a server whose clock is a
+// year ahead for a minute, nor a person who sets the device's clock, makes anything old.
+// After a sleep of the device both clocks have gone on.
 func (e *Engine) age(then, wall pim.Millis) pim.Millis {
 	age := e.clock.at(e.now) - then
 	if wall != 0 {
@@ -176,8 +179,8 @@ func (e *Engine) age(then, wall pim.Millis) pim.Millis {
 }
 
 // spent returns how much of giveUpAfter has passed since an earlier process
-// transmitted m for the first time; 0 if none has, or if nobody knows what time it
-// is.
+// transmitted m for the first time; 0 if none has, or while the server's time is not
+// known.
 func (e *Engine) spent(m *message) time.Duration {
 	if m.Local == 0 || !e.clock.known {
 		return 0
@@ -189,13 +192,14 @@ func (e *Engine) spent(m *message) time.Duration {
 	return time.Duration(age) * time.Millisecond
 }
 
-// forgotten says that the server may not know any more that m was transmitted, so
-// that it would be there twice; nil if it does, or m was not. While nobody knows
-// what time it is, it is for fly to decide.
+// forgotten returns an error if m was transmitted so long ago that the server may have
+// forgotten it: sent again, m could be in the log twice. It returns nil while the
+// server's time is not known; then fly decides when it is.
 func (e *Engine) forgotten(m *message) *pim.Error {
 	first, wall := cmp.Or(m.First, m.Local), m.firstWall
 	if m.Again {
-		// The server has lost it since, and a refusal says that it has not got it again.
+		// The server has lost m, so what counts is when m was queued again. And if it
+		// has refused m since, it does not have m.
 		if first, wall = m.Queued, m.queuedWall; m.Failed != nil && m.Failed.Kind != pim.KindTimeout {
 			return nil
 		}
@@ -206,8 +210,8 @@ func (e *Engine) forgotten(m *message) *pim.Error {
 	return nil
 }
 
-// dateQueued gives those messages their time that were queued before the clock
-// was known. What an earlier process has dated in the future, or not at all,
+// dateQueued corrects Queued of the messages that were queued before the clock was
+// known. A message that an earlier process has dated in the future, or not at all,
 // counts from now.
 func (e *Engine) dateQueued() {
 	now := e.clock.at(e.now)
@@ -226,7 +230,7 @@ func (e *Engine) dateQueued() {
 
 func millis(d time.Duration) pim.Millis { return pim.Millis(d / time.Millisecond) }
 
-// sent takes the answer to a message: it is durable.
+// sent takes a PIMSendAck: the message is durable.
 func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	id, ok := wire.ClientID(a.ClientMessageId)
 	m := e.outbox.byID[id]
@@ -252,23 +256,22 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	}
 	if c == nil || s.Seq <= c.known {
 		if c != nil && m.command == nil && !s.Duplicate && !c.missing(s.Seq) && !c.checked {
-			e.suspect(c) // something else is known there
+			e.suspect(c) // another entry is stored at that seq
 		}
-		if m.command != nil { // a pull has left it out: a later one has replaced it
+		if m.command != nil { // a pull has left it out, because a later command superseded it
 			e.showSetting(m.command.Entity())
 		}
 		return
 	}
 	if !madeUp(m) || s.Duplicate || m.First != 0 {
-		// The entry is not made up from m: the writer decides who the members are
-		// in it, and an earlier transmission, which this may be the answer to, may
-		// have differed.
+		// The entry is not made up from m: the writer decides who its members are; and
+		// an earlier transmission, whose answer this may be, may have differed.
 		c.heard(s.Seq, s.Count)
 		e.touch(c)
 		e.wantPull(c)
 		return
 	}
-	if len(a.Payload) > 0 { // the server has written another: what a read says is its to say
+	if len(a.Payload) > 0 { // the server has written another payload, as it may for a read
 		m.Payload = a.Payload
 	}
 	e.own(c, pim.Entry{
@@ -278,7 +281,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	})
 }
 
-// madeUp reports whether m and the answer to it make the entry.
+// madeUp reports whether the entry can be made up from m and its answer.
 func madeUp(m *message) bool { return m.Kind == pim.EntryMessage || m.Kind == pim.EntryCommand }
 
 // delivered takes m, which the server has, out of the outbox.
@@ -286,8 +289,8 @@ func (e *Engine) delivered(m *message, s Sent) {
 	e.leaveOutbox(m, SendEvent{Conversation: s.Conversation, State: Delivered, Sent: s})
 }
 
-// found takes an entry of this user's that was pushed or pulled. If it is of a
-// message in the outbox, its answer was lost and this is as good.
+// found takes an entry of this user's that was pushed or pulled. If it is the entry of
+// a message in the outbox, the answer was lost, and the entry serves as the answer.
 func (e *Engine) found(entry *pim.Entry) {
 	if m := e.outbox.byID[entry.ClientID]; m != nil && (entry.Device == e.meta.Device || m.Again) {
 		e.delivered(m, Sent{
@@ -300,8 +303,8 @@ func (e *Engine) found(entry *pim.Entry) {
 // rejected takes the server's refusal of a message.
 func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	m := e.outbox.byID[id]
-	// Of one that was sent again by hand, and has not gone out since, "try later" says
-	// nothing: it was about the transmission before.
+	// If m is queued, it was sent again by hand and has not gone out since. Then "try
+	// later" was about the transmission before, and says nothing of m now.
 	if m == nil || m.state == Failed || m.state == Queued && answer.Retryable {
 		return
 	}
@@ -313,8 +316,8 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 	m.refusals++
 	wait := e.backoff(m.refusals)
 	if err.RetryAfter > 0 {
-		// The server names a time, so it speaks of itself, not of this message, and
-		// it told others the same.
+		// A server that names a time speaks of itself, not of this message: all
+		// messages wait. It told other clients the same: the wait is spread.
 		wait = max(wait, err.RetryAfter+time.Duration(e.cfg.Random()*float64(err.RetryAfter)/4))
 		e.outbox.holdUntil = max(e.outbox.holdUntil, e.now.Mono+wait)
 	}
@@ -323,8 +326,8 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 
 var errNoAnswer = pim.Errorf(pim.KindTimeout, "no answer from the server within %v", giveUpAfter)
 
-// tickOutbox sends again what has waited for its answer for long enough, and
-// gives up what has for too long.
+// tickOutbox sends again the messages whose answers are overdue, and fails those that
+// have waited for too long.
 func (e *Engine) tickOutbox() {
 	o, now := &e.outbox, e.now.Mono
 	if e.paused {
@@ -352,12 +355,12 @@ func (e *Engine) tickOutbox() {
 	}
 }
 
-// mayResend reports whether m is sent again when no answer comes.
+// mayResend reports whether m is sent again, on this connection, when no answer comes.
 func (e *Engine) mayResend(m *message) bool {
 	return m.patient() || m.Again || m.resends < len(resendAfter)
 }
 
-// reason says why m fails that has waited for too long.
+// reason returns why m fails, which has waited for too long.
 func reason(m *message) *pim.Error {
 	if m.cause != nil && pim.KindOf(m.cause) != pim.KindUnknown {
 		return m.cause

@@ -14,7 +14,7 @@ const (
 	Connected  State = 2 // Welcome has come
 	Waiting    State = 3 // not connected; the next attempt is set for later
 	Stopped    State = 4 // no further attempt will be made until Reconnect
-	Offline    State = 5 // the app said so (Online); no attempt is made until it says otherwise
+	Offline    State = 5 // the app wants no connection (Online{false}), until Online{true}
 )
 
 // String returns the state's stable name, as in logs.
@@ -48,11 +48,11 @@ type SendState uint8
 const (
 	Queued     SendState = 1 // stored, and not transmitted yet
 	InFlight   SendState = 2 // transmitted; the answer is awaited
-	Delayed    SendState = 3 // no answer came, or the connection broke: it will be sent again by itself
+	Delayed    SendState = 3 // the connection broke, or the server is busy: it will be sent again by itself
 	Delivered  SendState = 4 // the server has it durably
 	Failed     SendState = 5 // it will not be sent again by itself: Resend or Discard
-	Superseded SendState = 6 // a command that a later one made pointless; it is gone
-	Discarded  SendState = 7 // the app gave it up; it is gone
+	Superseded SendState = 6 // a command that became pointless, mostly by a later one; it is gone
+	Discarded  SendState = 7 // given up by the app, or by the engine (SendEvent); it is gone
 )
 
 // String returns the state's stable name, as in logs and JSON.
@@ -76,9 +76,9 @@ func (s SendState) String() string {
 	return "unknown"
 }
 
-// Sent is the server's answer to a message: it is durable, at Seq.
+// Sent is the server's answer to a message: the message is durable, at Seq.
 type Sent struct {
-	Conversation pim.ConversationID // of a new group: the ID that it was given
+	Conversation pim.ConversationID // for EntryCreate: the ID that the new group was given
 	Seq          pim.Seq
 	Anchor       pim.Seq
 	Server       pim.Millis
@@ -92,11 +92,11 @@ type Sent struct {
 // ListEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event interface{ event() }
 
-// EntryEvent hands over one entry, once for a device's storage, own messages
-// included. The entries of a conversation come in the order of their seqs, but
-// for those that fill a hole, which are Late: they lie below what was handed over
-// before, and come in any order. Entry.Place is where to show it. The entry is
-// shared with the store: do not change its payload or members.
+// EntryEvent hands over one entry, the user's own messages included, and each at
+// most once for a device's storage. The entries of a conversation come in the order
+// of their seqs, except those that fill a hole: they are Late, lie below entries that
+// were handed over before, and come in any order. Entry.Place says where to show the
+// entry. The store shares the entry: do not change its payload or members.
 type EntryEvent struct {
 	Entry pim.Entry
 	Late  bool
@@ -105,8 +105,11 @@ type EntryEvent struct {
 	Number uint64
 }
 
-// SendEvent says that a message of the outbox has reached State. Of Delivered,
-// Superseded and Discarded it is the last; the message has left the outbox.
+// SendEvent says that a message of the outbox has reached State. With Delivered,
+// Superseded, Discarded, and Failed of a command, the message has left the outbox;
+// no other SendEvent follows unless the server loses the message (RewoundEvent). The
+// engine discards by itself the oldest of more than 1,000 failed messages, and a join
+// or leave that the server refuses when it is sent again after a RewoundEvent.
 type SendEvent struct {
 	ID           pim.ClientMessageID
 	Conversation pim.ConversationID // empty for EntryCreate, until it is Delivered
@@ -115,19 +118,19 @@ type SendEvent struct {
 	RetryIn      time.Duration       // Delayed: until it is sent again; 0: when there is a connection
 	Sent         Sent                // Delivered: the server's answer
 	Err          *pim.Error          // Delayed and Failed: why
-	By           pim.ClientMessageID // Superseded: the command in its place
+	By           pim.ClientMessageID // Superseded: the command in its place; zero: none
 }
 
-// SettingEvent says what an entity of the user's own log has come to, commands
-// of this device that are still in the outbox included.
+// SettingEvent hands over the present setting of an entity of the user's own log.
+// Setting includes the commands of this device that are still in the outbox.
 type SettingEvent struct {
 	Entity  string // as of pim.Command.Entity
 	Setting pim.Setting
-	Pending bool // a command that Setting includes has not reached the server
+	Pending bool // Setting includes a command that is still in the outbox
 }
 
-// ListEvent says of which conversations the store knows something new: from the
-// server's list, before their entries have come.
+// ListEvent names the conversations about which a page of the sync list says something
+// new. The store has the list's summaries already; the entries come later.
 type ListEvent struct{ Conversations []pim.ConversationID }
 
 // RefusedEvent says that the server does not let this user follow a watched
@@ -137,20 +140,21 @@ type RefusedEvent struct {
 	Err          *pim.Error
 }
 
-// RewoundEvent says that the server's store went back: restored from a backup, begun
-// anew, or another server's. Entries of Conversation above After, whatever was handed
-// over of them, are not in its log any more and have left the store; what takes their
-// seqs follows as EntryEvents. Those that this user sent come back: as SendEvents with
-// their old IDs when they are sent again, and as entries with new seqs.
+// RewoundEvent says that the server's store went back: it was restored from a backup,
+// begun anew, or is another server's. The entries of Conversation above After are not in
+// its log any more and have left the device's store, even if they were handed over. The
+// entries that take their seqs follow as EntryEvents. What this user sent of the lost
+// entries comes back: as SendEvents with the old IDs when it is sent again, and as
+// entries with new seqs.
 type RewoundEvent struct {
 	Conversation pim.ConversationID
 	After        pim.Seq
 }
 
 // StateEvent says that the connection's state has changed. Waiting with an Err of
-// pim.KindUnauthorized says that the server has refused the token, or that it has
-// run out: the app is asked for another after RetryIn. Stopped says that nothing
-// is tried any more, until Reconnect.
+// pim.KindUnauthorized says that the server has refused the token, or that the token
+// has run out: the app is asked for another after RetryIn. Stopped says that no
+// attempt is made any more, until Reconnect.
 type StateEvent struct {
 	State   State
 	Err     error         // why the connection was lost, or will not be tried again
@@ -175,18 +179,17 @@ type Page struct {
 // Conversation is what a device knows of one conversation.
 type Conversation struct {
 	ID     pim.ConversationID
-	Known  pim.Seq // everything up to here is stored, but for the holes
-	Newest pim.Seq // newest seq that the device has heard of; at least Known
+	Known  pim.Seq // everything up to here is stored or settled, except the holes
+	Newest pim.Seq // newest seq that the device has heard of with its count; at least Known
 	Count  uint64  // counting messages in the log up to Newest
-	// Own is the seq of the newest message of the user's own that the device has
-	// heard of, of any of the user's devices, or of the user's joining, if that is
-	// newer. OwnCount is the counting messages up to it: nothing above it is unread.
-	// 0: none.
+	// Own is the seq of the newest message that the user sent, from any device, or of
+	// the user's joining if that is newer, as far as this device has heard; 0: none.
+	// OwnCount is the counting messages up to Own: none of them is unread.
 	Own      pim.Seq
 	OwnCount uint64
 	// Last is the newest entry, zero if it is not known. While Known is below
-	// Newest it comes from the server's summary, whose payload is cut at 256
-	// bytes; LastCut says that it was.
+	// Newest, Last comes from the server's Summary, which cuts longer payloads to
+	// 64 bytes; LastCut says that it did.
 	Last    pim.Entry
 	LastCut bool
 	Left    bool // the user is no longer a member
@@ -212,7 +215,7 @@ type Network struct {
 	Name   string // as of NetworkChanged
 	Every  time.Duration
 	Stable bool       // Every was found by failing above it
-	Used   pim.Millis // when last
+	Used   pim.Millis // when the network was last in use, in server time
 }
 
 // Outgoing is a message in the outbox.
@@ -224,16 +227,16 @@ type Outgoing struct {
 	Members      []pim.UserID
 	Payload      []byte
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
-	First        pim.Millis // of one that was sent again by hand: the local time of its first transmission ever
-	Queued       pim.Millis // when it was queued, by the device's clock
-	Again        bool       // it was acknowledged once, and the server has lost it since: see Batch.Rewinds
+	First        pim.Millis // after a Resend: the local time of its first transmission ever; else 0
+	Queued       pim.Millis // when it was queued, in server time as far as that was known
+	Again        bool       // the server acknowledged it once and has lost it since: see Rewind
 	Failed       *pim.Error // why it is not sent again by itself; nil if it is. Op, Kind and Text are kept
 }
 
 // Stored is an entry as a store keeps it.
 type Stored struct {
 	pim.Entry
-	Number uint64 // as of EntryEvent; 0: an earlier version has stored it
+	Number uint64 // as of EntryEvent; 0: an earlier version, which gave no numbers, stored it
 	Late   bool   // as of EntryEvent
 }
 
@@ -243,15 +246,15 @@ type Meta struct {
 	Device    pim.DeviceID
 	AckSerial uint64     // serial of the last PIMPushAck
 	FullSync  bool       // a full sync is needed, or was begun and is not complete
-	LastLocal pim.Millis // local time of the last first transmission
+	LastLocal pim.Millis // the last local time that was given to a message
 	Number    uint64     // Outgoing.Number of the last message that was queued
 	Stored    uint64     // Stored.Number of the last entry that was stored
 	Confirms  bool       // the app confirms entries, and has since Confirmed was first set
 	Confirmed uint64     // Stored.Number of the last entry that the app is done with
 	Key       [16]byte   // a secret of this store, for the IDs of answers; zero: the app does not confirm
 	Store     string     // identity of the server's store, as a Welcome named it last
-	Heard     uint64     // the highest serial that the last Welcome said the server has
-	Doubt     bool       // the server may have gone back: conversations are being compared
+	Heard     uint64     // AckSerial of the last Welcome: the highest serial that the server had
+	Doubt     bool       // the server's store may have gone back: conversations are being compared
 }
 
 // Snapshot is what an engine starts from: the whole of a store except the
@@ -262,7 +265,7 @@ type Snapshot struct {
 	Outbox        []Outgoing           // in any order
 	Settings      []Setting            // in any order
 	Networks      []Network            // in any order, at most 16
-	Former        []pim.ConversationID // that have entries kept aside, see Batch.Rewinds; in any order
+	Former        []pim.ConversationID // conversations that have entries kept aside, see Rewind; in any order
 }
 
 // Batch is a set of changes to a store, to be made in one transaction. The store
@@ -272,8 +275,8 @@ type Batch struct {
 	Rewinds       []Rewind
 	Meta          *Meta // nil: unchanged
 	Conversations []Conversation
-	// Entries are to be inserted; one that the store has already (same
-	// conversation, same seq) is the same, and keeps its number.
+	// Entries are to be inserted. If the store has an entry of the same conversation
+	// and seq already, it is the same entry, and it keeps its number.
 	Entries []Stored
 	Outbox  []Outgoing            // to be inserted, or replaced where the ID is known
 	Remove  []pim.ClientMessageID // to be deleted from the outbox
@@ -281,15 +284,16 @@ type Batch struct {
 	Settings []Setting
 	// Networks, if not nil, replace those that are stored.
 	Networks []Network
-	// Keep are to be kept aside as by a Rewind.
+	// Keep are entries to be kept aside as by a Rewind.
 	Keep []pim.Entry
-	// Forget are to be deleted from what is kept aside.
+	// Forget names entries that are kept aside, and are to be deleted.
 	Forget []Former
 }
 
-// Rewind takes a conversation back: its entries above After are to be deleted. Those
-// of them that Sender sent are to be kept aside, in place of what is kept there with
-// the same client message ID. With the user's own log all settings are to be deleted.
+// Rewind takes a conversation back: its entries above After are to be deleted. The
+// deleted entries that Sender sent are to be kept aside; each replaces an entry with the
+// same client message ID that is kept aside already. If Conversation is the user's own
+// log, all settings are to be deleted too.
 type Rewind struct {
 	Conversation pim.ConversationID
 	After        pim.Seq

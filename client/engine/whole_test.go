@@ -41,7 +41,8 @@ func TestWholeSummarySettles(t *testing.T) {
 	s.transmits("ack 3: d:alice:bob 2")
 }
 
-// Where more is missing than the server knows, what it shows waits for the rest.
+// Where more is missing than the server knows, the entry of a whole Summary waits for the
+// rest.
 func TestWholeSummaryAboveAGap(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
@@ -56,7 +57,7 @@ func TestWholeSummaryAboveAGap(t *testing.T) {
 	}
 }
 
-// What is not whole, or says one thing and shows another, is pulled.
+// Where a Summary is not whole, or its entry is not the one it names, the device pulls.
 func TestSummaryThatDoesNotSettle(t *testing.T) {
 	other, noID := bobs(1)[0], bobs(1)[0]
 	other.Seq, noID.ClientMessageId = 2, nil
@@ -77,7 +78,8 @@ func TestSummaryThatDoesNotSettle(t *testing.T) {
 	}
 }
 
-// In doubt of what it has a device takes nothing for the next.
+// While a conversation is in doubt, the entry of a whole Summary is not taken for the
+// next one.
 func TestWholeSummaryInDoubt(t *testing.T) {
 	s := newScript(t)
 	s.quiets()
