@@ -24,7 +24,7 @@ func (s *short) Accept() (net.Conn, error) {
 	return s.Listener.Accept()
 }
 
-// A listener that cannot accept for a while is asked again.
+// If a listener cannot accept for a while, the gateway asks it again.
 func TestAcceptOutlivesAShortage(t *testing.T) {
 	x := newLab(t, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -51,7 +51,7 @@ func TestAcceptOutlivesAShortage(t *testing.T) {
 	serving.Wait()
 }
 
-// A connection for which others have left no file is turned away, and is not counted.
+// A connection for which no file descriptor is left is turned away, and is not counted.
 func TestNoFileForOneMore(t *testing.T) {
 	x := newLab(t, nil)
 	x.gw.Full = func() bool { return true }

@@ -22,7 +22,7 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A frame of many small elements costs about what it has in bytes, not a multiple.
+// A frame of many small elements allocates about as many bytes as it has, not a multiple.
 func TestFramesAreNotAmplified(t *testing.T) {
 	empty := bytes.Repeat([]byte{0x12, 0}, pim.MaxFrame/2-1)
 	made := bytes.Repeat([]byte{0x12, 5, 0x0a, 3, 'g', ':', 'x'}, pim.MaxFrame/7-1)
@@ -54,7 +54,8 @@ func TestFramesAreNotAmplified(t *testing.T) {
 	}
 }
 
-// More members than a group may have are refused by their number.
+// A request that names more members than a group may have is refused by their number,
+// before it reaches a writer.
 func TestTooManyMembers(t *testing.T) {
 	x := newLab(t, nil)
 	x.submit = func(r []*conv.Request) { t.Errorf("submitted with %d members", len(r[0].Members)) }
@@ -67,7 +68,8 @@ func TestTooManyMembers(t *testing.T) {
 	}
 }
 
-// What cannot be the user's by its name is not noted, and no more than the share.
+// Acknowledgements of conversations that by their IDs cannot be the user's are not noted,
+// and of one frame no more than inbox.AckShare.
 func TestPushAcksOfOthers(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(false, "alice", "phone")
@@ -95,7 +97,8 @@ func TestPushAcksOfOthers(t *testing.T) {
 	}
 }
 
-// Requests that wait hold no names that no conversation has.
+// A request that names a conversation longer than any ID is refused at once, so that waiting
+// requests stay small.
 func TestWaitingRequestsAreSmall(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(true, "alice", "phone")

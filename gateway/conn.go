@@ -18,41 +18,46 @@ import (
 
 // conn is one connection of one device. Its idle size matters: see doc.go.
 type conn struct {
-	gw        *Gateway
-	nc        net.Conn
-	raw       syscall.RawConn // nil if bytes cannot be awaited without a buffer: TLS
-	id        uint64
-	user      pim.UserID   // set by the handshake, as the four that follow
-	device    pim.DeviceID //
-	expires   int64        // ms since 1970: when the token ends
-	withdrawn *atomic.Bool // the key that signed the token is; nil: it cannot be
+	// Set at construction.
+	gw  *Gateway
+	nc  net.Conn
+	raw syscall.RawConn // nil if bytes cannot be awaited without a buffer: over TLS, or from a proxy
+	id  uint64
 
-	in reader // the reading goroutine's
+	// Set by the handshake, before the connection is in the registry.
+	user      pim.UserID
+	device    pim.DeviceID
+	expires   int64        // when the token ends, leeway included: ms since 1970
+	withdrawn *atomic.Bool // turns true when the token's key is withdrawn; nil: it never is
 
-	// For the janitor; of Gateway.elapsed, 0 for none. What begins one calls lookBy.
+	in reader // owned by the reading goroutine, but for used
+
+	// For the janitor. The times are those of Gateway.elapsed, 0 for none. Whoever
+	// makes a limit begin calls lookBy.
 	lastRead  atomic.Int64
-	halfSince atomic.Int64 // when an unfinished frame began, or last made way by readStep
-	writing   atomic.Int64 // when the write under way began
-	spot      spot
+	halfSince atomic.Int64  // when an unfinished frame began, or last grew by readStep
+	writing   atomic.Int64  // when the write of the current writeStep began
+	spot      spot          // guarded by the wheel
 	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 
-	websocket bool
+	websocket bool // set at construction
 
+	// Guarded by mu.
 	mu       sync.Mutex
-	changed  *sync.Cond // see await
+	changed  *sync.Cond // nil until somebody waits, see await
 	out      []byte     // to be written, transport headers included
 	unsent   int        // bytes in out and in the write under way
 	inFlight int32      // sends whose answer has not been written
 	answered int32      // how many of these answers are in out
 	tasks    []task     // pulls and syncs to be served
-	sending  bool       // the sending goroutine runs, or a Deliver will start it
+	sending  bool       // claimed: the sending goroutine runs, or the claimer writes or starts it
 	serving  bool       // the goroutine that serves tasks runs
-	behind   bool       // pushes were dropped
-	closing  bool       // out ends with the last frame
-	closed   bool
+	behind   bool       // pushes were dropped, and the device was not told to sync yet
+	closing  bool       // nothing more is queued: the last frame was, or closed is true
+	closed   bool       // nc is closed
 
-	lingering bool // after the last frame the client is heard out, see linger.go
-	said      bool // that frame is written
+	lingering bool // after the last frame linger reads on, see linger.go
+	said      bool // the last frame is written, and linger may end
 
 	submitting bool // sends are being handed to their writers
 }
@@ -65,8 +70,9 @@ func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
 	return c
 }
 
-// await waits until something changes: there is room in out, an answer, or the end.
-// c.mu is held, as for tell. Few connections ever wait.
+// await waits for the next tell: out may have room, an answer may have been written, or
+// the connection may have ended. c.mu is held, as for tell. Few connections ever wait,
+// so the Cond is made when it is needed.
 func (c *conn) await() {
 	if c.changed == nil {
 		c.changed = sync.NewCond(&c.mu)
@@ -74,14 +80,14 @@ func (c *conn) await() {
 	c.changed.Wait()
 }
 
-// tell ends all waits.
+// tell ends all waits in await.
 func (c *conn) tell() {
 	if c.changed != nil {
 		c.changed.Broadcast()
 	}
 }
 
-// name is the connection's ID as Welcome and the log give it.
+// name returns the connection's ID as Welcome and the log give it.
 func (c *conn) name() string { return strconv.FormatUint(c.id, 16) }
 
 func (c *conn) log() *slog.Logger {
@@ -106,8 +112,8 @@ func (c *conn) appendRaw(frame []byte) {
 	c.appended(append(c.room(len(frame)), frame...))
 }
 
-// room returns out, with a header for a frame of n bytes at its end and space
-// for the frame.
+// room returns out with the transport header of a frame of n bytes appended, and with
+// capacity for the frame. c.mu is held.
 func (c *conn) room(n int) []byte {
 	b := c.out
 	if b == nil {
@@ -122,12 +128,14 @@ func (c *conn) room(n int) []byte {
 	return appendTCPHeader(b, n)
 }
 
+// appended makes b, which is out with more behind it, the new out. c.mu is held.
 func (c *conn) appended(b []byte) {
 	c.unsent += len(b) - len(c.out)
 	c.out = b
 }
 
-// claim reports whether the caller is to call startSender. c.mu is held.
+// claim reports whether the caller must call startSender, or write by itself as direct
+// does. c.mu is held.
 func (c *conn) claim() bool {
 	if c.sending || c.closed {
 		return false
@@ -143,8 +151,8 @@ func (c *conn) startSender() {
 	}
 }
 
-// reply queues one frame, once there is room for it, and sees to it that it is
-// written. While there is none the connection is not read.
+// reply queues one frame and starts the sender if need be. While more than QueueBytes
+// are unsent it waits; if the reading goroutine waits here, nothing more is read.
 func (c *conn) reply(m wire.Message) {
 	c.mu.Lock()
 	for c.unsent > c.gw.Limits.QueueBytes && !c.closing {
@@ -164,14 +172,15 @@ func (c *conn) reply(m wire.Message) {
 
 type ackScratch struct{ ack wirepb.PIMSendAck }
 
-// answer queues the answer to a send; it reports whether to start the sender.
+// answer queues the answer to a send. It reports whether the caller must start the
+// sender.
 func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
 		return false
 	}
-	c.answered++ // it is in flight until it is written: who takes no answers sends no more
+	c.answered++ // in flight until it is written: a client that reads no answers sends no more
 	r := a.Request
 	if a.Err != nil {
 		m := c.gw.refusal(a.Err)
@@ -197,8 +206,9 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	return c.claim()
 }
 
-// push queues what of part is for this connection, or drops it if the device is
-// behind; it reports whether to start the sender.
+// push queues the entries of part that are for this connection, whose user may read the
+// seqs from..to. If the device is behind it drops them. It reports whether the caller must
+// start the sender.
 func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	var few [8]span
 	spans, size := part.spans(few[:0], c.user, c.device, from, to)
@@ -227,7 +237,8 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	return c.claim()
 }
 
-// send writes what is queued until nothing is.
+// send is the sending goroutine. It writes what is queued until nothing is; after the
+// last frame it closes the connection, or leaves that to linger.
 func (c *conn) send() {
 	var err error
 	c.mu.Lock()
@@ -263,12 +274,13 @@ func (c *conn) send() {
 	}
 }
 
-// writeStep is what must make way within Limits.Write: a client on a slow link
-// that takes what it can is not a slow client.
+// writeStep is how many bytes must be taken within each Limits.Write. A limit on all
+// that is queued would close a client that takes as much as its slow link allows.
 const writeStep = 32 << 10
 
-// write writes buf and counts it down in unsent, but for the last step, which
-// is left to the caller: most writes have one, and the caller locks c.mu anyway.
+// write writes buf in steps and subtracts each from unsent, except the last. It returns
+// the size of the last for the caller to subtract: most writes have one step, and the
+// caller locks c.mu anyway.
 func (c *conn) write(buf []byte) (last int, err error) {
 	defer c.writing.Store(0)
 	for {
@@ -316,8 +328,9 @@ func (c *conn) shut(code wire.Code, text string) {
 
 func (c *conn) goAway() { c.shut(wire.CodeShutdown, "the server is shutting down") }
 
-// window is over which time clients come back that were sent away with code: many
-// at once, if it is about the node; if it is about them, each by itself.
+// window returns the time over which clients that were sent away with code spread their
+// return; 0 if they do not come back. A code about the node sends many away at once, and
+// they get the long window, Limits.Drain. A code about one client does not.
 func (g *Gateway) window(code wire.Code) time.Duration {
 	switch {
 	case !code.Reconnect():
@@ -328,7 +341,8 @@ func (g *Gateway) window(code wire.Code) time.Duration {
 	return g.Limits.Reconnect
 }
 
-// abort closes the connection as it is. The reading goroutine notices.
+// abort closes the connection at once; what is queued is lost. The reading goroutine
+// notices and calls gone.
 func (c *conn) abort() {
 	c.mu.Lock()
 	was := c.closed
@@ -340,9 +354,10 @@ func (c *conn) abort() {
 	}
 }
 
-// Buffers for what is to be written: connections have one only while they write.
+// Buffers for what is to be written: a connection has one only while it has something to
+// write.
 
-const keepBuffer = 64 << 10
+const keepBuffer = 64 << 10 // bytes; larger ones are left to the garbage collector
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -360,6 +375,6 @@ func giveBuffer(b []byte) {
 	}
 }
 
-// ctx ends when the gateway closes; what runs for a connection is bounded by
-// its own limits besides.
+// ctx ends when the gateway closes, not when the connection does. What runs for a
+// connection is also bounded by its own limits.
 func (c *conn) ctx() context.Context { return c.gw.ctx }

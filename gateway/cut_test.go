@@ -46,8 +46,8 @@ func newCutScript(websocket bool, sizes ...int) *cutScript {
 	return s
 }
 
-// cuts returns all places to cut a small script at, and of a large one those around
-// the ends of what is read at a time.
+// cuts returns where to cut the script: a small one everywhere, a large one around the ends
+// of what is read at a time.
 func (s *cutScript) cuts() []int {
 	var cuts []int
 	for cut := range len(s.bytes) + 1 {
@@ -59,8 +59,8 @@ func (s *cutScript) cuts() []int {
 	return cuts
 }
 
-// Sends whose frame the connection's end cuts are not taken, and those before them
-// are, on every transport and at every place.
+// The connection ends in the middle of the client's bytes, at every place and on every
+// transport. Sends whose frame came whole are taken, and the one that was cut is not.
 func TestEveryCut(t *testing.T) {
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
@@ -108,8 +108,8 @@ func TestEveryCut(t *testing.T) {
 	}
 }
 
-// sendCut serves a connection on which sent comes, the first early bytes of it with
-// the upgrade, and then its end. It returns when the gateway is done with it.
+// sendCut serves a connection on which sent comes and then the end; the first early bytes of
+// sent come with the upgrade. It returns when the gateway is done with the connection.
 func (x *lab) sendCut(websocket bool, config *tls.Config, sent []byte, early int) {
 	x.t.Helper()
 	near, far := tcpPair(x.t)

@@ -2,20 +2,22 @@ package gateway
 
 import "syscall"
 
-// maxDirect is to how many connections one Deliver writes itself; the others have
-// goroutines, which other CPUs take meanwhile. A large group's pushes are many.
+// maxDirect is how many connections one Deliver writes to by itself. The others have
+// their sending goroutines, which run on other CPUs meanwhile: the pushes of a large
+// group are many.
 const maxDirect = 64
 
-// direct writes what is queued for connections at once, without a goroutine for each,
-// as far as their sockets have room. At low load a goroutine costs more than the
-// write: another thread is woken to see whether it has something to do.
+// direct writes what is queued for connections, as far as their sockets have room,
+// without a goroutine for each. At low load a goroutine costs more than the write: the
+// runtime wakes another thread to look for work. See docs/decisions/0020.
 type direct struct {
-	buf []byte // to be written
-	n   int    // how much of it was
-	try func(fd uintptr) bool
+	buf []byte                // to be written
+	n   int                   // how many bytes of buf were written; tests set -1 for an error
+	try func(fd uintptr) bool // attempt, made once; tests replace it
 }
 
-// start has what is queued for the connections written. The caller has claimed them.
+// start writes what is queued for the connections, or starts their senders. The caller
+// has claimed them.
 func (d *direct) start(conns []*conn) {
 	few := min(len(conns), maxDirect)
 	for _, c := range conns[few:] {
@@ -28,8 +30,8 @@ func (d *direct) start(conns []*conn) {
 	}
 }
 
-// send writes what is queued for c; it reports whether that was all there is to do
-// for c's sender. It never waits.
+// send writes what is queued for c, and never waits. It reports whether nothing is left
+// to do for c's sender; else the caller must start it.
 func (d *direct) send(c *conn) (all bool) {
 	c.mu.Lock()
 	if c.raw == nil || c.behind || c.closing || len(c.out) > writeStep {
@@ -57,8 +59,8 @@ func (d *direct) send(c *conn) (all bool) {
 	return !c.sending
 }
 
-// write writes what there is room for and returns how much that was. Whether an error
-// is in the way is seen by who writes the rest.
+// write writes what the socket has room for and returns how many bytes that was. It
+// reports no error: the sender meets it when it writes the rest.
 func (d *direct) write(raw syscall.RawConn, buf []byte) int {
 	if d.try == nil {
 		d.try = d.attempt
@@ -75,5 +77,5 @@ func (d *direct) attempt(fd uintptr) bool {
 	for errno == syscall.EINTR {
 		d.n, errno = writeFile(fd, d.buf)
 	}
-	return true // whether there was room or not: it is not waited for
+	return true // even without room, so that RawConn.Write does not wait for it
 }

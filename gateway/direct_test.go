@@ -10,7 +10,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// calm waits until nothing of c's is being written.
+// calm waits until all that was queued for c is written.
 func (x *lab) calm(c *conn) {
 	x.t.Helper()
 	x.eventually("all is written", func() bool {
@@ -20,7 +20,7 @@ func (x *lab) calm(c *conn) {
 	})
 }
 
-// What fits into the socket is written when Deliver returns.
+// If the socket has room for what Deliver queues, it is written when Deliver returns.
 func TestDeliverWritesAtOnce(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -40,8 +40,8 @@ func TestDeliverWritesAtOnce(t *testing.T) {
 	})
 }
 
-// A socket that takes a part, or nothing, has the rest written when it has room, in
-// order and nothing twice.
+// If a socket takes only a part or nothing, the rest is written when it has room, in order
+// and nothing twice.
 func TestDirectWriteInParts(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, func(l *Limits) { l.QueueBytes = 64 << 20 })
@@ -66,7 +66,7 @@ func TestDirectWriteInParts(t *testing.T) {
 	})
 }
 
-// A Deliver for more connections than it writes to itself reaches all of them.
+// A Deliver reaches all connections, also those above maxDirect.
 func TestDeliverToMany(t *testing.T) {
 	x := newLab(t, nil)
 	var users []pim.UserID

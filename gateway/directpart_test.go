@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// queue has one entry pushed to c, and reports whether c's sender is to be started.
+// queue pushes one entry to c, and reports whether the caller must start c's sender.
 func (c *conn) queue(conversation string, seq int) (start bool) {
 	e := pim.Entry{Seq: pim.Seq(seq), Sender: "other", Device: "d", Payload: fmt.Appendf(nil, "%d of %s", seq, conversation)}
 	parts := splitPush(&conv.Published{
@@ -21,7 +21,7 @@ func (c *conn) queue(conversation string, seq int) (start bool) {
 	return c.push(&parts[0], 0, 1<<63)
 }
 
-// answerOne queues the answer to a send of c's, as queue does with a push.
+// answerOne queues the answer to one send, and reports the same as queue.
 func (c *conn) answerOne() (start bool) {
 	c.mu.Lock()
 	c.inFlight++
@@ -29,8 +29,8 @@ func (c *conn) answerOne() (start bool) {
 	return c.answer(&conv.Answer{Request: &conv.Request{Conversation: "g:x", Origin: c}, Seq: 1, Anchor: 1}, &ackScratch{})
 }
 
-// directly writes to c as a Deliver does, but the socket takes no more than room bytes,
-// and during the write, while c is not locked, meanwhile happens.
+// directly writes to c as a Deliver does, but the socket takes no more than room bytes. It
+// calls meanwhile during the write, while c is not locked.
 func (c *conn) directly(room int, meanwhile func()) (all bool) {
 	var d direct
 	d.try = func(fd uintptr) bool {
@@ -61,8 +61,8 @@ func count(is bool) int32 {
 	return 0
 }
 
-// spoil fills the buffers that others may take now, as they would: what is still to be
-// written must not be in one of them.
+// spoil takes buffers from the pool and overwrites them, as other connections would: no
+// buffer in the pool may hold what is still to be written.
 func spoil() {
 	var taken [][]byte
 	for range 8 {
@@ -78,9 +78,9 @@ func spoil() {
 	}
 }
 
-// Wherever a socket cuts a write off, what is left is written once, before all that
-// comes later, by nobody but the sender that was started; and a send is in flight until
-// all of its answer is written.
+// A socket takes any number of the bytes of a direct write. The rest is written once, before
+// all that is queued later, and only by the sender that the caller starts. A send stays in
+// flight until its answer is written.
 func TestDirectWriteOfAPart(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -137,7 +137,7 @@ func TestDirectWriteOfAPart(t *testing.T) {
 	})
 }
 
-// A socket without any room holds nobody up: Deliver returns, and others get theirs.
+// A socket without any room does not hold up Deliver, nor what others get from it.
 func TestDeliverDoesNotWait(t *testing.T) {
 	x := newLab(t, nil)
 	x.connect(false, "alice", "phone") // reads nothing from here on
@@ -166,7 +166,8 @@ func TestDeliverDoesNotWait(t *testing.T) {
 	}
 }
 
-// What happens to a connection during a direct write is seen to after it.
+// If a connection falls behind, is told to go or is closed during a direct write, the sender
+// takes care of it after the write.
 func TestDirectWriteMeanwhile(t *testing.T) {
 	const enough = 1 << 20
 	for name, during := range map[string]struct {
@@ -234,7 +235,7 @@ func TestDirectWriteMeanwhile(t *testing.T) {
 	}
 }
 
-// Who waits for room, or for an answer to be written, is told by a direct write.
+// A direct write wakes whoever waits for room.
 func TestDirectWriteEndsWaits(t *testing.T) {
 	x := newLab(t, func(l *Limits) { l.QueueBytes, l.InFlight = 50, 1 })
 	p := x.connect(false, "alice", "phone")
@@ -257,8 +258,8 @@ func TestDirectWriteEndsWaits(t *testing.T) {
 	x.calm(c)
 }
 
-// Delivers, replies and a socket with little room at the same time: each
-// conversation's entries come once and in order, and so do the replies.
+// Several Delivers and replies at the same time, over a socket with little room: the entries
+// of each conversation come once and in order, and so do the replies.
 func TestDirectWritesBesideReplies(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, func(l *Limits) { l.QueueBytes = 64 << 20 })

@@ -3,23 +3,29 @@
 //
 // # One connection
 //
-// One goroutine reads; it decodes every frame that one read brought in and hands
-// all sends among them to the writers at once. A second goroutine exists only
-// while there is something to write; it writes everything that has gathered in
-// one call. So an idle connection is one small stack and no buffer: plain
-// connections wait for bytes before they take a read buffer from the pool.
+// One goroutine reads. It decodes every frame that one read brought in and hands
+// all sends among them to the writers at once. A plain connection waits for bytes
+// before it takes a read buffer from the pool, so an idle one is one small stack and
+// no buffer.
 //
-// Frames to a client gather in conn.out:
+// Frames to a client gather in conn.out and are written together, in one call.
+// Deliver writes them itself if the socket has room (direct.go). Else the sending
+// goroutine does, which exists only while there is something to write. A third
+// goroutine serves pulls and syncs, and exists only while there are any (tasks.go).
 //
-//   - answers to sends: bounded by Limits.InFlight, since a send is in flight until
-//     its answer is written, and above the limit nothing more is read;
-//   - other answers at once (pongs, times, refusals): each waits for room, and the
-//     connection is not read meanwhile;
-//   - answers to pulls and syncs: made one at a time, each only when out has room;
-//   - pushes: bounded by Limits.QueueBytes. Above it the device is behind: its
-//     pushes are dropped until out is empty, and then it is told to sync.
+// What may wait in conn.out is bounded:
 //
-// Limits of time need no timer for each connection: a janitor looks at one when a limit
-// of it may end (wheel.go). What a silent connection does not need is given back: the
-// stack that its goroutine has grown (renew.go), and garbage (trim.go).
+//   - Answers to sends: by Limits.InFlight. A send is in flight until its answer is
+//     written, and at the limit nothing more is read.
+//   - Answers that are given at once (pongs, times, refusals): each waits for room, and
+//     the connection is not read meanwhile. Only the pong of the WebSocket layer is
+//     dropped instead.
+//   - Answers to pulls and syncs: they are made one after the other, and each waits
+//     for room.
+//   - Pushes: by Limits.QueueBytes. A device above it is behind: its pushes are
+//     dropped until out is empty, and then it is told to sync.
+//
+// Limits of time need no timer for each connection: a janitor looks at a connection
+// when one of its limits may end (wheel.go). A silent connection gives back what it
+// does not need: the grown stack of its goroutine (renew.go), and garbage (trim.go).
 package gateway

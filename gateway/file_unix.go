@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// rawConn returns nc's file, on which bytes can be awaited without a buffer; nil if
-// it has none.
+// rawConn returns nc's file descriptor, on which bytes can be awaited without a buffer; nil
+// if nc does not give it out.
 func rawConn(nc net.Conn) syscall.RawConn {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {

@@ -19,7 +19,7 @@ type Writer interface {
 	Submit([]*conv.Request)
 }
 
-// Reader serves what devices ask for.
+// Reader serves what devices ask for; see the methods of inbox.Inbox.
 type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
@@ -27,7 +27,7 @@ type Reader interface {
 	Known(context.Context, pim.UserID) (bool, error)
 }
 
-// Acks takes what devices acknowledge.
+// Acks takes what devices acknowledge; see the methods of inbox.Acks.
 type Acks interface {
 	Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
@@ -39,18 +39,19 @@ type Verifier interface {
 	Verify(token string, now time.Time) (account.Claims, error)
 }
 
-// Limits bound connections (invariant I8). All must be positive.
+// Limits bound connections (invariant I8). All must be positive, but Heartbeat, Reconnect
+// and Drain may be 0.
 type Limits struct {
-	Connections int           // at once, handshakes included
+	Connections int           // open at once, handshakes included
 	User        int           // connections of one user, each of another device
 	InFlight    int           // sends of one connection without an answer
 	QueueBytes  int           // unsent bytes of one connection, about
-	Handshake   time.Duration // from accept to Hello; also for the end of a frame, or readStep more of it
-	Idle        time.Duration // without a byte from a client that did not announce its heartbeats
-	Heartbeat   time.Duration // longest that may be announced; 0: announcements are ignored
-	Reconnect   time.Duration // clients that lose their connection come back within such a window
-	Write       time.Duration // for a write to make way
-	Drain       time.Duration // window over which clients reconnect after GoAway
+	Handshake   time.Duration // from accept to Welcome; also for an unfinished frame to end, or to grow by readStep
+	Idle        time.Duration // without a byte from a client that announced no heartbeats
+	Heartbeat   time.Duration // longest that a client may announce; 0: announcements are ignored
+	Reconnect   time.Duration // window over which clients whose connection broke come back
+	Write       time.Duration // for each writeStep bytes of a write
+	Drain       time.Duration // window over which clients come back after GoAway
 	Members     int           // of a group, or named by one request
 }
 
@@ -61,12 +62,12 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
-	Proxies  Proxies              // whose word on clients' addresses in headers is taken
+	Proxies  Proxies              // trusted to name clients' addresses
 	Store    string               // the store's identity, for Welcome
 	Metrics  *Metrics             // nil: not counted
-	Now      func() time.Time     // what clients are told, and tokens are judged by; nil: time.Now
-	Doubt    func() error         // why Now may be wrong: a *pim.Error; nil: never
-	Full     func() bool          // whether other connections leave no file for one more of TCP; nil: they do
+	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now
+	Doubt    func() error         // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
+	Full     func() bool          // whether no file descriptor is left for one more TCP connection; nil: never
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
 	Logger   *slog.Logger         // nil: slog.Default
 }
@@ -77,18 +78,18 @@ type Gateway struct {
 	sessions registry
 	wheel    wheel
 	keys     keyring
-	open     atomic.Int64 // connections, handshakes included
-	ids      atomic.Uint64
+	open     atomic.Int64    // connections, handshakes included
+	ids      atomic.Uint64   // the last connection's ID
 	ctx      context.Context // ends when the gateway closes
 	cancel   context.CancelFunc
-	greeting context.Context // ends when GoAway begins: for handshakes
-	leave    context.CancelFunc
-	tasks    sync.WaitGroup // every goroutine of the gateway and its connections
-	mu       sync.Mutex     // orders Add on tasks before Wait
-	closing  bool
+	greeting context.Context    // of handshakes: ends when GoAway begins
+	leave    context.CancelFunc // ends greeting
+	tasks    sync.WaitGroup     // every goroutine of the gateway and its connections
+	mu       sync.Mutex         // guards closing; orders Add on tasks before Wait
+	closing  bool               // GoAway or Close has begun
 }
 
-// New starts a gateway. SetWriter may supply the Writer later, but before the
+// New starts a gateway. If Options.Writer is nil, SetWriter must be called before the
 // first connection is served.
 func New(o Options) *Gateway {
 	g := &Gateway{Options: o, sessions: newRegistry()}
@@ -118,16 +119,16 @@ func New(o Options) *Gateway {
 	return g
 }
 
-// elapsed is the time that limits of time are measured in: milliseconds, never 0.
+// elapsed returns the time by which limits of time are measured: milliseconds, never 0.
 // It does not jump with the wall clock.
 func (g *Gateway) elapsed() int64 { return g.Mono().Milliseconds() + 1 }
 
-// SetWriter supplies the Writer: writers need their Outlet first, and that is
-// the gateway.
+// SetWriter sets Options.Writer. Writers are made with their Outlet, which is the
+// gateway, so the gateway exists before them.
 func (g *Gateway) SetWriter(w Writer) { g.Writer = w }
 
-// start runs f as a goroutine of the gateway; it reports false, and runs
-// nothing, when the gateway is closing.
+// start runs f in a goroutine that Close waits for. Once Close has begun it runs
+// nothing and reports false.
 func (g *Gateway) start(f func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -138,9 +139,9 @@ func (g *Gateway) start(f func()) bool {
 	return true
 }
 
-// GoAway asks all clients to leave and spread their return over Limits.Drain, and
-// refuses new ones; handshakes under way are broken off. It waits until what was
-// queued for clients is written, or ctx ends.
+// GoAway asks all clients to leave and to spread their return over Limits.Drain. It
+// refuses new connections and breaks off handshakes under way. It returns when what was
+// queued for each connection is written and all are closed, or when ctx ends.
 func (g *Gateway) GoAway(ctx context.Context) {
 	g.mu.Lock()
 	g.closing = true
@@ -185,7 +186,8 @@ func (g *Gateway) admit() error {
 	return nil
 }
 
-// admitTCP is admit for a connection that nobody else has counted.
+// admitTCP is admit for a TCP connection, for which it asks Full as well. For a WebSocket
+// the HTTP server has looked at the file descriptors when it accepted the connection.
 func (g *Gateway) admitTCP() error {
 	if err := g.admit(); err != nil {
 		return err
@@ -218,8 +220,8 @@ func (g *Gateway) Deliver(answers []conv.Answer, pushes []conv.Published) {
 	g.Metrics.answered(len(answers))
 }
 
-// push queues p for every connected device that may read it, and returns
-// touched with those added whose sender is to be started.
+// push queues p for every connected device whose user may read it. It returns touched
+// with the connections appended whose sender the caller must start.
 func (g *Gateway) push(p *conv.Published, touched []*conn) []*conn {
 	parts := splitPush(p)
 	for i := range parts {

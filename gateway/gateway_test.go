@@ -89,7 +89,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	}
 }
 
-// Whoever says nothing, or half a thing, cannot hold a connection.
+// A client that sends nothing, or an unfinished frame, cannot hold a connection.
 func TestSlowClientsAreClosed(t *testing.T) {
 	short := func(l *Limits) { l.Handshake = 50 * time.Millisecond }
 	t.Run("no Hello", func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestSlowClientsAreClosed(t *testing.T) {
 		x.eventually("a fragment is read", func() bool { return c.halfSince.Load() != 0 })
 		x.passes(x.gw.Limits.Handshake/2 + time.Second)
 		now := x.gw.elapsed()
-		p.write(clientFrame(ws.OpPing, true, nil)) // signs of life are no excuse
+		p.write(clientFrame(ws.OpPing, true, nil)) // a ping does not extend the limit
 		x.eventually("a ping is read", func() bool { return c.lastRead.Load() >= now })
 		x.passes(x.gw.Limits.Handshake / 2)
 		p.closedWith(wire.CodeHandshake)
@@ -165,8 +165,8 @@ func TestSecondConnectionOfADeviceReplacesTheFirst(t *testing.T) {
 	expect[*wirepb.PIMPush](other)
 }
 
-// What a replaced connection sends reaches no writer once the new connection is
-// welcome: the client has sent it again there.
+// Once the new connection has its Welcome, nothing that the replaced connection sends reaches
+// a writer: the client sends it again over the new one.
 func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	x := newLab(t, nil)
 	old := x.connect(false, "alice", "phone")
@@ -188,7 +188,7 @@ func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	old.closedWith(wire.CodeReplaced)
 	close(leave)
 	expect[*wirepb.Welcome](fresh)
-	// Until then what it reads is that goroutine's, which goes on after its Submit.
+	// Until then c.in is the reader's, which goes on when its Submit returns.
 	x.eventually("the old one's reader has ended", func() bool { return x.gw.Open() == 1 })
 	c.in.sends = []*conv.Request{{Origin: c}}
 	c.fence()
@@ -198,13 +198,13 @@ func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	}
 }
 
-// A connection that the device has given up, whose Hello is read late, does not
-// replace the newer one.
+// A connection that was opened first, but whose Hello is read late, does not replace the
+// newer connection of its device.
 func TestStaleHelloDoesNotReplace(t *testing.T) {
 	x := newLab(t, nil)
 	stale := x.connect(false, "alice", "other") // opened first
 	stale.send(&wirepb.PIMPing{})
-	expect[*wirepb.PIMPong](stale) // the handshake is over, which looks at the device until after Welcome
+	expect[*wirepb.PIMPong](stale) // so the handshake is over, which reads c.device until after Welcome
 	c := x.gw.sessions.of("alice")[0]
 	x.gw.sessions.remove(c)
 	current := x.connect(false, "alice", "phone")
@@ -242,8 +242,8 @@ func TestRefusedRequestsAreAnswered(t *testing.T) {
 	}
 }
 
-// Above the limit of sends in flight the server reads no further, and goes on
-// when answers have been given.
+// At the limit of sends in flight the server reads no further, and it goes on when answers
+// are written.
 func TestSendsInFlightAreBounded(t *testing.T) {
 	x := newLab(t, nil)
 	waiting := make(chan *conv.Request, 100)
@@ -266,8 +266,8 @@ func TestSendsInFlightAreBounded(t *testing.T) {
 	}
 }
 
-// A device that does not read: its pushes stop, memory stays bounded, and when
-// it reads again it is told to sync. Other devices are not concerned.
+// A device does not read: its pushes stop, memory stays bounded, and when it reads again it
+// is told to sync. Other devices get their pushes meanwhile.
 func TestSlowDeviceFallsBehind(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -301,8 +301,8 @@ func TestSlowDeviceFallsBehind(t *testing.T) {
 	})
 }
 
-// A pull page larger than a frame comes in several, which settle its range
-// without a gap, the last marked as such.
+// A pull page larger than a frame comes in several frames. Together they settle its range
+// without a gap, and the last one says so.
 func TestPullPagesAreCutIntoFrames(t *testing.T) {
 	x := newLab(t, nil)
 	x.page = inbox.Page{From: 3, To: 14, Newest: 20}
@@ -381,8 +381,8 @@ func TestWebSocketControlFrames(t *testing.T) {
 	}
 }
 
-// Clients that leave because of the node come back spread over its long window, one
-// that was idle by itself, and one that is not wanted is told no time.
+// A code about the node gives the long window, a code about one client the short one, and a
+// code after which the client must not come back none.
 func TestWindowOfEachCode(t *testing.T) {
 	g := &Gateway{}
 	g.Limits.Drain, g.Limits.Reconnect = 10*time.Second, time.Second

@@ -21,7 +21,7 @@ func (c *conn) handle(frame []byte) error {
 	case wire.TypePushAck:
 		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
-		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // not to be decoded at the client's wish
+		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // not to be decoded for a client
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	_, m, err := wire.Decode(frame)
@@ -63,8 +63,8 @@ func (g *Gateway) refusal(err error) *wirepb.PIMError {
 	return wire.ErrorFrame(withoutCause(err))
 }
 
-// withoutCause leaves out of a failure of the node's own what caused it: paths and
-// engines are for the log, and no client's business.
+// withoutCause returns err. If it is a failure of the node's own it leaves out the cause:
+// paths and engines are for the log, and no client's business.
 func withoutCause(err error) error {
 	var e *pim.Error
 	if !errors.As(err, &e) {
@@ -84,12 +84,12 @@ func withoutCause(err error) error {
 	return &pim.Error{Kind: e.Kind, Text: text + "; its log says more", RetryAfter: e.RetryAfter}
 }
 
-// maxNamed is how much of what a request called itself its refusal repeats: more
-// than any valid ID has.
+// maxNamed is how many bytes of an ID in a request its refusal repeats at most. No valid
+// ID has more.
 const maxNamed = 256
 
-// named returns a conversation as an error names it: not at all if no conversation
-// has such a name.
+// named returns the conversation for an error frame to name: "" if it is longer than any
+// conversation's ID.
 func named(conversation string) string {
 	if len(conversation) > maxNamed {
 		return ""
@@ -104,8 +104,8 @@ func errLongName(bytes int) error {
 
 var sendReqs = sync.Pool{New: func() any { return new(wirepb.PIMSendReq) }}
 
-// handleSend decodes a PIMSendReq and leaves it for submit. Above the limit of
-// sends in flight it waits, and with it the client: nothing more is read.
+// handleSend decodes a PIMSendReq and leaves it for submit. At the limit of sends in
+// flight it waits for an answer to be written; nothing more is read meanwhile.
 func (c *conn) handleSend(body []byte) error {
 	m := sendReqs.Get().(*wirepb.PIMSendReq)
 	defer sendReqs.Put(m)
@@ -160,7 +160,7 @@ func (c *conn) handleSend(body []byte) error {
 	return nil
 }
 
-// refuseSend answers a PIMSendReq that comes to no request.
+// refuseSend answers a PIMSendReq that is not handed to a writer.
 func (c *conn) refuseSend(m *wirepb.PIMSendReq, err error) {
 	e := c.gw.refusal(err)
 	e.ClientMessageId = m.ClientMessageId[:min(len(m.ClientMessageId), maxNamed)]
@@ -178,9 +178,9 @@ func (c *conn) awaitAnswer() {
 	c.inFlight++
 }
 
-// submit hands the sends that one read brought in to their writers. Those of a
-// connection that is closing are left out: they get no answer, so the client
-// sends them again elsewhere, and what it is told there must be the last word.
+// submit hands the sends that one read brought in to their writers. If the connection is
+// closing it drops them. They get no answer, so the client sends them again over another
+// connection, and the answer that it gets there must hold.
 func (c *conn) submit() {
 	if len(c.in.sends) == 0 {
 		return
@@ -204,8 +204,7 @@ func (c *conn) submit() {
 	c.in.sends = c.in.sends[:0]
 }
 
-// fence waits until no send of a connection that is closing can reach a writer
-// any more.
+// fence waits until no send of c, which is closing, can reach a writer any more.
 func (c *conn) fence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -214,10 +213,10 @@ func (c *conn) fence() {
 	}
 }
 
-// handlePushAck notes what the device acknowledges. Conversations that cannot be the
-// user's, by their names, are left out, and what is above the user's share with them:
-// neither is answered, and both are listed again by the next sync if there is
-// anything to list.
+// handlePushAck notes what the device acknowledges. It drops acknowledgements of
+// conversations that by their IDs cannot be the user's, and those above inbox.AckShare.
+// The client is not told. The next sync lists such a conversation again, if it is the
+// user's and has something new.
 func (c *conn) handlePushAck(body []byte) error {
 	var acks []inbox.Ack
 	made, over := 0, 0
@@ -241,8 +240,8 @@ func (c *conn) handlePushAck(body []byte) error {
 	return nil
 }
 
-// handleSync and handlePull leave a request for the tasks, which hold nothing of a
-// frame but what is asked for.
+// handleSync and handlePull queue a task. It holds what the request asks for and nothing
+// else of its frame.
 func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	if len(m.After) > maxNamed {
 		c.refuseTask(m.RequestId, "", errLongName(len(m.After)))

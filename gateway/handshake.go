@@ -16,15 +16,15 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// After a connection could not be accepted the next try follows in firstPause, and
-// then in twice as long each time, up to lastPause.
+// After a failed accept the next try follows in firstPause, and after each further failure
+// in twice as long, up to lastPause.
 const (
 	firstPause = 10 * time.Millisecond
 	lastPause  = time.Second
 )
 
-// ServeTCP accepts connections from l until it is closed. conf, if not nil, puts
-// TLS around each.
+// ServeTCP accepts connections from l until l is closed. conf, if not nil, puts TLS around
+// each.
 func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 	for pause := firstPause; ; {
 		nc, err := l.Accept()
@@ -32,7 +32,7 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			// Out of files, most likely: it passes when connections close.
+			// Most likely no file descriptor is left. That passes when connections close.
 			g.Logger.Warn("accept failed", "err", err, "again_in", pause)
 			select {
 			case <-time.After(pause):
@@ -61,10 +61,9 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 	}
 }
 
-// serve takes a connection through the handshake and then leaves it to a
-// goroutine of its own: this one's stack has grown in the handshake, and an idle
-// connection should not keep it. remote is the client's address if it is not that of
-// nc, and early what was read already.
+// serve does the handshake of a connection and then starts another goroutine that reads:
+// the handshake has grown this one's stack, and an idle connection should not keep it.
+// remote is the client's address if it is not that of nc; early is what was already read.
 func (g *Gateway) serve(nc net.Conn, remote string, websocket bool, early []byte) {
 	c := newConn(g, nc, websocket)
 	c.in.partial = early
@@ -79,7 +78,7 @@ func (g *Gateway) serve(nc net.Conn, remote string, websocket bool, early []byte
 	c.gone()
 }
 
-// handshake reads Hello and queues Welcome. After it the connection is in the
+// handshake reads Hello and queues Welcome. If it returns nil the connection is in the
 // registry, and pushes may follow.
 func (c *conn) handshake(remote string) error {
 	g := c.gw
@@ -137,26 +136,27 @@ func (c *conn) handshake(remote string) error {
 	c.join()
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
-		// Behind Welcome the same sends come again. One of the old connection that
-		// was taken after them could contradict what they are answered with.
+		// After Welcome the client sends again what was not answered. If a writer took
+		// such a send from the old connection after that, its outcome could contradict
+		// the answer given here.
 		replaced.fence()
 	}
 	if start {
 		c.startSender()
 	}
-	if g.greeting.Err() != nil { // GoAway may have looked before it was in the registry
+	if g.greeting.Err() != nil { // GoAway may have walked the registry before c was in it
 		c.goAway()
 	}
 	c.log().Debug("connected", "agent", wire.Cut(hello.Agent, 128), "remote", c.from(remote))
 	return nil
 }
 
-// verify checks a token. While the node doubts its clock it judges by the time that
-// it relied on last (Now), and refuses none for its times: the client is told to
-// come again. What has nothing to do with time, the signature first, is refused as
-// ever.
+// verify checks a token by Now, which is the time relied on last while the node doubts its
+// clock. A token that fails then only for its times is not called unauthorized: the error
+// has the kind of the doubt, and the client comes again. What has nothing to do with time,
+// first of all the signature, is refused as ever.
 func (g *Gateway) verify(token string) (account.Claims, error) {
-	doubt := g.Doubt() // first: when it is over, Now is right
+	doubt := g.Doubt() // before Now: if the doubt is over, Now is right
 	claims, err := g.Verifier.Verify(token, g.Now())
 	var why *pim.Error
 	if account.ByTime(err) && errors.As(doubt, &why) {
@@ -168,8 +168,9 @@ func (g *Gateway) verify(token string) (account.Claims, error) {
 	return claims, err
 }
 
-// heedNames refuses a new user, or a new device, whose name only those may have who
-// have it already. serial is the device's, see Reader.
+// heedNames refuses a new user or a new device whose ID package username does not allow.
+// Users and devices that are known already keep such IDs. serial is the device's, as
+// Reader.Serial returns it.
 func (c *conn) heedNames(ctx context.Context, serial uint64) error {
 	if err := username.Check("user ID", string(c.user)); err != nil {
 		known, readErr := c.gw.Reader.Known(ctx, c.user)
@@ -196,7 +197,7 @@ func (g *Gateway) limits() *wirepb.Limits {
 
 var errNotHello = pim.Errorf(pim.KindInvalid, "the first frame must be Hello")
 
-// readHello reads the first frame. What came behind it is kept.
+// readHello reads the first frame. What came after it stays in c.in.partial, for run.
 func (c *conn) readHello() (*wirepb.Hello, error) {
 	var hello *wirepb.Hello
 	errDone := errors.New("one frame is enough")
@@ -247,7 +248,7 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 	}
 }
 
-// from returns the client's address, which is remote if a proxy says so.
+// from returns the client's address: remote, which a proxy told, or else that of nc.
 func (c *conn) from(remote string) string {
 	if remote == "" {
 		remote = c.nc.RemoteAddr().String()
@@ -255,7 +256,8 @@ func (c *conn) from(remote string) string {
 	return remote
 }
 
-// refuse tells the client why the handshake failed, if there is a point in it.
+// refuse tells the client why the handshake failed. It says nothing if err is neither a
+// *pim.Error nor a timeout: then the client is gone, or the gateway is closing.
 func (c *conn) refuse(err error, remote string) {
 	var e *pim.Error
 	code := wire.CodeHandshake

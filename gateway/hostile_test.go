@@ -24,8 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// What clients do, by mistake or on purpose, that must cost neither memory nor
-// anybody's patience.
+// What clients do, by mistake or on purpose, must cost little memory and hold up nobody else.
 
 // conn returns the only connection of user.
 func (x *lab) conn(user pim.UserID) *conn {
@@ -47,8 +46,8 @@ func (x *lab) eventually(what string, ok func() bool) {
 	}
 }
 
-// A client that asks and does not read what it is answered is not read either, and
-// what it is owed is bounded; it goes on where it was.
+// A client asks and does not read the answers. The server stops reading from it, and what
+// waits for it is bounded. When it reads again it goes on where it was.
 func TestAnswersNobodyReadsAreBounded(t *testing.T) {
 	for name, m := range map[string]wire.Message{
 		"pings":            &wirepb.PIMPing{},
@@ -106,8 +105,8 @@ func TestErrorsAreSmall(t *testing.T) {
 	}
 }
 
-// A connection that was replaced, and whose client reads nothing, is under the same
-// limits as any: neither it nor the end of the gateway waits for that client.
+// A replaced connection whose client reads nothing has the same limits of time as any other,
+// and the end of the gateway does not wait for that client.
 func TestReplacedConnectionThatDoesNotRead(t *testing.T) {
 	stuck := func(t *testing.T) (*lab, *conn) {
 		x := newLab(t, nil)
@@ -137,8 +136,8 @@ func TestReplacedConnectionThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// A reader that takes what it can, slowly, is not too slow: that is measured by
-// the step, not by all that is queued.
+// A client that reads slowly but steadily is not closed: Limits.Write is for each writeStep,
+// not for all that is queued.
 func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	x := newLab(t, func(l *Limits) { l.Idle = time.Hour })
 	slow := &slowConn{x: x}
@@ -153,7 +152,7 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	}
 }
 
-// slowConn takes half the limit of time for 32 KiB: for all of it more than that.
+// slowConn takes half of Limits.Write for 32 KiB, so more than the limit for all.
 type slowConn struct {
 	net.Conn
 	x     *lab
@@ -175,7 +174,7 @@ func (s *slowConn) Write(b []byte) (int, error) {
 
 func (s *slowConn) Close() error { return nil }
 
-// What comes right behind Hello is heard without waiting for more.
+// Frames that come in one read with Hello are handled without waiting for more bytes.
 func TestFramesBehindHello(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -188,8 +187,8 @@ func TestFramesBehindHello(t *testing.T) {
 	})
 }
 
-// The first frame is small: whoever has not said who it is makes the server hold no
-// more than that, and decode nothing else.
+// A client that has not said who it is may send only a small first frame, and only Hello is
+// decoded.
 func TestFirstFrameIsSmall(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -202,7 +201,7 @@ func TestFirstFrameIsSmall(t *testing.T) {
 	})
 }
 
-// What only servers send is refused before it is decoded: two bytes of it can cost
+// A frame that only servers send is refused before it is decoded: two of its bytes can take
 // a hundred in memory.
 func TestServersFramesAreNotDecoded(t *testing.T) {
 	x := newLab(t, nil)
@@ -218,7 +217,7 @@ func TestServersFramesAreNotDecoded(t *testing.T) {
 	}
 }
 
-// A large frame that comes byte by byte is not copied for each of them.
+// A large frame that comes byte by byte is not copied for each byte.
 func TestTrickleIsNotCopied(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -241,8 +240,8 @@ func TestTrickleIsNotCopied(t *testing.T) {
 	})
 }
 
-// Frames in a row, none of them long under way, are no half frame; nor is one that
-// waits for the writers and not for the client.
+// No client is closed for an unfinished frame if its frames come in a row, each in time; if a
+// large frame grows steadily; or if a frame waits for the writers and not for the client.
 func TestNoHalfFrame(t *testing.T) {
 	t.Run("fragments back to back", func(t *testing.T) {
 		x := newLab(t, nil)
@@ -258,7 +257,7 @@ func TestNoHalfFrame(t *testing.T) {
 			c.inspect(x.gw.moment())
 		}
 	})
-	t.Run("a slow line", func(t *testing.T) { // 4 kB/s: the whole takes longer than a half frame may
+	t.Run("a slow line", func(t *testing.T) { // 4 kB/s: the whole frame takes longer than Limits.Handshake
 		both(t, func(t *testing.T, websocket bool) {
 			x := newLab(t, nil)
 			p := x.connect(websocket, "alice", "phone")
@@ -303,7 +302,7 @@ func TestNoHalfFrame(t *testing.T) {
 	})
 }
 
-// RFC 6455 section 5.5.1.
+// A close frame is answered with one, RFC 6455 section 5.5.1.
 func TestCloseIsAnswered(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(true, "alice", "phone")
@@ -314,7 +313,7 @@ func TestCloseIsAnswered(t *testing.T) {
 	}
 }
 
-// A connection that says nothing does not hold a stop.
+// A connection that has sent no Hello does not hold up GoAway.
 func TestGoAwayBreaksHandshakesOff(t *testing.T) {
 	x := newLab(t, func(l *Limits) { l.Handshake = time.Hour })
 	x.dial(false)
@@ -352,7 +351,7 @@ func TestGoAwayRightBehindWelcome(t *testing.T) {
 	})
 }
 
-// heldLog is a log of which a message takes its time.
+// heldLog is a log that takes one message only when until is closed.
 type heldLog struct {
 	message string
 	until   <-chan struct{}
@@ -368,8 +367,7 @@ func (h *heldLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// What a handshake asks of the store has been answered when Close returns, after
-// which the store is closed.
+// Close waits for what handshakes ask of the store, since the store is closed next.
 func TestCloseWaitsForHandshakes(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
@@ -378,7 +376,7 @@ func TestCloseWaitsForHandshakes(t *testing.T) {
 		x.greet = func(ctx context.Context) {
 			close(asked)
 			<-ctx.Done()
-			time.Sleep(10 * time.Millisecond) // for a Close that does not wait to return
+			time.Sleep(10 * time.Millisecond) // gives a Close that does not wait the time to return
 			answered.Store(true)
 		}
 		p := x.dial(websocket)
@@ -407,7 +405,7 @@ func TestConnectionsOfAUserAreBounded(t *testing.T) {
 	x.connect(false, "bob", "3")
 }
 
-// A token is taken for as long as clocks may differ, and so is its connection.
+// A connection stays open after its token has expired for as long as clocks may differ.
 func TestTokenLeeway(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(false, "alice", "phone") // for an hour
@@ -458,7 +456,7 @@ func TestQueuesAreCounted(t *testing.T) {
 	close(leave)
 }
 
-// A frame whose header promises more than may come is refused by its header.
+// A frame whose header announces more than the limit is refused before the rest comes.
 func TestAnnouncedSizesAreBelieved(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.dial(false)

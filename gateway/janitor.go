@@ -8,9 +8,9 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// janitor closes connections that are over a limit of time, when the wheel says that
-// it may be so, and looks at all of them when something happened that changes their
-// limits. A second is precise enough for limits of many.
+// janitor closes connections that are over a limit of time. It looks at a connection when
+// the wheel hands it out, and at all of them when news.come says so. It is late by up to
+// a second, which is precise enough for limits of many seconds.
 func (g *Gateway) janitor() {
 	t := time.NewTicker(lookTick)
 	defer t.Stop()
@@ -34,7 +34,7 @@ func (g *Gateway) janitor() {
 	}
 }
 
-// moment is when connections are looked at.
+// moment is the time at which connections are looked at.
 type moment struct {
 	elapsed int64 // see Gateway.elapsed
 	now     int64 // ms since 1970
@@ -42,19 +42,19 @@ type moment struct {
 }
 
 func (g *Gateway) moment() moment {
-	doubt := g.Doubt() // first: when it is over, Now is right
+	doubt := g.Doubt() // before Now: if the doubt is over, Now is right
 	return moment{elapsed: g.elapsed(), now: g.Now().UnixMilli(), doubt: doubt}
 }
 
-// news notices what makes limits end that the wheel does not know of: a wall clock
-// that is set forward, by which tokens expire, and keys that are withdrawn.
+// news notices what ends limits without the wheel knowing it: the wall clock, by which
+// tokens expire, is set forward, or a key is withdrawn.
 type news struct {
 	keys  *keyring
-	ahead int64 // of the wall clock, against the elapsed time, when all were looked at
+	ahead int64 // wall clock minus elapsed time, in ms, as last noted
 }
 
-// setForward is by how many milliseconds the wall clock must have been set forward, or
-// have crept, to be news.
+// setForward is how many milliseconds the wall clock must have gained on the elapsed time,
+// at once or bit by bit, to be news.
 const setForward = 500
 
 func newNews(g *Gateway) *news {
@@ -62,7 +62,7 @@ func newNews(g *Gateway) *news {
 	return &news{keys: &g.keys, ahead: m.now - m.elapsed}
 }
 
-// come reports whether all connections are to be looked at.
+// come reports whether all connections must be looked at.
 func (n *news) come(m moment) bool {
 	withdrawn := n.keys.withdrawn()
 	ahead := m.now - m.elapsed
@@ -73,15 +73,16 @@ func (n *news) come(m moment) bool {
 	return withdrawn || forward
 }
 
-// keyring knows the flags of the keys that let connections in; see
-// account.Claims.
+// keyring holds the flags of the keys that let connections in; see
+// account.Claims.Withdrawn.
 type keyring struct {
 	mu   sync.Mutex
-	good map[*atomic.Bool]struct{} // not withdrawn when they were looked at last
+	good map[*atomic.Bool]struct{} // were not withdrawn at the last look
 }
 
-// note makes known a key by which a connection came in, which is in the registry
-// already. The caller looks at the flag after that.
+// note adds the flag of the key by which a connection came in. So that no withdrawal is
+// missed, the connection must be in the registry already, and the caller must look at the
+// flag afterwards.
 func (k *keyring) note(withdrawn *atomic.Bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -94,7 +95,7 @@ func (k *keyring) note(withdrawn *atomic.Bool) {
 	k.good[withdrawn] = struct{}{}
 }
 
-// withdrawn reports whether a key was withdrawn since it was asked last.
+// withdrawn reports whether a key was withdrawn since the last call.
 func (k *keyring) withdrawn() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -108,14 +109,14 @@ func (k *keyring) withdrawn() bool {
 	return gone
 }
 
-// join puts c, which is in the registry, under the janitor's eyes.
+// join makes c, which is in the registry, known to the keyring and the wheel.
 func (c *conn) join() {
 	c.gw.keys.note(c.withdrawn)
 	c.gw.wheel.put(c, c.inspect(c.gw.moment()))
 }
 
-// inspect closes c if it is over a limit at m, and returns when it is to be looked at
-// again if nothing else happens: when it may be over one.
+// inspect closes c if it is over a limit at m. It returns when the next look is due if
+// nothing else happens: when c may be over a limit, and lookAhead later at most.
 func (c *conn) inspect(m moment) (next int64) {
 	l := &c.gw.Limits
 	next = m.elapsed + lookAhead.Milliseconds()
@@ -132,7 +133,7 @@ func (c *conn) inspect(m moment) (next int64) {
 	}
 	switch {
 	case over(c.writing.Load(), l.Write):
-		// What is queued cannot be delivered, so neither can a last word.
+		// What is queued cannot be delivered, so neither can a last frame.
 		c.gw.Metrics.closed(wire.CodeSlow)
 		c.log().Debug("closing", "code", wire.CodeSlow.String(), "text", "a write did not make way")
 		c.abort()
@@ -147,7 +148,7 @@ func (c *conn) inspect(m moment) (next int64) {
 		next = min(next, m.elapsed+c.expires-m.now+1)
 	case m.doubt != nil:
 		// Now goes on from the time that was relied on last, so a token does run out.
-		// But the client is to come back with another, not to take this for refused.
+		// But the client must come back with another and not take its token for refused.
 		c.shut(wire.CodeUnavailable, "the token seems to have expired, and the node's clock is in doubt")
 	default:
 		c.shut(wire.CodeUnauthorized, "the token has expired")
@@ -158,8 +159,8 @@ func (c *conn) inspect(m moment) (next int64) {
 // beatGrace is how much later than announced a heartbeat may come.
 const beatGrace = 30 * time.Second
 
-// idleLimit returns how long the connection may be silent: as long as any may,
-// unless the client has announced its heartbeats.
+// idleLimit returns how long the connection may be silent: Limits.Idle, unless the client
+// has announced its heartbeats.
 func (c *conn) idleLimit() time.Duration {
 	if ms := c.heartbeat.Load(); ms != 0 {
 		return time.Duration(ms)*time.Millisecond + beatGrace
@@ -167,8 +168,8 @@ func (c *conn) idleLimit() time.Duration {
 	return c.gw.Limits.Idle
 }
 
-// announce notes how far apart the client's heartbeats will be, at most as far as
-// Limits.Heartbeat; 0 changes nothing.
+// announce notes that the client's heartbeats will come every ms milliseconds; above
+// Limits.Heartbeat it notes that limit. 0 changes nothing.
 func (c *conn) announce(ms uint32) {
 	if limit := uint32(c.gw.Limits.Heartbeat / time.Millisecond); ms != 0 && limit != 0 {
 		c.heartbeat.Store(min(ms, limit))

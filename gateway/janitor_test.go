@@ -9,8 +9,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// A client may be silent for as long as it announced, within limits, and half a
-// minute more.
+// A client may be silent for as long as it announced, within limits, and 30 s more.
 func TestAnnouncedHeartbeats(t *testing.T) {
 	g := &Gateway{}
 	g.Limits = Limits{Idle: 5 * time.Minute, Heartbeat: 10 * time.Minute}
@@ -71,7 +70,7 @@ func TestAnnouncementsKeepConnections(t *testing.T) {
 	longer.closedWith(wire.CodeIdle)
 }
 
-// A wall clock that jumps makes nobody silent, and nobody heard.
+// A jump of the wall clock neither closes a connection that is not idle nor keeps an idle one.
 func TestWallClockJumps(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.connect(false, "alice", "phone")
@@ -85,8 +84,8 @@ func TestWallClockJumps(t *testing.T) {
 	p.closedWith(wire.CodeIdle)
 }
 
-// A token that runs out ends the connection, and is not called refused while the
-// clock is in doubt: the client is to come back.
+// A token that runs out ends the connection. While the clock is in doubt it is not called
+// refused, so that the client comes back.
 func TestTokenRunsOut(t *testing.T) {
 	for doubt, want := range map[bool]wire.Code{false: wire.CodeUnauthorized, true: wire.CodeUnavailable} {
 		x := newLab(t, func(l *Limits) { l.Idle = 24 * time.Hour })
@@ -101,8 +100,8 @@ func TestTokenRunsOut(t *testing.T) {
 	}
 }
 
-// An idle connection costs what it holds. Go gives out memory in classes, and
-// the next one is 384.
+// The size of a conn is part of what an idle connection costs. Go allocates by size classes,
+// and the one after 352 is 384.
 func TestSizeOfConn(t *testing.T) {
 	if size := unsafe.Sizeof(conn{}); size > 352 {
 		t.Errorf("a conn takes %d bytes", size)

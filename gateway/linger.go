@@ -7,18 +7,19 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// A connection that is closed while bytes of the client's lie unread is reset, and the
-// reset overtakes the last frame, or throws it away in the client's own kernel. So a
-// client that did something wrong is heard out after the last word: what it still sends
-// is dropped, up to a bound of bytes and of time, and only the way to it is closed.
+// If a connection is closed while bytes from the client are unread, the kernel resets it.
+// The reset overtakes the last frame, or makes the client's kernel throw that frame away.
+// So after the last frame to a client that did something wrong, only the way to the client
+// is closed. What the client still sends is read and dropped, up to a bound of bytes and of
+// time.
 
 const (
 	lingerBytes = 16 << 20
 	lingerTime  = 5 * time.Second
 )
 
-// dismiss ends the connection with a last word that the client is to read. Only the
-// reading goroutine may call it.
+// dismiss ends the connection with a PIMGoAway that reaches a client which is still
+// sending. Only the reading goroutine may call it.
 func (c *conn) dismiss(code wire.Code, text string) {
 	c.mu.Lock()
 	c.lingering = true
@@ -29,7 +30,8 @@ func (c *conn) dismiss(code wire.Code, text string) {
 }
 
 // linger drops what comes until the client closes, a bound is reached, or the gateway
-// closes; and then waits until the last word is written, or the janitor has had enough.
+// closes. Then it waits until the last frame is written, or the connection is closed, as
+// by the janitor.
 func (c *conn) linger() {
 	defer context.AfterFunc(c.gw.ctx, c.abort)()
 	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
@@ -48,8 +50,8 @@ func (c *conn) linger() {
 	}
 }
 
-// closeWrite tells the client that nothing follows, after the last word; where that is
-// not possible the connection is closed.
+// closeWrite closes the way to the client after the last frame, or the whole connection
+// where that is not possible.
 func (c *conn) closeWrite() {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

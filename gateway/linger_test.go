@@ -44,8 +44,8 @@ func (p *peer) header(n int) []byte {
 	return append(b, 0, 0, 0, 0)
 }
 
-// A client that has sent far too much, or something wrong with much behind it, before
-// it reads anything, reads why it was sent away: no reset overtakes the last word.
+// A client sends far too much, or something wrong and much after it, before it reads. It
+// still reads why it was sent away: no reset overtakes the last frame.
 func TestTheLastWordArrives(t *testing.T) {
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
@@ -82,7 +82,7 @@ func TestTheLastWordArrives(t *testing.T) {
 	}
 }
 
-// The close frame comes behind PIMGoAway, with the same code.
+// The close frame of the WebSocket layer comes after PIMGoAway, with the same code.
 func TestCloseFrameArrives(t *testing.T) {
 	x := newLab(t, nil)
 	p := x.serveDirectly(true, nil)
@@ -98,8 +98,8 @@ func TestCloseFrameArrives(t *testing.T) {
 	}
 }
 
-// Nobody is heard out for ever: neither who goes on sending, nor who does nothing, and
-// the gateway closes meanwhile.
+// linger ends: after lingerBytes of a client that goes on sending, after lingerTime of one
+// that does nothing, and when the gateway closes.
 func TestLingeringIsBounded(t *testing.T) {
 	t.Run("bytes", func(t *testing.T) {
 		x := newLab(t, nil)

@@ -6,10 +6,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics of the gateway. The values of its labels are the names of kinds, of close
-// codes, and the reasons below.
+// Metrics are those of the gateway. The values of their labels are the names of error kinds
+// and of close codes, and the reasons below.
 type Metrics struct {
-	registry prometheus.Registerer // nil: nowhere
+	registry prometheus.Registerer // nil: not registered
 
 	connections prometheus.Gauge
 	sends       prometheus.Counter
@@ -23,14 +23,14 @@ type Metrics struct {
 	closes      *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
 
-	// Frames that were not passed on. They may be many: no label is looked up.
-	dropSlow    prometheus.Counter // the device's queue was full: from here on it is behind
-	dropBehind  prometheus.Counter // it is behind, and will sync
+	// Frames that were not passed on. There may be many, so the labels are looked up once.
+	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
+	dropBehind  prometheus.Counter // the device is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
 
 	// Acknowledgements that were not noted.
 	ackStrangers prometheus.Counter // of conversations that cannot be the user's
-	ackExcess    prometheus.Counter // more than one user may have waiting, in one frame
+	ackExcess    prometheus.Counter // above inbox.AckShare, in one frame
 }
 
 // NewMetrics registers the gateway's metrics with r, or with nothing if r is nil.
@@ -79,7 +79,8 @@ func (m *Metrics) failed(err error)      { m.errors.WithLabelValues(pim.KindOf(e
 func (m *Metrics) closed(code wire.Code) { m.closes.WithLabelValues(code.String()).Inc() }
 func (m *Metrics) refused(err error)     { m.refusals.WithLabelValues(pim.KindOf(err).String()).Inc() }
 
-// queues are gauges of what waits for connections, added up when they are asked for.
+// queues are gauges of what waits for connections. They are added up over all connections
+// when they are collected.
 type queues struct {
 	gw                              *Gateway
 	unsent, sends, requests, behind *prometheus.Desc

@@ -35,23 +35,23 @@ type lab struct {
 	h  *httptest.Server
 
 	begun time.Time
-	ahead atomic.Int64 // of the gateway's clocks, a time.Duration
-	wrong atomic.Int64 // of its wall clock only
-	doubt atomic.Bool  // its wall clock is in doubt
+	ahead atomic.Int64 // how far both clocks of the gateway are ahead, a time.Duration
+	wrong atomic.Int64 // the same of the wall clock only
+	doubt atomic.Bool  // the wall clock is in doubt
 
 	mu     sync.Mutex
 	seq    pim.Seq
 	submit func([]*conv.Request) // in place of answering at once
 	page   inbox.Page            // what pulls get
-	pull   func()                // what they wait for
-	greet  func(context.Context) // what handshakes wait for
+	pull   func()                // called by each pull, which waits for it
+	greet  func(context.Context) // called by each handshake, which waits for it
 	serial uint64
 	acks   []inbox.Ack
 
-	withdrawn map[string]*atomic.Bool // by user, of the key of the token
+	withdrawn map[string]*atomic.Bool // by user: the flag of the key of the user's token
 }
 
-// options are those of the gateway of x.
+// options returns the options of x's gateway.
 func (x *lab) options(limits func(*Limits)) Options {
 	l := Limits{
 		Connections: 100, InFlight: 4, QueueBytes: 64 << 10, User: 10, Handshake: 10 * time.Second,
@@ -92,12 +92,12 @@ func (x *lab) doubts() error {
 	return nil
 }
 
-// mono is its monotonic clock.
+// mono is the gateway's monotonic clock.
 func (x *lab) mono() time.Duration { return time.Since(x.begun) + time.Duration(x.ahead.Load()) }
 
-// passes lets the gateway's clocks go on by d, once nothing is being written: of what
-// a peer has read the gateway may not have noted yet that it is written, and would
-// take it for a write as slow as d is long.
+// passes sets the gateway's clocks forward by d once nothing is being written. The gateway
+// may not have noted yet that a write is over whose bytes a peer has read, and would then
+// take it for a write that lasted d.
 func (x *lab) passes(d time.Duration) {
 	x.t.Helper()
 	x.eventually("nothing is being written", func() bool {
@@ -108,7 +108,7 @@ func (x *lab) passes(d time.Duration) {
 	x.ahead.Add(int64(d))
 }
 
-// Submit answers every request as the next seq, unless the test does it.
+// Submit answers every request with the next seq, or leaves that to x.submit.
 func (x *lab) Submit(requests []*conv.Request) {
 	x.mu.Lock()
 	f := x.submit
@@ -166,7 +166,7 @@ func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {
 	return account.Claims{User: pim.UserID(token), Expires: now.Add(time.Hour), Withdrawn: x.withdrawn[token]}, nil
 }
 
-// push has the writers publish n entries of size bytes to user.
+// push delivers n entries of size bytes to user, as the writers would.
 func (x *lab) push(user pim.UserID, n, size int) {
 	for i := range n {
 		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "other", Device: "d", Payload: make([]byte, size)}
@@ -203,7 +203,7 @@ func (x *lab) dial(websocket bool) *peer {
 		if err != nil {
 			x.t.Fatal(err)
 		}
-		if early != nil { // what the gateway has said already came with the upgrade
+		if early != nil { // the gateway's first bytes came with the upgrade
 			p.buf = make([]byte, early.Buffered())
 			early.Read(p.buf)
 			ws.PutReader(early)

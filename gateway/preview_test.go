@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What is cut ends with a character: a preview in a list, and the reason of a
-// close, which a WebSocket client refuses otherwise (RFC 6455, 5.5.1).
+// A text that is cut ends with a whole character: a preview in a list, and the reason of a
+// close, which a WebSocket client refuses otherwise (RFC 6455 section 5.5.1).
 func TestWhatIsCutEndsWithACharacter(t *testing.T) {
 	data, err := (&wirepb.Entry{Payload: []byte(strings.Repeat("王", 100))}).MarshalVT()
 	if err != nil {
@@ -27,7 +27,8 @@ func TestWhatIsCutEndsWithACharacter(t *testing.T) {
 	}
 }
 
-// A summary that is whole keeps what one that is not leaves out.
+// A summary that is whole keeps all of its last entry; another one leaves out the members
+// and the end of the payload.
 func TestWholeSummaryKeepsAll(t *testing.T) {
 	entry := &wirepb.Entry{Seq: 7, Sender: "bob", Members: []string{"alice"}, Payload: []byte(strings.Repeat("x", 300))}
 	data, err := entry.MarshalVT()

@@ -12,10 +12,10 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// Proxies are the addresses of proxies that are believed what they say of a client's
-// address: by the PROXY protocol, versions 1 and 2, on both listeners, and by Forwarded
-// (RFC 7239) or X-Forwarded-For in an upgrade. Nobody else is believed. The address
-// goes into the log, and nothing is decided by it.
+// Proxies are the addresses of trusted proxies. They may name a client's address, by the
+// PROXY protocol, versions 1 and 2, on both listeners, and by Forwarded (RFC 7239) or
+// X-Forwarded-For in an upgrade. Nobody else is believed. The address goes into the log,
+// and nothing is decided by it.
 type Proxies []netip.Prefix
 
 // ParseProxies reads a list of addresses and CIDR blocks, with commas or spaces between
@@ -52,9 +52,10 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// Listen returns l, whose connections from a proxy may begin with a PROXY header and
-// have the client's address then. Such a header from anybody else is not read: it is no
-// frame, and no HTTP. patience is how long a header may take.
+// Listen returns l with the PROXY protocol: a connection from a trusted proxy may begin
+// with a PROXY header, and then has the client's address. From anybody else such a header
+// is not read as one, and is refused: it is neither a frame nor HTTP. patience is how long
+// a header may take.
 func (p Proxies) Listen(l net.Listener, patience time.Duration) net.Listener {
 	if len(p) == 0 {
 		return l
@@ -94,9 +95,9 @@ func (c proxiedConn) CloseWrite() error {
 	return tcp.CloseWrite()
 }
 
-// client returns the address that r came from, as far as it is known from proxies. If
-// the two headers tell of different clients, one may be the client's own, handed
-// through: it returns both then.
+// client returns the address that r came from, as far as proxies tell it. If Forwarded and
+// X-Forwarded-For name different clients it returns both: a proxy may have passed one of
+// them on as the client wrote it.
 func (p Proxies) client(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !p.trusts(peer.Addr()) {
@@ -115,9 +116,10 @@ func (p Proxies) client(r *http.Request) string {
 	return standard.String() + " (Forwarded) or " + usual.String() + " (X-Forwarded-For)"
 }
 
-// nearest goes back over hops, the nearest last, from the proxy that is peer, and
-// returns the first that is no proxy: who comes before it may have been made up by it.
-// Where a hop does not tell, it is the last one that is known; with no hops, none.
+// nearest walks over hops from the last, which is the one nearest to the proxy peer, to the
+// first. It returns the first address that is not a trusted proxy, since that one may have
+// made up all that stand before it. If a hop tells no address it returns the last one that
+// is known; without hops it returns the zero Addr.
 func (p Proxies) nearest(hops []string, peer netip.Addr) netip.Addr {
 	if len(hops) == 0 {
 		return netip.Addr{}
@@ -147,7 +149,7 @@ func parseNode(text string) (netip.Addr, bool) {
 }
 
 // forwardedFor returns the for= of each element of Forwarded headers, "" where there is
-// none, or one that cannot be read.
+// none.
 func forwardedFor(lines []string) []string {
 	var hops []string
 	for _, element := range splitList(lines, ',') {
@@ -162,8 +164,8 @@ func forwardedFor(lines []string) []string {
 	return hops
 }
 
-// splitList returns the elements of a header in several lines that are not empty,
-// without the spaces around them. A separator within quotes is none.
+// splitList returns the elements of a header, which may come in several lines, without the
+// spaces around them. It leaves out empty elements, and does not split within quotes.
 func splitList(lines []string, separator byte) []string {
 	var elements []string
 	for _, line := range lines {
@@ -185,7 +187,7 @@ func splitList(lines []string, separator byte) []string {
 	return elements
 }
 
-// unquote returns what a quoted string says, and anything else as it is.
+// unquote returns the content of a quoted string, and any other text as it is.
 func unquote(text string) string {
 	if len(text) < 2 || text[0] != '"' || text[len(text)-1] != '"' {
 		return text

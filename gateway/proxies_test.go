@@ -38,8 +38,8 @@ func TestParseProxies(t *testing.T) {
 	}
 }
 
-// The client's address is that which the last proxy was reached from, whatever the
-// client said itself; and a stranger is not believed at all.
+// The client's address is the one from which the first trusted proxy was reached, whatever
+// the client itself wrote into the headers. A stranger's headers are not believed at all.
 func TestClientBehindProxies(t *testing.T) {
 	p := proxies(t, "10.0.0.0/8, fd00::/8")
 	for _, c := range []struct {
@@ -83,8 +83,8 @@ func TestClientBehindProxies(t *testing.T) {
 	}
 }
 
-// Whatever the headers hold, what comes out is an address, and the client's own words
-// are in the log neither whole nor in part.
+// Whatever the headers hold, the result is an address, so that nothing else of what a client
+// wrote comes into the log.
 func FuzzForwarded(f *testing.F) {
 	f.Add("for=203.0.113.7", "1.1.1.1, 10.0.0.2")
 	f.Add(`for="[2001:db8::1]:4711";by="a\"b", for=_x`, "unknown")

@@ -7,15 +7,15 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// pushPart is a PIMPush that is encoded once and copied to every connection,
-// less the entries that this connection is not to get: its own, and those
-// outside the user's membership.
+// pushPart is a PIMPush frame that is encoded once and copied to every connection. Two
+// kinds of entries are left out of a connection's copy: those that its device sent, and
+// those outside its user's membership.
 type pushPart struct {
-	head    []byte         // type byte and conversation
-	body    []byte         // entries, each with its tag and length
-	ends    []int          // where each entry ends in body
-	entries []conv.Encoded // in the same order
-	own     map[pim.UserID][]int
+	head    []byte               // type byte and conversation
+	body    []byte               // entries, each with its tag and length
+	ends    []int                // where each entry ends in body
+	entries []conv.Encoded       // in the same order
+	own     map[pim.UserID][]int // indices of each sender's entries; nil below manyEntries
 }
 
 const maxPushBody = pim.MaxFrame - 1024 // leaves room for the head
@@ -43,8 +43,8 @@ func splitPush(p *conv.Published) []pushPart {
 	return parts
 }
 
-// manyEntries is from where on looking for a device's own entries one by one
-// costs more than an index, given that every member of a group looks.
+// manyEntries is the number of entries from which an index by sender costs less than
+// none: without it the connections of every member walk over all entries.
 const manyEntries = 16
 
 func (p *pushPart) index() {
@@ -61,8 +61,9 @@ func (p *pushPart) index() {
 // span is a stretch of a part's body.
 type span struct{ from, to int }
 
-// spans returns what of the body is for the device, reading from..to: the
-// stretches between the entries that are not.
+// spans appends to spans the stretches of the body that are for the device, and returns
+// their size in bytes. The user may read the seqs from..to; the entries that the device
+// sent are left out.
 func (p *pushPart) spans(spans []span, user pim.UserID, device pim.DeviceID, from, to pim.Seq) (_ []span, size int) {
 	first, last := 0, len(p.entries)
 	for first < last && p.entries[first].Seq < from {
@@ -98,6 +99,7 @@ func (p *pushPart) spans(spans []span, user pim.UserID, device pim.DeviceID, fro
 	return spans, size
 }
 
+// start returns where entry i begins in body.
 func (p *pushPart) start(i int) int {
 	if i == 0 {
 		return 0
@@ -105,5 +107,5 @@ func (p *pushPart) start(i int) int {
 	return p.ends[i-1]
 }
 
-// behindPush tells a device to sync.
+// behindPush is a PIMPush frame that only says behind: it tells a device to sync.
 var behindPush = []byte{byte(wire.TypePush), 3<<3 | byte(protowire.VarintType), 1}

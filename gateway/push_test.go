@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What a device is pushed are the entries within its user's bounds, less its
-// own, in order, in frames within the limit.
+// A device is pushed the entries within its user's bounds, without those that it sent, in
+// order, in frames within the limit.
 func TestPushParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := conv.Published{Conversation: "g:x"}

@@ -16,33 +16,34 @@ import (
 
 // reader is what the reading goroutine of a connection keeps between reads.
 type reader struct {
-	partial []byte // the beginning of a frame, nil most of the time; if it is large, with room to read on
-	message []byte // WebSocket fragments of a message so far
-	need    int32  // bytes that partial must grow to for the next try
-	half    int32  // bytes of the unfinished frame that there were at conn.halfSince
-	try     func(fd uintptr) bool
+	partial []byte                // the beginning of a frame, mostly nil; if large, with capacity to read on
+	message []byte                // the WebSocket fragments of an unfinished message; nil: there is none
+	need    int32                 // the length that partial must have for the next try
+	half    int32                 // how long the unfinished frame was at conn.halfSince, in bytes
+	try     func(fd uintptr) bool // tryRead, made once
 
 	// Of the read under way.
-	pooled *[readSize]byte
+	pooled *[readSize]byte // nil if the read goes into partial
 	errno  syscall.Errno
 	n      int32 // bytes that were read, after partial
 
-	used atomic.Uint32 // whether the goroutine is to be replaced, see renew.go
+	used atomic.Uint32 // readerFresh, readerUsed or readerReplaced; the janitor writes it too
 
-	sends []*conv.Request
+	sends []*conv.Request // of the read that is being handled, for submit
 }
 
 const (
 	readSize  = 64 << 10
 	smallRead = 2 << 10 // for connections that hold their buffer while idle
-	// readStep is what must have come of an unfinished frame within Limits.Handshake: a
-	// large message on a slow line is no frame that stays half sent.
+	// readStep is how many bytes an unfinished frame must grow by within each
+	// Limits.Handshake. So a large message on a slow line has the time that it needs.
 	readStep = 4 << 10
-	// largePartial is from which size on the beginning of a frame is read on in
-	// place: copying it for each read would let few bytes cost much.
+	// largePartial is the size from which the beginning of a frame is read on in place.
+	// If it were copied for each read, a client that sends few bytes at a time would cost
+	// much.
 	largePartial = 8 << 10
-	// maxHello is the largest first frame: its token has 8 KiB at the most. Who has
-	// not said who it is holds no more than that.
+	// maxHello is the largest first frame; its token has at most 8 KiB. For a client that
+	// has not said who it is, the server keeps no larger frame.
 	maxHello = 16 << 10
 )
 
@@ -50,7 +51,7 @@ var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 var errClosed = errors.New("closed by the client")
 
-// read waits for bytes and returns them, behind those that were left over. They
+// read waits for bytes and returns them, after those that the last read left over. They
 // are valid until release.
 func (c *conn) read() ([]byte, error) {
 	in := &c.in
@@ -77,8 +78,8 @@ func (c *conn) read() ([]byte, error) {
 	return buf[:len(in.partial)+int(in.n)], nil
 }
 
-// tryRead reads once, without waiting. It takes a buffer only for the attempt,
-// so that a connection without news holds none.
+// tryRead reads once, without waiting; false makes RawConn.Read wait and call it again.
+// It takes a buffer only for the attempt, so that a connection that waits holds none.
 func (c *conn) tryRead(fd uintptr) bool {
 	in := &c.in
 	buf := c.buffer()
@@ -94,8 +95,8 @@ func (c *conn) tryRead(fd uintptr) bool {
 	return true
 }
 
-// buffer returns a buffer that begins with what was left over and has room for
-// the rest of the frame.
+// buffer returns a buffer that begins with what the last read left over and has room to
+// read on.
 func (c *conn) buffer() []byte {
 	in := &c.in
 	if len(in.partial) >= largePartial {
@@ -106,6 +107,7 @@ func (c *conn) buffer() []byte {
 	return in.pooled[:]
 }
 
+// release gives the buffer of the last read back to the pool.
 func (c *conn) release() {
 	if c.in.pooled != nil {
 		readBuffers.Put(c.in.pooled)
@@ -113,7 +115,7 @@ func (c *conn) release() {
 	}
 }
 
-// readHolding reads with a buffer of the connection's own.
+// readHolding reads into a buffer of the connection's own, which it holds while it waits.
 func (c *conn) readHolding() ([]byte, error) {
 	in := &c.in
 	buf := in.partial[:cap(in.partial)]
@@ -128,7 +130,7 @@ func (c *conn) readHolding() ([]byte, error) {
 	return buf[:len(in.partial)+n], err
 }
 
-// keep stores what remains of a read for the next one.
+// keep stores rest, which remains of a read, for the next one; need is as from cut.
 func (c *conn) keep(rest []byte, need int) {
 	in := &c.in
 	in.need = int32(need)
@@ -150,19 +152,19 @@ func (c *conn) keep(rest []byte, need int) {
 		in.partial = append(make([]byte, 0, len(rest)), rest...)
 	case cap(in.partial) > len(rest) && &in.partial[:1][0] == &rest[0]:
 		in.partial = in.partial[:len(rest)] // it was read in place, and there is room
-	default: // room for as much again: what was announced may never come
+	default: // room for as much again only: the announced rest may never come
 		in.partial = append(make([]byte, 0, min(need, 2*len(rest))), rest...)
 	}
 }
 
-// whole notes that something came to its end: what follows has begun anew.
+// whole notes that a frame is complete: halfSince begins anew with the next one.
 func (c *conn) whole() {
 	if c.halfSince.Load() != 0 {
 		c.halfSince.Store(0)
 	}
 }
 
-// run handles what came behind Hello, and goes on.
+// run handles what came after Hello in the same reads, and goes on.
 func (c *conn) run() {
 	early := c.in.partial
 	c.in.partial = nil
@@ -178,8 +180,8 @@ func (c *conn) run() {
 	c.goOn()
 }
 
-// goOn reads and handles frames until the connection ends, or has been silent and
-// another goroutine goes on.
+// goOn reads and handles frames until the connection ends, or until it has been silent and
+// handOver has started another goroutine that goes on.
 func (c *conn) goOn() {
 	for {
 		buf, err := c.read()
@@ -232,8 +234,9 @@ func (c *conn) consume(buf []byte, handle func(frame []byte) error) error {
 	}
 }
 
-// cut splits the first frame of pim's protocol from buf. The frame is nil if
-// what was cut off held none.
+// cut splits the first frame of pim's protocol from buf. If buf holds only a part of a
+// frame, need is the length that buf must have for the next try. Else the frame is nil if
+// a control frame or a fragment of the WebSocket layer was cut off.
 func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	limit := pim.MaxFrame
 	if c.user == "" {
@@ -269,7 +272,7 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	return nil, rest, 0, pim.Errorf(pim.KindInvalid, "a WebSocket message that is not binary")
 }
 
-// join puts fragments together; it returns the message when it is whole.
+// join adds fragment f to the message, and returns the message when it is whole.
 func (r *reader) join(f wsFrame, limit int) ([]byte, error) {
 	if (f.op == opContinuation) != (r.message != nil) {
 		return nil, pim.Errorf(pim.KindInvalid, "WebSocket fragments out of order")
@@ -298,6 +301,7 @@ func (r *reader) join(f wsFrame, limit int) ([]byte, error) {
 	return whole, nil
 }
 
+// pong answers a ping of the WebSocket layer, if out has room.
 func (c *conn) pong(payload []byte) {
 	c.mu.Lock()
 	if c.closing || c.unsent > c.gw.Limits.QueueBytes {
@@ -316,8 +320,8 @@ func (c *conn) pong(payload []byte) {
 	}
 }
 
-// farewell answers a close frame with one, RFC 6455 section 5.5.1, behind what is
-// queued, and closes.
+// farewell answers a close frame with one, RFC 6455 section 5.5.1, and closes once all that
+// is queued is written.
 func (c *conn) farewell() {
 	c.mu.Lock()
 	if c.closing {
@@ -338,8 +342,8 @@ func (c *conn) farewell() {
 	}
 }
 
-// ended closes after an error of reading: with a word to a client that did
-// something wrong, without one if the connection is no more.
+// ended closes after an error of reading. A client that did something wrong is told what;
+// if the connection is lost nothing is said.
 func (c *conn) ended(err error) {
 	var e *pim.Error
 	if errors.As(err, &e) {
@@ -360,7 +364,8 @@ func (c *conn) ended(err error) {
 	c.abort()
 }
 
-// awaitEnd waits until the last frame is written, or the janitor has had enough.
+// awaitEnd waits until the connection is closed: by the sender after the last frame, or by
+// the janitor.
 func (c *conn) awaitEnd() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -369,7 +374,8 @@ func (c *conn) awaitEnd() {
 	}
 }
 
-// gone takes the connection out of the gateway.
+// gone closes the connection and takes it out of the gateway. It is called once, by the
+// last goroutine that reads.
 func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)

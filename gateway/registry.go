@@ -8,9 +8,9 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// registry finds the connections of a user, and every connection that has shaken
-// hands and is not gone. A user's slice is replaced, never changed, so a reader may
-// walk over it without a lock.
+// registry holds every connection from the end of its handshake until it is gone, by
+// user. A user's slice is replaced, never changed, so a reader may walk over it without
+// a lock.
 type registry struct {
 	seed   maphash.Seed
 	shards []registryShard
@@ -19,8 +19,8 @@ type registry struct {
 type registryShard struct {
 	mu    sync.RWMutex
 	users map[pim.UserID][]*conn
-	// Replaced, and not gone yet: pushes do not find them, but limits of time, and
-	// the end of the gateway, must.
+	// Connections that were replaced and are not gone yet. Pushes do not find them; the
+	// janitor and the end of the gateway must.
 	leaving map[*conn]struct{}
 }
 
@@ -37,7 +37,7 @@ func (r *registry) shard(u pim.UserID) *registryShard {
 	return &r.shards[maphash.String(r.seed, string(u))%uint64(len(r.shards))]
 }
 
-// of returns u's connections; not to be changed.
+// of returns u's connections. The caller must not change the slice.
 func (r *registry) of(u pim.UserID) []*conn {
 	s := r.shard(u)
 	s.mu.RLock()
@@ -45,10 +45,10 @@ func (r *registry) of(u pim.UserID) []*conn {
 	return s.users[u]
 }
 
-// add puts c in place of the connection of the same device, and returns the one
-// of the two that was opened first: it is replaced. That can be c, when a device
-// left a connection behind whose handshake took longer than the next one's. A user
-// has at most limit connections.
+// add registers c. If the device already has a connection, the one of the two that was
+// opened first is replaced, and add returns it. That can be c itself: a device may give a
+// connection up during its handshake, and the handshake of its next one may end first.
+// Above limit connections of the user the error is of KindOverloaded.
 func (r *registry) add(c *conn, limit int) (replaced *conn, err error) {
 	s := r.shard(c.user)
 	s.mu.Lock()
@@ -73,7 +73,7 @@ func (r *registry) add(c *conn, limit int) (replaced *conn, err error) {
 	return replaced, nil
 }
 
-// remove takes c out; it may have been replaced already.
+// remove takes c out, whether or not it was replaced.
 func (r *registry) remove(c *conn) {
 	s := r.shard(c.user)
 	s.mu.Lock()
@@ -87,8 +87,9 @@ func (r *registry) remove(c *conn) {
 	s.users[c.user] = conns
 }
 
-// each calls f with every connection, replaced ones too; with those that come or go
-// meanwhile, or not. It holds no lock when it calls f, and few connections at a time.
+// each calls f with every connection, replaced ones too. Connections that come or go
+// meanwhile may be left out. It holds no lock when it calls f, and refers to the
+// connections of one shard at a time.
 func (r *registry) each(f func(*conn)) {
 	var some []*conn
 	for i := range r.shards {
@@ -96,7 +97,7 @@ func (r *registry) each(f func(*conn)) {
 		for _, c := range some {
 			f(c)
 		}
-		clear(some) // so that those that go are not held
+		clear(some) // so that a connection that goes is not kept in memory
 	}
 }
 

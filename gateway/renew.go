@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// A goroutine's stack grows with what it does and hardly ever shrinks: one that has
-// handled a few frames holds twice what waiting takes, or more. So when a connection
-// falls silent, another goroutine goes on waiting in place of the one that has done
-// the work.
+// A goroutine's stack grows with its work and hardly ever shrinks: after a few frames it is
+// at least twice as large as waiting needs. So when a connection falls silent, another
+// goroutine goes on waiting in place of the one that has done the work.
 
 // renewAfter is how long a connection is silent when its goroutine is replaced.
 const renewAfter = 5 * time.Second
@@ -18,27 +17,28 @@ const renewAfter = 5 * time.Second
 const (
 	readerFresh    = iota // the goroutine has handled nothing
 	readerUsed            // it has
-	readerReplaced        // it is woken, to be replaced; if bytes come first, used again
+	readerReplaced        // renew has ended its read, to replace it; if bytes come first, it is used again
 )
 
-// renew has the reading goroutine replaced, if it has worked and c is silent now.
+// renew makes the reading goroutine hand over to another one, if it has handled frames and
+// c has been silent for renewAfter.
 func (c *conn) renew(m moment) {
 	if c.in.used.Load() != readerUsed || m.elapsed-c.lastRead.Load() < renewAfter.Milliseconds() {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing { // deadlines are linger's now
+	if c.closing { // linger sets the deadlines now
 		return
 	}
 	c.in.used.Store(readerReplaced)
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// handOver starts another reading goroutine in place of the caller, if it was renew
-// that ended its read. It reports whether the caller is to return.
+// handOver starts another reading goroutine in place of the caller, if renew has ended the
+// caller's read. It reports whether the caller must return.
 func (c *conn) handOver(err error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) { // of nobody else: linger reads by itself
+	if !errors.Is(err, os.ErrDeadlineExceeded) { // only renew sets a deadline for this read; linger reads by itself
 		return false
 	}
 	c.in.used.Store(readerFresh)

@@ -36,8 +36,8 @@ func (x *lab) greeted(websocket bool, config *tls.Config, user string) *peer {
 	return p
 }
 
-// A connection that has fallen silent goes on as if nothing had happened when its
-// goroutine is replaced, in the middle of a frame, too.
+// When the goroutine of a silent connection is replaced, the connection goes on as if nothing
+// had happened, even in the middle of a frame.
 func TestSilentConnectionIsRenewed(t *testing.T) {
 	everyTransport(t, func(t *testing.T, websocket bool, config *tls.Config) {
 		x := newLab(t, func(l *Limits) { l.Idle, l.Handshake = time.Hour, time.Hour })
@@ -59,7 +59,7 @@ func TestSilentConnectionIsRenewed(t *testing.T) {
 	})
 }
 
-// renewing has c renewed again and again until stop is called.
+// renewing renews c again and again until stop is called.
 func (x *lab) renewing(c *conn) (stop func()) {
 	done := make(chan struct{})
 	var work sync.WaitGroup
@@ -116,7 +116,7 @@ func TestRenewalsLoseNothing(t *testing.T) {
 	})
 }
 
-// A client that is heard out after a last word is not cut short by a renewal.
+// A renewal does not end the reading after the last frame.
 func TestRenewalsLeaveTheLastWord(t *testing.T) {
 	everyTransport(t, func(t *testing.T, websocket bool, config *tls.Config) {
 		x := newLab(t, nil)
@@ -128,7 +128,7 @@ func TestRenewalsLeaveTheLastWord(t *testing.T) {
 	})
 }
 
-// What a connection's stack has grown to is given back when it falls silent.
+// When connections fall silent, their grown stacks are given back.
 func TestStacksShrink(t *testing.T) {
 	const n = 400
 	x := newLab(t, func(l *Limits) { l.Connections, l.Idle = n, time.Hour })

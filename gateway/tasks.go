@@ -10,9 +10,9 @@ import (
 // task is a request whose answer may be large. A connection's tasks are served
 // one at a time, by a goroutine that exists only meanwhile.
 type task struct {
-	id   uint64 // the client's request_id
-	sync *inbox.SyncRequest
-	pull *inbox.PullRequest
+	id   uint64             // the client's request_id
+	sync *inbox.SyncRequest // nil: it is a pull
+	pull *inbox.PullRequest // nil: it is a sync
 }
 
 const maxTasks = 64 // waiting, for each connection
@@ -54,8 +54,8 @@ func (c *conn) serveTasks() {
 	}
 }
 
-// replyInTurn queues a frame once there is room for it; it reports false when
-// the connection has ended. build appends the frame to its argument.
+// replyInTurn queues a frame once at most half of QueueBytes is unsent. It reports false if
+// the connection is closing. build appends the frame to its argument; c.mu is held.
 func (c *conn) replyInTurn(build func([]byte) []byte) bool {
 	c.mu.Lock()
 	for c.unsent > c.gw.Limits.QueueBytes/2 && !c.closing {
@@ -86,7 +86,7 @@ func (c *conn) refuseTask(id uint64, conversation string, err error) {
 	c.reply(m)
 }
 
-const lastEntryCut = 256 // bytes of payload in a summary's last entry
+const lastEntryCut = 256 // bytes of payload that a summary keeps of a last entry that is not whole
 
 func (c *conn) serveSync(id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()

@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// A heap may double before it is collected, and free memory goes back to the system
-// slowly: right for a busy node, and most of what an idle connection would cost. So
-// while a node with many connections has little to do, what is no longer needed is
-// collected, and given back, as soon as it is a share worth having. That also ends a
-// wave of connections, whose handshakes leave garbage of about the size of what they
-// set up, and grown stacks.
+// The runtime lets a heap double before it collects garbage, and gives free memory back to
+// the system slowly. That is right for a busy node, but it would be most of what an idle
+// connection costs. So while a node with many connections has little to do, the trimmer
+// collects garbage and gives memory back as soon as it is a share worth having. That also
+// cleans up after a wave of connections: their handshakes leave grown stacks, and about as
+// much garbage as they set up.
 
 const (
-	trimFrom = 500 // connections that there were since the last time: fewer hold little
-	// trimShare is the share of what is live that is worth a collection.
+	trimFrom = 500 // most connections since the last trim; fewer hold little
+	// trimShare is how much spare memory is worth a collection, as a share of the live
+	// heap.
 	trimShare = 1.0 / 8
-	// quietShare is how much of what is live may be allocated in a second by a node
-	// that has little to do. Above it, the runtime's own pace is the right one.
+	// quietShare is how much a node that has little to do allocates in a second, at most,
+	// as a share of the live heap. Above it, the runtime's own pace is the right one.
 	quietShare = 1.0 / 20
-	// trimPause is between two collections at least, and a second for each trimRate
-	// bytes that are live, which take a core some 10 ms. How long the last one took says
-	// less: that grows with what else the machine does.
+	// Between two trims there is at least trimPause, and at least a second for each
+	// trimRate bytes of the live heap, which take a core some 10 ms to collect. How long
+	// the last trim took says less: that grows with what else the machine does.
 	trimPause = 10 * time.Second
 	trimRate  = 10 << 20
 )
@@ -30,9 +31,9 @@ const (
 // trimmer decides when memory is trimmed. The zero value is ready.
 type trimmer struct {
 	ticks     int
-	most      int64 // connections since the last time
-	allocated uint64
-	notBefore time.Time
+	most      int64     // connections at a time since the last trim
+	allocated uint64    // heap.allocated at the last look; 0: there was none
+	notBefore time.Time // of the next trim
 	samples   []metrics.Sample
 }
 
@@ -43,7 +44,7 @@ type heap struct {
 	spare     uint64 // allocated since then, or free and not given back
 }
 
-// tick is called with every lookTick, and looks at the heap once a second.
+// tick must be called every lookTick. It looks at the heap once a second.
 func (t *trimmer) tick(connections int64) {
 	t.most = max(t.most, connections)
 	if t.ticks++; t.most < trimFrom || t.ticks%int(time.Second/lookTick) != 0 {
@@ -79,7 +80,7 @@ func (t *trimmer) read() heap {
 	metrics.Read(t.samples)
 	value := func(i int) uint64 {
 		if t.samples[i].Value.Kind() != metrics.KindUint64 {
-			return 0 // a runtime that does not tell
+			return 0 // the runtime has no such metric
 		}
 		return t.samples[i].Value.Uint64()
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Memory is trimmed when a share of it is spare and little is allocated, not for a busy
-// node, and not more often than its cost allows.
+// Memory is trimmed when a share of it is spare and little is allocated: not on a busy node,
+// and not more often than the cost of a trim allows.
 func TestMemoryIsTrimmedWhenQuiet(t *testing.T) {
 	const mb = 1 << 20
 	begun := time.Unix(0, 0)
@@ -52,8 +52,8 @@ func TestMemoryIsTrimmedWhenQuiet(t *testing.T) {
 	}
 }
 
-// A node that has few connections, and had few, leaves its memory to the runtime; one
-// that has lost many trims once.
+// A node that has few connections, and had few, leaves its memory to the runtime. One that
+// had many trims once.
 func TestFewConnectionsAreNotTrimmed(t *testing.T) {
 	var tr trimmer
 	for range 10 {
@@ -73,7 +73,7 @@ func TestFewConnectionsAreNotTrimmed(t *testing.T) {
 	}
 }
 
-// What the runtime tells is what the rule goes by.
+// The metrics of the runtime that the trimmer reads exist and say what it takes them for.
 func TestHeapIsRead(t *testing.T) {
 	runtime.GC()
 	var tr trimmer

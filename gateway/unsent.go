@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boundUnsent keeps the kernel from taking much more than the network does. It would
-// take megabytes at once, which a slow client needs minutes for: until it had made
-// room, the writes of a connection that goes on well would seem to be stuck, and each
-// such connection would hold that memory, out of sight.
+// boundUnsent keeps the kernel from taking much more than the network does. Without it the
+// kernel takes megabytes at once, for which a slow client needs minutes. Meanwhile the
+// next write would seem to be stuck although the connection is sound, and each such
+// connection would hold memory that the gateway does not count.
 func boundUnsent(nc net.Conn) {
 	if secured, ok := nc.(*tls.Conn); ok {
 		nc = secured.NetConn()
@@ -26,7 +26,7 @@ func boundUnsent(nc net.Conn) {
 		return
 	}
 	if raw, err := sc.SyscallConn(); err == nil {
-		// A kernel that cannot do it takes more, as it would without asking.
+		// An error is ignored: the kernel then takes as much as without the option.
 		_ = raw.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, writeStep/2)
 		})

@@ -9,16 +9,16 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// The library that upgrades looks at the first line of a header only, and knows lists
-// with fewer separators than RFC 9110 allows. So a request is judged here, and handed
-// on in the one form that the library takes.
+// The library that upgrades looks only at the first line of a header, and parses lists
+// with fewer separators than RFC 9110 allows. So a request is judged here, and the library
+// gets it in the one form that it takes.
 
 // judgeUpgrade returns nil if r is an upgrade to WebSocket as RFC 6455 section 4.2.1
-// describes it, with its headers in their plainest form then; else the status of the
-// answer and what is wrong.
+// describes it, and has then put r's headers into their plainest form. Else it returns
+// the status of the answer and what is wrong.
 func judgeUpgrade(r *http.Request) (status int, err error) {
 	switch {
-	case r.Method != http.MethodGet: // HEAD: the mux hands it on with GET
+	case r.Method != http.MethodGet: // HEAD, too, comes here: the mux routes it as GET
 		return http.StatusMethodNotAllowed, pim.Errorf(pim.KindInvalid, "a WebSocket begins with GET")
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor > 1:
 		return http.StatusHTTPVersionNotSupported, pim.Errorf(pim.KindInvalid, "a WebSocket begins with HTTP/1.1")
@@ -40,12 +40,12 @@ func judgeUpgrade(r *http.Request) (status int, err error) {
 	return 0, nil
 }
 
-// hasToken reports whether a header, which may come in several lines, lists token, in
-// whatever case.
+// hasToken reports whether a header, which may come in several lines, lists token. Case
+// does not matter.
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for _, element := range strings.Split(line, ",") {
-			// Of equal length: folding knows other letters for k and s.
+			// Of equal length: EqualFold also takes longer letters for k and s.
 			if element = strings.Trim(element, " \t"); len(element) == len(token) && strings.EqualFold(element, token) {
 				return true
 			}
@@ -54,7 +54,8 @@ func hasToken(lines []string, token string) bool {
 	return false
 }
 
-// only returns the value of a header that comes in one line, "" if it does not.
+// only returns the value of a header that comes in one line, "" if it comes in none or
+// several.
 func only(lines []string) string {
 	if len(lines) != 1 {
 		return ""
@@ -62,15 +63,15 @@ func only(lines []string) string {
 	return strings.Trim(lines[0], " \t")
 }
 
-// ServeHTTP upgrades a request to WebSocket and serves the connection, in a
-// goroutine of the gateway's: for the HTTP server's own nobody could wait.
+// ServeHTTP upgrades a request to WebSocket and serves the connection in a goroutine of
+// the gateway. Close could not wait for the HTTP server's own.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	remote := g.Proxies.client(r)
 	if status, err := judgeUpgrade(r); err != nil {
 		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
 		switch status {
 		case http.StatusBadRequest:
-			w.Header().Set("Connection", "close") // a body that was announced is not waited for
+			w.Header().Set("Connection", "close") // do not wait for a body that was announced
 		case http.StatusMethodNotAllowed:
 			w.Header().Set("Allow", http.MethodGet)
 		case http.StatusUpgradeRequired:
@@ -96,7 +97,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.Logger.Debug("upgrade failed", "remote", remote, "err", err)
 		return
 	}
-	early := make([]byte, rw.Reader.Buffered()) // sent right behind the upgrade
+	early := make([]byte, rw.Reader.Buffered()) // sent right after the upgrade
 	if _, err := rw.Reader.Read(early); len(early) > 0 && err != nil {
 		g.open.Add(-1)
 		nc.Close()

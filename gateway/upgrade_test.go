@@ -13,8 +13,8 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// Every upgrade that RFC 6455 and RFC 9110 allow is taken, and serves; one that is
-// none is told why.
+// Every upgrade that RFC 6455 and RFC 9110 allow is taken, and the connection works. Any
+// other request is refused with the status that says why.
 func TestUpgradeRequests(t *testing.T) {
 	const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 	const version = "Sec-WebSocket-Version: 13"
@@ -87,8 +87,8 @@ func TestUpgradeRequests(t *testing.T) {
 	}
 }
 
-// An upgrade by HEAD is refused as HTTP has it: a body behind the answer would be the
-// beginning of the next one to a proxy that keeps the connection.
+// The refusal of an upgrade by HEAD has no body: a proxy that keeps the connection would take
+// a body for the beginning of the next answer.
 func TestUpgradeByHead(t *testing.T) {
 	x := newLab(t, nil)
 	nc, err := net.Dial("tcp", x.h.Listener.Addr().String())

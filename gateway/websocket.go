@@ -8,9 +8,8 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// WebSocket framing, RFC 6455 section 5.2. The library upgrades and unmasks; a
-// header of a few bytes is read here, since it must be read from a buffer that
-// may hold half of it.
+// WebSocket framing, RFC 6455 section 5.2. The library upgrades and unmasks. Headers are
+// read here, since the buffer may hold only half of one.
 
 const (
 	opContinuation = 0x0
@@ -20,7 +19,7 @@ const (
 	opPing         = 0x9
 	opPong         = 0xa
 
-	maxHeader = 14
+	maxHeader = 14 // bytes, with the longest length and a mask
 )
 
 // appendServerHeader appends the header of a final, unmasked frame of n bytes.
@@ -54,8 +53,8 @@ type wsFrame struct {
 	payload []byte // unmasked, in place
 }
 
-// cutWebSocket splits the first frame from buf, as wire.CutTCP does for TCP.
-// The payload lies in buf and is valid as long as buf is.
+// cutWebSocket splits the first frame from buf, as wire.CutTCP does for TCP. It unmasks
+// the payload in place, which is valid as long as buf is.
 func cutWebSocket(buf []byte, limit int) (f wsFrame, rest []byte, need int, err error) {
 	if len(buf) < 2 {
 		return f, buf, 2, nil
@@ -95,7 +94,7 @@ func cutWebSocket(buf []byte, limit int) (f wsFrame, rest []byte, need int, err 
 	return f, buf[end:], 0, nil
 }
 
-// codeOf is what a client gets for a frame that cannot be read.
+// codeOf returns the close code for a frame that cannot be read.
 func codeOf(err error) wire.Code {
 	if pim.KindOf(err) == pim.KindTooLarge {
 		return wire.CodeTooLarge

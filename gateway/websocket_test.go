@@ -18,7 +18,7 @@ func clientFrame(op ws.OpCode, fin bool, payload []byte) []byte {
 	return b.Bytes()
 }
 
-// However the bytes of a stream arrive, the same frames come out of it.
+// However the bytes of a stream are split into reads, the same frames come out.
 func TestCutWebSocketAnySplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		payloads := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 1, 70_000), 1, 4).Draw(t, "payloads")

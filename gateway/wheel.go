@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// wheel holds the connections by when each is to be looked at next, so that no look
-// is without a reason. A connection stands in it once. That it reads or writes moves
-// nothing: the look finds out what has happened since, and says when the next is due.
-// Only a limit that begins, and ends before that, moves the look; see conn.lookBy.
+// wheel holds the connections by the time of their next look, so that no look is without a
+// reason. A connection is in it at most once. Reading and writing do not move a connection
+// in it: the look finds out what has happened since, and says when the next look is due.
+// Only a limit that begins, and ends before the next look, moves the look; see conn.lookBy.
 //
-// Its locks are taken last: whoever holds one takes no other.
+// The locks of its shards are taken last: whoever holds one takes no other.
 type wheel struct {
 	shards [wheelShards]wheelShard
-	looks  atomic.Uint64 // how many there were
+	looks  atomic.Uint64 // how many looks there were; for tests
 }
 
 const (
 	wheelShards = 16
 	wheelSlots  = 128
-	// lookTick is how precise the wheel is. The janitor comes as often, and so a look
-	// is late by twice that at the most.
+	// lookTick is the time between two slots, and between two turns of the janitor. So a
+	// look is late by twice that at most.
 	lookTick = 500 * time.Millisecond
-	// lookAhead is how far ahead a look is at the most. The slots reach a little
+	// lookAhead is how far ahead a look is planned at most. The slots reach a little
 	// further.
 	lookAhead = 60 * time.Second
 
@@ -34,26 +34,27 @@ type wheelShard struct {
 	mu    sync.Mutex
 	done  int64 // the last tick whose connections were handed out
 	slots [wheelSlots]*conn
-	ready *conn // those that are handed out now
+	ready *conn // the list of those that are handed out now
 }
 
-// spot is a connection's place in the wheel: in the list of a slot, or in none.
+// spot is a connection's place in the wheel: in the list of a slot, or in none. It is
+// guarded by the mu of the connection's shard, but due may be read without it.
 type spot struct {
 	next *conn
 	at   **conn       // what points to this connection: the slot, or another's next; nil: in no list
-	due  atomic.Int64 // the tick of the look, in the milliseconds of Gateway.elapsed; see also below
+	due  atomic.Int64 // when the look is due, in ms as of Gateway.elapsed, or one of the two below
 }
 
-// Instead of a time a spot's due may be one of these.
+// Values of spot.due that are no time.
 const (
-	dueUnknown = 0  // it is being looked at, or was not yet
+	dueUnknown = 0  // the connection is being looked at, or was never put
 	dueNever   = -1 // the connection is gone
 )
 
 func (w *wheel) shard(c *conn) *wheelShard { return &w.shards[c.id%wheelShards] }
 
-// put has c looked at at the time at, or earlier if sooner has said so since the last
-// look.
+// put plans the next look at c for the time at, or earlier if sooner asked for that since
+// the last look.
 func (w *wheel) put(c *conn, at int64) {
 	s := w.shard(c)
 	s.mu.Lock()
@@ -68,7 +69,7 @@ func (w *wheel) put(c *conn, at int64) {
 	s.link(c, at)
 }
 
-// sooner has c looked at at the time at, if it is not to be before.
+// sooner plans a look at c for the time at, unless one is due before.
 func (w *wheel) sooner(c *conn, at int64) {
 	s := w.shard(c)
 	s.mu.Lock()
@@ -79,7 +80,7 @@ func (w *wheel) sooner(c *conn, at int64) {
 		c.unlink()
 		s.link(c, at)
 	default:
-		c.spot.due.Store(at) // for put
+		c.spot.due.Store(at) // c is not in the wheel now: put will see it
 	}
 }
 
@@ -92,8 +93,8 @@ func (w *wheel) remove(c *conn) {
 	c.spot.due.Store(dueNever)
 }
 
-// turn hands out, one after the other, all that are due at the time now. look puts
-// each back, or does not.
+// turn takes the connections that are due at the time now out of the wheel, and calls look
+// with one after the other. look may put its connection back.
 func (w *wheel) turn(now int64, look func(*conn)) {
 	for i := range w.shards {
 		s := &w.shards[i]
@@ -106,8 +107,8 @@ func (w *wheel) turn(now int64, look func(*conn)) {
 	}
 }
 
-// advance makes the connections of the next slot ready, and reports whether there was
-// a slot before the tick now is done.
+// advance makes the connections of the next slot ready. It reports false if the slots up
+// to the tick now are done.
 func (s *wheelShard) advance(now int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +159,8 @@ func (c *conn) unlink() {
 	c.spot.next, c.spot.at = nil, nil
 }
 
-// lookBy has the janitor look at c at the time at. Mostly it will before, and then
-// this costs a load.
+// lookBy makes the janitor look at c at the time at or before. Mostly a look is due before
+// anyway, and then this costs one atomic load.
 func (c *conn) lookBy(at int64) {
 	if due := c.spot.due.Load(); due != dueUnknown && due < at+tickMS {
 		return

@@ -40,7 +40,7 @@ func (x *lab) pipe(user string, heartbeat uint32) *peer {
 	return p
 }
 
-// inTime fails the test unless since is between limit and a second more ago.
+// inTime fails the test unless since is at least limit ago, and at most a second more.
 func inTime(t *testing.T, what string, since time.Time, limit time.Duration) {
 	t.Helper()
 	if took := time.Since(since); took < limit || took > limit+time.Second+10*time.Millisecond {
@@ -48,8 +48,8 @@ func inTime(t *testing.T, what string, since time.Time, limit time.Duration) {
 	}
 }
 
-// Every limit of time ends a connection within a second of its end, also one that
-// begins when the next look is far off.
+// Every limit of time closes a connection within a second after it ends, also a limit that
+// begins while the next look is far off.
 func TestLimitsAreInTime(t *testing.T) {
 	limits := func(l *Limits) {
 		l.Idle, l.Heartbeat, l.Write, l.Handshake = 5*time.Minute, 10*time.Minute, 10*time.Second, 10*time.Second
@@ -134,7 +134,8 @@ func TestLimitsAreInTime(t *testing.T) {
 	})
 }
 
-// Connections that are silent, or beat, are hardly looked at: not once a second.
+// Connections that are silent, or send only heartbeats, are hardly looked at: not once a
+// second.
 func TestIdleConnectionsAreHardlyLookedAt(t *testing.T) {
 	const n = 50
 	virtual(t, func(l *Limits) { l.Idle = 5 * time.Minute }, func(t *testing.T, x *lab) {
@@ -195,7 +196,7 @@ func (w *wheel) size() (n int) {
 	return n
 }
 
-// A connection that is gone is held by nothing.
+// The wheel lets go of a connection that is gone.
 func TestWheelLetsGo(t *testing.T) {
 	x := newLab(t, func(l *Limits) { l.Connections = 1000 })
 	var peers []*peer
@@ -215,8 +216,8 @@ func TestWheelLetsGo(t *testing.T) {
 	}
 }
 
-// Whatever happens to its connections, the wheel hands out each when it is due, and
-// none that is gone.
+// Whatever happens to its connections, the wheel hands out each one when it is due, and none
+// that is gone.
 func TestWheelAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const n, ahead = 20, int64(lookAhead / time.Millisecond)
@@ -225,7 +226,7 @@ func TestWheelAgainstModel(t *testing.T) {
 		turn := func(look func(*conn)) { g.wheel.turn(now, look) }
 		turn(nil) // no connection can be in it
 		conns := make([]*conn, n)
-		due := map[*conn]int64{} // by when each must have been handed out; not there: it is in no list
+		due := map[*conn]int64{} // by when each must have been handed out; without one it is in no list
 		for i := range conns {
 			conns[i] = &conn{gw: g, id: uint64(i)}
 		}
@@ -251,7 +252,7 @@ func TestWheelAgainstModel(t *testing.T) {
 				if rapid.Bool().Draw(t, "quickly") {
 					c.lookBy(at)
 				} else {
-					g.wheel.sooner(c, at) // as when lookBy's first look was overtaken
+					g.wheel.sooner(c, at) // as if due had changed since lookBy read it
 				}
 			},
 			"remove": func(t *rapid.T) {
@@ -285,7 +286,7 @@ func TestWheelAgainstModel(t *testing.T) {
 	})
 }
 
-// A limit that begins while a connection is looked at, or was not yet, is not lost.
+// A limit that begins while its connection is looked at, or before the first put, is not lost.
 func TestLimitBeginsDuringALook(t *testing.T) {
 	g := new(Gateway)
 	g.wheel.turn(1000, nil)
@@ -304,8 +305,8 @@ func TestLimitBeginsDuringALook(t *testing.T) {
 	}
 }
 
-// A key that is withdrawn ends what it let in within a second, also what comes in with
-// it meanwhile, and nothing else.
+// When a key is withdrawn, the connections that it let in are closed within a second, also
+// one that comes in with it later, and no others.
 func TestWithdrawnKeysEndConnections(t *testing.T) {
 	virtual(t, nil, func(t *testing.T, x *lab) {
 		var one, other atomic.Bool
@@ -316,7 +317,7 @@ func TestWithdrawnKeysEndConnections(t *testing.T) {
 		begun := time.Now()
 		alice.closedWith(wire.CodeUnauthorized)
 		inTime(t, "the key", begun, 0)
-		carol := x.pipe("carol", 0) // its token was judged before
+		carol := x.pipe("carol", 0) // its token was judged before that
 		begun = time.Now()
 		carol.closedWith(wire.CodeUnauthorized)
 		inTime(t, "a key that was withdrawn before", begun, 0)
@@ -332,8 +333,8 @@ func TestWithdrawnKeysEndConnections(t *testing.T) {
 	})
 }
 
-// A wall clock that is set forward, or creeps, ends what has expired by it within a
-// second; set back, it ends nothing.
+// When the wall clock is set forward, or gains bit by bit, connections whose tokens have
+// expired by it are closed within a second. A clock that is set back closes nothing.
 func TestWallClockSetForward(t *testing.T) {
 	virtual(t, func(l *Limits) { l.Idle = 24 * time.Hour }, func(t *testing.T, x *lab) {
 		p := x.pipe("alice", 0)
@@ -352,7 +353,7 @@ func TestWallClockSetForward(t *testing.T) {
 		p, begun := x.pipe("alice", 0), time.Now()
 		stop := make(chan struct{})
 		defer close(stop)
-		go func() { // half an hour in 10
+		go func() { // it gains 3 minutes an hour
 			for {
 				select {
 				case <-stop:
@@ -367,8 +368,8 @@ func TestWallClockSetForward(t *testing.T) {
 	})
 }
 
-// The end of doubt, by which the wall clock is relied on again, is noticed as a clock
-// that is set.
+// When the doubt ends, the gateway goes by the wall clock again. It notices that as a clock
+// that was set.
 func TestDoubtEnds(t *testing.T) {
 	virtual(t, func(l *Limits) { l.Idle = 24 * time.Hour }, func(t *testing.T, x *lab) {
 		p := x.pipe("alice", 0)
