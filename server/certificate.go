@@ -13,14 +13,14 @@ import (
 	"github.com/pim-im/pim/account"
 )
 
-// certificate is the server's TLS certificate and the files that it is read from
-// again. New connections get the newest; those that are open keep theirs.
+// certificate is the server's TLS certificate and the files that it is read from. New
+// connections get the newest one; open connections keep theirs.
 type certificate struct {
 	certFile, keyFile string
 
 	load    sync.Mutex // one reload at a time
 	current atomic.Pointer[tls.Certificate]
-	content []byte // of both files, of the current one
+	content []byte // of both files, as of current; guarded by load
 }
 
 // openCertificate reads the certificate for the first time.
@@ -44,9 +44,8 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// reload reads the files, and goes by them if they hold another certificate than the
-// current. One that is not good at the time now does not take the place of one that
-// is.
+// reload reads the files, and takes the certificate in them if it is another one than the
+// current. A certificate that is not good at the time now does not replace one that is.
 func (c *certificate) reload(now time.Time) (changed bool, err error) {
 	c.load.Lock()
 	defer c.load.Unlock()
@@ -62,8 +61,8 @@ func (c *certificate) reload(now time.Time) (changed bool, err error) {
 	return true, nil
 }
 
-// read returns the certificate in the files, checked against its key, and what they
-// hold.
+// read returns the certificate in the files, checked against its key, and the content of
+// both files.
 func (c *certificate) read() (*tls.Certificate, []byte, error) {
 	chain, err := readPEM("TLS certificate", c.certFile)
 	if err != nil {
@@ -80,11 +79,11 @@ func (c *certificate) read() (*tls.Certificate, []byte, error) {
 	return &loaded, append(append(chain, 0), key...), nil
 }
 
-// maxPEM is how long a file with a certificate chain or a key may be.
+// maxPEM is how many bytes a file with a certificate chain or a key may have.
 const maxPEM = 1 << 20
 
-// readPEM reads a file that a setting names: what is wrong with it is wrong with the
-// setting.
+// readPEM reads a file that a setting names. An error is of KindInvalid, as for a setting
+// that is wrong.
 func readPEM(what, path string) ([]byte, error) {
 	data, err := account.ReadFile(path, maxPEM)
 	if err != nil {
@@ -93,7 +92,7 @@ func readPEM(what, path string) ([]byte, error) {
 	return data, nil
 }
 
-// validity reports why clients refuse c at the time now.
+// validity returns why clients refuse c at the time now, nil if they do not.
 func validity(c *tls.Certificate, now time.Time) error {
 	switch {
 	case now.Before(c.Leaf.NotBefore):
@@ -104,7 +103,7 @@ func validity(c *tls.Certificate, now time.Time) error {
 	return nil
 }
 
-// expiry returns when c, or the first of its chain, expires.
+// expiry returns when the first certificate of c's chain expires.
 func expiry(c *tls.Certificate) time.Time {
 	until := c.Leaf.NotAfter
 	for _, der := range c.Certificate[1:] {
@@ -115,8 +114,8 @@ func expiry(c *tls.Certificate) time.Time {
 	return until
 }
 
-// renewal returns when c should have been renewed: two weeks before it expires, or
-// with a third of its life to go if it lives less than six.
+// renewal returns when c should have been renewed: two weeks before it expires, or a third of
+// its life before if it lives less than six weeks.
 func renewal(c *tls.Certificate) time.Time {
 	life := c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)
 	return expiry(c).Add(-min(14*24*time.Hour, life/3))

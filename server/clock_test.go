@@ -13,7 +13,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// handSet is a clock that goes when the test says so.
+// handSet is a clock that only the test moves.
 type handSet struct {
 	mu   sync.Mutex
 	wall time.Time
@@ -50,8 +50,8 @@ func (c *handSet) runs(d time.Duration) {
 	c.wall, c.mono = c.wall.Add(d), c.mono+d
 }
 
-// What is sent while the server's clock is off waits, and is sent when the clock
-// has been steady; server times do not go back, whichever way the clock jumped.
+// The server's clock jumps, forward and back. What is sent then waits until the clock has been
+// steady, and server times do not go back.
 func TestClockIsOff(t *testing.T) {
 	c := &handSet{wall: time.Now(), mono: time.Hour}
 	n := start(t, config(t), server.Options{Clock: c.source()})
@@ -66,7 +66,7 @@ func TestClockIsOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for n.refusals() == refused { // the metrics page is read again and again
+		for n.refusals() == refused { // until the metrics page counts a refusal
 		}
 		select {
 		case <-sending.Done():
@@ -107,7 +107,7 @@ func TestClockIsOff(t *testing.T) {
 	}
 }
 
-// refusals returns the line that counts them.
+// refusals returns how many sends were refused as clock_unhealthy, as the metrics page has it.
 func (n *node) refusals() string {
 	_, metrics := n.page("/metrics")
 	_, after, _ := strings.Cut(metrics, `pim_sends_total{result="clock_unhealthy"} `)
@@ -115,8 +115,8 @@ func (n *node) refusals() string {
 	return line
 }
 
-// shown asks that everybody who is connected shows texts in this order, a view of
-// what the store holds, and what is pulled from the server.
+// shown fails unless each app has been handed texts, and what it pulls from the server, in the
+// display order, is texts.
 func shown(c pim.ConversationID, texts []string, apps ...*app) {
 	for _, a := range apps {
 		a.t.Helper()
@@ -136,7 +136,8 @@ func shown(c pim.ConversationID, texts []string, apps ...*app) {
 	}
 }
 
-// settle lets the server notice that its clock was set, and trust it again.
+// settle waits until the server has noticed that its clock was set, and then until it relies on
+// the clock again.
 func (n *node) settle(c *handSet) {
 	for code := 200; code == 200; code, _ = n.page("/readyz") {
 	}
@@ -145,8 +146,8 @@ func (n *node) settle(c *handSet) {
 	}
 }
 
-// The server's clock is set back and forward while people write, on devices that
-// notice at different times. The order is that of seq.
+// The server's clock is set back and forward while people write. Their devices notice that at
+// different times, and still everybody sees the order of seqs.
 func TestOrderWhileTheClockIsSet(t *testing.T) {
 	c := &handSet{wall: time.Now(), mono: time.Hour}
 	n := start(t, config(t), server.Options{Clock: c.source()})
@@ -175,9 +176,9 @@ func TestOrderWhileTheClockIsSet(t *testing.T) {
 	shown(chat, texts, bob, n.connect("alice", "new", "tcp"))
 }
 
-// The server ran with a clock that was an hour, a year ahead, and was set right
-// while it was stopped. New messages are shown below the old ones from the first
-// on, and their times are right.
+// The server ran with a clock that was an hour, or a year, ahead; the clock was set right while
+// the server was stopped. All new messages are shown below the old ones, and their times are
+// right.
 func TestOrderAfterTheClockWasAhead(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 365 * 24 * time.Hour} {
 		t.Run(ahead.String(), func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// shows waits until the app is told that entity stands like want.
+// shows waits until the app is told a setting of entity for which want is true.
 func (a *app) shows(entity string, want func(pim.Setting) bool) {
 	a.t.Helper()
 	late := time.After(5 * time.Minute)
@@ -33,8 +33,8 @@ func (a *app) do(s *client.Sending, err error) client.Sent {
 	return a.done(s)
 }
 
-// What one device commands, the others follow; a block is kept by the server; and
-// all of it outlives a restart.
+// The other devices follow the commands of one device, the server enforces a block, and all of it
+// outlives a restart.
 func TestCommands(t *testing.T) {
 	c := config(t)
 	n := start(t, c, server.Options{})
@@ -71,7 +71,7 @@ func TestCommands(t *testing.T) {
 	bob.says(chat, "thank you")
 }
 
-// Of a read position the server says what the count is, on all devices.
+// The server tells all devices the count of a read position, whatever the device said.
 func TestReadPositions(t *testing.T) {
 	n := start(t, config(t), server.Options{})
 	phone, laptop, bob := n.connect("alice", "phone", "ws"), n.connect("alice", "laptop", "tcp"), n.connect("bob", "phone", "ws")

@@ -17,10 +17,10 @@ import (
 	"github.com/pim-im/pim/gateway"
 )
 
-// Config is every setting of a server. Its tags are the only place where a
-// setting is described: the flags of `pim serve`, the environment variables,
-// the keys of the configuration file (the flag's name without "--"), the
-// defaults and docs/configuration.md all come from them.
+// Config has every setting of a server. Its tags are the only place where a setting is
+// described: the flags of `pim serve`, the environment variables, the keys of the
+// configuration file (the flag's name without "--"), the defaults and
+// docs/configuration.md all come from them.
 type Config struct {
 	Listen    string `name:"listen" env:"PIM_LISTEN" default:"127.0.0.1:7400" placeholder:"HOST:PORT" help:"Address for HTTP and WebSocket. Port 0 takes a free one."`
 	ListenTCP string `name:"listen-tcp" env:"PIM_LISTEN_TCP" default:"127.0.0.1:7401" placeholder:"HOST:PORT" help:"Address for raw TCP; empty turns it off. Port 0 takes a free one."`
@@ -55,7 +55,7 @@ type Config struct {
 	LogFormat string `name:"log-format" env:"PIM_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log on standard error: ${enum}."`
 }
 
-// Defaults returns the configuration of a server that was told nothing.
+// Defaults returns the configuration in which every setting has its default.
 func Defaults() Config {
 	var c Config
 	v := reflect.ValueOf(&c).Elem()
@@ -89,8 +89,8 @@ func setField(v reflect.Value, text string) error {
 	return fmt.Errorf("type %s has no default", v.Type())
 }
 
-// Validate reports the first setting that is wrong, as a *pim.Error of
-// KindInvalid whose text says which one and what to do. It opens no file.
+// Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
+// says which one it is and what to do. It opens no file.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{c.validateAddresses, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateLog} {
 		if err := check(); err != nil {
@@ -141,7 +141,7 @@ func (c *Config) validateTLS() error {
 	return nil
 }
 
-// validateExposure keeps tokens and messages off the network in the clear.
+// validateExposure keeps tokens and messages from going over the network unencrypted.
 func (c *Config) validateExposure() error {
 	if c.TLSCert != "" || c.Insecure {
 		return nil
@@ -170,7 +170,7 @@ func (c *Config) validateBounds() error {
 	}{
 		{"max-connections", c.MaxConnections, 1, 10_000_000},
 		{"user-connections", c.UserConnections, 1, 10_000},
-		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // one frame of the greatest size must fit
+		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // the largest frame must fit
 		{"in-flight", c.InFlight, 1, 65_536},
 		{"group-members", c.GroupMembers, 2, pim.MaxGroupMembers},
 		{"shards", c.Shards, 0, 1024},
@@ -221,10 +221,10 @@ func (c *Config) KeysPath() string {
 	return filepath.Join(c.Data, "keys.json")
 }
 
-// LoadKeys reads the server's keys. If there is no file, Keys does not name one and
-// there is no store yet, it makes a development key, and created is true. Beside a
-// store a missing file is an error: with a new key the server would refuse every
-// token there is.
+// LoadKeys reads the server's keys. If the file is missing, Keys is empty and there is no
+// store yet, it makes a file with a development key, and created is true. If there is a
+// store a missing file is an error of KindNotFound: with a new key the server would refuse
+// every token there is.
 func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
 	keys, err = account.LoadKeys(c.KeysPath())
 	if c.Keys != "" || !errors.Is(err, fs.ErrNotExist) {
@@ -246,8 +246,8 @@ func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
 	return keys, err == nil, err
 }
 
-// loopback reports whether only this machine reaches addr. A name other than
-// localhost is not looked up, and counts as reachable.
+// loopback reports whether only this machine reaches addr. A name other than localhost is not
+// looked up, and counts as reached by others.
 func loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -260,7 +260,7 @@ func loopback(addr string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// wrong returns the error for a setting, in the words of whoever set it.
+// wrong returns the error for a setting, which it calls by its flag's name.
 func wrong(setting, format string, args ...any) error {
 	return &pim.Error{Op: "setting " + setting, Kind: pim.KindInvalid, Text: fmt.Sprintf(format, args...)}
 }

@@ -2,25 +2,25 @@ package server
 
 import "github.com/pim-im/pim"
 
-// share is how the file descriptors that a process may have are shared out. They are
-// so that connections are refused before the store lacks one.
+// share is how the file descriptors that the process may have are shared out, so that
+// connections are refused before the store lacks one.
 type share struct {
-	connections int // of clients, at a time
-	store       int // that the store keeps open
+	connections int // of clients, open at a time
+	store       int // files that the store keeps open
 }
 
 const (
-	storeFiles      = 800 // that the store keeps open where there are enough
+	storeFiles      = 800 // files that the store keeps open if there are enough
 	leastStoreFiles = 128
-	// otherFiles are what the store opens besides, for a write-ahead log or a
-	// compaction, pages, listeners, and what the runtime needs.
+	// otherFiles are for what the store opens besides, such as a write-ahead log or a
+	// compaction, for pages, listeners, and the runtime.
 	otherFiles       = 136 + sparePages
 	leastConnections = 32
 )
 
-// shareOut shares out limit file descriptors for up to most connections. The runtime
-// has raised the soft limit to the hard one, which is limit. It fails with KindInvalid
-// if there are too few for any node.
+// shareOut shares out limit file descriptors for up to most connections. limit is the hard
+// limit, to which the Go runtime has raised the soft one. The error is of KindInvalid if
+// there are too few for any node.
 func shareOut(limit uint64, most int) (share, error) {
 	if limit >= uint64(most)+storeFiles+otherFiles {
 		return share{most, storeFiles}, nil
@@ -35,8 +35,8 @@ func shareOut(limit uint64, most int) (share, error) {
 	return share{min(n-store-otherFiles, most), store}, nil
 }
 
-// fitFiles finds out how many connections and files of the store fit the process's
-// limit of open files, and says so if that is fewer than the settings ask for.
+// fitFiles finds out how many connections and files of the store fit the process's limit of
+// open files. It logs a warning if that is fewer connections than the settings ask for.
 func (s *Server) fitFiles() error {
 	s.files = share{s.config.MaxConnections, storeFiles}
 	limit, ok := openFiles()
@@ -55,9 +55,9 @@ func (s *Server) fitFiles() error {
 	return nil
 }
 
-// full reports whether the node has more connections than there are files for:
-// WebSocket, TCP and HTTP together. A node of which the first two have filled
-// max-connections still has sparePages for health checks.
+// full reports whether the node has more connections than file descriptors for them:
+// WebSocket, TCP and HTTP together. Even when WebSocket and TCP have filled
+// max-connections, sparePages are left for health checks.
 func (s *Server) full() bool {
 	return s.web.Load()+s.gateway.Open() > int64(s.files.connections+sparePages)
 }

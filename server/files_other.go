@@ -2,9 +2,9 @@
 
 package server
 
-// openFiles returns how many files this process may have open; ok is false if that
-// cannot be said.
+// openFiles returns how many files this process may have open; ok is false if that is not
+// known.
 func openFiles() (n uint64, ok bool) { return 0, false }
 
-// modesCount says that a file's mode is not who may use it.
+// modesCount says that a file's mode does not decide who may use the file.
 const modesCount = false

@@ -6,8 +6,7 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Whatever the limit is: what is shared out fits it, and nobody gets less than a node
-// can work with.
+// Whatever the limit is, the shares fit it, and none is smaller than a node can work with.
 func TestShareOut(t *testing.T) {
 	for _, most := range []int{1, 100, 19_000, 1_000_000} {
 		for limit := uint64(0); limit < 30_000; limit += 1 + limit/20 {

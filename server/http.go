@@ -28,14 +28,14 @@ func (s *Server) httpServer() *http.Server {
 	}
 }
 
-// boundPages closes HTTP connections that are more than the node takes, together
-// with the gateway's, which admits those that become WebSocket.
+// boundPages counts HTTP connections and closes new ones while the node is full. Those that
+// become WebSockets are the gateway's to count.
 func (s *Server) boundPages() func(net.Conn, http.ConnState) {
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			if s.web.Add(1); s.full() {
-				c.Close() // it goes on to StateClosed
+				c.Close() // its next state is StateClosed
 			}
 		case http.StateHijacked, http.StateClosed:
 			s.web.Add(-1)
@@ -43,8 +43,8 @@ func (s *Server) boundPages() func(net.Conn, http.ConnState) {
 	}
 }
 
-// httpLog takes the HTTP server's log, most of which is about what clients do wrong.
-// That none can be accepted is about the node.
+// httpLog takes the HTTP server's log. Most of it is about what clients do wrong, and is for
+// debugging; a failed accept is about the node, and is a warning.
 type httpLog struct{ log *slog.Logger }
 
 func (l httpLog) Write(line []byte) (int, error) {

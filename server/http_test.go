@@ -35,8 +35,7 @@ func dial(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// Whoever connects and does not get on with it holds nothing for long, with TLS or
-// without.
+// A client that connects and does not finish what it began is closed soon, with TLS or without.
 func TestSlowHandshakes(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		c := config(t)
@@ -55,7 +54,7 @@ func TestSlowHandshakes(t *testing.T) {
 	}
 }
 
-// HTTP connections count among those that the node takes.
+// HTTP connections count among the connections that the node takes.
 func TestHTTPConnectionsAreBounded(t *testing.T) {
 	c := config(t)
 	c.MaxConnections, c.HandshakeTimeout = 1, time.Minute
@@ -71,7 +70,7 @@ func TestHTTPConnectionsAreBounded(t *testing.T) {
 	closed(t, dial(t, n.Addr()))
 }
 
-// A WebSocket is made of an HTTP/1 connection, so no other kind is offered.
+// A WebSocket needs an HTTP/1 connection, so the server offers no other protocol.
 func TestHTTP1Only(t *testing.T) {
 	c := config(t)
 	c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
@@ -104,7 +103,7 @@ func TestPprof(t *testing.T) {
 	}
 }
 
-// While the node stops, load balancers are told so first.
+// When a stop begins, /readyz says so to load balancers while the node still works.
 func TestStoppingIsSaid(t *testing.T) {
 	st := &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
 	n := start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})

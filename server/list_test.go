@@ -19,7 +19,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// answers is an Outlet that counts.
+// answers is an Outlet that passes on the errors of answers.
 type answers chan error
 
 func (a answers) Deliver(answers []conv.Answer, _ []conv.Published) {
@@ -56,8 +56,8 @@ func offlineFor(t *testing.T) store.Store {
 	return st
 }
 
-// Login on 1,000 conversations with 100,000 offline messages shows the list after
-// one exchange of less than 200 KiB.
+// A new device of a user with 1,000 conversations and 100,000 offline messages shows the list
+// after one exchange of less than 200 KiB.
 func TestLargeOfflineList(t *testing.T) {
 	n := start(t, config(t), server.Options{Store: offlineFor(t)})
 	c, err := net.Dial("tcp", n.TCPAddr())

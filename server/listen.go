@@ -14,13 +14,13 @@ type Listeners struct {
 	Pprof net.Listener // nil if the profiler is off
 }
 
-// Listen listens on the addresses of c; ctx bounds the look-up of names. The error
-// is of KindInvalid, and then nothing listens. `pim serve` listens before it makes
-// anything on disk: a server that cannot have its addresses leaves nothing behind.
+// Listen listens on the addresses of c; ctx bounds the look-up of names. If one fails it
+// closes the others and returns an error of KindInvalid. `pim serve` listens before it makes
+// anything on disk, so that a server that cannot have its addresses leaves nothing behind.
 func Listen(ctx context.Context, c Config) (*Listeners, error) {
-	// No TCP keep-alives, every 15 s by default: they would wake phones, and keep
-	// alive what heartbeats are to find out the patience of. Who is silent is closed
-	// by the gateway's limits, and by the HTTP server's.
+	// No TCP keep-alives, which Go sends every 15 s by default. They would wake phones,
+	// and keep connections open in middleboxes whose patience the heartbeats must find
+	// out. The limits of the gateway and of the HTTP server close silent connections.
 	lc := net.ListenConfig{KeepAlive: -1}
 	l := new(Listeners)
 	for _, x := range []struct {
@@ -40,7 +40,7 @@ func Listen(ctx context.Context, c Config) (*Listeners, error) {
 	return l, nil
 }
 
-// Close ends them. It may be called more than once, and after a server has.
+// Close closes the listeners. It may be called again, and after a server has closed them.
 func (l *Listeners) Close() {
 	for _, x := range []net.Listener{l.HTTP, l.TCP, l.Pprof} {
 		if x != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// Every metric stands in docs/operations.md.
+// docs/operations.md has every metric.
 func TestMetricsAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/operations.md")
 	if err != nil {

@@ -53,8 +53,8 @@ func TestOthersReadNothing(t *testing.T) {
 		}
 	}
 
-	// One that was there, as an administrator or a container made it, and the store
-	// that an earlier version left open.
+	// A data directory that was there before, as an administrator or a container made it,
+	// and a store that an earlier version left open to others.
 	if err := os.Chmod(c.Data, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestTLSKeyThatEveryoneReads(t *testing.T) {
 	}
 }
 
-// Keys that are gone are not replaced: every token would be refused.
+// If the key file of a store is gone no new one is made: every token would be refused.
 func TestKeysGone(t *testing.T) {
 	c := config(t)
 	logged(t, c)

@@ -15,7 +15,7 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// comesIn connects and returns why that was refused, nil if it was not.
+// comesIn connects and returns why the server refused it, nil if it did not.
 func (n *node) comesIn(user pim.UserID, device pim.DeviceID) error {
 	n.t.Helper()
 	c, err := client.Open(n.t.Context(), client.Options{
@@ -36,10 +36,10 @@ func (n *node) comesIn(user pim.UserID, device pim.DeviceID) error {
 	return nil
 }
 
-// Two users whose names look alike do not both come in; who was there before goes on
-// as he was.
+// A new user is refused whose name does not have the form of RFC 8265, in which names do not look
+// alike. A user who was there before names were checked goes on as before.
 func TestNamesThatLookAlike(t *testing.T) {
-	const old = pim.UserID("zoe\u0301") // "zoé" in NFD, of before names were judged
+	const old = pim.UserID("zoe\u0301") // "zoé" in NFD, from before names were checked
 	chat := pim.Direct("bob", old)
 	st := storetest.NewMemory()
 	entry := pim.Entry{Conversation: chat, Seq: 1, Kind: pim.EntryMessage, Sender: "bob", Device: "d", ClientID: pim.ClientMessageID{1}, Server: 1, Local: 1, Anchor: 1, Count: 1, Payload: []byte("from before")}

@@ -23,8 +23,8 @@ func (s *Server) pages() http.Handler {
 	return mux
 }
 
-// readyPage says whether the node is ready and, in one word, why it is not. Whoever
-// reaches the address reads it, so what the word is about is in the log.
+// readyPage says whether the node is ready and, in one word, why it is not. Everybody who
+// reaches the address can read it, so the rest is only in the log.
 func (s *Server) readyPage(w http.ResponseWriter, _ *http.Request) {
 	err := s.Ready()
 	s.logUnready(err)
@@ -35,8 +35,8 @@ func (s *Server) readyPage(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// logUnready tells the log why the node is not ready, once for each cause: whoever
-// asks for the page again and again does not fill it.
+// logUnready logs why the node is not ready, once for each cause, so that asking for the page
+// again and again does not fill the log.
 func (s *Server) logUnready(err error) {
 	text := ""
 	if err != nil {

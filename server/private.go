@@ -10,9 +10,10 @@ import (
 	"github.com/pim-im/pim/account"
 )
 
-// closeToOthers sees to it that only the user of this process reads what is stored,
-// whatever the umask. The store's directory is pim's own, and is closed. The data
-// directory around it may be anything, such as /tmp; it gets a warning.
+// closeToOthers makes sure that only the user of this process can read the store, whatever
+// the umask is. It makes the store's directory, which is pim's own, and closes it to others.
+// The data directory around it may be any directory, such as /tmp: if that is open to
+// others it logs a warning.
 func (s *Server) closeToOthers() error {
 	path := s.config.storePath()
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -31,8 +32,8 @@ func (s *Server) closeToOthers() error {
 	return nil
 }
 
-// openTo returns the mode of a file or directory that others than its owner may use,
-// 0 of one that they may not.
+// openTo returns the mode of the file or directory at path if others than its owner may use
+// it, else 0.
 func openTo(path string) fs.FileMode {
 	info, err := os.Stat(path)
 	if err != nil || !modesCount || info.Mode().Perm()&0o077 == 0 {
@@ -41,22 +42,23 @@ func openTo(path string) fs.FileMode {
 	return info.Mode().Perm()
 }
 
-// warnOfKeys tells the log what is dangerous about a key file that was taken.
+// warnOfKeys logs what is dangerous about a key file that was taken all the same.
 func (s *Server) warnOfKeys(keys *account.Keys) {
 	for _, warning := range keys.Warnings() {
 		s.log.Warn("the key file is not safe: "+warning, "file", s.config.KeysPath())
 	}
 }
 
-// warnOfTLSKey tells the log of a private key that everyone may read. It is not
-// refused: other programs make and share such files. A group may be how we read it.
+// warnOfTLSKey logs if everyone may read the private key. The key is taken all the same,
+// since other programs make and share such files. That a group may read it is no reason to
+// warn: it may be how pim reads it.
 func (s *Server) warnOfTLSKey() {
 	if mode := openTo(s.config.TLSKey); mode&0o007 != 0 {
 		s.log.Warn("every user of this machine may read the TLS key; run: chmod 600 "+s.config.TLSKey, "mode", fmt.Sprintf("%04o", mode))
 	}
 }
 
-// holdsFiles reports whether there is a directory at path with something in it.
+// holdsFiles reports whether path is a directory that is not empty.
 func holdsFiles(path string) (bool, error) {
 	entries, err := os.ReadDir(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -21,7 +21,7 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// lines is a log that tests read while it is written.
+// lines is a log that can be read while it is written.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -99,8 +99,8 @@ func (n *node) greets(nc net.Conn, websocket bool, headers string) bool {
 	return err == nil && first == 0x82
 }
 
-// The log has the client's address where a trusted proxy tells of it, in whatever way,
-// on both listeners, with TLS and without.
+// If a trusted proxy tells the client's address, in whatever way, the log has it: on both
+// listeners, with TLS and without.
 func TestAddressBehindAProxy(t *testing.T) {
 	v := func(version byte) []byte {
 		h := proxyproto.HeaderProxyFromAddrs(version, &net.TCPAddr{IP: net.IPv4(203, 0, 113, 7), Port: 4711}, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7400})
@@ -149,8 +149,8 @@ func TestAddressBehindAProxy(t *testing.T) {
 	}
 }
 
-// Nobody else is believed: a stranger's headers change nothing, and a PROXY header of
-// his is no HTTP and no frame.
+// Nobody else is believed: the headers of a stranger change nothing, and a PROXY header of a
+// stranger is refused, since it is neither HTTP nor a frame.
 func TestStrangersAreNotProxies(t *testing.T) {
 	for _, trusted := range []string{"", "10.0.0.0/8"} {
 		n, log, _ := startBehind(t, trusted, false)
@@ -167,8 +167,8 @@ func TestStrangersAreNotProxies(t *testing.T) {
 	}
 }
 
-// A header that is none, or does not come to its end, ends the connection of a trusted
-// proxy too, and nothing else.
+// A PROXY header that is malformed or incomplete ends the connection of a trusted proxy, and
+// nothing else.
 func TestBrokenProxyHeaders(t *testing.T) {
 	n, _, _ := startBehind(t, "127.0.0.1", false)
 	for _, header := range []string{"PROXY nonsense\r\n", "PROXY TCP4 1.1.1.1\r\n", "PROXY " + strings.Repeat("x", 200), "\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff", "\r\n\r\n\x00\r\nQUIT\n\x91\x11\x00\x0c"} {

@@ -11,16 +11,15 @@ import (
 )
 
 const (
-	// lookEvery is how often the files are read again. They are compared by what they
-	// hold: times and sizes do not change with every edit, and links may point
-	// elsewhere.
+	// lookEvery is how often the files are read again. They are compared by content: times
+	// and sizes do not change with every edit, and links may point elsewhere.
 	lookEvery = 2 * time.Second
 	// expirySayAgain is how often the log says that the certificate should be renewed.
 	expirySayAgain = 24 * time.Hour
 )
 
-// reloader reads the key file and the certificate again: when it is asked to, and
-// by itself when they change. Its run is one goroutine's.
+// reloader reads the key file and the certificate again, when it is asked to and by itself
+// when they change. One goroutine calls run, which owns said, saidAt and the files.
 type reloader struct {
 	log   *slog.Logger
 	now   func() time.Time
@@ -29,8 +28,8 @@ type reloader struct {
 	every time.Duration
 	ask   chan chan error // of Reload
 
-	said      string    // what the log was told of the certificate's validity; empty: it is good
-	saidAt    time.Time // when
+	said      string    // what was last logged of the certificate's validity; empty: it was good
+	saidAt    time.Time // when said was logged
 	reloads   *prometheus.CounterVec
 	unreadNow *prometheus.GaugeVec
 }
@@ -39,8 +38,8 @@ type reloader struct {
 type reloadable struct {
 	what   string // "keys" or "certificate", a metric label
 	reload func() (changed bool, err error)
-	failed string // the text of the last look's error; empty: there was none
-	said   bool   // it is in the log
+	failed string // the text of the last look's error; empty: it had none
+	said   bool   // failed is in the log
 }
 
 func newReloader(log *slog.Logger, now func() time.Time, cert *certificate, metrics prometheus.Registerer, files ...*reloadable) *reloader {
@@ -86,9 +85,9 @@ func (r *reloader) run(stop <-chan struct{}) {
 	}
 }
 
-// look reads every file once. A look that was asked for says at once what is wrong;
-// one of the reloader's own waits for the next, since it may have met a file that
-// is half written, or a certificate whose key is still to come.
+// look reads every file once. If it was asked for it logs at once what is wrong. Otherwise
+// it logs that only if the next look finds the same: this one may have met a file that is
+// half written, or a certificate whose key is still to come.
 func (r *reloader) look(asked bool) error {
 	var errs []error
 	for _, f := range r.files {
@@ -126,8 +125,8 @@ func (r *reloader) tell(f *reloadable, changed bool, err error, asked bool) {
 	}
 }
 
-// judgeCertificate tells the log when the certificate is not good, or should have
-// been renewed: once, when that changes, and once a day.
+// judgeCertificate logs that the certificate is not good, or should have been renewed: when
+// that changes, and then once a day.
 func (r *reloader) judgeCertificate() {
 	if r.cert == nil {
 		return
@@ -148,9 +147,9 @@ func (r *reloader) judgeCertificate() {
 	r.said, r.saidAt = said, now
 }
 
-// Reload reads the key file and the certificate again, as on SIGHUP, and returns what
-// is wrong with them. What cannot be read stays as it was. The server reads them
-// by itself, too, within seconds of a change. Before Start it waits for that.
+// Reload reads the key file and the certificate again, as on SIGHUP, and returns what is
+// wrong with them. What cannot be read stays as it was. The server also reads them by
+// itself, within seconds of a change. If Start was not called yet, Reload waits for it.
 func (s *Server) Reload(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {

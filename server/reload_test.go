@@ -31,7 +31,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// hang is when a test gives up on what should have happened long ago.
+// hang is how long a test waits before it gives up.
 const hang = 5 * time.Minute
 
 // eventually waits until ok holds.
@@ -82,7 +82,7 @@ func serving(t *testing.T, c server.Config, o server.Options) (*server.Server, *
 	return s, j
 }
 
-// pair is a certificate of one name and its key, as PEM.
+// pair is a certificate and its key, as PEM.
 type pair struct{ cert, key []byte }
 
 func newPair(t *testing.T, name string, from, until time.Time) pair {
@@ -109,12 +109,12 @@ func newPair(t *testing.T, name string, from, until time.Time) pair {
 	return pair{encode("CERTIFICATE", der), encode("PRIVATE KEY", secret)}
 }
 
-// good is a certificate that is not to be renewed for long.
+// good returns a certificate that need not be renewed for long.
 func good(t *testing.T, name string) pair {
 	return newPair(t, name, time.Now().Add(-time.Hour), time.Now().Add(365*24*time.Hour))
 }
 
-// withTLS returns the settings of a server with a certificate, and what writes
+// withTLS returns the settings of a server with a certificate, and a function that writes
 // another one in its place.
 func withTLS(t *testing.T, first pair) (c server.Config, write func(pair)) {
 	t.Helper()
@@ -182,7 +182,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	defer before.Close()
 
-	// When it is asked to, at once.
+	// Reload reads the new certificate at once.
 	write(good(t, "second"))
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -195,11 +195,11 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		t.Error("an open connection was ended")
 	}
 
-	// By itself.
+	// Without Reload the server finds the new certificate by itself.
 	write(good(t, "third"))
 	eventually(t, "the third certificate is served", func() bool { return presented(t, s.Addr()) == "third" })
 
-	// What is wrong leaves it as it was, and is said.
+	// Files that are wrong leave the certificate in use as it was, and the server says so.
 	third := good(t, "third")
 	now := time.Now()
 	for what, p := range map[string]pair{
@@ -223,7 +223,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if log.count(said) == 0 {
 		t.Error("the log says nothing of it")
 	}
-	// By itself it says so once, when it is wrong anew.
+	// When the files become wrong again, the server says so once by itself.
 	write(third)
 	if err := s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -242,8 +242,8 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
-// A certificate that clients refuse, or soon will, is in the log from the start on,
-// and when it ends is a metric.
+// If clients refuse the certificate, or soon will, the log says so from the start on. A metric
+// has when it expires.
 func TestCertificateExpiry(t *testing.T) {
 	now := time.Now()
 	const day = 24 * time.Hour
@@ -279,7 +279,7 @@ func TestCertificateErrorsNameTheFiles(t *testing.T) {
 	c, write := withTLS(t, good(t, ""))
 	write(pair{good(t, "").cert, good(t, "").key})
 	for _, change := range []func(*server.Config){
-		func(*server.Config) {}, // of another key
+		func(*server.Config) {}, // the files are of two different keys
 		func(c *server.Config) { c.TLSCert += ".none" },
 		func(c *server.Config) { c.TLSKey += ".none" },
 		func(c *server.Config) { c.TLSKey = c.TLSCert },
@@ -298,7 +298,8 @@ func TestCertificateErrorsNameTheFiles(t *testing.T) {
 	}
 }
 
-// Keys that come are taken and keys that go are withdrawn, with what they let in.
+// A key that is added to the file lets in. A key that is taken out of it is withdrawn, and the
+// connections that it let in are closed.
 func TestKeysAreReadAgain(t *testing.T) {
 	c := config(t)
 	n := start(t, c, server.Options{})
@@ -375,7 +376,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 	}
 }
 
-// closedFor reads events until one tells of a connection that ended with text.
+// closedFor reads events until one says that a connection ended with text.
 func (a *app) closedFor(text string) bool {
 	late := time.After(hang)
 	for {
@@ -390,7 +391,7 @@ func (a *app) closedFor(text string) bool {
 	}
 }
 
-// merged returns a key file with the keys of several.
+// merged returns the content of a key file with the keys of several.
 func merged(t *testing.T, paths ...string) []byte {
 	t.Helper()
 	var all struct {

@@ -10,10 +10,10 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// Restore gives the store under c.Data, which was put back from a backup, another
-// identity, and returns it. Devices see it with their next connection, and mend what
-// they know that the store does not. No server may run on the directory. Errors:
-// KindNotFound if there is no store, which is not made, or the store's own.
+// Restore gives the store under c.Data, which was put back from a backup, a new identity and
+// returns it. Devices see the new identity when they connect next, drop what the store lacks,
+// and send again what their user had sent of it. No server may run on the directory. Errors:
+// KindNotFound if there is no store (Restore makes none), and the store's own.
 func Restore(ctx context.Context, c Config, log *slog.Logger) (identity string, err error) {
 	files, err := os.ReadDir(c.storePath())
 	switch {

@@ -31,20 +31,20 @@ type Options struct {
 	Logger  *slog.Logger // nil: slog.Default
 	Version string       // for /healthz and pim_build_info
 
-	// Listeners, if not nil, are those of Listen for the same Config. Shutdown closes
-	// them; if New fails they are still the caller's.
+	// Listeners, if not nil, come from Listen with the same Config. Shutdown closes them;
+	// if New fails the caller still must.
 	Listeners *Listeners
 	// Store, if not nil, is used in place of the embedded one under
 	// Config.Data. The server closes it.
 	Store store.Store
-	// WrapStore, WrapWriter, WrapReader and WrapOutlet, if not nil, stand between
-	// two parts: to observe, or to break a server on purpose and see a test notice.
+	// WrapStore, WrapWriter, WrapReader and WrapOutlet, if not nil, put something between
+	// two parts: to observe them, or to break a server on purpose and see a test notice.
 	WrapStore  func(store.Store) store.Store
 	WrapWriter func(gateway.Writer) gateway.Writer
 	WrapReader func(gateway.Reader) gateway.Reader
 	WrapOutlet func(conv.Outlet) conv.Outlet
-	// Clock are the clocks that the server goes by and watches. The zero Source is
-	// the machine's.
+	// Clock has the clocks that the server goes by and watches. The zero Source has the
+	// machine's.
 	Clock clock.Source
 }
 
@@ -56,7 +56,7 @@ type Server struct {
 	metrics *prometheus.Registry
 	files   share
 	proxies gateway.Proxies
-	web     atomic.Int64 // HTTP connections, but for those that became WebSocket
+	web     atomic.Int64 // HTTP connections, without those that became WebSockets
 	cert    *certificate // nil: no TLS
 	tls     *tls.Config
 
@@ -69,7 +69,7 @@ type Server struct {
 	writers  *conv.Writers
 
 	reloader *reloader
-	unready  atomic.Pointer[string] // why, as the log was told last; empty: it was ready
+	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
 
 	http, pprof           *http.Server
 	listener, tcp, pprofL net.Listener
@@ -79,13 +79,13 @@ type Server struct {
 	ending                atomic.Value  // string: the part whose end Shutdown waits for
 	ended                 chan struct{} // closed when all parts have ended
 	endErr                error         // of the store's end
-	failed                chan struct{}
+	failed                chan struct{} // closed when a listener has ended by itself
 	failOnce              sync.Once
-	err                   error
+	err                   error // why failed is closed
 }
 
-// New opens the store and the keys and puts the parts together. Start makes it
-// serve; Shutdown must be called in any case.
+// New opens the store and the keys and puts the parts together. Start makes the server
+// serve. Once New has succeeded, Shutdown must be called, whether or not Start was.
 func New(c Config, o Options) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func New(c Config, o Options) (*Server, error) {
 	return s, nil
 }
 
-// keys loads the key file; the default one is made when it is missing.
+// keys loads the key file, or makes one as LoadKeys says.
 func (s *Server) keys() (*account.Keys, error) {
 	keys, created, err := s.config.LoadKeys()
 	if err == nil {
@@ -162,8 +162,8 @@ func (s *Server) loadTLS() error {
 	return nil
 }
 
-// watchFiles prepares the reading of keys and certificate while the server runs, and
-// tells the log of a certificate that is not good now.
+// watchFiles prepares the reading of keys and certificate while the server runs, and logs
+// if the certificate is not good now.
 func (s *Server) watchFiles(keys *account.Keyring) {
 	files := []*reloadable{{what: "keys", reload: func() (bool, error) {
 		changed, err := keys.Reload()
@@ -189,7 +189,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.clock = clock.New(clock.Options{Source: o.Clock, Metrics: s.metrics, Logger: s.log})
 	shards := s.config.Shards
 	if shards == 0 {
-		// A shard mostly waits for the disk. While some do, the others step, and
+		// A shard mostly waits for the disk. While some shards wait, the others step, and
 		// the store syncs their commits together.
 		shards = 4 * runtime.GOMAXPROCS(0)
 	}
@@ -225,7 +225,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway.SetWriter(writer)
 }
 
-// clockSet returns when the clock was set, if devices may not know it yet; else 0.
+// clockSet returns when the clock was set last, 0 if never or longer than pim.SetWindow ago:
+// then all devices know of it.
 func (s *Server) clockSet() pim.Millis {
 	at, ago, ever := s.clock.Jumped()
 	if !ever || ago > time.Duration(pim.SetWindow)*time.Millisecond {
@@ -234,8 +235,8 @@ func (s *Server) clockSet() pim.Millis {
 	return pim.MillisOf(at)
 }
 
-// gate refuses what the writers would append and the store would not take, before
-// they have loaded anything for it.
+// gate returns why the store would not take what the writers append now, or nil. They ask it
+// before they load anything for a request.
 func (s *Server) gate() error {
 	if err := s.clock.Gate(); err != nil {
 		return err
@@ -243,8 +244,8 @@ func (s *Server) gate() error {
 	return s.health()
 }
 
-// Start listens, unless Options.Listeners were given, and serves in the background.
-// ctx bounds only Start.
+// Start listens, unless Options.Listeners were given, and serves in the background. ctx
+// bounds Start only.
 func (s *Server) Start(ctx context.Context) error {
 	if s.listener == nil {
 		l, err := Listen(ctx, s.config)
@@ -285,7 +286,7 @@ func (s *Server) serveAll() {
 	}
 }
 
-// fail notes that a listener ended by itself.
+// fail notes that a listener ended by itself, with err. That it was closed is no failure.
 func (s *Server) fail(err error) {
 	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return
@@ -328,15 +329,15 @@ func (s *Server) Err() error {
 	}
 }
 
-// stopGrace is how much longer than its context Shutdown waits for the parts to
-// end: what is left to do then takes milliseconds, unless the disk is stuck.
+// stopGrace is how much longer than its context Shutdown waits for the parts to end. What is
+// left to do then takes milliseconds, unless the disk is stuck.
 const stopGrace = 2 * time.Second
 
-// Shutdown stops: readiness goes, clients are asked to leave and to spread their
-// return, what is under way is committed and answered, the store is closed.
-// When ctx ends it cuts that short; nothing acknowledged is lost by it. If something
-// does not end at all, because the disk is stuck, the error says what. It goes on
-// ending then, and Shutdown may be called again to wait for it.
+// Shutdown stops the server. /readyz fails from now on, what is under way is committed and
+// answered, clients are asked to leave and to spread their return, and the store is closed.
+// When ctx ends Shutdown cuts that short; nothing acknowledged is lost by it. If a part does
+// not end even then, because the disk is stuck, the error says which. The part goes on
+// ending in the background, and Shutdown may be called again to wait for it.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(func() {
 		close(s.stopping)
@@ -360,9 +361,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// half returns a context for the first half of what time ctx has left: with a
-// disk that is stuck the writers take it all, and clients are to hear that they
-// should go elsewhere before it is over.
+// half returns a context for the first half of the time that ctx has left. With a stuck disk
+// the writers use up all the time that they get, and clients must still be told to go
+// elsewhere before ctx ends.
 func half(ctx context.Context) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok {
@@ -371,7 +372,7 @@ func half(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(end)/2)
 }
 
-// end stops the parts one after the other, who uses another before it.
+// end stops the parts one after the other, each before the parts that it uses.
 func (s *Server) end() {
 	defer close(s.ended)
 	for _, part := range []struct {

@@ -46,7 +46,7 @@ type node struct {
 	config server.Config
 	keys   *account.Keys
 	roots  *x509.CertPool
-	wall   func() time.Time // by which tokens are issued
+	wall   func() time.Time // the time at which tokens are issued
 }
 
 func start(t *testing.T, c server.Config, o server.Options) *node {
@@ -55,7 +55,7 @@ func start(t *testing.T, c server.Config, o server.Options) *node {
 	return startLogging(t, c, o)
 }
 
-// startLogging is start with a log.
+// startLogging is start with the log of o.
 func startLogging(t *testing.T, c server.Config, o server.Options) *node {
 	t.Helper()
 	s, err := server.New(c, o)
@@ -141,8 +141,8 @@ func (a *app) done(s *client.Sending) client.Sent {
 	return sent
 }
 
-// sees waits until these texts, and no other messages, have been handed over: in
-// the order of their seqs, but for those that come late.
+// sees waits until as many messages as texts have been handed over: in the order of their seqs,
+// except those that are marked late. By conversation and seq they must be texts.
 func (a *app) sees(texts ...string) {
 	a.t.Helper()
 	var got []pim.Entry
@@ -206,7 +206,7 @@ func TestConversationSurvivesARestart(t *testing.T) {
 	laptop.sees("one", "two")
 }
 
-// What the settings say about heartbeats and reconnects is what a Welcome says.
+// Welcome has what the settings say about heartbeats and reconnects.
 func TestWelcomeNamesTheSettings(t *testing.T) {
 	c := config(t)
 	c.IdleTimeout, c.MaxHeartbeat, c.ReconnectWindow = 4*time.Minute, 7*time.Minute, 3*time.Second
@@ -341,7 +341,7 @@ func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), roots
 }
 
-// failing is a store that refuses commits for as long as it is told to.
+// failing is a store that refuses durable commits while err is set.
 type failing struct {
 	store.Store
 	err atomic.Pointer[pim.Error] // why commits are refused
@@ -364,8 +364,8 @@ func (f *failing) Commit(ctx context.Context, writes []*store.Write, d store.Dur
 	return f.Store.Commit(ctx, writes, d)
 }
 
-// When the store refuses, nothing is acknowledged and readiness says why; what
-// was sent meanwhile arrives once the store takes it again.
+// While the store refuses, nothing is acknowledged. What was sent meanwhile arrives once the
+// store takes it again.
 func TestRefusingStore(t *testing.T) {
 	var f *failing
 	n := start(t, config(t), server.Options{
@@ -404,7 +404,7 @@ func TestPages(t *testing.T) {
 	}
 	n.connect("alice", "1", "http").says(pim.Direct("alice", "bob"), "x")
 	var metrics string
-	for !strings.Contains(metrics, `pim_sends_total{result="ok"} 1`) { // she may have heard of it by a sync, before the answer
+	for !strings.Contains(metrics, `pim_sends_total{result="ok"} 1`) { // a sync may have told her before the answer was counted
 		_, metrics = n.page("/metrics")
 	}
 	for _, name := range []string{
@@ -417,7 +417,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// Strangers read one word; paths and causes are in the log, once.
+// /readyz says one word to strangers; paths and causes are in the log, once.
 func TestUnreadyIsSaid(t *testing.T) {
 	st := &failing{Store: storetest.NewMemory()}
 	s, log := serving(t, config(t), server.Options{Store: st})
@@ -445,7 +445,7 @@ func TestUnreadyIsSaid(t *testing.T) {
 	}
 }
 
-// A block that is corrupt stops the node, and makes nobody give a message up.
+// A corrupt block stops the node. Clients are told to try again, so that no message is given up.
 func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 	st := &failing{Store: storetest.NewMemory()}
 	n := start(t, config(t), server.Options{Store: st})
@@ -469,15 +469,15 @@ func TestCorruptStoreKeepsMessagesWaiting(t *testing.T) {
 	bob.sees("one")
 }
 
-// A stop asks clients to leave and answers what is under way; a client that
-// stays on comes back by itself and goes on.
+// A stop asks clients to leave and answers what is under way. A client that is still open comes
+// back by itself and goes on.
 func TestGracefulStop(t *testing.T) {
 	c := config(t)
 	c.DrainWindow = 100 * time.Millisecond
 	free := net.JoinHostPort(loopback.Own(), "0") // nobody else gets it while the node is down
 	c.Listen, c.ListenTCP = free, free
 	n := start(t, c, server.Options{})
-	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr() // again
+	c.Listen, c.ListenTCP = n.Addr(), n.TCPAddr() // the same ones again
 	alice, bob := n.connect("alice", "1", "tcp"), n.connect("bob", "1", "http")
 	chat := pim.Direct("alice", "bob")
 	var want []string
@@ -499,7 +499,7 @@ func TestGracefulStop(t *testing.T) {
 	bob.sees(want...)
 }
 
-// stuck is a store whose commits do not end while it is held.
+// stuck is a store whose commits end only when held is closed.
 type stuck struct {
 	store.Store
 	begun, held chan struct{}
@@ -514,7 +514,7 @@ func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 	return s.Store.Commit(ctx, writes, d)
 }
 
-// startStuck starts a node whose disk is stuck with a message of the app's.
+// startStuck starts a node whose disk is stuck in the commit of a message of alice.
 func startStuck(t *testing.T) (n *node, alice *app, st *stuck) {
 	st = &stuck{begun: make(chan struct{}, 1), held: make(chan struct{})}
 	n = start(t, config(t), server.Options{WrapStore: func(s store.Store) store.Store { st.Store = s; return st }})
@@ -526,8 +526,8 @@ func startStuck(t *testing.T) (n *node, alice *app, st *stuck) {
 	return n, alice, st
 }
 
-// A disk that hangs does not keep the process from stopping, and from saying why it
-// could not do so properly. If the disk comes back, it still does.
+// With a disk that hangs Shutdown still returns, and says what does not end. If the disk comes
+// back, the stop ends properly.
 func TestStopWithAStuckDisk(t *testing.T) {
 	n, _, st := startStuck(t)
 	for {
@@ -540,19 +540,18 @@ func TestStopWithAStuckDisk(t *testing.T) {
 		if strings.Contains(err.Error(), "a commit has not ended") {
 			break
 		}
-		// What ends before the commit has not yet: the machine is slow.
+		// A part that ends before the commit has not ended yet: the machine is slow.
 	}
 	close(st.held)
 	n.stop()
 }
 
-// nearEnd is a context that is about to end, for as long as the test likes.
+// nearEnd is a context whose deadline always seems to be 20 ms away.
 type nearEnd struct{ context.Context }
 
 func (nearEnd) Deadline() (time.Time, bool) { return time.Now().Add(20 * time.Millisecond), true }
 
-// With a disk that hangs, clients are still told to go before the time for the stop
-// is over.
+// With a disk that hangs, clients are still told to go before the time for the stop is over.
 func TestGoAwayWithAStuckDisk(t *testing.T) {
 	n, alice, st := startStuck(t)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -14,9 +14,9 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// The process runs out of file descriptors while much is sent: the store cannot begin
-// another write-ahead log. The node says so, and goes on without a restart when there
-// are some again; everything is stored, once.
+// The process runs out of file descriptors while much is sent, so the store cannot begin
+// another write-ahead log. The node says so. When there are file descriptors again it goes on
+// without a restart, and everything is stored once.
 func TestOutOfFilesForAMoment(t *testing.T) {
 	n := start(t, config(t), server.Options{})
 	alice := n.connect("alice", "1", "tcp")
@@ -49,7 +49,7 @@ func TestOutOfFilesForAMoment(t *testing.T) {
 		if round == 100 {
 			t.Fatal("in vain: the node says that it has no file")
 		}
-		limit(was.Cur) // a client whose connection broke comes back
+		limit(was.Cur) // so that a client whose connection broke comes back
 		alice.says(chat, "whole again")
 		limit(3)
 		for range 100 {

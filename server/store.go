@@ -31,9 +31,9 @@ func (s *Server) openStore(o Options) error {
 // storePath returns where the embedded store is.
 func (c *Config) storePath() string { return filepath.Join(c.Data, "store") }
 
-// identify takes note of the store's identity; a new store gets one. Without one, as
-// of a store of an earlier version on a full disk, the server serves all the same: a
-// device then goes by the other signs of a store that went back.
+// identify reads the store's identity; a store without one gets one. If that fails, as for
+// the store of an earlier version on a full disk, the server serves all the same. Devices
+// then go by the other signs of a store that was put back from a backup.
 func (s *Server) identify() {
 	var err error
 	if s.identity, err = store.Identity(context.Background(), s.engine); err != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// steps are clocks that are set wrong, and how long the tokens live that they find.
+// steps are by how much a clock is set wrong, and how long the tokens live that are judged by it.
 var steps = []struct {
 	by, ttl time.Duration
-	ends    bool // connections that stand, when the node takes the time
+	ends    bool // whether open connections end once the node relies on the wrong clock
 }{
 	{25 * time.Hour, 24 * time.Hour, true},
 	{6 * time.Minute, 5 * time.Minute, true},
-	{-45 * time.Second, time.Hour, false}, // tokens come from the future
+	{-45 * time.Second, time.Hour, false}, // tokens seem to come from the future
 }
 
 // stepped is a node whose clock a test sets, and apps whose own clocks are right.
@@ -39,7 +39,7 @@ func newStepped(t *testing.T, ttl time.Duration) *stepped {
 	return s
 }
 
-// now is the right time.
+// now returns the right time.
 func (s *stepped) now() time.Time {
 	return s.begun.Add(s.clock.source().Mono() - time.Hour)
 }
@@ -70,7 +70,7 @@ func (s *stepped) jump(by time.Duration) {
 	}
 }
 
-// reason is why the node is not ready, "" if it is.
+// reason returns why the node is not ready, "" if it is.
 func (s *stepped) reason() string {
 	if err := s.Ready(); err != nil {
 		return err.Error()
@@ -78,7 +78,7 @@ func (s *stepped) reason() string {
 	return ""
 }
 
-// steady lets the clock be steady for long enough, and waits until it is relied on.
+// steady runs the clock for long enough, and waits until the node relies on it.
 func (s *stepped) steady() {
 	s.clock.runs(11 * time.Second)
 	for s.reason() != "" {
@@ -86,7 +86,7 @@ func (s *stepped) steady() {
 	}
 }
 
-// synced waits until a has all there is, over a connection.
+// synced waits until a is connected and has all there is.
 func (a *app) synced() {
 	a.t.Helper()
 	if err := a.Synced(a.t.Context()); err != nil {
@@ -94,7 +94,7 @@ func (a *app) synced() {
 	}
 }
 
-// losses takes the events that have come and returns why connections were lost.
+// losses takes the events that have come, and returns why connections were lost.
 func (a *app) losses() (lost []error) {
 	for {
 		select {
@@ -123,8 +123,8 @@ func (a *app) refused() {
 	}
 }
 
-// While a node doubts its clock nobody is sent away for a token's times, and who
-// comes is let in. A clock that is set right again meanwhile was never wrong.
+// While a node doubts its clock no connection is closed for the times of its token, and new ones
+// are let in. If the clock is set right again meanwhile, nobody notices anything.
 func TestTokensOutliveAMomentsWrongClock(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step.by.String(), func(t *testing.T) {
@@ -161,9 +161,8 @@ func (a *app) reads(c pim.ConversationID) {
 	}
 }
 
-// A clock that stays wrong is taken in the end, and tokens are refused. The apps are
-// told, what they send waits, and when the clock is right they come back by
-// themselves.
+// The node relies on a clock that stays wrong in the end, and refuses tokens. The apps are told,
+// and what they send waits. When the clock is right they come back by themselves.
 func TestAppsComeBackFromAWrongClock(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step.by.String(), func(t *testing.T) {
@@ -204,8 +203,8 @@ func TestAppsComeBackFromAWrongClock(t *testing.T) {
 	}
 }
 
-// Who comes with a token that has expired is not let in by a clock in doubt, nor is
-// a forged one called anything but refused.
+// While the clock is in doubt an expired token does not let anybody in, and a forged one is
+// refused as unauthorized.
 func TestDoubtLetsNobodyIn(t *testing.T) {
 	s := newStepped(t, time.Hour)
 	s.clock.jumps(-3 * time.Hour)
