@@ -6,8 +6,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Check returns why w can never succeed, as a *pim.Error of KindInvalid, nil if
-// it may. Every engine's Commit calls it first.
+// Check returns why w can never succeed with durability d, as a *pim.Error of
+// KindInvalid, or nil. Every engine's Commit calls it first.
 func (w *Write) Check(d Durability) error {
 	if len(w.Records) > 0 {
 		if d == Relaxed {
@@ -59,8 +59,7 @@ func (l Log) Check() error { return checkName("log", string(l)) }
 // Check returns why p cannot name a partition, as a *pim.Error of KindInvalid.
 func (p Partition) Check() error { return checkName("partition", string(p)) }
 
-// Check returns why nothing can be read within l, as a *pim.Error of
-// KindInvalid.
+// Check returns why l allows no Read, as a *pim.Error of KindInvalid.
 func (l Limit) Check() error {
 	if l.Records < 1 || l.Bytes < 1 {
 		return pim.Errorf(pim.KindInvalid, "a read of at most %d records and %d bytes; both are at least 1", l.Records, l.Bytes)

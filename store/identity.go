@@ -8,18 +8,19 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A store has an identity: a random name that says to devices whether what they
-// know of it still holds. It is a cell like any other, so a copy of the store has
-// the same, and an engine needs nothing for it.
+// A store has an identity: a random name by which devices find out whether what they
+// know of the store still holds. It is a cell like any other, so a copy of the store
+// has the same identity, and an engine needs no code for it.
 const (
 	identityPartition = Partition("store")
 	identityKey       = "identity"
 	identityBytes     = 16
 )
 
-// Identity returns the identity of s, 32 hexadecimal digits; a store that has none
-// gets one first, durably. Of several that give it one at the same time all get the
-// same answer. Errors are those of the store.
+// Identity returns the identity of s, 32 hexadecimal digits. A store without an
+// identity gets one first, durably. If several callers give it one at the same time,
+// the greatest value stays, and an earlier answer may have been another. Errors are
+// those of the store.
 func Identity(ctx context.Context, s Store) (string, error) {
 	c, ok, err := s.Get(ctx, identityPartition, identityKey)
 	if err != nil {
@@ -31,7 +32,7 @@ func Identity(ctx context.Context, s Store) (string, error) {
 	return identityOf(c)
 }
 
-// NewIdentity gives s another identity, durably, and returns it: for a store that
+// NewIdentity gives s another identity, durably, and returns it. It is for a store that
 // went back to an earlier state. Errors are those of the store.
 func NewIdentity(ctx context.Context, s Store) (string, error) {
 	c, _, err := s.Get(ctx, identityPartition, identityKey)
@@ -41,8 +42,8 @@ func NewIdentity(ctx context.Context, s Store) (string, error) {
 	return identify(ctx, s, c.Version+1)
 }
 
-// identify writes a new identity as the given version and returns what the store has
-// then: with the same version somebody else's may have won.
+// identify writes a new identity with the given version and returns the identity that
+// the store has afterwards: another caller's value of the same version may have won.
 func identify(ctx context.Context, s Store, version uint64) (string, error) {
 	value := make([]byte, identityBytes)
 	_, _ = rand.Read(value) // never fails

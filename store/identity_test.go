@@ -8,7 +8,8 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// A store keeps its identity until it is given another; two stores differ.
+// A store keeps its identity until it is given another one. Two stores have different
+// identities.
 func TestIdentity(t *testing.T) {
 	s := storetest.NewMemory()
 	get := func(f func() (string, error)) string {
@@ -33,7 +34,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Whoever starts at the same time learns the same identity afterwards.
+// Eight callers give a new store an identity at the same time. Afterwards the identity
+// does not change.
 func TestIdentityOfTwoStarts(t *testing.T) {
 	s := storetest.NewMemory()
 	var wg sync.WaitGroup

@@ -3,13 +3,14 @@
 // every engine. Engines are siblings below this package, and storetest is the
 // suite that each of them passes.
 //
-//   - A log is append-only and dense. An append names the seq it follows; it
-//     takes effect only if that is the log's last.
+//   - A log is append-only and dense. An append names the seq that it follows. It
+//     takes effect only if that is the log's last seq.
 //   - A cell is (partition, key) → (version, value). The highest version wins,
 //     and of equal versions the greater value, so writes commute and repeat
 //     without harm: late, doubled or reordered, they end in the same state.
-//   - A cell of a passing partition may be forgotten. That is a write like any
-//     other, and a list costs what it returns, whatever was forgotten before.
+//   - A cell of a passing partition may be forgotten. To forget is a write like any
+//     other. A List of such a partition costs what it returns, however many cells
+//     were forgotten before.
 //
 // There is no transaction over two writes, no scan over partitions, and no
 // write that depends on a cell.
@@ -24,7 +25,7 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Limits of a write. One that is outside of them ends with KindInvalid.
+// Limits of a write. A write that exceeds one ends with KindInvalid.
 const (
 	MaxNameBytes   = 255     // of a Log or Partition; at least 1
 	MaxKeyBytes    = 1 << 10 // of a cell's key; at least 1
@@ -42,19 +43,19 @@ type Log string
 // hold any bytes.
 type Partition string
 
-// PassingPrefix begins the name of a passing partition: its cells may be forgotten,
-// none of them expires, and a List costs what it returns, however many cells were
-// forgotten and however often each one was written. It suits a few cells that come
-// and go among very many keys.
+// PassingPrefix begins the name of a passing partition. The cells of such a partition
+// may be forgotten, and none of them expires. A List costs what it returns, however
+// many cells were forgotten and however often each one was written. A passing partition
+// suits a few cells that come and go among very many keys.
 const PassingPrefix = "~"
 
 // Passing reports whether p is a passing partition, see PassingPrefix.
 func (p Partition) Passing() bool { return strings.HasPrefix(string(p), PassingPrefix) }
 
-// Cell is one cell of a partition. Keys may hold any bytes, and order by them.
+// Cell is one cell of a partition. Keys may hold any bytes and sort bytewise.
 type Cell struct {
 	Key     string
-	Version uint64 // 0 is no version: a cell never written
+	Version uint64 // at least 1; 0 means that the cell was never written
 	Value   []byte // may be empty
 }
 
@@ -63,34 +64,35 @@ type Cell struct {
 type CellWrite struct {
 	Partition Partition
 	Cell
-	// Lifetime, if not 0, lets the engine forget the cell so long after the write,
-	// or later, at its own leisure. It is from 1 ms to MaxLifetime. The engine must not
-	// measure it by a wall clock that nobody watches: one that is set forward would
-	// end it early. Every write of one cell must either have a lifetime or not.
+	// Lifetime, if not 0, makes the cell expire: the engine may drop it once so much
+	// time has passed since the write, and chooses when. It is from 1 ms to MaxLifetime.
+	// The engine must not measure it by a wall clock that nobody watches, because a
+	// clock that is set forward would end the lifetime early. Either all writes of a cell
+	// have a lifetime or none has.
 	Lifetime time.Duration
-	// Forget asks for the cell to be gone if its version is at most Version; it has
-	// no Value, and the partition is passing. Of a forget and a value the higher
-	// version wins, and of equal versions the forget. A cell that is gone is as one
-	// that was never written. The engine need not remember for long what it has
-	// forgotten: a write of that version or a lower one that comes much later may
-	// take effect.
+	// Forget asks for the cell to be gone if its version is at most Version. Such a
+	// write has no Value, and its partition is passing. Of a forget and a value the
+	// higher version wins, and of equal versions the forget. A forgotten cell looks like
+	// one that was never written. The engine need not remember for long what was
+	// forgotten: a write with the forgotten version or a lower one may take effect if it
+	// comes much later.
 	Forget bool
 }
 
-// Write is an append and the cells that follow from it. The cells are written
-// after the append took effect, and not at all if it did not; a crash between
-// the two is possible, and the owner of the log mends it by writing the cells
-// again. A cell may be seen shortly before its write is durable; a Read of the
-// record that it tells of then waits for it.
+// Write is an append and the cells that follow from it. The engine writes the
+// cells after the append has taken effect, and not at all if it has not. A crash
+// between the two is possible; the log's writer then writes the cells again. A reader
+// may see a cell shortly before its write is durable. If the cell tells of a record,
+// a Read of that record waits until the record is durable.
 type Write struct {
 	Log     Log
 	After   pim.Seq  // the seq that the first record follows
 	Records [][]byte // at seqs After+1 …; none: the write has cells only
 	Cells   []CellWrite
 
-	// Err is the write's own outcome, set by Commit: nil, a *ConflictError, or a
-	// *pim.Error. With ErrUnknown in its chain the write may have taken effect,
-	// wholly or in part: read the log to know.
+	// Err is the write's own outcome, set by Commit: nil, a *ConflictError, a
+	// *pim.Error, or the context's error. With ErrUnknown in its chain the write may
+	// have taken effect, wholly or in part: read the log to know.
 	Err error
 }
 
@@ -100,12 +102,12 @@ type Durability bool
 const (
 	// Durable: Commit returns when the writes survive a crash.
 	Durable Durability = true
-	// Relaxed: a crash may lose the writes, the oldest last. For cells only: an
-	// append ends with KindInvalid.
+	// Relaxed: a crash may lose the writes. If it loses one, it also loses all later
+	// ones. It is for cells only; an append ends with KindInvalid.
 	Relaxed Durability = false
 )
 
-// Limit bounds a Read. Both are at least 1; one record is always returned
+// Limit bounds a Read. Both fields are at least 1. The first record is returned
 // whatever its size.
 type Limit struct {
 	Records int
@@ -113,37 +115,38 @@ type Limit struct {
 }
 
 // Store is a storage engine. All methods may be called concurrently. Errors are
-// *pim.Error: KindUnavailable, KindDiskFull or KindCorrupt; or the context's.
+// *pim.Error of KindInvalid (bad arguments), KindUnavailable, KindDiskFull or
+// KindCorrupt, or the context's error.
 type Store interface {
 	// Commit carries out writes, each on its own, and reports each one's outcome
-	// in its Err. It returns the first of them that is not a conflict. There is at
-	// most one append for each log; a second one ends with KindInvalid. The caller
-	// must not change what the writes refer to before Commit returns; the engine
-	// keeps none of it.
+	// in its Err. It returns the first error that is not a conflict. A commit holds at
+	// most one append to each log; a second one ends with KindInvalid. The caller must
+	// not change what the writes refer to before Commit returns. After that the engine
+	// keeps no reference to it.
 	Commit(ctx context.Context, writes []*Write, d Durability) error
 
-	// Read returns records of log from seq from on, ascending, up to seq to
-	// (0: the last) or to the limit. It returns only what is durable: a record
-	// once read is there for ever. The records are the caller's.
+	// Read returns the records of log from seq from on, ascending, up to seq to
+	// (0: the log's last seq) or to the limit. It returns only durable records: a record
+	// that was read once is there for ever. The caller owns the records.
 	Read(ctx context.Context, log Log, from, to pim.Seq, limit Limit) ([][]byte, error)
 
-	// Last returns the seq of log's last durable record, 0 for an empty log.
+	// Last returns the log's last durable seq, 0 for an empty log.
 	Last(ctx context.Context, log Log) (pim.Seq, error)
 
-	// Get returns one cell; ok is false if it was never written, has expired or was
-	// forgotten.
+	// Get returns one cell. ok is false if the cell was never written, has expired or
+	// was forgotten. The caller owns the value.
 	Get(ctx context.Context, p Partition, key string) (c Cell, ok bool, err error)
 
-	// List returns the cells of p with keys after after, ascending, at most
-	// limit of them. Expiring cells are not listed.
+	// List returns the cells of p whose keys are greater than after, ascending, at most
+	// limit of them. Expiring cells are not listed. The caller owns the values.
 	List(ctx context.Context, p Partition, after string, limit int) ([]Cell, error)
 
-	// Close waits for what is under way, makes every relaxed write durable, and
-	// ends the engine. Calls after it fail with KindUnavailable.
+	// Close waits for the calls that are under way, makes every relaxed write durable,
+	// and ends the engine. Calls after it fail with KindUnavailable.
 	Close() error
 }
 
-// ConflictError is the outcome of an append whose After is not the log's last.
+// ConflictError is the outcome of an append whose After is not the log's last seq.
 type ConflictError struct {
 	Log  Log
 	Last pim.Seq // the log's last seq
@@ -154,6 +157,6 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("store: append to %s: its last seq is %d", e.Log, e.Last)
 }
 
-// ErrUnknown is in the chain of an error after which a write may or may not
-// have taken effect.
+// ErrUnknown is in the chain of a write's error if the write may or may not have
+// taken effect.
 var ErrUnknown = fmt.Errorf("outcome unknown")
