@@ -8,14 +8,14 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// The age of a store is the time by which its cells expire: about how long it has
-// been open, in all. It goes by the monotonic clock, so a wall clock that was set
+// age is a store's age, the time by which its cells expire: about how long the store
+// has been open, in all. It goes by the monotonic clock, so a wall clock that was set
 // wrong, now or before the start, ends no cell early. While the store is closed its
 // age stands still, and cells live longer.
 //
-// A store that begins takes the wall clock's time for its age, although any number
-// would do: versions of pim before 2026-11-28 expired by the wall clock, and one of them
-// that opens the store again finds its cells about where it would have put them.
+// A new store takes the wall clock's time as its age. Any number would do, but versions
+// of pim before 2026-11-28 expired cells by the wall clock. If such a version opens the
+// store again, it finds the cells about where it would have put them.
 type age struct {
 	mono   func() time.Duration
 	begun  time.Duration // mono at Open
@@ -29,8 +29,9 @@ func (a *age) now() pim.Millis {
 
 var ageKey = []byte{prefixAge}
 
-// readAge finds the age that was noted last. A store of a version that noted none is
-// as old as its oldest cells allow: each of them lives another week.
+// readAge reads the age that was noted last. A store of a version that noted no age is
+// taken to be as old as the beginning of its oldest bucket, so each of its cells lives
+// at least until the end of another week.
 func (s *Store) readAge() error {
 	s.age.begun = s.age.mono()
 	var noted store.Cell
@@ -46,10 +47,10 @@ func (s *Store) readAge() error {
 	} else {
 		s.age.before = max(pim.MillisOf(time.Now()), 1)
 	}
-	return nil // it is noted later: a disk that is full keeps no store from opening
+	return nil // sweepEvery notes the age; a write here would not let a store open on a full disk
 }
 
-// noteAge stores the age. A note that a crash loses makes cells live longer.
+// noteAge stores the age. If a crash loses the note, cells live longer.
 func (s *Store) noteAge() error {
 	version := uint64(s.age.now())
 	operand := make([]byte, operandLen(version, nil))
@@ -57,7 +58,7 @@ func (s *Store) noteAge() error {
 	return s.db.Merge(ageKey, operand, crdb.NoSync)
 }
 
-// noteEnd notes the age of a store that is being closed, so that one that is never
+// noteEnd notes the age of a store that is being closed, so that a store that is never
 // open for long gets older too.
 func (s *Store) noteEnd() {
 	if s.refusal() != nil {

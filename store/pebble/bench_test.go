@@ -15,10 +15,10 @@ import (
 )
 
 // BenchmarkCommit measures the CPU time that the store takes for a message of a
-// direct chat: one record of 160 bytes and two cells. It is what the settings in
-// options.go are tuned by, so it counts everything the process does, flushes and
-// compactions included; give it -benchtime=300000x or more for them to count.
-// One operation is one message.
+// direct conversation: one record of 160 bytes and two cells. One operation is one
+// message. The settings in options.go are tuned by it, so it counts everything the
+// process does, flushes and compactions included. Use -benchtime=300000x or more, so
+// that these happen.
 func BenchmarkCommit(b *testing.B) {
 	for _, batch := range []int{1, 32, 256} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
@@ -81,8 +81,8 @@ func BenchmarkParallelCommit(b *testing.B) {
 	}
 }
 
-// messages makes commits of messages of direct chats, spread over conversations,
-// without much work of its own.
+// messages makes commits of messages of direct conversations, with little work of its
+// own.
 type messages struct {
 	prefix string
 	after  []pim.Seq
@@ -105,7 +105,7 @@ func newMessages(batch, conversations int) *messages {
 
 func (m *messages) next() []*store.Write {
 	for _, w := range m.writes {
-		// A stride that is prime to the number of conversations visits all.
+		// The stride is coprime to the number of conversations, so it visits all of them.
 		m.at = (m.at + 7919) % len(m.after)
 		a, b := fmt.Sprintf("%suser%d", m.prefix, m.at), fmt.Sprintf("%svser%d", m.prefix, m.at)
 		id := "d:" + a + ":" + b

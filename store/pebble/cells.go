@@ -10,9 +10,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Get implements store.Store. A cell that does not expire is found with one
-// look-up; only one that is not there, or expires, takes another for each live
-// bucket, of which bloom filters answer most.
+// Get implements store.Store. A cell that does not expire takes one look-up. A cell
+// that is not there or expires takes one more for each live bucket; bloom filters answer
+// most of these.
 func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
 	if err := s.beginRead(ctx, p.Check()); err != nil {
 		return store.Cell{}, false, err
@@ -57,7 +57,7 @@ func (s *Store) get(p store.Partition, key string) (store.Cell, error) {
 	return cell, nil
 }
 
-// getAt makes cell the greater of it and what is stored at k.
+// getAt replaces cell's version and value by those stored at k if they win.
 func (s *Store) getAt(k []byte, cell *store.Cell) error {
 	data, closer, err := s.db.Get(k)
 	if errors.Is(err, crdb.ErrNotFound) {
@@ -106,8 +106,9 @@ func (s *Store) list(p store.Partition, after string, limit int) ([]store.Cell, 
 	return cells, err
 }
 
-// listRange lists the cells between two keys, whose names are behind skip bytes, and
-// counts the steps that it took: over keys, and over what was written to each.
+// listRange lists up to limit cells between two keys of Pebble's; the cell's key begins
+// after skip bytes of each. It also counts the iterator's steps: over keys, and over the
+// operands of each key.
 func (s *Store) listRange(lower, upper []byte, skip, limit int) (cells []store.Cell, steps int, err error) {
 	steps, err = s.scan(lower, upper, func(key []byte, o operand) bool {
 		if !o.forgets {
@@ -118,7 +119,8 @@ func (s *Store) listRange(lower, upper []byte, skip, limit int) (cells []store.C
 	return cells, steps, err
 }
 
-// scan calls f on what is stored between two keys, until it returns false.
+// scan calls f for each operand stored between two keys, until f returns false. It
+// counts the iterator's steps.
 func (s *Store) scan(lower, upper []byte, f func(key []byte, o operand) bool) (steps int, err error) {
 	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {

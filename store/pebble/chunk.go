@@ -7,13 +7,13 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A chunk is what one append adds to a log, as one value: a uvarint with the
-// number of records, then for each a uvarint with its length and its bytes. The
-// key holds the last seq. One key for many records is what makes a batched
+// A chunk holds the records that one append adds to a log, as one value: a uvarint with
+// the number of records, then for each record a uvarint with its length and its bytes.
+// The chunk's key holds its last seq. One key for many records is what makes a batched
 // append cheap: a key costs more than a hundred bytes of value.
 //
-// A long append is split, so that reading one record never means loading much
-// more than chunkBytes.
+// A long append is split into several chunks, so that a reader of one record never loads
+// much more than chunkBytes.
 const (
 	chunkRecords = 256
 	chunkBytes   = 64 << 10
@@ -42,25 +42,25 @@ func putChunk(dst []byte, records [][]byte) {
 	}
 }
 
-// errMalformed is the cause of a KindCorrupt: a value that this engine cannot
-// have written.
+// errMalformed is the cause of a KindCorrupt: this engine cannot have written the
+// value. The string says what the value should have been.
 type errMalformed string
 
 func (e errMalformed) Error() string { return "malformed " + string(e) }
 
 const errChunk = errMalformed("chunk of a log")
 
-// chunk walks over the records of a value.
+// chunk walks over the records of a chunk's value.
 type chunk struct {
 	first pim.Seq
 	count int
 	rest  []byte
 }
 
-// parseChunk begins a walk over value, which ends at seq last.
+// parseChunk begins a walk over value, the chunk that ends at seq last.
 func parseChunk(value []byte, last pim.Seq) (chunk, error) {
 	count, n := binary.Uvarint(value)
-	// A record takes at least one byte, so this bounds the count too.
+	// A record takes at least one byte, so the value's length bounds count.
 	if n <= 0 || count == 0 || count > uint64(len(value)-n) || count > uint64(last) {
 		return chunk{}, errChunk
 	}

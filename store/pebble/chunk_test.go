@@ -45,7 +45,7 @@ func TestChunksKeepRecords(t *testing.T) {
 }
 
 // FuzzChunk checks that no value makes the reader panic, loop or return more
-// than the value holds, and that what it accepts is what it would have written.
+// than the value holds, and that records that it accepts survive a write and a read.
 func FuzzChunk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte, last uint64) {
 		c, err := parseChunk(value, pim.Seq(last))

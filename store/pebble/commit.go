@@ -13,15 +13,15 @@ import (
 // commit is one Commit under way.
 type commit struct {
 	ops    []op
-	passed []passed // the cells of passing partitions, of all ops
-	turns  uint64   // passing.turns before their generations were looked up
-	stream *stream  // for the chunks that are kept apart; nil until there is one
+	passed []passed // the passing cells of all ops
+	turns  uint64   // passing.turns before the generations of passed were looked up
+	stream *stream  // for the chunks that are kept apart; nil until there is such a chunk
 }
 
 // op is one write of a commit.
 type op struct {
 	write *store.Write
-	log   *logState // claimed for its append
+	log   *logState // claimed for its append; nil: not claimed
 	err   error
 }
 
@@ -36,11 +36,10 @@ func (s *Store) newCommit(writes []*store.Write) *commit {
 	return c
 }
 
-// Commit implements store.Store. All writes are one batch of Pebble's and share
-// one fsync, which they also share with concurrent Commits, see syncs; for that a
-// Commit may wait up to companyWait. A context that ends
-// stops a Commit that waits for another to the same log; one that has begun to
-// write is waited for, so that its outcome is known.
+// Commit implements store.Store. All writes are one batch of Pebble's and one fsync.
+// Concurrent Commits share fsyncs, see syncs; for that a Commit may wait up to
+// companyWait. If ctx ends while the Commit waits for another Commit to the same log,
+// the Commit ends. Once it has begun to write it goes on, so that its outcome is known.
 func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	c := s.newCommit(writes)
 	err := s.begin()
@@ -54,7 +53,8 @@ func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 	return s.finish(c)
 }
 
-// commit carries out c's ops. An error is that of all ops without one.
+// commit carries out c's ops. The error that it returns is the outcome of every op
+// that has no error of its own.
 func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error {
 	for i := range c.ops {
 		c.ops[i].err = c.ops[i].write.Check(d)
@@ -108,7 +108,7 @@ func (s *Store) claim(ctx context.Context, c *commit) error {
 	}
 }
 
-// compare is the compare of compare-and-append. The op owns its log.
+// compare is the compare of compare-and-append. The op's commit owns the log.
 func (s *Store) compare(o *op) error {
 	st, w := o.log, o.write
 	if !st.known {
@@ -124,7 +124,7 @@ func (s *Store) compare(o *op) error {
 	return nil
 }
 
-// fill lays out the ops without an error. Most of a commit's CPU time goes into
+// fill puts the ops without an error into b. Most of a commit's CPU time goes into
 // finding each key's place in the memtable. Sorting the keys first, so that one
 // place leads to the next, was tried: it saves 5 % at the most.
 func (s *Store) fill(b *crdb.Batch, c *commit) {
@@ -168,7 +168,8 @@ func (s *Store) fillLog(b *crdb.Batch, c *commit, w *store.Write) {
 	}
 }
 
-// takeStream reports whether c has a stream for chunks that are kept apart.
+// takeStream gives c a stream for chunks that are kept apart, if it has none yet, and
+// reports whether c has one.
 func (s *Store) takeStream(c *commit) bool {
 	if c.stream == nil {
 		c.stream = s.streams.take()
@@ -196,7 +197,7 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
-// records returns how many records of logs c adds.
+// records returns how many records c appends.
 func (c *commit) records() (n int) {
 	for i := range c.ops {
 		if o := &c.ops[i]; o.err == nil {
@@ -206,9 +207,9 @@ func (c *commit) records() (n int) {
 	return n
 }
 
-// apply applies a batch, with so many records, gives back the stream that it has keys of,
-// and unless it is Relaxed waits until it is durable. After an error nobody knows whether
-// it is.
+// apply applies b, which appends so many records, and gives back st, the stream of b's
+// chunks that are kept apart. If d is Durable, it waits until b is durable. After an error
+// nobody knows whether b is durable.
 func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int) error {
 	start := time.Now()
 	s.stall.enter()
@@ -219,8 +220,8 @@ func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int
 	}
 	s.stall.leave()
 	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
-	// A failure of the log does not come out of Apply: see guard. It is noted
-	// before Apply returns, so what was not noted by now did not happen.
+	// A failure of the write-ahead log does not come out of Apply or the fsync, see
+	// guard. The guard notes it before they return, so no note means no failure.
 	if failure := s.guard.failure(); failure != nil {
 		err = failure
 	}
@@ -230,12 +231,14 @@ func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int
 	return nil
 }
 
-// fsync makes durable what was applied before. An empty record in the write-ahead
-// log is what Pebble syncs for; logs before the newest are synced when they are
-// closed, before the newest is begun.
+// fsync makes durable what was applied before. It writes an empty record to the
+// write-ahead log, because Pebble syncs only for a record. That syncs the newest
+// write-ahead log; Pebble syncs an older one when it closes it, before it begins the
+// next.
 func (s *Store) fsync() error { return s.db.LogData(nil, crdb.Sync) }
 
-// unknown returns the error of writes that were under way when err happened.
+// unknown returns the error of writes that were under way when err happened. It has
+// store.ErrUnknown in its chain.
 func unknown(err error) error {
 	kind := pim.KindUnavailable
 	if isNoSpace(err) {
@@ -256,8 +259,8 @@ func (c *commit) fail(err error) {
 	}
 }
 
-// finish hands out the outcomes and returns the first that is not a conflict. It
-// takes c back.
+// finish sets the outcomes and returns the first error that is not a conflict. It puts
+// c back into the pool.
 func (s *Store) finish(c *commit) error {
 	m := &s.metrics
 	var first error

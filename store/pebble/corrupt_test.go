@@ -20,7 +20,7 @@ import (
 // total is how many records, and cells, filled writes.
 const total = 600
 
-// filled returns the disk of a store that was closed, with its data in tables,
+// filled returns the disk of a store with total records and cells. Its data is in tables
 // or, if not flushed, in the write-ahead log.
 func filled(t *testing.T, flushed bool) *vfs.MemFS {
 	fs := vfs.NewCrashableMem()
@@ -36,7 +36,7 @@ func filled(t *testing.T, flushed bool) *vfs.MemFS {
 			t.Fatal(err)
 		}
 		closes(t, s)
-		s = open(t, "db", o) // removes tables that are not used any more
+		s = open(t, "db", o) // removes tables that are no longer used
 	}
 	crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 	closes(t, s)
@@ -71,8 +71,8 @@ func flip(t *testing.T, fs *vfs.MemFS, suffix string, rng *rand.Rand) string {
 	return fmt.Sprintf("%s at byte %d of %d", where, at, len(largest))
 }
 
-// TestCorruptTable flips a bit of a table. A read gives what was written, or
-// KindCorrupt, after which nothing is acknowledged any more.
+// TestCorruptTable flips a bit of a table. A read returns what was written, or
+// KindCorrupt; after a KindCorrupt the store acknowledges nothing any more.
 func TestCorruptTable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeded(t), 0))
 	disk := filled(t, true)
@@ -100,7 +100,7 @@ func TestCorruptTable(t *testing.T) {
 	t.Logf("%d of the flipped bits were found", found)
 }
 
-// readsAll reads what filled has written, and reports whether it met corruption.
+// readsAll reads what filled has written, and reports whether a read met corruption.
 func readsAll(t *testing.T, s store.Store, where string) (corrupt bool) {
 	t.Helper()
 	ctx := context.Background()
@@ -143,9 +143,9 @@ func refusesAsCorrupt(t *testing.T, s *pebble.Store, where string) {
 	}
 }
 
-// TestCorruptLog flips a bit of the write-ahead log. Open mostly finds it; where
-// it cannot tell the bit from a write that was cut off (see the package
-// documentation), what is left is what was written before it, and nothing else.
+// TestCorruptLog flips a bit of the write-ahead log. Open mostly finds it. If Open
+// cannot tell the bit from a write that was cut off (see the package documentation), the
+// store holds what was written before the bit, and nothing else.
 func TestCorruptLog(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeded(t), 0))
 	disk := filled(t, false)
@@ -170,8 +170,8 @@ func TestCorruptLog(t *testing.T) {
 	t.Logf("%d of %d flipped bits were found", found, n)
 }
 
-// readsBeginning checks that a store holds a beginning of what filled has
-// written.
+// readsBeginning checks that a store holds what filled has written up to some point, and
+// nothing after it.
 func readsBeginning(t *testing.T, s store.Store, where string) {
 	t.Helper()
 	ctx := context.Background()
@@ -192,8 +192,8 @@ func readsBeginning(t *testing.T, s store.Store, where string) {
 	}
 }
 
-// TestIncomplete opens a store that has lost a table, or the end of one: that is
-// corruption too, and the error says what to do.
+// TestIncomplete opens a store that has lost its tables, or nearly all of their bytes.
+// That is corruption too, and the error says what to do.
 func TestIncomplete(t *testing.T) {
 	disk := filled(t, true)
 	for name, damage := range map[string]func(fs *vfs.MemFS, table string) error{

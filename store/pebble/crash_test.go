@@ -12,9 +12,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// TestCrash cuts the power at random moments under concurrent commits. Each time
-// the store goes on from what a disk may hold then, and must have every record
-// that was acknowledged, or shown to a reader, and every cell of each append.
+// TestCrash cuts the power at random moments under concurrent commits. Each time the
+// store opens again on what a disk may hold then. It must have every record that was
+// acknowledged or shown to a reader, and every cell of each append.
 func TestCrash(t *testing.T) {
 	seed := seeded(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -84,9 +84,9 @@ func TestCloseKeepsRelaxed(t *testing.T) {
 	}
 }
 
-// TestMarkerAfterManifest cuts the power just after Pebble has made a new
-// manifest the current one, and before it has synced the directory. A marker may
-// be lost then, but never be there without the manifest that it names.
+// TestMarkerAfterManifest cuts the power just after Pebble has made a new manifest the
+// current one, and before it has synced the directory. The marker may then be lost, but
+// if it is there, so is the manifest that it names.
 func TestMarkerAfterManifest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeded(t), 0))
 	fs := vfs.NewCrashableMem()

@@ -12,7 +12,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// events returns what Pebble is to call. None of it may block or call Pebble.
+// events returns the functions that Pebble calls on its events. None of them may block
+// or call Pebble.
 func (s *Store) events() *crdb.EventListener {
 	return &crdb.EventListener{
 		BackgroundError: func(err error) {
@@ -24,8 +25,8 @@ func (s *Store) events() *crdb.EventListener {
 			s.noteCorruption("read "+i.Path, i.Details)
 		},
 		FlushEnd: func(i crdb.FlushInfo) {
-			// Pebble calls it an error, unexported, that a memtable held nothing
-			// to write out, as after a start that replayed an empty log.
+			// If a memtable held nothing to write out, as after a start that replayed an
+			// empty write-ahead log, Pebble reports an error, which is not exported.
 			if i.Err == nil || i.Err.Error() == "pebble: empty table" {
 				s.health.set(cannotFlush, nil)
 				return
@@ -44,7 +45,7 @@ func (s *Store) diskSlow(i vfs.DiskSlowInfo) {
 	s.log.Warn("store: slow disk", "op", i.OpType.String(), "file", i.Path, "for", i.Duration)
 }
 
-// pebbleLogger hands on what Pebble logs.
+// pebbleLogger writes what Pebble logs to the store's log.
 type pebbleLogger struct{ s *Store }
 
 func (l pebbleLogger) Infof(format string, args ...any) {
@@ -57,13 +58,12 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.s.log.Error("pebble: " + fmt.Sprintf(format, args...))
 }
 
-// Fatalf is called when Pebble cannot go on: since the guard keeps disk errors
-// from it, because a file is missing or it has found a defect of its own. It
-// must not return to a caller that relies on it, but ending the process would
-// take everything else down, and stopping the goroutine would leave Pebble's
-// mutexes locked, for reads and Close to hang on. So the disk is frozen, which
-// makes whatever Pebble does next harmless, and it returns: to most callers an
-// error follows, to the rest at worst a crash.
+// Fatalf is called when Pebble cannot go on. The guard keeps disk errors from Pebble, so
+// the cause is a missing file or a defect that Pebble has found in itself. Pebble expects
+// that Fatalf does not return. But ending the process would take everything else down,
+// and stopping the goroutine would leave Pebble's mutexes locked, so that reads and Close
+// hang. So Fatalf freezes the guard, which makes whatever Pebble does next harmless to
+// the disk, and returns. Most callers then get an error; at worst the process crashes.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	stack := make([]byte, 16<<10)

@@ -13,25 +13,26 @@ import (
 )
 
 // bucket is a week of the store's age. An expiring cell lies in the bucket of its
-// expiry and stays until the week is over; then all of the bucket goes with one
-// range deletion, which costs next to nothing however many cells there are.
+// expiry and stays until that week is over. Then one range deletion drops the whole
+// bucket, which costs next to nothing however many cells it has.
 type bucket uint32
 
 const (
 	weekMillis  = pim.Millis(7 * 24 * time.Hour / time.Millisecond)
-	ageInterval = 10 * time.Minute // between two notes of the age, and two sweeps
-	// ageError is by how much the age may have run ahead: more than a monotonic clock
-	// that runs 1 % too fast gains in the longest lifetime in use, which is a week.
+	ageInterval = 10 * time.Minute // from one note of the age, and one sweep, to the next
+	// ageError is by how much the age may have run ahead of the real time. The longest
+	// lifetime in use is a week; a monotonic clock that is 1 % too fast gains less in it.
 	ageError = pim.Millis(2 * time.Hour / time.Millisecond)
 )
 
 func bucketOf(t pim.Millis) bucket { return bucket(max(t, 0) / weekMillis) }
 
-// buckets knows which buckets may hold cells, so that a Get of a cell that was
-// never written looks into no others. There are few: those of MaxLifetime.
+// buckets knows which buckets may hold cells, so that a Get of a cell that was never
+// written looks into no others. There are at most as many as MaxLifetime has weeks, and
+// a few.
 type buckets struct {
 	mu   sync.Mutex
-	list atomic.Pointer[[]bucket] // ascending; replaced, never changed
+	list atomic.Pointer[[]bucket] // ascending; replaced with mu held, never changed
 }
 
 // live returns the buckets from b on that have not been dropped.
@@ -61,7 +62,7 @@ func (k *buckets) add(b bucket) {
 	}
 }
 
-// passed forgets the buckets before b and reports whether there were any.
+// passed removes the buckets before b from the list and reports whether there were any.
 func (k *buckets) passed(b bucket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,8 +76,7 @@ func (k *buckets) passed(b bucket) bool {
 	return i > 0
 }
 
-// findBuckets notes the buckets that the database holds, by jumping from one to
-// the next.
+// findBuckets adds the buckets that the database holds. It jumps from one to the next.
 func (s *Store) findBuckets() error {
 	it, err := s.db.NewIter(&crdb.IterOptions{
 		LowerBound: []byte{prefixExpiring}, UpperBound: []byte{prefixExpiring + 1},
@@ -100,8 +100,8 @@ func (s *Store) findBuckets() error {
 	return it.Close()
 }
 
-// sweep drops the buckets whose week is over. What a crash brings back is dropped
-// by the first sweep after the next Open.
+// sweep drops the buckets whose week is over. If a crash brings a dropped bucket back,
+// the first sweep after the next Open drops it again.
 func (s *Store) sweep() error {
 	now := bucketOf(s.age.now() - ageError)
 	if !s.buckets.passed(now) {

@@ -14,11 +14,11 @@ import (
 
 const (
 	week  = 7 * 24 * time.Hour
-	grace = 3 * time.Hour // of a sweep
+	grace = 3 * time.Hour // in which a sweep drops a week that is over
 )
 
-// aging is a store whose monotonic clock the test moves, and which it opens again and
-// again. Each process's monotonic clock begins anywhere.
+// aging is a store whose monotonic clock the test moves. The test opens the store again
+// and again; each time the monotonic clock begins at a random time, as in a new process.
 type aging struct {
 	*testing.T
 	*pebble.Store
@@ -71,13 +71,13 @@ func (a *aging) has(key string, want bool) {
 	}
 }
 
-// A cell is there until it expires, and gone a week and a sweep later, whether the
+// A cell is there until it expires. A week and a sweep later it is gone, whether the
 // store was opened again in between or not.
 func TestExpiry(t *testing.T) {
 	for _, reopened := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reopened=%t", reopened), func(t *testing.T) {
 			a := newAging(t)
-			for day := range 9 { // wherever in a week it is written
+			for day := range 9 { // cells are written at many places of a week
 				key := fmt.Sprint("expires ", day)
 				a.writes(key, week)
 				a.writes("stays", 0)
@@ -104,8 +104,8 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// Whatever number a store's age began with, as the wall clock of its first start was
-// wrong, a cell lives as long as it should.
+// The wall clock of a store's first start was wrong, so its age began with any number.
+// A cell lives as long as it should all the same.
 func TestAgeOfAnyBeginning(t *testing.T) {
 	for _, began := range []time.Duration{time.Millisecond, 3000 * week, 2*week - time.Hour, 100 * 366 * 24 * time.Hour} {
 		a := newAging(t)
@@ -120,8 +120,8 @@ func TestAgeOfAnyBeginning(t *testing.T) {
 	}
 }
 
-// A crash that loses the notes of the age ends no cell early, and neither does being
-// closed for long: only what the store was open counts.
+// A crash that loses the notes of the age ends no cell early. Nor does a long time in
+// which the store is closed: only the time that it is open counts.
 func TestAgeAfterACrash(t *testing.T) {
 	a := newAging(t)
 	mem := vfs.NewCrashableMem()
@@ -143,8 +143,8 @@ func TestAgeAfterACrash(t *testing.T) {
 	a.has("first", false)
 }
 
-// A store of a version that expired by the wall clock, with a wall clock that may have
-// been wrong at any time: what is in it lives another week.
+// A store comes from a version that expired cells by the wall clock, which may have been
+// wrong at any time. Its cells live another week.
 func TestStoreWithoutAnAge(t *testing.T) {
 	for _, ahead := range []time.Duration{0, 52 * week} {
 		a := newAging(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Hurried returns o with everything that is done now and then done all the time,
-// and with the smallest of tables and caches.
+// Hurried returns o with the rare cases made frequent: the watch looks all the time, only
+// four logs are cached, and short chunks are kept apart.
 func (o Options) Hurried() Options {
 	o.watchInterval = time.Millisecond
 	o.cachedLogs = 4
@@ -20,14 +20,13 @@ func (o Options) Hurried() Options {
 	return o
 }
 
-// Sweep notes the age and drops what has expired, as the sweeper does every ten
-// minutes.
+// Sweep notes the age and drops expired cells, as sweepEvery does every ten minutes.
 func (s *Store) Sweep() error { return errors.Join(s.noteAge(), s.sweep()) }
 
 // Age returns the store's age.
 func (s *Store) Age() time.Duration { return time.Duration(s.age.now()) * time.Millisecond }
 
-// SetAge makes the store older or younger.
+// SetAge makes d the store's age.
 func (s *Store) SetAge(d time.Duration) { s.age.before += pim.Millis(d/time.Millisecond) - s.age.now() }
 
 // ForgetAge makes the store one of a version that noted no age.
@@ -89,7 +88,7 @@ func (s *Store) ForgetGenerations() {
 	}
 }
 
-// ListSteps is List of a passing partition, with the steps that it takes.
+// ListSteps is List of a passing partition, and counts the steps that it takes.
 func (s *Store) ListSteps(p store.Partition, limit int) ([]store.Cell, int) {
 	lower, upper := passingBounds(generation(s.Generation(p)), p, "")
 	_, steps, err := s.listRange(lower, upper, passingKeyLen(p, ""), limit)
@@ -119,7 +118,7 @@ func (w Work) Minus(before Work) Work {
 	return Work{Written: w.Written - before.Written, Logical: w.Logical - before.Logical}
 }
 
-// Amplification is how many bytes were written to the disk for one of a batch.
+// Amplification is how many bytes were written to the disk for each byte of a batch.
 func (w Work) Amplification() float64 { return float64(w.Written) / float64(max(w.Logical, 1)) }
 
 func (w Work) String() string { return w.shape }
@@ -147,7 +146,7 @@ func (s *Store) TableBytes() (n int64) {
 	return n
 }
 
-// Tables returns the bounds of the tables whose keys begin with prefix, or reach there.
+// Tables returns the bounds of the tables that may hold keys with the given prefix.
 func (s *Store) Tables(prefix byte) (bounds [][2][]byte) {
 	levels, err := s.db.SSTables()
 	if err != nil {
@@ -163,7 +162,7 @@ func (s *Store) Tables(prefix byte) (bounds [][2][]byte) {
 	return bounds
 }
 
-// TakeStreams takes all streams, until what it returns is called.
+// TakeStreams takes all streams. giveBack gives them back.
 func (s *Store) TakeStreams() (giveBack func()) {
 	var taken []*stream
 	for st := s.streams.take(); st != nil; st = s.streams.take() {
@@ -181,7 +180,7 @@ func (s *Store) DropChunks() error {
 	return s.db.DeleteRange([]byte{prefixValue}, []byte{prefixValue + 1}, crdb.Sync)
 }
 
-// SetChunk writes what a log's key holds.
+// SetChunk writes value under the key of log's chunk that ends at last.
 func (s *Store) SetChunk(log store.Log, last pim.Seq, value []byte) error {
 	return s.db.Set(appendLogKey(nil, log, last), value, crdb.Sync)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// before calls do before the n-th operation that changes the disk.
+// before returns fs, changed to call do before the n-th operation that changes the disk.
 func before(fs vfs.FS, n int64, do func()) vfs.FS {
 	var seen atomic.Int64
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -34,7 +34,7 @@ type fault struct {
 	err   error
 	files string // the suffix or prefix of the files' names; "": all
 	from  int64  // the first that fails
-	count int64  // how many fail
+	count int64  // how many fail, one after the other
 	armed atomic.Bool
 	seen  atomic.Int64
 	hits  atomic.Int64
@@ -97,7 +97,7 @@ func TestFaults(t *testing.T) {
 		go func() { load.running.Wait(); close(refused) }()
 		select {
 		case <-enough:
-		case <-refused: // by all
+		case <-refused: // the load has ended by itself
 		case <-unhealthy(s, enough):
 		}
 		load.end()
@@ -126,8 +126,8 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d stores failed, %d outlived the fault", failed, outlived)
 }
 
-// readableIn checks that a store, even one that has failed, can read what was
-// acknowledged.
+// readableIn checks that a store, even one that has failed, can read the acknowledged
+// records.
 func (l *ledger) readableIn(t testing.TB, s store.Store) {
 	t.Helper()
 	for log, acked := range l.logs {
@@ -171,7 +171,7 @@ func TestFaultsWhileOpening(t *testing.T) {
 				t.Logf("%s store: %d operations", name, i)
 				break
 			}
-			for range 4 { // of the many things that the disk may hold then
+			for range 4 { // the disk may hold many different things after the fault
 				s = open(t, "db", small(crash(fs, rng)))
 				if name == "crashed" {
 					known.holdsIn(t, s)
@@ -182,8 +182,8 @@ func TestFaultsWhileOpening(t *testing.T) {
 	}
 }
 
-// TestFailedStoreRefuses checks that the error of a write-ahead log that fails for
-// good is told at once, every time, and is of the right kind.
+// TestFailedStoreRefuses makes the write-ahead log fail for good. Each commit must get an
+// error of the right kind at once.
 func TestFailedStoreRefuses(t *testing.T) {
 	for _, test := range []struct {
 		err  error

@@ -16,51 +16,52 @@ import (
 // guard is the file system that Pebble works on. It keeps a disk error from
 // taking the process down, and from ever becoming a false acknowledgement.
 //
-// Pebble cannot go on after an error of its write-ahead log or its manifest. Its
-// answer is Logger.Fatalf or a panic, and some of the panics (a failing rotation
-// of the write-ahead log, in DB.rotateWAL) unwind through the unlock of a mutex
-// that is not locked, which no recover can catch. Reporting the error and
-// recovering in Commit was the first plan; it would have to hold in background
-// goroutines and under Pebble's mutexes too, and cannot.
+// Pebble cannot go on after an error of its write-ahead log or its manifest. It then
+// calls Logger.Fatalf or panics. Some of the panics (a failing rotation of the
+// write-ahead log, in DB.rotateWAL) unwind through the unlock of a mutex that is not
+// locked, which no recover can catch. The first plan was to report the error and to
+// recover in Commit. That would have to work in background goroutines and under
+// Pebble's mutexes too, and cannot.
 //
 // So Pebble never learns of such an error. At the first one the guard freezes:
 //
-//   - The failure is noted before the failing operation returns.
-//   - From then on nothing on the disk changes: writes, syncs, renames and
-//     removals of the files that recovery reads are accepted and dropped. The
-//     directory stays as a crash at this moment would leave it, and the next
-//     Open recovers from it as from a crash. In particular no file goes that a
-//     manifest edit, which was dropped, says is obsolete.
-//   - Every Commit looks for the failure after its fsync "succeeded" and before
-//     it acknowledges; those after it are refused at once.
+//   - The guard notes the failure before the failing operation returns.
+//   - From then on nothing on the disk changes: the guard accepts and drops writes,
+//     syncs, renames and removals of the files that recovery reads. The directory stays
+//     as a crash at this moment would leave it, and the next Open recovers from it as
+//     from a crash. In particular, if a dropped manifest edit says that a file is
+//     obsolete, the file stays.
+//   - Every Commit looks for the failure after its fsync "succeeded" and before it
+//     acknowledges. Later Commits are refused at once.
 //   - Reads go on: what Pebble has in memory agrees with the files that it reads.
-//   - Close ends as usual, its last writes being dropped too.
+//   - Close ends as usual; its last writes are dropped too.
 //
-// Errors of sstables are passed on. Pebble bears them: it drops the new table,
-// keeps the old ones and the memtable, and tries again, without a pause, which is
-// why the guard makes one. A frozen guard refuses new tables, since Pebble would
-// want to read them.
+// The guard passes errors of sstables on, because Pebble survives them: it drops the new
+// table, keeps the old ones and the memtable, and tries again. It tries without a pause,
+// so the guard makes one. A frozen guard refuses new tables, because Pebble would want
+// to read them.
 //
-// That there is no file descriptor to open a file with is no error of the disk, and
-// passes: see starving.go.
+// If a file cannot be opened because there is no file descriptor, that is no error of
+// the disk, and it passes: see starving.go.
 //
-// Open is different: it waits until what it recovered is in a table, for ever if
-// need be. So there the guard freezes after some errors of tables too, and a
-// frozen one drops tables like the rest, which ends Open; the store is not used.
+// Open is different: it waits until the writes that it recovered are in a table, for ever
+// if need be. So before opened is set, the guard also freezes after openTries errors of
+// tables, and a frozen guard drops tables like other files. That ends Open, and the store
+// is not used.
 type guard struct {
 	vfs.FS
 	frozen  atomic.Pointer[failed]
-	pauses  chan struct{} // closed when the store closes
+	pauses  chan struct{} // closed when the store closes; ends every pause
 	onError func(op, name string, err error, fatal bool)
 	onSync  func(time.Duration) // of the write-ahead log
 
 	starving starving
 
-	opened      atomic.Bool
-	tableErrors atomic.Int32 // before opened
+	opened      atomic.Bool  // Open has succeeded
+	tableErrors atomic.Int32 // counted before opened is set
 
 	mu    sync.Mutex
-	files map[vfs.File]struct{} // open for writing; Pebble forgets some after an error
+	files map[vfs.File]struct{} // open for writing; Pebble leaves some open after an error
 }
 
 // failed is why a guard froze.
@@ -97,7 +98,7 @@ func (g *guard) freeze(op, name string, err error) {
 	}
 }
 
-// table reports whether name is an sstable: a file whose errors Pebble bears.
+// table reports whether name is an sstable: Pebble survives its errors.
 func table(name string) bool {
 	ext := filepath.Ext(name)
 	return ext == ".sst" || ext == ".blob"
@@ -113,7 +114,7 @@ func (g *guard) tableError(op, name string, err error) error {
 	return err
 }
 
-// create wraps the file that open makes.
+// create calls open, unless the guard is frozen, and wraps the file that it returns.
 func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File, error) {
 	if g.frozen.Load() != nil {
 		if table(name) && g.opened.Load() {
@@ -137,10 +138,10 @@ func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File
 	}
 }
 
-// syncBefore makes the directory durable before a marker appears in it. Pebble
-// creates a manifest, then the marker that names it, and syncs the directory
-// once, after both. A file system that keeps its journal in order makes that
-// safe; one that does not may keep the marker and lose the manifest.
+// syncBefore syncs the directory before open makes a marker in it. Pebble creates a
+// manifest, then the marker that names it, and syncs the directory once, after both. On a
+// file system that keeps its journal in order that is safe. On others a crash may keep
+// the marker and lose the manifest.
 func (g *guard) syncBefore(name string, open func() (vfs.File, error)) (vfs.File, error) {
 	if !strings.HasPrefix(g.PathBase(name), "marker.") {
 		return open()
@@ -159,7 +160,7 @@ func (g *guard) syncBefore(name string, open func() (vfs.File, error)) (vfs.File
 	return open()
 }
 
-// hole returns a file of a frozen guard, which drops what is written to it.
+// hole returns a file that drops what is written to it, for a frozen guard.
 func (g *guard) hole(name string) vfs.File {
 	return &guardedFile{File: vfs.NewMemFile(nil), guard: g, name: name}
 }
@@ -179,7 +180,7 @@ func (g *guard) untrack(f vfs.File) {
 	delete(g.files, f)
 }
 
-// closeFiles closes what Pebble has left open.
+// closeFiles closes the files that Pebble has left open.
 func (g *guard) closeFiles() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -198,7 +199,7 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	tried := false
 	return g.create("reuse", newname, func() (vfs.File, error) {
-		if tried { // it was renamed, perhaps, before there was no file descriptor
+		if tried { // the first try may have renamed the file before it found no descriptor
 			if _, err := g.FS.Stat(oldname); errors.Is(err, fs.ErrNotExist) {
 				return g.FS.OpenReadWrite(newname, category)
 			}
@@ -223,7 +224,8 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 	return &guardedFile{File: f, guard: g, name: name}, nil
 }
 
-// change carries out an operation that recovery depends on.
+// change carries out an operation that recovery depends on, unless the guard is frozen.
+// An error freezes the guard; Pebble does not see it.
 func (g *guard) change(op, name string, do func() error) error {
 	if g.frozen.Load() == nil {
 		if err := do(); err != nil {
@@ -243,7 +245,7 @@ func (g *guard) Link(oldname, newname string) error {
 	return g.change("link", newname, func() error { return g.FS.Link(oldname, newname) })
 }
 
-// Remove removes a file. A file that cannot be removed does no harm.
+// Remove removes a file. Its error is passed on: a file that stays does no harm.
 func (g *guard) Remove(name string) error {
 	if g.frozen.Load() != nil {
 		return nil

@@ -64,7 +64,7 @@ func (f *guardedFile) Close() error {
 	return nil
 }
 
-// do carries out op and reports whether it did.
+// do carries out op and reports whether op was carried out without an error.
 func (f *guardedFile) do(op string, do func() error) bool {
 	if f.guard.frozen.Load() != nil {
 		return false
@@ -77,8 +77,8 @@ func (f *guardedFile) do(op string, do func() error) bool {
 }
 
 // tableFile is an sstable being written. Pebble writes it block by block. The operating
-// system takes a few large writes with much less CPU time than many small ones, so they
-// are gathered here; Pebble syncs a table before it closes it for use.
+// system takes a few large writes with much less CPU time than many small ones, so
+// tableFile gathers the blocks. Pebble syncs a table before it closes and uses it.
 type tableFile struct {
 	vfs.File
 	guard *guard
@@ -86,7 +86,7 @@ type tableFile struct {
 	bw    *bufio.Writer
 }
 
-// tableBuffer is how many bytes of a table are written at a time.
+// tableBuffer is how many bytes of a table are gathered for one write.
 const tableBuffer = 256 << 10
 
 // newTableFile returns f, named name, guarded by g.
@@ -107,7 +107,7 @@ func (f *tableFile) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
-// flushed carries out op on all that was written.
+// flushed carries out op after it has written the gathered bytes to the file.
 func (f *tableFile) flushed(op string, do func() error) error {
 	if err := f.bw.Flush(); err != nil {
 		return f.check("write", err)
@@ -123,7 +123,7 @@ func (f *tableFile) Preallocate(offset, length int64) error {
 
 func (f *tableFile) Close() error {
 	f.guard.untrack(f.File)
-	err := f.bw.Flush() // of nothing, unless the table is given up
+	err := f.bw.Flush() // writes nothing, unless Pebble gives the table up before a sync
 	if cerr := f.File.Close(); err == nil {
 		err = cerr
 	}

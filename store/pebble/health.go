@@ -12,7 +12,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// health is what keeps the store from writing. A Commit reads one pointer.
+// health holds the troubles that keep the store from writing. A Commit reads one
+// pointer.
 type health struct {
 	err atomic.Pointer[pim.Error] // of the gravest trouble; nil if there is none
 
@@ -21,26 +22,27 @@ type health struct {
 	report   func(*pim.Error) // called with mu held when err has changed
 }
 
-// trouble is a reason not to write, the gravest first. The first two end with
-// the next Open, the others by themselves.
+// trouble is a reason not to write, the gravest first. The first two last until the next
+// Open, the others end by themselves.
 type trouble int
 
 const (
-	hasFailed  trouble = iota // the guard froze
-	isCorrupt                 // data failed its checksum
-	isFull                    // too little room on the disk
-	isStarving                // there is no file descriptor
-	cannotFlush
-	isStalled // a commit does not end
+	hasFailed   trouble = iota // the guard froze
+	isCorrupt                  // stored data is corrupt
+	isFull                     // too little room on the disk
+	isStarving                 // there is no file descriptor
+	cannotFlush                // the memtable cannot be written out
+	isStalled                  // no commit ends
 	troubleEnd
 )
 
-// set says that there is a trouble, or, with a nil err, that it is over.
+// set notes that trouble t has begun, for the reason err, or, with a nil err, that it is
+// over.
 func (h *health) set(t trouble, err *pim.Error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t <= isCorrupt && h.troubles[t] != nil {
-		return // the first cause is the one to know
+		return // the first cause is the one that an operator must know
 	}
 	h.troubles[t] = err
 	var gravest *pim.Error
@@ -56,8 +58,9 @@ func (h *health) set(t trouble, err *pim.Error) {
 	}
 }
 
-// Health returns why the store does not accept writes now, nil if it does: an
-// Error of KindUnavailable, KindDiskFull or KindCorrupt. Reads may go on.
+// Health returns why the store does not accept writes now, a *pim.Error of
+// KindUnavailable, KindDiskFull or KindCorrupt, or nil if it accepts them. Reads may
+// work in any case.
 func (s *Store) Health() error {
 	if err := s.refusal(); err != nil {
 		return err
@@ -65,7 +68,7 @@ func (s *Store) Health() error {
 	return nil
 }
 
-// refusal is Health as an Error.
+// refusal is Health for use inside the package.
 func (s *Store) refusal() error {
 	if err := s.health.err.Load(); err != nil {
 		return err
@@ -81,7 +84,8 @@ func (s *Store) reportHealth(err *pim.Error) {
 	s.log.Error("store: writes are refused", "kind", err.Kind.String(), "why", err.Text)
 }
 
-// readError classifies the error of a read.
+// readError returns err, the error of a read, as a *pim.Error with a kind. Corruption
+// makes the store refuse writes.
 func (s *Store) readError(op string, err error) error {
 	s.noteCorruption(op, err)
 	kind := pim.KindUnavailable
@@ -91,8 +95,8 @@ func (s *Store) readError(op string, err error) error {
 	return &pim.Error{Op: op, Kind: kind, Text: err.Error(), Err: err}
 }
 
-// noteCorruption makes the store refuse writes if err tells of corruption. One
-// bad block says that the disk cannot be trusted with more.
+// noteCorruption makes the store refuse writes if err tells of corruption. After one bad
+// block the disk cannot be trusted with more data.
 func (s *Store) noteCorruption(op string, err error) {
 	if isCorruption(err) {
 		s.health.set(isCorrupt, &pim.Error{
@@ -102,7 +106,7 @@ func (s *Store) noteCorruption(op string, err error) {
 	}
 }
 
-// corruptText goes before what is wrong with the data.
+// corruptText precedes the text that says what is wrong with the data.
 const corruptText = "stored data is corrupt; restore this node from a backup: "
 
 func isCorruption(err error) bool {
@@ -112,7 +116,8 @@ func isCorruption(err error) bool {
 
 func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) }
 
-// diskError is told of every error of a write to the disk.
+// diskError notes an error of a change to the disk; the guard calls it for each one. If
+// fatal is set, the guard is frozen.
 func (s *Store) diskError(op, name string, err error, fatal bool) {
 	if isNoSpace(err) {
 		s.health.set(isFull, s.full("the disk is full"))
@@ -135,19 +140,19 @@ func (s *Store) full(text string) *pim.Error {
 	return &pim.Error{Kind: pim.KindDiskFull, Text: text, RetryAfter: 10 * time.Second}
 }
 
-// stall counts commits, so that one that does not end is noticed.
+// stall counts commits, so that watch notices if none ends.
 type stall struct {
 	entered, left atomic.Uint64
 
-	// Of the watch.
-	seen  uint64    // left, when it last changed
-	since time.Time // when that was
+	// Owned by watch.
+	seen  uint64    // the value of left at the last look at which it had changed
+	since time.Time // the time of that look
 }
 
 func (s *stall) enter() { s.entered.Add(1) }
 func (s *stall) leave() { s.left.Add(1) }
 
-// lasting returns for how long commits have been under way without any ending.
+// lasting returns for how long commits have been under way while none has ended.
 func (s *stall) lasting(now time.Time) time.Duration {
 	left := s.left.Load()
 	if left != s.seen || s.entered.Load() == left || s.since.IsZero() {

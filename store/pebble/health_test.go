@@ -18,11 +18,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// brake holds the fsyncs of the write-ahead log up.
+// brake holds up the fsyncs of the write-ahead log.
 type brake struct {
 	on    atomic.Bool
 	held  chan struct{} // receives one for each fsync that is held up
-	loose chan struct{} // closed to let them go
+	loose chan struct{} // closed to let the fsyncs go on
 }
 
 func newBrake() *brake {
@@ -98,7 +98,8 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	closes(t, s)
 }
 
-// TestStall holds the disk up for longer than the store has patience.
+// TestStall holds the disk up for longer than StallAfter. The store refuses writes, and
+// Close gives up; when the disk goes on, the slow commit and the next Close succeed.
 func TestStall(t *testing.T) {
 	ctx := context.Background()
 	b := newBrake()
@@ -126,7 +127,8 @@ func TestStall(t *testing.T) {
 	closes(t, s)
 }
 
-// TestStallPasses is a disk that comes back.
+// TestStallPasses holds the disk up until the store refuses writes. When the disk goes
+// on, the store accepts writes again.
 func TestStallPasses(t *testing.T) {
 	b := newBrake()
 	o := small(errorfs.Wrap(vfs.NewMem(), b))
@@ -145,7 +147,8 @@ func TestStallPasses(t *testing.T) {
 	closes(t, s)
 }
 
-// TestLowSpace refuses writes while space is short, and reads on.
+// TestLowSpace checks that the store refuses writes while space is short, and still
+// reads.
 func TestLowSpace(t *testing.T) {
 	ctx := context.Background()
 	fs := vfs.NewMem()
@@ -177,8 +180,8 @@ func TestLowSpace(t *testing.T) {
 	closes(t, s)
 }
 
-// TestTablesCannotBeWritten refuses writes before they pile up in memory, and
-// accepts them again when a table can be written.
+// TestTablesCannotBeWritten checks that the store refuses writes before they pile up in
+// memory, and accepts them again when a table can be written.
 func TestTablesCannotBeWritten(t *testing.T) {
 	f := &fault{err: syscall.EIO, files: ".sst", count: 1 << 40}
 	s := open(t, "db", small(errorfs.Wrap(vfs.NewMem(), f)))
@@ -201,8 +204,8 @@ func TestTablesCannotBeWritten(t *testing.T) {
 	closes(t, s)
 }
 
-// TestOpenWithoutRoom opens a store that has something to recover on a disk that
-// takes no more. Open must come back.
+// TestOpenWithoutRoom opens a store that has writes to recover, on a disk that is full.
+// Open must return.
 func TestOpenWithoutRoom(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	s := open(t, "db", small(fs))
@@ -259,8 +262,8 @@ func TestMetricsAreRegistered(t *testing.T) {
 	}
 }
 
-// TestSlowDiskIsCounted holds an fsync up until Pebble's supervision, which
-// looks every two seconds, has seen it.
+// TestSlowDiskIsCounted holds an fsync up until Pebble's supervision has seen it, which
+// looks every two seconds.
 func TestSlowDiskIsCounted(t *testing.T) {
 	b := newBrake()
 	o := small(errorfs.Wrap(vfs.NewMem(), b))

@@ -7,9 +7,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// The first byte of a key says what it is. See the package documentation for
-// the layout. Names are preceded by their length, so that no name's keys lie
-// between another's, whatever bytes they hold.
+// The first byte of a key says what the key is. See the package documentation for the
+// layout. The length of a name precedes it, so that no name's keys lie between
+// another's, whatever bytes the names hold.
 const (
 	prefixFormat     = 0x00
 	prefixAge        = 0x01
@@ -25,22 +25,22 @@ const seqBytes = 8
 
 func logKeyLen(log store.Log) int { return 2 + len(log) + seqBytes }
 
-// putLogKey fills key, of logKeyLen bytes, with that of the chunk of log that
-// ends at last.
+// putLogKey fills key, of logKeyLen bytes, with the key of log's chunk that ends at
+// last.
 func putLogKey(key []byte, log store.Log, last pim.Seq) {
 	key[0], key[1] = prefixLog, byte(len(log))
 	n := 2 + copy(key[2:], log)
 	binary.BigEndian.PutUint64(key[n:], uint64(last))
 }
 
-// appendLogKey appends the key of the chunk of log that ends at last.
+// appendLogKey appends the key of log's chunk that ends at last.
 func appendLogKey(dst []byte, log store.Log, last pim.Seq) []byte {
 	dst = append(dst, prefixLog, byte(len(log)))
 	dst = append(dst, log...)
 	return binary.BigEndian.AppendUint64(dst, uint64(last))
 }
 
-// chunkEnd returns the last seq of the chunk at a key of a log.
+// chunkEnd returns the last seq of the chunk whose key is key.
 func chunkEnd(key []byte) pim.Seq {
 	return pim.Seq(binary.BigEndian.Uint64(key[len(key)-seqBytes:]))
 }
@@ -60,7 +60,8 @@ func appendCellKey(dst []byte, p store.Partition, key string) []byte {
 	return append(dst, key...)
 }
 
-// cellBounds returns the range of keys of the cells of p after after.
+// cellBounds returns the range of Pebble's keys that holds the cells of p with keys
+// greater than after.
 func cellBounds(p store.Partition, after string) (lower, upper []byte) {
 	lower = make([]byte, 0, cellKeyLen(p, after)+1)
 	lower = append(appendCellKey(lower, p, after), 0)
@@ -70,8 +71,8 @@ func cellBounds(p store.Partition, after string) (lower, upper []byte) {
 	return lower, successor(appendCellKey(nil, p, ""))
 }
 
-// successor returns the first key after all that begin with prefix, in prefix's
-// place. The first byte of a prefix is not 0xff, so there is one.
+// successor returns the first key after all keys that begin with prefix. It uses
+// prefix's memory. Such a key exists because no prefix begins with 0xff.
 func successor(prefix []byte) []byte {
 	for prefix[len(prefix)-1] == 0xff {
 		prefix = prefix[:len(prefix)-1]
@@ -92,7 +93,7 @@ func putExpiringKey(dst []byte, b bucket, p store.Partition, key string) {
 	putCellName(dst[1+bucketBytes:], p, key)
 }
 
-// appendBucketKey appends the key before all of bucket b.
+// appendBucketKey appends the key that sorts before all keys of bucket b.
 func appendBucketKey(dst []byte, b bucket) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, prefixExpiring), uint32(b))
 }
@@ -118,7 +119,8 @@ func appendPassingKey(dst []byte, g generation, p store.Partition, key string) [
 	return append(dst, key...)
 }
 
-// passingBounds returns the range of keys of the cells of p in g after after.
+// passingBounds returns the range of Pebble's keys that holds the cells of p in
+// generation g with keys greater than after.
 func passingBounds(g generation, p store.Partition, after string) (lower, upper []byte) {
 	lower = make([]byte, 0, passingKeyLen(p, after)+1)
 	lower = append(appendPassingKey(lower, g, p, after), 0)
@@ -148,7 +150,8 @@ func putCellName(dst []byte, p store.Partition, key string) {
 
 const valueKeyBytes = 1 + 1 + 8
 
-// putValueKey fills dst, of valueKeyBytes, with the key of a chunk that is kept apart.
+// putValueKey fills dst, of valueKeyBytes bytes, with the key of a chunk that is kept
+// apart.
 func putValueKey(dst []byte, stream byte, number uint64) {
 	dst[0], dst[1] = prefixValue, stream
 	binary.BigEndian.PutUint64(dst[2:], number)

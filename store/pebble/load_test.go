@@ -31,8 +31,8 @@ func seeded(t testing.TB) uint64 {
 	return seed
 }
 
-// rounds returns how often a random test is to be done: PIM_ROUNDS, or n, or
-// fewer in a short run.
+// rounds returns how many rounds a random test does: PIM_ROUNDS if it is set, otherwise
+// n, or n/8 in a short run.
 func rounds(n int) int {
 	if r, err := strconv.Atoi(os.Getenv("PIM_ROUNDS")); err == nil && r > 0 {
 		return r
@@ -47,8 +47,8 @@ func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {
 	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 }
 
-// ledger is what the world outside a store was told: the records that were
-// acknowledged, or read.
+// ledger holds what a store has told the outside: the records that it acknowledged or
+// that somebody read.
 type ledger struct {
 	mu     sync.Mutex
 	sealed bool
@@ -86,7 +86,7 @@ func (l *ledger) note(log store.Log, first pim.Seq, records [][]byte) {
 	}
 }
 
-// seal keeps what is told from now on out of the ledger, and calls at.
+// seal makes the ledger ignore all later notes, and calls at.
 func (l *ledger) seal(at func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,11 +94,12 @@ func (l *ledger) seal(at func()) {
 	at()
 }
 
-// head is the cell that goes with every append: its version is the log's last.
+// head names the partition of the cell that goes with every append to log. The cell's
+// version is the log's last seq.
 func head(log store.Log) store.Partition { return "heads/" + store.Partition(log) }
 
-// holdsIn checks that a store has all that the ledger says, and that each log is
-// dense and has the cells that went with its last append.
+// holdsIn checks that a store has all records of the ledger, and that each log is dense
+// and has the cell of its last append.
 func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	t.Helper()
 	ctx := context.Background()
@@ -131,7 +132,7 @@ func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	}
 }
 
-// load writes to a store until stopped, or until the store refuses.
+// load writes to a store until end is called, or until the store has failed.
 type load struct {
 	*ledger
 	t       testing.TB
@@ -142,8 +143,9 @@ type load struct {
 	running sync.WaitGroup
 }
 
-// start runs committers, each with logs of its own, and one log that all race
-// for; and a reader, because what was read counts as much as an acknowledgement.
+// start runs three committers, each with logs of its own and one log that all race for.
+// It also runs a reader, because a record that was read must stay, as an acknowledged one
+// must.
 func (l *ledger) start(t testing.TB, s store.Store, prefix string, seed uint64) *load {
 	d := &load{ledger: l, t: t, s: s, prefix: prefix, seed: seed, stop: make(chan struct{})}
 	for c := range 3 {
@@ -209,7 +211,7 @@ func (d *load) commit(c int) {
 	}
 }
 
-// write makes an append whose records name their place.
+// write makes an append to log whose records hold the log's name and their seq.
 func write(rng *rand.Rand, log store.Log, after pim.Seq, c int) *store.Write {
 	w := &store.Write{Log: log, After: after}
 	for i := range 1 + rng.IntN(3) {
@@ -223,7 +225,7 @@ func write(rng *rand.Rand, log store.Log, after pim.Seq, c int) *store.Write {
 	return w
 }
 
-// typed checks the kind of an error that a fault may cause.
+// typed checks that err, which a fault may cause, has one of the kinds of the contract.
 func (d *load) typed(err error) bool {
 	switch pim.KindOf(err) {
 	case pim.KindUnavailable, pim.KindDiskFull, pim.KindCorrupt:

@@ -8,45 +8,45 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Pebble shows a write before its fsync, so this table stands between its logs
-// and their readers. It holds, for each log with an append under way, up to
-// where the log is durable; an append first claims its log, which also orders
-// the appends to it.
+// logs stands between Pebble's logs and their readers, because Pebble shows a write
+// before its fsync. For each log with an append under way it holds the seq up to which
+// the log is durable. A commit claims a log before it appends to it; the claim also
+// orders the appends to one log.
 //
-//   - A claim is held from before the log's last seq is looked up until the
+//   - A commit holds a claim from before it looks up the log's last seq until its
 //     append is durable or was refused.
-//   - While an append is applied but not durable, readers are cut off at last.
-//   - An append that was applied and whose fsync failed stays cut off until the
-//     next Open, which will find it or not.
-//   - What an iterator shows of a log that is not claimed after the iterator was
-//     made is durable: see shown.
+//   - While an append is applied but not durable, readers see the log up to last.
+//   - If an append was applied and its fsync failed, readers see the log up to last
+//     until the next Open, which will find the append or not.
+//   - If a log is not claimed after an iterator was made, all that the iterator shows
+//     of it is durable: see shown.
 //
-// The table is a cache of last seqs too, so that an append costs no seek.
+// The table is also a cache of last seqs, so that an append costs no seek.
 type logs struct {
 	mu    sync.Mutex
-	bound int // logs in the table, about; those that are claimed count on top
+	bound int // about how many logs are in table; claimed logs may exceed it
 	table map[string]*logState
 }
 
-// logState is one log. Its fields are guarded by the table's mutex; only the
-// owner writes last and known, and so may read them without it.
+// logState is one log. Its fields are guarded by logs.mu. Only the owner writes last
+// and known, so the owner may read these two without the mutex.
 type logState struct {
-	owner *commit
-	last  pim.Seq // of the last durable record, if known
+	owner *commit // which has claimed the log; nil if there is none
+	last  pim.Seq // the log's last durable seq, if known
 	known bool
-	next  pim.Seq       // last once the append under way is durable; 0 if nothing is applied
+	next  pim.Seq       // becomes last when the append under way is durable; 0 if nothing is applied
 	lost  bool          // an applied append is in doubt: next stays
-	done  chan struct{} // closed when the owner goes; nil if nobody waits
+	done  chan struct{} // closed when the owner releases the log; nil if nobody waits
 }
 
 func newLogs(bound int) *logs {
 	return &logs{bound: bound, table: make(map[string]*logState)}
 }
 
-// claim makes c the owner of the logs that it appends to. An append to a log
-// that c has already claimed is marked as such. If one of the logs has another
-// owner, claim takes none and returns what to wait for: holding some and waiting
-// for others could deadlock.
+// claim makes c the owner of the logs that it appends to. An op that appends to a log
+// for the second time gets a KindInvalid. If one of the logs has another owner, claim
+// takes none of them and returns a channel to wait for: a commit that held some logs and
+// waited for others could deadlock.
 func (l *logs) claim(c *commit) (wait <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,15 +77,16 @@ func (l *logs) state(name string) *logState {
 	if st := l.table[name]; st != nil {
 		return st
 	}
-	// The name may be a part of a large string of the caller's.
+	// name may be a part of a large string of the caller's.
 	st := &logState{}
 	l.evict()
 	l.table[strings.Clone(name)] = st
 	return st
 }
 
-// evict makes room for one log. Which goes is left to the map, whose order is
-// random enough; a log that is in use comes back at the cost of a seek.
+// evict makes room for one log, if one of the first few that the map yields is neither
+// claimed nor in doubt. The map's order is random enough. A log that is evicted while
+// it is in use comes back at the cost of a seek.
 func (l *logs) evict() {
 	if len(l.table) < l.bound {
 		return
@@ -103,7 +104,7 @@ func (l *logs) evict() {
 	}
 }
 
-// wait returns a channel that is closed when the owner goes.
+// wait returns a channel that is closed when the owner releases the log.
 func (st *logState) wait() <-chan struct{} {
 	if st.done == nil {
 		st.done = make(chan struct{})
@@ -111,7 +112,7 @@ func (st *logState) wait() <-chan struct{} {
 	return st.done
 }
 
-// learn notes where a log that the caller owns ends.
+// learn notes the last seq of a log that the caller's commit owns.
 func (l *logs) learn(st *logState, last pim.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,8 +130,8 @@ func (l *logs) applying(c *commit) {
 	}
 }
 
-// release gives up what c owns. The batch was applied and is durable, or, with
-// lost, is in doubt.
+// release gives up the logs that c owns. Appends of c that were applied are durable or,
+// if lost is set, in doubt.
 func (l *logs) release(c *commit, lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,7 +141,7 @@ func (l *logs) release(c *commit, lost bool) {
 			continue
 		}
 		switch {
-		case c.ops[i].err != nil: // refused: a next is that of an append in doubt
+		case c.ops[i].err != nil: // refused; a next here is of an earlier append, in doubt
 		case st.next != 0 && lost:
 			st.lost = true
 		case st.next != 0:
@@ -154,7 +155,7 @@ func (l *logs) release(c *commit, lost bool) {
 	}
 }
 
-// last returns the seq of a log's last durable record, if it is at hand.
+// last returns a log's last durable seq, if the table knows it.
 func (l *logs) last(name string) (seq pim.Seq, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,10 +166,10 @@ func (l *logs) last(name string) (seq pim.Seq, ok bool) {
 	return st.last, true
 }
 
-// shown says up to which seq an iterator made before may show a log. What was
-// visible to it had been applied by an append that had claimed the log; if the
-// log is not claimed now, that append has become durable since. With from, a
-// reader that asks for what is being appended gets something to wait for.
+// shown returns up to which seq a reader may see a log through an iterator that it made
+// before the call. The appends that the iterator shows had claimed the log before they
+// were applied. If no applied append is under way now, all of them are durable. If the
+// record at from is being appended, shown also returns a channel to wait for.
 func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struct{}) {
 	const all = ^pim.Seq(0)
 	l.mu.Lock()
@@ -184,7 +185,7 @@ func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struc
 	}
 }
 
-// await waits for a claim to end.
+// await waits until done is closed, or until ctx ends and then returns ctx's error.
 func await(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:

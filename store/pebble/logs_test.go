@@ -7,8 +7,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// An append in doubt stays so, whatever a commit comes to that waited for the log
-// and was faster than the news of the failure.
+// An append is in doubt because its fsync failed. Another commit waited for the log and
+// claims it before the failure is known everywhere. Whatever comes of that commit, the
+// first append stays in doubt.
 func TestDoubtStays(t *testing.T) {
 	l := newLogs(10)
 	appends := func(after pim.Seq) *commit {

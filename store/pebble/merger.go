@@ -9,23 +9,23 @@ import (
 	crdb "github.com/cockroachdb/pebble/v2"
 )
 
-// A cell's value in Pebble, an operand, is a uvarint with the version and then
-// the value. Cells are written with Merge, which needs no read before it.
+// The value that Pebble holds for a cell is an operand: a uvarint with the cell's version
+// and then the cell's value. Cells are written with Merge, which needs no read first.
 //
-// No cell has the version 0, so an operand that begins with a 0 byte is another
-// thing: it forgets. The version up to which it does so follows, and nothing else.
-// Such an operand stays until its key is deleted. (A merger may tell a compaction to
-// drop what it comes to, but in Pebble 2.1.7 that breaks the compaction and can bring
-// back what was dropped: cockroachdb/pebble#6168.)
+// No cell has the version 0, so an operand that begins with a 0 byte means something
+// else: it forgets the cell. A uvarint with the version up to which it forgets follows,
+// and nothing else. Such an operand stays until its key is deleted. (A merger may tell a
+// compaction to drop the merged value, but in Pebble 2.1.7 that breaks the compaction and
+// can bring dropped operands back: cockroachdb/pebble#6168.)
 //
-// Many operands of a hot cell lie in the memtable at a time, and a Get walks
-// over all of them: about 100 ns each. Plain Sets would be found at once, but
-// concurrent commits would have to be ordered cell by cell, and a cell that is
-// written late would hide a newer one.
+// A hot cell has many operands in the memtable at a time, and a Get walks over all of
+// them, at about 100 ns each. A Get would find a plain Set at once, but then concurrent
+// commits would have to be ordered cell by cell, and a cell that is written late would
+// hide a newer one.
 
 func operandLen(version uint64, value []byte) int { return uvarintLen(version) + len(value) }
 
-// putOperand fills dst, of operandLen bytes.
+// putOperand fills dst, of operandLen bytes, with an operand.
 func putOperand(dst []byte, version uint64, value []byte) {
 	copy(dst[binary.PutUvarint(dst, version):], value)
 }
@@ -40,7 +40,7 @@ func putForget(dst []byte, version uint64) {
 
 const errOperand = errMalformed("cell")
 
-// operand is what an operand says.
+// operand is a parsed operand.
 type operand struct {
 	version uint64
 	value   []byte // a part of the bytes it was parsed from
@@ -60,7 +60,7 @@ func parseOperand(data []byte) (operand, error) {
 	return o, nil
 }
 
-// beats reports whether o wins over p. Two that are equal do not win.
+// beats reports whether o wins over p. Of two equal operands neither wins.
 func (o *operand) beats(p *operand) bool {
 	switch {
 	case o.version != p.version:
@@ -71,8 +71,8 @@ func (o *operand) beats(p *operand) bool {
 	return bytes.Compare(o.value, p.value) > 0
 }
 
-// mergerName is stored in the database. Should the rule ever change, the new
-// one needs a new name and a migration.
+// mergerName is stored in the database. If the rule ever changes, the new rule needs a
+// new name and a migration.
 const mergerName = "pim.cell.v1"
 
 // newMerger returns the rule by which cells are merged.
@@ -91,8 +91,8 @@ func newMerger() *crdb.Merger {
 	}
 }
 
-// cellMerge keeps the winner among the operands of one cell. The order in which
-// they come does not matter.
+// cellMerge keeps the winner among the operands of one cell. The order of the operands
+// does not matter.
 type cellMerge struct {
 	pool *sync.Pool
 	best operand // its value is a part of data
@@ -115,16 +115,16 @@ func (m *cellMerge) take(data []byte) error {
 	return nil
 }
 
-// MergeNewer takes in an operand.
+// MergeNewer implements crdb.ValueMerger.
 func (m *cellMerge) MergeNewer(data []byte) error { return m.take(data) }
 
-// MergeOlder takes in an operand.
+// MergeOlder implements crdb.ValueMerger.
 func (m *cellMerge) MergeOlder(data []byte) error { return m.take(data) }
 
-// Finish returns the winner, which is valid until the closer is closed.
+// Finish returns the winning operand, which is valid until the closer is closed.
 func (m *cellMerge) Finish(bool) ([]byte, io.Closer, error) { return m.data, m, nil }
 
-// Close takes the result of Finish back.
+// Close ends the use of Finish's result and puts m back into its pool.
 func (m *cellMerge) Close() error {
 	m.pool.Put(m)
 	return nil

@@ -29,8 +29,8 @@ func parsed(t interface{ Fatal(...any) }, data []byte) operand {
 	return o
 }
 
-// TestMergeAnyOrder merges operands in random order, newer and older mixed, and
-// in two halves, as compactions do.
+// TestMergeAnyOrder merges operands in random order, newer and older ones mixed, and in
+// two halves, as compactions do.
 func TestMergeAnyOrder(t *testing.T) {
 	merger := newMerger()
 	merge := func(t *rapid.T, operands [][]byte) []byte {
@@ -103,7 +103,7 @@ func TestMergeAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if allocs > 1 { // a collection, or the race detector, may empty the pool
+	if allocs > 1 { // a garbage collection, or the race detector, may empty the pool
 		t.Errorf("%v allocations for a merge, want about none", allocs)
 	}
 }
@@ -140,7 +140,7 @@ func FuzzOperand(f *testing.F) {
 		if x, y := parsed(t, ab), parsed(t, ba); x.version != y.version || x.forgets != y.forgets || !bytes.Equal(x.value, y.value) {
 			t.Fatalf("%q one way, %q the other", ab, ba)
 		}
-		for _, data := range [][]byte{a, b} { // what beats none of the two was not taken
+		for _, data := range [][]byte{a, b} { // neither a nor b wins over the result
 			if o, r := parsed(t, data), parsed(t, ab); o.beats(&r) {
 				t.Fatalf("%q wins over the result %q", data, ab)
 			}

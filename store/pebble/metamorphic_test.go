@@ -19,9 +19,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLikeMemory does random things to a store and to the contract in memory,
-// closing, crashing, flushing and compacting the store in between. Nothing may
-// tell the two apart.
+// TestLikeMemory makes the same random calls to a store and to storetest.Memory, and
+// closes, crashes, flushes and compacts the store in between. Both must give the same
+// answers.
 func TestLikeMemory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory(), gone: map[[2]string]uint64{}}
@@ -43,7 +43,7 @@ func TestLikeMemory(t *testing.T) {
 	})
 }
 
-// twins are a store and its model.
+// twins is a store and its model.
 type twins struct {
 	*rapid.T
 	fs      *vfs.MemFS
@@ -96,7 +96,7 @@ var (
 				c.Forget, c.Value = true, nil
 			}
 		} else if d := expiry.Draw(t, "lifetime"); d != 0 {
-			c.Key += "expiring" // every write of a cell expires, or none
+			c.Key += "expiring" // either all writes of a cell expire or none
 			c.Lifetime = d
 		}
 		return c
@@ -119,8 +119,8 @@ func (m *twins) write(t *rapid.T) *store.Write {
 	return w
 }
 
-// cells makes writes of cells. Whether a version that was forgotten is remembered is
-// the engine's business, so none is written again.
+// cells makes writes of cells. An engine need not remember forgotten versions, so no
+// forgotten version or lower one is written again.
 func (m *twins) cells(t *rapid.T, least, most int) []store.CellWrite {
 	cells := rapid.SliceOfN(cellWrite, least, most).Draw(t, "cells")
 	for i := range cells {
@@ -138,8 +138,8 @@ func (m *twins) cells(t *rapid.T, least, most int) []store.CellWrite {
 	return cells
 }
 
-// turn writes and forgets so much of a passing partition that a list finds more steps
-// than cells, and moves it.
+// turn writes and forgets so many cells of a passing partition that the next list takes
+// too many steps and moves the partition.
 func (m *twins) turn(t *rapid.T) {
 	p := rapid.SampledFrom([]store.Partition{"~", "~a", "~ab"}).Draw(t, "partition")
 	var cells []store.CellWrite
@@ -171,13 +171,13 @@ func (m *twins) commit(t *rapid.T) {
 	for i := range got {
 		m.same(fmt.Sprintf("write %d", i), nil, got[i].Err, nil, want[i].Err)
 		if got[i].Err == nil && writes(got[i]) {
-			m.pending = nil // a durable write makes those before it so
+			m.pending = nil // a durable write makes all earlier writes durable
 		}
 	}
 }
 
-// writes says whether w has anything to write. A write that has not is durable
-// without an fsync, and makes nothing before it so.
+// writes reports whether w has anything to write. An empty write is durable without an
+// fsync, and so does not make earlier writes durable.
 func writes(w *store.Write) bool {
 	return len(w.Records) > 0 || slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool { return c.Version > 0 })
 }
@@ -238,8 +238,8 @@ func (m *twins) reopen(*rapid.T) {
 	m.open()
 }
 
-// crash keeps what was durable. Relaxed cells that may be lost are written
-// again, as their owner would do.
+// crash cuts the power and opens the store again. The test then writes again the relaxed
+// cells that may be lost, as their owner would do.
 func (m *twins) crash(t *rapid.T) {
 	seed := rapid.Uint64().Draw(t, "seed")
 	fs := crash(m.fs, rand.New(rand.NewPCG(seed, 0)))

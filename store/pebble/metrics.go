@@ -16,8 +16,7 @@ type Metrics struct {
 	FreeBytes uint64 // on the disk; 0 if not known
 }
 
-// Metrics returns what the store has done so far. Latencies are in the
-// registry, see Options.
+// Metrics returns the store's counts. Latencies are in Options.Registerer.
 func (s *Store) Metrics() Metrics {
 	m := &s.metrics
 	return Metrics{
@@ -48,7 +47,7 @@ func (m *metrics) init() {
 	})
 }
 
-// register makes the metrics, and work, known to r, which may be nil.
+// register registers the metrics, and work, with r. If r is nil, it does nothing.
 func (m *metrics) register(r prometheus.Registerer, work prometheus.Collector) error {
 	if r == nil {
 		return nil

@@ -4,31 +4,31 @@ import "time"
 
 const (
 	// companyWait is how long an fsync waits for company, at most. docs/decisions/0020
-	// has what it buys.
+	// says what that saves.
 	companyWait = 2 * time.Millisecond
 	// companyWithin is how long ago the fsync before may have begun for company to be
-	// expected: a commit after a longer silence has its fsync at once.
+	// expected. A commit after a longer silence has its fsync at once.
 	companyWithin = 2 * companyWait
 
-	trialFor   = 50 * time.Millisecond  // how long it is tried whether waiting pays
-	waitFor    = time.Second            // then, if it does, until that is tried again
-	plainFor   = 500 * time.Millisecond // and if it does not; doubled each time, up to
-	maxPlain   = 8 * time.Second
-	fewerParts = 0.7 // of the writes without waits there must be with them
+	trialFor   = 50 * time.Millisecond  // length of a trial, and of the plain period before it
+	waitFor    = time.Second            // length of the waiting period after a good trial
+	plainFor   = 500 * time.Millisecond // length of the plain period after a bad trial
+	maxPlain   = 8 * time.Second        // the longest: each bad trial in a row doubles plainFor
+	fewerParts = 0.7                    // a good trial has at least this part of the plain rate
 )
 
 // pace says whether an fsync is to wait for company.
 //
-// Waiting pays where writes come whether or not the ones before are answered: more of
-// them share an fsync. It does not where their senders wait for the answers: then
-// fewer come. Nobody can tell the two apart but by trying, so that is done: for a
-// moment fsyncs wait, and if as many writes come as without, they go on.
+// Waiting pays if writes come whether or not earlier ones are answered: then more of
+// them share an fsync. It does not pay if the senders wait for the answers: then fewer
+// writes come. Only a trial can tell the two apart. So for a moment fsyncs wait, and if
+// about as many writes come as without the wait, fsyncs go on waiting.
 //
 // The zero value is ready.
 type pace struct {
 	last time.Time // when the newest fsync began
 
-	// The period under way. There are three: plain, trial, and waiting.
+	// The period under way. It is plain, a trial, or waiting.
 	begun  time.Time
 	lasts  time.Duration
 	waits  bool
@@ -36,11 +36,11 @@ type pace struct {
 	writes int
 	fsyncs int
 
-	rate  float64       // writes a second, of the plain period before
-	plain time.Duration // how long the one after the next trial in vain is
+	rate  float64       // writes a second of the last plain period
+	plain time.Duration // length of the plain period after the last trial; 0: the trial was good
 }
 
-// wait returns how long an fsync that is asked for at now waits: 0 or companyWait.
+// wait returns how long an fsync that is asked for at now must wait: 0 or companyWait.
 func (p *pace) wait(now time.Time) time.Duration {
 	if p.waits && now.Sub(p.last) <= companyWithin {
 		return companyWait
@@ -51,7 +51,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 // began notes that an fsync of so many writes begins.
 func (p *pace) began(now time.Time, writes int) {
 	silent := now.Sub(p.last) > companyWithin
-	if p.last = now; silent { // what was counted says nothing
+	if p.last = now; silent { // the counts say nothing about the load
 		p.begin(now, trialFor)
 		return
 	}

@@ -11,38 +11,40 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// In Pebble a cell that was forgotten, or written often, stays a step on the way of
-// every iterator, in the memtable until that is flushed and in a table until it has
-// been compacted to the lowest level. A List of a passing partition promises to cost
-// what it returns. So such a partition has generations: the keys of its cells hold a
-// number, and when a List has found too many steps it moves the few live cells to the
-// next number, which has no past. What is left under the number before is deleted, and
-// no iterator comes there again.
+// In Pebble every iterator steps over each operand of a cell that was forgotten or
+// written often: in the memtable until it is flushed, and in a table until it has been
+// compacted to the lowest level. But a List of a passing partition promises to cost what
+// it returns. So a passing partition has generations. The keys of its cells hold the
+// generation's number. If a List needs too many steps, it moves the few live cells to the
+// next generation, whose keys were never written before. The move deletes the keys of the
+// generation before, and no iterator goes there again.
 //
-// The number is a cell of its own. All of it is also in memory, or read when it is
-// needed, so a commit looks it up there. A commit that meets a move finds out after
-// it was applied, and applies its cells to the new number, too.
+// A partition's present generation is stored in a cell and cached in memory. A commit
+// looks it up before it writes passing cells. If a partition moves meanwhile, the commit
+// finds out after its batch was applied, and writes its cells again in the new generation.
 
-// generation is a number of a passing partition. The first is 0, which is not stored.
+// generation is the number of a passing partition's generation. The first is 0, which is
+// not stored.
 type generation uint32
 
 const (
 	passingParts = 256
-	// passingCached is how many generations of one part are kept in memory.
+	// passingCached is how many partitions of one part have their generations cached.
 	passingCached = 512
-	// turnSteps is how many steps of a List, besides those to what it returns, make
-	// the partition move.
+	// turnSteps bounds the steps of a List that led to no cell; more make the partition
+	// move.
 	turnSteps = 64
-	// turnCells is how many live cells are moved, at most.
+	// turnCells bounds the live cells of a move; a partition with so many does not move.
 	turnCells = 4096
-	// turnKeys is how many keys a move deletes one by one, at most.
+	// turnKeys bounds the keys that a move deletes one by one; more go as a range.
 	turnKeys = 256
 )
 
-// passing knows the generations of passing partitions.
+// passing caches the generations of passing partitions, split by a hash of the name into
+// parts with a lock each.
 type passing struct {
 	seed  maphash.Seed
-	turns atomic.Uint64 // counts the moves; raised before one begins
+	turns atomic.Uint64 // counts the moves; raised before a move begins
 	parts [passingParts]passingPart
 }
 
@@ -70,8 +72,8 @@ func (s *Store) generation(p store.Partition) (generation, error) {
 	return s.readGeneration(part, p)
 }
 
-// readGeneration is generation with the part locked, so that what is put into memory
-// is what is stored.
+// readGeneration is generation for a caller that holds part.mu. The lock keeps a move
+// from storing another generation before the one that was read is in the cache.
 func (s *Store) readGeneration(part *passingPart, p store.Partition) (generation, error) {
 	if g, ok := part.of[p]; ok {
 		return g, nil
@@ -91,14 +93,14 @@ func (s *Store) readGeneration(part *passingPart, p store.Partition) (generation
 	return generation(cell.Version), nil
 }
 
-// passed is a cell of a passing partition that a commit writes.
+// passed is a passing cell that a commit writes, and the generation it writes to.
 type passed struct {
 	cell       *store.CellWrite
 	generation generation
 }
 
-// findPassing looks up where the cells of an op that pass are to be written, before
-// anything of it is.
+// findPassing looks up the generations of w's passing cells and adds the cells to
+// c.passed. After an error it adds none, and nothing of w is written.
 func (s *Store) findPassing(c *commit, w *store.Write) error {
 	others := len(c.passed)
 	for i := range w.Cells {
@@ -107,7 +109,7 @@ func (s *Store) findPassing(c *commit, w *store.Write) error {
 			continue
 		}
 		if len(c.passed) == 0 {
-			c.turns = s.passing.turns.Load() // before the first look
+			c.turns = s.passing.turns.Load() // before the first look-up, see follow
 		}
 		g, err := s.generation(cell.Partition)
 		if err != nil {
@@ -119,7 +121,7 @@ func (s *Store) findPassing(c *commit, w *store.Write) error {
 	return nil
 }
 
-// fillPassing lays out the passing cells.
+// fillPassing puts c's passing cells into b.
 func (s *Store) fillPassing(b *crdb.Batch, c *commit) {
 	for i := range c.passed {
 		w := &c.passed[i]
@@ -142,9 +144,9 @@ func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
 	d.Finish() // fails only in a batch with an index
 }
 
-// follow writes the passing cells of a commit that was applied to where their
-// partitions have moved meanwhile. A move that began after the commit was applied
-// has taken its cells along.
+// follow writes the passing cells of c, which was applied, again where a partition has
+// moved since findPassing. A move that began after c was applied has taken c's cells
+// along.
 func (s *Store) follow(c *commit, write func(*crdb.Batch) error) error {
 	for len(c.passed) > 0 {
 		turns := s.passing.turns.Load()
@@ -203,8 +205,8 @@ func (s *Store) getPassing(p store.Partition, key string) (cell store.Cell, err 
 	return cell, err
 }
 
-// listPassing is list for a passing partition. It moves the partition if the way was
-// too long.
+// listPassing is list for a passing partition. It moves the partition if the list took
+// too many steps.
 func (s *Store) listPassing(p store.Partition, after string, limit int) ([]store.Cell, error) {
 	g, err := s.generation(p)
 	for err == nil {
@@ -226,9 +228,9 @@ func (s *Store) listPassing(p store.Partition, after string, limit int) ([]store
 	return nil, err
 }
 
-// turn moves p to its next generation, unless it has so many live cells that a move
-// would cost more than it saves. A failure leaves p where it is: the next commit
-// tells of it.
+// turn moves p to its next generation, unless p has so many live cells that a move
+// would cost more than it saves. A failure leaves p where it is; the next commit
+// reports it.
 func (s *Store) turn(p store.Partition) {
 	part := s.passing.part(p)
 	part.mu.Lock()
@@ -237,22 +239,23 @@ func (s *Store) turn(p store.Partition) {
 	if err != nil {
 		return
 	}
-	s.passing.turns.Add(1) // before the look at what is there: see follow
+	s.passing.turns.Add(1) // before the scan of p's cells, see follow
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	if move, err := s.fillTurn(batch, g, p); err != nil || !move {
 		return
 	}
 	if err := s.apply(batch, nil, store.Relaxed, 0); err != nil {
-		delete(part.of, p) // what is stored is read again
+		delete(part.of, p) // the next look-up reads the stored generation
 		return
 	}
 	part.of[p] = g + 1
 }
 
-// fillTurn lays out the move of p from g to the generation after it, and reports
-// whether it is worth the while. What is left behind is deleted: key by key, or where
-// that would be many, by a range, of which Pebble's readers like to see few.
+// fillTurn puts the move of p from generation g to the next one into b, and reports
+// whether the move saves more than it costs. It deletes the keys of g one by one, or by a
+// range if they are more than turnKeys, because many range deletions make Pebble's readers
+// slow.
 func (s *Store) fillTurn(b *crdb.Batch, g generation, p store.Partition) (move bool, err error) {
 	lower, upper := passingBounds(g, p, "")
 	var keys [][]byte

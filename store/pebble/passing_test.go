@@ -20,12 +20,13 @@ func commitCells(t testing.TB, s store.Store, d store.Durability, cells ...store
 	}
 }
 
-// passingCell is the version'th write of a cell of the partition "~p", or its end.
+// passingCell returns a write of a cell of the partition "~p" with the given version, or
+// its forget.
 func passingCell(key string, version uint64, forget bool) store.CellWrite {
 	return store.CellWrite{Partition: "~p", Cell: store.Cell{Key: key, Version: version}, Forget: forget}
 }
 
-// manyPass writes and forgets n cells of "~p", and one that stays.
+// manyPass writes and forgets n cells of "~p", and writes one that stays.
 func manyPass(t testing.TB, s store.Store, n int, version uint64) {
 	t.Helper()
 	for i := range n {
@@ -37,10 +38,11 @@ func manyPass(t testing.TB, s store.Store, n int, version uint64) {
 	commitCells(t, s, store.Relaxed, passingCell("stays", version, false))
 }
 
-// However many cells were forgotten, and though nothing was compacted: the second list
-// has no long way any more, before a crash and behind it, and what is left behind goes.
+// Many cells were forgotten, and nothing was compacted. From the second list on a list
+// takes few steps, before a crash and after it. A compaction drops the keys that the
+// moves left.
 func TestListCostsWhatItReturns(t *testing.T) {
-	for _, n := range []int{100, 5000} { // deleted one by one, and by a range
+	for _, n := range []int{100, 5000} { // the move deletes one by one, and by a range
 		fs := vfs.NewCrashableMem()
 		s := open(t, "db", pebble.Options{FS: fs})
 		for version := range uint64(3) {
@@ -68,7 +70,7 @@ func TestListCostsWhatItReturns(t *testing.T) {
 	}
 }
 
-// A cell that is written again and again is no long way either.
+// A cell is written again and again. From the second list on a list takes few steps.
 func TestListOfAHotCell(t *testing.T) {
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem()})
 	defer closes(t, s)
@@ -81,7 +83,8 @@ func TestListOfAHotCell(t *testing.T) {
 	}
 }
 
-// Where most cells live nothing is moved: it would cost more than it saves.
+// Most cells of a partition live. It does not move, because that would cost more than it
+// saves.
 func TestManyLiveCellsStay(t *testing.T) {
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem()})
 	defer closes(t, s)
@@ -97,8 +100,8 @@ func TestManyLiveCellsStay(t *testing.T) {
 	}
 }
 
-// Commits that meet moves lose nothing, and bring nothing back; nor do the moves of many
-// partitions, of which memory holds only some.
+// Commits write and forget cells while the partitions move and the memory of generations
+// is emptied. No cell is lost, and no forgotten cell comes back.
 func TestMovesMeetCommits(t *testing.T) {
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 256 << 10})
 	defer closes(t, s)
@@ -125,7 +128,7 @@ func TestMovesMeetCommits(t *testing.T) {
 			}
 		})
 	}
-	for i := range partitions { // what nobody writes is always there
+	for i := range partitions { // a cell that no writer touches is always there
 		commitCells(t, s, store.Relaxed, store.CellWrite{Partition: partition(i), Cell: store.Cell{Key: "a", Version: 1}})
 		moving.Go(func() {
 			for {

@@ -8,8 +8,8 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Read implements store.Store. If the records asked for are just being appended
-// it waits for the fsync.
+// Read implements store.Store. If the record at from is just being appended, Read
+// waits for the fsync.
 func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
 	if err := s.beginRead(ctx, log.Check(), limit.Check()); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit
 	}
 }
 
-// read returns what is durable, or what to wait for.
+// read returns the durable records, or a channel to wait for before the next try.
 func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, <-chan struct{}, error) {
 	it, err := s.logIter(log, from)
 	if err != nil {
@@ -61,8 +61,8 @@ func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]by
 	return records, nil, it.Error()
 }
 
-// readChunk appends copies of the records from..to, which are of the chunk that it is at,
-// to records, as take does.
+// readChunk appends copies of the records from..to to records, as take does. They are
+// records of the chunk at which it stands.
 func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq, limit *store.Limit) (_ [][]byte, full bool, err error) {
 	value, err := it.ValueAndErr()
 	if err != nil {
@@ -83,9 +83,9 @@ func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq,
 	return c.take(records, from, to, limit)
 }
 
-// take appends copies of a chunk's records from..to to records and takes them
-// off limit; full says that nothing more fits. All copies of a chunk share one
-// piece of memory.
+// take appends copies of a chunk's records from..to to records and subtracts them from
+// limit. full reports that nothing more fits. All copies of a chunk share one piece of
+// memory.
 func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ [][]byte, full bool, err error) {
 	for ; c.first < from; c.first++ {
 		if _, err := c.next(); err != nil {
@@ -133,7 +133,7 @@ func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 	return last, nil
 }
 
-// seekLast finds the last durable seq of a log.
+// seekLast finds a log's last durable seq.
 func (s *Store) seekLast(log store.Log) (pim.Seq, error) {
 	it, err := s.logIter(log, 1)
 	if err != nil {

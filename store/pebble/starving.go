@@ -11,14 +11,15 @@ import (
 )
 
 // A process, or a machine, that is out of file descriptors opens no file for a while.
-// That says nothing about the disk, and the operation had no effect, so it is tried
-// again: for as long as the store is open where Pebble could not go on after an error,
-// and readTries times for a file to read, where the error is the caller's.
+// That says nothing about the disk, and the operation had no effect, so the guard tries
+// it again. A file that Pebble opens for writing, or a directory, is tried for as long as
+// the store is open, because Pebble could not go on after an error. A file for reading is
+// tried readTries times, and then the caller gets the error.
 //
-// Everything else about the failure of an operation stays: what was opened and fails
-// to be written or synced freezes the guard.
+// All other failures are treated as guard says: if a file was opened and then cannot be
+// written or synced, the guard freezes.
 
-// readTries is how often a file that is to be read is opened: for about a second.
+// readTries is how often the guard tries to open a file for reading: for about a second.
 const readTries = 20
 
 // noDescriptor reports whether err says that there is no file descriptor.
@@ -26,12 +27,12 @@ func noDescriptor(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// starving counts the openings that wait for a file descriptor.
+// starving counts the calls that wait for a file descriptor.
 type starving struct {
 	mu      sync.Mutex
 	waiting int
-	// report is called with mu held when the first begins to wait, and with nil when
-	// none does any more.
+	// report is called with mu held: with the error when the first call begins to wait,
+	// and with nil when the last one has ended.
 	report func(err error)
 }
 
@@ -51,8 +52,9 @@ func (s *starving) end() {
 	}
 }
 
-// openPatiently calls open until it gets a file descriptor, the store closes or has
-// failed. Open has no time for that: it makes openTries.
+// openPatiently calls open until it gets a file descriptor, the store closes, or the
+// guard is frozen. While the store is being opened it makes at most openTries tries, so
+// that Open comes back.
 func (g *guard) openPatiently(open func() (vfs.File, error)) (vfs.File, error) {
 	f, err := open()
 	if !noDescriptor(err) {
@@ -90,8 +92,8 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return f, err
 }
 
-// starves is told when the store waits for a file descriptor, and when it no longer
-// does.
+// starves sets the store's health when the store begins to wait for a file descriptor,
+// because of err, and, with a nil err, when it no longer waits.
 func (s *Store) starves(err error) {
 	if err == nil {
 		s.health.set(isStarving, nil)

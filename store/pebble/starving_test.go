@@ -18,8 +18,8 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// shortage is a process that is out of file descriptors for the next openings of the
-// files whose names have the suffix.
+// shortage is a process that is out of file descriptors: openings of files whose names
+// have the suffix fail, as often as left says.
 type shortage struct {
 	err    error
 	suffix string
@@ -42,8 +42,8 @@ func (s *shortage) MaybeError(op errorfs.Op) error {
 	return &errorAt{op, s.err}
 }
 
-// Whichever file the store cannot open for want of a file descriptor, and however
-// often: it loses nothing, and goes on by itself.
+// The store cannot open some file, a few times, for want of a file descriptor. It loses
+// nothing, and goes on by itself.
 func TestOutOfFileDescriptors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeded(t), 0))
 	hits := int64(0)
@@ -57,10 +57,10 @@ func TestOutOfFileDescriptors(t *testing.T) {
 		s := open(t, "db", small(errorfs.Wrap(fs, x)))
 		enough := known.expect(400)
 		load := known.start(t, s, "", rng.Uint64())
-		x.left.Store(rng.Int64N(4)) // each a pause
+		x.left.Store(rng.Int64N(4)) // each failed opening takes a pause
 		select {
 		case <-enough:
-		case <-time.After(5 * time.Minute): // only tells a hang
+		case <-time.After(5 * time.Minute): // the store hangs
 			t.Fatalf("in vain: commits go on; health: %v", s.Health())
 		}
 		load.end()
@@ -82,8 +82,9 @@ func TestOutOfFileDescriptors(t *testing.T) {
 	t.Logf("%d openings were hit", hits)
 }
 
-// While the write-ahead log waits for a file descriptor the store says so and refuses
-// writes; as soon as there is one it takes them again, without a restart.
+// While the write-ahead log or a table waits for a file descriptor, the store's health
+// says so, and the store refuses writes. As soon as there is a descriptor, it accepts
+// writes again, without a restart.
 func TestStarvingStoreHeals(t *testing.T) {
 	for _, name := range []string{".log", ".sst"} {
 		x := &shortage{err: syscall.EMFILE, suffix: name}
@@ -95,7 +96,7 @@ func TestStarvingStoreHeals(t *testing.T) {
 			for seq := pim.Seq(0); s.Health() == nil && x.left.Load() > 0; seq++ { // until the memtable is full
 				w := &store.Write{Log: "log", After: seq, Records: [][]byte{make([]byte, 8<<10)}}
 				if s.Commit(context.Background(), []*store.Write{w}, store.Durable) != nil {
-					return // it was refused, for what the store says of its health
+					return // it was refused because of the store's health
 				}
 			}
 		}()
@@ -116,7 +117,8 @@ func TestStarvingStoreHeals(t *testing.T) {
 	}
 }
 
-// A store that starves closes all the same. What was acknowledged is there afterwards.
+// A store that waits for a file descriptor can be closed. Acknowledged writes are there
+// afterwards.
 func TestStarvingStoreCloses(t *testing.T) {
 	x := &shortage{err: syscall.ENFILE, suffix: ".log"}
 	fs := vfs.NewCrashableMem()
@@ -145,8 +147,8 @@ func TestStarvingStoreCloses(t *testing.T) {
 	}
 }
 
-// A store that is opened while there are no file descriptors says so, soon, and is as
-// it was.
+// A store is opened while there are no file descriptors. Open fails soon, says why, and
+// changes nothing.
 func TestOpenWithoutFileDescriptors(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "db", small(fs))
@@ -171,7 +173,7 @@ func TestOpenWithoutFileDescriptors(t *testing.T) {
 	}
 }
 
-// until waits for what must happen some time.
+// until waits up to a minute for ok to report true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {

@@ -24,7 +24,7 @@ type Store struct {
 	dir     string
 	fs      vfs.FS // below the guard
 	guard   *guard
-	slow    io.Closer // of the disk's supervision
+	slow    io.Closer // ends Pebble's supervision of slow disk operations
 	log     *slog.Logger
 	age     age
 	logs    *logs
@@ -40,23 +40,23 @@ type Store struct {
 	stallAfter    time.Duration
 	separateBytes int
 	minFree       uint64
-	spaceUnknown  bool // of the watch: has been logged
+	spaceUnknown  bool // owned by watch: it was logged that free space is not known
 
 	gate    sync.Mutex
-	closed  bool
-	active  int
-	idle    chan struct{} // closed by the last to leave a closed store
+	closed  bool          // guarded by gate
+	active  int           // calls under way; guarded by gate
+	idle    chan struct{} // closed when the store is closed and no call is under way
 	stop    chan struct{} // closed with the store
 	workers sync.WaitGroup
 	closing sync.Mutex
-	ended   bool // by Close, with closing held
+	ended   bool // Close has done its work; guarded by closing
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in dir, which is made if it is not there. Only one
-// process can have it open. Errors are of KindCorrupt, KindUnsupported (a later
-// version of pim wrote it), KindDiskFull or KindUnavailable.
+// Open opens the store in dir, and makes dir if it is not there. Only one process can
+// have the store open. Errors are of KindCorrupt, KindUnsupported (a later version of
+// pim wrote the store), KindDiskFull or KindUnavailable.
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
@@ -86,7 +86,7 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// open opens the database and brings the store's memory up to it.
+// open opens the database and fills the store's memory from it.
 func (s *Store) open(o Options) error {
 	db, err := crdb.Open(s.dir, pebbleOptions(o, s.guard, s.events(), pebbleLogger{s}))
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Store) open(o Options) error {
 
 func (s *Store) openError(err error) error {
 	if failure := s.guard.failure(); failure != nil {
-		err = failure // the cause of whatever came after it
+		err = failure // it caused err
 	}
 	var e *pim.Error
 	if errors.As(err, &e) {
@@ -136,9 +136,9 @@ func (s *Store) openError(err error) error {
 	return e
 }
 
-// isIncomplete reports whether the store did not open since a file of it is gone
-// or has another length, which Pebble tells of without calling it corruption. That
-// the directory cannot be made is another matter.
+// isIncomplete reports whether the store did not open because one of its files is gone
+// or has another length. Pebble reports that without calling it corruption. A directory
+// that cannot be made is no incomplete store.
 func (s *Store) isIncomplete(err error) bool {
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err := s.fs.Stat(s.dir)
@@ -148,13 +148,14 @@ func (s *Store) isIncomplete(err error) bool {
 }
 
 // formatVersion is the version of the layout that the package documentation
-// describes. Stores of the versions before differ from it in what they do not have:
-// they become stores of formatVersion by being called so.
+// describes. Stores of formatsBefore only lack keys that this version has, so Open
+// makes them stores of formatVersion by writing the version.
 const formatVersion = "3"
 
 var formatsBefore = []string{"1", "2"}
 
-// checkFormat refuses a store of another layout, and marks a new one.
+// checkFormat refuses a store of another layout, and writes formatVersion into a new
+// store and into one of formatsBefore.
 func (s *Store) checkFormat() error {
 	key := []byte{prefixFormat}
 	value, closer, err := s.db.Get(key)
@@ -175,8 +176,8 @@ func (s *Store) checkFormat() error {
 		if err := s.db.Set(key, []byte(formatVersion), crdb.Sync); err != nil {
 			return err
 		}
-		// Pebble begins a new database with a write-ahead log of its oldest format,
-		// in which a corrupt block looks like the log's end. Flush begins another.
+		// Pebble begins a new database with a write-ahead log of its oldest format, in
+		// which a corrupt block looks like the end of the log. Flush begins another one.
 		return s.db.Flush()
 	default:
 		return err
@@ -185,7 +186,8 @@ func (s *Store) checkFormat() error {
 
 var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
 
-// begin lets a call in; if it does, the call ends with end.
+// begin lets a call in, unless the store is closed. A call that was let in must end
+// with end.
 func (s *Store) begin() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
@@ -205,7 +207,7 @@ func (s *Store) end() {
 	}
 }
 
-// beginRead is begin for a read whose arguments were checked.
+// beginRead is begin for a read. checks are the results of checking its arguments.
 func (s *Store) beginRead(ctx context.Context, checks ...error) error {
 	for _, err := range checks {
 		if err != nil {
@@ -218,11 +220,10 @@ func (s *Store) beginRead(ctx context.Context, checks ...error) error {
 	return s.begin()
 }
 
-// Close implements store.Store. The last writes are lost, and an error says so,
-// if the store had failed. If a commit or a read does not end within
-// Options.StallAfter, because the disk is stuck, Close gives up with an error and
-// leaves the database open; it may be called again then. What was acknowledged is
-// safe in either case.
+// Close implements store.Store. If the store had failed, its last writes are lost,
+// and the error says so. If a commit or a read does not end within Options.StallAfter,
+// because the disk is stuck, Close gives up with an error and leaves the database open;
+// the caller may then call it again. Acknowledged writes are safe in either case.
 func (s *Store) Close() error {
 	s.closing.Lock()
 	defer s.closing.Unlock()
@@ -255,7 +256,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// shut lets no more calls in and tells the workers to stop.
+// shut makes begin refuse further calls and tells the workers to stop.
 func (s *Store) shut() {
 	s.gate.Lock()
 	defer s.gate.Unlock()

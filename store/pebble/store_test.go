@@ -86,7 +86,7 @@ func appends(t testing.TB, s store.Store, log store.Log, after pim.Seq, records 
 	}
 }
 
-// becomes waits until a store's health is of a kind.
+// becomes waits until a store's health has the kind want; KindUnknown: it is nil.
 func becomes(t testing.TB, s *pebble.Store, want pim.Kind) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -97,7 +97,8 @@ func becomes(t testing.TB, s *pebble.Store, want pim.Kind) {
 	t.Fatalf("health is %v, want kind %v", s.Health(), want)
 }
 
-// unhealthy returns a channel that is closed when s has failed, or with done.
+// unhealthy returns a channel that is closed when s was unhealthy at 20 looks in a row,
+// or when done is closed.
 func unhealthy(s *pebble.Store, done <-chan struct{}) <-chan struct{} {
 	c := make(chan struct{})
 	go func() {
@@ -128,7 +129,7 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 	}
 }
 
-// Stores of the layouts before are read, and are of the present layout from then on.
+// Open reads stores of earlier layouts, and marks them as stores of the present layout.
 func TestTheLayoutsBefore(t *testing.T) {
 	for _, version := range []string{"1", "2"} {
 		fs := vfs.NewMem()

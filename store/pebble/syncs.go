@@ -5,32 +5,33 @@ import (
 	"time"
 )
 
-// syncs lets commits share fsyncs. A commit is written to the write-ahead log
-// first, without an fsync, and then asks for one. The first to ask makes a group
-// and leads it, those that ask meanwhile join it, and the leader carries out one
-// fsync for all of them when the fsync of the group before has ended.
+// syncs lets commits share fsyncs. A commit first writes to the write-ahead log without
+// an fsync, and then asks for one. The first commit to ask makes a syncGroup and leads
+// it. Commits that ask meanwhile join it. When the fsync of the syncGroup before has
+// ended, the leader carries out one fsync for all of them.
 //
-// The leader may wait a moment for company before, see pace. An fsync and what
-// goes on around it cost as much CPU as several messages; at a thousand messages a
-// second each of them would have one to itself.
+// The leader may first wait a moment for company, see pace. An fsync and the work around
+// it cost as much CPU as several messages. Without the wait, at a thousand messages a
+// second each message would have an fsync to itself.
 type syncs struct {
 	fsync func() error // makes durable what was written before it was called
 
 	mu    sync.Mutex
-	open  *syncGroup // can be joined; nil if there is none
+	open  *syncGroup // which commits can join; nil if there is none
 	under *syncGroup // whose fsync is under way; nil if there is none
 	pace  pace
 }
 
 // syncGroup is the commits that share one fsync.
 type syncGroup struct {
-	writes int           // of its commits: records of logs, but at least one each
+	writes int           // records that its commits append, and at least one for each commit
 	done   chan struct{} // closed when err is set
-	err    error         // what the fsync came to
+	err    error         // of the fsync; set by the leader
 }
 
-// share returns when what the caller has written, so many records, is durable, with
-// the error of the fsync.
+// share returns when the caller's commit, which appends so many records, is durable. It
+// returns the error of the fsync. The caller has written its commit to the write-ahead
+// log.
 func (s *syncs) share(records int) error {
 	writes := max(records, 1)
 	s.mu.Lock()
@@ -58,8 +59,8 @@ func (s *syncs) share(records int) error {
 	return g.err
 }
 
-// begin closes g to others: what they write from now on may be too late for its
-// fsync.
+// begin closes g to other commits, because what they write from now on may be too late
+// for g's fsync.
 func (s *syncs) begin(g *syncGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// platter is a disk of the bubble's time: what it has been given becomes durable by
-// an fsync that began later.
+// platter is a disk in a synctest bubble. A write becomes durable by an fsync that
+// begins after it.
 type platter struct {
 	syncs
 	given, durable atomic.Int64
@@ -31,8 +31,8 @@ func newPlatter(takes time.Duration) *platter {
 	return p
 }
 
-// commit gives the disk one write more, and returns how long it took until that was
-// said to be durable, and whether it was.
+// commit writes once and asks for an fsync. It returns how long that took, and whether
+// the write was durable at the end.
 func (p *platter) commit() (took time.Duration, durable bool) {
 	begun := time.Now()
 	n := p.given.Add(1)
@@ -40,8 +40,8 @@ func (p *platter) commit() (took time.Duration, durable bool) {
 	return time.Since(begun), err == nil && p.durable.Load() >= n
 }
 
-// What is said to be durable is, and nobody waits longer than for company, the fsync
-// under way and the own one, whoever comes when.
+// Clients commit at random times. What share says is durable is durable. No client waits
+// longer than for company, the fsync under way and its own fsync.
 func TestSharedFsyncs(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		fsync := time.Duration(rapid.IntRange(0, 5000).Draw(r, "fsync in µs")) * time.Microsecond
@@ -83,7 +83,7 @@ func TestLoneCommitDoesNotWait(t *testing.T) {
 }
 
 // Senders who wait for the answer before they send again would send less if fsyncs
-// waited: that is found out, and tried again but rarely.
+// waited. A trial finds that out, and the next trials are rare.
 func TestWhoWaitsForAnswersIsNotHeldUp(t *testing.T) {
 	for _, senders := range []int{1, 2, 8, 50} {
 		synctest.Test(t, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestWhoWaitsForAnswersIsNotHeldUp(t *testing.T) {
 				})
 			}
 			work.Wait()
-			disk.mu.Lock() // 400 µs each, where all come together
+			disk.mu.Lock() // a round takes up to 400 µs if all senders commit together
 			defer disk.mu.Unlock()
 			if took, most := time.Since(begun), each*500*time.Microsecond; took > most {
 				t.Errorf("%d senders took %v, the most is %v", senders, took, most)
@@ -109,7 +109,7 @@ func TestWhoWaitsForAnswersIsNotHeldUp(t *testing.T) {
 	}
 }
 
-// At 1,000 commits a second at even distances three share an fsync, most of the time.
+// At 1,000 commits a second at even distances, mostly three commits share an fsync.
 func TestSteadyCommitsShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newPlatter(200 * time.Microsecond)

@@ -11,41 +11,40 @@ import (
 
 // A long chunk is kept apart from its log: it lies under a key of its own, in the
 // order in which such chunks are written, and the log's key holds a reference to it.
-// Pebble's levels are merged into each other by key, so a log's key that comes is
-// merged with the log's older ones, and what lies under them is written again; the
-// more a store holds, the more often. What comes in the order of its keys overlaps
-// with nothing older. Pebble moves such tables from level to level without writing
-// them again.
+// Pebble merges its levels by key. So it merges a new key of a log with the log's older
+// keys and writes the older values again; the more the store holds, the more often.
+// Chunks that are written in the order of their keys overlap with no older table. Pebble
+// moves their tables from level to level without writing them again.
 //
-// Commits run side by side, so each takes a stream for as long as its batch is being
-// applied. The keys of one stream come in order, and a table holds those of one
-// stream only, see tableSplits.
+// Commits run side by side, so each commit takes a stream of its own while its batch is
+// being applied. The keys of one stream are written in order, and a table holds the keys
+// of only one stream, see tableSplits.
 
 const (
-	// separateBytes is from which size on a chunk is kept apart. A key costs more than
-	// a hundred bytes of value, see chunk.
+	// separateBytes is the least size of a chunk that is kept apart. The second key
+	// costs more than a hundred bytes of value, see chunk.go.
 	separateBytes = 2 << 10
 
-	// maxStreams is how many commits are applied side by side with chunks kept apart.
-	// With more of them, chunks stay under their logs' keys.
+	// maxStreams is how many commits at a time can keep chunks apart. A commit that
+	// finds no stream leaves its chunks under their logs' keys.
 	maxStreams = 16
 )
 
-// stream is where one commit at a time writes the chunks that it keeps apart.
+// stream is a range of keys for chunks that are kept apart. One commit at a time owns it.
 type stream struct {
 	id   byte
 	next uint64 // the number of the next chunk
 }
 
-// streams are those of a store. The one that was used last is taken first, so a store
-// with few commits has few of them.
+// streams holds a store's streams that no commit owns. take returns the one that was
+// given back last, so a store with few concurrent commits writes to few streams.
 type streams struct {
 	mu   sync.Mutex
 	idle []*stream
 }
 
-// init finds where the streams go on. An error is not to be passed over: a stream that
-// began anew would write over chunks.
+// init finds the next number of each stream. Open must not ignore its error: a stream
+// that began at 0 again would overwrite chunks.
 func (s *streams) init(db *crdb.DB) error {
 	it, err := db.NewIter(&crdb.IterOptions{LowerBound: valueKey(0, 0), UpperBound: valueKey(maxStreams, 0)})
 	if err != nil {
@@ -56,7 +55,7 @@ func (s *streams) init(db *crdb.DB) error {
 	for id := range byte(maxStreams) {
 		st := &stream{id: id}
 		found := it.SeekLT(valueKey(id+1, 0))
-		if err := it.Error(); err != nil { // the next seek forgets it
+		if err := it.Error(); err != nil { // the next seek would forget err
 			return err
 		}
 		if found && it.Key()[1] == id {
@@ -67,8 +66,8 @@ func (s *streams) init(db *crdb.DB) error {
 	return nil
 }
 
-// take returns a stream of the caller's own until it gives it back; nil if there is
-// none.
+// take returns a stream, which the caller owns until it calls give, or nil if all
+// streams are taken.
 func (s *streams) take() *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,18 +90,19 @@ func (s *streams) give(st *stream) {
 	s.idle = append(s.idle, st)
 }
 
-// A reference stands in a chunk's place. It is a 0, which no chunk begins with, since none
-// has 0 records, and then the key of the chunk without its first byte.
+// A reference stands under a log's key in place of a chunk. It is a 0 byte and then the
+// chunk's key without its first byte. No chunk begins with a 0 byte, because no chunk has
+// 0 records.
 const referenceBytes = valueKeyBytes
 
-// putReference fills dst, of referenceBytes, with a reference to a chunk.
+// putReference fills dst, of referenceBytes bytes, with a reference to a chunk.
 func putReference(dst []byte, stream byte, number uint64) {
 	putValueKey(dst, stream, number)
 	dst[0] = 0
 }
 
-// chunkOf returns the chunk that value, which is a log's, is or refers to. It may be
-// read until closer is closed.
+// chunkOf returns the chunk that value, from under a log's key, holds or refers to. The
+// caller may read the chunk until it closes closer.
 func (s *Store) chunkOf(value []byte) (chunk []byte, closer io.Closer, err error) {
 	if len(value) == 0 || value[0] != 0 {
 		return value, io.NopCloser(nil), nil
@@ -118,8 +118,8 @@ func (s *Store) chunkOf(value []byte) (chunk []byte, closer io.Closer, err error
 }
 
 // tableSplits makes tables end where a stream begins or ends, see
-// crdb.SpanPolicyFunc: one that held keys of two streams would overlap with all of
-// theirs between.
+// crdb.SpanPolicyFunc. A table with keys of two streams would overlap with all tables
+// that hold keys between them.
 func tableSplits(start []byte) (crdb.SpanPolicy, []byte, error) {
 	for id := range byte(maxStreams + 1) {
 		if end := valueKey(id, 0); string(start) < string(end) {

@@ -18,8 +18,8 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// writeLong appends so many chunks of 4 KiB of noise to each of some logs, which are the
-// writer's own.
+// writeLong appends so many chunks of 4 KiB of noise to each of 50 logs, which only this
+// writer writes to.
 func writeLong(t *testing.T, s *pebble.Store, writer, chunks int) {
 	rng := rand.New(rand.NewPCG(uint64(writer), 0))
 	const logs = 50
@@ -42,9 +42,8 @@ func writeLong(t *testing.T, s *pebble.Store, writer, chunks int) {
 	}
 }
 
-// TestLongChunksAreWrittenOnce checks that what a store with many logs writes to the disk
-// does not grow with what it holds: once to the write-ahead log, once to a table, and
-// seldom again.
+// TestLongChunksAreWrittenOnce checks that a store writes long chunks of many logs once
+// to the write-ahead log, once to a table, and seldom again, however much it holds.
 func TestLongChunksAreWrittenOnce(t *testing.T) {
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 256 << 10, Logger: quiet()})
 	defer closes(t, s)
@@ -61,8 +60,8 @@ func TestLongChunksAreWrittenOnce(t *testing.T) {
 	}
 }
 
-// TestTablesOfOneStream checks what the last test rests on: of the tables with long
-// chunks, none holds those of two streams, and no two overlap.
+// TestTablesOfOneStream checks the reason for the last test's result: no table holds long
+// chunks of two streams, and no two tables with long chunks overlap.
 func TestTablesOfOneStream(t *testing.T) {
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 1 << 20, Logger: quiet()})
 	defer closes(t, s)
@@ -90,8 +89,8 @@ func TestTablesOfOneStream(t *testing.T) {
 	}
 }
 
-// TestMoreCommitsThanStreams checks that a commit that finds no stream is carried out
-// all the same.
+// TestMoreCommitsThanStreams checks that a commit that finds no stream succeeds, with its
+// chunks under their logs' keys.
 func TestMoreCommitsThanStreams(t *testing.T) {
 	s := open(t, "db", small(vfs.NewMem()))
 	defer closes(t, s)
@@ -112,7 +111,7 @@ func TestMoreCommitsThanStreams(t *testing.T) {
 	}
 }
 
-// TestStreamsGoOn checks that a store that is opened again writes over no chunk.
+// TestStreamsGoOn checks that a store that is opened again overwrites no chunk.
 func TestStreamsGoOn(t *testing.T) {
 	fs := vfs.NewMem()
 	for i := range 5 {
@@ -136,7 +135,7 @@ func TestStreamsGoOn(t *testing.T) {
 
 // unreadable makes one read of a table fail.
 type unreadable struct {
-	at    int64 // which
+	at    int64 // the number of the read, from 0
 	armed atomic.Bool
 	seen  atomic.Int64
 }
@@ -150,8 +149,9 @@ func (x *unreadable) MaybeError(op errorfs.Op) error {
 	return &errorAt{op, syscall.EIO}
 }
 
-// TestStreamsThatCannotBeRead checks that a store that could not read where its streams
-// go on, be it for one read, does not open: it would write over chunks.
+// TestStreamsThatCannotBeRead makes each read of an Open fail, one at a time. If the
+// store cannot read where its streams go on, it must not open, because it would overwrite
+// chunks.
 func TestStreamsThatCannotBeRead(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "db", small(fs))
@@ -183,7 +183,7 @@ func TestStreamsThatCannotBeRead(t *testing.T) {
 			}
 		}
 		closes(t, s)
-		if x.seen.Load() <= at { // a start reads no more than that
+		if x.seen.Load() <= at { // no read failed: every read of an Open was tried
 			break
 		}
 	}
@@ -192,7 +192,7 @@ func TestStreamsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestAChunkThatIsGone checks that a reference to nothing, and one that cannot be, is
+// TestAChunkThatIsGone checks that a malformed reference, or a reference to no chunk, is
 // corruption.
 func TestAChunkThatIsGone(t *testing.T) {
 	for name, harm := range map[string]func(*pebble.Store) error{

@@ -5,9 +5,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// work collects what the database does behind the commits: how often it writes what it
-// was given, and whether its compactions keep up. One look at Pebble's own figures gives
-// them all.
+// work collects figures about the database's work behind the commits: how often it writes
+// the committed bytes, and whether its compactions keep up. It takes all of them from one
+// look at Pebble's metrics.
 type work struct {
 	s                               *Store
 	taken, written, sublevels, debt *prometheus.Desc

@@ -26,8 +26,8 @@ func fillTables(t *testing.T, s *pebble.Store) {
 	}
 }
 
-// TestTablesAreWrittenInLargePieces: small writes are a large part of what a
-// compaction costs.
+// TestTablesAreWrittenInLargePieces checks that tables are written in large pieces,
+// because many small writes are a large part of a compaction's cost.
 func TestTablesAreWrittenInLargePieces(t *testing.T) {
 	var writes atomic.Int64
 	mem := vfs.NewMem()
@@ -57,7 +57,7 @@ func TestTablesAreWrittenInLargePieces(t *testing.T) {
 	}
 }
 
-// TestWorkIsCollected looks for the figures that an operator sees.
+// TestWorkIsCollected checks that the registry has the figures that an operator sees.
 func TestWorkIsCollected(t *testing.T) {
 	r := prometheus.NewRegistry()
 	s := open(t, "db", pebble.Options{FS: vfs.NewMem(), Registerer: r})
