@@ -53,8 +53,8 @@ func (s *suite) equalVersions() {
 	}
 }
 
-// cellsCommute writes the same cells in two orders, with repeats, and in commits
-// of different sizes: the states are equal, and they are what the rule says.
+// cellsCommute writes the same cells in two orders, with repeats, and in commits of
+// different sizes. Both states are those that the contract's rule gives.
 func (s *suite) cellsCommute() {
 	round := 0
 	rapid.Check(s.TB, func(t *rapid.T) {
@@ -93,7 +93,7 @@ func (s *suite) cellsCommute() {
 	})
 }
 
-// oddKeys are in order.
+// oddKeys are keys of odd bytes, ascending.
 var oddKeys = []string{
 	"\x00", "\x00\x00", "\x00\xff", "\x01", " ", "A", "a", "a\x00", "a\x00b", "ab", "a\xff", "b",
 	"d:alice:bob", "d:alice:bob[]`^{|}", "é", "日本", "\xfe\xff", "\xff", "\xff\x00", "\xff\xff", "\xff\xff\xff",
@@ -108,7 +108,7 @@ func (s *suite) listPages() {
 		all = append(all, fmt.Sprintf("%s=%d", k, i+1))
 	}
 	for i := range keys {
-		j := (i*7 + 3) % len(keys) // some other order
+		j := (i*7 + 3) % len(keys) // write in another order
 		s.cells(cell("p", keys[j], uint64(j+1), "v"))
 	}
 	s.lists("p", "", 1000, all...)
@@ -130,7 +130,7 @@ func (s *suite) listPages() {
 	}
 }
 
-// oddNames are names, some of which are the beginning of others.
+// oddNames returns names. Some of them are prefixes of others.
 func oddNames() []string {
 	return append(slices.Clone(oddKeys), "members/g:x", "members/g:xy", "members/g:x/",
 		strings.Repeat("n", store.MaxNameBytes), strings.Repeat("\xff", store.MaxNameBytes),
@@ -139,7 +139,8 @@ func oddNames() []string {
 
 func (s *suite) partitionsApart() { s.apart(oddNames()) }
 
-// passingApart leaves out the names that PassingPrefix makes too long.
+// passingApart is partitionsApart without the names that are too long with
+// PassingPrefix.
 func (s *suite) passingApart() {
 	s.apart(slices.DeleteFunc(oddNames(), func(n string) bool { return len(n) >= store.MaxNameBytes }))
 }
@@ -181,8 +182,9 @@ func (s *suite) logsApart() {
 	s.lists(store.Partition(names[0]), "", 1)
 }
 
-// expiry checks that cells stay as long as they live; when they go is the engine's
-// business. All lifetimes are long, so that no clock decides the test.
+// expiry checks that cells stay as long as their lifetime; the engine chooses when it
+// drops them afterwards. All lifetimes are long, so that the test does not depend on a
+// clock.
 func (s *suite) expiry() {
 	expiring := func(key string, version uint64, value string, lifetime time.Duration) store.CellWrite {
 		c := cell("p", key, version, value)
@@ -199,7 +201,7 @@ func (s *suite) expiry() {
 	s.holds("p", "week", 2, "w")
 	s.holds("p", "year", 3, "x")
 	s.lists("p", "", 10, "plain=4") // expiring cells are not listed
-	// The rule of cells holds whatever the expiry of each write.
+	// The highest version wins whatever the lifetime of each write.
 	s.cells(expiring("week", 5, "newer, shorter", 24*time.Hour))
 	s.holds("p", "week", 5, "newer, shorter")
 	s.cells(expiring("week", 4, "older, longer", 30*24*time.Hour))

@@ -23,7 +23,7 @@ func (s *suite) appendIsDense() {
 	for _, r := range [][2]int{{1, 1}, {2, 2}, {9, 10}, {255, 258}, {700, 1201}, {1201, 1201}} {
 		s.reads("log", pim.Seq(r[0]), pim.Seq(r[1]), much, asBytes(numbered(r[0], r[1]))...)
 	}
-	s.commits(appendTo("odd", 0, "", "\x00", "\xff", "")) // any bytes, and none
+	s.commits(appendTo("odd", 0, "", "\x00", "\xff", "")) // records of any bytes, and empty ones
 	s.reads("odd", 1, 0, much, []byte{}, []byte{0}, []byte{0xff}, []byte{})
 }
 
@@ -47,8 +47,8 @@ func (s *suite) appendConflicts() {
 	s.ends("other", 0)
 }
 
-// oneAppenderWins has appenders that race for every position of one log. Each
-// must win exactly those that it was told it won.
+// oneAppenderWins lets appenders race for every seq of one log. The log must hold each
+// appender's record exactly at the seqs for which its append was acknowledged.
 func (s *suite) oneAppenderWins() {
 	const appenders, positions = 8, 25
 	var wins [appenders][]pim.Seq
@@ -123,7 +123,7 @@ func (s *suite) logTwice() {
 	s.reads("log", 1, 0, much, []byte("first"))
 	s.holds("p", "k", 0, "")
 
-	// Without records a write names a log in vain.
+	// A write without records ignores its Log and After.
 	bare := &store.Write{Log: "log", After: 99, Cells: second.Cells}
 	s.commits(appendTo("log", 1, "second"), bare)
 	s.holds("p", "k", 1, "v")
@@ -153,7 +153,7 @@ func (s *suite) readLimits() {
 	for bytes, n := range map[int]int{1: 1, 4: 1, 7: 1, 8: 2, 11: 2, 12: 3, 19: 3, 20: 4, 21: 5, 99: 5} {
 		s.reads("log", 1, 0, store.Limit{Records: 99, Bytes: bytes}, all[:n]...)
 	}
-	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // one in any case
+	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // the first record in any case
 	s.reads("log", 2, 4, store.Limit{Records: 2, Bytes: 8}, all[1], all[2])
 	for _, l := range []store.Limit{{Bytes: 1}, {Records: 1}, {Records: -1, Bytes: 1}, {Records: 1, Bytes: -1}} {
 		if _, err := s.store.Read(s.ctx, "log", 1, 0, l); pim.KindOf(err) != pim.KindInvalid {
@@ -199,7 +199,8 @@ func (s *suite) bigRecords() {
 	s.holds("p", "k", 1, string(largest[:store.MaxValueBytes]))
 }
 
-// copies changes everything that was handed over, on both sides.
+// copies changes all bytes that it gave to the store or got from it. The store's content
+// must stay.
 func (s *suite) copies() {
 	scratch := []byte("scratch")
 	w := &store.Write{Log: "log", Records: [][]byte{scratch, scratch}, Cells: []store.CellWrite{
@@ -251,8 +252,8 @@ func (s *suite) cancelled() {
 	s.cancelledMidway()
 }
 
-// cancelledMidway cancels appends at any moment. One that was acknowledged is
-// there, one that was refused is not, and the log stays dense.
+// cancelledMidway cancels appends at random moments. An acknowledged append is in the
+// log. A failed one is not, unless its outcome is unknown. The log stays dense.
 func (s *suite) cancelledMidway() {
 	var want [][]byte
 	for i := range 200 {

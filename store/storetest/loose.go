@@ -12,7 +12,7 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Loosened is a store that does no more than the contract says, see Loose.
+// Loosened is a store that promises no more than the contract, see Loose.
 type Loosened struct {
 	store.Store
 
@@ -21,18 +21,18 @@ type Loosened struct {
 	rate float64
 }
 
-// Loose returns s as a distributed engine would behave. The writes of a Commit
-// take effect one after the other, in any order, and each one's cells one by one
-// after its append, with other callers in between. Once FailRate is set, a write
-// may end with ErrUnknown, having had no effect, or its append's alone, or that
-// of some of its cells too, or all of its effect. The same seed makes the same
-// choices, for callers that do not race.
+// Loose wraps s so that it behaves like a distributed engine. The writes of a Commit take
+// effect one after the other, in any order. The cells of a write take effect one by one,
+// after its append. Other callers run in between. Once FailRate is set, a write may end
+// with ErrUnknown; then nothing of it has taken effect, or the append alone, or the append
+// and some of the cells, or all of it. The same seed makes the same choices if callers do
+// not race.
 func Loose(s store.Store, seed uint64) *Loosened {
 	return &Loosened{Store: s, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// FailRate sets the part of the writes, 0 to 1, that end with ErrUnknown. At
-// first it is 0.
+// FailRate sets which part of the writes, from 0 to 1, end with ErrUnknown. Without a
+// call it is 0.
 func (l *Loosened) FailRate(rate float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,8 +60,8 @@ func (l *Loosened) Commit(ctx context.Context, writes []*store.Write, d store.Du
 	return nil
 }
 
-// refuseSecond gives every write an outcome that can have none of its own: nil,
-// or the error of a second append to a log.
+// refuseSecond sets the Err of every write: to the error of a second append to one log,
+// or to nil.
 func (l *Loosened) refuseSecond(writes []*store.Write) {
 	seen := map[store.Log]bool{}
 	for _, w := range writes {
@@ -76,8 +76,8 @@ func (l *Loosened) refuseSecond(writes []*store.Write) {
 	}
 }
 
-// write carries out one write, step by step, up to the step before which the
-// answer is lost.
+// write carries out one write step by step: the append, then each cell. If the answer is
+// to be lost, it stops before a random step, or after the last one.
 func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
@@ -114,15 +114,15 @@ func (l *Loosened) midway(i int, err error) error {
 	return &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: err.Error(), Err: errors.Join(store.ErrUnknown, err)}
 }
 
-// order returns the numbers below n in some order.
+// order returns the numbers below n in a random order.
 func (l *Loosened) order(n int) []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rng.Perm(n)
 }
 
-// lostBefore returns before which of the steps the answer is lost: one of them,
-// or after the last, or not at all (-1).
+// lostBefore returns the step before which the answer is lost. steps means after the
+// last step, and -1 that the answer is not lost.
 func (l *Loosened) lostBefore(steps int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

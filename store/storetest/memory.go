@@ -11,14 +11,14 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Memory is the contract in as few lines as possible: a store in memory, for
-// tests and to compare engines with. It forgets nothing that expires.
+// Memory is the contract in as few lines as possible: a store in memory, for tests and to
+// compare engines with. It never drops expired cells.
 type Memory struct {
 	mu       sync.Mutex
 	closed   bool
 	logs     map[store.Log][][]byte
 	cells    map[store.Partition]map[string]store.Cell
-	gone     map[store.Partition]map[string]uint64 // versions that were forgotten
+	gone     map[store.Partition]map[string]uint64 // up to which versions cells were forgotten
 	expiring map[store.Partition]map[string]store.Cell
 }
 
@@ -34,8 +34,8 @@ func NewMemory() *Memory {
 	}
 }
 
-// enter locks m for a call whose arguments were checked; unless there is an
-// error, the call unlocks it.
+// enter locks m for a call; checks are the results of checking the call's arguments. If
+// enter returns nil, the call must unlock m.
 func (m *Memory) enter(ctx context.Context, checks ...error) error {
 	for _, err := range append(checks, ctx.Err()) {
 		if err != nil {

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// asPassing runs a test on passing partitions, where nothing is forgotten: they are
-// like any other.
+// asPassing runs a test of other partitions on passing ones. While nothing is forgotten,
+// they behave alike.
 func asPassing(test func(*suite)) func(*suite) {
 	return func(s *suite) {
 		s.store = passing{s.store}
@@ -19,7 +19,7 @@ func asPassing(test func(*suite)) func(*suite) {
 	}
 }
 
-// passing makes every partition a passing one.
+// passing adds PassingPrefix to the names of all partitions.
 type passing struct{ store.Store }
 
 func (p passing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
@@ -50,7 +50,7 @@ func (s *suite) forgets() {
 	s.lists("~p", "", 10)
 	s.cells(cell("~p", "k", 5, "five"))
 	s.cells(forget("~p", "k", 4))
-	s.holds("~p", "k", 5, "five") // it was written since
+	s.holds("~p", "k", 5, "five") // its version is higher than the forgotten one
 	s.cells(forget("~p", "k", 5))
 	s.holds("~p", "k", 0, "")
 	s.lists("~p", "", 10)
@@ -68,9 +68,10 @@ func (s *suite) forgets() {
 	s.lists("~p", "", 10, "l=1")
 }
 
-// forgetsCommute writes and forgets the same cells in one commit, in some order and
-// with repeats: what is left is what the rule says. Across commits a late write may
-// find that what was forgotten is not remembered, so there the forgets come last.
+// forgetsCommute writes and forgets the same cells in one commit, in a random order and
+// with repeats. The cells that are left are those that the contract's rule gives. Where
+// it uses several commits, the forgets come last, because an engine need not remember a
+// forgotten version until a later write.
 func (s *suite) forgetsCommute() {
 	round := 0
 	rapid.Check(s.TB, func(t *rapid.T) {
@@ -120,8 +121,8 @@ func (s *suite) forgetsCommute() {
 	})
 }
 
-// listsPassForgotten lists pages between very many cells that were forgotten, and
-// between versions of one that was written very often.
+// listsPassForgotten lists pages of a partition in which very many cells were forgotten,
+// and of one in which a cell was written very often.
 func (s *suite) listsPassForgotten() {
 	const n = 3000
 	name := func(i int) string { return fmt.Sprintf("%04d", i) }

@@ -18,9 +18,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Run runs the suite. open returns an empty store, which the suite closes; it is
-// called once for each test. The suite uses nothing but the contract: no engine
-// needs transactions, a scan over partitions, or a quick expiry.
+// Run runs the suite. It calls open once for each test; open returns an empty store,
+// which the suite closes. The suite uses only the contract: no engine needs
+// transactions, a scan over partitions, or a quick expiry.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, test := range []struct {
 		name string
@@ -122,7 +122,7 @@ func (s *suite) invalid(what string, w *store.Write, d store.Durability) {
 	}
 }
 
-// ends checks where a log ends.
+// ends checks a log's last seq.
 func (s *suite) ends(log store.Log, want pim.Seq) {
 	s.Helper()
 	got, err := s.store.Last(s.ctx, log)
@@ -143,7 +143,8 @@ func (s *suite) reads(log store.Log, from, to pim.Seq, limit store.Limit, want .
 	}
 }
 
-// holds checks a cell; version 0: that it is not there.
+// holds checks that a cell has the version and the value; with version 0, that the cell
+// is not there.
 func (s *suite) holds(p store.Partition, key string, version uint64, value string) {
 	s.Helper()
 	c, ok, err := s.store.Get(s.ctx, p, key)
@@ -159,7 +160,7 @@ func (s *suite) holds(p store.Partition, key string, version uint64, value strin
 	}
 }
 
-// lists checks a page of a partition, given as key=version.
+// lists checks a page of a partition; want holds its cells as key=version.
 func (s *suite) lists(p store.Partition, after string, limit int, want ...string) {
 	s.Helper()
 	cells, err := s.store.List(s.ctx, p, after, limit)

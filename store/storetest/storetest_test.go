@@ -22,8 +22,8 @@ func TestLooseWithoutFailures(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return storetest.Loose(storetest.NewMemory(), 1) })
 }
 
-// TestLooseFails checks that each way in which a write may end as unknown
-// happens, and nothing else.
+// TestLooseFails checks that every effect that a write with an unknown outcome may have
+// occurs, and no other effect.
 func TestLooseFails(t *testing.T) {
 	ctx := context.Background()
 	inner := storetest.NewMemory()
