@@ -1,23 +1,23 @@
 // Package clock watches the node's own clock. Server times and the display order
-// lean on it, and what is written with a wrong one stays wrong.
+// depend on it, and an entry that was written with a wrong clock stays wrong.
 //
-// Every second the wall clock is compared with the monotonic one, and the kernel
-// is asked what it knows of its clock:
+// Every second a Watch compares the wall clock with the monotonic clock, and asks the
+// kernel what it knows of its clock:
 //
-//   - A jump of more than 400 ms: the node does not write until the clock has been
-//     steady for 10 s. Nobody in one node can tell which time was right; after
-//     that the new one is taken. A time service that slews the clock, by 500 ppm
-//     at most, does not make it jump.
-//   - The kernel says that it is synchronised, and off by more than 400 ms: the
-//     node does not write while it is.
-//   - The kernel is not synchronised, or cannot be asked (a laptop, a container):
-//     that is reported, and the node writes.
+//   - If the clock jumps by more than 400 ms, the node does not write until the clock has
+//     been steady for 10 s. One node alone cannot tell which time was right, so it then
+//     takes the new time. A time service that slews the clock, by 500 ppm at most, does
+//     not make it jump.
+//   - If the kernel says that its clock is synchronised and off by more than 400 ms, the
+//     node does not write while that lasts.
+//   - If the kernel's clock is not synchronised, or the kernel cannot be asked (a laptop,
+//     a container), the Watch reports that, and the node writes.
 //
-// Gate compares the two clocks as well, so that nothing is written between a
-// jump and the next look at it.
+// Gate compares the two clocks as well, so that nothing is written between a jump and
+// the Watch's next look at the clock.
 //
-// While the clock cannot be relied on, Relied goes on from the time that could: a
-// jump that is taken back within seconds is seen by nobody who asks it.
+// While the clock cannot be relied on, Relied carries on the last time that could be
+// relied on. If a jump is taken back within seconds, no caller of Relied sees it.
 package clock
 
 import (
@@ -33,14 +33,14 @@ import (
 const (
 	every      = time.Second
 	retryAfter = 2 * time.Second
-	atOnce     = 10 * time.Millisecond // two clocks that were read within it were read together
+	atOnce     = 10 * time.Millisecond // two clocks read within it count as read together
 )
 
-// Source is the clocks of a node. The zero Source is those of the machine.
+// Source is the clocks of a node. The zero Source uses the machine's clocks.
 type Source struct {
 	Now    func() time.Time       // the wall clock; nil: time.Now
 	Mono   func() time.Duration   // since any fixed moment, never decreases; nil: the process's
-	Kernel func() (Kernel, error) // nil: the operating system's
+	Kernel func() (Kernel, error) // nil: asks the operating system
 }
 
 // Options are what a Watch needs. The zero value watches the machine's clock.
@@ -56,14 +56,14 @@ type Watch struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	judge   judge // of the watching goroutine
-	kernel  kernelState
-	right   atomic.Int64 // judge.right
-	relied  atomic.Int64 // offset when the clock could be relied on last; at first that of the start
+	judge   judge        // owned by run
+	kernel  kernelState  // owned by run
+	right   atomic.Int64 // a copy of judge.right
+	relied  atomic.Int64 // offset when the clock could last be relied on; at first, at the start
 	trouble atomic.Pointer[pim.Error]
-	jump    atomic.Pointer[Reading] // by which the last jump was seen; nil: there was none
+	jump    atomic.Pointer[Reading] // at which the last jump was seen; nil: there was none
 
-	look    chan struct{} // capacity 1: Gate has seen a jump
+	look    chan struct{} // capacity 1: Gate or Relied has seen a jump
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
@@ -100,23 +100,24 @@ func New(o Options) *Watch {
 	return w
 }
 
-// Close stops watching. Gate goes on to say what it said last.
+// Close stops watching. Gate then keeps its last answer, but still sees new jumps.
 func (w *Watch) Close() {
 	close(w.stop)
 	w.stopped.Wait()
 }
 
-// Now returns the wall clock that is watched.
+// Now returns the time of the wall clock that is watched.
 func (w *Watch) Now() time.Time { return w.source.Now() }
 
-// Mono returns the monotonic clock that it is compared with.
+// Mono returns the time of the monotonic clock with which the wall clock is compared.
 func (w *Watch) Mono() time.Duration { return w.source.Mono() }
 
 // Gate returns nil if the clock can be relied on, else why it cannot: a
 // *pim.Error of KindClockUnhealthy. It is cheap enough to be called before every
 // commit.
 func (w *Watch) Gate() error {
-	right := time.Duration(w.right.Load()) // first: observe takes a jump for right when it has stored the trouble
+	// right is read first: at a jump, observe stores the trouble before the new right.
+	right := time.Duration(w.right.Load())
 	if err := w.trouble.Load(); err != nil {
 		return err
 	}
@@ -126,8 +127,8 @@ func (w *Watch) Gate() error {
 	return nil
 }
 
-// jumped reports whether r is too far from the offset right, and if so has the
-// clock looked at.
+// jumped reports whether the offset of r is too far from right. If it is, run looks at
+// the clock at once.
 func (w *Watch) jumped(r Reading, right time.Duration) bool {
 	if off := r.offset() - right; off.Abs() <= Bound {
 		return false
@@ -139,10 +140,10 @@ func (w *Watch) jumped(r Reading, right time.Duration) bool {
 	return true
 }
 
-// Relied returns the time to judge by. While Gate returns nil it is the wall
-// clock's. Otherwise it is the time that could be relied on last, carried on by the
-// monotonic clock, until the clock can be relied on again. A node that starts in
-// doubt carries on the time of its start.
+// Relied returns the time to judge by. While Gate returns nil it is the wall clock's
+// time. Otherwise it is the last time that could be relied on, carried on by the
+// monotonic clock. A node that starts with a clock in doubt carries on the time of its
+// start.
 func (w *Watch) Relied() time.Time {
 	right := time.Duration(w.right.Load()) // first, as in Gate
 	trouble := w.trouble.Load()
@@ -153,9 +154,9 @@ func (w *Watch) Relied() time.Time {
 	return time.Unix(0, int64(r.Wall))
 }
 
-// Jumped returns when the clock last jumped, by the clock as it is since then, and
-// how long ago that was; ever is false if it has not. A jump may be a second older
-// than it says, and one that is younger than a second may be known to Gate only.
+// Jumped returns when the clock last jumped, in the clock's time after the jump, and how
+// long ago that was. ever is false if the clock has not jumped. The jump may have been up
+// to a second earlier. A jump within the last second may be known only to Gate.
 func (w *Watch) Jumped() (at time.Time, ago time.Duration, ever bool) {
 	r := w.jump.Load()
 	if r == nil {
@@ -182,8 +183,8 @@ func (w *Watch) run() {
 	}
 }
 
-// read reads both clocks. If the process was held up in between, it does so
-// again: that would look like a jump.
+// read reads both clocks. If the process was held up between the two readings, which
+// would look like a jump, read tries again, three times in all.
 func (w *Watch) read() Reading {
 	var r Reading
 	for range 3 {
@@ -198,7 +199,7 @@ func (w *Watch) read() Reading {
 	return r
 }
 
-// observe takes one reading and says what has changed by it.
+// observe takes one reading, and publishes and logs what has changed by it.
 func (w *Watch) observe() {
 	r := w.read()
 	r.Kernel = w.ask()
@@ -207,9 +208,9 @@ func (w *Watch) observe() {
 	if w.judge.jumps > jumps {
 		w.jump.Store(&r)
 	}
-	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate says so
+	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate changes
 	if trouble == "" {
-		w.relied.Store(int64(r.offset())) // before Gate says so
+		w.relied.Store(int64(r.offset())) // before Gate changes
 	}
 	switch old := w.trouble.Load(); {
 	case trouble == "" && old != nil:
@@ -224,7 +225,7 @@ func (w *Watch) observe() {
 	w.right.Store(int64(w.judge.right)) // last, see Gate
 }
 
-// ask asks the kernel, and says when it gains or loses its time service.
+// ask asks the kernel, and logs when the kernel gains or loses its time service.
 func (w *Watch) ask() Kernel {
 	k, err := w.source.Kernel()
 	said := "it is not synchronised"

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // watched is a Watch of clocks that the test moves.
 type watched struct {
 	*clock.Watch
-	ahead   atomic.Int64 // of the wall clock
+	ahead   atomic.Int64 // by how much the wall clock is ahead
 	kernel  atomic.Pointer[clock.Kernel]
 	metrics *prometheus.Registry
 	log     bytes.Buffer
@@ -71,8 +71,8 @@ func page(r *prometheus.Registry) string {
 	return rec.Body.String()
 }
 
-// From the very moment of a jump nothing is written; ten seconds later it is, and
-// each is said once.
+// From the very moment of a jump Gate refuses. When the clock has been steady for ten
+// seconds, Gate passes again. The log says each of the two once.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, &clock.Kernel{Synchronised: true, Error: 3 * time.Millisecond})
@@ -106,8 +106,9 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// While the clock is in doubt, time goes on as if it had not jumped; when it has been
-// steady, its time is taken. One that is set right within seconds was never wrong.
+// While the clock is in doubt, Relied goes on as if the clock had not jumped. When the
+// clock has been steady, Relied takes its time. If the clock is set right within seconds,
+// Relied never shows the jump.
 func TestRelied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, &clock.Kernel{Synchronised: true})
@@ -151,7 +152,8 @@ func TestRelied(t *testing.T) {
 	})
 }
 
-// Without a time service the node writes, and says so once.
+// Without a time service the node writes, and logs that once each time the service is
+// lost.
 func TestNoTimeService(t *testing.T) {
 	for _, k := range []*clock.Kernel{nil, {Error: time.Hour}} {
 		synctest.Test(t, func(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 const (
 	// Bound is how far the clock may be off, and how far it may jump.
 	Bound = 400 * time.Millisecond
-	// Steady is how long the clock must go steadily after a jump.
+	// Steady is how long the clock must be steady after a jump.
 	Steady = 10 * time.Second
 
-	slewPart     = 2000 // 1/2,000 is 500 ppm, the most that NTP slews by
-	steadyWithin = 20 * time.Millisecond
+	slewPart     = 2000                  // 1/2,000 is 500 ppm, the most that NTP slews by
+	steadyWithin = 20 * time.Millisecond // how far a steady clock may move between readings, beyond a slew
 )
 
 // Reading is what the clocks say at one moment.
@@ -26,27 +26,27 @@ func (r Reading) offset() time.Duration { return r.Wall - r.Mono }
 
 // Kernel is what the operating system knows of its clock.
 type Kernel struct {
-	Synchronised bool          // by a time service; otherwise the rest says nothing
+	Synchronised bool          // by a time service; if false, the other fields say nothing
 	Offset       time.Duration // still to be corrected
-	Error        time.Duration // estimated
-	MaxError     time.Duration // at most
+	Error        time.Duration // the estimated error
+	MaxError     time.Duration // the largest possible error
 }
 
-// judge decides from one reading after the other whether the clock can be relied
-// on. Pure: no I/O, no clock.
+// judge decides from one reading after the other whether the clock can be relied on. It
+// does no I/O and reads no clock.
 type judge struct {
 	begun bool
 	first time.Duration // offset of the first reading
-	right time.Duration // offset taken for right; follows what a slew may change
+	right time.Duration // offset taken for right; follows the clock as fast as a slew may
 	mono  time.Duration // of the last reading
 
 	jumps      int
-	jump       time.Duration // the last
-	unsteady   bool          // since it
-	steadyFrom time.Duration
+	jump       time.Duration // by how much the clock last jumped
+	unsteady   bool          // the clock has not been steady for long enough since the last jump
+	steadyFrom time.Duration // Mono of the reading since which the clock is steady
 }
 
-// take judges r, whose Mono is not below that of the reading before. It returns
+// take judges r, whose Mono must not be less than that of the reading before. It returns
 // why the clock cannot be relied on, or "".
 func (j *judge) take(r Reading) (trouble string) {
 	if !j.begun {
@@ -75,6 +75,6 @@ func (j *judge) take(r Reading) (trouble string) {
 	return ""
 }
 
-// drift returns how far the wall clock has gone from the monotonic one since the
-// first reading.
+// drift returns by how much the wall clock has moved against the monotonic clock since
+// the first reading.
 func (j *judge) drift(r Reading) time.Duration { return r.offset() - j.first }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A machine's clocks in virtual time.
+// machine is a machine's clocks in virtual time.
 type machine struct {
 	t     *testing.T
 	judge judge
@@ -19,7 +19,8 @@ func boot(t *testing.T) *machine {
 	return m
 }
 
-// is looks at the clock and checks what is said; "" is nothing.
+// is takes a reading and checks that the judge's answer contains want; want "" means
+// that the answer is empty.
 func (m *machine) is(want string) {
 	m.t.Helper()
 	if got := m.judge.take(m.at); want == "" && got != "" || !strings.Contains(got, want) {
@@ -27,7 +28,7 @@ func (m *machine) is(want string) {
 	}
 }
 
-// runs lets n seconds pass; in each the wall clock goes on by a second and extra.
+// runs lets n seconds pass; in each the wall clock advances by a second and extra.
 func (m *machine) runs(n int, extra time.Duration, want string) {
 	m.t.Helper()
 	for range n {
@@ -65,8 +66,8 @@ func TestJumpAndBack(t *testing.T) {
 	}
 }
 
-// Steady is what it must become: a clock that is pulled about after the jump
-// stays off until it is let go.
+// After a jump the clock moves by more than a slew for a minute. It cannot be relied on
+// until it has been steady for Steady.
 func TestUnsteadyAfterAJump(t *testing.T) {
 	m := boot(t)
 	m.at.Wall += time.Second
@@ -76,7 +77,8 @@ func TestUnsteadyAfterAJump(t *testing.T) {
 	m.runs(1, 0, "")
 }
 
-// A time service slews, for as long as it takes; and a small step is none.
+// A time service slews the clock for hours, and then steps it by less than Bound. Neither
+// is a jump.
 func TestSlew(t *testing.T) {
 	for _, ppm := range []time.Duration{500, -500} {
 		m := boot(t)
@@ -86,7 +88,7 @@ func TestSlew(t *testing.T) {
 	}
 }
 
-// Small steps one after the other are a jump as well.
+// Small steps that follow each other add up to a jump.
 func TestSteps(t *testing.T) {
 	m := boot(t)
 	m.runs(3, 120*time.Millisecond, "")
@@ -107,7 +109,7 @@ func TestKernelSaysThatItIsOff(t *testing.T) {
 	}
 }
 
-// Without a time service the kernel knows nothing, whatever it says.
+// Without a time service the kernel's figures say nothing, so the judge ignores them.
 func TestUnsynchronised(t *testing.T) {
 	m := boot(t)
 	m.at.Kernel = Kernel{Error: 16 * time.Second, Offset: time.Second, MaxError: 16 * time.Second}

@@ -14,7 +14,7 @@ func askKernel() (Kernel, error) {
 	}
 	unit := time.Microsecond
 	if t.Status&unix.STA_NANO != 0 {
-		unit = time.Nanosecond // of the offset only
+		unit = time.Nanosecond // applies to the offset only
 	}
 	return Kernel{
 		Synchronised: t.Status&unix.STA_UNSYNC == 0,

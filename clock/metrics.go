@@ -31,7 +31,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// report sets each gauge once: one that is set to 0 first may be scraped as 0.
+// report sets each gauge once, because a gauge that is first set to 0 and then to its
+// value may be scraped in between.
 func (m *metrics) report(r Reading, drift time.Duration, healthy bool, jumps int) {
 	var offBy, synchronised, well float64
 	if r.Kernel.Synchronised {
