@@ -1,11 +1,11 @@
 // Package strictjson reads JSON that comes from outside: tokens, key files,
-// configuration, scripts. What two readers could take for two things is refused
-// (RFC 7493, I-JSON): a name that stands twice, a name in other letters' case
-// than its field, bytes that are not UTF-8, half of a surrogate pair, something
-// behind the value, a byte order mark before it.
+// configuration, scripts. It refuses input that two readers could understand in two ways
+// (RFC 7493, I-JSON): a name that occurs twice, a name that differs from its field in
+// upper or lower case, bytes that are not UTF-8, half of a surrogate pair, anything after
+// the value, a byte order mark before it.
 //
-// The reading is that of encoding/json/v2, by the module that carries it until
-// Go 1.27 does.
+// It reads as encoding/json/v2 does, and uses the module that has that package until Go
+// 1.27 does.
 package strictjson
 
 import (
@@ -22,15 +22,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Unmarshal reads data, one JSON value, into what v points to. A name that v has
-// no field for is refused. The error is a *pim.Error of KindInvalid whose text
-// says what is wrong and where, without the name of what was read.
+// Unmarshal reads data, one JSON value, into what v points to. It refuses names for which
+// v has no field. The error is a *pim.Error of KindInvalid. Its text says what is wrong
+// and where in data; it does not say what data is, which the caller adds.
 func Unmarshal(data []byte, v any) error {
 	return unmarshal(data, v, json.RejectUnknownMembers(true))
 }
 
-// UnmarshalOpen is Unmarshal for values to which others may add names: those
-// that v has no field for are checked like all, and not kept.
+// UnmarshalOpen is Unmarshal for values to which others may add names. It checks names
+// for which v has no field like all others, and drops them.
 func UnmarshalOpen(data []byte, v any) error { return unmarshal(data, v) }
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
@@ -45,7 +45,7 @@ func unmarshal(data []byte, v any, opts ...json.Options) error {
 	return nil
 }
 
-// explain says in words for people what the library found, and where.
+// explain returns the library's error in words for people, with the place in data.
 func explain(err error, data []byte) error {
 	text, at, in := err.Error(), int64(0), jsontext.Pointer("")
 	var syntax *jsontext.SyntacticError
@@ -64,7 +64,7 @@ func explain(err error, data []byte) error {
 	return &pim.Error{Kind: pim.KindInvalid, Text: place(data, at) + ": " + text, Err: err}
 }
 
-// syntaxText returns what is wrong, and in what value.
+// syntaxText returns what is wrong, and in which value.
 func syntaxText(err *jsontext.SyntacticError) (string, jsontext.Pointer) {
 	text := err.Err.Error()
 	switch {
@@ -76,7 +76,7 @@ func syntaxText(err *jsontext.SyntacticError) (string, jsontext.Pointer) {
 	return text, err.JSONPointer
 }
 
-// semanticText returns what is wrong, and in what value.
+// semanticText returns what is wrong, and in which value.
 func semanticText(err *json.SemanticError) (string, jsontext.Pointer) {
 	switch {
 	case errors.Is(err.Err, json.ErrUnknownName):
@@ -122,7 +122,8 @@ func typeName(t reflect.Type) string {
 	return t.String()
 }
 
-// place says where in data the byte at offset at is: by line if there are several.
+// place returns where in data the byte at offset at is: its line if data has several
+// lines, otherwise its number, from 1.
 func place(data []byte, at int64) string {
 	at = min(at, int64(len(data)))
 	if !bytes.Contains(bytes.TrimSpace(data), []byte("\n")) {

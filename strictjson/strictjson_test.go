@@ -81,8 +81,8 @@ func TestUnmarshalOpen(t *testing.T) {
 	}
 }
 
-// What is taken means the same to a reader that is not strict, and all of its
-// text is UTF-8.
+// FuzzUnmarshal checks that accepted input is UTF-8, and that encoding/json, which is not
+// strict, reads the same from it.
 func FuzzUnmarshal(f *testing.F) {
 	for _, s := range []string{`{"name":"a","count":7,"when":"2026-11-20T12:00:00Z","parts":[{"name":"\u00e9"}]}`, `{"name":"a","NAME":"b"}`, "\ufeff{}", `{}]x`, `{"name":"\ud83d\ude42"}`, "null", "{\"name\":\"\xff\"}"} {
 		f.Add([]byte(s))
