@@ -1,11 +1,11 @@
 // Package username says which IDs new users and new devices may have: those that
-// the profile UsernameCasePreserved of RFC 8265 (PRECIS) leaves as they are. So one
-// name has one spelling (NFC, no full-width letters), and nothing in it is
-// invisible, turns the direction of writing, or is a symbol. Letters of two scripts
-// that look alike are not told apart.
+// the profile UsernameCasePreserved of RFC 8265 (PRECIS) leaves unchanged. So a name has
+// one spelling (NFC, no full-width letters), and no character in it is invisible, turns
+// the direction of writing, or is a symbol. The package does not detect letters of two
+// scripts that look alike.
 //
-// IDs that users and devices have already are not judged: whoever asks looks first
-// whether the name is in use. pim.UserID.Validate is what all IDs keep to.
+// Users and devices keep the IDs that they have: a caller first looks whether the ID is in
+// use, and asks this package only if it is not. All IDs pass pim.UserID.Validate.
 package username
 
 import (
@@ -16,9 +16,9 @@ import (
 	"golang.org/x/text/secure/precis"
 )
 
-// Check reports why nobody new may be called id, which has passed Validate, as a
-// *pim.Error of KindInvalid whose text begins with what. It costs next to nothing
-// for ASCII.
+// Check returns why no new user or device may have id, as a *pim.Error of KindInvalid
+// whose text begins with what. id has passed Validate. Check costs next to nothing for
+// ASCII.
 func Check(what, id string) error {
 	if isASCII(id) {
 		return nil
@@ -42,8 +42,9 @@ func isASCII(s string) bool {
 	return true
 }
 
-// reason says what in id is not allowed. What is allowed by itself is not so in its
-// place: among letters of another direction, or of another script.
+// reason returns what in id is not allowed. If every character is allowed by itself, one
+// of them is not allowed in its place: among letters of another direction, or of another
+// script.
 func reason(id string) string {
 	for _, r := range id {
 		if _, err := precis.UsernameCasePreserved.String(string(r)); err != nil && !contextual(r) {
@@ -53,8 +54,8 @@ func reason(id string) string {
 	return "it holds characters that are not allowed in this place, such as letters of both directions of writing"
 }
 
-// contextual reports whether r is allowed in some places only, and so never by
-// itself (RFC 5892, appendix A).
+// contextual reports whether r is allowed only next to certain characters, and so never
+// by itself (RFC 5892, appendix A).
 func contextual(r rune) bool {
 	switch r {
 	case 0x00b7, 0x0375, 0x05f3, 0x05f4, 0x200c, 0x200d, 0x30fb:

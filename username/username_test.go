@@ -69,8 +69,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A name that is taken is in NFC, and so is no second spelling of another; ASCII is
-// never looked at.
+// FuzzCheck checks that an accepted name is in NFC, and so is no second spelling of
+// another name, and that every ASCII name is accepted.
 func FuzzCheck(f *testing.F) {
 	for _, s := range []string{"alice", "é", "e\u0301", "\uff41", "می\u200cخواهم", "\u202e", "🙂", "\u00b7l", "l\u00b7l"} {
 		f.Add(s)
@@ -92,7 +92,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// The warm path checks names of ASCII, if any.
+// Most names are ASCII, so their check must cost nothing.
 func TestCheckASCIIDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _ = username.Check("user ID", "alice@example.org") }); n != 0 {
 		t.Errorf("%v allocations", n)
