@@ -17,7 +17,7 @@ import (
 
 const module = "github.com/pim-im/pim"
 
-// maxLines is how long a file may be that a person wrote.
+// maxLines is how many lines a file may have, unless it is generated.
 const maxLines = 600
 
 // layers lists the parts from the bottom up: a package imports packages of lower
@@ -51,7 +51,7 @@ func (f *goFile) dir() string     { return path.Dir(f.path) }
 func (f *goFile) isTest() bool    { return strings.HasSuffix(f.path, "_test.go") }
 func (f *goFile) generated() bool { return ast.IsGenerated(f.ast) }
 
-// goFiles returns the files of this module; tools/ is one of its own.
+// goFiles returns the files of this module; tools/ is a module of its own.
 func goFiles(t *testing.T) []*goFile {
 	t.Helper()
 	var files []*goFile

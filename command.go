@@ -6,17 +6,17 @@ import (
 )
 
 // A user's own log (Own) holds commands. Each changes one entity: a contact, a
-// block, the mute or pin of a conversation, how far the user has read it. What
-// the entities have come to follows from the log alone, by Setting.Apply, so all
-// devices of the user agree on it, and the server with them.
+// block, the mute or pin of a conversation, or the read position in it. The setting
+// of an entity follows from the log alone, by Setting.Apply, so the server and all
+// devices of the user agree on it.
 
-// CommandKind says what a Command changes, as on the wire. A kind of a later version
-// is carried: what is stored of it stays as it is, and does no harm.
+// CommandKind says what a Command changes, as on the wire. A stored command of a later
+// version's kind is kept and passed on unchanged; this version does not act on it.
 type CommandKind uint32
 
 const (
 	CommandContact CommandKind = 1 // a contact's name and notes
-	CommandBlock   CommandKind = 2 // the subject cannot write to the user directly
+	CommandBlock   CommandKind = 2 // the subject cannot send direct messages to the user
 	CommandMute    CommandKind = 3 // no notifications of the conversation
 	CommandPin     CommandKind = 4 // the conversation stays on top
 	CommandRead    CommandKind = 5 // how far the user has read the conversation
@@ -25,8 +25,8 @@ const (
 // Known reports whether this version knows the kind.
 func (k CommandKind) Known() bool { return k >= CommandContact && k <= CommandRead }
 
-// String returns the kind's stable name, as in Entity and JSON: for kinds after read
-// it is their number, so that every version has the same name for them.
+// String returns the kind's stable name, as in Entity and JSON. The name of a kind
+// after read is its number, so that every version has the same name for it.
 func (k CommandKind) String() string {
 	switch k {
 	case CommandContact:
@@ -52,11 +52,11 @@ type Command struct {
 	Subject string // a UserID for contact and block, else a ConversationID
 	Removed bool   // the contact is deleted, the block, mute or pin taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
-	Until   Millis // mute: ends then; 0: never
+	Until   Millis // mute: when it ends; 0: never
 	Seq     Seq    // read: everything up to here has been read
 	Count   uint64 // read: Entry.Count at Seq; the server writes it
-	// Replaces, of a read, says that the position in force is beyond the conversation,
-	// and so is none. The server writes it.
+	// Replaces, of a read, makes this position take effect whatever its Seq: the one in
+	// force is beyond the conversation, and so not valid. The server writes it.
 	Replaces bool
 	// Known is the newest seq of the user's own log that the device knew when the
 	// command was given.
@@ -98,22 +98,24 @@ func (c *Command) Validate() error {
 	return nil
 }
 
-// Setting is what an entity has come to. The zero Setting is that of an entity
-// that no command has named.
+// Setting is the state of an entity: the command in force, and what Apply needs to
+// judge later ones. The zero Setting is that of an entity that no command has named.
 type Setting struct {
 	Command          // the one in force
-	At      Seq      // its seq in the user's own log; 0: none
-	Deleted Seq      // seq of the last command that took the entity away
-	By      DeviceID // whose that one was
+	At      Seq      // seq of Command in the user's own log; 0: there was no command
+	Deleted Seq      // seq of the last command with Removed; 0: none
+	By      DeviceID // the device that gave the command at Deleted
 }
 
-// Apply takes the next command of the entity, the entry at seq at, given on
-// device by; it reports whether the setting has changed. Commands come in the
-// order of the log; one that comes again changes nothing. The rules:
+// Apply applies the entity's next command, the entry at seq at, which was given on
+// device by, and reports whether the setting has changed. The caller keeps the order
+// of the log; a command that comes again changes nothing. The rules (section 17 of
+// docs/protocol.md):
 //
-//   - A read position takes the maximum, but for a command that Replaces it.
-//   - A deletion wins over changes that were made without knowing of it: those
-//     with a Known below it, of other devices. A device knows its own.
+//   - A read position takes the maximum, but a command with Replaces always takes
+//     effect.
+//   - A deletion wins over changes that were made without knowing of it: commands of
+//     other devices with a Known below Deleted. A device knows its own deletions.
 //   - Else the last writer, in the order of the log, wins.
 func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	switch {
@@ -129,8 +131,8 @@ func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	return true
 }
 
-// InForce reports whether the entity is there: contact known, user blocked,
-// conversation muted (at now) or pinned.
+// InForce reports whether the entity is in force: the contact exists, the user is
+// blocked, the conversation is muted (at now) or pinned.
 func (s *Setting) InForce(now Millis) bool {
 	return s.At != 0 && !s.Removed && (s.Until == 0 || now < s.Until)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Worked cases that every SDK can run: the commands of one entity in the order of
-// the log, and what they come to.
+// the log, and the setting that follows from them.
 func TestCommandCases(t *testing.T) {
 	data, err := os.ReadFile("testdata/commands.json")
 	if err != nil {
@@ -70,7 +70,7 @@ type given struct {
 	by pim.DeviceID
 }
 
-// commandLog draws the commands of one entity, those of seqs 1, 2, 3 …
+// commandLog draws the commands of one entity, at seqs 1, 2, 3 …
 func commandLog(t *rapid.T) []given {
 	kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead}).Draw(t, "kind")
 	var log []given
@@ -86,8 +86,8 @@ func commandLog(t *rapid.T) []given {
 	return log
 }
 
-// What an entity comes to is what the rules of the protocol page say of its whole
-// log: which of its commands is in force.
+// After a whole log, the command in force is the one that the rules of the protocol
+// page name.
 func TestCommandsByTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := commandLog(t)
@@ -124,7 +124,7 @@ func inForce(log []given) (at pim.Seq) {
 	return at
 }
 
-// A device that hears commands again, from any point on, comes to the same.
+// A device that gets commands again, from any point on, ends with the same setting.
 func TestCommandsAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := commandLog(t)
@@ -147,8 +147,8 @@ func TestCommandsAgain(t *testing.T) {
 	})
 }
 
-// A device from which commands were kept that were superseded when it asked comes
-// to the same.
+// A device ends with the same setting if the commands that were superseded when it
+// asked are kept from it.
 func TestSupersededCommandsCanBeLeftOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		log := commandLog(t)

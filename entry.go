@@ -1,7 +1,7 @@
 package pim
 
-// EntryKind says what an entry does, as on the wire. Clients show or skip kinds they
-// do not know, and carry them, so kinds can be added.
+// EntryKind says what an entry does, as on the wire. A client keeps an entry of a
+// kind that it does not know, and shows or skips it, so kinds can be added.
 type EntryKind uint32
 
 const (
@@ -9,7 +9,7 @@ const (
 	EntryCreate  EntryKind = 2 // the group came into being; Members are its first members
 	EntryJoin    EntryKind = 3 // Members joined and read from this entry on
 	EntryLeave   EntryKind = 4 // Members left; this entry is the last they read
-	EntryCommand EntryKind = 5 // of a user's own log: the payload is an encoded Command
+	EntryCommand EntryKind = 5 // in a user's own log: the payload is an encoded Command
 )
 
 // String returns the kind's stable name, as in JSON.
@@ -40,10 +40,10 @@ type Entry struct {
 	Device       DeviceID // the sender's device
 	ClientID     ClientMessageID
 	Local        Millis   // the sender's calibrated clock at the first transmission
-	Server       Millis   // the conversation's time, that of the writer's clock; never decreases with Seq
-	Ahead        Millis   // how far Server is ahead of the writer's clock: 0, unless that clock was set back, see Times
-	Order        Millis   // the time that orders the entry, where it does not follow from Local: see OrderTime; else 0
-	Members      []UserID // whom a create, join or leave is about
+	Server       Millis   // server time: the writer's clock plus Ahead; never decreases with Seq
+	Ahead        Millis   // how far Server is ahead of the writer's clock: 0 unless that clock was set back, see Times
+	Order        Millis   // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
+	Members      []UserID // the users that a create, join or leave names
 	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
 	Unknown      []byte   // fields of a later version, as they were encoded
 }
@@ -53,9 +53,9 @@ func (e *Entry) Place() Place {
 	return Place{Anchor: e.Anchor, Local: e.OrderTime(), Seq: e.Seq}
 }
 
-// OrderTime returns the time that orders the entry among its sender's, L' in
-// section 9 of docs/protocol.md: Order if the writer has set it, else the
-// local time, moved and clamped.
+// OrderTime returns L' (section 9 of docs/protocol.md), the time that orders the
+// entry among its sender's entries: Order if the writer has set it, else the local
+// time, clamped and moved by Ahead.
 func (e *Entry) OrderTime() Millis {
 	if e.Order != 0 {
 		return e.Order
@@ -64,6 +64,6 @@ func (e *Entry) OrderTime() Millis {
 }
 
 // Time returns when the entry was written, by the writer's clock at that
-// moment. It is the time to show to people. It may be smaller than that of an
-// earlier entry: then the clock was set back in between.
+// moment. It is the time to show to people. It is smaller than that of an earlier
+// entry if the clock was set back in between.
 func (e *Entry) Time() Millis { return e.Server - e.Ahead }

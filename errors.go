@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Kind is the sort of an error: what a program decides on. Kinds cross the wire
+// Kind is the sort of an error; programs decide by it. Kinds cross the wire
 // (docs/protocol.md, "Errors") and are metric labels, so numbers and names are
 // only ever added.
 type Kind uint8
@@ -18,17 +18,17 @@ const (
 	KindUnauthorized   Kind = 2  // no valid token
 	KindForbidden      Kind = 3  // the user may not do this
 	KindNotMember      Kind = 4  // the user is not in the conversation
-	KindNotFound       Kind = 5  // the conversation does not exist
-	KindTooLarge       Kind = 6  // over a limit that Welcome announces
+	KindNotFound       Kind = 5  // the conversation, or what else was named, does not exist
+	KindTooLarge       Kind = 6  // over a limit, such as one that Welcome announces
 	KindOverloaded     Kind = 7  // a bound was reached; try again after RetryAfter
 	KindUnavailable    Kind = 8  // the node cannot write or read now; try again
 	KindDiskFull       Kind = 9  // no room to write durably; try again later
-	KindCorrupt        Kind = 10 // stored data failed its checksum
+	KindCorrupt        Kind = 10 // stored data failed its checksum or cannot be decoded
 	KindUnsupported    Kind = 11 // a version or feature that this side does not know
 	KindReplaced       Kind = 12 // the same device connected again elsewhere
 	KindTimeout        Kind = 13 // the other side was silent or too slow
 	KindInternal       Kind = 14 // a defect; the server's log says more
-	KindConflict       Kind = 15 // the ID is in use for something else
+	KindConflict       Kind = 15 // the ID, or what else was asked for, is already in use
 	KindClockUnhealthy Kind = 16 // the node's clock is off; it does not write
 	kindEnd            Kind = 17
 )
@@ -63,21 +63,21 @@ func (k Kind) Retryable() bool {
 // text that a reader of the log can act on.
 type Error struct {
 	Op         string        // what was being done, e.g. "send"; may be empty
-	Kind       Kind          //
+	Kind       Kind          // what programs decide by
 	Text       string        // for people
 	RetryAfter time.Duration // when to try again at the earliest; 0 if the server has no opinion
 	Err        error         // the cause; may be nil; does not cross the wire
 }
 
-// Errorf returns an Error of kind k. As with fmt.Errorf, %w wraps a cause. Of a
-// cause of the same kind the text leaves the kind out.
+// Errorf returns an Error of kind k. As with fmt.Errorf, %w wraps a cause. If the
+// cause is also of kind k, the text leaves out the cause's "(kind)".
 func Errorf(k Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Kind: k, Text: withoutKind(err.Error(), k, err), Err: errors.Unwrap(err)}
 }
 
-// Error returns "op: text (kind)". The kind of a cause stands in it only if it is
-// another.
+// Error returns "op: text (kind)". The text names the kind of a cause only if that
+// differs from e.Kind.
 func (e *Error) Error() string {
 	text := withoutKind(e.Text, e.Kind, e.Err)
 	if e.Op == "" {
@@ -86,8 +86,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (%s)", e.Op, text, e.Kind)
 }
 
-// withoutKind returns a text that quotes err, without the kind of the first Error in
-// err's chain if that is k.
+// withoutKind returns text, which quotes err. If the first Error in err's chain is of
+// kind k, the "(kind)" at the end of its quote is left out.
 func withoutKind(text string, k Kind, err error) string {
 	var inner *Error
 	if !errors.As(err, &inner) || inner.Kind != k {

@@ -9,8 +9,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A kind stands once in an error, however often the error was wrapped; those of
-// causes that are of another kind stay.
+// The text of an error names its kind once, however often the error was wrapped. The
+// kind of a cause stays if it is another.
 func TestAKindStandsOnce(t *testing.T) {
 	conflict := pim.Errorf(pim.KindConflict, "in use")
 	literal := func(k pim.Kind, err error) *pim.Error {

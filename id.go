@@ -14,8 +14,8 @@ import (
 )
 
 // UserID names a user. The app that embeds pim gives it out: 1–64 bytes of
-// UTF-8 without control characters, whitespace, '/' or ':'. The server takes a new
-// user only if RFC 8265 has nothing against the name either, see package username.
+// UTF-8 without control characters, whitespace, '/' or ':'. The server accepts a new
+// user only if RFC 8265 allows the name as well, see package username.
 type UserID string
 
 // DeviceID names one device of a user, in the same characters as a UserID.
@@ -63,10 +63,10 @@ func Direct(a, b UserID) ConversationID {
 	return ConversationID("d:" + string(a) + ":" + string(b))
 }
 
-// Own returns the log of u's own commands. Nobody else reads or writes it.
+// Own returns u's own log, which holds u's commands. Nobody else reads or writes it.
 func Own(u UserID) ConversationID { return ConversationID("u:" + string(u)) }
 
-// OwnUser returns whose own log c is; ok is false if it is nobody's.
+// OwnUser returns the user whose own log c is; ok is false if c is no own log.
 func (c ConversationID) OwnUser() (u UserID, ok bool) {
 	name, ok := strings.CutPrefix(string(c), "u:")
 	return UserID(name), ok
@@ -76,8 +76,8 @@ func (c ConversationID) OwnUser() (u UserID, ok bool) {
 var groupName = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // NewGroup returns the ID of the group that sender creates with the client
-// message ID id. Because it follows from the request, a resent request names
-// the same group and creates it once.
+// message ID id. The group's ID follows from the request, so a resent request
+// names the same group and creates it once.
 func NewGroup(sender UserID, id ClientMessageID) ConversationID {
 	h := sha256.New()
 	h.Write([]byte(sender))
@@ -103,10 +103,10 @@ func (c ConversationID) DirectUsers() (a, b UserID, ok bool) {
 	return UserID(first), UserID(second), true
 }
 
-// Excludes reports whether c's name alone tells that u is no member of c: of a
-// direct conversation and of an own log it names the users, and what is no
-// conversation's name has no members. A group's name does not tell. It is cheap, and
-// no substitute for Validate.
+// Excludes reports whether the ID c alone shows that u is not a member. The ID of a
+// direct conversation or of an own log names its users, and an ID of no known form
+// has no members. A group's ID excludes nobody. Excludes is cheap and does not
+// replace Validate.
 func (c ConversationID) Excludes(u UserID) bool {
 	if a, b, ok := c.DirectUsers(); ok {
 		return u != a && u != b
@@ -140,8 +140,8 @@ func (c ConversationID) Validate() error {
 	return Errorf(KindInvalid, `conversation ID %q has none of the forms d:USER:USER, g:NAME and u:USER`, string(c))
 }
 
-// NewClientMessageID returns a fresh UUIDv7 for the time now. It panics only if
-// the system has no randomness.
+// NewClientMessageID returns a fresh UUIDv7 for the time now. If the system has no
+// randomness, crypto/rand ends the program.
 func NewClientMessageID(now time.Time) ClientMessageID {
 	var id ClientMessageID
 	binary.BigEndian.PutUint64(id[:8], uint64(now.UnixMilli())<<16)

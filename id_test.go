@@ -30,8 +30,8 @@ func userID() *rapid.Generator[pim.UserID] {
 	})
 }
 
-// A direct conversation is that of its two users, whoever is named first, and
-// of nobody else.
+// A direct conversation has one ID, whichever of its two users is named first, and
+// names nobody else.
 func TestDirect(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := userID().Draw(t, "a"), userID().Draw(t, "b")

@@ -7,34 +7,35 @@ import (
 
 // The display order. The source article sorts one sender's messages by local
 // time and different senders' by server time. As a pairwise rule that has
-// cycles; what follows is its total order, computed once by the writer and
-// stored with the entry:
+// cycles. This is the total order made of it, which the writer computes once and
+// stores with the entry:
 //
 //   - L' = Clamp(local, server)
 //   - anchor(m) = the smallest seq among earlier entries of the same sender
 //     whose L' is greater than m's; m's own seq if there is none
 //   - every client displays by (anchor, L', seq)
 //
-// It is final at write time. A late resend stands just before its sender's
-// next message and moves nothing that was already shown; without resends it is
-// the server's order, whatever the clocks do: see Times. Worked cases:
+// An entry's place is final when the entry is written. A late resend stands just
+// before its sender's next message and moves nothing that was already shown. Without
+// resends the order is that of seq, whatever the clocks do: see Times. Worked cases:
 // testdata/display-order.json.
 const (
 	// OrderWindow is how far behind the server's clock a local time may lie, in
 	// milliseconds. It equals the time in which the SDK resends by itself.
 	OrderWindow Millis = 180_000
-	// OrderSlack is how far ahead of the server's clock it may lie.
+	// OrderSlack is how far ahead of the server's clock a local time may lie, in
+	// milliseconds.
 	OrderSlack Millis = 1_000
 )
 
-// Clamp bounds a local time by the server time of the same entry, so that a
-// wrong or forged clock reaches OrderWindow + OrderSlack at the most.
+// Clamp bounds a local time by the server time of the same entry, so that a wrong or
+// forged clock puts it at most OrderWindow too early or OrderSlack too late.
 func Clamp(local, server Millis) Millis {
 	return min(max(local, server-OrderWindow), server+OrderSlack)
 }
 
-// moved returns L' of a local time on the writer's clock, in an entry whose
-// server time is ahead of that clock. The clamp comes first, so that no local
+// moved returns L' of a local time that is calibrated to the writer's clock, in an
+// entry whose server time is ahead of that clock. It clamps first, so that no local
 // time overflows.
 func moved(local, server, ahead Millis) Millis { return Clamp(local, server-ahead) + ahead }
 
@@ -51,22 +52,24 @@ func (p Place) Compare(q Place) int {
 	return cmp.Or(cmp.Compare(p.Anchor, q.Anchor), cmp.Compare(p.Local, q.Local), cmp.Compare(p.Seq, q.Seq))
 }
 
-// Anchors computes anchors for one sender in one conversation. The zero value
-// is ready; it is not safe for concurrent use.
+// Anchors computes anchors for one sender in one conversation. The zero value is
+// ready. An Anchors is not safe for concurrent use.
 //
-// Only an entry whose L' is greater than all before it can be an anchor: a peak. A
-// message in order is one, so there may be a peak for each; all but the first take
-// two differences, three bytes or so. A peak whose L' is below the window of the
-// newest entry can be no anchor any more, so dropping it is exact.
+// Only a peak can be an anchor: an entry whose L' is greater than that of every
+// earlier entry of the sender. A message in order is a peak, so there may be one for
+// every message; each but the first is kept as two differences, about three bytes. A
+// peak whose L' is below the window of the newest entry cannot be an anchor any more,
+// so dropping it is exact.
 //
-// Who holds very many of them calls Trim, which forgets the older ones while they
-// still matter. Seek then tells when the answer lies among those; they are in the log.
+// A caller that must bound the memory calls Trim, which forgets older peaks although
+// they still matter. Seek then reports whether an anchor may be among the forgotten
+// ones; the caller finds it in the log.
 type Anchors struct {
-	lost   peak   // what was forgotten lies up to its seq and its L'; zero: nothing was
-	first  peak   // of those that are remembered; seq 0: there is none
-	last   peak   // of those, or of the forgotten
+	lost   peak   // no peak that was forgotten has a greater seq or L'; zero: none was forgotten
+	first  peak   // the first peak that is remembered; seq 0: there is none
+	last   peak   // the last peak, also if it was forgotten
 	deltas []byte // of the peaks after first: differences of seq and L', as uvarints
-	server Millis // of the newest entry
+	server Millis // server time of the newest entry
 }
 
 // peak is an entry whose L' is greater than those of all before it.
@@ -76,9 +79,9 @@ type peak struct {
 }
 
 // Next returns the anchor of the sender's next entry and takes the entry in.
-// local is the entry's L', or the local time that it is the clamp of. Seqs must
-// grow and server times must not decrease from call to call. If the anchor lies
-// among the forgotten, see Seek, it is the first that is remembered.
+// local is the entry's L', or a local time that Clamp makes L' of. Seqs must grow
+// and server times must not decrease from call to call. If the anchor was forgotten
+// (see Seek), Next returns the first peak that is remembered.
 func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 	l := Clamp(local, server)
 	a.server = server
@@ -89,18 +92,18 @@ func (a *Anchors) Next(seq Seq, local, server Millis) Seq {
 	return seq
 }
 
-// Seek reports whether the anchor of an entry with L' = l may lie among the entries
-// that were forgotten. If so it is the sender's first entry, up to the seq upTo, whose
-// L' is greater than l; if there is none, Next knows.
+// Seek reports whether the anchor of an entry with L' = l may be an entry that was
+// forgotten. If lost is true, the anchor is the sender's first entry in the log, up to
+// the seq upTo, whose L' is greater than l; if there is none, Next returns the anchor.
 func (a *Anchors) Seek(l Millis) (upTo Seq, lost bool) {
 	return a.lost.seq, a.lost.seq != 0 && l < a.lost.local
 }
 
-// Latest returns a time that none of the sender's entries is above: the greatest L',
-// or, where that was forgotten, a bound of it. It is 0 if there are no entries.
+// Latest returns the greatest L' of the sender's entries, or an upper bound of it if
+// that entry was forgotten; 0 if there are no entries.
 func (a *Anchors) Latest() Millis { return max(a.last.local, a.lost.local) }
 
-// Peak returns seq and L' of the sender's newest peak; seq 0 if there is none.
+// Peak returns seq and L' of the sender's newest peak; seq 0 if none is known.
 func (a *Anchors) Peak() (seq Seq, local Millis) { return a.last.seq, a.last.local }
 
 // Forgotten returns Anchors that remember nothing of a sender whose entries up to seq
@@ -109,20 +112,20 @@ func Forgotten(upTo Seq, local Millis) Anchors {
 	return Anchors{lost: peak{upTo, local}}
 }
 
-// Resumed returns Anchors that remember of a sender that seq is the newest peak, with
-// an L' of local.
+// Resumed returns Anchors that remember only a sender's newest peak: its seq, and its
+// L', local. All earlier peaks count as forgotten.
 func Resumed(seq Seq, local Millis) Anchors {
 	p := peak{seq, local}
 	return Anchors{lost: p, last: p}
 }
 
-// find returns the first peak that is remembered with an L' above l, 0 if there is
-// none. In the usual case, nothing was resent, the last peak answers.
+// find returns the seq of the first remembered peak whose L' is above l, 0 if there is
+// none. In the usual case, when nothing was resent, a look at the last peak is enough.
 func (a *Anchors) find(l Millis) Seq {
 	switch {
 	case a.last.local <= l:
 		return 0
-	case a.first.seq == 0: // it was forgotten, but for itself
+	case a.first.seq == 0: // the last peak is the only one that is known
 		return a.last.seq
 	}
 	p, rest := a.first, a.deltas
@@ -137,7 +140,7 @@ func (a *Anchors) add(p peak) {
 	case a.first.seq == 0:
 		a.first = p
 	case p.local == a.last.local:
-		return // the earlier one is the anchor of whatever this one could be
+		return // the earlier peak is the anchor wherever this one could be
 	default:
 		var room [2 * binary.MaxVarintLen64]byte
 		delta := binary.AppendUvarint(room[:0], uint64(p.seq-a.last.seq))
@@ -150,9 +153,10 @@ func (a *Anchors) add(p peak) {
 	a.last = p
 }
 
-// makeRoom drops the peaks that can be no anchor any more. Then a third of what is left,
-// or more, is free, so that it is seldom called; and not much more than what is left, so
-// that a sender who was busy once takes no memory for it.
+// makeRoom drops the peaks that cannot be an anchor any more, and makes deltas fit
+// those that are left. Then at least a third of their size is free, so that makeRoom
+// is called seldom, and at most three times their size (or 32 bytes in all), so that a
+// sender who was busy once does not keep the memory.
 func (a *Anchors) makeRoom() {
 	const least = 16
 	a.expire()
@@ -169,7 +173,7 @@ func (p peak) next(deltas []byte) (peak, []byte) {
 	return peak{p.seq + Seq(seq), p.local + Millis(local)}, deltas[n+m:]
 }
 
-// expire drops the peaks that can be no anchor any more.
+// expire drops the peaks that cannot be an anchor any more.
 func (a *Anchors) expire() {
 	p, rest := a.first, a.deltas
 	for p.local <= a.server-OrderWindow && len(rest) > 0 {
@@ -183,7 +187,8 @@ func (a *Anchors) keep(first peak, deltas []byte) {
 	a.deltas = a.deltas[:copy(a.deltas, deltas)]
 }
 
-// Trim forgets the older half of the peaks if they take more than bound bytes.
+// Trim bounds the bytes of the peaks. If those that can still be an anchor take more
+// than bound, it forgets the oldest of them, down to bound/2.
 func (a *Anchors) Trim(bound int) {
 	if len(a.deltas) <= bound {
 		return
@@ -199,8 +204,8 @@ func (a *Anchors) Trim(bound int) {
 	a.keep(p, rest)
 }
 
-// Memory returns how many bytes its peaks take in memory.
+// Memory returns how many bytes are allocated for the peaks.
 func (a *Anchors) Memory() int { return cap(a.deltas) }
 
-// Size returns how many bytes its peaks are.
+// Size returns how many of the allocated bytes are in use.
 func (a *Anchors) Size() int { return len(a.deltas) }

@@ -81,7 +81,7 @@ func conversation(t *rapid.T) []said {
 	return all
 }
 
-// Anchors forgets what it can without ever differing from the rule as written.
+// Anchors drops old peaks and never differs from the rule as written.
 func TestAnchorsAreTheRule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := conversation(t)
@@ -104,8 +104,8 @@ func TestAnchorsAreTheRule(t *testing.T) {
 	})
 }
 
-// Anchors that were trimmed, or begun anew in the middle, say when the log must be
-// asked, and up to where; with what it says they are the rule all the same.
+// Anchors that were trimmed, or that begin in the middle of a log, say when the log
+// must be read, and up to which seq. With what is found there they follow the rule.
 func TestAnchorsForget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := conversation(t)
@@ -156,7 +156,7 @@ func TestAnchorsForget(t *testing.T) {
 	})
 }
 
-// A message in order takes three bytes or so, those of three minutes at the most.
+// A message in order takes a few bytes, and only those of three minutes are kept.
 func TestAnchorsAreSmall(t *testing.T) {
 	var a pim.Anchors
 	for i := range 100_000 {
@@ -175,8 +175,8 @@ func TestAnchorsAreSmall(t *testing.T) {
 	}
 }
 
-// A new message changes nothing between those already shown, goes before its
-// sender's later ones, and without resends the order is the server's.
+// The order is total: every message has a place among those already shown. Without
+// resends that is the last one.
 func TestOrderIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		senders := map[string]*pim.Anchors{}
@@ -214,8 +214,8 @@ func BenchmarkAnchors(b *testing.B) {
 	}
 }
 
-// A sender takes as much memory as his peaks of the last three minutes, at any rate and
-// after any burst.
+// A sender takes memory for the peaks of the last three minutes only, at any rate of
+// messages and after any burst.
 func TestAnchorsTakeLittleMemory(t *testing.T) {
 	var a pim.Anchors
 	now, seq := pim.Millis(1_795_000_000_000), pim.Seq(0)

@@ -6,12 +6,12 @@
 // The words are those of docs/architecture.md:
 //
 //   - A user has several devices. A conversation, direct or group, is a log:
-//     entries at seqs 1, 2, 3 … without a hole, none of which ever changes.
+//     entries at seqs 1, 2, 3 … without a hole. An entry never changes.
 //   - A message carries a client message ID, made once by the sending device
 //     and kept over every resend, so that sending it again has one effect.
 //   - A message has a local time (the sender's, at its first transmission) and
 //     a server time (the writer's, never running backwards in a conversation).
-//     From both follows its place on the screen, see Place.
+//     Both decide its place on the screen, see Place.
 //
 // All times are Millis, milliseconds since 1970-01-01 UTC.
 package pim

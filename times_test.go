@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// written is a message as it reaches the writer, and what it is to become.
+// written is a message as it reaches the writer, and the entry that it is to become.
 type written struct {
 	ID, Sender string
 	Attempt    uint32
@@ -119,7 +119,7 @@ func TestForgedTimes(t *testing.T) {
 	}
 }
 
-// A writer that reads its log again goes on as the one before.
+// A writer that reads the log goes on as the one that wrote it.
 func TestTimesAreReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Int64Range(-400_000, 400_000), 2, 30).Draw(t, "the clock goes by")
@@ -148,14 +148,14 @@ func TestTimesAreReadBack(t *testing.T) {
 }
 
 // scene is a server whose clock is set now and then, and devices that take some
-// time to notice. Now is what has really passed.
+// time to notice.
 type scene struct {
 	t     *rapid.T
-	now   pim.Millis
-	set   pim.Millis // what the server's clock is off by
+	now   pim.Millis // the time that has really passed
+	set   pim.Millis // how far the server's clock is off
 	setAt pim.Millis
-	knows map[string]pim.Millis // device → what it takes set for
-	sets  []int64               // by how much the clock may be set, 0: not
+	knows map[string]pim.Millis // device → the set that it goes by
+	sets  []int64               // by how much the clock may be set, one drawn at each step; 0: not
 	rest  pim.Millis            // between two sets, at least
 	w     writer
 }
@@ -169,7 +169,7 @@ func newScene(t *rapid.T, forward ...int64) *scene {
 	}
 }
 
-// passes lets time pass, and sets the server's clock in it or not.
+// passes lets time pass, and may set the server's clock.
 func (s *scene) passes() {
 	s.now += pim.Millis(rapid.SampledFrom([]int64{1, 40, 700, 5_000, 70_000, 400_000}).Draw(s.t, "passes"))
 	by := rapid.SampledFrom(s.sets).Draw(s.t, "set by")
@@ -180,8 +180,8 @@ func (s *scene) passes() {
 	s.now += 11_000 // nothing is written until the clock has been steady
 }
 
-// local returns a device's calibrated time, after it has noticed or not that the
-// clock was set.
+// local returns a device's calibrated time. The device may not have noticed yet that
+// the clock was set.
 func (s *scene) local(device string) pim.Millis {
 	if _, ok := s.knows[device]; !ok || rapid.Bool().Draw(s.t, "notices") || s.now-s.setAt > 120_000 {
 		s.knows[device] = s.set
@@ -189,7 +189,7 @@ func (s *scene) local(device string) pim.Millis {
 	return noon + s.now + s.knows[device] + pim.Millis(rapid.Int64Range(-20, 20).Draw(s.t, "off"))
 }
 
-// arrives writes m, which was transmitted now, after its way.
+// arrives writes m, which is transmitted now and travels for a while.
 func (s *scene) arrives(m *written) {
 	s.now += pim.Millis(rapid.Int64Range(1, 300).Draw(s.t, "travels"))
 	m.Clock = noon + s.now + s.set
@@ -205,7 +205,7 @@ func TestOrderIsSeqWhateverTheClocksDo(t *testing.T) {
 		s := newScene(t, 30_000, 3_600_000, 31_536_000_000)
 		for i := range rapid.IntRange(2, 40).Draw(t, "messages") {
 			s.passes()
-			s.now += 700 // two devices of one sender are not exact to the way of a message
+			s.now += 700 // two devices of one sender agree only to within the time that a message travels
 			device := rapid.SampledFrom([]string{"ann/phone", "ann/laptop", "bob/phone"}).Draw(t, "device")
 			m := written{ID: string(rune('A' + i)), Sender: device[:3], Attempt: 1, Local: s.local(device)}
 			s.arrives(&m)
@@ -216,12 +216,12 @@ func TestOrderIsSeqWhateverTheClocksDo(t *testing.T) {
 	})
 }
 
-// Whatever the clocks do, what one device has sent again stands where it would
-// have stood at first, among what the device has sent before and after.
+// Whatever the clocks do, a message that a device resends stands where it would have
+// stood at first, among those that the device sent before and after it.
 func TestResendsFindTheirPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newScene(t, 10_000) // further than OrderWindow a message never goes back
-		s.rest = pim.SetWindow   // one set in the life of a lost message can be told from its time, two cannot
+		s := newScene(t, 10_000) // forwards by less than OrderWindow: a message never goes back further than that
+		s.rest = pim.SetWindow   // one set in the life of a lost message can be told from its times, two cannot
 		type lost struct {
 			written
 			at pim.Millis
@@ -233,7 +233,7 @@ func TestResendsFindTheirPlace(t *testing.T) {
 		}
 		for i := range rapid.IntRange(2, 30).Draw(t, "messages") {
 			s.passes()
-			s.now += 1500 // more than a message's way, by which Age is not exact
+			s.now += 1500 // more than a message travels: Age is inexact by that
 			for len(away) > 0 && (s.now-away[0].at > 130_000 || rapid.IntRange(0, 3).Draw(t, "again") == 0) {
 				if s.now-away[0].at < 170_000 { // after that the SDK gives up
 					again(away[0])
