@@ -19,8 +19,9 @@ func AppendCommand(dst []byte, c *pim.Command) []byte {
 	return append(dst, c.Unknown...)
 }
 
-// ParseCommand reads a command that a client gives, and validates it. The result
-// shares nothing with payload.
+// ParseCommand reads a command that a client sent, and validates it. Its errors are
+// those of DecodeCommand and of pim.Command.Validate. The result shares nothing with
+// payload.
 func ParseCommand(payload []byte) (pim.Command, error) {
 	c, err := DecodeCommand(payload)
 	if err != nil {
@@ -29,9 +30,9 @@ func ParseCommand(payload []byte) (pim.Command, error) {
 	return c, c.Validate()
 }
 
-// DecodeCommand reads what AppendCommand wrote. It is for commands that are stored:
-// one of a later version, which Validate may refuse, is carried with all that it has.
-// An error is KindInvalid. The result shares nothing with payload.
+// DecodeCommand reads what AppendCommand wrote, and does not validate it. It is for
+// stored commands: it keeps all of a later version's command, which Validate may
+// refuse. An error is KindInvalid. The result shares nothing with payload.
 func DecodeCommand(payload []byte) (pim.Command, error) {
 	var m wirepb.Command
 	if err := m.UnmarshalVT(payload); err != nil {
@@ -43,7 +44,7 @@ func DecodeCommand(payload []byte) (pim.Command, error) {
 		Unknown: m.ProtoReflect().GetUnknown(),
 	}
 	if len(c.Value) == 0 {
-		c.Value = nil // an empty one can be written in two ways
+		c.Value = nil // an empty value can be encoded in two ways
 	}
 	return c, nil
 }

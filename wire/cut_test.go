@@ -42,8 +42,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// Whatever is cut is a beginning, not too long, text if it was text, and not much
-// shorter than there is room for.
+// Of anything, Cut returns a beginning that is not too long, is text if all of it was,
+// and is not much shorter than there is room for.
 func TestCutOfAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := []byte(rapid.String().Draw(t, "text"))

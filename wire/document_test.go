@@ -28,8 +28,8 @@ func section(t *testing.T, n int) string {
 	return text
 }
 
-// Nothing in the worked exchange is made up: every byte of its blocks belongs
-// to a vector's frame, whole, over one of the transports.
+// Nothing in the worked exchange is made up: each of its blocks of bytes is a whole
+// frame of a vector, over one of the transports.
 func TestExchangeIsVectorsOnly(t *testing.T) {
 	var blocks []string // each frame's lines joined: a line that is indented further continues the one above
 	hexLine := regexp.MustCompile(`(?m)^    ( *)([0-9a-f ]+)$`)
@@ -90,7 +90,8 @@ func checkField(t *testing.T, part string, f protoreflect.FieldDescriptor) {
 	}
 }
 
-// Sections 12 and 13 list the kinds and the codes as the code has them.
+// Sections 3, 12 and 13 list the frame types, the kinds and the close codes as the code
+// has them.
 func TestDocumentListsKindsAndCodes(t *testing.T) {
 	errors := section(t, 12)
 	for k := pim.Kind(0); !strings.HasPrefix(k.String(), "kind_"); k++ {

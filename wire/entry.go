@@ -39,8 +39,8 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 	return append(dst, e.Unknown...)
 }
 
-// ParseEntry reads what AppendEntry wrote, an entry of conversation c. The
-// result shares nothing with data.
+// ParseEntry reads what AppendEntry wrote, an entry of conversation c. Its errors are
+// KindCorrupt, and those of EntryOf. The result shares nothing with data.
 func ParseEntry(c pim.ConversationID, data []byte) (pim.Entry, error) {
 	var m wirepb.Entry
 	if err := m.UnmarshalVT(data); err != nil {
@@ -49,8 +49,9 @@ func ParseEntry(c pim.ConversationID, data []byte) (pim.Entry, error) {
 	return EntryOf(c, &m)
 }
 
-// EntryOf returns m, an entry of conversation c, in pim's form. It takes over
-// m's payload, and the fields that this version does not know.
+// EntryOf returns m, an entry of conversation c, as a pim.Entry, which takes over m's
+// payload and the fields that this version does not know. It fails with KindInvalid if
+// m has no seq, or no client message ID of 16 bytes.
 func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	e := pim.Entry{
 		Conversation: c,
@@ -83,8 +84,9 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 // briefPayload is how many bytes of payload a brief entry keeps, at most.
 const briefPayload = 64
 
-// BriefEntry returns what a brief Summary shows of its last entry, and whether
-// its payload was cut. What the Summary itself says is left out.
+// BriefEntry returns what a brief Summary shows of m, its last entry, and whether m's
+// payload was cut. Fields that the Summary itself has are left out. The result shares
+// m's payload.
 func BriefEntry(m *wirepb.Entry) (brief *wirepb.Entry, cut bool) {
 	brief = &wirepb.Entry{Kind: m.Kind, Sender: m.Sender, LocalMs: m.LocalMs, ServerMs: m.ServerMs, AheadMs: m.AheadMs, Payload: m.Payload}
 	if cut = len(m.Payload) > briefPayload; cut {
@@ -120,8 +122,8 @@ func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries [][]byte) []by
 	return dst
 }
 
-// EntryOverhead is what an entry's place in a PIMPush or PIMPullResp frame
-// costs in bytes, at the most, above its encoding.
+// EntryOverhead is how many bytes an entry takes in a PIMPush or PIMPullResp frame
+// above its encoding, at most.
 const EntryOverhead = 6
 
 // ClientID returns b as a client message ID; ok is false if it is not 16 bytes.

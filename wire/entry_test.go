@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// fullEntry returns an entry whose every field is set.
+// fullEntry returns an entry with all fields set but Ahead, Order and Unknown.
 func fullEntry() pim.Entry {
 	return pim.Entry{
 		Conversation: "g:x", Seq: 9, Anchor: 4, Count: 7, Kind: pim.EntryJoin, Sender: "ann", Device: "phone",
@@ -21,8 +21,8 @@ func fullEntry() pim.Entry {
 	}
 }
 
-// Field by field, since a field that neither AppendEntry nor ParseEntry knows
-// survives a comparison of bytes.
+// The fields are compared one by one: a comparison of encodings would not notice a
+// field that neither AppendEntry nor ParseEntry knows.
 func TestEntryKeepsEveryField(t *testing.T) {
 	e := fullEntry()
 	got, err := ParseEntry(e.Conversation, AppendEntry(nil, &e))
@@ -37,8 +37,8 @@ func TestEntryKeepsEveryField(t *testing.T) {
 	}
 }
 
-// On the wire an anchor of 0 means seq: an entry in its usual place does not
-// carry one, and one that carries it nevertheless means the same.
+// On the wire an anchor of 0 means seq. An entry in its usual place is encoded with
+// that; one that carries its seq as its anchor means the same.
 func TestAnchorOfItsOwn(t *testing.T) {
 	e := fullEntry()
 	e.Anchor = e.Seq
@@ -112,8 +112,8 @@ func TestClientID(t *testing.T) {
 	}
 }
 
-// EntryOverhead bounds what a frame adds to an entry, at the sizes where a
-// length takes one byte more, and the greatest entry has a place in a frame.
+// EntryOverhead bounds what a frame adds to an entry, also at the sizes where the
+// length takes one byte more. The greatest entry fits into a frame.
 func TestEntryOverhead(t *testing.T) {
 	for _, n := range []int{0, 127, 128, 1<<14 - 1, 1 << 14, pim.MaxFrame} {
 		if got := len(AppendPushEntry(nil, make([]byte, n))) - n; got > EntryOverhead {

@@ -30,7 +30,7 @@ func ErrorFrame(err error) *wirepb.PIMError {
 }
 
 // ErrorOf returns the error that m carries. A kind of a later version becomes
-// one that is retried, or is not, as m says.
+// KindUnavailable if m is retryable, else KindInvalid.
 func ErrorOf(m *wirepb.PIMError) *pim.Error {
 	kind := pim.KindInvalid
 	switch {
@@ -57,7 +57,7 @@ const (
 	CodeSlow        Code = 4001 // the connection did not take what was written to it
 	CodeIdle        Code = 4002 // silent for longer than Welcome's limits allow
 	CodeOverloaded  Code = 4003 // the node takes no more connections
-	CodeUnavailable Code = 4004 // the node cannot serve now, its store has failed
+	CodeUnavailable Code = 4004 // the node cannot serve now, because its store has failed
 	CodeHandshake   Code = 4005 // no Hello in time, or a frame that stayed half sent
 
 	CodeReplaced     Code = 4100 // the same device connected again

@@ -178,10 +178,11 @@ func AppendTCP(dst, frame []byte) []byte {
 	return append(dst, frame...)
 }
 
-// CutTCP splits the first frame from buf, which holds what a TCP connection
-// has sent. If buf holds no whole frame yet it returns a nil frame and, in
-// need, how many bytes buf must have for the next try. A length of 0 or above
-// limit is an error: the connection cannot be read any further.
+// CutTCP cuts the first frame off buf, which holds what came over a TCP connection;
+// frame and rest are parts of buf. If buf holds no whole frame yet, CutTCP returns a
+// nil frame and, in need, how many bytes buf must have for the next try. A length of 0
+// (KindInvalid) or above limit (KindTooLarge) is an error: the connection cannot be
+// read any further.
 func CutTCP(buf []byte, limit int) (frame, rest []byte, need int, err error) {
 	if len(buf) < TCPHeader {
 		return nil, buf, TCPHeader, nil

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// every type of frame.
+// types are all frame types.
 var types = []Type{
 	TypeHello, TypeWelcome, TypeSendReq, TypeSendAck, TypePush, TypePushAck, TypeSyncReq, TypeSyncResp, TypePullReq,
 	TypePullResp, TypeTimeReq, TypeTimeResp, TypePing, TypePong, TypeGoAway, TypeError,
@@ -217,7 +217,8 @@ func TestErrorsCross(t *testing.T) {
 	}
 }
 
-// Kinds of later versions, or none at all, do not turn into others.
+// Kinds of later versions, and numbers that cannot be kinds, do not turn into other
+// kinds.
 func TestKindsOutOfRange(t *testing.T) {
 	for _, n := range []int32{-255, -1, 255, 257, 1 << 20} {
 		e, err := EntryOf("g:x", &wirepb.Entry{Seq: 1, ClientMessageId: make([]byte, 16), Kind: wirepb.EntryKind(n)})

@@ -8,8 +8,8 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// What a later version adds to an entry or a command comes through this one's hands as
-// it was.
+// What a later version adds to an entry or a command is the same after this version has
+// read and written it.
 func TestFieldsOfALaterVersion(t *testing.T) {
 	unknown := []byte{0x98, 0x75, 7, 0xa2, 0x75, 2, 'h', 'i'}
 	e := pim.Entry{Conversation: "g:x", Seq: 3, Anchor: 3, Kind: 300, Sender: "ann", ClientID: pim.ClientMessageID{1}, Payload: []byte("x"), Unknown: unknown}

@@ -6,12 +6,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A body of a few bytes an element decodes to fifty times as much in objects. What
-// has many elements is read here without decoding the whole.
+// A body of very small elements decodes to objects of fifty times its size. Bodies
+// that may have many such elements are read here without decoding them as a whole.
 
-// ReadPushAck reads the body of a PIMPushAck: it calls take for each of its acks, in
-// their order, and returns the serial. The name that take gets is the body's: it is
-// not to be kept. An error, KindInvalid, may come after some calls.
+// ReadPushAck reads the body of a PIMPushAck: it calls take for each ack, in order, and
+// returns the serial. The conversation that take gets is a part of body, and take must
+// not keep it. An error is KindInvalid; take may have been called before it.
 func ReadPushAck(body []byte, take func(conversation []byte, seq uint64)) (serial uint64, err error) {
 	for len(body) > 0 {
 		num, value, n := cutField(body)
@@ -54,7 +54,7 @@ func readAck(body []byte) (conversation []byte, seq uint64, err error) {
 	return conversation, seq, nil
 }
 
-// field is the value of a field, as much of it as is used here.
+// field is the value of a field: its wire type and, of two types, what is in it.
 type field struct {
 	kind   protowire.Type
 	number uint64 // of a VarintType
@@ -63,8 +63,8 @@ type field struct {
 
 func (f field) is(t protowire.Type) bool { return f.kind == t }
 
-// cutField reads the first field of body; n is its length, or below 0 an error of
-// protowire's.
+// cutField reads the first field of body; n is its length, or, if below 0, an error
+// code of protowire.
 func cutField(body []byte) (num protowire.Number, value field, n int) {
 	num, kind, n := protowire.ConsumeTag(body)
 	if n < 0 {
@@ -92,11 +92,11 @@ func unreadable(t Type, n int) error {
 
 const membersField = 7 // of a PIMSendReq
 
-// ReadSendReq decodes the body of a PIMSendReq into m, which must be empty. Of
-// members it takes none where there are more than most; they are counted. An error
-// is KindInvalid.
+// ReadSendReq decodes the body of a PIMSendReq into m, which must be empty, and returns
+// how many members the body has. If they are more than most, m gets none of them. An
+// error is KindInvalid.
 func ReadSendReq(body []byte, m *wirepb.PIMSendReq, most int) (members int, err error) {
-	if len(body) > 2*most { // a member has two bytes at the least
+	if len(body) > 2*most { // a member takes two bytes at least
 		if members = count(body, membersField); members > most {
 			body = without(body, membersField)
 		}
@@ -107,7 +107,7 @@ func ReadSendReq(body []byte, m *wirepb.PIMSendReq, most int) (members int, err 
 	return max(members, len(m.Members)), nil
 }
 
-// count returns how often body has the field num, as far as it can be read.
+// count returns how often body has the field num, up to where it cannot be read.
 func count(body []byte, num protowire.Number) int {
 	times := 0
 	for len(body) > 0 {

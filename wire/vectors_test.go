@@ -261,8 +261,8 @@ func TestVectorsHaveEveryField(t *testing.T) {
 	}
 }
 
-// reading is one case of testdata/reading.json: bytes that no writer of v1 makes,
-// and what a reader makes of them.
+// reading is one case of testdata/reading.json: bytes that no encoder of v1 makes, and
+// what a reader has to make of them.
 type reading struct {
 	Name   string          `json:"name"`
 	TCP    string          `json:"tcp"`              // what comes over TCP
@@ -324,7 +324,7 @@ func TestReading(t *testing.T) {
 	}
 }
 
-// The bytes that docs/protocol.md shows are those of the vectors.
+// The worked exchange in docs/protocol.md shows frames of the vectors.
 func TestDocumentShowsTheVectors(t *testing.T) {
 	doc, err := os.ReadFile("../docs/protocol.md")
 	if err != nil {
