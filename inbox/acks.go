@@ -13,38 +13,42 @@ import (
 )
 
 const (
-	ackInterval = time.Second // how long an acknowledgement waits in memory
-	ackPending  = 1 << 16     // conversations of devices waiting, at most, but for the first of each user
-	ackFirst    = 16          // conversations of a user that are taken however many of others wait
-	ackCommit   = 256         // devices in one commit
-	ackLater    = 256         // writes of syncs that wait
+	ackInterval = time.Second // how long an acknowledgement waits in memory, at most
+	ackPending  = 1 << 16     // conversations of devices that wait, at most, besides the first ackFirst of each user
+	ackFirst    = 16          // conversations of a user that may wait however many of others do
+	ackCommit   = 256         // devices in one commit, at most
+	ackLater    = 256         // writes given to Later that wait, at most
 
-	// AckShare is how many conversations of one user's devices wait, at most. What
-	// is above it is dropped.
+	// AckShare is how many conversations of one user's devices wait, at most. More
+	// are dropped.
 	AckShare = 1 << 12
 )
 
-// Acks takes devices' acknowledgements. They are cumulative and promise nothing,
-// so they wait in memory for up to a second, many of one device becoming one
-// cell, and those of all devices share one fsync. One that is lost in a crash, or
-// dropped since too many wait, only makes the next sync list a conversation more.
+// Acks stores devices' acknowledgements. They are cumulative, and nothing is promised
+// about them, so they wait in memory for up to a second: those of one device and
+// conversation become one cell, and those of all devices share one fsync. One that is
+// lost in a crash, or dropped because too many wait, only makes the next sync list one
+// conversation more.
 type Acks struct {
+	// Set at construction.
 	store store.Store
 	log   *slog.Logger
 
+	// Guarded by mu.
 	mu      sync.Mutex
 	pending map[deviceKey]*deviceAcks
 	users   map[pim.UserID]int        // conversations in pending, by user
-	writing map[deviceKey]*deviceAcks // by the Flush under way; not changed any more
+	writing map[deviceKey]*deviceAcks // taken by the Flush under way; not changed any more
 	waiting int                       // conversations in pending
 	written int                       // conversations in writing
 
+	// Metrics.
 	lost      prometheus.Counter
 	overShare prometheus.Counter
 	overAll   prometheus.Counter
-	dropped   *prometheus.CounterVec // the two
+	dropped   *prometheus.CounterVec // overShare and overAll, by reason
 
-	flushing sync.Mutex    // one Flush at a time, so that it can wait for what another took
+	flushing sync.Mutex    // one Flush at a time: a Flush also waits for what an earlier one took
 	early    chan struct{} // capacity 1: much waits, flush now
 	later    chan func(context.Context)
 	stop     chan struct{}
@@ -61,7 +65,7 @@ type deviceAcks struct {
 	seqs   map[pim.ConversationID]pim.Seq
 }
 
-// NewAcks starts an Acks, which the caller must Close before the store.
+// NewAcks starts an Acks. The caller must close it, before it closes the store.
 func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a := &Acks{
 		store: s, log: log, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int),
@@ -95,8 +99,8 @@ type Ack struct {
 	Seq          pim.Seq
 }
 
-// Note takes one PIMPushAck of a device. It waits for nothing: what is above the
-// user's share, or has no room, is dropped. The serial is always taken.
+// Note takes one PIMPushAck of a device. It waits for nothing: acknowledgements above
+// the user's share, or without room, are dropped. The serial is always taken.
 func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []Ack) {
 	key := deviceKey{user, device}
 	a.mu.Lock()
@@ -122,8 +126,8 @@ func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []
 	}
 }
 
-// admit reports whether one conversation more of user may wait, and counts it. a.mu
-// is held.
+// admit reports whether one conversation more of user may wait, and counts it. The
+// caller holds a.mu.
 func (a *Acks) admit(user pim.UserID) bool {
 	switch n := a.users[user]; {
 	case n >= AckShare:
@@ -138,9 +142,10 @@ func (a *Acks) admit(user pim.UserID) bool {
 	return true
 }
 
-// Settle writes what waits for one device, so that a Sync that follows sees it. It
-// waits for nobody else's, and for no fsync: the next Flush, or the one under way,
-// writes the same again, durably, and says if it cannot.
+// Settle writes the acknowledgements of one device that wait, so that a Sync that
+// follows sees them. It does not wait for those of other devices, nor for an fsync:
+// the next Flush, or the one under way, writes the same again, durably, and reports
+// errors.
 func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID) {
 	key := deviceKey{user, device}
 	a.mu.Lock()
@@ -156,8 +161,8 @@ func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	}
 }
 
-// Flush writes everything that waits, durably. An error loses it, which only makes
-// the next sync list more.
+// Flush writes all acknowledgements that wait, durably. On an error those that are not
+// written are lost, which only makes the next sync list more.
 func (a *Acks) Flush(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
@@ -175,10 +180,10 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.mu.Unlock()
 }
 
-// write stores acknowledgements, ackCommit devices at a time; the last commit is
-// as durable as d says, and with it those before. On an error it returns how many
-// are not stored. It goes on when the caller's connection ends: the acknowledgements are
-// others' too.
+// write stores acknowledgements, those of ackCommit devices at a time. The last commit
+// is as durable as d says, and makes those before it as durable. On an error write
+// returns how many acknowledgements are not stored. It goes on when ctx is cancelled,
+// as by the end of a connection: pending may hold acknowledgements of other devices.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (left int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var part ackPart
@@ -204,12 +209,13 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d s
 	return left - part.next(), nil
 }
 
-// ackPart is what one commit of acknowledgements stores.
+// ackPart is what write stores at a time, of up to ackCommit devices: their serials
+// with one commit, then their acknowledgements with another.
 type ackPart struct {
 	devices       int
 	conversations int
 	serials, acks []*store.Write // none of them empty
-	before        *store.Write   // one that was committed already, nil if none was
+	before        *store.Write   // a write that was committed already, nil if there is none
 }
 
 func (p *ackPart) add(serial, acks *store.Write, conversations int) {
@@ -223,9 +229,9 @@ func (p *ackPart) add(serial, acks *store.Write, conversations int) {
 	}
 }
 
-// commit stores the part. A commit of nothing waits for no disk: where d asks for
-// durability and the part has no acknowledgement, it writes once more what was
-// written before it, so that this, too, is durable.
+// commit stores the part. A commit of no writes would not wait for the disk. So if d is
+// Durable and the part has no acknowledgements, commit repeats an earlier write, which
+// makes all that were committed before it durable as well.
 func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) error {
 	if err := s.Commit(ctx, p.serials, store.Relaxed); err != nil {
 		return err
@@ -249,10 +255,10 @@ func (p *ackPart) next() int {
 	return n
 }
 
-// serial returns the write of a device's serial, which is stored before the
-// acknowledgements: a serial that is ahead of them is harmless, the other way round
-// a device restored from a backup could go unnoticed. Nothing is promised of the
-// order within one commit.
+// serial returns the write of a device's serial. The serial is stored before the
+// acknowledgements: a serial ahead of them is harmless, but with one behind them a
+// device that was restored from a backup could go unnoticed. The serial needs a commit
+// of its own, because the store promises no order within one.
 func serial(key deviceKey, d *deviceAcks) *store.Write {
 	return &store.Write{Cells: []store.CellWrite{
 		{Partition: Devices(key.user), Cell: store.Cell{Key: string(key.device), Version: d.serial}},
@@ -261,8 +267,8 @@ func serial(key deviceKey, d *deviceAcks) *store.Write {
 
 // cells returns a device's acknowledgements as one write. A seq is cut to what the
 // user was sent, and a conversation that the user does not have is left out, so that
-// a device can neither hide entries to come from itself nor fill the disk with
-// made-up names.
+// a device can neither hide future entries from itself nor fill the disk with made-up
+// names.
 func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.Write, error) {
 	w := &store.Write{Cells: make([]store.CellWrite, 0, len(d.seqs))}
 	for c, seq := range d.seqs {
@@ -281,8 +287,9 @@ func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.
 	return w, nil
 }
 
-// Later takes what is to be written after a sync, see SyncRequest.Later. It waits for
-// nothing; what has no room is dropped, and so is what waits when a is closed.
+// Later takes a write that a sync left for later, see SyncRequest.Later; the goroutine
+// of a carries it out. Later waits for nothing: a write without room is dropped, and so
+// is one that still waits when a is closed.
 func (a *Acks) Later(write func(context.Context)) {
 	select {
 	case a.later <- write:
@@ -309,7 +316,7 @@ func (a *Acks) run() {
 	}
 }
 
-// Close writes what waits and stops.
+// Close writes the acknowledgements that wait, as Flush does, and stops.
 func (a *Acks) Close() {
 	close(a.stop)
 	<-a.done

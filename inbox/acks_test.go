@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// slowFor holds up who reads the lines of one user.
+// slowFor holds up calls that read a line of one user.
 type slowFor struct {
 	store.Store
 	user       pim.UserID
@@ -33,8 +33,8 @@ func (s *slowFor) Get(ctx context.Context, p store.Partition, key string) (store
 	return s.Store.Get(ctx, p, key)
 }
 
-// Whatever others have acknowledged, and however long it takes to write that: a
-// device's own is there when it syncs, and it does not wait for theirs.
+// Settle stores what a device has acknowledged, so that its sync sees it, and does not
+// wait for the acknowledgements of others, however long it takes to write those.
 func TestSettleWaitsForNobody(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
@@ -55,7 +55,7 @@ func TestSettleWaitsForNobody(t *testing.T) {
 	a.Close()
 }
 
-// Whatever one user acknowledges, and while a flush hangs: nobody waits, what one user
+// While a flush hangs, and whatever one user acknowledges: nobody waits, what one user
 // may have waiting is bounded, and there is room for the others.
 func TestAcksHaveShares(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "held", held: make(chan struct{}, 1), hold: make(chan struct{})}
@@ -86,7 +86,7 @@ func TestAcksHaveShares(t *testing.T) {
 	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 0")
 }
 
-// shows wants the lines among the metrics.
+// shows checks that the lines are among the metrics.
 func shows(t *testing.T, r *prometheus.Registry, lines ...string) {
 	t.Helper()
 	rec := httptest.NewRecorder()
@@ -99,7 +99,7 @@ func shows(t *testing.T, r *prometheus.Registry, lines ...string) {
 }
 
 // Whatever the engine does with the parts of a write, the serial is not behind the
-// acknowledgements: a device restored from a backup is noticed by it.
+// acknowledgements. By it the server notices a device that was restored from a backup.
 func TestSerialIsStoredFirst(t *testing.T) {
 	for seed := range uint64(300) {
 		mem := storetest.NewMemory()
@@ -116,8 +116,8 @@ func TestSerialIsStoredFirst(t *testing.T) {
 	}
 }
 
-// What was flushed outlives the power, and what was settled before it too, though
-// nobody sends anything that has an fsync of its own.
+// Acknowledgements that were flushed survive a power failure, and so do those that were
+// settled before, although nobody sends anything that has an fsync of its own.
 func TestFlushedAcksAreDurable(t *testing.T) {
 	const devices = 300 // more than in one commit
 	device := func(i int) pim.DeviceID { return pim.DeviceID(fmt.Sprint("device-", i)) }
@@ -133,8 +133,8 @@ func TestFlushedAcksAreDurable(t *testing.T) {
 	}
 }
 
-// So it does where the last commit of the flush has nothing to write: the names were
-// made up, with serials or without.
+// They also survive it if the last commit of the flush has nothing to write because the
+// conversations are made up, with serials or without.
 func TestFlushedAcksAreDurableBeforeNothing(t *testing.T) {
 	for _, serial := range []uint64{0, 9} {
 		s := crashed(t, func(a *inbox.Acks) {
@@ -148,7 +148,7 @@ func TestFlushedAcksAreDurableBeforeNothing(t *testing.T) {
 	}
 }
 
-// crashed returns a store as it is after the power failed behind do.
+// crashed returns a store as it is if the power fails right after do.
 func crashed(t *testing.T, do func(*inbox.Acks)) store.Store {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
@@ -171,7 +171,7 @@ func crashed(t *testing.T, do func(*inbox.Acks)) store.Store {
 	return s
 }
 
-// acknowledged wants alice's device to have acknowledged g:x up to 5.
+// acknowledged checks that alice's device has acknowledged g:x up to 5, with serial.
 func acknowledged(t *testing.T, s store.Store, device pim.DeviceID, serial uint64) {
 	t.Helper()
 	cells, err := s.List(ctx, inbox.Acked("alice", device), "", 10)
@@ -183,7 +183,7 @@ func acknowledged(t *testing.T, s store.Store, device pim.DeviceID, serial uint6
 	}
 }
 
-// Acknowledgements are counted until they are stored, and as lost where they are not.
+// Acknowledgements count as pending until they are stored, and as lost if they cannot be.
 func TestAckMetrics(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)

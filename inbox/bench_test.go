@@ -11,9 +11,9 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// BenchmarkSync is a sync with nothing new: of a device that settled long ago; after
-// messages that were acknowledged since; and after the store was opened again. Others'
-// lines surround the user's.
+// BenchmarkSync measures a sync with nothing new: of a device that settled long ago,
+// after messages that were acknowledged since, and after the store was opened again.
+// Lines of other users surround the user's.
 func BenchmarkSync(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000} {
 		b.Run(fmt.Sprint(n, " conversations"), func(b *testing.B) {
@@ -86,7 +86,8 @@ func syncsNothing(b *testing.B, x *inbox.Inbox, req inbox.SyncRequest) {
 	}
 }
 
-// message writes what a writer writes of a message into each of some conversations.
+// message writes, as a writer does, the lines of a message in each of the conversations
+// from to to-1.
 func message(b *testing.B, s store.Store, user pim.UserID, from, to int, newest pim.Seq) {
 	for i := from; i < to; i++ {
 		line := inbox.Line{Newest: newest, Count: uint64(newest)}.Cell(pim.ConversationID(fmt.Sprintf("g:%05d", i)))
@@ -97,7 +98,7 @@ func message(b *testing.B, s store.Store, user pim.UserID, from, to int, newest 
 	}
 }
 
-// acknowledge notes, and settles, what alice's phone has.
+// acknowledge stores that alice's phone has acknowledged n conversations up to seq.
 func acknowledge(b *testing.B, s store.Store, n int, seq pim.Seq) {
 	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
 	for i := 0; i < n; i += inbox.AckShare {

@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Where things are kept. IDs hold no '/' so that no two names collide.
+// Where things are kept. IDs hold no '/', so no two names collide.
 
 // Entries is the log of a conversation.
 func Entries(c pim.ConversationID) store.Log { return store.Log(c) }
@@ -18,11 +18,12 @@ func Entries(c pim.ConversationID) store.Log { return store.Log(c) }
 // entry that last changed the membership, value a Membership.
 func Members(c pim.ConversationID) store.Partition { return store.Partition("members/" + c) }
 
-// Lines is, together with Fresh, a user's offline list, and the list of the user's
-// conversations: key conversation, version the newest seq, value a Line.
+// Lines holds the lines of a user that have been folded. Together with Fresh it is the
+// user's offline list, and the list of the user's conversations: key conversation,
+// version the newest seq, value a Line.
 func Lines(u pim.UserID) store.Partition { return store.Partition("inbox/" + u) }
 
-// Fresh holds the lines that have not been folded into Lines; writers write here.
+// Fresh holds the lines that have not been folded into Lines. Writers write lines here.
 func Fresh(u pim.UserID) store.Partition {
 	return store.Partition(store.PassingPrefix + "fresh/" + string(u)) // one allocation
 }
@@ -40,13 +41,13 @@ func Acked(u pim.UserID, d pim.DeviceID) store.Partition {
 // PIMPushAck that was stored.
 func Devices(u pim.UserID) store.Partition { return store.Partition("devices/" + u) }
 
-// Settings is what the commands of a user's own log have come to: key the entity
-// (pim.Command.Entity), version the seq of the entry in force, for a read position
-// the seq that was read, value from SettingCell.
+// Settings holds what follows from the commands of a user's own log: key the entity
+// (pim.Command.Entity), version the seq of the entry in force, or for a read position
+// the seq that was read (more after a command with Replaces), value from SettingCell.
 func Settings(u pim.UserID) store.Partition { return store.Partition("settings/" + u) }
 
-// Line is one conversation in a user's offline list: what was sent to the user.
-// What a device still has to fetch is Newest minus what the device acknowledged.
+// Line is one conversation in a user's offline list: what was sent to the user. A
+// device still has to fetch the seqs above the one that it acknowledged, up to Newest.
 type Line struct {
 	Newest pim.Seq // the cell's version
 	Count  uint64  // counting messages up to Newest
@@ -58,12 +59,12 @@ func (l Line) Cell(c pim.ConversationID) store.Cell {
 	return store.Cell{Key: string(c), Version: uint64(l.Newest), Value: l.AppendValue(nil)}
 }
 
-// lineLeft is a bit of a Line's first byte. The others are later versions', as is what
-// stands behind the count: they are not looked at.
+// lineLeft is a bit of a Line's first byte. The other bits, and bytes behind the count,
+// are left to later versions and ignored.
 const lineLeft = 1
 
-// AppendValue appends the cell's value to dst: Lines of all members of a
-// conversation share it.
+// AppendValue appends the cell's value to dst. The lines of all present members of a
+// conversation have the same value, so a writer encodes it once.
 func (l Line) AppendValue(dst []byte) []byte {
 	flags := byte(0)
 	if l.Left {
@@ -89,15 +90,15 @@ type Period struct {
 	From, To pim.Seq // To is 0 while it lasts
 }
 
-// maxPeriods bounds a Membership: who leaves and joins more often than this can
-// no longer read the oldest periods.
+// maxPeriods bounds a Membership: a user who leaves and joins more often can no longer
+// read the oldest periods.
 const maxPeriods = 64
 
 // Membership is what a user may read of a group.
 type Membership struct {
 	Maker   bool     // made the group: for earlier versions, which take the maker for the owner
-	Flags   byte     // of later versions, carried: all bits but memberMaker
-	Periods []Period // ascending; at most one lasts, the last
+	Flags   byte     // bits of later versions, kept as they are; memberMaker does not count here
+	Periods []Period // ascending; only the last one may still last
 }
 
 const memberMaker = 1 // a bit of a Membership's first byte
@@ -116,7 +117,7 @@ func (m *Membership) Join(seq pim.Seq) {
 	m.Periods = append(m.Periods, Period{From: seq})
 }
 
-// Leave closes the period that lasts with the entry at seq.
+// Leave ends, with the entry at seq, the period that lasts. The user must be present.
 func (m *Membership) Leave(seq pim.Seq) { m.Periods[len(m.Periods)-1].To = seq }
 
 // Reads reports whether the user may read the entry at seq.
@@ -129,8 +130,8 @@ func (m *Membership) Reads(seq pim.Seq) bool {
 	return false
 }
 
-// firstFrom returns the first seq from seq on that the user may read; it is
-// beyond all that there is if there is none.
+// firstFrom returns the first seq from seq on that the user may read,
+// math.MaxUint64 if there is none.
 func (m *Membership) firstFrom(seq pim.Seq) pim.Seq {
 	for _, p := range m.Periods {
 		if p.To == 0 || p.To >= seq {

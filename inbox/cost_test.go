@@ -13,7 +13,7 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// calls counts what is asked of a store, and the cells that it lists.
+// calls counts the calls to a store, and the cells that it lists.
 type calls struct {
 	store.Store
 	gets, lists, listed, commits int
@@ -37,8 +37,8 @@ func (c *calls) Commit(ctx context.Context, w []*store.Write, d store.Durability
 }
 
 // What a sync with nothing new asks of the store does not depend on how many
-// conversations there are: not on a store of earlier days, not after messages came and
-// were acknowledged, not after a crash.
+// conversations there are: not on a store that an earlier version wrote, not after
+// messages came and were acknowledged, not after a crash.
 func TestSyncWithNothingNewReadsLittle(t *testing.T) {
 	const n = 3000
 	c := func(i int) pim.ConversationID { return pim.ConversationID(fmt.Sprintf("g:%04d", i)) }

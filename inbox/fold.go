@@ -7,24 +7,25 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// A device is settled when it has acknowledged all of Lines. That is the oddness of
-// the version of its cell in Settled, its mark, and it is kept by two rules:
+// A device is settled when it has acknowledged all of Lines. Its mark, the version of
+// its cell in Settled, is odd then. Two rules keep this true:
 //
-//   - A sync that found the mark even, read then Fresh and then Lines, and saw no line
-//     that its device has not acknowledged, raises the mark by one.
-//   - Who folds a line that another device has not acknowledged raises that device's
-//     mark to an even number before it forgets the line in Fresh: by one if it is odd,
-//     by two if it is even, so that a sync under way, whose mark would be one more,
-//     loses.
+//   - A sync that found the mark even, then read Fresh, then Lines, and saw no line that
+//     its device has not acknowledged, raises the mark by one.
+//   - A sync that folds a line that another device has not acknowledged raises the mark
+//     of that device to an even number before it forgets the line in Fresh: by one if
+//     the mark is odd, by two if it is even. So a sync of that device that is under way,
+//     and would raise the mark by one, loses: the higher version wins.
 //
-// A line that is folded was in Fresh when the marks were read, and it stays there
-// until it is in Lines and the marks are raised. So a sync that reads its mark later
-// than they were read sees the line, and does not settle unless the line has been
-// acknowledged; and one that read its mark earlier loses. A device without a mark is
-// not settled, and begins with one of 2, so that who folds knows of it.
+// A line that is folded was in Fresh when the fold read the marks, and it stays there
+// until it is in Lines and the marks are raised. So a sync that reads its own mark
+// after the fold read the marks sees the line, and does not settle its device unless
+// the device has acknowledged the line. A sync that read its own mark earlier loses. A
+// device without a mark is not settled; it begins with a mark of 2, so that folds know
+// of it.
 
-// foldAbove is how many lines of Fresh that its device has acknowledged a sync looks
-// at again rather than folding them: a fold costs two keys for each.
+// foldAbove is how many acknowledged lines a sync leaves in Fresh, to be looked at by
+// the next sync again, rather than folding them: a fold costs two keys for each.
 const foldAbove = 8
 
 // foldBatch is how many lines are folded with one commit, at most.
@@ -34,12 +35,13 @@ const firstMark = 2
 
 func settled(mark uint64) bool { return mark%2 == 1 }
 
-// unsettled returns the mark that follows on mark when a line is folded that the
-// device has not acknowledged.
+// unsettled returns the mark that a device gets after mark when a line is folded that
+// it has not acknowledged.
 func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 
-// mark returns the mark of the device that asks. It makes the first; until that is
-// written it returns 0, and the device cannot settle.
+// mark returns the mark of the device that asks. If it has none, mark writes its first
+// one, or leaves that to req.Later; until the first one is written, mark returns 0 and
+// the device cannot settle.
 func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
 	cell, ok, err := x.store.Get(ctx, Settled(req.User), string(req.Device))
 	if err != nil || ok {
@@ -60,8 +62,8 @@ func markCell(user pim.UserID, device string, version uint64) store.CellWrite {
 	return store.CellWrite{Partition: Settled(user), Cell: store.Cell{Key: device, Version: version}}
 }
 
-// raise writes cells of which a crash may lose the newest: what follows on them is
-// written after them, and lost before them.
+// raise writes cells relaxed. A crash may lose the newest ones first, which is safe: a
+// write that relies on these cells is made after them, and so is lost before them.
 func (x *Inbox) raise(ctx context.Context, cells ...store.CellWrite) error {
 	return x.store.Commit(ctx, []*store.Write{{Cells: cells}}, store.Relaxed)
 }
@@ -84,17 +86,18 @@ func (f *fold) add(ctx context.Context, line store.Cell) {
 	}
 }
 
-// end folds the rest, unless it is little.
+// end folds the rest, unless all lines that were added are foldAbove at most.
 func (f *fold) end(ctx context.Context) {
 	if f.begun || len(f.lines) > f.foldAbove {
 		f.flush(ctx)
 	}
 }
 
-// flush folds what was added, now or later. Another fold may be faster. That does no
-// harm: then the lines are in Lines and the marks have been raised. A fold may stop after
-// any step, by an error or a crash, and another does it again. Its error does not become
-// the sync's: a store that cannot write says so to others.
+// flush folds the lines that were added since the last flush, now or later. Another
+// sync may fold them first. That does no harm: then the lines are in Lines and the marks
+// have been raised. A fold may stop after any step, by an error or a crash; another sync
+// does it again. The sync does not return a fold's error: it has its answer, and others
+// report a store that cannot write.
 func (f *fold) flush(ctx context.Context) {
 	lines := f.lines
 	f.lines = nil
@@ -118,8 +121,8 @@ func (f *fold) write(ctx context.Context, lines []store.Cell) {
 	}
 }
 
-// others returns the marks to be raised of the devices that have not acknowledged all
-// of lines.
+// others returns the raised marks of those other devices of the user that have not
+// acknowledged all of lines.
 func (f *fold) others(ctx context.Context, lines []store.Cell) (marks []store.CellWrite, err error) {
 	devices := cursor{store: f.store, partition: Settled(f.user)}
 	for {

@@ -19,10 +19,10 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// Whatever a commit, an acknowledgement, and the steps of several devices' syncs and
-// folds meet, and wherever one of them dies: no sync leaves out a line that was there
-// before it began and that its device has not acknowledged, and when all is over each
-// device is listed exactly what it lacks.
+// However commits, acknowledgements, and the steps of several devices' syncs and folds
+// interleave, and wherever a sync dies: no sync leaves out a line that was there before
+// it began and that its device has not acknowledged. When all is over, each device is
+// listed exactly what it lacks.
 func TestNoLineIsMissed(t *testing.T) {
 	seed := newSeed(t)
 	for i := range 4000 {
@@ -32,7 +32,8 @@ func TestNoLineIsMissed(t *testing.T) {
 	}
 }
 
-// Every part of the rule is needed: without it the schedules find a line that is missed.
+// Every part of the rules is needed: without it, some schedule finds a line that is
+// missed.
 func TestBrokenFoldsMissLines(t *testing.T) {
 	seed := newSeed(t)
 	for name, breaks := range map[string]func(store.Store) store.Store{
@@ -65,7 +66,8 @@ func newSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// run is a sync that goes on step by step, a step being a call to the store.
+// run is a sync that goes on step by step. A step is a call to the store, or the write of
+// one cell.
 type run struct {
 	store.Store
 	device pim.DeviceID
@@ -217,7 +219,7 @@ func interleave(seed uint64, breaks func(store.Store) store.Store) (err error) {
 		case n == 0:
 			s.newest[c]++
 			put(inbox.Fresh("alice"), inbox.Line{Newest: s.newest[c]}.Cell(pim.ConversationID(c)))
-		case n == 1 && s.newest[c] > 1: // once more, late
+		case n == 1 && s.newest[c] > 1: // an older line once more, late
 			put(inbox.Fresh("alice"), inbox.Line{Newest: s.newest[c] - 1}.Cell(pim.ConversationID(c)))
 		case n <= 3 && s.newest[c] > 0:
 			s.acked[d][c] = s.newest[c]
@@ -253,7 +255,7 @@ func interleave(seed uint64, breaks func(store.Store) store.Store) (err error) {
 	return err
 }
 
-// What a broken fold does, each for one sync.
+// Stores that break a rule, each for one sync.
 
 // late writes marks, or else lines, after the lines have been forgotten.
 type late struct {
@@ -324,7 +326,7 @@ func (s evenStay) Commit(ctx context.Context, w []*store.Write, d store.Durabili
 	return s.Store.Commit(ctx, []*store.Write{{Cells: cells}}, d)
 }
 
-// oneLook takes a mark for what it was before.
+// oneLook shows a mark as it was at the first look.
 type oneLook struct {
 	store.Store
 	mark store.Cell
@@ -342,7 +344,7 @@ func (s *oneLook) Get(ctx context.Context, p store.Partition, key string) (store
 	return s.mark, s.seen, err
 }
 
-// noFirst makes no first marks: who folds knows nothing of such a device.
+// noFirst writes no first marks: folds do not know of such a device.
 type noFirst struct{ store.Store }
 
 func (s noFirst) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {

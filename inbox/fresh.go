@@ -9,11 +9,11 @@ import (
 
 // A user's offline list lies in two partitions. Writers put lines into Fresh. A sync
 // folds those that its device has acknowledged: it writes them to Lines and forgets
-// them in Fresh. So what is new lies among few others, and a device of which it is
-// known that it has acknowledged all of Lines looks at Fresh alone. The greater version
-// of a conversation's two lines counts. See docs/decisions/0019.
+// them in Fresh. So new lines lie among few others, and a sync of a device that is known
+// to have acknowledged all of Lines reads Fresh alone. If a conversation has two lines,
+// the one of the greater version counts. See docs/decisions/0019.
 
-// Line returns a user's line of a conversation.
+// Line returns a user's line of a conversation; ok is false if there is none.
 func (x *Inbox) Line(ctx context.Context, user pim.UserID, c pim.ConversationID) (l Line, ok bool, err error) {
 	cell, err := newestLine(ctx, x.store, user, c, ^pim.Seq(0))
 	if err != nil || cell.Version == 0 {
@@ -23,10 +23,10 @@ func (x *Inbox) Line(ctx context.Context, user pim.UserID, c pim.ConversationID)
 	return l, err == nil, err
 }
 
-// newestLine returns a user's line of a conversation, of version 0 if there is none.
-// A line that reaches up to enough need not be the newest.
+// newestLine returns the newest line that a user has of a conversation, of version 0
+// if there is none. It may return an older one whose version is enough or more.
 func newestLine(ctx context.Context, s store.Store, user pim.UserID, c pim.ConversationID, enough pim.Seq) (store.Cell, error) {
-	fresh, _, err := s.Get(ctx, Fresh(user), string(c)) // first: a line is folded before it is forgotten
+	fresh, _, err := s.Get(ctx, Fresh(user), string(c)) // first: a line is in Lines before it is forgotten in Fresh
 	if err != nil || fresh.Version >= uint64(enough) {
 		return fresh, err
 	}
@@ -45,7 +45,7 @@ type walk struct {
 	at        string // key of the last line
 }
 
-// fewLines is how many fresh lines there mostly are.
+// fewLines is how many lines Fresh mostly has, at most: the size of the first page.
 const fewLines = 16
 
 func (x *Inbox) newWalk(user pim.UserID, after pim.ConversationID, freshOnly bool) *walk {
@@ -56,16 +56,16 @@ func (x *Inbox) newWalk(user pim.UserID, after pim.ConversationID, freshOnly boo
 	}
 }
 
-// next returns the next line, and the one of Fresh that it comes from or hides; that
-// has version 0 if there is none. Every stretch of Fresh is read before the same
-// stretch of Lines, since a line goes from there to here and is never in none of the
-// two.
+// next returns the next line. fresh is the line that its conversation has in Fresh, the
+// same or an older one, or a cell of version 0. Every stretch of Fresh is read before
+// the same stretch of Lines, because a line moves from Fresh to Lines, and is in both
+// meanwhile.
 func (w *walk) next(ctx context.Context) (line, fresh store.Cell, ok bool, err error) {
 	if len(w.fresh.page) == 0 && !w.fresh.ended {
 		if err := w.fresh.read(ctx); err != nil {
 			return line, fresh, false, err
 		}
-		// What was read of Lines before is too old.
+		// The page of Lines was read before this one of Fresh: it is too old.
 		w.folded.page, w.folded.after, w.folded.ended = nil, w.at, w.freshOnly
 	}
 	f, isFresh, err := w.fresh.peek(ctx)

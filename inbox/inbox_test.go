@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var ctx = context.Background()
 
-// fill writes a log of n entries, each of size bytes, and one user's membership.
+// fill writes a log of n entries, each with size bytes of payload, and, if m is not nil,
+// alice's membership.
 func fill(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, n, size int, m *inbox.Membership) {
 	w := &store.Write{Log: inbox.Entries(c)}
 	for i := range n {
@@ -139,7 +140,7 @@ func TestPullOfLargeEntries(t *testing.T) {
 	}
 }
 
-// reads counts the bytes that are read of logs.
+// reads counts the bytes that are read from logs.
 type reads struct {
 	store.Store
 	bytes int
@@ -153,8 +154,8 @@ func (r *reads) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit
 	return records, err
 }
 
-// The page at the end of small entries with large ones behind them takes a few tries,
-// not one for each entry.
+// A page of the newest entries takes a few tries, not one for each entry, if large
+// entries follow many small ones.
 func TestPullOfGrowingEntries(t *testing.T) {
 	s := &reads{Store: storetest.NewMemory()}
 	w := &store.Write{Log: inbox.Entries("d:alice:bob")}
@@ -213,7 +214,7 @@ func TestPullKeepsToTheRange(t *testing.T) {
 	})
 }
 
-// Who joined late is not sent through all that came before, page by page.
+// A member who joined late does not pull through all that came before, page by page.
 func TestPullSkipsWhatIsNotReadable(t *testing.T) {
 	s := storetest.NewMemory()
 	fill(t, s, "g:x", 5000, 10, &inbox.Membership{Periods: []inbox.Period{{From: 2000, To: 2010}, {From: 4990}}})
@@ -267,7 +268,7 @@ func addLine(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, 
 	w := &store.Write{Cells: []store.CellWrite{{
 		Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: newest, Count: uint64(newest)}.Cell(c),
 	}}}
-	if newest%3 == 0 { // one that was folded, and was written once more, late
+	if newest%3 == 0 { // this line was folded, and an older one was written once more, late
 		w.Cells[0].Partition = inbox.Lines("alice")
 		w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: newest - 1}.Cell(c)})
 	}
@@ -333,8 +334,8 @@ func TestSyncIsASubtraction(t *testing.T) {
 	})
 }
 
-// A device cannot acknowledge what it was not sent: neither seqs to come nor
-// conversations of others take up room.
+// A device cannot acknowledge what it was not sent: seqs to come are cut, and
+// conversations of others take up no room.
 func TestAcksAreBoundedByTheLine(t *testing.T) {
 	s := storetest.NewMemory()
 	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
@@ -404,8 +405,8 @@ func FuzzParseLine(f *testing.F) {
 	})
 }
 
-// A summary shows the whole of an entry where that takes the place of a pull, or costs
-// nothing: it is what Pull returns.
+// A summary shows its last entry whole, as Pull returns it, if that takes the place of a
+// pull or costs nothing.
 func TestSummaryThatSettles(t *testing.T) {
 	for _, at := range []struct {
 		name         string

@@ -11,8 +11,8 @@ import (
 // Inbox reads what users have been sent. It is safe for concurrent use.
 type Inbox struct {
 	store     store.Store
-	foldAbove int // foldAbove, but in tests
-	fewLines  int // fewLines, but in tests
+	foldAbove int // the constant foldAbove, except in tests
+	fewLines  int // the constant fewLines, except in tests
 }
 
 // New returns an Inbox over s.
@@ -42,7 +42,8 @@ type Encoded struct {
 }
 
 // Pull returns one page. Seqs that the page settles but does not hold are not
-// for this user. Errors: KindInvalid, KindNotMember, and the store's.
+// for this user, or, in an own log, are of superseded commands. Errors: KindInvalid,
+// KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
 	newest, m, err := x.readable(ctx, user, req.Conversation)
 	if err != nil {
@@ -56,7 +57,7 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	owner, own := req.Conversation.OwnUser()
 	reach := limit
 	if own {
-		reach = pim.MaxPageEntries // few of them are left
+		reach = pim.MaxPageEntries // current leaves few of them
 	}
 	for {
 		page.From, page.To = span(req, pim.Seq(reach), &m, newest)
@@ -70,9 +71,10 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		if !req.NewestFirst || page.To == end {
 			break
 		}
-		// The bytes ran out before the end of the range, which was asked for: about as
-		// many entries fit there. Of half as many at the most, since entries that grow
-		// towards the end would take a try, and a megabyte read, for each of them.
+		// The bytes ran out before the end of the range, and the end is what was asked
+		// for. Try as many entries there as have fitted here, but at most half as many as
+		// before: entries that grow towards the end would otherwise take a try, and a
+		// megabyte read, for each of them.
 		reach, page.Entries = min(len(page.Entries), reach/2), nil
 	}
 	if own {
@@ -82,9 +84,9 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	return page, err
 }
 
-// Position returns, of a place up to which user has read c, the count of the entry
-// there, and the newest seq that the user may read. Errors: KindNotMember, KindInvalid
-// where seq is beyond that, and the store's.
+// Position returns the newest seq of c that user may read, and the count of the entry
+// at seq, up to which the user has read. Errors: KindNotMember; KindInvalid if seq is 0
+// or beyond newest, which is returned nevertheless; and the store's.
 func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (newest pim.Seq, count uint64, err error) {
 	newest, _, err = x.readable(ctx, user, c)
 	if err != nil {
@@ -113,8 +115,8 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	if c.Excludes(user) {
 		return 0, Membership{}, notMember(user, c)
 	}
-	// The log's end first: a membership that is read before it may have ended
-	// within what a page would then settle.
+	// The log's last seq is read before the membership. In the other order the user
+	// could leave in between, and a page would hold entries that came after that.
 	last, err := x.store.Last(ctx, Entries(c))
 	if err != nil {
 		return 0, Membership{}, err
@@ -129,7 +131,7 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	return last, m, nil
 }
 
-// cut leaves the page at most limit entries, and what they settle.
+// cut leaves at most limit entries in the page, and lets it settle no seqs beyond them.
 func (p *Page) cut(limit int, newestFirst bool) {
 	over := len(p.Entries) - limit
 	switch {
@@ -143,8 +145,9 @@ func (p *Page) cut(limit int, newestFirst bool) {
 	}
 }
 
-// span returns the seqs that the page for req may settle, at most: limit, and
-// with them all that lie outside the membership.
+// span returns the range of seqs that the page for req may settle, at most: limit seqs
+// from the first one on that the user may read, and those before it. Newest first it
+// is limit seqs up to the last one that the user may read, and those behind it.
 func span(req PullRequest, limit pim.Seq, m *Membership, newest pim.Seq) (from, to pim.Seq) {
 	from, to = max(req.From, 1), newest
 	if req.To != 0 {
@@ -165,8 +168,8 @@ func span(req PullRequest, limit pim.Seq, m *Membership, newest pim.Seq) (from, 
 	return from, to
 }
 
-// fill reads the page's entries period by period. If the page's bytes run out
-// it settles less than it set out to.
+// fill reads the page's entries period by period. If pim.MaxPageBytes are used up, it
+// lowers page.To to what the page settles.
 func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *Membership) error {
 	room := pim.MaxPageBytes
 	for _, p := range m.Periods {
@@ -195,8 +198,8 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 	return nil
 }
 
-// membership returns what user, whom c's name does not exclude, may read of c: at
-// least one period.
+// membership returns what user may read of c: at least one period. The caller has
+// checked that c does not exclude user.
 func (x *Inbox) membership(ctx context.Context, user pim.UserID, c pim.ConversationID) (Membership, error) {
 	if !c.IsGroup() {
 		return Membership{Periods: []Period{{From: 1}}}, nil

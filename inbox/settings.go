@@ -22,8 +22,9 @@ func SettingCell(s *pim.Setting) store.Cell {
 	return store.Cell{Key: s.Entity(), Version: version, Value: value}
 }
 
-// ParseSetting reads what SettingCell wrote. Of a kind that this version does not know
-// (CommandKind.Known) the cell is a later version's: it stays as it is.
+// ParseSetting reads what SettingCell wrote. A cell whose kind this version does not
+// know (CommandKind.Known) is a later version's: the caller leaves it as it is. An error
+// is KindCorrupt.
 func ParseSetting(c store.Cell) (pim.Setting, error) {
 	var s pim.Setting
 	rest := c.Value
@@ -50,12 +51,15 @@ func corruptSetting(c store.Cell) error {
 	return pim.Errorf(pim.KindCorrupt, "setting %q with the value %x", c.Key, c.Value)
 }
 
-// current drops the commands that later ones have superseded, so that a new
-// device reads what its user has, not how it came about. What a deletion leaves
-// behind stays: it decides over changes made without knowing of it. So does a read that
-// replaced a position, which a device may still have. So does what an entry after last has superseded: its cell may be seen before it is durable, and
-// be lost. The order of what remains is that of the log, which is the order to apply
-// it in.
+// current drops the commands that later ones have superseded, so that a new device
+// reads what its user has, not how it came about. It reuses entries, and keeps the order
+// of the log, in which a device applies them. Three kinds of superseded commands stay:
+//
+//   - The last deletion of an entity: it decides over changes that were made without
+//     knowing of it.
+//   - A read that replaced a position: a device may still have that position.
+//   - A command that an entry after last has superseded: the setting's cell may be seen
+//     before that entry is durable, and the entry may be lost.
 func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded, last pim.Seq) ([]Encoded, error) {
 	kept := entries[:0]
 	read := make(map[string]pim.Setting)
@@ -72,13 +76,13 @@ func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded,
 			if e.Seq < s.At && s.At <= last && e.Seq != s.Deleted && !cmd.Replaces {
 				continue
 			}
-		} // else of another version: for the device to skip
+		} // else of another version: the device skips it
 		kept = append(kept, encoded)
 	}
 	return kept, nil
 }
 
-// setting returns what entity has come to, from read if it is there.
+// setting returns the setting of entity, from read if it is there, and notes it there.
 func (x *Inbox) setting(ctx context.Context, user pim.UserID, entity string, read map[string]pim.Setting) (pim.Setting, error) {
 	if s, ok := read[entity]; ok {
 		return s, nil

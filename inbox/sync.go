@@ -16,8 +16,9 @@ type SyncRequest struct {
 	Full   bool               // every conversation, whatever was acknowledged
 	After  pim.ConversationID // Next of the page before
 	Limit  int                // conversations; 0: defaultSync
-	// Later, if not nil, is given what is to be written afterwards, so that a disk that
-	// hangs holds no answer up. It may drop it: the next sync finds it again.
+	// Later, if not nil, is given what the sync writes, to be carried out after the answer,
+	// so that a disk that hangs holds no answer up. It may drop a write: the next sync
+	// makes it again.
 	Later func(func(context.Context))
 	Brief bool // last entries as wire.BriefEntry makes them, but see Summary.Whole
 }
@@ -26,10 +27,10 @@ const (
 	defaultSync = 100
 	maxSync     = 1000
 	scanPage    = 512 // cells read at once
-	// summaryOverhead is what a Summary has besides its conversation and entry, in
-	// bytes, at the most: three numbers, two flags, the fields' tags.
+	// summaryOverhead is about how many bytes a Summary takes besides its conversation
+	// and entry: three numbers, three flags, the tags and lengths of the fields.
 	summaryOverhead = 48
-	// maxSyncBytes keeps a page with its last entries below one frame.
+	// maxSyncBytes bounds a page with its last entries, so that it fits into one frame.
 	maxSyncBytes = pim.MaxFrame - 32<<10
 )
 
@@ -40,7 +41,7 @@ type Summary struct {
 	Acked pim.Seq // by this device
 	Last  []byte  // the entry at Newest, encoded; nil if it is not durable yet
 	Cut   bool    // Last is brief, and its payload was cut
-	Whole bool    // Last is small, and as Pull would return it: no Pull need bring it
+	Whole bool    // Last is small, and is what Pull would return: no Pull is needed for it
 }
 
 // SyncPage is one page of an offline list.
@@ -51,10 +52,10 @@ type SyncPage struct {
 	settles bool // no line was seen that the device has not acknowledged
 }
 
-// Sync returns one page, in the order of conversation IDs. A device with nothing new
-// costs the same whatever its user has: it is settled, and few lines are fresh. One
-// that is not settled takes a walk over all lines, and is settled then if that finds
-// nothing.
+// Sync returns one page, in the order of conversation IDs. A sync with nothing new costs
+// the same whatever the user has: the device is settled, and few lines are fresh. For a
+// device that is not settled Sync walks over all lines, and settles the device if the
+// walk finds nothing new.
 func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 	mark, err := x.mark(ctx, &req)
 	if err != nil {
@@ -65,7 +66,8 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 		if err != nil {
 			return page, err
 		}
-		// A line that was folded before Fresh was read is in Lines, and the mark says so.
+		// A line that was folded before Fresh was read is only in Lines. Then the fold has
+		// raised the mark.
 		if again, err := x.mark(ctx, &req); err != nil || again == mark {
 			return page, err
 		}
@@ -73,13 +75,13 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 	page, err := x.syncPage(ctx, req, false)
 	if err == nil && mark != 0 && !settled(mark) && req.After == "" && page.Next == "" && page.settles {
 		req.later(ctx, func(ctx context.Context) {
-			_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // else the next sync walks, too
+			_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // on an error the next sync walks, too
 		})
 	}
 	return page, err
 }
 
-// later carries out f, now or later.
+// later leaves f to r.Later, or else calls it now.
 func (r *SyncRequest) later(ctx context.Context, f func(context.Context)) {
 	if r.Later != nil {
 		r.Later(f)
@@ -141,8 +143,8 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	return page, nil
 }
 
-// acked returns what the device has acknowledged of a conversation: with a look-up where
-// few conversations are asked about, and else along a walk over all of them.
+// acked returns the seq up to which the device has acknowledged a conversation: by a
+// look-up if few conversations are asked about, else by a walk over all of them.
 func (x *Inbox) acked(ctx context.Context, acks *cursor, conversation string, few bool) (uint64, error) {
 	if !few {
 		return acks.version(ctx, conversation)
@@ -168,8 +170,8 @@ func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Su
 // whole.
 const wholeEntry = 512
 
-// settles reports whether the last entry is shown whole. In a brief summary it is if it
-// is all that the device lacks: then the summary takes the place of a pull.
+// settles reports whether the last entry is shown whole. A brief summary shows it whole
+// only if it is all that the device lacks: then the summary takes the place of a pull.
 func (s *Summary) settles(brief bool) bool {
 	if s.Last == nil || len(s.Last) > wholeEntry {
 		return false
