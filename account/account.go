@@ -10,13 +10,14 @@
 //	iat     when it was issued; optional, must not lie in the future
 //	device  if present, the only device that may use the token
 //
-// Names are exact and stand once, other names mean nothing, and what is not JSON as
-// RFC 7493 has it is refused. Its header names the key ("kid"). The key, not the token, says which
-// algorithm checks the signature: a token that names another is refused, so
-// that neither "none" nor a public key taken for a shared secret gets in.
+// Names of claims are exact, each stands once, and claims of other names are ignored. A
+// token whose JSON is not strict (RFC 7493) is refused. A token's header names the key
+// ("kid"). The key, not the token, says which algorithm checks the signature: a token
+// that names another is refused, so that neither "none" nor a public key taken for a
+// shared secret gets in.
 //
 // Keys come from a file that LoadKeys reads, described in docs/keys.md. A Keyring
-// reads it again when it has changed.
+// replaces them when the file has changed.
 package account
 
 import (
@@ -32,14 +33,13 @@ import (
 const (
 	// MaxTokenBytes is the length of the longest token that Verify looks at.
 	MaxTokenBytes = 8 << 10
-	// Leeway is by how much the clocks of who issued a token and of who checks
-	// it may differ; a token is good for this long before its nbf and after its
-	// exp.
+	// Leeway is how far the clocks of the issuer of a token and of the server may
+	// differ: a token is valid for this long before its nbf and its iat, and after
+	// its exp.
 	Leeway = 30 * time.Second
 )
 
-// Keys are the keys of one server. They do not change, and may be used
-// concurrently.
+// Keys are the keys of one server. They never change, and may be used concurrently.
 type Keys struct {
 	path     string
 	content  []byte   // of the file
@@ -64,15 +64,15 @@ type key struct {
 type Claims struct {
 	User    pim.UserID
 	Device  pim.DeviceID // the only device that may use the token; empty: any
-	Expires time.Time    // the connection must end by then, at most Leeway later
-	// Withdrawn turns true when the key that signed the token has left the key file,
-	// or is another under the same ID: the connection must end then. Nil: never.
+	Expires time.Time    // the connection must end then, or at most Leeway later
+	// Withdrawn turns true when the key that signed the token has left the key file, or
+	// another key has taken its ID there: the connection must end then. Nil: never.
 	Withdrawn *atomic.Bool
 }
 
-// Development reports whether one of the keys was made by CreateDevelopmentKey.
-// Its private part lies in the server's data directory: whoever reads that can
-// be any user.
+// Development reports whether one of the keys was made by CreateDevelopmentKey. The
+// private part of such a key lies in the server's data directory: anyone who reads it
+// can be any user.
 func (k *Keys) Development() bool {
 	for _, key := range k.byID {
 		if key.development {
@@ -82,11 +82,11 @@ func (k *Keys) Development() bool {
 	return false
 }
 
-// Warnings say what is dangerous about the key file, though it was taken. They hold
-// nothing of a secret.
+// Warnings returns what is dangerous about the key file although it was accepted. The
+// warnings hold nothing of a secret.
 func (k *Keys) Warnings() []string { return k.warnings }
 
-// signs reports whether whoever reads the keys can sign tokens.
+// signs reports whether anyone who reads the key file can sign tokens.
 func (k *Keys) signs() bool { return k.issuer != nil }
 
 // CanIssue reports whether Issue can work: one of the keys has its private part.

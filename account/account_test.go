@@ -185,7 +185,8 @@ func TestLoadKeysMissingOrExposed(t *testing.T) {
 		}
 	}
 
-	// What only checks tokens is no secret; but who writes it may become any user.
+	// A file with public parts only is no secret; but anyone who writes it may become any
+	// user.
 	r := record(t, path)
 	delete(r, "private")
 	if err := os.WriteFile(path, []byte(file(t, r)), 0o600); err != nil {

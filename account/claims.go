@@ -13,9 +13,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// tokenClaims is a token's body. Its names are exact, and each stands once: a
-// second "sub", or a "SUB" beside it, would be one user to us and another to
-// whoever signed. jwt checks the times, Verify the rest.
+// tokenClaims is a token's body. Its names are exact, and each stands once: otherwise a
+// second "sub", or a "SUB" beside it, could be one user to this server and another to
+// the app that signed. Package jwt checks the times, Verify the rest.
 type tokenClaims struct {
 	Subject   string       `json:"sub"`
 	Device    *string      `json:"device"`
@@ -24,13 +24,14 @@ type tokenClaims struct {
 	IssuedAt  *numericDate `json:"iat"`
 }
 
-// UnmarshalJSON reads the body for jwt, whose own reading is not strict.
+// UnmarshalJSON reads the body for package jwt, whose own reading is not strict.
 func (b *tokenClaims) UnmarshalJSON(data []byte) error {
 	type plain tokenClaims // without this method
 	return strictjson.UnmarshalOpen(data, (*plain)(b))
 }
 
-// These make it a jwt.Claims. What we do not use is not looked at there either.
+// These methods make it a jwt.Claims. They hide the claims that pim does not use, so that
+// package jwt does not judge them.
 
 func (b *tokenClaims) GetExpirationTime() (*jwt.NumericDate, error) { return b.Expires.jwt(), nil }
 
@@ -40,7 +41,7 @@ func (b *tokenClaims) GetIssuer() (string, error)              { return "", nil 
 func (b *tokenClaims) GetSubject() (string, error)             { return b.Subject, nil }
 func (b *tokenClaims) GetAudience() (jwt.ClaimStrings, error)  { return nil, nil }
 
-// claims returns what the body says; its times have been checked.
+// claims returns what the body says. The caller has checked its times.
 func (b *tokenClaims) claims() (Claims, error) {
 	c := Claims{User: pim.UserID(b.Subject), Expires: b.Expires.time}
 	if err := c.User.Validate(); err != nil {
@@ -55,17 +56,17 @@ func (b *tokenClaims) claims() (Claims, error) {
 	return c, nil
 }
 
-// numericDate is RFC 7519's NumericDate: a JSON number of seconds since 1970. jwt's
-// own also takes text.
+// numericDate is RFC 7519's NumericDate: a JSON number of seconds since 1970. The type
+// of package jwt also accepts text.
 type numericDate struct{ time time.Time }
 
-// These tell whoever makes tokens about a time as text, and about milliseconds.
+// These errors tell those who make tokens about a time that is text, or milliseconds.
 var (
 	errDateForm  = errors.New("a time in the token is not a JSON number of seconds since 1970")
-	errDateRange = errors.New("a time in the token is out of range: it must be in seconds since 1970") // jwt could not compare it with another
+	errDateRange = errors.New("a time in the token is out of range: it must be in seconds since 1970") // package jwt could not compare such a time
 )
 
-// UnmarshalJSON reads a number. Of a fraction the whole seconds count.
+// UnmarshalJSON reads a number, and drops fractions of a second.
 func (d *numericDate) UnmarshalJSON(data []byte) error {
 	seconds, err := strconv.ParseFloat(string(data), 64)
 	if errors.Is(err, strconv.ErrRange) {
@@ -88,9 +89,9 @@ func (d *numericDate) jwt() *jwt.NumericDate {
 	return jwt.NewNumericDate(d.time)
 }
 
-// checkForm refuses what Go's and jwt's reading of a token let through: line breaks
-// in the base64, and a header that does not say one thing only. A signed text has
-// one spelling.
+// checkForm refuses what the packages base64 and jwt accept: line breaks in the base64,
+// and a header that is not strict JSON, and so may say two things. A signed text has one
+// spelling.
 func checkForm(token string) error {
 	if strings.ContainsFunc(token, outsideToken) {
 		return unauthorized("the token is malformed: it holds a line break, a space or another character that is not base64url", nil)
@@ -114,9 +115,9 @@ func outsideToken(r rune) bool {
 	return true
 }
 
-// SubjectOf returns the user that a token names. It checks the token's form and
-// nothing else, neither signature nor times: who is let in is the server's to say.
-// The error is a *pim.Error of KindInvalid.
+// SubjectOf returns the user that a token names. It checks only the token's form,
+// neither signature nor times: the server decides who is let in. The error is a
+// *pim.Error of KindInvalid.
 func SubjectOf(token string) (pim.UserID, error) {
 	var body tokenClaims
 	err := checkForm(token)

@@ -15,8 +15,8 @@ import (
 	"github.com/pim-im/pim/account"
 )
 
-// signRaw returns a token of exactly these bytes, signed with the bench's secret:
-// what an app's own signer may produce, and ours cannot.
+// signRaw returns a token of exactly these bytes, signed with the bench's secret. An
+// app's own signer may produce such a token, Issue cannot.
 func (b *bench) signRaw(header, body string) string {
 	return b.signParts(base64.RawURLEncoding.EncodeToString([]byte(header)), base64.RawURLEncoding.EncodeToString([]byte(body)))
 }
@@ -116,7 +116,8 @@ func TestVerifyTakesOneSpelling(t *testing.T) {
 	}
 }
 
-// Whatever an app signs: who is let in is whom every reader of its JSON finds.
+// Whatever an app signs, the user who is let in is the one that every reader of its JSON
+// finds.
 func FuzzClaims(f *testing.F) {
 	b := newBench(f)
 	for _, body := range []string{rawBody(""), rawBody(`,"SUB":"mallory"`), rawBody(`,"sub":"mallory"`), rawBody(`,"device":"phone","nbf":1`), `{"sub":"a\ud800","exp":4e9}`, `{"exp":"4000000000","sub":"alice"}`, "null", "[]"} {

@@ -18,9 +18,9 @@ import (
 
 // CreateDevelopmentKey writes a key file with one fresh Ed25519 key, private
 // part included, so that `pim serve` and `pim token` work without any set-up.
-// Only its owner may read the file (mode 0600). It appears whole or not at all,
-// and never in place of another: the error's chain holds fs.ErrExist if path is
-// taken.
+// Only its owner may read the file (mode 0600). The file appears whole or not at all,
+// and never replaces another: if path exists, the error is KindConflict and its chain
+// holds fs.ErrExist.
 func CreateDevelopmentKey(path string) (*Keys, error) {
 	data, err := developmentKeyFile(time.Now())
 	if err != nil {

@@ -22,10 +22,10 @@ type keyFile struct {
 	Keys []jsontext.Value `json:"keys"`
 }
 
-// LoadKeys reads a key file. The error's chain holds fs.ErrNotExist if there is
-// none. The file is refused as a whole if it is wrong in any key, if everyone may
-// write it, or if it belongs to the user of this process, holds what signs tokens,
-// and is open to others.
+// LoadKeys reads a key file. If there is none, the error's chain holds fs.ErrNotExist.
+// The file is refused as a whole if any key in it is wrong, if everyone may write it, or
+// if it holds what signs tokens, belongs to the user of this process, and is open to
+// others.
 func LoadKeys(path string) (*Keys, error) {
 	data, info, err := readKeyFile(path)
 	if err != nil {
@@ -132,8 +132,8 @@ func nameOf(i int, raw []byte) string {
 	return fmt.Sprintf("%d (%q)", i+1, r.ID)
 }
 
-// otherFormat says which known format data is in, if it is in another than ours;
-// otherwise it returns err.
+// otherFormat returns an error that names the format of data if that is a known one
+// other than ours; otherwise it returns err.
 func otherFormat(data []byte, err error) error {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN ")) {
 		return errors.New(`it is a PEM file; a JSON object with "keys" is expected, see docs/keys.md`)
@@ -152,7 +152,7 @@ func otherFormat(data []byte, err error) error {
 	return err
 }
 
-// withoutKind returns err's text for another pim.Error to take: one kind is enough.
+// withoutKind returns err's text without its kind, for a pim.Error that has its own.
 func withoutKind(err error) string {
 	if e, ok := err.(*pim.Error); ok {
 		return e.Text

@@ -4,7 +4,7 @@ package account
 
 import "io/fs"
 
-// Files here have no mode that says who reads them.
+// On these systems files have no mode that says who may read them.
 
 func everyoneWrites(fs.FileInfo) bool { return false }
 

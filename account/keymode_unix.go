@@ -14,10 +14,11 @@ import (
 // everyoneWrites reports whether any user of this machine may write the file.
 func everyoneWrites(info fs.FileInfo) bool { return info.Mode().Perm()&0o002 != 0 }
 
-// judgeMode looks at who besides its owner may read or write a file that holds what
-// signs tokens. If it is ours, we say what to do and refuse it. If another user owns
-// it, as with secrets that are mounted into a container, its mode is not ours to
-// change, a group may be how we read it, and what is open to everyone gets a warning.
+// judgeMode judges who besides its owner may read or write a file that holds what signs
+// tokens. A file of this process's own user that is open to others is refused, with an
+// error that says what to run. A file of another user, such as a secret that is mounted
+// into a container, is accepted: its mode is not ours to change, and this process may be
+// able to read it only through its group. If it is open to everyone, there is a warning.
 func judgeMode(path string, info fs.FileInfo) (warning string, err error) {
 	mode := info.Mode().Perm()
 	owner, ok := info.Sys().(*syscall.Stat_t)

@@ -12,7 +12,8 @@ import (
 	"unicode"
 )
 
-// The errors here go on from "its public part" and the like.
+// The errors in this file continue a sentence that begins with "its public part" or the
+// like.
 
 // decodeBase64 reads base64 with or without the line breaks of a PEM file.
 func decodeBase64(s string) ([]byte, error) {
@@ -94,16 +95,16 @@ func decodeSecret(s string) ([]byte, error) {
 }
 
 // isHex reports whether s, which is base64 of 32 bytes or more, was meant as
-// hexadecimal. Random base64 of this length is so once in 10^25.
+// hexadecimal. Random base64 of this length looks like it once in 10^25.
 func isHex(s string) bool {
 	lower := strings.ToLower(s)
 	return (s == lower || s == strings.ToUpper(s)) && strings.Trim(lower, "0123456789abcdef") == ""
 }
 
 // isWords reports whether s, which is base64 of 32 bytes or more, looks written by a
-// person: in one case, or of letters only and few sorts of them. Random base64 of
-// this length is in one case once in 10^9; it has no digit and no sign once in
-// 10,000 and, besides, so few letters once in 10^8.
+// person: its letters are all of one case, or it has only letters, fewer than 20
+// different ones. Random base64 of this length is of one case once in 10^9; it has only
+// letters once in 10,000, and only letters of so few sorts once in 10^8.
 func isWords(s string) bool {
 	s = strings.TrimRight(s, "=\r\n")
 	if s == strings.ToLower(s) || s == strings.ToUpper(s) {
@@ -112,11 +113,11 @@ func isWords(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) }) && sorts(s) < 20
 }
 
-// isDull reports whether s, which is base64 of 32 bytes or more, repeats itself as
-// nothing random does.
+// isDull reports whether s, which is base64 of 32 bytes or more, repeats a few
+// characters, as random base64 does not.
 func isDull(s string) bool { return sorts(s) < 16 }
 
-// sorts returns how many different characters s has. Of 43 random ones about 31 are.
+// sorts returns how many different characters s has: about 31 if it is 43 random ones.
 func sorts(s string) int {
 	seen := map[rune]bool{}
 	for _, r := range s {

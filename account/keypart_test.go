@@ -21,7 +21,7 @@ import (
 	"github.com/pim-im/pim/account"
 )
 
-// An error about a key names the key and what was expected, and nothing of a
+// An error about a key names the key and what was expected, and holds nothing of a
 // secret.
 func TestErrorsAboutKeys(t *testing.T) {
 	_, path := developmentKeys(t)
@@ -127,7 +127,7 @@ func TestErrorsAboutKeys(t *testing.T) {
 	}
 }
 
-// Files of other sorts are named.
+// An error about a file in another format names the format.
 func TestOtherFiles(t *testing.T) {
 	_, path := developmentKeys(t)
 	for _, c := range []struct{ name, content, want string }{
@@ -144,7 +144,7 @@ func TestOtherFiles(t *testing.T) {
 	}
 }
 
-// The page about keys shows a file that is taken.
+// LoadKeys accepts the file that the page about keys shows.
 func TestDocument(t *testing.T) {
 	page, err := os.ReadFile("../docs/keys.md")
 	if err != nil {
@@ -164,7 +164,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// Secrets as openssl rand -base64 32 prints them are never taken for text.
+// Secrets as openssl rand -base64 32 prints them are never mistaken for text.
 func TestRandomSecrets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	for range 500 {

@@ -102,7 +102,7 @@ func fits(alg string, public any) bool {
 	return false
 }
 
-// taken says what fits.
+// taken names the sort of public key that fits alg.
 func taken(alg string) string {
 	if alg == "ES256" {
 		return "P-256"

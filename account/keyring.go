@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// Keyring is a server's keys and the file they are read from again. It may be used
+// Keyring holds a server's keys, and reads them from their file again. It may be used
 // concurrently.
 type Keyring struct {
 	keys atomic.Pointer[Keys]
 	load sync.Mutex // one Reload at a time
 }
 
-// NewKeyring returns a keyring that goes by keys until Reload finds others in their
-// file.
+// NewKeyring returns a keyring that uses keys until Reload finds others in their file.
 func NewKeyring(keys *Keys) *Keyring {
 	r := new(Keyring)
 	r.keys.Store(keys)
 	return r
 }
 
-// Keys returns the keys that the keyring goes by.
+// Keys returns the keys that the keyring uses now.
 func (r *Keyring) Keys() *Keys { return r.keys.Load() }
 
-// Verify is Keys.Verify with the keys of now.
+// Verify is Keys.Verify with the keys that the keyring uses now.
 func (r *Keyring) Verify(token string, now time.Time) (Claims, error) {
 	return r.keys.Load().Verify(token, now)
 }
 
-// Reload reads the key file, and goes by what it says if that is not what it said
-// last. A key that is gone, or is another under its ID, is withdrawn, see
-// Claims. If the file cannot be read or is refused, nothing changes.
+// Reload reads the key file, and uses the keys in it from then on if the file has
+// changed. A key that is gone, or whose ID another key has taken, is withdrawn, see
+// Claims. If the file cannot be read or is refused, nothing changes; the error is that
+// of LoadKeys.
 func (r *Keyring) Reload() (changed bool, err error) {
 	r.load.Lock()
 	defer r.load.Unlock()
@@ -52,14 +52,14 @@ func (r *Keyring) Reload() (changed bool, err error) {
 		}
 	}
 	r.keys.Store(keys)
-	// A token that was checked with the old keys meanwhile brings the same flag.
+	// The Claims of a token that is being verified with the old keys have the same flag.
 	for _, k := range gone {
 		k.withdrawn.Store(true)
 	}
 	return true, nil
 }
 
-// checksLike reports whether k lets in the same tokens as other.
+// checksLike reports whether k accepts the same tokens as other.
 func (k *key) checksLike(other *key) bool {
 	if k.method != other.method {
 		return false

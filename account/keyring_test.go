@@ -52,7 +52,7 @@ func TestKeyring(t *testing.T) {
 		t.Error("the first key was withdrawn")
 	}
 
-	// What cannot be read changes nothing.
+	// A file that cannot be read changes nothing.
 	for _, bad := range []string{"", "{", `{"keys":[]}`, file(t, first, first)} {
 		write(bad)
 		if changed, err := ring.Reload(); changed || pim.KindOf(err) != pim.KindInvalid {
@@ -69,7 +69,8 @@ func TestKeyring(t *testing.T) {
 		t.Errorf("after files that cannot be read: %v", err)
 	}
 
-	// The first key goes. What it signed is refused, and what it let in is told.
+	// The first key goes. Its tokens are refused, and the connections that they let in are
+	// told.
 	second, err := ring.Verify(issue(nextKeys), now)
 	if err != nil {
 		t.Fatal(err)
@@ -83,8 +84,8 @@ func TestKeyring(t *testing.T) {
 		t.Errorf("withdrawn: first %v, second %v; want only the first", old.Withdrawn.Load(), second.Withdrawn.Load())
 	}
 
-	// Another key under the same ID is another key; with a private part less it is
-	// the same.
+	// A key without its private part is still the same key; another key under its ID is
+	// not.
 	delete(next, "private")
 	write(file(t, next))
 	reload(true)

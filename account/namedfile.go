@@ -10,22 +10,23 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// pipePatience is how long a pipe that stands for a file may take. Whoever names
-// one by mistake is not to wait for ever, and neither is who reads it again.
+// pipePatience is how long the read of a pipe that was named as a file may take. A pipe
+// named by mistake must not block for ever, neither at first nor when it is read again.
 const pipePatience = 10 * time.Second
 
-// openNamed opens a file that a person has named. A named pipe without a writer is
-// read as an empty file; one that is slow ends with os.ErrDeadlineExceeded.
+// openNamed opens a file that a person has named. A named pipe without a process that
+// writes is read as an empty file; a read of a slow one ends with os.ErrDeadlineExceeded.
 func openNamed(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err == nil {
-		_ = f.SetReadDeadline(time.Now().Add(pipePatience)) // a file on a disk has none
+		_ = f.SetReadDeadline(time.Now().Add(pipePatience)) // fails for a file on a disk, which needs none
 	}
 	return f, err
 }
 
 // ReadFile reads a file that a person has named, such as a configuration or a
-// certificate: of at most most bytes, KindTooLarge otherwise. A pipe has 10 s.
+// certificate. A file of more than most bytes ends with KindTooLarge, a pipe that takes
+// more than 10 s with os.ErrDeadlineExceeded.
 func ReadFile(path string, most int64) ([]byte, error) {
 	f, err := openNamed(path)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 var maxExpiry = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Verify checks a token at the time now and returns what it says. Every error
-// is a *pim.Error of KindUnauthorized; its text names neither the token nor a
+// is a *pim.Error of KindUnauthorized; its text holds neither the token nor a
 // key's content, so it may be logged and sent to the client.
 func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 	if token == "" {
@@ -50,9 +50,8 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 	return claims, err
 }
 
-// ByTime reports whether err, of Verify, refuses a token for nothing but its
-// times: the signature is right, and at another time the token would be, or would
-// have been, good.
+// ByTime reports whether err, from Verify, refuses a token only for its times: the
+// signature is right, and at another time the token would be, or would have been, valid.
 func ByTime(err error) bool {
 	return errors.Is(err, jwt.ErrTokenInvalidClaims) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing) &&
 		(errors.Is(err, jwt.ErrTokenExpired) || errors.Is(err, jwt.ErrTokenNotValidYet) || errors.Is(err, jwt.ErrTokenUsedBeforeIssued))
@@ -65,7 +64,8 @@ const (
 	textFuture  = "the token was issued in the future"
 )
 
-// SaysTime reports whether an error that came over the wire says what ByTime does.
+// SaysTime reports whether err, which came over the wire, is a refusal for which ByTime
+// is true on the server.
 func SaysTime(err error) bool {
 	var e *pim.Error
 	if !errors.As(err, &e) || e.Kind != pim.KindUnauthorized {
@@ -79,8 +79,8 @@ func SaysTime(err error) bool {
 	return false
 }
 
-// keyFor chooses the key that checks t. It pins the algorithm: the library
-// looks t.Method up from the token's header, and uses it after this returns.
+// keyFor returns the key that checks t. It pins the algorithm: package jwt has set
+// t.Method from the token's header, and uses it after keyFor returns.
 func (k *Keys) keyFor(t *jwt.Token) (*key, error) {
 	id, _ := t.Header["kid"].(string)
 	key := k.byID[id]
@@ -103,7 +103,8 @@ func (k *Keys) Issue(user pim.UserID, ttl time.Duration, now time.Time) (string,
 	if err := user.Validate(); err != nil {
 		return "", err
 	}
-	// NumericDate has seconds: a shorter life may have ended when it is issued.
+	// NumericDate has whole seconds: a token with a shorter life may have expired when it
+	// is issued.
 	if ttl < time.Second {
 		return "", pim.Errorf(pim.KindInvalid, "a token must live for at least 1s, not %s", ttl)
 	}
@@ -132,7 +133,7 @@ var (
 	errCritical       = errors.New("the token's header has a crit that is not understood")
 )
 
-// refusal says in our words why the library refused a token.
+// refusal says in our words why package jwt refused a token.
 func refusal(err error) error {
 	for _, own := range []error{errUnknownKey, errOtherAlgorithm, errCritical} {
 		if errors.Is(err, own) {

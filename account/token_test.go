@@ -135,7 +135,7 @@ func TestVerifyTimes(t *testing.T) {
 	}
 }
 
-// What is wrong with a token but its times is wrong at any time.
+// ByTime is true only if nothing but its times is wrong with a token.
 func TestByTime(t *testing.T) {
 	b := newBench(t)
 	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
@@ -205,8 +205,8 @@ func TestVerifyRefusesForgeries(t *testing.T) {
 	}
 }
 
-// refused checks that err is a refusal with want in its text; nil if want is
-// empty.
+// refused checks that err is a refusal with want in its text, or, if want is empty,
+// that it is nil.
 func refused(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {
