@@ -7,8 +7,8 @@ import (
 
 // The display order. The source article sorts one sender's messages by local
 // time and different senders' by server time. As a pairwise rule that has
-// cycles. This is the total order made of it, which the writer computes once and
-// stores with the entry:
+// cycles. pim's rule is a total order; the writer computes an entry's place once and
+// stores it with the entry:
 //
 //   - L' = Clamp(local, server)
 //   - anchor(m) = the smallest seq among earlier entries of the same sender
@@ -155,8 +155,8 @@ func (a *Anchors) add(p peak) {
 
 // makeRoom drops the peaks that cannot be an anchor any more, and makes deltas fit
 // those that are left. Then at least a third of their size is free, so that makeRoom
-// is called seldom, and at most three times their size (or 32 bytes in all), so that a
-// sender who was busy once does not keep the memory.
+// is called seldom. At most three times their size is free, or deltas has 32 bytes in
+// all, so that a sender who was busy once does not keep the memory.
 func (a *Anchors) makeRoom() {
 	const least = 16
 	a.expire()

@@ -39,7 +39,7 @@ type Times struct {
 	upset Millis // server time of the first entry after it
 	eve   Millis // server time of the last entry before it
 	was   Millis // lead of that entry
-	floor Millis // what between returned for the time before that at which the clock was set
+	floor Millis // what between returned for the previous time that the clock was set
 }
 
 // SetWindow is how long after a server's clock was set, in milliseconds, a device may
