@@ -6,8 +6,8 @@ import (
 	"github.com/clipperhouse/uax29/v2/graphemes"
 )
 
-// Cut returns the beginning of text, at most most bytes, without copying it. UTF-8 is
-// cut between two characters as people see them (grapheme clusters), or, if the
+// Cut returns the beginning of text, at most most bytes; the result is a part of text.
+// UTF-8 is cut between two characters as people see them (grapheme clusters), or, if the
 // character at the cut takes more than half of most, between two code points. Other
 // bytes are cut at exactly most.
 func Cut[T ~string | ~[]byte](text T, most int) T {

@@ -7,7 +7,7 @@ import (
 )
 
 // An entry is encoded once, by the writer. The same bytes are stored, pushed and
-// pulled: between the disk and the socket they are copied, never decoded.
+// pulled: between the disk and the socket they are copied, never encoded again.
 
 // AppendEntry appends the encoding of e, without its conversation, to dst.
 func AppendEntry(dst []byte, e *pim.Entry) []byte {

@@ -33,7 +33,8 @@ type vectorFrame struct {
 	message Message
 }
 
-// vectorFrames is a conversation: alice says hi to bob, bob comes back and reads.
+// vectorFrames returns the frames of a story: alice says hi to bob, bob comes back and
+// reads. Frames with the fields that the story does not need follow.
 func vectorFrames() []vectorFrame {
 	id := []byte{0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x7b, 0x70, 0x01, 0x82, 0x03, 4, 5, 6, 7, 8, 9}
 	hi := &wirepb.Entry{
