@@ -5,27 +5,29 @@ import (
 	"time"
 )
 
-// A user who never sends has nothing that its acknowledgements could ride along
-// with: each goes out by itself, tickEvery after the first entry that it
-// acknowledges, by a timer of that user's own. So they are spread over the time as
-// those of many phones are.
+// A user who never sends writes nothing that a PIMPushAck could ride along with. Such a
+// user sends each PIMPushAck by itself, tickEvery after the first entry that it
+// acknowledges. Every user has its own timer, so the acknowledgements are spread over
+// time, as those of many phones are.
 
-// alarm is when a user has to acknowledge.
+// alarm is a timer that is set: user u must acknowledge at time at, in ns since the run
+// began.
 type alarm struct {
 	u  *user
 	at int64
 }
 
-// arm sets u's timer if something is new and the timer is not set. u.mu is held.
+// arm sets u's timer if an entry is unacknowledged and the timer is not set yet. The
+// caller holds u.mu.
 func (u *user) arm() {
 	if u.unacknowledged() && !u.armed {
 		u.armed = true
-		u.run.alarms <- alarm{u, u.now + int64(tickEvery)} // there is room for every user
+		u.run.alarms <- alarm{u, u.now + int64(tickEvery)} // never blocks: there is room for every user
 	}
 }
 
-// acknowledgeAlone acknowledges for those who acknowledge by themselves, until ctx
-// ends. All timers are equally long, so that they ring in the order they were set.
+// acknowledgeAlone acknowledges for the users who never send, until ctx ends. All timers
+// are equally long, so they end in the order in which they were set.
 func (r *chat) acknowledgeAlone(ctx context.Context) {
 	for {
 		select {
@@ -36,7 +38,7 @@ func (r *chat) acknowledgeAlone(ctx context.Context) {
 			a.u.lock()
 			a.u.armed = false
 			a.u.acknowledge(true)
-			a.u.release() // an error comes to the reading goroutine as well
+			a.u.release() // the reading goroutine sees the error, too
 		case <-ctx.Done():
 			return
 		}

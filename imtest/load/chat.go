@@ -13,21 +13,21 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// chat is a run of users who talk: Direct, Group and Relay.
+// chat is a run of a workload in which users talk: Direct, Group, Fill, Cold or Relay.
 type chat struct {
 	cfg    *Config
 	size   int     // users of one conversation
-	users  []*user // by number; nil for those who are not connected
-	active []*user // the others
-	copies uint64  // deliveries of each message
+	users  []*user // by number; nil for users who are not connected
+	active []*user // the users who are connected
+	copies uint64  // deliveries of each message; 0 for Fill, where nobody receives
 	tag    uint64  // marks the messages of this run
 
 	epoch     time.Time
-	pingAfter int64 // ns of silence
+	pingAfter int64 // ns without a write, after which a user pings
 	from      atomic.Int64
-	stopped   atomic.Bool   // no sends any more
-	quota     atomic.Uint32 // messages that each conversation is to get; 0 for no end
-	alarms    chan alarm    // of users who acknowledge by themselves, see arm
+	stopped   atomic.Bool   // nobody sends
+	quota     atomic.Uint32 // messages that each conversation gets; 0: no limit
+	alarms    chan alarm    // of users who never send, see arm
 
 	ack, delivery, lag histogram
 }
@@ -35,7 +35,7 @@ type chat struct {
 // never is a time that no run reaches.
 const never = math.MaxInt64
 
-// byQuota reports whether the run is one of so many messages.
+// byQuota reports whether the run ends after a number of messages, not after a time.
 func (r *chat) byQuota() bool { return r.cfg.Workload == Fill || r.cfg.Workload == Cold }
 
 func (r *chat) relay() bool { return r.cfg.Workload == Relay }
@@ -43,10 +43,10 @@ func (r *chat) relay() bool { return r.cfg.Workload == Relay }
 // clock returns nanoseconds since the run began.
 func (r *chat) clock() int64 { return int64(time.Since(r.epoch)) }
 
-// wall returns the run's time now in milliseconds since 1970.
+// wall converts now, as clock returns it, to milliseconds since 1970.
 func (r *chat) wall(now int64) int64 { return r.epoch.UnixMilli() + now/int64(time.Millisecond) }
 
-// runChat connects all users, lets them talk, waits until what was acknowledged
+// runChat connects all users, lets them talk, waits until every acknowledged message
 // has arrived, and reports.
 func runChat(ctx context.Context, cfg *Config) (Report, error) {
 	r := &chat{cfg: cfg, size: 2, users: make([]*user, cfg.Users), tag: rand.Uint64(), epoch: time.Now(), alarms: make(chan alarm, cfg.Users)}
@@ -103,7 +103,7 @@ func (r *chat) connect(ctx context.Context) error {
 			r.active = append(r.active, u)
 		}
 	}
-	r.stopped.Store(r.byQuota()) // until its pass
+	r.stopped.Store(r.byQuota()) // a pass of Fill or Cold clears it
 	return r.converse(ctx)
 }
 
@@ -191,8 +191,8 @@ func (r *chat) create(users []*user) (pim.ConversationID, error) {
 	return pim.ConversationID(ack.Conversation), nil
 }
 
-// serve starts everything that runs beside measure. All of it ends when ctx does
-// and the connections are closed.
+// serve starts the goroutines that run beside the measuring. They end when ctx has
+// ended and the connections are closed.
 func (r *chat) serve(ctx context.Context, work *sync.WaitGroup, fail context.CancelCauseFunc) {
 	for _, u := range r.active {
 		work.Go(func() {
@@ -217,7 +217,7 @@ func (r *chat) close() {
 	}
 }
 
-// wait waits for d; it returns why the run ended if that is sooner.
+// wait waits for d. If ctx ends sooner, it returns the cause.
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -252,8 +252,9 @@ func each(ctx context.Context, n, parallel int, f func(ctx context.Context, i in
 	return context.Cause(ctx)
 }
 
-// tickEvery is how long a PIMPushAck waits at the most, and how much time passes
-// between two at the least; the SDK does the same.
+// tickEvery is the longest time that an acknowledgement waits. It is also the shortest
+// time between two PIMPushAcks if the second rides along with another frame. The SDK
+// does the same.
 const tickEvery = 200 * time.Millisecond
 
 // ticker calls every user's tick once in tickEvery, spread over that time.
@@ -264,13 +265,13 @@ func (r *chat) ticker(ctx context.Context) {
 			u := r.active[i]
 			u.lock()
 			u.tick()
-			u.release() // an error comes to the reading goroutine as well
+			u.release() // the reading goroutine sees the error, too
 		}
 	}
 }
 
-// pace transmits at the configured rate, evenly, the users taking turns. The first
-// message comes after one interval, so that a run shorter than that sends nothing.
+// pace transmits at the configured rate, evenly; the senders take turns. The first
+// message comes after one interval, so a run shorter than that sends nothing.
 func (r *chat) pace(ctx context.Context) {
 	var senders []*user
 	for _, u := range r.active {
@@ -287,7 +288,7 @@ func (r *chat) pace(ctx context.Context) {
 		u := senders[n%len(senders)]
 		u.lock()
 		u.schedule(due)
-		u.acknowledge(false) // who does not send is not among them
+		u.acknowledge(false) // u sends: receivers have their timers, see arm
 		u.release()
 	}
 }

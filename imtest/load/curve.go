@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// MemoryPoint is what the server's memory was at one moment of a run.
+// MemoryPoint is the server's memory at one moment of a run.
 type MemoryPoint struct {
 	Seconds            float64 `json:"seconds"` // since all connections were open
 	BytesPerConnection float64 `json:"bytes_per_connection"`
 }
 
-// curve is how the server's memory develops while connections are held.
+// curve records how the server's memory develops while connections are held.
 type curve struct {
 	meter *meter
 	begun time.Time
-	empty int64 // the server's RSS without them
+	empty int64 // the server's RSS before the connections, in bytes
 	users int
 
 	mu      sync.Mutex
@@ -26,20 +26,20 @@ type curve struct {
 }
 
 const (
-	// curveFrom is how long a run must be to show a curve. Each look makes the server
-	// work, so a short run, whose end is its figure, has none.
+	// curveFrom is the length of the shortest run that has a curve. Each look makes the
+	// server work, so a shorter run reports only the memory at its end.
 	curveFrom = 30 * time.Second
 	curveLook = 5 * time.Second // between two looks for the highest point
 )
 
-// curveTimes are where the curve has points, besides its end.
+// curveTimes are the times of the curve's points. One more point is at the end.
 var curveTimes = []time.Duration{
 	3 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
 	20 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 20 * time.Hour,
 }
 
-// watch looks at the server's memory now and then, for as long as the run is to
-// take, and not at all if that is short.
+// watch looks at the server's memory at curveTimes, and at least every curveLook, until
+// duration has passed. If duration is less than curveFrom, it does not look at all.
 func (c *curve) watch(ctx context.Context, duration time.Duration) error {
 	if duration < curveFrom {
 		return nil
@@ -64,7 +64,7 @@ func (c *curve) watch(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-// note takes one look; one that is shown is a point of the curve.
+// note records one look. If shown is set, the look is a point of the curve.
 func (c *curve) note(rss int64, shown bool) {
 	each := float64(rss-c.empty) / float64(c.users)
 	c.mu.Lock()
@@ -78,7 +78,7 @@ func (c *curve) note(rss int64, shown bool) {
 	}
 }
 
-// end takes the last look and puts the curve into rep, if there is one.
+// end records the last look, if there were others, and puts the curve into rep.
 func (c *curve) end(rss int64, rep *Report) {
 	c.mu.Lock()
 	looked := len(c.points) > 0

@@ -20,8 +20,8 @@ func (d deaf) frame(f []byte) error {
 	return nil
 }
 
-// A frame that the connection's end cuts is no frame, and the end is noticed even
-// where it came together with the frame's last bytes.
+// If the connection ends within a frame, that frame is not handed on. The end is noticed
+// even if it came together with the last bytes.
 func TestFrameCutByTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,7 +46,7 @@ func TestFrameCutByTheEnd(t *testing.T) {
 			if link.raw, err = nc.(*net.TCPConn).SyscallConn(); err != nil {
 				t.Fatal(err)
 			}
-			nc.SetReadDeadline(time.Now().Add(5 * time.Minute)) // only tells a hang
+			nc.SetReadDeadline(time.Now().Add(5 * time.Minute)) // only ends a test that hangs
 			if err := link.serve(deaf{t}); !errors.Is(err, io.EOF) {
 				t.Errorf("cut at %d: %v", cut, err)
 			}

@@ -20,9 +20,9 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// fake is the smallest server that the generator can be tested with: logs in
-// memory, every frame answered in place. What it does to a message can be bent
-// with faults, to see that the generator notices.
+// fake is the smallest server that the generator can be tested with: it keeps its logs
+// in memory and answers every frame in place. Its faults change what it does with a
+// message, so that a test sees whether the generator notices.
 type fake struct {
 	faults
 	web *httptest.Server
@@ -35,17 +35,18 @@ type fake struct {
 	closed bool
 	work   sync.WaitGroup
 	seen   map[wire.Type]int
-	acks   map[string]uint64 // what each user acknowledged, by user and conversation
+	acks   map[string]uint64 // seq that was acknowledged, by "USER CONVERSATION"
 }
 
-// faults are called with each message's seq; the zero value has none.
+// faults are what a fake does wrong; the zero value has none. The functions are called
+// with each message's seq.
 type faults struct {
 	refuse    func(seq uint64) bool // answer with an error
 	forget    func(seq uint64) bool // acknowledge, and keep an empty entry
 	pushes    func(seq uint64) int  // how often it is pushed; default once
-	hold      func(seq uint64) bool // push it behind the next
-	sayBehind bool                  // say so when a push was left out
-	twice     bool                  // answer every pull twice, as one that was asked for again
+	hold      func(seq uint64) bool // push it behind the sender's next message
+	sayBehind bool                  // push Behind in place of a push that is left out
+	twice     bool                  // answer every pull twice, as if it had been asked for twice
 }
 
 type fakeLog struct {
@@ -122,8 +123,8 @@ func (s *fake) accept() {
 	}
 }
 
-// start serves c, unless the fake was closed: a handler that has taken its
-// connection over outlives web's Close, and nobody would wait for what it starts.
+// start serves c, or closes c if the fake was closed. An HTTP handler that has taken over
+// its connection outlives web.Close, and nobody would wait for a goroutine started then.
 func (s *fake) start(c *fakeConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,8 +252,8 @@ func (s *fake) pull(c *fakeConn, m *wirepb.PIMPullReq) {
 	}
 }
 
-// sync lists what the user has not acknowledged, three conversations a page. Where that
-// is one entry, it shows the whole of it.
+// sync lists the conversations with unacknowledged entries, three a page. If a
+// conversation has only one such entry, the summary holds the whole of it.
 func (s *fake) sync(c *fakeConn, m *wirepb.PIMSyncReq) {
 	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId}
 	var names []string

@@ -1,7 +1,7 @@
 package load
 
-// fields walks over a protobuf body without allocating: what is hot in the
-// generator is a handful of small fields in each of very many frames.
+// fields walks over a protobuf body without allocating. The hot path of the generator
+// reads a few small fields in each of very many frames.
 type fields struct {
 	rest []byte
 	num  int    // number of the current field
@@ -10,8 +10,8 @@ type fields struct {
 	bad  bool   // the body is not protobuf
 }
 
-// next moves to the next field. It returns false at the end, or if the rest
-// cannot be read; then bad is set.
+// next moves to the next field. It returns false at the end. If the rest cannot be
+// read, it sets bad and returns false.
 func (f *fields) next() bool {
 	if len(f.rest) == 0 {
 		return false
@@ -64,7 +64,7 @@ func (f *fields) take(n uint64) []byte {
 	return data
 }
 
-// ackFields returns what matters in a PIMSendAck's body.
+// ackFields returns the client message ID in a PIMSendAck's body.
 func ackFields(body []byte) (id []byte, ok bool) {
 	f := fields{rest: body}
 	for f.next() {
@@ -75,7 +75,8 @@ func ackFields(body []byte) (id []byte, ok bool) {
 	return id, !f.bad
 }
 
-// entryFields returns what matters in an Entry. kind is 1 for a message.
+// entryFields returns the fields of an Entry that the generator needs. kind is 1 for a
+// message.
 func entryFields(entry []byte) (seq, kind uint64, payload []byte, ok bool) {
 	f := fields{rest: entry}
 	for f.next() {
@@ -91,8 +92,8 @@ func entryFields(entry []byte) (seq, kind uint64, payload []byte, ok bool) {
 	return seq, kind, payload, !f.bad
 }
 
-// sendPayload returns the client message ID and the payload of a PIMSendReq,
-// which the relay hands on as it is.
+// sendPayload returns the client message ID and the payload of a PIMSendReq. The relay
+// hands on such frames unchanged.
 func sendPayload(body []byte) (id, payload []byte, ok bool) {
 	f := fields{rest: body}
 	for f.next() {

@@ -12,13 +12,13 @@ import (
 )
 
 // stamp is what the generator writes at the start of a payload, to check and to
-// time the message where it arrives. Both ends are in this process, so that one
-// monotonic clock times them.
+// time the message where it arrives. Both ends are in this process, so one monotonic
+// clock serves both.
 type stamp struct {
-	run     uint64 // the run's seed: messages of other runs are none of ours
+	run     uint64 // names the run (chat.tag; Sync: Config.Seed), to tell messages of other runs apart
 	at      int64  // transmission, nanoseconds since the run began; 0 before the measured time
 	sender  uint32
-	counter uint32 // 0, 1, 2 … for each sender
+	counter uint32 // 0, 1, 2 … for each sender in each conversation
 }
 
 const stampSize = 24
@@ -30,7 +30,8 @@ func (s *stamp) put(b []byte) {
 	binary.LittleEndian.PutUint32(b[20:], s.counter)
 }
 
-// get reports whether payload is a message of run.
+// get reads the stamp of payload into s. It returns false, and leaves s as it is, if
+// payload is not a message of run.
 func (s *stamp) get(payload []byte, run uint64) bool {
 	if len(payload) < stampSize || binary.LittleEndian.Uint64(payload) != run {
 		return false
@@ -51,8 +52,8 @@ func putID(b []byte, ms int64, run uint64, sender, counter uint32) {
 	binary.BigEndian.PutUint32(b[12:], counter)
 }
 
-// counterOf returns the counter in a client message ID; ok is false if it is
-// none of putID's.
+// counterOf returns the counter in a client message ID that putID wrote; ok is false if
+// id does not have 16 bytes.
 func counterOf(id []byte) (counter uint32, ok bool) {
 	if len(id) != 16 {
 		return 0, false
@@ -61,7 +62,7 @@ func counterOf(id []byte) (counter uint32, ok bool) {
 }
 
 // template is a frame of which only a few bytes change from message to message.
-// It is encoded once; a send copies it and fills in the rest.
+// It is encoded once; a send copies it and fills in those bytes.
 type template struct {
 	frame []byte
 	id    int // where the client message ID is
@@ -86,8 +87,8 @@ func sendTemplate(c pim.ConversationID, payload int) template {
 	return template{frame: frame, id: id, local: id + len(marker) + 1, stamp: len(frame) - payload}
 }
 
-// ackTemplate returns the PIMSendAck that a user of the relay answers with: as
-// long as a server's.
+// ackTemplate returns the PIMSendAck with which a user of the relay answers a message.
+// It is as long as a server's.
 func ackTemplate(c pim.ConversationID) template {
 	frame := wire.Append(nil, &wirepb.PIMSendAck{
 		ClientMessageId: marker[:], Conversation: string(c), Seq: 1 << 13, ServerMs: localFloor, Count: 1 << 13,
@@ -95,7 +96,7 @@ func ackTemplate(c pim.ConversationID) template {
 	return template{frame: frame, id: bytes.Index(frame, marker[:])}
 }
 
-// localFloor is a time whose varint has 6 bytes, as all have until 2109.
+// localFloor is a time whose varint has 6 bytes, like that of every time until 2109.
 const localFloor = 1 << 40
 
 // putLocal writes ms as a varint of 6 bytes.
@@ -114,8 +115,8 @@ const (
 	wsFraming                 // WebSocket; what we write is masked
 )
 
-// begin makes room for a frame's header in dst and returns where the frame
-// starts. The frame's length must be known.
+// begin appends a frame's header to dst and returns where the frame starts. length is
+// the frame's length in bytes, without the header.
 func (f framing) begin(dst []byte, length int, op ws.OpCode) ([]byte, int) {
 	if f == tcpFraming {
 		dst = binary.BigEndian.AppendUint32(dst, uint32(length))
@@ -135,8 +136,8 @@ func (f framing) begin(dst []byte, length int, op ws.OpCode) ([]byte, int) {
 	return dst, len(dst)
 }
 
-// end finishes the frame that begin began at start: over WebSocket it masks it
-// with a key of its own, as a browser does.
+// end finishes the frame that starts at start. Over WebSocket it masks the frame with a
+// random key, as a browser does.
 func (f framing) end(dst []byte, start int) {
 	if f == wsFraming {
 		key := rand.Uint32()
@@ -145,7 +146,7 @@ func (f framing) end(dst []byte, start int) {
 	}
 }
 
-// mask applies a WebSocket mask, given in little endian.
+// mask applies a WebSocket mask to b; key is the mask read in little endian.
 func mask(b []byte, key uint32) {
 	wide := uint64(key)<<32 | uint64(key)
 	for len(b) >= 8 {
@@ -157,9 +158,9 @@ func mask(b []byte, key uint32) {
 	}
 }
 
-// cut splits the first frame from buf, without copying. It returns a nil frame
-// if buf holds none that is whole. What the relay hands on is masked; a server's
-// frames are not.
+// cut splits the first frame from buf, without copying. It returns a nil frame if buf
+// holds no whole frame. Frames that the relay hands on are masked, and cut unmasks them
+// in place; a server's frames are not masked.
 func (f framing) cut(buf []byte) (op ws.OpCode, frame, rest []byte, err error) {
 	if f == tcpFraming {
 		frame, rest, _, err = wire.CutTCP(buf, pim.MaxFrame)

@@ -7,14 +7,15 @@ import (
 )
 
 // subBits is the precision of a histogram: each power of two of nanoseconds is
-// cut into 2^subBits buckets, so that a value is known to 1/128 at the worst.
+// cut into 2^subBits buckets, so a value is known to within 1/128.
 const subBits = 6
 
 const buckets = (40 - subBits + 1) << subBits // up to 2^40 ns, 18 minutes
 
-// histogram counts durations in logarithmic buckets. It is safe for concurrent
-// use. All connections share one for each quantity: one of their own would be
-// more memory than the rest of a connection, and would miss the cache each time.
+// histogram counts durations in logarithmic buckets. It is safe for concurrent use. All
+// connections share one histogram for each quantity: a histogram for each connection
+// would take more memory than the rest of the connection, and would miss the CPU cache
+// each time.
 type histogram struct {
 	counts [buckets]atomic.Uint64
 }
@@ -22,8 +23,8 @@ type histogram struct {
 // record takes in one duration in nanoseconds.
 func (h *histogram) record(ns int64) { h.counts[bucketOf(ns)].Add(1) }
 
-// bucketOf returns ns itself below 2^subBits, and above that the exponent with
-// the subBits bits that follow the leading one.
+// bucketOf returns ns itself below 2^subBits, and above that the exponent followed by
+// the subBits bits after the leading one.
 func bucketOf(ns int64) int {
 	if ns < 1<<subBits {
 		return int(max(ns, 0))
@@ -48,8 +49,8 @@ func (h *histogram) quantiles(shares ...float64) []float64 {
 	return quantilesOf(h.snapshot(), shares...)
 }
 
-// snapshot returns what was recorded so far. Two of them give what was recorded in
-// between.
+// snapshot returns what was recorded so far. Two snapshots give what was recorded in
+// between, see since.
 func (h *histogram) snapshot() *[buckets]uint64 {
 	var counts [buckets]uint64
 	for i := range h.counts {
@@ -58,7 +59,7 @@ func (h *histogram) snapshot() *[buckets]uint64 {
 	return &counts
 }
 
-// quantilesOf is histogram.quantiles of counts.
+// quantilesOf is histogram.quantiles for the counts of a snapshot or of since.
 func quantilesOf(counts *[buckets]uint64, shares ...float64) []float64 {
 	var total uint64
 	for _, n := range counts {

@@ -48,7 +48,7 @@ func runIdle(ctx context.Context, cfg *Config) (Report, error) {
 	return rep, err
 }
 
-// openIdle connects the n-th user as a device does that has nothing new.
+// openIdle connects the n-th user, as a device does for which nothing is new.
 func openIdle(ctx context.Context, cfg *Config, n int) (*idler, error) {
 	l, err := dial(ctx, cfg.Server, wire.WebSocketPath)
 	if err != nil {
@@ -118,8 +118,8 @@ func holdIdle(ctx context.Context, cfg *Config, m *meter, users []*idler, empty 
 	return nil
 }
 
-// beatAll has every connection send its heartbeat as often as the server wants to
-// hear from it, spread over that time.
+// beatAll has every connection send a heartbeat once in half the server's idle limit.
+// The heartbeats of the users are spread over that time.
 func beatAll(ctx context.Context, users []*idler, fail context.CancelCauseFunc) {
 	every := users[0].beatAfter
 	if every == never {
@@ -148,7 +148,7 @@ func (u *idler) beat() error {
 	return broken(err)
 }
 
-// wake, frame and flush make an idler a handler that ignores what comes.
+// wake, frame and flush make an idler a handler that ignores every frame but PIMGoAway.
 func (u *idler) wake()        {}
 func (u *idler) flush() error { return nil }
 func (u *idler) frame(f []byte) error {

@@ -17,23 +17,23 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// link is one connection, as bytes and frames. Exchanges outside the measured
-// time use send and receive; after that serve reads until the end. One goroutine
-// reads; whoever writes must keep others from it.
+// link is one connection, as bytes and frames. Sync, and what comes before serve, use
+// send and receive; serve reads until the connection ends. One goroutine reads. Whoever
+// writes must make sure that nobody else writes at the same time.
 type link struct {
 	framing
 	nc   net.Conn
 	raw  syscall.RawConn
-	left []byte // read and not yet handled: the beginning of a frame
+	left []byte // read but not yet handled: the beginning of a frame
 
-	received, written int64 // bytes that receive and send took
+	received, written int64 // bytes of the frames that receive and send have handled
 }
 
-// dialTimeout bounds one connection's opening, and each answer outside the
-// measured time. A busy server that takes 10,000 connections needs some of it.
+// dialTimeout bounds the opening of a connection, one receive, and one reading of the
+// metrics. It is long because a server that takes 10,000 connections is busy.
 const dialTimeout = 30 * time.Second
 
-// dial connects to server, and over WebSocket upgrades at path.
+// dial connects to server. Unless server is tcp://, it upgrades to WebSocket at path.
 func dial(ctx context.Context, server, path string) (*link, error) {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -68,7 +68,7 @@ func (l *link) upgrade(ctx context.Context, host, path string) error {
 	if err != nil {
 		return pim.Errorf(pim.KindUnavailable, "WebSocket upgrade: %w", err)
 	}
-	if early != nil { // what came in the same read as the upgrade's answer
+	if early != nil { // bytes that came in the same read as the upgrade's answer
 		l.left, _ = early.Peek(early.Buffered())
 	}
 	l.framing = wsFraming
@@ -157,8 +157,8 @@ func (l *link) readMore() error {
 	return broken(err)
 }
 
-// await waits for an answer of type M. Others that come before it are dropped;
-// a PIMError is returned as an error.
+// await waits for an answer of type M. It drops frames of other types that come before,
+// but returns a PIMError as an error.
 func await[M wire.Message](l *link) (M, error) {
 	for {
 		m, err := l.receive()
@@ -176,7 +176,7 @@ func await[M wire.Message](l *link) (M, error) {
 	}
 }
 
-// broken returns err as a failed connection's.
+// broken wraps err as the failure of a connection (KindUnavailable); nil stays nil.
 func broken(err error) error {
 	if err == nil {
 		return nil
@@ -184,8 +184,8 @@ func broken(err error) error {
 	return pim.Errorf(pim.KindUnavailable, "the connection broke: %w", err)
 }
 
-// handler takes what serve reads. wake and flush surround the frames of one
-// read, whatever comes of them; a frame is valid until frame returns.
+// handler takes the frames that serve reads. For each read, serve calls wake, then frame
+// for each whole frame, then flush, also after an error. f is valid until frame returns.
 type handler interface {
 	wake()
 	frame(f []byte) error
@@ -193,10 +193,10 @@ type handler interface {
 }
 
 // serve reads frames and hands them to h until the link is closed or h returns
-// an error. It takes a buffer only when there is something to read, and where a
-// read left room in the buffer and no half of a frame, it waits at once instead of
-// reading again for nothing. (A connection that the server closed in the same moment
-// as it sent its last frame may go unnoticed by that; a PIMGoAway comes before it.)
+// an error. It takes a buffer only when there is something to read. If a read left room
+// in the buffer and no part of a frame, serve waits at once: another read would find
+// nothing. (So serve may miss the end of a connection that the server closes in the same
+// moment as it sends its last frame. A PIMGoAway comes before such an end.)
 func (l *link) serve(h handler) error {
 	if len(l.left) > 0 {
 		early := append([]byte(nil), l.left...)
@@ -226,7 +226,7 @@ const readSize = 64 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// take reads once and hands on what came; more is set if there may be more.
+// take reads once and hands on what came; more is set if there may be more to read.
 func (l *link) take(fd uintptr, h handler) (more bool, err error) {
 	pooled := readBuffers.Get().(*[readSize]byte)
 	defer readBuffers.Put(pooled)

@@ -3,15 +3,14 @@
 // `pim bench` runs.
 //
 // The generator usually shares a machine with the server that it measures, so
-// what it costs itself limits what it can show. It therefore speaks the
-// protocol by hand instead of through the SDK: one goroutine a connection, no
-// allocation a message, and everything that one read brought in is answered by
-// one write.
+// its own cost limits what it can show. It therefore speaks the protocol by hand
+// instead of through the SDK: one goroutine for each connection, no allocation for a
+// message, and one write that answers everything that one read brought in.
 //
 // It checks what it receives: every message carries its sender and a counter,
-// and each receiver must see each sender's counters once and in order. Pushes
-// that the server dropped are pulled, so that a message counts as lost only if
-// it was acknowledged and really cannot be had.
+// and each receiver must see each sender's counters once and in order. Receivers pull
+// what the server did not push, so a message counts as lost only if it was
+// acknowledged and cannot be read from the server either.
 package load
 
 import (
@@ -39,8 +38,8 @@ const (
 	Group  Workload = "group"  // the members of groups send to all others
 	Idle   Workload = "idle"   // users connect and stay silent
 	Sync   Workload = "sync"   // one user with a long offline list connects
-	Fill   Workload = "fill"   // pairs of users, of whom one is connected, write so many messages
-	Cold   Workload = "cold"   // the first message after a restart into each conversation of a Fill
+	Fill   Workload = "fill"   // one user of each pair connects and sends, up to a number of messages
+	Cold   Workload = "cold"   // after a Fill and a restart: the first message into each of its conversations
 	Relay  Workload = "relay"  // as Direct, through ServeRelay instead of a server: the floor
 )
 
@@ -85,7 +84,7 @@ type Config struct {
 
 	Payload  int           // bytes in a message; default 100, at least 24
 	Duration time.Duration // measured time, for Idle the time connections are held; default 20 s
-	Warmup   time.Duration // run before it and not counted; default 2 s, negative for none
+	Warmup   time.Duration // before the measured time, not counted; default 2 s, negative for none
 	Slice    time.Duration // length of the parts of the measured time that are reported one by one; default a tenth of it, at least 1 s
 
 	// OneWay makes half of the users of Direct or Relay senders and the others
@@ -95,33 +94,32 @@ type Config struct {
 	GroupSize int // Group: members of one group; default 200
 	Senders   int // Group: members of one group who send; default all
 
-	// Conversations are, for Sync, those with offline messages; default 1,000. For
-	// Direct, Fill and Cold: all conversations, evenly spread over the users, who send
-	// into theirs in turn; default one for each pair.
+	// Conversations is the number of conversations. Sync: those with offline messages;
+	// default 1,000. Direct, Fill and Cold: those of all users together, spread evenly
+	// over the users, who send into their own in turn; default one for each pair.
 	Conversations int
 	Messages      int // Sync, Fill: messages over all of them; default 100,000
-	Syncs         int // Sync: how often it syncs with nothing new in the end, for at most Duration; default 10,000
+	Syncs         int // Sync: syncs in the end, with nothing new, for at most Duration; default 10,000
 
 	// RelayCommand starts a process that calls ServeRelay and prints its
 	// address as the first line of its output. It is killed at the end.
 	RelayCommand []string
 
 	Dialing int          // connections opened at the same time; default 64
-	Seed    uint64       // names the users of this run; default random. A name is used for one run only
+	Seed    uint64       // names the users; default random. Each run needs its own, but Cold its Fill's
 	Log     *slog.Logger // progress; default none
 
 	seedless bool          // no Seed was given
-	up       *atomic.Int64 // see isUp; 0 before
+	up       *atomic.Int64 // when isUp was called first, in ns since 1970; 0: never
 
 	// For tests:
 	drainLimit, askAfter time.Duration          // see drain
-	enough               func(sent uint64) bool // if not nil, the measured time goes on until it is true
+	enough               func(sent uint64) bool // if not nil, the measured time goes on until it returns true
 }
 
-// Run runs one workload and returns what it measured. It returns an Error of
-// KindInvalid for a Config that cannot run, and another error if a connection
-// failed or the server broke one; then the Report is not complete. Lost
-// messages are no error: see Report.Err.
+// Run runs one workload and returns what it measured. It returns an error of KindInvalid
+// if cfg cannot run. It returns another error, and an incomplete Report, if a connection
+// failed or the server broke one. Lost messages are no error of Run: see Report.Err.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err := cfg.complete(); err != nil {
 		return Report{}, err
@@ -138,9 +136,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 // isUp notes that the server has taken the users' connections.
 func (cfg *Config) isUp() { cfg.up.CompareAndSwap(0, time.Now().UnixNano()) }
 
-// gone returns err; but the failure of a connection to a server that was up says that
-// it went away. Its cause is no longer in the error's chain then, where it would look
-// like that of a server that never was there.
+// gone returns err. But if a connection to a server that was up has failed, it returns an
+// error that says that the server went away. That error does not wrap err: callers would
+// take a cause such as ECONNREFUSED for a server that was never there.
 func (cfg *Config) gone(err error) error {
 	var errno syscall.Errno
 	up := cfg.up.Load()
@@ -207,7 +205,7 @@ func (cfg *Config) completeURLs() error {
 		return pim.Errorf(pim.KindInvalid, "server %q: the load generator speaks http://, ws:// and tcp:// only, unencrypted", cfg.Server)
 	}
 	if cfg.Workload == Relay && len(cfg.RelayCommand) > 0 {
-		return nil // which says where it listens
+		return nil // the command prints where it listens
 	}
 	if err := cfg.checkHost(u); err != nil {
 		return err
@@ -221,8 +219,8 @@ func (cfg *Config) completeURLs() error {
 	return nil
 }
 
-// checkHost completes the address of the server. HTTP has a port of its own, raw TCP
-// has none.
+// checkHost adds the default port to the server's address: 80 for HTTP. Raw TCP has no
+// default port, so the address must name one.
 func (cfg *Config) checkHost(u *url.URL) error {
 	if u.Hostname() == "" {
 		return pim.Errorf(pim.KindInvalid, "server %q has no host", cfg.Server)

@@ -30,8 +30,8 @@ func (s *fake) run(t *testing.T, scheme string, cfg Config) Report {
 	return run(t, cfg)
 }
 
-// run runs a short workload. Unless cfg says what is enough, it lasts until so many
-// messages are sent that each fault has hit some, however slow the machine is.
+// run runs a short workload. Unless cfg says what is enough, it lasts until 100 messages
+// are sent, so that each fault has hit some, however slow the machine is.
 func run(t *testing.T, cfg Config) Report {
 	t.Helper()
 	or(&cfg.Duration, 60*time.Millisecond)
@@ -131,7 +131,7 @@ func TestBrokenServersAreCaught(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rep := newFake(t, c.faults).run(t, "tcp", Config{
 				Workload: Direct, Users: 2, Window: 4,
-				drainLimit: 500 * time.Millisecond, // what is lost is waited for as long as that
+				drainLimit: 500 * time.Millisecond, // a lost message is waited for that long
 			})
 			if err := rep.Err(); err == nil || !strings.Contains(err.Error(), c.broken) {
 				t.Errorf("got %v, want %s", err, c.broken)
@@ -149,8 +149,8 @@ func TestRefusedSendsAreNotLost(t *testing.T) {
 	}
 }
 
-// hasSeen returns what is enough for a run whose users must send such a frame:
-// without it, the run does not end.
+// hasSeen returns a Config.enough for a run whose users must send such a frame: the run
+// does not end before that.
 func (s *fake) hasSeen(frame wire.Type) func(uint64) bool {
 	return func(uint64) bool {
 		s.mu.Lock()
@@ -254,8 +254,8 @@ func TestServeRelayEnds(t *testing.T) {
 	}
 }
 
-// A server that goes away in the middle of a run ends it, and the error says so. It
-// does not look like that of a server that was never there.
+// If the server goes away in the middle of a run, the run ends with an error that says
+// so. The error does not look like that of a server that was never there.
 func TestEndOfTheServerEndsTheRun(t *testing.T) {
 	for _, cfg := range []Config{
 		{Workload: Direct, Users: 4, Duration: time.Hour},
@@ -268,7 +268,7 @@ func TestEndOfTheServerEndsTheRun(t *testing.T) {
 		cfg.Server, cfg.Token = "http://"+s.web.Listener.Addr().String(), tokenOf
 		ended := make(chan struct{})
 		sent, pinged := s.hasSeen(wire.TypeSendReq), s.hasSeen(wire.TypePing)
-		go func() { // all are connected when the first says something
+		go func() { // all users are connected when the first one sends something
 			defer close(ended)
 			for !sent(0) && !pinged(0) {
 				time.Sleep(time.Millisecond)
@@ -283,7 +283,7 @@ func TestEndOfTheServerEndsTheRun(t *testing.T) {
 	}
 }
 
-// A run in which nothing was sent, or not answered, shows nothing, and says so.
+// A run in which nothing was sent, or sends were not answered, shows nothing, and says so.
 func TestIncompleteRuns(t *testing.T) {
 	for name, c := range map[string]struct {
 		rep  Report
@@ -306,8 +306,8 @@ func TestIncompleteRuns(t *testing.T) {
 	}
 }
 
-// Metrics that are not beside the server have an error of their own: the server
-// may be there all the same.
+// If there are no metrics at a URL that is not the server's, the error names --metrics:
+// the server itself may be running.
 func TestMetricsApart(t *testing.T) {
 	s := newFake(t, faults{})
 	cfg := Config{Workload: Direct, Users: 2, Server: "tcp://" + s.tcp.Addr().String(), MetricsURL: "http://127.0.0.1:1/metrics", Token: tokenOf}
@@ -315,7 +315,7 @@ func TestMetricsApart(t *testing.T) {
 	if pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "--metrics") {
 		t.Error(err)
 	}
-	cfg.Server = "tcp://127.0.0.1:2" // no server either: that is what is wrong
+	cfg.Server = "tcp://127.0.0.1:2" // no server either: then the error is about the server
 	if _, err := Run(t.Context(), cfg); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Error(err)
 	}

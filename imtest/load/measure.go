@@ -51,7 +51,7 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 		return err
 	}
 	start := r.clock()
-	r.from.Store(start) // first: what the slices count is counted as measured, too
+	r.from.Store(start) // before the sample, so that what the slices count also counts as measured
 	before := r.sampleBeside(used)
 
 	r.cfg.Log.Info("measuring", "for", r.cfg.Duration)
@@ -93,7 +93,7 @@ func (cfg *Config) hold(ctx context.Context, sent func() uint64) error {
 	return cfg.untilEnough(ctx, sent)
 }
 
-// untilEnough waits until cfg.enough is content, if a test has set it.
+// untilEnough waits until cfg.enough returns true, if a test has set it.
 func (cfg *Config) untilEnough(ctx context.Context, sent func() uint64) (err error) {
 	for err == nil && cfg.enough != nil && !cfg.enough(sent()) {
 		err = wait(ctx, 5*time.Millisecond)
@@ -101,16 +101,16 @@ func (cfg *Config) untilEnough(ctx context.Context, sent func() uint64) (err err
 	return err
 }
 
-// drain waits until what was acknowledged has arrived, at the most for drainLimit
-// without any progress, and returns how many deliveries are still missing then.
-// When nothing has come for askAfter, the receivers pull what they miss.
+// drain waits until every acknowledged message has arrived. If nothing arrives for
+// drainLimit, it gives up and returns how many deliveries are missing. Whenever nothing
+// has arrived for askAfter, it has the receivers pull what they miss.
 func (r *chat) drain(ctx context.Context) (lost uint64, err error) {
 	begun := r.clock()
 	best, moved, asked := uint64(0), begun, begun
 	for {
 		t := r.totals()
-		// The sums tell soon that something is missing; only where they do not is every
-		// conversation looked at.
+		// The sums usually show that something is missing. Each conversation is looked at
+		// only if they do not.
 		if t.inFlight == 0 && t.got >= t.answered*r.copies && r.allMissing() == 0 {
 			return 0, nil
 		}
@@ -142,9 +142,9 @@ func (r *chat) allMissing() (n uint64) {
 	return n
 }
 
-// ask makes all who miss something pull, from the sender on of whom they have
-// read least. Of a pull that is under way it repeats the page: the answer may be
-// late, and it counts whenever it comes.
+// ask has every user who misses something pull. The pull begins behind the lowest of the
+// last seqs that the user has from each sender. If a pull is under way, ask asks for its
+// page again: the first answer may only be late, and counts whenever it comes.
 func (r *chat) ask() {
 	if r.relay() {
 		return
@@ -196,7 +196,7 @@ func (r *chat) senders() (n int) {
 	return n
 }
 
-// latencies reports those of what was answered and delivered between two samples.
+// latencies reports the latencies of what was answered and delivered between two samples.
 func (r *chat) latencies(rep *Report, before, after *sample) {
 	shares := []float64{0.5, 0.99, 0.999}
 	ack := quantilesOf(since(before.ack, after.ack), shares...)

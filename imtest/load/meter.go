@@ -20,7 +20,7 @@ type meter struct {
 	apart string // where the server listens, HOST:PORT, if its metrics are elsewhere
 }
 
-// meter returns one of what cfg measures.
+// meter returns a meter of the server that cfg measures.
 func (cfg *Config) meter() meter {
 	m := meter{url: cfg.MetricsURL}
 	page, errPage := url.Parse(cfg.MetricsURL)
@@ -49,12 +49,12 @@ func (m *meter) read(ctx context.Context) (usage, error) {
 	if err != nil {
 		return usage{}, pim.Errorf(pim.KindInvalid, "metrics URL: %w", err)
 	}
-	// A connection of its own each time: none stays open beside those counted.
+	// Each reading has its own connection, so that none stays open beside those counted.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		if m.apart != "" && answers(ctx, m.apart) {
-			var asked *url.Error // which repeats the URL
+			var asked *url.Error // its text would repeat the URL
 			if errors.As(err, &asked) {
 				err = asked.Err
 			}

@@ -7,9 +7,9 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Fill and Cold are runs of so many messages instead of so long a time.
+// Fill and Cold end after a number of messages, not after a time.
 
-// quotaPoll is how often it is looked whether all were answered.
+// quotaPoll is the time between two looks whether all messages were answered.
 const quotaPoll = 5 * time.Millisecond
 
 // measureFill writes the messages.
@@ -57,8 +57,7 @@ func (r *chat) measureCold(ctx context.Context, m *meter, rep *Report) error {
 	return r.finish(ctx, m, rep)
 }
 
-// wereEmpty returns how many conversations have no other message than that of the first
-// pass.
+// wereEmpty returns how many conversations hold only the message of the first pass.
 func (r *chat) wereEmpty() (n int) {
 	for _, u := range r.active {
 		u.mu.Lock()
@@ -78,7 +77,7 @@ type FirstMessages struct {
 	SecondCPU    float64 `json:"second_message_cpu_ms"` // the same for the message after it
 	Loads        uint64  `json:"loads"`                 // conversations that the server loaded for the first messages
 	LoadsAgain   uint64  `json:"loads_again"`           // and for the second ones: more than 0 if it did not keep them
-	SecondAckP50 float64 `json:"second_ack_p50_ms"`     // those of the first messages are the report's
+	SecondAckP50 float64 `json:"second_ack_p50_ms"`     // the first messages' are Report.AckP50 and AckP99
 	SecondAckP99 float64 `json:"second_ack_p99_ms"`
 }
 
@@ -87,8 +86,9 @@ func (cfg *Config) perConversation() uint32 {
 	return uint32((cfg.Messages + cfg.Conversations - 1) / cfg.Conversations)
 }
 
-// pass has every conversation get so many messages, all passes together, and returns
-// slices of the time that this took, and a sample of its end.
+// pass sends into every conversation until it has got quota messages, those of earlier
+// passes included. It returns slices of the time that this took, and a sample taken at
+// the end.
 func (r *chat) pass(ctx context.Context, m *meter, from sample, quota uint32) ([]Slice, sample, error) {
 	r.cfg.Log.Info("sending", "messages_each", quota)
 	r.from.Store(r.clock())

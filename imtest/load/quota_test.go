@@ -71,7 +71,7 @@ func TestPlaces(t *testing.T) {
 			})
 		}
 	}
-	for _, x := range [][2]uint32{{0, 0}, {0, 2}, {3, 5}, {0, 9}, {0, 10}} { // 0 and 9: the fifth, which nobody has
+	for _, x := range [][2]uint32{{0, 0}, {0, 2}, {3, 5}, {0, 9}, {0, 10}} { // 0 and 9 would have the fifth, which nobody has
 		if _, _, ok := r.place(x[0], x[1]); ok {
 			t.Errorf("%v have a conversation", x)
 		}
@@ -98,8 +98,8 @@ func TestFillAndCold(t *testing.T) {
 	}
 }
 
-// Runs whose seed is not what they need say so, and measure nothing: a cold run without
-// a fill before it, and a sync to users who have talked.
+// A run with the wrong seed says so, and measures nothing: a Cold without a Fill before
+// it, or a Sync of users who have talked before.
 func TestSeedsThatDoNotFit(t *testing.T) {
 	s := newFake(t, faults{})
 	s.run(t, "tcp", Config{Workload: Fill, Users: 4, Conversations: 4, Messages: 8, Seed: 7})

@@ -13,10 +13,10 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// The relay's two users send the same frames as to a server, and each answers a
-// message as a server would, with a PIMSendAck of the same size: so messages and
-// answers cost the generator and the network what they cost with a server, and
-// the relay in between does the least that anything can do.
+// The two users of a room send the same frames as to a server, and each answers a
+// message as a server would, with a PIMSendAck of the same size. So messages and
+// answers cost the generator and the network the same as with a server, and the relay
+// between the users does the least that is possible.
 
 // typeRoom is the frame type of a connection's first frame to the relay: the
 // number of its room follows in 4 bytes. Two connections are a room.
@@ -50,7 +50,8 @@ func dialRelay(ctx context.Context, server string, room uint32) (*link, error) {
 	return l, nil
 }
 
-// runRelay runs Direct's load through a relay, which it starts if it is told how.
+// runRelay runs the load of Direct through a relay. It starts the relay if
+// Config.RelayCommand is set.
 func runRelay(ctx context.Context, cfg *Config) (Report, error) {
 	if len(cfg.RelayCommand) == 0 {
 		return runChat(ctx, cfg)

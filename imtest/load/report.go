@@ -18,9 +18,9 @@ type Report struct {
 	OneWay        bool     `json:"one_way,omitempty"`       // half of the users only receive
 
 	Sent          uint64  `json:"sent"`            // messages transmitted in the measured time
-	Delivered     uint64  `json:"delivered"`       // how often one of those reached a receiver
+	Delivered     uint64  `json:"delivered"`       // how often one of the sent messages reached a receiver
 	Lost          uint64  `json:"lost"`            // deliveries of acknowledged messages that never came, warm-up included
-	DeliveredPerS float64 `json:"delivered_per_s"` // in the measured time; Fill: acknowledged
+	DeliveredPerS float64 `json:"delivered_per_s"` // in the measured time; Fill: messages acknowledged a second
 
 	AckP50       float64 `json:"ack_p50_ms"` // transmission to the sender's read of the acknowledgement
 	AckP99       float64 `json:"ack_p99_ms"`
@@ -33,10 +33,10 @@ type Report struct {
 	// the start of the measured time to the end of the drain.
 	ServerCPU          float64 `json:"server_cpu_s_per_1000"`
 	ServerRSS          int64   `json:"server_rss_bytes"`     // at the end
-	BytesPerConnection float64 `json:"bytes_per_connection"` // growth of the server's RSS over the connecting, for each connection
+	BytesPerConnection float64 `json:"bytes_per_connection"` // growth of the server's RSS until all were open (Idle: until the end), for each
 
-	// Idle only, for runs of half a minute and longer: the same at several times, and
-	// the highest of looks every five seconds.
+	// Idle only, for runs of half a minute and longer: BytesPerConnection at several
+	// times, and the highest that was seen in a look every five seconds.
 	MemoryCurve           []MemoryPoint `json:"memory_curve,omitempty"`
 	MaxBytesPerConnection float64       `json:"max_bytes_per_connection,omitempty"`
 
@@ -44,11 +44,11 @@ type Report struct {
 	Misordered uint64  `json:"misordered"` // entries that came after a later one
 	Refused    uint64  `json:"refused"`    // sends that the server answered with an error
 	Unacked    uint64  `json:"unacked"`    // sends that were never answered
-	Skipped    uint64  `json:"skipped"`    // fixed rate: messages that were due and not transmitted, too many being unanswered
+	Skipped    uint64  `json:"skipped"`    // fixed rate: messages due but not transmitted, since too many were unanswered
 	Pulled     uint64  `json:"pulled"`     // entries that came by a pull
 	Rate       float64 `json:"rate"`       // messages a second asked for; 0 in the closed loop
 	Payload    int     `json:"payload"`    // bytes in a message
-	Seconds    float64 `json:"seconds"`    // measured time: how long the run was
+	Seconds    float64 `json:"seconds"`    // length of the measured time
 	ClientCPU  float64 `json:"client_cpu_s_per_1000"`
 
 	FramesPerRead  float64 `json:"frames_per_read,omitempty"`  // mean number of frames that one read brought in
@@ -72,13 +72,13 @@ type Report struct {
 	SyncBytes          int64   `json:"sync_bytes,omitempty"` // all pages, and the pulls of what they do not settle
 	SyncMS             float64 `json:"sync_ms,omitempty"`    // from the first PIMSyncReq to the last entry
 	ReconnectBytes     int64   `json:"reconnect_bytes,omitempty"`
-	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // Hello to the last PIMSyncResp, with nothing new
+	ReconnectMS        float64 `json:"reconnect_ms,omitempty"` // of the last: dialing to last PIMSyncResp, with nothing new
 	*Again
 }
 
-// Incomplete returns an error if the run shows nothing, since nothing was sent, or
-// the memory of an idle server shrank, or if sends were never answered: then
-// "nothing was lost" says little.
+// Incomplete returns an error if the run shows too little: nothing was sent, sends were
+// never answered (then "nothing was lost" says little), a Fill or Cold had sends refused,
+// or the memory of an idle server shrank.
 func (r *Report) Incomplete() error {
 	switch {
 	case r.Unacked > 0:

@@ -16,11 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// ServeRelay runs the floor to measure a server against, until ctx ends: on
-// listen it takes connections over TCP and WebSocket, puts two and two of them
-// together, and writes to each what it reads from the other, without looking at
-// it. It stores nothing and promises nothing. The same port answers /metrics
-// over HTTP. ready is called with the address once it listens.
+// ServeRelay serves a relay until ctx ends: the floor that a server is measured against.
+// It takes connections over TCP and WebSocket at listen, joins two of them to a room,
+// and writes to each what it reads from the other, without looking at it. It stores
+// nothing and promises nothing. The same port answers /metrics over HTTP. ServeRelay
+// calls ready with its address once it listens.
 func ServeRelay(ctx context.Context, listen string, ready func(addr string)) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -59,7 +59,7 @@ type relay struct {
 
 	mu     sync.Mutex
 	open   map[net.Conn]struct{} // all connections
-	rooms  map[uint32]net.Conn   // rooms of which one side is there
+	rooms  map[uint32]net.Conn   // by room, the connection that waits for the other
 	closed bool
 }
 
@@ -82,9 +82,9 @@ func (r *relay) handler() http.Handler {
 	return mux
 }
 
-// serve runs work for a connection, which is from then on among those that the
-// end of the relay closes. After that end it closes nc at once: handlers of the
-// web server outlive its Close, and nobody would wait for what they start.
+// serve runs work in a goroutine and notes nc as one of the connections that the end of
+// the relay closes. After that end, serve closes nc at once: handlers of the web server
+// outlive its Close, and nobody would wait for a goroutine that they start.
 func (r *relay) serve(nc net.Conn, work func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,7 +113,7 @@ func (r *relay) closeAll() {
 }
 
 // greet finds out from the first bytes of a connection whether it speaks HTTP.
-// It reads no further than it must: what follows is for the partner.
+// It reads no further than it must: the bytes that follow are for the partner.
 func (r *relay) greet(nc net.Conn) {
 	first := make([]byte, 4, tcpFraming.roomSize())
 	nc.SetReadDeadline(time.Now().Add(relayTimeout))
@@ -130,8 +130,8 @@ func (r *relay) greet(nc net.Conn) {
 }
 
 // join reads the rest of the first frame and puts the connection into the room
-// that it names. When the room is complete, what either side says is handed on
-// until one of them ends.
+// that the frame names. If the room is complete then, join hands on what either side
+// sends until one of the connections ends.
 func (r *relay) join(nc net.Conn, first []byte, f framing) {
 	had := len(first)
 	first = first[:cap(first)]
@@ -153,7 +153,8 @@ func (r *relay) join(nc net.Conn, first []byte, f framing) {
 	}
 }
 
-// meet returns who waits in room, or nil, and then nc is who waits.
+// meet returns the connection that waits in room. If there is none, it returns nil, and
+// nc waits there.
 func (r *relay) meet(room uint32, nc net.Conn) net.Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,9 +167,9 @@ func (r *relay) meet(room uint32, nc net.Conn) net.Conn {
 	return other
 }
 
-// copy writes to dst what it reads from src. It takes the bytes through this
-// process, as anything that may look at them must; splice would be cheaper and
-// could not even tell a message from the next.
+// copy writes to dst what it reads from src. The bytes pass through this process, as they
+// must in any server that looks at them. splice would be cheaper, but could not even tell
+// one message from the next.
 func (r *relay) copy(dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {

@@ -10,7 +10,8 @@ import (
 )
 
 // Slice is one part of the measured time, so that a report shows what a mean hides:
-// a run that begins fast and ends slow. All slices of a run have the same length.
+// a run that begins fast and ends slow. All slices of a run are about equally long, but
+// the last one of a Fill or Cold may be shorter.
 type Slice struct {
 	Seconds       float64 `json:"seconds"`         // how long it was
 	Delivered     uint64  `json:"delivered"`       // deliveries in it; Fill: messages acknowledged
@@ -37,8 +38,8 @@ func (cfg *Config) completeSlice() error {
 	return nil
 }
 
-// slices returns how many slices the measured time has: as many as come closest to
-// the length that was asked for, all of the same length.
+// slices returns how many equal slices the measured time has, so that their length comes
+// closest to Slice.
 func (cfg *Config) slices() int {
 	return max(1, int((cfg.Duration+cfg.Slice/2)/cfg.Slice))
 }
@@ -62,7 +63,7 @@ func (r *chat) work(t *totals) uint64 {
 	return t.got
 }
 
-// since returns what two snapshots of a histogram have between them.
+// since returns what a histogram recorded between two snapshots.
 func since(from, to *[buckets]uint64) *[buckets]uint64 {
 	counts := *to
 	for i := range counts {
@@ -71,7 +72,7 @@ func since(from, to *[buckets]uint64) *[buckets]uint64 {
 	return &counts
 }
 
-// sample takes one.
+// sample takes a sample now.
 func (r *chat) sample(ctx context.Context, m *meter) (sample, error) {
 	used, err := m.read(ctx)
 	if err != nil {
@@ -80,7 +81,7 @@ func (r *chat) sample(ctx context.Context, m *meter) (sample, error) {
 	return r.sampleBeside(used), nil
 }
 
-// sampleBeside takes one, to a reading of the server's usage.
+// sampleBeside takes a sample that holds used, which was just read.
 func (r *chat) sampleBeside(used usage) sample {
 	t := r.totals()
 	return sample{
@@ -103,8 +104,8 @@ func (s *sample) until(to *sample) Slice {
 	return x
 }
 
-// slice lets the measured time pass, which began with the sample from, and returns
-// its slices.
+// slice lets the measured time pass and returns its slices. The time began with the
+// sample from.
 func (r *chat) slice(ctx context.Context, m *meter, from sample) ([]Slice, error) {
 	n := r.cfg.slices()
 	begun := from.at
@@ -130,7 +131,7 @@ func (r *chat) slice(ctx context.Context, m *meter, from sample) ([]Slice, error
 	return all, nil
 }
 
-// sliced adds the slices to the report, and which of them were worst.
+// sliced adds the slices to the report, and the worst figures of them.
 func (rep *Report) sliced(all []Slice) {
 	if len(all) == 0 {
 		return

@@ -30,7 +30,7 @@ func TestOneWay(t *testing.T) {
 	}
 }
 
-// Who only receives acknowledges once in tickEvery at the most.
+// A user who only receives acknowledges once in tickEvery at the most.
 func TestReceiversTakeTheirTime(t *testing.T) {
 	s := newFake(t, faults{})
 	rep := s.run(t, "tcp", Config{Workload: Direct, Users: 2, OneWay: true, Window: 8, Duration: 3 * tickEvery / 2})
@@ -58,7 +58,7 @@ func TestSlices(t *testing.T) {
 			t.Errorf("slice %d: %+v", i, x)
 		}
 	}
-	if sum == 0 || sum > rep.Delivered+4 { // what the warm-up left under way arrives in the first
+	if sum == 0 || sum > rep.Delivered+4 { // messages that the warm-up left under way arrive in the first slice
 		t.Errorf("slices have %d deliveries of %d", sum, rep.Delivered)
 	}
 	if rep.SlowestPerS != slowest || rep.DearestCPU != dearest {

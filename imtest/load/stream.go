@@ -2,13 +2,13 @@ package load
 
 import "slices"
 
-// stream checks what one user receives of its conversation: each sender's
+// stream checks what one user receives of a conversation: each sender's
 // counters, once and in order. It does no I/O and times nothing.
 //
-// A counter that is skipped is a gap: a push that the server dropped, or a send
-// that it refused. It is closed by a pull from the last entry of that sender;
-// what the pull does not hold either is a hole. While it pulls, pushes are not
-// taken in, since the pull brings them as well.
+// A skipped counter is a gap: the server dropped a push or refused a send. A pull from
+// the last entry of that sender on closes the gap. A message that the pull does not hold
+// either leaves a hole. While a pull is under way, pushes are not taken in, since the
+// pull brings their entries as well.
 type stream struct {
 	peers   []peer // by the sender's place in the conversation
 	have    uint64 // highest seq taken in
@@ -17,8 +17,8 @@ type stream struct {
 	pulling bool
 	first   uint64 // first seq of the pull under way
 	reached uint64 // seq up to which its pages have come
-	back    uint64 // it found a gap before first: a pull must follow, behind this seq; never for none
-	need    uint64 // a pull must reach it: highest seq that was pushed while pulling
+	back    uint64 // the pull found a gap before first: another must follow, behind this seq; never: none
+	need    uint64 // highest seq that was pushed while pulling: the pull must reach it
 	holes   []hole // the latest maxHoles of them
 
 	taken uint64 // messages taken in
@@ -30,8 +30,8 @@ type received struct {
 	got, pulled, doubled, misordered uint64
 }
 
-// newStream returns the stream of a conversation with so many senders, which counts
-// into sum.
+// newStream returns the stream of a conversation with that many senders. The stream
+// counts into sum.
 func newStream(senders int, sum *received) stream {
 	return stream{peers: make([]peer, senders), received: sum}
 }
@@ -42,9 +42,9 @@ type peer struct {
 	seq  uint64 // its last entry
 }
 
-// maxHoles bounds the holes that are remembered, since a long run must not need more
-// and more memory: each send that was refused leaves one. A message whose hole was
-// forgotten counts as doubled if it comes after all.
+// maxHoles bounds the holes that a stream remembers: each refused send leaves one, and a
+// long run must not need more and more memory. A message whose hole was forgotten counts
+// as doubled if it comes after all.
 const maxHoles = 1024
 
 // hole is a message that was not where it belonged.
@@ -53,11 +53,11 @@ type hole struct {
 	counter uint32
 }
 
-// push takes in a pushed message. fresh is set if it is new to the user, gap if
-// it must pull; then the message was not taken in.
+// push takes in a pushed message. fresh is set if the message is new to the user. If gap
+// is set, the message was not taken in and the user must pull.
 func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 	p := &s.peers[slot]
-	if seq < s.pushed { // whatever becomes of it: pushes ascend
+	if seq < s.pushed { // pushes must ascend, whatever becomes of this one
 		s.misordered++
 	}
 	s.pushed = max(s.pushed, seq)
@@ -108,8 +108,8 @@ func (s *stream) advance(p *peer, counter uint32, seq uint64) {
 	s.taken++
 }
 
-// late takes in a message that comes behind a later one of its sender: out of
-// order if it had not come before, doubled if it had.
+// late takes in a message that comes behind a later one of its sender. It counts as
+// misordered if it has not come before, and as doubled if it has.
 func (s *stream) late(slot int, counter uint32) (fresh bool) {
 	i := slices.Index(s.holes, hole{slot, counter})
 	if i < 0 {
@@ -127,7 +127,7 @@ func (s *stream) late(slot int, counter uint32) (fresh bool) {
 // begin.
 func (s *stream) after(slot int) uint64 { return s.peers[slot].seq }
 
-// startPull notes that a pull for what is behind seq begins.
+// startPull notes that a pull of the entries behind seq begins.
 func (s *stream) startPull(seq uint64) {
 	s.pulling, s.first, s.reached, s.back = true, seq+1, seq, never
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// runSync writes Messages to a user who is away, by one other user for each
-// conversation, and then measures how the user's device gets them: first with
-// nothing in its storage, then once more with nothing new.
+// runSync has other users, one for each conversation, send Messages to a user who is
+// away. Then it measures how that user's device gets them: first with nothing in its
+// storage, then once more with nothing new, then again and again.
 func runSync(ctx context.Context, cfg *Config) (Report, error) {
 	m := cfg.meter()
 	cfg.Log.Info("writing offline messages", "conversations", cfg.Conversations, "messages", cfg.Messages)
@@ -53,10 +53,10 @@ func (cfg *Config) share(n int) int {
 	return cfg.Messages*(n+1)/cfg.Conversations - cfg.Messages*n/cfg.Conversations
 }
 
-// reader is the number of the user who was away; the writers have 0 and up.
+// reader returns the user who was away. The users who send have the numbers before it.
 func (cfg *Config) reader() pim.UserID { return cfg.user(cfg.Conversations) }
 
-// writeOffline connects the n-th writer and has it send its share.
+// writeOffline connects the n-th user and has it send its share.
 func writeOffline(ctx context.Context, cfg *Config, n int) error {
 	l, err := dial(ctx, cfg.Server, wire.WebSocketPath)
 	if err != nil {
@@ -181,8 +181,8 @@ func (d *syncer) again(ctx context.Context, rep *Report) error {
 // syncLimit is how many conversations a page lists: as many as the SDK asks for.
 const syncLimit = 1000
 
-// sync reads the list of changed conversations, or of all of them, page by page and as
-// the SDK asks for it, and calls onFirst after the first.
+// sync reads the list of changed conversations, or of all if full is set, page by page as
+// the SDK does. It calls onFirst after the first page.
 func (d *syncer) sync(l *link, full bool, onFirst func()) (list []*wirepb.Summary, err error) {
 	for page, after := uint64(1), ""; ; page++ {
 		err := l.send(&wirepb.PIMSyncReq{RequestId: page, Full: full, After: after, Limit: syncLimit, Brief: true})
@@ -203,8 +203,8 @@ func (d *syncer) sync(l *link, full bool, onFirst func()) (list []*wirepb.Summar
 	}
 }
 
-// settle takes in the entries of the summaries that settle their conversations, and
-// returns the others: those are to be pulled.
+// settle takes in the entries of the summaries that settle their conversations. It
+// returns the other summaries: their conversations must be pulled.
 func (d *syncer) settle(list []*wirepb.Summary) (rest []*wirepb.Summary, err error) {
 	for _, s := range list {
 		settled := false
@@ -231,7 +231,7 @@ func (d *syncer) settles(s *wirepb.Summary) (bool, error) {
 		return false, err
 	}
 	_, gap := t.push(0, counter, s.Newest)
-	return !gap, nil // a gap is a message that is not where it belonged: the pull says so
+	return !gap, nil // after a gap the conversation is pulled, which shows what is wrong
 }
 
 // pullAll pulls every conversation of list to its newest entry.
@@ -306,13 +306,13 @@ func (d *syncer) counter(conversation string, e *wirepb.Entry) (uint32, error) {
 	return st.counter, nil
 }
 
-// acksAtOnce is how many acknowledgements the server notes of one user until they are
-// stored, which takes it up to a second; what is above that it drops, see section 7 of
-// docs/protocol.md.
+// acksAtOnce is how many acknowledgements of one user the server holds until they are
+// stored, which takes up to a second. It may drop those above that (4,096 conversations),
+// see section 7 of docs/protocol.md.
 const acksAtOnce = 4000
 
 // acknowledge acknowledges everything and waits until the server has read that. It
-// takes its time where there is more than the server notes at once.
+// pauses after each acksAtOnce acknowledgements, so that the server drops none.
 func (d *syncer) acknowledge(ctx context.Context, l *link) error {
 	acked := 0
 	m := &wirepb.PIMPushAck{}

@@ -8,9 +8,9 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Again is what asking costs a device that has everything: one sync after another on
-// an open connection, as heartbeats and returns to the foreground make them, and one
-// connection after another.
+// Again is what syncs cost if a device has everything: one sync after another on an open
+// connection, as heartbeats and returns to the foreground cause them, and one connection
+// after another.
 type Again struct {
 	Syncs      int     `json:"syncs"`             // on one connection
 	SyncCPU    float64 `json:"sync_again_cpu_ms"` // CPU milliseconds of the server for each
@@ -23,9 +23,9 @@ type Again struct {
 	ReconnectCPU float64 `json:"reconnect_cpu_ms"` // CPU milliseconds of the server for each
 }
 
-// repeat syncs again and again with nothing new, after the warm-up, in which the store
-// settles: Syncs times or for as long as Duration, whichever is less, and then a tenth
-// as often over connections of their own, for at most as long once more.
+// repeat waits for the warm-up, in which the store settles, and then syncs again and again
+// with nothing new: Syncs times, but for at most Duration. Then it syncs a tenth as often,
+// each time over a new connection, again for at most Duration.
 func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 	if err := wait(ctx, d.cfg.Warmup); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 	return nil
 }
 
-// syncParts is in how many parts the syncs are timed.
+// syncParts is the number of parts in which the syncs are timed.
 const syncParts = 10
 
 func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error {

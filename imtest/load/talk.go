@@ -13,18 +13,18 @@ type talk struct {
 	next     uint32    // counter of the user's next message in it
 	answered uint64    // messages of the user that the server acknowledged
 
-	page  uint64 // RequestId of the last page of a pull that was asked for
-	asked uint64 // reached, when it was
+	page  uint64 // RequestId of the page that was asked for last
+	asked uint64 // reached, when that page was asked for
 	acked uint64 // seq that was acknowledged
-	news  bool   // among the user's news
+	news  bool   // the conversation is in user.news
 	stream
 }
 
-// Who talks to whom. The users of a group have one conversation, with the group's
-// users in a row. Of direct chat, users with an even number have direct conversations
-// with users of an odd number: the i-th even user with the i-th odd one, the next odd
-// one and so on, wrapping around. The n-th conversation of the one is the n-th of the
-// other.
+// Who talks to whom. In Group, each user has one conversation, and the members of a group
+// have consecutive numbers. In the other workloads, users with even numbers have direct
+// conversations with users with odd numbers: the i-th even user with the i-th odd user,
+// with the next odd user and so on, wrapping around. The n-th conversation of one user is
+// also the n-th of the other.
 
 // converse gives the users their conversations. A group is created by its first
 // member.
@@ -48,7 +48,7 @@ func (r *chat) converse(ctx context.Context) error {
 	return nil
 }
 
-// talk adds a conversation in which so many senders have places.
+// talk adds a conversation with places for that many senders.
 func (u *user) talk(c pim.ConversationID, message *template, senders int) {
 	if u.run.relay() {
 		u.answer = ackTemplate(c)
@@ -121,8 +121,8 @@ func (r *chat) partners(u *user, n int, f func(other *user, slot int)) {
 	}
 }
 
-// missing returns how many messages are still to come in u's n-th conversation: of
-// those that the others know to be acknowledged.
+// missing returns how many messages u still misses in its n-th conversation, of those
+// that were acknowledged to their senders.
 func (r *chat) missing(u *user, n int) uint64 {
 	var answered uint64
 	r.partners(u, n, func(other *user, _ int) {

@@ -106,7 +106,7 @@ func TestEntryFieldsAgreeWithTheDecoder(t *testing.T) {
 		t.Errorf("%d %d %q %t", seq, kind, payload, ok)
 	}
 	for n := range len(b) {
-		entryFields(b[:n]) // whatever it returns, it returns
+		entryFields(b[:n]) // any result will do, but it must return
 	}
 }
 

@@ -9,16 +9,16 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// user is one connected user. Its reading goroutine runs
-// serve; that, the pacer and the ticker take turns under mu. What they have to
-// say gathers in out and is written before mu is released.
+// user is one connected user. Its reading goroutine runs serve. That goroutine and those
+// of pace, ticker and acknowledgeAlone take turns under mu. What they send gathers in out
+// and is written before mu is released.
 type user struct {
 	*link
 	run    *chat
 	index  uint32 // in the run
 	sends  bool
 	answer template // Relay: what a message is answered with
-	limit  int      // messages in flight
+	limit  int      // most messages in flight
 
 	mu   sync.Mutex
 	out  []byte // to be written before mu is released; lent by outBuffers
@@ -26,18 +26,18 @@ type user struct {
 	now  int64 // when mu was taken; nanoseconds since the run began
 
 	talks []talk  // its conversations
-	turn  int     // the one that the next message goes to
-	news  []int32 // those with something to acknowledge, at most once each
+	turn  int     // index of the talk that the next message goes to
+	news  []int32 // indexes of the talks with something to acknowledge, each at most once
 
 	next     uint32   // counter of the next message, over all conversations
 	flying   []flight // by counter modulo its length, a power of two
 	inFlight int
-	due      []int64 // fixed rate: when messages ought to have been sent that wait for room
-	paused   int64   // the server asked not to send before
+	due      []int64 // fixed rate: due times of the messages that wait for room
+	paused   int64   // no sends before this time: the server asked for a pause
 
-	pages   uint64 // of pulls that were asked for
+	pages   uint64 // of all pulls that were asked for
 	serial  uint64 // of the last PIMPushAck
-	ackedAt int64  // when
+	ackedAt int64  // when it was appended
 	armed   bool   // its timer is set, see arm
 	wrote   int64  // when something was last written
 
@@ -45,7 +45,7 @@ type user struct {
 	tally
 }
 
-// flight is a message without an answer.
+// flight is a place for a message in flight; open is set while it has no answer.
 type flight struct {
 	counter uint32
 	talk    int32
@@ -53,7 +53,7 @@ type flight struct {
 	at      int64 // transmission, as in stamp
 }
 
-// tally is what a user counts beside what its stream does.
+// tally is what a user counts besides received.
 type tally struct {
 	sent, sentMeasured uint64
 	answered           uint64 // acknowledged by the server
@@ -63,7 +63,7 @@ type tally struct {
 	pushes, entries    uint64
 }
 
-// lock takes mu for something to be done now.
+// lock takes mu, sets now and borrows a buffer for out. release undoes that.
 func (u *user) lock() {
 	u.mu.Lock()
 	u.now = u.run.clock()
@@ -85,8 +85,8 @@ func (u *user) release() error {
 	return broken(err)
 }
 
-// outBuffers hold what is to be written, for as long as a mu is held: a few warm
-// ones serve all connections.
+// outBuffers holds the buffers for out. A user borrows one only while its mu is held, so
+// a few buffers, warm in the cache, serve all connections.
 var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // start transmits the first window and reads until the end of the run.
@@ -99,13 +99,13 @@ func (u *user) start() error {
 	return u.serve(u)
 }
 
-// wake begins what one read brought in, see handler.
+// wake takes mu for the frames of one read, see handler. flush releases it.
 func (u *user) wake() {
 	u.lock()
 	u.reads++
 }
 
-// flush answers what one read brought in.
+// flush answers the frames of one read.
 func (u *user) flush() error {
 	u.fill()
 	if u.sends {
@@ -162,7 +162,8 @@ func (u *user) takePush(body []byte) error {
 	if f.bad {
 		return pim.Errorf(pim.KindInvalid, "PIMPush cannot be read")
 	}
-	// Of many conversations, the next push in each shows what is missing, or the drain.
+	// With several conversations, behind does not say in which of them a push was dropped.
+	// The next push in that conversation shows it, or else the drain.
 	if behind && len(u.talks) == 1 {
 		u.pull(0, u.talks[0].have)
 	}
@@ -201,7 +202,7 @@ func (u *user) takeEntry(entry []byte, pulled bool) error {
 	return nil
 }
 
-// noteNews has what came in the n-th conversation acknowledged.
+// noteNews notes that the n-th conversation has something to acknowledge.
 func (u *user) noteNews(n int) {
 	if t := &u.talks[n]; t.have > t.acked && !t.news && !u.run.relay() {
 		t.news = true
@@ -209,7 +210,7 @@ func (u *user) noteNews(n int) {
 	}
 }
 
-// delivered notes a message that was transmitted at at.
+// delivered notes the delivery of a message that was transmitted at time at.
 func (u *user) delivered(at int64) {
 	if at >= u.run.from.Load() {
 		u.gotMeasured++

@@ -10,8 +10,8 @@ import (
 // talkBits is the room in a RequestId for the number of the conversation.
 const talkBits = 20
 
-// asking returns the conversation whose last page of a pull was asked for with this
-// RequestId, nil if there is none.
+// asking returns the talk whose last page was asked for with this RequestId, nil if there
+// is none.
 func (u *user) asking(request uint64) *talk {
 	n := request & (1<<talkBits - 1)
 	if n >= uint64(len(u.talks)) || u.talks[n].page != request {
@@ -45,10 +45,10 @@ func (u *user) repeatPage(t *talk) {
 	})
 }
 
-// takePull takes in one frame of a pull's answer; after the last one of a page
-// it asks for the next if there is one. The second answer to a page that was
-// asked for twice is left out: the pull that is under way by then begins
-// elsewhere, and what the answer leaves out is no hole in it.
+// takePull takes in one frame of a pull's answer. After the last frame of a page it asks
+// for the next page, if there is one. If a page was asked for twice, takePull ignores the
+// second answer: another pull may be under way by then, and entries that the late answer
+// does not hold would be taken for holes in that pull.
 func (u *user) takePull(f []byte) error {
 	var from, to, newest uint64
 	var done bool
@@ -56,7 +56,7 @@ func (u *user) takePull(f []byte) error {
 	resp := fields{rest: f[1:]}
 	for resp.next() {
 		switch resp.num {
-		case 1: // before everything else
+		case 1: // request_id: comes before all other fields
 			if t = u.asking(resp.val); t == nil || !t.pulling {
 				return nil
 			}
@@ -88,8 +88,8 @@ func (u *user) takePull(f []byte) error {
 	return nil
 }
 
-// pageDone ends a pull that has come to the end, or goes on with it. A page that
-// brought nothing new ends it as well: the drain will ask again.
+// pageDone asks for the next page of a pull, or ends the pull if it has come to the end.
+// A page that brought nothing new ends the pull as well: the drain will ask again.
 func (u *user) pageDone(n int, newest uint64) {
 	t := &u.talks[n]
 	switch {

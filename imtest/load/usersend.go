@@ -34,12 +34,12 @@ func (u *user) fill() {
 	}
 }
 
-// maxDue bounds what waits for room at a fixed rate; what is due above that is
+// maxDue bounds the messages that wait for room at a fixed rate. Messages above that are
 // skipped and counted.
 const maxDue = 4096
 
-// schedule transmits one message that was due at at, now or when there is room.
-// Nothing is scheduled any more once the drain may count what is under way.
+// schedule transmits one message that was due at time at: now, or when there is room.
+// Once the run is stopped it does nothing, since the drain may count what is under way.
 func (u *user) schedule(at int64) {
 	if u.run.stopped.Load() {
 		return
@@ -52,16 +52,16 @@ func (u *user) schedule(at int64) {
 	u.fill()
 }
 
-// room reports whether one more message may be in flight. A message that is
-// overtaken by the answers to many later ones holds its place in flying, so
-// that place may be taken although few are in flight.
+// room reports whether one more message may be in flight. A message keeps its place in
+// flying until it is answered, even if many later ones are answered before. So the next
+// place may be taken although few messages are in flight.
 func (u *user) room() bool {
 	return u.inFlight < u.limit && !u.flying[int(u.next)&(len(u.flying)-1)].open
 }
 
-// pick makes turn the conversation that the next message goes to: one after the
-// other, or, in a run that is to write so many messages into each, the first that
-// has less. It reports whether there is one.
+// pick sets turn to the conversation that the next message goes to. Without a quota, the
+// conversations take turns; with a quota, it is the first that has not got that many
+// messages. pick reports whether there is such a conversation.
 func (u *user) pick() bool {
 	quota := u.run.quota.Load()
 	if quota == 0 {
@@ -85,8 +85,8 @@ func (u *user) transmit() {
 	ms := u.run.wall(u.now)
 	putID(frame[t.id:], ms, u.run.tag, u.index, u.next)
 	putLocal(frame[t.local:], ms)
-	// Whether it is of the measured time is settled here: where it arrives from may
-	// have been set meanwhile, to an earlier time than now.
+	// Whether the message belongs to the measured time is decided here. The receiver would
+	// decide too late: from may be set meanwhile, to an earlier time than now.
 	at := int64(0)
 	if u.now >= u.run.from.Load() {
 		at = u.now
@@ -109,8 +109,8 @@ func (u *user) unacknowledged() bool { return len(u.news) > 0 }
 // maxAcks bounds the conversations in one PIMPushAck.
 const maxAcks = 1000
 
-// acknowledge appends a PIMPushAck for what is new, if it must, or if something is
-// written anyway and the last one was long enough ago: as the SDK does.
+// acknowledge appends PIMPushAcks for all news if must is set, or if something else is
+// written anyway and the last PIMPushAck is at least tickEvery ago. The SDK does the same.
 func (u *user) acknowledge(must bool) {
 	if !must && (len(u.out) == 0 || u.now-u.ackedAt < int64(tickEvery)) {
 		return
@@ -148,13 +148,13 @@ func (u *user) acknowledgeTalks(talks []int32) {
 	u.out = b
 }
 
-// ackSize returns the length of the Ack of what has come.
+// ackSize returns the length in bytes of the Ack for t.have.
 func (t *talk) ackSize() int {
 	return protowire.SizeTag(1) + protowire.SizeBytes(len(t.conv)) + protowire.SizeTag(2) + protowire.SizeVarint(t.have)
 }
 
-// tick does what is due without anything having come: acknowledgements, sends
-// after a pause, and a ping on a silent connection.
+// tick does what is due although nothing was received: acknowledgements, sends after a
+// pause, and a ping on a silent connection.
 func (u *user) tick() {
 	u.fill()
 	if u.sends {
