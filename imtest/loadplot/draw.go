@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/imtest/load"
 )
 
-// The picture, in pixels.
+// The measures of the picture, in pixels.
 const (
 	width, height = 860, 520
 	left, right   = 78, 24
@@ -65,7 +65,8 @@ func draw(w io.Writer, runs []named) {
 	fmt.Fprintln(w, "</svg>")
 }
 
-// colour returns the colour of a run: the first is for what is so now.
+// colour returns the number of a run's colour. The last run, which shows how things are
+// now, has colour 0.
 func colour(i int, runs []named) int { return len(runs) - 1 - i }
 
 func label(r named) string {
@@ -122,7 +123,7 @@ func (p panel) draw(w io.Writer, runs []named, y int, seconds float64) {
 }
 
 // nice returns the smallest of 1, 2, 2.5, 5 and 10 times a power of ten that is at
-// least v; 1 for nothing.
+// least v; 1 if v is not positive.
 func nice(v float64) float64 {
 	if !(v > 0) {
 		return 1

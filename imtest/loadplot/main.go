@@ -1,6 +1,6 @@
-// Command loadplot shows what tools/benchmarks.sh prints: as a picture (SVG) of the
-// slices of up to two runs, throughput and CPU for 1,000 messages over the time, or,
-// with -table, as tables in Markdown, with the median of the runs that are alike.
+// Command loadplot shows what tools/benchmarks.sh prints. It draws a picture (SVG) of the
+// slices of one or two runs: throughput, and CPU for 1,000 messages, over time. With
+// -table it prints tables in Markdown instead, with the median of the runs that are alike.
 //
 //	tools/benchmarks.sh sustained >sustained.json
 //	go run ./imtest/loadplot <sustained.json >docs/sustained.svg
@@ -84,7 +84,7 @@ func run(in io.Reader, out io.Writer, asTable bool) error {
 	return w.Flush()
 }
 
-// fill makes what a report holds for some workloads only be there.
+// fill sets the parts of a report that only some workloads have, so that they are not nil.
 func fill(r *named) {
 	if r.FirstMessages == nil {
 		r.FirstMessages = &load.FirstMessages{}

@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// run1 is a line of tools/benchmarks.sh with so many slices.
+// run1 returns a line as tools/benchmarks.sh prints it, with that many slices.
 func run1(binary string, slices int) string {
 	var b strings.Builder
 	for i := range slices {
@@ -66,7 +66,7 @@ func TestWhatCannotBeDrawn(t *testing.T) {
 	}
 }
 
-// An error names the line as an editor counts it; empty lines are none.
+// An error names the line as an editor counts it. Empty lines count, but hold no run.
 func TestLinesAreCounted(t *testing.T) {
 	err := run(strings.NewReader(run1("x", 2)+"\n\n{}\n{"), io.Discard, false)
 	if pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), "line 4 ") {

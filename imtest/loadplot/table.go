@@ -10,7 +10,7 @@ import (
 	"github.com/pim-im/pim/imtest/load"
 )
 
-// column is one figure of a table. It has a column for each binary.
+// column is one figure. A table has a column of it for each binary.
 type column struct {
 	title string
 	value func(*named) float64
@@ -51,7 +51,7 @@ var tables = map[load.Workload][]column{
 	},
 }
 
-// order is that of the tables.
+// order is the order of the tables.
 var order = []load.Workload{load.Relay, load.Direct, load.Group, load.Fill, load.Cold, load.Sync, load.Idle}
 
 // table writes the runs as tables in Markdown, one for each workload: a row for each
@@ -101,7 +101,7 @@ func table(w io.Writer, runs []named) {
 	}
 }
 
-// row names what a run was, so that those that were the same share a row.
+// row names what a run did, so that runs that did the same share a row.
 func (r *named) row() string {
 	name := r.Name
 	switch {
@@ -122,7 +122,7 @@ func (r *named) row() string {
 	return name
 }
 
-// median returns the column's median over runs, as text; nothing if there are none.
+// median returns the column's median over runs, as text; "" if there are no runs.
 func (c *column) median(runs []named) string {
 	if len(runs) == 0 {
 		return ""
