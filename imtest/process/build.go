@@ -5,8 +5,8 @@ import (
 	"os/exec"
 )
 
-// Build compiles pim, as tests want it that need the program itself, to a file. It
-// needs the Go command and must be called within the module.
+// Build compiles pim to the file to, for tests that need the program itself. It needs
+// the Go command and must be called within the module.
 func Build(to string) error {
 	out, err := exec.Command("go", "build", "-o", to, "github.com/pim-im/pim/cmd/pim").CombinedOutput()
 	if err != nil {

@@ -34,9 +34,9 @@ type Process struct {
 
 const startPatience = 2 * time.Minute
 
-// Start starts command, which serves, followed by --listen, --listen-tcp, --data and
-// --log-level, on free ports of the loopback and the data directory dir, and waits
-// until it is ready.
+// Start runs command, which starts a server, and waits until the server is ready. It adds
+// --listen, --listen-tcp, --data and --log-level to command: the server gets free ports on
+// a loopback address, and the data directory dir.
 func Start(ctx context.Context, command []string, dir string) (*Process, error) {
 	if len(command) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
@@ -55,8 +55,8 @@ func Start(ctx context.Context, command []string, dir string) (*Process, error) 
 	return p, nil
 }
 
-// freeAddresses returns two addresses. They stay free while the server, which was
-// killed, is not there.
+// freeAddresses returns two free addresses. Nobody else takes them while the server is
+// dead between a kill and its restart, see loopback.Own.
 func freeAddresses() (free [2]string, err error) {
 	host := net.JoinHostPort(loopback.Own(), "0")
 	for i := range free {
@@ -64,7 +64,7 @@ func freeAddresses() (free [2]string, err error) {
 		if err != nil {
 			return free, pim.Errorf(pim.KindUnavailable, "free port: %w", err)
 		}
-		defer l.Close() // when both are known, so that they differ
+		defer l.Close() // only when both are known, so that they differ
 		free[i] = l.Addr().String()
 	}
 	return free, nil
@@ -86,7 +86,7 @@ func (p *Process) start(ctx context.Context) error {
 		return nil
 	}
 	cmd := exec.Command(p.command[0], p.command[1:]...)
-	// The settings are those of the command, whatever the caller's environment.
+	// The server has the command's settings only: PIM_ variables of the caller are left out.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
 	cmd.SysProcAttr = diesWithParent()
 	said := new(tail)
@@ -96,7 +96,7 @@ func (p *Process) start(ctx context.Context) error {
 		return pim.Errorf(pim.KindUnavailable, "start %s: %w", p.command[0], err)
 	}
 	ended := make(chan struct{})
-	go func() { // ends with the process, which stop kills
+	go func() { // ends with the process, which Stop kills
 		cmd.Wait()
 		close(ended)
 	}()

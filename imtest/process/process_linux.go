@@ -2,7 +2,7 @@ package process
 
 import "syscall"
 
-// diesWithParent lets a process die with this one, also when that is killed.
+// diesWithParent makes a child die with this process, even if this process is killed.
 func diesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

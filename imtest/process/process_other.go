@@ -4,5 +4,5 @@ package process
 
 import "syscall"
 
-// diesWithParent can do nothing here: a server whose replay was killed stays.
+// diesWithParent can do nothing here: if a replay is killed, its server goes on running.
 func diesWithParent() *syscall.SysProcAttr { return nil }

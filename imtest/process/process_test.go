@@ -23,7 +23,7 @@ func listens(url string) bool {
 	return true
 }
 
-// A server that was killed is away meanwhile, and back at the same addresses after it.
+// A killed server is away until it is started again, and then back at the same addresses.
 func TestKilledServerComesBack(t *testing.T) {
 	bin, dir := filepath.Join(t.TempDir(), "pim"), filepath.Join(t.TempDir(), "data")
 	if err := Build(bin); err != nil {
