@@ -7,10 +7,10 @@ import (
 	"net"
 )
 
-// Own returns a loopback address that nobody else listens at, and that no outgoing
-// connection has: a port there, given up for a while, does not become another
-// server's, to whom clients would come, nor is it taken when it is wanted again.
-// Where only 127.0.0.1 is loopback it is that one.
+// Own returns a random loopback address, so that nobody else listens there and no outgoing
+// connection has it. A server can give up a port of that address for a while: no other
+// server gets the port, and with it the clients, and the port is free when the server
+// wants it again. Own returns 127.0.0.1 if that is the only loopback address.
 func Own() string {
 	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: ip})
