@@ -7,8 +7,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// book holds every message that was sent and where it was acknowledged. It is the
-// reference of the check.
+// book holds every message that was sent and the seq at which it was acknowledged. It is
+// the reference of the check.
 type book struct {
 	mu   sync.Mutex
 	sent [][]message // by the device that sent it, in the order of the sends
@@ -28,8 +28,8 @@ func newBook(devices, conversations int) *book {
 	return &book{sent: make([][]message, devices), newest: make([]pim.Seq, conversations)}
 }
 
-// stamp names a message in its payload: who sent it, and the how manyth it is of that
-// device. The rest of the payload follows from it.
+// stamp names a message at the start of its payload: the device that sent it, and its
+// number among that device's messages, from 0. The rest of the payload follows from that.
 type stamp struct{ device, number uint32 }
 
 const stampSize = 8
@@ -45,7 +45,7 @@ func (s stamp) payload() []byte {
 	return b
 }
 
-// stampOf returns what a payload names. ok is false if it is none of ours.
+// stampOf returns the stamp of a payload. ok is false if payload did not write it.
 func stampOf(payload []byte) (s stamp, ok bool) {
 	if len(payload) < stampSize {
 		return stamp{}, false
@@ -63,7 +63,7 @@ func (b *book) queued(s stamp, id pim.ClientMessageID, conversation int) {
 	b.open++
 }
 
-// acknowledged notes the server's answer.
+// acknowledged notes that the server acknowledged a message at seq.
 func (b *book) acknowledged(s stamp, seq pim.Seq) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -26,15 +26,15 @@ func (f *findings) add(counter *int, format string, args ...any) {
 	}
 }
 
-// logs judges the logs of all conversations, as they were read from the server in the
-// end, against the book.
+// logs judges the logs of all conversations against the book. The logs are read from the
+// server in the end.
 type logs struct {
 	b    *book
 	f    *findings
-	seen [][]bool // by device and number: stands in a log
+	seen [][]bool // by device and number: the message stands in a log
 }
 
-// newLogs returns one. Nothing is sent any more.
+// newLogs returns the judge of the messages in b. Nothing may be sent any more.
 func newLogs(b *book, f *findings) *logs {
 	l := &logs{b: b, f: f}
 	for _, of := range b.sent {
@@ -43,10 +43,11 @@ func newLogs(b *book, f *findings) *logs {
 	return l
 }
 
-// check judges one conversation's log: every message of it was sent, stands there
-// once, where it was acknowledged, and behind those that its device sent before.
+// check judges one conversation's log. Every message in it must have been sent, must
+// stand there once, at the seq at which it was acknowledged, and must stand behind the
+// messages that its device sent before.
 func (l *logs) check(conversation int, log []pim.Entry) {
-	last := make(map[uint32]uint32) // the number that the next message of a device has at least
+	last := make(map[uint32]uint32) // lowest number that the next message of a device may have
 	next := pim.Seq(1)
 	for i := range log {
 		e := &log[i]
@@ -87,8 +88,8 @@ func (l *logs) message(conversation int, e *pim.Entry, s stamp) {
 	l.seen[s.device][s.number] = true
 }
 
-// end counts what stands nowhere. What was never acknowledged counts as well: the
-// server was there long enough to take it.
+// end counts the messages that stand in no log. A message that was never acknowledged
+// counts as lost as well: the server was there long enough to take it.
 func (l *logs) end() {
 	for device, of := range l.b.sent {
 		for number, m := range of {

@@ -13,7 +13,7 @@ import (
 )
 
 // device is one of a user's devices: a real client that sends, and whose events are
-// taken down.
+// recorded. mu guards the fields below it, except sent, which the goroutine of talk owns.
 type device struct {
 	number uint32
 	user   pim.UserID
@@ -23,15 +23,15 @@ type device struct {
 	room   chan struct{} // a place for each message under way
 
 	mu      sync.Mutex
-	pending map[pim.ClientMessageID]stamp
+	pending map[pim.ClientMessageID]stamp   // sent and not answered
 	early   map[pim.ClientMessageID]pim.Seq // answers that came before Send returned
 	sent    uint32
-	before  []client.EntryEvent // of conversations that were not known yet
+	before  []client.EntryEvent // events of conversations that were not known yet
 	failed  error
 }
 
 // maxUnderWay bounds the messages of one device that wait for their answer. While the
-// server is away the device stops at that.
+// server is away, the device stops sending there.
 const maxUnderWay = 200
 
 func (r *run) open(ctx context.Context, number int) (*device, error) {
@@ -72,8 +72,8 @@ func (d *device) read() {
 	}
 }
 
-// take notes an entry. The creation of a group may come before anybody here knows the
-// group's ID; it is kept until adopt.
+// take notes an entry. The creation of a group may come before the run knows the group's
+// ID; then it is kept until adopt.
 func (d *device) take(ev client.EntryEvent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,8 +168,8 @@ func (d *device) send(ctx context.Context, conversation int) error {
 	return nil
 }
 
-// talk sends at the run's rate, into conversations of the user's by chance, until ctx
-// ends.
+// talk sends into random conversations of the user, at the device's share of the run's
+// rate, until ctx ends.
 func (d *device) talk(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(d.run.cfg.Seed, uint64(d.number)))
 	mine := d.run.of(int(d.number) / devicesEach)
@@ -182,7 +182,7 @@ func (d *device) talk(ctx context.Context) error {
 		if err := d.send(ctx, mine[random.IntN(len(mine))]); err != nil {
 			return err
 		}
-		// What an outage held up is made up for, but for no more than a second of it.
+		// After an outage the device catches up on at most one second of it.
 		next = next.Add(gap)
 		if earliest := time.Now().Add(-time.Second); next.Before(earliest) {
 			next = earliest

@@ -3,8 +3,8 @@
 // what `make soak-load` runs.
 //
 // The users are real clients: the SDK with its outbox, two devices each, that send to
-// each other and into groups. What they sent and were told, and a fingerprint of each
-// entry that a device handed over, is all that is kept, so that half an hour of load
-// fits into memory. The check shares no code with the server or the SDK: it reads
-// every conversation anew from the server and compares it with what was kept.
+// each other and into groups. So that half an hour of load fits into memory, the soak
+// keeps only what they sent, the answers, and a fingerprint of each entry that a device
+// handed over. In the end it reads every conversation anew from the server and compares
+// it with what was kept. The comparison shares no code with the server or the SDK.
 package soak

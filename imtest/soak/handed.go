@@ -9,24 +9,24 @@ import (
 )
 
 // handed is what one device was handed of each conversation: a fingerprint by seq.
-// Order and repetition are judged at once, the rest at the end.
+// Order and repetition are judged at once, everything else in the end.
 type handed struct {
 	f *findings
 
 	mu    sync.Mutex
-	of    [][]uint64 // by conversation and seq; 0 is nothing
-	last  []pim.Seq  // of what did not come late
-	count []pim.Seq  // different seqs
+	of    [][]uint64 // fingerprints, by conversation and seq; 0: not handed over
+	last  []pim.Seq  // by conversation: highest seq that did not come late
+	count []pim.Seq  // by conversation: number of different seqs
 }
 
 func newHanded(conversations int, f *findings) *handed {
 	return &handed{f: f, of: make([][]uint64, conversations), last: make([]pim.Seq, conversations), count: make([]pim.Seq, conversations)}
 }
 
-// maxSeq bounds the seqs that are believed: what is above was never sent here.
+// maxSeq bounds the seqs that are believed: no run sends that many messages.
 const maxSeq = 1 << 28
 
-// take notes an entry. late is set where the client said that it fills a hole.
+// take notes an entry. late is set if the client said that the entry fills a hole.
 func (h *handed) take(who string, conversation int, e *pim.Entry, late bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,8 +93,8 @@ func (h *handed) compare(who string, conversation int, log []pim.Entry) {
 
 var seed = maphash.MakeSeed()
 
-// fingerprint stands for an entry: its content, and what orders and shows it. It is
-// never 0.
+// fingerprint returns a hash of an entry's content and of the fields that its order and
+// its display depend on. The hash is never 0.
 func fingerprint(e *pim.Entry) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)

@@ -35,8 +35,7 @@ func (r *run) close() {
 	r.readers.Wait()
 }
 
-// play runs the load with the kills in it, waits until everybody has everything, and
-// checks.
+// play runs the load with its kills, waits until every device has everything, and checks.
 func (r *run) play(ctx context.Context) (Report, error) {
 	begun := time.Now()
 	loaded, stop := context.WithCancel(ctx)
@@ -75,8 +74,8 @@ func (r *run) play(ctx context.Context) (Report, error) {
 	return rep, nil
 }
 
-// kill kills the server at random times while the load goes on, and ends the load: by
-// returning. When it returns nil the server is up.
+// kill kills the server at random times while the load goes on. The load ends when kill
+// returns. If it returns nil, the server is up.
 func (r *run) kill(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(r.cfg.Seed, 1<<40))
 	end := time.Now().Add(r.cfg.Duration)
@@ -109,7 +108,7 @@ func (r *run) kill(ctx context.Context) error {
 	}
 }
 
-// poll is how often it is looked whether something has come.
+// poll is the time between two looks whether something has come.
 const poll = 20 * time.Millisecond
 
 // tell logs how it goes twice a minute.
@@ -167,8 +166,8 @@ func (r *run) settled() bool {
 	return true
 }
 
-// check reads every conversation from the server, as one of its members by a device
-// that was never there before, and compares.
+// check reads every conversation from the server, with a device of one of its members
+// that took no part in the load, and compares.
 func (r *run) check(ctx context.Context) error {
 	l := newLogs(r.book, r.found)
 	for n, c := range r.conversations {

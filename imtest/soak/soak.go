@@ -26,17 +26,17 @@ type Config struct {
 	Rate      float64       // messages a second that all devices send together; default 1,000
 	Seed      uint64        // decides who writes where, and when the server is killed
 
-	// Patience is how long nothing at all may come, after the load, before what is
-	// missing counts as lost; default 60 s.
+	// Patience is how long Run waits after the load while nothing at all comes. Then
+	// whatever is missing counts as lost; default 60 s.
 	Patience time.Duration
 	Log      *slog.Logger // progress; default none
 
 	// WhileDead, if not nil, is called with the data directory after each kill, before
-	// the server starts again: a test breaks it.
+	// the server starts again, so that a test can break the data.
 	WhileDead func(dir string, kill int) error
 }
 
-// Report is what came of it.
+// Report is the result of a run.
 type Report struct {
 	Seed       uint64
 	Seconds    float64 // of the load
@@ -45,7 +45,7 @@ type Report struct {
 	Kills      int
 	Lost       int // sent and never acknowledged, or acknowledged and not in the log, or not handed to a device
 	Doubled    int // twice in the log or handed over twice, or sent by nobody
-	Misordered int // elsewhere than acknowledged, than its sender's other messages tell, or than on another device
+	Misordered int // at another seq than acknowledged, or behind its sender's later ones, or different on a device
 	Findings   []string
 }
 
@@ -60,7 +60,7 @@ func (r *Report) Err() error {
 // devicesEach is how many devices a user has.
 const devicesEach = 2
 
-// groupSize is how many members the groups have, beside the one of all users.
+// groupSize is how many members each group has, except the group of all users.
 const groupSize = 8
 
 type conversation struct {
@@ -83,7 +83,7 @@ type run struct {
 	progress      atomic.Int64 // entries handed over and messages acknowledged
 }
 
-// Run runs the load and checks. An error means that it could not be done; what was
+// Run runs the load and checks. An error means that Run could not do that. What the check
 // found is in the report, see Report.Err.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Users == 0 {
@@ -121,7 +121,7 @@ func (r *run) user(n int) pim.UserID { return pim.UserID(fmt.Sprintf("soak-%d", 
 
 func (r *run) token(u pim.UserID) (string, error) { return r.keys.Issue(u, 24*time.Hour, time.Now()) }
 
-// index returns the number of a conversation; ok is false if it is none of the run's.
+// index returns the number of a conversation; ok is false if the run does not know it.
 func (r *run) index(c pim.ConversationID) (n int, ok bool) {
 	v, ok := r.indices.Load(c)
 	if !ok {

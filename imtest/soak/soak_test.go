@@ -41,7 +41,7 @@ func setting[T any](t *testing.T, name string, def T, parse func(string) (T, err
 // A server under load that is killed again and again loses, doubles and misorders
 // nothing. PIM_SOAK_LOAD sets how long (20s), PIM_SOAK_KILL how often it is killed (a
 // sixth of that, at most 20s), PIM_SOAK_RATE the messages a second (300), PIM_SEED
-// repeats one.
+// repeats a run.
 func TestSoak(t *testing.T) {
 	duration := setting(t, "PIM_SOAK_LOAD", 20*time.Second, time.ParseDuration)
 	cfg := Config{
@@ -68,7 +68,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// A server that comes back with an older state of its disk has lost what it
+// A server that comes back with an older state of its disk has lost messages that it had
 // acknowledged: the soak says so.
 func TestForgetfulServerIsCaught(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old")
