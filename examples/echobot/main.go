@@ -1,5 +1,5 @@
-// Command echobot answers every direct message with its text, once: killed at any
-// moment, it has answered when it runs again.
+// Command echobot answers every direct message once, with the message's text. It may be
+// killed at any moment: when it runs again, it answers what it had not answered.
 package main
 
 import (
@@ -36,8 +36,9 @@ func main() {
 	}
 }
 
-// token returns what PIM_TOKEN_FILE holds now, so that whoever renews tokens writes
-// it anew; else PIM_TOKEN, with which the bot lives as long as that does.
+// token returns what the file named by PIM_TOKEN_FILE holds now, so that a new token can
+// be written there in time. Without that file it returns PIM_TOKEN; the server refuses
+// the bot once that has expired.
 func token(context.Context) (string, error) {
 	if file := os.Getenv("PIM_TOKEN_FILE"); file != "" {
 		data, err := os.ReadFile(file)
@@ -46,8 +47,8 @@ func token(context.Context) (string, error) {
 	return os.Getenv("PIM_TOKEN"), nil
 }
 
-// run runs the bot until ctx ends, or something does that it cannot mend. answer is
-// given every entry, again after a restart if it was not confirmed.
+// run runs the bot until ctx ends or an error occurs that the bot cannot mend. It calls
+// answer with every entry, and after a restart again with those that were not confirmed.
 func run(ctx context.Context, o client.Options, answer func(context.Context, *client.Client, client.EntryEvent) error) error {
 	bot, err := client.Open(ctx, o)
 	if err != nil {
@@ -55,7 +56,7 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 	}
 	defer bot.Close()
 	context.AfterFunc(ctx, func() { bot.Close() }) // ends Events
-	failed, err := bot.Outbox(ctx)                 // in an earlier process
+	failed, err := bot.Outbox(ctx)                 // includes what failed in an earlier process
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 			}
 		case client.StateEvent:
 			switch {
-			case ev.State == client.Stopped: // nothing goes on without somebody's decision
+			case ev.State == client.Stopped: // only a person can decide how to go on
 				return ev.Err
 			case ev.Err != nil: // the network, or a token that is refused
 				log.Printf("no connection, trying again in %v: %v", ev.RetryIn.Round(100*time.Millisecond), ev.Err)
@@ -86,8 +87,8 @@ func run(ctx context.Context, o client.Options, answer func(context.Context, *cl
 	return nil
 }
 
-// echo answers a direct message and confirms it, in one transaction. Everything else
-// it only confirms. While the outbox is full it waits: after a long absence there is
+// echo answers a direct message and confirms it, in one transaction. It only confirms
+// every other entry. While the outbox is full, echo waits: after a long absence there is
 // more to answer than the server takes at once.
 func echo(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
 	var answers []client.Answer
@@ -107,9 +108,9 @@ func echo(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
 	}
 }
 
-// sendAgain sends an answer again that has failed: no reply came in time, or the
-// server was busy for long. Under the same ID it still has one effect. What was
-// refused for good is given up.
+// sendAgain sends a failed answer again if it failed because no reply came in time, or
+// because the server was busy for long. The answer keeps its ID, so it still has one
+// effect. If the server has refused the answer for good, sendAgain gives it up.
 func sendAgain(ctx context.Context, bot *client.Client, id pim.ClientMessageID, why *pim.Error) {
 	var err error
 	if why.Kind.Retryable() {

@@ -22,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// bots are the example, and others that do what a first draft would.
+// bots are the example, and broken ones that do what a first draft would do.
 var bots = map[string]struct {
 	answer  func(context.Context, *client.Client, client.EntryEvent) error
 	confirm bool
@@ -52,7 +52,7 @@ func sends(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
 	return err
 }
 
-// TestMain is a bot in a process of its own if ECHOBOT names one.
+// TestMain runs a bot instead of the tests if ECHOBOT names one.
 func TestMain(m *testing.M) {
 	name := os.Getenv("ECHOBOT")
 	if name == "" {
@@ -77,8 +77,8 @@ func TestMain(m *testing.M) {
 	log.Fatal(err)
 }
 
-// fuse is a store whose process is killed with the left-th transaction: before it, or
-// right after. 0: it is not.
+// fuse is a store that kills its process with the left-th transaction: before it or right
+// after it, at random. If left is 0, it never does.
 type fuse struct {
 	client.Store
 	left int
@@ -96,7 +96,7 @@ func (f *fuse) Apply(ctx context.Context, b *client.Batch) error {
 	return err
 }
 
-// killed is SIGKILL: nothing is flushed, closed or said.
+// killed kills this process with SIGKILL: nothing is flushed, closed or logged.
 func killed() {
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {
@@ -105,7 +105,7 @@ func killed() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	select {} // it comes
+	select {} // until the signal comes
 }
 
 const (
@@ -114,9 +114,9 @@ const (
 	end           = "the end"
 )
 
-// Killed again and again at random moments, with many messages waiting whenever it comes
-// back, the bot has answered each of them once. Bots that are broken on purpose are
-// found out by the same count.
+// The bot is killed again and again at random moments, and many messages wait whenever it
+// comes back. In the end it has answered each of them once. The same count finds out the
+// bots that are broken on purpose.
 func TestKilledBotAnswersOnce(t *testing.T) {
 	for name := range bots {
 		t.Run(name, func(t *testing.T) {
@@ -175,13 +175,13 @@ func (w *trial) asks(from int, text string) {
 	}
 }
 
-// play lets bots live and die, and then one live until it is through. It returns
-// how many messages have no answer, and how many have several.
+// play lets bots live and die, and then lets one live until it has dealt with everything.
+// It returns how many messages have no answer, and how many have several.
 func (w *trial) play() (missed, doubled int) {
 	for range lives {
 		transactions := 1 + w.rng.IntN(40)
-		// An answer is a transaction at least, so there is enough to die of. Now and then
-		// it is more than a page, which leaves a hole.
+		// An answer takes at least one transaction, so the bot reaches the fatal one. Now
+		// and then more messages wait than a page holds, which leaves a hole.
 		for range transactions + w.rng.IntN(1+w.rng.IntN(200)) {
 			w.asks(w.rng.IntN(conversations), fmt.Sprint("question ", w.asked))
 		}
@@ -199,7 +199,7 @@ func (w *trial) play() (missed, doubled int) {
 	return w.count()
 }
 
-// start starts a bot that is killed with a transaction; 0: never.
+// start starts a bot that is killed with the transaction of this number; 0: never.
 func (w *trial) start(transactions int) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {

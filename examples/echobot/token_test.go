@@ -36,7 +36,7 @@ func (l *logged) holds(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
-// until waits for what must come; the deadline only tells a hang.
+// until waits for what must come; the deadline only ends a test that hangs.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for begun := time.Now(); !is(); time.Sleep(time.Millisecond) {
@@ -46,8 +46,8 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// A bot whose token is refused says so, and goes on with a new one; when another has
-// taken its place it ends, and says why.
+// A bot whose token is refused says so, and goes on with a new token. When another
+// process has taken its place, the bot ends and says why.
 func TestBotWhoseTokenIsRefused(t *testing.T) {
 	var said logged
 	log.SetOutput(&said)
