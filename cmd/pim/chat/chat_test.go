@@ -20,8 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // noon is when every test begins.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// desk is a screen without a terminal, on a Backend that a test fills. It is that
-// of alice.
+// desk is a screen without a terminal, on a Backend that a test fills. Its user is alice.
 type desk struct {
 	t *testing.T
 	Driver
@@ -138,7 +137,7 @@ func (d *desk) sees(want string) {
 	}
 }
 
-// says is an entry of the log, n minutes after noon.
+// says is an entry of the log, seq minutes after noon.
 func says(conv pim.ConversationID, seq pim.Seq, sender pim.UserID, text string) client.Message {
 	at := pim.MillisOf(noon.Add(time.Duration(seq) * time.Minute))
 	return client.Message{State: client.Delivered, Entry: pim.Entry{

@@ -10,16 +10,17 @@ import (
 
 // Backend is what a Driver needs of the SDK.
 type Backend interface {
-	// Do carries out an effect, see Do.
+	// Do carries out an effect, see the function Do.
 	Do(ctx context.Context, e Effect) (pim.ClientMessageID, error)
 	// List returns the conversations as they are to be listed.
 	List(ctx context.Context) ([]client.Info, error)
-	// Open follows the last n messages of a conversation, and no other any more.
+	// Open follows the last n messages of a conversation. It no longer follows the
+	// conversation that was open before.
 	Open(ctx context.Context, id pim.ConversationID, n int) error
 	// Items returns what there is to show of the open conversation.
 	Items() []client.Message
-	// Older adds n messages before the first, and reports whether there may be
-	// more. It may have to wait for the network.
+	// Older adds up to n older messages before the first, and reports whether there may
+	// be more. It may have to wait for the network.
 	Older(ctx context.Context, n int) (more bool, err error)
 	// Events returns what happens; closed at the end.
 	Events() <-chan client.Event
@@ -28,16 +29,17 @@ type Backend interface {
 // olderWithin is how long the network may take to bring older messages.
 const olderWithin = 20 * time.Second
 
-// Driver carries out what a Model wishes. What the local store can answer is done
-// at once: the screen waits for it.
+// Driver carries out what a Model wishes. It does at once what the local store can
+// answer: the screen waits for that.
 type Driver struct {
 	Model   *Model
 	Backend Backend
 }
 
 // Handle tells the Model of an event and carries out what it wishes, until it
-// wishes no more. What is left may wait for the network: it is to be run beside,
-// and what it returns is an event.
+// wishes no more. The functions in beside may wait for the network: the caller runs
+// them in other goroutines, and calls Handle with what they return. quit is set if the
+// chat must end.
 func (d *Driver) Handle(ctx context.Context, now time.Time, ev any) (beside []func() any, quit bool) {
 	return d.carryOut(ctx, now, d.Model.Handle(now, ev))
 }

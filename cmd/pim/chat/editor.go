@@ -9,8 +9,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// editor is the line being typed. Its cursor stands between what a person takes
-// for characters, of which some are two columns wide.
+// editor is the line being typed. Its cursor stands between grapheme clusters, which a
+// person takes for characters. Some of them are two columns wide.
 type editor struct {
 	measure  ansi.Method
 	clusters []string // grapheme clusters
@@ -30,15 +30,15 @@ func clusters(s string) []string {
 
 func (e *editor) text() string { return strings.Join(e.clusters, "") }
 
-// set replaces the text, the cursor at its end.
+// set replaces the text and puts the cursor at its end.
 func (e *editor) set(s string) {
 	e.clusters = clusters(s)
 	e.at = len(e.clusters)
 }
 
-// insert puts s at the cursor. It may have several lines, as what is pasted has;
-// control characters are left out, and then whole is false. If a message has no
-// room for it nothing changes, and the error is of KindTooLarge.
+// insert puts s at the cursor. s may have several lines, as a paste has. Control
+// characters are left out, and then whole is false. If the text would be too long for a
+// message, nothing changes and the error is of KindTooLarge.
 func (e *editor) insert(s string) (whole bool, err error) {
 	whole = true
 	s = strings.Map(func(r rune) rune {
@@ -52,16 +52,16 @@ func (e *editor) insert(s string) (whole bool, err error) {
 		return -1
 	}, lineEnds.Replace(s))
 	before, after := strings.Join(e.clusters[:e.at], "")+s, strings.Join(e.clusters[e.at:], "")
-	if n := len(before) + len(after); n > pim.MaxPayload+1 { // "/" may go away
+	if n := len(before) + len(after); n > pim.MaxPayload+1 { // the "/" before "/text" is not sent
 		return whole, pim.Errorf(pim.KindTooLarge, "too long: %d bytes, a message holds at most %d", n, pim.MaxPayload)
 	}
-	// What is typed may join what stands beside it: an accent, half an emoji.
+	// What is typed may become one cluster with its neighbour: an accent, half an emoji.
 	e.clusters = clusters(before + after)
 	e.at = min(len(clusters(before)), len(e.clusters))
 	return whole, nil
 }
 
-// lineEnds makes one line end of all; a terminal pastes CR.
+// lineEnds turns every line end into LF; a terminal pastes CR.
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // appearance is what stands for a cluster on the screen.
@@ -111,7 +111,7 @@ func (e *editor) word() int {
 	return i
 }
 
-// blank reports whether a cluster parts words.
+// blank reports whether a cluster separates words.
 func blank(cluster string) bool { return strings.TrimSpace(cluster) == "" }
 
 func (e *editor) remove(from, to int) {

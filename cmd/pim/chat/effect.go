@@ -18,13 +18,13 @@ type (
 		Text         string
 	}
 
-	// Resend queues a failed message again. A zero ID is the last that failed.
+	// Resend queues a failed message again. A zero ID stands for the last that failed.
 	Resend struct{ ID pim.ClientMessageID }
 
-	// Discard gives a failed message up. A zero ID is the last that failed.
+	// Discard gives a failed message up. A zero ID stands for the last that failed.
 	Discard struct{ ID pim.ClientMessageID }
 
-	// Change changes what the user keeps.
+	// Change writes a command into the user's own log.
 	Change struct{ pim.Command }
 
 	// Online connects, or leaves the connection.
@@ -33,7 +33,7 @@ type (
 	// Look says whether somebody looks at the screen.
 	Look struct{ On bool }
 
-	// Group creates one.
+	// Group creates a group.
 	Group struct{ Members []pim.UserID }
 
 	// Leave leaves a group.
@@ -76,7 +76,7 @@ func (refresh) effect() {}
 func (load) effect()    {}
 func (older) effect()   {}
 
-// Said confirms a change that somebody asked for; empty for others.
+// Said returns a text that confirms a change that a person asked for; "" for others.
 func (c Change) Said() string {
 	said := map[pim.CommandKind][2]string{
 		pim.CommandContact: {"is a contact", "is no contact any more"},
@@ -93,8 +93,8 @@ func (c Change) Said() string {
 	return c.Subject + " " + said[0]
 }
 
-// Do asks c for an effect, and returns the ID of the message or command that
-// comes of it. Effects that are not for the SDK are an error of KindInvalid.
+// Do carries out an effect on c, and returns the ID of the message or command that
+// comes of it. For an effect that is not for the SDK, the error is of KindInvalid.
 func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID, err error) {
 	var m *client.Sending
 	switch e := e.(type) {

@@ -7,7 +7,7 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// key takes a key.
+// key handles a key press.
 func (m *Model) key(k tea.KeyPressMsg) []Effect {
 	key, help := k.String(), m.help
 	m.notice, m.help = "", 0
@@ -50,8 +50,8 @@ func (m *Model) insert(text string) {
 	}
 }
 
-// enter does what the typed line asks for. A line that asks for nothing that can
-// be done stays.
+// enter does what the typed line asks for. A line that asks for something that cannot be
+// done stays.
 func (m *Model) enter() []Effect {
 	e, err := Read(m.input.text(), m.me, m.open)
 	if err != nil {
@@ -94,8 +94,8 @@ func (m *Model) step(n int) []Effect {
 	return m.show(rooms[(at+n+len(rooms))%len(rooms)].ID)
 }
 
-// up shows what is above, and wishes for older messages when there is little left
-// of what is here.
+// up scrolls up, and wishes for older messages when at most a screenful of the loaded
+// ones is left above.
 func (m *Model) up() []Effect {
 	m.scrollBy(m.body())
 	switch {
@@ -116,6 +116,6 @@ func (m *Model) scrollBy(n int) {
 	}
 }
 
-// top returns how many lines are above the pane; it is negative if those do not
-// fill it.
+// top returns how many lines are above the pane; it is negative if the messages do not
+// fill the pane.
 func (m *Model) top() int { return m.linesOf(m.items, 0) - m.scroll - m.body() }

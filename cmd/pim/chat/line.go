@@ -20,7 +20,7 @@ type slash struct {
 	read             func(c situation, args []string) (Effect, error)
 }
 
-// slashes are all of them, in the order of the help.
+// slashes are all commands, in the order of the help.
 var slashes = []slash{
 	{"to", "USER|GROUP", "open a conversation", 1, readOpen},
 	{"offline", "", "leave the connection", 0, always(Online{On: false})},
@@ -40,9 +40,10 @@ var slashes = []slash{
 	{"quit", "", "end", 0, always(Quit{})},
 }
 
-// Read returns what a line asks for that me typed while open was open, which may
-// be empty: a text to send, or a command. A line that begins with "//" is a text
-// that begins with "/". Of an empty line it is nil. Errors are of KindInvalid.
+// Read returns what a typed line asks for: a text to send, or a command. me is the user
+// who typed it; open is the open conversation, empty if there is none. A line that begins
+// with "//" is a text that begins with "/". For an empty line, Read returns nil. Errors
+// are of KindInvalid.
 func Read(line string, me pim.UserID, open pim.ConversationID) (Effect, error) {
 	rest, command := strings.CutPrefix(line, "/")
 	if !command || strings.HasPrefix(rest, "/") {
@@ -109,7 +110,7 @@ func readOpen(c situation, args []string) (Effect, error) {
 	if len(args) == 0 {
 		return nil, nil
 	}
-	if id := pim.ConversationID(args[0]); strings.Contains(args[0], ":") { // which no user ID holds
+	if id := pim.ConversationID(args[0]); strings.Contains(args[0], ":") { // no user ID holds a ":"
 		if _, own := id.OwnUser(); own {
 			return nil, pim.Errorf(pim.KindInvalid, "%s holds commands, there is nothing to read in it", Printable(args[0]))
 		}
@@ -128,7 +129,7 @@ func readContact(_ situation, args []string) (Effect, error) {
 	return Change{cmd}, pim.UserID(args[0]).Validate()
 }
 
-// block reads a command about a user: the one that is named, or the other one of
+// block reads a command about a user: the one that is named, or else the other user of
 // the open conversation.
 func block(removed bool) func(situation, []string) (Effect, error) {
 	return func(c situation, args []string) (Effect, error) {

@@ -111,7 +111,7 @@ func TestEditor(t *testing.T) {
 	is("|")
 }
 
-// The cursor is always in the window, and what is left of it always fits.
+// The cursor is always in the window, and the text of the window always fits.
 func TestEditorWindow(t *testing.T) {
 	e := editor{measure: ansi.GraphemeWidth}
 	e.set("中文 and 🇩🇪 and e\u0301")
@@ -171,7 +171,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// People are told no kinds, wherever they stand.
+// Plain leaves out the kinds, wherever they stand in the error.
 func TestPlain(t *testing.T) {
 	full := pim.Errorf(pim.KindDiskFull, "no room")
 	for _, c := range []struct {
@@ -189,7 +189,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// Two chats of a user have devices of their own, which they have again later.
+// Two chats of a user have two devices. Later chats have the same devices again.
 func TestOpenStore(t *testing.T) {
 	dir := t.TempDir()
 	open := func(user pim.UserID, device, want pim.DeviceID) client.Store {

@@ -14,8 +14,8 @@ import (
 const (
 	firstPage = 200  // messages that are loaded when a conversation is opened
 	olderPage = 200  // and when somebody scrolls beyond them
-	maxOpened = 100  // conversations opened that may have nothing in them
-	maxItems  = 5000 // messages held; then the conversation is loaded anew
+	maxOpened = 100  // conversations in Model.opened, which may have nothing in them
+	maxItems  = 5000 // messages held; with more, the conversation is loaded anew
 )
 
 // Start is what a Model begins with.
@@ -36,17 +36,17 @@ type Model struct {
 	zone          *time.Location
 	now           time.Time
 	width, height int
-	away          bool // the terminal's window is not looked at
+	away          bool // the terminal's window does not have the focus
 
 	list     []client.Info
 	settings map[string]pim.Setting // contacts and blocks, by entity
 	outbox   map[pim.ClientMessageID]*outgoing
 
 	open   pim.ConversationID   // empty: none
-	opened []pim.ConversationID // by hand, and at the beginning; at most maxOpened, the last first
+	opened []pim.ConversationID // by hand or at the beginning; at most maxOpened, the last first
 	items  []client.Message     // of the open conversation
 	more   bool                 // there may be older ones
-	asked  bool                 // for older ones
+	asked  bool                 // older ones were asked for
 	marked pim.Seq              // the open conversation is marked as read up to here
 	scroll int                  // lines below the pane; 0: the newest message is in it
 	drafts map[pim.ConversationID]string
@@ -114,7 +114,7 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 		m.scrollBy(0)
 	case tea.ModeReportMsg:
 		if ev.Mode == ansi.ModeUnicodeCore && !ev.Value.IsNotRecognized() && !ev.Value.IsPermanentlyReset() {
-			m.input.measure = ansi.GraphemeWidth // so do package tea and the terminal from now on
+			m.input.measure = ansi.GraphemeWidth // package tea and the terminal do the same from now on
 		}
 	case tea.KeyPressMsg:
 		return m.key(ev)
@@ -144,7 +144,8 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	return nil
 }
 
-// Err returns why the client has stopped, or is not let in; nil if neither is so.
+// Err returns why the client has stopped, or why the server does not let it in; otherwise
+// nil.
 func (m *Model) Err() error {
 	if m.link.State == client.Stopped || pim.KindOf(m.link.Err) == pim.KindUnauthorized {
 		return m.link.Err
@@ -183,15 +184,14 @@ func (m *Model) events(events []client.Event) []Effect {
 	return effects
 }
 
-// set takes note of a setting, if it is a contact or a block. The others are in
-// the list.
+// set notes a setting if it is a contact or a block. The list holds the other settings.
 func (m *Model) set(entity string, s pim.Setting) {
 	if strings.HasPrefix(entity, pim.CommandContact.String()+"/") || strings.HasPrefix(entity, pim.CommandBlock.String()+"/") {
 		m.settings[entity] = s
 	}
 }
 
-// done takes the answer to an effect of the SDK.
+// done takes the answer to an effect that was for the SDK.
 func (m *Model) done(d done) []Effect {
 	if d.err != nil {
 		m.say(Plain(d.err))
@@ -227,8 +227,8 @@ func (m *Model) say(text string) {
 	}
 }
 
-// rooms returns the conversations as listed, before them those that were opened
-// and have nothing in them yet.
+// rooms returns the conversations to show in the list: first those that were opened but
+// are not in list, since nothing is in them yet; then list.
 func (m *Model) rooms() []client.Info {
 	var rooms []client.Info
 	for _, id := range m.opened {
@@ -264,11 +264,11 @@ func (m *Model) shown(s shown) []Effect {
 	if s.conversation != m.open {
 		return nil
 	}
-	if m.scroll > 0 { // what is looked at stays where it is
+	if m.scroll > 0 { // the lines on the screen stay where they are
 		m.scroll += m.linesAfter(s.items, m.last())
 	}
 	if len(m.items) > 0 && len(s.items) > 0 && s.items[0].Entry.Seq > m.items[0].Entry.Seq {
-		m.more = true // it has begun anew, behind a gap
+		m.more = true // the view has begun anew, behind a gap
 	}
 	m.items = s.items
 	m.scrollBy(0)
@@ -279,7 +279,7 @@ func (m *Model) shown(s shown) []Effect {
 	return m.markRead()
 }
 
-// last returns what is the last message of the open conversation.
+// last returns the ID of the last message of the open conversation; zero if there is none.
 func (m *Model) last() pim.ClientMessageID {
 	if len(m.items) == 0 {
 		return pim.ClientMessageID{}

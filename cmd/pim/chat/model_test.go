@@ -39,7 +39,7 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// Every size has a screen that fits; where there is no room it says so.
+// The screen fits every size; if there is no room for it, it says so.
 func TestAnySize(t *testing.T) {
 	d := newDesk(t, 80, 24, Start{Open: bob})
 	d.furnish()
@@ -193,8 +193,8 @@ func TestCommandsOfTheScreen(t *testing.T) {
 	}
 }
 
-// What could not be queued can be typed no second time by accident, and is not
-// lost.
+// A message that could not be queued stays in the line: it is not lost, and Enter sends
+// it again.
 func TestWhatIsRefusedStays(t *testing.T) {
 	d := newDesk(t, 80, 24, Start{Open: bob})
 	d.err = pim.Errorf(pim.KindOverloaded, "the outbox is full")
@@ -207,7 +207,7 @@ func TestWhatIsRefusedStays(t *testing.T) {
 	}
 }
 
-// A restart offline shows what the store has, and lets one write.
+// A start without a connection shows what the store has.
 func TestStartsWithWhatTheStoreHas(t *testing.T) {
 	d := newDesk(t, 80, 24, Start{Open: bob, Outbox: []client.Outgoing{
 		{ID: id(54), Conversation: bob, Kind: pim.EntryMessage, Failed: pim.Errorf(pim.KindForbidden, "no")},
@@ -269,8 +269,8 @@ func TestNewGroupIsOpened(t *testing.T) {
 	}
 }
 
-// What is pasted keeps its line breaks; what no message has room for is refused
-// where a person sees it.
+// A paste keeps its line breaks. A paste that no message has room for is refused with a
+// notice.
 func TestPaste(t *testing.T) {
 	d := newDesk(t, 80, 24, Start{Open: bob})
 	d.furnish()
@@ -293,7 +293,7 @@ func TestPaste(t *testing.T) {
 	d.sees("too long: ")
 }
 
-// A preview that a server has cut anywhere ends with a character.
+// A server may cut a preview within a character; what is shown ends with a whole one.
 func TestPreviewIsCut(t *testing.T) {
 	d := newDesk(t, 80, 24, Start{Open: bob})
 	last := says(wang, 9, "王小明", "见面").Entry
@@ -308,8 +308,8 @@ func TestPreviewIsCut(t *testing.T) {
 	}
 }
 
-// Invisible characters that writing needs take no column, and clusters as many as
-// the terminal gives them; every line fits.
+// Invisible characters that scripts need take no column. A cluster takes as many columns
+// as the terminal gives it. Every line fits.
 func TestWidths(t *testing.T) {
 	const flag = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
 	report := func(v ansi.ModeSetting) any { return tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: v} }

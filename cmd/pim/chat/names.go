@@ -9,7 +9,7 @@ import (
 // name returns what the user calls u.
 func (m *Model) name(u pim.UserID) string {
 	if u == "" {
-		u = m.me // of a message in the outbox
+		u = m.me // a message in the outbox names no sender
 	}
 	contact := pim.Command{Kind: pim.CommandContact, Subject: string(u)}
 	if s := m.settings[contact.Entity()]; s.InForce(0) && len(s.Value) > 0 && utf8.Valid(s.Value) {

@@ -8,15 +8,15 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// outgoing is what a Model knows of what is in the outbox.
+// outgoing is what a Model knows of a message or command in the outbox.
 type outgoing struct {
 	conversation pim.ConversationID // empty: a group that is to be created
 	state        client.SendState
 	retryAt      time.Time // Delayed: sent again then; zero: when there is a connection
-	followed     bool      // the group is opened when it is there
+	followed     bool      // the group is opened when the server has created it
 }
 
-// sending takes note of what becomes of a message.
+// sending notes what becomes of a message or command.
 func (m *Model) sending(ev client.SendEvent) []Effect {
 	o := m.outbox[ev.ID]
 	if o == nil {

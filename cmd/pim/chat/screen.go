@@ -21,9 +21,10 @@ type Screen struct {
 }
 
 // Run chats on the screen until the user ends it, ctx ends, or Out is gone. It
-// opens a client with o, whose Store and User must be set, and closes it. An error
-// is why the client could not be opened, has stopped or is not let in at the end, or
-// that of ctx.
+// opens a client with o, whose Store and User must be set, and closes it. Run returns
+// ctx's error if ctx has ended. Otherwise an error says why the client could not be
+// opened, why the terminal failed, or, at the end, why the client has stopped or the
+// server does not let it in.
 func Run(ctx context.Context, s Screen, o client.Options) error {
 	was, err := o.Store.Load(ctx)
 	if err != nil {
@@ -39,7 +40,7 @@ func Run(ctx context.Context, s Screen, o client.Options) error {
 		Settings: was.Settings, Outbox: was.Outbox,
 	})
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // what runs beside ends
+	defer cancel() // ends what runs beside
 	sh := &shell{ctx: ctx, Driver: Driver{model, &sdk{Client: c}}, wishes: wishes}
 	_, err = tea.NewProgram(sh, tea.WithContext(ctx), tea.WithInput(s.In), tea.WithOutput(s.Out), tea.WithoutSignalHandler()).Run()
 	switch {

@@ -17,9 +17,11 @@ import (
 // directory.
 const maxDevices = 64
 
-// OpenStore opens a local store of user below dir: that of device, or, if it is
-// empty, of the first of the devices chat-1, chat-2 … that no other chat has
-// open. The caller must close it. Errors are those of sqlite.Open.
+// OpenStore opens the local store of one of user's devices below dir, and returns it with
+// the device. If device is empty, OpenStore takes the first of chat-1, chat-2 … that no
+// other chat has open. The caller must close the store. Errors are those of sqlite.Open;
+// KindUnavailable if the directory cannot be created; KindConflict if maxDevices chats
+// are open.
 func OpenStore(ctx context.Context, dir string, user pim.UserID, device pim.DeviceID) (client.Store, pim.DeviceID, error) {
 	dir = filepath.Join(dir, fileName(string(user)))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -47,8 +49,8 @@ func open(ctx context.Context, dir string, device pim.DeviceID) (client.Store, e
 	return store, nil
 }
 
-// fileName returns a name for a user or device that no other has, on file systems
-// too that do not tell a from A.
+// fileName returns a file name for a user or device. No other user or device has the same
+// name, not even on a file system that does not tell a from A.
 func fileName(id string) string {
 	var b strings.Builder
 	for _, r := range id {

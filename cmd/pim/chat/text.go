@@ -16,7 +16,7 @@ func Line(e *pim.Entry) string {
 	return line(e, func(u pim.UserID) string { return Printable(string(u)) })
 }
 
-// line names users by name, which must give what is safe to print.
+// line is Line with another way to name users; name must return what is safe to print.
 func line(e *pim.Entry, name func(pim.UserID) string) string {
 	who := name(e.Sender)
 	switch e.Kind {
@@ -54,10 +54,10 @@ func users(users []pim.UserID, name func(pim.UserID) string) string {
 	return strings.Join(names, ", ")
 }
 
-// Printable makes somebody else's text safe to print on a terminal: it keeps to
-// one line, and what would command the terminal or reorder the line is replaced.
-// Invisible characters that writing needs stay: joiners, soft hyphens, marks of
-// direction, the tags of flags.
+// Printable makes somebody else's text safe to print on a terminal. The text becomes one
+// line, and characters that would control the terminal or reorder the line are replaced
+// by U+FFFD. Invisible characters that scripts need stay: joiners, soft hyphens, marks
+// of direction, the tags of flags.
 func Printable(s string) string {
 	s = strings.ReplaceAll(s, "\n", " ⏎ ")
 	return strings.Map(func(r rune) rune {
@@ -71,15 +71,15 @@ func Printable(s string) string {
 	}, s)
 }
 
-// deceives reports whether r could make a terminal, or who looks at it, take a line
-// for another. Code points that this program's tables do not have yet do not: a
-// later Unicode may have given them to a script or an emoji.
+// deceives reports whether r could make a terminal, or the person who looks at it, take a
+// line for another. It returns false for code points that this program's tables do not
+// have yet: a later Unicode may have given them to a script or an emoji.
 func deceives(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cs, unicode.Co, unicode.Noncharacter_Code_Point, reorders)
 }
 
-// reorders are embeddings, overrides and isolates of direction, annotations, which
-// hide text behind text, and formats that Unicode has given up.
+// reorders holds the embeddings, overrides and isolates of direction; the annotations,
+// which hide text behind text; and format characters that Unicode has deprecated.
 var reorders = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{Lo: 0x202a, Hi: 0x202e, Stride: 1}, {Lo: 0x2066, Hi: 0x206f, Stride: 1}, {Lo: 0xfff9, Hi: 0xfffb, Stride: 1},
@@ -87,7 +87,7 @@ var reorders = &unicode.RangeTable{
 	R32: []unicode.Range32{{Lo: 0xe0001, Hi: 0xe0001, Stride: 1}},
 }
 
-// wholeRunes returns text without the part of a code point that it may end with.
+// wholeRunes returns text without the incomplete code point that it may end with.
 func wholeRunes(text []byte) []byte {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if end := text[len(text)-n:]; utf8.RuneStart(end[0]) {
@@ -110,7 +110,7 @@ func Plain(err error) string {
 	return text
 }
 
-// kinds returns those of all errors that err wraps.
+// kinds returns the kinds of err and of all errors that it wraps.
 func kinds(err error) (all []pim.Kind) {
 	if e, ok := err.(*pim.Error); ok {
 		all = append(all, e.Kind)

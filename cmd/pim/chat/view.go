@@ -33,8 +33,7 @@ func (m *Model) columns() (list, messages int) {
 	return list, max(1, m.width-list-3) // " │ "
 }
 
-// View draws the screen, and says in which column of its line before the last the
-// cursor is.
+// View draws the screen. cursor is the column of the cursor, in the line before the last.
 func (m *Model) View() (screen string, cursor int) {
 	if m.width < minWidth || m.height < minHeight {
 		return ansi.Truncate("too small", m.width, ""), 0
@@ -57,9 +56,9 @@ func (m *Model) View() (screen string, cursor int) {
 	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
 }
 
-// measure returns how the terminal counts columns. One that does not say that it
-// knows grapheme clusters gives each code point a width of its own: an emoji of
-// three that are joined is shown as three.
+// measure returns how the terminal counts columns. A terminal that does not say that it
+// knows grapheme clusters gives each code point a width of its own: it shows an emoji
+// that joins three others as three.
 func (m *Model) measure() ansi.Method { return m.input.measure }
 
 // row returns line i, padded to width columns.
@@ -100,7 +99,7 @@ func (m *Model) head() string {
 
 type state struct{ mark, name string }
 
-// states are what is special about a conversation.
+// states returns what is special about a conversation.
 func (m *Model) states(c *client.Info) []state {
 	var all []state
 	for _, s := range []struct {
@@ -120,7 +119,7 @@ func (m *Model) states(c *client.Info) []state {
 	return all
 }
 
-// roomLines draws the list around the open conversation.
+// roomLines draws the part of the list around the open conversation.
 func (m *Model) roomLines(width int) []string {
 	tall := 2
 	if m.body() < 10 {
@@ -169,14 +168,14 @@ func (m *Model) lastLine(c *client.Info) string {
 		return ""
 	}
 	last := c.Last
-	if c.LastCut { // by a server, which may not have looked for the end of a character
+	if c.LastCut { // by the server, perhaps within a character
 		last.Payload = wholeRunes(last.Payload)
 		return line(&last, m.name) + "…"
 	}
 	return line(&last, m.name)
 }
 
-// helpLines draws the page of the help that is open.
+// helpLines draws the open page of the help.
 func (m *Model) helpLines(width int) []string {
 	pages := helpPages(m.measure(), width, m.body())
 	return pages[(m.help-1)%len(pages)]
@@ -195,13 +194,13 @@ func helpPages(m ansi.Method, width, n int) [][]string {
 	return slices.Collect(slices.Chunk(lines, n))
 }
 
-// status is the last line: whether there is a connection, what has not been sent,
-// who and where.
+// status returns the last line: whether there is a connection, what has not been sent,
+// the user and the server.
 func (m *Model) status() string {
 	parts := []string{m.connection()}
 	failed, waiting := m.failed(""), 0
 	for _, o := range m.outbox {
-		// While there is a connection a change is through in a moment.
+		// A command is not counted while there is a connection: it is sent in a moment.
 		if _, command := o.conversation.OwnUser(); !command || m.link.State != client.Connected {
 			waiting++
 		}

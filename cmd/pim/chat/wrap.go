@@ -6,15 +6,15 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// notFirst is what begins no line: it belongs to what stands before it.
+// notFirst holds the characters that begin no line: each belongs to what stands before it.
 const notFirst = "，。！？、；：）】》」』”’…,.!?;:)"
 
-// wrap breaks s into lines of at most width columns: at spaces, beside the wide
-// characters of scripts that are written without, and, where it must be, anywhere.
+// wrap breaks s into lines of at most width columns: at spaces, beside wide characters,
+// since their scripts are written without spaces, and if it must, anywhere.
 func wrap(m ansi.Method, s string, width int) []string {
 	all := clusters(s)
 	var lines []string
-	first, end, columns := 0, 0, 0 // of the line; end is where it can end, or first
+	first, end, columns := 0, 0, 0 // of the line; end: the last place where it can end, or first
 	for i := 0; i < len(all); i++ {
 		w := m.StringWidth(all[i])
 		if columns+w > width && i > first && all[i] != " " {
@@ -23,7 +23,7 @@ func wrap(m ansi.Method, s string, width int) []string {
 			}
 			lines = append(lines, strings.TrimRight(strings.Join(all[first:end], ""), " "))
 			first, columns = end, 0
-			i = first - 1 // what did not fit begins the next line
+			i = first - 1 // the clusters that did not fit begin the next line
 			continue
 		}
 		columns += w
