@@ -44,8 +44,8 @@ type benchCmd struct {
 	Verbose bool `name:"verbose" short:"v" help:"Log progress to standard error."`
 }
 
-// benchTokenTTL is how long the users' tokens live beyond the measured time: what comes
-// before and after it takes less.
+// benchTokenTTL is how much longer than the measured time the users' tokens live. What
+// comes before and after the measured time takes less.
 const benchTokenTTL = 24 * time.Hour
 
 // AfterApply refuses flags on the command line that the workload would not heed, and
@@ -70,7 +70,8 @@ func (c *benchCmd) AfterApply(ctx *kong.Context) error {
 	return nil
 }
 
-// heeds refuses a flag that has no use or no sense, see AfterApply.
+// heeds returns an error if the workload does not heed the flag, or if the flag's number
+// makes no sense, see AfterApply.
 func (c *benchCmd) heeds(f *kong.Flag, fromFile bool) error {
 	workloads := strings.Split(f.Tag.Get("of"), ",")
 	if !fromFile && !slices.Contains(workloads, string(c.Workload)) {
@@ -101,7 +102,7 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Seed: c.Seed,
 	}
 	if c.Warmup == 0 {
-		cfg.Warmup = -1 // the zero value would be its default
+		cfg.Warmup = -1 // 0 would stand for the default
 	}
 	if c.Verbose {
 		cfg.Log = newLogger("info", "text", s.err)
@@ -124,8 +125,8 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 	return errors.Join(report.Incomplete(), err)
 }
 
-// connect says how the users get in: with tokens, or, for the relay, into a
-// process of this program that is started for the run.
+// connect sets how the users get in: with tokens or, for the relay, into a process of
+// this program that load.Run starts.
 func (c *benchCmd) connect(cfg *load.Config) error {
 	if c.Workload == load.Relay {
 		self, err := os.Executable()
@@ -147,7 +148,7 @@ func (c *benchCmd) connect(cfg *load.Config) error {
 	return nil
 }
 
-// printBench prints a report for people: what of it the workload is about.
+// printBench prints for people the part of a report that the workload is about.
 func printBench(w io.Writer, r *load.Report) error {
 	p := &printer{w: w}
 	switch r.Workload {

@@ -8,8 +8,8 @@ import (
 	"github.com/pim-im/pim/imtest/load"
 )
 
-// TestBenchFlags gives flags that a workload does not heed, and numbers without a
-// sense: none of them starts a run of something else.
+// TestBenchFlags gives flags that the workload does not heed, and numbers that make no
+// sense. None of them may start a run of something else.
 func TestBenchFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"direct --syncs 3":           "--syncs is not for direct, only for sync",
@@ -51,7 +51,7 @@ func TestBenchFlags(t *testing.T) {
 			t.Errorf("pim bench %s: %v", args, err)
 		}
 	}
-	// One file serves all commands, and so all workloads; but its numbers must have a sense.
+	// One file serves all commands, and so all workloads; but its numbers must make sense.
 	if _, err := parsed(t, "--config", configuration(t, `{"syncs": 3, "window": 3}`), "bench", "direct", "--rate", "3"); err != nil {
 		t.Error(err)
 	}

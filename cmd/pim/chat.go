@@ -25,7 +25,7 @@ type chatCmd struct {
 	JSON    bool          `name:"json" help:"Print one JSON object an event."`
 }
 
-// chatDir is where the local stores of chats are, in the data directory.
+// chatDir is the directory in the data directory that holds the local stores of chats.
 const chatDir = "chat"
 
 // Run chats on the screen, or line by line.
@@ -66,7 +66,7 @@ func (c *chatCmd) openStore(ctx context.Context, o *client.Options) (err error) 
 	}
 	o.Store, o.Device, err = chat.OpenStore(ctx, filepath.Join(c.Data, chatDir), o.User, o.Device)
 	if err == nil {
-		// What is malformed in it may be found only when it is read.
+		// A malformed store may be noticed only when it is read.
 		if _, err = o.Store.Load(ctx); err != nil {
 			o.Store.Close()
 		}
@@ -83,7 +83,7 @@ func storeHint(err error) error {
 	switch pim.KindOf(err) {
 	case pim.KindUnavailable:
 		return &hintedError{err, "name another directory with --data, or chat without one with --memory"}
-	case pim.KindConflict: // of this machine, and no refusal of a server
+	case pim.KindConflict: // another chat has the store open; no server has refused anything
 		busy := &pim.Error{Kind: pim.KindUnavailable, Text: chat.Plain(err), Err: err}
 		return &hintedError{busy, "end the other chat, leave out --device, or chat without a file with --memory"}
 	case pim.KindCorrupt:

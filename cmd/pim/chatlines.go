@@ -12,26 +12,26 @@ import (
 	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
-// chatAhead is how many messages wait for their answer, on a connection, before
-// chat stops reading its input.
+// chatAhead is how many messages may wait for their answer before chat stops reading its
+// input. Without a connection there is no such limit, see takes.
 const chatAhead = 256
 
-// lineChat is a chat line by line. Its run owns it.
+// lineChat is a chat line by line. It is used by one goroutine, that of lines.
 type lineChat struct {
 	ses    *session
 	conv   pim.ConversationID
-	newest pim.Seq // of what was shown at the beginning
+	newest pim.Seq // the log's last seq at the beginning; later entries are shown
 	view   chatView
 	outage outage
 	kept   bool // the outbox outlives the process
-	// waiting are the messages and commands without an answer, and the lines that
-	// they were; typed the messages that are shown as they are sent, and not as
-	// entries.
+	// waiting holds the messages and commands without an answer, and the lines that
+	// they were. typed holds the messages that are shown when they are sent, and so not
+	// as entries.
 	waiting  map[pim.ClientMessageID]inputLine
 	typed    map[pim.ClientMessageID]bool
-	creating map[pim.ClientMessageID]bool // groups
+	creating map[pim.ClientMessageID]bool // groups without an answer
 	lines    int                          // read so far
-	held     *inputLine                   // waits for room in the outbox; nil: none
+	held     *inputLine                   // the line that waits for room in the outbox; nil: none
 	failed   []failure
 	refused  refusals // lines that have become no message
 }
@@ -74,8 +74,8 @@ func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID,
 	return ch.loop(ctx, console, c.Timeout)
 }
 
-// history shows the last n entries, as the server has them: the local store may
-// still be behind.
+// history shows the last n entries. It reads them from the server, since the local store
+// may still be behind.
 func (ch *lineChat) history(ctx context.Context, n int) error {
 	page, err := ch.ses.Pull(ctx, ch.conv, 0, 0, max(1, min(n, pim.MaxPageEntries)), true)
 	if pim.KindOf(err) == pim.KindNotFound && !ch.conv.IsGroup() {
@@ -94,8 +94,8 @@ func (ch *lineChat) history(ctx context.Context, n int) error {
 	return nil
 }
 
-// outstanding notes what the outbox still holds of an earlier chat: the end waits
-// for that, too.
+// outstanding notes what the outbox still holds from an earlier chat: the end of this
+// chat waits for the answers to that, too.
 func (ch *lineChat) outstanding(ctx context.Context) error {
 	outbox, err := ch.ses.Outbox(ctx)
 	for _, p := range outbox {
@@ -146,9 +146,8 @@ func (ch *lineChat) loop(ctx context.Context, console *console, timeout time.Dur
 	return errors.Join(console.err(), ch.unsent())
 }
 
-// takes reports whether a line may be read. While there is no connection, lines go
-// to the outbox as far as it has room, and a line that brings the connection back
-// is understood.
+// takes reports whether a line may be read. Without a connection, lines are read unless
+// one waits for room in the outbox: one of them may be the command that connects again.
 func (ch *lineChat) takes() bool {
 	return ch.held == nil && (len(ch.waiting) < chatAhead || ch.ses.State() != client.Connected)
 }
@@ -195,7 +194,7 @@ func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err er
 		return false, ch.refuse(line, line.err)
 	}
 	e, err := chat.Read(line.text, ch.ses.user, ch.conv)
-	if err != nil { // such as a path at the start of a text: it must not be lost unsaid
+	if err != nil { // such as a text that starts with a path: it must not be lost in silence
 		return false, ch.refuse(line, err)
 	}
 	switch e := e.(type) {
@@ -231,10 +230,11 @@ func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err er
 	return false, nil
 }
 
-// send queues a message. While the outbox is full the line is held, unless there is
-// no connection since the user wants none: then it would be held for ever.
+// send queues a message. If the outbox is full, it holds the line until there is room. But
+// if the user is offline on purpose, or no message waits for an answer, it refuses the
+// line, which would be held for ever.
 func (ch *lineChat) send(ctx context.Context, e chat.Send, line inputLine) error {
-	if len(e.Text) > pim.MaxPayload { // the reader takes one byte more
+	if len(e.Text) > pim.MaxPayload { // the line reader takes one byte more, for "//text"
 		return ch.refuse(line, lineTooLong(pim.MaxPayload))
 	}
 	id, err := chat.Do(ctx, ch.ses.Client, e)
@@ -343,7 +343,7 @@ func (ch *lineChat) handleSend(e client.SendEvent) error {
 	case client.Superseded:
 		delete(ch.waiting, e.ID)
 	case client.Discarded:
-		ch.forgive(e.ID) // of too many that have failed the SDK drops the first
+		ch.forgive(e.ID) // the SDK drops the first if too many have failed
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (n *node) opens(args ...string) *screen {
 	})
 	n.t.Cleanup(func() {
 		cancel()
-		io.WriteString(ours, "\n") // ends a read that is under way, for which the closing of a terminal waits
+		io.WriteString(ours, "\n") // ends a read that is under way: closing a terminal waits for it
 		wg.Wait()
 		ours.Close()
 	})
@@ -68,7 +68,7 @@ func (s *screen) draw(from io.Reader) {
 		s.changed.Broadcast()
 		s.mu.Unlock()
 		if err != nil {
-			s.picture.InputPipe().(io.Closer).Close() // ends its answers; Close itself is not safe beside Read
+			s.picture.InputPipe().(io.Closer).Close() // ends the terminal's answers; Close itself is not safe beside Read
 			return
 		}
 	}
@@ -128,8 +128,8 @@ func TestChatOnTheScreen(t *testing.T) {
 	alice.sees(" connected · alice@")
 	alice.types("one\r")
 	alice.sees("✓ alice: one")
-	// How much the outbox holds depends on whether the answer to what marks a
-	// message as read has come before the connection goes.
+	// How much the outbox holds depends on whether the command that marks a message as
+	// read was answered before the connection went.
 	alice.types("/offline\r")
 	alice.sees(" offline · ")
 	alice.types("two\r")
@@ -144,7 +144,7 @@ func TestChatOnTheScreen(t *testing.T) {
 	alice.sees("… alice: three")
 	alice.ends()
 
-	// Without a server there is what the store has, and one can write.
+	// Without a server, the screen shows what the local store has, and Alice can write.
 	nowhere := []string{"chat", "--as", "alice", "--to", "bob", "--data", n.data, "--server", "http://127.0.0.1:1"}
 	alice = n.opens(nowhere...)
 	alice.sees("✓ alice: two", "… alice: three", "no server answers")
@@ -170,7 +170,8 @@ func TestChatOnTheScreen(t *testing.T) {
 	bob.ends()
 }
 
-// Package term drops what a line has no room for; the rest of it is not sent.
+// Package term drops the part of a line that it has no room for. The rest of such a line
+// is not sent.
 func TestALineThatATerminalCuts(t *testing.T) {
 	t.Setenv("TERM", "xterm-256color")
 	n := serve(t)
@@ -190,7 +191,7 @@ func TestALineThatATerminalCuts(t *testing.T) {
 	}
 }
 
-// What a terminal pastes comes as a whole: its line breaks send nothing.
+// A paste into the terminal comes as a whole: its line breaks send nothing.
 func TestPasteOnTheScreen(t *testing.T) {
 	t.Setenv("TERM", "xterm-256color")
 	n := serve(t)

@@ -21,7 +21,7 @@ type chatView interface {
 	notice(text string) error // the answer to a command
 }
 
-// textView shows it to people. A message's mark is … while it waits for a
+// textView shows a chat to people. A message's mark is … while it waits for a
 // connection, ✓ when it is stored, ✗ when the server refused it.
 type textView struct{ printer }
 
@@ -60,7 +60,7 @@ func (v *textView) notice(text string) error {
 	return v.err
 }
 
-// rewoundLine tells people that the server's store went back.
+// rewoundLine tells people that the server's store went back to an earlier state.
 func rewoundLine(e client.RewoundEvent) string {
 	return fmt.Sprintf("the server has lost what came after seq %d; what devices still have of it comes again", e.After)
 }

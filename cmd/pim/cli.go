@@ -49,10 +49,10 @@ func run(ctx context.Context, args []string, s streams) int {
 }
 
 // parse reads a command line, the environment and the configuration file.
-// Asked for help, it prints that and returns errHelp.
+// If the command line asks for help, parse prints the help and returns errHelp.
 func parse(args []string, s streams) (cmd *kong.Context, err error) {
 	for _, a := range args {
-		// kong would replace what is not, and a message must arrive as it was sent.
+		// kong would replace bytes that are not UTF-8, but a message must arrive as typed.
 		if !utf8.ValidString(a) {
 			return nil, &usageError{fmt.Errorf("%q is not UTF-8; pim send - takes messages of any bytes, a line each, from standard input", a), ""}
 		}
@@ -61,8 +61,8 @@ func parse(args []string, s streams) (cmd *kong.Context, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// kong prints help in the middle of parsing and then wants the process to
-	// end; going on would complain about what is missing.
+	// kong prints help in the middle of parsing and then calls its Exit, which panics
+	// here (see newParser): if parsing went on, it would complain about missing arguments.
 	defer func() {
 		if r := recover(); r != nil {
 			if r != any(errHelp) {
@@ -107,8 +107,8 @@ func helpOf(v *kong.Value) string {
 	return text
 }
 
-// commandOf returns the command that a wrong command line meant, for the hint
-// at its help.
+// commandOf returns the command that a wrong command line meant, for a hint at that
+// command's help.
 func commandOf(ctx *kong.Context) string {
 	if ctx == nil {
 		return ""
@@ -119,7 +119,7 @@ func commandOf(ctx *kong.Context) string {
 	return ""
 }
 
-// program is how the user calls this program, to be pasted into a shell.
+// program returns how the user calls this program, quoted for a shell.
 func program() string {
 	if len(os.Args) == 0 || os.Args[0] == "" {
 		return "pim"

@@ -266,7 +266,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"tcp://" + http:        {"check --server: http:// is for WebSocket", exitUnavailable},
 		"tls://" + tcp:         {"check --server: http:// is for WebSocket", exitUnavailable},
 		"tcp://127.0.0.1:1":    {"start one with `make run`", exitUnavailable},
-		"tls://pim..invalid:1": {"there is no such host", exitUnavailable}, // no name at all: no DNS server is asked
+		"tls://pim..invalid:1": {"there is no such host", exitUnavailable}, // not a valid name: no DNS server is asked
 		"tcp://pim..invalid:1": {"or allow that with --insecure", exitUsage},
 		"ws://192.0.2.1":       {"the token would cross the network unencrypted", exitUsage},
 	} {
@@ -316,7 +316,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestWithoutTLS talks to a server that has TLS without it.
+// TestWithoutTLS talks without TLS to a server that has TLS.
 func TestWithoutTLS(t *testing.T) {
 	cert, key := certificate(t)
 	n := serve(t, "--tls-cert", cert, "--tls-key", key)
@@ -328,7 +328,7 @@ func TestWithoutTLS(t *testing.T) {
 	}
 }
 
-// certificate writes a certificate that signs itself, and its key.
+// certificate writes a self-signed certificate and its key.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -353,7 +353,8 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// TestNotStoredInTime: what the server answered is told, and not that it did not.
+// TestNotStoredInTime: if the reason of a delay is known, the error tells it, and does not
+// say that there was no answer.
 func TestNotStoredInTime(t *testing.T) {
 	s, m := &session{}, &client.Sending{}
 	for _, c := range []struct {
@@ -381,7 +382,7 @@ func TestNotStoredInTime(t *testing.T) {
 	}
 }
 
-// TestChatOfADeviceInUse: the local store of a device is open once.
+// TestChatOfADeviceInUse: only one chat can open the local store of a device.
 func TestChatOfADeviceInUse(t *testing.T) {
 	n := serve(t)
 	alice := n.open("chat", "--as", "alice", "--to", "bob", "--device", "phone")

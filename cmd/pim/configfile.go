@@ -29,7 +29,7 @@ func (f configFile) BeforeResolve(ctx *kong.Context, path *kong.Path) error {
 	if err != nil {
 		return err
 	}
-	// kong validates resolvers before it knows of this one.
+	// kong has validated its resolvers before this one is added.
 	if err := settings.Validate(ctx.Model); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func openConsole(s streams, user pim.UserID) (*console, error) {
 	if in, out, ok := s.terminal(); ok {
 		return openTerminal(in, out, string(user)+"> ")
 	}
-	in := newLineReader(s.in, pim.MaxPayload+len("/")) // of "//text", "/text" is sent
+	in := newLineReader(s.in, pim.MaxPayload+len("/")) // the line "//text" sends "/text"
 	return &console{out: s.out, restore: func() {}, read: in.next}, nil
 }
 
@@ -49,7 +49,8 @@ func openTerminal(in, out *os.File, prompt string) (*console, error) {
 	}{in, out}, prompt)
 	number, dropped := 0, false
 	t.AutoCompleteCallback = func(line string, _ int, key rune) (string, int, bool) {
-		// Package term has given keys that are no characters surrogates as runes.
+		// Package term passes keys that are no characters as surrogates, which are no valid
+		// runes.
 		dropped = dropped || key >= ' ' && utf8.ValidRune(key) && utf8.RuneCountInString(line) >= terminalLine
 		return "", 0, false
 	}
@@ -80,8 +81,8 @@ func openTerminal(in, out *os.File, prompt string) (*console, error) {
 }
 
 // lines reads lines in the background and closes the channel at the input's end
-// or after ctx. A read that is under way then cannot be taken back: the
-// goroutine ends with the input, or with the process.
+// or after ctx has ended. A read that is under way when ctx ends cannot be interrupted:
+// the goroutine ends with the input, or with the process.
 func (c *console) lines(ctx context.Context) <-chan inputLine {
 	lines := make(chan inputLine)
 	go func() {
@@ -106,7 +107,7 @@ func (c *console) lines(ctx context.Context) <-chan inputLine {
 	return lines
 }
 
-// err returns why the lines ended, nil if it was at the end of the input.
+// err returns why the lines ended, nil if the input ended.
 func (c *console) err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

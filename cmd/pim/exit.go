@@ -23,7 +23,7 @@ const (
 	exitInterrupted = 130 // ended by a signal, as shells say it
 )
 
-// exitStatuses documents them.
+// exitStatuses are the exit statuses as docs/configuration.md shows them.
 var exitStatuses = [...]struct {
 	status int
 	text   string
@@ -69,7 +69,7 @@ func report(err error, w io.Writer) int {
 	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
 		return status
 	}
-	// What a server or a file says in it must not command the terminal.
+	// The error may quote a server or a file, which must not control the terminal.
 	for text := range strings.SplitSeq(chat.Plain(err), "\n") {
 		fmt.Fprintf(w, "pim: %s\n", chat.Printable(text))
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// Clocks that differ are not blamed on the key.
+// If clocks differ, the error does not blame the key.
 func TestClocksThatDiffer(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"behind": -45 * time.Second, "ahead": 25 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -60,7 +60,7 @@ func (n *node) token(user, ttl string) string {
 	return strings.TrimSpace(stdout)
 }
 
-// A server that cannot have its addresses leaves nothing behind.
+// A server that cannot listen on its addresses leaves nothing behind.
 func TestATakenPortLeavesNothingBehind(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,8 +85,8 @@ func TestATakenPortLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// A key file that cannot be read for what it is, or where it is, is a wrong setting:
-// trying again does not help.
+// A key file that cannot be used because of its kind, its path or its content is a wrong
+// setting: trying again does not help.
 func TestKeysThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	file, loop := filepath.Join(dir, "file"), filepath.Join(dir, "loop")
@@ -110,7 +110,7 @@ func TestKeysThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A local store that is malformed is named, with what to do about it.
+// The error about a malformed local store names the file and says what to do.
 func TestAMalformedLocalStore(t *testing.T) {
 	n := serve(t)
 	n.ok("hi\n", "chat", "--as", "alice", "--to", "bob")
@@ -125,7 +125,7 @@ func TestAMalformedLocalStore(t *testing.T) {
 	}
 	n.ok("", "chat", "--as", "alice", "--to", "bob")
 
-	// One that cannot be where it should is a wrong setting.
+	// A local store whose path cannot exist is a wrong setting.
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

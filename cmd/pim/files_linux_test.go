@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// limited is a server process that may have few files.
+// limited is a server process that may have only few open files.
 type limited struct {
 	listening
 	cmd *exec.Cmd
@@ -52,9 +52,9 @@ func (l *limited) files(t *testing.T) int {
 	return len(open)
 }
 
-// With few files a node takes few connections, and says so; however many come, over
-// TCP, HTTP or both, some files are left for the store, and a page is there for who
-// watches.
+// A node that may have only few open files takes few connections, and says so. However
+// many connections come, over TCP, HTTP or both, some files are left for the store, and
+// /readyz answers.
 func TestFewFiles(t *testing.T) {
 	const limit = 400
 	l := serveLimited(t, limit)
@@ -105,10 +105,10 @@ func TestFewFiles(t *testing.T) {
 	}
 }
 
-// leastFree is what the store may still open then: most of its share.
+// leastFree is how many files the store may still open then: most of its share.
 const leastFree = 150
 
-// Where there are too few for any node it does not start, and says what to do.
+// With too few files for any node, the server does not start, and says what to do.
 func TestTooFewFiles(t *testing.T) {
 	l := serveLimited(t, 100)
 	if err := l.cmd.Wait(); err == nil || l.cmd.ProcessState.ExitCode() != exitUsage {

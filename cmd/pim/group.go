@@ -16,7 +16,7 @@ type groupCmd struct {
 	Leave  groupLeaveCmd  `cmd:"" help:"Remove users from a group, or leave it."`
 }
 
-// groupFlags are common to what changes groups.
+// groupFlags are common to the commands that change groups.
 type groupFlags struct {
 	clientFlags
 	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`

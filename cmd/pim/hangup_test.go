@@ -61,7 +61,7 @@ func TestHangup(t *testing.T) {
 	hangup()
 	says("what was read before stays in use")
 
-	// While it stops, too.
+	// The same while the server stops.
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}

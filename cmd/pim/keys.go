@@ -23,7 +23,7 @@ func (f *keyFlags) path() string {
 	return (&server.Config{Data: f.Data, Keys: f.Keys}).KeysPath()
 }
 
-// load reads the keys. It makes none: one that the server does not know would
+// load reads the keys. It creates none: a key that the server does not know would
 // be of no use.
 func (f *keyFlags) load() (*account.Keys, error) {
 	path := f.path()
@@ -36,19 +36,20 @@ func (f *keyFlags) load() (*account.Keys, error) {
 		}
 	case wrongFile(err): // trying again does not help
 		return nil, &hintedError{here(err), "name a file that you may read with --keys, or the directory of its server with --data"}
-	case pim.KindOf(err) == pim.KindForbidden: // by this machine, and no refusal of a server
+	case pim.KindOf(err) == pim.KindForbidden: // by this machine; no server has refused anything
 		return nil, here(err)
 	}
 	return keys, err
 }
 
-// here returns err as one about what this machine has, and not a server's.
+// here returns err as an error about this machine (KindInvalid), not about a server's
+// answer.
 func here(err error) error {
 	return &pim.Error{Kind: pim.KindInvalid, Text: chat.Plain(err), Err: err}
 }
 
-// ownTokenHint says what to do about a server that has refused a token which was
-// signed here a moment ago, or could not be reached.
+// ownTokenHint says what to do about a server that refused a token which was signed here
+// a moment ago, or that could not be reached.
 func (f *keyFlags) ownTokenHint(err error, server string) error {
 	switch {
 	case account.SaysTime(err):

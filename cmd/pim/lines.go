@@ -17,8 +17,8 @@ type inputLine struct {
 	err    error  // why the line cannot be sent; nil if it can
 }
 
-// lineReader reads lines, each in bounded memory: of a line that is too long it
-// keeps nothing. A line ends with LF or CR LF, the last one with the input too.
+// lineReader reads lines in bounded memory: it drops a line that is too long. A line ends
+// with LF or CR LF; the last one may also end with the input.
 type lineReader struct {
 	in     *bufio.Reader
 	max    int // bytes of a line, its end not counted
@@ -30,9 +30,9 @@ func newLineReader(in io.Reader, max int) *lineReader {
 	return &lineReader{in: bufio.NewReaderSize(in, 32<<10), max: max}
 }
 
-// next returns the next line. A line that is too long is one with an err. The
-// error is io.EOF at the end of the input; any other names the line that could
-// not be read, of which nothing is returned.
+// next returns the next line. If the line is too long, its err is set. next's own error
+// is io.EOF at the end of the input. Any other error names the line that could not be
+// read; nothing of that line is returned.
 func (r *lineReader) next() (inputLine, error) {
 	r.line = r.line[:0]
 	size := int64(0)
@@ -71,7 +71,7 @@ func (r *lineReader) take(size int64) inputLine {
 	return l
 }
 
-// lineTooLong is why a line cannot be sent.
+// lineTooLong returns the err of a line that is too long to be sent.
 func lineTooLong(most int) error {
 	return pim.Errorf(pim.KindTooLarge, "the line is longer than %d bytes, which is the most that a message holds", min(most, pim.MaxPayload))
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// readLines reads all lines of in, a too long one as "!", and the error that ended them.
+// readLines reads all lines of in, a line that is too long as "!". It returns them and the
+// error that ended them.
 func readLines(in io.Reader, most int) (all []string, err error) {
 	r := newLineReader(in, most)
 	for {
@@ -62,7 +63,7 @@ func TestLineReader(t *testing.T) {
 	}
 }
 
-// A line whose end cannot be read is no line: half of it must not be sent.
+// A line whose end cannot be read is dropped: half a line must not be sent.
 func TestLineReaderNamesTheLineThatCannotBeRead(t *testing.T) {
 	broken := errors.New("broken")
 	got, err := readLines(io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(broken)), 10)
@@ -100,7 +101,8 @@ func TestALongLineTakesNoMemory(t *testing.T) {
 	}
 }
 
-// texts returns what bob has in his conversation with alice; of what is not text, nothing.
+// texts returns the payloads that bob has in his conversation with alice, as strings even
+// if they are not text.
 func (n *node) texts() (all []string) {
 	n.t.Helper()
 	for _, e := range entries(n.t, n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow", "--json")) {
@@ -148,7 +150,7 @@ func TestLinesThatAreTooLong(t *testing.T) {
 	}
 }
 
-// What the server refuses in the middle is told with its line; the rest goes on.
+// A line that the server refuses is reported with its number; the other lines are sent.
 func TestLinesThatTheServerRefuses(t *testing.T) {
 	n := serve(t)
 	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
@@ -164,11 +166,12 @@ func TestLinesThatTheServerRefuses(t *testing.T) {
 	}
 }
 
-// What has no answer when the time is over is told, and the next chat waits for it.
+// If messages have no answer at the timeout, the error says how many. The next chat waits
+// for their answers.
 func TestInputEndsWithoutAServer(t *testing.T) {
 	n := serve(t)
 	lines := []string{"/offline"}
-	for i := range 2 * chatAhead { // a chat reads on though none of them is answered
+	for i := range 2 * chatAhead { // a chat goes on reading though none of them is answered
 		lines = append(lines, fmt.Sprint("message ", i))
 	}
 	_, stderr, status := n.pim(strings.Join(lines, "\n"), "chat", "--as", "alice", "--to", "bob", "--timeout", "100ms")
@@ -186,7 +189,7 @@ func TestInputEndsWithoutAServer(t *testing.T) {
 	}
 }
 
-// What the outbox has no room for is refused, and what it holds is sent.
+// Lines that the outbox has no room for are refused; those that it holds are sent.
 func TestMoreThanTheOutboxHolds(t *testing.T) {
 	const room, more = 10_000, 20
 	n := serve(t)
@@ -206,7 +209,7 @@ func TestMoreThanTheOutboxHolds(t *testing.T) {
 	}
 }
 
-// A line that is held since the outbox is full is sent when there is room.
+// A line that is held because the outbox is full is sent when there is room.
 func TestALineIsHeldWhileTheOutboxIsFull(t *testing.T) {
 	const room = 10_000
 	n := serve(t)
@@ -229,7 +232,7 @@ func TestALineIsHeldWhileTheOutboxIsFull(t *testing.T) {
 	}
 }
 
-// A chat whose connection is given up says what became of the lines.
+// A chat that ends with an error says what became of the lines.
 func TestChatSaysWhatWasNotSent(t *testing.T) {
 	ch := &lineChat{waiting: map[pim.ClientMessageID]inputLine{{1}: {number: 3}}, lines: 3}
 	ch.refused.add(2, lineTooLong(pim.MaxPayload))
@@ -241,7 +244,7 @@ func TestChatSaysWhatWasNotSent(t *testing.T) {
 	}
 }
 
-// Lines that are no text are told to scripts as they are.
+// Scripts get a line that is no text as its bytes.
 func TestChatTellsScriptsOfBytes(t *testing.T) {
 	n := serve(t)
 	var told struct {
@@ -253,7 +256,7 @@ func TestChatTellsScriptsOfBytes(t *testing.T) {
 	}
 }
 
-// A line of a script that looks like a command and is none is not lost unsaid.
+// A line of a script that looks like a command but is none is refused, not lost in silence.
 func TestChatRefusesALineThatIsNoCommand(t *testing.T) {
 	n := serve(t)
 	stdout, stderr, status := n.pim("hello\n/etc/passwd\n/add\nbye\n", "chat", "--as", "alice", "--to", "bob")

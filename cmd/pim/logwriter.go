@@ -10,9 +10,9 @@ import (
 )
 
 // logWriter hands the lines of a log to a writer that may fail or be stuck, such as a
-// pipe whose reader has died or has stopped reading. It never holds up who logs: what
-// the writer does not take is dropped, and once it takes lines again one of them says
-// how many are missing.
+// pipe whose reader has died or has stopped reading. It never blocks the goroutine that
+// logs: lines that the writer does not take are dropped. Once the writer takes lines
+// again, one of them says how many are missing.
 type logWriter struct {
 	to   io.Writer
 	work chan struct{} // capacity 1: there is something to write
@@ -26,13 +26,13 @@ type logWriter struct {
 }
 
 const (
-	logBytes = 1 << 20 // that wait to be written
-	// logPatience is how long the end waits for lines that are still to be written.
+	logBytes = 1 << 20 // most bytes that wait to be written
+	// logPatience is how long close waits for lines that are still to be written.
 	logPatience = time.Second
 )
 
-// outliveReaders makes a write to a pipe whose reader has died an error: the signal
-// would end the process without a drain.
+// outliveReaders ignores SIGPIPE, so that a write to a pipe whose reader has died returns
+// an error. The signal would end the process without a drain.
 func outliveReaders() { signal.Ignore(syscall.SIGPIPE) }
 
 // newLogWriter starts to write to w; close ends it.
@@ -108,8 +108,8 @@ func (l *logWriter) take() (lines [][]byte, dropped int) {
 	return lines, dropped
 }
 
-// close writes what is queued. It gives up on a writer that is stuck, and leaves the
-// writing goroutine in it then: nothing but the end of the process frees that.
+// close writes what is queued. If the writer is stuck, close gives up after logPatience
+// and leaves the writing goroutine behind, which only the end of the process frees.
 func (l *logWriter) close() {
 	close(l.stop)
 	patience := time.NewTimer(logPatience)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// moody is a writer that fails, or is stuck, when told.
+// moody is a writer that fails or is stuck when a test wants it.
 type moody struct {
 	mu    sync.Mutex
 	fails bool
@@ -52,7 +52,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// What the log's reader does not take is dropped and counted; nobody waits for it.
+// Lines that the log's reader does not take are dropped and counted; nobody waits for it.
 func TestLogWriterDrops(t *testing.T) {
 	m := &moody{fails: true}
 	l := newLogWriter(m)
@@ -68,8 +68,8 @@ func TestLogWriterDrops(t *testing.T) {
 	}
 }
 
-// A reader that has stopped reading holds nobody up, neither who logs nor the end, and
-// costs no more than logBytes.
+// A reader that has stopped reading blocks neither the goroutines that log nor close, and
+// costs no more memory than logBytes.
 func TestLogWriterStuck(t *testing.T) {
 	stuck := make(chan struct{})
 	m := &moody{stuck: stuck}
@@ -88,14 +88,14 @@ func TestLogWriterStuck(t *testing.T) {
 	close(stuck)
 	m.set(false, nil)
 	<-l.done
-	// Before it may stand how many were dropped, if the writing began late.
+	// If the writing began late, a line with the number of dropped lines stands before it.
 	if !strings.Contains(m.took.String(), line) {
 		t.Error("what was queued first is lost")
 	}
 }
 
-// The reader of the log and of the announcement dies; the server serves on, and stops
-// in order when it is told to.
+// The reader of the log and of the announcement dies. The server goes on, and stops in
+// order when it is told to.
 func TestServerOutlivesItsLog(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

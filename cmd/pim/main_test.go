@@ -14,13 +14,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain makes the test binary a pim of its own: commands that start one
-// start it, and so do tests that need a process.
+// TestMain lets the test binary act as pim: commands that start a pim process start this
+// binary, and so do tests that need a process.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		main()
 	}
-	for _, v := range os.Environ() { // settings of who runs the tests are not theirs
+	for _, v := range os.Environ() { // the tests must not get the settings of whoever runs them
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIM_") && name != "PIM_UPDATE" {
 			os.Unsetenv(name)
 		}
@@ -99,7 +99,8 @@ func pimWith(ctx context.Context, stdin string, args ...string) (stdout, stderr 
 	return out.String(), errs.String(), status
 }
 
-// terminal is a client command that goes on: a test types into it and reads it.
+// terminal is a client command that goes on running: a test types lines into it and reads
+// what it prints.
 type terminal struct {
 	t      *testing.T
 	in     *io.PipeWriter

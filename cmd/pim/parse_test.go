@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// parsed returns what a command line is understood as.
+// parsed parses a command line.
 func parsed(t *testing.T, args ...string) (*grammar, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -43,7 +43,8 @@ func TestServeDefaults(t *testing.T) {
 	}
 }
 
-// TestPrecedence gives four settings a different number of sources each.
+// TestPrecedence gives settings different numbers of sources; the flag wins over the
+// environment, that over the file, and that over the default.
 func TestPrecedence(t *testing.T) {
 	file := configuration(t, `{"listen": "127.0.0.1:3", "shards": 3, "idle-timeout": "3m", "log-level": "warn", "insecure": true}`)
 	t.Setenv("PIM_LISTEN", "127.0.0.1:2")

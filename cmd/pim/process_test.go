@@ -55,7 +55,7 @@ func TestDataInUse(t *testing.T) {
 
 func TestBench(t *testing.T) {
 	n := serve(t)
-	// At a rate something is sent however long the disk takes for an answer.
+	// At a fixed rate something is sent, however long the disk takes for an answer.
 	brief := []string{"--users", "4", "--rate", "100", "--duration", "200ms", "--warmup", "0s"}
 	var r load.Report
 	if err := json.Unmarshal([]byte(n.ok("", append([]string{"bench", "direct", "--json"}, brief...)...)[0]), &r); err != nil {

@@ -16,7 +16,7 @@ const (
 	progressLines   = 10 * time.Second // into a log
 )
 
-// progress shows lines that each replace the one before, where that can be.
+// progress shows lines. On a terminal, each line replaces the one before.
 type progress struct {
 	w       io.Writer
 	every   time.Duration
@@ -24,7 +24,8 @@ type progress struct {
 	shown   bool
 }
 
-// progressOn shows progress on w, which others write to as well if shared.
+// progressOn returns a progress that shows its lines on w. If shared is set, others write
+// to w as well, so no line is replaced.
 func progressOn(w io.Writer, shared bool) *progress {
 	f, ok := w.(*os.File)
 	if ok && !shared && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd())) {

@@ -42,7 +42,7 @@ func main() {
 `
 }
 
-// The READMEs' Go compiles, and prints messages only, though its user has given
+// The READMEs' Go compiles, and prints messages only, although its user has also given
 // commands.
 func TestReadmeSnippet(t *testing.T) {
 	n := serve(t)

@@ -57,7 +57,7 @@ func (c *replayCmd) Run(ctx context.Context, s streams) error {
 	return err
 }
 
-// connect says which server to play through, and how its users get in.
+// connect sets which server to play through, and how the users get in.
 func (c *replayCmd) connect(cfg *replay.Config) error {
 	switch {
 	case c.Server == "":

@@ -11,8 +11,8 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// A store that was put back gets another identity each time; where there is none,
-// and where a server runs, nothing is made or changed.
+// A store that was put back gets another identity each time. If there is no store, or a
+// server runs on it, nothing is created or changed.
 func TestRestore(t *testing.T) {
 	empty := t.TempDir()
 	restore := func(dir string, want int) (stdout, stderr string) {

@@ -32,7 +32,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	// What stops the connection for good ends the waiting.
+	// If the connection stops for good, the waiting ends.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(ses.stopped()) }() // ends with the session
@@ -55,7 +55,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	return c.print(s.out, 0, m, sent)
 }
 
-// print prints what became of m, which was the line with this number; 0: none.
+// print prints what became of m. line is the number of the line that m was; 0: none.
 func (c *sendCmd) print(w io.Writer, line int, m *client.Sending, sent client.Sent) error {
 	if c.JSON {
 		return json.NewEncoder(w).Encode(struct {
@@ -67,8 +67,8 @@ func (c *sendCmd) print(w io.Writer, line int, m *client.Sending, sent client.Se
 	return err
 }
 
-// waitFor waits for the answer to m, at most for timeout. stopped reads the events
-// meanwhile.
+// waitFor waits for the answer to m, at most for timeout. Meanwhile another goroutine
+// must read the events, see stopped.
 func (s *session) waitFor(ctx context.Context, m *client.Sending, timeout time.Duration) (client.Sent, error) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -98,7 +98,8 @@ func (s *session) stopped() error {
 	return nil
 }
 
-// causeOf returns err, or why ctx ended if that is why there is an err.
+// causeOf returns the cause of ctx's end if err is there only because ctx ended;
+// otherwise it returns err.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && errors.Is(err, ctx.Err()) && cause != nil {
 		return cause

@@ -13,11 +13,11 @@ import (
 	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
-// sendAhead is how many messages wait for their answer at the same time.
+// sendAhead is how many messages may wait for their answer at the same time.
 const sendAhead = 64
 
-// lineSender sends each line of the input. A line that is refused, by this program
-// or by the server, is told with its number, and the rest goes on.
+// lineSender sends each line of the input. A line that this program or the server refuses
+// is reported with its number, and the other lines are still sent.
 type lineSender struct {
 	cmd  *sendCmd
 	ses  *session
@@ -28,19 +28,19 @@ type lineSender struct {
 	refused refusals
 }
 
-// sentLine is a line and the message that it has become; nil if it has become none.
+// sentLine is a line and the message that it has become; m is nil if there is none.
 type sentLine struct {
 	inputLine
 	m *client.Sending
 }
 
-// run sends all lines and waits for what becomes of each. cancel ends ctx, by which
-// the queueing goes.
+// run sends all lines and waits for what becomes of each. cancel ends ctx, and with it
+// queue.
 func (l *lineSender) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	lines := make(chan sentLine, sendAhead)
 	ended := make(chan error, 1)
-	// It ends with the input, or with ctx. A read that is under way then cannot be
-	// taken back: it ends with the input, or with the process.
+	// The goroutine ends with the input, or with ctx. A read that is under way when ctx
+	// ends cannot be interrupted: then it ends with the input, or with the process.
 	go func() {
 		defer close(lines)
 		ended <- l.queue(ctx, lines)
@@ -56,7 +56,7 @@ func (l *lineSender) run(ctx context.Context, cancel context.CancelCauseFunc) er
 			}
 			if err := l.answer(ctx, line); err != nil {
 				err = causeOf(ctx, err)
-				cancel(err) // what is still unsent stays so
+				cancel(err) // nothing more is sent
 				return l.broken(err, line.number)
 			}
 			last = line.number
@@ -86,7 +86,7 @@ func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
 		select {
 		case to <- next:
 		case <-ctx.Done():
-			return nil // run says what became of it
+			return nil // run says what became of the line
 		}
 	}
 }
@@ -103,7 +103,7 @@ func (l *lineSender) answer(ctx context.Context, line sentLine) error {
 		if !ofTheMessage(err) {
 			return err
 		}
-		// A message that has failed would keep its place in the outbox.
+		// A failed message would keep its place in the outbox.
 		if err := l.ses.Discard(ctx, line.m.ID()); err != nil && pim.KindOf(err) != pim.KindNotFound {
 			return err
 		}
@@ -118,8 +118,8 @@ func (l *lineSender) answer(ctx context.Context, line sentLine) error {
 	return json.NewEncoder(l.s.out).Encode(refusedOf(line.number, err))
 }
 
-// broken says what became of the lines when err has ended the command while the
-// line with this number was next.
+// broken adds to err, which has ended the command, what became of the lines. number is
+// that of the line that was next.
 func (l *lineSender) broken(err error, number int) error {
 	rest := "what follows it was not sent"
 	if queued := int(l.queued.Load()); queued > number {
@@ -128,8 +128,8 @@ func (l *lineSender) broken(err error, number int) error {
 	return errors.Join(fmt.Errorf("line %d: %w; %s", number, err, rest), l.refused.err(number))
 }
 
-// ofTheMessage reports whether err speaks of one message, so that others may fare
-// better.
+// ofTheMessage reports whether err is about one message only, so that other messages may
+// succeed.
 func ofTheMessage(err error) bool {
 	switch pim.KindOf(err) {
 	case pim.KindInvalid, pim.KindTooLarge, pim.KindForbidden, pim.KindNotMember, pim.KindNotFound, pim.KindConflict, pim.KindOverloaded:
@@ -152,7 +152,7 @@ func (r *refusals) add(line int, err error) {
 	}
 }
 
-// err returns nil if none of the lines was refused.
+// err returns nil if no line was refused. lines is how many were read.
 func (r *refusals) err(lines int) error {
 	switch r.count {
 	case 0:

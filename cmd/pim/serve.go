@@ -45,9 +45,9 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	lines := newLogWriter(s.err)
 	defer lines.close()
 	log := newLogger(c.LogLevel, c.LogFormat, lines)
-	// A hang-up asks for the keys and the certificate to be read again, unless it says
-	// that the terminal was closed. Before the start and while the server stops it ends
-	// nothing.
+	// SIGHUP asks the server to read the keys and the certificate again, unless it means
+	// that the terminal was closed. It is caught from here on, so that it does not end the
+	// process before the server has started or while the server stops.
 	term := findTerminal()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -71,7 +71,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	return errors.Join(srv.Err(), c.stop(ctx, srv))
 }
 
-// serve waits until the server ends or is to end.
+// serve waits until the server has ended or must be stopped.
 func (c *serveCmd) serve(ctx context.Context, srv *server.Server, hangup <-chan os.Signal, term *ownTerminal, log *slog.Logger) {
 	look := time.NewTicker(terminalLook)
 	defer look.Stop()
@@ -115,7 +115,7 @@ func (c *serveCmd) stop(ctx context.Context, srv *server.Server) error {
 func dataHint(err error) error {
 	kind := pim.KindOf(err)
 	switch {
-	case kind == pim.KindCorrupt, kind == pim.KindInvalid: // a file of the store is missing, or one that another setting names
+	case kind == pim.KindCorrupt, kind == pim.KindInvalid: // a file of the store, or one that another setting names, is missing
 		return err
 	case errors.Is(err, syscall.EAGAIN): // its lock is taken
 		return &hintedError{err, "another server uses this data; stop it, or name another directory with --data"}
@@ -127,8 +127,8 @@ func dataHint(err error) error {
 	return err
 }
 
-// wrongFile reports whether a file cannot be used for what it is or where it is, so
-// that trying again does not help.
+// wrongFile reports whether err says that a file cannot be used because of what it is or
+// where it is, so that trying again does not help.
 func wrongFile(err error) bool {
 	for _, why := range []error{
 		fs.ErrPermission, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EROFS, syscall.ENXIO, syscall.ENODEV, syscall.EINVAL,
@@ -140,7 +140,7 @@ func wrongFile(err error) bool {
 	return false
 }
 
-// startHint says what to do about addresses that a server cannot have.
+// startHint says what to do about addresses that a server cannot listen on.
 func startHint(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -193,7 +193,7 @@ To chat, paste each of these lines into a terminal of its own:
 	return err
 }
 
-// verifiesOnly reports whether nothing that runs here can sign a token.
+// verifiesOnly reports whether no key in the key file can sign a token.
 func (c *serveCmd) verifiesOnly() bool {
 	keys, err := account.LoadKeys(c.KeysPath())
 	return err == nil && !keys.CanIssue()
@@ -217,7 +217,7 @@ func (c *serveCmd) url(addr string) string {
 func (c *serveCmd) clientFlags(url string) string {
 	defaults := server.Defaults()
 	var b strings.Builder
-	if filepath.Clean(c.Data) != filepath.Clean(defaults.Data) { // with --keys too: it holds what chats keep
+	if filepath.Clean(c.Data) != filepath.Clean(defaults.Data) { // with --keys too: chats keep their stores there
 		b.WriteString(" --data " + quote(c.Data))
 	}
 	if c.Keys != "" {

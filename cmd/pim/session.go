@@ -27,7 +27,7 @@ import (
 // defaultServer is where `make run` listens.
 const defaultServer = "http://127.0.0.1:7400"
 
-// sessionTokenTTL is how long a token lives that --as signs. Each connection
+// sessionTokenTTL is how long a token that --as signs lives. Each connection
 // gets a new one.
 const sessionTokenTTL = 24 * time.Hour
 
@@ -47,13 +47,13 @@ type session struct {
 	user   pim.UserID
 	device pim.DeviceID
 	server string
-	fixed  bool // the token is one that was given: there is no other
+	fixed  bool // the user gave the token: there is no other
 
 	delays delays
 }
 
-// over returns why nothing more will come of the session: the client has stopped, or
-// the server does not take the only token there is. Otherwise nil.
+// over returns why the session cannot go on: the client has stopped, or the server
+// refuses the only token there is. Otherwise it returns nil.
 func (s *session) over(e client.StateEvent) error {
 	refused := e.State == client.Waiting && pim.KindOf(e.Err) == pim.KindUnauthorized
 	if e.State == client.Stopped || refused && s.fixed {
@@ -62,14 +62,14 @@ func (s *session) over(e client.StateEvent) error {
 	return nil
 }
 
-// delays are why messages have not been stored yet.
+// delays holds the reasons why messages are not stored yet.
 type delays struct {
 	mu   sync.Mutex
 	why  map[pim.ClientMessageID]*pim.Error
 	link error // why there is no connection; nil if there is one
 }
 
-// noteLink takes note of the connection.
+// noteLink notes the state of the connection.
 func (d *delays) noteLink(e client.StateEvent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,8 +95,8 @@ func (d *delays) note(e client.SendEvent) {
 	}
 }
 
-// of returns why the message with this ID is delayed: for want of a connection, or
-// what the server said of it last; nil if neither is known.
+// of returns why the message with this ID is delayed: why there is no connection, or
+// what the server said of the message last; nil if neither is known.
 func (d *delays) of(id pim.ClientMessageID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,8 +125,8 @@ type inTheClear struct {
 	Insecure bool `name:"insecure" help:"Send the token and all else unencrypted to a server on another machine (http://, ws://, tcp://)."`
 }
 
-// guard refuses to send anything unencrypted to another machine, unless that is
-// wanted.
+// guard refuses to send anything unencrypted to another machine, unless --insecure
+// allows that.
 func (f inTheClear) guard(server string) error {
 	if u, err := url.Parse(server); err == nil && u.Scheme != "" && u.Hostname() == "" {
 		return pim.Errorf(pim.KindInvalid, "server %q has no host", server)
@@ -145,8 +145,8 @@ func newDevice() pim.DeviceID {
 	return pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
 }
 
-// connect opens a session and waits until the server has let it in. It follows
-// only the conversations that it names, and acknowledges nothing.
+// connect opens a session and waits until the server has let it in. The session follows
+// only the conversations that the command watches, and acknowledges nothing.
 func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 	o, err := f.options()
 	if err != nil {
@@ -171,8 +171,8 @@ func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, err
 	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != ""}, nil
 }
 
-// connected reads events until the connection is up. Before that there are no
-// others than those of the connection's state, and of changes that wait for it.
+// connected reads events until the connection is up. Until then the only other events are
+// those of changes that wait for the connection.
 func connected(ctx context.Context, c *client.Client) error {
 	for {
 		select {
@@ -193,7 +193,7 @@ func connected(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// identity returns whom --as or --token name.
+// identity returns the user that --as or --token names, and how to get that user's tokens.
 func (f *clientFlags) identity() (pim.UserID, func(context.Context) (string, error), error) {
 	switch {
 	case f.As != "" && f.Token != "":
@@ -216,8 +216,7 @@ func (f *clientFlags) identity() (pim.UserID, func(context.Context) (string, err
 	return "", nil, pim.Errorf(pim.KindInvalid, "say who you are: --as USER, or --token TOKEN")
 }
 
-// userOf reads a token's user without checking the token, which is the
-// server's business.
+// userOf reads a token's user. It does not check the token; the server does.
 func userOf(token string) (pim.UserID, error) {
 	user, err := account.SubjectOf(token)
 	if err != nil {
@@ -237,12 +236,13 @@ func (f *clientFlags) hint(err error) error {
 	return connectHint(err, f.Server)
 }
 
-// connectHint is hint about everything but the token.
+// connectHint says what to do about a connection that failed for another reason than its
+// token.
 func connectHint(err error, server string) error {
-	if pim.KindOf(err) == pim.KindTooLarge { // HTTP, read as the length of a frame
+	if pim.KindOf(err) == pim.KindTooLarge { // an HTTP answer, read as the length of a frame
 		return otherProtocol(err)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // it speaks TLS, or is full
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // the server speaks TLS, or is full
 		return otherProtocol(pim.Errorf(pim.KindUnavailable, "the server ended the connection without a word; it may be full: %w", err))
 	}
 	return withServerHint(err, server)
@@ -267,15 +267,15 @@ func withServerHint(err error, server string) error {
 	return err
 }
 
-// noWebSocket reports whether an HTTP server answered that has no WebSocket to offer,
-// or none without TLS. One that is full says when to come again.
+// noWebSocket reports whether an HTTP server answered that offers no WebSocket, or none
+// without TLS. A server that is full sets RetryAfter: it does not count.
 func noWebSocket(err error) bool {
 	var e *pim.Error
 	return errors.As(err, &e) && e.RetryAfter == 0 && strings.Contains(e.Text, "instead of a WebSocket")
 }
 
-// notHTTP reports whether what came as an answer to an HTTP request is none, for which
-// net/http has only a text.
+// notHTTP reports whether the answer to an HTTP request was not HTTP. net/http has no
+// error value for that, only a text.
 func notHTTP(err error) bool {
 	var failed *url.Error
 	return errors.As(err, &failed) && strings.Contains(failed.Err.Error(), "malformed HTTP")
@@ -290,12 +290,12 @@ func otherProtocol(err error) error {
 	}
 }
 
-// unreachable is a short text over a long cause.
+// unreachable returns an error with a short text that wraps a long cause.
 func unreachable(server string, cause error) error {
 	return &pim.Error{Kind: pim.KindUnavailable, Text: fmt.Sprintf("no server answers at %s", server), Err: cause}
 }
 
-// outage tells of a lost connection once, and not at every attempt to connect.
+// outage lets a lost connection be reported once, and not at every attempt to connect.
 type outage struct{ on bool }
 
 // turns reports whether e begins or ends an outage.

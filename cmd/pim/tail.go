@@ -82,8 +82,8 @@ func (c *tailCmd) handle(e client.Event, ses *session, out *outage, conv pim.Con
 // tailPage is how many entries are asked for at a time.
 const tailPage = 500
 
-// upToNow prints what the log holds now. Its end is fixed first: entries that
-// come meanwhile would otherwise keep the command from ending.
+// upToNow prints what the log holds now. It reads the log's last seq first: otherwise
+// entries that come meanwhile could keep the command from ending.
 func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.ConversationID, from pim.Seq, w io.Writer) error {
 	page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package main
 
-// hasTerminal reports false: a console that is closed ends the process by itself here.
+// hasTerminal reports false: here, closing a console ends the process anyway.
 func hasTerminal() bool { return false }

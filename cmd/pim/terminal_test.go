@@ -18,8 +18,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// inTerminal starts a server that a terminal of its own controls, by way of the shell
-// command given, and returns the terminal and the file of the log.
+// inTerminal starts a server in a terminal of its own, through the given shell command. It
+// returns the terminal and the file of the log.
 func inTerminal(t *testing.T, command string) (cmd *exec.Cmd, term *os.File, log string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -72,8 +72,8 @@ func logged(t *testing.T, file, want string) {
 	}
 }
 
-// A server that was started in a terminal stops when that is closed: nobody sees it any
-// more, and it would keep its port. A SIGHUP before that is a wish to reload.
+// A server that was started in a terminal stops when the terminal is closed: nobody sees
+// the server any more, and it would keep its port. A SIGHUP before that asks for a reload.
 func TestTerminalIsClosed(t *testing.T) {
 	cmd, term, log := inTerminal(t, `exec "$0" "$@" 2>"$LOG"`)
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -87,7 +87,7 @@ func TestTerminalIsClosed(t *testing.T) {
 	logged(t, log, "stopping, since the terminal was closed")
 }
 
-// nohup says that a server is to outlive its terminal.
+// A server under nohup outlives its terminal.
 func TestTerminalIsClosedUnderNohup(t *testing.T) {
 	cmd, term, log := inTerminal(t, `trap "" HUP; exec "$0" "$@" 2>"$LOG"`)
 	_ = term.Close() // the kernel sends SIGHUP

@@ -78,7 +78,7 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// Where no key can sign, nobody is told to paste lines that need one that does.
+// If no key can sign, the announcement has no lines to paste that would need such a key.
 func TestAnnounceWithoutAPrivateKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	if _, err := account.CreateDevelopmentKey(path); err != nil {

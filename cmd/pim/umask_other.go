@@ -2,5 +2,5 @@
 
 package main
 
-// keepPrivate does nothing: files here have no mode that says who reads them.
+// keepPrivate does nothing: files here have no mode that says who may read them.
 func keepPrivate() {}

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// What a server writes is its user's only, whatever the umask it was started with
-// and whoever made the directory.
+// Only its own user can read what a server writes, whatever the umask that it was started
+// with and whoever created the directory.
 func TestServeWritesForItsUserOnly(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
