@@ -37,8 +37,8 @@ func main() {
 }
 
 // token returns what the file named by PIM_TOKEN_FILE holds now, so that a new token can
-// be written there in time. Without that file it returns PIM_TOKEN; the server refuses
-// the bot once that has expired.
+// be written there in time. Without PIM_TOKEN_FILE it returns PIM_TOKEN; the server
+// refuses the bot once that token has expired.
 func token(context.Context) (string, error) {
 	if file := os.Getenv("PIM_TOKEN_FILE"); file != "" {
 		data, err := os.ReadFile(file)
