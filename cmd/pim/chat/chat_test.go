@@ -93,7 +93,7 @@ func (d *desk) enters(line string) {
 	d.press(tea.KeyEnter)
 }
 
-// screen returns what is shown, without styles. Every line fits the width.
+// screen returns what is shown, without styles. It checks that every line fits the width.
 func (d *desk) screen() string {
 	d.t.Helper()
 	view, cursor := d.Model.View()
@@ -159,7 +159,7 @@ const (
 	group = pim.ConversationID("g:team")
 )
 
-// furnish gives the desk what an ordinary day has.
+// furnish gives the desk the conversations and messages of an ordinary day.
 func (d *desk) furnish() {
 	refused := pim.Errorf(pim.KindForbidden, "bob takes no messages")
 	d.items[bob] = []client.Message{

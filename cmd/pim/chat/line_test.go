@@ -157,7 +157,7 @@ func TestPrintable(t *testing.T) {
 		"a\u200e\u200fb\u061c": "a\u200e\u200fb\u061c",
 		"🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f": "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
 		"ไทย\u200bไทย\u2060":                                            "ไทย\u200bไทย\u2060",
-		"\u06dd١":                                                       "\u06dd١", // a number's sign, visible and of the same class
+		"\u06dd١":                                                       "\u06dd١", // the sign around a number: visible, though of class Cf as well
 		"\U0001fae9":                                                    "\U0001fae9",
 		"ŉ":                                                             "ŉ",
 		"\u202a\u202b\u202c\u202d\u2066\u2067\u2068\u2069": strings.Repeat("\ufffd", 8),

@@ -58,7 +58,7 @@ func (m *Model) View() (screen string, cursor int) {
 
 // measure returns how the terminal counts columns. A terminal that does not say that it
 // knows grapheme clusters gives each code point a width of its own: it shows an emoji
-// that joins three others as three.
+// joined from three as three.
 func (m *Model) measure() ansi.Method { return m.input.measure }
 
 // row returns line i, padded to width columns.
