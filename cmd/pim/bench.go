@@ -172,8 +172,8 @@ func printBench(w io.Writer, r *load.Report) error {
 	return p.err
 }
 
-// printCurve prints how an idle server's memory developed, if the run was long enough
-// to say so, and what its connections cost meanwhile.
+// printCurve prints how an idle server's memory developed and what its connections cost
+// meanwhile, if the run was long enough to have a curve.
 func printCurve(p *printer, r *load.Report) {
 	if len(r.MemoryCurve) == 0 {
 		return
@@ -223,7 +223,7 @@ func printLoad(p *printer, r *load.Report) {
 	}
 }
 
-// relayCmd is the other end of `pim bench relay`.
+// relayCmd is the command of the process that `pim bench relay` starts.
 type relayCmd struct{}
 
 // Run serves a relay on a free port, whose address it prints, until ctx ends.

@@ -164,7 +164,7 @@ func (ch *lineChat) unanswered() string {
 	return what + " no answer; " + then
 }
 
-// broken returns err, which ends the chat, and what has become of the lines.
+// broken adds to err, which ends the chat, what has become of the lines.
 func (ch *lineChat) broken(err error, ended bool) error {
 	if len(ch.waiting) > 0 {
 		err = fmt.Errorf("%w; %s", err, ch.unanswered())
@@ -187,7 +187,7 @@ func (ch *lineChat) unsent() error {
 	return all.err(ch.lines)
 }
 
-// take does what a line asks for. An error is one that ends the chat.
+// take does what a line asks for. An error ends the chat.
 func (ch *lineChat) take(ctx context.Context, line inputLine) (quit bool, err error) {
 	ch.lines = line.number
 	if line.err != nil {
@@ -287,7 +287,7 @@ func (ch *lineChat) forgive(id pim.ClientMessageID) {
 	ch.failed = slices.DeleteFunc(ch.failed, func(f failure) bool { return f.id == id })
 }
 
-// handle takes an event. An error is one that ends the chat.
+// handle takes an event. An error ends the chat.
 func (ch *lineChat) handle(ctx context.Context, e client.Event) error {
 	if err := ch.handleEvent(e); err != nil || ch.held == nil {
 		return err

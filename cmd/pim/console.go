@@ -13,8 +13,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// console is where chat reads lines and prints: a terminal, on which what is
-// being typed stays below what is printed, or any two streams.
+// console is where chat reads lines and prints. It is a terminal, where the line being
+// typed stays below what is printed, or any two streams.
 type console struct {
 	out     io.Writer
 	read    func() (inputLine, error)

@@ -105,7 +105,7 @@ func TestFewFiles(t *testing.T) {
 	}
 }
 
-// leastFree is how many files the store may still open then: most of its share.
+// leastFree is how many files must be left for the store: most of its share.
 const leastFree = 150
 
 // With too few files for any node, the server does not start, and says what to do.

@@ -61,7 +61,7 @@ func TestHangup(t *testing.T) {
 	hangup()
 	says("what was read before stays in use")
 
-	// The same while the server stops.
+	// While the server stops, SIGHUP ends nothing either.
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}

@@ -13,8 +13,8 @@ import (
 func main() {
 	keepPrivate()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks the command to end; the second finds the default
-	// behaviour restored, and kills it.
+	// The first signal asks the command to end. It also restores the default behaviour,
+	// so the second signal kills the process.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }

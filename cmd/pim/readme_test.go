@@ -11,7 +11,7 @@ import (
 	"unicode"
 )
 
-// snippet returns the Go of a README as a program whose first argument is a token.
+// snippet returns the Go code of a README as a program whose first argument is a token.
 func snippet(t *testing.T, readme, url string) string {
 	t.Helper()
 	text, err := os.ReadFile(readme)
@@ -42,8 +42,8 @@ func main() {
 `
 }
 
-// The READMEs' Go compiles, and prints messages only, although its user has also given
-// commands.
+// The Go code of the READMEs compiles. It prints messages only, although its user has also
+// given commands.
 func TestReadmeSnippet(t *testing.T) {
 	n := serve(t)
 	n.ok("/mute\n", "chat", "--as", "alice", "--to", "bob")

@@ -91,8 +91,7 @@ func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
 	}
 }
 
-// answer waits for what becomes of a line and prints it. An error is one that ends
-// the command.
+// answer waits for what becomes of a line and prints it. An error ends the command.
 func (l *lineSender) answer(ctx context.Context, line sentLine) error {
 	err := line.err
 	if line.m != nil {

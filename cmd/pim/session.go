@@ -109,7 +109,7 @@ func (d *delays) of(id pim.ClientMessageID) error {
 	return nil
 }
 
-// options returns what a client of these flags is opened with. Its Device is
+// options returns the options of a client with these flags. Their Device is
 // empty if none is named.
 func (f *clientFlags) options() (o client.Options, err error) {
 	if err := f.guard(f.Server); err != nil {
@@ -140,7 +140,7 @@ func (f inTheClear) guard(server string) error {
 	}
 }
 
-// newDevice returns the name of a device that there has never been.
+// newDevice returns a random name, which no device has had before.
 func newDevice() pim.DeviceID {
 	return pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
 }
