@@ -92,7 +92,7 @@ func runChat(ctx context.Context, cfg *Config) (Report, error) {
 	return rep, err
 }
 
-// connect opens all connections and creates the groups.
+// connect opens all connections and gives the users their conversations.
 func (r *chat) connect(ctx context.Context) error {
 	r.cfg.Log.Info("connecting", "users", r.cfg.Users)
 	if err := each(ctx, r.cfg.Users, r.cfg.Dialing, r.open); err != nil {
@@ -142,7 +142,7 @@ func (r *chat) sends(n int) bool {
 	return !r.cfg.OneWay || n%2 == 0
 }
 
-// dial connects the n-th user to the server, or to its partner by the relay.
+// dial connects the n-th user to the server or, through the relay, to its partner.
 func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle time.Duration, err error) {
 	if r.relay() {
 		l, err := dialRelay(ctx, r.cfg.Server, uint32(n/2))

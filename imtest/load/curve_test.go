@@ -30,7 +30,7 @@ func TestCurve(t *testing.T) {
 	}
 }
 
-// A short run looks at the server's memory at its ends only.
+// A short run has no curve: watch does not look at the server's memory at all.
 func TestShortRunsHaveNoCurve(t *testing.T) {
 	var asked atomic.Int64
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -70,8 +70,8 @@ type template struct {
 	stamp int // where the payload is; 0 if it has none
 }
 
-// marker stands for a client message ID while a template is made. It occurs in
-// no conversation ID, which is text.
+// marker stands for a client message ID while a template is made. No conversation ID
+// contains it, since those are UTF-8.
 var marker = [16]byte{0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0xfa, 0xf9, 0xf8, 0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0xfa, 0xf9, 0xf8}
 
 // sendTemplate returns the PIMSendReq of messages to c.

@@ -47,7 +47,7 @@ func run(t *testing.T, cfg Config) Report {
 	return rep
 }
 
-// askForTests is how long a test's drain waits before it asks.
+// askForTests is Config.askAfter in the tests.
 const askForTests = 20 * time.Millisecond
 
 // whole fails unless every message reached every receiver, once and in order.

@@ -133,7 +133,7 @@ func (r *chat) wakeAll() {
 		u.lock()
 		u.turn = 0
 		u.fill()
-		u.release() // an error comes to the reading goroutine as well
+		u.release() // the reading goroutine sees the error, too
 	}
 }
 

@@ -13,7 +13,7 @@ type Report struct {
 	Workload      Workload `json:"workload"`
 	Users         int      `json:"users"`                   // connections
 	Window        int      `json:"window"`                  // 0 at a fixed rate
-	Conversations int      `json:"conversations,omitempty"` // in which they talk
+	Conversations int      `json:"conversations,omitempty"` // in which the users talk
 	Senders       int      `json:"senders,omitempty"`       // users who send, over all conversations
 	OneWay        bool     `json:"one_way,omitempty"`       // half of the users only receive
 

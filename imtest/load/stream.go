@@ -123,8 +123,8 @@ func (s *stream) late(slot int, counter uint32) (fresh bool) {
 	return true
 }
 
-// after returns the seq behind which a pull for what slot's sender wrote must
-// begin.
+// after returns the seq of the last entry of slot's sender. A pull for what is missing of
+// that sender begins behind it.
 func (s *stream) after(slot int) uint64 { return s.peers[slot].seq }
 
 // startPull notes that a pull of the entries behind seq begins.

@@ -11,7 +11,8 @@ import (
 
 // user is one connected user. Its reading goroutine runs serve. That goroutine and those
 // of pace, ticker and acknowledgeAlone take turns under mu. What they send gathers in out
-// and is written before mu is released.
+// and is written before mu is released. mu guards the fields below it; the fields above
+// it, except link.left, do not change once serve runs.
 type user struct {
 	*link
 	run    *chat

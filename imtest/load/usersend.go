@@ -74,7 +74,7 @@ func (u *user) pick() bool {
 	return u.turn < len(u.talks)
 }
 
-// transmit appends one message of the conversation whose turn it is to out.
+// transmit appends to out one message of the conversation whose turn it is.
 func (u *user) transmit() {
 	talk := &u.talks[u.turn]
 	t := talk.message
