@@ -45,7 +45,8 @@ func (s stamp) payload() []byte {
 	return b
 }
 
-// stampOf returns the stamp of a payload. ok is false if payload did not write it.
+// stampOf returns the stamp of a payload. ok is false if stamp.payload did not write the
+// payload.
 func stampOf(payload []byte) (s stamp, ok bool) {
 	if len(payload) < stampSize {
 		return stamp{}, false

@@ -79,7 +79,7 @@ type run struct {
 	book          *book
 	found         *findings
 	readers       sync.WaitGroup
-	answered      int          // messages that were acknowledged when the server was killed last
+	answered      int          // messages that were acknowledged when the server was killed last; owned by kill
 	progress      atomic.Int64 // entries handed over and messages acknowledged
 }
 
