@@ -29,7 +29,7 @@ type Process struct {
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
 	kills int
-	over  bool
+	over  bool // Stop was called
 }
 
 const startPatience = 2 * time.Minute
