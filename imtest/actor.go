@@ -16,11 +16,11 @@ type Actor struct {
 	lab     *Lab
 	id      Device
 	memory  *client.Memory               // the device's store; it outlives the connection
-	number  int                          // of the store
+	number  int                          // the number of the store, see History.Opened
 	client  *client.Client               // nil: not connected
 	drained chan struct{}                // closed when all events of client have been taken
-	texts   map[string]int               // what the store was handed, guarded by lab.mu
-	session map[pim.ClientMessageID]bool // sent since the SDK was opened, guarded by lab.mu
+	texts   map[string]int               // how often the store was handed each text; guarded by lab.mu
+	session map[pim.ClientMessageID]bool // messages sent since the SDK was opened; guarded by lab.mu
 }
 
 // User returns user's first device, connected.
@@ -29,7 +29,7 @@ func (l *Lab) User(user pim.UserID) *Actor {
 	return l.Device(user, "phone")
 }
 
-// Device returns another device of user, connected. It has nothing yet.
+// Device returns another device of user, connected, with an empty store.
 func (l *Lab) Device(user pim.UserID, device pim.DeviceID) *Actor {
 	l.t.Helper()
 	a := &Actor{lab: l, id: Device{user, device}}
@@ -39,7 +39,7 @@ func (l *Lab) Device(user pim.UserID, device pim.DeviceID) *Actor {
 	return a
 }
 
-// User returns whose device it is.
+// User returns the user whose device this is.
 func (a *Actor) User() pim.UserID { return a.id.User }
 
 func (a *Actor) newStorage() {
@@ -48,8 +48,9 @@ func (a *Actor) newStorage() {
 	a.lab.history.Opened(a.id, a.number)
 }
 
-// Connects opens the SDK, if it is closed, and waits until the server has
-// answered it. Every second device uses TCP.
+// Connects opens the SDK, if it is closed, and waits until the server has answered it.
+// The device uses raw TCP if the lengths of its user ID and device ID add up to an odd
+// number, else WebSocket.
 func (a *Actor) Connects() {
 	a.lab.t.Helper()
 	if a.client != nil {
@@ -76,9 +77,9 @@ func (a *Actor) Connects() {
 	a.online()
 }
 
-// online waits for an answer of the server that runs now. Without that, a device
-// that comes and goes at once may have two connections under way, and whichever
-// the server greets last replaces the other.
+// online waits until the server that runs now has answered the device. Without this
+// wait, a device that disconnects and connects again at once may have two connections
+// under way, and the one that the server greets last replaces the other.
 func (a *Actor) online() {
 	a.lab.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -105,8 +106,9 @@ func (a *Actor) Reconnects() {
 	a.Connects()
 }
 
-// LosesStorage takes the device its store, and connects it again without one.
-// Its messages must have been answered: they would be lost with the store.
+// LosesStorage deletes the device's store and connects the device again with an empty
+// one. All messages of the device must have been answered before: messages in the
+// outbox are lost with the store.
 func (a *Actor) LosesStorage() {
 	a.lab.t.Helper()
 	a.Disconnects()
@@ -115,7 +117,7 @@ func (a *Actor) LosesStorage() {
 	a.Connects()
 }
 
-// listen takes the events of one SDK.
+// listen takes the events of c until c is closed.
 func (a *Actor) listen(c *client.Client, number int, texts map[string]int, session map[pim.ClientMessageID]bool, drained chan struct{}) {
 	defer close(drained)
 	l := a.lab
@@ -143,9 +145,10 @@ func (a *Actor) reached(ev client.SendEvent, session map[pim.ClientMessageID]boo
 	case client.Failed:
 		l.change(func() {
 			l.answered[ev.ID] = answered{err: ev.Err}
-			// An SDK that was closed meanwhile may have left a copy behind in a
-			// connection that the server has not read to its end: that copy can
-			// still be taken, once the sender is a member again.
+			// A message of an earlier session is not recorded as refused: the closed
+			// SDK may have left a copy of it in a connection that the server has not
+			// read to its end. The server can still accept that copy, once the sender
+			// is a member again.
 			if session[ev.ID] {
 				l.history.Refused(a.id.User, ev.ID)
 			}
@@ -209,8 +212,8 @@ func (a *Actor) Sees(text string) {
 	a.lab.await(fmt.Sprintf("%s's %s to see %q", a.id.User, a.id.Device, text), func() bool { return a.texts[text] > 0 })
 }
 
-// CatchesUp waits until, since the last connect, the device has got all that the
-// server knows of.
+// CatchesUp waits until the device has received, since its last connect, everything
+// that the server has for it.
 func (a *Actor) CatchesUp() {
 	a.lab.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

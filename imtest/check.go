@@ -11,7 +11,7 @@ import (
 // Violation is a broken invariant.
 type Violation struct {
 	Invariant    string             // "I1" to "I7"
-	Conversation pim.ConversationID // empty if it is about none
+	Conversation pim.ConversationID // empty if the violation is about no conversation
 	Seq          pim.Seq            // 0 if it is about no single entry
 	Text         string
 }
@@ -28,21 +28,22 @@ func (v Violation) String() string {
 	return s + ": " + v.Text
 }
 
-// Check returns how h breaks the invariants: nil if it does not. The run must be
-// over: nothing is recorded any more, every Ack came before the end, and every
-// device that was ever opened was online long enough to catch up.
+// Check returns the violations of the invariants in h, nil if there are none. The run
+// must be over: nothing is recorded any more, what was recorded of the end was read
+// after the last Ack, and every device that was ever opened was online long enough to
+// catch up.
 //
-//   - I1: an acknowledged entry is in the log, at its seq, with its content; every
-//     user who reads it pulls it, and has it in the offline list.
-//   - I2: a client message ID stands once in a conversation, and all its answers
-//     agree; one that was refused for good stands nowhere.
-//   - I3: seqs are 1..n, and an entry is the same in whatever shows it. Counts and
-//     anchors follow from the log, server times do not fall, nobody's entry was
-//     made up or comes from who was no member then, nobody joined or left whom its
-//     sender did not name, and only the owner of a group removed others.
-//   - I4: every device was handed all entries of its user's membership and no
-//     others, each once, ascending by seq, and shows all of them, in the display
-//     order.
+//   - I1: an acknowledged entry is in the log, at its seq, with its content; every user
+//     who may read it can pull it, and the user's offline list reaches up to it.
+//   - I2: a client message ID is at most once in a conversation's log, and all answers
+//     to it agree; if it was refused for good, it is in no log.
+//   - I3: seqs are 1..n, and an entry is the same wherever it is seen. Counts and
+//     anchors follow from the log, and server times do not fall. Every entry was sent
+//     by its sender, who was a member then. A join or leave is about the users whom its
+//     sender named. Nobody joined by an entry of their own, and only the owner of a
+//     group removed others.
+//   - I4: every device was handed all entries of its user's membership and no others,
+//     each once, ascending by seq, and shows all of them, in the display order.
 //   - I5: an entry whose push was withheld reached the devices all the same.
 //   - I6: no cell was seen at a lower version than it had before.
 //   - I7: no two entries were seen at one seq.
@@ -115,7 +116,8 @@ func newChecker(h *History) *checker {
 	return c
 }
 
-// name makes sure that there is a log, if an empty one, of what entries are of.
+// name makes sure that there is a log, if only an empty one, for the conversation of
+// each of entries.
 func (c *checker) name(entries []pim.Entry) {
 	for i := range entries {
 		c.log(entries[i].Conversation)
@@ -133,7 +135,7 @@ func (c *checker) log(conv pim.ConversationID) *log {
 
 // checkSightings compares every entry that anybody ever saw with the log: I3, I7.
 func (c *checker) checkSightings() {
-	first := make(map[place]pim.Entry) // for those that the log lacks
+	first := make(map[place]pim.Entry) // the first sighting of each entry that the log lacks
 	check := func(who string, e pim.Entry) {
 		at := place{e.Conversation, e.Seq}
 		was, ok := c.log(e.Conversation).at[e.Seq]
@@ -211,7 +213,8 @@ func (c *checker) checkAck(a Ack) {
 	}
 }
 
-// checkRefusals: what was refused for good has no effect, and no other answer: I2.
+// checkRefusals checks that a message that was refused for good is in no log and was
+// not acknowledged: I2.
 func (c *checker) checkRefusals() {
 	if len(c.h.refused) == 0 {
 		return
@@ -241,7 +244,7 @@ func agree(a, b Ack) bool {
 	return a == b
 }
 
-// checkFinals compares what users pull at the end with what is theirs: I1, I4.
+// checkFinals compares what users pull at the end with what they may read: I1, I4.
 func (c *checker) checkFinals() {
 	for _, f := range c.h.finals {
 		l := c.log(f.conversation)
@@ -270,7 +273,8 @@ func (c *checker) checkFinals() {
 	}
 }
 
-// checkLines asks for every acknowledged entry in its readers' offline lists: I1.
+// checkLines checks that the offline lists of an acknowledged entry's readers reach up
+// to the entry: I1.
 func (c *checker) checkLines() {
 	for _, ln := range c.h.lines {
 		l := c.log(ln.conversation)
@@ -282,14 +286,14 @@ func (c *checker) checkLines() {
 	}
 }
 
-// checkCells looks for cells that fell: I6.
+// checkCells looks for cells whose version fell: I6.
 func (c *checker) checkCells() {
 	type mark struct {
 		at      int
 		version uint64
 	}
 	type state struct {
-		marks   []mark // what the cell had at least, from a moment on
+		marks   []mark // lower bounds of the version, each from an event on
 		durable uint64
 	}
 	cells := make(map[cell]*state)
@@ -310,7 +314,7 @@ func (c *checker) checkCells() {
 		}
 		s := of(e.cell)
 		if e.kind == saw && e.since > crash {
-			// The last mark set before the look began.
+			// marks[i-1] is the last mark that was set before the read began.
 			i, _ := slices.BinarySearchFunc(s.marks, e.since, func(m mark, at int) int { return cmp.Compare(m.at, at) })
 			if i > 0 && e.version < s.marks[i-1].version {
 				c.fail("I6", "", 0, "cell %q of %q fell from version %d to %d", e.cell.key, e.cell.partition, s.marks[i-1].version, e.version)

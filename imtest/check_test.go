@@ -11,8 +11,8 @@ import (
 
 const group = pim.ConversationID("g:aaaaaaaaaaaaaaaaaaaaaaaa")
 
-// run is a small run, as a list of entries and of what was observed of them. A
-// case bends it before it is told to a History.
+// run is a small run: a list of entries, and what was observed of them. A test case
+// bends it before history records it in a History.
 type run struct {
 	log    []pim.Entry
 	acks   []imtest.Ack
@@ -23,8 +23,8 @@ type run struct {
 	more   func(*imtest.History)
 }
 
-// alice creates a group with bob, writes two messages, the second of them late;
-// carol joins, bob leaves, alice writes once more.
+// In goodRun alice creates a group with bob and writes two messages, the second of them
+// with an earlier local time. carol joins, bob leaves, alice writes once more.
 func goodRun() *run {
 	r := &run{
 		handed: make(map[pim.UserID][]pim.Entry), finals: make(map[pim.UserID][]pim.Entry), lines: make(map[pim.UserID]pim.Seq),
@@ -72,7 +72,7 @@ func (r *run) add(kind pim.EntryKind, local pim.Millis, text string, members ...
 	})
 }
 
-// everywhere bends an entry wherever it was seen, and its answer.
+// everywhere bends an entry wherever it was seen, and its acknowledgement with it.
 func (r *run) everywhere(seq pim.Seq, bend func(*pim.Entry)) {
 	lists := [][]pim.Entry{r.log}
 	for u := range r.handed {
@@ -325,8 +325,9 @@ func TestCheck(t *testing.T) {
 
 func digits(s pim.Seq) string { return string(rune('0' + s)) }
 
-// The owner is who has been there longest: when who made the group has left, bob, whom
-// its creation names, may remove carol, and carol not bob.
+// The owner of a group is the member who has been there longest. alice, who made the
+// group, has left. Then bob, whom its creation names, may remove carol, but carol may
+// not remove bob.
 func TestCheckKnowsTheOwner(t *testing.T) {
 	for by, want := range map[pim.UserID]string{"bob": "", "carol": "I3 4", "alice": "I3 4"} {
 		r := &run{handed: make(map[pim.UserID][]pim.Entry), finals: make(map[pim.UserID][]pim.Entry), lines: make(map[pim.UserID]pim.Seq)}

@@ -14,7 +14,8 @@ func (s storage) String() string {
 	return fmt.Sprintf("%s's %s (storage %d)", s.User, s.Device.Device, s.number)
 }
 
-// checkDevices compares what devices were handed with what is theirs: I4, I5.
+// checkDevices compares what devices were handed with what their users may read: I4,
+// I5.
 func (c *checker) checkDevices() {
 	for s, entries := range c.h.handed {
 		c.checkHanded(s, entries)
@@ -24,7 +25,8 @@ func (c *checker) checkDevices() {
 	}
 }
 
-// checkHanded: nothing foreign, each once, ascending but for what came late.
+// checkHanded checks that s was handed only entries that its user may read, each once,
+// and ascending by seq except for those that came late.
 func (c *checker) checkHanded(s storage, entries []pim.Entry) {
 	type position struct {
 		last pim.Seq
@@ -51,7 +53,8 @@ func (c *checker) checkHanded(s storage, entries []pim.Entry) {
 	}
 }
 
-// checkComplete: a device's last storage has all that its user reads.
+// checkComplete checks that s, the last storage of a device, was handed every entry
+// that its user may read.
 func (c *checker) checkComplete(s storage) {
 	got := make(map[place]bool)
 	for _, e := range c.h.handed[s] {
@@ -59,7 +62,7 @@ func (c *checker) checkComplete(s storage) {
 	}
 	for conv, l := range c.logs {
 		if _, own := conv.OwnUser(); own {
-			continue // of superseded commands a device need not hear
+			continue // a device need not get commands that later ones have superseded
 		}
 		for seq := range l.at {
 			at := place{conv, seq}
@@ -74,8 +77,8 @@ func (c *checker) checkComplete(s storage) {
 	}
 }
 
-// checkShown: what a device displays is all that its user reads, in the display
-// order.
+// checkShown checks that a device displays all entries that its user may read and no
+// others, in the display order.
 func (c *checker) checkShown() {
 	for _, v := range c.h.shown {
 		l, d := c.log(v.conversation), storage{Device: v.Device}

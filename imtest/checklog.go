@@ -7,7 +7,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// log is a conversation's log at the end of a run, as a map: it may have holes.
+// log is a conversation's log at the end of a run. It is a map, because it may have
+// holes.
 type log struct {
 	id      pim.ConversationID
 	at      map[pim.Seq]pim.Entry
@@ -15,10 +16,10 @@ type log struct {
 	periods map[pim.UserID][]period
 }
 
-// period is a stretch of a log that a user reads, both ends included.
+// period is a range of seqs that a user may read, both ends included.
 type period struct{ from, to pim.Seq }
 
-// forever is the end of a period that lasts.
+// forever is the end of a period that has not ended.
 const forever = pim.Seq(1<<64 - 1)
 
 func (l *log) take(entries []pim.Entry) {
@@ -30,7 +31,7 @@ func (l *log) take(entries []pim.Entry) {
 	}
 }
 
-// readers works out who reads what, from the log's own entries.
+// readers works out which user may read which seqs, from the log's own entries.
 func (l *log) readers() {
 	l.periods = make(map[pim.UserID][]period)
 	if a, b, ok := l.id.DirectUsers(); ok {
@@ -57,7 +58,7 @@ func (l *log) readers() {
 	}
 }
 
-// reads reports whether u is to read the entry at seq.
+// reads reports whether u may read the entry at seq.
 func (l *log) reads(u pim.UserID, seq pim.Seq) bool {
 	return slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from <= seq && seq <= p.to })
 }
@@ -100,7 +101,7 @@ func (c *checker) checkLog(l *log) {
 	}
 }
 
-// checkSent asks that somebody sent e, just like that.
+// checkSent checks that a device sent e, with exactly this content.
 func (c *checker) checkSent(l *log, e *pim.Entry) {
 	s, ok := c.sends[e.ClientID]
 	switch {
@@ -114,7 +115,7 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 	}
 }
 
-// checkAllowed asks that e's sender might write it.
+// checkAllowed checks that e's sender was allowed to write e.
 func (c *checker) checkAllowed(l *log, e *pim.Entry) {
 	switch {
 	case !l.reads(e.Sender, e.Seq):
@@ -128,9 +129,9 @@ func (c *checker) checkAllowed(l *log, e *pim.Entry) {
 	}
 }
 
-// owner returns who owned the group when the entry at seq was written: of those present,
-// who joined first. Of those who joined at once, the maker, else whom the entry names
-// first.
+// owner returns who owned the group when the entry at seq was written: of the members
+// then, the one who joined first. If several joined first, by the same entry, the owner
+// is the user who created the group, else the one whom the entry names first.
 func (l *log) owner(seq pim.Seq) (owner pim.UserID) {
 	type joining struct {
 		at    pim.Seq
@@ -154,9 +155,9 @@ func (l *log) owner(seq pim.Seq) (owner pim.UserID) {
 	return owner
 }
 
-// changed returns whom a create, join or leave that was sent as s is about: who
-// is named in it, the sender of a create, and of a leave that names nobody; less
-// those for whom nothing changes.
+// changed returns the users whom a create, join or leave that was sent as s is about:
+// the users whom it names, and its sender if it is a create or a leave that names
+// nobody, but not the users for whom nothing changes.
 func (l *log) changed(e *pim.Entry, s *Send) []pim.UserID {
 	named := slices.Clone(s.Members)
 	if s.Kind == pim.EntryCreate || s.Kind == pim.EntryLeave && len(named) == 0 {
@@ -168,14 +169,15 @@ func (l *log) changed(e *pim.Entry, s *Send) []pim.UserID {
 	})
 }
 
-// sameUsers reports whether a, in which nobody may stand twice, and b hold the
-// same users.
+// sameUsers reports whether a and b hold the same users. It is false if a user is in a
+// twice; in b that does not matter.
 func sameUsers(a, b []pim.UserID) bool {
 	b = slices.Compact(slices.Sorted(slices.Values(b)))
 	return slices.Equal(slices.Sorted(slices.Values(a)), b)
 }
 
-// The display order's bounds on a local time, in milliseconds.
+// The display order's bounds on a local time: how far it may lie before the server time,
+// and how far after it, in milliseconds.
 const (
 	orderWindow pim.Millis = 180_000
 	orderSlack  pim.Millis = 1_000
@@ -183,7 +185,7 @@ const (
 
 // clamped returns L', the local time as the display order takes it.
 func clamped(e *pim.Entry) pim.Millis {
-	clock := e.Server - e.Ahead // the writer's
+	clock := e.Server - e.Ahead // what the writer's clock showed
 	switch {
 	case e.Order != 0:
 		return e.Order
@@ -207,8 +209,9 @@ func Anchors(entries []pim.Entry) map[pim.Seq]pim.Seq {
 	return anchors
 }
 
-// anchor works out e's anchor as the rule says: the smallest seq among earlier
-// entries of the same sender whose L' is greater; e's own if there is none.
+// anchor works out e's anchor as the rule says: the smallest seq among earlier entries
+// of the same sender whose L' is greater than e's, or e's own seq if there is no such
+// entry.
 func (l *log) anchor(e *pim.Entry) pim.Seq {
 	for seq := pim.Seq(1); seq < e.Seq; seq++ {
 		if o, ok := l.at[seq]; ok && o.Sender == e.Sender && clamped(&o) > clamped(e) {

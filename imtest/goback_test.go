@@ -20,10 +20,10 @@ import (
 	"github.com/pim-im/pim/server"
 )
 
-// hang is how long what must happen may take on the slowest machine.
+// hang bounds the wait for an event that must come, even on the slowest machine.
 const hang = 5 * time.Minute
 
-// site is a server on a real directory, which can be exchanged.
+// site is a server on a real directory, which can be replaced by another directory.
 type site struct {
 	t      *testing.T
 	config server.Config
@@ -82,8 +82,8 @@ func (s *site) copied() string {
 	return dir
 }
 
-// becomes stops the server, puts what is in dir in its place, lets then happen what
-// an operator does, and starts it.
+// becomes stops the server, replaces its directory by a copy of dir, but keeps its
+// keys, calls operator to do what an operator does, and starts the server.
 func (s *site) becomes(dir string, operator func()) {
 	s.t.Helper()
 	s.stop()
@@ -91,7 +91,7 @@ func (s *site) becomes(dir string, operator func()) {
 	s.must(err)
 	s.must(os.RemoveAll(s.config.Data))
 	s.must(os.CopyFS(s.config.Data, os.DirFS(dir)))
-	_ = os.Remove(s.config.KeysPath()) // a copy that others may read
+	_ = os.Remove(s.config.KeysPath()) // others may read the copied file, and writing it anew would not change that
 	s.must(os.WriteFile(s.config.KeysPath(), keys, 0o600))
 	operator()
 	s.start()
@@ -114,7 +114,7 @@ type phone struct {
 
 	mu      sync.Mutex
 	rewound map[pim.ConversationID]pim.Seq
-	handed  map[pim.ConversationID]map[pim.Seq]string // texts, as an app keeps them
+	handed  map[pim.ConversationID]map[pim.Seq]string // texts by seq, as an app keeps them
 }
 
 func (s *site) phone(user pim.UserID, name pim.DeviceID, store client.Store) *phone {
@@ -237,7 +237,7 @@ func newTown(t *testing.T, wrap func(client.Store) client.Store) *town {
 
 func (w *town) phones() []*phone { return []*phone{w.alice, w.laptop, w.bob} }
 
-// talk sends a few messages of everybody.
+// talk sends two messages from every phone.
 func (w *town) talk(c pim.ConversationID, about string) {
 	w.t.Helper()
 	for i := range 2 {
@@ -249,8 +249,9 @@ func (w *town) talk(c pim.ConversationID, about string) {
 	}
 }
 
-// wrong says what is not yet as it is to be: every text once, in one order, on all
-// devices and in their apps.
+// wrong says what is not yet as it has to be, "" if all is well: every text is shown
+// once, in one order, on all devices, and their apps have the same. The outboxes are
+// empty.
 func (w *town) wrong() string {
 	for c, want := range w.texts {
 		first := w.alice.shows(c)
@@ -305,7 +306,7 @@ func bySeqOf(lines []string) []string {
 	return slices.SortedFunc(slices.Values(lines), func(a, b string) int { return seq(a) - seq(b) })
 }
 
-// settles waits until all is as it is to be.
+// settles waits until wrong finds nothing.
 func (w *town) settles() {
 	w.t.Helper()
 	for end := time.Now().Add(hang); ; time.Sleep(20 * time.Millisecond) {
@@ -325,8 +326,8 @@ func (w *town) says(p *phone, c pim.ConversationID, text string) {
 	w.texts[c] = append(w.texts[c], text)
 }
 
-// loses plays what happens before the server goes back: a backup of it, and what it
-// will not know.
+// loses plays what happens before the server goes back: it is backed up, and then gets
+// what the backup does not have.
 func (w *town) loses() (backup string) {
 	w.t.Helper()
 	w.talk(w.direct, "before the backup")
@@ -347,13 +348,15 @@ func (w *town) loses() (backup string) {
 	return backup
 }
 
-// What any device still has comes back once, all show one order, and the apps were
-// told, whatever became of the server.
+// Whatever happened to the server: every message that a device still has comes back
+// once, all devices show one order, and the apps were told.
 func TestServerThatWentBack(t *testing.T) {
 	for name, back := range map[string]func(w *town, backup string){
 		"restored": func(w *town, backup string) { w.becomes(backup, w.restores) },
 		"restored without a word": func(w *town, backup string) {
-			// Acknowledgements are stored within a second; it knows fewer than it has told.
+			// The server stores acknowledgements within a second, and its Welcome tells
+			// each phone the serial of the last one stored. The backup has a lower
+			// serial: by that the phones notice.
 			for _, p := range w.phones() {
 				p.closes()
 				p.opens()
@@ -412,7 +415,7 @@ func (s *site) elsewhere() string {
 	return s.copied()
 }
 
-// A device that comes back later, when others have brought back the same, adds
+// A device that comes back after others have brought back the same messages adds
 // nothing.
 func TestServerThatWentBackAndLateDevices(t *testing.T) {
 	t.Parallel()
@@ -428,7 +431,7 @@ func TestServerThatWentBackAndLateDevices(t *testing.T) {
 	w.settles()
 }
 
-// What the test above asks is not there by itself.
+// Devices that are broken on purpose do not pass the checks of the tests above.
 func TestBrokenDevicesAreCaught(t *testing.T) {
 	for name, wrap := range map[string]func(client.Store) client.Store{
 		"what was lost is not kept":        func(s client.Store) client.Store { return keepsNothing{s} },

@@ -17,9 +17,9 @@ type History struct {
 	sends   []Send
 	acks    []Ack
 	refused []refused
-	devices map[Device]int // the storage in use
+	devices map[Device]int // the number of the storage in use
 	handed  map[storage][]pim.Entry
-	late    map[storage]map[int]bool // which of handed may lie below the ones before
+	late    map[storage]map[int]bool // indices in handed of the entries that were handed over late
 	shown   []shown
 	reads   []read // pulls during the run
 	finals  []read
@@ -52,8 +52,8 @@ type Send struct {
 	Device       pim.DeviceID
 	ClientID     pim.ClientMessageID
 	Kind         pim.EntryKind
-	Members      []pim.UserID      // whom the device named in it, for create, join and leave
-	Payload      [sha256.Size]byte // its SHA-256
+	Members      []pim.UserID      // the users that the device named; for create, join and leave
+	Payload      [sha256.Size]byte // SHA-256 of the payload
 }
 
 // PayloadSum returns what Send.Payload holds for payload.
@@ -108,12 +108,12 @@ type line struct {
 	newest       pim.Seq
 }
 
-// cellEvent is a write of a cell, a look at one, or (cell zero) a crash.
+// cellEvent is a write of a cell, a read of one, or a crash (then cell is zero).
 type cellEvent struct {
 	cell    cell
 	version uint64
 	kind    cellKind
-	since   int // of a look: how many events had been recorded when it began
+	since   int // of a read: how many events had been recorded when it began
 }
 
 type cell struct{ partition, key string }
@@ -148,17 +148,18 @@ func (h *History) Refused(user pim.UserID, id pim.ClientMessageID) {
 	h.refused = append(h.refused, refused{user, id})
 }
 
-// Opened records that a device uses its local store of the given number, which
-// grows each time it loses its store. What a device must have at the end is
-// asked of its last store.
+// Opened records that d uses its local store of the given number. The number grows each
+// time the device loses its store. Check expects the last store of a device to have
+// everything at the end.
 func (h *History) Opened(d Device, number int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.devices[d] = max(h.devices[d], number)
 }
 
-// Handed records that the app on d was handed e; late if it lies below entries of
-// its conversation that were handed before, as one that fills a hole.
+// Handed records that the app on d was handed e. late says that e may have a lower seq
+// than entries of its conversation that were handed over before, because it fills a
+// hole.
 func (h *History) Handed(d Device, number int, e pim.Entry, late bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -173,16 +174,16 @@ func (h *History) Handed(d Device, number int, e pim.Entry, late bool) {
 	h.late[s][len(h.handed[s])-1] = true
 }
 
-// HandedAll records all that the app on d was ever handed, in that order, in
-// place of a call of Handed for each. h keeps the slice, which must not change
-// any more.
+// HandedAll records everything that the app on d was ever handed, in order, instead of
+// one call of Handed for each entry. h keeps the slice, which must not change any more.
 func (h *History) HandedAll(d Device, number int, entries []pim.Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.handed[storage{d, number}] = entries
 }
 
-// Shown records in which order d displays a conversation, all of it, at the end.
+// Shown records the seqs of all entries of c that d displays at the end, in the order
+// in which d displays them.
 func (h *History) Shown(d Device, c pim.ConversationID, seqs []pim.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -204,9 +205,9 @@ func (h *History) Final(user pim.UserID, c pim.ConversationID, entries []pim.Ent
 	h.finals = append(h.finals, read{user, c, entries})
 }
 
-// Log records a conversation's log as it is stored at the end. Without it the
-// log is what the Finals show together. h keeps the slice, which must not change
-// any more.
+// Log records a conversation's log as it is stored at the end. If Log is not called for
+// a conversation, Check takes for its log what the Finals show together. h keeps the
+// slice, which must not change any more.
 func (h *History) Log(c pim.ConversationID, entries []pim.Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -233,7 +234,8 @@ func (h *History) Dropped(c pim.ConversationID, seq pim.Seq) {
 // be older now.
 func (h *History) Crash() { h.cell(cellEvent{kind: crashed}) }
 
-// Now returns the present, for Saw.
+// Now returns the present as a number of events. A caller takes it before it reads a
+// cell, and passes it to Saw afterwards.
 func (h *History) Now() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -251,8 +253,8 @@ func (h *History) Wrote(partition, key string, version uint64, durable bool) {
 	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: kind})
 }
 
-// Saw records that a read of a cell, begun at since (see Now), found version; 0
-// if there was no cell.
+// Saw records that a read of a cell found version, 0 if there was no cell. since is
+// what Now returned before the read began.
 func (h *History) Saw(since int, partition, key string, version uint64) {
 	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: saw, since: since})
 }

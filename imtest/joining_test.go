@@ -8,8 +8,9 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// What was written before somebody joined a group, or while they were not in it, is not
-// unread: neither for a device that was connected nor for one that comes later.
+// Messages that were written before a user joined a group, or while the user was not in
+// it, do not count as unread: neither on a device that was connected nor on one that
+// comes later.
 func TestUnreadOfWhoJoins(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -24,23 +24,23 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// LabOptions say what is special in a Lab. The zero value is a sound server that
-// pushes everything.
+// LabOptions configure a Lab. The zero value is a sound server that pushes everything.
 type LabOptions struct {
 	Seed       uint64
 	DropPushes float64 // share of the pushes that is withheld, 0 to 1
-	// Break are wrappers to put between the server's parts, see server.Options.
-	// What the History records lies outside of them.
+	// Break are wrappers to put between the server's parts, see server.Options. The
+	// wrappers that record into the History lie between these and the disk or the
+	// connections.
 	Break server.Options
-	// NoLog leaves the stored logs out of the History, as for a server whose disk
-	// cannot be read: then only what users pull speaks of the log.
+	// NoLog leaves the stored logs out of the History, as if the server's disk could
+	// not be read. Check then knows a log only from what users pull.
 	NoLog bool
 	// Moves gives the server another port each time it starts again.
 	Moves bool
 }
 
-// T is what a Lab needs of a test: a *testing.T is one. Programs that use the
-// checker do not link package testing.
+// T is the part of *testing.T that a Lab needs. It is an interface so that programs
+// that use the checker do not link package testing.
 type T interface {
 	Helper()
 	Fatal(args ...any)
@@ -50,15 +50,16 @@ type T interface {
 }
 
 // Lab is a server in this process, on a disk in memory, with users that follow a
-// script. Whatever they see goes into a History. A failure to do what the script
-// says ends the test.
+// script. Everything that the users see goes into a History. If the lab can't do what
+// the script says, the test ends.
 type Lab struct {
+	// Used by the script's goroutine.
 	t       T
 	o       LabOptions
 	history *History
-	rng     *rand.Rand // of crashes
+	rng     *rand.Rand // for crashes, and the seeds of what drops pushes
 	config  server.Config
-	http    string // where it listens now
+	http    string // where the server listens now
 	tcp     string
 	keys    *account.Keys
 	actors  []*Actor
@@ -68,8 +69,9 @@ type Lab struct {
 	observer *observer
 	server   *server.Server
 
+	// Guarded by mu.
 	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced when something below changes
+	changed  chan struct{} // closed and replaced when something here or in an Actor changes
 	sent     []pim.ClientMessageID
 	answered map[pim.ClientMessageID]answered
 	known    map[pim.ConversationID]bool
@@ -81,8 +83,8 @@ type answered struct {
 	err  *pim.Error
 }
 
-// patience is how long a script waits for what must come. It is no measure: on
-// the slowest machine all of it comes sooner.
+// patience is how long a script waits for an event that must come. It measures nothing:
+// even on the slowest machine every event comes sooner.
 const patience = 5 * time.Minute
 
 // heartbeat is how often the lab's clients look for what they missed.
@@ -108,7 +110,8 @@ func NewLab(t T, o LabOptions) *Lab {
 	return l
 }
 
-// start starts a server on the disk as it is, at the address that it had.
+// start starts a server on the disk as it is now, at the address of the server before,
+// unless LabOptions.Moves is set.
 func (l *Lab) start() {
 	l.t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -168,9 +171,9 @@ func (l *Lab) online() {
 	}
 }
 
-// Crash cuts the machine's power and starts the server again on what the disk
-// has kept: all that was synced, and a random part of the rest. powerless are
-// called in between, when nothing can be written any more.
+// Crash cuts the machine's power and starts the server again on what the disk has kept:
+// everything that was synced, and a random part of the rest. Crash calls powerless in
+// between, when nothing can be written any more.
 func (l *Lab) Crash(powerless ...func()) {
 	l.t.Helper()
 	l.observer.cut(func() {
@@ -189,7 +192,7 @@ func (l *Lab) end() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = l.server.Shutdown(ctx)
-	// On a busy machine that may not wait long enough for the addresses to be free.
+	// On a busy machine the first call may return before the addresses are free.
 	ctx, cancel = context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = l.server.Shutdown(ctx)
@@ -211,8 +214,8 @@ func (l *Lab) Token(user pim.UserID) (string, error) {
 // History returns what has been recorded so far, to record more.
 func (l *Lab) History() *History { return l.history }
 
-// Record records the logs of conversations and the users' offline lists as they
-// are now, for what devices that are not the lab's own have done.
+// Record records the logs of conversations and the offline lists of users as they are
+// now. It is for conversations of devices that are not the lab's own.
 func (l *Lab) Record(users []pim.UserID, conversations []pim.ConversationID) {
 	l.t.Helper()
 	l.change(func() {
@@ -228,7 +231,7 @@ func (l *Lab) Record(users []pim.UserID, conversations []pim.ConversationID) {
 	}
 }
 
-// close ends what still runs.
+// close disconnects every actor and ends the server, if it still runs.
 func (l *Lab) close() {
 	for _, a := range l.actors {
 		a.Disconnects()
@@ -285,7 +288,8 @@ func (l *Lab) Finish() *History {
 	return l.history
 }
 
-// conversations returns all that anybody has sent to.
+// conversations returns, sorted, every conversation in which a message was acknowledged
+// or that was given to Record.
 func (l *Lab) conversations() []pim.ConversationID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -324,7 +328,7 @@ func (l *Lab) recordLog(c pim.ConversationID) {
 	}
 }
 
-// await waits until cond, which is called with l.mu held.
+// await waits until cond, which it calls with l.mu held, returns true.
 func (l *Lab) await(what string, cond func() bool) {
 	l.t.Helper()
 	timeout := time.NewTimer(patience)
@@ -344,7 +348,7 @@ func (l *Lab) await(what string, cond func() bool) {
 	}
 }
 
-// change calls f and wakes those who wait.
+// change calls f with l.mu held and wakes await.
 func (l *Lab) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -111,7 +111,7 @@ func randomConversations(t *testing.T, seed uint64) {
 	}
 	actors = append(actors, lab.Device("alice", "tablet"), lab.Device("bob", "laptop"))
 	groups := []pim.ConversationID{actors[0].Creates("bob", "carol"), actors[1].Creates("alice")}
-	restarts := []int{rng.IntN(400), rng.IntN(400)} // crash, clean
+	restarts := []int{rng.IntN(400), rng.IntN(400)} // the step of the crash, the step of the clean restart
 	for i := range 400 {
 		a, g := actors[rng.IntN(len(actors))], groups[rng.IntN(len(groups))]
 		a.Connects()

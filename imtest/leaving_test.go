@@ -11,8 +11,8 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// bob leaves, and alice writes on, while a pull of bob's is between its look at
-// the membership and its look at the log. He gets nothing from after his leaving.
+// While a pull of bob's has read his membership but not the log yet, bob leaves and
+// alice goes on writing. The pull returns nothing from after his leaving.
 func TestLeavingDuringPull(t *testing.T) {
 	t.Parallel()
 	gate := &pullGate{user: "bob", looked: make(chan struct{}), resume: make(chan struct{})}
@@ -23,7 +23,7 @@ func TestLeavingDuringPull(t *testing.T) {
 	t.Cleanup(resume) // before the lab waits for its server to end
 	alice, bob := lab.User("alice"), lab.User("bob")
 	g := alice.Creates("bob")
-	alice.Sends(g, "one") // the list alone would settle a single entry
+	alice.Sends(g, "one") // a second entry: a single one would come with the sync, without a pull
 	lab.Settled()
 	gate.arm(inbox.Members(g))
 	phone := lab.Device("bob", "tablet") // which pulls everything
@@ -37,7 +37,7 @@ func TestLeavingDuringPull(t *testing.T) {
 	nothingFound(t, lab.Finish())
 }
 
-// pullGate holds one look at a user's membership back, after it was taken.
+// pullGate holds back one read of a user's membership after the store has answered it.
 type pullGate struct {
 	user           string
 	looked, resume chan struct{}
@@ -52,7 +52,7 @@ func (g *pullGate) arm(p store.Partition) {
 	g.partition = p
 }
 
-// trip reports whether this is the look to hold back.
+// trip reports whether this is the read to hold back.
 func (g *pullGate) trip(p store.Partition, key string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

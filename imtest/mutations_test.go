@@ -17,14 +17,14 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// A checker is worth what it notices. Each of these servers is broken in one way,
-// from outside, by a wrapper between two of its parts. The same script, played to
-// a sound server, leaves nothing to find.
+// These tests show what the checker notices. Each server is broken in one way, from
+// outside, by a wrapper between two of its parts. When the same script is played to a
+// sound server, the checker finds nothing.
 
 var chat = pim.Direct("alice", "bob")
 
-// caught asks that the first of invariants, and no others than invariants, are
-// broken.
+// caught expects that invariants[0] is broken, and that no invariant is broken that is
+// not in invariants.
 func caught(t *testing.T, h *imtest.History, invariants ...string) {
 	t.Helper()
 	found := imtest.Check(h)
@@ -66,11 +66,11 @@ func TestMutationAckBeforeCommit(t *testing.T) {
 		lab.Crash(resume)
 		alice.Sends(chat, "three")
 		return lab.Finish()
-	}, "I1", "I2", "I3", "I4", "I7") // I2: alice's phone finds it gone, and sends it again
+	}, "I1", "I2", "I3", "I4", "I7") // I2: alice's phone notices that the message is gone, and sends it again
 }
 
-// slowDisk makes appends wait while it is stalled. An impatient one does not let
-// the caller wait too.
+// slowDisk makes appends wait while it is stalled. If it is impatient, the append waits
+// in the background, and its caller goes on at once.
 type slowDisk struct {
 	impatient bool
 	waiting   chan struct{} // gets a value when an append begins to wait
@@ -130,8 +130,8 @@ func (s slowStore) Commit(ctx context.Context, writes []*store.Write, d store.Du
 	return nil
 }
 
-// The server does not know a message that it has already: every request counts.
-// All of them come twice, as after an answer that got lost.
+// The server does not recognise a message that it has already. Every request comes
+// twice, as after an answer that was lost.
 func TestMutationNoDeduplication(t *testing.T) {
 	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
 		o := server.Options{WrapWriter: func(w gateway.Writer) gateway.Writer { return resends{w} }}
@@ -161,8 +161,8 @@ func (w resends) Submit(requests []*conv.Request) {
 	w.Writer.Submit(twice)
 }
 
-// forgetful hides from a writer that a message came before: for the writer each
-// request has a new ID, everybody else sees the one that it was sent with.
+// forgetful hides from the writer that a message came before: the writer sees a new ID
+// in each request, everybody else sees the ID that the message was sent with.
 type forgetful struct {
 	mu  sync.Mutex
 	n   byte
@@ -244,8 +244,8 @@ func TestMutationSkippedSeq(t *testing.T) {
 	}, "I3", "I1") // I1: the offline lists are not told of it
 }
 
-// skipped returns the seq that the broken server gives to what a sound one has
-// at seq; stored is the reverse.
+// skipped returns the seq that the broken server shows for the entry that it stores at
+// seq; stored is the reverse.
 func skipped(seq pim.Seq) pim.Seq {
 	if seq >= 2 {
 		seq++
@@ -262,7 +262,7 @@ func stored(seq pim.Seq) pim.Seq {
 
 type skippingOutlet struct{ conv.Outlet }
 
-// Deliver changes the answers. The pushes need no change, none arrives.
+// Deliver changes the answers. The pushes need no change, because all are dropped.
 func (o skippingOutlet) Deliver(answers []conv.Answer, pushes []conv.Published) {
 	for i := range answers {
 		answers[i].Seq, answers[i].Anchor = skipped(answers[i].Seq), skipped(answers[i].Anchor)
@@ -309,7 +309,7 @@ func TestMutationLostOfflineList(t *testing.T) {
 		alice.Sends(chat, "one") // bob is online: the push hides it
 		bob.Sees("one")
 		bob.Disconnects()
-		alice.Sends(chat, "two") // and now nothing does
+		alice.Sends(chat, "two") // and now there is no push
 		return lab.Finish()
 	}, "I1", "I4")
 }
@@ -327,8 +327,9 @@ func (s losing) Commit(ctx context.Context, writes []*store.Write, d store.Durab
 	return s.Store.Commit(ctx, writes, d)
 }
 
-// The server takes it that what it pushed has arrived, and answers a pull of it
-// with nothing. The pushes were lost, and its list settles nothing.
+// The server assumes that everything it pushed has arrived, and answers pulls with no
+// entries. But the pushes were lost, and no summary in its sync says that a pull is not
+// needed.
 func TestMutationPushInPlaceOfPull(t *testing.T) {
 	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
 		o := imtest.LabOptions{DropPushes: 1}

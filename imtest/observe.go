@@ -10,20 +10,20 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// observer is a store that tells a History of the cells written and seen, and
+// observer is a store that records in a History which cells are written and read, and
 // whose power can be cut.
 type observer struct {
 	store.Store
 	history *History
 
-	mu   sync.RWMutex // orders what is recorded before or after the cut
+	mu   sync.RWMutex // decides whether a call is recorded before the cut, or fails after it
 	dead bool
 }
 
 var errNoPower = pim.Errorf(pim.KindUnavailable, "the machine has lost its power")
 
-// cut ends the store's life: nothing that has not returned yet will succeed. It
-// runs then once no call can be recorded any more.
+// cut ends the store's life: every call that has not returned yet fails. cut calls then
+// once no call can be recorded any more.
 func (o *observer) cut(then func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// ReadAll returns all of a conversation that cl's user may read, straight from the
-// server, in pages of at most limit entries. With an error it returns what it had read
-// by then; it is KindNotMember, too, where nobody has written yet.
+// ReadAll pulls from the server all entries of c that cl's user may read, in pages of
+// at most limit entries. If a pull fails, ReadAll returns the entries read by then, and
+// the error. The error is of KindNotMember, too, if nobody has written to c yet.
 func ReadAll(ctx context.Context, cl *client.Client, c pim.ConversationID, limit int) (all []pim.Entry, err error) {
 	for next := pim.Seq(1); ; {
 		page, err := cl.Pull(ctx, c, next, 0, limit, false)
