@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// conn is one client's connection and the one made for it to the target. The
-// methods cut and doom are called with Proxy.mu held; nothing here takes it
-// under conn.mu.
+// conn is one client's connection together with the connection to the target that was
+// made for it. Proxy.each calls cut and doom with Proxy.mu held, so nothing may take
+// Proxy.mu while it holds conn.mu.
 type conn struct {
 	p      *Proxy
 	ctx    context.Context // ends with the connection
@@ -17,10 +17,11 @@ type conn struct {
 	up     *pipe // from the client to the server
 	down   *pipe
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	client *net.TCPConn
 	server *net.TCPConn // nil until it is dialled, or if nobody is there
-	ended  int          // pipes whose source has ended
+	ended  int          // how many pipes have a source that has ended
 }
 
 func newConn(p *Proxy, client *net.TCPConn, number uint64) *conn {
@@ -37,8 +38,8 @@ func (c *conn) pipe(up bool) *pipe {
 	return c.down
 }
 
-// run serves the connection to its end. server is nil if there is none: the
-// client is reset, or if silent is true kept in silence.
+// run serves the connection to its end. If server is nil, the client is reset; if
+// silent is true, it is kept instead, and gets no answer.
 func (c *conn) run(server *net.TCPConn, silent bool) {
 	c.mu.Lock()
 	c.server = server
@@ -64,8 +65,8 @@ func (c *conn) run(server *net.TCPConn, silent bool) {
 	pipes.Wait()
 }
 
-// over says that a pipe will pass nothing more: its source has ended. When both
-// have, so has the connection.
+// over notes that a pipe will pass nothing more, because its source has ended. When
+// both sources have ended, the connection ends.
 func (c *conn) over() {
 	c.mu.Lock()
 	c.ended++
@@ -76,7 +77,8 @@ func (c *conn) over() {
 	}
 }
 
-// cut resets side.
+// cut resets side. If side is one side, the other side's connection stays, and what it
+// sends vanishes.
 func (c *conn) cut(side Side) {
 	if side == Both {
 		c.cancel()

@@ -35,7 +35,7 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// A line that is busy is waited for.
+// A chunk waits until the chunk before it has left.
 func TestDueRate(t *testing.T) {
 	p := Path{Rate: 1000}
 	now := time.Unix(0, 0)

@@ -14,17 +14,18 @@ const (
 	maxChunks  = 64 // on the way in one direction
 )
 
-// pipe is one direction of a connection: a goroutine that reads and says when
-// each chunk arrives, and one that writes it then.
+// pipe is one direction of a connection. One goroutine reads chunks and settles when
+// each of them arrives; another goroutine writes each chunk at that time.
 type pipe struct {
 	c     *conn
 	up    bool
-	rng   *rand.Rand // of the reader
+	rng   *rand.Rand // used by the reading goroutine only
 	queue chan chunk
 
+	// Guarded by mu.
 	mu      sync.Mutex
 	taken   int  // bytes read, whatever becomes of them
-	doomed  bool // nothing passes any more, and no end
+	doomed  bool // nothing passes any more, not even the end of the connection
 	limited bool // the connection is cut when left bytes have passed
 	left    int
 }
@@ -92,8 +93,8 @@ func (w *pipe) write(to *net.TCPConn) {
 	}
 }
 
-// await waits until due, and while the path is on hold. It reports false if the
-// connection ended meanwhile.
+// await waits until due, and then while the path is on hold. It dooms the pipe if the
+// path is a black hole by then. It reports false if the connection has ended.
 func (w *pipe) await(due time.Time) bool {
 	if wait := time.Until(due); wait > 0 {
 		t := time.NewTimer(wait)
@@ -135,7 +136,7 @@ func (w *pipe) pass(to *net.TCPConn, data []byte) bool {
 		return true
 	}
 	if _, err := to.Write(data); err != nil {
-		// The receiver is gone, which the other pipe reports.
+		// The receiver is gone. The other pipe, which reads from it, reports that.
 		w.doom()
 	}
 	if cut {
@@ -144,7 +145,7 @@ func (w *pipe) pass(to *net.TCPConn, data []byte) bool {
 	return !cut
 }
 
-// end passes the source's end on, unless that is lost too.
+// end passes the source's end on, unless the end is lost too.
 func (w *pipe) end(to *net.TCPConn, err error) {
 	now, _ := w.c.p.now()
 	switch {

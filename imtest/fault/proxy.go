@@ -3,8 +3,8 @@
 // connections, black holes, refused and silent connections, a server that moves.
 // A client that dials the proxy meets the target through it.
 //
-// What the proxy holds is bounded: a direction of a connection keeps 256 KiB and
-// then stops reading, so that the sender's own window closes.
+// The proxy's memory is bounded: in each direction a connection holds up to 256 KiB
+// and then stops reading, so that the sender's own window closes.
 package fault
 
 import (
@@ -34,8 +34,9 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of every goroutine
 
-	setting sync.Mutex // one Set at a time; taken before mu
+	setting sync.Mutex // held by Set and Close; taken before mu
 
+	// Guarded by mu.
 	mu         sync.Mutex
 	target     string
 	conditions Conditions
@@ -45,10 +46,10 @@ type Proxy struct {
 	accepted   int
 }
 
-// New listens on a free port of a loopback address of its own, in front of target
-// (host:port): no other server gets the port while the proxy refuses connections.
-// What is random follows from seed, as far as the chunks that the kernel hands over
-// are the same. The caller must Close the proxy.
+// New returns a proxy in front of target (host:port). The proxy listens on a free port
+// of a loopback address of its own, so that no other server gets the port while the
+// proxy refuses connections. What is random follows from seed, as long as the kernel
+// hands over the same chunks. The caller must Close the proxy.
 func New(target string, seed uint64) (*Proxy, error) {
 	p := &Proxy{seed: seed, target: target, addr: net.JoinHostPort(loopback.Own(), "0"), changed: make(chan struct{}), conns: make(map[*conn]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -59,7 +60,7 @@ func New(target string, seed uint64) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr returns where to dial. It stays the same.
+// Addr returns the address to dial. It stays the same.
 func (p *Proxy) Addr() string { return p.addr }
 
 // SetTarget says where new connections go, as when a server comes back on
@@ -70,8 +71,8 @@ func (p *Proxy) SetTarget(target string) {
 	p.target = target
 }
 
-// Set changes the conditions. It fails only if the port has been taken while it
-// refused connections.
+// Set changes the conditions. It fails if the proxy has to listen again and the port
+// has been taken meanwhile, or if the proxy is closed.
 func (p *Proxy) Set(c Conditions) error {
 	p.setting.Lock()
 	defer p.setting.Unlock()
@@ -100,15 +101,15 @@ func (p *Proxy) Conditions() Conditions {
 	return p.conditions
 }
 
-// Accepted returns how many connections were made so far.
+// Accepted returns how many connections were accepted so far.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// Cut resets every connection at side, and returns how many. If it is one side,
-// the other one's connection stays, half-open.
+// Cut resets every connection at side, and returns how many there are. If side is one
+// side, the other side's connection stays, half-open.
 func (p *Proxy) Cut(side Side) int {
 	return p.each(func(c *conn) { c.cut(side) })
 }
@@ -119,8 +120,9 @@ func (p *Proxy) CutAfter(n int, up bool) int {
 	return p.each(func(c *conn) { c.pipe(up).cutAfter(n) })
 }
 
-// Forget makes every connection a black hole both ways, as when the client's
-// address changes, or a translator on the way forgets it. New ones are as ever.
+// Forget makes every connection a black hole both ways, as when the client's address
+// changes, or a translator on the way forgets the connection. New connections are as
+// ever. Forget returns how many connections there are.
 func (p *Proxy) Forget() int {
 	return p.each(func(c *conn) { c.doom() })
 }
@@ -149,8 +151,9 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// listen listens at p.addr. Where the address is not the proxy's own, the port may
-// have been given to somebody's outgoing connection; most are short.
+// listen listens at p.addr, and tries for up to listenAgain. If p.addr is not an
+// address of the proxy's own, the kernel may have given the port to an outgoing
+// connection; most of these are short.
 func (p *Proxy) listen() error {
 	ctx, cancel := context.WithTimeout(p.ctx, listenAgain)
 	defer cancel()
@@ -197,9 +200,10 @@ func (p *Proxy) accept(l net.Listener) {
 	}
 }
 
-// take begins to serve client. It dials the target itself, so that a server sees
-// connections in the order in which clients made them, as it would without a
-// proxy: which of a device's two is the newer one depends on it.
+// take begins to serve client. It dials the target in the accepting goroutine, so that
+// a server sees connections in the order in which clients made them, as it would
+// without a proxy. By this order a server tells which of a device's two connections is
+// the newer one.
 func (p *Proxy) take(client *net.TCPConn) {
 	p.mu.Lock()
 	if len(p.conns) >= maxConns || p.ctx.Err() != nil || p.conditions.Accept == Refuse {
@@ -238,7 +242,7 @@ func (p *Proxy) dial() *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// now returns the conditions, and what is closed when they change.
+// now returns the conditions, and a channel that is closed when they change.
 func (p *Proxy) now() (Conditions, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -247,6 +251,6 @@ func (p *Proxy) now() (Conditions, <-chan struct{}) {
 
 // reset closes c with a reset instead of an orderly end.
 func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0) // of a closed one it fails, which is as good
+	_ = c.SetLinger(0) // fails if c is closed already, which is as good
 	c.Close()
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds what must come; it measures nothing.
 const patience = 5 * time.Minute
 
-// lab is a proxy in front of a listener, whose connections the test takes.
+// lab is a proxy in front of a listener. The test accepts the listener's connections.
 type lab struct {
 	t      *testing.T
 	proxy  *fault.Proxy
@@ -94,8 +94,8 @@ func (l *lab) set(c fault.Conditions) {
 	}
 }
 
-// until waits until cond: what the proxy does with what it was sent, it does in
-// its own time, and by the conditions of then.
+// until waits until cond holds. The proxy handles bytes in its own time, by the
+// conditions of that time, so a test waits here before it changes the conditions.
 func (l *lab) until(cond func() bool) {
 	l.t.Helper()
 	for begun := time.Now(); !cond(); time.Sleep(time.Millisecond) {
@@ -140,7 +140,8 @@ func (e end) isReset(text string) {
 	}
 }
 
-// hearsNothing expects silence for a while, short of a proof as that must be.
+// hearsNothing expects silence for 60 ms, which can't prove that nothing would come
+// later.
 func (e end) hearsNothing() {
 	e.t.Helper()
 	e.within(60 * time.Millisecond)
@@ -218,7 +219,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// A loss stalls what is lost and what is behind it.
+// A lost chunk comes late, and so does everything behind it.
 func TestLossIsAStall(t *testing.T) {
 	l := newLab(t)
 	client, server := l.connects()
@@ -255,7 +256,7 @@ func TestCut(t *testing.T) {
 	l.connects() // the next one is as good as ever
 }
 
-// One side's end is kept from the other, whose bytes vanish.
+// The end of one side is hidden from the other side, whose bytes vanish.
 func TestHalfOpen(t *testing.T) {
 	l := newLab(t)
 	for name, kill := range map[string]func(client end){
@@ -291,7 +292,7 @@ func TestHalfOpen(t *testing.T) {
 	})
 }
 
-// What one direction has lost, it never gets; nor anything after it.
+// Bytes that were lost in one direction never arrive, nor does anything after them.
 func TestBlackHole(t *testing.T) {
 	l := newLab(t)
 	client, server := l.connects()
@@ -412,8 +413,8 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// A random schedule ends healed, whatever was drawn, and it is drawn again from
-// the same seed.
+// A random schedule ends with good conditions, whatever was drawn, and the same seed
+// draws the same schedule.
 func TestRandomScheduleHeals(t *testing.T) {
 	l := newLab(t)
 	steps := fault.Random(rand.New(rand.NewPCG(7, 7)), 20*time.Second)

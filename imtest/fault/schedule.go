@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Step is something to do with a proxy at a time.
+// Step is one thing to do with a proxy, at its time.
 type Step struct {
 	After time.Duration // since the step before
 	Name  string        // for the log
@@ -17,7 +17,8 @@ type Step struct {
 // String returns when the step comes and what it is.
 func (s Step) String() string { return fmt.Sprintf("+%v %s", s.After.Round(time.Millisecond), s.Name) }
 
-// Play does steps in time. It stops at the first error, which may be ctx's.
+// Play does steps, each at its time. It stops at the first error, which is that of a
+// step or of ctx.
 func (p *Proxy) Play(ctx context.Context, steps []Step) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -35,7 +36,8 @@ func (p *Proxy) Play(ctx context.Context, steps []Step) error {
 	return nil
 }
 
-// Heal is good conditions again. What a connection has lost stays lost.
+// Heal returns a step that makes the conditions good again. What a connection has lost
+// stays lost.
 func Heal(after time.Duration) Step { return set(after, "heal", Conditions{}) }
 
 func set(after time.Duration, name string, c Conditions) Step {
@@ -59,8 +61,8 @@ func Random(rng *rand.Rand, length time.Duration) []Step {
 	return steps
 }
 
-// draw returns one fault. Those that the peers notice late are rarer: while they
-// last, nothing else can happen.
+// draw returns one fault. Faults that the peers notice late are rarer, because nothing
+// else can happen while they last.
 func draw(rng *rand.Rand, after time.Duration) Step {
 	hole := Path{BlackHole: true}
 	switch rng.IntN(16) {
