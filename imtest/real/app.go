@@ -11,13 +11,13 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// spec says what an app runs. It is handed to a process as JSON.
+// spec says what an app is to run. A process gets it as JSON.
 type spec struct {
 	Server, Token string
 	User          pim.UserID
 	Device        pim.DeviceID
 	File          string // of the SQLite store; "": in memory
-	Confirm       bool   // a bot: it takes what it is handed over, and confirms each entry
+	Confirm       bool   // a bot: it confirms each entry that it is handed
 }
 
 // options are the SDK's, with waits that suit a network in one machine.
@@ -30,13 +30,13 @@ func (s *spec) options(store client.Store) client.Options {
 	}
 }
 
-// command is what the user does.
+// command is one thing that the user does in the app.
 type command struct {
-	Number       int // chosen by the caller, of the answer
+	Number       int // chosen by the caller; the answer repeats it
 	Conversation pim.ConversationID
 	Text         string
-	Create       []pim.UserID        // if not nil: a group of them
-	Resend       pim.ClientMessageID // if not zero
+	Create       []pim.UserID        // if not nil: create a group with them
+	Resend       pim.ClientMessageID // if not zero: send this message again
 	Network      bool                // the system says that the network has changed
 }
 
@@ -69,8 +69,8 @@ type answer struct {
 	Err    string
 }
 
-// runApp is the app: it shows what its store has, opens the SDK, does what the
-// user says and tells of everything, until commands is closed or ctx ends.
+// runApp is the app. It reports what its store has, opens the SDK, does what the user
+// says and reports everything that happens, until commands is closed or ctx ends.
 func runApp(ctx context.Context, s *spec, store client.Store, commands <-chan command, tell func(report)) {
 	b, err := read(ctx, store)
 	if err != nil {
@@ -155,7 +155,7 @@ func tellEvent(ev client.Event, tell func(report)) {
 		if ev.State == client.Delivered || ev.State == client.Failed {
 			if ev.Err != nil {
 				flat := *ev.Err
-				flat.Err = nil // its text has it, and it may be of any type
+				flat.Err = nil // it may be of a type that JSON has no form for; Text says the same
 				ev.Err = &flat
 			}
 			tell(report{Sent: &ev})

@@ -13,8 +13,8 @@ import (
 	"github.com/pim-im/pim/imtest/fault"
 )
 
-// An app is killed while its messages wait, or while their answers do not come.
-// With a sound store nothing is lost or doubled; one that is broken is found out.
+// An app is killed while its messages wait, or while their answers do not come. With a
+// sound store nothing is lost or doubled; a broken store is noticed.
 func TestBrokenStoresAreNoticed(t *testing.T) {
 	hole := fault.Path{BlackHole: true}
 	for name, network := range map[string]fault.Conditions{
@@ -41,11 +41,11 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 	})
 }
 
-// errLacks says that a message is missing after one that was sent later.
+// errLacks says that a message is missing although one that was sent later has arrived.
 var errLacks = errors.New("a message is missing")
 
-// interrupted lets alice write over a network, kills her app, and lets it go on
-// over a good one.
+// interrupted lets alice write over network, kills her app, lets it go on over a good
+// network and returns what the checker found. wrap, if not nil, breaks her store.
 func interrupted(network fault.Conditions, wrap func(client.Store) client.Store) (found []imtest.Violation, err error) {
 	err = play(func(st *stage) {
 		lab := imtest.NewLab(st, imtest.LabOptions{Moves: true})
@@ -85,7 +85,7 @@ func interrupted(network fault.Conditions, wrap func(client.Store) client.Store)
 	return found, err
 }
 
-// say sends text and returns its ID when the app has taken it.
+// say sends text from p and returns its ID when the app has taken it.
 func (s *schedule) say(p *phone, c pim.ConversationID, text string) (id pim.ClientMessageID) {
 	before := p.ids()
 	p.do(command{Conversation: c, Text: text}, imtest.Send{Conversation: c, Kind: pim.EntryMessage})
@@ -100,7 +100,7 @@ func (s *schedule) say(p *phone, c pim.ConversationID, text string) (id pim.Clie
 	return id
 }
 
-// until waits until cond.
+// until waits until cond holds.
 func (s *schedule) until(cond func() bool) {
 	t := time.NewTimer(longest)
 	defer t.Stop()
@@ -141,7 +141,7 @@ func (f forgetful) Apply(ctx context.Context, b *client.Batch) error {
 	return f.Store.Apply(ctx, &kept)
 }
 
-// renaming is a store that gives what waits in the outbox new IDs.
+// renaming is a store that gives the messages of its outbox new IDs when it is loaded.
 type renaming struct{ client.Store }
 
 func (r renaming) Load(ctx context.Context) (client.Snapshot, error) {

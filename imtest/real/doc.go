@@ -6,6 +6,6 @@
 //	app (SDK, memory or SQLite) ── fault.Proxy ── server
 //
 // An app is killed between any two of its actions: in this process by taking its
-// store away, or as a process of its own by SIGKILL. A server is imtest.Lab, whose
-// power cut loses what was not synced, or a process that is killed too.
+// store away, or as a process of its own by SIGKILL. The server is an imtest.Lab, whose
+// power cut loses what was not synced, or a process that is killed by SIGKILL too.
 package real

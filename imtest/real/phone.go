@@ -15,10 +15,11 @@ import (
 	"github.com/pim-im/pim/imtest/fault"
 )
 
-// phone is a device with an app that dies and comes back, behind a bad network of
-// its own. It takes down what the app tells. do, open, stop, kill and finish
-// belong to the schedule's goroutine.
+// phone is a device behind a bad network of its own, with an app that dies and comes
+// back. The phone notes what the app reports.
 type phone struct {
+	// Used by the schedule's goroutine, to which do, open, stop, kill and shows belong.
+	// told reads world, device and spec too.
 	world  *world
 	device imtest.Device
 	spec   spec
@@ -30,14 +31,15 @@ type phone struct {
 	app    running // nil: it does not run
 	number int     // of the last command
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	handed map[place]bool
-	has    map[pim.ClientMessageID]bool // of what was handed
-	asked  map[int]imtest.Send          // commands without an answer
-	awake  bool                         // the app has begun
-	owes   map[int]bool                 // numbers of commands that the app, which runs, has not answered
+	has    map[pim.ClientMessageID]bool // the client message IDs of handed
+	asked  map[int]imtest.Send          // messages by the number of their command, until their IDs are known
+	awake  bool                         // the app that runs has reported Begun
+	owes   map[int]bool                 // numbers of the commands that the app that runs has not answered
 	sent   map[pim.ClientMessageID]bool // messages whose sending was recorded
-	// duplicates counts the answers to what had been appended before.
+	// duplicates counts the acknowledgements of messages that had been appended before.
 	duplicates int
 }
 
@@ -92,7 +94,7 @@ func (p *phone) kill() {
 	}
 }
 
-// ended: nothing more comes from the app.
+// ended notes that the app is over and that no more reports come from it.
 func (p *phone) ended() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +102,8 @@ func (p *phone) ended() {
 	clear(p.owes)
 }
 
-// do lets the user do what cmd says. m is what will be sent by it, if anything.
+// do lets the user do what cmd says. m is the message that this sends; its Kind is 0 if
+// nothing new is sent.
 func (p *phone) do(cmd command, m imtest.Send) {
 	if p.app == nil {
 		return
@@ -119,7 +122,7 @@ func (p *phone) do(cmd command, m imtest.Send) {
 	p.app.do(cmd)
 }
 
-// told takes down what an app tells.
+// told notes a report of the app.
 func (p *phone) told(r report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,10 +134,10 @@ func (p *phone) told(r report) {
 		if r.Answer.Err == "" {
 			p.took(r.Answer.Number, r.Answer.ID)
 		}
-		// Else the app was dying: the message is in the outbox or it is not.
+		// Else the app was dying, and the message may be in the outbox or not.
 	case r.Entry != nil:
 		if p.spec.Confirm && p.handed[place{r.Entry.Entry.Conversation, r.Entry.Entry.Seq}] {
-			break // it was not confirmed
+			break // handed over again, because it was not confirmed
 		}
 		p.hand(r.Entry.Entry, r.Entry.Late)
 	case r.Sent != nil && r.Sent.State == client.Delivered:
@@ -154,8 +157,9 @@ func (p *phone) told(r report) {
 	p.world.poke()
 }
 
-// begun: the app shows what its store has. What it was not handed before it has
-// now, and what it was handed must be there. A bot waits until it is handed it.
+// begun notes what the app found in its store. Every entry that the app was handed
+// before must be there. Every other entry counts as handed now, but a bot waits until
+// the SDK hands it over.
 func (p *phone) begun(b *begun) {
 	p.awake = true
 	stored := make(map[place]bool, len(b.Entries))
@@ -187,7 +191,7 @@ func (p *phone) hand(e pim.Entry, late bool) {
 	p.world.saw(e)
 }
 
-// took records the sending that a command has become.
+// took records the message that a command has become.
 func (p *phone) took(number int, id pim.ClientMessageID) {
 	m, ok := p.asked[number]
 	if !ok {
@@ -202,8 +206,9 @@ func (p *phone) took(number int, id pim.ClientMessageID) {
 	p.world.history.Sent(m)
 }
 
-// find records the sending of a message that is found in the store, or in the
-// log, and whose command died before it was answered. Payloads are unique.
+// find records the message of a command whose app died before it answered. The message
+// was found in the store or among the entries, and find knows its command by the
+// payload: payloads are unique.
 func (p *phone) find(id pim.ClientMessageID, payload string) {
 	if p.sent[id] {
 		return
@@ -217,8 +222,9 @@ func (p *phone) find(id pim.ClientMessageID, payload string) {
 	}
 }
 
-// lacks returns what the device should have and has not, "" if nothing: its own
-// messages, and all that anyone has.
+// lacks names something that the device should have and has not, "" if there is
+// nothing. It should have its own messages and, of each conversation that its user is a
+// member of, all entries that any device has.
 func (p *phone) lacks(newest map[pim.ConversationID]pim.Seq) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -243,7 +249,8 @@ func (p *phone) lacks(newest map[pim.ConversationID]pim.Seq) string {
 	return ""
 }
 
-// shows records what the device displays, from its store, which nobody uses.
+// shows records what the device displays. It reads the store, which no app may use
+// meanwhile.
 func (p *phone) shows(ctx context.Context, conversations []pim.ConversationID) error {
 	store, err := p.store(ctx)
 	if err != nil {

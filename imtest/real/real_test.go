@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// self returns this program in another role.
+// self returns a function that makes a command of this program in another role.
 func self(as string) func() *exec.Cmd {
 	return func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])

@@ -13,18 +13,18 @@ import (
 	"github.com/pim-im/pim/client/sqlite"
 )
 
-// running is an app that runs, in this process or in one of its own. Reports
-// come from a goroutine of its own, none after kill or stop has returned.
+// running is an app that runs, in this process or in one of its own. Its reports come
+// from a goroutine of its own, and none comes after kill or stop has returned.
 type running interface {
-	do(command) // what comes of it is a report, or nothing if the app dies
+	do(command) // the result is a report, or nothing if the app dies
 	stop()      // the user closes the app
 	kill()      // it ends between any two of its actions
 }
 
-// inside is an app in this process. Its kill is that of its store: what is stored
-// by then is, what is under way is or is not, and nothing is stored or told after
-// it; what was queued for the network by then may still go out, as from a
-// kernel.
+// inside is an app in this process. kill ends its store: a batch that was stored before
+// stays, a batch under way is stored or not, and nothing is stored or reported
+// afterwards. Frames that were queued for the network before may still go out, as they
+// do from a kernel.
 type inside struct {
 	commands chan command
 	cancel   context.CancelFunc
@@ -35,7 +35,7 @@ type inside struct {
 	dead bool
 }
 
-// startInside starts an app on store, which it closes in the end.
+// startInside starts an app on store. The store is closed when the app ends.
 func startInside(s spec, store client.Store, tell func(report)) *inside {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &inside{commands: make(chan command), cancel: cancel, store: &mortal{Store: store}, ended: make(chan struct{})}
@@ -47,7 +47,7 @@ func startInside(s spec, store client.Store, tell func(report)) *inside {
 	return a
 }
 
-// tell returns to, as long as the app lives.
+// tell returns a function that calls to as long as the app lives.
 func (a *inside) tell(to func(report)) func(report) {
 	return func(r report) {
 		a.mu.Lock()
@@ -73,8 +73,8 @@ func (a *inside) stop() {
 
 func (a *inside) kill() {
 	a.mu.Lock()
-	a.dead = true // before the store is, so that nobody is told of that
-	a.store.die() // and at once: what nobody was told must not be confirmed
+	a.dead = true // before the store dies, so that errDead is not reported
+	a.store.die() // under the same lock: an entry that was not reported must not be confirmed
 	a.mu.Unlock()
 	a.cancel()
 	<-a.ended
@@ -114,7 +114,7 @@ type child struct {
 	ended chan struct{}
 }
 
-// startChild starts an app with the file of s. self is a command that calls
+// startChild starts an app with the file of s. self makes a command that calls
 // serveChild.
 func startChild(self func() *exec.Cmd, s spec, tell func(report)) (*child, error) {
 	c := &child{cmd: self(), ended: make(chan struct{})}
@@ -136,7 +136,7 @@ func startChild(self func() *exec.Cmd, s spec, tell func(report)) (*child, error
 		for {
 			var r report
 			if reports.Decode(&r) != nil {
-				break // it has ended, perhaps in the middle of a report, which is not told then
+				break // the process has ended; a report that was cut off is not told
 			}
 			tell(r)
 		}
@@ -146,7 +146,7 @@ func startChild(self func() *exec.Cmd, s spec, tell func(report)) (*child, error
 	return c, nil
 }
 
-// write tells the process v. One that has died is told in vain.
+// write sends v to the process. If the process has died, v is lost.
 func (c *child) write(v any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,6 +190,6 @@ func serveChild(in io.Reader, out io.Writer) error {
 		}
 	}()
 	reports := json.NewEncoder(out)
-	runApp(context.Background(), &s, store, todo, func(r report) { _ = reports.Encode(r) }) // without a reader, the input ends too
+	runApp(context.Background(), &s, store, todo, func(r report) { _ = reports.Encode(r) }) // an error means that nobody reads, and then the input ends too
 	return nil
 }

@@ -18,26 +18,26 @@ import (
 	"github.com/pim-im/pim/imtest/fault"
 )
 
-// longest is how long a healed world may take to have everything everywhere. It
-// is no measure: on the slowest machine it comes sooner.
+// longest bounds the wait until everyone has everything in a healed world. It measures
+// nothing: even on the slowest machine this takes less.
 const longest = 90 * time.Second
 
-// cast is what a schedule plays with.
+// cast is what a schedule is played with.
 type cast struct {
 	seed uint64
 	host host
-	// self, if not nil, is a command that calls serveChild: then every app is a
+	// self, if not nil, makes a command that calls serveChild: then every app is a
 	// process of its own.
 	self  func() *exec.Cmd
 	tally *tally
 }
 
-// tally counts what several schedules had to do with.
+// tally counts what happened in several schedules.
 type tally struct {
 	mu                        sync.Mutex
 	messages, deliveries      int
 	connections               int
-	duplicates                int // answers to what had been appended before
+	duplicates                int // acknowledgements of messages that had been appended before
 	appsKilled, serversKilled int
 }
 
@@ -53,7 +53,7 @@ func (t *tally) String() string {
 		t.messages, t.deliveries, t.connections, t.duplicates, t.appsKilled, t.serversKilled)
 }
 
-// schedule is one under way.
+// schedule is a random schedule under way.
 type schedule struct {
 	cast
 	*stage
@@ -63,7 +63,7 @@ type schedule struct {
 	phones []*phone
 	trail  []string // what was done, for whoever looks for the reason
 	texts  int
-	bad    sync.WaitGroup // the networks' schedules
+	bad    sync.WaitGroup // the goroutines that play faults on the networks
 }
 
 // event is something that happens at a time.
@@ -152,7 +152,7 @@ func (s *schedule) addPhone(u pim.UserID, d pim.DeviceID, dir string) {
 	}
 }
 
-// spoil begins the networks' own schedules.
+// spoil begins a schedule of faults on the network of each phone.
 func (s *schedule) spoil(length time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.Cleanup(func() { cancel(); s.bad.Wait() })
@@ -190,7 +190,8 @@ func (s *schedule) draw(length time.Duration) (events []event) {
 
 func (s *schedule) anyPhone() *phone { return s.phones[s.rng.IntN(len(s.phones))] }
 
-// create lets p's user make a group of everyone; each phone does it once.
+// create lets p's user make a group of everyone. Each phone does it at most once,
+// because phone.find tells messages apart by their payloads.
 func (s *schedule) create(p *phone) {
 	others := slices.DeleteFunc(slices.Clone(s.users), func(u pim.UserID) bool { return u == p.device.User })
 	p.do(command{Create: others}, imtest.Send{Kind: pim.EntryCreate, Members: others})
@@ -241,8 +242,9 @@ func (s *schedule) killServer() {
 	}
 }
 
-// heal makes every network good and opens every app. Connections that are dead by
-// then say so, or the system tells the app, or the app finds out.
+// heal makes every network good and opens every app. Connections that are dead by then
+// are reset, or the system tells the app that the network has changed, or the app finds
+// out by itself.
 func (s *schedule) heal() {
 	s.bad.Wait()
 	for _, p := range s.phones {
@@ -259,7 +261,8 @@ func (s *schedule) heal() {
 	s.openPhones()
 }
 
-// settle waits until everyone has everything, without another restart.
+// settle waits until everyone has everything. Nothing is restarted meanwhile; messages
+// that have failed are sent again.
 func (s *schedule) settle() {
 	t := time.NewTimer(longest)
 	defer t.Stop()
@@ -286,7 +289,7 @@ func (s *schedule) settle() {
 	}
 }
 
-// record closes everything and takes down what there is.
+// record closes every app and records what there is at the end.
 func (s *schedule) record() {
 	for _, p := range s.phones {
 		p.stop()

@@ -24,7 +24,7 @@ type host interface {
 	token(user pim.UserID) (string, error)
 	// kill ends the server without a word, and starts it again after down.
 	kill(down time.Duration) error
-	// record takes down what the server's disk has at the end, if it can be read.
+	// record records what the server's disk has at the end, if it can be read.
 	record(users []pim.UserID, conversations []pim.ConversationID)
 }
 
@@ -54,7 +54,7 @@ type processHost struct {
 // addresses is what a server's process prints when it is ready.
 type addresses struct{ HTTP, TCP string }
 
-// startHost starts a server. self is a command that calls serveHost.
+// startHost starts a server. self makes a command that calls serveHost.
 func startHost(self func() *exec.Cmd, dir string) (*processHost, error) {
 	h := &processHost{self: self, dir: dir}
 	if err := h.start(); err != nil {
@@ -139,6 +139,6 @@ func serveHost(in io.Reader, out io.Writer) error {
 	if err := json.NewEncoder(out).Encode(addresses{s.Addr(), s.TCPAddr()}); err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, in) // until the parent leaves, if that does not kill this
+	_, _ = io.Copy(io.Discard, in) // until the parent is gone, if it has not killed this process before
 	return nil
 }

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// stage is the imtest.T of one schedule. Fatal ends the schedule's goroutine, and
-// with it only this schedule; then what was to be cleaned up is.
+// stage is the imtest.T of one schedule. Fatal ends the schedule's goroutine, and with
+// it only this schedule; then the cleanups run.
 type stage struct {
 	mu       sync.Mutex
 	err      error

@@ -13,11 +13,12 @@ import (
 type world struct {
 	history *imtest.History
 
+	// Guarded by mu.
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced when a phone has told something
+	changed chan struct{} // closed and replaced when a phone has noted a report
 	newest  map[pim.ConversationID]pim.Seq
 	members map[pim.ConversationID][]pim.UserID
-	groups  []pim.ConversationID // that anybody has seen
+	groups  []pim.ConversationID // those that any device has seen
 	failed  []resend
 	err     error
 }
@@ -35,7 +36,7 @@ func newWorld(h *imtest.History) *world {
 	}
 }
 
-// poke says that something has changed.
+// poke wakes those who wait for changed.
 func (w *world) poke() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,7 +59,7 @@ func (w *world) direct(a, b pim.UserID) pim.ConversationID {
 	return c
 }
 
-// saw notes that somebody has e.
+// saw notes that a device has e.
 func (w *world) saw(e pim.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,7 +76,7 @@ func (w *world) member(c pim.ConversationID, u pim.UserID) bool {
 	return slices.Contains(w.members[c], u)
 }
 
-// open returns what u can write to.
+// open returns, sorted, the conversations that u can write to.
 func (w *world) open(u pim.UserID) (list []pim.ConversationID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,7 +95,8 @@ func (w *world) resend(p *phone, id pim.ClientMessageID) {
 	w.failed = append(w.failed, resend{p, id})
 }
 
-// takeFailed returns what is to be sent again by hand.
+// takeFailed returns the messages that have failed since its last call. Their users are
+// to send them again.
 func (w *world) takeFailed() []resend {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,8 +105,8 @@ func (w *world) takeFailed() []resend {
 	return f
 }
 
-// state returns the newest seqs that anybody has, what is closed when something
-// changes, and what has gone wrong.
+// state returns the newest seq of each conversation that any device has, a channel that
+// is closed when a phone has noted a report, and what has gone wrong.
 func (w *world) state() (map[pim.ConversationID]pim.Seq, <-chan struct{}, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
