@@ -13,7 +13,7 @@ import (
 // reference is the log as the acknowledgements describe it, and what follows
 // from it by the rules, worked out without the server's code.
 type reference struct {
-	steps  []placed // by seq: steps[i] is seq i+1, if ack.Seq says so
+	steps  []placed // sorted by ack.Seq; if the acknowledgements are sound, steps[i] has seq i+1
 	first  []pim.UserID
 	anchor map[pim.Seq]pim.Seq
 }
@@ -82,8 +82,9 @@ func (r *run) check(pulled map[pim.UserID][]pim.Entry, report *Report) {
 	report.DeliveryP50, report.DeliveryP99 = percentile(latency, 50), percentile(latency, 99)
 }
 
-// latencies appends how long each of handed took from its sending to u; what u
-// sent itself, as the owner the joins and leaves, does not count.
+// latencies appends, for each entry of handed, the time from its sending until u was
+// handed it. Entries that u sent itself do not count; of the owner these are the joins
+// and leaves.
 func (r *run) latencies(to []time.Duration, u pim.UserID, handed []pim.Entry, at []time.Time) []time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,9 +108,9 @@ func (f *findings) add(counter *int, format string, args ...any) {
 	}
 }
 
-// judge takes in what the checker of the invariants has found. It sees the same
-// entries as the comparison, so it counts only if that found nothing: as lost,
-// doubled or misordered, whichever is nearest.
+// judge takes in what the checker of the invariants has found. The checker sees the
+// same entries as compare, so its violations count only if compare has found nothing:
+// each as lost, doubled or misordered, whichever is nearest.
 func (f *findings) judge(violations []imtest.Violation) {
 	sound := f.report.Err() == nil
 	for _, v := range violations {
@@ -136,8 +137,7 @@ func (ref *reference) checkAcks(f *findings) {
 		case s.ack.Seq < next:
 			f.add(&f.report.Doubled, "seq %d was acknowledged to two messages", s.ack.Seq)
 		case s.ack.Seq > next:
-			// Something stands in the log that nobody sent, or was sent once and
-			// stands there twice.
+			// The log has an entry that nobody sent, or one message twice.
 			f.add(&f.report.Doubled, "seqs %d to %d were acknowledged to nobody", next, s.ack.Seq-1)
 		}
 		next = s.ack.Seq + 1
@@ -174,8 +174,8 @@ func (ref *reference) compare(f *findings, u pim.UserID, how string, expected []
 	}
 }
 
-// compareEntry checks that an entry is the one acknowledged at its seq, and
-// stands at its place.
+// compareEntry checks that an entry is the one acknowledged at its seq, and that it has
+// the anchor that the rule gives.
 func (ref *reference) compareEntry(f *findings, u pim.UserID, how string, e *pim.Entry) {
 	i, ok := slices.BinarySearchFunc(ref.steps, e.Seq, func(s placed, seq pim.Seq) int { return int(s.ack.Seq) - int(seq) })
 	if !ok {

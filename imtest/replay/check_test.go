@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/imtest"
 )
 
-// entry returns what a member is handed of s.
+// entry returns the entry that a member is handed for s.
 func entry(s *placed) pim.Entry {
 	return pim.Entry{
 		Conversation: "g:x", Seq: s.ack.Seq, Anchor: s.ack.Seq, Kind: s.kind, Sender: s.user, ClientID: s.id,
@@ -17,7 +17,8 @@ func entry(s *placed) pim.Entry {
 	}
 }
 
-// Whatever goes wrong with what a member gets, it is counted as what it is.
+// Whatever is wrong with the entries that a member gets, it is counted as lost, doubled
+// or misordered.
 func TestCompareNotices(t *testing.T) {
 	ref := &reference{first: []pim.UserID{owner, "ann"}, anchor: map[pim.Seq]pim.Seq{}}
 	var log []pim.Entry
@@ -55,8 +56,8 @@ func TestCompareNotices(t *testing.T) {
 	}
 }
 
-// What only the checker of the invariants notices counts too; what the
-// comparison has counted does not count twice.
+// A violation that only the checker of the invariants notices counts too; what compare
+// has counted does not count twice.
 func TestJudge(t *testing.T) {
 	found := []imtest.Violation{{Invariant: "I1"}, {Invariant: "I2"}, {Invariant: "I3"}, {Invariant: "I4"}}
 	var r Report
@@ -71,8 +72,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Entries of other conversations, as a server has that ran before, neither count
-// nor are compared, whether they come before the group is known or after.
+// Entries of other conversations, which a server that ran before may have, neither
+// count nor are compared, whether they come before the group is known or after.
 func TestMemberKeepsTheGroupOnly(t *testing.T) {
 	m := &member{user: "ann"}
 	take := func(c pim.ConversationID, seq pim.Seq) {
@@ -90,7 +91,8 @@ func TestMemberKeepsTheGroupOnly(t *testing.T) {
 	}
 }
 
-// What fills a hole has its place among the rest; nothing else is put in order.
+// Entries that fill a hole are put at their places by seq; all others stay in the order
+// of hand-over.
 func TestLateEntriesHaveTheirPlace(t *testing.T) {
 	m := &member{user: "ann", group: "g:new"}
 	for _, x := range []struct {

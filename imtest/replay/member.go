@@ -16,12 +16,13 @@ type member struct {
 	user   pim.UserID
 	client *client.Client
 	lost   context.Context         // ends when an attempt to connect fails, with its error
-	lose   context.CancelCauseFunc // ends it
+	lose   context.CancelCauseFunc // ends lost
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	group  pim.ConversationID // empty until it is known
 	handed handedOver         // in the order of hand-over; once the group is known, of the group only
-	late   handedOver         // those that fill holes, whose place is among the others
+	late   handedOver         // entries that fill holes; delivered puts them at their places among handed
 	failed error
 }
 
@@ -35,7 +36,7 @@ func (h *handedOver) add(e pim.Entry, at time.Time) {
 	h.entries, h.at = append(h.entries, e), append(h.at, at)
 }
 
-// of returns what of h belongs to c.
+// of returns the entries of h that are of c.
 func (h *handedOver) of(c pim.ConversationID) (rest handedOver) {
 	for i, e := range h.entries {
 		if e.Conversation == c {
@@ -45,7 +46,7 @@ func (h *handedOver) of(c pim.ConversationID) (rest handedOver) {
 	return rest
 }
 
-// with returns h with the late entries among its own, each before the first that
+// with returns h with the late entries among its own, each before the first entry that
 // has a greater seq.
 func (h *handedOver) with(late handedOver) (all handedOver) {
 	order := make([]int, len(late.entries))
@@ -86,7 +87,7 @@ func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
 	return m, nil
 }
 
-// read takes what the client hands over until it is closed.
+// read takes the client's events until the client is closed.
 func (m *member) read(r *run) {
 	for ev := range m.client.Events() {
 		switch ev := ev.(type) {
@@ -106,8 +107,8 @@ func (m *member) read(r *run) {
 	}
 }
 
-// take keeps an entry of the group. A server that was there before has others;
-// until the group is known, all are kept.
+// take keeps an entry of the group. A server that ran before may have entries of other
+// conversations; until the group is known, take keeps these too.
 func (m *member) take(e pim.Entry, late bool, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +121,7 @@ func (m *member) take(e pim.Entry, late bool, at time.Time) {
 	}
 }
 
-// follow names the group.
+// follow sets the group, and drops the entries of other conversations.
 func (m *member) follow(group pim.ConversationID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -134,8 +135,8 @@ func (m *member) count() (int, error) {
 	return len(m.handed.entries) + len(m.late.entries), m.failed
 }
 
-// delivered returns what was handed over so far, and when: in the order of
-// hand-over, but for what came late.
+// delivered returns the entries that were handed over so far, and when, in the order of
+// hand-over; but late entries are at their places by seq.
 func (m *member) delivered() ([]pim.Entry, []time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 const (
 	inFlight  = 512              // entries sent and not acknowledged, over all members
 	opening   = 32               // clients opened at the same time
-	patience  = 60 * time.Second // without any progress, before what is missing counts as lost
-	pulling   = 8                // members pulled as at the same time
+	patience  = 60 * time.Second // without any progress, before missing entries count as lost; also for a member to connect
+	pulling   = 8                // members whose entries are pulled at the same time
 	checkEach = 50 * time.Millisecond
 )
 
@@ -37,6 +37,7 @@ type run struct {
 	stage    atomic.Pointer[stage]
 	group    pim.ConversationID
 
+	// mu guards the fields below, and members while they are being connected.
 	mu    sync.Mutex
 	sent  map[pim.ClientMessageID]time.Time
 	acks  []time.Duration
@@ -65,7 +66,7 @@ func play(ctx context.Context, c *Config, s *script, p *process.Process) (Report
 	defer r.tell(c.Progress, c.ProgressEvery)()
 	report, err := r.play(ctx, cancel)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause // it says more than that something was broken off
+		err = cause // it says more than that a context was cancelled
 	}
 	return report, err
 }
@@ -121,7 +122,7 @@ func each(ctx context.Context, users []pim.UserID, bound int, f func(context.Con
 	var wg sync.WaitGroup
 	places := make(chan struct{}, bound)
 	for _, u := range users {
-		places <- struct{}{} // whoever has one notices ctx
+		places <- struct{}{} // no select: whoever holds a place notices when ctx ends
 		wg.Go(func() {
 			defer func() { <-places }()
 			if ctx.Err() != nil {
@@ -148,8 +149,8 @@ func (r *run) openAll(ctx context.Context) error {
 	})
 }
 
-// connect opens a member's client and waits until it is synced, at most for
-// patience; if strict, no longer than its first attempt to connect lasts.
+// connect opens a member's client and waits until it is synced, at most for patience.
+// If strict, it fails as soon as the first attempt to connect fails.
 func (r *run) connect(ctx context.Context, u pim.UserID, strict bool) error {
 	m, err := r.open(ctx, u)
 	if err != nil {
@@ -192,9 +193,9 @@ func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
 	return all, err
 }
 
-// startKilling kills the server when it has run for a while, again and again. The
-// function that it returns ends that and waits until the server is up; it may be
-// called twice. If the server does not come up, cancel is called.
+// startKilling kills the server each time it has run for Config.KillEvery. stop ends
+// that and waits until the server is up; it may be called twice. If the server does not
+// come up again, startKilling calls cancel.
 func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	if r.process == nil || r.config.KillEvery == 0 {
 		return func() {}
@@ -264,7 +265,7 @@ func (r *run) create(ctx context.Context) error {
 	return nil
 }
 
-// send is a sender.
+// send implements sender.
 func (r *run) send(ctx context.Context, s step) (func(context.Context) error, error) {
 	by, m := owner, imtest.Send{Conversation: r.group, Kind: s.kind, Members: []pim.UserID{s.user}}
 	at := time.Now()
@@ -302,13 +303,13 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 	}, nil
 }
 
-// sending records what is sent.
+// sending records that a message is sent.
 func (r *run) sending(id pim.ClientMessageID, m imtest.Send, text string) {
 	m.ClientID, m.Device, m.Payload = id, r.device, imtest.PayloadSum([]byte(text))
 	r.history.Sent(m)
 }
 
-// acked records an answer to what by has sent.
+// acked records the acknowledgement of a step that by has sent.
 func (r *run) acked(by pim.UserID, s placed) {
 	r.history.Acked(imtest.Ack{
 		User: by, Device: r.device, ClientID: s.id, Conversation: s.ack.Conversation, Seq: s.ack.Seq,
@@ -320,8 +321,8 @@ func (r *run) acked(by pim.UserID, s placed) {
 	r.steps = append(r.steps, s)
 }
 
-// settle waits until every member has as many entries as it should, or nothing
-// has come for a while.
+// settle waits until every member has as many entries as it should, or until there was
+// no progress for patience.
 func (r *run) settle(ctx context.Context) error {
 	expected := r.reference().expected(r.users())
 	all := 0

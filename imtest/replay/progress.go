@@ -11,12 +11,12 @@ import (
 
 // stage is what a replay is doing, for people who wait for it.
 type stage struct {
-	name  string // with what is counted, as "playing events"
+	name  string // what is done, and what total counts, as in "playing events"
 	total int64
 	done  atomic.Int64
 }
 
-// begins makes name the stage, which is over when total are done.
+// begins begins the stage name, which is over when total are done.
 func (r *run) begins(name string, total int) *stage {
 	s := &stage{name: name, total: int64(total)}
 	r.stage.Store(s)
@@ -35,8 +35,7 @@ func (r *run) line(since time.Duration) string {
 	return text
 }
 
-// tell writes a line to w every while, until the function that it returns is
-// called.
+// tell writes to w, at intervals of every, how far the replay has come. end stops that.
 func (r *run) tell(w io.Writer, every time.Duration) (end func()) {
 	if w == nil || every <= 0 {
 		return func() {}
@@ -52,7 +51,7 @@ func (r *run) tell(w io.Writer, every time.Duration) (end func()) {
 			case <-ctx.Done():
 				return
 			case <-t.C:
-				fmt.Fprintln(w, r.line(time.Since(start))) // who cannot see it loses nothing
+				fmt.Fprintln(w, r.line(time.Since(start))) // an error is ignored: the line is for people only
 			}
 		}
 	})

@@ -20,33 +20,33 @@ import (
 // Config says what to play, and against which server. The zero value of a field
 // is its default.
 type Config struct {
-	File    string    // the chat log; its name is used when Log is set
+	File    string    // the chat log; if Log is set, only its name in errors
 	Log     io.Reader // read instead of File
 	Lurkers int       // silent members besides the log's
 	Speed   float64   // times as fast as the log; 0: as fast as possible
 
-	// Server is a running server's URL. Empty: an own one is started by
-	// ServerCommand, followed by --listen, --listen-tcp, --data and --log-level,
-	// on free ports of the loopback and a fresh directory.
+	// Server is the URL of a server that runs. If it is empty, Run starts its own
+	// server with ServerCommand, followed by --listen, --listen-tcp, --data and
+	// --log-level, on free ports of the loopback and a fresh directory.
 	Server        string
 	Insecure      bool // Server may be on another machine and not encrypted
 	ServerCommand []string
-	TCP           bool // to the own server: raw TCP instead of WebSocket
-	// KillEvery, if not 0, kills the own server with SIGKILL that often, and at
-	// least once, and starts it again on the same data.
+	TCP           bool // Run's own server is reached over raw TCP instead of WebSocket
+	// KillEvery, if not 0, kills Run's own server with SIGKILL that often, and at least
+	// once, and starts it again on the same data.
 	KillEvery time.Duration
 
 	Token         func(user pim.UserID) (string, error) // needed with Server
-	Progress      io.Writer                             // a line that often, for people; nil: none
+	Progress      io.Writer                             // gets a line for people every ProgressEvery; nil: none
 	ProgressEvery time.Duration                         // 0: none
 	Logger        *slog.Logger                          // nil: none
 }
 
-// Report is what came of it. The JSON names are stable.
+// Report is the result of a replay. The JSON names are stable.
 type Report struct {
 	Conversation       pim.ConversationID `json:"conversation"`
-	Messages           int                `json:"messages"`            // spoken in the log
-	Deliveries         int                `json:"deliveries"`          // entries handed to a member's app, its own included
+	Messages           int                `json:"messages"`            // of the chat log
+	Deliveries         int                `json:"deliveries"`          // entries handed to a member's app, the member's own included
 	ExpectedDeliveries int                `json:"expected_deliveries"` // entries of all memberships
 	Lost               int                `json:"lost"`                // expected, and not handed over or not pulled
 	Doubled            int                `json:"doubled"`             // handed over or pulled twice, or twice in the log
@@ -58,7 +58,7 @@ type Report struct {
 	DeliveryP99        float64            `json:"delivery_p99_ms"`
 	Seconds            float64            `json:"seconds"` // of playing, without the check
 
-	// Findings names up to a few of what was lost, doubled or misordered.
+	// Findings describes the first ten of what was lost, doubled or misordered.
 	Findings []string `json:"-"`
 }
 
@@ -70,8 +70,8 @@ func (r *Report) Err() error {
 	return pim.Errorf(pim.KindInternal, "lost %d, doubled %d, misordered %d", r.Lost, r.Doubled, r.Misordered)
 }
 
-// Run plays and checks. An error means that it could not be done; what was found
-// is in the report, see Report.Err.
+// Run plays the chat log and checks the outcome. An error means that the replay could
+// not be done. What was lost, doubled or misordered is in the report, see Report.Err.
 func Run(ctx context.Context, c Config) (Report, error) {
 	s, err := c.script()
 	if err != nil {
@@ -136,8 +136,8 @@ func (c *Config) script() (*script, error) {
 // a time.Duration holds.
 const slowest, fastest = 0.01, 1e9
 
-// owner makes the group and does the joins and leaves. Its name and the lurkers'
-// are none of a log's: see userID, which writes '%' as %25.
+// owner makes the group and does the joins and leaves. No user of a log has its name or
+// a lurker's, because userID writes '%' as %25.
 const owner pim.UserID = "%replay"
 
 func lurker(n int) pim.UserID { return pim.UserID(fmt.Sprintf("%%lurker-%03d", n+1)) }

@@ -60,9 +60,9 @@ func serverCommand(t *testing.T) []string {
 // A real log, real connections, and a server that is killed: nothing is lost,
 // doubled or misordered.
 //
-// A server lives for more than the second after which a client takes a connection
-// for good: else the clients' backoff grows, and on a slow machine hardly any of
-// them meets it.
+// The server must live for longer than the second after which a client takes a
+// connection for good. Otherwise the clients' backoff grows, and on a slow machine
+// hardly any of them finds the server running.
 func TestReplayRealLog(t *testing.T) {
 	command := serverCommand(t)
 	for name, tcp := range map[string]bool{"WebSocket": false, "TCP": true} {
@@ -79,7 +79,7 @@ func TestReplayRealLog(t *testing.T) {
 	}
 }
 
-// A server that is there already, and has been played to before.
+// The server runs already, and the second replay finds the entries of the first on it.
 func TestReplayToARunningServer(t *testing.T) {
 	s, token := running(t, server.Options{})
 	for _, url := range []string{"http://" + s.Addr(), "tcp://" + s.TCPAddr()} {
@@ -88,7 +88,7 @@ func TestReplayToARunningServer(t *testing.T) {
 	}
 }
 
-// Nobody in a log is taken for the members that replay adds, whatever their names.
+// No user of a log is taken for a member that replay adds, whatever the user's name is.
 func TestReplayOfItsOwnNames(t *testing.T) {
 	s, token := running(t, server.Options{})
 	var log strings.Builder
@@ -100,7 +100,7 @@ func TestReplayOfItsOwnNames(t *testing.T) {
 	sound(t, report, err)
 }
 
-// A server that does not start is heard.
+// If the server does not start, the error says what the server wrote.
 func TestReplaySaysWhyNoServerStarts(t *testing.T) {
 	_, err := Run(t.Context(), Config{Log: realLog(t, 5), ServerCommand: []string{"sh", "-c", "echo no room left >&2; exit 3"}})
 	if pim.KindOf(err) != pim.KindUnavailable || !strings.Contains(err.Error(), "exit status 3: no room left") {
@@ -108,7 +108,7 @@ func TestReplaySaysWhyNoServerStarts(t *testing.T) {
 	}
 }
 
-// Where no server is, or none that lets us in, replay does not try for ever.
+// If there is no server, or the server refuses the token, replay does not try for ever.
 func TestReplayGivesUp(t *testing.T) {
 	s, _ := running(t, server.Options{})
 	token := func(pim.UserID) (string, error) { return "forged", nil }
@@ -125,7 +125,7 @@ func TestReplayGivesUp(t *testing.T) {
 	}
 }
 
-// A server that forgets an entry when it is asked for it is found out.
+// Replay notices a server that leaves an entry out of every pull.
 func TestReplayNoticesABrokenServer(t *testing.T) {
 	s, token := running(t, server.Options{WrapReader: func(r gateway.Reader) gateway.Reader { return hiding{r} }})
 	report, err := Run(t.Context(), Config{Log: realLog(t, 100), Lurkers: 5, Server: "http://" + s.Addr(), Token: token})
@@ -171,7 +171,7 @@ func running(t *testing.T, o server.Options) (*server.Server, func(pim.UserID) (
 	return s, func(u pim.UserID) (string, error) { return keys.Issue(u, time.Hour, time.Now()) }
 }
 
-// watch keeps lines, and waits for what they must say.
+// watch keeps the lines that are written to it.
 type watch struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -183,7 +183,7 @@ func (w *watch) Write(line []byte) (int, error) {
 	return w.text.Write(line)
 }
 
-// Who waits for a long replay is told how far it has come.
+// Progress lines say how far a replay has come.
 func TestReplayTellsHowFarItIs(t *testing.T) {
 	s, token := running(t, server.Options{})
 	var w watch

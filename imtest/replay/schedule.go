@@ -11,11 +11,11 @@ import (
 // sender sends a step. acked waits for its acknowledgement.
 type sender func(context.Context, step) (acked func(context.Context) error, err error)
 
-// schedule carries steps out, each at its time (pace waits for it), at most
-// bound of them at once. A user's messages go out in their order, after the
-// acknowledgement of its join; its leave after those of all its messages.
-// Otherwise nothing waits for anything. It returns when all are acknowledged,
-// or with the first error.
+// schedule carries steps out, each at its time (pace waits for it), at most bound of
+// them at once. A user's messages go out in their order, after the acknowledgement of
+// the user's join; a leave, or another join, goes out after the acknowledgements of all
+// steps of the user before it. No other step waits for another. schedule returns when
+// all steps are acknowledged, or with the first error.
 func schedule(ctx context.Context, steps []step, bound int, pace func(ctx context.Context, i int) error, send sender) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -37,8 +37,8 @@ func schedule(ctx context.Context, steps []step, bound int, pace func(ctx contex
 		t := &turn{kind: s.kind, queued: make(chan struct{}), acked: make(chan struct{})}
 		before := last[s.user]
 		last[s.user] = t
-		// What it waits for has a place already, so that one of those under way can
-		// always go on.
+		// The step that t waits for has a place already, so that one of the steps under
+		// way can always go on.
 		wg.Go(func() {
 			defer func() { <-places }()
 			if err := t.take(ctx, s, before, send); err != nil {
@@ -53,15 +53,16 @@ func schedule(ctx context.Context, steps []step, bound int, pace func(ctx contex
 // turn is a step under way.
 type turn struct {
 	kind   pim.EntryKind
-	queued chan struct{} // closed when it is in its client's outbox
-	acked  chan struct{} // closed when it and all before it of its user are acknowledged
+	queued chan struct{} // closed when the step is in its client's outbox
+	acked  chan struct{} // closed when the step and all before it of its user are acknowledged
 }
 
 // take carries out s, the step after before of the same user.
 func (t *turn) take(ctx context.Context, s step, before *turn, send sender) error {
 	if before != nil {
-		// A client keeps the order of what it sends. Joins and leaves are another
-		// client's.
+		// A client keeps the order of its messages, so a message need not wait for the
+		// acknowledgement of the message before it. But joins and leaves are sent by
+		// another client, the owner's.
 		ready := before.acked
 		if t.kind == pim.EntryMessage && before.kind == pim.EntryMessage {
 			ready = before.queued

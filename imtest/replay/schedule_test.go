@@ -28,8 +28,8 @@ func seed(t *testing.T) uint64 {
 	return s
 }
 
-// Whatever the delays, every step finds what it needs done, and no more than the
-// bound are under way.
+// Whatever the delays, a step is sent only when the steps that it depends on are done,
+// and no more than the bound are under way.
 func TestScheduleKeepsWhatDepends(t *testing.T) {
 	first := seed(t)
 	for i := range uint64(50) {
@@ -82,7 +82,7 @@ type world struct {
 type worldUser struct {
 	joined  bool // acknowledged
 	waiting int  // messages without an acknowledgement
-	last    int  // newest message
+	last    int  // the newest step
 }
 
 func (w *world) send(_ context.Context, s step) (func(context.Context) error, error) {
@@ -129,7 +129,7 @@ func (w *world) send(_ context.Context, s step) (func(context.Context) error, er
 	}, nil
 }
 
-// The first error ends it, and everything under way.
+// The first error ends schedule and every step under way.
 func TestScheduleEndsWithTheFirstError(t *testing.T) {
 	broken := errors.New("broken")
 	steps := []step{{kind: pim.EntryMessage, user: "ann"}, {kind: pim.EntryMessage, user: "bob"}, {kind: pim.EntryLeave, user: "bob"}}

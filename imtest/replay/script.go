@@ -23,7 +23,7 @@ type script struct {
 	steps []step
 }
 
-// step is one entry of the group's log to be.
+// step is one entry that the group's log is to have.
 type step struct {
 	at   time.Duration // since the log's start
 	kind pim.EntryKind // message, join or leave
@@ -47,9 +47,9 @@ const (
 
 // readScript reads a chat log. Logs of real channels are not whole, so:
 //
-//   - who acts without having joined was there from the start, or, after a leave,
-//     comes back with that act;
-//   - a join of someone present and a leave of someone absent mean nothing;
+//   - a user who acts without having joined was there from the start or, after a
+//     leave, joins again by that act;
+//   - a join of a user who is present and a leave of one who is absent mean nothing;
 //   - a rename is a leave of the old name and a join of the new one.
 //
 // Nothing is changed or left out in silence: a line that cannot be played as it
@@ -98,8 +98,8 @@ type parser struct {
 	present map[pim.UserID]bool
 }
 
-// check refuses a line that says too much, too little, or what cannot be. last is
-// the at of the line before.
+// check refuses a line that lacks a field, has one too many, or has a value that cannot
+// be. last is the at of the line before.
 func (l *line) check(last int64) error {
 	switch {
 	case !slices.Contains([]string{"message", "join", "leave", "rename"}, l.Kind):
@@ -153,7 +153,7 @@ func (p *parser) take(l *line) error {
 	return nil
 }
 
-// join makes user present. acting: the log shows no join, the user just acts.
+// join makes user present. acting says that the log shows no join: the user just acts.
 func (p *parser) join(at time.Duration, user pim.UserID, acting bool) {
 	if p.present[user] {
 		return
@@ -183,8 +183,8 @@ func (p *parser) leave(at time.Duration, user pim.UserID) {
 	p.steps = append(p.steps, step{at: at, kind: pim.EntryLeave, user: user})
 }
 
-// userID makes a user ID of a nick. What a user ID must not hold is written as
-// %XX, and so is '%'.
+// userID makes a user ID of a nick. Characters that a user ID must not have are written
+// as %XX, and so is '%'.
 func userID(nick string) pim.UserID {
 	var b strings.Builder
 	for _, r := range nick {
