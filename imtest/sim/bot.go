@@ -11,23 +11,24 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// bot is an app that confirms every entry, and answers questions: the messages of
-// others that begin as World.someMessage makes them. It takes its time.
+// bot is an app that confirms every entry and answers questions. A question is a
+// message of another user that begins as the messages of World.someMessage do. The bot
+// takes its time.
 type bot struct {
-	inbox   []engine.Stored // what the process has not looked at yet
+	inbox   []engine.Stored // entries that the process has not looked at yet
 	looked  map[pim.ConversationID]map[pim.Seq]bool
-	answers map[pim.ClientMessageID]string // the questions that it has answered, by the answer
-	owed    map[string]bool                // the questions that it looked at
+	answers map[pim.ClientMessageID]string // by the ID of each answer that it has given: the question
+	owed    map[string]bool                // the questions that it looked at; each must have one answer
 	broken  botBreakage
 }
 
-// botBreakage is how a bot is broken on purpose. The zero one is sound.
+// botBreakage is how a bot is broken on purpose. The zero botBreakage is sound.
 type botBreakage struct {
-	confirmsFirst bool // and answers in a transaction of its own
-	forgets       bool // takes only what the engine hands over
+	confirmsFirst bool // confirms an entry, and then answers in a transaction of its own
+	forgets       bool // takes only what the engine hands over, and nothing from the store
 }
 
-// makeBot makes a bot of a device that does not run yet.
+// makeBot makes a bot of d, which must not run yet.
 func (d *Device) makeBot() {
 	d.config.Confirms = true
 	d.bot = &bot{
@@ -36,7 +37,8 @@ func (d *Device) makeBot() {
 	}
 }
 
-// begins: a new process reads on in its store.
+// begins is called for a new process: the bot goes on after the last entry that its
+// store has as confirmed.
 func (b *bot) begins(d *Device) {
 	b.inbox = nil
 	if d.disk.meta.Confirms && !b.broken.forgets {
@@ -45,7 +47,7 @@ func (b *bot) begins(d *Device) {
 	b.later(d)
 }
 
-// hears takes what the engine hands over.
+// hears takes an entry that the engine hands over.
 func (b *bot) hears(d *Device, ev engine.EntryEvent) {
 	if b.inbox = append(b.inbox, engine.Stored{Entry: ev.Entry, Number: ev.Number}); len(b.inbox) == 1 {
 		b.later(d)
@@ -93,12 +95,12 @@ func (b *bot) look(d *Device) {
 		b.inbox = b.inbox[1:]
 	}
 	if d.engine != nil && len(b.inbox) > 0 {
-		b.later(d) // what could not be queued, for the outbox is full, is tried again
+		b.later(d) // if the outbox is full, the same entry is tried again
 	}
 }
 
 // answerID derives the client message ID of the answer to a question, so that a bot
-// whose store comes back from a backup answers under the same.
+// whose store comes back from a backup answers under the same ID.
 func answerID(d *Device, question string) (id pim.ClientMessageID) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s %s", d.User, d.ID, question))
 	copy(id[:], sum[:])
@@ -112,13 +114,13 @@ func (b *bot) has(e pim.Entry) {
 	b.looked[e.Conversation][e.Seq] = true
 }
 
-// missed returns what the bot has not looked at, and the questions that do not have
-// one answer.
+// missed names the entries that the bot has not looked at, and the questions that do
+// not have exactly one answer.
 func (b *bot) missed(d *Device) (broken []string) {
 	times := make(map[string]int)
 	for _, c := range d.w.Server.Conversations(d.User) {
 		if _, own := c.OwnUser(); own {
-			continue // what later commands have replaced is left out
+			continue // a device need not get commands that later ones have superseded
 		}
 		for _, e := range d.w.Server.Readable(c, d.User) {
 			if !b.looked[c][e.Seq] {
@@ -130,7 +132,7 @@ func (b *bot) missed(d *Device) (broken []string) {
 		}
 	}
 	for id, question := range b.answers {
-		if d.w.refused[id] { // it has left the group, say
+		if d.w.refused[id] { // as when the bot has left the group
 			times[question]++
 		}
 	}

@@ -21,9 +21,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// How transcripts write what goes into an engine and comes out of it:
-// client/testdata/transcripts/README.md is the specification. Field names are those
-// of package engine in snake case; what is zero is left out.
+// This file writes the inputs and outputs of an engine as transcripts have them, and
+// reads them. The specification is client/testdata/transcripts/README.md. Field names
+// are those of package engine in snake case; zero values are left out.
 
 var (
 	typeOfDuration = reflect.TypeFor[time.Duration]()
@@ -32,14 +32,14 @@ var (
 	typeOfError    = reflect.TypeFor[error]()
 	typeOfMessage  = reflect.TypeFor[wire.Message]()
 
-	// Of outputs only.
+	// These are in outputs only: decode does not know them.
 	typeOfState     = reflect.TypeFor[engine.State]()
 	typeOfSendState = reflect.TypeFor[engine.SendState]()
 )
 
 const base64Prefix = "base64:"
 
-// encode returns v as what json.Marshal takes; nil if it is zero.
+// encode returns v in a form for json.Marshal, nil if v is zero.
 func encode(v reflect.Value) any {
 	if !v.IsValid() || v.IsZero() {
 		return nil
@@ -129,7 +129,7 @@ func snake(name string) string {
 	return b.String()
 }
 
-// decode fills v with what encode made, read back from JSON.
+// decode sets v from x, which is what encode made, read back from JSON.
 func decode(x any, v reflect.Value) error {
 	if x == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// Device is an engine and what is around it.
+// Device is an engine and what is around it: its store, network, clocks and app.
 type Device struct {
 	User pim.UserID
 	ID   pim.DeviceID
@@ -21,40 +21,40 @@ type Device struct {
 	engine    *engine.Engine // nil: the process does not run
 	disk      *disk
 	backup    *disk // a copy of the store; nil: none
-	storage   int   // its number; a restored backup is the next
+	storage   int   // the number of the store; Restore begins the next
 	fuse      int   // effects until the process dies; 0: it does not
 	net       Net
 	conns     []*conn
 	using     uint64        // the attempt whose connection is in use
 	waiting   []*conn       // attempts that the network swallows
 	wall      pim.Millis    // skew of the wall clock
-	slept     time.Duration // in all: the monotonic clock stood still
+	slept     time.Duration // how long it slept in all; the monotonic clock stood still meanwhile
 	asleep    bool
 	signedOut bool           // the app has no token
-	inputs    []engine.Input // that came while it slept
+	inputs    []engine.Input // inputs that came while it slept
 	ticks     uint64         // the number of the last alarm that was set
 	had       map[pim.ConversationID]map[pim.Seq]bool
-	arrived   map[pim.ConversationID][]pim.Seq   // as the app was handed them
-	failed    map[pim.ClientMessageID]*pim.Error // what the app was told last
+	arrived   map[pim.ConversationID][]pim.Seq   // seqs in the order in which the app was handed them
+	failed    map[pim.ClientMessageID]*pim.Error // messages of which the app was told last that they have failed
 	settings  map[string]engine.SettingEvent     // as the app shows them
 	breaks    Breakage
 	recorder  *recorder
 	bot       *bot // nil: a person uses it
 
-	locals map[pim.ClientMessageID]int64 // of what was transmitted since the user sent it, or sent it again
-	timeOf map[int64]pim.ClientMessageID // whose each of them is that was taken on the present setting of the server's clock
-	local  int64                         // the last one that was taken
-	backs  int                           // how often they went back
+	locals map[pim.ClientMessageID]int64 // local times by message; forgotten when the user sends the message again
+	timeOf map[int64]pim.ClientMessageID // messages by local time, of the times taken since they last went back
+	local  int64                         // the local time that was taken last
+	backs  int                           // how often local times went back
 }
 
 // Breakage is how a device is broken on purpose. The zero Breakage is sound.
 type Breakage struct {
-	Blind        bool                                            // Answer takes the identity of the server's store away
-	ForgetFormer bool                                            // nor has what the server has lost
-	ForgetOutbox bool                                            // the store drops what is queued
-	Frame        func(*Device, wire.Message) wire.Message        // changes what is transmitted; nil: swallowed
-	Answer       func(*Device, wire.Message) wire.Message        // and what is received
-	Show         func(d *Device, c pim.ConversationID) []pim.Seq // shows in another order
+	Blind        bool                                            // Answer removes the identity of the server's store
+	ForgetFormer bool                                            // the store returns nothing of what the server has lost
+	ForgetOutbox bool                                            // the store drops messages that are queued
+	Frame        func(*Device, wire.Message) wire.Message        // changes a frame that is transmitted; if it returns nil, the frame is swallowed
+	Answer       func(*Device, wire.Message) wire.Message        // changes a frame that is received
+	Show         func(d *Device, c pim.ConversationID) []pim.Seq // returns what the device shows, in another order
 }
 
 // NewDevice adds a device, which does not run yet.
@@ -75,7 +75,7 @@ func (w *World) NewDevice(user pim.UserID, id pim.DeviceID) *Device {
 
 func (d *Device) device() imtest.Device { return imtest.Device{User: d.User, Device: d.ID} }
 
-// time is the present, as the device's clocks show it.
+// time returns the present as the device's clocks show it.
 func (d *Device) time() engine.Time {
 	return engine.Time{Mono: d.w.now - d.slept, Wall: epoch + pim.Millis(d.w.now/time.Millisecond) + d.wall}
 }
@@ -128,8 +128,8 @@ func (d *Device) Backup() {
 	d.w.tell(d, "is backed up")
 }
 
-// Restore ends the process and goes back to the backup. What was queued since is
-// gone with the store.
+// Restore ends the process and goes back to the backup. Messages that were queued since
+// the backup are gone with the store.
 func (d *Device) Restore() {
 	if d.backup == nil {
 		return
@@ -178,7 +178,7 @@ func (d *Device) Jump(by time.Duration) {
 	d.wall += pim.Millis(by / time.Millisecond)
 }
 
-// Step gives the engine an input and does what it asks for.
+// Step gives the engine an input and does what the engine asks for.
 func (d *Device) Step(in engine.Input) error {
 	if d.engine == nil {
 		return errNotRunning
@@ -215,7 +215,7 @@ func (d *Device) Step(in engine.Input) error {
 
 var errNotRunning = pim.Errorf(pim.KindUnavailable, "the process does not run")
 
-// setAlarm calls the engine when it asked to be.
+// setAlarm gives the engine a Tick when the engine asked for one.
 func (d *Device) setAlarm() {
 	d.ticks++
 	if d.engine == nil {
@@ -245,7 +245,7 @@ func (d *Device) burns() bool {
 	return false
 }
 
-// perform does what the engine asks for, in the order of its documentation.
+// perform does what the engine asks for, in the order that engine.Output documents.
 func (d *Device) perform(out *engine.Output) {
 	if !out.Store.Empty() {
 		if d.burns() {
@@ -301,19 +301,20 @@ func (d *Device) transmit(m wire.Message) {
 	}
 }
 
-// timed asks that a message keeps its local time over every resend and restart, and
-// that no other of the device has it. Where the server's clock was set back, the
-// device's times may go back once, when the device notices, and come again.
+// timed checks that a message keeps its local time over every resend and restart, and
+// that no other message of the device has the same. Each time the server's clock is set
+// back, the device's local times may go back once, when the device notices; earlier
+// times may then be taken again.
 func (d *Device) timed(req *wirepb.PIMSendReq) {
 	id, _ := wire.ClientID(req.ClientMessageId)
 	if d.disk.outbox[id].Again {
-		return // it has the one that it had, which another device may have given it
+		return // it keeps its first local time, which another device of the user may have given it
 	}
 	if was, again := d.locals[id]; again {
 		if was != req.LocalMs {
 			d.w.Failf("%s/%s transmits %s with the local time %d, and before that with %d", d.User, d.ID, id, req.LocalMs, was)
 		}
-		return // it may be of an earlier setting of the clock
+		return // its local time may be of an earlier setting of the clock
 	}
 	if req.LocalMs <= d.local && d.backs < d.w.backs {
 		d.backs++
@@ -335,7 +336,7 @@ func (d *Device) forgetTimes() {
 	}
 }
 
-// hear is the app.
+// hear is the app: it takes an event of the engine.
 func (d *Device) hear(ev engine.Event) {
 	switch ev := ev.(type) {
 	case engine.EntryEvent:
@@ -376,8 +377,8 @@ func (d *Device) hearSend(ev engine.SendEvent) {
 	}
 }
 
-// givesUp notes what leaves the outbox without being sent. The app may not live
-// to hear of it.
+// givesUp notes the messages that leave the outbox without being sent. It does not wait
+// for the app to hear of it, because the process may die before that.
 func (d *Device) givesUp(events []engine.Event) {
 	for _, ev := range events {
 		if ev, ok := ev.(engine.SendEvent); ok && (ev.State == engine.Superseded || ev.State == engine.Discarded) {
@@ -386,7 +387,8 @@ func (d *Device) givesUp(events []engine.Event) {
 	}
 }
 
-// show hands an entry to the app, once for what it finds in the store by itself.
+// show hands an entry to the app. An entry that the app finds in the store is handed
+// over only if the app has not had it before.
 func (d *Device) show(e pim.Entry, late bool) {
 	had := d.had[e.Conversation]
 	if had == nil {

@@ -14,11 +14,11 @@ type disk struct {
 	meta          engine.Meta
 	conversations map[pim.ConversationID]engine.Conversation
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
-	stored        []engine.Stored // the same, in the order of their numbers
+	stored        []engine.Stored // the same entries, in the order of their numbers
 	outbox        map[pim.ClientMessageID]engine.Outgoing
 	settings      map[string]pim.Setting
 	networks      []engine.Network
-	former        map[pim.ConversationID][]pim.Entry // kept aside, by seq
+	former        map[pim.ConversationID][]pim.Entry // entries kept aside, by seq
 }
 
 func newDisk() *disk {
@@ -31,7 +31,7 @@ func newDisk() *disk {
 	}
 }
 
-// clone is a backup.
+// clone returns a copy of d, for a backup.
 func (d *disk) clone() *disk {
 	c := *d
 	c.conversations, c.outbox, c.settings = maps.Clone(d.conversations), maps.Clone(d.outbox), maps.Clone(d.settings)
@@ -44,14 +44,14 @@ func (d *disk) clone() *disk {
 	return &c
 }
 
-// since returns the entries with a number above that.
+// since returns the entries with a number above number.
 func (d *disk) since(number uint64) []engine.Stored {
 	at, _ := slices.BinarySearchFunc(d.stored, number+1, func(e engine.Stored, n uint64) int { return cmp.Compare(e.Number, n) })
 	return slices.Clone(d.stored[at:])
 }
 
-// snapshot is what an engine starts from, in an order that does not depend on
-// that of maps.
+// snapshot returns what an engine starts from, in an order that does not depend on the
+// order of maps.
 func (d *disk) snapshot() engine.Snapshot {
 	s := engine.Snapshot{Meta: d.meta, Networks: d.networks}
 	for _, id := range slices.Sorted(maps.Keys(d.conversations)) {
@@ -68,7 +68,7 @@ func (d *disk) snapshot() engine.Snapshot {
 	return s
 }
 
-// apply is one transaction.
+// apply applies b in one transaction.
 func (d *disk) apply(b *engine.Batch) {
 	for _, r := range b.Rewinds {
 		d.rewind(r)
@@ -109,7 +109,7 @@ func (d *disk) apply(b *engine.Batch) {
 	}
 }
 
-// rewind takes a conversation back.
+// rewind does what engine.Rewind says.
 func (d *disk) rewind(r engine.Rewind) {
 	for seq, e := range d.entries[r.Conversation] {
 		if seq <= r.After {
@@ -126,7 +126,7 @@ func (d *disk) rewind(r engine.Rewind) {
 	}
 }
 
-// keep keeps an entry aside.
+// keep keeps an entry aside, in place of one with the same client message ID.
 func (d *disk) keep(e pim.Entry) {
 	kept := slices.DeleteFunc(slices.Clone(d.former[e.Conversation]), func(k pim.Entry) bool { return k.ClientID == e.ClientID })
 	kept = append(kept, e)
@@ -134,7 +134,8 @@ func (d *disk) keep(e pim.Entry) {
 	d.former[e.Conversation] = kept
 }
 
-// bySeq orders entries. What is kept aside may be of several logs, and have one seq.
+// bySeq orders entries. Entries kept aside may be of several logs, so that two have the
+// same seq; then the client message ID decides.
 func bySeq(a, b pim.Entry) int {
 	return cmp.Or(cmp.Compare(a.Seq, b.Seq), slices.Compare(a.ClientID[:], b.ClientID[:]))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/pim-im/pim/imtest"
 )
 
-// GoBack takes the server back to b, nil being a new one, with another identity of
-// its store. It is down for a while.
+// GoBack takes the server back to b, or puts a new server in its place if b is nil. The
+// server's store gets another identity, and the server is down for the time down.
 func (w *World) GoBack(b *clienttest.Backup, down time.Duration) {
 	w.stores++
 	w.wentBack = true
@@ -22,8 +22,8 @@ func (w *World) GoBack(b *clienttest.Backup, down time.Duration) {
 	w.keep()
 }
 
-// keep leaves of what was queued, once the server has gone back, what it or a device
-// of the user still has: only that can be in a log at the end.
+// keep drops from w.queued, once the server has gone back, the messages that neither
+// the server nor a device of the user still has: they can't be in a log at the end.
 func (w *World) keep() {
 	if !w.wentBack {
 		return
@@ -52,8 +52,9 @@ func (w *World) keep() {
 	maps.DeleteFunc(w.queued, func(id pim.ClientMessageID, _ *Device) bool { return !has[id] })
 }
 
-// rewrite begins the history anew, with what was sent and what devices have now: what
-// was acknowledged and handed over before the server went back does not hold.
+// rewrite begins the history anew if the server has gone back. The new history has what
+// was sent and what devices have now; what was acknowledged and handed over before the
+// server went back does not hold any more.
 func (w *World) rewrite() {
 	if !w.wentBack {
 		return
@@ -69,8 +70,8 @@ func (w *World) rewrite() {
 		if s.Kind != pim.EntryMessage && s.Kind != pim.EntryCreate {
 			delete(w.queued, s.ClientID) // it may not be worth sending again
 		}
-		// Any device of the user may have brought it back, and a command that is given
-		// again knows the new log.
+		// Any device of the user may have brought the message back. A command that is
+		// given again has another payload, since it knows the new log.
 		if e, ok := logged[s.ClientID]; ok && e.Sender == s.Sender {
 			s.Device = e.Device
 			if e.Kind == pim.EntryCommand {
@@ -89,9 +90,9 @@ func (w *World) rewrite() {
 	}
 }
 
-// someGoingBack takes the server back to what it was at the last call, or to
-// nothing. Bots are left out of it: what they have answered may be lost with the
-// question.
+// someGoingBack backs the server up, or takes it back to the last backup; if there is
+// no backup, to nothing. In a world with bots it does nothing: what a bot has answered
+// may be lost together with the question.
 func (w *World) someGoingBack(*Device) {
 	if slices.ContainsFunc(w.devices, func(d *Device) bool { return d.bot != nil }) {
 		return

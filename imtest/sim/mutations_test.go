@@ -12,13 +12,13 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// Engines that are broken on purpose. Each is found out by what it breaks, within
-// a few schedules that a sound engine passes.
+// Each engine is broken on purpose in one way. Within at most 1000 schedules it is
+// found out by what it breaks, in a schedule that a sound engine passes.
 func TestBrokenEnginesAreFoundOut(t *testing.T) {
 	for _, broken := range []struct {
 		name  string
 		spoil func(*Device)
-		found string // in what is reported
+		found string // a part of what is reported
 	}{
 		{"the outbox is not persisted", func(d *Device) { d.breaks.ForgetOutbox = true }, "lost: message"},
 		{"a new ID on resend", newIDOnResend, "I3 "},
@@ -50,7 +50,7 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 	}
 }
 
-// brokenBot makes a bot of d, if it is none.
+// brokenBot makes d a bot, if it is not one yet, and returns how the bot is broken.
 func brokenBot(d *Device) *botBreakage {
 	if d.bot == nil {
 		d.makeBot()
@@ -58,11 +58,11 @@ func brokenBot(d *Device) *botBreakage {
 	return &d.bot.broken
 }
 
-// newIDOnResend makes a device that forgets what a message was called: each
-// repetition has an ID of its own. The answers it translates back, or it would
-// notice.
+// newIDOnResend makes a device that forgets what a message was called: each repetition
+// has an ID of its own. The device translates the IDs in answers back, or the engine
+// would notice.
 func newIDOnResend(d *Device) {
-	names := make(map[string][]byte) // of repetitions: the first ID
+	names := make(map[string][]byte) // by the ID of a repetition: the first ID of the message
 	tries := make(map[string]int)
 	d.breaks.Frame = func(d *Device, m wire.Message) wire.Message {
 		req, ok := m.(*wirepb.PIMSendReq)
@@ -95,7 +95,7 @@ func newIDOnResend(d *Device) {
 	}
 }
 
-// sameServer takes the signs of a server that went back from Welcome.
+// sameServer removes from Welcome the signs that the server went back.
 func sameServer(d *Device) {
 	d.breaks.Blind = true
 	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
@@ -139,7 +139,7 @@ func newTimeOnResend(d *Device) {
 	}
 }
 
-// coarseTimes gives messages the minute as their local time.
+// coarseTimes rounds the local times of messages down to the minute.
 func coarseTimes(d *Device) {
 	d.breaks.Frame = func(_ *Device, m wire.Message) wire.Message {
 		if req, ok := m.(*wirepb.PIMSendReq); ok {
@@ -149,9 +149,9 @@ func coarseTimes(d *Device) {
 	}
 }
 
-// A crowd that loses its server comes back spread over the window that the server
-// gave, and after that by its own backoff. A crowd whose engines wait for a fixed
-// time comes back as one.
+// Devices that lose their server come back spread over the window that the server gave,
+// and after that by their own backoff. Devices whose engines wait for a fixed time come
+// back all at once.
 func TestAvalanche(t *testing.T) {
 	const crowd, window = 300, 10 * time.Second
 	peak := func(random func(*Device) func() float64) int {

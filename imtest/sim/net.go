@@ -15,13 +15,13 @@ type Net struct {
 	Delay  time.Duration // one way
 	Jitter time.Duration // more or less, evenly
 	// Loss is the share of frames that are lost on the way at first. The transport
-	// sends them again, so they and everything behind them come later: by 1 s, 3 s,
-	// 7 s … as a retransmission timer that doubles.
+	// sends a lost frame again, so the frame and everything behind it come later: by
+	// 1 s, 3 s, 7 s …, as with a retransmission timer that doubles.
 	Loss   float64
-	Rate   int           // bytes a second, each way; 0: any
+	Rate   int           // bytes a second, each way; 0: no limit
 	Refuse bool          // nobody listens
-	Silent bool          // what is sent vanishes until the network is another
-	Deaf   bool          // what the server sends vanishes likewise
+	Silent bool          // frames of the device are held back until Change
+	Deaf   bool          // frames of the server are held back until Change; with Silent or Deaf no connection is made
 	Portal bool          // connections are made, but with somebody who does not answer
 	Forget time.Duration // after such a silence a connection's frames vanish; 0: never
 }
@@ -40,21 +40,21 @@ var (
 type conn struct {
 	d        *Device
 	attempt  uint64
-	session  *clienttest.Session // nil: not made yet, or it is not the server
+	session  *clienttest.Session // nil: not made yet, or a portal answers in place of the server
 	gone     bool                // one side has ended it; what is under way is lost
 	vanishes bool                // it is half open: frames vanish, nobody is told
-	lineAt   time.Duration       // the last frame
+	lineAt   time.Duration       // when the last frame was sent
 	up, down lane
 }
 
 // lane is one direction: what is sent arrives in order.
 type lane struct {
 	left time.Duration // when the last frame had been put on the line
-	last time.Duration // when it arrives
-	held []func()      // while the network swallows it
+	last time.Duration // when that frame arrives
+	held []func()      // frames that the network swallows until Change
 }
 
-// dial makes an attempt.
+// dial makes an attempt to connect.
 func (d *Device) dial(to engine.Dial) {
 	w := d.w
 	if d.signedOut {
@@ -67,7 +67,8 @@ func (d *Device) dial(to engine.Dial) {
 	c.handshake()
 }
 
-// handshake takes two round trips, when there is a way to the server.
+// handshake makes the connection, in two round trips, when there is a way to the
+// server.
 func (c *conn) handshake() {
 	d := c.d
 	if d.net.Silent || d.net.Deaf {
@@ -92,7 +93,7 @@ func (c *conn) handshake() {
 	})
 }
 
-// stall returns how much later something arrives for being lost on the way.
+// stall returns how much later a frame arrives because it is lost on the way at first.
 func (d *Device) stall() (late time.Duration) {
 	if d.net.Loss == 0 {
 		return 0
@@ -121,7 +122,7 @@ func (c *conn) carry(l *lane, up bool, size int, arrive func()) {
 	if d.net.Jitter > 0 {
 		took += time.Duration((2*w.rng.Float64() - 1) * float64(d.net.Jitter))
 	}
-	l.left = max(l.left, w.now) // a line that is busy is waited for
+	l.left = max(l.left, w.now) // a frame waits until the line is free
 	if d.net.Rate > 0 {
 		l.left += time.Duration(size) * time.Second / time.Duration(d.net.Rate)
 	}
@@ -168,7 +169,7 @@ func (c *conn) toDevice(m wire.Message) {
 	})
 }
 
-// ends it on the server's side.
+// close ends the connection on the server's side.
 func (c *conn) close() {
 	c.gone = true
 	if c.session != nil {
@@ -176,7 +177,7 @@ func (c *conn) close() {
 	}
 }
 
-// lost ends it and tells the device.
+// lost ends the connection and tells the device.
 func (c *conn) lost(err error) {
 	c.close()
 	if c.d.engine != nil {
@@ -184,8 +185,8 @@ func (c *conn) lost(err error) {
 	}
 }
 
-// Change puts the device on another network, or changes the one it is on. What the
-// old one held is sent again on the new, as a transport would.
+// Change puts the device on another network, or changes the one it is on. Frames that
+// the old network held are sent again on the new one, as a transport would.
 func (d *Device) Change(n Net) {
 	d.w.tell(d, "network: %+v", n)
 	d.net = n
@@ -232,7 +233,7 @@ func (d *Device) Freeze() {
 	}
 }
 
-// take returns the connections and forgets them.
+// take returns the device's connections, and forgets them and the attempts.
 func (d *Device) take() []*conn {
 	conns := d.conns
 	d.conns, d.waiting = nil, nil

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A line carries one frame after the other: what is sent at the same time waits for
-// the line, and then for the way.
+// A line carries one frame after the other: frames that are sent at the same time wait
+// for the line, and are under way after that.
 func TestRate(t *testing.T) {
 	w := NewWorld(1)
 	d := w.NewDevice("alice", "phone")

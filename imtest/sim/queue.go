@@ -8,7 +8,7 @@ import (
 // event is something that happens at a time.
 type event struct {
 	at    time.Duration
-	order uint64 // among those of one time: as they were set
+	order uint64 // among events of one time: as they were set
 	do    func()
 }
 
@@ -28,7 +28,8 @@ func (q *events) Pop() any {
 	return e
 }
 
-// At makes do happen when the world's clock shows at, or now if that is past.
+// At makes do happen when the world's clock shows at, or at the present time if at is
+// past.
 func (w *World) At(at time.Duration, do func()) {
 	w.order++
 	heap.Push(&w.queue, event{max(at, w.now), w.order, do})

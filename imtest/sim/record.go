@@ -10,8 +10,8 @@ import (
 	"github.com/pim-im/pim/client/engine"
 )
 
-// Transcript is what went into the engine of one device and came out of it, in a
-// story. An SDK that is fed the inputs gives the outputs.
+// Transcript is what went into the engine of one device and came out of it, in a story.
+// An SDK that is fed the inputs must give the outputs.
 type Transcript struct {
 	Name      string    `json:"name"`
 	Story     string    `json:"story"`
@@ -27,7 +27,7 @@ type Process struct {
 	Steps    []Turn    `json:"steps"`
 }
 
-// Turn is one step and what was taken after it.
+// Turn is one step and what Take returned after it.
 type Turn struct {
 	At    float64        `json:"at"`   // ms on the monotonic clock
 	Wall  float64        `json:"wall"` // the device's wall clock, ms since 1970
@@ -37,7 +37,7 @@ type Turn struct {
 	Error string         `json:"error,omitempty"`
 }
 
-// recorder writes the transcript of a device; a nil one writes nothing.
+// recorder writes the transcript of a device; a nil recorder writes nothing.
 type recorder struct{ Transcript }
 
 func (r *recorder) begin(d *Device) {
@@ -109,7 +109,7 @@ func encodeOutput(out *engine.Output) any {
 	return fields
 }
 
-// inputs are what an engine can be told, by the name in a transcript.
+// inputs are the types of an engine's inputs, by their names in transcripts.
 var inputs = func() map[string]reflect.Type {
 	types := make(map[string]reflect.Type)
 	for _, in := range []engine.Input{
@@ -143,8 +143,8 @@ var inputs = func() map[string]reflect.Type {
 	return types
 }()
 
-// Replay feeds a transcript to engines and returns the first difference, nil if
-// there is none. It is what any SDK would do.
+// Replay feeds a transcript to engines and returns the first difference, nil if there
+// is none. A test of any SDK does the same.
 func Replay(t *Transcript) error {
 	for i, p := range t.Processes {
 		if err := p.replay(); err != nil {
@@ -217,7 +217,7 @@ func (t *Turn) replay(e *engine.Engine) (Turn, error) {
 	return Turn{}, fmt.Errorf("a step without an input")
 }
 
-// plain returns x as JSON, in which equal things are equal.
+// plain returns x as JSON in one form: equal things give equal texts.
 func plain(x any) string {
 	data, err := json.Marshal(x)
 	if err != nil {

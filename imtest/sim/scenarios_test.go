@@ -45,10 +45,10 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
-// at does something so long after the beginning.
+// at makes do happen at a time counted from the beginning of the stage.
 func (s *stage) at(when time.Duration, do func()) { s.At(s.start+when, do) }
 
-// until lets time pass so long after the beginning.
+// until lets time pass until a time counted from the beginning of the stage.
 func (s *stage) until(when time.Duration) { s.Run(s.start + when) }
 
 // sends lets d send texts, one every so often.
@@ -75,7 +75,7 @@ func (s *stage) bothShow(want ...string) {
 	}
 }
 
-// scenarios are the stories that every SDK is to tell alike.
+// scenarios are the stories. Every SDK must give their transcripts.
 var scenarios = []struct {
 	name  string
 	story string
@@ -402,7 +402,7 @@ func TestTranscripts(t *testing.T) {
 		if err := Replay(&tr); err != nil {
 			t.Error(err)
 		}
-		// One that was changed is noticed.
+		// Replay notices a transcript that was changed.
 		last := &tr.Processes[len(tr.Processes)-1]
 		last.Steps[len(last.Steps)-1].At += 1e9
 		if Replay(&tr) == nil {
@@ -411,8 +411,9 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// What an engine waits for, and what of chance it uses, is part of a transcript: an
-// SDK that wants to be woken at another time, or draws fewer numbers, is told.
+// When an engine wants to be woken, and which random numbers it draws, is part of a
+// transcript. Replay notices an engine that wants to be woken at another time, or draws
+// more or fewer numbers.
 func TestReplayNotices(t *testing.T) {
 	for name, bend := range map[string]func(*Process){
 		"another wake": func(p *Process) { p.Steps[len(p.Steps)/2].Wake++ },

@@ -61,7 +61,7 @@ func randomNet(w *World) Net {
 	return n
 }
 
-// actions and how often each is drawn.
+// actions are what act draws from; often says how often each is drawn.
 var actions = []struct {
 	often int
 	do    func(*World, *Device)
@@ -119,7 +119,7 @@ func (w *World) act() {
 	}
 }
 
-// someConversation returns one that d may write to, or once could.
+// someConversation returns a conversation that d may write to, or once could.
 func (w *World) someConversation(d *Device) pim.ConversationID {
 	if len(w.groups) > 0 && w.rng.IntN(3) == 0 {
 		return w.groups[w.rng.IntN(len(w.groups))]
@@ -141,7 +141,7 @@ func (w *World) someBurst(d *Device) {
 	}
 }
 
-// someDiscards gives up some of what may be given up; a bot does not.
+// someDiscards discards some messages of the outbox. Bots discard nothing.
 func (w *World) someDiscards(d *Device) {
 	if d.bot != nil {
 		return
@@ -186,7 +186,7 @@ func (w *World) someGroupChange(d *Device) {
 	d.queue(engine.Outgoing{Conversation: w.groups[w.rng.IntN(len(w.groups))], Kind: kind, Members: []pim.UserID{other}})
 }
 
-// someNet puts the device on another network, of which it may be told.
+// someNet puts the device on another network. The device may be told.
 func (w *World) someNet(d *Device) {
 	n := randomNet(w)
 	if w.rng.IntN(2) == 0 {

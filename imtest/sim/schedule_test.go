@@ -69,7 +69,7 @@ func TestSchedules(t *testing.T) {
 	wg.Wait()
 }
 
-// A seed decides everything, or a schedule that fails could not be played again.
+// A seed decides everything. Otherwise a schedule that fails could not be played again.
 func TestSeedDecidesEverything(t *testing.T) {
 	end := func(seed uint64) string {
 		w := Random(seed, nil)
@@ -84,8 +84,9 @@ func TestSeedDecidesEverything(t *testing.T) {
 	}
 }
 
-// After the server's clock was set back a device's local times may come again, once,
-// whenever the device notices; a message of before keeps its own.
+// After the server's clock was set back, local times of a device may be taken again,
+// once, whenever the device notices. A message that was transmitted before keeps its
+// own.
 func TestLocalTimesOfOneSetting(t *testing.T) {
 	type sent struct {
 		id    byte
@@ -122,14 +123,14 @@ func TestLocalTimesOfOneSetting(t *testing.T) {
 	}
 }
 
-// A device that is replaced, and hears of it only when everything heals, goes on.
+// A device goes on that is replaced, and hears of it only when everything heals.
 func TestReplacedWhileEverythingHeals(t *testing.T) {
 	w := NewWorld(1)
 	d := w.NewDevice("alice", "phone")
 	d.net = Net{Name: "net0", Delay: 20 * time.Millisecond}
 	d.Start()
-	w.Run(w.now + 3*time.Minute)         // it takes the word of the first two for its own doing
-	d.net.Delay = 400 * time.Millisecond // for what the server says last
+	w.Run(w.now + 3*time.Minute)         // in the first two it may take being replaced for its own doing
+	d.net.Delay = 400 * time.Millisecond // so that the server's last frame is still on its way
 	d.Send(pim.Direct("alice", "alice"), "one")
 	d.Replace()
 	w.Heal(healTime)

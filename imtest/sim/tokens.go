@@ -9,8 +9,8 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// RefuseTokens has the server refuse every token for a while, as when its clock or its
-// keys are wrong, and end the connections that stand.
+// RefuseTokens makes the server refuse every token for a while, as when its clock or
+// its keys are wrong, and end the connections that it has.
 func (w *World) RefuseTokens(for_ time.Duration) {
 	w.tell(nil, "refuses tokens for %v", for_)
 	until := w.now + for_
@@ -31,7 +31,8 @@ func (d *Device) Replace() {
 	d.sendAway(wire.CodeReplaced, "the same device connected again")
 }
 
-// sendAway has the server say goodbye on the device's connection, and listen no more.
+// sendAway makes the server send PIMGoAway on the device's connection and take no more
+// frames from it.
 func (d *Device) sendAway(code wire.Code, text string) {
 	for _, c := range d.conns {
 		if c.session != nil && !c.gone {
@@ -41,13 +42,13 @@ func (d *Device) sendAway(code wire.Code, text string) {
 	}
 }
 
-// SignOut has the app give no tokens, or again.
+// SignOut says whether the app is signed out: then it gives no tokens.
 func (d *Device) SignOut(out bool) {
 	d.w.tell(d, "has no token: %v", out)
 	d.signedOut = out
 }
 
-// noToken tells the engine that the app gives none for the attempt.
+// noToken tells the engine that the app gives no token for the attempt.
 func (d *Device) noToken(attempt uint64) {
 	e := d.engine
 	d.w.After(50*time.Millisecond, func() {
@@ -57,7 +58,8 @@ func (d *Device) noToken(attempt uint64) {
 	})
 }
 
-// someReplacement sends a device away for good; its user comes back to it later.
+// someReplacement replaces a device, which stops it. Within a minute its user makes it
+// go on.
 func (w *World) someReplacement(d *Device) {
 	d.Replace()
 	w.After(time.Duration(w.rng.IntN(60))*time.Second, func() {
@@ -74,7 +76,7 @@ func (w *World) someSignOut(d *Device) {
 	w.After(time.Duration(w.rng.IntN(60))*time.Second, func() { d.SignOut(false) })
 }
 
-// comesBack is a user who wants a device that has stopped to go on.
+// comesBack is a user who makes a device go on that has stopped.
 func (d *Device) comesBack() {
 	if d.engine != nil && d.engine.State() == engine.Stopped {
 		d.Step(engine.Reconnect{})

@@ -36,7 +36,7 @@ func (w *World) Heal(limit time.Duration) {
 			return
 		}
 		for _, d := range w.devices {
-			d.comesBack() // the word that stopped it was still on its way
+			d.comesBack() // the frame that stopped it was still on its way
 			d.resend()
 		}
 	}
@@ -45,16 +45,16 @@ func (w *World) Heal(limit time.Duration) {
 	}
 }
 
-// resend is a user who presses the button on what has failed for the time it
-// took.
+// resend is a user who sends every message again that has failed with a retryable
+// error.
 func (d *Device) resend() {
 	for _, id := range slices.SortedFunc(maps.Keys(d.failed), func(a, b pim.ClientMessageID) int { return slices.Compare(a[:], b[:]) }) {
 		if err := d.failed[id]; err.Kind.Retryable() && d.disk.outbox[id].Failed != nil {
-			delete(d.locals, id) // it takes a new one
+			delete(d.locals, id) // the message takes a new local time
 			d.Step(engine.Resend{ID: id})
 		}
 	}
-	for _, m := range d.disk.snapshot().Outbox { // after a restart nobody is told again
+	for _, m := range d.disk.snapshot().Outbox { // after a restart the app is not told again what has failed
 		if m.Failed != nil && m.Failed.Kind.Retryable() {
 			delete(d.locals, m.ID)
 			d.Step(engine.Resend{ID: m.ID})
@@ -121,8 +121,8 @@ func (w *World) Verify() []string {
 	return broken
 }
 
-// record puts the end of the world into its history. It returns how often every
-// message stands in a log.
+// record puts the end of the world into its history. It returns how often each message
+// is in a log.
 func (w *World) record() map[pim.ClientMessageID]int {
 	times := make(map[pim.ClientMessageID]int)
 	logged := make(map[pim.ConversationID]bool)
@@ -184,9 +184,9 @@ func (w *World) settingsDiffer() (broken []string) {
 	return broken
 }
 
-// unreadDiffers compares what the devices of a user count as unread, before any
-// read position, with the log: what stands below the user's newest own message, and
-// below the user's joining.
+// unreadDiffers compares what the devices of a user count as unread, before any read
+// position, with the log: the messages after the user's newest own message or newest
+// joining, whichever is later.
 func (w *World) unreadDiffers() (broken []string) {
 	for _, d := range w.devices {
 		for _, c := range w.Server.Conversations(d.User) {

@@ -30,7 +30,7 @@ type World struct {
 	happened int
 	skew     pim.Millis // of the server's clock
 	backs    int        // how often it was set back
-	down     bool       // the server is
+	down     bool       // the server is down
 	healed   bool       // no more faults
 	devices  []*Device
 	ids      uint64
@@ -39,12 +39,12 @@ type World struct {
 	queued  map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
 	refused map[pim.ClientMessageID]bool    // by the server, for good
 	groups  []pim.ConversationID
-	dials   []time.Duration // when an attempt to connect began
+	dials   []time.Duration // when each attempt to connect began
 	sentAt  map[pim.ClientMessageID]time.Duration
-	shownAt map[pim.ClientMessageID]time.Duration // on the last device
+	shownAt map[pim.ClientMessageID]time.Duration // when the last device showed it
 
-	before   *clienttest.Backup // of the server; nil: it is new
-	stores   int                // identities that the server's store has had
+	before   *clienttest.Backup // the last backup of the server; nil: none
+	stores   int                // how often the server's store got another identity
 	wentBack bool
 	sends    []imtest.Send
 
@@ -99,7 +99,7 @@ func (w *World) id() (id pim.ClientMessageID) {
 	return id
 }
 
-// push hands out what the server has to push.
+// push hands over the pushes that the server has.
 func (w *World) push() {
 	for _, d := range w.devices {
 		for _, c := range d.conns {
@@ -122,8 +122,8 @@ func (w *World) noteAnswer(m wire.Message) {
 	}
 }
 
-// StopServer takes the server down for a while. Its connections end, what it has
-// acknowledged stays.
+// StopServer takes the server down for a while. Its connections end, and everything
+// that it has acknowledged stays.
 func (w *World) StopServer(down time.Duration) {
 	w.tell(nil, "stops for %v", down)
 	w.down = true
