@@ -14,7 +14,7 @@ const (
 
 var netmask = []byte{255, 255, 0, 0}
 
-// openDevice makes the device of s, up and at address.
+// openDevice makes the tun device of s, gives it address and turns it on.
 func (s *Namespace) openDevice(address [4]byte) (dev *os.File, err error) {
 	err = s.Do(func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -30,7 +30,7 @@ func (s *Namespace) openDevice(address [4]byte) (dev *os.File, err error) {
 			unix.Close(fd)
 			return fmt.Errorf("make a tun device: %w", err)
 		}
-		dev = os.NewFile(uintptr(fd), deviceName) // of a network by now, so that it can be polled
+		dev = os.NewFile(uintptr(fd), deviceName) // after TUNSETIFF: only then can the runtime poll it
 		return nil
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Namespace) setUp(address [4]byte) error {
 	})
 }
 
-// setAddress gives the device an address in place of the one that it has.
+// setAddress gives the device an address in place of its present one.
 func (s *Namespace) setAddress(address [4]byte) error {
 	return s.control(func(fd int) error {
 		for _, set := range []struct {

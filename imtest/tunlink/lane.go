@@ -12,9 +12,9 @@ import (
 type Path struct {
 	Delay  time.Duration
 	Jitter time.Duration // Delay is up to this much shorter or longer, evenly
-	// Loss, Duplicate and Reorder are shares of the packets, 0 to 1. The packets
-	// of one flow stay in order, however their delays are drawn, but for the share
-	// Reorder: those come up to Late later still, and others overtake them.
+	// Loss, Duplicate and Reorder are shares of the packets, 0 to 1. The packets of one
+	// flow stay in order, whatever delays are drawn, except for the share Reorder:
+	// these packets come up to Late later still, so that others overtake them.
 	Loss, Duplicate, Reorder float64
 	Late                     time.Duration
 	Rate                     int // bytes a second; 0: no limit
@@ -37,14 +37,15 @@ const (
 
 // lane is one direction: a queue of packets by the time they arrive.
 type lane struct {
-	wake chan struct{} // a packet is first now; capacity 1
+	wake chan struct{} // gets a value when a new packet is the first of queue; capacity 1
 
+	// Guarded by mu.
 	mu     sync.Mutex
 	rng    *rand.Rand
 	path   Path
 	cut    bool
 	queue  queue
-	number uint64 // of the last packet taken
+	number uint64 // of the last packet that was queued
 	busy   time.Time
 	flows  [flows]flow
 	stats  Stats
@@ -55,7 +56,7 @@ type flow struct {
 	passed uint64    // greatest number that was passed
 }
 
-// packet is one on its way.
+// packet is a packet on its way.
 type packet struct {
 	data   []byte
 	due    time.Time
@@ -123,8 +124,8 @@ func (l *lane) due(n int, now time.Time, f *flow) time.Time {
 	return at
 }
 
-// next returns the packet that is due at now; or, with nil, when the next one
-// will be, zero if there is none.
+// next returns a packet that is due at now. If there is none, it returns nil and the
+// time when the next packet is due, zero if the queue is empty.
 func (l *lane) next(now time.Time) ([]byte, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +150,7 @@ func (l *lane) set(p Path) {
 	l.path = p
 }
 
-// setCut cuts the lane or mends it. What was on its way is lost.
+// setCut cuts the lane or mends it. Packets on their way are lost in a cut.
 func (l *lane) setCut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

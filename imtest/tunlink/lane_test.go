@@ -125,7 +125,7 @@ func TestLaneIsBounded(t *testing.T) {
 	}
 }
 
-// A cut loses what is on its way, and what comes until it is mended.
+// A cut loses the packets on their way, and those that come before it is mended.
 func TestLaneCut(t *testing.T) {
 	l := newLane(1, 0)
 	l.take(numbered(1, 1), begin)

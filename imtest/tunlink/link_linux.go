@@ -23,13 +23,13 @@ type Link struct {
 	address netip.Addr // the client's
 }
 
-// serverAddress is the server's, which stays.
+// serverAddress is the server's address, which never changes.
 var serverAddress = netip.AddrFrom4([4]byte{10, 77, 0, 1})
 
-// New makes two namespaces and a good link between them. What is random follows
-// from seed and the order of the packets. The errors are of KindUnsupported if
-// the machine has no way to do it, see Available. The caller must Close the
-// link, after the sockets of the namespaces.
+// New makes two namespaces and a good link between them. What is random follows from
+// seed and the order of the packets. The error is of KindUnsupported if this machine
+// can't have a link, see Available, else of KindUnavailable. The caller must close the
+// sockets of the namespaces, and then Close the link.
 func New(seed uint64) (*Link, error) {
 	if err := Available(); err != nil {
 		return nil, err
@@ -72,14 +72,15 @@ func (l *Link) open(address netip.Addr) (*Namespace, error) {
 // ServerAddr returns the server's address.
 func (l *Link) ServerAddr() netip.Addr { return serverAddress }
 
-// Set says how packets fare from now on: up from the client to the server, and
-// down.
+// Set says how packets fare from now on: up is the way from the client to the server,
+// down the way back.
 func (l *Link) Set(up, down Path) {
 	l.up.set(up)
 	l.down.set(down)
 }
 
-// Cut loses every packet, those on their way too, until Mend. Nobody is told.
+// Cut loses every packet until Mend, and those that are on their way too. Neither side
+// is told.
 func (l *Link) Cut() {
 	l.up.setCut(true)
 	l.down.setCut(true)
@@ -91,14 +92,13 @@ func (l *Link) Mend() {
 	l.down.setCut(false)
 }
 
-// MoveClient gives the client's side another address, in place of the one it
-// has. Its connections are not told: what they send has a source that nobody can
-// answer.
+// MoveClient replaces the address of the client's side. The client's connections are
+// not told: they go on sending from the old address, to which no answer finds its way.
 func (l *Link) MoveClient() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := l.address.Next()
-	if a := next.As4(); a[2] == 255 { // far from the end of the network
+	if a := next.As4(); a[2] == 255 { // begin again, far from the end of the network
 		next = serverAddress.Next()
 	}
 	if err := l.Client.setAddress(next.As4()); err != nil {
@@ -135,7 +135,7 @@ func (l *Link) read(from *os.File, to *lane) {
 		if err != nil {
 			return
 		}
-		// IPv6 has no address here, and its discovery is no traffic.
+		// Only IPv4 passes: IPv6 has no address here, and its discovery is no traffic.
 		if n > 0 && buf[0]>>4 == 4 {
 			to.take(append([]byte(nil), buf[:n]...), time.Now())
 		}

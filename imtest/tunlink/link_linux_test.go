@@ -107,7 +107,8 @@ func TestPingPong(t *testing.T) {
 	}
 }
 
-// The kernel's TCP makes a whole of what the link does to its packets.
+// The kernel's TCP delivers everything in order over a link that loses, reorders and
+// doubles packets.
 func TestTCPOverABadLink(t *testing.T) {
 	l := newLink(t)
 	if l == nil {
@@ -128,7 +129,7 @@ func TestTCPOverABadLink(t *testing.T) {
 	}
 }
 
-// What is measured outside of the link is what it says of itself.
+// The loss and reordering that the test measures are those that Stats tells of.
 func TestLossAndReorderAsMeasured(t *testing.T) {
 	l := newLink(t)
 	if l == nil {
@@ -156,7 +157,7 @@ func TestLossAndReorderAsMeasured(t *testing.T) {
 		buf, last := make([]byte, 64), uint32(0)
 		for {
 			if _, _, err := to.ReadFrom(buf); err != nil {
-				return // closed, for the test has failed
+				return // closed: the test has failed
 			}
 			n := binary.BigEndian.Uint32(buf)
 			if n == packets {

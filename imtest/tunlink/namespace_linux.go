@@ -51,8 +51,8 @@ func newNamespace() (*Namespace, error) {
 // close lets go of the namespace; the kernel keeps it while it has sockets.
 func (s *Namespace) close() error { return s.ns.Close() }
 
-// Do calls f on a thread in the namespace, and returns what f does. The sockets
-// that f makes belong to the namespace; goroutines that f starts are elsewhere.
+// Do calls f on a thread in the namespace, and returns its error. The sockets that f
+// makes belong to the namespace; goroutines that f starts run outside of it.
 func (s *Namespace) Do(f func() error) error {
 	return onThread(func() error {
 		if err := unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -62,8 +62,8 @@ func (s *Namespace) Do(f func() error) error {
 	})
 }
 
-// Dial connects from the namespace to an address whose host is an IP address. It
-// has the form that the client's and net/http's hooks have.
+// Dial connects from the namespace to an address whose host is an IP address. It fits
+// client.Options.Dial and http.Transport.DialContext.
 func (s *Namespace) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = s.Do(func() error {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
@@ -81,8 +81,8 @@ func (s *Namespace) Listen(ctx context.Context, network, address string) (l net.
 	return l, err
 }
 
-// onThread calls f on a thread that ends with it, since nothing else may run
-// there: f changes its namespace.
+// onThread calls f on a thread of its own, which ends when f returns. f may change the
+// thread's namespace, so nothing else may run there.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -91,8 +91,8 @@ func onThread(f func() error) error {
 			done <- f()
 			return
 		}
-		// The main thread never ends, and the process is seen through it. While it
-		// is locked, f gets another one.
+		// The main thread never ends, and the process is seen through it. While this
+		// goroutine locks the main thread, f gets another one.
 		done <- onThread(f)
 		runtime.UnlockOSThread()
 	}()
