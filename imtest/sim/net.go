@@ -47,7 +47,8 @@ type conn struct {
 	up, down lane
 }
 
-// lane is one direction: what is sent arrives in order.
+// lane is one direction: frames arrive in the order in which they are sent. Only frames
+// that were held may come after frames that were sent since Change.
 type lane struct {
 	left time.Duration // when the last frame had been put on the line
 	last time.Duration // when that frame arrives
