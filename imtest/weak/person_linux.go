@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/imtest"
 )
 
-// person is a user with one device, and what it sees.
+// person is a user with one device, whose events it records.
 type person struct {
 	run    *run
 	device imtest.Device
@@ -67,13 +67,13 @@ func (p *person) reached(ev client.SendEvent, now time.Time) {
 		})
 		p.run.seen.acked(ev.ID, now)
 	case client.Failed:
-		// As a person would: once more. It counts in the report.
+		// Resend the message, as a person would. The failure counts in the report.
 		p.run.seen.failed()
 		p.run.listening.Go(func() { _, _ = p.client.Resend(p.run.ctx, ev.ID) })
 	}
 }
 
-// send sends text to conv, which is the business of readers other persons.
+// send sends text to conv, where readers other persons are to get it.
 func (p *person) send(ctx context.Context, conv pim.ConversationID, text string, readers int) error {
 	begun := time.Now()
 	s, err := p.client.Send(ctx, conv, []byte(text))

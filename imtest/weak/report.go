@@ -13,17 +13,17 @@ import (
 	"github.com/pim-im/pim/imtest/tunlink"
 )
 
-// Report is what a run has shown. Durations are in seconds.
+// Report is the result of a run. Durations are in seconds.
 type Report struct {
 	Network    string `json:"network"`
 	Users      int    `json:"users"`
 	Messages   int    `json:"messages"`
-	Deliveries int    `json:"deliveries"` // messages times those who are to get them
+	Deliveries int    `json:"deliveries"` // over all messages: how many users are to get each
 
 	Lost       int `json:"lost"`
 	Doubled    int `json:"doubled"`
 	Misordered int `json:"misordered"`
-	Late       int `json:"late"` // deliveries after more than Config.Within
+	Late       int `json:"late"` // deliveries after more than Config.Within, or never seen
 	Failed     int `json:"failed"`
 	Resent     int `json:"resent"` // transmissions after the first of a message
 
@@ -32,7 +32,7 @@ type Report struct {
 
 	Cuts          int     `json:"cuts"`
 	Reconnects    int     `json:"reconnects"`     // over all users
-	LongestOutage float64 `json:"longest_outage"` // that an SDK was without a connection, as far as it knew
+	LongestOutage float64 `json:"longest_outage"` // longest time that an SDK knew itself to be without a connection
 
 	Up   tunlink.Stats `json:"up"`
 	Down tunlink.Stats `json:"down"`
@@ -64,8 +64,8 @@ func percentiles(d []time.Duration) Percentiles {
 
 const maxFindings = 20
 
-// judge takes in what the checker has found: as lost, doubled or misordered,
-// whichever is nearest.
+// judge takes in what the checker has found: each violation as lost, doubled or
+// misordered, whichever is nearest.
 func (r *Report) judge(violations []imtest.Violation) {
 	for _, v := range violations {
 		switch v.Invariant {

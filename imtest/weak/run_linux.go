@@ -30,7 +30,7 @@ type run struct {
 	rng     *rand.Rand
 
 	persons   []*person
-	listening sync.WaitGroup // their goroutines
+	listening sync.WaitGroup // the goroutines of persons
 	group     pim.ConversationID
 }
 
@@ -39,9 +39,9 @@ const (
 	progress  = 10 * time.Second
 )
 
-// Run runs c and returns what it has shown. An error is one of the preparations
-// or of ctx, or says that this machine cannot do it (KindUnsupported); messages
-// that are lost or late are in the report.
+// Run runs c and returns the result. It fails if the preparations, a send or a pull at
+// the end fails, if ctx ends, or if this machine cannot do it (KindUnsupported).
+// Messages that are lost or late are in the report.
 func Run(ctx context.Context, c Config) (Report, error) {
 	if err := c.check(); err != nil {
 		return Report{}, err
@@ -74,7 +74,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 // serve starts the server in its namespace.
 func (r *run) serve(dir string) error {
 	config := server.Defaults()
-	config.Data, config.Insecure = dir, true // the link has no other end than ours
+	config.Data, config.Insecure = dir, true // both ends of the link are in this process
 	config.Listen = r.link.ServerAddr().String() + ":0"
 	config.ListenTCP = config.Listen
 	s, err := server.New(config, server.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -217,7 +217,7 @@ func (r *run) cut(ctx context.Context) (cuts int) {
 		r.link.Mend()
 		if r.config.Tell {
 			for _, p := range r.persons {
-				_ = p.client.NetworkChanged("") // of an SDK that has stopped, the report says more
+				_ = p.client.NetworkChanged("") // fails only if the SDK has stopped, which shows in the report
 			}
 		}
 	}
@@ -255,8 +255,8 @@ func (r *run) say(n int) error {
 	return p.send(r.ctx, pim.Direct(p.device.User, name(from^1)), text, 1)
 }
 
-// settle waits until everyone has everything, on the same bad network, as long as
-// a message may take.
+// settle waits, on the same bad network, until everyone has everything, for at most
+// Config.Within.
 func (r *run) settle() error {
 	t := time.NewTimer(r.config.Within)
 	defer t.Stop()
@@ -275,7 +275,7 @@ func (r *run) settle() error {
 	}
 }
 
-// record takes down, over a good network, what everyone shows and can pull.
+// record records, over a good network, what everyone shows and can pull.
 func (r *run) record() error {
 	r.link.Set(tunlink.Path{}, tunlink.Path{})
 	r.link.Mend()

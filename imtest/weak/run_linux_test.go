@@ -8,7 +8,7 @@ import (
 	"github.com/pim-im/pim/imtest/tunlink"
 )
 
-// Half a minute of the article's mobile network, with more cuts.
+// Twenty seconds of chat over the article's mobile network, with more cuts.
 // The figures are printed and decide nothing.
 func TestWeakNetwork(t *testing.T) {
 	t.Parallel()

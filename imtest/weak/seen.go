@@ -7,18 +7,18 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// seen is what was measured.
+// seen collects what is measured.
 type seen struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced when a message is through
 	messages map[pim.ClientMessageID]*message
-	open     int // messages that somebody lacks
+	open     int // messages that were sent and are not through
 	outages  []time.Duration
 	failures int
 }
 
-// message is one, and who has it since when. What is heard of it before it is
-// known to be sent is kept.
+// message is one message, and since when each user has it. Events that come before it
+// is known to be sent are kept.
 type message struct {
 	sender        pim.UserID
 	sent, acked   time.Time
@@ -32,7 +32,8 @@ func newSeen() *seen {
 	return &seen{changed: make(chan struct{}), messages: make(map[pim.ClientMessageID]*message)}
 }
 
-// at calls f for a message, and notes if it is through after that.
+// at calls f for a message, and notes if the message is through after that: it was
+// acknowledged, and handed to its readers and its sender.
 func (s *seen) at(id pim.ClientMessageID, f func(*message)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *seen) at(id pim.ClientMessageID, f func(*message)) {
 		s.messages[id] = m
 	}
 	f(m)
-	if m.through || m.sent.IsZero() || m.acked.IsZero() || len(m.handed) <= m.readers { // the sender has it too
+	if m.through || m.sent.IsZero() || m.acked.IsZero() || len(m.handed) <= m.readers { // not only the readers, the sender has it too
 		return
 	}
 	m.through = true
@@ -66,8 +67,8 @@ func (s *seen) acked(id pim.ClientMessageID, at time.Time) {
 	s.at(id, func(m *message) { m.acked = at })
 }
 
-// handed notes the first time that user was handed the message; the checker of
-// the invariants counts the others.
+// handed notes the first time that user was handed the message. If there are more
+// times, the checker of the invariants counts them.
 func (s *seen) handed(user pim.UserID, id pim.ClientMessageID, at time.Time) {
 	s.at(id, func(m *message) {
 		if _, again := m.handed[user]; !again {
@@ -88,8 +89,8 @@ func (s *seen) failed() {
 	s.failures++
 }
 
-// waiting returns how many messages are not through, and what is closed when one
-// more is.
+// waiting returns how many messages are not through, and a channel that is closed when
+// one more is.
 func (s *seen) waiting() (int, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,11 +124,11 @@ func (s *seen) measure(r *Report, users int) {
 				r.Late++
 			}
 		}
-		r.Late += m.readers - got // of which the run has not seen the end
+		r.Late += m.readers - got // deliveries that have not come by the end of the run
 	}
 	r.SendToAck, r.SendToDelivery = percentiles(acks), percentiles(deliveries)
 	r.Failed = s.failures
-	r.Reconnects = len(s.outages) - users // the first is no reconnect
+	r.Reconnects = len(s.outages) - users // the first connection of a user is no reconnect
 	for _, d := range s.outages {
 		r.LongestOutage = max(r.LongestOutage, d.Seconds())
 	}

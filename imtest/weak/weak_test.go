@@ -29,8 +29,8 @@ func TestPercentiles(t *testing.T) {
 	}
 }
 
-// What was sent is through when all have it and the sender knows; what comes too
-// late, or never, is counted.
+// A message is through when the readers and the sender have it and it was acknowledged.
+// Deliveries that come too late, or never, are counted.
 func TestSeen(t *testing.T) {
 	s, begun := newSeen(), time.Now()
 	id := [3]pim.ClientMessageID{{1}, {2}, {3}}
@@ -42,7 +42,7 @@ func TestSeen(t *testing.T) {
 	}
 	s.transmitted(id[0])
 	s.handed("carol", id[0], after(20))
-	s.handed("carol", id[0], after(21)) // again; not this one's business
+	s.handed("carol", id[0], after(21)) // handed over again, which seen does not count
 	s.acked(id[0], after(3))
 	s.handed("carol", id[1], after(4))
 	s.handed("alice", id[1], after(4))
@@ -83,7 +83,7 @@ func TestReportNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// What the checker finds is counted as what it is.
+// The violations that the checker finds are counted as lost, doubled or misordered.
 func TestJudge(t *testing.T) {
 	h := imtest.NewHistory()
 	bob := imtest.Device{User: "bob", Device: "phone"}
