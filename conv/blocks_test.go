@@ -59,20 +59,9 @@ func (s *stateless) Commit(ctx context.Context, writes []*store.Write, d store.D
 	if !s.next.Swap(false) {
 		return s.Store.Commit(ctx, writes, d)
 	}
-	for _, w := range writes {
-		part := *w
-		part.Cells = nil
-		for _, c := range w.Cells {
-			if !strings.HasPrefix(string(c.Partition), "state/") {
-				part.Cells = append(part.Cells, c)
-			}
-		}
-		if err := s.Store.Commit(ctx, []*store.Write{&part}, d); err != nil {
-			return err
-		}
-		w.Err = &pim.Error{Kind: pim.KindUnavailable, Text: "no answer", Err: store.ErrUnknown}
-	}
-	return writes[0].Err
+	return unanswered(ctx, s.Store, writes, d, func(w store.Write) store.Write {
+		return withCells(w, func(c store.CellWrite) bool { return !strings.HasPrefix(string(c.Partition), "state/") })
+	})
 }
 
 // A block has two cells. One that was acknowledged is in force after a restart, also

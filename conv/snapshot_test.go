@@ -316,23 +316,13 @@ func (h *halfway) Commit(ctx context.Context, writes []*store.Write, d store.Dur
 	if h.left != 0 && h.left != -1 {
 		return h.Store.Commit(ctx, writes, d)
 	}
-	for _, w := range writes {
-		part := *w
-		part.Cells = nil
-		if h.left == -1 {
-			part.Log, part.Records = "", nil
-			for _, c := range w.Cells {
-				if c.Key == "snapshot" {
-					part.Cells = append(part.Cells, c)
-				}
-			}
+	return unanswered(ctx, h.Store, writes, d, func(w store.Write) store.Write {
+		if h.left == 0 {
+			return withCells(w, func(store.CellWrite) bool { return false })
 		}
-		if err := h.Store.Commit(ctx, []*store.Write{&part}, d); err != nil {
-			return err
-		}
-		w.Err = &pim.Error{Kind: pim.KindUnavailable, Text: "no answer", Err: store.ErrUnknown}
-	}
-	return writes[0].Err
+		w.Log, w.Records = "", nil
+		return withCells(w, func(c store.CellWrite) bool { return c.Key == "snapshot" })
+	})
 }
 
 // A snapshot says that what follows from the entries up to it is written, so it is not
