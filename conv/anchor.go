@@ -8,22 +8,28 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// The anchor of a late resend may be an entry that nobody remembers: long ago, among
-// very many, or from before the conversation was loaded. Then it is read from the log.
+// The anchor of a late resend may be an entry that the state has forgotten: the entry is old,
+// or its sender wrote very many since, or it was written before the conversation was loaded.
+// Then a look-up finds the anchor in the log.
 
 const (
-	// anchorBytes is what one sender's anchors take in memory: about 170 messages.
-	// A sender who wrote no more in three minutes is remembered whole.
+	// anchorBytes bounds one sender's anchors in memory, in bytes: about 170 messages. If a
+	// sender wrote no more than that in three minutes (pim.OrderWindow), nothing is forgotten.
 	anchorBytes = 512
-	// anchorReach is how many entries of the log are read for one anchor. Where the
-	// sender's clock is right they are those of a second; a clock that is minutes
-	// behind, in a conversation of very many messages, may need more. Then the message
-	// is displayed before a later message of its sender than it could be.
+	// anchorReach is how many entries of the log a look-up reads for one anchor, at most. If
+	// the sender's clock is right, the entries of one second are enough. If it is minutes
+	// behind, in a conversation of very many messages, the look-up may need more. Then it
+	// misses the anchor, and the message is displayed before a later message of its sender
+	// than it could be.
 	anchorReach = 8192
+	// anchorReachBytes bounds the same look-up in bytes of the log. More entries of more than
+	// 2 KiB come only with a sender's clock that is far behind, too.
+	anchorReachBytes = 16 << 20
 )
 
-// floor is what is known of entries that no sender's Anchors remember: they lie up to
-// seq, and their L' up to local.
+// floor bounds the entries of senders who have no Anchors in conversation.order: those that
+// may still be an anchor have a seq of at most seq and an L' of at most local. If seq is 0,
+// there are no such entries.
 type floor struct {
 	seq   pim.Seq
 	local pim.Millis
@@ -42,7 +48,7 @@ func (c *conversation) anchors(u pim.UserID) *pim.Anchors {
 	return a
 }
 
-// unknown returns the Anchors of a sender of whom nothing is remembered.
+// unknown returns the Anchors of a sender who has none in c.order.
 func (c *conversation) unknown() *pim.Anchors {
 	a := new(pim.Anchors)
 	if c.floor.seq != 0 {
@@ -51,15 +57,15 @@ func (c *conversation) unknown() *pim.Anchors {
 	return a
 }
 
-// lateness is of a request what it takes to look its anchor up.
+// lateness is what findAnchor needs to know about a request.
 type lateness struct {
 	sender pim.UserID
 	local  pim.Millis // L'
-	upTo   pim.Seq    // the anchor is looked for up to here
+	upTo   pim.Seq    // the anchor has this seq at most
 }
 
-// late reports whether the anchor of r, if it is appended at now, may be one that is
-// forgotten.
+// late reports whether r, if it is appended at now, may have a forgotten entry as its
+// anchor.
 func (c *conversation) late(r *Request, now pim.Millis) (lateness, bool) {
 	a := c.order[r.Sender]
 	if a == nil {
@@ -71,29 +77,30 @@ func (c *conversation) late(r *Request, now pim.Millis) (lateness, bool) {
 	if _, lost := a.Seek(-1 << 62); !lost {
 		return lateness{}, false
 	}
-	times := c.times // as date will find them
+	times := c.times // a copy, as date will see it
 	times.Stamp(r.moment(now))
 	l := times.Order(r.sending(), a.Latest())
 	upTo, lost := a.Seek(l)
 	return lateness{r.Sender, l, upTo}, lost
 }
 
-// lookUpAnchor returns the anchor of r, if it is late and its anchor is not remembered;
-// else 0.
+// lookUpAnchor returns the anchor of r from the log, if r is late. It returns 0 if r is not
+// late, if step will refuse r, or if findAnchor finds nothing.
 func (l *live) lookUpAnchor(ctx context.Context, s store.Store, r *Request, now pim.Millis) (pim.Seq, error) {
 	at, late := l.late(r, now)
 	if !late {
 		return 0, nil
 	}
 	if _, err := l.allow(r); err != nil {
-		return 0, nil // step refuses it: nothing is read for it
+		return 0, nil // step will refuse r with this error
 	}
 	return findAnchor(ctx, s, l.id, at)
 }
 
-// findAnchor reads the log for the first entry, up to upTo, of the sender whose L' is
-// above local; 0 if there is none. It begins at the first entry whose server time
-// allows that. Server times do not decrease, so that one is searched for.
+// findAnchor returns the seq of the sender's first entry, up to at.upTo, whose L' is greater
+// than at.local; 0 if it finds none. An L' is at most OrderSlack above the entry's server time,
+// so findAnchor begins at the first entry whose server time is late enough. It finds that
+// entry by binary search, because server times do not decrease.
 func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at lateness) (pim.Seq, error) {
 	var failed error
 	server := func(seq pim.Seq) pim.Millis {
@@ -110,9 +117,12 @@ func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at la
 		return failed != nil || server(first+pim.Seq(i)) > at.local-pim.OrderSlack
 	}))
 	const page = 256
-	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end; from += page {
-		var entries []pim.Entry
-		entries, failed = readEntries(ctx, s, id, from, min(from+page-1, end))
+	var entries []pim.Entry
+	left := anchorReachBytes
+	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; from += pim.Seq(len(entries)) {
+		size := 0
+		entries, size, failed = readPage(ctx, s, id, from, min(from+page-1, end), entries[:0])
+		left -= size
 		for i := range entries {
 			if e := &entries[i]; e.Sender == at.sender && e.OrderTime() > at.local {
 				return e.Seq, nil

@@ -4,33 +4,35 @@ import (
 	"context"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/varint"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 )
 
-// Who blocks a user is not written to by them directly. The block is a setting of
-// the one, the conversation another log with another writer: it reads the two
-// settings when any block has changed since it did so last (Writers.blockings). Blocks
-// change seldom; messages come all the time.
+// A blocked user can't send direct messages to the user who blocked them. The block is a
+// setting in the own log of the user who blocks; the direct conversation is another log with
+// another machine. That machine has the settings of its two users read again if any block
+// has changed since it last did so (Writers.blockings counts the changes). Blocks change
+// seldom; messages come all the time.
 //
-// The count is raised before a block command is answered, whatever the answer is:
-// of a write with an unknown outcome nobody can tell when its cell is seen. To
-// raise it where a commit changes a setting is not enough, since the try that is
-// answered may find everything done by one before it.
+// A driver raises the count before it answers a block command, whatever the answer is: if a
+// write has an unknown outcome, nobody can tell when its cell becomes visible. To raise the
+// count only where a commit changes a setting is not enough: the try that is answered may
+// find that an earlier try has done everything.
 //
-// So that a load need not read two more cells, a block command is written to the
-// conversation's state as well. The versions are those of the settings.
+// A block command also writes a cell to the state of the direct conversation (blockCell), so
+// that a load need not read the two settings. The cell has the version of the setting.
 
-// blocks are who may not write to whom in a direct conversation.
+// blocks says who may not write to whom in a direct conversation.
 type blocks struct {
 	by    [2]block // as DirectUsers names them
-	known bool     // by says so; else the settings must be read
+	known bool     // by is complete; if not, the settings must be read
 }
 
-// block is whether one of the two blocks the other.
+// block says whether user, one of the two, blocks the other.
 type block struct {
 	user    pim.UserID
-	version uint64 // of the setting; 0: there is none
+	version uint64 // of the setting's cell; 0: no setting is known
 	on      bool
 }
 
@@ -39,7 +41,7 @@ func (b *blocks) blocked(u pim.UserID) bool {
 	return b.by[0].on && b.by[1].user == u || b.by[1].on && b.by[0].user == u
 }
 
-// take takes in what a cell says of who blocks whom.
+// take takes in a block cell of the conversation's state, unless b knows a newer version.
 func (b *blocks) take(by pim.UserID, version uint64, on bool) {
 	for i := range b.by {
 		if x := &b.by[i]; x.user == by && version > x.version {
@@ -48,11 +50,12 @@ func (b *blocks) take(by pim.UserID, version uint64, on bool) {
 	}
 }
 
-// blockPrefix begins the keys of blocks among stateCells; the user who blocks follows.
+// blockPrefix begins the keys of the block cells in stateCells; the ID of the user who blocks
+// follows.
 const blockPrefix = "block/"
 
-// blockCell returns what the conversation of user and whom is to know of the setting s
-// of user, a block.
+// blockCell returns the cell that tells the direct conversation of user and s.Subject about
+// s, a block that user has set or lifted.
 func blockCell(user pim.UserID, s *setting) store.CellWrite {
 	value := byte(0)
 	if !s.Removed {
@@ -64,33 +67,34 @@ func blockCell(user pim.UserID, s *setting) store.CellWrite {
 	}
 }
 
-func (e *encoder) blocks(b *blocks) {
+func appendBlocks(e *varint.Encoder, b *blocks) {
 	if !b.known {
-		e.number(0)
+		e.Number(0)
 		return
 	}
-	e.number(1)
+	e.Number(1)
 	for _, x := range b.by {
 		on := uint64(0)
 		if x.on {
 			on = 1
 		}
-		e.number(x.version)
-		e.number(on)
+		e.Number(x.version)
+		e.Number(on)
 	}
 }
 
-func (d *decoder) blocks(b *blocks) {
-	if b.known = d.number() == 1; !b.known {
+func restoreBlocks(d *varint.Decoder, b *blocks) {
+	if b.known = d.Number() == 1; !b.known {
 		return
 	}
 	for i := range b.by {
-		b.by[i].version, b.by[i].on = d.number(), d.number() == 1
+		b.by[i].version, b.by[i].on = d.Number(), d.Number() == 1
 	}
 }
 
-// heedBlocks sees to it that l knows the blocks in force.
-func (s *shard) heedBlocks(ctx context.Context, l *live) error {
+// heedBlocks reads the blocks in force into l, if any block has changed since l last read
+// them.
+func (s *Writers) heedBlocks(ctx context.Context, l *live) error {
 	now := s.blockings.Load()
 	if l.blockings == now {
 		return nil
@@ -107,7 +111,7 @@ func (s *shard) heedBlocks(ctx context.Context, l *live) error {
 	return nil
 }
 
-// read reads the setting.
+// read reads from the settings of b.user whether b.user blocks whom.
 func (b *block) read(ctx context.Context, s store.Store, whom pim.UserID) error {
 	cmd := pim.Command{Kind: pim.CommandBlock, Subject: string(whom)}
 	cell, ok, err := s.Get(ctx, inbox.Settings(b.user), cmd.Entity())

@@ -15,9 +15,9 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// A block that was appended by a writer who wrote none of its cells is in force as soon
-// as the next has written them, in conversations that are in memory, too, and though
-// nobody sends that command again.
+// A writer appended a block command and wrote none of its cells. The block is in force as
+// soon as the next writer of the log has written the cells. That is so in conversations that
+// are in memory already, too, and though nobody sends the block command again.
 func TestABlockThatWasOnlyAppended(t *testing.T) {
 	for _, commands := range []int{1, 200} {
 		mem, rec := storetest.NewMemory(), newRecorder()
@@ -48,29 +48,33 @@ func TestABlockThatWasOnlyAppended(t *testing.T) {
 	}
 }
 
-// stateless is a store that loses the answer to a commit, and of that what is for the
-// partitions of writers' states.
+// stateless is a store that loses the answer to one commit, and those cells of that commit
+// that go to the partitions of writers' states.
 type stateless struct {
 	store.Store
-	next atomic.Bool // it is the next commit
+	next atomic.Bool // the next commit is that one
 }
 
-func (s *stateless) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (s *stateless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+func (s *stateless) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	if !s.next.Swap(false) {
-		return s.Store.Commit(ctx, writes, d)
+		return store.Commit(ctx, s.Store, writes, d)
 	}
 	return unanswered(ctx, s.Store, writes, d, func(w store.Write) store.Write {
 		return withCells(w, func(c store.CellWrite) bool { return !strings.HasPrefix(string(c.Partition), "state/") })
 	})
 }
 
-// A block has two cells. One that was acknowledged is in force after a restart, also
-// where the first try has written one of them.
+// A block has two cells. An acknowledged block is in force after a restart, even if the first
+// try wrote only one of its cells.
 func TestABlockWithOneOfItsCells(t *testing.T) {
 	st, rec := &stateless{Store: storetest.NewMemory()}, newRecorder()
 	chat := pim.Direct("alice", "bob")
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
-	for range 200 { // so many that there is a snapshot, which says that nobody is blocked
+	for range 200 { // enough for a snapshot, which says that nobody is blocked
 		if _, err := persist(w, rec, message(chat, "bob", "")); err != nil {
 			t.Fatal(err)
 		}

@@ -15,42 +15,45 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// watched is a store that holds commits up until open is closed, and notes the
-// largest.
+// watched is a store that holds commits up until open is closed. It notes the sizes of the
+// largest writes.
 type watched struct {
 	store.Store
 	open chan struct{}
-	drop bool // commits are accepted, and not kept
+	drop bool // writes are acknowledged, but not kept
 
 	mu             sync.Mutex
-	records, cells int // bytes and number in the largest commit
+	records, cells int // the most bytes and the most cells in one write
 }
 
-func (x *watched) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (x *watched) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, x.commit, writes, d, done)
+}
+
+func (x *watched) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	<-x.open
-	bytes, cells := 0, 0
+	x.mu.Lock()
 	for _, w := range writes {
-		cells += len(w.Cells)
+		bytes := 0
 		for _, r := range w.Records {
 			bytes += len(r)
 		}
+		x.records, x.cells = max(x.records, bytes), max(x.cells, len(w.Cells))
 	}
-	x.mu.Lock()
-	x.records, x.cells = max(x.records, bytes), max(x.cells, cells)
 	x.mu.Unlock()
 	if x.drop {
 		return nil
 	}
-	return x.Store.Commit(ctx, writes, d)
+	return store.Commit(ctx, x.Store, writes, d)
 }
 
-// Behind a disk that is stuck only so many bytes wait, and what waited is taken in
-// commits of a size that the others can wait for.
-func TestQueueAndCommitsAreBounded(t *testing.T) {
+// While the disk is stuck, the bytes of the waiting requests are bounded. Afterwards each
+// write is small enough for the writes behind it to wait for.
+func TestQueueAndWritesAreBounded(t *testing.T) {
 	st, rec := &watched{Store: storetest.NewMemory(), open: make(chan struct{}), drop: true}, newRecorder()
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 	defer w.Close()
-	payload := make([]byte, pim.MaxPayload) // of all: gigabytes, with the race detector's share, are not for every machine
+	payload := make([]byte, pim.MaxPayload) // shared by all requests: with the race detector, copies would take gigabytes
 	var sent []*conv.Request
 	for i := range 5000 {
 		r := rec.track(message(pim.Direct("alice", "bob"), "alice", ""))
@@ -76,7 +79,7 @@ func TestQueueAndCommitsAreBounded(t *testing.T) {
 			t.Fatal(a.Err)
 		}
 	}
-	t.Logf("%d of %d requests were taken, %d MiB; the largest commit had %d KiB and %d cells", taken, len(sent), bytes>>20, st.records>>10, st.cells)
+	t.Logf("%d of %d requests were taken, %d MiB; the largest write had %d KiB and %d cells", taken, len(sent), bytes>>20, st.records>>10, st.cells)
 	if taken == len(sent) || bytes > 256<<20 || st.records > 5<<20 || st.cells > 40_000 {
 		t.Error("that is too much")
 	}
@@ -92,8 +95,8 @@ type outletFunc func([]conv.Answer)
 
 func (f outletFunc) Deliver(answers []conv.Answer, _ []conv.Published) { f(answers) }
 
-// A shard that has nothing to do keeps nothing of what it was sent.
-func TestIdleShardKeepsNoRequests(t *testing.T) {
+// A driver that has nothing to do keeps no request that it has answered.
+func TestIdleDriverKeepsNoRequests(t *testing.T) {
 	answered := make(chan struct{}, 1)
 	w := conv.New(storetest.NewMemory(), conv.Options{
 		Outlet: outletFunc(func([]conv.Answer) { answered <- struct{}{} }), Shards: 1, Logger: quiet(),
@@ -104,7 +107,7 @@ func TestIdleShardKeepsNoRequests(t *testing.T) {
 	w.Submit([]*conv.Request{r})
 	<-answered
 	r = nil
-	for range 1000 { // the shard may be about to go idle
+	for range 1000 { // the driver may be about to go idle
 		if runtime.GC(); kept.Value() == nil {
 			return
 		}

@@ -10,17 +10,20 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// A user's own log is a conversation whose entries are commands. What they have
-// come to is a projection, cells of inbox.Settings: written with the entries, and
-// like every projection written again from the log by who takes it over.
+// A user's own log is a conversation whose entries are commands. The settings that result
+// from them are a projection, the cells of inbox.Settings. A commit writes these cells with
+// the entries. As with every projection, a writer that takes the log over writes from the log
+// what may be missing.
 
-// What one user may keep: the writer of an own log has all of it in memory.
+// What one user may keep, at most. It is bounded because the state of an own log has all
+// settings in memory.
 const (
 	maxSettings     = 100_000  // entities
-	maxSettingBytes = 16 << 20 // their values
+	maxSettingBytes = 16 << 20 // bytes of all their values
 )
 
-// roomFor reports why cmd cannot be kept, as an Error of KindTooLarge.
+// roomFor returns an Error of KindTooLarge if the settings would grow beyond their bounds with
+// cmd.
 func (c *conversation) roomFor(cmd *pim.Command) error {
 	was, known := c.settings[cmd.Entity()]
 	grows := len(cmd.Value) - len(was.Value)
@@ -41,16 +44,17 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
-	if s.version != math.MaxUint64 { // of equal versions the greater value wins: it begins with At
+	if s.version != math.MaxUint64 { // then the greater value wins, which begins with At
 		s.version = max(inbox.SettingCell(&s.Setting).Version, s.version+1)
 	}
 	c.keep(entity, s)
 	return true
 }
 
-// setting is what an entity has come to, and the version of its cell. That is the version
-// that inbox.SettingCell gives it. It is greater where a read has replaced a position
-// beyond the conversation's end: the cell of that position had a greater one.
+// setting is the current setting of an entity, and the version of its cell. That is the
+// version that inbox.SettingCell gives the setting, or a greater one: if a read has replaced
+// a position beyond the conversation's end, the new cell must win over the cell of that
+// position, whose version was greater.
 type setting struct {
 	pim.Setting
 	version uint64
@@ -64,8 +68,8 @@ func (c *conversation) keep(entity string, s setting) {
 	c.settings[entity] = s
 }
 
-// loadSettings reads the projection. The log's tail, applied to it, tells what of
-// it is missing.
+// loadSettings reads the settings of an own log from their cells. The caller then applies the
+// log's tail (takeCommand), because the cells may lack its last changes.
 func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	owner, own := c.id.OwnUser()
 	if !own {
@@ -73,7 +77,7 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	}
 	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
-		if err == nil && set.Kind.Known() { // else of a later version: its cell stays as it is
+		if err == nil && set.Kind.Known() { // a later version of pim wrote the others: their cells stay as they are
 			c.keep(cell.Key, setting{set, cell.Version})
 		}
 		return err
@@ -87,16 +91,16 @@ func (l *live) takeCommand(e *pim.Entry) {
 	}
 	cmd, err := wire.DecodeCommand(e.Payload)
 	if err != nil || !cmd.Kind.Known() {
-		return // a later version's: it knows what to do with it
+		return // of a later version of pim, which will apply it
 	}
-	// Even a block that is known, since the cell of the setting was written: the
-	// conversation has another of it.
+	// A block is written again even if obey changes nothing. In that case the setting's cell
+	// was written, but the direct conversation's (blockCell) may not have been.
 	if l.obey(e, &cmd) || cmd.Kind == pim.CommandBlock {
 		l.unsettledSettings = append(l.unsettledSettings, cmd.Entity())
 	}
 }
 
-// appendSettingCells appends what is to be written of an entity to cells.
+// appendSettingCells appends to cells the cells that hold the setting of entity.
 func appendSettingCells(cells []store.CellWrite, c *live, entity string) []store.CellWrite {
 	owner, _ := c.id.OwnUser()
 	s := c.settings[entity]

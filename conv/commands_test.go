@@ -55,7 +55,7 @@ func readable(t *testing.T, s store.Store, n int) {
 	put(t, s, w)
 }
 
-// settingsOf reads the projection of a user's own log.
+// settingsOf reads the settings of a user, which are the projection of the user's own log.
 func settingsOf(t *testing.T, s store.Store, user pim.UserID) map[string]pim.Setting {
 	t.Helper()
 	cells, err := s.List(context.Background(), inbox.Settings(user), "", 1000)
@@ -71,7 +71,7 @@ func settingsOf(t *testing.T, s store.Store, user pim.UserID) map[string]pim.Set
 	return got
 }
 
-// replayed is what the entries of an own log come to, by the rules alone.
+// replayed returns the settings that follow from the entries of an own log by the rules alone.
 func replayed(t *testing.T, entries []pim.Entry) map[string]pim.Setting {
 	t.Helper()
 	want := make(map[string]pim.Setting)
@@ -88,9 +88,9 @@ func replayed(t *testing.T, entries []pim.Entry) map[string]pim.Setting {
 	return want
 }
 
-// The projection is what the log comes to, whatever the engine did with its
-// writes, and a device that reads the log without what was superseded comes to the
-// same.
+// The stored settings are those that follow from the log, whatever the engine did with its
+// writes. A device that reads the log without the superseded commands comes to the same
+// settings.
 func TestSettingsFollowTheLog(t *testing.T) {
 	first := seed(t)
 	for i := range uint64(20) {
@@ -148,8 +148,8 @@ func parsed(t *testing.T, encoded []inbox.Encoded) (entries []pim.Entry) {
 	return entries
 }
 
-// A direct message is refused while its reader blocks the sender, from the
-// command's answer on; what was sent before keeps its answer.
+// While a user blocks the sender of a direct message, the message is refused. That begins
+// when the block command is answered. A message that was sent before keeps its answer.
 func TestBlocks(t *testing.T) {
 	mem, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
@@ -187,8 +187,8 @@ func TestBlocks(t *testing.T) {
 	must(message(chat, "bob", "again"))
 }
 
-// Blocks are heeded from the command's answer on, also where a try before the one
-// that is answered had done all of it and could not tell.
+// A block or unblock takes effect by the time its command is answered, even if an earlier
+// try had already written everything and its outcome was unknown.
 func TestBlocksOnLooseEngines(t *testing.T) {
 	first := seed(t)
 	chat := pim.Direct("alice", "bob")
@@ -217,7 +217,7 @@ func TestBlocksOnLooseEngines(t *testing.T) {
 	}
 }
 
-// counted is a store that counts who reads settings.
+// counted is a store that counts the reads of settings.
 type counted struct {
 	store.Store
 	gets atomic.Int64
@@ -230,8 +230,8 @@ func (c *counted) Get(ctx context.Context, p store.Partition, key string) (store
 	return c.Store.Get(ctx, p, key)
 }
 
-// The blocks of a direct conversation are read when it is loaded and when any
-// block has changed, not for its messages.
+// The blocks of a direct conversation are read when the conversation is loaded and after any
+// block has changed. They are not read for each message.
 func TestBlocksAreReadSeldom(t *testing.T) {
 	st, rec := &counted{Store: storetest.NewMemory()}, newRecorder()
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -266,8 +266,7 @@ func TestBlocksAreReadSeldom(t *testing.T) {
 	}
 }
 
-// A device that is new reads years of read positions in few and small pages, in
-// either direction.
+// A new device reads years of read positions in few and small pages, in either direction.
 func TestPullOfALongOwnLog(t *testing.T) {
 	mem, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})

@@ -21,10 +21,10 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// crashPoints is how many crashes TestCrash looks at.
+// crashPoints is the number of crashes that TestCrash checks.
 const crashPoints = 2000
 
-// seed returns the seed of a random test: PIM_SEED, or a new one. It is printed.
+// seed returns the seed of a random test, and prints it: PIM_SEED, or a new one.
 func seed(t *testing.T) uint64 {
 	n := rand.Uint64()
 	if s := os.Getenv("PIM_SEED"); s != "" {
@@ -37,14 +37,14 @@ func seed(t *testing.T) uint64 {
 	return n
 }
 
-// Users write to direct conversations and a group that people join and leave.
-// At random moments the machine loses its power: what was written and not
-// synced is kept or lost at random. After each crash every entry acknowledged
-// before it is there, at its seq, in the offline list of everyone who reads it;
-// logs are dense; no client message ID stands twice; and sending again what was
-// acknowledged adds nothing. In half of the runs conversations are put out of memory
-// after every batch. In every sixteenth one of them is so long that a part of the index
-// of its client message IDs is in a cell.
+// Users write to direct conversations and to a group that people join and leave.
+// At random moments the computer loses its power: data that was written and not
+// synced is kept or lost at random. After each crash these hold: every entry that was
+// acknowledged before is in the log, at its seq, and in the offline list of everyone who
+// reads it; logs are dense; no client message ID occurs twice; and sending acknowledged
+// requests again adds nothing. In half of the runs conversations are evicted from memory
+// after every batch. In every sixteenth run one conversation is so long that a part of the
+// index of its client message IDs is in a cell.
 func TestCrash(t *testing.T) {
 	const clones = 20
 	first := seed(t)
@@ -117,7 +117,7 @@ func openPebble(t *testing.T, fs vfs.FS) *pebble.Store {
 	return st
 }
 
-// writeMany fills a direct conversation.
+// writeMany writes n messages to a direct conversation in one batch of requests.
 func writeMany(w *conv.Writers, rec *recorder, n int) {
 	batch := make([]*conv.Request, n)
 	for i := range batch {
@@ -129,8 +129,8 @@ func writeMany(w *conv.Writers, rec *recorder, n int) {
 	}
 }
 
-// writeUntil sends one request after the other: mostly messages, now and then a
-// change of the group, sometimes the same again.
+// writeUntil sends one request after the other until stop is closed: mostly messages, now and
+// then a change of the group, sometimes the request before again.
 func writeUntil(stop chan struct{}, w *conv.Writers, rec *recorder, user pim.UserID, rng *rand.Rand) {
 	var last *conv.Request
 	for {
@@ -145,7 +145,7 @@ func writeUntil(stop chan struct{}, w *conv.Writers, rec *recorder, user pim.Use
 			if last != nil && rng.IntN(10) == 0 {
 				again := *last
 				if r = &again; r.Kind == pim.EntryCreate {
-					r.Conversation = "" // the writer gave it out
+					r.Conversation = "" // the writer chose the conversation's ID
 				}
 			}
 			last = rec.track(r)
@@ -185,7 +185,7 @@ func randomRequest(user pim.UserID, rng *rand.Rand) *conv.Request {
 	return r
 }
 
-// checkCrashed opens what a crash left behind and compares it with what had been
+// checkCrashed opens the store that a crash left behind, and compares it with what had been
 // acknowledged.
 func checkCrashed(t *testing.T, fs vfs.FS, acked []acknowledged) error {
 	st := openPebble(t, fs)
@@ -258,8 +258,8 @@ func isThere(a acknowledged, entries []pim.Entry) error {
 	return nil
 }
 
-// everyLineIsThere checks, from the log's own entries, that each reader's
-// offline list reaches as far as the reader reads.
+// everyLineIsThere derives from the log's entries how far each user reads, and checks that
+// the user's offline list reaches as far.
 func everyLineIsThere(st store.Store, c pim.ConversationID, entries []pim.Entry) error {
 	reads := map[pim.UserID]pim.Seq{} // 0: to the end
 	if a, b, ok := c.DirectUsers(); ok {
@@ -288,8 +288,8 @@ func everyLineIsThere(st store.Store, c pim.ConversationID, entries []pim.Entry)
 	return nil
 }
 
-// sendAgain sends the first and the latest again, as clients would after the
-// restart: each request gets its first answer.
+// sendAgain sends the first and the latest requests again, as clients would after the
+// restart. It checks that each request gets its first answer.
 func sendAgain(st store.Store, acked []acknowledged, logs map[pim.ConversationID][]pim.Entry) error {
 	rec := newRecorder()
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 2})

@@ -1,43 +1,46 @@
-// Package conv is the writer: it gives every entry of a conversation its seq,
-// its server time and its place in the display order, and makes it durable
-// together with the offline lists of everyone who is to read it.
+// Package conv is the writer. It gives every entry of a conversation its seq, its server
+// time and its place in the display order, and makes the entry durable together with the
+// offline lists of everyone who is to read it.
 //
 // # Invariants
 //
-//   - I1: an answer, and any push, follows the commit of the entry and of every
-//     member's offline list.
-//   - I2: a client message ID has one effect. Those of a log's last entries are
-//     remembered, in the snapshot and the log behind it; an older one is found in
-//     the log by the time that it carries. Most conversations never look for one.
-//   - I3: seqs are dense, since the store appends after the last seq or not at all.
-//   - I7: a conversation's state in memory is a cache of its log. When an append
-//     fails, for whatever reason, the state is thrown away, loaded again, and the
-//     requests are stepped again: those whose entries took effect after all are
-//     now found to be duplicates, and get the first answer.
+//   - I1: an answer or a push is delivered only after the entry and every member's offline
+//     list are durable.
+//   - I2: a client message ID has one effect. Package dedup finds the entry that has it.
+//   - I3: seqs are dense, since the store appends after the log's last seq or not at all.
+//   - I7: a conversation's state in memory is a cache of its log. When an append fails, for
+//     whatever reason, the state is thrown away and loaded again, and the requests are
+//     stepped again: those whose entries took effect after all are duplicates then, and get
+//     the first answer. A refusal that follows from the state is given only when the log's
+//     last seq was compared.
 //
 // # Outline
 //
-//	Submit ─► queue of a shard ─► step, one request after the other (pure)
-//	                             │ until the queue is empty: one batch
-//	                             ▼
-//	                             one Commit for the batch (group commit)
-//	                             │ durable
-//	                             ▼
-//	                             Outlet: answers, then pushes
+//	Submit ─► driver ─► machine ─► one batch of the conversation ─► store.Begin
+//	            ▲  ▲       │                                           │
+//	            │  └───────┴─► look-up: a load, an old ID, …           │ outcome
+//	            └──────────────────────────────────────────────────────┘
+//	            │
+//	            └─► Outlet: answers, then pushes
 //
-// A shard owns the conversations that hash to it and is one goroutine: while it
-// commits, the next batch gathers in its queue. Batches grow with the load and
-// with the slowness of the disk, without a timer.
+// A machine is one conversation. It is pure: requests, what was looked up, outcomes and
+// the time go in, batches, look-ups, answers and pushes come out. It has at most one batch
+// and one look-up under way, and what comes meanwhile waits for the next batch. So batches
+// grow with the load and with the slowness of the disk. The stories in testdata show it.
+//
+// A driver is one goroutine for many machines. It never waits for the store: look-ups have
+// goroutines of their own, and store.Begin tells the outcome of a write later. The store
+// gathers the writes of many machines for one fsync.
 //
 // # Memory
 //
-// A conversation's state takes a few kilobytes, and which of them are in memory is
-// bounded (Options.Memory). One that is not there is loaded by two reads of bounded
-// size: its snapshot, and the entries behind that.
+// A conversation's state takes a few kilobytes, and a bound (Options.Memory) says how much
+// of them is in memory. A load takes two reads of bounded size: the snapshot, and the
+// entries behind it.
 //
 // # Keys
 //
-// A batch writes, for each conversation in it, one chunk of the log and one line
-// for each member, however many entries the batch adds. A line for each message and
-// member, and a cell for each client message ID, were tried and left.
+// A batch writes one chunk of the log and one line for each member, however many entries
+// it adds. A line for each message and member, and a cell for each client message ID, were
+// tried and left.
 package conv

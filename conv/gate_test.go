@@ -11,8 +11,8 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// While the gate is shut nothing is appended, and what was appended before still
-// gets its first answer, from memory and from the log.
+// While the gate is shut nothing is appended. A request that was appended before still gets
+// its first answer, from memory and from the log.
 func TestGate(t *testing.T) {
 	var shut atomic.Pointer[pim.Error]
 	now := atomic.Int64{}
@@ -55,7 +55,7 @@ func TestGate(t *testing.T) {
 			t.Fatalf("answered with %+v first and %+v then", first, a)
 		}
 		w.Close()
-		w = conv.New(mem, options) // the second time round nothing is in memory
+		w = conv.New(mem, options) // in the second round nothing is in memory
 	}
 
 	shut.Store(nil)

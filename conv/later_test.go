@@ -13,28 +13,28 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// What a later version has written before this one took over again.
+// These tests read what a later version of pim wrote before this version took over again.
 
 func put(t *testing.T, s store.Store, w store.Write) {
 	t.Helper()
-	if err := s.Commit(t.Context(), []*store.Write{&w}, store.Durable); err != nil {
+	if err := store.Commit(t.Context(), s, []*store.Write{&w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// settingCell is the cell of a setting as inbox.SettingCell makes it, of any command.
+// settingCell returns the cell of a setting as inbox.SettingCell makes it, for any command.
 func settingCell(owner pim.UserID, key string, at pim.Seq, c pim.Command) store.CellWrite {
 	cell := inbox.SettingCell(&pim.Setting{Command: c, At: at})
 	cell.Key = key
 	return store.CellWrite{Partition: inbox.Settings(owner), Cell: cell}
 }
 
-// An own log with commands, and settings, of kinds and fields that this version does
-// not know takes commands as ever. What it does not know stays as it is.
+// An own log holds commands and settings with kinds and fields that this version does not
+// know. The log still takes commands. What this version does not know stays as it is.
 func TestOwnLogOfALaterVersion(t *testing.T) {
 	s := storetest.NewMemory()
 	folder := pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
-	// A mute has no value here, and no contact is as long as that.
+	// In this version a mute has no value, and no contact is so long.
 	mute := pim.Command{Kind: pim.CommandMute, Subject: "g:x", Value: []byte("softly"), Unknown: []byte{0x98, 0x75, 1}}
 	contact := pim.Command{Kind: pim.CommandContact, Subject: "eve", Value: make([]byte, 2*pim.MaxCommandValue)}
 	late := pim.Command{Kind: pim.CommandPin, Subject: "g:x", Unknown: []byte{0x98, 0x75, 2}}
@@ -49,7 +49,7 @@ func TestOwnLogOfALaterVersion(t *testing.T) {
 	w.Records = append(w.Records, wire.AppendEntry(nil, &pim.Entry{
 		Seq: 6, Kind: 300, Sender: "bob", Device: "d", ClientID: pim.ClientMessageID{6}, Server: 1, Members: []pim.UserID{"eve"},
 	}))
-	// The last one's cell is missing: the writer crashed.
+	// The last command's cell is missing: the writer crashed.
 	w.Cells = []store.CellWrite{settingCell("bob", "folder/work", 1, folder), settingCell("bob", "mute/g:x", 2, mute), settingCell("bob", "contact/eve", 3, contact)}
 	put(t, s, w)
 
@@ -82,15 +82,15 @@ func TestOwnLogOfALaterVersion(t *testing.T) {
 			t.Errorf("entry %d is not pulled as it was written", i+1)
 		}
 	}
-	// A block that a later version has more to say of is a block.
+	// A block with a value, which only a later version knows, is still a block.
 	put(t, s, store.Write{Cells: []store.CellWrite{settingCell("carl", "block/eve", 1, pim.Command{Kind: pim.CommandBlock, Subject: "eve", Value: []byte("x")})}})
 	if _, err := persist(writers, rec, message("d:carl:eve", "eve", "x")); pim.KindOf(err) != pim.KindForbidden {
 		t.Errorf("blocked with more than is known: %v", err)
 	}
 }
 
-// In a group, entries of a kind that is not known change nobody's membership, and
-// cells keep the flags that are not known.
+// In a group, entries of an unknown kind change nobody's membership, and cells keep their
+// unknown flags.
 func TestGroupOfALaterVersion(t *testing.T) {
 	s, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})

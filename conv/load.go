@@ -6,40 +6,35 @@ import (
 	"strings"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/dedup"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/wire"
 )
 
-// live is a conversation as its shard holds it.
+// live is a conversation in memory: its state, and which of the cells that follow from the
+// log are known to be written.
 type live struct {
 	*conversation
 
-	// stale: nobody knows whether the cells of the log's last append were
-	// written, because the state was loaded. The next write settles them, with
-	// the memberships in unsettled, and of those who left their last lines.
+	// stale is set if entries behind the snapshot were loaded: nobody knows whether the cells
+	// that follow from them were written. The next write writes these cells again: every
+	// member's line, the memberships in unsettled, and for users who left their last lines.
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings []string          // as unsettled, of an own log: entities
-	unsettledIDs      []store.CellWrite // as unsettled: strange IDs
+	unsettledSettings []string          // entities of an own log whose settings the next write writes again
+	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
 	blockings         uint64            // Writers.blockings when blocks was read
 
-	snapshot pim.Seq // of the snapshot in the store, or under way to it; 0: there is none
-	behind   int     // bytes of the entries behind it
-
-	batch   *group  // what the batch being made adds; nil if nothing yet
-	weight  int     // cost when last counted
-	weighed pim.Seq // last, then
-
-	bulkWeighed int // bulk, then
-
-	newer *live // neighbours in the shard's list by last use
-	older *live
+	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
+	behind   int     // bytes of the entries behind snapshot
+	durable  pim.Seq // the log's last seq before the entries of the present batch; durable
 }
 
-// load reads a conversation's state: the snapshot and the entries behind it.
-func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) {
+// load reads a conversation's state: the snapshot, the entries behind it, and the cells that
+// the snapshot lacks.
+func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
 	if err := l.loadState(ctx, s.store, s.blockings.Load()); err != nil {
 		return nil, err
@@ -56,7 +51,7 @@ func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) 
 		return nil, pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", id, tailBound, l.snapshot)
 	}
 	if l.last+pim.Seq(len(tail)) == 0 {
-		return l, nil
+		return l, s.heedBlocks(ctx, l)
 	}
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
@@ -65,11 +60,12 @@ func (s *shard) load(ctx context.Context, id pim.ConversationID) (*live, error) 
 	for i := range tail {
 		l.take(&tail[i])
 	}
-	return l, nil
+	return l, s.heedBlocks(ctx, l)
 }
 
-// loadState reads the snapshot, and who blocks whom as far as it is there. blockings
-// is Writers.blockings from before.
+// loadState reads the snapshot and the block cells. If the snapshot does not know the blocks,
+// heedBlocks must read them. The caller has read blockings from Writers.blockings before the
+// call.
 func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) error {
 	cells, err := s.List(ctx, stateCells(l.id), "", 64)
 	if err != nil {
@@ -94,9 +90,9 @@ func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) e
 	return nil
 }
 
-// loadCells reads what the snapshot does not have: the settings of an own log, and a
-// group's members if they are many, or if the tail has an entry of a kind that this
-// version does not know, of whose effect only their cells tell.
+// loadCells reads what the snapshot does not have. That is the settings of an own log. It is
+// also a group's members, if they are too many for the snapshot, or if the tail has an entry
+// of a kind that this version does not know: only the members' cells tell its effect.
 func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) error {
 	if _, own := l.id.OwnUser(); own {
 		return l.loadSettings(ctx, s)
@@ -114,8 +110,8 @@ func (l *live) take(e *pim.Entry) {
 		l.anchors(e.Sender).Next(e.Seq, e.OrderTime(), e.Server)
 	}
 	l.times.Take(e)
-	if l.addID(e.ClientID, e.Server) {
-		l.unsettledIDs = append(l.unsettledIDs, strangeCell(l.id, e.ClientID, e.Seq))
+	if l.ids.Add(e.ClientID, e.Server) {
+		l.unsettledIDs = append(l.unsettledIDs, dedup.Strange(l.id, e.ClientID, e.Seq))
 	}
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
@@ -127,20 +123,20 @@ func (l *live) take(e *pim.Entry) {
 		l.unsettled[u] = inbox.Line{}
 	}
 	if e.Kind == pim.EntryLeave {
-		// Even where the membership is known to have ended: its cell and the
-		// line's are two.
+		// Even if the membership is known to have ended: its cell and the line's cell are
+		// two, and the second may not have been written.
 		for _, u := range e.Members {
 			l.unsettled[u] = lastLine(e)
 		}
 	}
 }
 
-// settled takes note that the conversation's write g is durable, and with it all that
-// follows from the log.
-func (l *live) settled(g *group) {
+// settled takes note that the batch g is durable, and with it all cells that follow from the
+// log.
+func (l *live) settled(g *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledIDs = false, nil, nil, nil
 	if g.indexed {
-		l.index.stored(g.level)
+		l.ids.Stored(g.level)
 	}
 	if g.snapshot != 0 {
 		l.snapshot, l.behind = g.snapshot, 0
@@ -148,14 +144,15 @@ func (l *live) settled(g *group) {
 	for _, r := range g.write.Records {
 		l.behind += len(r)
 	}
-	for _, a := range l.many { // what they forget is in the log now
+	for _, a := range l.many { // not before: the entries that Trim forgets must be in the log
 		a.Trim(anchorBytes)
 	}
 	l.many = l.many[:0]
 }
 
-// due reports whether a snapshot should be written: one that has entries to tell of,
-// every as many (snapshotEvery or evictedEvery), or snapshotBytes of them.
+// due reports whether a snapshot should be written: at least every entries (snapshotEvery or
+// evictedEvery) or snapshotBytes bytes stand behind the last one. A stale state is not due,
+// because a snapshot says that all cells are written.
 func (l *live) due(every pim.Seq) bool {
 	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes)
 }
@@ -178,17 +175,18 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// tailBound is how many entries may stand behind a snapshot: far more than a commit
-// adds before the next is written.
+// tailBound is how many entries may stand behind a snapshot. The writer always writes the
+// next snapshot long before there are so many.
 const tailBound = 16 << 10
 
-// readTail returns the entries from seq from on, up to the log's last, and how many bytes
-// they are in the log; whole is false if there are more than a load takes.
+// readTail returns the entries from seq from to the log's last seq, and their size in the log,
+// in bytes. whole is false if there are more than a load takes: tailBound, or dedup.Unsnapped
+// if from is 1.
 func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pim.Seq) (tail []pim.Entry, size int, whole bool, err error) {
-	limit := store.Limit{Records: recentIDs, Bytes: 4 << 20}
+	limit := store.Limit{Records: dedup.Unsnapped, Bytes: 4 << 20}
 	bound := tailBound
 	if from == 1 {
-		bound = recentIDs
+		bound = dedup.Unsnapped
 	}
 	for {
 		records, err := s.Read(ctx, inbox.Entries(id), from+pim.Seq(len(tail)), 0, limit)
@@ -208,13 +206,13 @@ func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pi
 		switch {
 		case len(tail) > bound:
 			return tail, size, false, nil
-		case len(records) < limit.Records && bytes+store.MaxRecordBytes <= limit.Bytes: // another would have fitted
+		case len(records) < limit.Records && bytes+store.MaxRecordBytes <= limit.Bytes: // another record would have fitted
 			return tail, size, true, nil
 		}
 	}
 }
 
-// parseEntry reads the entry at seq. Of payloads only commands are kept.
+// parseEntry decodes the entry at seq. It keeps the payload only if that is a command.
 func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
 	e, err := wire.ParseEntry(id, data)
 	if err == nil && e.Seq != seq {
@@ -226,26 +224,38 @@ func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, err
 	return e, err
 }
 
-// readEntries returns the entries from..to, all of which must be there. Of payloads
-// only commands are kept.
+// readEntries returns the entries from..to, all of which must be there. It keeps a payload only
+// if that is a command.
 func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) ([]pim.Entry, error) {
 	entries := make([]pim.Entry, 0, to-from+1)
-	for next := from; next <= to; {
-		records, err := s.Read(ctx, inbox.Entries(id), next, to, store.Limit{Records: int(to - next + 1), Bytes: pim.MaxPageBytes})
-		if err != nil {
+	for next := from; next <= to; next = from + pim.Seq(len(entries)) {
+		var err error
+		if entries, _, err = readPage(ctx, s, id, next, to, entries); err != nil {
 			return nil, err
-		}
-		if len(records) == 0 {
-			return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", id, next, to)
-		}
-		for _, data := range records {
-			e, err := parseEntry(id, data, next)
-			if err != nil {
-				return nil, err
-			}
-			entries = append(entries, e)
-			next++
 		}
 	}
 	return entries, nil
+}
+
+// readPage appends to dst the first of the entries from..to, at least one and as many as one
+// read takes, and returns how many bytes they are in the log. It keeps a payload only if that
+// is a command.
+func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq, dst []pim.Entry) ([]pim.Entry, int, error) {
+	records, err := s.Read(ctx, inbox.Entries(id), from, to, store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes})
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(records) == 0 {
+		return nil, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", id, from, to)
+	}
+	size := 0
+	for i, data := range records {
+		e, err := parseEntry(id, data, from+pim.Seq(i))
+		if err != nil {
+			return nil, 0, err
+		}
+		dst = append(dst, e)
+		size += len(data)
+	}
+	return dst, size, nil
 }

@@ -45,12 +45,11 @@ func BenchmarkLoad(b *testing.B) {
 	defer st.Close()
 	w = New(st, Options{Outlet: nowhere{}, Shards: 1})
 	defer w.Close()
-	s := newShard(w, w.memory)
 	b.ReportAllocs()
 	b.ResetTimer()
 	tail := 0
 	for i := range b.N {
-		l, err := s.load(context.Background(), chat(i))
+		l, err := w.load(context.Background(), chat(i))
 		if err != nil || l.last != entries {
 			b.Fatal(l.last, err)
 		}

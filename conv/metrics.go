@@ -8,18 +8,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics of the writers. No label holds a user or a conversation.
+// Metrics are the metrics of the writers. No label holds a user or a conversation.
 type Metrics struct {
 	Sends   *prometheus.CounterVec // by result: ok, duplicate, or an error kind
 	Refused *prometheus.CounterVec // by reason: the bound that was reached
 	Queue   prometheus.Gauge       // requests without an answer
-	Bytes   prometheus.Gauge       // of Queue
+	Bytes   prometheus.Gauge       // memory of the requests in Queue, in bytes, about
 	Entries prometheus.Counter
-	Batch   prometheus.Histogram // entries in one commit
-	Commit  prometheus.Histogram // seconds
+	Batch   prometheus.Histogram // entries in one batch
+	Commit  prometheus.Histogram // seconds from the begin of a batch's write to its outcome
 	Loads   prometheus.Counter
 	Live    prometheus.Gauge
-	Weight  prometheus.Gauge // bytes of Live, about
+	Weight  prometheus.Gauge // memory of the conversations in Live, in bytes, about
 
 	ok, duplicate prometheus.Counter
 }
@@ -43,7 +43,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "pim_entries_total", Help: "Entries appended to conversations.",
 		}),
 		Batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "pim_commit_entries", Help: "Entries in one commit.", Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+			Name: "pim_commit_entries", Help: "Entries that one commit adds to a conversation.", Buckets: prometheus.ExponentialBuckets(1, 4, 8),
 		}),
 		Commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "pim_commit_seconds", Help: "Duration of one commit, fsync included.",
@@ -62,7 +62,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
 	for _, reason := range reasons {
-		m.Refused.WithLabelValues(string(reason)) // 0 is a value, too
+		m.Refused.WithLabelValues(string(reason)) // so that it is exported as 0 before the first refusal
 	}
 	if r != nil {
 		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight)
@@ -70,20 +70,20 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// queued notes that requests have come, or gone.
+// queued notes that requests have come, or have been answered if requests is negative. bytes
+// is their size.
 func (m *Metrics) queued(requests int, bytes int64) {
 	m.Queue.Add(float64(requests))
 	m.Bytes.Add(float64(bytes))
 }
 
-func (m *Metrics) committed(groups []*group, d time.Duration) {
-	n := 0
-	for _, g := range groups {
-		n += len(g.entries)
+// committed notes at now that the write of b has its outcome.
+func (m *Metrics) committed(b *batch, now time.Time) {
+	m.Commit.Observe(now.Sub(b.begun).Seconds())
+	if b.write.Err == nil {
+		m.Entries.Add(float64(len(b.entries)))
+		m.Batch.Observe(float64(len(b.entries)))
 	}
-	m.Entries.Add(float64(n))
-	m.Batch.Observe(float64(n))
-	m.Commit.Observe(d.Seconds())
 }
 
 func (m *Metrics) answered(answers []Answer) {

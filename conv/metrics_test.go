@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// What waits is counted from its submission until it is answered, and what was
-// refused for a bound by the bound.
+// A request counts as waiting from its submission until its answer. A request that was
+// refused because of a bound is counted under that bound.
 func TestMetrics(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	shows := func(lines ...string) {
@@ -52,7 +52,7 @@ func TestMetrics(t *testing.T) {
 	}
 	shows("pim_send_queue 0", "pim_send_queue_bytes 0", `pim_send_refusals_total{reason="group_members"} 1`,
 		`pim_sends_total{result="ok"} 2`, `pim_sends_total{result="too_large"} 2`, `pim_sends_total{result="not_member"} 1`,
-		"pim_conversations_live 2", // the group that was refused is none
-		"pim_conversations_live_bytes 2784")
+		"pim_conversations_live 2", // the refused group does not count
+		"pim_conversations_live_bytes 3184")
 	w.Close()
 }

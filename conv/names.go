@@ -8,8 +8,9 @@ import (
 	"github.com/pim-im/pim/username"
 )
 
-// newcomers returns the users whom r may bring in, as far as the conversation can
-// tell: nobody, once it has begun.
+// newcomers returns the users whom r names and who may be new to the node: the two of a direct
+// conversation that has no entry yet, the members of a create or a join, and the subject of a
+// contact or block command that sets a new entity.
 func (c *conversation) newcomers(r *Request) []pim.UserID {
 	switch r.Kind {
 	case pim.EntryMessage:
@@ -31,9 +32,9 @@ func (c *conversation) newcomers(r *Request) []pim.UserID {
 	return nil
 }
 
-// heedNames refuses newcomers whose name only those may have who have it already. The
-// store is asked about such names alone.
-func (s *shard) heedNames(ctx context.Context, newcomers []pim.UserID) error {
+// heedNames returns an error if a newcomer has a name that username.Check refuses, unless the
+// node knows that user already. It asks the store only about such names.
+func (s *Writers) heedNames(ctx context.Context, newcomers []pim.UserID) error {
 	for _, u := range newcomers {
 		refusal := username.Check("user ID", string(u))
 		if refusal == nil {

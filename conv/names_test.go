@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// Nobody new gets a name that looks like another's. Who has one goes on with it.
+// A new user can't have a name that looks like another's. A user who already has one keeps it.
 func TestNamesOfNewcomers(t *testing.T) {
 	const known, fresh, stranger = pim.UserID("zoe\u0301"), pim.UserID("noe\u0301"), pim.UserID("al\u200bice") // "zoé" in NFD; a space of no width
 	s := storetest.NewMemory()
@@ -20,7 +20,7 @@ func TestNamesOfNewcomers(t *testing.T) {
 		{Partition: inbox.Lines(known), Cell: line.Cell("g:old")},
 		{Partition: inbox.Fresh(fresh), Cell: line.Cell("g:old")},
 	}}
-	if err := s.Commit(t.Context(), []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(t.Context(), s, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 	rec := newRecorder()
@@ -77,15 +77,15 @@ func TestNamesOfNewcomers(t *testing.T) {
 	}
 }
 
-// A conversation that has begun, and a request that had its effect, are not judged
-// again.
+// Names are not checked again in a conversation that has begun, nor for a request that has
+// had its effect.
 func TestNamesInUse(t *testing.T) {
 	s := storetest.NewMemory()
 	const odd = pim.UserID("zoe\u0301")
 	chat := pim.Direct("bob", odd)
 	entry := pim.Entry{Conversation: chat, Seq: 1, Kind: pim.EntryMessage, Sender: odd, ClientID: pim.ClientMessageID{1}, Server: 1, Local: 1, Anchor: 1, Count: 1}
-	w := &store.Write{Log: inbox.Entries(chat), Records: [][]byte{wire.AppendEntry(nil, &entry)}} // and no cell says that odd is known
-	if err := s.Commit(t.Context(), []*store.Write{w}, store.Durable); err != nil {
+	w := &store.Write{Log: inbox.Entries(chat), Records: [][]byte{wire.AppendEntry(nil, &entry)}} // no cell says that odd is known
+	if err := store.Commit(t.Context(), s, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 	rec := newRecorder()

@@ -10,23 +10,24 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Who owns a group follows from who is in it, so nobody has to hand it on and nothing
-// has to be written: it is who has been there longest. That is who made it, until they
-// leave; then the one after. Who comes back comes last.
+// The owner of a group is the present member whose membership has lasted longest. That is the
+// user who made the group, until they leave, and then the next one. A user who comes back
+// counts from the new join. So the owner follows from the memberships: nobody has to hand the
+// group on, and nothing has to be written.
 
 // member is a user's membership and the seq of the entry that last changed it.
 type member struct {
 	inbox.Membership
 	changed pim.Seq
-	place   int // among the members of the entry that began it, from 1 on; 0: not known
+	place   int // in Members of the entry that began the membership, from 1 on; 0: not known
 }
 
-// since returns the seq of the entry that began the membership, which lasts.
+// since returns the seq of the entry that began the membership. The user must be present.
 func (m *member) since() pim.Seq { return m.Periods[len(m.Periods)-1].From }
 
-// owner returns who owns the group, empty if nobody is left in it. Of those whom one
-// entry made members it is the one that it names first; knowOwner has seen to it that
-// their places are known.
+// owner returns the owner of the group, empty if nobody is left in it. If one entry made
+// several users members, the owner is the one that the entry names first. The places of the
+// eldest must be known, see knowOwner.
 func (c *conversation) owner() pim.UserID {
 	eldest := c.eldest()
 	if len(eldest) == 0 {
@@ -37,7 +38,8 @@ func (c *conversation) owner() pim.UserID {
 	})
 }
 
-// eldest returns those who have been members for longest: of one entry.
+// eldest returns the present members whose membership has lasted longest. One entry made all
+// of them members.
 func (c *conversation) eldest() (users []pim.UserID) {
 	for _, u := range c.present {
 		m := c.members[u]
@@ -54,16 +56,24 @@ func (c *conversation) eldest() (users []pim.UserID) {
 	return users
 }
 
-// knowOwner sees to it that owner knows the places of those among whom it chooses. Cells
-// have none: they are read from the entry, once for each that the eldest are of.
-func (l *live) knowOwner(ctx context.Context, s store.Store, r *Request) error {
+// needsOwner reports whether r depends on who the owner is, and the place of one of several
+// eldest is not known.
+func (l *live) needsOwner(r *Request) bool {
 	if r.Kind != pim.EntryLeave {
+		return false
+	}
+	eldest := l.eldest()
+	return len(eldest) > 1 && slices.ContainsFunc(eldest, func(u pim.UserID) bool { return l.members[u].place == 0 })
+}
+
+// knowOwner gives the eldest their places, if r needs them. The members' cells do not hold
+// places, so knowOwner reads them from the entry that made the eldest members, once for each
+// such entry.
+func (l *live) knowOwner(ctx context.Context, s store.Store, r *Request) error {
+	if !l.needsOwner(r) {
 		return nil
 	}
 	eldest := l.eldest()
-	if len(eldest) < 2 || !slices.ContainsFunc(eldest, func(u pim.UserID) bool { return l.members[u].place == 0 }) {
-		return nil
-	}
 	since := l.members[eldest[0]].since()
 	entries, err := readEntries(ctx, s, l.id, since, since)
 	if err != nil {
@@ -74,7 +84,7 @@ func (l *live) knowOwner(ctx context.Context, s store.Store, r *Request) error {
 			m.place = i + 1
 		}
 	}
-	for _, u := range eldest { // whom the entry does not name comes behind those whom it does
+	for _, u := range eldest { // the entry does not name some: they come behind the others
 		if m := l.members[u]; m.place == 0 {
 			m.place = len(entries[0].Members) + 1
 		}

@@ -12,16 +12,16 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// inGroup changes the members of a group.
+// inGroup returns a request by a user that changes the members of group c.
 func inGroup(c pim.ConversationID, kind pim.EntryKind, by pim.UserID, members ...pim.UserID) *conv.Request {
 	r := message(c, by, "")
 	r.Kind, r.Members = kind, members
 	return r
 }
 
-// The owner is who has been there longest, of one entry whom it names first: before and
-// after a restart, however long ago that was, and whatever the engine did with its
-// writes.
+// The owner is the member who has been in the group longest; of members who came by one
+// entry, the one whom the entry names first. That holds before and after a restart, however
+// long ago the member came, and whatever the engine did with its writes.
 func TestOwnerIsWhoHasBeenThereLongest(t *testing.T) {
 	n := seed(t)
 	for i := range uint64(20) {
@@ -48,7 +48,7 @@ func TestOwnerIsWhoHasBeenThereLongest(t *testing.T) {
 		do(pim.KindForbidden, inGroup(g, pim.EntryLeave, "bob", "zoe"))
 		do(0, inGroup(g, pim.EntryLeave, "zoe", "bob"))
 		do(0, inGroup(g, pim.EntryJoin, "zoe", "mia", "bob"))
-		do(pim.KindForbidden, inGroup(g, pim.EntryLeave, "mia", "zoe")) // who made it comes back last
+		do(pim.KindForbidden, inGroup(g, pim.EntryLeave, "mia", "zoe")) // the user who created the group is its newest member now
 		do(0, inGroup(g, pim.EntryLeave, "zoe", "zoe", "ann"))
 		do(pim.KindForbidden, inGroup(g, pim.EntryLeave, "abe", "cat"))
 		do(0, inGroup(g, pim.EntryLeave, "cat", "abe"))
@@ -59,7 +59,7 @@ func TestOwnerIsWhoHasBeenThereLongest(t *testing.T) {
 	}
 }
 
-// So it is within one batch.
+// Within one batch, too, the owner leaves and the next owner removes a member.
 func TestOwnerLeavesAndTheNextRemoves(t *testing.T) {
 	rec := newRecorder()
 	w := conv.New(storetest.NewMemory(), conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -79,7 +79,7 @@ func TestOwnerLeavesAndTheNextRemoves(t *testing.T) {
 	}
 }
 
-// A group that an earlier version has left without an owner, long ago, has one.
+// Long ago an earlier version left a group without an owner. The group has an owner now.
 func TestGroupWithoutAnOwnerIsHealed(t *testing.T) {
 	s, rec := storetest.NewMemory(), newRecorder()
 	const group, last = pim.ConversationID("g:old"), 3000
@@ -114,8 +114,8 @@ func TestGroupWithoutAnOwnerIsHealed(t *testing.T) {
 	}
 }
 
-// A group that everybody has left is closed: nobody writes, and nobody can be added.
-// Its members of the past read what they read.
+// A group that everybody has left is closed: nobody can write to it, and nobody can be added.
+// Its former members can still read what they could read before.
 func TestClosedGroup(t *testing.T) {
 	s, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -130,7 +130,7 @@ func TestClosedGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // the second time after a restart
+	for range 2 { // the second round is after a restart
 		for _, r := range []*conv.Request{
 			message(g, "bob", "anybody?"), inGroup(g, pim.EntryJoin, "mia", "mia"), inGroup(g, pim.EntryJoin, "bob", "eve"), inGroup(g, pim.EntryLeave, "mia", "bob"),
 		} {

@@ -8,19 +8,19 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// A read command speaks of another conversation: its seq must be there for the user,
-// and its count is that of the entry there, whatever the client says. That is looked up
-// by who submits the command, which is the client's own reading goroutine: no shard
-// waits for it. It is judged in step, behind the look for a duplicate, since what was
-// appended once keeps its first answer.
+// A read command names a seq of another conversation. The user must be able to read the entry
+// at that seq, and the command's count is that entry's, whatever the client says. Submit looks
+// both up in the goroutine of its caller, which is the one that reads from the client's
+// connection, so no driver waits for it. step judges the result only after it has looked for
+// a duplicate, since a command that was appended once keeps its first answer.
 
-// reading is what a read command was found to say.
+// reading is what was found about the position in a read command.
 type reading struct {
-	newest pim.Seq // of the conversation, as the user may read it
+	newest pim.Seq // the last seq that the user may read in the conversation
 	err    error   // why there is no such position
 }
 
-// check validates r, and looks up what a read command says.
+// check validates r and, if r is a read command, looks its position up.
 func (w *Writers) check(r *Request) error {
 	if err := r.check(); err != nil {
 		return err
@@ -34,24 +34,29 @@ func (w *Writers) check(r *Request) error {
 // reads reports whether r is a read command.
 func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
 
-// lookUpRead sets cmd's count to the log's.
+// lookUpRead looks the position of cmd up, and sets cmd.Count to the count of the entry there.
 func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
 	at.newest, cmd.Count, at.err = inbox.New(w.store).Position(w.ctx, user, pim.ConversationID(cmd.Subject), cmd.Seq)
 	return at
 }
 
-// readAgain looks up anew what r says where the position in force is beyond what was
-// found: others may have written, and read that, between the look and the step. So no
-// position is taken for one that is none.
-func (s *shard) readAgain(l *live, r *Request) {
-	if r.reads() && r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest {
-		r.read = s.lookUpRead(r.Sender, r.command)
+// needsRead reports whether the user's present position is beyond the newest entry found for
+// r. Then others may have written since that look-up, and another device may have read that.
+func (l *live) needsRead(r *Request) bool {
+	return r.reads() && r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest
+}
+
+// readAgain looks the position of r up again if needsRead says so. Otherwise payload would
+// take the present position for one beyond the conversation's end.
+func (w *Writers) readAgain(l *live, r *Request) {
+	if l.needsRead(r) {
+		r.read = w.lookUpRead(r.Sender, r.command)
 	}
 }
 
-// payload returns what the log is to hold of r, and sees to it that r's command says
-// the same: of a read what the server found. It replaces a position in force that is
-// beyond the conversation, as earlier versions took them.
+// payload returns the payload of r's entry. For a read command that is r.command with the count
+// that the server found, encoded. payload sets r.command.Replaces if the user's present
+// position is beyond the conversation's end; earlier versions accepted such positions.
 func (c *conversation) payload(r *Request) []byte {
 	if !r.reads() {
 		return r.Payload

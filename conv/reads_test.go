@@ -18,7 +18,7 @@ func readCommand(c pim.ConversationID, seq pim.Seq, count uint64) *conv.Request 
 	return command("alice", "d", pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: seq, Count: count})
 }
 
-// withGroup has a group of alice and bob with three messages at the seqs 2 to 4.
+// withGroup creates a group of alice and bob with three messages, at the seqs 2 to 4.
 func withGroup(t *testing.T, w *conv.Writers, rec *recorder) pim.ConversationID {
 	t.Helper()
 	create := &conv.Request{Kind: pim.EntryCreate, Sender: "bob", Device: "d", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"alice"}}
@@ -34,8 +34,8 @@ func withGroup(t *testing.T, w *conv.Writers, rec *recorder) pim.ConversationID 
 	return a.Request.Conversation
 }
 
-// A read position is one that is there, with the count that is there: the log's, not
-// the client's.
+// A read position must be a seq that the log has, and its count is the log's count at that
+// seq, not the client's.
 func TestReadPositionsAreTheLogs(t *testing.T) {
 	s, rec := storetest.NewMemory(), newRecorder()
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -88,7 +88,7 @@ func TestReadPositionsAreTheLogs(t *testing.T) {
 			t.Errorf("%+v: the log has %x, %v; want %x", test, entries[i].Payload, err, want)
 		}
 	}
-	// Who has left reads up to the leave.
+	// A user who has left reads up to the leave.
 	leave := message(group, "alice", "")
 	leave.Kind, leave.Members = pim.EntryLeave, []pim.UserID{"alice"}
 	for _, r := range []*conv.Request{leave, message(group, "bob", "without alice"), readCommand(group, 5, 0)} {
@@ -101,8 +101,8 @@ func TestReadPositionsAreTheLogs(t *testing.T) {
 	}
 }
 
-// A position beyond the conversation, which an earlier version took, is replaced by the
-// next one, in the log as in the cell, whoever has which of them.
+// An earlier version accepted a read position beyond the end of the conversation. The next
+// position replaces it, in the log, in the setting's cell, and on a device that has read it.
 func TestReadPositionsAreMended(t *testing.T) {
 	for _, wrong := range []pim.Seq{5, 1 << 40, 1 << 63, 1<<64 - 1} {
 		s, rec := storetest.NewMemory(), newRecorder()
@@ -115,7 +115,7 @@ func TestReadPositionsAreMended(t *testing.T) {
 			Cells: []store.CellWrite{settingCell("alice", old.Entity(), 1, old)},
 		})
 		var answers []conv.Answer
-		for _, seq := range []pim.Seq{3, 2, 4} { // 2 is behind 3, and takes no effect
+		for _, seq := range []pim.Seq{3, 2, 4} { // 2 is less than 3, and has no effect
 			a, err := persist(w, rec, readCommand(group, seq, uint64(seq)-1))
 			if err != nil {
 				t.Fatal(err)
@@ -136,8 +136,8 @@ func TestReadPositionsAreMended(t *testing.T) {
 		if got := settingsOf(t, s, "alice"); !reflect.DeepEqual(got, want) || got[old.Entity()].Seq != 4 || got[old.Entity()].Count != 3 {
 			t.Errorf("%d: stored %+v, want %+v", wrong, got, want)
 		}
-		// A device that has the wrong one hears what replaced it, though that is behind
-		// now.
+		// A device that has the wrong position gets the one that replaced it, although a
+		// later position is in force now.
 		page, err := inbox.New(s).Pull(t.Context(), "alice", inbox.PullRequest{Conversation: pim.Own("alice"), From: 2})
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestReadPositionsAreMended(t *testing.T) {
 	}
 }
 
-// stalled calls meanwhile, once, between the look at a log's end and what is done with it.
+// stalled calls meanwhile once, after a log's last seq was read and before it is used.
 type stalled struct {
 	store.Store
 	log       store.Log
@@ -165,8 +165,8 @@ func (s *stalled) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 	return last, err
 }
 
-// A position is not taken for one beyond the conversation since what it names was
-// written after the log's end had been looked at.
+// A read position may name an entry that was written after another command's look at the
+// log's last seq. That command must not take the position for one beyond the conversation.
 func TestReadPositionsOnlyGrow(t *testing.T) {
 	s, rec := &stalled{Store: storetest.NewMemory()}, newRecorder()
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})

@@ -2,19 +2,19 @@ package conv
 
 import "github.com/pim-im/pim"
 
-// reason is which bound a request was refused for: the cause of its error, and a
-// metric label.
+// reason names the bound for which a request was refused. It is the cause in the request's
+// error, and a metric label.
 type reason string
 
 const (
-	queueFull        reason = "queue_requests"     // of the conversation's shard
-	queueTooLarge    reason = "queue_bytes"        // of all shards together
+	queueFull        reason = "queue_requests"     // of the conversation's driver
+	queueTooLarge    reason = "queue_bytes"        // of all drivers together
 	payloadTooLarge  reason = "payload_bytes"      // of one message
-	tooManyMembers   reason = "group_members"      // present ones
-	tooManyEver      reason = "group_members_ever" // with former ones
-	tooManySettings  reason = "settings"           // of a user
-	settingsTooLarge reason = "setting_bytes"      // of all of them
-	idsTooWide       reason = "message_ids"        // messages that an ID may be one of
+	tooManyMembers   reason = "group_members"      // present members
+	tooManyEver      reason = "group_members_ever" // present and former members
+	tooManySettings  reason = "settings"           // settings of a user
+	settingsTooLarge reason = "setting_bytes"      // values of all settings of a user
+	idsTooWide       reason = "message_ids"        // messages to read to look one client message ID up
 )
 
 var reasons = []reason{
@@ -24,7 +24,7 @@ var reasons = []reason{
 // Error returns the label.
 func (r reason) Error() string { return string(r) }
 
-// tooLarge returns the error of a request that is refused for r.
+// tooLarge returns the error of a request that is refused for r, of KindTooLarge.
 func (r reason) tooLarge(format string, args ...any) error {
 	err := pim.Errorf(pim.KindTooLarge, format, args...)
 	err.Err = r

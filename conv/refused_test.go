@@ -12,16 +12,20 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// broken is a store whose commits fail while it has an error.
+// broken is a store whose commits fail while err is set.
 type broken struct {
 	store.Store
 	err atomic.Pointer[pim.Error]
 }
 
-func (b *broken) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (b *broken) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, b.commit, writes, d, done)
+}
+
+func (b *broken) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	err := b.err.Load()
 	if err == nil {
-		return b.Store.Commit(ctx, writes, d)
+		return store.Commit(ctx, b.Store, writes, d)
 	}
 	for _, w := range writes {
 		w.Err = err
@@ -29,7 +33,7 @@ func (b *broken) Commit(ctx context.Context, writes []*store.Write, d store.Dura
 	return err
 }
 
-// What a batch adds and cannot make durable refuses nobody.
+// A request is not refused because of an entry of its batch that did not become durable.
 func TestNobodyIsRefusedByWhatIsNotDurable(t *testing.T) {
 	for _, broke := range []*pim.Error{
 		{Kind: pim.KindDiskFull, Text: "full"},
@@ -77,8 +81,8 @@ func (u unreadable) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Lim
 
 func (u unreadable) Last(context.Context, store.Log) (pim.Seq, error) { return 0, u.err }
 
-// Whatever keeps a writer from reading a conversation is mended, or not, by who runs
-// the node: clients keep their messages and send them again.
+// If a writer cannot read a conversation, only the node's operator can repair that, whatever
+// the cause. Clients are told to keep their messages and send them again.
 func TestWhatCannotBeReadIsSentAgain(t *testing.T) {
 	for _, err := range []error{pim.Errorf(pim.KindCorrupt, "block 7"), context.Canceled} {
 		rec := newRecorder()

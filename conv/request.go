@@ -5,10 +5,10 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// Request asks a writer to append one entry. The writer owns it from Submit on
-// until it has answered it.
+// Request asks the Writers to append one entry. The Writers own it from Submit on until they
+// have answered it.
 type Request struct {
-	Conversation pim.ConversationID // empty for EntryCreate
+	Conversation pim.ConversationID // empty for EntryCreate, Submit sets it then
 	Kind         pim.EntryKind
 	Sender       pim.UserID // authenticated
 	Device       pim.DeviceID
@@ -18,40 +18,45 @@ type Request struct {
 	Age          pim.Millis   // as pim.Sending
 	Members      []pim.UserID // for create, join and leave
 	Payload      []byte
-	Origin       Origin // to whom the answer goes; opaque to the writer
+	Origin       Origin // to whom the answer goes; opaque to the Writers
 
+	// Set by Submit; a look-up may replace read.
 	command *pim.Command // of an EntryCommand, decoded
 	read    reading      // of a read command
-	tries   int          // how often a commit that held it has failed
+	known   known        // what a look-up found for the request
+	looked  bool         // known is set
+	tries   int          // how many batches with the request have failed
+	drain   *drain       // the driver's newest drain when the request came
 	set     pim.Millis   // as pim.Moment
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.
 type Origin any
 
-// Answer is what became of a Request.
+// Answer is the outcome of a Request.
 type Answer struct {
 	Request   *Request
-	Err       error // a *pim.Error; the rest is unset
+	Err       error // a *pim.Error; if it is set, the fields below are not
 	Seq       pim.Seq
 	Anchor    pim.Seq
 	Count     uint64
 	Server    pim.Millis
 	Ahead     pim.Millis
 	Order     pim.Millis
-	Duplicate bool   // an earlier transmission was appended, this is its answer
-	Payload   []byte // the entry's, where it is not the Request's: of a read command
+	Duplicate bool   // an earlier transmission was appended; this is the answer to it
+	Payload   []byte // the entry's payload, if it differs from the Request's (read commands only)
 }
 
-// Published are the entries that one commit added to a conversation.
+// Published are the entries that one batch added to a conversation, and who is to be pushed
+// which of them.
 type Published struct {
 	Conversation pim.ConversationID
 	Entries      []Encoded    // ascending by seq
-	Members      []pim.UserID // read all of Entries; shared, not to be changed
-	Partly       []Reader     // joined or left on the way
+	Members      []pim.UserID // these read all of Entries; shared, must not be changed
+	Partly       []Reader     // these joined or left within Entries
 }
 
-// Encoded is an entry as its bytes (see wire.AppendEntry), and who sent it.
+// Encoded is an encoded entry (see wire.AppendEntry), and who sent it.
 type Encoded struct {
 	Seq    pim.Seq
 	Sender pim.UserID
@@ -65,10 +70,11 @@ type Reader struct {
 	From, To pim.Seq
 }
 
-// Outlet takes what a commit has made durable. Deliver is called from one
-// goroutine for each shard; it must not block on a slow receiver, and must hand
-// out the answers before the pushes of the same call. The slices, and the bytes
-// in them, are the writer's again when it returns.
+// Outlet takes the answers, and the pushes of the entries that are durable. Each driver calls
+// Deliver from its own goroutine, and Submit calls it in the caller's for requests that fail at
+// once. Deliver must not block on a slow receiver, and must hand out the answers before the
+// pushes of the same call. When it returns, the slices and the bytes in them belong to the
+// Writers again.
 type Outlet interface {
 	Deliver(answers []Answer, pushes []Published)
 }
@@ -122,11 +128,11 @@ func (r *Request) check() error {
 	return nil
 }
 
-// checkName refuses who is no member by the conversation's name alone: what it takes
-// to load somebody else's conversation is not a stranger's to spend.
+// checkName refuses a sender whom the conversation's ID alone excludes, so that a stranger
+// can't make the node load other users' conversations.
 func (r *Request) checkName() error {
 	if r.Kind == pim.EntryCreate {
-		return nil // it has no name yet
+		return nil // it has no ID yet
 	}
 	if err := r.Conversation.Validate(); err != nil {
 		return err
@@ -141,19 +147,16 @@ func notMember(u pim.UserID, c pim.ConversationID) error {
 	return pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", u, c)
 }
 
-// moment returns when r is written, if that is now.
+// moment returns the Moment of r's entry, if it is made at now.
 func (r *Request) moment(now pim.Millis) pim.Moment { return pim.Moment{Now: now, Set: r.set} }
 
-// sending returns what r says of its time.
+// sending returns what the sender says about the time of r.
 func (r *Request) sending() pim.Sending {
 	return pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age}
 }
 
-// size is what r takes up in memory, in bytes, about.
+// size returns how much memory r takes up, in bytes, about.
 func (r *Request) size() int64 {
-	if _, mark := r.Origin.(drained); mark {
-		return 0
-	}
 	const each, member = 512, 48
 	return int64(each + len(r.Payload) + member*len(r.Members))
 }

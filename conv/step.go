@@ -5,37 +5,36 @@ import (
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/dedup"
 	"github.com/pim-im/pim/inbox"
 )
 
-// conversation is the state of one conversation, a cache of its log: what it
-// takes to step. Pure: no I/O, no clock.
+// conversation is the state of one conversation that step needs, a cache of its log. It is
+// pure: no I/O, no clock.
 type conversation struct {
-	id        pim.ConversationID
-	last      pim.Seq
-	times     pim.Times                   // of the entries up to last
-	count     uint64                      // counting messages up to last
-	order     map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
-	floor     floor                       // of the others
-	many      []*pim.Anchors              // those in order that may be trimmed, some twice
-	recent    recent                      // client message IDs
-	index     index                       // of those that are not remembered
-	strangers strangers                   // those that are in neither
-	bound     int                         // members of a group, at most
+	id    pim.ConversationID
+	last  pim.Seq
+	times pim.Times                   // of the entries up to last
+	count uint64                      // of the messages up to last
+	order map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
+	floor floor                       // of the other senders
+	many  []*pim.Anchors              // those in order that settled trims; the same may be there twice
+	ids   dedup.IDs                   // of the client message IDs
+	bound int                         // present members of a group, at most
 
 	blocks   blocks             // of a direct conversation
-	settings map[string]setting // of a user's own log: what it has come to
+	settings map[string]setting // of a user's own log, by entity
 	values   int                // bytes of the settings' values
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
-	present []pim.UserID           // who reads the next entry; replaced, never changed
+	present []pim.UserID           // who will read the next entry; replaced, never changed in place
 }
 
-// maxEver is how many users may be, or have been, members of a group: its writer has
-// all of them in memory.
+// maxEver is how many users may be, or have been, members of a group. It is bounded because
+// the state of a group has all of them in memory.
 const maxEver = 100_000
 
-// outcome is what step made of a request: an error, a duplicate or an entry.
+// outcome is the result of step: an error, a duplicate or an entry.
 type outcome struct {
 	err      error
 	first    pim.Seq // the seq of the entry that the request's ID already has
@@ -46,17 +45,10 @@ type outcome struct {
 	entity   string // of the setting that changed, empty if none did
 }
 
-// known is what was looked up in the store for a request, since the state does not
-// have it.
-type known struct {
-	first  pim.Seq // of the entry that the client message ID already has; 0: none
-	anchor pim.Seq // see lookUpAnchor; 0: the state has it
-}
-
-// step takes one request at the time now. If it comes to an entry, the state
-// already counts it as appended. r has passed check.
+// step takes one request at the time now. r has passed check, and k is what was looked up for
+// r. If the outcome is an entry, the state already counts that entry as appended.
 func (c *conversation) step(r *Request, k known, now pim.Millis) outcome {
-	if first := cmp.Or(c.recent.seq(r.ClientID), k.first); first != 0 {
+	if first := cmp.Or(c.ids.Seq(r.ClientID), k.first); first != 0 {
 		return outcome{first: first}
 	}
 	members, err := c.allow(r)
@@ -66,8 +58,8 @@ func (c *conversation) step(r *Request, k known, now pim.Millis) outcome {
 	return c.append(r, members, k.anchor, now)
 }
 
-// allow reports whether r may be appended, and for a create, join or leave whom
-// it changes.
+// allow returns why r may not be appended, or nil, and the users whose membership a create,
+// join or leave changes.
 func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 	if r.Kind == pim.EntryCommand {
 		if r.read.err != nil {
@@ -161,7 +153,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	if e.Kind == pim.EntryMessage {
 		e.Count++
 	}
-	o.strange = c.addID(e.ClientID, e.Server)
+	o.strange = c.ids.Add(e.ClientID, e.Server)
 	c.last, c.count = e.Seq, e.Count
 	o.joined, o.departed = c.change(e)
 	if r.command != nil && c.obey(e, r.command) {
@@ -170,18 +162,8 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	return o
 }
 
-// addID takes in the ID of the next entry, at the time server, and reports whether it
-// needs a cell.
-func (c *conversation) addID(id pim.ClientMessageID, server pim.Millis) (strange bool) {
-	if strange = isStrange(id, server); strange {
-		c.strangers.take(idTime(id), server)
-	}
-	c.recent.add(id, strange, server)
-	return strange
-}
-
-// date gives e, which is written at now, its times and its anchor; anchor is that, if
-// it was looked up.
+// date gives e, which is made at now, its times and its anchor. anchor is the anchor that was
+// looked up, or 0.
 func (c *conversation) date(e *pim.Entry, r *Request, anchor pim.Seq, now pim.Millis) {
 	e.Server, e.Ahead = c.times.Stamp(r.moment(now))
 	a := c.anchors(e.Sender)
@@ -197,9 +179,9 @@ func (c *conversation) date(e *pim.Entry, r *Request, anchor pim.Seq, now pim.Mi
 	}
 }
 
-// change applies a create, join or leave to the membership. An entry that a
-// member's state already accounts for changes nothing, nor does one of a kind that
-// this version does not know, whomever it names.
+// change applies a create, join or leave to the memberships. It leaves a member alone whose
+// membership already accounts for the entry. An entry of another kind changes nothing, also
+// if this version does not know the kind.
 func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 	switch e.Kind {
 	case pim.EntryCreate, pim.EntryJoin, pim.EntryLeave:
@@ -220,7 +202,7 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 		}
 		m.changed = e.Seq
 		switch leaves := e.Kind == pim.EntryLeave; {
-		case leaves != m.Present(): // by an entry of a kind that this version does not know
+		case leaves != m.Present(): // an entry of a kind that this version does not know did it
 		case leaves:
 			m.Leave(e.Seq)
 			departed = append(departed, u)
@@ -266,13 +248,13 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 // bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
 	const user, setting = 200, 400
-	return user*len(c.members) + setting*len(c.settings) + c.values + c.recent.room()
+	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room()
 }
 
-// cost is what the state takes up in memory, in bytes, about.
+// cost returns how much memory the state takes up, in bytes, about.
 func (c *conversation) cost() int {
 	const itself, sender = 1000, 200
-	n := itself + c.recent.others() + c.index.size() + c.bulk()
+	n := itself + c.ids.Others() + c.bulk()
 	for _, a := range c.order {
 		n += sender + a.Memory()
 	}

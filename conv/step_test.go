@@ -20,8 +20,8 @@ func message(c pim.ConversationID, from pim.UserID, n uint64, local pim.Millis) 
 	return &Request{Conversation: c, Kind: pim.EntryMessage, Sender: from, Device: "d", ClientID: id(n), Local: local, Payload: []byte("x")}
 }
 
-// The worked cases of the display order come out of the writer's step as they
-// stand in testdata/display-order.json.
+// For the worked cases of the display order, step gives the results that are in
+// testdata/display-order.json.
 func TestStepAnchorsWorkedCases(t *testing.T) {
 	data, err := os.ReadFile("../testdata/display-order.json")
 	if err != nil {
@@ -136,8 +136,8 @@ func TestMembershipFollowsTheLog(t *testing.T) {
 	}
 }
 
-// Whatever comes, in whatever order and how often: seqs are dense, server times
-// do not fall, an ID has one entry, and only messages count.
+// Whatever requests come, in whatever order and however often: seqs are dense, server times
+// do not fall, a client message ID has one entry, and only messages count.
 func TestStepInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := newConversation("d:ann:bob", 2)
@@ -177,13 +177,12 @@ func BenchmarkStep(b *testing.B) {
 	for i := range b.N {
 		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), known{}, now+pim.Millis(i/10))
 		if i%32 == 0 { // a commit
-			c.recent.settle(&c.index, now+pim.Millis(i/10))
+			c.ids.Settle(now + pim.Millis(i/10))
 		}
 	}
 }
 
-// A user keeps so many bytes of contacts and no more; what makes room is always
-// taken.
+// The bytes of a user's contacts are bounded. A command that makes room is always accepted.
 func TestSettingBytes(t *testing.T) {
 	c := newConversation(pim.Own("alice"), 10)
 	n := uint64(0)
@@ -218,8 +217,8 @@ func TestSettingBytes(t *testing.T) {
 	}
 }
 
-// A group may be joined and left by so many and no more: who was there before may
-// still come back.
+// The number of users who were ever members of a group is bounded. When it is reached, a
+// former member may still come back.
 func TestMembersEver(t *testing.T) {
 	c := newConversation("g:x", pim.MaxGroupMembers)
 	n := uint64(0)

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// readCounter counts what is read of a store.
+// readCounter counts the reads of a store.
 type readCounter struct {
 	store.Store
-	reads atomic.Int64 // calls of Last and Get, cells and records
+	reads atomic.Int64 // calls of Last and Get, plus the cells and records that were read
 }
 
 func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, error) {
@@ -62,8 +62,9 @@ func gauge(t *testing.T, r *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-// Who is no member of a conversation does not have it loaded: of a direct one and of
-// an own log the name is enough, and a group that is not there costs one look.
+// A request of a user who is not a member of a conversation does not load it. For a direct
+// conversation and for an own log the conversation's ID tells enough. A group that does not
+// exist costs one read.
 func TestStrangersLoadNothing(t *testing.T) {
 	s := &readCounter{Store: storetest.NewMemory()}
 	rec := newRecorder()

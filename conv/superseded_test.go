@@ -14,8 +14,8 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// A device that reads its log while a command is being written that supersedes
-// another gets the other: the power may fail, and then that is the one in force.
+// A device reads its own log while a command that supersedes an earlier one is being written.
+// The device gets the earlier command: if the power fails, that one stays in force.
 func TestOnlyWhatIsDurableSupersedes(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	var slow atomic.Bool

@@ -12,9 +12,9 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// Writers that take a conversation over know as much of its end as the one before:
-// late resends get the same anchors as if there had been one writer, in a busy
-// conversation, whose last three minutes are long, and in a quiet one.
+// A writer that takes a conversation over knows as much of the log's end as the writer before.
+// Late resends get the same anchors as with a single writer, in a busy conversation, which
+// has many entries in its last three minutes, and in a quiet one.
 func TestAnchorsAfterATakeOver(t *testing.T) {
 	n := seed(t)
 	for i, pace := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, time.Second} {
@@ -55,8 +55,8 @@ func TestAnchorsAfterATakeOver(t *testing.T) {
 	}
 }
 
-// A conversation that is taken over for every entry, since the node restarts or has
-// too many others in memory, costs the same every time, however long its log is.
+// A conversation may be taken over for every entry, because the node restarts or has too many
+// others in memory. Each time costs the same, however long the log is.
 func TestTakeOversDoNotAddUp(t *testing.T) {
 	const recentIDs = 1024
 	mem, rec := storetest.NewMemory(), newRecorder()

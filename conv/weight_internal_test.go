@@ -11,13 +11,13 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// As TestCostIsTheMemory, of what single entries bring: members and settings.
+// The same as TestCostIsTheMemory, for the members and settings that a single entry can bring.
 func TestCostOfMembersAndSettings(t *testing.T) {
 	now := pim.MillisOf(time.Now())
 	step := func(l *live, r *Request) {
 		t.Helper()
 		r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), now
-		if r.Kind != pim.EntryCreate { // which gets its ID from the server
+		if r.Kind != pim.EntryCreate { // a created group gets its ID from the server
 			r.Conversation = l.id
 		}
 		if err := r.check(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The memory for conversations is bounded whatever their first entries bring, and
-// though nobody writes to them again: a group's members, large settings, a few messages.
+// The memory for conversations is bounded whatever their first entries bring: a group's
+// members, large settings, a few messages. That holds though nobody writes to them again.
 func TestFewEntriesAreCounted(t *testing.T) {
 	const bound = 1 << 20
 	crowd := make([]pim.UserID, 1000)
@@ -23,7 +23,7 @@ func TestFewEntriesAreCounted(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		conversations int
-		most          float64 // that the bound has room for
+		most          float64 // conversations that fit into the bound
 		requests      func(n int) []*conv.Request
 	}{
 		"groups": {20, 7, func(n int) []*conv.Request {
@@ -71,8 +71,8 @@ func TestFewEntriesAreCounted(t *testing.T) {
 	}
 }
 
-// What look-ups of old client message IDs have a conversation remember is counted, though
-// nothing new is written.
+// A look-up of an old client message ID makes a conversation remember more IDs. Their memory
+// is counted, though nothing new is written.
 func TestLookUpsAreCounted(t *testing.T) {
 	const bound, conversations, most = 1 << 20, 40, 25
 	st, rec, registry := storetest.NewMemory(), newRecorder(), prometheus.NewRegistry()
@@ -81,7 +81,7 @@ func TestLookUpsAreCounted(t *testing.T) {
 	w := conv.New(st, options)
 	var first []*conv.Request
 	for n := range conversations {
-		for _, size := range []int{500, 500, 500, 1} { // the last commit writes the snapshot of all before
+		for _, size := range []int{500, 500, 500, 1} { // the last batch writes the snapshot of all entries before
 			batch := make([]*conv.Request, size)
 			for i := range batch {
 				r := message(pim.Direct("a", pim.UserID(fmt.Sprint("b", n))), "a", "x")

@@ -15,17 +15,17 @@ import (
 // Options are what Writers need besides the store.
 type Options struct {
 	Outlet  Outlet
-	Shards  int               // at least 1
+	Shards  int               // number of drivers; below 1: 1
 	Members int               // present members of a group, at most; 0: pim.MaxGroupMembers
-	Memory  int               // bytes of conversations held in memory, about; 0: DefaultMemory
+	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
-	Gate    func() error      // asked before each batch; its error refuses what the batch would append; nil: never
+	Gate    func() error      // asked in each turn of a driver; if it fails, nothing is appended; nil: never fails
 	Set     func() pim.Millis // when Now was set, as pim.Moment says; nil: never
 	Metrics *Metrics          // nil: not counted
 	Logger  *slog.Logger      // nil: slog.Default
 }
 
-// DefaultMemory is some 5 KB for each of 100,000 conversations.
+// DefaultMemory is 512 MiB: some 5 KB for each of 100,000 conversations.
 const DefaultMemory = 512 << 20
 
 // Writers are the writers of all conversations of this node.
@@ -37,20 +37,21 @@ type Writers struct {
 	outlet  Outlet
 	metrics *Metrics
 	log     *slog.Logger
-	members int // of a group, at most
-	memory  int // bytes of conversations, of all shards together, see cost
+	members int // present members of a group, at most
+	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
-	shards  []*shard
+	drivers []*driver
 	stopped sync.WaitGroup
-	ctx     context.Context // ends when they are closed
+	ctx     context.Context // ends when Close is called
 	cancel  context.CancelFunc
 
+	// Changed by all drivers.
 	queued     atomic.Int64  // bytes of requests without an answer
-	liveWeight atomic.Int64  // of all shards, when each last said
-	blockings  atomic.Uint64 // raised before a block command is answered; begins at 1: a live's 0 is never up to date
+	liveWeight atomic.Int64  // bytes of the conversations of all drivers, when each driver last called weigh
+	blockings  atomic.Uint64 // raised before a block command is answered; begins at 1, so that a live's 0 is out of date
 }
 
-// New starts writers over s. The caller must Close them before it closes s.
+// New starts Writers over s. The caller must Close them before it closes s.
 func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
@@ -81,17 +82,17 @@ func New(s store.Store, o Options) *Writers {
 	w.blockings.Store(1)
 	shards := max(1, o.Shards)
 	for range shards {
-		sh := newShard(w, w.memory/shards)
-		w.shards = append(w.shards, sh)
-		w.stopped.Go(func() { sh.run(ctx) })
+		d := newDriver(w, w.memory/shards)
+		w.drivers = append(w.drivers, d)
+		w.stopped.Go(func() { d.run(ctx) })
 	}
 	return w
 }
 
-// Submit hands requests to their writers. Each is answered through the Outlet,
-// once: those that fail at once too. Requests of one conversation are taken in
-// the order given. Submit does not block, but for read commands, of which it reads what
-// they say; past the queue's bound the answer is KindOverloaded.
+// Submit hands requests to the drivers of their conversations. Each request is answered once,
+// through the Outlet, also if it fails at once. Requests of one conversation are taken in the
+// order given. Submit blocks only for read commands, whose positions it reads from the store.
+// If a queue is full, the answer is KindOverloaded.
 func (w *Writers) Submit(requests []*Request) {
 	var refused []Answer
 	for len(requests) > 0 {
@@ -101,13 +102,13 @@ func (w *Writers) Submit(requests []*Request) {
 			requests = requests[1:]
 			continue
 		}
-		// A connection mostly sends to one conversation at a time: hand over the
-		// whole run with one lock.
+		// A connection mostly sends to one conversation at a time: its requests are
+		// handed over with one lock.
 		n := 1
 		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
 			n++
 		}
-		if err := w.shard(r.Conversation).enqueue(requests[:n]); err != nil {
+		if err := w.driver(r.Conversation).enqueue(requests[:n]); err != nil {
 			for _, r := range requests[:n] {
 				refused = append(refused, Answer{Request: r, Err: err})
 			}
@@ -120,22 +121,22 @@ func (w *Writers) Submit(requests []*Request) {
 	}
 }
 
-func (w *Writers) shard(c pim.ConversationID) *shard {
-	return w.shards[maphash.String(w.seed, string(c))%uint64(len(w.shards))]
+func (w *Writers) driver(c pim.ConversationID) *driver {
+	return w.drivers[maphash.String(w.seed, string(c))%uint64(len(w.drivers))]
 }
 
-// Close answers what is queued with KindUnavailable, waits for what is being
-// committed, and stops.
+// Close answers the requests that wait with KindUnavailable, waits for the writes and look-ups
+// under way, and stops the drivers.
 func (w *Writers) Close() {
 	w.cancel()
 	w.stopped.Wait()
 }
 
-// Drain waits until all that was submitted before has been answered, or ctx
-// ends.
+// Drain waits until all requests that were submitted before have been answered. If ctx ends
+// first, it returns the error of ctx.
 func (w *Writers) Drain(ctx context.Context) error {
-	for _, s := range w.shards {
-		if err := s.drain(ctx); err != nil {
+	for _, d := range w.drivers {
+		if err := d.await(ctx); err != nil {
 			return err
 		}
 	}

@@ -41,9 +41,9 @@ func persist(w *conv.Writers, rec *recorder, r *conv.Request) (conv.Answer, erro
 	return conv.Answer{}, errors.New("a thousand tries failed")
 }
 
-// A distributed engine may fail before, between or after the parts of a write
-// and not know which. Clients that send again still get one entry for each
-// message, whole offline lists, and the same answer every time.
+// A distributed engine may fail before, between or after the parts of a write, and nobody
+// knows which. Clients that send again still get one entry for each message, whole offline
+// lists, and the same answer every time.
 func TestUnknownOutcomes(t *testing.T) {
 	n := seed(t)
 	for i := range uint64(40) {
@@ -73,7 +73,7 @@ func unknownOutcomes(t *testing.T, n uint64) {
 				}
 				first, err := persist(w, rec, r)
 				if err != nil {
-					continue // not a member at the time, or no change
+					continue // the sender was not a member then, or the request changed nothing
 				}
 				again, err := persist(w, rec, r)
 				if err != nil || again.Seq != first.Seq || again.Server != first.Server || !again.Duplicate {
@@ -102,8 +102,8 @@ func unknownOutcomes(t *testing.T, n uint64) {
 	}
 }
 
-// I2 holds for IDs that are no longer recent, too, when nobody knows whether the
-// cells were written that the append which pushed them out was to write.
+// An append that pushes IDs out of the recent ones also writes cells for them. I2 holds for
+// these IDs, too, when nobody knows whether the cells were written.
 func TestUnknownOutcomesOfLongLogs(t *testing.T) {
 	const recentIDs = 1024
 	n := seed(t)
@@ -144,7 +144,7 @@ func TestUnknownOutcomesOfLongLogs(t *testing.T) {
 	}
 }
 
-// I7: two writers of one conversation cost retries, never a wrong log.
+// I7: two writers of one conversation cause retries, never a wrong log.
 func TestTwoWritersOfOneConversation(t *testing.T) {
 	mem := storetest.NewMemory()
 	chat := pim.Direct("alice", "bob")
@@ -178,7 +178,7 @@ func TestTwoWritersOfOneConversation(t *testing.T) {
 	}
 }
 
-// I2 reaches further back than what a writer keeps in memory, and over restarts.
+// I2 holds for older messages than a writer keeps in memory, and over restarts.
 func TestOldMessagesAreKnownAfterARestart(t *testing.T) {
 	fs := vfs.NewMem()
 	st := openPebble(t, fs)
@@ -221,8 +221,8 @@ func TestOldMessagesAreKnownAfterARestart(t *testing.T) {
 	}
 }
 
-// A message that comes again in the very batch whose entries push its ID out of
-// the recent ones, so that its cell is under way, is one entry all the same.
+// A message is sent again and comes into the batch whose entries push its ID out of the
+// recent ones, while the ID's cell is under way. It is still one entry.
 func TestRepeatInTheBatchThatForgetsIt(t *testing.T) {
 	const recentIDs = 1024
 	mem, rec := storetest.NewMemory(), newRecorder()
@@ -316,8 +316,7 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
-// However the disk fails, and wherever, nothing is acknowledged that is not
-// there afterwards.
+// However and wherever the disk fails, everything that was acknowledged is there afterwards.
 func TestFailingDisk(t *testing.T) {
 	n := seed(t)
 	for _, fault := range []struct {
@@ -360,7 +359,7 @@ func failingDisk(t *testing.T, rng *rand.Rand, fault error, on []errorfs.OpKind)
 	}))
 	st, err := pebble.Open("data", pebble.Options{FS: broken, MemTableBytes: 256 << 10, CacheBytes: 1 << 20, Logger: quiet()})
 	if err != nil {
-		return false // it did not even start
+		return false // the store did not even start
 	}
 	rec := newRecorder()
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
@@ -379,7 +378,7 @@ func failingDisk(t *testing.T, rng *rand.Rand, fault error, on []errorfs.OpKind)
 		t.Error("nothing can be written, and the store says that it is well")
 	}
 	w.Close()
-	st.Close() // fails, as the disk does
+	st.Close() // fails because the disk does
 	acked := rec.snapshot()
 	clone := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 	if err := checkCrashed(t, clone, acked); err != nil {

@@ -2,6 +2,7 @@ package conv_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,9 @@ func TestResendsUnderAWrongClock(t *testing.T) {
 	const far = 15 * 24 * time.Hour
 	for _, clocks := range [][]time.Duration{{0, far, far}, {0, 0, far}, {-far, 0, 0}, {-far, -far, far}, {far, 0, -far}} {
 		synctest.Test(t, func(t *testing.T) {
-			off := clocks[0]
+			var off atomic.Int64 // how far the wall clock is off
+			wall := func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+			off.Store(int64(clocks[0]))
 			rec, fs := newRecorder(), vfs.NewMem()
 			start := func() (*pebble.Store, *conv.Writers) {
 				s, err := pebble.Open("db", pebble.Options{FS: fs, Logger: quiet(), CacheBytes: 1 << 20, MemTableBytes: 1 << 20})
@@ -26,7 +29,7 @@ func TestResendsUnderAWrongClock(t *testing.T) {
 					t.Fatal(err)
 				}
 				return s, conv.New(s, conv.Options{
-					Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.Now().Add(off) },
+					Outlet: rec, Shards: 1, Logger: quiet(), Now: wall,
 				})
 			}
 			s, w := start()
@@ -34,7 +37,7 @@ func TestResendsUnderAWrongClock(t *testing.T) {
 			submit := func(i int) conv.Answer {
 				r := rec.track(message(chat, "alice", fmt.Sprint(i)))
 				copy(r.ClientID[:], fmt.Sprintf("message %08d", i))
-				r.Local = pim.MillisOf(time.Now().Add(off))
+				r.Local = pim.MillisOf(wall())
 				w.Submit([]*conv.Request{r})
 				return rec.wait(r)
 			}
@@ -43,11 +46,12 @@ func TestResendsUnderAWrongClock(t *testing.T) {
 					t.Fatal(a.Err)
 				}
 			}
-			for _, off = range clocks[1:] {
+			for _, now := range clocks[1:] {
+				off.Store(int64(now))
 				time.Sleep(2 * time.Hour)
 				for _, i := range []int{0, 50, 1099} {
 					if a := submit(i); a.Err != nil || !a.Duplicate || a.Seq != pim.Seq(i+1) {
-						t.Errorf("clocks %v, now %v: message %d came again as %+v", clocks, off, i, a)
+						t.Errorf("clocks %v, now %v: message %d came again as %+v", clocks, now, i, a)
 					}
 				}
 				w.Close()

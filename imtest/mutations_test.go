@@ -14,6 +14,7 @@ import (
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
 )
 
@@ -100,12 +101,16 @@ type slowStore struct {
 	disk *slowDisk
 }
 
-func (s slowStore) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (s slowStore) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+func (s slowStore) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	s.disk.mu.Lock()
 	stalled := s.disk.stalled
 	s.disk.mu.Unlock()
 	if stalled == nil || d == store.Relaxed {
-		return s.Store.Commit(ctx, writes, d)
+		return store.Commit(ctx, s.Store, writes, d)
 	}
 	select {
 	case s.disk.waiting <- struct{}{}:
@@ -113,7 +118,7 @@ func (s slowStore) Commit(ctx context.Context, writes []*store.Write, d store.Du
 	}
 	if !s.disk.impatient {
 		<-stalled
-		return s.Store.Commit(ctx, writes, d)
+		return store.Commit(ctx, s.Store, writes, d)
 	}
 	var later []*store.Write
 	for _, w := range writes {
@@ -125,7 +130,7 @@ func (s slowStore) Commit(ctx context.Context, writes []*store.Write, d store.Du
 	}
 	go func() {
 		<-stalled
-		_ = s.Store.Commit(context.WithoutCancel(ctx), later, d)
+		_ = store.Commit(context.WithoutCancel(ctx), s.Store, later, d)
 	}()
 	return nil
 }
@@ -192,8 +197,12 @@ type renamingStore struct {
 	*forgetful
 }
 
-// Commit puts the IDs back into the records, which are also what is pushed.
-func (s renamingStore) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (s renamingStore) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+// commit puts the IDs back into the records, which are also what is pushed.
+func (s renamingStore) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	s.mu.Lock()
 	for _, w := range writes {
 		for _, record := range w.Records {
@@ -206,7 +215,7 @@ func (s renamingStore) Commit(ctx context.Context, writes []*store.Write, d stor
 		}
 	}
 	s.mu.Unlock()
-	return s.Store.Commit(ctx, writes, d)
+	return store.Commit(ctx, s.Store, writes, d)
 }
 
 type renamingOutlet struct {
@@ -320,11 +329,15 @@ type losing struct {
 	lost store.Partition
 }
 
-func (s losing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (s losing) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+func (s losing) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	for _, w := range writes {
 		w.Cells = slices.DeleteFunc(w.Cells, func(c store.CellWrite) bool { return c.Partition == s.lost })
 	}
-	return s.Store.Commit(ctx, writes, d)
+	return store.Commit(ctx, s.Store, writes, d)
 }
 
 // The server assumes that everything it pushed has arrived, and answers pulls with no

@@ -43,25 +43,21 @@ func (o *observer) record(f func()) error {
 	return nil
 }
 
-// Commit implements store.Store.
-func (o *observer) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	err := o.Store.Commit(ctx, writes, d)
-	lost := o.record(func() {
-		for _, w := range writes {
+// Begin implements store.Store.
+func (o *observer) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	o.Store.Begin(ctx, writes, d, func(w *store.Write) {
+		lost := o.record(func() {
 			for _, c := range w.Cells {
 				if w.Err == nil && c.Version != 0 {
 					o.history.Wrote(string(c.Partition), c.Key, c.Version, d == store.Durable)
 				}
 			}
-		}
-	})
-	if lost != nil {
-		for _, w := range writes {
+		})
+		if lost != nil {
 			w.Err = lost
 		}
-		return lost
-	}
-	return err
+		done(w)
+	})
 }
 
 // Read implements store.Store.

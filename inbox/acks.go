@@ -233,7 +233,7 @@ func (p *ackPart) add(serial, acks *store.Write, conversations int) {
 // Durable and the part has no acknowledgements, commit repeats an earlier write, which
 // makes all that were committed before it durable as well.
 func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) error {
-	if err := s.Commit(ctx, p.serials, store.Relaxed); err != nil {
+	if err := store.Commit(ctx, s, p.serials, store.Relaxed); err != nil {
 		return err
 	}
 	for _, w := range [][]*store.Write{p.serials, p.acks} {
@@ -245,7 +245,7 @@ func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability)
 	if len(last) == 0 && d == store.Durable && p.before != nil {
 		last = []*store.Write{p.before}
 	}
-	return s.Commit(ctx, last, d)
+	return store.Commit(ctx, s, last, d)
 }
 
 // next begins another part; it returns how many conversations this one had.

@@ -92,7 +92,7 @@ func message(b *testing.B, s store.Store, user pim.UserID, from, to int, newest 
 	for i := from; i < to; i++ {
 		line := inbox.Line{Newest: newest, Count: uint64(newest)}.Cell(pim.ConversationID(fmt.Sprintf("g:%05d", i)))
 		w := &store.Write{Cells: []store.CellWrite{{Partition: inbox.Fresh(user), Cell: line}}}
-		if err := s.Commit(ctx, []*store.Write{w}, store.Relaxed); err != nil {
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Relaxed); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
+	"github.com/pim-im/pim/store/storetest"
 )
 
 // calls counts the calls to a store, and the cells that it lists.
@@ -31,9 +32,13 @@ func (c *calls) List(ctx context.Context, p store.Partition, after string, limit
 	return cells, err
 }
 
-func (c *calls) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+func (c *calls) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, c.commit, writes, d, done)
+}
+
+func (c *calls) commit(ctx context.Context, w []*store.Write, d store.Durability) error {
 	c.commits++
-	return c.Store.Commit(ctx, w, d)
+	return store.Commit(ctx, c.Store, w, d)
 }
 
 // What a sync with nothing new asks of the store does not depend on how many
@@ -49,7 +54,7 @@ func TestSyncWithNothingNewReadsLittle(t *testing.T) {
 		for i := from; i < to; i++ {
 			w.Cells = append(w.Cells, store.CellWrite{Partition: p, Cell: inbox.Line{Newest: newest, Count: uint64(newest)}.Cell(c(i))})
 		}
-		if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 			t.Fatal(err)
 		}
 	}

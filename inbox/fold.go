@@ -65,7 +65,7 @@ func markCell(user pim.UserID, device string, version uint64) store.CellWrite {
 // raise writes cells relaxed. A crash may lose the newest ones first, which is safe: a
 // write that relies on these cells is made after them, and so is lost before them.
 func (x *Inbox) raise(ctx context.Context, cells ...store.CellWrite) error {
-	return x.store.Commit(ctx, []*store.Write{{Cells: cells}}, store.Relaxed)
+	return store.Commit(ctx, x.store, []*store.Write{{Cells: cells}}, store.Relaxed)
 }
 
 // fold is what one sync folds.

@@ -97,10 +97,14 @@ func (r *run) List(ctx context.Context, p store.Partition, after string, limit i
 	return r.Store.List(ctx, p, after, limit)
 }
 
-func (r *run) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+func (r *run) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.BeginHere(ctx, r.commit, writes, d, done)
+}
+
+func (r *run) commit(ctx context.Context, w []*store.Write, d store.Durability) error {
 	for _, i := range r.rng.Perm(len(w[0].Cells)) {
 		r.step()
-		if err := r.Store.Commit(ctx, []*store.Write{{Cells: w[0].Cells[i : i+1]}}, d); err != nil {
+		if err := store.Commit(ctx, r.Store, []*store.Write{{Cells: w[0].Cells[i : i+1]}}, d); err != nil {
 			return err
 		}
 	}
@@ -201,7 +205,7 @@ func interleave(seed uint64, breaks func(store.Store) store.Store) (err error) {
 		}
 	}()
 	put := func(p store.Partition, c store.Cell) {
-		if e := s.store.Commit(ctx, []*store.Write{{Cells: []store.CellWrite{{Partition: p, Cell: c}}}}, store.Durable); e != nil {
+		if e := store.Commit(ctx, s.store, []*store.Write{{Cells: []store.CellWrite{{Partition: p, Cell: c}}}}, store.Durable); e != nil {
 			err = e
 		}
 	}
@@ -264,7 +268,11 @@ type late struct {
 	held  []store.CellWrite
 }
 
-func (s *late) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+func (s *late) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.BeginHere(ctx, s.commit, writes, d, done)
+}
+
+func (s *late) commit(ctx context.Context, w []*store.Write, d store.Durability) error {
 	held := inbox.Lines("alice")
 	if s.marks {
 		held = inbox.Settled("alice")
@@ -280,13 +288,13 @@ func (s *late) Commit(ctx context.Context, w []*store.Write, d store.Durability)
 	if len(s.held) > 0 && len(now) > 0 && now[0].Forget {
 		now, s.held = append(now, s.held...), nil
 		for i := range now { // one after the other
-			if err := s.Store.Commit(ctx, []*store.Write{{Cells: now[i : i+1]}}, d); err != nil {
+			if err := store.Commit(ctx, s.Store, []*store.Write{{Cells: now[i : i+1]}}, d); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return s.Store.Commit(ctx, []*store.Write{{Cells: now}}, d)
+	return store.Commit(ctx, s.Store, []*store.Write{{Cells: now}}, d)
 }
 
 // linesFirst reads Lines before Fresh.
@@ -311,7 +319,11 @@ func (s *linesFirst) List(ctx context.Context, p store.Partition, after string, 
 // evenStay raises only the marks of settled devices.
 type evenStay struct{ store.Store }
 
-func (s evenStay) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+func (s evenStay) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.BeginHere(ctx, s.commit, writes, d, done)
+}
+
+func (s evenStay) commit(ctx context.Context, w []*store.Write, d store.Durability) error {
 	cells := slices.Clone(w[0].Cells)
 	for i := range cells {
 		c := &cells[i]
@@ -323,7 +335,7 @@ func (s evenStay) Commit(ctx context.Context, w []*store.Write, d store.Durabili
 			c.Version = 0
 		}
 	}
-	return s.Store.Commit(ctx, []*store.Write{{Cells: cells}}, d)
+	return store.Commit(ctx, s.Store, []*store.Write{{Cells: cells}}, d)
 }
 
 // oneLook shows a mark as it was at the first look.
@@ -347,9 +359,13 @@ func (s *oneLook) Get(ctx context.Context, p store.Partition, key string) (store
 // noFirst writes no first marks: folds do not know of such a device.
 type noFirst struct{ store.Store }
 
-func (s noFirst) Commit(ctx context.Context, w []*store.Write, d store.Durability) error {
+func (s noFirst) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.BeginHere(ctx, s.commit, writes, d, done)
+}
+
+func (s noFirst) commit(ctx context.Context, w []*store.Write, d store.Durability) error {
 	if c := w[0].Cells[0]; c.Partition == inbox.Settled("alice") && c.Version == 2 && len(w[0].Cells) == 1 {
 		return nil
 	}
-	return s.Store.Commit(ctx, w, d)
+	return store.Commit(ctx, s.Store, w, d)
 }

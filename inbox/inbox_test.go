@@ -34,7 +34,7 @@ func fill(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, n, 
 			Partition: inbox.Members(c), Cell: store.Cell{Key: "alice", Version: 1, Value: m.Value()},
 		})
 	}
-	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -166,7 +166,7 @@ func TestPullOfGrowingEntries(t *testing.T) {
 		}
 		w.Records = append(w.Records, wire.AppendEntry(nil, &e))
 	}
-	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 	p, err := inbox.New(s).Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:bob", Limit: 1000, NewestFirst: true})
@@ -272,7 +272,7 @@ func addLine(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, 
 		w.Cells[0].Partition = inbox.Lines("alice")
 		w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: newest - 1}.Cell(c)})
 	}
-	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -429,7 +429,7 @@ func TestSummaryThatSettles(t *testing.T) {
 			{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: pim.Seq(at.entries)}.Cell("g:x")},
 			{Partition: inbox.Acked("alice", "phone"), Cell: store.Cell{Key: "g:x", Version: uint64(at.acked)}},
 		}}
-		if err := s.Commit(ctx, []*store.Write{w}, store.Durable); err != nil {
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 			t.Fatal(err)
 		}
 		x := inbox.New(s)

@@ -45,7 +45,7 @@ type Config struct {
 	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes that may wait for one connection. Above it pushes are dropped and the device is told to pull."`
 	InFlight         int           `name:"in-flight" env:"PIM_IN_FLIGHT" default:"256" placeholder:"N" help:"Sends without an answer on one connection."`
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
-	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes four for each CPU."`
+	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
 	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`
 	DrainWindow     time.Duration `name:"drain-window" env:"PIM_DRAIN_WINDOW" default:"10s" placeholder:"DURATION" help:"When the server stops, clients are told to reconnect at a random time within this window."`

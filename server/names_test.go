@@ -47,7 +47,7 @@ func TestNamesThatLookAlike(t *testing.T) {
 	w := &store.Write{Log: inbox.Entries(chat), Records: [][]byte{wire.AppendEntry(nil, &entry)}, Cells: []store.CellWrite{
 		{Partition: inbox.Lines("bob"), Cell: line.Cell(chat)}, {Partition: inbox.Lines(old), Cell: line.Cell(chat)},
 	}}
-	if err := st.Commit(t.Context(), []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(t.Context(), st, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
 	n := start(t, config(t), server.Options{Store: st})

@@ -189,9 +189,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.clock = clock.New(clock.Options{Source: o.Clock, Metrics: s.metrics, Logger: s.log})
 	shards := s.config.Shards
 	if shards == 0 {
-		// A shard mostly waits for the disk. While some shards wait, the others step, and
-		// the store syncs their commits together.
-		shards = 4 * runtime.GOMAXPROCS(0)
+		shards = runtime.GOMAXPROCS(0)
 	}
 	s.acks = inbox.NewAcks(st, s.log)
 	s.acks.Register(s.metrics)

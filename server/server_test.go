@@ -354,14 +354,18 @@ func (f *failing) Health() error {
 	return nil
 }
 
-func (f *failing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (f *failing) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, f.commit, writes, d, done)
+}
+
+func (f *failing) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	if err := f.Health(); err != nil && d == store.Durable {
 		for _, w := range writes {
 			w.Err = err
 		}
 		return err
 	}
-	return f.Store.Commit(ctx, writes, d)
+	return store.Commit(ctx, f.Store, writes, d)
 }
 
 // While the store refuses, nothing is acknowledged. What was sent meanwhile arrives once the
@@ -505,13 +509,17 @@ type stuck struct {
 	begun, held chan struct{}
 }
 
-func (s *stuck) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (s *stuck) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+func (s *stuck) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
 	select {
 	case s.begun <- struct{}{}:
 	default:
 	}
 	<-s.held
-	return s.Store.Commit(ctx, writes, d)
+	return store.Commit(ctx, s.Store, writes, d)
 }
 
 // startStuck starts a node whose disk is stuck in the commit of a message of alice.

@@ -7,7 +7,7 @@ import (
 )
 
 // Check returns why w can never succeed with durability d, as a *pim.Error of
-// KindInvalid, or nil. Every engine's Commit calls it first.
+// KindInvalid, or nil. Every engine's Begin calls it first.
 func (w *Write) Check(d Durability) error {
 	if len(w.Records) > 0 {
 		if d == Relaxed {

@@ -50,7 +50,7 @@ func identify(ctx context.Context, s Store, version uint64) (string, error) {
 	w := &Write{Cells: []CellWrite{{
 		Partition: identityPartition, Cell: Cell{Key: identityKey, Version: version, Value: value},
 	}}}
-	if err := s.Commit(ctx, []*Write{w}, Durable); err != nil {
+	if err := Commit(ctx, s, []*Write{w}, Durable); err != nil {
 		return "", err
 	}
 	c, _, err := s.Get(ctx, identityPartition, identityKey)

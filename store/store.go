@@ -18,8 +18,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -90,17 +92,20 @@ type Write struct {
 	Records [][]byte // at seqs After+1 …; none: the write has cells only
 	Cells   []CellWrite
 
-	// Err is the write's own outcome, set by Commit: nil, a *ConflictError, a
-	// *pim.Error, or the context's error. With ErrUnknown in its chain the write may
-	// have taken effect, wholly or in part: read the log to know.
+	// Owner is the caller's: what the write belongs to. Engines do not look at it.
+	Owner any
+
+	// Err is the write's own outcome, set before done is called with it: nil, a
+	// *ConflictError, a *pim.Error, or the context's error. With ErrUnknown in its chain
+	// the write may have taken effect, wholly or in part: read the log to know.
 	Err error
 }
 
-// Durability says what Commit waits for.
+// Durability says when a write is done.
 type Durability bool
 
 const (
-	// Durable: Commit returns when the writes survive a crash.
+	// Durable: when it survives a crash.
 	Durable Durability = true
 	// Relaxed: a crash may lose the writes. If it loses one, it also loses all later
 	// ones. It is for cells only; an append ends with KindInvalid.
@@ -118,12 +123,20 @@ type Limit struct {
 // *pim.Error of KindInvalid (bad arguments), KindUnavailable, KindDiskFull or
 // KindCorrupt, or the context's error.
 type Store interface {
-	// Commit carries out writes, each on its own, and reports each one's outcome
-	// in its Err. It returns the first error that is not a conflict. A commit holds at
-	// most one append to each log; a second one ends with KindInvalid. The caller must
-	// not change what the writes refer to before Commit returns. After that the engine
-	// keeps no reference to it.
-	Commit(ctx context.Context, writes []*Write, d Durability) error
+	// Begin carries out writes, each on its own, and calls done once for each as soon as
+	// its outcome is known. No write waits for the outcome of another one. The engine may
+	// gather the writes of several calls for one fsync, but a slow part of the store holds
+	// up only the writes that go there.
+	//
+	// Begin itself returns soon. It waits only while the engine has as much under way as
+	// it can hold; if ctx ends before that is over, the writes end with the context's
+	// error. A write that the engine has taken is carried out, whatever becomes of ctx.
+	//
+	// done is called from any goroutine, perhaps before Begin returns. It must not block
+	// and must not call the store. The slice is the caller's again when Begin returns. The
+	// caller must not change a write, nor what it refers to, before done is called with
+	// it. After that the engine keeps no reference to it.
+	Begin(ctx context.Context, writes []*Write, d Durability, done func(*Write))
 
 	// Read returns the records of log from seq from on, ascending, up to seq to
 	// (0: the log's last seq) or to the limit. It returns only durable records: a record
@@ -144,6 +157,22 @@ type Store interface {
 	// Close waits for the calls that are under way, makes every relaxed write durable,
 	// and ends the engine. Calls after it fail with KindUnavailable.
 	Close() error
+}
+
+// Commit carries out writes and waits for all of them. It returns the first of their
+// errors that is not a conflict.
+func Commit(ctx context.Context, s Store, writes []*Write, d Durability) error {
+	var running sync.WaitGroup
+	running.Add(len(writes))
+	s.Begin(ctx, writes, d, func(*Write) { running.Done() })
+	running.Wait()
+	for _, w := range writes {
+		var conflict *ConflictError
+		if w.Err != nil && !errors.As(w.Err, &conflict) {
+			return w.Err
+		}
+	}
+	return nil
 }
 
 // ConflictError is the outcome of an append whose After is not the log's last seq.

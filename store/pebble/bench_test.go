@@ -38,7 +38,7 @@ func benchmarkCommit(b *testing.B, o pebble.Options, batch, conversations int) {
 	b.ResetTimer()
 	before := cpu()
 	for n := 0; n < b.N; n += batch {
-		if err := s.Commit(ctx, m.next(), store.Durable); err != nil {
+		if err := store.Commit(ctx, s, m.next(), store.Durable); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -64,7 +64,7 @@ func BenchmarkParallelCommit(b *testing.B) {
 					m := newMessages(batch, 5000)
 					m.prefix = fmt.Sprint("c", c)
 					for n := 0; n < b.N; n += batch * committers {
-						if err := s.Commit(context.Background(), m.next(), store.Durable); err != nil {
+						if err := store.Commit(context.Background(), s, m.next(), store.Durable); err != nil {
 							b.Error(err)
 							return
 						}

@@ -17,7 +17,7 @@ func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.C
 	if err := s.beginRead(ctx, p.Check()); err != nil {
 		return store.Cell{}, false, err
 	}
-	defer s.end()
+	defer s.end(1)
 	get := s.get
 	if p.Passing() {
 		get = s.getPassing
@@ -85,7 +85,7 @@ func (s *Store) List(ctx context.Context, p store.Partition, after string, limit
 	if err := s.beginRead(ctx, p.Check()); err != nil {
 		return nil, err
 	}
-	defer s.end()
+	defer s.end(1)
 	if limit < 1 {
 		return nil, pim.Errorf(pim.KindInvalid, "list of %q: the limit is less than 1", p)
 	}

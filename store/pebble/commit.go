@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -10,65 +9,43 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// commit is one Commit under way.
+// commit holds the writes that a committer carries out together.
 type commit struct {
 	ops    []op
 	passed []passed // the passing cells of all ops
 	turns  uint64   // passing.turns before the generations of passed were looked up
-	stream *stream  // for the chunks that are kept apart; nil until there is such a chunk
+	stream *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
 
-// op is one write of a commit.
-type op struct {
-	write *store.Write
-	log   *logState // claimed for its append; nil: not claimed
-	err   error
+// carryOut carries out c.
+func (s *Store) carryOut(c *commit) {
+	var err error
+	if refusal := s.refusal(); refusal != nil {
+		c.refuse(refusal)
+	} else {
+		err = s.write(c)
+	}
+	s.metrics.commits.Add(1)
+	s.logs.release(c, err != nil)
+	s.finish(c, store.Durable, err)
 }
 
-func (s *Store) newCommit(writes []*store.Write) *commit {
-	c, _ := s.commits.Get().(*commit)
-	if c == nil {
-		c = new(commit)
-	}
-	for _, w := range writes {
-		c.ops = append(c.ops, op{write: w})
-	}
-	return c
-}
-
-// Commit implements store.Store. All writes are one batch of Pebble's and one fsync.
-// Concurrent Commits share fsyncs, see syncs; for that a Commit may wait up to
-// companyWait. If ctx ends while the Commit waits for another Commit to the same log,
-// the Commit ends. Once it has begun to write it goes on, so that its outcome is known.
-func (s *Store) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	c := s.newCommit(writes)
-	err := s.begin()
-	if err == nil {
-		err = s.commit(ctx, c, d)
-		s.end()
-	}
-	if err != nil {
-		c.fail(err)
-	}
-	return s.finish(c)
-}
-
-// commit carries out c's ops. The error that it returns is the outcome of every op
-// that has no error of its own.
-func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error {
+// refuse makes err the error of every op. It is called when nothing of c was applied.
+func (c *commit) refuse(err error) {
 	for i := range c.ops {
-		c.ops[i].err = c.ops[i].write.Check(d)
+		c.ops[i].err = err
 	}
-	if err := s.claim(ctx, c); err != nil {
-		return err
-	}
+}
+
+// write applies c and makes it durable. Every error that it returns was made by unknown; the
+// error is the outcome of every op that has none yet.
+func (s *Store) write(c *commit) error {
 	for i := range c.ops {
-		if o := &c.ops[i]; o.log != nil {
+		o := &c.ops[i]
+		if o.log != nil {
 			o.err = s.compare(o)
 		}
-	}
-	for i := range c.ops {
-		if o := &c.ops[i]; o.err == nil {
+		if o.err == nil {
 			o.err = s.findPassing(c, o.write)
 		}
 	}
@@ -76,39 +53,32 @@ func (s *Store) commit(ctx context.Context, c *commit, d store.Durability) error
 	defer batch.Close()
 	s.fill(batch, c)
 	if batch.Empty() {
-		s.logs.release(c, false)
 		return nil
 	}
+	begun := time.Now()
+	s.stall.enter()
+	defer func() {
+		s.stall.leave()
+		s.metrics.commitSeconds.Observe(time.Since(begun).Seconds())
+	}()
 	s.logs.applying(c)
-	err := s.apply(batch, c.stream, d, c.records())
+	err := s.apply(batch, c.stream)
 	c.stream = nil
-	s.logs.release(c, err != nil)
+	if err == nil {
+		err = s.follow(c)
+	}
 	if err != nil {
 		return err
 	}
-	return s.follow(c, func(b *crdb.Batch) error { return s.apply(b, nil, d, 0) })
-}
-
-// claim waits until c owns the logs that it appends to.
-func (s *Store) claim(ctx context.Context, c *commit) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.refusal(); err != nil {
-			return err
-		}
-		wait := s.logs.claim(c)
-		if wait == nil {
-			return nil
-		}
-		if err := await(ctx, wait); err != nil {
-			return err
-		}
+	s.finish(c, store.Relaxed, nil)
+	if writes := c.writes(); writes > 0 {
+		s.queue.synced(writes)
+		return s.fsync()
 	}
+	return nil
 }
 
-// compare is the compare of compare-and-append. The op's commit owns the log.
+// compare is the compare of compare-and-append. The caller's commit has claimed the log.
 func (s *Store) compare(o *op) error {
 	st, w := o.log, o.write
 	if !st.known {
@@ -126,7 +96,7 @@ func (s *Store) compare(o *op) error {
 
 // fill puts the ops without an error into b. Most of a commit's CPU time goes into
 // finding each key's place in the memtable. Sorting the keys first, so that one
-// place leads to the next, was tried: it saves 5 % at the most.
+// place leads to the next, was tried: it saves 5 % at most.
 func (s *Store) fill(b *crdb.Batch, c *commit) {
 	for i := range c.ops {
 		o := &c.ops[i]
@@ -197,31 +167,35 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
-// records returns how many records c appends.
-func (c *commit) records() (n int) {
+// writes returns how much the fsync of c is for: the number of records, plus the number of
+// durable writes without records. Ops with an error do not count.
+func (c *commit) writes() (n int) {
 	for i := range c.ops {
-		if o := &c.ops[i]; o.err == nil {
-			n += len(o.write.Records)
+		if o := &c.ops[i]; o.err == nil && o.durability == store.Durable {
+			n += max(len(o.write.Records), 1)
 		}
 	}
 	return n
 }
 
-// apply applies b, which appends so many records, and gives back st, the stream of b's
-// chunks that are kept apart. If d is Durable, it waits until b is durable. After an error
-// nobody knows whether b is durable.
-func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int) error {
-	start := time.Now()
-	s.stall.enter()
+// apply applies b, and gives back st, the stream of those chunks of b that are kept apart. If
+// it returns an error, nobody knows whether b was written.
+func (s *Store) apply(b *crdb.Batch, st *stream) error {
 	err := s.db.Apply(b, crdb.NoSync)
 	s.streams.give(st)
-	if err == nil && d == store.Durable {
-		err = s.syncs.share(records)
-	}
-	s.stall.leave()
-	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
-	// A failure of the write-ahead log does not come out of Apply or the fsync, see
-	// guard. The guard notes it before they return, so no note means no failure.
+	return s.failed(err)
+}
+
+// fsync makes durable what was applied before. It writes an empty record to the write-ahead
+// log, because Pebble syncs only for a record. The record syncs the newest write-ahead log.
+// Pebble syncs an older write-ahead log when it closes that log, before it begins the next.
+func (s *Store) fsync() error { return s.failed(s.db.LogData(nil, crdb.Sync)) }
+
+// failed returns the store's failure if there is one, or else err, as the error of writes
+// that were under way. Pebble's methods do not return a failure of the write-ahead log, see
+// guard. The guard notes such a failure before the method returns, so if there is no note
+// there was no failure.
+func (s *Store) failed(err error) error {
 	if failure := s.guard.failure(); failure != nil {
 		err = failure
 	}
@@ -230,12 +204,6 @@ func (s *Store) apply(b *crdb.Batch, st *stream, d store.Durability, records int
 	}
 	return nil
 }
-
-// fsync makes durable what was applied before. It writes an empty record to the
-// write-ahead log, because Pebble syncs only for a record. That syncs the newest
-// write-ahead log; Pebble syncs an older one when it closes it, before it begins the
-// next.
-func (s *Store) fsync() error { return s.db.LogData(nil, crdb.Sync) }
 
 // unknown returns the error of writes that were under way when err happened. It has
 // store.ErrUnknown in its chain.
@@ -250,39 +218,23 @@ func unknown(err error) error {
 	}
 }
 
-// fail gives err to every op that has no outcome.
-func (c *commit) fail(err error) {
-	for i := range c.ops {
-		if o := &c.ops[i]; o.err == nil {
-			o.err = err
-		}
-	}
-}
-
-// finish sets the outcomes and returns the first error that is not a conflict. It puts
-// c back into the pool.
-func (s *Store) finish(c *commit) error {
-	m := &s.metrics
-	var first error
+// finish calls done for the ops whose done was not called yet: for the relaxed ops if d is
+// Relaxed, for all ops if d is Durable. The outcome of an op is its own error, or else err.
+func (s *Store) finish(c *commit, d store.Durability, err error) {
+	finished := 0
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.write.Err = o.err
-		if o.err == nil {
-			m.records.Add(uint64(len(o.write.Records)))
-			m.cells.Add(uint64(len(o.write.Cells)))
+		if o.finished || d == store.Relaxed && o.durability != d {
 			continue
 		}
-		var conflict *store.ConflictError
-		if errors.As(o.err, &conflict) {
-			m.conflicts.Add(1)
-		} else if first == nil {
-			first = o.err
+		if o.err == nil {
+			o.err = err
 		}
+		o.write.Err = o.err
+		s.metrics.wrote(o.write)
+		o.finished = true
+		finished++
+		o.done(o.write)
 	}
-	m.commits.Add(1)
-	clear(c.ops)
-	clear(c.passed)
-	c.ops, c.passed = c.ops[:0], c.passed[:0]
-	s.commits.Put(c)
-	return first
+	s.end(finished)
 }

@@ -137,7 +137,7 @@ func refusesAsCorrupt(t *testing.T, s *pebble.Store, where string) {
 		t.Errorf("%s: health: %v", where, err)
 	}
 	w := &store.Write{Log: "new", Records: [][]byte{[]byte("x")}}
-	err := s.Commit(context.Background(), []*store.Write{w}, store.Durable)
+	err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durable)
 	if pim.KindOf(err) != pim.KindCorrupt || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("%s: commit: %v", where, err)
 	}

@@ -119,7 +119,7 @@ func (s *Store) sweepEvery(interval time.Duration) {
 		case <-s.stop:
 			return
 		case <-t.C:
-			if err := s.begin(); err != nil {
+			if err := s.begin(1); err != nil {
 				return
 			}
 			if s.refusal() == nil {
@@ -127,7 +127,7 @@ func (s *Store) sweepEvery(interval time.Duration) {
 					s.log.Warn("store: expired cells were not dropped; they are, after the next Open", "err", err)
 				}
 			}
-			s.end()
+			s.end(1)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (a *aging) reopen() {
 func (a *aging) writes(key string, lifetime time.Duration) {
 	a.Helper()
 	w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: key, Version: 1}, Lifetime: lifetime}}}
-	if err := a.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(context.Background(), a, []*store.Write{w}, store.Durable); err != nil {
 		a.Fatal(err)
 	}
 }

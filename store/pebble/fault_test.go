@@ -195,12 +195,12 @@ func TestFailedStoreRefuses(t *testing.T) {
 		f.armed.Store(true)
 		w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("lost")}}
 		ctx := context.Background()
-		err := s.Commit(ctx, []*store.Write{w}, store.Durable)
+		err := store.Commit(ctx, s, []*store.Write{w}, store.Durable)
 		if pim.KindOf(err) != test.kind || !errors.Is(err, store.ErrUnknown) || !errors.Is(err, test.err) || w.Err != err {
 			t.Errorf("%v: commit %v, write %v", test.err, err, w.Err)
 		}
 		for range 2 {
-			err = s.Commit(ctx, []*store.Write{w}, store.Durable)
+			err = store.Commit(ctx, s, []*store.Write{w}, store.Durable)
 			if pim.KindOf(err) != test.kind || errors.Is(err, store.ErrUnknown) {
 				t.Errorf("%v: the next commit ended with %v", test.err, err)
 			}

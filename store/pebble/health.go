@@ -183,6 +183,7 @@ func (s *Store) checkStall() {
 		return
 	}
 	s.health.set(isStalled, pim.Errorf(pim.KindUnavailable, "no commit has ended for %v; the disk is stuck or far too slow", s.stallAfter))
+	s.refuseWaiting(s.refusal())
 }
 
 // checkSpace refuses writes before the disk is so full that the write-ahead log

@@ -53,7 +53,7 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	committed := make(chan error)
 	go func() {
 		w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two"), []byte("three")}}
-		committed <- errors.Join(s.Commit(ctx, []*store.Write{w}, store.Durable), w.Err)
+		committed <- errors.Join(store.Commit(ctx, s, []*store.Write{w}, store.Durable), w.Err)
 	}()
 	<-b.held
 
@@ -66,18 +66,14 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	if records, err := s.Read(ctx, "log", 4, 0, limit); err != nil || len(records) != 0 {
 		t.Errorf("read past what is being appended: %q, %v", records, err)
 	}
-	// Another append to the log waits, as long as its context lets it.
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("rival")}}
-	if err := s.Commit(short, []*store.Write{w}, store.Durable); !errors.Is(err, context.DeadlineExceeded) || w.Err != err {
-		t.Errorf("second append: %v, %v", err, w.Err)
-	}
 	if _, err := s.Read(short, "log", 2, 0, limit); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("read of what is being appended: %v", err)
 	}
-	rival := make(chan error)
-	go func() { s.Commit(ctx, []*store.Write{w}, store.Durable); rival <- w.Err }()
+	rival := make(chan error) // another append to the log waits
+	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("rival")}}
+	go func() { store.Commit(ctx, s, []*store.Write{w}, store.Durable); rival <- w.Err }()
 	read := make(chan string)
 	go func() {
 		records, err := s.Read(ctx, "log", 3, 0, limit)
@@ -109,12 +105,20 @@ func TestStall(t *testing.T) {
 	b.on.Store(true)
 	committed := make(chan error)
 	go func() {
-		committed <- s.Commit(ctx, []*store.Write{{Log: "log", Records: [][]byte{[]byte("slow")}}}, store.Durable)
+		committed <- store.Commit(ctx, s, []*store.Write{{Log: "log", Records: [][]byte{[]byte("slow")}}}, store.Durable)
 	}()
 	<-b.held
+	waiting := make(chan error)
+	go func() {
+		w := &store.Write{Log: "log", Records: [][]byte{[]byte("it waits for the slow one")}}
+		waiting <- store.Commit(ctx, s, []*store.Write{w}, store.Durable)
+	}()
 	becomes(t, s, pim.KindUnavailable)
+	if err := <-waiting; pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
+		t.Errorf("commit that waits while the disk becomes stuck: %v", err)
+	}
 	w := &store.Write{Log: "other", Records: [][]byte{[]byte("refused")}}
-	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("commit to a stuck disk: %v", err)
 	}
 	if err := s.Close(); pim.KindOf(err) != pim.KindUnavailable {
@@ -158,7 +162,7 @@ func TestLowSpace(t *testing.T) {
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20})
 	becomes(t, s, pim.KindDiskFull)
 	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two")}}
-	if err := s.Commit(ctx, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindDiskFull || errors.Is(err, store.ErrUnknown) {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindDiskFull || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("commit: %v", err)
 	}
 	if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
@@ -191,7 +195,7 @@ func TestTablesCannotBeWritten(t *testing.T) {
 	go func() { flushed <- s.Flush() }()
 	becomes(t, s, pim.KindUnavailable)
 	w := &store.Write{Log: "log", After: 1, Records: [][]byte{[]byte("two")}}
-	err := s.Commit(context.Background(), []*store.Write{w}, store.Durable)
+	err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durable)
 	if pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("commit: %v", err)
 	}
@@ -231,7 +235,7 @@ func TestMetricsAreRegistered(t *testing.T) {
 	for range 2 { // Close takes them back
 		s := open(t, "db", o)
 		w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}}}}
-		if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil {
+		if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durable); err != nil {
 			t.Fatal(err)
 		}
 		families, err := r.Gather()

@@ -182,7 +182,7 @@ func (d *load) commit(c int) {
 		for _, log := range logs {
 			writes = append(writes, write(rng, log, last[log], c))
 		}
-		if err := d.s.Commit(ctx, writes, store.Durable); err != nil && !d.typed(err) {
+		if err := store.Commit(ctx, d.s, writes, store.Durable); err != nil && !d.typed(err) {
 			return
 		}
 		for _, w := range writes {
@@ -204,7 +204,7 @@ func (d *load) commit(c int) {
 		}
 		if rng.IntN(4) == 0 {
 			w := &store.Write{Cells: []store.CellWrite{{Partition: "acks", Cell: store.Cell{Key: string(logs[0]), Version: rng.Uint64N(1000) + 1}}}}
-			if err := d.s.Commit(ctx, []*store.Write{w}, store.Relaxed); err != nil {
+			if err := store.Commit(ctx, d.s, []*store.Write{w}, store.Relaxed); err != nil {
 				d.typed(err)
 			}
 		}

@@ -43,34 +43,17 @@ func newLogs(bound int) *logs {
 	return &logs{bound: bound, table: make(map[string]*logState)}
 }
 
-// claim makes c the owner of the logs that it appends to. An op that appends to a log
-// for the second time gets a KindInvalid. If one of the logs has another owner, claim
-// takes none of them and returns a channel to wait for: a commit that held some logs and
-// waited for others could deadlock.
-func (l *logs) claim(c *commit) (wait <-chan struct{}) {
+// claim makes c the owner of the log that o appends to. It returns false if the log has an
+// owner already, which may be c.
+func (l *logs) claim(c *commit, o *op) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := range c.ops {
-		o := &c.ops[i]
-		if o.err != nil || len(o.write.Records) == 0 {
-			continue
-		}
-		st := l.state(string(o.write.Log))
-		switch st.owner {
-		case nil:
-			st.owner, o.log = c, st
-		case c:
-			o.err = pim.Errorf(pim.KindInvalid, "a second append to %q in one commit", o.write.Log)
-		default:
-			for j := range c.ops[:i] {
-				if mine := c.ops[j].log; mine != nil {
-					mine.owner, c.ops[j].log = nil, nil
-				}
-			}
-			return st.wait()
-		}
+	st := l.state(string(o.write.Log))
+	if st.owner != nil {
+		return false
 	}
-	return nil
+	st.owner, o.log = c, st
+	return true
 }
 
 func (l *logs) state(name string) *logState {

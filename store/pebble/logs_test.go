@@ -14,7 +14,7 @@ func TestDoubtStays(t *testing.T) {
 	l := newLogs(10)
 	appends := func(after pim.Seq) *commit {
 		c := &commit{ops: []op{{write: &store.Write{Log: "log", After: after, Records: [][]byte{nil}}}}}
-		if l.claim(c) != nil {
+		if !l.claim(c, &c.ops[0]) {
 			t.Fatal("the log is claimed")
 		}
 		return c

@@ -167,7 +167,7 @@ func (m *twins) commit(t *rapid.T) {
 		got, want = append(got, w), append(want, &v)
 	}
 	ctx := context.Background()
-	m.same("commit", nil, m.store.Commit(ctx, got, store.Durable), nil, m.model.Commit(ctx, want, store.Durable))
+	m.same("commit", nil, store.Commit(ctx, m.store, got, store.Durable), nil, store.Commit(ctx, m.model, want, store.Durable))
 	for i := range got {
 		m.same(fmt.Sprintf("write %d", i), nil, got[i].Err, nil, want[i].Err)
 		if got[i].Err == nil && writes(got[i]) {
@@ -190,8 +190,8 @@ func (m *twins) relaxed(t *rapid.T) {
 
 func (m *twins) both(what string, cells []store.CellWrite, d store.Durability) {
 	ctx := context.Background()
-	m.same(what, nil, m.store.Commit(ctx, []*store.Write{{Cells: cells}}, d),
-		nil, m.model.Commit(ctx, []*store.Write{{Cells: cells}}, d))
+	m.same(what, nil, store.Commit(ctx, m.store, []*store.Write{{Cells: cells}}, d),
+		nil, store.Commit(ctx, m.model, []*store.Write{{Cells: cells}}, d))
 }
 
 func (m *twins) read(t *rapid.T) {

@@ -1,14 +1,16 @@
 package pebble
 
 import (
+	"errors"
 	"sync/atomic"
 
+	"github.com/pim-im/pim/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics are counts since Open.
 type Metrics struct {
-	Commits   uint64 // calls of Commit
+	Commits   uint64 // batches of writes
 	Records   uint64 // appended
 	Cells     uint64 // written
 	Conflicts uint64 // appends that did not follow the log's last record
@@ -55,7 +57,7 @@ func (m *metrics) register(r prometheus.Registerer, work prometheus.Collector) e
 	m.registry = r
 	for _, c := range []prometheus.Collector{
 		m.commitSeconds, m.fsyncSeconds, work,
-		counter("pim_store_commits_total", "Calls of Commit.", &m.commits),
+		counter("pim_store_commits_total", "Batches of writes, each with one fsync at most.", &m.commits),
 		counter("pim_store_records_total", "Records appended to logs.", &m.records),
 		counter("pim_store_cells_total", "Cells written.", &m.cells),
 		counter("pim_store_conflicts_total", "Appends that did not follow the log's last record.", &m.conflicts),
@@ -76,6 +78,19 @@ func (m *metrics) register(r prometheus.Registerer, work prometheus.Collector) e
 func counter(name, help string, v *atomic.Uint64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
 		func() float64 { return float64(v.Load()) })
+}
+
+// wrote counts a write that has its outcome.
+func (m *metrics) wrote(w *store.Write) {
+	if w.Err == nil {
+		m.records.Add(uint64(len(w.Records)))
+		m.cells.Add(uint64(len(w.Cells)))
+		return
+	}
+	var conflict *store.ConflictError
+	if errors.As(w.Err, &conflict) {
+		m.conflicts.Add(1)
+	}
 }
 
 func (m *metrics) unregister() {

@@ -8,12 +8,12 @@ const (
 	companyWait = 2 * time.Millisecond
 	// companyWithin is how long ago the fsync before may have begun for company to be
 	// expected. A commit after a longer silence has its fsync at once.
-	companyWithin = 2 * companyWait
+	companyWithin = 3 * companyWait
 
 	trialFor   = 50 * time.Millisecond  // length of a trial, and of the plain period before it
 	waitFor    = time.Second            // length of the waiting period after a good trial
 	plainFor   = 500 * time.Millisecond // length of the plain period after a bad trial
-	maxPlain   = 8 * time.Second        // the longest: each bad trial in a row doubles plainFor
+	maxPlain   = 8 * time.Second        // the longest plain period; each bad trial in a row doubles it
 	fewerParts = 0.7                    // a good trial has at least this part of the plain rate
 )
 
@@ -28,7 +28,7 @@ const (
 type pace struct {
 	last time.Time // when the newest fsync began
 
-	// The period under way. It is plain, a trial, or waiting.
+	// The period under way. It is a plain period, a trial, or a waiting period.
 	begun  time.Time
 	lasts  time.Duration
 	waits  bool
@@ -48,10 +48,10 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return 0
 }
 
-// began notes that an fsync of so many writes begins.
+// began notes that an fsync of so many writes begins. It begins the next period if it is time.
 func (p *pace) began(now time.Time, writes int) {
 	silent := now.Sub(p.last) > companyWithin
-	if p.last = now; silent { // the counts say nothing about the load
+	if p.last = now; silent { // counts over a silence say nothing about the load
 		p.begin(now, trialFor)
 		return
 	}
@@ -69,7 +69,7 @@ func (p *pace) began(now time.Time, writes int) {
 		p.waits, p.trial = true, true
 	case !p.trial:
 		p.begin(now, trialFor)
-	case rate >= fewerParts*p.rate && 2*p.writes >= 3*p.fsyncs: // and there is company
+	case rate >= fewerParts*p.rate && 2*p.writes >= 3*p.fsyncs: // at least 1.5 writes an fsync: there is company
 		p.plain = 0
 		p.begin(now, waitFor)
 		p.waits = true

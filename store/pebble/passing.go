@@ -147,7 +147,7 @@ func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
 // follow writes the passing cells of c, which was applied, again where a partition has
 // moved since findPassing. A move that began after c was applied has taken c's cells
 // along.
-func (s *Store) follow(c *commit, write func(*crdb.Batch) error) error {
+func (s *Store) follow(c *commit) error {
 	for len(c.passed) > 0 {
 		turns := s.passing.turns.Load()
 		if turns == c.turns {
@@ -175,7 +175,7 @@ func (s *Store) follow(c *commit, write func(*crdb.Batch) error) error {
 		}
 		var err error
 		if !batch.Empty() {
-			err = write(batch)
+			err = s.apply(batch, nil)
 		}
 		batch.Close()
 		if err != nil {
@@ -245,7 +245,7 @@ func (s *Store) turn(p store.Partition) {
 	if move, err := s.fillTurn(batch, g, p); err != nil || !move {
 		return
 	}
-	if err := s.apply(batch, nil, store.Relaxed, 0); err != nil {
+	if err := s.apply(batch, nil); err != nil {
 		delete(part.of, p) // the next look-up reads the stored generation
 		return
 	}

@@ -15,7 +15,7 @@ import (
 
 func commitCells(t testing.TB, s store.Store, d store.Durability, cells ...store.CellWrite) {
 	t.Helper()
-	if err := s.Commit(context.Background(), []*store.Write{{Cells: cells}}, d); err != nil {
+	if err := store.Commit(context.Background(), s, []*store.Write{{Cells: cells}}, d); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -169,7 +169,7 @@ func TestMovesMeetCommits(t *testing.T) {
 					versions[at]++
 					c.Version = versions[at]
 				}
-				if err := s.Commit(ctx, []*store.Write{{Cells: []store.CellWrite{c}}}, store.Relaxed); err != nil {
+				if err := store.Commit(ctx, s, []*store.Write{{Cells: []store.CellWrite{c}}}, store.Relaxed); err != nil {
 					t.Error(err)
 					return
 				}

@@ -14,7 +14,7 @@ func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit
 	if err := s.beginRead(ctx, log.Check(), limit.Check()); err != nil {
 		return nil, err
 	}
-	defer s.end()
+	defer s.end(1)
 	from = max(from, 1)
 	if to == 0 {
 		to = ^pim.Seq(0)
@@ -122,7 +122,7 @@ func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 	if err := s.beginRead(ctx, log.Check()); err != nil {
 		return 0, err
 	}
-	defer s.end()
+	defer s.end(1)
 	if last, ok := s.logs.last(string(log)); ok {
 		return last, nil
 	}

@@ -95,7 +95,7 @@ func TestStarvingStoreHeals(t *testing.T) {
 			defer close(filled)
 			for seq := pim.Seq(0); s.Health() == nil && x.left.Load() > 0; seq++ { // until the memtable is full
 				w := &store.Write{Log: "log", After: seq, Records: [][]byte{make([]byte, 8<<10)}}
-				if s.Commit(context.Background(), []*store.Write{w}, store.Durable) != nil {
+				if store.Commit(context.Background(), s, []*store.Write{w}, store.Durable) != nil {
 					return // it was refused because of the store's health
 				}
 			}
@@ -106,7 +106,7 @@ func TestStarvingStoreHeals(t *testing.T) {
 			t.Errorf("%s: health: %v", name, err)
 		}
 		w := &store.Write{Log: "other", Records: [][]byte{[]byte("x")}}
-		if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
+		if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindUnavailable || errors.Is(err, store.ErrUnknown) {
 			t.Errorf("%s: a commit meanwhile: %v", name, err)
 		}
 		x.left.Store(0)
@@ -130,7 +130,7 @@ func TestStarvingStoreCloses(t *testing.T) {
 		defer close(filled)
 		for seq := pim.Seq(0); ; seq++ {
 			w := &store.Write{Log: "log", After: seq, Records: [][]byte{make([]byte, 8<<10)}}
-			if s.Commit(context.Background(), []*store.Write{w}, store.Durable) != nil {
+			if store.Commit(context.Background(), s, []*store.Write{w}, store.Durable) != nil {
 				return
 			}
 		}

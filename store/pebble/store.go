@@ -32,11 +32,10 @@ type Store struct {
 	passing passing
 	streams streams
 	metrics metrics
-	commits sync.Pool // of *commit
+	queue   queue
 
 	health        health
 	stall         stall
-	syncs         syncs
 	stallAfter    time.Duration
 	separateBytes int
 	minFree       uint64
@@ -66,7 +65,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.health.report = s.reportHealth
 	s.passing.init()
-	s.syncs.fsync = s.fsync
+	s.queue.work = make(chan struct{}, 1)
 	s.metrics.init()
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{
@@ -81,6 +80,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.guard.opened.Store(true)
 	s.checkSpace()
+	for range committers {
+		s.workers.Go(func() { s.queue.run(s.idle, s.logs.claim, s.carryOut) })
+	}
 	s.workers.Go(func() { s.watch(o.watchInterval) })
 	s.workers.Go(func() { s.sweepEvery(ageInterval) })
 	return s, nil
@@ -186,22 +188,26 @@ func (s *Store) checkFormat() error {
 
 var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
 
-// begin lets a call in, unless the store is closed. A call that was let in must end
+// begin lets n calls in, unless the store is closed. Each call that was let in must end
 // with end.
-func (s *Store) begin() error {
+func (s *Store) begin(n int) error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.closed {
 		return errClosed
 	}
-	s.active++
+	s.active += n
 	return nil
 }
 
-func (s *Store) end() {
+// end ends n calls.
+func (s *Store) end(n int) {
+	if n == 0 {
+		return
+	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	s.active--
+	s.active -= n
 	if s.closed && s.active == 0 {
 		close(s.idle)
 	}
@@ -217,7 +223,7 @@ func (s *Store) beginRead(ctx context.Context, checks ...error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.begin()
+	return s.begin(1)
 }
 
 // Close implements store.Store. If the store had failed, its last writes are lost,

@@ -61,7 +61,7 @@ func closes(t testing.TB, s *pebble.Store) {
 func commitCell(t testing.TB, s store.Store, p store.Partition, key string, version uint64) {
 	t.Helper()
 	w := &store.Write{Cells: []store.CellWrite{{Partition: p, Cell: store.Cell{Key: key, Version: version}}}}
-	if err := s.Commit(context.Background(), []*store.Write{w}, store.Relaxed); err != nil {
+	if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Relaxed); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -81,7 +81,7 @@ func appends(t testing.TB, s store.Store, log store.Log, after pim.Seq, records 
 	for _, r := range records {
 		w.Records = append(w.Records, []byte(r))
 	}
-	if err := s.Commit(context.Background(), []*store.Write{w}, store.Durable); err != nil || w.Err != nil {
+	if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durable); err != nil || w.Err != nil {
 		t.Fatalf("append to %s: %v, %v", log, err, w.Err)
 	}
 }

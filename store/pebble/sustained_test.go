@@ -79,7 +79,7 @@ func (w sustained) run(b *testing.B) {
 			running.Go(func() {
 				for written.Load() < int64(records) {
 					n := m.next()
-					if err := s.Commit(context.Background(), m.writes, store.Durable); err != nil {
+					if err := store.Commit(context.Background(), s, m.writes, store.Durable); err != nil {
 						b.Error(err)
 						return
 					}

@@ -35,7 +35,7 @@ func writeLong(t *testing.T, s *pebble.Store, writer, chunks int) {
 				After: pim.Seq(i), Records: [][]byte{record},
 			})
 		}
-		if err := s.Commit(context.Background(), writes, store.Durable); err != nil {
+		if err := store.Commit(context.Background(), s, writes, store.Durable); err != nil {
 			t.Error(err)
 			return
 		}
@@ -55,7 +55,7 @@ func TestLongChunksAreWrittenOnce(t *testing.T) {
 	if err := s.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if work := s.Work(); work.Amplification() > 3 {
+	if work := s.Work(); work.Amplification() > 3.5 { // 4 and more if they are merged with the short keys
 		t.Errorf("%.1f bytes were written for one that was committed; %s", work.Amplification(), work)
 	}
 }

@@ -44,7 +44,7 @@ func TestTablesAreWrittenInLargePieces(t *testing.T) {
 	noise := newSustainedWriter(sustained{logs: 64, records: 64}, 0)
 	for range 8 {
 		noise.next()
-		if err := s.Commit(context.Background(), noise.writes, store.Durable); err != nil {
+		if err := store.Commit(context.Background(), s, noise.writes, store.Durable); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -23,7 +23,7 @@ func (s *suite) cellsOnly() {
 	s.holds("p", "zero", 0, "")
 	s.lists("p", "", 10, "k=6")
 	w := &store.Write{Cells: []store.CellWrite{cell("p", "relaxed", 1, "v")}}
-	if err := s.store.Commit(s.ctx, []*store.Write{w}, store.Relaxed); err != nil || w.Err != nil {
+	if err := store.Commit(s.ctx, s.store, []*store.Write{w}, store.Relaxed); err != nil || w.Err != nil {
 		s.Fatalf("relaxed commit: %v, %v", err, w.Err)
 	}
 	s.holds("p", "relaxed", 1, "v")
@@ -54,7 +54,7 @@ func (s *suite) equalVersions() {
 }
 
 // cellsCommute writes the same cells in two orders, with repeats, and in commits of
-// different sizes. Both states are those that the contract's rule gives.
+// different sizes. Both orders end in the state that the contract's rule gives.
 func (s *suite) cellsCommute() {
 	round := 0
 	rapid.Check(s.TB, func(t *rapid.T) {
@@ -108,7 +108,7 @@ func (s *suite) listPages() {
 		all = append(all, fmt.Sprintf("%s=%d", k, i+1))
 	}
 	for i := range keys {
-		j := (i*7 + 3) % len(keys) // write in another order
+		j := (i*7 + 3) % len(keys) // the cells are not written in the order of their keys
 		s.cells(cell("p", keys[j], uint64(j+1), "v"))
 	}
 	s.lists("p", "", 1000, all...)
@@ -121,7 +121,7 @@ func (s *suite) listPages() {
 			}
 		}
 	}
-	s.lists("p", "a\x00a", 2, "a\x00b=10", "ab=11") // after a key that is not there
+	s.lists("p", "a\x00a", 2, "a\x00b=10", "ab=11") // the key in after does not exist
 	s.lists("none", "", 10)
 	for _, limit := range []int{0, -1} {
 		if _, err := s.store.List(s.ctx, "p", "", limit); pim.KindOf(err) != pim.KindInvalid {
@@ -130,7 +130,7 @@ func (s *suite) listPages() {
 	}
 }
 
-// oddNames returns names. Some of them are prefixes of others.
+// oddNames returns names of odd bytes, some of which are prefixes of others.
 func oddNames() []string {
 	return append(slices.Clone(oddKeys), "members/g:x", "members/g:xy", "members/g:x/",
 		strings.Repeat("n", store.MaxNameBytes), strings.Repeat("\xff", store.MaxNameBytes),
@@ -139,8 +139,8 @@ func oddNames() []string {
 
 func (s *suite) partitionsApart() { s.apart(oddNames()) }
 
-// passingApart is partitionsApart without the names that are too long with
-// PassingPrefix.
+// passingApart is partitionsApart for passing partitions. It leaves out the names that are
+// too long once PassingPrefix is added.
 func (s *suite) passingApart() {
 	s.apart(slices.DeleteFunc(oddNames(), func(n string) bool { return len(n) >= store.MaxNameBytes }))
 }
@@ -182,9 +182,8 @@ func (s *suite) logsApart() {
 	s.lists(store.Partition(names[0]), "", 1)
 }
 
-// expiry checks that cells stay as long as their lifetime; the engine chooses when it
-// drops them afterwards. All lifetimes are long, so that the test does not depend on a
-// clock.
+// expiry checks that cells stay for their lifetime. Afterwards the engine may drop them when
+// it chooses. All lifetimes are long, so that the test does not depend on a clock.
 func (s *suite) expiry() {
 	expiring := func(key string, version uint64, value string, lifetime time.Duration) store.CellWrite {
 		c := cell("p", key, version, value)
@@ -226,11 +225,11 @@ func (s *suite) badSizes() {
 	s.invalid("a large value", write(cell("p", "k", 1, strings.Repeat("x", store.MaxValueBytes+1))), store.Durable)
 	s.invalid("a relaxed append", appendTo("log", 0, "x"), store.Relaxed)
 
-	// All of a bad write is refused, and nothing of the good one beside it.
+	// A bad write is refused as a whole. The good write beside it is carried out.
 	bad := appendTo("log", 0, "x")
 	bad.Cells = []store.CellWrite{cell("p", "k", 1, "v"), cell("p", "", 1, "v")}
 	good := appendTo("good", 0, "y")
-	if err := s.store.Commit(s.ctx, []*store.Write{bad, good}, store.Durable); pim.KindOf(err) != pim.KindInvalid || good.Err != nil {
+	if err := store.Commit(s.ctx, s.store, []*store.Write{bad, good}, store.Durable); pim.KindOf(err) != pim.KindInvalid || good.Err != nil {
 		s.Fatalf("a bad write beside a good one: %v, and the good one %v", err, good.Err)
 	}
 	s.ends("log", 0)

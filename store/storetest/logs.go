@@ -16,14 +16,14 @@ func (s *suite) appendIsDense() {
 	s.ends("log", 0)
 	s.commits(appendTo("log", 0, "record 1"))
 	s.commits(appendTo("log", 1, numbered(2, 9)...))
-	s.commits(appendTo("log", 9, numbered(10, 1200)...)) // more than any engine puts in one piece
+	s.commits(appendTo("log", 9, numbered(10, 1200)...)) // more records than any engine stores in one piece
 	s.commits(appendTo("log", 1200, "record 1201"))
 	s.ends("log", 1201)
 	s.reads("log", 1, 0, much, asBytes(numbered(1, 1201))...)
 	for _, r := range [][2]int{{1, 1}, {2, 2}, {9, 10}, {255, 258}, {700, 1201}, {1201, 1201}} {
 		s.reads("log", pim.Seq(r[0]), pim.Seq(r[1]), much, asBytes(numbered(r[0], r[1]))...)
 	}
-	s.commits(appendTo("odd", 0, "", "\x00", "\xff", "")) // records of any bytes, and empty ones
+	s.commits(appendTo("odd", 0, "", "\x00", "\xff", "")) // records may hold any bytes, or none
 	s.reads("odd", 1, 0, much, []byte{}, []byte{0}, []byte{0xff}, []byte{})
 }
 
@@ -37,7 +37,7 @@ func (s *suite) appendConflicts() {
 	s.reads("log", 1, 0, much, asBytes(numbered(1, 5))...)
 
 	won, lost := appendTo("log", 5, "record 6"), appendTo("other", 7, "x")
-	if err := s.store.Commit(s.ctx, []*store.Write{lost, won}, store.Durable); err != nil {
+	if err := store.Commit(s.ctx, s.store, []*store.Write{lost, won}, store.Durable); err != nil {
 		s.Fatalf("commit: %v", err)
 	}
 	if won.Err != nil || lost.Err == nil {
@@ -59,7 +59,7 @@ func (s *suite) oneAppenderWins() {
 			var last pim.Seq
 			for last < positions && !failed.Load() {
 				w := appendTo("log", last, fmt.Sprintf("%d by %d", last+1, a))
-				err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable)
+				err := store.Commit(s.ctx, s.store, []*store.Write{w}, store.Durable)
 				var conflict *store.ConflictError
 				switch {
 				case err != nil:
@@ -110,23 +110,33 @@ func (s *suite) manyLogs() {
 		s.reads(store.Log(fmt.Sprintf("log %d", i)), 1, 0, much, asBytes(numbered(1, 6))...)
 		s.holds("heads", fmt.Sprintf("%02d", i), 6, "v")
 	}
-	s.commits() // nothing at all
+	s.commits() // no writes at all
 }
 
+// logTwice lets two appends to one log race, also within one Begin. One of them wins.
 func (s *suite) logTwice() {
-	first, second := appendTo("log", 0, "first"), appendTo("log", 1, "second")
-	second.Cells = []store.CellWrite{cell("p", "k", 1, "v")}
-	err := s.store.Commit(s.ctx, []*store.Write{first, second}, store.Durable)
-	if pim.KindOf(err) != pim.KindInvalid || pim.KindOf(second.Err) != pim.KindInvalid || first.Err != nil {
-		s.Fatalf("commit %v, first %v, second %v; want the second to be invalid", err, first.Err, second.Err)
+	one, other := appendTo("log", 0, "one"), appendTo("log", 0, "other")
+	one.Cells = []store.CellWrite{cell("p", "one", 1, "v")}
+	other.Cells = []store.CellWrite{cell("p", "other", 1, "v")}
+	if err := store.Commit(s.ctx, s.store, []*store.Write{one, other}, store.Durable); err != nil {
+		s.Fatalf("commit: %v", err)
 	}
-	s.reads("log", 1, 0, much, []byte("first"))
-	s.holds("p", "k", 0, "")
+	won, lost := one, other
+	if one.Err != nil {
+		won, lost = other, one
+	}
+	var conflict *store.ConflictError
+	if won.Err != nil || !errors.As(lost.Err, &conflict) || conflict.Last != 1 {
+		s.Fatalf("one append ended with %v, the other with %v; want a conflict with the last seq 1", one.Err, other.Err)
+	}
+	s.reads("log", 1, 0, much, won.Records[0])
+	s.holds("p", won.Cells[0].Key, 1, "v")
+	s.holds("p", lost.Cells[0].Key, 0, "")
 
 	// A write without records ignores its Log and After.
-	bare := &store.Write{Log: "log", After: 99, Cells: second.Cells}
+	bare := &store.Write{Log: "log", After: 99, Cells: lost.Cells}
 	s.commits(appendTo("log", 1, "second"), bare)
-	s.holds("p", "k", 1, "v")
+	s.holds("p", lost.Cells[0].Key, 1, "v")
 }
 
 func (s *suite) failedAppendNoCells() {
@@ -153,7 +163,7 @@ func (s *suite) readLimits() {
 	for bytes, n := range map[int]int{1: 1, 4: 1, 7: 1, 8: 2, 11: 2, 12: 3, 19: 3, 20: 4, 21: 5, 99: 5} {
 		s.reads("log", 1, 0, store.Limit{Records: 99, Bytes: bytes}, all[:n]...)
 	}
-	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // the first record in any case
+	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // the first record, whatever its size
 	s.reads("log", 2, 4, store.Limit{Records: 2, Bytes: 8}, all[1], all[2])
 	for _, l := range []store.Limit{{Bytes: 1}, {Records: 1}, {Records: -1, Bytes: 1}, {Records: 1, Bytes: -1}} {
 		if _, err := s.store.Read(s.ctx, "log", 1, 0, l); pim.KindOf(err) != pim.KindInvalid {
@@ -168,7 +178,7 @@ func (s *suite) readEdges() {
 	s.commits(appendTo("log", 0, numbered(1, 4)...))
 	s.commits(appendTo("log", 4, numbered(5, 6)...))
 	all := asBytes(numbered(1, 6))
-	s.reads("log", 0, 0, much, all...) // 0 is before the first
+	s.reads("log", 0, 0, much, all...) // seq 0 is before the first record
 	s.reads("log", 1, 6, much, all...)
 	s.reads("log", 1, 99, much, all...)
 	s.reads("log", 3, 5, much, all[2:5]...)
@@ -199,8 +209,8 @@ func (s *suite) bigRecords() {
 	s.holds("p", "k", 1, string(largest[:store.MaxValueBytes]))
 }
 
-// copies changes all bytes that it gave to the store or got from it. The store's content
-// must stay.
+// copies overwrites all bytes that it gave to the store or got from it. The content of the
+// store must stay the same.
 func (s *suite) copies() {
 	scratch := []byte("scratch")
 	w := &store.Write{Log: "log", Records: [][]byte{scratch, scratch}, Cells: []store.CellWrite{
@@ -234,7 +244,7 @@ func (s *suite) cancelled() {
 	cancel()
 	w := appendTo("log", 0, "x")
 	w.Cells = []store.CellWrite{cell("p", "k", 1, "v")}
-	if err := s.store.Commit(ctx, []*store.Write{w}, store.Durable); err == nil || w.Err == nil {
+	if err := store.Commit(ctx, s.store, []*store.Write{w}, store.Durable); err == nil || w.Err == nil {
 		s.Errorf("commit with a cancelled context: %v and %v", err, w.Err)
 	}
 	if _, err := s.store.Read(ctx, "log", 1, 0, much); err == nil {
@@ -261,7 +271,7 @@ func (s *suite) cancelledMidway() {
 		w := appendTo("midway", pim.Seq(len(want)), fmt.Sprint(i))
 		var running sync.WaitGroup
 		running.Go(cancel)
-		err := s.store.Commit(ctx, []*store.Write{w}, store.Durable)
+		err := store.Commit(ctx, s.store, []*store.Write{w}, store.Durable)
 		running.Wait()
 		last, lerr := s.store.Last(s.ctx, "midway")
 		if lerr != nil {
@@ -282,7 +292,7 @@ func (s *suite) close() {
 	s.commits(appendTo("log", 0, "x"))
 	s.end()
 	w := appendTo("log", 1, "y")
-	err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable)
+	err := store.Commit(s.ctx, s.store, []*store.Write{w}, store.Durable)
 	s.unavailable("commit", err)
 	s.unavailable("the commit's write", w.Err)
 	if errors.Is(err, store.ErrUnknown) {

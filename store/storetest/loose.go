@@ -21,7 +21,7 @@ type Loosened struct {
 	rate float64
 }
 
-// Loose wraps s so that it behaves like a distributed engine. The writes of a Commit take
+// Loose wraps s so that it behaves like a distributed engine. The writes of a Begin take
 // effect one after the other, in any order. The cells of a write take effect one by one,
 // after its append. Other callers run in between. Once FailRate is set, a write may end
 // with ErrUnknown; then nothing of it has taken effect, or the append alone, or the append
@@ -31,53 +31,30 @@ func Loose(s store.Store, seed uint64) *Loosened {
 	return &Loosened{Store: s, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// FailRate sets which part of the writes, from 0 to 1, end with ErrUnknown. Without a
-// call it is 0.
+// FailRate sets the fraction of writes, from 0 to 1, that end with ErrUnknown. Until it is
+// called the fraction is 0.
 func (l *Loosened) FailRate(rate float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rate = rate
 }
 
-// errLost is what a client sees of a timeout, or of a connection that broke.
+// errLost is the error that a client gets after a timeout or on a broken connection.
 var errLost = &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: "no answer from the replicas", Err: store.ErrUnknown}
 
-// Commit implements store.Store.
-func (l *Loosened) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	l.refuseSecond(writes)
+// Begin implements store.Store. All writes are done when it returns, each as soon as it
+// has been carried out.
+func (l *Loosened) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, i := range l.order(len(writes)) {
-		if w := writes[i]; w.Err == nil {
-			w.Err = l.write(ctx, w, d)
-		}
+		w := writes[i]
+		w.Err = l.write(ctx, w, d)
+		done(w)
 		runtime.Gosched()
 	}
-	for _, w := range writes {
-		var conflict *store.ConflictError
-		if w.Err != nil && !errors.As(w.Err, &conflict) {
-			return w.Err
-		}
-	}
-	return nil
 }
 
-// refuseSecond sets the Err of every write: to the error of a second append to one log,
-// or to nil.
-func (l *Loosened) refuseSecond(writes []*store.Write) {
-	seen := map[store.Log]bool{}
-	for _, w := range writes {
-		w.Err = nil
-		if len(w.Records) == 0 {
-			continue
-		}
-		if seen[w.Log] {
-			w.Err = pim.Errorf(pim.KindInvalid, "a second append to %q in one commit", w.Log)
-		}
-		seen[w.Log] = true
-	}
-}
-
-// write carries out one write step by step: the append, then each cell. If the answer is
-// to be lost, it stops before a random step, or after the last one.
+// write carries out one write step by step: the append, then each cell. If the answer is to
+// be lost, write stops before a random step, or after the last one.
 func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
@@ -91,7 +68,7 @@ func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability
 		if i == lost {
 			return errLost
 		}
-		err := l.Store.Commit(ctx, []*store.Write{step}, d)
+		err := store.Commit(ctx, l.Store, []*store.Write{step}, d)
 		if err == nil {
 			err = step.Err
 		}
@@ -121,8 +98,8 @@ func (l *Loosened) order(n int) []int {
 	return l.rng.Perm(n)
 }
 
-// lostBefore returns the step before which the answer is lost. steps means after the
-// last step, and -1 that the answer is not lost.
+// lostBefore returns the step before which the answer is lost. If it returns steps, the
+// answer is lost after the last step; if it returns -1, the answer is not lost.
 func (l *Loosened) lostBefore(steps int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

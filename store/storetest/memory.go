@@ -11,14 +11,14 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Memory is the contract in as few lines as possible: a store in memory, for tests and to
-// compare engines with. It never drops expired cells.
+// Memory implements the contract in as few lines as possible, in memory. It is for tests, and
+// for comparing engines with. It never drops expired cells.
 type Memory struct {
 	mu       sync.Mutex
 	closed   bool
 	logs     map[store.Log][][]byte
 	cells    map[store.Partition]map[string]store.Cell
-	gone     map[store.Partition]map[string]uint64 // up to which versions cells were forgotten
+	gone     map[store.Partition]map[string]uint64 // the version up to which a cell was forgotten
 	expiring map[store.Partition]map[string]store.Cell
 }
 
@@ -34,8 +34,8 @@ func NewMemory() *Memory {
 	}
 }
 
-// enter locks m for a call; checks are the results of checking the call's arguments. If
-// enter returns nil, the call must unlock m.
+// enter locks m for a call. checks are the results of checking the call's arguments. If
+// enter returns nil, the caller must unlock m.
 func (m *Memory) enter(ctx context.Context, checks ...error) error {
 	for _, err := range append(checks, ctx.Err()) {
 		if err != nil {
@@ -50,35 +50,22 @@ func (m *Memory) enter(ctx context.Context, checks ...error) error {
 	return nil
 }
 
-// Commit implements store.Store.
-func (m *Memory) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	if err := m.enter(ctx); err != nil {
-		for _, w := range writes {
-			w.Err = err
-		}
+// Begin implements store.Store. All writes are done when it returns.
+func (m *Memory) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		w.Err = m.write(ctx, w, d)
+	}
+	for _, w := range writes {
+		done(w)
+	}
+}
+
+func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) error {
+	if err := m.enter(ctx, w.Check(d)); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
-	var first error
-	seen := map[store.Log]bool{}
-	for _, w := range writes {
-		w.Err = m.write(w, d, seen)
-		if _, conflict := w.Err.(*store.ConflictError); first == nil && !conflict {
-			first = w.Err
-		}
-	}
-	return first
-}
-
-func (m *Memory) write(w *store.Write, d store.Durability, seen map[store.Log]bool) error {
-	if err := w.Check(d); err != nil {
-		return err
-	}
 	if len(w.Records) > 0 {
-		if seen[w.Log] {
-			return pim.Errorf(pim.KindInvalid, "a second append to %q in one commit", w.Log)
-		}
-		seen[w.Log] = true
 		if last := pim.Seq(len(m.logs[w.Log])); last != w.After {
 			return &store.ConflictError{Log: w.Log, Last: last}
 		}

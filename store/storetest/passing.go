@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// asPassing runs a test of other partitions on passing ones. While nothing is forgotten,
-// they behave alike.
+// asPassing runs a test for ordinary partitions on passing ones. As long as nothing is
+// forgotten, both kinds behave alike.
 func asPassing(test func(*suite)) func(*suite) {
 	return func(s *suite) {
 		s.store = passing{s.store}
@@ -22,14 +22,14 @@ func asPassing(test func(*suite)) func(*suite) {
 // passing adds PassingPrefix to the names of all partitions.
 type passing struct{ store.Store }
 
-func (p passing) Commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+func (p passing) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
 		w.Cells = slices.Clone(w.Cells)
 		for i := range w.Cells {
 			w.Cells[i].Partition = store.PassingPrefix + w.Cells[i].Partition
 		}
 	}
-	return p.Store.Commit(ctx, writes, d)
+	p.Store.Begin(ctx, writes, d, done)
 }
 
 func (p passing) Get(ctx context.Context, name store.Partition, key string) (store.Cell, bool, error) {
@@ -69,7 +69,7 @@ func (s *suite) forgets() {
 }
 
 // forgetsCommute writes and forgets the same cells in one commit, in a random order and
-// with repeats. The cells that are left are those that the contract's rule gives. Where
+// with repeats. The remaining cells are those that the contract's rule gives. Where
 // it uses several commits, the forgets come last, because an engine need not remember a
 // forgotten version until a later write.
 func (s *suite) forgetsCommute() {
@@ -128,7 +128,7 @@ func (s *suite) listsPassForgotten() {
 	name := func(i int) string { return fmt.Sprintf("%04d", i) }
 	live := func(i int) bool { return i%500 == 7 }
 	var want []string
-	for v := uint64(1); v <= 3; v++ { // later rounds write what was forgotten
+	for v := uint64(1); v <= 3; v++ { // later rounds write the forgotten cells again
 		want = nil
 		var written, gone []store.CellWrite
 		for i := range n {

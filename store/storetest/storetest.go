@@ -1,7 +1,6 @@
-// Package storetest is the conformance suite of store.Store, which every engine
-// passes. It also has two engines for tests: Memory, which is the contract in
-// as few lines as possible, and Loose, which behaves as badly as a distributed
-// engine may.
+// Package storetest is the conformance suite of store.Store. Every engine passes it.
+// The package also has two engines for tests: Memory implements the contract in as few
+// lines as possible, and Loose behaves as badly as a distributed engine may.
 package storetest
 
 import (
@@ -19,8 +18,8 @@ import (
 )
 
 // Run runs the suite. It calls open once for each test; open returns an empty store,
-// which the suite closes. The suite uses only the contract: no engine needs
-// transactions, a scan over partitions, or a quick expiry.
+// and Run closes it. The suite relies only on the contract: an engine needs no
+// transactions, no scan over partitions and no quick expiry.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, test := range []struct {
 		name string
@@ -85,7 +84,7 @@ func (s *suite) end() {
 // commits commits writes that must succeed.
 func (s *suite) commits(writes ...*store.Write) {
 	s.Helper()
-	if err := s.store.Commit(s.ctx, writes, store.Durable); err != nil {
+	if err := store.Commit(s.ctx, s.store, writes, store.Durable); err != nil {
 		s.Fatalf("commit: %v", err)
 	}
 	for _, w := range writes {
@@ -95,10 +94,10 @@ func (s *suite) commits(writes ...*store.Write) {
 	}
 }
 
-// conflicts commits a write that must end in a conflict.
+// conflicts commits a write that must end in a conflict with last as the log's last seq.
 func (s *suite) conflicts(w *store.Write, last pim.Seq) {
 	s.Helper()
-	if err := s.store.Commit(s.ctx, []*store.Write{w}, store.Durable); err != nil {
+	if err := store.Commit(s.ctx, s.store, []*store.Write{w}, store.Durable); err != nil {
 		s.Fatalf("commit of a conflict: %v; a conflict is not an error of the commit", err)
 	}
 	var conflict *store.ConflictError
@@ -113,7 +112,7 @@ func (s *suite) conflicts(w *store.Write, last pim.Seq) {
 // invalid commits a write that must end with KindInvalid.
 func (s *suite) invalid(what string, w *store.Write, d store.Durability) {
 	s.Helper()
-	err := s.store.Commit(s.ctx, []*store.Write{w}, d)
+	err := store.Commit(s.ctx, s.store, []*store.Write{w}, d)
 	if pim.KindOf(err) != pim.KindInvalid || pim.KindOf(w.Err) != pim.KindInvalid {
 		s.Errorf("%s: commit %v, write %v, want KindInvalid", what, err, w.Err)
 	}
@@ -143,8 +142,8 @@ func (s *suite) reads(log store.Log, from, to pim.Seq, limit store.Limit, want .
 	}
 }
 
-// holds checks that a cell has the version and the value; with version 0, that the cell
-// is not there.
+// holds checks that a cell has the version and the value. Version 0 means that the cell must
+// not exist.
 func (s *suite) holds(p store.Partition, key string, version uint64, value string) {
 	s.Helper()
 	c, ok, err := s.store.Get(s.ctx, p, key)
@@ -160,7 +159,7 @@ func (s *suite) holds(p store.Partition, key string, version uint64, value strin
 	}
 }
 
-// lists checks a page of a partition; want holds its cells as key=version.
+// lists checks a page of a partition. want holds the page's cells as key=version.
 func (s *suite) lists(p store.Partition, after string, limit int, want ...string) {
 	s.Helper()
 	cells, err := s.store.List(s.ctx, p, after, limit)

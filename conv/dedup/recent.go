@@ -1,4 +1,4 @@
-package conv
+package dedup
 
 import (
 	"encoding/binary"
@@ -9,64 +9,64 @@ import (
 )
 
 const (
-	// settleTo is how many of a log's last IDs stay out of the index when the others go
-	// into it.
+	// settleTo is how many of a log's last IDs settle leaves out of the index.
 	settleTo = 32
 
-	// rememberFor is for how long, in milliseconds, IDs that are in the index are
-	// remembered for all that, and rememberMost how many. Where many messages are under
-	// way at a time, the newest IDs are not the last to come; without it each of the
-	// others would be looked up.
+	// rememberFor is for how long, in milliseconds, IDs stay remembered after they have come
+	// into the index, and rememberMost how many of them, about. If many messages are under
+	// way at a time, they don't arrive in the order of their IDs' times. Without rememberFor
+	// each ID that is older than one already forgotten would be looked up.
 	rememberFor  = pim.Millis(5_000)
 	rememberMost = 4096
 )
 
-// recent remembers the client message IDs of a log's last entries: all that are not in
-// the index, and some that are.
+// recent holds the client message IDs of a log's last entries: all that are not in the index,
+// and some that are. These IDs are "remembered".
 type recent struct {
-	ring  []pim.ClientMessageID // that of seq s at s modulo the length, a power of two
+	ring  []pim.ClientMessageID // the ID of seq s is at s modulo the length, a power of two
 	table []uint32              // 1 + place in ring, by hash, linear probing; 0: empty
 	first pim.Seq               // the IDs of first to last are remembered
 	last  pim.Seq
-	kept  pim.Seq // the IDs up to here are in the index, or in cells
+	kept  pim.Seq // the IDs up to this seq are in the index, or in cells of their own
 
-	// newestGone is the greatest time of the IDs that are in the index and not
-	// remembered. One that is younger cannot be among them: in the usual case nothing
-	// has to be looked up.
+	// newestGone is the greatest time of the IDs that are in the index and not remembered. An
+	// ID of a later time cannot be among them: that is the usual case, without a look-up.
 	newestGone int64
 
-	strange map[pim.Seq]bool // those remembered that are not for the index, see strange.go
+	strange map[pim.Seq]bool // seqs of the remembered IDs that are strange, see strange.go
 	settles []settle         // by age
 }
 
-// settle says when the IDs up to kept came into the index, by the conversation's time.
+// settle says when the IDs up to the seq kept came into the index, by the conversation's time.
 type settle struct {
 	kept pim.Seq
 	at   pim.Millis
 }
 
-// startAfter begins after the entry at seq, whose ID and those before are in the index.
+// startAfter makes r remember nothing up to seq: these IDs are in the index, or in cells of
+// their own. newestGone is the greatest time of those in the index.
 func (r *recent) startAfter(seq pim.Seq, newestGone int64) {
 	*r = recent{first: seq + 1, last: seq, kept: seq, newestGone: newestGone}
 }
 
-// seq returns the seq of id, 0 if it is not remembered.
+// seq returns the seq of id, or 0 if id is not remembered.
 func (r *recent) seq(id pim.ClientMessageID) pim.Seq {
 	if len(r.table) == 0 {
 		return 0
 	}
 	for i := r.slot(id); r.table[i] != 0; i = (i + 1) & (len(r.table) - 1) {
 		if place := r.table[i] - 1; r.ring[place] == id {
-			// The place says the seq modulo the length; there is one such in the range.
+			// place is the seq modulo the length; one seq from first to last has it.
 			return r.first + (pim.Seq(place)-r.first)&pim.Seq(len(r.ring)-1)
 		}
 	}
 	return 0
 }
 
-// add takes in the ID of the next entry. now is the conversation's time: what is old and
-// in the index makes room before the ring grows. There may be very many conversations of
-// a few messages a minute, and none of them needs more.
+// add takes in the ID of the next entry. now is the conversation's time. If the ring is full,
+// add first forgets IDs that have been in the index for long, and only then lets the ring
+// grow. There may be very many conversations of a few messages a minute, and their rings stay
+// small by this.
 func (r *recent) add(id pim.ClientMessageID, strange bool, now pim.Millis) {
 	if r.first == 0 {
 		r.first = 1
@@ -82,8 +82,8 @@ func (r *recent) add(id pim.ClientMessageID, strange bool, now pim.Millis) {
 	r.mark(r.last, strange)
 }
 
-// addBefore takes in the IDs of the entries before those that are remembered, the last
-// of them first; newestGone is that of those before.
+// addBefore takes in the IDs of entries, which stand directly before those that are remembered.
+// newestGone is the greatest time of the IDs before entries that are in the index.
 func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis) {
 	n := 8
 	for n < r.count()+len(entries) {
@@ -144,7 +144,7 @@ func (r *recent) resize(n int) {
 	}
 }
 
-// settle moves all but the last IDs into x. now is the conversation's time.
+// settle moves all IDs but the last settleTo into x. now is the conversation's time.
 func (r *recent) settle(x *index, now pim.Millis) {
 	if r.last <= r.kept+settleTo {
 		return
@@ -163,7 +163,8 @@ func (r *recent) settle(x *index, now pim.Millis) {
 	r.forget(now)
 }
 
-// forget forgets the IDs that came into the index long before now.
+// forget forgets the IDs that came into the index rememberFor before now, and those that are
+// more than rememberMost entries back.
 func (r *recent) forget(now pim.Millis) {
 	n, upTo := 0, pim.Seq(0)
 	for n < len(r.settles) && (r.settles[n].at <= now-rememberFor || r.last-r.settles[n].kept > rememberMost) {
@@ -184,8 +185,8 @@ func (r *recent) forget(now pim.Millis) {
 	}
 }
 
-// remove takes the ID of seq out of the table, and moves up those that stand behind it
-// since its place was taken.
+// remove takes the ID of seq out of the table. Then it moves up the IDs behind it that stand
+// there only because an earlier slot was taken.
 func (r *recent) remove(seq pim.Seq) {
 	mask := len(r.table) - 1
 	want := uint32(r.place(seq) + 1)
@@ -203,10 +204,7 @@ func (r *recent) remove(seq pim.Seq) {
 	r.table[i] = 0
 }
 
-// size is what it takes up in memory, in bytes.
-func (r *recent) size() int { return r.room() + r.others() }
-
-// room is the part of size that is for the IDs, and others the rest.
+// room returns how many bytes of memory the IDs take up, and others how many the rest does.
 func (r *recent) room() int   { return 16*cap(r.ring) + 4*cap(r.table) }
 func (r *recent) others() int { return 16*cap(r.settles) + 32*len(r.strange) }
 

@@ -1,0 +1,224 @@
+package conv
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/dedup"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// batch is one store.Write of a conversation: the entries on their way to the disk, and the
+// requests that wait for its outcome.
+type batch struct {
+	machine *machine
+	conv    *live
+	write   store.Write
+	begun   time.Time // when write was handed to the store
+
+	entries  []pim.Entry
+	encoded  []Encoded
+	requests []*Request // one for each entry
+	repeats  []repeat   // requests whose entry was appended before, or is in this batch
+	refused  []Answer   // by the state, which may include entries of this batch
+	failed   []Answer   // for reasons that are not the state's: answered at once
+	arena    []byte     // holds the bytes of encoded and write.Records
+
+	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
+	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
+	entities map[string]bool           // own log: entities whose setting changed
+	indexed  bool                      // write has a cell of the index of client message IDs
+	level    int                       // of that cell
+	snapshot pim.Seq                   // seq of the snapshot in write, of the state before this batch; 0: none
+	settles  bool                      // written for the cells that follow from the log, even without entries
+}
+
+// repeat is a request that was sent before: the entry at seq first has its client message ID.
+type repeat struct {
+	request *Request
+	first   pim.Seq
+	entry   *pim.Entry // nil if the entry is in the same batch
+}
+
+const (
+	batchRequests = 1024     // requests that one batch takes, at most
+	batchBytes    = 4 << 20  // bytes of entries in one, about
+	batchCells    = 32 << 10 // cells for joined and departed users, two each, in one, about
+	keepArena     = 64 << 10 // bytes of arena that a batch keeps for its next use, at most
+)
+
+// full reports whether b should take no more requests.
+func (b *batch) full() bool {
+	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena) >= batchBytes ||
+		2*(len(b.joined)+len(b.departed)) >= batchCells
+}
+
+// empty reports whether nothing is in b.
+func (b *batch) empty() bool {
+	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) == 0 && b.snapshot == 0 && !b.settles
+}
+
+// writes reports whether b is to be written before its requests are answered. Repeats alone
+// need no write, unless the state is stale: then the cells that follow from their entries may
+// not be written yet.
+func (b *batch) writes() bool {
+	return len(b.entries) > 0 || b.snapshot != 0 || b.settles || len(b.repeats) > 0 && b.conv.stale
+}
+
+// room returns how many bytes b takes up when it is empty, about.
+func (b *batch) room() int {
+	const itself, entry, cell = 512, 400, 80
+	return itself + cap(b.arena) + entry*cap(b.entries) + cell*cap(b.write.Cells)
+}
+
+// clear makes b ready for the next use.
+func (b *batch) clear() {
+	clear(b.entries)
+	clear(b.encoded)
+	clear(b.requests)
+	clear(b.repeats)
+	clear(b.refused)
+	clear(b.failed)
+	clear(b.write.Records)
+	clear(b.write.Cells)
+	arena := b.arena[:0]
+	if cap(arena) > keepArena {
+		arena = nil
+	}
+	*b = batch{
+		entries: b.entries[:0], encoded: b.encoded[:0], requests: b.requests[:0], repeats: b.repeats[:0],
+		refused: b.refused[:0], failed: b.failed[:0],
+		write: store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0]}, arena: arena,
+	}
+}
+
+// add takes in r, whose outcome is an entry.
+func (b *batch) add(r *Request, o *outcome) {
+	at := len(b.arena)
+	b.arena = wire.AppendEntry(b.arena, &o.entry)
+	data := b.arena[at:len(b.arena):len(b.arena)]
+	if len(b.entries) == 0 {
+		b.write.After = o.entry.Seq - 1
+	}
+	b.entries = append(b.entries, o.entry)
+	b.encoded = append(b.encoded, Encoded{o.entry.Seq, o.entry.Sender, o.entry.Device, data})
+	b.write.Records = append(b.write.Records, data)
+	b.requests = append(b.requests, r)
+	if o.strange {
+		b.write.Cells = append(b.write.Cells, dedup.Strange(o.entry.Conversation, o.entry.ClientID, o.entry.Seq))
+	}
+	if o.entity != "" {
+		if b.entities == nil {
+			b.entities = make(map[string]bool)
+		}
+		b.entities[o.entity] = true
+	}
+	for _, u := range o.joined {
+		if b.joined == nil {
+			b.joined = make(map[pim.UserID]pim.Seq)
+		}
+		b.joined[u] = o.entry.Seq
+	}
+	for _, u := range o.departed {
+		if b.departed == nil {
+			b.departed = make(map[pim.UserID]inbox.Line)
+		}
+		b.departed[u] = lastLine(&o.entry)
+	}
+}
+
+// finish adds the cells that follow from the entries, and those that a stale state has left
+// unsettled: strange IDs, a part of the index of IDs, changed memberships, settings, and every
+// member's line.
+func (b *batch) finish() {
+	c := b.conv
+	b.write.Log = inbox.Entries(c.id)
+	cells := append(b.write.Cells, c.unsettledIDs...)
+	if cell, level, full := c.ids.Full(c.id); full {
+		b.level, b.indexed = level, true
+		cells = append(cells, cell)
+	}
+	for u := range b.joined {
+		cells = append(cells, membershipCell(c, u))
+	}
+	for u, line := range b.departed {
+		cells = append(cells, membershipCell(c, u))
+		if !c.members[u].Present() {
+			cells = append(cells, lineCell(c.id, u, line))
+		}
+	}
+	for u, line := range c.unsettled {
+		cells = append(cells, membershipCell(c, u))
+		if !c.members[u].Present() {
+			cells = append(cells, lineCell(c.id, u, line))
+		}
+	}
+	for _, entity := range c.unsettledSettings {
+		cells = appendSettingCells(cells, c, entity)
+	}
+	for entity := range b.entities {
+		cells = appendSettingCells(cells, c, entity)
+	}
+	if c.last > 0 {
+		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)
+		for _, u := range c.present {
+			cells = append(cells, store.CellWrite{
+				Partition: inbox.Fresh(u),
+				Cell:      store.Cell{Key: string(c.id), Version: uint64(c.last), Value: line},
+			})
+		}
+	}
+	b.write.Cells = cells
+}
+
+func membershipCell(c *live, u pim.UserID) store.CellWrite {
+	m := c.members[u]
+	return store.CellWrite{
+		Partition: inbox.Members(c.id),
+		Cell:      store.Cell{Key: string(u), Version: uint64(m.changed), Value: m.Value()},
+	}
+}
+
+// lastLine returns the line of the users who left with the entry e.
+func lastLine(e *pim.Entry) inbox.Line {
+	return inbox.Line{Newest: e.Seq, Count: e.Count, Left: true}
+}
+
+func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite {
+	return store.CellWrite{Partition: inbox.Fresh(u), Cell: l.Cell(c)}
+}
+
+// published returns the entries of b, and which of them each user is to be pushed.
+func (b *batch) published() Published {
+	p := Published{Conversation: b.conv.id, Entries: b.encoded, Members: b.conv.present}
+	if b.joined == nil && b.departed == nil {
+		return p
+	}
+	p.Members = nil
+	first, last := b.entries[0].Seq, b.entries[len(b.entries)-1].Seq
+	for _, u := range b.conv.present {
+		if from, ok := b.joined[u]; ok && from > first {
+			p.Partly = append(p.Partly, Reader{u, from, last})
+		} else {
+			p.Members = append(p.Members, u)
+		}
+	}
+	for u, line := range b.departed {
+		if !b.conv.members[u].Present() {
+			p.Partly = append(p.Partly, Reader{u, max(first, b.joined[u]), line.Newest})
+		}
+	}
+	return p
+}
+
+// answer returns the answer to the request that made e.
+func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
+	a := Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate}
+	if r.reads() && !bytes.Equal(e.Payload, r.Payload) {
+		a.Payload = e.Payload
+	}
+	return a
+}

@@ -1,0 +1,414 @@
+package conv
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+const (
+	queueBound = 1 << 16   // requests without an answer that one driver holds
+	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
+	maxTries   = 3         // a request fails when so many of its writes have failed
+	freeBytes  = 256 << 10 // bytes of the empty batches that a driver keeps, about
+
+	// While gatherBatches batches or gatherRequests requests are under way, requests gather
+	// for the next batches, as with Nagle's algorithm, but for no longer than gatherFor. So
+	// the two sides of a direct conversation share a batch, what is under way stays in the
+	// CPU's caches, and a slow write holds up the others for 2 ms at most.
+	gatherBatches  = 16
+	gatherRequests = 1024
+	gatherFor      = 2 * time.Millisecond
+)
+
+// driver drives the machines of the conversations that hash to it. It is one goroutine,
+// and waits for nothing but what comes in: goroutines of their own carry out look-ups, and
+// the store carries out writes.
+type driver struct {
+	// Set at construction.
+	*Writers
+	part int           // the driver's part of Writers.memory
+	wake chan struct{} // capacity 1: something has come in
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	in     arrivals
+	queue  int // requests that have no answer
+	closed bool
+	drains []*drain // the last one counts the requests that come now
+
+	// Owned by run.
+	spare    arrivals // empty; its buffers are for the next arrivals
+	machines map[pim.ConversationID]*machine
+	active   []*machine // to be advanced in this turn
+	out      output
+	writes   []*store.Write // buffer for the writes of one turn
+	lookups  lookupQueue
+	writing  int         // batches under way
+	taken    int         // requests in them
+	begun    time.Time   // when the newest batches under way were begun
+	gathered *time.Timer // fires when active machines have waited for gatherFor
+	free     []*batch
+	freeRoom int // of free, see room
+
+	newest  *machine // the machines in a list, by their last use
+	oldest  *machine
+	weight  int // of all machines, see memory.go
+	weighed int // how much of weight Writers.liveWeight counts
+	shown   int // how many machines the metric counts
+}
+
+// arrivals is what has come in for a driver.
+type arrivals struct {
+	requests  []*Request
+	committed []*batch // their writes have an outcome
+	found     []*lookup
+}
+
+// drain counts those requests without an answer that came between two calls of Drain.
+type drain struct {
+	left int
+	done chan struct{} // closed when left becomes 0; nil if nobody waits
+}
+
+func newDriver(w *Writers, part int) *driver {
+	return &driver{
+		Writers: w, part: part, wake: make(chan struct{}, 1), drains: []*drain{{}},
+		machines: make(map[pim.ConversationID]*machine), gathered: time.NewTimer(time.Hour),
+	}
+}
+
+var (
+	errStopping   = pim.Errorf(pim.KindUnavailable, "the node is stopping")
+	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
+	errTooMuch    = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
+)
+
+// enqueue takes requests in, all of them or none. The error says why it does not.
+func (d *driver) enqueue(requests []*Request) error {
+	size := int64(0)
+	for _, r := range requests {
+		size += r.size()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.closed:
+		return errStopping
+	case d.queue+len(requests) > queueBound:
+		return errOverloaded
+	case d.queued.Add(size) > queueBytes:
+		d.queued.Add(-size)
+		return errTooMuch
+	}
+	d.metrics.queued(len(requests), size)
+	now := d.drains[len(d.drains)-1]
+	for _, r := range requests {
+		r.drain = now
+	}
+	now.left += len(requests)
+	d.queue += len(requests)
+	d.in.requests = append(d.in.requests, requests...)
+	d.poke()
+	return nil
+}
+
+// written takes the write of a batch that has its outcome. The store calls it.
+func (d *driver) written(w *store.Write) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.in.committed = append(d.in.committed, w.Owner.(*batch))
+	d.poke()
+}
+
+// found takes a look-up that has ended.
+func (d *driver) found(l *lookup) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.in.found = append(d.in.found, l)
+	d.poke()
+}
+
+// poke wakes run. The caller holds d.mu.
+func (d *driver) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what has come in. The caller must give it back.
+func (d *driver) take() arrivals {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in := d.in
+	d.in, d.spare = d.spare, arrivals{}
+	return in
+}
+
+// giveBack empties in and keeps its buffers for what comes in later.
+func (d *driver) giveBack(in arrivals) {
+	clear(in.requests)
+	clear(in.committed)
+	clear(in.found)
+	d.spare = arrivals{in.requests[:0], in.committed[:0], in.found[:0]}
+}
+
+func (d *driver) run(ctx context.Context) {
+	defer d.gathered.Stop()
+	for {
+		select {
+		case <-d.wake:
+			d.turn(ctx)
+		case <-d.gathered.C:
+			d.turn(ctx)
+		case <-ctx.Done():
+			d.stop(ctx)
+			return
+		}
+	}
+}
+
+// turn takes what has come in and does all that follows from it.
+// turn gives machines what has come in, and carries out what they come to.
+func (d *driver) turn(ctx context.Context) {
+	d.hear()
+	if d.deliver() {
+		d.hear() // clients that got an answer have sent again meanwhile
+	}
+	t := turn{now: pim.MillisOf(d.now())}
+	t.refusal = d.gate() // after the clock was read: a jump before that is seen
+	t.set = d.set()
+	t.blockings = d.blockings.Load()
+	d.advance(&t)
+	d.write(ctx)
+	d.look(ctx)
+	d.deliver()
+	d.shrink(ctx, &t)
+}
+
+// advance advances the active machines. While requests are to gather, machines that could
+// begin a batch stay active instead.
+func (d *driver) advance(t *turn) {
+	wait, taken := time.Duration(0), 0
+	if d.writing >= gatherBatches || d.taken >= gatherRequests {
+		wait = gatherFor - time.Since(d.begun)
+	}
+	kept := d.active[:0]
+	for _, m := range d.active {
+		if wait > 0 && m.ready() {
+			kept = append(kept, m)
+			continue
+		}
+		m.active = false
+		idle := m.batch == nil
+		m.advance(t, &d.out, d.fresh)
+		if idle && m.batch != nil {
+			if taken += len(m.batch.requests); taken >= gatherRequests {
+				wait = gatherFor
+			}
+		}
+		d.used(m)
+	}
+	d.taken += taken
+	clear(d.active[len(kept):])
+	if d.active = kept; len(kept) > 0 {
+		d.gathered.Reset(wait)
+	}
+}
+
+// hear gives machines what has come in.
+func (d *driver) hear() {
+	in := d.take()
+	defer d.giveBack(in)
+	now := time.Now()
+	for _, b := range in.committed {
+		d.writing--
+		d.taken -= len(b.requests)
+		d.metrics.committed(b, now)
+		m, requests := b.machine, len(b.requests)
+		m.committed(&d.out)
+		if m.live == nil {
+			d.log.Error("commit failed", "conversation", m.id, "requests", requests, "again", len(m.waiting), "err", b.write.Err)
+		}
+		d.weighAgain(m)
+		d.activate(m)
+	}
+	for _, l := range in.found {
+		d.lookups.end(l)
+		m := l.machine
+		if l.live != nil {
+			d.metrics.Loads.Inc()
+		}
+		m.found(&d.out)
+		d.weighAgain(m) // a look-up of a client message ID may remember many
+		d.activate(m)
+	}
+	if d.out.blocked {
+		d.blockings.Add(1)
+		d.out.blocked = false
+	}
+	for _, r := range in.requests {
+		m := d.machine(r.Conversation)
+		m.waiting = append(m.waiting, r)
+		d.activate(m)
+	}
+}
+
+// machine returns the machine of a conversation. It makes one if there is none.
+func (d *driver) machine(id pim.ConversationID) *machine {
+	m := d.machines[id]
+	if m == nil {
+		m = &machine{id: id}
+		d.machines[id] = m
+		d.link(m)
+	}
+	return m
+}
+
+// activate makes m one of the machines that this turn advances.
+func (d *driver) activate(m *machine) {
+	if !m.active {
+		m.active = true
+		d.active = append(d.active, m)
+	}
+}
+
+// fresh returns an empty batch.
+func (d *driver) fresh() *batch {
+	if n := len(d.free); n > 0 {
+		b := d.free[n-1]
+		d.free = d.free[:n-1]
+		d.freeRoom -= b.room()
+		return b
+	}
+	return new(batch)
+}
+
+// keep takes back b, which nobody refers to any more.
+func (d *driver) keep(b *batch) {
+	b.clear()
+	if room := b.room(); d.freeRoom+room <= freeBytes {
+		d.free = append(d.free, b)
+		d.freeRoom += room
+	}
+}
+
+// write begins the writes of this turn.
+func (d *driver) write(ctx context.Context) {
+	if len(d.out.batches) == 0 {
+		return
+	}
+	d.begun = time.Now()
+	for _, b := range d.out.batches {
+		b.begun, b.write.Owner = d.begun, b
+		d.writes = append(d.writes, &b.write)
+	}
+	d.writing += len(d.writes)
+	// The store must not give up with ctx: then the outcomes would be unknown.
+	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
+	clear(d.writes)
+	d.writes = d.writes[:0]
+}
+
+// look begins as many look-ups as may be under way.
+func (d *driver) look(ctx context.Context) {
+	for _, l := range d.out.lookups {
+		d.lookups.add(l)
+	}
+	for l := d.lookups.begin(); l != nil; l = d.lookups.begin() {
+		d.stopped.Go(func() {
+			d.lookUp(ctx, l)
+			d.found(l)
+		})
+	}
+}
+
+// deliver hands answers and pushes to the Outlet. It reports whether there were any.
+func (d *driver) deliver() bool {
+	o := &d.out
+	some := len(o.answers) > 0 || len(o.pushes) > 0
+	if some {
+		size := int64(0)
+		for i := range o.answers {
+			size += o.answers[i].Request.size()
+		}
+		d.queued.Add(-size)
+		d.metrics.queued(-len(o.answers), -size)
+		d.metrics.answered(o.answers)
+		d.outlet.Deliver(o.answers, o.pushes)
+		d.answered(o.answers)
+	}
+	for _, b := range o.done {
+		d.keep(b)
+	}
+	o.reset()
+	return some
+}
+
+// answered counts requests that have got their answer.
+func (d *driver) answered(answers []Answer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue -= len(answers)
+	for i := range answers {
+		n := answers[i].Request.drain
+		if n.left--; n.left == 0 && n.done != nil {
+			close(n.done)
+		}
+	}
+}
+
+// await waits until all requests that have come so far are answered, or until ctx ends; then
+// it returns the error of ctx.
+func (d *driver) await(ctx context.Context) error {
+	for _, n := range d.undrained() {
+		select {
+		case <-n.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// undrained returns the drains of all requests so far that have no answer.
+func (d *driver) undrained() []*drain {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.drains = slices.DeleteFunc(d.drains, func(n *drain) bool { return n.left == 0 })
+	waits := slices.Clone(d.drains)
+	for _, n := range waits {
+		if n.done == nil {
+			n.done = make(chan struct{})
+		}
+	}
+	d.drains = append(d.drains, new(drain))
+	return waits
+}
+
+// stop waits for what is under way, and answers everything else with errStopping.
+func (d *driver) stop(ctx context.Context) {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	for {
+		d.hear()
+		for _, l := range d.lookups.empty() {
+			l.err = errStopping
+			l.machine.found(&d.out)
+		}
+		for _, m := range d.machines {
+			m.failAll(errStopping, &d.out)
+		}
+		d.deliver()
+		if d.writing == 0 && d.lookups.underWay == 0 {
+			return
+		}
+		<-d.wake
+	}
+}

@@ -1,0 +1,121 @@
+package conv
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/username"
+)
+
+// lookup is something that a machine must know from the store before it goes on. There are
+// three kinds: the conversation's state (a load); what a request needs besides the state;
+// and whether the state is the newest, so that refusals which follow from it are right.
+type lookup struct {
+	machine  *machine
+	user     pim.UserID // whose request needs it, or the first of those that do
+	request  *Request   // which needs it; nil for the other kinds
+	turn     turn       // of the request
+	refusals *batch     // whose refusals are to be verified; nil for the other kinds
+
+	// Results.
+	live *live   // of a load
+	last pim.Seq // the log's last seq, for refusals
+	err  error   // of a load or for refusals
+}
+
+// known is what was looked up for a request.
+type known struct {
+	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
+	entry  *pim.Entry // the entry at first
+	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
+	now    pim.Millis // the time for which it was looked up
+	err    error      // why the request cannot be taken
+}
+
+// lookUp carries out l, on a goroutine of its own.
+func (w *Writers) lookUp(ctx context.Context, l *lookup) {
+	switch {
+	case l.refusals != nil:
+		l.last, l.err = w.store.Last(ctx, inbox.Entries(l.machine.id))
+	case l.request != nil:
+		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.turn)
+		l.request.looked = true
+	default:
+		l.live, l.err = w.load(ctx, l.machine.id)
+	}
+}
+
+// needs reports whether something has to be looked up before r is stepped.
+func (l *live) needs(r *Request, t *turn) bool {
+	if seq := l.ids.Seq(r.ClientID); seq != 0 {
+		return seq <= l.durable
+	}
+	if l.mayRepeat(r) {
+		return true
+	}
+	if t.refusal != nil {
+		return false
+	}
+	if l.needsBlocks(t) || l.needsOwner(r) || l.needsRead(r) {
+		return true
+	}
+	for _, u := range l.newcomers(r) {
+		if username.Check("user ID", string(u)) != nil {
+			return true
+		}
+	}
+	_, late := l.late(r, t.now)
+	return late
+}
+
+// needsBlocks reports whether blocks may have changed since l read its own, if it has any.
+func (l *live) needsBlocks(t *turn) bool {
+	b := &l.blocks
+	return b.by[0].user != b.by[1].user && l.blockings != t.blockings
+}
+
+// lookUpFor looks up whatever r may need.
+func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (k known) {
+	k.now = t.now
+	if k.first = l.ids.Seq(r.ClientID); k.first == 0 {
+		if k.first, k.err = l.lookUpID(ctx, w.store, r); k.err != nil {
+			return k
+		}
+	}
+	if k.first != 0 {
+		k.entry, k.err = w.repeated(ctx, l.id, r, k.first)
+		return k
+	}
+	if t.refusal != nil {
+		return k
+	}
+	if k.err = w.heedNames(ctx, l.newcomers(r)); k.err != nil {
+		return k
+	}
+	if k.err = w.heedBlocks(ctx, l); k.err != nil {
+		return k
+	}
+	if k.err = l.knowOwner(ctx, w.store, r); k.err != nil {
+		return k
+	}
+	w.readAgain(l, r)
+	k.anchor, k.err = l.lookUpAnchor(ctx, w.store, r, t.now)
+	return k
+}
+
+// repeated returns the entry at first, which has the client message ID of r.
+func (w *Writers) repeated(ctx context.Context, c pim.ConversationID, r *Request, first pim.Seq) (*pim.Entry, error) {
+	entries, err := readEntries(ctx, w.store, c, first, first)
+	if err != nil {
+		return nil, err
+	}
+	if entries[0].Sender != r.Sender {
+		return nil, notTheSender(r)
+	}
+	return &entries[0], nil
+}
+
+func notTheSender(r *Request) error {
+	return pim.Errorf(pim.KindConflict, "client message ID %s belongs to another sender", r.ClientID)
+}

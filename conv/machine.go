@@ -1,0 +1,321 @@
+package conv
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// machine is the writer of one conversation. Requests, what was looked up, the outcomes of
+// writes and the time go in; what follows from them goes into an output. A machine waits
+// for nothing and does no I/O. Its driver does that around it, for each machine by itself.
+//
+// A machine takes requests in the order in which they came. One batch takes all that wait,
+// and the next batch begins when the outcome of the first is known. A request that needs a
+// look-up waits for it, and so do the requests behind it.
+//
+// testdata tells in stories what a machine does.
+type machine struct {
+	id      pim.ConversationID
+	live    *live      // nil until it is loaded
+	waiting []*Request // in the order in which they came
+	batch   *batch     // under way; nil if there is none
+	lookup  *lookup    // under way; nil if there is none. It owns live meanwhile
+
+	// Owned by the driver.
+	active      bool     // to be advanced in this turn
+	weight      int      // cost when it was counted last, see memory.go
+	weighed     pim.Seq  // the log's last seq at that time
+	bulkWeighed int      // bulk at that time
+	newer       *machine // the one that was used next after this
+	older       *machine
+}
+
+// turn is what the machines of a driver see of the world at one moment.
+type turn struct {
+	now       pim.Millis
+	set       pim.Millis // when now was set, see pim.Moment
+	refusal   error      // why nothing may be appended; nil if entries may be
+	blockings uint64     // Writers.blockings
+}
+
+// output is what machines have come to. The driver carries it out.
+type output struct {
+	// blocked is set if a block may have changed. Before the driver delivers an answer it
+	// makes direct conversations read their blocks again.
+	blocked bool
+	batches []*batch  // to be written
+	lookups []*lookup // to be carried out
+	answers []Answer
+	pushes  []Published
+	done    []*batch // to be kept once answers and pushes, which refer to them, are delivered
+}
+
+// reset empties o and keeps its buffers.
+func (o *output) reset() {
+	clear(o.batches)
+	clear(o.lookups)
+	clear(o.answers)
+	clear(o.pushes)
+	clear(o.done)
+	*o = output{
+		batches: o.batches[:0], lookups: o.lookups[:0], answers: o.answers[:0], pushes: o.pushes[:0], done: o.done[:0],
+	}
+}
+
+func (o *output) fail(r *Request, err error) {
+	o.answers = append(o.answers, Answer{Request: r, Err: retryable(err)})
+}
+
+// succeed answers r, whose entry e is durable.
+func (o *output) succeed(r *Request, e *pim.Entry, duplicate bool) {
+	o.blocked = o.blocked || r.blocks() // also if another writer has written e
+	o.answers = append(o.answers, answer(r, e, duplicate))
+}
+
+// busy reports whether m waits for something.
+func (m *machine) busy() bool { return m.batch != nil || m.lookup != nil || len(m.waiting) > 0 }
+
+// ready reports whether m can take what waits into a batch.
+func (m *machine) ready() bool {
+	return m.batch == nil && m.lookup == nil && m.live != nil && len(m.waiting) > 0
+}
+
+// advance does what can be done now. fresh returns empty batches.
+func (m *machine) advance(t *turn, o *output, fresh func() *batch) {
+	for m.batch == nil && m.lookup == nil && len(m.waiting) > 0 {
+		if m.live == nil {
+			m.look(&lookup{}, o)
+			return
+		}
+		b := fresh()
+		if l := m.fill(b, t); l != nil && b.empty() {
+			m.look(l, o)
+			o.done = append(o.done, b)
+			return
+		}
+		o.answers = append(o.answers, b.failed...)
+		switch {
+		case b.writes():
+			m.batch = b
+			b.finish()
+			o.batches = append(o.batches, b)
+		case len(b.refused) > 0:
+			// Another writer may have written, so the state may not be the newest.
+			m.repeats(b, o)
+			m.look(&lookup{refusals: b}, o)
+		default:
+			m.repeats(b, o)
+			o.done = append(o.done, b)
+		}
+	}
+}
+
+// look makes l the look-up of m.
+func (m *machine) look(l *lookup, o *output) {
+	l.machine, m.lookup = m, l
+	switch {
+	case l.refusals != nil:
+		l.user = l.refusals.refused[0].Request.Sender
+	default:
+		l.user = m.waiting[0].Sender
+	}
+	o.lookups = append(o.lookups, l)
+}
+
+// fill puts into b what is due, and what the waiting requests come to. If a request needs a
+// look-up, fill stops there and returns it.
+func (m *machine) fill(b *batch, t *turn) *lookup {
+	b.machine, b.conv = m, m.live
+	m.live.durable = m.live.last
+	m.begin(b, t)
+	for len(m.waiting) > 0 && !b.full() {
+		r := m.waiting[0]
+		r.set = t.set
+		if !r.looked && m.live.needs(r, t) {
+			return &lookup{request: r, turn: *t}
+		}
+		m.waiting[0] = nil
+		if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
+			m.waiting = nil
+		}
+		m.step(b, r, t)
+	}
+	return nil
+}
+
+// begin puts into b what is due before any request: a snapshot, or the cells that follow
+// from a long tail of the log.
+func (m *machine) begin(b *batch, t *turn) {
+	l := m.live
+	switch {
+	case t.refusal != nil:
+	case l.stale && l.last-l.snapshot > settleAfter:
+		b.settles = true
+	case l.due(snapshotEvery):
+		b.snapshot = l.last
+		b.write.Cells = append(b.write.Cells, l.snapshotCell())
+	}
+}
+
+// step takes one request, for which everything needed is known.
+func (m *machine) step(b *batch, r *Request, t *turn) {
+	l, k, now := m.live, r.known, t.now
+	if r.looked {
+		now = k.now // its anchor was looked up for this time
+	}
+	r.known, r.looked = known{}, false
+	if k.err != nil {
+		b.failed = append(b.failed, Answer{Request: r, Err: retryable(k.err)})
+		return
+	}
+	if k.first == 0 {
+		k.first = l.ids.Seq(r.ClientID)
+	}
+	if k.first == 0 && t.refusal != nil {
+		b.failed = append(b.failed, Answer{Request: r, Err: retryable(t.refusal)})
+		return
+	}
+	switch o := l.step(r, k, now); {
+	case o.err != nil:
+		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // a read may have failed
+	case o.first != 0:
+		b.repeats = append(b.repeats, repeat{r, o.first, k.entry})
+	default:
+		b.add(r, &o)
+	}
+}
+
+// committed takes the outcome of m's batch.
+func (m *machine) committed(o *output) {
+	b := m.batch
+	m.batch = nil
+	if b.write.Err != nil {
+		m.undo(b, o)
+		o.done = append(o.done, b)
+		return
+	}
+	o.blocked = o.blocked || len(b.conv.unsettledSettings) > 0 // nobody may ever ask for their answer
+	b.conv.settled(b)
+	o.answers = append(o.answers, b.refused...)
+	for i, r := range b.requests {
+		o.succeed(r, &b.entries[i], false)
+	}
+	m.repeats(b, o)
+	if len(b.entries) > 0 {
+		o.pushes = append(o.pushes, b.published())
+	}
+	o.done = append(o.done, b)
+}
+
+// repeats answers the requests of b that have an entry already.
+func (m *machine) repeats(b *batch, o *output) {
+	for _, rep := range b.repeats {
+		e := rep.entry
+		if e == nil { // the entry is in this batch
+			e = &b.entries[rep.first-b.write.After-1]
+		}
+		if e.Sender != rep.request.Sender {
+			o.fail(rep.request, notTheSender(rep.request))
+			continue
+		}
+		o.succeed(rep.request, e, true)
+	}
+}
+
+// undo forgets the state, because the write of b failed. If b lost against another writer,
+// or if its outcome is unknown, its requests wait again, to be stepped on what the log
+// holds by then. Otherwise they fail.
+func (m *machine) undo(b *batch, o *output) {
+	m.live = nil
+	var again []*Request
+	again = append(again, b.requests...)
+	for _, rep := range b.repeats {
+		again = append(again, rep.request)
+	}
+	for i := range b.refused {
+		again = append(again, b.refused[i].Request)
+	}
+	o.blocked = o.blocked || slices.ContainsFunc(again, (*Request).blocks) // it may be written nevertheless
+	var conflict *store.ConflictError
+	retry := errors.As(b.write.Err, &conflict) || errors.Is(b.write.Err, store.ErrUnknown)
+	kept := again[:0]
+	for _, r := range again {
+		if r.tries++; retry && r.tries < maxTries {
+			kept = append(kept, r)
+		} else {
+			o.fail(r, b.write.Err)
+		}
+	}
+	m.again(kept)
+}
+
+// again puts requests back in front of those that wait.
+func (m *machine) again(requests []*Request) {
+	for _, r := range requests {
+		r.known, r.looked = known{}, false
+	}
+	m.waiting = append(requests, m.waiting...)
+}
+
+// found takes what m's look-up has found.
+func (m *machine) found(o *output) {
+	l := m.lookup
+	m.lookup = nil
+	switch {
+	case l.refusals != nil:
+		m.verified(l, o)
+	case l.request != nil: // the result is in request.known
+	case l.err != nil:
+		m.failAll(l.err, o)
+	default:
+		m.live = l.live
+	}
+}
+
+// failAll answers all waiting requests with err.
+func (m *machine) failAll(err error, o *output) {
+	for _, r := range m.waiting {
+		o.fail(r, err)
+	}
+	m.waiting = nil
+}
+
+// verified answers refusals if the state was the newest. Otherwise their requests wait again.
+func (m *machine) verified(l *lookup, o *output) {
+	b := l.refusals
+	o.done = append(o.done, b)
+	switch {
+	case l.err != nil:
+		for i := range b.refused {
+			o.fail(b.refused[i].Request, l.err)
+		}
+	case l.last == m.live.last:
+		o.answers = append(o.answers, b.refused...)
+	default: // another writer has written
+		m.live = nil
+		var again []*Request
+		for i := range b.refused {
+			again = append(again, b.refused[i].Request)
+		}
+		m.again(again)
+	}
+}
+
+// retryable returns err with a kind that makes clients send again, if it is a failure of the
+// node and not of the request: no client gives a message up because data is corrupt or the
+// node is stopping.
+func retryable(err error) error {
+	switch pim.KindOf(err) {
+	case pim.KindUnknown, pim.KindCorrupt: // unknown: of a context, when the writers are closed
+		return pim.Errorf(pim.KindUnavailable, "the writer cannot read or write now: %w", err)
+	}
+	return err
+}
+
+// snapshotWrite returns a write of the snapshot of l alone.
+func (l *live) snapshotWrite() *store.Write {
+	return &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
+}

@@ -1,0 +1,119 @@
+package conv
+
+import (
+	"context"
+
+	"github.com/pim-im/pim/store"
+)
+
+// A driver keeps the machines used last in memory, up to a weight. It can forget any machine
+// that waits for nothing: the conversation is loaded again when the next request comes.
+
+// settleAfter is how many entries a load may find behind the snapshot. If it finds more, the
+// next batch writes the cells that follow from them, even without entries of its own.
+// Otherwise a conversation that is loaded again and again, and never gets to write a snapshot,
+// would find ever more.
+const settleAfter = 128
+
+// machineBytes is what a machine takes up in memory besides its state, in bytes, about.
+const machineBytes = 200
+
+// used makes m the machine used last, unless m waits for something. It forgets a conversation
+// that has no log, so that IDs that somebody made up push nothing out of memory.
+func (d *driver) used(m *machine) {
+	switch {
+	case m.busy():
+	case m.live == nil || m.live.last == 0:
+		d.forget(m)
+	default:
+		d.unlink(m)
+		d.link(m)
+	}
+}
+
+// weighAgain counts the weight of m anew if it may have changed by much. Most entries add a
+// sender and some bytes, so a few of them are not counted; a single entry may add all members
+// of a group, or a large setting, which changes bulk. The driver calls weighAgain after each
+// batch and each look-up: a look-up may load the state, or remember many IDs.
+func (d *driver) weighAgain(m *machine) {
+	const entries = 16
+	l := m.live
+	if l == nil {
+		d.weight -= m.weight
+		m.weight, m.weighed, m.bulkWeighed = 0, 0, 0
+		return
+	}
+	bulk := l.bulk()
+	if m.weight != 0 && l.last-m.weighed < min(entries, m.weighed+1) && bulk == m.bulkWeighed {
+		return
+	}
+	cost := machineBytes + l.cost()
+	d.weight += cost - m.weight
+	m.weight, m.weighed, m.bulkWeighed = cost, l.last, bulk
+}
+
+// forget drops m, which must not wait for anything.
+func (d *driver) forget(m *machine) {
+	d.unlink(m)
+	d.weight -= m.weight
+	delete(d.machines, m.id)
+}
+
+// link makes m the machine used last.
+func (d *driver) link(m *machine) {
+	m.older, d.newest = d.newest, m
+	if m.older != nil {
+		m.older.newer = m
+	} else {
+		d.oldest = m
+	}
+}
+
+func (d *driver) unlink(m *machine) {
+	if m.newer != nil {
+		m.newer.older = m.older
+	} else {
+		d.newest = m.older
+	}
+	if m.older != nil {
+		m.older.newer = m.newer
+	} else {
+		d.oldest = m.newer
+	}
+	m.newer, m.older = nil, nil
+}
+
+// shrink forgets the machines not used for the longest time, while all drivers together hold
+// more than Writers.memory and this driver holds more than its part. So a driver that has the
+// busy conversations may use the memory that the other drivers do not use.
+func (d *driver) shrink(ctx context.Context, t *turn) {
+	var snapshots []*store.Write
+	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
+		newer := m.newer
+		if !m.busy() {
+			if m.live.due(evictedEvery) && t.refusal == nil {
+				snapshots = append(snapshots, m.live.snapshotWrite())
+			}
+			d.forget(m)
+		}
+		m = newer
+	}
+	if len(snapshots) > 0 {
+		// Nobody waits for the outcome: if a snapshot is lost, the next load takes longer.
+		d.stopped.Add(len(snapshots))
+		d.store.Begin(context.WithoutCancel(ctx), snapshots, store.Relaxed, func(*store.Write) { d.stopped.Done() })
+	}
+	d.weigh()
+	d.metrics.Live.Add(float64(len(d.machines) - d.shown))
+	d.shown = len(d.machines)
+}
+
+// weigh adds what d's weight has grown by to Writers.liveWeight, and returns that: the weight
+// of the conversations of all drivers.
+func (d *driver) weigh() int {
+	grown := d.weight - d.weighed
+	all := d.liveWeight.Add(int64(grown))
+	d.weighed = d.weight
+	d.metrics.Weight.Add(float64(grown))
+	return int(all)
+}

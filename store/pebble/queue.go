@@ -1,0 +1,255 @@
+package pebble
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim/store"
+)
+
+// Writes wait in a queue. A committer takes all writes of the queue, makes one batch of them
+// for the database, and makes the batch durable by one fsync. Meanwhile the next writes gather
+// in the queue. So callers of Begin share an fsync without knowing of each other. The more is
+// written, or the slower the disk is, the more writes share one fsync. When many writes wait,
+// a second committer takes them, so that it makes its batch while the first one's batch is on
+// its way to the disk.
+
+const (
+	committers = 2
+	secondFrom = 512 // a second committer takes writes once so many wait
+
+	batchWrites = 4096     // writes in one batch, at most
+	batchBytes  = 8 << 20  // bytes of the writes in one batch, about
+	queueBytes  = 64 << 20 // bytes of the writes without an outcome before Begin waits, about
+)
+
+// queue holds the writes that no committer has taken.
+type queue struct {
+	work chan struct{} // capacity 1: a committer is to look at the queue
+
+	mu    sync.Mutex // guards the fields below
+	ops   []op
+	since time.Time     // when the first of ops came
+	busy  int           // committers that have something under way
+	bytes int           // of all writes without an outcome, those in a commit too
+	space chan struct{} // closed when bytes falls; nil if nobody waits
+	pace  pace
+}
+
+// op is one write.
+type op struct {
+	write      *store.Write
+	durability store.Durability
+	done       func(*store.Write)
+	size       int       // bytes, about
+	log        *logState // the log that was claimed for the append; nil: none
+	err        error
+	finished   bool // done was called
+}
+
+// Begin implements store.Store. Writes that are in the queue at the same time mostly share
+// one Pebble batch and one fsync. A committer may wait up to companyWait for more writes.
+func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	ops := make([]op, 0, len(writes))
+	for _, w := range writes {
+		if w.Err = w.Check(d); w.Err != nil {
+			done(w)
+			continue
+		}
+		ops = append(ops, op{write: w, durability: d, done: done, size: sizeOf(w)})
+	}
+	if len(ops) == 0 {
+		return
+	}
+	err := s.refusal()
+	if err == nil {
+		err = s.begin(len(ops))
+	}
+	if err == nil {
+		if err = s.queue.add(ctx, ops); err == nil {
+			return
+		}
+		s.end(len(ops))
+	}
+	fail(ops, err)
+}
+
+// fail ends ops with err.
+func fail(ops []op, err error) {
+	for i := range ops {
+		ops[i].write.Err = err
+		ops[i].done(ops[i].write)
+	}
+}
+
+// refuseWaiting ends the writes that no committer has taken. Their outcome is err. It is
+// called when the disk is stuck and nobody knows for how long.
+func (s *Store) refuseWaiting(err error) {
+	ops := s.queue.empty()
+	fail(ops, err)
+	s.end(len(ops))
+}
+
+// sizeOf returns how many bytes w takes up, about.
+func sizeOf(w *store.Write) int {
+	const each = 64
+	n := each + len(w.Log)
+	for _, r := range w.Records {
+		n += len(r)
+	}
+	for i := range w.Cells {
+		c := &w.Cells[i]
+		n += each + len(c.Partition) + len(c.Key) + len(c.Value)
+	}
+	return n
+}
+
+// add puts ops into the queue. It waits while there is no space, until ctx ends.
+func (q *queue) add(ctx context.Context, ops []op) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		space := q.tryAdd(ops)
+		if space == nil {
+			return nil
+		}
+		if err := await(ctx, space); err != nil {
+			return err
+		}
+	}
+}
+
+// tryAdd puts ops into the queue and returns nil. If there is no space it returns a channel
+// that is closed when the caller may try again.
+func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.bytes > queueBytes {
+		if q.space == nil {
+			q.space = make(chan struct{})
+		}
+		return q.space
+	}
+	if len(q.ops) == 0 {
+		q.since = time.Now()
+	}
+	q.ops = append(q.ops, ops...)
+	for i := range ops {
+		q.bytes += ops[i].size
+	}
+	q.poke()
+	return nil
+}
+
+// poke wakes a committer if the queue has work for one more. The caller holds q.mu.
+func (q *queue) poke() {
+	if len(q.ops) == 0 || q.busy > 0 && len(q.ops) < secondFrom {
+		return
+	}
+	select {
+	case q.work <- struct{}{}:
+	default: // a committer is about to look, and sees these ops too
+	}
+}
+
+// run is a committer. It ends when stop is closed.
+func (q *queue) run(stop <-chan struct{}, claim func(*commit, *op) bool, carryOut func(*commit)) {
+	c := new(commit)
+	for {
+		select {
+		case <-q.work:
+			for q.begin(c, claim) {
+				carryOut(c)
+				q.end(c)
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// begin fills c from the queue and reports whether c holds any writes. It takes nothing if
+// the queue has no work for one more committer. It may first wait for company, see pace.
+func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ops) == 0 || q.busy > 0 && len(q.ops) < secondFrom {
+		return false
+	}
+	q.busy++
+	if wait := q.pace.wait(q.since) - time.Since(q.since); wait > 0 && q.busy == 1 {
+		q.mu.Unlock()
+		time.Sleep(wait)
+		q.mu.Lock()
+	}
+	if q.take(c, claim); len(c.ops) > 0 {
+		return true
+	}
+	q.busy-- // the committer that has claimed the logs looks at the queue again
+	return false
+}
+
+// take moves writes from the queue into c, in their order. A write stays in the queue if the
+// log that it appends to is already claimed, by another commit or by an earlier write in c.
+// The caller holds q.mu.
+func (q *queue) take(c *commit, claim func(*commit, *op) bool) {
+	kept, size, full := 0, 0, false
+	for i := range q.ops {
+		o := &q.ops[i]
+		full = full || len(c.ops) >= batchWrites || size >= batchBytes
+		if full || len(o.write.Records) > 0 && !claim(c, o) {
+			q.ops[kept] = *o
+			kept++
+			continue
+		}
+		size += o.size
+		c.ops = append(c.ops, *o)
+	}
+	clear(q.ops[kept:])
+	q.ops = q.ops[:kept]
+	if full {
+		q.poke()
+	}
+}
+
+// end empties c. All ops of c have their outcomes.
+func (q *queue) end(c *commit) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.busy--
+	q.gone(c.ops)
+	clear(c.ops)
+	clear(c.passed)
+	*c = commit{ops: c.ops[:0], passed: c.passed[:0]}
+}
+
+// gone subtracts the size of ops, which have their outcomes, and wakes those who wait for
+// space. The caller holds q.mu.
+func (q *queue) gone(ops []op) {
+	for i := range ops {
+		q.bytes -= ops[i].size
+	}
+	if q.space != nil {
+		close(q.space)
+		q.space = nil
+	}
+}
+
+// empty takes all ops out of the queue. It is for a caller that knows their outcomes.
+func (q *queue) empty() []op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ops := q.ops
+	q.ops = nil
+	q.gone(ops)
+	return ops
+}
+
+// synced notes for the pace that an fsync of so many writes begins.
+func (q *queue) synced(writes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pace.began(time.Now(), writes)
+}
