@@ -197,9 +197,15 @@ func (g *Gateway) limits() *wirepb.Limits {
 
 var errNotHello = pim.Errorf(pim.KindInvalid, "the first frame must be Hello")
 
-// readHello reads the first frame. What came after it stays in c.in.partial, for run.
-func (c *conn) readHello() (*wirepb.Hello, error) {
-	var hello *wirepb.Hello
+// readHello reads the first frame. What came after it stays in c.in.partial, for run. After an
+// error c holds no buffer: the connection may linger for seconds, and there may be very many.
+func (c *conn) readHello() (hello *wirepb.Hello, err error) {
+	defer func() {
+		c.release()
+		if err != nil {
+			c.in.partial = nil
+		}
+	}()
 	errDone := errors.New("one frame is enough")
 	first := func(frame []byte) error {
 		if wire.Type(frame[0]) != wire.TypeHello {
@@ -235,14 +241,11 @@ func (c *conn) readHello() (*wirepb.Hello, error) {
 			}
 			if hello != nil {
 				c.in.partial = bytes.Clone(rest) // for run
-				c.release()
 				return hello, nil
 			}
 			c.release()
 		}
-		var err error
 		if buf, err = c.read(); err != nil {
-			c.release()
 			return nil, err
 		}
 	}
