@@ -31,7 +31,7 @@ type Reader interface {
 type Acks interface {
 	Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
-	Later(write func(context.Context))
+	Later(user pim.UserID, write func(context.Context))
 }
 
 // Verifier checks tokens.

@@ -156,7 +156,7 @@ func (x *lab) Note(_ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
 
 func (x *lab) Settle(context.Context, pim.UserID, pim.DeviceID) {}
 
-func (x *lab) Later(func(context.Context)) {}
+func (x *lab) Later(pim.UserID, func(context.Context)) {}
 
 // Verify takes "user" for a token of user, "expired" for one that ends soon.
 func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {

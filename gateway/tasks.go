@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire"
@@ -91,7 +92,7 @@ const lastEntryCut = 256 // bytes of payload that a summary keeps of a last entr
 func (c *conn) serveSync(id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
-	req.Later = c.gw.Acks.Later
+	req.Later = func(write func(context.Context)) { c.gw.Acks.Later(c.user, write) }
 	page, err := c.gw.Reader.Sync(c.ctx(), *req)
 	if err != nil {
 		c.refuseTask(id, "", err)

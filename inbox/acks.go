@@ -18,6 +18,7 @@ const (
 	ackFirst    = 16          // conversations of a user that may wait however many of others do
 	ackCommit   = 256         // devices in one commit, at most
 	ackLater    = 256         // writes given to Later that wait, at most
+	laterShare  = 4           // of them, those of one user
 
 	// AckShare is how many conversations of one user's devices wait, at most. More
 	// are dropped.
@@ -38,6 +39,7 @@ type Acks struct {
 	mu      sync.Mutex
 	pending map[deviceKey]*deviceAcks
 	users   map[pim.UserID]int        // conversations in pending, by user
+	laters  map[pim.UserID]int        // writes given to Later that wait, by user
 	writing map[deviceKey]*deviceAcks // taken by the Flush under way; not changed any more
 	waiting int                       // conversations in pending
 	written int                       // conversations in writing
@@ -50,9 +52,15 @@ type Acks struct {
 
 	flushing sync.Mutex    // one Flush at a time: a Flush also waits for what an earlier one took
 	early    chan struct{} // capacity 1: much waits, flush now
-	later    chan func(context.Context)
+	later    chan laterWrite
 	stop     chan struct{}
-	done     chan struct{}
+	running  sync.WaitGroup
+}
+
+// laterWrite is a write that a sync of user left for later.
+type laterWrite struct {
+	user  pim.UserID
+	write func(context.Context)
 }
 
 type deviceKey struct {
@@ -68,17 +76,18 @@ type deviceAcks struct {
 // NewAcks starts an Acks. The caller must close it, before it closes the store.
 func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a := &Acks{
-		store: s, log: log, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int),
+		store: s, log: log, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int), laters: make(map[pim.UserID]int),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_acks_lost_total", Help: "Acknowledgements that could not be stored: their devices are offered the entries again.",
 		}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_acks_dropped_total", Help: "Acknowledgements not taken since too many waited, of the user or of all: their devices are offered the entries again.",
 		}, []string{"reason"}),
-		early: make(chan struct{}, 1), later: make(chan func(context.Context), ackLater), stop: make(chan struct{}), done: make(chan struct{}),
+		early: make(chan struct{}, 1), later: make(chan laterWrite, ackLater), stop: make(chan struct{}),
 	}
 	a.overShare, a.overAll = a.dropped.WithLabelValues("user"), a.dropped.WithLabelValues("all")
-	go a.run()
+	a.running.Go(a.run)
+	a.running.Go(a.runLater)
 	return a
 }
 
@@ -287,18 +296,40 @@ func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.
 	return w, nil
 }
 
-// Later takes a write that a sync left for later, see SyncRequest.Later; the goroutine
-// of a carries it out. Later waits for nothing: a write without room is dropped, and so
-// is one that still waits when a is closed.
-func (a *Acks) Later(write func(context.Context)) {
+// Later takes a write that a sync of user left for later, see SyncRequest.Later. Later waits
+// for nothing: a write above the user's share or without room is dropped, and so is one that
+// still waits when a is closed. The writes have a goroutine of their own, because a fold may
+// take long and must hold up no flush.
+func (a *Acks) Later(user pim.UserID, write func(context.Context)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.laters[user] >= laterShare {
+		return
+	}
 	select {
-	case a.later <- write:
+	case a.later <- laterWrite{user, write}:
+		a.laters[user]++
 	default:
 	}
 }
 
+func (a *Acks) runLater() {
+	for {
+		select {
+		case l := <-a.later:
+			l.write(context.Background())
+			a.mu.Lock()
+			if a.laters[l.user]--; a.laters[l.user] == 0 {
+				delete(a.laters, l.user)
+			}
+			a.mu.Unlock()
+		case <-a.stop:
+			return
+		}
+	}
+}
+
 func (a *Acks) run() {
-	defer close(a.done)
 	t := time.NewTicker(ackInterval)
 	defer t.Stop()
 	for {
@@ -307,8 +338,6 @@ func (a *Acks) run() {
 			a.Flush(context.Background())
 		case <-a.early:
 			a.Flush(context.Background())
-		case write := <-a.later:
-			write(context.Background())
 		case <-a.stop:
 			a.Flush(context.Background())
 			return
@@ -319,5 +348,5 @@ func (a *Acks) run() {
 // Close writes the acknowledgements that wait, as Flush does, and stops.
 func (a *Acks) Close() {
 	close(a.stop)
-	<-a.done
+	a.running.Wait()
 }

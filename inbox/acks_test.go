@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
@@ -203,4 +204,38 @@ func TestAckMetrics(t *testing.T) {
 	a.Note("alice", "phone", 2, []inbox.Ack{{Conversation: "g:x", Seq: 5}, {Conversation: "g:y", Seq: 5}})
 	a.Close()
 	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 2")
+}
+
+// A write that a sync left for later may take long. Meanwhile acknowledgements are stored,
+// one user's writes take no more than a share, and there is room for those of others.
+func TestLaterHoldsUpNoFlush(t *testing.T) {
+	s := storetest.NewMemory()
+	addLine(t, s, "g:x", 5)
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	defer a.Close()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	a.Later("eve", func(context.Context) { close(begun); <-goOn })
+	<-begun
+	eves := 0
+	for range 1000 {
+		a.Later("eve", func(context.Context) { eves++ })
+	}
+	done := make(chan struct{})
+	a.Later("bob", func(context.Context) { close(done) })
+	a.Note("alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	for { // the flush of every second
+		cells, err := s.List(ctx, inbox.Acked("alice", "phone"), "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(cells) == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(goOn)
+	<-done
+	if eves != 3 {
+		t.Errorf("%d more writes of one user waited, want 3", eves)
+	}
 }

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -27,6 +28,11 @@ import (
 // foldAbove is how many acknowledged lines a sync leaves in Fresh, to be looked at by
 // the next sync again, rather than folding them: a fold costs two keys for each.
 const foldAbove = 8
+
+// foldDevices is how many devices a user may have for lines to be folded. A fold looks at the
+// marks of all of them. The lines of a user with more devices stay in Fresh, so that user's
+// syncs take longer, and nobody else's do.
+const foldDevices = 1024
 
 // foldBatch is how many lines are folded with one commit, at most.
 const foldBatch = 512
@@ -121,16 +127,17 @@ func (f *fold) write(ctx context.Context, lines []store.Cell) {
 	}
 }
 
+// errManyDevices says that a user has more than foldDevices devices.
+var errManyDevices = errors.New("too many devices to fold for")
+
 // others returns the raised marks of those other devices of the user that have not
 // acknowledged all of lines.
 func (f *fold) others(ctx context.Context, lines []store.Cell) (marks []store.CellWrite, err error) {
-	devices := cursor{store: f.store, partition: Settled(f.user)}
-	for {
-		mark, ok, err := devices.peek(ctx)
-		if err != nil || !ok {
-			return marks, err
-		}
-		devices.skip()
+	devices, err := f.devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, mark := range devices {
 		if mark.Key == string(f.device) {
 			continue
 		}
@@ -141,6 +148,23 @@ func (f *fold) others(ctx context.Context, lines []store.Cell) (marks []store.Ce
 		if !all {
 			marks = append(marks, markCell(f.user, mark.Key, unsettled(mark.Version)))
 		}
+	}
+	return marks, nil
+}
+
+// devices returns the marks of the user's devices, or errManyDevices.
+func (f *fold) devices(ctx context.Context) (marks []store.Cell, err error) {
+	all := cursor{store: f.store, partition: Settled(f.user)}
+	for {
+		mark, ok, err := all.peek(ctx)
+		if err != nil || !ok {
+			return marks, err
+		}
+		if len(marks) == foldDevices {
+			return nil, errManyDevices
+		}
+		marks = append(marks, mark)
+		all.skip()
 	}
 }
 

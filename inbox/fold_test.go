@@ -259,6 +259,42 @@ func interleave(seed uint64, breaks func(store.Store) store.Store) (err error) {
 	return err
 }
 
+// A user with very many devices costs no more than a look at so many marks, and misses
+// nothing: the lines stay among those that are fresh.
+func TestAFoldForVeryManyDevices(t *testing.T) {
+	const devices, lines = 1500, 600
+	s := storetest.NewMemory()
+	fresh, acked, marks := &store.Write{}, &store.Write{}, &store.Write{}
+	for i := range lines {
+		c := pim.ConversationID(fmt.Sprintf("g:%04d", i))
+		fresh.Cells = append(fresh.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: 1, Count: 1}.Cell(c)})
+		acked.Cells = append(acked.Cells, store.CellWrite{Partition: inbox.Acked("alice", "phone"), Cell: store.Cell{Key: string(c), Version: 1}})
+	}
+	for i := range devices {
+		marks.Cells = append(marks.Cells, store.CellWrite{Partition: inbox.Settled("alice"), Cell: store.Cell{Key: fmt.Sprint("d", i), Version: 3}})
+	}
+	if err := store.Commit(ctx, s, []*store.Write{fresh, acked, marks}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	var later []func(context.Context)
+	req := inbox.SyncRequest{User: "alice", Device: "phone", Later: func(write func(context.Context)) { later = append(later, write) }}
+	counted := &calls{Store: s}
+	if page, err := inbox.New(counted).Sync(ctx, req); err != nil || len(page.Summaries) > 0 {
+		t.Fatalf("%d conversations, %v", len(page.Summaries), err)
+	}
+	counted.gets, counted.listed = 0, 0
+	for _, write := range later {
+		write(ctx)
+	}
+	if folds := (lines + 511) / 512; len(later) < folds || counted.gets > 0 || counted.listed > folds*(1024+512) {
+		t.Errorf("%d writes for later read %d cells and listed %d", len(later), counted.gets, counted.listed)
+	}
+	page, err := inbox.New(s).Sync(ctx, inbox.SyncRequest{User: "alice", Device: "laptop"})
+	if err != nil || len(page.Summaries) == 0 {
+		t.Errorf("another device is offered %d conversations, %v", len(page.Summaries), err)
+	}
+}
+
 // Stores that break a rule, each for one sync.
 
 // late writes marks, or else lines, after the lines have been forgotten.
