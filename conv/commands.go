@@ -44,7 +44,7 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
-	if s.version != math.MaxUint64 { // then the greater value wins, which begins with At
+	if s.version != math.MaxUint64 { // of two cells of this version the greater value wins, whichever is newer
 		s.version = max(inbox.SettingCell(&s.Setting).Version, s.version+1)
 	}
 	c.keep(entity, s)

@@ -89,6 +89,11 @@ func setField(v reflect.Value, text string) error {
 	return fmt.Errorf("type %s has no default", v.Type())
 }
 
+// longestHeartbeat is the longest time between a client's heartbeats. A client learns with
+// a heartbeat that the server's clock was set, and the server expects clients to go by the
+// old time for pim.SetWindow at most, 15 min.
+const longestHeartbeat = 12 * time.Minute
+
 // Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
 // says which one it is and what to do. It opens no file.
 func (c *Config) Validate() error {
@@ -184,10 +189,10 @@ func (c *Config) validateBounds() error {
 		d        time.Duration
 		min, max time.Duration
 	}{
-		{"idle-timeout", c.IdleTimeout, time.Second, 24 * time.Hour},
+		{"idle-timeout", c.IdleTimeout, time.Second, 2 * longestHeartbeat}, // clients ping at half of it
 		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, 5 * time.Minute},
-		{"max-heartbeat", c.MaxHeartbeat, 0, 24 * time.Hour},
+		{"max-heartbeat", c.MaxHeartbeat, 0, longestHeartbeat},
 		{"reconnect-window", c.ReconnectWindow, 0, 10 * time.Minute},
 		{"drain-window", c.DrainWindow, 0, time.Hour},
 		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},
