@@ -19,6 +19,7 @@ type batch struct {
 	write   store.Write
 	begun   time.Time // when write was handed to the store
 
+	stepped  int // requests, see Request.place
 	entries  []pim.Entry
 	encoded  []Encoded
 	requests []*Request // one for each entry

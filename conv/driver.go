@@ -83,9 +83,10 @@ func newDriver(w *Writers, part int) *driver {
 }
 
 var (
-	errStopping   = pim.Errorf(pim.KindUnavailable, "the node is stopping")
-	errOverloaded = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
-	errTooMuch    = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
+	errStopping    = pim.Errorf(pim.KindUnavailable, "the node is stopping")
+	errOverloaded  = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
+	errManyLookups = &pim.Error{Kind: pim.KindOverloaded, Text: "too many of the user's messages have to be looked up", RetryAfter: time.Second, Err: manyLookups}
+	errTooMuch     = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
 )
 
 // enqueue takes requests in, all of them or none. The error says why it does not.
@@ -239,7 +240,9 @@ func (d *driver) hear() {
 		d.activate(m)
 	}
 	for _, l := range in.found {
-		d.lookups.end(l)
+		if l.begun {
+			d.lookups.end(l)
+		}
 		m := l.machine
 		if l.live != nil {
 			d.metrics.Loads.Inc()
@@ -247,10 +250,6 @@ func (d *driver) hear() {
 		m.found(&d.out)
 		d.weighAgain(m) // a look-up of a client message ID may remember many
 		d.activate(m)
-	}
-	if d.out.blocked {
-		d.blockings.Add(1)
-		d.out.blocked = false
 	}
 	for _, r := range in.requests {
 		m := d.machine(r.Conversation)
@@ -311,15 +310,22 @@ func (d *driver) write(ctx context.Context) {
 	d.writing += len(d.writes)
 	// The store must not give up with ctx: then the outcomes would be unknown.
 	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
+	clear(d.out.batches)
+	d.out.batches = d.out.batches[:0]
 	clear(d.writes)
 	d.writes = d.writes[:0]
 }
 
 // look begins as many look-ups as may be under way.
 func (d *driver) look(ctx context.Context) {
-	for _, l := range d.out.lookups {
-		d.lookups.add(l)
+	for i, l := range d.out.lookups {
+		d.out.lookups[i] = nil
+		if !d.lookups.add(l) {
+			l.request.known, l.request.looked = known{err: errManyLookups}, true
+			d.found(l)
+		}
 	}
+	d.out.lookups = d.out.lookups[:0]
 	for l := d.lookups.begin(); l != nil; l = d.lookups.begin() {
 		d.stopped.Go(func() {
 			d.lookUp(ctx, l)
@@ -331,6 +337,9 @@ func (d *driver) look(ctx context.Context) {
 // deliver hands answers and pushes to the Outlet. It reports whether there were any.
 func (d *driver) deliver() bool {
 	o := &d.out
+	if o.blocked {
+		d.blockings.Add(1)
+	}
 	some := len(o.answers) > 0 || len(o.pushes) > 0
 	if some {
 		size := int64(0)
@@ -346,7 +355,7 @@ func (d *driver) deliver() bool {
 	for _, b := range o.done {
 		d.keep(b)
 	}
-	o.reset()
+	o.delivered()
 	return some
 }
 
@@ -398,12 +407,15 @@ func (d *driver) stop(ctx context.Context) {
 	d.mu.Unlock()
 	for {
 		d.hear()
-		for _, l := range d.lookups.empty() {
+		for _, l := range append(d.lookups.empty(), d.out.lookups...) {
 			l.err = errStopping
 			l.machine.found(&d.out)
 		}
+		d.out.lookups = d.out.lookups[:0]
 		for _, m := range d.machines {
-			m.failAll(errStopping, &d.out)
+			if m.lookup == nil { // else the look-up may still write to a request
+				m.failAll(errStopping, &d.out)
+			}
 		}
 		d.deliver()
 		if d.writing == 0 && d.lookups.underWay == 0 {

@@ -13,10 +13,10 @@ import (
 // and whether the state is the newest, so that refusals which follow from it are right.
 type lookup struct {
 	machine  *machine
-	user     pim.UserID // whose request needs it, or the first of those that do
-	request  *Request   // which needs it; nil for the other kinds
-	turn     turn       // of the request
-	refusals *batch     // whose refusals are to be verified; nil for the other kinds
+	request  *Request // which needs it; nil for the other kinds
+	turn     turn     // of the request
+	begun    bool     // see lookupQueue
+	refusals *batch   // whose refusals are to be verified; nil for the other kinds
 
 	// Results.
 	live *live   // of a load
@@ -29,8 +29,14 @@ type known struct {
 	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
 	entry  *pim.Entry // the entry at first
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
-	now    pim.Millis // the time for which it was looked up
+	turn   turn       // for which it was looked up
 	err    error      // why the request cannot be taken
+}
+
+// outdated reports whether k, which was looked up for a request that has no entry yet, says
+// too little in the turn t: nothing could be appended then, or the clock was set since.
+func (k *known) outdated(t *turn) bool {
+	return k.first == 0 && k.err == nil && (k.turn.refusal != nil && t.refusal == nil || k.turn.set != t.set)
 }
 
 // lookUp carries out l, on a goroutine of its own.
@@ -77,7 +83,7 @@ func (l *live) needsBlocks(t *turn) bool {
 
 // lookUpFor looks up whatever r may need.
 func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (k known) {
-	k.now = t.now
+	k.turn = *t
 	if k.first = l.ids.Seq(r.ClientID); k.first == 0 {
 		if k.first, k.err = l.lookUpID(ctx, w.store, r); k.err != nil {
 			return k

@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -53,16 +54,12 @@ type output struct {
 	done    []*batch // to be kept once answers and pushes, which refer to them, are delivered
 }
 
-// reset empties o and keeps its buffers.
-func (o *output) reset() {
-	clear(o.batches)
-	clear(o.lookups)
+// delivered empties what Outlet.Deliver was called with. o keeps its buffers.
+func (o *output) delivered() {
 	clear(o.answers)
 	clear(o.pushes)
 	clear(o.done)
-	*o = output{
-		batches: o.batches[:0], lookups: o.lookups[:0], answers: o.answers[:0], pushes: o.pushes[:0], done: o.done[:0],
-	}
+	o.answers, o.pushes, o.done, o.blocked = o.answers[:0], o.pushes[:0], o.done[:0], false
 }
 
 func (o *output) fail(r *Request, err error) {
@@ -116,12 +113,6 @@ func (m *machine) advance(t *turn, o *output, fresh func() *batch) {
 // look makes l the look-up of m.
 func (m *machine) look(l *lookup, o *output) {
 	l.machine, m.lookup = m, l
-	switch {
-	case l.refusals != nil:
-		l.user = l.refusals.refused[0].Request.Sender
-	default:
-		l.user = m.waiting[0].Sender
-	}
 	o.lookups = append(o.lookups, l)
 }
 
@@ -134,6 +125,9 @@ func (m *machine) fill(b *batch, t *turn) *lookup {
 	for len(m.waiting) > 0 && !b.full() {
 		r := m.waiting[0]
 		r.set = t.set
+		if r.looked && r.known.outdated(t) {
+			r.known, r.looked = known{}, false
+		}
 		if !r.looked && m.live.needs(r, t) {
 			return &lookup{request: r, turn: *t}
 		}
@@ -164,9 +158,11 @@ func (m *machine) begin(b *batch, t *turn) {
 func (m *machine) step(b *batch, r *Request, t *turn) {
 	l, k, now := m.live, r.known, t.now
 	if r.looked {
-		now = k.now // its anchor was looked up for this time
+		now = k.turn.now // its anchor was looked up for this time
 	}
 	r.known, r.looked = known{}, false
+	b.stepped++
+	r.place = b.stepped
 	if k.err != nil {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(k.err)})
 		return
@@ -199,11 +195,15 @@ func (m *machine) committed(o *output) {
 	}
 	o.blocked = o.blocked || len(b.conv.unsettledSettings) > 0 // nobody may ever ask for their answer
 	b.conv.settled(b)
-	o.answers = append(o.answers, b.refused...)
 	for i, r := range b.requests {
 		o.succeed(r, &b.entries[i], false)
 	}
 	m.repeats(b, o)
+	if len(b.entries) == 0 && len(b.refused) > 0 { // nothing compared the log's last seq
+		m.look(&lookup{refusals: b}, o)
+		return
+	}
+	o.answers = append(o.answers, b.refused...)
 	if len(b.entries) > 0 {
 		o.pushes = append(o.pushes, b.published())
 	}
@@ -238,26 +238,34 @@ func (m *machine) undo(b *batch, o *output) {
 	for i := range b.refused {
 		again = append(again, b.refused[i].Request)
 	}
+	slices.SortFunc(again, func(a, b *Request) int { return cmp.Compare(a.place, b.place) })
 	o.blocked = o.blocked || slices.ContainsFunc(again, (*Request).blocks) // it may be written nevertheless
-	var conflict *store.ConflictError
-	retry := errors.As(b.write.Err, &conflict) || errors.Is(b.write.Err, store.ErrUnknown)
-	kept := again[:0]
-	for _, r := range again {
-		if r.tries++; retry && r.tries < maxTries {
-			kept = append(kept, r)
-		} else {
-			o.fail(r, b.write.Err)
-		}
+	if len(again) == 0 && len(m.waiting) > 0 {                             // b was for the first that waits
+		again, m.waiting = append(again, m.waiting[0]), m.waiting[1:]
 	}
-	m.again(kept)
+	var conflict *store.ConflictError
+	if errors.As(b.write.Err, &conflict) || errors.Is(b.write.Err, store.ErrUnknown) {
+		m.again(again, b.write.Err, o)
+		return
+	}
+	for _, r := range again {
+		o.fail(r, b.write.Err)
+	}
 }
 
-// again puts requests back in front of those that wait.
-func (m *machine) again(requests []*Request) {
+// again puts requests back in front of those that wait, because what they came to did not
+// last. One for which that has happened too often fails with err.
+func (m *machine) again(requests []*Request, err error, o *output) {
+	kept := requests[:0]
 	for _, r := range requests {
 		r.known, r.looked = known{}, false
+		if r.tries++; r.tries < maxTries {
+			kept = append(kept, r)
+		} else {
+			o.fail(r, err)
+		}
 	}
-	m.waiting = append(requests, m.waiting...)
+	m.waiting = append(kept, m.waiting...)
 }
 
 // found takes what m's look-up has found.
@@ -300,9 +308,12 @@ func (m *machine) verified(l *lookup, o *output) {
 		for i := range b.refused {
 			again = append(again, b.refused[i].Request)
 		}
-		m.again(again)
+		m.again(again, errOvertaken, o)
 	}
 }
+
+// errOvertaken ends a request that another writer of the conversation overtakes all the time.
+var errOvertaken = pim.Errorf(pim.KindUnavailable, "another writer writes to the conversation")
 
 // retryable returns err with a kind that makes clients send again, if it is a failure of the
 // node and not of the request: no client gives a message up because data is corrupt or the

@@ -80,7 +80,7 @@ func (m *Metrics) queued(requests int, bytes int64) {
 // committed notes at now that the write of b has its outcome.
 func (m *Metrics) committed(b *batch, now time.Time) {
 	m.Commit.Observe(now.Sub(b.begun).Seconds())
-	if b.write.Err == nil {
+	if b.write.Err == nil && len(b.entries) > 0 {
 		m.Entries.Add(float64(len(b.entries)))
 		m.Batch.Observe(float64(len(b.entries)))
 	}

@@ -5,33 +5,45 @@ import "github.com/pim-im/pim"
 const (
 	lookupsUnderWay = 64 // look-ups that one driver has under way at a time
 
-	// lookupShare is how many look-ups of one user may be under way or next in the queue.
-	// A user whose messages need dear look-ups, such as late resends in logs of large
-	// messages, takes a small part of the CPUs and of the disk.
-	lookupShare = 2
+	// lookupShare is how many look-ups for requests of one user may be under way or next in
+	// the queue, and lookupsHeld how many more may wait. A user whose messages need dear
+	// look-ups, such as late resends in logs of large messages, takes a small part of the
+	// CPUs and of the disk. Loads and checks of refusals have no share: they are cheap, and
+	// the whole conversation waits for them.
+	lookupShare = 4
+	lookupsHeld = 256
 )
 
 // lookupQueue holds the look-ups of one driver that have not begun, and says which begins
-// next. Each user has a share; within it look-ups begin in the order in which they came.
-// The zero value is empty.
+// next. The look-ups of one user's requests begin in the order in which they came. The zero
+// value is empty.
 type lookupQueue struct {
 	next     []*lookup                // within their users' shares
 	held     map[pim.UserID][]*lookup // above their users' shares
-	share    map[pim.UserID]int       // look-ups in next or under way
+	share    map[pim.UserID]int       // look-ups for requests in next or under way
 	underWay int
 }
 
-// add puts l into the queue.
-func (q *lookupQueue) add(l *lookup) {
+// add puts l into the queue. It returns false if too many of the user's wait.
+func (q *lookupQueue) add(l *lookup) bool {
+	if l.request == nil {
+		q.next = append(q.next, l)
+		return true
+	}
+	u := l.request.Sender
 	if q.share == nil {
 		q.share, q.held = make(map[pim.UserID]int), make(map[pim.UserID][]*lookup)
 	}
-	if q.share[l.user] == lookupShare {
-		q.held[l.user] = append(q.held[l.user], l)
-		return
+	switch {
+	case q.share[u] < lookupShare:
+		q.share[u]++
+		q.next = append(q.next, l)
+	case len(q.held[u]) < lookupsHeld:
+		q.held[u] = append(q.held[u], l)
+	default:
+		return false
 	}
-	q.share[l.user]++
-	q.next = append(q.next, l)
+	return true
 }
 
 // begin takes out the look-up that is to begin now, nil if there is none.
@@ -45,25 +57,30 @@ func (q *lookupQueue) begin() *lookup {
 		q.next = nil
 	}
 	q.underWay++
+	l.begun = true
 	return l
 }
 
 // end notes that l, which had begun, has ended.
 func (q *lookupQueue) end(l *lookup) {
 	q.underWay--
-	held := q.held[l.user]
+	if l.request == nil {
+		return
+	}
+	u := l.request.Sender
+	held := q.held[u]
 	switch {
 	case len(held) > 1:
 		q.next = append(q.next, held[0])
 		held[0] = nil
-		q.held[l.user] = held[1:]
+		q.held[u] = held[1:]
 	case len(held) == 1:
 		q.next = append(q.next, held[0])
-		delete(q.held, l.user)
-	case q.share[l.user] > 1:
-		q.share[l.user]--
+		delete(q.held, u)
+	case q.share[u] > 1:
+		q.share[u]--
 	default:
-		delete(q.share, l.user)
+		delete(q.share, u)
 	}
 }
 
@@ -73,6 +90,6 @@ func (q *lookupQueue) empty() []*lookup {
 	for _, held := range q.held {
 		all = append(all, held...)
 	}
-	*q = lookupQueue{underWay: q.underWay}
+	q.next, q.held = nil, nil
 	return all
 }

@@ -17,13 +17,13 @@ func TestLookupQueue(t *testing.T) {
 		waiting, busy := map[pim.UserID][]*lookup{}, map[pim.UserID]int{}
 		begin := func() {
 			for l := q.begin(); l != nil; l = q.begin() {
-				if busy[l.user]++; busy[l.user] > lookupShare {
-					t.Fatalf("%d look-ups of %s are under way", busy[l.user], l.user)
+				if busy[l.request.Sender]++; busy[l.request.Sender] > lookupShare {
+					t.Fatalf("%d look-ups of %s are under way", busy[l.request.Sender], l.request.Sender)
 				}
-				if waiting[l.user][0] != l {
-					t.Fatalf("a look-up of %s begins before its turn", l.user)
+				if waiting[l.request.Sender][0] != l {
+					t.Fatalf("a look-up of %s begins before its turn", l.request.Sender)
 				}
-				waiting[l.user] = waiting[l.user][1:]
+				waiting[l.request.Sender] = waiting[l.request.Sender][1:]
 				underWay = append(underWay, l)
 			}
 			if len(underWay) > lookupsUnderWay {
@@ -38,7 +38,7 @@ func TestLookupQueue(t *testing.T) {
 		end := func(i int) {
 			l := underWay[i]
 			underWay = append(underWay[:i], underWay[i+1:]...)
-			busy[l.user]--
+			busy[l.request.Sender]--
 			q.end(l)
 			begin()
 		}
@@ -48,9 +48,13 @@ func TestLookupQueue(t *testing.T) {
 				end(rapid.IntRange(0, len(underWay)-1).Draw(t, "which"))
 				continue
 			}
-			l := &lookup{user: pim.UserID(fmt.Sprint("u", rapid.IntRange(1, users).Draw(t, "user")))}
-			waiting[l.user] = append(waiting[l.user], l)
-			q.add(l)
+			u := pim.UserID(fmt.Sprint("u", rapid.IntRange(1, users).Draw(t, "user")))
+			l := &lookup{request: &Request{Sender: u}}
+			if full := len(waiting[u]) == lookupsHeld && busy[u] == lookupShare; q.add(l) == full {
+				t.Fatalf("%d of %s wait, and one more is taken: %v", len(waiting[u]), u, !full)
+			} else if !full {
+				waiting[u] = append(waiting[u], l)
+			}
 			begin()
 		}
 		for len(underWay) > 0 {
@@ -65,4 +69,28 @@ func TestLookupQueue(t *testing.T) {
 			t.Fatalf("an empty queue holds %+v", q)
 		}
 	})
+}
+
+// What was looked up while nothing could be appended, or before the clock was set, is looked
+// up again before an entry follows from it.
+func TestOutdatedLookUps(t *testing.T) {
+	shut := pim.Errorf(pim.KindClockUnhealthy, "the clock is off")
+	for name, c := range map[string]struct {
+		then, now turn
+		first     pim.Seq
+		err       error
+		want      bool
+	}{
+		"the same":                            {},
+		"opened since":                        {then: turn{refusal: shut}, want: true},
+		"still shut":                          {then: turn{refusal: shut}, now: turn{refusal: shut}},
+		"set since":                           {now: turn{set: 5}, want: true},
+		"opened since, but there is an entry": {then: turn{refusal: shut}, first: 7},
+		"opened since, but it failed":         {then: turn{refusal: shut}, err: shut},
+	} {
+		k := known{turn: c.then, first: c.first, err: c.err}
+		if got := k.outdated(&c.now); got != c.want {
+			t.Errorf("%s: outdated is %v", name, got)
+		}
+	}
 }

@@ -15,10 +15,11 @@ const (
 	tooManySettings  reason = "settings"           // settings of a user
 	settingsTooLarge reason = "setting_bytes"      // values of all settings of a user
 	idsTooWide       reason = "message_ids"        // messages to read to look one client message ID up
+	manyLookups      reason = "look_ups"           // of one user's messages, which wait
 )
 
 var reasons = []reason{
-	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, idsTooWide,
+	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, idsTooWide, manyLookups,
 }
 
 // Error returns the label.

@@ -25,6 +25,7 @@ type Request struct {
 	read    reading      // of a read command
 	known   known        // what a look-up found for the request
 	looked  bool         // known is set
+	place   int          // in the batch, in the order in which requests were stepped
 	tries   int          // how many batches with the request have failed
 	drain   *drain       // the driver's newest drain when the request came
 	set     pim.Millis   // as pim.Moment

@@ -20,6 +20,7 @@ import (
 // test -rewrite writes that anew.
 //
 //	send by=alice id=1 text=hello [w=a] [c=d:alice:bob]
+//	many by=alice from=10 to=120                 messages, of which the story tells the number
 //	create by=alice id=1 members=(bob,carol)     also join and leave
 //	block by=alice id=1 whom=bob [lift]          a command of alice's own log
 //	look [w=a] [c=…]                             the writer's look-up is carried out
@@ -140,6 +141,18 @@ func (s *story) play(d *datadriven.TestData) {
 		o := &output{}
 		m.committed(o)
 		s.goOn(name, m, o)
+	case "many":
+		var from, to uint64
+		d.ScanArgs(s.t, "from", &from)
+		d.ScanArgs(s.t, "to", &to)
+		name, m := s.machine(d, c)
+		for n := from; n <= to; n++ {
+			r := &Request{
+				Conversation: c, Sender: pim.UserID(arg(d, "by", "alice")), Device: "d", Local: s.now, Kind: pim.EntryMessage, ClientID: storyID(n),
+			}
+			m.waiting = append(m.waiting, r)
+		}
+		s.goOn(name, m, &output{})
 	default:
 		r := s.request(d, c)
 		name := arg(d, "w", "a")
@@ -243,6 +256,10 @@ func (s *story) goOn(name string, m *machine, o *output) {
 			s.say("%s loads %s", name, m.id)
 		}
 	}
+	if n := len(o.answers); n > 10 {
+		s.say("%s answers %d requests", name, n)
+		o.answers = nil
+	}
 	for _, a := range o.answers {
 		n := a.Request.ClientID[15]
 		switch {
@@ -262,8 +279,12 @@ func (s *story) goOn(name string, m *machine, o *output) {
 // told says what a batch writes.
 func told(b *batch) string {
 	var parts []string
-	for i := range b.entries {
-		e := &b.entries[i]
+	told := b.entries
+	if n := len(told); n > 10 {
+		parts, told = append(parts, fmt.Sprintf("seq %d to %d", told[0].Seq, told[n-1].Seq)), nil
+	}
+	for i := range told {
+		e := &told[i]
 		what := fmt.Sprintf("seq %d: %s by %s", e.Seq, e.Kind, e.Sender)
 		if e.Kind == pim.EntryMessage {
 			what += fmt.Sprintf(" %q", e.Payload)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire"

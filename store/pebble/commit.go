@@ -11,10 +11,11 @@ import (
 
 // commit holds the writes that a committer carries out together.
 type commit struct {
-	ops    []op
-	passed []passed // the passing cells of all ops
-	turns  uint64   // passing.turns before the generations of passed were looked up
-	stream *stream  // for the chunks that are kept apart; nil until c has such a chunk
+	ops     []op
+	passed  []passed // the passing cells of all ops
+	turns   uint64   // passing.turns before the generations of passed were looked up
+	durable bool     // it may hold durable writes
+	stream  *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
 
 // carryOut carries out c.
@@ -23,7 +24,9 @@ func (s *Store) carryOut(c *commit) {
 	if refusal := s.refusal(); refusal != nil {
 		c.refuse(refusal)
 	} else {
+		s.stall.enter() // before anything is read: a disk may be stuck in reads, too
 		err = s.write(c)
+		s.stall.leave()
 	}
 	s.metrics.commits.Add(1)
 	s.logs.release(c, err != nil)
@@ -56,11 +59,7 @@ func (s *Store) write(c *commit) error {
 		return nil
 	}
 	begun := time.Now()
-	s.stall.enter()
-	defer func() {
-		s.stall.leave()
-		s.metrics.commitSeconds.Observe(time.Since(begun).Seconds())
-	}()
+	defer func() { s.metrics.commitSeconds.Observe(time.Since(begun).Seconds()) }()
 	s.logs.applying(c)
 	err := s.apply(batch, c.stream)
 	c.stream = nil

@@ -288,3 +288,27 @@ func TestSlowDiskIsCounted(t *testing.T) {
 	}
 	closes(t, s)
 }
+
+// While a commit's fsync is under way, and while one waits for company, a relaxed write is
+// carried out at once.
+func TestRelaxedWritesWaitForNoFsync(t *testing.T) {
+	b := newBrake()
+	s := open(t, "db", small(errorfs.Wrap(vfs.NewMem(), b)))
+	b.on.Store(true)
+	durable := make(chan error)
+	go func() {
+		durable <- store.Commit(context.Background(), s, []*store.Write{{Log: "log", Records: [][]byte{[]byte("one")}}}, store.Durable)
+	}()
+	<-b.held
+	for version := range uint64(10) {
+		w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: "k", Version: version + 1}}}}
+		if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Relaxed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(b.loose)
+	if err := <-durable; err != nil {
+		t.Error(err)
+	}
+	closes(t, s)
+}

@@ -28,13 +28,14 @@ const (
 type queue struct {
 	work chan struct{} // capacity 1: a committer is to look at the queue
 
-	mu    sync.Mutex // guards the fields below
-	ops   []op
-	since time.Time     // when the first of ops came
-	busy  int           // committers that have something under way
-	bytes int           // of all writes without an outcome, those in a commit too
-	space chan struct{} // closed when bytes falls; nil if nobody waits
-	pace  pace
+	mu      sync.Mutex // guards the fields below
+	ops     []op
+	relaxed int           // of ops
+	since   time.Time     // when the first of ops came
+	busy    int           // committers that have more than relaxed writes under way
+	bytes   int           // of all writes without an outcome, those in a commit too
+	space   chan struct{} // closed when bytes falls; nil if nobody waits
+	pace    pace
 }
 
 // op is one write.
@@ -138,6 +139,9 @@ func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
 	q.ops = append(q.ops, ops...)
 	for i := range ops {
 		q.bytes += ops[i].size
+		if ops[i].durability == store.Relaxed {
+			q.relaxed++
+		}
 	}
 	q.poke()
 	return nil
@@ -145,12 +149,36 @@ func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
 
 // poke wakes a committer if the queue has work for one more. The caller holds q.mu.
 func (q *queue) poke() {
-	if len(q.ops) == 0 || q.busy > 0 && len(q.ops) < secondFrom {
+	if q.due() == nothing {
 		return
 	}
 	select {
 	case q.work <- struct{}{}:
-	default: // a committer is about to look, and sees these ops too
+	default: // one that is about to look sees all
+	}
+}
+
+// due is what one committer more should take from a queue.
+type due int
+
+const (
+	nothing due = iota
+	relaxed     // the relaxed writes alone
+	all
+)
+
+// due returns what one committer more should take now. While a committer is busy, durable
+// writes gather; relaxed writes wait for no fsync. The caller holds q.mu.
+func (q *queue) due() due {
+	switch {
+	case len(q.ops) == 0:
+		return nothing
+	case q.busy == 0 || len(q.ops) >= secondFrom:
+		return all
+	case q.relaxed > 0:
+		return relaxed
+	default:
+		return nothing
 	}
 }
 
@@ -175,34 +203,45 @@ func (q *queue) run(stop <-chan struct{}, claim func(*commit, *op) bool, carryOu
 func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.ops) == 0 || q.busy > 0 && len(q.ops) < secondFrom {
+	what := q.due()
+	if what == nothing {
 		return false
 	}
-	q.busy++
-	if wait := q.pace.wait(q.since) - time.Since(q.since); wait > 0 && q.busy == 1 {
-		q.mu.Unlock()
-		time.Sleep(wait)
-		q.mu.Lock()
+	if c.durable = what == all; c.durable {
+		q.busy++
 	}
-	if q.take(c, claim); len(c.ops) > 0 {
+	if c.durable && q.busy == 1 && q.relaxed < len(q.ops) {
+		if wait := q.pace.wait(q.since) - time.Since(q.since); wait > 0 {
+			q.mu.Unlock()
+			time.Sleep(wait)
+			q.mu.Lock()
+		}
+	}
+	if q.take(c, what, claim); len(c.ops) > 0 {
 		return true
 	}
-	q.busy-- // the committer that has claimed the logs looks at the queue again
+	if c.durable { // the committer that has claimed the logs looks at the queue again
+		q.busy--
+	}
 	return false
 }
 
 // take moves writes from the queue into c, in their order. A write stays in the queue if the
 // log that it appends to is already claimed, by another commit or by an earlier write in c.
 // The caller holds q.mu.
-func (q *queue) take(c *commit, claim func(*commit, *op) bool) {
+func (q *queue) take(c *commit, what due, claim func(*commit, *op) bool) {
 	kept, size, full := 0, 0, false
 	for i := range q.ops {
 		o := &q.ops[i]
 		full = full || len(c.ops) >= batchWrites || size >= batchBytes
-		if full || len(o.write.Records) > 0 && !claim(c, o) {
+		durable := o.durability == store.Durable
+		if full || durable && what == relaxed || len(o.write.Records) > 0 && !claim(c, o) {
 			q.ops[kept] = *o
 			kept++
 			continue
+		}
+		if !durable {
+			q.relaxed--
 		}
 		size += o.size
 		c.ops = append(c.ops, *o)
@@ -218,7 +257,9 @@ func (q *queue) take(c *commit, claim func(*commit, *op) bool) {
 func (q *queue) end(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.busy--
+	if c.durable {
+		q.busy--
+	}
 	q.gone(c.ops)
 	clear(c.ops)
 	clear(c.passed)
@@ -242,7 +283,7 @@ func (q *queue) empty() []op {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ops := q.ops
-	q.ops = nil
+	q.ops, q.relaxed = nil, 0
 	q.gone(ops)
 	return ops
 }

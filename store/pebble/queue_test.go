@@ -58,7 +58,7 @@ func (p *platter) commit() (took time.Duration, durable bool) {
 	begun, done := time.Now(), make(chan struct{})
 	n := p.given.Load() + 1
 	w := &store.Write{}
-	err := p.add(context.Background(), []op{{write: w, done: func(*store.Write) { close(done) }}})
+	err := p.add(context.Background(), []op{{write: w, durability: store.Durable, done: func(*store.Write) { close(done) }}})
 	<-done
 	return time.Since(begun), err == nil && p.durable.Load() >= n
 }
