@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -342,6 +343,15 @@ func TestEntriesAfter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		online, dial := make(chan struct{}), o.Dial // until then the hole stays
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			select {
+			case <-online:
+				return dial(ctx, network, address)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
 		c, err := client.Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -370,6 +380,7 @@ func TestEntriesAfter(t *testing.T) {
 		if page, err := c.EntriesAfter(t.Context(), chat, 25, 0); err != nil || len(page) != 5 {
 			t.Errorf("beyond the hole: %d entries, %v", len(page), err)
 		}
+		close(online)
 		if err := c.Synced(t.Context()); err != nil {
 			t.Fatal(err)
 		}
