@@ -2,6 +2,7 @@ package conv
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ const (
 	queueBound = 1 << 16   // requests without an answer that one driver holds
 	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
 	maxTries   = 3         // a request fails when so many of its writes have failed
-	freeBytes  = 256 << 10 // bytes of the empty batches that a driver keeps, about
+	freeBytes  = 1 << 20   // bytes of the empty batches that a driver keeps, about
+	idleBytes  = 64 << 10  // and while nothing is under way
 
 	// While gatherBatches batches or gatherRequests requests are under way, requests gather
 	// for the next batches, as with Nagle's algorithm, but for no longer than gatherFor. So
@@ -174,7 +176,6 @@ func (d *driver) run(ctx context.Context) {
 	}
 }
 
-// turn takes what has come in and does all that follows from it.
 // turn gives machines what has come in, and carries out what they come to.
 func (d *driver) turn(ctx context.Context) {
 	d.hear()
@@ -189,6 +190,7 @@ func (d *driver) turn(ctx context.Context) {
 	d.write(ctx)
 	d.look(ctx)
 	d.deliver()
+	d.keepFew()
 	d.shrink(ctx, &t)
 }
 
@@ -227,17 +229,24 @@ func (d *driver) hear() {
 	in := d.take()
 	defer d.giveBack(in)
 	now := time.Now()
+	var failed *batch
+	failures := 0
 	for _, b := range in.committed {
 		d.writing--
 		d.taken -= len(b.requests)
 		d.metrics.committed(b, now)
-		m, requests := b.machine, len(b.requests)
-		m.committed(&d.out)
-		if m.live == nil {
-			d.log.Error("commit failed", "conversation", m.id, "requests", requests, "again", len(m.waiting), "err", b.write.Err)
+		var conflict *store.ConflictError // another writer was faster; that is no failure
+		if err := b.write.Err; err != nil && !errors.As(err, &conflict) {
+			failed = b
+			failures++
 		}
+		m := b.machine
+		m.committed(&d.out)
 		d.weighAgain(m)
 		d.activate(m)
+	}
+	if failed != nil { // a disk that fails does so for very many at a time
+		d.log.Error("writes failed", "conversations", failures, "one", failed.machine.id, "err", failed.write.Err)
 	}
 	for _, l := range in.found {
 		if l.begun {
@@ -281,6 +290,7 @@ func (d *driver) activate(m *machine) {
 func (d *driver) fresh() *batch {
 	if n := len(d.free); n > 0 {
 		b := d.free[n-1]
+		d.free[n-1] = nil
 		d.free = d.free[:n-1]
 		d.freeRoom -= b.room()
 		return b
@@ -294,6 +304,13 @@ func (d *driver) keep(b *batch) {
 	if room := b.room(); d.freeRoom+room <= freeBytes {
 		d.free = append(d.free, b)
 		d.freeRoom += room
+	}
+}
+
+// keepFew drops empty batches while nothing is under way.
+func (d *driver) keepFew() {
+	for d.writing == 0 && d.freeRoom > idleBytes {
+		d.fresh()
 	}
 }
 
