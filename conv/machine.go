@@ -167,10 +167,7 @@ func (m *machine) step(b *batch, r *Request, t *turn) {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(k.err)})
 		return
 	}
-	if k.first == 0 {
-		k.first = l.ids.Seq(r.ClientID)
-	}
-	if k.first == 0 && t.refusal != nil {
+	if t.refusal != nil && k.first == 0 && l.ids.Seq(r.ClientID) == 0 {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(t.refusal)})
 		return
 	}

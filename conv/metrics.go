@@ -43,10 +43,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "pim_entries_total", Help: "Entries appended to conversations.",
 		}),
 		Batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "pim_commit_entries", Help: "Entries that one commit adds to a conversation.", Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+			Name: "pim_commit_entries", Help: "Entries of one conversation that share a batch.", Buckets: prometheus.ExponentialBuckets(1, 4, 8),
 		}),
 		Commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "pim_commit_seconds", Help: "Duration of one commit, fsync included.",
+			Name: "pim_commit_seconds", Help: "Time from the hand-over of a conversation's batch to the store until its outcome, fsync included.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 		}),
 		Loads: prometheus.NewCounter(prometheus.CounterOpts{
