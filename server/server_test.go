@@ -514,9 +514,11 @@ func (s *stuck) Begin(ctx context.Context, writes []*store.Write, d store.Durabi
 }
 
 func (s *stuck) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
-	select {
-	case s.begun <- struct{}{}:
-	default:
+	if len(writes) > 0 && len(writes[0].Records) > 0 { // not what a sync writes
+		select {
+		case s.begun <- struct{}{}:
+		default:
+		}
 	}
 	<-s.held
 	return store.Commit(ctx, s.Store, writes, d)
