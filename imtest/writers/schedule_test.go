@@ -1,0 +1,242 @@
+package writers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// Whatever two writers of the same conversations do at the same time, whatever the store makes
+// of it, and whenever one of them dies: all answers are right.
+//
+// PIM_SEED plays one schedule and tells its story, PIM_WRITERS says how many are played.
+func TestSchedules(t *testing.T) {
+	first, n := seeds(t, "PIM_WRITERS", 300)
+	v, failed := variant{hears: hearsBlocks}, 0
+	for seed := first; seed < first+n && failed < 5; seed++ {
+		wrong := v.play(t, seed, nil)
+		if len(wrong) == 0 {
+			continue
+		}
+		failed++
+		t.Errorf("PIM_SEED=%d:\n%s", seed, strings.Join(wrong, "\n"))
+		if n == 1 {
+			_, story := v.story(t, seed)
+			t.Log("\n" + story)
+		}
+	}
+}
+
+// story plays the run of a seed and returns what happened, too.
+func (v variant) story(t *testing.T, seed uint64) (wrong []string, story string) {
+	var (
+		mu sync.Mutex
+		b  strings.Builder
+	)
+	wrong = v.play(t, seed, func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(&b, format+"\n", args...)
+	})
+	return wrong, b.String()
+}
+
+// A seed says everything about a run: a failure can be looked at again.
+func TestTheSameSeedIsTheSameRun(t *testing.T) {
+	first := firstSeed(t)
+	for seed := first; seed < first+20; seed++ {
+		_, one := variant{}.story(t, seed)
+		_, other := variant{}.story(t, seed)
+		if one != other {
+			a, b := strings.Split(one, "\n"), strings.Split(other, "\n")
+			for i := range min(len(a), len(b)) {
+				if a[i] != b[i] {
+					t.Fatalf("PIM_SEED=%d: step %d is\n%s\nthe first time, and then\n%s", seed, i, a[i], b[i])
+				}
+			}
+			t.Fatalf("PIM_SEED=%d: one run has %d steps, the other %d", seed, len(a), len(b))
+		}
+	}
+}
+
+// Stores and writers that are broken on purpose are noticed, each by the rule that it breaks.
+func TestBroken(t *testing.T) {
+	const enough = 1000 // schedules
+	for _, test := range []struct {
+		name string
+		variant
+		says string
+	}{
+		{"a block stays unheard", variant{hears: true}, "ought to have been refused"},
+		{"a refusal from stale state", variant{broken: func(s store.Store) store.Store {
+			return &staleEnds{Store: s, ends: make(map[store.Log]pim.Seq)}
+		}}, "follows from no state"},
+		{"a conflict is taken for a success", variant{broken: func(s store.Store) store.Store { return deaf{s} }}, "I1"},
+		{"an answer before the outcome", variant{broken: func(s store.Store) store.Store { return hasty{s} }}, "I1"},
+		{"an unknown outcome is taken for a success", variant{broken: func(s store.Store) store.Store { return careless{s} }}, "I1"},
+		{"offline lists stay behind", variant{broken: func(s store.Store) store.Store { return cellless{s} }}, "offline list"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			first := firstSeed(t)
+			for seed := first; seed < first+enough; seed++ {
+				wrong := test.play(t, seed, nil)
+				if slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, test.says) }) {
+					t.Logf("noticed in schedule %d: %s", seed-first+1, wrong[0])
+					return
+				}
+			}
+			t.Errorf("not noticed in %d schedules", enough)
+		})
+	}
+}
+
+// Wrong answers are noticed, each by the rule that it breaks, although everything else is right.
+func TestLies(t *testing.T) {
+	const enough = 100 // schedules; not in each of them there is an answer that suits
+	for _, test := range []struct {
+		name  string
+		suits func(*trip) bool
+		lie   func(*trip)
+		says  string
+	}{
+		{"another seq", (*trip).accepted, func(t *trip) { t.told.Seq++ }, "I1"},
+		{"another time", (*trip).accepted, func(t *trip) { t.told.Server++ }, "I2"},
+		{"twice the first", func(t *trip) bool {
+			return t.told.Duplicate && t != t.trips[0] && t.trips[0].accepted() && !t.trips[0].told.Duplicate
+		}, func(t *trip) { t.told.Duplicate = false }, "I2"},
+		{
+			"accepted and refused", func(t *trip) bool { return t.accepted() && t.conversation.IsGroup() && len(t.trips) == 1 },
+			func(t *trip) { t.told = Told{Refused: true, Kind: pim.KindNotMember} }, "and got seq",
+		},
+		{
+			"refused after it was accepted", func(t *trip) bool { return t.told.Duplicate && t.trips[0].ended < t.sent && t.trips[0].accepted() },
+			func(t *trip) { t.told = Told{Refused: true, Kind: pim.KindNotMember} }, "before it was sent",
+		},
+		{"refused for another reason", (*trip).refused, func(t *trip) { t.told.Kind = pim.KindConflict }, "follows from no state"},
+		{
+			"refused and accepted", func(t *trip) bool { return t.refused() && len(t.trips) == 1 },
+			func(t *trip) { t.told = Told{Seq: 1} }, "is not in the log",
+		},
+		{"no answer", func(*trip) bool { return true }, func(t *trip) { t.ended = 0 }, "got no answer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			lied := false
+			v := variant{hears: hearsBlocks, lie: func(b *book) bool {
+				for _, r := range b.requests {
+					for _, t := range r.trips {
+						if !lied && !t.dead && test.suits(t) {
+							lied = true
+							test.lie(t)
+						}
+					}
+				}
+				return lied
+			}}
+			first := firstSeed(t)
+			for seed := first; seed < first+enough && !lied; seed++ {
+				wrong := v.play(t, seed, nil)
+				if lied && !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, test.says) }) {
+					t.Errorf("PIM_SEED=%d: not noticed: %q", seed, wrong)
+				}
+			}
+			if !lied {
+				t.Errorf("no answer in %d schedules suited", enough)
+			}
+		})
+	}
+}
+
+// staleEnds takes the last seq of a log from what the writer has read and written before.
+type staleEnds struct {
+	store.Store
+	mu   sync.Mutex
+	ends map[store.Log]pim.Seq
+}
+
+func (s *staleEnds) knows(log store.Log, end pim.Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends[log] = max(s.ends[log], end)
+}
+
+func (s *staleEnds) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	s.Store.Begin(ctx, writes, d, func(w *store.Write) {
+		if w.Err == nil && len(w.Records) > 0 {
+			s.knows(w.Log, w.After+pim.Seq(len(w.Records)))
+		}
+		done(w)
+	})
+}
+
+func (s *staleEnds) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
+	records, err := s.Store.Read(ctx, log, from, to, limit)
+	s.knows(log, from+pim.Seq(len(records))-1)
+	return records, err
+}
+
+func (s *staleEnds) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+	s.mu.Lock()
+	end, known := s.ends[log]
+	s.mu.Unlock()
+	if known {
+		return end, nil
+	}
+	return s.Store.Last(ctx, log)
+}
+
+// deaf hears of no conflict.
+type deaf struct{ store.Store }
+
+func (s deaf) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	s.Store.Begin(ctx, writes, d, func(w *store.Write) {
+		var conflict *store.ConflictError
+		if errors.As(w.Err, &conflict) {
+			w.Err = nil
+		}
+		done(w)
+	})
+}
+
+// hasty says that a write is done before it is.
+type hasty struct{ store.Store }
+
+func (s hasty) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		s.Store.Begin(ctx, []*store.Write{copyOf(w)}, d, func(*store.Write) {})
+		w.Err = nil
+		done(w)
+	}
+}
+
+// careless says that a write whose outcome is unknown has taken effect.
+type careless struct{ store.Store }
+
+func (s careless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	s.Store.Begin(ctx, writes, d, func(w *store.Write) {
+		if errors.Is(w.Err, store.ErrUnknown) {
+			w.Err = nil
+		}
+		done(w)
+	})
+}
+
+// cellless writes no cells.
+type cellless struct{ store.Store }
+
+func (s cellless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		bare := *w
+		bare.Cells = nil
+		s.Store.Begin(ctx, []*store.Write{&bare}, d, func(*store.Write) {
+			w.Err = bare.Err
+			done(w)
+		})
+	}
+}
