@@ -18,14 +18,6 @@ import (
 // unreadableAgain is the wait before a page that the server can't read is pulled again.
 const unreadableAgain = 10 * time.Minute
 
-// hand stores entry, and hands it over.
-func (e *Engine) hand(entry pim.Entry, late bool) {
-	e.meta.Stored++
-	e.metaDirty = true
-	e.out.Store.Entries = append(e.out.Store.Entries, Stored{Entry: entry, Number: e.meta.Stored, Late: late})
-	e.emit(EntryEvent{Entry: entry, Late: late, Number: e.meta.Stored})
-}
-
 // beginConfirming notes that the app confirms from now on. Entries that were stored
 // before count as confirmed.
 func (e *Engine) beginConfirming() {

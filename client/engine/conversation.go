@@ -123,13 +123,6 @@ func (e *Engine) reads(c *conversation, entry *pim.Entry) {
 	}
 }
 
-func (e *Engine) touch(c *conversation) {
-	if !c.rowDirty {
-		c.rowDirty = true
-		e.rowsDirty = append(e.rowsDirty, c)
-	}
-}
-
 // follow starts to hand over the entries of id after the seq after.
 func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 	if !e.cfg.Watch {

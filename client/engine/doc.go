@@ -47,6 +47,7 @@
 //
 // # Outline
 //
+//	effects.go       what the steps come to, for the next Take
 //	link.go          the connection: its phases, backoff, GoAway
 //	race.go          attempts to connect: to which servers, when, which one wins
 //	hello.go         Hello and Welcome

@@ -32,12 +32,10 @@ type Config struct {
 
 // Engine is the state of one device. It is not safe for concurrent use.
 type Engine struct {
-	// The configuration, the time of the present step, and what the store has to know.
-	cfg     Config
-	now     Time
+	cfg Config
+	effects
 	stepped bool       // now is set
 	jump    pim.Millis // of the wall clock against the monotonic one, since the step before
-	meta    Meta       // as the store has it, or will have it after the next Take
 
 	// The connection, and what goes over it.
 	link   link
@@ -63,14 +61,8 @@ type Engine struct {
 	former        former
 	pulls         pulls
 	asks          asks
-	nextRequest   uint64
 	paused        bool // the shell does not read, see Pause
 	pausedAt      time.Duration
-
-	// For the next Take.
-	out       Output
-	metaDirty bool            // meta is to be stored
-	rowsDirty []*conversation // their rows are to be stored, see touch
 }
 
 // limits are those of the last Welcome; before the first one, defaults (setLimits).
@@ -96,7 +88,7 @@ func New(cfg Config, s Snapshot) *Engine {
 		cfg.Page = watchPage
 	}
 	cfg.LazyGap = cmp.Or(cfg.LazyGap, lazyGap)
-	e := &Engine{cfg: cfg, meta: s.Meta, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
+	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
 	e.link.dialAt, e.link.silentAt = never, never
 	e.restoreNetworks(s.Networks)
@@ -357,33 +349,7 @@ func (e *Engine) Synced() bool {
 }
 
 // Take returns what the steps since the last Take have left to be done.
-func (e *Engine) Take() Output {
-	if e.metaDirty {
-		m := e.meta
-		e.out.Store.Meta = &m
-		e.metaDirty = false
-	}
-	for _, c := range e.rowsDirty {
-		e.out.Store.Conversations = append(e.out.Store.Conversations, c.row())
-		c.rowDirty = false
-	}
-	e.rowsDirty = e.rowsDirty[:0]
-	out := e.out
-	e.out = Output{}
-	return out
-}
-
-func (e *Engine) emit(ev Event) { e.out.Events = append(e.out.Events, ev) }
-
-func (e *Engine) write(m wire.Message) {
-	e.link.lineAt = e.now.Mono
-	e.out.Frames = append(e.out.Frames, m)
-}
-
-func (e *Engine) request() uint64 {
-	e.nextRequest++
-	return e.nextRequest
-}
+func (e *Engine) Take() Output { return e.take() }
 
 // setLimits takes the limits of a Welcome; nil: before the first one. A limit that is
 // left out gets a default: for sizes the protocol's, for inFlight and idle this

@@ -97,7 +97,7 @@ func (e *Engine) beat() {
 func (e *Engine) proves() bool {
 	h := &e.heart
 	return !e.paused && h.every > minHeartbeat && h.every == e.allowed(h.pace().Every) &&
-		e.now.Mono-e.link.lineAt >= h.every-beatSilence
+		e.now.Mono-e.lineAt >= h.every-beatSilence
 }
 
 // beatAnswered notes that the connection has outlived a heartbeat's silence.

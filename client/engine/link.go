@@ -52,7 +52,6 @@ type link struct {
 	nonce     uint64
 
 	// How a dead connection is noticed, see silence.go.
-	lineAt     time.Duration // the last frame, either way
 	silentAt   time.Duration // since when an answer is awaited and no frame has come; never: none is awaited
 	judgedAt   time.Duration // when a request was last answered, or found unanswered
 	unanswered int           // requests in a row that were not answered in time

@@ -339,22 +339,3 @@ func (e *Engine) fail(m *message, err *pim.Error) {
 		}
 	}
 }
-
-// store puts m's present state into the next output, in place of an earlier state of m
-// that is in it.
-func (e *Engine) store(m *message) {
-	pending := e.out.Store.Outbox
-	for i := len(pending) - 1; i >= 0; i-- {
-		if pending[i].ID == m.ID {
-			pending[i] = m.Outgoing
-			return
-		}
-	}
-	e.out.Store.Outbox = append(pending, m.Outgoing)
-}
-
-// unstore takes id out of the store, and out of the next output.
-func (e *Engine) unstore(id pim.ClientMessageID) {
-	e.out.Store.Outbox = slices.DeleteFunc(e.out.Store.Outbox, func(m Outgoing) bool { return m.ID == id })
-	e.out.Store.Remove = append(e.out.Store.Remove, id)
-}

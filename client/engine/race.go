@@ -103,16 +103,6 @@ func (e *Engine) endRace() {
 	e.race = race{}
 }
 
-// hangUpAttempt ends an attempt or its connection. If its Dial was not taken yet, that
-// is taken back.
-func (e *Engine) hangUpAttempt(n uint64) {
-	before := len(e.out.Dials)
-	e.out.Dials = slices.DeleteFunc(e.out.Dials, func(d Dial) bool { return d.Attempt == n })
-	if len(e.out.Dials) == before {
-		e.out.Hangups = append(e.out.Hangups, n)
-	}
-}
-
 // dialFailed takes the failure of an attempt. A server that was not tried in this
 // round is tried at once. One that was is tried again only by tickRace, while other
 // attempts are under way.

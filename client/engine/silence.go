@@ -21,7 +21,7 @@ const (
 
 // alive notes that a frame has come. The connection works, whatever the frame is.
 func (e *Engine) alive() {
-	e.link.pongBy, e.link.silentAt, e.link.lineAt = 0, never, e.now.Mono
+	e.link.pongBy, e.link.silentAt, e.lineAt = 0, never, e.now.Mono
 	e.beatAnswered()
 }
 
