@@ -48,7 +48,7 @@ func (e *Engine) ask(in Ask) error {
 }
 
 func (e *Engine) unask(id uint64) {
-	e.fills = slices.DeleteFunc(e.fills, func(f *fill) bool { return f.ID == id })
+	e.fills.drop(id)
 	a := e.asks.byID[id]
 	if a == nil {
 		return

@@ -42,7 +42,7 @@ type conversation struct {
 	own     pim.Seq // the newest entry heard of that makes all before it read, see Engine.reads
 	ownUpTo uint64  // counting messages up to own
 	left    bool
-	holes   []Hole     // what is missing below known
+	holes   holes      // what is missing below known
 	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
@@ -71,7 +71,7 @@ func (e *Engine) restore(row *Conversation) {
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
 		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
 	}
-	if _, eager := e.conversations[row.ID].eager(); eager {
+	if _, eager := e.conversations[row.ID].holes.eager(); eager {
 		e.holed++
 	}
 }
@@ -188,6 +188,9 @@ func (e *Engine) arrived(c *conversation) {
 func (c *conversation) behind() bool {
 	return c.known < c.newest || c.target == unknownSeq
 }
+
+// ackable returns the seq up to which the device has what it is to have.
+func (c *conversation) ackable() pim.Seq { return c.holes.ackable(c.known) }
 
 // pushed takes the entries of a push. A push is a hint: an entry that it does not bring
 // is pulled.

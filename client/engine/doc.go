@@ -60,7 +60,9 @@
 //	commands.go      the user's own log: commands and what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
 //	pull.go          the engine's own pulls: one a conversation, a few at a time
-//	holes.go         long gaps: jumped first, filled later
+//	gaps.go          long gaps: jumped first, filled later
+//	holes.go         what is missing below a position
+//	fills.go         the app's requests to fill holes
 //	ask.go           the app's pulls
 //	sync.go          the sync list: which conversations are behind
 //	ack.go           acknowledgements, coalesced

@@ -387,7 +387,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
 	e.seekOwn(c)
-	e.setHoles(c, soundHoles(without(c.holes, to, unknownSeq), to))
+	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }
 

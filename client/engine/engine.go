@@ -53,9 +53,9 @@ type Engine struct {
 	conversations map[pim.ConversationID]*conversation
 	opened        pim.ConversationID // the one that a person looks at
 	holed         int                // conversations with a hole that is not lazy
-	fills         []*fill            // Fills that wait for an answer, in the order of the inputs
-	behind        int                // conversations with a target, see conversation.target
-	aheadBytes    int                // payloads in conversation.ahead, of all conversations
+	fills         fills
+	behind        int // conversations with a target, see conversation.target
+	aheadBytes    int // payloads in conversation.ahead, of all conversations
 	doubts        doubts
 	fetches       fetches
 	former        former

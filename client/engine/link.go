@@ -281,7 +281,7 @@ func (e *Engine) stop(err *pim.Error) {
 	e.leave(err)
 	e.link.phase, e.link.stopErr = stopped, err
 	e.failAsks(err)
-	e.failFills(err)
+	e.out.Filled = append(e.out.Filled, e.fills.fail(nil, err)...)
 	e.emit(StateEvent{State: Stopped, Err: err})
 }
 

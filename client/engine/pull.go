@@ -105,10 +105,10 @@ func (e *Engine) jobOf(c *conversation) job {
 		}
 		return upward
 	}
-	if f := e.nextFill(c); f != nil {
+	if e.fills.next(c) != nil {
 		return refill
 	}
-	if _, ok := c.eager(); ok {
+	if _, ok := c.holes.eager(); ok {
 		return refill
 	}
 	return noJob
@@ -128,7 +128,7 @@ func (c *conversation) gapEnd() pim.Seq {
 func (e *Engine) rank(c *conversation) int {
 	_, own := c.id.OwnUser()
 	switch {
-	case c.id == e.opened || e.nextFill(c) != nil:
+	case c.id == e.opened || e.fills.next(c) != nil:
 		return rankOpened
 	case own:
 		return rankOwn
@@ -176,9 +176,9 @@ func (e *Engine) pullRequest(p *pull) *wirepb.PIMPullReq {
 	}
 	switch p.job {
 	case refill:
-		h, _ := c.eager()
-		if p.fill = e.nextFill(c); p.fill != nil {
-			h, _ = c.holeBelow(p.fill.Before)
+		h, _ := c.holes.eager()
+		if p.fill = e.fills.next(c); p.fill != nil {
+			h, _ = c.holes.below(p.fill.Before)
 			if p.fill.Limit > 0 {
 				req.Limit = min(uint32(min(p.fill.Limit, pim.MaxPageEntries)), e.limits.page)
 			}
@@ -298,8 +298,8 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		e.suspect(c) // the log was longer before
 		return
 	}
-	if p.fill != nil && p.settled && e.nextFill(c) == p.fill {
-		e.concludeFill(p.fill, nil)
+	if p.fill != nil && p.settled && e.fills.next(c) == p.fill {
+		e.out.Filled = append(e.out.Filled, e.fills.conclude(p.fill, nil))
 	}
 	if c.again {
 		c.again = false
@@ -310,7 +310,8 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		e.retryPull(c, 0)
 	case p.job == refill, c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
 		c.failures = 0
-		if e.filled(c); e.jobOf(c) != noJob {
+		e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
+		if e.jobOf(c) != noJob {
 			e.wantPull(c)
 		}
 	case newest <= c.known:
@@ -371,9 +372,7 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 		p.c.followed = false
 		e.emit(RefusedEvent{Conversation: p.c.id, Err: err})
 	}
-	for f := e.nextFill(p.c); f != nil; f = e.nextFill(p.c) {
-		e.concludeFill(f, err)
-	}
+	e.out.Filled = append(e.out.Filled, e.fills.fail(p.c, err)...)
 	switch {
 	case p.job != refill:
 	case err.Kind == pim.KindNotMember || err.Kind == pim.KindForbidden || err.Kind == pim.KindNotFound:
@@ -382,7 +381,7 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 	case e.cfg.Confirms: // the server can't read it at present, and the app must not miss it
 		e.retryPull(p.c, unreadableAgain)
 	default: // whoever scrolls there asks again
-		e.setHoles(p.c, allLazy(p.c.holes))
+		e.setHoles(p.c, p.c.holes.lazy())
 	}
 	e.giveUp(p.c)
 }

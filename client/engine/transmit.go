@@ -255,7 +255,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
 	}
 	if c == nil || s.Seq <= c.known {
-		if c != nil && m.command == nil && !s.Duplicate && !c.missing(s.Seq) && !c.checked {
+		if c != nil && m.command == nil && !s.Duplicate && !c.holes.miss(s.Seq, s.Seq) && !c.checked {
 			e.suspect(c) // another entry is stored at that seq
 		}
 		if m.command != nil { // a pull has left it out, because a later command superseded it

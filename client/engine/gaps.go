@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// A long gap is not read upwards: a person wants the newest page. So the position
+// jumps to that page, and the gap becomes a hole. A hole is filled by itself, from its
+// top; a very long one is lazy, and is filled only when somebody scrolls there. Hole
+// and position are stored with the entries of the page, in one transaction.
+//
+// The user's own log has no holes: commands are obeyed in their order.
+
+const (
+	pageSize = 100    // entries of a pull, and of the longest gap that is read upwards
+	lazyGap  = 10_000 // entries of the longest hole that is filled by itself
+	maxHoles = 15     // of a conversation; then gaps are read upwards again
+)
+
+// setHoles changes c's holes.
+func (e *Engine) setHoles(c *conversation, hs holes) {
+	_, had := c.holes.eager()
+	c.holes = hs
+	_, has := c.holes.eager()
+	switch {
+	case has && !had:
+		e.holed++
+	case had && !has:
+		e.holed--
+	}
+	e.touch(c)
+	e.ackLater(c)
+}
+
+// jumpTo moves c's position over a gap to next-1; the gap becomes a hole.
+func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
+	h := Hole{From: c.known + 1, To: next - 1}
+	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap) && !e.cfg.Confirms
+	c.known = h.To
+	e.setHoles(c, c.holes.with(h))
+}
+
+// jumps reports whether a gap of c up to the seq to is jumped.
+func (e *Engine) jumps(c *conversation, to pim.Seq) bool {
+	_, own := c.id.OwnUser()
+	return !e.cfg.Watch && !own && !c.former && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
+}
+
+// fillHole takes one frame of a page from a hole, and reports whether it fills
+// anything.
+func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq) bool {
+	for i := range entries {
+		if entry := &entries[i]; c.holes.miss(entry.Seq, entry.Seq) {
+			if entry.Sender == e.meta.User {
+				e.found(entry)
+				e.cameBack(c, entry)
+			}
+			e.reads(c, entry)
+			e.hand(*entry, true)
+		}
+	}
+	rest := c.holes.without(from, to)
+	if from > to || slices.Equal(rest, c.holes) {
+		return false
+	}
+	e.setHoles(c, rest)
+	return true
+}
+
+// fill takes Fill: the app wants older entries.
+func (e *Engine) fill(in Fill) error {
+	c := e.conversations[in.Conversation]
+	switch {
+	case e.link.phase == stopped:
+		return e.link.stopErr
+	case e.cfg.Watch:
+		return pim.Errorf(pim.KindInvalid, "with Options.Watch there are no holes to fill")
+	case len(e.fills) >= maxWaiting:
+		return pim.Errorf(pim.KindOverloaded, "%d requests for older entries wait for an answer", len(e.fills))
+	}
+	if c == nil {
+		e.out.Filled = append(e.out.Filled, Filled{ID: in.ID})
+		return nil
+	}
+	e.fills = append(e.fills, &fill{in, c})
+	e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
+	if e.fills.next(c) == nil {
+		return nil
+	}
+	if c.pulling && e.pulls.drop(c) {
+		e.pulls.push(c, rankOpened)
+	}
+	e.wantPull(c)
+	return nil
+}
+
+// openConversation takes Open: which conversation a person looks at.
+func (e *Engine) openConversation(id pim.ConversationID) {
+	e.opened = id
+	if c := e.conversations[id]; c != nil && c.pulling && e.pulls.drop(c) {
+		e.pulls.push(c, e.rank(c))
+	}
+}

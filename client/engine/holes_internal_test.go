@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+// What is missing is the same, seq by seq, as in a list of all seqs, whatever is jumped
+// over, filled and taken back.
+func TestHoles(t *testing.T) {
+	const (
+		there = iota
+		eager
+		lazy
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		var hs holes
+		model := []int{there} // by seq; the position is the last one
+		known := func() pim.Seq { return pim.Seq(len(model) - 1) }
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			before := slices.Clone(hs)
+			kept := hs
+			from := pim.Seq(rapid.IntRange(1, len(model)).Draw(t, "from"))
+			to := from + pim.Seq(rapid.IntRange(0, 20).Draw(t, "seqs"))
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0: // a jump, and the page behind it
+				kind := rapid.IntRange(eager, lazy).Draw(t, "kind")
+				h := Hole{From: known() + 1, Lazy: kind == lazy}
+				for range rapid.IntRange(1, 20).Draw(t, "wide") {
+					model = append(model, kind)
+				}
+				h.To = known()
+				hs = hs.with(h)
+				for range rapid.IntRange(1, 5).Draw(t, "page") {
+					model = append(model, there)
+				}
+			case 1: // a page
+				hs = hs.without(from, to)
+				for seq := from; seq <= min(to, known()); seq++ {
+					model[seq] = there
+				}
+			case 2: // the server has less
+				end := min(from, known())
+				hs = soundHoles(hs.without(end, unknownSeq), end)
+				model = model[:end+1]
+				model[end] = there
+			case 3: // the server can't read it
+				hs = hs.lazy()
+				for seq := range model {
+					if model[seq] == eager {
+						model[seq] = lazy
+					}
+				}
+			}
+			if !slices.Equal(kept, before) {
+				t.Fatalf("holes that a store may keep were changed: %v, before %v", kept, before)
+			}
+			if sound := soundHoles(hs, known()); !slices.Equal(sound, hs) {
+				t.Fatalf("%v below %d: only %v make sense", hs, known(), sound)
+			}
+			ackable := known()
+			for seq := known(); seq > 0; seq-- {
+				if hs.miss(seq, seq) != (model[seq] != there) {
+					t.Fatalf("%v: misses %d: %v", hs, seq, hs.miss(seq, seq))
+				}
+				if model[seq] == eager {
+					ackable = seq - 1
+				}
+			}
+			if got := hs.ackable(known()); got != ackable {
+				t.Fatalf("%v below %d: ackable up to %d, want %d", hs, known(), got, ackable)
+			}
+			top := func(below pim.Seq, kinds ...int) (top pim.Seq) {
+				for seq := 1; seq < len(model) && pim.Seq(seq) < below; seq++ {
+					if slices.Contains(kinds, model[seq]) {
+						top = pim.Seq(seq)
+					}
+				}
+				return top
+			}
+			h, ok := hs.eager()
+			if want := top(unknownSeq, eager); h.To != want || ok != (want != 0) || h.Lazy {
+				t.Fatalf("%v: the topmost eager one is %v, %v, want one up to %d", hs, h, ok, want)
+			}
+			h, ok = hs.below(from)
+			if want := top(from, eager, lazy); h.To != want || ok != (want != 0) {
+				t.Fatalf("%v: the topmost below %d is %v, %v, want one up to %d", hs, from, h, ok, want)
+			}
+			if got := hs.miss(from, to); got != (top(to+1, eager, lazy) >= from) {
+				t.Fatalf("%v: misses some of %d..%d: %v", hs, from, to, got)
+			}
+		}
+	})
+}
+
+// What a store gives back may be damaged: holes that overlap, end before they begin, or
+// lie above the position are dropped.
+func TestUnsoundHoles(t *testing.T) {
+	got := soundHoles([]Hole{{From: 0, To: 2}, {From: 3, To: 5}, {From: 5, To: 7}, {From: 9, To: 8}, {From: 9, To: 9, Lazy: true}, {From: 12, To: 20}}, 20)
+	if want := (holes{{From: 3, To: 5}, {From: 9, To: 9, Lazy: true}}); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Fills are answered in their order, as soon as nothing is left to be filled for them.
+func TestFills(t *testing.T) {
+	a, b := &conversation{holes: holes{{From: 3, To: 5}}}, &conversation{holes: holes{{From: 1, To: 9, Lazy: true}}}
+	var fs fills
+	for id, f := range map[uint64]*fill{1: {c: a}, 2: {c: b}, 3: {c: a}, 4: {c: a}} {
+		f.ID = id
+		fs = append(fs, f)
+	}
+	slices.SortFunc(fs, func(a, b *fill) int { return int(a.ID) - int(b.ID) })
+	fs[2].Before = 3 // nothing is missing below
+	if got := fs.settle(a); len(got) != 0 {
+		t.Errorf("the first of a has something to fill, and there are answers: %v", got)
+	}
+	if got, want := fs.conclude(fs.next(a), nil), (Filled{ID: 1, More: true}); got != want {
+		t.Errorf("answer %v, want %v", got, want)
+	}
+	if got, want := fs.settle(a), []Filled{{ID: 3}}; !slices.Equal(got, want) {
+		t.Errorf("answers %v, want %v", got, want)
+	}
+	fs.drop(4)
+	err := pim.Errorf(pim.KindUnavailable, "no")
+	if got, want := fs.fail(nil, err), []Filled{{ID: 2, More: true, Err: err}}; !slices.Equal(got, want) || len(fs) != 0 {
+		t.Errorf("answers %v, want %v; %d are left", got, want, len(fs))
+	}
+}
