@@ -49,7 +49,8 @@
 //
 //	effects.go       what the steps come to, for the next Take
 //	link.go          the connection: its phases, backoff, GoAway
-//	race.go          attempts to connect: to which servers, when, which one wins
+//	race.go          attempts to connect: when, which one wins
+//	route.go         which server is tried next
 //	hello.go         Hello and Welcome
 //	token.go         tokens that the server refuses, or that the app does not give
 //	silence.go       how a dead connection is noticed

@@ -91,6 +91,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
 	e.link.dialAt, e.link.silentAt = never, never
+	e.route.servers = cfg.Servers
 	e.restoreNetworks(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
 	e.asks.active = make(map[uint64]*ask)

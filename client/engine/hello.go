@@ -49,7 +49,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.link.judgedAt, e.link.unanswered, e.link.silentAt = now, 0, never
 	e.link.window = min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow)
 	e.heart.every, e.heart.testing = e.interval(), 0
-	e.arrivedAt(e.link.server)
+	e.route.arrived(e.link.server)
 	if e.meta.User != user || w.StorageBehind {
 		e.meta.User = user
 		e.meta.FullSync = e.meta.FullSync || w.StorageBehind

@@ -252,7 +252,8 @@ func (e *Engine) reconnect() {
 // dialAnew dials at once, since earlier failures say nothing any more. Only a token that
 // was refused a moment ago still delays it, see spared.
 func (e *Engine) dialAnew() {
-	e.link.failures, e.route.turn, e.link.stopErr = 0, 0, nil
+	e.link.failures, e.link.stopErr = 0, nil
+	e.route.reset()
 	if !e.spared() {
 		e.dial()
 	}
@@ -293,7 +294,7 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		e.stop(err)
 		return
 	}
-	e.divert(m.Alternatives)
+	e.route.divert(m.Alternatives)
 	var wait, within time.Duration
 	if refused {
 		wait = max(e.tokenWait(), e.askedFor(err))

