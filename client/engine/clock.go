@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // samplesAt is when samples are taken after Welcome, which is one itself, and
@@ -54,10 +53,11 @@ type clock struct {
 
 // add takes a sample: transmitted at t1 and received at t4 on the monotonic
 // clock, received and answered at t2 and t3 on the server's. If the sample says
-// that the server's clock was set back, it returns by how much.
-func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration) {
+// that the server's clock was set back, it returns by how much; first says that the
+// clock was not known before.
+func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration, first bool) {
 	if t1 < c.since || t1 > t4 {
-		return 0
+		return 0, false
 	}
 	// t2 is cut to milliseconds: the frame arrived up to one later.
 	low, high := time.Duration(t3)*time.Millisecond-t4, time.Duration(t2+1)*time.Millisecond-t1
@@ -72,9 +72,10 @@ func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration) {
 			low, high = l, h
 		}
 	}
+	first = !c.known
 	c.low, c.high, c.setAt = low, high, t4
 	c.known, c.doubt = true, false
-	return back
+	return back, first
 }
 
 // at returns the server's time at now, as well as it is known.
@@ -94,81 +95,66 @@ func (c *clock) dueAt() time.Duration {
 	return c.begun + samplesAt[c.taken]
 }
 
-// local returns the local time of a message that is first transmitted now. It
-// grows strictly on a device, over restarts too, unless the server's clock was set
-// back. If the local times were held then, they would hardly grow for as long as the
-// clock was set back, and a message that is sent again would find no place among them.
-func (e *Engine) local() pim.Millis {
-	now := e.clock.at(e.now)
-	if e.clock.known && e.meta.LastLocal-now > pim.OrderWindow {
-		e.meta.LastLocal = now - 1 // the server's clock was set back before this process looked
+// deadline returns when takeDue is to be called; never while the shell does not read.
+func (c *clock) deadline(paused bool) time.Duration {
+	if paused {
+		return never
 	}
-	e.meta.LastLocal = max(now, e.meta.LastLocal+1)
-	e.metaDirty = true
-	return e.meta.LastLocal
+	return c.dueAt()
 }
 
-// calibrate starts over on a new connection. The samples of the connection before may
-// be older than a sleep, in which the monotonic clock stood still.
-func (e *Engine) calibrate(welcome *wirepb.Welcome) {
-	e.clock.doubt = true
-	e.sample(e.link.greetedAt, welcome.ServerMs, welcome.ServerMs)
-	e.sampleAnew()
-	e.tickClock()
+// takeDue reports whether a sample is to be taken now: one for all that are due.
+func (c *clock) takeDue(now time.Duration) bool {
+	due := now >= c.dueAt()
+	for now >= c.dueAt() {
+		c.taken++
+	}
+	return due
 }
 
-// sampleAnew makes samplesAt count from now.
-func (e *Engine) sampleAnew() { e.clock.begun, e.clock.taken = e.now.Mono, 0 }
-
-// clockJumped takes a jump of the wall clock against the monotonic one. Either
-// the wall clock was set, or the device slept while the monotonic clock stood
-// still; nobody can tell, so what was known is in doubt and first transmissions
-// wait for a new sample. Before Welcome nothing is transmitted anyway.
-func (e *Engine) clockJumped() {
-	e.clock.since, e.clock.doubt = e.now.Mono, e.clock.known
-	e.sampleAnew()
+// calibrate starts over on a new connection, whose Hello was transmitted at t1, and whose
+// Welcome came at t4 and was transmitted at welcome by the server's clock. The samples of
+// the connection before may be older than a sleep, in which the monotonic clock stood
+// still. It returns what add returns.
+func (c *clock) calibrate(t1, t4 time.Duration, welcome int64) (back time.Duration, first bool) {
+	c.doubt = true
+	back, first = c.add(t1, t4, welcome, welcome)
+	c.anew(t4)
+	return back, first
 }
 
-// readsAgain goes on after a pause. A sample whose answer was read late does no harm to
+// anew makes samplesAt count from now.
+func (c *clock) anew(now time.Duration) { c.begun, c.taken = now, 0 }
+
+// jumped takes a jump of the wall clock against the monotonic one. Either the wall clock
+// was set, or the device slept while the monotonic clock stood still; nobody can tell, so
+// what was known is in doubt, and first transmissions wait for a new sample. Before
+// Welcome nothing is transmitted anyway.
+func (c *clock) jumped(now time.Duration) {
+	c.since, c.doubt = now, c.known
+	c.anew(now)
+}
+
+// resumed goes on after a pause. A sample whose answer was read late does no harm to
 // bounds that hold already. While they are in doubt, only a new sample will do.
-func (e *Engine) readsAgain() {
-	if e.clock.doubt {
-		e.clock.since = e.now.Mono
-		e.sampleAnew()
+func (c *clock) resumed(now time.Duration) {
+	if c.doubt {
+		c.since = now
+		c.anew(now)
 	}
 }
 
-// takeSample asks the server for its time. The answer brings t1 back as it is.
-func (e *Engine) takeSample() { e.write(&wirepb.PIMTimeReq{T1: int64(e.now.Mono)}) }
-
-func (e *Engine) sampled(m *wirepb.PIMTimeResp) {
-	e.sample(time.Duration(m.T1), m.T2, m.T3)
+// localTime returns the local time of a message that is first transmitted now; last is
+// that of the message before. It grows strictly on a device, over restarts too, unless
+// the server's clock was set back. If the local times were held then, they would hardly
+// grow for as long as the clock was set back, and a message that is sent again would find
+// no place among them.
+func (c *clock) localTime(now Time, last pim.Millis) pim.Millis {
+	at := c.at(now)
+	if c.known && last-at > pim.OrderWindow {
+		return at // the server's clock was set back before this process looked
+	}
+	return max(at, last+1)
 }
 
-// sample takes a sample whose answer has come now.
-func (e *Engine) sample(t1 time.Duration, t2, t3 int64) {
-	first := !e.clock.known
-	if back := e.clock.add(t1, e.now.Mono, t2, t3); back > 0 {
-		e.meta.LastLocal = max(0, e.meta.LastLocal-millis(back))
-		e.metaDirty = true
-	}
-	if first && e.clock.known {
-		e.dateQueued()
-	}
-}
-
-func (e *Engine) tickClock() {
-	if e.paused || e.now.Mono < e.clock.dueAt() {
-		return
-	}
-	for e.now.Mono >= e.clock.dueAt() { // one sample for all that are due
-		e.clock.taken++
-	}
-	e.takeSample()
-}
-
-func (e *Engine) clockDeadline(at *time.Duration) {
-	if !e.paused {
-		*at = min(*at, e.clock.dueAt())
-	}
-}
+func millis(d time.Duration) pim.Millis { return pim.Millis(d / time.Millisecond) }

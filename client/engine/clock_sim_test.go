@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"fmt"
-	"math"
 	"testing"
 	"time"
 
@@ -20,7 +19,6 @@ type traveller struct {
 	now   time.Duration
 	wrong pim.Millis        // the device's wall clock is ahead by so much
 	slept time.Duration     // its monotonic clock stood still for so long
-	drift float64           // and runs faster by this part
 	set   pim.Millis        // the server's clock was set ahead by so much
 	delay [2]func() float64 // to the server and back, ms
 
@@ -29,8 +27,6 @@ type traveller struct {
 	attempt  uint64
 	paused   bool // it does not read
 	up, down []flight
-	samples  []taken
-	asked    map[int64]time.Duration // T1 of the samples under way, and when they left
 	errors   map[string]time.Duration
 	locals   []pim.Millis
 	ids      int
@@ -42,14 +38,9 @@ type flight struct {
 	message wire.Message
 }
 
-// taken is a sample as it really was: its times there and back, when it left, and when
-// it was at the server.
-type taken struct{ there, back, left, at time.Duration }
-
 func setsOut(t testing.TB, delay func() float64) *traveller {
 	v := &traveller{
-		t: t, now: time.Hour, delay: [2]func() float64{delay, delay},
-		asked: make(map[int64]time.Duration), errors: make(map[string]time.Duration),
+		t: t, now: time.Hour, delay: [2]func() float64{delay, delay}, errors: make(map[string]time.Duration),
 	}
 	return v
 }
@@ -85,15 +76,7 @@ func (v *traveller) sleeps(d time.Duration) {
 func (v *traveller) clock() pim.Millis { return epoch + v.set + pim.Millis(v.now/time.Millisecond) }
 
 // mono is the device's monotonic clock.
-func (v *traveller) mono() time.Duration {
-	d := v.now - v.slept
-	return d + time.Duration(float64(d)*v.drift)
-}
-
-// when returns a time at which the monotonic clock shows mono, to the nanosecond.
-func (v *traveller) when(mono time.Duration) time.Duration {
-	return time.Duration(math.Ceil(float64(mono)/(1+v.drift))) + 2 + v.slept
-}
+func (v *traveller) mono() time.Duration { return v.now - v.slept }
 
 func (v *traveller) step(in engine.Input) {
 	v.t.Helper()
@@ -109,14 +92,9 @@ func (v *traveller) step(in engine.Input) {
 		v.attempt = d.Attempt
 	}
 	for _, m := range out.Frames {
-		switch m := m.(type) {
-		case *wirepb.PIMSendReq:
+		if m, ok := m.(*wirepb.PIMSendReq); ok {
 			v.errors[string(m.Payload)] = time.Duration(m.LocalMs-int64(v.clock())) * time.Millisecond
 			v.locals = append(v.locals, pim.Millis(m.LocalMs))
-		case *wirepb.PIMTimeReq:
-			v.asked[m.T1] = v.now
-		case *wirepb.Hello:
-			v.asked[0] = v.now
 		}
 		v.up = v.enters(v.up, 0, m)
 	}
@@ -138,7 +116,7 @@ func (v *traveller) passes(d time.Duration) {
 	for range 10_000 {
 		next := until
 		if at, ok := v.engine.Deadline(); ok {
-			next = min(next, max(v.when(at), v.now))
+			next = min(next, max(at+v.slept, v.now))
 		}
 		if len(v.up) > 0 {
 			next = min(next, max(v.up[0].at, v.now))
@@ -153,7 +131,6 @@ func (v *traveller) passes(d time.Duration) {
 		case len(v.down) > 0 && v.down[0].at <= next && !v.paused:
 			m := v.down[0].message
 			v.down = v.down[1:]
-			v.returns(m)
 			v.step(engine.Frame{Attempt: v.attempt, Message: m})
 		case next == until:
 			return
@@ -168,48 +145,9 @@ func (v *traveller) passes(d time.Duration) {
 func (v *traveller) arrives() {
 	m := v.up[0].message
 	v.up = v.up[1:]
-	key := int64(-1)
-	switch m := m.(type) {
-	case *wirepb.PIMTimeReq:
-		key = m.T1
-	case *wirepb.Hello:
-		key = 0
-	}
-	if left, ok := v.asked[key]; ok {
-		v.samples = append(v.samples, taken{there: v.now - left, left: left, at: v.now})
-	}
 	for _, answer := range v.session.Handle(m) {
 		v.down = v.enters(v.down, 1, answer)
 	}
-}
-
-// returns notes how long the answer to a sample took.
-func (v *traveller) returns(m wire.Message) {
-	key := int64(0)
-	switch m := m.(type) {
-	case *wirepb.PIMTimeResp:
-		key = m.T1
-	case *wirepb.Welcome:
-	default:
-		return
-	}
-	for i := range v.samples {
-		if s := &v.samples[i]; s.left == v.asked[key] && s.back == 0 {
-			s.back = v.now - s.at
-			return
-		}
-	}
-}
-
-// bestRoundTrip is the error of the formula that the engine does not use.
-func (v *traveller) bestRoundTrip() time.Duration {
-	var best taken
-	for _, s := range v.samples {
-		if s.back != 0 && (best.back == 0 || s.there+s.back < best.there+best.back) {
-			best = s
-		}
-	}
-	return (best.there - best.back) / 2
 }
 
 func (v *traveller) says(text string) {

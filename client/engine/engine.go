@@ -119,7 +119,7 @@ func (e *Engine) Step(now Time, in Input) error {
 	}
 	e.now, e.stepped = now, true
 	if max(e.jump, -e.jump) >= millis(jumpAtLeast) {
-		e.clockJumped()
+		e.clock.jumped(now.Mono)
 	}
 	err := e.handle(in)
 	e.tick()
@@ -221,7 +221,7 @@ func (e *Engine) frame(m wire.Message) {
 		e.responded()
 		e.synced(m)
 	case *wirepb.PIMTimeResp:
-		e.sampled(m)
+		e.sampled(e.clock.add(time.Duration(m.T1), e.now.Mono, m.T2, m.T3))
 	case *wirepb.PIMPong:
 		if m.Behind {
 			e.startSync()
@@ -273,7 +273,7 @@ func (e *Engine) pause(on bool) {
 		return
 	}
 	e.resumeAnswers(e.now.Mono - e.pausedAt)
-	e.readsAgain()
+	e.clock.resumed(e.now.Mono)
 	now, answerBy := e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	if e.link.pongBy != 0 {
 		e.link.pongBy = now + pongTimeout
@@ -302,9 +302,30 @@ func (e *Engine) tick() {
 	e.tickPulls()
 	e.tickAsks()
 	e.tickSync()
-	e.tickClock()
+	e.sample()
 	if e.now.Mono >= e.uselessAt() {
 		e.hangUp(errUnanswered, e.nextWait())
+	}
+}
+
+// sample asks the server for its time, if that is due.
+func (e *Engine) sample() {
+	if !e.paused && e.clock.takeDue(e.now.Mono) {
+		e.askTime()
+	}
+}
+
+// askTime asks the server for its time. The answer brings T1 back as it is.
+func (e *Engine) askTime() { e.write(&wirepb.PIMTimeReq{T1: int64(e.now.Mono)}) }
+
+// sampled takes what a sample says, see clock.add.
+func (e *Engine) sampled(back time.Duration, first bool) {
+	if back > 0 {
+		e.meta.LastLocal = max(0, e.meta.LastLocal-millis(back))
+		e.metaDirty = true
+	}
+	if first {
+		e.dateQueued()
 	}
 }
 
@@ -320,7 +341,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 		e.asksDeadline(&at)
 		e.syncDeadline(&at)
 		e.acksDeadline(&at)
-		e.clockDeadline(&at)
+		at = min(at, e.clock.deadline(e.paused))
 	}
 	return at, at != never
 }

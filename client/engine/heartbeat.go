@@ -88,7 +88,7 @@ func (e *Engine) beat() {
 	e.ping()
 	// Pushes are hints: one that was lost on its way is noticed here (I5).
 	e.startSync()
-	e.takeSample()
+	e.askTime()
 }
 
 // proves reports whether the heartbeat that is due would prove something. It must

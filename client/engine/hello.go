@@ -58,7 +58,8 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	}
 	e.meet(w)
 	e.emit(StateEvent{State: Connected})
-	e.calibrate(w)
+	e.sampled(e.clock.calibrate(e.link.greetedAt, e.now.Mono, w.ServerMs))
+	e.sample()
 	e.mayProbeAgain()
 	e.usedNetwork()
 	e.resumeOutbox()

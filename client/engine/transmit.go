@@ -98,7 +98,8 @@ func (e *Engine) fly(m *message) {
 		if m.First == 0 {
 			m.firstWall = e.now.Wall
 		}
-		m.Local = e.local()
+		m.Local = e.clock.localTime(e.now, e.meta.LastLocal)
+		e.meta.LastLocal, e.metaDirty = m.Local, true
 		e.store(m)
 	} else if m.attempt == 0 {
 		m.resumed = true
@@ -227,8 +228,6 @@ func (e *Engine) dateQueued() {
 		e.store(m)
 	}
 }
-
-func millis(d time.Duration) pim.Millis { return pim.Millis(d / time.Millisecond) }
 
 // sent takes a PIMSendAck: the message is durable.
 func (e *Engine) sent(a *wirepb.PIMSendAck) {
