@@ -127,7 +127,7 @@ func (e *Engine) askFailed(m *wirepb.PIMError) {
 	}
 	a.failures++
 	e.requeue(a)
-	a.retryAt = e.now.Mono + max(err.RetryAfter, e.backoff(a.failures))
+	a.retryAt = e.now.Mono + max(err.RetryAfter, repeatAfter(a.failures, e.cfg.Random))
 }
 
 func (e *Engine) requeue(a *ask) {

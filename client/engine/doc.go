@@ -51,6 +51,8 @@
 //	link.go          the connection: its phases, backoff, GoAway
 //	race.go          attempts to connect: when, which one wins
 //	route.go         which server is tried next
+//	backoff.go       how long to wait between rounds
+//	strays.go        Hellos that nobody awaits, and that may replace a connection
 //	hello.go         Hello and Welcome
 //	token.go         tokens that the server refuses, or that the app does not give
 //	silence.go       how a dead connection is noticed

@@ -38,15 +38,17 @@ type Engine struct {
 	jump    pim.Millis // of the wall clock against the monotonic one, since the step before
 
 	// The connection, and what goes over it.
-	link   link
-	race   race
-	route  route
-	heart  heart
-	limits limits
-	clock  clock
-	outbox outbox
-	sync   syncing
-	acks   acks
+	link    link
+	race    race
+	route   route
+	backoff backoff
+	strays  strays
+	heart   heart
+	limits  limits
+	clock   clock
+	outbox  outbox
+	sync    syncing
+	acks    acks
 
 	// Conversations and settings, and what is under way to complete them.
 	settings      map[string]pim.Setting // of the own log by entity, without commands in the outbox
@@ -92,6 +94,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.setLimits(nil)
 	e.link.dialAt, e.link.silentAt = never, never
 	e.route.servers = cfg.Servers
+	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.restoreNetworks(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
 	e.asks.active = make(map[uint64]*ask)
@@ -139,7 +142,7 @@ func (e *Engine) Step(now Time, in Input) error {
 func (e *Engine) handle(in Input) error {
 	switch in := in.(type) {
 	case Start:
-		e.stray() // the process before this one may have died just after its Hello
+		e.strays.note(e.now.Mono) // the process before this one may have died just after its Hello
 		e.beginConfirming()
 		e.showPending()
 		e.dial()
@@ -304,7 +307,7 @@ func (e *Engine) tick() {
 	e.tickSync()
 	e.sample()
 	if e.now.Mono >= e.uselessAt() {
-		e.hangUp(errUnanswered, e.nextWait())
+		e.hangUp(errUnanswered, e.backoff.lost(e.now.Mono))
 	}
 }
 
@@ -404,11 +407,4 @@ func atMost(n, limit uint32) uint32 {
 		return limit
 	}
 	return n
-}
-
-// backoff returns a random wait before the n-th repetition of a request, n from
-// 1: between half of 2ⁿ⁻¹ seconds and all of it, at most 30 s.
-func (e *Engine) backoff(n int) time.Duration {
-	d := min(time.Second<<min(n-1, 10), 30*time.Second)
-	return d/2 + time.Duration(e.cfg.Random()*float64(d/2))
 }

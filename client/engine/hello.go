@@ -45,9 +45,9 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.setLimits(w.Limits)
 	e.link.phase = open
 	now := e.now.Mono
-	e.link.openedAt, e.link.pingedAt, e.link.pongBy = now, now, 0
+	e.link.pingedAt, e.link.pongBy = now, 0
 	e.link.judgedAt, e.link.unanswered, e.link.silentAt = now, 0, never
-	e.link.window = min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow)
+	e.backoff.opened(now, min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow))
 	e.heart.every, e.heart.testing = e.interval(), 0
 	e.route.arrived(e.link.server)
 	if e.meta.User != user || w.StorageBehind {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -32,21 +31,16 @@ const (
 // link is the state of the connection.
 type link struct {
 	// Where it stands, and when it is dialled next.
-	phase     phase
-	attempt   uint64 // the number of the last attempt
-	using     uint64 // greeting, open: the attempt that won
-	server    string // where the attempt using leads
-	failures  int    // failures in a row: rounds, and connections that were not good
-	refusals  int    // tokens that were refused since one was last good
-	refusedAt time.Duration
-	dialAt    time.Duration // waiting: when the next round begins
-	window    time.Duration // from Welcome: spread of the first wait after this connection
+	phase   phase
+	attempt uint64        // the number of the last attempt
+	using   uint64        // greeting, open: the attempt that won
+	server  string        // where the attempt using leads
+	dialAt  time.Duration // waiting: when the next round begins
 
 	// Set while greeting or open.
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
-	answered  bool // greeting: the server has answered Hello with a refusal
-	openedAt  time.Duration
+	answered  bool          // greeting: the server has answered Hello with a refusal
 	pingedAt  time.Duration // the last heartbeat, or Welcome
 	pongBy    time.Duration // by when a frame must have come; 0: no ping is under way
 	nonce     uint64
@@ -57,23 +51,11 @@ type link struct {
 	unanswered int           // requests in a row that were not answered in time
 	rowAt      time.Duration // when the first of them was transmitted
 
-	// strays counts the Hellos whose connections were left before an answer came, the
-	// last of them at strayAt. A stray Hello may reach the server after a later Hello,
-	// and replace that connection. Then the device has not connected elsewhere: it has
-	// replaced itself.
-	strays  int
-	strayAt time.Duration
-
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
 }
 
-const (
-	goodAfter = time.Second      // a connection that lived so long resets the backoff
-	maxWindow = 10 * time.Minute // a longer wait named by a Welcome, PIMGoAway or refusal is cut to it
-	maxStrays = 8
-	strayFor  = 2 * time.Minute // how long a stray Hello may be on its way
-)
+const maxWindow = 10 * time.Minute // a longer wait named by a Welcome, PIMGoAway or refusal is cut to it
 
 var (
 	errNoHandshake = pim.Errorf(pim.KindTimeout, "no server could be reached within %v", raceFor)
@@ -99,31 +81,16 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	}
 	e.link.answered = e.link.answered || code != 0
 	switch {
-	case e.refused(code):
+	case tokenRefused(code, e.link.cause):
 		e.beatFailed()
 		err := asError(err, wire.CodeUnauthorized)
-		e.retreat(err, max(e.tokenWait(), e.askedFor(err)))
-	case code != 0 && !code.Reconnect() && !e.replacedItself(code):
+		e.retreat(err, max(e.backoff.refused(e.now.Mono), e.backoff.askedFor(err)))
+	case code != 0 && !code.Reconnect() && !e.strays.useUp(code, e.now.Mono):
 		e.stop(asError(err, code))
 	default:
 		e.beatFailed()
-		e.retreat(err, e.nextWait())
+		e.retreat(err, e.backoff.lost(e.now.Mono))
 	}
-}
-
-// replacedItself reports whether the server may have ended the connection with code
-// because a stray Hello of this device has replaced it. It uses up that stray Hello.
-func (e *Engine) replacedItself(code wire.Code) bool {
-	if code != wire.CodeReplaced || e.link.strays == 0 || e.now.Mono-e.link.strayAt > strayFor {
-		return false
-	}
-	e.link.strays--
-	return true
-}
-
-// stray notes that a Hello may still be on its way, and that nobody awaits its answer.
-func (e *Engine) stray() {
-	e.link.strays, e.link.strayAt = min(e.link.strays+1, maxStrays), e.now.Mono
 }
 
 // asError returns err if it is a *pim.Error, and else an error that wraps err, of
@@ -144,26 +111,6 @@ func asError(err error, code wire.Code) *pim.Error {
 		kind = pim.KindUnsupported
 	}
 	return &pim.Error{Op: "connect", Kind: kind, Text: "the server closed the connection: " + code.String(), Err: err}
-}
-
-// nextWait returns how long to wait before the next round. After a connection that
-// was good it is a random time within the window that the server gave, because its
-// other clients may have lost it in the same moment. Else it is a random time up to
-// min(BackoffMin·2ⁿ, BackoffMax), n being the failures in a row before this one, which
-// it counts.
-func (e *Engine) nextWait() time.Duration {
-	limit := e.cfg.BackoffMax
-	switch n := e.link.failures; {
-	case e.link.phase == open && e.now.Mono-e.link.openedAt >= goodAfter:
-		e.link.failures = 0
-		limit = cmp.Or(e.link.window, e.cfg.BackoffMin)
-	case n < 30 && e.cfg.BackoffMin < limit>>n:
-		limit = e.cfg.BackoffMin << n
-		fallthrough
-	default:
-		e.link.failures++
-	}
-	return time.Duration(e.cfg.Random() * float64(limit))
 }
 
 // retreat leaves the connection, or the attempts at one; the next round begins after wait.
@@ -190,12 +137,12 @@ func lossOf(err error) *pim.Error {
 // too: the next connection makes the requests in them again.
 func (e *Engine) leave(err error) {
 	if e.link.phase == greeting && !e.link.answered {
-		e.stray()
+		e.strays.note(e.now.Mono)
 	}
 	if e.link.phase == open {
 		e.usedNetwork()
-		e.tokenWasGood()
 	}
+	e.backoff.left(e.now.Mono)
 	e.heart.testing = 0
 	e.endRace()
 	e.out.Frames = nil
@@ -252,7 +199,8 @@ func (e *Engine) reconnect() {
 // dialAnew dials at once, since earlier failures say nothing any more. Only a token that
 // was refused a moment ago still delays it, see spared.
 func (e *Engine) dialAnew() {
-	e.link.failures, e.link.stopErr = 0, nil
+	e.link.stopErr = nil
+	e.backoff.forget()
 	e.route.reset()
 	if !e.spared() {
 		e.dial()
@@ -289,17 +237,17 @@ func (e *Engine) stop(err *pim.Error) {
 // goAway takes a PIMGoAway, the server's last frame.
 func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 	code := wire.Code(min(m.Code, 1<<16-1))
-	err, refused := e.reasonOf(m, code), e.refused(code)
-	if !m.Reconnect && !refused && !e.replacedItself(code) {
+	err, refused := reasonOf(m, code, e.link.cause), tokenRefused(code, e.link.cause)
+	if !m.Reconnect && !refused && !e.strays.useUp(code, e.now.Mono) {
 		e.stop(err)
 		return
 	}
 	e.route.divert(m.Alternatives)
 	var wait, within time.Duration
 	if refused {
-		wait = max(e.tokenWait(), e.askedFor(err))
+		wait = max(e.backoff.refused(e.now.Mono), e.backoff.askedFor(err))
 	} else {
-		wait = e.nextWait()
+		wait = e.backoff.lost(e.now.Mono)
 	}
 	if m.WindowMs > 0 {
 		window := min(time.Duration(m.WindowMs)*time.Millisecond, maxWindow)
@@ -311,12 +259,12 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 	e.hangUp(err, max(wait, within))
 }
 
-// reasonOf returns why the server ends the connection: its last PIMError that answered
-// no request, or else an error made of m and code.
-func (e *Engine) reasonOf(m *wirepb.PIMGoAway, code wire.Code) *pim.Error {
+// reasonOf returns why the server ends the connection: cause, its last PIMError that
+// answered no request, or else an error made of m and code.
+func reasonOf(m *wirepb.PIMGoAway, code wire.Code, cause *pim.Error) *pim.Error {
 	switch {
-	case e.link.cause != nil:
-		return e.link.cause
+	case cause != nil:
+		return cause
 	case m.Reconnect && code != wire.CodeUnauthorized:
 		return &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "the server closed the connection: " + code.String()}
 	}
@@ -336,7 +284,7 @@ func (e *Engine) tickLink() {
 		e.tickRace()
 	case greeting:
 		if !e.paused && now >= e.link.welcomeBy {
-			e.hangUp(errNoWelcome, e.nextWait())
+			e.hangUp(errNoWelcome, e.backoff.lost(now))
 		}
 	case open:
 		e.tickOpen()

@@ -344,7 +344,7 @@ func (e *Engine) giveUp(c *conversation) {
 func (e *Engine) retryPull(c *conversation, wait time.Duration) {
 	c.failures++
 	if wait == 0 {
-		wait = e.backoff(c.failures)
+		wait = repeatAfter(c.failures, e.cfg.Random)
 	}
 	if c.retryAt == 0 {
 		e.pulls.waiting = append(e.pulls.waiting, c)

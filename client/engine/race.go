@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"time"
 
@@ -81,27 +80,15 @@ func (e *Engine) dialFailed(n uint64, err error) {
 	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.route.next()):
 		e.attempt()
 	case len(e.race.running) == 0:
-		e.retreat(err, max(e.nextWait(), e.askedFor(err)))
+		e.retreat(err, max(e.backoff.lost(e.now.Mono), e.backoff.askedFor(err)))
 	}
-}
-
-// askedFor returns how long a gateway that turned an attempt away wants to be left
-// alone, plus a random time of up to a quarter of that: those that it turned away should
-// not all come back in the same moment. 0: it named no time.
-func (e *Engine) askedFor(err error) time.Duration {
-	var refused *pim.Error
-	if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
-		return 0
-	}
-	wait := min(refused.RetryAfter, maxWindow)
-	return wait + time.Duration(e.cfg.Random()*float64(wait)/4)
 }
 
 func (e *Engine) tickRace() {
 	now := e.now.Mono
 	switch {
 	case now >= e.race.endBy:
-		e.retreat(cmp.Or(e.race.noToken, errNoHandshake), e.nextWait())
+		e.retreat(cmp.Or(e.race.noToken, errNoHandshake), e.backoff.lost(now))
 	case now >= e.race.nextAt && len(e.race.tried) < raceAttempts:
 		e.attempt()
 	}

@@ -67,7 +67,7 @@ func (e *Engine) tickOpen() {
 	case e.paused:
 	case e.link.pongBy != 0 && now >= e.link.pongBy:
 		e.beatFailed()
-		e.hangUp(errSilent, e.nextWait())
+		e.hangUp(errSilent, e.backoff.lost(now))
 	case e.probeDue() <= now:
 		// pongBy counts from now, not from the beginning of the silence: if the process
 		// stood still, the answers may have come without having been read.

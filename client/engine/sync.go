@@ -155,7 +155,7 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 func (e *Engine) syncFailed(err *pim.Error) {
 	e.sync.request = 0
 	e.sync.failures++
-	e.sync.retryAt = e.now.Mono + max(err.RetryAfter, e.backoff(e.sync.failures))
+	e.sync.retryAt = e.now.Mono + max(err.RetryAfter, repeatAfter(e.sync.failures, e.cfg.Random))
 }
 
 // finishSync takes note if a full sync is complete: the list is read, and every

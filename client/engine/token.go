@@ -2,66 +2,24 @@ package engine
 
 import (
 	"slices"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 )
 
-// A refused token is no reason to stop. The app gives a new token for every attempt;
-// and a server that took a good token for expired, because its clock was wrong, may be
-// right the next time. But a server whose clock or keys are wrong refuses all its
-// clients at once, and they must not hammer at it. So the waits grow, up to minutes,
-// and in the first 2·BackoffMin nothing that the app does makes the engine dial.
-
-const (
-	// tokenProven is how long a connection must live to prove that its token was good:
-	// if the token was valid when the connection was made, the server ends it no
-	// earlier than exp plus its leeway of 30 s.
-	tokenProven = 30 * time.Second
-	// refusalFactor times BackoffMax is the longest wait.
-	refusalFactor = 10
-)
-
-// refused reports whether the server does not take the token: by code, or, if it gave
-// none, by its last PIMError that answered no request.
-func (e *Engine) refused(code wire.Code) bool {
-	return code == wire.CodeUnauthorized || code == 0 && e.link.cause != nil && e.link.cause.Kind == pim.KindUnauthorized
-}
-
-// tokenWait returns how long to wait after a token was refused: after the n-th refusal
-// in a row, n from 1, a random time up to min(BackoffMin·2ⁿ, 10·BackoffMax). A token that
-// ran out on a connection that proved it good counts as any other loss (nextWait).
-func (e *Engine) tokenWait() time.Duration {
-	if e.tokenWasGood() {
-		return e.nextWait()
-	}
-	e.link.refusals++
-	e.link.refusedAt = e.now.Mono
-	limit := refusalFactor * e.cfg.BackoffMax
-	if n := e.link.refusals; n < 30 && e.cfg.BackoffMin < limit>>n {
-		limit = e.cfg.BackoffMin << n
-	}
-	return time.Duration(e.cfg.Random() * float64(limit))
-}
-
-// tokenWasGood reports whether the connection has lived long enough to prove its token
-// good. If so, it forgets the refusals before it.
-func (e *Engine) tokenWasGood() bool {
-	good := e.link.phase == open && e.now.Mono-e.link.openedAt >= tokenProven
-	if good {
-		e.link.refusals = 0
-	}
-	return good
+// tokenRefused reports whether the server does not take the token: by code, or, if it
+// gave none, by cause, its last PIMError that answered no request.
+func tokenRefused(code wire.Code, cause *pim.Error) bool {
+	return code == wire.CodeUnauthorized || code == 0 && cause != nil && cause.Kind == pim.KindUnauthorized
 }
 
 // spared reports whether the server is spared a dial now, because it refused a token a
 // moment ago. Then the dial is set for later. Otherwise an app that reconnects whenever
 // it hears of a refusal would hammer at the server.
 func (e *Engine) spared() bool {
-	at := e.link.refusedAt + 2*e.cfg.BackoffMin
+	at, ok := e.backoff.sparedUntil(e.now.Mono)
 	switch {
-	case e.link.refusals == 0 || e.now.Mono >= at:
+	case !ok:
 		return false
 	case e.link.phase == waiting && e.link.dialAt <= at: // the next round begins by then anyway
 		return true
@@ -85,11 +43,11 @@ func (e *Engine) noToken(attempt uint64, err *pim.Error) {
 	if len(e.race.running) > 0 {
 		return
 	}
-	wait := e.askedFor(err)
+	wait := e.backoff.askedFor(err)
 	if err.Kind == pim.KindUnauthorized {
-		wait = max(wait, e.tokenWait())
+		wait = max(wait, e.backoff.refused(e.now.Mono))
 	} else {
-		wait = max(wait, e.nextWait())
+		wait = max(wait, e.backoff.lost(e.now.Mono))
 	}
 	e.retreat(err, wait)
 }

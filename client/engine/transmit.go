@@ -313,7 +313,7 @@ func (e *Engine) rejected(id pim.ClientMessageID, answer *wirepb.PIMError) {
 		return
 	}
 	m.refusals++
-	wait := e.backoff(m.refusals)
+	wait := repeatAfter(m.refusals, e.cfg.Random)
 	if err.RetryAfter > 0 {
 		// A server that names a time speaks of itself, not of this message: all
 		// messages wait. It told other clients the same: the wait is spread.
