@@ -55,8 +55,8 @@
 //	strays.go        Hellos that nobody awaits, and that may replace a connection
 //	hello.go         Hello and Welcome
 //	token.go         tokens that the server refuses, or that the app does not give
-//	silence.go       how a dead connection is noticed
-//	heartbeat.go     how far apart heartbeats are, found out for each network
+//	silence.go       how a dead connection is noticed; heartbeats
+//	heartbeat.go     how far apart they are, found out for each network
 //	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed
 //	transmit.go      their transmission, resends, answers

@@ -77,6 +77,14 @@ type limits struct {
 	heartbeat time.Duration // longest interval that may be announced; 0: announcements are ignored
 }
 
+// longestBeat returns the longest interval between heartbeats that the server permits.
+func (l *limits) longestBeat() time.Duration {
+	if l.heartbeat == 0 {
+		return l.idle / 2
+	}
+	return l.heartbeat
+}
+
 const (
 	maxInFlight = 32
 	defaultIdle = time.Minute
@@ -95,7 +103,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.link.dialAt, e.link.silentAt = never, never
 	e.route.servers = cfg.Servers
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
-	e.restoreNetworks(s.Networks)
+	e.heart.restore(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
 	e.asks.active = make(map[uint64]*ask)
 	e.asks.byID = make(map[uint64]*ask)
@@ -374,7 +382,12 @@ func (e *Engine) Synced() bool {
 }
 
 // Take returns what the steps since the last Take have left to be done.
-func (e *Engine) Take() Output { return e.take() }
+func (e *Engine) Take() Output {
+	if e.heart.dirty {
+		e.out.Store.Networks, e.heart.dirty = e.heart.rows(), false
+	}
+	return e.take()
+}
 
 // setLimits takes the limits of a Welcome; nil: before the first one. A limit that is
 // left out gets a default: for sizes the protocol's, for inFlight and idle this

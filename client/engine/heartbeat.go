@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/pim-im/pim"
 )
 
 // Heartbeats keep the path open: a middlebox forgets a connection on which
@@ -32,24 +34,54 @@ const (
 	stableFor      = 7 * 24 * time.Hour // without use; then the interval may grow again
 )
 
-// heart is the pace of the heartbeats.
+// heart is the pace of the heartbeats. Times of networks are the server's, all others are
+// on the clock of Time.Mono.
 type heart struct {
 	network    string
 	networks   map[string]*Network
+	dirty      bool // networks are to be stored, see rows
 	successes  int
 	failures   int
-	testing    time.Duration // the ping under way follows real silence of this interval; 0: it does not
-	foreground bool
-	every      time.Duration // the interval in force: announced to the server
+	foreground bool // a person looks at the app
+
+	longest  time.Duration // interval that the server permits
+	every    time.Duration // the interval in force: announced to the server
+	pingedAt time.Duration // the last heartbeat, or Welcome
+	testing  time.Duration // the ping under way follows real silence of this interval; 0: it does not
 }
 
-func (e *Engine) restoreNetworks(rows []Network) {
-	e.heart.networks = make(map[string]*Network)
+func (h *heart) restore(rows []Network) {
+	h.networks = make(map[string]*Network)
 	for _, n := range rows {
-		if n.Every >= minHeartbeat && n.Every <= maxHeartbeat && len(e.heart.networks) < maxNetworks {
-			e.heart.networks[n.Name] = &n
+		if n.Every >= minHeartbeat && n.Every <= maxHeartbeat && len(h.networks) < maxNetworks {
+			h.networks[n.Name] = &n
 		}
 	}
+}
+
+// rows returns what is to be stored of the networks.
+func (h *heart) rows() []Network {
+	rows := make([]Network, 0, len(h.networks))
+	for _, n := range h.networks {
+		rows = append(rows, *n)
+	}
+	slices.SortFunc(rows, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
+	return rows
+}
+
+// opened notes a Welcome, at now, of a server that permits intervals up to longest.
+func (h *heart) opened(now, longest time.Duration) {
+	h.longest = longest
+	h.every, h.testing, h.pingedAt = h.interval(), 0, now
+}
+
+// cutShort notes that the answer to the ping under way will not be awaited: it proves
+// nothing.
+func (h *heart) cutShort() { h.testing = 0 }
+
+// onNetwork changes to the network name.
+func (h *heart) onNetwork(name string) {
+	h.network, h.successes, h.failures, h.testing = name, 0, 0, 0
 }
 
 // pace returns what is known of the network in use.
@@ -60,49 +92,38 @@ func (h *heart) pace() Network {
 	return Network{Name: h.network, Every: firstHeartbeat}
 }
 
-// allowed returns the interval every, as far as the server permits it.
-func (e *Engine) allowed(every time.Duration) time.Duration {
-	if e.limits.heartbeat == 0 { // the server ignores announcements
-		return min(every, e.limits.idle/2)
+// wish returns the interval to announce, whatever the server permits.
+func (h *heart) wish() time.Duration {
+	every := h.pace().Every
+	if h.foreground {
+		every = min(every, foregroundBeat)
 	}
-	return min(every, e.limits.heartbeat)
+	return every
 }
 
-// interval returns how far apart heartbeats should be: as wished, and allowed.
-func (e *Engine) interval() time.Duration { return e.allowed(e.wish()) }
+// interval returns how far apart heartbeats should be: as wished, and permitted.
+func (h *heart) interval() time.Duration { return min(h.wish(), h.longest) }
 
-// pingAt returns when the next heartbeat is due. A shorter interval holds at
-// once, a longer one when the server has been told.
-func (e *Engine) pingAt() time.Duration {
-	return e.link.pingedAt + min(e.heart.every, e.interval())
-}
+// beatAt returns when the next heartbeat is due. A shorter interval holds at once, a
+// longer one when the server has been told.
+func (h *heart) beatAt() time.Duration { return h.pingedAt + min(h.every, h.interval()) }
 
-// beat transmits a heartbeat, which announces the next.
-func (e *Engine) beat() {
-	h, now := &e.heart, e.now.Mono
+// beat notes that a heartbeat goes out now, and that it announces h.every. The line was
+// silent, as far as anybody knows, for the time silence.
+//
+// The heartbeat proves something only if it follows real silence, and the interval is the
+// network's, or the longest that the server permits.
+func (h *heart) beat(now, silence time.Duration) {
 	h.testing = 0
-	if e.proves() {
+	if h.every > minHeartbeat && h.every == min(h.pace().Every, h.longest) && silence >= h.every-beatSilence {
 		h.testing = h.every
 	}
-	h.every, e.link.pingedAt = e.interval(), now
-	e.ping()
-	// Pushes are hints: one that was lost on its way is noticed here (I5).
-	e.startSync()
-	e.askTime()
+	h.every, h.pingedAt = h.interval(), now
 }
 
-// proves reports whether the heartbeat that is due would prove something. It must
-// follow real silence, and the interval must be the network's, or the longest that the
-// server permits. While the shell does not read, nobody knows whether frames have come.
-func (e *Engine) proves() bool {
-	h := &e.heart
-	return !e.paused && h.every > minHeartbeat && h.every == e.allowed(h.pace().Every) &&
-		e.now.Mono-e.lineAt >= h.every-beatSilence
-}
-
-// beatAnswered notes that the connection has outlived a heartbeat's silence.
-func (e *Engine) beatAnswered() {
-	h, tested := &e.heart, e.heart.testing
+// answered notes that a frame has come: the connection has outlived a heartbeat's silence.
+func (h *heart) answered(at pim.Millis) {
+	tested := h.testing
 	if tested == 0 {
 		return
 	}
@@ -113,14 +134,14 @@ func (e *Engine) beatAnswered() {
 	h.successes, h.failures = 0, 0
 	if n := h.pace(); !n.Stable && n.Every == tested && tested < maxHeartbeat {
 		n.Every = min(tested+beatStep, maxHeartbeat)
-		e.learn(n)
+		h.learn(n, at)
 	}
 }
 
-// beatFailed notes that a heartbeat may have found the connection dead. A single
-// failure may be chance.
-func (e *Engine) beatFailed() {
-	h, tested := &e.heart, e.heart.testing
+// failed notes that a heartbeat may have found the connection dead. A single failure may
+// be chance.
+func (h *heart) failed(at pim.Millis) {
+	tested := h.testing
 	if tested == 0 {
 		return
 	}
@@ -128,29 +149,19 @@ func (e *Engine) beatFailed() {
 	if h.failures++; h.failures >= beatFailures {
 		n := h.pace()
 		n.Every, n.Stable = max(tested-beatStep-beatMargin, minHeartbeat), true
-		e.learn(n)
+		h.learn(n, at)
 	}
 }
 
 // learn keeps what was found out about the network in use.
-func (e *Engine) learn(n Network) {
-	h := &e.heart
+func (h *heart) learn(n Network, at pim.Millis) {
 	h.successes, h.failures = 0, 0
-	n.Used = e.clock.at(e.now)
+	n.Used = at
 	h.networks[n.Name] = &n
 	if len(h.networks) > maxNetworks {
 		h.forgetOldest()
 	}
-	e.storeNetworks()
-}
-
-// wish returns the interval to announce, whatever the server allows.
-func (e *Engine) wish() time.Duration {
-	every := e.heart.pace().Every
-	if e.heart.foreground {
-		every = min(every, foregroundBeat)
-	}
-	return every
+	h.dirty = true
 }
 
 func (h *heart) forgetOldest() {
@@ -163,33 +174,17 @@ func (h *heart) forgetOldest() {
 	delete(h.networks, oldest.Name)
 }
 
-func (e *Engine) storeNetworks() {
-	rows := make([]Network, 0, len(e.heart.networks))
-	for _, n := range e.heart.networks {
-		rows = append(rows, *n)
-	}
-	slices.SortFunc(rows, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
-	e.out.Store.Networks = rows
-}
-
-// onNetwork changes to the network name.
-func (h *heart) onNetwork(name string) {
-	h.network, h.successes, h.failures, h.testing = name, 0, 0, 0
-}
-
-// usedNetwork notes that there is, or was until now, a connection over the
-// network in use.
-func (e *Engine) usedNetwork() {
-	if n := e.heart.networks[e.heart.network]; n != nil {
-		n.Used = e.clock.at(e.now)
-		e.storeNetworks()
+// used notes that there is, or was until now, a connection over the network in use.
+func (h *heart) used(at pim.Millis) {
+	if n := h.networks[h.network]; n != nil {
+		n.Used, h.dirty = at, true
 	}
 }
 
 // mayProbeAgain lets the interval of the network in use grow again, if the network
 // was not used for a week.
-func (e *Engine) mayProbeAgain() {
-	if n := e.heart.networks[e.heart.network]; n != nil && e.clock.at(e.now)-n.Used >= millis(stableFor) {
+func (h *heart) mayProbeAgain(at pim.Millis) {
+	if n := h.networks[h.network]; n != nil && at-n.Used >= millis(stableFor) {
 		n.Stable = false
 	}
 }

@@ -19,7 +19,7 @@ func (e *Engine) greet(attempt uint64, token string) {
 	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
-		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.wish() / time.Millisecond),
+		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.heart.wish() / time.Millisecond),
 	})
 }
 
@@ -45,10 +45,10 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.setLimits(w.Limits)
 	e.link.phase = open
 	now := e.now.Mono
-	e.link.pingedAt, e.link.pongBy = now, 0
+	e.link.pongBy = 0
 	e.link.judgedAt, e.link.unanswered, e.link.silentAt = now, 0, never
 	e.backoff.opened(now, min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow))
-	e.heart.every, e.heart.testing = e.interval(), 0
+	e.heart.opened(now, e.limits.longestBeat())
 	e.route.arrived(e.link.server)
 	if e.meta.User != user || w.StorageBehind {
 		e.meta.User = user
@@ -60,8 +60,8 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.emit(StateEvent{State: Connected})
 	e.sampled(e.clock.calibrate(e.link.greetedAt, e.now.Mono, w.ServerMs))
 	e.sample()
-	e.mayProbeAgain()
-	e.usedNetwork()
+	e.heart.mayProbeAgain(e.clock.at(e.now))
+	e.heart.used(e.clock.at(e.now))
 	e.resumeOutbox()
 	e.resumeDoubts()
 	e.resumeConversations()

@@ -41,7 +41,6 @@ type link struct {
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
 	answered  bool          // greeting: the server has answered Hello with a refusal
-	pingedAt  time.Duration // the last heartbeat, or Welcome
 	pongBy    time.Duration // by when a frame must have come; 0: no ping is under way
 	nonce     uint64
 
@@ -82,13 +81,13 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	e.link.answered = e.link.answered || code != 0
 	switch {
 	case tokenRefused(code, e.link.cause):
-		e.beatFailed()
+		e.heart.failed(e.clock.at(e.now))
 		err := asError(err, wire.CodeUnauthorized)
 		e.retreat(err, max(e.backoff.refused(e.now.Mono), e.backoff.askedFor(err)))
 	case code != 0 && !code.Reconnect() && !e.strays.useUp(code, e.now.Mono):
 		e.stop(asError(err, code))
 	default:
-		e.beatFailed()
+		e.heart.failed(e.clock.at(e.now))
 		e.retreat(err, e.backoff.lost(e.now.Mono))
 	}
 }
@@ -140,10 +139,10 @@ func (e *Engine) leave(err error) {
 		e.strays.note(e.now.Mono)
 	}
 	if e.link.phase == open {
-		e.usedNetwork()
+		e.heart.used(e.clock.at(e.now))
 	}
 	e.backoff.left(e.now.Mono)
-	e.heart.testing = 0
+	e.heart.cutShort()
 	e.endRace()
 	e.out.Frames = nil
 	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0

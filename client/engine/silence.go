@@ -22,7 +22,7 @@ const (
 // alive notes that a frame has come. The connection works, whatever the frame is.
 func (e *Engine) alive() {
 	e.link.pongBy, e.link.silentAt, e.lineAt = 0, never, e.now.Mono
-	e.beatAnswered()
+	e.heart.answered(e.clock.at(e.now))
 }
 
 // arriving notes that bytes of an incomplete frame came, or went out, at the time at.
@@ -62,11 +62,11 @@ func (e *Engine) arriving(at time.Duration) {
 func (e *Engine) tickOpen() {
 	now := e.now.Mono
 	switch {
-	case now >= e.pingAt():
+	case now >= e.heart.beatAt():
 		e.beat()
 	case e.paused:
 	case e.link.pongBy != 0 && now >= e.link.pongBy:
-		e.beatFailed()
+		e.heart.failed(e.clock.at(e.now))
 		e.hangUp(errSilent, e.backoff.lost(now))
 	case e.probeDue() <= now:
 		// pongBy counts from now, not from the beginning of the silence: if the process
@@ -76,6 +76,19 @@ func (e *Engine) tickOpen() {
 	case e.jump > millis(sleptAtLeast):
 		e.ping() // the device has slept; the connection may not have
 	}
+}
+
+// beat transmits a heartbeat, which announces the next.
+func (e *Engine) beat() {
+	silence := e.now.Mono - e.lineAt
+	if e.paused {
+		silence = 0 // nobody knows whether frames have come
+	}
+	e.heart.beat(e.now.Mono, silence)
+	e.ping()
+	// Pushes are hints: one that was lost on its way is noticed here (I5).
+	e.startSync()
+	e.askTime()
 }
 
 // probeDue returns when silence calls for a ping.
@@ -95,7 +108,7 @@ func (e *Engine) ping() {
 }
 
 func (e *Engine) openDeadline(at *time.Duration) {
-	*at = min(*at, e.pingAt())
+	*at = min(*at, e.heart.beatAt())
 	if e.paused {
 		return
 	}
