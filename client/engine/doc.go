@@ -49,7 +49,7 @@
 //
 //	effects.go       what the steps come to, for the next Take
 //	link.go          the connection: its phases, backoff, GoAway
-//	race.go          attempts to connect: when, which one wins
+//	race.go          a round of attempts to connect: when, which one wins
 //	route.go         which server is tried next
 //	backoff.go       how long to wait between rounds
 //	strays.go        Hellos that nobody awaits, and that may replace a connection

@@ -11,11 +11,15 @@ import (
 // greet takes an attempt whose transport stands. The first one wins the race and says
 // Hello; later ones are hung up.
 func (e *Engine) greet(attempt uint64, token string) {
-	if e.link.phase != racing || !e.won(attempt) {
+	server, others, ok := e.race.won(attempt)
+	if !ok {
 		e.hangUpAttempt(attempt) // too late
 		return
 	}
-	e.link.phase, e.link.answered = greeting, false
+	for _, n := range others {
+		e.hangUpAttempt(n)
+	}
+	e.link.phase, e.link.using, e.link.server, e.link.answered = greeting, attempt, server, false
 	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),

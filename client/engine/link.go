@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -31,11 +32,10 @@ const (
 // link is the state of the connection.
 type link struct {
 	// Where it stands, and when it is dialled next.
-	phase   phase
-	attempt uint64        // the number of the last attempt
-	using   uint64        // greeting, open: the attempt that won
-	server  string        // where the attempt using leads
-	dialAt  time.Duration // waiting: when the next round begins
+	phase  phase
+	using  uint64        // greeting, open: the attempt that won
+	server string        // where the attempt using leads
+	dialAt time.Duration // waiting: when the next round begins
 
 	// Set while greeting or open.
 	greetedAt time.Duration // greeting: when Hello was transmitted
@@ -70,7 +70,12 @@ var (
 func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	switch {
 	case e.link.phase == racing:
-		e.dialFailed(attempt, err)
+		switch e.race.failed(attempt, e.route.next()) {
+		case another:
+			e.attempt()
+		case over:
+			e.retreat(err, max(e.backoff.lost(e.now.Mono), e.backoff.askedFor(err)))
+		}
 		return
 	case e.link.phase != greeting && e.link.phase != open, attempt != e.link.using:
 		return // hung up before
@@ -90,6 +95,18 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 		e.heart.failed(e.clock.at(e.now))
 		e.retreat(err, e.backoff.lost(e.now.Mono))
 	}
+}
+
+// dial starts a round of attempts to connect.
+func (e *Engine) dial() {
+	e.link.phase, e.link.cause = racing, nil
+	e.emit(StateEvent{State: Connecting})
+	e.out.Dials = append(e.out.Dials, e.race.begin(e.now.Mono, e.route.take()))
+}
+
+// attempt starts one more attempt of the round.
+func (e *Engine) attempt() {
+	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take()))
 }
 
 // asError returns err if it is a *pim.Error, and else an error that wraps err, of
@@ -143,7 +160,9 @@ func (e *Engine) leave(err error) {
 	}
 	e.backoff.left(e.now.Mono)
 	e.heart.cutShort()
-	e.endRace()
+	for _, n := range e.race.end() {
+		e.hangUpAttempt(n)
+	}
 	e.out.Frames = nil
 	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0
 	e.abandonPulls()
@@ -280,7 +299,12 @@ func (e *Engine) tickLink() {
 			e.dial()
 		}
 	case racing:
-		e.tickRace()
+		switch e.race.due(now) {
+		case another:
+			e.attempt()
+		case over:
+			e.retreat(cmp.Or(e.race.noToken, errNoHandshake), e.backoff.lost(now))
+		}
 	case greeting:
 		if !e.paused && now >= e.link.welcomeBy {
 			e.hangUp(errNoWelcome, e.backoff.lost(now))
@@ -295,7 +319,7 @@ func (e *Engine) linkDeadline(at *time.Duration) {
 	case waiting:
 		*at = min(*at, e.link.dialAt)
 	case racing:
-		e.raceDeadline(at)
+		*at = min(*at, e.race.deadline())
 	case greeting:
 		if !e.paused {
 			*at = min(*at, e.link.welcomeBy)

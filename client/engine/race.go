@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -21,8 +20,10 @@ const (
 	raceFor      = 15 * time.Second // then the round has failed
 )
 
-// race is the round under way.
+// race is the round under way, if there is one.
 type race struct {
+	attempts uint64 // of all rounds; their numbers count from 1
+
 	running []Dial
 	tried   []string      // servers of the attempts of this round
 	nextAt  time.Duration // when the next attempt is started
@@ -30,73 +31,104 @@ type race struct {
 	noToken *pim.Error // why the app gave no token for the last attempt that got none; nil: all got theirs
 }
 
-// dial starts a round.
-func (e *Engine) dial() {
-	e.link.phase, e.link.cause = racing, nil
-	e.race = race{endBy: e.now.Mono + raceFor}
-	e.emit(StateEvent{State: Connecting})
-	e.attempt()
+// verdict is how a round goes on.
+type verdict uint8
+
+const (
+	goesOn  verdict = iota
+	another         // start another attempt
+	over            // it has come to nothing
+)
+
+// begin starts a round, whose first attempt goes to server.
+func (r *race) begin(now time.Duration, server string) Dial {
+	*r = race{attempts: r.attempts, endBy: now + raceFor}
+	return r.attempt(now, server)
 }
 
 // attempt starts one more attempt of the round.
-func (e *Engine) attempt() {
-	e.link.attempt++
-	d := Dial{Attempt: e.link.attempt, Server: e.route.take()}
-	e.race.running = append(e.race.running, d)
-	e.race.tried = append(e.race.tried, d.Server)
-	e.race.nextAt = e.now.Mono + raceEvery
-	e.out.Dials = append(e.out.Dials, d)
+func (r *race) attempt(now time.Duration, server string) Dial {
+	r.attempts++
+	d := Dial{Attempt: r.attempts, Server: server}
+	r.running = append(r.running, d)
+	r.tried = append(r.tried, server)
+	r.nextAt = now + raceEvery
+	return d
 }
 
-// won ends the round, because the transport of the attempt n stands. It reports false,
-// and ends nothing, if n is not under way.
-func (e *Engine) won(n uint64) bool {
-	i := slices.IndexFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
+// drop forgets the attempt n, and returns its server; ok is false if n is not under way.
+func (r *race) drop(n uint64) (server string, ok bool) {
+	i := slices.IndexFunc(r.running, func(d Dial) bool { return d.Attempt == n })
 	if i < 0 {
-		return false
+		return "", false
 	}
-	e.link.using, e.link.server = n, e.race.running[i].Server
-	e.race.running = slices.Delete(e.race.running, i, i+1)
-	e.endRace()
-	return true
+	server = r.running[i].Server
+	r.running = slices.Delete(r.running, i, i+1)
+	return server, true
 }
 
-// endRace hangs up all attempts of the round that are under way.
-func (e *Engine) endRace() {
-	for _, d := range e.race.running {
-		e.hangUpAttempt(d.Attempt)
+// won ends the round, because the transport of the attempt n stands. It returns n's
+// server, and the other attempts, to be hung up; ok is false, and the round goes on, if n
+// is not under way.
+func (r *race) won(n uint64) (server string, others []uint64, ok bool) {
+	if server, ok = r.drop(n); ok {
+		others = r.end()
 	}
-	e.race = race{}
+	return server, others, ok
 }
 
-// dialFailed takes the failure of an attempt. A server that was not tried in this
-// round is tried at once. One that was is tried again only by tickRace, while other
-// attempts are under way.
-func (e *Engine) dialFailed(n uint64, err error) {
-	before := len(e.race.running)
-	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == n })
+// end ends the round, and returns the attempts that are under way, to be hung up.
+func (r *race) end() (attempts []uint64) {
+	for _, d := range r.running {
+		attempts = append(attempts, d.Attempt)
+	}
+	*r = race{attempts: r.attempts}
+	return attempts
+}
+
+// failed takes the failure of the attempt n; another attempt would go to the server next.
+// A server that was not tried in this round is tried at once. One that was is tried again
+// only when it is due, while other attempts are under way.
+func (r *race) failed(n uint64, next string) verdict {
+	_, ok := r.drop(n)
 	switch {
-	case len(e.race.running) == before: // hung up before
-	case len(e.race.tried) < raceAttempts && !slices.Contains(e.race.tried, e.route.next()):
-		e.attempt()
-	case len(e.race.running) == 0:
-		e.retreat(err, max(e.backoff.lost(e.now.Mono), e.backoff.askedFor(err)))
+	case !ok: // hung up before
+		return goesOn
+	case len(r.tried) < raceAttempts && !slices.Contains(r.tried, next):
+		return another
+	case len(r.running) == 0:
+		return over
 	}
+	return goesOn
 }
 
-func (e *Engine) tickRace() {
-	now := e.now.Mono
+// withoutToken notes that the app gave no token for the attempt n, and why. That is no
+// reason to try another server; attempts that have their tokens go on.
+func (r *race) withoutToken(n uint64, err *pim.Error) verdict {
+	if _, ok := r.drop(n); !ok { // hung up before
+		return goesOn
+	}
+	if r.noToken = err; len(r.running) == 0 {
+		return over
+	}
+	return goesOn
+}
+
+// due returns what is due at now.
+func (r *race) due(now time.Duration) verdict {
 	switch {
-	case now >= e.race.endBy:
-		e.retreat(cmp.Or(e.race.noToken, errNoHandshake), e.backoff.lost(now))
-	case now >= e.race.nextAt && len(e.race.tried) < raceAttempts:
-		e.attempt()
+	case now >= r.endBy:
+		return over
+	case now >= r.nextAt && len(r.tried) < raceAttempts:
+		return another
 	}
+	return goesOn
 }
 
-func (e *Engine) raceDeadline(at *time.Duration) {
-	*at = min(*at, e.race.endBy)
-	if len(e.race.tried) < raceAttempts {
-		*at = min(*at, e.race.nextAt)
+// deadline returns when something is due.
+func (r *race) deadline() time.Duration {
+	if len(r.tried) < raceAttempts {
+		return min(r.endBy, r.nextAt)
 	}
+	return r.endBy
 }

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"slices"
-
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 )
@@ -31,16 +29,9 @@ func (e *Engine) spared() bool {
 
 var errRefused = pim.Errorf(pim.KindUnauthorized, "a token was refused a moment ago")
 
-// noToken takes NoToken. It is no reason to try another server; attempts that have
-// their tokens go on.
+// noToken takes NoToken.
 func (e *Engine) noToken(attempt uint64, err *pim.Error) {
-	before := len(e.race.running)
-	e.race.running = slices.DeleteFunc(e.race.running, func(d Dial) bool { return d.Attempt == attempt })
-	if len(e.race.running) == before {
-		return // hung up before
-	}
-	e.race.noToken = err
-	if len(e.race.running) > 0 {
+	if e.race.withoutToken(attempt, err) != over {
 		return
 	}
 	wait := e.backoff.askedFor(err)
