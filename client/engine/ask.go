@@ -31,6 +31,23 @@ type ask struct {
 	retryAt  time.Duration // in the queue: it is not transmitted before
 }
 
+// waits reports whether the server owes an answer.
+func (s *asks) waits() bool { return len(s.active) > 0 }
+
+// extend gives every answer time until by at least.
+func (s *asks) extend(by time.Duration) {
+	for _, a := range s.active {
+		a.answerBy = max(a.answerBy, by)
+	}
+}
+
+// restart gives every answer time until by.
+func (s *asks) restart(by time.Duration) {
+	for _, a := range s.active {
+		a.answerBy = by
+	}
+}
+
 func (e *Engine) ask(in Ask) error {
 	switch {
 	case e.link.phase == stopped:

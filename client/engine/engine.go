@@ -291,15 +291,9 @@ func (e *Engine) pause(on bool) {
 	}
 	e.link.silentAt = never
 	e.link.welcomeBy = answerBy
-	for _, p := range e.pulls.active {
-		p.answerBy = answerBy
-	}
-	for _, a := range e.asks.active {
-		a.answerBy = answerBy
-	}
-	if e.sync.request != 0 {
-		e.sync.answerBy = answerBy
-	}
+	e.pulls.restart(answerBy)
+	e.asks.restart(answerBy)
+	e.sync.restart(answerBy)
 }
 
 // tick does what has become due.

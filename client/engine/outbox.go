@@ -193,6 +193,16 @@ func (o *outbox) delay(m *message) {
 	o.delayed = slices.Insert(o.delayed, at, m)
 }
 
+// waits reports whether the server owes an answer.
+func (o *outbox) waits() bool { return len(o.flying) > 0 }
+
+// extend gives every answer time until by at least.
+func (o *outbox) extend(by time.Duration) {
+	for _, m := range o.flying {
+		m.retryAt = max(m.retryAt, by)
+	}
+}
+
 func (o *outbox) wake(l *lane) {
 	if !l.ready {
 		l.ready = true

@@ -91,6 +91,23 @@ func (p *pulls) sort() {
 	}
 }
 
+// waits reports whether the server owes an answer.
+func (p *pulls) waits() bool { return len(p.active) > 0 }
+
+// extend gives every answer time until by at least.
+func (p *pulls) extend(by time.Duration) {
+	for _, a := range p.active {
+		a.answerBy = max(a.answerBy, by)
+	}
+}
+
+// restart gives every answer time until by.
+func (p *pulls) restart(by time.Duration) {
+	for _, a := range p.active {
+		a.answerBy = by
+	}
+}
+
 // jobOf returns what the next pull of c is for.
 func (e *Engine) jobOf(c *conversation) job {
 	if c.doubt != nil {

@@ -45,18 +45,10 @@ func (e *Engine) arriving(at time.Duration) {
 		l.silentAt = max(l.silentAt, at)
 	}
 	l.judgedAt, l.unanswered = e.now.Mono, 0
-	for _, p := range e.pulls.active {
-		p.answerBy = max(p.answerBy, by)
-	}
-	for _, a := range e.asks.active {
-		a.answerBy = max(a.answerBy, by)
-	}
-	if e.sync.request != 0 {
-		e.sync.answerBy = max(e.sync.answerBy, by)
-	}
-	for _, m := range e.outbox.flying {
-		m.retryAt = max(m.retryAt, by)
-	}
+	e.pulls.extend(by)
+	e.asks.extend(by)
+	e.sync.extend(by)
+	e.outbox.extend(by)
 }
 
 func (e *Engine) tickOpen() {
@@ -120,7 +112,7 @@ func (e *Engine) openDeadline(at *time.Duration) {
 
 // waitsForAnswer reports whether the server owes an answer.
 func (e *Engine) waitsForAnswer() bool {
-	return len(e.outbox.flying)+len(e.pulls.active)+len(e.asks.active) > 0 || e.sync.request != 0 || e.clock.doubt
+	return e.outbox.waits() || e.pulls.waits() || e.asks.waits() || e.sync.waits() || e.clock.doubt
 }
 
 // listen notes since when an answer is awaited. Step calls it at its end.

@@ -25,6 +25,19 @@ type syncing struct {
 	retryAt  time.Duration // 0: no retry is set
 }
 
+// waits reports whether the server owes an answer.
+func (s *syncing) waits() bool { return s.request != 0 }
+
+// extend gives the answer time until by at least.
+func (s *syncing) extend(by time.Duration) { s.restart(max(s.answerBy, by)) }
+
+// restart gives the answer time until by.
+func (s *syncing) restart(by time.Duration) {
+	if s.waits() {
+		s.answerBy = by
+	}
+}
+
 // resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
 	e.sync = syncing{listed: e.cfg.Watch}
