@@ -188,7 +188,7 @@ func (e *Engine) tickAsks() {
 	}
 	for _, request := range slices.Sorted(maps.Keys(e.asks.active)) { // in the order of the requests
 		if a := e.asks.active[request]; e.now.Mono >= a.answerBy {
-			e.unanswered(a.answerBy - e.cfg.RequestTimeout)
+			e.watchdog.unanswered(a.answerBy-e.cfg.RequestTimeout, e.now.Mono)
 			e.requeue(a)
 		}
 	}

@@ -55,7 +55,8 @@
 //	strays.go        Hellos that nobody awaits, and that may replace a connection
 //	hello.go         Hello and Welcome
 //	token.go         tokens that the server refuses, or that the app does not give
-//	silence.go       how a dead connection is noticed; heartbeats
+//	alive.go         heartbeats and pings
+//	watchdog.go      how a dead connection is noticed
 //	heartbeat.go     how far apart they are, found out for each network
 //	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed

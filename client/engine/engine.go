@@ -38,17 +38,18 @@ type Engine struct {
 	jump    pim.Millis // of the wall clock against the monotonic one, since the step before
 
 	// The connection, and what goes over it.
-	link    link
-	race    race
-	route   route
-	backoff backoff
-	strays  strays
-	heart   heart
-	limits  limits
-	clock   clock
-	outbox  outbox
-	sync    syncing
-	acks    acks
+	link     link
+	race     race
+	route    route
+	backoff  backoff
+	strays   strays
+	heart    heart
+	watchdog watchdog
+	limits   limits
+	clock    clock
+	outbox   outbox
+	sync     syncing
+	acks     acks
 
 	// Conversations and settings, and what is under way to complete them.
 	settings      map[string]pim.Setting // of the own log by entity, without commands in the outbox
@@ -100,7 +101,9 @@ func New(cfg Config, s Snapshot) *Engine {
 	cfg.LazyGap = cmp.Or(cfg.LazyGap, lazyGap)
 	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
-	e.link.dialAt, e.link.silentAt = never, never
+	e.link.dialAt = never
+	e.watchdog.timeout = cfg.RequestTimeout
+	e.watchdog.left()
 	e.route.servers = cfg.Servers
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
@@ -142,7 +145,7 @@ func (e *Engine) Step(now Time, in Input) error {
 		e.startAsks()
 		e.acknowledge(false)
 		e.finishSync()
-		e.listen()
+		e.watchdog.listen(e.waitsForAnswer(), now.Mono)
 	}
 	return err
 }
@@ -218,18 +221,20 @@ func (e *Engine) frame(m wire.Message) {
 	if e.link.phase != open {
 		return
 	}
-	e.alive()
+	e.lineAt = e.now.Mono
+	e.watchdog.frame()
+	e.heart.answered(e.clock.at(e.now))
 	switch m := m.(type) {
 	case *wirepb.PIMSendAck:
-		e.responded()
+		e.watchdog.answered(e.now.Mono)
 		e.sent(m)
 	case *wirepb.PIMPush:
 		e.pushed(m)
 	case *wirepb.PIMPullResp:
-		e.responded()
+		e.watchdog.answered(e.now.Mono)
 		e.pulled(m)
 	case *wirepb.PIMSyncResp:
-		e.responded()
+		e.watchdog.answered(e.now.Mono)
 		e.synced(m)
 	case *wirepb.PIMTimeResp:
 		e.sampled(e.clock.add(time.Duration(m.T1), e.now.Mono, m.T2, m.T3))
@@ -248,7 +253,7 @@ func (e *Engine) frame(m wire.Message) {
 // neither, why the server is about to end the connection.
 func (e *Engine) failed(m *wirepb.PIMError) {
 	if len(m.ClientMessageId) > 0 || m.RequestId != 0 {
-		e.responded()
+		e.watchdog.answered(e.now.Mono)
 	}
 	switch {
 	case len(m.ClientMessageId) > 0:
@@ -285,11 +290,8 @@ func (e *Engine) pause(on bool) {
 	}
 	e.resumeAnswers(e.now.Mono - e.pausedAt)
 	e.clock.resumed(e.now.Mono)
-	now, answerBy := e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
-	if e.link.pongBy != 0 {
-		e.link.pongBy = now + pongTimeout
-	}
-	e.link.silentAt = never
+	e.watchdog.resumed(e.now.Mono)
+	answerBy := e.now.Mono + e.cfg.RequestTimeout
 	e.link.welcomeBy = answerBy
 	e.pulls.restart(answerBy)
 	e.asks.restart(answerBy)
@@ -308,7 +310,7 @@ func (e *Engine) tick() {
 	e.tickAsks()
 	e.tickSync()
 	e.sample()
-	if e.now.Mono >= e.uselessAt() {
+	if !e.paused && e.now.Mono >= e.watchdog.uselessAt() {
 		e.hangUp(errUnanswered, e.backoff.lost(e.now.Mono))
 	}
 }

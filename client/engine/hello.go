@@ -49,8 +49,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.setLimits(w.Limits)
 	e.link.phase = open
 	now := e.now.Mono
-	e.link.pongBy = 0
-	e.link.judgedAt, e.link.unanswered, e.link.silentAt = now, 0, never
+	e.watchdog.opened(now)
 	e.backoff.opened(now, min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow))
 	e.heart.opened(now, e.limits.longestBeat())
 	e.route.arrived(e.link.server)

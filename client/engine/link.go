@@ -40,15 +40,7 @@ type link struct {
 	// Set while greeting or open.
 	greetedAt time.Duration // greeting: when Hello was transmitted
 	welcomeBy time.Duration
-	answered  bool          // greeting: the server has answered Hello with a refusal
-	pongBy    time.Duration // by when a frame must have come; 0: no ping is under way
-	nonce     uint64
-
-	// How a dead connection is noticed, see silence.go.
-	silentAt   time.Duration // since when an answer is awaited and no frame has come; never: none is awaited
-	judgedAt   time.Duration // when a request was last answered, or found unanswered
-	unanswered int           // requests in a row that were not answered in time
-	rowAt      time.Duration // when the first of them was transmitted
+	answered  bool // greeting: the server has answered Hello with a refusal
 
 	cause   *pim.Error // the last PIMError that answered no request
 	stopErr *pim.Error
@@ -164,7 +156,7 @@ func (e *Engine) leave(err error) {
 		e.hangUpAttempt(n)
 	}
 	e.out.Frames = nil
-	e.link.pongBy, e.link.silentAt, e.link.unanswered = 0, never, 0
+	e.watchdog.left()
 	e.abandonPulls()
 	e.abandonAsks()
 	e.suspendOutbox(lossOf(err))
@@ -325,6 +317,9 @@ func (e *Engine) linkDeadline(at *time.Duration) {
 			*at = min(*at, e.link.welcomeBy)
 		}
 	case open:
-		e.openDeadline(at)
+		*at = min(*at, e.heart.beatAt())
+		if !e.paused {
+			*at = min(*at, e.watchdog.deadline())
+		}
 	}
 }

@@ -478,7 +478,7 @@ func (e *Engine) tickPulls() {
 	}
 	for _, request := range slices.Sorted(maps.Keys(e.pulls.active)) { // in the order of the requests
 		if p := e.pulls.active[request]; e.now.Mono >= p.answerBy {
-			e.unanswered(p.answerBy - e.cfg.RequestTimeout)
+			e.watchdog.unanswered(p.answerBy-e.cfg.RequestTimeout, e.now.Mono)
 			e.endPull(p)
 			e.wantPull(p.c)
 		}

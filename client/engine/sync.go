@@ -185,7 +185,7 @@ func (e *Engine) tickSync() {
 	case e.sync.retryAt != 0 && now >= e.sync.retryAt:
 		e.askSync()
 	case e.sync.request != 0 && !e.paused && now >= e.sync.answerBy:
-		e.unanswered(e.sync.answerBy - e.cfg.RequestTimeout)
+		e.watchdog.unanswered(e.sync.answerBy-e.cfg.RequestTimeout, now)
 		e.askSync()
 	}
 }

@@ -338,7 +338,7 @@ func (e *Engine) tickOutbox() {
 		case now >= m.giveUpAt:
 			e.fail(m, errNoAnswer)
 		case e.link.phase == open && now >= max(m.retryAt, o.holdUntil) && e.mayResend(m):
-			e.unanswered(m.sentAt)
+			e.watchdog.unanswered(m.sentAt, now)
 			m.resends++
 			e.fly(m) // to the end of the list, or out of it
 		default:
