@@ -71,6 +71,7 @@
 //	sync.go          the sync list: which conversations are behind
 //	ack.go           acknowledgements, coalesced
 //	doubt.go         a server whose store went back: its logs are compared with ours
+//	check.go         the comparison of one conversation: its last common entry
 //	former.go        the user's own entries that the server has lost are sent again
 //	fetch.go         reads of the device's own store
 //	clock.go         the server's clock, from samples with the least delays; jumps

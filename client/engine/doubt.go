@@ -18,76 +18,14 @@ import (
 // and changes nothing by itself.
 //
 // A doubt about a conversation is settled by comparing the device's entries with the
-// server's. If two logs have the same entry at a seq, they are the same up to there. So
-// the last common entry is found by a binary search, a page at a time. Above it the
-// conversation is taken back (rewind). Until then nothing of it is acknowledged, and
-// pushed entries are not taken, but pulled afterwards. The user's own log is compared
-// last, and taken back as a whole: pulls leave superseded commands out, so an entry in
-// common does not prove that the device has the commands below it.
+// server's (check). Above the last common entry the conversation is taken back (rewind).
+// Until then nothing of it is acknowledged, and pushed entries are not taken, but pulled
+// afterwards. The user's own log is compared last, and taken back as a whole: pulls leave
+// superseded commands out, so an entry in common does not prove that the device has the
+// commands below it.
 
 // maxStoreName bounds the identity of a store.
 const maxStoreName = 64
-
-// check is the comparison of one conversation.
-type check struct {
-	// Stored entries up to low are the same on the server; none above high is.
-	low, high pim.Seq
-	active    bool    // its turn has come
-	top       bool    // compare at high next, not in the middle
-	at        pim.Seq // the seq at which the present window ends
-	probe     bool    // no entry is stored: ask only for the server's newest seq
-
-	same   pim.Entry // the last entry that was found to be the same; seq 0: none
-	any    bool      // some entry is stored
-	lost   bool      // some stored entry is not on the server
-	newest pim.Seq   // newest seq on the server, from its answers to the comparison
-	heard  pim.Seq   // newest seq on the server, from pushes, acks and the sync list meanwhile
-
-	// The window that is compared at present.
-	stored []pim.Entry // the device's entries
-	found  []pim.Entry // the server's entries
-	from   pim.Seq     // the server's answer covers the seqs from here on; 0: none yet
-}
-
-func (d *check) hear(seq pim.Seq) { d.heard = max(d.heard, seq) }
-
-// window returns the first and last seq to be compared at present.
-func (d *check) window() (first, last pim.Seq) {
-	if d.probe {
-		return d.at, d.at
-	}
-	return d.stored[0].Seq, d.stored[len(d.stored)-1].Seq
-}
-
-// take takes one frame of the server's answer.
-func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
-	d.newest = newest
-	if from > to || len(d.found) > pim.MaxPageEntries {
-		return
-	}
-	d.found = append(d.found, entries...)
-	if d.from == 0 || from < d.from {
-		d.from = from
-	}
-}
-
-// sameEntry reports whether a stored entry and the server's are one and the same. All
-// times are compared: an entry that was lost and sent again may have the same server
-// time as before, if that was held because the writer's clock was set back.
-func sameEntry(a, b *pim.Entry) bool {
-	return a.Seq == b.Seq && a.ClientID == b.ClientID && a.Sender == b.Sender && a.Server == b.Server &&
-		a.Ahead == b.Ahead && a.Order == b.Order && a.Local == b.Local && a.Anchor == b.Anchor && a.Count == b.Count
-}
-
-// common returns the index of the last stored entry that the server has, -1 for none.
-func (d *check) common() int {
-	for i := len(d.stored) - 1; i >= 0; i-- {
-		if slices.ContainsFunc(d.found, func(f pim.Entry) bool { return sameEntry(&f, &d.stored[i]) }) {
-			return i
-		}
-	}
-	return -1
-}
 
 // doubts are the conversations that are in doubt.
 type doubts struct {
@@ -125,7 +63,7 @@ func (e *Engine) resumeDoubts() {
 		c.checked, c.reading = false, false
 		switch {
 		case c.doubt != nil:
-			c.doubt = &check{high: c.known, top: true} // what it has learned may be of a store that is gone
+			c.doubt = newCheck(c.isOwn(), c.known, e.comparePage()) // what it has learned may be of a store that is gone
 			e.doubts.waiting = append(e.doubts.waiting, c)
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
 			e.dropAhead(c)
@@ -177,7 +115,7 @@ func (e *Engine) doubt(c *conversation) {
 		c.ackDirty = false
 		e.acks.dirty = slices.DeleteFunc(e.acks.dirty, func(other *conversation) bool { return other == c })
 	}
-	c.doubt = &check{high: c.known, top: true}
+	c.doubt = newCheck(c.isOwn(), c.known, e.comparePage())
 	e.doubts.count++
 	e.doubts.waiting = append(e.doubts.waiting, c)
 }
@@ -194,7 +132,7 @@ func (e *Engine) startChecks() {
 		e.doubts.waiting = slices.Delete(e.doubts.waiting, i, i+1)
 		e.doubts.active++
 		c.doubt.active = true
-		e.nextWindow(c)
+		e.goOn(c, c.doubt.next())
 	}
 }
 
@@ -207,95 +145,30 @@ func (c *conversation) isOwn() bool {
 // comparePage is how many seqs are compared at once.
 func (e *Engine) comparePage() pim.Seq { return pim.Seq(min(uint32(e.cfg.Page), e.limits.page)) }
 
-// nextWindow goes on comparing c: at the end first, then in the middle of the seqs that
-// are left. If none is left it decides.
-func (e *Engine) nextWindow(c *conversation) {
-	d := c.doubt
-	switch {
-	case d.low < d.high:
-		d.at = d.high
-		if !d.top {
-			d.at = d.low + (d.high-d.low+1)/2
-		}
-		d.top = false
-		e.fetch(c, Read{UpTo: d.at, Limit: int(e.comparePage())}, e.windowRead)
-	case !d.any && !d.probe && c.known > 0:
-		d.probe, d.at = true, c.known
+// goOn does what the comparison of c needs next.
+func (e *Engine) goOn(c *conversation, t task) {
+	switch t {
+	case readStored:
+		e.fetch(c, Read{UpTo: c.doubt.at, Limit: int(c.doubt.page)}, func(c *conversation, entries []pim.Entry) {
+			if c.doubt != nil {
+				e.goOn(c, c.doubt.read(entries))
+			}
+		})
+	case askServer:
 		e.wantPull(c)
-	default:
+	case decided:
 		e.decide(c)
 	}
-}
-
-// windowRead takes the stored entries of the next window.
-func (e *Engine) windowRead(c *conversation, entries []pim.Entry) {
-	d := c.doubt
-	if d == nil {
-		return
-	}
-	d.any = d.any || len(entries) > 0
-	if n := len(entries); n > 0 {
-		last := entries[n-1].Seq
-		entries = slices.DeleteFunc(entries, func(s pim.Entry) bool { return s.Seq <= d.low || s.Seq+e.comparePage() <= last })
-	}
-	if len(entries) == 0 {
-		d.low = d.at
-		e.nextWindow(c)
-		return
-	}
-	d.stored, d.found, d.from = entries, nil, 0
-	e.wantPull(c)
-}
-
-// compared goes on when the server's answer to a comparison is complete.
-func (e *Engine) compared(c *conversation) {
-	d := c.doubt
-	if d.probe {
-		d.lost = d.newest < c.known
-		d.same = pim.Entry{Seq: min(d.newest, c.known)}
-		e.decide(c)
-		return
-	}
-	last := len(d.stored) - 1
-	switch i := d.common(); {
-	case i == last:
-		d.same, d.low = d.stored[i], d.at
-	case i >= 0 && c.isOwn() && e.leftOut(d):
-		d.low = d.high
-	case i >= 0:
-		d.same, d.lost = d.stored[i], true
-		d.low, d.high = d.same.Seq, d.same.Seq
-	case c.isOwn() && e.leftOut(d):
-		d.low = d.high
-	default:
-		d.lost, d.high = true, max(d.from, d.stored[0].Seq)-1
-		if d.newest < d.high {
-			d.high, d.top = d.newest, true
-		}
-	}
-	d.stored, d.found = nil, nil
-	e.nextWindow(c)
-}
-
-// leftOut reports whether the last stored command of the own log is missing on the
-// server only because it was superseded, as far as this device can tell. While a full
-// sync is due, the server's store may be another, and the command counts as lost.
-func (e *Engine) leftOut(d *check) bool {
-	last := d.stored[len(d.stored)-1].Seq
-	return !e.meta.FullSync && d.newest > last && !slices.ContainsFunc(d.found, func(f pim.Entry) bool { return f.Seq == last })
 }
 
 // incomparable takes the server's refusal of a comparison.
 func (e *Engine) incomparable(c *conversation, err *pim.Error) {
-	d := c.doubt
 	if err.Kind == pim.KindNotMember || err.Kind == pim.KindNotFound { // the group is not there
-		d.lost, d.same, d.newest, d.heard = true, pim.Entry{}, 0, 0
-		e.decide(c)
-		return
+		c.doubt.gone()
+	} else { // the next connection tries again
+		c.doubt.putOff()
+		e.doubts.unsure = true
 	}
-	// The server can't read it at present. The next connection tries again.
-	e.doubts.unsure = true
-	d.lost, d.newest = false, c.known
 	e.decide(c)
 }
 

@@ -111,7 +111,7 @@ func (p *pulls) restart(by time.Duration) {
 // jobOf returns what the next pull of c is for.
 func (e *Engine) jobOf(c *conversation) job {
 	if c.doubt != nil {
-		if len(c.doubt.stored) > 0 || c.doubt.probe {
+		if c.doubt.asks() {
 			return compare
 		}
 		return noJob
@@ -202,7 +202,6 @@ func (e *Engine) pullRequest(p *pull) *wirepb.PIMPullReq {
 		}
 		req.From, req.To, req.NewestFirst = uint64(h.From), uint64(h.To), true
 	case compare:
-		c.doubt.found, c.doubt.from = nil, 0
 		first, last := c.doubt.window()
 		req.From, req.To, req.NewestFirst = uint64(first), uint64(last), true
 	case leap:
@@ -236,7 +235,8 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		c.doubt.take(entries, from, to, newestOf(m.Newest))
 		if m.Done {
 			e.endPull(p)
-			e.compared(c)
+			// While a full sync is due, the server's store may be another.
+			e.goOn(c, c.doubt.answered(!e.meta.FullSync))
 		}
 		return
 	}
