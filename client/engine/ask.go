@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -17,6 +16,10 @@ const (
 
 // asks are the app's pulls. They go on over reconnects.
 type asks struct {
+	fx      *effects
+	timeout time.Duration  // Config.RequestTimeout
+	random  func() float64 // Config.Random
+
 	byID   map[uint64]*ask // all of them
 	queue  []*ask
 	active map[uint64]*ask // by the request on the wire
@@ -29,6 +32,10 @@ type ask struct {
 	failures int
 	answerBy time.Duration
 	retryAt  time.Duration // in the queue: it is not transmitted before
+}
+
+func newAsks(fx *effects, timeout time.Duration, random func() float64) asks {
+	return asks{fx: fx, timeout: timeout, random: random, byID: make(map[uint64]*ask), active: make(map[uint64]*ask)}
 }
 
 // waits reports whether the server owes an answer.
@@ -48,62 +55,60 @@ func (s *asks) restart(by time.Duration) {
 	}
 }
 
-func (e *Engine) ask(in Ask) error {
-	switch {
-	case e.link.phase == stopped:
-		return e.link.stopErr
-	case len(e.asks.byID) >= maxWaiting:
-		return pim.Errorf(pim.KindOverloaded, "%d pulls wait for an answer", len(e.asks.byID))
+// add queues an Ask.
+func (s *asks) add(in Ask) error {
+	if len(s.byID) >= maxWaiting {
+		return pim.Errorf(pim.KindOverloaded, "%d pulls wait for an answer", len(s.byID))
 	}
 	if err := in.Conversation.Validate(); err != nil {
 		return err
 	}
 	a := &ask{Ask: in}
-	e.asks.byID[in.ID] = a
-	e.asks.queue = append(e.asks.queue, a)
+	s.byID[in.ID] = a
+	s.queue = append(s.queue, a)
 	return nil
 }
 
-func (e *Engine) unask(id uint64) {
-	e.fills.drop(id)
-	a := e.asks.byID[id]
+// drop forgets the Ask id: nobody waits for its answer any more.
+func (s *asks) drop(id uint64) {
+	a := s.byID[id]
 	if a == nil {
 		return
 	}
-	delete(e.asks.byID, id)
-	delete(e.asks.active, a.request)
-	e.asks.queue = slices.DeleteFunc(e.asks.queue, func(q *ask) bool { return q == a })
+	delete(s.byID, id)
+	delete(s.active, a.request)
+	s.queue = slices.DeleteFunc(s.queue, func(q *ask) bool { return q == a })
 }
 
-func (e *Engine) startAsks() {
-	s := &e.asks
+// start transmits those whose turn has come.
+func (s *asks) start() {
 	for i := 0; i < len(s.queue) && len(s.active) < maxAsks; {
 		a := s.queue[i]
-		if e.now.Mono < a.retryAt {
+		if s.fx.now.Mono < a.retryAt {
 			i++
 			continue
 		}
 		s.queue = slices.Delete(s.queue, i, i+1)
-		a.request, a.page, a.retryAt = e.request(), Page{From: 1}, 0
-		a.answerBy = e.now.Mono + e.cfg.RequestTimeout
+		a.request, a.page, a.retryAt = s.fx.request(), Page{From: 1}, 0
+		a.answerBy = s.fx.now.Mono + s.timeout
 		s.active[a.request] = a
-		e.write(&wirepb.PIMPullReq{
+		s.fx.write(&wirepb.PIMPullReq{
 			RequestId: a.request, Conversation: string(a.Conversation), From: uint64(a.From), To: uint64(a.To),
 			Limit: uint32(min(max(a.Limit, 0), pim.MaxPageEntries)), NewestFirst: a.NewestFirst,
 		})
 	}
 }
 
-// answered takes one frame of a page that the app asked for.
-func (e *Engine) answered(m *wirepb.PIMPullResp) {
-	a := e.asks.active[m.RequestId]
+// answered takes one frame of a page, if an Ask has asked for it.
+func (s *asks) answered(m *wirepb.PIMPullResp) {
+	a := s.active[m.RequestId]
 	if a == nil {
 		return
 	}
-	a.answerBy = e.now.Mono + e.cfg.RequestTimeout
+	a.answerBy = s.fx.now.Mono + s.timeout
 	entries, err := entriesOf(a.Conversation, m)
 	if err != nil || len(a.page.Entries)+len(entries) > pim.MaxPageEntries {
-		e.conclude(a, pim.Errorf(pim.KindInvalid, "the page cannot be read: %v", err))
+		s.conclude(a, pim.Errorf(pim.KindInvalid, "the page cannot be read: %v", err))
 		return
 	}
 	p := &a.page
@@ -117,92 +122,87 @@ func (e *Engine) answered(m *wirepb.PIMPullResp) {
 		p.From, p.To = min(p.From, from), max(p.To, to)
 	}
 	if m.Done {
-		e.conclude(a, nil)
+		s.conclude(a, nil)
 	}
 }
 
-func (e *Engine) conclude(a *ask, err *pim.Error) {
-	delete(e.asks.byID, a.ID)
-	delete(e.asks.active, a.request)
+func (s *asks) conclude(a *ask, err *pim.Error) {
+	delete(s.byID, a.ID)
+	delete(s.active, a.request)
 	p := Pulled{ID: a.ID, Err: err}
 	if err == nil {
 		p.Page = a.page
 	}
-	e.out.Pulled = append(e.out.Pulled, p)
+	s.fx.out.Pulled = append(s.fx.out.Pulled, p)
 }
 
-// askFailed takes the server's refusal of an Ask.
-func (e *Engine) askFailed(m *wirepb.PIMError) {
-	a := e.asks.active[m.RequestId]
+// failed takes the server's refusal of the request, if it is an Ask's.
+func (s *asks) failed(request uint64, err *pim.Error, retryable bool) {
+	a := s.active[request]
 	if a == nil {
 		return
 	}
-	err := refusalOf(m)
-	if !m.Retryable {
-		e.conclude(a, err)
+	if !retryable {
+		s.conclude(a, err)
 		return
 	}
 	a.failures++
-	e.requeue(a)
-	a.retryAt = e.now.Mono + max(err.RetryAfter, repeatAfter(a.failures, e.cfg.Random))
+	s.requeue(a)
+	a.retryAt = s.fx.now.Mono + max(err.RetryAfter, repeatAfter(a.failures, s.random))
 }
 
-func (e *Engine) requeue(a *ask) {
-	delete(e.asks.active, a.request)
+func (s *asks) requeue(a *ask) {
+	delete(s.active, a.request)
 	a.request, a.page = 0, Page{}
-	e.asks.queue = append(e.asks.queue, a)
+	s.queue = append(s.queue, a)
 }
 
-// abandonAsks puts those under way back into the queue: the connection is gone.
-func (e *Engine) abandonAsks() {
-	s := &e.asks
-	again := make([]*ask, 0, len(s.active))
-	for _, a := range s.active {
-		again = append(again, a)
-	}
-	slices.SortFunc(again, func(a, b *ask) int { return cmp.Compare(a.request, b.request) })
-	for _, a := range again {
-		e.requeue(a)
+// suspend puts those under way back into the queue: the connection is gone.
+func (s *asks) suspend() {
+	for _, request := range slices.Sorted(maps.Keys(s.active)) {
+		s.requeue(s.active[request])
 	}
 }
 
-// resumeAsks ends the waits that the connection before has left: all are due now.
-func (e *Engine) resumeAsks() {
-	for _, a := range e.asks.queue {
+// resume ends the waits that the connection before has left: all are due now.
+func (s *asks) resume() {
+	for _, a := range s.queue {
 		a.retryAt = 0
 	}
 }
 
-// failAsks answers all with err: there will be no connection.
-func (e *Engine) failAsks(err *pim.Error) {
-	s := &e.asks
+// fail answers all with err: there will be no connection. None is under way.
+func (s *asks) fail(err *pim.Error) {
 	for _, a := range s.queue {
-		e.conclude(a, err)
+		s.conclude(a, err)
 	}
 	s.queue = nil
 }
 
-func (e *Engine) tickAsks() {
-	if e.paused {
-		return
-	}
-	for _, request := range slices.Sorted(maps.Keys(e.asks.active)) { // in the order of the requests
-		if a := e.asks.active[request]; e.now.Mono >= a.answerBy {
-			e.watchdog.unanswered(a.answerBy-e.cfg.RequestTimeout, e.now.Mono)
-			e.requeue(a)
+// tick transmits those again whose answers are overdue, and returns when these were
+// transmitted.
+func (s *asks) tick() (unanswered []time.Duration) {
+	for _, request := range slices.Sorted(maps.Keys(s.active)) { // in the order of the requests
+		if a := s.active[request]; s.fx.now.Mono >= a.answerBy {
+			unanswered = append(unanswered, a.answerBy-s.timeout)
+			s.requeue(a)
 		}
 	}
+	return unanswered
 }
 
-func (e *Engine) asksDeadline(at *time.Duration) {
-	for _, a := range e.asks.active {
-		if !e.paused {
-			*at = min(*at, a.answerBy)
+// deadline returns when something is due. While the shell does not read, no answer is.
+func (s *asks) deadline(paused bool) time.Duration {
+	at := never
+	for _, a := range s.active {
+		if !paused {
+			at = min(at, a.answerBy)
 		}
 	}
-	for _, a := range e.asks.queue {
-		if a.retryAt > e.now.Mono { // else it only waits for its turn
-			*at = min(*at, a.retryAt)
+	for _, a := range s.queue {
+		if a.retryAt > s.fx.now.Mono { // else it only waits for its turn
+			at = min(at, a.retryAt)
 		}
 	}
+	return at
 }

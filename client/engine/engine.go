@@ -108,8 +108,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
-	e.asks.active = make(map[uint64]*ask)
-	e.asks.byID = make(map[uint64]*ask)
+	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
 	e.fetches.active = make(map[uint64]fetch)
 	if e.meta.User == "" {
 		e.meta.FullSync = true
@@ -142,7 +141,7 @@ func (e *Engine) Step(now Time, in Input) error {
 		e.transmit()
 		e.startPulls()
 		e.bringBack()
-		e.startAsks()
+		e.asks.start()
 		e.acknowledge(false)
 		e.finishSync()
 		e.watchdog.listen(e.waitsForAnswer(), now.Mono)
@@ -196,9 +195,13 @@ func (e *Engine) handle(in Input) error {
 	case Fill:
 		return e.fill(in)
 	case Ask:
-		return e.ask(in)
+		if e.link.phase == stopped {
+			return e.link.stopErr
+		}
+		return e.asks.add(in)
 	case Unask:
-		e.unask(in.ID)
+		e.fills.drop(in.ID)
+		e.asks.drop(in.ID)
 	case Pause:
 		e.pause(in.On)
 	case FromStore:
@@ -266,7 +269,7 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 		e.syncFailed(refusalOf(m))
 	default:
 		e.pullFailed(m)
-		e.askFailed(m)
+		e.asks.failed(m.RequestId, refusalOf(m), m.Retryable)
 	}
 }
 
@@ -307,7 +310,11 @@ func (e *Engine) tick() {
 	}
 	e.tickConversations()
 	e.tickPulls()
-	e.tickAsks()
+	if !e.paused {
+		for _, sentAt := range e.asks.tick() {
+			e.watchdog.unanswered(sentAt, e.now.Mono)
+		}
+	}
 	e.tickSync()
 	e.sample()
 	if !e.paused && e.now.Mono >= e.watchdog.uselessAt() {
@@ -345,7 +352,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 	if e.link.phase == open {
 		e.conversationsDeadline(&at)
 		e.pullsDeadline(&at)
-		e.asksDeadline(&at)
+		at = min(at, e.asks.deadline(e.paused))
 		e.syncDeadline(&at)
 		e.acksDeadline(&at)
 		at = min(at, e.clock.deadline(e.paused))

@@ -68,7 +68,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.resumeOutbox()
 	e.resumeDoubts()
 	e.resumeConversations()
-	e.resumeAsks()
+	e.asks.resume()
 	e.resumeSync()
 }
 

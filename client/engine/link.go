@@ -158,7 +158,7 @@ func (e *Engine) leave(err error) {
 	e.out.Frames = nil
 	e.watchdog.left()
 	e.abandonPulls()
-	e.abandonAsks()
+	e.asks.suspend()
 	e.suspendOutbox(lossOf(err))
 	e.sync.request, e.sync.answerBy, e.sync.retryAt = 0, 0, 0
 	e.sync.listed = false
@@ -239,7 +239,7 @@ func (e *Engine) stop(err *pim.Error) {
 	e.cut()
 	e.leave(err)
 	e.link.phase, e.link.stopErr = stopped, err
-	e.failAsks(err)
+	e.asks.fail(err)
 	e.out.Filled = append(e.out.Filled, e.fills.fail(nil, err)...)
 	e.emit(StateEvent{State: Stopped, Err: err})
 }

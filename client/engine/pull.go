@@ -219,7 +219,7 @@ func (e *Engine) pullRequest(p *pull) *wirepb.PIMPullReq {
 func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	p := e.pulls.active[m.RequestId]
 	if p == nil {
-		e.answered(m)
+		e.asks.answered(m)
 		return
 	}
 	p.answerBy = e.now.Mono + e.cfg.RequestTimeout
