@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim/wire/wirepb"
@@ -15,51 +16,65 @@ const (
 // cumulative and promise nothing, so they are coalesced. A lost acknowledgement only
 // makes the next sync list a conversation more than it must.
 type acks struct {
+	fx  *effects
+	off bool // with Config.Watch nothing is acknowledged
+
 	dirty  []*conversation
 	sentAt time.Duration // the last PIMPushAck
 	due    time.Duration // the next one, if dirty is not empty
 }
 
-// ackLater puts c's position into the next PIMPushAck, if that is news to the server.
-func (e *Engine) ackLater(c *conversation) {
-	if c.ackDirty || e.cfg.Watch || c.doubt != nil || c.ackable() <= c.acked {
+// later puts c's position into the next PIMPushAck, if that is news to the server.
+func (a *acks) later(c *conversation) {
+	if c.ackDirty || a.off || c.doubt != nil || c.ackable() <= c.acked {
 		return
 	}
-	if len(e.acks.dirty) == 0 {
-		e.acks.due = e.now.Mono + ackEvery
+	if len(a.dirty) == 0 {
+		a.due = a.fx.now.Mono + ackEvery
 	}
 	c.ackDirty = true
-	e.acks.dirty = append(e.acks.dirty, c)
+	a.dirty = append(a.dirty, c)
 }
 
-// acknowledge transmits what is due: when ackEvery is over, or at once if other frames
-// are transmitted anyway and the last PIMPushAck was ackEvery ago, or if now is true. The
+// remove takes c's position out of the next PIMPushAck.
+func (a *acks) remove(c *conversation) {
+	if c.ackDirty {
+		c.ackDirty = false
+		a.dirty = slices.DeleteFunc(a.dirty, func(other *conversation) bool { return other == c })
+	}
+}
+
+// send transmits what is due: when ackEvery is over, or at once if other frames are
+// transmitted anyway and the last PIMPushAck was ackEvery ago, or if now is true. The
 // serial is stored with the same output, so before it is transmitted.
-func (e *Engine) acknowledge(now bool) {
-	if len(e.acks.dirty) == 0 {
+func (a *acks) send(now bool) {
+	if len(a.dirty) == 0 {
 		return
 	}
-	now = now || e.now.Mono >= e.acks.due
-	now = now || len(e.out.Frames) > 0 && e.now.Mono >= e.acks.sentAt+ackEvery
+	fx := a.fx
+	now = now || fx.now.Mono >= a.due
+	now = now || len(fx.out.Frames) > 0 && fx.now.Mono >= a.sentAt+ackEvery
 	if !now {
 		return
 	}
-	for len(e.acks.dirty) > 0 {
-		n := min(len(e.acks.dirty), ackFrame)
-		e.meta.AckSerial++
-		m := &wirepb.PIMPushAck{Serial: e.meta.AckSerial, Acks: make([]*wirepb.Ack, n)}
-		for i, c := range e.acks.dirty[:n] {
+	for len(a.dirty) > 0 {
+		n := min(len(a.dirty), ackFrame)
+		fx.meta.AckSerial++
+		m := &wirepb.PIMPushAck{Serial: fx.meta.AckSerial, Acks: make([]*wirepb.Ack, n)}
+		for i, c := range a.dirty[:n] {
 			m.Acks[i] = &wirepb.Ack{Conversation: string(c.id), Seq: uint64(c.ackable())}
 			c.ackDirty, c.acked = false, c.ackable()
 		}
-		e.acks.dirty = e.acks.dirty[n:]
-		e.write(m)
+		a.dirty = a.dirty[n:]
+		fx.write(m)
 	}
-	e.acks.dirty, e.metaDirty, e.acks.sentAt = nil, true, e.now.Mono
+	a.dirty, a.sentAt, fx.metaDirty = nil, fx.now.Mono, true
 }
 
-func (e *Engine) acksDeadline(at *time.Duration) {
-	if len(e.acks.dirty) > 0 {
-		*at = min(*at, e.acks.due)
+// deadline returns when the next PIMPushAck is due.
+func (a *acks) deadline() time.Duration {
+	if len(a.dirty) == 0 {
+		return never
 	}
+	return a.due
 }

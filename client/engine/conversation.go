@@ -288,7 +288,7 @@ func (e *Engine) settle(c *conversation, seq pim.Seq) {
 		c.last, c.lastCut = nil, false
 	}
 	e.touch(c)
-	e.ackLater(c)
+	e.acks.later(c)
 	e.arrived(c)
 }
 

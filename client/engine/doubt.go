@@ -111,10 +111,7 @@ func (e *Engine) doubt(c *conversation) {
 		c.target = 0
 		e.behind--
 	}
-	if c.ackDirty {
-		c.ackDirty = false
-		e.acks.dirty = slices.DeleteFunc(e.acks.dirty, func(other *conversation) bool { return other == c })
-	}
+	e.acks.remove(c)
 	c.doubt = newCheck(c.isOwn(), c.known, e.comparePage())
 	e.doubts.count++
 	e.doubts.waiting = append(e.doubts.waiting, c)
@@ -199,7 +196,7 @@ func (e *Engine) decide(c *conversation) {
 	case e.jobOf(c) != noJob:
 		e.wantPull(c)
 	}
-	e.ackLater(c)
+	e.acks.later(c)
 	e.believe()
 }
 

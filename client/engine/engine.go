@@ -108,6 +108,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
+	e.acks = acks{fx: &e.effects, off: cfg.Watch}
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
 	e.fetches.active = make(map[uint64]fetch)
 	if e.meta.User == "" {
@@ -142,7 +143,7 @@ func (e *Engine) Step(now Time, in Input) error {
 		e.startPulls()
 		e.bringBack()
 		e.asks.start()
-		e.acknowledge(false)
+		e.acks.send(false)
 		e.finishSync()
 		e.watchdog.listen(e.waitsForAnswer(), now.Mono)
 	}
@@ -208,7 +209,7 @@ func (e *Engine) handle(in Input) error {
 		e.fetched(in)
 	case Close:
 		if e.link.phase == open {
-			e.acknowledge(true)
+			e.acks.send(true)
 		}
 	}
 	return nil
@@ -354,7 +355,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 		e.pullsDeadline(&at)
 		at = min(at, e.asks.deadline(e.paused))
 		e.syncDeadline(&at)
-		e.acksDeadline(&at)
+		at = min(at, e.acks.deadline())
 		at = min(at, e.clock.deadline(e.paused))
 	}
 	return at, at != never

@@ -31,7 +31,7 @@ func (e *Engine) setHoles(c *conversation, hs holes) {
 		e.holed--
 	}
 	e.touch(c)
-	e.ackLater(c)
+	e.acks.later(c)
 }
 
 // jumpTo moves c's position over a gap to next-1; the gap becomes a hole.

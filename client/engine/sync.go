@@ -66,7 +66,7 @@ func (e *Engine) startSync() {
 
 func (e *Engine) askSync() {
 	// The server lists what this device has not acknowledged.
-	e.acknowledge(true)
+	e.acks.send(true)
 	e.sync.request, e.sync.retryAt = e.request(), 0
 	e.sync.answerBy = e.now.Mono + e.cfg.RequestTimeout
 	e.write(&wirepb.PIMSyncReq{
@@ -136,7 +136,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	}
 	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {
 		c.acked = acked
-		e.ackLater(c)
+		e.acks.later(c)
 	}
 	return changed
 }
