@@ -69,6 +69,7 @@
 //	fills.go         the app's requests to fill holes
 //	ask.go           the app's pulls
 //	sync.go          the sync list: which conversations are behind
+//	synclist.go      how far it is read
 //	ack.go           acknowledgements, coalesced
 //	doubt.go         a server whose store went back: its logs are compared with ours
 //	check.go         the comparison of one conversation: its last common entry

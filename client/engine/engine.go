@@ -48,7 +48,7 @@ type Engine struct {
 	limits   limits
 	clock    clock
 	outbox   outbox
-	sync     syncing
+	sync     syncList
 	acks     acks
 
 	// Conversations and settings, and what is under way to complete them.
@@ -108,6 +108,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
 	e.pulls.active = make(map[uint64]*pull)
+	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
 	e.acks = acks{fx: &e.effects, off: cfg.Watch}
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
 	e.fetches.active = make(map[uint64]fetch)
@@ -267,7 +268,7 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 	case m.RequestId == 0:
 		e.link.cause = wire.ErrorOf(m)
 	case m.RequestId == e.sync.request:
-		e.syncFailed(refusalOf(m))
+		e.sync.failed(refusalOf(m))
 	default:
 		e.pullFailed(m)
 		e.asks.failed(m.RequestId, refusalOf(m), m.Retryable)
@@ -354,7 +355,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 		e.conversationsDeadline(&at)
 		e.pullsDeadline(&at)
 		at = min(at, e.asks.deadline(e.paused))
-		e.syncDeadline(&at)
+		at = min(at, e.sync.deadline(e.paused))
 		at = min(at, e.acks.deadline())
 		at = min(at, e.clock.deadline(e.paused))
 	}

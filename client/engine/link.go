@@ -160,8 +160,7 @@ func (e *Engine) leave(err error) {
 	e.abandonPulls()
 	e.asks.suspend()
 	e.suspendOutbox(lossOf(err))
-	e.sync.request, e.sync.answerBy, e.sync.retryAt = 0, 0, 0
-	e.sync.listed = false
+	e.sync.left()
 }
 
 // cut closes the connection from this side, if there is one.

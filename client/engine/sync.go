@@ -2,84 +2,45 @@ package engine
 
 import (
 	"cmp"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-const syncLimit = 1000 // conversations a page; the server cuts it to a frame
-
-// syncing is how far the sync list is read: the server's list of the conversations that
-// are behind.
-type syncing struct {
-	listed   bool // it was read to its end on this connection
-	begunAt  time.Duration
-	request  uint64 // under way, 0 if none
-	full     bool   // every conversation is listed, not only those that are behind
-	after    string // the page under way begins after this conversation
-	again    bool   // the list may have changed meanwhile: read it once more
-	failures int
-	answerBy time.Duration
-	retryAt  time.Duration // 0: no retry is set
-}
-
-// waits reports whether the server owes an answer.
-func (s *syncing) waits() bool { return s.request != 0 }
-
-// extend gives the answer time until by at least.
-func (s *syncing) extend(by time.Duration) { s.restart(max(s.answerBy, by)) }
-
-// restart gives the answer time until by.
-func (s *syncing) restart(by time.Duration) {
-	if s.waits() {
-		s.answerBy = by
-	}
-}
-
 // resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
-	e.sync = syncing{listed: e.cfg.Watch}
+	e.sync.opened()
+	e.sync.listed = e.cfg.Watch
 	e.startSync()
 }
 
-// startSync reads the sync list from its beginning. If the list is being read already,
-// it is read once more afterwards, since the change may be on a page that is past.
+// startSync reads the sync list from its beginning, or pulls all that is watched.
 func (e *Engine) startSync() {
-	if e.cfg.Watch {
-		for _, c := range e.conversations {
-			if c.followed {
-				e.aim(c, unknownSeq)
-			}
+	if !e.cfg.Watch {
+		if e.sync.start() {
+			e.askSync()
 		}
-		e.pulls.sort()
 		return
 	}
-	if e.sync.request != 0 || e.sync.retryAt != 0 {
-		e.sync.again = true
-		return
+	for _, c := range e.conversations {
+		if c.followed {
+			e.aim(c, unknownSeq)
+		}
 	}
-	e.sync.full, e.sync.after, e.sync.again, e.sync.begunAt = e.meta.FullSync, "", false, e.now.Mono
-	e.askSync()
+	e.pulls.sort()
 }
 
 func (e *Engine) askSync() {
-	// The server lists what this device has not acknowledged.
-	e.acks.send(true)
-	e.sync.request, e.sync.retryAt = e.request(), 0
-	e.sync.answerBy = e.now.Mono + e.cfg.RequestTimeout
-	e.write(&wirepb.PIMSyncReq{
-		RequestId: e.sync.request, Full: e.sync.full, After: e.sync.after, Limit: syncLimit, Brief: true,
-	})
+	e.acks.send(true) // the server lists what this device has not acknowledged
+	e.sync.ask()
 }
 
 // synced takes a page of the sync list.
 func (e *Engine) synced(m *wirepb.PIMSyncResp) {
-	if m.RequestId != e.sync.request || m.RequestId == 0 {
+	if !e.sync.answered(m.RequestId) {
 		return
 	}
-	e.sync.request, e.sync.failures = 0, 0
 	var changed []pim.ConversationID
 	for _, s := range m.Conversations {
 		if e.summarized(s) {
@@ -90,14 +51,8 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	if len(changed) > 0 {
 		e.emit(ListEvent{Conversations: changed})
 	}
-	switch {
-	case m.NextAfter > e.sync.after:
-		e.sync.after = m.NextAfter
+	if e.sync.page(m.NextAfter) {
 		e.askSync()
-	case e.sync.again:
-		e.startSync()
-	default:
-		e.sync.listed = true
 	}
 }
 
@@ -165,12 +120,6 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	}
 }
 
-func (e *Engine) syncFailed(err *pim.Error) {
-	e.sync.request = 0
-	e.sync.failures++
-	e.sync.retryAt = e.now.Mono + max(err.RetryAfter, repeatAfter(e.sync.failures, e.cfg.Random))
-}
-
 // finishSync takes note if a full sync is complete: the list is read, and every
 // conversation in it is pulled.
 func (e *Engine) finishSync() {
@@ -180,21 +129,12 @@ func (e *Engine) finishSync() {
 }
 
 func (e *Engine) tickSync() {
-	now := e.now.Mono
-	switch {
-	case e.sync.retryAt != 0 && now >= e.sync.retryAt:
-		e.askSync()
-	case e.sync.request != 0 && !e.paused && now >= e.sync.answerBy:
-		e.watchdog.unanswered(e.sync.answerBy-e.cfg.RequestTimeout, now)
-		e.askSync()
+	sentAt, overdue := e.sync.overdue()
+	overdue = overdue && !e.paused
+	if overdue {
+		e.watchdog.unanswered(sentAt, e.now.Mono)
 	}
-}
-
-func (e *Engine) syncDeadline(at *time.Duration) {
-	if e.sync.retryAt != 0 {
-		*at = min(*at, e.sync.retryAt)
-	}
-	if e.sync.request != 0 && !e.paused {
-		*at = min(*at, e.sync.answerBy)
+	if overdue || e.sync.due() {
+		e.askSync()
 	}
 }
