@@ -46,7 +46,7 @@ func (e *Engine) do(in Do) error {
 	cmd := in.Command
 	cmd.Value = slices.Clone(cmd.Value)
 	log := pim.Own(user)
-	if c := e.conversations[log]; c != nil {
+	if c := e.conversations.byID[log]; c != nil {
 		cmd.Known = c.known
 	}
 	if err := cmd.Validate(); err != nil {
@@ -77,7 +77,7 @@ func (e *Engine) checkRead(cmd *pim.Command) error {
 	if cmd.Kind != pim.CommandRead {
 		return nil
 	}
-	c := e.conversations[pim.ConversationID(cmd.Subject)]
+	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
 	switch {
 	case c == nil:
 		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s, of which this device knows nothing", cmd.Seq, cmd.Subject)
@@ -117,7 +117,7 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 // beyond reports whether a read position lies beyond the end of its conversation, and
 // so does not count. That is as far as this device knows; the server decides.
 func (e *Engine) beyond(read *pim.Setting) bool {
-	c := e.conversations[pim.ConversationID(read.Subject)]
+	c := e.conversations.byID[pim.ConversationID(read.Subject)]
 	return c != nil && read.Seq > c.newest
 }
 

@@ -14,9 +14,6 @@ const (
 	// entries of others, waits until these are pushed: the server hands out the answers
 	// of a commit before its pushes. A gap between pushes is pulled at once.
 	gapPatience = 200 * time.Millisecond
-
-	maxAhead      = 512     // entries of a conversation that wait for a gap to close
-	maxAheadBytes = 4 << 20 // their payloads, of all conversations
 )
 
 // unknownSeq is the target of a conversation whose newest seq is still to be
@@ -66,33 +63,6 @@ type conversation struct {
 	back    int           // messages in the outbox that are being sent again (Outgoing.Again)
 }
 
-func (e *Engine) restore(row *Conversation) {
-	e.conversations[row.ID] = &conversation{
-		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
-		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, left: row.Left, followed: !e.cfg.Watch, holes: soundHoles(row.Holes, row.Known),
-	}
-	if _, eager := e.conversations[row.ID].holes.eager(); eager {
-		e.holed++
-	}
-}
-
-// conversation returns the state of id, which it creates; nil if it is not
-// followed.
-func (e *Engine) conversation(id pim.ConversationID) *conversation {
-	c := e.conversations[id]
-	if c == nil {
-		if e.cfg.Watch || id == "" {
-			return nil
-		}
-		c = &conversation{id: id, followed: true}
-		e.conversations[id] = c
-	}
-	if !c.followed {
-		return nil
-	}
-	return c
-}
-
 func (c *conversation) row() Conversation {
 	// Newest and Count are of one entry: a read command takes over both, for good.
 	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes}
@@ -132,13 +102,9 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 		return err
 	}
 	e.abandonPull(id)
-	c := e.conversations[id]
-	if c == nil {
-		c = &conversation{id: id}
-		e.conversations[id] = c
-	}
+	c := e.conversations.add(id)
 	e.trust(c)
-	e.clearAhead(c)
+	e.conversations.clearAhead(c)
 	c.followed, c.known, c.newest, c.counted = true, after, after, after
 	e.touch(c)
 	e.aim(c, unknownSeq)
@@ -148,7 +114,7 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 // resumeConversations starts catching up on a new connection. A watched conversation
 // may have grown while there was no connection.
 func (e *Engine) resumeConversations() {
-	for _, c := range e.conversations {
+	for _, c := range e.conversations.byID {
 		c.retryAt, c.failures = 0, 0
 		if c.doubt != nil {
 			continue
@@ -169,20 +135,9 @@ func (e *Engine) resumeConversations() {
 // aim makes c catch up at least to target. Until c has, the engine is not synced. With
 // unknownSeq the next pull has to tell the target.
 func (e *Engine) aim(c *conversation, target pim.Seq) {
-	if c.target == 0 {
-		e.behind++
-	}
-	c.target = max(c.target, target)
+	e.conversations.setTarget(c, max(c.target, target))
 	c.again = c.again || c.pulling && target == unknownSeq
 	e.wantPull(c)
-}
-
-// arrived ends the catching up of c if its position has reached the target.
-func (e *Engine) arrived(c *conversation) {
-	if c.target != 0 && c.known >= c.target {
-		c.target = 0
-		e.behind--
-	}
 }
 
 func (c *conversation) behind() bool {
@@ -198,7 +153,7 @@ func (e *Engine) pushed(m *wirepb.PIMPush) {
 	if m.Behind {
 		e.startSync()
 	}
-	c := e.conversation(pim.ConversationID(m.Conversation))
+	c := e.conversations.get(pim.ConversationID(m.Conversation))
 	if c == nil {
 		return
 	}
@@ -243,7 +198,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		c.heard(entry.Seq, entry.Count)
 		e.reads(c, &entry)
 		e.touch(c)
-		e.keepAhead(c, entry)
+		e.conversations.keepAhead(c, entry)
 	}
 }
 
@@ -289,48 +244,15 @@ func (e *Engine) settle(c *conversation, seq pim.Seq) {
 	}
 	e.touch(c)
 	e.acks.later(c)
-	e.arrived(c)
+	e.conversations.arrived(c)
 }
 
 // closeGap delivers the entries that were ahead and are next now.
 func (e *Engine) closeGap(c *conversation) {
-	n := 0
-	for n < len(c.ahead) && c.ahead[n].Seq <= c.known+1 {
-		e.aheadBytes -= len(c.ahead[n].Payload)
-		if c.ahead[n].Seq == c.known+1 {
-			e.deliver(c, c.ahead[n])
-		}
-		n++
-	}
-	if c.ahead = slices.Delete(c.ahead, 0, n); len(c.ahead) == 0 {
-		c.ahead = nil
+	for next, ok := e.conversations.takeAhead(c); ok; next, ok = e.conversations.takeAhead(c) {
+		e.deliver(c, next)
 	}
 	if !c.behind() {
 		c.gapBy = 0
 	}
-}
-
-// keepAhead keeps entry until the gap before it is closed, if there is room.
-func (e *Engine) keepAhead(c *conversation, entry pim.Entry) {
-	at, known := slices.BinarySearchFunc(c.ahead, entry.Seq, func(a pim.Entry, s pim.Seq) int {
-		switch {
-		case a.Seq < s:
-			return -1
-		case a.Seq > s:
-			return 1
-		}
-		return 0
-	})
-	if known || len(c.ahead) >= maxAhead || e.aheadBytes+len(entry.Payload) > maxAheadBytes {
-		return
-	}
-	c.ahead = slices.Insert(c.ahead, at, entry)
-	e.aheadBytes += len(entry.Payload)
-}
-
-func (e *Engine) clearAhead(c *conversation) {
-	for i := range c.ahead {
-		e.aheadBytes -= len(c.ahead[i].Payload)
-	}
-	c.ahead, c.gapBy = nil, 0
 }

@@ -63,6 +63,7 @@
 //	transmit.go      their transmission, resends, answers
 //	commands.go      the user's own log: commands and what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
+//	conversations.go all of them, and how many are not complete
 //	pull.go          the engine's own pulls: one a conversation, a few at a time
 //	gaps.go          long gaps: jumped first, filled later
 //	holes.go         what is missing below a position

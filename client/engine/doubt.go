@@ -58,8 +58,8 @@ func (e *Engine) meet(w *wirepb.Welcome) {
 func (e *Engine) resumeDoubts() {
 	e.doubts.waiting, e.doubts.active, e.doubts.unsure = nil, 0, false
 	clear(e.fetches.active)
-	for _, id := range slices.Sorted(maps.Keys(e.conversations)) {
-		c := e.conversations[id]
+	for _, id := range slices.Sorted(maps.Keys(e.conversations.byID)) {
+		c := e.conversations.byID[id]
 		c.checked, c.reading = false, false
 		switch {
 		case c.doubt != nil:
@@ -91,7 +91,7 @@ func (e *Engine) suspect(c *conversation) {
 
 // doubtOwn queues the user's own log for comparison.
 func (e *Engine) doubtOwn() {
-	if c := e.conversation(pim.Own(e.meta.User)); c != nil {
+	if c := e.conversations.get(pim.Own(e.meta.User)); c != nil {
 		e.doubt(c)
 	}
 }
@@ -107,10 +107,7 @@ func (e *Engine) doubt(c *conversation) {
 	e.pulls.drop(c)
 	e.dropAhead(c)
 	c.pulling, c.again, c.retryAt = false, false, 0
-	if c.target != 0 {
-		c.target = 0
-		e.behind--
-	}
+	e.conversations.setTarget(c, 0)
 	e.acks.remove(c)
 	c.doubt = newCheck(c.isOwn(), c.known, e.comparePage())
 	e.doubts.count++
@@ -232,7 +229,7 @@ func (e *Engine) trust(c *conversation) {
 func (e *Engine) believe() {
 	if e.meta.Doubt && e.doubts.count == 0 && !e.doubts.unsure {
 		e.meta.Doubt, e.metaDirty = false, true
-		if c := e.conversations[pim.Own(e.meta.User)]; c == nil || !c.former {
+		if c := e.conversations.byID[pim.Own(e.meta.User)]; c == nil || !c.former {
 			e.former.reads = make(map[string]pim.Command)
 		}
 	}

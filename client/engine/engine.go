@@ -53,12 +53,9 @@ type Engine struct {
 
 	// Conversations and settings, and what is under way to complete them.
 	settings      map[string]pim.Setting // of the own log by entity, without commands in the outbox
-	conversations map[pim.ConversationID]*conversation
+	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
-	holed         int                // conversations with a hole that is not lazy
 	fills         fills
-	behind        int // conversations with a target, see conversation.target
-	aheadBytes    int // payloads in conversation.ahead, of all conversations
 	doubts        doubts
 	fetches       fetches
 	former        former
@@ -99,7 +96,8 @@ func New(cfg Config, s Snapshot) *Engine {
 		cfg.Page = watchPage
 	}
 	cfg.LazyGap = cmp.Or(cfg.LazyGap, lazyGap)
-	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}, conversations: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
+	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}}
+	e.conversations = conversations{watch: cfg.Watch, byID: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
 	e.setLimits(nil)
 	e.link.dialAt = never
 	e.watchdog.timeout = cfg.RequestTimeout
@@ -117,7 +115,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	}
 	e.meta.Device = cfg.Device
 	for i := range s.Conversations {
-		e.restore(&s.Conversations[i])
+		e.conversations.restore(&s.Conversations[i])
 	}
 	e.restoreSettings(s.Settings)
 	e.restoreFormer(s.Former)
@@ -383,7 +381,7 @@ func (e *Engine) State() State {
 // end on this connection, no conversation is behind or in doubt, and no hole is left
 // that is filled without a Fill.
 func (e *Engine) Synced() bool {
-	return e.link.phase == open && e.sync.listed && e.behind == 0 && e.holed == 0 && e.doubts.count == 0
+	return e.link.phase == open && e.sync.listed && e.conversations.complete() && e.doubts.count == 0
 }
 
 // Take returns what the steps since the last Take have left to be done.

@@ -49,11 +49,7 @@ type wish struct {
 func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 	e.former.reads = make(map[string]pim.Command)
 	for _, id := range ids {
-		c := e.conversations[id]
-		if c == nil {
-			c = &conversation{id: id, followed: !e.cfg.Watch}
-			e.conversations[id] = c
-		}
+		c := e.conversations.add(id)
 		if c.isOwn() {
 			e.takeBack(c, 0, 0, "") // what was stored since is not kept aside: the server has it
 			e.forgetSettings()
@@ -88,7 +84,7 @@ func (e *Engine) dropAhead(c *conversation) {
 			e.keepFormer(c)
 		}
 	}
-	e.clearAhead(c)
+	e.conversations.clearAhead(c)
 }
 
 // noFormer notes that nothing of c is kept aside any more.
@@ -205,7 +201,7 @@ func (e *Engine) countBack(m *message, n int) {
 	if id == "" {
 		id = pim.NewGroup(e.meta.User, m.ID)
 	}
-	if c := e.conversations[id]; c != nil {
+	if c := e.conversations.byID[id]; c != nil {
 		c.back += n
 	}
 }
@@ -305,7 +301,7 @@ func (e *Engine) stillRead(entity string, cmd *pim.Command) bool {
 	if cut, ok := e.former.reads[entity]; ok && cut.Seq < cmd.Seq {
 		cmd.Seq, cmd.Count = cut.Seq, cut.Count
 	}
-	c := e.conversations[pim.ConversationID(cmd.Subject)]
+	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
 	return cmd.Seq > 0 && c != nil && cmd.Seq <= c.known
 }
 

@@ -21,15 +21,7 @@ const (
 
 // setHoles changes c's holes.
 func (e *Engine) setHoles(c *conversation, hs holes) {
-	_, had := c.holes.eager()
-	c.holes = hs
-	_, has := c.holes.eager()
-	switch {
-	case has && !had:
-		e.holed++
-	case had && !has:
-		e.holed--
-	}
+	e.conversations.setHoles(c, hs)
 	e.touch(c)
 	e.acks.later(c)
 }
@@ -71,7 +63,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 
 // fill takes Fill: the app wants older entries.
 func (e *Engine) fill(in Fill) error {
-	c := e.conversations[in.Conversation]
+	c := e.conversations.byID[in.Conversation]
 	switch {
 	case e.link.phase == stopped:
 		return e.link.stopErr
@@ -99,7 +91,7 @@ func (e *Engine) fill(in Fill) error {
 // openConversation takes Open: which conversation a person looks at.
 func (e *Engine) openConversation(id pim.ConversationID) {
 	e.opened = id
-	if c := e.conversations[id]; c != nil && c.pulling && e.pulls.drop(c) {
+	if c := e.conversations.byID[id]; c != nil && c.pulling && e.pulls.drop(c) {
 		e.pulls.push(c, e.rank(c))
 	}
 }

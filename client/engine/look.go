@@ -48,14 +48,14 @@ func (e *Engine) Outbox(conv pim.ConversationID) []Pending {
 
 // Missing reports whether a seq of conv in from..to is not stored.
 func (e *Engine) Missing(conv pim.ConversationID, from, to pim.Seq) bool {
-	c := e.conversations[conv]
+	c := e.conversations.byID[conv]
 	return c != nil && c.holes.miss(from, to)
 }
 
 // Skipped returns the last seq of the topmost lazy hole of conv that lies below the seq
 // before; 0: there is none.
 func (e *Engine) Skipped(conv pim.ConversationID, before pim.Seq) pim.Seq {
-	if c := e.conversations[conv]; c != nil {
+	if c := e.conversations.byID[conv]; c != nil {
 		return c.holes.skipped(before)
 	}
 	return 0

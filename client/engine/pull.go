@@ -255,8 +255,8 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		e.touch(c)
 	}
 	if c.target == unknownSeq {
-		c.target = max(newest, 1)
-		e.arrived(c)
+		e.conversations.setTarget(c, max(newest, 1))
+		e.conversations.arrived(c)
 	}
 	if m.Done {
 		e.endPull(p)
@@ -342,15 +342,12 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 
 // giveUp assumes that there is nothing to be pulled above c.known.
 func (e *Engine) giveUp(c *conversation) {
-	e.clearAhead(c)
+	e.conversations.clearAhead(c)
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
 	if c.own > c.known {
 		c.own, c.ownUpTo = 0, 0
 	}
-	if c.target != 0 {
-		c.target = 0
-		e.behind--
-	}
+	e.conversations.setTarget(c, 0)
 	e.touch(c)
 	if e.jobOf(c) != noJob { // a hole below it
 		e.wantPull(c)

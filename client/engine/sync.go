@@ -23,7 +23,7 @@ func (e *Engine) startSync() {
 		}
 		return
 	}
-	for _, c := range e.conversations {
+	for _, c := range e.conversations.byID {
 		if c.followed {
 			e.aim(c, unknownSeq)
 		}
@@ -58,7 +58,7 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 
 // summarized takes one line of the sync list and reports whether it says something new.
 func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
-	c := e.conversation(pim.ConversationID(s.Conversation))
+	c := e.conversations.get(pim.ConversationID(s.Conversation))
 	if c == nil {
 		return false
 	}
@@ -86,7 +86,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	if newest > c.known {
 		e.aim(c, newest)
 		if ok {
-			e.keepAhead(c, whole)
+			e.conversations.keepAhead(c, whole)
 		}
 	}
 	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {

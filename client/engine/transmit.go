@@ -245,7 +245,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		s.Anchor = s.Seq
 	}
 	e.delivered(m, s)
-	c := e.conversation(s.Conversation)
+	c := e.conversations.get(s.Conversation)
 	if c != nil && c.doubt != nil {
 		c.doubt.hear(s.Seq)
 		return
