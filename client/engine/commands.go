@@ -14,17 +14,7 @@ import (
 // each setting as it will be, with the commands of this device that are still on their
 // way.
 
-const (
-	maxSettings = 100_000 // entities of a user
-	maxSubject  = 1 << 10 // bytes of a command's subject: a conversation's or user's ID has far less
-)
-
-func (e *Engine) restoreSettings(rows []Setting) {
-	e.settings = make(map[string]pim.Setting, len(rows))
-	for _, r := range rows {
-		e.settings[r.Entity] = r.Setting
-	}
-}
+const maxSubject = 1 << 10 // bytes of a command's subject: a conversation's or user's ID has far less
 
 // user returns the user of this device, empty if that is not known yet.
 func (e *Engine) user() pim.UserID {
@@ -52,14 +42,14 @@ func (e *Engine) do(in Do) error {
 	if err := cmd.Validate(); err != nil {
 		return err
 	}
-	if err := e.checkRead(&cmd); err != nil {
+	if err := checkRead(e.conversations.byID[pim.ConversationID(cmd.Subject)], &cmd); err != nil {
 		return err
 	}
 	out := Outgoing{ID: in.ID, Conversation: log, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &cmd)}
 	if err := e.checkSend(&out); err != nil {
 		return err
 	}
-	if _, known := e.settings[cmd.Entity()]; !known && len(e.settings) >= maxSettings {
+	if e.settings.full(cmd.Entity()) {
 		return pim.Errorf(pim.KindOverloaded, "%d contacts, blocks, mutes, pins and read positions are kept", len(e.settings))
 	}
 	if e.coalesce(in.ID, &cmd) {
@@ -70,15 +60,12 @@ func (e *Engine) do(in Do) error {
 	return nil
 }
 
-// checkRead refuses a read command that cannot be right, as far as this device knows the
-// conversation: read positions only grow, so one beyond the log would hide everything to
-// come.
-func (e *Engine) checkRead(cmd *pim.Command) error {
-	if cmd.Kind != pim.CommandRead {
-		return nil
-	}
-	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
+// checkRead refuses a read command of c that cannot be right, as far as this device knows
+// the conversation: read positions only grow, so one beyond the log would hide everything
+// to come. c is nil if nothing is known of it.
+func checkRead(c *conversation, cmd *pim.Command) error {
 	switch {
+	case cmd.Kind != pim.CommandRead:
 	case c == nil:
 		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s, of which this device knows nothing", cmd.Seq, cmd.Subject)
 	case cmd.Seq > c.newest:
@@ -97,10 +84,11 @@ func (e *Engine) checkRead(cmd *pim.Command) error {
 func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	entity := cmd.Entity()
 	var last *message
-	if l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]; l != nil {
-		last = l.messages[len(l.messages)-1]
+	if pending := e.outbox.commands(pim.Own(e.user()), entity); len(pending) > 0 {
+		last = pending[len(pending)-1]
 	}
-	if now, _ := e.setting(entity); cmd.Kind == pim.CommandRead && cmd.Seq <= now.Seq && !e.beyond(&now) {
+	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
+	if now, _ := e.setting(entity); cmd.Kind == pim.CommandRead && cmd.Seq <= now.Seq && !beyond(c, now.Seq) {
 		ev := SendEvent{ID: id, Conversation: pim.Own(e.user()), State: Superseded}
 		if last != nil {
 			ev.By = last.ID
@@ -114,12 +102,9 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	return false
 }
 
-// beyond reports whether a read position lies beyond the end of its conversation, and
+// beyond reports whether a read position lies beyond the end of its conversation c, and
 // so does not count. That is as far as this device knows; the server decides.
-func (e *Engine) beyond(read *pim.Setting) bool {
-	c := e.conversations.byID[pim.ConversationID(read.Subject)]
-	return c != nil && read.Seq > c.newest
-}
+func beyond(c *conversation, read pim.Seq) bool { return c != nil && read > c.newest }
 
 // commandLeft shows the setting of a command that left the outbox without having
 // reached the server. A command that has reached it comes back as an entry.
@@ -132,15 +117,8 @@ func (e *Engine) commandLeft(m *message, end SendState) {
 // setting returns what entity will come to, and whether that depends on commands in
 // the outbox.
 func (e *Engine) setting(entity string) (s pim.Setting, pending bool) {
-	s = e.settings[entity]
-	l := e.outbox.lanes[laneKey{conversation: pim.Own(e.user()), entity: entity}]
-	if l == nil {
-		return s, false
-	}
-	for _, m := range l.messages {
-		s.Apply(m.command, max(s.At, s.Deleted, m.command.Known)+1, e.cfg.Device)
-	}
-	return s, true
+	commands := e.outbox.commands(pim.Own(e.user()), entity)
+	return e.settings.with(entity, commands, e.cfg.Device), len(commands) > 0
 }
 
 func (e *Engine) showSetting(entity string) {
@@ -175,14 +153,12 @@ func (e *Engine) obey(entry *pim.Entry) {
 		return
 	}
 	entity := cmd.Entity()
-	s, known := e.settings[entity]
-	if !known && len(e.settings) >= maxSettings {
+	if e.settings.full(entity) {
 		return
 	}
 	e.former.obeyed(entity, entry.Local)
-	if s.Apply(&cmd, entry.Seq, entry.Device) {
-		e.settings[entity] = s
-		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, s})
+	if e.settings.apply(entity, &cmd, entry.Seq, entry.Device) {
+		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, e.settings[entity]})
 	}
 	e.showSetting(entity)
 }

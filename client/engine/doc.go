@@ -61,7 +61,8 @@
 //	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed
 //	transmit.go      their transmission, resends, answers
-//	commands.go      the user's own log: commands and what they come to
+//	commands.go      the user's own log: commands are given, and obeyed
+//	settings.go      what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
 //	conversations.go all of them, and how many are not complete
 //	pull.go          the engine's own pulls: one a conversation, a few at a time

@@ -266,11 +266,9 @@ func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	if was, ok := e.former.reads[entity]; e.former.reads != nil && (!ok || to < was.Seq) {
 		e.former.reads[entity] = cmd
 	}
-	if l := e.outbox.lanes[laneKey{conversation: pim.Own(e.meta.User), entity: entity}]; l != nil {
-		for _, m := range slices.Clone(l.messages) {
-			if m.command.Seq > to {
-				e.leaveOutbox(m, SendEvent{State: Superseded})
-			}
+	for _, m := range slices.Clone(e.outbox.commands(pim.Own(e.meta.User), entity)) {
+		if m.command.Seq > to {
+			e.leaveOutbox(m, SendEvent{State: Superseded})
 		}
 	}
 }

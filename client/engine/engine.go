@@ -52,7 +52,7 @@ type Engine struct {
 	acks     acks
 
 	// Conversations and settings, and what is under way to complete them.
-	settings      map[string]pim.Setting // of the own log by entity, without commands in the outbox
+	settings      settings
 	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
 	fills         fills
@@ -117,7 +117,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	for i := range s.Conversations {
 		e.conversations.restore(&s.Conversations[i])
 	}
-	e.restoreSettings(s.Settings)
+	e.settings = newSettings(s.Settings)
 	e.restoreFormer(s.Former)
 	e.restoreOutbox(s.Outbox)
 	return e

@@ -311,7 +311,7 @@ func (e *Engine) stillWished(entity string, w *wish) bool {
 	now, known := e.settings[entity]
 	cmd := &w.setting.Command
 	switch {
-	case e.outbox.lanes[laneKey{conversation: pim.Own(e.meta.User), entity: entity}] != nil:
+	case len(e.outbox.commands(pim.Own(e.meta.User), entity)) > 0:
 		return false // there is a newer one
 	case cmd.Kind == pim.CommandRead:
 		return e.stillRead(entity, cmd) && cmd.Seq > now.Seq

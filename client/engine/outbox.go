@@ -193,6 +193,15 @@ func (o *outbox) delay(m *message) {
 	o.delayed = slices.Insert(o.delayed, at, m)
 }
 
+// commands returns the commands about entity that are on their way to the user's own log,
+// in their order.
+func (o *outbox) commands(log pim.ConversationID, entity string) []*message {
+	if l := o.lanes[laneKey{conversation: log, entity: entity}]; l != nil {
+		return l.messages
+	}
+	return nil
+}
+
 // waits reports whether the server owes an answer.
 func (o *outbox) waits() bool { return len(o.flying) > 0 }
 
