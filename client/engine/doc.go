@@ -60,6 +60,7 @@
 //	heartbeat.go     how far apart they are, found out for each network
 //	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed
+//	age.go           which messages are too old to be transmitted
 //	transmit.go      their transmission, resends, answers
 //	commands.go      the user's own log: commands are given, and obeyed
 //	settings.go      what they come to

@@ -39,7 +39,7 @@ type message struct {
 	firstAt time.Duration // the first transmission by this process
 
 	// The wall clock when this process queued the message, and when it transmitted the
-	// message for the first time ever; 0 if an earlier process did. See Engine.age.
+	// message for the first time ever; 0 if an earlier process did. See times.since.
 	queuedWall, firstWall pim.Millis
 
 	resends  int           // transmissions that were made because no answer came in time
@@ -301,7 +301,7 @@ func (e *Engine) resend(id pim.ClientMessageID) error {
 	case m.state != Failed:
 		return pim.Errorf(pim.KindConflict, "message %s is %s; only what has failed is sent again", id, m.state)
 	}
-	if err := e.forgotten(m); err != nil {
+	if err := m.forgotten(e.clock.times(e.now)); err != nil {
 		return err
 	}
 	e.outbox.land(m)

@@ -15,19 +15,8 @@ import (
 // itself. After the last of them the answer is awaited until giveUpAfter.
 var resendAfter = [...]time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second}
 
-const (
-	// giveUpAfter is how long after its first transmission, by whichever process, a
-	// message fails. It is the window of the display order (pim.OrderWindow): a message
-	// that is resent later would stand in a wrong place.
-	giveUpAfter = 180 * time.Second
-	// slowLine is how many bytes a second a line is assumed to carry at least.
-	slowLine = 8 << 10
-	// expireAfter is how long after it was queued a create, join, leave or command fails.
-	expireAfter = 7 * 24 * time.Hour
-	// forgetMargin is how long before the end of pim.DedupWindow the server counts as
-	// having forgotten a message: sent again, the message could be in the log twice.
-	forgetMargin = time.Hour
-)
+// slowLine is how many bytes a second a line is assumed to carry at least.
+const slowLine = 8 << 10
 
 // resumeOutbox lets everything be transmitted at once on a new connection.
 func (e *Engine) resumeOutbox() {
@@ -90,7 +79,10 @@ func (e *Engine) transmit() {
 // local time, which is kept from then on. The local time is stored with the same output,
 // so before m is transmitted.
 func (e *Engine) fly(m *message) {
-	if err := e.tooOld(m); err != nil {
+	now := e.clock.times(e.now)
+	// If the store is a backup, what it has as queued may have been transmitted since.
+	backup := e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0
+	if err := m.tooOld(now, backup); err != nil {
 		e.fail(m, err)
 		return
 	}
@@ -107,7 +99,7 @@ func (e *Engine) fly(m *message) {
 	if m.attempt == 0 {
 		m.firstAt = e.now.Mono
 		if !m.patient() && !m.Again {
-			m.giveUpAt = e.now.Mono + giveUpAfter - e.spent(m)
+			m.giveUpAt = e.now.Mono + giveUpAfter - m.spent(now)
 		}
 	}
 	e.outbox.land(m)
@@ -142,73 +134,6 @@ func (e *Engine) answerTime(m *message) time.Duration {
 		bytes += len(f.Payload)
 	}
 	return d*4/5 + time.Duration(e.cfg.Random()*float64(d*2/5)) + time.Duration(bytes/slowLine)*time.Second
-}
-
-// tooOld says why m must not be transmitted any more, nil if it may.
-func (e *Engine) tooOld(m *message) *pim.Error {
-	queued := e.age(m.Queued, m.queuedWall)
-	switch {
-	case !e.clock.known:
-	case m.patient() && queued >= millis(expireAfter):
-		return pim.Errorf(pim.KindTimeout, "it could not be sent within %d days", expireAfter/(24*time.Hour))
-	case e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0 && m.state == Queued && queued >= millis(pim.DedupWindow-forgetMargin):
-		// The store may be a backup that was made while m was queued. m may have been
-		// transmitted after that.
-		return pim.Errorf(pim.KindTimeout, "it may have been sent before the storage was lost")
-	}
-	if err := e.forgotten(m); err != nil {
-		return err
-	}
-	if m.attempt == 0 && !m.patient() && !m.Again && e.spent(m) == giveUpAfter {
-		return pim.Errorf(pim.KindTimeout, "no answer came within %v of its transmission, which was %v ago",
-			giveUpAfter, (time.Duration(e.clock.at(e.now)-m.Local) * time.Millisecond).Round(time.Second))
-	}
-	return nil
-}
-
-// age returns how long ago something was, in milliseconds. It was at then by the
-// server's time, and at wall by this device's wall clock; wall is 0 if an earlier process
-// saw it. The clock that has gone on by less counts: neither a server whose clock is a
-// year ahead for a minute, nor a person who sets the device's clock, makes anything old.
-// After a sleep of the device both clocks have gone on.
-func (e *Engine) age(then, wall pim.Millis) pim.Millis {
-	age := e.clock.at(e.now) - then
-	if wall != 0 {
-		age = min(age, e.now.Wall-wall)
-	}
-	return age
-}
-
-// spent returns how much of giveUpAfter has passed since an earlier process
-// transmitted m for the first time; 0 if none has, or while the server's time is not
-// known.
-func (e *Engine) spent(m *message) time.Duration {
-	if m.Local == 0 || !e.clock.known {
-		return 0
-	}
-	age := max(0, e.clock.at(e.now)-m.Local)
-	if age >= millis(giveUpAfter) {
-		return giveUpAfter
-	}
-	return time.Duration(age) * time.Millisecond
-}
-
-// forgotten returns an error if m was transmitted so long ago that the server may have
-// forgotten it: sent again, m could be in the log twice. It returns nil while the
-// server's time is not known; then fly decides when it is.
-func (e *Engine) forgotten(m *message) *pim.Error {
-	first, wall := cmp.Or(m.First, m.Local), m.firstWall
-	if m.Again {
-		// The server has lost m, so what counts is when m was queued again. And if it
-		// has refused m since, it does not have m.
-		if first, wall = m.Queued, m.queuedWall; m.Failed != nil && m.Failed.Kind != pim.KindTimeout {
-			return nil
-		}
-	}
-	if age := e.age(first, wall); first != 0 && e.clock.known && age >= millis(pim.DedupWindow-forgetMargin) {
-		return pim.Errorf(pim.KindTimeout, "it was sent %d days ago, and the server may not know it any more", age/millis(24*time.Hour))
-	}
-	return nil
 }
 
 // dateQueued corrects Queued of the messages that were queued before the clock was
