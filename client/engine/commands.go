@@ -46,7 +46,7 @@ func (e *Engine) do(in Do) error {
 		return err
 	}
 	out := Outgoing{ID: in.ID, Conversation: log, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &cmd)}
-	if err := e.checkSend(&out); err != nil {
+	if err := e.outbox.check(&out); err != nil {
 		return err
 	}
 	if e.settings.full(cmd.Entity()) {
@@ -55,7 +55,7 @@ func (e *Engine) do(in Do) error {
 	if e.coalesce(in.ID, &cmd) {
 		return nil
 	}
-	e.queue(newMessage(out))
+	e.outbox.queue(newMessage(out))
 	e.showSetting(cmd.Entity())
 	return nil
 }
@@ -97,7 +97,7 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 		return true
 	}
 	if last != nil && last.state == Queued {
-		e.leaveOutbox(last, SendEvent{State: Superseded, By: id})
+		e.outbox.leave(last, SendEvent{State: Superseded, By: id})
 	}
 	return false
 }
@@ -105,14 +105,6 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 // beyond reports whether a read position lies beyond the end of its conversation c, and
 // so does not count. That is as far as this device knows; the server decides.
 func beyond(c *conversation, read pim.Seq) bool { return c != nil && read > c.newest }
-
-// commandLeft shows the setting of a command that left the outbox without having
-// reached the server. A command that has reached it comes back as an entry.
-func (e *Engine) commandLeft(m *message, end SendState) {
-	if m.command != nil && (end == Failed || end == Discarded) {
-		e.showSetting(m.command.Entity())
-	}
-}
 
 // setting returns what entity will come to, and whether that depends on commands in
 // the outbox.

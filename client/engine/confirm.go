@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -38,38 +37,15 @@ func (e *Engine) confirm(in Confirm) error {
 	case in.Number > e.meta.Stored:
 		return pim.Errorf(pim.KindInvalid, "entry number %d is not stored, the last is %d", in.Number, e.meta.Stored)
 	}
-	answers, err := e.checkAnswers(in.Answers)
+	answers, err := e.outbox.checkAnswers(in.Answers)
 	if err != nil {
 		return err
 	}
 	for i := range answers {
-		e.queue(newMessage(answers[i]))
+		e.outbox.queue(newMessage(answers[i]))
 	}
 	if in.Number > e.meta.Confirmed {
 		e.meta.Confirmed, e.metaDirty = in.Number, true
 	}
 	return nil
-}
-
-// checkAnswers returns the answers that are not in the outbox yet, or why they cannot
-// all be queued.
-func (e *Engine) checkAnswers(answers []Outgoing) (fresh []Outgoing, err error) {
-	bytes := e.outbox.bytes
-	for i := range answers {
-		out := &answers[i]
-		if e.outbox.byID[out.ID] != nil {
-			continue
-		}
-		if slices.ContainsFunc(fresh, func(other Outgoing) bool { return other.ID == out.ID }) {
-			return nil, pim.Errorf(pim.KindInvalid, "two answers have the ID %s", out.ID)
-		}
-		if err := e.checkMessage(out); err != nil {
-			return nil, err
-		}
-		fresh, bytes = append(fresh, *out), bytes+len(out.Payload)
-	}
-	if len(e.outbox.byID)+len(fresh) > maxOutbox || bytes > maxOutboxBytes {
-		return nil, e.outboxFull()
-	}
-	return fresh, nil
 }

@@ -206,7 +206,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 // the position and entry must be settled.
 func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	if entry.Sender == e.meta.User {
-		e.found(&entry)
+		e.outbox.found(&entry)
 		e.cameBack(c, &entry)
 	}
 	c.heard(entry.Seq, entry.Count)
@@ -219,7 +219,9 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	case pim.EntryCreate, pim.EntryJoin:
 		if slices.Contains(entry.Members, e.meta.User) {
 			c.left = false
-			e.revive(c)
+			if c.back > 0 {
+				e.outbox.revive(c.id)
+			}
 		}
 	case pim.EntryLeave:
 		if slices.Contains(entry.Members, e.meta.User) {

@@ -61,7 +61,8 @@
 //	confirm.go       entries are numbered, and confirmed by the app
 //	outbox.go        messages on their way: lanes, what failed
 //	age.go           which messages are too old to be transmitted
-//	transmit.go      their transmission, resends, answers
+//	transmit.go      their transmission, resends, refusals
+//	sent.go          what an answer means for the conversation
 //	commands.go      the user's own log: commands are given, and obeyed
 //	settings.go      what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap

@@ -268,7 +268,7 @@ func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	}
 	for _, m := range slices.Clone(e.outbox.commands(pim.Own(e.meta.User), entity)) {
 		if m.command.Seq > to {
-			e.leaveOutbox(m, SendEvent{State: Superseded})
+			e.outbox.leave(m, SendEvent{State: Superseded})
 		}
 	}
 }

@@ -119,7 +119,11 @@ func New(cfg Config, s Snapshot) *Engine {
 	}
 	e.settings = newSettings(s.Settings)
 	e.restoreFormer(s.Former)
-	e.restoreOutbox(s.Outbox)
+	e.outbox = outbox{fx: &e.effects, clock: &e.clock, limits: &e.limits, random: cfg.Random, left: e.left}
+	e.outbox.restore(s.Outbox)
+	for _, m := range e.outbox.byID {
+		e.countBack(m, 1)
+	}
 	return e
 }
 
@@ -138,7 +142,8 @@ func (e *Engine) Step(now Time, in Input) error {
 	e.tick()
 	if e.link.phase == open {
 		e.startChecks()
-		e.transmit()
+		// If the store is a backup, what it has as queued may have been transmitted since.
+		e.outbox.transmit(e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0)
 		e.startPulls()
 		e.bringBack()
 		e.asks.start()
@@ -179,13 +184,16 @@ func (e *Engine) handle(in Input) error {
 	case Foreground:
 		e.heart.foreground = in.On
 	case Send:
-		return e.send(in.Message)
+		if err := e.outbox.checkMessage(&in.Message); err != nil {
+			return err
+		}
+		e.outbox.queue(newMessage(in.Message))
 	case Do:
 		return e.do(in)
 	case Resend:
-		return e.resend(in.ID)
+		return e.outbox.resend(in.ID)
 	case Discard:
-		return e.discard(in.ID)
+		return e.outbox.discard(in.ID)
 	case Confirm:
 		return e.confirm(in)
 	case Follow:
@@ -261,7 +269,7 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 	switch {
 	case len(m.ClientMessageId) > 0:
 		if id, ok := wire.ClientID(m.ClientMessageId); ok {
-			e.rejected(id, m)
+			e.outbox.rejected(id, refusalOf(m), m.Retryable)
 		}
 	case m.RequestId == 0:
 		e.link.cause = wire.ErrorOf(m)
@@ -291,7 +299,7 @@ func (e *Engine) pause(on bool) {
 		e.pausedAt = e.now.Mono
 		return
 	}
-	e.resumeAnswers(e.now.Mono - e.pausedAt)
+	e.outbox.resumed(e.now.Mono - e.pausedAt)
 	e.clock.resumed(e.now.Mono)
 	e.watchdog.resumed(e.now.Mono)
 	answerBy := e.now.Mono + e.cfg.RequestTimeout
@@ -304,16 +312,16 @@ func (e *Engine) pause(on bool) {
 // tick does what has become due.
 func (e *Engine) tick() {
 	e.tickLink()
-	e.tickOutbox()
+	if !e.paused {
+		e.missed(e.outbox.tick(e.link.phase == open))
+	}
 	if e.link.phase != open {
 		return
 	}
 	e.tickConversations()
 	e.tickPulls()
 	if !e.paused {
-		for _, sentAt := range e.asks.tick() {
-			e.watchdog.unanswered(sentAt, e.now.Mono)
-		}
+		e.missed(e.asks.tick())
 	}
 	e.tickSync()
 	e.sample()
@@ -339,7 +347,14 @@ func (e *Engine) sampled(back time.Duration, first bool) {
 		e.metaDirty = true
 	}
 	if first {
-		e.dateQueued()
+		e.outbox.dateQueued()
+	}
+}
+
+// missed takes when requests were transmitted that were not answered in time.
+func (e *Engine) missed(sentAt []time.Duration) {
+	for _, at := range sentAt {
+		e.watchdog.unanswered(at, e.now.Mono)
 	}
 }
 
@@ -348,7 +363,7 @@ func (e *Engine) sampled(back time.Duration, first bool) {
 func (e *Engine) Deadline() (at time.Duration, ok bool) {
 	at = never
 	e.linkDeadline(&at)
-	e.outboxDeadline(&at)
+	at = min(at, e.outbox.deadline(e.link.phase == open, e.paused))
 	if e.link.phase == open {
 		e.conversationsDeadline(&at)
 		e.pullsDeadline(&at)

@@ -108,11 +108,11 @@ func (e *Engine) cameBack(c *conversation, entry *pim.Entry) {
 func (e *Engine) bringBack() {
 	o := &e.outbox
 	if len(e.former.list) == 0 || !e.sync.listed || e.doubts.count > 0 || len(o.failed) > maxFailed/2 ||
-		len(o.byID)+backPage > maxOutbox || o.bytes+backPage*pim.MaxPayload > maxOutboxBytes {
+		!o.fits(backPage, backPage*pim.MaxPayload) {
 		return
 	}
 	for _, c := range e.former.list {
-		if c.back > 0 && !e.stuck(c) || c.behind() || c.target != 0 || c.pulling || c.reading || !c.followed {
+		if c.back > 0 && !o.stuck(c) || c.behind() || c.target != 0 || c.pulling || c.reading || !c.followed {
 			continue
 		}
 		r := Read{Former: true, Limit: backPage}
@@ -123,21 +123,6 @@ func (e *Engine) bringBack() {
 		e.fetch(c, r, e.formerRead)
 		return // one Read at a time: the step that takes its answer makes the next
 	}
-}
-
-// stuck reports whether the server has refused all messages of c that are being sent
-// again, and formerRead has not looked yet whether the group's create is kept aside.
-func (e *Engine) stuck(c *conversation) bool {
-	if c.peeked || c.back > len(e.outbox.failed) {
-		return false
-	}
-	n := 0
-	for _, m := range e.outbox.failed {
-		if m.Again && m.Conversation == c.id {
-			n++
-		}
-	}
-	return n == c.back
 }
 
 // formerRead takes a page of what is kept aside.
@@ -151,7 +136,7 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 		e.noFormer(c)
 		return
 	}
-	if c.back > 0 { // all were refused, see stuck: only the create can help
+	if c.back > 0 { // all were refused, see outbox.stuck: only the create can help
 		if c.peeked = true; entries[0].Kind != pim.EntryCreate {
 			return
 		}
@@ -170,25 +155,14 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 func (e *Engine) sendAgain(entry *pim.Entry) {
 	out := Outgoing{
 		ID: entry.ClientID, Conversation: entry.Conversation, Kind: entry.Kind, Members: entry.Members,
-		Payload: entry.Payload, Again: true,
+		Payload: entry.Payload, Local: entry.Local, Again: true,
 	}
 	if entry.Kind == pim.EntryCreate {
 		out.Conversation = ""
 	}
-	o := &e.outbox
-	if o.byID[out.ID] != nil {
-		return
+	if m := e.outbox.again(out); m != nil {
+		e.countBack(m, 1)
 	}
-	e.meta.Number++
-	e.metaDirty = true
-	m := newMessage(out)
-	m.Number, m.Local, m.Queued = e.meta.Number, entry.Local, e.clock.at(e.now)
-	o.byID[m.ID] = m
-	o.bytes += len(m.Payload)
-	e.countBack(m, 1)
-	o.enter(m)
-	e.store(m)
-	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
 }
 
 // countBack adds n to the messages of m's conversation that are being sent again, if m
@@ -203,32 +177,6 @@ func (e *Engine) countBack(m *message, n int) {
 	}
 	if c := e.conversations.byID[id]; c != nil {
 		c.back += n
-	}
-}
-
-// refuse takes the server's final refusal of m.
-func (e *Engine) refuse(m *message, err *pim.Error) {
-	if m.Again && (m.Kind == pim.EntryJoin || m.Kind == pim.EntryLeave) {
-		e.leaveOutbox(m, SendEvent{State: Discarded}) // another device has brought it back, or none can
-		return
-	}
-	e.fail(m, err)
-}
-
-// revive sends again the messages of c that were refused because the group was not there
-// yet.
-func (e *Engine) revive(c *conversation) {
-	if c.back == 0 {
-		return
-	}
-	for _, m := range slices.Clone(e.outbox.failed) {
-		if m.Again && m.Conversation == c.id && m.Failed.Kind == pim.KindNotMember {
-			e.outbox.land(m)
-			m.Failed, m.attempt, m.resends, m.refusals = nil, 0, 0, 0
-			e.outbox.enter(m)
-			e.store(m)
-			e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
-		}
 	}
 }
 

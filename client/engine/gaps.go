@@ -46,7 +46,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 	for i := range entries {
 		if entry := &entries[i]; c.holes.miss(entry.Seq, entry.Seq) {
 			if entry.Sender == e.meta.User {
-				e.found(entry)
+				e.outbox.found(entry)
 				e.cameBack(c, entry)
 			}
 			e.reads(c, entry)

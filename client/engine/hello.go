@@ -65,7 +65,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	e.sample()
 	e.heart.mayProbeAgain(e.clock.at(e.now))
 	e.heart.used(e.clock.at(e.now))
-	e.resumeOutbox()
+	e.outbox.opened()
 	e.resumeDoubts()
 	e.resumeConversations()
 	e.asks.resume()

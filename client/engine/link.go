@@ -159,7 +159,7 @@ func (e *Engine) leave(err error) {
 	e.watchdog.left()
 	e.abandonPulls()
 	e.asks.suspend()
-	e.suspendOutbox(lossOf(err))
+	e.outbox.suspend(lossOf(err))
 	e.sync.left()
 }
 

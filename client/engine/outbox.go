@@ -88,6 +88,12 @@ func keyOf(m *message) laneKey {
 // outbox holds the messages that have no answer yet, and those that failed. All
 // of them are stored.
 type outbox struct {
+	fx     *effects
+	clock  *clock
+	limits *limits
+	random func() float64                  // Config.Random
+	left   func(m *message, end SendState) // called when m has left the outbox, behind its last SendEvent
+
 	byID      map[pim.ClientMessageID]*message
 	lanes     map[laneKey]*lane
 	ready     []*lane       // lanes that may have something to transmit; each at most once
@@ -98,8 +104,8 @@ type outbox struct {
 	bytes     int           // payloads of all messages
 }
 
-func (e *Engine) restoreOutbox(messages []Outgoing) {
-	o := &e.outbox
+// restore goes on with the messages of a store.
+func (o *outbox) restore(messages []Outgoing) {
 	o.byID = make(map[pim.ClientMessageID]*message, len(messages))
 	o.lanes = make(map[laneKey]*lane)
 	messages = slices.Clone(messages)
@@ -108,7 +114,6 @@ func (e *Engine) restoreOutbox(messages []Outgoing) {
 		m := newMessage(out)
 		o.byID[m.ID] = m
 		o.bytes += len(m.Payload)
-		e.countBack(m, 1)
 		switch {
 		case m.Failed != nil:
 			m.state = Failed
@@ -185,12 +190,17 @@ func (o *outbox) land(m *message) {
 	m.state = Queued
 }
 
-// delay makes m wait.
-func (o *outbox) delay(m *message) {
+// delay makes m wait until retryAt (0: for a new connection), because of cause.
+func (o *outbox) delay(m *message, retryAt time.Duration, cause *pim.Error) {
 	o.land(m)
-	m.state = Delayed
+	m.state, m.retryAt, m.cause = Delayed, retryAt, cause
 	at, _ := slices.BinarySearchFunc(o.delayed, m.Number, func(d *message, n uint64) int { return cmp.Compare(d.Number, n) })
 	o.delayed = slices.Insert(o.delayed, at, m)
+	ev := SendEvent{ID: m.ID, Conversation: m.Conversation, State: Delayed, Err: cause}
+	if retryAt != 0 {
+		ev.RetryIn = retryAt - o.fx.now.Mono
+	}
+	o.fx.emit(ev)
 }
 
 // commands returns the commands about entity that are on their way to the user's own log,
@@ -233,18 +243,9 @@ func (l *lane) next() *message {
 	return nil
 }
 
-// send takes a message into the outbox.
-func (e *Engine) send(out Outgoing) error {
-	if err := e.checkMessage(&out); err != nil {
-		return err
-	}
-	e.queue(newMessage(out))
-	return nil
-}
-
 // checkMessage checks a message of Send or Confirm, which must not be a command.
-func (e *Engine) checkMessage(out *Outgoing) error {
-	if err := e.checkSend(out); err != nil {
+func (o *outbox) checkMessage(out *Outgoing) error {
+	if err := o.check(out); err != nil {
 		return err
 	}
 	if user, own := out.Conversation.OwnUser(); own || out.Kind == pim.EntryCommand {
@@ -253,108 +254,211 @@ func (e *Engine) checkMessage(out *Outgoing) error {
 	return nil
 }
 
-func (e *Engine) checkSend(out *Outgoing) error {
+// check says why out cannot be queued, nil if it can.
+func (o *outbox) check(out *Outgoing) error {
 	switch {
-	case e.outbox.byID[out.ID] != nil:
+	case o.byID[out.ID] != nil:
 		return pim.Errorf(pim.KindConflict, "message %s is in the outbox", out.ID)
-	case len(out.Payload) > e.limits.payload:
-		return pim.Errorf(pim.KindTooLarge, "a payload of %d bytes, at most %d are allowed", len(out.Payload), e.limits.payload)
-	case len(out.Members) > e.limits.members:
-		return pim.Errorf(pim.KindTooLarge, "%d members, at most %d are allowed", len(out.Members), e.limits.members)
-	case len(e.outbox.byID) >= maxOutbox || e.outbox.bytes+len(out.Payload) > maxOutboxBytes:
-		return e.outboxFull()
+	case len(out.Payload) > o.limits.payload:
+		return pim.Errorf(pim.KindTooLarge, "a payload of %d bytes, at most %d are allowed", len(out.Payload), o.limits.payload)
+	case len(out.Members) > o.limits.members:
+		return pim.Errorf(pim.KindTooLarge, "%d members, at most %d are allowed", len(out.Members), o.limits.members)
+	case !o.fits(1, len(out.Payload)):
+		return o.full()
 	}
 	return nil
 }
 
-func (e *Engine) outboxFull() error {
-	return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(e.outbox.byID), e.outbox.bytes)
+// checkAnswers returns the answers that are not in the outbox yet, or why they cannot
+// all be queued.
+func (o *outbox) checkAnswers(answers []Outgoing) (fresh []Outgoing, err error) {
+	bytes := 0
+	for i := range answers {
+		out := &answers[i]
+		if o.byID[out.ID] != nil {
+			continue
+		}
+		if slices.ContainsFunc(fresh, func(other Outgoing) bool { return other.ID == out.ID }) {
+			return nil, pim.Errorf(pim.KindInvalid, "two answers have the ID %s", out.ID)
+		}
+		if err := o.checkMessage(out); err != nil {
+			return nil, err
+		}
+		fresh, bytes = append(fresh, *out), bytes+len(out.Payload)
+	}
+	if !o.fits(len(fresh), bytes) {
+		return nil, o.full()
+	}
+	return fresh, nil
+}
+
+// fits reports whether there is room for so many messages more, with so many bytes.
+func (o *outbox) fits(messages, bytes int) bool {
+	return len(o.byID)+messages <= maxOutbox && o.bytes+bytes <= maxOutboxBytes
+}
+
+func (o *outbox) full() error {
+	return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(o.byID), o.bytes)
 }
 
 // queue stores m as the outbox's last message, to be transmitted as if for the first
 // time.
-func (e *Engine) queue(m *message) {
-	o := &e.outbox
+func (o *outbox) queue(m *message) {
+	fx := o.fx
+	m.Local, m.Failed = 0, nil
+	m.attempt, m.resumed, m.resends, m.refusals, m.giveUpAt, m.cause = 0, false, 0, 0, never, nil
+	m.queuedWall = fx.now.Wall
+	m.Queued = o.clock.at(fx.now)
+	if m.rough, m.roughAt = !o.clock.known, fx.now.Mono; m.rough {
+		m.Queued = max(m.Queued, fx.meta.LastLocal) // the wall clock may be behind
+	}
+	o.add(m)
+}
+
+// again queues a message that the server has acknowledged and lost since. It returns nil
+// if the message is in the outbox already.
+func (o *outbox) again(out Outgoing) *message {
+	if o.byID[out.ID] != nil {
+		return nil
+	}
+	m := newMessage(out)
+	m.Queued = o.clock.at(o.fx.now)
+	o.add(m)
+	return m
+}
+
+// add stores m as the outbox's last message.
+func (o *outbox) add(m *message) {
 	if o.byID[m.ID] == nil {
 		o.byID[m.ID] = m
 		o.bytes += len(m.Payload)
 	}
-	e.meta.Number++
-	e.metaDirty = true
-	m.Number, m.Local, m.Queued, m.Failed = e.meta.Number, 0, e.clock.at(e.now), nil
-	m.attempt, m.resumed, m.resends, m.refusals, m.giveUpAt, m.cause = 0, false, 0, 0, never, nil
-	m.queuedWall = e.now.Wall
-	if m.rough, m.roughAt = !e.clock.known, e.now.Mono; m.rough {
-		m.Queued = max(m.Queued, e.meta.LastLocal) // the wall clock may be behind
-	}
+	o.fx.meta.Number++
+	o.fx.metaDirty = true
+	m.Number = o.fx.meta.Number
 	o.enter(m)
-	e.store(m)
-	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
+	o.queued(m)
+}
+
+// queued stores m, and says that it waits for its turn.
+func (o *outbox) queued(m *message) {
+	o.fx.store(m)
+	o.fx.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Queued})
 }
 
 // resend queues a failed message again.
-func (e *Engine) resend(id pim.ClientMessageID) error {
-	m := e.outbox.byID[id]
+func (o *outbox) resend(id pim.ClientMessageID) error {
+	m := o.byID[id]
 	switch {
 	case m == nil:
 		return pim.Errorf(pim.KindNotFound, "message %s is not in the outbox", id)
 	case m.state != Failed:
 		return pim.Errorf(pim.KindConflict, "message %s is %s; only what has failed is sent again", id, m.state)
 	}
-	if err := m.forgotten(e.clock.times(e.now)); err != nil {
+	if err := m.forgotten(o.clock.times(o.fx.now)); err != nil {
 		return err
 	}
-	e.outbox.land(m)
+	o.land(m)
 	m.First = cmp.Or(m.First, m.Local)
-	e.queue(m)
+	o.queue(m)
 	return nil
 }
 
 // discard gives up a message that is queued or has failed. One in any other state may
 // have reached the server, and the app does not know yet.
-func (e *Engine) discard(id pim.ClientMessageID) error {
-	m := e.outbox.byID[id]
+func (o *outbox) discard(id pim.ClientMessageID) error {
+	m := o.byID[id]
 	switch {
 	case m == nil:
 		return pim.Errorf(pim.KindNotFound, "message %s is not in the outbox", id)
 	case m.state != Failed && m.state != Queued:
 		return pim.Errorf(pim.KindConflict, "message %s is %s and may have reached the server", id, m.state)
 	}
-	e.leaveOutbox(m, SendEvent{State: Discarded})
+	o.leave(m, SendEvent{State: Discarded})
 	return nil
 }
 
-// leaveOutbox takes m out of the outbox; end is its last SendEvent.
-func (e *Engine) leaveOutbox(m *message, end SendEvent) {
-	o := &e.outbox
+// leave takes m out of the outbox; end is its last SendEvent.
+func (o *outbox) leave(m *message, end SendEvent) {
 	o.exit(m)
 	delete(o.byID, m.ID)
 	o.bytes -= len(m.Payload)
-	e.countBack(m, -1)
-	e.unstore(m.ID)
+	o.fx.unstore(m.ID)
 	end.ID, end.Conversation = m.ID, cmp.Or(end.Conversation, m.Conversation)
-	e.emit(end)
-	e.commandLeft(m, end.State)
+	o.fx.emit(end)
+	o.left(m, end.State)
 }
 
 // fail keeps m in the outbox until the app decides: Resend or Discard. A command is
 // dropped.
-func (e *Engine) fail(m *message, err *pim.Error) {
+func (o *outbox) fail(m *message, err *pim.Error) {
 	if m.command != nil {
-		e.leaveOutbox(m, SendEvent{State: Failed, Err: err})
+		o.leave(m, SendEvent{State: Failed, Err: err})
 		return
 	}
-	o := &e.outbox
 	o.exit(m)
 	m.state, m.Failed = Failed, &pim.Error{Op: err.Op, Kind: err.Kind, Text: err.Text}
 	o.failed = append(o.failed, m)
-	e.store(m)
-	e.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
+	o.fx.store(m)
+	o.fx.emit(SendEvent{ID: m.ID, Conversation: m.Conversation, State: Failed, Err: err})
 	if len(o.failed) > maxFailed {
 		// A message that the server has lost (Again) is nowhere else, so it does not give
 		// way; bringBack bounds how many there are.
 		if i := slices.IndexFunc(o.failed, func(m *message) bool { return !m.Again }); i >= 0 {
-			e.leaveOutbox(o.failed[i], SendEvent{State: Discarded})
+			o.leave(o.failed[i], SendEvent{State: Discarded})
 		}
 	}
+}
+
+// refuse takes the server's final refusal of m.
+func (o *outbox) refuse(m *message, err *pim.Error) {
+	if m.Again && (m.Kind == pim.EntryJoin || m.Kind == pim.EntryLeave) {
+		o.leave(m, SendEvent{State: Discarded}) // another device has brought it back, or none can
+		return
+	}
+	o.fail(m, err)
+}
+
+// stuck reports whether the server has refused all messages of c that are being sent
+// again, and formerRead has not looked yet whether the group's create is kept aside.
+func (o *outbox) stuck(c *conversation) bool {
+	if c.peeked || c.back > len(o.failed) {
+		return false
+	}
+	n := 0
+	for _, m := range o.failed {
+		if m.Again && m.Conversation == c.id {
+			n++
+		}
+	}
+	return n == c.back
+}
+
+// revive queues the messages to the group id again that were being sent again, and were
+// refused because the group was not there yet.
+func (o *outbox) revive(id pim.ConversationID) {
+	for _, m := range slices.Clone(o.failed) {
+		if m.Again && m.Conversation == id && m.Failed.Kind == pim.KindNotMember {
+			o.land(m)
+			m.Failed, m.attempt, m.resends, m.refusals = nil, 0, 0, 0
+			o.enter(m)
+			o.queued(m)
+		}
+	}
+}
+
+// found takes an entry of this user's that was pushed or pulled. If it is the entry of
+// a message in the outbox, the answer was lost, and the entry serves as the answer.
+func (o *outbox) found(entry *pim.Entry) {
+	if m := o.byID[entry.ClientID]; m != nil && (entry.Device == o.fx.meta.Device || m.Again) {
+		o.delivered(m, Sent{
+			Conversation: entry.Conversation, Seq: entry.Seq, Anchor: entry.Anchor,
+			Server: entry.Server, Ahead: entry.Ahead, Order: entry.Order, Count: entry.Count,
+		})
+	}
+}
+
+// delivered takes m, which the server has, out of the outbox.
+func (o *outbox) delivered(m *message, s Sent) {
+	o.leave(m, SendEvent{Conversation: s.Conversation, State: Delivered, Sent: s})
 }
