@@ -148,7 +148,7 @@ func (e *Engine) obey(entry *pim.Entry) {
 	if e.settings.full(entity) {
 		return
 	}
-	e.former.obeyed(entity, entry.Local)
+	e.wishes.obeyed(entity, entry.Local)
 	if e.settings.apply(entity, &cmd, entry.Seq, entry.Device) {
 		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, e.settings[entity]})
 	}

@@ -57,7 +57,7 @@ type conversation struct {
 	doubt   *check        // what is known of c may not hold; nil: it does
 	checked bool          // c was compared with the server on this connection
 	movedAt time.Duration // when the position last moved
-	former  bool          // c is in former.list: entries of c may be kept aside
+	former  bool          // c is in Engine.former: entries of c may be kept aside
 	reading bool          // a Read of these entries is under way
 	peeked  bool          // formerRead has looked whether the create is kept aside, see stuck
 	back    int           // messages in the outbox that are being sent again (Outgoing.Again)

@@ -78,6 +78,7 @@
 //	doubt.go         a server whose store went back: its logs are compared with ours
 //	check.go         the comparison of one conversation: its last common entry
 //	former.go        the user's own entries that the server has lost are sent again
+//	wishes.go        what the commands come to that the server has lost
 //	fetch.go         reads of the device's own store
 //	clock.go         the server's clock, from samples with the least delays; jumps
 //	look.go          what a shell may look at between two steps

@@ -230,7 +230,7 @@ func (e *Engine) believe() {
 	if e.meta.Doubt && e.doubts.count == 0 && !e.doubts.unsure {
 		e.meta.Doubt, e.metaDirty = false, true
 		if c := e.conversations.byID[pim.Own(e.meta.User)]; c == nil || !c.former {
-			e.former.reads = make(map[string]pim.Command)
+			e.wishes.reads = make(map[string]pim.Command)
 		}
 	}
 }
@@ -241,7 +241,7 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	e.takeBack(c, to, count, e.meta.User)
 	e.keepFormer(c)
 	if c.isOwn() {
-		e.forgetSettings()
+		e.wishes.forget(e.settings)
 	} else {
 		e.unread(c, to, count)
 	}
@@ -262,11 +262,8 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 // the outbox; and the one in force if the own log is taken back too (stillRead).
 func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c.id), Seq: to, Count: count}
-	entity := cmd.Entity()
-	if was, ok := e.former.reads[entity]; e.former.reads != nil && (!ok || to < was.Seq) {
-		e.former.reads[entity] = cmd
-	}
-	for _, m := range slices.Clone(e.outbox.commands(pim.Own(e.meta.User), entity)) {
+	e.wishes.cut(cmd)
+	for _, m := range slices.Clone(e.outbox.commands(pim.Own(e.meta.User), cmd.Entity())) {
 		if m.command.Seq > to {
 			e.outbox.leave(m, SendEvent{State: Superseded})
 		}

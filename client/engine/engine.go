@@ -59,6 +59,7 @@ type Engine struct {
 	doubts        doubts
 	fetches       fetches
 	former        former
+	wishes        wishes
 	pulls         pulls
 	asks          asks
 	paused        bool // the shell does not read, see Pause

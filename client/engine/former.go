@@ -1,13 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 )
 
 // When a conversation is taken back, the store keeps aside the entries that the user
@@ -18,42 +15,35 @@ import (
 // device of the user does that. The client message ID gives an entry one effect; if
 // another device brought it back longer ago than the server remembers, it was pulled.
 
-const (
-	backPage    = 32   // messages of a conversation that are sent again at once
-	commandPage = 1000 // commands that are read at once
-)
+const backPage = 32 // messages of a conversation that are sent again at once
 
-// former is what the engine knows of the entries that are kept aside. The maps have
-// entities of the user's own log as keys.
-type former struct {
-	list   []*conversation // those that may have entries kept aside, by ID
-	skip   int             // commands of the own log that were read so far
-	wishes map[string]wish // what these come to
-	// locals are the local times of the newest commands that were obeyed since the own
-	// log was taken back; nil: they are not noted.
-	locals  map[string]pim.Millis
-	cleared map[string]bool // the settings that forgetSettings dropped
-	// reads are the last read positions that are still there, of the conversations that
-	// were taken back; nil: an earlier process took them back, so they are not known.
-	reads map[string]pim.Command
+// former are the conversations that may have entries kept aside, by ID.
+type former []*conversation
+
+func (f *former) add(c *conversation) {
+	if c.former {
+		return
+	}
+	c.former = true
+	at, _ := slices.BinarySearchFunc(*f, c.id, func(a *conversation, id pim.ConversationID) int { return cmp.Compare(a.id, id) })
+	*f = slices.Insert(*f, at, c)
 }
 
-// wish is the last command that is kept aside of one entity.
-type wish struct {
-	setting pim.Setting
-	entry   pim.Entry
+func (f *former) remove(c *conversation) {
+	c.former = false
+	*f = slices.DeleteFunc(*f, func(other *conversation) bool { return other == c })
 }
 
 // restoreFormer goes on with what an earlier process kept aside. The own log is pulled
-// anew: how old its commands are (former.locals) is noted only while they are obeyed.
+// anew: how old its commands are (wishes.locals) is noted only while they are obeyed.
 func (e *Engine) restoreFormer(ids []pim.ConversationID) {
-	e.former.reads = make(map[string]pim.Command)
+	e.wishes.reset()
 	for _, id := range ids {
 		c := e.conversations.add(id)
 		if c.isOwn() {
 			e.takeBack(c, 0, 0, "") // what was stored since is not kept aside: the server has it
-			e.forgetSettings()
-			e.former.reads = nil
+			e.wishes.forget(e.settings)
+			e.wishes.reads = nil
 		}
 		e.keepFormer(c)
 	}
@@ -63,15 +53,9 @@ func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 func (e *Engine) keepFormer(c *conversation) {
 	c.peeked = false
 	if c.isOwn() {
-		e.former.skip, e.former.wishes = 0, make(map[string]wish)
-		e.former.locals = make(map[string]pim.Millis)
+		e.wishes.begin()
 	}
-	if c.former {
-		return
-	}
-	c.former = true
-	at, _ := slices.BinarySearchFunc(e.former.list, c.id, func(a *conversation, id pim.ConversationID) int { return cmp.Compare(a.id, id) })
-	e.former.list = slices.Insert(e.former.list, at, c)
+	e.former.add(c)
 }
 
 // dropAhead drops the entries of c that wait ahead of a gap. Those that the user sent
@@ -89,10 +73,9 @@ func (e *Engine) dropAhead(c *conversation) {
 
 // noFormer notes that nothing of c is kept aside any more.
 func (e *Engine) noFormer(c *conversation) {
-	c.former = false
-	e.former.list = slices.DeleteFunc(e.former.list, func(other *conversation) bool { return other == c })
+	e.former.remove(c)
 	if c.isOwn() {
-		e.former = former{list: e.former.list, reads: make(map[string]pim.Command)}
+		e.wishes.reset()
 	}
 }
 
@@ -107,17 +90,17 @@ func (e *Engine) cameBack(c *conversation, entry *pim.Entry) {
 // bringBack reads more of what is kept aside, if there is room for it.
 func (e *Engine) bringBack() {
 	o := &e.outbox
-	if len(e.former.list) == 0 || !e.sync.listed || e.doubts.count > 0 || len(o.failed) > maxFailed/2 ||
+	if len(e.former) == 0 || !e.sync.listed || e.doubts.count > 0 || len(o.failed) > maxFailed/2 ||
 		!o.fits(backPage, backPage*pim.MaxPayload) {
 		return
 	}
-	for _, c := range e.former.list {
+	for _, c := range e.former {
 		if c.back > 0 && !o.stuck(c) || c.behind() || c.target != 0 || c.pulling || c.reading || !c.followed {
 			continue
 		}
 		r := Read{Former: true, Limit: backPage}
 		if c.isOwn() {
-			r.Skip, r.Limit = e.former.skip, commandPage
+			r.Skip, r.Limit = e.wishes.skip, commandPage
 		}
 		c.reading = true
 		e.fetch(c, r, e.formerRead)
@@ -180,93 +163,35 @@ func (e *Engine) countBack(m *message, n int) {
 	}
 }
 
-// forgetSettings drops all settings, because the own log will be obeyed anew.
-func (e *Engine) forgetSettings() {
-	if e.former.cleared == nil {
-		e.former.cleared = make(map[string]bool, len(e.settings))
-	}
-	for entity := range e.settings {
-		e.former.cleared[entity] = true
-	}
-	clear(e.settings)
-}
-
-// obeyed notes the local time of a command that was obeyed for entity.
-func (f *former) obeyed(entity string, local pim.Millis) {
-	if f.locals != nil {
-		f.locals[entity] = max(f.locals[entity], local)
-	}
-}
-
 // commandsRead takes a page of commands that are kept aside. After the last page it sends
-// again the last command of each entity, unless a later one has replaced it since.
+// again what they come to.
 func (e *Engine) commandsRead(c *conversation, entries []pim.Entry) {
-	f := &e.former
-	for _, entry := range entries {
-		cmd, err := wire.ParseCommand(entry.Payload)
-		if err != nil || entry.Kind != pim.EntryCommand {
-			continue
-		}
-		w := f.wishes[cmd.Entity()]
-		if w.setting.Apply(&cmd, entry.Seq, entry.Device) {
-			w.entry = entry
-			f.wishes[cmd.Entity()] = w
-		}
-	}
-	f.skip += len(entries)
-	if len(entries) == commandPage {
+	if !e.wishes.page(entries) {
 		return
 	}
 	all := true
-	for _, entity := range slices.Sorted(maps.Keys(f.wishes)) {
+	for _, entity := range e.wishes.entities() {
 		if len(e.outbox.byID) >= maxOutbox {
 			all = false // the rest is sent when these have left the outbox
 			break
 		}
-		if w := f.wishes[entity]; e.stillWished(entity, &w) {
-			w.setting.Known = c.known
-			w.entry.Payload = wire.AppendCommand(nil, &w.setting.Command)
-			e.sendAgain(&w.entry)
+		if len(e.outbox.commands(pim.Own(e.meta.User), entity)) > 0 {
+			continue // there is a newer one
+		}
+		now, known := e.settings[entity]
+		read := pim.Seq(0)
+		if about := e.conversations.byID[pim.ConversationID(e.wishes.last[entity].setting.Subject)]; about != nil {
+			read = about.known
+		}
+		if entry, ok := e.wishes.again(entity, now, known, c.known, read); ok {
+			e.sendAgain(&entry)
 		}
 	}
-	for _, entity := range slices.Sorted(maps.Keys(f.cleared)) {
+	for _, entity := range e.wishes.end() {
 		e.showSetting(entity)
 	}
-	f.skip, f.cleared = 0, nil
 	if all {
 		e.out.Store.Forget = append(e.out.Store.Forget, Former{Conversation: c.id})
 		e.noFormer(c)
 	}
-}
-
-// stillRead cuts a read position to the part of its conversation that is still there,
-// and reports whether there is any. If the process has died in between, that is not
-// known, and the position is given up.
-func (e *Engine) stillRead(entity string, cmd *pim.Command) bool {
-	if e.former.reads == nil {
-		return false
-	}
-	if cut, ok := e.former.reads[entity]; ok && cut.Seq < cmd.Seq {
-		cmd.Seq, cmd.Count = cut.Seq, cut.Count
-	}
-	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
-	return cmd.Seq > 0 && c != nil && cmd.Seq <= c.known
-}
-
-// stillWished reports whether a command that is kept aside is to be sent again. It cuts
-// a read position as stillRead does.
-func (e *Engine) stillWished(entity string, w *wish) bool {
-	now, known := e.settings[entity]
-	cmd := &w.setting.Command
-	switch {
-	case len(e.outbox.commands(pim.Own(e.meta.User), entity)) > 0:
-		return false // there is a newer one
-	case cmd.Kind == pim.CommandRead:
-		return e.stillRead(entity, cmd) && cmd.Seq > now.Seq
-	case !known:
-		return true
-	case now.Removed == cmd.Removed && now.Until == cmd.Until && bytes.Equal(now.Value, cmd.Value) && bytes.Equal(now.Unknown, cmd.Unknown):
-		return false
-	}
-	return e.former.locals[entity] < w.entry.Local
 }
