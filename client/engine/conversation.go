@@ -101,8 +101,8 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 	if err := id.Validate(); err != nil {
 		return err
 	}
-	e.abandonPull(id)
 	c := e.conversations.add(id)
+	e.pulls.abandon(c)
 	e.trust(c)
 	e.conversations.clearAhead(c)
 	c.followed, c.known, c.newest, c.counted = true, after, after, after
@@ -181,8 +181,7 @@ func (e *Engine) pushed(m *wirepb.PIMPush) {
 func (e *Engine) own(c *conversation, entry pim.Entry) {
 	e.arrive(c, entry)
 	if c.behind() && !c.pulling && c.gapBy == 0 {
-		c.gapBy = e.now.Mono + gapPatience
-		e.pulls.gaps = append(e.pulls.gaps, c)
+		e.pulls.awaitPushes(c)
 	}
 }
 

@@ -67,7 +67,8 @@
 //	settings.go      what they come to
 //	conversation.go  positions: what is known, what is ahead of a gap
 //	conversations.go all of them, and how many are not complete
-//	pull.go          the engine's own pulls: one a conversation, a few at a time
+//	pull.go          catching up: what is pulled, and what an answer settles
+//	pulls.go         the engine's own pulls: one a conversation, a few at a time
 //	gaps.go          long gaps: jumped first, filled later
 //	holes.go         what is missing below a position
 //	fills.go         the app's requests to fill holes

@@ -63,7 +63,7 @@ func (e *Engine) resumeDoubts() {
 		c.checked, c.reading = false, false
 		switch {
 		case c.doubt != nil:
-			c.doubt = newCheck(c.isOwn(), c.known, e.comparePage()) // what it has learned may be of a store that is gone
+			c.doubt = newCheck(c.isOwn(), c.known, pim.Seq(e.pulls.most())) // what it has learned may be of a store that is gone
 			e.doubts.waiting = append(e.doubts.waiting, c)
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
 			e.dropAhead(c)
@@ -103,13 +103,11 @@ func (e *Engine) doubt(c *conversation) {
 	if c.known == 0 && !c.isOwn() || c.doubt != nil {
 		return
 	}
-	e.abandonPull(c.id)
-	e.pulls.drop(c)
+	e.pulls.forget(c)
 	e.dropAhead(c)
-	c.pulling, c.again, c.retryAt = false, false, 0
 	e.conversations.setTarget(c, 0)
 	e.acks.remove(c)
-	c.doubt = newCheck(c.isOwn(), c.known, e.comparePage())
+	c.doubt = newCheck(c.isOwn(), c.known, pim.Seq(e.pulls.most()))
 	e.doubts.count++
 	e.doubts.waiting = append(e.doubts.waiting, c)
 }
@@ -135,9 +133,6 @@ func (c *conversation) isOwn() bool {
 	_, own := c.id.OwnUser()
 	return own
 }
-
-// comparePage is how many seqs are compared at once.
-func (e *Engine) comparePage() pim.Seq { return pim.Seq(min(uint32(e.cfg.Page), e.limits.page)) }
 
 // goOn does what the comparison of c needs next.
 func (e *Engine) goOn(c *conversation, t task) {

@@ -106,7 +106,10 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.route.servers = cfg.Servers
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
-	e.pulls.active = make(map[uint64]*pull)
+	e.pulls = pulls{
+		fx: &e.effects, limits: &e.limits, page: cfg.Page, timeout: cfg.RequestTimeout, random: cfg.Random,
+		active: make(map[uint64]*pull),
+	}
 	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
 	e.acks = acks{fx: &e.effects, off: cfg.Watch}
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
@@ -319,7 +322,6 @@ func (e *Engine) tick() {
 	if e.link.phase != open {
 		return
 	}
-	e.tickConversations()
 	e.tickPulls()
 	if !e.paused {
 		e.missed(e.asks.tick())
@@ -366,8 +368,7 @@ func (e *Engine) Deadline() (at time.Duration, ok bool) {
 	e.linkDeadline(&at)
 	at = min(at, e.outbox.deadline(e.link.phase == open, e.paused))
 	if e.link.phase == open {
-		e.conversationsDeadline(&at)
-		e.pullsDeadline(&at)
+		at = min(at, e.pulls.deadline(e.paused))
 		at = min(at, e.asks.deadline(e.paused))
 		at = min(at, e.sync.deadline(e.paused))
 		at = min(at, e.acks.deadline())

@@ -81,9 +81,7 @@ func (e *Engine) fill(in Fill) error {
 	if e.fills.next(c) == nil {
 		return nil
 	}
-	if c.pulling && e.pulls.drop(c) {
-		e.pulls.push(c, rankOpened)
-	}
+	e.pulls.move(c, rankOpened)
 	e.wantPull(c)
 	return nil
 }
@@ -91,7 +89,7 @@ func (e *Engine) fill(in Fill) error {
 // openConversation takes Open: which conversation a person looks at.
 func (e *Engine) openConversation(id pim.ConversationID) {
 	e.opened = id
-	if c := e.conversations.byID[id]; c != nil && c.pulling && e.pulls.drop(c) {
-		e.pulls.push(c, e.rank(c))
+	if c := e.conversations.byID[id]; c != nil && c.pulling {
+		e.pulls.move(c, e.rank(c))
 	}
 }

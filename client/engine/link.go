@@ -157,7 +157,7 @@ func (e *Engine) leave(err error) {
 	}
 	e.out.Frames = nil
 	e.watchdog.left()
-	e.abandonPulls()
+	e.pulls.left()
 	e.asks.suspend()
 	e.outbox.suspend(lossOf(err))
 	e.sync.left()
