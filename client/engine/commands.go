@@ -16,14 +16,6 @@ import (
 
 const maxSubject = 1 << 10 // bytes of a command's subject: a conversation's or user's ID has far less
 
-// user returns the user of this device, empty if that is not known yet.
-func (e *Engine) user() pim.UserID {
-	if e.meta.User != "" {
-		return e.meta.User
-	}
-	return e.cfg.User
-}
-
 // do takes a command into the outbox.
 func (e *Engine) do(in Do) error {
 	user := e.user()

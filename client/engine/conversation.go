@@ -36,7 +36,7 @@ type conversation struct {
 	counted pim.Seq    // newest; or less if a pull named newest, which tells no count
 	last    *pim.Entry // at newest, from a Summary; nil once known has reached it
 	lastCut bool
-	own     pim.Seq // the newest entry heard of that makes all before it read, see Engine.reads
+	own     pim.Seq // the newest entry heard of that makes all before it read, see effects.reads
 	ownUpTo uint64  // counting messages up to own
 	left    bool
 	holes   holes      // what is missing below known
@@ -84,12 +84,12 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 // reads takes note of an entry of c if it makes everything before it read, on every
 // device alike. A message that the user sent does, since whoever writes has read what
 // came before; so does the user's joining, since what came before is not for the user.
-func (e *Engine) reads(c *conversation, entry *pim.Entry) {
-	wrote := entry.Kind == pim.EntryMessage && entry.Sender == e.user()
-	joined := entry.Kind == pim.EntryJoin && slices.Contains(entry.Members, e.user())
+func (fx *effects) reads(c *conversation, entry *pim.Entry) {
+	wrote := entry.Kind == pim.EntryMessage && entry.Sender == fx.user()
+	joined := entry.Kind == pim.EntryJoin && slices.Contains(entry.Members, fx.user())
 	if (wrote || joined) && entry.Seq > c.own {
 		c.own, c.ownUpTo = entry.Seq, entry.Count
-		e.touch(c)
+		fx.touch(c)
 	}
 }
 
@@ -103,7 +103,7 @@ func (e *Engine) follow(id pim.ConversationID, after pim.Seq) error {
 	}
 	c := e.conversations.add(id)
 	e.pulls.abandon(c)
-	e.trust(c)
+	e.doubts.trust(c)
 	e.conversations.clearAhead(c)
 	c.followed, c.known, c.newest, c.counted = true, after, after, after
 	e.touch(c)

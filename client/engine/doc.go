@@ -77,6 +77,7 @@
 //	synclist.go      how far it is read
 //	ack.go           acknowledgements, coalesced
 //	doubt.go         a server whose store went back: its logs are compared with ours
+//	doubts.go        which are compared, and the signs of a Welcome
 //	check.go         the comparison of one conversation: its last common entry
 //	former.go        the user's own entries that the server has lost are sent again
 //	wishes.go        what the commands come to that the server has lost

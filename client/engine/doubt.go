@@ -1,12 +1,10 @@
 package engine
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // The server's store may go back: it is restored from a backup, begun anew, or another
@@ -24,47 +22,16 @@ import (
 // superseded commands out, so an entry in common does not prove that the device has the
 // commands below it.
 
-// maxStoreName bounds the identity of a store.
-const maxStoreName = 64
-
-// doubts are the conversations that are in doubt.
-type doubts struct {
-	count   int             // conversations in doubt
-	waiting []*conversation // those that wait for their turn
-	active  int             // those that are being compared: maxPulls at most
-	unsure  bool            // one could not be compared on this connection
-	list    bool            // a full sync is due only because the server's store may have gone back
-}
-
-// meet looks at a Welcome for signs that the server's store went back.
-func (e *Engine) meet(w *wirepb.Welcome) {
-	store := w.Store
-	if len(store) > maxStoreName {
-		store = ""
-	}
-	other := store != "" && e.meta.Store != "" && store != e.meta.Store
-	if w.StorageBehind {
-		e.doubts.list = false
-	}
-	if other || w.AckSerial < e.meta.Heard {
-		e.doubts.list = e.doubts.list || !e.meta.FullSync
-		e.meta.Doubt, e.meta.FullSync = true, true
-	}
-	e.meta.Store, e.meta.Heard = cmp.Or(store, e.meta.Store), w.AckSerial
-	e.metaDirty = true
-}
-
 // resumeDoubts begins the comparisons anew on a new connection.
 func (e *Engine) resumeDoubts() {
-	e.doubts.waiting, e.doubts.active, e.doubts.unsure = nil, 0, false
-	clear(e.fetches.active)
+	e.doubts.opened()
+	e.fetches.forget()
 	for _, id := range slices.Sorted(maps.Keys(e.conversations.byID)) {
 		c := e.conversations.byID[id]
 		c.checked, c.reading = false, false
 		switch {
 		case c.doubt != nil:
-			c.doubt = newCheck(c.isOwn(), c.known, pim.Seq(e.pulls.most())) // what it has learned may be of a store that is gone
-			e.doubts.waiting = append(e.doubts.waiting, c)
+			e.doubts.add(c, pim.Seq(e.pulls.most()))
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
 			e.dropAhead(c)
 			e.unhear(c, 0)
@@ -107,25 +74,7 @@ func (e *Engine) doubt(c *conversation) {
 	e.dropAhead(c)
 	e.conversations.setTarget(c, 0)
 	e.acks.remove(c)
-	c.doubt = newCheck(c.isOwn(), c.known, pim.Seq(e.pulls.most()))
-	e.doubts.count++
-	e.doubts.waiting = append(e.doubts.waiting, c)
-}
-
-// startChecks begins comparisons, as many as may be under way at once. The own log is
-// the last.
-func (e *Engine) startChecks() {
-	for e.doubts.active < maxPulls {
-		i := slices.IndexFunc(e.doubts.waiting, func(c *conversation) bool { return !c.isOwn() || e.doubts.count == 1 })
-		if i < 0 {
-			return
-		}
-		c := e.doubts.waiting[i]
-		e.doubts.waiting = slices.Delete(e.doubts.waiting, i, i+1)
-		e.doubts.active++
-		c.doubt.active = true
-		e.goOn(c, c.doubt.next())
-	}
+	e.doubts.add(c, pim.Seq(e.pulls.most()))
 }
 
 // isOwn reports whether c is the user's own log.
@@ -138,7 +87,7 @@ func (c *conversation) isOwn() bool {
 func (e *Engine) goOn(c *conversation, t task) {
 	switch t {
 	case readStored:
-		e.fetch(c, Read{UpTo: c.doubt.at, Limit: int(c.doubt.page)}, func(c *conversation, entries []pim.Entry) {
+		e.fetches.ask(c, Read{UpTo: c.doubt.at, Limit: int(c.doubt.page)}, func(c *conversation, entries []pim.Entry) {
 			if c.doubt != nil {
 				e.goOn(c, c.doubt.read(entries))
 			}
@@ -164,7 +113,7 @@ func (e *Engine) incomparable(c *conversation, err *pim.Error) {
 // decide ends c's doubt.
 func (e *Engine) decide(c *conversation) {
 	d := c.doubt
-	e.trust(c)
+	e.doubts.trust(c)
 	c.checked, c.acked = true, 0 // what was acknowledged may be gone as well
 	switch {
 	case c.isOwn() && (d.lost || c.newest > c.known):
@@ -202,27 +151,14 @@ func (e *Engine) unlisted(c *conversation) bool {
 // up to the position.
 func (e *Engine) unhear(c *conversation, count uint64) {
 	c.newest, c.counted, c.count, c.last, c.lastCut = c.known, c.known, count, nil, false
-	e.seekOwn(c)
+	e.fetches.seekOwn(c)
 	e.touch(c)
-}
-
-// trust drops c's doubt, whatever came of it.
-func (e *Engine) trust(c *conversation) {
-	if c.doubt == nil {
-		return
-	}
-	if c.doubt.active {
-		e.doubts.active--
-	}
-	c.doubt = nil
-	e.doubts.count--
-	e.doubts.waiting = slices.DeleteFunc(e.doubts.waiting, func(other *conversation) bool { return other == c })
 }
 
 // believe ends the doubt about the server's store, if no conversation is in doubt any
 // more and all could be compared.
 func (e *Engine) believe() {
-	if e.meta.Doubt && e.doubts.count == 0 && !e.doubts.unsure {
+	if e.meta.Doubt && e.doubts.settled() {
 		e.meta.Doubt, e.metaDirty = false, true
 		if c := e.conversations.byID[pim.Own(e.meta.User)]; c == nil || !c.former {
 			e.wishes.reads = make(map[string]pim.Command)
@@ -248,7 +184,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
-	e.seekOwn(c)
+	e.fetches.seekOwn(c)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }

@@ -11,8 +11,9 @@ import (
 // effects collect what steps leave to be done: the next Output, and the changes that are
 // stored with it. Engine embeds them; a part that has effects gets a pointer to them.
 type effects struct {
-	now  Time // of the present step
-	meta Meta // as the store has it, or will have it after the next Take
+	now   Time       // of the present step
+	meta  Meta       // as the store has it, or will have it after the next Take
+	owner pim.UserID // Config.User
 
 	out         Output          // for the next Take
 	metaDirty   bool            // meta is to be stored
@@ -36,6 +37,14 @@ func (fx *effects) take() Output {
 	out := fx.out
 	fx.out = Output{}
 	return out
+}
+
+// user returns the user of this device, empty if that is not known yet.
+func (fx *effects) user() pim.UserID {
+	if fx.meta.User != "" {
+		return fx.meta.User
+	}
+	return fx.owner
 }
 
 func (fx *effects) emit(ev Event) { fx.out.Events = append(fx.out.Events, ev) }

@@ -66,7 +66,7 @@ type Engine struct {
 	pausedAt      time.Duration
 }
 
-// limits are those of the last Welcome; before the first one, defaults (setLimits).
+// limits are those of the last Welcome; before the first one, defaults (limitsOf).
 type limits struct {
 	payload   int
 	page      uint32
@@ -97,9 +97,9 @@ func New(cfg Config, s Snapshot) *Engine {
 		cfg.Page = watchPage
 	}
 	cfg.LazyGap = cmp.Or(cfg.LazyGap, lazyGap)
-	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta}}
+	e := &Engine{cfg: cfg, effects: effects{meta: s.Meta, owner: cfg.User}}
 	e.conversations = conversations{watch: cfg.Watch, byID: make(map[pim.ConversationID]*conversation, len(s.Conversations))}
-	e.setLimits(nil)
+	e.limits = limitsOf(nil)
 	e.link.dialAt = never
 	e.watchdog.timeout = cfg.RequestTimeout
 	e.watchdog.left()
@@ -113,7 +113,8 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
 	e.acks = acks{fx: &e.effects, off: cfg.Watch}
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
-	e.fetches.active = make(map[uint64]fetch)
+	e.fetches = fetches{fx: &e.effects, active: make(map[uint64]fetch)}
+	e.doubts.fx = &e.effects
 	if e.meta.User == "" {
 		e.meta.FullSync = true
 	}
@@ -145,7 +146,9 @@ func (e *Engine) Step(now Time, in Input) error {
 	err := e.handle(in)
 	e.tick()
 	if e.link.phase == open {
-		e.startChecks()
+		for c := e.doubts.next(); c != nil; c = e.doubts.next() {
+			e.goOn(c, c.doubt.next())
+		}
 		// If the store is a backup, what it has as queued may have been transmitted since.
 		e.outbox.transmit(e.meta.FullSync && !e.doubts.list && e.meta.AckSerial > 0)
 		e.startPulls()
@@ -217,7 +220,7 @@ func (e *Engine) handle(in Input) error {
 	case Pause:
 		e.pause(in.On)
 	case FromStore:
-		e.fetched(in)
+		e.fetches.answered(in)
 	case Close:
 		if e.link.phase == open {
 			e.acks.send(true)
@@ -409,14 +412,14 @@ func (e *Engine) Take() Output {
 	return e.take()
 }
 
-// setLimits takes the limits of a Welcome; nil: before the first one. A limit that is
+// limitsOf returns the limits of a Welcome; nil: before the first one. A limit that is
 // left out gets a default: for sizes the protocol's, for inFlight and idle this
 // engine's own.
-func (e *Engine) setLimits(l *wirepb.Limits) {
+func limitsOf(l *wirepb.Limits) limits {
 	if l == nil {
 		l = new(wirepb.Limits)
 	}
-	e.limits = limits{
+	ls := limits{
 		payload:  int(atMost(l.PayloadBytes, pim.MaxPayload)),
 		page:     atMost(l.PageEntries, pim.MaxPageEntries),
 		members:  int(atMost(l.GroupMembers, pim.MaxGroupMembers)),
@@ -424,14 +427,15 @@ func (e *Engine) setLimits(l *wirepb.Limits) {
 		idle:     defaultIdle,
 	}
 	if l.InFlight > 0 {
-		e.limits.inFlight = int(min(l.InFlight, maxInFlight))
+		ls.inFlight = int(min(l.InFlight, maxInFlight))
 	}
 	if l.HeartbeatMs > 0 {
-		e.limits.heartbeat = min(max(time.Duration(l.HeartbeatMs)*time.Millisecond, minIdle), maxHeartbeat)
+		ls.heartbeat = min(max(time.Duration(l.HeartbeatMs)*time.Millisecond, minIdle), maxHeartbeat)
 	}
 	if l.IdleMs > 0 {
-		e.limits.idle = max(time.Duration(l.IdleMs)*time.Millisecond, minIdle)
+		ls.idle = max(time.Duration(l.IdleMs)*time.Millisecond, minIdle)
 	}
+	return ls
 }
 
 // atMost returns n, or limit if n is 0 or above it.

@@ -7,6 +7,7 @@ const seekPage = 500
 
 // fetches are the Reads that are under way.
 type fetches struct {
+	fx     *effects
 	last   uint64
 	active map[uint64]fetch
 }
@@ -16,41 +17,44 @@ type fetch struct {
 	take func(*conversation, []pim.Entry)
 }
 
-// fetch asks the store for entries of c, and calls take with them.
-func (e *Engine) fetch(c *conversation, r Read, take func(*conversation, []pim.Entry)) {
-	e.fetches.last++
-	r.ID, r.Conversation = e.fetches.last, c.id
-	e.fetches.active[r.ID] = fetch{c, take}
-	e.out.Reads = append(e.out.Reads, r)
+// ask asks the store for entries of c, and calls take with them.
+func (f *fetches) ask(c *conversation, r Read, take func(*conversation, []pim.Entry)) {
+	f.last++
+	r.ID, r.Conversation = f.last, c.id
+	f.active[r.ID] = fetch{c, take}
+	f.fx.out.Reads = append(f.fx.out.Reads, r)
 }
 
-// fetched takes the answer to a Read, unless the Read was made on an earlier connection.
-func (e *Engine) fetched(in FromStore) {
-	if f, ok := e.fetches.active[in.ID]; ok {
-		delete(e.fetches.active, in.ID)
-		f.take(f.c, in.Entries)
+// answered takes the answer to a Read, unless it was forgotten.
+func (f *fetches) answered(in FromStore) {
+	if a, ok := f.active[in.ID]; ok {
+		delete(f.active, in.ID)
+		a.take(a.c, in.Entries)
 	}
 }
 
-// seekOwn looks in the store for a new c.own (see reads), if the old one lies above the
-// position, which has moved back.
-func (e *Engine) seekOwn(c *conversation) {
+// forget forgets the Reads that were made on an earlier connection.
+func (f *fetches) forget() { clear(f.active) }
+
+// seekOwn looks in the store for a new c.own (see effects.reads), if the old one lies above
+// the position, which has moved back.
+func (f *fetches) seekOwn(c *conversation) {
 	if c.own > c.known {
 		c.own, c.ownUpTo = 0, 0
-		e.seekOwnBelow(c, c.known)
+		f.seekOwnBelow(c, c.known)
 	}
 }
 
-func (e *Engine) seekOwnBelow(c *conversation, to pim.Seq) {
+func (f *fetches) seekOwnBelow(c *conversation, to pim.Seq) {
 	if to == 0 {
 		return
 	}
-	e.fetch(c, Read{UpTo: to, Limit: seekPage}, func(c *conversation, entries []pim.Entry) {
+	f.ask(c, Read{UpTo: to, Limit: seekPage}, func(c *conversation, entries []pim.Entry) {
 		for i := range entries {
-			e.reads(c, &entries[i])
+			f.fx.reads(c, &entries[i])
 		}
 		if c.own == 0 && len(entries) == seekPage {
-			e.seekOwnBelow(c, entries[0].Seq-1)
+			f.seekOwnBelow(c, entries[0].Seq-1)
 		}
 	})
 }

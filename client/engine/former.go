@@ -103,7 +103,7 @@ func (e *Engine) bringBack() {
 			r.Skip, r.Limit = e.wishes.skip, commandPage
 		}
 		c.reading = true
-		e.fetch(c, r, e.formerRead)
+		e.fetches.ask(c, r, e.formerRead)
 		return // one Read at a time: the step that takes its answer makes the next
 	}
 }

@@ -34,10 +34,9 @@ func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 	e.setHoles(c, c.holes.with(h))
 }
 
-// jumps reports whether a gap of c up to the seq to is jumped.
-func (e *Engine) jumps(c *conversation, to pim.Seq) bool {
-	_, own := c.id.OwnUser()
-	return !e.cfg.Watch && !own && !c.former && to != unknownSeq && to-c.known > pim.Seq(e.cfg.Page) && len(c.holes) < maxHoles
+// jumps reports whether a gap up to the seq to is jumped, because it is longer than a page.
+func (c *conversation) jumps(to, page pim.Seq) bool {
+	return !c.isOwn() && !c.former && to != unknownSeq && to-c.known > page && len(c.holes) < maxHoles
 }
 
 // fillHole takes one frame of a page from a hole, and reports whether it fills

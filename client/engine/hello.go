@@ -46,7 +46,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 		e.stop(err)
 		return
 	}
-	e.setLimits(w.Limits)
+	e.limits = limitsOf(w.Limits)
 	e.link.phase = open
 	now := e.now.Mono
 	e.watchdog.opened(now)
@@ -59,7 +59,7 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 		e.meta.AckSerial = max(e.meta.AckSerial, w.AckSerial)
 		e.metaDirty = true
 	}
-	e.meet(w)
+	e.doubts.meet(w)
 	e.emit(StateEvent{State: Connected})
 	e.sampled(e.clock.calibrate(e.link.greetedAt, e.now.Mono, w.ServerMs))
 	e.sample()

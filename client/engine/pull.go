@@ -15,7 +15,7 @@ func (e *Engine) jobOf(c *conversation) job {
 		return noJob
 	}
 	if c.behind() {
-		if e.jumps(c, c.gapEnd()) {
+		if !e.cfg.Watch && c.jumps(c.gapEnd(), pim.Seq(e.cfg.Page)) {
 			return leap
 		}
 		return upward
