@@ -47,43 +47,57 @@
 //
 // # Outline
 //
-//	effects.go       what the steps come to, for the next Take
-//	link.go          the connection: its phases, backoff, GoAway
-//	race.go          a round of attempts to connect: when, which one wins
-//	route.go         which server is tried next
-//	backoff.go       how long to wait between rounds
-//	strays.go        Hellos that nobody awaits, and that may replace a connection
-//	hello.go         Hello and Welcome
-//	token.go         tokens that the server refuses, or that the app does not give
-//	alive.go         heartbeats and pings
-//	watchdog.go      how a dead connection is noticed
-//	heartbeat.go     how far apart they are, found out for each network
-//	confirm.go       entries are numbered, and confirmed by the app
-//	outbox.go        messages on their way: lanes, what failed
-//	age.go           which messages are too old to be transmitted
-//	transmit.go      their transmission, resends, refusals
-//	sent.go          what an answer means for the conversation
-//	commands.go      the user's own log: commands are given, and obeyed
-//	settings.go      what they come to
-//	conversation.go  positions: what is known, what is ahead of a gap
-//	conversations.go all of them, and how many are not complete
-//	pull.go          catching up: what is pulled, and what an answer settles
-//	pulls.go         the engine's own pulls: one a conversation, a few at a time
-//	gaps.go          long gaps: jumped first, filled later
-//	holes.go         what is missing below a position
-//	fills.go         the app's requests to fill holes
-//	ask.go           the app's pulls
-//	sync.go          the sync list: which conversations are behind
-//	synclist.go      how far it is read
-//	ack.go           acknowledgements, coalesced
-//	doubt.go         a server whose store went back: its logs are compared with ours
-//	doubts.go        which are compared, and the signs of a Welcome
-//	check.go         the comparison of one conversation: its last common entry
-//	former.go        the user's own entries that the server has lost are sent again
-//	wishes.go        what the commands come to that the server has lost
-//	fetch.go         reads of the device's own store
-//	clock.go         the server's clock, from samples with the least delays; jumps
-//	look.go          what a shell may look at between two steps
+// Engine is the conductor: it hands each input to the parts that it concerns, and joins
+// them, as "the connection is gone, so what is in flight waits". A part is a type with its
+// own state, file and test. It knows no Engine: it is given the time and what else it
+// needs, and returns what is to be done, or leaves it in effects, for the next Take.
+//
+// The parts of the connection:
+//
+//	race           a round of attempts to connect: when, which one wins
+//	route          which server is tried next
+//	backoff        how long to wait between rounds, and after a refused token
+//	strays         Hellos that nobody awaits, and that may replace a connection
+//	heart          how far apart heartbeats are, found out for each network
+//	watchdog       how a dead connection is noticed
+//	clock          the server's clock, from samples with the least delays; jumps
+//
+// Of what is sent:
+//
+//	outbox         messages on their way: lanes (outbox.go), transmission, resends and
+//	               refusals (transmit.go), which are too old (age.go)
+//	settings       what the user's own log comes to
+//	wishes         what its commands come to that the server has lost
+//	acks           acknowledgements, coalesced
+//
+// Of what is received:
+//
+//	conversations  the position in each (conversation.go), and how many are not complete
+//	holes          what is missing below a position
+//	pulls          the engine's own pulls: one a conversation, a few at a time
+//	asks, fills    the app's pulls, and its requests to fill holes
+//	syncList       how far the list of conversations that are behind is read
+//	doubts, check  conversations that the server may have lost entries of, and the
+//	               comparison of one: its last common entry
+//	fetches        reads of the device's own store
+//
+// What is left to Engine:
+//
+//	engine.go      Step, Deadline, Take
+//	link.go        the connection: its phases, GoAway
+//	hello.go       Hello and Welcome
+//	token.go       tokens that the server refuses, or that the app does not give
+//	alive.go       heartbeats and pings
+//	sent.go        what an answer means for the conversation
+//	commands.go    commands are given, and obeyed
+//	confirm.go     entries are numbered, and confirmed by the app
+//	conversation.go, catchup.go, gaps.go
+//	               entries that are pushed and pulled, and long gaps, which are jumped
+//	sync.go        the lines of the sync list
+//	goback.go, former.go
+//	               a server whose store went back: conversations are taken back, and the
+//	               user's own entries that it has lost are sent again
+//	look.go        what a shell may look at between two steps
 //
 // Every queue has a bound: messages in the outbox, messages in flight, entries ahead
 // of a gap, pulls. Timers are fields; Deadline returns the earliest of them.
