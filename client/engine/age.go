@@ -80,7 +80,7 @@ func (m *message) spent(t times) time.Duration {
 
 // forgotten returns an error if m was transmitted so long ago that the server may have
 // forgotten it: sent again, m could be in the log twice. It returns nil while the
-// server's time is not known; it is asked again before m is transmitted.
+// server's time is not known; tooOld looks again before m is transmitted.
 func (m *message) forgotten(t times) *pim.Error {
 	first, wall := cmp.Or(m.First, m.Local), m.firstWall
 	if m.Again {

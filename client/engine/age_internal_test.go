@@ -9,12 +9,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-const hour = pim.Millis(3_600_000)
+// testTimes are the times at which these tests take place.
+var testTimes = times{wall: loginEpoch, server: loginEpoch, known: true}
 
-// now is when these tests take place.
-var now = times{wall: loginEpoch, server: loginEpoch, known: true}
-
-// ago is a time before now.
+// ago is a time before testTimes.
 func ago(d time.Duration) pim.Millis { return loginEpoch - millis(d) }
 
 // Which messages are too old, and why. An earlier process has queued all of them.
@@ -43,11 +41,11 @@ func TestTooOld(t *testing.T) {
 		{"lost by the server, and queued again long ago", message{Outgoing: Outgoing{Kind: pim.EntryMessage, Again: true, Local: ago(2 * week), Queued: ago(forgotten)}}, false, "may not know it"},
 		{"that too, but it was refused", message{Outgoing: Outgoing{Kind: pim.EntryMessage, Again: true, Queued: ago(forgotten), Failed: &pim.Error{Kind: pim.KindNotMember}}}, false, ""},
 	} {
-		err := test.message.tooOld(now, test.backup)
+		err := test.message.tooOld(testTimes, test.backup)
 		if got := err != nil; got != (test.want != "") || got && !strings.Contains(err.Text, test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
-		unknown := now
+		unknown := testTimes
 		unknown.known = false
 		if err := test.message.tooOld(unknown, test.backup); err != nil {
 			t.Errorf("%s, while the server's time is not known: %v", test.name, err)
@@ -58,9 +56,11 @@ func TestTooOld(t *testing.T) {
 // Neither a server whose clock jumps, nor a person who sets the device's clock, makes
 // anything older than it is.
 func TestNoClockMakesOlder(t *testing.T) {
+	const hour = int64(3_600_000)
+	now := testTimes
 	rapid.Check(t, func(t *rapid.T) {
-		age := pim.Millis(rapid.Int64Range(0, int64(1000*hour)).Draw(t, "age"))
-		ahead := pim.Millis(rapid.Int64Range(0, int64(10_000*hour)).Draw(t, "ahead"))
+		age := pim.Millis(rapid.Int64Range(0, 1000*hour).Draw(t, "age"))
+		ahead := pim.Millis(rapid.Int64Range(0, 10_000*hour).Draw(t, "ahead"))
 		for _, later := range []times{
 			{wall: now.wall + age, server: now.server + age + ahead},
 			{wall: now.wall + age + ahead, server: now.server + age},

@@ -26,7 +26,7 @@ func (e *Engine) arriving(at time.Duration) {
 }
 
 // tickOpen transmits the heartbeats and pings that are due, and hangs up a connection
-// that is dead.
+// that is dead. When the device has slept, a ping is sent at once.
 func (e *Engine) tickOpen() {
 	now := e.now.Mono
 	if now >= e.heart.beatAt() {

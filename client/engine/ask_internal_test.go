@@ -111,8 +111,12 @@ func TestUnansweredAsks(t *testing.T) {
 		t.Errorf("something is due at %v, and %v while nothing is read", at, a.deadline(true))
 	}
 	a.extend(time.Hour + 5*time.Second) // shorter than what they have
-	a.fx.now.Mono = time.Hour + 10*time.Second
-	if got := a.tick(); !slices.Equal(got, []time.Duration{time.Hour, time.Hour}) {
+	a.extend(time.Hour + 10*time.Second + 1)
+	if at := a.deadline(false); at != time.Hour+10*time.Second+1 {
+		t.Errorf("extended to %v", at)
+	}
+	a.fx.now.Mono = time.Hour + 10*time.Second + 1
+	if got := a.tick(); !slices.Equal(got, []time.Duration{time.Hour + 1, time.Hour + 1}) {
 		t.Errorf("without an answer: transmitted at %v", got)
 	}
 	a.does("4:1", "5:2")

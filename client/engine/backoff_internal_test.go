@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 	"pgregory.net/rapid"
 )
 
@@ -79,6 +78,18 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// Every wait is spread from 0 on, but the one that a gateway names.
+func TestWaitsAreSpread(t *testing.T) {
+	b := newBackoff()
+	b.random = func() float64 { return 0 }
+	if lost, refused := b.lost(0), b.refused(0); lost != 0 || refused != 0 {
+		t.Errorf("the shortest waits are %v and %v", lost, refused)
+	}
+	if got := b.askedFor(&pim.Error{RetryAfter: 8 * time.Second}); got != 8*time.Second {
+		t.Errorf("a gateway that named 8 s is left alone for %v", got)
+	}
+}
+
 // A gateway that names a time gets that, up to 10 minutes, and up to a quarter more.
 func TestAskedFor(t *testing.T) {
 	b := newBackoff()
@@ -109,29 +120,5 @@ func TestRepeatAfter(t *testing.T) {
 		if most != want || least != want/2 {
 			t.Errorf("repetition %d comes after %v to %v, want %v to %v", n, least, most, want/2, want)
 		}
-	}
-}
-
-// A device that is replaced may have replaced itself: once for each stray Hello, for two
-// minutes after the last.
-func TestStrays(t *testing.T) {
-	var s strays
-	if s.useUp(wire.CodeReplaced, 0) {
-		t.Error("there was no stray Hello")
-	}
-	for range 10 {
-		s.note(time.Hour)
-	}
-	if s.useUp(wire.CodeUnauthorized, time.Hour) {
-		t.Error("a Hello does not end a connection in any other way")
-	}
-	for n := range maxStrays + 1 {
-		if got := s.useUp(wire.CodeReplaced, time.Hour+strayFor); got != (n < maxStrays) {
-			t.Errorf("replaced for the %d. time: by itself: %v", n+1, got)
-		}
-	}
-	s.note(time.Hour)
-	if s.useUp(wire.CodeReplaced, time.Hour+strayFor+1) {
-		t.Error("no Hello is on its way for so long")
 	}
 }

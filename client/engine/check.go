@@ -43,7 +43,7 @@ type task uint8
 
 const (
 	readStored task = iota // read the last page stored entries up to at
-	askServer              // ask the server for its entries in the window
+	askServer              // ask the server for its entries, see ask
 	decided                // nothing: same, lost and newest are what was found
 )
 
@@ -87,9 +87,9 @@ func (d *check) read(entries []pim.Entry) task {
 // asks reports whether the server's answer is needed, or under way.
 func (d *check) asks() bool { return len(d.stored) > 0 || d.probe }
 
-// window returns the first and last seq to be asked for. What the server has answered so
-// far, if anything, is void.
-func (d *check) window() (first, last pim.Seq) {
+// ask begins to ask the server, and returns the first and last seq that are asked for. What
+// the server has answered so far, if anything, is void.
+func (d *check) ask() (first, last pim.Seq) {
 	d.found, d.from = nil, 0
 	if d.probe {
 		return d.at, d.at

@@ -40,13 +40,13 @@ func compares(t *rapid.T, d *check, stored, server []pim.Entry, newest pim.Seq) 
 		if !d.asks() {
 			t.Fatal("the server is to be asked, and no answer is needed")
 		}
-		from, to := d.window()
+		from, to := d.ask()
 		if to-from >= d.page {
 			t.Fatalf("%d..%d is more than a page of %d seqs", from, to, d.page)
 		}
 		if rapid.IntRange(0, 9).Draw(t, "a failed pull") == 0 {
 			d.take(within(server, from, to)[:0], from, min(to, newest), newest)
-			from, to = d.window()
+			from, to = d.ask()
 		}
 		to = min(to, newest)
 		for to >= from && rapid.Bool().Draw(t, "another frame") { // the newest come first
@@ -129,7 +129,7 @@ func TestComparisonOfTheOwnLog(t *testing.T) {
 		if d.next() != readStored || d.read(logOf(1, 1, 2, 3, 4, 5)) != askServer {
 			t.Fatalf("%s: what is stored is not compared", name)
 		}
-		from, to := d.window()
+		from, to := d.ask()
 		var found []pim.Entry
 		for _, e := range logOf(1, test.server...) {
 			if from <= e.Seq && e.Seq <= to {

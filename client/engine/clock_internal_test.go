@@ -213,6 +213,14 @@ func TestClockInDoubt(t *testing.T) {
 	if l.clock.since != was.since {
 		t.Error("a pause casts doubt on a clock that is in none")
 	}
+	l.clock.jumped(l.mono())
+	at := l.mono()
+	l.now += time.Minute // nothing is read
+	l.clock.resumed(l.mono())
+	l.clock.add(at, l.mono(), l.server()-60_000, l.server()-60_000)
+	if !l.clock.doubt || l.clock.deadline(false) != l.mono() {
+		t.Errorf("an answer that was read late is taken: %+v", l.clock)
+	}
 }
 
 // The server's clock is set, and set back: the clock follows at once, and says by how

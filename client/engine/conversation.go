@@ -51,7 +51,7 @@ type conversation struct {
 	failures int           // pulls in a row that failed
 	pulling  bool          // a pull is queued or under way
 	again    bool          // that pull may miss what is aimed at: pull once more after it
-	rowDirty bool          // c is in Engine.rowsDirty
+	rowDirty bool          // c is in effects.rowsDirty
 	ackDirty bool          // c is in acks.dirty
 
 	doubt   *check        // what is known of c may not hold; nil: it does
@@ -59,7 +59,7 @@ type conversation struct {
 	movedAt time.Duration // when the position last moved
 	former  bool          // c is in Engine.former: entries of c may be kept aside
 	reading bool          // a Read of these entries is under way
-	peeked  bool          // formerRead has looked whether the create is kept aside, see stuck
+	peeked  bool          // formerRead has looked whether the create is kept aside, see outbox.stuck
 	back    int           // messages in the outbox that are being sent again (Outgoing.Again)
 }
 
@@ -218,7 +218,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	case pim.EntryCreate, pim.EntryJoin:
 		if slices.Contains(entry.Members, e.meta.User) {
 			c.left = false
-			if c.back > 0 {
+			if c.back != 0 {
 				e.outbox.revive(c.id)
 			}
 		}

@@ -50,7 +50,9 @@
 // Engine is the conductor: it hands each input to the parts that it concerns, and joins
 // them, as "the connection is gone, so what is in flight waits". A part is a type with its
 // own state, file and test. It knows no Engine: it is given the time and what else it
-// needs, and returns what is to be done, or leaves it in effects, for the next Take.
+// needs, and returns what is to be done, or leaves it in effects, for the next Take. The
+// outbox and the pulls look at the limits of the last Welcome, the outbox at the clock too.
+// Two call back: the outbox when a message has left it, fetches who has asked.
 //
 // The parts of the connection:
 //
@@ -80,6 +82,7 @@
 //	doubts, check  conversations that the server may have lost entries of, and the
 //	               comparison of one: its last common entry
 //	fetches        reads of the device's own store
+//	former         conversations whose entries are kept aside, to be sent again
 //
 // What is left to Engine:
 //

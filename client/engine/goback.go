@@ -190,7 +190,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 }
 
 // unread gives up the read positions of c above the seq to: at once those that are in
-// the outbox; and the one in force if the own log is taken back too (stillRead).
+// the outbox; and the one in force if the own log is taken back too (wishes.stillRead).
 func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c.id), Seq: to, Count: count}
 	e.wishes.cut(cmd)

@@ -39,7 +39,7 @@ const (
 type heart struct {
 	network    string
 	networks   map[string]*Network
-	dirty      bool // networks are to be stored, see rows
+	dirty      bool // networks are to be stored: something else than Stable was changed, see mayProbeAgain
 	successes  int
 	failures   int
 	foreground bool // a person looks at the app
@@ -182,7 +182,7 @@ func (h *heart) used(at pim.Millis) {
 }
 
 // mayProbeAgain lets the interval of the network in use grow again, if the network
-// was not used for a week.
+// was not used for a week. The change is stored with the next use, see used.
 func (h *heart) mayProbeAgain(at pim.Millis) {
 	if n := h.networks[h.network]; n != nil && at-n.Used >= millis(stableFor) {
 		n.Stable = false

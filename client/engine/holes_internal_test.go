@@ -89,6 +89,13 @@ func TestHoles(t *testing.T) {
 			if want := top(from, eager, lazy); h.To != want || ok != (want != 0) {
 				t.Fatalf("%v: the topmost below %d is %v, %v, want one up to %d", hs, from, h, ok, want)
 			}
+			h, ok = hs.below(0)
+			if want := top(unknownSeq, eager, lazy); h.To != want || ok != (want != 0) {
+				t.Fatalf("%v: the topmost is %v, %v, want one up to %d", hs, h, ok, want)
+			}
+			if got := hs.skipped(from); got != 0 && (model[got] != lazy || got >= from) {
+				t.Fatalf("%v: skipped below %d is %d", hs, from, got)
+			}
 			if got := hs.miss(from, to); got != (top(to+1, eager, lazy) >= from) {
 				t.Fatalf("%v: misses some of %d..%d: %v", hs, from, to, got)
 			}
@@ -105,28 +112,11 @@ func TestUnsoundHoles(t *testing.T) {
 	}
 }
 
-// Fills are answered in their order, as soon as nothing is left to be filled for them.
-func TestFills(t *testing.T) {
-	a, b := &conversation{holes: holes{{From: 3, To: 5}}}, &conversation{holes: holes{{From: 1, To: 9, Lazy: true}}}
-	var fs fills
-	for id, f := range map[uint64]*fill{1: {c: a}, 2: {c: b}, 3: {c: a}, 4: {c: a}} {
-		f.ID = id
-		fs = append(fs, f)
-	}
-	slices.SortFunc(fs, func(a, b *fill) int { return int(a.ID) - int(b.ID) })
-	fs[2].Before = 3 // nothing is missing below
-	if got := fs.settle(a); len(got) != 0 {
-		t.Errorf("the first of a has something to fill, and there are answers: %v", got)
-	}
-	if got, want := fs.conclude(fs.next(a), nil), (Filled{ID: 1, More: true}); got != want {
-		t.Errorf("answer %v, want %v", got, want)
-	}
-	if got, want := fs.settle(a), []Filled{{ID: 3}}; !slices.Equal(got, want) {
-		t.Errorf("answers %v, want %v", got, want)
-	}
-	fs.drop(4)
-	err := pim.Errorf(pim.KindUnavailable, "no")
-	if got, want := fs.fail(nil, err), []Filled{{ID: 2, More: true, Err: err}}; !slices.Equal(got, want) || len(fs) != 0 {
-		t.Errorf("answers %v, want %v; %d are left", got, want, len(fs))
+func TestSkipped(t *testing.T) {
+	hs := holes{{From: 2, To: 4, Lazy: true}, {From: 6, To: 8, Lazy: true}, {From: 10, To: 12}}
+	for before, want := range map[pim.Seq]pim.Seq{4: 0, 5: 4, 8: 4, 9: 8, 20: 8} {
+		if got := hs.skipped(before); got != want {
+			t.Errorf("skipped below %d: %d, want %d", before, got, want)
+		}
 	}
 }

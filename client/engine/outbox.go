@@ -264,7 +264,7 @@ func (o *outbox) check(out *Outgoing) error {
 	case len(out.Members) > o.limits.members:
 		return pim.Errorf(pim.KindTooLarge, "%d members, at most %d are allowed", len(out.Members), o.limits.members)
 	case !o.fits(1, len(out.Payload)):
-		return o.full()
+		return o.errFull()
 	}
 	return nil
 }
@@ -287,7 +287,7 @@ func (o *outbox) checkAnswers(answers []Outgoing) (fresh []Outgoing, err error) 
 		fresh, bytes = append(fresh, *out), bytes+len(out.Payload)
 	}
 	if !o.fits(len(fresh), bytes) {
-		return nil, o.full()
+		return nil, o.errFull()
 	}
 	return fresh, nil
 }
@@ -297,7 +297,7 @@ func (o *outbox) fits(messages, bytes int) bool {
 	return len(o.byID)+messages <= maxOutbox && o.bytes+bytes <= maxOutboxBytes
 }
 
-func (o *outbox) full() error {
+func (o *outbox) errFull() error {
 	return pim.Errorf(pim.KindOverloaded, "the outbox is full: %d messages, %d bytes", len(o.byID), o.bytes)
 }
 

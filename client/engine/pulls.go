@@ -120,11 +120,11 @@ func (p *pulls) start(c *conversation, do job, f *fill) {
 	p.fx.write(a.message(p.most(), p.limits.page))
 }
 
-// message returns the frame that asks for up to limit entries, or as many as a Fill wants,
-// but at most most.
-func (p *pull) message(limit, most uint32) *wirepb.PIMPullReq {
+// message returns the frame that asks for up to page entries, or as many as a Fill wants,
+// but at most most. A comparison's answer begins anew with it.
+func (p *pull) message(page, most uint32) *wirepb.PIMPullReq {
 	c := p.c
-	req := &wirepb.PIMPullReq{RequestId: p.request, Conversation: string(c.id), From: uint64(p.from), Limit: limit}
+	req := &wirepb.PIMPullReq{RequestId: p.request, Conversation: string(c.id), From: uint64(p.from), Limit: page}
 	switch p.job {
 	case refill:
 		h, _ := c.holes.eager()
@@ -136,7 +136,7 @@ func (p *pull) message(limit, most uint32) *wirepb.PIMPullReq {
 		}
 		req.From, req.To, req.NewestFirst = uint64(h.From), uint64(h.To), true
 	case compare:
-		first, last := c.doubt.window()
+		first, last := c.doubt.ask()
 		req.From, req.To, req.NewestFirst = uint64(first), uint64(last), true
 	case leap:
 		req.NewestFirst = true
@@ -200,7 +200,8 @@ func (p *pulls) awaitPushes(c *conversation) {
 	p.gaps = append(p.gaps, c)
 }
 
-// forget drops whatever pull of c is queued, under way, or to be tried again.
+// forget drops whatever pull of c is queued, under way, or to be tried again: nothing of c
+// is due any more.
 func (p *pulls) forget(c *conversation) {
 	p.abandon(c)
 	p.drop(c)

@@ -59,11 +59,12 @@ func TestPullMessages(t *testing.T) {
 		{"the newest page", pull{c: gap(func(*conversation) {}), job: leap}, "11..0 up to 80, newest first"},
 		{"a hole", pull{c: holed, job: refill}, "2..3 up to 80, newest first"},
 		{"a Fill", pull{c: holed, job: refill, fill: &fill{Fill: Fill{Before: 7, Limit: 30}}}, "5..6 up to 30, newest first"},
-		{"a Fill of too much", pull{c: holed, job: refill, fill: &fill{Fill: Fill{Limit: 1 << 40}}}, "5..8 up to 80, newest first"},
+		{"a Fill of more than a page", pull{c: holed, job: refill, fill: &fill{Fill: Fill{Limit: 90}}}, "5..8 up to 90, newest first"},
+		{"a Fill of too much", pull{c: holed, job: refill, fill: &fill{Fill: Fill{Limit: 1 << 40}}}, "5..8 up to 200, newest first"},
 		{"a comparison", pull{c: gap(func(c *conversation) { c.doubt = &check{stored: logOf(1, 3, 4, 9)} }), job: compare}, "3..9 up to 80, newest first"},
 	} {
 		test.pull.from = test.pull.c.known + 1
-		m := test.pull.message(80, 80)
+		m := test.pull.message(80, 200)
 		got := fmt.Sprintf("%d..%d up to %d", m.From, m.To, m.Limit)
 		if m.NewestFirst {
 			got += ", newest first"
@@ -90,6 +91,18 @@ func TestPullsEnd(t *testing.T) {
 	a := p.answered(1) // a first frame
 	if a == nil || a.c != c || p.answered(2) != nil || p.deadline(false) != time.Hour+14*time.Second || p.deadline(true) != never {
 		t.Fatalf("answers %+v, the rest by %v", a, p.deadline(false))
+	}
+	p.extend(time.Hour)
+	if at := p.deadline(false); at != time.Hour+14*time.Second {
+		t.Fatalf("extended to %v", at)
+	}
+	p.extend(time.Hour + 15*time.Second)
+	if at := p.deadline(false); at != time.Hour+15*time.Second {
+		t.Fatalf("extended to %v", at)
+	}
+	p.restart(time.Hour + 13*time.Second)
+	if at := p.deadline(false); at != time.Hour+13*time.Second {
+		t.Fatalf("begun anew until %v", at)
 	}
 	fx.now.Mono += 10 * time.Second
 	if got := p.overdue(); !slices.Equal(got, []*pull{a}) {
@@ -125,6 +138,25 @@ func TestPullsEnd(t *testing.T) {
 		p.left()
 		if other.pulling || p.pop() != nil || p.deadline(false) != never {
 			t.Fatalf("something is left without a connection: %+v", other)
+		}
+	}
+}
+
+// A page is as long as both the app and the server want it.
+func TestPageOfAPull(t *testing.T) {
+	for _, test := range []struct{ app, server, want int }{{100, 80, 80}, {5, 80, 5}} {
+		fx := new(effects)
+		p := newPulls(fx)
+		p.page, p.limits.page = test.app, uint32(test.server)
+		c := &conversation{holes: holes{{From: 2, To: 90}}}
+		p.start(c, refill, nil)
+		p.start(c, refill, &fill{Fill: Fill{Limit: 1000}})
+		frames := fx.take().Frames
+		if got := frames[0].(*wirepb.PIMPullReq).Limit; got != uint32(test.want) {
+			t.Errorf("%+v: %d entries", test, got)
+		}
+		if got := frames[1].(*wirepb.PIMPullReq).Limit; got != uint32(test.server) {
+			t.Errorf("%+v: %d entries of a Fill", test, got)
 		}
 	}
 }

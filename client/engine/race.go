@@ -24,7 +24,7 @@ const (
 type race struct {
 	attempts uint64 // of all rounds; their numbers count from 1
 
-	running []Dial
+	running []Dial        // none unless racing
 	tried   []string      // servers of the attempts of this round
 	nextAt  time.Duration // when the next attempt is started
 	endBy   time.Duration

@@ -2,10 +2,9 @@ package engine
 
 import "time"
 
-// A dead connection does not say so. Besides NetworkChanged, it is noticed in three
-// ways: a heartbeat is not answered; an answer is awaited, and no frame comes at all;
-// several requests in a row are not answered, whatever other frames come. When the
-// device has slept, a ping is sent at once.
+// A dead connection does not say so. It is noticed in three ways: a heartbeat is not
+// answered; an answer is awaited, and no frame comes at all; several requests in a row are
+// not answered, whatever other frames come.
 
 const (
 	pongTimeout    = 8 * time.Second
@@ -69,7 +68,7 @@ func (w *watchdog) resumed(now time.Duration) {
 	w.silentAt = never
 }
 
-// listen notes whether an answer is awaited. It is called after each step.
+// listen notes whether an answer is awaited. It is called after each step of a connection.
 func (w *watchdog) listen(awaited bool, now time.Duration) {
 	switch {
 	case !awaited:
