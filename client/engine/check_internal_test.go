@@ -143,6 +143,41 @@ func TestComparisonOfTheOwnLog(t *testing.T) {
 	}
 }
 
+// What is heard meanwhile is kept; a group that is gone has lost everything, and a server
+// that can't read it nothing.
+func TestComparisonThatIsRefused(t *testing.T) {
+	d := newCheck(false, 9, 5)
+	d.hear(7)
+	d.hear(12)
+	d.hear(11)
+	if d.heard != 12 {
+		t.Errorf("heard of %d", d.heard)
+	}
+	d.putOff()
+	if d.lost || d.newest != 9 {
+		t.Errorf("put off: %+v", d)
+	}
+	d.same = pim.Entry{Seq: 4}
+	d.gone()
+	if !d.lost || d.same.Seq != 0 || d.newest != 0 || d.heard != 0 {
+		t.Errorf("gone: %+v", d)
+	}
+}
+
+// A server that sends more than was asked for fills no memory.
+func TestComparisonIsBounded(t *testing.T) {
+	d := newCheck(false, 9, 5)
+	d.next()
+	d.read(logOf(1, 9))
+	d.ask()
+	for range 5 {
+		d.take(make([]pim.Entry, pim.MaxPageEntries), 9, 9, 9)
+	}
+	if len(d.found) > 2*pim.MaxPageEntries {
+		t.Errorf("%d entries are kept", len(d.found))
+	}
+}
+
 // An entry that was lost and sent again may have everything in common with the old one
 // but one time.
 func TestSameEntry(t *testing.T) {

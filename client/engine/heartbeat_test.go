@@ -356,6 +356,16 @@ func TestHeartbeatUnderALimit(t *testing.T) {
 	}
 }
 
+// A heartbeat asks for the server's time, since oscillators drift apart.
+func TestHeartbeatAsksForTheTime(t *testing.T) {
+	n := newNAT(t, time.Hour)
+	n.serves(time.Minute)
+	n.waits(210 * time.Second)
+	if !slices.ContainsFunc(n.up, func(m wire.Message) bool { _, ok := m.(*wirepb.PIMTimeReq); return ok }) {
+		t.Errorf("transmitted: %v", n.up)
+	}
+}
+
 func TestLongNetworkName(t *testing.T) {
 	r := newRacer(t, "wss://a")
 	r.dials("wss://a")

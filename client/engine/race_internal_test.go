@@ -56,7 +56,9 @@ func TestRaces(t *testing.T) {
 			now := time.Duration(rapid.IntRange(0, 1000).Draw(t, "now")) * time.Second
 			server := rapid.SampledFrom([]string{"a", "b", "c"})
 			running, tried := map[uint64]string{}, []string{}
+			begun, lastAt := now, now
 			note := func(d Dial) {
+				lastAt = now
 				if last++; d.Attempt != last {
 					t.Fatalf("attempt %d follows %d", d.Attempt, last-1)
 				}
@@ -81,14 +83,22 @@ func TestRaces(t *testing.T) {
 					if what == 0 {
 						got = r.failed(n, next)
 					} else {
-						got = r.withoutToken(n, pim.Errorf(pim.KindUnavailable, "no token"))
+						err := pim.Errorf(pim.KindUnavailable, "no token")
+						if got = r.withoutToken(n, err); runs != (r.noToken == err) {
+							t.Fatalf("attempt %d of %v gets no token: %v", n, running, r.noToken)
+						}
 					}
 				case 2:
 					now += time.Duration(rapid.IntRange(0, 3000).Draw(t, "wait")) * time.Millisecond
 					if got = r.due(now); got != goesOn && now < r.deadline() || got == goesOn && now >= r.deadline() {
 						t.Fatalf("at %v %v is due, the deadline is %v", now, got, r.deadline())
 					}
-					want = got
+					switch {
+					case now >= begun+raceFor:
+						want = over
+					case now >= lastAt+raceEvery && len(tried) < raceAttempts:
+						want = another
+					}
 				case 3:
 					server, others, ok := r.won(n)
 					if ok != runs || ok && server != running[n] || ok && len(others) != len(running)-1 {
