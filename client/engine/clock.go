@@ -34,8 +34,8 @@ const (
 // way 200–500 ms, so long after Welcome (TestCalibration):
 //
 //	                        1 s         1.5 s          10 s
-//	best round trip   40 107 128    39 107 129    28 81 106
-//	bounds            24  75  96    21  69  88    12 44  62
+//	best round trip   36 103 129    33 102 123    25 80 105
+//	bounds            22  72  95    20  66  86    12 41  57
 //
 // The bounds widen as oscillators drift, so that old samples give way.
 type clock struct {
