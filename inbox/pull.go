@@ -182,7 +182,9 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 			if err != nil {
 				return err
 			}
-			if len(records) == 0 { // the log is shorter than the membership says
+			// page.To is at most the last seq that readable read, and the store promises that a
+			// later Read sees that record. So the log is shorter than the membership says.
+			if len(records) == 0 {
 				return pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, from)
 			}
 			for _, data := range records {

@@ -14,6 +14,27 @@
 //
 // There is no transaction over two writes, no scan over partitions, and no
 // write that depends on a cell.
+//
+// # Freshness
+//
+// A call sees what any call before it has told its caller, on every node: a record, a
+// log's last seq, also the one in a conflict, and an outcome of nil. So a Read is at least
+// as fresh as every Last that returned before the Read began. A Get or List that begins
+// after a write has ended without an error sees at least the write's cells, also those of a
+// Relaxed write; before that it may see them or not. Two calls of Get are no snapshot, and
+// neither are the cells of one List.
+//
+// # Unknown outcomes
+//
+// A write that ended with ErrUnknown may take effect later, even after a Read that does not
+// show it: a node of a distributed engine may pause for seconds and then go on. The append
+// still takes effect only if After is the log's last seq at that moment. A caller that wants
+// to know the outcome compares the content of the log, not its last seq. The caller's next
+// append may conflict with the earlier one.
+//
+// # Costs
+//
+// An append, Last, and a Read near a log's last seq cost the same however long the log is.
 package store
 
 import (
@@ -70,7 +91,8 @@ type CellWrite struct {
 	// time has passed since the write, and chooses when. It is from 1 ms to MaxLifetime.
 	// The engine must not measure it by a wall clock that nobody watches, because a
 	// clock that is set forward would end the lifetime early. Either all writes of a cell
-	// have a lifetime or none has.
+	// have a lifetime or none has. Writers must give one version of such a cell always the
+	// same value. Of different values either may win.
 	Lifetime time.Duration
 	// Forget asks for the cell to be gone if its version is at most Version. Such a
 	// write has no Value, and its partition is passing. Of a forget and a value the
@@ -121,7 +143,8 @@ type Limit struct {
 
 // Store is a storage engine. All methods may be called concurrently. Errors are
 // *pim.Error of KindInvalid (bad arguments), KindUnavailable, KindDiskFull or
-// KindCorrupt, or the context's error.
+// KindCorrupt, or the context's error. A read whose context ends returns without waiting
+// any longer.
 type Store interface {
 	// Begin carries out writes, each on its own, and calls done once for each as soon as
 	// its outcome is known. No write waits for the outcome of another one. The engine may
@@ -186,6 +209,6 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("store: append to %s: its last seq is %d", e.Log, e.Last)
 }
 
-// ErrUnknown is in the chain of a write's error if the write may or may not have
-// taken effect.
+// ErrUnknown is in the chain of a write's error if the write may or may not have taken
+// effect. It may also take effect later, see the package documentation.
 var ErrUnknown = fmt.Errorf("outcome unknown")
