@@ -2,7 +2,6 @@ package conv
 
 import (
 	"context"
-	"math"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -44,15 +43,14 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
-	if s.version != math.MaxUint64 { // of two cells of this version the greater value wins, whichever is newer
-		s.version = max(inbox.SettingCell(&s.Setting).Version, s.version+1)
-	}
+	// Of two cells of the greatest version the newer one has the greater value, see SettingCell.
+	s.version = max(inbox.SettingVersion(&s.Setting), min(s.version+1, store.MaxVersion))
 	c.keep(entity, s)
 	return true
 }
 
 // setting is the current setting of an entity, and the version of its cell. That is the
-// version that inbox.SettingCell gives the setting, or a greater one: if a read has replaced
+// version that inbox.SettingVersion gives the setting, or a greater one: if a read has replaced
 // a position beyond the conversation's end, the new cell must win over the cell of that
 // position, whose version was greater.
 type setting struct {
@@ -104,9 +102,7 @@ func (l *live) takeCommand(e *pim.Entry) {
 func appendSettingCells(cells []store.CellWrite, c *live, entity string) []store.CellWrite {
 	owner, _ := c.id.OwnUser()
 	s := c.settings[entity]
-	cell := inbox.SettingCell(&s.Setting)
-	cell.Version = s.version
-	cells = append(cells, store.CellWrite{Partition: inbox.Settings(owner), Cell: cell})
+	cells = append(cells, store.CellWrite{Partition: inbox.Settings(owner), Cell: inbox.SettingCell(&s.Setting, s.version)})
 	if s.Kind == pim.CommandBlock {
 		cells = append(cells, blockCell(owner, &s))
 	}

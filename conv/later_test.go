@@ -24,7 +24,8 @@ func put(t *testing.T, s store.Store, w store.Write) {
 
 // settingCell returns the cell of a setting as inbox.SettingCell makes it, for any command.
 func settingCell(owner pim.UserID, key string, at pim.Seq, c pim.Command) store.CellWrite {
-	cell := inbox.SettingCell(&pim.Setting{Command: c, At: at})
+	set := pim.Setting{Command: c, At: at}
+	cell := inbox.SettingCell(&set, inbox.SettingVersion(&set))
 	cell.Key = key
 	return store.CellWrite{Partition: inbox.Settings(owner), Cell: cell}
 }

@@ -105,47 +105,65 @@ func TestReadPositionsAreTheLogs(t *testing.T) {
 // position replaces it, in the log, in the setting's cell, and on a device that has read it.
 func TestReadPositionsAreMended(t *testing.T) {
 	for _, wrong := range []pim.Seq{5, 1 << 40, 1 << 63, 1<<64 - 1} {
-		s, rec := storetest.NewMemory(), newRecorder()
-		w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
-		group := withGroup(t, w, rec)
-		old := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: wrong, Count: 1 << 40}
-		entry := pim.Entry{Seq: 1, Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: pim.ClientMessageID{9}, Server: 1, Payload: wire.AppendCommand(nil, &old)}
-		put(t, s, store.Write{
-			Log: inbox.Entries(pim.Own("alice")), Records: [][]byte{wire.AppendEntry(nil, &entry)},
-			Cells: []store.CellWrite{settingCell("alice", old.Entity(), 1, old)},
-		})
-		var answers []conv.Answer
-		for _, seq := range []pim.Seq{3, 2, 4} { // 2 is less than 3, and has no effect
-			a, err := persist(w, rec, readCommand(group, seq, uint64(seq)-1))
-			if err != nil {
-				t.Fatal(err)
-			}
-			answers = append(answers, a)
-			w.Close()
-			w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		readPositionIsMended(t, wrong, 0)
+		readPositionIsMended(t, wrong, 254) // the seqs 255 and 256, as uvarints, sort the other way
+	}
+}
+
+// readPositionIsMended mends the position wrong in an own log, which before other entries precede.
+func readPositionIsMended(t *testing.T, wrong pim.Seq, before int) {
+	s, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	group := withGroup(t, w, rec)
+	old := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: wrong, Count: 1 << 40}
+	var records [][]byte
+	for i := range before + 1 {
+		cmd := &pim.Command{Kind: pim.CommandPin, Subject: string(group)}
+		if i == before {
+			cmd = &old
 		}
+		records = append(records, wire.AppendEntry(nil, &pim.Entry{
+			Seq: pim.Seq(i + 1), Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: pim.ClientMessageID{9, byte(i)}, Server: 1,
+			Payload: wire.AppendCommand(nil, cmd),
+		}))
+	}
+	cell := inbox.SettingCell(&pim.Setting{Command: old, At: pim.Seq(before + 1)}, 1) // the value as an earlier version made it
+	cell.Version = min(uint64(wrong), store.MaxVersion)
+	put(t, s, store.Write{
+		Log: inbox.Entries(pim.Own("alice")), Records: records,
+		Cells: []store.CellWrite{{Partition: inbox.Settings("alice"), Cell: cell}},
+	})
+	var answers []conv.Answer
+	for _, seq := range []pim.Seq{3, 2, 4} { // 2 is less than 3, and has no effect
+		a, err := persist(w, rec, readCommand(group, seq, uint64(seq)-1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers = append(answers, a)
 		w.Close()
-		if answers[0].Payload == nil || answers[1].Payload != nil || answers[2].Payload != nil {
-			t.Errorf("%d: answered with %+v", wrong, answers)
-		}
-		entries, err := readLog(s, pim.Own("alice"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := replayed(t, entries)
-		if got := settingsOf(t, s, "alice"); !reflect.DeepEqual(got, want) || got[old.Entity()].Seq != 4 || got[old.Entity()].Count != 3 {
-			t.Errorf("%d: stored %+v, want %+v", wrong, got, want)
-		}
-		// A device that has the wrong position gets the one that replaced it, although a
-		// later position is in force now.
-		page, err := inbox.New(s).Pull(t.Context(), "alice", inbox.PullRequest{Conversation: pim.Own("alice"), From: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		device := replayed(t, append(entries[:1:1], parsed(t, page.Entries)...))
-		if !reflect.DeepEqual(device, want) {
-			t.Errorf("%d: a device comes to %+v, want %+v", wrong, device, want)
-		}
+		w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	}
+	w.Close()
+	if answers[0].Payload == nil || answers[1].Payload != nil || answers[2].Payload != nil {
+		t.Errorf("%d: answered with %+v", wrong, answers)
+	}
+	entries, err := readLog(s, pim.Own("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := replayed(t, entries)
+	if got := settingsOf(t, s, "alice"); !reflect.DeepEqual(got, want) || got[old.Entity()].Seq != 4 || got[old.Entity()].Count != 3 {
+		t.Errorf("%d: stored %+v, want %+v", wrong, got, want)
+	}
+	// A device that has the wrong position gets the one that replaced it, although a
+	// later position is in force now.
+	page, err := inbox.New(s).Pull(t.Context(), "alice", inbox.PullRequest{Conversation: pim.Own("alice"), From: pim.Seq(before + 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := replayed(t, append(entries[:before+1:before+1], parsed(t, page.Entries)...))
+	if !reflect.DeepEqual(device, want) {
+		t.Errorf("%d: a device comes to %+v, want %+v", wrong, device, want)
 	}
 }
 

@@ -109,7 +109,8 @@ type Ack struct {
 }
 
 // Note takes one PIMPushAck of a device. It waits for nothing: acknowledgements above
-// the user's share, or without room, are dropped. The serial is always taken.
+// the user's share, or without room, are dropped. The serial is always taken; one above
+// store.MaxVersion, which no honest device reaches, counts as that.
 func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []Ack) {
 	key := deviceKey{user, device}
 	a.mu.Lock()
@@ -118,7 +119,7 @@ func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []
 		d = &deviceAcks{seqs: make(map[pim.ConversationID]pim.Seq, min(len(acks), ackFirst))}
 		a.pending[key] = d
 	}
-	d.serial = max(d.serial, serial)
+	d.serial = max(d.serial, min(serial, store.MaxVersion))
 	for _, k := range acks {
 		seq, waits := d.seqs[k.Conversation]
 		if waits || a.admit(user) {

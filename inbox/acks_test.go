@@ -117,6 +117,20 @@ func TestSerialIsStoredFirst(t *testing.T) {
 	}
 }
 
+// A device may choose any serial. One that no store can hold counts as the greatest, and does
+// not keep acknowledgements from being stored.
+func TestSerialsAreBounded(t *testing.T) {
+	for _, serial := range []uint64{store.MaxVersion, store.MaxVersion + 1, ^uint64(0)} {
+		s := storetest.NewMemory()
+		addLine(t, s, "g:x", 5)
+		a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+		a.Note("alice", "phone", serial, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+		a.Note("alice", "phone", 3, nil)
+		a.Close()
+		acknowledged(t, s, "phone", store.MaxVersion)
+	}
+}
+
 // Acknowledgements that were flushed survive a power failure, and so do those that were
 // settled before, although nobody sends anything that has an fsync of its own.
 func TestFlushedAcksAreDurable(t *testing.T) {

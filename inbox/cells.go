@@ -43,7 +43,8 @@ func Devices(u pim.UserID) store.Partition { return store.Partition("devices/" +
 
 // Settings holds what follows from the commands of a user's own log: key the entity
 // (pim.Command.Entity), version the seq of the entry in force, or for a read position
-// the seq that was read (more after a command with Replaces), value from SettingCell.
+// the seq that was read (more after a command with Replaces; at most store.MaxVersion), value
+// from SettingCell.
 func Settings(u pim.UserID) store.Partition { return store.Partition("settings/" + u) }
 
 // Line is one conversation in a user's offline list: what was sent to the user. A

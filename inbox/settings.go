@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 
@@ -9,16 +10,31 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// SettingCell returns s as the cell of its entity.
-func SettingCell(s *pim.Setting) store.Cell {
-	value := binary.AppendUvarint(nil, uint64(s.At))
+// SettingVersion returns the version of the cell of s, if no cell of a greater version has
+// to be replaced.
+func SettingVersion(s *pim.Setting) uint64 {
+	if s.Kind == pim.CommandRead {
+		return min(uint64(s.Seq), store.MaxVersion)
+	}
+	return uint64(s.At)
+}
+
+// lastVersion begins the value of a cell of store.MaxVersion. An 8-byte At follows, big-endian.
+// No later version can replace such a cell, so its value must: of equal versions the greater
+// value wins. A value without this beginning is less, because no uvarint of a seq begins so.
+var lastVersion = bytes.Repeat([]byte{0xff}, 9)
+
+// SettingCell returns s as the cell of its entity. The version is that of SettingVersion, or
+// a greater one.
+func SettingCell(s *pim.Setting, version uint64) store.Cell {
+	var value []byte
+	if version == store.MaxVersion {
+		value = binary.BigEndian.AppendUint64(bytes.Clone(lastVersion), uint64(s.At))
+	}
+	value = binary.AppendUvarint(value, uint64(s.At))
 	value = binary.AppendUvarint(value, uint64(s.Deleted))
 	value = binary.AppendUvarint(value, uint64(len(s.By)))
 	value = wire.AppendCommand(append(value, s.By...), &s.Command)
-	version := uint64(s.At)
-	if s.Kind == pim.CommandRead {
-		version = uint64(s.Seq)
-	}
 	return store.Cell{Key: s.Entity(), Version: version, Value: value}
 }
 
@@ -28,6 +44,9 @@ func SettingCell(s *pim.Setting) store.Cell {
 func ParseSetting(c store.Cell) (pim.Setting, error) {
 	var s pim.Setting
 	rest := c.Value
+	if behind, ok := bytes.CutPrefix(rest, lastVersion); ok {
+		rest = behind[min(8, len(behind)):]
+	}
 	var v [3]uint64
 	for i := range v {
 		n := 0
@@ -36,7 +55,7 @@ func ParseSetting(c store.Cell) (pim.Setting, error) {
 		}
 		rest = rest[n:]
 	}
-	if v[2] > uint64(len(rest)) {
+	if v[2] > uint64(len(rest)) || v[0] > store.MaxVersion {
 		return s, corruptSetting(c)
 	}
 	s.At, s.Deleted, s.By = pim.Seq(v[0]), pim.Seq(v[1]), pim.DeviceID(rest[:v[2]])

@@ -41,6 +41,8 @@ func (c *CellWrite) check() error {
 		return tooLarge("key", len(c.Key), MaxKeyBytes)
 	case len(c.Value) > MaxValueBytes:
 		return tooLarge("value", len(c.Value), MaxValueBytes)
+	case c.Version > MaxVersion:
+		return pim.Errorf(pim.KindInvalid, "a cell of %q has the version %d, at most %d is allowed", c.Partition, c.Version, uint64(MaxVersion))
 	case c.Lifetime != 0 && c.Partition.Passing():
 		return pim.Errorf(pim.KindInvalid, "a cell of the passing partition %q cannot have a lifetime", c.Partition)
 	case c.Forget && !c.Partition.Passing():

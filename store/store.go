@@ -48,6 +48,10 @@ import (
 	"github.com/pim-im/pim"
 )
 
+// MaxVersion is the greatest version of a cell, and the greatest seq, so that every engine
+// can keep them as signed numbers.
+const MaxVersion = 1<<63 - 1
+
 // Limits of a write. A write that exceeds one ends with KindInvalid.
 const (
 	MaxNameBytes   = 255     // of a Log or Partition; at least 1
@@ -78,7 +82,7 @@ func (p Partition) Passing() bool { return strings.HasPrefix(string(p), PassingP
 // Cell is one cell of a partition. Keys may hold any bytes and sort bytewise.
 type Cell struct {
 	Key     string
-	Version uint64 // at least 1; 0 means that the cell was never written
+	Version uint64 // from 1 to MaxVersion; 0 means that the cell was never written
 	Value   []byte // may be empty
 }
 

@@ -44,6 +44,8 @@ func Earlier(ctx context.Context, s store.Store, c pim.ConversationID, last pim.
 		kept -= min(gone, firstBatches*Unsnapped)
 	}
 	x.recent.startAfter(kept, 0)
-	x.strangers.past = int64(cell.Version >> 16)
+	if x.strangers.past = int64(cell.Version >> 16); cell.Version == store.MaxVersion {
+		x.strangers.past = 1<<48 - 1 // the store has cut the version: an ID of any time may have a cell
+	}
 	return x, kept, nil
 }

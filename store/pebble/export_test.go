@@ -35,6 +35,14 @@ func (s *Store) ForgetAge() error {
 	return s.db.Delete(ageKey, crdb.Sync)
 }
 
+// SetOperand gives a cell an operand of any version, as versions of pim before
+// store.MaxVersion did.
+func (s *Store) SetOperand(p store.Partition, key string, version uint64, value []byte) error {
+	operand := make([]byte, operandLen(version, value))
+	putOperand(operand, version, value)
+	return s.db.Merge(appendCellKey(nil, p, key), operand, crdb.Sync)
+}
+
 // Flush writes the memtable out.
 func (s *Store) Flush() error { return s.db.Flush() }
 

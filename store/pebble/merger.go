@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim/store"
 )
 
 // The value that Pebble holds for a cell is an operand: a uvarint with the cell's version
@@ -42,7 +43,7 @@ const errOperand = errMalformed("cell")
 
 // operand is a parsed operand.
 type operand struct {
-	version uint64
+	version uint64 // at most store.MaxVersion, see mergerName
 	value   []byte // a part of the bytes it was parsed from
 	forgets bool
 }
@@ -56,7 +57,7 @@ func parseOperand(data []byte) (operand, error) {
 	if n <= 0 || version == 0 || o.forgets && n != len(data) {
 		return operand{}, errOperand
 	}
-	o.version, o.value = version, data[n:]
+	o.version, o.value = min(version, store.MaxVersion), data[n:]
 	return o, nil
 }
 
@@ -72,7 +73,10 @@ func (o *operand) beats(p *operand) bool {
 }
 
 // mergerName is stored in the database. If the rule ever changes, the new rule needs a
-// new name and a migration.
+// new name and a migration. Before 2026-11-29 versions were not bounded. An operand with a
+// version above store.MaxVersion now counts as one with that version, and merges by its value
+// with others that do. Any of the operands that are equal then may stay, so the order in
+// which operands merge still does not matter, and the name is the same.
 const mergerName = "pim.cell.v1"
 
 // newMerger returns the rule by which cells are merged.

@@ -85,7 +85,7 @@ var (
 	partition = rapid.SampledFrom([]store.Partition{"a", "ab", "a\x00", "\xff", "~", "~a", "~ab"})
 	cellKey   = rapid.SampledFrom([]string{"\x00", "a", "ab", "b", "\xff", "\xff\xff"})
 	value     = rapid.SampledFrom([]string{"", "\x00", "a", "ab", "\xff"})
-	version   = rapid.SampledFrom([]uint64{0, 1, 2, 127, 128, 1 << 63, ^uint64(0)})
+	version   = rapid.SampledFrom([]uint64{0, 1, 2, 127, 128, 1 << 62, store.MaxVersion})
 	expiry    = rapid.SampledFrom([]time.Duration{0, 0, 0, time.Hour, 8 * 24 * time.Hour, 300 * 24 * time.Hour})
 	position  = rapid.Custom(func(t *rapid.T) pim.Seq { return pim.Seq(rapid.IntRange(0, 40).Draw(t, "seq")) })
 	cellWrite = rapid.Custom(func(t *rapid.T) store.CellWrite {
@@ -129,7 +129,7 @@ func (m *twins) cells(t *rapid.T, least, most int) []store.CellWrite {
 		switch gone := m.gone[name]; {
 		case c.Forget:
 			m.gone[name] = max(gone, c.Version)
-		case c.Version <= gone && gone < ^uint64(0):
+		case c.Version <= gone && gone < store.MaxVersion:
 			c.Version = gone + 1
 		case c.Version <= gone:
 			c.Version = 0

@@ -152,6 +152,49 @@ func TestTheLayoutsBefore(t *testing.T) {
 	}
 }
 
+// A store of an earlier version of pim may hold versions above store.MaxVersion, which a
+// client chose. They count as MaxVersion: of such cells and one of MaxVersion the greater
+// value wins, and no lower version does.
+func TestVersionsOfEarlierStores(t *testing.T) {
+	ctx, fs := context.Background(), vfs.NewMem()
+	s := open(t, "db", small(fs))
+	writes := func(version uint64, value string) {
+		t.Helper()
+		c := store.CellWrite{Partition: "p", Cell: store.Cell{Key: "k", Version: version, Value: []byte(value)}}
+		if err := store.Commit(ctx, s, []*store.Write{{Cells: []store.CellWrite{c}}}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(value string) {
+		t.Helper()
+		for range 2 {
+			cells, err := s.List(ctx, "p", "", 9)
+			c := get(t, s, "p", "k")
+			if err != nil || len(cells) != 1 || cells[0].Version != store.MaxVersion || c.Version != store.MaxVersion || string(c.Value) != value || string(cells[0].Value) != value {
+				t.Fatalf("the cell is %+v, it is listed as %+v, %v; want the value %q", c, cells, err, value)
+			}
+			if err := s.Compact(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, version := range []uint64{1 << 63, ^uint64(0)} {
+		if err := s.SetOperand("p", "k", version, []byte("b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds("b")
+	writes(store.MaxVersion-1, "lower")
+	writes(store.MaxVersion, "a")
+	holds("b")
+	writes(store.MaxVersion, "c")
+	holds("c")
+	closes(t, s)
+	s = open(t, "db", small(fs))
+	holds("c")
+	closes(t, s)
+}
+
 func TestOneProcessOnly(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, pebble.Options{})

@@ -35,12 +35,18 @@ func (s *suite) highestVersion() {
 	s.holds("p", "k", 10, "ten")
 	s.cells(cell("p", "k", 12, "twelve"), cell("p", "k", 11, "eleven"))
 	s.holds("p", "k", 12, "twelve")
-	s.cells(cell("p", "k", 1<<63+5, "huge"))
+	s.cells(cell("p", "k", store.MaxVersion-1, "huge"))
 	s.cells(cell("p", "k", 1<<62, "less"))
-	s.holds("p", "k", 1<<63+5, "huge")
-	s.cells(cell("p", "k", ^uint64(0), "the last"))
-	s.holds("p", "k", ^uint64(0), "the last")
-	s.lists("p", "", 10, "k=18446744073709551615")
+	s.holds("p", "k", store.MaxVersion-1, "huge")
+	s.cells(cell("p", "k", store.MaxVersion, "the last"))
+	s.holds("p", "k", store.MaxVersion, "the last")
+	s.lists("p", "", 10, "k=9223372036854775807")
+	for _, version := range []uint64{store.MaxVersion + 1, ^uint64(0)} {
+		w := &store.Write{Cells: []store.CellWrite{cell("p", "k", version, "beyond"), cell("p", "other", 1, "")}}
+		s.invalid(fmt.Sprintf("a version of %d", version), w, store.Durable)
+	}
+	s.holds("p", "k", store.MaxVersion, "the last")
+	s.holds("p", "other", 0, "")
 }
 
 func (s *suite) equalVersions() {
