@@ -69,7 +69,7 @@ func (s *Server) Ready() error {
 		return errStopping
 	default:
 	}
-	if err := s.health(); err != nil {
+	if err := s.engine.Health(); err != nil {
 		return err
 	}
 	return s.clock.Gate()

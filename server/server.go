@@ -61,8 +61,7 @@ type Server struct {
 	tls     *tls.Config
 
 	engine   store.Store
-	identity string       // of the engine, "" if it has none
-	health   func() error // of the engine
+	identity string // of the engine, "" if it has none
 	clock    *clock.Watch
 	acks     *inbox.Acks
 	gateway  *gateway.Gateway
@@ -239,7 +238,7 @@ func (s *Server) gate() error {
 	if err := s.clock.Gate(); err != nil {
 		return err
 	}
-	return s.health()
+	return s.engine.Health()
 }
 
 // Start listens, unless Options.Listeners were given, and serves in the background. ctx

@@ -11,10 +11,7 @@ import (
 // openStore opens the embedded store, unless the caller brought one.
 func (s *Server) openStore(o Options) error {
 	if o.Store != nil {
-		s.engine, s.health = o.Store, func() error { return nil }
-		if h, ok := o.Store.(interface{ Health() error }); ok {
-			s.health = h.Health
-		}
+		s.engine = o.Store
 		return nil
 	}
 	if err := s.closeToOthers(); err != nil {
@@ -24,7 +21,7 @@ func (s *Server) openStore(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.engine, s.health = st, st.Health
+	s.engine = st
 	return nil
 }
 

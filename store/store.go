@@ -181,8 +181,14 @@ type Store interface {
 	// limit of them. Expiring cells are not listed. The caller owns the values.
 	List(ctx context.Context, p Partition, after string, limit int) ([]Cell, error)
 
+	// Health returns why the store accepts no writes now: a *pim.Error of KindUnavailable,
+	// KindDiskFull or KindCorrupt. It returns nil if the store accepts writes, or some of
+	// them. Reads may work in any case. Health waits for nothing and is cheap enough to be
+	// asked before each write. A nil promises nothing: the outcome of a write decides.
+	Health() error
+
 	// Close waits for the calls that are under way, makes every relaxed write durable,
-	// and ends the engine. Calls after it fail with KindUnavailable.
+	// and ends the engine. Calls after it fail with KindUnavailable, and so does Health.
 	Close() error
 }
 

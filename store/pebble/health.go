@@ -58,17 +58,15 @@ func (h *health) set(t trouble, err *pim.Error) {
 	}
 }
 
-// Health returns why the store does not accept writes now, a *pim.Error of
-// KindUnavailable, KindDiskFull or KindCorrupt, or nil if it accepts them. Reads may
-// work in any case.
+// Health implements store.Store.
 func (s *Store) Health() error {
-	if err := s.refusal(); err != nil {
-		return err
+	if s.isClosed() {
+		return errClosed
 	}
-	return nil
+	return s.refusal()
 }
 
-// refusal is Health for use inside the package.
+// refusal returns why writes are refused, nil if they are not.
 func (s *Store) refusal() error {
 	if err := s.health.err.Load(); err != nil {
 		return err

@@ -188,6 +188,12 @@ func (s *Store) checkFormat() error {
 
 var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
 
+func (s *Store) isClosed() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	return s.closed
+}
+
 // begin lets n calls in, unless the store is closed. Each call that was let in must end
 // with end.
 func (s *Store) begin(n int) error {

@@ -288,6 +288,18 @@ func (s *suite) cancelledMidway() {
 	s.reads("midway", 1, 0, much, want...)
 }
 
+// health asks for the store's health while it accepts writes, and after it was closed.
+func (s *suite) health() {
+	for i := range 9 {
+		if err := s.store.Health(); err != nil {
+			s.Fatalf("health: %v", err)
+		}
+		s.commits(appendTo("log", pim.Seq(i), "x"))
+	}
+	s.end()
+	s.unavailable("health", s.store.Health())
+}
+
 func (s *suite) close() {
 	s.commits(appendTo("log", 0, "x"))
 	s.end()

@@ -168,6 +168,15 @@ func (m *Memory) List(ctx context.Context, p store.Partition, after string, limi
 	return cells, nil
 }
 
+// Health implements store.Store.
+func (m *Memory) Health() error {
+	if err := m.enter(context.Background()); err != nil {
+		return err
+	}
+	m.mu.Unlock()
+	return nil
+}
+
 // Close implements store.Store.
 func (m *Memory) Close() error {
 	if err := m.enter(context.Background()); err != nil {

@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"cells do not expire early", (*suite).expiry},
 		{"bad sizes", (*suite).badSizes},
 		{"a cancelled context", (*suite).cancelled},
+		{"health", (*suite).health},
 		{"close", (*suite).close},
 	} {
 		t.Run(test.name, func(t *testing.T) {
