@@ -114,7 +114,7 @@ func (s *Writers) heedBlocks(ctx context.Context, l *live) error {
 // read reads from the settings of b.user whether b.user blocks whom.
 func (b *block) read(ctx context.Context, s store.Store, whom pim.UserID) error {
 	cmd := pim.Command{Kind: pim.CommandBlock, Subject: string(whom)}
-	cell, ok, err := s.Get(ctx, inbox.Settings(b.user), cmd.Entity())
+	cell, ok, err := store.Lookup(ctx, s, inbox.Settings(b.user), cmd.Entity())
 	if err != nil || !ok {
 		return err
 	}

@@ -223,11 +223,13 @@ type counted struct {
 	gets atomic.Int64
 }
 
-func (c *counted) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if strings.HasPrefix(string(p), "settings/") {
-		c.gets.Add(1)
+func (c *counted) Get(ctx context.Context, gets []store.Get) error {
+	for i := range gets {
+		if strings.HasPrefix(string(gets[i].Partition), "settings/") {
+			c.gets.Add(1)
+		}
 	}
-	return c.Store.Get(ctx, p, key)
+	return c.Store.Get(ctx, gets)
 }
 
 // The blocks of a direct conversation are read when the conversation is loaded and after any

@@ -75,7 +75,7 @@ func crashRun(t *testing.T, seed uint64, clones int) {
 			writeMany(w, rec, 340)
 		}
 		oldest := string(binary.BigEndian.AppendUint64([]byte{'i', 0}, 1))
-		if _, ok, err := st.Get(context.Background(), store.Partition("dedup/"+pim.Direct("u0", "u1")), oldest); err != nil || !ok {
+		if _, ok, err := store.Lookup(context.Background(), st, store.Partition("dedup/"+pim.Direct("u0", "u1")), oldest); err != nil || !ok {
 			t.Errorf("the oldest part of the index is not in a cell: %v", err)
 		}
 	}

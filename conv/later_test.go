@@ -66,7 +66,7 @@ func TestOwnLogOfALaterVersion(t *testing.T) {
 		t.Errorf("a new command of a kind that is not known: %v", err)
 	}
 	for _, c := range append(w.Cells, settingCell("bob", "pin/g:x", 5, late)) {
-		got, ok, err := s.Get(t.Context(), inbox.Settings("bob"), c.Key)
+		got, ok, err := store.Lookup(t.Context(), s, inbox.Settings("bob"), c.Key)
 		if err != nil || !ok || got.Version != c.Version || c.Key != "pin/g:x" && !bytes.Equal(got.Value, c.Value) {
 			t.Errorf("%s is %+v, %v; want %+v", c.Key, got, err, c.Cell)
 		}
@@ -133,7 +133,7 @@ func TestGroupOfALaterVersion(t *testing.T) {
 	if _, err := persist(w, rec, leave); err != nil {
 		t.Fatal(err)
 	}
-	cell, _, err := s.Get(t.Context(), inbox.Members(group), "bob")
+	cell, _, err := store.Lookup(t.Context(), s, inbox.Members(group), "bob")
 	if got, perr := inbox.ParseMembership(cell.Value); err != nil || perr != nil || got.Flags != 0x84 || len(got.Periods) != 1 || got.Periods[0].To != 4 {
 		t.Errorf("bob's membership is %+v, %v %v", got, err, perr)
 	}

@@ -147,9 +147,9 @@ func (s *reads) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 	return s.Store.Last(ctx, log)
 }
 
-func (s *reads) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	s.calls.Add(1)
-	return s.Store.Get(ctx, p, key)
+func (s *reads) Get(ctx context.Context, gets []store.Get) error {
+	s.calls.Add(int64(len(gets)))
+	return s.Store.Get(ctx, gets)
 }
 
 func (s *reads) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {

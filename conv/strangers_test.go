@@ -17,7 +17,7 @@ import (
 // readCounter counts the reads of a store.
 type readCounter struct {
 	store.Store
-	reads atomic.Int64 // calls of Last and Get, plus the cells and records that were read
+	reads atomic.Int64 // calls of Last, plus the cells and records that were read
 }
 
 func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, error) {
@@ -25,9 +25,9 @@ func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, error) {
 	return c.Store.Last(ctx, l)
 }
 
-func (c *readCounter) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	c.reads.Add(1)
-	return c.Store.Get(ctx, p, key)
+func (c *readCounter) Get(ctx context.Context, gets []store.Get) error {
+	c.reads.Add(int64(len(gets)))
+	return c.Store.Get(ctx, gets)
 }
 
 func (c *readCounter) Read(ctx context.Context, l store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {

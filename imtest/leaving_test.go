@@ -68,11 +68,13 @@ type gatedStore struct {
 	gate *pullGate
 }
 
-func (s gatedStore) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	c, ok, err := s.Store.Get(ctx, p, key)
-	if s.gate.trip(p, key) {
-		close(s.gate.looked)
-		<-s.gate.resume
+func (s gatedStore) Get(ctx context.Context, gets []store.Get) error {
+	err := s.Store.Get(ctx, gets)
+	for i := range gets {
+		if s.gate.trip(gets[i].Partition, gets[i].Key) {
+			close(s.gate.looked)
+			<-s.gate.resume
+		}
 	}
-	return c, ok, err
+	return err
 }

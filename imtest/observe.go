@@ -79,18 +79,23 @@ func (o *observer) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 }
 
 // Get implements store.Store.
-func (o *observer) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+func (o *observer) Get(ctx context.Context, gets []store.Get) error {
 	since := o.history.Now()
-	c, ok, err := o.Store.Get(ctx, p, key)
+	err := o.Store.Get(ctx, gets)
 	lost := o.record(func() {
-		if err == nil {
-			o.history.Saw(since, string(p), key, c.Version)
+		for i := range gets {
+			if g := &gets[i]; g.Err == nil {
+				o.history.Saw(since, string(g.Partition), g.Key, g.Cell.Version)
+			}
 		}
 	})
-	if lost != nil {
-		return store.Cell{}, false, lost
+	if lost == nil {
+		return err
 	}
-	return c, ok, err
+	for i := range gets {
+		gets[i].Cell, gets[i].Err = store.Cell{}, lost
+	}
+	return lost
 }
 
 // List implements store.Store.

@@ -26,12 +26,14 @@ type slowFor struct {
 	held, hold chan struct{}
 }
 
-func (s *slowFor) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if p == inbox.Fresh(s.user) {
-		s.held <- struct{}{}
-		<-s.hold
+func (s *slowFor) Get(ctx context.Context, gets []store.Get) error {
+	for i := range gets {
+		if gets[i].Partition == inbox.Fresh(s.user) {
+			s.held <- struct{}{}
+			<-s.hold
+		}
 	}
-	return s.Store.Get(ctx, p, key)
+	return s.Store.Get(ctx, gets)
 }
 
 // Settle stores what a device has acknowledged, so that its sync sees it, and does not

@@ -14,15 +14,16 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// calls counts the calls to a store, and the cells that it lists.
+// calls counts the calls to a store, and the cells that it looks up and lists.
 type calls struct {
 	store.Store
-	gets, lists, listed, commits int
+	gets, got, lists, listed, commits int
 }
 
-func (c *calls) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
+func (c *calls) Get(ctx context.Context, gets []store.Get) error {
 	c.gets++
-	return c.Store.Get(ctx, p, key)
+	c.got += len(gets)
+	return c.Store.Get(ctx, gets)
 }
 
 func (c *calls) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {

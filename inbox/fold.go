@@ -49,7 +49,7 @@ func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 // one, or leaves that to req.Later; until the first one is written, mark returns 0 and
 // the device cannot settle.
 func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
-	cell, ok, err := x.store.Get(ctx, Settled(req.User), string(req.Device))
+	cell, ok, err := store.Lookup(ctx, x.store, Settled(req.User), string(req.Device))
 	if err != nil || ok {
 		return cell.Version, err
 	}
@@ -171,7 +171,7 @@ func (f *fold) devices(ctx context.Context) (marks []store.Cell, err error) {
 // acknowledged reports whether a device has acknowledged all of lines.
 func (f *fold) acknowledged(ctx context.Context, device pim.DeviceID, lines []store.Cell) (bool, error) {
 	for _, line := range lines {
-		ack, _, err := f.store.Get(ctx, Acked(f.user, device), line.Key)
+		ack, _, err := store.Lookup(ctx, f.store, Acked(f.user, device), line.Key)
 		if err != nil || ack.Version < line.Version {
 			return false, err
 		}

@@ -66,7 +66,7 @@ func newSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// run is a sync that goes on step by step. A step is a call to the store, or the write of
+// run is a sync that goes on step by step. A step is a list, or the look-up or the write of
 // one cell.
 type run struct {
 	store.Store
@@ -87,9 +87,14 @@ func (r *run) step() {
 	}
 }
 
-func (r *run) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	r.step()
-	return r.Store.Get(ctx, p, key)
+func (r *run) Get(ctx context.Context, gets []store.Get) error {
+	for i := range gets {
+		r.step()
+		if err := r.Store.Get(ctx, gets[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
@@ -366,7 +371,7 @@ func (s evenStay) commit(ctx context.Context, w []*store.Write, d store.Durabili
 		if c.Partition != inbox.Settled("alice") {
 			continue
 		}
-		now, _, _ := s.Store.(*run).Store.Get(ctx, c.Partition, c.Key)
+		now, _, _ := store.Lookup(ctx, s.Store.(*run).Store, c.Partition, c.Key)
 		if now.Version%2 == 0 && c.Version == now.Version+2 && now.Version > 0 {
 			c.Version = 0
 		}
@@ -381,15 +386,19 @@ type oneLook struct {
 	seen bool
 }
 
-func (s *oneLook) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if !strings.HasPrefix(string(p), "settled/") {
-		return s.Store.Get(ctx, p, key)
+func (s *oneLook) Get(ctx context.Context, gets []store.Get) error {
+	if !strings.HasPrefix(string(gets[0].Partition), "settled/") {
+		return s.Store.Get(ctx, gets)
 	}
-	var err error
 	if !s.seen {
-		s.mark, s.seen, err = s.Store.Get(ctx, p, key)
+		if err := s.Store.Get(ctx, gets); err != nil {
+			return err
+		}
+		s.mark = gets[0].Cell
+		s.seen = s.mark.Version != 0
 	}
-	return s.mark, s.seen, err
+	gets[0].Cell = s.mark
+	return nil
 }
 
 // noFirst writes no first marks: folds do not know of such a device.

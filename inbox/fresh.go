@@ -26,11 +26,11 @@ func (x *Inbox) Line(ctx context.Context, user pim.UserID, c pim.ConversationID)
 // newestLine returns the newest line that a user has of a conversation, of version 0
 // if there is none. It may return an older one whose version is enough or more.
 func newestLine(ctx context.Context, s store.Store, user pim.UserID, c pim.ConversationID, enough pim.Seq) (store.Cell, error) {
-	fresh, _, err := s.Get(ctx, Fresh(user), string(c)) // first: a line is in Lines before it is forgotten in Fresh
+	fresh, _, err := store.Lookup(ctx, s, Fresh(user), string(c)) // first: a line is in Lines before it is forgotten in Fresh
 	if err != nil || fresh.Version >= uint64(enough) {
 		return fresh, err
 	}
-	folded, _, err := s.Get(ctx, Lines(user), string(c))
+	folded, _, err := store.Lookup(ctx, s, Lines(user), string(c))
 	if folded.Version > fresh.Version {
 		return folded, err
 	}

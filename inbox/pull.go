@@ -206,7 +206,7 @@ func (x *Inbox) membership(ctx context.Context, user pim.UserID, c pim.Conversat
 	if !c.IsGroup() {
 		return Membership{Periods: []Period{{From: 1}}}, nil
 	}
-	cell, ok, err := x.store.Get(ctx, Members(c), string(user))
+	cell, ok, err := store.Lookup(ctx, x.store, Members(c), string(user))
 	if err != nil {
 		return Membership{}, err
 	}

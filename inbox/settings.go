@@ -106,7 +106,7 @@ func (x *Inbox) setting(ctx context.Context, user pim.UserID, entity string, rea
 	if s, ok := read[entity]; ok {
 		return s, nil
 	}
-	cell, ok, err := x.store.Get(ctx, Settings(user), entity)
+	cell, ok, err := store.Lookup(ctx, x.store, Settings(user), entity)
 	if err != nil {
 		return pim.Setting{}, err
 	}

@@ -149,7 +149,7 @@ func (x *Inbox) acked(ctx context.Context, acks *cursor, conversation string, fe
 	if !few {
 		return acks.version(ctx, conversation)
 	}
-	cell, _, err := x.store.Get(ctx, acks.partition, conversation)
+	cell, _, err := store.Lookup(ctx, x.store, acks.partition, conversation)
 	return cell.Version, err
 }
 
@@ -197,7 +197,7 @@ func (s *Summary) shorten() error {
 // Serial returns the highest serial of a PIMPushAck stored for the device, 0 if
 // there is none.
 func (x *Inbox) Serial(ctx context.Context, user pim.UserID, device pim.DeviceID) (uint64, error) {
-	cell, _, err := x.store.Get(ctx, Devices(user), string(device))
+	cell, _, err := store.Lookup(ctx, x.store, Devices(user), string(device))
 	return cell.Version, err
 }
 

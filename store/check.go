@@ -69,6 +69,14 @@ func (l Limit) Check() error {
 	return nil
 }
 
+// CheckBatch returns why one call cannot take n gets, as a *pim.Error of KindInvalid.
+func CheckBatch(n int) error {
+	if n > MaxBatch {
+		return pim.Errorf(pim.KindInvalid, "%d cells in one call, at most %d are allowed", n, MaxBatch)
+	}
+	return nil
+}
+
 func checkName(what, name string) error {
 	switch {
 	case name == "":

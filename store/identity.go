@@ -22,7 +22,7 @@ const (
 // the greatest value stays, and an earlier answer may have been another. Errors are
 // those of the store.
 func Identity(ctx context.Context, s Store) (string, error) {
-	c, ok, err := s.Get(ctx, identityPartition, identityKey)
+	c, ok, err := Lookup(ctx, s, identityPartition, identityKey)
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +35,7 @@ func Identity(ctx context.Context, s Store) (string, error) {
 // NewIdentity gives s another identity, durably, and returns it. It is for a store that
 // went back to an earlier state. Errors are those of the store.
 func NewIdentity(ctx context.Context, s Store) (string, error) {
-	c, _, err := s.Get(ctx, identityPartition, identityKey)
+	c, _, err := Lookup(ctx, s, identityPartition, identityKey)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +53,7 @@ func identify(ctx context.Context, s Store, version uint64) (string, error) {
 	if err := Commit(ctx, s, []*Write{w}, Durable); err != nil {
 		return "", err
 	}
-	c, _, err := s.Get(ctx, identityPartition, identityKey)
+	c, _, err := Lookup(ctx, s, identityPartition, identityKey)
 	if err != nil {
 		return "", err
 	}

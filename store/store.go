@@ -21,8 +21,8 @@
 // log's last seq, also the one in a conflict, and an outcome of nil. So a Read is at least
 // as fresh as every Last that returned before the Read began. A Get or List that begins
 // after a write has ended without an error sees at least the write's cells, also those of a
-// Relaxed write; before that it may see them or not. Two calls of Get are no snapshot, and
-// neither are the cells of one List.
+// Relaxed write; before that it may see them or not. The cells of one Get or List are no
+// snapshot.
 //
 // # Unknown outcomes
 //
@@ -52,12 +52,14 @@ import (
 // can keep them as signed numbers.
 const MaxVersion = 1<<63 - 1
 
-// Limits of a write. A write that exceeds one ends with KindInvalid.
+// Limits. A write or a call that exceeds one ends with KindInvalid.
 const (
 	MaxNameBytes   = 255     // of a Log or Partition; at least 1
 	MaxKeyBytes    = 1 << 10 // of a cell's key; at least 1
 	MaxValueBytes  = 1 << 20 // of a cell's value
 	MaxRecordBytes = 1 << 20 // of a log's record
+
+	MaxBatch = 4096 // gets of one call
 
 	// MaxLifetime is the longest lifetime of a cell that expires.
 	MaxLifetime = 366 * 24 * time.Hour
@@ -138,6 +140,15 @@ const (
 	Relaxed Durability = false
 )
 
+// Get is a cell to look up. The engine sets Cell and Err. Cell has version 0 if the cell was
+// never written, has expired or was forgotten, and after an error. The caller owns its value.
+type Get struct {
+	Partition Partition
+	Key       string
+	Cell      Cell
+	Err       error
+}
+
 // Limit bounds a Read. Both fields are at least 1. The first record is returned
 // whatever its size.
 type Limit struct {
@@ -173,9 +184,9 @@ type Store interface {
 	// Last returns the log's last durable seq, 0 for an empty log.
 	Last(ctx context.Context, log Log) (pim.Seq, error)
 
-	// Get returns one cell. ok is false if the cell was never written, has expired or
-	// was forgotten. The caller owns the value.
-	Get(ctx context.Context, p Partition, key string) (c Cell, ok bool, err error)
+	// Get looks up cells, at most MaxBatch, in no order. It sets the Cell and the Err of each.
+	// One that fails does not keep the others from being looked up. Get returns the first Err.
+	Get(ctx context.Context, gets []Get) error
 
 	// List returns the cells of p whose keys are greater than after, ascending, at most
 	// limit of them. Expiring cells are not listed. The caller owns the values.
@@ -206,6 +217,13 @@ func Commit(ctx context.Context, s Store, writes []*Write, d Durability) error {
 		}
 	}
 	return nil
+}
+
+// Lookup gets one cell. ok is false if the cell is not there.
+func Lookup(ctx context.Context, s Store, p Partition, key string) (c Cell, ok bool, err error) {
+	gets := []Get{{Partition: p, Key: key}}
+	err = s.Get(ctx, gets)
+	return gets[0].Cell, gets[0].Cell.Version != 0, err
 }
 
 // ConflictError is the outcome of an append whose After is not the log's last seq.

@@ -163,7 +163,7 @@ func searchLevel(ctx context.Context, log Log, level int, stretches []stretch, t
 
 // readCell reads the stretches in a cell of the index; none if the cell has expired.
 func readCell(ctx context.Context, log Log, level int, first pim.Seq) ([]stretch, error) {
-	cell, ok, err := log.Store.Get(ctx, partition(log.Conversation), indexKey(level, first))
+	cell, ok, err := store.Lookup(ctx, log.Store, partition(log.Conversation), indexKey(level, first))
 	if err != nil || !ok {
 		return nil, err
 	}

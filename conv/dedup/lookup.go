@@ -38,7 +38,7 @@ func (x *IDs) Elsewhere(id pim.ClientMessageID) bool {
 func (x *IDs) LookUp(ctx context.Context, log Log, id pim.ClientMessageID, now pim.Millis) (pim.Seq, error) {
 	r, t := &x.recent, idTime(id)
 	if x.strangers.mayHave(t) {
-		cell, _, err := log.Store.Get(ctx, partition(log.Conversation), string(id[:]))
+		cell, _, err := store.Lookup(ctx, log.Store, partition(log.Conversation), string(id[:]))
 		if err != nil || cell.Version != 0 {
 			return pim.Seq(cell.Version), err
 		}

@@ -29,7 +29,7 @@ const (
 // than Unsnapped. All IDs up to the seq kept are in cells; the caller must Add the IDs of the
 // entries after it.
 func Earlier(ctx context.Context, s store.Store, c pim.ConversationID, last pim.Seq) (x IDs, kept pim.Seq, err error) {
-	cell, ok, err := s.Get(ctx, partition(c), newestKey)
+	cell, ok, err := store.Lookup(ctx, s, partition(c), newestKey)
 	if err != nil {
 		return x, 0, err
 	}

@@ -144,15 +144,25 @@ func (l *line) Last(ctx context.Context, log store.Log) (last pim.Seq, err error
 }
 
 // Get implements store.Store.
-func (l *line) Get(ctx context.Context, p store.Partition, key string) (c store.Cell, ok bool, err error) {
-	err = l.read(func() (err error) {
-		since := l.gate.history.Now()
-		if c, ok, err = l.gate.store.Get(ctx, p, key); err == nil {
-			l.gate.history.Saw(since, string(p), key, c.Version)
+func (l *line) Get(ctx context.Context, gets []store.Get) (first error) {
+	for i := range gets {
+		g := &gets[i]
+		err := l.read(func() error {
+			since := l.gate.history.Now()
+			err := l.gate.store.Get(ctx, gets[i:i+1])
+			if err == nil {
+				l.gate.history.Saw(since, string(g.Partition), g.Key, g.Cell.Version)
+			}
+			return err
+		}, "gets %s %s", g.Partition, g.Key)
+		if err != nil {
+			g.Cell, g.Err = store.Cell{}, err
 		}
-		return err
-	}, "gets %s %s", p, key)
-	return c, ok, err
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // List implements store.Store.
@@ -167,6 +177,9 @@ func (l *line) List(ctx context.Context, p store.Partition, after string, limit 
 	}, "lists %s after %q", p, after)
 	return cells, err
 }
+
+// Health implements store.Store.
+func (l *line) Health() error { return l.gate.store.Health() }
 
 // Close implements store.Store.
 func (l *line) Close() error { return nil }

@@ -370,7 +370,7 @@ func (j *judge) checkCells() {
 			}
 		}
 		for entity, want := range settings {
-			cell, _, err := j.store.Get(ctx, inbox.Settings(owner), entity)
+			cell, _, err := store.Lookup(ctx, j.store, inbox.Settings(owner), entity)
 			if err != nil {
 				j.fail("setting %s of %s: %v", entity, owner, err)
 				continue

@@ -10,28 +10,50 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Get implements store.Store. A cell that does not expire takes one look-up. A cell
-// that is not there or expires takes one more for each live bucket; bloom filters answer
-// most of these.
-func (s *Store) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if err := s.beginRead(ctx, p.Check()); err != nil {
-		return store.Cell{}, false, err
+// Get implements store.Store. It looks the cells up one by one, which costs less than an
+// iterator: bloom filters answer for most tables that do not have a cell.
+func (s *Store) Get(ctx context.Context, gets []store.Get) error {
+	err := s.beginRead(ctx, store.CheckBatch(len(gets)))
+	if err == nil {
+		defer s.end(1)
 	}
-	defer s.end(1)
+	first := err
+	for i := range gets {
+		g := &gets[i]
+		if err == nil {
+			err = ctx.Err()
+		}
+		if g.Cell, g.Err = (store.Cell{}), err; err == nil {
+			g.Cell, g.Err = s.lookUp(g.Partition, g.Key)
+		}
+		if first == nil {
+			first = g.Err
+		}
+	}
+	return first
+}
+
+func (s *Store) lookUp(p store.Partition, key string) (store.Cell, error) {
+	if err := p.Check(); err != nil {
+		return store.Cell{}, err
+	}
 	get := s.get
 	if p.Passing() {
 		get = s.getPassing
 	}
 	cell, err := get(p, key)
 	if err != nil {
-		return store.Cell{}, false, s.readError("get from "+string(p), err)
+		return store.Cell{}, s.readError("get from "+string(p), err)
 	}
-	return cell, cell.Version != 0, nil
+	return cell, nil
 }
 
 // stackKey holds most keys without an allocation.
 type stackKey [128]byte
 
+// get returns a cell of a partition that is not passing. A cell that does not expire takes
+// one look-up in the database. A cell that is not there or expires takes one more for each
+// live bucket; bloom filters answer most of these.
 func (s *Store) get(p store.Partition, key string) (store.Cell, error) {
 	var memory stackKey
 	k := appendCellKey(memory[:0], p, key)

@@ -125,7 +125,7 @@ func readsAll(t *testing.T, s store.Store, where string) (corrupt bool) {
 	cells, err := s.List(ctx, "p", "", 1000)
 	check("list", err, len(cells) == total)
 	for i := range total {
-		c, _, err := s.Get(ctx, "p", fmt.Sprint(i))
+		c, _, err := store.Lookup(ctx, s, "p", fmt.Sprint(i))
 		check("get", err, c.Version == 1)
 	}
 	return corrupt

@@ -125,7 +125,7 @@ func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 				t.Fatalf("log %s at %d: %.40q", log, i+1, r)
 			}
 		}
-		cell, _, err := s.Get(ctx, head(log), "head")
+		cell, _, err := store.Lookup(ctx, s, head(log), "head")
 		if err != nil || cell.Version != uint64(last) {
 			t.Fatalf("log %s ends at %d, its cell says %d, %v", log, last, cell.Version, err)
 		}

@@ -220,8 +220,8 @@ func (m *twins) get(t *rapid.T) {
 	if rapid.Bool().Draw(t, "expiring") {
 		key += "expiring"
 	}
-	got, gotOK, gotErr := m.store.Get(context.Background(), p, key)
-	want, wantOK, wantErr := m.model.Get(context.Background(), p, key)
+	got, gotOK, gotErr := store.Lookup(context.Background(), m.store, p, key)
+	want, wantOK, wantErr := store.Lookup(context.Background(), m.model, p, key)
 	m.same("get", fmt.Sprintf("%v %+v", gotOK, got), gotErr, fmt.Sprintf("%v %+v", wantOK, want), wantErr)
 }
 

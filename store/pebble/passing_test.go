@@ -132,7 +132,7 @@ func TestMovesMeetCommits(t *testing.T) {
 		commitCells(t, s, store.Relaxed, store.CellWrite{Partition: partition(i), Cell: store.Cell{Key: "a", Version: 1}})
 		moving.Go(func() {
 			for {
-				_, ok, err := s.Get(ctx, partition(i), "a")
+				_, ok, err := store.Lookup(ctx, s, partition(i), "a")
 				cells, listErr := s.List(ctx, partition(i), "", 1000)
 				if !ok || err != nil || listErr != nil || !slices.ContainsFunc(cells, func(c store.Cell) bool { return c.Key == "a" }) {
 					t.Errorf("%s: found %v, %v; listed %v, %v", partition(i), ok, err, cells, listErr)
@@ -173,7 +173,7 @@ func TestMovesMeetCommits(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				got, ok, err := s.Get(ctx, p, key)
+				got, ok, err := store.Lookup(ctx, s, p, key)
 				if err != nil || ok != (versions[at] > gone[at]) || ok && got.Version != versions[at] {
 					t.Errorf("%s %s is at %d, %v, %v; written %d, forgotten %d", p, key, got.Version, ok, err, versions[at], gone[at])
 					return

@@ -68,7 +68,7 @@ func commitCell(t testing.TB, s store.Store, p store.Partition, key string, vers
 
 func get(t testing.TB, s store.Store, p store.Partition, key string) store.Cell {
 	t.Helper()
-	c, _, err := s.Get(context.Background(), p, key)
+	c, _, err := store.Lookup(context.Background(), s, p, key)
 	if err != nil {
 		t.Fatal(err)
 	}

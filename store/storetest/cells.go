@@ -247,7 +247,7 @@ func (s *suite) badSizes() {
 		s.isInvalid("read", err)
 		_, err = s.store.Last(s.ctx, store.Log(name))
 		s.isInvalid("last", err)
-		_, _, err = s.store.Get(s.ctx, store.Partition(name), "k")
+		_, _, err = store.Lookup(s.ctx, s.store, store.Partition(name), "k")
 		s.isInvalid("get", err)
 		_, err = s.store.List(s.ctx, store.Partition(name), "", 1)
 		s.isInvalid("list", err)

@@ -105,7 +105,7 @@ func (s *suite) cellsAreFresh() {
 		}
 	}, func() bool {
 		known := versions.Load()
-		c, _, err := s.store.Get(s.ctx, "p", "k")
+		c, _, err := store.Lookup(s.ctx, s.store, "p", "k")
 		if err != nil || c.Version < known {
 			s.Errorf("get: version %d, %v; version %d is written", c.Version, err, known)
 			return false

@@ -229,7 +229,7 @@ func (s *suite) copies() {
 		}
 		clear(records[1])
 		s.holds("p", "k", 1, "scratch")
-		c, _, _ := s.store.Get(s.ctx, "p", "k")
+		c, _, _ := store.Lookup(s.ctx, s.store, "p", "k")
 		clear(c.Value)
 		cells, err := s.store.List(s.ctx, "p", "", 1)
 		if err != nil || len(cells) != 1 || string(cells[0].Value) != "scratch" {
@@ -253,7 +253,7 @@ func (s *suite) cancelled() {
 	if _, err := s.store.Last(ctx, "log"); err == nil {
 		s.Error("last with a cancelled context: no error")
 	}
-	if _, _, err := s.store.Get(ctx, "p", "k"); err == nil {
+	if _, _, err := store.Lookup(ctx, s.store, "p", "k"); err == nil {
 		s.Error("get with a cancelled context: no error")
 	}
 	if _, err := s.store.List(ctx, "p", "", 1); err == nil {
@@ -314,7 +314,7 @@ func (s *suite) close() {
 	s.unavailable("read", err)
 	_, err = s.store.Last(s.ctx, "log")
 	s.unavailable("last", err)
-	_, _, err = s.store.Get(s.ctx, "p", "k")
+	_, _, err = store.Lookup(s.ctx, s.store, "p", "k")
 	s.unavailable("get", err)
 	_, err = s.store.List(s.ctx, "p", "", 1)
 	s.unavailable("list", err)

@@ -135,20 +135,30 @@ func (m *Memory) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 }
 
 // Get implements store.Store.
-func (m *Memory) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	if err := m.enter(ctx, p.Check()); err != nil {
-		return store.Cell{}, false, err
+func (m *Memory) Get(ctx context.Context, gets []store.Get) error {
+	tooMany := store.CheckBatch(len(gets))
+	first := tooMany
+	for i := range gets {
+		g := &gets[i]
+		g.Cell, g.Err = m.get(ctx, tooMany, g.Partition, g.Key)
+		if first == nil {
+			first = g.Err
+		}
+	}
+	return first
+}
+
+func (m *Memory) get(ctx context.Context, tooMany error, p store.Partition, key string) (store.Cell, error) {
+	if err := m.enter(ctx, tooMany, p.Check()); err != nil {
+		return store.Cell{}, err
 	}
 	defer m.mu.Unlock()
 	c, ok := m.cells[p][key]
 	if !ok {
-		c, ok = m.expiring[p][key]
-	}
-	if ok = ok && c.Version > 0; !ok {
-		return store.Cell{}, false, nil
+		c = m.expiring[p][key]
 	}
 	c.Value = bytes.Clone(c.Value)
-	return c, true, nil
+	return c, nil
 }
 
 // List implements store.Store.

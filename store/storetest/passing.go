@@ -32,8 +32,16 @@ func (p passing) Begin(ctx context.Context, writes []*store.Write, d store.Durab
 	p.Store.Begin(ctx, writes, d, done)
 }
 
-func (p passing) Get(ctx context.Context, name store.Partition, key string) (store.Cell, bool, error) {
-	return p.Store.Get(ctx, store.PassingPrefix+name, key)
+func (p passing) Get(ctx context.Context, gets []store.Get) error {
+	prefixed := slices.Clone(gets)
+	for i := range prefixed {
+		prefixed[i].Partition = store.PassingPrefix + gets[i].Partition
+	}
+	err := p.Store.Get(ctx, prefixed)
+	for i := range gets {
+		gets[i].Cell, gets[i].Err = prefixed[i].Cell, prefixed[i].Err
+	}
+	return err
 }
 
 func (p passing) List(ctx context.Context, name store.Partition, after string, limit int) ([]store.Cell, error) {

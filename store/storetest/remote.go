@@ -56,9 +56,15 @@ type request struct {
 	Log        store.Log
 	From, To   pim.Seq
 	Limit      store.Limit
+	Cells      []cellName
 	Partition  store.Partition
 	Key        string
 	Count      int
+}
+
+type cellName struct {
+	Partition store.Partition
+	Key       string
 }
 
 type reply struct {
@@ -66,9 +72,8 @@ type reply struct {
 	Fault   *fault
 	Records [][]byte
 	Last    pim.Seq
-	Cell    store.Cell
-	OK      bool
 	Cells   []store.Cell
+	Faults  []fault // of Get, one for each of Cells; without a text: there is none
 }
 
 func (r *request) carryOut(s store.Store) *reply {
@@ -84,7 +89,19 @@ func (r *request) carryOut(s store.Store) *reply {
 	case "Last":
 		a.Last, err = s.Last(ctx, r.Log)
 	case "Get":
-		a.Cell, a.OK, err = s.Get(ctx, r.Partition, r.Key)
+		gets := make([]store.Get, len(r.Cells))
+		for i, c := range r.Cells {
+			gets[i] = store.Get{Partition: c.Partition, Key: c.Key}
+		}
+		_ = s.Get(ctx, gets) // each has its own error
+		for i := range gets {
+			a.Cells, a.Faults = append(a.Cells, gets[i].Cell), append(a.Faults, fault{})
+			if f := faultOf(gets[i].Err); f != nil {
+				a.Faults[i] = *f
+			}
+		}
+	case "Health":
+		err = s.Health()
 	case "List":
 		a.Cells, err = s.List(ctx, r.Partition, r.Key, r.Count)
 	}
@@ -252,12 +269,31 @@ func (r *remote) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
 }
 
 // Get implements store.Store.
-func (r *remote) Get(ctx context.Context, p store.Partition, key string) (store.Cell, bool, error) {
-	a, err := r.ask(ctx, &request{Method: "Get", Partition: p, Key: key})
-	if err != nil {
-		return store.Cell{}, false, err
+func (r *remote) Get(ctx context.Context, gets []store.Get) error {
+	q := &request{Method: "Get"}
+	for i := range gets {
+		q.Cells = append(q.Cells, cellName{gets[i].Partition, gets[i].Key})
 	}
-	return a.Cell, a.OK, nil
+	a, err := r.ask(ctx, q)
+	first := err
+	for i := range gets {
+		g := &gets[i]
+		if g.Cell, g.Err = (store.Cell{}), err; err == nil {
+			if g.Cell = a.Cells[i]; a.Faults[i].Text != "" {
+				g.Err = a.Faults[i].err()
+			}
+		}
+		if first == nil {
+			first = g.Err
+		}
+	}
+	return first
+}
+
+// Health implements store.Store.
+func (r *remote) Health() error {
+	_, err := r.ask(context.Background(), &request{Method: "Health"})
+	return err
 }
 
 // List implements store.Store.

@@ -56,6 +56,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"lists pass what was forgotten", (*suite).listsPassForgotten},
 		{"bad forgets", (*suite).badForgets},
 		{"cells do not expire early", (*suite).expiry},
+		{"many gets in one call", (*suite).getMany},
+		{"a get fails alone", (*suite).getsFailAlone},
+		{"gets that fail together", (*suite).getsAsOne},
 		{"bad sizes", (*suite).badSizes},
 		{"a cancelled context", (*suite).cancelled},
 		{"health", (*suite).health},
@@ -150,7 +153,7 @@ func (s *suite) reads(log store.Log, from, to pim.Seq, limit store.Limit, want .
 // not exist.
 func (s *suite) holds(p store.Partition, key string, version uint64, value string) {
 	s.Helper()
-	c, ok, err := s.store.Get(s.ctx, p, key)
+	c, ok, err := store.Lookup(s.ctx, s.store, p, key)
 	switch {
 	case err != nil:
 		s.Fatalf("get %q %q: %v", p, key, err)
