@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ const (
 	ackPending  = 1 << 16     // conversations of devices that wait, at most, besides the first ackFirst of each user
 	ackFirst    = 16          // conversations of a user that may wait however many of others do
 	ackCommit   = 256         // devices in one commit, at most
+	ackLines    = 512         // lines looked up in one call
 	ackLater    = 256         // writes given to Later that wait, at most
 	laterShare  = 4           // of them, those of one user
 
@@ -171,8 +173,8 @@ func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	}
 }
 
-// Flush writes all acknowledgements that wait, durably. On an error those that are not
-// written are lost, which only makes the next sync list more.
+// Flush writes all acknowledgements that wait, durably. Those that cannot be written are
+// lost, which only makes the next sync list more.
 func (a *Acks) Flush(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
@@ -183,7 +185,7 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.mu.Unlock()
 	if lost, err := a.write(ctx, a.writing, store.Durable); err != nil {
 		a.lost.Add(float64(lost))
-		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "err", err)
+		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "lost", lost, "err", err)
 	}
 	a.mu.Lock()
 	a.writing, a.written = nil, 0
@@ -191,78 +193,98 @@ func (a *Acks) Flush(ctx context.Context) {
 }
 
 // write stores acknowledgements, those of ackCommit devices at a time. The last commit
-// is as durable as d says, and makes those before it as durable. On an error write
-// returns how many acknowledgements are not stored. It goes on when ctx is cancelled,
-// as by the end of a connection: pending may hold acknowledgements of other devices.
-func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (left int, err error) {
+// is as durable as d says, and makes those before it as durable. write returns how many
+// acknowledgements are not stored, and the first error: of a line that cannot be read, whose
+// acknowledgement is left out, or of a commit, which ends write. It goes on when ctx is
+// cancelled, as by the end of a connection: pending may hold acknowledgements of other devices.
+func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (lost int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var part ackPart
 	for _, dev := range pending {
-		left += len(dev.seqs)
+		lost += len(dev.seqs)
 	}
 	for key, dev := range pending {
 		if part.devices == ackCommit {
-			if err := part.commit(ctx, a.store, store.Relaxed); err != nil {
-				return left, err
+			stored, err := part.commit(ctx, a.store, store.Relaxed)
+			if lost -= stored; err != nil {
+				return lost, err
 			}
-			left -= part.next()
+			part.next()
 		}
-		w, err := a.cells(ctx, key, dev)
-		if err != nil {
-			return left, err
-		}
-		part.add(serial(key, dev), w, len(dev.seqs))
+		part.add(key, dev)
 	}
-	if err := part.commit(ctx, a.store, d); err != nil {
-		return left, err
+	stored, err := part.commit(ctx, a.store, d)
+	if err == nil {
+		err = part.unread
 	}
-	return left - part.next(), nil
+	return lost - stored, err
 }
 
 // ackPart is what write stores at a time, of up to ackCommit devices: their serials
 // with one commit, then their acknowledgements with another.
 type ackPart struct {
-	devices       int
-	conversations int
-	serials, acks []*store.Write // none of them empty
-	before        *store.Write   // a write that was committed already, nil if there is none
+	devices int
+	serials []*store.Write // none of them empty
+	acks    []ack          // those of one device stand together
+	before  *store.Write   // a write that was committed already, nil if there is none
+	unread  error          // the first error of a line, of this part or one before
 }
 
-func (p *ackPart) add(serial, acks *store.Write, conversations int) {
+// ack is an acknowledgement that is to be stored.
+type ack struct {
+	*deviceKey
+	conversation pim.ConversationID
+	seq          pim.Seq
+	line         pim.Seq // the newest seq that the user was sent, if err is nil
+	err          error   // of the look-up of line
+}
+
+func (p *ackPart) add(key deviceKey, d *deviceAcks) {
 	p.devices++
-	p.conversations += conversations
-	if serial.Cells[0].Version != 0 {
-		p.serials = append(p.serials, serial)
+	if d.serial != 0 {
+		p.serials = append(p.serials, serial(key, d))
 	}
-	if len(acks.Cells) > 0 {
-		p.acks = append(p.acks, acks)
+	for c, seq := range d.seqs {
+		p.acks = append(p.acks, ack{deviceKey: &key, conversation: c, seq: seq})
 	}
 }
 
-// commit stores the part. A commit of no writes would not wait for the disk. So if d is
-// Durable and the part has no acknowledgements, commit repeats an earlier write, which
-// makes all that were committed before it durable as well.
-func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) error {
+// commit stores the part, and returns how many acknowledgements it has stored. A commit of no
+// writes would not wait for the disk. So if d is Durable and the part has no acknowledgements,
+// commit repeats an earlier write, which makes all that were committed before it durable as
+// well.
+func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) (stored int, err error) {
 	if err := store.Commit(ctx, s, p.serials, store.Relaxed); err != nil {
-		return err
+		return 0, err
 	}
-	for _, w := range [][]*store.Write{p.serials, p.acks} {
+	for part := range slices.Chunk(p.acks, ackLines) {
+		lookUpLines(ctx, s, part)
+	}
+	writes := p.writes()
+	for _, w := range [][]*store.Write{p.serials, writes} {
 		if len(w) > 0 {
 			p.before = w[0]
 		}
 	}
-	last := p.acks
-	if len(last) == 0 && d == store.Durable && p.before != nil {
-		last = []*store.Write{p.before}
+	if len(writes) == 0 && d == store.Durable && p.before != nil {
+		writes = []*store.Write{p.before}
 	}
-	return store.Commit(ctx, s, last, d)
+	if err := store.Commit(ctx, s, writes, d); err != nil {
+		return 0, err
+	}
+	for i := range p.acks {
+		if p.acks[i].err == nil {
+			stored++
+		} else if p.unread == nil {
+			p.unread = p.acks[i].err
+		}
+	}
+	return stored, nil
 }
 
-// next begins another part; it returns how many conversations this one had.
-func (p *ackPart) next() int {
-	n := p.conversations
-	*p = ackPart{serials: p.serials[:0], acks: p.acks[:0], before: p.before}
-	return n
+// next begins another part.
+func (p *ackPart) next() {
+	*p = ackPart{serials: p.serials[:0], acks: p.acks[:0], before: p.before, unread: p.unread}
 }
 
 // serial returns the write of a device's serial. The serial is stored before the
@@ -275,26 +297,57 @@ func serial(key deviceKey, d *deviceAcks) *store.Write {
 	}}
 }
 
-// cells returns a device's acknowledgements as one write. A seq is cut to what the
-// user was sent, and a conversation that the user does not have is left out, so that
-// a device can neither hide future entries from itself nor fill the disk with made-up
-// names.
-func (a *Acks) cells(ctx context.Context, key deviceKey, d *deviceAcks) (*store.Write, error) {
-	w := &store.Write{Cells: make([]store.CellWrite, 0, len(d.seqs))}
-	for c, seq := range d.seqs {
-		line, err := newestLine(ctx, a.store, key.user, c, seq)
-		if err != nil {
-			return nil, err
+// lookUpLines sets the line of each of acks, at most ackLines.
+func lookUpLines(ctx context.Context, s store.Store, acks []ack) {
+	gets := make([]store.Get, len(acks))
+	for i := range acks {
+		a := &acks[i]
+		gets[i] = store.Get{Partition: Fresh(a.user), Key: string(a.conversation)}
+	}
+	_ = s.Get(ctx, gets) // each has its own error
+	var behind []*ack    // acks beyond the line in Fresh
+	for i := range acks {
+		a := &acks[i]
+		if a.line, a.err = pim.Seq(gets[i].Cell.Version), gets[i].Err; a.err == nil && a.line < a.seq {
+			behind = append(behind, a)
 		}
-		if seq = min(seq, pim.Seq(line.Version)); seq == 0 {
+	}
+	if len(behind) == 0 {
+		return
+	}
+	// A second call: a line is in Lines before it is forgotten in Fresh.
+	gets = gets[:len(behind)]
+	for i, a := range behind {
+		gets[i] = store.Get{Partition: Lines(a.user), Key: string(a.conversation)}
+	}
+	_ = s.Get(ctx, gets)
+	for i, a := range behind {
+		a.line, a.err = max(a.line, pim.Seq(gets[i].Cell.Version)), gets[i].Err
+	}
+}
+
+// writes returns the acknowledgements of each device as one write. A seq is cut to what the
+// user was sent, and a conversation that the user does not have is left out, so that a device
+// can neither hide future entries from itself nor fill the disk with made-up names.
+func (p *ackPart) writes() (writes []*store.Write) {
+	var of *deviceKey // the device of the last write
+	for i := range p.acks {
+		a := &p.acks[i]
+		seq := min(a.seq, a.line)
+		if a.err != nil || seq == 0 {
 			continue
 		}
+		if a.deviceKey != of {
+			of = a.deviceKey
+			writes = append(writes, &store.Write{})
+		}
+		w := writes[len(writes)-1]
 		w.Cells = append(w.Cells, store.CellWrite{
-			Partition: Acked(key.user, key.device),
-			Cell:      store.Cell{Key: string(c), Version: uint64(seq)},
+			Partition: Acked(a.user, a.device),
+			Cell:      store.Cell{Key: string(a.conversation), Version: uint64(seq)},
 		})
 	}
-	return w, nil
+	return writes
 }
 
 // Later takes a write that a sync of user left for later, see SyncRequest.Later. Later waits

@@ -222,6 +222,77 @@ func TestAckMetrics(t *testing.T) {
 	shows(t, r, "pim_acks_pending 0", "pim_acks_lost_total 2")
 }
 
+// unreadable is a store in which some lines of one user cannot be read.
+type unreadable struct {
+	store.Store
+	user         pim.UserID
+	conversation string
+}
+
+func (u unreadable) Get(ctx context.Context, gets []store.Get) error {
+	err := u.Store.Get(ctx, gets)
+	for i := range gets {
+		if g := &gets[i]; g.Partition == inbox.Fresh(u.user) && g.Key == u.conversation {
+			g.Cell, g.Err = store.Cell{}, pim.Errorf(pim.KindUnavailable, "no answer")
+			err = g.Err
+		}
+	}
+	return err
+}
+
+// An acknowledgement whose line cannot be read is lost, and no other is.
+func TestOneUnreadableLine(t *testing.T) {
+	s := unreadable{storetest.NewMemory(), "eve", "g:x"}
+	w := &store.Write{}
+	for _, c := range []pim.ConversationID{"g:x", "g:y"} {
+		w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Fresh("eve"), Cell: inbox.Line{Newest: 9}.Cell(c)})
+	}
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	addLine(t, s, "g:x", 5) // alice's
+	r := prometheus.NewPedanticRegistry()
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a.Register(r)
+	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 9}, {Conversation: "g:y", Seq: 9}})
+	a.Note("alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
+	a.Close()
+	acknowledged(t, s, "phone", 7)
+	cells, err := s.List(ctx, inbox.Acked("eve", "d"), "", 10)
+	if err != nil || len(cells) != 1 || cells[0].Key != "g:y" || cells[0].Version != 9 {
+		t.Errorf("of eve there are %+v, %v", cells, err)
+	}
+	shows(t, r, "pim_acks_lost_total 1")
+}
+
+// The lines of all acknowledgements are looked up in few calls.
+func TestAcksLookUpManyLines(t *testing.T) {
+	const n = 1000
+	s := &calls{Store: storetest.NewMemory()}
+	w, noted := &store.Write{}, []inbox.Ack(nil)
+	for i := range n {
+		c := pim.ConversationID(fmt.Sprint("g:", i))
+		p := inbox.Fresh("alice")
+		if i%2 == 0 {
+			p = inbox.Lines("alice")
+		}
+		w.Cells = append(w.Cells, store.CellWrite{Partition: p, Cell: inbox.Line{Newest: 3}.Cell(c)})
+		noted = append(noted, inbox.Ack{Conversation: c, Seq: 3})
+	}
+	if err := store.Commit(ctx, s.Store, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a.Note("alice", "phone", 1, noted)
+	a.Close()
+	if cells, err := s.Store.List(ctx, inbox.Acked("alice", "phone"), "", 2*n); err != nil || len(cells) != n {
+		t.Errorf("%d are stored, %v", len(cells), err)
+	}
+	if s.gets > 4 || s.got != n+n/2 {
+		t.Errorf("%d calls for %d cells", s.gets, s.got)
+	}
+}
+
 // A write that a sync left for later may take long. Meanwhile acknowledgements are stored,
 // one user's writes take no more than a share, and there is room for those of others.
 func TestLaterHoldsUpNoFlush(t *testing.T) {

@@ -37,6 +37,9 @@ const foldDevices = 1024
 // foldBatch is how many lines are folded with one commit, at most.
 const foldBatch = 512
 
+// foldFew is how many acknowledgements of a device a fold looks up first.
+const foldFew = 8
+
 const firstMark = 2
 
 func settled(mark uint64) bool { return mark%2 == 1 }
@@ -170,11 +173,21 @@ func (f *fold) devices(ctx context.Context) (marks []store.Cell, err error) {
 
 // acknowledged reports whether a device has acknowledged all of lines.
 func (f *fold) acknowledged(ctx context.Context, device pim.DeviceID, lines []store.Cell) (bool, error) {
-	for _, line := range lines {
-		ack, _, err := store.Lookup(ctx, f.store, Acked(f.user, device), line.Key)
-		if err != nil || ack.Version < line.Version {
+	few := foldFew // most devices have either all of lines or not even the first ones
+	for len(lines) > 0 {
+		gets := make([]store.Get, min(few, len(lines)))
+		for i := range gets {
+			gets[i] = store.Get{Partition: Acked(f.user, device), Key: lines[i].Key}
+		}
+		if err := f.store.Get(ctx, gets); err != nil {
 			return false, err
 		}
+		for i := range gets {
+			if gets[i].Cell.Version < lines[i].Version {
+				return false, nil
+			}
+		}
+		lines, few = lines[len(gets):], foldBatch
 	}
 	return true, nil
 }

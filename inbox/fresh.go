@@ -15,26 +15,19 @@ import (
 
 // Line returns a user's line of a conversation; ok is false if there is none.
 func (x *Inbox) Line(ctx context.Context, user pim.UserID, c pim.ConversationID) (l Line, ok bool, err error) {
-	cell, err := newestLine(ctx, x.store, user, c, ^pim.Seq(0))
+	cell, _, err := store.Lookup(ctx, x.store, Fresh(user), string(c)) // first: a line is in Lines before it is forgotten in Fresh
+	if err != nil {
+		return Line{}, false, err
+	}
+	folded, _, err := store.Lookup(ctx, x.store, Lines(user), string(c))
+	if folded.Version > cell.Version {
+		cell = folded
+	}
 	if err != nil || cell.Version == 0 {
 		return Line{}, false, err
 	}
 	l, err = ParseLine(cell)
 	return l, err == nil, err
-}
-
-// newestLine returns the newest line that a user has of a conversation, of version 0
-// if there is none. It may return an older one whose version is enough or more.
-func newestLine(ctx context.Context, s store.Store, user pim.UserID, c pim.ConversationID, enough pim.Seq) (store.Cell, error) {
-	fresh, _, err := store.Lookup(ctx, s, Fresh(user), string(c)) // first: a line is in Lines before it is forgotten in Fresh
-	if err != nil || fresh.Version >= uint64(enough) {
-		return fresh, err
-	}
-	folded, _, err := store.Lookup(ctx, s, Lines(user), string(c))
-	if folded.Version > fresh.Version {
-		return folded, err
-	}
-	return fresh, err
 }
 
 // walk goes over a user's offline list in the order of conversations.

@@ -80,42 +80,52 @@ func corruptSetting(c store.Cell) error {
 //   - A command that an entry after last has superseded: the setting's cell may be seen
 //     before that entry is durable, and the entry may be lost.
 func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded, last pim.Seq) ([]Encoded, error) {
-	kept := entries[:0]
-	read := make(map[string]pim.Setting)
-	for _, encoded := range entries {
+	commands := make([]pim.Command, len(entries)) // of unknown kind: of another version; the device skips it
+	settings := make(map[string]pim.Setting)
+	for i, encoded := range entries {
 		e, err := wire.ParseEntry(pim.Own(user), encoded.Data)
 		if err != nil {
 			return nil, err
 		}
 		if cmd, err := wire.DecodeCommand(e.Payload); err == nil && cmd.Kind.Known() {
-			s, err := x.setting(ctx, user, cmd.Entity(), read)
-			if err != nil {
-				return nil, err
-			}
-			if e.Seq < s.At && s.At <= last && e.Seq != s.Deleted && !cmd.Replaces {
+			commands[i] = cmd
+			settings[cmd.Entity()] = pim.Setting{}
+		}
+	}
+	if err := x.settings(ctx, user, settings); err != nil {
+		return nil, err
+	}
+	kept := entries[:0]
+	for i, encoded := range entries {
+		if cmd := &commands[i]; cmd.Kind.Known() {
+			s := settings[cmd.Entity()]
+			if encoded.Seq < s.At && s.At <= last && encoded.Seq != s.Deleted && !cmd.Replaces {
 				continue
 			}
-		} // else of another version: the device skips it
+		}
 		kept = append(kept, encoded)
 	}
 	return kept, nil
 }
 
-// setting returns the setting of entity, from read if it is there, and notes it there.
-func (x *Inbox) setting(ctx context.Context, user pim.UserID, entity string, read map[string]pim.Setting) (pim.Setting, error) {
-	if s, ok := read[entity]; ok {
-		return s, nil
+// settings looks up the settings of the entities in settings. There are at most as many as a
+// page has entries.
+func (x *Inbox) settings(ctx context.Context, user pim.UserID, settings map[string]pim.Setting) error {
+	gets := make([]store.Get, 0, len(settings))
+	for entity := range settings {
+		gets = append(gets, store.Get{Partition: Settings(user), Key: entity})
 	}
-	cell, ok, err := store.Lookup(ctx, x.store, Settings(user), entity)
-	if err != nil {
-		return pim.Setting{}, err
+	if err := x.store.Get(ctx, gets); err != nil {
+		return err
 	}
-	var s pim.Setting
-	if ok {
-		if s, err = ParseSetting(cell); err != nil {
-			return s, err
+	for i := range gets {
+		if c := gets[i].Cell; c.Version != 0 {
+			set, err := ParseSetting(c)
+			if err != nil {
+				return err
+			}
+			settings[c.Key] = set
 		}
 	}
-	read[entity] = s
-	return s, nil
+	return nil
 }
