@@ -49,10 +49,28 @@ func (x *Inbox) newWalk(user pim.UserID, after pim.ConversationID, freshOnly boo
 	}
 }
 
-// next returns the next line. fresh is the line that its conversation has in Fresh, the
-// same or an older one, or a cell of version 0. Every stretch of Fresh is read before
-// the same stretch of Lines, because a line moves from Fresh to Lines, and is in both
-// meanwhile.
+// line is a line of an offline list, as a walk finds it.
+type line struct {
+	store.Cell
+	fresh store.Cell // what the conversation has in Fresh, the same or an older line; version 0: nothing
+	acked uint64     // the seq up to which the device has acknowledged the conversation, if it was looked up
+}
+
+// some returns the next lines, at most n. It returns none if there are no more.
+func (w *walk) some(ctx context.Context, n int) (lines []line, err error) {
+	for len(lines) < n {
+		cell, fresh, ok, err := w.next(ctx)
+		if err != nil || !ok {
+			return lines, err
+		}
+		lines = append(lines, line{Cell: cell, fresh: fresh})
+	}
+	return lines, nil
+}
+
+// next returns the next line, and what its conversation has in Fresh. Every stretch of Fresh
+// is read before the same stretch of Lines, because a line moves from Fresh to Lines, and is
+// in both meanwhile.
 func (w *walk) next(ctx context.Context) (line, fresh store.Cell, ok bool, err error) {
 	if len(w.fresh.page) == 0 && !w.fresh.ended {
 		if err := w.fresh.read(ctx); err != nil {

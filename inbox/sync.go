@@ -27,6 +27,7 @@ const (
 	defaultSync = 100
 	maxSync     = 1000
 	scanPage    = 512 // cells read at once
+	syncLines   = 32  // lines whose acknowledgements are looked up at once
 	// summaryOverhead is about how many bytes a Summary takes besides its conversation
 	// and entry: three numbers, three flags, the tags and lengths of the fields.
 	summaryOverhead = 48
@@ -101,56 +102,73 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
 	page := SyncPage{settles: true}
 	room := maxSyncBytes
-	for {
-		line, fresh, ok, err := lines.next(ctx)
+	for page.Next == "" {
+		// One line more than there is room for tells whether there is another page.
+		some, err := lines.some(ctx, min(syncLines, limit-len(page.Summaries)+1))
 		if err != nil {
 			return page, err
 		}
-		if !ok {
+		if len(some) == 0 {
 			break
 		}
-		if len(page.Summaries) == limit || room <= 0 {
-			page.Next = page.Summaries[len(page.Summaries)-1].Conversation
-			break
-		}
-		acked, err := x.acked(ctx, &acks, line.Key, freshOnly)
-		if err != nil {
+		if err := x.lookUpAcked(ctx, &acks, some, freshOnly); err != nil {
 			return page, err
 		}
-		if acked >= line.Version {
-			if fresh.Version > 0 {
-				folding.add(ctx, fresh)
+		for i := range some {
+			l := &some[i]
+			if len(page.Summaries) == limit || room <= 0 {
+				page.Next = page.Summaries[len(page.Summaries)-1].Conversation
+				break
 			}
-			if !req.Full {
-				continue
+			if l.acked >= l.Version {
+				if l.fresh.Version > 0 {
+					folding.add(ctx, l.fresh)
+				}
+				if !req.Full {
+					continue
+				}
+			} else {
+				page.settles = false
 			}
-		} else {
-			page.settles = false
-		}
-		s, err := x.summary(ctx, line, pim.Seq(acked))
-		if err != nil {
-			return page, err
-		}
-		if s.Whole = s.settles(req.Brief); req.Brief && !s.Whole {
-			if err := s.shorten(); err != nil {
+			s, err := x.summary(ctx, l.Cell, pim.Seq(l.acked))
+			if err != nil {
 				return page, err
 			}
+			if s.Whole = s.settles(req.Brief); req.Brief && !s.Whole {
+				if err := s.shorten(); err != nil {
+					return page, err
+				}
+			}
+			page.Summaries = append(page.Summaries, s)
+			room -= len(s.Last) + len(s.Conversation) + summaryOverhead
 		}
-		page.Summaries = append(page.Summaries, s)
-		room -= len(s.Last) + len(s.Conversation) + summaryOverhead
 	}
 	folding.end(ctx)
 	return page, nil
 }
 
-// acked returns the seq up to which the device has acknowledged a conversation: by a
-// look-up if few conversations are asked about, else by a walk over all of them.
-func (x *Inbox) acked(ctx context.Context, acks *cursor, conversation string, few bool) (uint64, error) {
+// lookUpAcked sets the acked of lines: by look-ups if few conversations are asked about, else
+// by a walk over all of them.
+func (x *Inbox) lookUpAcked(ctx context.Context, acks *cursor, lines []line, few bool) (err error) {
 	if !few {
-		return acks.version(ctx, conversation)
+		for i := range lines {
+			if lines[i].acked, err = acks.version(ctx, lines[i].Key); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	cell, _, err := store.Lookup(ctx, x.store, acks.partition, conversation)
-	return cell.Version, err
+	gets := make([]store.Get, len(lines))
+	for i := range lines {
+		gets[i] = store.Get{Partition: acks.partition, Key: lines[i].Key}
+	}
+	if err := x.store.Get(ctx, gets); err != nil {
+		return err
+	}
+	for i := range gets {
+		lines[i].acked = gets[i].Cell.Version
+	}
+	return nil
 }
 
 func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Summary, error) {
