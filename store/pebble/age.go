@@ -43,7 +43,7 @@ func (s *Store) readAge() error {
 		return nil
 	}
 	if oldest := s.buckets.live(0); len(oldest) > 0 {
-		s.age.before = pim.Millis(oldest[0]) * weekMillis
+		s.age.before = max(pim.Millis(oldest[0])*weekMillis, 1) // an age is a version, and no version is 0
 	} else {
 		s.age.before = max(pim.MillisOf(time.Now()), 1)
 	}

@@ -143,6 +143,31 @@ func TestAgeAfterACrash(t *testing.T) {
 	a.has("first", false)
 }
 
+// The wall clock stood at 1970 when a version without an age wrote a store. The store takes the
+// least age, notes it, and opens again.
+func TestStoreOfTheFirstWeek(t *testing.T) {
+	a := newAging(t)
+	a.SetAge(time.Millisecond)
+	a.writes("k", time.Hour)
+	if err := a.ForgetAge(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.open()
+	if age := a.Age(); age != time.Millisecond {
+		t.Errorf("the age is %v", age)
+	}
+	for range 2 {
+		if err := a.Sweep(); err != nil { // notes the age
+			t.Fatal(err)
+		}
+		a.reopen()
+		a.has("k", true)
+	}
+}
+
 // A store comes from a version that expired cells by the wall clock, which may have been
 // wrong at any time. Its cells live another week.
 func TestStoreWithoutAnAge(t *testing.T) {

@@ -27,6 +27,13 @@ func (s *suite) cellsOnly() {
 		s.Fatalf("relaxed commit: %v, %v", err, w.Err)
 	}
 	s.holds("p", "relaxed", 1, "v")
+	s.commits(w) // once more: it is as the caller made it
+	s.commits(w)
+	s.holds("p", "relaxed", 1, "v")
+	s.lists("p", "", 10, "k=6", "relaxed=1")
+	if c := &w.Cells[0]; len(w.Cells) != 1 || c.Partition != "p" || c.Key != "relaxed" || c.Version != 1 || string(c.Value) != "v" {
+		s.Errorf("the store has changed the write: %+v", w)
+	}
 }
 
 func (s *suite) highestVersion() {

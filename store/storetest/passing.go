@@ -23,13 +23,20 @@ func asPassing(test func(*suite)) func(*suite) {
 type passing struct{ store.Store }
 
 func (p passing) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
-	for _, w := range writes {
-		w.Cells = slices.Clone(w.Cells)
-		for i := range w.Cells {
-			w.Cells[i].Partition = store.PassingPrefix + w.Cells[i].Partition
+	prefixed := make([]*store.Write, len(writes))
+	for i, w := range writes {
+		c := *w
+		c.Owner, c.Cells = w, slices.Clone(w.Cells)
+		for j := range c.Cells {
+			c.Cells[j].Partition = store.PassingPrefix + c.Cells[j].Partition
 		}
+		prefixed[i] = &c
 	}
-	p.Store.Begin(ctx, writes, d, done)
+	p.Store.Begin(ctx, prefixed, d, func(c *store.Write) {
+		w := c.Owner.(*store.Write)
+		w.Err = c.Err
+		done(w)
+	})
 }
 
 func (p passing) Get(ctx context.Context, gets []store.Get) error {
