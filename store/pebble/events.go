@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
+	"time"
 
 	crdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,7 +20,9 @@ func (s *Store) events() *crdb.EventListener {
 	return &crdb.EventListener{
 		BackgroundError: func(err error) {
 			s.noteCorruption("compact", err)
-			s.log.Error("store: background work failed", "err", err)
+			if more, ok := s.backgroundErrors.next(time.Now()); ok {
+				s.log.Error("store: background work failed", "err", err, "errors_before", more)
+			}
 		},
 		DataCorruption: func(i crdb.DataCorruptionInfo) {
 			s.log.Error("store: corrupt file", "file", i.Path, "err", i.Details)
@@ -43,6 +47,29 @@ func (s *Store) events() *crdb.EventListener {
 func (s *Store) diskSlow(i vfs.DiskSlowInfo) {
 	s.metrics.diskSlow.Add(1)
 	s.log.Warn("store: slow disk", "op", i.OpType.String(), "file", i.Path, "for", i.Duration)
+}
+
+// seldom lets the first of many log lines through, and then one every logEvery. A flush or
+// compaction that fails is tried again every 50 ms, until there is room or the store is opened
+// again, and the disk that has no room may be the one with the log.
+type seldom struct {
+	mu   sync.Mutex
+	last time.Time // when a line was let through
+	more int       // lines since then
+}
+
+const logEvery = time.Minute
+
+// next reports whether a line may be written at now, and how many were not since the last one.
+func (s *seldom) next(now time.Time) (more int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && now.Sub(s.last) < logEvery {
+		s.more++
+		return 0, false
+	}
+	more, s.more, s.last = s.more, 0, now
+	return more, true
 }
 
 // pebbleLogger writes what Pebble logs to the store's log.

@@ -17,6 +17,13 @@ func (o Options) Hurried() Options {
 	o.watchInterval = time.Millisecond
 	o.cachedLogs = 4
 	o.separateBytes = 60
+	o.fullFor = time.Millisecond
+	return o
+}
+
+// FullFor returns o with a disk that counts as full for d after an error for want of space.
+func (o Options) FullFor(d time.Duration) Options {
+	o.fullFor = d
 	return o
 }
 

@@ -19,20 +19,22 @@ type health struct {
 
 	mu       sync.Mutex
 	troubles [troubleEnd]*pim.Error
-	report   func(*pim.Error) // called with mu held when err has changed
+	gravest  trouble          // reported last; noTrouble if there is none
+	report   func(*pim.Error) // called with mu held when gravest has changed
 }
 
-// trouble is a reason not to write, the gravest first. The first two last until the next
-// Open, the others end by themselves.
+// trouble is a reason not to write, the gravest first. hasFailed and isCorrupt last until the
+// next Open, the others end by themselves.
 type trouble int
 
 const (
-	hasFailed   trouble = iota // the guard froze
-	isCorrupt                  // stored data is corrupt
-	isFull                     // too little room on the disk
-	isStarving                 // there is no file descriptor
-	cannotFlush                // the memtable cannot be written out
-	isStalled                  // no commit ends
+	noTrouble   trouble = iota
+	hasFailed           // the guard froze
+	isCorrupt           // stored data is corrupt
+	isFull              // too little room on the disk
+	isStarving          // there is no file descriptor
+	cannotFlush         // the memtable cannot be written out
+	isStalled           // no commit ends
 	troubleEnd
 )
 
@@ -45,16 +47,17 @@ func (h *health) set(t trouble, err *pim.Error) {
 		return // the first cause is the one that an operator must know
 	}
 	h.troubles[t] = err
-	var gravest *pim.Error
-	for _, e := range h.troubles {
+	gravest := noTrouble
+	for t, e := range h.troubles {
 		if e != nil {
-			gravest = e
+			gravest = trouble(t)
 			break
 		}
 	}
-	old := h.err.Swap(gravest)
-	if (old == nil) != (gravest == nil) || old != nil && old.Text != gravest.Text {
-		h.report(gravest)
+	h.err.Store(h.troubles[gravest])
+	if gravest != h.gravest { // its text may name another file each time
+		h.gravest = gravest
+		h.report(h.troubles[gravest])
 	}
 }
 
@@ -118,10 +121,13 @@ func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) }
 // fatal is set, the guard is frozen.
 func (s *Store) diskError(op, name string, err error, fatal bool) {
 	if isNoSpace(err) {
+		s.noSpace.Store(time.Now().UnixNano())
 		s.health.set(isFull, s.full("the disk is full"))
 	}
 	if !fatal {
-		s.log.Warn("store: a table could not be written; the next try follows", "op", op, "file", name, "err", err)
+		if more, ok := s.tableErrors.next(time.Now()); ok {
+			s.log.Warn("store: a table could not be written; the next try follows", "op", op, "file", name, "err", err, "errors_before", more)
+		}
 		return
 	}
 	kind := pim.KindUnavailable
@@ -193,13 +199,23 @@ func (s *Store) checkSpace() {
 			s.spaceUnknown = true
 			s.log.Warn("store: free space is not known", "dir", s.dir, "err", err)
 		}
-		s.health.set(isFull, nil)
+		s.hasSpace()
 		return
 	}
 	s.metrics.free.Store(usage.AvailBytes)
 	if usage.AvailBytes >= s.minFree {
-		s.health.set(isFull, nil)
+		s.hasSpace()
 		return
 	}
 	s.health.set(isFull, s.full(fmt.Sprintf("less than %d MiB are free on the disk of %s", s.minFree>>20, s.dir)))
+}
+
+// hasSpace notes that there is enough free space. The free space does not show a quota that is
+// used up, nor that there are no inodes. Pebble tries again at once to write a table, so as
+// long as that is so, another error comes soon. The store stays full until none has come for
+// fullFor.
+func (s *Store) hasSpace() {
+	if last := s.noSpace.Load(); last == 0 || time.Since(time.Unix(0, last)) >= s.fullFor {
+		s.health.set(isFull, nil)
+	}
 }

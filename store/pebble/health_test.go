@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -180,6 +181,85 @@ func TestLowSpace(t *testing.T) {
 	s = open(t, "db", small(fs)) // to read
 	if err := s.Health(); pim.KindOf(err) != pim.KindDiskFull {
 		t.Errorf("health at once: %v", err)
+	}
+	closes(t, s)
+}
+
+// looks counts the looks at a disk's free space.
+type looks struct {
+	vfs.FS
+	n atomic.Int64
+}
+
+func (l *looks) GetDiskUsage(path string) (vfs.DiskUsage, error) {
+	defer l.n.Add(1)
+	return l.FS.GetDiskUsage(path)
+}
+
+// A quota is used up, or there are no inodes: the disk has no room for a table although bytes
+// are free. The store refuses writes until there was no such error for a while.
+func TestFullWithFreeBytes(t *testing.T) {
+	for _, fullFor := range []time.Duration{time.Hour, time.Millisecond} {
+		mem := vfs.NewMem()
+		mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+		f := &fault{err: syscall.ENOSPC, files: ".sst", count: 1 << 40}
+		fs := &looks{FS: errorfs.Wrap(mem, f)}
+		s := open(t, "db", small(fs).FullFor(fullFor))
+		appends(t, s, "log", 0, "one")
+		f.armed.Store(true)
+		flushed := make(chan error)
+		go func() { flushed <- s.Flush() }()
+		becomes(t, s, pim.KindDiskFull)
+		f.armed.Store(false)
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+		if fullFor == time.Millisecond {
+			becomes(t, s, pim.KindUnknown)
+			appends(t, s, "log", 1, "two")
+		}
+		for seen := fs.n.Load(); fullFor == time.Hour && fs.n.Load() < seen+20; {
+			if err := s.Health(); pim.KindOf(err) != pim.KindDiskFull {
+				t.Fatalf("health: %v", err)
+			}
+		}
+		closes(t, s)
+	}
+}
+
+// lines counts the lines of a log that contain text.
+type lines struct {
+	text string
+	n    atomic.Int64
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), l.text) {
+		l.n.Add(1)
+	}
+	return len(p), nil
+}
+
+// A table that cannot be written is tried again and again, and logged once.
+func TestFailingTablesFillNoLog(t *testing.T) {
+	f := &fault{err: syscall.EIO, files: ".sst", count: 1 << 40}
+	log := &lines{text: "injected into"}
+	o := small(errorfs.Wrap(vfs.NewMem(), f))
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	s := open(t, "db", o)
+	appends(t, s, "log", 0, "one")
+	f.armed.Store(true)
+	flushed := make(chan error)
+	go func() { flushed <- s.Flush() }()
+	for f.hits.Load() < 20 {
+		time.Sleep(time.Millisecond)
+	}
+	f.armed.Store(false)
+	if err := <-flushed; err != nil {
+		t.Error(err)
+	}
+	if n := log.n.Load(); n == 0 || n > 4 { // of the table, of the flush, and why writes are refused
+		t.Errorf("%d lines tell of %d errors", n, f.hits.Load())
 	}
 	closes(t, s)
 }

@@ -53,6 +53,10 @@ type Options struct {
 	// watchInterval is how often free space and commits are looked at; for tests.
 	watchInterval time.Duration
 
+	// fullFor is for how long after an error for want of space the disk counts as full,
+	// although there are free bytes; for tests.
+	fullFor time.Duration
+
 	// cachedLogs is how many logs' last seqs are kept; for tests.
 	cachedLogs int
 
@@ -70,6 +74,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SlowAfter, time.Second)
 	setDefault(&o.StallAfter, 10*time.Second)
 	setDefault(&o.watchInterval, time.Second)
+	setDefault(&o.fullFor, 5*time.Second)
 	setDefault(&o.cachedLogs, 1<<18) // some 150 bytes each
 	setDefault(&o.separateBytes, separateBytes)
 	if o.Mono == nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	crdb "github.com/cockroachdb/pebble/v2"
@@ -39,7 +40,11 @@ type Store struct {
 	stallAfter    time.Duration
 	separateBytes int
 	minFree       uint64
-	spaceUnknown  bool // owned by watch: it was logged that free space is not known
+	spaceUnknown  bool         // owned by watch: it was logged that free space is not known
+	noSpace       atomic.Int64 // when the disk last had no room for a write, ns since 1970; 0: never
+	fullFor       time.Duration
+
+	tableErrors, backgroundErrors seldom // in the log
 
 	gate    sync.Mutex
 	closed  bool          // guarded by gate
@@ -60,7 +65,7 @@ func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
 		dir: dir, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
-		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, separateBytes: o.separateBytes,
+		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, fullFor: o.fullFor, separateBytes: o.separateBytes,
 		idle: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.health.report = s.reportHealth
