@@ -194,8 +194,8 @@ func (a *Acks) Flush(ctx context.Context) {
 
 // write stores acknowledgements, those of ackCommit devices at a time. The last commit
 // is as durable as d says, and makes those before it as durable. write returns how many
-// acknowledgements are not stored, and the first error: of a line that cannot be read, whose
-// acknowledgement is left out, or of a commit, which ends write. It goes on when ctx is
+// acknowledgements are not stored, and the error of a commit, which ends write, or else the
+// first error of a line that cannot be read; its acknowledgement is left out. It goes on when ctx is
 // cancelled, as by the end of a connection: pending may hold acknowledgements of other devices.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (lost int, err error) {
 	ctx = context.WithoutCancel(ctx)
@@ -235,7 +235,7 @@ type ack struct {
 	*deviceKey
 	conversation pim.ConversationID
 	seq          pim.Seq
-	line         pim.Seq // the newest seq that the user was sent, if err is nil
+	line         pim.Seq // a seq that the user was sent, if err is nil: the newest one, or at least seq
 	err          error   // of the look-up of line
 }
 

@@ -63,6 +63,9 @@ func (w *walk) some(ctx context.Context, n int) (lines []line, err error) {
 		if err != nil || !ok {
 			return lines, err
 		}
+		if lines == nil {
+			lines = make([]line, 0, min(n, fewLines))
+		}
 		lines = append(lines, line{Cell: cell, fresh: fresh})
 	}
 	return lines, nil

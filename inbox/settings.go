@@ -82,6 +82,7 @@ func corruptSetting(c store.Cell) error {
 func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded, last pim.Seq) ([]Encoded, error) {
 	commands := make([]pim.Command, len(entries)) // of unknown kind: of another version; the device skips it
 	settings := make(map[string]pim.Setting)
+	var gets []store.Get
 	for i, encoded := range entries {
 		e, err := wire.ParseEntry(pim.Own(user), encoded.Data)
 		if err != nil {
@@ -89,11 +90,23 @@ func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded,
 		}
 		if cmd, err := wire.DecodeCommand(e.Payload); err == nil && cmd.Kind.Known() {
 			commands[i] = cmd
-			settings[cmd.Entity()] = pim.Setting{}
+			entity := cmd.Entity()
+			if _, ok := settings[entity]; !ok {
+				settings[entity] = pim.Setting{}
+				gets = append(gets, store.Get{Partition: Settings(user), Key: entity})
+			}
 		}
 	}
-	if err := x.settings(ctx, user, settings); err != nil {
+	if err := x.store.Get(ctx, gets); err != nil {
 		return nil, err
+	}
+	for i := range gets {
+		if c := gets[i].Cell; c.Version != 0 {
+			var err error
+			if settings[c.Key], err = ParseSetting(c); err != nil {
+				return nil, err
+			}
+		}
 	}
 	kept := entries[:0]
 	for i, encoded := range entries {
@@ -106,26 +119,4 @@ func (x *Inbox) current(ctx context.Context, user pim.UserID, entries []Encoded,
 		kept = append(kept, encoded)
 	}
 	return kept, nil
-}
-
-// settings looks up the settings of the entities in settings. There are at most as many as a
-// page has entries.
-func (x *Inbox) settings(ctx context.Context, user pim.UserID, settings map[string]pim.Setting) error {
-	gets := make([]store.Get, 0, len(settings))
-	for entity := range settings {
-		gets = append(gets, store.Get{Partition: Settings(user), Key: entity})
-	}
-	if err := x.store.Get(ctx, gets); err != nil {
-		return err
-	}
-	for i := range gets {
-		if c := gets[i].Cell; c.Version != 0 {
-			set, err := ParseSetting(c)
-			if err != nil {
-				return err
-			}
-			settings[c.Key] = set
-		}
-	}
-	return nil
 }

@@ -103,8 +103,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	page := SyncPage{settles: true}
 	room := maxSyncBytes
 	for page.Next == "" {
-		// One line more than there is room for tells whether there is another page.
-		some, err := lines.some(ctx, min(syncLines, limit-len(page.Summaries)+1))
+		some, err := lines.some(ctx, syncLines)
 		if err != nil {
 			return page, err
 		}

@@ -30,7 +30,8 @@
 // show it: a node of a distributed engine may pause for seconds and then go on. The append
 // still takes effect only if After is the log's last seq at that moment. A caller that wants
 // to know the outcome compares the content of the log, not its last seq. The caller's next
-// append may conflict with the earlier one.
+// append may conflict with the earlier one. A caller that must be sure that such an append has
+// no effect any more appends something else first.
 //
 // # Costs
 //
@@ -48,8 +49,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// MaxVersion is the greatest version of a cell, and the greatest seq, so that every engine
-// can keep them as signed numbers.
+// MaxVersion is the greatest version of a cell, so that every engine can keep versions as
+// signed numbers.
 const MaxVersion = 1<<63 - 1
 
 // Limits. A write or a call that exceeds one ends with KindInvalid.

@@ -55,7 +55,8 @@ func (s *Store) diskSlow(i vfs.DiskSlowInfo) {
 type seldom struct {
 	mu   sync.Mutex
 	last time.Time // when a line was let through
-	more int       // lines since then
+	seen time.Time // when the last one came
+	more int       // lines since last that were not let through
 }
 
 const logEvery = time.Minute
@@ -64,6 +65,10 @@ const logEvery = time.Minute
 func (s *seldom) next(now time.Time) (more int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now.Sub(s.seen) >= logEvery { // those before are of another time
+		s.more = 0
+	}
+	s.seen = now
 	if !s.last.IsZero() && now.Sub(s.last) < logEvery {
 		s.more++
 		return 0, false

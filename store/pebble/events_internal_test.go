@@ -20,4 +20,7 @@ func TestSeldom(t *testing.T) {
 	if logged != 3 || counted != 2*(20*60-1) {
 		t.Errorf("%d lines, which tell of %d more", logged, counted)
 	}
+	if more, ok := s.next(now.Add(time.Hour)); !ok || more != 0 {
+		t.Errorf("an hour later: %v, and it tells of %d more", ok, more)
+	}
 }

@@ -63,7 +63,7 @@ func (h *health) set(t trouble, err *pim.Error) {
 
 // Health implements store.Store.
 func (s *Store) Health() error {
-	if s.isClosed() {
+	if s.shutOff.Load() {
 		return errClosed
 	}
 	return s.refusal()
@@ -120,12 +120,14 @@ func isNoSpace(err error) bool { return vfs.IsNoSpaceError(err) }
 // diskError notes an error of a change to the disk; the guard calls it for each one. If
 // fatal is set, the guard is frozen.
 func (s *Store) diskError(op, name string, err error, fatal bool) {
+	now, limit := time.Now(), &s.tableErrors
 	if isNoSpace(err) {
-		s.noSpace.Store(time.Now().UnixNano())
+		limit = &s.noSpaceErrors
+		s.noSpace.Store(&now) // with its monotonic reading: the wall clock may be set
 		s.health.set(isFull, s.full("the disk is full"))
 	}
 	if !fatal {
-		if more, ok := s.tableErrors.next(time.Now()); ok {
+		if more, ok := limit.next(now); ok {
 			s.log.Warn("store: a table could not be written; the next try follows", "op", op, "file", name, "err", err, "errors_before", more)
 		}
 		return
@@ -211,11 +213,11 @@ func (s *Store) checkSpace() {
 }
 
 // hasSpace notes that there is enough free space. The free space does not show a quota that is
-// used up, nor that there are no inodes. Pebble tries again at once to write a table, so as
-// long as that is so, another error comes soon. The store stays full until none has come for
+// used up, nor that there are no inodes. Pebble tries every 50 ms to write a table, so as long
+// as that is so, another error comes soon. The store stays full until none has come for
 // fullFor.
 func (s *Store) hasSpace() {
-	if last := s.noSpace.Load(); last == 0 || time.Since(time.Unix(0, last)) >= s.fullFor {
+	if last := s.noSpace.Load(); last == nil || time.Since(*last) >= s.fullFor {
 		s.health.set(isFull, nil)
 	}
 }

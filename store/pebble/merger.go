@@ -76,7 +76,8 @@ func (o *operand) beats(p *operand) bool {
 // new name and a migration. Before 2026-11-29 versions were not bounded. An operand with a
 // version above store.MaxVersion now counts as one with that version, and merges by its value
 // with others that do. Any of the operands that are equal then may stay, so the order in
-// which operands merge still does not matter, and the name is the same.
+// which operands merge still does not matter, and the name is the same. A cell of such a
+// version can be replaced only by a greater value of store.MaxVersion.
 const mergerName = "pim.cell.v1"
 
 // newMerger returns the rule by which cells are merged.

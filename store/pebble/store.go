@@ -40,14 +40,15 @@ type Store struct {
 	stallAfter    time.Duration
 	separateBytes int
 	minFree       uint64
-	spaceUnknown  bool         // owned by watch: it was logged that free space is not known
-	noSpace       atomic.Int64 // when the disk last had no room for a write, ns since 1970; 0: never
+	spaceUnknown  bool                      // owned by watch: it was logged that free space is not known
+	noSpace       atomic.Pointer[time.Time] // when the disk last had no room for a write; nil: never
 	fullFor       time.Duration
 
-	tableErrors, backgroundErrors seldom // in the log
+	noSpaceErrors, tableErrors, backgroundErrors seldom // in the log
 
 	gate    sync.Mutex
 	closed  bool          // guarded by gate
+	shutOff atomic.Bool   // closed, for Health, which takes no lock
 	active  int           // calls under way; guarded by gate
 	idle    chan struct{} // closed when the store is closed and no call is under way
 	stop    chan struct{} // closed with the store
@@ -193,12 +194,6 @@ func (s *Store) checkFormat() error {
 
 var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
 
-func (s *Store) isClosed() bool {
-	s.gate.Lock()
-	defer s.gate.Unlock()
-	return s.closed
-}
-
 // begin lets n calls in, unless the store is closed. Each call that was let in must end
 // with end.
 func (s *Store) begin(n int) error {
@@ -281,6 +276,7 @@ func (s *Store) shut() {
 		return
 	}
 	s.closed = true
+	s.shutOff.Store(true)
 	if s.active == 0 {
 		close(s.idle)
 	}
