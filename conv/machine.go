@@ -273,6 +273,12 @@ func (m *machine) found(o *output) {
 	case l.refusals != nil:
 		m.verified(l, o)
 	case l.request != nil: // the result is in request.known
+		if r := l.request; r.known.first > m.live.last {
+			// Another writer has appended the entry. Nobody knows whether the cells that
+			// follow from it are written, so the state must take it in.
+			r.known, r.looked = known{}, false
+			m.live = nil
+		}
 	case l.err != nil:
 		m.failAll(l.err, o)
 	default:

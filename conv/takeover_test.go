@@ -1,14 +1,18 @@
 package conv_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 )
 
@@ -52,6 +56,52 @@ func TestAnchorsAfterATakeOver(t *testing.T) {
 				t.Fatalf("an entry every %v: anchor of seq %d is %d, want %d", pace, e.Seq, e.Anchor, want)
 			}
 		}
+	}
+}
+
+// onlyIDs is a store that writes the records and the cells of client message IDs, and loses all
+// other cells and the answers.
+type onlyIDs struct{ store.Store }
+
+func (s onlyIDs) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, func(ctx context.Context, writes []*store.Write, d store.Durability) error {
+		return unanswered(ctx, s.Store, writes, d, func(w store.Write) store.Write {
+			return withCells(w, func(c store.CellWrite) bool { return strings.HasPrefix(string(c.Partition), "dedup/") })
+		})
+	}, writes, d, done)
+}
+
+// A writer looks an ID up and finds an entry that another writer has appended since. It
+// acknowledges that entry only when the entry's offline lists are written.
+func TestARepeatThatIsNewerThanTheState(t *testing.T) {
+	mem, rec := storetest.NewMemory(), newRecorder()
+	chat, old := pim.Direct("alice", "bob"), time.Now().Add(-1000*time.Hour)
+	var sent [2]*conv.Request
+	for i := range sent { // their IDs are strange, so each has a cell of its own
+		sent[i] = message(chat, "alice", fmt.Sprint(i))
+		sent[i].ClientID = pim.NewClientMessageID(old)
+	}
+	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	if _, err := persist(w, rec, sent[0]); err != nil {
+		t.Fatal(err)
+	}
+	other := conv.New(onlyIDs{mem}, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	r := rec.track(sent[1])
+	other.Submit([]*conv.Request{r})
+	if a := rec.wait(r); !errors.Is(a.Err, store.ErrUnknown) {
+		t.Fatalf("answered with %+v", a)
+	}
+	other.Close()
+	if a, err := persist(w, rec, sent[1]); err != nil || !a.Duplicate || a.Seq != 2 {
+		t.Fatalf("answered with %+v, %v", a, err)
+	}
+	entries, err := readLog(mem, chat)
+	if err == nil {
+		err = everyLineIsThere(mem, chat, entries)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 
