@@ -15,7 +15,8 @@ type book struct {
 	now      int
 	requests []*request // in the order in which they were sent first
 	pushes   []push
-	stood    map[place]int // when a look at the store found an entry
+	stood    map[place]int  // when a look at the store found an entry
+	late     map[place]bool // see judge.late
 }
 
 // place is a seq of a conversation.
@@ -65,7 +66,7 @@ type push struct {
 	entry pim.Entry
 }
 
-func newBook() *book { return &book{stood: make(map[place]int)} }
+func newBook() *book { return &book{stood: make(map[place]int), late: make(map[place]bool)} }
 
 func toldBy(a *conv.Answer) Told {
 	if a.Err != nil {

@@ -150,11 +150,11 @@ func (l *line) Get(ctx context.Context, gets []store.Get) (first error) {
 		err := l.read(func() error {
 			since := l.gate.history.Now()
 			err := l.gate.store.Get(ctx, gets[i:i+1])
-			if err == nil {
+			if err == nil && (g.Cell.Version != 0 || !g.Partition.Passing()) { // it may be forgotten
 				l.gate.history.Saw(since, string(g.Partition), g.Key, g.Cell.Version)
 			}
 			return err
-		}, "gets %s %s", g.Partition, g.Key)
+		}, "gets a cell of %s", g.Partition)
 		if err != nil {
 			g.Cell, g.Err = store.Cell{}, err
 		}

@@ -71,7 +71,8 @@ func (j *judge) check(conversations []pim.ConversationID) []string {
 	return j.found
 }
 
-// firstTold returns when an answer, a push or a look at the store told of each entry first.
+// firstTold returns when an answer, a push or a look at the store told of each entry first. A
+// push of a command says nothing: a block counts from its answer on.
 func (j *judge) firstTold() map[place]int {
 	first := maps.Clone(j.book.stood)
 	tell := func(at place, moment int) {
@@ -87,21 +88,27 @@ func (j *judge) firstTold() map[place]int {
 		}
 	}
 	for _, p := range j.book.pushes {
+		if p.entry.Kind == pim.EntryCommand {
+			continue
+		}
 		tell(place{p.entry.Conversation, p.entry.Seq}, p.at)
 	}
 	return first
 }
 
-// firstSent returns when e was sent first. What was refused did not make an entry.
+// firstSent returns when e was sent first.
 func (j *judge) firstSent(e *pim.Entry) int {
 	if r := j.requests[e.ClientID]; r != nil {
-		for _, t := range r.trips {
-			if !t.refused() {
-				return t.sent
-			}
-		}
+		return r.trips[0].sent
 	}
 	return 0
+}
+
+// late reports whether the entry at seq of c came when its writer had been told that nobody
+// knows what has become of it, or was dead. Then it may come after its request was refused:
+// only the next append to the log decides.
+func (j *judge) late(c pim.ConversationID, seq pim.Seq) bool {
+	return !j.inOrder || j.book.late[place{c, seq}] // another process does not tell
 }
 
 // checkOrder checks that the order of a log is one in which its entries may have been written.
@@ -160,7 +167,7 @@ func (j *judge) checkRefusal(t *trip, l *log, seq pim.Seq) {
 	switch {
 	case seq != 0 && l.to[seq-1] < t.sent:
 		j.fail("I2 %s was refused, and had seq %d before it was sent", t, seq)
-	case seq != 0 && t.command == nil && t.last() && (j.hears || l.id.IsGroup()):
+	case seq != 0 && t.command == nil && t.last() && (j.hears || l.id.IsGroup()) && !j.late(l.id, seq):
 		j.fail("I2 %s was refused, and got seq %d later", t, seq)
 	case !j.mayRefuse(t, l):
 		j.fail("%s was refused: %s; that follows from no state that was possible then", t, t.told.Text)
@@ -203,7 +210,7 @@ func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
 		if t.accepted() {
 			end = min(end, t.ended)
 		}
-		if t.refused() || end < t.sent {
+		if t.refused() && !j.late(l.id, seq) || end < t.sent {
 			continue
 		}
 		switch {
