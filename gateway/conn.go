@@ -40,7 +40,7 @@ type conn struct {
 	spot      spot          // guarded by the wheel
 	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 
-	websocket bool // set at construction
+	framing framing // set at construction
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -62,8 +62,8 @@ type conn struct {
 	submitting bool // sends are being handed to their writers
 }
 
-func newConn(g *Gateway, nc net.Conn, websocket bool) *conn {
-	c := &conn{gw: g, nc: nc, websocket: websocket, id: g.ids.Add(1)}
+func newConn(g *Gateway, nc net.Conn, f framing) *conn {
+	c := &conn{gw: g, nc: nc, framing: f, id: g.ids.Add(1)}
 	c.lastRead.Store(g.elapsed())
 	c.raw = rawConn(nc)
 	boundUnsent(nc)
@@ -122,10 +122,7 @@ func (c *conn) room(n int) []byte {
 	if need := len(b) + maxHeader + n; need > cap(b) {
 		b = append(make([]byte, 0, max(need, 2*cap(b))), b...)
 	}
-	if c.websocket {
-		return appendServerHeader(b, opBinary, n)
-	}
-	return appendTCPHeader(b, n)
+	return c.framing.appendHeader(b, n)
 }
 
 // appended makes b, which is out with more behind it, the new out. c.mu is held.
@@ -312,9 +309,7 @@ func (c *conn) shut(code wire.Code, text string) {
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
 		WindowMs: uint32(c.gw.window(code) / time.Millisecond),
 	})
-	if c.websocket {
-		c.appended(appendServerClose(c.out, uint16(code), text))
-	}
+	c.appended(c.framing.appendClose(c.out, uint16(code), text))
 	c.closing = true
 	c.tell()
 	start := c.claim()

@@ -123,7 +123,7 @@ func (x *lab) sendCut(websocket bool, config *tls.Config, sent []byte, early int
 	if config != nil {
 		served = tls.Server(far, config)
 	}
-	if !x.gw.start(func() { x.gw.serve(served, "", websocket, append([]byte(nil), sent[:early]...)) }) {
+	if !x.gw.start(func() { x.gw.serve(served, "", framingOf(websocket), append([]byte(nil), sent[:early]...)) }) {
 		x.t.Fatal("closed")
 	}
 	var client interface {

@@ -52,7 +52,7 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 			if conf != nil {
 				nc = tls.Server(nc, conf)
 			}
-			g.serve(nc, "", false, nil)
+			g.serve(nc, "", lengths, nil)
 		})
 		if !ok {
 			g.open.Add(-1)
@@ -64,8 +64,8 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 // serve does the handshake of a connection and then starts another goroutine that reads:
 // the handshake has grown this one's stack, and an idle connection should not keep it.
 // remote is the client's address if it is not that of nc; early is what was already read.
-func (g *Gateway) serve(nc net.Conn, remote string, websocket bool, early []byte) {
-	c := newConn(g, nc, websocket)
+func (g *Gateway) serve(nc net.Conn, remote string, f framing, early []byte) {
+	c := newConn(g, nc, f)
 	c.in.partial = early
 	g.Metrics.connections.Inc()
 	err := c.handshake(remote)

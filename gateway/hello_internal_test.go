@@ -19,7 +19,7 @@ func TestARefusedHelloHoldsNoBuffer(t *testing.T) {
 			defer far.Close()
 			p := &peer{t: t, nc: near, websocket: websocket}
 			p.write(append(p.frame(first), p.frame(make([]byte, 1000))...))
-			c := newConn(x.gw, far, websocket)
+			c := newConn(x.gw, far, framingOf(websocket))
 			if _, err := c.readHello(); err == nil {
 				t.Fatalf("%s: it is taken", name)
 			}

@@ -141,7 +141,7 @@ func TestReplacedConnectionThatDoesNotRead(t *testing.T) {
 func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	x := newLab(t, func(l *Limits) { l.Idle = time.Hour })
 	slow := &slowConn{x: x}
-	c := newConn(x.gw, slow, false)
+	c := newConn(x.gw, slow, lengths)
 	slow.c = c
 	const n = 320 << 10
 	if _, err := c.write(make([]byte, n)); err != nil || slow.taken != n {

@@ -26,7 +26,7 @@ func (x *lab) serveDirectly(websocket bool, config *tls.Config) *peer {
 	if config != nil {
 		served, client = tls.Server(far, config), tls.Client(near, &tls.Config{InsecureSkipVerify: true})
 	}
-	if !x.gw.start(func() { x.gw.serve(served, "", websocket, nil) }) {
+	if !x.gw.start(func() { x.gw.serve(served, "", framingOf(websocket), nil) }) {
 		x.t.Fatal("closed")
 	}
 	x.t.Cleanup(func() { near.Close() })
@@ -37,9 +37,9 @@ func (x *lab) serveDirectly(websocket bool, config *tls.Config) *peer {
 // header returns how a frame of n bytes begins.
 func (p *peer) header(n int) []byte {
 	if !p.websocket {
-		return appendTCPHeader(nil, n)
+		return lengths.appendHeader(nil, n)
 	}
-	b := appendServerHeader(nil, opBinary, n)
+	b := webSocket.appendHeader(nil, n)
 	b[1] |= 0x80
 	return append(b, 0, 0, 0, 0)
 }

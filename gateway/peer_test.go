@@ -328,6 +328,14 @@ func sendReq(n byte, payload string) *wirepb.PIMSendReq {
 	return &wirepb.PIMSendReq{Conversation: "d:a:b", ClientMessageId: bytes.Repeat([]byte{n}, 16), Payload: []byte(payload)}
 }
 
+// framingOf returns the framing of a peer.
+func framingOf(websocket bool) framing {
+	if websocket {
+		return webSocket
+	}
+	return lengths
+}
+
 // both runs a test over TCP and over WebSocket.
 func both(t *testing.T, f func(t *testing.T, websocket bool)) {
 	t.Run("TCP", func(t *testing.T) { f(t, false) })

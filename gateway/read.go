@@ -11,7 +11,6 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
-	"github.com/pim-im/pim/wire"
 )
 
 // reader is what the reading goroutine of a connection keeps between reads.
@@ -242,63 +241,22 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	if c.user == "" {
 		limit = maxHello
 	}
-	if !c.websocket {
-		if frame, rest, need, err = wire.CutTCP(buf, limit); frame != nil {
-			c.whole()
-		}
-		return frame, rest, need, err
-	}
-	f, rest, need, err := cutWebSocket(buf, limit)
+	u, rest, need, err := c.framing.cut(buf, limit, &c.in.message)
 	if err != nil || need > 0 {
 		return nil, rest, need, err
 	}
-	defer func() {
-		if c.in.message == nil {
-			c.whole()
-		}
-	}()
-	switch f.op {
-	case opPing:
-		c.pong(f.payload)
-		return nil, rest, 0, nil
-	case opPong:
-		return nil, rest, 0, nil
-	case opClose:
+	if c.in.message == nil {
+		c.whole()
+	}
+	switch u.kind {
+	case unitFrame:
+		return u.payload, rest, 0, nil
+	case unitPing:
+		c.pong(u.payload)
+	case unitClose:
 		return nil, rest, 0, errClosed
-	case opBinary, opContinuation:
-		frame, err = c.in.join(f, limit)
-		return frame, rest, 0, err
 	}
-	return nil, rest, 0, pim.Errorf(pim.KindInvalid, "a WebSocket message that is not binary")
-}
-
-// join adds fragment f to the message, and returns the message when it is whole.
-func (r *reader) join(f wsFrame, limit int) ([]byte, error) {
-	if (f.op == opContinuation) != (r.message != nil) {
-		return nil, pim.Errorf(pim.KindInvalid, "WebSocket fragments out of order")
-	}
-	if f.final && r.message == nil {
-		if len(f.payload) == 0 {
-			return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
-		}
-		return f.payload, nil
-	}
-	if len(r.message)+len(f.payload) > limit {
-		return nil, pim.Errorf(pim.KindTooLarge, "a frame of more than %d bytes", limit)
-	}
-	if r.message == nil {
-		r.message = []byte{}
-	}
-	r.message = append(r.message, f.payload...)
-	if !f.final {
-		return nil, nil
-	}
-	whole := r.message
-	r.message = nil
-	if len(whole) == 0 {
-		return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
-	}
-	return whole, nil
+	return nil, rest, 0, nil
 }
 
 // pong answers a ping of the WebSocket layer, if out has room.
@@ -312,7 +270,7 @@ func (c *conn) pong(payload []byte) {
 	if b == nil {
 		b = takeBuffer()
 	}
-	c.appended(append(appendServerHeader(b, opPong, len(payload)), payload...))
+	c.appended(c.framing.appendPong(b, payload))
 	start := c.claim()
 	c.mu.Unlock()
 	if start {
@@ -332,7 +290,7 @@ func (c *conn) farewell() {
 	if b == nil {
 		b = takeBuffer()
 	}
-	c.appended(appendServerClose(b, uint16(ws.StatusNormalClosure), ""))
+	c.appended(c.framing.appendClose(b, uint16(ws.StatusNormalClosure), ""))
 	c.closing = true
 	c.tell()
 	start := c.claim()

@@ -106,7 +106,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if remote == r.RemoteAddr {
 		remote = "" // nc knows it
 	}
-	if !g.start(func() { g.serve(nc, remote, true, early) }) {
+	if !g.start(func() { g.serve(nc, remote, webSocket, early) }) {
 		g.open.Add(-1)
 		nc.Close()
 	}

@@ -42,10 +42,6 @@ func appendServerClose(b []byte, code uint16, text string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, code), text...)
 }
 
-func appendTCPHeader(b []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(b, uint32(n))
-}
-
 // wsFrame is one frame of the WebSocket layer.
 type wsFrame struct {
 	op      byte
@@ -92,6 +88,36 @@ func cutWebSocket(buf []byte, limit int) (f wsFrame, rest []byte, need int, err 
 	f.payload = buf[at+4 : end : end]
 	ws.Cipher(f.payload, [4]byte(buf[at:at+4]), 0)
 	return f, buf[end:], 0, nil
+}
+
+// join adds part to the message of the fragments before it, which is nil if there are none,
+// and returns the message when it is whole.
+func join(message *[]byte, part wsFrame, limit int) ([]byte, error) {
+	if (part.op == opContinuation) != (*message != nil) {
+		return nil, pim.Errorf(pim.KindInvalid, "WebSocket fragments out of order")
+	}
+	if part.final && *message == nil {
+		if len(part.payload) == 0 {
+			return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
+		}
+		return part.payload, nil
+	}
+	if len(*message)+len(part.payload) > limit {
+		return nil, pim.Errorf(pim.KindTooLarge, "a frame of more than %d bytes", limit)
+	}
+	if *message == nil {
+		*message = []byte{}
+	}
+	*message = append(*message, part.payload...)
+	if !part.final {
+		return nil, nil
+	}
+	whole := *message
+	*message = nil
+	if len(whole) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "an empty frame has no type")
+	}
+	return whole, nil
 }
 
 // codeOf returns the close code for a frame that cannot be read.

@@ -85,28 +85,28 @@ func TestCutWebSocketRefuses(t *testing.T) {
 }
 
 func TestJoinFragments(t *testing.T) {
-	var r reader
+	var message []byte
 	for i, f := range []wsFrame{{op: opBinary, payload: []byte("a")}, {op: opContinuation, payload: []byte("b")}} {
-		if m, err := r.join(f, pim.MaxFrame); m != nil || err != nil {
+		if m, err := join(&message, f, pim.MaxFrame); m != nil || err != nil {
 			t.Fatalf("fragment %d gave %q, %v", i, m, err)
 		}
 	}
-	if m, err := r.join(wsFrame{op: opContinuation, final: true, payload: []byte("c")}, pim.MaxFrame); string(m) != "abc" || err != nil {
+	if m, err := join(&message, wsFrame{op: opContinuation, final: true, payload: []byte("c")}, pim.MaxFrame); string(m) != "abc" || err != nil {
 		t.Fatalf("joined to %q, %v", m, err)
 	}
-	if _, err := r.join(wsFrame{op: opContinuation, final: true, payload: []byte("c")}, pim.MaxFrame); pim.KindOf(err) != pim.KindInvalid {
+	if _, err := join(&message, wsFrame{op: opContinuation, final: true, payload: []byte("c")}, pim.MaxFrame); pim.KindOf(err) != pim.KindInvalid {
 		t.Errorf("a continuation of nothing gave %v", err)
 	}
-	if _, err := r.join(wsFrame{op: opBinary}, pim.MaxFrame); err != nil {
+	if _, err := join(&message, wsFrame{op: opBinary}, pim.MaxFrame); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := r.join(wsFrame{op: opContinuation, final: true}, pim.MaxFrame); pim.KindOf(err) != pim.KindInvalid {
+	if m, err := join(&message, wsFrame{op: opContinuation, final: true}, pim.MaxFrame); pim.KindOf(err) != pim.KindInvalid {
 		t.Errorf("fragments without a byte gave %q, %v", m, err)
 	}
-	if _, err := r.join(wsFrame{op: opBinary, payload: []byte("c")}, pim.MaxFrame); err != nil {
+	if _, err := join(&message, wsFrame{op: opBinary, payload: []byte("c")}, pim.MaxFrame); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.join(wsFrame{op: opContinuation, payload: make([]byte, pim.MaxFrame)}, pim.MaxFrame); pim.KindOf(err) != pim.KindTooLarge {
+	if _, err := join(&message, wsFrame{op: opContinuation, payload: make([]byte, pim.MaxFrame)}, pim.MaxFrame); pim.KindOf(err) != pim.KindTooLarge {
 		t.Errorf("fragments above the limit gave %v", err)
 	}
 }

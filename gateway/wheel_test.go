@@ -30,7 +30,7 @@ func (x *lab) pipe(user string, heartbeat uint32) *peer {
 	if err := x.gw.admit(); err != nil {
 		x.t.Fatal(err)
 	}
-	if !x.gw.start(func() { x.gw.serve(far, "", false, nil) }) {
+	if !x.gw.start(func() { x.gw.serve(far, "", lengths, nil) }) {
 		x.t.Fatal("closed")
 	}
 	x.t.Cleanup(func() { near.Close() })
