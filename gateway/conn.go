@@ -94,54 +94,7 @@ func (c *conn) log() *slog.Logger {
 	return c.gw.Logger.With("conn", c.name(), "user", string(c.user), "device", string(c.device))
 }
 
-// appendFrame puts m at the end of out. c.mu is held.
-func (c *conn) appendFrame(m wire.Message) {
-	n := 1 + m.SizeVT()
-	b := c.room(n)
-	b = append(b, byte(wire.TypeOf(m)))
-	at := len(b)
-	b = b[:at+n-1]
-	if _, err := m.MarshalToSizedBufferVT(b[at:]); err != nil {
-		panic("gateway: marshal: " + err.Error()) // the buffer has its size: cannot happen
-	}
-	c.appended(b)
-}
-
-// appendRaw puts a whole frame at the end of out. c.mu is held.
-func (c *conn) appendRaw(frame []byte) {
-	c.appended(append(c.room(len(frame)), frame...))
-}
-
-// room returns out with the transport header of a frame of n bytes appended, and with
-// capacity for the frame. c.mu is held.
-func (c *conn) room(n int) []byte {
-	b := c.out
-	if b == nil {
-		b = takeBuffer()
-	}
-	if need := len(b) + maxHeader + n; need > cap(b) {
-		b = append(make([]byte, 0, max(need, 2*cap(b))), b...)
-	}
-	return c.framing.appendHeader(b, n)
-}
-
-// appended makes b, which is out with more behind it, the new out. c.mu is held.
-func (c *conn) appended(b []byte) {
-	c.unsent += len(b) - len(c.out)
-	c.out = b
-}
-
-// claim reports whether the caller must call startSender, or write by itself as direct
-// does. c.mu is held.
-func (c *conn) claim() bool {
-	if c.sending || c.closed {
-		return false
-	}
-	c.sending = true
-	return true
-}
-
-// startSender starts the sending goroutine; the caller has claimed it.
+// startSender starts the sending goroutine, which turn.end has given to the caller.
 func (c *conn) startSender() {
 	if !c.gw.start(c.send) {
 		c.abort()
@@ -151,19 +104,9 @@ func (c *conn) startSender() {
 // reply queues one frame and starts the sender if need be. While more than QueueBytes
 // are unsent it waits; if the reading goroutine waits here, nothing more is read.
 func (c *conn) reply(m wire.Message) {
-	c.mu.Lock()
-	for c.unsent > c.gw.Limits.QueueBytes && !c.closing {
-		c.await()
-	}
-	if c.closing {
-		c.mu.Unlock()
-		return
-	}
-	c.appendFrame(m)
-	start := c.claim()
-	c.mu.Unlock()
-	if start {
-		c.startSender()
+	if t, ok := c.beginWithin(c.gw.Limits.QueueBytes); ok {
+		t.frame(m)
+		t.send()
 	}
 }
 
@@ -172,9 +115,8 @@ type ackScratch struct{ ack wirepb.PIMSendAck }
 // answer queues the answer to a send. It reports whether the caller must start the
 // sender.
 func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
+	t, ok := c.begin()
+	if !ok {
 		return false
 	}
 	c.answered++ // in flight until it is written: a client that reads no answers sends no more
@@ -183,8 +125,8 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 		m := c.gw.refusal(a.Err)
 		m.ClientMessageId = r.ClientID[:]
 		m.Conversation = named(string(r.Conversation))
-		c.appendFrame(m)
-		return c.claim()
+		t.frame(m)
+		return t.end()
 	}
 	s.ack.ClientMessageId = r.ClientID[:]
 	s.ack.Conversation = string(r.Conversation)
@@ -199,8 +141,8 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
 	s.ack.Payload = a.Payload
-	c.appendFrame(&s.ack)
-	return c.claim()
+	t.frame(&s.ack)
+	return t.end()
 }
 
 // push queues the entries of part that are for this connection, whose user may read the
@@ -212,26 +154,27 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	if size == 0 {
 		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	t, ok := c.begin()
 	switch {
-	case c.closing:
+	case !ok:
 		return false
 	case c.behind:
+		t.drop()
 		c.gw.Metrics.dropBehind.Inc()
 		return false
 	case c.unsent > 0 && c.unsent+size > c.gw.Limits.QueueBytes:
-		c.behind = true
+		c.behind = true // the sender runs, because something is unsent, and will tell the device
+		t.drop()
 		c.gw.Metrics.dropSlow.Inc()
-		return false // the sender runs: something is unsent
+		return false
 	}
-	b := append(c.room(len(part.head)+size), part.head...)
+	b := append(t.raw(len(part.head)+size), part.head...)
 	for _, s := range spans {
 		b = append(b, part.body[s.from:s.to]...)
 	}
-	c.appended(b)
+	t.put(b)
 	c.gw.Metrics.pushes.Inc()
-	return c.claim()
+	return t.end()
 }
 
 // send is the sending goroutine. It writes what is queued until nothing is; after the
@@ -242,7 +185,7 @@ func (c *conn) send() {
 	for err == nil {
 		if len(c.out) == 0 && c.behind && !c.closing {
 			c.behind = false
-			c.appendRaw(behindPush)
+			turn{c}.copy(behindPush)
 		}
 		buf, answered := c.out, c.answered
 		if len(buf) == 0 {
@@ -300,23 +243,19 @@ func (c *conn) write(buf []byte) (last int, err error) {
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.
 func (c *conn) shut(code wire.Code, text string) {
-	c.mu.Lock()
-	if c.closing {
-		c.mu.Unlock()
+	t, ok := c.begin()
+	if !ok {
 		return
 	}
-	c.appendFrame(&wirepb.PIMGoAway{
+	t.frame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
 		WindowMs: uint32(c.gw.window(code) / time.Millisecond),
 	})
-	c.appended(c.framing.appendClose(c.out, uint16(code), text))
-	c.closing = true
-	c.tell()
-	start := c.claim()
-	c.mu.Unlock()
+	t.last(uint16(code), text)
+	claimed := t.end()
 	c.gw.Metrics.closed(code)
 	c.log().Debug("closing", "code", code.String(), "text", text)
-	if start {
+	if claimed {
 		c.startSender()
 	}
 }

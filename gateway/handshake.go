@@ -126,13 +126,13 @@ func (c *conn) handshake(remote string) error {
 		c.mu.Unlock()
 		return err
 	}
-	c.appendFrame(&wirepb.Welcome{
+	t := turn{c}
+	t.frame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
 		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond), Store: g.Store,
 	})
-	start := c.claim()
-	c.mu.Unlock()
+	claimed := t.end()
 	c.join()
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
@@ -141,7 +141,7 @@ func (c *conn) handshake(remote string) error {
 		// the answer given here.
 		replaced.fence()
 	}
-	if start {
+	if claimed {
 		c.startSender()
 	}
 	if g.greeting.Err() != nil { // GoAway may have walked the registry before c was in it

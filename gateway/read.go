@@ -259,44 +259,26 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	return nil, rest, 0, nil
 }
 
-// pong answers a ping of the WebSocket layer, if out has room.
+// pong answers a ping of the WebSocket layer, unless more than QueueBytes are unsent.
 func (c *conn) pong(payload []byte) {
-	c.mu.Lock()
-	if c.closing || c.unsent > c.gw.Limits.QueueBytes {
-		c.mu.Unlock()
+	t, ok := c.begin()
+	if !ok {
 		return
 	}
-	b := c.out
-	if b == nil {
-		b = takeBuffer()
+	if c.unsent > c.gw.Limits.QueueBytes {
+		t.drop()
+		return
 	}
-	c.appended(c.framing.appendPong(b, payload))
-	start := c.claim()
-	c.mu.Unlock()
-	if start {
-		c.startSender()
-	}
+	t.put(c.framing.appendPong(t.room(maxHeader+len(payload)), payload))
+	t.send()
 }
 
 // farewell answers a close frame with one, RFC 6455 section 5.5.1, and closes once all that
 // is queued is written.
 func (c *conn) farewell() {
-	c.mu.Lock()
-	if c.closing {
-		c.mu.Unlock()
-		return
-	}
-	b := c.out
-	if b == nil {
-		b = takeBuffer()
-	}
-	c.appended(c.framing.appendClose(b, uint16(ws.StatusNormalClosure), ""))
-	c.closing = true
-	c.tell()
-	start := c.claim()
-	c.mu.Unlock()
-	if start {
-		c.startSender()
+	if t, ok := c.begin(); ok {
+		t.last(uint16(ws.StatusNormalClosure), "")
+		t.send()
 	}
 }
 

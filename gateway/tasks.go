@@ -59,21 +59,12 @@ func (c *conn) serveTasks() {
 // replyInTurn queues a frame once at most half of QueueBytes is unsent. It reports false if
 // the connection is closing. build appends the frame to its argument; c.mu is held.
 func (c *conn) replyInTurn(build func([]byte) []byte) bool {
-	c.mu.Lock()
-	for c.unsent > c.gw.Limits.QueueBytes/2 && !c.closing {
-		c.await()
+	t, ok := c.beginWithin(c.gw.Limits.QueueBytes / 2)
+	if ok {
+		t.copy(build(nil))
+		t.send()
 	}
-	if c.closing {
-		c.mu.Unlock()
-		return false
-	}
-	c.appendRaw(build(nil))
-	start := c.claim()
-	c.mu.Unlock()
-	if start {
-		c.startSender()
-	}
-	return true
+	return ok
 }
 
 func (c *conn) refuseTask(id uint64, conversation string, err error) {

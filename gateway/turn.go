@@ -1,0 +1,95 @@
+package gateway
+
+import "github.com/pim-im/pim/wire"
+
+// turn is the right to queue frames for a connection. Its holder holds c.mu from begin until
+// end, send or drop. It is the only way into what is written to a client.
+type turn struct{ c *conn }
+
+// begin locks c.mu. If nothing more may be queued for c, ok is false, and c.mu is not locked.
+func (c *conn) begin() (t turn, ok bool) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return turn{}, false
+	}
+	return turn{c}, true
+}
+
+// beginWithin is begin once at most most bytes wait to be written. Until then the caller waits.
+func (c *conn) beginWithin(most int) (t turn, ok bool) {
+	c.mu.Lock()
+	for c.unsent > most && !c.closing {
+		c.await()
+	}
+	if c.closing {
+		c.mu.Unlock()
+		return turn{}, false
+	}
+	return turn{c}, true
+}
+
+// frame queues a frame with the body m.
+func (t turn) frame(m wire.Message) {
+	n := 1 + m.SizeVT()
+	b := append(t.raw(n), byte(wire.TypeOf(m)))
+	at := len(b)
+	b = b[:at+n-1]
+	if _, err := m.MarshalToSizedBufferVT(b[at:]); err != nil {
+		panic("gateway: marshal: " + err.Error()) // the buffer has its size: cannot happen
+	}
+	t.put(b)
+}
+
+// copy queues an encoded frame.
+func (t turn) copy(frame []byte) { t.put(append(t.raw(len(frame)), frame...)) }
+
+// raw returns what is queued with the header of a frame of n bytes appended, and with capacity
+// for the frame. The caller appends the frame and hands all of it to put.
+func (t turn) raw(n int) []byte { return t.c.framing.appendHeader(t.room(maxHeader+n), n) }
+
+// room returns what is queued, with capacity for n bytes more, to be handed to put.
+func (t turn) room(n int) []byte {
+	b := t.c.out
+	if b == nil {
+		b = takeBuffer()
+	}
+	if need := len(b) + n; need > cap(b) {
+		b = append(make([]byte, 0, max(need, 2*cap(b))), b...)
+	}
+	return b
+}
+
+// put makes b, which raw or room returned and the caller has appended to, what is queued.
+func (t turn) put(b []byte) {
+	t.c.unsent += len(b) - len(t.c.out)
+	t.c.out = b
+}
+
+// last queues what the framing has after the last frame, and lets nothing be queued after that.
+func (t turn) last(code uint16, text string) {
+	t.put(t.c.framing.appendClose(t.room(maxHeader+maxClose), code, text))
+	t.c.closing = true
+	t.c.tell()
+}
+
+// end unlocks c.mu. It reports whether the caller must call startSender, or write by itself as
+// direct does.
+func (t turn) end() (claimed bool) {
+	claimed = !t.c.sending && !t.c.closed
+	if claimed {
+		t.c.sending = true
+	}
+	t.c.mu.Unlock()
+	return claimed
+}
+
+// send ends the turn and has what was queued written.
+func (t turn) send() {
+	if t.end() {
+		t.c.startSender()
+	}
+}
+
+// drop ends a turn in which nothing was queued.
+func (t turn) drop() { t.c.mu.Unlock() }
