@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"strconv"
@@ -49,11 +48,10 @@ type conn struct {
 	unsent   int        // bytes in out and in the write under way
 	inFlight int32      // sends whose answer has not been written
 	answered int32      // how many of these answers are in out
-	tasks    []task     // pulls and syncs to be served
+	tasks    *taskRun   // nil: no pull or sync is to be served
 	sending  bool       // claimed: the sending goroutine runs, or the claimer writes or starts it
-	serving  bool       // the goroutine that serves tasks runs
 	behind   bool       // pushes were dropped, and the device was not told to sync yet
-	closing  bool       // nothing more is queued: the last frame was, or closed is true
+	closing  bool       // nothing more is queued: the last frame was, or closed is true; set by seal
 	closed   bool       // nc is closed
 
 	lingering bool // after the last frame linger reads on, see linger.go
@@ -275,13 +273,23 @@ func (g *Gateway) window(code wire.Code) time.Duration {
 	return g.Limits.Reconnect
 }
 
+// seal lets nothing more be queued. So no pull or sync can be answered any more, and those
+// under way are called off. c.mu is held.
+func (c *conn) seal() {
+	c.closing = true
+	if c.tasks != nil {
+		c.tasks.cancel()
+	}
+	c.tell()
+}
+
 // abort closes the connection at once; what is queued is lost. The reading goroutine
 // notices and calls gone.
 func (c *conn) abort() {
 	c.mu.Lock()
 	was := c.closed
-	c.closed, c.closing = true, true
-	c.tell()
+	c.closed = true
+	c.seal()
 	c.mu.Unlock()
 	if !was {
 		c.nc.Close()
@@ -308,7 +316,3 @@ func giveBuffer(b []byte) {
 		buffers.Put(&b)
 	}
 }
-
-// ctx ends when the gateway closes, not when the connection does. What runs for a
-// connection is also bounded by its own limits.
-func (c *conn) ctx() context.Context { return c.gw.ctx }

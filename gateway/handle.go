@@ -244,7 +244,7 @@ func (c *conn) handlePushAck(body []byte) error {
 // else of its frame.
 func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	if len(m.After) > maxNamed {
-		c.refuseTask(m.RequestId, "", errLongName(len(m.After)))
+		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.After)))
 		return
 	}
 	c.enqueue(task{id: m.RequestId, sync: &inbox.SyncRequest{
@@ -255,7 +255,7 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 
 func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 	if len(m.Conversation) > maxNamed {
-		c.refuseTask(m.RequestId, "", errLongName(len(m.Conversation)))
+		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.Conversation)))
 		return
 	}
 	c.enqueue(task{id: m.RequestId, pull: &inbox.PullRequest{

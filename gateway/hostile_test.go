@@ -423,7 +423,7 @@ func TestQueuesAreCounted(t *testing.T) {
 	x := newLab(t, nil)
 	x.submit = func([]*conv.Request) {}
 	entered, leave := make(chan struct{}, 10), make(chan struct{})
-	x.pull = func() { entered <- struct{}{}; <-leave }
+	x.pull = func(context.Context) { entered <- struct{}{}; <-leave }
 	p := x.connect(false, "alice", "phone")
 	p.send(sendReq(1, "x"), sendReq(2, "x"), sendReq(3, "x"))
 	for i := range 3 {
@@ -434,7 +434,7 @@ func TestQueuesAreCounted(t *testing.T) {
 	x.eventually("all is read, and Welcome is written", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return len(c.tasks) == 2 && !c.sending
+		return c.tasks != nil && len(c.tasks.waiting) == 2 && !c.sending
 	})
 	c.mu.Lock()
 	c.behind = true

@@ -108,7 +108,9 @@ func (q *queues) Collect(ch chan<- prometheus.Metric) {
 		defer c.mu.Unlock()
 		unsent += c.unsent
 		sends += int(c.inFlight)
-		requests += len(c.tasks)
+		if c.tasks != nil {
+			requests += len(c.tasks.waiting)
+		}
 		if c.behind {
 			behind++
 		}

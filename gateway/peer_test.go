@@ -43,7 +43,7 @@ type lab struct {
 	seq    pim.Seq
 	submit func([]*conv.Request) // in place of answering at once
 	page   inbox.Page            // what pulls get
-	pull   func()                // called by each pull, which waits for it
+	pull   func(context.Context) // called by each pull, which waits for it
 	greet  func(context.Context) // called by each handshake, which waits for it
 	serial uint64
 	acks   []inbox.Ack
@@ -129,12 +129,12 @@ func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
 	return inbox.SyncPage{}, nil
 }
 
-func (x *lab) Pull(_ context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
+func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
 	if r.Conversation == "g:none" {
 		return inbox.Page{}, pim.Errorf(pim.KindNotMember, "not a member")
 	}
 	if x.pull != nil {
-		x.pull()
+		x.pull(ctx)
 	}
 	return x.page, nil
 }

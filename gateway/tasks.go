@@ -17,41 +17,58 @@ type task struct {
 	pull *inbox.PullRequest // nil: it is a sync
 }
 
+// taskRun are the tasks of a connection that wait or are served. It exists from the first of
+// them until none waits.
+type taskRun struct {
+	waiting []task             // guarded by the connection's mu
+	ctx     context.Context    // ends with the run, or when no answer can be queued any more
+	cancel  context.CancelFunc // ends ctx
+}
+
 const maxTasks = 64 // waiting, for each connection
 
 func (c *conn) enqueue(t task) {
 	c.mu.Lock()
-	if len(c.tasks) == maxTasks {
+	if c.closing {
 		c.mu.Unlock()
-		c.refuseTask(t.id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
 		return
 	}
-	c.tasks = append(c.tasks, t)
-	start := !c.serving && !c.closing
-	if start {
-		c.serving = true
+	run := c.tasks
+	if run == nil {
+		run = new(taskRun)
+		run.ctx, run.cancel = context.WithCancel(c.gw.ctx)
 	}
+	if len(run.waiting) == maxTasks {
+		c.mu.Unlock()
+		c.refuseTask(c.gw.ctx, t.id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
+		return
+	}
+	run.waiting = append(run.waiting, t)
+	start := c.tasks == nil
+	c.tasks = run
 	c.mu.Unlock()
-	if start && !c.gw.start(c.serveTasks) {
+	if start && !c.gw.start(func() { c.serveTasks(run) }) {
 		c.abort()
 	}
 }
 
-func (c *conn) serveTasks() {
+// serveTasks serves the tasks of run until none waits, or no answer can be queued any more.
+func (c *conn) serveTasks(run *taskRun) {
+	defer run.cancel()
 	for {
 		c.mu.Lock()
-		if len(c.tasks) == 0 || c.closing {
-			c.tasks, c.serving = nil, false
+		if len(run.waiting) == 0 || c.closing {
+			c.tasks = nil
 			c.mu.Unlock()
 			return
 		}
-		t := c.tasks[0]
-		c.tasks = c.tasks[1:]
+		t := run.waiting[0]
+		run.waiting = run.waiting[1:]
 		c.mu.Unlock()
 		if t.sync != nil {
-			c.serveSync(t.id, t.sync)
+			c.serveSync(run.ctx, t.id, t.sync)
 		} else {
-			c.servePull(t.id, t.pull)
+			c.servePull(run.ctx, t.id, t.pull)
 		}
 	}
 }
@@ -67,8 +84,9 @@ func (c *conn) replyInTurn(build func([]byte) []byte) bool {
 	return ok
 }
 
-func (c *conn) refuseTask(id uint64, conversation string, err error) {
-	if c.ctx().Err() != nil {
+// refuseTask answers a task with err, unless ctx has ended: then nobody is left to answer.
+func (c *conn) refuseTask(ctx context.Context, id uint64, conversation string, err error) {
+	if ctx.Err() != nil {
 		return
 	}
 	if pim.KindOf(err) == pim.KindUnknown {
@@ -81,20 +99,20 @@ func (c *conn) refuseTask(id uint64, conversation string, err error) {
 
 const lastEntryCut = 256 // bytes of payload that a summary keeps of a last entry that is not whole
 
-func (c *conn) serveSync(id uint64, req *inbox.SyncRequest) {
+func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
-	c.gw.Acks.Settle(c.ctx(), c.user, c.device)
+	c.gw.Acks.Settle(ctx, c.user, c.device)
 	req.Later = func(write func(context.Context)) { c.gw.Acks.Later(c.user, write) }
-	page, err := c.gw.Reader.Sync(c.ctx(), *req)
+	page, err := c.gw.Reader.Sync(ctx, *req)
 	if err != nil {
-		c.refuseTask(id, "", err)
+		c.refuseTask(ctx, id, "", err)
 		return
 	}
 	resp := &wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
 	for i := range page.Summaries {
 		s, err := summary(&page.Summaries[i])
 		if err != nil {
-			c.refuseTask(id, string(page.Summaries[i].Conversation), err)
+			c.refuseTask(ctx, id, string(page.Summaries[i].Conversation), err)
 			return
 		}
 		resp.Conversations = append(resp.Conversations, s)
@@ -123,11 +141,11 @@ func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	return m, nil
 }
 
-func (c *conn) servePull(id uint64, req *inbox.PullRequest) {
+func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest) {
 	c.gw.Metrics.pulls.Inc()
-	page, err := c.gw.Reader.Pull(c.ctx(), c.user, *req)
+	page, err := c.gw.Reader.Pull(ctx, c.user, *req)
 	if err != nil {
-		c.refuseTask(id, string(req.Conversation), err)
+		c.refuseTask(ctx, id, string(req.Conversation), err)
 		return
 	}
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))

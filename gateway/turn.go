@@ -69,8 +69,7 @@ func (t turn) put(b []byte) {
 // last queues what the framing has after the last frame, and lets nothing be queued after that.
 func (t turn) last(code uint16, text string) {
 	t.put(t.c.framing.appendClose(t.room(maxHeader+maxClose), code, text))
-	t.c.closing = true
-	t.c.tell()
+	t.c.seal()
 }
 
 // end unlocks c.mu. It reports whether the caller must call startSender, or write by itself as
