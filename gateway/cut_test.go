@@ -79,7 +79,7 @@ func TestEveryCut(t *testing.T) {
 				x.mu.Lock()
 				taken += len(answers)
 				x.mu.Unlock()
-				x.gw.Deliver(answers, nil)
+				x.gw.Sessions.Deliver(answers, nil)
 			}
 			for _, s := range []*cutScript{newCutScript(kind.websocket, 1, 130, 2), newCutScript(kind.websocket, 10_000, 40_000, 60_000)} {
 				for i, cut := range s.cuts() {

@@ -76,7 +76,7 @@ func TestDeliverToMany(t *testing.T) {
 		users, peers = append(users, pim.UserID(u)), append(peers, x.connect(i%2 == 0, u, "phone"))
 	}
 	e := pim.Entry{Seq: 1, Anchor: 1, Sender: "other", Device: "d", Payload: []byte("to all")}
-	x.gw.Deliver(nil, []conv.Published{{
+	x.gw.Sessions.Deliver(nil, []conv.Published{{
 		Conversation: "g:x", Members: users,
 		Entries: []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
 	}})

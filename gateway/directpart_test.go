@@ -156,7 +156,7 @@ func TestDeliverDoesNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := pim.Entry{Seq: 1, Sender: "other", Device: "d"}
-	x.gw.Deliver(nil, []conv.Published{{
+	x.gw.Sessions.Deliver(nil, []conv.Published{{
 		Conversation: "g:x", Members: []pim.UserID{"alice", "bob"},
 		Entries: []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
 	}})
@@ -274,7 +274,7 @@ func TestDirectWritesBesideReplies(t *testing.T) {
 			work.Go(func() {
 				for seq := range each {
 					e := pim.Entry{Seq: pim.Seq(seq + 1), Sender: "other", Device: "d", Payload: make([]byte, (seq*97+w*1009)%4000)}
-					x.gw.Deliver(nil, []conv.Published{{
+					x.gw.Sessions.Deliver(nil, []conv.Published{{
 						Conversation: pim.ConversationID(fmt.Sprint("g:", w)), Members: []pim.UserID{"alice"},
 						Entries: []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
 					}})

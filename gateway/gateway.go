@@ -14,7 +14,7 @@ import (
 	"github.com/pim-im/pim/inbox"
 )
 
-// Writer takes send requests; it answers each through the Gateway's Deliver.
+// Writer takes send requests; it answers each through Sessions.Deliver.
 type Writer interface {
 	Submit([]*conv.Request)
 }
@@ -58,13 +58,13 @@ type Limits struct {
 // Options are what a Gateway works with.
 type Options struct {
 	Writer   Writer
+	Sessions *Sessions // the Outlet of what is behind Writer; of this gateway alone
 	Reader   Reader
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
 	Proxies  Proxies              // trusted to name clients' addresses
 	Store    string               // the store's identity, for Welcome
-	Metrics  *Metrics             // nil: not counted
 	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now
 	Doubt    func() error         // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
 	Full     func() bool          // whether no file descriptor is left for one more TCP connection; nil: never
@@ -72,10 +72,10 @@ type Options struct {
 	Logger   *slog.Logger         // nil: slog.Default
 }
 
-// Gateway serves connections. It is also the writers' Outlet.
+// Gateway serves connections.
 type Gateway struct {
 	Options
-	sessions registry
+	Metrics  *Metrics // those of Sessions
 	wheel    wheel
 	keys     keyring
 	open     atomic.Int64    // connections, handshakes included
@@ -89,13 +89,9 @@ type Gateway struct {
 	closing  bool               // GoAway or Close has begun
 }
 
-// New starts a gateway. If Options.Writer is nil, SetWriter must be called before the
-// first connection is served.
+// New starts a gateway.
 func New(o Options) *Gateway {
-	g := &Gateway{Options: o, sessions: newRegistry()}
-	if g.Metrics == nil {
-		g.Metrics = NewMetrics(nil)
-	}
+	g := &Gateway{Options: o, Metrics: o.Sessions.metrics}
 	if g.Now == nil {
 		g.Now = time.Now
 	}
@@ -112,9 +108,6 @@ func New(o Options) *Gateway {
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.greeting, g.leave = context.WithCancel(g.ctx)
-	if g.Metrics.registry != nil {
-		g.Metrics.registry.MustRegister(newQueues(g))
-	}
 	g.start(g.janitor)
 	return g
 }
@@ -122,10 +115,6 @@ func New(o Options) *Gateway {
 // elapsed returns the time by which limits of time are measured: milliseconds, never 0.
 // It does not jump with the wall clock.
 func (g *Gateway) elapsed() int64 { return g.Mono().Milliseconds() + 1 }
-
-// SetWriter sets Options.Writer. Writers are made with their Outlet, which is the
-// gateway, so the gateway exists before them.
-func (g *Gateway) SetWriter(w Writer) { g.Writer = w }
 
 // start runs f in a goroutine that Close waits for. Once Close has begun it runs
 // nothing and reports false.
@@ -147,7 +136,7 @@ func (g *Gateway) GoAway(ctx context.Context) {
 	g.closing = true
 	g.mu.Unlock()
 	g.leave()
-	g.sessions.each((*conn).goAway)
+	g.Sessions.each((*conn).goAway)
 	t := time.NewTicker(10 * time.Millisecond)
 	defer t.Stop()
 	for g.open.Load() > 0 {
@@ -165,7 +154,7 @@ func (g *Gateway) Close() {
 	g.closing = true
 	g.cancel()
 	g.mu.Unlock()
-	g.sessions.each((*conn).abort)
+	g.Sessions.each((*conn).abort)
 	g.tasks.Wait()
 }
 
@@ -197,49 +186,4 @@ func (g *Gateway) admitTCP() error {
 		return pim.Errorf(pim.KindOverloaded, "this node has no file for one more connection")
 	}
 	return nil
-}
-
-// Deliver queues answers and pushes for the connections concerned, then lets
-// each of them write once. See conv.Outlet.
-func (g *Gateway) Deliver(answers []conv.Answer, pushes []conv.Published) {
-	var touched []*conn
-	var ack ackScratch
-	for i := range answers {
-		c := answers[i].Request.Origin.(*conn)
-		if c.answer(&answers[i], &ack) {
-			touched = append(touched, c)
-		}
-	}
-	for i := range pushes {
-		touched = g.push(&pushes[i], touched)
-	}
-	if len(touched) > 0 {
-		var d direct
-		d.start(touched)
-	}
-	g.Metrics.answered(len(answers))
-}
-
-// push queues p for every connected device whose user may read it. It returns touched
-// with the connections appended whose sender the caller must start.
-func (g *Gateway) push(p *conv.Published, touched []*conn) []*conn {
-	parts := splitPush(p)
-	for i := range parts {
-		part := &parts[i]
-		for _, u := range p.Members {
-			for _, c := range g.sessions.of(u) {
-				if c.push(part, 0, pim.Seq(1<<63)) {
-					touched = append(touched, c)
-				}
-			}
-		}
-		for _, r := range p.Partly {
-			for _, c := range g.sessions.of(r.User) {
-				if c.push(part, r.From, r.To) {
-					touched = append(touched, c)
-				}
-			}
-		}
-	}
-	return touched
 }

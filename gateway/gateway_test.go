@@ -170,7 +170,7 @@ func TestSecondConnectionOfADeviceReplacesTheFirst(t *testing.T) {
 func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	x := newLab(t, nil)
 	old := x.connect(false, "alice", "phone")
-	c := x.gw.sessions.of("alice")[0]
+	c := x.gw.Sessions.of("alice")[0]
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var taken atomic.Int32
 	x.mu.Lock()
@@ -205,11 +205,11 @@ func TestStaleHelloDoesNotReplace(t *testing.T) {
 	stale := x.connect(false, "alice", "other") // opened first
 	stale.send(&wirepb.PIMPing{})
 	expect[*wirepb.PIMPong](stale) // so the handshake is over, which reads c.device until after Welcome
-	c := x.gw.sessions.of("alice")[0]
-	x.gw.sessions.remove(c)
+	c := x.gw.Sessions.of("alice")[0]
+	x.gw.Sessions.remove(c)
 	current := x.connect(false, "alice", "phone")
 	c.device = "phone"
-	if replaced, _ := x.gw.sessions.add(c, 10); replaced != c {
+	if replaced, _ := x.gw.Sessions.add(c, 10); replaced != c {
 		t.Fatal("the stale connection replaced the newer one")
 	}
 	x.push("alice", 1, 10)
@@ -223,7 +223,7 @@ func TestRefusedRequestsAreAnswered(t *testing.T) {
 	x.submit = func(requests []*conv.Request) {
 		for _, r := range requests {
 			err := &pim.Error{Kind: pim.KindOverloaded, Text: "full", RetryAfter: 3 * time.Second}
-			x.gw.Deliver([]conv.Answer{{Request: r, Err: err}}, nil)
+			x.gw.Sessions.Deliver([]conv.Answer{{Request: r, Err: err}}, nil)
 		}
 	}
 	p := x.connect(false, "alice", "phone")
@@ -261,7 +261,7 @@ func TestSendsInFlightAreBounded(t *testing.T) {
 		if n := len(waiting); n > 4 {
 			t.Fatalf("%d sends in flight, the limit is 4", n)
 		}
-		x.gw.Deliver([]conv.Answer{{Request: r, Seq: pim.Seq(i + 1)}}, nil)
+		x.gw.Sessions.Deliver([]conv.Answer{{Request: r, Seq: pim.Seq(i + 1)}}, nil)
 		expect[*wirepb.PIMSendAck](p)
 	}
 }
@@ -274,7 +274,7 @@ func TestSlowDeviceFallsBehind(t *testing.T) {
 		slow, quick := x.connect(websocket, "alice", "slow"), x.connect(websocket, "bob", "quick")
 		const n, size = 600, 60 << 10 // 36 MB: more than the kernel's buffers take
 		x.push("alice", n, size)
-		for _, c := range x.gw.sessions.of("alice") {
+		for _, c := range x.gw.Sessions.of("alice") {
 			c.mu.Lock()
 			if held := cap(c.out); held > 4*x.gw.Limits.QueueBytes {
 				t.Errorf("%d bytes are held for the slow device", held)

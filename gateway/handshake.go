@@ -121,7 +121,7 @@ func (c *conn) handshake(remote string) error {
 		return g.greeting.Err()
 	}
 	c.mu.Lock() // so that no push goes before Welcome
-	replaced, err := g.sessions.add(c, g.Limits.User)
+	replaced, err := g.Sessions.add(c, g.Limits.User)
 	if err != nil {
 		c.mu.Unlock()
 		return err

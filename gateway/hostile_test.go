@@ -29,7 +29,7 @@ import (
 // conn returns the only connection of user.
 func (x *lab) conn(user pim.UserID) *conn {
 	x.t.Helper()
-	conns := x.gw.sessions.of(user)
+	conns := x.gw.Sessions.of(user)
 	if len(conns) != 1 {
 		x.t.Fatalf("%s has %d connections", user, len(conns))
 	}
@@ -87,7 +87,7 @@ func TestErrorsAreSmall(t *testing.T) {
 	x := newLab(t, nil)
 	x.submit = func(requests []*conv.Request) {
 		for _, r := range requests {
-			x.gw.Deliver([]conv.Answer{{Request: r, Err: r.Conversation.Validate()}}, nil)
+			x.gw.Sessions.Deliver([]conv.Answer{{Request: r, Err: r.Conversation.Validate()}}, nil)
 		}
 	}
 	p := x.connect(false, "alice", "phone")
@@ -296,7 +296,7 @@ func TestNoHalfFrame(t *testing.T) {
 		x.passes(x.gw.Limits.Handshake + time.Second)
 		c.inspect(x.gw.moment())
 		for i := range x.gw.Limits.InFlight {
-			x.gw.Deliver([]conv.Answer{{Request: <-held, Seq: pim.Seq(i + 1)}}, nil)
+			x.gw.Sessions.Deliver([]conv.Answer{{Request: <-held, Seq: pim.Seq(i + 1)}}, nil)
 			expect[*wirepb.PIMSendAck](p)
 		}
 	})
@@ -440,7 +440,7 @@ func TestQueuesAreCounted(t *testing.T) {
 	c.behind = true
 	c.mu.Unlock()
 	r := prometheus.NewRegistry()
-	r.MustRegister(newQueues(x.gw))
+	r.MustRegister(newQueues(x.gw.Sessions))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

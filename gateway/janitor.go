@@ -21,7 +21,7 @@ func (g *Gateway) janitor() {
 		case <-t.C:
 			m := g.moment()
 			if news.come(m) {
-				g.sessions.each(func(c *conn) { c.lookBy(c.inspect(m)) })
+				g.Sessions.each(func(c *conn) { c.lookBy(c.inspect(m)) })
 			}
 			g.wheel.turn(m.elapsed, func(c *conn) {
 				g.wheel.put(c, c.inspect(m))

@@ -76,7 +76,7 @@ func TestWallClockJumps(t *testing.T) {
 	p := x.connect(false, "alice", "phone")
 	for _, by := range []time.Duration{30 * time.Minute, -30 * time.Minute} { // tokens end after an hour
 		x.wrong.Store(int64(by))
-		x.gw.sessions.each(func(c *conn) { c.inspect(x.gw.moment()) })
+		x.gw.Sessions.each(func(c *conn) { c.inspect(x.gw.moment()) })
 		p.send(&wirepb.PIMPing{Nonce: 1})
 		expect[*wirepb.PIMPong](p)
 	}
@@ -92,7 +92,7 @@ func TestTokenRunsOut(t *testing.T) {
 		x.doubt.Store(doubt)
 		p := x.connect(false, "alice", "phone") // tokens end after an hour
 		x.passes(time.Hour + 29*time.Second)
-		x.gw.sessions.each(func(c *conn) { c.inspect(x.gw.moment()) })
+		x.gw.Sessions.each(func(c *conn) { c.inspect(x.gw.moment()) })
 		p.send(&wirepb.PIMPing{Nonce: 1})
 		expect[*wirepb.PIMPong](p)
 		x.passes(2 * time.Second)

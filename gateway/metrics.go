@@ -82,14 +82,14 @@ func (m *Metrics) refused(err error)     { m.refusals.WithLabelValues(pim.KindOf
 // queues are gauges of what waits for connections. They are added up over all connections
 // when they are collected.
 type queues struct {
-	gw                              *Gateway
+	sessions                        *Sessions
 	unsent, sends, requests, behind *prometheus.Desc
 }
 
-func newQueues(g *Gateway) *queues {
+func newQueues(s *Sessions) *queues {
 	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 	return &queues{
-		gw:       g,
+		sessions: s,
 		unsent:   desc("pim_unsent_bytes", "Bytes that wait to be written to connections."),
 		sends:    desc("pim_sends_in_flight", "Sends whose answer has not been written."),
 		requests: desc("pim_requests_waiting", "Pulls and syncs that wait for those before them on their connection."),
@@ -103,7 +103,7 @@ func (q *queues) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCol
 // Collect implements prometheus.Collector.
 func (q *queues) Collect(ch chan<- prometheus.Metric) {
 	var unsent, sends, requests, behind int
-	q.gw.sessions.each(func(c *conn) {
+	q.sessions.each(func(c *conn) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		unsent += c.unsent

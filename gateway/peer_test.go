@@ -60,7 +60,7 @@ func (x *lab) options(limits func(*Limits)) Options {
 	if limits != nil {
 		limits(&l)
 	}
-	return Options{Writer: x, Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono}
+	return Options{Writer: x, Sessions: NewSessions(nil), Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono}
 }
 
 func newLab(t *testing.T, limits func(*Limits)) *lab {
@@ -102,7 +102,7 @@ func (x *lab) passes(d time.Duration) {
 	x.t.Helper()
 	x.eventually("nothing is being written", func() bool {
 		writing := false
-		x.gw.sessions.each(func(c *conn) { writing = writing || c.writing.Load() != 0 })
+		x.gw.Sessions.each(func(c *conn) { writing = writing || c.writing.Load() != 0 })
 		return !writing
 	})
 	x.ahead.Add(int64(d))
@@ -122,7 +122,7 @@ func (x *lab) Submit(requests []*conv.Request) {
 		f(requests)
 		return
 	}
-	x.gw.Deliver(answers, nil)
+	x.gw.Sessions.Deliver(answers, nil)
 }
 
 func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
@@ -170,7 +170,7 @@ func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {
 func (x *lab) push(user pim.UserID, n, size int) {
 	for i := range n {
 		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "other", Device: "d", Payload: make([]byte, size)}
-		x.gw.Deliver(nil, []conv.Published{{
+		x.gw.Sessions.Deliver(nil, []conv.Published{{
 			Conversation: "g:x", Members: []pim.UserID{user},
 			Entries: []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
 		}})

@@ -319,7 +319,7 @@ func (c *conn) awaitEnd() {
 func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)
-	c.gw.sessions.remove(c)
+	c.gw.Sessions.remove(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()
 }

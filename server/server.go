@@ -178,8 +178,8 @@ func (s *Server) watchFiles(keys *account.Keyring) {
 	s.reloader.judgeCertificate()
 }
 
-// assemble connects the parts: gateway → writers → store, and back out through
-// the gateway.
+// assemble connects the parts: gateway → writers → store, and back out through the gateway's
+// sessions.
 func (s *Server) assemble(keys *account.Keyring, o Options) {
 	st := s.engine
 	if o.WrapStore != nil {
@@ -196,18 +196,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
 	}
-	s.gateway = gateway.New(gateway.Options{
-		Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log, Metrics: gateway.NewMetrics(s.metrics),
-		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Full: s.full, Proxies: s.proxies,
-		Limits: gateway.Limits{
-			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
-			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
-			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
-			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
-		},
-	})
-	var outlet conv.Outlet = s.gateway
+	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
+	var outlet conv.Outlet = sessions
 	if o.WrapOutlet != nil {
 		outlet = o.WrapOutlet(outlet)
 	}
@@ -219,7 +209,17 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if o.WrapWriter != nil {
 		writer = o.WrapWriter(writer)
 	}
-	s.gateway.SetWriter(writer)
+	s.gateway = gateway.New(gateway.Options{
+		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log,
+		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
+		Full: s.full, Proxies: s.proxies,
+		Limits: gateway.Limits{
+			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
+			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
+			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
+			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
+		},
+	})
 }
 
 // clockSet returns when the clock was set last, 0 if never or longer than pim.SetWindow ago:

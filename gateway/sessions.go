@@ -1,0 +1,170 @@
+package gateway
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+)
+
+// Sessions are the connections that have shaken hands, until they are gone, by user. They are
+// the writers' Outlet: what a node sends by itself goes through them, what clients ask for
+// through the Gateway. They need no Gateway to exist, so the writers can be made before it.
+type Sessions struct {
+	metrics *Metrics
+	seed    maphash.Seed
+	shards  []sessionShard
+}
+
+// sessionShard holds the connections of some users. A user's slice is replaced, never changed,
+// so a reader may walk over it without a lock.
+type sessionShard struct {
+	mu    sync.RWMutex
+	users map[pim.UserID][]*conn
+	// Connections that were replaced and are not gone yet. Pushes do not find them; the
+	// janitor and the end of the gateway must.
+	leaving map[*conn]struct{}
+}
+
+// NewSessions returns Sessions for one Gateway, both of which count in m; nil: in nothing.
+func NewSessions(m *Metrics) *Sessions {
+	if m == nil {
+		m = NewMetrics(nil)
+	}
+	s := &Sessions{metrics: m, seed: maphash.MakeSeed(), shards: make([]sessionShard, 64)}
+	for i := range s.shards {
+		s.shards[i].users = make(map[pim.UserID][]*conn)
+		s.shards[i].leaving = make(map[*conn]struct{})
+	}
+	if m.registry != nil {
+		m.registry.MustRegister(newQueues(s))
+	}
+	return s
+}
+
+// Deliver queues answers and pushes for the connections concerned, then lets
+// each of them write once. See conv.Outlet.
+func (s *Sessions) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	var touched []*conn
+	var ack ackScratch
+	for i := range answers {
+		c := answers[i].Request.Origin.(*conn)
+		if c.answer(&answers[i], &ack) {
+			touched = append(touched, c)
+		}
+	}
+	for i := range pushes {
+		touched = s.push(&pushes[i], touched)
+	}
+	if len(touched) > 0 {
+		var d direct
+		d.start(touched)
+	}
+	s.metrics.answered(len(answers))
+}
+
+// push queues p for every connected device whose user may read it. It returns touched
+// with the connections appended whose sender the caller must start.
+func (s *Sessions) push(p *conv.Published, touched []*conn) []*conn {
+	parts := splitPush(p)
+	for i := range parts {
+		part := &parts[i]
+		for _, u := range p.Members {
+			for _, c := range s.of(u) {
+				if c.push(part, 0, pim.Seq(1<<63)) {
+					touched = append(touched, c)
+				}
+			}
+		}
+		for _, r := range p.Partly {
+			for _, c := range s.of(r.User) {
+				if c.push(part, r.From, r.To) {
+					touched = append(touched, c)
+				}
+			}
+		}
+	}
+	return touched
+}
+
+func (s *Sessions) shard(u pim.UserID) *sessionShard {
+	return &s.shards[maphash.String(s.seed, string(u))%uint64(len(s.shards))]
+}
+
+// of returns u's connections. The caller must not change the slice.
+func (s *Sessions) of(u pim.UserID) []*conn {
+	sh := s.shard(u)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.users[u]
+}
+
+// add registers c. If the device already has a connection, the one of the two that was
+// opened first is replaced, and add returns it. That can be c itself: a device may give a
+// connection up during its handshake, and the handshake of its next one may end first.
+// Above limit connections of the user the error is of KindOverloaded.
+func (s *Sessions) add(c *conn, limit int) (replaced *conn, err error) {
+	sh := s.shard(c.user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	conns := make([]*conn, 0, len(sh.users[c.user])+1)
+	for _, o := range sh.users[c.user] {
+		switch {
+		case o.device != c.device:
+			conns = append(conns, o)
+		case o.id > c.id:
+			sh.leaving[c] = struct{}{}
+			return c, nil
+		default:
+			sh.leaving[o] = struct{}{}
+			replaced = o
+		}
+	}
+	if len(conns) >= limit {
+		return nil, pim.Errorf(pim.KindOverloaded, "user %s has %d connections", c.user, limit)
+	}
+	sh.users[c.user] = append(conns, c)
+	return replaced, nil
+}
+
+// remove takes c out, whether or not it was replaced.
+func (s *Sessions) remove(c *conn) {
+	sh := s.shard(c.user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.leaving, c)
+	conns := slices.DeleteFunc(slices.Clone(sh.users[c.user]), func(o *conn) bool { return o == c })
+	if len(conns) == 0 {
+		delete(sh.users, c.user)
+		return
+	}
+	sh.users[c.user] = conns
+}
+
+// each calls f with every connection, replaced ones too. Connections that come or go
+// meanwhile may be left out. It holds no lock when it calls f, and refers to the
+// connections of one shard at a time.
+func (s *Sessions) each(f func(*conn)) {
+	var some []*conn
+	for i := range s.shards {
+		some = s.shards[i].appendAll(some[:0])
+		for _, c := range some {
+			f(c)
+		}
+		clear(some) // so that a connection that goes is not kept in memory
+	}
+}
+
+func (sh *sessionShard) appendAll(all []*conn) []*conn {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for _, conns := range sh.users {
+		all = append(all, conns...)
+	}
+	for c := range sh.leaving {
+		all = append(all, c)
+	}
+	return all
+}
