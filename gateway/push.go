@@ -107,5 +107,15 @@ func (p *pushPart) start(i int) int {
 	return p.ends[i-1]
 }
 
+// lacks reports whether p has an entry that c's device did not send.
+func (c *conn) lacks(p *conv.Published) bool {
+	for i := range p.Entries {
+		if e := &p.Entries[i]; e.Device != c.device || e.Sender != c.user {
+			return true
+		}
+	}
+	return false
+}
+
 // behindPush is a PIMPush frame that only says behind: it tells a device to sync.
 var behindPush = []byte{byte(wire.TypePush), 3<<3 | byte(protowire.VarintType), 1}

@@ -64,3 +64,28 @@ func TestPushParts(t *testing.T) {
 		}
 	})
 }
+
+// What nobody is to be pushed is not encoded: no member is connected, or only the device that
+// sent it is.
+func TestPushToNobodyAllocatesNothing(t *testing.T) {
+	x := newLab(t, nil)
+	x.connect(false, "alice", "phone")
+	e := pim.Entry{Seq: 1, Anchor: 1, Sender: "alice", Device: "phone", Payload: make([]byte, 1000)}
+	p := conv.Published{
+		Conversation: "g:x", Members: []pim.UserID{"bob", "alice"}, Partly: []conv.Reader{{User: "carol", From: 1, To: 1}},
+		Entries: []conv.Encoded{{Seq: 1, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
+	}
+	push := func() {
+		if touched := x.gw.Sessions.push(&p, nil); touched != nil {
+			t.Error("something is queued")
+		}
+	}
+	if n := testing.AllocsPerRun(100, push); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	tablet := x.connect(false, "alice", "tablet")
+	x.gw.Sessions.Deliver(nil, []conv.Published{p})
+	if m := expect[*wirepb.PIMPush](tablet); len(m.Entries) != 1 {
+		t.Errorf("her other device got %v", m)
+	}
+}

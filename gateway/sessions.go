@@ -68,23 +68,27 @@ func (s *Sessions) Deliver(answers []conv.Answer, pushes []conv.Published) {
 // push queues p for every connected device whose user may read it. It returns touched
 // with the connections appended whose sender the caller must start.
 func (s *Sessions) push(p *conv.Published, touched []*conn) []*conn {
-	parts := splitPush(p)
-	for i := range parts {
-		part := &parts[i]
-		for _, u := range p.Members {
-			for _, c := range s.of(u) {
-				if c.push(part, 0, pim.Seq(1<<63)) {
+	var parts []pushPart // made for the first device that lacks something; often there is none
+	queue := func(u pim.UserID, from, to pim.Seq) {
+		for _, c := range s.of(u) {
+			if parts == nil {
+				if !c.lacks(p) {
+					continue
+				}
+				parts = splitPush(p)
+			}
+			for i := range parts {
+				if c.push(&parts[i], from, to) {
 					touched = append(touched, c)
 				}
 			}
 		}
-		for _, r := range p.Partly {
-			for _, c := range s.of(r.User) {
-				if c.push(part, r.From, r.To) {
-					touched = append(touched, c)
-				}
-			}
-		}
+	}
+	for _, u := range p.Members {
+		queue(u, 0, pim.Seq(1<<63))
+	}
+	for _, r := range p.Partly {
+		queue(r.User, r.From, r.To)
 	}
 	return touched
 }
