@@ -18,19 +18,13 @@ type pushPart struct {
 	own     map[pim.UserID][]int // indices of each sender's entries; nil below manyEntries
 }
 
-const maxPushBody = pim.MaxFrame - 1024 // leaves room for the head
-
 // splitPush encodes p in as few frames as the frame limit allows. The parts
 // refer to p.
 func splitPush(p *conv.Published) []pushPart {
 	head := wire.AppendPush(nil, p.Conversation, nil)
 	parts := make([]pushPart, 0, 1)
 	for rest := p.Entries; len(rest) > 0; {
-		n, size := 0, 0
-		for n < len(rest) && (n == 0 || size+len(rest[n].Data)+wire.EntryOverhead <= maxPushBody) {
-			size += len(rest[n].Data) + wire.EntryOverhead
-			n++
-		}
+		n, size := wire.Fit(len(rest), func(i int) int { return len(rest[i].Data) })
 		part := pushPart{head: head, body: make([]byte, 0, size), ends: make([]int, 0, n), entries: rest[:n]}
 		for i := range part.entries {
 			part.body = wire.AppendPushEntry(part.body, part.entries[i].Data)

@@ -97,8 +97,6 @@ func (c *conn) refuseTask(ctx context.Context, id uint64, conversation string, e
 	c.reply(m)
 }
 
-const lastEntryCut = 256 // bytes of payload that a summary keeps of a last entry that is not whole
-
 func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(ctx, c.user, c.device)
@@ -122,7 +120,7 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 
 func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	m := &wirepb.Summary{
-		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left, LastCut: s.Cut,
+		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left, LastCut: s.Cut, Whole: s.Whole,
 	}
 	if s.Last == nil {
 		return m, nil
@@ -130,13 +128,6 @@ func summary(s *inbox.Summary) (*wirepb.Summary, error) {
 	m.Last = new(wirepb.Entry)
 	if err := m.Last.UnmarshalVT(s.Last); err != nil {
 		return nil, pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
-	}
-	if m.Whole = s.Whole; m.Whole {
-		return m, nil
-	}
-	m.Last.Members = nil // a group's creation may name thousands
-	if len(m.Last.Payload) > lastEntryCut {
-		m.Last.Payload, m.LastCut = wire.Cut(m.Last.Payload, lastEntryCut), true
 	}
 	return m, nil
 }
@@ -151,11 +142,7 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
 	from, entries := page.From, page.Entries
 	for done := false; !done; {
-		n, size := 0, 0
-		for n < len(entries) && (n == 0 || size+len(entries[n].Data) < maxPushBody) {
-			size += len(entries[n].Data) + wire.EntryOverhead
-			n++
-		}
+		n, _ := wire.Fit(len(entries), func(i int) int { return len(entries[i].Data) })
 		done = n == len(entries)
 		to := page.To
 		if !done {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -13,7 +15,9 @@ import (
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
 )
 
@@ -445,5 +449,126 @@ func TestSummaryThatSettles(t *testing.T) {
 		if same := bytes.Equal(sum.Last, pulled.Entries[0].Data); sum.Whole != at.whole || sum.Whole && (!same || sum.Cut) {
 			t.Errorf("%s: whole %v, cut %v, as it is pulled %v", at.name, sum.Whole, sum.Cut, same)
 		}
+	}
+}
+
+// A page holds as many conversations as were asked for if what is sent of them fits into a
+// frame, however large their last entries are. What is sent has no more than that.
+func TestPageOfLargeEntries(t *testing.T) {
+	s := storetest.NewMemory()
+	m := &inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+	lines := &store.Write{}
+	for i := range 150 {
+		c := pim.ConversationID(fmt.Sprintf("g:%03d", i))
+		fill(t, s, c, 1, pim.MaxPayload, m)
+		lines.Cells = append(lines.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: 1}.Cell(c)})
+	}
+	if err := store.Commit(ctx, s, []*store.Write{lines}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	x := inbox.New(s)
+	for _, brief := range []bool{false, true} {
+		req := inbox.SyncRequest{User: "alice", Device: "phone", Brief: brief}
+		var sizes []int
+		for {
+			page, err := x.Sync(ctx, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes = append(sizes, len(page.Summaries))
+			for _, sum := range page.Summaries {
+				if sum.Whole || !sum.Cut || len(sum.Last) > 400 {
+					t.Fatalf("%s: whole %v, cut %v, %d bytes", sum.Conversation, sum.Whole, sum.Cut, len(sum.Last))
+				}
+			}
+			if req.After = page.Next; req.After == "" {
+				break
+			}
+		}
+		if !slices.Equal(sizes, []int{100, 50}) {
+			t.Errorf("brief %v: pages of %d conversations", brief, sizes)
+		}
+	}
+}
+
+// Whatever the last entries are, a page fits into one frame, and walking over the pages gives
+// every conversation once.
+func TestPagesFitIntoFrames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := storetest.NewMemory()
+		m := &inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+		n := rapid.IntRange(1, 60).Draw(t, "conversations")
+		lines := &store.Write{}
+		for i := range n {
+			c := pim.ConversationID(fmt.Sprintf("g:%0*d", rapid.SampledFrom([]int{3, pim.MaxIDBytes}).Draw(t, "name"), i))
+			e := pim.Entry{Seq: 1, Anchor: 1, Sender: "x", Device: "d", Payload: make([]byte, rapid.SampledFrom([]int{0, 200, 5000}).Draw(t, "payload"))}
+			if rapid.IntRange(0, 3).Draw(t, "of a later version") == 0 { // what is not known stays, however large
+				e.Unknown = protowire.AppendBytes(protowire.AppendTag(nil, 100, protowire.BytesType), make([]byte, 20_000))
+			}
+			lines.Cells = append(lines.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: 1, Count: math.MaxUint64}.Cell(c)})
+			w := &store.Write{Log: inbox.Entries(c), Records: [][]byte{wire.AppendEntry(nil, &e)}, Cells: []store.CellWrite{
+				{Partition: inbox.Members(c), Cell: store.Cell{Key: "alice", Version: 1, Value: m.Value()}},
+			}}
+			if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := store.Commit(ctx, s, []*store.Write{lines}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		x := inbox.New(s)
+		req := inbox.SyncRequest{User: "alice", Device: "phone", Brief: rapid.Bool().Draw(t, "brief")}
+		got := map[pim.ConversationID]bool{}
+		for {
+			page, err := x.Sync(ctx, req)
+			if err != nil || len(page.Summaries) == 0 {
+				t.Fatalf("%d conversations, %v", len(page.Summaries), err)
+			}
+			resp := &wirepb.PIMSyncResp{RequestId: math.MaxUint64, NextAfter: string(page.Next)}
+			for _, sum := range page.Summaries {
+				last := new(wirepb.Entry)
+				if err := last.UnmarshalVT(sum.Last); err != nil {
+					t.Fatal(err)
+				}
+				resp.Conversations = append(resp.Conversations, &wirepb.Summary{
+					Conversation: string(sum.Conversation), Newest: math.MaxUint64, Acked: math.MaxUint64, Count: sum.Count,
+					Last: last, LastCut: true, Left: true, Whole: true,
+				})
+				got[sum.Conversation] = true
+			}
+			if size := len(wire.Append(nil, resp)); size > pim.MaxFrame {
+				t.Fatalf("a frame of %d bytes", size)
+			}
+			if req.After = page.Next; req.After == "" {
+				break
+			}
+		}
+		if len(got) != n {
+			t.Fatalf("%d of %d conversations are listed", len(got), n)
+		}
+	})
+}
+
+// A last entry that is cut ends with a whole character, and has no members.
+func TestCutLastEntry(t *testing.T) {
+	s := storetest.NewMemory()
+	e := pim.Entry{
+		Seq: 1, Anchor: 1, Kind: pim.EntryCreate, Sender: "x", Device: "d", Members: []pim.UserID{"alice"},
+		Payload: []byte(strings.Repeat("王", 200)),
+	}
+	w := &store.Write{Log: inbox.Entries("g:x"), Records: [][]byte{wire.AppendEntry(nil, &e)}, Cells: []store.CellWrite{
+		{Partition: inbox.Fresh("alice"), Cell: inbox.Line{Newest: 1}.Cell("g:x")},
+	}}
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	page, err := inbox.New(s).Sync(ctx, inbox.SyncRequest{User: "alice", Device: "phone"})
+	if err != nil || len(page.Summaries) != 1 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	sum := page.Summaries[0]
+	got, err := wire.ParseEntry("g:x", sum.Last)
+	if want := strings.Repeat("王", 256/3); err != nil || !sum.Cut || sum.Whole || string(got.Payload) != want || got.Members != nil || got.Seq != 1 {
+		t.Errorf("cut %v, whole %v, %+v, %v", sum.Cut, sum.Whole, got, err)
 	}
 }

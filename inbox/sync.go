@@ -20,7 +20,7 @@ type SyncRequest struct {
 	// so that a disk that hangs holds no answer up. It may drop a write: the next sync
 	// makes it again.
 	Later func(func(context.Context))
-	Brief bool // last entries as wire.BriefEntry makes them, but see Summary.Whole
+	Brief bool // see Summary.Last
 }
 
 const (
@@ -28,11 +28,13 @@ const (
 	maxSync     = 1000
 	scanPage    = 512 // cells read at once
 	syncLines   = 32  // lines whose acknowledgements are looked up at once
-	// summaryOverhead is about how many bytes a Summary takes besides its conversation
-	// and entry: three numbers, three flags, the tags and lengths of the fields.
-	summaryOverhead = 48
-	// maxSyncBytes bounds a page with its last entries, so that it fits into one frame.
-	maxSyncBytes = pim.MaxFrame - 32<<10
+	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation
+	// and entry, at most: three numbers, three flags, the tags and lengths of the fields and of
+	// itself.
+	summaryOverhead = 52
+	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
+	// brief.
+	lastPayload = 256
 )
 
 // Summary is one conversation that a device has not got the whole of.
@@ -40,10 +42,15 @@ type Summary struct {
 	Conversation pim.ConversationID
 	Line
 	Acked pim.Seq // by this device
-	Last  []byte  // the entry at Newest, encoded; nil if it is not durable yet
-	Cut   bool    // Last is brief, and its payload was cut
+	Last  []byte  // the entry at Newest, encoded as the device gets it; nil if it is not durable yet
+	Cut   bool    // Last's payload was cut
 	Whole bool    // Last is small, and is what Pull would return: no Pull is needed for it
+	// If Last is not whole it is as wire.BriefEntry makes it if SyncRequest.Brief is set, else
+	// without members and with lastPayload bytes of payload at most.
 }
+
+// size returns how many bytes s takes in a frame, at most.
+func (s *Summary) size() int { return len(s.Conversation) + len(s.Last) + summaryOverhead }
 
 // SyncPage is one page of an offline list.
 type SyncPage struct {
@@ -101,7 +108,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
 	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
 	page := SyncPage{settles: true}
-	room := maxSyncBytes
+	room := wire.FrameRoom
 	for page.Next == "" {
 		some, err := lines.some(ctx, syncLines)
 		if err != nil {
@@ -115,8 +122,8 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 		}
 		for i := range some {
 			l := &some[i]
-			if len(page.Summaries) == limit || room <= 0 {
-				page.Next = page.Summaries[len(page.Summaries)-1].Conversation
+			if len(page.Summaries) == limit {
+				page.Next = page.Summaries[limit-1].Conversation
 				break
 			}
 			if l.acked >= l.Version {
@@ -133,13 +140,17 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 			if err != nil {
 				return page, err
 			}
-			if s.Whole = s.settles(req.Brief); req.Brief && !s.Whole {
-				if err := s.shorten(); err != nil {
+			if s.Whole = s.settles(req.Brief); !s.Whole {
+				if err := s.shorten(req.Brief); err != nil {
 					return page, err
 				}
 			}
+			if n := len(page.Summaries); n > 0 && s.size() > room {
+				page.Next = page.Summaries[n-1].Conversation
+				break
+			}
 			page.Summaries = append(page.Summaries, s)
-			room -= len(s.Last) + len(s.Conversation) + summaryOverhead
+			room -= s.size()
 		}
 	}
 	folding.end(ctx)
@@ -196,8 +207,8 @@ func (s *Summary) settles(brief bool) bool {
 	return !brief || s.Newest == s.Acked+1
 }
 
-// shorten makes the last entry brief.
-func (s *Summary) shorten() error {
+// shorten cuts the last entry, which is not shown whole.
+func (s *Summary) shorten(brief bool) error {
 	if s.Last == nil {
 		return nil
 	}
@@ -205,9 +216,17 @@ func (s *Summary) shorten() error {
 	if err := m.UnmarshalVT(s.Last); err != nil {
 		return pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
 	}
-	brief, cut := wire.BriefEntry(&m)
-	data, err := brief.MarshalVT()
-	s.Last, s.Cut = data, cut
+	short := &m
+	if brief {
+		short, s.Cut = wire.BriefEntry(&m)
+	} else {
+		m.Members = nil // a group's creation may name thousands
+		if s.Cut = len(m.Payload) > lastPayload; s.Cut {
+			m.Payload = wire.Cut(m.Payload, lastPayload)
+		}
+	}
+	data, err := short.MarshalVT()
+	s.Last = data
 	return err
 }
 

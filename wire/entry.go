@@ -126,6 +126,23 @@ func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries [][]byte) []by
 // above its encoding, at most.
 const EntryOverhead = 6
 
+// FrameRoom is how many bytes of entries or Summaries fit into one frame. The rest is for the
+// type, a conversation's ID and numbers. The greatest entry fits into it.
+const FrameRoom = pim.MaxFrame - 1024
+
+// Fit returns how many of n entries, from the first on, go into one frame, and for how many bytes
+// they need room there. It is one at least. size returns the encoded size of entry i.
+func Fit(n int, size func(i int) int) (count, bytes int) {
+	for count < n {
+		more := size(count) + EntryOverhead
+		if count > 0 && bytes+more > FrameRoom {
+			break
+		}
+		count, bytes = count+1, bytes+more
+	}
+	return count, bytes
+}
+
 // ClientID returns b as a client message ID; ok is false if it is not 16 bytes.
 func ClientID(b []byte) (id pim.ClientMessageID, ok bool) {
 	return id, copy(id[:], b) == len(id) && len(b) == len(id)

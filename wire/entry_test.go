@@ -10,6 +10,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/encoding/protowire"
+	"pgregory.net/rapid"
 )
 
 // fullEntry returns an entry with all fields set but Ahead, Order and Unknown.
@@ -137,4 +138,37 @@ func TestEntryOverhead(t *testing.T) {
 	if n := len(AppendPullResp(nil, resp, [][]byte{data})); n > pim.MaxFrame {
 		t.Errorf("the greatest entry needs a frame of %d bytes, %d are allowed", n, pim.MaxFrame)
 	}
+	if n := len(data) + EntryOverhead; n > FrameRoom {
+		t.Errorf("the greatest entry takes %d bytes, and a frame has room for %d", n, FrameRoom)
+	}
+	// What lies beside the entries and Summaries fits into what FrameRoom leaves.
+	for _, rest := range []Message{resp, &wirepb.PIMPush{Conversation: string(c)}, &wirepb.PIMSyncResp{RequestId: math.MaxUint64, NextAfter: string(c)}} {
+		if n := len(Append(nil, rest)); n > pim.MaxFrame-FrameRoom {
+			t.Errorf("a frame without entries has %d bytes", n)
+		}
+	}
+}
+
+// Fit takes as many as go into one frame, and one at least; walking on with the rest takes all.
+func TestFit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sizes := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(0, FrameRoom+10)), 1, 100).Draw(t, "sizes")
+		for len(sizes) > 0 {
+			n, room := Fit(len(sizes), func(i int) int { return sizes[i] })
+			sum := 0
+			for _, size := range sizes[:n] {
+				sum += size + EntryOverhead
+			}
+			if n == 0 || room != sum || n > 1 && sum > FrameRoom {
+				t.Fatalf("%d of %v, which take %d bytes, room for %d", n, sizes, sum, room)
+			}
+			if n < len(sizes) && sum+sizes[n]+EntryOverhead <= FrameRoom {
+				t.Fatalf("%d of %v, and one more fits", n, sizes)
+			}
+			sizes = sizes[n:]
+		}
+		if n, room := Fit(0, nil); n != 0 || room != 0 {
+			t.Fatalf("of nothing %d fit, with %d bytes", n, room)
+		}
+	})
 }
