@@ -44,10 +44,8 @@ type conn struct {
 	// Guarded by mu.
 	mu       sync.Mutex
 	changed  *sync.Cond // nil until somebody waits, see await
-	out      []byte     // to be written, transport headers included
-	unsent   int        // bytes in out and in the write under way
+	out      *outbox    // nil: nothing is to be written
 	inFlight int32      // sends whose answer has not been written
-	answered int32      // how many of these answers are in out
 	tasks    *taskRun   // nil: no pull or sync is to be served
 	sending  bool       // claimed: the sending goroutine runs, or the claimer writes or starts it
 	behind   bool       // pushes were dropped, and the device was not told to sync yet
@@ -68,7 +66,7 @@ func newConn(g *Gateway, nc net.Conn, f framing) *conn {
 	return c
 }
 
-// await waits for the next tell: out may have room, an answer may have been written, or
+// await waits for the next tell: there may be room in out, an answer may have been written, or
 // the connection may have ended. c.mu is held, as for tell. Few connections ever wait,
 // so the Cond is made when it is needed.
 func (c *conn) await() {
@@ -83,6 +81,14 @@ func (c *conn) tell() {
 	if c.changed != nil {
 		c.changed.Broadcast()
 	}
+}
+
+// unsent returns how many bytes wait to be written. c.mu is held.
+func (c *conn) unsent() int {
+	if c.out == nil {
+		return 0
+	}
+	return c.out.bytes
 }
 
 // name returns the connection's ID as Welcome and the log give it.
@@ -117,14 +123,12 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	if !ok {
 		return false
 	}
-	c.answered++ // in flight until it is written: a client that reads no answers sends no more
 	r := a.Request
 	if a.Err != nil {
 		m := c.gw.refusal(a.Err)
 		m.ClientMessageId = r.ClientID[:]
 		m.Conversation = named(string(r.Conversation))
-		t.frame(m)
-		return t.end()
+		return t.answer(m)
 	}
 	s.ack.ClientMessageId = r.ClientID[:]
 	s.ack.Conversation = string(r.Conversation)
@@ -139,8 +143,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
 	s.ack.Payload = a.Payload
-	t.frame(&s.ack)
-	return t.end()
+	return t.answer(&s.ack)
 }
 
 // push queues the entries of part that are for this connection, whose user may read the
@@ -160,7 +163,7 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 		t.drop()
 		c.gw.Metrics.dropBehind.Inc()
 		return false
-	case c.unsent > 0 && c.unsent+size > c.gw.Limits.QueueBytes:
+	case c.out != nil && c.unsent()+size > c.gw.Limits.QueueBytes:
 		c.behind = true // the sender runs, because something is unsent, and will tell the device
 		t.drop()
 		c.gw.Metrics.dropSlow.Inc()
@@ -181,25 +184,19 @@ func (c *conn) send() {
 	var err error
 	c.mu.Lock()
 	for err == nil {
-		if len(c.out) == 0 && c.behind && !c.closing {
+		if c.out == nil && c.behind && !c.closing {
 			c.behind = false
 			turn{c}.copy(behindPush)
 		}
-		buf, answered := c.out, c.answered
-		if len(buf) == 0 {
+		if c.out == nil {
 			break
 		}
-		c.out, c.answered = nil, 0
+		buf := c.out.take()
+		buf = buf[:min(len(buf), writeStep)]
 		c.mu.Unlock()
-
-		var last int
-		last, err = c.write(buf)
-		giveBuffer(buf)
-
+		err = c.write(buf)
 		c.mu.Lock()
-		c.unsent -= last
-		c.inFlight -= answered
-		c.tell()
+		c.wrote(len(buf)) // after an error, too: then it is lost
 	}
 	c.sending = false
 	end, linger := c.closing || err != nil, c.lingering && err == nil
@@ -212,31 +209,28 @@ func (c *conn) send() {
 	}
 }
 
+// wrote notes that n bytes of what c.out.take returned are written. c.mu is held.
+func (c *conn) wrote(n int) {
+	c.inFlight -= c.out.wrote(n)
+	if c.out.bytes == 0 {
+		giveOutbox(c.out)
+		c.out = nil
+	}
+	c.tell()
+}
+
 // writeStep is how many bytes must be taken within each Limits.Write. A limit on all
 // that is queued would close a client that takes as much as its slow link allows.
 const writeStep = 32 << 10
 
-// write writes buf in steps and subtracts each from unsent, except the last. It returns
-// the size of the last for the caller to subtract: most writes have one step, and the
-// caller locks c.mu anyway.
-func (c *conn) write(buf []byte) (last int, err error) {
+// write writes buf, of at most writeStep bytes.
+func (c *conn) write(buf []byte) error {
+	now := c.gw.elapsed()
+	c.writing.Store(now)
 	defer c.writing.Store(0)
-	for {
-		n := min(len(buf), writeStep)
-		now := c.gw.elapsed()
-		c.writing.Store(now)
-		c.lookBy(now + c.gw.Limits.Write.Milliseconds() + 1)
-		if _, err := c.nc.Write(buf[:n]); err != nil {
-			return n, err
-		}
-		if buf = buf[n:]; len(buf) == 0 {
-			return n, nil
-		}
-		c.mu.Lock()
-		c.unsent -= n
-		c.tell()
-		c.mu.Unlock()
-	}
+	c.lookBy(now + c.gw.Limits.Write.Milliseconds() + 1)
+	_, err := c.nc.Write(buf)
+	return err
 }
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.
@@ -293,26 +287,5 @@ func (c *conn) abort() {
 	c.mu.Unlock()
 	if !was {
 		c.nc.Close()
-	}
-}
-
-// Buffers for what is to be written: a connection has one only while it has something to
-// write.
-
-const keepBuffer = 64 << 10 // bytes; larger ones are left to the garbage collector
-
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func takeBuffer() []byte {
-	p := buffers.Get().(*[]byte)
-	if *p == nil {
-		*p = make([]byte, 0, 4096)
-	}
-	return (*p)[:0]
-}
-
-func giveBuffer(b []byte) {
-	if cap(b) <= keepBuffer {
-		buffers.Put(&b)
 	}
 }

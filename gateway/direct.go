@@ -34,28 +34,19 @@ func (d *direct) start(conns []*conn) {
 // to do for c's sender; else the caller must start it.
 func (d *direct) send(c *conn) (all bool) {
 	c.mu.Lock()
-	if c.raw == nil || c.behind || c.closing || len(c.out) > writeStep {
+	if c.raw == nil || c.behind || c.closing || !c.out.small() {
 		c.mu.Unlock()
 		return false
 	}
-	buf, answered := c.out, c.answered
-	c.out, c.answered = nil, 0
+	buf := c.out.take()
 	c.mu.Unlock()
 
 	n := d.write(c.raw, buf)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unsent -= n
-	if n < len(buf) { // the sender goes on from here
-		c.out = append(buf[:copy(buf, buf[n:])], c.out...)
-		c.answered += answered
-		return false
-	}
-	giveBuffer(buf)
-	c.inFlight -= answered
-	c.tell()
-	c.sending = len(c.out) > 0 || c.behind || c.closing
+	c.wrote(n)
+	c.sending = c.out != nil || c.behind || c.closing // the sender goes on from here
 	return !c.sending
 }
 

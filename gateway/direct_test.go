@@ -16,7 +16,7 @@ func (x *lab) calm(c *conn) {
 	x.eventually("all is written", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return !c.sending && c.unsent == 0 && c.inFlight == 0
+		return !c.sending && c.unsent() == 0 && c.inFlight == 0
 	})
 }
 
@@ -30,7 +30,7 @@ func TestDeliverWritesAtOnce(t *testing.T) {
 		for range 20 {
 			x.push("alice", 1, 100)
 			c.mu.Lock()
-			sending, unsent := c.sending, c.unsent
+			sending, unsent := c.sending, c.unsent()
 			c.mu.Unlock()
 			if sending || unsent != 0 {
 				t.Fatalf("after Deliver: sending %v, %d bytes unsent", sending, unsent)
@@ -50,8 +50,8 @@ func TestDirectWriteInParts(t *testing.T) {
 		const n, size = 1200, 30_000 // more than the kernel's buffers take
 		x.push("alice", n, size)
 		c.mu.Lock()
-		if !c.sending || c.unsent == 0 {
-			t.Errorf("the socket took all of it: sending %v, %d bytes unsent", c.sending, c.unsent)
+		if !c.sending || c.unsent() == 0 {
+			t.Errorf("the socket took all of it: sending %v, %d bytes unsent", c.sending, c.unsent())
 		}
 		c.mu.Unlock()
 		for next := uint64(1); next <= n; {

@@ -51,7 +51,7 @@ func (c *conn) directly(room int, meanwhile func()) (all bool) {
 func (c *conn) counts() (unsent int, inFlight int32, sending bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.unsent, c.inFlight, c.sending
+	return c.unsent(), c.inFlight, c.sending
 }
 
 func count(is bool) int32 {
@@ -61,20 +61,22 @@ func count(is bool) int32 {
 	return 0
 }
 
-// spoil takes buffers from the pool and overwrites them, as other connections would: no
-// buffer in the pool may hold what is still to be written.
+// spoil takes buffers from the pools and overwrites them, as other connections would: no
+// buffer in a pool may hold what is still to be written.
 func spoil() {
-	var taken [][]byte
+	var taken []*outbox
 	for range 8 {
-		b := takeBuffer()
-		b = b[:cap(b)]
-		for i := range b {
+		o := takeOutbox()
+		if o.spare == nil {
+			o.spare = takeBuffer()
+		}
+		for i, b := 0, o.spare[:cap(o.spare)]; i < len(b); i++ {
 			b[i] = 0xff
 		}
-		taken = append(taken, b)
+		taken = append(taken, o)
 	}
-	for _, b := range taken {
-		giveBuffer(b)
+	for _, o := range taken {
+		giveOutbox(o)
 	}
 }
 

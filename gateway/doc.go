@@ -8,12 +8,13 @@
 // before it takes a read buffer from the pool, so an idle one is one small stack and
 // no buffer.
 //
-// Frames to a client gather in conn.out and are written together, in one call.
-// Deliver writes them itself if the socket has room (direct.go). Else the sending
-// goroutine does, which exists only while there is something to write. A third
-// goroutine serves pulls and syncs, and exists only while there are any (tasks.go).
+// Frames to a client gather in its outbox (outbox.go), which only a turn lets others
+// into (turn.go), and are written together, up to 32 KiB in one call. Deliver writes them
+// itself if the socket has room (direct.go). Else the sending goroutine does, which exists
+// only while there is something to write. A third goroutine serves pulls and syncs, and
+// exists only while there are any (tasks.go).
 //
-// What may wait in conn.out is bounded:
+// What may wait in an outbox is bounded:
 //
 //   - Answers to sends: by Limits.InFlight. A send is in flight until its answer is
 //     written, and at the limit nothing more is read.
@@ -23,7 +24,7 @@
 //   - Answers to pulls and syncs: they are made one after the other, and each waits
 //     for room.
 //   - Pushes: by Limits.QueueBytes. A device above it is behind: its pushes are
-//     dropped until out is empty, and then it is told to sync.
+//     dropped until its outbox is empty, and then it is told to sync.
 //
 // Limits of time need no timer for each connection: a janitor looks at a connection
 // when one of its limits may end (wheel.go). A silent connection gives back what it

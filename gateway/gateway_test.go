@@ -276,7 +276,7 @@ func TestSlowDeviceFallsBehind(t *testing.T) {
 		x.push("alice", n, size)
 		for _, c := range x.gw.Sessions.of("alice") {
 			c.mu.Lock()
-			if held := cap(c.out); held > 4*x.gw.Limits.QueueBytes {
+			if held := c.out.held(); held > 4*x.gw.Limits.QueueBytes {
 				t.Errorf("%d bytes are held for the slow device", held)
 			}
 			c.mu.Unlock()

@@ -68,7 +68,7 @@ func TestAnswersNobodyReadsAreBounded(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.mu.Lock()
-				unsent := c.unsent
+				unsent := c.unsent()
 				c.mu.Unlock()
 				if most := 2*x.gw.Limits.QueueBytes + pim.MaxFrame; unsent > most {
 					t.Fatalf("%d bytes wait for a client that reads nothing", unsent)
@@ -144,8 +144,10 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	c := newConn(x.gw, slow, lengths)
 	slow.c = c
 	const n = 320 << 10
-	if _, err := c.write(make([]byte, n)); err != nil || slow.taken != n {
-		t.Errorf("%d bytes were taken, %v", slow.taken, err)
+	turn{c}.copy(make([]byte, n))
+	c.send()
+	if want := n + wire.TCPHeader; slow.taken != want || c.closed {
+		t.Errorf("%d of %d bytes were taken; it is closed: %v", slow.taken, want, c.closed)
 	}
 	if c.writing.Load() != 0 {
 		t.Error("it is still writing")

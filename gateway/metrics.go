@@ -106,7 +106,7 @@ func (q *queues) Collect(ch chan<- prometheus.Metric) {
 	q.sessions.each(func(c *conn) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		unsent += c.unsent
+		unsent += c.unsent()
 		sends += int(c.inFlight)
 		if c.tasks != nil {
 			requests += len(c.tasks.waiting)

@@ -265,7 +265,7 @@ func (c *conn) pong(payload []byte) {
 	if !ok {
 		return
 	}
-	if c.unsent > c.gw.Limits.QueueBytes {
+	if c.unsent() > c.gw.Limits.QueueBytes {
 		t.drop()
 		return
 	}

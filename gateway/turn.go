@@ -19,7 +19,7 @@ func (c *conn) begin() (t turn, ok bool) {
 // beginWithin is begin once at most most bytes wait to be written. Until then the caller waits.
 func (c *conn) beginWithin(most int) (t turn, ok bool) {
 	c.mu.Lock()
-	for c.unsent > most && !c.closing {
+	for c.unsent() > most && !c.closing {
 		c.await()
 	}
 	if c.closing {
@@ -44,31 +44,33 @@ func (t turn) frame(m wire.Message) {
 // copy queues an encoded frame.
 func (t turn) copy(frame []byte) { t.put(append(t.raw(len(frame)), frame...)) }
 
-// raw returns what is queued with the header of a frame of n bytes appended, and with capacity
-// for the frame. The caller appends the frame and hands all of it to put.
+// raw is room with the header of a frame of n bytes appended. The caller appends the frame.
 func (t turn) raw(n int) []byte { return t.c.framing.appendHeader(t.room(maxHeader+n), n) }
 
-// room returns what is queued, with capacity for n bytes more, to be handed to put.
+// room returns what frames are appended to, with capacity for n bytes more, to be handed to put.
 func (t turn) room(n int) []byte {
-	b := t.c.out
-	if b == nil {
-		b = takeBuffer()
+	if t.c.out == nil {
+		t.c.out = takeOutbox()
 	}
-	if need := len(b) + n; need > cap(b) {
-		b = append(make([]byte, 0, max(need, 2*cap(b))), b...)
-	}
-	return b
+	return t.c.out.room(n)
 }
 
-// put makes b, which raw or room returned and the caller has appended to, what is queued.
-func (t turn) put(b []byte) {
-	t.c.unsent += len(b) - len(t.c.out)
-	t.c.out = b
+// put queues what the caller has appended to b, which raw or room returned.
+func (t turn) put(b []byte) { t.c.out.put(b) }
+
+// answer queues the answer to a send and ends the turn. The send is in flight until its answer is
+// written: a client that reads no answers sends no more.
+func (t turn) answer(m wire.Message) (claimed bool) {
+	t.frame(m)
+	t.c.out.answers()
+	return t.end()
 }
 
 // last queues what the framing has after the last frame, and lets nothing be queued after that.
 func (t turn) last(code uint16, text string) {
-	t.put(t.c.framing.appendClose(t.room(maxHeader+maxClose), code, text))
+	if b := t.c.framing.appendClose(nil, code, text); len(b) > 0 {
+		t.put(append(t.room(len(b)), b...))
+	}
 	t.c.seal()
 }
 

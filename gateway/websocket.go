@@ -19,8 +19,7 @@ const (
 	opPing         = 0x9
 	opPong         = 0xa
 
-	maxHeader = 14  // bytes, with the longest length and a mask
-	maxClose  = 125 // bytes of a close frame behind its header, as of every control frame
+	maxHeader = 14 // bytes, with the longest length and a mask
 )
 
 // appendServerHeader appends the header of a final, unmasked frame of n bytes.
@@ -38,7 +37,7 @@ func appendServerHeader(b []byte, op byte, n int) []byte {
 
 // appendServerClose appends a close frame.
 func appendServerClose(b []byte, code uint16, text string) []byte {
-	text = wire.Cut(text, 120) // with the code at most maxClose
+	text = wire.Cut(text, 120)
 	b = appendServerHeader(b, opClose, 2+len(text))
 	return append(binary.BigEndian.AppendUint16(b, code), text...)
 }
