@@ -23,7 +23,7 @@ type conn struct {
 	raw syscall.RawConn // nil if bytes cannot be awaited without a buffer: over TLS, or from a proxy
 	id  uint64
 
-	// Set by the handshake, before the connection is in the registry.
+	// Set by the handshake, before the connection is among the Sessions.
 	user      pim.UserID
 	device    pim.DeviceID
 	expires   int64        // when the token ends, leeway included: ms since 1970
@@ -45,10 +45,9 @@ type conn struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // nil until somebody waits, see await
 	out      *outbox    // nil: nothing is to be written
-	inFlight int32      // sends whose answer has not been written
 	tasks    *taskRun   // nil: no pull or sync is to be served
+	inFlight int32      // sends whose answer has not been written
 	sending  bool       // claimed: the sending goroutine runs, or the claimer writes or starts it
-	behind   bool       // pushes were dropped, and the device was not told to sync yet
 	closing  bool       // nothing more is queued: the last frame was, or closed is true; set by seal
 	closed   bool       // nc is closed
 
@@ -88,8 +87,20 @@ func (c *conn) unsent() int {
 	if c.out == nil {
 		return 0
 	}
-	return c.out.bytes
+	return c.out.bytes()
 }
+
+// waiting returns how many bytes of q wait to be written. c.mu is held.
+func (c *conn) waiting(q queueName) int {
+	if c.out == nil {
+		return 0
+	}
+	return c.out.queues[q].bytes
+}
+
+// behind reports whether pushes are dropped because the device has not taken those before them.
+// c.mu is held.
+func (c *conn) behind() bool { return c.out != nil && c.out.behind }
 
 // name returns the connection's ID as Welcome and the log give it.
 func (c *conn) name() string { return strconv.FormatUint(c.id, 16) }
@@ -105,10 +116,11 @@ func (c *conn) startSender() {
 	}
 }
 
-// reply queues one frame and starts the sender if need be. While more than QueueBytes
-// are unsent it waits; if the reading goroutine waits here, nothing more is read.
+// reply queues one frame among the commands and starts the sender if need be. While more than
+// QueueBytes of them are unsent it waits; if the reading goroutine waits here, nothing more is
+// read.
 func (c *conn) reply(m wire.Message) {
-	if t, ok := c.beginWithin(c.gw.Limits.QueueBytes); ok {
+	if t, ok := c.beginWithin(commands, c.gw.Limits.QueueBytes); ok {
 		t.frame(m)
 		t.send()
 	}
@@ -119,7 +131,7 @@ type ackScratch struct{ ack wirepb.PIMSendAck }
 // answer queues the answer to a send. It reports whether the caller must start the
 // sender.
 func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
-	t, ok := c.begin()
+	t, ok := c.begin(entries)
 	if !ok {
 		return false
 	}
@@ -155,19 +167,19 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	if size == 0 {
 		return false
 	}
-	t, ok := c.begin()
-	switch {
-	case !ok:
+	t, ok := c.begin(entries)
+	if !ok {
 		return false
-	case c.behind:
+	}
+	if c.behind() {
 		t.drop()
 		c.gw.Metrics.dropBehind.Inc()
 		return false
-	case c.out != nil && c.unsent()+size > c.gw.Limits.QueueBytes:
-		c.behind = true // the sender runs, because something is unsent, and will tell the device
-		t.drop()
+	}
+	if n := c.waiting(entries); n > 0 && n+size > c.gw.Limits.QueueBytes {
+		t.fallBehind()
 		c.gw.Metrics.dropSlow.Inc()
-		return false
+		return t.end()
 	}
 	b := append(t.raw(len(part.head)+size), part.head...)
 	for _, s := range spans {
@@ -183,14 +195,7 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 func (c *conn) send() {
 	var err error
 	c.mu.Lock()
-	for err == nil {
-		if c.out == nil && c.behind && !c.closing {
-			c.behind = false
-			turn{c}.copy(behindPush)
-		}
-		if c.out == nil {
-			break
-		}
+	for err == nil && c.out != nil {
 		buf := c.out.take()
 		buf = buf[:min(len(buf), writeStep)]
 		c.mu.Unlock()
@@ -212,7 +217,7 @@ func (c *conn) send() {
 // wrote notes that n bytes of what c.out.take returned are written. c.mu is held.
 func (c *conn) wrote(n int) {
 	c.inFlight -= c.out.wrote(n)
-	if c.out.bytes == 0 {
+	if c.out.bytes() == 0 {
 		giveOutbox(c.out)
 		c.out = nil
 	}
@@ -235,7 +240,7 @@ func (c *conn) write(buf []byte) error {
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.
 func (c *conn) shut(code wire.Code, text string) {
-	t, ok := c.begin()
+	t, ok := c.begin(entries)
 	if !ok {
 		return
 	}

@@ -34,7 +34,7 @@ func (d *direct) start(conns []*conn) {
 // to do for c's sender; else the caller must start it.
 func (d *direct) send(c *conn) (all bool) {
 	c.mu.Lock()
-	if c.raw == nil || c.behind || c.closing || !c.out.small() {
+	if c.raw == nil || c.closing || !c.out.small() {
 		c.mu.Unlock()
 		return false
 	}
@@ -46,7 +46,7 @@ func (d *direct) send(c *conn) (all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wrote(n)
-	c.sending = c.out != nil || c.behind || c.closing // the sender goes on from here
+	c.sending = c.out != nil || c.closing // the sender goes on from here
 	return !c.sending
 }
 

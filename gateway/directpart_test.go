@@ -178,9 +178,10 @@ func TestDirectWriteMeanwhile(t *testing.T) {
 	}{
 		"a push is dropped": {
 			func(x *lab, c *conn) {
-				c.mu.Lock()
-				c.behind = true
-				c.mu.Unlock()
+				if t, ok := c.begin(entries); ok {
+					t.fallBehind()
+					t.drop()
+				}
 			},
 			func(x *lab, c *conn, p *peer) {
 				if m := expect[*wirepb.PIMPush](p); !m.Behind {
@@ -243,7 +244,11 @@ func TestDirectWriteEndsWaits(t *testing.T) {
 	p := x.connect(false, "alice", "phone")
 	c := x.conn("alice")
 	x.calm(c)
-	if !c.queue("g:x", 1) {
+	ready, _ := c.begin(commands)
+	for range 4 {
+		ready.frame(&wirepb.PIMPong{Nonce: 6, ServerMs: 1 << 60})
+	}
+	if !ready.end() {
 		t.Fatal("the sender is not to be started")
 	}
 	replied := make(chan struct{})
@@ -255,8 +260,11 @@ func TestDirectWriteEndsWaits(t *testing.T) {
 	})
 	c.directly(1<<20, nil)
 	<-replied
-	expect[*wirepb.PIMPush](p)
-	expect[*wirepb.PIMPong](p)
+	for _, nonce := range []uint64{6, 6, 6, 6, 7} {
+		if m := expect[*wirepb.PIMPong](p); m.Nonce != nonce {
+			t.Errorf("pong %d, want %d", m.Nonce, nonce)
+		}
+	}
 	x.calm(c)
 }
 

@@ -14,17 +14,17 @@
 // only while there is something to write. A third goroutine serves pulls and syncs, and
 // exists only while there are any (tasks.go).
 //
-// What may wait in an outbox is bounded:
+// An outbox has two queues. Commands, such as pongs, leave first. Entries have what says how far
+// logs go, acks, pushes and pages, and stay in their order. What may wait there is bounded:
 //
 //   - Answers to sends: by Limits.InFlight. A send is in flight until its answer is
 //     written, and at the limit nothing more is read.
-//   - Answers that are given at once (pongs, times, refusals): each waits for room, and
-//     the connection is not read meanwhile. Only the pong of the WebSocket layer is
-//     dropped instead.
+//   - Commands: by Limits.QueueBytes. Each waits for room, and the connection is not read
+//     meanwhile. Only the pong of the WebSocket layer is dropped instead.
 //   - Answers to pulls and syncs: they are made one after the other, and each waits
 //     for room.
-//   - Pushes: by Limits.QueueBytes. A device above it is behind: its pushes are
-//     dropped until its outbox is empty, and then it is told to sync.
+//   - Pushes: by Limits.QueueBytes. A device above it is behind: a frame that tells it to
+//     sync is queued, and its pushes are dropped until that frame is written.
 //
 // Limits of time need no timer for each connection: a janitor looks at a connection
 // when one of its limits may end (wheel.go). A silent connection gives back what it

@@ -45,7 +45,7 @@ type Limits struct {
 	Connections int           // open at once, handshakes included
 	User        int           // connections of one user, each of another device
 	InFlight    int           // sends of one connection without an answer
-	QueueBytes  int           // unsent bytes of one connection, about
+	QueueBytes  int           // unsent bytes in each queue of one connection, about
 	Handshake   time.Duration // from accept to Welcome; also for an unfinished frame to end, or to grow by readStep
 	Idle        time.Duration // without a byte from a client that announced no heartbeats
 	Heartbeat   time.Duration // longest that a client may announce; 0: announcements are ignored

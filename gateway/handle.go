@@ -47,7 +47,7 @@ func (c *conn) handle(frame []byte) error {
 
 func (c *conn) handlePing(m *wirepb.PIMPing) {
 	c.mu.Lock()
-	behind := c.behind
+	behind := c.behind()
 	c.mu.Unlock()
 	if m.HeartbeatMs != 0 {
 		c.announce(m.HeartbeatMs)

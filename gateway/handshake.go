@@ -78,8 +78,8 @@ func (g *Gateway) serve(nc net.Conn, remote string, f framing, early []byte) {
 	c.gone()
 }
 
-// handshake reads Hello and queues Welcome. If it returns nil the connection is in the
-// registry, and pushes may follow.
+// handshake reads Hello and queues Welcome. If it returns nil the connection is one of
+// the Sessions, and pushes may follow.
 func (c *conn) handshake(remote string) error {
 	g := c.gw
 	bound := context.AfterFunc(g.greeting, c.abort)
@@ -126,7 +126,7 @@ func (c *conn) handshake(remote string) error {
 		c.mu.Unlock()
 		return err
 	}
-	t := turn{c}
+	t := turn{c, commands}
 	t.frame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
@@ -144,7 +144,7 @@ func (c *conn) handshake(remote string) error {
 	if claimed {
 		c.startSender()
 	}
-	if g.greeting.Err() != nil { // GoAway may have walked the registry before c was in it
+	if g.greeting.Err() != nil { // GoAway may have walked the Sessions before c was there
 		c.goAway()
 	}
 	c.log().Debug("connected", "agent", wire.Cut(hello.Agent, 128), "remote", c.from(remote))

@@ -144,7 +144,7 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	c := newConn(x.gw, slow, lengths)
 	slow.c = c
 	const n = 320 << 10
-	turn{c}.copy(make([]byte, n))
+	turn{c, entries}.copy(make([]byte, n))
 	c.send()
 	if want := n + wire.TCPHeader; slow.taken != want || c.closed {
 		t.Errorf("%d of %d bytes were taken; it is closed: %v", slow.taken, want, c.closed)
@@ -438,9 +438,9 @@ func TestQueuesAreCounted(t *testing.T) {
 		defer c.mu.Unlock()
 		return c.tasks != nil && len(c.tasks.waiting) == 2 && !c.sending
 	})
-	c.mu.Lock()
-	c.behind = true
-	c.mu.Unlock()
+	behind, _ := c.begin(entries)
+	behind.fallBehind() // waits, since nobody starts the sender
+	behind.drop()
 	r := prometheus.NewRegistry()
 	r.MustRegister(newQueues(x.gw.Sessions))
 	families, err := r.Gather()
@@ -451,7 +451,7 @@ func TestQueuesAreCounted(t *testing.T) {
 	for _, f := range families {
 		got[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
 	}
-	want := map[string]float64{"pim_unsent_bytes": 0, "pim_sends_in_flight": 3, "pim_requests_waiting": 2, "pim_connections_behind": 1}
+	want := map[string]float64{"pim_unsent_bytes": float64(wire.TCPHeader + len(behindPush)), "pim_sends_in_flight": 3, "pim_requests_waiting": 2, "pim_connections_behind": 1}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -81,7 +81,7 @@ type keyring struct {
 }
 
 // note adds the flag of the key by which a connection came in. So that no withdrawal is
-// missed, the connection must be in the registry already, and the caller must look at the
+// missed, the connection must be among the Sessions already, and the caller must look at the
 // flag afterwards.
 func (k *keyring) note(withdrawn *atomic.Bool) {
 	k.mu.Lock()
@@ -109,7 +109,7 @@ func (k *keyring) withdrawn() bool {
 	return gone
 }
 
-// join makes c, which is in the registry, known to the keyring and the wheel.
+// join makes c, which is among the Sessions, known to the keyring and the wheel.
 func (c *conn) join() {
 	c.gw.keys.note(c.withdrawn)
 	c.gw.wheel.put(c, c.inspect(c.gw.moment()))

@@ -111,7 +111,7 @@ func (q *queues) Collect(ch chan<- prometheus.Metric) {
 		if c.tasks != nil {
 			requests += len(c.tasks.waiting)
 		}
-		if c.behind {
+		if c.behind() {
 			behind++
 		}
 	})

@@ -2,14 +2,36 @@ package gateway
 
 import "sync"
 
-// outbox holds what waits to be written to one client, in chunks of whole frames. It does no I/O
-// and has no lock: conn.mu guards it. A connection has one only while it has something to write.
+// queueName names a queue of an outbox.
+type queueName uint8
+
+const (
+	// commands has what says nothing about a log: Welcome, pongs, times, and errors but those
+	// that answer a send. It leaves first, so that a client with much on its way to it hears from
+	// the server in time.
+	commands queueName = iota
+	// entries has what says how far logs go: acks, pushes, pages of syncs and pulls. They stay in
+	// their order: a client that hears of a seq pulls what it lacks below it, and that would be on
+	// its way already. The last frame of a connection goes here, too.
+	entries
+	queueNames
+)
+
+// outbox holds what waits to be written to one client: queues of chunks of whole frames. It does
+// no I/O and has no lock: conn.mu guards it. A connection has one only while it has something to
+// write.
 type outbox struct {
+	queues [queueNames]queue
+	under  chunk     // taken, and not written to its end: the rest goes before all else
+	from   queueName // the queue of under
+	done   int       // bytes of under that are written
+	spare  []byte    // empty, for the next chunk; nil: it is in use
+	behind bool      // a frame waits that tells the device to sync, see fallBehind
+}
+
+type queue struct {
 	chunks []chunk // new frames go to the last
-	under  chunk   // taken, and not written to its end
-	done   int     // bytes of under that are written
-	bytes  int     // in chunks, and of under what is not written
-	spare  []byte  // empty, for the next chunk; nil: it is in use
+	bytes  int     // in chunks, and what is not written of under if that is from here
 }
 
 // chunk is what is written at a time. Frames go into it up to chunkBytes; only a single frame may
@@ -17,21 +39,28 @@ type outbox struct {
 type chunk struct {
 	bytes   []byte
 	answers int32 // how many sends are answered in bytes
+	tells   bool  // bytes have the frame that outbox.behind is about
 }
 
 const chunkBytes = writeStep
 
-// room returns the chunk for new frames, with capacity for n bytes more. The caller appends to it
-// and hands it to put.
-func (o *outbox) room(n int) []byte {
+// last returns the chunk that got the last frame of q.
+func (o *outbox) last(q queueName) *chunk {
+	chunks := o.queues[q].chunks
+	return &chunks[len(chunks)-1]
+}
+
+// room returns the chunk for new frames of q, with capacity for n bytes more. The caller appends
+// to it and hands it to put.
+func (o *outbox) room(q queueName, n int) []byte {
 	var b []byte
-	if last := len(o.chunks) - 1; last >= 0 && len(o.chunks[last].bytes)+n <= chunkBytes {
-		b = o.chunks[last].bytes
+	if chunks := o.queues[q].chunks; len(chunks) > 0 && len(o.last(q).bytes)+n <= chunkBytes {
+		b = o.last(q).bytes
 	} else {
 		if b, o.spare = o.spare, nil; b == nil {
 			b = takeBuffer()
 		}
-		o.chunks = append(o.chunks, chunk{bytes: b})
+		o.queues[q].chunks = append(chunks, chunk{bytes: b})
 	}
 	if need := len(b) + n; need > cap(b) {
 		b = append(make([]byte, 0, max(need, min(2*cap(b), chunkBytes))), b...)
@@ -40,26 +69,41 @@ func (o *outbox) room(n int) []byte {
 }
 
 // put queues what the caller has appended to b, which is from room.
-func (o *outbox) put(b []byte) {
-	last := &o.chunks[len(o.chunks)-1]
-	o.bytes += len(b) - len(last.bytes)
+func (o *outbox) put(q queueName, b []byte) {
+	last := o.last(q)
+	o.queues[q].bytes += len(b) - len(last.bytes)
 	last.bytes = b
 }
 
-// answers notes that the frame that was put last is the answer to a send.
-func (o *outbox) answers() { o.chunks[len(o.chunks)-1].answers++ }
+// answers notes that the last frame of entries is the answer to a send.
+func (o *outbox) answers() { o.last(entries).answers++ }
+
+// fallBehind notes that the last frame of entries tells the device that pushes were dropped. Until
+// it is taken more may be: the device syncs when it has got the frame, so after all of them.
+func (o *outbox) fallBehind() { o.behind, o.last(entries).tells = true, true }
+
+// bytes returns how many bytes wait to be written.
+func (o *outbox) bytes() int { return o.queues[commands].bytes + o.queues[entries].bytes }
 
 // take returns what is to be written next: the rest of the chunk under way, or the next chunk;
 // nil if nothing waits. wrote must be told how much of it is written.
 func (o *outbox) take() []byte {
 	if o.under.bytes == nil {
-		if len(o.chunks) == 0 {
+		o.from = commands
+		if len(o.queues[commands].chunks) == 0 {
+			o.from = entries
+		}
+		chunks := o.queues[o.from].chunks
+		if len(chunks) == 0 {
 			return nil
 		}
-		o.under = o.chunks[0]
-		n := copy(o.chunks, o.chunks[1:])
-		o.chunks[n] = chunk{}
-		o.chunks = o.chunks[:n]
+		o.under = chunks[0]
+		n := copy(chunks, chunks[1:])
+		chunks[n] = chunk{}
+		o.queues[o.from].chunks = chunks[:n]
+		if o.under.tells {
+			o.behind = false
+		}
 	}
 	return o.under.bytes[o.done:]
 }
@@ -67,7 +111,7 @@ func (o *outbox) take() []byte {
 // wrote notes that n bytes of what take returned are written. It returns how many sends are
 // answered by that: those whose chunk is written to its end.
 func (o *outbox) wrote(n int) (answered int32) {
-	o.bytes -= n
+	o.queues[o.from].bytes -= n
 	if o.done += n; o.done < len(o.under.bytes) {
 		return 0
 	}
@@ -85,7 +129,8 @@ func (o *outbox) wrote(n int) (answered int32) {
 
 // small reports whether all that waits is one chunk of at most writeStep bytes, untouched.
 func (o *outbox) small() bool {
-	return o.under.bytes == nil && len(o.chunks) == 1 && o.bytes <= writeStep
+	chunks := len(o.queues[commands].chunks) + len(o.queues[entries].chunks)
+	return o.under.bytes == nil && chunks == 1 && o.bytes() <= writeStep
 }
 
 // Outboxes keep a buffer each while they are in their pool, so that a connection with little to

@@ -259,13 +259,14 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	return nil, rest, 0, nil
 }
 
-// pong answers a ping of the WebSocket layer, unless more than QueueBytes are unsent.
+// pong answers a ping of the WebSocket layer, unless more than QueueBytes of commands are
+// unsent.
 func (c *conn) pong(payload []byte) {
-	t, ok := c.begin()
+	t, ok := c.begin(commands)
 	if !ok {
 		return
 	}
-	if c.unsent() > c.gw.Limits.QueueBytes {
+	if c.waiting(commands) > c.gw.Limits.QueueBytes {
 		t.drop()
 		return
 	}
@@ -276,7 +277,7 @@ func (c *conn) pong(payload []byte) {
 // farewell answers a close frame with one, RFC 6455 section 5.5.1, and closes once all that
 // is queued is written.
 func (c *conn) farewell() {
-	if t, ok := c.begin(); ok {
+	if t, ok := c.begin(entries); ok {
 		t.last(uint16(ws.StatusNormalClosure), "")
 		t.send()
 	}

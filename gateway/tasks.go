@@ -73,10 +73,10 @@ func (c *conn) serveTasks(run *taskRun) {
 	}
 }
 
-// replyInTurn queues a frame once at most half of QueueBytes is unsent. It reports false if
-// the connection is closing. build appends the frame to its argument; c.mu is held.
+// replyInTurn queues a frame among the entries, once at most half of QueueBytes of them is
+// unsent. It reports false if the connection is closing. build appends the frame to its argument; c.mu is held.
 func (c *conn) replyInTurn(build func([]byte) []byte) bool {
-	t, ok := c.beginWithin(c.gw.Limits.QueueBytes / 2)
+	t, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
 	if ok {
 		t.copy(build(nil))
 		t.send()
@@ -140,13 +140,13 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		return
 	}
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
-	from, entries := page.From, page.Entries
+	from, rest := page.From, page.Entries
 	for done := false; !done; {
-		n, _ := wire.Fit(len(entries), func(i int) int { return len(entries[i].Data) })
-		done = n == len(entries)
+		n, _ := wire.Fit(len(rest), func(i int) int { return len(rest[i].Data) })
+		done = n == len(rest)
 		to := page.To
 		if !done {
-			to = entries[n-1].Seq
+			to = rest[n-1].Seq
 		}
 		resp := &wirepb.PIMPullResp{
 			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
@@ -154,11 +154,11 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		}
 		data := make([][]byte, n)
 		for i := range data {
-			data[i] = entries[i].Data
+			data[i] = rest[i].Data
 		}
 		if !c.replyInTurn(func(b []byte) []byte { return wire.AppendPullResp(b, resp, data) }) {
 			return
 		}
-		from, entries = to+1, entries[n:]
+		from, rest = to+1, rest[n:]
 	}
 }

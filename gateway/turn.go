@@ -4,29 +4,33 @@ import "github.com/pim-im/pim/wire"
 
 // turn is the right to queue frames for a connection. Its holder holds c.mu from begin until
 // end, send or drop. It is the only way into what is written to a client.
-type turn struct{ c *conn }
+type turn struct {
+	c *conn
+	q queueName // of the frames that are queued
+}
 
 // begin locks c.mu. If nothing more may be queued for c, ok is false, and c.mu is not locked.
-func (c *conn) begin() (t turn, ok bool) {
+func (c *conn) begin(q queueName) (t turn, ok bool) {
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
 		return turn{}, false
 	}
-	return turn{c}, true
+	return turn{c, q}, true
 }
 
-// beginWithin is begin once at most most bytes wait to be written. Until then the caller waits.
-func (c *conn) beginWithin(most int) (t turn, ok bool) {
+// beginWithin is begin once at most most bytes of q wait to be written. Until then the caller
+// waits.
+func (c *conn) beginWithin(q queueName, most int) (t turn, ok bool) {
 	c.mu.Lock()
-	for c.unsent() > most && !c.closing {
+	for c.waiting(q) > most && !c.closing {
 		c.await()
 	}
 	if c.closing {
 		c.mu.Unlock()
 		return turn{}, false
 	}
-	return turn{c}, true
+	return turn{c, q}, true
 }
 
 // frame queues a frame with the body m.
@@ -52,21 +56,29 @@ func (t turn) room(n int) []byte {
 	if t.c.out == nil {
 		t.c.out = takeOutbox()
 	}
-	return t.c.out.room(n)
+	return t.c.out.room(t.q, n)
 }
 
 // put queues what the caller has appended to b, which raw or room returned.
-func (t turn) put(b []byte) { t.c.out.put(b) }
+func (t turn) put(b []byte) { t.c.out.put(t.q, b) }
 
-// answer queues the answer to a send and ends the turn. The send is in flight until its answer is
-// written: a client that reads no answers sends no more.
+// answer queues the answer to a send, as entries, and ends the turn. The send is in flight until
+// its answer is written: a client that reads no answers sends no more.
 func (t turn) answer(m wire.Message) (claimed bool) {
 	t.frame(m)
 	t.c.out.answers()
 	return t.end()
 }
 
-// last queues what the framing has after the last frame, and lets nothing be queued after that.
+// fallBehind queues, as entries, that the device is to sync. Until that is taken its pushes are
+// dropped.
+func (t turn) fallBehind() {
+	t.copy(behindPush)
+	t.c.out.fallBehind()
+}
+
+// last queues, as entries, what the framing has after the last frame, and lets nothing be queued
+// after that.
 func (t turn) last(code uint16, text string) {
 	if b := t.c.framing.appendClose(nil, code, text); len(b) > 0 {
 		t.put(append(t.room(len(b)), b...))
