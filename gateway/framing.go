@@ -73,6 +73,16 @@ func (f framing) appendHeader(b []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(n))
 }
 
+// fillHeader writes the header of the frame that b has behind maxHeader bytes, and returns header
+// and frame.
+func (f framing) fillHeader(b []byte) []byte {
+	var room [maxHeader]byte
+	header := f.appendHeader(room[:0], len(b)-maxHeader)
+	at := maxHeader - len(header)
+	copy(b[at:], header)
+	return b[at:]
+}
+
 // appendPong appends the answer to a unitPing.
 func (f framing) appendPong(b, payload []byte) []byte {
 	return append(appendServerHeader(b, opPong, len(payload)), payload...)

@@ -75,6 +75,12 @@ func (o *outbox) put(q queueName, b []byte) {
 	last.bytes = b
 }
 
+// adopt queues b, whole frames of more than chunkBytes, as a chunk of its own.
+func (o *outbox) adopt(q queueName, b []byte) {
+	o.queues[q].chunks = append(o.queues[q].chunks, chunk{bytes: b})
+	o.queues[q].bytes += len(b)
+}
+
 // answers notes that the last frame of entries is the answer to a send.
 func (o *outbox) answers() { o.last(entries).answers++ }
 

@@ -44,11 +44,15 @@ func (m *outboxModel) queue(t *rapid.T) {
 	m.number++
 	f := modelFrame{bytes: bytes.Repeat([]byte{byte(m.number)}, size)}
 	binary.BigEndian.PutUint32(f.bytes, m.number)
-	b := m.o.room(q, size)
-	if cap(b)-len(b) < size {
-		t.Fatalf("room for %d bytes in place of %d", cap(b)-len(b), size)
+	if size > chunkBytes && rapid.Bool().Draw(t, "adopt") {
+		m.o.adopt(q, bytes.Clone(f.bytes))
+	} else {
+		b := m.o.room(q, size)
+		if cap(b)-len(b) < size {
+			t.Fatalf("room for %d bytes in place of %d", cap(b)-len(b), size)
+		}
+		m.o.put(q, append(b, f.bytes...))
 	}
-	m.o.put(q, append(b, f.bytes...))
 	if q == entries {
 		switch what := rapid.IntRange(0, 3).Draw(t, "what"); {
 		case what == 0:

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/proto"
 )
@@ -19,20 +22,41 @@ func TestReasonEndsWithACharacter(t *testing.T) {
 	}
 }
 
-// A summary on the wire is what inbox made of it.
-func TestSummaryOnTheWire(t *testing.T) {
+// A page of a sync on the wire is what inbox made of it.
+func TestSyncOnTheWire(t *testing.T) {
 	entry := &wirepb.Entry{Seq: 7, Sender: "bob", Members: []string{"alice"}, Payload: []byte(strings.Repeat("x", 300))}
 	data, err := entry.MarshalVT()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, whole := range []bool{true, false} {
-		s, err := summary(&inbox.Summary{Conversation: "g:x", Acked: 6, Last: data, Whole: whole, Cut: !whole})
-		if err != nil || s.Whole != whole || s.LastCut == whole || !proto.Equal(s.Last, entry) || s.Acked != 6 {
-			t.Errorf("whole %v: %v, %v", whole, s, err)
-		}
+	page := &inbox.SyncPage{Next: "g:y", Summaries: []inbox.Summary{
+		{Conversation: "g:w", Line: inbox.Line{Newest: 7, Count: 6}, Acked: 5, Last: data, Whole: true},
+		{Conversation: "g:x", Line: inbox.Line{Newest: 7, Left: true}, Last: data, Cut: true},
+		{Conversation: "g:y"},
+	}}
+	want := &wirepb.PIMSyncResp{RequestId: 9, NextAfter: "g:y", Conversations: []*wirepb.Summary{
+		{Conversation: "g:w", Newest: 7, Count: 6, Acked: 5, Last: entry, Whole: true},
+		{Conversation: "g:x", Newest: 7, Left: true, Last: entry, LastCut: true},
+		{Conversation: "g:y"},
+	}}
+	b := appendSync(nil, 9, page)
+	_, got, err := wire.Decode(b)
+	if err != nil || !proto.Equal(got.(*wirepb.PIMSyncResp), want) {
+		t.Errorf("%v, %v", got, err)
 	}
-	if s, err := summary(&inbox.Summary{Conversation: "g:x"}); err != nil || s.Last != nil {
-		t.Errorf("without a last entry: %v, %v", s, err)
+	if len(b) > syncSize(page) {
+		t.Errorf("%d bytes, in place of %d at most", len(b), syncSize(page))
+	}
+}
+
+// A frame that was made outside the lock gets the same header as any other, and no byte moves.
+func TestHeaderBeforeAPage(t *testing.T) {
+	for _, f := range []framing{lengths, webSocket} {
+		for _, n := range []int{1, 125, 126, 65535, 65536, pim.MaxFrame} {
+			b := append(newPage(n), bytes.Repeat([]byte{7}, n)...)
+			if got, want := f.fillHeader(b), append(f.appendHeader(nil, n), b[maxHeader:]...); !bytes.Equal(got, want) {
+				t.Errorf("framing %d, %d bytes: begins with %x, want %x", f, n, got[:min(len(got), 20)], want[:min(len(want), 20)])
+			}
+		}
 	}
 }

@@ -73,16 +73,22 @@ func (c *conn) serveTasks(run *taskRun) {
 	}
 }
 
-// replyInTurn queues a frame among the entries, once at most half of QueueBytes of them is
-// unsent. It reports false if the connection is closing. build appends the frame to its argument; c.mu is held.
-func (c *conn) replyInTurn(build func([]byte) []byte) bool {
+// replyInTurn queues b among the entries, once at most half of QueueBytes of them is unsent. It
+// reports false if the connection is closing. b is from newPage and belongs to the connection
+// then. While c.mu is held, which a writer that delivers waits for, nothing is encoded, and
+// nothing large is copied.
+func (c *conn) replyInTurn(b []byte) bool {
+	b = c.framing.fillHeader(b)
 	t, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
 	if ok {
-		t.copy(build(nil))
+		t.whole(b)
 		t.send()
 	}
 	return ok
 }
+
+// newPage returns where a frame of size bytes, about, is to be appended for replyInTurn.
+func newPage(size int) []byte { return make([]byte, maxHeader, maxHeader+size) }
 
 // refuseTask answers a task with err, unless ctx has ended: then nobody is left to answer.
 func (c *conn) refuseTask(ctx context.Context, id uint64, conversation string, err error) {
@@ -106,30 +112,27 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 		c.refuseTask(ctx, id, "", err)
 		return
 	}
-	resp := &wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
-	for i := range page.Summaries {
-		s, err := summary(&page.Summaries[i])
-		if err != nil {
-			c.refuseTask(ctx, id, string(page.Summaries[i].Conversation), err)
-			return
-		}
-		resp.Conversations = append(resp.Conversations, s)
-	}
-	c.replyInTurn(func(b []byte) []byte { return wire.Append(b, resp) })
+	c.replyInTurn(appendSync(newPage(syncSize(&page)), id, &page))
 }
 
-func summary(s *inbox.Summary) (*wirepb.Summary, error) {
-	m := &wirepb.Summary{
-		Conversation: string(s.Conversation), Newest: uint64(s.Newest), Acked: uint64(s.Acked), Count: s.Count, Left: s.Left, LastCut: s.Cut, Whole: s.Whole,
+// syncSize returns how many bytes the frame of page takes, at most.
+func syncSize(page *inbox.SyncPage) int {
+	size := 64 + len(page.Next)
+	for i := range page.Summaries {
+		size += page.Summaries[i].Size()
 	}
-	if s.Last == nil {
-		return m, nil
-	}
-	m.Last = new(wirepb.Entry)
-	if err := m.Last.UnmarshalVT(s.Last); err != nil {
-		return nil, pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
-	}
-	return m, nil
+	return size
+}
+
+// appendSync appends the frame of page, the answer to request id.
+func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
+	var m wirepb.Summary
+	return wire.AppendSyncResp(b, id, page.Next, len(page.Summaries), func(i int) (*wirepb.Summary, []byte) {
+		s := &page.Summaries[i]
+		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
+		m.LastCut, m.Left, m.Whole = s.Cut, s.Left, s.Whole
+		return &m, s.Last
+	})
 }
 
 func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest) {
@@ -142,7 +145,7 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
 	from, rest := page.From, page.Entries
 	for done := false; !done; {
-		n, _ := wire.Fit(len(rest), func(i int) int { return len(rest[i].Data) })
+		n, size := wire.Fit(len(rest), func(i int) int { return len(rest[i].Data) })
 		done = n == len(rest)
 		to := page.To
 		if !done {
@@ -156,7 +159,7 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		for i := range data {
 			data[i] = rest[i].Data
 		}
-		if !c.replyInTurn(func(b []byte) []byte { return wire.AppendPullResp(b, resp, data) }) {
+		if !c.replyInTurn(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, data)) {
 			return
 		}
 		from, rest = to+1, rest[n:]

@@ -48,15 +48,28 @@ func (t turn) frame(m wire.Message) {
 // copy queues an encoded frame.
 func (t turn) copy(frame []byte) { t.put(append(t.raw(len(frame)), frame...)) }
 
+// whole queues b, which is a frame with its header and belongs to the connection then.
+func (t turn) whole(b []byte) {
+	if len(b) <= chunkBytes {
+		t.put(append(t.room(len(b)), b...))
+		return
+	}
+	t.out().adopt(t.q, b)
+}
+
 // raw is room with the header of a frame of n bytes appended. The caller appends the frame.
 func (t turn) raw(n int) []byte { return t.c.framing.appendHeader(t.room(maxHeader+n), n) }
 
 // room returns what frames are appended to, with capacity for n bytes more, to be handed to put.
 func (t turn) room(n int) []byte {
+	return t.out().room(t.q, n)
+}
+
+func (t turn) out() *outbox {
 	if t.c.out == nil {
 		t.c.out = takeOutbox()
 	}
-	return t.c.out.room(t.q, n)
+	return t.c.out
 }
 
 // put queues what the caller has appended to b, which raw or room returned.

@@ -6,7 +6,6 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/wire"
-	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // SyncRequest asks for a page of a device's offline list, see PIMSyncReq.
@@ -35,6 +34,7 @@ const (
 	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
 	// brief.
 	lastPayload = 256
+	shortLast   = 512 // bytes, enough for most last entries that are not whole
 )
 
 // Summary is one conversation that a device has not got the whole of.
@@ -49,8 +49,8 @@ type Summary struct {
 	// without members and with lastPayload bytes of payload at most.
 }
 
-// size returns how many bytes s takes in a frame, at most.
-func (s *Summary) size() int { return len(s.Conversation) + len(s.Last) + summaryOverhead }
+// Size returns how many bytes s takes in a PIMSyncResp, at most.
+func (s *Summary) Size() int { return len(s.Conversation) + len(s.Last) + summaryOverhead }
 
 // SyncPage is one page of an offline list.
 type SyncPage struct {
@@ -140,17 +140,15 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 			if err != nil {
 				return page, err
 			}
-			if s.Whole = s.settles(req.Brief); !s.Whole {
-				if err := s.shorten(req.Brief); err != nil {
-					return page, err
-				}
+			if err := s.settleLast(req.Brief); err != nil {
+				return page, err
 			}
-			if n := len(page.Summaries); n > 0 && s.size() > room {
+			if n := len(page.Summaries); n > 0 && s.Size() > room {
 				page.Next = page.Summaries[n-1].Conversation
 				break
 			}
 			page.Summaries = append(page.Summaries, s)
-			room -= s.size()
+			room -= s.Size()
 		}
 	}
 	folding.end(ctx)
@@ -201,33 +199,30 @@ const wholeEntry = 512
 // settles reports whether the last entry is shown whole. A brief summary shows it whole
 // only if it is all that the device lacks: then the summary takes the place of a pull.
 func (s *Summary) settles(brief bool) bool {
-	if s.Last == nil || len(s.Last) > wholeEntry {
+	if len(s.Last) > wholeEntry {
 		return false
 	}
 	return !brief || s.Newest == s.Acked+1
 }
 
-// shorten cuts the last entry, which is not shown whole.
-func (s *Summary) shorten(brief bool) error {
+// settleLast makes Last what the device gets of the last entry, which is stored as Last.
+func (s *Summary) settleLast(brief bool) error {
 	if s.Last == nil {
 		return nil
 	}
-	var m wirepb.Entry
-	if err := m.UnmarshalVT(s.Last); err != nil {
+	var err error
+	switch s.Whole = s.settles(brief); {
+	case s.Whole:
+		err = wire.CheckEntry(s.Last)
+	case brief:
+		s.Last, s.Cut, err = wire.AppendBrief(make([]byte, 0, min(len(s.Last), shortLast)), s.Last)
+	default:
+		s.Last, s.Cut, err = wire.AppendCut(make([]byte, 0, min(len(s.Last), shortLast)), s.Last, lastPayload)
+	}
+	if err != nil {
 		return pim.Errorf(pim.KindCorrupt, "last entry of %s: %w", s.Conversation, err)
 	}
-	short := &m
-	if brief {
-		short, s.Cut = wire.BriefEntry(&m)
-	} else {
-		m.Members = nil // a group's creation may name thousands
-		if s.Cut = len(m.Payload) > lastPayload; s.Cut {
-			m.Payload = wire.Cut(m.Payload, lastPayload)
-		}
-	}
-	data, err := short.MarshalVT()
-	s.Last = data
-	return err
+	return nil
 }
 
 // Serial returns the highest serial of a PIMPushAck stored for the device, 0 if
