@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -29,6 +30,12 @@ func BenchmarkDeliver(b *testing.B) {
 				Conversation: "g:x",
 				Entries:      []conv.Encoded{{Seq: e.Seq, Sender: e.Sender, Device: e.Device, Data: wire.AppendEntry(nil, &e)}},
 			}
+			var conns []*conn
+			unsent := func(c *conn) bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.sending
+			}
 			for i := range n {
 				near, err := net.Dial("tcp", l.Addr().String())
 				if err != nil {
@@ -44,13 +51,18 @@ func BenchmarkDeliver(b *testing.B) {
 				if _, err := x.gw.Sessions.add(c, 10); err != nil {
 					b.Fatal(err)
 				}
-				p.Members = append(p.Members, c.user)
+				conns, p.Members = append(conns, c), append(p.Members, c.user)
 				go io.Copy(io.Discard, near)
 			}
 			pushes := []conv.Published{p}
 			b.ReportAllocs()
 			for b.Loop() {
 				x.gw.Sessions.Deliver(nil, pushes)
+				for _, c := range conns { // what is not written yet would make later writes fewer
+					for unsent(c) {
+						runtime.Gosched()
+					}
+				}
 			}
 		})
 	}

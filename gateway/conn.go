@@ -203,8 +203,11 @@ func (c *conn) send() {
 		c.mu.Lock()
 		c.wrote(len(buf)) // after an error, too: then it is lost
 	}
+	if err != nil {
+		c.seal() // nobody knows how much of a frame was written, so nothing may follow it
+	}
 	c.sending = false
-	end, linger := c.closing || err != nil, c.lingering && err == nil
+	end, linger := c.closing, c.lingering && err == nil
 	c.mu.Unlock()
 	switch {
 	case end && linger:

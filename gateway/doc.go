@@ -9,7 +9,7 @@
 // no buffer.
 //
 // Frames to a client gather in its outbox (outbox.go), which only a turn lets others
-// into (turn.go), and are written together, up to 32 KiB in one call. Deliver writes them
+// into (turn.go), and are written together, whole frames of up to 32 KiB in one call. Deliver writes them
 // itself if the socket has room (direct.go). Else the sending goroutine does, which exists
 // only while there is something to write. A third goroutine serves pulls and syncs, and
 // exists only while there are any (tasks.go).
@@ -24,7 +24,7 @@
 //   - Answers to pulls and syncs: they are made one after the other, and each waits
 //     for room.
 //   - Pushes: by Limits.QueueBytes. A device above it is behind: a frame that tells it to
-//     sync is queued, and its pushes are dropped until that frame is written.
+//     sync is queued, and its pushes are dropped until that frame is about to be written.
 //
 // Limits of time need no timer for each connection: a janitor looks at a connection
 // when one of its limits may end (wheel.go). A silent connection gives back what it

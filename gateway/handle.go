@@ -46,14 +46,13 @@ func (c *conn) handle(frame []byte) error {
 }
 
 func (c *conn) handlePing(m *wirepb.PIMPing) {
-	c.mu.Lock()
-	behind := c.behind()
-	c.mu.Unlock()
 	if m.HeartbeatMs != 0 {
 		c.announce(m.HeartbeatMs)
 		c.lookBy(c.lastRead.Load() + c.idleLimit().Milliseconds() + 1)
 	}
-	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli(), Behind: behind})
+	// The pong does not say that the device is behind. It passes the pushes that wait, and a device
+	// that syncs before it has got them pulls what is on its way. It is told behind them.
+	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli()})
 }
 
 // refusal returns the PIMError for a request that failed with err.

@@ -7,8 +7,8 @@ type queueName uint8
 
 const (
 	// commands has what says nothing about a log: Welcome, pongs, times, and errors but those
-	// that answer a send. It leaves first, so that a client with much on its way to it hears from
-	// the server in time.
+	// with which a writer answers a send. It leaves first, so that a client with much on its way
+	// to it hears from the server in time.
 	commands queueName = iota
 	// entries has what says how far logs go: acks, pushes, pages of syncs and pulls. They stay in
 	// their order: a client that hears of a seq pulls what it lacks below it, and that would be on
@@ -34,8 +34,8 @@ type queue struct {
 	bytes  int     // in chunks, and what is not written of under if that is from here
 }
 
-// chunk is what is written at a time. Frames go into it up to chunkBytes; only a single frame may
-// be larger.
+// chunk is what is written before the other queue may have a turn. Frames go into it up to
+// chunkBytes; only a single frame may be larger.
 type chunk struct {
 	bytes   []byte
 	answers int32 // how many sends are answered in bytes
@@ -53,15 +53,22 @@ func (o *outbox) last(q queueName) *chunk {
 // room returns the chunk for new frames of q, with capacity for n bytes more. The caller appends
 // to it and hands it to put.
 func (o *outbox) room(q queueName, n int) []byte {
+	chunks := o.queues[q].chunks
+	if len(chunks) > 0 && len(o.last(q).bytes)+n <= chunkBytes {
+		return grow(o.last(q).bytes, n)
+	}
 	var b []byte
-	if chunks := o.queues[q].chunks; len(chunks) > 0 && len(o.last(q).bytes)+n <= chunkBytes {
-		b = o.last(q).bytes
-	} else {
+	if n <= chunkBytes { // a larger frame gets a buffer of its size
 		if b, o.spare = o.spare, nil; b == nil {
 			b = takeBuffer()
 		}
-		o.queues[q].chunks = append(chunks, chunk{bytes: b})
 	}
+	o.queues[q].chunks = append(chunks, chunk{bytes: b})
+	return grow(b, n)
+}
+
+// grow returns b with capacity for n bytes more.
+func grow(b []byte, n int) []byte {
 	if need := len(b) + n; need > cap(b) {
 		b = append(make([]byte, 0, max(need, min(2*cap(b), chunkBytes))), b...)
 	}
@@ -151,7 +158,7 @@ func takeOutbox() *outbox { return outboxes.Get().(*outbox) }
 // giveOutbox puts o, in which nothing waits, into the pool.
 func giveOutbox(o *outbox) { outboxes.Put(o) }
 
-// buffers are for further chunks.
+// buffers are for chunks when there is no spare one.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func takeBuffer() []byte {

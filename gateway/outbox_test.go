@@ -246,7 +246,11 @@ func TestToldBehindBeforeLaterAnswers(t *testing.T) {
 		c.answerOne()
 	}
 	c.queue("g:x", pushed+2) // dropped, too
+	c.handlePing(&wirepb.PIMPing{Nonce: 7})
 	c.startSender()
+	if m := expect[*wirepb.PIMPong](p); m.Nonce != 7 || m.Behind {
+		t.Fatalf("before the pushes comes %v: the device would sync and pull what is on its way", m)
+	}
 	for i := range pushed {
 		if m := expect[*wirepb.PIMPush](p); m.Behind || m.Entries[0].Seq != uint64(i+1) {
 			t.Fatalf("push %d is %v", i+1, m)

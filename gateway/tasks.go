@@ -21,7 +21,7 @@ type task struct {
 // them until none waits.
 type taskRun struct {
 	waiting []task             // guarded by the connection's mu
-	ctx     context.Context    // ends with the run, or when no answer can be queued any more
+	ctx     context.Context    // ends with the run or the gateway, or when no answer can be queued any more
 	cancel  context.CancelFunc // ends ctx
 }
 
@@ -52,12 +52,12 @@ func (c *conn) enqueue(t task) {
 	}
 }
 
-// serveTasks serves the tasks of run until none waits, or no answer can be queued any more.
+// serveTasks serves the tasks of run until none waits, or run.ctx has ended.
 func (c *conn) serveTasks(run *taskRun) {
 	defer run.cancel()
 	for {
 		c.mu.Lock()
-		if len(run.waiting) == 0 || c.closing {
+		if len(run.waiting) == 0 || run.ctx.Err() != nil {
 			c.tasks = nil
 			c.mu.Unlock()
 			return
@@ -126,12 +126,15 @@ func syncSize(page *inbox.SyncPage) int {
 
 // appendSync appends the frame of page, the answer to request id.
 func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
-	var m wirepb.Summary
+	var m *wirepb.Summary // made for the first one: most syncs find nothing new
 	return wire.AppendSyncResp(b, id, page.Next, len(page.Summaries), func(i int) (*wirepb.Summary, []byte) {
+		if m == nil {
+			m = new(wirepb.Summary)
+		}
 		s := &page.Summaries[i]
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
 		m.LastCut, m.Left, m.Whole = s.Cut, s.Left, s.Whole
-		return &m, s.Last
+		return m, s.Last
 	})
 }
 

@@ -13,6 +13,7 @@ func TestPullsEndWithTheirConnection(t *testing.T) {
 	for name, end := range map[string]func(x *lab, p *peer){
 		"the client is gone":        func(x *lab, p *peer) { p.nc.Close() },
 		"the client is asked to go": func(x *lab, p *peer) { x.conn("alice").goAway() },
+		"the gateway is ending":     func(x *lab, p *peer) { x.gw.cancel() }, // with which Close begins
 		"the gateway closes":        func(x *lab, p *peer) { x.gw.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
