@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -129,7 +130,9 @@ func (d *disk) keep(e pim.Entry) {
 // read answers a Read.
 func (d *disk) read(r engine.Read) []pim.Entry {
 	if r.Former {
-		list := slices.SortedFunc(maps.Values(d.former[r.Conversation]), func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+		list := slices.SortedFunc(maps.Values(d.former[r.Conversation]), func(a, b pim.Entry) int {
+			return cmp.Or(cmp.Compare(a.Seq, b.Seq), bytes.Compare(a.ClientID[:], b.ClientID[:])) // a seed repeats its run
+		})
 		list = list[min(r.Skip, len(list)):]
 		return list[:min(r.Limit, len(list))]
 	}

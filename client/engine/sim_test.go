@@ -369,7 +369,8 @@ func (w *world) settles() {
 // resends is a user who sends again every message that has failed for a reason that may
 // pass.
 func (p *phone) resends() {
-	for id, m := range p.store.outbox {
+	for _, id := range slices.SortedFunc(maps.Keys(p.store.outbox), func(a, b pim.ClientMessageID) int { return cmp.Compare(a.String(), b.String()) }) {
+		m := p.store.outbox[id]
 		if p.engine != nil && m.Failed != nil && m.Failed.Kind.Retryable() && p.engine.State() != engine.Stopped {
 			if err := p.step(engine.Resend{ID: id}); err != nil {
 				p.w.t.Fatal(err)
