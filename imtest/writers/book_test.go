@@ -36,12 +36,13 @@ type request struct {
 // trip is one transmission of a request to a writer.
 type trip struct {
 	*request
-	to    int // the writer
-	life  int // of the writer: it begins a new one when it has been killed
-	sent  int
-	ended int // the moment of the answer, or of the writer's death; 0 before that
-	dead  bool
-	told  Told
+	attempt uint32 // 1 for the first trip
+	to      int    // the writer
+	life    int    // of the writer: it begins a new one when it has been killed
+	sent    int
+	ended   int // the moment of the answer, or of the writer's death; 0 before that
+	dead    bool
+	told    Told
 }
 
 // Told is the answer to a request. Its name is exported for net/rpc.
@@ -105,7 +106,7 @@ func (b *book) send(r *request, to, life int) *trip {
 		b.requests = append(b.requests, r)
 	}
 	b.now++
-	t := &trip{request: r, to: to, life: life, sent: b.now}
+	t := &trip{request: r, attempt: uint32(len(r.trips) + 1), to: to, life: life, sent: b.now}
 	r.trips = append(r.trips, t)
 	return t
 }

@@ -70,6 +70,13 @@ func (l *log) possible(sent, ended int) (first, last int) {
 	return first, last - 1
 }
 
+// told reports whether somebody was told of the last entry of l, so all cells that follow from
+// the log are written. It is false if the entry came late, after its request was refused.
+func (l *log) told() bool {
+	n := len(l.entries)
+	return n == 0 || l.to[n-1] != never
+}
+
 // seq returns the seq of the entry with a client message ID, 0 if there is none.
 func (l *log) seq(id pim.ClientMessageID) pim.Seq {
 	return pim.Seq(1 + slices.IndexFunc(l.entries, func(e pim.Entry) bool { return e.ClientID == id }))

@@ -222,7 +222,7 @@ func (w *world) submit(r *request) {
 	t := w.book.send(r, x.to, x.life)
 	w.tell("%d: %s", t.sent, t)
 	c := r.Request
-	c.Origin = t
+	c.Attempt, c.Origin = t.attempt, t
 	if r.reads() {
 		go x.Submit([]*conv.Request{&c})
 	} else {
