@@ -104,7 +104,7 @@ func (l *live) lookUpAnchor(ctx context.Context, s store.Store, r *Request, now 
 func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at lateness) (pim.Seq, error) {
 	var failed error
 	server := func(seq pim.Seq) pim.Millis {
-		e, err := readEntries(ctx, s, id, seq, seq)
+		e, _, err := readEntries(ctx, s, id, seq, seq)
 		if err != nil {
 			failed = err
 			return 0

@@ -2,6 +2,8 @@ package conv
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -11,13 +13,17 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// batch is one store.Write of a conversation: the entries on their way to the disk, and the
-// requests that wait for its outcome.
+// batch is one append to a conversation's log, the effects that follow it, and the requests
+// that wait for all of that.
 type batch struct {
-	machine *machine
-	conv    *live
-	write   store.Write
-	begun   time.Time // when write was handed to the store
+	machine   *machine
+	conv      *live
+	write     store.Write    // the entries, and the cells that follow from them
+	effects   []*store.Write // those to be written when write has taken effect
+	affects   bool           // there are or were effects
+	affecting bool           // write has taken effect, and effects are under way
+	left      int            // writes under way without an outcome; owned by the driver
+	begun     time.Time      // when the writes under way were handed to the store
 
 	stepped  int // requests, see Request.place
 	entries  []pim.Entry
@@ -131,12 +137,37 @@ func (b *batch) add(r *Request, o *outcome) {
 	}
 }
 
+// appendWrites appends the writes that are next: the append, then some effects at a time.
+func (b *batch) appendWrites(dst []*store.Write) []*store.Write {
+	if !b.affecting {
+		return append(dst, &b.write)
+	}
+	return append(dst, b.effects[:min(len(b.effects), effectsAtOnce)]...)
+}
+
+// next takes the outcomes of the writes that were under way. It reports whether there are
+// more to be written, or returns why b has failed. If some effects fail and some do not, it is
+// those that failed.
+func (b *batch) next() (more bool, err error) {
+	if !b.affecting {
+		b.affecting = true
+		return len(b.effects) > 0, b.write.Err
+	}
+	under := b.effects[:min(len(b.effects), effectsAtOnce)]
+	failed := slices.DeleteFunc(slices.Clone(under), func(w *store.Write) bool { return w.Err == nil })
+	if len(failed) == len(under) {
+		return false, failed[0].Err
+	}
+	b.effects = append(b.effects[len(under):], failed...)
+	return len(b.effects) > 0, nil
+}
+
 // finish adds the cells that follow from the entries, and those that a stale state has left
 // unsettled: strange IDs, a part of the index of IDs, changed memberships, settings, and every
-// member's line.
+// member's line. It also makes the effects.
 func (b *batch) finish() {
 	c := b.conv
-	b.write.Log = inbox.Entries(c.id)
+	b.write.Log, b.write.Fence = inbox.Entries(c.id), c.fence
 	cells := append(b.write.Cells, c.unsettledIDs...)
 	if cell, level, full := c.ids.Full(c.id); full {
 		b.level, b.indexed = level, true
@@ -157,11 +188,15 @@ func (b *batch) finish() {
 			cells = append(cells, lineCell(c.id, u, line))
 		}
 	}
-	for _, entity := range c.unsettledSettings {
-		cells = appendSettingCells(cells, c, entity)
-	}
-	for entity := range b.entities {
-		cells = appendSettingCells(cells, c, entity)
+	if len(b.entities)+len(c.unsettledSettings) > 0 {
+		entities := slices.AppendSeq(slices.Collect(maps.Keys(c.unsettledSettings)), maps.Keys(b.entities))
+		slices.Sort(entities)
+		entities = slices.Compact(entities)
+		for _, entity := range entities {
+			cells = append(cells, settingCell(c, entity))
+		}
+		b.effects = c.effects(entities)
+		b.affects = len(b.effects) > 0
 	}
 	if c.last > 0 {
 		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)
@@ -213,6 +248,13 @@ func (b *batch) published() Published {
 		}
 	}
 	return p
+}
+
+// settingCell returns the cell that holds the setting of entity.
+func settingCell(c *live, entity string) store.CellWrite {
+	owner, _ := c.id.OwnUser()
+	s := c.settings[entity]
+	return store.CellWrite{Partition: inbox.Settings(owner), Cell: inbox.SettingCell(&s.Setting, s.version)}
 }
 
 // answer returns the answer to the request that made e.

@@ -2,6 +2,7 @@ package conv
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv/varint"
@@ -11,22 +12,14 @@ import (
 
 // A blocked user can't send direct messages to the user who blocked them. The block is a
 // setting in the own log of the user who blocks; the direct conversation is another log with
-// another machine. That machine has the settings of its two users read again if any block
-// has changed since it last did so (Writers.blockings counts the changes). Blocks change
-// seldom; messages come all the time.
-//
-// A driver raises the count before it answers a block command, whatever the answer is: if a
-// write has an unknown outcome, nobody can tell when its cell becomes visible. To raise the
-// count only where a commit changes a setting is not enough: the try that is answered may
-// find that an earlier try has done everything.
-//
-// A block command also writes a cell to the state of the direct conversation (blockCell), so
-// that a load need not read the two settings. The cell has the version of the setting.
+// another writer. The block reaches that writer as an effect: a cell in the state of the direct
+// conversation (blockCell), and the raise of its fence, see effects.go. So a load reads the
+// block cells after it has read the fence. The cell has the version of the setting.
 
 // blocks says who may not write to whom in a direct conversation.
 type blocks struct {
 	by    [2]block // as DirectUsers names them
-	known bool     // by is complete; if not, the settings must be read
+	known bool     // by is complete; a snapshot of an earlier version of pim may not know it
 }
 
 // block says whether user, one of the two, blocks the other.
@@ -92,22 +85,28 @@ func restoreBlocks(d *varint.Decoder, b *blocks) {
 	}
 }
 
-// heedBlocks reads the blocks in force into l, if any block has changed since l last read
-// them.
-func (s *Writers) heedBlocks(ctx context.Context, l *live) error {
-	now := s.blockings.Load()
-	if l.blockings == now {
+// loadBlocks takes in the block cells of a direct conversation, which are among cells, those of
+// its state. If the snapshot does not know the blocks, loadBlocks first reads the settings that
+// they follow from: an earlier version of pim wrote no block cells.
+func (l *live) loadBlocks(ctx context.Context, s store.Store, cells []store.Cell) error {
+	b := &l.blocks
+	if b.by[0].user == b.by[1].user { // not a direct conversation, or one with oneself
 		return nil
 	}
-	if b := &l.blocks; b.by[0].user != b.by[1].user {
-		for i := range b.by {
-			if err := b.by[i].read(ctx, s.store, b.by[1-i].user); err != nil {
-				return err
-			}
+	for i := range b.by {
+		if b.known {
+			break
 		}
-		b.known = true
+		if err := b.by[i].read(ctx, s, b.by[1-i].user); err != nil {
+			return err
+		}
 	}
-	l.blockings = now
+	b.known = true
+	for _, c := range cells {
+		if by, ok := strings.CutPrefix(c.Key, blockPrefix); ok && len(c.Value) > 0 {
+			b.take(pim.UserID(by), c.Version, c.Value[0] == 1)
+		}
+	}
 	return nil
 }
 

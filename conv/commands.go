@@ -91,22 +91,14 @@ func (l *live) takeCommand(e *pim.Entry) {
 	if err != nil || !cmd.Kind.Known() {
 		return // of a later version of pim, which will apply it
 	}
-	// A block is written again even if obey changes nothing. In that case the setting's cell
-	// was written, but the direct conversation's (blockCell) may not have been.
+	// A block is settled again even if obey changes nothing. In that case the setting's cell
+	// was written, but its effect may not have been.
 	if l.obey(e, &cmd) || cmd.Kind == pim.CommandBlock {
-		l.unsettledSettings = append(l.unsettledSettings, cmd.Entity())
+		if l.unsettledSettings == nil {
+			l.unsettledSettings = make(map[string]bool)
+		}
+		l.unsettledSettings[cmd.Entity()] = true
 	}
-}
-
-// appendSettingCells appends to cells the cells that hold the setting of entity.
-func appendSettingCells(cells []store.CellWrite, c *live, entity string) []store.CellWrite {
-	owner, _ := c.id.OwnUser()
-	s := c.settings[entity]
-	cells = append(cells, store.CellWrite{Partition: inbox.Settings(owner), Cell: inbox.SettingCell(&s.Setting, s.version)})
-	if s.Kind == pim.CommandBlock {
-		cells = append(cells, blockCell(owner, &s))
-	}
-	return cells
 }
 
 // listAll calls f on every cell of a partition.

@@ -232,8 +232,8 @@ func (c *counted) Get(ctx context.Context, gets []store.Get) error {
 	return c.Store.Get(ctx, gets)
 }
 
-// The blocks of a direct conversation are read when the conversation is loaded and after any
-// block has changed. They are not read for each message.
+// The blocks of a direct conversation are read with its state. They are not read for each
+// message, and not because others block somebody.
 func TestBlocksAreReadSeldom(t *testing.T) {
 	st, rec := &counted{Store: storetest.NewMemory()}, newRecorder()
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -247,18 +247,18 @@ func TestBlocksAreReadSeldom(t *testing.T) {
 		return st.gets.Load() - before
 	}
 	chat := pim.Direct("alice", "bob")
-	pin := pim.Command{Kind: pim.CommandPin, Subject: string(chat)}
-	block := pim.Command{Kind: pim.CommandBlock, Subject: "eve"}
+	block := func(whom string) pim.Command { return pim.Command{Kind: pim.CommandBlock, Subject: whom} }
 	for i, step := range []struct {
 		request *conv.Request
 		want    int64
 	}{
 		{message(chat, "alice", "the first"), 2},
 		{message(chat, "bob", "the second"), 0},
-		{command("carol", "d", pin), 0},
-		{message(chat, "bob", "after a pin"), 0},
-		{command("carol", "d", block), 0},
-		{message(chat, "bob", "after a block"), 2},
+		{command("carol", "d", block("eve")), 0},
+		{command("alice", "d", block("eve")), 0},
+		{message(chat, "bob", "after a block that is not about him"), 0},
+		{command("bob", "d", block("alice")), 0},
+		{message(chat, "bob", "after he blocked her"), 2},
 		{message(chat, "bob", "and on"), 0},
 		{message(pim.Direct("bob", "bob"), "bob", "to himself"), 0},
 	} {

@@ -239,7 +239,7 @@ func readLog(st store.Store, c pim.ConversationID) ([]pim.Entry, error) {
 			entries = append(entries, e)
 		}
 	}
-	last, err := st.Last(ctx, inbox.Entries(c))
+	last, _, err := st.Last(ctx, inbox.Entries(c))
 	if err == nil && last != pim.Seq(len(entries)) {
 		err = fmt.Errorf("%s: %d entries, the last is %d", c, len(entries), last)
 	}

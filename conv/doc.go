@@ -12,7 +12,8 @@
 //     whatever reason, the state is thrown away and loaded again, and the requests are
 //     stepped again: those whose entries took effect after all are duplicates then, and get
 //     the first answer. A refusal that follows from the state is given only when the log's
-//     last seq was compared.
+//     last seq and its fence were compared, or read after the request had come. What another log means for the conversation
+//     raises the fence, see effects.go.
 //
 // # Outline
 //
@@ -35,8 +36,8 @@
 // # Memory
 //
 // A conversation's state takes a few kilobytes, and a bound (Options.Memory) says how much
-// of them is in memory. A load takes two reads of bounded size: the snapshot, and the
-// entries behind it.
+// of them is in memory. A load asks for the log's last seq and its fence, and takes two reads
+// of bounded size: the snapshot, and the entries behind it.
 //
 // # Keys
 //

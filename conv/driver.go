@@ -50,7 +50,7 @@ type driver struct {
 	out      output
 	writes   []*store.Write // buffer for the writes of one turn
 	lookups  lookupQueue
-	writing  int         // batches under way
+	writing  int         // batches and look-ups that write, under way
 	taken    int         // requests in them
 	begun    time.Time   // when the newest batches under way were begun
 	gathered *time.Timer // fires when active machines have waited for gatherFor
@@ -67,7 +67,7 @@ type driver struct {
 // arrivals is what has come in for a driver.
 type arrivals struct {
 	requests  []*Request
-	committed []*batch // their writes have an outcome
+	committed []*batch // a write of theirs has an outcome; as often as they have writes
 	found     []*lookup
 }
 
@@ -111,7 +111,7 @@ func (d *driver) enqueue(requests []*Request) error {
 	d.metrics.queued(len(requests), size)
 	now := d.drains[len(d.drains)-1]
 	for _, r := range requests {
-		r.drain = now
+		r.drain, r.loaded, r.doubted, r.fenced, r.tries = now, false, false, false, 0
 	}
 	now.left += len(requests)
 	d.queue += len(requests)
@@ -185,13 +185,14 @@ func (d *driver) turn(ctx context.Context) {
 	t := turn{now: pim.MillisOf(d.now())}
 	t.refusal = d.gate() // after the clock was read: a jump before that is seen
 	t.set = d.set()
-	t.blockings = d.blockings.Load()
+	t.announcer = d.announcer
 	d.advance(&t)
 	d.write(ctx)
 	d.look(ctx)
 	d.deliver()
 	d.keepFew()
-	d.shrink(ctx, &t)
+	d.shrink(&t)
+	d.writeLater(ctx)
 }
 
 // advance advances the active machines. While requests are to gather, machines that could
@@ -229,28 +230,37 @@ func (d *driver) hear() {
 	in := d.take()
 	defer d.giveBack(in)
 	now := time.Now()
-	var failed *batch
+	var failed *machine
+	var failure error // of failed
 	failures := 0
 	for _, b := range in.committed {
+		if b.left--; b.left > 0 {
+			continue
+		}
 		d.writing--
-		d.taken -= len(b.requests)
 		d.metrics.committed(b, now)
+		m := b.machine
+		err := m.committed(&d.out)
 		var conflict *store.ConflictError // another writer was faster; that is no failure
-		if err := b.write.Err; err != nil && !errors.As(err, &conflict) {
-			failed = b
+		if err != nil && !errors.As(err, &conflict) {
+			failed, failure = m, err
 			failures++
 		}
-		m := b.machine
-		m.committed(&d.out)
+		if m.batch == nil {
+			d.taken -= len(b.requests)
+		}
 		d.weighAgain(m)
 		d.activate(m)
 	}
 	if failed != nil { // a disk that fails does so for very many at a time
-		d.log.Error("writes failed", "conversations", failures, "one", failed.machine.id, "err", failed.write.Err)
+		d.log.Error("writes failed", "conversations", failures, "one", failed.id, "err", failure)
 	}
 	for _, l := range in.found {
 		if l.begun {
 			d.lookups.end(l)
+		}
+		if l.write != nil {
+			d.writing--
 		}
 		m := l.machine
 		if l.live != nil {
@@ -319,12 +329,19 @@ func (d *driver) write(ctx context.Context) {
 	if len(d.out.batches) == 0 {
 		return
 	}
-	d.begun = time.Now()
+	now := time.Now()
 	for _, b := range d.out.batches {
-		b.begun, b.write.Owner = d.begun, b
-		d.writes = append(d.writes, &b.write)
+		at := len(d.writes)
+		d.writes = b.appendWrites(d.writes)
+		b.begun, b.left = now, len(d.writes)-at
+		if !b.affecting {
+			d.begun = now
+		}
+		for _, w := range d.writes[at:] {
+			w.Owner = b
+		}
 	}
-	d.writing += len(d.writes)
+	d.writing += len(d.out.batches)
 	// The store must not give up with ctx: then the outcomes would be unknown.
 	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
 	clear(d.out.batches)
@@ -333,11 +350,23 @@ func (d *driver) write(ctx context.Context) {
 	d.writes = d.writes[:0]
 }
 
+// writeLater begins the writes for whose outcome nobody waits.
+func (d *driver) writeLater(ctx context.Context) {
+	if writes := d.out.later; len(writes) > 0 {
+		d.stopped.Add(len(writes))
+		d.store.Begin(context.WithoutCancel(ctx), writes, store.Relaxed, func(*store.Write) { d.stopped.Done() })
+		clear(writes)
+		d.out.later = writes[:0]
+	}
+}
+
 // look begins as many look-ups as may be under way.
 func (d *driver) look(ctx context.Context) {
 	for i, l := range d.out.lookups {
 		d.out.lookups[i] = nil
-		if !d.lookups.add(l) {
+		if l.write != nil {
+			d.writeFor(ctx, l)
+		} else if !d.lookups.add(l) {
 			l.request.known, l.request.looked = known{err: errManyLookups}, true
 			d.found(l)
 		}
@@ -351,12 +380,18 @@ func (d *driver) look(ctx context.Context) {
 	}
 }
 
+// writeFor begins the write of l.
+func (d *driver) writeFor(ctx context.Context, l *lookup) {
+	d.writing++
+	d.store.Begin(context.WithoutCancel(ctx), []*store.Write{l.write}, store.Durable, func(w *store.Write) {
+		l.err = w.Err
+		d.found(l)
+	})
+}
+
 // deliver hands answers and pushes to the Outlet. It reports whether there were any.
 func (d *driver) deliver() bool {
 	o := &d.out
-	if o.blocked {
-		d.blockings.Add(1)
-	}
 	some := len(o.answers) > 0 || len(o.pushes) > 0
 	if some {
 		size := int64(0)
@@ -424,6 +459,8 @@ func (d *driver) stop(ctx context.Context) {
 	d.mu.Unlock()
 	for {
 		d.hear()
+		d.write(ctx) // the effects of batches
+		d.writeLater(ctx)
 		for _, l := range append(d.lookups.empty(), d.out.lookups...) {
 			l.err = errStopping
 			l.machine.found(&d.out)

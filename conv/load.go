@@ -3,7 +3,6 @@ package conv
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv/dedup"
@@ -23,50 +22,49 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings []string          // entities of an own log whose settings the next write writes again
+	unsettledSettings map[string]bool   // entities of an own log whose settings, and their effects, the next write writes again
 	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
-	blockings         uint64            // Writers.blockings when blocks was read
 
+	fence    uint64  // the log's fence, read before everything else
+	affected bool    // an entry behind the snapshot has effects; they are written
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
 	behind   int     // bytes of the entries behind snapshot
 	durable  pim.Seq // the log's last seq before the entries of the present batch; durable
 }
 
-// load reads a conversation's state: the snapshot, the entries behind it, and the cells that
-// the snapshot lacks.
+// load reads a conversation's state: the log's last seq and fence, then the snapshot, the
+// entries behind it up to that last seq, and the cells that the snapshot lacks. The fence comes
+// first. If an effect comes later, the next append conflicts, whether the load has seen the
+// effect or not.
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
-	if err := l.loadState(ctx, s.store, s.blockings.Load()); err != nil {
-		return nil, err
-	}
-	tail, size, whole, err := readTail(ctx, s.store, id, l.last+1)
+	last, fence, err := s.store.Last(ctx, inbox.Entries(id))
 	if err != nil {
 		return nil, err
 	}
-	if !whole && l.snapshot == 0 {
-		if tail, err = l.loadUnsnapped(ctx, s.store); err != nil {
-			return nil, err
-		}
-	} else if !whole {
-		return nil, pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", id, tailBound, l.snapshot)
+	l.fence = fence
+	if err := l.loadState(ctx, s.store); err != nil {
+		return nil, err
 	}
-	if l.last+pim.Seq(len(tail)) == 0 {
-		return l, s.heedBlocks(ctx, l)
+	if last == 0 && l.last == 0 {
+		return l, nil
+	}
+	tail, err := l.loadTail(ctx, s.store, last)
+	if err != nil {
+		return nil, err
 	}
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
-	l.stale, l.behind = len(tail) > 0, size
+	l.stale = len(tail) > 0
 	for i := range tail {
 		l.take(&tail[i])
 	}
-	return l, s.heedBlocks(ctx, l)
+	return l, nil
 }
 
-// loadState reads the snapshot and the block cells. If the snapshot does not know the blocks,
-// heedBlocks must read them. The caller has read blockings from Writers.blockings before the
-// call.
-func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) error {
+// loadState reads the snapshot and, for a direct conversation, the blocks.
+func (l *live) loadState(ctx context.Context, s store.Store) error {
 	cells, err := s.List(ctx, stateCells(l.id), "", 64)
 	if err != nil {
 		return err
@@ -78,16 +76,25 @@ func (l *live) loadState(ctx context.Context, s store.Store, blockings uint64) e
 			}
 		}
 	}
-	if !l.blocks.known {
-		return nil
+	return l.loadBlocks(ctx, s, cells)
+}
+
+// tailBound is how many entries may stand behind a snapshot. The writer always writes the
+// next snapshot long before there are so many.
+const tailBound = 16 << 10
+
+// loadTail returns the entries behind the snapshot, up to last.
+func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) (tail []pim.Entry, err error) {
+	switch {
+	case last <= l.last: // another writer has gone on meanwhile, or nothing stands behind it
+	case l.snapshot == 0 && last > dedup.Unsnapped:
+		tail, err = l.loadUnsnapped(ctx, s, last)
+	case last-l.last > tailBound:
+		err = pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", l.id, tailBound, l.snapshot)
+	default:
+		tail, l.behind, err = readEntries(ctx, s, l.id, l.last+1, last)
 	}
-	for _, c := range cells {
-		if by, ok := strings.CutPrefix(c.Key, blockPrefix); ok && len(c.Value) > 0 {
-			l.blocks.take(pim.UserID(by), c.Version, c.Value[0] == 1)
-		}
-	}
-	l.blockings = blockings
-	return nil
+	return tail, err
 }
 
 // loadCells reads what the snapshot does not have. That is the settings of an own log. It is
@@ -139,8 +146,9 @@ func (l *live) settled(g *batch) {
 		l.ids.Stored(g.level)
 	}
 	if g.snapshot != 0 {
-		l.snapshot, l.behind = g.snapshot, 0
+		l.snapshot, l.behind, l.affected = g.snapshot, 0, false
 	}
+	l.affected = l.affected || g.affects
 	for _, r := range g.write.Records {
 		l.behind += len(r)
 	}
@@ -151,10 +159,11 @@ func (l *live) settled(g *batch) {
 }
 
 // due reports whether a snapshot should be written: at least every entries (snapshotEvery or
-// evictedEvery) or snapshotBytes bytes stand behind the last one. A stale state is not due,
-// because a snapshot says that all cells are written.
+// evictedEvery) or snapshotBytes bytes stand behind the last one, or an entry with effects,
+// which the next load would write again. A stale state is not due, because a snapshot says
+// that all cells and effects are written.
 func (l *live) due(every pim.Seq) bool {
-	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes)
+	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes || l.affected)
 }
 
 func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
@@ -175,43 +184,6 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// tailBound is how many entries may stand behind a snapshot. The writer always writes the
-// next snapshot long before there are so many.
-const tailBound = 16 << 10
-
-// readTail returns the entries from seq from to the log's last seq, and their size in the log,
-// in bytes. whole is false if there are more than a load takes: tailBound, or dedup.Unsnapped
-// if from is 1.
-func readTail(ctx context.Context, s store.Store, id pim.ConversationID, from pim.Seq) (tail []pim.Entry, size int, whole bool, err error) {
-	limit := store.Limit{Records: dedup.Unsnapped, Bytes: 4 << 20}
-	bound := tailBound
-	if from == 1 {
-		bound = dedup.Unsnapped
-	}
-	for {
-		records, err := s.Read(ctx, inbox.Entries(id), from+pim.Seq(len(tail)), 0, limit)
-		if err != nil {
-			return nil, 0, false, err
-		}
-		bytes := 0
-		for _, data := range records {
-			e, err := parseEntry(id, data, from+pim.Seq(len(tail)))
-			if err != nil {
-				return nil, 0, false, err
-			}
-			tail = append(tail, e)
-			bytes += len(data)
-		}
-		size += bytes
-		switch {
-		case len(tail) > bound:
-			return tail, size, false, nil
-		case len(records) < limit.Records && bytes+store.MaxRecordBytes <= limit.Bytes: // another record would have fitted
-			return tail, size, true, nil
-		}
-	}
-}
-
 // parseEntry decodes the entry at seq. It keeps the payload only if that is a command.
 func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
 	e, err := wire.ParseEntry(id, data)
@@ -224,17 +196,18 @@ func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, err
 	return e, err
 }
 
-// readEntries returns the entries from..to, all of which must be there. It keeps a payload only
-// if that is a command.
-func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) ([]pim.Entry, error) {
-	entries := make([]pim.Entry, 0, to-from+1)
+// readEntries returns the entries from..to, all of which must be there, and how many bytes they
+// are in the log. It keeps a payload only if that is a command.
+func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) (entries []pim.Entry, size int, err error) {
+	entries = make([]pim.Entry, 0, to-from+1)
 	for next := from; next <= to; next = from + pim.Seq(len(entries)) {
-		var err error
-		if entries, _, err = readPage(ctx, s, id, next, to, entries); err != nil {
-			return nil, err
+		n := 0
+		if entries, n, err = readPage(ctx, s, id, next, to, entries); err != nil {
+			return nil, 0, err
 		}
+		size += n
 	}
-	return entries, nil
+	return entries, size, nil
 }
 
 // readPage appends to dst the first of the entries from..to, at least one and as many as one

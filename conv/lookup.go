@@ -5,23 +5,28 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/username"
 )
 
-// lookup is something that a machine must know from the store before it goes on. There are
-// three kinds: the conversation's state (a load); what a request needs besides the state;
-// and whether the state is the newest, so that refusals which follow from it are right.
+// lookup is something that a machine needs from the store before it goes on. There are four
+// kinds: the conversation's state (a load); what a request needs besides the state; a write
+// that must be durable before a request is stepped, an intent or the raise of the log's
+// fence; and whether the state is the newest, so that refusals which follow from it are right.
 type lookup struct {
 	machine  *machine
-	request  *Request // which needs it; nil for the other kinds
-	turn     turn     // of the request
-	begun    bool     // see lookupQueue
-	refusals *batch   // whose refusals are to be verified; nil for the other kinds
+	waited   int          // for a load: how many requests waited when it began
+	request  *Request     // which needs it; nil for a load and for refusals
+	turn     turn         // of the request
+	write    *store.Write // for the request; nil for the other kinds
+	begun    bool         // see lookupQueue
+	refusals *batch       // whose refusals are to be verified; nil for the other kinds
 
 	// Results.
-	live *live   // of a load
-	last pim.Seq // the log's last seq, for refusals
-	err  error   // of a load or for refusals
+	live  *live   // of a load
+	last  pim.Seq // the log's last seq, for refusals
+	fence uint64  // and its fence
+	err   error   // of a load, a write, or for refusals
 }
 
 // known is what was looked up for a request.
@@ -39,11 +44,11 @@ func (k *known) outdated(t *turn) bool {
 	return k.first == 0 && k.err == nil && (k.turn.refusal != nil && t.refusal == nil || k.turn.set != t.set)
 }
 
-// lookUp carries out l, on a goroutine of its own.
+// lookUp carries out l, which is not a write, on a goroutine of its own.
 func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	switch {
 	case l.refusals != nil:
-		l.last, l.err = w.store.Last(ctx, inbox.Entries(l.machine.id))
+		l.last, l.fence, l.err = w.store.Last(ctx, inbox.Entries(l.machine.id))
 	case l.request != nil:
 		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.turn)
 		l.request.looked = true
@@ -63,7 +68,7 @@ func (l *live) needs(r *Request, t *turn) bool {
 	if t.refusal != nil {
 		return false
 	}
-	if l.needsBlocks(t) || l.needsOwner(r) || l.needsRead(r) {
+	if l.needsOwner(r) || l.needsRead(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -73,12 +78,6 @@ func (l *live) needs(r *Request, t *turn) bool {
 	}
 	_, late := l.late(r, t.now)
 	return late
-}
-
-// needsBlocks reports whether blocks may have changed since l read its own, if it has any.
-func (l *live) needsBlocks(t *turn) bool {
-	b := &l.blocks
-	return b.by[0].user != b.by[1].user && l.blockings != t.blockings
 }
 
 // lookUpFor looks up whatever r may need.
@@ -99,9 +98,6 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (
 	if k.err = w.heedNames(ctx, l.newcomers(r)); k.err != nil {
 		return k
 	}
-	if k.err = w.heedBlocks(ctx, l); k.err != nil {
-		return k
-	}
 	if k.err = l.knowOwner(ctx, w.store, r); k.err != nil {
 		return k
 	}
@@ -112,7 +108,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (
 
 // repeated returns the entry at first, which has the client message ID of r.
 func (w *Writers) repeated(ctx context.Context, c pim.ConversationID, r *Request, first pim.Seq) (*pim.Entry, error) {
-	entries, err := readEntries(ctx, w.store, c, first, first)
+	entries, _, err := readEntries(ctx, w.store, c, first, first)
 	if err != nil {
 		return nil, err
 	}

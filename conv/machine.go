@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 )
 
@@ -25,6 +26,8 @@ type machine struct {
 	batch   *batch     // under way; nil if there is none
 	lookup  *lookup    // under way; nil if there is none. It owns live meanwhile
 
+	announced announced // the intent, see effects.go
+
 	// Owned by the driver.
 	active      bool     // to be advanced in this turn
 	weight      int      // cost when it was counted last, see memory.go
@@ -39,16 +42,14 @@ type turn struct {
 	now       pim.Millis
 	set       pim.Millis // when now was set, see pim.Moment
 	refusal   error      // why nothing may be appended; nil if entries may be
-	blockings uint64     // Writers.blockings
+	announcer *announcer
 }
 
 // output is what machines have come to. The driver carries it out.
 type output struct {
-	// blocked is set if a block may have changed. Before the driver delivers an answer it
-	// makes direct conversations read their blocks again.
-	blocked bool
-	batches []*batch  // to be written
-	lookups []*lookup // to be carried out
+	batches []*batch       // their next writes are to be carried out
+	later   []*store.Write // snapshots, and intents to be forgotten; nobody waits for that
+	lookups []*lookup      // to be carried out
 	answers []Answer
 	pushes  []Published
 	done    []*batch // to be kept once answers and pushes, which refer to them, are delivered
@@ -59,7 +60,7 @@ func (o *output) delivered() {
 	clear(o.answers)
 	clear(o.pushes)
 	clear(o.done)
-	o.answers, o.pushes, o.done, o.blocked = o.answers[:0], o.pushes[:0], o.done[:0], false
+	o.answers, o.pushes, o.done = o.answers[:0], o.pushes[:0], o.done[:0]
 }
 
 func (o *output) fail(r *Request, err error) {
@@ -68,7 +69,6 @@ func (o *output) fail(r *Request, err error) {
 
 // succeed answers r, whose entry e is durable.
 func (o *output) succeed(r *Request, e *pim.Entry, duplicate bool) {
-	o.blocked = o.blocked || r.blocks() // also if another writer has written e
 	o.answers = append(o.answers, answer(r, e, duplicate))
 }
 
@@ -84,7 +84,7 @@ func (m *machine) ready() bool {
 func (m *machine) advance(t *turn, o *output, fresh func() *batch) {
 	for m.batch == nil && m.lookup == nil && len(m.waiting) > 0 {
 		if m.live == nil {
-			m.look(&lookup{}, o)
+			m.look(&lookup{waited: len(m.waiting)}, o)
 			return
 		}
 		b := fresh()
@@ -121,7 +121,6 @@ func (m *machine) look(l *lookup, o *output) {
 func (m *machine) fill(b *batch, t *turn) *lookup {
 	b.machine, b.conv = m, m.live
 	m.live.durable = m.live.last
-	m.begin(b, t)
 	for len(m.waiting) > 0 && !b.full() {
 		r := m.waiting[0]
 		r.set = t.set
@@ -131,6 +130,15 @@ func (m *machine) fill(b *batch, t *turn) *lookup {
 		if !r.looked && m.live.needs(r, t) {
 			return &lookup{request: r, turn: *t}
 		}
+		if m.mustAnnounce(r, t) {
+			return &lookup{request: r, write: t.announcer.intent(m.id)}
+		}
+		if m.mustFence(r, t) {
+			return &lookup{request: r, write: &store.Write{Log: inbox.Entries(m.id), Raise: true}}
+		}
+		if b.stepped == 0 {
+			m.begin(b, t)
+		}
 		m.waiting[0] = nil
 		if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
 			m.waiting = nil
@@ -138,6 +146,21 @@ func (m *machine) fill(b *batch, t *turn) *lookup {
 		m.step(b, r, t)
 	}
 	return nil
+}
+
+// mustFence reports whether the log's fence must be raised before r is stepped. r was sent
+// before, and the state forbids it now. If an earlier append of r has an unknown outcome,
+// here or in a process that has died, it could still take effect after the refusal. It cannot
+// once the fence is another.
+func (m *machine) mustFence(r *Request, t *turn) bool {
+	if r.Attempt <= 1 && !r.doubted || r.fenced || t.refusal != nil {
+		return false
+	}
+	if r.known.first != 0 || r.known.err != nil || m.live.ids.Seq(r.ClientID) != 0 {
+		return false
+	}
+	_, err := m.live.allow(r)
+	return err != nil
 }
 
 // begin puts into b what is due before any request: a snapshot, or the cells that follow
@@ -172,6 +195,8 @@ func (m *machine) step(b *batch, r *Request, t *turn) {
 		return
 	}
 	switch o := l.step(r, k, now); {
+	case o.err != nil && r.loaded && len(b.entries) == 0: // the state was read after r had come
+		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
 		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // a read may have failed
 	case o.first != 0:
@@ -181,30 +206,37 @@ func (m *machine) step(b *batch, r *Request, t *turn) {
 	}
 }
 
-// committed takes the outcome of m's batch.
-func (m *machine) committed(o *output) {
+// committed takes the outcomes of the writes of m's batch that were under way. It goes on
+// with the next ones, if there are more. It returns why the batch has failed, or nil.
+func (m *machine) committed(o *output) error {
 	b := m.batch
-	m.batch = nil
-	if b.write.Err != nil {
-		m.undo(b, o)
-		o.done = append(o.done, b)
-		return
+	more, err := b.next()
+	if err == nil && more {
+		o.batches = append(o.batches, b)
+		return nil
 	}
-	o.blocked = o.blocked || len(b.conv.unsettledSettings) > 0 // nobody may ever ask for their answer
+	m.batch = nil
+	if err != nil {
+		m.undo(b, err, o)
+		o.done = append(o.done, b)
+		return err
+	}
+	m.forgetIntent(o)
 	b.conv.settled(b)
 	for i, r := range b.requests {
 		o.succeed(r, &b.entries[i], false)
 	}
 	m.repeats(b, o)
-	if len(b.entries) == 0 && len(b.refused) > 0 { // nothing compared the log's last seq
+	if len(b.entries) == 0 && len(b.refused) > 0 { // nothing compared the log's last seq and fence
 		m.look(&lookup{refusals: b}, o)
-		return
+		return nil
 	}
 	o.answers = append(o.answers, b.refused...)
 	if len(b.entries) > 0 {
 		o.pushes = append(o.pushes, b.published())
 	}
 	o.done = append(o.done, b)
+	return nil
 }
 
 // repeats answers the requests of b that have an entry already.
@@ -222,10 +254,10 @@ func (m *machine) repeats(b *batch, o *output) {
 	}
 }
 
-// undo forgets the state, because the write of b failed. If b lost against another writer,
-// or if its outcome is unknown, its requests wait again, to be stepped on what the log
-// holds by then. Otherwise they fail.
-func (m *machine) undo(b *batch, o *output) {
+// undo forgets the state, because a write of b failed with err. If b lost against another
+// writer, or if something of b may have taken effect, its requests wait again, to be stepped
+// on what the log holds by then. Otherwise they fail.
+func (m *machine) undo(b *batch, err error, o *output) {
 	m.live = nil
 	var again []*Request
 	again = append(again, b.requests...)
@@ -236,17 +268,22 @@ func (m *machine) undo(b *batch, o *output) {
 		again = append(again, b.refused[i].Request)
 	}
 	slices.SortFunc(again, func(a, b *Request) int { return cmp.Compare(a.place, b.place) })
-	o.blocked = o.blocked || slices.ContainsFunc(again, (*Request).blocks) // it may be written nevertheless
-	if len(again) == 0 && len(m.waiting) > 0 {                             // b was for the first that waits
+	if len(again) == 0 && len(m.waiting) > 0 { // b was for the first that waits
 		again, m.waiting = append(again, m.waiting[0]), m.waiting[1:]
 	}
 	var conflict *store.ConflictError
-	if errors.As(b.write.Err, &conflict) || errors.Is(b.write.Err, store.ErrUnknown) {
-		m.again(again, b.write.Err, o)
+	if b.write.Err == nil && len(b.entries) > 0 { // its effects failed
+		o.pushes = append(o.pushes, b.published())
+	}
+	if b.write.Err == nil || errors.As(err, &conflict) || errors.Is(err, store.ErrUnknown) {
+		for _, r := range b.requests {
+			r.doubted = r.doubted || errors.Is(b.write.Err, store.ErrUnknown)
+		}
+		m.again(again, err, o)
 		return
 	}
 	for _, r := range again {
-		o.fail(r, b.write.Err)
+		o.fail(r, err)
 	}
 }
 
@@ -255,7 +292,7 @@ func (m *machine) undo(b *batch, o *output) {
 func (m *machine) again(requests []*Request, err error, o *output) {
 	kept := requests[:0]
 	for _, r := range requests {
-		r.known, r.looked = known{}, false
+		r.known, r.looked, r.loaded, r.fenced = known{}, false, false, false
 		if r.tries++; r.tries < maxTries {
 			kept = append(kept, r)
 		} else {
@@ -272,6 +309,18 @@ func (m *machine) found(o *output) {
 	switch {
 	case l.refusals != nil:
 		m.verified(l, o)
+	case l.write != nil:
+		if l.err != nil {
+			l.request.known, l.request.looked = known{err: l.err}, true
+		}
+		if !l.write.Raise {
+			m.announced.found(l.write, l.err, m.live.last)
+			return
+		}
+		if l.err == nil {
+			l.request.fenced, l.request.known, l.request.looked = true, known{}, false
+		}
+		m.live = nil // an append may have taken effect before the raise
 	case l.request != nil: // the result is in request.known
 		if r := l.request; r.known.first > m.live.last {
 			// Another writer has appended the entry. Nobody knows whether the cells that
@@ -283,6 +332,10 @@ func (m *machine) found(o *output) {
 		m.failAll(l.err, o)
 	default:
 		m.live = l.live
+		m.announced.holds = false // somebody may have settled it before the load
+		for _, r := range m.waiting[:l.waited] {
+			r.loaded = true
+		}
 	}
 }
 
@@ -303,9 +356,9 @@ func (m *machine) verified(l *lookup, o *output) {
 		for i := range b.refused {
 			o.fail(b.refused[i].Request, l.err)
 		}
-	case l.last == m.live.last:
+	case l.last == m.live.last && l.fence == m.live.fence:
 		o.answers = append(o.answers, b.refused...)
-	default: // another writer has written
+	default: // another writer has written, or raised the fence
 		m.live = nil
 		var again []*Request
 		for i := range b.refused {

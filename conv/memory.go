@@ -1,11 +1,5 @@
 package conv
 
-import (
-	"context"
-
-	"github.com/pim-im/pim/store"
-)
-
 // A driver keeps the machines used last in memory, up to a weight. It can forget any machine
 // that waits for nothing: the conversation is loaded again when the next request comes.
 
@@ -86,22 +80,16 @@ func (d *driver) unlink(m *machine) {
 // shrink forgets the machines not used for the longest time, while all drivers together hold
 // more than Writers.memory and this driver holds more than its part. So a driver that has the
 // busy conversations may use the memory that the other drivers do not use.
-func (d *driver) shrink(ctx context.Context, t *turn) {
-	var snapshots []*store.Write
+func (d *driver) shrink(t *turn) {
 	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
 		newer := m.newer
 		if !m.busy() {
 			if m.live.due(evictedEvery) && t.refusal == nil {
-				snapshots = append(snapshots, m.live.snapshotWrite())
+				d.out.later = append(d.out.later, m.live.snapshotWrite()) // if it is lost, the next load takes longer
 			}
 			d.forget(m)
 		}
 		m = newer
-	}
-	if len(snapshots) > 0 {
-		// Nobody waits for the outcome: if a snapshot is lost, the next load takes longer.
-		d.stopped.Add(len(snapshots))
-		d.store.Begin(context.WithoutCancel(ctx), snapshots, store.Relaxed, func(*store.Write) { d.stopped.Done() })
 	}
 	d.weigh()
 	d.metrics.Live.Add(float64(len(d.machines) - d.shown))

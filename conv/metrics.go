@@ -19,7 +19,8 @@ type Metrics struct {
 	Commit  prometheus.Histogram // seconds from the begin of a batch's write to its outcome
 	Loads   prometheus.Counter
 	Live    prometheus.Gauge
-	Weight  prometheus.Gauge // memory of the conversations in Live, in bytes, about
+	Weight  prometheus.Gauge   // memory of the conversations in Live, in bytes, about
+	Settled prometheus.Counter // intents that another process left and this one settled
 
 	ok, duplicate prometheus.Counter
 }
@@ -59,13 +60,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "pim_conversations_live_bytes", Help: "Memory that the conversations of pim_conversations_live take up, about.",
 		}),
 	}
+	m.Settled = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pim_intents_settled_total", Help: "Logs whose effects on others were written again, because an intent stayed: a process has died, or was slow.",
+	})
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
 	for _, reason := range reasons {
 		m.Refused.WithLabelValues(string(reason)) // so that it is exported as 0 before the first refusal
 	}
 	if r != nil {
-		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight)
+		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight, m.Settled)
 	}
 	return m
 }
@@ -77,8 +81,11 @@ func (m *Metrics) queued(requests int, bytes int64) {
 	m.Bytes.Add(float64(bytes))
 }
 
-// committed notes at now that the write of b has its outcome.
+// committed notes at now that writes of b have their outcomes.
 func (m *Metrics) committed(b *batch, now time.Time) {
+	if b.affecting {
+		return
+	}
 	m.Commit.Observe(now.Sub(b.begun).Seconds())
 	if b.write.Err == nil && len(b.entries) > 0 {
 		m.Entries.Add(float64(len(b.entries)))

@@ -75,7 +75,7 @@ func (l *live) knowOwner(ctx context.Context, s store.Store, r *Request) error {
 	}
 	eldest := l.eldest()
 	since := l.members[eldest[0]].since()
-	entries, err := readEntries(ctx, s, l.id, since, since)
+	entries, _, err := readEntries(ctx, s, l.id, since, since)
 	if err != nil {
 		return err
 	}

@@ -174,13 +174,13 @@ type stalled struct {
 	meanwhile func()
 }
 
-func (s *stalled) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
-	last, err := s.Store.Last(ctx, log)
+func (s *stalled) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
+	last, fence, err := s.Store.Last(ctx, log)
 	if f := s.meanwhile; log == s.log && f != nil {
 		s.meanwhile = nil
 		f()
 	}
-	return last, err
+	return last, fence, err
 }
 
 // A read position may name an entry that was written after another command's look at the

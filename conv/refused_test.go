@@ -79,7 +79,7 @@ func (u unreadable) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Lim
 	return nil, u.err
 }
 
-func (u unreadable) Last(context.Context, store.Log) (pim.Seq, error) { return 0, u.err }
+func (u unreadable) Last(context.Context, store.Log) (pim.Seq, uint64, error) { return 0, 0, u.err }
 
 // If a writer cannot read a conversation, only the node's operator can repair that, whatever
 // the cause. Clients are told to keep their messages and send them again.

@@ -29,7 +29,8 @@ func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq
 		Conversation: l.id,
 		Store:        s,
 		Entries: func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error) {
-			return readEntries(ctx, s, l.id, from, to)
+			entries, _, err := readEntries(ctx, s, l.id, from, to)
+			return entries, err
 		},
 	}
 	seq, err := l.ids.LookUp(ctx, log, r.ClientID, l.times.State().Server)

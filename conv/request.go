@@ -25,6 +25,9 @@ type Request struct {
 	read    reading      // of a read command
 	known   known        // what a look-up found for the request
 	looked  bool         // known is set
+	loaded  bool         // the state was loaded after the request had come
+	doubted bool         // an append of the request had an unknown outcome
+	fenced  bool         // the log's fence was raised for the request, see mustFence
 	place   int          // in the batch, in the order in which requests were stepped
 	tries   int          // how many batches with the request have failed
 	drain   *drain       // the driver's newest drain when the request came

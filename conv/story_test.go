@@ -3,6 +3,8 @@ package conv
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -23,14 +25,18 @@ import (
 //	many by=alice from=10 to=120                 messages, of which the story tells the number
 //	create by=alice id=1 members=(bob,carol)     also join and leave
 //	block by=alice id=1 whom=bob [lift]          a command of alice's own log
-//	look [w=a] [c=…]                             the writer's look-up is carried out
+//	look [w=a] [c=…] [as=…]                      the writer's look-up is carried out, or its
+//	                                             intent is written, as with write
 //	write [w=a] [c=…] [as=whole|lost|append|nothing]
 //	                                             the writer's write takes effect; or its
 //	                                             answer is lost, and all of it took effect,
-//	                                             its append alone, or nothing
+//	                                             its append alone, or nothing; of effects
+//	                                             the cells alone, or nothing
 //	shut, open                                   from now on no writer may append, or may again
 //	pass ms=5000                                 time passes
 //	forget [w=a] [c=…]                           the writer forgets the conversation
+//	crash [w=a]                                  the writer dies, with what it has under way
+//	settle [w=a]                                 the writer settles the intents that it finds
 //
 // Without w the writer is a, without c the conversation is d:alice:bob; c=g is the group
 // that was created last.
@@ -53,6 +59,7 @@ type story struct {
 	refusal error
 	group   pim.ConversationID // that was created last
 	writers map[string]*Writers
+	deaths  map[string]int      // by writer
 	all     map[string]*machine // by writer and conversation
 	batches map[*machine]*batch
 	looks   map[*machine]*lookup
@@ -61,7 +68,7 @@ type story struct {
 
 func newStory(t *testing.T) *story {
 	return &story{
-		t: t, store: storetest.NewMemory(), now: storyBegins, writers: map[string]*Writers{},
+		t: t, store: storetest.NewMemory(), now: storyBegins, writers: map[string]*Writers{}, deaths: map[string]int{},
 		all: map[string]*machine{}, batches: map[*machine]*batch{}, looks: map[*machine]*lookup{},
 	}
 }
@@ -81,8 +88,10 @@ func arg(d *datadriven.TestData, key, without string) string {
 func (s *story) writer(name string) *Writers {
 	w := s.writers[name]
 	if w == nil {
-		w = &Writers{store: s.store, members: pim.MaxGroupMembers, ctx: context.Background()}
-		w.blockings.Store(1)
+		w = &Writers{
+			store: s.store, members: pim.MaxGroupMembers, ctx: context.Background(), log: slog.New(slog.DiscardHandler),
+			announcer: &announcer{name: name + strings.Repeat("'", s.deaths[name])}, metrics: NewMetrics(nil),
+		}
 		s.writers[name] = w
 	}
 	return w
@@ -119,6 +128,25 @@ func (s *story) play(d *datadriven.TestData) {
 			s.t.Fatalf("%s: %s waits for something", d.Pos, name)
 		}
 		m.live = nil
+	case "crash":
+		name := arg(d, "w", "a")
+		for key, m := range s.all {
+			if strings.HasPrefix(key, name+" ") {
+				delete(s.all, key)
+				delete(s.batches, m)
+				delete(s.looks, m)
+			}
+		}
+		delete(s.writers, name)
+		s.deaths[name]++
+	case "settle":
+		name := arg(d, "w", "a")
+		w := s.writer(name)
+		found := w.settleOld(context.Background(), nil)
+		w.settleOld(context.Background(), found)
+		for _, key := range slices.Sorted(maps.Keys(found)) {
+			s.say("%s settles %s", name, key)
+		}
 	case "look":
 		name, m := s.machine(d, c)
 		l := s.looks[m]
@@ -126,7 +154,12 @@ func (s *story) play(d *datadriven.TestData) {
 			s.t.Fatalf("%s: %s looks nothing up", d.Pos, name)
 		}
 		delete(s.looks, m)
-		s.writer(name).lookUp(context.Background(), l)
+		if l.write != nil {
+			s.carryOut(l.write, arg(d, "as", "whole"))
+			l.err = l.write.Err
+		} else {
+			s.writer(name).lookUp(context.Background(), l)
+		}
 		o := &output{}
 		m.found(o)
 		s.goOn(name, m, o)
@@ -137,7 +170,9 @@ func (s *story) play(d *datadriven.TestData) {
 			s.t.Fatalf("%s: %s writes nothing", d.Pos, name)
 		}
 		delete(s.batches, m)
-		s.carryOut(&b.write, arg(d, "as", "whole"))
+		for _, w := range b.appendWrites(nil) {
+			s.carryOut(w, arg(d, "as", "whole"))
+		}
 		o := &output{}
 		m.committed(o)
 		s.goOn(name, m, o)
@@ -221,8 +256,12 @@ func (s *story) carryOut(w *store.Write, as string) {
 	switch as {
 	case "append":
 		part.Cells = nil
+		part.Raise = false // of an effect, its cells alone
+		if w.Raise {
+			part.Cells = w.Cells
+		}
 	case "nothing":
-		part.Cells, part.Records = nil, nil
+		part = store.Write{}
 	}
 	if err := store.Commit(context.Background(), s.store, []*store.Write{&part}, store.Durable); err != nil {
 		s.t.Fatal(err)
@@ -235,21 +274,25 @@ func (s *story) carryOut(w *store.Write, as string) {
 
 // goOn has a machine do what it can, and says what it has come to.
 func (s *story) goOn(name string, m *machine, o *output) {
-	w := s.writer(name)
-	if o.blocked {
-		w.blockings.Add(1)
-	}
-	t := turn{now: s.now, refusal: s.refusal, blockings: w.blockings.Load()}
+	t := turn{now: s.now, refusal: s.refusal, announcer: s.writer(name).announcer}
 	m.advance(&t, o, func() *batch { return new(batch) })
 	for _, b := range o.batches {
 		s.batches[m] = b
 		s.say("%s writes %s", name, told(b))
+	}
+	for _, w := range o.later {
+		s.carryOut(w, "whole")
+		s.say("%s forgets %s", name, w.Cells[0].Key)
 	}
 	for _, l := range o.lookups {
 		s.looks[m] = l
 		switch {
 		case l.refusals != nil:
 			s.say("%s asks whether the log of %s still ends at %d", name, m.id, m.live.last)
+		case l.write != nil && l.write.Raise:
+			s.say("%s raises the fence of %s, since an earlier try of %d may be under way", name, m.id, l.request.ClientID[15])
+		case l.write != nil:
+			s.say("%s announces that %d may have effects: %s", name, l.request.ClientID[15], l.write.Cells[0].Key)
 		case l.request != nil:
 			s.say("%s looks up what %d needs", name, l.request.ClientID[15])
 		default:
@@ -279,6 +322,13 @@ func (s *story) goOn(name string, m *machine, o *output) {
 // told says what a batch writes.
 func told(b *batch) string {
 	var parts []string
+	if b.affecting {
+		for _, w := range b.effects {
+			parts = append(parts, fmt.Sprintf("the effect on %s: %q %d, and raises its fence", w.Log, w.Cells[0].Key, w.Cells[0].Version))
+		}
+		slices.Sort(parts)
+		return strings.Join(parts, "\n    ")
+	}
 	told := b.entries
 	if n := len(told); n > 10 {
 		parts, told = append(parts, fmt.Sprintf("seq %d to %d", told[0].Seq, told[n-1].Seq)), nil

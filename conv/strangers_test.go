@@ -20,7 +20,7 @@ type readCounter struct {
 	reads atomic.Int64 // calls of Last, plus the cells and records that were read
 }
 
-func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, error) {
+func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, uint64, error) {
 	c.reads.Add(1)
 	return c.Store.Last(ctx, l)
 }

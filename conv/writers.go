@@ -21,6 +21,7 @@ type Options struct {
 	Now     func() time.Time  // nil: time.Now
 	Gate    func() error      // asked in each turn of a driver; if it fails, nothing is appended; nil: never fails
 	Set     func() pim.Millis // when Now was set, as pim.Moment says; nil: never
+	Name    string            // of these Writers; all that ever wrote to the store have different names; empty: made at random
 	Metrics *Metrics          // nil: not counted
 	Logger  *slog.Logger      // nil: slog.Default
 }
@@ -41,14 +42,15 @@ type Writers struct {
 	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
 	drivers []*driver
-	stopped sync.WaitGroup
-	ctx     context.Context // ends when Close is called
-	cancel  context.CancelFunc
+	stopped sync.WaitGroup // the drivers, their look-ups and writes, and settleLoop
+
+	announcer *announcer
+	ctx       context.Context // ends when Close is called
+	cancel    context.CancelFunc
 
 	// Changed by all drivers.
-	queued     atomic.Int64  // bytes of requests without an answer
-	liveWeight atomic.Int64  // bytes of the conversations of all drivers, when each driver last called weigh
-	blockings  atomic.Uint64 // raised before a block command is answered; begins at 1, so that a live's 0 is out of date
+	queued     atomic.Int64 // bytes of requests without an answer
+	liveWeight atomic.Int64 // bytes of the conversations of all drivers, when each driver last called weigh
 }
 
 // New starts Writers over s. The caller must Close them before it closes s.
@@ -56,7 +58,7 @@ func New(s store.Store, o Options) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{
 		store: s, now: o.Now, gate: o.Gate, set: o.Set, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
-		members: o.Members, memory: o.Memory, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel,
+		members: o.Members, memory: o.Memory, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel, announcer: newAnnouncer(o.Name),
 	}
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
@@ -79,7 +81,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
-	w.blockings.Store(1)
+	w.stopped.Go(func() { w.settleLoop(ctx) })
 	shards := max(1, o.Shards)
 	for range shards {
 		d := newDriver(w, w.memory/shards)

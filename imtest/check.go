@@ -316,7 +316,8 @@ func (c *checker) checkCells() {
 		if e.kind == saw && e.since > crash {
 			// marks[i-1] is the last mark that was set before the read began.
 			i, _ := slices.BinarySearchFunc(s.marks, e.since, func(m mark, at int) int { return cmp.Compare(m.at, at) })
-			if i > 0 && e.version < s.marks[i-1].version {
+			gone := e.version == 0 && i > 0 && c.h.forgotten[e.cell] >= s.marks[i-1].version
+			if i > 0 && e.version < s.marks[i-1].version && !gone {
 				c.fail("I6", "", 0, "cell %q of %q fell from version %d to %d", e.cell.key, e.cell.partition, s.marks[i-1].version, e.version)
 			}
 		}

@@ -13,20 +13,21 @@ import (
 // at the end. Its methods may be called concurrently; Check judges it when the
 // run is over.
 type History struct {
-	mu      sync.Mutex
-	sends   []Send
-	acks    []Ack
-	refused []refused
-	devices map[Device]int // the number of the storage in use
-	handed  map[storage][]pim.Entry
-	late    map[storage]map[int]bool // indices in handed of the entries that were handed over late
-	shown   []shown
-	reads   []read // pulls during the run
-	finals  []read
-	logs    map[pim.ConversationID][]pim.Entry
-	lines   []line
-	dropped map[place]bool
-	cells   []cellEvent // in the order in which they were recorded
+	mu        sync.Mutex
+	sends     []Send
+	acks      []Ack
+	refused   []refused
+	devices   map[Device]int // the number of the storage in use
+	handed    map[storage][]pim.Entry
+	late      map[storage]map[int]bool // indices in handed of the entries that were handed over late
+	shown     []shown
+	reads     []read // pulls during the run
+	finals    []read
+	logs      map[pim.ConversationID][]pim.Entry
+	lines     []line
+	dropped   map[place]bool
+	cells     []cellEvent     // in the order in which they were recorded
+	forgotten map[cell]uint64 // the greatest version up to which a cell was forgotten
 }
 
 // NewHistory returns an empty History.
@@ -251,6 +252,18 @@ func (h *History) Wrote(partition, key string, version uint64, durable bool) {
 		kind = wroteDurably
 	}
 	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: kind})
+}
+
+// Forgot records that a write forgot a cell of a passing partition up to version. It is a
+// write like others, so Wrote is called, too.
+func (h *History) Forgot(partition, key string, version uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.forgotten == nil {
+		h.forgotten = make(map[cell]uint64)
+	}
+	k := cell{partition, key}
+	h.forgotten[k] = max(h.forgotten[k], version)
 }
 
 // Saw records that a read of a cell found version, 0 if there was no cell. since is

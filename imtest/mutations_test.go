@@ -126,7 +126,9 @@ func (s slowStore) commit(ctx context.Context, writes []*store.Write, d store.Du
 		for i := range records {
 			records[i] = slices.Clone(w.Records[i])
 		}
-		later = append(later, &store.Write{Log: w.Log, After: w.After, Records: records, Cells: slices.Clone(w.Cells)})
+		v := *w
+		v.Records, v.Cells = records, slices.Clone(w.Cells)
+		later = append(later, &v)
 	}
 	go func() {
 		<-stalled

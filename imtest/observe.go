@@ -51,6 +51,9 @@ func (o *observer) Begin(ctx context.Context, writes []*store.Write, d store.Dur
 				if w.Err == nil && c.Version != 0 {
 					o.history.Wrote(string(c.Partition), c.Key, c.Version, d == store.Durable)
 				}
+				if c.Forget { // also if its outcome is unknown
+					o.history.Forgot(string(c.Partition), c.Key, c.Version)
+				}
 			}
 		})
 		if lost != nil {
@@ -70,12 +73,12 @@ func (o *observer) Read(ctx context.Context, log store.Log, from, to pim.Seq, li
 }
 
 // Last implements store.Store.
-func (o *observer) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
-	last, err := o.Store.Last(ctx, log)
+func (o *observer) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
+	last, fence, err := o.Store.Last(ctx, log)
 	if lost := o.record(func() {}); lost != nil {
-		return 0, lost
+		return 0, 0, lost
 	}
-	return last, err
+	return last, fence, err
 }
 
 // Get implements store.Store.

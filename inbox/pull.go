@@ -117,7 +117,7 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	}
 	// The log's last seq is read before the membership. In the other order the user
 	// could leave in between, and a page would hold entries that came after that.
-	last, err := x.store.Last(ctx, Entries(c))
+	last, _, err := x.store.Last(ctx, Entries(c))
 	if err != nil {
 		return 0, Membership{}, err
 	}

@@ -9,9 +9,12 @@ import (
 // Check returns why w can never succeed with durability d, as a *pim.Error of
 // KindInvalid, or nil. Every engine's Begin calls it first.
 func (w *Write) Check(d Durability) error {
-	if len(w.Records) > 0 {
+	if w.Raise && len(w.Records) > 0 {
+		return pim.Errorf(pim.KindInvalid, "a write appends to %q and raises its fence", w.Log)
+	}
+	if w.TouchesLog() {
 		if d == Relaxed {
-			return pim.Errorf(pim.KindInvalid, "an append to %q cannot be relaxed", w.Log)
+			return pim.Errorf(pim.KindInvalid, "a write to the log %q cannot be relaxed", w.Log)
 		}
 		if err := w.Log.Check(); err != nil {
 			return err
@@ -29,6 +32,9 @@ func (w *Write) Check(d Durability) error {
 	}
 	return nil
 }
+
+// TouchesLog reports whether w appends to its log or raises the log's fence.
+func (w *Write) TouchesLog() bool { return len(w.Records) > 0 || w.Raise }
 
 func (c *CellWrite) check() error {
 	if err := c.Partition.Check(); err != nil {

@@ -3,8 +3,10 @@
 // every engine. Engines are siblings below this package, and storetest is the
 // suite that each of them passes.
 //
-//   - A log is append-only and dense. An append names the seq that it follows. It
-//     takes effect only if that is the log's last seq.
+//   - A log is append-only and dense. An append names the seq that it follows, and the
+//     log's fence. It takes effect only if that is the log's last seq, and if the fence
+//     is what the append says. Who raises a fence makes the log's writer read again what
+//     the writer has read beside the log.
 //   - A cell is (partition, key) → (version, value). The highest version wins,
 //     and of equal versions the greater value, so writes commute and repeat
 //     without harm: late, doubled or reordered, they end in the same state.
@@ -115,10 +117,16 @@ type CellWrite struct {
 // between the two is possible; the log's writer then writes the cells again. A reader
 // may see a cell shortly before its write is durable. If the cell tells of a record,
 // a Read of that record waits until the record is durable.
+//
+// With Raise, a write raises the log's fence in place of appending. The engine writes
+// the cells first: whoever sees the raised fence sees the cells too. A crash between the
+// two is possible. Raise depends on nothing and may be repeated.
 type Write struct {
 	Log     Log
 	After   pim.Seq  // the seq that the first record follows
-	Records [][]byte // at seqs After+1 …; none: the write has cells only
+	Fence   uint64   // the log's fence: 0 until it is raised, and then greater with each Raise
+	Records [][]byte // at seqs After+1 …; none: the write has cells only, or raises the fence
+	Raise   bool     // raise the fence of Log; then there are no Records, and After and Fence say nothing
 	Cells   []CellWrite
 
 	// Owner is the caller's: what the write belongs to. Engines do not look at it.
@@ -182,8 +190,8 @@ type Store interface {
 	// that was read once is there for ever. The caller owns the records.
 	Read(ctx context.Context, log Log, from, to pim.Seq, limit Limit) ([][]byte, error)
 
-	// Last returns the log's last durable seq, 0 for an empty log.
-	Last(ctx context.Context, log Log) (pim.Seq, error)
+	// Last returns the log's last durable seq, 0 for an empty log, and its fence.
+	Last(ctx context.Context, log Log) (last pim.Seq, fence uint64, err error)
 
 	// Get looks up cells, at most MaxBatch, in no order. It sets the Cell and the Err of each.
 	// One that fails does not keep the others from being looked up. Get returns the first Err.
@@ -227,15 +235,17 @@ func Lookup(ctx context.Context, s Store, p Partition, key string) (c Cell, ok b
 	return gets[0].Cell, gets[0].Cell.Version != 0, err
 }
 
-// ConflictError is the outcome of an append whose After is not the log's last seq.
+// ConflictError is the outcome of an append whose After is not the log's last seq, or
+// whose Fence is not the log's fence.
 type ConflictError struct {
-	Log  Log
-	Last pim.Seq // the log's last seq
+	Log   Log
+	Last  pim.Seq // the log's last seq
+	Fence uint64  // the log's fence
 }
 
-// Error says what the log's last seq is.
+// Error says what the log's last seq and its fence are.
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("store: append to %s: its last seq is %d", e.Log, e.Last)
+	return fmt.Sprintf("store: append to %s: its last seq is %d, its fence %d", e.Log, e.Last, e.Fence)
 }
 
 // ErrUnknown is in the chain of a write's error if the write may or may not have taken

@@ -106,9 +106,12 @@ func (g *gate) commit(ctx context.Context, w *store.Write, d store.Durability) {
 	if err := store.Commit(ctx, g.store, []*store.Write{w}, d); err != nil {
 		w.Err = err
 	}
-	if w.Err == nil {
-		for _, c := range w.Cells {
+	for _, c := range w.Cells {
+		if w.Err == nil {
 			g.history.Wrote(string(c.Partition), c.Key, c.Version, d == store.Durable)
+		}
+		if c.Forget {
+			g.history.Forgot(string(c.Partition), c.Key, c.Version)
 		}
 	}
 }
@@ -116,7 +119,10 @@ func (g *gate) commit(ctx context.Context, w *store.Write, d store.Durability) {
 // describe says what w writes.
 func describe(w *store.Write) string {
 	if len(w.Records) > 0 {
-		return fmt.Sprintf("%d after seq %d of %s", len(w.Records), w.After, w.Log)
+		return fmt.Sprintf("%d after seq %d of %s, fence %d,", len(w.Records), w.After, w.Log, w.Fence)
+	}
+	if w.Raise && len(w.Cells) == 0 {
+		return fmt.Sprintf("a raise of the fence of %s", w.Log)
 	}
 	s := "cells"
 	for _, c := range w.Cells {
@@ -135,12 +141,12 @@ func (l *line) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit 
 }
 
 // Last implements store.Store.
-func (l *line) Last(ctx context.Context, log store.Log) (last pim.Seq, err error) {
+func (l *line) Last(ctx context.Context, log store.Log) (last pim.Seq, fence uint64, err error) {
 	err = l.read(func() (err error) {
-		last, err = l.gate.store.Last(ctx, log)
+		last, fence, err = l.gate.store.Last(ctx, log)
 		return err
 	}, "asks for the end of %s", log)
-	return last, err
+	return last, fence, err
 }
 
 // Get implements store.Store.

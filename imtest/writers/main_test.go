@@ -13,8 +13,7 @@ import (
 )
 
 // hearsBlocks says whether a block that one writer has acknowledged counts for the other one.
-// It does not yet: Writers.blockings belongs to one process.
-const hearsBlocks = false
+const hearsBlocks = true
 
 func TestMain(m *testing.M) {
 	if os.Getenv(role) == "" {

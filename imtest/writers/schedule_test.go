@@ -74,7 +74,8 @@ func TestBroken(t *testing.T) {
 		variant
 		says string
 	}{
-		{"a block stays unheard", variant{hears: true}, "ought to have been refused"},
+		{"a block stays unheard", variant{hears: true, broken: func(s store.Store) store.Store { return unfenced{s} }}, "ought to have been refused"},
+		{"an effect is lost", variant{hears: true, broken: func(s store.Store) store.Store { return effectless{s} }}, "ought to have been refused"},
 		{"a refusal from stale state", variant{broken: func(s store.Store) store.Store {
 			return &staleEnds{Store: s, ends: make(map[store.Log]pim.Seq)}
 		}}, "follows from no state"},
@@ -181,14 +182,42 @@ func (s *staleEnds) Read(ctx context.Context, log store.Log, from, to pim.Seq, l
 	return records, err
 }
 
-func (s *staleEnds) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+func (s *staleEnds) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
+	last, fence, err := s.Store.Last(ctx, log)
 	s.mu.Lock()
-	end, known := s.ends[log]
-	s.mu.Unlock()
-	if known {
-		return end, nil
+	defer s.mu.Unlock()
+	if end, known := s.ends[log]; known && err == nil {
+		last = end
 	}
-	return s.Store.Last(ctx, log)
+	return last, fence, err
+}
+
+// unfenced raises no fence.
+type unfenced struct{ store.Store }
+
+func (s unfenced) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		bare := *w
+		bare.Raise = false
+		s.Store.Begin(ctx, []*store.Write{&bare}, d, func(*store.Write) {
+			w.Err = bare.Err
+			done(w)
+		})
+	}
+}
+
+// effectless writes nothing of an effect.
+type effectless struct{ store.Store }
+
+func (s effectless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		if w.Raise {
+			w.Err = nil
+			done(w)
+			continue
+		}
+		s.Store.Begin(ctx, []*store.Write{w}, d, done)
+	}
 }
 
 // deaf hears of no conflict.

@@ -99,7 +99,7 @@ func (w *world) open(to, life int) {
 		s = w.broken(s)
 	}
 	x.Writers = conv.New(s, conv.Options{
-		Outlet: x, Shards: 1, Members: groupMembers, Memory: w.memory, Logger: slog.New(slog.DiscardHandler),
+		Outlet: x, Shards: 1, Members: groupMembers, Memory: w.memory, Name: x.line.name, Logger: slog.New(slog.DiscardHandler),
 	})
 	w.writers[to] = x
 }

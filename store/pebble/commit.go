@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -77,18 +78,19 @@ func (s *Store) write(c *commit) error {
 	return nil
 }
 
-// compare is the compare of compare-and-append. The caller's commit has claimed the log.
+// compare is the compare of compare-and-append, and learns the end of the log for every write
+// to it. The caller's commit has claimed the log.
 func (s *Store) compare(o *op) error {
 	st, w := o.log, o.write
 	if !st.known {
-		last, err := s.seekLast(w.Log)
+		e, err := s.seekEnd(w.Log)
 		if err != nil {
-			return s.readError("append to "+string(w.Log), err)
+			return s.readError("write to "+string(w.Log), err)
 		}
-		s.logs.learn(st, last)
+		s.logs.learn(st, e)
 	}
-	if st.last != w.After {
-		return &store.ConflictError{Log: w.Log, Last: st.last}
+	if e := st.end; !w.Raise && (e.last != w.After || e.fence != w.Fence) {
+		return &store.ConflictError{Log: w.Log, Last: e.last, Fence: e.fence}
 	}
 	return nil
 }
@@ -104,6 +106,9 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 		}
 		if len(o.write.Records) > 0 {
 			s.fillLog(b, c, o.write)
+		}
+		if o.write.Raise {
+			fillFence(b, o.write.Log, o.log.end.after(o.write).fence)
 		}
 		for j := range o.write.Cells {
 			s.fillCell(b, &o.write.Cells[j])
@@ -135,6 +140,13 @@ func (s *Store) fillLog(b *crdb.Batch, c *commit, w *store.Write) {
 		}
 		rest = rest[n:]
 	}
+}
+
+func fillFence(b *crdb.Batch, log store.Log, fence uint64) {
+	d := b.SetDeferred(logKeyLen(log), fenceBytes)
+	putLogKey(d.Key, log, fenceSeq)
+	binary.BigEndian.PutUint64(d.Value, fence)
+	d.Finish()
 }
 
 // takeStream gives c a stream for chunks that are kept apart, if it has none yet, and

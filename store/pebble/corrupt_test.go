@@ -113,7 +113,7 @@ func readsAll(t *testing.T, s store.Store, where string) (corrupt bool) {
 		}
 		corrupt = corrupt || err != nil
 	}
-	last, err := s.Last(ctx, "log")
+	last, _, err := s.Last(ctx, "log")
 	check("last", err, last == total)
 	records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 	check("read", err, len(records) == total)

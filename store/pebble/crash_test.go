@@ -108,7 +108,7 @@ func TestMarkerAfterManifest(t *testing.T) {
 	}
 	for _, fs := range crashed {
 		s := open(t, "db", small(fs))
-		if last, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+		if last, _, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
 			t.Errorf("last: %d, %v", last, err)
 		}
 		closes(t, s)

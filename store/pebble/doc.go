@@ -11,6 +11,7 @@
 //	0x00                                         "3", the version of this layout
 //	0x01                                         operand, whose version is the age
 //	'l' len(log) log lastseq:8                   chunk, or reference to one
+//	'l' len(log) log 2^64-1:8                    fence:8
 //	'v' stream:1 number:8                        chunk
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
@@ -29,6 +30,10 @@
 //   - A chunk of 2 KiB or more is kept apart, under a key that begins with 'v'. Such
 //     chunks lie in the order in which they were written, see values.go. The log's key
 //     holds a reference to the chunk: a 0 byte, the chunk's stream and its number.
+//
+//   - A log's fence is a number, 0 where the key is missing. It stands behind the log's
+//     chunks, so one seek finds both. Stores have fences since 2026-11-29; an earlier pim
+//     does not see them, and does no harm, because it is the only writer.
 //
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of

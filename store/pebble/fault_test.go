@@ -100,6 +100,7 @@ func TestFaults(t *testing.T) {
 		case <-refused: // the load has ended by itself
 		case <-unhealthy(s, enough):
 		}
+		f.armed.Store(false) // a write that found all memtables full waits until a table can be written
 		load.end()
 		<-refused
 		known.seal(func() {})
@@ -209,7 +210,7 @@ func TestFailedStoreRefuses(t *testing.T) {
 			t.Errorf("%v: health: %v", test.err, err)
 		}
 		// The record that may be on disk or not is not shown.
-		if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
+		if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
 			t.Errorf("%v: last %d, %v", test.err, last, err)
 		}
 		records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 9, Bytes: 999})

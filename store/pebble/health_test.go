@@ -58,7 +58,7 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	}()
 	<-b.held
 
-	if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
+	if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
 	if records, err := s.Read(ctx, "log", 1, 0, limit); err != nil || len(records) != 1 {
@@ -166,7 +166,7 @@ func TestLowSpace(t *testing.T) {
 	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindDiskFull || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("commit: %v", err)
 	}
-	if last, err := s.Last(ctx, "log"); err != nil || last != 1 {
+	if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
 	if m := s.Metrics(); m.FreeBytes != 1<<20 || m.Records != 1 {
@@ -302,7 +302,7 @@ func TestOpenWithoutRoom(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 	s = open(t, "db", small(crashed))
-	if last, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+	if last, _, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
 	closes(t, s)

@@ -21,7 +21,11 @@ const (
 	prefixValue      = 'v'
 )
 
-const seqBytes = 8
+const (
+	seqBytes   = 8
+	fenceSeq   = ^pim.Seq(0) // a log's fence stands behind its chunks, as if it were one that ends here
+	fenceBytes = 8
+)
 
 func logKeyLen(log store.Log) int { return 2 + len(log) + seqBytes }
 

@@ -48,17 +48,21 @@ func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {
 }
 
 // ledger holds what a store has told the outside: the records that it acknowledged or
-// that somebody read.
+// that somebody read, and the fences that somebody read.
 type ledger struct {
 	mu     sync.Mutex
 	sealed bool
 	logs   map[store.Log]map[pim.Seq]string
+	fences map[store.Log]uint64
+	raises map[store.Log]uint64 // how many were acknowledged
 	count  int
 	enough chan struct{} // closed when count reaches until
 	until  int
 }
 
-func newLedger() *ledger { return &ledger{logs: map[store.Log]map[pim.Seq]string{}} }
+func newLedger() *ledger {
+	return &ledger{logs: map[store.Log]map[pim.Seq]string{}, fences: map[store.Log]uint64{}, raises: map[store.Log]uint64{}}
+}
 
 // expect makes the ledger close the channel that it returns after n more
 // acknowledgements.
@@ -86,6 +90,22 @@ func (l *ledger) note(log store.Log, first pim.Seq, records [][]byte) {
 	}
 }
 
+func (l *ledger) noteFence(log store.Log, fence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.sealed {
+		l.fences[log] = max(l.fences[log], fence)
+	}
+}
+
+func (l *ledger) noteRaise(log store.Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.sealed {
+		l.raises[log]++
+	}
+}
+
 // seal makes the ledger ignore all later notes, and calls at.
 func (l *ledger) seal(at func()) {
 	l.mu.Lock()
@@ -98,15 +118,18 @@ func (l *ledger) seal(at func()) {
 // version is the log's last seq.
 func head(log store.Log) store.Partition { return "heads/" + store.Partition(log) }
 
-// holdsIn checks that a store has all records of the ledger, and that each log is dense
-// and has the cell of its last append.
+// holdsIn checks that a store has all records and fences of the ledger, and that each log
+// is dense and has the cell of its last append.
 func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	t.Helper()
 	ctx := context.Background()
 	for log, acked := range l.logs {
-		last, err := s.Last(ctx, log)
+		last, fence, err := s.Last(ctx, log)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if fence < max(l.fences[log], l.raises[log]) {
+			t.Fatalf("log %s has the fence %d, the outside knows of %d and %d raises", log, fence, l.fences[log], l.raises[log])
 		}
 		records, err := s.Read(ctx, log, 1, 0, store.Limit{Records: 1 << 30, Bytes: 1 << 30})
 		if err != nil || len(records) != int(last) {
@@ -171,7 +194,7 @@ func (d *load) stopped() bool {
 
 func (d *load) commit(c int) {
 	rng := rand.New(rand.NewPCG(d.seed, uint64(c)))
-	last := map[store.Log]pim.Seq{}
+	last, fences := map[store.Log]pim.Seq{}, map[store.Log]uint64{}
 	ctx := context.Background()
 	for !d.stopped() {
 		logs := []store.Log{store.Log(d.prefix + "shared")}
@@ -180,7 +203,12 @@ func (d *load) commit(c int) {
 		}
 		var writes []*store.Write
 		for _, log := range logs {
-			writes = append(writes, write(rng, log, last[log], c))
+			w := write(rng, log, last[log], c)
+			w.Fence = fences[log]
+			writes = append(writes, w)
+		}
+		if rng.IntN(4) == 0 {
+			writes = append(writes, &store.Write{Log: logs[0], Raise: true})
 		}
 		if err := store.Commit(ctx, d.s, writes, store.Durable); err != nil && !d.typed(err) {
 			return
@@ -188,11 +216,13 @@ func (d *load) commit(c int) {
 		for _, w := range writes {
 			var conflict *store.ConflictError
 			switch {
+			case w.Err == nil && w.Raise: // the next append learns the fence from its conflict
+				d.noteRaise(w.Log)
 			case w.Err == nil:
 				last[w.Log] = w.After + pim.Seq(len(w.Records))
 				d.note(w.Log, w.After+1, w.Records)
 			case errors.As(w.Err, &conflict):
-				last[w.Log] = conflict.Last
+				last[w.Log], fences[w.Log] = conflict.Last, conflict.Fence
 			case errors.Is(w.Err, store.ErrUnknown):
 				return // the store has failed
 			default:
@@ -248,6 +278,12 @@ func (d *load) read() {
 		if len(records) > 0 {
 			d.note(log, next, records)
 		}
+		_, fence, err := d.s.Last(ctx, log)
+		if err != nil {
+			d.typed(err)
+			return
+		}
+		d.noteFence(log, fence)
 		next += pim.Seq(len(records))
 		time.Sleep(100 * time.Microsecond)
 	}

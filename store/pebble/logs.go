@@ -6,44 +6,60 @@ import (
 	"sync"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
 )
 
 // logs stands between Pebble's logs and their readers, because Pebble shows a write
-// before its fsync. For each log with an append under way it holds the seq up to which
-// the log is durable. A commit claims a log before it appends to it; the claim also
-// orders the appends to one log.
+// before its fsync. For each log with a write under way, an append or the raise of its
+// fence, it holds the end that is durable. A commit claims a log before it writes to it;
+// the claim also orders the writes to one log.
 //
-//   - A commit holds a claim from before it looks up the log's last seq until its
-//     append is durable or was refused.
-//   - While an append is applied but not durable, readers see the log up to last.
-//   - If an append was applied and its fsync failed, readers see the log up to last
-//     until the next Open, which will find the append or not.
+//   - A commit holds a claim from before it looks up the log's end until its write is
+//     durable or was refused.
+//   - While a write is applied but not durable, readers see the end before it.
+//   - If a write was applied and its fsync failed, readers see the end before it until
+//     the next Open, which will find the write or not.
 //   - If a log is not claimed after an iterator was made, all that the iterator shows
 //     of it is durable: see shown.
 //
-// The table is also a cache of last seqs, so that an append costs no seek.
+// The table is also a cache of ends, so that an append costs no seek.
 type logs struct {
 	mu    sync.Mutex
 	bound int // about how many logs are in table; claimed logs may exceed it
 	table map[string]*logState
 }
 
-// logState is one log. Its fields are guarded by logs.mu. Only the owner writes last
+// logState is one log. Its fields are guarded by logs.mu. Only the owner writes end
 // and known, so the owner may read these two without the mutex.
 type logState struct {
-	owner *commit // which has claimed the log; nil if there is none
-	last  pim.Seq // the log's last durable seq, if known
-	known bool
-	next  pim.Seq       // becomes last when the append under way is durable; 0 if nothing is applied
-	lost  bool          // an applied append is in doubt: next stays
-	done  chan struct{} // closed when the owner releases the log; nil if nobody waits
+	owner   *commit // which has claimed the log; nil if there is none
+	end     end     // durable, if known
+	known   bool
+	next    end           // becomes end when the write that is applied is durable
+	applied bool          // a write is applied and not known to be durable; then end is known
+	lost    bool          // the applied write is in doubt: it stays applied
+	done    chan struct{} // closed when the owner releases the log; nil if nobody waits
+}
+
+// end is where a log ends.
+type end struct {
+	last  pim.Seq
+	fence uint64
+}
+
+// after returns the end of the log after w, which takes effect at e.
+func (e end) after(w *store.Write) end {
+	if w.Raise {
+		return end{e.last, e.fence + 1}
+	}
+	return end{e.last + pim.Seq(len(w.Records)), e.fence}
 }
 
 func newLogs(bound int) *logs {
 	return &logs{bound: bound, table: make(map[string]*logState)}
 }
 
-// claim makes c the owner of the log that o appends to. It returns false if the log has an
+// claim makes c the owner of the log that o writes to. It returns false if the log has an
 // owner already, which may be c.
 func (l *logs) claim(c *commit, o *op) bool {
 	l.mu.Lock()
@@ -95,25 +111,25 @@ func (st *logState) wait() <-chan struct{} {
 	return st.done
 }
 
-// learn notes the last seq of a log that the caller's commit owns.
-func (l *logs) learn(st *logState, last pim.Seq) {
+// learn notes the end of a log that the caller's commit owns.
+func (l *logs) learn(st *logState, e end) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	st.last, st.known = last, true
+	st.end, st.known = e, true
 }
 
-// applying notes, before a batch is applied, which logs it appends to.
+// applying notes, before a batch is applied, which logs it writes to.
 func (l *logs) applying(c *commit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range c.ops {
 		if o := &c.ops[i]; o.log != nil && o.err == nil {
-			o.log.next = o.write.After + pim.Seq(len(o.write.Records))
+			o.log.next, o.log.applied = o.log.end.after(o.write), true
 		}
 	}
 }
 
-// release gives up the logs that c owns. Appends of c that were applied are durable or,
+// release gives up the logs that c owns. Writes of c that were applied are durable or,
 // if lost is set, in doubt.
 func (l *logs) release(c *commit, lost bool) {
 	l.mu.Lock()
@@ -124,11 +140,11 @@ func (l *logs) release(c *commit, lost bool) {
 			continue
 		}
 		switch {
-		case c.ops[i].err != nil: // refused; a next here is of an earlier append, in doubt
-		case st.next != 0 && lost:
+		case c.ops[i].err != nil: // refused; if something is applied, it is an earlier write, in doubt
+		case st.applied && lost:
 			st.lost = true
-		case st.next != 0:
-			st.last, st.known, st.next = st.next, true, 0
+		case st.applied:
+			st.end, st.applied = st.next, false
 		}
 		st.owner, c.ops[i].log = nil, nil
 		if st.done != nil {
@@ -138,20 +154,21 @@ func (l *logs) release(c *commit, lost bool) {
 	}
 }
 
-// last returns a log's last durable seq, if the table knows it.
-func (l *logs) last(name string) (seq pim.Seq, ok bool) {
+// end returns a log's durable end, if the table knows it. It knows the end of every log
+// with a write that is applied and not durable.
+func (l *logs) end(name string) (e end, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := l.table[name]
 	if st == nil || !st.known {
-		return 0, false
+		return end{}, false
 	}
-	return st.last, true
+	return st.end, true
 }
 
 // shown returns up to which seq a reader may see a log through an iterator that it made
 // before the call. The appends that the iterator shows had claimed the log before they
-// were applied. If no applied append is under way now, all of them are durable. If the
+// were applied. If no applied write is under way now, all of them are durable. If the
 // record at from is being appended, shown also returns a channel to wait for.
 func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struct{}) {
 	const all = ^pim.Seq(0)
@@ -159,12 +176,12 @@ func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struc
 	defer l.mu.Unlock()
 	st := l.table[name]
 	switch {
-	case st == nil || st.next == 0:
+	case st == nil || !st.applied:
 		return all, nil
-	case !st.lost && from > st.last && from <= st.next:
-		return st.last, st.wait()
+	case !st.lost && from > st.end.last && from <= st.next.last:
+		return st.end.last, st.wait()
 	default:
-		return st.last, nil
+		return st.end.last, nil
 	}
 }
 

@@ -20,7 +20,7 @@ func TestDoubtStays(t *testing.T) {
 		return c
 	}
 	c := appends(4)
-	l.learn(c.ops[0].log, 4)
+	l.learn(c.ops[0].log, end{last: 4})
 	l.applying(c)
 	l.release(c, true)
 	for range 2 {
@@ -28,8 +28,8 @@ func TestDoubtStays(t *testing.T) {
 		c.ops[0].err = &store.ConflictError{Log: "log", Last: 4}
 		l.release(c, false)
 		shown, _ := l.shown("log", 0)
-		if last, _ := l.last("log"); shown != 4 || last != 4 {
-			t.Fatalf("shown up to %d, last is %d", shown, last)
+		if e, _ := l.end("log"); shown != 4 || e.last != 4 {
+			t.Fatalf("shown up to %d, last is %d", shown, e.last)
 		}
 	}
 }

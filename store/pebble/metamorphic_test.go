@@ -105,9 +105,12 @@ var (
 
 func (m *twins) write(t *rapid.T) *store.Write {
 	w := &store.Write{Log: logName.Draw(t, "log"), Cells: m.cells(t, 0, 3)}
-	w.After, _ = m.model.Last(context.Background(), w.Log)
+	w.After, w.Fence, _ = m.model.Last(context.Background(), w.Log)
 	if rapid.IntRange(0, 9).Draw(t, "conflict") == 0 {
-		w.After = position.Draw(t, "after")
+		w.After, w.Fence = position.Draw(t, "after"), rapid.Uint64Range(0, 3).Draw(t, "fence")
+	}
+	if w.Raise = rapid.IntRange(0, 9).Draw(t, "raise") == 0; w.Raise {
+		return w
 	}
 	for i := range rapid.SampledFrom([]int{0, 1, 1, 2, 5, 300}).Draw(t, "records") {
 		size := rapid.SampledFrom([]int{0, 1, 10, 200, 70_000}).Draw(t, "size")
@@ -179,7 +182,7 @@ func (m *twins) commit(t *rapid.T) {
 // writes reports whether w has anything to write. An empty write is durable without an
 // fsync, and so does not make earlier writes durable.
 func writes(w *store.Write) bool {
-	return len(w.Records) > 0 || slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool { return c.Version > 0 })
+	return w.TouchesLog() || slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool { return c.Version > 0 })
 }
 
 func (m *twins) relaxed(t *rapid.T) {
@@ -210,9 +213,9 @@ func (m *twins) read(t *rapid.T) {
 
 func (m *twins) last(t *rapid.T) {
 	log := logName.Draw(t, "log")
-	got, gotErr := m.store.Last(context.Background(), log)
-	want, wantErr := m.model.Last(context.Background(), log)
-	m.same("last", got, gotErr, want, wantErr)
+	got, gotFence, gotErr := m.store.Last(context.Background(), log)
+	want, wantFence, wantErr := m.model.Last(context.Background(), log)
+	m.same("last", [2]uint64{uint64(got), gotFence}, gotErr, [2]uint64{uint64(want), wantFence}, wantErr)
 }
 
 func (m *twins) get(t *rapid.T) {

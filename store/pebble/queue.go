@@ -44,7 +44,7 @@ type op struct {
 	durability store.Durability
 	done       func(*store.Write)
 	size       int       // bytes, about
-	log        *logState // the log that was claimed for the append; nil: none
+	log        *logState // the log that was claimed for the write; nil: none
 	err        error
 	finished   bool // done was called
 }
@@ -227,7 +227,7 @@ func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 }
 
 // take moves writes from the queue into c, in their order. A write stays in the queue if the
-// log that it appends to is already claimed, by another commit or by an earlier write in c.
+// log that it writes to is already claimed, by another commit or by an earlier write in c.
 // The caller holds q.mu.
 func (q *queue) take(c *commit, what due, claim func(*commit, *op) bool) {
 	kept, size, full := 0, 0, false
@@ -235,7 +235,7 @@ func (q *queue) take(c *commit, what due, claim func(*commit, *op) bool) {
 		o := &q.ops[i]
 		full = full || len(c.ops) >= batchWrites || size >= batchBytes
 		durable := o.durability == store.Durable
-		if full || durable && what == relaxed || len(o.write.Records) > 0 && !claim(c, o) {
+		if full || durable && what == relaxed || o.write.TouchesLog() && !claim(c, o) {
 			q.ops[kept] = *o
 			kept++
 			continue

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"context"
+	"encoding/binary"
 
 	crdb "github.com/cockroachdb/pebble/v2"
 	"github.com/pim-im/pim"
@@ -35,7 +36,7 @@ func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit
 
 // read returns the durable records, or a channel to wait for before the next try.
 func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, <-chan struct{}, error) {
-	it, err := s.logIter(log, from)
+	it, err := s.logIter(log, from, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,40 +119,59 @@ func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ 
 }
 
 // Last implements store.Store.
-func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
 	if err := s.beginRead(ctx, log.Check()); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer s.end(1)
-	if last, ok := s.logs.last(string(log)); ok {
-		return last, nil
+	e, ok := s.logs.end(string(log))
+	if !ok {
+		var err error
+		if e, err = s.seekEnd(log); err != nil {
+			return 0, 0, s.readError("last of "+string(log), err)
+		}
 	}
-	last, err := s.seekLast(log)
-	if err != nil {
-		return 0, s.readError("last of "+string(log), err)
-	}
-	return last, nil
+	return e.last, e.fence, nil
 }
 
-// seekLast finds a log's last durable seq.
-func (s *Store) seekLast(log store.Log) (pim.Seq, error) {
-	it, err := s.logIter(log, 1)
+// seekEnd finds a log's durable end.
+func (s *Store) seekEnd(log store.Log) (e end, err error) {
+	it, err := s.logIter(log, 1, true)
 	if err != nil {
-		return 0, err
+		return end{}, err
 	}
 	defer it.Close()
-	shown, _ := s.logs.shown(string(log), 0)
-	if !it.Last() {
-		return 0, it.Error()
+	// The iterator may show a write that is not durable. Then the table knows the end.
+	if e, ok := s.logs.end(string(log)); ok {
+		return e, nil
 	}
-	return min(shown, chunkEnd(it.Key())), nil
+	ok := it.Last()
+	if ok && chunkEnd(it.Key()) == fenceSeq {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return end{}, err
+		}
+		if len(value) != fenceBytes {
+			return end{}, errMalformed("fence")
+		}
+		e.fence = binary.BigEndian.Uint64(value)
+		ok = it.Prev()
+	}
+	if ok {
+		e.last = chunkEnd(it.Key())
+	}
+	return e, it.Error()
 }
 
-// logIter returns an iterator over the chunks of log that end at from or later.
-func (s *Store) logIter(log store.Log, from pim.Seq) (*crdb.Iterator, error) {
+// logIter returns an iterator over the chunks of log that end at from or later, and over the
+// log's fence if withFence is set.
+func (s *Store) logIter(log store.Log, from pim.Seq, withFence bool) (*crdb.Iterator, error) {
 	n := logKeyLen(log)
-	keys := make([]byte, 0, 2*n)
+	keys := make([]byte, 0, 2*n+1)
 	keys = appendLogKey(keys, log, from)
-	keys = appendLogKey(keys, log, ^pim.Seq(0))
+	keys = appendLogKey(keys, log, fenceSeq)
+	if withFence {
+		keys = append(keys, 0) // the first key after the fence's
+	}
 	return s.db.NewIter(&crdb.IterOptions{LowerBound: keys[:n:n], UpperBound: keys[n:]})
 }

@@ -237,6 +237,11 @@ func (s *suite) badSizes() {
 	s.invalid("a long key", write(cell("p", strings.Repeat("x", store.MaxKeyBytes+1), 1, "")), store.Durable)
 	s.invalid("a large value", write(cell("p", "k", 1, strings.Repeat("x", store.MaxValueBytes+1))), store.Durable)
 	s.invalid("a relaxed append", appendTo("log", 0, "x"), store.Relaxed)
+	s.invalid("a relaxed raise", raise("log"), store.Relaxed)
+	s.invalid("a raise of the fence of a log without a name", raise(""), store.Durable)
+	both := appendTo("log", 0, "x")
+	both.Raise = true
+	s.invalid("an append and a raise", both, store.Durable)
 
 	// A bad write is refused as a whole. The good write beside it is carried out.
 	bad := appendTo("log", 0, "x")
@@ -252,7 +257,7 @@ func (s *suite) badSizes() {
 	for _, name := range []string{"", long} {
 		_, err := s.store.Read(s.ctx, store.Log(name), 1, 0, much)
 		s.isInvalid("read", err)
-		_, err = s.store.Last(s.ctx, store.Log(name))
+		_, _, err = s.store.Last(s.ctx, store.Log(name))
 		s.isInvalid("last", err)
 		_, _, err = store.Lookup(s.ctx, s.store, store.Partition(name), "k")
 		s.isInvalid("get", err)

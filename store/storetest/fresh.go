@@ -63,7 +63,7 @@ func (s *suite) logIsFresh() {
 	}
 	look := func() bool {
 		known := pim.Seq(seqs.Load())
-		last, err := s.store.Last(s.ctx, "log")
+		last, _, err := s.store.Last(s.ctx, "log")
 		if err != nil || last < known {
 			s.Errorf("last: %d, %v; a call before told of seq %d", last, err, known)
 			return false

@@ -152,6 +152,108 @@ func (s *suite) failedAppendNoCells() {
 	s.holds("p", "l", 1, "w")
 }
 
+// raise returns a write that raises the fence of log.
+func raise(log store.Log, cells ...store.CellWrite) *store.Write {
+	return &store.Write{Log: log, Raise: true, Cells: cells}
+}
+
+func (s *suite) fences() {
+	if f := s.fence("log", 0); f != 0 {
+		s.Fatalf("the fence of an empty log is %d", f)
+	}
+	s.commits(raise("log", cell("p", "k", 1, "v"))) // a log without records has a fence, too
+	first := s.fence("log", 0)
+	if first == 0 {
+		s.Fatal("the fence was not raised")
+	}
+	s.holds("p", "k", 1, "v")
+	s.reads("log", 1, 0, much)
+	stale := appendTo("log", 0, "stale")
+	stale.Cells = []store.CellWrite{cell("p", "k", 2, "stale")}
+	s.conflicts(stale, 0)
+	s.holds("p", "k", 1, "v")
+	var conflict *store.ConflictError
+	if !errors.As(stale.Err, &conflict) || conflict.Fence != first {
+		s.Fatalf("%v, the fence is %d", stale.Err, first)
+	}
+
+	append3 := appendTo("log", 0, numbered(1, 3)...)
+	append3.Fence = first
+	s.commits(append3)
+	if f := s.fence("log", 3); f != first {
+		s.Fatalf("an append changed the fence from %d to %d", first, f)
+	}
+	for range 3 {
+		before := s.fence("log", 3)
+		again := raise("log")
+		again.After, again.Fence = 99, 99 // which say nothing
+		s.commits(again)
+		after := s.fence("log", 3)
+		if after <= before {
+			s.Fatalf("the fence was raised from %d to %d", before, after)
+		}
+		for _, f := range []uint64{0, before, after + 1} {
+			w := appendTo("log", 3, "x")
+			w.Fence = f
+			s.conflicts(w, 3)
+		}
+	}
+	next := appendTo("log", 3, numbered(4, 4)...)
+	next.Fence = s.fence("log", 3)
+	s.commits(next)
+	s.reads("log", 1, 0, much, asBytes(numbered(1, 4))...)
+	s.reads("log", 5, 0, much)
+	s.reads("log", ^pim.Seq(0), 0, much)
+	s.commits(appendTo("lo", 0, "x"), appendTo("log ", 0, "x")) // other logs have fences of their own
+}
+
+// fencesHold lets raises and appends to one log race. An append whose fence was read before
+// a raise that is acknowledged does not take effect, though its seq is the next.
+func (s *suite) fencesHold() {
+	const rounds, racers = 20, 4
+	var running sync.WaitGroup
+	for range racers {
+		running.Go(func() {
+			for range rounds {
+				_, before, err := s.store.Last(s.ctx, "log")
+				if err == nil {
+					err = store.Commit(s.ctx, s.store, []*store.Write{raise("log")}, store.Durable)
+				}
+				last, now, lerr := s.store.Last(s.ctx, "log")
+				if err = errors.Join(err, lerr); err != nil {
+					s.Errorf("raise: %v", err)
+					return
+				}
+				old, current := appendTo("log", last, "old"), appendTo("log", last, "current")
+				old.Fence, current.Fence = before, now
+				err = store.Commit(s.ctx, s.store, []*store.Write{old, current}, store.Durable)
+				if err != nil || old.Err == nil {
+					s.Errorf("an append with fence %d took effect, the fence was %d: %v", before, now, err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	last, fence, err := s.store.Last(s.ctx, "log")
+	if err != nil {
+		s.Fatal(err)
+	}
+	w := appendTo("log", last, "current")
+	w.Fence = fence
+	s.commits(w)
+	last++
+	records, rerr := s.store.Read(s.ctx, "log", 1, 0, much)
+	if err = errors.Join(err, rerr); err != nil || len(records) != int(last) {
+		s.Fatalf("%d records, the last seq is %d: %v", len(records), last, err)
+	}
+	for i, r := range records {
+		if string(r) != "current" {
+			s.Fatalf("record %d is %q", i+1, r)
+		}
+	}
+}
+
 func (s *suite) readLimits() {
 	s.commits(appendTo("log", 0, "aaaa", "bbbb"))
 	s.commits(appendTo("log", 2, "cccc"))
@@ -250,7 +352,7 @@ func (s *suite) cancelled() {
 	if _, err := s.store.Read(ctx, "log", 1, 0, much); err == nil {
 		s.Error("read with a cancelled context: no error")
 	}
-	if _, err := s.store.Last(ctx, "log"); err == nil {
+	if _, _, err := s.store.Last(ctx, "log"); err == nil {
 		s.Error("last with a cancelled context: no error")
 	}
 	if _, _, err := store.Lookup(ctx, s.store, "p", "k"); err == nil {
@@ -273,7 +375,7 @@ func (s *suite) cancelledMidway() {
 		running.Go(cancel)
 		err := store.Commit(ctx, s.store, []*store.Write{w}, store.Durable)
 		running.Wait()
-		last, lerr := s.store.Last(s.ctx, "midway")
+		last, _, lerr := s.store.Last(s.ctx, "midway")
 		if lerr != nil {
 			s.Fatal(lerr)
 		}
@@ -312,7 +414,7 @@ func (s *suite) close() {
 	}
 	_, err = s.store.Read(s.ctx, "log", 1, 0, much)
 	s.unavailable("read", err)
-	_, err = s.store.Last(s.ctx, "log")
+	_, _, err = s.store.Last(s.ctx, "log")
 	s.unavailable("last", err)
 	_, _, err = store.Lookup(s.ctx, s.store, "p", "k")
 	s.unavailable("get", err)

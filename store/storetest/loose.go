@@ -23,10 +23,10 @@ type Loosened struct {
 
 // Loose wraps s so that it behaves like a distributed engine. The writes of a Begin take
 // effect one after the other, in any order. The cells of a write take effect one by one,
-// after its append. Other callers run in between. Once FailRate is set, a write may end
-// with ErrUnknown; then nothing of it has taken effect, or the append alone, or the append
-// and some of the cells, or all of it. The same seed makes the same choices if callers do
-// not race.
+// after its append and before its fence is raised. Other callers run in between. Once
+// FailRate is set, a write may end with ErrUnknown; then nothing of it has taken effect, or
+// its first steps, or all of it. The same seed makes the same choices if callers do not
+// race.
 func Loose(s store.Store, seed uint64) *Loosened {
 	return &Loosened{Store: s, rng: rand.New(rand.NewPCG(seed, 0))}
 }
@@ -53,15 +53,19 @@ func (l *Loosened) Begin(ctx context.Context, writes []*store.Write, d store.Dur
 	}
 }
 
-// write carries out one write step by step: the append, then each cell. If the answer is to
-// be lost, write stops before a random step, or after the last one.
+// write carries out one write step by step: the append, then each cell, then the raise of
+// the fence. If the answer is to be lost, write stops before a random step, or after the
+// last one.
 func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
 	}
-	steps := []*store.Write{{Log: w.Log, After: w.After, Records: w.Records}}
+	steps := []*store.Write{{Log: w.Log, After: w.After, Fence: w.Fence, Records: w.Records}}
 	for _, i := range l.order(len(w.Cells)) {
 		steps = append(steps, &store.Write{Cells: slices.Clone(w.Cells[i : i+1])})
+	}
+	if w.Raise {
+		steps = append(steps, &store.Write{Log: w.Log, Raise: true})
 	}
 	lost := l.lostBefore(len(steps))
 	for i, step := range steps {

@@ -17,6 +17,7 @@ type Memory struct {
 	mu       sync.Mutex
 	closed   bool
 	logs     map[store.Log][][]byte
+	fences   map[store.Log]uint64
 	cells    map[store.Partition]map[string]store.Cell
 	gone     map[store.Partition]map[string]uint64 // the version up to which a cell was forgotten
 	expiring map[store.Partition]map[string]store.Cell
@@ -28,6 +29,7 @@ var _ store.Store = (*Memory)(nil)
 func NewMemory() *Memory {
 	return &Memory{
 		logs:     map[store.Log][][]byte{},
+		fences:   map[store.Log]uint64{},
 		cells:    map[store.Partition]map[string]store.Cell{},
 		gone:     map[store.Partition]map[string]uint64{},
 		expiring: map[store.Partition]map[string]store.Cell{},
@@ -66,8 +68,8 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 	}
 	defer m.mu.Unlock()
 	if len(w.Records) > 0 {
-		if last := pim.Seq(len(m.logs[w.Log])); last != w.After {
-			return &store.ConflictError{Log: w.Log, Last: last}
+		if last, fence := pim.Seq(len(m.logs[w.Log])), m.fences[w.Log]; last != w.After || fence != w.Fence {
+			return &store.ConflictError{Log: w.Log, Last: last, Fence: fence}
 		}
 		for _, r := range w.Records {
 			m.logs[w.Log] = append(m.logs[w.Log], bytes.Clone(r))
@@ -75,6 +77,9 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 	}
 	for i := range w.Cells {
 		m.writeCell(&w.Cells[i])
+	}
+	if w.Raise {
+		m.fences[w.Log]++
 	}
 	return nil
 }
@@ -126,12 +131,12 @@ func (m *Memory) Read(ctx context.Context, log store.Log, from, to pim.Seq, limi
 }
 
 // Last implements store.Store.
-func (m *Memory) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+func (m *Memory) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
 	if err := m.enter(ctx, log.Check()); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer m.mu.Unlock()
-	return pim.Seq(len(m.logs[log])), nil
+	return pim.Seq(len(m.logs[log])), m.fences[log], nil
 }
 
 // Get implements store.Store.

@@ -72,6 +72,7 @@ type reply struct {
 	Fault   *fault
 	Records [][]byte
 	Last    pim.Seq
+	Fence   uint64
 	Cells   []store.Cell
 	Faults  []fault // of Get, one for each of Cells; without a text: there is none
 }
@@ -87,7 +88,7 @@ func (r *request) carryOut(s store.Store) *reply {
 	case "Read":
 		a.Records, err = s.Read(ctx, r.Log, r.From, r.To, r.Limit)
 	case "Last":
-		a.Last, err = s.Last(ctx, r.Log)
+		a.Last, a.Fence, err = s.Last(ctx, r.Log)
 	case "Get":
 		gets := make([]store.Get, len(r.Cells))
 		for i, c := range r.Cells {
@@ -260,12 +261,12 @@ func (r *remote) Read(ctx context.Context, log store.Log, from, to pim.Seq, limi
 }
 
 // Last implements store.Store.
-func (r *remote) Last(ctx context.Context, log store.Log) (pim.Seq, error) {
+func (r *remote) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
 	a, err := r.ask(ctx, &request{Method: "Last", Log: log})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return a.Last, nil
+	return a.Last, a.Fence, nil
 }
 
 // Get implements store.Store.

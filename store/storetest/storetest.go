@@ -31,6 +31,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"many logs in one commit", (*suite).manyLogs},
 		{"a log twice in one commit", (*suite).logTwice},
 		{"a failed append writes no cells", (*suite).failedAppendNoCells},
+		{"a raised fence", (*suite).fences},
+		{"no append passes a raised fence", (*suite).fencesHold},
 		{"cells without an append", (*suite).cellsOnly},
 		{"a log is as fresh as what was told of it", (*suite).logIsFresh},
 		{"read limits", (*suite).readLimits},
@@ -131,10 +133,20 @@ func (s *suite) invalid(what string, w *store.Write, d store.Durability) {
 // ends checks a log's last seq.
 func (s *suite) ends(log store.Log, want pim.Seq) {
 	s.Helper()
-	got, err := s.store.Last(s.ctx, log)
+	got, _, err := s.store.Last(s.ctx, log)
 	if err != nil || got != want {
 		s.Fatalf("last of %q: %d, %v; want %d", log, got, err, want)
 	}
+}
+
+// fence returns a log's fence. The log must end at last.
+func (s *suite) fence(log store.Log, last pim.Seq) uint64 {
+	s.Helper()
+	got, fence, err := s.store.Last(s.ctx, log)
+	if err != nil || got != last {
+		s.Fatalf("last of %q: %d, %v; want %d", log, got, err, last)
+	}
+	return fence
 }
 
 // reads checks what a read returns.

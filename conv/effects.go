@@ -1,0 +1,208 @@
+package conv
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+)
+
+// An effect is what an entry of one log changes for the writer of another log. There is one
+// kind: a block in a user's own log, for the writer of the direct conversation.
+//
+// The two writers may be in processes that do not know of each other, so an effect goes
+// through the store. It is one write to the other log: cells of its state, and then the raise
+// of its fence. The other writer's appends take effect only if the fence is as it was before
+// that writer read the state, and its refusals are given only after the last seq and the fence
+// were compared, or were read after the request had come. So a writer that has not heard of an effect can neither append nor refuse
+// anything. Its next append conflicts; it loads the state again, and with it the effect.
+//
+// An intent is durable before an entry with an effect is appended. The effect is written when
+// the entry is durable. The request is answered after that: whatever begins after the answer
+// heeds the effect, whoever writes.
+//
+// If a process dies in between, the intent is still there. Every process looks at the intents
+// from time to time, and settles those that stay: see settle. A state that was loaded with
+// entries behind the snapshot writes their effects again with its next batch, like all cells
+// that follow from the log.
+
+// effectsAtOnce is how many effects of a batch are written at a time. Each needs the end of
+// another log, and the writes of others wait while the store reads it.
+const effectsAtOnce = 32
+
+// effect returns the write by which the block s, which owner has set or lifted, reaches the
+// writer of the direct conversation.
+func effect(owner pim.UserID, s *setting) *store.Write {
+	direct := pim.Direct(owner, pim.UserID(s.Subject))
+	return &store.Write{Log: inbox.Entries(direct), Raise: true, Cells: []store.CellWrite{blockCell(owner, s)}}
+}
+
+// effects returns the effects of the settings of entities, of an own log.
+func (c *conversation) effects(entities []string) (effects []*store.Write) {
+	owner, _ := c.id.OwnUser()
+	for _, entity := range entities {
+		s := c.settings[entity]
+		if s.Kind == pim.CommandBlock && s.Subject != string(owner) && pim.UserID(s.Subject).Validate() == nil {
+			effects = append(effects, effect(owner, &s))
+		}
+	}
+	return effects
+}
+
+// An intent is a cell that says: a writer may have appended entries to a log whose effects are
+// not written yet. Its key names the writer and the log. Its value is intentVersion.
+const intentVersion = 1
+
+// intentsOf returns the partition with the intents for log. There are intentPartitions of them.
+func intentsOf(log pim.ConversationID) store.Partition {
+	h := fnv.New32a()
+	h.Write([]byte(log))
+	return intentPartition(h.Sum32() % intentPartitions)
+}
+
+const intentPartitions = 16
+
+func intentPartition(n uint32) store.Partition { return store.Partition(fmt.Sprintf("~intents/%x", n)) }
+
+// announcer makes the intents of one process.
+type announcer struct {
+	name string // see Options.Name
+	last atomic.Uint64
+}
+
+func newAnnouncer(name string) *announcer {
+	if name == "" {
+		name = fmt.Sprintf("%016x", rand.Uint64())
+	}
+	return &announcer{name: name}
+}
+
+// intent returns a new intent for log. Its version is greater than that of every earlier one,
+// so it holds although those were forgotten.
+func (a *announcer) intent(log pim.ConversationID) *store.Write {
+	return &store.Write{Cells: []store.CellWrite{{
+		Partition: intentsOf(log),
+		Cell:      store.Cell{Key: a.name + "/" + string(log), Version: a.last.Add(1), Value: []byte{intentVersion}},
+	}}}
+}
+
+// forgotten returns the write that forgets the intent in the cell c of partition p.
+func forgotten(p store.Partition, c store.Cell) *store.Write {
+	c.Value = nil
+	return &store.Write{Cells: []store.CellWrite{{Partition: p, Cell: c, Forget: true}}}
+}
+
+// announced is the intent of a machine. The zero value is none.
+type announced struct {
+	intent *store.Write // the newest
+	holds  bool         // it is durable, and nobody can have settled it before an append by the present state
+	after  pim.Seq      // what it announced follows this seq, or an earlier one
+}
+
+// found takes the outcome of an intent, which was written when the log's last seq was last. The
+// appends announced by earlier intents of the process, which it replaces, follow last or an
+// earlier seq.
+func (a *announced) found(intent *store.Write, err error, last pim.Seq) {
+	a.intent, a.holds, a.after = intent, err == nil, max(a.after, last)
+}
+
+// mustAnnounce reports whether an intent must be durable before r is stepped.
+func (m *machine) mustAnnounce(r *Request, t *turn) bool {
+	l := m.live
+	if !r.blocks() || m.announced.holds || r.command.Subject == string(r.Sender) {
+		return false
+	}
+	known := r.known.first != 0 || r.known.err != nil || l.ids.Seq(r.ClientID) != 0
+	return !known && t.refusal == nil && l.roomFor(r.command) == nil
+}
+
+// forgetIntent forgets the intent of m, if the log holds what it announced or never will. The
+// effects of all entries of the state are written.
+func (m *machine) forgetIntent(o *output) {
+	if a := &m.announced; a.intent != nil && m.live.last > a.after {
+		c := &a.intent.Cells[0]
+		o.later = append(o.later, forgotten(c.Partition, c.Cell))
+		*a = announced{}
+	}
+}
+
+// settleEvery is how long a process waits before it looks at the intents again. An intent that
+// it sees twice is older than that: its writer has died, or has had no answer from the store
+// for so long.
+const settleEvery = 30 * time.Second
+
+// settleLoop settles old intents until ctx ends.
+func (w *Writers) settleLoop(ctx context.Context) {
+	wait := time.NewTimer(settleEvery)
+	defer wait.Stop()
+	var seen map[string]uint64
+	for {
+		select {
+		case <-wait.C:
+			seen = w.settleOld(ctx, seen)
+			wait.Reset(settleEvery)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settleOld settles the intents in seen that are still there, and returns all intents: the
+// version of each by its key.
+func (w *Writers) settleOld(ctx context.Context, seen map[string]uint64) map[string]uint64 {
+	found := map[string]uint64{}
+	for n := range uint32(intentPartitions) {
+		p := intentPartition(n)
+		err := listAll(ctx, w.store, p, func(c store.Cell) error {
+			found[c.Key] = c.Version
+			if seen[c.Key] != c.Version || !bytes.Equal(c.Value, []byte{intentVersion}) { // of a later version of pim
+				return nil
+			}
+			if err := w.settle(ctx, p, c); err != nil && ctx.Err() == nil {
+				w.log.Error("the effects of a log are not settled yet", "intent", c.Key, "err", err)
+			}
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			w.log.Error("the intents cannot be read", "err", err)
+		}
+	}
+	return found
+}
+
+// settle writes all effects of a log that may be unwritten, and forgets the intent c of
+// partition p. First it raises the fence of that log: an append that was under way when the
+// intent's writer died takes no effect after that, so it cannot come after settle has read the
+// log. If the writer is alive, it loads the log's state again and announces its intent anew.
+func (w *Writers) settle(ctx context.Context, p store.Partition, c store.Cell) error {
+	if now, _, err := store.Lookup(ctx, w.store, p, c.Key); err != nil || now.Version != c.Version {
+		return err // another process has settled it
+	}
+	_, id, _ := strings.Cut(c.Key, "/")
+	log := pim.ConversationID(id)
+	raise := &store.Write{Log: inbox.Entries(log), Raise: true}
+	if err := store.Commit(ctx, w.store, []*store.Write{raise}, store.Durable); err != nil {
+		return err
+	}
+	l, err := w.load(ctx, log)
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(l.effects(slices.Sorted(maps.Keys(l.unsettledSettings))), effectsAtOnce) {
+		if err := store.Commit(ctx, w.store, some, store.Durable); err != nil {
+			return err
+		}
+	}
+	w.metrics.Settled.Inc()
+	return store.Commit(ctx, w.store, []*store.Write{forgotten(p, c)}, store.Relaxed)
+}
