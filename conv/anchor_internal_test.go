@@ -17,12 +17,14 @@ type bytesRead struct {
 	n int
 }
 
-func (b *bytesRead) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := b.Store.Read(ctx, log, from, to, limit)
-	for _, r := range records {
-		b.n += len(r)
+func (b *bytesRead) Read(ctx context.Context, reads []store.Read) error {
+	err := b.Store.Read(ctx, reads)
+	for i := range reads {
+		for _, r := range reads[i].Records {
+			b.n += len(r)
+		}
 	}
-	return records, err
+	return err
 }
 
 // A look-up of an anchor reads no more than its bound, however large the messages are, and

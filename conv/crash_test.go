@@ -217,7 +217,7 @@ func readLog(st store.Store, c pim.ConversationID) ([]pim.Entry, error) {
 	var entries []pim.Entry
 	ids := map[pim.ClientMessageID]bool{}
 	for {
-		records, err := st.Read(ctx, inbox.Entries(c), pim.Seq(len(entries)+1), 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		records, err := store.ReadLog(ctx, st, inbox.Entries(c), pim.Seq(len(entries)+1), 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +239,7 @@ func readLog(st store.Store, c pim.ConversationID) ([]pim.Entry, error) {
 			entries = append(entries, e)
 		}
 	}
-	last, _, err := st.Last(ctx, inbox.Entries(c))
+	last, _, err := store.LogEnd(ctx, st, inbox.Entries(c))
 	if err == nil && last != pim.Seq(len(entries)) {
 		err = fmt.Errorf("%s: %d entries, the last is %d", c, len(entries), last)
 	}

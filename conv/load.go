@@ -38,7 +38,7 @@ type live struct {
 // effect or not.
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
-	last, fence, err := s.store.Last(ctx, inbox.Entries(id))
+	last, fence, err := store.LogEnd(ctx, s.store, inbox.Entries(id))
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 // read takes, and returns how many bytes they are in the log. It keeps a payload only if that
 // is a command.
 func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq, dst []pim.Entry) ([]pim.Entry, int, error) {
-	records, err := s.Read(ctx, inbox.Entries(id), from, to, store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes})
+	records, err := store.ReadLog(ctx, s, inbox.Entries(id), from, to, store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -48,7 +48,7 @@ func (k *known) outdated(t *turn) bool {
 func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	switch {
 	case l.refusals != nil:
-		l.last, l.fence, l.err = w.store.Last(ctx, inbox.Entries(l.machine.id))
+		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
 	case l.request != nil:
 		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.turn)
 		l.request.looked = true

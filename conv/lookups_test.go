@@ -12,18 +12,18 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// slowLogs holds up reads of the logs of one user's conversations.
+// slowLogs holds up reads of entries of one user's conversations.
 type slowLogs struct {
 	store.Store
 	user string
 	hold chan struct{}
 }
 
-func (s *slowLogs) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	if strings.Contains(string(log), s.user) {
+func (s *slowLogs) Read(ctx context.Context, reads []store.Read) error {
+	if strings.Contains(string(reads[0].Log), s.user) && reads[0].Limit != (store.Limit{}) {
 		<-s.hold
 	}
-	return s.Store.Read(ctx, log, from, to, limit)
+	return s.Store.Read(ctx, reads)
 }
 
 // Messages of one user need dear look-ups. So many wait, the others are refused, and nobody

@@ -174,13 +174,13 @@ type stalled struct {
 	meanwhile func()
 }
 
-func (s *stalled) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	last, fence, err := s.Store.Last(ctx, log)
-	if f := s.meanwhile; log == s.log && f != nil {
+func (s *stalled) Read(ctx context.Context, reads []store.Read) error {
+	err := s.Store.Read(ctx, reads)
+	if f := s.meanwhile; reads[0].Log == s.log && reads[0].Limit == (store.Limit{}) && f != nil {
 		s.meanwhile = nil
 		f()
 	}
-	return last, fence, err
+	return err
 }
 
 // A read position may name an entry that was written after another command's look at the

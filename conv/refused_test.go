@@ -75,11 +75,12 @@ type unreadable struct {
 	err error
 }
 
-func (u unreadable) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Limit) ([][]byte, error) {
-	return nil, u.err
+func (u unreadable) Read(_ context.Context, reads []store.Read) error {
+	for i := range reads {
+		reads[i].Err = u.err
+	}
+	return u.err
 }
-
-func (u unreadable) Last(context.Context, store.Log) (pim.Seq, uint64, error) { return 0, 0, u.err }
 
 // If a writer cannot read a conversation, only the node's operator can repair that, whatever
 // the cause. Clients are told to keep their messages and send them again.

@@ -131,20 +131,19 @@ func checkLogs(t *testing.T, st store.Store, chats []pim.ConversationID, acked [
 type reads struct {
 	store.Store
 	calls, records, cells atomic.Int64
-	lasts                 atomic.Int64 // how many of calls are calls of Last
+	lasts                 atomic.Int64 // how many of calls read no record, only a log's last seq
 }
 
-func (s *reads) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := s.Store.Read(ctx, log, from, to, limit)
-	s.calls.Add(1)
-	s.records.Add(int64(len(records)))
-	return records, err
-}
-
-func (s *reads) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	s.calls.Add(1)
-	s.lasts.Add(1)
-	return s.Store.Last(ctx, log)
+func (s *reads) Read(ctx context.Context, reads []store.Read) error {
+	err := s.Store.Read(ctx, reads)
+	for i := range reads {
+		s.calls.Add(1)
+		s.records.Add(int64(len(reads[i].Records)))
+		if reads[i].Limit == (store.Limit{}) {
+			s.lasts.Add(1)
+		}
+	}
+	return err
 }
 
 func (s *reads) Get(ctx context.Context, gets []store.Get) error {

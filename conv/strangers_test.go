@@ -17,12 +17,7 @@ import (
 // readCounter counts the reads of a store.
 type readCounter struct {
 	store.Store
-	reads atomic.Int64 // calls of Last, plus the cells and records that were read
-}
-
-func (c *readCounter) Last(ctx context.Context, l store.Log) (pim.Seq, uint64, error) {
-	c.reads.Add(1)
-	return c.Store.Last(ctx, l)
+	reads atomic.Int64 // of cells and records, and of a log's last seq alone
 }
 
 func (c *readCounter) Get(ctx context.Context, gets []store.Get) error {
@@ -30,10 +25,15 @@ func (c *readCounter) Get(ctx context.Context, gets []store.Get) error {
 	return c.Store.Get(ctx, gets)
 }
 
-func (c *readCounter) Read(ctx context.Context, l store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := c.Store.Read(ctx, l, from, to, limit)
-	c.reads.Add(int64(len(records)))
-	return records, err
+func (c *readCounter) Read(ctx context.Context, reads []store.Read) error {
+	err := c.Store.Read(ctx, reads)
+	for i := range reads {
+		c.reads.Add(int64(len(reads[i].Records)))
+		if reads[i].Limit == (store.Limit{}) {
+			c.reads.Add(1)
+		}
+	}
+	return err
 }
 
 func (c *readCounter) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {

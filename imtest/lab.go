@@ -309,7 +309,7 @@ func (l *Lab) recordLines(user pim.UserID) {
 func (l *Lab) recordLog(c pim.ConversationID) {
 	var entries []pim.Entry
 	for from := pim.Seq(1); ; {
-		records, err := l.engine.Read(context.Background(), inbox.Entries(c), from, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		records, err := store.ReadLog(context.Background(), l.engine, inbox.Entries(c), from, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -64,21 +64,17 @@ func (o *observer) Begin(ctx context.Context, writes []*store.Write, d store.Dur
 }
 
 // Read implements store.Store.
-func (o *observer) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := o.Store.Read(ctx, log, from, to, limit)
-	if lost := o.record(func() {}); lost != nil {
-		return nil, lost
+func (o *observer) Read(ctx context.Context, reads []store.Read) error {
+	err := o.Store.Read(ctx, reads)
+	lost := o.record(func() {})
+	if lost == nil {
+		return err
 	}
-	return records, err
-}
-
-// Last implements store.Store.
-func (o *observer) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	last, fence, err := o.Store.Last(ctx, log)
-	if lost := o.record(func() {}); lost != nil {
-		return 0, 0, lost
+	for i := range reads {
+		r := &reads[i]
+		r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, lost
 	}
-	return last, fence, err
+	return lost
 }
 
 // Get implements store.Store.

@@ -119,9 +119,7 @@ func (r *run) commit(ctx context.Context, w []*store.Write, d store.Durability) 
 // noEntries has no log: entries do not matter here.
 type noEntries struct{ store.Store }
 
-func (noEntries) Read(context.Context, store.Log, pim.Seq, pim.Seq, store.Limit) ([][]byte, error) {
-	return nil, nil
-}
+func (noEntries) Read(context.Context, []store.Read) error { return nil }
 
 // schedule is a user's devices and conversations, as they are and as they should be.
 type schedule struct {

@@ -49,11 +49,13 @@ func (x *Inbox) newWalk(user pim.UserID, after pim.ConversationID, freshOnly boo
 	}
 }
 
-// line is a line of an offline list, as a walk finds it.
+// line is a line of an offline list, and what a sync knows of it.
 type line struct {
 	store.Cell
-	fresh store.Cell // what the conversation has in Fresh, the same or an older line; version 0: nothing
-	acked uint64     // the seq up to which the device has acknowledged the conversation, if it was looked up
+	fresh  store.Cell // what the conversation has in Fresh, the same or an older line; version 0: nothing
+	acked  uint64     // the seq up to which the device has acknowledged the conversation
+	newest []byte     // the entry of the line, encoded; nil if it is not durable yet
+	err    error      // of the read of newest
 }
 
 // some returns the next lines, at most n. It returns none if there are no more.

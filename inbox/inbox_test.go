@@ -150,12 +150,14 @@ type reads struct {
 	bytes int
 }
 
-func (r *reads) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := r.Store.Read(ctx, log, from, to, limit)
-	for _, data := range records {
-		r.bytes += len(data)
+func (r *reads) Read(ctx context.Context, reads []store.Read) error {
+	err := r.Store.Read(ctx, reads)
+	for i := range reads {
+		for _, data := range reads[i].Records {
+			r.bytes += len(data)
+		}
 	}
-	return records, err
+	return err
 }
 
 // A page of the newest entries takes a few tries, not one for each entry, if large

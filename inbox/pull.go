@@ -95,7 +95,7 @@ func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.Conversatio
 	if seq == 0 || seq > newest {
 		return newest, 0, pim.Errorf(pim.KindInvalid, "%s has no seq %d, the newest is %d", c, seq, newest)
 	}
-	records, err := x.store.Read(ctx, Entries(c), seq, seq, store.Limit{Records: 1, Bytes: pim.MaxFrame})
+	records, err := store.ReadLog(ctx, x.store, Entries(c), seq, seq, store.Limit{Records: 1, Bytes: pim.MaxFrame})
 	if err != nil {
 		return newest, 0, err
 	}
@@ -117,7 +117,7 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	}
 	// The log's last seq is read before the membership. In the other order the user
 	// could leave in between, and a page would hold entries that came after that.
-	last, _, err := x.store.Last(ctx, Entries(c))
+	last, _, err := store.LogEnd(ctx, x.store, Entries(c))
 	if err != nil {
 		return 0, Membership{}, err
 	}
@@ -178,7 +178,7 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 			to = min(to, p.To)
 		}
 		for from <= to {
-			records, err := x.store.Read(ctx, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: max(room, 1)})
+			records, err := store.ReadLog(ctx, x.store, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: max(room, 1)})
 			if err != nil {
 				return err
 			}

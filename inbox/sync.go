@@ -120,6 +120,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 		if err := x.lookUpAcked(ctx, &acks, some, freshOnly); err != nil {
 			return page, err
 		}
+		x.readNewest(ctx, some, req.Full)
 		for i := range some {
 			l := &some[i]
 			if len(page.Summaries) == limit {
@@ -136,7 +137,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 			} else {
 				page.settles = false
 			}
-			s, err := x.summary(ctx, l.Cell, pim.Seq(l.acked))
+			s, err := l.summary()
 			if err != nil {
 				return page, err
 			}
@@ -179,15 +180,36 @@ func (x *Inbox) lookUpAcked(ctx context.Context, acks *cursor, lines []line, few
 	return nil
 }
 
-func (x *Inbox) summary(ctx context.Context, cell store.Cell, acked pim.Seq) (Summary, error) {
-	s := Summary{Conversation: pim.ConversationID(cell.Key), Acked: acked}
-	var err error
-	if s.Line, err = ParseLine(cell); err != nil {
-		return s, err
+// readNewest sets the newest of those lines that the device has not acknowledged, or of all of
+// them.
+func (x *Inbox) readNewest(ctx context.Context, lines []line, all bool) {
+	var reads []store.Read
+	var of []*line
+	for i := range lines {
+		if l := &lines[i]; all || l.acked < l.Version {
+			seq := pim.Seq(l.Version)
+			reads = append(reads, store.Read{
+				Log: Entries(pim.ConversationID(l.Key)), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame},
+			})
+			of = append(of, l)
+		}
 	}
-	records, err := x.store.Read(ctx, Entries(s.Conversation), s.Newest, s.Newest, store.Limit{Records: 1, Bytes: pim.MaxFrame})
-	if err == nil && len(records) == 1 {
-		s.Last = records[0]
+	if len(reads) == 0 {
+		return
+	}
+	_ = x.store.Read(ctx, reads) // each has its own error
+	for i, l := range of {
+		if l.err = reads[i].Err; len(reads[i].Records) == 1 {
+			l.newest = reads[i].Records[0]
+		}
+	}
+}
+
+func (l *line) summary() (Summary, error) {
+	s := Summary{Conversation: pim.ConversationID(l.Key), Acked: pim.Seq(l.acked), Last: l.newest}
+	var err error
+	if s.Line, err = ParseLine(l.Cell); err == nil {
+		err = l.err
 	}
 	return s, err
 }

@@ -67,6 +67,17 @@ func (l Log) Check() error { return checkName("log", string(l)) }
 // Check returns why p cannot name a partition, as a *pim.Error of KindInvalid.
 func (p Partition) Check() error { return checkName("partition", string(p)) }
 
+// Check returns why r can never succeed, as a *pim.Error of KindInvalid.
+func (r *Read) Check() error {
+	if err := r.Log.Check(); err != nil {
+		return err
+	}
+	if r.WithLast && r.Limit == (Limit{}) {
+		return nil
+	}
+	return r.Limit.Check()
+}
+
 // Check returns why l allows no Read, as a *pim.Error of KindInvalid.
 func (l Limit) Check() error {
 	if l.Records < 1 || l.Bytes < 1 {
@@ -75,10 +86,10 @@ func (l Limit) Check() error {
 	return nil
 }
 
-// CheckBatch returns why one call cannot take n gets, as a *pim.Error of KindInvalid.
+// CheckBatch returns why one call cannot take n gets or reads, as a *pim.Error of KindInvalid.
 func CheckBatch(n int) error {
 	if n > MaxBatch {
-		return pim.Errorf(pim.KindInvalid, "%d cells in one call, at most %d are allowed", n, MaxBatch)
+		return pim.Errorf(pim.KindInvalid, "%d look-ups in one call, at most %d are allowed", n, MaxBatch)
 	}
 	return nil
 }

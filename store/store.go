@@ -21,7 +21,7 @@
 //
 // A call sees what any call before it has told its caller, on every node: a record, a
 // log's last seq, also the one in a conflict, and an outcome of nil. So a Read is at least
-// as fresh as every Last that returned before the Read began. A Get or List that begins
+// as fresh as every Last that was returned before the Read began. A Get or List that begins
 // after a write has ended without an error sees at least the write's cells, also those of a
 // Relaxed write; before that it may see them or not. The cells of one Get or List are no
 // snapshot.
@@ -37,7 +37,9 @@
 //
 // # Costs
 //
-// An append, Last, and a Read near a log's last seq cost the same however long the log is.
+// An append, and a Read of a log's last seq or of records near it, cost the same however long
+// the log is. A log may lie in several places. A Read that crosses from one to the next may
+// return fewer records than its Limit allows.
 package store
 
 import (
@@ -62,7 +64,7 @@ const (
 	MaxValueBytes  = 1 << 20 // of a cell's value
 	MaxRecordBytes = 1 << 20 // of a log's record
 
-	MaxBatch = 4096 // gets of one call
+	MaxBatch = 4096 // gets or reads of one call
 
 	// MaxLifetime is the longest lifetime of a cell that expires.
 	MaxLifetime = 366 * 24 * time.Hour
@@ -158,8 +160,26 @@ type Get struct {
 	Err       error
 }
 
-// Limit bounds a Read. Both fields are at least 1. The first record is returned
-// whatever its size.
+// Read asks for records of a log, for the log's last seq and fence, or for both.
+type Read struct {
+	Log      Log
+	From, To pim.Seq // To 0: the log's last seq
+	Limit    Limit   // the zero Limit: no records
+	WithLast bool    // asks for Last and Fence
+
+	// The engine sets the rest, after an error to zero values. Records are durable: a record
+	// that was read once is there for ever. They are those from seq First on, up to To at
+	// most. There may be fewer than Limit allows, but there is at least one if the log has
+	// any from From to To. First is From, or 1 if From is 0. The caller owns the records.
+	First   pim.Seq
+	Records [][]byte
+	Last    pim.Seq // the log's last durable seq, 0 for an empty log; no record is beyond it
+	Fence   uint64  // the log's fence, which is durable
+	Err     error
+}
+
+// Limit bounds the records of a Read. Both fields are at least 1. The first record is
+// returned whatever its size.
 type Limit struct {
 	Records int
 	Bytes   int
@@ -185,13 +205,10 @@ type Store interface {
 	// it. After that the engine keeps no reference to it.
 	Begin(ctx context.Context, writes []*Write, d Durability, done func(*Write))
 
-	// Read returns the records of log from seq from on, ascending, up to seq to
-	// (0: the log's last seq) or to the limit. It returns only durable records: a record
-	// that was read once is there for ever. The caller owns the records.
-	Read(ctx context.Context, log Log, from, to pim.Seq, limit Limit) ([][]byte, error)
-
-	// Last returns the log's last durable seq, 0 for an empty log, and its fence.
-	Last(ctx context.Context, log Log) (last pim.Seq, fence uint64, err error)
+	// Read reads from logs, at most MaxBatch times, in no order. It sets the results of each
+	// read. One that fails does not keep the others from being carried out. Read returns the
+	// first Err.
+	Read(ctx context.Context, reads []Read) error
 
 	// Get looks up cells, at most MaxBatch, in no order. It sets the Cell and the Err of each.
 	// One that fails does not keep the others from being looked up. Get returns the first Err.
@@ -233,6 +250,20 @@ func Lookup(ctx context.Context, s Store, p Partition, key string) (c Cell, ok b
 	gets := []Get{{Partition: p, Key: key}}
 	err = s.Get(ctx, gets)
 	return gets[0].Cell, gets[0].Cell.Version != 0, err
+}
+
+// ReadLog reads from one log, see Read.
+func ReadLog(ctx context.Context, s Store, log Log, from, to pim.Seq, limit Limit) ([][]byte, error) {
+	reads := []Read{{Log: log, From: from, To: to, Limit: limit}}
+	err := s.Read(ctx, reads)
+	return reads[0].Records, err
+}
+
+// LogEnd returns a log's last durable seq, 0 for an empty log, and its fence.
+func LogEnd(ctx context.Context, s Store, log Log) (last pim.Seq, fence uint64, err error) {
+	reads := []Read{{Log: log, WithLast: true}}
+	err = s.Read(ctx, reads)
+	return reads[0].Last, reads[0].Fence, err
 }
 
 // ConflictError is the outcome of an append whose After is not the log's last seq, or

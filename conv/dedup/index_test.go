@@ -31,7 +31,7 @@ func newTestLog() *testLog {
 		Conversation: chat,
 		Store:        st,
 		Entries: func(ctx context.Context, from, to pim.Seq) (entries []pim.Entry, err error) {
-			records, err := st.Read(ctx, "log", from, to, store.Limit{Records: int(to - from + 1), Bytes: 1 << 30})
+			records, err := store.ReadLog(ctx, st, "log", from, to, store.Limit{Records: int(to - from + 1), Bytes: 1 << 30})
 			for _, data := range records {
 				e, err := wire.ParseEntry(chat, data)
 				if err != nil {

@@ -132,21 +132,21 @@ func describe(w *store.Write) string {
 }
 
 // Read implements store.Store.
-func (l *line) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) (records [][]byte, err error) {
-	err = l.read(func() (err error) {
-		records, err = l.gate.store.Read(ctx, log, from, to, limit)
-		return err
-	}, "reads %s from %d to %d", log, from, to)
-	return records, err
-}
-
-// Last implements store.Store.
-func (l *line) Last(ctx context.Context, log store.Log) (last pim.Seq, fence uint64, err error) {
-	err = l.read(func() (err error) {
-		last, fence, err = l.gate.store.Last(ctx, log)
-		return err
-	}, "asks for the end of %s", log)
-	return last, fence, err
+func (l *line) Read(ctx context.Context, reads []store.Read) (first error) {
+	for i := range reads {
+		r := &reads[i]
+		text, of := "asks for the end of %s", []any{r.Log}
+		if r.Limit != (store.Limit{}) {
+			text, of = "reads %s from %d to %d", append(of, r.From, r.To)
+		}
+		if err := l.read(func() error { return l.gate.store.Read(ctx, reads[i:i+1]) }, text, of...); err != nil {
+			r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, err
+		}
+		if first == nil {
+			first = r.Err
+		}
+	}
+	return first
 }
 
 // Get implements store.Store.

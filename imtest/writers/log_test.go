@@ -31,7 +31,7 @@ func readLog(s store.Store, c pim.ConversationID) (*log, error) {
 	l := &log{id: c}
 	for {
 		next := pim.Seq(len(l.entries) + 1)
-		records, err := s.Read(context.Background(), inbox.Entries(c), next, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		records, err := store.ReadLog(context.Background(), s, inbox.Entries(c), next, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 		if err != nil || len(records) == 0 {
 			return l, err
 		}

@@ -176,20 +176,20 @@ func (s *staleEnds) Begin(ctx context.Context, writes []*store.Write, d store.Du
 	})
 }
 
-func (s *staleEnds) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	records, err := s.Store.Read(ctx, log, from, to, limit)
-	s.knows(log, from+pim.Seq(len(records))-1)
-	return records, err
-}
-
-func (s *staleEnds) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	last, fence, err := s.Store.Last(ctx, log)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if end, known := s.ends[log]; known && err == nil {
-		last = end
+func (s *staleEnds) Read(ctx context.Context, reads []store.Read) error {
+	err := s.Store.Read(ctx, reads)
+	for i := range reads {
+		r := &reads[i]
+		s.mu.Lock()
+		if end, known := s.ends[r.Log]; known && r.WithLast && r.Err == nil {
+			r.Last = end
+		}
+		s.mu.Unlock()
+		if len(r.Records) > 0 {
+			s.knows(r.Log, r.First+pim.Seq(len(r.Records))-1)
+		}
 	}
-	return last, fence, err
+	return err
 }
 
 // unfenced raises no fence.

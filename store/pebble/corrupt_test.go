@@ -113,9 +113,9 @@ func readsAll(t *testing.T, s store.Store, where string) (corrupt bool) {
 		}
 		corrupt = corrupt || err != nil
 	}
-	last, _, err := s.Last(ctx, "log")
+	last, _, err := store.LogEnd(ctx, s, "log")
 	check("last", err, last == total)
-	records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+	records, err := store.ReadLog(ctx, s, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 	check("read", err, len(records) == total)
 	for i, r := range records {
 		if !strings.HasPrefix(string(r), fmt.Sprintf("record %d x", i+1)) {
@@ -175,7 +175,7 @@ func TestCorruptLog(t *testing.T) {
 func readsBeginning(t *testing.T, s store.Store, where string) {
 	t.Helper()
 	ctx := context.Background()
-	records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+	records, err := store.ReadLog(ctx, s, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 	if err != nil {
 		t.Errorf("%s: %v", where, err)
 	}

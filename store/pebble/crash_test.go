@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/pim-im/pim/store"
 )
 
 // TestCrash cuts the power at random moments under concurrent commits. Each time the
@@ -108,7 +109,7 @@ func TestMarkerAfterManifest(t *testing.T) {
 	}
 	for _, fs := range crashed {
 		s := open(t, "db", small(fs))
-		if last, _, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+		if last, _, err := store.LogEnd(context.Background(), s, "log"); err != nil || last != 1 {
 			t.Errorf("last: %d, %v", last, err)
 		}
 		closes(t, s)

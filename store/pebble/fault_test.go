@@ -133,7 +133,7 @@ func (l *ledger) readableIn(t testing.TB, s store.Store) {
 	t.Helper()
 	for log, acked := range l.logs {
 		for seq, want := range acked {
-			records, err := s.Read(context.Background(), log, seq, seq, store.Limit{Records: 1, Bytes: 1})
+			records, err := store.ReadLog(context.Background(), s, log, seq, seq, store.Limit{Records: 1, Bytes: 1})
 			if err != nil || len(records) != 1 || string(records[0]) != want {
 				t.Fatalf("log %s at %d: %.40q, %v; the outside knows of %.40q", log, seq, records, err, want)
 			}
@@ -210,14 +210,14 @@ func TestFailedStoreRefuses(t *testing.T) {
 			t.Errorf("%v: health: %v", test.err, err)
 		}
 		// The record that may be on disk or not is not shown.
-		if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
+		if last, _, err := store.LogEnd(ctx, s, "log"); err != nil || last != 1 {
 			t.Errorf("%v: last %d, %v", test.err, last, err)
 		}
-		records, err := s.Read(ctx, "log", 1, 0, store.Limit{Records: 9, Bytes: 999})
+		records, err := store.ReadLog(ctx, s, "log", 1, 0, store.Limit{Records: 9, Bytes: 999})
 		if err != nil || len(records) != 1 {
 			t.Errorf("%v: read %q, %v", test.err, records, err)
 		}
-		if records, err := s.Read(ctx, "log", 2, 0, store.Limit{Records: 9, Bytes: 999}); err != nil || len(records) != 0 {
+		if records, err := store.ReadLog(ctx, s, "log", 2, 0, store.Limit{Records: 9, Bytes: 999}); err != nil || len(records) != 0 {
 			t.Errorf("%v: read %q, %v", test.err, records, err)
 		}
 		if err := s.Close(); pim.KindOf(err) != pim.KindUnavailable {

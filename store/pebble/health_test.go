@@ -58,18 +58,18 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	}()
 	<-b.held
 
-	if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
+	if last, _, err := store.LogEnd(ctx, s, "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
-	if records, err := s.Read(ctx, "log", 1, 0, limit); err != nil || len(records) != 1 {
+	if records, err := store.ReadLog(ctx, s, "log", 1, 0, limit); err != nil || len(records) != 1 {
 		t.Errorf("read: %q, %v", records, err)
 	}
-	if records, err := s.Read(ctx, "log", 4, 0, limit); err != nil || len(records) != 0 {
+	if records, err := store.ReadLog(ctx, s, "log", 4, 0, limit); err != nil || len(records) != 0 {
 		t.Errorf("read past what is being appended: %q, %v", records, err)
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if _, err := s.Read(short, "log", 2, 0, limit); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := store.ReadLog(short, s, "log", 2, 0, limit); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("read of what is being appended: %v", err)
 	}
 	rival := make(chan error) // another append to the log waits
@@ -77,7 +77,7 @@ func TestOnlyDurableIsShown(t *testing.T) {
 	go func() { store.Commit(ctx, s, []*store.Write{w}, store.Durable); rival <- w.Err }()
 	read := make(chan string)
 	go func() {
-		records, err := s.Read(ctx, "log", 3, 0, limit)
+		records, err := store.ReadLog(ctx, s, "log", 3, 0, limit)
 		read <- fmt.Sprintf("%q %v", records, err)
 	}()
 
@@ -166,7 +166,7 @@ func TestLowSpace(t *testing.T) {
 	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindDiskFull || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("commit: %v", err)
 	}
-	if last, _, err := s.Last(ctx, "log"); err != nil || last != 1 {
+	if last, _, err := store.LogEnd(ctx, s, "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
 	if m := s.Metrics(); m.FreeBytes != 1<<20 || m.Records != 1 {
@@ -302,7 +302,7 @@ func TestOpenWithoutRoom(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 	s = open(t, "db", small(crashed))
-	if last, _, err := s.Last(context.Background(), "log"); err != nil || last != 1 {
+	if last, _, err := store.LogEnd(context.Background(), s, "log"); err != nil || last != 1 {
 		t.Errorf("last: %d, %v", last, err)
 	}
 	closes(t, s)

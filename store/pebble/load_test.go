@@ -124,14 +124,14 @@ func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	t.Helper()
 	ctx := context.Background()
 	for log, acked := range l.logs {
-		last, fence, err := s.Last(ctx, log)
+		last, fence, err := store.LogEnd(ctx, s, log)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if fence < max(l.fences[log], l.raises[log]) {
 			t.Fatalf("log %s has the fence %d, the outside knows of %d and %d raises", log, fence, l.fences[log], l.raises[log])
 		}
-		records, err := s.Read(ctx, log, 1, 0, store.Limit{Records: 1 << 30, Bytes: 1 << 30})
+		records, err := store.ReadLog(ctx, s, log, 1, 0, store.Limit{Records: 1 << 30, Bytes: 1 << 30})
 		if err != nil || len(records) != int(last) {
 			t.Fatalf("log %s: its last is %d, it holds %d, %v", log, last, len(records), err)
 		}
@@ -270,7 +270,7 @@ func (d *load) read() {
 	log := store.Log(d.prefix + "shared")
 	var next pim.Seq = 1
 	for !d.stopped() {
-		records, err := d.s.Read(ctx, log, next, 0, store.Limit{Records: 100, Bytes: 1 << 20})
+		records, err := store.ReadLog(ctx, d.s, log, next, 0, store.Limit{Records: 100, Bytes: 1 << 20})
 		if err != nil {
 			d.typed(err)
 			return
@@ -278,7 +278,7 @@ func (d *load) read() {
 		if len(records) > 0 {
 			d.note(log, next, records)
 		}
-		_, fence, err := d.s.Last(ctx, log)
+		_, fence, err := store.LogEnd(ctx, d.s, log)
 		if err != nil {
 			d.typed(err)
 			return

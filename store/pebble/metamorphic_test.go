@@ -105,7 +105,7 @@ var (
 
 func (m *twins) write(t *rapid.T) *store.Write {
 	w := &store.Write{Log: logName.Draw(t, "log"), Cells: m.cells(t, 0, 3)}
-	w.After, w.Fence, _ = m.model.Last(context.Background(), w.Log)
+	w.After, w.Fence, _ = store.LogEnd(context.Background(), m.model, w.Log)
 	if rapid.IntRange(0, 9).Draw(t, "conflict") == 0 {
 		w.After, w.Fence = position.Draw(t, "after"), rapid.Uint64Range(0, 3).Draw(t, "fence")
 	}
@@ -203,18 +203,20 @@ func (m *twins) read(t *rapid.T) {
 		Records: rapid.SampledFrom([]int{0, 1, 2, 10, 1000}).Draw(t, "records"),
 		Bytes:   rapid.SampledFrom([]int{0, 1, 11, 500, 1 << 20}).Draw(t, "bytes"),
 	}
-	got, gotErr := m.store.Read(context.Background(), log, from, to, limit)
-	want, wantErr := m.model.Read(context.Background(), log, from, to, limit)
-	if len(got) == 0 && len(want) == 0 {
-		got, want = nil, nil
+	got := []store.Read{{Log: log, From: from, To: to, Limit: limit, WithLast: rapid.Bool().Draw(t, "with last")}}
+	want := slices.Clone(got)
+	gotErr, wantErr := m.store.Read(context.Background(), got), m.model.Read(context.Background(), want)
+	if r, w := &got[0], &want[0]; wantErr == nil {
+		m.same("read", fmt.Sprint(r.First, r.Records, r.Last, r.Fence), gotErr, fmt.Sprint(w.First, w.Records, w.Last, w.Fence), nil)
+		return
 	}
-	m.same("read", fmt.Sprint(got), gotErr, fmt.Sprint(want), wantErr)
+	m.same("read", nil, gotErr, nil, wantErr)
 }
 
 func (m *twins) last(t *rapid.T) {
 	log := logName.Draw(t, "log")
-	got, gotFence, gotErr := m.store.Last(context.Background(), log)
-	want, wantFence, wantErr := m.model.Last(context.Background(), log)
+	got, gotFence, gotErr := store.LogEnd(context.Background(), m.store, log)
+	want, wantFence, wantErr := store.LogEnd(context.Background(), m.model, log)
 	m.same("last", [2]uint64{uint64(got), gotFence}, gotErr, [2]uint64{uint64(want), wantFence}, wantErr)
 }
 

@@ -9,28 +9,65 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Read implements store.Store. If the record at from is just being appended, Read
-// waits for the fsync.
-func (s *Store) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	if err := s.beginRead(ctx, log.Check(), limit.Check()); err != nil {
-		return nil, err
+// Read implements store.Store. It reads one log after the other. If the record at From is
+// just being appended, Read waits for the fsync.
+func (s *Store) Read(ctx context.Context, reads []store.Read) error {
+	err := s.beginRead(ctx, store.CheckBatch(len(reads)))
+	if err == nil {
+		defer s.end(1)
 	}
-	defer s.end(1)
-	from = max(from, 1)
+	first := err
+	for i := range reads {
+		r := &reads[i]
+		if err == nil {
+			err = ctx.Err()
+		}
+		r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, err
+		if err == nil {
+			r.Err = s.readLog(ctx, r)
+		}
+		if first == nil {
+			first = r.Err
+		}
+	}
+	return first
+}
+
+// readLog carries out r.
+func (s *Store) readLog(ctx context.Context, r *store.Read) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	from, to := max(r.From, 1), r.To
 	if to == 0 {
 		to = ^pim.Seq(0)
 	}
 	for {
-		records, wait, err := s.read(log, from, to, limit)
-		if err != nil {
-			return nil, s.readError("read "+string(log), err)
+		var e end
+		upTo := to
+		if r.WithLast { // before the records, so that none of them is beyond it
+			var err error
+			if e, err = s.logEnd(r.Log); err != nil {
+				return s.readError("last of "+string(r.Log), err)
+			}
+			upTo = min(to, e.last)
 		}
-		if wait == nil {
-			return records, nil
+		var records [][]byte
+		if r.Limit != (store.Limit{}) {
+			some, wait, err := s.read(r.Log, from, upTo, r.Limit)
+			if err != nil {
+				return s.readError("read "+string(r.Log), err)
+			}
+			if wait != nil {
+				if err := await(ctx, wait); err != nil {
+					return err
+				}
+				continue
+			}
+			records = some
 		}
-		if err := await(ctx, wait); err != nil {
-			return nil, err
-		}
+		r.First, r.Records, r.Last, r.Fence = from, records, e.last, e.fence
+		return nil
 	}
 }
 
@@ -118,23 +155,15 @@ func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ 
 	return records, full, nil
 }
 
-// Last implements store.Store.
-func (s *Store) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	if err := s.beginRead(ctx, log.Check()); err != nil {
-		return 0, 0, err
+// logEnd returns a log's durable end.
+func (s *Store) logEnd(log store.Log) (end, error) {
+	if e, ok := s.logs.end(string(log)); ok {
+		return e, nil
 	}
-	defer s.end(1)
-	e, ok := s.logs.end(string(log))
-	if !ok {
-		var err error
-		if e, err = s.seekEnd(log); err != nil {
-			return 0, 0, s.readError("last of "+string(log), err)
-		}
-	}
-	return e.last, e.fence, nil
+	return s.seekEnd(log)
 }
 
-// seekEnd finds a log's durable end.
+// seekEnd finds a log's durable end in the database.
 func (s *Store) seekEnd(log store.Log) (e end, err error) {
 	it, err := s.logIter(log, 1, true)
 	if err != nil {

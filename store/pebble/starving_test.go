@@ -142,7 +142,7 @@ func TestStarvingStoreCloses(t *testing.T) {
 	<-filled
 	after := open(t, "db", small(fs.CrashClone(vfs.CrashCloneCfg{})))
 	defer closes(t, after)
-	if last, _, err := after.Last(context.Background(), "kept"); last != 1 || err != nil {
+	if last, _, err := store.LogEnd(context.Background(), after, "kept"); last != 1 || err != nil {
 		t.Errorf("last %d, %v", last, err)
 	}
 }
@@ -168,7 +168,7 @@ func TestOpenWithoutFileDescriptors(t *testing.T) {
 	}
 	s = open(t, "db", small(fs))
 	defer closes(t, s)
-	if last, _, err := s.Last(context.Background(), "log"); last != 1 || err != nil {
+	if last, _, err := store.LogEnd(context.Background(), s, "log"); last != 1 || err != nil {
 		t.Errorf("last %d, %v", last, err)
 	}
 }

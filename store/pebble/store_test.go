@@ -141,7 +141,7 @@ func TestTheLayoutsBefore(t *testing.T) {
 		}
 		closes(t, s)
 		s = open(t, "db", small(fs))
-		if last, _, err := s.Last(context.Background(), "log"); last != 1 || err != nil || get(t, s, "p", "k").Version != 7 {
+		if last, _, err := store.LogEnd(context.Background(), s, "log"); last != 1 || err != nil || get(t, s, "p", "k").Version != 7 {
 			t.Errorf("the log ends at %d, %v", last, err)
 		}
 		commitCell(t, s, "~p", "k", 1)

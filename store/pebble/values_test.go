@@ -105,7 +105,7 @@ func TestMoreCommitsThanStreams(t *testing.T) {
 	if n := s.Keys('v'); n != 1 {
 		t.Errorf("%d chunks are kept apart", n)
 	}
-	records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+	records, err := store.ReadLog(context.Background(), s, "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
 	if err != nil || len(records) != 2 || !bytes.Equal(records[0], long) || !bytes.Equal(records[1], long) {
 		t.Errorf("%d records, %v", len(records), err)
 	}
@@ -120,7 +120,7 @@ func TestStreamsGoOn(t *testing.T) {
 		if n := s.Keys('v'); n != i+1 {
 			t.Errorf("%d chunks are kept apart, not %d", n, i+1)
 		}
-		records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+		records, err := store.ReadLog(context.Background(), s, "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
 		if err != nil || len(records) != i+1 {
 			t.Fatalf("%d records, %v", len(records), err)
 		}
@@ -173,7 +173,7 @@ func TestStreamsThatCannotBeRead(t *testing.T) {
 		}
 		appends(t, s, "log", pim.Seq(written), record(written))
 		written++
-		records, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
+		records, err := store.ReadLog(context.Background(), s, "log", 1, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
 		if err != nil || len(records) != written {
 			t.Fatalf("read %d: %d records of %d, %v", at, len(records), written, err)
 		}
@@ -208,7 +208,7 @@ func TestAChunkThatIsGone(t *testing.T) {
 			if err := harm(s); err != nil {
 				t.Fatal(err)
 			}
-			_, err := s.Read(context.Background(), "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
+			_, err := store.ReadLog(context.Background(), s, "log", 1, 0, store.Limit{Records: 10, Bytes: 1 << 20})
 			if pim.KindOf(err) != pim.KindCorrupt {
 				t.Errorf("read: %v", err)
 			}

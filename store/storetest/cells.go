@@ -255,9 +255,9 @@ func (s *suite) badSizes() {
 	s.ends("good", 1)
 
 	for _, name := range []string{"", long} {
-		_, err := s.store.Read(s.ctx, store.Log(name), 1, 0, much)
+		_, err := store.ReadLog(s.ctx, s.store, store.Log(name), 1, 0, much)
 		s.isInvalid("read", err)
-		_, _, err = s.store.Last(s.ctx, store.Log(name))
+		_, _, err = store.LogEnd(s.ctx, s.store, store.Log(name))
 		s.isInvalid("last", err)
 		_, _, err = store.Lookup(s.ctx, s.store, store.Partition(name), "k")
 		s.isInvalid("get", err)

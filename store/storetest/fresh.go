@@ -63,14 +63,14 @@ func (s *suite) logIsFresh() {
 	}
 	look := func() bool {
 		known := pim.Seq(seqs.Load())
-		last, _, err := s.store.Last(s.ctx, "log")
+		last, _, err := store.LogEnd(s.ctx, s.store, "log")
 		if err != nil || last < known {
 			s.Errorf("last: %d, %v; a call before told of seq %d", last, err, known)
 			return false
 		}
 		seqs.raise(uint64(last))
 		known = pim.Seq(seqs.Load())
-		records, err := s.store.Read(s.ctx, "log", max(known, 1), 0, much)
+		records, err := store.ReadLog(s.ctx, s.store, "log", max(known, 1), 0, much)
 		if err != nil || known > 0 && len(records) == 0 {
 			s.Errorf("read from %d: %d records, %v; a call before told of that seq", known, len(records), err)
 			return false

@@ -79,7 +79,7 @@ func (s *suite) getsFailAlone() {
 // getsAsOne checks that calls of Get that cannot be carried out fail for each cell.
 func (s *suite) getsAsOne() {
 	s.cells(cell("p", "k", 1, "v"))
-	fails := func(what string, ctx context.Context, n int, want pim.Kind) {
+	fails := func(ctx context.Context, what string, n int, want pim.Kind) {
 		s.Helper()
 		gets := make([]store.Get, n)
 		for i := range gets {
@@ -95,10 +95,10 @@ func (s *suite) getsAsOne() {
 			}
 		}
 	}
-	fails("too many gets", s.ctx, store.MaxBatch+1, pim.KindInvalid)
+	fails(s.ctx, "too many gets", store.MaxBatch+1, pim.KindInvalid)
 	ended, cancel := context.WithCancel(s.ctx)
 	cancel()
-	fails("gets with a cancelled context", ended, 3, 0)
+	fails(ended, "gets with a cancelled context", 3, 0)
 	gets := make([]store.Get, store.MaxBatch)
 	for i := range gets {
 		gets[i] = store.Get{Partition: "p", Key: "k"}
@@ -107,5 +107,5 @@ func (s *suite) getsAsOne() {
 		s.Errorf("as many gets as are allowed: %+v, %v", gets[len(gets)-1], err)
 	}
 	s.end()
-	fails("gets after close", s.ctx, 3, pim.KindUnavailable)
+	fails(s.ctx, "gets after close", 3, pim.KindUnavailable)
 }

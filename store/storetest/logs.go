@@ -78,10 +78,7 @@ func (s *suite) oneAppenderWins() {
 		})
 	}
 	running.Wait()
-	records, err := s.store.Read(s.ctx, "log", 1, 0, much)
-	if err != nil {
-		s.Fatal(err)
-	}
+	records := s.follow("log", 1, 0)
 	total := 0
 	for a := range wins {
 		total += len(wins[a])
@@ -215,11 +212,11 @@ func (s *suite) fencesHold() {
 	for range racers {
 		running.Go(func() {
 			for range rounds {
-				_, before, err := s.store.Last(s.ctx, "log")
+				_, before, err := store.LogEnd(s.ctx, s.store, "log")
 				if err == nil {
 					err = store.Commit(s.ctx, s.store, []*store.Write{raise("log")}, store.Durable)
 				}
-				last, now, lerr := s.store.Last(s.ctx, "log")
+				last, now, lerr := store.LogEnd(s.ctx, s.store, "log")
 				if err = errors.Join(err, lerr); err != nil {
 					s.Errorf("raise: %v", err)
 					return
@@ -235,7 +232,7 @@ func (s *suite) fencesHold() {
 		})
 	}
 	running.Wait()
-	last, fence, err := s.store.Last(s.ctx, "log")
+	last, fence, err := store.LogEnd(s.ctx, s.store, "log")
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -243,9 +240,9 @@ func (s *suite) fencesHold() {
 	w.Fence = fence
 	s.commits(w)
 	last++
-	records, rerr := s.store.Read(s.ctx, "log", 1, 0, much)
-	if err = errors.Join(err, rerr); err != nil || len(records) != int(last) {
-		s.Fatalf("%d records, the last seq is %d: %v", len(records), last, err)
+	records := s.follow("log", 1, 0)
+	if len(records) != int(last) {
+		s.Fatalf("%d records, the last seq is %d", len(records), last)
 	}
 	for i, r := range records {
 		if string(r) != "current" {
@@ -268,7 +265,7 @@ func (s *suite) readLimits() {
 	s.reads("log", 4, 0, store.Limit{Records: 99, Bytes: 1}, all[3]) // the first record, whatever its size
 	s.reads("log", 2, 4, store.Limit{Records: 2, Bytes: 8}, all[1], all[2])
 	for _, l := range []store.Limit{{Bytes: 1}, {Records: 1}, {Records: -1, Bytes: 1}, {Records: 1, Bytes: -1}} {
-		if _, err := s.store.Read(s.ctx, "log", 1, 0, l); pim.KindOf(err) != pim.KindInvalid {
+		if _, err := store.ReadLog(s.ctx, s.store, "log", 1, 0, l); pim.KindOf(err) != pim.KindInvalid {
 			s.Errorf("read with limit %v: %v, want KindInvalid", l, err)
 		}
 	}
@@ -321,9 +318,9 @@ func (s *suite) copies() {
 	s.commits(w)
 	clear(scratch)
 	for range 2 {
-		records, err := s.store.Read(s.ctx, "log", 1, 0, much)
-		if err != nil || len(records) != 2 || string(records[0]) != "scratch" || string(records[1]) != "scratch" {
-			s.Fatalf("read: %q, %v", records, err)
+		records := s.follow("log", 1, 0)
+		if len(records) != 2 || string(records[0]) != "scratch" || string(records[1]) != "scratch" {
+			s.Fatalf("read: %q", records)
 		}
 		clear(records[0])
 		if _ = append(records[0], "overflow"...); string(records[1]) != "scratch" {
@@ -349,10 +346,10 @@ func (s *suite) cancelled() {
 	if err := store.Commit(ctx, s.store, []*store.Write{w}, store.Durable); err == nil || w.Err == nil {
 		s.Errorf("commit with a cancelled context: %v and %v", err, w.Err)
 	}
-	if _, err := s.store.Read(ctx, "log", 1, 0, much); err == nil {
+	if _, err := store.ReadLog(ctx, s.store, "log", 1, 0, much); err == nil {
 		s.Error("read with a cancelled context: no error")
 	}
-	if _, _, err := s.store.Last(ctx, "log"); err == nil {
+	if _, _, err := store.LogEnd(ctx, s.store, "log"); err == nil {
 		s.Error("last with a cancelled context: no error")
 	}
 	if _, _, err := store.Lookup(ctx, s.store, "p", "k"); err == nil {
@@ -375,7 +372,7 @@ func (s *suite) cancelledMidway() {
 		running.Go(cancel)
 		err := store.Commit(ctx, s.store, []*store.Write{w}, store.Durable)
 		running.Wait()
-		last, _, lerr := s.store.Last(s.ctx, "midway")
+		last, _, lerr := store.LogEnd(s.ctx, s.store, "midway")
 		if lerr != nil {
 			s.Fatal(lerr)
 		}
@@ -412,9 +409,9 @@ func (s *suite) close() {
 	if errors.Is(err, store.ErrUnknown) {
 		s.Errorf("commit: %v; its outcome is known", err)
 	}
-	_, err = s.store.Read(s.ctx, "log", 1, 0, much)
+	_, err = store.ReadLog(s.ctx, s.store, "log", 1, 0, much)
 	s.unavailable("read", err)
-	_, _, err = s.store.Last(s.ctx, "log")
+	_, _, err = store.LogEnd(s.ctx, s.store, "log")
 	s.unavailable("last", err)
 	_, _, err = store.Lookup(s.ctx, s.store, "p", "k")
 	s.unavailable("get", err)

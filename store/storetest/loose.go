@@ -23,10 +23,10 @@ type Loosened struct {
 
 // Loose wraps s so that it behaves like a distributed engine. The writes of a Begin take
 // effect one after the other, in any order. The cells of a write take effect one by one,
-// after its append and before its fence is raised. Other callers run in between. Once
-// FailRate is set, a write may end with ErrUnknown; then nothing of it has taken effect, or
-// its first steps, or all of it. The same seed makes the same choices if callers do not
-// race.
+// after its append and before its fence is raised. Other callers run in between. A read may
+// return fewer records than would fit. Once FailRate is set, a write may end with ErrUnknown;
+// then nothing of it has taken effect, or its first steps, or all of it. The same seed makes
+// the same choices if callers do not race.
 func Loose(s store.Store, seed uint64) *Loosened {
 	return &Loosened{Store: s, rng: rand.New(rand.NewPCG(seed, 0))}
 }
@@ -93,6 +93,27 @@ func (l *Loosened) midway(i int, err error) error {
 		return err
 	}
 	return &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: err.Error(), Err: errors.Join(store.ErrUnknown, err)}
+}
+
+// Read implements store.Store. It cuts one read in four short.
+func (l *Loosened) Read(ctx context.Context, reads []store.Read) error {
+	err := l.Store.Read(ctx, reads)
+	for i := range reads {
+		if r := &reads[i]; len(r.Records) > 1 {
+			r.Records = r.Records[:l.cut(len(r.Records))]
+		}
+	}
+	return err
+}
+
+// cut returns how many of n records, at least one, a read returns.
+func (l *Loosened) cut(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rng.IntN(4) > 0 {
+		return n
+	}
+	return 1 + l.rng.IntN(n)
 }
 
 // order returns the numbers below n in a random order.

@@ -110,33 +110,41 @@ func (m *Memory) writeCell(c *store.CellWrite) {
 }
 
 // Read implements store.Store.
-func (m *Memory) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	if err := m.enter(ctx, log.Check(), limit.Check()); err != nil {
-		return nil, err
-	}
-	defer m.mu.Unlock()
-	last := pim.Seq(len(m.logs[log]))
-	if to == 0 || to > last {
-		to = last
-	}
-	var records [][]byte
-	for seq := max(from, 1); seq <= to && len(records) < limit.Records; seq++ {
-		r := m.logs[log][seq-1]
-		if limit.Bytes -= len(r); limit.Bytes < 0 && len(records) > 0 {
-			break
+func (m *Memory) Read(ctx context.Context, reads []store.Read) error {
+	tooMany := store.CheckBatch(len(reads))
+	first := tooMany
+	for i := range reads {
+		r := &reads[i]
+		r.First, r.Records, r.Last, r.Fence = 0, nil, 0, 0
+		if r.Err = m.read(ctx, tooMany, r); first == nil {
+			first = r.Err
 		}
-		records = append(records, bytes.Clone(r))
 	}
-	return records, nil
+	return first
 }
 
-// Last implements store.Store.
-func (m *Memory) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	if err := m.enter(ctx, log.Check()); err != nil {
-		return 0, 0, err
+func (m *Memory) read(ctx context.Context, tooMany error, r *store.Read) error {
+	if err := m.enter(ctx, tooMany, r.Check()); err != nil {
+		return err
 	}
 	defer m.mu.Unlock()
-	return pim.Seq(len(m.logs[log])), m.fences[log], nil
+	log := m.logs[r.Log]
+	r.First = max(r.From, 1)
+	to := pim.Seq(len(log))
+	if r.WithLast {
+		r.Last, r.Fence = to, m.fences[r.Log]
+	}
+	if r.To != 0 {
+		to = min(to, r.To)
+	}
+	limit := r.Limit
+	for seq := r.First; seq <= to && len(r.Records) < limit.Records; seq++ {
+		if limit.Bytes -= len(log[seq-1]); limit.Bytes < 0 && len(r.Records) > 0 {
+			break
+		}
+		r.Records = append(r.Records, bytes.Clone(log[seq-1]))
+	}
+	return nil
 }
 
 // Get implements store.Store.

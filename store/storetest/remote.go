@@ -53,9 +53,7 @@ type request struct {
 	Method     string
 	Write      *store.Write
 	Durability store.Durability
-	Log        store.Log
-	From, To   pim.Seq
-	Limit      store.Limit
+	Reads      []store.Read
 	Cells      []cellName
 	Partition  store.Partition
 	Key        string
@@ -68,13 +66,11 @@ type cellName struct {
 }
 
 type reply struct {
-	ID      uint64
-	Fault   *fault
-	Records [][]byte
-	Last    pim.Seq
-	Fence   uint64
-	Cells   []store.Cell
-	Faults  []fault // of Get, one for each of Cells; without a text: there is none
+	ID     uint64
+	Fault  *fault
+	Reads  []store.Read // without their errors
+	Cells  []store.Cell // of Get and List
+	Faults []fault      // of Read and Get, one for each of Reads or Cells; without a text: there is none
 }
 
 func (r *request) carryOut(s store.Store) *reply {
@@ -86,9 +82,16 @@ func (r *request) carryOut(s store.Store) *reply {
 			err = r.Write.Err
 		}
 	case "Read":
-		a.Records, err = s.Read(ctx, r.Log, r.From, r.To, r.Limit)
-	case "Last":
-		a.Last, a.Fence, err = s.Last(ctx, r.Log)
+		_ = s.Read(ctx, r.Reads) // each has its own error
+		for i := range r.Reads {
+			done := r.Reads[i]
+			a.Faults = append(a.Faults, fault{})
+			if f := faultOf(done.Err); f != nil {
+				a.Faults[i] = *f
+			}
+			done.Err = nil
+			a.Reads = append(a.Reads, done)
+		}
 	case "Get":
 		gets := make([]store.Get, len(r.Cells))
 		for i, c := range r.Cells {
@@ -252,21 +255,28 @@ func (r *remote) Begin(ctx context.Context, writes []*store.Write, d store.Durab
 }
 
 // Read implements store.Store.
-func (r *remote) Read(ctx context.Context, log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, error) {
-	a, err := r.ask(ctx, &request{Method: "Read", Log: log, From: from, To: to, Limit: limit})
-	if err != nil {
-		return nil, err
+func (r *remote) Read(ctx context.Context, reads []store.Read) error {
+	q := &request{Method: "Read"}
+	for _, x := range reads {
+		q.Reads = append(q.Reads, store.Read{Log: x.Log, From: x.From, To: x.To, Limit: x.Limit, WithLast: x.WithLast})
 	}
-	return a.Records, nil
-}
-
-// Last implements store.Store.
-func (r *remote) Last(ctx context.Context, log store.Log) (pim.Seq, uint64, error) {
-	a, err := r.ask(ctx, &request{Method: "Last", Log: log})
-	if err != nil {
-		return 0, 0, err
+	a, err := r.ask(ctx, q)
+	first := err
+	for i := range reads {
+		x := &reads[i]
+		x.First, x.Records, x.Last, x.Fence, x.Err = 0, nil, 0, 0, err
+		if err == nil {
+			done := &a.Reads[i]
+			x.First, x.Records, x.Last, x.Fence = done.First, done.Records, done.Last, done.Fence
+			if a.Faults[i].Text != "" {
+				x.Err = a.Faults[i].err()
+			}
+		}
+		if first == nil {
+			first = x.Err
+		}
 	}
-	return a.Last, a.Fence, nil
+	return first
 }
 
 // Get implements store.Store.

@@ -106,7 +106,7 @@ func TestLooseFails(t *testing.T) {
 		if err != nil && (!errors.Is(err, store.ErrUnknown) || pim.KindOf(err) != pim.KindUnavailable || w.Err != err) {
 			t.Fatalf("commit: %v, write: %v", err, w.Err)
 		}
-		last, _, _ := inner.Last(ctx, log)
+		last, _, _ := store.LogEnd(ctx, inner, log)
 		cells, _ := inner.List(ctx, store.Partition(log), "", 10)
 		effects[fmt.Sprintf("ok %v: %d records, %d cells", err == nil, last, len(cells))]++
 	}
