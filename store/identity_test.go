@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"encoding/hex"
+	"slices"
 	"sync"
 	"testing"
 
@@ -34,21 +36,63 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Eight callers give a new store an identity at the same time. Afterwards the identity
-// does not change.
-func TestIdentityOfTwoStarts(t *testing.T) {
-	s := storetest.NewMemory()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			if _, err := store.Identity(t.Context(), s); err != nil {
-				t.Error(err)
+// Eight callers give a store an identity at the same time. All get the same one, and it
+// stays, in a new store and in one that an earlier version wrote. If all of them want a new
+// one, some caller gets the one that stays.
+func TestIdentityOfManyStarts(t *testing.T) {
+	for seed := range uint64(200) {
+		s := storetest.Loose(storetest.NewMemory(), seed)
+		identify := store.Identity
+		if seed%3 == 1 {
+			cell := store.Cell{Key: "identity", Version: 1, Value: []byte("0123456789abcdef")}
+			w := &store.Write{Cells: []store.CellWrite{{Partition: "store", Cell: cell}}}
+			if err := store.Commit(t.Context(), s, []*store.Write{w}, store.Durable); err != nil {
+				t.Fatal(err)
 			}
-		})
+		}
+		if seed%3 == 2 {
+			identify = store.NewIdentity
+		}
+		var got [8]string
+		var wg sync.WaitGroup
+		for i := range got {
+			wg.Go(func() {
+				var err error
+				if got[i], err = identify(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		after, err := store.Identity(t.Context(), s)
+		if err != nil || len(after) != 32 {
+			t.Fatalf("identity %q, %v", after, err)
+		}
+		if seed%3 == 1 && after != hex.EncodeToString([]byte("0123456789abcdef")) {
+			t.Errorf("the store of an earlier version has the identity %s", after)
+		}
+		for i, id := range got {
+			if id != after && seed%3 != 2 { // a caller that began later gave it another one
+				t.Errorf("seed %d: caller %d got %s, the store has %s", seed, i, id, after)
+			}
+		}
+		if seed%3 == 2 && !slices.Contains(got[:], after) {
+			t.Errorf("seed %d: nobody got %s, which the store has", seed, after)
+		}
 	}
-	wg.Wait()
-	a, _ := store.Identity(t.Context(), s)
-	if b, err := store.Identity(t.Context(), s); a != b || err != nil {
-		t.Errorf("%s, then %s, %v", a, b, err)
+}
+
+// A store of an earlier version gets another identity like any other.
+func TestNewIdentityOfAnEarlierStore(t *testing.T) {
+	s := storetest.NewMemory()
+	cell := store.Cell{Key: "identity", Version: 7, Value: []byte("0123456789abcdef")}
+	w := &store.Write{Cells: []store.CellWrite{{Partition: "store", Cell: cell}}}
+	if err := store.Commit(t.Context(), s, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	was, _ := store.Identity(t.Context(), s)
+	id, err := store.NewIdentity(t.Context(), s)
+	if after, _ := store.Identity(t.Context(), s); err != nil || id == was || after != id {
+		t.Errorf("%s, then %s, %v, and then %s", was, id, err, after)
 	}
 }
