@@ -50,7 +50,7 @@ func NewIdentity(ctx context.Context, s Store) (string, error) {
 
 // identity returns the identity of s, nil if it has none, and the last seq of its log.
 func identity(ctx context.Context, s Store) (value []byte, last pim.Seq, err error) {
-	if last, _, err = Last(ctx, s, identityLog); err != nil {
+	if last, _, err = LogEnd(ctx, s, identityLog); err != nil {
 		return nil, 0, err
 	}
 	if last == 0 {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -16,40 +17,89 @@ import (
 type Loosened struct {
 	store.Store
 
-	mu   sync.Mutex
-	rng  *rand.Rand
-	rate float64
+	mu      sync.Mutex // guards the fields below
+	rng     *rand.Rand
+	rate    float64
+	late    []*lateWrite
+	closed  bool
+	running sync.WaitGroup // calls of Begin that go on; Add with mu held
 }
 
-// Loose wraps s so that it behaves like a distributed engine. The writes of a Begin take
-// effect one after the other, in any order. The cells of a write take effect one by one,
-// after its append and before its fence is raised. Other callers run in between. A read may
-// return fewer records than would fit. Once FailRate is set, a write may end with ErrUnknown;
-// then nothing of it has taken effect, or its first steps, or all of it. The same seed makes
-// the same choices if callers do not race.
+// lateWrite is what is left of a write with an unknown outcome.
+type lateWrite struct {
+	steps      []*store.Write // the store's own copies
+	durability store.Durability
+}
+
+// Loose wraps s so that it behaves like a distributed engine. Begin returns before or after
+// the outcomes are known. The writes of a Begin take effect one after the other, in any order,
+// and their outcomes come in another order. The cells of a write take effect one by one, after
+// its append and before its fence is raised. Other callers run in between. A read may return
+// fewer records than would fit.
+//
+// Once FailRate is set, a write may end with ErrUnknown. Then nothing of it has taken effect,
+// or its first steps, or all of it. What is missing comes before a later call, in steps between
+// which other callers run, or never. And a get or a read may fail, by itself. The same seed
+// makes the same choices if callers do not race.
 func Loose(s store.Store, seed uint64) *Loosened {
 	return &Loosened{Store: s, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
-// FailRate sets the fraction of writes, from 0 to 1, that end with ErrUnknown. Until it is
-// called the fraction is 0.
+// FailRate sets the fraction of writes, from 0 to 1, that end with ErrUnknown. A quarter of
+// that is the fraction of gets and reads that fail. Until it is called both are 0.
 func (l *Loosened) FailRate(rate float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rate = rate
 }
 
-// errLost is the error that a client gets after a timeout or on a broken connection.
-var errLost = &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: "no answer from the replicas", Err: store.ErrUnknown}
+// errLost is the error that a client gets after a timeout or on a broken connection, for a
+// write, and errNoAnswer the one for a read.
+var (
+	errLost     = &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: "no answer from the replicas", Err: store.ErrUnknown}
+	errNoAnswer = &pim.Error{Op: "read", Kind: pim.KindUnavailable, Text: "no answer from the replicas"}
+)
 
-// Begin implements store.Store. All writes are done when it returns, each as soon as it
-// has been carried out.
+// Begin implements store.Store.
 func (l *Loosened) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	writes = slices.Clone(writes)
+	if ctx.Err() != nil || !l.goesOn() {
+		l.carryOut(ctx, writes, d, done)
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer l.running.Done()
+		l.carryOut(ctx, writes, d, done)
+	}()
+}
+
+// goesOn reports whether a Begin is to return before its outcomes are known. If so, the caller
+// must call running.Done in the end.
+func (l *Loosened) goesOn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.rng.IntN(2) == 0 {
+		return false
+	}
+	l.running.Add(1)
+	return true
+}
+
+func (l *Loosened) carryOut(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	var held []*store.Write // their outcomes are told after those of the others
 	for _, i := range l.order(len(writes)) {
 		w := writes[i]
-		w.Err = l.write(ctx, w, d)
-		done(w)
+		l.catchUp(ctx)
+		if w.Err = l.write(ctx, w, d); l.oneIn(2) {
+			held = append(held, w)
+		} else {
+			done(w)
+		}
 		runtime.Gosched()
+	}
+	for _, i := range l.order(len(held)) {
+		done(held[i])
 	}
 }
 
@@ -70,6 +120,7 @@ func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability
 	lost := l.lostBefore(len(steps))
 	for i, step := range steps {
 		if i == lost {
+			l.keep(steps[i:], d)
 			return errLost
 		}
 		err := store.Commit(ctx, l.Store, []*store.Write{step}, d)
@@ -95,15 +146,113 @@ func (l *Loosened) midway(i int, err error) error {
 	return &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: err.Error(), Err: errors.Join(store.ErrUnknown, err)}
 }
 
-// Read implements store.Store. It cuts one read in four short.
-func (l *Loosened) Read(ctx context.Context, reads []store.Read) error {
-	err := l.Store.Read(ctx, reads)
-	for i := range reads {
-		if r := &reads[i]; len(r.Records) > 1 {
-			r.Records = r.Records[:l.cut(len(r.Records))]
+// keep keeps every other write's steps for later. Their data is the caller's again soon.
+func (l *Loosened) keep(steps []*store.Write, d store.Durability) {
+	const most = 64
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.late) == most || l.rng.IntN(2) == 0 {
+		return
+	}
+	late := &lateWrite{durability: d}
+	for _, step := range steps {
+		own := *step
+		own.Records, own.Cells = slices.Clone(step.Records), slices.Clone(step.Cells)
+		for i := range own.Records {
+			own.Records[i] = bytes.Clone(own.Records[i])
+		}
+		for i := range own.Cells {
+			own.Cells[i].Value = bytes.Clone(own.Cells[i].Value)
+		}
+		late.steps = append(late.steps, &own)
+	}
+	l.late = append(l.late, late)
+}
+
+// catchUp is called before each call. Before one in four it carries out the next step of a
+// late write, and gives up one write in eight.
+func (l *Loosened) catchUp(ctx context.Context) {
+	late := l.takeLate()
+	if late == nil {
+		return
+	}
+	step := late.steps[0]
+	err := store.Commit(context.WithoutCancel(ctx), l.Store, []*store.Write{step}, late.durability)
+	if err != nil || step.Err != nil || len(late.steps) == 1 {
+		return
+	}
+	late.steps = late.steps[1:]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.late = append(l.late, late)
+}
+
+func (l *Loosened) takeLate() *lateWrite {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.late) == 0 || l.rng.IntN(4) > 0 {
+		return nil
+	}
+	i := l.rng.IntN(len(l.late))
+	late := l.late[i]
+	l.late = slices.Delete(l.late, i, i+1)
+	if l.rng.IntN(8) == 0 {
+		return nil
+	}
+	return late
+}
+
+// Get implements store.Store.
+func (l *Loosened) Get(ctx context.Context, gets []store.Get) error {
+	l.catchUp(ctx)
+	err := l.Store.Get(ctx, gets)
+	for i := range gets {
+		if g := &gets[i]; g.Err == nil && l.unanswered() {
+			g.Cell, g.Err = store.Cell{}, errNoAnswer
+		}
+	}
+	for i := range gets {
+		if gets[i].Err != nil {
+			return gets[i].Err
 		}
 	}
 	return err
+}
+
+// Read implements store.Store. It cuts one read in four short.
+func (l *Loosened) Read(ctx context.Context, reads []store.Read) error {
+	l.catchUp(ctx)
+	err := l.Store.Read(ctx, reads)
+	for i := range reads {
+		r := &reads[i]
+		if r.Err == nil && l.unanswered() {
+			r.First, r.Records, r.Last, r.Err = 0, nil, 0, errNoAnswer
+		}
+		if len(r.Records) > 1 {
+			r.Records = r.Records[:l.cut(len(r.Records))]
+		}
+	}
+	for i := range reads {
+		if reads[i].Err != nil {
+			return reads[i].Err
+		}
+	}
+	return err
+}
+
+// List implements store.Store.
+func (l *Loosened) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	l.catchUp(ctx)
+	return l.Store.List(ctx, p, after, limit)
+}
+
+// Close implements store.Store. Late writes that have not come never come.
+func (l *Loosened) Close() error {
+	l.mu.Lock()
+	l.closed, l.late = true, nil
+	l.mu.Unlock()
+	l.running.Wait()
+	return l.Store.Close()
 }
 
 // cut returns how many of n records, at least one, a read returns.
@@ -121,6 +270,19 @@ func (l *Loosened) order(n int) []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rng.Perm(n)
+}
+
+func (l *Loosened) oneIn(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rng.IntN(n) == 0
+}
+
+// unanswered reports whether a get or a read is to fail.
+func (l *Loosened) unanswered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rng.Float64() < l.rate/4
 }
 
 // lostBefore returns the step before which the answer is lost. If it returns steps, the

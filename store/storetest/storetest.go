@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"one of many appenders wins", (*suite).oneAppenderWins},
 		{"many logs in one commit", (*suite).manyLogs},
 		{"a log twice in one commit", (*suite).logTwice},
+		{"each write has one outcome", (*suite).outcomes},
 		{"a failed append writes no cells", (*suite).failedAppendNoCells},
 		{"a raised fence", (*suite).fences},
 		{"no append passes a raised fence", (*suite).fencesHold},

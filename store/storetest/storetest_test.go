@@ -88,20 +88,25 @@ func TestRemoteBreaks(t *testing.T) {
 	}
 }
 
-// A write with an unknown outcome may have one of several effects. TestLooseFails checks that
-// each of them occurs, and no other.
+// A write with an unknown outcome may have one of several effects, at once and later.
+// TestLooseFails checks that each of them occurs, and no other.
 func TestLooseFails(t *testing.T) {
 	ctx := context.Background()
 	inner := storetest.NewMemory()
 	s := storetest.Loose(inner, 7)
-	s.FailRate(0.5)
 	effects := map[string]int{}
-	for i := range 400 {
+	for i := range 2000 {
 		log := store.Log(fmt.Sprint(i))
 		w := &store.Write{Log: log, Records: [][]byte{[]byte("x")}, Cells: []store.CellWrite{
 			{Partition: store.Partition(log), Cell: store.Cell{Key: "a", Version: 1}},
 			{Partition: store.Partition(log), Cell: store.Cell{Key: "b", Version: 1}},
 		}}
+		effect := func() string {
+			last, _, _ := store.LogEnd(ctx, inner, log)
+			cells, _ := inner.List(ctx, store.Partition(log), "", 10)
+			return fmt.Sprintf("%d+%d", last, len(cells))
+		}
+		s.FailRate(0.5)
 		err := store.Commit(ctx, s, []*store.Write{w}, store.Durable)
 		if err != nil && (!errors.Is(err, store.ErrUnknown) || pim.KindOf(err) != pim.KindUnavailable || w.Err != err) {
 			t.Fatalf("commit: %v, write: %v", err, w.Err)
@@ -109,17 +114,124 @@ func TestLooseFails(t *testing.T) {
 		last, _, _ := store.LogEnd(ctx, inner, log)
 		cells, _ := inner.List(ctx, store.Partition(log), "", 10)
 		effects[fmt.Sprintf("ok %v: %d records, %d cells", err == nil, last, len(cells))]++
+=======
+		clear(w.Records[0]) // it is the caller's again
+		s.FailRate(0)
+		now := effect()
+		for range 100 { // what is late comes, if ever
+			if _, err := s.List(ctx, "p", "", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if records, err := store.ReadLog(ctx, inner, log, 1, 0, store.Limit{Records: 9, Bytes: 9}); err != nil || len(records) > 0 && string(records[0]) != "x" {
+			t.Fatalf("the log has %q, %v", records, err)
+		}
+		effects[fmt.Sprintf("ok %v: %s, then %s", err == nil, now, effect())]++
 	}
 	for _, effect := range []string{
-		"ok true: 1 records, 2 cells", "ok false: 0 records, 0 cells", "ok false: 1 records, 0 cells",
-		"ok false: 1 records, 1 cells", "ok false: 1 records, 2 cells",
+		"ok true: 1+2, then 1+2",
+		"ok false: 0+0, then 0+0", "ok false: 0+0, then 1+0", "ok false: 0+0, then 1+1", "ok false: 0+0, then 1+2",
+		"ok false: 1+0, then 1+0", "ok false: 1+0, then 1+1", "ok false: 1+0, then 1+2",
+		"ok false: 1+1, then 1+1", "ok false: 1+1, then 1+2", "ok false: 1+2, then 1+2",
 	} {
-		if effects[effect] < 10 {
-			t.Errorf("%s: %d times of 400, want at least 10", effect, effects[effect])
+		if effects[effect] < 3 {
+			t.Errorf("%s: %d times of 2000, want at least 3", effect, effects[effect])
 		}
 		delete(effects, effect)
 	}
 	if len(effects) > 0 {
 		t.Errorf("effects that must not be: %v", effects)
+	}
+}
+
+// A late append has no effect if another one came first, and neither have its cells.
+func TestLateAppendsAreConditional(t *testing.T) {
+	ctx := context.Background()
+	inner := storetest.NewMemory()
+	s := storetest.Loose(inner, 11)
+	overtaken := 0
+	for i := range 300 {
+		log := store.Log(fmt.Sprint(i))
+		w := &store.Write{Log: log, Records: [][]byte{[]byte("late")}, Cells: []store.CellWrite{
+			{Partition: store.Partition(log), Cell: store.Cell{Key: "a", Version: 1}},
+		}}
+		s.FailRate(1)
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); !errors.Is(err, store.ErrUnknown) {
+			t.Fatal(err)
+		}
+		s.FailRate(0)
+		first := &store.Write{Log: log, Records: [][]byte{[]byte("first")}}
+		if err := store.Commit(ctx, inner, []*store.Write{first}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			if _, err := s.List(ctx, "p", "", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if first.Err != nil {
+			continue // w had taken effect
+		}
+		overtaken++
+		records, err := store.ReadLog(ctx, inner, log, 1, 0, store.Limit{Records: 9, Bytes: 99})
+		cells, _ := inner.List(ctx, store.Partition(log), "", 10)
+		if err != nil || len(records) != 1 || string(records[0]) != "first" || len(cells) > 0 {
+			t.Fatalf("%q, %v, and the cells %v", records, err, cells)
+		}
+	}
+	if overtaken < 50 {
+		t.Errorf("%d appends were overtaken", overtaken)
+	}
+}
+
+// Outcomes come in any order, before Begin returns and after. Gets and reads fail one by one.
+func TestLooseAnswers(t *testing.T) {
+	ctx := context.Background()
+	inner := storetest.NewMemory()
+	s := storetest.Loose(inner, 3)
+	later, orders := 0, map[string]bool{}
+	for range 200 {
+		var writes []*store.Write
+		for i := range 3 {
+			writes = append(writes, &store.Write{Owner: i, Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: "k", Version: 1}}}})
+		}
+		outcomes := make(chan int, len(writes))
+		s.Begin(ctx, writes, store.Durable, func(w *store.Write) { outcomes <- w.Owner.(int) })
+		if len(outcomes) < len(writes) {
+			later++
+		}
+		orders[fmt.Sprint(<-outcomes, <-outcomes, <-outcomes)] = true
+	}
+	if later == 0 || len(orders) != 6 {
+		t.Errorf("%d times outcomes came after Begin; they came in %d orders", later, len(orders))
+	}
+	w := &store.Write{Log: "log", Records: [][]byte{{1}, {2}, {3}}}
+	if err := store.Commit(ctx, inner, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	s.FailRate(0.5)
+	answers := map[string]int{}
+	for range 300 {
+		gets := []store.Get{{Partition: "p", Key: "k"}, {Partition: "p", Key: "k"}}
+		err := s.Get(ctx, gets)
+		answers[fmt.Sprint("got ", gets[0].Cell.Version, gets[1].Cell.Version, err == nil)]++
+		reads := []store.Read{{Log: "log", From: 1, Limit: store.Limit{Records: 9, Bytes: 9}, WithLast: true}}
+		err = s.Read(ctx, reads)
+		answers[fmt.Sprint("read ", len(reads[0].Records), reads[0].Last, err == nil)]++
+	}
+	for _, answer := range []string{
+		"got 1 1 true", "got 0 1 false", "got 1 0 false", "got 0 0 false",
+		"read 3 3 true", "read 2 3 true", "read 1 3 true", "read 0 0 false",
+	} {
+		if answers[answer] == 0 {
+			t.Errorf("never %q", answer)
+		}
+		delete(answers, answer)
+	}
+	if len(answers) > 0 {
+		t.Errorf("answers that must not be: %v", answers)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
