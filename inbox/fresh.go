@@ -54,6 +54,7 @@ type line struct {
 	store.Cell
 	fresh  store.Cell // what the conversation has in Fresh, the same or an older line; version 0: nothing
 	acked  uint64     // the seq up to which the device has acknowledged the conversation
+	read   bool       // newest was read
 	newest []byte     // the entry of the line, encoded; nil if it is not durable yet
 	err    error      // of the read of newest
 }

@@ -27,6 +27,9 @@ const (
 	maxSync     = 1000
 	scanPage    = 512 // cells read at once
 	syncLines   = 32  // lines whose acknowledgements are looked up at once
+	// syncEntries is how many newest entries a page reads at first. It doubles while there is
+	// room, so a page of large entries reads not much more than it holds.
+	syncEntries = 4
 	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation
 	// and entry, at most: three numbers, three flags, the tags and lengths of the fields and of
 	// itself.
@@ -108,6 +111,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
 	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
 	page := SyncPage{settles: true}
+	entries := syncEntries // to be read at once
 	room := wire.FrameRoom
 	for page.Next == "" {
 		some, err := lines.some(ctx, syncLines)
@@ -120,7 +124,6 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 		if err := x.lookUpAcked(ctx, &acks, some, freshOnly); err != nil {
 			return page, err
 		}
-		x.readNewest(ctx, some, req.Full)
 		for i := range some {
 			l := &some[i]
 			if len(page.Summaries) == limit {
@@ -136,6 +139,10 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 				}
 			} else {
 				page.settles = false
+			}
+			if !l.read {
+				x.readNewest(ctx, some[i:], min(entries, limit-len(page.Summaries)), req.Full)
+				entries = min(2*entries, syncLines)
 			}
 			s, err := l.summary()
 			if err != nil {
@@ -180,13 +187,13 @@ func (x *Inbox) lookUpAcked(ctx context.Context, acks *cursor, lines []line, few
 	return nil
 }
 
-// readNewest sets the newest of those lines that the device has not acknowledged, or of all of
-// them.
-func (x *Inbox) readNewest(ctx context.Context, lines []line, all bool) {
+// readNewest sets the newest of the first n of lines that the device has not acknowledged, or of
+// the first n of all.
+func (x *Inbox) readNewest(ctx context.Context, lines []line, n int, all bool) {
 	var reads []store.Read
 	var of []*line
 	for i := range lines {
-		if l := &lines[i]; all || l.acked < l.Version {
+		if l := &lines[i]; len(of) < n && (all || l.acked < l.Version) {
 			seq := pim.Seq(l.Version)
 			reads = append(reads, store.Read{
 				Log: Entries(pim.ConversationID(l.Key)), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame},
@@ -194,11 +201,9 @@ func (x *Inbox) readNewest(ctx context.Context, lines []line, all bool) {
 			of = append(of, l)
 		}
 	}
-	if len(reads) == 0 {
-		return
-	}
 	_ = x.store.Read(ctx, reads) // each has its own error
 	for i, l := range of {
+		l.read = true
 		if l.err = reads[i].Err; len(reads[i].Records) == 1 {
 			l.newest = reads[i].Records[0]
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 
 	"github.com/pim-im/pim"
 )
@@ -18,7 +19,8 @@ const (
 	identityBytes = 16
 )
 
-// The cell that held the identity before 2026-11-29. It counts while the log is empty.
+// The cell that held the identity before 2026-11-29. It counts while the log is empty. An earlier
+// pim does not see the log, and gives the store another identity.
 const (
 	identityPartition = Partition("store")
 	identityKey       = "identity"
@@ -26,63 +28,62 @@ const (
 
 // Identity returns the identity of s, 32 hexadecimal digits. A store without an
 // identity gets one first, durably. Errors are those of the store.
-func Identity(ctx context.Context, s Store) (string, error) {
-	value, _, err := identity(ctx, s)
-	if err != nil {
-		return "", err
-	}
-	if value == nil {
-		return identify(ctx, s, 0)
-	}
-	return identityOf(value)
-}
+func Identity(ctx context.Context, s Store) (string, error) { return identify(ctx, s, false) }
 
 // NewIdentity gives s another identity, durably, and returns it. It is for a store that
 // went back to an earlier state. If another caller does the same meanwhile, its identity
 // counts. Errors are those of the store.
-func NewIdentity(ctx context.Context, s Store) (string, error) {
-	_, last, err := identity(ctx, s)
-	if err != nil {
-		return "", err
+func NewIdentity(ctx context.Context, s Store) (string, error) { return identify(ctx, s, true) }
+
+// identifyTries is how often identify looks again after an append that conflicts or whose
+// outcome is unknown.
+const identifyTries = 4
+
+// identify returns the identity of s. If there is none, or another one is wanted, it appends
+// one.
+func identify(ctx context.Context, s Store, another bool) (string, error) {
+	var begun pim.Seq
+	for try := 1; ; try++ {
+		value, last, fence, err := identity(ctx, s)
+		if err != nil {
+			return "", err
+		}
+		if try == 1 {
+			begun = last
+		}
+		if value != nil && (!another || last > begun) {
+			return identityOf(value)
+		}
+		value = make([]byte, identityBytes)
+		_, _ = rand.Read(value) // never fails
+		w := &Write{Log: identityLog, After: last, Fence: fence, Records: [][]byte{value}}
+		err = Commit(ctx, s, []*Write{w}, Durable)
+		if w.Err == nil {
+			return identityOf(value)
+		}
+		if err != nil && !errors.Is(err, ErrUnknown) || try == identifyTries {
+			return "", w.Err
+		}
 	}
-	return identify(ctx, s, last)
 }
 
-// identity returns the identity of s, nil if it has none, and the last seq of its log.
-func identity(ctx context.Context, s Store) (value []byte, last pim.Seq, err error) {
-	if last, _, err = LogEnd(ctx, s, identityLog); err != nil {
-		return nil, 0, err
+// identity returns the identity of s, nil if it has none, and the end of its log.
+func identity(ctx context.Context, s Store) (value []byte, last pim.Seq, fence uint64, err error) {
+	if last, fence, err = LogEnd(ctx, s, identityLog); err != nil {
+		return nil, 0, 0, err
 	}
 	if last == 0 {
 		c, _, err := Lookup(ctx, s, identityPartition, identityKey)
-		return c.Value, 0, err
+		return c.Value, 0, fence, err
 	}
 	records, err := ReadLog(ctx, s, identityLog, last, last, Limit{Records: 1, Bytes: identityBytes})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if len(records) != 1 {
-		return nil, 0, pim.Errorf(pim.KindCorrupt, "the log of identities ends before seq %d", last)
+		return nil, 0, 0, pim.Errorf(pim.KindCorrupt, "the log of identities ends before seq %d", last)
 	}
-	return records[0], last, nil
-}
-
-// identify appends a new identity after the last one, and returns the identity that s has
-// then: another caller's append may have come first.
-func identify(ctx context.Context, s Store, last pim.Seq) (string, error) {
-	value := make([]byte, identityBytes)
-	_, _ = rand.Read(value) // never fails
-	w := &Write{Log: identityLog, After: last, Records: [][]byte{value}}
-	if err := Commit(ctx, s, []*Write{w}, Durable); err != nil {
-		return "", err
-	}
-	if w.Err != nil { // a conflict
-		var err error
-		if value, _, err = identity(ctx, s); err != nil {
-			return "", err
-		}
-	}
-	return identityOf(value)
+	return records[0], last, fence, nil
 }
 
 func identityOf(value []byte) (string, error) {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -53,17 +54,21 @@ func TestIdentityOfManyStarts(t *testing.T) {
 		if seed%3 == 2 {
 			identify = store.NewIdentity
 		}
+		if seed%2 == 1 {
+			s.FailRate(0.3)
+		}
 		var got [8]string
 		var wg sync.WaitGroup
 		for i := range got {
 			wg.Go(func() {
-				var err error
-				if got[i], err = identify(t.Context(), s); err != nil {
-					t.Error(err)
+				err := errors.New("not tried")
+				for err != nil { // the store may fail
+					got[i], err = identify(t.Context(), s)
 				}
 			})
 		}
 		wg.Wait()
+		s.FailRate(0)
 		after, err := store.Identity(t.Context(), s)
 		if err != nil || len(after) != 32 {
 			t.Fatalf("identity %q, %v", after, err)

@@ -20,8 +20,8 @@
 // # Freshness
 //
 // A call sees what any call before it has told its caller, on every node: a record, a
-// log's last seq, also the one in a conflict, and an outcome of nil. So a Read is at least
-// as fresh as every Last that was returned before the Read began. A Get or List that begins
+// log's last seq and fence, also those in a conflict, and an outcome of nil. So a Read is at
+// least as fresh as every Last that was returned before the Read began. A Get or List that begins
 // after a write has ended without an error sees at least the write's cells, also those of a
 // Relaxed write; before that it may see them or not. The cells of one Get or List are no
 // snapshot.
@@ -30,10 +30,11 @@
 //
 // A write that ended with ErrUnknown may take effect later, even after a Read that does not
 // show it: a node of a distributed engine may pause for seconds and then go on. The append
-// still takes effect only if After is the log's last seq at that moment. A caller that wants
+// still takes effect only if After and Fence are the log's at that moment; a Raise depends on
+// nothing. A caller that wants
 // to know the outcome compares the content of the log, not its last seq. The caller's next
 // append may conflict with the earlier one. A caller that must be sure that such an append has
-// no effect any more appends something else first.
+// no effect any more appends something else or raises the fence first.
 //
 // # Costs
 //

@@ -63,42 +63,51 @@ var (
 // Begin implements store.Store.
 func (l *Loosened) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	writes = slices.Clone(writes)
-	if ctx.Err() != nil || !l.goesOn() {
-		l.carryOut(ctx, writes, d, done)
+	rng := l.choices()
+	if ctx.Err() != nil || rng.IntN(2) == 0 || !l.goesOn() {
+		l.carryOut(ctx, rng, writes, d, done)
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		defer l.running.Done()
-		l.carryOut(ctx, writes, d, done)
+		l.carryOut(ctx, rng, writes, d, done)
 	}()
 }
 
-// goesOn reports whether a Begin is to return before its outcomes are known. If so, the caller
-// must call running.Done in the end.
+// choices returns what a Begin draws its choices from, so that they do not depend on what other
+// callers do meanwhile.
+func (l *Loosened) choices() *rand.Rand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return rand.New(rand.NewPCG(l.rng.Uint64(), 1))
+}
+
+// goesOn lets a Begin return before its outcomes are known, unless l is closed. If it returns
+// true, the caller must call running.Done in the end.
 func (l *Loosened) goesOn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.rng.IntN(2) == 0 {
+	if l.closed {
 		return false
 	}
 	l.running.Add(1)
 	return true
 }
 
-func (l *Loosened) carryOut(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+func (l *Loosened) carryOut(ctx context.Context, rng *rand.Rand, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	var held []*store.Write // their outcomes are told after those of the others
-	for _, i := range l.order(len(writes)) {
+	for _, i := range rng.Perm(len(writes)) {
 		w := writes[i]
 		l.catchUp(ctx)
-		if w.Err = l.write(ctx, w, d); l.oneIn(2) {
+		if w.Err = l.write(ctx, rng, w, d); rng.IntN(2) == 0 {
 			held = append(held, w)
 		} else {
 			done(w)
 		}
 		runtime.Gosched()
 	}
-	for _, i := range l.order(len(held)) {
+	for _, i := range rng.Perm(len(held)) {
 		done(held[i])
 	}
 }
@@ -106,21 +115,26 @@ func (l *Loosened) carryOut(ctx context.Context, writes []*store.Write, d store.
 // write carries out one write step by step: the append, then each cell, then the raise of
 // the fence. If the answer is to be lost, write stops before a random step, or after the
 // last one.
-func (l *Loosened) write(ctx context.Context, w *store.Write, d store.Durability) error {
+func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
 	}
 	steps := []*store.Write{{Log: w.Log, After: w.After, Fence: w.Fence, Records: w.Records}}
-	for _, i := range l.order(len(w.Cells)) {
+	for _, i := range rng.Perm(len(w.Cells)) {
 		steps = append(steps, &store.Write{Cells: slices.Clone(w.Cells[i : i+1])})
 	}
 	if w.Raise {
 		steps = append(steps, &store.Write{Log: w.Log, Raise: true})
 	}
-	lost := l.lostBefore(len(steps))
+	lost := -1 // the step before which the answer is lost; len(steps): after the last one; -1: it is not lost
+	if rng.Float64() < l.failRate() {
+		lost = rng.IntN(len(steps) + 1)
+	}
 	for i, step := range steps {
 		if i == lost {
-			l.keep(steps[i:], d)
+			if rng.IntN(2) == 0 {
+				l.keep(steps[i:], d)
+			}
 			return errLost
 		}
 		err := store.Commit(ctx, l.Store, []*store.Write{step}, d)
@@ -146,12 +160,12 @@ func (l *Loosened) midway(i int, err error) error {
 	return &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: err.Error(), Err: errors.Join(store.ErrUnknown, err)}
 }
 
-// keep keeps every other write's steps for later. Their data is the caller's again soon.
+// keep keeps steps for later. Their data is the caller's again soon.
 func (l *Loosened) keep(steps []*store.Write, d store.Durability) {
 	const most = 64
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.late) == most || l.rng.IntN(2) == 0 {
+	if l.closed || len(l.late) == most {
 		return
 	}
 	late := &lateWrite{durability: d}
@@ -184,7 +198,9 @@ func (l *Loosened) catchUp(ctx context.Context) {
 	late.steps = late.steps[1:]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.late = append(l.late, late)
+	if !l.closed {
+		l.late = append(l.late, late)
+	}
 }
 
 func (l *Loosened) takeLate() *lateWrite {
@@ -265,19 +281,6 @@ func (l *Loosened) cut(n int) int {
 	return 1 + l.rng.IntN(n)
 }
 
-// order returns the numbers below n in a random order.
-func (l *Loosened) order(n int) []int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.rng.Perm(n)
-}
-
-func (l *Loosened) oneIn(n int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.rng.IntN(n) == 0
-}
-
 // unanswered reports whether a get or a read is to fail.
 func (l *Loosened) unanswered() bool {
 	l.mu.Lock()
@@ -285,13 +288,8 @@ func (l *Loosened) unanswered() bool {
 	return l.rng.Float64() < l.rate/4
 }
 
-// lostBefore returns the step before which the answer is lost. If it returns steps, the
-// answer is lost after the last step; if it returns -1, the answer is not lost.
-func (l *Loosened) lostBefore(steps int) int {
+func (l *Loosened) failRate() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.rng.Float64() >= l.rate {
-		return -1
-	}
-	return l.rng.IntN(steps + 1)
+	return l.rate
 }
