@@ -29,9 +29,9 @@
 // and one look-up under way, and what comes meanwhile waits for the next batch. So batches
 // grow with the load and with the slowness of the disk. The stories in testdata show it.
 //
-// A driver is one goroutine for many machines. It never waits for the store: look-ups have
-// goroutines of their own, and store.Begin tells the outcome of a write later. The store
-// gathers the writes of many machines for one fsync.
+// A driver is one goroutine for many machines. It waits for the store only while the store
+// has no space for more writes: look-ups have goroutines of their own, and store.Begin tells
+// the outcome of a write later. The store gathers the writes of many machines for one fsync.
 //
 // # Memory
 //

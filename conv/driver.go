@@ -27,9 +27,9 @@ const (
 	gatherFor      = 2 * time.Millisecond
 )
 
-// driver drives the machines of the conversations that hash to it. It is one goroutine,
-// and waits for nothing but what comes in: goroutines of their own carry out look-ups, and
-// the store carries out writes.
+// driver drives the machines of the conversations that hash to it. It is one goroutine. It
+// waits only for what comes in, and while the store has no space for more writes: each
+// look-up has its own goroutine, and the store carries out the writes.
 type driver struct {
 	// Set at construction.
 	*Writers
@@ -342,7 +342,7 @@ func (d *driver) write(ctx context.Context) {
 		}
 	}
 	d.writing += len(d.out.batches)
-	// The store must not give up with ctx: then the outcomes would be unknown.
+	// Not ctx: while the driver stops, a batch that waits for space in the store is still written.
 	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
 	clear(d.out.batches)
 	d.out.batches = d.out.batches[:0]

@@ -20,18 +20,20 @@ type Request struct {
 	Payload      []byte
 	Origin       Origin // to whom the answer goes; opaque to the Writers
 
-	// Set by Submit; a look-up may replace read.
+	// Set by Submit.
 	command *pim.Command // of an EntryCommand, decoded
-	read    reading      // of a read command
-	known   known        // what a look-up found for the request
-	looked  bool         // known is set
-	loaded  bool         // the state was loaded after the request had come
-	doubted bool         // an append of the request had an unknown outcome
-	fenced  bool         // the log's fence was raised for the request, see mustFence
-	place   int          // in the batch, in the order in which requests were stepped
-	tries   int          // how many batches with the request have failed
+	read    reading      // of a read command; a look-up may replace it
 	drain   *drain       // the driver's newest drain when the request came
-	set     pim.Millis   // as pim.Moment
+
+	// Set by the machine, and by its look-up for the request.
+	known   known      // what a look-up found for the request
+	looked  bool       // known is set
+	loaded  bool       // the state was loaded after the request had come
+	doubted bool       // an append of the request had an unknown outcome
+	fenced  bool       // the log's fence was raised for the request, see mustFence
+	place   int        // in the batch, in the order in which requests were stepped
+	tries   int        // how many batches with the request have failed
+	set     pim.Millis // as pim.Moment
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.

@@ -232,8 +232,8 @@ func (s *Server) clockSet() pim.Millis {
 	return pim.MillisOf(at)
 }
 
-// gate returns why the store would not take what the writers append now, or nil. They ask it
-// before they load anything for a request.
+// gate returns why the store would not take what the writers append now, or nil. The writers'
+// drivers ask it in each turn.
 func (s *Server) gate() error {
 	if err := s.clock.Gate(); err != nil {
 		return err

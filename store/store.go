@@ -193,8 +193,8 @@ type Limit struct {
 type Store interface {
 	// Begin carries out writes, each on its own, and calls done once for each as soon as
 	// its outcome is known. No write waits for the outcome of another one. The engine may
-	// gather the writes of several calls for one fsync, but a slow part of the store holds
-	// up only the writes that go there.
+	// gather the writes of several calls for one fsync. It should not let a write wait for a
+	// slow read of another log or partition.
 	//
 	// Begin itself returns soon. It waits only while the engine has as much under way as
 	// it can hold; if ctx ends before that is over, the writes end with the context's

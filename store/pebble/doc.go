@@ -3,9 +3,10 @@
 //
 // # Layout, version 3 (2026-11-28)
 //
-// One Commit is one batch of Pebble's and at most one fsync; a commit that meets the
-// move of a passing partition takes more, see passing.go. Every key begins with a byte
-// that says what the key is. Numbers in keys are big-endian, so keys sort by number.
+// A commit carries out the writes that one committer has taken from the queue. It is one
+// batch of Pebble's and at most one fsync; a commit that meets the move of a passing
+// partition takes more, see passing.go. Every key begins with a byte that says what the key
+// is. Numbers in keys are big-endian, so keys sort by number.
 //
 //	key                                          value
 //	0x00                                         "3", the version of this layout
@@ -64,7 +65,7 @@
 //
 // # What is promised, and which file keeps the promise
 //
-//   - An acknowledged write survives a crash: apply, in commit.go.
+//   - An acknowledged write survives a crash: fsync, in commit.go.
 //   - An append follows the log's last record: logs.go orders the appends to one
 //     log, commit.go compares.
 //   - A reader sees only durable records, although Pebble shows them earlier:
@@ -72,7 +73,7 @@
 //     is durable.
 //   - A disk error becomes an error of the call. It ends no process and never becomes a
 //     false acknowledgement: guard.go.
-//   - Health, the node's log and the error of each Commit say why the store does not
+//   - Health, the node's log and the error of each write say why the store does not
 //     write: health.go.
 //
 // After a failure of the write-ahead log or the manifest (KindUnavailable, or

@@ -20,8 +20,8 @@ import (
 // calls Logger.Fatalf or panics. Some of the panics (a failing rotation of the
 // write-ahead log, in DB.rotateWAL) unwind through the unlock of a mutex that is not
 // locked, which no recover can catch. The first plan was to report the error and to
-// recover in Commit. That would have to work in background goroutines and under
-// Pebble's mutexes too, and cannot.
+// recover in the goroutine that writes. That would have to work in background goroutines
+// and under Pebble's mutexes too, and cannot.
 //
 // So Pebble never learns of such an error. At the first one the guard freezes:
 //
@@ -31,8 +31,8 @@ import (
 //     as a crash at this moment would leave it, and the next Open recovers from it as
 //     from a crash. In particular, if a dropped manifest edit says that a file is
 //     obsolete, the file stays.
-//   - Every Commit looks for the failure after its fsync "succeeded" and before it
-//     acknowledges. Later Commits are refused at once.
+//   - Every commit looks for the failure after its fsync "succeeded" and before it tells
+//     the outcomes of its writes. Later writes are refused at once.
 //   - Reads go on: what Pebble has in memory agrees with the files that it reads.
 //   - Close ends as usual; its last writes are dropped too.
 //

@@ -12,7 +12,7 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// health holds the troubles that keep the store from writing. A Commit reads one
+// health holds the troubles that keep the store from writing. Begin and a commit read one
 // pointer.
 type health struct {
 	err atomic.Pointer[pim.Error] // of the gravest trouble; nil if there is none

@@ -19,8 +19,8 @@ import (
 //   - While a write is applied but not durable, readers see the end before it.
 //   - If a write was applied and its fsync failed, readers see the end before it until
 //     the next Open, which will find the write or not.
-//   - If a log is not claimed after an iterator was made, all that the iterator shows
-//     of it is durable: see shown.
+//   - If a log's applied is not set after an iterator was made, all that the iterator
+//     shows of the log is durable: see shown.
 //
 // The table is also a cache of ends, so that an append costs no seek.
 type logs struct {
@@ -167,9 +167,9 @@ func (l *logs) end(name string) (e end, ok bool) {
 }
 
 // shown returns up to which seq a reader may see a log through an iterator that it made
-// before the call. The appends that the iterator shows had claimed the log before they
-// were applied. If no applied write is under way now, all of them are durable. If the
-// record at from is being appended, shown also returns a channel to wait for.
+// before the call. A write is noted as applied before an iterator can show it. So if none is
+// noted now, all appends that the iterator shows are durable. If the record at from is being
+// appended, shown also returns a channel to wait for.
 func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struct{}) {
 	const all = ^pim.Seq(0)
 	l.mu.Lock()

@@ -16,7 +16,7 @@ import (
 // Chunks that are written in the order of their keys overlap with no older table. Pebble
 // moves their tables from level to level without writing them again.
 //
-// Commits run side by side, so each commit takes a stream of its own while its batch is
+// Two commits may run side by side, so each takes a stream of its own while its batch is
 // being applied. The keys of one stream are written in order, and a table holds the keys
 // of only one stream, see tableSplits.
 
@@ -25,8 +25,8 @@ const (
 	// costs more than a hundred bytes of value, see chunk.go.
 	separateBytes = 2 << 10
 
-	// maxStreams is how many commits at a time can keep chunks apart. A commit that
-	// finds no stream leaves its chunks under their logs' keys.
+	// maxStreams is how many streams a store can have. The committers use one each.
+	// Versions of pim that had more commits at a time have written to the others.
 	maxStreams = 16
 )
 
