@@ -22,13 +22,13 @@ const (
 	// misses the anchor, and the message is displayed before a later message of its sender
 	// than it could be.
 	anchorReach = 8192
-	// anchorReachBytes bounds the same look-up in bytes of the log. More entries of more than
-	// 2 KiB come only with a sender's clock that is far behind, too.
+	// anchorReachBytes bounds the same look-up in bytes of the log. A look-up reads so many
+	// bytes, too, only if the sender's clock is far behind.
 	anchorReachBytes = 16 << 20
 )
 
-// floor bounds the entries of senders who have no Anchors in conversation.order: those that
-// may still be an anchor have a seq of at most seq and an L' of at most local. If seq is 0,
+// floor bounds the entries of the senders who have no Anchors in conversation.order. If such an
+// entry may still be an anchor, its seq is at most seq, and its L' at most local. If seq is 0,
 // there are no such entries.
 type floor struct {
 	seq   pim.Seq
@@ -77,7 +77,7 @@ func (c *conversation) late(r *Request, now pim.Millis) (lateness, bool) {
 	if _, lost := a.Seek(-1 << 62); !lost {
 		return lateness{}, false
 	}
-	times := c.times // a copy, as date will see it
+	times := c.times // a copy: date will stamp c.times itself
 	times.Stamp(r.moment(now))
 	l := times.Order(r.sending(), a.Latest())
 	upTo, lost := a.Seek(l)

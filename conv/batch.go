@@ -29,10 +29,12 @@ type batch struct {
 	entries  []pim.Entry
 	encoded  []Encoded
 	requests []*Request // one for each entry
-	repeats  []repeat   // requests whose entry was appended before, or is in this batch
-	refused  []Answer   // by the state, which may include entries of this batch
-	failed   []Answer   // for reasons that are not the state's: answered at once
 	arena    []byte     // holds the bytes of encoded and write.Records
+
+	// Requests that get no entry.
+	repeats []repeat // an entry has the ID already, perhaps one of this batch; answered after the write, if there is one
+	refused []Answer // the state forbids it; answered when the log's last seq and fence were compared
+	failed  []Answer // the node cannot take it now, a look-up failed, or a state read since it came forbids it; answered at once
 
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
 	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
@@ -162,9 +164,10 @@ func (b *batch) next() (more bool, err error) {
 	return len(b.effects) > 0, nil
 }
 
-// finish adds the cells that follow from the entries, and those that a stale state has left
-// unsettled: strange IDs, a part of the index of IDs, changed memberships, settings, and every
-// member's line. It also makes the effects.
+// finish adds the cells that follow from the entries: a part of the index of client message
+// IDs, changed memberships, settings, and every member's line. It makes the effects of the
+// entries. If the state was stale, it also adds the cells and the effects that follow from the
+// entries behind the snapshot.
 func (b *batch) finish() {
 	c := b.conv
 	b.write.Log, b.write.Fence = inbox.Entries(c.id), c.fence

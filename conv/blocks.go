@@ -110,9 +110,9 @@ func (l *live) loadBlocks(ctx context.Context, s store.Store, cells []store.Cell
 	return nil
 }
 
-// read reads from the settings of b.user whether b.user blocks whom.
-func (b *block) read(ctx context.Context, s store.Store, whom pim.UserID) error {
-	cmd := pim.Command{Kind: pim.CommandBlock, Subject: string(whom)}
+// read reads from the settings of b.user whether b.user blocks other.
+func (b *block) read(ctx context.Context, s store.Store, other pim.UserID) error {
+	cmd := pim.Command{Kind: pim.CommandBlock, Subject: string(other)}
 	cell, ok, err := store.Lookup(ctx, s, inbox.Settings(b.user), cmd.Entity())
 	if err != nil || !ok {
 		return err

@@ -10,9 +10,9 @@ import (
 )
 
 // A user's own log is a conversation whose entries are commands. The settings that result
-// from them are a projection, the cells of inbox.Settings. A commit writes these cells with
-// the entries. As with every projection, a writer that takes the log over writes from the log
-// what may be missing.
+// from them are a projection, the cells of inbox.Settings. A batch writes these cells with the
+// entries. If a cell may be missing, the writer that loads the log writes it again, as with
+// every projection.
 
 // What one user may keep, at most. It is bounded because the state of an own log has all
 // settings in memory.
@@ -49,10 +49,10 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	return true
 }
 
-// setting is the current setting of an entity, and the version of its cell. That is the
-// version that inbox.SettingVersion gives the setting, or a greater one: if a read has replaced
-// a position beyond the conversation's end, the new cell must win over the cell of that
-// position, whose version was greater.
+// setting is the current setting of an entity, and the version of its cell. That is mostly the
+// version that inbox.SettingVersion gives the setting. If a read has replaced a position beyond
+// the conversation's end, it is greater: the cell of that position has a greater version, and
+// the new cell must win.
 type setting struct {
 	pim.Setting
 	version uint64

@@ -43,5 +43,5 @@
 //
 // A batch writes one chunk of the log and one line for each member, however many entries
 // it adds. A line for each message and member, and a cell for each client message ID, were
-// tried and left.
+// tried and given up.
 package conv

@@ -18,10 +18,11 @@ const (
 	freeBytes  = 1 << 20   // bytes of the empty batches that a driver keeps, about
 	idleBytes  = 64 << 10  // and while nothing is under way
 
-	// While gatherBatches batches or gatherRequests requests are under way, requests gather
-	// for the next batches, as with Nagle's algorithm, but for no longer than gatherFor. So
-	// the two sides of a direct conversation share a batch, what is under way stays in the
-	// CPU's caches, and a slow write holds up the others for 2 ms at most.
+	// If gatherBatches batches or gatherRequests requests are under way, the driver begins no
+	// batch until fewer are, or until gatherFor has passed since it last began some. Requests
+	// gather meanwhile, as with Nagle's algorithm. So the two sides of a direct conversation
+	// share a batch, what is under way stays in the CPU's caches, and a slow write holds up
+	// the others for 2 ms at most.
 	gatherBatches  = 16
 	gatherRequests = 1024
 	gatherFor      = 2 * time.Millisecond
@@ -176,7 +177,8 @@ func (d *driver) run(ctx context.Context) {
 	}
 }
 
-// turn gives machines what has come in, and carries out what they come to.
+// turn gives each machine what has come in for it, advances the machines, and carries out
+// their output.
 func (d *driver) turn(ctx context.Context) {
 	d.hear()
 	if d.deliver() {
@@ -195,8 +197,8 @@ func (d *driver) turn(ctx context.Context) {
 	d.writeLater(ctx)
 }
 
-// advance advances the active machines. While requests are to gather, machines that could
-// begin a batch stay active instead.
+// advance advances the active machines. While requests gather, it leaves out the machines
+// that could begin a batch. They stay active for a later turn.
 func (d *driver) advance(t *turn) {
 	wait, taken := time.Duration(0), 0
 	if d.writing >= gatherBatches || d.taken >= gatherRequests {
@@ -267,7 +269,7 @@ func (d *driver) hear() {
 			d.metrics.Loads.Inc()
 		}
 		m.found(&d.out)
-		d.weighAgain(m) // a look-up of a client message ID may remember many
+		d.weighAgain(m) // the look-up of one client message ID may have put many into memory
 		d.activate(m)
 	}
 	for _, r := range in.requests {

@@ -18,7 +18,7 @@ type live struct {
 
 	// stale is set if entries behind the snapshot were loaded: nobody knows whether the cells
 	// that follow from them were written. The next write writes these cells again: every
-	// member's line, the memberships in unsettled, and for users who left their last lines.
+	// member's line, the memberships in unsettled, and the last line of each user who left.
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
@@ -29,7 +29,7 @@ type live struct {
 	affected bool    // an entry behind the snapshot has effects; they are written
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
 	behind   int     // bytes of the entries behind snapshot
-	durable  pim.Seq // the log's last seq before the entries of the present batch; durable
+	durable  pim.Seq // the log's last durable seq: that before the batch under way
 }
 
 // load reads a conversation's state: the log's last seq and fence, then the snapshot, the
@@ -130,8 +130,8 @@ func (l *live) take(e *pim.Entry) {
 		l.unsettled[u] = inbox.Line{}
 	}
 	if e.Kind == pim.EntryLeave {
-		// Even if the membership is known to have ended: its cell and the line's cell are
-		// two, and the second may not have been written.
+		// This holds even if the membership has already ended in the state. Then its own cell
+		// was written, but the line is another cell and may not have been written.
 		for _, u := range e.Members {
 			l.unsettled[u] = lastLine(e)
 		}
@@ -158,12 +158,12 @@ func (l *live) settled(g *batch) {
 	l.many = l.many[:0]
 }
 
-// due reports whether a snapshot should be written: at least every entries (snapshotEvery or
-// evictedEvery) or snapshotBytes bytes stand behind the last one, or an entry with effects,
-// which the next load would write again. A stale state is not due, because a snapshot says
-// that all cells and effects are written.
-func (l *live) due(every pim.Seq) bool {
-	return !l.stale && l.last > 0 && (l.last-l.snapshot >= every || l.behind >= snapshotBytes || l.affected)
+// due reports whether a snapshot should be written: if n entries or more, or snapshotBytes
+// bytes or more, stand behind the last one, or an entry with effects, which the next load would
+// write again. n is snapshotEvery or evictedEvery. A stale state is not due, because a snapshot
+// says that all cells and effects are written.
+func (l *live) due(n pim.Seq) bool {
+	return !l.stale && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
 }
 
 func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {

@@ -38,8 +38,9 @@ type known struct {
 	err    error      // why the request cannot be taken
 }
 
-// outdated reports whether k, which was looked up for a request that has no entry yet, says
-// too little in the turn t: nothing could be appended then, or the clock was set since.
+// outdated reports whether k must be looked up again in the turn t. It must if k was looked up
+// when nothing could be appended and now entries can be, or if the clock was set since. It need
+// not if k is an entry or an error.
 func (k *known) outdated(t *turn) bool {
 	return k.first == 0 && k.err == nil && (k.turn.refusal != nil && t.refusal == nil || k.turn.set != t.set)
 }

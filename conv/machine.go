@@ -12,7 +12,8 @@ import (
 
 // machine is the writer of one conversation. Requests, what was looked up, the outcomes of
 // writes and the time go in; what follows from them goes into an output. A machine waits
-// for nothing and does no I/O. Its driver does that around it, for each machine by itself.
+// for nothing and does no I/O. Its driver does both. What one machine waits for holds up no
+// other machine.
 //
 // A machine takes requests in the order in which they came. One batch takes all that wait,
 // and the next batch begins when the outcome of the first is known. A request that needs a
@@ -198,7 +199,7 @@ func (m *machine) step(b *batch, r *Request, t *turn) {
 	case o.err != nil && r.loaded && len(b.entries) == 0: // the state was read after r had come
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
-		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // a read may have failed
+		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // r.read.err may be that of a look-up
 	case o.first != 0:
 		b.repeats = append(b.repeats, repeat{r, o.first, k.entry})
 	default:
@@ -255,8 +256,8 @@ func (m *machine) repeats(b *batch, o *output) {
 }
 
 // undo forgets the state, because a write of b failed with err. If b lost against another
-// writer, or if something of b may have taken effect, its requests wait again, to be stepped
-// on what the log holds by then. Otherwise they fail.
+// writer, or if something of b may have taken effect, its requests wait again. The state is
+// loaded anew, and they are stepped on that. Otherwise they fail.
 func (m *machine) undo(b *batch, err error, o *output) {
 	m.live = nil
 	var again []*Request
@@ -268,7 +269,9 @@ func (m *machine) undo(b *batch, err error, o *output) {
 		again = append(again, b.refused[i].Request)
 	}
 	slices.SortFunc(again, func(a, b *Request) int { return cmp.Compare(a.place, b.place) })
-	if len(again) == 0 && len(m.waiting) > 0 { // b was for the first that waits
+	if len(again) == 0 && len(m.waiting) > 0 {
+		// b had only cells, so no request of b counts this try. The first request that waits
+		// counts it. Otherwise m would try for ever.
 		again, m.waiting = append(again, m.waiting[0]), m.waiting[1:]
 	}
 	var conflict *store.ConflictError
@@ -287,8 +290,9 @@ func (m *machine) undo(b *batch, err error, o *output) {
 	}
 }
 
-// again puts requests back in front of those that wait, because what they came to did not
-// last. One for which that has happened too often fails with err.
+// again puts requests back in front of those that wait, because their batch failed, or
+// because the state by which they were refused was not the newest. A request to which that
+// happens maxTries times fails with err.
 func (m *machine) again(requests []*Request, err error, o *output) {
 	kept := requests[:0]
 	for _, r := range requests {

@@ -96,8 +96,8 @@ func (d *driver) shrink(t *turn) {
 	d.shown = len(d.machines)
 }
 
-// weigh adds what d's weight has grown by to Writers.liveWeight, and returns that: the weight
-// of the conversations of all drivers.
+// weigh adds the growth of d's weight to Writers.liveWeight, and returns Writers.liveWeight,
+// the weight of the conversations of all drivers.
 func (d *driver) weigh() int {
 	grown := d.weight - d.weighed
 	all := d.liveWeight.Add(int64(grown))

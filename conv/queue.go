@@ -6,10 +6,10 @@ const (
 	lookupsUnderWay = 64 // look-ups that one driver has under way at a time
 
 	// lookupShare is how many look-ups for requests of one user may be under way or next in
-	// the queue, and lookupsHeld how many more may wait. A user whose messages need dear
-	// look-ups, such as late resends in logs of large messages, takes a small part of the
-	// CPUs and of the disk. Loads and checks of refusals have no share: they are cheap, and
-	// the whole conversation waits for them.
+	// the queue, and lookupsHeld how many more may wait. So a user whose messages need costly
+	// look-ups (late resends in logs of large messages) gets only a small part of the CPUs and
+	// of the disk. Loads and checks of refusals have no share: they are cheap, and the whole
+	// conversation waits for them.
 	lookupShare = 4
 	lookupsHeld = 256
 )

@@ -41,7 +41,8 @@ func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
 }
 
 // needsRead reports whether the user's present position is beyond the newest entry found for
-// r. Then others may have written since that look-up, and another device may have read that.
+// r. Then others may have written since that look-up, and another device of the user may have
+// read what they wrote.
 func (l *live) needsRead(r *Request) bool {
 	return r.reads() && r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest
 }

@@ -16,10 +16,10 @@ import (
 // the few entries behind it, however long the log is and however fast it grows.
 //
 // A snapshot holds the state that follows from the log up to the snapshot's seq. It also says
-// that all cells that follow from those entries are written. So a batch writes a snapshot only
-// of the state before it, when the outcome of the batch before it is known. Any writer's
-// snapshot is true, even if another writer has gone on since; the highest seq wins. If a
-// snapshot is lost, the next load takes longer.
+// that all cells and effects that follow from those entries are written. So a batch writes a
+// snapshot of the state before its own entries. The outcome of the previous batch is known by
+// then. Any writer's snapshot is true, even if another writer has gone on since; the highest
+// seq wins. If a snapshot is lost, the next load takes longer.
 
 const (
 	// snapshotEvery is how many entries, and snapshotBytes how many bytes of them, may

@@ -18,7 +18,7 @@ type conversation struct {
 	count uint64                      // of the messages up to last
 	order map[pim.UserID]*pim.Anchors // of the senders of the last three minutes
 	floor floor                       // of the other senders
-	many  []*pim.Anchors              // those in order that settled trims; the same may be there twice
+	many  []*pim.Anchors              // of order: grown beyond anchorBytes, settled trims them; one may be there twice
 	ids   dedup.IDs                   // of the client message IDs
 	bound int                         // present members of a group, at most
 
@@ -202,7 +202,7 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 		}
 		m.changed = e.Seq
 		switch leaves := e.Kind == pim.EntryLeave; {
-		case leaves != m.Present(): // an entry of a kind that this version does not know did it
+		case leaves != m.Present(): // an entry of an unknown kind has begun or ended the membership already
 		case leaves:
 			m.Leave(e.Seq)
 			departed = append(departed, u)
