@@ -147,8 +147,9 @@ type Durability bool
 const (
 	// Durable: when it survives a crash.
 	Durable Durability = true
-	// Relaxed: a crash may lose the writes. If it loses one, it also loses all later
-	// ones. It is for cells only; an append ends with KindInvalid.
+	// Relaxed: a crash may lose the writes. If it loses one, it also loses every relaxed
+	// write that was begun after the outcome of that one. It is for cells only; an append
+	// ends with KindInvalid.
 	Relaxed Durability = false
 )
 

@@ -72,7 +72,7 @@ func (s *Store) write(c *commit) error {
 	}
 	s.finish(c, store.Relaxed, nil)
 	if writes := c.writes(); writes > 0 {
-		s.queue.synced(writes)
+		s.queue.syncing(writes)
 		return s.fsync()
 	}
 	return nil
@@ -178,8 +178,8 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
-// writes returns how much the fsync of c is for: the number of records, plus the number of
-// durable writes without records. Ops with an error do not count.
+// writes returns what the pace counts for c: the records, and the durable writes without
+// records. Ops with an error do not count. If it is 0, c needs no fsync.
 func (c *commit) writes() (n int) {
 	for i := range c.ops {
 		if o := &c.ops[i]; o.err == nil && o.durability == store.Durable {
@@ -202,10 +202,10 @@ func (s *Store) apply(b *crdb.Batch, st *stream) error {
 // Pebble syncs an older write-ahead log when it closes that log, before it begins the next.
 func (s *Store) fsync() error { return s.failed(s.db.LogData(nil, crdb.Sync)) }
 
-// failed returns the store's failure if there is one, or else err, as the error of writes
-// that were under way. Pebble's methods do not return a failure of the write-ahead log, see
-// guard. The guard notes such a failure before the method returns, so if there is no note
-// there was no failure.
+// failed returns the store's failure if there is one, and err otherwise. It makes either the
+// error of writes that were under way, see unknown. Pebble's methods do not return a failure
+// of the write-ahead log, see guard. The guard notes such a failure before the method returns,
+// so if there is no note there was no failure.
 func (s *Store) failed(err error) error {
 	if failure := s.guard.failure(); failure != nil {
 		err = failure

@@ -31,10 +31,9 @@ const (
 	passingParts = 256
 	// passingCached is how many partitions of one part have their generations cached.
 	passingCached = 512
-	// turnSteps bounds the steps of a List that led to no cell; more make the partition
-	// move.
+	// If more than turnSteps steps of a List lead to no cell, the partition moves.
 	turnSteps = 64
-	// turnCells bounds the live cells of a move; a partition with so many does not move.
+	// A partition with turnCells live cells or more does not move.
 	turnCells = 4096
 	// turnKeys bounds the keys that a move deletes one by one; more go as a range.
 	turnKeys = 256
@@ -72,8 +71,8 @@ func (s *Store) generation(p store.Partition) (generation, error) {
 	return s.readGeneration(part, p)
 }
 
-// readGeneration is generation for a caller that holds part.mu. The lock keeps a move
-// from storing another generation before the one that was read is in the cache.
+// readGeneration is generation for a caller that holds part.mu. While the caller holds the
+// lock, no move can store a new generation between the read and the change of the cache.
 func (s *Store) readGeneration(part *passingPart, p store.Partition) (generation, error) {
 	if g, ok := part.of[p]; ok {
 		return g, nil
@@ -144,9 +143,9 @@ func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
 	d.Finish() // fails only in a batch with an index
 }
 
-// follow writes the passing cells of c, which was applied, again where a partition has
-// moved since findPassing. A move that began after c was applied has taken c's cells
-// along.
+// follow is called when c was applied. If a partition has moved since findPassing, follow
+// writes the passing cells of that partition again. A move that began after c was applied
+// has taken c's cells along.
 func (s *Store) follow(c *commit) error {
 	for len(c.passed) > 0 {
 		turns := s.passing.turns.Load()

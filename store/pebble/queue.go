@@ -32,7 +32,7 @@ type queue struct {
 	ops     []op
 	relaxed int           // of ops
 	since   time.Time     // when the first of ops came
-	busy    int           // committers that have more than relaxed writes under way
+	busy    int           // committers that took all writes, not the relaxed ones alone
 	bytes   int           // of all writes without an outcome, those in a commit too
 	space   chan struct{} // closed when bytes falls; nil if nobody waits
 	pace    pace
@@ -154,11 +154,11 @@ func (q *queue) poke() {
 	}
 	select {
 	case q.work <- struct{}{}:
-	default: // one that is about to look sees all
+	default: // a committer was woken before and has not looked yet: it will see these writes, too
 	}
 }
 
-// due is what one committer more should take from a queue.
+// due is what one more committer should take from a queue.
 type due int
 
 const (
@@ -167,8 +167,9 @@ const (
 	all
 )
 
-// due returns what one committer more should take now. While a committer is busy, durable
-// writes gather; relaxed writes wait for no fsync. The caller holds q.mu.
+// due returns what one more committer should take now. While a committer is busy, durable
+// writes gather until secondFrom writes wait. Relaxed writes are taken at once, because they
+// need no fsync. The caller holds q.mu.
 func (q *queue) due() due {
 	switch {
 	case len(q.ops) == 0:
@@ -220,7 +221,7 @@ func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 	if q.take(c, what, claim); len(c.ops) > 0 {
 		return true
 	}
-	if c.durable { // the committer that has claimed the logs looks at the queue again
+	if c.durable { // another commit has claimed all these logs; when it ends, its committer looks at the queue again
 		q.busy--
 	}
 	return false
@@ -288,8 +289,8 @@ func (q *queue) empty() []op {
 	return ops
 }
 
-// synced notes for the pace that an fsync of so many writes begins.
-func (q *queue) synced(writes int) {
+// syncing tells the pace that an fsync of so many writes begins.
+func (q *queue) syncing(writes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pace.began(time.Now(), writes)

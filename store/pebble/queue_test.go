@@ -43,7 +43,7 @@ func (p *platter) close() {
 // carryOut gives the disk the writes of c and makes them durable.
 func (p *platter) carryOut(c *commit) {
 	n := p.given.Add(int64(len(c.ops)))
-	p.synced(len(c.ops))
+	p.syncing(len(c.ops))
 	p.fsyncs.Add(1)
 	time.Sleep(p.takes)
 	p.durable.Store(n)
