@@ -19,6 +19,12 @@ type commit struct {
 	stream  *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
 
+// passed is a passing cell that a commit writes, and the generation it writes to.
+type passed struct {
+	cell       *store.CellWrite
+	generation generation
+}
+
 // carryOut carries out c.
 func (s *Store) carryOut(c *commit) {
 	var err error
@@ -91,6 +97,28 @@ func (s *Store) compare(o *op) error {
 	}
 	if e := st.end; !w.Raise && (e.last != w.After || e.fence != w.Fence) {
 		return &store.ConflictError{Log: w.Log, Last: e.last, Fence: e.fence}
+	}
+	return nil
+}
+
+// findPassing looks up the generations of w's passing cells and adds the cells to
+// c.passed. After an error it adds none, and nothing of w is written.
+func (s *Store) findPassing(c *commit, w *store.Write) error {
+	others := len(c.passed)
+	for i := range w.Cells {
+		cell := &w.Cells[i]
+		if !cell.Partition.Passing() || cell.Version == 0 {
+			continue
+		}
+		if len(c.passed) == 0 {
+			c.turns = s.passing.turns.Load() // before the first look-up, see follow
+		}
+		g, err := s.generation(cell.Partition)
+		if err != nil {
+			c.passed = c.passed[:others]
+			return s.readError("write to "+string(cell.Partition), err)
+		}
+		c.passed = append(c.passed, passed{cell, g})
 	}
 	return nil
 }
@@ -178,6 +206,29 @@ func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
 	d.Finish()
 }
 
+// fillPassing puts c's passing cells into b.
+func (s *Store) fillPassing(b *crdb.Batch, c *commit) {
+	for i := range c.passed {
+		w := &c.passed[i]
+		fillAt(b, w.generation, w.cell)
+	}
+}
+
+func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
+	size := operandLen(c.Version, c.Value)
+	if c.Forget {
+		size = forgetLen(c.Version)
+	}
+	d := b.MergeDeferred(passingKeyLen(c.Partition, c.Key), size)
+	putPassingKey(d.Key, g, c.Partition, c.Key)
+	if c.Forget {
+		putForget(d.Value, c.Version)
+	} else {
+		putOperand(d.Value, c.Version, c.Value)
+	}
+	d.Finish() // fails only in a batch with an index
+}
+
 // writes returns what the pace counts for c: the records, and the durable writes without
 // records. Ops with an error do not count. If it is 0, c needs no fsync.
 func (c *commit) writes() (n int) {
@@ -195,6 +246,47 @@ func (s *Store) apply(b *crdb.Batch, st *stream) error {
 	err := s.db.Apply(b, crdb.NoSync)
 	s.streams.give(st)
 	return s.failed(err)
+}
+
+// follow is called when c was applied. If a partition has moved since findPassing, follow
+// writes the passing cells of that partition again. A move that began after c was applied
+// has taken c's cells along.
+func (s *Store) follow(c *commit) error {
+	for len(c.passed) > 0 {
+		turns := s.passing.turns.Load()
+		if turns == c.turns {
+			return nil
+		}
+		c.turns = turns
+		batch := s.db.NewBatch()
+		for i := range c.passed {
+			w := &c.passed[i]
+			g, err := s.generation(w.cell.Partition)
+			if err != nil {
+				batch.Close()
+				s.noteCorruption("write to "+string(w.cell.Partition), err)
+				return unknown(err)
+			}
+			if g != w.generation {
+				key := appendPassingKey(nil, w.generation, w.cell.Partition, w.cell.Key)
+				if err := batch.Delete(key, nil); err != nil {
+					batch.Close()
+					return unknown(err)
+				}
+				w.generation = g
+				fillAt(batch, g, w.cell)
+			}
+		}
+		var err error
+		if !batch.Empty() {
+			err = s.apply(batch, nil)
+		}
+		batch.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fsync makes durable what was applied before. It writes an empty record to the write-ahead

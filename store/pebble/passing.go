@@ -20,8 +20,9 @@ import (
 // generation before, and no iterator goes there again.
 //
 // A partition's present generation is stored in a cell and cached in memory. A commit
-// looks it up before it writes passing cells. If a partition moves meanwhile, the commit
-// finds out after its batch was applied, and writes its cells again in the new generation.
+// looks it up before it writes passing cells (findPassing, in commit.go). If a partition
+// moves meanwhile, the commit finds out after its batch was applied, and writes its cells
+// again in the new generation (follow).
 
 // generation is the number of a passing partition's generation. The first is 0, which is
 // not stored.
@@ -90,98 +91,6 @@ func (s *Store) readGeneration(part *passingPart, p store.Partition) (generation
 	}
 	part.of[p] = generation(cell.Version)
 	return generation(cell.Version), nil
-}
-
-// passed is a passing cell that a commit writes, and the generation it writes to.
-type passed struct {
-	cell       *store.CellWrite
-	generation generation
-}
-
-// findPassing looks up the generations of w's passing cells and adds the cells to
-// c.passed. After an error it adds none, and nothing of w is written.
-func (s *Store) findPassing(c *commit, w *store.Write) error {
-	others := len(c.passed)
-	for i := range w.Cells {
-		cell := &w.Cells[i]
-		if !cell.Partition.Passing() || cell.Version == 0 {
-			continue
-		}
-		if len(c.passed) == 0 {
-			c.turns = s.passing.turns.Load() // before the first look-up, see follow
-		}
-		g, err := s.generation(cell.Partition)
-		if err != nil {
-			c.passed = c.passed[:others]
-			return s.readError("write to "+string(cell.Partition), err)
-		}
-		c.passed = append(c.passed, passed{cell, g})
-	}
-	return nil
-}
-
-// fillPassing puts c's passing cells into b.
-func (s *Store) fillPassing(b *crdb.Batch, c *commit) {
-	for i := range c.passed {
-		w := &c.passed[i]
-		fillAt(b, w.generation, w.cell)
-	}
-}
-
-func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
-	size := operandLen(c.Version, c.Value)
-	if c.Forget {
-		size = forgetLen(c.Version)
-	}
-	d := b.MergeDeferred(passingKeyLen(c.Partition, c.Key), size)
-	putPassingKey(d.Key, g, c.Partition, c.Key)
-	if c.Forget {
-		putForget(d.Value, c.Version)
-	} else {
-		putOperand(d.Value, c.Version, c.Value)
-	}
-	d.Finish() // fails only in a batch with an index
-}
-
-// follow is called when c was applied. If a partition has moved since findPassing, follow
-// writes the passing cells of that partition again. A move that began after c was applied
-// has taken c's cells along.
-func (s *Store) follow(c *commit) error {
-	for len(c.passed) > 0 {
-		turns := s.passing.turns.Load()
-		if turns == c.turns {
-			return nil
-		}
-		c.turns = turns
-		batch := s.db.NewBatch()
-		for i := range c.passed {
-			w := &c.passed[i]
-			g, err := s.generation(w.cell.Partition)
-			if err != nil {
-				batch.Close()
-				s.noteCorruption("write to "+string(w.cell.Partition), err)
-				return unknown(err)
-			}
-			if g != w.generation {
-				key := appendPassingKey(nil, w.generation, w.cell.Partition, w.cell.Key)
-				if err := batch.Delete(key, nil); err != nil {
-					batch.Close()
-					return unknown(err)
-				}
-				w.generation = g
-				fillAt(batch, g, w.cell)
-			}
-		}
-		var err error
-		if !batch.Empty() {
-			err = s.apply(batch, nil)
-		}
-		batch.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // getPassing is get for a passing partition.
