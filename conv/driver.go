@@ -3,6 +3,7 @@ package conv
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -83,6 +84,11 @@ func newDriver(w *Writers, part int) *driver {
 		Writers: w, part: part, wake: make(chan struct{}, 1), drains: []*drain{{}},
 		machines: make(map[pim.ConversationID]*machine), gathered: time.NewTimer(time.Hour),
 	}
+}
+
+// driver returns the driver of c's machine.
+func (w *Writers) driver(c pim.ConversationID) *driver {
+	return w.drivers[maphash.String(w.seed, string(c))%uint64(len(w.drivers))]
 }
 
 var (

@@ -69,7 +69,7 @@ func (l *live) needs(r *Request, t *turn) bool {
 	if t.refusal != nil {
 		return false
 	}
-	if l.needsOwner(r) || l.needsRead(r) {
+	if l.needsOwner(r) || r.reads() && l.needsRead(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {

@@ -20,20 +20,6 @@ type reading struct {
 	err    error   // why there is no such position
 }
 
-// check validates r and, if r is a read command, looks its position up.
-func (w *Writers) check(r *Request) error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	if r.reads() {
-		r.read = w.lookUpRead(r.Sender, r.command)
-	}
-	return nil
-}
-
-// reads reports whether r is a read command.
-func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
-
 // lookUpRead looks the position of cmd up, and sets cmd.Count to the count of the entry there.
 func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
 	at.newest, cmd.Count, at.err = inbox.New(w.store).Position(w.ctx, user, pim.ConversationID(cmd.Subject), cmd.Seq)
@@ -41,27 +27,24 @@ func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
 }
 
 // needsRead reports whether the user's present position is beyond the newest entry found for
-// r. Then others may have written since that look-up, and another device of the user may have
-// read what they wrote.
+// r, a read command. Then others may have written since that look-up, and another device of
+// the user may have read what they wrote.
 func (l *live) needsRead(r *Request) bool {
-	return r.reads() && r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest
+	return r.read.err == nil && l.settings[r.command.Entity()].Seq > r.read.newest
 }
 
 // readAgain looks the position of r up again if needsRead says so. Otherwise payload would
 // take the present position for one beyond the conversation's end.
 func (w *Writers) readAgain(l *live, r *Request) {
-	if l.needsRead(r) {
+	if r.reads() && l.needsRead(r) {
 		r.read = w.lookUpRead(r.Sender, r.command)
 	}
 }
 
-// payload returns the payload of r's entry. For a read command that is r.command with the count
-// that the server found, encoded. payload sets r.command.Replaces if the user's present
-// position is beyond the conversation's end; earlier versions accepted such positions.
+// payload returns the payload of the entry of r, a read command: r.command with the count that
+// the server found, encoded. payload sets r.command.Replaces if the user's present position is
+// beyond the conversation's end; earlier versions accepted such positions.
 func (c *conversation) payload(r *Request) []byte {
-	if !r.reads() {
-		return r.Payload
-	}
 	r.command.Replaces = c.settings[r.command.Entity()].Seq > r.read.newest
 	if data := wire.AppendCommand(nil, r.command); !bytes.Equal(data, r.Payload) {
 		return data

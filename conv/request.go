@@ -85,8 +85,51 @@ type Outlet interface {
 	Deliver(answers []Answer, pushes []Published)
 }
 
-// check validates what can be validated without the conversation's state, and
-// gives a create its conversation ID.
+// Submit hands requests to the drivers of their conversations. Each request is answered once,
+// through the Outlet, also if it fails at once. Requests of one conversation are taken in the
+// order given. Submit blocks only for read commands, whose positions it reads from the store.
+// If a queue is full, the answer is KindOverloaded.
+func (w *Writers) Submit(requests []*Request) {
+	var refused []Answer
+	for len(requests) > 0 {
+		r := requests[0]
+		if err := w.check(r); err != nil {
+			refused = append(refused, Answer{Request: r, Err: err})
+			requests = requests[1:]
+			continue
+		}
+		// A connection mostly sends to one conversation at a time: its requests are
+		// handed over with one lock.
+		n := 1
+		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
+			n++
+		}
+		if err := w.driver(r.Conversation).enqueue(requests[:n]); err != nil {
+			for _, r := range requests[:n] {
+				refused = append(refused, Answer{Request: r, Err: err})
+			}
+		}
+		requests = requests[n:]
+	}
+	if len(refused) > 0 {
+		w.metrics.answered(refused)
+		w.outlet.Deliver(refused, nil)
+	}
+}
+
+// check validates r and, if r is a read command, looks its position up.
+func (w *Writers) check(r *Request) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	if r.reads() {
+		r.read = w.lookUpRead(r.Sender, r.command)
+	}
+	return nil
+}
+
+// check validates what can be validated without the conversation's state, and gives a create
+// its conversation ID.
 func (r *Request) check() error {
 	if r.ClientID.IsZero() {
 		return pim.Errorf(pim.KindInvalid, "the client message ID is missing")
@@ -166,6 +209,9 @@ func (r *Request) size() int64 {
 	const each, member = 512, 48
 	return int64(each + len(r.Payload) + member*len(r.Members))
 }
+
+// reads reports whether r is a read command.
+func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
 
 // blocks reports whether r is a command that sets or lifts a block.
 func (r *Request) blocks() bool { return r.command != nil && r.command.Kind == pim.CommandBlock }

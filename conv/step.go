@@ -145,9 +145,12 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
-		Local: r.Local, Members: members, Payload: c.payload(r),
+		Local: r.Local, Members: members, Payload: r.Payload,
 	}}
 	e := &o.entry
+	if r.reads() {
+		e.Payload = c.payload(r)
+	}
 	c.date(e, r, anchor, now)
 	e.Count = c.count
 	if e.Kind == pim.EntryMessage {

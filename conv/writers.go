@@ -91,42 +91,6 @@ func New(s store.Store, o Options) *Writers {
 	return w
 }
 
-// Submit hands requests to the drivers of their conversations. Each request is answered once,
-// through the Outlet, also if it fails at once. Requests of one conversation are taken in the
-// order given. Submit blocks only for read commands, whose positions it reads from the store.
-// If a queue is full, the answer is KindOverloaded.
-func (w *Writers) Submit(requests []*Request) {
-	var refused []Answer
-	for len(requests) > 0 {
-		r := requests[0]
-		if err := w.check(r); err != nil {
-			refused = append(refused, Answer{Request: r, Err: err})
-			requests = requests[1:]
-			continue
-		}
-		// A connection mostly sends to one conversation at a time: its requests are
-		// handed over with one lock.
-		n := 1
-		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
-			n++
-		}
-		if err := w.driver(r.Conversation).enqueue(requests[:n]); err != nil {
-			for _, r := range requests[:n] {
-				refused = append(refused, Answer{Request: r, Err: err})
-			}
-		}
-		requests = requests[n:]
-	}
-	if len(refused) > 0 {
-		w.metrics.answered(refused)
-		w.outlet.Deliver(refused, nil)
-	}
-}
-
-func (w *Writers) driver(c pim.ConversationID) *driver {
-	return w.drivers[maphash.String(w.seed, string(c))%uint64(len(w.drivers))]
-}
-
 // Close answers the requests that wait with KindUnavailable, waits for the writes and look-ups
 // under way, and stops the drivers.
 func (w *Writers) Close() {
