@@ -8,6 +8,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
+// An entry's times and its anchor say where the entry is displayed, see order.go in package
+// pim. date gives them to an entry from the conversation's state.
+//
 // The anchor of a late resend may be an entry that the state has forgotten: the entry is old,
 // or its sender wrote very many since, or it was written before the conversation was loaded.
 // Then a look-up finds the anchor in the log.
@@ -55,6 +58,23 @@ func (c *conversation) unknown() *pim.Anchors {
 		*a = pim.Forgotten(c.floor.seq, c.floor.local)
 	}
 	return a
+}
+
+// date gives e, which is made at now, its times and its anchor. anchor is the anchor that was
+// looked up, or 0.
+func (c *conversation) date(e *pim.Entry, r *Request, anchor pim.Seq, now pim.Millis) {
+	e.Server, e.Ahead = c.times.Stamp(r.moment(now))
+	a := c.anchors(e.Sender)
+	l := c.times.Order(r.sending(), a.Latest())
+	if l != e.OrderTime() {
+		e.Order = l
+	}
+	if e.Anchor = anchor; anchor == 0 {
+		e.Anchor = a.Next(e.Seq, l, e.Server)
+	}
+	if a.Size() > anchorBytes {
+		c.many = append(c.many, a)
+	}
 }
 
 // lateness is what findAnchor needs to know about a request.

@@ -141,7 +141,8 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 	return added, nil
 }
 
-// append gives r's entry its seq, count and anchor and moves the state past it.
+// append gives r's entry its seq, its count, its times and its place (see date), and moves the
+// state past it.
 func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
@@ -163,23 +164,6 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 		o.entity = r.command.Entity()
 	}
 	return o
-}
-
-// date gives e, which is made at now, its times and its anchor. anchor is the anchor that was
-// looked up, or 0.
-func (c *conversation) date(e *pim.Entry, r *Request, anchor pim.Seq, now pim.Millis) {
-	e.Server, e.Ahead = c.times.Stamp(r.moment(now))
-	a := c.anchors(e.Sender)
-	l := c.times.Order(r.sending(), a.Latest())
-	if l != e.OrderTime() {
-		e.Order = l
-	}
-	if e.Anchor = anchor; anchor == 0 {
-		e.Anchor = a.Next(e.Seq, l, e.Server)
-	}
-	if a.Size() > anchorBytes {
-		c.many = append(c.many, a)
-	}
 }
 
 // change applies a create, join or leave to the memberships. It leaves a member alone whose
