@@ -11,27 +11,6 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// live is a conversation in memory: its state, and which of the cells that follow from the
-// log are known to be written.
-type live struct {
-	*conversation
-
-	// stale is set if entries behind the snapshot were loaded: nobody knows whether the cells
-	// that follow from them were written. The next write writes these cells again: every
-	// member's line, the memberships in unsettled, and the last line of each user who left.
-	stale     bool
-	unsettled map[pim.UserID]inbox.Line
-
-	unsettledSettings map[string]bool   // entities of an own log whose settings, and their effects, the next write writes again
-	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
-
-	fence    uint64  // the log's fence, read before everything else
-	affected bool    // an entry behind the snapshot has effects; they are written
-	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
-	behind   int     // bytes of the entries behind snapshot
-	durable  pim.Seq // the log's last durable seq: that before the batch under way
-}
-
 // load reads a conversation's state: the log's last seq and fence, then the snapshot, the
 // entries behind it up to that last seq, and the cells that the snapshot lacks. The fence comes
 // first. If an effect comes later, the next append conflicts, whether the load has seen the
@@ -136,34 +115,6 @@ func (l *live) take(e *pim.Entry) {
 			l.unsettled[u] = lastLine(e)
 		}
 	}
-}
-
-// settled takes note that the batch g is durable, and with it all cells that follow from the
-// log.
-func (l *live) settled(g *batch) {
-	l.stale, l.unsettled, l.unsettledSettings, l.unsettledIDs = false, nil, nil, nil
-	if g.indexed {
-		l.ids.Stored(g.level)
-	}
-	if g.snapshot != 0 {
-		l.snapshot, l.behind, l.affected = g.snapshot, 0, false
-	}
-	l.affected = l.affected || g.affects
-	for _, r := range g.write.Records {
-		l.behind += len(r)
-	}
-	for _, a := range l.many { // not before: the entries that Trim forgets must be in the log
-		a.Trim(anchorBytes)
-	}
-	l.many = l.many[:0]
-}
-
-// due reports whether a snapshot should be written: if n entries or more, or snapshotBytes
-// bytes or more, stand behind the last one, or an entry with effects, which the next load would
-// write again. n is snapshotEvery or evictedEvery. A stale state is not due, because a snapshot
-// says that all cells and effects are written.
-func (l *live) due(n pim.Seq) bool {
-	return !l.stale && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
 }
 
 func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {

@@ -38,6 +38,27 @@ type machine struct {
 	older       *machine
 }
 
+// live is a conversation in memory: its state, and which of the cells that follow from the
+// log are known to be written.
+type live struct {
+	*conversation
+
+	// stale is set if entries behind the snapshot were loaded: nobody knows whether the cells
+	// that follow from them were written. The next write writes these cells again: every
+	// member's line, the memberships in unsettled, and the last line of each user who left.
+	stale     bool
+	unsettled map[pim.UserID]inbox.Line
+
+	unsettledSettings map[string]bool   // entities of an own log whose settings, and their effects, the next write writes again
+	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
+
+	fence    uint64  // the log's fence, read before everything else
+	affected bool    // an entry behind the snapshot has effects; they are written
+	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
+	behind   int     // bytes of the entries behind snapshot
+	durable  pim.Seq // the log's last durable seq: that before the batch under way
+}
+
 // turn is what the machines of a driver see of the world at one moment.
 type turn struct {
 	now       pim.Millis
@@ -386,7 +407,30 @@ func retryable(err error) error {
 	return err
 }
 
-// snapshotWrite returns a write of the snapshot of l alone.
-func (l *live) snapshotWrite() *store.Write {
-	return &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
+// settled takes note that the batch b is durable, and with it all cells that follow from the
+// log.
+func (l *live) settled(b *batch) {
+	l.stale, l.unsettled, l.unsettledSettings, l.unsettledIDs = false, nil, nil, nil
+	if b.indexed {
+		l.ids.Stored(b.level)
+	}
+	if b.snapshot != 0 {
+		l.snapshot, l.behind, l.affected = b.snapshot, 0, false
+	}
+	l.affected = l.affected || b.affects
+	for _, r := range b.write.Records {
+		l.behind += len(r)
+	}
+	for _, a := range l.many { // not before: the entries that Trim forgets must be in the log
+		a.Trim(anchorBytes)
+	}
+	l.many = l.many[:0]
+}
+
+// due reports whether a snapshot should be written: if n entries or more, or snapshotBytes
+// bytes or more, stand behind the last one, or an entry with effects, which the next load would
+// write again. n is snapshotEvery or evictedEvery. A stale state is not due, because a snapshot
+// says that all cells and effects are written.
+func (l *live) due(n pim.Seq) bool {
+	return !l.stale && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
 }

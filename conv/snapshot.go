@@ -55,6 +55,11 @@ func (l *live) snapshotCell() store.CellWrite {
 	}
 }
 
+// snapshotWrite returns a write of the snapshot of l alone.
+func (l *live) snapshotWrite() *store.Write {
+	return &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
+}
+
 // dropSenders drops the Anchors of senders none of whose entries can be an anchor any more. If
 // more than snapshotSenders are left, it drops those who were silent for longest and raises
 // the floor over their entries.
