@@ -2,8 +2,10 @@ package conv
 
 import (
 	"context"
+	"errors"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/dedup"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/username"
@@ -69,7 +71,7 @@ func (l *live) needs(r *Request, t *turn) bool {
 	if t.refusal != nil {
 		return false
 	}
-	if l.needsOwner(r) || r.reads() && l.needsRead(r) {
+	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -99,12 +101,45 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (
 	if k.err = w.heedNames(ctx, l.newcomers(r)); k.err != nil {
 		return k
 	}
-	if k.err = l.knowOwner(ctx, w.store, r); k.err != nil {
-		return k
+	if r.Kind == pim.EntryLeave {
+		if k.err = l.knowOwner(ctx, w.store); k.err != nil {
+			return k
+		}
 	}
 	w.readAgain(l, r)
 	k.anchor, k.err = l.lookUpAnchor(ctx, w.store, r, t.now)
 	return k
+}
+
+// tooManyStretches is the error of a request whose look-up fails with dedup.ErrTooMany.
+var tooManyStretches = &pim.Error{Kind: pim.KindOverloaded, Text: dedup.ErrTooMany.Error(), Err: idsTooWide}
+
+// mayRepeat reports whether an entry may have the client message ID of r although l.ids does
+// not remember the ID. It is false for a sender who never was a member: nothing is read for
+// such a sender.
+func (l *live) mayRepeat(r *Request) bool {
+	return l.ids.Elsewhere(r.ClientID) && (!l.id.IsGroup() || l.members[r.Sender] != nil)
+}
+
+// lookUpID looks in the store for the entry with the client message ID of r, if mayRepeat. It
+// returns the entry's seq, or 0 if there is none.
+func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq, error) {
+	if !l.mayRepeat(r) {
+		return 0, nil
+	}
+	log := dedup.Log{
+		Conversation: l.id,
+		Store:        s,
+		Entries: func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error) {
+			entries, _, err := readEntries(ctx, s, l.id, from, to)
+			return entries, err
+		},
+	}
+	seq, err := l.ids.LookUp(ctx, log, r.ClientID, l.times.State().Server)
+	if errors.Is(err, dedup.ErrTooMany) {
+		err = tooManyStretches
+	}
+	return seq, err
 }
 
 // repeated returns the entry at first, which has the client message ID of r.
@@ -121,4 +156,46 @@ func (w *Writers) repeated(ctx context.Context, c pim.ConversationID, r *Request
 
 func notTheSender(r *Request) error {
 	return pim.Errorf(pim.KindConflict, "client message ID %s belongs to another sender", r.ClientID)
+}
+
+// newcomers returns the users whom r names and who may be new to the node: the two of a direct
+// conversation that has no entry yet, the members of a create or a join, and the subject of a
+// contact or block command that sets a new entity.
+func (c *conversation) newcomers(r *Request) []pim.UserID {
+	switch r.Kind {
+	case pim.EntryMessage:
+		if c.last != 0 {
+			return nil
+		}
+		if a, b, direct := c.id.DirectUsers(); direct {
+			return []pim.UserID{a, b}
+		}
+	case pim.EntryCreate, pim.EntryJoin:
+		return r.Members
+	case pim.EntryCommand:
+		if cmd := r.command; (cmd.Kind == pim.CommandContact || cmd.Kind == pim.CommandBlock) && !cmd.Removed {
+			if _, known := c.settings[cmd.Entity()]; !known {
+				return []pim.UserID{pim.UserID(cmd.Subject)}
+			}
+		}
+	}
+	return nil
+}
+
+// heedNames returns an error if a newcomer has a name that username.Check refuses, unless the
+// node knows that user already. It asks the store only about such names.
+func (s *Writers) heedNames(ctx context.Context, newcomers []pim.UserID) error {
+	for _, u := range newcomers {
+		refusal := username.Check("user ID", string(u))
+		if refusal == nil {
+			continue
+		}
+		if known, err := inbox.Known(ctx, s.store, u); err != nil || !known {
+			if err == nil {
+				err = refusal
+			}
+			return err
+		}
+	}
+	return nil
 }

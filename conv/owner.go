@@ -56,21 +56,17 @@ func (c *conversation) eldest() (users []pim.UserID) {
 	return users
 }
 
-// needsOwner reports whether r depends on who the owner is, and the place of one of several
-// eldest is not known.
-func (l *live) needsOwner(r *Request) bool {
-	if r.Kind != pim.EntryLeave {
-		return false
-	}
+// needsOwner reports whether a look-up is needed to know the owner: the place of one of several
+// eldest is not known. Only a leave depends on who the owner is.
+func (l *live) needsOwner() bool {
 	eldest := l.eldest()
 	return len(eldest) > 1 && slices.ContainsFunc(eldest, func(u pim.UserID) bool { return l.members[u].place == 0 })
 }
 
-// knowOwner gives the eldest their places, if r needs them. The members' cells do not hold
-// places, so knowOwner reads them from the entry that made the eldest members, once for each
-// such entry.
-func (l *live) knowOwner(ctx context.Context, s store.Store, r *Request) error {
-	if !l.needsOwner(r) {
+// knowOwner gives the eldest their places, if needsOwner. The members' cells do not hold places,
+// so knowOwner reads them from the entry that made the eldest members, once for each such entry.
+func (l *live) knowOwner(ctx context.Context, s store.Store) error {
+	if !l.needsOwner() {
 		return nil
 	}
 	eldest := l.eldest()
