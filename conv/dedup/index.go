@@ -16,7 +16,7 @@ import (
 // and one stretch of the next level stands for that cell, and so on: a log of a hundred
 // million entries has four levels.
 //
-// The index assumes nothing about the clocks that made the IDs, see strange.go.
+// The index assumes nothing about the clocks that made the IDs, see isStrange.
 
 const (
 	indexBlock = 128 // entries of a stretch, at most

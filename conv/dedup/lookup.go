@@ -25,13 +25,6 @@ type Log struct {
 	Entries func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error)
 }
 
-// Elsewhere reports whether an entry may have id although id is not remembered. Then only
-// LookUp can tell, which reads the store.
-func (x *IDs) Elsewhere(id pim.ClientMessageID) bool {
-	t := idTime(id)
-	return (t <= x.recent.newestGone || x.strangers.mayHave(t)) && x.recent.seq(id) == 0
-}
-
 // LookUp returns the seq of the entry with id, or 0 if there is none. Elsewhere(id) must be
 // true. now is the conversation's time. After LookUp x may remember more IDs than before, see
 // Room. Errors are those of log, or ErrTooMany.

@@ -33,7 +33,7 @@ type recent struct {
 	// ID of a later time cannot be among them: that is the usual case, without a look-up.
 	newestGone int64
 
-	strange map[pim.Seq]bool // seqs of the remembered IDs that are strange, see strange.go
+	strange map[pim.Seq]bool // seqs of the remembered IDs that are strange
 	settles []settle         // by age
 }
 

@@ -240,11 +240,13 @@ func (c *commit) writes() (n int) {
 	return n
 }
 
-// apply applies b, and gives back st, the stream of those chunks of b that are kept apart. If
-// it returns an error, nobody knows whether b was written.
+// apply applies b, and gives back st, the stream of those chunks of b that are kept apart (nil:
+// there are none). If it returns an error, nobody knows whether b was written.
 func (s *Store) apply(b *crdb.Batch, st *stream) error {
 	err := s.db.Apply(b, crdb.NoSync)
-	s.streams.give(st)
+	if st != nil {
+		s.streams.give(st)
+	}
 	return s.failed(err)
 }
 

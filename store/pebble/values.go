@@ -80,11 +80,8 @@ func (s *streams) take() *stream {
 	return st
 }
 
-// give takes back a stream, if st is not nil.
+// give takes back a stream.
 func (s *streams) give(st *stream) {
-	if st == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.idle = append(s.idle, st)
