@@ -104,6 +104,46 @@ func (b *batch) clear() {
 	}
 }
 
+// batchPool holds the empty batches of a driver, for their next use. The zero value has none.
+type batchPool struct {
+	free []*batch
+	room int // of free, see batch.room
+}
+
+const (
+	poolBytes = 1 << 20  // room of the batches that a pool keeps, at most
+	idleBytes = 64 << 10 // and after shrink
+)
+
+// get returns an empty batch.
+func (p *batchPool) get() *batch {
+	n := len(p.free)
+	if n == 0 {
+		return new(batch)
+	}
+	b := p.free[n-1]
+	p.free[n-1] = nil
+	p.free = p.free[:n-1]
+	p.room -= b.room()
+	return b
+}
+
+// put takes back b, which nobody refers to any more.
+func (p *batchPool) put(b *batch) {
+	b.clear()
+	if room := b.room(); p.room+room <= poolBytes {
+		p.free = append(p.free, b)
+		p.room += room
+	}
+}
+
+// shrink keeps few batches. A driver calls it when nothing is under way.
+func (p *batchPool) shrink() {
+	for p.room > idleBytes {
+		p.get()
+	}
+}
+
 // add takes in r, whose outcome is an entry.
 func (b *batch) add(r *Request, o *outcome) {
 	at := len(b.arena)

@@ -16,8 +16,6 @@ const (
 	queueBound = 1 << 16   // requests without an answer that one driver holds
 	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
 	maxTries   = 3         // a request fails when so many of its writes have failed
-	freeBytes  = 1 << 20   // bytes of the empty batches that a driver keeps, about
-	idleBytes  = 64 << 10  // and while nothing is under way
 
 	// If gatherBatches batches or gatherRequests requests are under way, the driver begins no
 	// batch until fewer are, or until gatherFor has passed since it last began some. Requests
@@ -56,8 +54,7 @@ type driver struct {
 	taken    int         // requests in them
 	begun    time.Time   // when the newest batches under way were begun
 	gathered *time.Timer // fires when active machines have waited for gatherFor
-	free     []*batch
-	freeRoom int // of free, see room
+	free     batchPool
 
 	newest  *machine // the machines in a list, by their last use
 	oldest  *machine
@@ -198,7 +195,9 @@ func (d *driver) turn(ctx context.Context) {
 	d.write(ctx)
 	d.look(ctx)
 	d.deliver()
-	d.keepFew()
+	if d.writing == 0 {
+		d.free.shrink()
+	}
 	d.shrink(&t)
 	d.writeLater(ctx)
 }
@@ -218,7 +217,7 @@ func (d *driver) advance(t *turn) {
 		}
 		m.active = false
 		idle := m.batch == nil
-		m.advance(t, &d.out, d.fresh)
+		m.advance(t, &d.out, &d.free)
 		if idle && m.batch != nil {
 			if taken += len(m.batch.requests); taken >= gatherRequests {
 				wait = gatherFor
@@ -304,34 +303,6 @@ func (d *driver) activate(m *machine) {
 	}
 }
 
-// fresh returns an empty batch.
-func (d *driver) fresh() *batch {
-	if n := len(d.free); n > 0 {
-		b := d.free[n-1]
-		d.free[n-1] = nil
-		d.free = d.free[:n-1]
-		d.freeRoom -= b.room()
-		return b
-	}
-	return new(batch)
-}
-
-// keep takes back b, which nobody refers to any more.
-func (d *driver) keep(b *batch) {
-	b.clear()
-	if room := b.room(); d.freeRoom+room <= freeBytes {
-		d.free = append(d.free, b)
-		d.freeRoom += room
-	}
-}
-
-// keepFew drops empty batches while nothing is under way.
-func (d *driver) keepFew() {
-	for d.writing == 0 && d.freeRoom > idleBytes {
-		d.fresh()
-	}
-}
-
 // write begins the writes of this turn.
 func (d *driver) write(ctx context.Context) {
 	if len(d.out.batches) == 0 {
@@ -413,7 +384,7 @@ func (d *driver) deliver() bool {
 		d.answered(o.answers)
 	}
 	for _, b := range o.done {
-		d.keep(b)
+		d.free.put(b)
 	}
 	o.delivered()
 	return some

@@ -74,7 +74,7 @@ type output struct {
 	lookups []*lookup      // to be carried out
 	answers []Answer
 	pushes  []Published
-	done    []*batch // to be kept once answers and pushes, which refer to them, are delivered
+	done    []*batch // for the pool once answers and pushes, which refer to them, are delivered
 }
 
 // delivered empties what Outlet.Deliver was called with. o keeps its buffers.
@@ -102,14 +102,14 @@ func (m *machine) ready() bool {
 	return m.batch == nil && m.lookup == nil && m.live != nil && len(m.waiting) > 0
 }
 
-// advance does what can be done now. fresh returns empty batches.
-func (m *machine) advance(t *turn, o *output, fresh func() *batch) {
+// advance does what can be done now. It takes empty batches from free.
+func (m *machine) advance(t *turn, o *output, free *batchPool) {
 	for m.batch == nil && m.lookup == nil && len(m.waiting) > 0 {
 		if m.live == nil {
 			m.look(&lookup{waited: len(m.waiting)}, o)
 			return
 		}
-		b := fresh()
+		b := free.get()
 		if l := m.fill(b, t); l != nil && b.empty() {
 			m.look(l, o)
 			o.done = append(o.done, b)
