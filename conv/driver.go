@@ -16,15 +16,6 @@ const (
 	queueBound = 1 << 16   // requests without an answer that one driver holds
 	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
 	maxTries   = 3         // a request fails when so many of its writes have failed
-
-	// If gatherBatches batches or gatherRequests requests are under way, the driver begins no
-	// batch until fewer are, or until gatherFor has passed since it last began some. Requests
-	// gather meanwhile, as with Nagle's algorithm. So the two sides of a direct conversation
-	// share a batch, what is under way stays in the CPU's caches, and a slow write holds up
-	// the others for 2 ms at most.
-	gatherBatches  = 16
-	gatherRequests = 1024
-	gatherFor      = 2 * time.Millisecond
 )
 
 // driver drives the machines of the conversations that hash to it. It is one goroutine. It
@@ -50,10 +41,7 @@ type driver struct {
 	out      output
 	writes   []*store.Write // buffer for the writes of one turn
 	lookups  lookupQueue
-	writing  int         // batches and look-ups that write, under way
-	taken    int         // requests in them
-	begun    time.Time   // when the newest batches under way were begun
-	gathered *time.Timer // fires when active machines have waited for gatherFor
+	gather   gathering
 	free     batchPool
 
 	newest  *machine // the machines in a list, by their last use
@@ -79,7 +67,7 @@ type drain struct {
 func newDriver(w *Writers, part int) *driver {
 	return &driver{
 		Writers: w, part: part, wake: make(chan struct{}, 1), drains: []*drain{{}},
-		machines: make(map[pim.ConversationID]*machine), gathered: time.NewTimer(time.Hour),
+		machines: make(map[pim.ConversationID]*machine), gather: gathering{timer: time.NewTimer(time.Hour)},
 	}
 }
 
@@ -166,12 +154,12 @@ func (d *driver) giveBack(in arrivals) {
 }
 
 func (d *driver) run(ctx context.Context) {
-	defer d.gathered.Stop()
+	defer d.gather.timer.Stop()
 	for {
 		select {
 		case <-d.wake:
 			d.turn(ctx)
-		case <-d.gathered.C:
+		case <-d.gather.timer.C:
 			d.turn(ctx)
 		case <-ctx.Done():
 			d.stop(ctx)
@@ -195,7 +183,7 @@ func (d *driver) turn(ctx context.Context) {
 	d.write(ctx)
 	d.look(ctx)
 	d.deliver()
-	if d.writing == 0 {
+	if d.gather.writing == 0 {
 		d.free.shrink()
 	}
 	d.shrink(&t)
@@ -205,13 +193,10 @@ func (d *driver) turn(ctx context.Context) {
 // advance advances the active machines. While requests gather, it leaves out the machines
 // that could begin a batch. They stay active for a later turn.
 func (d *driver) advance(t *turn) {
-	wait, taken := time.Duration(0), 0
-	if d.writing >= gatherBatches || d.taken >= gatherRequests {
-		wait = gatherFor - time.Since(d.begun)
-	}
+	d.gather.decide()
 	kept := d.active[:0]
 	for _, m := range d.active {
-		if wait > 0 && m.ready() {
+		if d.gather.wait > 0 && m.ready() {
 			kept = append(kept, m)
 			continue
 		}
@@ -219,16 +204,13 @@ func (d *driver) advance(t *turn) {
 		idle := m.batch == nil
 		m.advance(t, &d.out, &d.free)
 		if idle && m.batch != nil {
-			if taken += len(m.batch.requests); taken >= gatherRequests {
-				wait = gatherFor
-			}
+			d.gather.took(m.batch)
 		}
 		d.used(m)
 	}
-	d.taken += taken
 	clear(d.active[len(kept):])
 	if d.active = kept; len(kept) > 0 {
-		d.gathered.Reset(wait)
+		d.gather.timer.Reset(d.gather.wait)
 	}
 }
 
@@ -244,7 +226,6 @@ func (d *driver) hear() {
 		if b.left--; b.left > 0 {
 			continue
 		}
-		d.writing--
 		d.metrics.committed(b, now)
 		m := b.machine
 		err := m.committed(&d.out)
@@ -253,9 +234,7 @@ func (d *driver) hear() {
 			failed, failure = m, err
 			failures++
 		}
-		if m.batch == nil {
-			d.taken -= len(b.requests)
-		}
+		d.gather.ended(b, m.batch == nil)
 		d.weighAgain(m)
 		d.activate(m)
 	}
@@ -267,7 +246,7 @@ func (d *driver) hear() {
 			d.lookups.end(l)
 		}
 		if l.write != nil {
-			d.writing--
+			d.gather.writing--
 		}
 		m := l.machine
 		if l.live != nil {
@@ -313,14 +292,11 @@ func (d *driver) write(ctx context.Context) {
 		at := len(d.writes)
 		d.writes = b.appendWrites(d.writes)
 		b.begun, b.left = now, len(d.writes)-at
-		if !b.affecting {
-			d.begun = now
-		}
+		d.gather.began(b, now)
 		for _, w := range d.writes[at:] {
 			w.Owner = b
 		}
 	}
-	d.writing += len(d.out.batches)
 	// Not ctx: while the driver stops, a batch that waits for space in the store is still written.
 	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
 	clear(d.out.batches)
@@ -361,7 +337,7 @@ func (d *driver) look(ctx context.Context) {
 
 // writeFor begins the write of l.
 func (d *driver) writeFor(ctx context.Context, l *lookup) {
-	d.writing++
+	d.gather.writing++
 	d.store.Begin(context.WithoutCancel(ctx), []*store.Write{l.write}, store.Durable, func(w *store.Write) {
 		l.err = w.Err
 		d.found(l)
@@ -451,9 +427,64 @@ func (d *driver) stop(ctx context.Context) {
 			}
 		}
 		d.deliver()
-		if d.writing == 0 && d.lookups.underWay == 0 {
+		if d.gather.writing == 0 && d.lookups.underWay == 0 {
 			return
 		}
 		<-d.wake
+	}
+}
+
+const (
+	gatherBatches  = 16
+	gatherRequests = 1024
+	gatherFor      = 2 * time.Millisecond
+)
+
+// gathering counts what a driver has the store write, and says when requests are to gather. If
+// gatherBatches batches or gatherRequests requests are under way, the driver begins no batch
+// until fewer are, or until gatherFor has passed since it last began some. In one turn it
+// takes about gatherRequests requests at most. Requests gather meanwhile, as with Nagle's
+// algorithm. So the two sides of a direct conversation share a batch, what is under way stays
+// in the CPU's caches, and a slow write holds up the others for 2 ms at most.
+type gathering struct {
+	writing  int         // batches and look-ups whose writes are under way
+	requests int         // in batches that are under way, or about to begin
+	begun    time.Time   // when the newest append was begun
+	timer    *time.Timer // fires when machines that are ready have waited
+
+	// Of this turn.
+	wait  time.Duration // no batch begins before so much has passed; at most 0: some may begin
+	taken int           // requests in the batches of this turn
+}
+
+// decide says for a new turn whether batches may begin.
+func (g *gathering) decide() {
+	g.wait, g.taken = 0, 0
+	if g.writing >= gatherBatches || g.requests >= gatherRequests {
+		g.wait = gatherFor - time.Since(g.begun)
+	}
+}
+
+// took notes that b is to begin in this turn.
+func (g *gathering) took(b *batch) {
+	g.requests += len(b.requests)
+	if g.taken += len(b.requests); g.taken >= gatherRequests {
+		g.wait = gatherFor
+	}
+}
+
+// began notes that writes of b have begun.
+func (g *gathering) began(b *batch, now time.Time) {
+	g.writing++
+	if !b.affecting {
+		g.begun = now
+	}
+}
+
+// ended notes that the writes of b under way have ended. If last is set, b has no more.
+func (g *gathering) ended(b *batch, last bool) {
+	g.writing--
+	if last {
+		g.requests -= len(b.requests)
 	}
 }
