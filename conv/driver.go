@@ -32,7 +32,7 @@ type driver struct {
 	in     arrivals
 	queue  int // requests that have no answer
 	closed bool
-	drains []*drain // the last one counts the requests that come now
+	drains drains
 
 	// Owned by run.
 	spare    arrivals // empty; its buffers are for the next arrivals
@@ -58,15 +58,9 @@ type arrivals struct {
 	found     []*lookup
 }
 
-// drain counts those requests without an answer that came between two calls of Drain.
-type drain struct {
-	left int
-	done chan struct{} // closed when left becomes 0; nil if nobody waits
-}
-
 func newDriver(w *Writers, part int) *driver {
 	return &driver{
-		Writers: w, part: part, wake: make(chan struct{}, 1), drains: []*drain{{}},
+		Writers: w, part: part, wake: make(chan struct{}, 1), drains: drains{new(drain)},
 		machines: make(map[pim.ConversationID]*machine), gather: gathering{timer: time.NewTimer(time.Hour)},
 	}
 }
@@ -101,11 +95,10 @@ func (d *driver) enqueue(requests []*Request) error {
 		return errTooMuch
 	}
 	d.metrics.queued(len(requests), size)
-	now := d.drains[len(d.drains)-1]
 	for _, r := range requests {
-		r.drain, r.loaded, r.doubted, r.fenced, r.tries = now, false, false, false, 0
+		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, 0
 	}
-	now.left += len(requests)
+	d.drains.came(requests)
 	d.queue += len(requests)
 	d.in.requests = append(d.in.requests, requests...)
 	d.poke()
@@ -366,47 +359,6 @@ func (d *driver) deliver() bool {
 	return some
 }
 
-// answered counts requests that have got their answer.
-func (d *driver) answered(answers []Answer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.queue -= len(answers)
-	for i := range answers {
-		n := answers[i].Request.drain
-		if n.left--; n.left == 0 && n.done != nil {
-			close(n.done)
-		}
-	}
-}
-
-// await waits until all requests that have come so far are answered, or until ctx ends; then
-// it returns the error of ctx.
-func (d *driver) await(ctx context.Context) error {
-	for _, n := range d.undrained() {
-		select {
-		case <-n.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// undrained returns the drains of all requests so far that have no answer.
-func (d *driver) undrained() []*drain {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.drains = slices.DeleteFunc(d.drains, func(n *drain) bool { return n.left == 0 })
-	waits := slices.Clone(d.drains)
-	for _, n := range waits {
-		if n.done == nil {
-			n.done = make(chan struct{})
-		}
-	}
-	d.drains = append(d.drains, new(drain))
-	return waits
-}
-
 // stop waits for what is under way, and answers everything else with errStopping.
 func (d *driver) stop(ctx context.Context) {
 	d.mu.Lock()
@@ -432,6 +384,71 @@ func (d *driver) stop(ctx context.Context) {
 		}
 		<-d.wake
 	}
+}
+
+// answered counts requests that have got their answer.
+func (d *driver) answered(answers []Answer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue -= len(answers)
+	for i := range answers {
+		answers[i].Request.drain.answered()
+	}
+}
+
+// await waits until all requests that have come so far are answered, or until ctx ends; then
+// it returns the error of ctx.
+func (d *driver) await(ctx context.Context) error {
+	d.mu.Lock()
+	waits := d.drains.next()
+	d.mu.Unlock()
+	for _, n := range waits {
+		select {
+		case <-n.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// drain counts those requests without an answer that came between two calls of await.
+type drain struct {
+	left int
+	done chan struct{} // closed when left becomes 0; nil if nobody waits
+}
+
+// drains are the drains of a driver whose requests are not all answered, and the one that counts
+// the requests that come now. That is the last one.
+type drains []*drain
+
+// came notes that requests have come.
+func (s drains) came(requests []*Request) {
+	now := s[len(s)-1]
+	for _, r := range requests {
+		r.drain = now
+	}
+	now.left += len(requests)
+}
+
+// answered notes that a request of n has got its answer.
+func (n *drain) answered() {
+	if n.left--; n.left == 0 && n.done != nil {
+		close(n.done)
+	}
+}
+
+// next begins a new drain, and returns those whose requests are not all answered.
+func (s *drains) next() []*drain {
+	*s = slices.DeleteFunc(*s, func(n *drain) bool { return n.left == 0 })
+	waits := slices.Clone(*s)
+	for _, n := range waits {
+		if n.done == nil {
+			n.done = make(chan struct{})
+		}
+	}
+	*s = append(*s, new(drain))
+	return waits
 }
 
 const (
