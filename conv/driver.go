@@ -12,11 +12,8 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-const (
-	queueBound = 1 << 16   // requests without an answer that one driver holds
-	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
-	maxTries   = 3         // a request fails when so many of its writes have failed
-)
+// maxTries is how often a request is tried: it fails when so many of its writes have failed.
+const maxTries = 3
 
 // driver drives the machines of the conversations that hash to it. It is one goroutine. It
 // waits only for what comes in, and while the store has no space for more writes: each
@@ -24,18 +21,11 @@ const (
 type driver struct {
 	// Set at construction.
 	*Writers
-	part int           // the driver's part of Writers.memory
-	wake chan struct{} // capacity 1: something has come in
+	part int // the driver's part of Writers.memory
 
-	// Guarded by mu.
-	mu     sync.Mutex
-	in     arrivals
-	queue  int // requests that have no answer
-	closed bool
-	drains drains
+	in arrivals // from any goroutine
 
 	// Owned by run.
-	spare    arrivals // empty; its buffers are for the next arrivals
 	machines map[pim.ConversationID]*machine
 	active   []*machine // to be advanced in this turn
 	out      output
@@ -51,17 +41,12 @@ type driver struct {
 	shown   int // how many machines the metric counts
 }
 
-// arrivals is what has come in for a driver.
-type arrivals struct {
-	requests  []*Request
-	committed []*batch // a write of theirs has an outcome; as often as they have writes
-	found     []*lookup
-}
-
 func newDriver(w *Writers, part int) *driver {
 	return &driver{
-		Writers: w, part: part, wake: make(chan struct{}, 1), drains: drains{new(drain)},
-		machines: make(map[pim.ConversationID]*machine), gather: gathering{timer: time.NewTimer(time.Hour)},
+		Writers: w, part: part,
+		in:       arrivals{writers: w, wake: make(chan struct{}, 1), drains: drains{new(drain)}},
+		machines: make(map[pim.ConversationID]*machine),
+		gather:   gathering{timer: time.NewTimer(time.Hour)},
 	}
 }
 
@@ -70,87 +55,11 @@ func (w *Writers) driver(c pim.ConversationID) *driver {
 	return w.drivers[maphash.String(w.seed, string(c))%uint64(len(w.drivers))]
 }
 
-var (
-	errStopping    = pim.Errorf(pim.KindUnavailable, "the node is stopping")
-	errOverloaded  = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
-	errManyLookups = &pim.Error{Kind: pim.KindOverloaded, Text: "too many of the user's messages have to be looked up", RetryAfter: time.Second, Err: manyLookups}
-	errTooMuch     = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
-)
-
-// enqueue takes requests in, all of them or none. The error says why it does not.
-func (d *driver) enqueue(requests []*Request) error {
-	size := int64(0)
-	for _, r := range requests {
-		size += r.size()
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.closed:
-		return errStopping
-	case d.queue+len(requests) > queueBound:
-		return errOverloaded
-	case d.queued.Add(size) > queueBytes:
-		d.queued.Add(-size)
-		return errTooMuch
-	}
-	d.metrics.queued(len(requests), size)
-	for _, r := range requests {
-		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, 0
-	}
-	d.drains.came(requests)
-	d.queue += len(requests)
-	d.in.requests = append(d.in.requests, requests...)
-	d.poke()
-	return nil
-}
-
-// written takes the write of a batch that has its outcome. The store calls it.
-func (d *driver) written(w *store.Write) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.in.committed = append(d.in.committed, w.Owner.(*batch))
-	d.poke()
-}
-
-// found takes a look-up that has ended.
-func (d *driver) found(l *lookup) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.in.found = append(d.in.found, l)
-	d.poke()
-}
-
-// poke wakes run. The caller holds d.mu.
-func (d *driver) poke() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns what has come in. The caller must give it back.
-func (d *driver) take() arrivals {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	in := d.in
-	d.in, d.spare = d.spare, arrivals{}
-	return in
-}
-
-// giveBack empties in and keeps its buffers for what comes in later.
-func (d *driver) giveBack(in arrivals) {
-	clear(in.requests)
-	clear(in.committed)
-	clear(in.found)
-	d.spare = arrivals{in.requests[:0], in.committed[:0], in.found[:0]}
-}
-
 func (d *driver) run(ctx context.Context) {
 	defer d.gather.timer.Stop()
 	for {
 		select {
-		case <-d.wake:
+		case <-d.in.wake:
 			d.turn(ctx)
 		case <-d.gather.timer.C:
 			d.turn(ctx)
@@ -209,8 +118,8 @@ func (d *driver) advance(t *turn) {
 
 // hear gives machines what has come in.
 func (d *driver) hear() {
-	in := d.take()
-	defer d.giveBack(in)
+	in := d.in.take()
+	defer d.in.giveBack(in)
 	now := time.Now()
 	var failed *machine
 	var failure error // of failed
@@ -291,7 +200,7 @@ func (d *driver) write(ctx context.Context) {
 		}
 	}
 	// Not ctx: while the driver stops, a batch that waits for space in the store is still written.
-	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.written)
+	d.store.Begin(context.WithoutCancel(ctx), d.writes, store.Durable, d.in.written)
 	clear(d.out.batches)
 	d.out.batches = d.out.batches[:0]
 	clear(d.writes)
@@ -316,14 +225,14 @@ func (d *driver) look(ctx context.Context) {
 			d.writeFor(ctx, l)
 		} else if !d.lookups.add(l) {
 			l.request.known, l.request.looked = known{err: errManyLookups}, true
-			d.found(l)
+			d.in.found(l)
 		}
 	}
 	d.out.lookups = d.out.lookups[:0]
 	for l := d.lookups.begin(); l != nil; l = d.lookups.begin() {
 		d.stopped.Go(func() {
 			d.lookUp(ctx, l)
-			d.found(l)
+			d.in.found(l)
 		})
 	}
 }
@@ -333,7 +242,7 @@ func (d *driver) writeFor(ctx context.Context, l *lookup) {
 	d.gather.writing++
 	d.store.Begin(context.WithoutCancel(ctx), []*store.Write{l.write}, store.Durable, func(w *store.Write) {
 		l.err = w.Err
-		d.found(l)
+		d.in.found(l)
 	})
 }
 
@@ -350,7 +259,7 @@ func (d *driver) deliver() bool {
 		d.metrics.queued(-len(o.answers), -size)
 		d.metrics.answered(o.answers)
 		d.outlet.Deliver(o.answers, o.pushes)
-		d.answered(o.answers)
+		d.in.answered(o.answers)
 	}
 	for _, b := range o.done {
 		d.free.put(b)
@@ -361,9 +270,7 @@ func (d *driver) deliver() bool {
 
 // stop waits for what is under way, and answers everything else with errStopping.
 func (d *driver) stop(ctx context.Context) {
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
+	d.in.close()
 	for {
 		d.hear()
 		d.write(ctx) // the effects of batches
@@ -382,26 +289,136 @@ func (d *driver) stop(ctx context.Context) {
 		if d.gather.writing == 0 && d.lookups.underWay == 0 {
 			return
 		}
-		<-d.wake
+		<-d.in.wake
 	}
 }
 
+const (
+	queueBound = 1 << 16   // requests without an answer that one driver holds
+	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
+)
+
+var (
+	errStopping    = pim.Errorf(pim.KindUnavailable, "the node is stopping")
+	errOverloaded  = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
+	errManyLookups = &pim.Error{Kind: pim.KindOverloaded, Text: "too many of the user's messages have to be looked up", RetryAfter: time.Second, Err: manyLookups}
+	errTooMuch     = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
+)
+
+// arrivals is what comes in for a driver: requests from Submit, outcomes of writes from the
+// store, results of look-ups. Each wakes the driver, which takes all of them at a time. arrivals
+// also counts the requests without an answer, and refuses more than queueBound and queueBytes.
+type arrivals struct {
+	writers *Writers
+	wake    chan struct{} // capacity 1: something has come in
+	spare   arrived       // owned by the driver: empty, its buffers are for what comes in later
+
+	mu         sync.Mutex // guards the fields below
+	arrived    arrived    // that the driver has not taken
+	unanswered int        // requests
+	drains     drains     // the same requests
+	closed     bool       // no more requests are taken
+}
+
+// arrived is what a driver takes at a time.
+type arrived struct {
+	requests  []*Request
+	committed []*batch // a write of theirs has an outcome; as often as they have writes
+	found     []*lookup
+}
+
+// put takes requests in, all of them or none. The error says why it does not.
+func (a *arrivals) put(requests []*Request) error {
+	size := int64(0)
+	for _, r := range requests {
+		size += r.size()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return errStopping
+	case a.unanswered+len(requests) > queueBound:
+		return errOverloaded
+	case a.writers.queued.Add(size) > queueBytes:
+		a.writers.queued.Add(-size)
+		return errTooMuch
+	}
+	a.writers.metrics.queued(len(requests), size)
+	for _, r := range requests {
+		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, 0
+	}
+	a.drains.came(requests)
+	a.unanswered += len(requests)
+	a.arrived.requests = append(a.arrived.requests, requests...)
+	a.poke()
+	return nil
+}
+
+// written takes the write of a batch that has its outcome. The store calls it.
+func (a *arrivals) written(w *store.Write) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived.committed = append(a.arrived.committed, w.Owner.(*batch))
+	a.poke()
+}
+
+// found takes a look-up that has ended.
+func (a *arrivals) found(l *lookup) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived.found = append(a.arrived.found, l)
+	a.poke()
+}
+
+// poke wakes the driver. The caller holds a.mu.
+func (a *arrivals) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what has come in. The driver must give it back.
+func (a *arrivals) take() arrived {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	in := a.arrived
+	a.arrived, a.spare = a.spare, arrived{}
+	return in
+}
+
+// giveBack empties in and keeps its buffers for what comes in later.
+func (a *arrivals) giveBack(in arrived) {
+	clear(in.requests)
+	clear(in.committed)
+	clear(in.found)
+	a.spare = arrived{in.requests[:0], in.committed[:0], in.found[:0]}
+}
+
 // answered counts requests that have got their answer.
-func (d *driver) answered(answers []Answer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.queue -= len(answers)
+func (a *arrivals) answered(answers []Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unanswered -= len(answers)
 	for i := range answers {
 		answers[i].Request.drain.answered()
 	}
 }
 
-// await waits until all requests that have come so far are answered, or until ctx ends; then
+// close makes put refuse requests.
+func (a *arrivals) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+}
+
+// drain waits until all requests that have come so far are answered, or until ctx ends; then
 // it returns the error of ctx.
-func (d *driver) await(ctx context.Context) error {
-	d.mu.Lock()
-	waits := d.drains.next()
-	d.mu.Unlock()
+func (a *arrivals) drain(ctx context.Context) error {
+	a.mu.Lock()
+	waits := a.drains.next()
+	a.mu.Unlock()
 	for _, n := range waits {
 		select {
 		case <-n.done:
@@ -412,7 +429,7 @@ func (d *driver) await(ctx context.Context) error {
 	return nil
 }
 
-// drain counts those requests without an answer that came between two calls of await.
+// drain counts those requests without an answer that came between two calls of Drain.
 type drain struct {
 	left int
 	done chan struct{} // closed when left becomes 0; nil if nobody waits

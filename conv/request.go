@@ -23,7 +23,7 @@ type Request struct {
 	// Set by Submit.
 	command *pim.Command // of an EntryCommand, decoded
 	read    reading      // of a read command; a look-up may replace it
-	drain   *drain       // the driver's newest drain when the request came
+	drain   *drain       // the newest drain when the request came
 
 	// Set by the machine, and by its look-up for the request.
 	known   known      // what a look-up found for the request
@@ -104,7 +104,7 @@ func (w *Writers) Submit(requests []*Request) {
 		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
 			n++
 		}
-		if err := w.driver(r.Conversation).enqueue(requests[:n]); err != nil {
+		if err := w.driver(r.Conversation).in.put(requests[:n]); err != nil {
 			for _, r := range requests[:n] {
 				refused = append(refused, Answer{Request: r, Err: err})
 			}

@@ -102,7 +102,7 @@ func (w *Writers) Close() {
 // first, it returns the error of ctx.
 func (w *Writers) Drain(ctx context.Context) error {
 	for _, d := range w.drivers {
-		if err := d.await(ctx); err != nil {
+		if err := d.in.drain(ctx); err != nil {
 			return err
 		}
 	}
