@@ -27,7 +27,7 @@ type driver struct {
 
 	// Owned by run.
 	machines map[pim.ConversationID]*machine
-	active   []*machine // to be advanced in this turn
+	touched  []*machine // to be advanced, see turn
 	out      output
 	writes   []*store.Write // buffer for the writes of one turn
 	lookups  lookupQueue
@@ -71,7 +71,8 @@ func (d *driver) run(ctx context.Context) {
 }
 
 // turn gives each machine what has come in for it, advances the machines, and carries out
-// their output.
+// their output. Only touched machines are advanced: those for which something has come in since
+// they were advanced last.
 func (d *driver) turn(ctx context.Context) {
 	d.hear()
 	if d.deliver() {
@@ -92,17 +93,17 @@ func (d *driver) turn(ctx context.Context) {
 	d.writeLater(ctx)
 }
 
-// advance advances the active machines. While requests gather, it leaves out the machines
-// that could begin a batch. They stay active for a later turn.
+// advance advances the touched machines. While requests gather, it leaves out the machines
+// that could begin a batch. They stay touched for a later turn.
 func (d *driver) advance(t *turn) {
 	d.gather.decide()
-	kept := d.active[:0]
-	for _, m := range d.active {
+	kept := d.touched[:0]
+	for _, m := range d.touched {
 		if d.gather.wait > 0 && m.ready() {
 			kept = append(kept, m)
 			continue
 		}
-		m.active = false
+		m.touched = false
 		idle := m.batch == nil
 		m.advance(t, &d.out, &d.free)
 		if idle && m.batch != nil {
@@ -110,8 +111,8 @@ func (d *driver) advance(t *turn) {
 		}
 		d.used(m)
 	}
-	clear(d.active[len(kept):])
-	if d.active = kept; len(kept) > 0 {
+	clear(d.touched[len(kept):])
+	if d.touched = kept; len(kept) > 0 {
 		d.gather.timer.Reset(d.gather.wait)
 	}
 }
@@ -138,7 +139,7 @@ func (d *driver) hear() {
 		}
 		d.gather.ended(b, m.batch == nil)
 		d.weighAgain(m)
-		d.activate(m)
+		d.touch(m)
 	}
 	if failed != nil { // a disk that fails does so for very many at a time
 		d.log.Error("writes failed", "conversations", failures, "one", failed.id, "err", failure)
@@ -156,12 +157,12 @@ func (d *driver) hear() {
 		}
 		m.found(&d.out)
 		d.weighAgain(m) // the look-up of one client message ID may have put many into memory
-		d.activate(m)
+		d.touch(m)
 	}
 	for _, r := range in.requests {
 		m := d.machine(r.Conversation)
 		m.waiting = append(m.waiting, r)
-		d.activate(m)
+		d.touch(m)
 	}
 }
 
@@ -176,11 +177,11 @@ func (d *driver) machine(id pim.ConversationID) *machine {
 	return m
 }
 
-// activate makes m one of the machines that this turn advances.
-func (d *driver) activate(m *machine) {
-	if !m.active {
-		m.active = true
-		d.active = append(d.active, m)
+// touch notes that something has come in for m.
+func (d *driver) touch(m *machine) {
+	if !m.touched {
+		m.touched = true
+		d.touched = append(d.touched, m)
 	}
 }
 

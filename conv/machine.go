@@ -30,7 +30,7 @@ type machine struct {
 	announced announced // the intent, see effects.go
 
 	// Owned by the driver.
-	active      bool     // to be advanced in this turn
+	touched     bool     // in driver.touched
 	weight      int      // cost when it was counted last, see memory.go
 	weighed     pim.Seq  // the log's last seq at that time
 	bulkWeighed int      // bulk at that time
