@@ -124,6 +124,9 @@ type CellWrite struct {
 // With Raise, a write raises the log's fence in place of appending. The engine writes
 // the cells first: whoever sees the raised fence sees the cells too. A crash between the
 // two is possible. Raise depends on nothing and may be repeated.
+//
+// Store.Begin takes a write and tells its outcome later: the engine sets Err and calls done
+// with the write. Owner then tells the caller what the write belongs to.
 type Write struct {
 	Log     Log
 	After   pim.Seq  // the seq that the first record follows
@@ -132,8 +135,7 @@ type Write struct {
 	Raise   bool     // raise the fence of Log; then there are no Records, and After and Fence say nothing
 	Cells   []CellWrite
 
-	// Owner is the caller's: what the write belongs to. Engines do not look at it.
-	Owner any
+	Owner any // the caller's; engines do not look at it
 
 	// Err is the write's own outcome, set before done is called with it: nil, a
 	// *ConflictError, a *pim.Error, or the context's error. With ErrUnknown in its chain

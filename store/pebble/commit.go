@@ -10,6 +10,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
+// A commit compares the appends with their logs' ends, puts everything into one batch of
+// Pebble's, applies that, has it synced and calls done for each write.
+
 // commit holds the writes that a committer carries out together.
 type commit struct {
 	ops     []op
@@ -19,7 +22,10 @@ type commit struct {
 	stream  *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
 
-// passed is a passing cell that a commit writes, and the generation it writes to.
+// passed is a passing cell that a commit writes. The cell's key has a number, the generation of
+// its partition. A List may move the partition to the next generation while the commit is under
+// way. Then the commit writes the cell again, see follow. passing.go says why there are
+// generations.
 type passed struct {
 	cell       *store.CellWrite
 	generation generation
