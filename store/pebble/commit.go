@@ -17,7 +17,7 @@ import (
 type commit struct {
 	ops     []op
 	passed  []passed // the passing cells of all ops
-	turns   uint64   // passing.turns before the generations of passed were looked up
+	moves   uint64   // passing.moves before the generations of passed were looked up
 	durable bool     // it may hold durable writes
 	stream  *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
@@ -117,7 +117,7 @@ func (s *Store) findPassing(c *commit, w *store.Write) error {
 			continue
 		}
 		if len(c.passed) == 0 {
-			c.turns = s.passing.turns.Load() // before the first look-up, see follow
+			c.moves = s.passing.moves.Load() // before the first look-up, see follow
 		}
 		g, err := s.generation(cell.Partition)
 		if err != nil {
@@ -261,11 +261,11 @@ func (s *Store) apply(b *crdb.Batch, st *stream) error {
 // has taken c's cells along.
 func (s *Store) follow(c *commit) error {
 	for len(c.passed) > 0 {
-		turns := s.passing.turns.Load()
-		if turns == c.turns {
+		moves := s.passing.moves.Load()
+		if moves == c.moves {
 			return nil
 		}
-		c.turns = turns
+		c.moves = moves
 		batch := s.db.NewBatch()
 		for i := range c.passed {
 			w := &c.passed[i]

@@ -90,8 +90,8 @@ func (s *Store) Generation(p store.Partition) int {
 	return int(g)
 }
 
-// Turn moves a passing partition to its next generation, if that saves anything.
-func (s *Store) Turn(p store.Partition) { s.turn(p) }
+// Move moves a passing partition to its next generation, if that saves anything.
+func (s *Store) Move(p store.Partition) { s.move(p) }
 
 // ForgetGenerations empties the memory of generations.
 func (s *Store) ForgetGenerations() {

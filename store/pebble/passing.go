@@ -32,19 +32,19 @@ const (
 	passingParts = 256
 	// passingCached is how many partitions of one part have their generations cached.
 	passingCached = 512
-	// If more than turnSteps steps of a List lead to no cell, the partition moves.
-	turnSteps = 64
-	// A partition with turnCells live cells or more does not move.
-	turnCells = 4096
-	// turnKeys bounds the keys that a move deletes one by one; more go as a range.
-	turnKeys = 256
+	// If more than moveSteps steps of a List lead to no cell, the partition moves.
+	moveSteps = 64
+	// A partition with moveCells live cells or more does not move.
+	moveCells = 4096
+	// moveKeys bounds the keys that a move deletes one by one; more go as a range.
+	moveKeys = 256
 )
 
 // passing caches the generations of passing partitions, split by a hash of the name into
 // parts with a lock each.
 type passing struct {
 	seed  maphash.Seed
-	turns atomic.Uint64 // counts the moves; raised before a move begins
+	moves atomic.Uint64 // counts the moves; raised before a move begins
 	parts [passingParts]passingPart
 }
 
@@ -128,18 +128,18 @@ func (s *Store) listPassing(p store.Partition, after string, limit int) ([]store
 		if g, err = s.generation(p); err != nil || g != was {
 			continue
 		}
-		if steps-len(cells) > max(turnSteps, len(cells)) && s.refusal() == nil {
-			s.turn(p)
+		if steps-len(cells) > max(moveSteps, len(cells)) && s.refusal() == nil {
+			s.move(p)
 		}
 		return cells, nil
 	}
 	return nil, err
 }
 
-// turn moves p to its next generation, unless p has so many live cells that a move
+// move moves p to its next generation, unless p has so many live cells that a move
 // would cost more than it saves. A failure leaves p where it is; the next commit
 // reports it.
-func (s *Store) turn(p store.Partition) {
+func (s *Store) move(p store.Partition) {
 	part := s.passing.part(p)
 	part.mu.Lock()
 	defer part.mu.Unlock()
@@ -147,10 +147,10 @@ func (s *Store) turn(p store.Partition) {
 	if err != nil {
 		return
 	}
-	s.passing.turns.Add(1) // before the scan of p's cells, see follow
+	s.passing.moves.Add(1) // before the scan of p's cells, see follow
 	batch := s.db.NewBatch()
 	defer batch.Close()
-	if move, err := s.fillTurn(batch, g, p); err != nil || !move {
+	if move, err := s.fillMove(batch, g, p); err != nil || !move {
 		return
 	}
 	if err := s.apply(batch, nil); err != nil {
@@ -160,28 +160,28 @@ func (s *Store) turn(p store.Partition) {
 	part.of[p] = g + 1
 }
 
-// fillTurn puts the move of p from generation g to the next one into b, and reports
+// fillMove puts the move of p from generation g to the next one into b, and reports
 // whether the move saves more than it costs. It deletes the keys of g one by one, or by a
-// range if they are more than turnKeys, because many range deletions make Pebble's readers
+// range if they are more than moveKeys, because many range deletions make Pebble's readers
 // slow.
-func (s *Store) fillTurn(b *crdb.Batch, g generation, p store.Partition) (move bool, err error) {
+func (s *Store) fillMove(b *crdb.Batch, g generation, p store.Partition) (move bool, err error) {
 	lower, upper := passingBounds(g, p, "")
 	var keys [][]byte
 	live, skip := 0, passingKeyLen(p, "")
 	steps, err := s.scan(lower, upper, func(key []byte, o operand) bool {
-		if len(keys) <= turnKeys {
+		if len(keys) <= moveKeys {
 			keys = append(keys, bytes.Clone(key))
 		}
 		if !o.forgets {
 			live++
 			fillAt(b, g+1, &store.CellWrite{Partition: p, Cell: store.Cell{Key: string(key[skip:]), Version: o.version, Value: o.value}})
 		}
-		return live < turnCells
+		return live < moveCells
 	})
-	if err != nil || live == turnCells || steps-live <= live {
+	if err != nil || live == moveCells || steps-live <= live {
 		return false, err
 	}
-	if len(keys) > turnKeys {
+	if len(keys) > moveKeys {
 		err = b.DeleteRange(lower, upper, nil)
 	} else {
 		for _, key := range keys {

@@ -114,7 +114,7 @@ func TestMovesMeetCommits(t *testing.T) {
 		moving.Go(func() {
 			for {
 				for i := range partitions {
-					s.Turn(partition(i))
+					s.Move(partition(i))
 					if _, err := s.List(ctx, partition(i), "", 3); err != nil {
 						t.Error(err)
 					}
