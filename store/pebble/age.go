@@ -61,7 +61,7 @@ func (s *Store) noteAge() error {
 // noteEnd notes the age of a store that is being closed, so that a store that is never
 // open for long gets older too.
 func (s *Store) noteEnd() {
-	if s.refusal() != nil {
+	if s.trouble() != nil {
 		return
 	}
 	if err := s.noteAge(); err != nil {

@@ -13,9 +13,9 @@ import (
 // Get implements store.Store. It looks the cells up one by one, which costs less than an
 // iterator: bloom filters answer for most tables that do not have a cell.
 func (s *Store) Get(ctx context.Context, gets []store.Get) error {
-	err := s.beginRead(ctx, store.CheckBatch(len(gets)))
+	err := s.enterRead(ctx, store.CheckBatch(len(gets)))
 	if err == nil {
-		defer s.end(1)
+		defer s.leave(1)
 	}
 	first := err
 	for i := range gets {
@@ -104,10 +104,10 @@ func (s *Store) getAt(k []byte, cell *store.Cell) error {
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
-	if err := s.beginRead(ctx, p.Check()); err != nil {
+	if err := s.enterRead(ctx, p.Check()); err != nil {
 		return nil, err
 	}
-	defer s.end(1)
+	defer s.leave(1)
 	if limit < 1 {
 		return nil, pim.Errorf(pim.KindInvalid, "list of %q: the limit is less than 1", p)
 	}

@@ -34,8 +34,8 @@ type passed struct {
 // carryOut carries out c.
 func (s *Store) carryOut(c *commit) {
 	var err error
-	if refusal := s.refusal(); refusal != nil {
-		c.refuse(refusal)
+	if trouble := s.trouble(); trouble != nil {
+		c.refuse(trouble)
 	} else {
 		s.stall.enter() // before anything is read: a disk may be stuck in reads, too
 		err = s.write(c)
@@ -347,5 +347,5 @@ func (s *Store) finish(c *commit, d store.Durability, err error) {
 		finished++
 		o.done(o.write)
 	}
-	s.end(finished)
+	s.leave(finished)
 }

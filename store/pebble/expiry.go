@@ -119,15 +119,15 @@ func (s *Store) sweepEvery(interval time.Duration) {
 		case <-s.stop:
 			return
 		case <-t.C:
-			if err := s.begin(1); err != nil {
+			if err := s.enter(1); err != nil {
 				return
 			}
-			if s.refusal() == nil {
+			if s.trouble() == nil {
 				if err := errors.Join(s.noteAge(), s.sweep()); err != nil {
 					s.log.Warn("store: expired cells were not dropped; they are, after the next Open", "err", err)
 				}
 			}
-			s.end(1)
+			s.leave(1)
 		}
 	}
 }

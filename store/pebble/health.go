@@ -66,11 +66,11 @@ func (s *Store) Health() error {
 	if s.shutOff.Load() {
 		return errClosed
 	}
-	return s.refusal()
+	return s.trouble()
 }
 
-// refusal returns why writes are refused, nil if they are not.
-func (s *Store) refusal() error {
+// trouble returns why writes are refused, nil if they are not.
+func (s *Store) trouble() error {
 	if err := s.health.err.Load(); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (s *Store) checkStall() {
 		return
 	}
 	s.health.set(isStalled, pim.Errorf(pim.KindUnavailable, "no commit has ended for %v; the disk is stuck or far too slow", s.stallAfter))
-	s.refuseWaiting(s.refusal())
+	s.refuseWaiting(s.trouble())
 }
 
 // checkSpace refuses writes before the disk is so full that the write-ahead log

@@ -52,7 +52,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 func (p *pace) began(now time.Time, writes int) {
 	silent := now.Sub(p.last) > companyWithin
 	if p.last = now; silent { // counts over a silence say nothing about the load
-		p.begin(now, trialFor)
+		p.startPeriod(now, trialFor)
 		return
 	}
 	p.writes += writes
@@ -65,21 +65,21 @@ func (p *pace) began(now time.Time, writes int) {
 	switch {
 	case !p.waits:
 		p.rate = rate
-		p.begin(now, trialFor)
+		p.startPeriod(now, trialFor)
 		p.waits, p.trial = true, true
 	case !p.trial:
-		p.begin(now, trialFor)
+		p.startPeriod(now, trialFor)
 	case rate >= fewerParts*p.rate && 2*p.writes >= 3*p.fsyncs: // at least 1.5 writes an fsync: there is company
 		p.plain = 0
-		p.begin(now, waitFor)
+		p.startPeriod(now, waitFor)
 		p.waits = true
 	default:
 		p.plain = min(max(2*p.plain, plainFor), maxPlain)
-		p.begin(now, p.plain)
+		p.startPeriod(now, p.plain)
 	}
 }
 
-// begin begins a plain period.
-func (p *pace) begin(now time.Time, lasts time.Duration) {
+// startPeriod begins a plain period.
+func (p *pace) startPeriod(now time.Time, lasts time.Duration) {
 	p.begun, p.lasts, p.waits, p.trial, p.writes, p.fsyncs = now, lasts, false, false, 0, 0
 }

@@ -128,7 +128,7 @@ func (s *Store) listPassing(p store.Partition, after string, limit int) ([]store
 		if g, err = s.generation(p); err != nil || g != was {
 			continue
 		}
-		if steps-len(cells) > max(moveSteps, len(cells)) && s.refusal() == nil {
+		if steps-len(cells) > max(moveSteps, len(cells)) && s.trouble() == nil {
 			s.move(p)
 		}
 		return cells, nil

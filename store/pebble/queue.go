@@ -63,15 +63,15 @@ func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durabi
 	if len(ops) == 0 {
 		return
 	}
-	err := s.refusal()
+	err := s.trouble()
 	if err == nil {
-		err = s.begin(len(ops))
+		err = s.enter(len(ops))
 	}
 	if err == nil {
 		if err = s.queue.add(ctx, ops); err == nil {
 			return
 		}
-		s.end(len(ops))
+		s.leave(len(ops))
 	}
 	fail(ops, err)
 }
@@ -89,7 +89,7 @@ func fail(ops []op, err error) {
 func (s *Store) refuseWaiting(err error) {
 	ops := s.queue.empty()
 	fail(ops, err)
-	s.end(len(ops))
+	s.leave(len(ops))
 }
 
 // sizeOf returns how many bytes w takes up, about.

@@ -12,9 +12,9 @@ import (
 // Read implements store.Store. It reads one log after the other. If the record at From is
 // just being appended, Read waits for the fsync.
 func (s *Store) Read(ctx context.Context, reads []store.Read) error {
-	err := s.beginRead(ctx, store.CheckBatch(len(reads)))
+	err := s.enterRead(ctx, store.CheckBatch(len(reads)))
 	if err == nil {
-		defer s.end(1)
+		defer s.leave(1)
 	}
 	first := err
 	for i := range reads {

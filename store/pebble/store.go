@@ -194,9 +194,9 @@ func (s *Store) checkFormat() error {
 
 var errClosed = &pim.Error{Kind: pim.KindUnavailable, Text: "the store is closed"}
 
-// begin lets n calls in, unless the store is closed. Each call that was let in must end
-// with end.
-func (s *Store) begin(n int) error {
+// enter lets n calls in, unless the store is closed. Each call that was let in must end
+// with leave.
+func (s *Store) enter(n int) error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.closed {
@@ -206,8 +206,8 @@ func (s *Store) begin(n int) error {
 	return nil
 }
 
-// end ends n calls.
-func (s *Store) end(n int) {
+// leave ends n calls.
+func (s *Store) leave(n int) {
 	if n == 0 {
 		return
 	}
@@ -219,8 +219,8 @@ func (s *Store) end(n int) {
 	}
 }
 
-// beginRead is begin for a read. checks are the results of checking its arguments.
-func (s *Store) beginRead(ctx context.Context, checks ...error) error {
+// enterRead is enter for a read. checks are the results of checking its arguments.
+func (s *Store) enterRead(ctx context.Context, checks ...error) error {
 	for _, err := range checks {
 		if err != nil {
 			return err
@@ -229,7 +229,7 @@ func (s *Store) beginRead(ctx context.Context, checks ...error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.begin(1)
+	return s.enter(1)
 }
 
 // Close implements store.Store. If the store had failed, its last writes are lost,
@@ -268,7 +268,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// shut makes begin refuse further calls and tells the workers to stop.
+// shut makes enter refuse further calls and tells the workers to stop.
 func (s *Store) shut() {
 	s.gate.Lock()
 	defer s.gate.Unlock()

@@ -35,11 +35,11 @@ func (w *work) Describe(c chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. A store that is closed collects nothing.
 func (w *work) Collect(c chan<- prometheus.Metric) {
-	if w.s.begin(1) != nil {
+	if w.s.enter(1) != nil {
 		return
 	}
 	m := w.s.db.Metrics()
-	w.s.end(1)
+	w.s.leave(1)
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v uint64) {
 		c <- prometheus.MustNewConstMetric(d, t, float64(v))
 	}
