@@ -83,8 +83,8 @@ func (s *Store) write(c *commit) error {
 		return err
 	}
 	s.finish(c, store.Relaxed, nil)
-	if writes := c.writes(); writes > 0 {
-		s.queue.syncing(writes)
+	if weight := c.weight(); weight > 0 {
+		s.queue.syncing(weight)
 		return s.fsync()
 	}
 	return nil
@@ -235,9 +235,9 @@ func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
 	d.Finish() // fails only in a batch with an index
 }
 
-// writes returns what the pace counts for c: the records, and the durable writes without
+// weight returns what the pace counts for c: the records, and the durable writes without
 // records. Ops with an error do not count. If it is 0, c needs no fsync.
-func (c *commit) writes() (n int) {
+func (c *commit) weight() (n int) {
 	for i := range c.ops {
 		if o := &c.ops[i]; o.err == nil && o.durability == store.Durable {
 			n += max(len(o.write.Records), 1)

@@ -19,9 +19,9 @@ const (
 	committers = 2
 	secondFrom = 512 // a second committer takes writes once so many wait
 
-	batchWrites = 4096     // writes in one batch, at most
-	batchBytes  = 8 << 20  // bytes of the writes in one batch, about
-	queueBytes  = 64 << 20 // bytes of the writes without an outcome before Begin waits, about
+	commitWrites = 4096     // writes in one commit, at most
+	commitBytes  = 8 << 20  // bytes of the writes in one commit, about
+	queueBytes   = 64 << 20 // bytes of the writes without an outcome before Begin waits, about
 )
 
 // queue holds the writes that no committer has taken.
@@ -149,7 +149,7 @@ func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
 
 // poke wakes a committer if the queue has work for one more. The caller holds q.mu.
 func (q *queue) poke() {
-	if q.due() == nothing {
+	if q.share() == nothing {
 		return
 	}
 	select {
@@ -158,19 +158,19 @@ func (q *queue) poke() {
 	}
 }
 
-// due is what one more committer should take from a queue.
-type due int
+// share is what one more committer should take from a queue.
+type share int
 
 const (
-	nothing due = iota
-	relaxed     // the relaxed writes alone
+	nothing share = iota
+	relaxed       // the relaxed writes alone
 	all
 )
 
-// due returns what one more committer should take now. While a committer is busy, durable
+// share returns what one more committer should take now. While a committer is busy, durable
 // writes gather until secondFrom writes wait. Relaxed writes are taken at once, because they
 // need no fsync. The caller holds q.mu.
-func (q *queue) due() due {
+func (q *queue) share() share {
 	switch {
 	case len(q.ops) == 0:
 		return nothing
@@ -204,7 +204,7 @@ func (q *queue) run(stop <-chan struct{}, claim func(*commit, *op) bool, carryOu
 func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	what := q.due()
+	what := q.share()
 	if what == nothing {
 		return false
 	}
@@ -230,11 +230,11 @@ func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 // take moves writes from the queue into c, in their order. A write stays in the queue if the
 // log that it writes to is already claimed, by another commit or by an earlier write in c.
 // The caller holds q.mu.
-func (q *queue) take(c *commit, what due, claim func(*commit, *op) bool) {
+func (q *queue) take(c *commit, what share, claim func(*commit, *op) bool) {
 	kept, size, full := 0, 0, false
 	for i := range q.ops {
 		o := &q.ops[i]
-		full = full || len(c.ops) >= batchWrites || size >= batchBytes
+		full = full || len(c.ops) >= commitWrites || size >= commitBytes
 		durable := o.durability == store.Durable
 		if full || durable && what == relaxed || o.write.TouchesLog() && !claim(c, o) {
 			q.ops[kept] = *o
