@@ -78,24 +78,24 @@ func (d *driver) turn(ctx context.Context) {
 	if d.deliver() {
 		d.hear() // clients that got an answer have sent again meanwhile
 	}
-	t := turn{now: pim.MillisOf(d.now())}
-	t.refusal = d.gate() // after the clock was read: a jump before that is seen
-	t.set = d.set()
-	t.announcer = d.announcer
-	d.advance(&t)
+	v := view{now: pim.MillisOf(d.now())}
+	v.closed = d.gate() // after the clock was read: a jump before that is seen
+	v.set = d.set()
+	v.announcer = d.announcer
+	d.advance(&v)
 	d.write(ctx)
 	d.look(ctx)
 	d.deliver()
 	if d.gather.writing == 0 {
 		d.free.shrink()
 	}
-	d.shrink(&t)
+	d.shrink(&v)
 	d.writeLater(ctx)
 }
 
 // advance advances the touched machines. While requests gather, it leaves out the machines
 // that could begin a batch. They stay touched for a later turn.
-func (d *driver) advance(t *turn) {
+func (d *driver) advance(v *view) {
 	d.gather.decide()
 	kept := d.touched[:0]
 	for _, m := range d.touched {
@@ -105,7 +105,7 @@ func (d *driver) advance(t *turn) {
 		}
 		m.touched = false
 		idle := m.batch == nil
-		m.advance(t, &d.out, &d.free)
+		m.advance(v, &d.out, &d.free)
 		if idle && m.batch != nil {
 			d.gather.took(m.batch)
 		}

@@ -117,13 +117,13 @@ func (a *announced) found(intent *store.Write, err error, last pim.Seq) {
 }
 
 // mustAnnounce reports whether an intent must be durable before r is stepped.
-func (m *machine) mustAnnounce(r *Request, t *turn) bool {
+func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	l := m.live
 	if !r.blocks() || m.announced.holds || r.command.Subject == string(r.Sender) {
 		return false
 	}
 	known := r.known.first != 0 || r.known.err != nil || l.ids.Seq(r.ClientID) != 0
-	return !known && t.refusal == nil && l.roomFor(r.command) == nil
+	return !known && v.closed == nil && l.roomFor(r.command) == nil
 }
 
 // forgetIntent forgets the intent of m, if the log holds what it announced or never will. The

@@ -19,7 +19,7 @@ type lookup struct {
 	machine  *machine
 	waited   int          // for a load: how many requests waited when it began
 	request  *Request     // which needs it; nil for a load and for refusals
-	turn     turn         // of the request
+	view     view         // of the request
 	write    *store.Write // for the request; nil for the other kinds
 	begun    bool         // see lookupQueue
 	refusals *batch       // whose refusals are to be verified; nil for the other kinds
@@ -36,15 +36,15 @@ type known struct {
 	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
 	entry  *pim.Entry // the entry at first
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
-	turn   turn       // for which it was looked up
+	view   view       // for which it was looked up
 	err    error      // why the request cannot be taken
 }
 
-// outdated reports whether k must be looked up again in the turn t. It must if k was looked up
+// outdated reports whether k must be looked up again for the view v. It must if k was looked up
 // when nothing could be appended and now entries can be, or if the clock was set since. It need
 // not if k is an entry or an error.
-func (k *known) outdated(t *turn) bool {
-	return k.first == 0 && k.err == nil && (k.turn.refusal != nil && t.refusal == nil || k.turn.set != t.set)
+func (k *known) outdated(v *view) bool {
+	return k.first == 0 && k.err == nil && (k.view.closed != nil && v.closed == nil || k.view.set != v.set)
 }
 
 // lookUp carries out l, which is not a write, on a goroutine of its own.
@@ -53,7 +53,7 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	case l.refusals != nil:
 		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
 	case l.request != nil:
-		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.turn)
+		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
 		l.request.looked = true
 	default:
 		l.live, l.err = w.load(ctx, l.machine.id)
@@ -61,14 +61,14 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 }
 
 // needs reports whether something has to be looked up before r is stepped.
-func (l *live) needs(r *Request, t *turn) bool {
+func (l *live) needs(r *Request, v *view) bool {
 	if seq := l.ids.Seq(r.ClientID); seq != 0 {
 		return seq <= l.durable
 	}
 	if l.mayRepeat(r) {
 		return true
 	}
-	if t.refusal != nil {
+	if v.closed != nil {
 		return false
 	}
 	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) {
@@ -79,13 +79,13 @@ func (l *live) needs(r *Request, t *turn) bool {
 			return true
 		}
 	}
-	_, late := l.late(r, t.now)
+	_, late := l.late(r, v.now)
 	return late
 }
 
 // lookUpFor looks up whatever r may need.
-func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (k known) {
-	k.turn = *t
+func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (k known) {
+	k.view = *v
 	if k.first = l.ids.Seq(r.ClientID); k.first == 0 {
 		if k.first, k.err = l.lookUpID(ctx, w.store, r); k.err != nil {
 			return k
@@ -95,7 +95,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (
 		k.entry, k.err = w.repeated(ctx, l.id, r, k.first)
 		return k
 	}
-	if t.refusal != nil {
+	if v.closed != nil {
 		return k
 	}
 	if k.err = w.heedNames(ctx, l.newcomers(r)); k.err != nil {
@@ -107,7 +107,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, t *turn) (
 		}
 	}
 	w.readAgain(l, r)
-	k.anchor, k.err = l.lookUpAnchor(ctx, w.store, r, t.now)
+	k.anchor, k.err = l.lookUpAnchor(ctx, w.store, r, v.now)
 	return k
 }
 

@@ -59,11 +59,11 @@ type live struct {
 	durable  pim.Seq // the log's last durable seq: that before the batch under way
 }
 
-// turn is what the machines of a driver see of the world at one moment.
-type turn struct {
+// view is what the machines of a driver see of the world in one turn.
+type view struct {
 	now       pim.Millis
 	set       pim.Millis // when now was set, see pim.Moment
-	refusal   error      // why nothing may be appended; nil if entries may be
+	closed    error      // why nothing may be appended; nil if entries may be
 	announcer *announcer
 }
 
@@ -103,14 +103,14 @@ func (m *machine) ready() bool {
 }
 
 // advance does what can be done now. It takes empty batches from free.
-func (m *machine) advance(t *turn, o *output, free *batchPool) {
+func (m *machine) advance(v *view, o *output, free *batchPool) {
 	for m.batch == nil && m.lookup == nil && len(m.waiting) > 0 {
 		if m.live == nil {
 			m.look(&lookup{waited: len(m.waiting)}, o)
 			return
 		}
 		b := free.get()
-		if l := m.fill(b, t); l != nil && b.empty() {
+		if l := m.fill(b, v); l != nil && b.empty() {
 			m.look(l, o)
 			o.done = append(o.done, b)
 			return
@@ -140,32 +140,32 @@ func (m *machine) look(l *lookup, o *output) {
 
 // fill puts into b what is due, and what the waiting requests come to. If a request needs a
 // look-up, fill stops there and returns it.
-func (m *machine) fill(b *batch, t *turn) *lookup {
+func (m *machine) fill(b *batch, v *view) *lookup {
 	b.machine, b.conv = m, m.live
 	m.live.durable = m.live.last
 	for len(m.waiting) > 0 && !b.full() {
 		r := m.waiting[0]
-		r.set = t.set
-		if r.looked && r.known.outdated(t) {
+		r.set = v.set
+		if r.looked && r.known.outdated(v) {
 			r.known, r.looked = known{}, false
 		}
-		if !r.looked && m.live.needs(r, t) {
-			return &lookup{request: r, turn: *t}
+		if !r.looked && m.live.needs(r, v) {
+			return &lookup{request: r, view: *v}
 		}
-		if m.mustAnnounce(r, t) {
-			return &lookup{request: r, write: t.announcer.intent(m.id)}
+		if m.mustAnnounce(r, v) {
+			return &lookup{request: r, write: v.announcer.intent(m.id)}
 		}
-		if m.mustFence(r, t) {
+		if m.mustFence(r, v) {
 			return &lookup{request: r, write: &store.Write{Log: inbox.Entries(m.id), Raise: true}}
 		}
 		if b.stepped == 0 {
-			m.begin(b, t)
+			m.begin(b, v)
 		}
 		m.waiting[0] = nil
 		if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
 			m.waiting = nil
 		}
-		m.step(b, r, t)
+		m.step(b, r, v)
 	}
 	return nil
 }
@@ -174,8 +174,8 @@ func (m *machine) fill(b *batch, t *turn) *lookup {
 // before, and the state forbids it now. If an earlier append of r has an unknown outcome,
 // here or in a process that has died, it could still take effect after the refusal. It cannot
 // once the fence is another.
-func (m *machine) mustFence(r *Request, t *turn) bool {
-	if r.Attempt <= 1 && !r.doubted || r.fenced || t.refusal != nil {
+func (m *machine) mustFence(r *Request, v *view) bool {
+	if r.Attempt <= 1 && !r.doubted || r.fenced || v.closed != nil {
 		return false
 	}
 	if r.known.first != 0 || r.known.err != nil || m.live.ids.Seq(r.ClientID) != 0 {
@@ -187,10 +187,10 @@ func (m *machine) mustFence(r *Request, t *turn) bool {
 
 // begin puts into b what is due before any request: a snapshot, or the cells that follow
 // from a long tail of the log.
-func (m *machine) begin(b *batch, t *turn) {
+func (m *machine) begin(b *batch, v *view) {
 	l := m.live
 	switch {
-	case t.refusal != nil:
+	case v.closed != nil:
 	case l.stale && l.last-l.snapshot > settleAfter:
 		b.settles = true
 	case l.due(snapshotEvery):
@@ -200,10 +200,10 @@ func (m *machine) begin(b *batch, t *turn) {
 }
 
 // step takes one request, for which everything needed is known.
-func (m *machine) step(b *batch, r *Request, t *turn) {
-	l, k, now := m.live, r.known, t.now
+func (m *machine) step(b *batch, r *Request, v *view) {
+	l, k, now := m.live, r.known, v.now
 	if r.looked {
-		now = k.turn.now // its anchor was looked up for this time
+		now = k.view.now // its anchor was looked up for this time
 	}
 	r.known, r.looked = known{}, false
 	b.stepped++
@@ -212,8 +212,8 @@ func (m *machine) step(b *batch, r *Request, t *turn) {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(k.err)})
 		return
 	}
-	if t.refusal != nil && k.first == 0 && l.ids.Seq(r.ClientID) == 0 {
-		b.failed = append(b.failed, Answer{Request: r, Err: retryable(t.refusal)})
+	if v.closed != nil && k.first == 0 && l.ids.Seq(r.ClientID) == 0 {
+		b.failed = append(b.failed, Answer{Request: r, Err: retryable(v.closed)})
 		return
 	}
 	switch o := l.step(r, k, now); {

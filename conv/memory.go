@@ -80,11 +80,11 @@ func (d *driver) unlink(m *machine) {
 // shrink forgets the machines not used for the longest time, while all drivers together hold
 // more than Writers.memory and this driver holds more than its part. So a driver that has the
 // busy conversations may use the memory that the other drivers do not use.
-func (d *driver) shrink(t *turn) {
+func (d *driver) shrink(v *view) {
 	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
 		newer := m.newer
 		if !m.busy() {
-			if m.live.due(evictedEvery) && t.refusal == nil {
+			if m.live.due(evictedEvery) && v.closed == nil {
 				d.out.later = append(d.out.later, m.live.snapshotWrite()) // if it is lost, the next load takes longer
 			}
 			d.forget(m)

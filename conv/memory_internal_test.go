@@ -19,7 +19,7 @@ func TestDriversShareTheirMemory(t *testing.T) {
 		m := d.machine(pim.ConversationID(id))
 		m.live, m.weight = &live{conversation: newConversation(m.id, 1)}, weight
 		d.weight += weight
-		d.shrink(&turn{})
+		d.shrink(&view{})
 	}
 	const large = bound / 4
 	busy := newDriver(w, bound/drivers)

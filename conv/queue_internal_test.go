@@ -76,19 +76,19 @@ func TestLookupQueue(t *testing.T) {
 func TestOutdatedLookUps(t *testing.T) {
 	shut := pim.Errorf(pim.KindClockUnhealthy, "the clock is off")
 	for name, c := range map[string]struct {
-		then, now turn
+		then, now view
 		first     pim.Seq
 		err       error
 		want      bool
 	}{
 		"the same":                            {},
-		"opened since":                        {then: turn{refusal: shut}, want: true},
-		"still shut":                          {then: turn{refusal: shut}, now: turn{refusal: shut}},
-		"set since":                           {now: turn{set: 5}, want: true},
-		"opened since, but there is an entry": {then: turn{refusal: shut}, first: 7},
-		"opened since, but it failed":         {then: turn{refusal: shut}, err: shut},
+		"opened since":                        {then: view{closed: shut}, want: true},
+		"still shut":                          {then: view{closed: shut}, now: view{closed: shut}},
+		"set since":                           {now: view{set: 5}, want: true},
+		"opened since, but there is an entry": {then: view{closed: shut}, first: 7},
+		"opened since, but it failed":         {then: view{closed: shut}, err: shut},
 	} {
-		k := known{turn: c.then, first: c.first, err: c.err}
+		k := known{view: c.then, first: c.first, err: c.err}
 		if got := k.outdated(&c.now); got != c.want {
 			t.Errorf("%s: outdated is %v", name, got)
 		}

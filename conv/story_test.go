@@ -274,8 +274,8 @@ func (s *story) carryOut(w *store.Write, as string) {
 
 // goOn has a machine do what it can, and says what it has come to.
 func (s *story) goOn(name string, m *machine, o *output) {
-	t := turn{now: s.now, refusal: s.refusal, announcer: s.writer(name).announcer}
-	m.advance(&t, o, new(batchPool))
+	v := view{now: s.now, closed: s.refusal, announcer: s.writer(name).announcer}
+	m.advance(&v, o, new(batchPool))
 	for _, b := range o.batches {
 		s.batches[m] = b
 		s.say("%s writes %s", name, told(b))
