@@ -225,7 +225,7 @@ func (d *driver) look(ctx context.Context) {
 		if l.write != nil {
 			d.writeFor(ctx, l)
 		} else if !d.lookups.add(l) {
-			l.request.known, l.request.looked = known{err: errManyLookups}, true
+			l.request.findings, l.request.looked = findings{err: errManyLookups}, true
 			d.in.found(l)
 		}
 	}

@@ -122,7 +122,7 @@ func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	if !r.blocks() || m.announced.holds || r.command.Subject == string(r.Sender) {
 		return false
 	}
-	known := r.known.first != 0 || r.known.err != nil || l.ids.Seq(r.ClientID) != 0
+	known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0
 	return !known && v.closed == nil && l.roomFor(r.command) == nil
 }
 

@@ -31,8 +31,8 @@ type lookup struct {
 	err   error   // of a load, a write, or for refusals
 }
 
-// known is what was looked up for a request.
-type known struct {
+// findings are what was looked up for a request.
+type findings struct {
 	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
 	entry  *pim.Entry // the entry at first
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
@@ -40,11 +40,11 @@ type known struct {
 	err    error      // why the request cannot be taken
 }
 
-// outdated reports whether k must be looked up again for the view v. It must if k was looked up
+// outdated reports whether f must be looked up again for the view v. It must if f was looked up
 // when nothing could be appended and now entries can be, or if the clock was set since. It need
-// not if k is an entry or an error.
-func (k *known) outdated(v *view) bool {
-	return k.first == 0 && k.err == nil && (k.view.closed != nil && v.closed == nil || k.view.set != v.set)
+// not if f is an entry or an error.
+func (f *findings) outdated(v *view) bool {
+	return f.first == 0 && f.err == nil && (f.view.closed != nil && v.closed == nil || f.view.set != v.set)
 }
 
 // lookUp carries out l, which is not a write, on a goroutine of its own.
@@ -53,7 +53,7 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	case l.refusals != nil:
 		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
 	case l.request != nil:
-		l.request.known = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
+		l.request.findings = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
 		l.request.looked = true
 	default:
 		l.live, l.err = w.load(ctx, l.machine.id)
@@ -84,31 +84,31 @@ func (l *live) needs(r *Request, v *view) bool {
 }
 
 // lookUpFor looks up whatever r may need.
-func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (k known) {
-	k.view = *v
-	if k.first = l.ids.Seq(r.ClientID); k.first == 0 {
-		if k.first, k.err = l.lookUpID(ctx, w.store, r); k.err != nil {
-			return k
+func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (f findings) {
+	f.view = *v
+	if f.first = l.ids.Seq(r.ClientID); f.first == 0 {
+		if f.first, f.err = l.lookUpID(ctx, w.store, r); f.err != nil {
+			return f
 		}
 	}
-	if k.first != 0 {
-		k.entry, k.err = w.repeated(ctx, l.id, r, k.first)
-		return k
+	if f.first != 0 {
+		f.entry, f.err = w.repeated(ctx, l.id, r, f.first)
+		return f
 	}
 	if v.closed != nil {
-		return k
+		return f
 	}
-	if k.err = w.heedNames(ctx, l.newcomers(r)); k.err != nil {
-		return k
+	if f.err = w.heedNames(ctx, l.newcomers(r)); f.err != nil {
+		return f
 	}
 	if r.Kind == pim.EntryLeave {
-		if k.err = l.knowOwner(ctx, w.store); k.err != nil {
-			return k
+		if f.err = l.knowOwner(ctx, w.store); f.err != nil {
+			return f
 		}
 	}
 	w.readAgain(l, r)
-	k.anchor, k.err = l.lookUpAnchor(ctx, w.store, r, v.now)
-	return k
+	f.anchor, f.err = l.lookUpAnchor(ctx, w.store, r, v.now)
+	return f
 }
 
 // tooManyStretches is the error of a request whose look-up fails with dedup.ErrTooMany.

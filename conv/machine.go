@@ -146,8 +146,8 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 	for len(m.waiting) > 0 && !b.full() {
 		r := m.waiting[0]
 		r.set = v.set
-		if r.looked && r.known.outdated(v) {
-			r.known, r.looked = known{}, false
+		if r.looked && r.findings.outdated(v) {
+			r.findings, r.looked = findings{}, false
 		}
 		if !r.looked && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
@@ -178,7 +178,7 @@ func (m *machine) mustFence(r *Request, v *view) bool {
 	if r.Attempt <= 1 && !r.doubted || r.fenced || v.closed != nil {
 		return false
 	}
-	if r.known.first != 0 || r.known.err != nil || m.live.ids.Seq(r.ClientID) != 0 {
+	if r.findings.first != 0 || r.findings.err != nil || m.live.ids.Seq(r.ClientID) != 0 {
 		return false
 	}
 	_, err := m.live.allow(r)
@@ -201,28 +201,28 @@ func (m *machine) begin(b *batch, v *view) {
 
 // step takes one request, for which everything needed is known.
 func (m *machine) step(b *batch, r *Request, v *view) {
-	l, k, now := m.live, r.known, v.now
+	l, f, now := m.live, r.findings, v.now
 	if r.looked {
-		now = k.view.now // its anchor was looked up for this time
+		now = f.view.now // its anchor was looked up for this time
 	}
-	r.known, r.looked = known{}, false
+	r.findings, r.looked = findings{}, false
 	b.stepped++
 	r.place = b.stepped
-	if k.err != nil {
-		b.failed = append(b.failed, Answer{Request: r, Err: retryable(k.err)})
+	if f.err != nil {
+		b.failed = append(b.failed, Answer{Request: r, Err: retryable(f.err)})
 		return
 	}
-	if v.closed != nil && k.first == 0 && l.ids.Seq(r.ClientID) == 0 {
+	if v.closed != nil && f.first == 0 && l.ids.Seq(r.ClientID) == 0 {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(v.closed)})
 		return
 	}
-	switch o := l.step(r, k, now); {
+	switch o := l.step(r, f, now); {
 	case o.err != nil && r.loaded && len(b.entries) == 0: // the state was read after r had come
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
 		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // r.read.err may be that of a look-up
 	case o.first != 0:
-		b.repeats = append(b.repeats, repeat{r, o.first, k.entry})
+		b.repeats = append(b.repeats, repeat{r, o.first, f.entry})
 	default:
 		b.add(r, &o)
 	}
@@ -317,7 +317,7 @@ func (m *machine) undo(b *batch, err error, o *output) {
 func (m *machine) again(requests []*Request, err error, o *output) {
 	kept := requests[:0]
 	for _, r := range requests {
-		r.known, r.looked, r.loaded, r.fenced = known{}, false, false, false
+		r.findings, r.looked, r.loaded, r.fenced = findings{}, false, false, false
 		if r.tries++; r.tries < maxTries {
 			kept = append(kept, r)
 		} else {
@@ -336,21 +336,21 @@ func (m *machine) found(o *output) {
 		m.verified(l, o)
 	case l.write != nil:
 		if l.err != nil {
-			l.request.known, l.request.looked = known{err: l.err}, true
+			l.request.findings, l.request.looked = findings{err: l.err}, true
 		}
 		if !l.write.Raise {
 			m.announced.found(l.write, l.err, m.live.last)
 			return
 		}
 		if l.err == nil {
-			l.request.fenced, l.request.known, l.request.looked = true, known{}, false
+			l.request.fenced, l.request.findings, l.request.looked = true, findings{}, false
 		}
 		m.live = nil // an append may have taken effect before the raise
-	case l.request != nil: // the result is in request.known
-		if r := l.request; r.known.first > m.live.last {
+	case l.request != nil: // the result is in request.findings
+		if r := l.request; r.findings.first > m.live.last {
 			// Another writer has appended the entry. Nobody knows whether the cells that
 			// follow from it are written, so the state must take it in.
-			r.known, r.looked = known{}, false
+			r.findings, r.looked = findings{}, false
 			m.live = nil
 		}
 	case l.err != nil:

@@ -88,8 +88,8 @@ func TestOutdatedLookUps(t *testing.T) {
 		"opened since, but there is an entry": {then: view{closed: shut}, first: 7},
 		"opened since, but it failed":         {then: view{closed: shut}, err: shut},
 	} {
-		k := known{view: c.then, first: c.first, err: c.err}
-		if got := k.outdated(&c.now); got != c.want {
+		f := findings{view: c.then, first: c.first, err: c.err}
+		if got := f.outdated(&c.now); got != c.want {
 			t.Errorf("%s: outdated is %v", name, got)
 		}
 	}

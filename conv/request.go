@@ -26,14 +26,14 @@ type Request struct {
 	drain   *drain       // the newest drain when the request came
 
 	// Set by the machine, and by its look-up for the request.
-	known   known      // what a look-up found for the request
-	looked  bool       // known is set
-	loaded  bool       // the state was loaded after the request had come
-	doubted bool       // an append of the request had an unknown outcome
-	fenced  bool       // the log's fence was raised for the request, see mustFence
-	place   int        // in the batch, in the order in which requests were stepped
-	tries   int        // how many batches with the request have failed
-	set     pim.Millis // as pim.Moment
+	findings findings   // of a look-up for the request
+	looked   bool       // findings are set
+	loaded   bool       // the state was loaded after the request had come
+	doubted  bool       // an append of the request had an unknown outcome
+	fenced   bool       // the log's fence was raised for the request, see mustFence
+	place    int        // in the batch, in the order in which requests were stepped
+	tries    int        // how many batches with the request have failed
+	set      pim.Millis // as pim.Moment
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.

@@ -20,7 +20,7 @@ func TestASlowConversationIsSmall(t *testing.T) {
 		var x pim.ClientMessageID
 		binary.BigEndian.PutUint64(x[:], uint64(now)<<16)
 		sender := []pim.UserID{"ann", "bob"}[seq%2]
-		if o := l.step(&Request{Conversation: l.id, Kind: pim.EntryMessage, Sender: sender, ClientID: x, Local: now}, known{}, now); o.err != nil {
+		if o := l.step(&Request{Conversation: l.id, Kind: pim.EntryMessage, Sender: sender, ClientID: x, Local: now}, findings{}, now); o.err != nil {
 			t.Fatal(o.err)
 		}
 		if cost := l.cost(); cost > 6_000 {

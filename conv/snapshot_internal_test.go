@@ -22,7 +22,7 @@ func grown(t *rapid.T) *live {
 		now += pim.Millis(rapid.SampledFrom([]int64{0, 1, 100, 20_000}).Draw(t, "passes"))
 		n++
 		r.Conversation, r.ClientID, r.Local = "g:x", id(n), now
-		l.step(r, known{}, now)
+		l.step(r, findings{}, now)
 	}
 	do(&Request{Kind: pim.EntryCreate, Sender: "owner", Members: []pim.UserID{"ann", "bob"}})
 	user := rapid.SampledFrom([]pim.UserID{"owner", "ann", "bob", "cat", "dan"})
@@ -107,9 +107,9 @@ func TestSnapshotIsBounded(t *testing.T) {
 	for i := range crowd {
 		crowd[i] = pim.UserID(fmt.Sprint("a-user-with-a-name-of-some-length-", i))
 	}
-	l.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: crowd}, known{}, 1)
+	l.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: crowd}, findings{}, 1)
 	for i, u := range crowd {
-		l.step(message("g:x", u, uint64(i+2), pim.Millis(i)), known{}, pim.Millis(i))
+		l.step(message("g:x", u, uint64(i+2), pim.Millis(i)), findings{}, pim.Millis(i))
 		l.ids.Settle(pim.Millis(i))
 		l.settled(&batch{})
 	}
@@ -147,7 +147,7 @@ func TestCostIsTheMemory(t *testing.T) {
 				at := now + pim.Millis(40*j)
 				r := message(c, l.present[j%2], 0, at)
 				r.ClientID = pim.NewClientMessageID(time.UnixMilli(int64(at)))
-				l.step(r, known{}, at)
+				l.step(r, findings{}, at)
 				if l.settled(&batch{}); j%96 == 95 {
 					l.ids.Settle(at)
 				}

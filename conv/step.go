@@ -45,17 +45,17 @@ type outcome struct {
 	entity   string // of the setting that changed, empty if none did
 }
 
-// step takes one request at the time now. r has passed check, and k is what was looked up for
+// step takes one request at the time now. r has passed check, and f is what was looked up for
 // r. If the outcome is an entry, the state already counts that entry as appended.
-func (c *conversation) step(r *Request, k known, now pim.Millis) outcome {
-	if first := cmp.Or(c.ids.Seq(r.ClientID), k.first); first != 0 {
+func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
+	if first := cmp.Or(c.ids.Seq(r.ClientID), f.first); first != 0 {
 		return outcome{first: first}
 	}
 	members, err := c.allow(r)
 	if err != nil {
 		return outcome{err: err}
 	}
-	return c.append(r, members, k.anchor, now)
+	return c.append(r, members, f.anchor, now)
 }
 
 // allow returns why r may not be appended, or nil, and the users whose membership a create,

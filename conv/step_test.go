@@ -48,7 +48,7 @@ func TestStepAnchorsWorkedCases(t *testing.T) {
 			var shown []pim.Entry
 			names := map[pim.Seq]string{}
 			for i, m := range v.Messages {
-				o := c.step(message("g:x", pim.UserID(m.Sender), uint64(i+1), m.Local), known{}, m.Server)
+				o := c.step(message("g:x", pim.UserID(m.Sender), uint64(i+1), m.Local), findings{}, m.Server)
 				if o.err != nil {
 					t.Fatal(o.err)
 				}
@@ -71,7 +71,7 @@ func TestStepAnchorsWorkedCases(t *testing.T) {
 func TestStepRefuses(t *testing.T) {
 	group := func() *conversation {
 		c := newConversation("g:x", 4)
-		c.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: []pim.UserID{"ann", "bob"}}, known{}, 1)
+		c.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: []pim.UserID{"ann", "bob"}}, findings{}, 1)
 		return c
 	}
 	change := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) *Request {
@@ -94,7 +94,7 @@ func TestStepRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.c.last
-			o := test.c.step(test.r, known{}, 5)
+			o := test.c.step(test.r, findings{}, 5)
 			if got := pim.KindOf(o.err); got != test.want {
 				t.Errorf("refused with %v (%v), want %v", got, o.err, test.want)
 			}
@@ -110,7 +110,7 @@ func TestMembershipFollowsTheLog(t *testing.T) {
 	n := uint64(0)
 	do := func(kind pim.EntryKind, by pim.UserID, members ...pim.UserID) pim.Seq {
 		n++
-		o := c.step(&Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(n), Members: members}, known{}, pim.Millis(n))
+		o := c.step(&Request{Conversation: "g:x", Kind: kind, Sender: by, ClientID: id(n), Members: members}, findings{}, pim.Millis(n))
 		if o.err != nil {
 			t.Fatal(o.err)
 		}
@@ -149,7 +149,7 @@ func TestStepInvariants(t *testing.T) {
 			n := rapid.Uint64Range(1, 30).Draw(t, "id")
 			sender := rapid.SampledFrom([]pim.UserID{"ann", "bob"}).Draw(t, "sender")
 			local := clock + pim.Millis(rapid.Int64Range(-300_000, 5000).Draw(t, "local"))
-			o := c.step(message("d:ann:bob", sender, n, local), known{}, clock)
+			o := c.step(message("d:ann:bob", sender, n, local), findings{}, clock)
 			first, known := firsts[id(n)]
 			switch {
 			case o.err != nil:
@@ -175,7 +175,7 @@ func BenchmarkStep(b *testing.B) {
 	c := newConversation("d:ann:bob", 2)
 	now := pim.MillisOf(time.Now())
 	for i := range b.N {
-		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), known{}, now+pim.Millis(i/10))
+		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), findings{}, now+pim.Millis(i/10))
 		if i%32 == 0 { // a commit
 			c.ids.Settle(now + pim.Millis(i/10))
 		}
@@ -190,7 +190,7 @@ func TestSettingBytes(t *testing.T) {
 		n++
 		cmd := &pim.Command{Kind: pim.CommandContact, Subject: subject, Value: make([]byte, bytes), Removed: bytes == 0}
 		r := &Request{Conversation: c.id, Kind: pim.EntryCommand, Sender: "alice", Device: "d", ClientID: id(n), command: cmd}
-		return pim.KindOf(c.step(r, known{}, 1).err)
+		return pim.KindOf(c.step(r, findings{}, 1).err)
 	}
 	for i := range maxSettingBytes / pim.MaxCommandValue {
 		if kind := set(fmt.Sprint("u", i), pim.MaxCommandValue); kind != 0 {
@@ -224,7 +224,7 @@ func TestMembersEver(t *testing.T) {
 	n := uint64(0)
 	do := func(kind pim.EntryKind, members ...pim.UserID) pim.Kind {
 		n++
-		return pim.KindOf(c.step(&Request{Conversation: "g:x", Kind: kind, Sender: "owner", ClientID: id(n), Members: members}, known{}, 1).err)
+		return pim.KindOf(c.step(&Request{Conversation: "g:x", Kind: kind, Sender: "owner", ClientID: id(n), Members: members}, findings{}, 1).err)
 	}
 	do(pim.EntryCreate)
 	for len(c.members)+1000 <= maxEver {

@@ -23,7 +23,7 @@ func TestCostOfMembersAndSettings(t *testing.T) {
 		if err := r.check(); err != nil {
 			t.Fatal(err)
 		}
-		if o := l.step(r, known{}, now); o.err != nil {
+		if o := l.step(r, findings{}, now); o.err != nil {
 			t.Fatal(o.err)
 		}
 	}
