@@ -70,10 +70,10 @@ func (b *batch) empty() bool {
 	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) == 0 && b.snapshot == 0 && !b.settles
 }
 
-// writes reports whether b is to be written before its requests are answered. Repeats alone
+// mustWrite reports whether b is to be written before its requests are answered. Repeats alone
 // need no write, unless the state is stale: then the cells that follow from their entries may
 // not be written yet.
-func (b *batch) writes() bool {
+func (b *batch) mustWrite() bool {
 	return len(b.entries) > 0 || b.snapshot != 0 || b.settles || len(b.repeats) > 0 && b.conv.stale
 }
 

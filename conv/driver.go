@@ -83,8 +83,8 @@ func (d *driver) turn(ctx context.Context) {
 	v.set = d.set()
 	v.announcer = d.announcer
 	d.advance(&v)
-	d.write(ctx)
-	d.look(ctx)
+	d.beginWrites(ctx)
+	d.beginLookups(ctx)
 	d.deliver()
 	if d.gather.writing == 0 {
 		d.free.shrink()
@@ -185,8 +185,8 @@ func (d *driver) touch(m *machine) {
 	}
 }
 
-// write begins the writes of this turn.
-func (d *driver) write(ctx context.Context) {
+// beginWrites begins the writes of this turn.
+func (d *driver) beginWrites(ctx context.Context) {
 	if len(d.out.batches) == 0 {
 		return
 	}
@@ -218,8 +218,8 @@ func (d *driver) writeLater(ctx context.Context) {
 	}
 }
 
-// look begins as many look-ups as may be under way.
-func (d *driver) look(ctx context.Context) {
+// beginLookups begins as many look-ups as may be under way.
+func (d *driver) beginLookups(ctx context.Context) {
 	for i, l := range d.out.lookups {
 		d.out.lookups[i] = nil
 		if l.write != nil {
@@ -262,7 +262,7 @@ func (d *driver) deliver() bool {
 		d.outlet.Deliver(o.answers, o.pushes)
 		d.in.answered(o.answers)
 	}
-	for _, b := range o.done {
+	for _, b := range o.spent {
 		d.free.put(b)
 	}
 	o.delivered()
@@ -274,7 +274,7 @@ func (d *driver) stop(ctx context.Context) {
 	d.in.close()
 	for {
 		d.hear()
-		d.write(ctx) // the effects of batches
+		d.beginWrites(ctx) // the effects of batches
 		d.writeLater(ctx)
 		for _, l := range append(d.lookups.empty(), d.out.lookups...) {
 			l.err = errStopping

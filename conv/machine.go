@@ -74,15 +74,15 @@ type output struct {
 	lookups []*lookup      // to be carried out
 	answers []Answer
 	pushes  []Published
-	done    []*batch // for the pool once answers and pushes, which refer to them, are delivered
+	spent   []*batch // for the pool once answers and pushes, which refer to them, are delivered
 }
 
 // delivered empties what Outlet.Deliver was called with. o keeps its buffers.
 func (o *output) delivered() {
 	clear(o.answers)
 	clear(o.pushes)
-	clear(o.done)
-	o.answers, o.pushes, o.done = o.answers[:0], o.pushes[:0], o.done[:0]
+	clear(o.spent)
+	o.answers, o.pushes, o.spent = o.answers[:0], o.pushes[:0], o.spent[:0]
 }
 
 func (o *output) fail(r *Request, err error) {
@@ -112,12 +112,12 @@ func (m *machine) advance(v *view, o *output, free *batchPool) {
 		b := free.get()
 		if l := m.fill(b, v); l != nil && b.empty() {
 			m.look(l, o)
-			o.done = append(o.done, b)
+			o.spent = append(o.spent, b)
 			return
 		}
 		o.answers = append(o.answers, b.failed...)
 		switch {
-		case b.writes():
+		case b.mustWrite():
 			m.batch = b
 			b.finish()
 			o.batches = append(o.batches, b)
@@ -127,7 +127,7 @@ func (m *machine) advance(v *view, o *output, free *batchPool) {
 			m.look(&lookup{refusals: b}, o)
 		default:
 			m.repeats(b, o)
-			o.done = append(o.done, b)
+			o.spent = append(o.spent, b)
 		}
 	}
 }
@@ -240,7 +240,7 @@ func (m *machine) committed(o *output) error {
 	m.batch = nil
 	if err != nil {
 		m.undo(b, err, o)
-		o.done = append(o.done, b)
+		o.spent = append(o.spent, b)
 		return err
 	}
 	m.forgetIntent(o)
@@ -257,7 +257,7 @@ func (m *machine) committed(o *output) error {
 	if len(b.entries) > 0 {
 		o.pushes = append(o.pushes, b.published())
 	}
-	o.done = append(o.done, b)
+	o.spent = append(o.spent, b)
 	return nil
 }
 
@@ -375,7 +375,7 @@ func (m *machine) failAll(err error, o *output) {
 // verified answers refusals if the state was the newest. Otherwise their requests wait again.
 func (m *machine) verified(l *lookup, o *output) {
 	b := l.refusals
-	o.done = append(o.done, b)
+	o.spent = append(o.spent, b)
 	switch {
 	case l.err != nil:
 		for i := range b.refused {
