@@ -42,7 +42,7 @@ type batch struct {
 	indexed  bool                      // write has a cell of the index of client message IDs
 	level    int                       // of that cell
 	snapshot pim.Seq                   // seq of the snapshot in write, of the state before this batch; 0: none
-	settles  bool                      // written for the cells that follow from the log, even without entries
+	rewrites bool                      // written for the cells that follow from the log, even without entries
 }
 
 // repeat is a request that was sent before: the entry at seq first has its client message ID.
@@ -67,14 +67,14 @@ func (b *batch) full() bool {
 
 // empty reports whether nothing is in b.
 func (b *batch) empty() bool {
-	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) == 0 && b.snapshot == 0 && !b.settles
+	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) == 0 && b.snapshot == 0 && !b.rewrites
 }
 
 // mustWrite reports whether b is to be written before its requests are answered. Repeats alone
 // need no write, unless the state is stale: then the cells that follow from their entries may
 // not be written yet.
 func (b *batch) mustWrite() bool {
-	return len(b.entries) > 0 || b.snapshot != 0 || b.settles || len(b.repeats) > 0 && b.conv.stale
+	return len(b.entries) > 0 || b.snapshot != 0 || b.rewrites || len(b.repeats) > 0 && b.conv.stale
 }
 
 // room returns how many bytes b takes up when it is empty, about.

@@ -159,7 +159,7 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 			return &lookup{request: r, write: &store.Write{Log: inbox.Entries(m.id), Raise: true}}
 		}
 		if b.stepped == 0 {
-			m.begin(b, v)
+			m.due(b, v)
 		}
 		m.waiting[0] = nil
 		if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
@@ -185,15 +185,21 @@ func (m *machine) mustFence(r *Request, v *view) bool {
 	return err != nil
 }
 
-// begin puts into b what is due before any request: a snapshot, or the cells that follow
-// from a long tail of the log.
-func (m *machine) begin(b *batch, v *view) {
+// rewriteAfter is how many entries a load may find behind the snapshot. If it finds more, the
+// next batch writes the cells that follow from them, even without entries of its own.
+// Otherwise a conversation that is loaded again and again, and never gets to write a snapshot,
+// would find ever more.
+const rewriteAfter = 128
+
+// due puts into b what is due before any request: a snapshot, or the cells that follow from a
+// long tail of the log.
+func (m *machine) due(b *batch, v *view) {
 	l := m.live
 	switch {
 	case v.closed != nil:
-	case l.stale && l.last-l.snapshot > settleAfter:
-		b.settles = true
-	case l.due(snapshotEvery):
+	case l.stale && l.last-l.snapshot > rewriteAfter:
+		b.rewrites = true
+	case l.snapshotDue(snapshotEvery):
 		b.snapshot = l.last
 		b.write.Cells = append(b.write.Cells, l.snapshotCell())
 	}
@@ -427,10 +433,10 @@ func (l *live) settled(b *batch) {
 	l.many = l.many[:0]
 }
 
-// due reports whether a snapshot should be written: if n entries or more, or snapshotBytes
-// bytes or more, stand behind the last one, or an entry with effects, which the next load would
-// write again. n is snapshotEvery or evictedEvery. A stale state is not due, because a snapshot
-// says that all cells and effects are written.
-func (l *live) due(n pim.Seq) bool {
+// snapshotDue reports whether a snapshot should be written: if n entries or more, or
+// snapshotBytes bytes or more, stand behind the last one, or an entry with effects, which the
+// next load would write again. n is snapshotEvery or evictedEvery. A stale state has none due,
+// because a snapshot says that all cells and effects are written.
+func (l *live) snapshotDue(n pim.Seq) bool {
 	return !l.stale && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
 }

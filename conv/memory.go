@@ -3,12 +3,6 @@ package conv
 // A driver keeps the machines used last in memory, up to a weight. It can forget any machine
 // that waits for nothing: the conversation is loaded again when the next request comes.
 
-// settleAfter is how many entries a load may find behind the snapshot. If it finds more, the
-// next batch writes the cells that follow from them, even without entries of its own.
-// Otherwise a conversation that is loaded again and again, and never gets to write a snapshot,
-// would find ever more.
-const settleAfter = 128
-
 // machineBytes is what a machine takes up in memory besides its state, in bytes, about.
 const machineBytes = 200
 
@@ -84,7 +78,7 @@ func (d *driver) shrink(v *view) {
 	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
 		newer := m.newer
 		if !m.busy() {
-			if m.live.due(evictedEvery) && v.closed == nil {
+			if m.live.snapshotDue(evictedEvery) && v.closed == nil {
 				d.out.later = append(d.out.later, m.live.snapshotWrite()) // if it is lost, the next load takes longer
 			}
 			d.forget(m)

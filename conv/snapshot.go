@@ -48,7 +48,7 @@ func stateCells(c pim.ConversationID) store.Partition { return store.Partition("
 // the cells that follow from them.
 func (l *live) snapshotCell() store.CellWrite {
 	l.dropSenders()
-	l.ids.Settle(l.times.State().Server)
+	l.ids.MoveToIndex(l.times.State().Server)
 	return store.CellWrite{
 		Partition: stateCells(l.id),
 		Cell:      store.Cell{Key: snapshotKey, Version: uint64(l.last), Value: l.appendSnapshot(nil)},

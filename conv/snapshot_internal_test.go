@@ -36,7 +36,7 @@ func grown(t *rapid.T) *live {
 		}
 		do(r)
 		if rapid.IntRange(0, 20).Draw(t, "commits") == 0 {
-			l.ids.Settle(now)
+			l.ids.MoveToIndex(now)
 			l.settled(&batch{})
 		}
 	}
@@ -110,7 +110,7 @@ func TestSnapshotIsBounded(t *testing.T) {
 	l.step(&Request{Conversation: "g:x", Kind: pim.EntryCreate, Sender: "owner", ClientID: id(1), Members: crowd}, findings{}, 1)
 	for i, u := range crowd {
 		l.step(message("g:x", u, uint64(i+2), pim.Millis(i)), findings{}, pim.Millis(i))
-		l.ids.Settle(pim.Millis(i))
+		l.ids.MoveToIndex(pim.Millis(i))
 		l.settled(&batch{})
 	}
 	cell := l.snapshotCell()
@@ -149,7 +149,7 @@ func TestCostIsTheMemory(t *testing.T) {
 				r.ClientID = pim.NewClientMessageID(time.UnixMilli(int64(at)))
 				l.step(r, findings{}, at)
 				if l.settled(&batch{}); j%96 == 95 {
-					l.ids.Settle(at)
+					l.ids.MoveToIndex(at)
 				}
 			}
 			lives[c] = l

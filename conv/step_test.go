@@ -177,7 +177,7 @@ func BenchmarkStep(b *testing.B) {
 	for i := range b.N {
 		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), findings{}, now+pim.Millis(i/10))
 		if i%32 == 0 { // a commit
-			c.ids.Settle(now + pim.Millis(i/10))
+			c.ids.MoveToIndex(now + pim.Millis(i/10))
 		}
 	}
 }

@@ -109,9 +109,9 @@ func Strange(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.Ce
 // the cells of the index.
 func partition(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
 
-// Settle moves all IDs but the last settleTo into the index, so that the memory and the
+// MoveToIndex moves all IDs but the last notIndexed into the index, so that the memory and the
 // snapshot stay small. All entries must be durable. now is the conversation's time.
-func (x *IDs) Settle(now pim.Millis) { x.recent.settle(&x.index, now) }
+func (x *IDs) MoveToIndex(now pim.Millis) { x.recent.moveTo(&x.index, now) }
 
 // Full returns a cell with the oldest part of a level of the index, if that level has grown so
 // much that the next write must take the cell along. When the cell is durable, the caller

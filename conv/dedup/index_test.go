@@ -114,9 +114,9 @@ func TestEveryIDIsFound(t *testing.T) {
 			now += pim.Millis(rapid.SampledFrom([]int64{0, 0, 2000, 100_000}).Draw(t, "silence"))
 			switch rapid.IntRange(0, 5).Draw(t, "then") {
 			case 0, 1, 2:
-				l.ids.Settle(now)
+				l.ids.MoveToIndex(now)
 			case 3: // another writer takes over
-				l.ids.Settle(now)
+				l.ids.MoveToIndex(now)
 				l.ids = restored(t, &l.ids, l.last)
 			}
 		}

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// settleTo is how many of a log's last IDs settle leaves out of the index.
-	settleTo = 32
+	// notIndexed is how many of a log's last IDs moveTo leaves out of the index.
+	notIndexed = 32
 
 	// rememberFor is for how long, in milliseconds, IDs stay remembered after they have come
 	// into the index, and rememberMost how many of them, about. If many messages are under
@@ -34,11 +34,11 @@ type recent struct {
 	newestGone int64
 
 	strange map[pim.Seq]bool // seqs of the remembered IDs that are strange
-	settles []settle         // by age
+	moved   []moved          // by age
 }
 
-// settle says when the IDs up to the seq kept came into the index, by the conversation's time.
-type settle struct {
+// moved says when the IDs up to the seq kept came into the index, by the conversation's time.
+type moved struct {
 	kept pim.Seq
 	at   pim.Millis
 }
@@ -92,7 +92,7 @@ func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis
 	if n > len(r.ring) {
 		r.resize(n)
 	}
-	r.settles = slices.Insert(r.settles, 0, settle{r.first - 1, now})
+	r.moved = slices.Insert(r.moved, 0, moved{r.first - 1, now})
 	for i := range slices.Backward(entries) {
 		e := &entries[i]
 		r.first--
@@ -144,13 +144,13 @@ func (r *recent) resize(n int) {
 	}
 }
 
-// settle moves all IDs but the last settleTo into x. now is the conversation's time.
-func (r *recent) settle(x *index, now pim.Millis) {
-	if r.last <= r.kept+settleTo {
+// moveTo moves all IDs but the last notIndexed into x. now is the conversation's time.
+func (r *recent) moveTo(x *index, now pim.Millis) {
+	if r.last <= r.kept+notIndexed {
 		return
 	}
-	for r.last > r.kept+settleTo {
-		s := stretch{first: r.kept + 1, last: min(r.kept+indexBlock, r.last-settleTo), from: 1, to: 0}
+	for r.last > r.kept+notIndexed {
+		s := stretch{first: r.kept + 1, last: min(r.kept+indexBlock, r.last-notIndexed), from: 1, to: 0}
 		for seq := s.first; seq <= s.last; seq++ {
 			if !r.strange[seq] {
 				s.extend(idTime(r.id(seq)))
@@ -159,7 +159,7 @@ func (r *recent) settle(x *index, now pim.Millis) {
 		x.add(s)
 		r.kept = s.last
 	}
-	r.settles = append(r.settles, settle{r.kept, now})
+	r.moved = append(r.moved, moved{r.kept, now})
 	r.forget(now)
 }
 
@@ -167,11 +167,11 @@ func (r *recent) settle(x *index, now pim.Millis) {
 // more than rememberMost entries back.
 func (r *recent) forget(now pim.Millis) {
 	n, upTo := 0, pim.Seq(0)
-	for n < len(r.settles) && (r.settles[n].at <= now-rememberFor || r.last-r.settles[n].kept > rememberMost) {
-		upTo = r.settles[n].kept
+	for n < len(r.moved) && (r.moved[n].at <= now-rememberFor || r.last-r.moved[n].kept > rememberMost) {
+		upTo = r.moved[n].kept
 		n++
 	}
-	r.settles = r.settles[:copy(r.settles, r.settles[n:])]
+	r.moved = r.moved[:copy(r.moved, r.moved[n:])]
 	for ; r.first <= upTo; r.first++ {
 		if r.strange[r.first] {
 			delete(r.strange, r.first)
@@ -206,7 +206,7 @@ func (r *recent) remove(seq pim.Seq) {
 
 // room returns how many bytes of memory the IDs take up, and others how many the rest does.
 func (r *recent) room() int   { return 16*cap(r.ring) + 4*cap(r.table) }
-func (r *recent) others() int { return 16*cap(r.settles) + 32*len(r.strange) }
+func (r *recent) others() int { return 16*cap(r.moved) + 32*len(r.strange) }
 
 // idTime returns the first six bytes of id: the time of a UUIDv7, in milliseconds since
 // 1970.
