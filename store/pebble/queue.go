@@ -9,11 +9,13 @@ import (
 )
 
 // Writes wait in a queue. A committer takes all writes of the queue, makes one batch of them
-// for the database, and makes the batch durable by one fsync. Meanwhile the next writes gather
-// in the queue. So callers of Begin share an fsync without knowing of each other. The more is
-// written, or the slower the disk is, the more writes share one fsync. When many writes wait,
-// a second committer takes them, so that it makes its batch while the first one's batch is on
-// its way to the disk.
+// for the database, and makes the batch durable by one fsync. So callers of Begin share an
+// fsync without knowing of each other.
+//
+// Writes gather in the queue while a committer is at work, until so many wait that a second one
+// takes them: it makes its batch while the first one's batch is on its way to the disk. They
+// also gather for up to 2 ms before an fsync, where pace says so. The more is written, or the
+// slower the disk is, the more writes share one fsync.
 
 const (
 	committers = 2
