@@ -116,10 +116,11 @@ func (a *announced) found(intent *store.Write, err error, last pim.Seq) {
 	a.intent, a.holds, a.after = intent, err == nil, max(a.after, last)
 }
 
-// mustAnnounce reports whether an intent must be durable before r is stepped.
+// mustAnnounce reports whether an intent must be durable before r, a command about a block, is
+// stepped.
 func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	l := m.live
-	if !r.blocks() || m.announced.holds || r.command.Subject == string(r.Sender) {
+	if m.announced.holds || r.command.Subject == string(r.Sender) {
 		return false
 	}
 	known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0
@@ -129,7 +130,7 @@ func (m *machine) mustAnnounce(r *Request, v *view) bool {
 // forgetIntent forgets the intent of m, if the log holds what it announced or never will. The
 // effects of all entries of the state are written.
 func (m *machine) forgetIntent(o *output) {
-	if a := &m.announced; a.intent != nil && m.live.last > a.after {
+	if a := &m.announced; m.live.last > a.after {
 		c := &a.intent.Cells[0]
 		o.later = append(o.later, forgotten(c.Partition, c.Cell))
 		*a = announced{}

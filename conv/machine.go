@@ -152,7 +152,7 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 		if !r.looked && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
 		}
-		if m.mustAnnounce(r, v) {
+		if r.blocks() && m.mustAnnounce(r, v) {
 			return &lookup{request: r, write: v.announcer.intent(m.id)}
 		}
 		if m.mustFence(r, v) {
@@ -249,7 +249,9 @@ func (m *machine) committed(o *output) error {
 		o.spent = append(o.spent, b)
 		return err
 	}
-	m.forgetIntent(o)
+	if m.announced.intent != nil {
+		m.forgetIntent(o)
+	}
 	b.conv.settled(b)
 	for i, r := range b.requests {
 		o.succeed(r, &b.entries[i], false)
