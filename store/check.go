@@ -9,8 +9,11 @@ import (
 // Check returns why w can never succeed with durability d, as a *pim.Error of
 // KindInvalid, or nil. Every engine's Begin calls it first.
 func (w *Write) Check(d Durability) error {
-	if w.Raise && len(w.Records) > 0 {
-		return pim.Errorf(pim.KindInvalid, "a write appends to %q and raises its fence", w.Log)
+	if w.Raise && len(w.Records)+len(w.Erase) > 0 {
+		return pim.Errorf(pim.KindInvalid, "a write appends to %q, or erases, and raises its fence", w.Log)
+	}
+	if len(w.Erase) > MaxBatch {
+		return pim.Errorf(pim.KindInvalid, "a write erases %d records, at most %d are allowed", len(w.Erase), MaxBatch)
 	}
 	if w.TouchesLog() {
 		if d == Relaxed {
@@ -24,6 +27,11 @@ func (w *Write) Check(d Durability) error {
 				return tooLarge("record", len(r), MaxRecordBytes)
 			}
 		}
+		for i := range w.Erase {
+			if err := w.Erase[i].check(w); err != nil {
+				return err
+			}
+		}
 	}
 	for i := range w.Cells {
 		if err := w.Cells[i].check(); err != nil {
@@ -33,8 +41,20 @@ func (w *Write) Check(d Durability) error {
 	return nil
 }
 
-// TouchesLog reports whether w appends to its log or raises the log's fence.
-func (w *Write) TouchesLog() bool { return len(w.Records) > 0 || w.Raise }
+// TouchesLog reports whether w appends to its log, erases, or raises the log's fence.
+func (w *Write) TouchesLog() bool { return len(w.Records) > 0 || len(w.Erase) > 0 || w.Raise }
+
+func (e *Erasure) check(w *Write) error {
+	switch {
+	case e.Seq == 0 || e.Seq > w.After:
+		return pim.Errorf(pim.KindInvalid, "a write after seq %d of %q erases seq %d", w.After, w.Log, e.Seq)
+	case len(e.Rest) == 0:
+		return pim.Errorf(pim.KindInvalid, "nothing is left of seq %d of %q; at least one byte stays", e.Seq, w.Log)
+	case len(e.Rest) > MaxRecordBytes:
+		return tooLarge("record", len(e.Rest), MaxRecordBytes)
+	}
+	return nil
+}
 
 func (c *CellWrite) check() error {
 	if err := c.Partition.Check(); err != nil {

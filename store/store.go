@@ -65,7 +65,7 @@ const (
 	MaxValueBytes  = 1 << 20 // of a cell's value
 	MaxRecordBytes = 1 << 20 // of a log's record
 
-	MaxBatch = 4096 // gets or reads of one call
+	MaxBatch = 4096 // gets or reads of one call, or erasures of one write
 
 	// MaxLifetime is the longest lifetime of a cell that expires.
 	MaxLifetime = 366 * 24 * time.Hour
@@ -121,6 +121,10 @@ type CellWrite struct {
 // may see a cell shortly before its write is durable. If the cell tells of a record,
 // a Read of that record waits until the record is durable.
 //
+// With Erase, a write replaces records up to After. It takes effect as an append does, only if
+// After and Fence are the log's, after the write's own append and before its cells. A crash in
+// between is possible; the log's writer then erases again.
+//
 // With Raise, a write raises the log's fence in place of appending. The engine writes
 // the cells first: whoever sees the raised fence sees the cells too. A crash between the
 // two is possible. Raise depends on nothing and may be repeated.
@@ -131,8 +135,9 @@ type Write struct {
 	Log     Log
 	After   pim.Seq  // the seq that the first record follows
 	Fence   uint64   // the log's fence: 0 until it is raised, and then greater with each Raise
-	Records [][]byte // at seqs After+1 …; none: the write has cells only, or raises the fence
-	Raise   bool     // raise the fence of Log; then there are no Records, and After and Fence say nothing
+	Records [][]byte // at seqs After+1 …; none: the write does not append
+	Erase   []Erasure
+	Raise   bool // raise the fence of Log; then there are no Records and no Erase, and After and Fence say nothing
 	Cells   []CellWrite
 
 	Owner any // the caller's; engines do not look at it
@@ -141,6 +146,15 @@ type Write struct {
 	// *ConflictError, a *pim.Error, or the context's error. With ErrUnknown in its chain
 	// the write may have taken effect, wholly or in part: read the log to know.
 	Err error
+}
+
+// Erasure replaces the record at Seq by Rest, which should be shorter and is at least 1 byte.
+// Once the write has ended without an error no Read returns the bytes that stood there; they
+// may stay on a disk for a while. An erasure may be repeated. Of several replacements of one
+// record any may stay, so they should be equal.
+type Erasure struct {
+	Seq  pim.Seq
+	Rest []byte
 }
 
 // Durability says when a write is done.
@@ -174,7 +188,8 @@ type Read struct {
 	// The engine sets the rest, after an error to zero values. Records are durable: a record
 	// that was read once is there for ever. They are those from seq First on, up to To at
 	// most. There may be fewer than Limit allows, but there is at least one if the log has
-	// any from From to To. First is From, or 1 if From is 0. The caller owns the records.
+	// any from From to To. First is From, or 1 if From is 0. The caller owns the records. An
+	// erased record is what its erasure has left of it.
 	First   pim.Seq
 	Records [][]byte
 	Last    pim.Seq // the log's last durable seq, 0 for an empty log; no record is beyond it

@@ -56,6 +56,8 @@ func (c *commit) refuse(err error) {
 // write applies c and makes it durable. Every error that it returns was made by unknown; the
 // error is the outcome of every op that has none yet.
 func (s *Store) write(c *commit) error {
+	batch := s.db.NewBatch()
+	defer batch.Close()
 	for i := range c.ops {
 		o := &c.ops[i]
 		if o.log != nil {
@@ -64,9 +66,10 @@ func (s *Store) write(c *commit) error {
 		if o.err == nil {
 			o.err = s.findPassing(c, o.write)
 		}
+		if o.err == nil && len(o.write.Erase) > 0 {
+			o.err = s.fillErasures(batch, o.write)
+		}
 	}
-	batch := s.db.NewBatch()
-	defer batch.Close()
 	s.fill(batch, c)
 	if batch.Empty() {
 		return nil

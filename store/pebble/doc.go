@@ -32,6 +32,8 @@
 //     chunks lie in the order in which they were written, see values.go. The log's key
 //     holds a reference to the chunk: a 0 byte, the chunk's stream and its number.
 //
+//   - To erase a record is to write its chunk again, under the same key, see erase.go.
+//
 //   - A log's fence is a number, 0 where the key is missing. It stands behind the log's
 //     chunks, so one seek finds both. Stores have fences since 2026-11-29; an earlier pim
 //     does not see them, and does no harm, because it is the only writer.

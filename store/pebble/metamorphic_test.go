@@ -119,6 +119,12 @@ func (m *twins) write(t *rapid.T) *store.Write {
 		}
 		w.Records = append(w.Records, bytes.Repeat([]byte{byte(i)}, size))
 	}
+	if rapid.IntRange(0, 3).Draw(t, "erase") == 0 {
+		for range rapid.IntRange(1, 4).Draw(t, "erasures") {
+			seq := rapid.Uint64Range(0, uint64(w.After)+1).Draw(t, "seq") // 0 and After+1 are invalid
+			w.Erase = append(w.Erase, store.Erasure{Seq: pim.Seq(seq), Rest: []byte(rapid.SampledFrom([]string{"r", "rest"}).Draw(t, "rest"))})
+		}
+	}
 	return w
 }
 

@@ -101,6 +101,9 @@ func sizeOf(w *store.Write) int {
 	for _, r := range w.Records {
 		n += len(r)
 	}
+	for i := range w.Erase {
+		n += each + len(w.Erase[i].Rest)
+	}
 	for i := range w.Cells {
 		c := &w.Cells[i]
 		n += each + len(c.Partition) + len(c.Key) + len(c.Value)

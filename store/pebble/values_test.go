@@ -215,3 +215,54 @@ func TestAChunkThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// Records are erased from chunks under their log's key and from chunks that are kept apart. The
+// erasures survive a crash and a compaction, and nothing else of the chunks changes.
+func TestErasuresLast(t *testing.T) {
+	ctx, fs := context.Background(), vfs.NewCrashableMem()
+	s := open(t, "db", small(fs))
+	var want [][]byte
+	for i := range 40 {
+		r := bytes.Repeat([]byte{byte(i)}, 1+i*i*8)
+		want = append(want, r)
+		appends(t, s, "log", pim.Seq(i), string(r))
+	}
+	apart := s.Keys('v')
+	if apart == 0 || apart == 40 {
+		t.Fatalf("%d of 40 chunks are kept apart", apart)
+	}
+	w := &store.Write{Log: "log", After: 40}
+	for i := 0; i < 40; i += 3 {
+		want[i] = []byte{'r', byte(i)}
+		w.Erase = append(w.Erase, store.Erasure{Seq: pim.Seq(i + 1), Rest: want[i]})
+	}
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil || w.Err != nil {
+		t.Fatal(err, w.Err)
+	}
+	holds := func(when string) {
+		t.Helper()
+		records, err := store.ReadLog(ctx, s, "log", 1, 0, store.Limit{Records: 100, Bytes: 1 << 30})
+		if err != nil || len(records) != len(want) {
+			t.Fatalf("%s: %d records, %v", when, len(records), err)
+		}
+		for i := range want {
+			if !bytes.Equal(records[i], want[i]) {
+				t.Fatalf("%s: at %d there is %.20q", when, i+1, records[i])
+			}
+		}
+		if n := s.Keys('v'); n != apart {
+			t.Errorf("%s: %d chunks are kept apart, it were %d", when, n, apart)
+		}
+	}
+	holds("at once")
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	closes(t, s)
+	s = open(t, "db", small(crashed))
+	holds("after a crash")
+	if err := s.Compact(); err != nil {
+		t.Fatal(err)
+	}
+	holds("after a compaction")
+	appends(t, s, "log", 40, "and on")
+	closes(t, s)
+}

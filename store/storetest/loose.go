@@ -33,8 +33,8 @@ type lateWrite struct {
 
 // Loose wraps s so that it behaves like a distributed engine. Begin returns before or after
 // the outcomes are known. The writes of a Begin take effect one after the other, in any order,
-// and their outcomes come in another order. The cells of a write take effect one by one, after
-// its append and before its fence is raised. Other callers run in between. A read may return
+// and their outcomes come in another order. The erasures of a write take effect one by one,
+// after its append, and then its cells, before its fence is raised. Other callers run in between. A read may return
 // fewer records than would fit.
 //
 // Once FailRate is set, a write may end with ErrUnknown. Then nothing of it has taken effect,
@@ -112,14 +112,22 @@ func (l *Loosened) carryOut(ctx context.Context, rng *rand.Rand, writes []*store
 	}
 }
 
-// write carries out one write step by step: the append, then each cell, then the raise of
-// the fence. If the answer is to be lost, write stops before a random step, or after the
+// write carries out one write step by step: the append, then each erasure, then each cell, then
+// the raise of the fence. If the answer is to be lost, write stops before a random step, or after the
 // last one.
 func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
 	}
-	steps := []*store.Write{{Log: w.Log, After: w.After, Fence: w.Fence, Records: w.Records}}
+	var steps []*store.Write
+	if len(w.Records) > 0 || len(w.Erase) == 0 {
+		steps = append(steps, &store.Write{Log: w.Log, After: w.After, Fence: w.Fence, Records: w.Records})
+	}
+	for _, i := range rng.Perm(len(w.Erase)) {
+		steps = append(steps, &store.Write{
+			Log: w.Log, After: w.After + pim.Seq(len(w.Records)), Fence: w.Fence, Erase: slices.Clone(w.Erase[i : i+1]),
+		})
+	}
 	for _, i := range rng.Perm(len(w.Cells)) {
 		steps = append(steps, &store.Write{Cells: slices.Clone(w.Cells[i : i+1])})
 	}
@@ -171,9 +179,12 @@ func (l *Loosened) keep(steps []*store.Write, d store.Durability) {
 	late := &lateWrite{durability: d}
 	for _, step := range steps {
 		own := *step
-		own.Records, own.Cells = slices.Clone(step.Records), slices.Clone(step.Cells)
+		own.Records, own.Erase, own.Cells = slices.Clone(step.Records), slices.Clone(step.Erase), slices.Clone(step.Cells)
 		for i := range own.Records {
 			own.Records[i] = bytes.Clone(own.Records[i])
+		}
+		for i := range own.Erase {
+			own.Erase[i].Rest = bytes.Clone(own.Erase[i].Rest)
 		}
 		for i := range own.Cells {
 			own.Cells[i].Value = bytes.Clone(own.Cells[i].Value)

@@ -67,12 +67,15 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 		return err
 	}
 	defer m.mu.Unlock()
-	if len(w.Records) > 0 {
+	if len(w.Records)+len(w.Erase) > 0 {
 		if last, fence := pim.Seq(len(m.logs[w.Log])), m.fences[w.Log]; last != w.After || fence != w.Fence {
 			return &store.ConflictError{Log: w.Log, Last: last, Fence: fence}
 		}
 		for _, r := range w.Records {
 			m.logs[w.Log] = append(m.logs[w.Log], bytes.Clone(r))
+		}
+		for _, e := range w.Erase {
+			m.logs[w.Log][e.Seq-1] = bytes.Clone(e.Rest)
 		}
 	}
 	for i := range w.Cells {

@@ -1,0 +1,97 @@
+package pebble
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim/store"
+)
+
+// To erase a record is to write its chunk again, with the rest in place of the record and under
+// the same key. The commit has claimed the log, so no other commit writes its chunks meanwhile,
+// and a reader sees the old chunk or the new one. Pebble drops the old one when it compacts. A
+// chunk that is kept apart is written out of the order of its stream, so the tables of a store
+// with very many erasures overlap more, see values.go.
+
+// fillErasures puts the erasures of w into b. After an error it puts none.
+func (s *Store) fillErasures(b *crdb.Batch, w *store.Write) error {
+	erase := slices.SortedStableFunc(slices.Values(w.Erase), func(x, y store.Erasure) int { return cmp.Compare(x.Seq, y.Seq) })
+	chunks, err := s.erase(w.Log, erase)
+	if err != nil {
+		return s.readError("erase from "+string(w.Log), err)
+	}
+	for _, c := range chunks {
+		d := b.SetDeferred(len(c.key), len(c.value))
+		copy(d.Key, c.key)
+		copy(d.Value, c.value)
+		d.Finish() // fails only in a batch with an index
+	}
+	return nil
+}
+
+type keyValue struct{ key, value []byte }
+
+// erase returns the chunks of log that erasures change, as they will be. The erasures ascend.
+func (s *Store) erase(log store.Log, erasures []store.Erasure) (chunks []keyValue, err error) {
+	it, err := s.logIter(log, erasures[0].Seq, false)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for len(erasures) > 0 {
+		if !it.SeekGE(appendLogKey(nil, log, erasures[0].Seq)) {
+			return nil, cmp.Or(it.Error(), error(errMalformed("log: a record is not there")))
+		}
+		end, n := chunkEnd(it.Key()), 1
+		for n < len(erasures) && erasures[n].Seq <= end {
+			n++
+		}
+		c, err := s.eraseIn(it, erasures[:n])
+		if err != nil {
+			return nil, err
+		}
+		chunks, erasures = append(chunks, c), erasures[n:]
+	}
+	return chunks, nil
+}
+
+// eraseIn returns the chunk at which it stands, as it will be. All erasures are of the chunk.
+func (s *Store) eraseIn(it *crdb.Iterator, erasures []store.Erasure) (keyValue, error) {
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return keyValue{}, err
+	}
+	key := bytes.Clone(it.Key())
+	if len(value) == referenceBytes && value[0] == 0 {
+		key = append([]byte{prefixValue}, value[1:]...)
+	}
+	data, closer, err := s.chunkOf(value)
+	if err != nil {
+		return keyValue{}, err
+	}
+	defer closer.Close()
+	c, err := parseChunk(data, chunkEnd(it.Key()))
+	if err != nil {
+		return keyValue{}, err
+	}
+	if c.first > erasures[0].Seq {
+		return keyValue{}, errMalformed("log: it has a hole")
+	}
+	records, size := make([][]byte, 0, c.count), uvarintLen(uint64(c.count))
+	for seq := c.first; c.count > 0; seq++ {
+		r, err := c.next()
+		if err != nil {
+			return keyValue{}, err
+		}
+		for ; len(erasures) > 0 && erasures[0].Seq == seq; erasures = erasures[1:] {
+			r = erasures[0].Rest
+		}
+		records = append(records, r)
+		size += uvarintLen(uint64(len(r))) + len(r)
+	}
+	chunk := make([]byte, size)
+	putChunk(chunk, records)
+	return keyValue{key, chunk}, nil
+}
