@@ -39,6 +39,9 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	for i := range tail {
 		l.take(&tail[i])
 	}
+	for _, m := range l.members {
+		l.mixed = l.mixed || m.changed > l.last
+	}
 	return l, nil
 }
 

@@ -52,8 +52,12 @@ type live struct {
 	unsettledSettings map[string]bool   // entities of an own log whose settings, and their effects, the next write writes again
 	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
 
-	fence    uint64  // the log's fence, read before everything else
-	affected bool    // an entry behind the snapshot has effects; they are written
+	fence    uint64 // the log's fence, read before everything else
+	affected bool   // an entry behind the snapshot has effects; they are written
+	// mixed is set if a member's cell tells of an entry behind the last one. The cells of others
+	// may be missing, so the state may be one that never was.
+	mixed bool
+
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
 	behind   int     // bytes of the entries behind snapshot
 	durable  pim.Seq // the log's last durable seq: that before the batch under way
@@ -223,7 +227,7 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 		return
 	}
 	switch o := l.step(r, f, now); {
-	case o.err != nil && r.loaded && len(b.entries) == 0: // the state was read after r had come
+	case o.err != nil && r.loaded && !l.mixed && len(b.entries) == 0: // the state was read after r had come
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
 		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // r.read.err may be that of a look-up
