@@ -90,7 +90,7 @@ func (l *line) read(f func() error, format string, args ...any) error {
 // Begin implements store.Store.
 func (l *line) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
-		what := "writes " + describe(w)
+		what := fmt.Sprintf("writes (%d) %s", ctx.Value(numberKey{}), describe(w))
 		v := l.wait(w, "%s", what)
 		if w.Err = v.err; v.err == nil {
 			l.gate.commit(ctx, w, d)
@@ -194,13 +194,19 @@ func (l *line) Close() error { return nil }
 // out on a goroutine of its own, since it waits at the gate.
 type engine struct {
 	*line
-	rng  *rand.Rand // drawn from by Begin, which one goroutine of the writer calls
-	fail func() float64
+	rng    *rand.Rand // drawn from by Begin
+	fail   func() float64
+	writes int // that have begun; their numbers tell apart what comes at the same time
 }
+
+// numberKey is the key of a write's number in the context of its steps.
+type numberKey struct{}
 
 // Begin implements store.Store.
 func (e *engine) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
+		e.writes++
+		ctx := context.WithValue(ctx, numberKey{}, e.writes)
 		loose := storetest.Loose(e.line, e.rng.Uint64())
 		loose.FailRate(e.fail())
 		part := *w

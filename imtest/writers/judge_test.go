@@ -22,7 +22,6 @@ type judge struct {
 	requests map[pim.ClientMessageID]*request
 	history  *imtest.History // for the checker of package imtest; nil: a new one
 	inOrder  bool            // trips of one writer reached it in the order in which they were sent
-	hears    bool            // a block counts from its answer on, for both writers
 	found    []string
 }
 
@@ -167,7 +166,7 @@ func (j *judge) checkRefusal(t *trip, l *log, seq pim.Seq) {
 	switch {
 	case seq != 0 && l.to[seq-1] < t.sent:
 		j.fail("I2 %s was refused, and had seq %d before it was sent", t, seq)
-	case seq != 0 && t.command == nil && t.last() && (j.hears || l.id.IsGroup()) && !j.late(l.id, seq):
+	case seq != 0 && t.command == nil && t.last() && !j.late(l.id, seq):
 		j.fail("I2 %s was refused, and got seq %d later", t, seq)
 	case !j.mayRefuse(t, l):
 		j.fail("%s was refused: %s; that follows from no state that was possible then", t, t.told.Text)
@@ -186,7 +185,7 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 	case t.command != nil:
 		return false
 	case !l.id.IsGroup():
-		return t.told.Kind == pim.KindForbidden && (!j.hears || j.blocked(l.id, t.Sender, t.sent, t.ended, true))
+		return t.told.Kind == pim.KindForbidden && j.blocked(l.id, t.Sender, t.sent, t.ended, true)
 	}
 	for k := from; k <= to; k++ {
 		if l.groups[k].refuses(t.request, k) == t.told.Kind {
@@ -200,9 +199,6 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
 	if l.id.IsGroup() {
 		return l.groups[seq-1].refuses(r, int(seq)-1) == 0
-	}
-	if r.command == nil && !j.hears {
-		return true
 	}
 	e := &l.entries[seq-1]
 	for _, t := range r.trips {

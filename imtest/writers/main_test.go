@@ -12,9 +12,6 @@ import (
 	"go.uber.org/goleak"
 )
 
-// hearsBlocks says whether a block that one writer has acknowledged counts for the other one.
-const hearsBlocks = true
-
 func TestMain(m *testing.M) {
 	if os.Getenv(role) == "" {
 		goleak.VerifyTestMain(m)

@@ -65,7 +65,7 @@ func playTwo(seed uint64) (wrong []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &judge{book: b, store: mem, hears: hearsBlocks}
+	j := &judge{book: b, store: mem}
 	return j.check(p.plan.conversations()), nil
 }
 

@@ -19,7 +19,7 @@ import (
 // PIM_SEED plays one schedule and tells its story, PIM_WRITERS says how many are played.
 func TestSchedules(t *testing.T) {
 	first, n := seeds(t, "PIM_WRITERS", 300)
-	v, failed := variant{hears: hearsBlocks}, 0
+	v, failed := variant{}, 0
 	for seed := first; seed < first+n && failed < 5; seed++ {
 		wrong := v.play(t, seed, nil)
 		if len(wrong) == 0 {
@@ -74,8 +74,8 @@ func TestBroken(t *testing.T) {
 		variant
 		says string
 	}{
-		{"a block stays unheard", variant{hears: true, broken: func(s store.Store) store.Store { return unfenced{s} }}, "ought to have been refused"},
-		{"an effect is lost", variant{hears: true, broken: func(s store.Store) store.Store { return effectless{s} }}, "ought to have been refused"},
+		{"a block stays unheard", variant{broken: func(s store.Store) store.Store { return unfenced{s} }}, "ought to have been refused"},
+		{"an effect is lost", variant{broken: func(s store.Store) store.Store { return effectless{s} }}, "ought to have been refused"},
 		{"a refusal from stale state", variant{broken: func(s store.Store) store.Store {
 			return &staleEnds{Store: s, ends: make(map[store.Log]pim.Seq)}
 		}}, "follows from no state"},
@@ -129,7 +129,7 @@ func TestLies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			lied := false
-			v := variant{hears: hearsBlocks, lie: func(b *book) bool {
+			v := variant{lie: func(b *book) bool {
 				for _, r := range b.requests {
 					for _, t := range r.trips {
 						if !lied && !t.dead && test.suits(t) {

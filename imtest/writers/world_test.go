@@ -47,7 +47,6 @@ type writer struct {
 // variant is what the runs of a test have in common.
 type variant struct {
 	broken func(store.Store) store.Store // makes each writer's store; nil: it is not broken
-	hears  bool                          // see judge
 	lie    func(*book) bool              // falsifies an answer at the end, or returns false
 }
 
@@ -67,7 +66,7 @@ func (v variant) play(t *testing.T, seed uint64, told func(string, ...any)) (wro
 		if v.lie != nil && !v.lie(w.book) {
 			return
 		}
-		j := &judge{book: w.book, store: w.gate.store, history: w.gate.history, inOrder: true, hears: v.hears}
+		j := &judge{book: w.book, store: w.gate.store, history: w.gate.history, inOrder: true}
 		wrong = j.check(w.plan.conversations())
 	})
 	return wrong
