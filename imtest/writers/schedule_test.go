@@ -114,7 +114,7 @@ func TestLies(t *testing.T) {
 		}, func(t *trip) { t.told.Duplicate = false }, "I2"},
 		{
 			"accepted and refused", func(t *trip) bool { return t.accepted() && t.conversation.IsGroup() && len(t.trips) == 1 },
-			func(t *trip) { t.told = Told{Refused: true, Kind: pim.KindNotMember} }, "and got seq",
+			func(t *trip) { t.told = Told{Refused: true, Kind: pim.KindNotMember} }, "was refused",
 		},
 		{
 			"refused after it was accepted", func(t *trip) bool { return t.told.Duplicate && t.trips[0].ended < t.sent && t.trips[0].accepted() },
