@@ -61,8 +61,11 @@ func (s *suite) getMany() {
 func (s *suite) getsFailAlone() {
 	s.cells(cell("p", "k", 1, "v"), cell("~p", "k", 2, "w"))
 	gets := []store.Get{
-		{Partition: "p", Key: "k"}, {Key: "k"}, {Partition: "~p", Key: "k"},
-		{Partition: store.Partition(strings.Repeat("x", store.MaxNameBytes+1)), Key: "k"}, {Partition: "p", Key: "k"},
+		{Partition: "p", Key: "k"},
+		{Key: "k"},
+		{Partition: "~p", Key: "k"},
+		{Partition: store.Partition(strings.Repeat("x", store.MaxNameBytes+1)), Key: "k"},
+		{Partition: "p", Key: "k"},
 	}
 	if err := s.store.Get(s.ctx, gets); err != gets[1].Err || pim.KindOf(err) != pim.KindInvalid {
 		s.Errorf("gets: %v, want the first error, %v", err, gets[1].Err)
