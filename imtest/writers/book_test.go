@@ -15,8 +15,7 @@ type book struct {
 	now      int
 	requests []*request // in the order in which they were sent first
 	pushes   []push
-	stood    map[place]int  // when a look at the store found an entry
-	late     map[place]bool // see judge.late
+	stood    map[place]int // when a look at the store found an entry
 }
 
 // place is a seq of a conversation.
@@ -67,7 +66,7 @@ type push struct {
 	entry pim.Entry
 }
 
-func newBook() *book { return &book{stood: make(map[place]int), late: make(map[place]bool)} }
+func newBook() *book { return &book{stood: make(map[place]int)} }
 
 func toldBy(a *conv.Answer) Told {
 	if a.Err != nil {

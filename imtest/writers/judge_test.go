@@ -103,12 +103,10 @@ func (j *judge) firstSent(e *pim.Entry) int {
 	return 0
 }
 
-// late reports whether the entry at seq of c came when its writer had been told that nobody
-// knows what has become of it, or was dead. Then it may come after its request was refused:
-// only the next append to the log decides.
-func (j *judge) late(c pim.ConversationID, seq pim.Seq) bool {
-	return !j.inOrder || j.book.late[place{c, seq}] // another process does not tell
-}
+// late reports whether an entry may come after its request was refused: in two processes a call
+// of a writer that was killed may take effect at any time, and a first attempt is refused at
+// once. In one process every repeat says that it is one, so no refusal is overtaken.
+func (j *judge) late() bool { return !j.inOrder }
 
 // checkOrder checks that the order of a log is one in which its entries may have been written.
 func (j *judge) checkOrder(l *log) {
@@ -166,7 +164,7 @@ func (j *judge) checkRefusal(t *trip, l *log, seq pim.Seq) {
 	switch {
 	case seq != 0 && l.to[seq-1] < t.sent:
 		j.fail("I2 %s was refused, and had seq %d before it was sent", t, seq)
-	case seq != 0 && t.command == nil && t.last() && !j.late(l.id, seq):
+	case seq != 0 && t.command == nil && t.last() && !j.late():
 		j.fail("I2 %s was refused, and got seq %d later", t, seq)
 	case !j.mayRefuse(t, l):
 		j.fail("%s was refused: %s; that follows from no state that was possible then", t, t.told.Text)
@@ -206,7 +204,7 @@ func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
 		if t.accepted() {
 			end = min(end, t.ended)
 		}
-		if t.refused() && !j.late(l.id, seq) || end < t.sent {
+		if t.refused() && !j.late() || end < t.sent {
 			continue
 		}
 		switch {

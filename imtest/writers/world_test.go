@@ -239,11 +239,6 @@ func (w *world) goOn() {
 	case c.by == nil:
 		w.tell("%s, late", c.what)
 		w.gate.commit(context.Background(), c.write, store.Durable)
-		if c.write.Err == nil {
-			for i := range c.write.Records {
-				w.book.late[place{pim.ConversationID(c.write.Log), c.write.After + pim.Seq(i+1)}] = true
-			}
-		}
 		return
 	case w.rng.Float64() >= w.faulty:
 	case c.write != nil:
