@@ -12,8 +12,8 @@
 //     whatever reason, the state is thrown away and loaded again, and the requests are
 //     stepped again: those whose entries took effect after all are duplicates then, and get
 //     the first answer. A refusal that follows from the state is given only when the log's
-//     last seq and its fence were compared, or read after the request had come. What another log means for the conversation
-//     raises the fence, see effects.go.
+//     last seq and its fence were compared, or read after the request had come. What another
+//     log means for the conversation raises the fence, see effects.go.
 //
 // # Outline
 //

@@ -24,8 +24,9 @@ import (
 // through the store. It is one write to the other log: cells of its state, and then the raise
 // of its fence. The other writer's appends take effect only if the fence is as it was before
 // that writer read the state, and its refusals are given only after the last seq and the fence
-// were compared, or were read after the request had come. So a writer that has not heard of an effect can neither append nor refuse
-// anything. Its next append conflicts; it loads the state again, and with it the effect.
+// were compared, or were read after the request had come. So a writer that has not heard of an
+// effect can neither append nor refuse anything. Its next append conflicts; it loads the state
+// again, and with it the effect.
 //
 // An intent is durable before an entry with an effect is appended. The effect is written when
 // the entry is durable. The request is answered after that: whatever begins after the answer

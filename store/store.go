@@ -144,7 +144,8 @@ type Write struct {
 
 	// Err is the write's own outcome, set before done is called with it: nil, a
 	// *ConflictError, a *pim.Error, or the context's error. With ErrUnknown in its chain
-	// the write may have taken effect, wholly or in part: read the log to know.
+	// the write may have taken effect, wholly or in part, or may do so later: see the package's
+	// words on unknown outcomes.
 	Err error
 }
 
