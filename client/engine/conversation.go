@@ -58,6 +58,8 @@ type conversation struct {
 	checked bool          // c was compared with the server on this connection
 	movedAt time.Duration // when the position last moved
 	former  bool          // c is in Engine.former: entries of c may be kept aside
+	whole   bool          // no gap is jumped, because those entries may be in it
+	unseen  []pim.Seq     // where the messages stand that keepUnseen kept aside, at most maxUnseen
 	reading bool          // a Read of these entries is under way
 	peeked  bool          // formerRead has looked whether the create is kept aside, see outbox.stuck
 	back    int           // messages in the outbox that are being sent again (Outgoing.Again)

@@ -8,8 +8,9 @@ import (
 )
 
 // When a conversation is taken back, the store keeps aside the entries that the user
-// sent and the server has lost. An entry that then comes by a push or a pull is not kept
-// aside any more. When all that the server has now was pulled, the entries that are still
+// sent and the server has lost. An entry is also kept aside when its message leaves the
+// outbox before the entry is stored (keepUnseen). An entry that then comes by a push or a
+// pull is not kept aside any more. When all that the server has now was pulled, the entries that are still
 // kept aside are not there. They are sent again, with the same client message IDs and the
 // same local times: they enter the outbox (Outgoing.Again), a page at a time. Every
 // device of the user does that. The client message ID gives an entry one effect; if
@@ -30,7 +31,7 @@ func (f *former) add(c *conversation) {
 }
 
 func (f *former) remove(c *conversation) {
-	c.former = false
+	c.former, c.whole, c.unseen = false, false, nil
 	*f = slices.DeleteFunc(*f, func(other *conversation) bool { return other == c })
 }
 
@@ -51,11 +52,36 @@ func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 
 // keepFormer notes that entries of c may be kept aside.
 func (e *Engine) keepFormer(c *conversation) {
-	c.peeked = false
+	c.peeked, c.whole = false, true
 	if c.isOwn() {
 		e.wishes.begin()
 	}
 	e.former.add(c)
+}
+
+// maxUnseen is how many messages of a conversation may wait for their entries before the
+// conversation is pulled without jumping gaps.
+const maxUnseen = 32
+
+// keepUnseen keeps aside the entry of m, which has left the outbox for the place s in c
+// and is not stored: if the server goes back before the entry has come, no other device
+// may have it.
+//
+// Two are not kept. A command that is kept aside makes the next process pull the own log
+// anew (restoreFormer), which is too much for a setting. And what was kept aside, and the
+// server answers as a duplicate, has been pulled by some device, or the server shows it to
+// nobody: such a server would be sent it without end.
+func (e *Engine) keepUnseen(c *conversation, m *message, s Sent) {
+	if m.command != nil || m.Again && s.Duplicate {
+		return
+	}
+	e.out.Store.Keep = append(e.out.Store.Keep, e.entryOf(m, s))
+	e.former.add(c)
+	if len(c.unseen) < maxUnseen {
+		c.unseen = append(c.unseen, s.Seq)
+	} else {
+		c.whole = true
+	}
 }
 
 // dropAhead drops the entries of c that wait ahead of a gap. Those that the user sent
@@ -82,6 +108,7 @@ func (e *Engine) noFormer(c *conversation) {
 // cameBack takes an entry of this user's that the server has: if it is kept aside, it is
 // not to be sent again.
 func (e *Engine) cameBack(c *conversation, entry *pim.Entry) {
+	c.unseen = slices.DeleteFunc(c.unseen, func(seq pim.Seq) bool { return seq == entry.Seq })
 	if c.former && !c.isOwn() {
 		e.out.Store.Forget = append(e.out.Store.Forget, Former{c.id, entry.ClientID})
 	}
@@ -97,6 +124,9 @@ func (e *Engine) bringBack() {
 	for _, c := range e.former {
 		if c.back > 0 && !o.stuck(c) || c.behind() || c.target != 0 || c.pulling || c.reading || !c.followed {
 			continue
+		}
+		if _, ok := c.holes.eager(); ok {
+			continue // it may come with what is missing
 		}
 		r := Read{Former: true, Limit: backPage}
 		if c.isOwn() {

@@ -26,17 +26,24 @@ func (e *Engine) setHoles(c *conversation, hs holes) {
 	e.acks.later(c)
 }
 
-// jumpTo moves c's position over a gap to next-1; the gap becomes a hole.
+// jumpTo moves c's position over a gap to next-1; the gap becomes a hole. What this user
+// has just sent is not left in it.
 func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 	h := Hole{From: c.known + 1, To: next - 1}
 	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap) && !e.cfg.Confirms
 	c.known = h.To
-	e.setHoles(c, c.holes.with(h))
+	hs := c.holes.with(h)
+	for _, seq := range c.unseen {
+		if hs.miss(seq, seq) {
+			hs = hs.open(seq)
+		}
+	}
+	e.setHoles(c, hs)
 }
 
 // jumps reports whether a gap up to the seq to is jumped, because it is longer than a page.
 func (c *conversation) jumps(to, page pim.Seq) bool {
-	return !c.isOwn() && !c.former && to != unknownSeq && to-c.known > page && len(c.holes) < maxHoles
+	return !c.isOwn() && !c.whole && to != unknownSeq && to-c.known > page && len(c.holes) < maxHoles
 }
 
 // fillHole takes one frame of a page from a hole, and reports whether it fills

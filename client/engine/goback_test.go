@@ -9,6 +9,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -467,4 +468,122 @@ func TestDeathBetweenForgettingAndPullingSettings(t *testing.T) {
 		w.settles()
 		w.phone.verify()
 	}
+}
+
+// A message leaves the outbox when it is acknowledged, and its entry may come later, or
+// not be known well enough to be made up. If the server goes back before it has come,
+// nobody has it but this device, and the device brings it back: alive, or when it starts
+// again.
+func TestAcknowledgedBeforeItsEntryIsStored(t *testing.T) {
+	for name, send := range map[string]func(*backWorld) (pim.ClientMessageID, pim.ConversationID){
+		"the create of a group": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+			id := w.phone.queues(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"alice", "bob"}, Payload: []byte("mine")})
+			return id, pim.NewGroup("alice", id)
+		},
+		"a message behind a gap": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+			w.server.DropPush = func() bool { return true }
+			w.server.Append(chat, "bob", w.id(), []byte("not pushed"))
+			return w.phone.sends(chat, "mine"), chat
+		},
+		"a message whose answer was lost": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+			id := w.phone.sends(chat, "mine")
+			for w.phone.toServer() {
+			}
+			w.server.Append(chat, "bob", w.id(), []byte("the list shows this one"))
+			w.phone.loses()
+			return id, chat
+		},
+		"a message in a hole": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+			w.phone.dies()
+			w.phone.page, w.phone.lazy = 1, 1
+			w.phone.starts()
+			w.settles()
+			id := w.phone.sends(chat, "mine")
+			for w.phone.toServer() {
+			}
+			w.server.DropPush = func() bool { return true }
+			for i := range 5 {
+				w.server.Append(chat, "bob", w.id(), fmt.Append(nil, i))
+			}
+			w.phone.loses()
+			return id, chat
+		},
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restarted %v", name, restarted), func(t *testing.T) {
+				w := newBackWorld(t)
+				w.laptop.dies() // only the phone can bring it back
+				w.bob.dies()
+				before := w.server.Backup()
+				id, c := send(w)
+				if len(w.phone.store.entries[c]) > 0 {
+					t.Fatal("the phone has an entry")
+				}
+				for i := 0; ; i++ {
+					if _, ok := w.phone.sent[id]; ok {
+						break
+					}
+					if i > 1000 {
+						t.Fatal("it is not acknowledged")
+					}
+					w.phone.connects()
+					w.phone.toServer()
+					w.phone.down = slices.DeleteFunc(w.phone.down, func(m wire.Message) bool { // entries are slow
+						switch m.(type) {
+						case *wirepb.PIMPullResp, *wirepb.PIMPush:
+							return true
+						}
+						return false
+					})
+					if !w.phone.fromServer() && w.phone.session == nil {
+						w.passes(time.Second)
+					}
+				}
+				for _, m := range w.phone.store.messages(c) {
+					if m.ClientID == id {
+						t.Fatal("its entry is stored already")
+					}
+				}
+				if restarted {
+					w.phone.dies()
+				}
+				w.server.DropPush = nil
+				w.goesBack(before, "store 1")
+				if restarted {
+					w.phone.starts()
+				}
+				w.settles()
+				if got := w.log(c); !slices.Contains(got, "mine") {
+					t.Errorf("the log of %s is %q", c, got)
+				}
+				w.phone.verify()
+				if f := w.phone.store.snapshot().Former; len(f) > 0 {
+					t.Errorf("%v have entries kept aside", f)
+				}
+			})
+		}
+	}
+}
+
+// Nobody goes back: what was kept aside until its entry came is not sent again. A message
+// that the device has passed over is shown without being asked for.
+func TestAcknowledgedInAHole(t *testing.T) {
+	w := newBackWorld(t)
+	w.phone.dies()
+	w.phone.page, w.phone.lazy = 1, 1
+	w.phone.starts()
+	w.settles()
+	id := w.phone.sends(chat, "mine")
+	for w.phone.toServer() {
+	}
+	w.server.DropPush = func() bool { return true }
+	for i := range 5 {
+		w.server.Append(chat, "bob", w.id(), fmt.Append(nil, i))
+	}
+	w.phone.loses()
+	w.settles()
+	if !slices.ContainsFunc(w.phone.store.messages(chat), func(e pim.Entry) bool { return e.ClientID == id }) {
+		t.Errorf("the phone does not show what it sent: %+v", w.phone.store.conversations[chat])
+	}
+	w.logs(chat, "mine", "0", "1", "2", "3", "4")
 }

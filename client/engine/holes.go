@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/pim-im/pim"
@@ -42,6 +43,18 @@ func (hs holes) without(from, to pim.Seq) holes {
 		}
 	}
 	return rest
+}
+
+// open returns hs with the seq at, which lies in a hole, in a hole that is filled by
+// itself.
+func (hs holes) open(at pim.Seq) holes {
+	i := slices.IndexFunc(hs, func(h Hole) bool { return h.From <= at && at <= h.To })
+	if !hs[i].Lazy {
+		return hs
+	}
+	opened := hs.without(at, at)
+	i, _ = slices.BinarySearchFunc(opened, at, func(h Hole, at pim.Seq) int { return cmp.Compare(h.From, at) })
+	return slices.Insert(opened, i, Hole{From: at, To: at})
 }
 
 // lazy returns the same holes, all of them lazy.

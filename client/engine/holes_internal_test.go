@@ -25,7 +25,7 @@ func TestHoles(t *testing.T) {
 			kept := hs
 			from := pim.Seq(rapid.IntRange(1, len(model)).Draw(t, "from"))
 			to := from + pim.Seq(rapid.IntRange(0, 20).Draw(t, "seqs"))
-			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			switch rapid.IntRange(0, 4).Draw(t, "what") {
 			case 0: // a jump, and the page behind it
 				kind := rapid.IntRange(eager, lazy).Draw(t, "kind")
 				h := Hole{From: known() + 1, Lazy: kind == lazy}
@@ -52,6 +52,13 @@ func TestHoles(t *testing.T) {
 				for seq := range model {
 					if model[seq] == eager {
 						model[seq] = lazy
+					}
+				}
+			case 4: // the user sent one of it
+				if hs.miss(from, from) {
+					hs = hs.open(from)
+					if model[from] == lazy {
+						model[from] = eager
 					}
 				}
 			}

@@ -23,38 +23,54 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	}
 	e.outbox.delivered(m, s)
 	c := e.conversations.get(s.Conversation)
-	if c != nil && c.doubt != nil {
-		c.doubt.hear(s.Seq)
+	if c == nil { // with Config.Watch: its entries are not stored
 		return
 	}
-	if c != nil {
-		e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
+	if c.doubt != nil {
+		c.doubt.hear(s.Seq)
+	} else {
+		e.placed(c, m, s, a.Payload)
 	}
-	if c == nil || s.Seq <= c.known {
-		if c != nil && m.command == nil && !s.Duplicate && !c.holes.miss(s.Seq, s.Seq) && !c.checked {
+	if s.Seq > c.known || c.holes.miss(s.Seq, s.Seq) {
+		e.keepUnseen(c, m, s)
+	}
+}
+
+// placed takes note in c that m stands at s. If the server has written another payload
+// than m's, as it may for a read, it is payload; else payload is empty.
+func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
+	e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
+	switch {
+	case c.holes.miss(s.Seq, s.Seq): // the device has passed over it
+		e.setHoles(c, c.holes.open(s.Seq))
+		e.wantPull(c)
+	case s.Seq <= c.known && m.command != nil: // a pull has left it out, because a later command superseded it
+		e.showSetting(m.command.Entity())
+	case s.Seq <= c.known:
+		if !s.Duplicate && !c.checked {
 			e.suspect(c) // another entry is stored at that seq
 		}
-		if m.command != nil { // a pull has left it out, because a later command superseded it
-			e.showSetting(m.command.Entity())
-		}
-		return
-	}
-	if !madeUp(m) || s.Duplicate || m.First != 0 {
+	case !madeUp(m) || s.Duplicate || m.First != 0:
 		// The entry is not made up from m: the writer decides who its members are; and
 		// an earlier transmission, whose answer this may be, may have differed.
 		c.heard(s.Seq, s.Count)
 		e.touch(c)
 		e.wantPull(c)
-		return
+	default:
+		if len(payload) > 0 {
+			m.Payload = payload
+		}
+		e.own(c, e.entryOf(m, s))
 	}
-	if len(a.Payload) > 0 { // the server has written another payload, as it may for a read
-		m.Payload = a.Payload
-	}
-	e.own(c, pim.Entry{
+}
+
+// entryOf makes up the entry of m from the server's answer.
+func (e *Engine) entryOf(m *message, s Sent) pim.Entry {
+	return pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
-		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID,
+		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID, Members: m.Members,
 		Local: m.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Payload: m.Payload,
-	})
+	}
 }
 
 // madeUp reports whether the entry can be made up from m and its answer.
