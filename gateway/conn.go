@@ -109,7 +109,7 @@ func (c *conn) log() *slog.Logger {
 	return c.gw.Logger.With("conn", c.name(), "user", string(c.user), "device", string(c.device))
 }
 
-// startSender starts the sending goroutine, which turn.end has given to the caller.
+// startSender starts the sending goroutine. The caller has claimed the sending, see enqueuer.end.
 func (c *conn) startSender() {
 	if !c.gw.start(c.send) {
 		c.abort()
@@ -120,9 +120,9 @@ func (c *conn) startSender() {
 // QueueBytes of them are unsent it waits; if the reading goroutine waits here, nothing more is
 // read.
 func (c *conn) reply(m wire.Message) {
-	if t, ok := c.beginWithin(commands, c.gw.Limits.QueueBytes); ok {
-		t.frame(m)
-		t.send()
+	if e, ok := c.beginWithin(commands, c.gw.Limits.QueueBytes); ok {
+		e.frame(m)
+		e.send()
 	}
 }
 
@@ -131,7 +131,7 @@ type ackScratch struct{ ack wirepb.PIMSendAck }
 // answer queues the answer to a send. It reports whether the caller must start the
 // sender.
 func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
-	t, ok := c.begin(entries)
+	e, ok := c.begin(entries)
 	if !ok {
 		return false
 	}
@@ -140,7 +140,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 		m := c.gw.refusal(a.Err)
 		m.ClientMessageId = r.ClientID[:]
 		m.Conversation = named(string(r.Conversation))
-		return t.answer(m)
+		return e.answer(m)
 	}
 	s.ack.ClientMessageId = r.ClientID[:]
 	s.ack.Conversation = string(r.Conversation)
@@ -155,7 +155,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
 	s.ack.Payload = a.Payload
-	return t.answer(&s.ack)
+	return e.answer(&s.ack)
 }
 
 // push queues the entries of part that are for this connection, whose user may read the
@@ -167,27 +167,27 @@ func (c *conn) push(part *pushPart, from, to pim.Seq) bool {
 	if size == 0 {
 		return false
 	}
-	t, ok := c.begin(entries)
+	e, ok := c.begin(entries)
 	if !ok {
 		return false
 	}
 	if c.behind() {
-		t.drop()
+		e.drop()
 		c.gw.Metrics.dropBehind.Inc()
 		return false
 	}
 	if n := c.waiting(entries); n > 0 && n+size > c.gw.Limits.QueueBytes {
-		t.fallBehind()
+		e.fallBehind()
 		c.gw.Metrics.dropSlow.Inc()
-		return t.end()
+		return e.end()
 	}
-	b := append(t.raw(len(part.head)+size), part.head...)
+	b := append(e.raw(len(part.head)+size), part.head...)
 	for _, s := range spans {
 		b = append(b, part.body[s.from:s.to]...)
 	}
-	t.put(b)
+	e.put(b)
 	c.gw.Metrics.pushes.Inc()
-	return t.end()
+	return e.end()
 }
 
 // send is the sending goroutine. It writes what is queued until nothing is; after the
@@ -243,16 +243,16 @@ func (c *conn) write(buf []byte) error {
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.
 func (c *conn) shut(code wire.Code, text string) {
-	t, ok := c.begin(entries)
+	e, ok := c.begin(entries)
 	if !ok {
 		return
 	}
-	t.frame(&wirepb.PIMGoAway{
+	e.frame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
 		WindowMs: uint32(c.gw.window(code) / time.Millisecond),
 	})
-	t.last(uint16(code), text)
-	claimed := t.end()
+	e.last(uint16(code), text)
+	claimed := e.end()
 	c.gw.Metrics.closed(code)
 	c.log().Debug("closing", "code", code.String(), "text", text)
 	if claimed {

@@ -8,14 +8,15 @@
 // before it takes a read buffer from the pool, so an idle one is one small stack and
 // no buffer.
 //
-// Frames to a client gather in its outbox (outbox.go), which only a turn lets others
-// into (turn.go), and are written together, whole frames of up to 32 KiB in one call. Deliver writes them
+// Frames to a client gather in its outbox (outbox.go); an enqueuer puts them there (enqueue.go).
+// They are written together, whole frames of up to 32 KiB in one call. Deliver writes them
 // itself if the socket has room (direct.go). Else the sending goroutine does, which exists
 // only while there is something to write. A third goroutine serves pulls and syncs, and
 // exists only while there are any (tasks.go).
 //
-// An outbox has two queues. Commands, such as pongs, leave first. Entries have what says how far
-// logs go, acks, pushes and pages, and stay in their order. What may wait there is bounded:
+// An outbox has two queues. The queue of commands, such as pongs, leaves first. The queue of
+// entries has the frames that say how far logs go: acks, pushes and pages. They stay in their
+// order. What may wait in an outbox is bounded:
 //
 //   - Answers to sends: by Limits.InFlight. A send is in flight until its answer is
 //     written, and at the limit nothing more is read.

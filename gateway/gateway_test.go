@@ -191,7 +191,7 @@ func TestReplacedConnectionSubmitsNothing(t *testing.T) {
 	// Until then c.in is the reader's, which goes on when its Submit returns.
 	x.eventually("the old one's reader has ended", func() bool { return x.gw.Open() == 1 })
 	c.in.sends = []*conv.Request{{Origin: c}}
-	c.fence()
+	c.awaitSubmit()
 	c.submit()
 	if n := taken.Load(); n != 1 {
 		t.Errorf("%d sends reached the writers", n)

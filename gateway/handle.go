@@ -203,8 +203,8 @@ func (c *conn) submit() {
 	c.in.sends = c.in.sends[:0]
 }
 
-// fence waits until no send of c, which is closing, can reach a writer any more.
-func (c *conn) fence() {
+// awaitSubmit waits until no send of c, which is closing, can reach a writer any more.
+func (c *conn) awaitSubmit() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.submitting {
@@ -246,7 +246,7 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.After)))
 		return
 	}
-	c.enqueue(task{id: m.RequestId, sync: &inbox.SyncRequest{
+	c.queueTask(task{id: m.RequestId, sync: &inbox.SyncRequest{
 		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
 		Brief: m.Brief,
 	}})
@@ -257,7 +257,7 @@ func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.Conversation)))
 		return
 	}
-	c.enqueue(task{id: m.RequestId, pull: &inbox.PullRequest{
+	c.queueTask(task{id: m.RequestId, pull: &inbox.PullRequest{
 		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
 		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst,
 	}})

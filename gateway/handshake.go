@@ -126,20 +126,20 @@ func (c *conn) handshake(remote string) error {
 		c.mu.Unlock()
 		return err
 	}
-	t := turn{c, commands}
-	t.frame(&wirepb.Welcome{
+	e := enqueuer{c, commands}
+	e.frame(&wirepb.Welcome{
 		Version: wire.Version, User: string(c.user), ServerMs: g.Now().UnixMilli(), Limits: g.limits(),
 		StorageBehind: serial > hello.AckSerial, AckSerial: serial, Connection: c.name(),
 		ReconnectWindowMs: uint32(g.Limits.Reconnect / time.Millisecond), Store: g.Store,
 	})
-	claimed := t.end()
+	claimed := e.end()
 	c.join()
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
 		// After Welcome the client sends again what was not answered. If a writer took
 		// such a send from the old connection after that, its outcome could contradict
 		// the answer given here.
-		replaced.fence()
+		replaced.awaitSubmit()
 	}
 	if claimed {
 		c.startSender()

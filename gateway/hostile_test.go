@@ -144,7 +144,7 @@ func TestSteadyReaderIsNotTooSlow(t *testing.T) {
 	c := newConn(x.gw, slow, lengths)
 	slow.c = c
 	const n = 320 << 10
-	turn{c, entries}.copy(make([]byte, n))
+	enqueuer{c, entries}.copy(make([]byte, n))
 	c.send()
 	if want := n + wire.TCPHeader; slow.taken != want || c.closed {
 		t.Errorf("%d of %d bytes were taken; it is closed: %v", slow.taken, want, c.closed)

@@ -23,7 +23,7 @@ func (g *Gateway) janitor() {
 			if news.come(m) {
 				g.Sessions.each(func(c *conn) { c.lookBy(c.inspect(m)) })
 			}
-			g.wheel.turn(m.elapsed, func(c *conn) {
+			g.wheel.tick(m.elapsed, func(c *conn) {
 				g.wheel.put(c, c.inspect(m))
 				c.renew(m)
 			})

@@ -262,24 +262,24 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 // pong answers a ping of the WebSocket layer, unless more than QueueBytes of commands are
 // unsent.
 func (c *conn) pong(payload []byte) {
-	t, ok := c.begin(commands)
+	e, ok := c.begin(commands)
 	if !ok {
 		return
 	}
 	if c.waiting(commands) > c.gw.Limits.QueueBytes {
-		t.drop()
+		e.drop()
 		return
 	}
-	t.put(c.framing.appendPong(t.room(maxHeader+len(payload)), payload))
-	t.send()
+	e.put(c.framing.appendPong(e.room(maxHeader+len(payload)), payload))
+	e.send()
 }
 
 // farewell answers a close frame with one, RFC 6455 section 5.5.1, and closes once all that
 // is queued is written.
 func (c *conn) farewell() {
-	if t, ok := c.begin(entries); ok {
-		t.last(uint16(ws.StatusNormalClosure), "")
-		t.send()
+	if e, ok := c.begin(entries); ok {
+		e.last(uint16(ws.StatusNormalClosure), "")
+		e.send()
 	}
 }
 

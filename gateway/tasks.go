@@ -27,7 +27,7 @@ type taskRun struct {
 
 const maxTasks = 64 // waiting, for each connection
 
-func (c *conn) enqueue(t task) {
+func (c *conn) queueTask(t task) {
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
@@ -73,21 +73,21 @@ func (c *conn) serveTasks(run *taskRun) {
 	}
 }
 
-// replyInTurn queues b among the entries, once at most half of QueueBytes of them is unsent. It
+// queuePage queues b among the entries, once at most half of QueueBytes of them is unsent. It
 // reports false if the connection is closing. b is from newPage and belongs to the connection
 // then. While c.mu is held, which a writer that delivers waits for, nothing is encoded, and
 // nothing large is copied.
-func (c *conn) replyInTurn(b []byte) bool {
+func (c *conn) queuePage(b []byte) bool {
 	b = c.framing.fillHeader(b)
-	t, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
+	e, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
 	if ok {
-		t.whole(b)
-		t.send()
+		e.whole(b)
+		e.send()
 	}
 	return ok
 }
 
-// newPage returns where a frame of size bytes, about, is to be appended for replyInTurn.
+// newPage returns where a frame of size bytes, about, is to be appended for queuePage.
 func newPage(size int) []byte { return make([]byte, maxHeader, maxHeader+size) }
 
 // refuseTask answers a task with err, unless ctx has ended: then nobody is left to answer.
@@ -112,7 +112,7 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 		c.refuseTask(ctx, id, "", err)
 		return
 	}
-	c.replyInTurn(appendSync(newPage(syncSize(&page)), id, &page))
+	c.queuePage(appendSync(newPage(syncSize(&page)), id, &page))
 }
 
 // syncSize returns how many bytes the frame of page takes, at most.
@@ -162,7 +162,7 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		for i := range data {
 			data[i] = rest[i].Data
 		}
-		if !c.replyInTurn(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, data)) {
+		if !c.queuePage(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, data)) {
 			return
 		}
 		from, rest = to+1, rest[n:]

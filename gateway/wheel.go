@@ -20,7 +20,7 @@ type wheel struct {
 const (
 	wheelShards = 16
 	wheelSlots  = 128
-	// lookTick is the time between two slots, and between two turns of the janitor. So a
+	// lookTick is the time between two slots, and between two rounds of the janitor. So a
 	// look is late by twice that at most.
 	lookTick = 500 * time.Millisecond
 	// lookAhead is how far ahead a look is planned at most. The slots reach a little
@@ -93,9 +93,9 @@ func (w *wheel) remove(c *conn) {
 	c.spot.due.Store(dueNever)
 }
 
-// turn takes the connections that are due at the time now out of the wheel, and calls look
+// tick takes the connections that are due at the time now out of the wheel, and calls look
 // with one after the other. look may put its connection back.
-func (w *wheel) turn(now int64, look func(*conn)) {
+func (w *wheel) tick(now int64, look func(*conn)) {
 	for i := range w.shards {
 		s := &w.shards[i]
 		for s.advance(now / tickMS) {

@@ -223,8 +223,8 @@ func TestWheelAgainstModel(t *testing.T) {
 		const n, ahead = 20, int64(lookAhead / time.Millisecond)
 		g := new(Gateway)
 		now := rapid.Int64Range(1, 10_000_000).Draw(t, "begin")
-		turn := func(look func(*conn)) { g.wheel.turn(now, look) }
-		turn(nil) // no connection can be in it
+		tick := func(look func(*conn)) { g.wheel.tick(now, look) }
+		tick(nil) // no connection can be in it
 		conns := make([]*conn, n)
 		due := map[*conn]int64{} // by when each must have been handed out; without one it is in no list
 		for i := range conns {
@@ -263,9 +263,9 @@ func TestWheelAgainstModel(t *testing.T) {
 					gone[c] = true
 				}
 			},
-			"turn": func(t *rapid.T) {
+			"tick": func(t *rapid.T) {
 				now += rapid.OneOf(rapid.Int64Range(0, 2000), rapid.Int64Range(0, 3*ahead)).Draw(t, "passes")
-				turn(func(c *conn) {
+				tick(func(c *conn) {
 					if _, in := due[c]; !in || gone[c] {
 						t.Fatalf("connection %d is handed out and not in the wheel", c.id)
 					}
@@ -289,17 +289,17 @@ func TestWheelAgainstModel(t *testing.T) {
 // A limit that begins while its connection is looked at, or before the first put, is not lost.
 func TestLimitBeginsDuringALook(t *testing.T) {
 	g := new(Gateway)
-	g.wheel.turn(1000, nil)
+	g.wheel.tick(1000, nil)
 	c := &conn{gw: g}
 	c.lookBy(3000)
 	g.wheel.put(c, 60_000)
 	looked := 0
-	g.wheel.turn(3000, func(c *conn) {
+	g.wheel.tick(3000, func(c *conn) {
 		looked++
 		c.lookBy(9000)
 		g.wheel.put(c, 50_000)
 	})
-	g.wheel.turn(9000, func(c *conn) { looked++ })
+	g.wheel.tick(9000, func(c *conn) { looked++ })
 	if looked != 2 {
 		t.Errorf("looked at %d times, want 2", looked)
 	}
