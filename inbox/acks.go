@@ -195,8 +195,9 @@ func (a *Acks) Flush(ctx context.Context) {
 // write stores acknowledgements, those of ackCommit devices at a time. The last commit
 // is as durable as d says, and makes those before it as durable. write returns how many
 // acknowledgements are not stored, and the error of a commit, which ends write, or else the
-// first error of a line that cannot be read; its acknowledgement is left out. It goes on when ctx is
-// cancelled, as by the end of a connection: pending may hold acknowledgements of other devices.
+// first error of a line that cannot be read; its acknowledgement is left out. It goes on when
+// ctx is cancelled, as by the end of a connection: pending may hold acknowledgements of other
+// devices.
 func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d store.Durability) (lost int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var part ackPart

@@ -83,8 +83,8 @@ func AppendBrief(dst, entry []byte) (_ []byte, cut bool, err error) {
 	return dst, cut, err
 }
 
-// AppendSyncResp appends a PIMSyncResp frame of n Summaries to dst. at returns the Summary i without
-// its last entry, and the encoding of that, nil if there is none.
+// AppendSyncResp appends a PIMSyncResp frame of n Summaries to dst. at returns the Summary i
+// without its last entry, and the encoding of that entry, nil if there is none.
 func AppendSyncResp(dst []byte, requestID uint64, next pim.ConversationID, n int, at func(i int) (s *wirepb.Summary, last []byte)) []byte {
 	dst = append(dst, byte(TypeSyncResp))
 	dst = appendUint(dst, 1, requestID)

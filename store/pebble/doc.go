@@ -29,7 +29,7 @@
 //     chunks. The record at seq s is in the first chunk whose lastseq is s or more.
 //
 //   - A chunk of 2 KiB or more is kept apart, under a key that begins with 'v'. Such
-//     chunks lie in the order in which they were written, see values.go. The log's key
+//     chunks lie in the order in which they were written, see separate.go. The log's key
 //     holds a reference to the chunk: a 0 byte, the chunk's stream and its number.
 //
 //   - To erase a record is to write its chunk again, under the same key, see erase.go.

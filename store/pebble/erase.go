@@ -13,7 +13,7 @@ import (
 // the same key. The commit has claimed the log, so no other commit writes its chunks meanwhile,
 // and a reader sees the old chunk or the new one. Pebble drops the old one when it compacts. A
 // chunk that is kept apart is written out of the order of its stream, so the tables of a store
-// with very many erasures overlap more, see values.go.
+// with very many erasures overlap more, see separate.go.
 
 // fillErasures puts the erasures of w into b. After an error it puts none.
 func (s *Store) fillErasures(b *crdb.Batch, w *store.Write) error {

@@ -37,7 +37,7 @@ func TestLikeMemory(t *testing.T) {
 			"crash":   m.crash,
 			"flush":   m.flush,
 			"compact": m.compact,
-			"turn":    m.turn,
+			"move":    m.move,
 		})
 		m.closes()
 	})
@@ -147,25 +147,25 @@ func (m *twins) cells(t *rapid.T, least, most int) []store.CellWrite {
 	return cells
 }
 
-// turn writes and forgets so many cells of a passing partition that the next list takes
+// move writes and forgets so many cells of a passing partition that the next list takes
 // too many steps and moves the partition.
-func (m *twins) turn(t *rapid.T) {
+func (m *twins) move(t *rapid.T) {
 	p := rapid.SampledFrom([]store.Partition{"~", "~a", "~ab"}).Draw(t, "partition")
 	var cells []store.CellWrite
 	for i := range 100 {
-		c := store.CellWrite{Partition: p, Cell: store.Cell{Key: fmt.Sprint("turn", i)}}
+		c := store.CellWrite{Partition: p, Cell: store.Cell{Key: fmt.Sprint("move", i)}}
 		c.Version = m.gone[[2]string{string(p), c.Key}] + 1
 		m.gone[[2]string{string(p), c.Key}] = c.Version
 		f := c
 		f.Forget = true
 		cells = append(cells, c, f)
 	}
-	m.both("turn", cells, store.Durable)
+	m.both("move", cells, store.Durable)
 	m.pending = nil
 	m.list(t)
 	got, err := m.store.List(context.Background(), p, "", 10)
 	want, _ := m.model.List(context.Background(), p, "", 10)
-	m.same("list after a turn", fmt.Sprintf("%+v", got), err, fmt.Sprintf("%+v", want), nil)
+	m.same("list after a move", fmt.Sprintf("%+v", got), err, fmt.Sprintf("%+v", want), nil)
 }
 
 func (m *twins) commit(t *rapid.T) {

@@ -34,8 +34,8 @@ type lateWrite struct {
 // Loose wraps s so that it behaves like a distributed engine. Begin returns before or after
 // the outcomes are known. The writes of a Begin take effect one after the other, in any order,
 // and their outcomes come in another order. The erasures of a write take effect one by one,
-// after its append, and then its cells, before its fence is raised. Other callers run in between. A read may return
-// fewer records than would fit.
+// after its append, and then its cells, before its fence is raised. Other callers run in
+// between. A read may return fewer records than would fit.
 //
 // Once FailRate is set, a write may end with ErrUnknown. Then nothing of it has taken effect,
 // or its first steps, or all of it. What is missing comes before a later call, in steps between
@@ -113,8 +113,8 @@ func (l *Loosened) carryOut(ctx context.Context, rng *rand.Rand, writes []*store
 }
 
 // write carries out one write step by step: the append, then each erasure, then each cell, then
-// the raise of the fence. If the answer is to be lost, write stops before a random step, or after the
-// last one.
+// the raise of the fence. If the answer is to be lost, write stops before a random step, or after
+// the last one.
 func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
