@@ -90,6 +90,23 @@ func (p *plan) fresh() *request {
 	return r
 }
 
+// probes returns a message from each user to each other.
+func (p *plan) probes() (probes []*request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, from := range users {
+		for _, to := range users {
+			if from != to {
+				r := &request{Request: conv.Request{Kind: pim.EntryMessage, Sender: from, Device: "d", ClientID: p.id()}}
+				r.Local, r.Conversation, r.Payload = pim.MillisOf(time.Now()), pim.Direct(from, to), []byte("a probe")
+				r.conversation = r.Conversation
+				probes = append(probes, r)
+			}
+		}
+	}
+	return probes
+}
+
 func (p *plan) user() pim.UserID { return users[p.rng.IntN(len(users))] }
 
 // some returns one or two users.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -141,9 +142,7 @@ func (w *world) run() error {
 		w.look()
 		switch n := len(w.book.waiting()); {
 		case w.rng.Float64() < w.deadly:
-			x := w.writers[w.rng.IntN(2)]
-			w.kill(x)
-			w.open(x.to, x.life+1)
+			w.restart(w.writers[w.rng.IntN(2)])
 		case w.rng.IntN(200) == 0:
 			time.Sleep(time.Duration(w.rng.IntN(40_000)) * time.Millisecond)
 		case len(w.calls) == 0 || n < 12 && w.rng.IntN(6) == 0:
@@ -158,6 +157,10 @@ func (w *world) run() error {
 	}
 	for range 5 {
 		w.submit(w.plan.next())
+		w.drain()
+	}
+	for _, r := range w.plan.probes() { // which blocks are heard
+		w.submit(r)
 		w.drain()
 	}
 	for _, r := range w.book.requests {
@@ -233,6 +236,10 @@ func (w *world) submit(r *request) {
 func (w *world) goOn() {
 	i := w.rng.IntN(len(w.calls))
 	c := w.calls[i]
+	if w.deadly > 0 && c.by != nil && isEffect(c.write) && w.rng.IntN(8) == 0 {
+		w.restart(w.writers[slices.IndexFunc(w.writers[:], func(x *writer) bool { return x.line == c.by })])
+		return
+	}
 	w.calls = append(w.calls[:i], w.calls[i+1:]...)
 	v := verdict{slow: w.rng.IntN(4) == 0}
 	switch {
@@ -251,11 +258,25 @@ func (w *world) goOn() {
 	c.next <- v
 }
 
+// isEffect reports whether w is a block's effect on a direct conversation: whoever dies now has
+// written the block into the own log already. Random deaths seldom meet this moment.
+func isEffect(w *store.Write) bool {
+	return w != nil && slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool {
+		return strings.HasPrefix(string(c.Partition), "state/") && strings.HasPrefix(c.Key, "block/")
+	})
+}
+
 // late lets the write of c take effect later, or never. Its caller is not told.
 func (w *world) late(c *call) {
 	if w.rng.IntN(2) == 0 {
 		w.calls = append(w.calls, &call{what: c.what, write: copyOf(c.write)})
 	}
+}
+
+// restart kills a writer, and begins its next life.
+func (w *world) restart(x *writer) {
+	w.kill(x)
+	w.open(x.to, x.life+1)
 }
 
 // kill ends a writer's life: nothing that it does from now on takes effect, and nobody hears
