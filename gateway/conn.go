@@ -47,8 +47,8 @@ type conn struct {
 	out      *outbox    // nil: nothing is to be written
 	tasks    *taskRun   // nil: no pull or sync is to be served
 	inFlight int32      // sends whose answer has not been written
-	sending  bool       // claimed: the sending goroutine runs, or the claimer writes or starts it
-	closing  bool       // nothing more is queued: the last frame was, or closed is true; set by seal
+	sending  bool       // somebody has claimed the sending, see enqueuer.end: it is under way, or about to begin
+	closing  bool       // nothing more may be queued; set by seal
 	closed   bool       // nc is closed
 
 	lingering bool // after the last frame linger reads on, see linger.go
@@ -65,9 +65,9 @@ func newConn(g *Gateway, nc net.Conn, f framing) *conn {
 	return c
 }
 
-// await waits for the next tell: there may be room in out, an answer may have been written, or
-// the connection may have ended. c.mu is held, as for tell. Few connections ever wait,
-// so the Cond is made when it is needed.
+// await waits for the next call of tell. Then there may be room in out, an answer may have been
+// written, or the connection may have ended. c.mu is held, as for tell. Few connections ever
+// wait, so the Cond is made when it is needed.
 func (c *conn) await() {
 	if c.changed == nil {
 		c.changed = sync.NewCond(&c.mu)
@@ -116,9 +116,8 @@ func (c *conn) startSender() {
 	}
 }
 
-// reply queues one frame among the commands and starts the sender if need be. While more than
-// QueueBytes of them are unsent it waits; if the reading goroutine waits here, nothing more is
-// read.
+// reply queues one frame among the commands and has it written. It waits while more than
+// QueueBytes of them are unsent; if the reading goroutine waits here, nothing more is read.
 func (c *conn) reply(m wire.Message) {
 	if e, ok := c.beginWithin(commands, c.gw.Limits.QueueBytes); ok {
 		e.frame(m)
@@ -201,10 +200,10 @@ func (c *conn) send() {
 		c.mu.Unlock()
 		err = c.write(buf)
 		c.mu.Lock()
-		c.wrote(len(buf)) // after an error, too: then it is lost
+		c.wrote(len(buf)) // after an error, too: then buf is lost
 	}
 	if err != nil {
-		c.seal() // nobody knows how much of a frame was written, so nothing may follow it
+		c.seal() // a part of a frame may have been written, so nothing may follow
 	}
 	c.sending = false
 	end, linger := c.closing, c.lingering && err == nil

@@ -20,8 +20,9 @@
 //
 //   - Answers to sends: by Limits.InFlight. A send is in flight until its answer is
 //     written, and at the limit nothing more is read.
-//   - Commands: by Limits.QueueBytes. Each waits for room, and the connection is not read
-//     meanwhile. Only the pong of the WebSocket layer is dropped instead.
+//   - Commands: by Limits.QueueBytes. The goroutine that queues a command waits for room; if
+//     it is the reading one, nothing more is read meanwhile. Only the pong of the WebSocket
+//     layer is dropped instead.
 //   - Answers to pulls and syncs: they are made one after the other, and each waits
 //     for room.
 //   - Pushes: by Limits.QueueBytes. A device above it is behind: a frame that tells it to

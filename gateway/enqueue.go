@@ -2,14 +2,15 @@ package gateway
 
 import "github.com/pim-im/pim/wire"
 
-// enqueuer queues frames for a connection, and is the only way to do so. Whoever has one holds c.mu
-// from begin until end, send or drop.
+// enqueuer queues frames for a connection, and is the only way to do so. Whoever has one holds
+// c.mu from begin until end, send or drop.
 type enqueuer struct {
 	c *conn
 	q queueName // of the frames that are queued
 }
 
-// begin locks c.mu and returns an enqueuer for q. If nothing more may be queued for c, ok is false, and c.mu is not locked.
+// begin locks c.mu and returns an enqueuer for q. If nothing more may be queued for c, ok is
+// false, and c.mu is not locked.
 func (c *conn) begin(q queueName) (e enqueuer, ok bool) {
 	c.mu.Lock()
 	if c.closing {
@@ -19,7 +20,8 @@ func (c *conn) begin(q queueName) (e enqueuer, ok bool) {
 	return enqueuer{c, q}, true
 }
 
-// beginWithin waits until at most most bytes of q wait to be written, and then does what begin does.
+// beginWithin waits until at most most bytes of q wait to be written. Then it does what begin
+// does.
 func (c *conn) beginWithin(q queueName, most int) (e enqueuer, ok bool) {
 	c.mu.Lock()
 	for c.waiting(q) > most && !c.closing {
@@ -56,8 +58,8 @@ func (e enqueuer) whole(b []byte) {
 	e.out().adopt(e.q, b)
 }
 
-// raw returns what room does, with the header of a frame of n bytes appended. The caller appends the
-// frame and hands the result to put.
+// raw returns what room does, with the header of a frame of n bytes appended. The caller
+// appends the frame, and hands the result to put.
 func (e enqueuer) raw(n int) []byte { return e.c.framing.appendHeader(e.room(maxHeader+n), n) }
 
 // room returns the slice to which the caller appends whole frames of up to n bytes; put takes the
@@ -76,8 +78,8 @@ func (e enqueuer) out() *outbox {
 // put queues what the caller has appended to b, which raw or room returned.
 func (e enqueuer) put(b []byte) { e.c.out.put(e.q, b) }
 
-// answer queues the answer to a send among the entries, and does what end does. The send is in flight
-// until its answer is written, so a client that reads no answers can send no more.
+// answer queues the answer to a send among the entries, and does what end does. The send is in
+// flight until its answer is written: a client that reads no answers sends no more.
 func (e enqueuer) answer(m wire.Message) (claimed bool) {
 	e.frame(m)
 	e.c.out.answers()
@@ -100,8 +102,8 @@ func (e enqueuer) last(code uint16, text string) {
 	e.c.seal()
 }
 
-// end unlocks c.mu. If it reports true, the caller has claimed the sending: it must call startSender,
-// or write by itself as direct does.
+// end unlocks c.mu. If it reports true, the caller has claimed the sending: it must call
+// startSender, or write by itself as direct does.
 func (e enqueuer) end() (claimed bool) {
 	claimed = !e.c.sending && !e.c.closed
 	if claimed {

@@ -15,7 +15,8 @@ const (
 	webSocket                // RFC 6455, see websocket.go
 )
 
-// unit is what cut splits off: a frame, or what only the WebSocket layer has.
+// unit is what cut splits off: a frame of pim's protocol, or a control frame or fragment of the
+// WebSocket layer.
 type unit struct {
 	kind    unitKind
 	payload []byte // of a frame or a ping
@@ -64,8 +65,8 @@ func (f framing) cut(buf []byte, limit int, message *[]byte) (u unit, rest []byt
 	return u, rest, 0, err
 }
 
-// appendHeader appends what lies before a frame of n bytes for the client: maxHeader bytes at
-// most.
+// appendHeader appends the header of a frame of n bytes for the client: at most maxHeader
+// bytes.
 func (f framing) appendHeader(b []byte, n int) []byte {
 	if f == webSocket {
 		return appendServerHeader(b, opBinary, n)
@@ -73,8 +74,8 @@ func (f framing) appendHeader(b []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(n))
 }
 
-// fillHeader writes the header of the frame that b has behind maxHeader bytes, and returns header
-// and frame.
+// fillHeader takes b, which has maxHeader free bytes and then a frame. It writes the frame's header
+// right before the frame, and returns header and frame.
 func (f framing) fillHeader(b []byte) []byte {
 	var room [maxHeader]byte
 	header := f.appendHeader(room[:0], len(b)-maxHeader)

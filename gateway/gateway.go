@@ -47,10 +47,10 @@ type Limits struct {
 	InFlight    int           // sends of one connection without an answer
 	QueueBytes  int           // unsent bytes in each queue of one connection, about
 	Handshake   time.Duration // from accept to Welcome; also for an unfinished frame to end, or to grow by readStep
-	Idle        time.Duration // without a byte from a client that announced no heartbeats
+	Idle        time.Duration // how long a client that announced no heartbeats may be silent
 	Heartbeat   time.Duration // longest that a client may announce; 0: announcements are ignored
 	Reconnect   time.Duration // window over which clients whose connection broke come back
-	Write       time.Duration // for each writeStep bytes of a write
+	Write       time.Duration // how long the write of each writeStep bytes may take
 	Drain       time.Duration // window over which clients come back after GoAway
 	Members     int           // of a group, or named by one request
 }
@@ -58,7 +58,7 @@ type Limits struct {
 // Options are what a Gateway works with.
 type Options struct {
 	Writer   Writer
-	Sessions *Sessions // the Outlet of what is behind Writer; of this gateway alone
+	Sessions *Sessions // through which Writer answers; used by no other gateway
 	Reader   Reader
 	Acks     Acks
 	Verifier Verifier
@@ -67,7 +67,7 @@ type Options struct {
 	Store    string               // the store's identity, for Welcome
 	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now
 	Doubt    func() error         // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
-	Full     func() bool          // whether no file descriptor is left for one more TCP connection; nil: never
+	Full     func() bool          // reports that no file descriptor is left for one more TCP connection; nil: never
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
 	Logger   *slog.Logger         // nil: slog.Default
 }
@@ -75,7 +75,7 @@ type Options struct {
 // Gateway serves connections.
 type Gateway struct {
 	Options
-	Metrics  *Metrics // those of Sessions
+	Metrics  *Metrics // shared with Sessions
 	wheel    wheel
 	keys     keyring
 	open     atomic.Int64    // connections, handshakes included
@@ -161,6 +161,8 @@ func (g *Gateway) Close() {
 // Open returns the number of connections, handshakes included.
 func (g *Gateway) Open() int64 { return g.open.Load() }
 
+// admit counts one more connection, which gone or the caller takes back. It returns why the
+// connection is refused, a *pim.Error, or nil.
 func (g *Gateway) admit() error {
 	g.mu.Lock()
 	closing := g.closing
@@ -170,7 +172,7 @@ func (g *Gateway) admit() error {
 	}
 	if n := g.open.Add(1); n > int64(g.Limits.Connections) {
 		g.open.Add(-1)
-		return pim.Errorf(pim.KindOverloaded, "this node has its %d connections", g.Limits.Connections)
+		return pim.Errorf(pim.KindOverloaded, "this node has %d connections, its limit", g.Limits.Connections)
 	}
 	return nil
 }
@@ -183,7 +185,7 @@ func (g *Gateway) admitTCP() error {
 	}
 	if g.Full != nil && g.Full() {
 		g.open.Add(-1)
-		return pim.Errorf(pim.KindOverloaded, "this node has no file for one more connection")
+		return pim.Errorf(pim.KindOverloaded, "this node has no file descriptor for one more connection")
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func (c *conn) handle(frame []byte) error {
 	case wire.TypePushAck:
 		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
-		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // not to be decoded for a client
+		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // the server decodes only frames of clients
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	_, m, err := wire.Decode(frame)
@@ -50,8 +50,9 @@ func (c *conn) handlePing(m *wirepb.PIMPing) {
 		c.announce(m.HeartbeatMs)
 		c.lookBy(c.lastRead.Load() + c.idleLimit().Milliseconds() + 1)
 	}
-	// The pong does not say that the device is behind. It passes the pushes that wait, and a device
-	// that syncs before it has got them pulls what is on its way. It is told behind them.
+	// The pong overtakes the pushes that wait. So it does not say that the device is behind: a
+	// device that synced now would pull entries that are on their way. The frame that says so
+	// comes behind those pushes, see fallBehind.
 	c.reply(&wirepb.PIMPong{Nonce: m.Nonce, ServerMs: c.gw.Now().UnixMilli()})
 }
 
@@ -62,8 +63,8 @@ func (g *Gateway) refusal(err error) *wirepb.PIMError {
 	return wire.ErrorFrame(withoutCause(err))
 }
 
-// withoutCause returns err. If it is a failure of the node's own it leaves out the cause:
-// paths and engines are for the log, and no client's business.
+// withoutCause returns err as a client may see it. If the node itself has failed, the cause is left
+// out: the names of paths and engines are for the log only.
 func withoutCause(err error) error {
 	var e *pim.Error
 	if !errors.As(err, &e) {
@@ -96,9 +97,9 @@ func named(conversation string) string {
 	return conversation
 }
 
-// errLongName refuses a name without quoting it.
+// errLongName is the refusal of an ID that is too long. It does not quote the ID.
 func errLongName(bytes int) error {
-	return pim.Errorf(pim.KindInvalid, "a name of %d bytes, no conversation has one", bytes)
+	return pim.Errorf(pim.KindInvalid, "a conversation ID of %d bytes, at most %d are allowed", bytes, maxNamed)
 }
 
 var sendReqs = sync.Pool{New: func() any { return new(wirepb.PIMSendReq) }}

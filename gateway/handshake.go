@@ -136,9 +136,9 @@ func (c *conn) handshake(remote string) error {
 	c.join()
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
-		// After Welcome the client sends again what was not answered. If a writer took
-		// such a send from the old connection after that, its outcome could contradict
-		// the answer given here.
+		// After Welcome the client sends again what was not answered. If a writer took such
+		// a send from the old connection after that, its outcome could contradict the answer
+		// that the new connection gets.
 		replaced.awaitSubmit()
 	}
 	if claimed {
@@ -151,10 +151,10 @@ func (c *conn) handshake(remote string) error {
 	return nil
 }
 
-// verify checks a token by Now, which is the time relied on last while the node doubts its
-// clock. A token that fails then only for its times is not called unauthorized: the error
-// has the kind of the doubt, and the client comes again. What has nothing to do with time,
-// first of all the signature, is refused as ever.
+// verify checks a token at the time Now. While the node doubts its clock, Now goes on from the
+// time that was relied on last. A token that fails then only because of its times is not called
+// unauthorized: the error has the kind of the doubt, and the client comes again. Any other
+// fault of a token, first of all its signature, is refused as ever.
 func (g *Gateway) verify(token string) (account.Claims, error) {
 	doubt := g.Doubt() // before Now: if the doubt is over, Now is right
 	claims, err := g.Verifier.Verify(token, g.Now())
@@ -187,6 +187,7 @@ func (c *conn) heedNames(ctx context.Context, serial uint64) error {
 	return username.Check("device ID", string(c.device))
 }
 
+// limits returns what Welcome tells of the protocol's limits and of g.Limits.
 func (g *Gateway) limits() *wirepb.Limits {
 	return &wirepb.Limits{
 		FrameBytes: pim.MaxFrame, PayloadBytes: pim.MaxPayload, PageEntries: pim.MaxPageEntries, PageBytes: pim.MaxPageBytes,
@@ -251,7 +252,7 @@ func (c *conn) readHello() (hello *wirepb.Hello, err error) {
 	}
 }
 
-// from returns the client's address: remote, which a proxy told, or else that of nc.
+// from returns the client's address: remote, if a proxy told it, or else that of nc.
 func (c *conn) from(remote string) string {
 	if remote == "" {
 		remote = c.nc.RemoteAddr().String()

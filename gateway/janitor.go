@@ -46,8 +46,8 @@ func (g *Gateway) moment() moment {
 	return moment{elapsed: g.elapsed(), now: g.Now().UnixMilli(), doubt: doubt}
 }
 
-// news notices what ends limits without the wheel knowing it: the wall clock, by which
-// tokens expire, is set forward, or a key is withdrawn.
+// news notices two events that end connections before the wheel plans to look at them: the wall
+// clock, by which tokens expire, is set forward, or a key is withdrawn.
 type news struct {
 	keys  *keyring
 	ahead int64 // wall clock minus elapsed time, in ms, as last noted

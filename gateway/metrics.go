@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are those of the gateway. The values of their labels are the names of error kinds
-// and of close codes, and the reasons below.
+// Metrics are the gateway's counts and gauges. Their labels have as values the names of error
+// kinds and of close codes, and the reasons below.
 type Metrics struct {
 	registry prometheus.Registerer // nil: not registered
 
@@ -79,8 +79,8 @@ func (m *Metrics) failed(err error)      { m.errors.WithLabelValues(pim.KindOf(e
 func (m *Metrics) closed(code wire.Code) { m.closes.WithLabelValues(code.String()).Inc() }
 func (m *Metrics) refused(err error)     { m.refusals.WithLabelValues(pim.KindOf(err).String()).Inc() }
 
-// queues are gauges of what waits for connections. They are added up over all connections
-// when they are collected.
+// queues are gauges of what waits to be written or served. Each is the sum over all connections
+// at the time when it is collected.
 type queues struct {
 	sessions                        *Sessions
 	unsent, sends, requests, behind *prometheus.Desc

@@ -6,13 +6,14 @@ import "sync"
 type queueName uint8
 
 const (
-	// commands has what says nothing about a log: Welcome, pongs, times, and errors but those
-	// with which a writer answers a send. It leaves first, so that a client with much on its way
-	// to it hears from the server in time.
+	// commands has the frames that say nothing about a log: Welcome, pongs, times, and all errors
+	// except a writer's refusals of sends. This queue leaves first: a slow client hears from the
+	// server in time, however many pushes are on their way to it.
 	commands queueName = iota
-	// entries has what says how far logs go: acks, pushes, pages of syncs and pulls. They stay in
-	// their order: a client that hears of a seq pulls what it lacks below it, and that would be on
-	// its way already. The last frame of a connection goes here, too.
+	// entries has the frames that say how far logs go: acks, pushes, pages of syncs and pulls,
+	// and a writer's refusals. They stay in their order: a client that hears of a seq pulls the
+	// entries that it lacks below that seq, and must not pull those that are on their way. The
+	// last frame of a connection goes here, too.
 	entries
 	queueNames
 )
@@ -22,7 +23,7 @@ const (
 // write.
 type outbox struct {
 	queues [queueNames]queue
-	under  chunk     // taken, and not written to its end: the rest goes before all else
+	under  chunk     // being written: the rest of it goes before all else; no bytes: none
 	from   queueName // the queue of under
 	done   int       // bytes of under that are written
 	spare  []byte    // empty, for the next chunk; nil: it is in use
@@ -34,12 +35,12 @@ type queue struct {
 	bytes  int     // in chunks, and what is not written of under if that is from here
 }
 
-// chunk is what is written before the other queue may have a turn. Frames go into it up to
-// chunkBytes; only a single frame may be larger.
+// chunk is written to its end before a chunk of the other queue. It has frames of up to
+// chunkBytes together, or a single larger one.
 type chunk struct {
 	bytes   []byte
 	answers int32 // how many sends are answered in bytes
-	tells   bool  // bytes have the frame that outbox.behind is about
+	tells   bool  // bytes have the frame that tells the device to sync, see outbox.behind
 }
 
 const chunkBytes = writeStep
@@ -50,8 +51,8 @@ func (o *outbox) last(q queueName) *chunk {
 	return &chunks[len(chunks)-1]
 }
 
-// room returns the chunk for new frames of q, with capacity for n bytes more. The caller appends
-// to it and hands it to put.
+// room returns the bytes of the chunk for new frames of q, with capacity for n bytes more. The
+// caller appends frames to them, and hands the result to put.
 func (o *outbox) room(q queueName, n int) []byte {
 	chunks := o.queues[q].chunks
 	if len(chunks) > 0 && len(o.last(q).bytes)+n <= chunkBytes {
@@ -91,8 +92,9 @@ func (o *outbox) adopt(q queueName, b []byte) {
 // answers notes that the last frame of entries is the answer to a send.
 func (o *outbox) answers() { o.last(entries).answers++ }
 
-// fallBehind notes that the last frame of entries tells the device that pushes were dropped. Until
-// it is taken more may be: the device syncs when it has got the frame, so after all of them.
+// fallBehind notes that the last frame of entries tells the device to sync, because pushes were
+// dropped. Until the frame is taken, more pushes may be dropped: the device syncs when it gets the
+// frame, and so finds their entries.
 func (o *outbox) fallBehind() { o.behind, o.last(entries).tells = true, true }
 
 // bytes returns how many bytes wait to be written.
@@ -146,8 +148,8 @@ func (o *outbox) small() bool {
 	return o.under.bytes == nil && chunks == 1 && o.bytes() <= writeStep
 }
 
-// Outboxes keep a buffer each while they are in their pool, so that a connection with little to
-// write needs one object of a pool for it.
+// An outbox in the pool keeps a buffer. So a connection with little to write takes one object
+// from one pool.
 
 const keepBuffer = 64 << 10 // bytes; larger buffers are left to the garbage collector
 

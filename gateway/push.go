@@ -37,8 +37,8 @@ func splitPush(p *conv.Published) []pushPart {
 	return parts
 }
 
-// manyEntries is the number of entries from which an index by sender costs less than
-// none: without it the connections of every member walk over all entries.
+// manyEntries is the number of entries from which an index by sender pays. Without the index,
+// each connection of each member walks over all entries.
 const manyEntries = 16
 
 func (p *pushPart) index() {

@@ -18,7 +18,7 @@ type reader struct {
 	partial []byte                // the beginning of a frame, mostly nil; if large, with capacity to read on
 	message []byte                // the WebSocket fragments of an unfinished message; nil: there is none
 	need    int32                 // the length that partial must have for the next try
-	half    int32                 // how long the unfinished frame was at conn.halfSince, in bytes
+	half    int32                 // bytes of the unfinished frame that had come at conn.halfSince
 	try     func(fd uintptr) bool // tryRead, made once
 
 	// Of the read under way.
@@ -305,8 +305,8 @@ func (c *conn) ended(err error) {
 	c.abort()
 }
 
-// awaitEnd waits until the connection is closed: by the sender after the last frame, or by
-// the janitor.
+// awaitEnd waits until the connection is closed. The sender closes it after the last frame, or the
+// janitor does.
 func (c *conn) awaitEnd() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,7 +17,7 @@ const renewAfter = 5 * time.Second
 const (
 	readerFresh    = iota // the goroutine has handled nothing
 	readerUsed            // it has
-	readerReplaced        // renew has ended its read, to replace it; if bytes come first, it is used again
+	readerReplaced        // renew has set a deadline to end its read; if bytes come first, the state is readerUsed again
 )
 
 // renew makes the reading goroutine hand over to another one, if it has handled frames and

@@ -9,9 +9,9 @@ import (
 	"github.com/pim-im/pim/conv"
 )
 
-// Sessions are the connections that have shaken hands, until they are gone, by user. They are
-// the writers' Outlet: what a node sends by itself goes through them, what clients ask for
-// through the Gateway. They need no Gateway to exist, so the writers can be made before it.
+// Sessions are the connections that have done their handshake, until they are gone, by user.
+// They are the writers' Outlet (conv.Outlet): answers to sends and pushes go through them. They
+// are made before the Gateway, because the writers need them and the Gateway needs the writers.
 type Sessions struct {
 	metrics *Metrics
 	seed    maphash.Seed
@@ -28,7 +28,8 @@ type sessionShard struct {
 	leaving map[*conn]struct{}
 }
 
-// NewSessions returns Sessions for one Gateway, both of which count in m; nil: in nothing.
+// NewSessions returns Sessions for one Gateway. Both count in m; if m is nil, the counts are not
+// registered anywhere.
 func NewSessions(m *Metrics) *Sessions {
 	if m == nil {
 		m = NewMetrics(nil)

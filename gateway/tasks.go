@@ -17,8 +17,8 @@ type task struct {
 	pull *inbox.PullRequest // nil: it is a sync
 }
 
-// taskRun are the tasks of a connection that wait or are served. It exists from the first of
-// them until none waits.
+// taskRun is one run of the goroutine that serves a connection's tasks. It begins with a task, and
+// ends when none waits.
 type taskRun struct {
 	waiting []task             // guarded by the connection's mu
 	ctx     context.Context    // ends with the run or the gateway, or when no answer can be queued any more
@@ -27,6 +27,7 @@ type taskRun struct {
 
 const maxTasks = 64 // waiting, for each connection
 
+// queueTask queues t, or refuses it if maxTasks are waiting. It starts the run if there is none.
 func (c *conn) queueTask(t task) {
 	c.mu.Lock()
 	if c.closing {
@@ -74,9 +75,9 @@ func (c *conn) serveTasks(run *taskRun) {
 }
 
 // queuePage queues b among the entries, once at most half of QueueBytes of them is unsent. It
-// reports false if the connection is closing. b is from newPage and belongs to the connection
-// then. While c.mu is held, which a writer that delivers waits for, nothing is encoded, and
-// nothing large is copied.
+// reports false if the connection is closing. b is from newPage, and belongs to the connection
+// from then on. A writer that delivers may wait for c.mu, so while c.mu is held nothing is encoded
+// and nothing large is copied.
 func (c *conn) queuePage(b []byte) bool {
 	b = c.framing.fillHeader(b)
 	e, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
@@ -87,7 +88,7 @@ func (c *conn) queuePage(b []byte) bool {
 	return ok
 }
 
-// newPage returns where a frame of size bytes, about, is to be appended for queuePage.
+// newPage returns the slice to which the caller appends a frame of about size bytes, for queuePage.
 func newPage(size int) []byte { return make([]byte, maxHeader, maxHeader+size) }
 
 // refuseTask answers a task with err, unless ctx has ended: then nobody is left to answer.

@@ -4,5 +4,5 @@ package gateway
 
 import "net"
 
-// boundUnsent does nothing: here the kernel takes what it likes.
+// boundUnsent does nothing: these systems have no such option.
 func boundUnsent(net.Conn) {}
