@@ -18,8 +18,8 @@ func (e *Engine) arriving(at time.Duration) {
 		e.link.welcomeBy = max(e.link.welcomeBy, by)
 	case open:
 		e.watchdog.bytes(at, e.now.Mono)
-		e.pulls.extend(by)
-		e.asks.extend(by)
+		e.pulls.active.extend(by)
+		e.asks.active.extend(by)
 		e.sync.extend(by)
 		e.outbox.extend(by)
 	}
@@ -69,5 +69,5 @@ func (e *Engine) ping() {
 
 // waitsForAnswer reports whether the server owes an answer.
 func (e *Engine) waitsForAnswer() bool {
-	return e.outbox.waits() || e.pulls.waits() || e.asks.waits() || e.sync.waits() || e.clock.doubt
+	return e.outbox.waits() || e.pulls.active.waits() || e.asks.active.waits() || e.sync.waits() || e.clock.doubt
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -22,37 +21,19 @@ type asks struct {
 
 	byID   map[uint64]*ask // all of them
 	queue  []*ask
-	active map[uint64]*ask // by the request on the wire
+	active requests[*ask]
 }
 
 type ask struct {
 	Ask
-	request  uint64 // 0: in the queue
+	request  // its number is 0 in the queue
 	page     Page
 	failures int
-	answerBy time.Duration
 	retryAt  time.Duration // in the queue: it is not transmitted before
 }
 
 func newAsks(fx *effects, timeout time.Duration, random func() float64) asks {
-	return asks{fx: fx, timeout: timeout, random: random, byID: make(map[uint64]*ask), active: make(map[uint64]*ask)}
-}
-
-// waits reports whether the server owes an answer.
-func (s *asks) waits() bool { return len(s.active) > 0 }
-
-// extend gives every answer time until by at least.
-func (s *asks) extend(by time.Duration) {
-	for _, a := range s.active {
-		a.answerBy = max(a.answerBy, by)
-	}
-}
-
-// restart gives every answer time until by.
-func (s *asks) restart(by time.Duration) {
-	for _, a := range s.active {
-		a.answerBy = by
-	}
+	return asks{fx: fx, timeout: timeout, random: random, byID: make(map[uint64]*ask), active: make(requests[*ask])}
 }
 
 // add queues an Ask.
@@ -76,7 +57,7 @@ func (s *asks) drop(id uint64) {
 		return
 	}
 	delete(s.byID, id)
-	delete(s.active, a.request)
+	delete(s.active, a.number)
 	s.queue = slices.DeleteFunc(s.queue, func(q *ask) bool { return q == a })
 }
 
@@ -89,11 +70,11 @@ func (s *asks) start() {
 			continue
 		}
 		s.queue = slices.Delete(s.queue, i, i+1)
-		a.request, a.page, a.retryAt = s.fx.request(), Page{From: 1}, 0
-		a.answerBy = s.fx.now.Mono + s.timeout
-		s.active[a.request] = a
+		a.request = request{s.fx.request(), s.fx.now.Mono + s.timeout}
+		a.page, a.retryAt = Page{From: 1}, 0
+		s.active[a.number] = a
 		s.fx.write(&wirepb.PIMPullReq{
-			RequestId: a.request, Conversation: string(a.Conversation), From: uint64(a.From), To: uint64(a.To),
+			RequestId: a.number, Conversation: string(a.Conversation), From: uint64(a.From), To: uint64(a.To),
 			Limit: uint32(min(max(a.Limit, 0), pim.MaxPageEntries)), NewestFirst: a.NewestFirst,
 		})
 	}
@@ -128,7 +109,7 @@ func (s *asks) answered(m *wirepb.PIMPullResp) {
 
 func (s *asks) conclude(a *ask, err *pim.Error) {
 	delete(s.byID, a.ID)
-	delete(s.active, a.request)
+	delete(s.active, a.number)
 	p := Pulled{ID: a.ID, Err: err}
 	if err == nil {
 		p.Page = a.page
@@ -136,9 +117,9 @@ func (s *asks) conclude(a *ask, err *pim.Error) {
 	s.fx.out.Pulled = append(s.fx.out.Pulled, p)
 }
 
-// failed takes the server's refusal of the request, if it is an Ask's.
-func (s *asks) failed(request uint64, err *pim.Error, retryable bool) {
-	a := s.active[request]
+// failed takes the server's refusal of the request with the given number, if it is an Ask's.
+func (s *asks) failed(number uint64, err *pim.Error, retryable bool) {
+	a := s.active[number]
 	if a == nil {
 		return
 	}
@@ -152,19 +133,20 @@ func (s *asks) failed(request uint64, err *pim.Error, retryable bool) {
 }
 
 func (s *asks) requeue(a *ask) {
-	delete(s.active, a.request)
-	a.request, a.page = 0, Page{}
+	delete(s.active, a.number)
+	a.request, a.page = request{}, Page{}
 	s.queue = append(s.queue, a)
 }
 
 // suspend puts those under way back into the queue: the connection is gone.
 func (s *asks) suspend() {
-	for _, request := range slices.Sorted(maps.Keys(s.active)) {
-		s.requeue(s.active[request])
+	for _, a := range s.active.ordered() {
+		s.requeue(a)
 	}
 }
 
-// resume ends the waits that the connection before has left: all are due now.
+// resume makes every Ask in the queue due at once: on a new connection earlier refusals say
+// nothing any more.
 func (s *asks) resume() {
 	for _, a := range s.queue {
 		a.retryAt = 0
@@ -182,23 +164,16 @@ func (s *asks) fail(err *pim.Error) {
 // tick transmits those again whose answers are overdue, and returns when these were
 // transmitted.
 func (s *asks) tick() (unanswered []time.Duration) {
-	for _, request := range slices.Sorted(maps.Keys(s.active)) { // in the order of the requests
-		if a := s.active[request]; s.fx.now.Mono >= a.answerBy {
-			unanswered = append(unanswered, a.answerBy-s.timeout)
-			s.requeue(a)
-		}
+	for _, a := range s.active.overdue(s.fx.now.Mono) {
+		unanswered = append(unanswered, a.answerBy-s.timeout)
+		s.requeue(a)
 	}
 	return unanswered
 }
 
 // deadline returns when something is due. While the shell does not read, no answer is.
 func (s *asks) deadline(paused bool) time.Duration {
-	at := never
-	for _, a := range s.active {
-		if !paused {
-			at = min(at, a.answerBy)
-		}
-	}
+	at := s.active.deadline(paused)
 	for _, a := range s.queue {
 		if a.retryAt > s.fx.now.Mono { // else it only waits for its turn
 			at = min(at, a.retryAt)

@@ -264,7 +264,7 @@ func (e *Engine) tickPulls() {
 	if e.paused {
 		return
 	}
-	for _, p := range e.pulls.overdue() {
+	for _, p := range e.pulls.active.overdue(e.now.Mono) {
 		e.watchdog.unanswered(p.answerBy-e.cfg.RequestTimeout, e.now.Mono)
 		e.pulls.end(p)
 		e.wantPull(p.c)

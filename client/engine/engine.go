@@ -108,7 +108,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.heart.restore(s.Networks)
 	e.pulls = pulls{
 		fx: &e.effects, limits: &e.limits, page: cfg.Page, timeout: cfg.RequestTimeout, random: cfg.Random,
-		active: make(map[uint64]*pull),
+		active: make(requests[*pull]),
 	}
 	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
 	e.acks = acks{fx: &e.effects, off: cfg.Watch}
@@ -311,8 +311,8 @@ func (e *Engine) pause(on bool) {
 	e.watchdog.resumed(e.now.Mono)
 	answerBy := e.now.Mono + e.cfg.RequestTimeout
 	e.link.welcomeBy = answerBy
-	e.pulls.restart(answerBy)
-	e.asks.restart(answerBy)
+	e.pulls.active.restart(answerBy)
+	e.asks.active.restart(answerBy)
 	e.sync.restart(answerBy)
 }
 

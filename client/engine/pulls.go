@@ -2,7 +2,6 @@ package engine
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -44,20 +43,19 @@ type pulls struct {
 	random  func() float64 // Config.Random
 
 	queues  [ranks][]*conversation // those that have pulling set and wait for their turn
-	active  map[uint64]*pull       // by request
-	gaps    []*conversation        // those whose gapBy may be set
-	waiting []*conversation        // those whose retryAt is set
+	active  requests[*pull]
+	gaps    []*conversation // those whose gapBy may be set
+	waiting []*conversation // those whose retryAt is set
 }
 
 type pull struct {
-	c        *conversation
-	job      job
-	fill     *fill // the Fill that it serves; nil: none
-	request  uint64
-	from     pim.Seq // c.known+1 when the pull was made
-	seen     pim.Seq // c.newest when the pull was made
-	settled  bool    // refill: some of the hole was filled
-	answerBy time.Duration
+	request
+	c       *conversation
+	job     job
+	fill    *fill   // the Fill that it serves; nil: none
+	from    pim.Seq // c.known+1 when the pull was made
+	seen    pim.Seq // c.newest when the pull was made
+	settled bool    // refill: some of the hole was filled
 }
 
 // most returns how many entries are pulled at once.
@@ -113,10 +111,10 @@ func (p *pulls) sort() {
 // start transmits the pull of c, whose turn has come. f is the Fill that it serves, if any.
 func (p *pulls) start(c *conversation, do job, f *fill) {
 	a := &pull{
-		c: c, job: do, fill: f, request: p.fx.request(), from: c.known + 1, seen: c.newest,
-		answerBy: p.fx.now.Mono + p.timeout,
+		request: request{p.fx.request(), p.fx.now.Mono + p.timeout},
+		c:       c, job: do, fill: f, from: c.known + 1, seen: c.newest,
 	}
-	p.active[a.request] = a
+	p.active[a.number] = a
 	p.fx.write(a.message(p.most(), p.limits.page))
 }
 
@@ -124,7 +122,7 @@ func (p *pulls) start(c *conversation, do job, f *fill) {
 // but at most most. A comparison's answer begins anew with it.
 func (p *pull) message(page, most uint32) *wirepb.PIMPullReq {
 	c := p.c
-	req := &wirepb.PIMPullReq{RequestId: p.request, Conversation: string(c.id), From: uint64(p.from), Limit: page}
+	req := &wirepb.PIMPullReq{RequestId: p.number, Conversation: string(c.id), From: uint64(p.from), Limit: page}
 	switch p.job {
 	case refill:
 		h, _ := c.holes.eager()
@@ -149,27 +147,10 @@ func (p *pull) message(page, most uint32) *wirepb.PIMPullReq {
 	return req
 }
 
-// waits reports whether the server owes an answer.
-func (p *pulls) waits() bool { return len(p.active) > 0 }
-
-// extend gives every answer time until by at least.
-func (p *pulls) extend(by time.Duration) {
-	for _, a := range p.active {
-		a.answerBy = max(a.answerBy, by)
-	}
-}
-
-// restart gives every answer time until by.
-func (p *pulls) restart(by time.Duration) {
-	for _, a := range p.active {
-		a.answerBy = by
-	}
-}
-
 // answered returns the pull whose answer a frame belongs to, and gives what is left of the
 // answer its time again; nil if it is none of these pulls.
-func (p *pulls) answered(request uint64) *pull {
-	a := p.active[request]
+func (p *pulls) answered(number uint64) *pull {
+	a := p.active[number]
 	if a != nil {
 		a.answerBy = p.fx.now.Mono + p.timeout
 	}
@@ -178,7 +159,7 @@ func (p *pulls) answered(request uint64) *pull {
 
 // end forgets a pull that is under way.
 func (p *pulls) end(a *pull) {
-	delete(p.active, a.request)
+	delete(p.active, a.number)
 	a.c.pulling = false
 }
 
@@ -269,19 +250,9 @@ func (p *pulls) retries() (due []*conversation) {
 	return due
 }
 
-// overdue returns the pulls that were not answered in time, in the order of their requests.
-func (p *pulls) overdue() (late []*pull) {
-	for _, request := range slices.Sorted(maps.Keys(p.active)) {
-		if a := p.active[request]; p.fx.now.Mono >= a.answerBy {
-			late = append(late, a)
-		}
-	}
-	return late
-}
-
 // deadline returns when something is due. While the shell does not read, no answer is.
 func (p *pulls) deadline(paused bool) time.Duration {
-	at := never
+	at := p.active.deadline(paused)
 	for _, c := range p.gaps {
 		if c.gapBy != 0 {
 			at = min(at, c.gapBy)
@@ -289,12 +260,6 @@ func (p *pulls) deadline(paused bool) time.Duration {
 	}
 	for _, c := range p.waiting {
 		at = min(at, c.retryAt)
-	}
-	if paused {
-		return at
-	}
-	for _, a := range p.active {
-		at = min(at, a.answerBy)
 	}
 	return at
 }

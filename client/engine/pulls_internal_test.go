@@ -14,7 +14,7 @@ func newPulls(fx *effects) *pulls {
 	fx.now.Mono = time.Hour
 	return &pulls{
 		fx: fx, limits: &limits{page: 80}, page: 100, timeout: 10 * time.Second, random: func() float64 { return 1 },
-		active: make(map[uint64]*pull),
+		active: make(requests[*pull]),
 	}
 }
 
@@ -84,7 +84,7 @@ func TestPullsEnd(t *testing.T) {
 	c.known = 4
 	p.want(c, rankNew)
 	p.start(p.pop(), upward, nil)
-	if m := fx.take().Frames[0].(*wirepb.PIMPullReq); m.RequestId != 1 || m.From != 5 || m.Limit != 80 || !p.waits() {
+	if m := fx.take().Frames[0].(*wirepb.PIMPullReq); m.RequestId != 1 || m.From != 5 || m.Limit != 80 || !p.active.waits() {
 		t.Fatalf("asks for %v", m)
 	}
 	fx.now.Mono += 4 * time.Second
@@ -92,24 +92,12 @@ func TestPullsEnd(t *testing.T) {
 	if a == nil || a.c != c || p.answered(2) != nil || p.deadline(false) != time.Hour+14*time.Second || p.deadline(true) != never {
 		t.Fatalf("answers %+v, the rest by %v", a, p.deadline(false))
 	}
-	p.extend(time.Hour)
-	if at := p.deadline(false); at != time.Hour+14*time.Second {
-		t.Fatalf("extended to %v", at)
-	}
-	p.extend(time.Hour + 15*time.Second)
-	if at := p.deadline(false); at != time.Hour+15*time.Second {
-		t.Fatalf("extended to %v", at)
-	}
-	p.restart(time.Hour + 13*time.Second)
-	if at := p.deadline(false); at != time.Hour+13*time.Second {
-		t.Fatalf("begun anew until %v", at)
-	}
 	fx.now.Mono += 10 * time.Second
-	if got := p.overdue(); !slices.Equal(got, []*pull{a}) {
+	if got := p.active.overdue(fx.now.Mono); !slices.Equal(got, []*pull{a}) {
 		t.Fatalf("overdue: %v", got)
 	}
 	p.end(a)
-	if c.pulling || p.waits() {
+	if c.pulling || p.active.waits() {
 		t.Fatal("the pull has ended")
 	}
 	p.retry(c, 0)
@@ -132,7 +120,7 @@ func TestPullsEnd(t *testing.T) {
 		other := named("other")
 		p.want(other, rankHole)
 		forget()
-		if c.pulling || c.retryAt != 0 || p.waits() || p.drop(c) || len(p.waiting) != 0 {
+		if c.pulling || c.retryAt != 0 || p.active.waits() || p.drop(c) || len(p.waiting) != 0 {
 			t.Fatalf("something is left: %+v", c)
 		}
 		p.left()
