@@ -10,7 +10,7 @@ import (
 
 const (
 	maxAsks    = 8    // under way at once
-	maxWaiting = 1024 // Asks that wait for an answer, or for their turn; the same for Fills
+	maxWaiting = 1024 // Asks that are not answered, those under way included; as many Fills
 )
 
 // asks are the app's pulls. They go on over reconnects.
@@ -61,7 +61,7 @@ func (s *asks) drop(id uint64) {
 	s.queue = slices.DeleteFunc(s.queue, func(q *ask) bool { return q == a })
 }
 
-// start transmits those whose turn has come.
+// start transmits Asks from the queue while fewer than maxAsks are under way.
 func (s *asks) start() {
 	for i := 0; i < len(s.queue) && len(s.active) < maxAsks; {
 		a := s.queue[i]
@@ -153,7 +153,8 @@ func (s *asks) resume() {
 	}
 }
 
-// fail answers all with err: there will be no connection. None is under way.
+// fail answers every Ask with err, because no connection will come. The caller has called suspend,
+// so none is under way.
 func (s *asks) fail(err *pim.Error) {
 	for _, a := range s.queue {
 		s.conclude(a, err)
@@ -161,8 +162,8 @@ func (s *asks) fail(err *pim.Error) {
 	s.queue = nil
 }
 
-// tick transmits those again whose answers are overdue, and returns when these were
-// transmitted.
+// tick puts the Asks whose answers are overdue back into the queue. It returns when each of them
+// was transmitted.
 func (s *asks) tick() (unanswered []time.Duration) {
 	for _, a := range s.active.overdue(s.fx.now.Mono) {
 		unanswered = append(unanswered, a.answerBy-s.timeout)
@@ -171,7 +172,7 @@ func (s *asks) tick() (unanswered []time.Duration) {
 	return unanswered
 }
 
-// deadline returns when something is due. While the shell does not read, no answer is.
+// deadline returns when something is due. While the shell does not read, no answer is overdue.
 func (s *asks) deadline(paused bool) time.Duration {
 	at := s.active.deadline(paused)
 	for _, a := range s.queue {

@@ -89,8 +89,8 @@ func (b *backoff) proven(now time.Duration) bool {
 	return good
 }
 
-// sparedUntil returns until when the server is spared a dial, because it refused a token
-// a moment ago; ok is false if it is not.
+// sparedUntil returns until when the server is spared a dial, because it refused a token a moment
+// ago; ok is false if the server may be dialled now.
 func (b *backoff) sparedUntil(now time.Duration) (at time.Duration, ok bool) {
 	at = b.refusedAt + 2*b.min
 	return at, b.refusals > 0 && now < at

@@ -7,9 +7,9 @@ import (
 )
 
 // samplesAt is when samples are taken after Welcome, which is one itself, and
-// after a jump. They do not wait for each other's answers: otherwise a message sent
-// after a second, on a link of 700 ms there and back, would find one or two. The ones
-// after the first five are taken only while the clock is not known to accuracy.
+// after a jump. They do not wait for each other's answers: otherwise, on a link of 700 ms
+// there and back, a message sent after a second would rely on one or two samples. The
+// samples after loginSamples are taken only while the clock is not known to accuracy.
 var samplesAt = [...]time.Duration{
 	0, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond,
 	time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second,
@@ -40,13 +40,13 @@ const (
 // The bounds widen as oscillators drift, so that old samples give way.
 type clock struct {
 	low, high time.Duration // the offset is between them
-	setAt     time.Duration // when low and high were
+	setAt     time.Duration // when low and high were set
 	known     bool          // low and high are set; until then the wall clock serves
 
-	// doubt says that a jump has come after the last sample: the monotonic clock
-	// may have stood still.
+	// doubt says that no sample was taken since a jump, or on this connection: the
+	// monotonic clock may have stood still since the last one.
 	doubt bool
-	since time.Duration // samples that were transmitted before are void
+	since time.Duration // samples that were transmitted before this time are void
 	begun time.Duration // when samplesAt counts from
 	taken int           // how many of samplesAt were taken
 }
@@ -59,7 +59,7 @@ func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration, fir
 	if t1 < c.since || t1 > t4 {
 		return 0, false
 	}
-	// t2 is cut to milliseconds: the frame arrived up to one later.
+	// t2 is cut to milliseconds: the frame arrived up to 1 ms later.
 	low, high := time.Duration(t3)*time.Millisecond-t4, time.Duration(t2+1)*time.Millisecond-t1
 	low, high = min(low, high), max(low, high) // unless the server's clock jumped in between, they are in order
 	if c.known {
@@ -103,7 +103,7 @@ func (c *clock) deadline(paused bool) time.Duration {
 	return c.dueAt()
 }
 
-// takeDue reports whether a sample is to be taken now: one for all that are due.
+// takeDue reports whether a sample is to be taken now. If several are due, one is taken for all.
 func (c *clock) takeDue(now time.Duration) bool {
 	due := now >= c.dueAt()
 	for now >= c.dueAt() {

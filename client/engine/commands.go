@@ -94,8 +94,8 @@ func (e *Engine) coalesce(id pim.ClientMessageID, cmd *pim.Command) bool {
 	return false
 }
 
-// beyond reports whether a read position lies beyond the end of its conversation c, and
-// so does not count. That is as far as this device knows; the server decides.
+// beyond reports whether a read position lies above the newest seq that this device knows
+// of its conversation c. Such a position does not count here; the server decides.
 func beyond(c *conversation, read pim.Seq) bool { return c != nil && read > c.newest }
 
 // setting returns what entity will come to, and whether that depends on commands in
@@ -128,9 +128,9 @@ func (e *Engine) showPending() {
 	}
 }
 
-// obey takes an entry of the user's own log. A command of a kind that this version does
-// not know is kept, for the version that will, by the rules that all kinds but read
-// have. The app is not told of it.
+// obey takes an entry of the user's own log. A command whose kind this version does not
+// know is kept for a later version, by the rules of all kinds but read. The app is not
+// told of it.
 func (e *Engine) obey(entry *pim.Entry) {
 	cmd, err := wire.DecodeCommand(entry.Payload)
 	if entry.Kind != pim.EntryCommand || err != nil || len(cmd.Subject) > maxSubject {

@@ -35,9 +35,9 @@ type conversation struct {
 	count   uint64     // counting messages up to counted
 	counted pim.Seq    // newest; or less if a pull named newest, which tells no count
 	last    *pim.Entry // at newest, from a Summary; nil once known has reached it
-	lastCut bool
-	own     pim.Seq // the newest entry heard of that makes all before it read, see effects.reads
-	ownUpTo uint64  // counting messages up to own
+	lastCut bool       // the Summary cut the payload of last
+	own     pim.Seq    // the newest entry heard of that makes all before it read, see effects.reads
+	ownUpTo uint64     // counting messages up to own
 	left    bool
 	holes   holes      // what is missing below known
 	recent  pim.Millis // when the newest entry that was heard of was written
@@ -50,7 +50,7 @@ type conversation struct {
 	retryAt  time.Duration // after a failed pull: when it is tried again; 0: not set
 	failures int           // pulls in a row that failed
 	pulling  bool          // a pull is queued or under way
-	again    bool          // that pull may miss what is aimed at: pull once more after it
+	again    bool          // that pull was made before the last aim: pull once more after it
 	rowDirty bool          // c is in effects.rowsDirty
 	ackDirty bool          // c is in acks.dirty
 

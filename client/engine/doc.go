@@ -52,7 +52,8 @@
 // own state, file and test. It knows no Engine: it is given the time and what else it
 // needs, and returns what is to be done, or leaves it in effects, for the next Take. The
 // outbox and the pulls look at the limits of the last Welcome, the outbox at the clock too.
-// Two call back: the outbox when a message has left it, fetches who has asked.
+// Two parts call back: the outbox calls Engine when a message has left it, and fetches calls
+// the function that waits for the answer to a Read.
 //
 // The parts of the connection:
 //
@@ -69,7 +70,7 @@
 //	outbox         messages on their way: lanes (outbox.go), transmission, resends and
 //	               refusals (transmit.go), which are too old (age.go)
 //	settings       what the user's own log comes to
-//	wishes         what its commands come to that the server has lost
+//	wishes         what the commands come to that the server has lost
 //	acks           acknowledgements, coalesced
 //
 // Of what is received:
@@ -78,6 +79,7 @@
 //	holes          what is missing below a position
 //	pulls          the engine's own pulls: one a conversation, a few at a time
 //	asks, fills    the app's pulls, and its requests to fill holes
+//	requests       the pulls and asks that the server owes an answer to
 //	syncList       how far the list of conversations that are behind is read
 //	doubts, check  conversations that the server may have lost entries of, and the
 //	               comparison of one: its last common entry
@@ -101,6 +103,8 @@
 //	               a server whose store went back: conversations are taken back, and the
 //	               user's own entries that it has lost are sent again
 //	look.go        what a shell may look at between two steps
+//	io.go, types.go, effects.go
+//	               inputs and outputs, what they are made of, and how an output is collected
 //
 // Every queue has a bound: messages in the outbox, messages in flight, entries ahead
 // of a gap, pulls. Timers are fields; Deadline returns the earliest of them.

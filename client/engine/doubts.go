@@ -40,7 +40,7 @@ func (ds *doubts) meet(w *wirepb.Welcome) {
 	ds.fx.metaDirty = true
 }
 
-// opened forgets how far the comparisons are: each is to be added again.
+// opened forgets how far the comparisons are. The caller adds each of them again.
 func (ds *doubts) opened() { ds.waiting, ds.active, ds.unsure = nil, 0, false }
 
 // add queues c for a comparison of page seqs at a time. If one is under way, it begins

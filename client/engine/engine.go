@@ -22,7 +22,7 @@ type Config struct {
 	Confirms bool
 
 	BackoffMin, BackoffMax time.Duration // bounds of the wait between attempts to connect
-	RequestTimeout         time.Duration // how long a Welcome, a pull or a sync may take; a send: resendAfter
+	RequestTimeout         time.Duration // how long the answer to a Hello, a pull or a sync may take; for sends see resendAfter
 
 	Page    int // entries of a pull, and of the longest gap that is not jumped; 0: 100; with Watch always 500
 	LazyGap int // entries of the longest gap that is filled without a Fill; 0: 10,000
@@ -62,11 +62,11 @@ type Engine struct {
 	wishes        wishes
 	pulls         pulls
 	asks          asks
-	paused        bool // the shell does not read, see Pause
-	pausedAt      time.Duration
+	paused        bool          // the shell does not read, see Pause
+	pausedAt      time.Duration // paused: since when
 }
 
-// limits are those of the last Welcome; before the first one, defaults (limitsOf).
+// limits are what the last Welcome named; before the first one they are defaults (limitsOf).
 type limits struct {
 	payload   int
 	page      uint32
@@ -346,7 +346,8 @@ func (e *Engine) sample() {
 // askTime asks the server for its time. The answer brings T1 back as it is.
 func (e *Engine) askTime() { e.write(&wirepb.PIMTimeReq{T1: int64(e.now.Mono)}) }
 
-// sampled takes what a sample says, see clock.add.
+// sampled takes the results of clock.add: back is by how much the server's clock was set back,
+// first says that the clock was not known before.
 func (e *Engine) sampled(back time.Duration, first bool) {
 	if back > 0 {
 		e.meta.LastLocal = max(0, e.meta.LastLocal-millis(back))
@@ -357,7 +358,8 @@ func (e *Engine) sampled(back time.Duration, first bool) {
 	}
 }
 
-// missed takes when requests were transmitted that were not answered in time.
+// missed tells the watchdog of requests that were not answered in time. sentAt is when each of them
+// was transmitted.
 func (e *Engine) missed(sentAt []time.Duration) {
 	for _, at := range sentAt {
 		e.watchdog.unanswered(at, e.now.Mono)

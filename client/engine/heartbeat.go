@@ -28,18 +28,18 @@ const (
 	beatMargin     = 20 * time.Second // on top of a beatStep, below an interval that failed
 	beatSuccesses  = 5                // in a row, to grow
 	beatFailures   = 2                // to fall back, without beatSuccesses between them
-	beatSilence    = 15 * time.Second // at the interval's start, for the answers to the last heartbeat
+	beatSilence    = 15 * time.Second // how long after a heartbeat its answers may come: frames so early do not break the silence
 	maxNetworks    = 16
 	maxNetworkName = 128                // bytes
 	stableFor      = 7 * 24 * time.Hour // without use; then the interval may grow again
 )
 
-// heart is the pace of the heartbeats. Times of networks are the server's, all others are
-// on the clock of Time.Mono.
+// heart is the pace of the heartbeats. The times in networks are the server's, all others are on
+// the clock of Time.Mono.
 type heart struct {
 	network    string
 	networks   map[string]*Network
-	dirty      bool // networks are to be stored: something else than Stable was changed, see mayProbeAgain
+	dirty      bool // networks are to be stored; a change of Stable alone waits, see mayProbeAgain
 	successes  int
 	failures   int
 	foreground bool // a person looks at the app

@@ -39,11 +39,11 @@ type link struct {
 
 	// Set while greeting or open.
 	greetedAt time.Duration // greeting: when Hello was transmitted
-	welcomeBy time.Duration
-	answered  bool // greeting: the server has answered Hello with a refusal
+	welcomeBy time.Duration // greeting: when Welcome is overdue
+	answered  bool          // greeting: the server has answered Hello with a refusal
 
 	cause   *pim.Error // the last PIMError that answered no request
-	stopErr *pim.Error
+	stopErr *pim.Error // stopped: why
 }
 
 const maxWindow = 10 * time.Minute // a longer wait named by a Welcome, PIMGoAway or refusal is cut to it
@@ -163,14 +163,14 @@ func (e *Engine) leave(err error) {
 	e.sync.left()
 }
 
-// cut closes the connection from this side, if there is one.
+// cut has the connection closed by this side, if there is one.
 func (e *Engine) cut() {
 	if e.link.phase == greeting || e.link.phase == open {
 		e.hangUpAttempt(e.link.using)
 	}
 }
 
-// hangUp closes the connection from this side; the next round begins after wait.
+// hangUp has the connection closed by this side. The next round begins after wait.
 func (e *Engine) hangUp(err error, wait time.Duration) {
 	e.cut()
 	e.retreat(err, wait)
@@ -282,6 +282,7 @@ func reasonOf(m *wirepb.PIMGoAway, code wire.Code, cause *pim.Error) *pim.Error 
 	return err
 }
 
+// tickLink does what is due for the phase that the connection is in.
 func (e *Engine) tickLink() {
 	now := e.now.Mono
 	switch e.link.phase {
@@ -305,6 +306,7 @@ func (e *Engine) tickLink() {
 	}
 }
 
+// linkDeadline lowers at to when tickLink has something to do.
 func (e *Engine) linkDeadline(at *time.Duration) {
 	switch e.link.phase {
 	case waiting:

@@ -49,7 +49,7 @@ type message struct {
 	retryAt  time.Duration // InFlight and Delayed: the next transmission; 0: on a new connection
 	giveUpAt time.Duration // set at the first transmission by this process; never if patient or Again
 	rough    bool          // Queued was taken before the server's time was known
-	roughAt  time.Duration // rough: the same moment on the monotonic clock
+	roughAt  time.Duration // rough: when m was queued, on the monotonic clock
 }
 
 // patient reports whether m waits for an answer for as long as it takes, up to a week.
@@ -92,7 +92,7 @@ type outbox struct {
 	clock  *clock
 	limits *limits
 	random func() float64                  // Config.Random
-	left   func(m *message, end SendState) // called when m has left the outbox, behind its last SendEvent
+	left   func(m *message, end SendState) // called when m has left the outbox, after its last SendEvent
 
 	byID      map[pim.ClientMessageID]*message
 	lanes     map[laneKey]*lane
@@ -248,8 +248,11 @@ func (o *outbox) checkMessage(out *Outgoing) error {
 	if err := o.check(out); err != nil {
 		return err
 	}
-	if user, own := out.Conversation.OwnUser(); own || out.Kind == pim.EntryCommand {
+	if user, own := out.Conversation.OwnUser(); own {
 		return pim.Errorf(pim.KindInvalid, "the log of %s's own commands takes no messages", user)
+	}
+	if out.Kind == pim.EntryCommand {
+		return pim.Errorf(pim.KindInvalid, "a command cannot be sent as a message to %q", out.Conversation)
 	}
 	return nil
 }
@@ -413,7 +416,7 @@ func (o *outbox) fail(m *message, err *pim.Error) {
 // refuse takes the server's final refusal of m.
 func (o *outbox) refuse(m *message, err *pim.Error) {
 	if m.Again && (m.Kind == pim.EntryJoin || m.Kind == pim.EntryLeave) {
-		o.leave(m, SendEvent{State: Discarded}) // another device has brought it back, or none can
+		o.leave(m, SendEvent{State: Discarded}) // another device has brought it back, or no device can
 		return
 	}
 	o.fail(m, err)

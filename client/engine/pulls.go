@@ -181,8 +181,7 @@ func (p *pulls) awaitPushes(c *conversation) {
 	p.gaps = append(p.gaps, c)
 }
 
-// forget drops whatever pull of c is queued, under way, or to be tried again: nothing of c
-// is due any more.
+// forget drops the pull of c, whether it is queued, under way, or to be tried again.
 func (p *pulls) forget(c *conversation) {
 	p.abandon(c)
 	p.drop(c)
@@ -221,8 +220,8 @@ func (p *pulls) left() {
 	p.gaps, p.waiting = nil, nil
 }
 
-// openGaps returns the conversations whose gaps were not closed by pushes in time. They
-// wait no longer.
+// openGaps returns the conversations whose gaps pushes have not closed in time, and takes them
+// out of gaps.
 func (p *pulls) openGaps() (due []*conversation) {
 	p.gaps = slices.DeleteFunc(p.gaps, func(c *conversation) bool {
 		if c.gapBy != 0 && p.fx.now.Mono < c.gapBy {
@@ -250,7 +249,7 @@ func (p *pulls) retries() (due []*conversation) {
 	return due
 }
 
-// deadline returns when something is due. While the shell does not read, no answer is.
+// deadline returns when something is due. While the shell does not read, no answer is overdue.
 func (p *pulls) deadline(paused bool) time.Duration {
 	at := p.active.deadline(paused)
 	for _, c := range p.gaps {

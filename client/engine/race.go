@@ -7,10 +7,10 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// A round is a few attempts to connect. While no handshake is through, another
-// attempt is started every raceEvery, so a server that swallows everything costs
-// that long, not a timeout of TCP. The first attempt whose transport stands (TCP, TLS
-// and the WebSocket upgrade) wins. Only the winner says Hello: a second Hello of
+// A round is a few attempts to connect. While no attempt has won, another one is
+// started every raceEvery. So a server that swallows all packets costs raceEvery, not a
+// timeout of TCP. The first attempt whose transport stands (TCP, TLS and the WebSocket
+// upgrade) wins. Only the winner says Hello: a second Hello of
 // the same device would replace the first, and the server would close the
 // connection that won.
 
@@ -87,8 +87,8 @@ func (r *race) end() (attempts []uint64) {
 }
 
 // failed takes the failure of the attempt n; another attempt would go to the server next.
-// A server that was not tried in this round is tried at once. One that was is tried again
-// only when it is due, while other attempts are under way.
+// A server that was not tried in this round is tried at once. Otherwise the round goes on
+// while other attempts are under way, and is over when none is.
 func (r *race) failed(n uint64, next string) verdict {
 	_, ok := r.drop(n)
 	switch {
@@ -114,7 +114,7 @@ func (r *race) withoutToken(n uint64, err *pim.Error) verdict {
 	return goesOn
 }
 
-// due returns what is due at now.
+// due returns how the round goes on at now.
 func (r *race) due(now time.Duration) verdict {
 	switch {
 	case now >= r.endBy:

@@ -31,6 +31,7 @@ func (e *Engine) startSync() {
 	e.pulls.sort()
 }
 
+// askSync asks for the next page of the sync list.
 func (e *Engine) askSync() {
 	e.acks.send(true) // the server lists what this device has not acknowledged
 	e.sync.ask()
@@ -120,7 +121,7 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	}
 }
 
-// finishSync takes note if a full sync is complete: the list is read, and every
+// finishSync ends the full sync that is due, if it is complete: the whole list is read, and every
 // conversation in it is pulled.
 func (e *Engine) finishSync() {
 	if e.meta.FullSync && !e.cfg.Watch && e.Synced() && e.sync.full {
@@ -128,6 +129,7 @@ func (e *Engine) finishSync() {
 	}
 }
 
+// tickSync asks again for a page that was refused, or not answered in time.
 func (e *Engine) tickSync() {
 	sentAt, overdue := e.sync.overdue()
 	overdue = overdue && !e.paused

@@ -72,8 +72,8 @@ func (s *syncList) ask() {
 	})
 }
 
-// answered reports whether the answer to request is that to the page under way, which
-// then is none any more.
+// answered reports whether request is the page under way. If it is, no page is under way
+// any more.
 func (s *syncList) answered(request uint64) bool {
 	if request != s.request || request == 0 {
 		return false
@@ -106,13 +106,13 @@ func (s *syncList) failed(err *pim.Error) {
 // due reports whether a page that was refused is to be asked for again now.
 func (s *syncList) due() bool { return s.retryAt != 0 && s.fx.now.Mono >= s.retryAt }
 
-// overdue reports whether the page under way is to be asked for again, because no answer
-// has come in time, and when it was asked for.
+// overdue reports whether no answer to the page under way has come in time. sentAt is when the page
+// was asked for.
 func (s *syncList) overdue() (sentAt time.Duration, ok bool) {
 	return s.answerBy - s.timeout, s.request != 0 && s.fx.now.Mono >= s.answerBy
 }
 
-// deadline returns when something is due. While the shell does not read, no answer is.
+// deadline returns when something is due. While the shell does not read, no answer is overdue.
 func (s *syncList) deadline(paused bool) time.Duration {
 	at := never
 	if s.retryAt != 0 {

@@ -5,8 +5,8 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
-// tokenRefused reports whether the server does not take the token: by code, or, if it
-// gave none, by cause, its last PIMError that answered no request.
+// tokenRefused reports whether the server refuses the token. The close code says so; if there is
+// none, cause does, the server's last PIMError that answered no request.
 func tokenRefused(code wire.Code, cause *pim.Error) bool {
 	return code == wire.CodeUnauthorized || code == 0 && cause != nil && cause.Kind == pim.KindUnauthorized
 }

@@ -202,7 +202,7 @@ func (m *message) mayResend() bool {
 	return m.patient() || m.Again || m.resends < len(resendAfter)
 }
 
-// reason returns why m fails, which has waited for too long.
+// reason returns why m fails when it has waited for too long.
 func reason(m *message) *pim.Error {
 	if m.cause != nil && pim.KindOf(m.cause) != pim.KindUnknown {
 		return m.cause

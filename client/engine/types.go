@@ -249,7 +249,7 @@ type Meta struct {
 	LastLocal pim.Millis // the last local time that was given to a message
 	Number    uint64     // Outgoing.Number of the last message that was queued
 	Stored    uint64     // Stored.Number of the last entry that was stored
-	Confirms  bool       // the app confirms entries, and has since Confirmed was first set
+	Confirms  bool       // the app confirms entries (Config.Confirms), in this process or an earlier one
 	Confirmed uint64     // Stored.Number of the last entry that the app is done with
 	Key       [16]byte   // a secret of this store, for the IDs of answers; zero: the app does not confirm
 	Store     string     // identity of the server's store, as a Welcome named it last
