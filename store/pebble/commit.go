@@ -11,15 +11,16 @@ import (
 )
 
 // A commit compares the appends with their logs' ends, puts everything into one batch of
-// Pebble's, applies that, has it synced and calls done for each write.
+// Pebble's, applies that, has it synced unless its writes are relaxed, and calls done for each
+// write.
 
 // commit holds the writes that a committer carries out together.
 type commit struct {
-	ops     []op
-	passed  []passed // the passing cells of all ops
-	moves   uint64   // passing.moves before the generations of passed were looked up
-	durable bool     // it may hold durable writes
-	stream  *stream  // for the chunks that are kept apart; nil until c has such a chunk
+	queue  *queue // the ops' queue
+	ops    []op
+	passed []passed // the passing cells of all ops
+	moves  uint64   // passing.moves before the generations of passed were looked up
+	stream *stream  // for the chunks that are kept apart; nil until c has such a chunk
 }
 
 // passed is a passing cell that a commit writes. The cell's key has a number, the generation of
@@ -43,7 +44,7 @@ func (s *Store) carryOut(c *commit) {
 	}
 	s.metrics.commits.Add(1)
 	s.logs.release(c, err != nil)
-	s.finish(c, store.Durable, err)
+	s.finish(c, err)
 }
 
 // refuse makes err the error of every op. It is called when nothing of c was applied.
@@ -53,8 +54,8 @@ func (c *commit) refuse(err error) {
 	}
 }
 
-// write applies c and makes it durable. Every error that it returns was made by unknown; the
-// error is the outcome of every op that has none yet.
+// write applies c, and makes it durable unless its writes are relaxed. Every error that it
+// returns was made by unknown; the error is the outcome of every op that has none yet.
 func (s *Store) write(c *commit) error {
 	batch := s.db.NewBatch()
 	defer batch.Close()
@@ -82,15 +83,11 @@ func (s *Store) write(c *commit) error {
 	if err == nil {
 		err = s.follow(c)
 	}
-	if err != nil {
+	if err != nil || c.queue.durability == store.Relaxed {
 		return err
 	}
-	s.finish(c, store.Relaxed, nil)
-	if weight := c.weight(); weight > 0 {
-		s.queue.syncing(weight)
-		return s.fsync()
-	}
-	return nil
+	c.queue.syncing(c.weight())
+	return s.fsync()
 }
 
 // compare is the compare of compare-and-append, and learns the end of the log for every write
@@ -238,11 +235,11 @@ func fillAt(b *crdb.Batch, g generation, c *store.CellWrite) {
 	d.Finish() // fails only in a batch with an index
 }
 
-// weight returns what the pace counts for c: the records, and the durable writes without
-// records. Ops with an error do not count. If it is 0, c needs no fsync.
+// weight returns what the pace counts for c: the records, and the writes without records. Ops
+// with an error do not count.
 func (c *commit) weight() (n int) {
 	for i := range c.ops {
-		if o := &c.ops[i]; o.err == nil && o.durability == store.Durable {
+		if o := &c.ops[i]; o.err == nil {
 			n += max(len(o.write.Records), 1)
 		}
 	}
@@ -332,23 +329,16 @@ func unknown(err error) error {
 	}
 }
 
-// finish calls done for the ops whose done was not called yet: for the relaxed ops if d is
-// Relaxed, for all ops if d is Durable. The outcome of an op is its own error, or else err.
-func (s *Store) finish(c *commit, d store.Durability, err error) {
-	finished := 0
+// finish calls done for all ops. The outcome of an op is its own error, or else err.
+func (s *Store) finish(c *commit, err error) {
 	for i := range c.ops {
 		o := &c.ops[i]
-		if o.finished || d == store.Relaxed && o.durability != d {
-			continue
-		}
 		if o.err == nil {
 			o.err = err
 		}
 		o.write.Err = o.err
 		s.metrics.wrote(o.write)
-		o.finished = true
-		finished++
 		o.done(o.write)
 	}
-	s.leave(finished)
+	s.leave(len(c.ops))
 }

@@ -72,6 +72,55 @@ func TestCrashWhileOpening(t *testing.T) {
 	closes(t, s)
 }
 
+// TestCrashLosesTheNewestRelaxed cuts the power while durable writes are under way and relaxed
+// ones follow each other. A crash that loses a relaxed write loses all later ones, too.
+func TestCrashLosesTheNewestRelaxed(t *testing.T) {
+	seed := seeded(t)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	const keys = 6
+	at := func(n uint64) (store.Partition, string) {
+		return [...]store.Partition{"p", "~p"}[n%2], fmt.Sprint("k", n%keys)
+	}
+	for range rounds(80) {
+		fs, known := vfs.NewCrashableMem(), newLedger()
+		s := open(t, "db", small(fs))
+		enough := known.expect(1 + rng.IntN(60))
+		load := known.start(t, s, "", rng.Uint64())
+		load.running.Go(func() {
+			for n := uint64(1); !load.stopped(); n++ {
+				p, key := at(n)
+				w := &store.Write{Cells: []store.CellWrite{{Partition: p, Cell: store.Cell{Key: key, Version: n}}}}
+				if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Relaxed); err != nil {
+					t.Error(err)
+					return
+				}
+				if n%50 == 0 {
+					s.Move("~p")
+				}
+			}
+		})
+		<-enough
+		known.seal(func() { fs = crash(fs, rng) })
+		load.end()
+		closes(t, s)
+
+		s = open(t, "db", small(fs))
+		var newest uint64
+		var versions [keys]uint64
+		for i := range versions {
+			p, key := at(uint64(i))
+			versions[i] = get(t, s, p, key).Version
+			newest = max(newest, versions[i])
+		}
+		for n := newest; n > 0 && n+keys > newest; n-- {
+			if got := versions[n%keys]; got != n {
+				t.Errorf("write %d was lost, write %d was not", n, newest)
+			}
+		}
+		closes(t, s)
+	}
+}
+
 // TestCloseKeepsRelaxed checks that Close makes relaxed writes durable.
 func TestCloseKeepsRelaxed(t *testing.T) {
 	fs := vfs.NewCrashableMem()

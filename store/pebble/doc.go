@@ -3,7 +3,7 @@
 //
 // # Layout, version 3 (2026-11-28)
 //
-// A commit carries out the writes that one committer has taken from the queue. It is one
+// A commit carries out the writes that one committer has taken from a queue. It is one
 // batch of Pebble's and at most one fsync; a commit that meets the move of a passing
 // partition takes more, see passing.go. Every key begins with a byte that says what the key
 // is. Numbers in keys are big-endian, so keys sort by number.
@@ -68,6 +68,9 @@
 // # What is promised, and which file keeps the promise
 //
 //   - An acknowledged write survives a crash: fsync, in commit.go.
+//   - A crash that loses a relaxed write loses all later ones, too: a relaxed write has its
+//     outcome when it is in the write-ahead log, of which a crash cuts off the end. write,
+//     in commit.go.
 //   - An append follows the log's last record: logs.go orders the appends to one
 //     log, commit.go compares.
 //   - A reader sees only durable records, although Pebble shows them earlier:

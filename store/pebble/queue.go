@@ -16,42 +16,46 @@ import (
 // takes them: it makes its batch while the first one's batch is on its way to the disk. They
 // also gather for up to 2 ms before an fsync, where pace says so. The more is written, or the
 // slower the disk is, the more writes share one fsync.
+//
+// Relaxed writes have a queue and a committer of their own, so they never wait for an fsync.
 
 const (
-	committers = 2
-	secondFrom = 512 // a second committer takes writes once so many wait
+	committers = 2   // of durable writes
+	secondFrom = 512 // the second one takes writes once so many wait
 
 	commitWrites = 4096     // writes in one commit, at most
 	commitBytes  = 8 << 20  // bytes of the writes in one commit, about
-	queueBytes   = 64 << 20 // bytes of the writes without an outcome before Begin waits, about
+	queueBytes   = 64 << 20 // bytes of a queue's writes without an outcome before Begin waits, about
 )
 
-// queue holds the writes that no committer has taken.
+// queue holds the writes of one durability that no committer has taken.
 type queue struct {
-	work chan struct{} // capacity 1: a committer is to look at the queue
+	durability store.Durability
+	work       chan struct{} // capacity 1: a committer is to look at the queue
 
-	mu      sync.Mutex // guards the fields below
-	ops     []op
-	relaxed int           // of ops
-	since   time.Time     // when the first of ops came
-	busy    int           // committers that took all writes, not the relaxed ones alone
-	bytes   int           // of all writes without an outcome, those in a commit too
-	space   chan struct{} // closed when bytes falls; nil if nobody waits
-	pace    pace
+	mu    sync.Mutex // guards the fields below
+	ops   []op
+	since time.Time     // when the first of ops came
+	busy  int           // committers that carry out a commit
+	bytes int           // of all writes without an outcome, those in a commit too
+	space chan struct{} // closed when bytes falls; nil if nobody waits
+	pace  pace          // relaxed writes tell it nothing, so it never has them wait
 }
 
 // op is one write.
 type op struct {
-	write      *store.Write
-	durability store.Durability
-	done       func(*store.Write)
-	size       int       // bytes, about
-	log        *logState // the log that was claimed for the write; nil: none
-	err        error
-	finished   bool // done was called
+	write *store.Write
+	done  func(*store.Write)
+	size  int       // bytes, about
+	log   *logState // the log that was claimed for the write; nil: none
+	err   error
 }
 
-// Begin implements store.Store. Writes that are in the queue at the same time mostly share
+func (q *queue) init(d store.Durability) {
+	q.durability, q.work = d, make(chan struct{}, 1)
+}
+
+// Begin implements store.Store. Writes that are in a queue at the same time mostly share
 // one Pebble batch and one fsync. A committer may wait up to companyWait for more writes.
 func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	ops := make([]op, 0, len(writes))
@@ -60,7 +64,7 @@ func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durabi
 			done(w)
 			continue
 		}
-		ops = append(ops, op{write: w, durability: d, done: done, size: sizeOf(w)})
+		ops = append(ops, op{write: w, done: done, size: sizeOf(w)})
 	}
 	if len(ops) == 0 {
 		return
@@ -70,7 +74,11 @@ func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durabi
 		err = s.enter(len(ops))
 	}
 	if err == nil {
-		if err = s.queue.add(ctx, ops); err == nil {
+		q := &s.durable
+		if d == store.Relaxed {
+			q = &s.relaxed
+		}
+		if err = q.add(ctx, ops); err == nil {
 			return
 		}
 		s.leave(len(ops))
@@ -89,9 +97,11 @@ func fail(ops []op, err error) {
 // refuseWaiting ends the writes that no committer has taken. Their outcome is err. It is
 // called when the disk is stuck and nobody knows for how long.
 func (s *Store) refuseWaiting(err error) {
-	ops := s.queue.empty()
-	fail(ops, err)
-	s.leave(len(ops))
+	for _, q := range []*queue{&s.durable, &s.relaxed} {
+		ops := q.empty()
+		fail(ops, err)
+		s.leave(len(ops))
+	}
 }
 
 // sizeOf returns how many bytes w takes up, about.
@@ -144,9 +154,6 @@ func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
 	q.ops = append(q.ops, ops...)
 	for i := range ops {
 		q.bytes += ops[i].size
-		if ops[i].durability == store.Relaxed {
-			q.relaxed++
-		}
 	}
 	q.poke()
 	return nil
@@ -154,7 +161,7 @@ func (q *queue) tryAdd(ops []op) (space <-chan struct{}) {
 
 // poke wakes a committer if the queue has work for one more. The caller holds q.mu.
 func (q *queue) poke() {
-	if q.share() == nothing {
+	if !q.hasWork() {
 		return
 	}
 	select {
@@ -163,34 +170,14 @@ func (q *queue) poke() {
 	}
 }
 
-// share is what one more committer should take from a queue.
-type share int
-
-const (
-	nothing share = iota
-	relaxed       // the relaxed writes alone
-	all
-)
-
-// share returns what one more committer should take now. While a committer is busy, durable
-// writes gather until secondFrom writes wait. Relaxed writes are taken at once, because they
-// need no fsync. The caller holds q.mu.
-func (q *queue) share() share {
-	switch {
-	case len(q.ops) == 0:
-		return nothing
-	case q.busy == 0 || len(q.ops) >= secondFrom:
-		return all
-	case q.relaxed > 0:
-		return relaxed
-	default:
-		return nothing
-	}
+// hasWork reports whether one more committer should take writes now. The caller holds q.mu.
+func (q *queue) hasWork() bool {
+	return len(q.ops) > 0 && (q.busy == 0 || len(q.ops) >= secondFrom)
 }
 
 // run is a committer. It ends when stop is closed.
 func (q *queue) run(stop <-chan struct{}, claim func(*commit, *op) bool, carryOut func(*commit)) {
-	c := new(commit)
+	c := &commit{queue: q}
 	for {
 		select {
 		case <-q.work:
@@ -209,45 +196,36 @@ func (q *queue) run(stop <-chan struct{}, claim func(*commit, *op) bool, carryOu
 func (q *queue) begin(c *commit, claim func(*commit, *op) bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	what := q.share()
-	if what == nothing {
+	if !q.hasWork() {
 		return false
 	}
-	if c.durable = what == all; c.durable {
-		q.busy++
-	}
-	if c.durable && q.busy == 1 && q.relaxed < len(q.ops) {
+	q.busy++
+	if q.busy == 1 {
 		if wait := q.pace.wait(q.since) - time.Since(q.since); wait > 0 {
 			q.mu.Unlock()
 			time.Sleep(wait)
 			q.mu.Lock()
 		}
 	}
-	if q.take(c, what, claim); len(c.ops) > 0 {
+	if q.take(c, claim); len(c.ops) > 0 {
 		return true
 	}
-	if c.durable { // another commit has claimed all these logs; when it ends, its committer looks at the queue again
-		q.busy--
-	}
+	q.busy-- // another commit has claimed all these logs; when it ends, its committer looks at the queue again
 	return false
 }
 
 // take moves writes from the queue into c, in their order. A write stays in the queue if the
 // log that it writes to is already claimed, by another commit or by an earlier write in c.
 // The caller holds q.mu.
-func (q *queue) take(c *commit, what share, claim func(*commit, *op) bool) {
+func (q *queue) take(c *commit, claim func(*commit, *op) bool) {
 	kept, size, full := 0, 0, false
 	for i := range q.ops {
 		o := &q.ops[i]
 		full = full || len(c.ops) >= commitWrites || size >= commitBytes
-		durable := o.durability == store.Durable
-		if full || durable && what == relaxed || o.write.TouchesLog() && !claim(c, o) {
+		if full || o.write.TouchesLog() && !claim(c, o) {
 			q.ops[kept] = *o
 			kept++
 			continue
-		}
-		if !durable {
-			q.relaxed--
 		}
 		size += o.size
 		c.ops = append(c.ops, *o)
@@ -263,13 +241,11 @@ func (q *queue) take(c *commit, what share, claim func(*commit, *op) bool) {
 func (q *queue) end(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if c.durable {
-		q.busy--
-	}
+	q.busy--
 	q.gone(c.ops)
 	clear(c.ops)
 	clear(c.passed)
-	*c = commit{ops: c.ops[:0], passed: c.passed[:0]}
+	*c = commit{queue: q, ops: c.ops[:0], passed: c.passed[:0]}
 }
 
 // gone subtracts the size of ops, which have their outcomes, and wakes those who wait for
@@ -289,7 +265,7 @@ func (q *queue) empty() []op {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ops := q.ops
-	q.ops, q.relaxed = nil, 0
+	q.ops = nil
 	q.gone(ops)
 	return ops
 }

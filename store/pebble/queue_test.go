@@ -26,7 +26,7 @@ type platter struct {
 
 func newPlatter(takes time.Duration) *platter {
 	p := &platter{takes: takes, stop: make(chan struct{})}
-	p.work = make(chan struct{}, 1)
+	p.init(store.Durable)
 	for range committers {
 		p.running.Go(func() {
 			p.run(p.stop, func(*commit, *op) bool { return true }, p.carryOut)
@@ -58,7 +58,7 @@ func (p *platter) commit() (took time.Duration, durable bool) {
 	begun, done := time.Now(), make(chan struct{})
 	n := p.given.Load() + 1
 	w := &store.Write{}
-	err := p.add(context.Background(), []op{{write: w, durability: store.Durable, done: func(*store.Write) { close(done) }}})
+	err := p.add(context.Background(), []op{{write: w, done: func(*store.Write) { close(done) }}})
 	<-done
 	return time.Since(begun), err == nil && p.durable.Load() >= n
 }

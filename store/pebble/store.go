@@ -33,7 +33,8 @@ type Store struct {
 	passing passing
 	streams streams
 	metrics metrics
-	queue   queue
+	durable queue // of durable writes
+	relaxed queue // of relaxed writes
 
 	health        health
 	stall         stall
@@ -71,7 +72,8 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.health.report = s.reportHealth
 	s.passing.init()
-	s.queue.work = make(chan struct{}, 1)
+	s.durable.init(store.Durable)
+	s.relaxed.init(store.Relaxed)
 	s.metrics.init()
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{
@@ -87,8 +89,9 @@ func Open(dir string, o Options) (*Store, error) {
 	s.guard.opened.Store(true)
 	s.checkSpace()
 	for range committers {
-		s.workers.Go(func() { s.queue.run(s.idle, s.logs.claim, s.carryOut) })
+		s.workers.Go(func() { s.durable.run(s.idle, s.logs.claim, s.carryOut) })
 	}
+	s.workers.Go(func() { s.relaxed.run(s.idle, s.logs.claim, s.carryOut) })
 	s.workers.Go(func() { s.watch(o.watchInterval) })
 	s.workers.Go(func() { s.sweepEvery(ageInterval) })
 	return s, nil
