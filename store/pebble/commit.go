@@ -38,9 +38,9 @@ func (s *Store) carryOut(c *commit) {
 	if trouble := s.trouble(); trouble != nil {
 		c.refuse(trouble)
 	} else {
-		s.stall.enter() // before anything is read: a disk may be stuck in reads, too
+		c.queue.stall.enter() // before anything is read: a disk may be stuck in reads, too
 		err = s.write(c)
-		s.stall.leave()
+		c.queue.stall.leave()
 	}
 	s.metrics.commits.Add(1)
 	s.logs.release(c, err != nil)

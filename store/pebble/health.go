@@ -34,7 +34,7 @@ const (
 	isFull              // too little room on the disk
 	isStarving          // there is no file descriptor
 	cannotFlush         // the memtable cannot be written out
-	isStalled           // no commit ends
+	isStalled           // no commit of one of the queues ends
 	troubleEnd
 )
 
@@ -146,7 +146,8 @@ func (s *Store) full(text string) *pim.Error {
 	return &pim.Error{Kind: pim.KindDiskFull, Text: text, RetryAfter: 10 * time.Second}
 }
 
-// stall counts commits, so that watch notices if none ends.
+// stall counts the commits of a queue, so that watch notices if none ends. Each queue has one:
+// while the disk is stuck in an fsync, relaxed commits may still end.
 type stall struct {
 	entered, left atomic.Uint64
 
@@ -183,8 +184,9 @@ func (s *Store) watch(interval time.Duration) {
 }
 
 func (s *Store) checkStall() {
-	d := s.stall.lasting(time.Now())
-	if d < s.stallAfter {
+	now := time.Now()
+	durable, relaxed := s.durable.stall.lasting(now), s.relaxed.stall.lasting(now)
+	if max(durable, relaxed) < s.stallAfter {
 		s.health.set(isStalled, nil)
 		return
 	}

@@ -152,6 +152,33 @@ func TestStallPasses(t *testing.T) {
 	closes(t, s)
 }
 
+// TestStallBesideRelaxedWrites holds up an fsync while relaxed writes go on. The store refuses
+// writes all the same.
+func TestStallBesideRelaxedWrites(t *testing.T) {
+	b := newBrake()
+	o := small(errorfs.Wrap(vfs.NewMem(), b))
+	o.StallAfter = 20 * time.Millisecond
+	s := open(t, "db", o)
+	b.on.Store(true)
+	durable := make(chan error)
+	go func() {
+		durable <- store.Commit(context.Background(), s, []*store.Write{{Log: "log", Records: [][]byte{[]byte("slow")}}}, store.Durable)
+	}()
+	<-b.held
+	for version := uint64(1); s.Health() == nil; version++ {
+		w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: "k", Version: version}}}}
+		if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Relaxed); err != nil && pim.KindOf(err) != pim.KindUnavailable {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // else the memtable would be full before, and its flush held up, too
+	}
+	close(b.loose)
+	if err := <-durable; err != nil {
+		t.Error(err)
+	}
+	closes(t, s)
+}
+
 // TestLowSpace checks that the store refuses writes while space is short, and still
 // reads.
 func TestLowSpace(t *testing.T) {

@@ -32,6 +32,7 @@ const (
 type queue struct {
 	durability store.Durability
 	work       chan struct{} // capacity 1: a committer is to look at the queue
+	stall      stall         // of its commits
 
 	mu    sync.Mutex // guards the fields below
 	ops   []op

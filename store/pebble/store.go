@@ -37,7 +37,6 @@ type Store struct {
 	relaxed queue // of relaxed writes
 
 	health        health
-	stall         stall
 	stallAfter    time.Duration
 	separateBytes int
 	minFree       uint64
