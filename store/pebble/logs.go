@@ -32,13 +32,13 @@ type logs struct {
 // logState is one log. Its fields are guarded by logs.mu. Only the owner writes end
 // and known, so the owner may read these two without the mutex.
 type logState struct {
-	owner   *commit // which has claimed the log; nil if there is none
-	end     end     // durable, if known
-	known   bool
-	next    end           // becomes end when the write that is applied is durable
-	applied bool          // a write is applied and not known to be durable; then end is known
-	lost    bool          // the applied write is in doubt: it stays applied
-	done    chan struct{} // closed when the owner releases the log; nil if nobody waits
+	owner    *commit // which has claimed the log; nil if there is none
+	end      end     // durable, if known
+	known    bool
+	next     end           // becomes end when the write that is applied is durable
+	applied  bool          // a write is applied and not known to be durable; then end is known
+	lost     bool          // the applied write is in doubt: it stays applied
+	released chan struct{} // closed when the owner releases the log; nil if nobody waits
 }
 
 // end is where a log ends.
@@ -105,10 +105,10 @@ func (l *logs) evict() {
 
 // wait returns a channel that is closed when the owner releases the log.
 func (st *logState) wait() <-chan struct{} {
-	if st.done == nil {
-		st.done = make(chan struct{})
+	if st.released == nil {
+		st.released = make(chan struct{})
 	}
-	return st.done
+	return st.released
 }
 
 // learn notes the end of a log that the caller's commit owns.
@@ -147,9 +147,9 @@ func (l *logs) release(c *commit, lost bool) {
 			st.end, st.applied = st.next, false
 		}
 		st.owner, c.ops[i].log = nil, nil
-		if st.done != nil {
-			close(st.done)
-			st.done = nil
+		if st.released != nil {
+			close(st.released)
+			st.released = nil
 		}
 	}
 }

@@ -48,8 +48,8 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return 0
 }
 
-// began notes that an fsync of so many writes begins. It begins the next period if it is time.
-func (p *pace) began(now time.Time, writes int) {
+// syncing notes that an fsync of so many writes begins. It begins the next period if it is time.
+func (p *pace) syncing(now time.Time, writes int) {
 	silent := now.Sub(p.last) > companyWithin
 	if p.last = now; silent { // counts over a silence say nothing about the load
 		p.startPeriod(now, trialFor)

@@ -243,15 +243,15 @@ func (q *queue) end(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.busy--
-	q.gone(c.ops)
+	q.ended(c.ops)
 	clear(c.ops)
 	clear(c.passed)
 	*c = commit{queue: q, ops: c.ops[:0], passed: c.passed[:0]}
 }
 
-// gone subtracts the size of ops, which have their outcomes, and wakes those who wait for
+// ended subtracts the size of ops, which have their outcomes, and wakes those who wait for
 // space. The caller holds q.mu.
-func (q *queue) gone(ops []op) {
+func (q *queue) ended(ops []op) {
 	for i := range ops {
 		q.bytes -= ops[i].size
 	}
@@ -267,7 +267,7 @@ func (q *queue) empty() []op {
 	defer q.mu.Unlock()
 	ops := q.ops
 	q.ops = nil
-	q.gone(ops)
+	q.ended(ops)
 	return ops
 }
 
@@ -275,5 +275,5 @@ func (q *queue) empty() []op {
 func (q *queue) syncing(writes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pace.began(time.Now(), writes)
+	q.pace.syncing(time.Now(), writes)
 }
