@@ -125,13 +125,13 @@ func (d *driver) hear() {
 	var failed *machine
 	var failure error // of failed
 	failures := 0
-	for _, b := range in.committed {
+	for _, b := range in.written {
 		if b.left--; b.left > 0 {
 			continue
 		}
-		d.metrics.committed(b, now)
+		d.metrics.written(b, now)
 		m := b.machine
-		err := m.committed(&d.out)
+		err := m.written(&d.out)
 		var conflict *store.ConflictError // another writer was faster; that is no failure
 		if err != nil && !errors.As(err, &conflict) {
 			failed, failure = m, err
@@ -323,9 +323,9 @@ type arrivals struct {
 
 // arrived is what a driver takes at a time.
 type arrived struct {
-	requests  []*Request
-	committed []*batch // a write of theirs has an outcome; as often as they have writes
-	found     []*lookup
+	requests []*Request
+	written  []*batch // a write of theirs has an outcome; as often as they have writes
+	found    []*lookup
 }
 
 // put takes requests in, all of them or none. The error says why it does not.
@@ -360,7 +360,7 @@ func (a *arrivals) put(requests []*Request) error {
 func (a *arrivals) written(w *store.Write) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.arrived.committed = append(a.arrived.committed, w.Owner.(*batch))
+	a.arrived.written = append(a.arrived.written, w.Owner.(*batch))
 	a.poke()
 }
 
@@ -392,9 +392,9 @@ func (a *arrivals) take() arrived {
 // giveBack empties in and keeps its buffers for what comes in later.
 func (a *arrivals) giveBack(in arrived) {
 	clear(in.requests)
-	clear(in.committed)
+	clear(in.written)
 	clear(in.found)
-	a.spare = arrived{in.requests[:0], in.committed[:0], in.found[:0]}
+	a.spare = arrived{in.requests[:0], in.written[:0], in.found[:0]}
 }
 
 // answered counts requests that have got their answer.

@@ -238,9 +238,9 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 	}
 }
 
-// committed takes the outcomes of the writes of m's batch that were under way. It goes on
+// written takes the outcomes of the writes of m's batch that were under way. It goes on
 // with the next ones, if there are more. It returns why the batch has failed, or nil.
-func (m *machine) committed(o *output) error {
+func (m *machine) written(o *output) error {
 	b := m.batch
 	more, err := b.next()
 	if err == nil && more {

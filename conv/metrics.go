@@ -81,8 +81,8 @@ func (m *Metrics) queued(requests int, bytes int64) {
 	m.Bytes.Add(float64(bytes))
 }
 
-// committed notes at now that writes of b have their outcomes.
-func (m *Metrics) committed(b *batch, now time.Time) {
+// written notes at now that writes of b have their outcomes.
+func (m *Metrics) written(b *batch, now time.Time) {
 	if b.affecting {
 		return
 	}

@@ -174,7 +174,7 @@ func (s *story) play(d *datadriven.TestData) {
 			s.carryOut(w, arg(d, "as", "whole"))
 		}
 		o := &output{}
-		m.committed(o)
+		m.written(o)
 		s.goOn(name, m, o)
 	case "many":
 		var from, to uint64
