@@ -256,8 +256,8 @@ func (d *driver) deliver() bool {
 		for i := range o.answers {
 			size += o.answers[i].Request.size()
 		}
-		d.queued.Add(-size)
-		d.metrics.queued(-len(o.answers), -size)
+		d.unansweredBytes.Add(-size)
+		d.metrics.unanswered(-len(o.answers), -size)
 		d.metrics.answered(o.answers)
 		d.outlet.Deliver(o.answers, o.pushes)
 		d.in.answered(o.answers)
@@ -295,8 +295,8 @@ func (d *driver) stop(ctx context.Context) {
 }
 
 const (
-	queueBound = 1 << 16   // requests without an answer that one driver holds
-	queueBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
+	maxUnanswered      = 1 << 16   // requests without an answer that one driver holds
+	maxUnansweredBytes = 256 << 20 // bytes of the requests without an answer, of all drivers, about
 )
 
 var (
@@ -308,7 +308,8 @@ var (
 
 // arrivals is what comes in for a driver: requests from Submit, outcomes of writes from the
 // store, results of look-ups. Each wakes the driver, which takes all of them at a time. arrivals
-// also counts the requests without an answer, and refuses more than queueBound and queueBytes.
+// also counts the requests without an answer, and refuses more than maxUnanswered and
+// maxUnansweredBytes.
 type arrivals struct {
 	writers *Writers
 	wake    chan struct{} // capacity 1: something has come in
@@ -339,13 +340,13 @@ func (a *arrivals) put(requests []*Request) error {
 	switch {
 	case a.closed:
 		return errStopping
-	case a.unanswered+len(requests) > queueBound:
+	case a.unanswered+len(requests) > maxUnanswered:
 		return errOverloaded
-	case a.writers.queued.Add(size) > queueBytes:
-		a.writers.queued.Add(-size)
+	case a.writers.unansweredBytes.Add(size) > maxUnansweredBytes:
+		a.writers.unansweredBytes.Add(-size)
 		return errTooMuch
 	}
-	a.writers.metrics.queued(len(requests), size)
+	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
 		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, 0
 	}

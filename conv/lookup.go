@@ -186,13 +186,13 @@ func (c *conversation) newcomers(r *Request) []pim.UserID {
 // node knows that user already. It asks the store only about such names.
 func (s *Writers) heedNames(ctx context.Context, newcomers []pim.UserID) error {
 	for _, u := range newcomers {
-		refusal := username.Check("user ID", string(u))
-		if refusal == nil {
+		unfit := username.Check("user ID", string(u))
+		if unfit == nil {
 			continue
 		}
 		if known, err := inbox.Known(ctx, s.store, u); err != nil || !known {
 			if err == nil {
-				err = refusal
+				err = unfit
 			}
 			return err
 		}

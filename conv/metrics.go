@@ -74,9 +74,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// queued notes that requests have come, or have been answered if requests is negative. bytes
+// unanswered notes that requests have come, or have been answered if requests is negative. bytes
 // is their size.
-func (m *Metrics) queued(requests int, bytes int64) {
+func (m *Metrics) unanswered(requests int, bytes int64) {
 	m.Queue.Add(float64(requests))
 	m.Bytes.Add(float64(bytes))
 }

@@ -90,11 +90,11 @@ type Outlet interface {
 // order given. Submit blocks only for read commands, whose positions it reads from the store.
 // If a queue is full, the answer is KindOverloaded.
 func (w *Writers) Submit(requests []*Request) {
-	var refused []Answer
+	var failed []Answer
 	for len(requests) > 0 {
 		r := requests[0]
 		if err := w.check(r); err != nil {
-			refused = append(refused, Answer{Request: r, Err: err})
+			failed = append(failed, Answer{Request: r, Err: err})
 			requests = requests[1:]
 			continue
 		}
@@ -106,14 +106,14 @@ func (w *Writers) Submit(requests []*Request) {
 		}
 		if err := w.driver(r.Conversation).in.put(requests[:n]); err != nil {
 			for _, r := range requests[:n] {
-				refused = append(refused, Answer{Request: r, Err: err})
+				failed = append(failed, Answer{Request: r, Err: err})
 			}
 		}
 		requests = requests[n:]
 	}
-	if len(refused) > 0 {
-		w.metrics.answered(refused)
-		w.outlet.Deliver(refused, nil)
+	if len(failed) > 0 {
+		w.metrics.answered(failed)
+		w.outlet.Deliver(failed, nil)
 	}
 }
 

@@ -49,8 +49,8 @@ type Writers struct {
 	cancel    context.CancelFunc
 
 	// Changed by all drivers.
-	queued     atomic.Int64 // bytes of requests without an answer
-	liveWeight atomic.Int64 // bytes of the conversations of all drivers, when each driver last called weigh
+	unansweredBytes atomic.Int64 // bytes of requests without an answer
+	liveWeight      atomic.Int64 // bytes of the conversations of all drivers, when each driver last called weigh
 }
 
 // New starts Writers over s. The caller must Close them before it closes s.
