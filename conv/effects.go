@@ -110,10 +110,10 @@ type announced struct {
 	after  pim.Seq      // what it announced follows this seq, or an earlier one
 }
 
-// found takes the outcome of an intent, which was written when the log's last seq was last. The
+// written takes the outcome of an intent, which was written when the log's last seq was last. The
 // appends announced by earlier intents of the process, which it replaces, follow last or an
 // earlier seq.
-func (a *announced) found(intent *store.Write, err error, last pim.Seq) {
+func (a *announced) written(intent *store.Write, err error, last pim.Seq) {
 	a.intent, a.holds, a.after = intent, err == nil, max(a.after, last)
 }
 

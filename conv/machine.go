@@ -351,7 +351,7 @@ func (m *machine) found(o *output) {
 			l.request.findings, l.request.looked = findings{err: l.err}, true
 		}
 		if !l.write.Raise {
-			m.announced.found(l.write, l.err, m.live.last)
+			m.announced.written(l.write, l.err, m.live.last)
 			return
 		}
 		if l.err == nil {
