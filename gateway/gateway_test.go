@@ -246,12 +246,7 @@ func TestRefusedRequestsAreAnswered(t *testing.T) {
 // are written.
 func TestSendsInFlightAreBounded(t *testing.T) {
 	x := newLab(t, nil)
-	waiting := make(chan *conv.Request, 100)
-	x.submit = func(requests []*conv.Request) {
-		for _, r := range requests {
-			waiting <- r
-		}
-	}
+	waiting := x.holdSends()
 	p := x.connect(false, "alice", "phone")
 	for i := range 10 {
 		p.send(sendReq(byte(i+1), "x"))

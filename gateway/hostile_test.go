@@ -279,12 +279,7 @@ func TestNoHalfFrame(t *testing.T) {
 	})
 	t.Run("slow writers", func(t *testing.T) {
 		x := newLab(t, nil)
-		held := make(chan *conv.Request, 100)
-		x.submit = func(requests []*conv.Request) {
-			for _, r := range requests {
-				held <- r
-			}
-		}
+		held := x.holdSends()
 		p := x.connect(false, "alice", "phone")
 		c := x.conn("alice")
 		var b []byte

@@ -125,6 +125,17 @@ func (x *lab) Submit(requests []*conv.Request) {
 	x.gw.Sessions.Deliver(answers, nil)
 }
 
+// holdSends lets the writers answer nothing. It returns the sends that they have taken.
+func (x *lab) holdSends() <-chan *conv.Request {
+	held := make(chan *conv.Request, 100)
+	x.submit = func(requests []*conv.Request) {
+		for _, r := range requests {
+			held <- r
+		}
+	}
+	return held
+}
+
 func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
 	return inbox.SyncPage{}, nil
 }

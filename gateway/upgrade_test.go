@@ -56,18 +56,7 @@ func TestUpgradeRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newLab(t, nil)
-			nc, err := net.Dial("tcp", x.h.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			nc.SetDeadline(time.Now().Add(5 * time.Minute))
-			io.WriteString(nc, "GET "+wire.WebSocketPath+" HTTP/1.1\r\nHost: x\r\n"+strings.Join(c.lines, "\r\n")+"\r\n\r\n")
-			in := bufio.NewReader(nc)
-			resp, err := http.ReadResponse(in, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			resp, _, nc := x.upgrades(t, http.MethodGet, c.lines...)
 			if resp.StatusCode != c.want {
 				t.Fatalf("answered %s, want %d", resp.Status, c.want)
 			}
@@ -91,23 +80,31 @@ func TestUpgradeRequests(t *testing.T) {
 // a body for the beginning of the next answer.
 func TestUpgradeByHead(t *testing.T) {
 	x := newLab(t, nil)
-	nc, err := net.Dial("tcp", x.h.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(5 * time.Minute))
-	io.WriteString(nc, "HEAD "+wire.WebSocketPath+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-	in := bufio.NewReader(nc)
-	resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodHead})
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp, in, _ := x.upgrades(t, http.MethodHead, "Connection: Upgrade, close", "Upgrade: websocket",
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")
 	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != http.MethodGet {
 		t.Errorf("answered %s with %v", resp.Status, resp.Header)
 	}
 	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
 		t.Errorf("behind the answer to HEAD: %q, %v", rest, err)
 	}
+}
+
+// upgrades asks for a WebSocket with the header lines, and returns the answer and what comes
+// behind it. The connection is closed when t ends.
+func (x *lab) upgrades(t *testing.T, method string, lines ...string) (*http.Response, *bufio.Reader, net.Conn) {
+	t.Helper()
+	nc, err := net.Dial("tcp", x.h.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(5 * time.Minute))
+	io.WriteString(nc, method+" "+wire.WebSocketPath+" HTTP/1.1\r\nHost: x\r\n"+strings.Join(lines, "\r\n")+"\r\n\r\n")
+	in := bufio.NewReader(nc)
+	resp, err := http.ReadResponse(in, &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, in, nc
 }
