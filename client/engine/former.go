@@ -10,11 +10,12 @@ import (
 // When a conversation is taken back, the store keeps aside the entries that the user
 // sent and the server has lost. An entry is also kept aside when its message leaves the
 // outbox before the entry is stored (keepUnseen). An entry that then comes by a push or a
-// pull is not kept aside any more. When all that the server has now was pulled, the entries that are still
-// kept aside are not there. They are sent again, with the same client message IDs and the
-// same local times: they enter the outbox (Outgoing.Again), a page at a time. Every
-// device of the user does that. The client message ID gives an entry one effect; if
-// another device brought it back longer ago than the server remembers, it was pulled.
+// pull is not kept aside any more. So when all that the server has was pulled, it lacks the
+// entries that are still kept aside. They are sent again, with the same client message IDs
+// and the same local times: they enter the outbox (Outgoing.Again), a page at a time. Every
+// device of the user does that. The client message ID gives an entry one effect. If another
+// device brought it back so long ago that the server has forgotten the ID, this device has
+// pulled the entry.
 
 const backPage = 32 // messages of a conversation that are sent again at once
 
@@ -67,10 +68,10 @@ const maxUnseen = 32
 // and is not stored: if the server goes back before the entry has come, no other device
 // may have it.
 //
-// Two are not kept. A command that is kept aside makes the next process pull the own log
-// anew (restoreFormer), which is too much for a setting. And what was kept aside, and the
-// server answers as a duplicate, has been pulled by some device, or the server shows it to
-// nobody: such a server would be sent it without end.
+// Two kinds are not kept aside. A command would make the next process pull the own log anew
+// (restoreFormer), which is too much for a setting. If a message that was sent again is
+// answered as a duplicate, some device has pulled its entry, and that device brings it back if
+// need be. Or the server shows the entry to nobody: then it would be sent again without end.
 func (e *Engine) keepUnseen(c *conversation, m *message, s Sent) {
 	if m.command != nil || m.Again && s.Duplicate {
 		return
@@ -126,7 +127,7 @@ func (e *Engine) bringBack() {
 			continue
 		}
 		if _, ok := c.holes.eager(); ok {
-			continue // it may come with what is missing
+			continue // what is kept aside may lie in that hole
 		}
 		r := Read{Former: true, Limit: backPage}
 		if c.isOwn() {
@@ -159,7 +160,7 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 		e.out.Store.Forget = append(e.out.Store.Forget, Former{c.id, entry.ClientID})
 		e.sendAgain(entry)
 		if entry.Kind == pim.EntryCreate {
-			return // what follows can't be sent before the group is there
+			return // the messages behind it can't be sent before the group exists
 		}
 	}
 }

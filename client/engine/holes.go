@@ -45,8 +45,8 @@ func (hs holes) without(from, to pim.Seq) holes {
 	return rest
 }
 
-// open returns hs with the seq at, which lies in a hole, in a hole that is filled by
-// itself.
+// open returns hs changed so that the seq at is filled by itself: if at lies in a lazy hole, it
+// gets a hole of its own. It must lie in one of hs.
 func (hs holes) open(at pim.Seq) holes {
 	i := slices.IndexFunc(hs, func(h Hole) bool { return h.From <= at && at <= h.To })
 	if !hs[i].Lazy {
@@ -81,8 +81,8 @@ func (hs holes) eager() (Hole, bool) {
 	return Hole{}, false
 }
 
-// below returns the topmost hole below the seq before, without the part of it that is
-// not below; 0: the topmost of all.
+// below returns the topmost hole below the seq before, without the part of it that is not below.
+// If before is 0, it returns the topmost hole of all.
 func (hs holes) below(before pim.Seq) (Hole, bool) {
 	for _, h := range slices.Backward(hs) {
 		if before == 0 || h.From < before {
@@ -95,8 +95,8 @@ func (hs holes) below(before pim.Seq) (Hole, bool) {
 	return Hole{}, false
 }
 
-// skipped returns the last seq of the topmost lazy hole that lies below the seq before;
-// 0: there is none.
+// skipped returns the last seq of the topmost lazy hole that lies below the seq before; 0 if there
+// is none.
 func (hs holes) skipped(before pim.Seq) pim.Seq {
 	for _, h := range slices.Backward(hs) {
 		if h.Lazy && h.To < before {

@@ -36,8 +36,8 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	}
 }
 
-// placed takes note in c that m stands at s. If the server has written another payload
-// than m's, as it may for a read, it is payload; else payload is empty.
+// placed takes note in c that m stands at s. payload is what the server has written in place
+// of m's payload, as it may for a read command; empty: it has written m's.
 func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
 	e.reads(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count})
 	switch {
@@ -51,8 +51,8 @@ func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
 			e.suspect(c) // another entry is stored at that seq
 		}
 	case !madeUp(m) || s.Duplicate || m.First != 0:
-		// The entry is not made up from m: the writer decides who its members are; and
-		// an earlier transmission, whose answer this may be, may have differed.
+		// The entry is pulled, not made up from m. The writer may have chosen other members,
+		// or this answers an earlier transmission, which may have differed from m.
 		c.heard(s.Seq, s.Count)
 		e.touch(c)
 		e.wantPull(c)

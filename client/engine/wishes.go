@@ -12,11 +12,11 @@ import (
 // commandPage is how many commands that are kept aside are read at once.
 const commandPage = 1000
 
-// wishes are what the commands come to that the server has lost and the store keeps aside:
-// the last one of each entity of the user's own log. It is sent again unless a later one
-// has replaced it since. All maps have entities as keys.
+// wishes has, for each entity of the user's own log, the last of the commands that the server
+// has lost and the store keeps aside. That command is sent again, unless a later one has
+// replaced it since. All maps have entities as keys.
 type wishes struct {
-	skip int // commands that were read so far
+	skip int // how many of the commands kept aside were read so far
 	last map[string]wish
 	// locals are the local times of the newest commands that were obeyed since the own
 	// log was taken back; nil: they are not noted.
@@ -118,8 +118,8 @@ func (ws *wishes) again(entity string, now pim.Setting, known bool, log, read pi
 }
 
 // stillRead cuts a read position to the part of its conversation that is still there,
-// and reports whether there is any. If the process has died in between, that is not
-// known, and the position is given up.
+// and reports whether there is any. If an earlier process has taken the conversation back, nobody
+// knows that part, and the position is given up.
 func (ws *wishes) stillRead(entity string, cmd *pim.Command, known pim.Seq) bool {
 	if ws.reads == nil {
 		return false
