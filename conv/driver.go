@@ -12,9 +12,6 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// maxTries is how often a request is tried: it fails when so many of its writes have failed.
-const maxTries = 3
-
 // driver drives the machines of the conversations that hash to it. It is one goroutine. It
 // waits only for what comes in, and while the store has no space for more writes: each
 // look-up has its own goroutine, and the store carries out the writes.
@@ -348,7 +345,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, 0
+		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, tries{}
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)

@@ -315,7 +315,7 @@ func (m *machine) undo(b *batch, err error, o *output) {
 		for _, r := range b.requests {
 			r.doubted = r.doubted || errors.Is(b.write.Err, store.ErrUnknown)
 		}
-		m.again(again, err, o)
+		m.again(again, b.conv, err, o)
 		return
 	}
 	for _, r := range again {
@@ -323,20 +323,55 @@ func (m *machine) undo(b *batch, err error, o *output) {
 	}
 }
 
-// again puts requests back in front of those that wait, because their batch failed, or
-// because the state by which they were refused was not the newest. A request to which that
-// happens maxTries times fails with err.
-func (m *machine) again(requests []*Request, err error, o *output) {
+// again puts requests back in front of those that wait, because their batch, made on the state
+// l, failed, or because l, by which they were refused, was not the newest. A request that has
+// been tried often enough fails with err.
+func (m *machine) again(requests []*Request, l *live, err error, o *output) {
+	at := logEnd{l.durable, l.fence}
 	kept := requests[:0]
 	for _, r := range requests {
 		r.findings, r.looked, r.loaded, r.fenced = findings{}, false, false, false
-		if r.tries++; r.tries < maxTries {
+		if r.tries.another(at) {
 			kept = append(kept, r)
 		} else {
 			o.fail(r, err)
 		}
 	}
 	m.waiting = append(kept, m.waiting...)
+}
+
+// tries counts how often a request was tried in vain. If somebody else has written to the log
+// since the try before, that try was lost to a success, and the request may be tried again. So
+// a request does not fail because other writers are faster a few times.
+type tries struct {
+	all    int
+	inARow int    // on the same end of the log
+	at     logEnd // of the newest try
+}
+
+// logEnd is a log's last seq and its fence.
+type logEnd struct {
+	last  pim.Seq
+	fence uint64
+}
+
+const (
+	// maxInARow is how often a request is tried while nobody else writes to its log.
+	maxInARow = 3
+	// maxTries is how often a request is tried in all. Of two writers that are equally fast,
+	// one loses so often in a row once in four billion times.
+	maxTries = 32
+)
+
+// another counts a try in vain, on a state of the log with the end at. It reports whether there
+// may be another one.
+func (t *tries) another(at logEnd) bool {
+	if t.at != at {
+		t.at, t.inARow = at, 0
+	}
+	t.all++
+	t.inARow++
+	return t.all < maxTries && t.inARow < maxInARow
 }
 
 // found takes what m's look-up has found.
@@ -396,12 +431,12 @@ func (m *machine) verified(l *lookup, o *output) {
 	case l.last == m.live.last && l.fence == m.live.fence:
 		o.answers = append(o.answers, b.refused...)
 	default: // another writer has written, or raised the fence
-		m.live = nil
 		var again []*Request
 		for i := range b.refused {
 			again = append(again, b.refused[i].Request)
 		}
-		m.again(again, errOvertaken, o)
+		m.again(again, m.live, errOvertaken, o)
+		m.live = nil
 	}
 }
 

@@ -32,7 +32,7 @@ type Request struct {
 	doubted  bool       // an append of the request had an unknown outcome
 	fenced   bool       // the log's fence was raised for the request, see mustFence
 	place    int        // in the batch, in the order in which requests were stepped
-	tries    int        // how many batches with the request have failed
+	tries    tries      // in vain
 	set      pim.Millis // as pim.Moment
 }
 
