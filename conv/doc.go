@@ -11,9 +11,11 @@
 //   - I7: a conversation's state in memory is a cache of its log. When an append fails, for
 //     whatever reason, the state is thrown away and loaded again, and the requests are
 //     stepped again: those whose entries took effect after all are duplicates then, and get
-//     the first answer. A refusal that follows from the state is given only when the log's
-//     last seq and its fence were compared, or read after the request had come. What another
-//     log means for the conversation raises the fence, see effects.go.
+//     the first answer. A refusal that follows from the state is given only after an append
+//     behind it, or when the log's fence was raised after the request had come, and then its
+//     last seq and its fence were compared or read again. So it holds whatever of the same
+//     request is under way to the store. What another log means for the conversation raises
+//     the fence, too, see effects.go.
 //
 // # Outline
 //

@@ -345,7 +345,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.doubted, r.fenced, r.tries = false, false, false, tries{}
+		r.loaded, r.fenced, r.tries = false, false, tries{}
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)

@@ -12,15 +12,15 @@ import (
 )
 
 // lookup is something that a machine needs from the store before it goes on. There are four
-// kinds: the conversation's state (a load); what a request needs besides the state; a write
-// that must be durable before a request is stepped, an intent or the raise of the log's
-// fence; and whether the state is the newest, so that refusals which follow from it are right.
+// kinds: the conversation's state (a load); what a request needs besides the state; an intent
+// that must be durable before a request is stepped; and whether refusals may be given, which
+// takes the raise of the log's fence, and then the log's last seq and fence.
 type lookup struct {
 	machine  *machine
 	waited   int          // for a load: how many requests waited when it began
 	request  *Request     // which needs it; nil for a load and for refusals
 	view     view         // of the request
-	write    *store.Write // for the request; nil for the other kinds
+	write    *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
 	begun    bool         // see lookupQueue
 	refusals *batch       // whose refusals are to be verified; nil for the other kinds
 

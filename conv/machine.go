@@ -126,9 +126,8 @@ func (m *machine) advance(v *view, o *output, free *batchPool) {
 			b.finish()
 			o.batches = append(o.batches, b)
 		case len(b.refused) > 0:
-			// Another writer may have written, so the state may not be the newest.
 			m.repeats(b, o)
-			m.look(&lookup{refusals: b}, o)
+			m.verify(b, o)
 		default:
 			m.repeats(b, o)
 			o.spent = append(o.spent, b)
@@ -159,9 +158,6 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 		if r.blocks() && m.mustAnnounce(r, v) {
 			return &lookup{request: r, write: v.announcer.intent(m.id)}
 		}
-		if m.mustFence(r, v) {
-			return &lookup{request: r, write: &store.Write{Log: inbox.Entries(m.id), Raise: true}}
-		}
 		if b.stepped == 0 {
 			m.due(b, v)
 		}
@@ -172,21 +168,6 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 		m.step(b, r, v)
 	}
 	return nil
-}
-
-// mustFence reports whether the log's fence must be raised before r is stepped. r was sent
-// before, and the state forbids it now. If an earlier append of r has an unknown outcome,
-// here or in a process that has died, it could still take effect after the refusal. It cannot
-// once the fence is another.
-func (m *machine) mustFence(r *Request, v *view) bool {
-	if r.Attempt <= 1 && !r.doubted || r.fenced || v.closed != nil {
-		return false
-	}
-	if r.findings.first != 0 || r.findings.err != nil || m.live.ids.Seq(r.ClientID) != 0 {
-		return false
-	}
-	_, err := m.live.allow(r)
-	return err != nil
 }
 
 // rewriteAfter is how many entries a load may find behind the snapshot. If it finds more, the
@@ -227,7 +208,7 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 		return
 	}
 	switch o := l.step(r, f, now); {
-	case o.err != nil && r.loaded && !l.mixed && len(b.entries) == 0: // the state was read after r had come
+	case o.err != nil && r.fenced && r.loaded && !l.mixed && len(b.entries) == 0: // the state was read after r had come
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
 		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // r.read.err may be that of a look-up
@@ -262,7 +243,7 @@ func (m *machine) written(o *output) error {
 	}
 	m.repeats(b, o)
 	if len(b.entries) == 0 && len(b.refused) > 0 { // nothing compared the log's last seq and fence
-		m.look(&lookup{refusals: b}, o)
+		m.verify(b, o)
 		return nil
 	}
 	o.answers = append(o.answers, b.refused...)
@@ -313,7 +294,7 @@ func (m *machine) undo(b *batch, err error, o *output) {
 	}
 	if b.write.Err == nil || errors.As(err, &conflict) || errors.Is(err, store.ErrUnknown) {
 		for _, r := range b.requests {
-			r.doubted = r.doubted || errors.Is(b.write.Err, store.ErrUnknown)
+			r.fenced = r.fenced && !errors.Is(b.write.Err, store.ErrUnknown)
 		}
 		m.again(again, b.conv, err, o)
 		return
@@ -330,7 +311,7 @@ func (m *machine) again(requests []*Request, l *live, err error, o *output) {
 	at := logEnd{l.durable, l.fence}
 	kept := requests[:0]
 	for _, r := range requests {
-		r.findings, r.looked, r.loaded, r.fenced = findings{}, false, false, false
+		r.findings, r.looked, r.loaded = findings{}, false, false
 		if r.tries.another(at) {
 			kept = append(kept, r)
 		} else {
@@ -379,20 +360,15 @@ func (m *machine) found(o *output) {
 	l := m.lookup
 	m.lookup = nil
 	switch {
+	case l.refusals != nil && l.write != nil:
+		m.raised(l, o)
 	case l.refusals != nil:
 		m.verified(l, o)
 	case l.write != nil:
 		if l.err != nil {
 			l.request.findings, l.request.looked = findings{err: l.err}, true
 		}
-		if !l.write.Raise {
-			m.announced.written(l.write, l.err, m.live.last)
-			return
-		}
-		if l.err == nil {
-			l.request.fenced, l.request.findings, l.request.looked = true, findings{}, false
-		}
-		m.live = nil // an append may have taken effect before the raise
+		m.announced.written(l.write, l.err, m.live.last)
 	case l.request != nil: // the result is in request.findings
 		if r := l.request; r.findings.first > m.live.last {
 			// Another writer has appended the entry. Nobody knows whether the cells that
@@ -419,15 +395,51 @@ func (m *machine) failAll(err error, o *output) {
 	m.waiting = nil
 }
 
+// verify begins to find out whether the refusals of b may be given. Another writer may have
+// written, so the state may not be the newest. And an earlier append of a refused request may be
+// under way: here with an unknown outcome, at another writer, or in a process that has died. It
+// could take effect after the refusal, but not once the log's fence is another. Only the client
+// could know whether there is such an append, and it may be wrong. So the fence is raised first,
+// once for all refusals of b. The append of a batch does the same for the refusals in that batch.
+func (m *machine) verify(b *batch, o *output) {
+	l := &lookup{refusals: b}
+	if slices.ContainsFunc(b.refused, func(a Answer) bool { return !a.Request.fenced }) {
+		l.write = &store.Write{Log: inbox.Entries(m.id), Raise: true}
+	}
+	m.look(l, o)
+}
+
+// raised takes the outcome of the raise that verify has asked for. If nobody else has raised the
+// fence since the state was read, the fence has grown by 1, and verified finds that it has.
+func (m *machine) raised(l *lookup, o *output) {
+	if l.err != nil {
+		m.unverified(l, o)
+		return
+	}
+	for i := range l.refusals.refused {
+		l.refusals.refused[i].Request.fenced = true
+	}
+	m.live.fence++
+	m.look(&lookup{refusals: l.refusals}, o)
+}
+
+// unverified answers refusals that could not be verified with the error of l.
+func (m *machine) unverified(l *lookup, o *output) {
+	for i := range l.refusals.refused {
+		o.fail(l.refusals.refused[i].Request, l.err)
+	}
+	o.spent = append(o.spent, l.refusals)
+}
+
 // verified answers refusals if the state was the newest. Otherwise their requests wait again.
 func (m *machine) verified(l *lookup, o *output) {
+	if l.err != nil {
+		m.unverified(l, o)
+		return
+	}
 	b := l.refusals
 	o.spent = append(o.spent, b)
 	switch {
-	case l.err != nil:
-		for i := range b.refused {
-			o.fail(b.refused[i].Request, l.err)
-		}
 	case l.last == m.live.last && l.fence == m.live.fence:
 		o.answers = append(o.answers, b.refused...)
 	default: // another writer has written, or raised the fence

@@ -29,8 +29,7 @@ type Request struct {
 	findings findings   // of a look-up for the request
 	looked   bool       // findings are set
 	loaded   bool       // the state was loaded after the request had come
-	doubted  bool       // an append of the request had an unknown outcome
-	fenced   bool       // the log's fence was raised for the request, see mustFence
+	fenced   bool       // the log's fence was raised after that; no append of the request was in doubt since
 	place    int        // in the batch, in the order in which requests were stepped
 	tries    tries      // in vain
 	set      pim.Millis // as pim.Moment

@@ -26,7 +26,8 @@ import (
 //	create by=alice id=1 members=(bob,carol)     also join and leave
 //	block by=alice id=1 whom=bob [lift]          a command of alice's own log
 //	look [w=a] [c=…] [as=…]                      the writer's look-up is carried out, or its
-//	                                             intent is written, as with write
+//	                                             intent, or its raise of the fence, is written,
+//	                                             as with write
 //	write [w=a] [c=…] [as=whole|lost|append|nothing]
 //	                                             the writer's write takes effect; or its
 //	                                             answer is lost, and all of it took effect,
@@ -287,10 +288,10 @@ func (s *story) goOn(name string, m *machine, o *output) {
 	for _, l := range o.lookups {
 		s.looks[m] = l
 		switch {
+		case l.refusals != nil && l.write != nil:
+			s.say("%s raises the fence of %s, since an earlier try of %d may be under way", name, m.id, l.refusals.refused[0].Request.ClientID[15])
 		case l.refusals != nil:
 			s.say("%s asks whether the log of %s still ends at %d", name, m.id, m.live.last)
-		case l.write != nil && l.write.Raise:
-			s.say("%s raises the fence of %s, since an earlier try of %d may be under way", name, m.id, l.request.ClientID[15])
 		case l.write != nil:
 			s.say("%s announces that %d may have effects: %s", name, l.request.ClientID[15], l.write.Cells[0].Key)
 		case l.request != nil:

@@ -78,6 +78,15 @@ func toldBy(a *conv.Answer) Told {
 	}
 }
 
+// says returns the attempt that t names. When a person sends a failed message again it is 1 again
+// (docs/protocol.md, section 5), so it does not tell that the message was never sent before.
+func (t *trip) says() uint32 {
+	if t.attempt%3 == 2 {
+		return 1
+	}
+	return t.attempt
+}
+
 // accepted reports whether t was answered with the seq of its entry.
 func (t *trip) accepted() bool { return t.ended != 0 && !t.dead && !t.told.Refused }
 

@@ -103,11 +103,6 @@ func (j *judge) firstSent(e *pim.Entry) int {
 	return 0
 }
 
-// late reports whether an entry may come after its request was refused: in two processes a call
-// of a writer that was killed may take effect at any time, and a first attempt is refused at
-// once. In one process every repeat says that it is one, so no refusal is overtaken.
-func (j *judge) late() bool { return !j.inOrder }
-
 // checkOrder checks that the order of a log is one in which its entries may have been written.
 func (j *judge) checkOrder(l *log) {
 	for k := range l.entries {
@@ -164,7 +159,7 @@ func (j *judge) checkRefusal(t *trip, l *log, seq pim.Seq) {
 	switch {
 	case seq != 0 && l.to[seq-1] < t.sent:
 		j.fail("I2 %s was refused, and had seq %d before it was sent", t, seq)
-	case seq != 0 && t.command == nil && t.last() && !j.late():
+	case seq != 0 && t.command == nil && t.last():
 		j.fail("I2 %s was refused, and got seq %d later", t, seq)
 	case !j.mayRefuse(t, l):
 		j.fail("%s was refused: %s; that follows from no state that was possible then", t, t.told.Text)
@@ -204,7 +199,7 @@ func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
 		if t.accepted() {
 			end = min(end, t.ended)
 		}
-		if t.refused() && !j.late() || end < t.sent {
+		if t.refused() || end < t.sent {
 			continue
 		}
 		switch {

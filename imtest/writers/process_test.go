@@ -130,7 +130,7 @@ func (p *pair) send(r *request, to int) {
 	p.mu.Unlock()
 	t := p.book.send(r, to, life)
 	c := r.Request
-	c.Attempt = t.attempt
+	c.Attempt = t.says()
 	if to == 0 {
 		p.book.answered(t, submit(p.here, &c))
 		return

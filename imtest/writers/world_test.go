@@ -224,7 +224,7 @@ func (w *world) submit(r *request) {
 	t := w.book.send(r, x.to, x.life)
 	w.tell("%d: %s", t.sent, t)
 	c := r.Request
-	c.Attempt, c.Origin = t.attempt, t
+	c.Attempt, c.Origin = t.says(), t
 	if r.reads() {
 		go x.Submit([]*conv.Request{&c})
 	} else {
