@@ -208,7 +208,7 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 		return
 	}
 	switch o := l.step(r, f, now); {
-	case o.err != nil && r.fenced && r.loaded && !l.mixed && len(b.entries) == 0: // the state was read after r had come
+	case o.err != nil && !l.mustFence(r) && r.loaded && !l.mixed && len(b.entries) == 0: // the state was read after r had come
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(o.err)})
 	case o.err != nil:
 		b.refused = append(b.refused, Answer{Request: r, Err: retryable(o.err)}) // r.read.err may be that of a look-up
@@ -408,6 +408,11 @@ func (m *machine) verify(b *batch, o *output) {
 	}
 	m.look(l, o)
 }
+
+// mustFence reports whether the log's fence must be raised before r is refused. A group without
+// a log gets no fence, or anybody could fill the store with the fences of groups that do not
+// exist. No append of r can be under way there, except behind the group's create in one batch.
+func (l *live) mustFence(r *Request) bool { return !r.fenced && (l.last > 0 || !l.id.IsGroup()) }
 
 // raised takes the outcome of the raise that verify has asked for. If nobody else has raised the
 // fence since the state was read, the fence has grown by 1, and verified finds that it has.
