@@ -10,6 +10,12 @@ const (
 	EntryJoin    EntryKind = 3 // Members joined and read from this entry on
 	EntryLeave   EntryKind = 4 // Members left; this entry is the last they read
 	EntryCommand EntryKind = 5 // in a user's own log: the payload is an encoded Command
+
+	// These refer to a message, see Fold.
+	EntryEdit     EntryKind = 6 // Payload takes the place of the message's
+	EntryRecall   EntryKind = 7 // the message is taken back
+	EntryReaction EntryKind = 8 // the sender reacts with Reaction, or takes that back
+	EntryPin      EntryKind = 9 // the message is pinned for all, or no longer
 )
 
 // String returns the kind's stable name, as in JSON.
@@ -25,6 +31,14 @@ func (k EntryKind) String() string {
 		return "leave"
 	case EntryCommand:
 		return "command"
+	case EntryEdit:
+		return "edit"
+	case EntryRecall:
+		return "recall"
+	case EntryReaction:
+		return "reaction"
+	case EntryPin:
+		return "pin"
 	}
 	return "unknown"
 }
@@ -45,6 +59,10 @@ type Entry struct {
 	Order        Millis   // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
 	Members      []UserID // the users that a create, join or leave names
 	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
+	Refers       Seq      // the message that an edit, recall, reaction or pin is about, see Fold
+	Reaction     string   // of a reaction: at most MaxReaction bytes
+	Removed      bool     // of a reaction or pin: it is taken back
+	Erased       bool     // the payload was erased
 	Unknown      []byte   // fields of a later version, as they were encoded
 }
 

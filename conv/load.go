@@ -86,7 +86,7 @@ func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) e
 	if _, own := l.id.OwnUser(); own {
 		return l.loadSettings(ctx, s)
 	}
-	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryCommand })
+	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryPin })
 	if l.members == nil || later {
 		return l.loadMembers(ctx, s)
 	}

@@ -24,6 +24,10 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 		AheadMs:         int64(e.Ahead),
 		OrderMs:         int64(e.Order),
 		Payload:         e.Payload,
+		Refers:          uint64(e.Refers),
+		Reaction:        e.Reaction,
+		Removed:         e.Removed,
+		Erased:          e.Erased,
 	}
 	if e.Anchor == e.Seq {
 		m.Anchor = 0 // the usual case, left out
@@ -66,6 +70,10 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		Ahead:        pim.Millis(m.AheadMs),
 		Order:        pim.Millis(m.OrderMs),
 		Payload:      m.Payload,
+		Refers:       pim.Seq(m.Refers),
+		Reaction:     m.Reaction,
+		Removed:      m.Removed,
+		Erased:       m.Erased,
 		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
 	if m.Anchor == 0 {

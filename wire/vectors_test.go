@@ -60,6 +60,30 @@ func vectorFrames() []vectorFrame {
 		Seq: 6, Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: AppendCommand(nil, rename),
 	}
+	edited := &wirepb.Entry{
+		Seq: 5, Count: 4, Kind: wirepb.EntryKind_ENTRY_KIND_EDIT, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Refers: 1, Payload: []byte("hello"),
+	}
+	noMore := &wirepb.Entry{
+		Seq: 7, Count: 4, Kind: wirepb.EntryKind_ENTRY_KIND_REACTION, Sender: "bob", Device: "laptop", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Refers: 1, Reaction: "👍", Removed: true,
+	}
+	erased := &wirepb.Entry{
+		Seq: 2, Count: 2, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Erased: true,
+	}
+	folds := []*wirepb.Fold{
+		{
+			Target: 1, Upto: 9, Edit: &wirepb.Edit{Seq: 5, By: "alice", TimeMs: 1700000000150, Payload: []byte("hello")},
+			Pin:       &wirepb.Mark{Seq: 9, By: "bob", TimeMs: 1700000000170},
+			Reactions: []*wirepb.Reaction{{Text: "👍", By: []*wirepb.ReactedBy{{User: "alice", Seq: 6}, {User: "bob", Seq: 8}}}},
+		},
+		{Target: 2, Upto: 10, Recall: &wirepb.Mark{Seq: 10, By: "alice", TimeMs: 1700000000190}},
+	}
+	kept := &wirepb.Fold{
+		Target: 1, Pin: &wirepb.Mark{Seq: 11, By: "bob", TimeMs: 1700000000190, Removed: true},
+		Reactions: []*wirepb.Reaction{{Text: "👍", By: []*wirepb.ReactedBy{{User: "bob", Seq: 7, Removed: true}}}},
+	}
 	return []vectorFrame{
 		{"alice's phone says who it is", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1"}},
 		{"the server lets it in", &wirepb.Welcome{
@@ -115,6 +139,13 @@ func vectorFrames() []vectorFrame {
 		{"yes, and pushes were dropped", &wirepb.PIMPong{Nonce: 8, ServerMs: 1700000000200, Behind: true}},
 		{"go elsewhere", &wirepb.PIMGoAway{Code: uint32(CodeOverloaded), Text: "too many connections", Reconnect: true, WindowMs: 10000, Alternatives: []string{"wss://b.example", "wss://c.example"}}},
 		{"that pull, again in 2 s", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Text: "64 pulls and syncs of this connection are waiting", Retryable: true, RetryAfterMs: 2000, RequestId: 6}},
+		{"hi becomes hello", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: []byte("hello"), Kind: wirepb.EntryKind_ENTRY_KIND_EDIT, Refers: 1}},
+		{"bob takes his thumb back", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_REACTION, Refers: 1, Reaction: "👍", Removed: true}},
+		{"both, pushed", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{edited, noMore}}},
+		{"what has become of these two", &wirepb.PIMPullReq{RequestId: 8, Conversation: "d:alice:bob", From: 1, To: 2, Changes: true}},
+		{"one was edited, pinned and liked, the other recalled", &wirepb.PIMPullResp{RequestId: 8, Conversation: "d:alice:bob", From: 1, To: 2, Newest: 10, Done: true, Folds: folds}},
+		{"a message that was erased", &wirepb.PIMPullResp{RequestId: 9, Conversation: "d:alice:bob", Entries: []*wirepb.Entry{erased}, From: 2, To: 2, Newest: 10, Done: true, Folds: folds[1:]}},
+		{"a fold as a device may keep it, with what was taken back; a server sends none", &wirepb.PIMPullResp{RequestId: 10, Conversation: "d:alice:bob", From: 1, To: 1, Newest: 11, Done: true, Folds: []*wirepb.Fold{kept}}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

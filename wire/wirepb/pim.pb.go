@@ -34,6 +34,10 @@ const (
 	EntryKind_ENTRY_KIND_JOIN        EntryKind = 3
 	EntryKind_ENTRY_KIND_LEAVE       EntryKind = 4
 	EntryKind_ENTRY_KIND_COMMAND     EntryKind = 5 // of a user's own log; the payload is a Command
+	EntryKind_ENTRY_KIND_EDIT        EntryKind = 6 // the payload takes the place of that of the message at refers
+	EntryKind_ENTRY_KIND_RECALL      EntryKind = 7 // the message at refers is taken back
+	EntryKind_ENTRY_KIND_REACTION    EntryKind = 8 // to the message at refers
+	EntryKind_ENTRY_KIND_PIN         EntryKind = 9 // the message at refers is pinned for all
 )
 
 // Enum value maps for EntryKind.
@@ -45,6 +49,10 @@ var (
 		3: "ENTRY_KIND_JOIN",
 		4: "ENTRY_KIND_LEAVE",
 		5: "ENTRY_KIND_COMMAND",
+		6: "ENTRY_KIND_EDIT",
+		7: "ENTRY_KIND_RECALL",
+		8: "ENTRY_KIND_REACTION",
+		9: "ENTRY_KIND_PIN",
 	}
 	EntryKind_value = map[string]int32{
 		"ENTRY_KIND_UNSPECIFIED": 0,
@@ -53,6 +61,10 @@ var (
 		"ENTRY_KIND_JOIN":        3,
 		"ENTRY_KIND_LEAVE":       4,
 		"ENTRY_KIND_COMMAND":     5,
+		"ENTRY_KIND_EDIT":        6,
+		"ENTRY_KIND_RECALL":      7,
+		"ENTRY_KIND_REACTION":    8,
+		"ENTRY_KIND_PIN":         9,
 	}
 )
 
@@ -249,6 +261,10 @@ type Entry struct {
 	Payload         []byte                 `protobuf:"bytes,11,opt,name=payload,proto3" json:"payload,omitempty"`                                         // opaque; at most 64 KiB
 	AheadMs         int64                  `protobuf:"varint,12,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`                         // how far server_ms is ahead of the writer's clock; 0 unless that was set back
 	OrderMs         int64                  `protobuf:"varint,13,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"`                         // L' of the display order, where it does not follow from local_ms; else 0
+	Refers          uint64                 `protobuf:"varint,14,opt,name=refers,proto3" json:"refers,omitempty"`                                          // seq of the message that an edit, recall, reaction or pin is about
+	Reaction        string                 `protobuf:"bytes,17,opt,name=reaction,proto3" json:"reaction,omitempty"`                                       // of a reaction: at most 32 bytes
+	Removed         bool                   `protobuf:"varint,18,opt,name=removed,proto3" json:"removed,omitempty"`                                        // of a reaction or pin: it is taken back
+	Erased          bool                   `protobuf:"varint,19,opt,name=erased,proto3" json:"erased,omitempty"`                                          // the payload was erased
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -374,6 +390,367 @@ func (x *Entry) GetOrderMs() int64 {
 	return 0
 }
 
+func (x *Entry) GetRefers() uint64 {
+	if x != nil {
+		return x.Refers
+	}
+	return 0
+}
+
+func (x *Entry) GetReaction() string {
+	if x != nil {
+		return x.Reaction
+	}
+	return ""
+}
+
+func (x *Entry) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *Entry) GetErased() bool {
+	if x != nil {
+		return x.Erased
+	}
+	return false
+}
+
+// Fold is what the entries that refer to a message have made of it: all of them up to upto.
+type Fold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        uint64                 `protobuf:"varint,1,opt,name=target,proto3" json:"target,omitempty"` // seq of the message
+	Upto          uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	Edit          *Edit                  `protobuf:"bytes,3,opt,name=edit,proto3" json:"edit,omitempty"` // the last one
+	Recall        *Mark                  `protobuf:"bytes,4,opt,name=recall,proto3" json:"recall,omitempty"`
+	Pin           *Mark                  `protobuf:"bytes,5,opt,name=pin,proto3" json:"pin,omitempty"`
+	Reactions     []*Reaction            `protobuf:"bytes,6,rep,name=reactions,proto3" json:"reactions,omitempty"` // ascending by text
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fold) Reset() {
+	*x = Fold{}
+	mi := &file_pim_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fold) ProtoMessage() {}
+
+func (x *Fold) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fold.ProtoReflect.Descriptor instead.
+func (*Fold) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Fold) GetTarget() uint64 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *Fold) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+func (x *Fold) GetEdit() *Edit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+func (x *Fold) GetRecall() *Mark {
+	if x != nil {
+		return x.Recall
+	}
+	return nil
+}
+
+func (x *Fold) GetPin() *Mark {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *Fold) GetReactions() []*Reaction {
+	if x != nil {
+		return x.Reactions
+	}
+	return nil
+}
+
+type Edit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // to show to people
+	Payload       []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edit) Reset() {
+	*x = Edit{}
+	mi := &file_pim_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edit) ProtoMessage() {}
+
+func (x *Edit) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edit.ProtoReflect.Descriptor instead.
+func (*Edit) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Edit) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Edit) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Edit) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Edit) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Removed       bool                   `protobuf:"varint,4,opt,name=removed,proto3" json:"removed,omitempty"` // of a pin that was taken away; not sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_pim_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Mark) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Mark) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Mark) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Mark) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+type Reaction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	By            []*ReactedBy           `protobuf:"bytes,2,rep,name=by,proto3" json:"by,omitempty"` // ascending by user
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reaction) Reset() {
+	*x = Reaction{}
+	mi := &file_pim_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reaction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reaction) ProtoMessage() {}
+
+func (x *Reaction) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reaction.ProtoReflect.Descriptor instead.
+func (*Reaction) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Reaction) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Reaction) GetBy() []*ReactedBy {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+type ReactedBy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"` // the reaction was taken back; not sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReactedBy) Reset() {
+	*x = ReactedBy{}
+	mi := &file_pim_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReactedBy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReactedBy) ProtoMessage() {}
+
+func (x *ReactedBy) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReactedBy.ProtoReflect.Descriptor instead.
+func (*ReactedBy) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReactedBy) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ReactedBy) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ReactedBy) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 // Command changes one thing that a user keeps: it is the payload of an
 // ENTRY_KIND_COMMAND in the user's own log. Its operation ID is the entry's
 // client_message_id.
@@ -396,7 +773,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +785,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +798,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{1}
+	return file_pim_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Command) GetKind() CommandKind {
@@ -502,7 +879,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +891,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +904,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{2}
+	return file_pim_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -594,7 +971,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +983,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +996,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{3}
+	return file_pim_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -702,7 +1079,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +1091,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +1104,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{4}
+	return file_pim_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Limits) GetFrameBytes() uint32 {
@@ -798,13 +1175,16 @@ type PIMSendReq struct {
 	Kind            EntryKind              `protobuf:"varint,6,opt,name=kind,proto3,enum=pim.v1.EntryKind" json:"kind,omitempty"` // unspecified means message
 	Members         []string               `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                  // for create, join, leave
 	AgeMs           uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`        // how long ago the first transmission was, by a clock that nobody sets; 0: not said
+	Refers          uint64                 `protobuf:"varint,9,opt,name=refers,proto3" json:"refers,omitempty"`                   // for edit, recall, reaction and pin, as in Entry
+	Reaction        string                 `protobuf:"bytes,12,opt,name=reaction,proto3" json:"reaction,omitempty"`               // for reaction
+	Removed         bool                   `protobuf:"varint,13,opt,name=removed,proto3" json:"removed,omitempty"`                // for reaction and pin
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PIMSendReq) Reset() {
 	*x = PIMSendReq{}
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +1196,7 @@ func (x *PIMSendReq) String() string {
 func (*PIMSendReq) ProtoMessage() {}
 
 func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +1209,7 @@ func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendReq.ProtoReflect.Descriptor instead.
 func (*PIMSendReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{5}
+	return file_pim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PIMSendReq) GetConversation() string {
@@ -888,6 +1268,27 @@ func (x *PIMSendReq) GetAgeMs() uint64 {
 	return 0
 }
 
+func (x *PIMSendReq) GetRefers() uint64 {
+	if x != nil {
+		return x.Refers
+	}
+	return 0
+}
+
+func (x *PIMSendReq) GetReaction() string {
+	if x != nil {
+		return x.Reaction
+	}
+	return ""
+}
+
+func (x *PIMSendReq) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 // PIMSendAck: the entry is durable, and in every member's offline list.
 type PIMSendAck struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -907,7 +1308,7 @@ type PIMSendAck struct {
 
 func (x *PIMSendAck) Reset() {
 	*x = PIMSendAck{}
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1320,7 @@ func (x *PIMSendAck) String() string {
 func (*PIMSendAck) ProtoMessage() {}
 
 func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1333,7 @@ func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendAck.ProtoReflect.Descriptor instead.
 func (*PIMSendAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{6}
+	return file_pim_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PIMSendAck) GetClientMessageId() []byte {
@@ -1018,7 +1419,7 @@ type PIMPush struct {
 
 func (x *PIMPush) Reset() {
 	*x = PIMPush{}
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1431,7 @@ func (x *PIMPush) String() string {
 func (*PIMPush) ProtoMessage() {}
 
 func (x *PIMPush) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1444,7 @@ func (x *PIMPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPush.ProtoReflect.Descriptor instead.
 func (*PIMPush) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{7}
+	return file_pim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PIMPush) GetConversation() string {
@@ -1078,7 +1479,7 @@ type PIMPushAck struct {
 
 func (x *PIMPushAck) Reset() {
 	*x = PIMPushAck{}
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1491,7 @@ func (x *PIMPushAck) String() string {
 func (*PIMPushAck) ProtoMessage() {}
 
 func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1504,7 @@ func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPushAck.ProtoReflect.Descriptor instead.
 func (*PIMPushAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{8}
+	return file_pim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PIMPushAck) GetSerial() uint64 {
@@ -1130,7 +1531,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1543,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1556,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{9}
+	return file_pim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ack) GetConversation() string {
@@ -1187,7 +1588,7 @@ type PIMSyncReq struct {
 
 func (x *PIMSyncReq) Reset() {
 	*x = PIMSyncReq{}
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1600,7 @@ func (x *PIMSyncReq) String() string {
 func (*PIMSyncReq) ProtoMessage() {}
 
 func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1613,7 @@ func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncReq.ProtoReflect.Descriptor instead.
 func (*PIMSyncReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{10}
+	return file_pim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PIMSyncReq) GetRequestId() uint64 {
@@ -1261,7 +1662,7 @@ type PIMSyncResp struct {
 
 func (x *PIMSyncResp) Reset() {
 	*x = PIMSyncResp{}
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1674,7 @@ func (x *PIMSyncResp) String() string {
 func (*PIMSyncResp) ProtoMessage() {}
 
 func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1687,7 @@ func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncResp.ProtoReflect.Descriptor instead.
 func (*PIMSyncResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{11}
+	return file_pim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PIMSyncResp) GetRequestId() uint64 {
@@ -1327,7 +1728,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1740,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1753,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{12}
+	return file_pim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Summary) GetConversation() string {
@@ -1420,13 +1821,14 @@ type PIMPullReq struct {
 	To            uint64                 `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`                                      // last seq wanted; 0 means the newest
 	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`                                // entries; 0 means 100, at most 1,000
 	NewestFirst   bool                   `protobuf:"varint,6,opt,name=newest_first,json=newestFirst,proto3" json:"newest_first,omitempty"` // the page at the end of the range instead of its start
+	Changes       bool                   `protobuf:"varint,7,opt,name=changes,proto3" json:"changes,omitempty"`                            // only the folds of from..to, no entries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMPullReq) Reset() {
 	*x = PIMPullReq{}
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1840,7 @@ func (x *PIMPullReq) String() string {
 func (*PIMPullReq) ProtoMessage() {}
 
 func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1853,7 @@ func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullReq.ProtoReflect.Descriptor instead.
 func (*PIMPullReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{13}
+	return file_pim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PIMPullReq) GetRequestId() uint64 {
@@ -1496,6 +1898,13 @@ func (x *PIMPullReq) GetNewestFirst() bool {
 	return false
 }
 
+func (x *PIMPullReq) GetChanges() bool {
+	if x != nil {
+		return x.Changes
+	}
+	return false
+}
+
 // PIMPullResp is one frame of the answer; a page may take several.
 type PIMPullResp struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -1504,17 +1913,18 @@ type PIMPullResp struct {
 	Entries      []*Entry               `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"` // ascending by seq
 	// This frame settles the seqs from..to: those not among the entries are not
 	// for this user (before a join, after a leave). from > to: nothing was settled.
-	From          uint64 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
-	To            uint64 `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
-	Newest        uint64 `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"` // newest seq of the log this user may read
-	Done          bool   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`     // last frame of this page
+	From          uint64  `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64  `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
+	Newest        uint64  `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"` // newest seq of the log this user may read
+	Done          bool    `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`     // last frame of this page
+	Folds         []*Fold `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`    // of those of its messages that were changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMPullResp) Reset() {
 	*x = PIMPullResp{}
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1936,7 @@ func (x *PIMPullResp) String() string {
 func (*PIMPullResp) ProtoMessage() {}
 
 func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1949,7 @@ func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullResp.ProtoReflect.Descriptor instead.
 func (*PIMPullResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{14}
+	return file_pim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PIMPullResp) GetRequestId() uint64 {
@@ -1591,6 +2001,13 @@ func (x *PIMPullResp) GetDone() bool {
 	return false
 }
 
+func (x *PIMPullResp) GetFolds() []*Fold {
+	if x != nil {
+		return x.Folds
+	}
+	return nil
+}
+
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
@@ -1600,7 +2017,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +2029,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +2042,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{15}
+	return file_pim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -1646,7 +2063,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +2075,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +2088,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{16}
+	return file_pim_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -1705,7 +2122,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +2134,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +2147,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{17}
+	return file_pim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -1759,7 +2176,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +2188,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +2201,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{18}
+	return file_pim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -1822,7 +2239,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2251,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2264,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{19}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -1902,7 +2319,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2331,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2344,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{20}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -1983,7 +2400,7 @@ var File_pim_proto protoreflect.FileDescriptor
 
 const file_pim_proto_rawDesc = "" +
 	"\n" +
-	"\tpim.proto\x12\x06pim.v1\"\xec\x02\n" +
+	"\tpim.proto\x12\x06pim.v1\"\xd2\x03\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\x04R\x06anchor\x12\x14\n" +
@@ -1998,7 +2415,35 @@ const file_pim_proto_rawDesc = "" +
 	" \x03(\tR\amembers\x12\x18\n" +
 	"\apayload\x18\v \x01(\fR\apayload\x12\x19\n" +
 	"\bahead_ms\x18\f \x01(\x03R\aaheadMs\x12\x19\n" +
-	"\border_ms\x18\r \x01(\x03R\aorderMs\"\xf1\x01\n" +
+	"\border_ms\x18\r \x01(\x03R\aorderMs\x12\x16\n" +
+	"\x06refers\x18\x0e \x01(\x04R\x06refers\x12\x1a\n" +
+	"\breaction\x18\x11 \x01(\tR\breaction\x12\x18\n" +
+	"\aremoved\x18\x12 \x01(\bR\aremoved\x12\x16\n" +
+	"\x06erased\x18\x13 \x01(\bR\x06erased\"\xca\x01\n" +
+	"\x04Fold\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\x04R\x06target\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12 \n" +
+	"\x04edit\x18\x03 \x01(\v2\f.pim.v1.EditR\x04edit\x12$\n" +
+	"\x06recall\x18\x04 \x01(\v2\f.pim.v1.MarkR\x06recall\x12\x1e\n" +
+	"\x03pin\x18\x05 \x01(\v2\f.pim.v1.MarkR\x03pin\x12.\n" +
+	"\treactions\x18\x06 \x03(\v2\x10.pim.v1.ReactionR\treactions\"[\n" +
+	"\x04Edit\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\"[\n" +
+	"\x04Mark\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x18\n" +
+	"\aremoved\x18\x04 \x01(\bR\aremoved\"A\n" +
+	"\bReaction\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12!\n" +
+	"\x02by\x18\x02 \x03(\v2\x11.pim.v1.ReactedByR\x02by\"K\n" +
+	"\tReactedBy\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xf1\x01\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -2040,7 +2485,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tin_flight\x18\x05 \x01(\rR\binFlight\x12#\n" +
 	"\rgroup_members\x18\x06 \x01(\rR\fgroupMembers\x12\x17\n" +
 	"\aidle_ms\x18\a \x01(\rR\x06idleMs\x12!\n" +
-	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\x83\x02\n" +
+	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\xd1\x02\n" +
 	"\n" +
 	"PIMSendReq\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12*\n" +
@@ -2050,7 +2495,10 @@ const file_pim_proto_rawDesc = "" +
 	"\apayload\x18\x05 \x01(\fR\apayload\x12%\n" +
 	"\x04kind\x18\x06 \x01(\x0e2\x11.pim.v1.EntryKindR\x04kind\x12\x18\n" +
 	"\amembers\x18\a \x03(\tR\amembers\x12\x15\n" +
-	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\"\xa7\x02\n" +
+	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x12\x16\n" +
+	"\x06refers\x18\t \x01(\x04R\x06refers\x12\x1a\n" +
+	"\breaction\x18\f \x01(\tR\breaction\x12\x18\n" +
+	"\aremoved\x18\r \x01(\bR\aremoved\"\xa7\x02\n" +
 	"\n" +
 	"PIMSendAck\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\fR\x0fclientMessageId\x12\"\n" +
@@ -2097,7 +2545,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x04last\x18\x05 \x01(\v2\r.pim.v1.EntryR\x04last\x12\x19\n" +
 	"\blast_cut\x18\x06 \x01(\bR\alastCut\x12\x12\n" +
 	"\x04left\x18\a \x01(\bR\x04left\x12\x14\n" +
-	"\x05whole\x18\b \x01(\bR\x05whole\"\xac\x01\n" +
+	"\x05whole\x18\b \x01(\bR\x05whole\"\xc6\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +
@@ -2106,7 +2554,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
-	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\"\xc9\x01\n" +
+	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\xed\x01\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -2115,7 +2564,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x16\n" +
 	"\x06newest\x18\x06 \x01(\x04R\x06newest\x12\x12\n" +
-	"\x04done\x18\a \x01(\bR\x04done\"\x1c\n" +
+	"\x04done\x18\a \x01(\bR\x04done\x12\"\n" +
+	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\"\x1c\n" +
 	"\n" +
 	"PIMTimeReq\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\"=\n" +
@@ -2144,14 +2594,18 @@ const file_pim_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x05 \x01(\fR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\x04R\trequestId\x12\"\n" +
-	"\fconversation\x18\a \x01(\tR\fconversation*\x99\x01\n" +
+	"\fconversation\x18\a \x01(\tR\fconversation*\xf2\x01\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ENTRY_KIND_MESSAGE\x10\x01\x12\x15\n" +
 	"\x11ENTRY_KIND_CREATE\x10\x02\x12\x13\n" +
 	"\x0fENTRY_KIND_JOIN\x10\x03\x12\x14\n" +
 	"\x10ENTRY_KIND_LEAVE\x10\x04\x12\x16\n" +
-	"\x12ENTRY_KIND_COMMAND\x10\x05*\xa1\x01\n" +
+	"\x12ENTRY_KIND_COMMAND\x10\x05\x12\x13\n" +
+	"\x0fENTRY_KIND_EDIT\x10\x06\x12\x15\n" +
+	"\x11ENTRY_KIND_RECALL\x10\a\x12\x17\n" +
+	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
+	"\x0eENTRY_KIND_PIN\x10\t*\xa1\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
@@ -2192,49 +2646,60 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),      // 0: pim.v1.EntryKind
 	(CommandKind)(0),    // 1: pim.v1.CommandKind
 	(ErrorKind)(0),      // 2: pim.v1.ErrorKind
 	(*Entry)(nil),       // 3: pim.v1.Entry
-	(*Command)(nil),     // 4: pim.v1.Command
-	(*Hello)(nil),       // 5: pim.v1.Hello
-	(*Welcome)(nil),     // 6: pim.v1.Welcome
-	(*Limits)(nil),      // 7: pim.v1.Limits
-	(*PIMSendReq)(nil),  // 8: pim.v1.PIMSendReq
-	(*PIMSendAck)(nil),  // 9: pim.v1.PIMSendAck
-	(*PIMPush)(nil),     // 10: pim.v1.PIMPush
-	(*PIMPushAck)(nil),  // 11: pim.v1.PIMPushAck
-	(*Ack)(nil),         // 12: pim.v1.Ack
-	(*PIMSyncReq)(nil),  // 13: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil), // 14: pim.v1.PIMSyncResp
-	(*Summary)(nil),     // 15: pim.v1.Summary
-	(*PIMPullReq)(nil),  // 16: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil), // 17: pim.v1.PIMPullResp
-	(*PIMTimeReq)(nil),  // 18: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil), // 19: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),     // 20: pim.v1.PIMPing
-	(*PIMPong)(nil),     // 21: pim.v1.PIMPong
-	(*PIMGoAway)(nil),   // 22: pim.v1.PIMGoAway
-	(*PIMError)(nil),    // 23: pim.v1.PIMError
+	(*Fold)(nil),        // 4: pim.v1.Fold
+	(*Edit)(nil),        // 5: pim.v1.Edit
+	(*Mark)(nil),        // 6: pim.v1.Mark
+	(*Reaction)(nil),    // 7: pim.v1.Reaction
+	(*ReactedBy)(nil),   // 8: pim.v1.ReactedBy
+	(*Command)(nil),     // 9: pim.v1.Command
+	(*Hello)(nil),       // 10: pim.v1.Hello
+	(*Welcome)(nil),     // 11: pim.v1.Welcome
+	(*Limits)(nil),      // 12: pim.v1.Limits
+	(*PIMSendReq)(nil),  // 13: pim.v1.PIMSendReq
+	(*PIMSendAck)(nil),  // 14: pim.v1.PIMSendAck
+	(*PIMPush)(nil),     // 15: pim.v1.PIMPush
+	(*PIMPushAck)(nil),  // 16: pim.v1.PIMPushAck
+	(*Ack)(nil),         // 17: pim.v1.Ack
+	(*PIMSyncReq)(nil),  // 18: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil), // 19: pim.v1.PIMSyncResp
+	(*Summary)(nil),     // 20: pim.v1.Summary
+	(*PIMPullReq)(nil),  // 21: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil), // 22: pim.v1.PIMPullResp
+	(*PIMTimeReq)(nil),  // 23: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil), // 24: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),     // 25: pim.v1.PIMPing
+	(*PIMPong)(nil),     // 26: pim.v1.PIMPong
+	(*PIMGoAway)(nil),   // 27: pim.v1.PIMGoAway
+	(*PIMError)(nil),    // 28: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
-	1,  // 1: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
-	7,  // 2: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
-	0,  // 3: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
-	3,  // 4: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
-	12, // 5: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
-	15, // 6: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
-	3,  // 7: pim.v1.Summary.last:type_name -> pim.v1.Entry
-	3,  // 8: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
-	2,  // 9: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 1: pim.v1.Fold.edit:type_name -> pim.v1.Edit
+	6,  // 2: pim.v1.Fold.recall:type_name -> pim.v1.Mark
+	6,  // 3: pim.v1.Fold.pin:type_name -> pim.v1.Mark
+	7,  // 4: pim.v1.Fold.reactions:type_name -> pim.v1.Reaction
+	8,  // 5: pim.v1.Reaction.by:type_name -> pim.v1.ReactedBy
+	1,  // 6: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
+	12, // 7: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
+	0,  // 8: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
+	3,  // 9: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
+	17, // 10: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
+	20, // 11: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
+	3,  // 12: pim.v1.Summary.last:type_name -> pim.v1.Entry
+	3,  // 13: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
+	4,  // 14: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
+	2,  // 15: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -2248,7 +2713,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
