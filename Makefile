@@ -13,7 +13,10 @@ BENCH   ?= direct --users 1000 --window 8
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
 # Go files that people write.
-SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb'
+SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb' ':!content/contentpb'
+
+# Writes what the .proto files give to the folder that follows, which stands for tools.
+BUF := for template in buf.gen.yaml buf.content.yaml; do npx --no-install buf generate --template $$template -o
 
 .PHONY: help build run test lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
 
@@ -40,16 +43,16 @@ lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, gen
 fmt: $(TOOLS)/.stamp ## format every Go file
 	$(TOOLS)/gofumpt -w $$($(SOURCES))
 
-generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, docs/configuration.md
-	cd tools && npx --no-install buf generate
+generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, content/contentpb, docs/configuration.md
+	cd tools && $(BUF) . || exit 1; done
 	PIM_UPDATE=1 $(GO) test -count 1 -run TestConfigurationDoc ./cmd/pim
 
-# The generated protocol code must be what pim.proto gives.
+# The generated code must be what the .proto files give.
 check-wire: tools/node_modules/.stamp
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
-	  (cd tools && npx --no-install buf generate -o "$$tmp/tools") && \
-	  for f in "$$tmp"/wire/wirepb/*.go; do \
-	    cmp "$$f" wire/wirepb/$$(basename "$$f") || { echo "run make generate"; exit 1; }; \
+	  (cd tools && $(BUF) "$$tmp/tools" || exit 1; done) && \
+	  for f in wire/wirepb content/contentpb; do \
+	    diff -q -x '*.proto' "$$tmp/$$f" $$f || { echo "run make generate"; exit 1; }; \
 	  done
 
 check-tidy:
