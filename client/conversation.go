@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/content"
 )
 
 // Conversation is a handle on one conversation. It is cheap, and holds nothing.
@@ -35,6 +36,16 @@ func (c *Conversation) Send(ctx context.Context, payload []byte) (*Sending, erro
 // SendText queues a message whose payload is text.
 func (c *Conversation) SendText(ctx context.Context, text string) (*Sending, error) {
 	return c.client.Send(ctx, c.id, []byte(text))
+}
+
+// SendContent queues a message that says more than a text.
+func (c *Conversation) SendContent(ctx context.Context, say *content.Content) (*Sending, error) {
+	return c.client.SendContent(ctx, c.id, say)
+}
+
+// Reply queues a message that answers the message to. It joins the thread that to is in.
+func (c *Conversation) Reply(ctx context.Context, to *pim.Entry, text string) (*Sending, error) {
+	return c.client.SendContent(ctx, c.id, &content.Content{Text: text, Reply: content.ReplyTo(to), Thread: content.ThreadOf(to)})
 }
 
 // MarkRead says that the user has read everything that this device has heard of.
@@ -82,6 +93,9 @@ type Info struct {
 
 	count uint64 // messages up to Newest, counted as in pim.Entry.Count
 }
+
+// Text returns the text that Last shows, see content.Preview.
+func (i *Info) Text() string { return textOf(&i.Last, i.LastCut) }
 
 // Info returns what this device knows of the conversation. If the device has not heard
 // of the conversation, Newest is 0.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/content"
 )
 
 // Sending is a message on its way.
@@ -66,6 +67,19 @@ func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []by
 		return nil, err
 	}
 	return c.send(ctx, Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: slices.Clone(payload)})
+}
+
+// SendContent queues a message to conv that says more than a text, see Send. Errors: those
+// of content.Content.Encode, too.
+func (c *Client) SendContent(ctx context.Context, conv pim.ConversationID, say *content.Content) (*Sending, error) {
+	payload, err := say.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if err := conv.Validate(); err != nil {
+		return nil, err
+	}
+	return c.send(ctx, Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: payload})
 }
 
 // CreateGroup queues the creation of a group of members and the user. The group's ID is

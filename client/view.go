@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/content"
 )
 
 // Message is one line of a View.
@@ -17,8 +18,21 @@ type Message struct {
 	Err   *pim.Error // why it waits or has failed
 }
 
-// Text returns the payload as text.
-func (m *Message) Text() string { return string(m.Entry.Payload) }
+// Text returns the text that the message shows, see content.Preview.
+func (m *Message) Text() string { return textOf(&m.Entry, false) }
+
+// Content returns what the message says; errors are those of content.Parse.
+func (m *Message) Content() (content.Content, error) { return content.Parse(m.Entry.Payload) }
+
+// textOf returns the text of e's payload. A payload that is neither text nor an envelope
+// is returned as it is.
+func textOf(e *pim.Entry, cut bool) string {
+	if !content.IsEnvelope(e.Payload) {
+		return string(e.Payload)
+	}
+	text, _ := content.Preview(e.Payload, cut)
+	return text
+}
 
 // Pending reports whether the message is in the outbox.
 func (m *Message) Pending() bool { return m.State != Delivered }
