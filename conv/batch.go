@@ -59,6 +59,9 @@ const (
 	keepArena     = 64 << 10 // bytes of arena that a batch keeps for its next use, at most
 )
 
+// The last entry that a batch takes may go beyond batchBytes. The store takes the batch nevertheless.
+const _ = uint(store.MaxAppendBytes - batchBytes - pim.MaxFrame)
+
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
 	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena) >= batchBytes ||

@@ -22,15 +22,21 @@ func (w *Write) Check(d Durability) error {
 		if err := w.Log.Check(); err != nil {
 			return err
 		}
+		size := 0
 		for _, r := range w.Records {
 			if len(r) > MaxRecordBytes {
 				return tooLarge("record", len(r), MaxRecordBytes)
 			}
+			size += len(r)
 		}
 		for i := range w.Erase {
 			if err := w.Erase[i].check(w); err != nil {
 				return err
 			}
+			size += len(w.Erase[i].Rest)
+		}
+		if size > MaxAppendBytes {
+			return tooLarge("write", size, MaxAppendBytes)
 		}
 	}
 	for i := range w.Cells {

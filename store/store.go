@@ -67,6 +67,10 @@ const (
 
 	MaxBatch = 4096 // gets or reads of one call, or erasures of one write
 
+	// MaxAppendBytes bounds the records of one write and the rests of its erasures, together: an
+	// engine on several nodes sends them in one message.
+	MaxAppendBytes = 5 << 20
+
 	// MaxLifetime is the longest lifetime of a cell that expires.
 	MaxLifetime = 366 * 24 * time.Hour
 )

@@ -21,21 +21,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func TestConformance(t *testing.T) {
-	t.Run("memory", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store {
-			return open(t, "db", pebble.Options{FS: vfs.NewMem()})
+	for name, options := range map[string]func(t *testing.T) (dir string, o pebble.Options){
+		"memory":          func(*testing.T) (string, pebble.Options) { return "db", pebble.Options{FS: vfs.NewMem()} },
+		"disk":            func(t *testing.T) (string, pebble.Options) { return t.TempDir(), pebble.Options{} },
+		"small memtables": func(*testing.T) (string, pebble.Options) { return "db", small(vfs.NewMem()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var dir string // of the test that runs
+			var o pebble.Options
+			storetest.Run(t, storetest.Engine{
+				Open: func(t *testing.T) store.Store {
+					dir, o = options(t)
+					return open(t, dir, o)
+				},
+				Reopen: func(t *testing.T, _ store.Store) store.Store { return open(t, dir, o) },
+			})
 		})
-	})
-	t.Run("disk", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store {
-			return open(t, t.TempDir(), pebble.Options{})
-		})
-	})
-	t.Run("small memtables", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store {
-			return open(t, "db", pebble.Options{FS: vfs.NewMem(), MemTableBytes: 64 << 10})
-		})
-	})
+	}
 }
 
 func open(t testing.TB, dir string, o pebble.Options) *pebble.Store {

@@ -308,6 +308,24 @@ func (s *suite) bigRecords() {
 	s.holds("p", "k", 1, string(largest[:store.MaxValueBytes]))
 }
 
+// largeWrites appends and erases as much as one write may, and more.
+func (s *suite) largeWrites() {
+	w := &store.Write{Log: "log"}
+	for left := store.MaxAppendBytes; left > 0; left -= len(w.Records[len(w.Records)-1]) {
+		w.Records = append(w.Records, bytes.Repeat([]byte{7}, min(left, store.MaxRecordBytes-1)))
+	}
+	s.commits(w)
+	s.reads("log", 1, 0, much, w.Records...)
+	last := pim.Seq(len(w.Records))
+	larger := &store.Write{Log: "log", After: last, Records: append(w.Records, []byte{7}), Cells: []store.CellWrite{cell("p", "k", 1, "v")}}
+	s.invalid("an append that is too large", larger, store.Durable)
+	both := &store.Write{Log: "log", After: last, Records: w.Records, Erase: []store.Erasure{{Seq: 1, Rest: []byte{7}}}}
+	s.invalid("an append with a rest that is too large", both, store.Durable)
+	s.holds("p", "k", 0, "")
+	s.ends("log", last)
+	s.reads("log", 1, 1, much, w.Records[0])
+}
+
 // copies overwrites all bytes that it gave to the store or got from it. The content of the
 // store must stay the same.
 func (s *suite) copies() {

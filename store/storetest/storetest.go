@@ -17,10 +17,18 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Run runs the suite. It calls open once for each test; open returns an empty store,
-// and Run closes it. The suite relies only on the contract: an engine needs no
-// transactions, no scan over partitions and no quick expiry.
-func Run(t *testing.T, open func(t *testing.T) store.Store) {
+// Engine is what Run needs of an engine.
+type Engine struct {
+	// Open returns an empty store. Run calls it once for each test, and closes the store.
+	Open func(t *testing.T) store.Store
+	// Reopen returns the store that s was; Run has closed s. It is nil if the engine keeps
+	// nothing over a Close.
+	Reopen func(t *testing.T, s store.Store) store.Store
+}
+
+// Run runs the suite. The suite relies only on the contract: an engine needs no transactions,
+// no scan over partitions and no quick expiry.
+func Run(t *testing.T, e Engine) {
 	for _, test := range []struct {
 		name string
 		run  func(*suite)
@@ -72,12 +80,17 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a get fails alone", (*suite).getsFailAlone},
 		{"gets that fail together", (*suite).getsAsOne},
 		{"bad sizes", (*suite).badSizes},
+		{"large writes", (*suite).largeWrites},
+		{"a store is opened again", (*suite).opensAgain},
 		{"a cancelled context", (*suite).cancelled},
 		{"health", (*suite).health},
 		{"close", (*suite).close},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := &suite{TB: t, ctx: context.Background(), store: open(t)}
+			s := &suite{TB: t, ctx: context.Background(), store: e.Open(t)}
+			if e.Reopen != nil {
+				s.reopen = func() store.Store { return e.Reopen(t, s.store) }
+			}
 			defer s.end()
 			test.run(s)
 		})
@@ -89,6 +102,8 @@ type suite struct {
 	ctx   context.Context
 	store store.Store
 	ended bool
+
+	reopen func() store.Store // nil if the engine keeps nothing over a Close
 }
 
 func (s *suite) end() {

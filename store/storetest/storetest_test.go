@@ -19,36 +19,44 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return storetest.NewMemory() })
+	storetest.Run(t, storetest.Engine{Open: func(*testing.T) store.Store { return storetest.NewMemory() }})
 }
 
 func TestLooseWithoutFailures(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return storetest.Loose(storetest.NewMemory(), 1) })
+	storetest.Run(t, storetest.Engine{Open: func(*testing.T) store.Store { return storetest.Loose(storetest.NewMemory(), 1) }})
 }
 
-// A store behind a socket keeps the contract.
+// A store behind a socket keeps the contract. It is the same store for whoever dials again.
 func TestRemote(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store {
-		dir, err := os.MkdirTemp("", "pim") // t.TempDir is too long for the name of a socket
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("unix", filepath.Join(dir, "store"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var served sync.WaitGroup
-		served.Go(func() { storetest.Serve(l, storetest.NewMemory()) })
-		t.Cleanup(func() {
-			l.Close()
-			served.Wait()
-			os.RemoveAll(dir)
-		})
-		s, err := storetest.Dial("unix", l.Addr().String())
+	var address string // of the test that runs
+	dial := func(t *testing.T) store.Store {
+		s, err := storetest.Dial("unix", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
+	}
+	storetest.Run(t, storetest.Engine{
+		Open: func(t *testing.T) store.Store {
+			dir, err := os.MkdirTemp("", "pim") // t.TempDir is too long for the name of a socket
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := net.Listen("unix", filepath.Join(dir, "store"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var served sync.WaitGroup
+			served.Go(func() { storetest.Serve(l, storetest.NewMemory()) })
+			t.Cleanup(func() {
+				l.Close()
+				served.Wait()
+				os.RemoveAll(dir)
+			})
+			address = l.Addr().String()
+			return dial(t)
+		},
+		Reopen: func(t *testing.T, _ store.Store) store.Store { return dial(t) },
 	})
 }
 
