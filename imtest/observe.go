@@ -72,7 +72,7 @@ func (o *observer) Read(ctx context.Context, reads []store.Read) error {
 	}
 	for i := range reads {
 		r := &reads[i]
-		r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, lost
+		r.First, r.Records, r.Last, r.Fence, r.Front, r.Err = 0, nil, 0, 0, 0, lost
 	}
 	return lost
 }

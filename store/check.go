@@ -12,6 +12,9 @@ func (w *Write) Check(d Durability) error {
 	if w.Raise && len(w.Records)+len(w.Erase) > 0 {
 		return pim.Errorf(pim.KindInvalid, "a write appends to %q, or erases, and raises its fence", w.Log)
 	}
+	if w.Trim != 0 && (w.Raise || w.Follows()) {
+		return pim.Errorf(pim.KindInvalid, "a write trims %q, and appends to it, erases or raises its fence", w.Log)
+	}
 	if len(w.Erase) > MaxBatch {
 		return pim.Errorf(pim.KindInvalid, "a write erases %d records, at most %d are allowed", len(w.Erase), MaxBatch)
 	}
@@ -47,8 +50,20 @@ func (w *Write) Check(d Durability) error {
 	return nil
 }
 
-// TouchesLog reports whether w appends to its log, erases, or raises the log's fence.
-func (w *Write) TouchesLog() bool { return len(w.Records) > 0 || len(w.Erase) > 0 || w.Raise }
+// TouchesLog reports whether w appends to its log, erases, raises the log's fence or trims.
+func (w *Write) TouchesLog() bool { return w.Follows() || w.Raise || w.Trim != 0 }
+
+// Follows reports whether w takes effect only if After and Fence are the log's.
+func (w *Write) Follows() bool { return len(w.Records) > 0 || len(w.Erase) > 0 }
+
+// CheckTrim returns why w cannot trim its log, whose last seq is last, as a *pim.Error of
+// KindInvalid. Every engine calls it before it writes anything of w.
+func (w *Write) CheckTrim(last pim.Seq) error {
+	if w.Trim > last {
+		return pim.Errorf(pim.KindInvalid, "a trim of %q up to seq %d, its last is %d", w.Log, w.Trim, last)
+	}
+	return nil
+}
 
 func (e *Erasure) check(w *Write) error {
 	switch {

@@ -6,7 +6,8 @@
 //   - A log is append-only and dense. An append names the seq that it follows, and the
 //     log's fence. It takes effect only if that is the log's last seq, and if the fence
 //     is what the append says. Who raises a fence makes the log's writer read again what
-//     the writer has read beside the log.
+//     the writer has read beside the log. A log may be trimmed: the records before its front
+//     leave the store for good, and their seqs are not used again.
 //   - A cell is (partition, key) → (version, value). The highest version wins,
 //     and of equal versions the greater value, so writes commute and repeat
 //     without harm: late, doubled or reordered, they end in the same state.
@@ -20,7 +21,7 @@
 // # Freshness
 //
 // A call sees what any call before it has told its caller, on every node: a record, a
-// log's last seq and fence, also those in a conflict, and an outcome of nil. So a Read is at
+// log's last seq, fence and front, also those in a conflict, and an outcome of nil. So a Read is at
 // least as fresh as every Last that was returned before the Read began. A Get or List that begins
 // after a write has ended without an error sees at least the write's cells, also those of a
 // Relaxed write; before that it may see them or not. The cells of one Get or List are no
@@ -30,17 +31,19 @@
 //
 // A write that ended with ErrUnknown may take effect later, even after a Read that does not
 // show it: a node of a distributed engine may pause for seconds and then go on. The append
-// still takes effect only if After and Fence are the log's at that moment; a Raise depends on
-// nothing. A caller that wants
-// to know the outcome compares the content of the log, not its last seq. The caller's next
-// append may conflict with the earlier one. A caller that must be sure that such an append has
+// still takes effect only if After and Fence are the log's at that moment; a Raise and a Trim
+// depend on nothing, and may be repeated. A caller that wants to know the outcome of an append
+// compares the content of the log, not its last seq. The caller's next append may conflict with
+// the earlier one. A caller that must be sure that such an append has
 // no effect any more appends something else or raises the fence first.
 //
 // # Costs
 //
 // An append, and a Read of a log's last seq or of records near it, cost the same however long
-// the log is. A log may lie in several places. A Read that crosses from one to the next may
-// return fewer records than its Limit allows.
+// the log is. A trim may cost as much as a Read of the records that leave, and other writes
+// may wait for it, so a caller that trims very many does so in several writes. A log may lie in
+// several places. A Read that crosses from one to the next may return fewer records than its
+// Limit allows.
 package store
 
 import (
@@ -133,6 +136,14 @@ type CellWrite struct {
 // the cells first: whoever sees the raised fence sees the cells too. A crash between the
 // two is possible. Raise depends on nothing and may be repeated.
 //
+// With Trim, a write trims the log in place of appending: once it has ended without an error,
+// the records up to Trim are gone, and the log's front is behind them. Their bytes may stay on a
+// disk for a while. The log's last seq, its fence and the appends that follow are as before,
+// even if no record is left. The engine writes the cells first: whoever sees the front sees the
+// cells too. A crash between the two is possible. Trim depends on nothing and may be repeated:
+// the front only grows. If Trim is beyond the log's last seq, the write ends with KindInvalid,
+// and nothing of it is written.
+//
 // Store.Begin takes a write and tells its outcome later: the engine sets Err and calls done
 // with the write. Owner then tells the caller what the write belongs to.
 type Write struct {
@@ -141,7 +152,8 @@ type Write struct {
 	Fence   uint64   // the log's fence: 0 until it is raised, and then greater with each Raise
 	Records [][]byte // at seqs After+1 …; none: the write does not append
 	Erase   []Erasure
-	Raise   bool // raise the fence of Log; then there are no Records and no Erase, and After and Fence say nothing
+	Raise   bool    // raise the fence of Log; then there are no Records and no Erase, and After and Fence say nothing
+	Trim    pim.Seq // trim Log up to this seq; then there are no Records, no Erase and no Raise; 0: do not trim
 	Cells   []CellWrite
 
 	Owner any // the caller's; engines do not look at it
@@ -155,7 +167,8 @@ type Write struct {
 
 // Erasure replaces the record at Seq by Rest, which should be shorter and is at least 1 byte.
 // Once the write has ended without an error no Read returns the bytes that stood there; they
-// may stay on a disk for a while. An erasure may be repeated. Of several replacements of one
+// may stay on a disk for a while. If the record was trimmed, nothing happens. An erasure may be
+// repeated. Of several replacements of one
 // record any may stay, so they should be equal.
 type Erasure struct {
 	Seq  pim.Seq
@@ -183,22 +196,24 @@ type Get struct {
 	Err       error
 }
 
-// Read asks for records of a log, for the log's last seq and fence, or for both.
+// Read asks for records of a log, for the log's last seq, fence and front, or for both.
 type Read struct {
 	Log      Log
 	From, To pim.Seq // To 0: the log's last seq
 	Limit    Limit   // the zero Limit: no records
-	WithLast bool    // asks for Last and Fence
+	WithLast bool    // asks for Last, Fence and Front
 
 	// The engine sets the rest, after an error to zero values. Records are durable: a record
-	// that was read once is there for ever. They are those from seq First on, up to To at
-	// most. There may be fewer than Limit allows, but there is at least one if the log has
-	// any from From to To. First is From, or 1 if From is 0. The caller owns the records. An
-	// erased record is what its erasure has left of it.
+	// that was read once is there until it is trimmed. They are those from seq First on, up to To
+	// at most. There may be fewer than Limit allows, but there is at least one if the log has
+	// any from From to To. First is From, or the log's front if From is before that: so if First
+	// is greater than From, and than 1, all records before First were trimmed. It may be beyond To.
+	// The caller owns the records. An erased record is what its erasure has left of it.
 	First   pim.Seq
 	Records [][]byte
 	Last    pim.Seq // the log's last durable seq, 0 for an empty log; no record is beyond it
 	Fence   uint64  // the log's fence, which is durable
+	Front   pim.Seq // the seq of the first record that was not trimmed; Last+1 if all were, and in an empty log
 	Err     error
 }
 

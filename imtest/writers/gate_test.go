@@ -140,7 +140,7 @@ func (l *line) Read(ctx context.Context, reads []store.Read) (first error) {
 			text, of = "reads %s from %d to %d", append(of, r.From, r.To)
 		}
 		if err := l.read(func() error { return l.gate.store.Read(ctx, reads[i:i+1]) }, text, of...); err != nil {
-			r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, err
+			r.First, r.Records, r.Last, r.Fence, r.Front, r.Err = 0, nil, 0, 0, 0, err
 		}
 		if first == nil {
 			first = r.Err

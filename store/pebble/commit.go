@@ -68,7 +68,10 @@ func (s *Store) write(c *commit) error {
 			o.err = s.findPassing(c, o.write)
 		}
 		if o.err == nil && len(o.write.Erase) > 0 {
-			o.err = s.fillErasures(batch, o.write)
+			o.err = s.fillErasures(batch, o.write, o.log.end)
+		}
+		if o.err == nil && o.write.Trim != 0 {
+			o.err = s.fillTrim(batch, o.write, o.log.end)
 		}
 	}
 	s.fill(batch, c)
@@ -101,10 +104,10 @@ func (s *Store) compare(o *op) error {
 		}
 		s.logs.learn(st, e)
 	}
-	if e := st.end; !w.Raise && (e.last != w.After || e.fence != w.Fence) {
+	if e := st.end; w.Follows() && (e.last != w.After || e.fence != w.Fence) {
 		return &store.ConflictError{Log: w.Log, Last: e.last, Fence: e.fence}
 	}
-	return nil
+	return w.CheckTrim(st.end.last)
 }
 
 // findPassing looks up the generations of w's passing cells and adds the cells to
@@ -142,7 +145,7 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 			s.fillLog(b, c, o.write)
 		}
 		if o.write.Raise {
-			fillFence(b, o.write.Log, o.log.end.after(o.write).fence)
+			fillFence(b, o.write.Log, o.log.end.after(o.write))
 		}
 		for j := range o.write.Cells {
 			s.fillCell(b, &o.write.Cells[j])
@@ -176,11 +179,41 @@ func (s *Store) fillLog(b *crdb.Batch, c *commit, w *store.Write) {
 	}
 }
 
-func fillFence(b *crdb.Batch, log store.Log, fence uint64) {
-	d := b.SetDeferred(logKeyLen(log), fenceBytes)
+// fillFence puts the fence of a log that is to be as e, and up to where it is trimmed, into b.
+func fillFence(b *crdb.Batch, log store.Log, e end) {
+	size := fenceBytes
+	if e.trimmed != 0 {
+		size = fenceTrimmedBytes
+	}
+	d := b.SetDeferred(logKeyLen(log), size)
 	putLogKey(d.Key, log, fenceSeq)
-	binary.BigEndian.PutUint64(d.Value, fence)
+	binary.BigEndian.PutUint64(d.Value, e.fence)
+	if e.trimmed != 0 {
+		binary.BigEndian.PutUint64(d.Value[fenceBytes:], uint64(e.trimmed))
+	}
 	d.Finish()
+}
+
+// The value under the key of a log's fence: the fence, and then, if the log was trimmed, up to
+// which seq.
+const (
+	fenceBytes        = 8
+	fenceTrimmedBytes = fenceBytes + seqBytes
+)
+
+// parseFence returns what fillFence has put into value.
+func parseFence(value []byte) (fence uint64, trimmed pim.Seq, err error) {
+	switch len(value) {
+	case fenceTrimmedBytes:
+		trimmed = pim.Seq(binary.BigEndian.Uint64(value[fenceBytes:]))
+		if trimmed == 0 || trimmed == fenceSeq {
+			return 0, 0, errMalformed("fence")
+		}
+	case fenceBytes:
+	default:
+		return 0, 0, errMalformed("fence")
+	}
+	return binary.BigEndian.Uint64(value), trimmed, nil
 }
 
 // takeStream gives c a stream for chunks that are kept apart, if it has none yet, and

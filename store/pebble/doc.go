@@ -1,7 +1,7 @@
 // Package pebble is the storage engine inside the server's process, on
 // CockroachDB's Pebble. It keeps logs and cells in one directory.
 //
-// # Layout, version 3 (2026-11-28)
+// # Layout, version 4 (2026-11-29)
 //
 // A commit carries out the writes that one committer has taken from a queue. It is one
 // batch of Pebble's and at most one fsync; a commit that meets the move of a passing
@@ -9,10 +9,10 @@
 // is. Numbers in keys are big-endian, so keys sort by number.
 //
 //	key                                          value
-//	0x00                                         "3", the version of this layout
+//	0x00                                         "4", the version of this layout
 //	0x01                                         operand, whose version is the age
 //	'l' len(log) log lastseq:8                   chunk, or reference to one
-//	'l' len(log) log 2^64-1:8                    fence:8
+//	'l' len(log) log 2^64-1:8                    fence:8, or fence:8 trimmed:8
 //	'v' stream:1 number:8                        chunk
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
@@ -38,6 +38,10 @@
 //     chunks, so one seek finds both. Stores have fences since 2026-11-29; an earlier pim
 //     does not see them, and does no harm, because it is the only writer.
 //
+//   - To trim a log is to delete its first chunks, see trim.go. Up to which seq it is trimmed
+//     stands behind its fence, and is 0 where it is missing. If no chunk is left, that is the
+//     log's last seq.
+//
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
 //     equal versions the greater value. So a write needs no read.
@@ -56,9 +60,10 @@
 //     An operand of a passing cell may also be a 0 byte and a uvarint version: the cell
 //     is forgotten up to that version.
 //
-// Version 1 had no passing partitions, and version 2 kept no chunks apart. Open reads
-// their stores and marks them as version 3. From then on an earlier pim refuses them,
-// because it would not see what they hold there.
+// Version 1 had no passing partitions, version 2 kept no chunks apart, and in version 3 no log
+// was trimmed. Open reads their stores and marks them as version 4. From then on an earlier
+// pim refuses them, because it would not see what they hold there. It would take a log with no
+// record left for a new one, and use its seqs again.
 //
 // Pebble's own files are in the format FormatValueSeparation.
 //

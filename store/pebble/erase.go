@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	crdb "github.com/cockroachdb/pebble/v2"
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 )
 
@@ -15,23 +16,33 @@ import (
 // chunk that is kept apart is written out of the order of its stream, so the tables of a store
 // with very many erasures overlap more, see separate.go.
 
-// fillErasures puts the erasures of w into b. After an error it puts none.
-func (s *Store) fillErasures(b *crdb.Batch, w *store.Write) error {
+// fillErasures puts the erasures of w, whose log is as e, into b. After an error it puts none.
+func (s *Store) fillErasures(b *crdb.Batch, w *store.Write, e end) error {
 	erase := slices.SortedStableFunc(slices.Values(w.Erase), func(x, y store.Erasure) int { return cmp.Compare(x.Seq, y.Seq) })
+	for len(erase) > 0 && erase[0].Seq <= e.trimmed {
+		erase = erase[1:]
+	}
+	if len(erase) == 0 {
+		return nil
+	}
 	chunks, err := s.erase(w.Log, erase)
 	if err != nil {
 		return s.readError("erase from "+string(w.Log), err)
 	}
 	for _, c := range chunks {
-		d := b.SetDeferred(len(c.key), len(c.value))
-		copy(d.Key, c.key)
-		copy(d.Value, c.value)
-		d.Finish() // fails only in a batch with an index
+		c.fill(b)
 	}
 	return nil
 }
 
 type keyValue struct{ key, value []byte }
+
+func (c *keyValue) fill(b *crdb.Batch) {
+	d := b.SetDeferred(len(c.key), len(c.value))
+	copy(d.Key, c.key)
+	copy(d.Value, c.value)
+	d.Finish() // fails only in a batch with an index
+}
 
 // erase returns the chunks of log that erasures change, as they will be. The erasures ascend.
 func (s *Store) erase(log store.Log, erasures []store.Erasure) (chunks []keyValue, err error) {
@@ -59,13 +70,27 @@ func (s *Store) erase(log store.Log, erasures []store.Erasure) (chunks []keyValu
 
 // eraseIn returns the chunk at which it stands, as it will be. All erasures are of the chunk.
 func (s *Store) eraseIn(it *crdb.Iterator, erasures []store.Erasure) (keyValue, error) {
+	return s.rewrite(it, func(first pim.Seq, records [][]byte) ([][]byte, error) {
+		if first > erasures[0].Seq {
+			return nil, errMalformed("log: it has a hole")
+		}
+		for _, e := range erasures {
+			records[e.Seq-first] = e.Rest
+		}
+		return records, nil
+	})
+}
+
+// rewrite returns the chunk at which it stands with other records, and the key under which it
+// lies. change gets the chunk's records and the seq of the first one.
+func (s *Store) rewrite(it *crdb.Iterator, change func(first pim.Seq, records [][]byte) ([][]byte, error)) (keyValue, error) {
 	value, err := it.ValueAndErr()
 	if err != nil {
 		return keyValue{}, err
 	}
-	key := bytes.Clone(it.Key())
-	if len(value) == referenceBytes && value[0] == 0 {
-		key = append([]byte{prefixValue}, value[1:]...)
+	key, apart := apartKey(value)
+	if !apart {
+		key = bytes.Clone(it.Key())
 	}
 	data, closer, err := s.chunkOf(value)
 	if err != nil {
@@ -76,19 +101,19 @@ func (s *Store) eraseIn(it *crdb.Iterator, erasures []store.Erasure) (keyValue, 
 	if err != nil {
 		return keyValue{}, err
 	}
-	if c.first > erasures[0].Seq {
-		return keyValue{}, errMalformed("log: it has a hole")
-	}
-	records, size := make([][]byte, 0, c.count), uvarintLen(uint64(c.count))
-	for seq := c.first; c.count > 0; seq++ {
+	first, records := c.first, make([][]byte, 0, c.count)
+	for c.count > 0 {
 		r, err := c.next()
 		if err != nil {
 			return keyValue{}, err
 		}
-		for ; len(erasures) > 0 && erasures[0].Seq == seq; erasures = erasures[1:] {
-			r = erasures[0].Rest
-		}
 		records = append(records, r)
+	}
+	if records, err = change(first, records); err != nil {
+		return keyValue{}, err
+	}
+	size := uvarintLen(uint64(len(records)))
+	for _, r := range records {
 		size += uvarintLen(uint64(len(r))) + len(r)
 	}
 	chunk := make([]byte, size)

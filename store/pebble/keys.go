@@ -22,9 +22,8 @@ const (
 )
 
 const (
-	seqBytes   = 8
-	fenceSeq   = ^pim.Seq(0) // a log's fence stands behind its chunks, as if it were one that ends here
-	fenceBytes = 8
+	seqBytes = 8
+	fenceSeq = ^pim.Seq(0) // a log's fence stands behind its chunks, as if it were one that ends here
 )
 
 func logKeyLen(log store.Log) int { return 2 + len(log) + seqBytes }

@@ -18,8 +18,8 @@ import (
 	"github.com/pim-im/pim/store/storetest"
 )
 
-// Clients append to the same logs, raise their fences, write the same cells and read them, all
-// at once. Porcupine looks for an order in which one call after the other would have had the
+// Clients append to the same logs, raise their fences, trim them, write the same cells and read
+// them, all at once. Porcupine looks for an order in which one call after the other would have had the
 // same outcomes. A call has its place in that order between its begin and its outcome. A write
 // of unknown outcome has it at any time after its begin, and the last place is as good as none.
 //
@@ -66,6 +66,9 @@ func TestHistoriesOfBrokenStores(t *testing.T) {
 		{"an append heeds no fence", func(s store.Store) store.Store { return fenceless{s} }},
 		{"an unknown outcome is told as a success", func(s store.Store) store.Store { return sure{loosened(s, 1)} }},
 		{"a log's end is read from a cache", func(s store.Store) store.Store { return &cached{Store: s, ends: map[store.Log]store.Read{}} }},
+		{"a trim takes less than it tells", func(s store.Store) store.Store { return untrimmed{s} }},
+		{"a trim beyond the log's last seq takes all there is", func(s store.Store) store.Store { return lenient{s} }},
+		{"a trim raises the fence", func(s store.Store) store.Store { return fencing{s} }},
 		{"an older version of a cell wins", func(s store.Store) store.Store { return lowest{s} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,20 +103,22 @@ type history struct {
 type logCall struct {
 	append, raise bool
 	after, fence  uint64
+	trim          uint64 // 0: it is no trim
 	records       string
 }
 
-// logOutcome is the outcome of a logCall. What a read or a conflict tells is in last and fence.
+// logOutcome is the outcome of a logCall. What a read or a conflict tells is in last, fence and
+// trimmed.
 type logOutcome struct {
-	unknown, conflict bool
-	last, fence       uint64
-	records           string // there may be more
+	unknown, conflict, invalid bool
+	last, fence, trimmed       uint64
+	records                    string // there may be more
 }
 
-// logState is a log: its records, recordBytes each, and its fence.
+// logState is a log: its records, recordBytes each, its fence, and up to where it was trimmed.
 type logState struct {
-	records string
-	fence   uint64
+	records        string
+	fence, trimmed uint64
 }
 
 const recordBytes = 4
@@ -126,16 +131,21 @@ var logModel = porcupine.Model{
 		fits := c.after == last && c.fence == s.fence
 		switch {
 		case c.raise:
-			return true, logState{s.records, s.fence + 1}
+			return true, logState{s.records, s.fence + 1, s.trimmed}
+		case c.trim > last:
+			return o.invalid || o.unknown, s
+		case c.trim > 0:
+			return !o.invalid, logState{s.records, s.fence, max(s.trimmed, c.trim)}
 		case c.append && o.conflict:
 			return !fits && o.last == last && o.fence == s.fence, s
 		case c.append && fits:
-			return true, logState{s.records + c.records, s.fence}
+			return true, logState{s.records + c.records, s.fence, s.trimmed}
 		case c.append:
 			return o.unknown, s
 		}
-		some := (o.records != "") == (last > 0)
-		return some && o.last == last && o.fence == s.fence && strings.HasPrefix(s.records, o.records), s
+		left := s.records[s.trimmed*recordBytes:]
+		some := (o.records != "") == (left != "")
+		return some && o.last == last && o.fence == s.fence && o.trimmed == s.trimmed && strings.HasPrefix(left, o.records), s
 	},
 }
 
@@ -235,11 +245,13 @@ func (c *client) write() {
 	for _, i := range c.rng.Perm(len(linearLogs))[:1+c.rng.IntN(len(linearLogs))] {
 		end := c.end(linearLogs[i])
 		w := &store.Write{Log: end.Log, After: end.Last, Fence: end.Fence}
-		switch c.rng.IntN(6) {
+		switch c.rng.IntN(8) {
 		case 0:
 			w = &store.Write{Log: end.Log, Raise: true}
 		case 1:
 			w = &store.Write{}
+		case 2:
+			w = &store.Write{Log: end.Log, Trim: end.Last/2 + pim.Seq(c.rng.IntN(3))} // perhaps 0, or beyond the last seq
 		default:
 			for range 1 + c.rng.IntN(2) {
 				c.made++
@@ -286,18 +298,22 @@ func (h *history) wrote(w *store.Write, begun, ended int64) {
 	case errors.Is(w.Err, store.ErrUnknown):
 		h.unknown++
 		o.unknown, ended = true, math.MaxInt64
+	case w.Trim != 0 && pim.KindOf(w.Err) == pim.KindInvalid:
+		o.invalid = true
+	case w.Trim != 0 && pim.KindOf(w.Err) == pim.KindUnavailable: // of the look-up in Loose
+		return
 	case w.Err != nil:
 		panic(w.Err)
 	}
-	if len(w.Records) > 0 || w.Raise {
-		call := logCall{append: !w.Raise, raise: w.Raise, after: uint64(w.After), fence: w.Fence}
+	if w.TouchesLog() {
+		call := logCall{append: w.Follows(), raise: w.Raise, after: uint64(w.After), fence: w.Fence, trim: uint64(w.Trim)}
 		for _, r := range w.Records {
 			call.records += string(r)
 		}
 		h.logs[w.Log] = append(h.logs[w.Log], porcupine.Operation{Input: call, Call: begun, Output: o, Return: ended})
 	}
 	for _, cell := range w.Cells {
-		if !o.conflict { // else it is not written
+		if !o.conflict && !o.invalid { // else it is not written
 			call := cellCall{cell.Version, string(cell.Value)}
 			h.cells[cell.Partition] = append(h.cells[cell.Partition], porcupine.Operation{Input: call, Call: begun, Output: cellCall{}, Return: ended})
 		}
@@ -326,7 +342,7 @@ func (c *client) read() {
 		return
 	}
 	r := &reads[0]
-	o := logOutcome{last: uint64(r.Last), fence: r.Fence}
+	o := logOutcome{last: uint64(r.Last), fence: r.Fence, trimmed: uint64(r.Front) - 1}
 	for _, data := range r.Records {
 		o.records += string(data)
 	}
@@ -360,6 +376,35 @@ type fenceless struct{ store.Store }
 
 func (s fenceless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	changed(s.Store, writes, d, done, func(w *store.Write) { _, w.Fence, _ = store.LogEnd(ctx, s.Store, w.Log) })
+}
+
+// untrimmed trims by half of what it tells.
+type untrimmed struct{ store.Store }
+
+func (s untrimmed) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(s.Store, writes, d, done, func(w *store.Write) { w.Trim /= 2 })
+}
+
+// lenient trims all there is if it is to trim more.
+type lenient struct{ store.Store }
+
+func (s lenient) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(s.Store, writes, d, done, func(w *store.Write) {
+		if last, _, _ := store.LogEnd(ctx, s.Store, w.Log); w.Trim > last {
+			w.Trim = last
+		}
+	})
+}
+
+// fencing raises a log's fence with each trim.
+type fencing struct{ store.Store }
+
+func (s fencing) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(s.Store, writes, d, done, func(w *store.Write) {
+		if w.Trim != 0 {
+			_ = store.Commit(ctx, s.Store, []*store.Write{{Log: w.Log, Raise: true}}, store.Durable)
+		}
+	})
 }
 
 // sure says that a write whose outcome is unknown has taken effect.

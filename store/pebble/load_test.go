@@ -48,20 +48,25 @@ func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {
 }
 
 // ledger holds what a store has told the outside: the records that it acknowledged or
-// that somebody read, and the fences that somebody read.
+// that somebody read, the fences that somebody read, and the trims.
 type ledger struct {
 	mu     sync.Mutex
 	sealed bool
 	logs   map[store.Log]map[pim.Seq]string
 	fences map[store.Log]uint64
-	raises map[store.Log]uint64 // how many were acknowledged
+	raises map[store.Log]uint64  // how many were acknowledged
+	fronts map[store.Log]pim.Seq // that somebody read, or that trims were acknowledged for
+	trims  map[store.Log]pim.Seq // up to which seq trims were begun
 	count  int
 	enough chan struct{} // closed when count reaches until
 	until  int
 }
 
 func newLedger() *ledger {
-	return &ledger{logs: map[store.Log]map[pim.Seq]string{}, fences: map[store.Log]uint64{}, raises: map[store.Log]uint64{}}
+	return &ledger{
+		logs: map[store.Log]map[pim.Seq]string{}, fences: map[store.Log]uint64{}, raises: map[store.Log]uint64{},
+		fronts: map[store.Log]pim.Seq{}, trims: map[store.Log]pim.Seq{},
+	}
 }
 
 // expect makes the ledger close the channel that it returns after n more
@@ -106,6 +111,21 @@ func (l *ledger) noteRaise(log store.Log) {
 	}
 }
 
+func (l *ledger) noteFront(log store.Log, front pim.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.sealed {
+		l.fronts[log] = max(l.fronts[log], front)
+	}
+}
+
+// noteTrim notes a trim that begins. It may take effect although the ledger is sealed.
+func (l *ledger) noteTrim(log store.Log, upTo pim.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trims[log] = max(l.trims[log], upTo)
+}
+
 // seal makes the ledger ignore all later notes, and calls at.
 func (l *ledger) seal(at func()) {
 	l.mu.Lock()
@@ -118,8 +138,8 @@ func (l *ledger) seal(at func()) {
 // version is the log's last seq.
 func head(log store.Log) store.Partition { return "heads/" + store.Partition(log) }
 
-// holdsIn checks that a store has all records and fences of the ledger, and that each log
-// is dense and has the cell of its last append.
+// holdsIn checks that a store has all records, fences and fronts of the ledger, and that each
+// log is dense from its front on and has the cell of its last append.
 func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 	t.Helper()
 	ctx := context.Background()
@@ -131,21 +151,29 @@ func (l *ledger) holdsIn(t testing.TB, s store.Store) {
 		if fence < max(l.fences[log], l.raises[log]) {
 			t.Fatalf("log %s has the fence %d, the outside knows of %d and %d raises", log, fence, l.fences[log], l.raises[log])
 		}
-		records, err := store.ReadLog(ctx, s, log, 1, 0, store.Limit{Records: 1 << 30, Bytes: 1 << 30})
-		if err != nil || len(records) != int(last) {
-			t.Fatalf("log %s: its last is %d, it holds %d, %v", log, last, len(records), err)
+		reads := []store.Read{{Log: log, From: 1, Limit: store.Limit{Records: 1 << 30, Bytes: 1 << 30}, WithLast: true}}
+		err = s.Read(ctx, reads)
+		records, front := reads[0].Records, reads[0].Front
+		if err != nil || reads[0].First != front || front+pim.Seq(len(records)) != last+1 {
+			t.Fatalf("log %s: its front is %d and its last %d, it holds %d from %d, %v", log, front, last, len(records), reads[0].First, err)
+		}
+		if front < l.fronts[log] || front > l.trims[log]+1 {
+			t.Fatalf("log %s has the front %d, the outside knows of %d and of trims up to %d", log, front, l.fronts[log], l.trims[log])
 		}
 		for seq, want := range acked {
-			if int(seq) > len(records) {
+			if seq > last {
 				t.Fatalf("log %s ends at %d, the outside knows of %d", log, last, seq)
 			}
-			if got := string(records[seq-1]); got != want {
+			if seq < front {
+				continue
+			}
+			if got := string(records[seq-front]); got != want {
 				t.Fatalf("log %s at %d: %.40q, the outside knows of %.40q", log, seq, got, want)
 			}
 		}
 		for i, r := range records {
-			if want := fmt.Sprintf("%s %d ", log, i+1); !strings.HasPrefix(string(r), want) {
-				t.Fatalf("log %s at %d: %.40q", log, i+1, r)
+			if want := fmt.Sprintf("%s %d ", log, front+pim.Seq(i)); !strings.HasPrefix(string(r), want) {
+				t.Fatalf("log %s at %d: %.40q", log, front+pim.Seq(i), r)
 			}
 		}
 		cell, _, err := store.Lookup(ctx, s, head(log), "head")
@@ -210,6 +238,11 @@ func (d *load) commit(c int) {
 		if rng.IntN(4) == 0 {
 			writes = append(writes, &store.Write{Log: logs[0], Raise: true})
 		}
+		if log := logs[rng.IntN(len(logs))]; last[log] > 0 && rng.IntN(4) == 0 {
+			upTo := 1 + pim.Seq(rng.Uint64N(uint64(last[log])))
+			d.noteTrim(log, upTo)
+			writes = append(writes, &store.Write{Log: log, Trim: upTo})
+		}
 		if err := store.Commit(ctx, d.s, writes, store.Durable); err != nil && !d.typed(err) {
 			return
 		}
@@ -218,6 +251,8 @@ func (d *load) commit(c int) {
 			switch {
 			case w.Err == nil && w.Raise: // the next append learns the fence from its conflict
 				d.noteRaise(w.Log)
+			case w.Err == nil && w.Trim != 0:
+				d.noteFront(w.Log, w.Trim+1)
 			case w.Err == nil:
 				last[w.Log] = w.After + pim.Seq(len(w.Records))
 				d.note(w.Log, w.After+1, w.Records)
@@ -270,10 +305,15 @@ func (d *load) read() {
 	log := store.Log(d.prefix + "shared")
 	var next pim.Seq = 1
 	for !d.stopped() {
-		records, err := store.ReadLog(ctx, d.s, log, next, 0, store.Limit{Records: 100, Bytes: 1 << 20})
-		if err != nil {
+		reads := []store.Read{{Log: log, From: next, Limit: store.Limit{Records: 100, Bytes: 1 << 20}}}
+		if err := d.s.Read(ctx, reads); err != nil {
 			d.typed(err)
 			return
+		}
+		records := reads[0].Records
+		if reads[0].First > next {
+			next = reads[0].First
+			d.noteFront(log, next)
 		}
 		if len(records) > 0 {
 			d.note(log, next, records)

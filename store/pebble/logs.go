@@ -10,15 +10,17 @@ import (
 )
 
 // logs stands between Pebble's logs and their readers, because Pebble shows a write
-// before its fsync. For each log with a write under way, an append or the raise of its
-// fence, it holds the end that is durable. A commit claims a log before it writes to it;
+// before its fsync. For each log with a write under way, an append, the raise of its
+// fence or a trim, it holds the end that is durable. A commit claims a log before it writes to it;
 // the claim also orders the writes to one log.
 //
 //   - A commit holds a claim from before it looks up the log's end until its write is
 //     durable or was refused.
-//   - While a write is applied but not durable, readers see the end before it.
+//   - While a write is applied but not durable, readers see the end before it. A trim that is
+//     applied has taken its records away; their readers wait until it is durable.
 //   - If a write was applied and its fsync failed, readers see the end before it until
-//     the next Open, which will find the write or not.
+//     the next Open, which will find the write or not. A read of records that such a trim has
+//     taken away fails.
 //   - If a log's applied is not set after an iterator was made, all that the iterator
 //     shows of the log is durable: see shown.
 //
@@ -41,18 +43,21 @@ type logState struct {
 	released chan struct{} // closed when the owner releases the log; nil if nobody waits
 }
 
-// end is where a log ends.
+// end is where a log ends, and where it begins.
 type end struct {
-	last  pim.Seq
-	fence uint64
+	last    pim.Seq
+	fence   uint64
+	trimmed pim.Seq // the records up to this seq were trimmed
 }
 
 // after returns the end of the log after w, which takes effect at e.
 func (e end) after(w *store.Write) end {
 	if w.Raise {
-		return end{e.last, e.fence + 1}
+		e.fence++
 	}
-	return end{e.last + pim.Seq(len(w.Records)), e.fence}
+	e.last += pim.Seq(len(w.Records))
+	e.trimmed = max(e.trimmed, w.Trim)
+	return e
 }
 
 func newLogs(bound int) *logs {
@@ -168,22 +173,30 @@ func (l *logs) end(name string) (e end, ok bool) {
 
 // shown returns up to which seq a reader may see a log through an iterator that it made
 // before the call. A write is noted as applied before an iterator can show it. So if none is
-// noted now, all appends that the iterator shows are durable. If the record at from is being
-// appended, shown also returns a channel to wait for.
-func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struct{}) {
+// noted now, all writes that the iterator shows are durable. If the record at from is being
+// appended or trimmed, shown also returns a channel to wait for. If nobody knows whether the
+// record was trimmed, it returns errInDoubt.
+func (l *logs) shown(name string, from pim.Seq) (last pim.Seq, wait <-chan struct{}, err error) {
 	const all = ^pim.Seq(0)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	st := l.table[name]
+	if st == nil || !st.applied {
+		return all, nil, nil
+	}
+	appended := from > st.end.last && from <= st.next.last
+	trimmed := from > st.end.trimmed && from <= st.next.trimmed
 	switch {
-	case st == nil || !st.applied:
-		return all, nil
-	case !st.lost && from > st.end.last && from <= st.next.last:
-		return st.end.last, st.wait()
+	case st.lost && trimmed:
+		return 0, nil, errInDoubt
+	case !st.lost && (appended || trimmed):
+		return st.end.last, st.wait(), nil
 	default:
-		return st.end.last, nil
+		return st.end.last, nil, nil
 	}
 }
+
+var errInDoubt = pim.Errorf(pim.KindUnavailable, "the store failed while trimming: nobody knows whether the record is left until the store is opened again")
 
 // await waits until done is closed, or until ctx ends and then returns ctx's error.
 func await(ctx context.Context, done <-chan struct{}) error {

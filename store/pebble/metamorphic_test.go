@@ -22,25 +22,28 @@ import (
 // TestLikeMemory makes the same random calls to a store and to storetest.Memory, and
 // closes, crashes, flushes and compacts the store in between. Both must give the same
 // answers.
-func TestLikeMemory(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory(), gone: map[[2]string]uint64{}}
-		m.open()
-		t.Repeat(map[string]func(*rapid.T){
-			"commit":  m.commit,
-			"relaxed": m.relaxed,
-			"read":    m.read,
-			"last":    m.last,
-			"get":     m.get,
-			"list":    m.list,
-			"reopen":  m.reopen,
-			"crash":   m.crash,
-			"flush":   m.flush,
-			"compact": m.compact,
-			"move":    m.move,
-		})
-		m.closes()
+func TestLikeMemory(t *testing.T) { rapid.Check(t, likeMemory) }
+
+// FuzzLikeMemory lets the fuzzer choose the calls of TestLikeMemory.
+func FuzzLikeMemory(f *testing.F) { f.Fuzz(rapid.MakeFuzz(likeMemory)) }
+
+func likeMemory(t *rapid.T) {
+	m := &twins{T: t, fs: vfs.NewCrashableMem(), model: storetest.NewMemory(), gone: map[[2]string]uint64{}}
+	m.open()
+	t.Repeat(map[string]func(*rapid.T){
+		"commit":  m.commit,
+		"relaxed": m.relaxed,
+		"read":    m.read,
+		"last":    m.last,
+		"get":     m.get,
+		"list":    m.list,
+		"reopen":  m.reopen,
+		"crash":   m.crash,
+		"flush":   m.flush,
+		"compact": m.compact,
+		"move":    m.move,
 	})
+	m.closes()
 }
 
 // twins is a store and its model.
@@ -87,7 +90,9 @@ var (
 	value     = rapid.SampledFrom([]string{"", "\x00", "a", "ab", "\xff"})
 	version   = rapid.SampledFrom([]uint64{0, 1, 2, 127, 128, 1 << 62, store.MaxVersion})
 	expiry    = rapid.SampledFrom([]time.Duration{0, 0, 0, time.Hour, 8 * 24 * time.Hour, 300 * 24 * time.Hour})
-	position  = rapid.Custom(func(t *rapid.T) pim.Seq { return pim.Seq(rapid.IntRange(0, 40).Draw(t, "seq")) })
+	position  = rapid.Custom(func(t *rapid.T) pim.Seq {
+		return pim.Seq(rapid.OneOf(rapid.IntRange(0, 40), rapid.IntRange(0, 1000)).Draw(t, "seq"))
+	})
 	cellWrite = rapid.Custom(func(t *rapid.T) store.CellWrite {
 		c := store.CellWrite{Partition: partition.Draw(t, "partition")}
 		c.Key, c.Version, c.Value = cellKey.Draw(t, "key"), version.Draw(t, "version"), []byte(value.Draw(t, "value"))
@@ -110,6 +115,11 @@ func (m *twins) write(t *rapid.T) *store.Write {
 		w.After, w.Fence = position.Draw(t, "after"), rapid.Uint64Range(0, 3).Draw(t, "fence")
 	}
 	if w.Raise = rapid.IntRange(0, 9).Draw(t, "raise") == 0; w.Raise {
+		return w
+	}
+	if rapid.IntRange(0, 7).Draw(t, "trim") == 0 {
+		last, _, _ := store.LogEnd(context.Background(), m.model, w.Log)
+		w.Trim = pim.Seq(rapid.Uint64Range(0, uint64(last)+1).Draw(t, "up to")) // last+1 is invalid, 0 is no trim
 		return w
 	}
 	for i := range rapid.SampledFrom([]int{0, 1, 1, 2, 5, 300}).Draw(t, "records") {
@@ -213,7 +223,7 @@ func (m *twins) read(t *rapid.T) {
 	want := slices.Clone(got)
 	gotErr, wantErr := m.store.Read(context.Background(), got), m.model.Read(context.Background(), want)
 	if r, w := &got[0], &want[0]; wantErr == nil {
-		m.same("read", fmt.Sprint(r.First, r.Records, r.Last, r.Fence), gotErr, fmt.Sprint(w.First, w.Records, w.Last, w.Fence), nil)
+		m.same("read", fmt.Sprint(r.First, r.Records, r.Last, r.Fence, r.Front), gotErr, fmt.Sprint(w.First, w.Records, w.Last, w.Fence, w.Front), nil)
 		return
 	}
 	m.same("read", nil, gotErr, nil, wantErr)

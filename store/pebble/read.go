@@ -1,8 +1,9 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
+	"errors"
 
 	crdb "github.com/cockroachdb/pebble/v2"
 	"github.com/pim-im/pim"
@@ -10,7 +11,7 @@ import (
 )
 
 // Read implements store.Store. It reads one log after the other. If the record at From is
-// just being appended, Read waits for the fsync.
+// just being appended or trimmed, Read waits for the fsync.
 func (s *Store) Read(ctx context.Context, reads []store.Read) error {
 	err := s.enterRead(ctx, store.CheckBatch(len(reads)))
 	if err == nil {
@@ -22,7 +23,7 @@ func (s *Store) Read(ctx context.Context, reads []store.Read) error {
 		if err == nil {
 			err = ctx.Err()
 		}
-		r.First, r.Records, r.Last, r.Fence, r.Err = 0, nil, 0, 0, err
+		r.First, r.Records, r.Last, r.Fence, r.Front, r.Err = 0, nil, 0, 0, 0, err
 		if err == nil {
 			r.Err = s.readLog(ctx, r)
 		}
@@ -44,17 +45,17 @@ func (s *Store) readLog(ctx context.Context, r *store.Read) error {
 	}
 	for {
 		var e end
-		upTo := to
+		first, upTo := from, to
 		if r.WithLast { // before the records, so that none of them is beyond it
 			var err error
 			if e, err = s.logEnd(r.Log); err != nil {
 				return s.readError("last of "+string(r.Log), err)
 			}
-			upTo = min(to, e.last)
+			first, upTo = max(from, e.trimmed+1), min(to, e.last)
 		}
 		var records [][]byte
 		if r.Limit != (store.Limit{}) {
-			some, wait, err := s.read(r.Log, from, upTo, r.Limit)
+			begin, some, wait, err := s.read(r.Log, first, upTo, r.Limit)
 			if err != nil {
 				return s.readError("read "+string(r.Log), err)
 			}
@@ -64,27 +65,65 @@ func (s *Store) readLog(ctx context.Context, r *store.Read) error {
 				}
 				continue
 			}
-			records = some
+			if r.WithLast && begin != first {
+				continue // the log was trimmed after e was read
+			}
+			first, records = begin, some
 		}
-		r.First, r.Records, r.Last, r.Fence = from, records, e.last, e.fence
+		r.First, r.Records = first, records
+		if r.WithLast {
+			r.Last, r.Fence, r.Front = e.last, e.fence, e.trimmed+1
+		}
 		return nil
 	}
 }
 
-// read returns the durable records, or a channel to wait for before the next try.
-func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, <-chan struct{}, error) {
+// read returns the durable records from..to, or from the log's front on if from is before that,
+// and the seq of the first one. Or it returns a channel to wait for before the next try.
+func (s *Store) read(log store.Log, from, to pim.Seq, limit store.Limit) (first pim.Seq, records [][]byte, wait <-chan struct{}, err error) {
+	for {
+		records, wait, err = s.readFrom(log, from, to, limit)
+		var missing *notThere
+		if !errors.As(err, &missing) {
+			return from, records, wait, err
+		}
+		// If a trim took it while it was being read, the trim is noted as applied or is durable.
+		if _, wait, err = s.logs.shown(string(log), from); wait != nil || err != nil {
+			return 0, nil, wait, err
+		}
+		e, err := s.logEnd(log)
+		if err != nil {
+			return 0, nil, nil, err
+		}
+		if e.trimmed < from {
+			return from, nil, nil, missing.malformed
+		}
+		from = e.trimmed + 1
+	}
+}
+
+// notThere is the error of a read for which a record is not there: it was trimmed, or there is
+// no chunk from it on (then malformed is nil), or the log is malformed.
+type notThere struct{ malformed error }
+
+func (e *notThere) Error() string { return "a record is not there" }
+
+// readFrom is read, but for a log that has the record at from. It returns a *notThere if not.
+func (s *Store) readFrom(log store.Log, from, to pim.Seq, limit store.Limit) ([][]byte, <-chan struct{}, error) {
 	it, err := s.logIter(log, from, false)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer it.Close()
-	last, wait := s.logs.shown(string(log), from)
-	if wait != nil {
-		return nil, wait, nil
+	last, wait, err := s.logs.shown(string(log), from)
+	if wait != nil || err != nil {
+		return nil, wait, err
 	}
-	to = min(to, last)
+	if to = min(to, last); from > to || !it.First() {
+		return nil, nil, cmp.Or(it.Error(), error(&notThere{}))
+	}
 	var records [][]byte
-	for ok := from <= to && it.First(); ok && from <= to; ok = it.Next() {
+	for ok := true; ok && from <= to; ok = it.Next() {
 		var full bool
 		end := chunkEnd(it.Key())
 		records, full, err = s.readChunk(records, it, from, min(to, end), &limit)
@@ -106,7 +145,10 @@ func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq,
 	if err != nil {
 		return nil, false, err
 	}
-	value, closer, err := s.chunkOf(value)
+	value, closer, err := s.chunkOf(value) // perhaps a later one than the iterator shows
+	if err == errGone {
+		err = &notThere{err}
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -116,7 +158,7 @@ func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq,
 		return nil, false, err
 	}
 	if c.first > from || len(records) > 0 && c.first != from {
-		return nil, false, errMalformed("log: it has a hole")
+		return nil, false, &notThere{errMalformed("log: it has a hole")}
 	}
 	return c.take(records, from, to, limit)
 }
@@ -180,12 +222,12 @@ func (s *Store) seekEnd(log store.Log) (e end, err error) {
 		if err != nil {
 			return end{}, err
 		}
-		if len(value) != fenceBytes {
-			return end{}, errMalformed("fence")
+		if e.fence, e.trimmed, err = parseFence(value); err != nil {
+			return end{}, err
 		}
-		e.fence = binary.BigEndian.Uint64(value)
 		ok = it.Prev()
 	}
+	e.last = e.trimmed // if no record is left
 	if ok {
 		e.last = chunkEnd(it.Key())
 	}

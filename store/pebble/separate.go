@@ -98,18 +98,30 @@ func putReference(dst []byte, stream byte, number uint64) {
 	dst[0] = 0
 }
 
+// apartKey returns the key of the chunk that value, from under a log's key, refers to. ok is
+// false if value is no reference.
+func apartKey(value []byte) (key []byte, ok bool) {
+	if len(value) != referenceBytes || value[0] != 0 {
+		return nil, false
+	}
+	return append([]byte{prefixValue}, value[1:]...), true
+}
+
+const errGone = errMalformed("log: a chunk that was kept apart is not there")
+
 // chunkOf returns the chunk that value, from under a log's key, holds or refers to. The
 // caller may read the chunk until it closes closer.
 func (s *Store) chunkOf(value []byte) (chunk []byte, closer io.Closer, err error) {
 	if len(value) == 0 || value[0] != 0 {
 		return value, io.NopCloser(nil), nil
 	}
-	if len(value) != referenceBytes {
+	key, ok := apartKey(value)
+	if !ok {
 		return nil, nil, errChunk
 	}
-	chunk, closer, err = s.db.Get(append([]byte{prefixValue}, value[1:]...))
+	chunk, closer, err = s.db.Get(key)
 	if errors.Is(err, crdb.ErrNotFound) {
-		return nil, nil, errMalformed("log: a chunk that was kept apart is not there")
+		return nil, nil, errGone
 	}
 	return chunk, closer, err
 }

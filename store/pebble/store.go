@@ -158,11 +158,11 @@ func (s *Store) isIncomplete(err error) bool {
 }
 
 // formatVersion is the version of the layout that the package documentation
-// describes. Stores of formatsBefore only lack keys that this version has, so Open
+// describes. Stores of formatsBefore only lack what this version has, so Open
 // makes them stores of formatVersion by writing the version.
-const formatVersion = "3"
+const formatVersion = "4"
 
-var formatsBefore = []string{"1", "2"}
+var formatsBefore = []string{"1", "2", "3"}
 
 // checkFormat refuses a store of another layout, and writes formatVersion into a new
 // store and into one of formatsBefore.

@@ -122,18 +122,18 @@ func unhealthy(s *pebble.Store, done <-chan struct{}) <-chan struct{} {
 func TestAnotherLayoutIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "db", small(fs))
-	if err := s.SetFormat("4"); err != nil {
+	if err := s.SetFormat("5"); err != nil {
 		t.Fatal(err)
 	}
 	closes(t, s)
-	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnsupported || !strings.Contains(err.Error(), `"4"`) {
+	if _, err := pebble.Open("db", small(fs)); pim.KindOf(err) != pim.KindUnsupported || !strings.Contains(err.Error(), `"5"`) {
 		t.Fatalf("open: %v", err)
 	}
 }
 
 // Open reads stores of earlier layouts, and marks them as stores of the present layout.
 func TestTheLayoutsBefore(t *testing.T) {
-	for _, version := range []string{"1", "2"} {
+	for _, version := range []string{"1", "2", "3"} {
 		fs := vfs.NewMem()
 		s := open(t, "db", small(fs))
 		appends(t, s, "log", 0, "one")
@@ -147,7 +147,7 @@ func TestTheLayoutsBefore(t *testing.T) {
 			t.Errorf("the log ends at %d, %v", last, err)
 		}
 		commitCell(t, s, "~p", "k", 1)
-		if format := s.Format(); format != "3" {
+		if format := s.Format(); format != "4" {
 			t.Errorf("the layout is %q", format)
 		}
 		closes(t, s)

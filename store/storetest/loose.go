@@ -34,8 +34,8 @@ type lateWrite struct {
 // Loose wraps s so that it behaves like a distributed engine. Begin returns before or after
 // the outcomes are known. The writes of a Begin take effect one after the other, in any order,
 // and their outcomes come in another order. The erasures of a write take effect one by one,
-// after its append, and then its cells, before its fence is raised. Other callers run in
-// between. A read may return fewer records than would fit.
+// after its append, and then its cells, before its fence is raised or its log trimmed. Other
+// callers run in between. A read may return fewer records than would fit.
 //
 // Once FailRate is set, a write may end with ErrUnknown. Then nothing of it has taken effect,
 // or its first steps, or all of it. What is missing comes before a later call, in steps between
@@ -113,11 +113,20 @@ func (l *Loosened) carryOut(ctx context.Context, rng *rand.Rand, writes []*store
 }
 
 // write carries out one write step by step: the append, then each erasure, then each cell, then
-// the raise of the fence. If the answer is to be lost, write stops before a random step, or after
+// the raise of the fence, or the trim. If the answer is to be lost, write stops before a random step, or after
 // the last one.
 func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d store.Durability) error {
 	if err := w.Check(d); err != nil {
 		return err
+	}
+	if w.Trim != 0 {
+		last, _, err := store.LogEnd(ctx, l.Store, w.Log)
+		if err == nil {
+			err = w.CheckTrim(last)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	var steps []*store.Write
 	if len(w.Records) > 0 || len(w.Erase) == 0 {
@@ -133,6 +142,9 @@ func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d 
 	}
 	if w.Raise {
 		steps = append(steps, &store.Write{Log: w.Log, Raise: true})
+	}
+	if w.Trim != 0 {
+		steps = append(steps, &store.Write{Log: w.Log, Trim: w.Trim})
 	}
 	lost := -1 // the step before which the answer is lost; len(steps): after the last one; -1: it is not lost
 	if rng.Float64() < l.failRate() {
@@ -253,7 +265,7 @@ func (l *Loosened) Read(ctx context.Context, reads []store.Read) error {
 	for i := range reads {
 		r := &reads[i]
 		if r.Err == nil && l.unanswered() {
-			r.First, r.Records, r.Last, r.Err = 0, nil, 0, errNoAnswer
+			r.First, r.Records, r.Last, r.Fence, r.Front, r.Err = 0, nil, 0, 0, 0, errNoAnswer
 		}
 		if len(r.Records) > 1 {
 			r.Records = r.Records[:l.cut(len(r.Records))]

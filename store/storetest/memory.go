@@ -16,8 +16,9 @@ import (
 type Memory struct {
 	mu       sync.Mutex
 	closed   bool
-	logs     map[store.Log][][]byte
+	logs     map[store.Log][][]byte // trimmed records are nil
 	fences   map[store.Log]uint64
+	trimmed  map[store.Log]pim.Seq
 	cells    map[store.Partition]map[string]store.Cell
 	gone     map[store.Partition]map[string]uint64 // the version up to which a cell was forgotten
 	expiring map[store.Partition]map[string]store.Cell
@@ -30,6 +31,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		logs:     map[store.Log][][]byte{},
 		fences:   map[store.Log]uint64{},
+		trimmed:  map[store.Log]pim.Seq{},
 		cells:    map[store.Partition]map[string]store.Cell{},
 		gone:     map[store.Partition]map[string]uint64{},
 		expiring: map[store.Partition]map[string]store.Cell{},
@@ -67,7 +69,10 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 		return err
 	}
 	defer m.mu.Unlock()
-	if len(w.Records)+len(w.Erase) > 0 {
+	if err := w.CheckTrim(pim.Seq(len(m.logs[w.Log]))); err != nil {
+		return err
+	}
+	if w.Follows() {
 		if last, fence := pim.Seq(len(m.logs[w.Log])), m.fences[w.Log]; last != w.After || fence != w.Fence {
 			return &store.ConflictError{Log: w.Log, Last: last, Fence: fence}
 		}
@@ -75,7 +80,9 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 			m.logs[w.Log] = append(m.logs[w.Log], bytes.Clone(r))
 		}
 		for _, e := range w.Erase {
-			m.logs[w.Log][e.Seq-1] = bytes.Clone(e.Rest)
+			if e.Seq > m.trimmed[w.Log] {
+				m.logs[w.Log][e.Seq-1] = bytes.Clone(e.Rest)
+			}
 		}
 	}
 	for i := range w.Cells {
@@ -83,6 +90,10 @@ func (m *Memory) write(ctx context.Context, w *store.Write, d store.Durability) 
 	}
 	if w.Raise {
 		m.fences[w.Log]++
+	}
+	for m.trimmed[w.Log] < w.Trim {
+		m.logs[w.Log][m.trimmed[w.Log]] = nil
+		m.trimmed[w.Log]++
 	}
 	return nil
 }
@@ -118,7 +129,7 @@ func (m *Memory) Read(ctx context.Context, reads []store.Read) error {
 	first := tooMany
 	for i := range reads {
 		r := &reads[i]
-		r.First, r.Records, r.Last, r.Fence = 0, nil, 0, 0
+		r.First, r.Records, r.Last, r.Fence, r.Front = 0, nil, 0, 0, 0
 		if r.Err = m.read(ctx, tooMany, r); first == nil {
 			first = r.Err
 		}
@@ -132,10 +143,11 @@ func (m *Memory) read(ctx context.Context, tooMany error, r *store.Read) error {
 	}
 	defer m.mu.Unlock()
 	log := m.logs[r.Log]
-	r.First = max(r.From, 1)
+	front := m.trimmed[r.Log] + 1
+	r.First = max(r.From, front)
 	to := pim.Seq(len(log))
 	if r.WithLast {
-		r.Last, r.Fence = to, m.fences[r.Log]
+		r.Last, r.Fence, r.Front = to, m.fences[r.Log], front
 	}
 	if r.To != 0 {
 		to = min(to, r.To)

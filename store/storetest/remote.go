@@ -264,10 +264,10 @@ func (r *remote) Read(ctx context.Context, reads []store.Read) error {
 	first := err
 	for i := range reads {
 		x := &reads[i]
-		x.First, x.Records, x.Last, x.Fence, x.Err = 0, nil, 0, 0, err
+		x.First, x.Records, x.Last, x.Fence, x.Front, x.Err = 0, nil, 0, 0, 0, err
 		if err == nil {
 			done := &a.Reads[i]
-			x.First, x.Records, x.Last, x.Fence = done.First, done.Records, done.Last, done.Fence
+			x.First, x.Records, x.Last, x.Fence, x.Front = done.First, done.Records, done.Last, done.Fence, done.Front
 			if a.Faults[i].Text != "" {
 				x.Err = a.Faults[i].err()
 			}

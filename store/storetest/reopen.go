@@ -14,8 +14,8 @@ func (s *suite) again() {
 	s.store, s.ended = s.reopen(), false
 }
 
-// opensAgain closes the store and opens it again, several times. Records, erasures, fences and
-// cells are as they were, also those of relaxed writes. Appends go on.
+// opensAgain closes the store and opens it again, several times. Records, erasures, fences, fronts
+// and cells are as they were, also those of relaxed writes. Appends go on.
 func (s *suite) opensAgain() {
 	if s.reopen == nil {
 		s.Skip("the engine keeps nothing over a Close")
@@ -32,6 +32,8 @@ func (s *suite) opensAgain() {
 		erased.Fence = fence
 		want[round*300+6] = erased.Erase[0].Rest
 		s.commits(erased)
+		front := pim.Seq(round*250 + 1)
+		s.commits(trim("log", front-1))
 		if round%2 == 0 {
 			s.commits(raise("log"))
 			fence = s.fence("log", pim.Seq(len(want)))
@@ -41,13 +43,17 @@ func (s *suite) opensAgain() {
 			s.Fatal(err)
 		}
 		s.again()
-		if f := s.fence("log", pim.Seq(len(want))); f != fence {
-			s.Fatalf("the fence was %d, it is %d", fence, f)
-		}
-		s.reads("log", 1, 0, much, want...)
+		s.begins("log", front, pim.Seq(len(want)), fence, want)
 		s.holds("p", "k", uint64(round+1), "v")
 		s.holds("p", "relaxed", uint64(round+1), "r")
 		s.holds("~p", fmt.Sprint(round), 1, "passes")
 	}
-	s.conflicts(appendTo("log", 0, "x"), pim.Seq(len(want)))
+	last := pim.Seq(len(want))
+	s.commits(trim("log", last))
+	s.again()
+	s.begins("log", last+1, last, fence, want)
+	s.conflicts(appendTo("log", 0, "x"), last)
+	w := appendTo("log", last, "and on")
+	w.Fence = fence
+	s.commits(w)
 }
