@@ -32,14 +32,22 @@ func fill(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, n, 
 	for i := range n {
 		e := pim.Entry{Seq: pim.Seq(i + 1), Anchor: pim.Seq(i + 1), Sender: "x", Device: "d", Payload: make([]byte, size)}
 		w.Records = append(w.Records, wire.AppendEntry(nil, &e))
+		if (i+1)*(size+100)/store.MaxRecordBytes > i*(size+100)/store.MaxRecordBytes {
+			commit(t, s, w)
+			w = &store.Write{Log: w.Log, After: e.Seq}
+		}
 	}
 	if m != nil {
 		w.Cells = append(w.Cells, store.CellWrite{
 			Partition: inbox.Members(c), Cell: store.Cell{Key: "alice", Version: 1, Value: m.Value()},
 		})
 	}
-	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
-		t.Fatal(err)
+	commit(t, s, w)
+}
+
+func commit(t interface{ Fatal(...any) }, s store.Store, w *store.Write) {
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil || w.Err != nil {
+		t.Fatal(err, w.Err)
 	}
 }
 
