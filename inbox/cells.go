@@ -131,6 +131,18 @@ func (m *Membership) Reads(seq pim.Seq) bool {
 	return false
 }
 
+// trim takes the seqs before front, which were trimmed, out of what the user may read.
+func (m *Membership) trim(front pim.Seq) {
+	for len(m.Periods) > 0 {
+		p := &m.Periods[0]
+		if p.To == 0 || p.To >= front {
+			p.From = max(p.From, front)
+			return
+		}
+		m.Periods = m.Periods[1:]
+	}
+}
+
 // firstFrom returns the first seq from seq on that the user may read,
 // math.MaxUint64 if there is none.
 func (m *Membership) firstFrom(seq pim.Seq) pim.Seq {

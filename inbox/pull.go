@@ -42,7 +42,7 @@ type Encoded struct {
 }
 
 // Pull returns one page. Seqs that the page settles but does not hold are not
-// for this user, or, in an own log, are of superseded commands. Errors: KindInvalid,
+// for this user, or were trimmed, or, in an own log, are of superseded commands. Errors: KindInvalid,
 // KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
 	newest, m, err := x.readable(ctx, user, req.Conversation)
@@ -85,7 +85,8 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 }
 
 // Position returns the newest seq of c that user may read, and the count of the entry
-// at seq, up to which the user has read. Errors: KindNotMember; KindInvalid if seq is 0
+// at seq, up to which the user has read. If that entry was trimmed, it is the count of the last
+// one that was. Errors: KindNotMember; KindInvalid if seq is 0
 // or beyond newest, which is returned nevertheless; and the store's.
 func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (newest pim.Seq, count uint64, err error) {
 	newest, _, err = x.readable(ctx, user, c)
@@ -95,19 +96,27 @@ func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.Conversatio
 	if seq == 0 || seq > newest {
 		return newest, 0, pim.Errorf(pim.KindInvalid, "%s has no seq %d, the newest is %d", c, seq, newest)
 	}
-	records, err := store.ReadLog(ctx, x.store, Entries(c), seq, seq, store.Limit{Records: 1, Bytes: pim.MaxFrame})
-	if err != nil {
+	reads := []store.Read{{Log: Entries(c), From: seq, To: newest, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame}}}
+	if err := x.store.Read(ctx, reads); err != nil {
 		return newest, 0, err
 	}
-	if len(records) == 0 {
-		return newest, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
+	r := &reads[0]
+	if len(r.Records) == 0 {
+		if r.First == seq {
+			return newest, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
+		}
+		line, _, err := x.Line(ctx, user, c) // of the newest seq
+		return newest, line.Count, err
 	}
-	e, err := wire.ParseEntry(c, records[0])
+	e, err := wire.ParseEntry(c, r.Records[0])
+	if r.First > seq && e.Kind == pim.EntryMessage {
+		e.Count-- // of the entry before it, the last that was trimmed
+	}
 	return newest, e.Count, err
 }
 
 // readable returns the newest seq of c that user may read, 0 if c is empty, and the
-// user's membership.
+// user's membership, without the periods that were trimmed. The newest seq may be trimmed.
 func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.ConversationID) (pim.Seq, Membership, error) {
 	if err := c.Validate(); err != nil {
 		return 0, Membership{}, err
@@ -117,10 +126,11 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	}
 	// The log's last seq is read before the membership. In the other order the user
 	// could leave in between, and a page would hold entries that came after that.
-	last, _, err := store.LogEnd(ctx, x.store, Entries(c))
-	if err != nil {
+	end := []store.Read{{Log: Entries(c), WithLast: true}}
+	if err := x.store.Read(ctx, end); err != nil {
 		return 0, Membership{}, err
 	}
+	last := end[0].Last
 	m, err := x.membership(ctx, user, c)
 	if err != nil {
 		return 0, Membership{}, err
@@ -128,6 +138,7 @@ func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.Conversatio
 	if n := len(m.Periods); m.Periods[n-1].To != 0 {
 		last = min(last, m.Periods[n-1].To)
 	}
+	m.trim(end[0].Front)
 	return last, m, nil
 }
 
@@ -178,9 +189,15 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 			to = min(to, p.To)
 		}
 		for from <= to {
-			records, err := store.ReadLog(ctx, x.store, Entries(c), from, to, store.Limit{Records: int(to - from + 1), Bytes: max(room, 1)})
-			if err != nil {
+			reads := []store.Read{{
+				Log: Entries(c), From: from, To: to, Limit: store.Limit{Records: int(to - from + 1), Bytes: max(room, 1)},
+			}}
+			if err := x.store.Read(ctx, reads); err != nil {
 				return err
+			}
+			records := reads[0].Records
+			if from = reads[0].First; from > to { // trimmed since readable
+				break
 			}
 			// page.To is at most the last seq that readable read, and the store promises that a
 			// later Read sees that record. So the log is shorter than the membership says.
