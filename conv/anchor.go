@@ -125,6 +125,9 @@ func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at la
 	var failed error
 	server := func(seq pim.Seq) pim.Millis {
 		e, _, err := readEntries(ctx, s, id, seq, seq)
+		if err == errTrimmed {
+			return 0 // long ago
+		}
 		if err != nil {
 			failed = err
 			return 0
@@ -139,9 +142,14 @@ func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at la
 	const page = 256
 	var entries []pim.Entry
 	left := anchorReachBytes
-	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; from += pim.Seq(len(entries)) {
+	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; from = entries[len(entries)-1].Seq + 1 {
 		size := 0
-		entries, size, failed = readPage(ctx, s, id, from, min(from+page-1, end), entries[:0])
+		if entries, size, failed = readPage(ctx, s, id, from, min(from+page-1, end), entries[:0]); failed == errTrimmed {
+			return 0, nil
+		}
+		if failed != nil {
+			break
+		}
 		left -= size
 		for i := range entries {
 			if e := &entries[i]; e.Sender == at.sender && e.OrderTime() > at.local {

@@ -17,16 +17,23 @@ import (
 // effect or not.
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
-	last, fence, err := store.LogEnd(ctx, s.store, inbox.Entries(id))
-	if err != nil {
+	end := []store.Read{{Log: inbox.Entries(id), WithLast: true}}
+	if err := s.store.Read(ctx, end); err != nil {
 		return nil, err
 	}
-	l.fence = fence
+	last, front := end[0].Last, end[0].Front
+	l.fence = end[0].Fence
 	if err := l.loadState(ctx, s.store); err != nil {
 		return nil, err
 	}
 	if last == 0 && l.last == 0 {
 		return l, nil
+	}
+	skipped := front > l.last+1
+	if skipped {
+		if err := l.skip(ctx, s.store, front-1); err != nil {
+			return nil, err
+		}
 	}
 	tail, err := l.loadTail(ctx, s.store, last)
 	if err != nil {
@@ -35,7 +42,7 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
-	l.stale = len(tail) > 0
+	l.stale = skipped || len(tail) > 0
 	for i := range tail {
 		l.take(&tail[i])
 	}
@@ -61,6 +68,32 @@ func (l *live) loadState(ctx context.Context, s store.Store) error {
 	return l.loadBlocks(ctx, s, cells)
 }
 
+// skip takes note that the entries up to seq were trimmed, and that the snapshot is older than
+// that. What followed from those behind the snapshot is in cells: the members, and the count in
+// their lines. Their client message IDs are forgotten, so a message of theirs that is sent
+// again is a new one. A trim should leave a snapshot at its front.
+func (l *live) skip(ctx context.Context, s store.Store, seq pim.Seq) error {
+	if l.id.IsGroup() {
+		l.members, l.present = nil, nil
+		if err := l.loadMembers(ctx, s); err != nil {
+			return err
+		}
+	}
+	for _, u := range l.present {
+		line, _, err := inbox.New(s).Line(ctx, u, l.id)
+		if err != nil {
+			return err
+		}
+		if line.Newest >= seq {
+			l.count = max(l.count, line.Count)
+			break
+		}
+	}
+	l.last = seq
+	l.ids.Skip(seq)
+	return nil
+}
+
 // tailBound is how many entries may stand behind a snapshot. The writer always writes the
 // next snapshot long before there are so many.
 const tailBound = 16 << 10
@@ -69,7 +102,7 @@ const tailBound = 16 << 10
 func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) (tail []pim.Entry, err error) {
 	switch {
 	case last <= l.last: // another writer has gone on meanwhile, or nothing stands behind it
-	case l.snapshot == 0 && last > dedup.Unsnapped:
+	case l.last == 0 && last > dedup.Unsnapped:
 		tail, err = l.loadUnsnapped(ctx, s, last)
 	case last-l.last > tailBound:
 		err = pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", l.id, tailBound, l.snapshot)
@@ -150,13 +183,29 @@ func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, err
 	return e, err
 }
 
+// errTrimmed is the error of a read of entries that were trimmed.
+var errTrimmed = pim.Errorf(pim.KindNotFound, "the entry was trimmed")
+
 // readEntries returns the entries from..to, all of which must be there, and how many bytes they
-// are in the log. It keeps a payload only if that is a command.
+// are in the log. It keeps a payload only if that is a command. If some were trimmed, it returns
+// errTrimmed.
 func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) (entries []pim.Entry, size int, err error) {
+	entries, size, err = readLeft(ctx, s, id, from, to)
+	if err == nil && len(entries) < int(to-from+1) {
+		err = errTrimmed
+	}
+	return entries, size, err
+}
+
+// readLeft is readEntries for entries of which some, or all, may have been trimmed.
+func readLeft(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) (entries []pim.Entry, size int, err error) {
 	entries = make([]pim.Entry, 0, to-from+1)
-	for next := from; next <= to; next = from + pim.Seq(len(entries)) {
+	for next := from; next <= to; next = entries[len(entries)-1].Seq + 1 {
 		n := 0
-		if entries, n, err = readPage(ctx, s, id, next, to, entries); err != nil {
+		if entries, n, err = readPage(ctx, s, id, next, to, entries); err == errTrimmed {
+			return nil, 0, nil
+		}
+		if err != nil {
 			return nil, 0, err
 		}
 		size += n
@@ -164,20 +213,29 @@ func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from
 	return entries, size, nil
 }
 
-// readPage appends to dst the first of the entries from..to, at least one and as many as one
-// read takes, and returns how many bytes they are in the log. It keeps a payload only if that
-// is a command.
+// readPage appends to dst the first of the entries from..to that are left, at least one and as
+// many as one read takes, and returns how many bytes they are in the log. It keeps a payload only
+// if that is a command. If all were trimmed, it returns errTrimmed.
 func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq, dst []pim.Entry) ([]pim.Entry, int, error) {
-	records, err := store.ReadLog(ctx, s, inbox.Entries(id), from, to, store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes})
-	if err != nil {
+	reads := []store.Read{{
+		Log: inbox.Entries(id), From: from, To: to, Limit: store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes},
+	}}
+	if err := s.Read(ctx, reads); err != nil {
 		return nil, 0, err
 	}
-	if len(records) == 0 {
+	r := &reads[0]
+	if r.First > to {
+		return nil, 0, errTrimmed
+	}
+	if len(r.Records) == 0 {
 		return nil, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", id, from, to)
 	}
+	if r.First > from {
+		dst = dst[:0] // what was read before was trimmed meanwhile
+	}
 	size := 0
-	for i, data := range records {
-		e, err := parseEntry(id, data, from+pim.Seq(i))
+	for i, data := range r.Records {
+		e, err := parseEntry(id, data, r.First+pim.Seq(i))
 		if err != nil {
 			return nil, 0, err
 		}

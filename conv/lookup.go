@@ -131,7 +131,7 @@ func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq
 		Conversation: l.id,
 		Store:        s,
 		Entries: func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error) {
-			entries, _, err := readEntries(ctx, s, l.id, from, to)
+			entries, _, err := readLeft(ctx, s, l.id, from, to)
 			return entries, err
 		},
 	}
@@ -142,7 +142,7 @@ func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq
 	return seq, err
 }
 
-// repeated returns the entry at first, which has the client message ID of r.
+// repeated returns the entry at first, which has the client message ID of r, or errTrimmed.
 func (w *Writers) repeated(ctx context.Context, c pim.ConversationID, r *Request, first pim.Seq) (*pim.Entry, error) {
 	entries, _, err := readEntries(ctx, w.store, c, first, first)
 	if err != nil {

@@ -71,18 +71,22 @@ func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 	}
 	eldest := l.eldest()
 	since := l.members[eldest[0]].since()
-	entries, _, err := readEntries(ctx, s, l.id, since, since)
+	entries, _, err := readLeft(ctx, s, l.id, since, since)
 	if err != nil {
 		return err
 	}
-	for i, u := range entries[0].Members {
+	named := slices.Sorted(slices.Values(eldest)) // if the entry was trimmed
+	if len(entries) > 0 {
+		named = entries[0].Members
+	}
+	for i, u := range named {
 		if m := l.members[u]; m != nil && m.Present() && m.since() == since {
 			m.place = i + 1
 		}
 	}
 	for _, u := range eldest { // the entry does not name some: they come behind the others
 		if m := l.members[u]; m.place == 0 {
-			m.place = len(entries[0].Members) + 1
+			m.place = len(named) + 1
 		}
 	}
 	return nil

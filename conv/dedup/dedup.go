@@ -109,6 +109,10 @@ func Strange(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.Ce
 // the cells of the index.
 func partition(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
 
+// Skip takes note that the entries up to seq were trimmed, and forgets the IDs that are
+// remembered. The next ID that is added is that of the entry behind seq.
+func (x *IDs) Skip(seq pim.Seq) { x.recent.startAfter(seq, x.index.newest(seq)) }
+
 // MoveToIndex moves all IDs but the last notIndexed into the index, so that the memory and the
 // snapshot stay small. All entries must be durable. now is the conversation's time.
 func (x *IDs) MoveToIndex(now pim.Millis) { x.recent.moveTo(&x.index, now) }

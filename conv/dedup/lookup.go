@@ -21,7 +21,7 @@ var ErrTooMany = errors.New("the client message ID may be that of too many messa
 type Log struct {
 	Conversation pim.ConversationID
 	Store        store.Store
-	// Entries returns the entries from..to, all of which the log has.
+	// Entries returns those of the entries from..to that were not trimmed.
 	Entries func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error)
 }
 
