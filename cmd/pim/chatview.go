@@ -26,7 +26,7 @@ type chatView interface {
 type textView struct{ printer }
 
 func (v *textView) entry(e *pim.Entry) error {
-	v.printf("%s\n", chat.Line(e))
+	v.printf("%s%s\n", chat.Line(e), refersTo(e))
 	return v.err
 }
 

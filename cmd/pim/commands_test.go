@@ -74,6 +74,23 @@ func TestSendAndTail(t *testing.T) {
 	}
 }
 
+func TestSendReply(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "Lunch at noon?")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "--reply", "1", "Yes")
+	n.ok("one\ntwo", "send", "--as", "alice", "--to", "bob", "--reply", "2", "-")
+	got := entries(t, n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow", "--json", "--from", "2"))
+	if len(got) != 3 || *got[0].Text != "Yes" || *got[0].Reply != (replyJSON{1, "alice", "Lunch at noon?"}) ||
+		*got[2].Text != "two" || *got[2].Reply != (replyJSON{2, "bob", "Yes"}) {
+		t.Errorf("tail printed %+v", got)
+	}
+	people := n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow")
+	if !strings.HasSuffix(people[1], "bob: Yes  (reply to 1, alice: Lunch at noon?)") {
+		t.Errorf("for people: %q", people)
+	}
+	n.refuses("seq 9 of d:alice:bob is no message", exitRefused, "send", "--as", "alice", "--to", "bob", "--reply", "9", "to nothing")
+}
+
 func TestSendLines(t *testing.T) {
 	n := serve(t)
 	var lines []string

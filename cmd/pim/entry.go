@@ -1,11 +1,10 @@
 package main
 
 import (
-	"unicode/utf8"
-
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/cmd/pim/chat"
+	"github.com/pim-im/pim/content"
 )
 
 // entryJSON is an entry for scripts. The names are stable.
@@ -26,16 +25,54 @@ type entryJSON struct {
 
 // contentJSON is a payload for scripts. The names are stable.
 type contentJSON struct {
-	Text    *string `json:"text,omitempty"`    // the payload if it is valid UTF-8
-	Payload []byte  `json:"payload,omitempty"` // the payload if not, in base64
+	Text     *string        `json:"text,omitempty"`     // of a text or an envelope
+	Payload  []byte         `json:"payload,omitempty"`  // the payload if it is neither, in base64
+	Envelope []byte         `json:"envelope,omitempty"` // the payload if it is an envelope, in base64; what follows is in it
+	Reply    *replyJSON     `json:"reply,omitempty"`
+	Thread   pim.Seq        `json:"thread,omitempty"`
+	Mentions []mentionJSON  `json:"mentions,omitempty"`
+	Forward  *forwardedJSON `json:"forward,omitempty"`
+}
+
+type replyJSON struct {
+	Seq     pim.Seq    `json:"seq"`
+	Sender  pim.UserID `json:"sender"`
+	Excerpt string     `json:"excerpt"`
+}
+
+type mentionJSON struct {
+	User   pim.UserID `json:"user,omitempty"` // left out: everybody
+	Offset int        `json:"offset"`         // in bytes of UTF-8, as length
+	Length int        `json:"length"`
+}
+
+type forwardedJSON struct {
+	contentJSON
+	Sender       pim.UserID         `json:"sender,omitempty"`
+	Conversation pim.ConversationID `json:"conversation,omitempty"`
+	Seq          pim.Seq            `json:"seq,omitempty"`
+	TimeMS       pim.Millis         `json:"time_ms,omitempty"`
 }
 
 func contentOf(payload []byte) contentJSON {
-	if !utf8.Valid(payload) {
+	c, err := content.Parse(payload)
+	if err != nil {
 		return contentJSON{Payload: payload}
 	}
-	text := string(payload)
-	return contentJSON{Text: &text}
+	j := contentJSON{Text: &c.Text, Thread: c.Thread}
+	if content.IsEnvelope(payload) {
+		j.Envelope = payload
+	}
+	if r := c.Reply; r != nil {
+		j.Reply = &replyJSON{r.Seq, r.Sender, r.Excerpt}
+	}
+	for _, m := range c.Mentions {
+		j.Mentions = append(j.Mentions, mentionJSON{m.User, m.Offset, m.Length})
+	}
+	if f := c.Forward; f != nil {
+		j.Forward = &forwardedJSON{contentOf(f.Content), f.Sender, f.Conversation, f.Seq, f.Time}
+	}
+	return j
 }
 
 func jsonOf(e *pim.Entry) entryJSON {

@@ -11,12 +11,14 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
 )
 
 type sendCmd struct {
 	clientFlags
 	target
 	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input as a message. A line that is refused is named on standard error, and the rest goes on."`
+	Reply   uint64        `name:"reply" placeholder:"SEQ" help:"Message of the conversation that is answered."`
 	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for each answer."`
 	JSON    bool          `name:"json" help:"Print one JSON object a message."`
 }
@@ -37,14 +39,22 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	defer cancel(nil)
 	go func() { cancel(ses.stopped()) }() // ends with the session
 
+	payload, err := c.payloads(ctx, ses, conv)
+	if err != nil {
+		return causeOf(ctx, err)
+	}
 	if len(c.Text) == 1 && c.Text[0] == "-" {
-		return (&lineSender{cmd: c, ses: ses, conv: conv, s: s}).run(ctx, cancel)
+		return (&lineSender{cmd: c, ses: ses, conv: conv, payload: payload, s: s}).run(ctx, cancel)
 	}
 	text := strings.Join(c.Text, " ")
 	if len(text) > pim.MaxPayload {
 		return pim.Errorf(pim.KindTooLarge, "the text has %d bytes, a message holds at most %d", len(text), pim.MaxPayload)
 	}
-	m, err := ses.Send(ctx, conv, []byte(text))
+	say, err := payload(text)
+	if err != nil {
+		return err
+	}
+	m, err := ses.Send(ctx, conv, say)
 	if err != nil {
 		return causeOf(ctx, err)
 	}
@@ -53,6 +63,30 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		return causeOf(ctx, err)
 	}
 	return c.print(s.out, 0, m, sent)
+}
+
+// payloads returns a function that makes the payload of a text. For a reply it asks the
+// server for the message that is answered.
+func (c *sendCmd) payloads(ctx context.Context, ses *session, conv pim.ConversationID) (func(text string) ([]byte, error), error) {
+	if c.Reply == 0 {
+		return func(text string) ([]byte, error) { return []byte(text), nil }, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	seq := pim.Seq(c.Reply)
+	page, err := ses.Pull(limited, conv, seq, seq, 1, false)
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Entries) == 0 || page.Entries[0].Kind != pim.EntryMessage {
+		return nil, pim.Errorf(pim.KindNotFound, "seq %d of %s is no message", seq, conv)
+	}
+	to := &page.Entries[0]
+	reply, thread := content.ReplyTo(to), content.ThreadOf(to)
+	return func(text string) ([]byte, error) {
+		say := content.Content{Text: text, Reply: reply, Thread: thread}
+		return say.Encode()
+	}, nil
 }
 
 // print prints what became of m. line is the number of the line that m was; 0: none.

@@ -19,10 +19,11 @@ const sendAhead = 64
 // lineSender sends each line of the input. A line that this program or the server refuses
 // is reported with its number, and the other lines are still sent.
 type lineSender struct {
-	cmd  *sendCmd
-	ses  *session
-	conv pim.ConversationID
-	s    streams
+	cmd     *sendCmd
+	ses     *session
+	conv    pim.ConversationID
+	payload func(text string) ([]byte, error) // of a line
+	s       streams
 
 	queued  atomic.Int64 // number of the last line that was given to the client
 	refused refusals
@@ -77,7 +78,7 @@ func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
 		}
 		next := sentLine{inputLine: line}
 		if next.err == nil {
-			next.m, next.err = l.ses.Send(ctx, l.conv, []byte(line.text))
+			next.m, next.err = l.send(ctx, line.text)
 		}
 		if next.err != nil && !ofTheMessage(next.err) {
 			return fmt.Errorf("line %d and what follows it was not sent: %w", line.number, causeOf(ctx, next.err))
@@ -89,6 +90,14 @@ func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
 			return nil // run says what became of the line
 		}
 	}
+}
+
+func (l *lineSender) send(ctx context.Context, text string) (*client.Sending, error) {
+	payload, err := l.payload(text)
+	if err != nil {
+		return nil, err
+	}
+	return l.ses.Send(ctx, l.conv, payload)
 }
 
 // answer waits for what becomes of a line and prints it. An error ends the command.

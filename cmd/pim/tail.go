@@ -109,6 +109,14 @@ func (c *tailCmd) print(w io.Writer, e *pim.Entry) error {
 	if c.JSON {
 		return json.NewEncoder(w).Encode(jsonOf(e))
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Time().Time().Local().Format("2006-01-02 15:04:05"), chat.Line(e))
+	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Time().Time().Local().Format("2006-01-02 15:04:05"), chat.Line(e)+refersTo(e))
 	return err
+}
+
+// refersTo says what a message answers, or where it was before; "" for all others.
+func refersTo(e *pim.Entry) string {
+	if about := chat.About(e); about != "" {
+		return "  (" + about + ")"
+	}
+	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/cmd/pim/chat"
+	"github.com/pim-im/pim/content"
 	"github.com/pim-im/pim/server"
 )
 
@@ -28,6 +29,8 @@ func TestEntryForms(t *testing.T) {
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob"}, "bob: ", `"text":""`},
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "b\u202eo", Payload: []byte("h\u202ei")}, "b\ufffdo: h\ufffdi", "\"text\":\"h\u202ei\""},
 		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte{0xff, 0}}, "bob: (2 bytes that are not text)", `"payload":"/wA="`},
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte("\xff\x01\x0a\x02hi")}, "bob: hi", `"text":"hi","envelope":"/wEKAmhp"`},
+		{pim.Entry{Kind: pim.EntryMessage, Sender: "bob", Payload: []byte("\xff\x01\x0a\x03hi")}, "bob: hi", `"payload":"/wEKA2hp"`},
 		{pim.Entry{Kind: pim.EntryCommand, Sender: "bob", Payload: []byte("\x08\x01")}, "* bob changed a setting", `"payload":"CAE="`},
 		{pim.Entry{Kind: pim.EntryCreate, Sender: "bob", Members: []pim.UserID{"bob", "al"}}, "* bob created the group: bob, al", `"members":["bob","al"]`},
 		{pim.Entry{Kind: pim.EntryJoin, Sender: "bob", Members: []pim.UserID{"bob"}}, "* bob joined", `"kind":"join"`},
@@ -44,6 +47,39 @@ func TestEntryForms(t *testing.T) {
 		}
 		if strings.Contains(string(got), `"text"`) && strings.Contains(string(got), `"payload"`) {
 			t.Errorf("JSON %s has text and payload", got)
+		}
+	}
+}
+
+// What a message says is there for scripts, and what it refers to for people.
+func TestEnvelopeForms(t *testing.T) {
+	lunch := &content.Reply{Seq: 3, Sender: "al", Excerpt: "Lunch\x1b?"}
+	for _, c := range []struct {
+		say         content.Content
+		about, json string
+	}{
+		{content.Content{Text: "hi"}, "", `{"text":"hi"}`},
+		{
+			content.Content{Text: "yes @al", Reply: lunch, Thread: 1, Mentions: []content.Mention{{User: "al", Offset: 4, Length: 3}}},
+			"reply to 3, al: Lunch\ufffd?",
+			`"reply":{"seq":3,"sender":"al","excerpt":"Lunch\u001b?"},"thread":1,"mentions":[{"user":"al","offset":4,"length":3}]}`,
+		},
+		{
+			content.Content{Forward: &content.Forward{Content: []byte("hi"), Sender: "al", Conversation: "g:x", Seq: 4, Time: 5}},
+			"forwarded from al",
+			`"forward":{"text":"hi","sender":"al","conversation":"g:x","seq":4,"time_ms":5}}`,
+		},
+		{content.Content{Text: "see", Forward: &content.Forward{Content: []byte("hi")}}, "forwarded: hi", `"text":"see","envelope":"/wEKA3NlZRIECgJoaQ==","forward":{"text":"hi"}}`},
+	} {
+		payload, err := c.say.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := chat.About(&pim.Entry{Kind: pim.EntryMessage, Payload: payload}); got != c.about {
+			t.Errorf("%q, want %q", got, c.about)
+		}
+		if got, err := json.Marshal(contentOf(payload)); err != nil || !strings.HasSuffix(string(got), c.json) {
+			t.Errorf("JSON %s (%v), want %s at its end", got, err, c.json)
 		}
 	}
 }

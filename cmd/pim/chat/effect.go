@@ -18,6 +18,12 @@ type (
 		Text         string
 	}
 
+	// Reply queues a message that answers To.
+	Reply struct {
+		Send
+		To *pim.Entry
+	}
+
 	// Resend queues a failed message again. A zero ID stands for the last that failed.
 	Resend struct{ ID pim.ClientMessageID }
 
@@ -100,6 +106,8 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 	switch e := e.(type) {
 	case Send:
 		m, err = c.Send(ctx, e.Conversation, []byte(e.Text))
+	case Reply:
+		m, err = c.Conversation(e.Conversation).Reply(ctx, e.To, e.Text)
 	case Resend:
 		m, err = c.Resend(ctx, e.ID)
 	case Change:

@@ -27,6 +27,12 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		return m.step(1)
 	case "shift+tab", "up":
 		return m.step(-1)
+	case "ctrl+r":
+		m.choose(-1)
+	case "ctrl+n":
+		m.choose(1)
+	case "esc":
+		m.chosen = nil
 	case "pgup":
 		return m.up()
 	case "pgdown":
@@ -80,6 +86,11 @@ func (m *Model) enter() []Effect {
 	case Help:
 		m.help = 1
 		return nil
+	case Send:
+		if to := m.chosen; to != nil {
+			m.chosen = nil
+			return []Effect{Reply{e, to}}
+		}
 	}
 	return []Effect{e}
 }

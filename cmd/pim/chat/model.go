@@ -45,6 +45,8 @@ type Model struct {
 	open   pim.ConversationID   // empty: none
 	opened []pim.ConversationID // by hand or at the beginning; at most maxOpened, the last first
 	items  []client.Message     // of the open conversation
+	places map[pim.Seq]int      // of the entries in items
+	chosen *pim.Entry           // the message that the next one answers; nil: none
 	more   bool                 // there may be older ones
 	asked  bool                 // older ones were asked for
 	marked pim.Seq              // the open conversation is marked as read up to here
@@ -195,13 +197,18 @@ func (m *Model) set(entity string, s pim.Setting) {
 func (m *Model) done(d done) []Effect {
 	if d.err != nil {
 		m.say(Plain(d.err))
-		if s, ok := d.effect.(Send); ok && s.Conversation == m.open && m.input.text() == "" {
-			m.input.set(typed(s.Text)) // it is not lost
+		switch e := d.effect.(type) {
+		case Send:
+			m.restore(e)
+		case Reply:
+			if m.restore(e.Send) {
+				m.chosen = e.To
+			}
 		}
 		return nil
 	}
 	switch e := d.effect.(type) {
-	case Send, Leave:
+	case Send, Reply, Leave:
 		m.scroll = 0
 	case Group:
 		m.outbox[d.id] = &outgoing{state: client.Queued, followed: true}
@@ -210,6 +217,16 @@ func (m *Model) done(d done) []Effect {
 		m.say(e.Said())
 	}
 	return nil
+}
+
+// restore puts a text that could not be queued into the line again, so that it is not
+// lost. It reports whether there was room.
+func (m *Model) restore(s Send) bool {
+	if s.Conversation != m.open || m.input.text() != "" {
+		return false
+	}
+	m.input.set(typed(s.Text))
+	return true
 }
 
 // typed returns the line that sends text.
@@ -254,7 +271,8 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.opened = slices.Insert(m.opened, 0, id)
 		m.opened = m.opened[:min(len(m.opened), maxOpened)]
 	}
-	m.open, m.items, m.more, m.asked, m.marked, m.scroll = id, nil, true, false, 0, 0
+	m.open, m.more, m.asked, m.marked, m.scroll, m.chosen = id, true, false, 0, 0, nil
+	m.hold(nil)
 	m.input.set(m.drafts[id])
 	return []Effect{load{id}}
 }
@@ -270,10 +288,11 @@ func (m *Model) shown(s shown) []Effect {
 	if len(m.items) > 0 && len(s.items) > 0 && s.items[0].Entry.Seq > m.items[0].Entry.Seq {
 		m.more = true // the view has begun anew, behind a gap
 	}
-	m.items = s.items
+	m.hold(s.items)
 	m.scrollBy(0)
 	if n := len(m.items); n > maxItems && m.scroll == 0 || n > 2*maxItems {
-		m.items, m.more, m.scroll = nil, true, 0
+		m.more, m.scroll = true, 0
+		m.hold(nil)
 		return []Effect{load{m.open}}
 	}
 	return m.markRead()

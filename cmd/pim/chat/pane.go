@@ -55,8 +55,8 @@ func (m *Model) linesAfter(items []client.Message, id pim.ClientMessageID) int {
 	return m.linesOf(items, at+1)
 }
 
-// draw returns the lines of items[i]: its day, if it is the first of one, and the
-// message.
+// draw returns the lines of items[i]: its day, if it is the first of one, what it answers
+// or forwards, and the message. How many they are does not depend on other items.
 func (m *Model) draw(items []client.Message, i int) []string {
 	_, width := m.columns()
 	item, at := &items[i], m.at(&items[i])
@@ -65,11 +65,18 @@ func (m *Model) draw(items []client.Message, i int) []string {
 	if date := at.Format(day); i == 0 || date != m.at(&items[i-1]).Format(day) {
 		lines = append(lines, faint.Styled("— "+date+" —"))
 	}
-	head := m.mark(item) + " "
+	mark := m.mark(item)
+	if m.chosen != nil && answerable(item) && item.Entry.Seq == m.chosen.Seq {
+		mark = "▸"
+	}
+	head := mark + " "
 	if width >= narrow {
 		head = at.Format("15:04") + " " + head
 	}
 	indent := strings.Repeat(" ", m.measure().StringWidth(head))
+	if about := m.quote(&item.Entry); about != "" {
+		lines = append(lines, faint.Styled(m.measure().Truncate(indent+"┌ "+about, width, "…")))
+	}
 	for _, part := range wrap(m.measure(), m.text(item), width-len(indent)) {
 		lines = append(lines, styleOf(item).Styled(head+part))
 		head = indent

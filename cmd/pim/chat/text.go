@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/content"
 )
 
 // Line returns an entry for people, without a line end.
@@ -21,10 +22,11 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 	who := name(e.Sender)
 	switch e.Kind {
 	case pim.EntryMessage:
-		if !utf8.Valid(e.Payload) {
+		text, _ := content.Preview(e.Payload, false)
+		if text == "" && len(e.Payload) > 0 {
 			return fmt.Sprintf("%s: (%d bytes that are not text)", who, len(e.Payload))
 		}
-		return fmt.Sprintf("%s: %s", who, Printable(string(e.Payload)))
+		return fmt.Sprintf("%s: %s", who, Printable(text))
 	case pim.EntryCreate:
 		return fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
 	case pim.EntryJoin:
@@ -35,6 +37,43 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
+}
+
+// About says, for people and in one line, which message e answers or forwards; "" if it
+// does neither.
+func About(e *pim.Entry) string {
+	c := contentOf(e)
+	if r := c.Reply; r != nil {
+		return fmt.Sprintf("reply to %d, %s: %s", r.Seq, Printable(string(r.Sender)), Printable(r.Excerpt))
+	}
+	return forwarded(&c, func(u pim.UserID) string { return Printable(string(u)) })
+}
+
+// contentOf returns what the message e says if it is an envelope that can be read;
+// otherwise nothing.
+func contentOf(e *pim.Entry) content.Content {
+	if e.Kind != pim.EntryMessage || !content.IsEnvelope(e.Payload) {
+		return content.Content{}
+	}
+	c, _ := content.Parse(e.Payload)
+	return c
+}
+
+// forwarded says where a forward comes from, and what was said there unless that stands
+// for the text; "" if c forwards nothing.
+func forwarded(c *content.Content, name func(pim.UserID) string) string {
+	f := c.Forward
+	if f == nil {
+		return ""
+	}
+	about := "forwarded"
+	if f.Sender != "" {
+		about += " from " + name(f.Sender)
+	}
+	if text, _ := content.Preview(f.Content, false); c.Text != "" {
+		about += ": " + Printable(text)
+	}
+	return about
 }
 
 // membership says what a join or leave did, to the sender or to others. A leave
@@ -85,19 +124,6 @@ var reorders = &unicode.RangeTable{
 		{Lo: 0x202a, Hi: 0x202e, Stride: 1}, {Lo: 0x2066, Hi: 0x206f, Stride: 1}, {Lo: 0xfff9, Hi: 0xfffb, Stride: 1},
 	},
 	R32: []unicode.Range32{{Lo: 0xe0001, Hi: 0xe0001, Stride: 1}},
-}
-
-// wholeRunes returns text without the incomplete code point that it may end with.
-func wholeRunes(text []byte) []byte {
-	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
-		if end := text[len(text)-n:]; utf8.RuneStart(end[0]) {
-			if !utf8.FullRune(end) {
-				return text[:len(text)-n]
-			}
-			break
-		}
-	}
-	return text
 }
 
 // Plain returns an error's text for people, without the kinds in it: those are for

@@ -7,6 +7,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
 )
 
 // The screen:
@@ -14,7 +15,7 @@ import (
 //	alice        │ bob                    heads
 //	▸ bob      2 │ 12:00   bob: hello     the conversations, and the open one
 //	    hello    │ 12:01 ✓ alice: hi
-//	─────────────┴───────────────────     or a notice
+//	─────────────┴───────────────────     or a notice, or what is answered
 //	> the line being typed
 //	connected · outbox 1 · alice@server
 const (
@@ -48,6 +49,9 @@ func (m *Model) View() (screen string, cursor int) {
 		rows = append(rows, m.row(list, i, left)+" │ "+m.row(pane, i, right))
 	}
 	rule := strings.Repeat("─", left+1) + "┴" + strings.Repeat("─", right+1)
+	if m.chosen != nil {
+		rule = bold.Styled(m.fit(" reply to "+line(m.chosen, m.name), m.width))
+	}
 	if m.notice != "" {
 		rule = alarm.Styled(m.fit(" "+m.notice, m.width))
 	}
@@ -168,11 +172,17 @@ func (m *Model) lastLine(c *client.Info) string {
 		return ""
 	}
 	last := c.Last
-	if c.LastCut { // by the server, perhaps within a character
-		last.Payload = wholeRunes(last.Payload)
-		return line(&last, m.name) + "…"
+	if !c.LastCut {
+		return line(&last, m.name)
 	}
-	return line(&last, m.name)
+	text, whole := content.Preview(last.Payload, true)
+	if text != "" {
+		last.Payload = []byte(text)
+	}
+	if whole {
+		return line(&last, m.name)
+	}
+	return line(&last, m.name) + "…"
 }
 
 // helpLines draws the open page of the help.
@@ -184,7 +194,7 @@ func (m *Model) helpLines(width int) []string {
 // helpPages returns the help in pages of n lines.
 func helpPages(m ansi.Method, width, n int) [][]string {
 	var lines []string
-	for _, s := range append(Commands(), "Tab ↑ ↓ — another conversation", "PgUp PgDn — older and newer, more help", "Ctrl-C — end") {
+	for _, s := range append(Commands(), "Tab ↑ ↓ — another conversation", "Ctrl-R Ctrl-N — reply to a message, the next one up, down; Esc — to none", "PgUp PgDn — older and newer, more help", "Ctrl-C — end") {
 		part := wrap(m, s, width-2)
 		lines = append(lines, part[0])
 		for _, rest := range part[1:] {

@@ -1,0 +1,137 @@
+package chat
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
+)
+
+// answers is says, as a message that says more than a text.
+func answers(t *testing.T, conv pim.ConversationID, seq pim.Seq, sender pim.UserID, say content.Content) client.Message {
+	t.Helper()
+	payload, err := say.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return says(conv, seq, sender, string(payload))
+}
+
+// talk gives the desk a conversation with replies and forwards.
+func (d *desk) talk() {
+	d.furnish()
+	to := func(seq pim.Seq, sender pim.UserID, excerpt string) *content.Reply {
+		return &content.Reply{Seq: seq, Sender: sender, Excerpt: excerpt}
+	}
+	hello := &content.Forward{Content: []byte("明天见！"), Sender: "王小明"}
+	d.items[bob] = append(d.items[bob][:3:3],
+		answers(d.t, bob, 4, "alice", content.Content{Text: "Hello yourself.", Reply: to(1, "bob", "what bob has not said")}),
+		answers(d.t, bob, 5, "bob", content.Content{Text: "So it goes on in the next, and so does this.", Reply: to(2, "alice", "hi")}),
+		answers(d.t, bob, 6, "bob", content.Content{Text: "Long ago", Reply: to(900, "alice", "a message that is not loaded\x1b\n, and longer than a line of the pane has room for, even if that is wide")}),
+		answers(d.t, bob, 7, "bob", content.Content{Forward: hello}),
+		answers(d.t, bob, 8, "bob", content.Content{Text: "Have you seen this?", Forward: hello}),
+		waits(bob, 55, client.Queued, "next", nil),
+	)
+	d.happens(client.EntryEvent{Entry: d.items[bob][7].Entry})
+	d.did = nil
+}
+
+func ctrl(key rune) tea.KeyPressMsg { return tea.KeyPressMsg{Code: key, Mod: tea.ModCtrl} }
+
+func TestScreensWithReplies(t *testing.T) {
+	for _, width := range []int{80, 120} {
+		d := newDesk(t, width, 24, Start{Open: bob})
+		d.talk()
+		d.is(ctrl('r'))
+		d.is(ctrl('r'))
+		d.is(ctrl('r'))
+		d.types("I remember")
+		d.shows(fmt.Sprintf("reply-%dx24", width))
+	}
+}
+
+// Ctrl-R goes up through the messages of the log, and Ctrl-N down and then to none. What is
+// typed then answers the message that was chosen, once.
+func TestReplyToTheChosen(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.talk()
+	to := func(want ...Effect) {
+		t.Helper()
+		d.enters("hi")
+		if !reflect.DeepEqual(d.did, want) {
+			t.Errorf("did %+v, want %+v", d.did, want)
+		}
+		d.did = nil
+	}
+	plain := Send{bob, "hi"}
+	to(plain)
+	d.is(ctrl('r'))
+	d.sees(" reply to Bob B.: Have you seen this?")
+	to(Reply{plain, &d.items[bob][7].Entry})
+	to(plain)
+	for range 20 {
+		d.is(ctrl('r'))
+	}
+	d.sees(" reply to Bob B.: hello")
+	d.is(ctrl('n'))
+	to(Reply{plain, &d.items[bob][1].Entry})
+	d.is(ctrl('r'))
+	d.is(ctrl('n'))
+	to(plain)
+	d.is(ctrl('r'))
+	d.press(tea.KeyEsc)
+	to(plain)
+	d.is(ctrl('r'))
+	d.press(tea.KeyDown, tea.KeyUp) // the choice is the conversation's
+	d.did = nil
+	to(plain)
+
+	d.is(ctrl('r'))
+	d.err = pim.Errorf(pim.KindOverloaded, "the outbox is full")
+	last := Reply{plain, &d.items[bob][7].Entry}
+	to(last)
+	d.enters("") // nothing is lost, the choice neither
+	if !reflect.DeepEqual(d.did, []Effect{last}) {
+		t.Errorf("did %+v", d.did)
+	}
+}
+
+// The chosen message is on the screen wherever the pane was.
+func TestChosenIsShown(t *testing.T) {
+	d := newDesk(t, 80, 10, Start{Open: bob})
+	for seq := range pim.Seq(30) {
+		d.items[bob] = append(d.items[bob], says(bob, seq+1, "bob", fmt.Sprintf("<%d>", seq+1)))
+	}
+	d.happens(client.EntryEvent{Entry: d.items[bob][29].Entry})
+	for seq := 30; seq > 0; seq-- {
+		d.is(ctrl('r'))
+		d.sees(fmt.Sprintf("▸ bob: <%d>", seq))
+	}
+	d.press(tea.KeyPgDown, tea.KeyPgDown, tea.KeyPgDown, tea.KeyPgDown, tea.KeyPgDown)
+	d.is(ctrl('n'))
+	d.sees("▸ bob: <2>")
+}
+
+// A server that has gone back may have given the seq to another message: that is not
+// answered in its place.
+func TestChosenIsLost(t *testing.T) {
+	d := newDesk(t, 80, 24, Start{Open: bob})
+	d.talk()
+	d.is(ctrl('r'))
+	lost := d.items[bob][7]
+	d.items[bob] = d.items[bob][:7:7]
+	d.happens(client.RewoundEvent{Conversation: bob, After: 7})
+	d.sees(" reply to Bob B.: Have you seen this?") // it may come again
+	other := lost
+	other.Entry.ClientID = id(99)
+	d.items[bob] = append(d.items[bob], other)
+	d.happens(client.EntryEvent{Entry: other.Entry})
+	if strings.Contains(d.screen(), "reply to") {
+		t.Errorf("shown is\n%s", d.screen())
+	}
+}
