@@ -6,7 +6,8 @@ import (
 )
 
 // A user's own log (Own) holds commands. Each changes one entity: a contact, a
-// block, the mute or pin of a conversation, or the read position in it. The setting
+// block, the mute or pin of a conversation, the read position in it, or whether others see
+// what the user has read. The setting
 // of an entity follows from the log alone, by Setting.Apply, so the server and all
 // devices of the user agree on it.
 
@@ -20,10 +21,15 @@ const (
 	CommandMute    CommandKind = 3 // no notifications of the conversation
 	CommandPin     CommandKind = 4 // the conversation stays on top
 	CommandRead    CommandKind = 5 // how far the user has read the conversation
+	// CommandNoReceipts, whose subject is the user, hides from all others how far the user has
+	// read, and from the user how far others have.
+	CommandNoReceipts CommandKind = 7
 )
 
 // Known reports whether this version knows the kind.
-func (k CommandKind) Known() bool { return k >= CommandContact && k <= CommandRead }
+func (k CommandKind) Known() bool {
+	return k >= CommandContact && k <= CommandRead || k == CommandNoReceipts
+}
 
 // String returns the kind's stable name, as in Entity and JSON. The name of a kind
 // after read is its number, so that every version has the same name for it.
@@ -39,6 +45,8 @@ func (k CommandKind) String() string {
 		return "pin"
 	case CommandRead:
 		return "read"
+	case CommandNoReceipts:
+		return "no-receipts"
 	}
 	return strconv.FormatUint(uint64(k), 10)
 }
@@ -49,7 +57,7 @@ const MaxCommandValue = 4 << 10
 // Command is one change. Its operation ID is the client message ID of its entry.
 type Command struct {
 	Kind    CommandKind
-	Subject string // a UserID for contact and block, else a ConversationID
+	Subject string // a UserID for contact, block and no-receipts, else a ConversationID
 	Removed bool   // the contact is deleted, the block, mute or pin taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: when it ends; 0: never
@@ -72,7 +80,7 @@ func (c *Command) Entity() string { return c.Kind.String() + "/" + c.Subject }
 // KindTooLarge or, for a kind of a later version, KindUnsupported.
 func (c *Command) Validate() error {
 	switch c.Kind {
-	case CommandContact, CommandBlock:
+	case CommandContact, CommandBlock, CommandNoReceipts:
 		if err := UserID(c.Subject).Validate(); err != nil {
 			return err
 		}

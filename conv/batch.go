@@ -20,6 +20,7 @@ type batch struct {
 	conv      *live
 	write     store.Write    // the entries, and the cells that follow from them
 	effects   []*store.Write // those to be written when write has taken effect
+	hides     bool           // effects are to be looked up once write has taken effect, see live.hides
 	affects   bool           // there are or were effects
 	affecting bool           // write has taken effect, and effects are under way
 	left      int            // writes under way without an outcome; owned by the driver
@@ -208,7 +209,7 @@ func (b *batch) next() (more bool, err error) {
 }
 
 // finish adds the cells that follow from the entries: a part of the index of client message
-// IDs, changed memberships, settings, and every member's line. It makes the effects of the
+// IDs, changed memberships, settings, how far users have read, and every member's line. It makes the effects of the
 // entries. If the state was stale, it also adds the cells and the effects that follow from the
 // entries behind the snapshot.
 func (b *batch) finish() {
@@ -240,9 +241,13 @@ func (b *batch) finish() {
 		entities = slices.Compact(entities)
 		for _, entity := range entities {
 			cells = append(cells, settingCell(c, entity))
+			cells = c.appendRead(cells, entity)
 		}
-		b.effects = c.effects(entities)
-		b.affects = len(b.effects) > 0
+		b.effects, b.hides = c.effects(entities), c.hides(entities)
+		b.affects = len(b.effects) > 0 || b.hides
+	}
+	if c.id.IsGroup() {
+		cells = b.appendSent(cells)
 	}
 	if c.last > 0 {
 		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)

@@ -45,6 +45,7 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 	}
 	// Of two cells of the greatest version the newer one has the greater value, see SettingCell.
 	s.version = max(inbox.SettingVersion(&s.Setting), min(s.version+1, store.MaxVersion))
+	s.time = c.shownAt(e)
 	c.keep(entity, s)
 	return true
 }
@@ -56,6 +57,7 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 type setting struct {
 	pim.Setting
 	version uint64
+	time    pim.Millis // of the command in force; 0 if its entry was not read, or when no-receipts was in force
 }
 
 func (c *conversation) keep(entity string, s setting) {
@@ -76,7 +78,7 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
 		if err == nil && set.Kind.Known() { // a later version of pim wrote the others: their cells stay as they are
-			c.keep(cell.Key, setting{set, cell.Version})
+			c.keep(cell.Key, setting{Setting: set, version: cell.Version})
 		}
 		return err
 	})
@@ -91,13 +93,19 @@ func (l *live) takeCommand(e *pim.Entry) {
 	if err != nil || !cmd.Kind.Known() {
 		return // of a later version of pim, which will apply it
 	}
-	// A block is settled again even if obey changes nothing. In that case the setting's cell
-	// was written, but its effect may not have been.
-	if l.obey(e, &cmd) || cmd.Kind == pim.CommandBlock {
+	entity := cmd.Entity()
+	changed := l.obey(e, &cmd)
+	// If obey changes nothing, the setting's cell was written. Its effect, or the cell of the read
+	// position, may not have been, and so is written again.
+	if s := l.settings[entity]; s.Kind == pim.CommandRead && s.At == e.Seq {
+		s.time, changed = l.shownAt(e), true
+		l.settings[entity] = s
+	}
+	if changed || affects(cmd.Kind) {
 		if l.unsettledSettings == nil {
 			l.unsettledSettings = make(map[string]bool)
 		}
-		l.unsettledSettings[cmd.Entity()] = true
+		l.unsettledSettings[entity] = true
 	}
 }
 

@@ -17,11 +17,13 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// An effect is what an entry of one log changes for the writer of another log. There is one
-// kind: a block in a user's own log, for the writer of the direct conversation.
+// An effect is what an entry of one log changes beside another log. There are two kinds. A block
+// in a user's own log is for the writer of the direct conversation. A no-receipts command is for
+// those who ask who has read the user's groups, see receipts.go: its effect raises no fence,
+// because no writer reads what it writes.
 //
 // The two writers may be in processes that do not know of each other, so an effect goes
-// through the store. It is one write to the other log: cells of its state, and then the raise
+// through the store. That of a block is one write to the other log: cells of its state, and then the raise
 // of its fence. The other writer's appends take effect only if the fence is as it was before
 // that writer read the state, and its refusals are given only after the last seq and the fence
 // were compared, or were read after the request had come. So a writer that has not heard of an
@@ -41,6 +43,9 @@ import (
 // another log, and the writes of others wait while the store reads it.
 const effectsAtOnce = 32
 
+// affects reports whether commands of the kind have effects.
+func affects(k pim.CommandKind) bool { return k == pim.CommandBlock || k == pim.CommandNoReceipts }
+
 // effect returns the write by which the block s, which owner has set or lifted, reaches the
 // writer of the direct conversation.
 func effect(owner pim.UserID, s *setting) *store.Write {
@@ -48,7 +53,8 @@ func effect(owner pim.UserID, s *setting) *store.Write {
 	return &store.Write{Log: inbox.Entries(direct), Raise: true, Cells: []store.CellWrite{blockCell(owner, s)}}
 }
 
-// effects returns the effects of the settings of entities, of an own log.
+// effects returns the effects of the settings of entities, of an own log, except those that must
+// be looked up, see hides.
 func (c *conversation) effects(entities []string) (effects []*store.Write) {
 	owner, _ := c.id.OwnUser()
 	for _, entity := range entities {
@@ -117,11 +123,11 @@ func (a *announced) written(intent *store.Write, err error, last pim.Seq) {
 	a.intent, a.holds, a.after = intent, err == nil, max(a.after, last)
 }
 
-// mustAnnounce reports whether an intent must be durable before r, a command about a block, is
+// mustAnnounce reports whether an intent must be durable before r, a command with an effect, is
 // stepped.
 func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	l := m.live
-	if m.announced.holds || r.command.Subject == string(r.Sender) {
+	if m.announced.holds || r.command.Kind == pim.CommandBlock && r.command.Subject == string(r.Sender) {
 		return false
 	}
 	known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0
@@ -200,7 +206,16 @@ func (w *Writers) settle(ctx context.Context, p store.Partition, c store.Cell) e
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(l.effects(slices.Sorted(maps.Keys(l.unsettledSettings))), effectsAtOnce) {
+	entities := slices.Sorted(maps.Keys(l.unsettledSettings))
+	effects := l.effects(entities)
+	if l.hides(entities) {
+		more, err := w.hidingEffects(ctx, l)
+		if err != nil {
+			return err
+		}
+		effects = append(effects, more...)
+	}
+	for some := range slices.Chunk(effects, effectsAtOnce) {
 		if err := store.Commit(ctx, w.store, some, store.Durable); err != nil {
 			return err
 		}

@@ -137,6 +137,7 @@ func (l *live) take(e *pim.Entry) {
 	}
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
+	l.takeSent(e)
 	joined, _ := l.change(e)
 	if l.unsettled == nil && len(e.Members) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)

@@ -11,10 +11,11 @@ import (
 	"github.com/pim-im/pim/username"
 )
 
-// lookup is something that a machine needs from the store before it goes on. There are four
+// lookup is something that a machine needs from the store before it goes on. There are five
 // kinds: the conversation's state (a load); what a request needs besides the state; an intent
-// that must be durable before a request is stepped; and whether refusals may be given, which
-// takes the raise of the log's fence, and then the log's last seq and fence.
+// that must be durable before a request is stepped; whether refusals may be given, which
+// takes the raise of the log's fence, and then the log's last seq and fence; and the effects of a
+// batch that depend on what is stored.
 type lookup struct {
 	machine  *machine
 	waited   int          // for a load: how many requests waited when it began
@@ -23,12 +24,14 @@ type lookup struct {
 	write    *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
 	begun    bool         // see lookupQueue
 	refusals *batch       // whose refusals are to be verified; nil for the other kinds
+	hides    *batch       // whose effects are looked up; nil for the other kinds
 
 	// Results.
-	live  *live   // of a load
-	last  pim.Seq // the log's last seq, for refusals
-	fence uint64  // and its fence
-	err   error   // of a load, a write, or for refusals
+	live    *live          // of a load
+	last    pim.Seq        // the log's last seq, for refusals
+	fence   uint64         // and its fence
+	effects []*store.Write // for hides
+	err     error          // of a load, a write, for refusals or effects
 }
 
 // findings are what was looked up for a request.
@@ -52,6 +55,8 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	switch {
 	case l.refusals != nil:
 		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
+	case l.hides != nil:
+		l.effects, l.err = w.hidingEffects(ctx, l.hides.conv)
 	case l.request != nil:
 		l.request.findings = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
 		l.request.looked = true

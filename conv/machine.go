@@ -49,8 +49,9 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	unsettledSettings map[string]bool   // entities of an own log whose settings, and their effects, the next write writes again
-	unsettledIDs      []store.CellWrite // cells of strange IDs that the next write writes again
+	unsettledSettings map[string]bool     // entities of an own log whose settings, and their effects, the next write writes again
+	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again
+	unsettledIDs      []store.CellWrite   // cells of strange IDs that the next write writes again
 
 	fence    uint64 // the log's fence, read before everything else
 	affected bool   // an entry behind the snapshot has effects; they are written
@@ -155,7 +156,7 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 		if !r.looked && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
 		}
-		if r.blocks() && m.mustAnnounce(r, v) {
+		if r.affects() && m.mustAnnounce(r, v) {
 			return &lookup{request: r, write: v.announcer.intent(m.id)}
 		}
 		if b.stepped == 0 {
@@ -224,10 +225,19 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 func (m *machine) written(o *output) error {
 	b := m.batch
 	more, err := b.next()
-	if err == nil && more {
+	switch {
+	case err == nil && b.hides:
+		m.look(&lookup{hides: b}, o)
+		return nil
+	case err == nil && more:
 		o.batches = append(o.batches, b)
 		return nil
 	}
+	return m.ended(b, err, o)
+}
+
+// ended takes note that b has no more writes, or has failed with err, which it returns.
+func (m *machine) ended(b *batch, err error, o *output) error {
 	m.batch = nil
 	if err != nil {
 		m.undo(b, err, o)
@@ -364,6 +374,14 @@ func (m *machine) found(o *output) {
 		m.raised(l, o)
 	case l.refusals != nil:
 		m.verified(l, o)
+	case l.hides != nil:
+		b := l.hides
+		b.hides, b.effects = false, append(b.effects, l.effects...)
+		if l.err == nil && len(b.effects) > 0 {
+			o.batches = append(o.batches, b)
+			return
+		}
+		m.ended(b, l.err, o)
 	case l.write != nil:
 		if l.err != nil {
 			l.request.findings, l.request.looked = findings{err: l.err}, true
@@ -474,7 +492,7 @@ func retryable(err error) error {
 // settled takes note that the batch b is durable, and with it all cells that follow from the
 // log.
 func (l *live) settled(b *batch) {
-	l.stale, l.unsettled, l.unsettledSettings, l.unsettledIDs = false, nil, nil, nil
+	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
 	if b.indexed {
 		l.ids.Stored(b.level)
 	}

@@ -19,7 +19,8 @@ import (
 type member struct {
 	inbox.Membership
 	changed pim.Seq
-	place   int // in Members of the entry that began the membership, from 1 on; 0: not known
+	sent    pim.Seq // of the newest message since the state was loaded; 0: there is none
+	place   int     // in Members of the entry that began the membership, from 1 on; 0: not known
 }
 
 // since returns the seq of the entry that began the membership. The user must be present.

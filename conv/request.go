@@ -212,8 +212,8 @@ func (r *Request) size() int64 {
 // reads reports whether r is a read command.
 func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
 
-// blocks reports whether r is a command that sets or lifts a block.
-func (r *Request) blocks() bool { return r.command != nil && r.command.Kind == pim.CommandBlock }
+// affects reports whether r is a command that means something for other logs, see effects.go.
+func (r *Request) affects() bool { return r.command != nil && affects(r.command.Kind) }
 
 func (r *Request) checkCommand() error {
 	if len(r.Members) > 0 {
@@ -221,5 +221,8 @@ func (r *Request) checkCommand() error {
 	}
 	cmd, err := wire.ParseCommand(r.Payload)
 	r.command = &cmd
+	if err == nil && cmd.Kind == pim.CommandNoReceipts && cmd.Subject != string(r.Sender) {
+		err = pim.Errorf(pim.KindInvalid, "a user says nothing about the receipts of %s", cmd.Subject)
+	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv/dedup"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
 )
 
 // conversation is the state of one conversation that step needs, a cache of its log. It is
@@ -27,6 +28,7 @@ type conversation struct {
 	values   int                // bytes of the settings' values
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
+	reads   store.Partition        // of a group: inbox.Reads
 	present []pim.UserID           // who will read the next entry; replaced, never changed in place
 }
 
@@ -159,6 +161,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	}
 	o.strange = c.ids.Add(e.ClientID, e.Server)
 	c.last, c.count = e.Seq, e.Count
+	c.noteSent(e)
 	o.joined, o.departed = c.change(e)
 	if r.command != nil && c.obey(e, r.command) {
 		o.entity = r.command.Entity()
@@ -222,6 +225,9 @@ func distinct(users []pim.UserID) []pim.UserID {
 // newConversation returns the state of an empty log.
 func newConversation(id pim.ConversationID, bound int) *conversation {
 	c := &conversation{id: id, bound: bound}
+	if id.IsGroup() {
+		c.reads = inbox.Reads(id)
+	}
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
 		c.blocks.by[0].user, c.blocks.by[1].user = a, b

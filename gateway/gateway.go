@@ -23,6 +23,7 @@ type Writer interface {
 type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
+	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
 	Known(context.Context, pim.UserID) (bool, error)
 }

@@ -21,7 +21,7 @@ func (c *conn) handle(frame []byte) error {
 	case wire.TypePushAck:
 		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
-		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError: // the server decodes only frames of clients
+		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError, wire.TypeReceiptResp: // the server decodes only frames of clients
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	_, m, err := wire.Decode(frame)
@@ -36,6 +36,8 @@ func (c *conn) handle(frame []byte) error {
 		c.handleSync(m)
 	case *wirepb.PIMPullReq:
 		c.handlePull(m)
+	case *wirepb.PIMReceiptReq:
+		c.handleReceipts(m)
 	case *wirepb.PIMTimeReq:
 		now := c.gw.Now().UnixMilli()
 		c.reply(&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now})
@@ -240,7 +242,7 @@ func (c *conn) handlePushAck(body []byte) error {
 	return nil
 }
 
-// handleSync and handlePull queue a task. It holds what the request asks for and nothing
+// handleSync, handlePull and handleReceipts queue a task. It holds what the request asks for and nothing
 // else of its frame.
 func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	if len(m.After) > maxNamed {

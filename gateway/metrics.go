@@ -17,6 +17,7 @@ type Metrics struct {
 	pushes      prometheus.Counter
 	pushAcks    prometheus.Counter
 	pulls       prometheus.Counter
+	receipts    prometheus.Counter
 	pulled      prometheus.Counter
 	syncs       prometheus.Counter
 	errors      *prometheus.CounterVec
@@ -56,6 +57,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pushes:      counter("pim_pushes_total", "PIMPush frames queued for a connection."),
 		pushAcks:    counter("pim_push_acks_total", "PIMPushAck frames read."),
 		pulls:       counter("pim_pulls_total", "PIMPullReq frames served."),
+		receipts:    counter("pim_receipts_total", "PIMReceiptReq frames served."),
 		pulled:      counter("pim_pulled_entries_total", "Entries handed out by pulls."),
 		syncs:       counter("pim_syncs_total", "PIMSyncReq frames served."),
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),

@@ -150,6 +150,10 @@ func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbo
 	return x.page, nil
 }
 
+func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error) {
+	return inbox.Receipts{}, nil
+}
+
 func (x *lab) Known(context.Context, pim.UserID) (bool, error) { return false, nil }
 
 func (x *lab) Serial(ctx context.Context, _ pim.UserID, _ pim.DeviceID) (uint64, error) {

@@ -13,8 +13,9 @@ import (
 // one at a time, by a goroutine that exists only meanwhile.
 type task struct {
 	id   uint64             // the client's request_id
-	sync *inbox.SyncRequest // nil: it is a pull
-	pull *inbox.PullRequest // nil: it is a sync
+	sync *inbox.SyncRequest // one of the three is set
+	pull *inbox.PullRequest
+	read *inbox.ReceiptRequest
 }
 
 // taskRun is one run of the goroutine that serves a connection's tasks. It begins with a task, and
@@ -41,7 +42,7 @@ func (c *conn) queueTask(t task) {
 	}
 	if len(run.waiting) == maxTasks {
 		c.mu.Unlock()
-		c.refuseTask(c.gw.ctx, t.id, "", pim.Errorf(pim.KindOverloaded, "%d pulls and syncs of this connection are waiting", maxTasks))
+		c.refuseTask(c.gw.ctx, t.id, "", pim.Errorf(pim.KindOverloaded, "%d requests of this connection are waiting", maxTasks))
 		return
 	}
 	run.waiting = append(run.waiting, t)
@@ -66,10 +67,13 @@ func (c *conn) serveTasks(run *taskRun) {
 		t := run.waiting[0]
 		run.waiting = run.waiting[1:]
 		c.mu.Unlock()
-		if t.sync != nil {
+		switch {
+		case t.sync != nil:
 			c.serveSync(run.ctx, t.id, t.sync)
-		} else {
+		case t.pull != nil:
 			c.servePull(run.ctx, t.id, t.pull)
+		default:
+			c.serveReceipts(run.ctx, t.id, t.read)
 		}
 	}
 }

@@ -35,11 +35,15 @@ const (
 	TypePong     Type = 14
 	TypeGoAway   Type = 15
 	TypeError    Type = 16
+
+	TypeReceiptReq  Type = 17
+	TypeReceiptResp Type = 18
 )
 
 var typeNames = [...]string{
 	"?", "Hello", "Welcome", "PIMSendReq", "PIMSendAck", "PIMPush", "PIMPushAck", "PIMSyncReq", "PIMSyncResp",
 	"PIMPullReq", "PIMPullResp", "PIMTimeReq", "PIMTimeResp", "PIMPing", "PIMPong", "PIMGoAway", "PIMError",
+	"PIMReceiptReq", "PIMReceiptResp",
 }
 
 // String returns the frame's name in docs/protocol.md.
@@ -92,6 +96,10 @@ func TypeOf(m Message) Type {
 		return TypeGoAway
 	case *wirepb.PIMError:
 		return TypeError
+	case *wirepb.PIMReceiptReq:
+		return TypeReceiptReq
+	case *wirepb.PIMReceiptResp:
+		return TypeReceiptResp
 	}
 	return 0
 }
@@ -131,6 +139,10 @@ func newMessage(t Type) Message {
 		return new(wirepb.PIMGoAway)
 	case TypeError:
 		return new(wirepb.PIMError)
+	case TypeReceiptReq:
+		return new(wirepb.PIMReceiptReq)
+	case TypeReceiptResp:
+		return new(wirepb.PIMReceiptResp)
 	}
 	return nil
 }

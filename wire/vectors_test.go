@@ -138,7 +138,7 @@ func vectorFrames() []vectorFrame {
 		{"from now on every minute", &wirepb.PIMPing{Nonce: 8, HeartbeatMs: 60000}},
 		{"yes, and pushes were dropped", &wirepb.PIMPong{Nonce: 8, ServerMs: 1700000000200, Behind: true}},
 		{"go elsewhere", &wirepb.PIMGoAway{Code: uint32(CodeOverloaded), Text: "too many connections", Reconnect: true, WindowMs: 10000, Alternatives: []string{"wss://b.example", "wss://c.example"}}},
-		{"that pull, again in 2 s", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Text: "64 pulls and syncs of this connection are waiting", Retryable: true, RetryAfterMs: 2000, RequestId: 6}},
+		{"that pull, again in 2 s", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Text: "64 requests of this connection are waiting", Retryable: true, RetryAfterMs: 2000, RequestId: 6}},
 		{"hi becomes hello", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: []byte("hello"), Kind: wirepb.EntryKind_ENTRY_KIND_EDIT, Refers: 1}},
 		{"bob takes his thumb back", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_REACTION, Refers: 1, Reaction: "👍", Removed: true}},
 		{"both, pushed", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{edited, noMore}}},
@@ -146,6 +146,12 @@ func vectorFrames() []vectorFrame {
 		{"one was edited, pinned and liked, the other recalled", &wirepb.PIMPullResp{RequestId: 8, Conversation: "d:alice:bob", From: 1, To: 2, Newest: 10, Done: true, Folds: folds}},
 		{"a message that was erased", &wirepb.PIMPullResp{RequestId: 9, Conversation: "d:alice:bob", Entries: []*wirepb.Entry{erased}, From: 2, To: 2, Newest: 10, Done: true, Folds: folds[1:]}},
 		{"a fold as a device may keep it, with what was taken back; a server sends none", &wirepb.PIMPullResp{RequestId: 10, Conversation: "d:alice:bob", From: 1, To: 1, Newest: 11, Done: true, Folds: []*wirepb.Fold{kept}}},
+		{"who has read messages 7 to 9 of the group", &wirepb.PIMReceiptReq{RequestId: 8, Conversation: "g:abc", From: 7, To: 9}},
+		{"seq 8 is no message", &wirepb.PIMReceiptResp{RequestId: 8, Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Members: 4}}}},
+		{"who has read message 7 by name, the second page", &wirepb.PIMReceiptReq{RequestId: 9, Conversation: "g:abc", From: 7, Readers: true, After: "bob"}},
+		{"carl has, dave has not", &wirepb.PIMReceiptResp{RequestId: 9, Conversation: "g:abc", NextAfter: "dave", Readers: []*wirepb.Reader{{User: "carl", Read: true, ReadMs: 1700000000900}, {User: "dave"}}}},
+		{"bob has got 5 messages and read 4", &wirepb.PIMReceiptResp{RequestId: 10, Conversation: "d:alice:bob", Delivered: 5, Read: 4, ReadMs: 1700000000900}},
+		{"alice gives no receipts any more", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice"}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

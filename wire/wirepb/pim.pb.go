@@ -104,6 +104,7 @@ const (
 	CommandKind_COMMAND_KIND_MUTE        CommandKind = 3
 	CommandKind_COMMAND_KIND_PIN         CommandKind = 4
 	CommandKind_COMMAND_KIND_READ        CommandKind = 5
+	CommandKind_COMMAND_KIND_NO_RECEIPTS CommandKind = 7 // the subject is the user
 )
 
 // Enum value maps for CommandKind.
@@ -115,6 +116,7 @@ var (
 		3: "COMMAND_KIND_MUTE",
 		4: "COMMAND_KIND_PIN",
 		5: "COMMAND_KIND_READ",
+		7: "COMMAND_KIND_NO_RECEIPTS",
 	}
 	CommandKind_value = map[string]int32{
 		"COMMAND_KIND_UNSPECIFIED": 0,
@@ -123,6 +125,7 @@ var (
 		"COMMAND_KIND_MUTE":        3,
 		"COMMAND_KIND_PIN":         4,
 		"COMMAND_KIND_READ":        5,
+		"COMMAND_KIND_NO_RECEIPTS": 7,
 	}
 )
 
@@ -757,7 +760,7 @@ func (x *ReactedBy) GetRemoved() bool {
 type Command struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Kind    CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
-	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact and block, else a conversation ID
+	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact, block and no-receipts, else a conversation ID
 	Removed bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
 	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
 	UntilMs int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
@@ -2008,6 +2011,315 @@ func (x *PIMPullResp) GetFolds() []*Fold {
 	return nil
 }
 
+// PIMReceiptReq asks how far others have read a conversation.
+type PIMReceiptReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Conversation  string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`       // first seq; at least 1
+	To            uint64                 `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`           // last seq; 0 means from, at most from + 49
+	Readers       bool                   `protobuf:"varint,5,opt,name=readers,proto3" json:"readers,omitempty"` // of a group: who has read the message at from, and who has not
+	After         string                 `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`      // with readers: next_after of the page before; empty for the first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMReceiptReq) Reset() {
+	*x = PIMReceiptReq{}
+	mi := &file_pim_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMReceiptReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMReceiptReq) ProtoMessage() {}
+
+func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMReceiptReq.ProtoReflect.Descriptor instead.
+func (*PIMReceiptReq) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PIMReceiptReq) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMReceiptReq) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMReceiptReq) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *PIMReceiptReq) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *PIMReceiptReq) GetReaders() bool {
+	if x != nil {
+		return x.Readers
+	}
+	return false
+}
+
+func (x *PIMReceiptReq) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// PIMReceiptResp answers PIMReceiptReq. Of a direct conversation it has delivered, read and
+// read_ms, of a group receipts or readers.
+type PIMReceiptResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Conversation  string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Delivered     uint64                 `protobuf:"varint,3,opt,name=delivered,proto3" json:"delivered,omitempty"`                 // a device of the other user has acknowledged everything up to here
+	Read          uint64                 `protobuf:"varint,4,opt,name=read,proto3" json:"read,omitempty"`                           // the other user has read everything up to here
+	ReadMs        int64                  `protobuf:"varint,5,opt,name=read_ms,json=readMs,proto3" json:"read_ms,omitempty"`         // when that user had read so far, ms since 1970
+	Receipts      []*Receipt             `protobuf:"bytes,6,rep,name=receipts,proto3" json:"receipts,omitempty"`                    // one for each message of from..to, ascending by seq
+	Readers       []*Reader              `protobuf:"bytes,7,rep,name=readers,proto3" json:"readers,omitempty"`                      // ascending by user
+	NextAfter     string                 `protobuf:"bytes,8,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page of readers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMReceiptResp) Reset() {
+	*x = PIMReceiptResp{}
+	mi := &file_pim_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMReceiptResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMReceiptResp) ProtoMessage() {}
+
+func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMReceiptResp.ProtoReflect.Descriptor instead.
+func (*PIMReceiptResp) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PIMReceiptResp) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMReceiptResp) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMReceiptResp) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *PIMReceiptResp) GetRead() uint64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *PIMReceiptResp) GetReadMs() int64 {
+	if x != nil {
+		return x.ReadMs
+	}
+	return 0
+}
+
+func (x *PIMReceiptResp) GetReceipts() []*Receipt {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
+func (x *PIMReceiptResp) GetReaders() []*Reader {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
+}
+
+func (x *PIMReceiptResp) GetNextAfter() string {
+	if x != nil {
+		return x.NextAfter
+	}
+	return ""
+}
+
+// Receipt says how many have read one message of a group, of those it is for.
+type Receipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Read          uint32                 `protobuf:"varint,2,opt,name=read,proto3" json:"read,omitempty"`
+	Members       uint32                 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Receipt) Reset() {
+	*x = Receipt{}
+	mi := &file_pim_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Receipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Receipt) ProtoMessage() {}
+
+func (x *Receipt) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
+func (*Receipt) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Receipt) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Receipt) GetRead() uint32 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *Receipt) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+// Reader is one whom a message of a group is for.
+type Reader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Read          bool                   `protobuf:"varint,2,opt,name=read,proto3" json:"read,omitempty"`                   // has read the message
+	ReadMs        int64                  `protobuf:"varint,3,opt,name=read_ms,json=readMs,proto3" json:"read_ms,omitempty"` // when the user had read as far as now, ms since 1970; 0 if the message is not read
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reader) Reset() {
+	*x = Reader{}
+	mi := &file_pim_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reader) ProtoMessage() {}
+
+func (x *Reader) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reader.ProtoReflect.Descriptor instead.
+func (*Reader) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Reader) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Reader) GetRead() bool {
+	if x != nil {
+		return x.Read
+	}
+	return false
+}
+
+func (x *Reader) GetReadMs() int64 {
+	if x != nil {
+		return x.ReadMs
+	}
+	return 0
+}
+
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
@@ -2017,7 +2329,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2341,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2354,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{20}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -2063,7 +2375,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2387,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2400,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{21}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -2122,7 +2434,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2446,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2459,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -2176,7 +2488,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2500,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2513,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -2239,7 +2551,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2563,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2576,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -2311,7 +2623,7 @@ type PIMError struct {
 	Retryable       bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	RetryAfterMs    uint32                 `protobuf:"varint,4,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	ClientMessageId []byte                 `protobuf:"bytes,5,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"` // of the PIMSendReq it answers
-	RequestId       uint64                 `protobuf:"varint,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                    // of the PIMSyncReq or PIMPullReq it answers
+	RequestId       uint64                 `protobuf:"varint,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                    // of the PIMSyncReq, PIMPullReq or PIMReceiptReq it answers
 	Conversation    string                 `protobuf:"bytes,7,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2319,7 +2631,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2643,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2656,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -2565,7 +2877,34 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x16\n" +
 	"\x06newest\x18\x06 \x01(\x04R\x06newest\x12\x12\n" +
 	"\x04done\x18\a \x01(\bR\x04done\x12\"\n" +
-	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\"\x1c\n" +
+	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\"\xa6\x01\n" +
+	"\rPIMReceiptReq\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x18\n" +
+	"\areaders\x18\x05 \x01(\bR\areaders\x12\x14\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\"\x94\x02\n" +
+	"\x0ePIMReceiptResp\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1c\n" +
+	"\tdelivered\x18\x03 \x01(\x04R\tdelivered\x12\x12\n" +
+	"\x04read\x18\x04 \x01(\x04R\x04read\x12\x17\n" +
+	"\aread_ms\x18\x05 \x01(\x03R\x06readMs\x12+\n" +
+	"\breceipts\x18\x06 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\x12(\n" +
+	"\areaders\x18\a \x03(\v2\x0e.pim.v1.ReaderR\areaders\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\b \x01(\tR\tnextAfter\"I\n" +
+	"\aReceipt\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04read\x18\x02 \x01(\rR\x04read\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\rR\amembers\"I\n" +
+	"\x06Reader\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04read\x18\x02 \x01(\bR\x04read\x12\x17\n" +
+	"\aread_ms\x18\x03 \x01(\x03R\x06readMs\"\x1c\n" +
 	"\n" +
 	"PIMTimeReq\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\"=\n" +
@@ -2605,14 +2944,15 @@ const file_pim_proto_rawDesc = "" +
 	"\x0fENTRY_KIND_EDIT\x10\x06\x12\x15\n" +
 	"\x11ENTRY_KIND_RECALL\x10\a\x12\x17\n" +
 	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
-	"\x0eENTRY_KIND_PIN\x10\t*\xa1\x01\n" +
+	"\x0eENTRY_KIND_PIN\x10\t*\xbf\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
 	"\x12COMMAND_KIND_BLOCK\x10\x02\x12\x15\n" +
 	"\x11COMMAND_KIND_MUTE\x10\x03\x12\x14\n" +
 	"\x10COMMAND_KIND_PIN\x10\x04\x12\x15\n" +
-	"\x11COMMAND_KIND_READ\x10\x05*\xc9\x03\n" +
+	"\x11COMMAND_KIND_READ\x10\x05\x12\x1c\n" +
+	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a*\xc9\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -2646,37 +2986,41 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_pim_proto_goTypes = []any{
-	(EntryKind)(0),      // 0: pim.v1.EntryKind
-	(CommandKind)(0),    // 1: pim.v1.CommandKind
-	(ErrorKind)(0),      // 2: pim.v1.ErrorKind
-	(*Entry)(nil),       // 3: pim.v1.Entry
-	(*Fold)(nil),        // 4: pim.v1.Fold
-	(*Edit)(nil),        // 5: pim.v1.Edit
-	(*Mark)(nil),        // 6: pim.v1.Mark
-	(*Reaction)(nil),    // 7: pim.v1.Reaction
-	(*ReactedBy)(nil),   // 8: pim.v1.ReactedBy
-	(*Command)(nil),     // 9: pim.v1.Command
-	(*Hello)(nil),       // 10: pim.v1.Hello
-	(*Welcome)(nil),     // 11: pim.v1.Welcome
-	(*Limits)(nil),      // 12: pim.v1.Limits
-	(*PIMSendReq)(nil),  // 13: pim.v1.PIMSendReq
-	(*PIMSendAck)(nil),  // 14: pim.v1.PIMSendAck
-	(*PIMPush)(nil),     // 15: pim.v1.PIMPush
-	(*PIMPushAck)(nil),  // 16: pim.v1.PIMPushAck
-	(*Ack)(nil),         // 17: pim.v1.Ack
-	(*PIMSyncReq)(nil),  // 18: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil), // 19: pim.v1.PIMSyncResp
-	(*Summary)(nil),     // 20: pim.v1.Summary
-	(*PIMPullReq)(nil),  // 21: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil), // 22: pim.v1.PIMPullResp
-	(*PIMTimeReq)(nil),  // 23: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil), // 24: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),     // 25: pim.v1.PIMPing
-	(*PIMPong)(nil),     // 26: pim.v1.PIMPong
-	(*PIMGoAway)(nil),   // 27: pim.v1.PIMGoAway
-	(*PIMError)(nil),    // 28: pim.v1.PIMError
+	(EntryKind)(0),         // 0: pim.v1.EntryKind
+	(CommandKind)(0),       // 1: pim.v1.CommandKind
+	(ErrorKind)(0),         // 2: pim.v1.ErrorKind
+	(*Entry)(nil),          // 3: pim.v1.Entry
+	(*Fold)(nil),           // 4: pim.v1.Fold
+	(*Edit)(nil),           // 5: pim.v1.Edit
+	(*Mark)(nil),           // 6: pim.v1.Mark
+	(*Reaction)(nil),       // 7: pim.v1.Reaction
+	(*ReactedBy)(nil),      // 8: pim.v1.ReactedBy
+	(*Command)(nil),        // 9: pim.v1.Command
+	(*Hello)(nil),          // 10: pim.v1.Hello
+	(*Welcome)(nil),        // 11: pim.v1.Welcome
+	(*Limits)(nil),         // 12: pim.v1.Limits
+	(*PIMSendReq)(nil),     // 13: pim.v1.PIMSendReq
+	(*PIMSendAck)(nil),     // 14: pim.v1.PIMSendAck
+	(*PIMPush)(nil),        // 15: pim.v1.PIMPush
+	(*PIMPushAck)(nil),     // 16: pim.v1.PIMPushAck
+	(*Ack)(nil),            // 17: pim.v1.Ack
+	(*PIMSyncReq)(nil),     // 18: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil),    // 19: pim.v1.PIMSyncResp
+	(*Summary)(nil),        // 20: pim.v1.Summary
+	(*PIMPullReq)(nil),     // 21: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil),    // 22: pim.v1.PIMPullResp
+	(*PIMReceiptReq)(nil),  // 23: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 24: pim.v1.PIMReceiptResp
+	(*Receipt)(nil),        // 25: pim.v1.Receipt
+	(*Reader)(nil),         // 26: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 27: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 28: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 29: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 30: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 31: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 32: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -2694,12 +3038,14 @@ var file_pim_proto_depIdxs = []int32{
 	3,  // 12: pim.v1.Summary.last:type_name -> pim.v1.Entry
 	3,  // 13: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
 	4,  // 14: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	2,  // 15: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	25, // 15: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	26, // 16: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	2,  // 17: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -2713,7 +3059,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

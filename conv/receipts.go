@@ -1,0 +1,135 @@
+package conv
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+)
+
+// How far users have read a conversation is kept in its read cells (inbox.Reads), for those who
+// ask who has read a message. Two writers write them: that of a user's own log with the read
+// commands, and that of a group with the messages that the user sends. Both write them with the
+// entries, and a writer that takes a log over writes those again that may be missing, as with
+// every projection.
+//
+// While no-receipts is in force, the own log's writer writes no read cells, so nobody ever sees
+// what was read meanwhile. A group's writer does not know about it: those who ask leave such a
+// user out. They do so by a cell of the group that says whether the user gives receipts
+// (inbox.ReceiptsCell). When a no-receipts command is durable, and before it is answered, these
+// cells are written for all groups of the user; they are effects, see effects.go. A user who comes
+// into a group later has no cell there at first: who asks reads the setting then.
+
+// sent is a message: its seq, and when it was written.
+type sent struct {
+	seq pim.Seq
+	at  pim.Millis
+}
+
+// noteSent notes e as the newest message of its sender, if e is a message of a group.
+func (c *conversation) noteSent(e *pim.Entry) {
+	if e.Kind == pim.EntryMessage && c.members != nil {
+		if m := c.members[e.Sender]; m != nil {
+			m.sent = e.Seq
+		}
+	}
+}
+
+// takeSent applies an entry of a log that is being loaded.
+func (l *live) takeSent(e *pim.Entry) {
+	if e.Kind != pim.EntryMessage || !l.id.IsGroup() {
+		return
+	}
+	if l.unsettledSent == nil {
+		l.unsettledSent = make(map[pim.UserID]sent)
+	}
+	l.unsettledSent[e.Sender] = sent{e.Seq, e.Server}
+}
+
+// appendSent appends the read cells of those who sent the messages of b, a batch of a group.
+func (b *batch) appendSent(cells []store.CellWrite) []store.CellWrite {
+	c := b.conv
+	for u, s := range c.unsettledSent {
+		cells = append(cells, store.CellWrite{Partition: c.reads, Cell: inbox.ReadCell(u, s.seq, s.at)})
+	}
+	for i := range b.entries {
+		e := &b.entries[i]
+		if m := c.members[e.Sender]; e.Kind != pim.EntryMessage || m == nil || m.sent != e.Seq {
+			continue // a later message of the sender is in b
+		}
+		at := len(b.arena)
+		b.arena = inbox.AppendReadValue(b.arena, e.Server)
+		cells = append(cells, store.CellWrite{
+			Partition: c.reads, Cell: store.Cell{Key: string(e.Sender), Version: uint64(e.Seq), Value: b.arena[at:len(b.arena):len(b.arena)]},
+		})
+	}
+	return cells
+}
+
+// appendRead appends the read cell that follows from the setting of entity, if that is a read
+// position which others may know of.
+func (c *conversation) appendRead(cells []store.CellWrite, entity string) []store.CellWrite {
+	s := c.settings[entity]
+	read := pim.ConversationID(s.Subject)
+	if _, own := read.OwnUser(); s.Kind != pim.CommandRead || own || s.time == 0 {
+		return cells
+	}
+	owner, _ := c.id.OwnUser()
+	return append(cells, store.CellWrite{Partition: inbox.Reads(read), Cell: inbox.ReadCell(owner, s.Seq, s.time)})
+}
+
+// shownAt returns the time of e, an entry of an own log, or 0 if no-receipts was in force then. If
+// a load has read a setting that is newer than e, it may have been.
+func (c *conversation) shownAt(e *pim.Entry) pim.Millis {
+	owner, _ := c.id.OwnUser()
+	if s := c.settings[noReceipts(owner)]; s.At != 0 && (!s.Removed || s.At > e.Seq) {
+		return 0
+	}
+	return e.Server
+}
+
+// noReceipts returns the entity of the user's no-receipts command.
+func noReceipts(user pim.UserID) string {
+	cmd := pim.Command{Kind: pim.CommandNoReceipts, Subject: string(user)}
+	return cmd.Entity()
+}
+
+// hides reports whether no-receipts is among entities, those of settings of an own log. Its
+// effects depend on which groups the user is in when the entry is durable, so they are looked up
+// then.
+func (c *conversation) hides(entities []string) bool {
+	owner, _ := c.id.OwnUser()
+	return slices.Contains(entities, noReceipts(owner))
+}
+
+// hidingCells is how many cells one effect of a no-receipts command writes, at most.
+const hidingCells = 256
+
+// hidingEffects returns the writes by which the no-receipts setting of l, an own log, reaches all
+// groups of the user.
+func (w *Writers) hidingEffects(ctx context.Context, l *live) (effects []*store.Write, err error) {
+	owner, _ := l.id.OwnUser()
+	s := l.settings[noReceipts(owner)]
+	var now *store.Write
+	add := func(line store.Cell) error {
+		id := pim.ConversationID(line.Key)
+		if !id.IsGroup() {
+			return nil // who asks about a direct conversation reads the setting
+		}
+		if now == nil || len(now.Cells) == hidingCells {
+			now = new(store.Write)
+			effects = append(effects, now)
+		}
+		now.Cells = append(now.Cells, store.CellWrite{Partition: inbox.Reads(id), Cell: inbox.ReceiptsCell(owner, s.At, !s.Removed)})
+		return nil
+	}
+	// A line is in Lines before it is forgotten in Fresh. One that is in both is written twice.
+	for _, p := range []store.Partition{inbox.Fresh(owner), inbox.Lines(owner)} {
+		if err := listAll(ctx, w.store, p, add); err != nil {
+			return nil, err
+		}
+	}
+	return effects, nil
+}

@@ -1,0 +1,175 @@
+package conv_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+)
+
+// receipts asks for the receipts of seqs from..to as user.
+func receipts(t *testing.T, s store.Store, user pim.UserID, c pim.ConversationID, from, to pim.Seq) inbox.Receipts {
+	t.Helper()
+	r, err := inbox.New(s).Receipts(t.Context(), user, inbox.ReceiptRequest{Conversation: c, From: from, To: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// appended writes an entry as a writer that dies before anything else of its batch is written.
+func appended(t *testing.T, s store.Store, e pim.Entry) {
+	t.Helper()
+	e.ClientID = pim.ClientMessageID{byte(e.Seq), 1}
+	put(t, s, store.Write{Log: inbox.Entries(e.Conversation), After: e.Seq - 1, Records: [][]byte{wire.AppendEntry(nil, &e)}})
+}
+
+func group(t *testing.T, w *conv.Writers, rec *recorder, by pim.UserID, others ...pim.UserID) pim.ConversationID {
+	t.Helper()
+	create := &conv.Request{Kind: pim.EntryCreate, Sender: by, Device: "d", ClientID: pim.NewClientMessageID(time.Now()), Members: others}
+	a, err := persist(w, rec, create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Request.Conversation
+}
+
+// A writer died after it had appended a read command or a message of a group, and before the read
+// cell was written. The writer that takes the log over writes the cell with its first batch, with
+// the entry's time. A read that was given while no-receipts was in force stays hidden.
+func TestReadCellsComeBack(t *testing.T) {
+	s, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	g := group(t, w, rec, "ann", "bob", "carl")
+	chat := pim.Direct("ann", "bob")
+	for _, c := range []pim.ConversationID{chat, g} {
+		if _, err := persist(w, rec, message(c, "ann", "hi")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := persist(w, rec, command("carl", "d", pim.Command{Kind: pim.CommandNoReceipts, Subject: "carl"})); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	reads := func(user pim.UserID, seq pim.Seq, c pim.ConversationID, to pim.Seq) {
+		cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: to}
+		appended(t, s, pim.Entry{
+			Conversation: pim.Own(user), Seq: seq, Kind: pim.EntryCommand, Sender: user, Device: "d", Server: 77, Payload: wire.AppendCommand(nil, &cmd),
+		})
+	}
+	reads("bob", 1, chat, 1)
+	reads("carl", 2, g, 2)
+	appended(t, s, pim.Entry{Conversation: g, Seq: 3, Kind: pim.EntryMessage, Sender: "bob", Device: "d", Server: 78, Count: 2})
+
+	w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	pin := pim.Command{Kind: pim.CommandPin, Subject: string(g)}
+	for _, r := range []*conv.Request{
+		command("bob", "d", pin), message(g, "ann", "hi"),
+		command("carl", "d", pim.Command{Kind: pim.CommandNoReceipts, Subject: "carl", Removed: true}),
+	} {
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := receipts(t, s, "ann", chat, 1, 1); r.Read != 1 || r.ReadAt != 77 {
+		t.Errorf("ann is told of %s: %+v", chat, r)
+	}
+	page, err := inbox.New(s).Receipts(t.Context(), "ann", inbox.ReceiptRequest{Conversation: g, From: 2, Readers: true})
+	if got := fmt.Sprint(page.Readers); err != nil || got != "[{bob true 78} {carl false 0}]" {
+		t.Errorf("ann is told %s, %v", got, err)
+	}
+}
+
+// A process died after it had appended a no-receipts command and before the effect was written.
+// Nobody sends the command again. Another process settles the intent within two rounds.
+func TestNoReceiptsThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, rec := storetest.NewMemory(), newRecorder()
+		w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		defer w.Close()
+		g := group(t, w, rec, "ann", "bob")
+		if _, err := persist(w, rec, message(g, "ann", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		told := func(want string) {
+			t.Helper()
+			if got := fmt.Sprint(receipts(t, s, "ann", g, 2, 2).Messages); got != want {
+				t.Errorf("ann is told %s, want %s", got, want)
+			}
+		}
+		told("[{2 0 1}]") // and the cell says that bob gives receipts
+		put(t, s, store.Write{Cells: []store.CellWrite{{
+			Partition: "~intents/0", Cell: store.Cell{Key: "dead/u:bob", Version: 1, Value: []byte{1}},
+		}}})
+		cmd := pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob"}
+		appended(t, s, pim.Entry{
+			Conversation: pim.Own("bob"), Seq: 1, Kind: pim.EntryCommand, Sender: "bob", Device: "d", Server: 1, Payload: wire.AppendCommand(nil, &cmd),
+		})
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		told("[{2 0 0}]")
+		noIntents(t, s)
+	})
+}
+
+// No-receipts holds in all groups of the user from its answer on, however many they are and
+// however badly the store works; and so does its end.
+func TestNoReceiptsInManyGroups(t *testing.T) {
+	mem := storetest.NewMemory()
+	s, rec := storetest.Loose(mem, seed(t)), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
+	defer w.Close()
+	const groups = 600 // more than two effects
+	var ids []pim.ConversationID
+	for range groups {
+		g := group(t, w, rec, "ann", "bob")
+		if _, err := persist(w, rec, message(g, "ann", "hi")); err != nil {
+			t.Fatal(err)
+		}
+		receipts(t, mem, "ann", g, 2, 2) // leaves cells behind
+		ids = append(ids, g)
+	}
+	for round := range 4 {
+		on := round%2 == 0
+		s.FailRate(0.2)
+		if _, err := persist(w, rec, command("bob", "d", pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob", Removed: !on})); err != nil {
+			t.Fatal(err)
+		}
+		s.FailRate(0)
+		want := "[{2 0 1}]"
+		if on {
+			want = "[{2 0 0}]"
+		}
+		for _, g := range ids {
+			if got := fmt.Sprint(receipts(t, mem, "ann", g, 2, 2).Messages); got != want {
+				t.Fatalf("round %d: ann is told %s, want %s", round, got, want)
+			}
+		}
+	}
+}
+
+// A user switches receipts for themselves only, and not with fields of other kinds.
+func TestNoReceiptsRefuses(t *testing.T) {
+	rec := newRecorder()
+	w := conv.New(storetest.NewMemory(), conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	for _, c := range []pim.Command{
+		{Kind: pim.CommandNoReceipts, Subject: "bob"},
+		{Kind: pim.CommandNoReceipts, Subject: "ann", Value: []byte("x")},
+		{Kind: pim.CommandNoReceipts, Subject: "ann", Seq: 1},
+		{Kind: pim.CommandNoReceipts, Subject: strings.Repeat("x", 65)},
+	} {
+		if _, err := persist(w, rec, command("ann", "d", c)); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -1,0 +1,298 @@
+package receipts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	users = 5
+	steps = 24
+)
+
+// schedules returns how many schedules are to be run, of n, and the seed of the first.
+func schedules(t *testing.T, n int) (int, uint64) {
+	t.Helper()
+	if testing.Short() {
+		n /= 20
+	}
+	first := rand.Uint64()
+	if s := os.Getenv("PIM_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, first = 1, seed
+	}
+	return n, first
+}
+
+// Users send, read, join, leave and switch receipts on and off, in a group and in direct
+// conversations, writers are replaced, and after every step somebody asks. Each answer is the
+// model's. One schedule in four runs over a store that promises no more than the contract.
+func TestSchedules(t *testing.T) {
+	n, first := schedules(t, 10_000)
+	for i := range n {
+		seed := first + uint64(i)
+		var s store.Store = storetest.NewMemory()
+		if seed%4 == 0 {
+			s = storetest.Loose(s, seed)
+		}
+		if err := run(t.Context(), s, seed); err != nil {
+			t.Fatalf("PIM_SEED=%d: %v", seed, err)
+		}
+	}
+}
+
+// world is one schedule.
+type world struct {
+	ctx     context.Context
+	model   model
+	rng     *rand.Rand
+	store   store.Store
+	writers *conv.Writers
+	answers chan conv.Answer
+	ids     uint32
+	last    map[pim.ConversationID]pim.Seq
+	group   pim.ConversationID
+	now     atomic.Int64
+}
+
+// Deliver takes the answer to the one request that is under way.
+func (w *world) Deliver(answers []conv.Answer, _ []conv.Published) {
+	for _, a := range answers {
+		w.answers <- a
+	}
+}
+
+func run(ctx context.Context, s store.Store, seed uint64) error {
+	w := &world{
+		ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)), store: s, answers: make(chan conv.Answer, 1),
+		last: make(map[pim.ConversationID]pim.Seq),
+	}
+	w.now.Store(1_795_000_000_000)
+	w.replace()
+	defer func() { w.writers.Close() }()
+	var members []pim.UserID
+	for i := range users - 1 {
+		members = append(members, user(i))
+	}
+	if err := w.create(members); err != nil {
+		return err
+	}
+	for i := range steps {
+		if err := w.step(); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+		if err := w.ask(user(w.rng.IntN(users)), w.any()); err != nil {
+			return fmt.Errorf("after step %d: %w", i, err)
+		}
+	}
+	for i := range users {
+		for conv := range w.last {
+			if err := w.ask(user(i), conv); err != nil {
+				return fmt.Errorf("at the end: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func user(i int) pim.UserID { return pim.UserID(fmt.Sprint("u", i)) }
+
+// any returns the group, or a direct conversation.
+func (w *world) any() pim.ConversationID {
+	if w.rng.IntN(4) > 0 {
+		return w.group
+	}
+	return pim.Direct(user(0), user(1+w.rng.IntN(2)))
+}
+
+// replace ends the writers, and begins others.
+func (w *world) replace() {
+	if w.writers != nil {
+		w.writers.Close()
+	}
+	w.writers = conv.New(w.store, conv.Options{
+		Outlet: w, Shards: 1, Logger: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return time.UnixMilli(w.now.Load()) },
+	})
+}
+
+// step does one thing.
+func (w *world) step() error {
+	w.now.Add(int64(w.rng.IntN(3)))
+	u := user(w.rng.IntN(users))
+	c := w.any()
+	present := w.model.present(u, w.group)
+	switch n := w.rng.IntN(16); {
+	case n < 5:
+		return w.sendMessage(u, c)
+	case n < 10:
+		return w.read(u, c)
+	case n < 12 && !present:
+		return w.change(joins, u)
+	case n < 12 && w.rng.IntN(2) == 0:
+		return w.change(leaves, u)
+	case n < 14:
+		return w.hide(u, w.rng.IntN(2) == 0)
+	case n == 14:
+		w.replace()
+	}
+	return nil
+}
+
+// in reports whether u takes part in c now.
+func (w *world) in(u pim.UserID, c pim.ConversationID) bool {
+	return !c.Excludes(u) && (!c.IsGroup() || w.model.present(u, c))
+}
+
+// submit sends r until it is answered for good.
+func (w *world) submit(r conv.Request) (conv.Answer, error) {
+	w.ids++
+	r.Device, r.ClientID = "d", pim.ClientMessageID{1, byte(w.ids), byte(w.ids >> 8)}
+	r.Local = pim.Millis(w.now.Load())
+	for range 1000 {
+		again := r
+		w.writers.Submit([]*conv.Request{&again})
+		a := <-w.answers
+		if a.Err == nil || !pim.KindOf(a.Err).Retryable() {
+			return a, a.Err
+		}
+		r.Attempt++
+	}
+	return conv.Answer{}, fmt.Errorf("a thousand tries failed")
+}
+
+func (w *world) create(members []pim.UserID) error {
+	a, err := w.submit(conv.Request{Kind: pim.EntryCreate, Sender: members[0], Members: members[1:]})
+	if err != nil {
+		return err
+	}
+	w.group = a.Request.Conversation
+	w.last[w.group] = a.Seq
+	for _, u := range members {
+		w.model.add(joins, u, w.group, a.Seq, a.Server)
+	}
+	return nil
+}
+
+func (w *world) sendMessage(u pim.UserID, c pim.ConversationID) error {
+	if !w.in(u, c) {
+		return nil
+	}
+	a, err := w.submit(conv.Request{Conversation: c, Kind: pim.EntryMessage, Sender: u, Payload: []byte("x")})
+	if err == nil {
+		w.last[c] = a.Seq
+		w.model.add(sends, u, c, a.Seq, a.Server)
+	}
+	return err
+}
+
+func (w *world) change(what what, u pim.UserID) error {
+	kind, by := pim.EntryLeave, u
+	if what == joins {
+		kind, by = pim.EntryJoin, ""
+		for i := range users {
+			if w.model.present(user(i), w.group) {
+				by = user(i)
+			}
+		}
+		if by == "" {
+			return nil // the group is closed
+		}
+	}
+	a, err := w.submit(conv.Request{Conversation: w.group, Kind: kind, Sender: by, Members: []pim.UserID{u}})
+	if err == nil {
+		w.last[w.group] = a.Seq
+		w.model.add(what, u, w.group, a.Seq, a.Server)
+	}
+	return err
+}
+
+func (w *world) command(u pim.UserID, c pim.Command) (conv.Answer, error) {
+	c.Known = 1 << 40 // the device knows everything
+	return w.submit(conv.Request{Conversation: pim.Own(u), Kind: pim.EntryCommand, Sender: u, Payload: wire.AppendCommand(nil, &c)})
+}
+
+func (w *world) read(u pim.UserID, c pim.ConversationID) error {
+	if !w.in(u, c) || w.last[c] == 0 {
+		return nil
+	}
+	seq := 1 + pim.Seq(w.rng.IntN(int(w.last[c])))
+	a, err := w.command(u, pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: seq})
+	switch {
+	case errors.Is(err, errGone): // it never happened
+		return nil
+	case err == nil:
+		w.model.add(reads, u, c, seq, a.Server)
+	}
+	return err
+}
+
+func (w *world) hide(u pim.UserID, on bool) error {
+	a, err := w.command(u, pim.Command{Kind: pim.CommandNoReceipts, Subject: string(u), Removed: !on})
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err == nil:
+		what := shows
+		if on {
+			what = hides
+		}
+		w.model.add(what, u, "", a.Seq, a.Server)
+	}
+	return err
+}
+
+// ask compares what u is told of c with the model.
+func (w *world) ask(u pim.UserID, c pim.ConversationID) error {
+	if c.Excludes(u) || w.last[c] == 0 {
+		return nil
+	}
+	to := w.last[c]
+	want, kind := w.model.receipts(u, c, 1, to)
+	got, err := w.told(u, inbox.ReceiptRequest{Conversation: c, From: 1, To: to})
+	if pim.KindOf(err) != kind || !reflect.DeepEqual(got, want) {
+		return fmt.Errorf("%s is told of %s: %+v, %v; want %+v, %v", u, c, got, err, want, kind)
+	}
+	if kind != pim.KindUnknown || !c.IsGroup() {
+		return nil
+	}
+	seq := 1 + pim.Seq(w.rng.IntN(int(to)))
+	readers, ok := w.model.readers(u, c, seq)
+	got, err = w.told(u, inbox.ReceiptRequest{Conversation: c, From: seq, Readers: true})
+	if ok != (err == nil) || ok && !reflect.DeepEqual(got.Readers, readers) {
+		return fmt.Errorf("%s is told who has read seq %d of %s: %+v, %v; want %+v", u, seq, c, got.Readers, err, readers)
+	}
+	return nil
+}
+
+// told asks until the store does not fail.
+func (w *world) told(u pim.UserID, req inbox.ReceiptRequest) (r inbox.Receipts, err error) {
+	for range 1000 {
+		if r, err = inbox.New(w.store).Receipts(w.ctx, u, req); err == nil || !pim.KindOf(err).Retryable() {
+			break
+		}
+	}
+	return r, err
+}

@@ -1,0 +1,363 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// Who has read a message is computed when somebody asks, from one cell of each user (Reads) and
+// the memberships: nothing is kept for a message. A user whose no-receipts is in force is left
+// out as if not a member, so no answer depends on what that user has read.
+
+const (
+	maxReceipts    = 50  // seqs that one request asks about, at most
+	readersPage    = 500 // readers on a page
+	receiptDevices = 256 // devices of the other user that a receipt of a direct conversation looks at
+	receiptGets    = 1024
+)
+
+// ReceiptRequest asks how far others have read a conversation, see PIMReceiptReq.
+type ReceiptRequest struct {
+	Conversation pim.ConversationID
+	From, To     pim.Seq // To 0: From
+	Readers      bool    // who has read the message at From, and who has not
+	After        pim.UserID
+	Later        func(func(context.Context)) // as SyncRequest.Later
+}
+
+// Receipts is how far others have read a conversation. Of a direct conversation it has Delivered,
+// Read and ReadAt, of a group Messages or Readers.
+type Receipts struct {
+	Delivered pim.Seq // a device of the other user has acknowledged everything up to here
+	Read      pim.Seq // the other user has read everything up to here
+	ReadAt    pim.Millis
+	Messages  []Receipt
+	Readers   []Reader   // ascending by user
+	Next      pim.UserID // empty: this was the last page of Readers
+}
+
+// Receipt says how many have read a message, of those it is for: the present members who may read
+// it, without its sender and without those who give no receipts.
+type Receipt struct {
+	Seq           pim.Seq
+	Read, Members int
+}
+
+// Reader is one whom a message is for.
+type Reader struct {
+	User pim.UserID
+	Read bool       // has read the message
+	At   pim.Millis // when the user had read as far as now; 0 if Read is not set
+}
+
+// Receipts returns how far others have read. Errors: KindNotMember also if the user has left;
+// KindForbidden if the user gives no receipts; KindNotFound if there is no message whose readers
+// are asked for; KindInvalid, and the store's.
+func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptRequest) (Receipts, error) {
+	if req.To == 0 || req.Readers {
+		req.To = req.From
+	}
+	if _, own := req.Conversation.OwnUser(); own {
+		return Receipts{}, pim.Errorf(pim.KindInvalid, "nobody else reads %s", req.Conversation)
+	}
+	newest, m, err := x.readable(ctx, user, req.Conversation)
+	switch {
+	case err != nil:
+		return Receipts{}, err
+	case req.From == 0 || req.To < req.From || req.To-req.From >= maxReceipts:
+		return Receipts{}, pim.Errorf(pim.KindInvalid, "receipts of the seqs %d to %d, at most %d are asked for at once", req.From, req.To, maxReceipts)
+	case !m.Present():
+		return Receipts{}, notMember(user, req.Conversation)
+	}
+	if s, err := x.receiptsSetting(ctx, user); err != nil {
+		return Receipts{}, err
+	} else if s.InForce(0) {
+		return Receipts{}, pim.Errorf(pim.KindForbidden, "user %s gives no receipts, and gets none", user)
+	}
+	if a, b, direct := req.Conversation.DirectUsers(); direct {
+		if a == user {
+			a = b
+		}
+		return x.directReceipts(ctx, req.Conversation, a, newest)
+	}
+	messages, err := x.messages(ctx, req.Conversation, &m, req.From, min(req.To, newest))
+	if err != nil {
+		return Receipts{}, err
+	}
+	if req.Readers && len(messages) == 0 {
+		return Receipts{}, pim.Errorf(pim.KindNotFound, "%s has no message at seq %d", req.Conversation, req.From)
+	}
+	a, err := x.audienceOf(ctx, req.Conversation, req.Later)
+	var r Receipts
+	switch {
+	case err != nil:
+	case req.Readers:
+		r.Readers, r.Next = a.readers(messages[0], req.After)
+	default:
+		for _, m := range messages {
+			r.Messages = append(r.Messages, a.receipt(m))
+		}
+	}
+	return r, err
+}
+
+// receiptsSetting returns the user's no-receipts.
+func (x *Inbox) receiptsSetting(ctx context.Context, user pim.UserID) (pim.Setting, error) {
+	cell, ok, err := store.Lookup(ctx, x.store, Settings(user), noReceipts(user))
+	if err != nil || !ok {
+		return pim.Setting{}, err
+	}
+	return ParseSetting(cell)
+}
+
+// noReceipts returns the entity of the user's no-receipts.
+func noReceipts(user pim.UserID) string {
+	c := pim.Command{Kind: pim.CommandNoReceipts, Subject: string(user)}
+	return c.Entity()
+}
+
+// directReceipts returns what peer has got and read of c, whose newest seq is newest.
+func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer pim.UserID, newest pim.Seq) (r Receipts, err error) {
+	devices, err := x.store.List(ctx, Devices(peer), "", receiptDevices)
+	if err != nil {
+		return r, err
+	}
+	gets := []store.Get{{Partition: Reads(c), Key: string(peer)}}
+	for _, d := range devices {
+		gets = append(gets, store.Get{Partition: Acked(peer, pim.DeviceID(d.Key)), Key: string(c)})
+	}
+	if err := x.store.Get(ctx, gets); err != nil {
+		return r, err
+	}
+	for _, g := range gets[1:] {
+		r.Delivered = min(newest, max(r.Delivered, pim.Seq(g.Cell.Version)))
+	}
+	s, err := x.receiptsSetting(ctx, peer)
+	if read := &gets[0].Cell; err == nil && !s.InForce(0) && read.Version != 0 {
+		r.Read = min(newest, pim.Seq(read.Version))
+		r.Delivered = max(r.Delivered, r.Read)
+		r.ReadAt, err = readTime(read)
+	}
+	return r, err
+}
+
+// sentMessage is a message of a group, as far as receipts need it.
+type sentMessage struct {
+	seq    pim.Seq
+	sender pim.UserID
+}
+
+// messages returns the messages among the entries from..to of c that m may read.
+func (x *Inbox) messages(ctx context.Context, c pim.ConversationID, m *Membership, from, to pim.Seq) (messages []sentMessage, err error) {
+	if from > to {
+		return nil, nil
+	}
+	page := Page{From: from, To: to}
+	if err := x.fill(ctx, &page, c, m); err != nil {
+		return nil, err
+	}
+	for _, encoded := range page.Entries {
+		e, err := wire.ParseEntry(c, encoded.Data)
+		if err != nil {
+			return nil, err
+		}
+		if e.Kind == pim.EntryMessage {
+			messages = append(messages, sentMessage{e.Seq, e.Sender})
+		}
+	}
+	return messages, nil
+}
+
+// audience are the present members of a group who give receipts, ascending by user.
+type audience []listener
+
+// listener is a member, and how far the member has read.
+type listener struct {
+	Membership
+	user  pim.UserID
+	read  pim.Seq
+	at    pim.Millis
+	known bool // whether the member gives receipts
+	off   bool // the member gives none
+}
+
+// audienceOf reads the audience of the group c. It has written by later what it had to look up in
+// settings, so that the next one who asks need not.
+func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID, later func(func(context.Context))) (audience, error) {
+	var a audience
+	err := x.listAll(ctx, Members(c), func(cell *store.Cell) error {
+		m, err := ParseMembership(cell.Value)
+		if err == nil && m.Present() {
+			a = append(a, listener{Membership: m, user: pim.UserID(cell.Key)})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Both kinds of cells come in the order of users, those of receipts in between the others.
+	read, receipts := a, a
+	err = x.listAll(ctx, Reads(c), func(cell *store.Cell) (err error) {
+		if user, off, ok := receiptsUser(cell); ok {
+			if l := receipts.next(user); l != nil {
+				l.known, l.off = true, off
+			}
+			return nil
+		}
+		if l := read.next(pim.UserID(cell.Key)); l != nil {
+			l.read = pim.Seq(cell.Version)
+			l.at, err = readTime(cell)
+		}
+		return err
+	})
+	if err == nil {
+		err = x.learn(ctx, c, a, later)
+	}
+	kept := a[:0]
+	for i := range a {
+		if !a[i].off {
+			kept = append(kept, a[i])
+		}
+	}
+	return kept, err
+}
+
+// next drops from a all listeners before user, and returns user's, nil if there is none.
+func (a *audience) next(user pim.UserID) *listener {
+	for len(*a) > 0 && (*a)[0].user < user {
+		*a = (*a)[1:]
+	}
+	if len(*a) > 0 && (*a)[0].user == user {
+		return &(*a)[0]
+	}
+	return nil
+}
+
+// learn reads the settings of those in a of whom c has no cell that says whether they give
+// receipts, and has such cells written. It writes none for a user who has no line of c yet: a
+// no-receipts command that comes now would not find the group and not replace the cell.
+func (x *Inbox) learn(ctx context.Context, c pim.ConversationID, a audience, later func(func(context.Context))) error {
+	var unknown []*listener
+	for i := range a {
+		if !a[i].known {
+			unknown = append(unknown, &a[i])
+		}
+	}
+	var cells []store.CellWrite
+	for len(unknown) > 0 {
+		some := unknown[:min(len(unknown), receiptGets)]
+		unknown = unknown[len(some):]
+		listed, err := x.listed(ctx, c, some)
+		if err != nil {
+			return err
+		}
+		gets := make([]store.Get, len(some))
+		for i, l := range some {
+			gets[i] = store.Get{Partition: Settings(l.user), Key: noReceipts(l.user)}
+		}
+		if err := x.store.Get(ctx, gets); err != nil {
+			return err
+		}
+		for i, l := range some {
+			var s pim.Setting
+			if gets[i].Cell.Version != 0 {
+				if s, err = ParseSetting(gets[i].Cell); err != nil {
+					return err
+				}
+			}
+			l.off = s.InForce(0)
+			if listed[i] {
+				cells = append(cells, store.CellWrite{Partition: Reads(c), Cell: ReceiptsCell(l.user, s.At, l.off)})
+			}
+		}
+	}
+	if len(cells) > 0 {
+		write := func(ctx context.Context) { _ = x.raise(ctx, cells...) } // if it fails, the next one who asks looks again
+		if later == nil {
+			write(ctx)
+		} else {
+			later(write)
+		}
+	}
+	return nil
+}
+
+// listed says of each of some whether the user has a line of c.
+func (x *Inbox) listed(ctx context.Context, c pim.ConversationID, some []*listener) ([]bool, error) {
+	listed := make([]bool, len(some))
+	// A line is in Lines before it is forgotten in Fresh.
+	for _, partition := range []func(pim.UserID) store.Partition{Fresh, Lines} {
+		var gets []store.Get
+		var of []int
+		for i, l := range some {
+			if !listed[i] {
+				gets, of = append(gets, store.Get{Partition: partition(l.user), Key: string(c)}), append(of, i)
+			}
+		}
+		if err := x.store.Get(ctx, gets); err != nil {
+			return nil, err
+		}
+		for n, i := range of {
+			listed[i] = gets[n].Cell.Version != 0
+		}
+	}
+	return listed, nil
+}
+
+// hears reports whether m is for l.
+func (l *listener) hears(m sentMessage) bool { return l.user != m.sender && l.Reads(m.seq) }
+
+// receipt returns the receipt of m.
+func (a audience) receipt(m sentMessage) Receipt {
+	r := Receipt{Seq: m.seq}
+	for i := range a {
+		if l := &a[i]; l.hears(m) {
+			r.Members++
+			if l.read >= m.seq {
+				r.Read++
+			}
+		}
+	}
+	return r
+}
+
+// readers returns a page of those whom m is for, behind after.
+func (a audience) readers(m sentMessage, after pim.UserID) (page []Reader, next pim.UserID) {
+	for i := range a {
+		l := &a[i]
+		if l.user <= after || !l.hears(m) {
+			continue
+		}
+		if len(page) == readersPage {
+			return page, page[readersPage-1].User
+		}
+		r := Reader{User: l.user}
+		if l.read >= m.seq {
+			r.Read, r.At = true, l.at
+		}
+		page = append(page, r)
+	}
+	return page, ""
+}
+
+// listAll calls f on every cell of p.
+func (x *Inbox) listAll(ctx context.Context, p store.Partition, f func(*store.Cell) error) error {
+	for after := ""; ; {
+		cells, err := x.store.List(ctx, p, after, scanPage)
+		if err != nil {
+			return err
+		}
+		for i := range cells {
+			if err := f(&cells[i]); err != nil {
+				return err
+			}
+			after = cells[i].Key
+		}
+		if len(cells) < scanPage {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+func commit(t testing.TB, s store.Store, w store.Write) {
+	t.Helper()
+	if err := store.Commit(context.Background(), s, []*store.Write{&w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	if w.Err != nil {
+		t.Fatal(w.Err)
+	}
+}
+
+// fillMessages writes a log of n messages of sender, with 100 bytes of payload each.
+func fillMessages(t testing.TB, s store.Store, c pim.ConversationID, n int, sender pim.UserID) {
+	t.Helper()
+	w := store.Write{Log: inbox.Entries(c)}
+	for i := range n {
+		w.Records = append(w.Records, wire.AppendEntry(nil, &pim.Entry{
+			Seq: pim.Seq(i + 1), Kind: pim.EntryMessage, Sender: sender, Device: "d", Count: uint64(i + 1), Payload: make([]byte, 100),
+		}))
+	}
+	commit(t, s, w)
+}
+
+// crowd makes the group c of n members with 60 messages by m00000, which half of the members have
+// read to some place.
+func crowd(t testing.TB, s store.Store, c pim.ConversationID, n int) {
+	t.Helper()
+	for at := 0; at < n; at += 500 {
+		var w store.Write
+		for i := at; i < min(n, at+500); i++ {
+			u := pim.UserID(fmt.Sprintf("m%05d", i))
+			m := inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+			w.Cells = append(w.Cells,
+				store.CellWrite{Partition: inbox.Members(c), Cell: store.Cell{Key: string(u), Version: 1, Value: m.Value()}},
+				store.CellWrite{Partition: inbox.Fresh(u), Cell: inbox.Line{Newest: 60, Count: 60}.Cell(c)})
+			if i%2 == 1 {
+				w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Reads(c), Cell: inbox.ReadCell(u, pim.Seq(1+i%60), 1_795_000_000_000)})
+			}
+		}
+		commit(t, s, w)
+	}
+	fillMessages(t, s, c, 60, "m00000")
+}
+
+// What a screen of 50 messages costs: at most 4 KiB, and of CPU what ns/op says. Nobody else works
+// meanwhile, so that is all that it costs.
+func BenchmarkReceipts(b *testing.B) {
+	for _, n := range []int{2, 200, 2000} {
+		b.Run(fmt.Sprint(n, " members"), func(b *testing.B) {
+			s := openQuietly(b, b.TempDir())
+			defer s.Close()
+			c := pim.ConversationID("g:crowd")
+			crowd(b, s, c, n)
+			x := inbox.New(s)
+			req := inbox.ReceiptRequest{Conversation: c, From: 11, To: 60}
+			b.Run("first", func(b *testing.B) { // nobody is known to give receipts; what is found is not kept
+				later := req
+				later.Later = func(func(context.Context)) {}
+				for b.Loop() {
+					screen(b, x, later, n)
+				}
+			})
+			screen(b, x, req, n)
+			b.Run("then", func(b *testing.B) {
+				b.ReportAllocs()
+				size := 0
+				for b.Loop() {
+					size = screen(b, x, req, n)
+				}
+				b.ReportMetric(float64(size), "B/answer")
+			})
+		})
+	}
+}
+
+// screen asks for a screen, and returns how many bytes the answer has on the wire.
+func screen(t testing.TB, x *inbox.Inbox, req inbox.ReceiptRequest, members int) int {
+	r, err := x.Receipts(context.Background(), "m00000", req)
+	if err != nil || len(r.Messages) != 50 || r.Messages[49].Members != members-1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	m := wirepb.PIMReceiptResp{RequestId: 1 << 30, Conversation: string(req.Conversation)}
+	for _, x := range r.Messages {
+		m.Receipts = append(m.Receipts, &wirepb.Receipt{Seq: uint64(x.Seq) + 1<<40, Read: uint32(x.Read), Members: uint32(x.Members)})
+	}
+	return m.SizeVT()
+}
+
+// The answer for a screen fits into 4 KiB, also in a group of 2,000 with long seqs.
+func TestReceiptsAreSmall(t *testing.T) {
+	s := storetest.NewMemory()
+	crowd(t, s, "g:crowd", 2000)
+	if n := screen(t, inbox.New(s), inbox.ReceiptRequest{Conversation: "g:crowd", From: 11, To: 60}, 2000); n > 4<<10 {
+		t.Errorf("an answer of %d bytes", n)
+	}
+}
+
+// The readers of a message come in pages, and each user once.
+func TestReadersInPages(t *testing.T) {
+	s := storetest.NewMemory()
+	crowd(t, s, "g:crowd", 1201)
+	req := inbox.ReceiptRequest{Conversation: "g:crowd", From: 30, Readers: true}
+	all, read := 0, 0
+	for last := pim.UserID(""); ; req.After = last {
+		page, err := inbox.New(s).Receipts(t.Context(), "m00007", req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page.Readers {
+			if r.User <= last || r.User == "m00000" {
+				t.Fatalf("%s after %s", r.User, last)
+			}
+			last = r.User
+			all++
+			if r.Read {
+				read++
+			}
+		}
+		if page.Next == "" {
+			break
+		}
+		if page.Next != last {
+			t.Fatalf("the page ends with %s, and the next one begins behind %s", last, page.Next)
+		}
+	}
+	if all != 1200 || read != 320 {
+		t.Errorf("%d readers, %d have read", all, read)
+	}
+}
+
+// Delivered is what any device of the other user has acknowledged. Nobody else is told.
+func TestDirectReceipts(t *testing.T) {
+	s := storetest.NewMemory()
+	c := pim.Direct("ann", "bob")
+	fillMessages(t, s, c, 5, "ann")
+	x := inbox.New(s)
+	told := func(want inbox.Receipts) {
+		t.Helper()
+		if r, err := x.Receipts(t.Context(), "ann", inbox.ReceiptRequest{Conversation: c, From: 1}); err != nil || fmt.Sprint(r) != fmt.Sprint(want) {
+			t.Errorf("ann is told %+v, %v; want %+v", r, err, want)
+		}
+	}
+	told(inbox.Receipts{})
+	for device, seq := range map[pim.DeviceID]uint64{"phone": 2, "laptop": 4} {
+		commit(t, s, store.Write{Cells: []store.CellWrite{
+			{Partition: inbox.Devices("bob"), Cell: store.Cell{Key: string(device), Version: 1}},
+			{Partition: inbox.Acked("bob", device), Cell: store.Cell{Key: string(c), Version: seq}},
+		}})
+	}
+	told(inbox.Receipts{Delivered: 4})
+	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 9)}}})
+	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9})
+	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 10)}}})
+	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9}) // the earlier of two times stays
+	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 5, 11)}}})
+	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11}) // what is read is delivered
+	for user, kind := range map[pim.UserID]pim.Kind{"eve": pim.KindNotMember, "bob": pim.KindUnknown} {
+		if _, err := x.Receipts(t.Context(), user, inbox.ReceiptRequest{Conversation: c, From: 1}); pim.KindOf(err) != kind {
+			t.Errorf("%s is told %v", user, err)
+		}
+	}
+	for _, req := range []inbox.ReceiptRequest{
+		{Conversation: c}, {Conversation: c, From: 2, To: 1}, {Conversation: c, From: 1, To: 51}, {Conversation: pim.Own("ann"), From: 1},
+	} {
+		if _, err := x.Receipts(t.Context(), "ann", req); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%+v: %v", req, err)
+		}
+	}
+}
+
+// A member who has no line of the group yet is not noted as one who gives receipts: a no-receipts
+// command that comes now would not find the group.
+func TestReceiptsOfOneWithoutALine(t *testing.T) {
+	s := storetest.NewMemory()
+	crowd(t, s, "g:crowd", 2)
+	m := inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+	commit(t, s, store.Write{Cells: []store.CellWrite{
+		{Partition: inbox.Members("g:crowd"), Cell: store.Cell{Key: "new", Version: 1, Value: m.Value()}},
+	}})
+	x := inbox.New(s)
+	members := func() int {
+		r, err := x.Receipts(t.Context(), "m00000", inbox.ReceiptRequest{Conversation: "g:crowd", From: 9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Messages[0].Members
+	}
+	if n := members(); n != 2 {
+		t.Errorf("%d members", n)
+	}
+	commit(t, s, store.Write{Cells: []store.CellWrite{settingCell("new", pim.Command{Kind: pim.CommandNoReceipts, Subject: "new"}, 1)}})
+	if n := members(); n != 1 {
+		t.Errorf("%d members, one of whom gives no receipts", n)
+	}
+}
+
+func settingCell(user pim.UserID, c pim.Command, at pim.Seq) store.CellWrite {
+	set := pim.Setting{Command: c, At: at}
+	return store.CellWrite{Partition: inbox.Settings(user), Cell: inbox.SettingCell(&set, inbox.SettingVersion(&set))}
+}
