@@ -227,6 +227,15 @@ func (c *Client) Watch(ctx context.Context, conv pim.ConversationID, after pim.S
 // newestFirst, else the oldest. If to is 0, it stands for the newest seq. Pull neither
 // reads nor changes the local store. It waits for a connection as long as ctx allows.
 func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int, newestFirst bool) (Page, error) {
+	p, err := c.ask(ctx, func(id uint64) engine.Input {
+		return engine.Ask{ID: id, Conversation: conv, From: from, To: to, Limit: limit, NewestFirst: newestFirst}
+	})
+	return p.Page, err
+}
+
+// ask hands the loop the input that in makes for a new ID, an Ask or AskReceipts, and waits for
+// its answer.
+func (c *Client) ask(ctx context.Context, in func(id uint64) engine.Input) (engine.Pulled, error) {
 	answer := make(chan engine.Pulled, 1)
 	c.mu.Lock()
 	c.lastAsk++
@@ -238,24 +247,23 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 		delete(c.answers, id)
 		c.mu.Unlock()
 	}()
-	ask := engine.Ask{ID: id, Conversation: conv, From: from, To: to, Limit: limit, NewestFirst: newestFirst}
-	if err := c.do(ctx, ask); err != nil {
-		return Page{}, err
+	if err := c.do(ctx, in(id)); err != nil {
+		return engine.Pulled{}, err
 	}
 	select {
 	case p := <-answer:
-		return p.Page, pulledErr(p)
+		return p, pulledErr(p)
 	case <-ctx.Done():
 		// ctx has ended, so the call goes without it; the loop answers at once.
 		_ = c.do(context.WithoutCancel(ctx), engine.Unask{ID: id})
 		select {
 		case p := <-answer: // in the last moment
-			return p.Page, pulledErr(p)
+			return p, pulledErr(p)
 		default:
-			return Page{}, c.inVain(ctx)
+			return engine.Pulled{}, c.inVain(ctx)
 		}
 	case <-c.closed:
-		return Page{}, ErrClosed
+		return engine.Pulled{}, ErrClosed
 	}
 }
 

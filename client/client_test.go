@@ -502,3 +502,39 @@ func until(t *testing.T, ok func() bool) {
 		}
 	}
 }
+
+// The app asks how far others have read, and switches receipts.
+func TestReceipts(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.device("alice"), w.device("bob")
+	alice.synced()
+	bob.synced()
+	alice.sends(chat, "1")
+	alice.sends(chat, "2")
+	bob.sees("1", "2")
+	first, err := bob.Pull(t.Context(), chat, 1, 1, 1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.sent(bob.MarkRead(t.Context(), &first.Entries[0]))
+	r, err := alice.Receipts(t.Context(), chat, 1, 0)
+	if err != nil || r.Read != 1 || r.ReadAt == 0 || r.Delivered < 1 {
+		t.Errorf("alice is told %+v, %v", r, err)
+	}
+	bob.sent(bob.SetReceipts(t.Context(), false))
+	if r, err := alice.Receipts(t.Context(), chat, 1, 0); err != nil || r.Read != 0 {
+		t.Errorf("alice is told %+v, %v of one who gives no receipts", r, err)
+	}
+	if _, err := bob.Receipts(t.Context(), chat, 1, 0); pim.KindOf(err) != pim.KindForbidden {
+		t.Errorf("bob gives no receipts, and is told: %v", err)
+	}
+	group := alice.sent(alice.CreateGroup(t.Context(), []pim.UserID{"bob", "carl"})).Conversation
+	alice.sent(alice.sends(group, "to the group"), nil)
+	if r, err := alice.Receipts(t.Context(), group, 1, 2); err != nil || len(r.Messages) != 1 || r.Messages[0] != (client.Receipt{Seq: 2, Members: 1}) {
+		t.Errorf("alice is told %+v, %v of her group", r, err)
+	}
+	page, next, err := alice.Readers(t.Context(), group, 2, "")
+	if err != nil || len(page) != 1 || page[0] != (client.Reader{User: "carl"}) || next != "" {
+		t.Errorf("alice is told %+v, %q, %v", page, next, err)
+	}
+}

@@ -71,3 +71,15 @@ func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
 	}
 	return c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
 }
+
+// SetReceipts sets whether others see how far the user has read. A user who does not show it does
+// not see it of others either. At first every user does.
+func (c *Client) SetReceipts(ctx context.Context, on bool) (*Sending, error) {
+	c.mu.Lock()
+	user := c.user
+	c.mu.Unlock()
+	if user == "" {
+		return nil, pim.Errorf(pim.KindUnavailable, "the user is not known before the first connection, unless Options.User names it")
+	}
+	return c.Do(ctx, pim.Command{Kind: pim.CommandNoReceipts, Subject: string(user), Removed: on})
+}

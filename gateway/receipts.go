@@ -14,7 +14,7 @@ func (c *conn) handleReceipts(m *wirepb.PIMReceiptReq) {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(max(len(m.Conversation), len(m.After))))
 		return
 	}
-	c.enqueue(task{id: m.RequestId, read: &inbox.ReceiptRequest{
+	c.queueTask(task{id: m.RequestId, read: &inbox.ReceiptRequest{
 		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
 		Readers: m.Readers, After: pim.UserID(m.After),
 	}})
@@ -35,7 +35,7 @@ func (c *conn) serveReceipts(ctx context.Context, id uint64, req *inbox.ReceiptR
 	for _, reader := range r.Readers {
 		m.Readers = append(m.Readers, &wirepb.Reader{User: string(reader.User), Read: reader.Read, ReadMs: int64(reader.At)})
 	}
-	c.replyInTurn(wire.Append(newPage(1+m.SizeVT()), m))
+	c.queuePage(wire.Append(newPage(1+m.SizeVT()), m))
 }
 
 func receiptsOf(messages []inbox.Receipt) []*wirepb.Receipt {

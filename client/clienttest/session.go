@@ -84,6 +84,8 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 		return []wire.Message{x.sync(m)}
 	case *wirepb.PIMPullReq:
 		return x.pull(m)
+	case *wirepb.PIMReceiptReq:
+		return []wire.Message{x.receipts(m)}
 	case *wirepb.PIMTimeReq:
 		now := int64(x.server.Now())
 		return []wire.Message{&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}}

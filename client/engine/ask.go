@@ -13,7 +13,7 @@ const (
 	maxWaiting = 1024 // Asks that are not answered, those under way included; as many Fills
 )
 
-// asks are the app's pulls. They go on over reconnects.
+// asks are the app's pulls, and what it asks about receipts. They go on over reconnects.
 type asks struct {
 	fx      *effects
 	timeout time.Duration  // Config.RequestTimeout
@@ -26,7 +26,8 @@ type asks struct {
 
 type ask struct {
 	Ask
-	request  // its number is 0 in the queue
+	receipts *AskReceipts // nil: it is a pull
+	request               // its number is 0 in the queue
 	page     Page
 	failures int
 	retryAt  time.Duration // in the queue: it is not transmitted before
@@ -36,15 +37,15 @@ func newAsks(fx *effects, timeout time.Duration, random func() float64) asks {
 	return asks{fx: fx, timeout: timeout, random: random, byID: make(map[uint64]*ask), active: make(requests[*ask])}
 }
 
-// add queues an Ask.
-func (s *asks) add(in Ask) error {
+// add queues an Ask, or, if receipts is not nil, that.
+func (s *asks) add(in Ask, receipts *AskReceipts) error {
 	if len(s.byID) >= maxWaiting {
-		return pim.Errorf(pim.KindOverloaded, "%d pulls wait for an answer", len(s.byID))
+		return pim.Errorf(pim.KindOverloaded, "%d requests wait for an answer", len(s.byID))
 	}
 	if err := in.Conversation.Validate(); err != nil {
 		return err
 	}
-	a := &ask{Ask: in}
+	a := &ask{Ask: in, receipts: receipts}
 	s.byID[in.ID] = a
 	s.queue = append(s.queue, a)
 	return nil
@@ -73,6 +74,10 @@ func (s *asks) start() {
 		a.request = request{s.fx.request(), s.fx.now.Mono + s.timeout}
 		a.page, a.retryAt = Page{From: 1}, 0
 		s.active[a.number] = a
+		if a.receipts != nil {
+			s.fx.write(a.receipts.asked(a.number))
+			continue
+		}
 		s.fx.write(&wirepb.PIMPullReq{
 			RequestId: a.number, Conversation: string(a.Conversation), From: uint64(a.From), To: uint64(a.To),
 			Limit: uint32(min(max(a.Limit, 0), pim.MaxPageEntries)), NewestFirst: a.NewestFirst,
@@ -83,7 +88,7 @@ func (s *asks) start() {
 // answered takes one frame of a page, if an Ask has asked for it.
 func (s *asks) answered(m *wirepb.PIMPullResp) {
 	a := s.active[m.RequestId]
-	if a == nil {
+	if a == nil || a.receipts != nil {
 		return
 	}
 	a.answerBy = s.fx.now.Mono + s.timeout
@@ -108,12 +113,17 @@ func (s *asks) answered(m *wirepb.PIMPullResp) {
 }
 
 func (s *asks) conclude(a *ask, err *pim.Error) {
-	delete(s.byID, a.ID)
-	delete(s.active, a.number)
 	p := Pulled{ID: a.ID, Err: err}
 	if err == nil {
 		p.Page = a.page
 	}
+	s.hand(a, p)
+}
+
+// hand hands over p, the answer to a.
+func (s *asks) hand(a *ask, p Pulled) {
+	delete(s.byID, a.ID)
+	delete(s.active, a.number)
 	s.fx.out.Pulled = append(s.fx.out.Pulled, p)
 }
 

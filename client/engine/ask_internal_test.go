@@ -28,7 +28,7 @@ func newAsker(t *testing.T) *asker {
 func (a *asker) wants(ids ...uint64) {
 	a.t.Helper()
 	for _, id := range ids {
-		if err := a.add(Ask{ID: id, Conversation: "d:alice:bob", From: 1, Limit: int(id)}); err != nil {
+		if err := a.add(Ask{ID: id, Conversation: "d:alice:bob", From: 1, Limit: int(id)}, nil); err != nil {
 			a.t.Fatal(err)
 		}
 	}
@@ -136,12 +136,12 @@ func TestAsksAreBounded(t *testing.T) {
 	for id := range uint64(maxWaiting) {
 		a.wants(id)
 	}
-	if err := a.add(Ask{ID: maxWaiting, Conversation: "d:alice:bob"}); pim.KindOf(err) != pim.KindOverloaded {
+	if err := a.add(Ask{ID: maxWaiting, Conversation: "d:alice:bob"}, nil); pim.KindOf(err) != pim.KindOverloaded {
 		t.Errorf("one more: %v", err)
 	}
 	a.drop(0)
 	a.wants(maxWaiting)
-	if err := a.add(Ask{ID: 1}); pim.KindOf(err) != pim.KindOverloaded {
+	if err := a.add(Ask{ID: 1}, nil); pim.KindOf(err) != pim.KindOverloaded {
 		t.Errorf("one more: %v", err)
 	}
 }

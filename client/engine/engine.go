@@ -213,7 +213,12 @@ func (e *Engine) handle(in Input) error {
 		if e.link.phase == stopped {
 			return e.link.stopErr
 		}
-		return e.asks.add(in)
+		return e.asks.add(in, nil)
+	case AskReceipts:
+		if e.link.phase == stopped {
+			return e.link.stopErr
+		}
+		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
 	case Unask:
 		e.fills.drop(in.ID)
 		e.asks.drop(in.ID)
@@ -251,6 +256,9 @@ func (e *Engine) frame(m wire.Message) {
 	case *wirepb.PIMPullResp:
 		e.watchdog.answered(e.now.Mono)
 		e.pulled(m)
+	case *wirepb.PIMReceiptResp:
+		e.watchdog.answered(e.now.Mono)
+		e.asks.told(m)
 	case *wirepb.PIMSyncResp:
 		e.watchdog.answered(e.now.Mono)
 		e.synced(m)

@@ -156,7 +156,16 @@ type (
 		NewestFirst  bool
 	}
 
-	// Unask says that nobody waits for the answer to an Ask or Fill any more.
+	// AskReceipts asks the server how far others have read. The answer is in Output.Pulled.
+	AskReceipts struct {
+		ID           uint64 // as that of an Ask
+		Conversation pim.ConversationID
+		From, To     pim.Seq
+		Readers      bool // of the message at From, who has read it and who has not
+		After        pim.UserID
+	}
+
+	// Unask says that nobody waits for the answer to an Ask, AskReceipts or Fill any more.
 	Unask struct{ ID uint64 }
 )
 
@@ -183,6 +192,7 @@ func (Follow) input()         {}
 func (Open) input()           {}
 func (Fill) input()           {}
 func (Ask) input()            {}
+func (AskReceipts) input()    {}
 func (Unask) input()          {}
 
 // Output is what the caller has to do, in the order of the fields; see the
@@ -217,11 +227,12 @@ type Dial struct {
 	Server  string // URL: one of Config.Servers, or an alternative that a server named
 }
 
-// Pulled is the answer to an Ask.
+// Pulled is the answer to an Ask or AskReceipts.
 type Pulled struct {
-	ID   uint64
-	Page Page
-	Err  *pim.Error
+	ID       uint64
+	Page     Page
+	Receipts Receipts
+	Err      *pim.Error
 }
 
 // Filled is the answer to a Fill.

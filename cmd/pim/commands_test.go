@@ -407,3 +407,28 @@ func TestChatOfADeviceInUse(t *testing.T) {
 	alice.sees("✓ hi")
 	n.refuses("end the other chat, leave out --device", exitUnavailable, "chat", "--as", "alice", "--to", "bob", "--device", "phone")
 }
+
+func TestReceipts(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")
+	if got := n.ok("", "receipts", "--as", "alice", "--with", "bob"); len(got) < 2 || got[0] != "delivered: #0" || got[1] != "read: nothing" {
+		t.Errorf("receipts printed %q", got)
+	}
+	group := n.ok("", "group", "create", "--as", "alice", "bob", "carl")[0]
+	n.ok("", "send", "--as", "alice", "--conversation", group, "hi")
+	n.ok("", "send", "--as", "bob", "--conversation", group, "hello")
+	receipts := func(want string, args ...string) {
+		t.Helper()
+		got := n.ok("", append([]string{"receipts", "--conversation", group}, args...)...)
+		if printed := strings.TrimSpace(strings.Join(got, "\n")); printed != want {
+			t.Errorf("%q printed %q, want %q", args, printed, want)
+		}
+	}
+	receipts("#2: read by 1 of 2\n#3: read by 0 of 2", "--as", "alice")
+	receipts(`{"user":"alice","read":false}`+"\n"+`{"user":"carl","read":false}`, "--as", "carl", "--seq", "3", "--json")
+	receipts("", "--as", "bob", "--switch", "off")
+	receipts("#2: read by 0 of 1\n#3: read by 0 of 2", "--as", "alice")
+	n.refuses("user bob gives no receipts", 4, "receipts", "--as", "bob", "--conversation", group)
+	receipts("", "--as", "bob", "--switch", "on")
+	receipts(`{"seq":2,"read":1,"members":2}`+"\n"+`{"seq":3,"read":0,"members":2}`, "--as", "bob", "--json")
+}

@@ -156,7 +156,9 @@ func (w *World) someDiscards(d *Device) {
 func (w *World) someCommand(d *Device) {
 	other := string(w.devices[w.rng.IntN(len(w.devices))].User)
 	c := pim.Command{Subject: string(w.someConversation(d)), Removed: w.rng.IntN(3) == 0}
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(5) {
+	case 4:
+		c.Kind, c.Subject = pim.CommandNoReceipts, string(d.User)
 	case 0:
 		c = pim.Command{Kind: pim.CommandContact, Subject: other, Removed: c.Removed, Value: []byte{byte('a' + w.rng.IntN(26))}}
 	case 1:

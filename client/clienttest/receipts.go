@@ -1,0 +1,111 @@
+package clienttest
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// receipts answers a PIMReceiptReq from the logs alone.
+func (x *Session) receipts(m *wirepb.PIMReceiptReq) wire.Message {
+	s, c := x.server, pim.ConversationID(m.Conversation)
+	resp := &wirepb.PIMReceiptResp{RequestId: m.RequestId, Conversation: m.Conversation}
+	refuse := func(kind pim.Kind, text string) wire.Message {
+		f := wire.ErrorFrame(pim.Errorf(kind, "%s", text))
+		f.RequestId = m.RequestId
+		return f
+	}
+	l := s.logs[c]
+	switch {
+	case l == nil || !l.member(c, x.key.user):
+		return refuse(pim.KindNotMember, "not a member")
+	case m.From == 0 || m.To != 0 && (m.To < m.From || m.To-m.From >= 50):
+		return refuse(pim.KindInvalid, "no such range")
+	case s.read(x.key.user, c).off:
+		return refuse(pim.KindForbidden, "no receipts are given, and none got")
+	}
+	if a, b, direct := c.DirectUsers(); direct {
+		peer := a
+		if a == x.key.user {
+			peer = b
+		}
+		if r := s.read(peer, c); !r.off {
+			resp.Read, resp.ReadMs = uint64(r.seq), int64(r.at)
+		}
+		resp.Delivered = resp.Read
+		for key, d := range s.devices {
+			if key.user == peer {
+				resp.Delivered = max(resp.Delivered, uint64(min(d.acked[c], pim.Seq(len(l.entries)))))
+			}
+		}
+		return resp
+	}
+	last := max(m.To, m.From)
+	if m.Readers {
+		last = m.From
+	}
+	for _, e := range l.entries {
+		if uint64(e.Seq) < m.From || uint64(e.Seq) > last || e.Kind != pim.EntryMessage || !l.reads(c, x.key.user, e.Seq) {
+			continue
+		}
+		receipt := &wirepb.Receipt{Seq: uint64(e.Seq)}
+		for _, u := range slices.Sorted(maps.Keys(l.periods)) {
+			r := s.read(u, c)
+			if u == e.Sender || r.off || !l.member(c, u) || !l.reads(c, u, e.Seq) {
+				continue
+			}
+			reader := &wirepb.Reader{User: string(u)}
+			receipt.Members++
+			if r.seq >= e.Seq {
+				receipt.Read++
+				reader.Read, reader.ReadMs = true, int64(r.at)
+			}
+			if m.Readers && string(u) > m.After {
+				resp.Readers = append(resp.Readers, reader)
+			}
+		}
+		if !m.Readers {
+			resp.Receipts = append(resp.Receipts, receipt)
+		}
+	}
+	return resp
+}
+
+// position is how far a user has read a conversation, as far as the user lets others know.
+type position struct {
+	seq pim.Seq
+	at  pim.Millis
+	off bool // the user gives no receipts
+}
+
+func (s *Server) read(user pim.UserID, c pim.ConversationID) (p position) {
+	reach := func(seq pim.Seq, at pim.Millis) {
+		if seq > p.seq || seq == p.seq && at < p.at {
+			p.seq, p.at = seq, at
+		}
+	}
+	if own := s.logs[pim.Own(user)]; own != nil {
+		var set pim.Setting
+		for _, e := range own.entries {
+			switch cmd, err := wire.ParseCommand(e.Payload); {
+			case err != nil:
+			case cmd.Kind == pim.CommandNoReceipts:
+				set.Apply(&cmd, e.Seq, e.Device)
+			case cmd.Kind == pim.CommandRead && cmd.Subject == string(c) && !set.InForce(0):
+				reach(cmd.Seq, e.Server)
+			}
+		}
+		p.off = set.InForce(0)
+	}
+	if l := s.logs[c]; l != nil && c.IsGroup() {
+		for _, e := range l.entries {
+			if e.Sender == user && e.Kind == pim.EntryMessage {
+				reach(e.Seq, e.Server)
+			}
+		}
+	}
+	return p
+}
