@@ -13,7 +13,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-func commit(t testing.TB, s store.Store, w store.Write) {
+func written(t testing.TB, s store.Store, w store.Write) {
 	t.Helper()
 	if err := store.Commit(context.Background(), s, []*store.Write{&w}, store.Durable); err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func fillMessages(t testing.TB, s store.Store, c pim.ConversationID, n int, send
 			Seq: pim.Seq(i + 1), Kind: pim.EntryMessage, Sender: sender, Device: "d", Count: uint64(i + 1), Payload: make([]byte, 100),
 		}))
 	}
-	commit(t, s, w)
+	written(t, s, w)
 }
 
 // crowd makes the group c of n members with 60 messages by m00000, which half of the members have
@@ -51,7 +51,7 @@ func crowd(t testing.TB, s store.Store, c pim.ConversationID, n int) {
 				w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Reads(c), Cell: inbox.ReadCell(u, pim.Seq(1+i%60), 1_795_000_000_000)})
 			}
 		}
-		commit(t, s, w)
+		written(t, s, w)
 	}
 	fillMessages(t, s, c, 60, "m00000")
 }
@@ -156,17 +156,17 @@ func TestDirectReceipts(t *testing.T) {
 	}
 	told(inbox.Receipts{})
 	for device, seq := range map[pim.DeviceID]uint64{"phone": 2, "laptop": 4} {
-		commit(t, s, store.Write{Cells: []store.CellWrite{
+		written(t, s, store.Write{Cells: []store.CellWrite{
 			{Partition: inbox.Devices("bob"), Cell: store.Cell{Key: string(device), Version: 1}},
 			{Partition: inbox.Acked("bob", device), Cell: store.Cell{Key: string(c), Version: seq}},
 		}})
 	}
 	told(inbox.Receipts{Delivered: 4})
-	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 9)}}})
+	written(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 9)}}})
 	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9})
-	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 10)}}})
+	written(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 3, 10)}}})
 	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9}) // the earlier of two times stays
-	commit(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 5, 11)}}})
+	written(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 5, 11)}}})
 	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11}) // what is read is delivered
 	for user, kind := range map[pim.UserID]pim.Kind{"eve": pim.KindNotMember, "bob": pim.KindUnknown} {
 		if _, err := x.Receipts(t.Context(), user, inbox.ReceiptRequest{Conversation: c, From: 1}); pim.KindOf(err) != kind {
@@ -188,7 +188,7 @@ func TestReceiptsOfOneWithoutALine(t *testing.T) {
 	s := storetest.NewMemory()
 	crowd(t, s, "g:crowd", 2)
 	m := inbox.Membership{Periods: []inbox.Period{{From: 1}}}
-	commit(t, s, store.Write{Cells: []store.CellWrite{
+	written(t, s, store.Write{Cells: []store.CellWrite{
 		{Partition: inbox.Members("g:crowd"), Cell: store.Cell{Key: "new", Version: 1, Value: m.Value()}},
 	}})
 	x := inbox.New(s)
@@ -202,7 +202,7 @@ func TestReceiptsOfOneWithoutALine(t *testing.T) {
 	if n := members(); n != 2 {
 		t.Errorf("%d members", n)
 	}
-	commit(t, s, store.Write{Cells: []store.CellWrite{settingCell("new", pim.Command{Kind: pim.CommandNoReceipts, Subject: "new"}, 1)}})
+	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("new", pim.Command{Kind: pim.CommandNoReceipts, Subject: "new"}, 1)}})
 	if n := members(); n != 1 {
 		t.Errorf("%d members, one of whom gives no receipts", n)
 	}
