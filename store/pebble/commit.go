@@ -64,6 +64,7 @@ func (s *Store) write(c *commit) error {
 		if o.log != nil {
 			o.err = s.compare(o)
 		}
+		others := len(c.passed)
 		if o.err == nil {
 			o.err = s.findPassing(c, o.write)
 		}
@@ -72,6 +73,9 @@ func (s *Store) write(c *commit) error {
 		}
 		if o.err == nil && o.write.Trim != 0 {
 			o.err = s.fillTrim(batch, o.write, o.log.end)
+		}
+		if o.err != nil {
+			c.passed = c.passed[:others]
 		}
 	}
 	s.fill(batch, c)
@@ -111,9 +115,8 @@ func (s *Store) compare(o *op) error {
 }
 
 // findPassing looks up the generations of w's passing cells and adds the cells to
-// c.passed. After an error it adds none, and nothing of w is written.
+// c.passed. After an error some of them may be there, and write takes them out again.
 func (s *Store) findPassing(c *commit, w *store.Write) error {
-	others := len(c.passed)
 	for i := range w.Cells {
 		cell := &w.Cells[i]
 		if !cell.Partition.Passing() || cell.Version == 0 {
@@ -124,7 +127,6 @@ func (s *Store) findPassing(c *commit, w *store.Write) error {
 		}
 		g, err := s.generation(cell.Partition)
 		if err != nil {
-			c.passed = c.passed[:others]
 			return s.readError("write to "+string(cell.Partition), err)
 		}
 		c.passed = append(c.passed, passed{cell, g})

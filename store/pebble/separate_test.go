@@ -216,6 +216,33 @@ func TestAChunkThatIsGone(t *testing.T) {
 	}
 }
 
+// A write that cannot erase writes nothing, no passing cell either.
+func TestAWriteThatCannotErase(t *testing.T) {
+	ctx := t.Context()
+	s := open(t, "db", small(vfs.NewMem()))
+	defer s.Close()
+	appends(t, s, "log", 0, "one", "two")
+	if err := s.SetChunk("log", 2, []byte{0, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	w := &store.Write{
+		Log: "log", After: 2, Records: [][]byte{[]byte("three")},
+		Erase: []store.Erasure{{Seq: 1, Rest: []byte("r")}},
+		Cells: []store.CellWrite{
+			{Partition: "p", Cell: store.Cell{Key: "k", Version: 3}},
+			{Partition: "~p", Cell: store.Cell{Key: "k", Version: 3}},
+		},
+	}
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); pim.KindOf(err) != pim.KindCorrupt {
+		t.Fatal(err)
+	}
+	for _, p := range []store.Partition{"p", "~p"} {
+		if cells, err := s.List(ctx, p, "", 10); err != nil || len(cells) > 0 {
+			t.Errorf("%s has %v, %v", p, cells, err)
+		}
+	}
+}
+
 // Records are erased from chunks under their log's key and from chunks that are kept apart. The
 // erasures survive a crash and a compaction, and nothing else of the chunks changes.
 func TestErasuresLast(t *testing.T) {
