@@ -31,6 +31,7 @@ type batch struct {
 	encoded  []Encoded
 	requests []*Request // one for each entry
 	arena    []byte     // holds the bytes of encoded and write.Records
+	lines    []byte     // holds the values of the members' lines
 
 	// Requests that get no entry.
 	repeats []repeat // an entry has the ID already, perhaps one of this batch; answered after the write, if there is one
@@ -57,7 +58,7 @@ const (
 	batchRequests = 1024     // requests that one batch takes, at most
 	batchBytes    = 4 << 20  // bytes of entries in one, about
 	batchCells    = 32 << 10 // cells for joined and departed users, two each, in one, about
-	keepArena     = 64 << 10 // bytes of arena that a batch keeps for its next use, at most
+	keepArena     = 64 << 10 // bytes of arena, and of lines, that a batch keeps for its next use, at most
 )
 
 // The last entry that a batch takes may go beyond batchBytes. The store takes the batch nevertheless.
@@ -84,7 +85,7 @@ func (b *batch) mustWrite() bool {
 // room returns how many bytes b takes up when it is empty, about.
 func (b *batch) room() int {
 	const itself, entry, cell = 512, 400, 80
-	return itself + cap(b.arena) + entry*cap(b.entries) + cell*cap(b.write.Cells)
+	return itself + cap(b.arena) + cap(b.lines) + entry*cap(b.entries) + cell*cap(b.write.Cells)
 }
 
 // clear makes b ready for the next use.
@@ -97,14 +98,17 @@ func (b *batch) clear() {
 	clear(b.failed)
 	clear(b.write.Records)
 	clear(b.write.Cells)
-	arena := b.arena[:0]
+	arena, lines := b.arena[:0], b.lines[:0]
 	if cap(arena) > keepArena {
 		arena = nil
+	}
+	if cap(lines) > keepArena {
+		lines = nil
 	}
 	*b = batch{
 		entries: b.entries[:0], encoded: b.encoded[:0], requests: b.requests[:0], repeats: b.repeats[:0],
 		refused: b.refused[:0], failed: b.failed[:0],
-		write: store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0]}, arena: arena,
+		write: store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0]}, arena: arena, lines: lines,
 	}
 }
 
@@ -175,11 +179,11 @@ func (b *batch) add(r *Request, o *outcome) {
 		}
 		b.joined[u] = o.entry.Seq
 	}
-	for _, u := range o.departed {
+	for _, d := range o.departed {
 		if b.departed == nil {
 			b.departed = make(map[pim.UserID]inbox.Line)
 		}
-		b.departed[u] = lastLine(&o.entry)
+		b.departed[d.user] = d.line
 	}
 }
 
@@ -250,15 +254,31 @@ func (b *batch) finish() {
 		cells = b.appendSent(cells)
 	}
 	if c.last > 0 {
-		line := inbox.Line{Newest: c.last, Count: c.count}.AppendValue(nil)
-		for _, u := range c.present {
-			cells = append(cells, store.CellWrite{
-				Partition: inbox.Fresh(u),
-				Cell:      store.Cell{Key: string(c.id), Version: uint64(c.last), Value: line},
-			})
-		}
+		cells = b.addLines(cells)
 	}
 	b.write.Cells = cells
+}
+
+// addLines appends to cells the line of every present member.
+func (b *batch) addLines(cells []store.CellWrite) []store.CellWrite {
+	c := b.conv
+	t := c.times.State()
+	values := inbox.Line{Count: c.count, Time: t.Server - t.Ahead}.AppendShared(b.lines)
+	shared := values[:len(values):len(values)]
+	for i, u := range c.present {
+		value := shared
+		if len(c.marks) > 0 {
+			at := len(values)
+			values = c.marks[i].Append(append(values, shared...))
+			value = values[at:len(values):len(values)]
+		}
+		cells = append(cells, store.CellWrite{
+			Partition: inbox.Fresh(u),
+			Cell:      store.Cell{Key: string(c.id), Version: uint64(c.last), Value: value},
+		})
+	}
+	b.lines = values
+	return cells
 }
 
 func membershipCell(c *live, u pim.UserID) store.CellWrite {
@@ -267,11 +287,6 @@ func membershipCell(c *live, u pim.UserID) store.CellWrite {
 		Partition: inbox.Members(c.id),
 		Cell:      store.Cell{Key: string(u), Version: uint64(m.changed), Value: m.Value()},
 	}
-}
-
-// lastLine returns the line of the users who left with the entry e.
-func lastLine(e *pim.Entry) inbox.Line {
-	return inbox.Line{Newest: e.Seq, Count: e.Count, Left: true}
 }
 
 func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite {

@@ -258,31 +258,39 @@ func isThere(a acknowledged, entries []pim.Entry) error {
 	return nil
 }
 
-// everyLineIsThere derives from the log's entries how far each user reads, and checks that
-// the user's offline list reaches as far.
+// everyLineIsThere derives from the log's entries how far each user reads, and what each has read
+// by writing or joining, and checks that the user's line says so.
 func everyLineIsThere(st store.Store, c pim.ConversationID, entries []pim.Entry) error {
-	reads := map[pim.UserID]pim.Seq{} // 0: to the end
+	want := map[pim.UserID]inbox.Line{}
 	if a, b, ok := c.DirectUsers(); ok {
-		reads[a], reads[b] = 0, 0
+		want[a], want[b] = inbox.Line{}, inbox.Line{}
 	}
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
+		mark := inbox.Mark{Own: e.Seq, OwnCount: e.Count}
+		if e.Kind == pim.EntryMessage {
+			want[e.Sender] = inbox.Line{Mark: mark}
+		}
 		for _, u := range e.Members {
-			reads[u] = 0
 			if e.Kind == pim.EntryLeave {
-				reads[u] = e.Seq
+				mark = want[u].Mark
+			}
+			want[u] = inbox.Line{Left: e.Kind == pim.EntryLeave, Mark: mark}
+		}
+		for u, line := range want {
+			if !line.Left || line.Newest == 0 {
+				line.Newest, line.Count, line.Time = e.Seq, e.Count, e.Time()
+				want[u] = line
 			}
 		}
 	}
-	for u, to := range reads {
-		if to == 0 {
-			to = pim.Seq(len(entries))
-		}
+	for u, to := range want {
 		line, _, err := inbox.New(st).Line(context.Background(), u, c)
 		if err != nil {
 			return err
 		}
-		if line.Newest != to {
-			return fmt.Errorf("%s: offline list of %s reaches seq %d, the user reads to %d", c, u, line.Newest, to)
+		if line != to {
+			return fmt.Errorf("%s: the line of %s is %+v, the log says %+v", c, u, line, to)
 		}
 	}
 	return nil

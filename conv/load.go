@@ -42,10 +42,16 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
+	if l.loaded == nil {
+		l.loaded = make(marks)
+	}
+	l.setMarks(nil)
 	l.stale = skipped || len(tail) > 0
 	for i := range tail {
 		l.take(&tail[i])
 	}
+	l.setMarks(l.loaded)
+	l.loaded = nil
 	for _, m := range l.members {
 		l.mixed = l.mixed || m.changed > l.last
 	}
@@ -138,19 +144,19 @@ func (l *live) take(e *pim.Entry) {
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
 	l.takeSent(e)
-	joined, _ := l.change(e)
+	// A user who leaves gets the last line even if the membership has already ended in the state.
+	// Then its own cell was written, but the line is another cell and may not have been written.
+	gone := departures(e, func(u pim.UserID) inbox.Mark { return l.loaded[u] })
+	joined := l.change(e)
+	l.loaded.take(e)
 	if l.unsettled == nil && len(e.Members) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)
 	}
 	for _, u := range joined {
 		l.unsettled[u] = inbox.Line{}
 	}
-	if e.Kind == pim.EntryLeave {
-		// This holds even if the membership has already ended in the state. Then its own cell
-		// was written, but the line is another cell and may not have been written.
-		for _, u := range e.Members {
-			l.unsettled[u] = lastLine(e)
-		}
+	for _, d := range gone {
+		l.unsettled[d.user] = d.line
 	}
 }
 

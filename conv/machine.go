@@ -49,6 +49,8 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
+	loaded marks // until the load is complete
+
 	unsettledSettings map[string]bool     // entities of an own log whose settings, and their effects, the next write writes again
 	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again
 	unsettledIDs      []store.CellWrite   // cells of strange IDs that the next write writes again

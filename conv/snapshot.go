@@ -37,7 +37,7 @@ const (
 	snapshotSenders = 512
 
 	snapshotKey     = "snapshot"
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1: without the marks
 )
 
 // stateCells holds what a load of a conversation reads first: the snapshot, whose version is
@@ -99,6 +99,7 @@ func (l *live) appendSnapshot(dst []byte) []byte {
 	appendSenders(e, c.order)
 	appendBlocks(e, &c.blocks)
 	appendMembers(e, c)
+	appendMarks(e, c)
 	return e.B
 }
 
@@ -107,7 +108,8 @@ func (l *live) appendSnapshot(dst []byte) []byte {
 func (l *live) restore(seq pim.Seq, value []byte) error {
 	c := l.conversation
 	d := &varint.Decoder{B: value}
-	if v := d.Number(); v != snapshotVersion && d.Err == nil {
+	v := d.Number()
+	if v > snapshotVersion && d.Err == nil {
 		return pim.Errorf(pim.KindUnavailable, "snapshot of %s: version %d is of a later version of pim", c.id, v)
 	}
 	c.last, l.snapshot = seq, seq
@@ -120,6 +122,9 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	restoreSenders(d, c)
 	restoreBlocks(d, &c.blocks)
 	restoreMembers(d, c)
+	if v > 1 {
+		l.loaded = restoreMarks(d)
+	}
 	if d.End() != nil {
 		return pim.Errorf(pim.KindCorrupt, "snapshot of %s at seq %d with the value %x", c.id, seq, value)
 	}

@@ -58,6 +58,12 @@ func TestSnapshotIsTheState(t *testing.T) {
 		if again.last != l.last || again.count != l.count || again.times != l.times || again.snapshot != l.last {
 			t.Fatalf("%+v became %+v", l.conversation, again.conversation)
 		}
+		again.setMarks(again.loaded)
+		for i, u := range l.present {
+			if j := slices.Index(again.present, u); j < 0 || again.marks[j] != l.marks[i] || l.marks[i].Own == 0 {
+				t.Fatalf("marks %v of %v became %v of %v", l.marks, l.present, again.marks, again.present)
+			}
+		}
 		for u, a := range l.order {
 			if b := again.order[u]; b == nil || b.Latest() != a.Latest() {
 				t.Fatalf("of %s: %+v became %+v", u, a, b)
@@ -114,7 +120,7 @@ func TestSnapshotIsBounded(t *testing.T) {
 		l.settled(&batch{})
 	}
 	cell := l.snapshotCell()
-	if n := len(cell.Value); n > 48<<10 {
+	if n := len(cell.Value); n > 112<<10 {
 		t.Errorf("a snapshot of %d bytes", n)
 	}
 	again := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}

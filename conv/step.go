@@ -30,6 +30,7 @@ type conversation struct {
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	reads   store.Partition        // of a group: inbox.Reads
 	present []pim.UserID           // who will read the next entry; replaced, never changed in place
+	marks   []inbox.Mark           // of those in present, in the same order; empty in a user's own log
 }
 
 // maxEver is how many users may be, or have been, members of a group. It is bounded because
@@ -43,7 +44,7 @@ type outcome struct {
 	entry    pim.Entry
 	strange  bool // its client message ID needs a cell
 	joined   []pim.UserID
-	departed []pim.UserID
+	departed []departure
 	entity   string // of the setting that changed, empty if none did
 }
 
@@ -162,7 +163,9 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	o.strange = c.ids.Add(e.ClientID, e.Server)
 	c.last, c.count = e.Seq, e.Count
 	c.noteSent(e)
-	o.joined, o.departed = c.change(e)
+	o.departed = departures(e, c.markOf)
+	o.joined = c.change(e)
+	c.mark(e)
 	if r.command != nil && c.obey(e, r.command) {
 		o.entity = r.command.Entity()
 	}
@@ -172,11 +175,11 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 // change applies a create, join or leave to the memberships. It leaves a member alone whose
 // membership already accounts for the entry. An entry of another kind changes nothing, also
 // if this version does not know the kind.
-func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
+func (c *conversation) change(e *pim.Entry) (joined []pim.UserID) {
 	switch e.Kind {
 	case pim.EntryCreate, pim.EntryJoin, pim.EntryLeave:
 	default:
-		return nil, nil
+		return nil
 	}
 	if c.members == nil {
 		c.members = make(map[pim.UserID]*member)
@@ -195,7 +198,6 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 		case leaves != m.Present(): // an entry of an unknown kind has begun or ended the membership already
 		case leaves:
 			m.Leave(e.Seq)
-			departed = append(departed, u)
 		default:
 			m.Join(e.Seq)
 			m.place = i + 1
@@ -203,13 +205,15 @@ func (c *conversation) change(e *pim.Entry) (joined, departed []pim.UserID) {
 		}
 	}
 	present := make([]pim.UserID, 0, len(c.present)+len(joined))
-	for _, u := range c.present {
+	marks := make([]inbox.Mark, 0, cap(present))
+	for i, u := range c.present {
 		if c.members[u].Present() {
-			present = append(present, u)
+			present, marks = append(present, u), append(marks, c.marks[i])
 		}
 	}
 	c.present = append(present, joined...)
-	return joined, departed
+	c.marks = append(marks, make([]inbox.Mark, len(joined))...)
+	return joined
 }
 
 // distinct returns users in their order, each once.
@@ -231,6 +235,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
 		c.blocks.by[0].user, c.blocks.by[1].user = a, b
+		c.marks = make([]inbox.Mark, len(c.present))
 	}
 	if owner, own := id.OwnUser(); own {
 		c.present = []pim.UserID{owner}
@@ -240,7 +245,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 
 // bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
-	const user, setting = 200, 400
+	const user, setting = 232, 400
 	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room()
 }
 

@@ -138,7 +138,7 @@ func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
 		}
 		s := &page.Summaries[i]
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
-		m.LastCut, m.Left, m.Whole = s.Cut, s.Left, s.Whole
+		m.LastCut, m.Left, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Whole, uint64(s.Own), s.OwnCount
 		return m, s.Last
 	})
 }

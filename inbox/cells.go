@@ -50,9 +50,18 @@ func Settings(u pim.UserID) store.Partition { return store.Partition("settings/"
 // Line is one conversation in a user's offline list: what was sent to the user. A
 // device still has to fetch the seqs above the one that it acknowledged, up to Newest.
 type Line struct {
-	Newest pim.Seq // the cell's version
-	Count  uint64  // counting messages up to Newest
-	Left   bool    // the entry at Newest ended the user's membership
+	Newest pim.Seq    // the cell's version
+	Count  uint64     // counting messages up to Newest
+	Left   bool       // the entry at Newest ended the user's membership
+	Time   pim.Millis // when the entry at Newest was written (pim.Entry.Time); 0: an earlier version wrote the line
+	Mark
+}
+
+// Mark is how far a member of a conversation has read it by taking part in it: whoever writes
+// has read what came before, and what came before a joining is not for the user.
+type Mark struct {
+	Own      pim.Seq // the user's newest message, or the entry that made the user a member if that is newer; 0: not known
+	OwnCount uint64  // counting messages up to Own
 }
 
 // Cell returns l as the cell of conversation c.
@@ -60,30 +69,46 @@ func (l Line) Cell(c pim.ConversationID) store.Cell {
 	return store.Cell{Key: string(c), Version: uint64(l.Newest), Value: l.AppendValue(nil)}
 }
 
-// lineLeft is a bit of a Line's first byte. The other bits, and bytes behind the count,
+// lineLeft is a bit of a Line's first byte. The other bits, and bytes behind the numbers,
 // are left to later versions and ignored.
 const lineLeft = 1
 
-// AppendValue appends the cell's value to dst. The lines of all present members of a
-// conversation have the same value, so a writer encodes it once.
-func (l Line) AppendValue(dst []byte) []byte {
+// AppendValue appends the cell's value to dst: what AppendShared appends, and the mark.
+func (l Line) AppendValue(dst []byte) []byte { return l.Mark.Append(l.AppendShared(dst)) }
+
+// AppendShared appends what the lines of all present members of a conversation have in common,
+// so that a writer encodes it once.
+func (l Line) AppendShared(dst []byte) []byte {
 	flags := byte(0)
 	if l.Left {
 		flags = lineLeft
 	}
-	return binary.AppendUvarint(append(dst, flags), l.Count)
+	return binary.AppendUvarint(binary.AppendUvarint(append(dst, flags), l.Count), uint64(l.Time))
 }
 
-// ParseLine reads a Line's cell.
+// Append appends m to what AppendShared has appended.
+func (m Mark) Append(dst []byte) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(m.Own)), m.OwnCount)
+}
+
+// ParseLine reads a Line's cell. The lines of earlier versions end behind the count.
 func ParseLine(c store.Cell) (Line, error) {
-	if len(c.Value) < 2 {
-		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
+	var v [4]uint64
+	rest := c.Value[min(1, len(c.Value)):]
+	for i := range v {
+		if i > 0 && len(rest) == 0 {
+			break
+		}
+		n := 0
+		if v[i], n = binary.Uvarint(rest); n <= 0 {
+			return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
+		}
+		rest = rest[n:]
 	}
-	count, n := binary.Uvarint(c.Value[1:])
-	if n <= 0 {
-		return Line{}, pim.Errorf(pim.KindCorrupt, "offline list: line of %q has the value %x", c.Key, c.Value)
-	}
-	return Line{Newest: pim.Seq(c.Version), Count: count, Left: c.Value[0]&lineLeft != 0}, nil
+	return Line{
+		Newest: pim.Seq(c.Version), Count: v[0], Left: c.Value[0]&lineLeft != 0, Time: pim.Millis(v[1]),
+		Mark: Mark{Own: pim.Seq(v[2]), OwnCount: v[3]},
+	}, nil
 }
 
 // Period is a stretch of a conversation that a member reads, both ends included.

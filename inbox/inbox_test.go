@@ -406,6 +406,8 @@ func FuzzParseMembership(f *testing.F) {
 
 func FuzzParseLine(f *testing.F) {
 	f.Add(uint64(7), inbox.Line{Newest: 7, Count: 300, Left: true}.AppendValue(nil))
+	f.Add(uint64(8), inbox.Line{Newest: 8, Count: 300, Time: 1_795_000_000_000, Mark: inbox.Mark{Own: 7, OwnCount: 299}}.AppendValue(nil))
+	f.Add(uint64(7), []byte{1, 5}) // of an earlier version
 	f.Add(uint64(1), []byte{0, 0x80})
 	f.Fuzz(func(t *testing.T, version uint64, data []byte) {
 		l, err := inbox.ParseLine(store.Cell{Key: "g:x", Version: version, Value: data})
@@ -542,7 +544,7 @@ func TestPagesFitIntoFrames(t *testing.T) {
 				}
 				resp.Conversations = append(resp.Conversations, &wirepb.Summary{
 					Conversation: string(sum.Conversation), Newest: math.MaxUint64, Acked: math.MaxUint64, Count: sum.Count,
-					Last: last, LastCut: true, Left: true, Whole: true,
+					Last: last, LastCut: true, Left: true, Whole: true, Own: math.MaxUint64, OwnCount: math.MaxUint64,
 				})
 				got[sum.Conversation] = true
 			}

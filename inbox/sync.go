@@ -31,9 +31,9 @@ const (
 	// room, so a page of large entries reads not much more than it holds.
 	syncEntries = 4
 	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation
-	// and entry, at most: three numbers, three flags, the tags and lengths of the fields and of
+	// and entry, at most: five numbers, three flags, the tags and lengths of the fields and of
 	// itself.
-	summaryOverhead = 52
+	summaryOverhead = 74
 	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
 	// brief.
 	lastPayload = 256

@@ -115,7 +115,9 @@ func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {
 	}
 	dst = appendUint(dst, 6, protowire.EncodeBool(s.LastCut))
 	dst = appendUint(dst, 7, protowire.EncodeBool(s.Left))
-	return appendUint(dst, 8, protowire.EncodeBool(s.Whole))
+	dst = appendUint(dst, 8, protowire.EncodeBool(s.Whole))
+	dst = appendUint(dst, 9, s.Own)
+	return appendUint(dst, 10, s.OwnCount)
 }
 
 // appendUint appends a field, unless v is 0.

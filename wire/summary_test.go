@@ -81,6 +81,7 @@ func TestSyncRespOfBytes(t *testing.T) {
 			s := &wirepb.Summary{
 				Conversation: rapid.SampledFrom([]string{"", "g:x", "g:" + strings.Repeat("y", 200)}).Draw(t, "conversation"),
 				Newest:       number.Draw(t, "newest"), Acked: number.Draw(t, "acked"), Count: number.Draw(t, "count"),
+				Own: number.Draw(t, "own"), OwnCount: number.Draw(t, "own count"),
 				LastCut: rapid.Bool().Draw(t, "cut"), Left: rapid.Bool().Draw(t, "left"), Whole: rapid.Bool().Draw(t, "whole"),
 			}
 			full := proto.Clone(s).(*wirepb.Summary)

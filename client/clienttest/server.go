@@ -210,6 +210,19 @@ func (l *log) newest(c pim.ConversationID, user pim.UserID) pim.Seq {
 	return 0
 }
 
+// mark returns the seq of user's newest message, or of the entry that made user a member if
+// that is newer, and the counting messages up to it.
+func (l *log) mark(c pim.ConversationID, user pim.UserID) (own, count uint64) {
+	for _, e := range l.entries {
+		wrote := e.Kind == pim.EntryMessage && e.Sender == user
+		joined := (e.Kind == pim.EntryCreate || e.Kind == pim.EntryJoin) && slices.Contains(e.Members, user)
+		if (wrote || joined) && l.reads(c, user, e.Seq) {
+			own, count = uint64(e.Seq), e.Count
+		}
+	}
+	return own, count
+}
+
 // append appends the entry that req asks for.
 func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, error) {
 	id, ok := wire.ClientID(req.ClientMessageId)

@@ -179,6 +179,7 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 			Conversation: string(c), Newest: uint64(newest), Acked: uint64(acked[c]), Count: last.Count,
 			Last: protoOf(&last), Left: !l.member(c, x.key.user),
 		}
+		s.Own, s.OwnCount = l.mark(c, x.key.user)
 		if s.Whole = newest == acked[c]+1 && s.Last.SizeVT() <= 512; m.Brief && !s.Whole {
 			s.Last, s.LastCut = wire.BriefEntry(s.Last)
 		}

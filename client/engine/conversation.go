@@ -85,10 +85,11 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 
 // reads takes note of an entry of c if it makes everything before it read, on every
 // device alike. A message that the user sent does, since whoever writes has read what
-// came before; so does the user's joining, since what came before is not for the user.
+// came before; so does the entry that made the user a member, since what came before is
+// not for the user.
 func (fx *effects) reads(c *conversation, entry *pim.Entry) {
 	wrote := entry.Kind == pim.EntryMessage && entry.Sender == fx.user()
-	joined := entry.Kind == pim.EntryJoin && slices.Contains(entry.Members, fx.user())
+	joined := (entry.Kind == pim.EntryCreate || entry.Kind == pim.EntryJoin) && slices.Contains(entry.Members, fx.user())
 	if (wrote || joined) && entry.Seq > c.own {
 		c.own, c.ownUpTo = entry.Seq, entry.Count
 		fx.touch(c)

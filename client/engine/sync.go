@@ -84,6 +84,11 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 			e.reads(c, last)
 		}
 	}
+	if own := newestOf(s.Own); own > c.own && own <= newest {
+		c.own, c.ownUpTo = own, min(s.OwnCount, s.Count)
+		changed = true
+		e.touch(c)
+	}
 	if newest > c.known {
 		e.aim(c, newest)
 		if ok {

@@ -38,6 +38,7 @@ type Device struct {
 	failed    map[pim.ClientMessageID]*pim.Error // messages of which the app was told last that they have failed
 	settings  map[string]engine.SettingEvent     // as the app shows them
 	breaks    Breakage
+	fills     uint64 // the ID of the last Fill
 	recorder  *recorder
 	bot       *bot // nil: a person uses it
 

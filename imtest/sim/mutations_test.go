@@ -30,6 +30,7 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a bot that takes what is handed over, once", func(d *Device) { brokenBot(d).forgets = true }, "has confirmed"},
 		{"a server that went back is not noticed", sameServer, "I3 "},
 		{"what such a server has lost is not sent again", func(d *Device) { d.breaks.ForgetFormer = true }, "lost: message"},
+		{"unread as the entries tell it", noMarks, "unread: "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
@@ -47,6 +48,18 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 			}
 			t.Errorf("not found out in %d schedules", most)
 		})
+	}
+}
+
+// noMarks makes a device that learns from entries alone what its user has written.
+func noMarks(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMSyncResp); ok {
+			for _, s := range resp.Conversations {
+				s.Own, s.OwnCount = 0, 0
+			}
+		}
+		return m
 	}
 }
 

@@ -17,7 +17,7 @@ func Random(seed uint64, set func(*Device)) *World {
 	for u := range 2 + r.IntN(2) {
 		for i := range 1 + r.IntN(2) {
 			d := w.NewDevice(pim.UserID(fmt.Sprint("user", u)), pim.DeviceID(fmt.Sprint("device", i)))
-			d.config.Page, d.config.LazyGap = 1+r.IntN(8), 1000
+			d.config.Page, d.config.LazyGap = 1+r.IntN(8), []int{1 + r.IntN(8), 1000}[r.IntN(2)]
 			d.wall = pim.Millis(r.IntN(7_200_000) - 3_600_000)
 			d.net = randomNet(w)
 			if r.IntN(4) == 0 {

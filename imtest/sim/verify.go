@@ -33,7 +33,11 @@ func (w *World) Heal(limit time.Duration) {
 	for end := w.now + limit; w.failure == "" && w.now < end; {
 		w.Run(w.now + 5*time.Second)
 		if w.quiet() {
-			return
+			// What is unread is right before anybody scrolls over the gaps that were jumped.
+			w.early = append(w.early, w.unreadDiffers()...)
+			if !w.scroll() {
+				return
+			}
 		}
 		for _, d := range w.devices {
 			d.comesBack() // the frame that stopped it was still on its way
@@ -60,6 +64,21 @@ func (d *Device) resend() {
 			d.Step(engine.Resend{ID: m.ID})
 		}
 	}
+}
+
+// scroll fills the holes that are filled only when somebody scrolls there. It reports whether
+// there were any.
+func (w *World) scroll() (some bool) {
+	for _, d := range w.devices {
+		for _, c := range slices.Sorted(maps.Keys(d.disk.conversations)) {
+			if slices.ContainsFunc(d.disk.conversations[c].Holes, func(h engine.Hole) bool { return h.Lazy }) {
+				some = true
+				d.fills++
+				d.Step(engine.Fill{ID: d.fills, Conversation: c})
+			}
+		}
+	}
+	return some
 }
 
 func (w *World) quiet() bool { return w.unsettled() == "" }
@@ -108,6 +127,7 @@ func (w *World) Verify() []string {
 		}
 	}
 	broken = append(broken, w.settingsDiffer()...)
+	broken = append(broken, w.early...)
 	broken = append(broken, w.unreadDiffers()...)
 	for _, d := range w.devices {
 		if d.bot != nil {
@@ -194,7 +214,7 @@ func (w *World) unreadDiffers() (broken []string) {
 			var own pim.Entry
 			for _, e := range w.Server.Readable(c, d.User) {
 				count = e.Count
-				if e.Sender == d.User && e.Kind == pim.EntryMessage || e.Kind == pim.EntryJoin && slices.Contains(e.Members, d.User) {
+				if e.Sender == d.User && e.Kind == pim.EntryMessage || (e.Kind == pim.EntryCreate || e.Kind == pim.EntryJoin) && slices.Contains(e.Members, d.User) {
 					own = e
 				}
 			}

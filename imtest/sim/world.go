@@ -49,6 +49,7 @@ type World struct {
 	sends    []imtest.Send
 
 	failure string
+	early   []string // what was unread wrongly before lazy holes were filled
 	story   []string
 }
 

@@ -1716,15 +1716,19 @@ func (x *PIMSyncResp) GetNextAfter() string {
 
 // Summary is one conversation of the sync list.
 type Summary struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Conversation  string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Newest        uint64                 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`                  // newest seq this user may read
-	Acked         uint64                 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`                    // newest seq this device acknowledged
-	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`                    // counting messages up to newest
-	Last          *Entry                 `protobuf:"bytes,5,opt,name=last,proto3" json:"last,omitempty"`                       // the entry at newest; unless it is whole, its payload is cut at 256 bytes
-	LastCut       bool                   `protobuf:"varint,6,opt,name=last_cut,json=lastCut,proto3" json:"last_cut,omitempty"` // last's payload was cut
-	Left          bool                   `protobuf:"varint,7,opt,name=left,proto3" json:"left,omitempty"`                      // the user is no longer a member
-	Whole         bool                   `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`                    // last is as PIMPullResp would give it, whatever was asked for: no pull need bring it
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Newest       uint64                 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`                  // newest seq this user may read
+	Acked        uint64                 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`                    // newest seq this device acknowledged
+	Count        uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`                    // counting messages up to newest
+	Last         *Entry                 `protobuf:"bytes,5,opt,name=last,proto3" json:"last,omitempty"`                       // the entry at newest; unless it is whole, its payload is cut at 256 bytes
+	LastCut      bool                   `protobuf:"varint,6,opt,name=last_cut,json=lastCut,proto3" json:"last_cut,omitempty"` // last's payload was cut
+	Left         bool                   `protobuf:"varint,7,opt,name=left,proto3" json:"left,omitempty"`                      // the user is no longer a member
+	Whole        bool                   `protobuf:"varint,8,opt,name=whole,proto3" json:"whole,omitempty"`                    // last is as PIMPullResp would give it, whatever was asked for: no pull need bring it
+	// seq of the user's newest message, or of the create or join that made the user a member
+	// if that is newer; 0: not known. Nothing up to it is unread.
+	Own           uint64 `protobuf:"varint,9,opt,name=own,proto3" json:"own,omitempty"`
+	OwnCount      uint64 `protobuf:"varint,10,opt,name=own_count,json=ownCount,proto3" json:"own_count,omitempty"` // counting messages up to own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1813,6 +1817,20 @@ func (x *Summary) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *Summary) GetOwn() uint64 {
+	if x != nil {
+		return x.Own
+	}
+	return 0
+}
+
+func (x *Summary) GetOwnCount() uint64 {
+	if x != nil {
+		return x.OwnCount
+	}
+	return 0
 }
 
 // PIMPullReq asks for the entries from..to of one conversation.
@@ -2848,7 +2866,7 @@ const file_pim_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\xd9\x01\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x88\x02\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -2857,7 +2875,10 @@ const file_pim_proto_rawDesc = "" +
 	"\x04last\x18\x05 \x01(\v2\r.pim.v1.EntryR\x04last\x12\x19\n" +
 	"\blast_cut\x18\x06 \x01(\bR\alastCut\x12\x12\n" +
 	"\x04left\x18\a \x01(\bR\x04left\x12\x14\n" +
-	"\x05whole\x18\b \x01(\bR\x05whole\"\xc6\x01\n" +
+	"\x05whole\x18\b \x01(\bR\x05whole\x12\x10\n" +
+	"\x03own\x18\t \x01(\x04R\x03own\x12\x1b\n" +
+	"\town_count\x18\n" +
+	" \x01(\x04R\bownCount\"\xc6\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +

@@ -1316,6 +1316,16 @@ func (m *Summary) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.OwnCount != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.OwnCount))
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.Own != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Own))
+		i--
+		dAtA[i] = 0x48
+	}
 	if m.Whole {
 		i--
 		if m.Whole {
@@ -2718,6 +2728,12 @@ func (m *Summary) SizeVT() (n int) {
 	}
 	if m.Whole {
 		n += 2
+	}
+	if m.Own != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Own))
+	}
+	if m.OwnCount != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.OwnCount))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6668,6 +6684,44 @@ func (m *Summary) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Whole = bool(v != 0)
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Own", wireType)
+			}
+			m.Own = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Own |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field OwnCount", wireType)
+			}
+			m.OwnCount = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.OwnCount |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
