@@ -31,8 +31,7 @@ func (k CommandKind) Known() bool {
 	return k >= CommandContact && k <= CommandRead || k == CommandNoReceipts
 }
 
-// String returns the kind's stable name, as in Entity and JSON. The name of a kind
-// after read is its number, so that every version has the same name for it.
+// String returns the kind's stable name, as in JSON.
 func (k CommandKind) String() string {
 	switch k {
 	case CommandContact:
@@ -58,7 +57,7 @@ const MaxCommandValue = 4 << 10
 type Command struct {
 	Kind    CommandKind
 	Subject string // a UserID for contact, block and no-receipts, else a ConversationID
-	Removed bool   // the contact is deleted, the block, mute or pin taken away
+	Removed bool   // the contact is deleted, the block, mute, pin or no-receipts taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: when it ends; 0: never
 	Seq     Seq    // read: everything up to here has been read
@@ -73,8 +72,15 @@ type Command struct {
 	Unknown []byte
 }
 
-// Entity names what c changes: its kind and subject.
-func (c *Command) Entity() string { return c.Kind.String() + "/" + c.Subject }
+// Entity names what c changes: its kind and subject. A kind after read goes by its number there,
+// so that every version has the same name for what it keeps, also of kinds that it does not know.
+func (c *Command) Entity() string {
+	name := c.Kind.String()
+	if c.Kind > CommandRead {
+		name = strconv.FormatUint(uint64(c.Kind), 10)
+	}
+	return name + "/" + c.Subject
+}
 
 // Validate reports what is wrong with c, as an Error of KindInvalid,
 // KindTooLarge or, for a kind of a later version, KindUnsupported.
@@ -123,7 +129,8 @@ type Setting struct {
 //   - A read position takes the maximum, but a command with Replaces always takes
 //     effect.
 //   - A deletion wins over changes that were made without knowing of it: commands of
-//     other devices with a Known below Deleted. A device knows its own deletions.
+//     other devices with a Known below Deleted. A device knows its own deletions. This does not
+//     hold of no-receipts: once it is acknowledged, nobody sees what the user reads.
 //   - Else the last writer, in the order of the log, wins.
 func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	switch {
@@ -131,7 +138,7 @@ func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 		return false
 	case c.Removed:
 		s.Deleted, s.By = at, by
-	case s.Deleted > c.Known && s.By != by:
+	case s.Deleted > c.Known && s.By != by && c.Kind != CommandNoReceipts:
 		return false
 	}
 	s.Command, s.At = *c, at
@@ -140,7 +147,7 @@ func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 }
 
 // InForce reports whether the entity is in force: the contact exists, the user is
-// blocked, the conversation is muted (at now) or pinned.
+// blocked, the conversation is muted (at now) or pinned, no receipts are given.
 func (s *Setting) InForce(now Millis) bool {
 	return s.At != 0 && !s.Removed && (s.Until == 0 || now < s.Until)
 }

@@ -34,6 +34,25 @@ func TestCommandsOfALaterVersion(t *testing.T) {
 	s.commanded("contact/bob Bob")
 }
 
+// An earlier version has stored a no-receipts command, of whose kind it knew nothing. It is in force
+// for this version.
+func TestStoreOfAnEarlierVersion(t *testing.T) {
+	s := newOffline(t)
+	s.store.meta.User = "alice"
+	s.store.settings["7/alice"] = pim.Setting{Command: pim.Command{Kind: 7, Subject: "alice"}, At: 5}
+	s.starts()
+	s.opens(nil)
+	s.does(pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice", Removed: true})
+	if len(s.store.settings) != 1 {
+		t.Errorf("stored %+v", s.store.settings)
+	}
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SettingEvent); ok && ev.Entity != "7/alice" {
+			t.Errorf("told of %q", ev.Entity)
+		}
+	}
+}
+
 // A later version has put a command into the outbox, and a setting into the store. The
 // command is sent, and both are kept: the server may know them.
 func TestStoreOfALaterVersion(t *testing.T) {
