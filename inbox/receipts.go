@@ -152,21 +152,21 @@ type sentMessage struct {
 
 // messages returns the messages among the entries from..to of c that m may read.
 func (x *Inbox) messages(ctx context.Context, c pim.ConversationID, m *Membership, from, to pim.Seq) (messages []sentMessage, err error) {
-	if from > to {
-		return nil, nil
-	}
-	page := Page{From: from, To: to}
-	if err := x.fill(ctx, &page, c, m); err != nil {
-		return nil, err
-	}
-	for _, encoded := range page.Entries {
-		e, err := wire.ParseEntry(c, encoded.Data)
-		if err != nil {
+	for from <= to {
+		page := Page{From: from, To: to} // of large messages it holds some only
+		if err := x.fill(ctx, &page, c, m); err != nil {
 			return nil, err
 		}
-		if e.Kind == pim.EntryMessage {
-			messages = append(messages, sentMessage{e.Seq, e.Sender})
+		for _, encoded := range page.Entries {
+			e, err := wire.ParseEntry(c, encoded.Data)
+			if err != nil {
+				return nil, err
+			}
+			if e.Kind == pim.EntryMessage {
+				messages = append(messages, sentMessage{e.Seq, e.Sender})
+			}
 		}
+		from = page.To + 1
 	}
 	return messages, nil
 }

@@ -26,10 +26,16 @@ func written(t testing.TB, s store.Store, w store.Write) {
 // fillMessages writes a log of n messages of sender, with 100 bytes of payload each.
 func fillMessages(t testing.TB, s store.Store, c pim.ConversationID, n int, sender pim.UserID) {
 	t.Helper()
+	fillLarge(t, s, c, n, sender, 100)
+}
+
+// fillLarge is fillMessages with payloads of size bytes.
+func fillLarge(t testing.TB, s store.Store, c pim.ConversationID, n int, sender pim.UserID, size int) {
+	t.Helper()
 	w := store.Write{Log: inbox.Entries(c)}
 	for i := range n {
 		w.Records = append(w.Records, wire.AppendEntry(nil, &pim.Entry{
-			Seq: pim.Seq(i + 1), Kind: pim.EntryMessage, Sender: sender, Device: "d", Count: uint64(i + 1), Payload: make([]byte, 100),
+			Seq: pim.Seq(i + 1), Kind: pim.EntryMessage, Sender: sender, Device: "d", Count: uint64(i + 1), Payload: make([]byte, size),
 		}))
 	}
 	written(t, s, w)
@@ -106,6 +112,28 @@ func TestReceiptsAreSmall(t *testing.T) {
 	crowd(t, s, "g:crowd", 2000)
 	if n := screen(t, inbox.New(s), inbox.ReceiptRequest{Conversation: "g:crowd", From: 11, To: 60}, 2000); n > 4<<10 {
 		t.Errorf("an answer of %d bytes", n)
+	}
+}
+
+// Each message of a screen has its receipt, however large the messages are.
+func TestReceiptsOfLargeMessages(t *testing.T) {
+	s := storetest.NewMemory()
+	c := pim.ConversationID("g:large")
+	m := inbox.Membership{Periods: []inbox.Period{{From: 1}}}
+	written(t, s, store.Write{Cells: []store.CellWrite{
+		{Partition: inbox.Members(c), Cell: store.Cell{Key: "ann", Version: 1, Value: m.Value()}},
+		{Partition: inbox.Members(c), Cell: store.Cell{Key: "bob", Version: 1, Value: m.Value()}},
+		{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 50, 1)},
+	}})
+	fillLarge(t, s, c, 50, "ann", pim.MaxPayload)
+	r, err := inbox.New(s).Receipts(t.Context(), "ann", inbox.ReceiptRequest{Conversation: c, From: 1, To: 50})
+	if err != nil || len(r.Messages) != 50 {
+		t.Fatalf("%d receipts, %v", len(r.Messages), err)
+	}
+	for i, m := range r.Messages {
+		if m != (inbox.Receipt{Seq: pim.Seq(i + 1), Read: 1, Members: 1}) {
+			t.Errorf("receipt %d is %+v", i, m)
+		}
 	}
 }
 
