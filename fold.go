@@ -145,6 +145,24 @@ func newer[T any](a, b T, register func(T) (seq Seq, removed bool), aUpto, bUpto
 	return a
 }
 
+// Newest returns the greatest seq that f names or covers: f follows from entries up to there.
+func (f *Fold) Newest() Seq {
+	newest := max(f.Upto, f.Edit.Seq, f.Recall.Seq, f.Pin.Seq)
+	for i := range f.Reactions {
+		newest = max(newest, f.Reactions[i].Seq)
+	}
+	return newest
+}
+
+// Recalled reports whether the message was recalled.
+func (f *Fold) Recalled() bool { return f.Recall.Seq != 0 }
+
+// Erases reports whether the recall in f erases e's payload: e is the message or one of its
+// edits. e must be of the same log.
+func (f *Fold) Erases(e *Entry) bool {
+	return f.Recalled() && (e.Kind == EntryMessage && e.Seq == f.Target || e.Kind == EntryEdit && e.Refers == f.Target)
+}
+
 // Pinned reports whether the message is pinned.
 func (f *Fold) Pinned() bool { return f.Pin.Seq != 0 && !f.Pin.Removed }
 

@@ -43,6 +43,7 @@ type log struct {
 	times   pim.Times
 	ids     map[pim.ClientMessageID]pim.Seq
 	count   uint64
+	folds   map[pim.Seq]pim.Fold // of messages that others refer to
 }
 
 // period is a stretch of seqs that a user may read; to is 0 while the user is a member.
@@ -115,6 +116,16 @@ func (s *Server) Acked(user pim.UserID, dev pim.DeviceID, c pim.ConversationID) 
 	return s.device(deviceKey{user, dev}).acked[c]
 }
 
+// Fold returns what the entries of c have made of the message at seq.
+func (s *Server) Fold(c pim.ConversationID, seq pim.Seq) pim.Fold {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.logs[c]; l != nil {
+		return l.folds[seq]
+	}
+	return pim.Fold{}
+}
+
 // Append appends a message of user to c, from the device "elsewhere".
 func (s *Server) Append(c pim.ConversationID, user pim.UserID, id pim.ClientMessageID, payload []byte) error {
 	s.mu.Lock()
@@ -152,6 +163,7 @@ func (s *Server) log(c pim.ConversationID) *log {
 			periods: make(map[pim.UserID][]period),
 			order:   make(map[pim.UserID]*pim.Anchors),
 			ids:     make(map[pim.ClientMessageID]pim.Seq),
+			folds:   make(map[pim.Seq]pim.Fold),
 		}
 		s.logs[c] = l
 	}
@@ -233,6 +245,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	e := pim.Entry{
 		Kind: pim.EntryKind(max(req.Kind, 1)), Sender: from.user, Device: from.device,
 		ClientID: id, Local: pim.Millis(req.LocalMs), Payload: req.Payload,
+		Refers: pim.Seq(req.Refers), Reaction: req.Reaction, Removed: req.Removed,
 	}
 	if e.Kind == pim.EntryCreate {
 		c = pim.NewGroup(from.user, id)
@@ -252,6 +265,9 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c)
 	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
+	if err := l.refer(&e); err != nil {
+		return pim.Entry{}, err
+	}
 	var err error
 	if e.Members, err = l.changed(&e, req.Members); err != nil {
 		return pim.Entry{}, err
@@ -382,6 +398,7 @@ func (l *log) append(e *pim.Entry, said pim.Sending, at pim.Moment) {
 	e.Anchor = l.order[e.Sender].Next(e.Seq, order, e.Server)
 	l.entries = append(l.entries, *e)
 	l.ids[e.ClientID] = e.Seq
+	l.fold(e)
 }
 
 // push hands e to every session that may read it, except that of the device that sent e.

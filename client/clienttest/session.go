@@ -220,10 +220,11 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 	for {
 		resp := &wirepb.PIMPullResp{RequestId: m.RequestId, Conversation: m.Conversation, From: from, To: min(to, from+2), Newest: newest}
 		for seq := from; seq <= resp.To; seq++ {
-			if l.reads(c, x.key.user, pim.Seq(seq)) && !superseded[pim.Seq(seq)] {
+			if !m.Changes && l.reads(c, x.key.user, pim.Seq(seq)) && !superseded[pim.Seq(seq)] {
 				resp.Entries = append(resp.Entries, protoOf(&l.entries[seq-1]))
 			}
 		}
+		resp.Folds = l.foldsOf(c, x.key.user, from, resp.To)
 		from = resp.To + 1
 		resp.Done = from > to
 		frames = append(frames, resp)

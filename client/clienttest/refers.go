@@ -1,0 +1,72 @@
+package clienttest
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// refer checks what e says about the message that it refers to.
+func (l *log) refer(e *pim.Entry) error {
+	refers := e.Kind >= pim.EntryEdit && e.Kind <= pim.EntryPin
+	if refers != (e.Refers != 0) {
+		return pim.Errorf(pim.KindInvalid, "a %s that refers to seq %d", e.Kind, e.Refers)
+	}
+	if !refers {
+		return nil
+	}
+	if e.Refers > pim.Seq(len(l.entries)) || !l.reads(e.Conversation, e.Sender, e.Refers) {
+		return pim.Errorf(pim.KindNotFound, "there is no message at seq %d", e.Refers)
+	}
+	target, fold := &l.entries[e.Refers-1], l.folds[e.Refers]
+	switch {
+	case target.Kind != pim.EntryMessage:
+		return pim.Errorf(pim.KindInvalid, "seq %d is no message", e.Refers)
+	case fold.Recalled() && e.Kind != pim.EntryRecall:
+		return pim.Errorf(pim.KindNotFound, "the message at seq %d was recalled", e.Refers)
+	case e.Kind == pim.EntryReaction:
+		return pim.ValidateReaction(e.Reaction)
+	case e.Kind == pim.EntryPin, e.Sender == target.Sender, e.Kind == pim.EntryRecall && e.Sender == l.owner():
+		return nil
+	}
+	return pim.Errorf(pim.KindForbidden, "the message at seq %d is not of user %s", e.Refers, e.Sender)
+}
+
+// fold takes note of what e, which was appended, makes of the message that it refers to.
+func (l *log) fold(e *pim.Entry) {
+	f, ok := pim.FoldOf(e)
+	if !ok {
+		return
+	}
+	merged, known := l.folds[f.Target]
+	if !known {
+		merged.Target = f.Target
+	}
+	merged.Merge(&f)
+	merged.Upto = e.Seq
+	merged.Merge(&pim.Fold{Target: f.Target}) // drops what was taken back
+	l.folds[f.Target] = merged
+	for i := range l.entries {
+		if merged.Erases(&l.entries[i]) {
+			l.entries[i].Payload, l.entries[i].Erased = nil, true
+		}
+	}
+}
+
+// foldsOf returns the folds of the messages at the seqs from..to that user may read.
+func (l *log) foldsOf(c pim.ConversationID, user pim.UserID, from, to uint64) (list []*wirepb.Fold) {
+	for _, seq := range slices.Sorted(maps.Keys(l.folds)) {
+		if uint64(seq) < from || uint64(seq) > to || !l.reads(c, user, seq) {
+			continue
+		}
+		f, m := l.folds[seq], new(wirepb.Fold)
+		if err := m.UnmarshalVT(wire.AppendFold(nil, &f)); err != nil {
+			panic(err) // it was just encoded
+		}
+		list = append(list, m)
+	}
+	return list
+}
