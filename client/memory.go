@@ -38,7 +38,8 @@ type Memory struct {
 type remembered struct {
 	ConversationRow
 	entries []Stored // in display order
-	top     int      // index of the entry with the greatest seq
+	folds   map[pim.Seq]pim.Fold
+	top     int // index of the entry with the greatest seq
 }
 
 // NewMemory returns an empty Memory.
@@ -90,6 +91,9 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 		for i := range b.Entries {
 			m.insert(b.Entries[i])
 		}
+		for i := range b.Folds {
+			m.fold(&b.Folds[i])
+		}
 	}
 	for _, out := range b.Outbox {
 		m.outbox[out.ID] = out
@@ -125,6 +129,9 @@ func (m *Memory) insert(e Stored) {
 	at, known := c.search(e.Place())
 	if known {
 		return
+	}
+	if f, ok := c.folds[targetOf(&e.Entry)]; ok && f.Erases(&e.Entry) {
+		erase(&e.Entry)
 	}
 	c.entries = slices.Insert(c.entries, at, e)
 	if c.top >= at {

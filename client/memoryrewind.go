@@ -17,7 +17,7 @@ func (m *Memory) rewind(r *Rewind) {
 		switch {
 		case e.Seq <= r.After:
 			kept = append(kept, e)
-		case e.Sender == r.Sender:
+		case e.Sender == r.Sender && !e.Erased:
 			m.keep(e.Entry)
 		}
 	}
@@ -27,6 +27,11 @@ func (m *Memory) rewind(r *Rewind) {
 			c.top = i
 		}
 	}
+	maps.DeleteFunc(m.former[c.ID], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Refers > r.After })
+	if len(m.former[c.ID]) == 0 {
+		delete(m.former, c.ID)
+	}
+	c.rewindFolds(r.After)
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(m.settings)
 	}

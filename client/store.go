@@ -40,6 +40,9 @@ type Store interface {
 	// Former returns the entries of conv that are kept aside (Batch.Rewinds), ascending
 	// by the seqs that they had: without the first skip of them, at most limit.
 	Former(ctx context.Context, conv pim.ConversationID, skip, limit int) ([]pim.Entry, error)
+	// Folds returns the folds of the messages of conv with the seqs from..to, ascending by
+	// seq.
+	Folds(ctx context.Context, conv pim.ConversationID, from, to pim.Seq) ([]pim.Fold, error)
 	// Close releases what the store holds.
 	Close() error
 }
@@ -68,4 +71,5 @@ type (
 	Network         = engine.Network
 	Rewind          = engine.Rewind
 	Former          = engine.Former
+	StoredFold      = engine.Fold
 )

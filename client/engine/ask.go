@@ -92,13 +92,13 @@ func (s *asks) answered(m *wirepb.PIMPullResp) {
 		return
 	}
 	a.answerBy = s.fx.now.Mono + s.timeout
-	entries, err := entriesOf(a.Conversation, m)
+	entries, folds, err := contents(a.Conversation, m)
 	if err != nil || len(a.page.Entries)+len(entries) > pim.MaxPageEntries {
 		s.conclude(a, pim.Errorf(pim.KindInvalid, "the page cannot be read: %v", err))
 		return
 	}
 	p := &a.page
-	p.Entries = append(p.Entries, entries...)
+	p.Entries, p.Folds = append(p.Entries, entries...), append(p.Folds, folds...)
 	p.Newest = pim.Seq(m.Newest)
 	switch from, to := pim.Seq(m.From), pim.Seq(m.To); {
 	case from > to:

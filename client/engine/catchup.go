@@ -23,6 +23,9 @@ func (e *Engine) jobOf(c *conversation) job {
 	if e.fills.next(c) != nil {
 		return refill
 	}
+	if c.stale != 0 {
+		return refold
+	}
 	if _, ok := c.holes.eager(); ok {
 		return refill
 	}
@@ -89,7 +92,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		return
 	}
 	c := p.c
-	entries, err := entriesOf(c.id, m)
+	entries, folds, err := contents(c.id, m)
 	if err != nil {
 		e.pulls.end(p)
 		e.pulls.retry(c, 0)
@@ -105,9 +108,13 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		}
 		return
 	}
-	if p.job == refill {
+	e.merge(c, folds)
+	switch p.job {
+	case refill:
 		p.settled = e.fillHole(c, entries, from, to) || p.settled
-	} else {
+	case refold:
+		e.refolded(p, from, to, m.Done)
+	default:
 		e.advance(p, entries, from, to)
 	}
 	newest := newestOf(m.Newest)
@@ -151,7 +158,16 @@ func (e *Engine) advance(p *pull, entries []pim.Entry, from, to pim.Seq) {
 	e.closeGap(c)
 }
 
-// entriesOf returns the entries of m, which must ascend within what it settles.
+// contents returns the entries and folds of m. Both must ascend within what it settles.
+func contents(c pim.ConversationID, m *wirepb.PIMPullResp) ([]pim.Entry, []pim.Fold, error) {
+	entries, err := entriesOf(c, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	folds, err := foldsOf(c, m)
+	return entries, folds, err
+}
+
 func entriesOf(c pim.ConversationID, m *wirepb.PIMPullResp) ([]pim.Entry, error) {
 	entries := make([]pim.Entry, 0, len(m.Entries))
 	least := m.From
@@ -183,9 +199,9 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		e.aim(c, unknownSeq)
 	}
 	switch {
-	case p.job == refill && !p.settled:
+	case (p.job == refill || p.job == refold) && !p.settled:
 		e.pulls.retry(c, 0)
-	case p.job == refill, c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
+	case p.job == refill, p.job == refold, c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
 		c.failures = 0
 		e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
 		if e.jobOf(c) != noJob {
@@ -226,8 +242,16 @@ func (e *Engine) pullFailed(m *wirepb.PIMError) {
 		e.pulls.retry(p.c, err.RetryAfter)
 		return
 	}
-	if p.job == compare {
+	switch p.job {
+	case compare:
 		e.incomparable(p.c, err)
+		return
+	case refold: // the folds are shown as they are
+		e.conversations.setStale(p.c, 0)
+		e.touch(p.c)
+		if e.jobOf(p.c) != noJob {
+			e.wantPull(p.c)
+		}
 		return
 	}
 	if e.cfg.Watch {

@@ -40,6 +40,8 @@ type conversation struct {
 	ownUpTo uint64     // counting messages up to own
 	left    bool
 	holes   holes      // what is missing below known
+	folded  pim.Seq    // nothing in the stored folds is newer
+	stale   pim.Seq    // folds up to here may lack something; 0: none does
 	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
@@ -67,7 +69,7 @@ type conversation struct {
 
 func (c *conversation) row() Conversation {
 	// Newest and Count are of one entry: a read command takes over both, for good.
-	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes}
+	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes, Folded: c.folded, Stale: c.stale}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}
@@ -220,6 +222,10 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	switch entry.Kind {
 	case pim.EntryCreate, pim.EntryJoin:
 		if slices.Contains(entry.Members, e.meta.User) {
+			if c.left { // what others did meanwhile to the messages of before was not told
+				e.conversations.setStale(c, entry.Seq-1)
+				e.wantPull(c)
+			}
 			c.left = false
 			if c.back != 0 {
 				e.outbox.revive(c.id)
@@ -234,6 +240,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.obey(&entry)
 	}
 	e.hand(entry, false)
+	e.folded(c, &entry)
 }
 
 // settle moves the position to seq.

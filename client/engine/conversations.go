@@ -13,13 +13,14 @@ const (
 )
 
 // conversations are all that the device knows of, and the counts of those that are not
-// complete. Only its methods change target, holes and ahead of a conversation.
+// complete. Only its methods change target, holes, stale and ahead of a conversation.
 type conversations struct {
 	watch bool // Config.Watch: only what Follow names is followed
 
 	byID       map[pim.ConversationID]*conversation
 	behind     int // conversations with a target
 	holed      int // conversations with a hole that is not lazy
+	stale      int // conversations whose folds may lack something
 	aheadBytes int // payloads in conversation.ahead, of all conversations
 }
 
@@ -28,9 +29,11 @@ func (cs *conversations) restore(row *Conversation) {
 	c := &conversation{
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
 		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, left: row.Left, followed: !cs.watch,
+		folded: row.Folded,
 	}
 	cs.byID[row.ID] = c
 	cs.setHoles(c, soundHoles(row.Holes, row.Known))
+	cs.setStale(c, min(row.Stale, row.Known))
 }
 
 // get returns the state of id, which it creates; nil if id is not followed.
@@ -54,9 +57,9 @@ func (cs *conversations) add(id pim.ConversationID) *conversation {
 	return c
 }
 
-// complete reports whether no conversation has a target, or a hole that is filled by
-// itself.
-func (cs *conversations) complete() bool { return cs.behind == 0 && cs.holed == 0 }
+// complete reports whether no conversation has a target, a hole that is filled by itself, or
+// folds that may lack something.
+func (cs *conversations) complete() bool { return cs.behind == 0 && cs.holed == 0 && cs.stale == 0 }
 
 // setTarget sets where the catching up of c ends; 0: nowhere.
 func (cs *conversations) setTarget(c *conversation, target pim.Seq) {
@@ -87,6 +90,21 @@ func (cs *conversations) setHoles(c *conversation, hs holes) {
 	case had && !has:
 		cs.holed--
 	}
+}
+
+// setStale notes that the folds of c up to the seq to may lack something; 0: none does. Those
+// of messages in holes come with the messages.
+func (cs *conversations) setStale(c *conversation, to pim.Seq) {
+	for h, ok := c.holes.below(to + 1); ok && to > 0 && h.To == to; h, ok = c.holes.below(to + 1) {
+		to = h.From - 1
+	}
+	switch {
+	case to != 0 && c.stale == 0:
+		cs.stale++
+	case to == 0 && c.stale != 0:
+		cs.stale--
+	}
+	c.stale = to
 }
 
 // keepAhead keeps entry until the gap before it is closed, if there is room.

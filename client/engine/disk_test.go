@@ -17,6 +17,7 @@ type disk struct {
 	conversations map[pim.ConversationID]engine.Conversation
 	outbox        map[pim.ClientMessageID]engine.Outgoing
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
+	folds         map[pim.ConversationID]map[pim.Seq]pim.Fold
 	settings      map[string]pim.Setting
 	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
 }
@@ -26,6 +27,7 @@ func newDisk() *disk {
 		conversations: make(map[pim.ConversationID]engine.Conversation),
 		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
 		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
+		folds:         make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
 		settings:      make(map[string]pim.Setting),
 		former:        make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 	}
@@ -65,7 +67,13 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 		if old, ok := d.entries[e.Conversation][e.Seq]; ok {
 			t.Fatalf("seq %d of %s stored twice: %+v", e.Seq, e.Conversation, old)
 		}
+		if f := d.folds[e.Conversation][cmp.Or(e.Refers, e.Seq)]; f.Erases(&e.Entry) {
+			e.Payload, e.Erased = nil, true
+		}
 		d.entries[e.Conversation][e.Seq] = e.Entry
+	}
+	for _, f := range b.Folds {
+		d.fold(f)
 	}
 	for _, c := range b.Conversations {
 		if old := d.conversations[c.ID]; c.Known < old.Known {
@@ -108,15 +116,39 @@ func (d *disk) rewind(r engine.Rewind) {
 			continue
 		}
 		delete(d.entries[r.Conversation], seq)
-		if e.Sender == r.Sender {
+		if e.Sender == r.Sender && !e.Erased {
 			d.keep(e)
 		}
 	}
 	c := d.conversations[r.Conversation]
 	c.Known, c.Holes = r.After, nil
 	d.conversations[r.Conversation] = c
+	maps.DeleteFunc(d.former[r.Conversation], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Refers > r.After })
+	if len(d.former[r.Conversation]) == 0 {
+		delete(d.former, r.Conversation)
+	}
+	maps.DeleteFunc(d.folds[r.Conversation], func(_ pim.Seq, f pim.Fold) bool { return f.Newest() > r.After })
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(d.settings)
+	}
+}
+
+// fold merges f into the fold of its message.
+func (d *disk) fold(f engine.Fold) {
+	merged, known := d.folds[f.Conversation][f.Target]
+	if !known {
+		merged.Target = f.Target
+	}
+	merged.Merge(&f.Fold)
+	if d.folds[f.Conversation] == nil {
+		d.folds[f.Conversation] = make(map[pim.Seq]pim.Fold)
+	}
+	d.folds[f.Conversation][f.Target] = merged
+	for seq, e := range d.entries[f.Conversation] {
+		if merged.Erases(&e) {
+			e.Payload, e.Erased = nil, true
+			d.entries[f.Conversation][seq] = e
+		}
 	}
 }
 
@@ -143,23 +175,23 @@ func (d *disk) read(r engine.Read) []pim.Entry {
 // ids returns the client message IDs of the messages and groups that user has sent or
 // made, as far as the disk has them.
 func (d *disk) ids(user pim.UserID) (ids []pim.ClientMessageID) {
-	add := func(kind pim.EntryKind, sender pim.UserID, id pim.ClientMessageID) {
-		if sender == user && (kind == pim.EntryMessage || kind == pim.EntryCreate) {
+	add := func(kind pim.EntryKind, sender pim.UserID, id pim.ClientMessageID, erased bool) {
+		if sender == user && !erased && (kind == pim.EntryMessage || kind == pim.EntryCreate) {
 			ids = append(ids, id)
 		}
 	}
 	for _, of := range d.entries {
 		for _, e := range of {
-			add(e.Kind, e.Sender, e.ClientID)
+			add(e.Kind, e.Sender, e.ClientID, e.Erased)
 		}
 	}
 	for _, of := range d.former {
 		for _, e := range of {
-			add(e.Kind, e.Sender, e.ClientID)
+			add(e.Kind, e.Sender, e.ClientID, e.Erased)
 		}
 	}
 	for _, m := range d.outbox {
-		add(m.Kind, user, m.ID)
+		add(m.Kind, user, m.ID, false)
 	}
 	return ids
 }
@@ -175,6 +207,10 @@ func (d *disk) clone() *disk {
 		meta: d.meta, conversations: maps.Clone(d.conversations), outbox: maps.Clone(d.outbox), settings: maps.Clone(d.settings),
 		entries: make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		former:  make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
+		folds:   make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
+	}
+	for id, m := range d.folds {
+		c.folds[id] = maps.Clone(m)
 	}
 	for id, m := range d.entries {
 		c.entries[id] = maps.Clone(m)

@@ -169,7 +169,8 @@ func (e *Engine) formerRead(c *conversation, entries []pim.Entry) {
 func (e *Engine) sendAgain(entry *pim.Entry) {
 	out := Outgoing{
 		ID: entry.ClientID, Conversation: entry.Conversation, Kind: entry.Kind, Members: entry.Members,
-		Payload: entry.Payload, Local: entry.Local, Again: true,
+		Payload: entry.Payload, Refers: entry.Refers, Reaction: entry.Reaction, Removed: entry.Removed,
+		Local: entry.Local, Again: true,
 	}
 	if entry.Kind == pim.EntryCreate {
 		out.Conversation = ""

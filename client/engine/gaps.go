@@ -57,6 +57,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 			}
 			e.reads(c, entry)
 			e.hand(*entry, true)
+			e.folded(c, entry)
 		}
 	}
 	rest := c.holes.without(from, to)

@@ -175,6 +175,7 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 		e.wishes.forget(e.settings)
 	} else {
 		e.unread(c, to, count)
+		e.outbox.referredBack(c, to)
 	}
 }
 
@@ -186,6 +187,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
 	e.fetches.seekOwn(c)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
+	e.foldsBack(c, to)
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }
 

@@ -24,8 +24,8 @@ const (
 //	   │                    │ 180 s after the first transmission, or refused for good
 //	   └─────Resend────── failed ──Discard──► gone
 //
-// Only messages proper (pim.EntryMessage) are given up after 180 s. Creates, joins,
-// leaves and commands wait longer: they expire a week after they were queued.
+// Only messages proper (pim.EntryMessage) are given up after 180 s. Creates, joins, leaves,
+// commands and what refers to a message wait longer: they expire a week after they were queued.
 
 // message is an Outgoing of any kind on its way.
 type message struct {
@@ -57,7 +57,8 @@ type message struct {
 func (m *message) patient() bool { return m.Kind != pim.EntryMessage }
 
 // lane holds messages that keep an order among themselves, first in, first out: those
-// of one conversation, the commands about one entity, or the create of one group. A
+// of one conversation, what refers to one message, the commands about one entity, or the
+// create of one group. A
 // message is transmitted for the first time only after all before it in the lane were;
 // several may be in flight, because the display order mends what a resend disturbs. A
 // patient message waits until all before it are answered, and everything behind it
@@ -71,11 +72,12 @@ type lane struct {
 type laneKey struct {
 	conversation pim.ConversationID
 	entity       string
+	refers       pim.Seq
 	create       pim.ClientMessageID
 }
 
 func keyOf(m *message) laneKey {
-	key := laneKey{conversation: m.Conversation}
+	key := laneKey{conversation: m.Conversation, refers: m.Refers}
 	switch {
 	case m.command != nil:
 		key.entity = m.command.Entity()
@@ -254,7 +256,7 @@ func (o *outbox) checkMessage(out *Outgoing) error {
 	if out.Kind == pim.EntryCommand {
 		return pim.Errorf(pim.KindInvalid, "a command cannot be sent as a message to %q", out.Conversation)
 	}
-	return nil
+	return checkReferring(out)
 }
 
 // check says why out cannot be queued, nil if it can.
@@ -393,9 +395,9 @@ func (o *outbox) leave(m *message, end SendEvent) {
 }
 
 // fail keeps m in the outbox until the app decides: Resend or Discard. A command is
-// dropped.
+// dropped, and so is what refers to a message: it is shown no longer, and says no more.
 func (o *outbox) fail(m *message, err *pim.Error) {
-	if m.command != nil {
+	if m.command != nil || m.Refers != 0 {
 		o.leave(m, SendEvent{State: Failed, Err: err})
 		return
 	}

@@ -23,6 +23,7 @@ const (
 	leap        // the newest page of a gap that is jumped
 	refill      // the top of a hole
 	compare     // the server's entries in a window of the store's, see check
+	refold      // the folds of the topmost messages whose folds may lack something
 )
 
 // Ranks of pulls: a lower rank goes first.
@@ -55,7 +56,8 @@ type pull struct {
 	fill    *fill   // the Fill that it serves; nil: none
 	from    pim.Seq // c.known+1 when the pull was made
 	seen    pim.Seq // c.newest when the pull was made
-	settled bool    // refill: some of the hole was filled
+	settled bool    // refill: some of the hole was filled; refold: some folds are complete
+	least   pim.Seq // refold: the answer covers the seqs from here on; 0: none yet
 }
 
 // most returns how many entries are pulled at once.
@@ -136,6 +138,9 @@ func (p *pull) message(page, most uint32) *wirepb.PIMPullReq {
 	case compare:
 		first, last := c.doubt.ask()
 		req.From, req.To, req.NewestFirst = uint64(first), uint64(last), true
+	case refold:
+		h, _ := c.holes.below(c.stale)
+		req.From, req.To, req.NewestFirst, req.Changes, req.Limit = uint64(h.To+1), uint64(c.stale), true, true, most
 	case leap:
 		req.NewestFirst = true
 		fallthrough

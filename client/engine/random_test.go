@@ -79,7 +79,7 @@ func (s *schedule) act() {
 	switch rapid.SampledFrom([]string{
 		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
 		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
-		"burst", "open", "fill", "command", "server backup", "server restore",
+		"burst", "open", "fill", "command", "refer", "refer", "server backup", "server restore",
 	}).Draw(s.t, "action") {
 	case "send":
 		s.send(p)
@@ -125,6 +125,8 @@ func (s *schedule) act() {
 		})
 	case "command":
 		s.command(p)
+	case "refer":
+		s.refer(p)
 	case "server backup":
 		s.before = s.w.server.Backup()
 	case "server restore":
@@ -153,6 +155,29 @@ func (s *schedule) command(p *phone) {
 	beyond := c.Kind == pim.CommandRead && c.Seq > p.store.conversations[chat].Newest
 	if err := p.step(engine.Do{ID: s.w.id(), Command: c}); err != nil && pim.KindOf(err) != pim.KindUnavailable &&
 		!(beyond && pim.KindOf(err) == pim.KindInvalid) {
+		s.t.Fatal(err)
+	}
+}
+
+// refer edits or recalls a message, pins it, or reacts to it. The server may refuse that.
+func (s *schedule) refer(p *phone) {
+	c := rapid.SampledFrom([]pim.ConversationID{chat, s.group}).Draw(s.t, "conversation")
+	newest := p.store.conversations[c].Newest
+	if newest == 0 {
+		return
+	}
+	out := engine.Outgoing{Conversation: c, ID: s.w.id(), Refers: pim.Seq(rapid.IntRange(1, int(min(newest, 12))).Draw(s.t, "seq"))}
+	out.Kind = rapid.SampledFrom([]pim.EntryKind{pim.EntryEdit, pim.EntryReaction, pim.EntryReaction, pim.EntryPin, pim.EntryRecall}).Draw(s.t, "kind")
+	switch out.Kind {
+	case pim.EntryEdit:
+		out.Payload = fmt.Appendf(nil, "edit %d", s.w.ids)
+	case pim.EntryReaction:
+		out.Reaction = rapid.SampledFrom([]string{"x", "y"}).Draw(s.t, "reaction")
+		fallthrough
+	case pim.EntryPin:
+		out.Removed = rapid.Bool().Draw(s.t, "removed")
+	}
+	if err := p.step(engine.Send{Message: out}); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -70,11 +70,14 @@ func (e *Engine) entryOf(m *message, s Sent) pim.Entry {
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
 		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID, Members: m.Members,
 		Local: m.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Payload: m.Payload,
+		Refers: m.Refers, Reaction: m.Reaction, Removed: m.Removed,
 	}
 }
 
 // madeUp reports whether the entry can be made up from m and its answer.
-func madeUp(m *message) bool { return m.Kind == pim.EntryMessage || m.Kind == pim.EntryCommand }
+func madeUp(m *message) bool {
+	return m.Kind == pim.EntryMessage || m.Kind == pim.EntryCommand || m.Refers != 0
+}
 
 // left takes note that m has left the outbox, with the state end. A command that has not
 // reached the server changes a setting; one that has reached it comes back as an entry.

@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -435,9 +436,36 @@ func (p *phone) verify() {
 			p.w.t.Fatalf("%s/%s: %d entries of %s, want %d", p.user, p.name, len(got), c, len(want))
 		}
 		for i := range want {
+			if got[i].Erased { // also if the recall is lost since
+				want[i].Payload, want[i].Erased = nil, true
+			}
 			if a, b := fmt.Sprintf("%+v", want[i]), fmt.Sprintf("%+v", got[i]); a != b {
 				p.w.t.Fatalf("%s/%s: entry %d of %s:\n got %s\nwant %s", p.user, p.name, i, c, b, a)
 			}
+		}
+		p.verifyFolds(c, got)
+	}
+}
+
+// verifyFolds checks that the device displays its messages of c as the whole log says. A user
+// who has left need not know what was done since.
+func (p *phone) verifyFolds(c pim.ConversationID, messages []pim.Entry) {
+	if p.store.conversations[c].Left {
+		return
+	}
+	log := p.w.server.Log(c)
+	for i := range messages {
+		e := &messages[i]
+		if e.Kind != pim.EntryMessage {
+			continue
+		}
+		f := p.store.folds[c][e.Seq]
+		want, got := imtest.Display(log, e.Seq), imtest.Shown(e, &f)
+		if e.Erased && !want.Edited && !want.Recalled { // the recall that erased it is lost
+			want.Payload = ""
+		}
+		if !reflect.DeepEqual(got, want) {
+			p.w.t.Fatalf("%s/%s: message %d of %s is displayed as\n%+v, want\n%+v", p.user, p.name, e.Seq, c, got, want)
 		}
 	}
 }

@@ -88,8 +88,8 @@ type Sent struct {
 	Duplicate    bool // an earlier transmission was appended; this is its answer
 }
 
-// Event is what is handed to the app: an EntryEvent, SendEvent, SettingEvent,
-// ListEvent, RefusedEvent, RewoundEvent or StateEvent.
+// Event is what is handed to the app: an EntryEvent, ChangedEvent, SendEvent,
+// SettingEvent, ListEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event interface{ event() }
 
 // EntryEvent hands over one entry, the user's own messages included, and each at
@@ -105,8 +105,17 @@ type EntryEvent struct {
 	Number uint64
 }
 
+// ChangedEvent says that the stored fold of the message at Seq may have changed: the message
+// was edited, recalled or pinned, somebody has reacted to it, or one of these was taken back.
+// The message need not be stored.
+type ChangedEvent struct {
+	Conversation pim.ConversationID
+	Seq          pim.Seq
+}
+
 // SendEvent says that a message of the outbox has reached State. With Delivered,
-// Superseded, Discarded, and Failed of a command, the message has left the outbox;
+// Superseded, Discarded, and Failed of a command or of what refers to a message, the
+// message has left the outbox;
 // no other SendEvent follows unless the server loses the message (RewoundEvent). The
 // engine discards by itself the oldest of more than 1,000 failed messages, and a join
 // or leave that the server refuses when it is sent again after a RewoundEvent.
@@ -162,6 +171,7 @@ type StateEvent struct {
 }
 
 func (EntryEvent) event()   {}
+func (ChangedEvent) event() {}
 func (SendEvent) event()    {}
 func (SettingEvent) event() {}
 func (ListEvent) event()    {}
@@ -172,6 +182,7 @@ func (StateEvent) event()   {}
 // Page is one page of a conversation as the server has it.
 type Page struct {
 	Entries  []pim.Entry // ascending by seq
+	Folds    []pim.Fold  // of those of them to which other entries refer, as they are now
 	From, To pim.Seq     // what the page settles; From > To: nothing
 	Newest   pim.Seq     // newest seq that the user may read
 }
@@ -196,6 +207,11 @@ type Conversation struct {
 	// Holes are the stretches below Known that are not stored, ascending. They
 	// come from gaps that are filled from the newest end.
 	Holes []Hole
+	// Folded is a seq that nothing in the stored folds lies above; 0: there are none.
+	Folded pim.Seq
+	// Stale is the last seq of the messages whose folds may lack something, since the
+	// conversation was taken back (Rewind); 0: none does. They are pulled again.
+	Stale pim.Seq
 }
 
 // Hole is a stretch of a conversation that is not stored, both ends included.
@@ -226,6 +242,9 @@ type Outgoing struct {
 	Kind         pim.EntryKind
 	Members      []pim.UserID
 	Payload      []byte
+	Refers       pim.Seq    // of an edit, recall, reaction or pin: as in pim.Entry
+	Reaction     string     // of a reaction
+	Removed      bool       // of a reaction or pin: it is taken back
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
 	First        pim.Millis // after a Resend: the local time of its first transmission ever; else 0
 	Queued       pim.Millis // when it was queued, in server time as far as that was known
@@ -284,16 +303,30 @@ type Batch struct {
 	Settings []Setting
 	// Networks, if not nil, replace those that are stored.
 	Networks []Network
+	// Folds are to be merged into the stored folds of the same messages (pim.Fold.Merge),
+	// after Entries are inserted. See Fold.
+	Folds []Fold
 	// Keep are entries to be kept aside as by a Rewind.
 	Keep []pim.Entry
 	// Forget names entries that are kept aside, and are to be deleted.
 	Forget []Former
 }
 
+// Fold is what a store keeps of a message that other entries refer to. When the store has
+// made a Batch's changes, no entry of a recalled message has a payload, neither the message
+// itself nor its edits, in whatever order they were stored: they are stored
+// as Erased.
+type Fold struct {
+	Conversation pim.ConversationID
+	pim.Fold
+}
+
 // Rewind takes a conversation back: its entries above After are to be deleted. The
-// deleted entries that Sender sent are to be kept aside; each replaces an entry with the
-// same client message ID that is kept aside already. If Conversation is the user's own
-// log, all settings are to be deleted too.
+// deleted entries that Sender sent are to be kept aside, except those that a recall has erased; each replaces an entry with the
+// same client message ID that is kept aside already. What is kept aside then, and refers to a
+// message above After, is to be deleted: the message has another seq when it comes back.
+// Folds that have anything above After (pim.Fold.Newest) are to be deleted. If Conversation is the
+// user's own log, all settings are to be deleted too.
 type Rewind struct {
 	Conversation pim.ConversationID
 	After        pim.Seq
@@ -308,5 +341,5 @@ type Former struct {
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Keep)+len(b.Forget) == 0 && b.Networks == nil
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Folds)+len(b.Keep)+len(b.Forget) == 0 && b.Networks == nil
 }

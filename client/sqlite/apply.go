@@ -30,9 +30,12 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]
-		p := e.Place()
-		w.exec(s.putEntry, string(e.Conversation), int64(e.Seq), int64(p.Anchor), int64(p.Local), wire.AppendEntry(nil, &e.Entry),
-			int64(e.Number), e.Late)
+		p, kept := e.Place(), s.unlessRecalled(&w, &e.Entry)
+		w.exec(s.putEntry, string(e.Conversation), int64(e.Seq), int64(p.Anchor), int64(p.Local), wire.AppendEntry(nil, &kept),
+			int64(e.Number), e.Late, int64(e.Refers))
+	}
+	for i := range b.Folds {
+		s.fold(&w, &b.Folds[i])
 	}
 	for i := range b.Conversations {
 		c := &b.Conversations[i]
@@ -41,7 +44,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 			last = wire.AppendEntry(nil, &c.Last)
 		}
 		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes),
-			int64(c.Own), int64(c.OwnCount))
+			int64(c.Own), int64(c.OwnCount), int64(c.Folded), int64(c.Stale))
 	}
 	for i := range b.Outbox {
 		m := &b.Outbox[i]
@@ -52,7 +55,8 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 			kind = int64(f.Kind)
 		}
 		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
-			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), m.Again, kind, f.Op, f.Text)
+			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), m.Again, kind, f.Op, f.Text,
+			int64(m.Refers), m.Reaction, m.Removed)
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])

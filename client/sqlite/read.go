@@ -33,13 +33,14 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	err = s.each(ctx, func(rows *sql.Rows) error {
 		var c client.ConversationRow
 		var holes []byte
-		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes, count(&c.Own), count(&c.OwnCount))
+		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes, count(&c.Own), count(&c.OwnCount),
+			count(&c.Folded), count(&c.Stale))
 		if err == nil {
 			c.Holes, err = decodeHoles(holes)
 		}
 		out.Conversations = append(out.Conversations, c)
 		return err
-	}, "SELECT id, known, newest, count, gone, holes, own, own_count FROM conversations")
+	}, "SELECT id, known, newest, count, gone, holes, own, own_count, folded, stale FROM conversations")
 	if err != nil {
 		return out, err
 	}
@@ -58,7 +59,8 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		var members string
 		var failed sql.NullInt64
 		var f pim.Error
-		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &o.Again, &failed, &f.Op, &f.Text)
+		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &o.Again, &failed, &f.Op, &f.Text,
+			count(&o.Refers), &o.Reaction, &o.Removed)
 		if err != nil {
 			return err
 		}
@@ -73,7 +75,8 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		o.Members = users(members)
 		out.Outbox = append(out.Outbox, o)
 		return nil
-	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, again, failed_kind, failed_op, failed_text
+	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, again, failed_kind, failed_op, failed_text,
+		refers, reaction, removed
 		FROM outbox ORDER BY number`)
 }
 
@@ -125,7 +128,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		var c client.ConversationRow
 		var last, holes []byte
 		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes,
-			count(&c.Own), count(&c.OwnCount))
+			count(&c.Own), count(&c.OwnCount), count(&c.Folded), count(&c.Stale))
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
 		}
@@ -135,7 +138,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		list = append(list, c)
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
-			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count
+			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count, folded, stale
 		FROM conversations `+which, args...)
 	return list, err
 }

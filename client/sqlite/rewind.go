@@ -21,7 +21,7 @@ func (w *writer) rewind(r *client.Rewind) {
 			return err
 		}
 		e, err := wire.ParseEntry(r.Conversation, data)
-		if err == nil && e.Sender == r.Sender {
+		if err == nil && e.Sender == r.Sender && !e.Erased {
 			kept = append(kept, e)
 		}
 		return err
@@ -29,7 +29,9 @@ func (w *writer) rewind(r *client.Rewind) {
 	for i := range kept {
 		w.keep(&kept[i])
 	}
+	w.do("DELETE FROM former WHERE conversation = ? AND refers > ?", string(r.Conversation), integer(r.After))
 	w.do("DELETE FROM entries WHERE conversation = ? AND seq > ?", string(r.Conversation), integer(r.After))
+	w.do("DELETE FROM folds WHERE conversation = ? AND newest > ?", string(r.Conversation), integer(r.After))
 	if _, own := r.Conversation.OwnUser(); own {
 		w.do("DELETE FROM settings")
 	}
@@ -37,9 +39,9 @@ func (w *writer) rewind(r *client.Rewind) {
 
 // keep keeps an entry aside.
 func (w *writer) keep(e *pim.Entry) {
-	w.do(`INSERT INTO former (conversation, id, seq, data) VALUES (?, ?, ?, ?)
-		ON CONFLICT (conversation, id) DO UPDATE SET seq = excluded.seq, data = excluded.data`,
-		string(e.Conversation), e.ClientID[:], int64(e.Seq), wire.AppendEntry(nil, e))
+	w.do(`INSERT INTO former (conversation, id, seq, refers, data) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (conversation, id) DO UPDATE SET seq = excluded.seq, refers = excluded.refers, data = excluded.data`,
+		string(e.Conversation), e.ClientID[:], int64(e.Seq), int64(e.Refers), wire.AppendEntry(nil, e))
 }
 
 // forget deletes what was kept aside.

@@ -26,7 +26,7 @@ type Store struct {
 	db   *sql.DB
 	lock *lock
 
-	putMeta, putConversation, putEntry, putOutgoing, dropOutgoing, putSetting, dropNetworks, putNetwork *sql.Stmt
+	putMeta, putConversation, putEntry, getFold, putFold, putOutgoing, dropOutgoing, putSetting, dropNetworks, putNetwork *sql.Stmt
 }
 
 var _ client.Store = (*Store)(nil)
@@ -39,7 +39,8 @@ var _ client.Store = (*Store)(nil)
 //	3  November 2026: the first transmission of what is sent again by hand
 //	4  November 2026: entries are numbered, and confirmed by the app; one's own newest message
 //	5  November 2026: a server's store that went back
-var migrations = []string{v1, v2, v3, v4, v5}
+//	6  November 2026: entries that refer to a message
+var migrations = []string{v1, v2, v3, v4, v5, v6}
 
 var (
 	//go:embed v1.sql
@@ -52,6 +53,8 @@ var (
 	v4 string
 	//go:embed v5.sql
 	v5 string
+	//go:embed v6.sql
+	v6 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -146,19 +149,25 @@ func (s *Store) prepare(ctx context.Context) error {
 			full_sync = excluded.full_sync, last_local = excluded.last_local, number = excluded.number,
 			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key,
 			store = excluded.store, heard = excluded.heard, doubt = excluded.doubt`: &s.putMeta,
-		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count,
+			folded, stale) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
 			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes,
-			own = excluded.own, own_count = excluded.own_count`: &s.putConversation,
-		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late) VALUES (?, ?, ?, ?, ?, ?, ?)
+			own = excluded.own, own_count = excluded.own_count, folded = excluded.folded, stale = excluded.stale`: &s.putConversation,
+		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late, refers) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
+		`SELECT data FROM folds WHERE conversation = ? AND seq = ? AND recalled >= ?`: &s.getFold,
+		`INSERT INTO folds (conversation, seq, newest, recalled, data) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (conversation, seq) DO UPDATE SET newest = excluded.newest, recalled = excluded.recalled,
+			data = excluded.data`: &s.putFold,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
-			queued, again, failed_kind, failed_op, failed_text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			queued, again, failed_kind, failed_op, failed_text, refers, reaction, removed)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
 			members = excluded.members, payload = excluded.payload, local = excluded.local, first = excluded.first,
 			queued = excluded.queued, again = excluded.again, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
-			failed_text = excluded.failed_text`: &s.putOutgoing,
+			failed_text = excluded.failed_text, refers = excluded.refers, reaction = excluded.reaction,
+			removed = excluded.removed`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
 		`INSERT INTO settings (entity, command, at, deleted, by) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (entity) DO UPDATE SET command = excluded.command, at = excluded.at, deleted = excluded.deleted,

@@ -32,6 +32,9 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"Since":         testSince,
 		"Conversations": testConversations,
 		"Rewind":        testRewind,
+		"Folds":         testFolds,
+		"Recall":        testRecall,
+		"FoldsRewind":   testFoldsRewind,
 		"Concurrent":    testConcurrent,
 		"Claim":         testClaim,
 	} {
@@ -115,7 +118,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11, Key: [16]byte{0, 9, 255}, Store: "0f1e", Heard: 6, Doubt: true}
 	list := []client.ConversationRow{
-		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}},
+		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}, Folded: 290, Stale: 280},
 		{ID: group, Known: 2, Newest: 2, Left: true},
 	}
 	apply(t, s, client.Batch{Meta: &client.Meta{User: "old"}, Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 9}}})
@@ -136,7 +139,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 func testAnyNumber(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64, Heard: math.MaxUint64}
-	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Own: math.MaxUint64, OwnCount: math.MaxUint64, Holes: []client.Hole{{From: 1, To: 2}}}}
+	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Own: math.MaxUint64, OwnCount: math.MaxUint64, Holes: []client.Hole{{From: 1, To: 2}}, Folded: math.MaxUint64, Stale: math.MaxUint64}}
 	read := client.Setting{Entity: "read/g:abc", Setting: pim.Setting{
 		Command: pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: math.MaxUint64, Count: math.MaxUint64}, At: math.MaxUint64,
 	}}
@@ -186,6 +189,7 @@ func testSettings(t *testing.T, open func() client.Store) {
 func testOutbox(t *testing.T, open func() client.Store) {
 	s := open()
 	a := client.Outgoing{ID: pim.ClientMessageID{1}, Number: 1, Conversation: direct, Kind: pim.EntryMessage, Payload: []byte("\x00\xff")}
+	a.Refers, a.Reaction, a.Removed = 7, "👍", true
 	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
 	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})

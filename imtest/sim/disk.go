@@ -16,6 +16,7 @@ type disk struct {
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
 	stored        []engine.Stored // the same entries, in the order of their numbers
 	outbox        map[pim.ClientMessageID]engine.Outgoing
+	folds         map[pim.ConversationID]map[pim.Seq]pim.Fold
 	settings      map[string]pim.Setting
 	networks      []engine.Network
 	former        map[pim.ConversationID][]pim.Entry // entries kept aside, by seq
@@ -26,6 +27,7 @@ func newDisk() *disk {
 		conversations: make(map[pim.ConversationID]engine.Conversation),
 		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
+		folds:         make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
 		settings:      make(map[string]pim.Setting),
 		former:        make(map[pim.ConversationID][]pim.Entry),
 	}
@@ -38,6 +40,10 @@ func (d *disk) clone() *disk {
 	c.entries = make(map[pim.ConversationID]map[pim.Seq]pim.Entry)
 	for id, entries := range d.entries {
 		c.entries[id] = maps.Clone(entries)
+	}
+	c.folds = make(map[pim.ConversationID]map[pim.Seq]pim.Fold)
+	for id, folds := range d.folds {
+		c.folds[id] = maps.Clone(folds)
 	}
 	c.stored = slices.Clone(d.stored)
 	c.former = maps.Clone(d.former)
@@ -83,8 +89,14 @@ func (d *disk) apply(b *engine.Batch) {
 		if d.entries[e.Conversation] == nil {
 			d.entries[e.Conversation] = make(map[pim.Seq]pim.Entry)
 		}
+		if f := d.folds[e.Conversation][cmp.Or(e.Refers, e.Seq)]; f.Erases(&e.Entry) {
+			e.Payload, e.Erased = nil, true
+		}
 		d.entries[e.Conversation][e.Seq] = e.Entry
 		d.stored = append(d.stored, e)
+	}
+	for _, f := range b.Folds {
+		d.fold(f)
 	}
 	for _, c := range b.Conversations {
 		d.conversations[c.ID] = c
@@ -116,13 +128,42 @@ func (d *disk) rewind(r engine.Rewind) {
 			continue
 		}
 		delete(d.entries[r.Conversation], seq)
-		if e.Sender == r.Sender {
+		if e.Sender == r.Sender && !e.Erased {
 			d.keep(e)
 		}
 	}
 	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == r.Conversation && e.Seq > r.After })
+	rest := slices.DeleteFunc(slices.Clone(d.former[r.Conversation]), func(e pim.Entry) bool { return e.Refers > r.After })
+	if d.former[r.Conversation] = rest; len(rest) == 0 {
+		delete(d.former, r.Conversation)
+	}
+	maps.DeleteFunc(d.folds[r.Conversation], func(_ pim.Seq, f pim.Fold) bool { return f.Newest() > r.After })
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(d.settings)
+	}
+}
+
+// fold merges f into the fold of its message.
+func (d *disk) fold(f engine.Fold) {
+	merged, known := d.folds[f.Conversation][f.Target]
+	if !known {
+		merged.Target = f.Target
+	}
+	merged.Merge(&f.Fold)
+	if d.folds[f.Conversation] == nil {
+		d.folds[f.Conversation] = make(map[pim.Seq]pim.Fold)
+	}
+	d.folds[f.Conversation][f.Target] = merged
+	for seq, e := range d.entries[f.Conversation] {
+		if merged.Erases(&e) {
+			e.Payload, e.Erased = nil, true
+			d.entries[f.Conversation][seq] = e
+		}
+	}
+	for i, e := range d.stored {
+		if e.Conversation == f.Conversation && merged.Erases(&e.Entry) {
+			d.stored[i].Payload, d.stored[i].Erased = nil, true
+		}
 	}
 }
 
