@@ -151,25 +151,69 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		return
 	}
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
-	from, rest := page.From, page.Entries
+	from, rest := page.From, pulled(&page)
 	for done := false; !done; {
-		n, size := wire.Fit(len(rest), func(i int) int { return len(rest[i].Data) })
+		n, size := wire.Fit(len(rest), rest.size)
 		done = n == len(rest)
 		to := page.To
 		if !done {
-			to = rest[n-1].Seq
+			to = rest[n-1].seq
 		}
 		resp := &wirepb.PIMPullResp{
 			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
 			Newest: uint64(page.Newest), Done: done,
 		}
-		data := make([][]byte, n)
-		for i := range data {
-			data[i] = rest[i].Data
-		}
-		if !c.queuePage(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, data)) {
+		entries, folds := rest[:n].split()
+		if !c.queuePage(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, entries, folds)) {
 			return
 		}
 		from, rest = to+1, rest[n:]
 	}
+}
+
+// part is an entry with its fold, which one frame holds together. Either may be missing.
+type part struct {
+	seq         pim.Seq
+	entry, fold []byte
+}
+
+type parts []part
+
+// pulled returns the parts of page, ascending.
+func pulled(page *inbox.Page) parts {
+	all := make(parts, 0, max(len(page.Entries), len(page.Folds)))
+	folds := page.Folds
+	for _, e := range page.Entries {
+		p := part{seq: e.Seq, entry: e.Data}
+		if len(folds) > 0 && folds[0].Seq == e.Seq {
+			p.fold, folds = folds[0].Data, folds[1:]
+		}
+		all = append(all, p)
+	}
+	for _, f := range folds { // of a page without entries
+		all = append(all, part{seq: f.Seq, fold: f.Data})
+	}
+	return all
+}
+
+// size returns how many bytes of a frame part i takes, without one wire.EntryOverhead.
+func (p parts) size(i int) int {
+	n := len(p[i].entry) + len(p[i].fold)
+	if p[i].entry != nil && p[i].fold != nil {
+		n += wire.EntryOverhead
+	}
+	return n
+}
+
+func (p parts) split() (entries, folds [][]byte) {
+	entries = make([][]byte, 0, len(p))
+	for i := range p {
+		if p[i].entry != nil {
+			entries = append(entries, p[i].entry)
+		}
+		if p[i].fold != nil {
+			folds = append(folds, p[i].fold)
+		}
+	}
+	return entries, folds
 }

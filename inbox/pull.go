@@ -24,6 +24,7 @@ type PullRequest struct {
 	From, To     pim.Seq // To 0: the newest
 	Limit        int     // entries, 0: defaultPull
 	NewestFirst  bool    // the page at the end of the range
+	Changes      bool    // no entries, only what has become of them; not with NewestFirst
 }
 
 const defaultPull = 100
@@ -31,18 +32,20 @@ const defaultPull = 100
 // Page is a stretch of a conversation as one user may read it.
 type Page struct {
 	Entries  []Encoded
-	From, To pim.Seq // what the page settles; From > To: nothing
-	Newest   pim.Seq // the newest seq that the user may read
+	Folds    []Encoded // of those messages that others refer to, ascending
+	From, To pim.Seq   // what the page settles; From > To: nothing
+	Newest   pim.Seq   // the newest seq that the user may read
 }
 
-// Encoded is an entry as its bytes (see wire.ParseEntry).
+// Encoded is an entry, or the fold of one, as its bytes (see wire.ParseEntry and wire.ParseFold).
 type Encoded struct {
 	Seq  pim.Seq
 	Data []byte
 }
 
 // Pull returns one page. Seqs that the page settles but does not hold are not
-// for this user, or were trimmed, or, in an own log, are of superseded commands. Errors: KindInvalid,
+// for this user, or were trimmed, or, in an own log, are of superseded commands. The page has the
+// folds of its entries: what others have made of them until now. Errors: KindInvalid,
 // KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
 	newest, m, err := x.readable(ctx, user, req.Conversation)
@@ -50,11 +53,24 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		return Page{}, err
 	}
 	page := Page{Newest: newest}
+	if req.Changes && req.NewestFirst {
+		return Page{}, pim.Errorf(pim.KindInvalid, "changes cannot be pulled with the newest first")
+	}
 	limit := defaultPull
 	if req.Limit > 0 {
 		limit = min(req.Limit, pim.MaxPageEntries)
 	}
 	owner, own := req.Conversation.OwnUser()
+	if req.Changes {
+		page.From, page.To = max(req.From, 1), newest
+		if req.To != 0 {
+			page.To = min(req.To, newest)
+		}
+		if !own {
+			err = x.changes(ctx, &page, req.Conversation, &m, limit)
+		}
+		return page, err
+	}
 	reach := limit
 	if own {
 		reach = pim.MaxPageEntries // current leaves few of them
@@ -80,8 +96,9 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	if own {
 		page.Entries, err = x.current(ctx, owner, page.Entries, newest)
 		page.cut(limit, req.NewestFirst)
+		return page, err
 	}
-	return page, err
+	return page, x.addFolds(ctx, &page, &req, &m)
 }
 
 // Position returns the newest seq of c that user may read, and the count of the entry

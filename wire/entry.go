@@ -120,22 +120,26 @@ func AppendPushEntry(dst, entry []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(dst, 2, protowire.BytesType), entry)
 }
 
-// AppendPullResp appends a PIMPullResp frame to dst: resp with the encoded
-// entries in place of resp.Entries, which must be empty.
-func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries [][]byte) []byte {
+// AppendPullResp appends a PIMPullResp frame to dst: resp with the encoded entries and folds in
+// place of resp.Entries and resp.Folds, which must be empty.
+func AppendPullResp(dst []byte, resp *wirepb.PIMPullResp, entries, folds [][]byte) []byte {
 	dst = Append(dst, resp)
 	for _, e := range entries {
 		dst = protowire.AppendBytes(protowire.AppendTag(dst, 3, protowire.BytesType), e)
 	}
+	for _, f := range folds {
+		dst = protowire.AppendBytes(protowire.AppendTag(dst, 8, protowire.BytesType), f)
+	}
 	return dst
 }
 
-// EntryOverhead is how many bytes an entry takes in a PIMPush or PIMPullResp frame
+// EntryOverhead is how many bytes an entry or a fold takes in a PIMPush or PIMPullResp frame
 // above its encoding, at most.
 const EntryOverhead = 6
 
 // FrameRoom is how many bytes of entries or Summaries fit into one frame. The rest is for the
-// type, a conversation's ID and numbers. The greatest entry fits into it.
+// type, a conversation's ID and numbers. The greatest entry fits into it, and so does the
+// greatest message with its fold.
 const FrameRoom = pim.MaxFrame - 1024
 
 // Fit returns how many of n entries, from the first on, go into one frame, and for how many bytes

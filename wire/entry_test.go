@@ -135,7 +135,7 @@ func TestEntryOverhead(t *testing.T) {
 		RequestId: math.MaxUint64, Conversation: string(c), From: math.MaxUint64, To: math.MaxUint64,
 		Newest: math.MaxUint64, Done: true,
 	}
-	if n := len(AppendPullResp(nil, resp, [][]byte{data})); n > pim.MaxFrame {
+	if n := len(AppendPullResp(nil, resp, [][]byte{data}, nil)); n > pim.MaxFrame {
 		t.Errorf("the greatest entry needs a frame of %d bytes, %d are allowed", n, pim.MaxFrame)
 	}
 	if n := len(data) + EntryOverhead; n > FrameRoom {

@@ -152,7 +152,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp := &wirepb.PIMPullResp{RequestId: 3, Conversation: "g:x", From: 1, To: 9, Newest: 10, Done: true}
-		_, pull, err := Decode(AppendPullResp(nil, resp, [][]byte{data}))
+		_, pull, err := Decode(AppendPullResp(nil, resp, [][]byte{data}, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
