@@ -43,7 +43,7 @@ func (k EntryKind) String() string {
 	return "unknown"
 }
 
-// Entry is one position of a conversation's log. It never changes.
+// Entry is one position of a conversation's log. It never changes, but its payload may be erased.
 type Entry struct {
 	Conversation ConversationID
 	Seq          Seq

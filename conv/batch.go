@@ -41,6 +41,9 @@ type batch struct {
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
 	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
 	entities map[string]bool           // own log: entities whose setting changed
+	targets  []*target                 // whose folds changed, each once
+	folds    int                       // bytes of their cells, about
+	pins     bool                      // the pinned messages changed
 	indexed  bool                      // write has a cell of the index of client message IDs
 	level    int                       // of that cell
 	snapshot pim.Seq                   // seq of the snapshot in write, of the state before this batch; 0: none
@@ -66,7 +69,7 @@ const _ = uint(store.MaxAppendBytes - batchBytes - pim.MaxFrame)
 
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
-	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena) >= batchBytes ||
+	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena)+b.folds >= batchBytes ||
 		2*(len(b.joined)+len(b.departed)) >= batchCells
 }
 
@@ -98,6 +101,8 @@ func (b *batch) clear() {
 	clear(b.failed)
 	clear(b.write.Records)
 	clear(b.write.Cells)
+	clear(b.write.Erase)
+	clear(b.targets)
 	arena, lines := b.arena[:0], b.lines[:0]
 	if cap(arena) > keepArena {
 		arena = nil
@@ -108,7 +113,8 @@ func (b *batch) clear() {
 	*b = batch{
 		entries: b.entries[:0], encoded: b.encoded[:0], requests: b.requests[:0], repeats: b.repeats[:0],
 		refused: b.refused[:0], failed: b.failed[:0],
-		write: store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0]}, arena: arena, lines: lines,
+		write:   store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0], Erase: b.write.Erase[:0]},
+		targets: b.targets[:0], arena: arena, lines: lines,
 	}
 }
 
@@ -173,6 +179,9 @@ func (b *batch) add(r *Request, o *outcome) {
 		}
 		b.entities[o.entity] = true
 	}
+	if o.target != nil {
+		b.refer(o)
+	}
 	for _, u := range o.joined {
 		if b.joined == nil {
 			b.joined = make(map[pim.UserID]pim.Seq)
@@ -184,6 +193,18 @@ func (b *batch) add(r *Request, o *outcome) {
 			b.departed = make(map[pim.UserID]inbox.Line)
 		}
 		b.departed[d.user] = d.line
+	}
+}
+
+// refer takes in o, whose entry refers to a message.
+func (b *batch) refer(o *outcome) {
+	if !slices.Contains(b.targets, o.target) {
+		b.targets = append(b.targets, o.target)
+		b.folds += o.target.size
+	}
+	b.pins = b.pins || o.pinned
+	if o.entry.Kind == pim.EntryRecall {
+		b.write.Erase = append(b.write.Erase, o.target.erasures...)
 	}
 }
 
@@ -213,7 +234,7 @@ func (b *batch) next() (more bool, err error) {
 }
 
 // finish adds the cells that follow from the entries: a part of the index of client message
-// IDs, changed memberships, settings, how far users have read, and every member's line. It makes the effects of the
+// IDs, changed memberships, settings, folds, how far users have read, and every member's line. It makes the effects of the
 // entries. If the state was stale, it also adds the cells and the effects that follow from the
 // entries behind the snapshot.
 func (b *batch) finish() {
@@ -238,6 +259,9 @@ func (b *batch) finish() {
 		if !c.members[u].Present() {
 			cells = append(cells, lineCell(c.id, u, line))
 		}
+	}
+	if len(b.targets)+len(c.unsettledFolds) > 0 || b.pins || c.unsettledPins {
+		cells = b.appendFolds(cells)
 	}
 	if len(b.entities)+len(c.unsettledSettings) > 0 {
 		entities := slices.AppendSeq(slices.Collect(maps.Keys(c.unsettledSettings)), maps.Keys(b.entities))
@@ -278,6 +302,28 @@ func (b *batch) addLines(cells []store.CellWrite) []store.CellWrite {
 		})
 	}
 	b.lines = values
+	return cells
+}
+
+// appendFolds appends the cells with the folds and the pinned messages to cells, and adds the
+// erasures of unsettled recalls.
+func (b *batch) appendFolds(cells []store.CellWrite) []store.CellWrite {
+	c := b.conv
+	for _, t := range b.targets {
+		cells = append(cells, t.cell(c.id))
+	}
+	for _, t := range c.unsettledFolds {
+		if c.targets[t.fold.Target] == t && !slices.Contains(b.targets, t) {
+			cells = append(cells, t.cell(c.id))
+		}
+	}
+	if b.pins || c.unsettledPins {
+		cells = append(cells, pinsCell(c))
+	}
+	b.write.Erase = append(b.write.Erase, c.unsettledErasures...)
+	if len(b.entries) == 0 {
+		b.write.After = c.last // an erasure depends on it
+	}
 	return cells
 }
 

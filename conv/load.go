@@ -17,6 +17,7 @@ import (
 // effect or not.
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
+	l.windows = s.windows
 	end := []store.Read{{Log: inbox.Entries(id), WithLast: true}}
 	if err := s.store.Read(ctx, end); err != nil {
 		return nil, err
@@ -46,6 +47,10 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 		l.loaded = make(marks)
 	}
 	l.setMarks(nil)
+	if err := l.loadFolds(ctx, s.store, tail); err != nil {
+		return nil, err
+	}
+	l.dropTrimmedPins(front)
 	l.stale = skipped || len(tail) > 0
 	for i := range tail {
 		l.take(&tail[i])
@@ -58,17 +63,22 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	return l, nil
 }
 
-// loadState reads the snapshot and, for a direct conversation, the blocks.
+// loadState reads the snapshot, the pinned messages and, for a direct conversation, the blocks.
 func (l *live) loadState(ctx context.Context, s store.Store) error {
 	cells, err := s.List(ctx, stateCells(l.id), "", 64)
 	if err != nil {
 		return err
 	}
 	for _, c := range cells {
-		if c.Key == snapshotKey {
-			if err := l.restore(pim.Seq(c.Version), c.Value); err != nil {
-				return err
-			}
+		var err error
+		switch c.Key {
+		case snapshotKey:
+			err = l.restore(pim.Seq(c.Version), c.Value)
+		case pinsKey:
+			err = l.restorePins(c)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return l.loadBlocks(ctx, s, cells)
@@ -149,6 +159,7 @@ func (l *live) take(e *pim.Entry) {
 	gone := departures(e, func(u pim.UserID) inbox.Mark { return l.loaded[u] })
 	joined := l.change(e)
 	l.loaded.take(e)
+	l.unsettledPins = l.pin(e) || l.unsettledPins
 	if l.unsettled == nil && len(e.Members) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)
 	}
@@ -178,13 +189,13 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// parseEntry decodes the entry at seq. It keeps the payload only if that is a command.
+// parseEntry decodes the entry at seq. It keeps the payload only of a command or an edit.
 func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
 	e, err := wire.ParseEntry(id, data)
 	if err == nil && e.Seq != seq {
 		err = pim.Errorf(pim.KindCorrupt, "log of %s holds seq %d at seq %d", id, e.Seq, seq)
 	}
-	if e.Kind != pim.EntryCommand {
+	if e.Kind != pim.EntryCommand && e.Kind != pim.EntryEdit {
 		e.Payload = nil
 	}
 	return e, err
@@ -194,8 +205,8 @@ func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, err
 var errTrimmed = pim.Errorf(pim.KindNotFound, "the entry was trimmed")
 
 // readEntries returns the entries from..to, all of which must be there, and how many bytes they
-// are in the log. It keeps a payload only if that is a command. If some were trimmed, it returns
-// errTrimmed.
+// are in the log. It keeps the payloads of commands and edits only. If some were trimmed, it
+// returns errTrimmed.
 func readEntries(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq) (entries []pim.Entry, size int, err error) {
 	entries, size, err = readLeft(ctx, s, id, from, to)
 	if err == nil && len(entries) < int(to-from+1) {
@@ -221,8 +232,8 @@ func readLeft(ctx context.Context, s store.Store, id pim.ConversationID, from, t
 }
 
 // readPage appends to dst the first of the entries from..to that are left, at least one and as
-// many as one read takes, and returns how many bytes they are in the log. It keeps a payload only
-// if that is a command. If all were trimmed, it returns errTrimmed.
+// many as one read takes, and returns how many bytes they are in the log. It keeps the payloads of
+// commands and edits only. If all were trimmed, it returns errTrimmed.
 func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, to pim.Seq, dst []pim.Entry) ([]pim.Entry, int, error) {
 	reads := []store.Read{{
 		Log: inbox.Entries(id), From: from, To: to, Limit: store.Limit{Records: int(to - from + 1), Bytes: pim.MaxPageBytes},

@@ -38,6 +38,7 @@ type lookup struct {
 type findings struct {
 	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
 	entry  *pim.Entry // the entry at first
+	target *target    // to which the request refers; nil: the state has it, or nobody asked
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
 	view   view       // for which it was looked up
 	err    error      // why the request cannot be taken
@@ -76,7 +77,7 @@ func (l *live) needs(r *Request, v *view) bool {
 	if v.closed != nil {
 		return false
 	}
-	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) {
+	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -106,8 +107,13 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (
 	if f.err = w.heedNames(ctx, l.newcomers(r)); f.err != nil {
 		return f
 	}
-	if r.Kind == pim.EntryLeave {
+	if r.Kind == pim.EntryLeave || r.Kind == pim.EntryRecall && l.id.IsGroup() {
 		if f.err = l.knowOwner(ctx, w.store); f.err != nil {
+			return f
+		}
+	}
+	if l.needsTarget(r) {
+		if f.target, f.err = l.lookUpTarget(ctx, w.store, r); f.err != nil {
 			return f
 		}
 	}
@@ -168,7 +174,7 @@ func notTheSender(r *Request) error {
 // contact or block command that sets a new entity.
 func (c *conversation) newcomers(r *Request) []pim.UserID {
 	switch r.Kind {
-	case pim.EntryMessage:
+	case pim.EntryMessage, pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
 		if c.last != 0 {
 			return nil
 		}

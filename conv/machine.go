@@ -55,6 +55,10 @@ type live struct {
 	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again
 	unsettledIDs      []store.CellWrite   // cells of strange IDs that the next write writes again
 
+	unsettledFolds    []*target       // whose cells the next write writes again
+	unsettledErasures []store.Erasure // of recalls, which it does again
+	unsettledPins     bool            // it writes the pinned messages again
+
 	fence    uint64 // the log's fence, read before everything else
 	affected bool   // an entry behind the snapshot has effects; they are written
 	// mixed is set if a member's cell tells of an entry behind the last one. The cells of others
@@ -495,6 +499,8 @@ func retryable(err error) error {
 // log.
 func (l *live) settled(b *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
+	l.unsettledFolds, l.unsettledErasures, l.unsettledPins = nil, nil, false
+	l.dropTargets()
 	if b.indexed {
 		l.ids.Stored(b.level)
 	}

@@ -58,7 +58,7 @@ func (c *conversation) eldest() (users []pim.UserID) {
 }
 
 // needsOwner reports whether a look-up is needed to know the owner: the place of one of several
-// eldest is not known. Only a leave depends on who the owner is.
+// eldest is not known. Only a leave and a recall depend on who the owner is.
 func (l *live) needsOwner() bool {
 	eldest := l.eldest()
 	return len(eldest) > 1 && slices.ContainsFunc(eldest, func(u pim.UserID) bool { return l.members[u].place == 0 })

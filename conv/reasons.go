@@ -14,12 +14,16 @@ const (
 	tooManyEver      reason = "group_members_ever" // present and former members
 	tooManySettings  reason = "settings"           // settings of a user
 	settingsTooLarge reason = "setting_bytes"      // values of all settings of a user
+	tooManyEdits     reason = "edits"              // of one message
+	tooManyReactions reason = "reactions"          // to one message
+	tooManyPins      reason = "pins"               // of one conversation
 	idsTooWide       reason = "message_ids"        // messages to read to look one client message ID up
 	manyLookups      reason = "look_ups"           // of one user's messages, which wait
 )
 
 var reasons = []reason{
-	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, idsTooWide, manyLookups,
+	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
+	tooManyReactions, tooManyPins, idsTooWide, manyLookups,
 }
 
 // Error returns the label.

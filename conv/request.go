@@ -18,7 +18,10 @@ type Request struct {
 	Age          pim.Millis   // as pim.Sending
 	Members      []pim.UserID // for create, join and leave
 	Payload      []byte
-	Origin       Origin // to whom the answer goes; opaque to the Writers
+	Refers       pim.Seq // for edit, recall, reaction and pin
+	Reaction     string  // for reaction
+	Removed      bool    // for reaction and pin
+	Origin       Origin  // to whom the answer goes; opaque to the Writers
 
 	// Set by Submit.
 	command *pim.Command // of an EntryCommand, decoded
@@ -142,7 +145,12 @@ func (r *Request) check() error {
 	if _, own := r.Conversation.OwnUser(); own != (r.Kind == pim.EntryCommand) {
 		return pim.Errorf(pim.KindInvalid, "a user's own log takes commands, and nothing else does")
 	}
+	if err := r.checkRefers(); err != nil {
+		return err
+	}
 	switch r.Kind {
+	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
+		return nil
 	case pim.EntryMessage:
 		if len(r.Members) > 0 {
 			return pim.Errorf(pim.KindInvalid, "a message has no members")

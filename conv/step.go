@@ -23,7 +23,13 @@ type conversation struct {
 	ids   dedup.IDs                   // of the client message IDs
 	bound int                         // present members of a group, at most
 
-	blocks   blocks             // of a direct conversation
+	blocks      blocks // of a direct conversation
+	windows     windows
+	targets     map[pim.Seq]*target // entries to which others refer, those used last; replaced when they are many
+	targetBytes int                 // of targets, see room
+	pins        []pim.Seq           // the pinned messages
+	pinned      pim.Seq             // of the entry that has changed pins last
+
 	settings map[string]setting // of a user's own log, by entity
 	values   int                // bytes of the settings' values
 
@@ -45,7 +51,9 @@ type outcome struct {
 	strange  bool // its client message ID needs a cell
 	joined   []pim.UserID
 	departed []departure
-	entity   string // of the setting that changed, empty if none did
+	entity   string  // of the setting that changed, empty if none did
+	target   *target // which entry has changed; nil: none
+	pinned   bool    // the pinned messages have changed
 }
 
 // step takes one request at the time now. r has passed check, and f is what was looked up for
@@ -58,7 +66,21 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	return c.append(r, members, f.anchor, now)
+	var t *target
+	if r.Refers != 0 {
+		if t = f.target; t == nil {
+			t = c.targets[r.Refers]
+		}
+		if err := c.allowRefers(r, t, now); err != nil {
+			return outcome{err: err}
+		}
+	}
+	o := c.append(r, members, f.anchor, now)
+	if t != nil {
+		c.refer(&o.entry, t)
+		o.target, o.pinned = t, c.pin(&o.entry)
+	}
+	return o
 }
 
 // allow returns why r may not be appended, or nil, and the users whose membership a create,
@@ -149,7 +171,7 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
-		Local: r.Local, Members: members, Payload: r.Payload,
+		Local: r.Local, Members: members, Payload: r.Payload, Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
 	}}
 	e := &o.entry
 	if r.reads() {
@@ -246,7 +268,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 // bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
 	const user, setting = 232, 400
-	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room()
+	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room() + c.targetBytes
 }
 
 // cost returns how much memory the state takes up, in bytes, about.

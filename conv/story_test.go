@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
@@ -25,6 +26,7 @@ import (
 //	many by=alice from=10 to=120                 messages, of which the story tells the number
 //	create by=alice id=1 members=(bob,carol)     also join and leave
 //	block by=alice id=1 whom=bob [lift]          a command of alice's own log
+//	edit by=alice id=1 of=7 text=hello           also recall, react and pin, which may have undo
 //	look [w=a] [c=…] [as=…]                      the writer's look-up is carried out, or its
 //	                                             intent, or its raise of the fence, is written,
 //	                                             as with write
@@ -92,6 +94,7 @@ func (s *story) writer(name string) *Writers {
 		w = &Writers{
 			store: s.store, members: pim.MaxGroupMembers, ctx: context.Background(), log: slog.New(slog.DiscardHandler),
 			announcer: &announcer{name: name + strings.Repeat("'", s.deaths[name])}, metrics: NewMetrics(nil),
+			windows: windowsOf(0, 0),
 		}
 		s.writers[name] = w
 	}
@@ -211,6 +214,11 @@ func (s *story) request(d *datadriven.TestData, c pim.ConversationID) *Request {
 	d.ScanArgs(s.t, "id", &n)
 	by := pim.UserID(arg(d, "by", "alice"))
 	r := &Request{Conversation: c, Sender: by, Device: "d", Local: s.now, Kind: pim.EntryMessage, ClientID: storyID(n)}
+	if d.HasArg("of") {
+		var of uint64
+		d.ScanArgs(s.t, "of", &of)
+		r.Refers = pim.Seq(of)
+	}
 	for _, a := range d.CmdArgs {
 		if a.Key == "members" {
 			for _, u := range a.Vals {
@@ -227,6 +235,14 @@ func (s *story) request(d *datadriven.TestData, c pim.ConversationID) *Request {
 		r.Kind = pim.EntryJoin
 	case "leave":
 		r.Kind = pim.EntryLeave
+	case "edit":
+		r.Kind, r.Payload = pim.EntryEdit, []byte(arg(d, "text", ""))
+	case "recall":
+		r.Kind = pim.EntryRecall
+	case "react":
+		r.Kind, r.Reaction, r.Removed = pim.EntryReaction, arg(d, "text", ""), d.HasArg("undo")
+	case "pin":
+		r.Kind, r.Removed = pim.EntryPin, d.HasArg("undo")
 	case "block":
 		r.Kind, r.Conversation = pim.EntryCommand, pim.Own(by)
 		r.Payload = wire.AppendCommand(nil, &pim.Command{
@@ -256,7 +272,7 @@ func (s *story) carryOut(w *store.Write, as string) {
 	part := *w
 	switch as {
 	case "append":
-		part.Cells = nil
+		part.Cells, part.Erase = nil, nil
 		part.Raise = false // of an effect, its cells alone
 		if w.Raise {
 			part.Cells = w.Cells
@@ -337,18 +353,34 @@ func told(b *batch) string {
 	for i := range told {
 		e := &told[i]
 		what := fmt.Sprintf("seq %d: %s by %s", e.Seq, e.Kind, e.Sender)
-		if e.Kind == pim.EntryMessage {
+		if e.Kind == pim.EntryMessage || e.Kind == pim.EntryEdit {
 			what += fmt.Sprintf(" %q", e.Payload)
+		}
+		if e.Refers != 0 {
+			what += fmt.Sprintf(" of seq %d", e.Refers)
+		}
+		if e.Reaction != "" {
+			what += fmt.Sprintf(" %q", e.Reaction)
+		}
+		if e.Removed {
+			what += ", taken back"
 		}
 		if len(e.Members) > 0 {
 			what += fmt.Sprintf(" %v", e.Members)
 		}
 		parts = append(parts, what)
 	}
+	for _, e := range b.write.Erase {
+		parts = append(parts, fmt.Sprintf("erases seq %d", e.Seq))
+	}
 	cells := map[string][]string{}
 	for _, c := range b.write.Cells {
 		p := string(c.Partition)
-		cells[p] = append(cells[p], fmt.Sprintf("%q %d", c.Key, c.Version))
+		what := fmt.Sprintf("%q %d", c.Key, c.Version)
+		if strings.HasPrefix(p, "folds/") {
+			what = foldTold(c.Cell)
+		}
+		cells[p] = append(cells[p], what)
 	}
 	var beside []string
 	for p, all := range cells {
@@ -357,6 +389,28 @@ func told(b *batch) string {
 	}
 	slices.Sort(beside)
 	return strings.Join(append(parts, beside...), "\n    ")
+}
+
+// foldTold says what a cell with a fold holds.
+func foldTold(c store.Cell) string {
+	f, err := inbox.ParseFold(c)
+	if err != nil {
+		panic(err)
+	}
+	told := fmt.Sprintf("seq %d up to %d:", f.Target, c.Version)
+	if f.Edit.Seq != 0 {
+		told += fmt.Sprintf(" %q after the edits %v", f.Edit.Payload, f.Edits)
+	}
+	for _, r := range f.Reactions {
+		told += fmt.Sprintf(" %s by %s", r.Text, r.User)
+	}
+	if f.Pin.Seq != 0 {
+		told += " pinned"
+	}
+	if f.Recall.Seq != 0 {
+		told += " recalled by " + string(f.Recall.By)
+	}
+	return told
 }
 
 func span(entries []Encoded) string {

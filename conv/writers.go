@@ -15,8 +15,12 @@ import (
 // Options are what Writers need besides the store.
 type Options struct {
 	Outlet  Outlet
-	Shards  int               // number of drivers; below 1: 1
-	Members int               // present members of a group, at most; 0: pim.MaxGroupMembers
+	Shards  int // number of drivers; below 1: 1
+	Members int // present members of a group, at most; 0: pim.MaxGroupMembers
+	// For how long a message can be edited, and recalled by its sender; 0: DefaultEditWindow and
+	// DefaultRecallWindow; below 0: not at all.
+	EditWindow, RecallWindow time.Duration
+
 	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
 	Gate    func() error      // asked in each turn of a driver; if it fails, nothing is appended; nil: never fails
@@ -39,6 +43,7 @@ type Writers struct {
 	metrics *Metrics
 	log     *slog.Logger
 	members int // present members of a group, at most
+	windows windows
 	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
 	drivers []*driver
@@ -63,6 +68,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
 	}
+	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
 	if w.memory == 0 {
 		w.memory = DefaultMemory
 	}

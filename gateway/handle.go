@@ -125,6 +125,9 @@ func (c *conn) handleSend(body []byte) error {
 		Attempt:      m.Attempt,
 		Age:          pim.Millis(min(m.AgeMs, math.MaxInt64)),
 		Payload:      m.Payload,
+		Refers:       pim.Seq(m.Refers),
+		Reaction:     m.Reaction,
+		Removed:      m.Removed,
 		Origin:       c,
 	}
 	if m.Kind == wirepb.EntryKind_ENTRY_KIND_UNSPECIFIED {
@@ -262,6 +265,6 @@ func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 	}
 	c.queueTask(task{id: m.RequestId, pull: &inbox.PullRequest{
 		Conversation: pim.ConversationID(m.Conversation), From: pim.Seq(m.From), To: pim.Seq(m.To),
-		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst,
+		Limit: int(min(m.Limit, 1<<20)), NewestFirst: m.NewestFirst, Changes: m.Changes,
 	}})
 }

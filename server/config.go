@@ -45,6 +45,8 @@ type Config struct {
 	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes of messages that may wait for one connection, and as many of other answers. Above it pushes are dropped and the device is told to pull."`
 	InFlight         int           `name:"in-flight" env:"PIM_IN_FLIGHT" default:"256" placeholder:"N" help:"Sends without an answer on one connection."`
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
+	EditWindow       time.Duration `name:"edit-window" env:"PIM_EDIT_WINDOW" default:"24h" placeholder:"DURATION" help:"For how long the sender can edit a message. 0: never."`
+	RecallWindow     time.Duration `name:"recall-window" env:"PIM_RECALL_WINDOW" default:"2m" placeholder:"DURATION" help:"For how long the sender can recall a message. 0: never. The owner of a group recalls at any time."`
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
 	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`
@@ -93,6 +95,9 @@ func setField(v reflect.Value, text string) error {
 // a heartbeat that the server's clock was set, and the server expects clients to go by the
 // old time for pim.SetWindow at most, 15 min.
 const longestHeartbeat = 12 * time.Minute
+
+// longestWindow is the longest time in which a message can be changed: 100 years.
+const longestWindow = 100 * 365 * 24 * time.Hour
 
 // Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
 // says which one it is and what to do. It opens no file.
@@ -193,6 +198,8 @@ func (c *Config) validateBounds() error {
 		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"max-heartbeat", c.MaxHeartbeat, 0, longestHeartbeat},
+		{"edit-window", c.EditWindow, 0, longestWindow},
+		{"recall-window", c.RecallWindow, 0, longestWindow},
 		{"reconnect-window", c.ReconnectWindow, 0, 10 * time.Minute},
 		{"drain-window", c.DrainWindow, 0, time.Hour},
 		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},

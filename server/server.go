@@ -202,7 +202,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		outlet = o.WrapOutlet(outlet)
 	}
 	s.writers = conv.New(st, conv.Options{
-		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
+		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
+		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	var writer gateway.Writer = s.writers
@@ -220,6 +221,14 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 		},
 	})
+}
+
+// orNever returns d as conv.Options takes it, where 0 is the default.
+func orNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // clockSet returns when the clock was set last, 0 if never or longer than pim.SetWindow ago:
