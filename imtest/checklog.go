@@ -107,7 +107,7 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 	switch {
 	case !ok:
 		c.fail("I3", l.id, e.Seq, "nobody sent the message %s", e.ClientID)
-	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != PayloadSum(e.Payload) ||
+	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != PayloadSum(e.Payload) && !e.Erased ||
 		s.Conversation != "" && s.Conversation != l.id:
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
 	case !sameUsers(e.Members, l.changed(e, &s)):
@@ -255,7 +255,9 @@ func difference(a, b *pim.Entry) string {
 		return "time"
 	case !slices.Equal(a.Members, b.Members):
 		return "members"
-	case !bytes.Equal(a.Payload, b.Payload):
+	case a.Refers != b.Refers || a.Reaction != b.Reaction || a.Removed != b.Removed:
+		return "message that it refers to"
+	case !bytes.Equal(a.Payload, b.Payload) && !a.Erased && !b.Erased:
 		return "payload"
 	}
 	return ""

@@ -148,7 +148,7 @@ func (j *judge) checkAnswer(t *trip, e *pim.Entry) {
 	if a.Seq != e.Seq || a.Anchor != e.Anchor || a.Count != e.Count || a.Server != e.Server || a.Ahead != e.Ahead || a.Order != e.Order {
 		j.fail("I2 %s was answered with %+v, the entry is %+v", t, *a, *e)
 	}
-	if payload := a.Payload; len(payload) > 0 && !bytes.Equal(payload, e.Payload) || len(payload) == 0 && !bytes.Equal(t.Payload, e.Payload) {
+	if payload := a.Payload; len(payload) > 0 && !bytes.Equal(payload, e.Payload) || len(payload) == 0 && !bytes.Equal(t.Payload, e.Payload) && !e.Erased {
 		j.fail("I2 %s was answered with the payload %q, the entry has %q", t, payload, e.Payload)
 	}
 }
@@ -177,11 +177,11 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 		})
 	case t.command != nil:
 		return false
-	case !l.id.IsGroup():
-		return t.told.Kind == pim.KindForbidden && j.blocked(l.id, t.Sender, t.sent, t.ended, true)
+	case !l.id.IsGroup() && t.told.Kind == pim.KindForbidden && j.blocked(l.id, t.Sender, t.sent, t.ended, true):
+		return true
 	}
 	for k := from; k <= to; k++ {
-		if l.groups[k].refuses(t.request, k) == t.told.Kind {
+		if l.refuses(t.request, k) == t.told.Kind {
 			return true
 		}
 	}
@@ -190,8 +190,11 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 
 // mayAccept reports whether r may stand at seq of l.
 func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
+	if l.refuses(r, int(seq)-1) != 0 {
+		return false
+	}
 	if l.id.IsGroup() {
-		return l.groups[seq-1].refuses(r, int(seq)-1) == 0
+		return true
 	}
 	e := &l.entries[seq-1]
 	for _, t := range r.trips {
@@ -352,6 +355,7 @@ func (j *judge) checkCells() {
 				j.fail("I1 the offline list of %s reaches seq %d of %s, %v; the user reads to %d", u, line.Newest, c, err, want)
 			}
 		}
+		j.checkFolds(l)
 		owner, own := c.OwnUser()
 		if !own || !l.told() {
 			continue
@@ -374,6 +378,55 @@ func (j *judge) checkCells() {
 			if got, err := inbox.ParseSetting(cell); err != nil || got.Removed != want.Removed || got.Seq != want.Seq {
 				j.fail("the setting %s of %s is %+v, %v; by the log it is %+v", entity, owner, got, err, want)
 			}
+		}
+	}
+}
+
+// checkFolds compares the folds of the messages of l with what the entries make of them, and
+// checks that nothing but what was recalled is erased.
+func (j *judge) checkFolds(l *log) {
+	folds, erased := make(map[pim.Seq]*pim.Fold), make(map[pim.Seq]bool)
+	edits := make(map[pim.Seq][]pim.Seq)
+	for i := range l.entries {
+		e := &l.entries[i]
+		f, ok := pim.FoldOf(e)
+		if !ok {
+			continue
+		}
+		if folds[e.Refers] == nil {
+			folds[e.Refers] = &pim.Fold{Target: e.Refers}
+		}
+		folds[e.Refers].Merge(&f)
+		switch e.Kind {
+		case pim.EntryEdit:
+			edits[e.Refers] = append(edits[e.Refers], e.Seq)
+		case pim.EntryRecall:
+			for _, seq := range append(edits[e.Refers], e.Refers) {
+				erased[seq] = true
+			}
+		}
+	}
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Erased != erased[e.Seq] && (e.Erased || l.told()) || e.Erased && len(e.Payload) > 0 {
+			j.fail("seq %d of %s: erased %v, with %d bytes; it was recalled %v", e.Seq, l.id, e.Erased, len(e.Payload), erased[e.Seq])
+		}
+	}
+	if !l.told() {
+		return
+	}
+	for seq, want := range folds {
+		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Folds(l.id), inbox.FoldKey(seq))
+		if err != nil || cell.Version == 0 {
+			j.fail("seq %d of %s has no fold, %v", seq, l.id, err)
+			continue
+		}
+		got, err := inbox.ParseFold(cell)
+		if !want.Pinned() {
+			want.Pin = pim.Mark{}
+		}
+		want.Reactions, want.Upto = want.InForce(), got.Upto
+		if err != nil || !bytes.Equal(wire.AppendFold(nil, &got.Fold), wire.AppendFold(nil, want)) {
+			j.fail("the fold of seq %d of %s is %+v, %v; by the log it is %+v", seq, l.id, got, err, want)
 		}
 	}
 }

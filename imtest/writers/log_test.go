@@ -82,6 +82,36 @@ func (l *log) seq(id pim.ClientMessageID) pim.Seq {
 	return pim.Seq(1 + slices.IndexFunc(l.entries, func(e pim.Entry) bool { return e.ClientID == id }))
 }
 
+// refuses returns why l in its state k refuses r: pim.KindUnknown if it takes r. Blocks and the
+// positions of read commands are not looked at.
+func (l *log) refuses(r *request, k int) pim.Kind {
+	if l.id.IsGroup() {
+		if kind := l.groups[k].refuses(r, k); kind != 0 {
+			return kind
+		}
+	}
+	if r.Refers == 0 {
+		return 0
+	}
+	if int(r.Refers) > k || !slices.Contains(l.readers(r.Refers), r.Sender) {
+		return pim.KindNotFound
+	}
+	target := &l.entries[r.Refers-1]
+	if target.Kind != pim.EntryMessage {
+		return pim.KindInvalid
+	}
+	for i := range l.entries[:k] {
+		if e := &l.entries[i]; e.Kind == pim.EntryRecall && e.Refers == r.Refers {
+			return pim.KindNotFound
+		}
+	}
+	owner := l.id.IsGroup() && l.groups[k].owner() == r.Sender
+	if r.Kind == pim.EntryEdit && target.Sender != r.Sender || r.Kind == pim.EntryRecall && target.Sender != r.Sender && !owner {
+		return pim.KindForbidden
+	}
+	return 0
+}
+
 // group is everybody who is or was a member of a group.
 type group map[pim.UserID]member
 

@@ -3,6 +3,7 @@ package writers
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ var users = []pim.UserID{"u0", "u1", "u2", "u3"}
 const (
 	groupMembers = 3 // conv.Options.Members
 	groupsMade   = 2
+	window       = 1000 * time.Hour // of edits and recalls: longer than a run
 )
 
 // plan makes requests up.
@@ -63,6 +65,12 @@ func (p *plan) fresh() *request {
 	}
 	group := p.groups[p.rng.IntN(len(p.groups))]
 	switch {
+	case p.rng.IntN(3) == 0:
+		r.Conversation = group
+		if what < 12 {
+			r.Conversation = pim.Direct(from, other)
+		}
+		p.change(r)
 	case what < 4:
 		r.Kind, r.Conversation, r.Members = pim.EntryJoin, group, p.some()
 	case what < 6:
@@ -88,6 +96,21 @@ func (p *plan) fresh() *request {
 	}
 	r.conversation = r.Conversation
 	return r
+}
+
+// change makes r refer to an entry, which may be a message and may be there.
+func (p *plan) change(r *request) {
+	r.Refers = pim.Seq(1 + p.rng.IntN(8))
+	switch p.rng.IntN(8) {
+	case 0:
+		r.Kind = pim.EntryRecall
+	case 1, 2, 3:
+		r.Kind, r.Payload = pim.EntryEdit, r.ClientID[12:]
+	case 4:
+		r.Kind, r.Removed = pim.EntryPin, p.rng.IntN(3) == 0
+	default:
+		r.Kind, r.Reaction, r.Removed = pim.EntryReaction, "+"+strconv.Itoa(p.rng.IntN(2)), p.rng.IntN(3) == 0
+	}
 }
 
 // probes returns a message from each user to each other.

@@ -237,7 +237,7 @@ func submit(w *conv.Writers, r *conv.Request) Told {
 }
 
 func options() conv.Options {
-	return conv.Options{Outlet: mailboxes{}, Shards: 2, Members: groupMembers, Logger: slog.New(slog.DiscardHandler)}
+	return conv.Options{Outlet: mailboxes{}, EditWindow: window, RecallWindow: window, Shards: 2, Members: groupMembers, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // mailboxes is an Outlet that hands each answer to the goroutine that waits for it.

@@ -84,6 +84,8 @@ func TestBroken(t *testing.T) {
 		{"an answer before the outcome", variant{broken: func(s store.Store) store.Store { return hasty{s} }}, "I1"},
 		{"an unknown outcome is taken for a success", variant{broken: func(s store.Store) store.Store { return careless{s} }}, "I1"},
 		{"offline lists stay behind", variant{broken: func(s store.Store) store.Store { return cellless{s} }}, "offline list"},
+		{"folds stay behind", variant{broken: func(s store.Store) store.Store { return foldless{s} }}, "fold"},
+		{"a recall erases nothing", variant{broken: func(s store.Store) store.Store { return eraseless{s} }}, "erased false"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			first := firstSeed(t)
@@ -273,6 +275,32 @@ func (s careless) Begin(ctx context.Context, writes []*store.Write, d store.Dura
 }
 
 // cellless writes no cells.
+type foldless struct{ store.Store }
+
+func (s foldless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(ctx, s.Store, writes, d, done, func(w *store.Write) {
+		w.Cells = slices.DeleteFunc(slices.Clone(w.Cells), func(c store.CellWrite) bool { return strings.HasPrefix(string(c.Partition), "folds/") })
+	})
+}
+
+type eraseless struct{ store.Store }
+
+func (s eraseless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(ctx, s.Store, writes, d, done, func(w *store.Write) { w.Erase = nil })
+}
+
+// changed begins writes as change makes them.
+func changed(ctx context.Context, s store.Store, writes []*store.Write, d store.Durability, done func(*store.Write), change func(*store.Write)) {
+	for _, w := range writes {
+		other := *w
+		change(&other)
+		s.Begin(ctx, []*store.Write{&other}, d, func(*store.Write) {
+			w.Err = other.Err
+			done(w)
+		})
+	}
+}
+
 type cellless struct{ store.Store }
 
 func (s cellless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {

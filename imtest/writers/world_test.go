@@ -99,6 +99,7 @@ func (w *world) open(to, life int) {
 		s = w.broken(s)
 	}
 	x.Writers = conv.New(s, conv.Options{
+		EditWindow: window, RecallWindow: window,
 		Outlet: x, Shards: 1, Members: groupMembers, Memory: w.memory, Name: x.line.name, Logger: slog.New(slog.DiscardHandler),
 	})
 	w.writers[to] = x
