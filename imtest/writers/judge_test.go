@@ -3,6 +3,7 @@ package writers
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -414,6 +415,15 @@ func (j *judge) checkFolds(l *log) {
 	if !l.told() {
 		return
 	}
+	pinned := make(map[pim.Seq]bool)
+	for seq, f := range folds {
+		if f.Pinned() {
+			pinned[seq] = true
+		}
+	}
+	if got := j.pins(l.id); !maps.Equal(got, pinned) {
+		j.fail("the pinned messages of %s are %v; by the log they are %v", l.id, got, pinned)
+	}
 	for seq, want := range folds {
 		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Folds(l.id), inbox.FoldKey(seq))
 		if err != nil || cell.Version == 0 {
@@ -429,6 +439,20 @@ func (j *judge) checkFolds(l *log) {
 			j.fail("the fold of seq %d of %s is %+v, %v; by the log it is %+v", seq, l.id, got, err, want)
 		}
 	}
+}
+
+// pins returns the messages that the state of c says are pinned.
+func (j *judge) pins(c pim.ConversationID) map[pim.Seq]bool {
+	pins := make(map[pim.Seq]bool)
+	cell, _, err := store.Lookup(context.Background(), j.store, store.Partition("state/"+c), "pins")
+	if err != nil {
+		j.fail("pins of %s: %v", c, err)
+	}
+	for b := cell.Value; len(b) > 0; {
+		seq, n := binary.Uvarint(b)
+		pins[pim.Seq(seq)], b = true, b[n:]
+	}
+	return pins
 }
 
 // tell tells the run to the checker of package imtest.
