@@ -40,7 +40,7 @@ type batch struct {
 
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
 	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
-	entities map[string]bool           // own log: entities whose setting changed
+	entities map[string]sent           // own log: entities whose setting changed, and the newest position of each that others may know of
 	targets  []*target                 // whose folds changed, each once
 	folds    int                       // bytes of their cells, about
 	pins     bool                      // the pinned messages changed
@@ -175,9 +175,12 @@ func (b *batch) add(r *Request, o *outcome) {
 	}
 	if o.entity != "" {
 		if b.entities == nil {
-			b.entities = make(map[string]bool)
+			b.entities = make(map[string]sent)
 		}
-		b.entities[o.entity] = true
+		if o.shown.seq == 0 {
+			o.shown = b.entities[o.entity]
+		}
+		b.entities[o.entity] = o.shown
 	}
 	if o.target != nil {
 		b.refer(o)
@@ -269,7 +272,11 @@ func (b *batch) finish() {
 		entities = slices.Compact(entities)
 		for _, entity := range entities {
 			cells = append(cells, settingCell(c, entity))
-			cells = c.appendRead(cells, entity)
+			shown := b.entities[entity]
+			if shown.seq == 0 {
+				shown = c.unsettledSettings[entity].shown
+			}
+			cells = c.appendRead(cells, entity, shown)
 		}
 		b.effects, b.hides = c.effects(entities), c.hides(entities)
 		b.affects = len(b.effects) > 0 || b.hides

@@ -35,18 +35,19 @@ func (c *conversation) roomFor(cmd *pim.Command) error {
 	return nil
 }
 
-// obey applies cmd, the command of the entry e, and reports whether it changed
+// obey applies cmd, the command of the entry e about entity, and reports whether it changed
 // anything.
-func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
-	entity := cmd.Entity()
+func (c *conversation) obey(e *pim.Entry, cmd *pim.Command, entity string) bool {
 	s := c.settings[entity]
 	if !s.Apply(cmd, e.Seq, e.Device) {
 		return false
 	}
 	// Of two cells of the greatest version the newer one has the greater value, see SettingCell.
 	s.version = max(inbox.SettingVersion(&s.Setting), min(s.version+1, store.MaxVersion))
-	s.time = c.shownAt(e)
 	c.keep(entity, s)
+	if cmd.Kind == pim.CommandNoReceipts {
+		c.hidden = !cmd.Removed
+	}
 	return true
 }
 
@@ -57,7 +58,6 @@ func (c *conversation) obey(e *pim.Entry, cmd *pim.Command) bool {
 type setting struct {
 	pim.Setting
 	version uint64
-	time    pim.Millis // of the command in force; 0 if its entry was not read, or when no-receipts was in force
 }
 
 func (c *conversation) keep(entity string, s setting) {
@@ -94,19 +94,32 @@ func (l *live) takeCommand(e *pim.Entry) {
 		return // of a later version of pim, which will apply it
 	}
 	entity := cmd.Entity()
-	changed := l.obey(e, &cmd)
-	// If obey changes nothing, the setting's cell was written. Its effect, or the cell of the read
-	// position, may not have been, and so is written again.
-	if s := l.settings[entity]; s.Kind == pim.CommandRead && s.At == e.Seq {
-		s.time, changed = l.shownAt(e), true
-		l.settings[entity] = s
-	}
-	if changed || affects(cmd.Kind) {
-		if l.unsettledSettings == nil {
-			l.unsettledSettings = make(map[string]bool)
+	changed := l.obey(e, &cmd, entity)
+	// If obey changes nothing, the setting's cell was written. Its effect, or the read cell of a
+	// position that was in force before, may not have been, and so is written again.
+	again := changed || affects(cmd.Kind)
+	u := l.unsettledSettings[entity]
+	switch {
+	case cmd.Kind == pim.CommandNoReceipts:
+		l.hidden = !cmd.Removed // also if the setting is that of a later entry
+	case cmd.Kind == pim.CommandRead && (changed || e.Seq <= l.settings[entity].At) && (cmd.Seq > u.read || cmd.Replaces):
+		again, u.read = true, cmd.Seq
+		if s := l.shown(e, &cmd); s.seq != 0 || cmd.Replaces {
+			u.shown = s
 		}
-		l.unsettledSettings[entity] = true
 	}
+	if again {
+		if l.unsettledSettings == nil {
+			l.unsettledSettings = make(map[string]unsettledSetting)
+		}
+		l.unsettledSettings[entity] = u
+	}
+}
+
+// unsettledSetting is what the tail of a log says about an entity, beside the setting.
+type unsettledSetting struct {
+	read  pim.Seq // the greatest position that was read
+	shown sent    // the newest position that others may know of
 }
 
 // listAll calls f on every cell of a partition.

@@ -80,6 +80,9 @@ func (l *live) loadState(ctx context.Context, s store.Store) error {
 		if err != nil {
 			return err
 		}
+		if c.Key == hiddenKey {
+			l.hiddenCell = c
+		}
 	}
 	return l.loadBlocks(ctx, s, cells)
 }
@@ -133,7 +136,9 @@ func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) (tail 
 // of a kind that this version does not know: only the members' cells tell its effect.
 func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) error {
 	if _, own := l.id.OwnUser(); own {
-		return l.loadSettings(ctx, s)
+		err := l.loadSettings(ctx, s)
+		l.restoreHidden()
+		return err
 	}
 	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryPin })
 	if l.members == nil || later {

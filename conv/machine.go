@@ -51,9 +51,9 @@ type live struct {
 
 	loaded marks // until the load is complete
 
-	unsettledSettings map[string]bool     // entities of an own log whose settings, and their effects, the next write writes again
-	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again
-	unsettledIDs      []store.CellWrite   // cells of strange IDs that the next write writes again
+	unsettledSettings map[string]unsettledSetting // by entity of an own log: the next write writes the settings, their effects and read cells again
+	unsettledSent     map[pim.UserID]sent         // newest messages of a group's members whose cells the next write writes again
+	unsettledIDs      []store.CellWrite           // cells of strange IDs that the next write writes again
 
 	unsettledFolds    []*target       // whose cells the next write writes again
 	unsettledErasures []store.Erasure // of recalls, which it does again
@@ -64,6 +64,8 @@ type live struct {
 	// mixed is set if a member's cell tells of an entry behind the last one. The cells of others
 	// may be missing, so the state may be one that never was.
 	mixed bool
+
+	hiddenCell store.Cell // the cell of hiddenKey that was loaded
 
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
 	behind   int     // bytes of the entries behind snapshot
@@ -193,7 +195,7 @@ func (m *machine) due(b *batch, v *view) {
 		b.rewrites = true
 	case l.snapshotDue(snapshotEvery):
 		b.snapshot = l.last
-		b.write.Cells = append(b.write.Cells, l.snapshotCell())
+		b.write.Cells = l.appendHidden(append(b.write.Cells, l.snapshotCell()))
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 // ask who has read a message. Two writers write them: that of a user's own log with the read
 // commands, and that of a group with the messages that the user sends. Both write them with the
 // entries, and a writer that takes a log over writes those again that may be missing, as with
-// every projection.
+// every projection. The settings do not tell which: of one batch, or of a tail, they have the last
+// read of a conversation only, and that may be hidden although an earlier one was shown.
 //
 // While no-receipts is in force, the own log's writer writes no read cells, so nobody ever sees
 // what was read meanwhile. A group's writer does not know about it: those who ask leave such a
@@ -68,26 +69,60 @@ func (b *batch) appendSent(cells []store.CellWrite) []store.CellWrite {
 	return cells
 }
 
-// appendRead appends the read cell that follows from the setting of entity, if that is a read
-// position which others may know of.
-func (c *conversation) appendRead(cells []store.CellWrite, entity string) []store.CellWrite {
-	s := c.settings[entity]
-	read := pim.ConversationID(s.Subject)
-	if _, own := read.OwnUser(); s.Kind != pim.CommandRead || own || s.time == 0 {
+// appendRead appends the read cell for shown, a position of entity that others may know of. Without
+// one it appends nothing.
+func (c *live) appendRead(cells []store.CellWrite, entity string, shown sent) []store.CellWrite {
+	read := pim.ConversationID(c.settings[entity].Subject)
+	if _, own := read.OwnUser(); own || shown.seq == 0 {
 		return cells
 	}
 	owner, _ := c.id.OwnUser()
-	return append(cells, store.CellWrite{Partition: inbox.Reads(read), Cell: inbox.ReadCell(owner, s.Seq, s.time)})
+	return append(cells, store.CellWrite{Partition: inbox.Reads(read), Cell: inbox.ReadCell(owner, shown.seq, shown.at)})
 }
 
-// shownAt returns the time of e, an entry of an own log, or 0 if no-receipts was in force then. If
-// a load has read a setting that is newer than e, it may have been.
-func (c *conversation) shownAt(e *pim.Entry) pim.Millis {
-	owner, _ := c.id.OwnUser()
-	if s := c.settings[noReceipts(owner)]; s.At != 0 && (!s.Removed || s.At > e.Seq) {
-		return 0
+// shown returns the position that cmd, the command of e, makes known to others: none if it is no
+// read, or no-receipts is in force.
+func (c *conversation) shown(e *pim.Entry, cmd *pim.Command) sent {
+	if cmd.Kind != pim.CommandRead || c.hidden {
+		return sent{}
 	}
-	return e.Server
+	return sent{cmd.Seq, e.Server}
+}
+
+// A read that was shown stays shown, whatever comes later. So a load must know of each read of the
+// tail whether no-receipts was in force then, although the setting may be that of a later entry.
+// A cell beside the snapshot says what was in force at the snapshot, if a no-receipts command came
+// before it; its version is the snapshot's.
+const hiddenKey = "no-receipts"
+
+// appendHidden appends that cell to those of a snapshot of l.
+func (l *live) appendHidden(cells []store.CellWrite) []store.CellWrite {
+	owner, own := l.id.OwnUser()
+	if !own || l.settings[noReceipts(owner)].At == 0 {
+		return cells
+	}
+	value := byte(0)
+	if l.hidden {
+		value = 1
+	}
+	return append(cells, store.CellWrite{
+		Partition: stateCells(l.id), Cell: store.Cell{Key: hiddenKey, Version: uint64(l.last), Value: []byte{value}},
+	})
+}
+
+// restoreHidden finds out whether no-receipts is in force before the tail of l, an own log whose
+// settings are loaded. If nobody can know, it takes it to be.
+func (l *live) restoreHidden() {
+	owner, _ := l.id.OwnUser()
+	s := l.settings[noReceipts(owner)]
+	switch at := l.hiddenCell.Version; {
+	case s.At <= l.last: // it is from before the tail
+		l.hidden = s.InForce(0)
+	case at == 0: // there was no such command up to the snapshot
+		l.hidden = l.last != l.snapshot
+	default:
+		l.hidden = pim.Seq(at) != l.last || len(l.hiddenCell.Value) == 0 || l.hiddenCell.Value[0] == 1
+	}
 }
 
 // noReceipts returns the entity of the user's no-receipts command.

@@ -89,6 +89,82 @@ func TestReadCellsComeBack(t *testing.T) {
 	}
 }
 
+// A read that was shown stays shown: if a switch and a later read are in its batch, if they are in
+// the first batch of a writer that takes the log over, and if the settings that such a writer loads
+// are newer. A read that was not shown stays hidden.
+func TestShownReadsStay(t *testing.T) {
+	chat := pim.Direct("ann", "bob")
+	read := func(seq pim.Seq) pim.Command {
+		return pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: seq}
+	}
+	hide := pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob"}
+	show := pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob", Removed: true}
+	pin := pim.Command{Kind: pim.CommandPin, Subject: string(chat)}
+	type commands []pim.Command
+	for name, c := range map[string]struct {
+		before   commands // each is answered before the next one
+		appended commands // by a writer that dies
+		cells    bool     // of the last setting of each entity of these were written
+		batch    commands // together, to the next writer
+		want     pim.Seq
+	}{
+		"in one batch":                        {nil, nil, false, commands{hide, show, read(2), hide, read(3), show}, 2},
+		"hidden in one batch":                 {nil, nil, false, commands{read(1), hide, read(3), show, pin}, 1},
+		"before a takeover":                   {nil, commands{read(2)}, false, commands{hide, read(3)}, 2},
+		"before cells of the tail":            {nil, commands{read(2), hide, read(3)}, true, commands{pin}, 2},
+		"between switches of the tail":        {commands{hide, pin}, commands{read(1), show, read(2), hide, read(3), show}, true, commands{pin}, 2},
+		"hidden before a switch of the tail":  {commands{hide, pin}, commands{read(2), show}, true, commands{pin}, 0},
+		"shown before a switch of the tail":   {commands{hide, show, pin}, commands{read(2), hide}, true, commands{pin}, 2},
+		"hidden before the same switch again": {commands{hide, pin}, commands{read(2), hide, read(3)}, true, commands{pin}, 0},
+		"hidden in the tail":                  {commands{read(1), hide}, commands{read(2)}, false, commands{show}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, rec := storetest.NewMemory(), newRecorder()
+			w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+			for range 3 {
+				if _, err := persist(w, rec, message(chat, "ann", "hi")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			last := pim.Seq(0)
+			for _, cmd := range c.before {
+				if _, err := persist(w, rec, command("bob", "d", cmd)); err != nil {
+					t.Fatal(err)
+				}
+				last++
+			}
+			w.Close()
+			for _, cmd := range c.appended {
+				last++
+				appended(t, s, pim.Entry{
+					Conversation: pim.Own("bob"), Seq: last, Kind: pim.EntryCommand, Sender: "bob", Device: "d", Server: 77, Payload: wire.AppendCommand(nil, &cmd),
+				})
+				if c.cells {
+					put(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", cmd.Entity(), last, cmd)}})
+				}
+			}
+			w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+			defer w.Close()
+			var requests []*conv.Request
+			for _, cmd := range c.batch {
+				requests = append(requests, rec.track(command("bob", "d", cmd)))
+			}
+			w.Submit(requests)
+			for _, r := range requests {
+				if a := rec.wait(r); a.Err != nil {
+					t.Fatal(a.Err)
+				}
+			}
+			if _, err := persist(w, rec, command("bob", "d", show)); err != nil {
+				t.Fatal(err)
+			}
+			if r := receipts(t, s, "ann", chat, 1, 3); r.Read != c.want {
+				t.Errorf("ann is told that bob has read up to %d, want %d", r.Read, c.want)
+			}
+		})
+	}
+}
+
 // A process died after it had appended a no-receipts command and before the effect was written.
 // Nobody sends the command again. Another process settles the intent within two rounds.
 func TestNoReceiptsThatStays(t *testing.T) {

@@ -32,6 +32,7 @@ type conversation struct {
 
 	settings map[string]setting // of a user's own log, by entity
 	values   int                // bytes of the settings' values
+	hidden   bool               // of a user's own log: no-receipts is in force
 
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	reads   store.Partition        // of a group: inbox.Reads
@@ -52,6 +53,7 @@ type outcome struct {
 	joined   []pim.UserID
 	departed []departure
 	entity   string  // of the setting that changed, empty if none did
+	shown    sent    // of a read command that others may know of
 	target   *target // which entry has changed; nil: none
 	pinned   bool    // the pinned messages have changed
 }
@@ -188,8 +190,10 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	o.departed = departures(e, c.markOf)
 	o.joined = c.change(e)
 	c.mark(e)
-	if r.command != nil && c.obey(e, r.command) {
-		o.entity = r.command.Entity()
+	if r.command != nil {
+		if entity := r.command.Entity(); c.obey(e, r.command, entity) {
+			o.entity, o.shown = entity, c.shown(e, r.command)
+		}
 	}
 	return o
 }

@@ -1,6 +1,7 @@
 package receipts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -75,9 +77,10 @@ type world struct {
 	last    map[pim.ConversationID]pim.Seq
 	group   pim.ConversationID
 	now     atomic.Int64
+	solid   bool // the store keeps what it was given, and no write fails
 }
 
-// Deliver takes the answer to the one request that is under way.
+// Deliver takes the answers to the requests that are under way.
 func (w *world) Deliver(answers []conv.Answer, _ []conv.Published) {
 	for _, a := range answers {
 		w.answers <- a
@@ -89,6 +92,7 @@ func run(ctx context.Context, s store.Store, seed uint64) error {
 		ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)), store: s, answers: make(chan conv.Answer, 1),
 		last: make(map[pim.ConversationID]pim.Seq),
 	}
+	_, w.solid = s.(*storetest.Memory)
 	w.now.Store(1_795_000_000_000)
 	w.replace()
 	defer func() { w.writers.Close() }()
@@ -132,6 +136,10 @@ func (w *world) replace() {
 	if w.writers != nil {
 		w.writers.Close()
 	}
+	w.begin()
+}
+
+func (w *world) begin() {
 	w.writers = conv.New(w.store, conv.Options{
 		Outlet: w, Shards: 1, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.UnixMilli(w.now.Load()) },
@@ -157,8 +165,80 @@ func (w *world) step() error {
 		return w.hide(u, w.rng.IntN(2) == 0)
 	case n == 14:
 		w.replace()
+	case n == 15:
+		return w.several(u)
 	}
 	return nil
+}
+
+// several gives some commands of u together. Before that, sometimes, a writer has appended some and
+// died before it wrote anything else.
+func (w *world) several(u pim.UserID) error {
+	if w.solid && w.rng.IntN(2) == 0 {
+		w.writers.Close()
+		for range 1 + w.rng.IntN(3) {
+			if err := w.appends(u, w.anyCommand(u)); err != nil {
+				return err
+			}
+		}
+		w.begin()
+	}
+	// The first one makes the writer write again what that writer has not.
+	requests := []conv.Request{w.request(u, pim.Command{Kind: pim.CommandPin, Subject: "g:x"})}
+	for range 2 + w.rng.IntN(3) {
+		requests = append(requests, w.request(u, w.anyCommand(u)))
+	}
+	answers, err := w.submitAll(requests)
+	slices.SortFunc(answers, func(a, b conv.Answer) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, a := range answers {
+		c, _ := wire.DecodeCommand(a.Request.Payload)
+		w.happened(u, &c, a.Seq, a.Server)
+	}
+	if errors.Is(err, errGone) { // some never happened
+		return nil
+	}
+	return err
+}
+
+// anyCommand returns a read command of u, or a switch of receipts.
+func (w *world) anyCommand(u pim.UserID) pim.Command {
+	c := w.any()
+	if w.rng.IntN(3) > 0 && w.in(u, c) && w.last[c] > 0 {
+		return pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: 1 + pim.Seq(w.rng.IntN(int(w.last[c])))}
+	}
+	return pim.Command{Kind: pim.CommandNoReceipts, Subject: string(u), Removed: w.rng.IntN(2) == 0}
+}
+
+// appends appends a command to the log of u, and nothing else.
+func (w *world) appends(u pim.UserID, c pim.Command) error {
+	log := pim.Own(u)
+	last, _, err := store.LogEnd(w.ctx, w.store, inbox.Entries(log))
+	if err != nil {
+		return err
+	}
+	w.ids++
+	e := pim.Entry{
+		Conversation: log, Seq: last + 1, Kind: pim.EntryCommand, Sender: u, Device: "d", ClientID: pim.ClientMessageID{2, byte(w.ids), byte(w.ids >> 8)},
+		Server: pim.Millis(w.now.Load()), Payload: wire.AppendCommand(nil, &c),
+	}
+	write := store.Write{Log: inbox.Entries(log), After: last, Records: [][]byte{wire.AppendEntry(nil, &e)}}
+	if err := store.Commit(w.ctx, w.store, []*store.Write{&write}, store.Durable); err != nil {
+		return err
+	}
+	w.happened(u, &c, e.Seq, e.Server)
+	return write.Err
+}
+
+// happened adds a command of u to the model.
+func (w *world) happened(u pim.UserID, c *pim.Command, seq pim.Seq, at pim.Millis) {
+	switch {
+	case c.Kind == pim.CommandRead:
+		w.model.add(reads, u, pim.ConversationID(c.Subject), c.Seq, at)
+	case c.Kind == pim.CommandNoReceipts && c.Removed:
+		w.model.add(shows, u, "", seq, at)
+	case c.Kind == pim.CommandNoReceipts:
+		w.model.add(hides, u, "", seq, at)
+	}
 }
 
 // in reports whether u takes part in c now.
@@ -171,16 +251,39 @@ func (w *world) submit(r conv.Request) (conv.Answer, error) {
 	w.ids++
 	r.Device, r.ClientID = "d", pim.ClientMessageID{1, byte(w.ids), byte(w.ids >> 8)}
 	r.Local = pim.Millis(w.now.Load())
-	for range 1000 {
-		again := r
-		w.writers.Submit([]*conv.Request{&again})
-		a := <-w.answers
-		if a.Err == nil || !pim.KindOf(a.Err).Retryable() {
-			return a, a.Err
-		}
-		r.Attempt++
+	answers, err := w.submitAll([]conv.Request{r})
+	if err != nil {
+		return conv.Answer{}, err
 	}
-	return conv.Answer{}, fmt.Errorf("a thousand tries failed")
+	return answers[0], nil
+}
+
+// submitAll sends requests together, until all are answered for good, and returns the answers of
+// those that succeeded, or the last error.
+func (w *world) submitAll(requests []conv.Request) (answers []conv.Answer, err error) {
+	for try := range uint32(1000) {
+		var some []*conv.Request
+		for i, r := range requests {
+			r.Attempt, r.Origin = try, i
+			some = append(some, &r)
+		}
+		var again []conv.Request
+		w.writers.Submit(some)
+		for range some {
+			switch a := <-w.answers; {
+			case a.Err == nil:
+				answers = append(answers, a)
+			case pim.KindOf(a.Err).Retryable():
+				again = append(again, requests[a.Request.Origin.(int)])
+			default:
+				err = a.Err
+			}
+		}
+		if requests = again; len(requests) == 0 {
+			return answers, err
+		}
+	}
+	return answers, fmt.Errorf("a thousand tries failed")
 }
 
 func (w *world) create(members []pim.UserID) error {
@@ -229,9 +332,22 @@ func (w *world) change(what what, u pim.UserID) error {
 	return err
 }
 
+// request returns the request for a command of u.
+func (w *world) request(u pim.UserID, c pim.Command) conv.Request {
+	w.ids++
+	c.Known = pim.Seq(w.rng.IntN(3))
+	return conv.Request{
+		Conversation: pim.Own(u), Kind: pim.EntryCommand, Sender: u, Device: pim.DeviceID(fmt.Sprint("d", w.rng.IntN(2))),
+		ClientID: pim.ClientMessageID{1, byte(w.ids), byte(w.ids >> 8)}, Local: pim.Millis(w.now.Load()), Payload: wire.AppendCommand(nil, &c),
+	}
+}
+
 func (w *world) command(u pim.UserID, c pim.Command) (conv.Answer, error) {
-	c.Known = 1 << 40 // the device knows everything
-	return w.submit(conv.Request{Conversation: pim.Own(u), Kind: pim.EntryCommand, Sender: u, Payload: wire.AppendCommand(nil, &c)})
+	answers, err := w.submitAll([]conv.Request{w.request(u, c)})
+	if err != nil {
+		return conv.Answer{}, err
+	}
+	return answers[0], nil
 }
 
 func (w *world) read(u pim.UserID, c pim.ConversationID) error {
