@@ -10,7 +10,7 @@ import (
 )
 
 // refer checks what e says about the message that it refers to.
-func (l *log) refer(e *pim.Entry) error {
+func (s *Server) refer(l *log, e *pim.Entry) error {
 	refers := e.Kind >= pim.EntryEdit && e.Kind <= pim.EntryPin
 	if refers != (e.Refers != 0) {
 		return pim.Errorf(pim.KindInvalid, "a %s that refers to seq %d", e.Kind, e.Refers)
@@ -25,14 +25,23 @@ func (l *log) refer(e *pim.Entry) error {
 	switch {
 	case target.Kind != pim.EntryMessage:
 		return pim.Errorf(pim.KindInvalid, "seq %d is no message", e.Refers)
-	case fold.Recalled() && e.Kind != pim.EntryRecall:
+	case fold.Recalled():
 		return pim.Errorf(pim.KindNotFound, "the message at seq %d was recalled", e.Refers)
 	case e.Kind == pim.EntryReaction:
 		return pim.ValidateReaction(e.Reaction)
-	case e.Kind == pim.EntryPin, e.Sender == target.Sender, e.Kind == pim.EntryRecall && e.Sender == l.owner():
+	case e.Kind == pim.EntryPin, e.Kind == pim.EntryRecall && e.Sender == l.owner():
 		return nil
+	case e.Sender != target.Sender:
+		return pim.Errorf(pim.KindForbidden, "the message at seq %d is not of user %s", e.Refers, e.Sender)
 	}
-	return pim.Errorf(pim.KindForbidden, "the message at seq %d is not of user %s", e.Refers, e.Sender)
+	window := s.EditWindow
+	if e.Kind == pim.EntryRecall {
+		window = s.RecallWindow
+	}
+	if age := s.Now() - target.Time(); window == 0 || age >= window {
+		return pim.Errorf(pim.KindForbidden, "the message at seq %d is %d ms old", e.Refers, age)
+	}
+	return nil
 }
 
 // fold takes note of what e, which was appended, makes of the message that it refers to.
@@ -56,13 +65,21 @@ func (l *log) fold(e *pim.Entry) {
 	}
 }
 
-// foldsOf returns the folds of the messages at the seqs from..to that user may read.
+// foldsOf returns the folds of the messages at the seqs from..to that user may read. What came
+// after the user had left is not in them, but a recall.
 func (l *log) foldsOf(c pim.ConversationID, user pim.UserID, from, to uint64) (list []*wirepb.Fold) {
 	for _, seq := range slices.Sorted(maps.Keys(l.folds)) {
 		if uint64(seq) < from || uint64(seq) > to || !l.reads(c, user, seq) {
 			continue
 		}
 		f, m := l.folds[seq], new(wirepb.Fold)
+		if !l.reads(c, user, f.Edit.Seq) {
+			f.Edit = pim.Edit{}
+		}
+		if !l.reads(c, user, f.Pin.Seq) {
+			f.Pin = pim.Mark{}
+		}
+		f.Reactions = slices.DeleteFunc(slices.Clone(f.Reactions), func(r pim.Reaction) bool { return !l.reads(c, user, r.Seq) })
 		if err := m.UnmarshalVT(wire.AppendFold(nil, &f)); err != nil {
 			panic(err) // it was just encoded
 		}

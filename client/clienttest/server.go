@@ -27,6 +27,9 @@ type Server struct {
 	Admit func(*wirepb.Hello) *pim.Error
 	// Store is the identity of the store, in Welcome.
 	Store string
+	// EditWindow and RecallWindow say for how long a message can be edited, and recalled by its
+	// sender. 0: not at all.
+	EditWindow, RecallWindow pim.Millis
 	// Limits are those of Welcome.
 	Limits wirepb.Limits
 
@@ -66,7 +69,8 @@ type device struct {
 // NewServer returns an empty server whose clock is now.
 func NewServer(now func() pim.Millis) *Server {
 	return &Server{
-		Now:      now,
+		Now:        now,
+		EditWindow: 24 * 60 * 60_000, RecallWindow: 2 * 60_000,
 		Limits:   wirepb.Limits{InFlight: 32, IdleMs: 60_000},
 		logs:     make(map[pim.ConversationID]*log),
 		devices:  make(map[deviceKey]*device),
@@ -265,7 +269,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c)
 	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
-	if err := l.refer(&e); err != nil {
+	if err := s.refer(l, &e); err != nil {
 		return pim.Entry{}, err
 	}
 	var err error
