@@ -98,31 +98,33 @@ func (f *Fold) Merge(g *Fold) {
 }
 
 func mergeReactions(f, g *Fold) (merged []Reaction) {
-	type key struct {
-		text string
-		user UserID
-	}
-	mine := make(map[key]Reaction, len(f.Reactions))
-	for _, r := range f.Reactions {
-		mine[key{r.Text, r.User}] = r
-	}
-	add := func(a, b Reaction) {
+	for mine, theirs := f.Reactions, g.Reactions; len(mine)+len(theirs) > 0; {
+		var order int
+		switch {
+		case len(theirs) == 0:
+			order = -1
+		case len(mine) == 0:
+			order = 1
+		default:
+			order = mine[0].compare(theirs[0])
+		}
+		var a, b Reaction
+		if order <= 0 {
+			a, mine = mine[0], mine[1:]
+		}
+		if order >= 0 {
+			b, theirs = theirs[0], theirs[1:]
+		}
 		if r := newer(a, b, Reaction.register, f.Upto, g.Upto); r.Seq != 0 {
 			merged = append(merged, r)
 		}
 	}
-	for _, r := range g.Reactions {
-		k := key{r.Text, r.User}
-		add(mine[k], r)
-		delete(mine, k)
-	}
-	for _, r := range mine {
-		add(r, Reaction{})
-	}
-	slices.SortFunc(merged, func(a, b Reaction) int {
-		return cmp.Or(strings.Compare(a.Text, b.Text), cmp.Compare(a.User, b.User))
-	})
 	return merged
+}
+
+// compare orders reactions by text, then user.
+func (r Reaction) compare(o Reaction) int {
+	return cmp.Or(strings.Compare(r.Text, o.Text), cmp.Compare(r.User, o.User))
 }
 
 func (m Mark) register() (Seq, bool)     { return m.Seq, m.Removed }

@@ -13,6 +13,7 @@ import (
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
+	"github.com/pim-im/pim/wire"
 )
 
 // watched is a store that holds commits up until open is closed. It notes the sizes of the
@@ -20,7 +21,7 @@ import (
 type watched struct {
 	store.Store
 	open chan struct{}
-	drop bool // writes are acknowledged, but not kept
+	drop bool // of groups nothing is kept, and of other conversations no payloads
 
 	mu             sync.Mutex
 	records, cells int // the most bytes and the most cells in one write
@@ -42,9 +43,32 @@ func (x *watched) commit(ctx context.Context, writes []*store.Write, d store.Dur
 	}
 	x.mu.Unlock()
 	if x.drop {
-		return nil
+		writes = lean(writes)
 	}
 	return store.Commit(ctx, x.Store, writes, d)
+}
+
+// lean returns writes without those to groups, and without the payloads of messages. A writer
+// may look up old entries of its conversation at any time, so the entries must be there.
+func lean(writes []*store.Write) (kept []*store.Write) {
+	for _, w := range writes {
+		c := pim.ConversationID(w.Log)
+		if c.IsGroup() {
+			continue
+		}
+		l := *w
+		l.Records = nil
+		for _, r := range w.Records {
+			e, err := wire.ParseEntry(c, r)
+			if err != nil {
+				panic(err)
+			}
+			e.Payload = nil
+			l.Records = append(l.Records, wire.AppendEntry(nil, &e))
+		}
+		kept = append(kept, &l)
+	}
+	return kept
 }
 
 // While the disk is stuck, the bytes of the waiting requests are bounded. Afterwards each

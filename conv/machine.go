@@ -435,10 +435,14 @@ func (m *machine) verify(b *batch, o *output) {
 	m.look(l, o)
 }
 
-// mustFence reports whether the log's fence must be raised before r is refused. A group without
-// a log gets no fence, or anybody could fill the store with the fences of groups that do not
-// exist. No append of r can be under way there, except behind the group's create in one batch.
-func (l *live) mustFence(r *Request) bool { return !r.fenced && (l.last > 0 || !l.id.IsGroup()) }
+// mustFence reports whether the log's fence must be raised before r is refused. In an empty log
+// only the first message of a direct conversation, and a command, can be under way by
+// themselves: everything else follows an entry of the same batch. So nothing else raises the
+// fence there, or anybody could fill the store with the fences of logs that do not exist.
+func (l *live) mustFence(r *Request) bool {
+	first := r.Kind == pim.EntryCommand || r.Kind == pim.EntryMessage && !l.id.IsGroup()
+	return !r.fenced && (l.last > 0 || first)
+}
 
 // raised takes the outcome of the raise that verify has asked for. If nobody else has raised the
 // fence since the state was read, the fence has grown by 1, and verified finds that it has.

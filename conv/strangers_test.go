@@ -123,7 +123,14 @@ func TestStrangersLoadNothing(t *testing.T) {
 			}
 		}
 	}
-	if _, fence, err := store.LogEnd(t.Context(), s, inbox.Entries("g:none")); err != nil || fence != 0 {
-		t.Errorf("the group that is not there has the fence %d, %v", fence, err)
+	r := message("d:eve:nobody", "eve", "")
+	r.Kind, r.Refers, r.Reaction = pim.EntryReaction, 1, "+"
+	if _, err := persist(w, rec, r); pim.KindOf(err) != pim.KindNotFound {
+		t.Errorf("a reaction to nothing: answered with %v", err)
+	}
+	for _, c := range []pim.ConversationID{"g:none", "d:eve:nobody"} {
+		if _, fence, err := store.LogEnd(t.Context(), s, inbox.Entries(c)); err != nil || fence != 0 {
+			t.Errorf("%s, which is not there, has the fence %d, %v", c, fence, err)
+		}
 	}
 }
