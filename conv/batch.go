@@ -293,8 +293,7 @@ func (b *batch) finish() {
 // addLines appends to cells the line of every present member.
 func (b *batch) addLines(cells []store.CellWrite) []store.CellWrite {
 	c := b.conv
-	t := c.times.State()
-	values := inbox.Line{Count: c.count, Time: t.Server - t.Ahead}.AppendShared(b.lines)
+	values := inbox.Line{Count: c.count, Time: c.written}.AppendShared(b.lines)
 	shared := values[:len(values):len(values)]
 	for i, u := range c.present {
 		value := shared

@@ -18,6 +18,9 @@ import (
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
 	l.windows = s.windows
+	if id.IsGroup() {
+		l.loaded = make(marks)
+	}
 	end := []store.Read{{Log: inbox.Entries(id), WithLast: true}}
 	if err := s.store.Read(ctx, end); err != nil {
 		return nil, err
@@ -28,6 +31,7 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 		return nil, err
 	}
 	if last == 0 && l.last == 0 {
+		l.loaded = nil
 		return l, nil
 	}
 	skipped := front > l.last+1
@@ -43,10 +47,6 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
-	if l.loaded == nil {
-		l.loaded = make(marks)
-	}
-	l.setMarks(nil)
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
@@ -55,8 +55,12 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	for i := range tail {
 		l.take(&tail[i])
 	}
-	l.setMarks(l.loaded)
-	l.loaded = nil
+	if skipped || l.snapshot == 0 && last > dedup.Unsnapped {
+		if err := l.loadMarks(ctx, s.store); err != nil {
+			return nil, err
+		}
+	}
+	l.setMarks()
 	for _, m := range l.members {
 		l.mixed = l.mixed || m.changed > l.last
 	}
@@ -163,7 +167,7 @@ func (l *live) take(e *pim.Entry) {
 	// Then its own cell was written, but the line is another cell and may not have been written.
 	gone := departures(e, func(u pim.UserID) inbox.Mark { return l.loaded[u] })
 	joined := l.change(e)
-	l.loaded.take(e)
+	l.takeMarks(e)
 	l.unsettledPins = l.pin(e) || l.unsettledPins
 	if l.unsettled == nil && len(e.Members) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)

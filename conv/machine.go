@@ -49,7 +49,7 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	loaded marks // until the load is complete
+	loaded marks // of a group, until the load is complete
 
 	unsettledSettings map[string]unsettledSetting // by entity of an own log: the next write writes the settings, their effects and read cells again
 	unsettledSent     map[pim.UserID]sent         // newest messages of a group's members whose cells the next write writes again

@@ -1,11 +1,13 @@
 package conv
 
 import (
+	"context"
 	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv/varint"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
 )
 
 // A mark says how far a present member has read the conversation by taking part in it
@@ -14,8 +16,9 @@ import (
 
 // mark moves the marks past e, the entry that the state was moved past last.
 func (c *conversation) mark(e *pim.Entry) {
+	c.written = e.Time()
 	eachMarked(e, func(u pim.UserID) {
-		if i := slices.Index(c.present, u); i >= 0 && len(c.marks) > 0 {
+		if i := c.markAt(u); i >= 0 {
 			c.marks[i] = inbox.Mark{Own: e.Seq, OwnCount: e.Count}
 		}
 	})
@@ -33,21 +36,88 @@ func eachMarked(e *pim.Entry, f func(pim.UserID)) {
 	}
 }
 
-// markOf returns the mark of u, zero if u is not present.
-func (c *conversation) markOf(u pim.UserID) inbox.Mark {
-	if i := slices.Index(c.present, u); i >= 0 && len(c.marks) > 0 {
-		return c.marks[i]
+// markAt returns where u stands in present and marks, -1 if u has no mark. It takes no search: a
+// group may have thousands of members.
+func (c *conversation) markAt(u pim.UserID) int {
+	if m := c.members[u]; m != nil && m.Present() {
+		return m.at
 	}
-	return inbox.Mark{}
+	if !c.id.IsGroup() {
+		for i := range c.marks { // two at most
+			if c.present[i] == u {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
-// marks are those of a conversation that is being loaded. They are kept for everybody until the
-// log's tail is taken, because the members' cells may tell of entries that the marks do not yet.
+// markOf returns the mark of u, zero if u has none.
+func (c *conversation) markOf(u pim.UserID) (m inbox.Mark) {
+	if i := c.markAt(u); i >= 0 {
+		m = c.marks[i]
+	}
+	return m
+}
+
+// marks are those of a group that is being loaded. They are kept for everybody until the log's
+// tail is taken, because the members' cells may tell of entries that the marks do not yet.
 type marks map[pim.UserID]inbox.Mark
 
-// take moves m past e.
-func (m marks) take(e *pim.Entry) {
-	eachMarked(e, func(u pim.UserID) { m[u] = inbox.Mark{Own: e.Seq, OwnCount: e.Count} })
+// takeMarks moves the marks of a conversation that is being loaded past e.
+func (l *live) takeMarks(e *pim.Entry) {
+	if !l.id.IsGroup() {
+		l.mark(e)
+		return
+	}
+	l.written = e.Time()
+	eachMarked(e, func(u pim.UserID) { l.loaded[u] = inbox.Mark{Own: e.Seq, OwnCount: e.Count} })
+}
+
+// linesAtOnce is how many users' lines loadMarks looks up at once, two cells each.
+const linesAtOnce = store.MaxBatch / 2
+
+// loadMarks takes the marks from the present members' lines where they know more than the state:
+// entries that neither the snapshot nor the tail tells of were trimmed, or are too many.
+func (l *live) loadMarks(ctx context.Context, s store.Store) error {
+	if _, own := l.id.OwnUser(); own {
+		return nil
+	}
+	for users := range slices.Chunk(l.present, linesAtOnce) {
+		gets := make([]store.Get, 0, 2*len(users))
+		for _, u := range users {
+			gets = append(gets,
+				store.Get{Partition: inbox.Fresh(u), Key: string(l.id)}, // first: a line is in Lines before it is forgotten in Fresh
+				store.Get{Partition: inbox.Lines(u), Key: string(l.id)})
+		}
+		if err := s.Get(ctx, gets); err != nil {
+			return err
+		}
+		for i := range gets {
+			if cell := gets[i].Cell; cell.Version != 0 {
+				line, err := inbox.ParseLine(cell)
+				if err != nil {
+					return err
+				}
+				l.learn(users[i/2], line)
+			}
+		}
+	}
+	return nil
+}
+
+// learn takes the mark of u, who is present, from u's line, if it is of this membership and newer.
+func (l *live) learn(u pim.UserID, line inbox.Line) {
+	if line.Newest == l.last && line.Time != 0 {
+		l.written = line.Time
+	}
+	if m := l.members[u]; m != nil {
+		if line.Own >= m.since() && line.Own > l.loaded[u].Own {
+			l.loaded[u] = line.Mark
+		}
+	} else if i := l.markAt(u); i >= 0 && line.Own > l.marks[i].Own {
+		l.marks[i] = line.Mark
+	}
 }
 
 // departure is a user whose membership an entry ends, and the user's last line.
@@ -86,23 +156,27 @@ func appendMarks(e *varint.Encoder, c *conversation) {
 	}
 }
 
-// restoreMarks returns what appendMarks appended.
-func restoreMarks(d *varint.Decoder) marks {
-	m := make(marks)
+// restoreMarks restores what appendMarks appended.
+func restoreMarks(d *varint.Decoder, l *live) {
 	for n := d.Number(); n > 0 && d.Err == nil; n-- {
 		u := pim.UserID(d.Text())
-		m[u] = inbox.Mark{Own: pim.Seq(d.Number()), OwnCount: d.Number()}
+		m := inbox.Mark{Own: pim.Seq(d.Number()), OwnCount: d.Number()}
+		if i := l.markAt(u); l.id.IsGroup() {
+			l.loaded[u] = m
+		} else if i >= 0 {
+			l.marks[i] = m
+		}
 	}
-	return m
 }
 
-// setMarks gives the present members their marks, of m.
-func (c *conversation) setMarks(m marks) {
-	if _, own := c.id.OwnUser(); own {
+// setMarks gives the present members of a group that was loaded their marks.
+func (l *live) setMarks() {
+	if !l.id.IsGroup() {
 		return
 	}
-	c.marks = make([]inbox.Mark, len(c.present))
-	for i, u := range c.present {
-		c.marks[i] = m[u]
+	l.marks = make([]inbox.Mark, len(l.present))
+	for i, u := range l.present {
+		l.marks[i], l.members[u].at = l.loaded[u], i
 	}
+	l.loaded = nil
 }

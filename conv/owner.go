@@ -18,6 +18,7 @@ import (
 // member is a user's membership and the seq of the entry that last changed it.
 type member struct {
 	inbox.Membership
+	at      int // in conversation.present, of a present member
 	changed pim.Seq
 	sent    pim.Seq // of the newest message since the state was loaded; 0: there is none
 	place   int     // in Members of the entry that began the membership, from 1 on; 0: not known

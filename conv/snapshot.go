@@ -19,7 +19,7 @@ import (
 // that all cells and effects that follow from those entries are written. So a batch writes a
 // snapshot of the state before its own entries. The outcome of the previous batch is known by
 // then. Any writer's snapshot is true, even if another writer has gone on since; the highest
-// seq wins. If a snapshot is lost, the next load takes longer.
+// seq wins. If a snapshot is lost, the next load takes longer, and takes marks from the members' lines.
 
 const (
 	// snapshotEvery is how many entries, and snapshotBytes how many bytes of them, may
@@ -109,7 +109,7 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	c := l.conversation
 	d := &varint.Decoder{B: value}
 	v := d.Number()
-	if v > snapshotVersion && d.Err == nil {
+	if (v == 0 || v > snapshotVersion) && d.Err == nil {
 		return pim.Errorf(pim.KindUnavailable, "snapshot of %s: version %d is of a later version of pim", c.id, v)
 	}
 	c.last, l.snapshot = seq, seq
@@ -117,13 +117,15 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	c.times = pim.TimesState{
 		Server: d.Time(), Ahead: d.Time(), Set: d.Time(), Upset: d.Time(), Eve: d.Time(), Was: d.Time(), Between: d.Time(),
 	}.Times()
+	t := c.times.State()
+	c.written = t.Server - t.Ahead
 	c.floor.seq, c.floor.local = pim.Seq(d.Number()), d.Time()
 	c.ids = dedup.Restore(d, seq)
 	restoreSenders(d, c)
 	restoreBlocks(d, &c.blocks)
 	restoreMembers(d, c)
 	if v > 1 {
-		l.loaded = restoreMarks(d)
+		restoreMarks(d, l)
 	}
 	if d.End() != nil {
 		return pim.Errorf(pim.KindCorrupt, "snapshot of %s at seq %d with the value %x", c.id, seq, value)

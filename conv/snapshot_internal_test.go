@@ -15,7 +15,7 @@ import (
 // grown returns a conversation with random members and messages. All its entries are
 // settled.
 func grown(t *rapid.T) *live {
-	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
+	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers), loaded: make(marks)}
 	now := pim.Millis(1_795_000_000_000)
 	var n uint64
 	do := func(r *Request) {
@@ -51,14 +51,14 @@ func TestSnapshotIsTheState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := grown(t)
 		cell := l.snapshotCell()
-		again := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
+		again := &live{conversation: newConversation("g:x", pim.MaxGroupMembers), loaded: make(marks)}
 		if err := again.restore(pim.Seq(cell.Version), cell.Value); err != nil {
 			t.Fatal(err)
 		}
 		if again.last != l.last || again.count != l.count || again.times != l.times || again.snapshot != l.last {
 			t.Fatalf("%+v became %+v", l.conversation, again.conversation)
 		}
-		again.setMarks(again.loaded)
+		again.setMarks()
 		for i, u := range l.present {
 			if j := slices.Index(again.present, u); j < 0 || again.marks[j] != l.marks[i] || l.marks[i].Own == 0 {
 				t.Fatalf("marks %v of %v became %v of %v", l.marks, l.present, again.marks, again.present)
@@ -92,7 +92,7 @@ func FuzzSnapshot(f *testing.F) {
 		f.Add(cell.Version, cell.Value)
 	})
 	f.Fuzz(func(t *testing.T, seq uint64, value []byte) {
-		l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
+		l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers), loaded: make(marks)}
 		if err := l.restore(pim.Seq(seq), value); err != nil {
 			if kind := pim.KindOf(err); kind != pim.KindCorrupt && kind != pim.KindUnavailable {
 				t.Fatalf("%v", err)
@@ -108,7 +108,7 @@ func FuzzSnapshot(f *testing.F) {
 // A snapshot's size is bounded, also for very many senders and very many members. What the
 // snapshot leaves out is found elsewhere.
 func TestSnapshotIsBounded(t *testing.T) {
-	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
+	l := &live{conversation: newConversation("g:x", pim.MaxGroupMembers), loaded: make(marks)}
 	crowd := make([]pim.UserID, pim.MaxGroupMembers-1)
 	for i := range crowd {
 		crowd[i] = pim.UserID(fmt.Sprint("a-user-with-a-name-of-some-length-", i))
@@ -123,7 +123,7 @@ func TestSnapshotIsBounded(t *testing.T) {
 	if n := len(cell.Value); n > 112<<10 {
 		t.Errorf("a snapshot of %d bytes", n)
 	}
-	again := &live{conversation: newConversation("g:x", pim.MaxGroupMembers)}
+	again := &live{conversation: newConversation("g:x", pim.MaxGroupMembers), loaded: make(marks)}
 	if err := again.restore(pim.Seq(cell.Version), cell.Value); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,9 @@ type conversation struct {
 	members map[pim.UserID]*member // of a group: everyone who ever was one
 	reads   store.Partition        // of a group: inbox.Reads
 	present []pim.UserID           // who will read the next entry; replaced, never changed in place
-	marks   []inbox.Mark           // of those in present, in the same order; empty in a user's own log
+	marks   []inbox.Mark           // of those in present, in the same order; empty in a user's own log, and of a group until it is loaded
+	pair    [2]inbox.Mark          // holds the marks of a direct conversation
+	written pim.Millis             // when the entry at last was written, see pim.Entry.Time
 }
 
 // maxEver is how many users may be, or have been, members of a group. It is bounded because
@@ -233,9 +235,16 @@ func (c *conversation) change(e *pim.Entry) (joined []pim.UserID) {
 	present := make([]pim.UserID, 0, len(c.present)+len(joined))
 	marks := make([]inbox.Mark, 0, cap(present))
 	for i, u := range c.present {
-		if c.members[u].Present() {
-			present, marks = append(present, u), append(marks, c.marks[i])
+		if m := c.members[u]; m.Present() {
+			m.at = len(present)
+			present = append(present, u)
+			if i < len(c.marks) {
+				marks = append(marks, c.marks[i])
+			}
 		}
+	}
+	for i, u := range joined {
+		c.members[u].at = len(present) + i
 	}
 	c.present = append(present, joined...)
 	c.marks = append(marks, make([]inbox.Mark, len(joined))...)
@@ -261,7 +270,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 	if a, b, ok := id.DirectUsers(); ok {
 		c.present = distinct([]pim.UserID{a, b})
 		c.blocks.by[0].user, c.blocks.by[1].user = a, b
-		c.marks = make([]inbox.Mark, len(c.present))
+		c.marks = c.pair[:len(c.present)]
 	}
 	if owner, own := id.OwnUser(); own {
 		c.present = []pim.UserID{owner}
@@ -271,13 +280,13 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 
 // bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
-	const user, setting = 232, 400
+	const user, setting = 240, 400
 	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room() + c.targetBytes
 }
 
 // cost returns how much memory the state takes up, in bytes, about.
 func (c *conversation) cost() int {
-	const itself, sender = 1000, 200
+	const itself, sender = 1060, 200
 	n := itself + c.ids.Others() + c.bulk()
 	for _, a := range c.order {
 		n += sender + a.Memory()

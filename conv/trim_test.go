@@ -70,8 +70,17 @@ func TestTrimmedLogs(t *testing.T) {
 					}
 				}
 				again()
-				if a := send(message(chat, "bob", "and on")); a.Duplicate || a.Seq != 301 {
+				a := send(message(chat, "bob", "and on"))
+				if a.Duplicate || a.Seq != 301 {
 					t.Errorf("the next message: %+v", a)
+				}
+				for u, mark := range map[pim.UserID]inbox.Mark{
+					"alice": {Own: 300, OwnCount: counted}, "bob": {Own: 301, OwnCount: counted + 1},
+				} {
+					want := inbox.Line{Newest: 301, Count: counted + 1, Time: a.Server - a.Ahead, Mark: mark}
+					if line, _, err := inbox.New(st).Line(ctx, u, chat); err != nil || line != want {
+						t.Errorf("the line of %s is %+v, %v; want %+v", u, line, err, want)
+					}
 				}
 				again()
 				if a := send(message(chat, "alice", "and on")); a.Duplicate || a.Seq != 302 {

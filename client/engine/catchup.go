@@ -220,9 +220,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 func (e *Engine) giveUp(c *conversation) {
 	e.conversations.clearAhead(c)
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
-	if c.own > c.known {
-		c.own, c.ownUpTo = 0, 0
-	}
+	e.fetches.seekOwn(c)
 	e.conversations.setTarget(c, 0)
 	e.touch(c)
 	if e.jobOf(c) != noJob { // a hole below it
