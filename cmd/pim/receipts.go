@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/client"
 )
 
 type receiptsCmd struct {
@@ -70,7 +69,7 @@ func (c *receiptsCmd) newest(ctx context.Context, ses *session, conv pim.Convers
 		return err
 	}
 	if _, _, direct := conv.DirectUsers(); direct {
-		return c.print(w, directReceipt{r.Delivered, r.Read, r.ReadAt}, "delivered: #%d\nread: %s", r.Delivered, readUpTo(&r))
+		return c.print(w, directReceipt{r.Delivered, r.Read, r.ReadAt}, "delivered: %s\nread: %s", upTo(r.Delivered, 0), upTo(r.Read, r.ReadAt))
 	}
 	for _, m := range r.Messages {
 		if err := c.print(w, groupReceipt(m), "#%d: read by %d of %d", m.Seq, m.Read, m.Members); err != nil {
@@ -80,11 +79,15 @@ func (c *receiptsCmd) newest(ctx context.Context, ses *session, conv pim.Convers
 	return nil
 }
 
-func readUpTo(r *client.Receipts) string {
-	if r.Read == 0 {
+// upTo says how far the other has come, and when, if that is known.
+func upTo(seq pim.Seq, at pim.Millis) string {
+	switch {
+	case seq == 0:
 		return "nothing"
+	case at == 0:
+		return fmt.Sprintf("#%d", seq)
 	}
-	return fmt.Sprintf("#%d at %s", r.Read, r.ReadAt.Time().Local().Format(time.DateTime))
+	return fmt.Sprintf("#%d at %s", seq, at.Time().Local().Format(time.DateTime))
 }
 
 // readers prints who has read the message at c.Seq, and who has not.
