@@ -5,3 +5,6 @@ func (x *Inbox) FoldAll() { x.foldAbove, x.fewLines = 0, 1 }
 
 // FoldAbove is the number of acknowledged lines above which a sync folds.
 const FoldAbove = foldAbove
+
+// Restless makes x read an audience again at once.
+func (x *Inbox) Restless() { x.audienceRest = 0 }

@@ -13,10 +13,15 @@ type Inbox struct {
 	store     store.Store
 	foldAbove int // the constant foldAbove, except in tests
 	fewLines  int // the constant fewLines, except in tests
+
+	audiences    audiences
+	audienceRest int // the constant audienceRest, except in tests
 }
 
 // New returns an Inbox over s.
-func New(s store.Store) *Inbox { return &Inbox{store: s, foldAbove: foldAbove, fewLines: fewLines} }
+func New(s store.Store) *Inbox {
+	return &Inbox{store: s, foldAbove: foldAbove, fewLines: fewLines, audienceRest: audienceRest}
+}
 
 // PullRequest asks for a page of one conversation, see PIMPullReq.
 type PullRequest struct {

@@ -1,7 +1,9 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -90,16 +92,19 @@ func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptReques
 	if req.Readers && len(messages) == 0 {
 		return Receipts{}, pim.Errorf(pim.KindNotFound, "%s has no message at seq %d", req.Conversation, req.From)
 	}
-	a, err := x.audienceOf(ctx, req.Conversation, req.Later)
+	if len(messages) == 0 {
+		return Receipts{}, nil
+	}
+	a, err := x.audiences.share(ctx, req.Conversation, x.audienceRest, func() (audience, error) {
+		return x.audienceOf(ctx, req.Conversation, req.Later)
+	})
 	var r Receipts
 	switch {
 	case err != nil:
 	case req.Readers:
 		r.Readers, r.Next = a.readers(messages[0], req.After)
 	default:
-		for _, m := range messages {
-			r.Messages = append(r.Messages, a.receipt(m))
-		}
+		r.Messages = a.receipts(messages)
 	}
 	return r, err
 }
@@ -310,18 +315,48 @@ func (x *Inbox) listed(ctx context.Context, c pim.ConversationID, some []*listen
 // hears reports whether m is for l.
 func (l *listener) hears(m sentMessage) bool { return l.user != m.sender && l.Reads(m.seq) }
 
-// receipt returns the receipt of m.
-func (a audience) receipt(m sentMessage) Receipt {
-	r := Receipt{Seq: m.seq}
+// receipts returns the receipts of messages, which ascend by seq. It looks at each listener once,
+// however many messages there are.
+func (a audience) receipts(messages []sentMessage) []Receipt {
+	// first returns the place of the first message from seq on.
+	first := func(seq pim.Seq) int {
+		i, _ := slices.BinarySearchFunc(messages, seq, func(m sentMessage, seq pim.Seq) int { return cmp.Compare(m.seq, seq) })
+		return i
+	}
+	// more[i] is how many more hear, or have read, message i than the one before.
+	more := make([]struct{ members, read int }, len(messages)+1)
 	for i := range a {
-		if l := &a[i]; l.hears(m) {
-			r.Members++
-			if l.read >= m.seq {
-				r.Read++
+		l := &a[i]
+		read := first(l.read + 1)
+		for _, p := range l.Periods {
+			from, to := first(p.From), len(messages)
+			if p.To != 0 {
+				to = first(p.To + 1)
+			}
+			more[from].members++
+			more[to].members--
+			if read > from {
+				more[from].read++
+				more[min(read, to)].read--
 			}
 		}
 	}
-	return r
+	receipts := make([]Receipt, len(messages))
+	members, read := 0, 0
+	for i, m := range messages {
+		members += more[i].members
+		read += more[i].read
+		r := Receipt{Seq: m.seq, Read: read, Members: members}
+		at, found := slices.BinarySearchFunc(a, m.sender, func(l listener, u pim.UserID) int { return cmp.Compare(l.user, u) })
+		if found && a[at].Reads(m.seq) {
+			r.Members--
+			if a[at].read >= m.seq {
+				r.Read--
+			}
+		}
+		receipts[i] = r
+	}
+	return receipts
 }
 
 // readers returns a page of those whom m is for, behind after.

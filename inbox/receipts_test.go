@@ -62,35 +62,80 @@ func crowd(t testing.TB, s store.Store, c pim.ConversationID, n int) {
 	fillMessages(t, s, c, 60, "m00000")
 }
 
+// old makes the group c as crowd does, and lets time pass: all lines are folded, every member has
+// left and come back seven times, and ten times as many have left for good.
+func old(t testing.TB, s store.Store, c pim.ConversationID, n int) {
+	t.Helper()
+	crowd(t, s, c, n)
+	var often inbox.Membership
+	for i := range pim.Seq(7) {
+		often.Join(1 + 2*i)
+		often.Leave(2 + 2*i)
+	}
+	gone := inbox.Membership{Periods: []inbox.Period{{From: 1, To: 40}}}
+	often.Join(15)
+	var w store.Write
+	for i := range 11 * n {
+		u, m := pim.UserID(fmt.Sprintf("m%05d", i)), &gone
+		if i < n {
+			m = &often
+			fresh := inbox.Line{Newest: 60, Count: 60}.Cell(c)
+			line := fresh
+			fresh.Value = nil
+			w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Lines(u), Cell: line},
+				store.CellWrite{Partition: inbox.Fresh(u), Cell: fresh, Forget: true})
+		} else {
+			w.Cells = append(w.Cells,
+				store.CellWrite{Partition: inbox.Reads(c), Cell: inbox.ReadCell(u, 30, 1)},
+				store.CellWrite{Partition: inbox.Reads(c), Cell: inbox.ReceiptsCell(u, 0, false)})
+		}
+		w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Members(c), Cell: store.Cell{Key: string(u), Version: 14, Value: m.Value()}})
+		if len(w.Cells) > 1000 || i == 11*n-1 {
+			written(t, s, w)
+			w.Cells = nil
+		}
+	}
+}
+
 // What a screen of 50 messages costs: at most 4 KiB, and of CPU what ns/op says. Nobody else works
 // meanwhile, so that is all that it costs.
 func BenchmarkReceipts(b *testing.B) {
 	for _, n := range []int{2, 200, 2000} {
-		b.Run(fmt.Sprint(n, " members"), func(b *testing.B) {
-			s := openQuietly(b, b.TempDir())
-			defer s.Close()
-			c := pim.ConversationID("g:crowd")
-			crowd(b, s, c, n)
-			x := inbox.New(s)
-			req := inbox.ReceiptRequest{Conversation: c, From: 11, To: 60}
-			b.Run("first", func(b *testing.B) { // nobody is known to give receipts; what is found is not kept
-				later := req
-				later.Later = func(func(context.Context)) {}
-				for b.Loop() {
-					screen(b, x, later, n)
-				}
-			})
-			screen(b, x, req, n)
-			b.Run("then", func(b *testing.B) {
-				b.ReportAllocs()
-				size := 0
-				for b.Loop() {
-					size = screen(b, x, req, n)
-				}
-				b.ReportMetric(float64(size), "B/answer")
-			})
-		})
+		b.Run(fmt.Sprint(n, " members"), func(b *testing.B) { benchmarkReceipts(b, n, crowd) })
 	}
+	b.Run("2000 members, and 20000 who left", func(b *testing.B) { benchmarkReceipts(b, 2000, old) })
+}
+
+func benchmarkReceipts(b *testing.B, n int, fill func(testing.TB, store.Store, pim.ConversationID, int)) {
+	s := openQuietly(b, b.TempDir())
+	defer s.Close()
+	c := pim.ConversationID("g:crowd")
+	fill(b, s, c, n)
+	x := inbox.New(s)
+	x.Restless()
+	req := inbox.ReceiptRequest{Conversation: c, From: 11, To: 60}
+	var learned func(context.Context)
+	b.Run("first", func(b *testing.B) { // nobody is known to give receipts; what is found is not kept
+		later := req
+		later.Later = func(write func(context.Context)) { learned = write }
+		for b.Loop() {
+			screen(b, x, later, n)
+		}
+	})
+	screen(b, x, req, n)
+	b.Run("then", func(b *testing.B) {
+		b.ReportAllocs()
+		size := 0
+		for b.Loop() {
+			size = screen(b, x, req, n)
+		}
+		b.ReportMetric(float64(size), "B/answer")
+	})
+	b.Run("learned", func(b *testing.B) { // the write of what was found
+		for b.Loop() {
+			learned(b.Context())
+		}
+	})
 }
 
 // screen asks for a screen, and returns how many bytes the answer has on the wire.
