@@ -113,7 +113,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	case refill:
 		p.settled = e.fillHole(c, entries, from, to) || p.settled
 	case refold:
-		e.refolded(p, from, to, m.Done)
+		p.settled = e.refolded(c, from, to) || p.settled
 	default:
 		e.advance(p, entries, from, to)
 	}

@@ -42,6 +42,7 @@ type conversation struct {
 	holes   holes      // what is missing below known
 	folded  pim.Seq    // nothing in the stored folds is newer
 	stale   pim.Seq    // folds up to here may lack something; 0: none does
+	fresh   pim.Seq    // those up to here were pulled again, by this process
 	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 

@@ -92,19 +92,15 @@ func (cs *conversations) setHoles(c *conversation, hs holes) {
 	}
 }
 
-// setStale notes that the folds of c up to the seq to may lack something; 0: none does. Those
-// of messages in holes come with the messages.
+// setStale notes that the folds of c up to the seq to may lack something; 0: none does.
 func (cs *conversations) setStale(c *conversation, to pim.Seq) {
-	for h, ok := c.holes.below(to + 1); ok && to > 0 && h.To == to; h, ok = c.holes.below(to + 1) {
-		to = h.From - 1
-	}
 	switch {
 	case to != 0 && c.stale == 0:
 		cs.stale++
 	case to == 0 && c.stale != 0:
 		cs.stale--
 	}
-	c.stale = to
+	c.stale, c.fresh = to, 0
 }
 
 // keepAhead keeps entry until the gap before it is closed, if there is room.

@@ -38,17 +38,17 @@ func (e *Engine) merge(c *conversation, folds []pim.Fold) {
 	}
 }
 
-// refolded takes one frame of a page of folds, which were merged. The frames of a page ascend.
-func (e *Engine) refolded(p *pull, from, to pim.Seq, done bool) {
-	c := p.c
-	if p.least == 0 && from <= to {
-		p.least = from
+// refolded takes one frame of a page of folds, which were merged, and reports whether it goes on
+// with what is stale.
+func (e *Engine) refolded(c *conversation, from, to pim.Seq) bool {
+	if from > to || from > c.fresh+1 || to <= c.fresh {
+		return false
 	}
-	if done && p.least != 0 && p.least <= c.stale && to >= c.stale {
-		e.conversations.setStale(c, p.least-1)
+	if c.fresh = to; c.fresh >= c.stale {
+		e.conversations.setStale(c, 0)
 		e.touch(c)
-		p.settled = true
 	}
+	return true
 }
 
 // foldsBack takes back the folds of c to the seq to, with its entries. A fold that had anything

@@ -23,7 +23,7 @@ const (
 	leap        // the newest page of a gap that is jumped
 	refill      // the top of a hole
 	compare     // the server's entries in a window of the store's, see check
-	refold      // the folds of the topmost messages whose folds may lack something
+	refold      // the folds that may lack something, upwards
 )
 
 // Ranks of pulls: a lower rank goes first.
@@ -57,7 +57,6 @@ type pull struct {
 	from    pim.Seq // c.known+1 when the pull was made
 	seen    pim.Seq // c.newest when the pull was made
 	settled bool    // refill: some of the hole was filled; refold: some folds are complete
-	least   pim.Seq // refold: the answer covers the seqs from here on; 0: none yet
 }
 
 // most returns how many entries are pulled at once.
@@ -139,8 +138,7 @@ func (p *pull) message(page, most uint32) *wirepb.PIMPullReq {
 		first, last := c.doubt.ask()
 		req.From, req.To, req.NewestFirst = uint64(first), uint64(last), true
 	case refold:
-		h, _ := c.holes.below(c.stale)
-		req.From, req.To, req.NewestFirst, req.Changes, req.Limit = uint64(h.To+1), uint64(c.stale), true, true, most
+		req.From, req.To, req.Changes, req.Limit = uint64(c.fresh+1), uint64(c.stale), true, most
 	case leap:
 		req.NewestFirst = true
 		fallthrough
