@@ -95,7 +95,7 @@ type Info struct {
 }
 
 // Text returns the text that Last shows, see content.Preview.
-func (i *Info) Text() string { return textOf(&i.Last, i.LastCut) }
+func (i *Info) Text() string { return textOf(i.Last.Payload, i.LastCut) }
 
 // Info returns what this device knows of the conversation. If the device has not heard
 // of the conversation, Newest is 0.

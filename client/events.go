@@ -2,13 +2,14 @@ package client
 
 import "github.com/pim-im/pim/client/engine"
 
-// Event is what Client.Events hands over: an EntryEvent, SendEvent,
+// Event is what Client.Events hands over: an EntryEvent, ChangedEvent, SendEvent,
 // SettingEvent, ListEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event = engine.Event
 
 // The events; see package engine for what each promises.
 type (
 	EntryEvent   = engine.EntryEvent
+	ChangedEvent = engine.ChangedEvent
 	SendEvent    = engine.SendEvent
 	SettingEvent = engine.SettingEvent
 	ListEvent    = engine.ListEvent

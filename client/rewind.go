@@ -44,11 +44,17 @@ func (c *Client) reload(v *View) {
 		c.breakDown(err)
 		return
 	}
+	folds, err := c.foldsOf(context.WithoutCancel(c.ctx), v.conv, page)
+	if err != nil {
+		c.breakDown(err)
+		return
+	}
 	v.skipped = c.loop.engine.Skipped(v.conv, endSeq)
 	all := len(page) < n && v.skipped == 0
 	page = slices.DeleteFunc(page, func(e pim.Entry) bool { return e.Seq <= v.skipped })
 	v.take(func(t *timeline) bool {
-		t.entries, t.made = nil, nil
+		t.entries, t.made, t.folds = nil, nil, nil
+		t.fold(folds)
 		t.prepend(page, all)
 		return true
 	})

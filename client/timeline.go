@@ -12,8 +12,10 @@ import (
 // their places, and after them the messages in the outbox, in the outbox's order. It is
 // not safe for concurrent use.
 type timeline struct {
-	floor   *pim.Place  // entries displayed before it are not held; nil: all are
-	entries []pim.Entry // by place
+	floor   *pim.Place           // entries displayed before it are not held; nil: all are
+	entries []pim.Entry          // by place
+	folds   map[pim.Seq]pim.Fold // as stored, of those of entries to which others refer
+	user    pim.UserID           // of this device
 	pending []engine.Pending
 	made    map[pim.Seq]pim.Place // places of entries that sent made up, until insert sees the entry itself
 }
@@ -79,8 +81,15 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 	e := pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
 		ClientID: id, Local: p.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Members: p.Members, Payload: p.Payload,
+		Refers: p.Refers, Reaction: p.Reaction, Removed: p.Removed,
 	}
 	t.insert(e)
+	if part, ok := pim.FoldOf(&e); ok { // the stored fold may follow later
+		f := t.folds[e.Refers]
+		f.Target = e.Refers
+		f.Merge(&part)
+		t.fold([]pim.Fold{f})
+	}
 	if t.made == nil {
 		t.made = make(map[pim.Seq]pim.Place)
 	}
@@ -104,9 +113,14 @@ func (t *timeline) prepend(page []pim.Entry, all bool) {
 func (t *timeline) items() []Message {
 	list := make([]Message, 0, len(t.entries)+len(t.pending))
 	for _, e := range t.entries {
-		list = append(list, Message{Entry: e, State: Delivered})
+		if !refers(e.Kind) {
+			list = append(list, Message{Entry: e, State: Delivered, Fold: t.withPending(e.Seq, t.folds[e.Seq]), user: t.user})
+		}
 	}
 	for _, p := range t.pending {
+		if refers(p.Kind) {
+			continue
+		}
 		list = append(list, Message{
 			Entry: pim.Entry{
 				Conversation: p.Conversation, Kind: p.Kind, ClientID: p.ID, Local: cmp.Or(p.Local, p.Queued),

@@ -16,21 +16,27 @@ type Message struct {
 	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender
 	State SendState  // Delivered: the entry is in the log
 	Err   *pim.Error // why it waits or has failed
+	// Fold is what other entries have made of the message, those of this device in the outbox
+	// included: they count as the last.
+	Fold pim.Fold
+
+	user pim.UserID // of this device
 }
 
-// Text returns the text that the message shows, see content.Preview.
-func (m *Message) Text() string { return textOf(&m.Entry, false) }
+// Text returns the text that the message shows, see content.Preview. It is that of the last
+// edit, and empty if the message was recalled.
+func (m *Message) Text() string { return textOf(m.Payload(), false) }
 
-// Content returns what the message says; errors are those of content.Parse.
-func (m *Message) Content() (content.Content, error) { return content.Parse(m.Entry.Payload) }
+// Content returns what the message says now; errors are those of content.Parse.
+func (m *Message) Content() (content.Content, error) { return content.Parse(m.Payload()) }
 
-// textOf returns the text of e's payload. A payload that is neither text nor an envelope
+// textOf returns the text of payload. A payload that is neither text nor an envelope
 // is returned as it is.
-func textOf(e *pim.Entry, cut bool) string {
-	if !content.IsEnvelope(e.Payload) {
-		return string(e.Payload)
+func textOf(payload []byte, cut bool) string {
+	if !content.IsEnvelope(payload) {
+		return string(payload)
 	}
-	text, _ := content.Preview(e.Payload, cut)
+	text, _ := content.Preview(payload, cut)
 	return text
 }
 
@@ -38,7 +44,8 @@ func textOf(e *pim.Entry, cut bool) string {
 func (m *Message) Pending() bool { return m.State != Delivered }
 
 // View is a live, ordered window on the end of a conversation: its newest entries in
-// display order, and after them the messages in the outbox with their states. Nothing in
+// display order, and after them the messages in the outbox with their states. An edit, a
+// recall, a reaction or a pin is no line: it changes that of its message. Nothing in
 // it ever changes places, except that a message takes its final place when it is
 // delivered; entries may appear in between. A View grows with the entries that come in,
 // and with Older. If a gap is left to scrolling (Options.LazyGap), the View begins anew
@@ -70,6 +77,12 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 			return err
 		}
 		v.skipped = c.client.loop.engine.Skipped(c.id, endSeq)
+		folds, err := c.client.foldsOf(ctx, c.id, page)
+		if err != nil {
+			return err
+		}
+		v.line.user = c.client.loop.engine.User()
+		v.line.fold(folds)
 		all := len(page) < n && v.skipped == 0
 		page = slices.DeleteFunc(page, func(e pim.Entry) bool { return e.Seq <= v.skipped })
 		v.line.prepend(page, all)
@@ -123,8 +136,13 @@ func (v *View) Older(ctx context.Context, n int) (more bool, err error) {
 			if missing = v.client.loop.engine.Missing(v.conv, least, seq-1); missing {
 				return nil
 			}
+			folds, err := v.client.foldsOf(ctx, v.conv, page)
+			if err != nil {
+				return err
+			}
 			more = len(page) == n
 			v.take(func(t *timeline) bool {
+				t.fold(folds)
 				t.prepend(page, !more)
 				return len(page) > 0
 			})
@@ -200,6 +218,15 @@ func (c *Client) show(ev Event) {
 			if ev.Entry.Conversation == v.conv {
 				v.take(func(t *timeline) bool { return c.showEntry(v, t, ev) })
 			}
+		case StateEvent:
+			v.take(func(t *timeline) bool {
+				t.user = c.loop.engine.User()
+				return false
+			})
+		case ChangedEvent:
+			if ev.Conversation == v.conv {
+				c.showChange(v, ev)
+			}
 		case RewoundEvent:
 			if ev.Conversation == v.conv {
 				c.reload(v)
@@ -233,6 +260,8 @@ func (c *Client) showSend(t *timeline, ev SendEvent) bool {
 	if ok {
 		p.State, p.Err = ev.State, ev.Err // as of this event; later ones may follow
 		t.put(p)
+	} else if ev.State == Failed { // what refers to a message leaves the outbox
+		return t.drop(ev.ID)
 	}
 	return ok
 }

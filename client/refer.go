@@ -1,0 +1,166 @@
+package client
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pim-im/pim"
+)
+
+// What these methods queue refers to the message at seq in conv. It is sent like a message,
+// offline too, and displayed at once: Views show the message as it will be. If the server
+// refuses it, Sending.Wait says why, it leaves the outbox, and the message is displayed as
+// before. Errors: those of Send.
+
+// Edit queues that the message has another payload. Only the sender of the message can edit it,
+// and the server may allow that for a time only.
+func (c *Client) Edit(ctx context.Context, conv pim.ConversationID, seq pim.Seq, payload []byte) (*Sending, error) {
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryEdit, Refers: seq, Payload: slices.Clone(payload)})
+}
+
+// Recall queues that the message is taken back, by its sender or by the owner of the group.
+// Its payload leaves the server and all devices.
+func (c *Client) Recall(ctx context.Context, conv pim.ConversationID, seq pim.Seq) (*Sending, error) {
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryRecall, Refers: seq})
+}
+
+// React queues that the user reacts to the message with text, mostly an emoji
+// (pim.ValidateReaction); or takes that reaction back, if on is false.
+func (c *Client) React(ctx context.Context, conv pim.ConversationID, seq pim.Seq, text string, on bool) (*Sending, error) {
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryReaction, Refers: seq, Reaction: text, Removed: !on})
+}
+
+// PinMessage queues that the message is pinned for all, or no longer.
+func (c *Client) PinMessage(ctx context.Context, conv pim.ConversationID, seq pim.Seq, on bool) (*Sending, error) {
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryPin, Refers: seq, Removed: !on})
+}
+
+func (c *Client) refer(ctx context.Context, m Outgoing) (*Sending, error) {
+	if err := m.Conversation.Validate(); err != nil {
+		return nil, err
+	}
+	return c.send(ctx, m)
+}
+
+// Edit queues that the message at seq has another payload, see Client.Edit.
+func (c *Conversation) Edit(ctx context.Context, seq pim.Seq, payload []byte) (*Sending, error) {
+	return c.client.Edit(ctx, c.id, seq, payload)
+}
+
+// Recall queues that the message at seq is taken back, see Client.Recall.
+func (c *Conversation) Recall(ctx context.Context, seq pim.Seq) (*Sending, error) {
+	return c.client.Recall(ctx, c.id, seq)
+}
+
+// React queues a reaction to the message at seq, or its end, see Client.React.
+func (c *Conversation) React(ctx context.Context, seq pim.Seq, text string, on bool) (*Sending, error) {
+	return c.client.React(ctx, c.id, seq, text, on)
+}
+
+// PinMessage queues that the message at seq is pinned for all, or no longer.
+func (c *Conversation) PinMessage(ctx context.Context, seq pim.Seq, on bool) (*Sending, error) {
+	return c.client.PinMessage(ctx, c.id, seq, on)
+}
+
+// Reactions are those of all users with one text.
+type Reactions struct {
+	Text  string
+	Users []pim.UserID // ascending
+	Mine  bool         // one of them is the user of this device
+}
+
+// Edited reports whether the message was edited.
+func (m *Message) Edited() bool { return m.Fold.Edit.Seq != 0 }
+
+// Recalled reports whether the message was recalled: nothing of it is displayed. Fold.Recall
+// says by whom.
+func (m *Message) Recalled() bool { return m.Fold.Recalled() }
+
+// Pinned reports whether the message is pinned for all.
+func (m *Message) Pinned() bool { return m.Fold.Pinned() }
+
+// Payload returns the payload that is displayed: that of the last edit, if there was one; nil if
+// the message was recalled.
+func (m *Message) Payload() []byte {
+	switch {
+	case m.Recalled():
+		return nil
+	case m.Edited():
+		return m.Fold.Edit.Payload
+	}
+	return m.Entry.Payload
+}
+
+// Reactions returns the reactions to the message, ascending by text.
+func (m *Message) Reactions() (all []Reactions) {
+	for _, r := range m.Fold.InForce() {
+		if n := len(all); n == 0 || all[n-1].Text != r.Text {
+			all = append(all, Reactions{Text: r.Text})
+		}
+		last := &all[len(all)-1]
+		last.Users = append(last.Users, r.User)
+		last.Mine = last.Mine || r.User == m.user
+	}
+	return all
+}
+
+// pendingSeq is above the seq of every entry: what this device has sent and the server has not
+// answered is displayed as if it were the last.
+const pendingSeq = endSeq
+
+// refers reports whether e is part of another message's display, and no line of its own.
+func refers(kind pim.EntryKind) bool { return kind >= pim.EntryEdit && kind <= pim.EntryPin }
+
+// withPending returns f, the stored fold of the message at seq, with what the outbox says of it.
+func (t *timeline) withPending(seq pim.Seq, f pim.Fold) pim.Fold {
+	f.Target = seq
+	for i := range t.pending {
+		p := &t.pending[i]
+		if p.Refers != seq || p.State == Failed {
+			continue
+		}
+		part, ok := pim.FoldOf(&pim.Entry{
+			Seq: pendingSeq + pim.Seq(p.Number), Kind: p.Kind, Sender: t.user, Local: p.Local, Server: p.Queued,
+			Payload: p.Payload, Refers: p.Refers, Reaction: p.Reaction, Removed: p.Removed,
+		})
+		if ok {
+			f.Merge(&part)
+		}
+	}
+	return f
+}
+
+// fold puts the folds of a stretch of messages in place of what is held of them.
+func (t *timeline) fold(folds []pim.Fold) {
+	if t.folds == nil {
+		t.folds = make(map[pim.Seq]pim.Fold)
+	}
+	for _, f := range folds {
+		t.folds[f.Target] = f
+	}
+}
+
+// foldsOf reads the folds of the messages of a page of conv.
+func (c *Client) foldsOf(ctx context.Context, conv pim.ConversationID, page []pim.Entry) ([]pim.Fold, error) {
+	if len(page) == 0 {
+		return nil, nil
+	}
+	from, to := page[0].Seq, page[0].Seq
+	for i := range page {
+		from, to = min(from, page[i].Seq), max(to, page[i].Seq)
+	}
+	return c.store.Folds(ctx, conv, from, to)
+}
+
+// showChange brings v up to date with a fold that has changed.
+func (c *Client) showChange(v *View, ev ChangedEvent) {
+	folds, err := c.store.Folds(context.WithoutCancel(c.ctx), v.conv, ev.Seq, ev.Seq)
+	if err != nil {
+		c.breakDown(err)
+		return
+	}
+	v.take(func(t *timeline) bool {
+		t.fold(folds)
+		return len(folds) > 0
+	})
+}
