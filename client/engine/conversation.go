@@ -223,7 +223,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	switch entry.Kind {
 	case pim.EntryCreate, pim.EntryJoin:
 		if slices.Contains(entry.Members, e.meta.User) {
-			if c.left { // what others did meanwhile to the messages of before was not told
+			if c.left { // what was recalled meanwhile was not told
 				e.conversations.setStale(c, entry.Seq-1)
 				e.wantPull(c)
 			}
