@@ -15,18 +15,22 @@ import (
 type grammar struct {
 	Config configFile `name:"config" env:"PIM_CONFIG" placeholder:"FILE" help:"JSON file with settings: one object, its keys the flags' names without dashes in front."`
 
-	Serve    serveCmd    `cmd:"" help:"Start a server."`
-	Restore  restoreCmd  `cmd:"" help:"Say that the data directory was put back from a backup; before the server is started on it."`
-	Token    tokenCmd    `cmd:"" help:"Print a token that lets a user in."`
-	Send     sendCmd     `cmd:"" help:"Send messages and wait until they are stored."`
-	Tail     tailCmd     `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
-	Chat     chatCmd     `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
-	Group    groupCmd    `cmd:"" help:"Create groups; join and leave them."`
-	Receipts receiptsCmd `cmd:"" help:"Print who has read what; or switch receipts on or off."`
-	Replay   replayCmd   `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
-	Bench    benchCmd    `cmd:"" help:"Measure a running server."`
-	Relay    relayCmd    `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`
-	Version  versionCmd  `cmd:"" help:"Print the versions of program, protocol and Go."`
+	Serve      serveCmd      `cmd:"" help:"Start a server."`
+	Restore    restoreCmd    `cmd:"" help:"Say that the data directory was put back from a backup; before the server is started on it."`
+	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
+	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
+	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
+	Chat       chatCmd       `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
+	Group      groupCmd      `cmd:"" help:"Create groups; join and leave them."`
+	Edit       editCmd       `cmd:"" help:"Replace the text of a message."`
+	Recall     recallCmd     `cmd:"" help:"Take a message back."`
+	React      reactCmd      `cmd:"" help:"React to a message, or take that back."`
+	PinMessage pinMessageCmd `cmd:"" name:"pin-message" help:"Pin a message for all, or end that."`
+	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off."`
+	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
+	Bench      benchCmd      `cmd:"" help:"Measure a running server."`
+	Relay      relayCmd      `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`
+	Version    versionCmd    `cmd:"" help:"Print the versions of program, protocol and Go."`
 }
 
 const description = `A self-hosted instant-messaging system: a message that was acknowledged is never lost, never doubled, and shown in the same order on every device.

@@ -432,3 +432,36 @@ func TestReceipts(t *testing.T) {
 	receipts("", "--as", "bob", "--switch", "on")
 	receipts(`{"seq":2,"read":1,"members":2}`+"\n"+`{"seq":3,"read":0,"members":2}`, "--as", "bob", "--json")
 }
+
+// Each of these is an entry, which tail shows.
+func TestReferring(t *testing.T) {
+	n := serve(t)
+	chat := func(command, as string, args ...string) {
+		t.Helper()
+		n.ok("", append([]string{command, "--as", as, "--conversation", "d:alice:bob"}, args...)...)
+	}
+	chat("send", "alice", "lnch")
+	chat("send", "alice", "oops")
+	chat("edit", "alice", "1", "lunch", "at", "noon?")
+	chat("recall", "alice", "2")
+	chat("react", "bob", "1", "+1")
+	chat("react", "bob", "1", "+1", "--remove")
+	chat("pin-message", "bob", "1")
+	chat("pin-message", "alice", "1", "--remove")
+	n.refuses("", 4, "edit", "--as", "bob", "--with", "alice", "1", "mine")
+	n.refuses("", 4, "recall", "--as", "alice", "--with", "bob", "99")
+	want := []string{
+		"alice: lnch", "alice: (recalled)", "* alice edited 1: lunch at noon?", "* alice recalled 2",
+		"* bob reacted to 1: +1", "* bob took back +1 from 1", "* bob pinned 1", "* alice unpinned 1",
+	}
+	got := n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow")
+	for i, line := range want {
+		if i >= len(got) || !strings.HasSuffix(got[i], "  "+line) {
+			t.Fatalf("tail printed\n%s\nwant line %d to end with %q", strings.Join(got, "\n"), i+1, line)
+		}
+	}
+	last := n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow", "--json", "--from", "8")[0]
+	if !strings.Contains(last, `"kind":"pin","refers":1,"removed":true`) {
+		t.Errorf("tail --json printed %s", last)
+	}
+}

@@ -20,7 +20,11 @@ type entryJSON struct {
 	AheadMS         pim.Millis         `json:"ahead_ms,omitempty"` // how far server_ms is ahead of the writer's clock
 	Kind            string             `json:"kind"`
 	contentJSON
-	Members []pim.UserID `json:"members,omitempty"` // whom a create, join or leave is about
+	Members  []pim.UserID `json:"members,omitempty"`  // whom a create, join or leave is about
+	Refers   pim.Seq      `json:"refers,omitempty"`   // the message that an edit, recall, reaction or pin is about
+	Reaction string       `json:"reaction,omitempty"` // of a reaction
+	Removed  bool         `json:"removed,omitempty"`  // of a reaction or pin: it was taken back
+	Erased   bool         `json:"erased,omitempty"`   // a recall has erased what it said
 }
 
 // contentJSON is a payload for scripts. The names are stable.
@@ -80,11 +84,12 @@ func jsonOf(e *pim.Entry) entryJSON {
 		Conversation: e.Conversation, Seq: e.Seq, Anchor: e.Anchor,
 		Sender: e.Sender, Device: e.Device, ClientMessageID: e.ClientID.String(),
 		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members,
+		Refers: e.Refers, Reaction: e.Reaction, Removed: e.Removed, Erased: e.Erased,
 	}
 	switch {
 	case e.Kind == pim.EntryCommand: // it is protobuf, even where it is valid UTF-8
 		j.Payload = e.Payload
-	case e.Kind == pim.EntryMessage || len(e.Payload) > 0:
+	case e.Kind == pim.EntryMessage && !e.Erased || len(e.Payload) > 0:
 		j.contentJSON = contentOf(e.Payload)
 	}
 	return j

@@ -22,6 +22,9 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 	who := name(e.Sender)
 	switch e.Kind {
 	case pim.EntryMessage:
+		if e.Erased {
+			return who + ": (recalled)"
+		}
 		text, _ := content.Preview(e.Payload, false)
 		if text == "" && len(e.Payload) > 0 {
 			return fmt.Sprintf("%s: (%d bytes that are not text)", who, len(e.Payload))
@@ -33,10 +36,32 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return membership(e, "joined", "added", name)
 	case pim.EntryLeave:
 		return membership(e, "left", "removed", name)
+	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
+		return referring(e, who)
 	case pim.EntryCommand:
 		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
+}
+
+// referring says what e does to the message that it refers to.
+func referring(e *pim.Entry, who string) string {
+	switch {
+	case e.Kind == pim.EntryEdit && e.Erased:
+		return fmt.Sprintf("* %s edited %d: (recalled)", who, e.Refers)
+	case e.Kind == pim.EntryEdit:
+		text, _ := content.Preview(e.Payload, false)
+		return fmt.Sprintf("* %s edited %d: %s", who, e.Refers, Printable(text))
+	case e.Kind == pim.EntryRecall:
+		return fmt.Sprintf("* %s recalled %d", who, e.Refers)
+	case e.Kind == pim.EntryReaction && e.Removed:
+		return fmt.Sprintf("* %s took back %s from %d", who, Printable(e.Reaction), e.Refers)
+	case e.Kind == pim.EntryReaction:
+		return fmt.Sprintf("* %s reacted to %d: %s", who, e.Refers, Printable(e.Reaction))
+	case e.Removed:
+		return fmt.Sprintf("* %s unpinned %d", who, e.Refers)
+	}
+	return fmt.Sprintf("* %s pinned %d", who, e.Refers)
 }
 
 // About says, for people and in one line, which message e answers or forwards; "" if it
