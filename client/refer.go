@@ -82,10 +82,7 @@ func (m *Message) Pinned() bool { return m.Fold.Pinned() }
 // Payload returns the payload that is displayed: that of the last edit, if there was one; nil if
 // the message was recalled.
 func (m *Message) Payload() []byte {
-	switch {
-	case m.Recalled():
-		return nil
-	case m.Edited():
+	if m.Edited() { // and not recalled
 		return m.Fold.Edit.Payload
 	}
 	return m.Entry.Payload

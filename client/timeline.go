@@ -114,7 +114,11 @@ func (t *timeline) items() []Message {
 	list := make([]Message, 0, len(t.entries)+len(t.pending))
 	for _, e := range t.entries {
 		if !refers(e.Kind) {
-			list = append(list, Message{Entry: e, State: Delivered, Fold: t.withPending(e.Seq, t.folds[e.Seq]), user: t.user})
+			f := t.withPending(e.Seq, t.folds[e.Seq])
+			if f.Recalled() {
+				e.Payload, e.Erased = nil, true
+			}
+			list = append(list, Message{Entry: e, State: Delivered, Fold: f, user: t.user})
 		}
 	}
 	for _, p := range t.pending {

@@ -13,7 +13,7 @@ import (
 
 // Message is one line of a View.
 type Message struct {
-	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender
+	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender; of a recalled one: Erased
 	State SendState  // Delivered: the entry is in the log
 	Err   *pim.Error // why it waits or has failed
 	// Fold is what other entries have made of the message, those of this device in the outbox

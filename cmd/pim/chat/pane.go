@@ -56,7 +56,7 @@ func (m *Model) linesAfter(items []client.Message, id pim.ClientMessageID) int {
 }
 
 // draw returns the lines of items[i]: its day, if it is the first of one, what it answers
-// or forwards, and the message. How many they are does not depend on other items.
+// or forwards, the message, and the reactions to it. How many they are does not depend on other items.
 func (m *Model) draw(items []client.Message, i int) []string {
 	_, width := m.columns()
 	item, at := &items[i], m.at(&items[i])
@@ -81,7 +81,23 @@ func (m *Model) draw(items []client.Message, i int) []string {
 		lines = append(lines, styleOf(item).Styled(head+part))
 		head = indent
 	}
+	if given := reactions(item); given != "" {
+		lines = append(lines, faint.Styled(m.measure().Truncate(indent+"└ "+given, width, "…")))
+	}
 	return lines
+}
+
+// reactions lists the reactions to a message with their numbers, and marks the user's own.
+func reactions(item *client.Message) string {
+	var given []string
+	for _, r := range item.Reactions() {
+		text := fmt.Sprintf("%s %d", Printable(r.Text), len(r.Users))
+		if r.Mine {
+			text += "*"
+		}
+		given = append(given, text)
+	}
+	return strings.Join(given, "  ")
 }
 
 // at returns when a message was stored, or queued.
@@ -111,7 +127,15 @@ func (m *Model) mark(item *client.Message) string {
 }
 
 func (m *Model) text(item *client.Message) string {
-	text := line(&item.Entry, m.name)
+	e := item.Entry
+	e.Payload = item.Payload()
+	text := line(&e, m.name)
+	if item.Edited() {
+		text += " (edited)"
+	}
+	if item.Pinned() {
+		text += " (pinned)"
+	}
 	switch item.State {
 	case client.Delayed:
 		if o := m.outbox[item.Entry.ClientID]; o != nil && !o.retryAt.IsZero() {
