@@ -178,20 +178,51 @@ func (l *live) lookUpTarget(ctx context.Context, s store.Store, r *Request) (*ta
 	return &t, err
 }
 
+// readEach returns the entries at seqs, and nil for those that were trimmed. It keeps the payloads
+// of edits only.
+func readEach(ctx context.Context, s store.Store, id pim.ConversationID, seqs []pim.Seq) (entries []*pim.Entry, err error) {
+	const atOnce = 64 // entries of up to 64 KiB
+	for chunk := range slices.Chunk(seqs, atOnce) {
+		reads := make([]store.Read, len(chunk))
+		for i, seq := range chunk {
+			reads[i] = store.Read{Log: inbox.Entries(id), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame}}
+		}
+		if err := s.Read(ctx, reads); err != nil {
+			return nil, err
+		}
+		for i, seq := range chunk {
+			r := &reads[i]
+			if r.First > seq {
+				entries = append(entries, nil)
+				continue
+			}
+			if len(r.Records) == 0 {
+				return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", id, seq)
+			}
+			e, err := parseEntry(id, r.Records[0], seq)
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, &e)
+		}
+	}
+	return entries, nil
+}
+
 // readTargets reads the entries at seqs, and their folds. Those that were trimmed are nil.
 func readTargets(ctx context.Context, s store.Store, id pim.ConversationID, seqs []pim.Seq) ([]*target, error) {
+	entries, err := readEach(ctx, s, id, seqs)
+	if err != nil {
+		return nil, err
+	}
 	targets := make([]*target, len(seqs))
 	gets := make([]store.Get, len(seqs))
 	for i, seq := range seqs {
 		gets[i] = store.Get{Partition: inbox.Folds(id), Key: inbox.FoldKey(seq)}
-		entries, _, err := readEntries(ctx, s, id, seq, seq)
-		if err == errTrimmed {
+		e := entries[i]
+		if e == nil {
 			continue
 		}
-		if err != nil {
-			return nil, err
-		}
-		e := &entries[0]
 		targets[i] = &target{kind: e.Kind, sender: e.Sender, time: e.Time(), erased: e.Erased}
 		targets[i].fold.Target = seq
 	}
@@ -216,20 +247,14 @@ func readTargets(ctx context.Context, s store.Store, id pim.ConversationID, seqs
 
 // readErasures returns the erasures of the records at seqs that are neither erased nor trimmed.
 func readErasures(ctx context.Context, s store.Store, id pim.ConversationID, seqs []pim.Seq) (erasures []store.Erasure, err error) {
-	for _, seq := range seqs {
-		entries, _, err := readEntries(ctx, s, id, seq, seq)
-		if err == errTrimmed {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if e := &entries[0]; !e.Erased {
+	entries, err := readEach(ctx, s, id, seqs)
+	for _, e := range entries {
+		if e != nil && !e.Erased {
 			e.Payload, e.Erased = nil, true
-			erasures = append(erasures, store.Erasure{Seq: seq, Rest: wire.AppendEntry(nil, e)})
+			erasures = append(erasures, store.Erasure{Seq: e.Seq, Rest: wire.AppendEntry(nil, e)})
 		}
 	}
-	return erasures, nil
+	return erasures, err
 }
 
 // allowRefers returns why r may not change its target t, or nil. t is nil if it does not exist.
