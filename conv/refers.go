@@ -173,8 +173,11 @@ func (l *live) lookUpTarget(ctx context.Context, s store.Store, r *Request) (*ta
 		return known, nil
 	}
 	t := *known
+	seqs := append([]pim.Seq{r.Refers}, t.fold.Edits...)
+	// If another writer has edited the message since the state was read, the append will conflict.
+	seqs = slices.DeleteFunc(seqs, func(seq pim.Seq) bool { return seq > l.last })
 	var err error
-	t.erasures, err = readErasures(ctx, s, l.id, append([]pim.Seq{r.Refers}, t.fold.Edits...))
+	t.erasures, err = readErasures(ctx, s, l.id, seqs)
 	return &t, err
 }
 
