@@ -168,6 +168,8 @@ func (m *Model) events(events []client.Event) []Effect {
 			items = items || ev.Conversation == m.open
 		case client.EntryEvent:
 			list, items = true, items || ev.Entry.Conversation == m.open
+		case client.ChangedEvent:
+			items = items || ev.Conversation == m.open
 		case client.RewoundEvent:
 			list, items = true, items || ev.Conversation == m.open
 		case client.ListEvent:

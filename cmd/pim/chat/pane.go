@@ -81,18 +81,18 @@ func (m *Model) draw(items []client.Message, i int) []string {
 		lines = append(lines, styleOf(item).Styled(head+part))
 		head = indent
 	}
-	if given := reactions(item); given != "" {
+	if given := m.reactions(item); given != "" {
 		lines = append(lines, faint.Styled(m.measure().Truncate(indent+"└ "+given, width, "…")))
 	}
 	return lines
 }
 
 // reactions lists the reactions to a message with their numbers, and marks the user's own.
-func reactions(item *client.Message) string {
+func (m *Model) reactions(item *client.Message) string {
 	var given []string
 	for _, r := range item.Reactions() {
 		text := fmt.Sprintf("%s %d", Printable(r.Text), len(r.Users))
-		if r.Mine {
+		if slices.Contains(r.Users, m.me) {
 			text += "*"
 		}
 		given = append(given, text)

@@ -135,3 +135,20 @@ func TestChosenIsLost(t *testing.T) {
 		t.Errorf("shown is\n%s", d.screen())
 	}
 }
+
+// A message is shown as it is now, with the reactions to it below.
+func TestScreensWithChanges(t *testing.T) {
+	for _, width := range []int{80, 120} {
+		d := newDesk(t, width, 24, Start{Open: bob})
+		d.furnish()
+		items := d.items[bob]
+		items[0].Fold = pim.Fold{Target: 1, Pin: pim.Mark{Seq: 20, By: "bob"}, Reactions: []pim.Reaction{
+			{Text: "+1", User: "alice", Seq: 21}, {Text: "+1", User: "bob", Seq: 22}, {Text: "❤️", User: "bob", Seq: 23},
+		}}
+		items[1].Fold = pim.Fold{Target: 2, Edit: pim.Edit{Seq: 24, By: "alice", Payload: []byte("what it says now")}}
+		items[2].Fold = pim.Fold{Target: 3, Recall: pim.Mark{Seq: 25, By: "bob"}}
+		items[2].Entry.Payload, items[2].Entry.Erased = nil, true
+		d.happens(client.ChangedEvent{Conversation: bob, Seq: 1})
+		d.shows(fmt.Sprintf("changes-%dx24", width))
+	}
+}
