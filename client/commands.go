@@ -73,7 +73,8 @@ func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
 }
 
 // SetReceipts sets whether others see how far the user has read. A user who does not show it does
-// not see it of others either. At first every user does.
+// not see it of others either. At first every user does. The switch holds once it is acknowledged; a
+// MarkRead that is given before that, also after this call, may still be shown.
 func (c *Client) SetReceipts(ctx context.Context, on bool) (*Sending, error) {
 	c.mu.Lock()
 	user := c.user

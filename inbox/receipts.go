@@ -124,24 +124,47 @@ func noReceipts(user pim.UserID) string {
 	return c.Entity()
 }
 
-// directReceipts returns what peer has got and read of c, whose newest seq is newest.
+// directReceipts returns what peer has got and read of c, whose newest seq is newest: nothing if
+// peer blocks the other user.
 func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer pim.UserID, newest pim.Seq) (r Receipts, err error) {
+	if newest == 0 {
+		return r, nil
+	}
+	user, other, _ := c.DirectUsers()
+	if user == peer {
+		user = other
+	}
+	block := pim.Command{Kind: pim.CommandBlock, Subject: string(user)}
 	devices, err := x.store.List(ctx, Devices(peer), "", receiptDevices)
 	if err != nil {
 		return r, err
 	}
-	gets := []store.Get{{Partition: Reads(c), Key: string(peer)}}
+	gets := []store.Get{
+		{Partition: Settings(peer), Key: noReceipts(peer)},
+		{Partition: Settings(peer), Key: block.Entity()},
+		{Partition: Reads(c), Key: string(peer)},
+	}
 	for _, d := range devices {
 		gets = append(gets, store.Get{Partition: Acked(peer, pim.DeviceID(d.Key)), Key: string(c)})
 	}
 	if err := x.store.Get(ctx, gets); err != nil {
 		return r, err
 	}
-	for _, g := range gets[1:] {
+	var set [2]pim.Setting // no-receipts, and the block
+	for i := range set {
+		if gets[i].Cell.Version != 0 {
+			if set[i], err = ParseSetting(gets[i].Cell); err != nil {
+				return r, err
+			}
+		}
+	}
+	if set[1].InForce(0) && user != peer {
+		return r, nil
+	}
+	for _, g := range gets[3:] {
 		r.Delivered = min(newest, max(r.Delivered, pim.Seq(g.Cell.Version)))
 	}
-	s, err := x.receiptsSetting(ctx, peer)
-	if read := &gets[0].Cell; err == nil && !s.InForce(0) && read.Version != 0 {
+	if read := &gets[2].Cell; !set[0].InForce(0) && read.Version != 0 {
 		r.Read = min(newest, pim.Seq(read.Version))
 		r.Delivered = max(r.Delivered, r.Read)
 		r.ReadAt, err = readTime(read)

@@ -241,6 +241,12 @@ func TestDirectReceipts(t *testing.T) {
 	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9}) // the earlier of two times stays
 	written(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 5, 11)}}})
 	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11}) // what is read is delivered
+	block := pim.Command{Kind: pim.CommandBlock, Subject: "ann"}
+	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", block, 7)}})
+	told(inbox.Receipts{}) // whom bob blocks is told nothing of bob
+	block.Removed = true
+	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", block, 8)}})
+	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11})
 	for user, kind := range map[pim.UserID]pim.Kind{"eve": pim.KindNotMember, "bob": pim.KindUnknown} {
 		if _, err := x.Receipts(t.Context(), user, inbox.ReceiptRequest{Conversation: c, From: 1}); pim.KindOf(err) != kind {
 			t.Errorf("%s is told %v", user, err)
