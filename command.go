@@ -21,6 +21,7 @@ const (
 	CommandMute    CommandKind = 3 // no notifications of the conversation
 	CommandPin     CommandKind = 4 // the conversation stays on top
 	CommandRead    CommandKind = 5 // how far the user has read the conversation
+	CommandUnread  CommandKind = 6 // the user wants to come back to the conversation
 	// CommandNoReceipts, whose subject is the user, hides from all others how far the user has
 	// read, and from the user how far others have.
 	CommandNoReceipts CommandKind = 7
@@ -28,7 +29,7 @@ const (
 
 // Known reports whether this version knows the kind.
 func (k CommandKind) Known() bool {
-	return k >= CommandContact && k <= CommandRead || k == CommandNoReceipts
+	return k >= CommandContact && k <= CommandNoReceipts
 }
 
 // String returns the kind's stable name, as in JSON.
@@ -44,6 +45,8 @@ func (k CommandKind) String() string {
 		return "pin"
 	case CommandRead:
 		return "read"
+	case CommandUnread:
+		return "unread"
 	case CommandNoReceipts:
 		return "no-receipts"
 	}
@@ -57,7 +60,7 @@ const MaxCommandValue = 4 << 10
 type Command struct {
 	Kind    CommandKind
 	Subject string // a UserID for contact, block and no-receipts, else a ConversationID
-	Removed bool   // the contact is deleted, the block, mute, pin or no-receipts taken away
+	Removed bool   // the contact is deleted, the block, mute, pin, unread or no-receipts taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: when it ends; 0: never
 	Seq     Seq    // read: everything up to here has been read
@@ -90,7 +93,7 @@ func (c *Command) Validate() error {
 		if err := UserID(c.Subject).Validate(); err != nil {
 			return err
 		}
-	case CommandMute, CommandPin, CommandRead:
+	case CommandMute, CommandPin, CommandRead, CommandUnread:
 		if err := ConversationID(c.Subject).Validate(); err != nil {
 			return err
 		}

@@ -434,6 +434,41 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
+// A conversation that is marked as unread is so on all devices, until one of them reads it.
+func TestMarkUnread(t *testing.T) {
+	w := newWorld(t)
+	bob := w.device("bob")
+	phone, laptop := w.opens(w.options("alice", "phone")), w.opens(w.options("alice", "laptop"))
+	bob.sent(bob.sends(chat, "to alice"), nil)
+	marked := func(want bool, unread uint64) {
+		t.Helper()
+		for _, d := range []*device{phone, laptop} {
+			until(t, func() bool {
+				info, err := d.Conversation(chat).Info(t.Context())
+				return err == nil && info.Newest == 1 && info.Marked == want && info.Unread == unread
+			})
+		}
+	}
+	marked(false, 1)
+	done := func(s *client.Sending, err error) {
+		t.Helper()
+		if err == nil {
+			_, err = s.Wait(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	done(phone.Conversation(chat).MarkRead(t.Context()))
+	marked(false, 0)
+	done(phone.Conversation(chat).MarkUnread(t.Context()))
+	marked(true, 0)
+	if _, err := laptop.Conversation(chat).MarkRead(t.Context()); err != nil { // there is nothing more to read
+		t.Fatal(err)
+	}
+	marked(false, 0)
+}
+
 // A user's own messages count as unread on none of the user's devices, whichever device
 // sent them, and however the other devices hear of them.
 func TestOwnMessagesAreNotUnread(t *testing.T) {

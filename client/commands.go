@@ -64,12 +64,24 @@ func (c *Client) Pin(ctx context.Context, conv pim.ConversationID, on bool) (*Se
 // MarkRead says that the user has read the conversation of e up to e. Errors:
 // KindInvalid also if e is nil, or beyond the newest seq that this device has heard of:
 // read positions only grow, so a position beyond the log would hide all entries to come.
-// A message that the user sends also counts as read, with all entries before it.
+// A message that the user sends also counts as read, with all entries before it. MarkRead also
+// takes the mark of MarkUnread away, if this device has heard of it; the Sending is of the position.
 func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
 	if e == nil {
 		return nil, pim.Errorf(pim.KindInvalid, "MarkRead without an entry")
 	}
-	return c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
+	read, err := c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
+	marked := pim.Command{Kind: pim.CommandUnread, Subject: string(e.Conversation)}
+	if set := c.Setting(marked.Entity()); err == nil && set.InForce(0) {
+		marked.Removed = true
+		_, err = c.Do(ctx, marked)
+	}
+	return read, err
+}
+
+// MarkUnread marks conv as unread on all devices, until MarkRead. It changes no read position.
+func (c *Client) MarkUnread(ctx context.Context, conv pim.ConversationID) (*Sending, error) {
+	return c.Do(ctx, pim.Command{Kind: pim.CommandUnread, Subject: string(conv)})
 }
 
 // SetReceipts sets whether others see how far the user has read. A user who does not show it does

@@ -58,6 +58,11 @@ func (c *Conversation) MarkRead(ctx context.Context) (*Sending, error) {
 	return c.client.MarkRead(ctx, &pim.Entry{Conversation: c.id, Seq: info.Newest, Count: info.count})
 }
 
+// MarkUnread marks the conversation as unread, see Client.MarkUnread.
+func (c *Conversation) MarkUnread(ctx context.Context) (*Sending, error) {
+	return c.client.MarkUnread(ctx, c.id)
+}
+
 // Mute keeps the conversation from notifying, see Client.Mute.
 func (c *Conversation) Mute(ctx context.Context, until time.Time) (*Sending, error) {
 	return c.client.Mute(ctx, c.id, until)
@@ -88,6 +93,7 @@ type Info struct {
 	// its device and client message ID are not known.
 	LastCut bool
 	Left    bool // the user is no longer a member
+	Marked  bool // as unread, by MarkUnread
 	Muted   bool
 	Pinned  bool
 
@@ -147,10 +153,10 @@ func (c *Client) info(row ConversationRow) Info {
 		entity := pim.Command{Kind: kind, Subject: string(row.ID)}
 		return c.Setting(entity.Entity())
 	}
-	mute, pin, read := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead)
+	mute, pin, read, marked := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead), about(pim.CommandUnread)
 	return Info{
 		ID: row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
-		Left: row.Left, Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
+		Left: row.Left, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
 	}
 }
 

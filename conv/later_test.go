@@ -34,7 +34,7 @@ func settingCell(owner pim.UserID, key string, at pim.Seq, c pim.Command) store.
 // know. The log still takes commands. What this version does not know stays as it is.
 func TestOwnLogOfALaterVersion(t *testing.T) {
 	s := storetest.NewMemory()
-	folder := pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
+	folder := pim.Command{Kind: 60, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
 	// In this version a mute has no value, and no contact is so long.
 	mute := pim.Command{Kind: pim.CommandMute, Subject: "g:x", Value: []byte("softly"), Unknown: []byte{0x98, 0x75, 1}}
 	contact := pim.Command{Kind: pim.CommandContact, Subject: "eve", Value: make([]byte, 2*pim.MaxCommandValue)}

@@ -139,6 +139,8 @@ func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
 		s := &page.Summaries[i]
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
 		m.LastCut, m.Left, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Whole, uint64(s.Own), s.OwnCount
+		m.Read, m.ReadCount, m.ReadAt = uint64(s.Read), s.ReadCount, uint64(s.ReadAt)
+		m.Marked, m.MarkedAt = s.Marked, uint64(s.MarkedAt)
 		return m, s.Last
 	})
 }

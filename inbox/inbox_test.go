@@ -545,6 +545,7 @@ func TestPagesFitIntoFrames(t *testing.T) {
 				resp.Conversations = append(resp.Conversations, &wirepb.Summary{
 					Conversation: string(sum.Conversation), Newest: math.MaxUint64, Acked: math.MaxUint64, Count: sum.Count,
 					Last: last, LastCut: true, Left: true, Whole: true, Own: math.MaxUint64, OwnCount: math.MaxUint64,
+					Read: math.MaxUint64, ReadCount: math.MaxUint64, ReadAt: math.MaxUint64, Marked: true, MarkedAt: math.MaxUint64,
 				})
 				got[sum.Conversation] = true
 			}

@@ -31,9 +31,9 @@ const (
 	// room, so a page of large entries reads not much more than it holds.
 	syncEntries = 4
 	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation
-	// and entry, at most: five numbers, three flags, the tags and lengths of the fields and of
+	// and entry, at most: nine numbers, four flags, the tags and lengths of the fields and of
 	// itself.
-	summaryOverhead = 74
+	summaryOverhead = 123
 	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
 	// brief.
 	lastPayload = 256
@@ -45,6 +45,7 @@ type Summary struct {
 	Conversation pim.ConversationID
 	Line
 	Acked pim.Seq // by this device
+	Told          // of the user's settings
 	Last  []byte  // the entry at Newest, encoded as the device gets it; nil if it is not durable yet
 	Cut   bool    // Last's payload was cut
 	Whole bool    // Last is small, and is what Pull would return: no Pull is needed for it
@@ -160,6 +161,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 		}
 	}
 	folding.end(ctx)
+	x.lookUpSettings(ctx, req.User, page.Summaries)
 	return page, nil
 }
 

@@ -117,7 +117,12 @@ func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {
 	dst = appendUint(dst, 7, protowire.EncodeBool(s.Left))
 	dst = appendUint(dst, 8, protowire.EncodeBool(s.Whole))
 	dst = appendUint(dst, 9, s.Own)
-	return appendUint(dst, 10, s.OwnCount)
+	dst = appendUint(dst, 10, s.OwnCount)
+	dst = appendUint(dst, 13, s.Read)
+	dst = appendUint(dst, 14, s.ReadCount)
+	dst = appendUint(dst, 16, protowire.EncodeBool(s.Marked))
+	dst = appendUint(dst, 17, s.ReadAt)
+	return appendUint(dst, 18, s.MarkedAt)
 }
 
 // appendUint appends a field, unless v is 0.

@@ -82,6 +82,8 @@ func TestSyncRespOfBytes(t *testing.T) {
 				Conversation: rapid.SampledFrom([]string{"", "g:x", "g:" + strings.Repeat("y", 200)}).Draw(t, "conversation"),
 				Newest:       number.Draw(t, "newest"), Acked: number.Draw(t, "acked"), Count: number.Draw(t, "count"),
 				Own: number.Draw(t, "own"), OwnCount: number.Draw(t, "own count"),
+				Read: number.Draw(t, "read"), ReadCount: number.Draw(t, "read count"), Marked: rapid.Bool().Draw(t, "marked"),
+				ReadAt: number.Draw(t, "read at"), MarkedAt: number.Draw(t, "marked at"),
 				LastCut: rapid.Bool().Draw(t, "cut"), Left: rapid.Bool().Draw(t, "left"), Whole: rapid.Bool().Draw(t, "whole"),
 			}
 			full := proto.Clone(s).(*wirepb.Summary)

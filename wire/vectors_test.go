@@ -117,6 +117,7 @@ func vectorFrames() []vectorFrame {
 		{"or pulls it: it is all that the six commands of her log have come to", &wirepb.PIMPullResp{RequestId: 4, Conversation: "u:alice", Entries: []*wirepb.Entry{commanded}, From: 1, To: 6, Newest: 6, Done: true}},
 		{"she mutes the group until a certain time", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 2, Payload: AppendCommand(nil, mute), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"she calls bob Bob", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, rename), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"she wants to come back to what bob wrote", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandUnread, Subject: "d:alice:bob", Known: 7}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"the group is no longer mute", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, unmute), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"a phone that will ping every 3 min 30 s", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1", HeartbeatMs: 210000}},
 		{"let in, with all that a Welcome can say", &wirepb.Welcome{
@@ -131,7 +132,7 @@ func vectorFrames() []vectorFrame {
 		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},
 		{"all conversations, in brief, from the second page on", &wirepb.PIMSyncReq{RequestId: 5, Full: true, After: "d:alice:bob", Limit: 1000, Brief: true}},
 		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{
-			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true, Own: 5, OwnCount: 3},
+			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true, Own: 5, OwnCount: 3, Read: 6, ReadCount: 4, Marked: true, ReadAt: 11, MarkedAt: 12},
 		}}},
 		{"all that is new, whole", &wirepb.PIMSyncResp{RequestId: 7, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi, Whole: true}}}},
 		{"the newest fifty of a range", &wirepb.PIMPullReq{RequestId: 6, Conversation: "g:abc", From: 2, To: 900, Limit: 50, NewestFirst: true}},

@@ -164,6 +164,7 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 	if limit == 0 {
 		limit = 100
 	}
+	settings := x.server.settings(x.key.user)
 	for _, c := range x.server.conversations(x.key.user) {
 		l := x.server.logs[c]
 		newest := l.newest(c, x.key.user)
@@ -180,6 +181,11 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 			Last: protoOf(&last), Left: !l.member(c, x.key.user),
 		}
 		s.Own, s.OwnCount = l.mark(c, x.key.user)
+		if read := settings["read/"+string(c)]; read.Seq <= newest {
+			s.Read, s.ReadCount, s.ReadAt = uint64(read.Seq), read.Count, uint64(read.At)
+		}
+		marked := settings["6/"+string(c)]
+		s.Marked, s.MarkedAt = marked.InForce(0), uint64(marked.At)
 		if s.Whole = newest == acked[c]+1 && s.Last.SizeVT() <= 512; m.Brief && !s.Whole {
 			s.Last, s.LastCut = wire.BriefEntry(s.Last)
 		}

@@ -155,6 +155,9 @@ func (e *Engine) advance(p *pull, entries []pim.Entry, from, to pim.Seq) {
 		}
 	}
 	e.settle(c, to)
+	if c.isOwn() {
+		e.caughtUp()
+	}
 	e.closeGap(c)
 }
 
@@ -218,6 +221,13 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 
 // giveUp assumes that there is nothing to be pulled above c.known.
 func (e *Engine) giveUp(c *conversation) {
+	if c.isOwn() { // what the list has told is not there
+		for entity, told := range e.foretold {
+			told.At = 0
+			e.foretold[entity] = told
+		}
+		e.caughtUp()
+	}
 	e.conversations.clearAhead(c)
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
 	e.fetches.seekOwn(c)

@@ -31,6 +31,7 @@ func (e *Engine) do(in Do) error {
 	if c := e.conversations.byID[log]; c != nil {
 		cmd.Known = c.known
 	}
+	cmd.Known = max(cmd.Known, e.foretold[cmd.Entity()].At) // the user has seen that
 	if err := cmd.Validate(); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func beyond(c *conversation, read pim.Seq) bool { return c != nil && read > c.ne
 // the outbox.
 func (e *Engine) setting(entity string) (s pim.Setting, pending bool) {
 	commands := e.outbox.commands(pim.Own(e.user()), entity)
-	return e.settings.with(entity, commands, e.cfg.Device), len(commands) > 0
+	return with(e.foretold.over(entity, e.settings[entity]), commands, e.cfg.Device), len(commands) > 0
 }
 
 func (e *Engine) showSetting(entity string) {

@@ -239,6 +239,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	}
 	if c.id == pim.Own(e.meta.User) {
 		e.obey(&entry)
+		e.caughtUp()
 	}
 	e.hand(entry, false)
 	e.folded(c, &entry)

@@ -53,6 +53,7 @@ type Engine struct {
 
 	// Conversations and settings, and what is under way to complete them.
 	settings      settings
+	foretold      foretold
 	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
 	fills         fills
@@ -122,7 +123,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	for i := range s.Conversations {
 		e.conversations.restore(&s.Conversations[i])
 	}
-	e.settings = newSettings(s.Settings)
+	e.settings, e.foretold = newSettings(s.Settings), make(foretold)
 	e.restoreFormer(s.Former)
 	e.outbox = outbox{fx: &e.effects, clock: &e.clock, limits: &e.limits, random: cfg.Random, left: e.left}
 	e.outbox.restore(s.Outbox)

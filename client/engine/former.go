@@ -45,6 +45,7 @@ func (e *Engine) restoreFormer(ids []pim.ConversationID) {
 		if c.isOwn() {
 			e.takeBack(c, 0, 0, "") // what was stored since is not kept aside: the server has it
 			e.wishes.forget(e.settings)
+			clear(e.foretold)
 			e.wishes.reads = nil
 		}
 		e.keepFormer(c)

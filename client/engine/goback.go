@@ -173,6 +173,7 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	e.keepFormer(c)
 	if c.isOwn() {
 		e.wishes.forget(e.settings)
+		clear(e.foretold)
 	} else {
 		e.unread(c, to, count)
 		e.outbox.referredBack(c, to)

@@ -16,7 +16,7 @@ import (
 func TestCommandsOfALaterVersion(t *testing.T) {
 	s := newScript(t)
 	folder := func(name string) pim.Command {
-		return pim.Command{Kind: 6, Subject: "work", Value: []byte(name), Unknown: []byte{0x98, 0x75, 7}}
+		return pim.Command{Kind: 60, Subject: "work", Value: []byte(name), Unknown: []byte{0x98, 0x75, 7}}
 	}
 	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, folder("Work")))
 	s.gets(logged(2, "laptop", pim.ClientMessageID{2}, folder("Office")))
@@ -25,7 +25,7 @@ func TestCommandsOfALaterVersion(t *testing.T) {
 			t.Errorf("told of %q", ev.Entity)
 		}
 	}
-	if set := s.store.settings["6/work"]; string(set.Value) != "Office" || set.At != 2 || !bytes.Equal(set.Unknown, folder("").Unknown) {
+	if set := s.store.settings["60/work"]; string(set.Value) != "Office" || set.At != 2 || !bytes.Equal(set.Unknown, folder("").Unknown) {
 		t.Errorf("stored %+v", set)
 	}
 	s.gets(logged(3, "laptop", pim.ClientMessageID{3}, pim.Command{Kind: pim.CommandMute, Subject: string(chat), Value: []byte("softly")}))
@@ -57,9 +57,9 @@ func TestStoreOfAnEarlierVersion(t *testing.T) {
 // command is sent, and both are kept: the server may know them.
 func TestStoreOfALaterVersion(t *testing.T) {
 	s := newOffline(t)
-	folder := pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
+	folder := pim.Command{Kind: 60, Subject: "work", Value: []byte("Work"), Unknown: []byte{0x98, 0x75, 7}}
 	s.store.meta.User = "alice"
-	s.store.settings["folder/home"] = pim.Setting{Command: pim.Command{Kind: 6, Subject: "home"}, At: 1}
+	s.store.settings["folder/home"] = pim.Setting{Command: pim.Command{Kind: 60, Subject: "home"}, At: 1}
 	s.store.outbox[pim.ClientMessageID{1}] = engine.Outgoing{
 		ID: pim.ClientMessageID{1}, Number: 1, Conversation: mine, Kind: pim.EntryCommand, Payload: wire.AppendCommand(nil, &folder),
 	}
@@ -75,7 +75,7 @@ func TestStoreOfALaterVersion(t *testing.T) {
 		t.Fatalf("transmitted %v", sent)
 	}
 	s.gets(&wirepb.PIMSendAck{ClientMessageId: sent.ClientMessageId, Conversation: string(mine), Seq: 1})
-	if set := s.store.settings["6/work"]; set.At != 1 || string(set.Value) != "Work" {
+	if set := s.store.settings["60/work"]; set.At != 1 || string(set.Value) != "Work" {
 		t.Errorf("stored %+v", set)
 	}
 	if set := s.store.settings["folder/home"]; set.At != 1 {

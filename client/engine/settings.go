@@ -33,9 +33,8 @@ func (s settings) apply(entity string, cmd *pim.Command, seq pim.Seq, device pim
 	return changed
 }
 
-// with returns what entity will come to with the commands of device that are pending.
-func (s settings) with(entity string, pending []*message, device pim.DeviceID) pim.Setting {
-	setting := s[entity]
+// with returns what setting will come to with the commands of device that are pending.
+func with(setting pim.Setting, pending []*message, device pim.DeviceID) pim.Setting {
 	for _, m := range pending {
 		setting.Apply(m.command, max(setting.At, setting.Deleted, m.command.Known)+1, device)
 	}

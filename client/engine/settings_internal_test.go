@@ -18,13 +18,13 @@ func TestSettingsWithPendingCommands(t *testing.T) {
 		t.Error("a read position takes the maximum")
 	}
 	pending := []*message{{command: read(7)}, {command: read(6)}}
-	if got := s.with(entity, pending, "phone"); got.Seq != 7 || s[entity].Seq != 5 {
+	if got := with(s[entity], pending, "phone"); got.Seq != 7 || s[entity].Seq != 5 {
 		t.Errorf("with what is pending: read up to %d; without: %d", got.Seq, s[entity].Seq)
 	}
 	mute := &pim.Command{Kind: pim.CommandMute, Subject: "d:alice:bob"}
 	unmute := *mute
 	unmute.Removed = true
-	if got := s.with(mute.Entity(), []*message{{command: mute}, {command: &unmute}}, "phone"); !got.Removed {
+	if got := with(s[mute.Entity()], []*message{{command: mute}, {command: &unmute}}, "phone"); !got.Removed {
 		t.Errorf("muted, and not any more: %+v", got)
 	}
 	if _, ok := s[mute.Entity()]; ok {

@@ -72,6 +72,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		e.suspect(c)
 		return false
 	}
+	e.foretell(s)
 	whole, ok := wholeOf(c.id, s)
 	if ok && newest == c.known+1 {
 		e.arrive(c, whole)

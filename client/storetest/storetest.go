@@ -216,8 +216,8 @@ func testLaterVersion(t *testing.T, open func() client.Store) {
 	unknown := []byte{0x98, 0x75, 7}
 	e := entry(direct, 1, 1, 999_000)
 	e.Kind, e.Members, e.Unknown = 300, []pim.UserID{"bob"}, unknown
-	folder := client.Setting{Entity: "6/work", Setting: pim.Setting{
-		Command: pim.Command{Kind: 6, Subject: "work", Value: []byte("Work"), Unknown: unknown}, At: 3,
+	folder := client.Setting{Entity: "60/work", Setting: pim.Setting{
+		Command: pim.Command{Kind: 60, Subject: "work", Value: []byte("Work"), Unknown: unknown}, At: 3,
 	}}
 	mute := client.Setting{Entity: "mute/g:abc", Setting: pim.Setting{ // which has no value in this version
 		Command: pim.Command{Kind: pim.CommandMute, Subject: string(group), Value: []byte("softly"), Unknown: unknown}, At: 4,

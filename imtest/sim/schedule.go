@@ -164,7 +164,7 @@ func (w *World) someCommand(d *Device) {
 	case 1:
 		c.Kind = pim.CommandMute
 	case 2:
-		c.Kind = pim.CommandPin
+		c.Kind = []pim.CommandKind{pim.CommandPin, pim.CommandUnread}[w.rng.IntN(2)]
 	default:
 		c.Kind, c.Removed, c.Seq = pim.CommandRead, false, pim.Seq(1+w.rng.IntN(40))
 		if newest := d.disk.conversations[pim.ConversationID(c.Subject)].Newest; newest > 0 && c.Seq > newest {

@@ -104,6 +104,7 @@ const (
 	CommandKind_COMMAND_KIND_MUTE        CommandKind = 3
 	CommandKind_COMMAND_KIND_PIN         CommandKind = 4
 	CommandKind_COMMAND_KIND_READ        CommandKind = 5
+	CommandKind_COMMAND_KIND_UNREAD      CommandKind = 6
 	CommandKind_COMMAND_KIND_NO_RECEIPTS CommandKind = 7 // the subject is the user
 )
 
@@ -116,6 +117,7 @@ var (
 		3: "COMMAND_KIND_MUTE",
 		4: "COMMAND_KIND_PIN",
 		5: "COMMAND_KIND_READ",
+		6: "COMMAND_KIND_UNREAD",
 		7: "COMMAND_KIND_NO_RECEIPTS",
 	}
 	CommandKind_value = map[string]int32{
@@ -125,6 +127,7 @@ var (
 		"COMMAND_KIND_MUTE":        3,
 		"COMMAND_KIND_PIN":         4,
 		"COMMAND_KIND_READ":        5,
+		"COMMAND_KIND_UNREAD":      6,
 		"COMMAND_KIND_NO_RECEIPTS": 7,
 	}
 )
@@ -1728,7 +1731,12 @@ type Summary struct {
 	// seq of the user's newest message, or of the create or join that made the user a member
 	// if that is newer; 0: not known. Nothing up to it is unread.
 	Own           uint64 `protobuf:"varint,9,opt,name=own,proto3" json:"own,omitempty"`
-	OwnCount      uint64 `protobuf:"varint,10,opt,name=own_count,json=ownCount,proto3" json:"own_count,omitempty"` // counting messages up to own
+	OwnCount      uint64 `protobuf:"varint,10,opt,name=own_count,json=ownCount,proto3" json:"own_count,omitempty"`    // counting messages up to own
+	Read          uint64 `protobuf:"varint,13,opt,name=read,proto3" json:"read,omitempty"`                            // the user's read position; 0: none, or not known here
+	ReadCount     uint64 `protobuf:"varint,14,opt,name=read_count,json=readCount,proto3" json:"read_count,omitempty"` // counting messages up to read
+	Marked        bool   `protobuf:"varint,16,opt,name=marked,proto3" json:"marked,omitempty"`                        // the user has marked the conversation as unread
+	ReadAt        uint64 `protobuf:"varint,17,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`          // seq in the user's own log of the command that read is from
+	MarkedAt      uint64 `protobuf:"varint,18,opt,name=marked_at,json=markedAt,proto3" json:"marked_at,omitempty"`    // and of that which marked is from; 0: there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1829,6 +1837,41 @@ func (x *Summary) GetOwn() uint64 {
 func (x *Summary) GetOwnCount() uint64 {
 	if x != nil {
 		return x.OwnCount
+	}
+	return 0
+}
+
+func (x *Summary) GetRead() uint64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *Summary) GetReadCount() uint64 {
+	if x != nil {
+		return x.ReadCount
+	}
+	return 0
+}
+
+func (x *Summary) GetMarked() bool {
+	if x != nil {
+		return x.Marked
+	}
+	return false
+}
+
+func (x *Summary) GetReadAt() uint64 {
+	if x != nil {
+		return x.ReadAt
+	}
+	return 0
+}
+
+func (x *Summary) GetMarkedAt() uint64 {
+	if x != nil {
+		return x.MarkedAt
 	}
 	return 0
 }
@@ -2866,7 +2909,7 @@ const file_pim_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x88\x02\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x89\x03\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -2878,7 +2921,13 @@ const file_pim_proto_rawDesc = "" +
 	"\x05whole\x18\b \x01(\bR\x05whole\x12\x10\n" +
 	"\x03own\x18\t \x01(\x04R\x03own\x12\x1b\n" +
 	"\town_count\x18\n" +
-	" \x01(\x04R\bownCount\"\xc6\x01\n" +
+	" \x01(\x04R\bownCount\x12\x12\n" +
+	"\x04read\x18\r \x01(\x04R\x04read\x12\x1d\n" +
+	"\n" +
+	"read_count\x18\x0e \x01(\x04R\treadCount\x12\x16\n" +
+	"\x06marked\x18\x10 \x01(\bR\x06marked\x12\x17\n" +
+	"\aread_at\x18\x11 \x01(\x04R\x06readAt\x12\x1b\n" +
+	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\"\xc6\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +
@@ -2965,14 +3014,15 @@ const file_pim_proto_rawDesc = "" +
 	"\x0fENTRY_KIND_EDIT\x10\x06\x12\x15\n" +
 	"\x11ENTRY_KIND_RECALL\x10\a\x12\x17\n" +
 	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
-	"\x0eENTRY_KIND_PIN\x10\t*\xbf\x01\n" +
+	"\x0eENTRY_KIND_PIN\x10\t*\xd8\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
 	"\x12COMMAND_KIND_BLOCK\x10\x02\x12\x15\n" +
 	"\x11COMMAND_KIND_MUTE\x10\x03\x12\x14\n" +
 	"\x10COMMAND_KIND_PIN\x10\x04\x12\x15\n" +
-	"\x11COMMAND_KIND_READ\x10\x05\x12\x1c\n" +
+	"\x11COMMAND_KIND_READ\x10\x05\x12\x17\n" +
+	"\x13COMMAND_KIND_UNREAD\x10\x06\x12\x1c\n" +
 	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a*\xc9\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
