@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"bytes"
+	"context"
 	"reflect"
 	"testing"
 
@@ -66,7 +67,7 @@ func TestPagesHaveFolds(t *testing.T) {
 		for seq := pim.Seq(1); seq <= pim.Seq(n); seq++ {
 			if rapid.IntRange(0, 2).Draw(t, "changed") == 0 {
 				want[seq] = true
-				putFolds(t, s, "d:alice:x", edited(seq, pim.Seq(n+1), size))
+				putFolds(t, s, "d:alice:x", edited(seq, pim.Seq(n), size))
 			}
 		}
 		req := inbox.PullRequest{Conversation: "d:alice:x", From: 1, Limit: rapid.IntRange(1, 120).Draw(t, "limit")}
@@ -138,11 +139,9 @@ func TestFoldsAfterLeaving(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fold.Upto = 0
 		got = append(got, fold)
 	}
 	second := edited(2, 4, 5)
-	second.Upto = 0
 	want := []pim.Fold{
 		second.Fold,
 		{Target: 3},
@@ -151,6 +150,61 @@ func TestFoldsAfterLeaving(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
+	}
+}
+
+// listed is a store that counts the bytes of the cells that it lists.
+type listed struct {
+	store.Store
+	bytes int
+}
+
+func (s *listed) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	cells, err := s.Store.List(ctx, p, after, limit)
+	for _, c := range cells {
+		s.bytes += len(c.Value)
+	}
+	return cells, err
+}
+
+// A pull reads few folds more than it returns: newest first, where the page ends early, and of
+// changes, where the user may not read most of them.
+func TestPullsReadFewFolds(t *testing.T) {
+	const n, size = 300, 60_000
+	s := &listed{Store: storetest.NewMemory()}
+	joined := inbox.Membership{Periods: []inbox.Period{{From: 290}}}
+	fill(t, s, "g:x", n, 10, &joined)
+	fill(t, s, "d:alice:x", n, 10, nil)
+	for seq := pim.Seq(1); seq <= n; seq++ {
+		putFolds(t, s, "d:alice:x", edited(seq, n, size))
+		putFolds(t, s, "g:x", edited(seq, n, size))
+	}
+	for name, req := range map[string]inbox.PullRequest{
+		"newest first": {Conversation: "d:alice:x", NewestFirst: true, Limit: n},
+		"changes":      {Conversation: "g:x", From: 1, Changes: true},
+	} {
+		s.bytes = 0
+		p, err := inbox.New(s).Pull(ctx, "alice", req)
+		if err != nil || len(p.Folds) < 10 {
+			t.Fatalf("%s: %d folds, %v", name, len(p.Folds), err)
+		}
+		if most := pim.MaxPageBytes + 33*size; s.bytes > most {
+			t.Errorf("%s: %d bytes were read for %d folds, at most %d should be", name, s.bytes, len(p.Folds), most)
+		}
+	}
+}
+
+// What came since the pull began is not in its folds: the user may have been removed meanwhile.
+func TestFoldsOfWhatCameSince(t *testing.T) {
+	s := storetest.NewMemory()
+	fill(t, s, "d:alice:x", 9, 10, nil)
+	putFolds(t, s, "d:alice:x", edited(4, 10, 5))
+	p, err := inbox.New(s).Pull(ctx, "alice", inbox.PullRequest{Conversation: "d:alice:x"})
+	if err != nil || len(p.Folds) != 1 {
+		t.Fatalf("%+v, %v", p.Folds, err)
+	}
+	if f, err := wire.ParseFold(p.Folds[0].Data); err != nil || !reflect.DeepEqual(f, pim.Fold{Target: 4}) {
+		t.Errorf("%+v, %v", f, err)
 	}
 }
 

@@ -66,13 +66,14 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		limit = min(req.Limit, pim.MaxPageEntries)
 	}
 	owner, own := req.Conversation.OwnUser()
+	folds := foldsFor{x, req.Conversation, &m, newest}
 	if req.Changes {
 		page.From, page.To = max(req.From, 1), newest
 		if req.To != 0 {
 			page.To = min(req.To, newest)
 		}
 		if !own {
-			err = x.changes(ctx, &page, req.Conversation, &m, limit)
+			err = folds.changes(ctx, &page, limit)
 		}
 		return page, err
 	}
@@ -103,7 +104,7 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		page.cut(limit, req.NewestFirst)
 		return page, err
 	}
-	return page, x.addFolds(ctx, &page, &req, &m)
+	return page, folds.add(ctx, &page, req.NewestFirst)
 }
 
 // Position returns the newest seq of c that user may read, and the count of the entry

@@ -66,20 +66,26 @@ func (l *log) fold(e *pim.Entry) {
 }
 
 // foldsOf returns the folds of the messages at the seqs from..to that user may read. What came
-// after the user had left is not in them, but a recall.
+// after the user had left is not in them, but a recall. A fold that leaves something out has no
+// Upto, as the server's.
 func (l *log) foldsOf(c pim.ConversationID, user pim.UserID, from, to uint64) (list []*wirepb.Fold) {
 	for _, seq := range slices.Sorted(maps.Keys(l.folds)) {
 		if uint64(seq) < from || uint64(seq) > to || !l.reads(c, user, seq) {
 			continue
 		}
 		f, m := l.folds[seq], new(wirepb.Fold)
-		if !l.reads(c, user, f.Edit.Seq) {
-			f.Edit = pim.Edit{}
+		hidden := func(at pim.Seq) bool { return at != 0 && !l.reads(c, user, at) }
+		if hidden(f.Edit.Seq) {
+			f.Edit, f.Upto = pim.Edit{}, 0
 		}
-		if !l.reads(c, user, f.Pin.Seq) {
-			f.Pin = pim.Mark{}
+		if hidden(f.Pin.Seq) {
+			f.Pin, f.Upto = pim.Mark{}, 0
 		}
-		f.Reactions = slices.DeleteFunc(slices.Clone(f.Reactions), func(r pim.Reaction) bool { return !l.reads(c, user, r.Seq) })
+		all := len(f.Reactions)
+		f.Reactions = slices.DeleteFunc(slices.Clone(f.Reactions), func(r pim.Reaction) bool { return hidden(r.Seq) })
+		if len(f.Reactions) < all || hidden(f.Upto) {
+			f.Upto = 0
+		}
 		if err := m.UnmarshalVT(wire.AppendFold(nil, &f)); err != nil {
 			panic(err) // it was just encoded
 		}
