@@ -298,8 +298,10 @@ func (c *conversation) allowRefers(r *Request, t *target, now pim.Millis) error 
 	return nil
 }
 
-// within reports whether age is within window. It may be below 0, if the clock was set back.
-func within(age, window pim.Millis) bool { return window > 0 && age < window }
+// within reports whether age is within window. It may be a little below 0, if the clock was set
+// back. A message that is from the far future was written while the clock was wrong: it would
+// stay within its window until then.
+func within(age, window pim.Millis) bool { return window > 0 && age < window && age > -pim.SetWindow }
 
 func duration(m pim.Millis) time.Duration { return time.Duration(m) * time.Millisecond }
 

@@ -289,3 +289,19 @@ func TestTargetsAreForgotten(t *testing.T) {
 		t.Errorf("four targets of %d bytes are remembered", h.targetBytes)
 	}
 }
+
+// A message that was written while the clock was ahead is not in its window for as long as that.
+func TestWithinAWindow(t *testing.T) {
+	const hour = 3_600_000
+	for _, test := range []struct {
+		age, window pim.Millis
+		want        bool
+	}{
+		{0, hour, true}, {hour - 1, hour, true}, {hour, hour, false}, {0, 0, false},
+		{-1000, hour, true}, {-pim.SetWindow, hour, false}, {-365 * 24 * hour, hour, false},
+	} {
+		if got := within(test.age, test.window); got != test.want {
+			t.Errorf("an age of %d ms within %d ms: %v", test.age, test.window, got)
+		}
+	}
+}
