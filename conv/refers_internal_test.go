@@ -297,8 +297,13 @@ func TestWithinAWindow(t *testing.T) {
 		age, window pim.Millis
 		want        bool
 	}{
-		{0, hour, true}, {hour - 1, hour, true}, {hour, hour, false}, {0, 0, false},
-		{-1000, hour, true}, {-pim.SetWindow, hour, false}, {-365 * 24 * hour, hour, false},
+		{0, hour, true},
+		{hour - 1, hour, true},
+		{hour, hour, false},
+		{0, 0, false},
+		{-1000, hour, true},
+		{-pim.SetWindow, hour, false},
+		{-365 * 24 * hour, hour, false},
 	} {
 		if got := within(test.age, test.window); got != test.want {
 			t.Errorf("an age of %d ms within %d ms: %v", test.age, test.window, got)
