@@ -61,6 +61,18 @@ func (e *Engine) foldsBack(c *conversation, to pim.Seq) {
 	e.conversations.setStale(c, stale)
 }
 
+// doubtFolds takes back what pages told of entries above c's position: the comparison of the
+// entries says nothing of them, and the server may have lost them.
+func (e *Engine) doubtFolds(c *conversation) {
+	if c.folded <= c.known {
+		return
+	}
+	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: c.known, Sender: e.meta.User})
+	e.foldsBack(c, c.known)
+	e.touch(c)
+	e.emit(RewoundEvent{Conversation: c.id, After: c.known})
+}
+
 // referredBack gives up what is in the outbox and refers to an entry of c above the seq to. The
 // entry is gone; when it comes back it has another seq.
 func (o *outbox) referredBack(c *conversation, to pim.Seq) {

@@ -33,6 +33,7 @@ func (e *Engine) resumeDoubts() {
 		case c.doubt != nil:
 			e.doubts.add(c, pim.Seq(e.pulls.most()))
 		case e.meta.Doubt && c.followed && c.known == 0 && !c.isOwn():
+			e.doubtFolds(c)
 			e.dropAhead(c)
 			e.unhear(c, 0)
 			e.aim(c, unknownSeq)
@@ -125,6 +126,7 @@ func (e *Engine) decide(c *conversation) {
 	case d.same.Seq == c.known:
 		e.unhear(c, d.same.Count)
 	}
+	e.doubtFolds(c)
 	switch newest := max(d.newest, d.heard); {
 	case e.cfg.Watch:
 		e.aim(c, unknownSeq)
