@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
@@ -279,7 +280,14 @@ func (s *schedule) settle() {
 			lacks = cmp.Or(lacks, p.lacks(newest))
 		}
 		if lacks == "" {
-			return
+			again, _, err := s.world.state()
+			if err != nil {
+				s.fatal(err)
+			}
+			if maps.Equal(again, newest) {
+				return
+			}
+			continue // while the phones were asked one by one, an entry came to one of them
 		}
 		select {
 		case <-changed:
