@@ -24,6 +24,7 @@ func TestReasonEndsWithACharacter(t *testing.T) {
 
 // A page of a sync on the wire is what inbox made of it.
 func TestSyncOnTheWire(t *testing.T) {
+	const most = 1<<63 - 1
 	entry := &wirepb.Entry{Seq: 7, Sender: "bob", Members: []string{"alice"}, Payload: []byte(strings.Repeat("x", 300))}
 	data, err := entry.MarshalVT()
 	if err != nil {
@@ -32,12 +33,19 @@ func TestSyncOnTheWire(t *testing.T) {
 	page := &inbox.SyncPage{Next: "g:y", Summaries: []inbox.Summary{
 		{Conversation: "g:w", Line: inbox.Line{Newest: 7, Count: 6}, Acked: 5, Last: data, Whole: true},
 		{Conversation: "g:x", Line: inbox.Line{Newest: 7, Left: true}, Last: data, Cut: true},
-		{Conversation: "g:y"},
+		{
+			Conversation: "g:y",
+			Line:         inbox.Line{Newest: most, Count: most, Left: true, Mark: inbox.Mark{Own: most, OwnCount: most}}, Acked: most, Cut: true, Whole: true,
+			Told: inbox.Told{Read: most, ReadCount: most, ReadAt: most, Marked: true, MarkedAt: most},
+		},
 	}}
 	want := &wirepb.PIMSyncResp{RequestId: 9, NextAfter: "g:y", Conversations: []*wirepb.Summary{
 		{Conversation: "g:w", Newest: 7, Count: 6, Acked: 5, Last: entry, Whole: true},
 		{Conversation: "g:x", Newest: 7, Left: true, Last: entry, LastCut: true},
-		{Conversation: "g:y"},
+		{
+			Conversation: "g:y", Newest: most, Count: most, Left: true, Own: most, OwnCount: most, Acked: most, LastCut: true, Whole: true,
+			Read: most, ReadCount: most, ReadAt: most, Marked: true, MarkedAt: most,
+		},
 	}}
 	b := appendSync(nil, 9, page)
 	_, got, err := wire.Decode(b)

@@ -6,6 +6,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/wire"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // SyncRequest asks for a page of a device's offline list, see PIMSyncReq.
@@ -30,10 +31,10 @@ const (
 	// syncEntries is how many newest entries a page reads at first. It doubles while there is
 	// room, so a page of large entries reads not much more than it holds.
 	syncEntries = 4
-	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation
-	// and entry, at most: nine numbers, four flags, the tags and lengths of the fields and of
-	// itself.
-	summaryOverhead = 123
+	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation,
+	// its entry and the numbers of its line, at most: four flags, two seqs of the own log, the
+	// tags and lengths of the fields and of itself.
+	summaryOverhead = 44
 	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
 	// brief.
 	lastPayload = 256
@@ -53,8 +54,15 @@ type Summary struct {
 	// without members and with lastPayload bytes of payload at most.
 }
 
-// Size returns how many bytes s takes in a PIMSyncResp, at most.
-func (s *Summary) Size() int { return len(s.Conversation) + len(s.Last) + summaryOverhead }
+// Size returns how many bytes s takes in a PIMSyncResp, at most, whatever Told is.
+func (s *Summary) Size() int {
+	size := len(s.Conversation) + len(s.Last) + summaryOverhead
+	for _, n := range [...]uint64{uint64(s.Acked), uint64(s.Own), s.OwnCount, uint64(s.Newest), s.Count} {
+		size += 1 + protowire.SizeVarint(n)
+	}
+	// Read and ReadCount are Newest and Count at most.
+	return size + 2 + protowire.SizeVarint(uint64(s.Newest)) + protowire.SizeVarint(s.Count)
+}
 
 // SyncPage is one page of an offline list.
 type SyncPage struct {
