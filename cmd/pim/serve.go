@@ -50,8 +50,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	// process before the server has started or while the server stops.
 	term := findTerminal()
 	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	signal.Notify(hangup, syscall.SIGHUP) // until the process ends: while it stops, SIGHUP ends nothing either
 	listeners, err := server.Listen(ctx, c.Config)
 	if err != nil {
 		return startHint(err)
