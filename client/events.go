@@ -3,7 +3,7 @@ package client
 import "github.com/pim-im/pim/client/engine"
 
 // Event is what Client.Events hands over: an EntryEvent, ChangedEvent, SendEvent,
-// SettingEvent, ListEvent, RefusedEvent, RewoundEvent or StateEvent.
+// SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event = engine.Event
 
 // The events; see package engine for what each promises.
@@ -13,6 +13,7 @@ type (
 	SendEvent    = engine.SendEvent
 	SettingEvent = engine.SettingEvent
 	ListEvent    = engine.ListEvent
+	ReadEvent    = engine.ReadEvent
 	RefusedEvent = engine.RefusedEvent
 	RewoundEvent = engine.RewoundEvent
 	StateEvent   = engine.StateEvent

@@ -50,6 +50,9 @@ func (e *Engine) do(in Do) error {
 	}
 	e.outbox.queue(newMessage(out))
 	e.showSetting(cmd.Entity())
+	if c := e.conversations.byID[pim.ConversationID(cmd.Subject)]; c != nil && cmd.Kind == pim.CommandRead {
+		e.readUpTo(c)
+	}
 	return nil
 }
 
@@ -142,7 +145,11 @@ func (e *Engine) obey(entry *pim.Entry) {
 		return
 	}
 	e.wishes.obeyed(entity, entry.Local)
-	if e.settings.apply(entity, &cmd, entry.Seq, entry.Device) {
+	apply := e.settings.apply
+	if cmd.Kind == pim.CommandRead {
+		apply = e.applyRead
+	}
+	if apply(entity, &cmd, entry.Seq, entry.Device) {
 		e.out.Store.Settings = append(e.out.Store.Settings, Setting{entity, e.settings[entity]})
 	}
 	e.showSetting(entity)

@@ -38,6 +38,7 @@ type conversation struct {
 	lastCut bool       // the Summary cut the payload of last
 	own     pim.Seq    // the newest entry heard of that makes all before it read, see effects.reads
 	ownUpTo uint64     // counting messages up to own
+	readTo  pim.Seq    // see Engine.readUpTo
 	left    bool
 	holes   holes      // what is missing below known
 	folded  pim.Seq    // nothing in the stored folds is newer
@@ -91,12 +92,17 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 // came before; so does the entry that made the user a member, since what came before is
 // not for the user.
 func (fx *effects) reads(c *conversation, entry *pim.Entry) {
-	wrote := entry.Kind == pim.EntryMessage && entry.Sender == fx.user()
-	joined := (entry.Kind == pim.EntryCreate || entry.Kind == pim.EntryJoin) && slices.Contains(entry.Members, fx.user())
-	if (wrote || joined) && entry.Seq > c.own {
+	if entry.Seq > c.own && fx.makesRead(entry) {
 		c.own, c.ownUpTo = entry.Seq, entry.Count
 		fx.touch(c)
 	}
+}
+
+// makesRead reports whether everything before entry is read.
+func (fx *effects) makesRead(entry *pim.Entry) bool {
+	wrote := entry.Kind == pim.EntryMessage && entry.Sender == fx.user()
+	joined := (entry.Kind == pim.EntryCreate || entry.Kind == pim.EntryJoin) && slices.Contains(entry.Members, fx.user())
+	return wrote || joined
 }
 
 // follow starts to hand over the entries of id after the seq after.
@@ -201,7 +207,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		e.closeGap(c)
 	default:
 		c.heard(entry.Seq, entry.Count)
-		e.reads(c, &entry)
+		e.readBy(c, &entry, entry.Device == e.meta.Device)
 		e.touch(c)
 		e.conversations.keepAhead(c, entry)
 	}
@@ -215,7 +221,7 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.cameBack(c, &entry)
 	}
 	c.heard(entry.Seq, entry.Count)
-	e.reads(c, &entry)
+	e.readBy(c, &entry, entry.Device == e.meta.Device)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
 		c.recent = entry.Time()

@@ -95,6 +95,7 @@
 //	alive.go       heartbeats and pings
 //	sent.go        what an answer means for the conversation
 //	commands.go    commands are given, and obeyed
+//	reads.go       how far the user has read, on whatever device
 //	confirm.go     entries are numbered, and confirmed by the app
 //	conversation.go, catchup.go, gaps.go
 //	               entries that are pushed and pulled, and long gaps, which are jumped

@@ -174,6 +174,9 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	e.takeBack(c, to, count, e.meta.User)
 	e.keepFormer(c)
 	if c.isOwn() {
+		for _, c := range e.conversations.byID {
+			c.readTo = min(e.readUpTo(c), c.known) // the log tells it again
+		}
 		e.wishes.forget(e.settings)
 		clear(e.foretold)
 	} else {
@@ -187,6 +190,7 @@ func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.UserID) {
 	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
+	c.readTo = min(c.readTo, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
 	e.fetches.seekOwn(c)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))

@@ -72,7 +72,10 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		e.suspect(c)
 		return false
 	}
+	isNew := c.newest == 0
+	e.readUpTo(c)
 	e.foretell(s)
+	e.readInList(c, isNew)
 	whole, ok := wholeOf(c.id, s)
 	if ok && newest == c.known+1 {
 		e.arrive(c, whole)
@@ -90,6 +93,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		changed = true
 		e.touch(c)
 	}
+	e.readInList(c, isNew)
 	if newest > c.known {
 		e.aim(c, newest)
 		if ok {

@@ -89,7 +89,7 @@ type Sent struct {
 }
 
 // Event is what is handed to the app: an EntryEvent, ChangedEvent, SendEvent,
-// SettingEvent, ListEvent, RefusedEvent, RewoundEvent or StateEvent.
+// SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event interface{ event() }
 
 // EntryEvent hands over one entry, the user's own messages included, and each at
@@ -142,6 +142,15 @@ type SettingEvent struct {
 // new. The store has the list's summaries already; the entries come later.
 type ListEvent struct{ Conversations []pim.ConversationID }
 
+// ReadEvent says that the user has read Conversation up to Seq, as another device of the user
+// has said or written. What this device notifies of the messages up to Seq can be taken away.
+// It comes once for each Seq, when this device hears of it, and never for what this device
+// itself has read or sent. None comes for a conversation that is new to this device.
+type ReadEvent struct {
+	Conversation pim.ConversationID
+	Seq          pim.Seq
+}
+
 // RefusedEvent says that the server does not let this user follow a watched
 // conversation.
 type RefusedEvent struct {
@@ -175,6 +184,7 @@ func (ChangedEvent) event() {}
 func (SendEvent) event()    {}
 func (SettingEvent) event() {}
 func (ListEvent) event()    {}
+func (ReadEvent) event()    {}
 func (RefusedEvent) event() {}
 func (RewoundEvent) event() {}
 func (StateEvent) event()   {}

@@ -16,31 +16,32 @@ type Device struct {
 	User pim.UserID
 	ID   pim.DeviceID
 
-	w         *World
-	config    engine.Config
-	engine    *engine.Engine // nil: the process does not run
-	disk      *disk
-	backup    *disk // a copy of the store; nil: none
-	storage   int   // the number of the store; Restore begins the next
-	fuse      int   // effects until the process dies; 0: it does not
-	net       Net
-	conns     []*conn
-	using     uint64        // the attempt whose connection is in use
-	waiting   []*conn       // attempts that the network swallows
-	wall      pim.Millis    // skew of the wall clock
-	slept     time.Duration // how long it slept in all; the monotonic clock stood still meanwhile
-	asleep    bool
-	signedOut bool           // the app has no token
-	inputs    []engine.Input // inputs that came while it slept
-	ticks     uint64         // the number of the last alarm that was set
-	had       map[pim.ConversationID]map[pim.Seq]bool
-	arrived   map[pim.ConversationID][]pim.Seq   // seqs in the order in which the app was handed them
-	failed    map[pim.ClientMessageID]*pim.Error // messages of which the app was told last that they have failed
-	settings  map[string]engine.SettingEvent     // as the app shows them
-	breaks    Breakage
-	fills     uint64 // the ID of the last Fill
-	recorder  *recorder
-	bot       *bot // nil: a person uses it
+	w             *World
+	config        engine.Config
+	engine        *engine.Engine // nil: the process does not run
+	disk          *disk
+	backup        *disk // a copy of the store; nil: none
+	storage       int   // the number of the store; Restore begins the next
+	fuse          int   // effects until the process dies; 0: it does not
+	net           Net
+	conns         []*conn
+	using         uint64        // the attempt whose connection is in use
+	waiting       []*conn       // attempts that the network swallows
+	wall          pim.Millis    // skew of the wall clock
+	slept         time.Duration // how long it slept in all; the monotonic clock stood still meanwhile
+	asleep        bool
+	signedOut     bool           // the app has no token
+	inputs        []engine.Input // inputs that came while it slept
+	ticks         uint64         // the number of the last alarm that was set
+	had           map[pim.ConversationID]map[pim.Seq]bool
+	arrived       map[pim.ConversationID][]pim.Seq   // seqs in the order in which the app was handed them
+	failed        map[pim.ClientMessageID]*pim.Error // messages of which the app was told last that they have failed
+	settings      map[string]engine.SettingEvent     // as the app shows them
+	readElsewhere map[pim.ConversationID][]pim.Seq   // of which the app was told, by this process
+	breaks        Breakage
+	fills         uint64 // the ID of the last Fill
+	recorder      *recorder
+	bot           *bot // nil: a person uses it
 
 	locals map[pim.ClientMessageID]int64 // local times by message; forgotten when the user sends the message again
 	timeOf map[int64]pim.ClientMessageID // messages by local time, of the times taken since they last went back
@@ -94,6 +95,7 @@ func (d *Device) Start() {
 		}
 	}
 	d.settings = make(map[string]engine.SettingEvent)
+	d.readElsewhere = make(map[pim.ConversationID][]pim.Seq)
 	for entity, s := range d.disk.settings {
 		d.settings[entity] = engine.SettingEvent{Entity: entity, Setting: s}
 	}
@@ -347,11 +349,25 @@ func (d *Device) hear(ev engine.Event) {
 		}
 	case engine.SettingEvent:
 		d.settings[ev.Entity] = ev
+	case engine.ReadEvent:
+		d.hearRead(ev)
+	case engine.RewoundEvent:
+		told := d.readElsewhere[ev.Conversation]
+		d.readElsewhere[ev.Conversation] = slices.DeleteFunc(told, func(seq pim.Seq) bool { return seq > ev.After })
 	case engine.SendEvent:
 		d.hearSend(ev)
 	case engine.StateEvent:
 		d.w.tell(d, "%s %v", ev.State, errText(ev.Err))
 	}
+}
+
+// hearRead checks that the app is told once how far the user has read.
+func (d *Device) hearRead(ev engine.ReadEvent) {
+	told := d.readElsewhere[ev.Conversation]
+	if slices.ContainsFunc(told, func(seq pim.Seq) bool { return seq >= ev.Seq }) {
+		d.w.Failf("%s/%s is told of reads of %s up to %d, and before that up to %v", d.User, d.ID, ev.Conversation, ev.Seq, told)
+	}
+	d.readElsewhere[ev.Conversation] = append(told, ev.Seq)
 }
 
 func errText(err error) string {

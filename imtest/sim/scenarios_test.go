@@ -249,6 +249,24 @@ var scenarios = []struct {
 		}
 		s.bothShow(want...)
 	}},
+	{"notification-taken-away", "Her phone shows a notification of what Bob writes. She reads it at the laptop, and the phone is told to take it away; then it is without a network while she answers at the laptop, and is told when it is back, by the list.", func(s *stage) {
+		laptop := s.NewDevice("alice", "laptop")
+		laptop.net.Delay = 20 * time.Millisecond
+		laptop.Start()
+		s.sends(s.bob, 4*second, second, "are you there?", "hello?")
+		s.at(10*second, func() { laptop.Do(pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: 1, Count: 1}) })
+		s.at(12*second, func() { laptop.Do(pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: 2, Count: 2}) })
+		s.at(20*second, func() { s.alice.Step(engine.Online{On: false}) })
+		s.sends(laptop, 22*second, second, "yes", "what is it?")
+		s.sends(s.bob, 24*second, second, "never mind")
+		s.at(26*second, func() { laptop.Do(pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: 5, Count: 5}) })
+		s.at(40*second, func() { s.alice.Step(engine.Online{On: true}) })
+		s.until(60 * second)
+		s.bothShow("are you there?", "hello?", "yes", "what is it?", "never mind")
+		if got := fmt.Sprint(s.alice.readElsewhere[chat]); got != "[1 2 5]" {
+			s.t.Errorf("the phone is told of reads up to %s", got)
+		}
+	}},
 	{"token-refused", "The server's clock is a day ahead for a minute: it ends her connection, and refuses every token. She is told, writes on, and her app is asked for a token again and again, ever more rarely; when the clock is right all that she wrote goes out.", func(s *stage) {
 		s.at(40*second, func() { s.RefuseTokens(60 * second) })
 		s.sends(s.alice, 41*second, 20*second, "refused", "refused still")

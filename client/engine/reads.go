@@ -1,0 +1,78 @@
+package engine
+
+import "github.com/pim-im/pim"
+
+// How far the user has read a conversation is the higher of two: the read position, and the
+// newest entry that makes all before it read (effects.reads). Both may move because of another
+// device of the user, as the user's own log, an own message or the sync list tell. Then the app is
+// told once (ReadEvent). conversation.readTo is how far the user had read when this was last looked
+// at. Whoever changes one of the two looks before the change and after it.
+
+// readEntity is the entity of the read position in conv.
+func readEntity(conv pim.ConversationID) string {
+	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(conv)}
+	return cmd.Entity()
+}
+
+// readUpTo returns the seq up to which the user has read c, commands in the outbox included.
+// It does not go back, unless c was taken back or a read command replaces what was not valid.
+func (e *Engine) readUpTo(c *conversation) pim.Seq {
+	s, _ := e.setting(readEntity(c.id))
+	c.readTo = max(c.readTo, c.own, s.Seq)
+	return c.readTo
+}
+
+// readElsewhere tells the app if the user has read more of c than at the last call of readUpTo.
+func (e *Engine) readElsewhere(c *conversation) {
+	was := c.readTo
+	if now := e.readUpTo(c); now > was {
+		e.emit(ReadEvent{Conversation: c.id, Seq: now})
+	}
+}
+
+// readBy takes note of an entry of c if it makes everything before it read. here says that
+// this device has sent it.
+func (e *Engine) readBy(c *conversation, entry *pim.Entry, here bool) {
+	if entry.Seq <= c.own || !e.makesRead(entry) {
+		return
+	}
+	e.readUpTo(c)
+	e.reads(c, entry)
+	if here || entry.Kind != pim.EntryMessage {
+		e.readUpTo(c)
+	} else {
+		e.readElsewhere(c)
+	}
+}
+
+// readInList tells the app if the sync list has moved how far the user has read c. Of a
+// conversation that is new to this device there is nothing to take away; and what moved may be
+// a message of this device whose answer is still to come.
+func (e *Engine) readInList(c *conversation, isNew bool) {
+	l := e.outbox.lanes[laneKey{conversation: c.id}]
+	if isNew || l != nil && l.messages[0].Local != 0 {
+		e.readUpTo(c)
+	} else {
+		e.readElsewhere(c)
+	}
+}
+
+// applyRead is settings.apply for a read command. It tells the app, but not of a conversation
+// that is new to this device.
+func (e *Engine) applyRead(entity string, cmd *pim.Command, seq pim.Seq, device pim.DeviceID) (changed bool) {
+	c := e.conversations.byID[pim.ConversationID(cmd.Subject)]
+	if c == nil {
+		return e.settings.apply(entity, cmd, seq, device)
+	}
+	e.readUpTo(c)
+	changed = e.settings.apply(entity, cmd, seq, device)
+	if changed && cmd.Replaces {
+		c.readTo = 0
+	}
+	if device == e.meta.Device || c.newest == 0 || cmd.Replaces {
+		e.readUpTo(c)
+	} else {
+		e.readElsewhere(c)
+	}
+	return changed
+}
