@@ -40,6 +40,7 @@ type batch struct {
 
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
 	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
+	reads    []pim.ConversationID      // own log: those whose read cells are in write
 	entities map[string]sent           // own log: entities whose setting changed, and the newest position of each that others may know of
 	targets  []*target                 // whose folds changed, each once
 	folds    int                       // bytes of their cells, about
@@ -103,6 +104,7 @@ func (b *batch) clear() {
 	clear(b.write.Cells)
 	clear(b.write.Erase)
 	clear(b.targets)
+	clear(b.reads)
 	arena, lines := b.arena[:0], b.lines[:0]
 	if cap(arena) > keepArena {
 		arena = nil
@@ -114,7 +116,7 @@ func (b *batch) clear() {
 		entries: b.entries[:0], encoded: b.encoded[:0], requests: b.requests[:0], repeats: b.repeats[:0],
 		refused: b.refused[:0], failed: b.failed[:0],
 		write:   store.Write{Records: b.write.Records[:0], Cells: b.write.Cells[:0], Erase: b.write.Erase[:0]},
-		targets: b.targets[:0], arena: arena, lines: lines,
+		targets: b.targets[:0], arena: arena, lines: lines, reads: b.reads[:0],
 	}
 }
 
@@ -276,7 +278,7 @@ func (b *batch) finish() {
 			if shown.seq == 0 {
 				shown = c.unsettledSettings[entity].shown
 			}
-			cells = c.appendRead(cells, entity, shown)
+			cells = b.appendRead(cells, entity, shown)
 		}
 		b.effects, b.hides = c.effects(entities), c.hides(entities)
 		b.affects = len(b.effects) > 0 || b.hides
@@ -347,7 +349,7 @@ func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite 
 
 // published returns the entries of b, and which of them each user is to be pushed.
 func (b *batch) published() Published {
-	p := Published{Conversation: b.conv.id, Entries: b.encoded, Members: b.conv.present}
+	p := Published{Conversation: b.conv.id, Entries: b.encoded, Members: b.conv.present, Read: b.reads}
 	if b.joined == nil && b.departed == nil {
 		return p
 	}

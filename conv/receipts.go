@@ -71,11 +71,13 @@ func (b *batch) appendSent(cells []store.CellWrite) []store.CellWrite {
 
 // appendRead appends the read cell for shown, a position of entity that others may know of. Without
 // one it appends nothing.
-func (c *live) appendRead(cells []store.CellWrite, entity string, shown sent) []store.CellWrite {
+func (b *batch) appendRead(cells []store.CellWrite, entity string, shown sent) []store.CellWrite {
+	c := b.conv
 	read := pim.ConversationID(c.settings[entity].Subject)
 	if _, own := read.OwnUser(); own || shown.seq == 0 {
 		return cells
 	}
+	b.reads = append(b.reads, read)
 	owner, _ := c.id.OwnUser()
 	return append(cells, store.CellWrite{Partition: inbox.Reads(read), Cell: inbox.ReadCell(owner, shown.seq, shown.at)})
 }

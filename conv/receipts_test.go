@@ -249,3 +249,47 @@ func TestNoReceiptsRefuses(t *testing.T) {
 		}
 	}
 }
+
+// readNames is a recorder that also notes the conversations which own logs say were read.
+type readNames struct {
+	*recorder
+	names []pim.ConversationID // guarded by mu
+}
+
+// Deliver implements conv.Outlet.
+func (r *readNames) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	r.mu.Lock()
+	for _, p := range pushes {
+		r.names = append(r.names, p.Read...)
+	}
+	r.mu.Unlock()
+	r.recorder.Deliver(answers, pushes)
+}
+
+// The own log's writer names the conversations of which others may see a new position: not those
+// that were read while no-receipts was in force, nor for a message.
+func TestWhatWasReadIsNamed(t *testing.T) {
+	s, rec := storetest.NewMemory(), &readNames{recorder: newRecorder()}
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	chat := pim.Direct("ann", "bob")
+	read := func(seq pim.Seq) *conv.Request {
+		return command("bob", "d", pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: seq})
+	}
+	switches := func(on bool) *conv.Request {
+		return command("bob", "d", pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob", Removed: on})
+	}
+	for i, r := range []*conv.Request{
+		message(chat, "ann", "1"), message(chat, "ann", "2"), message(chat, "ann", "3"),
+		read(1), switches(false), read(2), switches(true), read(3),
+	} {
+		if _, err := persist(w, rec.recorder, r); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if got := fmt.Sprint(rec.names); got != "[d:ann:bob d:ann:bob]" {
+		t.Errorf("%s were read", got)
+	}
+}

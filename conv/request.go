@@ -62,6 +62,9 @@ type Published struct {
 	Entries      []Encoded    // ascending by seq
 	Members      []pim.UserID // these read all of Entries; shared, must not be changed
 	Partly       []Reader     // these joined or left within Entries
+	// Read are the conversations of which others may see a new position of the user: those that
+	// the read commands of an own log name, unless no-receipts is in force.
+	Read []pim.ConversationID
 }
 
 // Encoded is an encoded entry (see wire.AppendEntry), and who sent it.
