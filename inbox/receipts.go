@@ -125,7 +125,8 @@ func noReceipts(user pim.UserID) string {
 }
 
 // directReceipts returns what peer has got and read of c, whose newest seq is newest: nothing if
-// peer blocks the other user.
+// peer blocks the other user. Peer has read what is above peer's own newest message, as the line
+// says.
 func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer pim.UserID, newest pim.Seq) (r Receipts, err error) {
 	if newest == 0 {
 		return r, nil
@@ -143,6 +144,7 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 		{Partition: Settings(peer), Key: noReceipts(peer)},
 		{Partition: Settings(peer), Key: block.Entity()},
 		{Partition: Reads(c), Key: string(peer)},
+		{Partition: Fresh(peer), Key: string(c)},
 	}
 	for _, d := range devices {
 		gets = append(gets, store.Get{Partition: Acked(peer, pim.DeviceID(d.Key)), Key: string(c)})
@@ -161,15 +163,51 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 	if set[1].InForce(0) && user != peer {
 		return r, nil
 	}
-	for _, g := range gets[3:] {
+	for _, g := range gets[4:] {
 		r.Delivered = min(newest, max(r.Delivered, pim.Seq(g.Cell.Version)))
 	}
-	if read := &gets[2].Cell; !set[0].InForce(0) && read.Version != 0 {
-		r.Read = min(newest, pim.Seq(read.Version))
-		r.Delivered = max(r.Delivered, r.Read)
-		r.ReadAt, err = readTime(read)
+	if set[0].InForce(0) {
+		return r, nil
 	}
-	return r, err
+	if read := &gets[2].Cell; read.Version != 0 {
+		r.Read = min(newest, pim.Seq(read.Version))
+		if r.ReadAt, err = readTime(read); err != nil {
+			return r, err
+		}
+	}
+	line := gets[3].Cell
+	if line.Version == 0 { // a line is in Lines before it is forgotten in Fresh
+		if line, _, err = store.Lookup(ctx, x.store, Lines(peer), string(c)); err != nil {
+			return r, err
+		}
+	}
+	if line.Version != 0 {
+		l, err := ParseLine(line)
+		if err != nil {
+			return r, err
+		}
+		if l.Own > 0 && l.Own >= r.Read {
+			at, err := x.writtenAt(ctx, c, l.Own)
+			if err != nil {
+				return r, err
+			}
+			if l.Own > r.Read || at > 0 && at < r.ReadAt {
+				r.Read, r.ReadAt = l.Own, at
+			}
+		}
+	}
+	r.Delivered = max(r.Delivered, r.Read)
+	return r, nil
+}
+
+// writtenAt returns when the entry at seq of c was written, 0 if it was trimmed.
+func (x *Inbox) writtenAt(ctx context.Context, c pim.ConversationID, seq pim.Seq) (pim.Millis, error) {
+	reads := []store.Read{{Log: Entries(c), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: 1}}}
+	if err := x.store.Read(ctx, reads); err != nil || len(reads[0].Records) == 0 {
+		return 0, err
+	}
+	e, err := wire.ParseEntry(c, reads[0].Records[0])
+	return e.Server, err
 }
 
 // sentMessage is a message of a group, as far as receipts need it.

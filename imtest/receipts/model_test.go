@@ -84,7 +84,7 @@ func (m *model) position(user pim.UserID, conv pim.ConversationID) (seq pim.Seq,
 		case e.what == reads && e.seq > own:
 			own = e.seq
 			shown = !hidden
-		case e.what == sends && conv.IsGroup():
+		case e.what == sends:
 			shown = true
 		}
 		if shown && (e.seq > seq || e.seq == seq && e.at < at) {
