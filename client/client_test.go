@@ -556,6 +556,22 @@ func TestReceipts(t *testing.T) {
 	if err != nil || r.Read != 1 || r.ReadAt == 0 || r.Delivered < 1 {
 		t.Errorf("alice is told %+v, %v", r, err)
 	}
+	if err := alice.Look(t.Context(), []pim.ConversationID{chat}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := bob.Pull(t.Context(), chat, 2, 2, 1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.sent(bob.MarkRead(t.Context(), &second.Entries[0]))
+	if ev := next[client.ReceiptEvent](alice); ev.Conversation != chat || ev.Receipts.Read != 2 {
+		t.Errorf("alice looks and is told %+v", ev)
+	}
+	w.on.Cut()
+	alice.sent(alice.sends(chat, "3"), nil)
+	if ev := next[client.ReceiptEvent](alice); ev.Receipts.Read != 2 {
+		t.Errorf("alice looks on over another connection, and is told %+v", ev)
+	}
 	bob.sent(bob.SetReceipts(t.Context(), false))
 	if r, err := alice.Receipts(t.Context(), chat, 1, 0); err != nil || r.Read != 0 {
 		t.Errorf("alice is told %+v, %v of one who gives no receipts", r, err)

@@ -2,8 +2,8 @@ package client
 
 import "github.com/pim-im/pim/client/engine"
 
-// Event is what Client.Events hands over: an EntryEvent, ChangedEvent, SendEvent,
-// SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
+// Event is what Client.Events hands over: an EntryEvent, ChangedEvent, SendEvent, SettingEvent,
+// ReceiptEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
 type Event = engine.Event
 
 // The events; see package engine for what each promises.
@@ -12,6 +12,7 @@ type (
 	ChangedEvent = engine.ChangedEvent
 	SendEvent    = engine.SendEvent
 	SettingEvent = engine.SettingEvent
+	ReceiptEvent = engine.ReceiptEvent
 	ListEvent    = engine.ListEvent
 	ReadEvent    = engine.ReadEvent
 	RefusedEvent = engine.RefusedEvent

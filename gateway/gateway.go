@@ -24,6 +24,7 @@ type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
+	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen, func(func(context.Context))) ([]*inbox.Receipts, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
 	Known(context.Context, pim.UserID) (bool, error)
 }
@@ -93,6 +94,7 @@ type Gateway struct {
 // New starts a gateway.
 func New(o Options) *Gateway {
 	g := &Gateway{Options: o, Metrics: o.Sessions.metrics}
+	o.Sessions.gateway.Store(g)
 	if g.Now == nil {
 		g.Now = time.Now
 	}

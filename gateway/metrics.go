@@ -26,6 +26,7 @@ type Metrics struct {
 
 	// Frames that were not passed on. There may be many, so the labels are looked up once.
 	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
+	dropLook    prometheus.Counter // live receipts, the device is slow
 	dropBehind  prometheus.Counter // the device is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
 
@@ -64,6 +65,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),
 		dropSlow:    drops.WithLabelValues("slow_device"),
+		dropLook:    drops.WithLabelValues("look"),
 		dropBehind:  drops.WithLabelValues("behind"),
 		dropUnknown: drops.WithLabelValues("unknown_frame"),
 

@@ -34,10 +34,13 @@ type lab struct {
 	l  net.Listener
 	h  *httptest.Server
 
-	begun time.Time
-	ahead atomic.Int64 // how far both clocks of the gateway are ahead, a time.Duration
-	wrong atomic.Int64 // the same of the wall clock only
-	doubt atomic.Bool  // the wall clock is in doubt
+	begun  time.Time
+	ahead  atomic.Int64 // how far both clocks of the gateway are ahead, a time.Duration
+	wrong  atomic.Int64 // the same of the wall clock only
+	read   atomic.Int64 // what Live tells
+	broken atomic.Bool  // Live fails
+	failed atomic.Int64 // how often it has
+	doubt  atomic.Bool  // the wall clock is in doubt
 
 	mu     sync.Mutex
 	seq    pim.Seq
@@ -152,6 +155,20 @@ func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbo
 
 func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error) {
 	return inbox.Receipts{}, nil
+}
+
+func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen, _ func(func(context.Context))) ([]*inbox.Receipts, error) {
+	if x.broken.Load() {
+		x.failed.Add(1)
+		return nil, pim.Errorf(pim.KindUnavailable, "the store fails")
+	}
+	all := make([]*inbox.Receipts, len(users))
+	for i, u := range users {
+		if u != "off" {
+			all[i] = &inbox.Receipts{Read: pim.Seq(x.read.Load())}
+		}
+	}
+	return all, nil
 }
 
 func (x *lab) Known(context.Context, pim.UserID) (bool, error) { return false, nil }

@@ -321,6 +321,7 @@ func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)
 	c.gw.Sessions.remove(c)
+	c.gw.Sessions.looks.end(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()
 }

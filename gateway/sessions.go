@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -16,6 +17,8 @@ type Sessions struct {
 	metrics *Metrics
 	seed    maphash.Seed
 	shards  []sessionShard
+	looks   looks
+	gateway atomic.Pointer[Gateway] // set before the first connection
 }
 
 // sessionShard holds the connections of some users. A user's slice is replaced, never changed,
@@ -58,6 +61,7 @@ func (s *Sessions) Deliver(answers []conv.Answer, pushes []conv.Published) {
 	}
 	for i := range pushes {
 		touched = s.push(&pushes[i], touched)
+		s.published(&pushes[i])
 	}
 	if len(touched) > 0 {
 		var d direct

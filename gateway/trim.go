@@ -37,8 +37,8 @@ type trimmer struct {
 	samples   []metrics.Sample
 }
 
-// heap is what a trimmer goes by, in bytes.
-type heap struct {
+// heapSize is what a trimmer goes by, in bytes.
+type heapSize struct {
 	allocated uint64 // since the process began
 	live      uint64 // found by the last collection
 	spare     uint64 // allocated since then, or free and not given back
@@ -57,19 +57,19 @@ func (t *trimmer) tick(connections int64) {
 }
 
 // due reports whether the memory is to be trimmed; it is called once a second.
-func (t *trimmer) due(h heap, now time.Time) bool {
+func (t *trimmer) due(h heapSize, now time.Time) bool {
 	before := t.allocated
 	t.allocated = h.allocated
 	share := func(x float64) uint64 { return uint64(float64(h.live) * x) }
 	return before != 0 && h.allocated-before <= share(quietShare) && h.spare >= share(trimShare) && !now.Before(t.notBefore)
 }
 
-func (t *trimmer) trimmed(connections int64, h heap, at time.Time) {
+func (t *trimmer) trimmed(connections int64, h heapSize, at time.Time) {
 	t.most = connections
 	t.notBefore = at.Add(max(trimPause, time.Duration(h.live/trimRate)*time.Second))
 }
 
-func (t *trimmer) read() heap {
+func (t *trimmer) read() heapSize {
 	if t.samples == nil {
 		for _, name := range []string{
 			"/gc/heap/allocs:bytes", "/gc/heap/live:bytes", "/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes",
@@ -84,7 +84,7 @@ func (t *trimmer) read() heap {
 		}
 		return t.samples[i].Value.Uint64()
 	}
-	h := heap{allocated: value(0), live: value(1)}
+	h := heapSize{allocated: value(0), live: value(1)}
 	if objects := value(2); objects > h.live {
 		h.spare = objects - h.live
 	}

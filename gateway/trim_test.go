@@ -17,7 +17,7 @@ func TestMemoryIsTrimmedWhenQuiet(t *testing.T) {
 	look := func(rate, spare uint64) bool {
 		allocated += rate
 		second++
-		return tr.due(heap{allocated: allocated, live: live, spare: spare}, begun.Add(time.Duration(second)*time.Second))
+		return tr.due(heapSize{allocated: allocated, live: live, spare: spare}, begun.Add(time.Duration(second)*time.Second))
 	}
 	for _, s := range []struct {
 		what        string
@@ -39,7 +39,7 @@ func TestMemoryIsTrimmedWhenQuiet(t *testing.T) {
 		for range 600 {
 			if look(mb, size) {
 				n++
-				tr.trimmed(1000, heap{live: live}, begun.Add(time.Duration(second)*time.Second))
+				tr.trimmed(1000, heapSize{live: live}, begun.Add(time.Duration(second)*time.Second))
 			}
 		}
 		return n
@@ -67,7 +67,7 @@ func TestFewConnectionsAreNotTrimmed(t *testing.T) {
 	if tr.samples == nil {
 		t.Error("the heap was not looked at when many connections had gone")
 	}
-	tr.trimmed(0, heap{}, time.Now())
+	tr.trimmed(0, heapSize{}, time.Now())
 	if tr.most != 0 {
 		t.Errorf("after that it goes by %d connections", tr.most)
 	}

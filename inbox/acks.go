@@ -52,6 +52,8 @@ type Acks struct {
 	overAll   prometheus.Counter
 	dropped   *prometheus.CounterVec // overShare and overAll, by reason
 
+	stored func(pim.ConversationID) // see OnStored; nil: nobody is told
+
 	flushing sync.Mutex    // one Flush at a time: a Flush also waits for what an earlier one took
 	early    chan struct{} // capacity 1: much waits, flush now
 	later    chan laterWrite
@@ -92,6 +94,10 @@ func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a.running.Go(a.runLater)
 	return a
 }
+
+// OnStored has f called after each acknowledgement that is stored. f must not block. OnStored must
+// be called before anything is acknowledged.
+func (a *Acks) OnStored(f func(pim.ConversationID)) { a.stored = f }
 
 // Register registers what is measured of the acknowledgements with r.
 func (a *Acks) Register(r prometheus.Registerer) {
@@ -210,15 +216,33 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d s
 			if lost -= stored; err != nil {
 				return lost, err
 			}
+			if d == store.Durable {
+				a.tell(&part)
+			}
 			part.next()
 		}
 		part.add(key, dev)
 	}
 	stored, err := part.commit(ctx, a.store, d)
 	if err == nil {
+		if d == store.Durable { // else it is a Settle, and a Flush follows
+			a.tell(&part)
+		}
 		err = part.unread
 	}
 	return lost - stored, err
+}
+
+// tell tells who has asked OnStored of the acknowledgements of part.
+func (a *Acks) tell(part *ackPart) {
+	if a.stored == nil {
+		return
+	}
+	for i := range part.acks {
+		if part.acks[i].err == nil && part.acks[i].line > 0 {
+			a.stored(part.acks[i].conversation)
+		}
+	}
 }
 
 // ackPart is what write stores at a time, of up to ackCommit devices: their serials

@@ -138,6 +138,31 @@ func benchmarkReceipts(b *testing.B, n int, fill func(testing.TB, store.Store, p
 	})
 }
 
+// What it costs to tell all members of a busy group, each of whom looks at it, that somebody has
+// read. The server does so once a second at most.
+func BenchmarkLive(b *testing.B) {
+	for _, n := range []int{200, 2000, 10_000} {
+		b.Run(fmt.Sprint(n, " members"), func(b *testing.B) {
+			s := openQuietly(b, b.TempDir())
+			defer s.Close()
+			c := pim.ConversationID("g:crowd")
+			crowd(b, s, c, n)
+			var users []pim.UserID
+			for i := range n {
+				users = append(users, pim.UserID(fmt.Sprintf("m%05d", i)))
+			}
+			x := inbox.New(s)
+			x.Restless()
+			for b.Loop() {
+				told, err := x.Live(context.Background(), c, users, new(inbox.Screen), nil)
+				if err != nil || told[n-1] == nil || len(told[n-1].Messages) != 50 {
+					b.Fatal(told[n-1], err)
+				}
+			}
+		})
+	}
+}
+
 // screen asks for a screen, and returns how many bytes the answer has on the wire.
 func screen(t testing.TB, x *inbox.Inbox, req inbox.ReceiptRequest, members int) int {
 	r, err := x.Receipts(context.Background(), "m00000", req)

@@ -197,6 +197,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		reader = o.WrapReader(reader)
 	}
 	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
+	s.acks.OnStored(sessions.Acknowledged)
 	var outlet conv.Outlet = sessions
 	if o.WrapOutlet != nil {
 		outlet = o.WrapOutlet(outlet)

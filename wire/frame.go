@@ -38,12 +38,14 @@ const (
 
 	TypeReceiptReq  Type = 17
 	TypeReceiptResp Type = 18
+	TypeLook        Type = 19
+	TypeReceipt     Type = 20
 )
 
 var typeNames = [...]string{
 	"?", "Hello", "Welcome", "PIMSendReq", "PIMSendAck", "PIMPush", "PIMPushAck", "PIMSyncReq", "PIMSyncResp",
 	"PIMPullReq", "PIMPullResp", "PIMTimeReq", "PIMTimeResp", "PIMPing", "PIMPong", "PIMGoAway", "PIMError",
-	"PIMReceiptReq", "PIMReceiptResp",
+	"PIMReceiptReq", "PIMReceiptResp", "PIMLook", "PIMReceipt",
 }
 
 // String returns the frame's name in docs/protocol.md.
@@ -100,6 +102,10 @@ func TypeOf(m Message) Type {
 		return TypeReceiptReq
 	case *wirepb.PIMReceiptResp:
 		return TypeReceiptResp
+	case *wirepb.PIMLook:
+		return TypeLook
+	case *wirepb.PIMReceipt:
+		return TypeReceipt
 	}
 	return 0
 }
@@ -143,6 +149,10 @@ func newMessage(t Type) Message {
 		return new(wirepb.PIMReceiptReq)
 	case TypeReceiptResp:
 		return new(wirepb.PIMReceiptResp)
+	case TypeLook:
+		return new(wirepb.PIMLook)
+	case TypeReceipt:
+		return new(wirepb.PIMReceipt)
 	}
 	return nil
 }

@@ -152,6 +152,10 @@ func vectorFrames() []vectorFrame {
 		{"who has read message 7 by name, the second page", &wirepb.PIMReceiptReq{RequestId: 9, Conversation: "g:abc", From: 7, Readers: true, After: "bob"}},
 		{"carl has, dave has not", &wirepb.PIMReceiptResp{RequestId: 9, Conversation: "g:abc", NextAfter: "dave", Readers: []*wirepb.Reader{{User: "carl", Read: true, ReadMs: 1700000000900}, {User: "dave"}}}},
 		{"bob has got 5 messages and read 4", &wirepb.PIMReceiptResp{RequestId: 10, Conversation: "d:alice:bob", Delivered: 5, Read: 4, ReadMs: 1700000000900}},
+		{"alice looks at two conversations", &wirepb.PIMLook{Conversations: []string{"d:alice:bob", "g:abc"}}},
+		{"and at none any more", &wirepb.PIMLook{}},
+		{"bob has read on", &wirepb.PIMReceipt{Conversation: "d:alice:bob", Delivered: 5, Read: 5, ReadMs: 1700000001900}},
+		{"somebody of the group has, too", &wirepb.PIMReceipt{Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Read: 1, Members: 4}}}},
 		{"alice gives no receipts any more", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice"}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}

@@ -100,7 +100,7 @@ func (s *Server) read(user pim.UserID, c pim.ConversationID) (p position) {
 		}
 		p.off = set.InForce(0)
 	}
-	if l := s.logs[c]; l != nil && c.IsGroup() {
+	if l := s.logs[c]; l != nil {
 		for _, e := range l.entries {
 			if e.Sender == user && e.Kind == pim.EntryMessage {
 				reach(e.Seq, e.Server)
@@ -108,4 +108,28 @@ func (s *Server) read(user pim.UserID, c pim.ConversationID) (p position) {
 		}
 	}
 	return p
+}
+
+// tellLookers sends a PIMReceipt to every session that looks at a conversation of which e may
+// have changed what others have read.
+func (s *Server) tellLookers(e *pim.Entry) {
+	c := string(e.Conversation)
+	if cmd, err := wire.DecodeCommand(e.Payload); e.Kind == pim.EntryCommand && err == nil {
+		c = cmd.Subject
+	}
+	l := s.logs[pim.ConversationID(c)]
+	if l == nil || len(l.entries) == 0 {
+		return
+	}
+	newest := uint64(len(l.entries))
+	for _, key := range slices.SortedFunc(maps.Keys(s.sessions), deviceKey.compare) {
+		x := s.sessions[key]
+		if !slices.Contains(x.looks, c) {
+			continue
+		}
+		asked := &wirepb.PIMReceiptReq{Conversation: c, From: newest - min(newest, 50) + 1, To: newest}
+		if r, ok := x.receipts(asked).(*wirepb.PIMReceiptResp); ok {
+			x.push(&wirepb.PIMReceipt{Conversation: c, Delivered: r.Delivered, Read: r.Read, ReadMs: r.ReadMs, Receipts: r.Receipts})
+		}
+	}
 }

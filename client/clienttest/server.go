@@ -279,6 +279,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	said := pim.Sending{Local: e.Local, Attempt: req.Attempt, Age: pim.Millis(req.AgeMs)}
 	l.append(&e, said, s.moment())
 	s.push(l, e)
+	s.tellLookers(&e)
 	return e, nil
 }
 

@@ -12,6 +12,7 @@ type Session struct {
 	key    deviceKey
 	open   bool
 	behind bool // pushes were dropped
+	looks  []string
 	out    func(wire.Message)
 	pushes []wire.Message // that Pushes has not returned yet; only if out is nil
 }
@@ -86,6 +87,8 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 		return x.pull(m)
 	case *wirepb.PIMReceiptReq:
 		return []wire.Message{x.receipts(m)}
+	case *wirepb.PIMLook:
+		x.looks = m.Conversations
 	case *wirepb.PIMTimeReq:
 		now := int64(x.server.Now())
 		return []wire.Message{&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}}

@@ -56,6 +56,7 @@ type Engine struct {
 	foretold      foretold
 	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
+	looks         []string           // those on the screen, see Look
 	fills         fills
 	doubts        doubts
 	fetches       fetches
@@ -220,6 +221,8 @@ func (e *Engine) handle(in Input) error {
 			return e.link.stopErr
 		}
 		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
+	case Look:
+		return e.look(in.Conversations)
 	case Unask:
 		e.fills.drop(in.ID)
 		e.asks.drop(in.ID)
@@ -260,6 +263,8 @@ func (e *Engine) frame(m wire.Message) {
 	case *wirepb.PIMReceiptResp:
 		e.watchdog.answered(e.now.Mono)
 		e.asks.told(m)
+	case *wirepb.PIMReceipt:
+		e.emit(receiptEvent(m))
 	case *wirepb.PIMSyncResp:
 		e.watchdog.answered(e.now.Mono)
 		e.synced(m)

@@ -48,6 +48,9 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	}
 	e.limits = limitsOf(w.Limits)
 	e.link.phase = open
+	if len(e.looks) > 0 {
+		e.write(&wirepb.PIMLook{Conversations: e.looks})
+	}
 	now := e.now.Mono
 	e.watchdog.opened(now)
 	e.backoff.opened(now, min(time.Duration(w.ReconnectWindowMs)*time.Millisecond, maxWindow))

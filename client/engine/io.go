@@ -165,6 +165,11 @@ type (
 		After        pim.UserID
 	}
 
+	// Look names what is on the screen, in place of what the last Look named; at most 100
+	// conversations. The server tells what others read there (ReceiptEvent), from the time on at
+	// which it has the Look.
+	Look struct{ Conversations []pim.ConversationID }
+
 	// Unask says that nobody waits for the answer to an Ask, AskReceipts or Fill any more.
 	Unask struct{ ID uint64 }
 )
@@ -193,6 +198,7 @@ func (Open) input()           {}
 func (Fill) input()           {}
 func (Ask) input()            {}
 func (AskReceipts) input()    {}
+func (Look) input()           {}
 func (Unask) input()          {}
 
 // Output is what the caller has to do, in the order of the fields; see the

@@ -130,6 +130,13 @@ type SendEvent struct {
 	By           pim.ClientMessageID // Superseded: the command in its place; zero: none
 }
 
+// ReceiptEvent says how far others have read a conversation that is looked at, see Look: of a group
+// the messages among its newest 50 entries.
+type ReceiptEvent struct {
+	Conversation pim.ConversationID
+	Receipts     Receipts
+}
+
 // SettingEvent hands over the present setting of an entity of the user's own log.
 // Setting includes the commands of this device that are still in the outbox.
 type SettingEvent struct {
@@ -183,6 +190,7 @@ func (EntryEvent) event()   {}
 func (ChangedEvent) event() {}
 func (SendEvent) event()    {}
 func (SettingEvent) event() {}
+func (ReceiptEvent) event() {}
 func (ListEvent) event()    {}
 func (ReadEvent) event()    {}
 func (RefusedEvent) event() {}

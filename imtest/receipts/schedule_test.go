@@ -75,6 +75,7 @@ type world struct {
 	answers chan conv.Answer
 	ids     uint32
 	last    map[pim.ConversationID]pim.Seq
+	screens map[pim.ConversationID]*inbox.Screen
 	group   pim.ConversationID
 	now     atomic.Int64
 	solid   bool // the store keeps what it was given, and no write fails
@@ -90,7 +91,7 @@ func (w *world) Deliver(answers []conv.Answer, _ []conv.Published) {
 func run(ctx context.Context, s store.Store, seed uint64) error {
 	w := &world{
 		ctx: ctx, rng: rand.New(rand.NewPCG(seed, 0)), store: s, answers: make(chan conv.Answer, 1),
-		last: make(map[pim.ConversationID]pim.Seq),
+		last: make(map[pim.ConversationID]pim.Seq), screens: make(map[pim.ConversationID]*inbox.Screen),
 	}
 	_, w.solid = s.(*storetest.Memory)
 	w.now.Store(1_795_000_000_000)
@@ -391,6 +392,9 @@ func (w *world) ask(u pim.UserID, c pim.ConversationID) error {
 	if pim.KindOf(err) != kind || !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("%s is told of %s: %+v, %v; want %+v, %v", u, c, got, err, want, kind)
 	}
+	if err := w.live(c); err != nil {
+		return err
+	}
 	if kind != pim.KindUnknown || !c.IsGroup() {
 		return nil
 	}
@@ -411,4 +415,37 @@ func (w *world) told(u pim.UserID, req inbox.ReceiptRequest) (r inbox.Receipts, 
 		}
 	}
 	return r, err
+}
+
+// live compares what all users are told who look at c with the model.
+func (w *world) live(c pim.ConversationID) error {
+	var all []pim.UserID
+	for i := range users {
+		all = append(all, user(i))
+	}
+	var told []*inbox.Receipts
+	var err error
+	if w.screens[c] == nil {
+		w.screens[c] = new(inbox.Screen)
+	}
+	for range 1000 {
+		if told, err = inbox.New(w.store).Live(w.ctx, c, all, w.screens[c], nil); err == nil || !pim.KindOf(err).Retryable() {
+			break
+		}
+	}
+	for i, u := range all {
+		want, kind := w.model.receipts(u, c, 1, w.last[c])
+		if c.Excludes(u) {
+			kind = pim.KindNotMember
+		}
+		switch {
+		case err != nil:
+			return err
+		case kind != pim.KindUnknown && told[i] != nil:
+			return fmt.Errorf("%s looks at %s and is told %+v", u, c, *told[i])
+		case kind == pim.KindUnknown && (told[i] == nil || fmt.Sprint(*told[i]) != fmt.Sprint(want)):
+			return fmt.Errorf("%s looks at %s and is told %+v, want %+v", u, c, told[i], want)
+		}
+	}
+	return nil
 }

@@ -2259,6 +2259,130 @@ func (x *PIMReceiptResp) GetNextAfter() string {
 	return ""
 }
 
+// PIMLook says what is on the device's screen, in place of what the PIMLook before has said. It
+// has no answer. As long as a conversation is looked at, the server sends PIMReceipt.
+type PIMLook struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversations []string               `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"` // at most 100; none: nothing is looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMLook) Reset() {
+	*x = PIMLook{}
+	mi := &file_pim_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMLook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMLook) ProtoMessage() {}
+
+func (x *PIMLook) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMLook.ProtoReflect.Descriptor instead.
+func (*PIMLook) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PIMLook) GetConversations() []string {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+// PIMReceipt says how far others have read a conversation that the device looks at, after that has
+// changed, at most once a second. The fields are as in PIMReceiptResp.
+type PIMReceipt struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversation  string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Delivered     uint64                 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Read          uint64                 `protobuf:"varint,3,opt,name=read,proto3" json:"read,omitempty"`
+	ReadMs        int64                  `protobuf:"varint,4,opt,name=read_ms,json=readMs,proto3" json:"read_ms,omitempty"`
+	Receipts      []*Receipt             `protobuf:"bytes,5,rep,name=receipts,proto3" json:"receipts,omitempty"` // of the messages among the newest 50 entries
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMReceipt) Reset() {
+	*x = PIMReceipt{}
+	mi := &file_pim_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMReceipt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMReceipt) ProtoMessage() {}
+
+func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMReceipt.ProtoReflect.Descriptor instead.
+func (*PIMReceipt) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PIMReceipt) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMReceipt) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *PIMReceipt) GetRead() uint64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *PIMReceipt) GetReadMs() int64 {
+	if x != nil {
+		return x.ReadMs
+	}
+	return 0
+}
+
+func (x *PIMReceipt) GetReceipts() []*Receipt {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
 // Receipt says how many have read one message of a group, of those it is for.
 type Receipt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2271,7 +2395,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2407,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2420,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -2332,7 +2456,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2468,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2481,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Reader) GetUser() string {
@@ -2390,7 +2514,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2526,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2539,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -2436,7 +2560,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2572,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2585,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -2495,7 +2619,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2631,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2644,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -2549,7 +2673,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2685,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2698,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -2612,7 +2736,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2748,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2761,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -2692,7 +2816,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2828,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2841,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -2966,7 +3090,16 @@ const file_pim_proto_rawDesc = "" +
 	"\breceipts\x18\x06 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\x12(\n" +
 	"\areaders\x18\a \x03(\v2\x0e.pim.v1.ReaderR\areaders\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\b \x01(\tR\tnextAfter\"I\n" +
+	"next_after\x18\b \x01(\tR\tnextAfter\"/\n" +
+	"\aPIMLook\x12$\n" +
+	"\rconversations\x18\x01 \x03(\tR\rconversations\"\xa8\x01\n" +
+	"\n" +
+	"PIMReceipt\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x12\n" +
+	"\x04read\x18\x03 \x01(\x04R\x04read\x12\x17\n" +
+	"\aread_ms\x18\x04 \x01(\x03R\x06readMs\x12+\n" +
+	"\breceipts\x18\x05 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\"I\n" +
 	"\aReceipt\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04read\x18\x02 \x01(\rR\x04read\x12\x18\n" +
@@ -3057,7 +3190,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -3084,14 +3217,16 @@ var file_pim_proto_goTypes = []any{
 	(*PIMPullResp)(nil),    // 22: pim.v1.PIMPullResp
 	(*PIMReceiptReq)(nil),  // 23: pim.v1.PIMReceiptReq
 	(*PIMReceiptResp)(nil), // 24: pim.v1.PIMReceiptResp
-	(*Receipt)(nil),        // 25: pim.v1.Receipt
-	(*Reader)(nil),         // 26: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 27: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 28: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 29: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 30: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 31: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 32: pim.v1.PIMError
+	(*PIMLook)(nil),        // 25: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 26: pim.v1.PIMReceipt
+	(*Receipt)(nil),        // 27: pim.v1.Receipt
+	(*Reader)(nil),         // 28: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 29: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 30: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 31: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 32: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 33: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 34: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -3109,14 +3244,15 @@ var file_pim_proto_depIdxs = []int32{
 	3,  // 12: pim.v1.Summary.last:type_name -> pim.v1.Entry
 	3,  // 13: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
 	4,  // 14: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	25, // 15: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	26, // 16: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	2,  // 17: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	27, // 15: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	28, // 16: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	27, // 17: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	2,  // 18: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -3130,7 +3266,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,375 @@
+package gateway
+
+import (
+	"container/heap"
+	"context"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+)
+
+const (
+	maxLooks    = 100                    // subjects that one connection looks at; more are left out
+	maxSubjects = 1 << 17                // subjects that all connections look at; more are left out
+	lookPause   = 100 * time.Millisecond // between two PIMLooks of a connection, at least
+	lookEvery   = time.Second            // between two tellings of a subject, at least
+	lookUnsent  = 16 << 10               // bytes that wait for a connection, above which it is told nothing
+	groupShare  = 4                      // one part in so many of the time may go to groups
+	userShare   = 20                     // and one to what one user looks at,
+	userAhead   = time.Second            // though a user may be ahead of it by so long
+)
+
+// looks are the conversations that are on devices' screens (PIMLook). If what others have read of
+// one changes, its lookers are told (PIMReceipt), at most once in lookEvery. One goroutine works
+// for all of them: it reads once for all lookers of a conversation, and one conversation after the
+// other, direct ones first. Groups, which may cost milliseconds each, get a share of its time, and
+// so does what one user looks at. So looks cost a part of one CPU at most, whatever clients do, and
+// who looks at much is told later, not others. The goroutine exists only while there is something
+// to be told.
+type looks struct {
+	some  atomic.Int64 // subjects, to be asked without a lock
+	known [64]lookShard
+
+	mu       sync.Mutex // guards the fields below
+	looking  map[*conn]*look
+	subjects map[pim.ConversationID]*subject
+	ready    [2][]*subject // that have changed and are not resting: direct ones, groups
+	resting  restingSubjects
+	rested   uint64                   // how many subjects have begun a rest
+	paid     map[pim.UserID]time.Time // until when what the user looks at has used the user's share
+	maxPaid  int                      // of so many those that are past are forgotten
+	working  bool
+
+	groupsFrom time.Time // owned by work: no group is told before
+}
+
+// lookShard has the names of some of the subjects. The drivers ask it about every conversation to
+// which something was written, so that they take mu only if somebody looks there.
+type lookShard struct {
+	mu  sync.RWMutex
+	ids map[pim.ConversationID]struct{}
+}
+
+var lookSeed = maphash.MakeSeed()
+
+func (l *looks) shard(id pim.ConversationID) *lookShard {
+	return &l.known[maphash.String(lookSeed, string(id))%uint64(len(l.known))]
+}
+
+func (h *lookShard) has(id pim.ConversationID) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, ok := h.ids[id]
+	return ok
+}
+
+// note notes whether id is a subject.
+func (h *lookShard) note(id pim.ConversationID, is bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !is:
+		delete(h.ids, id)
+	case h.ids == nil:
+		h.ids = map[pim.ConversationID]struct{}{id: {}}
+	default:
+		h.ids[id] = struct{}{}
+	}
+}
+
+// look is what a connection looks at. It is there from the first PIMLook to the connection's end.
+type look struct {
+	ids []pim.ConversationID
+	at  time.Time // of the last PIMLook
+}
+
+// subject is a conversation that is looked at, ready or resting. It is in subjects as long as it
+// is any of these.
+type subject struct {
+	id      pim.ConversationID
+	lookers map[*conn]uint64 // hash of the last frame that the connection was sent; 0: there is none
+	changed bool             // if it is not resting, it is ready
+	told    time.Time
+	screen  inbox.Screen // owned by work
+
+	rests bool
+	until time.Time // the end of the rest
+	order uint64    // of two rests that end at the same time, the one that began first ends first
+	place int       // in looks.resting
+}
+
+// restingSubjects is a heap of the subjects that rest (heap.Interface): the one whose rest ends
+// first is the first.
+type restingSubjects []*subject
+
+func (r restingSubjects) Len() int { return len(r) }
+
+func (r restingSubjects) Less(i, j int) bool {
+	if !r[i].until.Equal(r[j].until) {
+		return r[i].until.Before(r[j].until)
+	}
+	return r[i].order < r[j].order
+}
+
+func (r restingSubjects) Swap(i, j int) {
+	r[i], r[j] = r[j], r[i]
+	r[i].place, r[j].place = i, j
+}
+
+// Push adds a *subject.
+func (r *restingSubjects) Push(s any) {
+	s.(*subject).place = len(*r)
+	*r = append(*r, s.(*subject))
+}
+
+// Pop takes the last one out.
+func (r *restingSubjects) Pop() any {
+	last := len(*r) - 1
+	s := (*r)[last]
+	(*r)[last] = nil
+	*r = (*r)[:last]
+	return s
+}
+
+// set replaces what c looks at. It returns when the PIMLook before was.
+func (l *looks) set(c *conn, conversations []pim.ConversationID) (before time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.looking[c]
+	if k == nil {
+		if l.looking == nil {
+			l.looking, l.subjects = make(map[*conn]*look), make(map[pim.ConversationID]*subject)
+		}
+		k = new(look)
+		l.looking[c] = k
+	}
+	now := time.Now()
+	kept := conversations[:0]
+	for _, id := range conversations {
+		s := l.subjects[id]
+		if s == nil {
+			if len(l.subjects) >= maxSubjects {
+				continue
+			}
+			s = &subject{id: id, lookers: make(map[*conn]uint64)}
+			l.subjects[id] = s
+			l.shard(id).note(id, true)
+		}
+		if _, looks := s.lookers[c]; !looks {
+			s.lookers[c] = 0
+			if rest := s.told.Add(lookEvery); s.rests && s.until.After(rest) && !l.ahead(c.user, now) {
+				s.until = rest // it rested for longer on account of others
+				heap.Fix(&l.resting, s.place)
+			}
+		}
+		kept = append(kept, id)
+	}
+	for _, id := range k.ids {
+		if !slices.Contains(kept, id) {
+			l.leave(c, id)
+		}
+	}
+	l.some.Store(int64(len(l.subjects)))
+	before, k.at, k.ids = k.at, now, kept
+	return before
+}
+
+// end ends the look of c, whose connection is gone.
+func (l *looks) end(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.looking[c]; k != nil {
+		delete(l.looking, c)
+		for _, id := range k.ids {
+			l.leave(c, id)
+		}
+	}
+}
+
+// leave ends c's look at a conversation. The caller holds l.mu.
+func (l *looks) leave(c *conn, id pim.ConversationID) {
+	if s := l.subjects[id]; s != nil {
+		delete(s.lookers, c)
+		l.drop(s)
+	}
+}
+
+// drop forgets s, if nobody looks at it and it is neither ready nor resting. So who looks away and
+// back again is not told sooner, and is told what was due. The caller holds l.mu.
+func (l *looks) drop(s *subject) {
+	if len(s.lookers) == 0 && !s.rests && !s.changed {
+		delete(l.subjects, s.id)
+		l.shard(s.id).note(s.id, false)
+		l.some.Store(int64(len(l.subjects)))
+	}
+}
+
+// change notes that what others have read of a conversation may have changed. It reports whether
+// the caller must start work.
+func (l *looks) change(id pim.ConversationID) (start bool) {
+	if l.some.Load() == 0 || !l.shard(id).has(id) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.subjects[id]
+	if s == nil || s.changed {
+		return false
+	}
+	s.changed = true
+	if s.rests {
+		return false // work is under way
+	}
+	l.makeReady(s)
+	start = !l.working
+	l.working = true
+	return start
+}
+
+// makeReady puts s among those that are to be told. The caller holds l.mu.
+func (l *looks) makeReady(s *subject) {
+	queue := &l.ready[0]
+	if s.id.IsGroup() {
+		queue = &l.ready[1]
+	}
+	*queue = append(*queue, s)
+}
+
+// rest has s, which does not rest, do so until a time. The caller holds l.mu.
+func (l *looks) rest(s *subject, until time.Time) {
+	s.rests, s.until, s.order = true, until, l.rested
+	l.rested++
+	heap.Push(&l.resting, s)
+}
+
+// ahead reports whether what user looks at has used more than the user's share. The caller holds
+// l.mu.
+func (l *looks) ahead(user pim.UserID, now time.Time) bool {
+	return l.paid[user].Sub(now) > userAhead
+}
+
+// soonest returns when one of the lookers of s is not ahead of the user's share. The caller holds
+// l.mu.
+func (l *looks) soonest(s *subject, now time.Time) (soonest time.Time) {
+	for c := range s.lookers {
+		if !l.ahead(c.user, now) {
+			return now
+		}
+		if paid := l.paid[c.user]; soonest.IsZero() || paid.Before(soonest) {
+			soonest = paid
+		}
+	}
+	return soonest
+}
+
+// charge charges the users who look at a subject with what it cost to tell them, in equal parts.
+func (l *looks) charge(users []pim.UserID, cost time.Duration, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.paid == nil {
+		l.paid = make(map[pim.UserID]time.Time)
+	}
+	for _, u := range users {
+		from := l.paid[u]
+		if from.Before(now) {
+			from = now
+		}
+		l.paid[u] = from.Add(userShare * cost / time.Duration(len(users)))
+	}
+	if len(l.paid) > l.maxPaid {
+		maps.DeleteFunc(l.paid, func(_ pim.UserID, until time.Time) bool { return until.Before(now) })
+		l.maxPaid = 2*len(l.paid) + 1024
+	}
+}
+
+// next returns the next subject to be told and its lookers, or how long to wait until one may be.
+// done says that nothing is left to be told. A subject all of whose lookers are ahead of their
+// users' shares rests until one is not.
+func (l *looks) next(now time.Time) (s *subject, lookers []*conn, wait time.Duration, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.resting) > 0 && !now.Before(l.resting[0].until) {
+		s := heap.Pop(&l.resting).(*subject)
+		if s.rests = false; s.changed {
+			l.makeReady(s)
+		} else {
+			l.drop(s)
+		}
+	}
+	wait = lookEvery
+	for i := range l.ready {
+		if i == 1 && len(l.ready[1]) > 0 && now.Before(l.groupsFrom) {
+			wait = l.groupsFrom.Sub(now)
+			break
+		}
+		for len(l.ready[i]) > 0 {
+			s := l.ready[i][0]
+			l.ready[i][0] = nil
+			l.ready[i] = l.ready[i][1:]
+			if len(s.lookers) == 0 {
+				s.changed = false
+				l.drop(s)
+				continue
+			}
+			if soonest := l.soonest(s, now); soonest.After(now) {
+				l.rest(s, soonest)
+				continue
+			}
+			s.changed, s.told = false, now
+			l.rest(s, now.Add(lookEvery))
+			for c := range s.lookers {
+				lookers = append(lookers, c)
+			}
+			return s, lookers, 0, false
+		}
+	}
+	if len(l.resting) == 0 && len(l.ready[1]) == 0 {
+		l.working = false
+		return nil, nil, 0, true
+	}
+	if len(l.resting) > 0 {
+		wait = min(wait, l.resting[0].until.Sub(now))
+	}
+	return nil, nil, wait, false
+}
+
+// work calls tell for each subject that is to be told, until nothing is left or ctx ends.
+func (l *looks) work(ctx context.Context, tell func(*subject, []*conn)) {
+	for {
+		begun := time.Now()
+		s, lookers, wait, done := l.next(begun)
+		switch {
+		case done:
+			return
+		case s == nil:
+			select {
+			case <-time.After(min(wait, lookEvery/20)): // a direct conversation may be ready sooner
+			case <-ctx.Done():
+				return
+			}
+		default:
+			tell(s, lookers)
+			now := time.Now()
+			l.charge(usersOf(lookers), now.Sub(begun), now)
+			if s.id.IsGroup() {
+				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
+			}
+		}
+	}
+}
+
+// usersOf returns the users of conns, each once, in order.
+func usersOf(conns []*conn) []pim.UserID {
+	users := make([]pim.UserID, 0, len(conns))
+	for _, c := range conns {
+		users = append(users, c.user)
+	}
+	slices.Sort(users)
+	return slices.Compact(users)
+}

@@ -1,0 +1,90 @@
+package imtest_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// Alice looks at her conversations with Bob. She is told when his phone has a message, and when he
+// has read it, and in a group how many have; and of nobody who gives no receipts.
+func TestLiveReceipts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	opens := func(user pim.UserID) *client.Client {
+		c, err := client.Open(t.Context(), client.Options{
+			Server: "http://" + s.config.Listen, User: user, Device: "phone",
+			Token: func(context.Context) (string, error) { return s.keys.Issue(user, time.Hour, time.Now()) },
+		})
+		s.must(err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	alice, bob := opens("alice"), opens("bob")
+	limit := time.After(hang)
+	sees := func(c *client.Client, ok func(client.Event) bool) {
+		t.Helper()
+		for {
+			select {
+			case ev := <-c.Events():
+				if ok(ev) {
+					return
+				}
+			case <-limit:
+				t.Fatal("waits in vain")
+			}
+		}
+	}
+	done := func(sending *client.Sending, err error) client.Sent {
+		t.Helper()
+		s.must(err)
+		sent, err := sending.Wait(t.Context())
+		s.must(err)
+		return sent
+	}
+	chat := pim.Direct("alice", "bob")
+	var hi pim.Entry
+	gets := func() {
+		t.Helper()
+		sees(bob, func(ev client.Event) bool {
+			e, ok := ev.(client.EntryEvent)
+			if ok && e.Entry.Kind == pim.EntryMessage {
+				hi = e.Entry
+				return true
+			}
+			return false
+		})
+	}
+	told := func(ok func(client.ReceiptEvent) bool) {
+		t.Helper()
+		sees(alice, func(ev client.Event) bool {
+			r, is := ev.(client.ReceiptEvent)
+			return is && ok(r)
+		})
+	}
+	s.must(alice.Look(t.Context(), []pim.ConversationID{chat}))
+	done(alice.Send(t.Context(), chat, []byte("hi")))
+	gets()
+	told(func(ev client.ReceiptEvent) bool { return ev.Conversation == chat && ev.Receipts.Delivered == 1 })
+	done(bob.MarkRead(t.Context(), &hi))
+	told(func(ev client.ReceiptEvent) bool { return ev.Receipts.Read == 1 && ev.Receipts.ReadAt > 0 })
+
+	group := done(alice.CreateGroup(t.Context(), []pim.UserID{"bob", "carl"})).Conversation
+	s.must(alice.Look(t.Context(), []pim.ConversationID{group, chat}))
+	done(alice.Send(t.Context(), group, []byte("hi all")))
+	gets()
+	done(bob.MarkRead(t.Context(), &hi))
+	told(func(ev client.ReceiptEvent) bool {
+		m := ev.Receipts.Messages
+		return ev.Conversation == group && len(m) == 1 && m[0] == client.Receipt{Seq: 2, Read: 1, Members: 2}
+	})
+	done(bob.SetReceipts(t.Context(), false))
+	done(alice.Send(t.Context(), group, []byte("bob?")))
+	told(func(ev client.ReceiptEvent) bool {
+		m := ev.Receipts.Messages
+		return ev.Conversation == group && len(m) == 2 && m[0] == client.Receipt{Seq: 2, Members: 1}
+	})
+}
