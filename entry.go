@@ -18,6 +18,9 @@ const (
 	EntryPin      EntryKind = 9 // the message is pinned for all, or no longer
 )
 
+// Counts reports whether an entry of this kind adds one to Entry.Count.
+func (k EntryKind) Counts() bool { return k == EntryMessage }
+
 // String returns the kind's stable name, as in JSON.
 func (k EntryKind) String() string {
 	switch k {

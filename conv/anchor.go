@@ -142,15 +142,18 @@ func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at la
 	const page = 256
 	var entries []pim.Entry
 	left := anchorReachBytes
-	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; from = entries[len(entries)-1].Seq + 1 {
-		size := 0
-		if entries, size, failed = readPage(ctx, s, id, from, min(from+page-1, end), entries[:0]); failed == errTrimmed {
-			return 0, nil
+	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; {
+		size, to := 0, min(from+page-1, end)
+		entries, size, failed = readPage(ctx, s, id, from, to, entries[:0])
+		if failed == errTrimmed { // since server has seen it
+			failed, from = nil, to+1
+			continue
 		}
 		if failed != nil {
 			break
 		}
 		left -= size
+		from = entries[len(entries)-1].Seq + 1
 		for i := range entries {
 			if e := &entries[i]; e.Sender == at.sender && e.OrderTime() > at.local {
 				return e.Seq, nil

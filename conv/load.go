@@ -11,11 +11,28 @@ import (
 	"github.com/pim-im/pim/wire"
 )
 
+// loadTries is how often a load begins again because entries were trimmed while it read them.
+const loadTries = 8
+
+// errTrimming is the error of a load that found entries trimmed each time.
+var errTrimming = pim.Errorf(pim.KindUnavailable, "the conversation is being trimmed")
+
 // load reads a conversation's state: the log's last seq and fence, then the snapshot, the
 // entries behind it up to that last seq, and the cells that the snapshot lacks. The fence comes
 // first. If an effect comes later, the next append conflicts, whether the load has seen the
-// effect or not.
+// effect or not. If entries are trimmed meanwhile, the load begins again.
 func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error) {
+	for range loadTries {
+		if l, err := s.loadOnce(ctx, id); err != errTrimmed {
+			return l, err
+		}
+	}
+	return nil, errTrimming
+}
+
+// loadOnce is one try of load. It returns errTrimmed if entries that it needs were trimmed since
+// it has read the log's front, or if all are trimmed and another writer has gone on.
+func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
 	l.windows = s.windows
 	if id.IsGroup() {
@@ -34,8 +51,15 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 		l.loaded = nil
 		return l, nil
 	}
-	skipped := front > l.last+1
+	long := l.snapshot == 0 && last > dedup.Unsnapped
+	if long {
+		if err := l.startUnsnapped(ctx, s.store, last); err != nil {
+			return nil, err
+		}
+	}
+	skipped := front > l.snapshot+1
 	if skipped {
+		s.skipped(id, l.snapshot, front)
 		if err := l.skip(ctx, s.store, front-1); err != nil {
 			return nil, err
 		}
@@ -44,19 +68,23 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 	if err != nil {
 		return nil, err
 	}
+	if (long || skipped) && len(tail) > 0 && l.last > 0 {
+		l.floor = floor{l.last, tail[0].Server + pim.OrderSlack} // server times do not decrease
+	}
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
+	l.front = front
 	l.dropTrimmedPins(front)
 	l.stale = skipped || len(tail) > 0
 	for i := range tail {
 		l.take(&tail[i])
 	}
-	if skipped || l.snapshot == 0 && last > dedup.Unsnapped {
-		if err := l.loadMarks(ctx, s.store); err != nil {
+	if skipped || long {
+		if err := l.loadMarks(ctx, s.store, skipped && len(tail) == 0); err != nil {
 			return nil, err
 		}
 	}
@@ -91,10 +119,17 @@ func (l *live) loadState(ctx context.Context, s store.Store) error {
 	return l.loadBlocks(ctx, s, cells)
 }
 
+// skipped tells the operator that the snapshot of id is lost: a trim never passes the snapshot that
+// it leaves, see Trim.
+func (s *Writers) skipped(id pim.ConversationID, snapshot, front pim.Seq) {
+	s.metrics.Skipped.Inc()
+	s.log.Error("a conversation's snapshot is lost; its state is taken from its members' cells", "conversation", id, "snapshot", snapshot, "front", front)
+}
+
 // skip takes note that the entries up to seq were trimmed, and that the snapshot is older than
-// that. What followed from those behind the snapshot is in cells: the members, and the count in
-// their lines. Their client message IDs are forgotten, so a message of theirs that is sent
-// again is a new one. A trim should leave a snapshot at its front.
+// that: the snapshot was lost. What followed from the entries behind the snapshot is in cells:
+// the members, and the count in their lines (loadMarks). Their client message IDs are forgotten,
+// so a message of theirs that is sent again is a new one.
 func (l *live) skip(ctx context.Context, s store.Store, seq pim.Seq) error {
 	if l.id.IsGroup() {
 		l.members, l.present = nil, nil
@@ -102,18 +137,10 @@ func (l *live) skip(ctx context.Context, s store.Store, seq pim.Seq) error {
 			return err
 		}
 	}
-	for _, u := range l.present {
-		line, _, err := inbox.New(s).Line(ctx, u, l.id)
-		if err != nil {
-			return err
-		}
-		if line.Newest >= seq {
-			l.count = max(l.count, line.Count)
-			break
-		}
+	if seq > l.last {
+		l.last = seq
+		l.ids.Skip(seq)
 	}
-	l.last = seq
-	l.ids.Skip(seq)
 	return nil
 }
 
@@ -125,8 +152,6 @@ const tailBound = 16 << 10
 func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) (tail []pim.Entry, err error) {
 	switch {
 	case last <= l.last: // another writer has gone on meanwhile, or nothing stands behind it
-	case l.last == 0 && last > dedup.Unsnapped:
-		tail, err = l.loadUnsnapped(ctx, s, last)
 	case last-l.last > tailBound:
 		err = pim.Errorf(pim.KindCorrupt, "log of %s has more than %d entries behind the snapshot at seq %d", l.id, tailBound, l.snapshot)
 	default:

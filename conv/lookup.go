@@ -153,9 +153,14 @@ func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq
 	return seq, err
 }
 
-// repeated returns the entry at first, which has the client message ID of r, or errTrimmed.
+// repeated returns the entry at first, which has the client message ID of r. If the entry was
+// trimmed, only its seq is known: r was appended there, and must not be appended again. Nobody
+// knows any more whether it was the sender of r who sent it.
 func (w *Writers) repeated(ctx context.Context, c pim.ConversationID, r *Request, first pim.Seq) (*pim.Entry, error) {
 	entries, _, err := readEntries(ctx, w.store, c, first, first)
+	if err == errTrimmed {
+		return &pim.Entry{Conversation: c, Seq: first, Anchor: first, Kind: r.Kind, Sender: r.Sender}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

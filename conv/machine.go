@@ -67,6 +67,7 @@ type live struct {
 
 	hiddenCell store.Cell // the cell of hiddenKey that was loaded
 
+	front    pim.Seq // of the log, when it was loaded
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
 	behind   int     // bytes of the entries behind snapshot
 	durable  pim.Seq // the log's last durable seq: that before the batch under way

@@ -78,11 +78,13 @@ func (l *live) takeMarks(e *pim.Entry) {
 const linesAtOnce = store.MaxBatch / 2
 
 // loadMarks takes the marks from the present members' lines where they know more than the state:
-// entries that neither the snapshot nor the tail tells of were trimmed, or are too many.
-func (l *live) loadMarks(ctx context.Context, s store.Store) error {
+// entries that neither the snapshot nor the tail tells of were trimmed, or are too many. If bare
+// is set, no entry tells the count and the times of the log's last one, and the lines tell them too.
+func (l *live) loadMarks(ctx context.Context, s store.Store, bare bool) error {
 	if _, own := l.id.OwnUser(); own {
 		return nil
 	}
+	told, newer := false, false
 	for users := range slices.Chunk(l.present, linesAtOnce) {
 		gets := make([]store.Get, 0, 2*len(users))
 		for _, u := range users {
@@ -100,10 +102,31 @@ func (l *live) loadMarks(ctx context.Context, s store.Store) error {
 					return err
 				}
 				l.learn(users[i/2], line)
+				newer = newer || line.Newest > l.last
+				if bare && line.Newest == l.last {
+					l.learnEnd(line)
+					told = true
+				}
 			}
 		}
 	}
-	return nil
+	switch {
+	case !bare || told || len(l.present) == 0:
+		return nil
+	case newer: // another writer has gone on since the log's last seq was read
+		return errTrimmed
+	}
+	return pim.Errorf(pim.KindCorrupt, "%s was trimmed up to seq %d, and nothing tells its count there", l.id, l.last)
+}
+
+// learnEnd takes what line tells of the log's last entry, which was trimmed. How far its server
+// time was ahead of its writer's clock is not known.
+func (l *live) learnEnd(line inbox.Line) {
+	l.count = line.Count
+	if t := l.times.State(); line.Time > t.Server {
+		l.times = pim.TimesState{Server: line.Time}.Times()
+	}
+	l.floor = floor{l.last, l.times.State().Server + pim.OrderSlack}
 }
 
 // learn takes the mark of u, who is present, from u's line, if it is of this membership and newer.

@@ -21,6 +21,7 @@ type Metrics struct {
 	Live    prometheus.Gauge
 	Weight  prometheus.Gauge   // memory of the conversations in Live, in bytes, about
 	Settled prometheus.Counter // intents that another process left and this one settled
+	Skipped prometheus.Counter // loads of trimmed conversations whose snapshot was lost
 
 	ok, duplicate prometheus.Counter
 }
@@ -63,13 +64,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.Settled = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "pim_intents_settled_total", Help: "Logs whose effects on others were written again, because an intent stayed: a process has died, or was slow.",
 	})
+	m.Skipped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pim_snapshots_lost_total", Help: "Trimmed conversations that were loaded without their snapshot: it is lost. Their state was taken from their members' cells.",
+	})
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
 	for _, reason := range reasons {
 		m.Refused.WithLabelValues(string(reason)) // so that it is exported as 0 before the first refusal
 	}
 	if r != nil {
-		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight, m.Settled)
+		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight, m.Settled, m.Skipped)
 	}
 	return m
 }

@@ -3,9 +3,11 @@ package conv
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv/varint"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 )
@@ -67,19 +69,24 @@ func (l *live) needsOwner() bool {
 
 // knowOwner gives the eldest their places, if needsOwner. The members' cells do not hold places,
 // so knowOwner reads them from the entry that made the eldest members, once for each such entry.
+// If the entry was trimmed, they are in the cell that the trim has left.
 func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 	if !l.needsOwner() {
 		return nil
 	}
 	eldest := l.eldest()
 	since := l.members[eldest[0]].since()
-	entries, _, err := readLeft(ctx, s, l.id, since, since)
+	named, err := readNamed(ctx, s, l.id, since)
 	if err != nil {
 		return err
 	}
-	named := slices.Sorted(slices.Values(eldest)) // if the entry was trimmed
-	if len(entries) > 0 {
-		named = entries[0].Members
+	if named == nil { // the cell is lost: the maker comes first, and then they go by their names
+		named = slices.SortedFunc(slices.Values(eldest), func(a, b pim.UserID) int {
+			if m := l.members[a].Maker; m != l.members[b].Maker {
+				return cmp.Or(map[bool]int{true: -1}[m], 1)
+			}
+			return cmp.Compare(a, b)
+		})
 	}
 	for i, u := range named {
 		if m := l.members[u]; m != nil && m.Present() && m.since() == since {
@@ -92,4 +99,64 @@ func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 		}
 	}
 	return nil
+}
+
+// readNamed returns the users whom the entry at since made members, in its order. It returns nil
+// if the entry was trimmed and the cell with its users is not there.
+func readNamed(ctx context.Context, s store.Store, c pim.ConversationID, since pim.Seq) (named []pim.UserID, err error) {
+	entries, _, err := readLeft(ctx, s, c, since, since)
+	if err != nil {
+		return nil, err
+	}
+	if len(entries) > 0 {
+		return entries[0].Members, nil
+	}
+	cell, ok, err := store.Lookup(ctx, s, inbox.Places(c), placesKey(since))
+	if err != nil || !ok {
+		return nil, err
+	}
+	d := &varint.Decoder{B: cell.Value}
+	for len(d.B) > 0 && d.Err == nil {
+		named = append(named, pim.UserID(d.Text()))
+	}
+	if d.Err != nil {
+		return nil, pim.Errorf(pim.KindCorrupt, "places of %s at seq %d with the value %x", c, since, cell.Value)
+	}
+	return named, nil
+}
+
+// placesKey is the key in inbox.Places of those whom the entry at since made members.
+func placesKey(since pim.Seq) string {
+	return string(binary.BigEndian.AppendUint64(nil, uint64(since)))
+}
+
+// placesCells returns the cells with the order of the present members whose memberships began
+// together, with an entry from l.front to upTo, so that the owner is known when it was trimmed.
+func (l *live) placesCells(ctx context.Context, s store.Store, upTo pim.Seq) (cells []store.CellWrite, err error) {
+	together := make(map[pim.Seq]int)
+	for _, u := range l.present {
+		if m := l.members[u]; m != nil && l.front <= m.since() && m.since() <= upTo {
+			together[m.since()]++
+		}
+	}
+	for since, n := range together {
+		if n == 1 {
+			continue
+		}
+		named, err := readNamed(ctx, s, l.id, since)
+		if err != nil {
+			return nil, err
+		}
+		var e varint.Encoder
+		for _, u := range named {
+			if m := l.members[u]; m != nil && m.Present() && m.since() == since {
+				e.Text(string(u))
+			}
+		}
+		cells = append(cells, store.CellWrite{
+			Partition: inbox.Places(l.id),
+			Cell:      store.Cell{Key: placesKey(since), Version: uint64(since), Value: e.B},
+		})
+	}
+	return cells, nil
 }

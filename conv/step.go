@@ -183,7 +183,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	}
 	c.date(e, r, anchor, now)
 	e.Count = c.count
-	if e.Kind == pim.EntryMessage {
+	if e.Kind.Counts() {
 		e.Count++
 	}
 	o.strange = c.ids.Add(e.ClientID, e.Server)

@@ -18,6 +18,10 @@ func Entries(c pim.ConversationID) store.Log { return store.Log(c) }
 // entry that last changed the membership, value a Membership.
 func Members(c pim.ConversationID) store.Partition { return store.Partition("members/" + c) }
 
+// Places holds in which order a group's log named members whose entry was trimmed: key the
+// entry's seq, big-endian, value the users who became members with it and were present then.
+func Places(c pim.ConversationID) store.Partition { return store.Partition("places/" + c) }
+
 // Lines holds the lines of a user that have been folded. Together with Fresh it is the
 // user's offline list, and the list of the user's conversations: key conversation,
 // version the newest seq, value a Line.

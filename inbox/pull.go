@@ -128,14 +128,25 @@ func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.Conversatio
 		if r.First == seq {
 			return newest, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
 		}
-		line, _, err := x.Line(ctx, user, c) // of the newest seq
-		return newest, line.Count, err
+		count, err = x.countAtEnd(ctx, user, c, newest)
+		return newest, count, err
 	}
 	e, err := wire.ParseEntry(c, r.Records[0])
-	if r.First > seq && e.Kind == pim.EntryMessage {
+	if r.First > seq && e.Kind.Counts() {
 		e.Count-- // of the entry before it, the last that was trimmed
 	}
 	return newest, e.Count, err
+}
+
+// countAtEnd returns the count of the entry at newest, which was trimmed, from the user's line. If
+// the line tells of another seq, it returns KindUnavailable: a newer entry has come since newest was
+// read, or the line of newest is still to be written.
+func (x *Inbox) countAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq) (uint64, error) {
+	line, _, err := x.Line(ctx, user, c)
+	if err == nil && line.Newest != newest {
+		err = pim.Errorf(pim.KindUnavailable, "the count of %s at seq %d is not known now", c, newest)
+	}
+	return line.Count, err
 }
 
 // readable returns the newest seq of c that user may read, 0 if c is empty, and the

@@ -53,3 +53,33 @@ func TestPullOfATrimmedLog(t *testing.T) {
 		}
 	}
 }
+
+// The count at the end of a log without entries is that of the user's line, if the line is of that
+// end. It is not that of a later one, and not that of an earlier one.
+func TestPositionAtTheEndOfATrimmedLog(t *testing.T) {
+	const c = pim.ConversationID("d:alice:bob")
+	for _, test := range []struct {
+		line inbox.Line
+		want uint64
+		kind pim.Kind
+	}{
+		{line: inbox.Line{Newest: 20, Count: 15}, want: 15},
+		{line: inbox.Line{Newest: 21, Count: 16}, kind: pim.KindUnavailable},
+		{line: inbox.Line{Newest: 19, Count: 14}, kind: pim.KindUnavailable},
+		{kind: pim.KindUnavailable},
+	} {
+		s := storetest.NewMemory()
+		fill(t, s, c, 20, 10, &inbox.Membership{})
+		w := &store.Write{Log: inbox.Entries(c), Trim: 20}
+		if test.line.Newest != 0 {
+			w.Cells = []store.CellWrite{{Partition: inbox.Fresh("alice"), Cell: test.line.Cell(c)}}
+		}
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		newest, count, err := inbox.New(s).Position(ctx, "alice", c, 7)
+		if newest != 20 || count != test.want && err == nil || pim.KindOf(err) != test.kind {
+			t.Errorf("%+v: newest %d, count %d, %v", test.line, newest, count, err)
+		}
+	}
+}

@@ -21,7 +21,7 @@
 // # Freshness
 //
 // A call sees what any call before it has told its caller, on every node: a record, a
-// log's last seq, fence and front, also those in a conflict, and an outcome of nil. So a Read is at
+// log's last seq, fence and front, the last seq and the fence of a conflict, and an outcome of nil. So a Read is at
 // least as fresh as every Last that was returned before the Read began. A Get or List that begins
 // after a write has ended without an error sees at least the write's cells, also those of a
 // Relaxed write; before that it may see them or not. The cells of one Get or List are no
@@ -291,10 +291,14 @@ func Lookup(ctx context.Context, s Store, p Partition, key string) (c Cell, ok b
 	return gets[0].Cell, gets[0].Cell.Version != 0, err
 }
 
-// ReadLog reads from one log, see Read.
+// ReadLog reads from one log, see Read. The first record is that of from. If from was trimmed,
+// ReadLog fails with KindNotFound.
 func ReadLog(ctx context.Context, s Store, log Log, from, to pim.Seq, limit Limit) ([][]byte, error) {
 	reads := []Read{{Log: log, From: from, To: to, Limit: limit}}
 	err := s.Read(ctx, reads)
+	if first := reads[0].First; err == nil && first > max(from, 1) {
+		return nil, pim.Errorf(pim.KindNotFound, "the records of %q before seq %d were trimmed", log, first)
+	}
 	return reads[0].Records, err
 }
 

@@ -1,0 +1,83 @@
+package conv
+
+import (
+	"context"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+)
+
+// trimStep is how many entries one write trims, at most: the store's other writes wait for it.
+const trimStep = 1024
+
+// Trim removes the entries of c up to the seq upTo from its log, for good: all that there are, if
+// there are fewer. Nothing that follows from them is lost, except the client message IDs that the
+// state does not remember. So entries younger than pim.DedupWindow must stay. A user's own log
+// can't be trimmed, because devices learn settings from it.
+//
+// A trim is safe beside the conversation's writers, wherever they are. It passes no entry before
+// the cells that follow from it are durable, and a snapshot of a later state. It goes in steps,
+// each a write of its own. If Trim fails or is interrupted, some steps may be done; call it again.
+func (w *Writers) Trim(ctx context.Context, c pim.ConversationID, upTo pim.Seq) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if _, own := c.OwnUser(); own {
+		return pim.Errorf(pim.KindInvalid, "a user's own log is not trimmed: it holds the user's settings")
+	}
+	for range loadTries {
+		if err := w.trim(ctx, c, upTo); err != errOvertaken {
+			return err
+		}
+	}
+	return errOvertaken
+}
+
+// trim is one try of Trim. It returns errOvertaken if another writer has written meanwhile.
+func (w *Writers) trim(ctx context.Context, c pim.ConversationID, upTo pim.Seq) error {
+	l, err := w.load(ctx, c)
+	if err != nil {
+		return err
+	}
+	if upTo = min(upTo, l.last); upTo < l.front {
+		return nil
+	}
+	if l.mixed {
+		return errOvertaken
+	}
+	if err := w.writeAgain(ctx, l); err != nil {
+		return err
+	}
+	cells, err := l.placesCells(ctx, w.store, upTo)
+	if err != nil {
+		return err
+	}
+	cells = append(cells, l.snapshotCell())
+	for to := l.front - 1; to < upTo; cells = nil {
+		to = min(to+trimStep, upTo)
+		step := []*store.Write{{Log: inbox.Entries(c), Trim: to, Cells: cells}}
+		if err := store.Commit(ctx, w.store, step, store.Durable); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeAgain writes the cells that follow from the entries behind the snapshot of l, which was
+// loaded. Then nothing depends on these entries any more.
+func (w *Writers) writeAgain(ctx context.Context, l *live) error {
+	if !l.stale {
+		return nil
+	}
+	b := &batch{conv: l, rewrites: true}
+	b.finish()
+	if err := store.Commit(ctx, w.store, []*store.Write{&b.write}, store.Durable); err != nil {
+		return err
+	}
+	if b.write.Err != nil { // a conflict: another writer has written
+		return errOvertaken
+	}
+	l.settled(b)
+	return nil
+}
