@@ -67,6 +67,15 @@ func TestRefer(t *testing.T) {
 	displays(t, bob.views(chat, 10), "Lunch? (edited) pinned +1[alice bob] mine", "(recalled by alice)")
 	displays(t, alice.views(chat, 10), "Lunch? (edited) pinned +1[alice bob] mine", "(recalled by alice)")
 
+	if m, err := bob.Conversation(chat).Message(t.Context(), lunch.Seq); err != nil || m.Text() != "Lunch?" || len(m.Reactions()) != 1 || !m.Reactions()[0].Mine {
+		t.Errorf("the message alone is %+v, %v", m, err)
+	}
+	for what, seq := range map[string]pim.Seq{"an edit": oops.Seq + 1, "nothing": 99} {
+		if m, err := bob.Conversation(chat).Message(t.Context(), seq); pim.KindOf(err) != pim.KindNotFound {
+			t.Errorf("%s as a message: %+v, %v", what, m, err)
+		}
+	}
+
 	late := w.opens(w.options("bob", "laptop")).reads()
 	displays(t, late.views(chat, 10), "Lunch? (edited) pinned +1[alice bob] mine", "(recalled by alice)")
 }
@@ -93,6 +102,9 @@ func TestReferOffline(t *testing.T) {
 	}
 	displays(t, view, "mine, edited (edited)", "not mine (edited)")
 	displays(t, bobs, "mine", "his")
+	if m, err := alice.Conversation(chat).Message(t.Context(), mine.Seq); err != nil || m.Text() != "mine, edited" {
+		t.Errorf("the message alone is %+v, %v", m, err)
+	}
 	if err := alice.SetOnline(true); err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,43 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 	return v, nil
 }
 
+// Message returns the message at seq as a View shows it. It asks the local store only: the error is
+// of KindNotFound if this device does not hold the message, or if the entry there is no line of a
+// View.
+func (c *Conversation) Message(ctx context.Context, seq pim.Seq) (Message, error) {
+	if err := c.id.Validate(); err != nil {
+		return Message{}, err
+	}
+	var t timeline
+	err := c.client.inLoop(ctx, func() error {
+		page, err := c.client.store.Range(ctx, c.id, seq, seq, 1)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		folds, err := c.client.foldsOf(ctx, c.id, page)
+		if err != nil {
+			return err
+		}
+		t.user = c.client.loop.engine.User()
+		t.fold(folds)
+		t.prepend(page, true)
+		for _, p := range c.client.loop.engine.Outbox(c.id) {
+			if p.Refers == seq {
+				t.put(p)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Message{}, err
+	}
+	items := t.items()
+	if len(items) == 0 {
+		return Message{}, pim.Errorf(pim.KindNotFound, "this device holds no message at seq %d of %s", seq, c.id)
+	}
+	return items[0], nil
+}
+
 // Items returns what the View shows now, in display order. The caller owns the list;
 // payloads and members are shared.
 func (v *View) Items() []Message {
