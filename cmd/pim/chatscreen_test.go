@@ -170,6 +170,39 @@ func TestChatOnTheScreen(t *testing.T) {
 	bob.ends()
 }
 
+// What is done to a message on the keys is seen by the other user.
+func TestChangesOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	alice := n.opens(n.args([]string{"chat", "--as", "alice", "--to", "bob", "--memory"})...)
+	alice.sees(" connected · alice@")
+	alice.types("helo\r")
+	alice.sees("✓ alice: helo")
+	alice.types("oops\r")
+	alice.sees("✓ alice: oops")
+	bob := n.opens(n.args([]string{"chat", "--as", "bob", "--to", "alice", "--memory"})...)
+	bob.sees("alice: helo", "alice: oops")
+
+	alice.types("\x1b[A\x1b[A")
+	alice.sees("> helo")
+	alice.types("\x15hello\r")
+	bob.sees("alice: hello (edited)", "edited: hello")
+	bob.types("\x0c")
+	bob.sees("· alice: oops")
+	bob.types("\x122\r")
+	alice.sees("❤️ 1", "❤️ to: hello")
+	alice.types("\x18")
+	alice.sees("Enter recalls it")
+	alice.types("\r")
+	bob.sees("alice: (recalled)", "alice recalled")
+	bob.types("\x12\x10\r")
+	alice.sees("hello (edited) (pinned)", "bob pinned: hello")
+	bob.types("\x14")
+	bob.sees("is marked as unread", "●")
+	alice.ends()
+	bob.ends()
+}
+
 // Package term drops the part of a line that it has no room for. The rest of such a line
 // is not sent.
 func TestALineThatATerminalCuts(t *testing.T) {

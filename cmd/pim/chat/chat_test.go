@@ -41,7 +41,7 @@ func newDesk(t *testing.T, width, height int, s Start) *desk {
 	d := &desk{t: t, now: noon, items: make(map[pim.ConversationID][]client.Message)}
 	s.User, s.Server, s.Zone = "alice", "127.0.0.1:7400", time.UTC
 	model, wishes := New(s)
-	d.Driver = Driver{model, d}
+	d.Driver = Driver{Model: model, Backend: d}
 	d.is(tea.WindowSizeMsg{Width: width, Height: height})
 	d.carryOut(t.Context(), d.now, wishes)
 	d.did = nil
@@ -57,6 +57,15 @@ func (d *desk) Do(_ context.Context, e Effect) (pim.ClientMessageID, error) {
 }
 
 func (d *desk) List(context.Context) ([]client.Info, error) { return d.list, nil }
+
+func (d *desk) Message(_ context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error) {
+	for _, m := range d.items[id] {
+		if m.Entry.Seq == seq {
+			return m, nil
+		}
+	}
+	return client.Message{}, pim.Errorf(pim.KindNotFound, "no message at %d", seq)
+}
 
 func (d *desk) Open(_ context.Context, id pim.ConversationID, _ int) error {
 	d.open = id

@@ -8,7 +8,7 @@
 //	line.go     typed lines: texts and commands
 //	effect.go   what the SDK is asked to do
 //	model.go    the state, and what events change; outbox.go, names.go parts of it
-//	keys.go     keys
+//	keys.go     keys; aim.go the message that they are about
 //	editor.go   the line being typed
 //	view.go     the screen; pane.go its messages; wrap.go, text.go their lines
 //	driver.go   effects carried out

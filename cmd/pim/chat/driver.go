@@ -14,6 +14,8 @@ type Backend interface {
 	Do(ctx context.Context, e Effect) (pim.ClientMessageID, error)
 	// List returns the conversations as they are to be listed.
 	List(ctx context.Context) ([]client.Info, error)
+	// Message returns the message of a conversation at seq, if this device holds it.
+	Message(ctx context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error)
 	// Open follows the last n messages of a conversation. It no longer follows the
 	// conversation that was open before.
 	Open(ctx context.Context, id pim.ConversationID, n int) error
@@ -34,6 +36,8 @@ const olderWithin = 20 * time.Second
 type Driver struct {
 	Model   *Model
 	Backend Backend
+
+	about map[pim.ConversationID]about // as of the last list
 }
 
 // Handle tells the Model of an event and carries out what it wishes, until it
@@ -56,8 +60,8 @@ func (d *Driver) carryOut(ctx context.Context, now time.Time, effects []Effect) 
 			beside = append(beside, func() any { return d.older(ctx, e) })
 			continue
 		case relist:
-			list, err := d.Backend.List(ctx)
-			answer = listed{list}
+			list, err := d.list(ctx)
+			answer = list
 			if err != nil {
 				answer = done{effect: e, err: err}
 			}
@@ -77,6 +81,32 @@ func (d *Driver) carryOut(ctx context.Context, now time.Time, effects []Effect) 
 		effects = append(effects, d.Model.Handle(now, answer)...)
 	}
 	return beside, false
+}
+
+// list reads the conversations, and the messages that the last entries of them refer to.
+func (d *Driver) list(ctx context.Context) (listed, error) {
+	list, err := d.Backend.List(ctx)
+	if err != nil {
+		return listed{}, err
+	}
+	known := d.about
+	d.about = make(map[pim.ConversationID]about)
+	for i := range list {
+		id, last := list[i].ID, &list[i].Last
+		if last.Refers == 0 {
+			continue
+		}
+		a, ok := known[id]
+		if !ok || a.last != last.Seq {
+			message, err := d.Backend.Message(ctx, id, last.Refers)
+			if err != nil {
+				continue // the list does without; the entry may come later
+			}
+			a = about{last.Seq, message}
+		}
+		d.about[id] = a
+	}
+	return listed{list, d.about}, nil
 }
 
 func (d *Driver) older(ctx context.Context, e older) any {

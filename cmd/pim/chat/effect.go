@@ -24,6 +24,17 @@ type (
 		To *pim.Entry
 	}
 
+	// Refer queues an edit, a recall, a reaction or a pin for all, or the end of one: what they do
+	// to the message To. Kind and the fields behind it are those of pim.Entry.
+	Refer struct {
+		Conversation pim.ConversationID
+		To           pim.Seq
+		Kind         pim.EntryKind
+		Payload      []byte
+		Reaction     string
+		Removed      bool
+	}
+
 	// Resend queues a failed message again. A zero ID stands for the last that failed.
 	Resend struct{ ID pim.ClientMessageID }
 
@@ -67,6 +78,7 @@ type (
 )
 
 func (Send) effect()    {}
+func (Refer) effect()   {}
 func (Resend) effect()  {}
 func (Discard) effect() {}
 func (Change) effect()  {}
@@ -89,9 +101,10 @@ func (c Change) Said() string {
 		pim.CommandBlock:   {"is blocked", "is no longer blocked"},
 		pim.CommandMute:    {"is muted", "is no longer muted"},
 		pim.CommandPin:     {"is pinned", "is no longer pinned"},
+		pim.CommandUnread:  {"is marked as unread", ""},
 	}[c.Kind]
 	switch {
-	case said[0] == "":
+	case said[0] == "", c.Removed && said[1] == "":
 		return ""
 	case c.Removed:
 		return c.Subject + " " + said[1]
@@ -108,6 +121,8 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 		m, err = c.Send(ctx, e.Conversation, []byte(e.Text))
 	case Reply:
 		m, err = c.Conversation(e.Conversation).Reply(ctx, e.To, e.Text)
+	case Refer:
+		m, err = refer(ctx, c, e)
 	case Resend:
 		m, err = c.Resend(ctx, e.ID)
 	case Change:
@@ -129,4 +144,16 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 		return id, err
 	}
 	return m.ID(), nil
+}
+
+func refer(ctx context.Context, c *client.Client, e Refer) (*client.Sending, error) {
+	switch e.Kind {
+	case pim.EntryEdit:
+		return c.Edit(ctx, e.Conversation, e.To, e.Payload)
+	case pim.EntryRecall:
+		return c.Recall(ctx, e.Conversation, e.To)
+	case pim.EntryReaction:
+		return c.React(ctx, e.Conversation, e.To, e.Reaction, !e.Removed)
+	}
+	return c.PinMessage(ctx, e.Conversation, e.To, !e.Removed)
 }

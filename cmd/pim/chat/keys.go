@@ -23,16 +23,28 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		return []Effect{Quit{}}
 	case "enter":
 		return m.enter()
-	case "tab", "down":
+	case "tab", "alt+down":
 		return m.step(1)
-	case "shift+tab", "up":
+	case "shift+tab", "alt+up":
 		return m.step(-1)
+	case "up":
+		m.arrow(-1)
+	case "down":
+		m.arrow(1)
 	case "ctrl+r":
 		m.choose(-1)
 	case "ctrl+n":
 		m.choose(1)
+	case "ctrl+l":
+		m.begin(react)
+	case "ctrl+x":
+		m.begin(recall)
+	case "ctrl+p":
+		m.begin(pinAll)
+	case "ctrl+t":
+		return m.toggleUnread()
 	case "esc":
-		m.chosen = nil
+		m.leave()
 	case "pgup":
 		return m.up()
 	case "pgdown":
@@ -48,6 +60,9 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 
 // insert puts what was typed or pasted at the cursor, or says why it cannot.
 func (m *Model) insert(text string) {
+	if m.aim != nil && (m.aim.do == recall || m.aim.do == pinAll) {
+		m.leave() // the next Enter sends what is being typed
+	}
 	whole, err := m.input.insert(text)
 	if err != nil {
 		m.say(Plain(err))
@@ -56,9 +71,23 @@ func (m *Model) insert(text string) {
 	}
 }
 
+// arrow is for the keys ↑ and ↓. In an empty line, ↑ edits the chosen message or the user's last
+// one. From one that is being edited they go to others.
+func (m *Model) arrow(step int) {
+	switch {
+	case m.aim != nil && m.aim.do == edit:
+		m.choose(step)
+	case step < 0 && m.input.text() == "":
+		m.begin(edit)
+	}
+}
+
 // enter does what the typed line asks for. A line that asks for something that cannot be
 // done stays.
 func (m *Model) enter() []Effect {
+	if m.aim != nil && m.aim.do != answer {
+		return m.carry()
+	}
 	e, err := Read(m.input.text(), m.me, m.open)
 	if err != nil {
 		m.say(Plain(err))
@@ -87,9 +116,11 @@ func (m *Model) enter() []Effect {
 		m.help = 1
 		return nil
 	case Send:
-		if to := m.chosen; to != nil {
-			m.chosen = nil
-			return []Effect{Reply{e, to}}
+		if m.aim != nil {
+			to := m.aim.to.Entry
+			to.Payload = m.aim.to.Payload()
+			m.leave()
+			return []Effect{Reply{e, &to}}
 		}
 	}
 	return []Effect{e}

@@ -32,6 +32,7 @@ var slashes = []slash{
 	{"unmute", "", "end that", 0, here(pim.CommandMute, true)},
 	{"pin", "", "keep this conversation on top", 0, here(pim.CommandPin, false)},
 	{"unpin", "", "end that", 0, here(pim.CommandPin, true)},
+	{"unread", "", "mark this conversation as unread", 0, here(pim.CommandUnread, false)},
 	{"block", "[USER]", "take no direct messages of a user", 1, block(false)},
 	{"unblock", "[USER]", "take them again", 1, block(true)},
 	{"group", "USER…", "create a group", -1, readGroup},

@@ -9,6 +9,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
 )
 
 const (
@@ -39,14 +40,15 @@ type Model struct {
 	away          bool // the terminal's window does not have the focus
 
 	list     []client.Info
-	settings map[string]pim.Setting // contacts and blocks, by entity
+	about    map[pim.ConversationID]about // where the last entry refers to a message that is held
+	settings map[string]pim.Setting       // contacts and blocks, by entity
 	outbox   map[pim.ClientMessageID]*outgoing
 
 	open   pim.ConversationID   // empty: none
 	opened []pim.ConversationID // by hand or at the beginning; at most maxOpened, the last first
 	items  []client.Message     // of the open conversation
 	places map[pim.Seq]int      // of the entries in items
-	chosen *pim.Entry           // the message that the next one answers; nil: none
+	aim    *aim                 // the chosen message; nil: none
 	more   bool                 // there may be older ones
 	asked  bool                 // older ones were asked for
 	marked pim.Seq              // the open conversation is marked as read up to here
@@ -62,8 +64,15 @@ type Model struct {
 
 // Answers to the Model's wishes.
 type (
-	listed struct{ list []client.Info }
-	shown  struct {
+	listed struct {
+		list  []client.Info
+		about map[pim.ConversationID]about
+	}
+	about struct {
+		last    pim.Seq        // of the conversation's last entry, which refers to
+		message client.Message // this one
+	}
+	shown struct {
 		conversation pim.ConversationID
 		items        []client.Message
 	}
@@ -97,7 +106,7 @@ func New(s Start) (*Model, []Effect) {
 		case o.Local == 0:
 			state = client.Queued
 		}
-		m.outbox[o.ID] = &outgoing{conversation: o.Conversation, state: state}
+		m.outbox[o.ID] = &outgoing{conversation: o.Conversation, state: state, refers: o.Refers != 0}
 	}
 	effects := []Effect{Look{On: true}, relist{}}
 	if s.Open != "" {
@@ -132,7 +141,7 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	case []client.Event:
 		return m.events(ev)
 	case listed:
-		m.list = ev.list
+		m.list, m.about = ev.list, ev.about
 		if m.open == "" && len(m.list) > 0 {
 			return m.show(m.list[0].ID)
 		}
@@ -204,7 +213,13 @@ func (m *Model) done(d done) []Effect {
 			m.restore(e)
 		case Reply:
 			if m.restore(e.Send) {
-				m.chosen = e.To
+				m.again(answer, e.To.Seq)
+			}
+		case Refer:
+			if e.Kind == pim.EntryEdit && e.Conversation == m.open && m.input.text() == "" {
+				c, _ := content.Parse(e.Payload)
+				m.again(edit, e.To)
+				m.input.set(c.Text)
 			}
 		}
 		return nil
@@ -212,6 +227,8 @@ func (m *Model) done(d done) []Effect {
 	switch e := d.effect.(type) {
 	case Send, Reply, Leave:
 		m.scroll = 0
+	case Refer:
+		m.outbox[d.id] = &outgoing{conversation: e.Conversation, state: client.Queued, refers: true}
 	case Group:
 		m.outbox[d.id] = &outgoing{state: client.Queued, followed: true}
 		m.say("the group is opened when the server has created it")
@@ -264,6 +281,7 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.scroll = 0
 		return m.markRead()
 	}
+	m.leave()
 	if draft := m.input.text(); draft != "" {
 		m.drafts[m.open] = draft
 	} else {
@@ -273,7 +291,7 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.opened = slices.Insert(m.opened, 0, id)
 		m.opened = m.opened[:min(len(m.opened), maxOpened)]
 	}
-	m.open, m.more, m.asked, m.marked, m.scroll, m.chosen = id, true, false, 0, 0, nil
+	m.open, m.more, m.asked, m.marked, m.scroll = id, true, false, 0, 0
 	m.hold(nil)
 	m.input.set(m.drafts[id])
 	return []Effect{load{id}}
@@ -321,9 +339,26 @@ func (m *Model) markRead() []Effect {
 		return nil
 	}
 	m.marked = newest.Seq
-	return []Effect{Change{pim.Command{
+	effects := []Effect{Change{pim.Command{
 		Kind: pim.CommandRead, Subject: string(m.open), Seq: newest.Seq, Count: newest.Count,
 	}}}
+	if m.unread(m.open) {
+		effects = append(effects, m.toggleUnread()...)
+	}
+	return effects
+}
+
+// unread reports whether a conversation is marked as unread.
+func (m *Model) unread(id pim.ConversationID) bool {
+	return slices.ContainsFunc(m.list, func(c client.Info) bool { return c.ID == id && c.Marked })
+}
+
+// toggleUnread marks the open conversation as unread, or no longer.
+func (m *Model) toggleUnread() []Effect {
+	if m.open == "" {
+		return nil
+	}
+	return []Effect{Change{pim.Command{Kind: pim.CommandUnread, Subject: string(m.open), Removed: m.unread(m.open)}}}
 }
 
 func (m *Model) olderCame(o olderCame) []Effect {

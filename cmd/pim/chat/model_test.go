@@ -26,7 +26,7 @@ func TestScreens(t *testing.T) {
 		d.shows(name("chat"))
 		d.now = d.now.Add(4500 * time.Millisecond)
 		d.happens(client.StateEvent{State: client.Waiting, RetryIn: 12 * time.Second, Err: syscall.ECONNREFUSED})
-		d.press(tea.KeyUp)
+		d.is(backTab)
 		d.shows(name("group"))
 		d.enters("/nonsense")
 		d.shows(name("notice"))
@@ -183,7 +183,7 @@ func TestCommandsOfTheScreen(t *testing.T) {
 		t.Errorf("Tab leads to %s with %q", d.Model.open, d.Model.input.text())
 	}
 	d.press(tea.KeyTab, tea.KeyTab)
-	d.is(tea.KeyPressMsg{Code: tea.KeyTab, Mod: tea.ModShift})
+	d.is(backTab)
 	if d.Model.open != bob {
 		t.Errorf("and back to %s", d.Model.open)
 	}

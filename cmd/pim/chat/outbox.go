@@ -13,6 +13,7 @@ type outgoing struct {
 	conversation pim.ConversationID // empty: a group that is to be created
 	state        client.SendState
 	retryAt      time.Time // Delayed: sent again then; zero: when there is a connection
+	refers       bool      // it changes another message: a failed one leaves the outbox
 	followed     bool      // the group is opened when the server has created it
 }
 
@@ -31,7 +32,7 @@ func (m *Model) sending(ev client.SendEvent) []Effect {
 			o.retryAt = m.now.Add(ev.RetryIn)
 		}
 	case client.Failed:
-		if command {
+		if command || o.refers {
 			delete(m.outbox, ev.ID)
 			m.say("a change was given up: " + Plain(ev.Err))
 		} else if ev.Conversation != m.open {

@@ -66,7 +66,7 @@ func (m *Model) draw(items []client.Message, i int) []string {
 		lines = append(lines, faint.Styled("— "+date+" —"))
 	}
 	mark := m.mark(item)
-	if m.chosen != nil && answerable(item) && item.Entry.Seq == m.chosen.Seq {
+	if m.aim != nil && item.State == client.Delivered && item.Entry.Seq == m.aim.to.Entry.Seq {
 		mark = "▸"
 	}
 	head := mark + " "
@@ -127,9 +127,7 @@ func (m *Model) mark(item *client.Message) string {
 }
 
 func (m *Model) text(item *client.Message) string {
-	e := item.Entry
-	e.Payload = item.Payload()
-	text := line(&e, m.name)
+	text := m.line(item)
 	if item.Edited() {
 		text += " (edited)"
 	}

@@ -43,6 +43,8 @@ func (d *desk) talk() {
 
 func ctrl(key rune) tea.KeyPressMsg { return tea.KeyPressMsg{Code: key, Mod: tea.ModCtrl} }
 
+var backTab = tea.KeyPressMsg{Code: tea.KeyTab, Mod: tea.ModShift}
+
 func TestScreensWithReplies(t *testing.T) {
 	for _, width := range []int{80, 120} {
 		d := newDesk(t, width, 24, Start{Open: bob})
@@ -87,7 +89,8 @@ func TestReplyToTheChosen(t *testing.T) {
 	d.press(tea.KeyEsc)
 	to(plain)
 	d.is(ctrl('r'))
-	d.press(tea.KeyDown, tea.KeyUp) // the choice is the conversation's
+	d.press(tea.KeyTab)
+	d.is(backTab) // the choice is the conversation's
 	d.did = nil
 	to(plain)
 

@@ -41,7 +41,7 @@ func Run(ctx context.Context, s Screen, o client.Options) error {
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends what runs beside
-	sh := &shell{ctx: ctx, Driver: Driver{model, &sdk{Client: c}}, wishes: wishes}
+	sh := &shell{ctx: ctx, Driver: Driver{Model: model, Backend: &sdk{Client: c}}, wishes: wishes}
 	_, err = tea.NewProgram(sh, tea.WithContext(ctx), tea.WithInput(s.In), tea.WithOutput(s.Out), tea.WithoutSignalHandler()).Run()
 	switch {
 	case ctx.Err() != nil:

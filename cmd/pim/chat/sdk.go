@@ -24,6 +24,10 @@ func (s *sdk) Do(ctx context.Context, e Effect) (pim.ClientMessageID, error) {
 
 func (s *sdk) List(ctx context.Context) ([]client.Info, error) { return s.Conversations(ctx) }
 
+func (s *sdk) Message(ctx context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error) {
+	return s.Conversation(id).Message(ctx, seq)
+}
+
 func (s *sdk) Open(ctx context.Context, id pim.ConversationID, n int) error {
 	view, err := s.Conversation(id).Messages(ctx, n)
 	if err != nil {

@@ -25,11 +25,7 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		if e.Erased {
 			return who + ": (recalled)"
 		}
-		text, _ := content.Preview(e.Payload, false)
-		if text == "" && len(e.Payload) > 0 {
-			return fmt.Sprintf("%s: (%d bytes that are not text)", who, len(e.Payload))
-		}
-		return fmt.Sprintf("%s: %s", who, Printable(text))
+		return who + ": " + said(e)
 	case pim.EntryCreate:
 		return fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
 	case pim.EntryJoin:
@@ -44,14 +40,22 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
 }
 
+// said returns the text of a message or an edit.
+func said(e *pim.Entry) string {
+	text, _ := content.Preview(e.Payload, false)
+	if text == "" && len(e.Payload) > 0 {
+		return fmt.Sprintf("(%d bytes that are not text)", len(e.Payload))
+	}
+	return Printable(text)
+}
+
 // referring says what e does to the message that it refers to.
 func referring(e *pim.Entry, who string) string {
 	switch {
 	case e.Kind == pim.EntryEdit && e.Erased:
 		return fmt.Sprintf("* %s edited %d: (recalled)", who, e.Refers)
 	case e.Kind == pim.EntryEdit:
-		text, _ := content.Preview(e.Payload, false)
-		return fmt.Sprintf("* %s edited %d: %s", who, e.Refers, Printable(text))
+		return fmt.Sprintf("* %s edited %d: %s", who, e.Refers, said(e))
 	case e.Kind == pim.EntryRecall:
 		return fmt.Sprintf("* %s recalled %d", who, e.Refers)
 	case e.Kind == pim.EntryReaction && e.Removed:

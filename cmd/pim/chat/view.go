@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/content"
 )
@@ -15,7 +16,7 @@ import (
 //	alice        │ bob                    heads
 //	▸ bob      2 │ 12:00   bob: hello     the conversations, and the open one
 //	    hello    │ 12:01 ✓ alice: hi
-//	─────────────┴───────────────────     or a notice, or what is answered
+//	─────────────┴─ /help · ↑ edit ──     or a notice, or the chosen message
 //	> the line being typed
 //	connected · outbox 1 · alice@server
 const (
@@ -48,9 +49,9 @@ func (m *Model) View() (screen string, cursor int) {
 	for i := range m.body() {
 		rows = append(rows, m.row(list, i, left)+" │ "+m.row(pane, i, right))
 	}
-	rule := strings.Repeat("─", left+1) + "┴" + strings.Repeat("─", right+1)
-	if m.chosen != nil {
-		rule = bold.Styled(m.fit(" reply to "+line(m.chosen, m.name), m.width))
+	rule := strings.Repeat("─", left+1) + "┴" + m.hints(right+1)
+	if m.aim != nil {
+		rule = bold.Styled(m.fit(" "+m.aimed(), m.width))
 	}
 	if m.notice != "" {
 		rule = alarm.Styled(m.fit(" "+m.notice, m.width))
@@ -58,6 +59,22 @@ func (m *Model) View() (screen string, cursor int) {
 	text, cursor := m.input.window(m.width - len(prompt))
 	status := inward.Styled(m.fit(" "+m.status(), m.width))
 	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
+}
+
+// hints fills the rule below the messages with the keys that there is room for.
+func (m *Model) hints(width int) string {
+	text := ""
+	for _, hint := range []string{"/help", "↑ edit", "^R reply", "^L react", "^X recall", "^T unread", "^P pin"} {
+		if text != "" {
+			hint = text + " · " + hint
+		}
+		if m.measure().StringWidth(hint)+3 > width {
+			break
+		}
+		text = hint
+	}
+	text = "─ " + text + " "
+	return text + strings.Repeat("─", max(0, width-m.measure().StringWidth(text)))
 }
 
 // measure returns how the terminal counts columns. A terminal that does not say that it
@@ -159,30 +176,60 @@ func (m *Model) roomLine(c *client.Info, width int) string {
 		tail += " 999+"
 	case c.Unread > 0:
 		tail += fmt.Sprintf(" %d", c.Unread)
+	case c.Marked:
+		tail += " ●"
 	}
 	text := m.fit(head+m.title(c.ID), width-m.measure().StringWidth(tail)) + tail
-	if c.Unread > 0 || c.ID == m.open {
+	if c.Unread > 0 || c.Marked || c.ID == m.open {
 		return bold.Styled(text)
 	}
 	return text
 }
 
+// lastLine is about the last entry of a conversation. What was done to a message is told with the
+// beginning of that.
 func (m *Model) lastLine(c *client.Info) string {
 	if c.Last.Kind == 0 {
 		return ""
 	}
-	last := c.Last
-	if !c.LastCut {
-		return line(&last, m.name)
+	last, end := c.Last, ""
+	if c.LastCut {
+		text, whole := content.Preview(last.Payload, true)
+		if text != "" {
+			last.Payload = []byte(text)
+		}
+		if !whole {
+			end = "…"
+		}
 	}
-	text, whole := content.Preview(last.Payload, true)
-	if text != "" {
-		last.Payload = []byte(text)
+	if last.Refers == 0 {
+		return line(&last, m.name) + end
 	}
-	if whole {
-		return line(&last, m.name)
+	to := "a message"
+	if a, ok := m.about[c.ID]; ok && !a.message.Entry.Erased {
+		e := a.message.Entry
+		e.Payload = a.message.Payload()
+		to = said(&e)
 	}
-	return line(&last, m.name) + "…"
+	return m.change(&last, to) + end
+}
+
+// change says what e does to the message with the text to.
+func (m *Model) change(e *pim.Entry, to string) string {
+	who := m.name(e.Sender)
+	switch {
+	case e.Kind == pim.EntryEdit && e.Erased, e.Kind == pim.EntryRecall:
+		return "* " + who + " recalled a message"
+	case e.Kind == pim.EntryEdit:
+		return fmt.Sprintf("%s, edited: %s", who, said(e))
+	case e.Kind == pim.EntryReaction && e.Removed:
+		return fmt.Sprintf("* %s took %s back from: %s", who, Printable(e.Reaction), to)
+	case e.Kind == pim.EntryReaction:
+		return fmt.Sprintf("%s: %s to: %s", who, Printable(e.Reaction), to)
+	case e.Removed:
+		return fmt.Sprintf("* %s unpinned: %s", who, to)
+	}
+	return fmt.Sprintf("* %s pinned: %s", who, to)
 }
 
 // helpLines draws the open page of the help.
@@ -191,10 +238,25 @@ func (m *Model) helpLines(width int) []string {
 	return pages[(m.help-1)%len(pages)]
 }
 
+// keyHelp lists the keys.
+var keyHelp = []string{
+	"Tab Shift-Tab, Alt-↓ Alt-↑ — another conversation",
+	"PgUp PgDn — older and newer messages, more help",
+	"Ctrl-R Ctrl-N — choose a message: the next one up, down",
+	"Enter — send the line, as a reply to the chosen message",
+	"Esc — give the choice up",
+	"↑ in an empty line — edit the chosen message, or your last",
+	"Ctrl-L — react to it, or to the last of others; with the same again: no longer",
+	"Ctrl-X — recall it, or your last",
+	"Ctrl-P — pin it for all, or your last; again: no longer",
+	"Ctrl-T — mark the conversation as unread; again: no longer",
+	"Ctrl-C — end",
+}
+
 // helpPages returns the help in pages of n lines.
 func helpPages(m ansi.Method, width, n int) [][]string {
 	var lines []string
-	for _, s := range append(Commands(), "Tab ↑ ↓ — another conversation", "Ctrl-R Ctrl-N — reply to a message, the next one up, down; Esc — to none", "PgUp PgDn — older and newer, more help", "Ctrl-C — end") {
+	for _, s := range append(slices.Clone(keyHelp), Commands()...) {
 		part := wrap(m, s, width-2)
 		lines = append(lines, part[0])
 		for _, rest := range part[1:] {
