@@ -19,7 +19,7 @@ const (
 	exitUsage       = 2   // the command line or a setting is wrong
 	exitUnavailable = 3   // no server, or one that cannot answer now; trying again may help
 	exitRefused     = 4   // the server will not do this for this user
-	exitBroken      = 5   // replay, bench: something was lost, doubled or misordered
+	exitBroken      = 5   // replay, bench: something was lost, doubled, misordered or different
 	exitInterrupted = 130 // ended by a signal, as shells say it
 )
 
@@ -33,7 +33,7 @@ var exitStatuses = [...]struct {
 	{exitUsage, "the command line or a setting is wrong"},
 	{exitUnavailable, "no server answers, or it cannot now; trying again may help"},
 	{exitRefused, "the server does not let this user do this"},
-	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered"},
+	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered, or readers saw something else than they should"},
 	{exitInterrupted, "ended by a signal"},
 }
 
@@ -41,8 +41,8 @@ var exitStatuses = [...]struct {
 var errHelp = errors.New("help was printed")
 
 // errBroken ends a replay or a bench that found messages lost, doubled or
-// misordered; its report says which.
-var errBroken = errors.New("messages were lost, doubled or misordered")
+// misordered, or displayed or counted otherwise than they should be; its report says which.
+var errBroken = errors.New("the server broke a promise")
 
 // usageError is a wrong command line.
 type usageError struct {

@@ -95,6 +95,7 @@ func TestReplay(t *testing.T) {
 	n := serve(t)
 	for _, args := range [][]string{
 		{"replay", file, "--lurkers", "3", "--json"},
+		{"replay", file, "--lurkers", "3", "--readers", "4", "--seed", "7", "--json"},
 		{"replay", file, "--json", "--tcp", "--kill-server-every", "1s"},
 		{"replay", file, "--json", "--server", n.url, "--data", n.data},
 	} {

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -16,16 +15,23 @@ type reference struct {
 	steps  []placed // sorted by ack.Seq; if the acknowledgements are sound, steps[i] has seq i+1
 	first  []pim.UserID
 	anchor map[pim.Seq]pim.Seq
+	// recalled are the messages that were recalled.
+	recalled map[pim.Seq]bool
 }
 
 func (r *run) reference() *reference {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ref := &reference{steps: slices.Clone(r.steps), first: append([]pim.UserID{owner}, r.script.first...)}
+	ref := &reference{steps: slices.Clone(r.steps), first: append([]pim.UserID{owner}, r.script.first...), recalled: make(map[pim.Seq]bool)}
 	for n := range r.config.Lurkers {
 		ref.first = append(ref.first, lurker(n))
 	}
 	slices.SortFunc(ref.steps, func(a, b placed) int { return int(a.ack.Seq) - int(b.ack.Seq) })
+	for _, s := range ref.steps {
+		if s.kind == pim.EntryRecall {
+			ref.recalled[s.refers] = true
+		}
+	}
 	return ref
 }
 
@@ -51,26 +57,28 @@ func (ref *reference) expected(users []pim.UserID) map[pim.UserID][]pim.Seq {
 	return reads
 }
 
-// check compares what every member pulled, and what it was handed, with the
+// check compares what every member pulled, and what its devices were handed, with the
 // reference, and lets the checker of the invariants judge the whole.
-func (r *run) check(pulled map[pim.UserID][]pim.Entry, report *Report) {
-	ref := r.reference()
-	f := &findings{report: report}
+func (r *run) check(pulled map[pim.UserID][]pim.Entry, f *findings) {
+	ref, report := r.reference(), f.report
 	ref.checkAcks(f)
 	expected := ref.expected(r.users())
 	ref.anchor = imtest.Anchors(pulled[owner])
 	var latency []time.Duration
-	for u, m := range r.members {
+	for u := range r.members {
+		ref.compare(f, u, "pulled", expected[u], pulled[u])
+		r.history.Final(u, r.group, pulled[u])
+	}
+	for _, m := range r.devices() {
+		u := m.user
 		handed, at := m.delivered()
 		latency = r.latencies(latency, u, handed, at)
 		report.Deliveries += len(handed)
 		report.ExpectedDeliveries += len(expected[u])
 		ref.compare(f, u, "was handed", expected[u], handed)
-		ref.compare(f, u, "pulled", expected[u], pulled[u])
-		d := imtest.Device{User: u, Device: r.device}
+		d := imtest.Device{User: u, Device: m.device}
 		r.history.Opened(d, 0)
 		r.history.HandedAll(d, 0, handed)
-		r.history.Final(u, r.group, pulled[u])
 	}
 	f.judge(imtest.Check(r.history))
 	for _, s := range ref.steps {
@@ -183,12 +191,27 @@ func (ref *reference) compareEntry(f *findings, u pim.UserID, how string, e *pim
 		return
 	}
 	s := &ref.steps[i]
-	if e.ClientID != s.id || e.Kind != s.kind || s.kind == pim.EntryMessage && (e.Sender != s.user || !bytes.Equal(e.Payload, []byte(s.text))) {
+	if e.ClientID != s.id || e.Kind != s.kind || !ref.says(e, s) {
 		f.add(&f.report.Lost, "%s %s another entry at seq %d than was acknowledged", u, how, e.Seq)
 	}
 	if e.Anchor != ref.anchor[e.Seq] || e.Anchor != s.ack.Anchor || e.Server != s.ack.Server {
 		f.add(&f.report.Misordered, "%s %s seq %d with anchor %d, the rule gives %d", u, how, e.Seq, e.Anchor, ref.anchor[e.Seq])
 	}
+}
+
+// says reports whether e says what s does.
+func (ref *reference) says(e *pim.Entry, s *placed) bool {
+	text := string(e.Payload)
+	switch s.kind {
+	case pim.EntryCreate, pim.EntryJoin, pim.EntryLeave:
+		return true // the checker of the invariants compares the members
+	case pim.EntryReaction:
+		text = e.Reaction
+	}
+	if e.Erased && (s.kind == pim.EntryMessage && ref.recalled[e.Seq] || s.kind == pim.EntryEdit && ref.recalled[e.Refers]) {
+		text = s.text
+	}
+	return e.Sender == s.user && text == s.text && e.Refers == s.refers && e.Removed == s.removed
 }
 
 // percentile returns the p-th percentile of d in milliseconds, 0 if d is empty.

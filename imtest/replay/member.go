@@ -11,9 +11,10 @@ import (
 	"github.com/pim-im/pim/client"
 )
 
-// member is one user of the group with one device, and what its app was handed.
+// member is one device of a user of the group, and what its app was handed.
 type member struct {
 	user   pim.UserID
+	device pim.DeviceID
 	client *client.Client
 	lost   context.Context         // ends when an attempt to connect fails, with its error
 	lose   context.CancelCauseFunc // ends lost
@@ -67,13 +68,14 @@ func (h *handedOver) with(late handedOver) (all handedOver) {
 	return all
 }
 
-func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
-	m := &member{user: user}
+// open opens a device of user. If it keeps nothing, its store has no entries.
+func (r *run) open(ctx context.Context, user pim.UserID, device pim.DeviceID, keepsNothing bool) (*member, error) {
+	m := &member{user: user, device: device}
 	m.lost, m.lose = context.WithCancelCause(context.Background())
 	c, err := client.Open(ctx, client.Options{
-		Server: r.config.Server, Insecure: r.config.Insecure, User: user, Device: r.device,
+		Server: r.config.Server, Insecure: r.config.Insecure, User: user, Device: device,
 		Token:      func(context.Context) (string, error) { return r.config.Token(user) },
-		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
+		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: keepsNothing}),
 		Agent:      "pim-replay",
 		BackoffMin: 50 * time.Millisecond, BackoffMax: 2 * time.Second,
 		EventBuffer: 64,
@@ -83,7 +85,7 @@ func (r *run) open(ctx context.Context, user pim.UserID) (*member, error) {
 		return nil, err
 	}
 	m.client = c
-	r.readers.Go(func() { m.read(r) })
+	r.events.Go(func() { m.read(r) })
 	return m, nil
 }
 

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -31,13 +32,14 @@ type run struct {
 	process *process.Process // nil: the server is not ours
 	history *imtest.History
 
-	members  map[pim.UserID]*member
-	readers  sync.WaitGroup
-	progress atomic.Int64 // entries handed over and acknowledged
+	members  map[pim.UserID]*member // the first device of each
+	readers  *readers
+	events   sync.WaitGroup // who takes the events of a device
+	progress atomic.Int64   // entries handed over and acknowledged
 	stage    atomic.Pointer[stage]
 	group    pim.ConversationID
 
-	// mu guards the fields below, and members while they are being connected.
+	// mu guards the fields below, and members and readers.second while they are being connected.
 	mu    sync.Mutex
 	sent  map[pim.ClientMessageID]time.Time
 	acks  []time.Duration
@@ -62,6 +64,7 @@ func play(ctx context.Context, c *Config, s *script, p *process.Process) (Report
 		steps:   make([]placed, 0, len(s.steps)+1),
 	}
 	defer r.close()
+	r.readers = newReaders(r)
 	r.begins("connecting members", len(r.users()))
 	defer r.tell(c.Progress, c.ProgressEvery)()
 	report, err := r.play(ctx, cancel)
@@ -78,13 +81,12 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 	start := time.Now()
 	stopKilling := r.startKilling(ctx, cancel)
 	defer stopKilling()
-	if err := r.perform(ctx); err != nil {
+	report := Report{Reading: r.readers.report()}
+	f := &findings{report: &report}
+	if err := r.perform(ctx, f); err != nil {
 		return Report{}, err
 	}
-	if err := r.settle(ctx); err != nil {
-		return Report{}, err
-	}
-	report := Report{Conversation: r.group, Seconds: time.Since(start).Seconds()}
+	report.Conversation, report.Seconds = r.group, time.Since(start).Seconds()
 	pulled, err := r.pullAll(ctx)
 	if err != nil {
 		return Report{}, err
@@ -94,15 +96,20 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 	if r.process != nil {
 		report.Kills = r.process.Kills()
 	}
-	r.check(pulled, &report)
+	r.check(pulled, f)
 	return report, nil
 }
 
 func (r *run) close() {
-	for _, m := range r.members {
+	for _, m := range r.devices() {
 		m.client.Close()
 	}
-	r.readers.Wait()
+	r.events.Wait()
+}
+
+// devices returns all devices of all users.
+func (r *run) devices() []*member {
+	return slices.Concat(slices.Collect(maps.Values(r.members)), slices.Collect(maps.Values(r.readers.second)))
 }
 
 // users returns everyone who ever is a member.
@@ -141,23 +148,28 @@ func each(ctx context.Context, users []pim.UserID, bound int, f func(context.Con
 // of the first member fails: then there is no server, or it does not let us in.
 func (r *run) openAll(ctx context.Context) error {
 	users := r.users()
-	if err := r.connect(ctx, users[0], true); err != nil {
+	if err := r.connect(ctx, users[0], r.members, r.device, true); err != nil {
 		return err
 	}
 	return each(ctx, users[1:], opening, func(ctx context.Context, u pim.UserID) error {
-		return r.connect(ctx, u, false)
+		if r.readers.is(u) {
+			if err := r.connect(ctx, u, r.readers.second, r.device+"-2", false); err != nil {
+				return err
+			}
+		}
+		return r.connect(ctx, u, r.members, r.device, false)
 	})
 }
 
-// connect opens a member's client and waits until it is synced, at most for patience.
-// If strict, it fails as soon as the first attempt to connect fails.
-func (r *run) connect(ctx context.Context, u pim.UserID, strict bool) error {
-	m, err := r.open(ctx, u)
+// connect opens a device of u, puts it into devices and waits until it is synced, at most for
+// patience. If strict, it fails as soon as the first attempt to connect fails.
+func (r *run) connect(ctx context.Context, u pim.UserID, devices map[pim.UserID]*member, device pim.DeviceID, strict bool) error {
+	m, err := r.open(ctx, u, device, !r.readers.is(u))
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
-	r.members[u] = m
+	devices[u] = m
 	r.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -223,14 +235,43 @@ func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) 
 	})
 }
 
-// perform makes the group and sends every step.
-func (r *run) perform(ctx context.Context) error {
+// perform makes the group and sends every step. At the moments of quiet, and at the end, all
+// devices come to rest, and the readers' are compared with the model.
+func (r *run) perform(ctx context.Context, f *findings) error {
 	if err := r.create(ctx); err != nil {
 		return err
 	}
-	start := time.Now()
-	r.begins("playing events", len(r.script.steps))
-	return schedule(ctx, r.script.steps, inFlight, func(ctx context.Context, i int) error {
+	start, done := time.Now(), 0
+	for _, quiet := range append(r.readers.quiets(), len(r.script.steps)) {
+		r.begins("playing events", len(r.script.steps)).done.Store(int64(done))
+		if err := r.sendAll(ctx, start, done, quiet); err != nil {
+			return err
+		}
+		done = quiet
+		if err := r.readers.rest(ctx); err != nil {
+			return err
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		if err := r.readers.readSome(ctx); err != nil {
+			return err
+		}
+		if err := r.readers.compare(ctx, f, done == len(r.script.steps)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAll sends the steps from..to-1, and has readers act meanwhile.
+func (r *run) sendAll(ctx context.Context, start time.Time, from, to int) error {
+	acting := ctx // acts may go on for longer than the steps
+	return schedule(ctx, r.script.steps[from:to], inFlight, func(ctx context.Context, i int) error {
+		i += from
+		if err := r.readers.act(acting); err != nil {
+			return err
+		}
 		if i == len(r.script.steps)/2 && r.process != nil && r.config.KillEvery > 0 && r.process.Kills() == 0 {
 			if err := r.process.Kill(ctx, nil); err != nil {
 				return err
@@ -252,14 +293,14 @@ func (r *run) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.sending(sending.ID(), imtest.Send{Sender: owner, Kind: pim.EntryCreate, Members: others}, "")
+	r.sending(sending.ID(), imtest.Send{Sender: owner, Device: r.device, Kind: pim.EntryCreate, Members: others}, "")
 	sent, err := sending.Wait(ctx)
 	if err != nil {
 		return fmt.Errorf("make the group: %w", err)
 	}
-	r.acked(owner, placed{step{kind: pim.EntryCreate, user: owner}, sending.ID(), sent})
+	r.acked(owner, r.device, placed{step{kind: pim.EntryCreate, user: owner}, sending.ID(), sent})
 	r.group = sent.Conversation
-	for _, m := range r.members {
+	for _, m := range r.devices() {
 		m.follow(r.group)
 	}
 	return nil
@@ -267,7 +308,7 @@ func (r *run) create(ctx context.Context) error {
 
 // send implements sender.
 func (r *run) send(ctx context.Context, s step) (func(context.Context) error, error) {
-	by, m := owner, imtest.Send{Conversation: r.group, Kind: s.kind, Members: []pim.UserID{s.user}}
+	by, m := owner, imtest.Send{Device: r.device, Conversation: r.group, Kind: s.kind, Members: []pim.UserID{s.user}}
 	at := time.Now()
 	var sending *client.Sending
 	var err error
@@ -294,7 +335,7 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 			return fmt.Errorf("%s of %s: %w", s.kind, s.user, err)
 		}
 		took := time.Since(at)
-		r.acked(by, placed{s, sending.ID(), sent})
+		r.acked(by, r.device, placed{s, sending.ID(), sent})
 		r.stage.Load().done.Add(1)
 		r.mu.Lock()
 		r.acks = append(r.acks, took)
@@ -305,14 +346,14 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 
 // sending records that a message is sent.
 func (r *run) sending(id pim.ClientMessageID, m imtest.Send, text string) {
-	m.ClientID, m.Device, m.Payload = id, r.device, imtest.PayloadSum([]byte(text))
+	m.ClientID, m.Payload = id, imtest.PayloadSum([]byte(text))
 	r.history.Sent(m)
 }
 
-// acked records the acknowledgement of a step that by has sent.
-func (r *run) acked(by pim.UserID, s placed) {
+// acked records the acknowledgement of a step that by has sent from device.
+func (r *run) acked(by pim.UserID, device pim.DeviceID, s placed) {
 	r.history.Acked(imtest.Ack{
-		User: by, Device: r.device, ClientID: s.id, Conversation: s.ack.Conversation, Seq: s.ack.Seq,
+		User: by, Device: device, ClientID: s.id, Conversation: s.ack.Conversation, Seq: s.ack.Seq,
 		Anchor: s.ack.Anchor, Server: s.ack.Server, Count: s.ack.Count, Duplicate: s.ack.Duplicate,
 	})
 	r.progress.Add(1)
@@ -325,9 +366,9 @@ func (r *run) acked(by pim.UserID, s placed) {
 // no progress for patience.
 func (r *run) settle(ctx context.Context) error {
 	expected := r.reference().expected(r.users())
-	all := 0
-	for _, seqs := range expected {
-		all += len(seqs)
+	all, devices := 0, r.devices()
+	for _, m := range devices {
+		all += len(expected[m.user])
 	}
 	stage := r.begins("waiting for deliveries", all)
 	seen, since := r.progress.Load(), time.Now()
@@ -335,12 +376,12 @@ func (r *run) settle(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		missing := 0
-		for u, m := range r.members {
+		for _, m := range devices {
 			n, err := m.count()
 			if err != nil {
-				return fmt.Errorf("client of %s: %w", u, err)
+				return fmt.Errorf("client of %s: %w", m.user, err)
 			}
-			missing += max(0, len(expected[u])-n)
+			missing += max(0, len(expected[m.user])-n)
 		}
 		if missing == 0 {
 			return nil

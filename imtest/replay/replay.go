@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +26,9 @@ type Config struct {
 	Lurkers int       // silent members besides the log's
 	Speed   float64   // times as fast as the log; 0: as fast as possible
 
+	Readers int    // members who read on two devices, and are compared with a model
+	Seed    uint64 // decides who they are and what they do; 0: a random one
+
 	// Server is the URL of a server that runs. If it is empty, Run starts its own
 	// server with ServerCommand, followed by --listen, --listen-tcp, --data and
 	// --log-level, on free ports of the loopback and a fresh directory.
@@ -40,6 +44,16 @@ type Config struct {
 	Progress      io.Writer                             // gets a line for people every ProgressEvery; nil: none
 	ProgressEvery time.Duration                         // 0: none
 	Logger        *slog.Logger                          // nil: none
+
+	impatient bool // tests wait less for what a broken server withholds
+}
+
+// patience is how long a device may take to show what it should, after the log has come to rest.
+func (c *Config) patience() time.Duration {
+	if c.impatient {
+		return time.Second
+	}
+	return patience
 }
 
 // Report is the result of a replay. The JSON names are stable.
@@ -58,16 +72,22 @@ type Report struct {
 	DeliveryP99        float64            `json:"delivery_p99_ms"`
 	Seconds            float64            `json:"seconds"` // of playing, without the check
 
-	// Findings describes the first ten of what was lost, doubled or misordered.
+	Reading *Reading `json:"reading,omitempty"` // nil without readers
+
+	// Findings describes the first ten of what was lost, doubled, misordered or different.
 	Findings []string `json:"-"`
 }
 
-// Err is not nil if anything was lost, doubled or misordered.
+// Err is not nil if anything was lost, doubled or misordered, or differs from the model.
 func (r *Report) Err() error {
-	if r.Lost == 0 && r.Doubled == 0 && r.Misordered == 0 {
-		return nil
+	different := r.Reading != nil && r.Reading.Different > 0
+	switch {
+	case r.Lost != 0 || r.Doubled != 0 || r.Misordered != 0:
+		return pim.Errorf(pim.KindInternal, "lost %d, doubled %d, misordered %d", r.Lost, r.Doubled, r.Misordered)
+	case different:
+		return pim.Errorf(pim.KindInternal, "what readers see differs from the model")
 	}
-	return pim.Errorf(pim.KindInternal, "lost %d, doubled %d, misordered %d", r.Lost, r.Doubled, r.Misordered)
+	return nil
 }
 
 // Run plays the chat log and checks the outcome. An error means that the replay could
@@ -76,6 +96,9 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	s, err := c.script()
 	if err != nil {
 		return Report{}, err
+	}
+	if c.Seed == 0 {
+		c.Seed = rand.Uint64()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -125,6 +148,9 @@ func (c *Config) script() (*script, error) {
 	s, err := readScript(r)
 	if err != nil {
 		return nil, pim.Errorf(pim.KindInvalid, "chat log %s: %w", c.File, err)
+	}
+	if members := 1 + len(s.first) + len(s.later) + c.Lurkers; c.Readers < 0 || c.Readers >= members {
+		return nil, pim.Errorf(pim.KindInvalid, "%d readers: from 0 to %d can be, the number of speakers and lurkers", c.Readers, members-1)
 	}
 	if n := 1 + len(s.first) + c.Lurkers; n > pim.MaxGroupMembers {
 		return nil, pim.Errorf(pim.KindTooLarge, "%d members at the start, a group has at most %d", n, pim.MaxGroupMembers)

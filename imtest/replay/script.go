@@ -25,10 +25,12 @@ type script struct {
 
 // step is one entry that the group's log is to have.
 type step struct {
-	at   time.Duration // since the log's start
-	kind pim.EntryKind // message, join or leave
-	user pim.UserID    // who speaks, joins or leaves
-	text string
+	at      time.Duration // since the log's start
+	kind    pim.EntryKind // of the file: message, join or leave; of an act: edit, recall or reaction
+	user    pim.UserID    // who speaks, joins, leaves or acts
+	text    string        // of a message or edit; of a reaction what it is
+	refers  pim.Seq       // of an act: the message
+	removed bool          // of a reaction: it is taken back
 }
 
 // line is one event of the file, see testdata/README.md.
@@ -137,7 +139,7 @@ func (p *parser) take(l *line) error {
 	switch l.Kind {
 	case "message":
 		p.join(at, user, true)
-		p.steps = append(p.steps, step{at, pim.EntryMessage, user, l.text()})
+		p.steps = append(p.steps, step{at: at, kind: pim.EntryMessage, user: user, text: l.text()})
 	case "join":
 		p.join(at, user, false)
 	case "leave":

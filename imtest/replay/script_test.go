@@ -28,13 +28,13 @@ func TestReadScript(t *testing.T) {
 	}
 	ms := time.Millisecond
 	want := []step{
-		{0, pim.EntryMessage, "ann", "hi"},
-		{10 * ms, pim.EntryJoin, "bob", ""},
-		{30 * ms, pim.EntryLeave, "bob", ""},
-		{30 * ms, pim.EntryJoin, "bob%202", ""},
-		{40 * ms, pim.EntryLeave, "cat", ""},
-		{60 * ms, pim.EntryJoin, "cat", ""},
-		{60 * ms, pim.EntryMessage, "cat", "back"},
+		{at: 0, kind: pim.EntryMessage, user: "ann", text: "hi"},
+		{at: 10 * ms, kind: pim.EntryJoin, user: "bob"},
+		{at: 30 * ms, kind: pim.EntryLeave, user: "bob"},
+		{at: 30 * ms, kind: pim.EntryJoin, user: "bob%202"},
+		{at: 40 * ms, kind: pim.EntryLeave, user: "cat"},
+		{at: 60 * ms, kind: pim.EntryJoin, user: "cat"},
+		{at: 60 * ms, kind: pim.EntryMessage, user: "cat", text: "back"},
 	}
 	if !slices.Equal(s.steps, want) {
 		t.Errorf("steps\n%v, want\n%v", s.steps, want)
