@@ -182,6 +182,7 @@ func TestChangesOnTheScreen(t *testing.T) {
 	alice.sees("✓ alice: oops")
 	bob := n.opens(n.args([]string{"chat", "--as", "bob", "--to", "alice", "--memory"})...)
 	bob.sees("alice: helo", "alice: oops")
+	alice.sees("✓✓ alice: helo", "✓✓ alice: oops · read ")
 
 	alice.types("\x1b[A\x1b[A")
 	alice.sees("> helo")
@@ -199,6 +200,39 @@ func TestChangesOnTheScreen(t *testing.T) {
 	alice.sees("hello (edited) (pinned)", "bob pinned: hello")
 	bob.types("\x14")
 	bob.sees("is marked as unread", "●")
+	alice.ends()
+	bob.ends()
+}
+
+// What was stored, delivered and read is seen as it comes, and who has read a message of a group.
+func TestReceiptsOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	alice := n.opens(n.args([]string{"chat", "--as", "alice", "--to", "bob", "--memory"})...)
+	alice.sees(" connected · alice@")
+	alice.types("one\r")
+	alice.sees(" ✓ alice: one")
+	bob := n.opens(n.args([]string{"chat", "--as", "bob", "--memory"})...)
+	alice.sees("✓✓ alice: one · read ")
+	bob.types("/receipts off\r")
+	bob.sees("bob gives and gets no receipts")
+	bob.types("two\r")
+	alice.sees("bob: two")
+	alice.types("three\r")
+	alice.sees("✓✓ alice: three")
+	bob.types("/receipts on\r")
+	bob.sees("bob gives and gets receipts")
+
+	alice.types("/group bob carol\r")
+	alice.sees("│ g:")
+	bob.sees("  g:")
+	alice.types("all?\r")
+	alice.sees("✓ alice: all?")
+	bob.types("\x1b[Z")
+	bob.sees("alice: all?", "▸ g:")
+	alice.sees("✓✓ alice: all? · read by 1 of 2")
+	alice.types("\x0f")
+	alice.sees("✓ bob has read it by", "carol has not read it")
 	alice.ends()
 	bob.ends()
 }

@@ -39,6 +39,7 @@ func (m *Model) hold(items []client.Message) {
 	for i := range items {
 		m.places[items[i].Entry.Seq] = i
 	}
+	m.annotate()
 	if m.aim == nil {
 		return
 	}

@@ -245,7 +245,7 @@ func TestQuotesAreOfNow(t *testing.T) {
 	d.items[bob][0].Entry.Payload, d.items[bob][0].Entry.Erased, d.items[bob][0].Fold = nil, true, pim.Fold{Target: 1}
 	d.happens(client.ChangedEvent{Conversation: bob, Seq: 1})
 	d.sees("┌ Bob B.: (erased)")
-	d.sees("12:01   Bob B.: (erased)")
+	d.sees("12:01    Bob B.: (erased)")
 }
 
 // The list tells of a change with the beginning of the message, as far as this device has it.
@@ -283,7 +283,7 @@ func TestMarkedAsUnread(t *testing.T) {
 	}
 	marked := func(is bool) {
 		d.list[1].Marked = is
-		d.happens(client.SettingEvent{Entity: "unread/" + string(bob)})
+		d.happens(client.SettingEvent{Entity: "6/" + string(bob)})
 	}
 	d.is(ctrl('t'))
 	d.does(mark(false))

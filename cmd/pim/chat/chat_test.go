@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,10 @@ type desk struct {
 	did   []Effect
 	err   error // answer to the next effect
 	next  byte  // of client message IDs
+
+	receipts client.Receipts
+	asked    [][2]pim.Seq // of receipts
+	readers  []client.Reader
 }
 
 func newDesk(t *testing.T, width, height int, s Start) *desk {
@@ -57,6 +62,21 @@ func (d *desk) Do(_ context.Context, e Effect) (pim.ClientMessageID, error) {
 }
 
 func (d *desk) List(context.Context) ([]client.Info, error) { return d.list, nil }
+
+func (d *desk) Receipts(_ context.Context, _ pim.ConversationID, from, to pim.Seq) (client.Receipts, error) {
+	d.asked = append(d.asked, [2]pim.Seq{from, to})
+	return d.receipts, nil
+}
+
+// Readers gives two at a time.
+func (d *desk) Readers(_ context.Context, _ pim.ConversationID, _ pim.Seq, after pim.UserID) ([]client.Reader, pim.UserID, error) {
+	at := slices.IndexFunc(d.readers, func(r client.Reader) bool { return r.User == after }) + 1
+	page := d.readers[at:min(at+2, len(d.readers))]
+	if at+2 < len(d.readers) {
+		return page, page[1].User, nil
+	}
+	return page, "", nil
+}
 
 func (d *desk) Message(_ context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error) {
 	for _, m := range d.items[id] {

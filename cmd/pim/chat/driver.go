@@ -24,6 +24,9 @@ type Backend interface {
 	// Older adds up to n older messages before the first, and reports whether there may
 	// be more. It may have to wait for the network.
 	Older(ctx context.Context, n int) (more bool, err error)
+	// Receipts and Readers are those of client.Client. They wait for the network.
+	Receipts(ctx context.Context, id pim.ConversationID, from, to pim.Seq) (client.Receipts, error)
+	Readers(ctx context.Context, id pim.ConversationID, seq pim.Seq, after pim.UserID) ([]client.Reader, pim.UserID, error)
 	// Events returns what happens; closed at the end.
 	Events() <-chan client.Event
 }
@@ -58,6 +61,9 @@ func (d *Driver) carryOut(ctx context.Context, now time.Time, effects []Effect) 
 			return beside, true
 		case older:
 			beside = append(beside, func() any { return d.older(ctx, e) })
+			continue
+		case askSeen, askReaders:
+			beside = append(beside, func() any { return d.ask(ctx, e) })
 			continue
 		case relist:
 			list, err := d.list(ctx)

@@ -50,6 +50,9 @@ type (
 	// Look says whether somebody looks at the screen.
 	Look struct{ On bool }
 
+	// Watch says which conversation is on the screen.
+	Watch struct{ Conversation pim.ConversationID }
+
 	// Group creates a group.
 	Group struct{ Members []pim.UserID }
 
@@ -84,6 +87,7 @@ func (Discard) effect() {}
 func (Change) effect()  {}
 func (Online) effect()  {}
 func (Look) effect()    {}
+func (Watch) effect()   {}
 func (Group) effect()   {}
 func (Leave) effect()   {}
 func (Open) effect()    {}
@@ -102,6 +106,8 @@ func (c Change) Said() string {
 		pim.CommandMute:    {"is muted", "is no longer muted"},
 		pim.CommandPin:     {"is pinned", "is no longer pinned"},
 		pim.CommandUnread:  {"is marked as unread", ""},
+
+		pim.CommandNoReceipts: {"gives and gets no receipts", "gives and gets receipts"},
 	}[c.Kind]
 	switch {
 	case said[0] == "", c.Removed && said[1] == "":
@@ -135,6 +141,8 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 		return e.ID, c.Discard(ctx, e.ID)
 	case Online:
 		return id, c.SetOnline(e.On)
+	case Watch:
+		return id, c.Look(ctx, []pim.ConversationID{e.Conversation})
 	case Look:
 		return id, c.SetForeground(e.On)
 	default:

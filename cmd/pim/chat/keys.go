@@ -9,12 +9,12 @@ import (
 
 // key handles a key press.
 func (m *Model) key(k tea.KeyPressMsg) []Effect {
-	key, help := k.String(), m.help
-	m.notice, m.help = "", 0
-	if help > 0 && (key == "pgdown" || key == "pgup") {
-		m.help = help + 1
+	key, sheet := k.String(), m.sheet
+	m.notice, m.sheet = "", nil
+	if sheet != nil && (key == "pgdown" || key == "pgup") {
+		m.sheet, m.page = sheet, m.page+1
 		if key == "pgup" {
-			m.help = max(1, help-1)
+			m.page = max(0, m.page-2)
 		}
 		return nil
 	}
@@ -41,6 +41,8 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		m.begin(recall)
 	case "ctrl+p":
 		m.begin(pinAll)
+	case "ctrl+o":
+		return m.askWho()
 	case "ctrl+t":
 		return m.toggleUnread()
 	case "esc":
@@ -113,7 +115,7 @@ func (m *Model) enter() []Effect {
 	case Open:
 		return m.show(e.Conversation)
 	case Help:
-		m.help = 1
+		m.sheet, m.page = append(slices.Clone(keyHelp), Commands()...), 0
 		return nil
 	case Send:
 		if m.aim != nil {
@@ -142,13 +144,13 @@ func (m *Model) up() []Effect {
 	m.scrollBy(m.body())
 	switch {
 	case !m.more || m.asked || m.open == "" || m.top() > m.body():
-		return nil
+		return m.asks(false)
 	case len(m.items) >= maxItems:
 		m.say("that is as far as this goes; pim tail prints all of it")
 		return nil
 	}
 	m.asked = true
-	return []Effect{older{m.open}}
+	return append(m.asks(false), older{m.open})
 }
 
 // scrollBy moves the pane up by n lines, as far as there are messages.

@@ -35,6 +35,7 @@ var slashes = []slash{
 	{"unread", "", "mark this conversation as unread", 0, here(pim.CommandUnread, false)},
 	{"block", "[USER]", "take no direct messages of a user", 1, block(false)},
 	{"unblock", "[USER]", "take them again", 1, block(true)},
+	{"receipts", "on|off", "show what you have read, and see what others have; or neither", 1, readReceipts},
 	{"group", "USER…", "create a group", -1, readGroup},
 	{"leave", "", "leave this group", 0, readLeave},
 	{"help", "", "show this", 0, always(Help{})},
@@ -143,6 +144,13 @@ func block(removed bool) func(situation, []string) (Effect, error) {
 		}
 		return Change{pim.Command{Kind: pim.CommandBlock, Subject: string(user), Removed: removed}}, user.Validate()
 	}
+}
+
+func readReceipts(c situation, args []string) (Effect, error) {
+	if len(args) == 0 || args[0] != "on" && args[0] != "off" {
+		return nil, nil
+	}
+	return Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: string(c.me), Removed: args[0] == "on"}}, nil
 }
 
 func readGroup(_ situation, args []string) (Effect, error) {

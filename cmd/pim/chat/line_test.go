@@ -37,6 +37,9 @@ func TestRead(t *testing.T) {
 		{"/unblock carol", bob, Change{pim.Command{Kind: pim.CommandBlock, Subject: "carol", Removed: true}}},
 		{"/unmute", group, Change{pim.Command{Kind: pim.CommandMute, Subject: string(group), Removed: true}}},
 		{"/pin", bob, Change{pim.Command{Kind: pim.CommandPin, Subject: string(bob)}}},
+		{"/receipts off", "", Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice"}}},
+		{"/receipts on", bob, Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice", Removed: true}}},
+		{"/unread", bob, Change{pim.Command{Kind: pim.CommandUnread, Subject: string(bob)}}},
 		{"/leave", group, Leave{group}},
 		{"/group bob carol", "", Group{[]pim.UserID{"bob", "carol"}}},
 		{"/quit", "", Quit{}},
@@ -49,6 +52,7 @@ func TestRead(t *testing.T) {
 		"hi": "no conversation is open", "/": "/help", "/frobnicate": "no command /frobnicate", "/mute": "no conversation",
 		"/to": "/to USER|GROUP", "/to a b": "/to USER|GROUP", "/to g:": "empty", "/to u:bob": "holds commands", "/to a/b": "not allowed",
 		"/block": "/block [USER]", "/group": "/group USER…", "/group a:b": "not allowed", "/contact": "/contact USER", "/leave": "only a group",
+		"/receipts": "/receipts on|off", "/receipts maybe": "/receipts on|off", "/unread": "no conversation",
 		"/offline now": "/offline: leave",
 	} {
 		if got, err := Read(line, "alice", ""); pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), want) {

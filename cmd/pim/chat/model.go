@@ -51,6 +51,7 @@ type Model struct {
 	aim    *aim                 // the chosen message; nil: none
 	more   bool                 // there may be older ones
 	asked  bool                 // older ones were asked for
+	seen   seen                 // what others have read of them
 	marked pim.Seq              // the open conversation is marked as read up to here
 	scroll int                  // lines below the pane; 0: the newest message is in it
 	drafts map[pim.ConversationID]string
@@ -59,7 +60,8 @@ type Model struct {
 	link    client.StateEvent
 	retryAt time.Time // in state Waiting
 	notice  string
-	help    int // page; 0: none
+	sheet   []string // shown in place of the messages: the help, who has read a message; nil: none
+	page    int      // of sheet
 }
 
 // Answers to the Model's wishes.
@@ -149,6 +151,10 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 		return m.shown(ev)
 	case olderCame:
 		return m.olderCame(ev)
+	case told:
+		m.told(ev)
+	case readBy:
+		m.listReaders(ev)
 	case done:
 		return m.done(ev)
 	}
@@ -172,6 +178,11 @@ func (m *Model) events(events []client.Event) []Effect {
 		switch ev := ev.(type) {
 		case client.StateEvent:
 			m.link, m.retryAt = ev, m.now.Add(ev.RetryIn)
+			if ev.State == client.Connected {
+				effects = append(effects, m.asks(true)...)
+			}
+		case client.ReceiptEvent:
+			m.told(told{ev.Conversation, ev.Receipts})
 		case client.SendEvent:
 			effects = append(effects, m.sending(ev)...)
 			items = items || ev.Conversation == m.open
@@ -181,11 +192,15 @@ func (m *Model) events(events []client.Event) []Effect {
 			items = items || ev.Conversation == m.open
 		case client.RewoundEvent:
 			list, items = true, items || ev.Conversation == m.open
+			if ev.Conversation == m.open {
+				m.seen = seen{}
+			}
 		case client.ListEvent:
 			list = true
 		case client.SettingEvent:
 			m.set(ev.Entity, ev.Setting)
 			list = true
+			effects = append(effects, m.switched(ev)...)
 		}
 	}
 	if list {
@@ -292,9 +307,10 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.opened = m.opened[:min(len(m.opened), maxOpened)]
 	}
 	m.open, m.more, m.asked, m.marked, m.scroll = id, true, false, 0, 0
+	m.seen = seen{}
 	m.hold(nil)
 	m.input.set(m.drafts[id])
-	return []Effect{load{id}}
+	return []Effect{Watch{id}, load{id}}
 }
 
 // shown takes what the open conversation shows now.
@@ -308,12 +324,16 @@ func (m *Model) shown(s shown) []Effect {
 	if len(m.items) > 0 && len(s.items) > 0 && s.items[0].Entry.Seq > m.items[0].Entry.Seq {
 		m.more = true // the view has begun anew, behind a gap
 	}
+	first := len(m.items) == 0
 	m.hold(s.items)
 	m.scrollBy(0)
 	if n := len(m.items); n > maxItems && m.scroll == 0 || n > 2*maxItems {
 		m.more, m.scroll = true, 0
 		m.hold(nil)
 		return []Effect{load{m.open}}
+	}
+	if first {
+		return append(m.asks(true), m.markRead()...)
 	}
 	return m.markRead()
 }

@@ -37,6 +37,21 @@ func (m *Model) pane() []string {
 	return lines
 }
 
+// inPane returns which items are on the screen, if only in part: those from first, up to but not
+// last.
+func (m *Model) inPane() (first, last int) {
+	below := 0
+	first, last = len(m.items), len(m.items)
+	for first > 0 && below < m.scroll+m.body() {
+		first--
+		below += len(m.draw(m.items, first))
+		if below <= m.scroll {
+			last = first
+		}
+	}
+	return first, last
+}
+
 // linesOf returns how many lines the items from i on take.
 func (m *Model) linesOf(items []client.Message, i int) int {
 	n := 0
@@ -69,7 +84,7 @@ func (m *Model) draw(items []client.Message, i int) []string {
 	if m.aim != nil && item.State == client.Delivered && item.Entry.Seq == m.aim.to.Entry.Seq {
 		mark = "▸"
 	}
-	head := mark + " "
+	head := strings.Repeat(" ", 2-m.measure().StringWidth(mark)) + mark + " " // "✓✓" is the widest
 	if width >= narrow {
 		head = at.Format("15:04") + " " + head
 	}
@@ -120,10 +135,13 @@ func (m *Model) mark(item *client.Message) string {
 	case client.Failed:
 		return "✗"
 	}
-	if item.Entry.Sender == m.me {
-		return "✓"
+	switch {
+	case item.Entry.Sender != m.me:
+		return ""
+	case m.own(item) && m.received(item.Entry.Seq):
+		return "✓✓"
 	}
-	return " "
+	return "✓"
 }
 
 func (m *Model) text(item *client.Message) string {
@@ -145,7 +163,7 @@ func (m *Model) text(item *client.Message) string {
 			return text + " — " + Printable(item.Err.Text)
 		}
 	}
-	return text
+	return text + m.seen.notes[item.Entry.Seq]
 }
 
 func styleOf(item *client.Message) ansi.Style {

@@ -43,8 +43,9 @@ func (m *Model) View() (screen string, cursor int) {
 	left, right := m.columns()
 	rows := []string{bold.Styled(m.fit(" "+Printable(string(m.me)), left)) + " │ " + bold.Styled(m.fit(m.head(), right))}
 	list, pane := m.roomLines(left), m.pane()
-	if m.help > 0 {
-		pane = m.helpLines(right)
+	if m.sheet != nil {
+		pages := pagesOf(m.measure(), m.sheet, right, m.body())
+		pane = pages[m.page%len(pages)]
 	}
 	for i := range m.body() {
 		rows = append(rows, m.row(list, i, left)+" │ "+m.row(pane, i, right))
@@ -64,7 +65,7 @@ func (m *Model) View() (screen string, cursor int) {
 // hints fills the rule below the messages with the keys that there is room for.
 func (m *Model) hints(width int) string {
 	text := ""
-	for _, hint := range []string{"/help", "↑ edit", "^R reply", "^L react", "^X recall", "^T unread", "^P pin"} {
+	for _, hint := range []string{"/help", "↑ edit", "^R reply", "^L react", "^X recall", "^O readers", "^T unread", "^P pin"} {
 		if text != "" {
 			hint = text + " · " + hint
 		}
@@ -232,12 +233,6 @@ func (m *Model) change(e *pim.Entry, to string) string {
 	return fmt.Sprintf("* %s pinned: %s", who, to)
 }
 
-// helpLines draws the open page of the help.
-func (m *Model) helpLines(width int) []string {
-	pages := helpPages(m.measure(), width, m.body())
-	return pages[(m.help-1)%len(pages)]
-}
-
 // keyHelp lists the keys.
 var keyHelp = []string{
 	"Tab Shift-Tab, Alt-↓ Alt-↑ — another conversation",
@@ -248,22 +243,24 @@ var keyHelp = []string{
 	"↑ in an empty line — edit the chosen message, or your last",
 	"Ctrl-L — react to it, or to the last of others; with the same again: no longer",
 	"Ctrl-X — recall it, or your last",
+	"Ctrl-O — who has read it, or your last",
 	"Ctrl-P — pin it for all, or your last; again: no longer",
 	"Ctrl-T — mark the conversation as unread; again: no longer",
 	"Ctrl-C — end",
+	"… queued, ↑ sending, ↻ waits, ✗ failed, ✓ stored, ✓✓ delivered",
 }
 
-// helpPages returns the help in pages of n lines.
-func helpPages(m ansi.Method, width, n int) [][]string {
-	var lines []string
-	for _, s := range append(slices.Clone(keyHelp), Commands()...) {
+// pagesOf breaks lines to a width, and returns them in pages of n lines.
+func pagesOf(m ansi.Method, lines []string, width, n int) [][]string {
+	var all []string
+	for _, s := range lines {
 		part := wrap(m, s, width-2)
-		lines = append(lines, part[0])
+		all = append(all, part[0])
 		for _, rest := range part[1:] {
-			lines = append(lines, "  "+rest)
+			all = append(all, "  "+rest)
 		}
 	}
-	return slices.Collect(slices.Chunk(lines, n))
+	return slices.Collect(slices.Chunk(all, n))
 }
 
 // status returns the last line: whether there is a connection, what has not been sent,
