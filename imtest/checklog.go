@@ -107,7 +107,7 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 	switch {
 	case !ok:
 		c.fail("I3", l.id, e.Seq, "nobody sent the message %s", e.ClientID)
-	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != PayloadSum(e.Payload) && !e.Erased ||
+	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != payloadSum(e) && !e.Erased ||
 		s.Conversation != "" && s.Conversation != l.id:
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
 	case !sameUsers(e.Members, l.changed(e, &s)):

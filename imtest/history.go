@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
 )
 
 // History is what happened in a run, as seen from outside the server: what users
@@ -57,8 +58,26 @@ type Send struct {
 	Payload      [sha256.Size]byte // SHA-256 of the payload
 }
 
-// PayloadSum returns what Send.Payload holds for payload.
+// PayloadSum returns what Send.Payload holds for payload; for that of a command see CommandSum.
 func PayloadSum(payload []byte) [sha256.Size]byte { return sha256.Sum256(payload) }
+
+// CommandSum returns what Send.Payload holds for the payload of a command. It leaves out what
+// the server writes into a read command.
+func CommandSum(payload []byte) [sha256.Size]byte {
+	if cmd, err := wire.DecodeCommand(payload); err == nil && cmd.Kind == pim.CommandRead {
+		cmd.Count, cmd.Replaces = 0, false
+		payload = wire.AppendCommand(nil, &cmd)
+	}
+	return PayloadSum(payload)
+}
+
+// payloadSum returns the sum that a device which has sent e gave for its payload.
+func payloadSum(e *pim.Entry) [sha256.Size]byte {
+	if e.Kind == pim.EntryCommand {
+		return CommandSum(e.Payload)
+	}
+	return PayloadSum(e.Payload)
+}
 
 // Ack is an answer that a device got.
 type Ack struct {

@@ -272,6 +272,9 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	if err := s.refer(l, &e); err != nil {
 		return pim.Entry{}, err
 	}
+	if err := s.position(&e); err != nil {
+		return pim.Entry{}, err
+	}
 	var err error
 	if e.Members, err = l.changed(&e, req.Members); err != nil {
 		return pim.Entry{}, err
@@ -358,6 +361,27 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 		}
 	}
 	return settings
+}
+
+// position checks that the sender of a read command may read the entry that it names, and
+// writes the count there into it. A position in force that is beyond the conversation gives way.
+func (s *Server) position(e *pim.Entry) error {
+	if e.Kind != pim.EntryCommand {
+		return nil
+	}
+	cmd, err := wire.ParseCommand(e.Payload)
+	if err != nil || cmd.Kind != pim.CommandRead {
+		return err
+	}
+	c := pim.ConversationID(cmd.Subject)
+	l := s.logs[c]
+	if l == nil || cmd.Seq > l.newest(c, e.Sender) || !l.reads(c, e.Sender, cmd.Seq) {
+		return pim.Errorf(pim.KindInvalid, "user %s cannot read seq %d of %s", e.Sender, cmd.Seq, c)
+	}
+	cmd.Count = l.entries[cmd.Seq-1].Count
+	cmd.Replaces = s.settings(e.Sender)[cmd.Entity()].Seq > l.newest(c, e.Sender)
+	e.Payload = wire.AppendCommand(nil, &cmd)
+	return nil
 }
 
 // superseded returns the seqs that pulls of user's own log leave out: commands that a

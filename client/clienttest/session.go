@@ -1,6 +1,8 @@
 package clienttest
 
 import (
+	"bytes"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -135,7 +137,7 @@ func (x *Session) send(m *wirepb.PIMSendReq) wire.Message {
 		c = pim.NewGroup(x.key.user, id)
 	}
 	if l := x.server.logs[c]; l != nil && l.ids[id] != 0 {
-		ack := ackOf(&l.entries[l.ids[id]-1])
+		ack := ackOf(&l.entries[l.ids[id]-1], m)
 		ack.Duplicate = true
 		return ack
 	}
@@ -143,7 +145,7 @@ func (x *Session) send(m *wirepb.PIMSendReq) wire.Message {
 	if err != nil {
 		return refusal(err, m)
 	}
-	return ackOf(&e)
+	return ackOf(&e, m)
 }
 
 func refusal(err error, m *wirepb.PIMSendReq) wire.Message {
@@ -152,12 +154,16 @@ func refusal(err error, m *wirepb.PIMSendReq) wire.Message {
 	return f
 }
 
-func ackOf(e *pim.Entry) *wirepb.PIMSendAck {
-	return &wirepb.PIMSendAck{
+func ackOf(e *pim.Entry, m *wirepb.PIMSendReq) *wirepb.PIMSendAck {
+	ack := &wirepb.PIMSendAck{
 		ClientMessageId: e.ClientID[:], Conversation: string(e.Conversation), Seq: uint64(e.Seq),
 		Anchor: uint64(e.Anchor), ServerMs: int64(e.Server), Count: e.Count,
 		AheadMs: int64(e.Ahead), OrderMs: int64(e.Order),
 	}
+	if e.Kind == pim.EntryCommand && !bytes.Equal(e.Payload, m.Payload) {
+		ack.Payload = e.Payload
+	}
+	return ack
 }
 
 func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {

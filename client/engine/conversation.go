@@ -206,8 +206,8 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 		e.deliver(c, entry)
 		e.closeGap(c)
 	default:
+		e.readBy(c, &entry)
 		c.heard(entry.Seq, entry.Count)
-		e.readBy(c, &entry, entry.Device == e.meta.Device)
 		e.touch(c)
 		e.conversations.keepAhead(c, entry)
 	}
@@ -220,8 +220,8 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.outbox.found(&entry)
 		e.cameBack(c, &entry)
 	}
+	e.readBy(c, &entry)
 	c.heard(entry.Seq, entry.Count)
-	e.readBy(c, &entry, entry.Device == e.meta.Device)
 	e.settle(c, entry.Seq)
 	if entry.Seq == c.newest {
 		c.recent = entry.Time()

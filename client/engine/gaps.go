@@ -55,7 +55,7 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 				e.outbox.found(entry)
 				e.cameBack(c, entry)
 			}
-			e.readBy(c, entry, entry.Device == e.meta.Device)
+			e.readBy(c, entry)
 			e.hand(*entry, true)
 			e.folded(c, entry)
 		}

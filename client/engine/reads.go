@@ -22,39 +22,33 @@ func (e *Engine) readUpTo(c *conversation) pim.Seq {
 	return c.readTo
 }
 
-// readElsewhere tells the app if the user has read more of c than at the last call of readUpTo.
-func (e *Engine) readElsewhere(c *conversation) {
+// readMoved tells the app if the user has read more of c than at the last call of readUpTo, unless
+// silent: then this device has moved it, or c is new to this device, so that there is nothing
+// to take away.
+func (e *Engine) readMoved(c *conversation, silent bool) {
 	was := c.readTo
-	if now := e.readUpTo(c); now > was {
+	if now := e.readUpTo(c); now > was && !silent {
 		e.emit(ReadEvent{Conversation: c.id, Seq: now})
 	}
 }
 
-// readBy takes note of an entry of c if it makes everything before it read. here says that
-// this device has sent it.
-func (e *Engine) readBy(c *conversation, entry *pim.Entry, here bool) {
+// readBy takes note of an entry of c if it makes everything before it read. c is to hear of the
+// entry after that.
+func (e *Engine) readBy(c *conversation, entry *pim.Entry) {
 	if entry.Seq <= c.own || !e.makesRead(entry) {
 		return
 	}
 	e.readUpTo(c)
 	e.reads(c, entry)
-	if here || entry.Kind != pim.EntryMessage {
-		e.readUpTo(c)
-	} else {
-		e.readElsewhere(c)
-	}
+	here := entry.Sender == e.user() && entry.Device == e.meta.Device
+	e.readMoved(c, here || c.newest == 0)
 }
 
-// readInList tells the app if the sync list has moved how far the user has read c. Of a
-// conversation that is new to this device there is nothing to take away; and what moved may be
-// a message of this device whose answer is still to come.
+// readInList tells the app if the sync list has moved how far the user has read c. What moved
+// may be a message of this device whose answer is still to come.
 func (e *Engine) readInList(c *conversation, isNew bool) {
 	l := e.outbox.lanes[laneKey{conversation: c.id}]
-	if isNew || l != nil && l.messages[0].Local != 0 {
-		e.readUpTo(c)
-	} else {
-		e.readElsewhere(c)
-	}
+	e.readMoved(c, isNew || l != nil && l.messages[0].Local != 0)
 }
 
 // applyRead is settings.apply for a read command. It tells the app, but not of a conversation
@@ -69,10 +63,6 @@ func (e *Engine) applyRead(entity string, cmd *pim.Command, seq pim.Seq, device 
 	if changed && cmd.Replaces {
 		c.readTo = 0
 	}
-	if device == e.meta.Device || c.newest == 0 || cmd.Replaces {
-		e.readUpTo(c)
-	} else {
-		e.readElsewhere(c)
-	}
+	e.readMoved(c, c.newest == 0 || cmd.Replaces) // what this device has said counts already
 	return changed
 }

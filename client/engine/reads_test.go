@@ -121,3 +121,25 @@ func TestReadElsewhere(t *testing.T) {
 		s.readTo(3)
 	})
 }
+
+// What was written before the user joined is not for the user, also when that is a second time.
+func TestReadByJoining(t *testing.T) {
+	s := newScript(t)
+	change := func(seq uint64, kind wirepb.EntryKind) {
+		s.gets(&wirepb.PIMPush{Conversation: "g:1", Entries: []*wirepb.Entry{{
+			Seq: seq, Kind: kind, Sender: "bob", Members: []string{"alice"}, ClientMessageId: append(make([]byte, 15), byte(seq)),
+		}}})
+	}
+	change(1, wirepb.EntryKind_ENTRY_KIND_JOIN)
+	change(2, wirepb.EntryKind_ENTRY_KIND_LEAVE)
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.ReadEvent); ok {
+			t.Errorf("told of %+v of a group that was new", ev)
+		}
+	}
+	s.events = nil
+	change(3, wirepb.EntryKind_ENTRY_KIND_JOIN)
+	if !slices.Contains(s.events, engine.Event(engine.ReadEvent{Conversation: "g:1", Seq: 3})) {
+		t.Errorf("not told of the joining: %v", s.events)
+	}
+}

@@ -39,7 +39,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 // placed takes note in c that m stands at s. payload is what the server has written in place
 // of m's payload, as it may for a read command; empty: it has written m's.
 func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
-	e.readBy(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Seq: s.Seq, Count: s.Count}, true)
+	e.readBy(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Device: e.meta.Device, Seq: s.Seq, Count: s.Count})
 	switch {
 	case c.holes.miss(s.Seq, s.Seq): // the device has passed over it
 		e.setHoles(c, c.holes.open(s.Seq))

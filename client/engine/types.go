@@ -149,10 +149,11 @@ type SettingEvent struct {
 // new. The store has the list's summaries already; the entries come later.
 type ListEvent struct{ Conversations []pim.ConversationID }
 
-// ReadEvent says that the user has read Conversation up to Seq, as another device of the user
-// has said or written. What this device notifies of the messages up to Seq can be taken away.
-// It comes once for each Seq, when this device hears of it, and never for what this device
-// itself has read or sent. None comes for a conversation that is new to this device.
+// ReadEvent says that the user has read Conversation up to Seq: another device of the user has
+// said so, or has sent a message, or the user has joined the group anew. What this device
+// notifies of the messages up to Seq can be taken away. It comes once for each Seq, when this
+// device hears of it, and never for what this device itself has read or sent. None comes for a
+// conversation that is new to this device.
 type ReadEvent struct {
 	Conversation pim.ConversationID
 	Seq          pim.Seq

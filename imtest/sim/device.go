@@ -38,6 +38,7 @@ type Device struct {
 	failed        map[pim.ClientMessageID]*pim.Error // messages of which the app was told last that they have failed
 	settings      map[string]engine.SettingEvent     // as the app shows them
 	readElsewhere map[pim.ConversationID][]pim.Seq   // of which the app was told, by this process
+	notified      map[pim.ConversationID][]pim.Seq   // the messages of which the app notifies
 	breaks        Breakage
 	fills         uint64 // the ID of the last Fill
 	recorder      *recorder
@@ -57,6 +58,8 @@ type Breakage struct {
 	Frame        func(*Device, wire.Message) wire.Message        // changes a frame that is transmitted; if it returns nil, the frame is swallowed
 	Answer       func(*Device, wire.Message) wire.Message        // changes a frame that is received
 	Show         func(d *Device, c pim.ConversationID) []pim.Seq // returns what the device shows, in another order
+	Hear         func(*Device, engine.Event) bool                // if it returns false, the app does not hear the event
+	Unread       func(d *Device, c pim.ConversationID) uint64    // counts what is unread in another way
 }
 
 // NewDevice adds a device, which does not run yet.
@@ -95,7 +98,7 @@ func (d *Device) Start() {
 		}
 	}
 	d.settings = make(map[string]engine.SettingEvent)
-	d.readElsewhere = make(map[pim.ConversationID][]pim.Seq)
+	d.readElsewhere, d.notified = make(map[pim.ConversationID][]pim.Seq), make(map[pim.ConversationID][]pim.Seq)
 	for entity, s := range d.disk.settings {
 		d.settings[entity] = engine.SettingEvent{Entity: entity, Setting: s}
 	}
@@ -341,6 +344,10 @@ func (d *Device) forgetTimes() {
 
 // hear is the app: it takes an event of the engine.
 func (d *Device) hear(ev engine.Event) {
+	if d.breaks.Hear != nil && !d.breaks.Hear(d, ev) {
+		return
+	}
+	d.notify(ev)
 	switch ev := ev.(type) {
 	case engine.EntryEvent:
 		d.show(ev.Entry, ev.Late)
@@ -439,6 +446,9 @@ func (d *Device) Do(c pim.Command) pim.ClientMessageID {
 	id := d.w.id()
 	d.w.tell(d, "commands %s: %s", id, c.Entity())
 	err := d.Step(engine.Do{ID: id, Command: c})
+	if c.Kind == pim.CommandRead && err == nil {
+		d.takeAway(pim.ConversationID(c.Subject), c.Seq)
+	}
 	if m, ok := d.disk.outbox[id]; ok {
 		d.note(m, err)
 	}
@@ -455,6 +465,9 @@ func (d *Device) note(out engine.Outgoing, err error) {
 	sent := imtest.Send{
 		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
 		Members: out.Members, Payload: imtest.PayloadSum(out.Payload),
+	}
+	if out.Kind == pim.EntryCommand {
+		sent.Payload = imtest.CommandSum(out.Payload)
 	}
 	d.w.history.Sent(sent)
 	d.w.sends = append(d.w.sends, sent)

@@ -75,7 +75,7 @@ func (w *World) rewrite() {
 		if e, ok := logged[s.ClientID]; ok && e.Sender == s.Sender {
 			s.Device = e.Device
 			if e.Kind == pim.EntryCommand {
-				s.Payload = imtest.PayloadSum(e.Payload)
+				s.Payload = imtest.CommandSum(e.Payload)
 			}
 		}
 		w.history.Sent(s)

@@ -129,6 +129,7 @@ func (w *World) Verify() []string {
 	broken = append(broken, w.settingsDiffer()...)
 	broken = append(broken, w.early...)
 	broken = append(broken, w.unreadDiffers()...)
+	broken = append(broken, w.readsDiffer()...)
 	for _, d := range w.devices {
 		if d.bot != nil {
 			broken = append(broken, d.bot.missed(d)...)

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
+)
+
+// What is read and unread, judged by the logs: the server's words about it (Entry.Count, own
+// marks, the Summary's position) are not looked at.
+
+func readEntity(c pim.ConversationID) string {
+	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c)}
+	return cmd.Entity()
+}
+
+// unread returns how many messages of c the device shows as unread.
+func (d *Device) unread(c pim.ConversationID) uint64 {
+	if d.breaks.Unread != nil {
+		return d.breaks.Unread(d, c)
+	}
+	row, read := d.disk.conversations[c], d.settings[readEntity(c)].Setting
+	return row.Count - min(max(read.Count, row.OwnCount), row.Count)
+}
+
+// readTo returns the seq up to which the device shows c as read.
+func (d *Device) readTo(c pim.ConversationID) pim.Seq {
+	return max(d.disk.conversations[c].Own, d.settings[readEntity(c)].Setting.Seq)
+}
+
+// readIn returns the seq up to which user has read c by the logs, and how many messages above it
+// are for the user.
+func (w *World) readIn(user pim.UserID, c pim.ConversationID, settings map[string]pim.Setting) (to pim.Seq, unread uint64) {
+	readable := w.Server.Readable(c, user)
+	for _, e := range readable {
+		if e.Sender == user && e.Kind == pim.EntryMessage || e.Kind == pim.EntryJoin && slices.Contains(e.Members, user) {
+			to = max(to, e.Seq)
+		}
+	}
+	if read := settings[readEntity(c)].Seq; len(readable) > 0 && read <= readable[len(readable)-1].Seq {
+		to = max(to, read)
+	}
+	for _, e := range readable {
+		if e.Seq > to && e.Kind == pim.EntryMessage {
+			unread++
+		}
+	}
+	return to, unread
+}
+
+// readsDiffer compares what the devices of a user show as unread, when it was read, and what they
+// notify of, with the logs.
+func (w *World) readsDiffer() (broken []string) {
+	for _, d := range w.devices {
+		settings, log := w.Server.Settings(d.User), w.Server.Log(pim.Own(d.User))
+		for _, c := range w.Server.Conversations(d.User) {
+			if _, own := c.OwnUser(); own {
+				continue
+			}
+			broken = append(broken, d.unreadDiffers(c, settings)...)
+			if at := settings[readEntity(c)].At; at != 0 && d.disk.entries[pim.Own(d.User)][at].Server != log[at-1].Server {
+				broken = append(broken, fmt.Sprintf("reads: %s/%s does not know when %s was read", d.User, d.ID, c))
+			}
+			to, _ := w.readIn(d.User, c, settings)
+			if seqs := d.notified[c]; slices.ContainsFunc(seqs, func(seq pim.Seq) bool { return seq <= to }) {
+				broken = append(broken, fmt.Sprintf("reads: %s/%s notifies of %v of %s, which is read up to %d", d.User, d.ID, seqs, c, to))
+			}
+		}
+	}
+	return broken
+}
+
+// unreadDiffers compares what the device shows as unread of c with the logs.
+func (d *Device) unreadDiffers(c pim.ConversationID, settings map[string]pim.Setting) (broken []string) {
+	if to, want := d.w.readIn(d.User, c, settings); d.unread(c) != want {
+		broken = append(broken, fmt.Sprintf("reads: %s/%s shows %d unread of %s, read up to %d: by the logs %d, %d", d.User, d.ID, d.unread(c), c, d.readTo(c), want, to))
+	}
+	return broken
+}
+
+// notify is an app with notifications: it notifies of what it is handed and shows as unread, and
+// takes the notification away when the user reads.
+func (d *Device) notify(ev engine.Event) {
+	switch ev := ev.(type) {
+	case engine.EntryEvent:
+		switch e := &ev.Entry; {
+		case e.Kind != pim.EntryMessage:
+		case e.Sender == d.User:
+			d.takeAway(e.Conversation, e.Seq)
+		case e.Seq > d.readTo(e.Conversation):
+			d.notified[e.Conversation] = append(d.notified[e.Conversation], e.Seq)
+		}
+	case engine.ReadEvent:
+		d.takeAway(ev.Conversation, ev.Seq)
+	case engine.SendEvent:
+		if ev.State == engine.Delivered {
+			d.takeAway(ev.Conversation, ev.Sent.Seq)
+		}
+	case engine.RewoundEvent:
+		d.notified[ev.Conversation] = slices.DeleteFunc(d.notified[ev.Conversation], func(seq pim.Seq) bool { return seq > ev.After })
+	}
+}
+
+// takeAway takes away the notifications of c up to the seq to.
+func (d *Device) takeAway(c pim.ConversationID, to pim.Seq) {
+	d.notified[c] = slices.DeleteFunc(d.notified[c], func(seq pim.Seq) bool { return seq <= to })
+}
