@@ -56,17 +56,20 @@ type Entry struct {
 	Sender       UserID
 	Device       DeviceID // the sender's device
 	ClientID     ClientMessageID
-	Local        Millis   // the sender's calibrated clock at the first transmission
-	Server       Millis   // server time: the writer's clock plus Ahead; never decreases with Seq
-	Ahead        Millis   // how far Server is ahead of the writer's clock: 0 unless that clock was set back, see Times
-	Order        Millis   // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
-	Members      []UserID // the users that a create, join or leave names
-	Payload      []byte   // opaque to the server (invariant I9); at most MaxPayload bytes
-	Refers       Seq      // the message that an edit, recall, reaction or pin is about, see Fold
-	Reaction     string   // of a reaction: at most MaxReaction bytes
-	Removed      bool     // of a reaction or pin: it is taken back
-	Erased       bool     // the payload was erased
-	Unknown      []byte   // fields of a later version, as they were encoded
+	Local        Millis    // the sender's calibrated clock at the first transmission
+	Server       Millis    // server time: the writer's clock plus Ahead; never decreases with Seq
+	Ahead        Millis    // how far Server is ahead of the writer's clock: 0 unless that clock was set back, see Times
+	Order        Millis    // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
+	Members      []UserID  // the users that a create, join or leave names
+	Payload      []byte    // opaque to the server (invariant I9); at most MaxPayload bytes
+	Refers       Seq       // the message that an edit, recall, reaction or pin is about, see Fold
+	Mentions     []Mention // the users that a message names, each once; at most MaxMentions
+	MentionAll   bool      // a message to everybody
+	AllCount     uint64    // messages in the log up to and including this entry that mention all
+	Reaction     string    // of a reaction: at most MaxReaction bytes
+	Removed      bool      // of a reaction or pin: it is taken back
+	Erased       bool      // the payload was erased
+	Unknown      []byte    // fields of a later version, as they were encoded
 }
 
 // Place returns the entry's position in the display order.

@@ -61,7 +61,7 @@ type repeat struct {
 const (
 	batchRequests = 1024     // requests that one batch takes, at most
 	batchBytes    = 4 << 20  // bytes of entries in one, about
-	batchCells    = 32 << 10 // cells for joined and departed users, two each, in one, about
+	batchCells    = 32 << 10 // cells for mentions, and for joined and departed users, two each, in one, about
 	keepArena     = 64 << 10 // bytes of arena, and of lines, that a batch keeps for its next use, at most
 )
 
@@ -71,7 +71,7 @@ const _ = uint(store.MaxAppendBytes - batchBytes - pim.MaxFrame)
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
 	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena)+b.folds >= batchBytes ||
-		2*(len(b.joined)+len(b.departed)) >= batchCells
+		len(b.write.Cells)+2*(len(b.joined)+len(b.departed)) >= batchCells
 }
 
 // empty reports whether nothing is in b.
@@ -175,6 +175,11 @@ func (b *batch) add(r *Request, o *outcome) {
 	if o.strange {
 		b.write.Cells = append(b.write.Cells, dedup.Strange(o.entry.Conversation, o.entry.ClientID, o.entry.Seq))
 	}
+	for _, m := range o.entry.Mentions {
+		if m.Count != 0 {
+			b.write.Cells = append(b.write.Cells, inbox.MentionCell(o.entry.Conversation, o.entry.Seq, m))
+		}
+	}
 	if o.entity != "" {
 		if b.entities == nil {
 			b.entities = make(map[string]sent)
@@ -239,13 +244,13 @@ func (b *batch) next() (more bool, err error) {
 }
 
 // finish adds the cells that follow from the entries: a part of the index of client message
-// IDs, changed memberships, settings, folds, how far users have read, and every member's line. It makes the effects of the
+// IDs, changed memberships, settings, folds, mentions, how far users have read, and every member's line. It makes the effects of the
 // entries. If the state was stale, it also adds the cells and the effects that follow from the
 // entries behind the snapshot.
 func (b *batch) finish() {
 	c := b.conv
 	b.write.Log, b.write.Fence = inbox.Entries(c.id), c.fence
-	cells := append(b.write.Cells, c.unsettledIDs...)
+	cells := append(append(b.write.Cells, c.unsettledIDs...), c.unsettledMentions...)
 	if cell, level, full := c.ids.Full(c.id); full {
 		b.level, b.indexed = level, true
 		cells = append(cells, cell)
@@ -302,6 +307,9 @@ func (b *batch) addLines(cells []store.CellWrite) []store.CellWrite {
 		if len(c.marks) > 0 {
 			at := len(values)
 			values = c.marks[i].Append(append(values, shared...))
+			if c.mentions != nil {
+				values = c.mentions.of[i].Append(values, c.mentions.all)
+			}
 			value = values[at:len(values):len(values)]
 		}
 		cells = append(cells, store.CellWrite{
@@ -379,7 +387,10 @@ func settingCell(c *live, entity string) store.CellWrite {
 
 // answer returns the answer to the request that made e.
 func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
-	a := Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate}
+	a := Answer{Request: r, Seq: e.Seq, Anchor: e.Anchor, Count: e.Count, Server: e.Server, Ahead: e.Ahead, Order: e.Order, Duplicate: duplicate, AllCount: e.AllCount}
+	for _, m := range e.Mentions {
+		a.Mentions = append(a.Mentions, m.Count)
+	}
 	if r.reads() && !bytes.Equal(e.Payload, r.Payload) {
 		a.Payload = e.Payload
 	}

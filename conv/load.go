@@ -188,9 +188,10 @@ func (l *live) take(e *pim.Entry) {
 	l.last, l.count = e.Seq, e.Count
 	l.takeCommand(e)
 	l.takeSent(e)
+	l.takeMentions(e)
 	// A user who leaves gets the last line even if the membership has already ended in the state.
 	// Then its own cell was written, but the line is another cell and may not have been written.
-	gone := departures(e, func(u pim.UserID) inbox.Mark { return l.loaded[u] })
+	gone := departures(e, func(u pim.UserID) standing { return l.loaded[u] })
 	joined := l.change(e)
 	l.takeMarks(e)
 	l.unsettledPins = l.pin(e) || l.unsettledPins

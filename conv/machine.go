@@ -54,6 +54,7 @@ type live struct {
 	unsettledSettings map[string]unsettledSetting // by entity of an own log: the next write writes the settings, their effects and read cells again
 	unsettledSent     map[pim.UserID]sent         // newest messages of a group's members whose cells the next write writes again
 	unsettledIDs      []store.CellWrite           // cells of strange IDs that the next write writes again
+	unsettledMentions []store.CellWrite           // cells of mentions, likewise
 
 	unsettledFolds    []*target       // whose cells the next write writes again
 	unsettledErasures []store.Erasure // of recalls, which it does again
@@ -506,6 +507,7 @@ func retryable(err error) error {
 // log.
 func (l *live) settled(b *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
+	l.unsettledMentions = nil
 	l.unsettledFolds, l.unsettledErasures, l.unsettledPins = nil, nil, false
 	l.dropTargets()
 	if b.indexed {

@@ -20,6 +20,9 @@ func (c *conversation) mark(e *pim.Entry) {
 	eachMarked(e, func(u pim.UserID) {
 		if i := c.markAt(u); i >= 0 {
 			c.marks[i] = inbox.Mark{Own: e.Seq, OwnCount: e.Count}
+			if c.mentions != nil {
+				c.mentions.of[i] = inbox.MentionsOf{OwnAll: e.AllCount}
+			}
 		}
 	})
 }
@@ -52,17 +55,58 @@ func (c *conversation) markAt(u pim.UserID) int {
 	return -1
 }
 
-// markOf returns the mark of u, zero if u has none.
-func (c *conversation) markOf(u pim.UserID) (m inbox.Mark) {
-	if i := c.markAt(u); i >= 0 {
-		m = c.marks[i]
-	}
-	return m
+// standing is what a member's line says of the member: the mark, and the mentions.
+type standing struct {
+	inbox.Mark
+	inbox.MentionsOf
 }
 
-// marks are those of a group that is being loaded. They are kept for everybody until the log's
-// tail is taken, because the members' cells may tell of entries that the marks do not yet.
-type marks map[pim.UserID]inbox.Mark
+// standingAt returns the standing of the member at i of present.
+func (c *conversation) standingAt(i int) (s standing) {
+	s.Mark = c.marks[i]
+	if c.mentions != nil {
+		s.MentionsOf = c.mentions.of[i]
+	}
+	return s
+}
+
+// setStandingAt sets the standing of the member at i of present.
+func (c *conversation) setStandingAt(i int, s standing) {
+	c.marks[i] = s.Mark
+	if c.mentions != nil || s.MentionsOf != (inbox.MentionsOf{}) {
+		c.keepMentions().of[i] = s.MentionsOf
+	}
+}
+
+// markOf returns the standing of u, zero if u has none.
+func (c *conversation) markOf(u pim.UserID) (s standing) {
+	if i := c.markAt(u); i >= 0 {
+		s = c.standingAt(i)
+	}
+	return s
+}
+
+// marks are those of a group that is being loaded, with the mentions. They are kept for everybody
+// until the log's tail is taken, because the members' cells may tell of entries that the marks do
+// not yet.
+type marks map[pim.UserID]standing
+
+// standingOf returns what is known of u while l is loaded. ok is false if u can have no standing.
+func (l *live) standingOf(u pim.UserID) (s standing, ok bool) {
+	if l.id.IsGroup() {
+		return l.loaded[u], true
+	}
+	return l.markOf(u), l.markAt(u) >= 0
+}
+
+// setStanding sets what is known of u while l is loaded.
+func (l *live) setStanding(u pim.UserID, s standing) {
+	if l.id.IsGroup() {
+		l.loaded[u] = s
+	} else {
+		l.setStandingAt(l.markAt(u), s)
+	}
+}
 
 // takeMarks moves the marks of a conversation that is being loaded past e.
 func (l *live) takeMarks(e *pim.Entry) {
@@ -71,7 +115,9 @@ func (l *live) takeMarks(e *pim.Entry) {
 		return
 	}
 	l.written = e.Time()
-	eachMarked(e, func(u pim.UserID) { l.loaded[u] = inbox.Mark{Own: e.Seq, OwnCount: e.Count} })
+	eachMarked(e, func(u pim.UserID) {
+		l.loaded[u] = standing{inbox.Mark{Own: e.Seq, OwnCount: e.Count}, inbox.MentionsOf{OwnAll: e.AllCount}}
+	})
 }
 
 // linesAtOnce is how many users' lines loadMarks looks up at once, two cells each.
@@ -123,24 +169,31 @@ func (l *live) loadMarks(ctx context.Context, s store.Store, bare bool) error {
 // time was ahead of its writer's clock is not known.
 func (l *live) learnEnd(line inbox.Line) {
 	l.count = line.Count
+	if line.All != 0 {
+		l.keepMentions().all = line.All
+	}
 	if t := l.times.State(); line.Time > t.Server {
 		l.times = pim.TimesState{Server: line.Time}.Times()
 	}
 	l.floor = floor{l.last, l.times.State().Server + pim.OrderSlack}
 }
 
-// learn takes the mark of u, who is present, from u's line, if it is of this membership and newer.
+// learn takes from u's line what is newer there, if the line is of u's present membership.
 func (l *live) learn(u pim.UserID, line inbox.Line) {
 	if line.Newest == l.last && line.Time != 0 {
 		l.written = line.Time
 	}
-	if m := l.members[u]; m != nil {
-		if line.Own >= m.since() && line.Own > l.loaded[u].Own {
-			l.loaded[u] = line.Mark
-		}
-	} else if i := l.markAt(u); i >= 0 && line.Own > l.marks[i].Own {
-		l.marks[i] = line.Mark
+	at, ok := l.standingOf(u)
+	if m := l.members[u]; !ok || m != nil && line.Own < m.since() {
+		return
 	}
+	if line.Own > at.Own {
+		at.Mark, at.OwnAll = line.Mark, line.OwnAll
+	}
+	if at.Named = max(at.Named, line.Named); at.Named <= at.OwnCount {
+		at.Named = 0
+	}
+	l.setStanding(u, at)
 }
 
 // departure is a user whose membership an entry ends, and the user's last line.
@@ -149,13 +202,16 @@ type departure struct {
 	line inbox.Line
 }
 
-// departures returns the users who leave with e. mark returns their marks before e.
-func departures(e *pim.Entry, mark func(pim.UserID) inbox.Mark) (gone []departure) {
+// departures returns the users who leave with e. of returns their standings before e.
+func departures(e *pim.Entry, of func(pim.UserID) standing) (gone []departure) {
 	if e.Kind != pim.EntryLeave {
 		return nil
 	}
 	for _, u := range e.Members {
-		gone = append(gone, departure{u, inbox.Line{Newest: e.Seq, Count: e.Count, Left: true, Time: e.Time(), Mark: mark(u)}})
+		s := of(u)
+		gone = append(gone, departure{u, inbox.Line{
+			Newest: e.Seq, Count: e.Count, Left: true, Time: e.Time(), Mark: s.Mark, All: e.AllCount, MentionsOf: s.MentionsOf,
+		}})
 	}
 	return gone
 }
@@ -184,10 +240,9 @@ func restoreMarks(d *varint.Decoder, l *live) {
 	for n := d.Number(); n > 0 && d.Err == nil; n-- {
 		u := pim.UserID(d.Text())
 		m := inbox.Mark{Own: pim.Seq(d.Number()), OwnCount: d.Number()}
-		if i := l.markAt(u); l.id.IsGroup() {
-			l.loaded[u] = m
-		} else if i >= 0 {
-			l.marks[i] = m
+		if at, ok := l.standingOf(u); ok {
+			at.Mark = m
+			l.setStanding(u, at)
 		}
 	}
 }
@@ -198,8 +253,12 @@ func (l *live) setMarks() {
 		return
 	}
 	l.marks = make([]inbox.Mark, len(l.present))
+	if l.mentions != nil {
+		l.mentions.of = make([]inbox.MentionsOf, len(l.present))
+	}
 	for i, u := range l.present {
-		l.marks[i], l.members[u].at = l.loaded[u], i
+		l.setStandingAt(i, l.loaded[u])
+		l.members[u].at = i
 	}
 	l.loaded = nil
 }

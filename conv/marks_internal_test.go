@@ -67,12 +67,12 @@ func TestMarksFromLines(t *testing.T) {
 	l.change(&pim.Entry{Kind: pim.EntryCreate, Seq: 1, Members: []pim.UserID{"ann", "bob"}})
 	l.change(&pim.Entry{Kind: pim.EntryLeave, Seq: 300, Members: []pim.UserID{"bob"}})
 	l.change(&pim.Entry{Kind: pim.EntryJoin, Seq: 400, Members: []pim.UserID{"bob"}})
-	l.loaded["ann"] = inbox.Mark{Own: 255, OwnCount: 200}
-	l.learn("ann", inbox.Line{Newest: 500, Mark: inbox.Mark{Own: 256, OwnCount: 201}})
-	l.learn("ann", inbox.Line{Newest: 400, Mark: inbox.Mark{Own: 130, OwnCount: 100}})
+	l.loaded["ann"] = standing{Mark: inbox.Mark{Own: 255, OwnCount: 200}}
+	l.learn("ann", inbox.Line{Newest: 500, Mark: inbox.Mark{Own: 256, OwnCount: 201}, MentionsOf: inbox.MentionsOf{Named: 202, OwnAll: 7}})
+	l.learn("ann", inbox.Line{Newest: 400, Mark: inbox.Mark{Own: 130, OwnCount: 100}, MentionsOf: inbox.MentionsOf{Named: 101, OwnAll: 5}})
 	l.learn("bob", inbox.Line{Newest: 300, Mark: inbox.Mark{Own: 290, OwnCount: 240}})
 	l.setMarks()
-	if got, want := fmt.Sprint(l.markOf("ann"), l.markOf("bob"), l.markOf("eve")), "{256 201} {0 0} {0 0}"; got != want {
+	if got, want := fmt.Sprint(l.markOf("ann"), l.markOf("bob"), l.markOf("eve")), "{{256 201} {202 7}} {{0 0} {0 0}} {{0 0} {0 0}}"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -9,10 +9,11 @@ import (
 )
 
 // A read command names a seq of another conversation. The user must be able to read the entry
-// at that seq, and the command's count is that entry's, whatever the client says. Submit looks
-// both up in the goroutine of its caller, which is the one that reads from the client's
-// connection, so no driver waits for it. step judges the result only after it has looked for
-// a duplicate, since a command that was appended once keeps its first answer.
+// at that seq. The command has the count of that entry, and says how often the user was mentioned
+// up to it, whatever the client says. Submit looks all of that up in the goroutine of its caller,
+// which is the one that reads from the client's connection, so no driver waits for it. step judges
+// the result only after it has looked for a duplicate, since a command that was appended once
+// keeps its first answer.
 
 // reading is what was found about the position in a read command.
 type reading struct {
@@ -20,10 +21,11 @@ type reading struct {
 	err    error   // why there is no such position
 }
 
-// lookUpRead looks the position of cmd up, and sets cmd.Count to the count of the entry there.
+// lookUpRead looks the position of cmd up, and sets what the server says about it.
 func (w *Writers) lookUpRead(user pim.UserID, cmd *pim.Command) (at reading) {
-	at.newest, cmd.Count, at.err = inbox.New(w.store).Position(w.ctx, user, pim.ConversationID(cmd.Subject), cmd.Seq)
-	return at
+	p, err := inbox.New(w.store).Position(w.ctx, user, pim.ConversationID(cmd.Subject), cmd.Seq)
+	cmd.Count, cmd.Named, cmd.All = p.Count, p.Named, p.All
+	return reading{p.Newest, err}
 }
 
 // needsRead reports whether the user's present position is beyond the newest entry found for

@@ -17,13 +17,14 @@ const (
 	tooManyEdits     reason = "edits"              // of one message
 	tooManyReactions reason = "reactions"          // to one message
 	tooManyPins      reason = "pins"               // of one conversation
+	tooManyMentions  reason = "mentions"           // of one message
 	idsTooWide       reason = "message_ids"        // messages to read to look one client message ID up
 	manyLookups      reason = "look_ups"           // of one user's messages, which wait
 )
 
 var reasons = []reason{
 	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
-	tooManyReactions, tooManyPins, idsTooWide, manyLookups,
+	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups,
 }
 
 // Error returns the label.

@@ -136,6 +136,9 @@ func TestAMessageAndItsFoldFitIntoAFrame(t *testing.T) {
 		Seq: 1 << 62, Anchor: 1, Count: 1 << 62, Kind: pim.EntryMessage, Sender: pim.UserID(long), Device: pim.DeviceID(long),
 		Local: 1 << 60, Server: 1 << 60, Ahead: 1 << 60, Order: 1 << 60, Payload: make([]byte, pim.MaxPayload),
 	}
+	for range pim.MaxMentions {
+		e.Mentions = append(e.Mentions, pim.Mention{User: pim.UserID(long), Count: 1 << 62})
+	}
 	fold := wire.AppendFold(nil, &h.targets[1].fold.Fold)
 	if n := len(wire.AppendEntry(nil, &e)) + len(fold) + 2*wire.EntryOverhead; n > wire.FrameRoom {
 		t.Errorf("%d bytes, a frame has room for %d", n, wire.FrameRoom)

@@ -17,6 +17,8 @@ type Request struct {
 	Attempt      uint32       // as pim.Sending
 	Age          pim.Millis   // as pim.Sending
 	Members      []pim.UserID // for create, join and leave
+	Mentions     []pim.UserID // for message: whom it names; Submit drops repeated names
+	MentionAll   bool         // for message
 	Payload      []byte
 	Refers       pim.Seq // for edit, recall, reaction and pin
 	Reaction     string  // for reaction
@@ -51,8 +53,10 @@ type Answer struct {
 	Server    pim.Millis
 	Ahead     pim.Millis
 	Order     pim.Millis
-	Duplicate bool   // an earlier transmission was appended; this is the answer to it
-	Payload   []byte // the entry's payload, if it differs from the Request's (read commands only)
+	AllCount  uint64
+	Mentions  []uint64 // the entry's Mention.Count, in the order of its Mentions
+	Duplicate bool     // an earlier transmission was appended; this is the answer to it
+	Payload   []byte   // the entry's payload, if it differs from the Request's (read commands only)
 }
 
 // Published are the entries that one batch added to a conversation, and who is to be pushed
@@ -151,6 +155,9 @@ func (r *Request) check() error {
 	if err := r.checkRefers(); err != nil {
 		return err
 	}
+	if err := r.checkMentions(); err != nil {
+		return err
+	}
 	switch r.Kind {
 	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
 		return nil
@@ -217,7 +224,7 @@ func (r *Request) sending() pim.Sending {
 // size returns how much memory r takes up, in bytes, about.
 func (r *Request) size() int64 {
 	const each, member = 512, 48
-	return int64(each + len(r.Payload) + member*len(r.Members))
+	return int64(each + len(r.Payload) + member*(len(r.Members)+len(r.Mentions)))
 }
 
 // reads reports whether r is a read command.
@@ -225,6 +232,29 @@ func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pi
 
 // affects reports whether r is a command that means something for other logs, see effects.go.
 func (r *Request) affects() bool { return r.command != nil && affects(r.command.Kind) }
+
+// TooManyMentions returns the error of a request that names so many users.
+func TooManyMentions(users int) error {
+	return tooManyMentions.tooLarge("a message that names %d users, at most %d are allowed", users, pim.MaxMentions)
+}
+
+func (r *Request) checkMentions() error {
+	switch {
+	case len(r.Mentions) == 0 && !r.MentionAll:
+		return nil
+	case r.Kind != pim.EntryMessage:
+		return pim.Errorf(pim.KindInvalid, "a %s mentions nobody", r.Kind)
+	case len(r.Mentions) > pim.MaxMentions:
+		return TooManyMentions(len(r.Mentions))
+	}
+	for _, u := range r.Mentions {
+		if err := u.Validate(); err != nil {
+			return err
+		}
+	}
+	r.Mentions = distinct(r.Mentions)
+	return nil
+}
 
 func (r *Request) checkCommand() error {
 	if len(r.Members) > 0 {

@@ -37,7 +37,7 @@ const (
 	snapshotSenders = 512
 
 	snapshotKey     = "snapshot"
-	snapshotVersion = 2 // 1: without the marks
+	snapshotVersion = 3 // 1: without the marks; 2: without the mentions
 )
 
 // stateCells holds what a load of a conversation reads first: the snapshot, whose version is
@@ -100,6 +100,7 @@ func (l *live) appendSnapshot(dst []byte) []byte {
 	appendBlocks(e, &c.blocks)
 	appendMembers(e, c)
 	appendMarks(e, c)
+	appendMentions(e, c)
 	return e.B
 }
 
@@ -126,6 +127,9 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	restoreMembers(d, c)
 	if v > 1 {
 		restoreMarks(d, l)
+	}
+	if v > 2 {
+		restoreMentions(d, l)
 	}
 	if d.End() != nil {
 		return pim.Errorf(pim.KindCorrupt, "snapshot of %s at seq %d with the value %x", c.id, seq, value)

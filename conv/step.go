@@ -34,12 +34,13 @@ type conversation struct {
 	values   int                // bytes of the settings' values
 	hidden   bool               // of a user's own log: no-receipts is in force
 
-	members map[pim.UserID]*member // of a group: everyone who ever was one
-	reads   store.Partition        // of a group: inbox.Reads
-	present []pim.UserID           // who will read the next entry; replaced, never changed in place
-	marks   []inbox.Mark           // of those in present, in the same order; empty in a user's own log, and of a group until it is loaded
-	pair    [2]inbox.Mark          // holds the marks of a direct conversation
-	written pim.Millis             // when the entry at last was written, see pim.Entry.Time
+	members  map[pim.UserID]*member // of a group: everyone who ever was one
+	reads    store.Partition        // of a group: inbox.Reads
+	present  []pim.UserID           // who will read the next entry; replaced, never changed in place
+	marks    []inbox.Mark           // of those in present, in the same order; empty in a user's own log, and of a group until it is loaded
+	pair     [2]inbox.Mark          // holds the marks of a direct conversation
+	mentions *mentions              // nil if no message mentions anybody
+	written  pim.Millis             // when the entry at last was written, see pim.Entry.Time
 }
 
 // maxEver is how many users may be, or have been, members of a group. It is bounded because
@@ -186,6 +187,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	if e.Kind.Counts() {
 		e.Count++
 	}
+	c.mention(e, r)
 	o.strange = c.ids.Add(e.ClientID, e.Server)
 	c.last, c.count = e.Seq, e.Count
 	c.noteSent(e)
@@ -234,12 +236,16 @@ func (c *conversation) change(e *pim.Entry) (joined []pim.UserID) {
 	}
 	present := make([]pim.UserID, 0, len(c.present)+len(joined))
 	marks := make([]inbox.Mark, 0, cap(present))
+	var of []inbox.MentionsOf
 	for i, u := range c.present {
 		if m := c.members[u]; m.Present() {
 			m.at = len(present)
 			present = append(present, u)
 			if i < len(c.marks) {
 				marks = append(marks, c.marks[i])
+				if c.mentions != nil {
+					of = append(of, c.mentions.of[i])
+				}
 			}
 		}
 	}
@@ -248,6 +254,9 @@ func (c *conversation) change(e *pim.Entry) (joined []pim.UserID) {
 	}
 	c.present = append(present, joined...)
 	c.marks = append(marks, make([]inbox.Mark, len(joined))...)
+	if c.mentions != nil {
+		c.mentions.of = append(of, make([]inbox.MentionsOf, len(joined))...)
+	}
 	return joined
 }
 
@@ -281,7 +290,7 @@ func newConversation(id pim.ConversationID, bound int) *conversation {
 // bulk is the part of cost that a single entry, or a look-up, can change by much.
 func (c *conversation) bulk() int {
 	const user, setting = 240, 400
-	return user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room() + c.targetBytes
+	return c.mentions.room() + user*len(c.members) + setting*len(c.settings) + c.values + c.ids.Room() + c.targetBytes
 }
 
 // cost returns how much memory the state takes up, in bytes, about.

@@ -88,8 +88,8 @@ func TestTrimmedLogs(t *testing.T) {
 				}
 				x := inbox.New(st)
 				for seq, want := range map[pim.Seq]uint64{1: counted - uint64(300-upTo), 301: counted + 1, 302: counted + 2} {
-					if newest, count, err := x.Position(ctx, "bob", chat, seq); err != nil || newest != 302 || count != want {
-						t.Errorf("position %d: newest %d, count %d, %v; want count %d", seq, newest, count, err, want)
+					if p, err := x.Position(ctx, "bob", chat, seq); err != nil || p.Newest != 302 || p.Count != want {
+						t.Errorf("position %d: %+v, %v; want count %d", seq, p, err, want)
 					}
 				}
 				p, err := x.Pull(ctx, "bob", inbox.PullRequest{Conversation: chat, From: 1, Limit: 20})

@@ -151,6 +151,7 @@ func (c *conn) answer(a *conv.Answer, s *ackScratch) bool {
 	s.ack.ServerMs = int64(a.Server)
 	s.ack.AheadMs = int64(a.Ahead)
 	s.ack.OrderMs = int64(a.Order)
+	s.ack.AllCount, s.ack.MentionCounts = a.AllCount, a.Mentions
 	s.ack.Count = a.Count
 	s.ack.Duplicate = a.Duplicate
 	s.ack.Payload = a.Payload

@@ -114,7 +114,7 @@ func (c *conn) handleSend(body []byte) error {
 	m := sendReqs.Get().(*wirepb.PIMSendReq)
 	defer sendReqs.Put(m)
 	m.Reset()
-	members, err := wire.ReadSendReq(body, m, c.gw.Limits.Members)
+	members, mentions, err := wire.ReadSendReq(body, m, c.gw.Limits.Members)
 	if err != nil {
 		return err
 	}
@@ -128,6 +128,7 @@ func (c *conn) handleSend(body []byte) error {
 		Age:          pim.Millis(min(m.AgeMs, math.MaxInt64)),
 		Payload:      m.Payload,
 		Refers:       pim.Seq(m.Refers),
+		MentionAll:   m.MentionAll,
 		Reaction:     m.Reaction,
 		Removed:      m.Removed,
 		Origin:       c,
@@ -137,6 +138,9 @@ func (c *conn) handleSend(body []byte) error {
 	}
 	for _, u := range m.Members {
 		r.Members = append(r.Members, pim.UserID(u))
+	}
+	for _, u := range m.Mentions {
+		r.Mentions = append(r.Mentions, pim.UserID(u))
 	}
 	id, ok := wire.ClientID(m.ClientMessageId)
 	m.Payload = nil // the request's now
@@ -149,6 +153,9 @@ func (c *conn) handleSend(body []byte) error {
 		return nil
 	case members > c.gw.Limits.Members:
 		c.refuseSend(m, pim.Errorf(pim.KindTooLarge, "%d members, a group has at most %d", members, c.gw.Limits.Members))
+		return nil
+	case mentions > pim.MaxMentions:
+		c.refuseSend(m, conv.TooManyMentions(mentions))
 		return nil
 	}
 	r.ClientID = id

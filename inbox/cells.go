@@ -59,6 +59,8 @@ type Line struct {
 	Left   bool       // the entry at Newest ended the user's membership
 	Time   pim.Millis // when the entry at Newest was written (pim.Entry.Time); 0: an earlier version wrote the line
 	Mark
+	All uint64 // messages up to Newest that mention all
+	MentionsOf
 }
 
 // Mark is how far a member of a conversation has read it by taking part in it: whoever writes
@@ -66,6 +68,13 @@ type Line struct {
 type Mark struct {
 	Own      pim.Seq // the user's newest message, or the entry that made the user a member if that is newer; 0: not known
 	OwnCount uint64  // counting messages up to Own
+}
+
+// MentionsOf says how often a member of a conversation is mentioned, beside what the conversation's
+// entries say of all.
+type MentionsOf struct {
+	Named  uint64 // pim.Mention.Count of the last one after Own that names the user; 0: none
+	OwnAll uint64 // messages up to Own that mention all
 }
 
 // Cell returns l as the cell of conversation c.
@@ -77,8 +86,10 @@ func (l Line) Cell(c pim.ConversationID) store.Cell {
 // are left to later versions and ignored.
 const lineLeft = 1
 
-// AppendValue appends the cell's value to dst: what AppendShared appends, and the mark.
-func (l Line) AppendValue(dst []byte) []byte { return l.Mark.Append(l.AppendShared(dst)) }
+// AppendValue appends the cell's value to dst: what AppendShared appends, the mark, and the mentions.
+func (l Line) AppendValue(dst []byte) []byte {
+	return l.MentionsOf.Append(l.Mark.Append(l.AppendShared(dst)), l.All)
+}
 
 // AppendShared appends what the lines of all present members of a conversation have in common,
 // so that a writer encodes it once.
@@ -95,9 +106,18 @@ func (m Mark) Append(dst []byte) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(m.Own)), m.OwnCount)
 }
 
-// ParseLine reads a Line's cell. The lines of earlier versions end behind the count.
+// Append appends m, and all, the Line.All, to what Mark.Append has appended: nothing if all of them
+// are 0, as in most conversations.
+func (m MentionsOf) Append(dst []byte, all uint64) []byte {
+	if all == 0 && m == (MentionsOf{}) {
+		return dst
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(dst, all), m.Named), m.OwnAll)
+}
+
+// ParseLine reads a Line's cell. It may end behind the count, the time, or the mark.
 func ParseLine(c store.Cell) (Line, error) {
-	var v [4]uint64
+	var v [7]uint64
 	rest := c.Value[min(1, len(c.Value)):]
 	for i := range v {
 		if i > 0 && len(rest) == 0 {
@@ -111,7 +131,7 @@ func ParseLine(c store.Cell) (Line, error) {
 	}
 	return Line{
 		Newest: pim.Seq(c.Version), Count: v[0], Left: c.Value[0]&lineLeft != 0, Time: pim.Millis(v[1]),
-		Mark: Mark{Own: pim.Seq(v[2]), OwnCount: v[3]},
+		Mark: Mark{Own: pim.Seq(v[2]), OwnCount: v[3]}, All: v[4], MentionsOf: MentionsOf{Named: v[5], OwnAll: v[6]},
 	}, nil
 }
 

@@ -107,46 +107,64 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 	return page, folds.add(ctx, &page, req.NewestFirst)
 }
 
-// Position returns the newest seq of c that user may read, and the count of the entry
-// at seq, up to which the user has read. If that entry was trimmed, it is the count of the last
-// one that was. Errors: KindNotMember; KindInvalid if seq is 0
-// or beyond newest, which is returned nevertheless; and the store's.
-func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (newest pim.Seq, count uint64, err error) {
-	newest, _, err = x.readable(ctx, user, c)
+// Position is what a read command is to say about the seq that it names.
+type Position struct {
+	Newest        pim.Seq // the newest seq that the user may read
+	Count         uint64  // that of the entry
+	pim.Mentioned         // of the user, up to the entry
+}
+
+// Position returns what user has read with the entry at seq of c. If that entry was trimmed, it is
+// that of the last one that was. Errors: KindNotMember; KindInvalid if seq is 0
+// or beyond Newest, which is returned nevertheless; and the store's.
+func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
+	p.Newest, _, err = x.readable(ctx, user, c)
 	if err != nil {
-		return 0, 0, err
+		return Position{}, err
 	}
-	if seq == 0 || seq > newest {
-		return newest, 0, pim.Errorf(pim.KindInvalid, "%s has no seq %d, the newest is %d", c, seq, newest)
+	if seq == 0 || seq > p.Newest {
+		return p, pim.Errorf(pim.KindInvalid, "%s has no seq %d, the newest is %d", c, seq, p.Newest)
 	}
-	reads := []store.Read{{Log: Entries(c), From: seq, To: newest, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame}}}
+	reads := []store.Read{{Log: Entries(c), From: seq, To: p.Newest, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame}}}
 	if err := x.store.Read(ctx, reads); err != nil {
-		return newest, 0, err
+		return p, err
 	}
 	r := &reads[0]
 	if len(r.Records) == 0 {
 		if r.First == seq {
-			return newest, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
+			return p, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
 		}
-		count, err = x.countAtEnd(ctx, user, c, newest)
-		return newest, count, err
+		line, err := x.lineAtEnd(ctx, user, c, p.Newest)
+		p.Count, p.Mentioned = line.Count, pim.Mentioned{Named: line.Named, All: line.All}
+		return p, err
 	}
 	e, err := wire.ParseEntry(c, r.Records[0])
-	if r.First > seq && e.Kind.Counts() {
-		e.Count-- // of the entry before it, the last that was trimmed
+	if err != nil {
+		return p, err
 	}
-	return newest, e.Count, err
+	p.Count, p.All = e.Count, e.AllCount
+	if r.First > seq && e.Kind.Counts() { // of the entry before it, the last that was trimmed
+		p.Count--
+		if e.MentionAll {
+			p.All--
+		}
+	}
+	if _, own := c.OwnUser(); own {
+		return p, nil
+	}
+	p.Named, err = x.named(ctx, user, c, seq)
+	return p, err
 }
 
-// countAtEnd returns the count of the entry at newest, which was trimmed, from the user's line. If
+// lineAtEnd returns the user's line, which tells of the entry at newest, which was trimmed. If
 // the line tells of another seq, it returns KindUnavailable: a newer entry has come since newest was
 // read, or the line of newest is still to be written.
-func (x *Inbox) countAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq) (uint64, error) {
+func (x *Inbox) lineAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq) (Line, error) {
 	line, _, err := x.Line(ctx, user, c)
 	if err == nil && line.Newest != newest {
 		err = pim.Errorf(pim.KindUnavailable, "the count of %s at seq %d is not known now", c, newest)
 	}
-	return line.Count, err
+	return line, err
 }
 
 // readable returns the newest seq of c that user may read, 0 if c is empty, and the

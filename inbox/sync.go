@@ -60,6 +60,11 @@ func (s *Summary) Size() int {
 	for _, n := range [...]uint64{uint64(s.Acked), uint64(s.Own), s.OwnCount, uint64(s.Newest), s.Count} {
 		size += 1 + protowire.SizeVarint(n)
 	}
+	for _, n := range [...]uint64{s.Named, s.Named, s.OwnAll, s.All, s.All} { // ReadNamed and ReadAll are Named and All at most
+		if n != 0 {
+			size += 2 + protowire.SizeVarint(n)
+		}
+	}
 	// Read and ReadCount are Newest and Count at most.
 	return size + 2 + protowire.SizeVarint(uint64(s.Newest)) + protowire.SizeVarint(s.Count)
 }

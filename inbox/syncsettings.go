@@ -13,6 +13,8 @@ type Told struct {
 	Read      pim.Seq // the read position, at most Summary.Newest
 	ReadCount uint64  // counting messages up to Read
 	ReadAt    pim.Seq
+	ReadNamed uint64 // up to Read, see pim.Mentioned; 0 if Named is 0, because then it says nothing
+	ReadAll   uint64
 	Marked    bool // the user has marked the conversation as unread
 	MarkedAt  pim.Seq
 }
@@ -37,6 +39,7 @@ func (x *Inbox) lookUpSettings(ctx context.Context, user pim.UserID, list []Summ
 		s := &list[i]
 		if set, ok := told(gets[2*i].Cell); ok {
 			s.Read, s.ReadCount, s.ReadAt = set.Seq, set.Count, set.At
+			s.readMentions(set.Named, set.All)
 			if set.Seq > s.Newest {
 				beyond = append(beyond, store.Read{Log: Entries(s.Conversation), WithLast: true})
 				of = append(of, s)
@@ -52,10 +55,17 @@ func (x *Inbox) lookUpSettings(ctx context.Context, user pim.UserID, list []Summ
 	for i, s := range of {
 		if s.Read <= beyond[i].Last {
 			s.Read, s.ReadCount = s.Newest, s.Count
+			s.readMentions(s.Named, s.All)
 		} else {
 			s.Read, s.ReadCount, s.ReadAt = 0, 0, 0
+			s.readMentions(0, 0)
 		}
 	}
+}
+
+// readMentions sets ReadNamed and ReadAll, of which s tells what is not more than Named and All.
+func (s *Summary) readMentions(named, all uint64) {
+	s.ReadNamed, s.ReadAll = min(named, s.Named), min(all, s.All)
 }
 
 // told reads a setting's cell. ok is false if there is no setting that can be read.

@@ -77,9 +77,9 @@ func TestPositionAtTheEndOfATrimmedLog(t *testing.T) {
 		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
 			t.Fatal(err)
 		}
-		newest, count, err := inbox.New(s).Position(ctx, "alice", c, 7)
-		if newest != 20 || count != test.want && err == nil || pim.KindOf(err) != test.kind {
-			t.Errorf("%+v: newest %d, count %d, %v", test.line, newest, count, err)
+		p, err := inbox.New(s).Position(ctx, "alice", c, 7)
+		if p.Newest != 20 || p.Count != test.want && err == nil || pim.KindOf(err) != test.kind {
+			t.Errorf("%+v: %+v, %v", test.line, p, err)
 		}
 	}
 }

@@ -25,6 +25,8 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 		OrderMs:         int64(e.Order),
 		Payload:         e.Payload,
 		Refers:          uint64(e.Refers),
+		MentionAll:      e.MentionAll,
+		AllCount:        e.AllCount,
 		Reaction:        e.Reaction,
 		Removed:         e.Removed,
 		Erased:          e.Erased,
@@ -34,6 +36,9 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 	}
 	for _, u := range e.Members {
 		m.Members = append(m.Members, string(u))
+	}
+	for _, u := range e.Mentions {
+		m.Mentions = append(m.Mentions, &wirepb.Mention{User: string(u.User), Count: u.Count})
 	}
 	at := len(dst)
 	dst = append(dst, make([]byte, m.SizeVT())...)
@@ -71,6 +76,8 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		Order:        pim.Millis(m.OrderMs),
 		Payload:      m.Payload,
 		Refers:       pim.Seq(m.Refers),
+		MentionAll:   m.MentionAll,
+		AllCount:     m.AllCount,
 		Reaction:     m.Reaction,
 		Removed:      m.Removed,
 		Erased:       m.Erased,
@@ -85,6 +92,9 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	copy(e.ClientID[:], m.ClientMessageId)
 	for _, u := range m.Members {
 		e.Members = append(e.Members, pim.UserID(u))
+	}
+	for _, u := range m.Mentions {
+		e.Mentions = append(e.Mentions, pim.Mention{User: pim.UserID(u.User), Count: u.Count})
 	}
 	return e, nil
 }

@@ -90,21 +90,29 @@ func unreadable(t Type, n int) error {
 	return pim.Errorf(pim.KindInvalid, "%s: %w", t, protowire.ParseError(n))
 }
 
-const membersField = 7 // of a PIMSendReq
+// Fields of a PIMSendReq.
+const (
+	membersField  = 7
+	mentionsField = 10
+)
 
 // ReadSendReq decodes the body of a PIMSendReq into m, which must be empty, and returns
-// how many members the body has. If they are more than most, m gets none of them. An
-// error is KindInvalid.
-func ReadSendReq(body []byte, m *wirepb.PIMSendReq, most int) (members int, err error) {
+// how many members and how many mentions the body has. If the members are more than most, m gets
+// none of them; if the mentions are more than pim.MaxMentions, m may get none of them. An error is
+// KindInvalid.
+func ReadSendReq(body []byte, m *wirepb.PIMSendReq, most int) (members, mentions int, err error) {
 	if len(body) > 2*most { // a member takes two bytes at least
 		if members = count(body, membersField); members > most {
 			body = without(body, membersField)
 		}
+		if mentions = count(body, mentionsField); mentions > pim.MaxMentions {
+			body = without(body, mentionsField)
+		}
 	}
 	if err := m.UnmarshalVT(body); err != nil {
-		return 0, pim.Errorf(pim.KindInvalid, "%s: %w", TypeSendReq, err)
+		return 0, 0, pim.Errorf(pim.KindInvalid, "%s: %w", TypeSendReq, err)
 	}
-	return max(members, len(m.Members)), nil
+	return max(members, len(m.Members)), max(mentions, len(m.Mentions)), nil
 }
 
 // count returns how often body has the field num, up to where it cannot be read.

@@ -64,6 +64,23 @@ func TestReadPushAckRefusesNoVector(t *testing.T) {
 	}
 }
 
+// Many mentions above the limit are counted, not decoded.
+func TestReadSendReqCountsMentions(t *testing.T) {
+	const most = 100
+	for n, decoded := range map[int]int{0: 0, pim.MaxMentions: pim.MaxMentions, pim.MaxMentions + 1: pim.MaxMentions + 1, 100_000: 0} {
+		sent := wirepb.PIMSendReq{Conversation: "g:x", Mentions: make([]string, n), Payload: []byte("x")}
+		body, err := sent.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got wirepb.PIMSendReq
+		_, mentions, err := ReadSendReq(body, &got, most)
+		if err != nil || mentions != n || len(got.Mentions) != decoded || got.Conversation != "g:x" || string(got.Payload) != "x" {
+			t.Errorf("%d mentions: counted %d, decoded %d of %q, %v", n, mentions, len(got.Mentions), got.Conversation, err)
+		}
+	}
+}
+
 // Members above the limit are counted, not decoded; all else is as it was sent.
 func TestReadSendReqCountsMembers(t *testing.T) {
 	const most = 100
@@ -75,11 +92,11 @@ func TestReadSendReqCountsMembers(t *testing.T) {
 		}
 		body = protowire.AppendVarint(protowire.AppendTag(body, 99, protowire.VarintType), 1)
 		var got wirepb.PIMSendReq
-		members, err := ReadSendReq(body, &got, most)
+		members, _, err := ReadSendReq(body, &got, most)
 		if err != nil || members != n || len(got.Members) != decoded || got.Conversation != "g:x" || string(got.Payload) != "x" || got.Attempt != 3 {
 			t.Errorf("%d members: counted %d, decoded %d of %q, %v", n, members, len(got.Members), got.Conversation, err)
 		}
-		if _, err := ReadSendReq(append(body, 0x0a), new(wirepb.PIMSendReq), most); pim.KindOf(err) != pim.KindInvalid {
+		if _, _, err := ReadSendReq(append(body, 0x0a), new(wirepb.PIMSendReq), most); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%d members and half a field: %v", n, err)
 		}
 	}

@@ -18,6 +18,7 @@ const (
 	entryMembers = 10
 	entryPayload = 11
 	entryAhead   = 12
+	entryNames   = 15
 )
 
 // entryTypes are the wire types of the fields of an Entry that this version knows.
@@ -51,13 +52,13 @@ func CheckEntry(entry []byte) error {
 	return eachField(entry, func(protowire.Number, field, []byte) {})
 }
 
-// AppendCut appends entry, which is encoded, to dst without its members and with keep bytes of its
+// AppendCut appends entry, which is encoded, to dst without its members and mentions, and with keep bytes of its
 // payload at most, and reports whether the payload was cut. What this version does not know stays.
 // An error is KindCorrupt.
 func AppendCut(dst, entry []byte, keep int) (_ []byte, cut bool, err error) {
 	err = eachField(entry, func(num protowire.Number, value field, whole []byte) {
 		switch num {
-		case entryMembers: // a group's creation may name thousands
+		case entryMembers, entryNames: // a group's creation may name thousands
 		case entryPayload:
 			cut = len(value.bytes) > keep
 			dst = appendBytes(dst, num, Cut(value.bytes, keep))
@@ -118,11 +119,16 @@ func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {
 	dst = appendUint(dst, 8, protowire.EncodeBool(s.Whole))
 	dst = appendUint(dst, 9, s.Own)
 	dst = appendUint(dst, 10, s.OwnCount)
+	dst = appendUint(dst, 11, s.Named)
+	dst = appendUint(dst, 12, s.OwnAll)
 	dst = appendUint(dst, 13, s.Read)
 	dst = appendUint(dst, 14, s.ReadCount)
+	dst = appendUint(dst, 15, s.ReadNamed)
 	dst = appendUint(dst, 16, protowire.EncodeBool(s.Marked))
 	dst = appendUint(dst, 17, s.ReadAt)
-	return appendUint(dst, 18, s.MarkedAt)
+	dst = appendUint(dst, 18, s.MarkedAt)
+	dst = appendUint(dst, 20, s.AllCount)
+	return appendUint(dst, 21, s.ReadAll)
 }
 
 // appendUint appends a field, unless v is 0.

@@ -72,6 +72,15 @@ func vectorFrames() []vectorFrame {
 		Seq: 2, Count: 2, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Erased: true,
 	}
+	mentioning := &wirepb.Entry{
+		Seq: 12, Count: 9, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: []byte("@bob @eve"), AllCount: 1,
+		Mentions: []*wirepb.Mention{{User: "bob", Count: 7}, {User: "eve"}},
+	}
+	toAll := &wirepb.Entry{
+		Seq: 13, Count: 10, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: []byte("@all"), MentionAll: true, AllCount: 2,
+	}
 	folds := []*wirepb.Fold{
 		{
 			Target: 1, Upto: 9, Edit: &wirepb.Edit{Seq: 5, By: "alice", TimeMs: 1700000000150, Payload: []byte("hello")},
@@ -157,6 +166,18 @@ func vectorFrames() []vectorFrame {
 		{"bob has read on", &wirepb.PIMReceipt{Conversation: "d:alice:bob", Delivered: 5, Read: 5, ReadMs: 1700000001900}},
 		{"somebody of the group has, too", &wirepb.PIMReceipt{Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Read: 1, Members: 4}}}},
 		{"alice gives no receipts any more", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice"}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"for bob and eve, who is no member", &wirepb.PIMSendReq{Conversation: "g:abc", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: []byte("@bob @eve"), Mentions: []string{"bob", "eve"}}},
+		{"it is durable, the third that names bob since his own message, which had the count 4", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "g:abc", Seq: 12, ServerMs: 1700000000150, Count: 9, AllCount: 1, MentionCounts: []uint64{7, 0}}},
+		{"the same, pushed to bob", &wirepb.PIMPush{Conversation: "g:abc", Entries: []*wirepb.Entry{mentioning}}},
+		{"for all", &wirepb.PIMSendReq{Conversation: "g:abc", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: []byte("@all"), MentionAll: true}},
+		{"pushed", &wirepb.PIMPush{Conversation: "g:abc", Entries: []*wirepb.Entry{toAll}}},
+		{"what bob's list says: read up to the first of the three names, and one of two messages for all", &wirepb.PIMSyncResp{RequestId: 11, Conversations: []*wirepb.Summary{
+			{Conversation: "g:abc", Newest: 13, Acked: 9, Count: 10, Last: toAll, Own: 6, OwnCount: 4, Named: 7, Read: 9, ReadCount: 6, ReadNamed: 5, ReadAt: 11, AllCount: 2, ReadAll: 1},
+		}}},
+		{"the list of who wrote after the first message for all", &wirepb.PIMSyncResp{RequestId: 12, Conversations: []*wirepb.Summary{
+			{Conversation: "g:abc", Newest: 13, Acked: 9, Count: 10, Own: 10, OwnCount: 7, OwnAll: 1, AllCount: 2},
+		}}},
+		{"a read command, of which the server has written what was mentioned", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "u:bob", Seq: 12, ServerMs: 1700000000150, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: "g:abc", Seq: 13, Count: 10, Named: 7, All: 2})}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

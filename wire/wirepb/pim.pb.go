@@ -268,9 +268,12 @@ type Entry struct {
 	AheadMs         int64                  `protobuf:"varint,12,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`                         // how far server_ms is ahead of the writer's clock; 0 unless that was set back
 	OrderMs         int64                  `protobuf:"varint,13,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"`                         // L' of the display order, where it does not follow from local_ms; else 0
 	Refers          uint64                 `protobuf:"varint,14,opt,name=refers,proto3" json:"refers,omitempty"`                                          // seq of the message that an edit, recall, reaction or pin is about
+	Mentions        []*Mention             `protobuf:"bytes,15,rep,name=mentions,proto3" json:"mentions,omitempty"`                                       // the users that a message names, each once; at most 64
+	MentionAll      bool                   `protobuf:"varint,16,opt,name=mention_all,json=mentionAll,proto3" json:"mention_all,omitempty"`                // a message to everybody; then the names do not count
 	Reaction        string                 `protobuf:"bytes,17,opt,name=reaction,proto3" json:"reaction,omitempty"`                                       // of a reaction: at most 32 bytes
 	Removed         bool                   `protobuf:"varint,18,opt,name=removed,proto3" json:"removed,omitempty"`                                        // of a reaction or pin: it is taken back
 	Erased          bool                   `protobuf:"varint,19,opt,name=erased,proto3" json:"erased,omitempty"`                                          // the payload was erased
+	AllCount        uint64                 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`                      // messages in the log up to and including this entry that mention all
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -403,6 +406,20 @@ func (x *Entry) GetRefers() uint64 {
 	return 0
 }
 
+func (x *Entry) GetMentions() []*Mention {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *Entry) GetMentionAll() bool {
+	if x != nil {
+		return x.MentionAll
+	}
+	return false
+}
+
 func (x *Entry) GetReaction() string {
 	if x != nil {
 		return x.Reaction
@@ -424,6 +441,70 @@ func (x *Entry) GetErased() bool {
 	return false
 }
 
+func (x *Entry) GetAllCount() uint64 {
+	if x != nil {
+		return x.AllCount
+	}
+	return 0
+}
+
+// Mention is a user whom a message names.
+type Mention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The count of the user's newest message, or of the create or join that made the user a
+	// member if that is newer, and the messages since then, up to and including this one, that
+	// name the user. 0 if this one does not count: the user is no member, or the sender, or
+	// the message mentions all.
+	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mention) Reset() {
+	*x = Mention{}
+	mi := &file_pim_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mention) ProtoMessage() {}
+
+func (x *Mention) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mention.ProtoReflect.Descriptor instead.
+func (*Mention) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Mention) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Mention) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Fold is what the entries that refer to a message have made of it: all of them up to upto.
 type Fold struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -439,7 +520,7 @@ type Fold struct {
 
 func (x *Fold) Reset() {
 	*x = Fold{}
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +532,7 @@ func (x *Fold) String() string {
 func (*Fold) ProtoMessage() {}
 
 func (x *Fold) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[1]
+	mi := &file_pim_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +545,7 @@ func (x *Fold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fold.ProtoReflect.Descriptor instead.
 func (*Fold) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{1}
+	return file_pim_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Fold) GetTarget() uint64 {
@@ -521,7 +602,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +614,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[2]
+	mi := &file_pim_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +627,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{2}
+	return file_pim_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Edit) GetSeq() uint64 {
@@ -589,7 +670,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +682,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[3]
+	mi := &file_pim_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +695,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{3}
+	return file_pim_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Mark) GetSeq() uint64 {
@@ -655,7 +736,7 @@ type Reaction struct {
 
 func (x *Reaction) Reset() {
 	*x = Reaction{}
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +748,7 @@ func (x *Reaction) String() string {
 func (*Reaction) ProtoMessage() {}
 
 func (x *Reaction) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[4]
+	mi := &file_pim_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +761,7 @@ func (x *Reaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reaction.ProtoReflect.Descriptor instead.
 func (*Reaction) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{4}
+	return file_pim_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Reaction) GetText() string {
@@ -708,7 +789,7 @@ type ReactedBy struct {
 
 func (x *ReactedBy) Reset() {
 	*x = ReactedBy{}
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +801,7 @@ func (x *ReactedBy) String() string {
 func (*ReactedBy) ProtoMessage() {}
 
 func (x *ReactedBy) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[5]
+	mi := &file_pim_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +814,7 @@ func (x *ReactedBy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReactedBy.ProtoReflect.Descriptor instead.
 func (*ReactedBy) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{5}
+	return file_pim_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReactedBy) GetUser() string {
@@ -772,14 +853,18 @@ type Command struct {
 	Known   uint64                 `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`                    // newest seq of the user's own log that the device knew when the command was given
 	// read: takes the place of the position in force, which is beyond the conversation, and
 	// is none. The server writes it.
-	Replaces      bool `protobuf:"varint,9,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	Replaces bool `protobuf:"varint,9,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	// read: the count of the last mention of the user, by name, at or before seq, 0 if there is
+	// none; and the all_count of the entry at seq. The server writes both.
+	Named         uint64 `protobuf:"varint,10,opt,name=named,proto3" json:"named,omitempty"`
+	AllCount      uint64 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +876,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[6]
+	mi := &file_pim_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +889,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{6}
+	return file_pim_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Command) GetKind() CommandKind {
@@ -870,6 +955,20 @@ func (x *Command) GetReplaces() bool {
 	return false
 }
 
+func (x *Command) GetNamed() uint64 {
+	if x != nil {
+		return x.Named
+	}
+	return 0
+}
+
+func (x *Command) GetAllCount() uint64 {
+	if x != nil {
+		return x.AllCount
+	}
+	return 0
+}
+
 // Hello is the client's first frame.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -885,7 +984,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +996,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[7]
+	mi := &file_pim_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1009,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{7}
+	return file_pim_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -977,7 +1076,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1088,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[8]
+	mi := &file_pim_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1101,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{8}
+	return file_pim_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetVersion() uint32 {
@@ -1085,7 +1184,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1196,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[9]
+	mi := &file_pim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1209,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{9}
+	return file_pim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetFrameBytes() uint32 {
@@ -1178,19 +1277,21 @@ type PIMSendReq struct {
 	LocalMs         int64                  `protobuf:"varint,3,opt,name=local_ms,json=localMs,proto3" json:"local_ms,omitempty"`                          // calibrated clock at the first transmission
 	Attempt         uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`                                         // 1 for the first transmission; 0: not said
 	Payload         []byte                 `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
-	Kind            EntryKind              `protobuf:"varint,6,opt,name=kind,proto3,enum=pim.v1.EntryKind" json:"kind,omitempty"` // unspecified means message
-	Members         []string               `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                  // for create, join, leave
-	AgeMs           uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`        // how long ago the first transmission was, by a clock that nobody sets; 0: not said
-	Refers          uint64                 `protobuf:"varint,9,opt,name=refers,proto3" json:"refers,omitempty"`                   // for edit, recall, reaction and pin, as in Entry
-	Reaction        string                 `protobuf:"bytes,12,opt,name=reaction,proto3" json:"reaction,omitempty"`               // for reaction
-	Removed         bool                   `protobuf:"varint,13,opt,name=removed,proto3" json:"removed,omitempty"`                // for reaction and pin
+	Kind            EntryKind              `protobuf:"varint,6,opt,name=kind,proto3,enum=pim.v1.EntryKind" json:"kind,omitempty"`          // unspecified means message
+	Members         []string               `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                           // for create, join, leave
+	AgeMs           uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`                 // how long ago the first transmission was, by a clock that nobody sets; 0: not said
+	Refers          uint64                 `protobuf:"varint,9,opt,name=refers,proto3" json:"refers,omitempty"`                            // for edit, recall, reaction and pin, as in Entry
+	Mentions        []string               `protobuf:"bytes,10,rep,name=mentions,proto3" json:"mentions,omitempty"`                        // for message: the users that it names; at most 64
+	MentionAll      bool                   `protobuf:"varint,11,opt,name=mention_all,json=mentionAll,proto3" json:"mention_all,omitempty"` // for message: it is for everybody
+	Reaction        string                 `protobuf:"bytes,12,opt,name=reaction,proto3" json:"reaction,omitempty"`                        // for reaction
+	Removed         bool                   `protobuf:"varint,13,opt,name=removed,proto3" json:"removed,omitempty"`                         // for reaction and pin
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PIMSendReq) Reset() {
 	*x = PIMSendReq{}
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1303,7 @@ func (x *PIMSendReq) String() string {
 func (*PIMSendReq) ProtoMessage() {}
 
 func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[10]
+	mi := &file_pim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1316,7 @@ func (x *PIMSendReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendReq.ProtoReflect.Descriptor instead.
 func (*PIMSendReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{10}
+	return file_pim_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PIMSendReq) GetConversation() string {
@@ -1281,6 +1382,20 @@ func (x *PIMSendReq) GetRefers() uint64 {
 	return 0
 }
 
+func (x *PIMSendReq) GetMentions() []string {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
+}
+
+func (x *PIMSendReq) GetMentionAll() bool {
+	if x != nil {
+		return x.MentionAll
+	}
+	return false
+}
+
 func (x *PIMSendReq) GetReaction() string {
 	if x != nil {
 		return x.Reaction
@@ -1304,17 +1419,19 @@ type PIMSendAck struct {
 	Anchor          uint64                 `protobuf:"varint,4,opt,name=anchor,proto3" json:"anchor,omitempty"` // 0 means seq
 	ServerMs        int64                  `protobuf:"varint,5,opt,name=server_ms,json=serverMs,proto3" json:"server_ms,omitempty"`
 	Count           uint64                 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
-	Duplicate       bool                   `protobuf:"varint,7,opt,name=duplicate,proto3" json:"duplicate,omitempty"`            // an earlier transmission was appended; this is its answer
-	AheadMs         int64                  `protobuf:"varint,8,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"` // as in Entry
-	OrderMs         int64                  `protobuf:"varint,9,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"` // as in Entry
-	Payload         []byte                 `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`                // the entry's, where it is not what was sent: a read command; else empty
+	Duplicate       bool                   `protobuf:"varint,7,opt,name=duplicate,proto3" json:"duplicate,omitempty"`                                      // an earlier transmission was appended; this is its answer
+	AheadMs         int64                  `protobuf:"varint,8,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`                           // as in Entry
+	OrderMs         int64                  `protobuf:"varint,9,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"`                           // as in Entry
+	Payload         []byte                 `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`                                          // the entry's, where it is not what was sent: a read command; else empty
+	AllCount        uint64                 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`                       // as in Entry
+	MentionCounts   []uint64               `protobuf:"varint,12,rep,packed,name=mention_counts,json=mentionCounts,proto3" json:"mention_counts,omitempty"` // of the entry's mentions, which are those of the request, each once
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PIMSendAck) Reset() {
 	*x = PIMSendAck{}
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1443,7 @@ func (x *PIMSendAck) String() string {
 func (*PIMSendAck) ProtoMessage() {}
 
 func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[11]
+	mi := &file_pim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1456,7 @@ func (x *PIMSendAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSendAck.ProtoReflect.Descriptor instead.
 func (*PIMSendAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{11}
+	return file_pim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PIMSendAck) GetClientMessageId() []byte {
@@ -1412,6 +1529,20 @@ func (x *PIMSendAck) GetPayload() []byte {
 	return nil
 }
 
+func (x *PIMSendAck) GetAllCount() uint64 {
+	if x != nil {
+		return x.AllCount
+	}
+	return 0
+}
+
+func (x *PIMSendAck) GetMentionCounts() []uint64 {
+	if x != nil {
+		return x.MentionCounts
+	}
+	return nil
+}
+
 // PIMPush hands over entries as they are written. It is a hint: one that does
 // not arrive is not sent again; the device pulls.
 type PIMPush struct {
@@ -1425,7 +1556,7 @@ type PIMPush struct {
 
 func (x *PIMPush) Reset() {
 	*x = PIMPush{}
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1568,7 @@ func (x *PIMPush) String() string {
 func (*PIMPush) ProtoMessage() {}
 
 func (x *PIMPush) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[12]
+	mi := &file_pim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1581,7 @@ func (x *PIMPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPush.ProtoReflect.Descriptor instead.
 func (*PIMPush) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{12}
+	return file_pim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PIMPush) GetConversation() string {
@@ -1485,7 +1616,7 @@ type PIMPushAck struct {
 
 func (x *PIMPushAck) Reset() {
 	*x = PIMPushAck{}
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1628,7 @@ func (x *PIMPushAck) String() string {
 func (*PIMPushAck) ProtoMessage() {}
 
 func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[13]
+	mi := &file_pim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1641,7 @@ func (x *PIMPushAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPushAck.ProtoReflect.Descriptor instead.
 func (*PIMPushAck) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{13}
+	return file_pim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PIMPushAck) GetSerial() uint64 {
@@ -1537,7 +1668,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1680,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[14]
+	mi := &file_pim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1693,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{14}
+	return file_pim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ack) GetConversation() string {
@@ -1594,7 +1725,7 @@ type PIMSyncReq struct {
 
 func (x *PIMSyncReq) Reset() {
 	*x = PIMSyncReq{}
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1737,7 @@ func (x *PIMSyncReq) String() string {
 func (*PIMSyncReq) ProtoMessage() {}
 
 func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[15]
+	mi := &file_pim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1750,7 @@ func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncReq.ProtoReflect.Descriptor instead.
 func (*PIMSyncReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{15}
+	return file_pim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PIMSyncReq) GetRequestId() uint64 {
@@ -1668,7 +1799,7 @@ type PIMSyncResp struct {
 
 func (x *PIMSyncResp) Reset() {
 	*x = PIMSyncResp{}
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1811,7 @@ func (x *PIMSyncResp) String() string {
 func (*PIMSyncResp) ProtoMessage() {}
 
 func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1824,7 @@ func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncResp.ProtoReflect.Descriptor instead.
 func (*PIMSyncResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{16}
+	return file_pim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PIMSyncResp) GetRequestId() uint64 {
@@ -1732,18 +1863,23 @@ type Summary struct {
 	// if that is newer; 0: not known. Nothing up to it is unread.
 	Own           uint64 `protobuf:"varint,9,opt,name=own,proto3" json:"own,omitempty"`
 	OwnCount      uint64 `protobuf:"varint,10,opt,name=own_count,json=ownCount,proto3" json:"own_count,omitempty"`    // counting messages up to own
+	Named         uint64 `protobuf:"varint,11,opt,name=named,proto3" json:"named,omitempty"`                          // the count of the last Mention of the user after own; 0: there is none
+	OwnAll        uint64 `protobuf:"varint,12,opt,name=own_all,json=ownAll,proto3" json:"own_all,omitempty"`          // all_count of the entry at own
 	Read          uint64 `protobuf:"varint,13,opt,name=read,proto3" json:"read,omitempty"`                            // the user's read position; 0: none, or not known here
 	ReadCount     uint64 `protobuf:"varint,14,opt,name=read_count,json=readCount,proto3" json:"read_count,omitempty"` // counting messages up to read
+	ReadNamed     uint64 `protobuf:"varint,15,opt,name=read_named,json=readNamed,proto3" json:"read_named,omitempty"` // named of the command that read is from; 0 if it says nothing
 	Marked        bool   `protobuf:"varint,16,opt,name=marked,proto3" json:"marked,omitempty"`                        // the user has marked the conversation as unread
 	ReadAt        uint64 `protobuf:"varint,17,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`          // seq in the user's own log of the command that read is from
 	MarkedAt      uint64 `protobuf:"varint,18,opt,name=marked_at,json=markedAt,proto3" json:"marked_at,omitempty"`    // and of that which marked is from; 0: there is none
+	AllCount      uint64 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`    // messages up to newest that mention all
+	ReadAll       uint64 `protobuf:"varint,21,opt,name=read_all,json=readAll,proto3" json:"read_all,omitempty"`       // all_count of the command that read is from
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1891,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1904,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{17}
+	return file_pim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Summary) GetConversation() string {
@@ -1841,6 +1977,20 @@ func (x *Summary) GetOwnCount() uint64 {
 	return 0
 }
 
+func (x *Summary) GetNamed() uint64 {
+	if x != nil {
+		return x.Named
+	}
+	return 0
+}
+
+func (x *Summary) GetOwnAll() uint64 {
+	if x != nil {
+		return x.OwnAll
+	}
+	return 0
+}
+
 func (x *Summary) GetRead() uint64 {
 	if x != nil {
 		return x.Read
@@ -1851,6 +2001,13 @@ func (x *Summary) GetRead() uint64 {
 func (x *Summary) GetReadCount() uint64 {
 	if x != nil {
 		return x.ReadCount
+	}
+	return 0
+}
+
+func (x *Summary) GetReadNamed() uint64 {
+	if x != nil {
+		return x.ReadNamed
 	}
 	return 0
 }
@@ -1876,6 +2033,20 @@ func (x *Summary) GetMarkedAt() uint64 {
 	return 0
 }
 
+func (x *Summary) GetAllCount() uint64 {
+	if x != nil {
+		return x.AllCount
+	}
+	return 0
+}
+
+func (x *Summary) GetReadAll() uint64 {
+	if x != nil {
+		return x.ReadAll
+	}
+	return 0
+}
+
 // PIMPullReq asks for the entries from..to of one conversation.
 type PIMPullReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1892,7 +2063,7 @@ type PIMPullReq struct {
 
 func (x *PIMPullReq) Reset() {
 	*x = PIMPullReq{}
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2075,7 @@ func (x *PIMPullReq) String() string {
 func (*PIMPullReq) ProtoMessage() {}
 
 func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2088,7 @@ func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullReq.ProtoReflect.Descriptor instead.
 func (*PIMPullReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{18}
+	return file_pim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PIMPullReq) GetRequestId() uint64 {
@@ -1988,7 +2159,7 @@ type PIMPullResp struct {
 
 func (x *PIMPullResp) Reset() {
 	*x = PIMPullResp{}
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2171,7 @@ func (x *PIMPullResp) String() string {
 func (*PIMPullResp) ProtoMessage() {}
 
 func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2184,7 @@ func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullResp.ProtoReflect.Descriptor instead.
 func (*PIMPullResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{19}
+	return file_pim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PIMPullResp) GetRequestId() uint64 {
@@ -2087,7 +2258,7 @@ type PIMReceiptReq struct {
 
 func (x *PIMReceiptReq) Reset() {
 	*x = PIMReceiptReq{}
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2270,7 @@ func (x *PIMReceiptReq) String() string {
 func (*PIMReceiptReq) ProtoMessage() {}
 
 func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2283,7 @@ func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptReq.ProtoReflect.Descriptor instead.
 func (*PIMReceiptReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{20}
+	return file_pim_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PIMReceiptReq) GetRequestId() uint64 {
@@ -2175,7 +2346,7 @@ type PIMReceiptResp struct {
 
 func (x *PIMReceiptResp) Reset() {
 	*x = PIMReceiptResp{}
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2358,7 @@ func (x *PIMReceiptResp) String() string {
 func (*PIMReceiptResp) ProtoMessage() {}
 
 func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2371,7 @@ func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptResp.ProtoReflect.Descriptor instead.
 func (*PIMReceiptResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{21}
+	return file_pim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PIMReceiptResp) GetRequestId() uint64 {
@@ -2270,7 +2441,7 @@ type PIMLook struct {
 
 func (x *PIMLook) Reset() {
 	*x = PIMLook{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2453,7 @@ func (x *PIMLook) String() string {
 func (*PIMLook) ProtoMessage() {}
 
 func (x *PIMLook) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2466,7 @@ func (x *PIMLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMLook.ProtoReflect.Descriptor instead.
 func (*PIMLook) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PIMLook) GetConversations() []string {
@@ -2320,7 +2491,7 @@ type PIMReceipt struct {
 
 func (x *PIMReceipt) Reset() {
 	*x = PIMReceipt{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2503,7 @@ func (x *PIMReceipt) String() string {
 func (*PIMReceipt) ProtoMessage() {}
 
 func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2516,7 @@ func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceipt.ProtoReflect.Descriptor instead.
 func (*PIMReceipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMReceipt) GetConversation() string {
@@ -2395,7 +2566,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2407,7 +2578,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2420,7 +2591,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -2456,7 +2627,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2639,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2652,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reader) GetUser() string {
@@ -2514,7 +2685,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2697,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2710,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -2560,7 +2731,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2743,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2756,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -2619,7 +2790,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +2802,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2815,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -2673,7 +2844,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2685,7 +2856,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2698,7 +2869,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -2736,7 +2907,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +2919,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +2932,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{30}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -2816,7 +2987,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2999,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3012,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -2897,7 +3068,7 @@ var File_pim_proto protoreflect.FileDescriptor
 
 const file_pim_proto_rawDesc = "" +
 	"\n" +
-	"\tpim.proto\x12\x06pim.v1\"\xd2\x03\n" +
+	"\tpim.proto\x12\x06pim.v1\"\xbd\x04\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\x04R\x06anchor\x12\x14\n" +
@@ -2913,10 +3084,17 @@ const file_pim_proto_rawDesc = "" +
 	"\apayload\x18\v \x01(\fR\apayload\x12\x19\n" +
 	"\bahead_ms\x18\f \x01(\x03R\aaheadMs\x12\x19\n" +
 	"\border_ms\x18\r \x01(\x03R\aorderMs\x12\x16\n" +
-	"\x06refers\x18\x0e \x01(\x04R\x06refers\x12\x1a\n" +
+	"\x06refers\x18\x0e \x01(\x04R\x06refers\x12+\n" +
+	"\bmentions\x18\x0f \x03(\v2\x0f.pim.v1.MentionR\bmentions\x12\x1f\n" +
+	"\vmention_all\x18\x10 \x01(\bR\n" +
+	"mentionAll\x12\x1a\n" +
 	"\breaction\x18\x11 \x01(\tR\breaction\x12\x18\n" +
 	"\aremoved\x18\x12 \x01(\bR\aremoved\x12\x16\n" +
-	"\x06erased\x18\x13 \x01(\bR\x06erased\"\xca\x01\n" +
+	"\x06erased\x18\x13 \x01(\bR\x06erased\x12\x1b\n" +
+	"\tall_count\x18\x14 \x01(\x04R\ballCount\"3\n" +
+	"\aMention\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xca\x01\n" +
 	"\x04Fold\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\x04R\x06target\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\x12 \n" +
@@ -2940,7 +3118,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tReactedBy\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xf1\x01\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xa4\x02\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -2950,7 +3128,10 @@ const file_pim_proto_rawDesc = "" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05count\x18\a \x01(\x04R\x05count\x12\x14\n" +
 	"\x05known\x18\b \x01(\x04R\x05known\x12\x1a\n" +
-	"\breplaces\x18\t \x01(\bR\breplaces\"\xa7\x01\n" +
+	"\breplaces\x18\t \x01(\bR\breplaces\x12\x14\n" +
+	"\x05named\x18\n" +
+	" \x01(\x04R\x05named\x12\x1b\n" +
+	"\tall_count\x18\v \x01(\x04R\ballCount\"\xa7\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -2982,7 +3163,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tin_flight\x18\x05 \x01(\rR\binFlight\x12#\n" +
 	"\rgroup_members\x18\x06 \x01(\rR\fgroupMembers\x12\x17\n" +
 	"\aidle_ms\x18\a \x01(\rR\x06idleMs\x12!\n" +
-	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\xd1\x02\n" +
+	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\x8e\x03\n" +
 	"\n" +
 	"PIMSendReq\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12*\n" +
@@ -2994,8 +3175,12 @@ const file_pim_proto_rawDesc = "" +
 	"\amembers\x18\a \x03(\tR\amembers\x12\x15\n" +
 	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x12\x16\n" +
 	"\x06refers\x18\t \x01(\x04R\x06refers\x12\x1a\n" +
+	"\bmentions\x18\n" +
+	" \x03(\tR\bmentions\x12\x1f\n" +
+	"\vmention_all\x18\v \x01(\bR\n" +
+	"mentionAll\x12\x1a\n" +
 	"\breaction\x18\f \x01(\tR\breaction\x12\x18\n" +
-	"\aremoved\x18\r \x01(\bR\aremoved\"\xa7\x02\n" +
+	"\aremoved\x18\r \x01(\bR\aremoved\"\xeb\x02\n" +
 	"\n" +
 	"PIMSendAck\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\fR\x0fclientMessageId\x12\"\n" +
@@ -3008,7 +3193,9 @@ const file_pim_proto_rawDesc = "" +
 	"\bahead_ms\x18\b \x01(\x03R\aaheadMs\x12\x19\n" +
 	"\border_ms\x18\t \x01(\x03R\aorderMs\x12\x18\n" +
 	"\apayload\x18\n" +
-	" \x01(\fR\apayload\"n\n" +
+	" \x01(\fR\apayload\x12\x1b\n" +
+	"\tall_count\x18\v \x01(\x04R\ballCount\x12%\n" +
+	"\x0emention_counts\x18\f \x03(\x04R\rmentionCounts\"n\n" +
 	"\aPIMPush\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\aentries\x18\x02 \x03(\v2\r.pim.v1.EntryR\aentries\x12\x16\n" +
@@ -3033,7 +3220,7 @@ const file_pim_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x89\x03\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x8f\x04\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -3045,13 +3232,19 @@ const file_pim_proto_rawDesc = "" +
 	"\x05whole\x18\b \x01(\bR\x05whole\x12\x10\n" +
 	"\x03own\x18\t \x01(\x04R\x03own\x12\x1b\n" +
 	"\town_count\x18\n" +
-	" \x01(\x04R\bownCount\x12\x12\n" +
+	" \x01(\x04R\bownCount\x12\x14\n" +
+	"\x05named\x18\v \x01(\x04R\x05named\x12\x17\n" +
+	"\aown_all\x18\f \x01(\x04R\x06ownAll\x12\x12\n" +
 	"\x04read\x18\r \x01(\x04R\x04read\x12\x1d\n" +
 	"\n" +
-	"read_count\x18\x0e \x01(\x04R\treadCount\x12\x16\n" +
+	"read_count\x18\x0e \x01(\x04R\treadCount\x12\x1d\n" +
+	"\n" +
+	"read_named\x18\x0f \x01(\x04R\treadNamed\x12\x16\n" +
 	"\x06marked\x18\x10 \x01(\bR\x06marked\x12\x17\n" +
 	"\aread_at\x18\x11 \x01(\x04R\x06readAt\x12\x1b\n" +
-	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\"\xc6\x01\n" +
+	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\x12\x1b\n" +
+	"\tall_count\x18\x14 \x01(\x04R\ballCount\x12\x19\n" +
+	"\bread_all\x18\x15 \x01(\x04R\areadAll\"\xc6\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +
@@ -3190,69 +3383,71 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
 	(ErrorKind)(0),         // 2: pim.v1.ErrorKind
 	(*Entry)(nil),          // 3: pim.v1.Entry
-	(*Fold)(nil),           // 4: pim.v1.Fold
-	(*Edit)(nil),           // 5: pim.v1.Edit
-	(*Mark)(nil),           // 6: pim.v1.Mark
-	(*Reaction)(nil),       // 7: pim.v1.Reaction
-	(*ReactedBy)(nil),      // 8: pim.v1.ReactedBy
-	(*Command)(nil),        // 9: pim.v1.Command
-	(*Hello)(nil),          // 10: pim.v1.Hello
-	(*Welcome)(nil),        // 11: pim.v1.Welcome
-	(*Limits)(nil),         // 12: pim.v1.Limits
-	(*PIMSendReq)(nil),     // 13: pim.v1.PIMSendReq
-	(*PIMSendAck)(nil),     // 14: pim.v1.PIMSendAck
-	(*PIMPush)(nil),        // 15: pim.v1.PIMPush
-	(*PIMPushAck)(nil),     // 16: pim.v1.PIMPushAck
-	(*Ack)(nil),            // 17: pim.v1.Ack
-	(*PIMSyncReq)(nil),     // 18: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil),    // 19: pim.v1.PIMSyncResp
-	(*Summary)(nil),        // 20: pim.v1.Summary
-	(*PIMPullReq)(nil),     // 21: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil),    // 22: pim.v1.PIMPullResp
-	(*PIMReceiptReq)(nil),  // 23: pim.v1.PIMReceiptReq
-	(*PIMReceiptResp)(nil), // 24: pim.v1.PIMReceiptResp
-	(*PIMLook)(nil),        // 25: pim.v1.PIMLook
-	(*PIMReceipt)(nil),     // 26: pim.v1.PIMReceipt
-	(*Receipt)(nil),        // 27: pim.v1.Receipt
-	(*Reader)(nil),         // 28: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 29: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 30: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 31: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 32: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 33: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 34: pim.v1.PIMError
+	(*Mention)(nil),        // 4: pim.v1.Mention
+	(*Fold)(nil),           // 5: pim.v1.Fold
+	(*Edit)(nil),           // 6: pim.v1.Edit
+	(*Mark)(nil),           // 7: pim.v1.Mark
+	(*Reaction)(nil),       // 8: pim.v1.Reaction
+	(*ReactedBy)(nil),      // 9: pim.v1.ReactedBy
+	(*Command)(nil),        // 10: pim.v1.Command
+	(*Hello)(nil),          // 11: pim.v1.Hello
+	(*Welcome)(nil),        // 12: pim.v1.Welcome
+	(*Limits)(nil),         // 13: pim.v1.Limits
+	(*PIMSendReq)(nil),     // 14: pim.v1.PIMSendReq
+	(*PIMSendAck)(nil),     // 15: pim.v1.PIMSendAck
+	(*PIMPush)(nil),        // 16: pim.v1.PIMPush
+	(*PIMPushAck)(nil),     // 17: pim.v1.PIMPushAck
+	(*Ack)(nil),            // 18: pim.v1.Ack
+	(*PIMSyncReq)(nil),     // 19: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil),    // 20: pim.v1.PIMSyncResp
+	(*Summary)(nil),        // 21: pim.v1.Summary
+	(*PIMPullReq)(nil),     // 22: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil),    // 23: pim.v1.PIMPullResp
+	(*PIMReceiptReq)(nil),  // 24: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 25: pim.v1.PIMReceiptResp
+	(*PIMLook)(nil),        // 26: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 27: pim.v1.PIMReceipt
+	(*Receipt)(nil),        // 28: pim.v1.Receipt
+	(*Reader)(nil),         // 29: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 30: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 31: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 32: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 33: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 34: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 35: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
-	5,  // 1: pim.v1.Fold.edit:type_name -> pim.v1.Edit
-	6,  // 2: pim.v1.Fold.recall:type_name -> pim.v1.Mark
-	6,  // 3: pim.v1.Fold.pin:type_name -> pim.v1.Mark
-	7,  // 4: pim.v1.Fold.reactions:type_name -> pim.v1.Reaction
-	8,  // 5: pim.v1.Reaction.by:type_name -> pim.v1.ReactedBy
-	1,  // 6: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
-	12, // 7: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
-	0,  // 8: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
-	3,  // 9: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
-	17, // 10: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
-	20, // 11: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
-	3,  // 12: pim.v1.Summary.last:type_name -> pim.v1.Entry
-	3,  // 13: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
-	4,  // 14: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	27, // 15: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	28, // 16: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	27, // 17: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	2,  // 18: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	4,  // 1: pim.v1.Entry.mentions:type_name -> pim.v1.Mention
+	6,  // 2: pim.v1.Fold.edit:type_name -> pim.v1.Edit
+	7,  // 3: pim.v1.Fold.recall:type_name -> pim.v1.Mark
+	7,  // 4: pim.v1.Fold.pin:type_name -> pim.v1.Mark
+	8,  // 5: pim.v1.Fold.reactions:type_name -> pim.v1.Reaction
+	9,  // 6: pim.v1.Reaction.by:type_name -> pim.v1.ReactedBy
+	1,  // 7: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
+	13, // 8: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
+	0,  // 9: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
+	3,  // 10: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
+	18, // 11: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
+	21, // 12: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
+	3,  // 13: pim.v1.Summary.last:type_name -> pim.v1.Entry
+	3,  // 14: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
+	5,  // 15: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
+	28, // 16: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	29, // 17: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	28, // 18: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	2,  // 19: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -3266,7 +3461,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

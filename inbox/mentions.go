@@ -1,0 +1,79 @@
+package inbox
+
+import (
+	"context"
+	"encoding/binary"
+	"strings"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+)
+
+// Mentions holds where users are named in a conversation, see MentionCell.
+func Mentions(c pim.ConversationID) store.Partition { return store.Partition("mentions/" + c) }
+
+// MentionCell says that the message at seq of c names m.User, and counts. Its key is the user, a
+// '/' and the seq, inverted: a List begins with the newest one at or below some seq. Its version
+// is the seq.
+func MentionCell(c pim.ConversationID, seq pim.Seq, m pim.Mention) store.CellWrite {
+	return store.CellWrite{
+		Partition: Mentions(c),
+		Cell:      store.Cell{Key: mentionKey(m.User, seq), Version: uint64(seq), Value: binary.AppendUvarint(nil, m.Count)},
+	}
+}
+
+func mentionKey(u pim.UserID, seq pim.Seq) string {
+	key := append(make([]byte, 0, len(u)+9), u...)
+	return string(binary.BigEndian.AppendUint64(append(key, '/'), ^uint64(seq)))
+}
+
+// namedUpTo returns the Count of the last mention of user at or below seq, 0 if there is none.
+func (x *Inbox) namedUpTo(ctx context.Context, c pim.ConversationID, user pim.UserID, seq pim.Seq) (uint64, error) {
+	cells, err := x.store.List(ctx, Mentions(c), mentionKey(user, seq+1), 1)
+	if err != nil || len(cells) == 0 || !strings.HasPrefix(cells[0].Key, string(user)+"/") {
+		return 0, err
+	}
+	count, n := binary.Uvarint(cells[0].Value)
+	if n <= 0 {
+		return 0, pim.Errorf(pim.KindCorrupt, "mention %q with the value %x", cells[0].Key, cells[0].Value)
+	}
+	return count, nil
+}
+
+// named returns pim.Mentioned.Named of user at seq of c, a durable seq. Most often the user's line
+// tells that nothing has named the user since the entry at Own, and then no other mention matters.
+func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (uint64, error) {
+	line, _, err := x.Line(ctx, user, c)
+	switch {
+	case err != nil, line.Newest >= seq && line.Named == 0:
+		return 0, err
+	case line.Newest == seq:
+		return line.Named, nil
+	}
+	count, err := x.namedUpTo(ctx, c, user, seq)
+	if err != nil || line.Newest >= seq {
+		return count, err
+	}
+	// The cells of entries that came after the line may not be written yet.
+	from := max(line.Newest+1, seq-min(seq, maxUnsettled))
+	for err == nil && from <= seq {
+		reads := []store.Read{{Log: Entries(c), From: from, To: seq, Limit: store.Limit{Records: maxUnsettled, Bytes: pim.MaxPageBytes}}}
+		if err = x.store.Read(ctx, reads); err != nil || len(reads[0].Records) == 0 {
+			break
+		}
+		for _, data := range reads[0].Records {
+			var e pim.Entry
+			if e, err = wire.ParseEntry(c, data); err != nil {
+				break
+			}
+			count = max(count, e.NamedIn(user))
+		}
+		from = reads[0].First + pim.Seq(len(reads[0].Records))
+	}
+	return count, err
+}
+
+// maxUnsettled is how many entries of a log named looks through, at most. The cells of older ones
+// were written: a writer that takes over a longer tail writes them at once.
+const maxUnsettled = 2048
