@@ -26,6 +26,10 @@ type grammar struct {
 	Recall     recallCmd     `cmd:"" help:"Take a message back."`
 	React      reactCmd      `cmd:"" help:"React to a message, or take that back."`
 	PinMessage pinMessageCmd `cmd:"" name:"pin-message" help:"Pin a message for all, or end that."`
+	Mute       muteCmd       `cmd:"" help:"Have no notifications of a conversation, or end that."`
+	Pin        pinCmd        `cmd:"" help:"Keep a conversation on top of your list, or end that."`
+	Block      blockCmd      `cmd:"" help:"Take no direct messages of a user, or end that."`
+	Contact    contactCmd    `cmd:"" help:"Name a contact, or remove one."`
 	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off."`
 	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench      benchCmd      `cmd:"" help:"Measure a running server."`

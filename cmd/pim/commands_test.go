@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/wire"
 )
 
 // entries reads what tail --json printed.
@@ -464,4 +466,50 @@ func TestReferring(t *testing.T) {
 	if !strings.Contains(last, `"kind":"pin","refers":1,"removed":true`) {
 		t.Errorf("tail --json printed %s", last)
 	}
+}
+
+// Each of these is a command in the user's own log.
+func TestSettings(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")
+	var known pim.Command
+	set := func(want pim.Command, args ...string) {
+		t.Helper()
+		sent := n.ok("", append(args, "--as", "alice", "--json")...)[0]
+		if !strings.Contains(sent, `"conversation":"u:alice"`) {
+			t.Errorf("%q printed %s", args, sent)
+		}
+		entries := n.ok("", "tail", "--as", "alice", "--conversation", "u:alice", "--no-follow", "--json")
+		var last struct{ Payload []byte }
+		if err := json.Unmarshal([]byte(entries[len(entries)-1]), &last); err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.DecodeCommand(last.Payload)
+		if until := got.Until.Time(); want.Until != 0 && until.After(time.Now()) && until.Before(time.Now().Add(time.Hour)) {
+			want.Until = got.Until
+		}
+		known, want.Known = got, got.Known
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q wrote %+v, %v; want %+v", args, got, err, want)
+		}
+	}
+	set(pim.Command{Kind: pim.CommandMute, Subject: "d:alice:bob"}, "mute", "--with", "bob")
+	set(pim.Command{Kind: pim.CommandMute, Subject: "d:alice:bob", Until: 1}, "mute", "--with", "bob", "--for", "1h")
+	set(pim.Command{Kind: pim.CommandMute, Subject: "d:alice:bob", Removed: true}, "mute", "--with", "bob", "--remove")
+	set(pim.Command{Kind: pim.CommandPin, Subject: "d:alice:bob"}, "pin", "--conversation", "d:alice:bob")
+	set(pim.Command{Kind: pim.CommandPin, Subject: "d:alice:bob", Removed: true}, "pin", "--with", "bob", "--remove")
+	set(pim.Command{Kind: pim.CommandContact, Subject: "bob", Value: []byte("Bob B.")}, "contact", "bob", "Bob", "B.")
+	set(pim.Command{Kind: pim.CommandContact, Subject: "carl"}, "contact", "carl")
+	set(pim.Command{Kind: pim.CommandContact, Subject: "bob", Removed: true}, "contact", "bob", "--remove")
+	set(pim.Command{Kind: pim.CommandContact, Subject: "bob"}, "contact", "bob")
+	if known.Known == 0 {
+		t.Error("the name is given without knowing that the contact was removed")
+	}
+	set(pim.Command{Kind: pim.CommandBlock, Subject: "bob"}, "block", "bob")
+	n.refuses("", exitRefused, "send", "--as", "bob", "--to", "alice", "hi")
+	set(pim.Command{Kind: pim.CommandBlock, Subject: "bob", Removed: true}, "block", "bob", "--remove")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "hi")
+	n.refuses("name one conversation", exitUsage, "mute", "--as", "alice")
+	n.refuses("not allowed", exitUsage, "block", "--as", "alice", "a:b")
+	n.refuses("in the past", exitUsage, "mute", "--as", "alice", "--with", "bob", "--for=-1h")
 }

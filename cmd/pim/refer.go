@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strings"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -13,11 +10,9 @@ import (
 
 // referFlags are common to the commands about one message.
 type referFlags struct {
-	clientFlags
+	changeFlags
 	target
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
-	JSON    bool          `name:"json" help:"Print one JSON object."`
-	Seq     pim.Seq       `arg:"" help:"The message's seq."`
+	Seq pim.Seq `arg:"" help:"The message's seq."`
 }
 
 type editCmd struct {
@@ -66,32 +61,13 @@ func (c *pinMessageCmd) Run(ctx context.Context, s streams) error {
 	})
 }
 
-// refer connects, sends what do queues, and prints the answer.
+// refer sends what do queues, and prints the answer.
 func (f *referFlags) refer(ctx context.Context, s streams, do func(*session, pim.ConversationID) (*client.Sending, error)) error {
-	ses, err := f.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	conv, err := f.resolve(ses.user)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-
-	m, err := do(ses, conv)
-	if err != nil {
-		return err
-	}
-	sent, err := ses.waitFor(ctx, m, f.Timeout)
-	switch {
-	case err != nil:
-		return causeOf(ctx, err)
-	case f.JSON:
-		return json.NewEncoder(s.out).Encode(sentOf(m.ID(), sent))
-	}
-	_, err = fmt.Fprintf(s.out, "stored: %s #%d\n", sent.Conversation, sent.Seq)
-	return err
+	return f.change(ctx, s, f.connect, func(ses *session) (*client.Sending, error) {
+		conv, err := f.resolve(ses.user)
+		if err != nil {
+			return nil, err
+		}
+		return do(ses, conv)
+	}, storedAt)
 }

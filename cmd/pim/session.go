@@ -157,6 +157,17 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 	return f.open(ctx, o)
 }
 
+// follow is connect for a command that writes into the user's own log: only a session that
+// follows all conversations may.
+func (f *clientFlags) follow(ctx context.Context) (*session, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	o.Device = cmp.Or(o.Device, newDevice())
+	return f.open(ctx, o)
+}
+
 // open opens a session and waits until the server has let it in. Unlike an app, a
 // command gives up when the first attempt fails.
 func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, error) {

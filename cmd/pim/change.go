@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// changeFlags are common to the commands that write one entry.
+type changeFlags struct {
+	clientFlags
+	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
+	JSON    bool          `name:"json" help:"Print one JSON object."`
+}
+
+// change connects, sends what do queues, and prints the answer: for people as say has it.
+func (f *changeFlags) change(ctx context.Context, s streams, connect func(context.Context) (*session, error),
+	do func(*session) (*client.Sending, error), say func(client.Sent) string,
+) error {
+	ses, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(ses.stopped()) }() // ends with the session
+
+	m, err := do(ses)
+	if err != nil {
+		return err
+	}
+	sent, err := ses.waitFor(ctx, m, f.Timeout)
+	switch {
+	case err != nil:
+		return causeOf(ctx, err)
+	case f.JSON:
+		return json.NewEncoder(s.out).Encode(sentOf(m.ID(), sent))
+	}
+	_, err = fmt.Fprintln(s.out, say(sent))
+	return err
+}
+
+// storedAt says where an entry is.
+func storedAt(sent client.Sent) string {
+	return fmt.Sprintf("stored: %s #%d", sent.Conversation, sent.Seq)
+}
+
+// settingFlags are common to the commands about a conversation that write into the user's own log.
+type settingFlags struct {
+	changeFlags
+	target
+	Remove bool `name:"remove" help:"End that."`
+}
+
+type muteCmd struct {
+	settingFlags
+	For time.Duration `name:"for" placeholder:"DURATION" help:"How long; without it, until the end of time."`
+}
+
+type pinCmd struct{ settingFlags }
+
+// userFlags are common to the commands about another user.
+type userFlags struct {
+	changeFlags
+	Remove bool       `name:"remove" help:"End that."`
+	User   pim.UserID `arg:"" help:"The other user."`
+}
+
+type blockCmd struct{ userFlags }
+
+type contactCmd struct {
+	userFlags
+	Name []string `arg:"" optional:"" sep:"none" help:"What you call them."`
+}
+
+// Run mutes a conversation, or ends that.
+func (c *muteCmd) Run(ctx context.Context, s streams) error {
+	if c.For < 0 {
+		return pim.Errorf(pim.KindInvalid, "--for %s lies in the past", c.For)
+	}
+	return c.set(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		var until time.Time
+		if c.For > 0 {
+			until = time.Now().Add(c.For)
+		}
+		if c.Remove {
+			return ses.Unmute(ctx, conv)
+		}
+		return ses.Mute(ctx, conv, until)
+	})
+}
+
+// Run pins a conversation, or ends that.
+func (c *pinCmd) Run(ctx context.Context, s streams) error {
+	return c.set(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		return ses.Pin(ctx, conv, !c.Remove)
+	})
+}
+
+// set writes a setting of a conversation.
+func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim.ConversationID) (*client.Sending, error)) error {
+	return f.change(ctx, s, f.follow, func(ses *session) (*client.Sending, error) {
+		conv, err := f.resolve(ses.user)
+		if err != nil {
+			return nil, err
+		}
+		return do(ses, conv)
+	}, storedAt)
+}
+
+// Run blocks a user, or ends that.
+func (c *blockCmd) Run(ctx context.Context, s streams) error {
+	return c.about(ctx, s, func(ses *session) (*client.Sending, error) { return ses.Block(ctx, c.User, !c.Remove) })
+}
+
+// Run names a contact, or removes one.
+func (c *contactCmd) Run(ctx context.Context, s streams) error {
+	return c.about(ctx, s, func(ses *session) (*client.Sending, error) {
+		// A name that is given without knowing that another device has removed the contact loses.
+		synced, cancel := context.WithTimeoutCause(ctx, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
+		defer cancel()
+		if err := ses.Synced(synced); err != nil {
+			return nil, causeOf(synced, err)
+		}
+		if c.Remove {
+			return ses.RemoveContact(ctx, c.User)
+		}
+		return ses.SetContact(ctx, c.User, []byte(strings.Join(c.Name, " ")))
+	})
+}
+
+// about writes a setting of another user.
+func (f *userFlags) about(ctx context.Context, s streams, do func(*session) (*client.Sending, error)) error {
+	if err := f.User.Validate(); err != nil {
+		return err
+	}
+	return f.change(ctx, s, f.follow, do, storedAt)
+}
