@@ -43,14 +43,19 @@ func (m *Model) View() (screen string, cursor int) {
 	left, right := m.columns()
 	rows := []string{bold.Styled(m.fit(" "+Printable(string(m.me)), left)) + " │ " + bold.Styled(m.fit(m.head(), right))}
 	list, pane := m.roomLines(left), m.pane()
+	hints := []string{"/help", "↑ edit", "^R reply", "^L react", "^X recall", "^O readers", "^T unread", "^P pin"}
 	if m.sheet != nil {
 		pages := pagesOf(m.measure(), m.sheet, right, m.body())
-		pane = pages[m.page%len(pages)]
+		at := m.page % len(pages)
+		pane, hints = pages[at], []string{"Esc back"}
+		if len(pages) > 1 {
+			hints = []string{fmt.Sprintf("%d of %d, PgDn", at+1, len(pages)), "Esc back"}
+		}
 	}
 	for i := range m.body() {
 		rows = append(rows, m.row(list, i, left)+" │ "+m.row(pane, i, right))
 	}
-	rule := strings.Repeat("─", left+1) + "┴" + m.hints(right+1)
+	rule := strings.Repeat("─", left+1) + "┴" + m.hints(hints, right+1)
 	if m.aim != nil {
 		rule = bold.Styled(m.fit(" "+m.aimed(), m.width))
 	}
@@ -62,10 +67,10 @@ func (m *Model) View() (screen string, cursor int) {
 	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
 }
 
-// hints fills the rule below the messages with the keys that there is room for.
-func (m *Model) hints(width int) string {
+// hints fills the rule below the messages with what there is room for.
+func (m *Model) hints(hints []string, width int) string {
 	text := ""
-	for _, hint := range []string{"/help", "↑ edit", "^R reply", "^L react", "^X recall", "^O readers", "^T unread", "^P pin"} {
+	for _, hint := range hints {
 		if text != "" {
 			hint = text + " · " + hint
 		}
