@@ -16,6 +16,8 @@ const (
 	EntryRecall   EntryKind = 7 // the message is taken back
 	EntryReaction EntryKind = 8 // the sender reacts with Reaction, or takes that back
 	EntryPin      EntryKind = 9 // the message is pinned for all, or no longer
+
+	EntryErase EntryKind = 10 // what its sender wrote up to Refers is erased, see Erasure
 )
 
 // Counts reports whether an entry of this kind adds one to Entry.Count.
@@ -42,6 +44,8 @@ func (k EntryKind) String() string {
 		return "reaction"
 	case EntryPin:
 		return "pin"
+	case EntryErase:
+		return "erase"
 	}
 	return "unknown"
 }
@@ -62,7 +66,7 @@ type Entry struct {
 	Order        Millis    // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
 	Members      []UserID  // the users that a create, join or leave names
 	Payload      []byte    // opaque to the server (invariant I9); at most MaxPayload bytes
-	Refers       Seq       // the message that an edit, recall, reaction or pin is about, see Fold
+	Refers       Seq       // the message that an edit, recall, reaction or pin is about, see Fold; the last seq of an erase
 	Mentions     []Mention // the users that a message names, each once; at most MaxMentions
 	MentionAll   bool      // a message to everybody
 	AllCount     uint64    // messages in the log up to and including this entry that mention all

@@ -12,14 +12,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// foldCase is a worked case of testdata/folds.json: the entries that refer to the message at
-// seq 1, in the order of the log, and what they have made of it.
+// foldCase is a worked case of testdata/folds.json: the entries that refer to alice's message at
+// seq 1, or erase, in the order of the log, and what they have made of it.
 type foldCase struct {
 	Name    string
 	Entries []struct {
 		Seq      pim.Seq
 		Kind     string
 		Sender   pim.UserID
+		Refers   pim.Seq // of an erase
 		Payload  string
 		Reaction string
 		Removed  bool
@@ -27,6 +28,7 @@ type foldCase struct {
 	Want struct {
 		Payload   *string // of the last edit; none: it was not edited
 		Recalled  bool
+		Erased    bool // the message's own payload
 		Pinned    bool
 		Reactions map[string][]pim.UserID // users in order, by text
 	}
@@ -38,6 +40,9 @@ func (c *foldCase) folds(t *testing.T) (folds []pim.Fold) {
 		kinds[k.String()] = k
 	}
 	for _, e := range c.Entries {
+		if e.Kind == pim.EntryErase.String() {
+			continue
+		}
 		f, ok := pim.FoldOf(&pim.Entry{
 			Seq: e.Seq, Refers: 1, Kind: kinds[e.Kind], Sender: e.Sender, Payload: []byte(e.Payload), Reaction: e.Reaction, Removed: e.Removed,
 			Server: 1000 + pim.Millis(e.Seq),
@@ -48,6 +53,16 @@ func (c *foldCase) folds(t *testing.T) (folds []pim.Fold) {
 		folds = append(folds, f)
 	}
 	return folds
+}
+
+// erasures returns the erasures among the entries of c.
+func (c *foldCase) erasures() (all []pim.Erasure) {
+	for _, e := range c.Entries {
+		if x, ok := pim.ErasureOf(&pim.Entry{Kind: pim.EntryErase, Sender: e.Sender, Refers: e.Refers}); ok && e.Kind == pim.EntryErase.String() {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // Worked cases for every SDK: whatever the order of the entries, they come to the same.
@@ -61,11 +76,24 @@ func TestFoldCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		folds := c.folds(t)
-		for range 20 {
+		folds, erasures := c.folds(t), c.erasures()
+		message := pim.Entry{Kind: pim.EntryMessage, Seq: 1, Sender: "alice", Payload: []byte("hi")}
+		erased := slices.ContainsFunc(erasures, func(x pim.Erasure) bool { return x.Erases(&message) })
+		if erased != c.Want.Erased {
+			t.Errorf("%s: erased %t", c.Name, erased)
+		}
+		for round := range 20 {
 			got := pim.Fold{Target: 1}
-			for i := range folds {
-				got.Merge(&folds[i])
+			for _, f := range folds {
+				for _, x := range erasures {
+					if round%2 == 0 { // they are known before
+						x.Unfold(&f)
+					}
+				}
+				got.Merge(&f)
+			}
+			for _, x := range erasures {
+				x.Unfold(&got)
 			}
 			if c.Want.Payload == nil && got.Edit.Seq != 0 || c.Want.Payload != nil && string(got.Edit.Payload) != *c.Want.Payload {
 				t.Errorf("%s: edited to %q at %d", c.Name, got.Edit.Payload, got.Edit.Seq)

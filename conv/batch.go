@@ -20,7 +20,8 @@ type batch struct {
 	conv      *live
 	write     store.Write    // the entries, and the cells that follow from them
 	effects   []*store.Write // those to be written when write has taken effect
-	hides     bool           // effects are to be looked up once write has taken effect, see live.hides
+	hides     bool           // effects of an own log are to be looked up once write has taken effect, see live.hides
+	erases    []erasing      // of the erases in this batch, and of unerased: their effects are looked up a few at a time
 	affects   bool           // there are or were effects
 	affecting bool           // write has taken effect, and effects are under way
 	left      int            // writes under way without an outcome; owned by the driver
@@ -71,7 +72,7 @@ const _ = uint(store.MaxAppendBytes - batchBytes - pim.MaxFrame)
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
 	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena)+b.folds >= batchBytes ||
-		len(b.write.Cells)+2*(len(b.joined)+len(b.departed)) >= batchCells
+		len(b.write.Cells)+2*(len(b.joined)+len(b.departed)) >= batchCells || len(b.erases) > 0
 }
 
 // empty reports whether nothing is in b.
@@ -85,6 +86,9 @@ func (b *batch) empty() bool {
 func (b *batch) mustWrite() bool {
 	return len(b.entries) > 0 || b.snapshot != 0 || b.rewrites || len(b.repeats) > 0 && b.conv.stale
 }
+
+// looks reports whether effects of b are to be looked up.
+func (b *batch) looks() bool { return b.hides || len(b.erases) > 0 }
 
 // room returns how many bytes b takes up when it is empty, about.
 func (b *batch) room() int {
@@ -192,6 +196,9 @@ func (b *batch) add(r *Request, o *outcome) {
 	if o.target != nil {
 		b.refer(o)
 	}
+	if o.entry.Kind == pim.EntryErase {
+		b.erases = append(b.erases, erasingOf(&o.entry))
+	}
 	for _, u := range o.joined {
 		if b.joined == nil {
 			b.joined = make(map[pim.UserID]pim.Seq)
@@ -287,6 +294,12 @@ func (b *batch) finish() {
 		}
 		b.effects, b.hides = c.effects(entities), c.hides(entities)
 		b.affects = len(b.effects) > 0 || b.hides
+	}
+	if b.erases = slices.Concat(c.unerased, b.erases); len(b.erases) > 0 {
+		for i := range b.erases {
+			cells = append(cells, inbox.ErasureCell(c.id, b.erases[i].Erasure))
+		}
+		b.affects = true
 	}
 	if c.id.IsGroup() {
 		cells = b.appendSent(cells)

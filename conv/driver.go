@@ -153,8 +153,8 @@ func (d *driver) hear() {
 			d.metrics.Loads.Inc()
 		}
 		m.found(&d.out)
-		if l.hides != nil && m.batch == nil {
-			d.gather.requests -= len(l.hides.requests) // the batch has ended without another write
+		if l.affecting != nil && m.batch == nil {
+			d.gather.requests -= len(l.affecting.requests) // the batch has ended without another write
 		}
 		d.weighAgain(m) // the look-up of one client message ID may have put many into memory
 		d.touch(m)

@@ -17,10 +17,11 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// An effect is what an entry of one log changes beside another log. There are two kinds. A block
+// An effect is what an entry changes when it is durable, apart from the cells of its own write.
+// There are three kinds. A block
 // in a user's own log is for the writer of the direct conversation. A no-receipts command is for
 // those who ask who has read the user's groups, see receipts.go: its effect raises no fence,
-// because no writer reads what it writes.
+// because no writer reads what it writes. An erase changes its own log, see erase.go.
 //
 // The two writers may be in processes that do not know of each other, so an effect goes
 // through the store. That of a block is one write to the other log: cells of its state, and then the raise
@@ -123,15 +124,18 @@ func (a *announced) written(intent *store.Write, err error, last pim.Seq) {
 	a.intent, a.holds, a.after = intent, err == nil, max(a.after, last)
 }
 
-// mustAnnounce reports whether an intent must be durable before r, a command with an effect, is
+// mustAnnounce reports whether an intent must be durable before r, which has an effect, is
 // stepped.
 func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	l := m.live
-	if m.announced.holds || r.command.Kind == pim.CommandBlock && r.command.Subject == string(r.Sender) {
+	if m.announced.holds || r.command != nil && r.command.Kind == pim.CommandBlock && r.command.Subject == string(r.Sender) {
 		return false
 	}
-	known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0
-	return !known && v.closed == nil && l.roomFor(r.command) == nil
+	if known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0; known || v.closed != nil {
+		return false
+	}
+	_, err := l.allow(r)
+	return err == nil
 }
 
 // forgetIntent forgets the intent of m, if the log holds what it announced or never will. The
@@ -219,6 +223,9 @@ func (w *Writers) settle(ctx context.Context, p store.Partition, c store.Cell) e
 		if err := store.Commit(ctx, w.store, some, store.Durable); err != nil {
 			return err
 		}
+	}
+	if err := w.settleErasures(ctx, l); err != nil {
+		return err
 	}
 	w.metrics.Settled.Inc()
 	return store.Commit(ctx, w.store, []*store.Write{forgotten(p, c)}, store.Relaxed)

@@ -74,6 +74,11 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 	if err := l.loadCells(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
+	for i := range tail {
+		if tail[i].Kind == pim.EntryErase {
+			l.unerased = append(l.unerased, erasingOf(&tail[i]))
+		}
+	}
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
@@ -169,7 +174,7 @@ func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) e
 		l.restoreHidden()
 		return err
 	}
-	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryPin })
+	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryErase })
 	if l.members == nil || later {
 		return l.loadMembers(ctx, s)
 	}

@@ -14,23 +14,23 @@ import (
 // lookup is something that a machine needs from the store before it goes on. There are five
 // kinds: the conversation's state (a load); what a request needs besides the state; an intent
 // that must be durable before a request is stepped; whether refusals may be given, which
-// takes the raise of the log's fence, and then the log's last seq and fence; and the effects of a
-// batch that depend on what is stored.
+// takes the raise of the log's fence, and then the log's last seq and fence; and the next effects
+// of a batch that depend on what is stored.
 type lookup struct {
-	machine  *machine
-	waited   int          // for a load: how many requests waited when it began
-	request  *Request     // which needs it; nil for a load and for refusals
-	view     view         // of the request
-	write    *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
-	begun    bool         // see lookupQueue
-	refusals *batch       // whose refusals are to be verified; nil for the other kinds
-	hides    *batch       // whose effects are looked up; nil for the other kinds
+	machine   *machine
+	waited    int          // for a load: how many requests waited when it began
+	request   *Request     // which needs it; nil for a load and for refusals
+	view      view         // of the request
+	write     *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
+	begun     bool         // see lookupQueue
+	refusals  *batch       // whose refusals are to be verified; nil for the other kinds
+	affecting *batch       // whose next effects are looked up; nil for the other kinds
 
 	// Results.
 	live    *live          // of a load
 	last    pim.Seq        // the log's last seq, for refusals
 	fence   uint64         // and its fence
-	effects []*store.Write // for hides
+	effects []*store.Write // for affecting
 	err     error          // of a load, a write, for refusals or effects
 }
 
@@ -56,8 +56,8 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	switch {
 	case l.refusals != nil:
 		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
-	case l.hides != nil:
-		l.effects, l.err = w.hidingEffects(ctx, l.hides.conv)
+	case l.affecting != nil:
+		l.effects, l.err = w.effectsOf(ctx, l.affecting)
 	case l.request != nil:
 		l.request.findings = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
 		l.request.looked = true

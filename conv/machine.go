@@ -236,11 +236,11 @@ func (m *machine) written(o *output) error {
 	b := m.batch
 	more, err := b.next()
 	switch {
-	case err == nil && b.hides:
-		m.look(&lookup{hides: b}, o)
-		return nil
 	case err == nil && more:
 		o.batches = append(o.batches, b)
+		return nil
+	case err == nil && b.looks():
+		m.look(&lookup{affecting: b}, o)
 		return nil
 	}
 	return m.ended(b, err, o)
@@ -384,14 +384,19 @@ func (m *machine) found(o *output) {
 		m.raised(l, o)
 	case l.refusals != nil:
 		m.verified(l, o)
-	case l.hides != nil:
-		b := l.hides
-		b.hides, b.effects = false, append(b.effects, l.effects...)
-		if l.err == nil && len(b.effects) > 0 {
+	case l.affecting != nil:
+		b := l.affecting
+		b.hides, b.effects = false, l.effects
+		switch {
+		case l.err != nil:
+			m.ended(b, l.err, o)
+		case len(b.effects) > 0:
 			o.batches = append(o.batches, b)
-			return
+		case b.looks():
+			m.look(&lookup{affecting: b}, o)
+		default:
+			m.ended(b, nil, o)
 		}
-		m.ended(b, l.err, o)
 	case l.write != nil:
 		if l.err != nil {
 			l.request.findings, l.request.looked = findings{err: l.err}, true
@@ -508,7 +513,10 @@ func retryable(err error) error {
 func (l *live) settled(b *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
 	l.unsettledMentions = nil
-	l.unsettledFolds, l.unsettledErasures, l.unsettledPins = nil, nil, false
+	l.unsettledFolds, l.unsettledErasures, l.unsettledPins, l.unerased = nil, nil, false, nil
+	if b.affects {
+		l.targets, l.targetBytes = nil, 0 // an erasure has changed folds; an own log has none
+	}
 	l.dropTargets()
 	if b.indexed {
 		l.ids.Stored(b.level)

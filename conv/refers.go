@@ -117,15 +117,16 @@ func (t *target) cell(c pim.ConversationID) store.CellWrite {
 	}
 }
 
-// refers reports whether entries of kind k refer to a message.
+// refers reports whether entries of kind k refer to a message. An erase refers to the messages of
+// its sender up to a seq, and to none by itself.
 func refers(k pim.EntryKind) bool { return k >= pim.EntryEdit && k <= pim.EntryPin }
 
 // checkRefers validates what r says about the message that it refers to.
 func (r *Request) checkRefers() error {
-	switch {
-	case !refers(r.Kind) && (r.Refers != 0 || r.Reaction != "" || r.Removed):
+	switch some := refers(r.Kind) || r.Kind == pim.EntryErase; {
+	case !some && (r.Refers != 0 || r.Reaction != "" || r.Removed):
 		return pim.Errorf(pim.KindInvalid, "a %s refers to no message", r.Kind)
-	case !refers(r.Kind):
+	case !some:
 		return nil
 	case r.Refers == 0:
 		return pim.Errorf(pim.KindInvalid, "the seq of the message is missing")
@@ -167,7 +168,9 @@ func (l *live) lookUpTarget(ctx context.Context, s store.Store, r *Request) (*ta
 		if err != nil {
 			return nil, err
 		}
-		known = found[0]
+		if known = found[0]; known != nil {
+			l.eraseTarget(known)
+		}
 	}
 	if r.Kind != pim.EntryRecall || known == nil {
 		return known, nil
@@ -267,8 +270,10 @@ func (c *conversation) allowRefers(r *Request, t *target, now pim.Millis) error 
 		return pim.Errorf(pim.KindNotFound, "%s has no seq %d that user %s may read", c.id, r.Refers, r.Sender)
 	case t.kind != pim.EntryMessage:
 		return pim.Errorf(pim.KindInvalid, "seq %d of %s is not a message", r.Refers, c.id)
-	case t.erased || t.fold.Recall.Seq != 0:
+	case t.fold.Recall.Seq != 0:
 		return pim.Errorf(pim.KindNotFound, "the message at seq %d of %s was recalled", r.Refers, c.id)
+	case t.erased && !r.Removed: // what was made of it may be taken back
+		return pim.Errorf(pim.KindNotFound, "the message at seq %d of %s was erased", r.Refers, c.id)
 	}
 	switch age, own := now-t.time, t.sender == r.Sender; r.Kind {
 	case pim.EntryEdit:
@@ -408,6 +413,9 @@ func (l *live) loadFolds(ctx context.Context, s store.Store, tail []pim.Entry) e
 		if !slices.Contains(l.unsettledFolds, t) {
 			l.unsettledFolds = append(l.unsettledFolds, t)
 		}
+	}
+	for _, t := range l.unsettledFolds {
+		l.eraseTarget(t)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type Request struct {
 	Mentions     []pim.UserID // for message: whom it names; Submit drops repeated names
 	MentionAll   bool         // for message
 	Payload      []byte
-	Refers       pim.Seq // for edit, recall, reaction and pin
+	Refers       pim.Seq // for edit, recall, reaction, pin and erase
 	Reaction     string  // for reaction
 	Removed      bool    // for reaction and pin
 	Origin       Origin  // to whom the answer goes; opaque to the Writers
@@ -159,7 +159,7 @@ func (r *Request) check() error {
 		return err
 	}
 	switch r.Kind {
-	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
+	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin, pim.EntryErase:
 		return nil
 	case pim.EntryMessage:
 		if len(r.Members) > 0 {
@@ -230,8 +230,10 @@ func (r *Request) size() int64 {
 // reads reports whether r is a read command.
 func (r *Request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
 
-// affects reports whether r is a command that means something for other logs, see effects.go.
-func (r *Request) affects() bool { return r.command != nil && affects(r.command.Kind) }
+// affects reports whether r has effects, see effects.go.
+func (r *Request) affects() bool {
+	return r.command != nil && affects(r.command.Kind) || r.Kind == pim.EntryErase
+}
 
 // TooManyMentions returns the error of a request that names so many users.
 func TooManyMentions(users int) error {

@@ -29,6 +29,7 @@ type conversation struct {
 	targetBytes int                 // of targets, see room
 	pins        []pim.Seq           // the pinned messages
 	pinned      pim.Seq             // of the entry that has changed pins last
+	unerased    []erasing           // of the erases behind the snapshot that was loaded: nobody knows whether they are carried out
 
 	settings map[string]setting // of a user's own log, by entity
 	values   int                // bytes of the settings' values
@@ -72,7 +73,7 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 		return outcome{err: err}
 	}
 	var t *target
-	if r.Refers != 0 {
+	if refers(r.Kind) {
 		if t = f.target; t == nil {
 			t = c.targets[r.Refers]
 		}
@@ -98,6 +99,9 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		return nil, c.roomFor(r.command)
 	}
 	if !c.id.IsGroup() {
+		if r.Kind == pim.EntryErase {
+			return nil, c.allowErase(r)
+		}
 		if c.blocks.blocked(r.Sender) {
 			return nil, pim.Errorf(pim.KindForbidden, "user %s is blocked", r.Sender)
 		}
@@ -117,6 +121,8 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		return c.allowJoin(r)
 	case pim.EntryLeave:
 		return c.allowLeave(r)
+	case pim.EntryErase:
+		return nil, c.allowErase(r)
 	}
 	return nil, nil
 }

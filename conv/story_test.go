@@ -26,7 +26,8 @@ import (
 //	many by=alice from=10 to=120                 messages, of which the story tells the number
 //	create by=alice id=1 members=(bob,carol)     also join and leave
 //	block by=alice id=1 whom=bob [lift]          a command of alice's own log
-//	edit by=alice id=1 of=7 text=hello           also recall, react and pin, which may have undo
+//	edit by=alice id=1 of=7 text=hello           also recall, react and pin, which may have undo; and
+//	                                             erase, of what alice has written up to 7
 //	look [w=a] [c=…] [as=…]                      the writer's look-up is carried out, or its
 //	                                             intent, or its raise of the fence, is written,
 //	                                             as with write
@@ -239,6 +240,8 @@ func (s *story) request(d *datadriven.TestData, c pim.ConversationID) *Request {
 		r.Kind, r.Payload = pim.EntryEdit, []byte(arg(d, "text", ""))
 	case "recall":
 		r.Kind = pim.EntryRecall
+	case "erase":
+		r.Kind = pim.EntryErase
 	case "react":
 		r.Kind, r.Reaction, r.Removed = pim.EntryReaction, arg(d, "text", ""), d.HasArg("undo")
 	case "pin":
@@ -310,6 +313,8 @@ func (s *story) goOn(name string, m *machine, o *output) {
 			s.say("%s asks whether the log of %s still ends at %d", name, m.id, m.live.last)
 		case l.write != nil:
 			s.say("%s announces that %d may have effects: %s", name, l.request.ClientID[15], l.write.Cells[0].Key)
+		case l.affecting != nil:
+			s.say("%s looks up effects", name)
 		case l.request != nil:
 			s.say("%s looks up what %d needs", name, l.request.ClientID[15])
 		default:
@@ -341,6 +346,10 @@ func told(b *batch) string {
 	var parts []string
 	if b.affecting {
 		for _, w := range b.effects {
+			if !w.Raise {
+				parts = append(parts, beside(w)...)
+				continue
+			}
 			parts = append(parts, fmt.Sprintf("the effect on %s: %q %d, and raises its fence", w.Log, w.Cells[0].Key, w.Cells[0].Version))
 		}
 		slices.Sort(parts)
@@ -356,7 +365,10 @@ func told(b *batch) string {
 		if e.Kind == pim.EntryMessage || e.Kind == pim.EntryEdit {
 			what += fmt.Sprintf(" %q", e.Payload)
 		}
-		if e.Refers != 0 {
+		switch {
+		case e.Kind == pim.EntryErase:
+			what += fmt.Sprintf(" up to seq %d", e.Refers)
+		case e.Refers != 0:
 			what += fmt.Sprintf(" of seq %d", e.Refers)
 		}
 		if e.Reaction != "" {
@@ -370,11 +382,16 @@ func told(b *batch) string {
 		}
 		parts = append(parts, what)
 	}
-	for _, e := range b.write.Erase {
+	return strings.Join(append(parts, beside(&b.write)...), "\n    ")
+}
+
+// beside says what w does besides its append.
+func beside(w *store.Write) (parts []string) {
+	for _, e := range w.Erase {
 		parts = append(parts, fmt.Sprintf("erases seq %d", e.Seq))
 	}
 	cells := map[string][]string{}
-	for _, c := range b.write.Cells {
+	for _, c := range w.Cells {
 		p := string(c.Partition)
 		what := fmt.Sprintf("%q %d", c.Key, c.Version)
 		if strings.HasPrefix(p, "folds/") {
@@ -382,13 +399,13 @@ func told(b *batch) string {
 		}
 		cells[p] = append(cells[p], what)
 	}
-	var beside []string
+	erased := len(parts)
 	for p, all := range cells {
 		slices.Sort(all)
-		beside = append(beside, p+": "+strings.Join(all, ", "))
+		parts = append(parts, p+": "+strings.Join(all, ", "))
 	}
-	slices.Sort(beside)
-	return strings.Join(append(parts, beside...), "\n    ")
+	slices.Sort(parts[erased:])
+	return parts
 }
 
 // foldTold says what a cell with a fold holds.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -146,6 +147,9 @@ func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
 	})
 }
 
+// erasuresInFrame is how many erasures one frame tells. A user ID has at most 64 bytes.
+const erasuresInFrame = 1000
+
 func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest) {
 	c.gw.Metrics.pulls.Inc()
 	page, err := c.gw.Reader.Pull(ctx, c.user, *req)
@@ -154,6 +158,17 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		return
 	}
 	c.gw.Metrics.pulled.Add(float64(len(page.Entries)))
+	for some := range slices.Chunk(page.Erasures, erasuresInFrame) {
+		resp := &wirepb.PIMPullResp{
+			RequestId: id, Conversation: string(req.Conversation), From: uint64(page.From), To: uint64(page.From) - 1, Newest: uint64(page.Newest),
+		}
+		for _, x := range some {
+			resp.Erasures = append(resp.Erasures, &wirepb.Erasure{By: string(x.By), Upto: uint64(x.UpTo)})
+		}
+		if !c.queuePage(wire.Append(newPage(1+resp.SizeVT()), resp)) {
+			return
+		}
+	}
 	from, rest := page.From, pulled(&page)
 	for done := false; !done; {
 		n, size := wire.Fit(len(rest), rest.size)

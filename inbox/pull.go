@@ -29,7 +29,7 @@ type PullRequest struct {
 	From, To     pim.Seq // To 0: the newest
 	Limit        int     // entries, 0: defaultPull
 	NewestFirst  bool    // the page at the end of the range
-	Changes      bool    // no entries, only what has become of them; not with NewestFirst
+	Changes      bool    // no entries, only what has become of them, and whose were erased; not with NewestFirst
 }
 
 const defaultPull = 100
@@ -37,9 +37,10 @@ const defaultPull = 100
 // Page is a stretch of a conversation as one user may read it.
 type Page struct {
 	Entries  []Encoded
-	Folds    []Encoded // of those messages that others refer to, ascending
-	From, To pim.Seq   // what the page settles; From > To: nothing
-	Newest   pim.Seq   // the newest seq that the user may read
+	Folds    []Encoded     // of those messages that others refer to, ascending
+	Erasures []pim.Erasure // of a pull of Changes: those that concern From and what follows
+	From, To pim.Seq       // what the page settles; From > To: nothing
+	Newest   pim.Seq       // the newest seq that the user may read
 }
 
 // Encoded is an entry, or the fold of one, as its bytes (see wire.ParseEntry and wire.ParseFold).
@@ -72,10 +73,13 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		if req.To != 0 {
 			page.To = min(req.To, newest)
 		}
-		if !own {
-			err = folds.changes(ctx, &page, limit)
+		if own {
+			return page, nil
 		}
-		return page, err
+		if page.Erasures, err = x.erasures(ctx, req.Conversation, page.From, newest); err != nil {
+			return Page{}, err
+		}
+		return page, folds.changes(ctx, &page, limit)
 	}
 	reach := limit
 	if own {

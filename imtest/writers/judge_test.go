@@ -178,7 +178,7 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 		})
 	case t.command != nil:
 		return false
-	case !l.id.IsGroup() && t.told.Kind == pim.KindForbidden && j.blocked(l.id, t.Sender, t.sent, t.ended, true):
+	case !l.id.IsGroup() && t.told.Kind == pim.KindForbidden && t.Kind != pim.EntryErase && j.blocked(l.id, t.Sender, t.sent, t.ended, true):
 		return true
 	}
 	for k := from; k <= to; k++ {
@@ -194,7 +194,7 @@ func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
 	if l.refuses(r, int(seq)-1) != 0 {
 		return false
 	}
-	if l.id.IsGroup() {
+	if l.id.IsGroup() || r.Kind == pim.EntryErase {
 		return true
 	}
 	e := &l.entries[seq-1]
@@ -384,9 +384,10 @@ func (j *judge) checkCells() {
 }
 
 // checkFolds compares the folds of the messages of l with what the entries make of them, and
-// checks that nothing but what was recalled is erased.
+// checks that what was recalled or erased is erased, and nothing else. An erase is carried out in
+// any case: if not by its writer, by one that finds the intent.
 func (j *judge) checkFolds(l *log) {
-	folds, erased := make(map[pim.Seq]*pim.Fold), make(map[pim.Seq]bool)
+	folds, recalled := make(map[pim.Seq]*pim.Fold), make(map[pim.Seq]bool)
 	edits := make(map[pim.Seq][]pim.Seq)
 	for i := range l.entries {
 		e := &l.entries[i]
@@ -403,13 +404,33 @@ func (j *judge) checkFolds(l *log) {
 			edits[e.Refers] = append(edits[e.Refers], e.Seq)
 		case pim.EntryRecall:
 			for _, seq := range append(edits[e.Refers], e.Refers) {
-				erased[seq] = true
+				recalled[seq] = true
+			}
+		}
+	}
+	erased := make(map[pim.Seq]bool)
+	upTo := make(map[pim.UserID]pim.Seq)
+	for i := range l.entries {
+		e := &l.entries[i]
+		if e.Kind != pim.EntryErase {
+			continue
+		}
+		upTo[e.Sender] = max(upTo[e.Sender], e.Refers)
+		for i := range l.entries {
+			other := &l.entries[i]
+			if !erases(e, other) {
+				continue
+			}
+			erased[other.Seq] = true
+			if f := folds[other.Refers]; other.Kind == pim.EntryEdit {
+				f.Edit = pim.Edit{}
 			}
 		}
 	}
 	for i := range l.entries {
-		if e := &l.entries[i]; e.Erased != erased[e.Seq] && (e.Erased || l.told()) || e.Erased && len(e.Payload) > 0 {
-			j.fail("seq %d of %s: erased %v, with %d bytes; it was recalled %v", e.Seq, l.id, e.Erased, len(e.Payload), erased[e.Seq])
+		e := &l.entries[i]
+		if e.Erased && !recalled[e.Seq] && !erased[e.Seq] || !e.Erased && (erased[e.Seq] || recalled[e.Seq] && l.told()) || e.Erased && len(e.Payload) > 0 {
+			j.fail("seq %d of %s: erased %v, with %d bytes; by the log recalled %v, erased %v", e.Seq, l.id, e.Erased, len(e.Payload), recalled[e.Seq], erased[e.Seq])
 		}
 	}
 	if !l.told() {
@@ -423,6 +444,12 @@ func (j *judge) checkFolds(l *log) {
 	}
 	if got := j.pins(l.id); !maps.Equal(got, pinned) {
 		j.fail("the pinned messages of %s are %v; by the log they are %v", l.id, got, pinned)
+	}
+	for u, want := range upTo {
+		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Erasures(l.id), string(u))
+		if err != nil || pim.Seq(cell.Version) != want {
+			j.fail("%s has erased up to seq %d of %s, the cell says %d, %v", u, want, l.id, cell.Version, err)
+		}
 	}
 	for seq, want := range folds {
 		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Folds(l.id), inbox.FoldKey(seq))

@@ -90,7 +90,12 @@ func (l *log) refuses(r *request, k int) pim.Kind {
 			return kind
 		}
 	}
-	if r.Refers == 0 {
+	switch {
+	case r.Refers == 0:
+		return 0
+	case r.Kind == pim.EntryErase && int(r.Refers) > k:
+		return pim.KindNotFound
+	case r.Kind == pim.EntryErase:
 		return 0
 	}
 	if int(r.Refers) > k || !slices.Contains(l.readers(r.Refers), r.Sender) {
@@ -101,7 +106,8 @@ func (l *log) refuses(r *request, k int) pim.Kind {
 		return pim.KindInvalid
 	}
 	for i := range l.entries[:k] {
-		if e := &l.entries[i]; e.Kind == pim.EntryRecall && e.Refers == r.Refers {
+		switch e := &l.entries[i]; {
+		case e.Kind == pim.EntryRecall && e.Refers == r.Refers, erases(e, target) && !r.Removed:
 			return pim.KindNotFound
 		}
 	}
@@ -110,6 +116,19 @@ func (l *log) refuses(r *request, k int) pim.Kind {
 		return pim.KindForbidden
 	}
 	return 0
+}
+
+// erases reports whether e takes the payload of other.
+func erases(e, other *pim.Entry) bool {
+	seq := other.Seq
+	switch other.Kind {
+	case pim.EntryMessage:
+	case pim.EntryEdit:
+		seq = other.Refers
+	default:
+		return false
+	}
+	return e.Kind == pim.EntryErase && e.Sender == other.Sender && seq <= e.Refers
 }
 
 // group is everybody who is or was a member of a group.

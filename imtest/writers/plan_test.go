@@ -98,12 +98,14 @@ func (p *plan) fresh() *request {
 	return r
 }
 
-// change makes r refer to an entry, which may be a message and may be there.
+// change makes r refer to an entry, which may be a message and may be there, or erase up to there.
 func (p *plan) change(r *request) {
 	r.Refers = pim.Seq(1 + p.rng.IntN(8))
-	switch p.rng.IntN(8) {
+	switch p.rng.IntN(9) {
 	case 0:
 		r.Kind = pim.EntryRecall
+	case 8:
+		r.Kind = pim.EntryErase
 	case 1, 2, 3:
 		r.Kind, r.Payload = pim.EntryEdit, r.ClientID[12:]
 	case 4:

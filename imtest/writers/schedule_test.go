@@ -86,6 +86,8 @@ func TestBroken(t *testing.T) {
 		{"offline lists stay behind", variant{broken: func(s store.Store) store.Store { return cellless{s} }}, "offline list"},
 		{"folds stay behind", variant{broken: func(s store.Store) store.Store { return foldless{s} }}, "fold"},
 		{"a recall erases nothing", variant{broken: func(s store.Store) store.Store { return eraseless{s} }}, "erased false"},
+		{"an erase stops half way", variant{broken: func(s store.Store) store.Store { return halfway{s} }}, "recalled false, erased true"},
+		{"an erase forgets the edits in folds", variant{broken: func(s store.Store) store.Store { return unfoldless{s} }}, "fold"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			first := firstSeed(t)
@@ -287,6 +289,28 @@ type eraseless struct{ store.Store }
 
 func (s eraseless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	changed(ctx, s.Store, writes, d, done, func(w *store.Write) { w.Erase = nil })
+}
+
+// halfway carries out half of an erase.
+type halfway struct{ store.Store }
+
+func (s halfway) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(ctx, s.Store, writes, d, done, func(w *store.Write) {
+		if erasesOnly(w) {
+			w.Erase = w.Erase[:len(w.Erase)/2]
+		}
+	})
+}
+
+// unfoldless leaves the folds as they are when it carries out an erase.
+type unfoldless struct{ store.Store }
+
+func (s unfoldless) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	changed(ctx, s.Store, writes, d, done, func(w *store.Write) {
+		if erasesOnly(w) {
+			w.Cells = nil
+		}
+	})
 }
 
 // changed begins writes as change makes them.

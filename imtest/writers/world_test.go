@@ -259,12 +259,18 @@ func (w *world) goOn() {
 	c.next <- v
 }
 
-// isEffect reports whether w is a block's effect on a direct conversation: whoever dies now has
-// written the block into the own log already. Random deaths seldom meet this moment.
+// isEffect reports whether w is a block's effect on a direct conversation, or an erase's: whoever
+// dies now has written the entry already. Random deaths seldom meet this moment.
 func isEffect(w *store.Write) bool {
-	return w != nil && slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool {
+	return w != nil && (erasesOnly(w) || slices.ContainsFunc(w.Cells, func(c store.CellWrite) bool {
 		return strings.HasPrefix(string(c.Partition), "state/") && strings.HasPrefix(c.Key, "block/")
-	})
+	}))
+}
+
+// erasesOnly reports whether w carries out an erase.
+func erasesOnly(w *store.Write) bool {
+	folds := func(c store.CellWrite) bool { return !strings.HasPrefix(string(c.Partition), "folds/") }
+	return len(w.Records) == 0 && len(w.Erase)+len(w.Cells) > 0 && !slices.ContainsFunc(w.Cells, folds)
 }
 
 // late lets the write of c take effect later, or never. Its caller is not told.

@@ -25,6 +25,41 @@ func (a answers) Deliver(given []conv.Answer, _ []conv.Published) {
 	}
 }
 
+// sender sends to d:alice:bob.
+type sender struct {
+	*conv.Writers
+	t    *testing.T
+	told answers
+	n    uint64
+}
+
+func newSender(t *testing.T, s *pebble.Store) *sender {
+	told := make(answers, 1024)
+	return &sender{t: t, told: told, Writers: conv.New(s, conv.Options{Outlet: told, Logger: slog.New(slog.DiscardHandler)})}
+}
+
+func (s *sender) request(by pim.UserID, kind pim.EntryKind, refers pim.Seq, payload []byte) *conv.Request {
+	s.n++
+	r := &conv.Request{
+		Conversation: "d:alice:bob", Kind: kind, Sender: by, Device: "d", Local: pim.MillisOf(time.Now()),
+		Refers: refers, Payload: payload,
+	}
+	binary.BigEndian.PutUint64(r.ClientID[:], uint64(r.Local)<<16)
+	binary.BigEndian.PutUint64(r.ClientID[8:], s.n)
+	return r
+}
+
+// submit returns the seq of an entry.
+func (s *sender) submit(by pim.UserID, kind pim.EntryKind, refers pim.Seq, payload []byte) pim.Seq {
+	s.t.Helper()
+	s.Submit([]*conv.Request{s.request(by, kind, refers, payload)})
+	a := <-s.told
+	if a.Err != nil {
+		s.t.Fatal(a.Err)
+	}
+	return a.Seq
+}
+
 // The payload of a message that was recalled, and those of its edits, are in no file of the store
 // once it has compacted and was started again, neither in the log nor in the fold. The entries are
 // there, erased, and other messages are as they were.
@@ -33,24 +68,10 @@ func TestARecallLeavesNoBytes(t *testing.T) {
 	o := pebble.Options{FS: fs, Logger: quiet()}
 	s := open(t, "db", o)
 	rng := rand.New(rand.NewPCG(seeded(t), 0))
-	told := make(answers, 1)
-	w := conv.New(s, conv.Options{Outlet: told, Logger: slog.New(slog.DiscardHandler)})
-	n := uint64(0)
+	w := newSender(t, s)
 	submit := func(kind pim.EntryKind, refers pim.Seq, payload []byte) pim.Seq {
 		t.Helper()
-		n++
-		r := &conv.Request{
-			Conversation: "d:alice:bob", Kind: kind, Sender: "alice", Device: "d", Local: pim.MillisOf(time.Now()),
-			Refers: refers, Payload: payload,
-		}
-		binary.BigEndian.PutUint64(r.ClientID[:], uint64(r.Local)<<16)
-		binary.BigEndian.PutUint64(r.ClientID[8:], n)
-		w.Submit([]*conv.Request{r})
-		a := <-told
-		if a.Err != nil {
-			t.Fatal(a.Err)
-		}
-		return a.Seq
+		return w.submit("alice", kind, refers, payload)
 	}
 	var gone, stay [][]byte
 	var recalled []pim.Seq

@@ -33,26 +33,28 @@ const (
 	EntryKind_ENTRY_KIND_CREATE      EntryKind = 2
 	EntryKind_ENTRY_KIND_JOIN        EntryKind = 3
 	EntryKind_ENTRY_KIND_LEAVE       EntryKind = 4
-	EntryKind_ENTRY_KIND_COMMAND     EntryKind = 5 // of a user's own log; the payload is a Command
-	EntryKind_ENTRY_KIND_EDIT        EntryKind = 6 // the payload takes the place of that of the message at refers
-	EntryKind_ENTRY_KIND_RECALL      EntryKind = 7 // the message at refers is taken back
-	EntryKind_ENTRY_KIND_REACTION    EntryKind = 8 // to the message at refers
-	EntryKind_ENTRY_KIND_PIN         EntryKind = 9 // the message at refers is pinned for all
+	EntryKind_ENTRY_KIND_COMMAND     EntryKind = 5  // of a user's own log; the payload is a Command
+	EntryKind_ENTRY_KIND_EDIT        EntryKind = 6  // the payload takes the place of that of the message at refers
+	EntryKind_ENTRY_KIND_RECALL      EntryKind = 7  // the message at refers is taken back
+	EntryKind_ENTRY_KIND_REACTION    EntryKind = 8  // to the message at refers
+	EntryKind_ENTRY_KIND_PIN         EntryKind = 9  // the message at refers is pinned for all
+	EntryKind_ENTRY_KIND_ERASE       EntryKind = 10 // what its sender wrote up to refers is erased
 )
 
 // Enum value maps for EntryKind.
 var (
 	EntryKind_name = map[int32]string{
-		0: "ENTRY_KIND_UNSPECIFIED",
-		1: "ENTRY_KIND_MESSAGE",
-		2: "ENTRY_KIND_CREATE",
-		3: "ENTRY_KIND_JOIN",
-		4: "ENTRY_KIND_LEAVE",
-		5: "ENTRY_KIND_COMMAND",
-		6: "ENTRY_KIND_EDIT",
-		7: "ENTRY_KIND_RECALL",
-		8: "ENTRY_KIND_REACTION",
-		9: "ENTRY_KIND_PIN",
+		0:  "ENTRY_KIND_UNSPECIFIED",
+		1:  "ENTRY_KIND_MESSAGE",
+		2:  "ENTRY_KIND_CREATE",
+		3:  "ENTRY_KIND_JOIN",
+		4:  "ENTRY_KIND_LEAVE",
+		5:  "ENTRY_KIND_COMMAND",
+		6:  "ENTRY_KIND_EDIT",
+		7:  "ENTRY_KIND_RECALL",
+		8:  "ENTRY_KIND_REACTION",
+		9:  "ENTRY_KIND_PIN",
+		10: "ENTRY_KIND_ERASE",
 	}
 	EntryKind_value = map[string]int32{
 		"ENTRY_KIND_UNSPECIFIED": 0,
@@ -65,6 +67,7 @@ var (
 		"ENTRY_KIND_RECALL":      7,
 		"ENTRY_KIND_REACTION":    8,
 		"ENTRY_KIND_PIN":         9,
+		"ENTRY_KIND_ERASE":       10,
 	}
 )
 
@@ -267,7 +270,7 @@ type Entry struct {
 	Payload         []byte                 `protobuf:"bytes,11,opt,name=payload,proto3" json:"payload,omitempty"`                                         // opaque; at most 64 KiB
 	AheadMs         int64                  `protobuf:"varint,12,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`                         // how far server_ms is ahead of the writer's clock; 0 unless that was set back
 	OrderMs         int64                  `protobuf:"varint,13,opt,name=order_ms,json=orderMs,proto3" json:"order_ms,omitempty"`                         // L' of the display order, where it does not follow from local_ms; else 0
-	Refers          uint64                 `protobuf:"varint,14,opt,name=refers,proto3" json:"refers,omitempty"`                                          // seq of the message that an edit, recall, reaction or pin is about
+	Refers          uint64                 `protobuf:"varint,14,opt,name=refers,proto3" json:"refers,omitempty"`                                          // seq of the message that an edit, recall, reaction or pin is about; of an erase: the last seq
 	Mentions        []*Mention             `protobuf:"bytes,15,rep,name=mentions,proto3" json:"mentions,omitempty"`                                       // the users that a message names, each once; at most 64
 	MentionAll      bool                   `protobuf:"varint,16,opt,name=mention_all,json=mentionAll,proto3" json:"mention_all,omitempty"`                // a message to everybody; then the names do not count
 	Reaction        string                 `protobuf:"bytes,17,opt,name=reaction,proto3" json:"reaction,omitempty"`                                       // of a reaction: at most 32 bytes
@@ -1280,7 +1283,7 @@ type PIMSendReq struct {
 	Kind            EntryKind              `protobuf:"varint,6,opt,name=kind,proto3,enum=pim.v1.EntryKind" json:"kind,omitempty"`          // unspecified means message
 	Members         []string               `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                           // for create, join, leave
 	AgeMs           uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`                 // how long ago the first transmission was, by a clock that nobody sets; 0: not said
-	Refers          uint64                 `protobuf:"varint,9,opt,name=refers,proto3" json:"refers,omitempty"`                            // for edit, recall, reaction and pin, as in Entry
+	Refers          uint64                 `protobuf:"varint,9,opt,name=refers,proto3" json:"refers,omitempty"`                            // for edit, recall, reaction, pin and erase, as in Entry
 	Mentions        []string               `protobuf:"bytes,10,rep,name=mentions,proto3" json:"mentions,omitempty"`                        // for message: the users that it names; at most 64
 	MentionAll      bool                   `protobuf:"varint,11,opt,name=mention_all,json=mentionAll,proto3" json:"mention_all,omitempty"` // for message: it is for everybody
 	Reaction        string                 `protobuf:"bytes,12,opt,name=reaction,proto3" json:"reaction,omitempty"`                        // for reaction
@@ -2148,11 +2151,12 @@ type PIMPullResp struct {
 	Entries      []*Entry               `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"` // ascending by seq
 	// This frame settles the seqs from..to: those not among the entries are not
 	// for this user (before a join, after a leave). from > to: nothing was settled.
-	From          uint64  `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
-	To            uint64  `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
-	Newest        uint64  `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"` // newest seq of the log this user may read
-	Done          bool    `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`     // last frame of this page
-	Folds         []*Fold `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`    // of those of its messages that were changed
+	From          uint64     `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64     `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
+	Newest        uint64     `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`     // newest seq of the log this user may read
+	Done          bool       `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`         // last frame of this page
+	Folds         []*Fold    `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`        // of those of its messages that were changed
+	Erasures      []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"` // for changes: whose entries were erased; in the first frame
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2243,6 +2247,66 @@ func (x *PIMPullResp) GetFolds() []*Fold {
 	return nil
 }
 
+func (x *PIMPullResp) GetErasures() []*Erasure {
+	if x != nil {
+		return x.Erasures
+	}
+	return nil
+}
+
+// Erasure says that what a user wrote in a conversation was erased up to a seq.
+type Erasure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            string                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	Upto          uint64                 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Erasure) Reset() {
+	*x = Erasure{}
+	mi := &file_pim_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Erasure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Erasure) ProtoMessage() {}
+
+func (x *Erasure) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Erasure.ProtoReflect.Descriptor instead.
+func (*Erasure) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Erasure) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Erasure) GetUpto() uint64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
 // PIMReceiptReq asks how far others have read a conversation.
 type PIMReceiptReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2258,7 +2322,7 @@ type PIMReceiptReq struct {
 
 func (x *PIMReceiptReq) Reset() {
 	*x = PIMReceiptReq{}
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2270,7 +2334,7 @@ func (x *PIMReceiptReq) String() string {
 func (*PIMReceiptReq) ProtoMessage() {}
 
 func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2283,7 +2347,7 @@ func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptReq.ProtoReflect.Descriptor instead.
 func (*PIMReceiptReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{21}
+	return file_pim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PIMReceiptReq) GetRequestId() uint64 {
@@ -2346,7 +2410,7 @@ type PIMReceiptResp struct {
 
 func (x *PIMReceiptResp) Reset() {
 	*x = PIMReceiptResp{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2422,7 @@ func (x *PIMReceiptResp) String() string {
 func (*PIMReceiptResp) ProtoMessage() {}
 
 func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2435,7 @@ func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptResp.ProtoReflect.Descriptor instead.
 func (*PIMReceiptResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PIMReceiptResp) GetRequestId() uint64 {
@@ -2441,7 +2505,7 @@ type PIMLook struct {
 
 func (x *PIMLook) Reset() {
 	*x = PIMLook{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2517,7 @@ func (x *PIMLook) String() string {
 func (*PIMLook) ProtoMessage() {}
 
 func (x *PIMLook) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2530,7 @@ func (x *PIMLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMLook.ProtoReflect.Descriptor instead.
 func (*PIMLook) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMLook) GetConversations() []string {
@@ -2491,7 +2555,7 @@ type PIMReceipt struct {
 
 func (x *PIMReceipt) Reset() {
 	*x = PIMReceipt{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2567,7 @@ func (x *PIMReceipt) String() string {
 func (*PIMReceipt) ProtoMessage() {}
 
 func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2580,7 @@ func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceipt.ProtoReflect.Descriptor instead.
 func (*PIMReceipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PIMReceipt) GetConversation() string {
@@ -2566,7 +2630,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2642,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2655,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -2627,7 +2691,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2703,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2716,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Reader) GetUser() string {
@@ -2685,7 +2749,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2761,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2774,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -2731,7 +2795,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2807,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2820,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -2790,7 +2854,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +2866,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +2879,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -2844,7 +2908,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +2920,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +2933,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{30}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -2907,7 +2971,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +2983,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +2996,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -2987,7 +3051,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3063,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3076,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{32}
+	return file_pim_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -3254,7 +3318,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
 	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
-	"\achanges\x18\a \x01(\bR\achanges\"\xed\x01\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\x9a\x02\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3264,7 +3328,12 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x16\n" +
 	"\x06newest\x18\x06 \x01(\x04R\x06newest\x12\x12\n" +
 	"\x04done\x18\a \x01(\bR\x04done\x12\"\n" +
-	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\"\xa6\x01\n" +
+	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\x12+\n" +
+	"\berasures\x18\n" +
+	" \x03(\v2\x0f.pim.v1.ErasureR\berasures\"-\n" +
+	"\aErasure\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x04R\x04upto\"\xa6\x01\n" +
 	"\rPIMReceiptReq\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3329,7 +3398,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x05 \x01(\fR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\x04R\trequestId\x12\"\n" +
-	"\fconversation\x18\a \x01(\tR\fconversation*\xf2\x01\n" +
+	"\fconversation\x18\a \x01(\tR\fconversation*\x88\x02\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ENTRY_KIND_MESSAGE\x10\x01\x12\x15\n" +
@@ -3340,7 +3409,9 @@ const file_pim_proto_rawDesc = "" +
 	"\x0fENTRY_KIND_EDIT\x10\x06\x12\x15\n" +
 	"\x11ENTRY_KIND_RECALL\x10\a\x12\x17\n" +
 	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
-	"\x0eENTRY_KIND_PIN\x10\t*\xd8\x01\n" +
+	"\x0eENTRY_KIND_PIN\x10\t\x12\x14\n" +
+	"\x10ENTRY_KIND_ERASE\x10\n" +
+	"*\xd8\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
@@ -3383,7 +3454,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -3409,18 +3480,19 @@ var file_pim_proto_goTypes = []any{
 	(*Summary)(nil),        // 21: pim.v1.Summary
 	(*PIMPullReq)(nil),     // 22: pim.v1.PIMPullReq
 	(*PIMPullResp)(nil),    // 23: pim.v1.PIMPullResp
-	(*PIMReceiptReq)(nil),  // 24: pim.v1.PIMReceiptReq
-	(*PIMReceiptResp)(nil), // 25: pim.v1.PIMReceiptResp
-	(*PIMLook)(nil),        // 26: pim.v1.PIMLook
-	(*PIMReceipt)(nil),     // 27: pim.v1.PIMReceipt
-	(*Receipt)(nil),        // 28: pim.v1.Receipt
-	(*Reader)(nil),         // 29: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 30: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 31: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 32: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 33: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 34: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 35: pim.v1.PIMError
+	(*Erasure)(nil),        // 24: pim.v1.Erasure
+	(*PIMReceiptReq)(nil),  // 25: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 26: pim.v1.PIMReceiptResp
+	(*PIMLook)(nil),        // 27: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 28: pim.v1.PIMReceipt
+	(*Receipt)(nil),        // 29: pim.v1.Receipt
+	(*Reader)(nil),         // 30: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 31: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 32: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 33: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 34: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 35: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 36: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -3439,15 +3511,16 @@ var file_pim_proto_depIdxs = []int32{
 	3,  // 13: pim.v1.Summary.last:type_name -> pim.v1.Entry
 	3,  // 14: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
 	5,  // 15: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	28, // 16: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	29, // 17: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	28, // 18: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	2,  // 19: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 16: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
+	29, // 17: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	30, // 18: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	29, // 19: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	2,  // 20: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -3461,7 +3534,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
