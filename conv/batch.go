@@ -20,7 +20,6 @@ type batch struct {
 	conv      *live
 	write     store.Write    // the entries, and the cells that follow from them
 	effects   []*store.Write // those to be written when write has taken effect
-	hides     bool           // effects of an own log are to be looked up once write has taken effect, see live.hides
 	erases    []erasing      // of the erases in this batch, and of unerased: their effects are looked up a few at a time
 	affects   bool           // there are or were effects
 	affecting bool           // write has taken effect, and effects are under way
@@ -88,7 +87,7 @@ func (b *batch) mustWrite() bool {
 }
 
 // looks reports whether effects of b are to be looked up.
-func (b *batch) looks() bool { return b.hides || len(b.erases) > 0 }
+func (b *batch) looks() bool { return len(b.erases) > 0 }
 
 // room returns how many bytes b takes up when it is empty, about.
 func (b *batch) room() int {
@@ -292,8 +291,8 @@ func (b *batch) finish() {
 			}
 			cells = b.appendRead(cells, entity, shown)
 		}
-		b.effects, b.hides = c.effects(entities), c.hides(entities)
-		b.affects = len(b.effects) > 0 || b.hides
+		b.effects = c.effects(entities)
+		b.affects = len(b.effects) > 0
 	}
 	if b.erases = slices.Concat(c.unerased, b.erases); len(b.erases) > 0 {
 		for i := range b.erases {

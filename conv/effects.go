@@ -20,8 +20,9 @@ import (
 // An effect is what an entry changes when it is durable, apart from the cells of its own write.
 // There are three kinds. A block
 // in a user's own log is for the writer of the direct conversation. A no-receipts command is for
-// those who ask who has read the user's groups, see receipts.go: its effect raises no fence,
-// because no writer reads what it writes. An erase changes its own log, see erase.go.
+// those who ask who has read messages of the user's groups, see receipts.go: its effect is a cell,
+// and raises no fence, because no writer reads what it writes. An erase changes its own log, see
+// erase.go.
 //
 // The two writers may be in processes that do not know of each other, so an effect goes
 // through the store. That of a block is one write to the other log: cells of its state, and then the raise
@@ -54,13 +55,15 @@ func effect(owner pim.UserID, s *setting) *store.Write {
 	return &store.Write{Log: inbox.Entries(direct), Raise: true, Cells: []store.CellWrite{blockCell(owner, s)}}
 }
 
-// effects returns the effects of the settings of entities, of an own log, except those that must
-// be looked up, see hides.
+// effects returns the effects of the settings of entities, of an own log.
 func (c *conversation) effects(entities []string) (effects []*store.Write) {
 	owner, _ := c.id.OwnUser()
 	for _, entity := range entities {
 		s := c.settings[entity]
-		if s.Kind == pim.CommandBlock && s.Subject != string(owner) && pim.UserID(s.Subject).Validate() == nil {
+		switch {
+		case s.Kind == pim.CommandNoReceipts && s.Subject == string(owner):
+			effects = append(effects, hidingEffect(owner, &s))
+		case s.Kind == pim.CommandBlock && s.Subject != string(owner) && pim.UserID(s.Subject).Validate() == nil:
 			effects = append(effects, effect(owner, &s))
 		}
 	}
@@ -210,15 +213,7 @@ func (w *Writers) settle(ctx context.Context, p store.Partition, c store.Cell) e
 	if err != nil {
 		return err
 	}
-	entities := slices.Sorted(maps.Keys(l.unsettledSettings))
-	effects := l.effects(entities)
-	if l.hides(entities) {
-		more, err := w.hidingEffects(ctx, l)
-		if err != nil {
-			return err
-		}
-		effects = append(effects, more...)
-	}
+	effects := l.effects(slices.Sorted(maps.Keys(l.unsettledSettings)))
 	for some := range slices.Chunk(effects, effectsAtOnce) {
 		if err := store.Commit(ctx, w.store, some, store.Durable); err != nil {
 			return err

@@ -158,9 +158,6 @@ func (l *live) eraseFolds(ctx context.Context, s store.Store, x *erasing) (w *st
 
 // effectsOf looks up the next effects of b, whose append has taken effect.
 func (w *Writers) effectsOf(ctx context.Context, b *batch) ([]*store.Write, error) {
-	if b.hides {
-		return w.hidingEffects(ctx, b.conv)
-	}
 	next, err := b.conv.erasure(ctx, w.store, &b.erases)
 	if next == nil {
 		return nil, err

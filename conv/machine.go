@@ -386,7 +386,7 @@ func (m *machine) found(o *output) {
 		m.verified(l, o)
 	case l.affecting != nil:
 		b := l.affecting
-		b.hides, b.effects = false, l.effects
+		b.effects = l.effects
 		switch {
 		case l.err != nil:
 			m.ended(b, l.err, o)

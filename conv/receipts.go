@@ -1,9 +1,6 @@
 package conv
 
 import (
-	"context"
-	"slices"
-
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
@@ -18,10 +15,9 @@ import (
 //
 // While no-receipts is in force, the own log's writer writes no read cells, so nobody ever sees
 // what was read meanwhile. A group's writer does not know about it: those who ask leave such a
-// user out. They do so by a cell of the group that says whether the user gives receipts
-// (inbox.ReceiptsCell). When a no-receipts command is durable, and before it is answered, these
-// cells are written for all groups of the user; they are effects, see effects.go. A user who comes
-// into a group later has no cell there at first: who asks reads the setting then.
+// user out. They do so by a cell in a list of all who have ever switched (inbox.Hidden). It is
+// written when a no-receipts command is durable, and before it is answered: an effect, see
+// effects.go.
 
 // sent is a message: its seq, and when it was written.
 type sent struct {
@@ -133,40 +129,8 @@ func noReceipts(user pim.UserID) string {
 	return cmd.Entity()
 }
 
-// hides reports whether no-receipts is among entities, those of settings of an own log. Its
-// effects depend on which groups the user is in when the entry is durable, so they are looked up
-// then.
-func (c *conversation) hides(entities []string) bool {
-	owner, _ := c.id.OwnUser()
-	return slices.Contains(entities, noReceipts(owner))
-}
-
-// hidingCells is how many cells one effect of a no-receipts command writes, at most.
-const hidingCells = 256
-
-// hidingEffects returns the writes by which the no-receipts setting of l, an own log, reaches all
-// groups of the user.
-func (w *Writers) hidingEffects(ctx context.Context, l *live) (effects []*store.Write, err error) {
-	owner, _ := l.id.OwnUser()
-	s := l.settings[noReceipts(owner)]
-	var now *store.Write
-	add := func(line store.Cell) error {
-		id := pim.ConversationID(line.Key)
-		if !id.IsGroup() {
-			return nil // who asks about a direct conversation reads the setting
-		}
-		if now == nil || len(now.Cells) == hidingCells {
-			now = new(store.Write)
-			effects = append(effects, now)
-		}
-		now.Cells = append(now.Cells, store.CellWrite{Partition: inbox.Reads(id), Cell: inbox.ReceiptsCell(owner, s.At, !s.Removed)})
-		return nil
-	}
-	// A line is in Lines before it is forgotten in Fresh. One that is in both is written twice.
-	for _, p := range []store.Partition{inbox.Fresh(owner), inbox.Lines(owner)} {
-		if err := listAll(ctx, w.store, p, add); err != nil {
-			return nil, err
-		}
-	}
-	return effects, nil
+// hidingEffect returns the write by which the no-receipts s of owner reaches those who ask who has
+// read a message.
+func hidingEffect(owner pim.UserID, s *setting) *store.Write {
+	return &store.Write{Cells: []store.CellWrite{{Partition: inbox.Hidden, Cell: inbox.HiddenCell(owner, s.At, !s.Removed)}}}
 }

@@ -24,7 +24,7 @@ type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
-	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen, func(func(context.Context))) ([]*inbox.Receipts, error)
+	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
 	Known(context.Context, pim.UserID) (bool, error)
 }

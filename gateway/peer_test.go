@@ -157,7 +157,7 @@ func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox
 	return inbox.Receipts{}, nil
 }
 
-func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen, _ func(func(context.Context))) ([]*inbox.Receipts, error) {
+func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen) ([]*inbox.Receipts, error) {
 	if x.broken.Load() {
 		x.failed.Add(1)
 		return nil, pim.Errorf(pim.KindUnavailable, "the store fails")

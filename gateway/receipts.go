@@ -22,7 +22,6 @@ func (c *conn) handleReceipts(m *wirepb.PIMReceiptReq) {
 
 func (c *conn) serveReceipts(ctx context.Context, id uint64, req *inbox.ReceiptRequest) {
 	c.gw.Metrics.receipts.Inc()
-	req.Later = func(write func(context.Context)) { c.gw.Acks.Later(c.user, write) }
 	r, err := c.gw.Reader.Receipts(ctx, c.user, *req)
 	if err != nil {
 		c.refuseTask(ctx, id, string(req.Conversation), err)

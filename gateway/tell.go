@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -80,8 +79,7 @@ func (s *Sessions) published(p *conv.Published) {
 func (g *Gateway) tellReceipts(s *subject, lookers []*conn) {
 	looks := &g.Sessions.looks
 	users := usersOf(lookers)
-	later := func(write func(context.Context)) { g.Acks.Later(users[0], write) }
-	told, err := g.Reader.Live(g.ctx, s.id, users, &s.screen, later)
+	told, err := g.Reader.Live(g.ctx, s.id, users, &s.screen)
 	if err != nil {
 		if g.ctx.Err() == nil {
 			g.Metrics.dropLook.Inc()

@@ -231,6 +231,11 @@ func (m *Membership) Value() []byte {
 	return b
 }
 
+// present reports whether value is that of a Membership that lasts. It allocates nothing.
+func present(value []byte) bool {
+	return len(value) > 1 && value[len(value)-1] == 0 // the last number, a varint of the fewest bytes
+}
+
 // ParseMembership reads what Value wrote.
 func ParseMembership(value []byte) (Membership, error) {
 	var m Membership

@@ -18,9 +18,8 @@ type Screen struct {
 
 // Live returns how far others have read c, for each of users: as Receipts does, of a group of the
 // messages among the newest 50 entries. It is nil for a user who is told nothing. A group is read
-// once for all users, who share Messages if they may read all of them. later is as in
-// SyncRequest.
-func (x *Inbox) Live(ctx context.Context, c pim.ConversationID, users []pim.UserID, screen *Screen, later func(func(context.Context))) ([]*Receipts, error) {
+// once for all users, who share Messages if they may read all of them.
+func (x *Inbox) Live(ctx context.Context, c pim.ConversationID, users []pim.UserID, screen *Screen) ([]*Receipts, error) {
 	told := make([]*Receipts, len(users))
 	end := []store.Read{{Log: Entries(c), WithLast: true}}
 	if err := x.store.Read(ctx, end); err != nil {
@@ -57,7 +56,7 @@ func (x *Inbox) Live(ctx context.Context, c pim.ConversationID, users []pim.User
 	}
 	kept := slices.DeleteFunc(screen.messages, func(m sentMessage) bool { return m.seq < first })
 	screen.messages, screen.last = append(kept, more...), newest
-	a, err := x.audiences.share(ctx, c, x.audienceRest, func() (audience, error) { return x.audienceOf(ctx, c, later) })
+	a, err := x.audiences.share(ctx, c, x.audienceRest, func() (audience, error) { return x.audienceOf(ctx, c) })
 	if err != nil {
 		return nil, err
 	}

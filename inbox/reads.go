@@ -2,14 +2,12 @@ package inbox
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 )
 
-// Reads holds how far the users of a conversation have read it, see ReadCell, and which of a
-// group's users give receipts, see ReceiptsCell.
+// Reads holds how far the users of a conversation have read it, see ReadCell.
 func Reads(c pim.ConversationID) store.Partition { return store.Partition("reads/" + c) }
 
 // ReadCell says that user has read everything up to seq, or sent the entry there, at the time at.
@@ -32,20 +30,19 @@ func readTime(c *store.Cell) (pim.Millis, error) {
 	return pim.Millis(^binary.BigEndian.Uint64(c.Value)), nil
 }
 
-const receiptsPrefix = "off/" // no user ID holds a '/'
+// Hidden says of all users who have ever switched their receipts whether they give some. A user
+// without a cell does.
+const Hidden store.Partition = "hidden"
 
-// ReceiptsCell says whether user gives receipts in a group: not if off is set. at is the seq of
-// the no-receipts command in the user's own log that says so, 0 if there never was one.
-func ReceiptsCell(user pim.UserID, at pim.Seq, off bool) store.Cell {
-	c := store.Cell{Key: receiptsPrefix + string(user), Version: max(1, uint64(at)), Value: []byte{0}}
+// HiddenCell says whether user gives receipts: not if off is set. Its key is the user, its version
+// the seq of the no-receipts command in the user's own log.
+func HiddenCell(user pim.UserID, at pim.Seq, off bool) store.Cell {
+	c := store.Cell{Key: string(user), Version: uint64(at), Value: []byte{0}}
 	if off {
-		c.Value[0] = 1 // wins over a cell that was written before the log's first command
+		c.Value[0] = 1
 	}
 	return c
 }
 
-// receiptsUser returns the user of a ReceiptsCell; ok is false if c is no such cell.
-func receiptsUser(c *store.Cell) (u pim.UserID, off, ok bool) {
-	name, ok := strings.CutPrefix(c.Key, receiptsPrefix)
-	return pim.UserID(name), len(c.Value) > 0 && c.Value[0] == 1, ok
-}
+// hides reports whether c, a HiddenCell or none, says that its user gives no receipts.
+func hides(c *store.Cell) bool { return c.Version != 0 && len(c.Value) > 0 && c.Value[0] == 1 }

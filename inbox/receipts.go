@@ -19,6 +19,9 @@ const (
 	readersPage    = 500 // readers on a page
 	receiptDevices = 256 // devices of the other user that a receipt of a direct conversation looks at
 	receiptGets    = 1024
+	// fewPresent: if more than this many times as many have ever been members as are present, it
+	// is cheaper to look up the present ones than to list all.
+	fewPresent = 4
 )
 
 // ReceiptRequest asks how far others have read a conversation, see PIMReceiptReq.
@@ -27,7 +30,6 @@ type ReceiptRequest struct {
 	From, To     pim.Seq // To 0: From
 	Readers      bool    // who has read the message at From, and who has not
 	After        pim.UserID
-	Later        func(func(context.Context)) // as SyncRequest.Later
 }
 
 // Receipts is how far others have read a conversation. Of a direct conversation it has Delivered,
@@ -96,7 +98,7 @@ func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptReques
 		return Receipts{}, nil
 	}
 	a, err := x.audiences.share(ctx, req.Conversation, x.audienceRest, func() (audience, error) {
-		return x.audienceOf(ctx, req.Conversation, req.Later)
+		return x.audienceOf(ctx, req.Conversation)
 	})
 	var r Receipts
 	switch {
@@ -243,44 +245,35 @@ type audience []listener
 // listener is a member, and how far the member has read.
 type listener struct {
 	Membership
-	user  pim.UserID
-	read  pim.Seq
-	at    pim.Millis
-	known bool // whether the member gives receipts
-	off   bool // the member gives none
+	user pim.UserID
+	read pim.Seq
+	at   pim.Millis
+	off  bool // gives no receipts
 }
 
-// audienceOf reads the audience of the group c. It has written by later what it had to look up in
-// settings, so that the next one who asks need not.
-func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID, later func(func(context.Context))) (audience, error) {
+// audienceOf reads the audience of the group c.
+func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID) (audience, error) {
 	var a audience
+	all := 0
 	err := x.listAll(ctx, Members(c), func(cell *store.Cell) error {
-		m, err := ParseMembership(cell.Value)
-		if err == nil && m.Present() {
-			a = append(a, listener{Membership: m, user: pim.UserID(cell.Key)})
+		all++
+		if !present(cell.Value) {
+			return nil
 		}
+		m, err := ParseMembership(cell.Value)
+		a = append(a, listener{Membership: m, user: pim.UserID(cell.Key)})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	// Both kinds of cells come in the order of users, those of receipts in between the others.
-	read, receipts := a, a
-	err = x.listAll(ctx, Reads(c), func(cell *store.Cell) (err error) {
-		if user, off, ok := receiptsUser(cell); ok {
-			if l := receipts.next(user); l != nil {
-				l.known, l.off = true, off
-			}
-			return nil
-		}
-		if l := read.next(pim.UserID(cell.Key)); l != nil {
-			l.read = pim.Seq(cell.Version)
-			l.at, err = readTime(cell)
-		}
-		return err
-	})
+	if all > fewPresent*len(a) {
+		err = x.getReads(ctx, c, a)
+	} else {
+		err = x.listReads(ctx, c, a)
+	}
 	if err == nil {
-		err = x.learn(ctx, c, a, later)
+		err = x.hide(ctx, a)
 	}
 	kept := a[:0]
 	for i := range a {
@@ -289,6 +282,80 @@ func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID, later func
 		}
 	}
 	return kept, err
+}
+
+// listReads reads the cells of Reads(c) for a from a list of all of them.
+func (x *Inbox) listReads(ctx context.Context, c pim.ConversationID, a audience) error {
+	return x.listAll(ctx, Reads(c), func(cell *store.Cell) error {
+		if l := a.next(pim.UserID(cell.Key)); l != nil {
+			return l.take(cell)
+		}
+		return nil
+	})
+}
+
+// getReads reads the cells of Reads(c) for a one by one, where most of them are of users who have
+// left.
+func (x *Inbox) getReads(ctx context.Context, c pim.ConversationID, a audience) error {
+	for len(a) > 0 {
+		some := a[:min(len(a), receiptGets)]
+		a = a[len(some):]
+		gets := make([]store.Get, len(some))
+		for i := range some {
+			gets[i] = store.Get{Partition: Reads(c), Key: string(some[i].user)}
+		}
+		if err := x.store.Get(ctx, gets); err != nil {
+			return err
+		}
+		for i := range gets {
+			if gets[i].Cell.Version == 0 {
+				continue
+			}
+			if err := some[i].take(&gets[i].Cell); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hide notes which of a give no receipts. As long as few users have ever switched theirs it costs
+// nothing for each member.
+func (x *Inbox) hide(ctx context.Context, a audience) error {
+	cells, err := x.store.List(ctx, Hidden, "", scanPage)
+	if err != nil {
+		return err
+	}
+	if len(cells) < scanPage {
+		for i := range cells {
+			if l := a.next(pim.UserID(cells[i].Key)); l != nil {
+				l.off = hides(&cells[i])
+			}
+		}
+		return nil
+	}
+	for len(a) > 0 {
+		some := a[:min(len(a), receiptGets)]
+		a = a[len(some):]
+		gets := make([]store.Get, len(some))
+		for i := range some {
+			gets[i] = store.Get{Partition: Hidden, Key: string(some[i].user)}
+		}
+		if err := x.store.Get(ctx, gets); err != nil {
+			return err
+		}
+		for i := range gets {
+			some[i].off = hides(&gets[i].Cell)
+		}
+	}
+	return nil
+}
+
+// take takes how far l has read from its ReadCell.
+func (l *listener) take(cell *store.Cell) (err error) {
+	l.read = pim.Seq(cell.Version)
+	l.at, err = readTime(cell)
+	return err
 }
 
 // next drops from a all listeners before user, and returns user's, nil if there is none.
@@ -300,77 +367,6 @@ func (a *audience) next(user pim.UserID) *listener {
 		return &(*a)[0]
 	}
 	return nil
-}
-
-// learn reads the settings of those in a of whom c has no cell that says whether they give
-// receipts, and has such cells written. It writes none for a user who has no line of c yet: a
-// no-receipts command that comes now would not find the group and not replace the cell.
-func (x *Inbox) learn(ctx context.Context, c pim.ConversationID, a audience, later func(func(context.Context))) error {
-	var unknown []*listener
-	for i := range a {
-		if !a[i].known {
-			unknown = append(unknown, &a[i])
-		}
-	}
-	var cells []store.CellWrite
-	for len(unknown) > 0 {
-		some := unknown[:min(len(unknown), receiptGets)]
-		unknown = unknown[len(some):]
-		listed, err := x.listed(ctx, c, some)
-		if err != nil {
-			return err
-		}
-		gets := make([]store.Get, len(some))
-		for i, l := range some {
-			gets[i] = store.Get{Partition: Settings(l.user), Key: noReceipts(l.user)}
-		}
-		if err := x.store.Get(ctx, gets); err != nil {
-			return err
-		}
-		for i, l := range some {
-			var s pim.Setting
-			if gets[i].Cell.Version != 0 {
-				if s, err = ParseSetting(gets[i].Cell); err != nil {
-					return err
-				}
-			}
-			l.off = s.InForce(0)
-			if listed[i] {
-				cells = append(cells, store.CellWrite{Partition: Reads(c), Cell: ReceiptsCell(l.user, s.At, l.off)})
-			}
-		}
-	}
-	if len(cells) > 0 {
-		write := func(ctx context.Context) { _ = x.raise(ctx, cells...) } // if it fails, the next one who asks looks again
-		if later == nil {
-			write(ctx)
-		} else {
-			later(write)
-		}
-	}
-	return nil
-}
-
-// listed says of each of some whether the user has a line of c.
-func (x *Inbox) listed(ctx context.Context, c pim.ConversationID, some []*listener) ([]bool, error) {
-	listed := make([]bool, len(some))
-	// A line is in Lines before it is forgotten in Fresh.
-	for _, partition := range []func(pim.UserID) store.Partition{Fresh, Lines} {
-		var gets []store.Get
-		var of []int
-		for i, l := range some {
-			if !listed[i] {
-				gets, of = append(gets, store.Get{Partition: partition(l.user), Key: string(c)}), append(of, i)
-			}
-		}
-		if err := x.store.Get(ctx, gets); err != nil {
-			return nil, err
-		}
-		for n, i := range of {
-			listed[i] = gets[n].Cell.Version != 0
-		}
-	}
-	return listed, nil
 }
 
 // hears reports whether m is for l.
