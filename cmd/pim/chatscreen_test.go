@@ -191,7 +191,7 @@ func TestChangesOnTheScreen(t *testing.T) {
 	bob.types("\x0c")
 	bob.sees("· alice: oops")
 	bob.types("\x122\r")
-	alice.sees("❤️ 1", "❤️ to: hello")
+	alice.sees("❤ 1", "❤ to: hello")
 	alice.types("\x18")
 	alice.sees("Enter recalls it")
 	alice.types("\r")

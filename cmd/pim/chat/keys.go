@@ -11,12 +11,17 @@ import (
 func (m *Model) key(k tea.KeyPressMsg) []Effect {
 	key, sheet := k.String(), m.sheet
 	m.notice, m.sheet = "", nil
-	if sheet != nil && (key == "pgdown" || key == "pgup") {
-		m.sheet, m.page = sheet, m.page+1
-		if key == "pgup" {
-			m.page = max(0, m.page-2)
+	if sheet != nil {
+		switch key {
+		case "pgdown":
+			m.sheet, m.page = sheet, m.page+1
+			return nil
+		case "pgup":
+			m.sheet, m.page = sheet, max(0, m.page-1)
+			return nil
+		case "esc":
+			return nil
 		}
-		return nil
 	}
 	switch key {
 	case "ctrl+c":

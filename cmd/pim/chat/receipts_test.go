@@ -63,6 +63,7 @@ func TestScreensWithReceipts(t *testing.T) {
 		shows("readers")
 		d.press(tea.KeyEsc)
 		d.sees("Anybody?")
+		d.sees("reply to alice")
 	}
 }
 

@@ -139,19 +139,24 @@ func TestChosenIsLost(t *testing.T) {
 	}
 }
 
-// A message is shown as it is now, with the reactions to it below.
+// A message is shown as it is now, with the reactions to it below. The list tells of the last change.
 func TestScreensWithChanges(t *testing.T) {
-	for _, width := range []int{80, 120} {
-		d := newDesk(t, width, 24, Start{Open: bob})
+	for _, size := range []struct{ width, height int }{{80, 24}, {120, 24}, {40, 12}} {
+		d := newDesk(t, size.width, size.height, Start{Open: bob})
 		d.furnish()
-		items := d.items[bob]
+		items := d.items[bob][:3:3]
 		items[0].Fold = pim.Fold{Target: 1, Pin: pim.Mark{Seq: 20, By: "bob"}, Reactions: []pim.Reaction{
 			{Text: "+1", User: "alice", Seq: 21}, {Text: "+1", User: "bob", Seq: 22}, {Text: "❤️", User: "bob", Seq: 23},
 		}}
 		items[1].Fold = pim.Fold{Target: 2, Edit: pim.Edit{Seq: 24, By: "alice", Payload: []byte("what it says now")}}
 		items[2].Fold = pim.Fold{Target: 3, Recall: pim.Mark{Seq: 25, By: "bob"}}
 		items[2].Entry.Payload, items[2].Entry.Erased = nil, true
-		d.happens(client.ChangedEvent{Conversation: bob, Seq: 1})
-		d.shows(fmt.Sprintf("changes-%dx24", width))
+		d.items[bob] = append(items, says(bob, 4, "alice", ""))
+		d.items[bob][3].Entry.Erased = true
+		d.list[1].Last = pim.Entry{Conversation: bob, Seq: 23, Kind: pim.EntryReaction, Sender: "bob", Refers: 1, Reaction: "❤️"}
+		d.list[1].Marked = true
+		d.list[2].Last = pim.Entry{Conversation: wang, Seq: 9, Kind: pim.EntryEdit, Sender: "王小明", Refers: 1, Payload: []byte("后天见！后天见！")}
+		d.happens(client.EntryEvent{Entry: d.list[1].Last}, client.ChangedEvent{Conversation: bob, Seq: 1})
+		d.shows(fmt.Sprintf("changes-%dx%d", size.width, size.height))
 	}
 }

@@ -64,7 +64,12 @@ func (m *Model) View() (screen string, cursor int) {
 	}
 	text, cursor := m.input.window(m.width - len(prompt))
 	status := inward.Styled(m.fit(" "+m.status(), m.width))
-	return strings.Join(append(rows, rule, prompt+text, status), "\n"), len(prompt) + cursor
+	screen = strings.Join(append(rows, rule, prompt+text, status), "\n")
+	if m.measure() == ansi.WcWidth {
+		// Terminals disagree on the width of a character with this selector behind it.
+		screen = strings.ReplaceAll(screen, "\ufe0f", "")
+	}
+	return screen, len(prompt) + cursor
 }
 
 // hints fills the rule below the messages with what there is room for.
