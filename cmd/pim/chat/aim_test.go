@@ -271,6 +271,8 @@ func TestListTellsOfChanges(t *testing.T) {
 	tells(pim.Entry{Kind: pim.EntryPin, Refers: 1, Removed: true}, "* Bob B. unpinned: hallo")
 	tells(pim.Entry{Kind: pim.EntryRecall, Refers: 1}, "* Bob B. recalled a message")
 	tells(pim.Entry{Kind: pim.EntryEdit, Refers: 1, Erased: true}, "* Bob B. recalled a message")
+	tells(pim.Entry{Kind: pim.EntryErase, Refers: 5}, "* Bob B. erased all that they had written")
+	tells(pim.Entry{Kind: 99, Refers: 5}, "* Bob B. wrote something that this version does not know")
 }
 
 // Ctrl-T marks the open conversation as unread. The mark stays until something new is seen there,

@@ -99,7 +99,7 @@ func (d *Driver) list(ctx context.Context) (listed, error) {
 	d.about = make(map[pim.ConversationID]about)
 	for i := range list {
 		id, last := list[i].ID, &list[i].Last
-		if last.Refers == 0 {
+		if last.Refers == 0 || last.Kind > pim.EntryPin {
 			continue
 		}
 		a, ok := known[id]

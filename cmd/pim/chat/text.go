@@ -34,6 +34,8 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return membership(e, "left", "removed", name)
 	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin:
 		return referring(e, who)
+	case pim.EntryErase:
+		return fmt.Sprintf("* %s erased all that they had written", who)
 	case pim.EntryCommand:
 		return fmt.Sprintf("* %s changed a setting", who)
 	}

@@ -213,7 +213,7 @@ func (m *Model) lastLine(c *client.Info) string {
 			end = "…"
 		}
 	}
-	if last.Refers == 0 {
+	if last.Kind < pim.EntryEdit || last.Kind > pim.EntryPin {
 		return line(&last, m.name) + end
 	}
 	to := "a message"
