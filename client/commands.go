@@ -70,7 +70,7 @@ func (c *Client) MarkRead(ctx context.Context, e *pim.Entry) (*Sending, error) {
 	if e == nil {
 		return nil, pim.Errorf(pim.KindInvalid, "MarkRead without an entry")
 	}
-	read, err := c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count})
+	read, err := c.Do(ctx, pim.Command{Kind: pim.CommandRead, Subject: string(e.Conversation), Seq: e.Seq, Count: e.Count, All: e.AllCount})
 	marked := pim.Command{Kind: pim.CommandUnread, Subject: string(e.Conversation)}
 	if set := c.Setting(marked.Entity()); err == nil && set.InForce(0) {
 		marked.Removed = true

@@ -29,23 +29,23 @@ func (c *Client) Direct(user pim.UserID) *Conversation {
 func (c *Conversation) ID() pim.ConversationID { return c.id }
 
 // Send queues a message, see Client.Send.
-func (c *Conversation) Send(ctx context.Context, payload []byte) (*Sending, error) {
-	return c.client.Send(ctx, c.id, payload)
+func (c *Conversation) Send(ctx context.Context, payload []byte, options ...SendOption) (*Sending, error) {
+	return c.client.Send(ctx, c.id, payload, options...)
 }
 
 // SendText queues a message whose payload is text.
-func (c *Conversation) SendText(ctx context.Context, text string) (*Sending, error) {
-	return c.client.Send(ctx, c.id, []byte(text))
+func (c *Conversation) SendText(ctx context.Context, text string, options ...SendOption) (*Sending, error) {
+	return c.client.Send(ctx, c.id, []byte(text), options...)
 }
 
 // SendContent queues a message that says more than a text.
-func (c *Conversation) SendContent(ctx context.Context, say *content.Content) (*Sending, error) {
-	return c.client.SendContent(ctx, c.id, say)
+func (c *Conversation) SendContent(ctx context.Context, say *content.Content, options ...SendOption) (*Sending, error) {
+	return c.client.SendContent(ctx, c.id, say, options...)
 }
 
 // Reply queues a message that answers the message to. It joins the thread that to is in.
-func (c *Conversation) Reply(ctx context.Context, to *pim.Entry, text string) (*Sending, error) {
-	return c.client.SendContent(ctx, c.id, &content.Content{Text: text, Reply: content.ReplyTo(to), Thread: content.ThreadOf(to)})
+func (c *Conversation) Reply(ctx context.Context, to *pim.Entry, text string, options ...SendOption) (*Sending, error) {
+	return c.client.SendContent(ctx, c.id, &content.Content{Text: text, Reply: content.ReplyTo(to), Thread: content.ThreadOf(to)}, options...)
 }
 
 // MarkRead says that the user has read everything that this device has heard of.
@@ -86,9 +86,12 @@ func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 // Info is what a list of conversations shows of one.
 type Info struct {
 	ID     pim.ConversationID
-	Newest pim.Seq   // newest seq that this device has heard of; 0: nothing yet
-	Unread uint64    // messages after the last of: read position, own newest message, own joining
-	Last   pim.Entry // the newest entry, zero if it is not known
+	Newest pim.Seq // newest seq that this device has heard of; 0: nothing yet
+	Unread uint64  // messages after the last of: read position, own newest message, own joining
+	// Mentions are those of the Unread that mention the user, by name or all. While a read position
+	// within them waits for its answer, they may be more.
+	Mentions uint64
+	Last     pim.Entry // the newest entry, zero if it is not known
 	// LastCut says that Last came from the server's list: its payload is cut, and
 	// its device and client message ID are not known.
 	LastCut bool
@@ -155,7 +158,8 @@ func (c *Client) info(row ConversationRow) Info {
 	}
 	mute, pin, read, marked := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead), about(pim.CommandUnread)
 	return Info{
-		ID: row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
+		Mentions: row.Since(row.OwnCount, row.OwnAll, pim.Mentioned{Named: read.Named, All: read.All}),
+		ID:       row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
 		Left: row.Left, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
 	}
 }

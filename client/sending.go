@@ -55,6 +55,19 @@ func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 	}
 }
 
+// SendOption changes what a Send queues.
+type SendOption func(*Outgoing)
+
+// Mention makes a message mention users, pim.MaxMentions at most: those of them who are members
+// when it is stored count it (Info.Mentions). Where in the text they stand is the payload's
+// (content.Mention).
+func Mention(users ...pim.UserID) SendOption {
+	return func(m *Outgoing) { m.Mentions = append(m.Mentions, users...) }
+}
+
+// MentionAll makes a message mention every member.
+func MentionAll() SendOption { return func(m *Outgoing) { m.MentionAll = true } }
+
 // Send queues a message to conv. When it returns no error, the message is in the
 // outbox, and will be sent whatever happens to the network or the process (as
 // far as the store keeps it). Messages of one conversation are sent in the order
@@ -62,16 +75,16 @@ func (s *Sending) Wait(ctx context.Context) (Sent, error) {
 //
 // Errors: KindTooLarge, KindInvalid, KindOverloaded when the outbox is full, ErrClosed,
 // and the store's.
-func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []byte) (*Sending, error) {
+func (c *Client) Send(ctx context.Context, conv pim.ConversationID, payload []byte, options ...SendOption) (*Sending, error) {
 	if err := conv.Validate(); err != nil {
 		return nil, err
 	}
-	return c.send(ctx, Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: slices.Clone(payload)})
+	return c.sendMessage(ctx, conv, slices.Clone(payload), options)
 }
 
 // SendContent queues a message to conv that says more than a text, see Send. Errors: those
 // of content.Content.Encode, too.
-func (c *Client) SendContent(ctx context.Context, conv pim.ConversationID, say *content.Content) (*Sending, error) {
+func (c *Client) SendContent(ctx context.Context, conv pim.ConversationID, say *content.Content, options ...SendOption) (*Sending, error) {
 	payload, err := say.Encode()
 	if err != nil {
 		return nil, err
@@ -79,7 +92,15 @@ func (c *Client) SendContent(ctx context.Context, conv pim.ConversationID, say *
 	if err := conv.Validate(); err != nil {
 		return nil, err
 	}
-	return c.send(ctx, Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: payload})
+	return c.sendMessage(ctx, conv, payload, options)
+}
+
+func (c *Client) sendMessage(ctx context.Context, conv pim.ConversationID, payload []byte, options []SendOption) (*Sending, error) {
+	m := Outgoing{Conversation: conv, Kind: pim.EntryMessage, Payload: payload}
+	for _, o := range options {
+		o(&m)
+	}
+	return c.send(ctx, m)
 }
 
 // CreateGroup queues the creation of a group of members and the user. The group's ID is

@@ -81,7 +81,10 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 	e := pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
 		ClientID: id, Local: p.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Members: p.Members, Payload: p.Payload,
-		Refers: p.Refers, Reaction: p.Reaction, Removed: p.Removed,
+		MentionAll: p.MentionAll, AllCount: s.AllCount, Refers: p.Refers, Reaction: p.Reaction, Removed: p.Removed,
+	}
+	for _, u := range p.Mentions {
+		e.Mentions = append(e.Mentions, pim.Mention{User: u})
 	}
 	t.insert(e)
 	if part, ok := pim.FoldOf(&e); ok { // the stored fold may follow later

@@ -257,6 +257,8 @@ func difference(a, b *pim.Entry) string {
 		return "members"
 	case a.Refers != b.Refers || a.Reaction != b.Reaction || a.Removed != b.Removed:
 		return "message that it refers to"
+	case !slices.Equal(a.Mentions, b.Mentions) || a.MentionAll != b.MentionAll || a.AllCount != b.AllCount:
+		return "mentions"
 	case !bytes.Equal(a.Payload, b.Payload) && !a.Erased && !b.Erased:
 		return "payload"
 	}

@@ -65,7 +65,7 @@ func PayloadSum(payload []byte) [sha256.Size]byte { return sha256.Sum256(payload
 // the server writes into a read command.
 func CommandSum(payload []byte) [sha256.Size]byte {
 	if cmd, err := wire.DecodeCommand(payload); err == nil && cmd.Kind == pim.CommandRead {
-		cmd.Count, cmd.Replaces = 0, false
+		cmd.Count, cmd.Named, cmd.All, cmd.Replaces = 0, 0, 0, false
 		payload = wire.AppendCommand(nil, &cmd)
 	}
 	return PayloadSum(payload)

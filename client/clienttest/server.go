@@ -249,7 +249,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	e := pim.Entry{
 		Kind: pim.EntryKind(max(req.Kind, 1)), Sender: from.user, Device: from.device,
 		ClientID: id, Local: pim.Millis(req.LocalMs), Payload: req.Payload,
-		Refers: pim.Seq(req.Refers), Reaction: req.Reaction, Removed: req.Removed,
+		Refers: pim.Seq(req.Refers), Reaction: req.Reaction, Removed: req.Removed, MentionAll: req.MentionAll,
 	}
 	if e.Kind == pim.EntryCreate {
 		c = pim.NewGroup(from.user, id)
@@ -279,6 +279,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	if e.Members, err = l.changed(&e, req.Members); err != nil {
 		return pim.Entry{}, err
 	}
+	l.mention(&e, req.Mentions)
 	said := pim.Sending{Local: e.Local, Attempt: req.Attempt, Age: pim.Millis(req.AgeMs)}
 	l.append(&e, said, s.moment())
 	s.push(l, e)
@@ -364,7 +365,7 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 }
 
 // position checks that the sender of a read command may read the entry that it names, and
-// writes the count there into it. A position in force that is beyond the conversation gives way.
+// writes into it the count there and what mentions the sender. A position in force that is beyond the conversation gives way.
 func (s *Server) position(e *pim.Entry) error {
 	if e.Kind != pim.EntryCommand {
 		return nil
@@ -378,7 +379,7 @@ func (s *Server) position(e *pim.Entry) error {
 	if l == nil || cmd.Seq > l.newest(c, e.Sender) || !l.reads(c, e.Sender, cmd.Seq) {
 		return pim.Errorf(pim.KindInvalid, "user %s cannot read seq %d of %s", e.Sender, cmd.Seq, c)
 	}
-	cmd.Count = l.entries[cmd.Seq-1].Count
+	cmd.Count, cmd.Named, cmd.All = l.entries[cmd.Seq-1].Count, l.named(e.Sender, cmd.Seq), l.mentionsAll(cmd.Seq)
 	cmd.Replaces = s.settings(e.Sender)[cmd.Entity()].Seq > l.newest(c, e.Sender)
 	e.Payload = wire.AppendCommand(nil, &cmd)
 	return nil

@@ -158,7 +158,10 @@ func ackOf(e *pim.Entry, m *wirepb.PIMSendReq) *wirepb.PIMSendAck {
 	ack := &wirepb.PIMSendAck{
 		ClientMessageId: e.ClientID[:], Conversation: string(e.Conversation), Seq: uint64(e.Seq),
 		Anchor: uint64(e.Anchor), ServerMs: int64(e.Server), Count: e.Count,
-		AheadMs: int64(e.Ahead), OrderMs: int64(e.Order),
+		AheadMs: int64(e.Ahead), OrderMs: int64(e.Order), AllCount: e.AllCount,
+	}
+	for _, u := range e.Mentions {
+		ack.MentionCounts = append(ack.MentionCounts, u.Count)
 	}
 	if e.Kind == pim.EntryCommand && !bytes.Equal(e.Payload, m.Payload) {
 		ack.Payload = e.Payload
@@ -190,8 +193,13 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 			Last: protoOf(&last), Left: !l.member(c, x.key.user),
 		}
 		s.Own, s.OwnCount = l.mark(c, x.key.user)
+		s.OwnAll, s.AllCount = l.mentionsAll(pim.Seq(s.Own)), last.AllCount
+		if named := l.named(x.key.user, newest); named > s.OwnCount {
+			s.Named = named
+		}
 		if read := settings["read/"+string(c)]; read.Seq <= newest {
 			s.Read, s.ReadCount, s.ReadAt = uint64(read.Seq), read.Count, uint64(read.At)
+			s.ReadNamed, s.ReadAll = min(read.Named, s.Named), min(read.All, s.AllCount)
 		}
 		marked := settings["6/"+string(c)]
 		s.Marked, s.MarkedAt = marked.InForce(0), uint64(marked.At)

@@ -229,8 +229,9 @@ func (e *Engine) giveUp(c *conversation) {
 		e.caughtUp()
 	}
 	e.conversations.clearAhead(c)
+	above := c.counted > c.known
 	c.newest, c.counted, c.last, c.lastCut, c.failures = c.known, c.known, nil, false, 0
-	e.fetches.seekOwn(c)
+	e.fetches.seekOwn(c, above)
 	e.conversations.setTarget(c, 0)
 	e.touch(c)
 	if e.jobOf(c) != noJob { // a hole below it

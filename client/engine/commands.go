@@ -67,7 +67,7 @@ func checkRead(c *conversation, cmd *pim.Command) error {
 	case cmd.Seq > c.newest:
 		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s, whose last known seq is %d", cmd.Seq, cmd.Subject, c.newest)
 	case cmd.Seq == c.counted:
-		cmd.Count = c.count
+		cmd.Count, cmd.Named, cmd.All = c.count, c.said.Named, c.said.All
 	case cmd.Count > uint64(cmd.Seq) || cmd.Seq < c.counted && cmd.Count > c.count:
 		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s and %d messages: so many are not there", cmd.Seq, cmd.Subject, cmd.Count)
 	}

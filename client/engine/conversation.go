@@ -32,13 +32,15 @@ type conversation struct {
 	id      pim.ConversationID
 	known   pim.Seq
 	newest  pim.Seq
-	count   uint64     // counting messages up to counted
-	counted pim.Seq    // newest; or less if a pull named newest, which tells no count
-	last    *pim.Entry // at newest, from a Summary; nil once known has reached it
-	lastCut bool       // the Summary cut the payload of last
-	own     pim.Seq    // the newest entry heard of that makes all before it read, see effects.reads
-	ownUpTo uint64     // counting messages up to own
-	readTo  pim.Seq    // see Engine.readUpTo
+	count   uint64        // counting messages up to counted
+	counted pim.Seq       // newest; or less if a pull named newest, which tells no count
+	last    *pim.Entry    // at newest, from a Summary; nil once known has reached it
+	lastCut bool          // the Summary cut the payload of last
+	own     pim.Seq       // the newest entry heard of that makes all before it read, see effects.reads
+	ownUpTo uint64        // counting messages up to own
+	ownAll  uint64        // messages up to own that mention all
+	said    pim.Mentioned // of the user, as far as was heard
+	readTo  pim.Seq       // see Engine.readUpTo
 	left    bool
 	holes   holes      // what is missing below known
 	folded  pim.Seq    // nothing in the stored folds is newer
@@ -71,7 +73,7 @@ type conversation struct {
 
 func (c *conversation) row() Conversation {
 	// Newest and Count are of one entry: a read command takes over both, for good.
-	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Left: c.left, Holes: c.holes, Folded: c.folded, Stale: c.stale}
+	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Mentioned: c.said, OwnAll: c.ownAll, Left: c.left, Holes: c.holes, Folded: c.folded, Stale: c.stale}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}
@@ -93,7 +95,22 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 // not for the user.
 func (fx *effects) reads(c *conversation, entry *pim.Entry) {
 	if entry.Seq > c.own && fx.makesRead(entry) {
-		c.own, c.ownUpTo = entry.Seq, entry.Count
+		c.own, c.ownUpTo, c.ownAll = entry.Seq, entry.Count, entry.AllCount
+		fx.touch(c)
+	}
+}
+
+// mentions takes note of what an entry of c tells of mentions.
+func (fx *effects) mentions(c *conversation, entry *pim.Entry) {
+	if entry.AllCount != 0 || len(entry.Mentions) > 0 {
+		fx.says(c, pim.Mentioned{Named: entry.NamedIn(fx.user()), All: entry.AllCount})
+	}
+}
+
+// says takes note of what some entry of c, or the sync list, tells of mentions.
+func (fx *effects) says(c *conversation, m pim.Mentioned) {
+	if m.Named > c.said.Named || m.All > c.said.All {
+		c.said = pim.Mentioned{Named: max(m.Named, c.said.Named), All: max(m.All, c.said.All)}
 		fx.touch(c)
 	}
 }

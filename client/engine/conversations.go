@@ -28,7 +28,7 @@ type conversations struct {
 func (cs *conversations) restore(row *Conversation) {
 	c := &conversation{
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
-		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, left: row.Left, followed: !cs.watch,
+		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, ownAll: row.OwnAll, said: row.Mentioned, left: row.Left, followed: !cs.watch,
 		folded: row.Folded,
 	}
 	cs.byID[row.ID] = c

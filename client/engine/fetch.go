@@ -36,13 +36,20 @@ func (f *fetches) answered(in FromStore) {
 // forget forgets the Reads that were made on an earlier connection.
 func (f *fetches) forget() { clear(f.active) }
 
-// seekOwn looks in the store for a new c.own (see effects.reads), if the old one lies above
-// the position, which has moved back.
-func (f *fetches) seekOwn(c *conversation) {
-	if c.own > c.known {
-		c.own, c.ownUpTo = 0, 0
-		f.seekOwnBelow(c, c.known)
+// seekOwn looks in the store for a new c.own and c.said (see effects.reads), if the old ones may be
+// of entries above the position, which has moved back. above says that c.said may be.
+func (f *fetches) seekOwn(c *conversation, above bool) {
+	above = above && c.said != pim.Mentioned{}
+	if c.own <= c.known && !above {
+		return
 	}
+	if c.own > c.known {
+		c.own, c.ownUpTo, c.ownAll = 0, 0, 0
+	}
+	if above {
+		c.said = pim.Mentioned{}
+	}
+	f.seekOwnBelow(c, c.known)
 }
 
 func (f *fetches) seekOwnBelow(c *conversation, to pim.Seq) {
@@ -52,8 +59,9 @@ func (f *fetches) seekOwnBelow(c *conversation, to pim.Seq) {
 	f.ask(c, Read{UpTo: to, Limit: seekPage}, func(c *conversation, entries []pim.Entry) {
 		for i := range entries {
 			f.fx.reads(c, &entries[i])
+			f.fx.mentions(c, &entries[i])
 		}
-		if c.own == 0 && len(entries) == seekPage {
+		if len(entries) == seekPage && entries[0].Seq > c.own+1 { // what is named up to c.own counts no more
 			f.seekOwnBelow(c, entries[0].Seq-1)
 		}
 	})

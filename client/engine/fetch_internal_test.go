@@ -13,7 +13,7 @@ func TestSeekOwn(t *testing.T) {
 	fx := &effects{meta: Meta{User: "alice"}}
 	f := fetches{fx: fx, active: make(map[uint64]fetch)}
 	c := &conversation{id: "d:alice:bob", known: 2000, own: 1900, ownUpTo: 5}
-	f.seekOwn(c)
+	f.seekOwn(c, false)
 	if len(fx.take().Reads) != 0 || c.own != 1900 {
 		t.Fatal("what is below the position is looked for")
 	}
@@ -28,7 +28,7 @@ func TestSeekOwn(t *testing.T) {
 		}
 		return entries
 	}
-	f.seekOwn(c)
+	f.seekOwn(c, false)
 	var upTo []pim.Seq
 	for reads := fx.take().Reads; len(reads) > 0; reads = fx.take().Reads {
 		upTo = append(upTo, reads[0].UpTo)
@@ -39,7 +39,7 @@ func TestSeekOwn(t *testing.T) {
 		t.Errorf("read up to %d, want %d; found %d", upTo, want, c.own)
 	}
 	c.known = 1
-	f.seekOwn(c)
+	f.seekOwn(c, false)
 	f.forget()
 	f.answered(FromStore{ID: f.last, Entries: page(Read{UpTo: 1, Limit: seekPage})})
 	if c.own != 0 {

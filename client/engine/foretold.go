@@ -33,7 +33,10 @@ func (e *Engine) foretell(s *wirepb.Summary) {
 		known = c.known
 	}
 	if at := newestOf(s.ReadAt); at > known && s.Read != 0 && s.Read <= s.Newest {
-		e.foretellOne(at, pim.Command{Kind: pim.CommandRead, Subject: s.Conversation, Seq: newestOf(s.Read), Count: min(s.ReadCount, s.Count)})
+		e.foretellOne(at, pim.Command{
+			Kind: pim.CommandRead, Subject: s.Conversation, Seq: newestOf(s.Read), Count: min(s.ReadCount, s.Count),
+			Named: min(s.ReadNamed, s.Named), All: min(s.ReadAll, s.AllCount),
+		})
 	}
 	if at := newestOf(s.MarkedAt); at > known {
 		e.foretellOne(at, pim.Command{Kind: pim.CommandUnread, Subject: s.Conversation, Removed: !s.Marked})

@@ -173,6 +173,10 @@ func (e *Engine) sendAgain(entry *pim.Entry) {
 		Payload: entry.Payload, Refers: entry.Refers, Reaction: entry.Reaction, Removed: entry.Removed,
 		Local: entry.Local, Again: true,
 	}
+	out.MentionAll = entry.MentionAll
+	for _, m := range entry.Mentions {
+		out.Mentions = append(out.Mentions, m.User)
+	}
 	if entry.Kind == pim.EntryCreate {
 		out.Conversation = ""
 	}

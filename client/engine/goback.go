@@ -152,8 +152,9 @@ func (e *Engine) unlisted(c *conversation) bool {
 // unhear forgets what was heard of c above its position. count is the counting messages
 // up to the position.
 func (e *Engine) unhear(c *conversation, count uint64) {
+	above := c.counted > c.known
 	c.newest, c.counted, c.count, c.last, c.lastCut = c.known, c.known, count, nil, false
-	e.fetches.seekOwn(c)
+	e.fetches.seekOwn(c, above)
 	e.touch(c)
 }
 
@@ -192,7 +193,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
 	c.readTo = min(c.readTo, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
-	e.fetches.seekOwn(c)
+	e.fetches.seekOwn(c, true)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
 	e.foldsBack(c, to)
 	e.emit(RewoundEvent{Conversation: c.id, After: to})

@@ -32,6 +32,7 @@ type message struct {
 	Outgoing
 	lane    *lane
 	command *pim.Command // of a command; else nil
+	counts  []uint64     // of Mentions, as the server has answered
 
 	state   SendState     // Queued, InFlight, Delayed or Failed
 	attempt int           // transmissions so far, by this process
@@ -256,7 +257,31 @@ func (o *outbox) checkMessage(out *Outgoing) error {
 	if out.Kind == pim.EntryCommand {
 		return pim.Errorf(pim.KindInvalid, "a command cannot be sent as a message to %q", out.Conversation)
 	}
+	if err := checkMentions(out); err != nil {
+		return err
+	}
 	return checkReferring(out)
+}
+
+// checkMentions says what is wrong with the mentions of a message, and drops names that are
+// there already.
+func checkMentions(out *Outgoing) error {
+	if out.Kind != pim.EntryMessage && (out.MentionAll || len(out.Mentions) > 0) {
+		return pim.Errorf(pim.KindInvalid, "a %s mentions nobody", out.Kind)
+	}
+	var names []pim.UserID
+	for _, u := range out.Mentions {
+		if err := u.Validate(); err != nil {
+			return err
+		}
+		if !slices.Contains(names, u) {
+			names = append(names, u)
+		}
+	}
+	if out.Mentions = names; len(names) > pim.MaxMentions {
+		return pim.Errorf(pim.KindTooLarge, "a message that names %d users, at most %d are allowed", len(names), pim.MaxMentions)
+	}
+	return nil
 }
 
 // check says why out cannot be queued, nil if it can.

@@ -32,9 +32,10 @@ func (e *Engine) readMoved(c *conversation, silent bool) {
 	}
 }
 
-// readBy takes note of an entry of c if it makes everything before it read. c is to hear of the
-// entry after that.
+// readBy takes note of what an entry of c mentions, and of the entry itself if it makes everything
+// before it read. c is to hear of the entry after that.
 func (e *Engine) readBy(c *conversation, entry *pim.Entry) {
+	e.mentions(c, entry)
 	if entry.Seq <= c.own || !e.makesRead(entry) {
 		return
 	}

@@ -16,8 +16,9 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	s := Sent{
 		Conversation: pim.ConversationID(a.Conversation), Seq: pim.Seq(a.Seq), Anchor: pim.Seq(a.Anchor),
 		Server: pim.Millis(a.ServerMs), Ahead: pim.Millis(a.AheadMs), Order: pim.Millis(a.OrderMs),
-		Count: a.Count, Duplicate: a.Duplicate,
+		Count: a.Count, AllCount: a.AllCount, Duplicate: a.Duplicate,
 	}
+	m.counts = a.MentionCounts
 	if s.Anchor == 0 {
 		s.Anchor = s.Seq
 	}
@@ -39,7 +40,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 // placed takes note in c that m stands at s. payload is what the server has written in place
 // of m's payload, as it may for a read command; empty: it has written m's.
 func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
-	e.readBy(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Device: e.meta.Device, Seq: s.Seq, Count: s.Count})
+	e.readBy(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Device: e.meta.Device, Seq: s.Seq, Count: s.Count, AllCount: s.AllCount})
 	switch {
 	case c.holes.miss(s.Seq, s.Seq): // the device has passed over it
 		e.setHoles(c, c.holes.open(s.Seq))
@@ -66,17 +67,26 @@ func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
 
 // entryOf makes up the entry of m from the server's answer.
 func (e *Engine) entryOf(m *message, s Sent) pim.Entry {
-	return pim.Entry{
+	entry := pim.Entry{
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: m.Kind,
+		MentionAll: m.MentionAll, AllCount: s.AllCount,
 		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID, Members: m.Members,
 		Local: m.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Payload: m.Payload,
 		Refers: m.Refers, Reaction: m.Reaction, Removed: m.Removed,
 	}
+	for i, u := range m.Mentions {
+		named := pim.Mention{User: u}
+		if len(m.counts) == len(m.Mentions) {
+			named.Count = m.counts[i]
+		}
+		entry.Mentions = append(entry.Mentions, named)
+	}
+	return entry
 }
 
 // madeUp reports whether the entry can be made up from m and its answer.
 func madeUp(m *message) bool {
-	return m.Kind == pim.EntryMessage || m.Kind == pim.EntryCommand || m.Refers != 0
+	return m.Kind == pim.EntryMessage && len(m.counts) == len(m.Mentions) || m.Kind == pim.EntryCommand || m.Refers != 0
 }
 
 // left takes note that m has left the outbox, with the state end. A command that has not

@@ -89,11 +89,15 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		}
 	}
 	if own := newestOf(s.Own); own > c.own && own <= newest {
-		c.own, c.ownUpTo = own, min(s.OwnCount, s.Count)
+		c.own, c.ownUpTo, c.ownAll = own, min(s.OwnCount, s.Count), min(s.OwnAll, s.AllCount)
 		changed = true
 		e.touch(c)
 	}
 	e.readInList(c, isNew)
+	if s.Named > c.said.Named || s.AllCount > c.said.All {
+		e.says(c, pim.Mentioned{Named: min(s.Named, s.Count), All: min(s.AllCount, s.Count)})
+		changed = true
+	}
 	if newest > c.known {
 		e.aim(c, newest)
 		if ok {
@@ -125,7 +129,7 @@ func lastOf(c pim.ConversationID, s *wirepb.Summary) *pim.Entry {
 	}
 	m := s.Last
 	return &pim.Entry{
-		Conversation: c, Seq: pim.Seq(s.Newest), Anchor: cmp.Or(pim.Seq(m.Anchor), pim.Seq(s.Newest)), Count: s.Count,
+		Conversation: c, Seq: pim.Seq(s.Newest), Anchor: cmp.Or(pim.Seq(m.Anchor), pim.Seq(s.Newest)), Count: s.Count, AllCount: s.AllCount,
 		Kind: pim.EntryKind(m.Kind), Sender: pim.UserID(m.Sender), Local: pim.Millis(m.LocalMs),
 		Server: pim.Millis(m.ServerMs), Ahead: pim.Millis(m.AheadMs), Payload: m.Payload,
 	}

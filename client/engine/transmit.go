@@ -103,6 +103,10 @@ func (m *message) request(mono time.Duration, now times) *wirepb.PIMSendReq {
 		Attempt: uint32(m.attempt), Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
 		Refers: uint64(m.Refers), Reaction: m.Reaction, Removed: m.Removed,
 	}
+	req.MentionAll = m.MentionAll
+	for _, u := range m.Mentions {
+		req.Mentions = append(req.Mentions, string(u))
+	}
 	switch {
 	case m.resumed:
 		req.Attempt++

@@ -85,6 +85,7 @@ type Sent struct {
 	Ahead        pim.Millis
 	Order        pim.Millis
 	Count        uint64
+	AllCount     uint64
 	Duplicate    bool // an earlier transmission was appended; this is its answer
 }
 
@@ -217,6 +218,10 @@ type Conversation struct {
 	// OwnCount is the counting messages up to Own: none of them is unread.
 	Own      pim.Seq
 	OwnCount uint64
+	// What mentions the user up to Newest, as far as this device has heard, and the messages
+	// up to Own that mention all. See pim.Mentioned.Since.
+	pim.Mentioned
+	OwnAll uint64
 	// Last is the newest entry, zero if it is not known. While Known is below
 	// Newest, Last comes from the server's Summary, which cuts longer payloads to
 	// 64 bytes; LastCut says that it did.
@@ -260,6 +265,8 @@ type Outgoing struct {
 	Conversation pim.ConversationID // empty for EntryCreate
 	Kind         pim.EntryKind
 	Members      []pim.UserID
+	Mentions     []pim.UserID // of a message: whom it names, each once
+	MentionAll   bool         // of a message
 	Payload      []byte
 	Refers       pim.Seq    // of an edit, recall, reaction or pin: as in pim.Entry
 	Reaction     string     // of a reaction

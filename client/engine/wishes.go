@@ -125,7 +125,7 @@ func (ws *wishes) stillRead(entity string, cmd *pim.Command, known pim.Seq) bool
 		return false
 	}
 	if cut, ok := ws.reads[entity]; ok && cut.Seq < cmd.Seq {
-		cmd.Seq, cmd.Count = cut.Seq, cut.Count
+		cmd.Seq, cmd.Count, cmd.Named, cmd.All = cut.Seq, cut.Count, 0, 0
 	}
 	return cmd.Seq > 0 && cmd.Seq <= known
 }

@@ -44,7 +44,8 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 			last = wire.AppendEntry(nil, &c.Last)
 		}
 		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes),
-			int64(c.Own), int64(c.OwnCount), int64(c.Folded), int64(c.Stale))
+			int64(c.Own), int64(c.OwnCount), int64(c.Folded), int64(c.Stale),
+			int64(c.Named), int64(c.All), int64(c.OwnAll))
 	}
 	for i := range b.Outbox {
 		m := &b.Outbox[i]
@@ -56,7 +57,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 		}
 		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
 			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), m.Again, kind, f.Op, f.Text,
-			int64(m.Refers), m.Reaction, m.Removed)
+			int64(m.Refers), m.Reaction, m.Removed, lines(m.Mentions), m.MentionAll)
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])

@@ -34,13 +34,13 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 		var c client.ConversationRow
 		var holes []byte
 		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes, count(&c.Own), count(&c.OwnCount),
-			count(&c.Folded), count(&c.Stale))
+			count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll))
 		if err == nil {
 			c.Holes, err = decodeHoles(holes)
 		}
 		out.Conversations = append(out.Conversations, c)
 		return err
-	}, "SELECT id, known, newest, count, gone, holes, own, own_count, folded, stale FROM conversations")
+	}, "SELECT id, known, newest, count, gone, holes, own, own_count, folded, stale, named, all_count, own_all FROM conversations")
 	if err != nil {
 		return out, err
 	}
@@ -56,11 +56,11 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 	return s.each(ctx, func(rows *sql.Rows) error {
 		var o client.Outgoing
 		var id []byte
-		var members string
+		var members, mentions string
 		var failed sql.NullInt64
 		var f pim.Error
 		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &o.Again, &failed, &f.Op, &f.Text,
-			count(&o.Refers), &o.Reaction, &o.Removed)
+			count(&o.Refers), &o.Reaction, &o.Removed, &mentions, &o.MentionAll)
 		if err != nil {
 			return err
 		}
@@ -72,11 +72,11 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 			f.Kind = pim.Kind(failed.Int64)
 			o.Failed = &f
 		}
-		o.Members = users(members)
+		o.Members, o.Mentions = users(members), users(mentions)
 		out.Outbox = append(out.Outbox, o)
 		return nil
 	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, again, failed_kind, failed_op, failed_text,
-		refers, reaction, removed
+		refers, reaction, removed, mentions, mention_all
 		FROM outbox ORDER BY number`)
 }
 
@@ -128,7 +128,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		var c client.ConversationRow
 		var last, holes []byte
 		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes,
-			count(&c.Own), count(&c.OwnCount), count(&c.Folded), count(&c.Stale))
+			count(&c.Own), count(&c.OwnCount), count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll))
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
 		}
@@ -138,7 +138,8 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		list = append(list, c)
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
-			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count, folded, stale
+			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count, folded, stale,
+			named, all_count, own_all
 		FROM conversations `+which, args...)
 	return list, err
 }

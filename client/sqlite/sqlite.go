@@ -40,7 +40,8 @@ var _ client.Store = (*Store)(nil)
 //	4  November 2026: entries are numbered, and confirmed by the app; one's own newest message
 //	5  November 2026: a server's store that went back
 //	6  November 2026: entries that refer to a message
-var migrations = []string{v1, v2, v3, v4, v5, v6}
+//	7  November 2026: mentions
+var migrations = []string{v1, v2, v3, v4, v5, v6, v7}
 
 var (
 	//go:embed v1.sql
@@ -55,6 +56,8 @@ var (
 	v5 string
 	//go:embed v6.sql
 	v6 string
+	//go:embed v7.sql
+	v7 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -150,10 +153,11 @@ func (s *Store) prepare(ctx context.Context) error {
 			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key,
 			store = excluded.store, heard = excluded.heard, doubt = excluded.doubt`: &s.putMeta,
 		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count,
-			folded, stale) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			folded, stale, named, all_count, own_all) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
 			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes,
-			own = excluded.own, own_count = excluded.own_count, folded = excluded.folded, stale = excluded.stale`: &s.putConversation,
+			own = excluded.own, own_count = excluded.own_count, folded = excluded.folded, stale = excluded.stale,
+			named = excluded.named, all_count = excluded.all_count, own_all = excluded.own_all`: &s.putConversation,
 		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late, refers) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
 		`SELECT data FROM folds WHERE conversation = ? AND seq = ? AND recalled >= ?`: &s.getFold,
@@ -161,13 +165,13 @@ func (s *Store) prepare(ctx context.Context) error {
 			ON CONFLICT (conversation, seq) DO UPDATE SET newest = excluded.newest, recalled = excluded.recalled,
 			data = excluded.data`: &s.putFold,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
-			queued, again, failed_kind, failed_op, failed_text, refers, reaction, removed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			queued, again, failed_kind, failed_op, failed_text, refers, reaction, removed, mentions, mention_all)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
 			members = excluded.members, payload = excluded.payload, local = excluded.local, first = excluded.first,
 			queued = excluded.queued, again = excluded.again, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
 			failed_text = excluded.failed_text, refers = excluded.refers, reaction = excluded.reaction,
-			removed = excluded.removed`: &s.putOutgoing,
+			removed = excluded.removed, mentions = excluded.mentions, mention_all = excluded.mention_all`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
 		`INSERT INTO settings (entity, command, at, deleted, by) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (entity) DO UPDATE SET command = excluded.command, at = excluded.at, deleted = excluded.deleted,

@@ -118,7 +118,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "[]`_^{|}-", Device: "phone", AckSerial: 7, FullSync: true, LastLocal: 1 << 50, Number: 9, Stored: 12, Confirms: true, Confirmed: 11, Key: [16]byte{0, 9, 255}, Store: "0f1e", Heard: 6, Doubt: true}
 	list := []client.ConversationRow{
-		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}, Folded: 290, Stale: 280},
+		{ID: direct, Known: 300, Newest: 500, Count: 4, Own: 299, OwnCount: 3, Holes: []client.Hole{{From: 1, To: 7, Lazy: true}, {From: 100, To: 200}}, Folded: 290, Stale: 280, Mentioned: pim.Mentioned{Named: 4, All: 3}, OwnAll: 2},
 		{ID: group, Known: 2, Newest: 2, Left: true},
 	}
 	apply(t, s, client.Batch{Meta: &client.Meta{User: "old"}, Conversations: []client.ConversationRow{{ID: direct, Known: 1, Newest: 9}}})
@@ -139,7 +139,7 @@ func testSnapshot(t *testing.T, open func() client.Store) {
 func testAnyNumber(t *testing.T, open func() client.Store) {
 	s := open()
 	meta := client.Meta{User: "alice", Device: "phone", AckSerial: math.MaxUint64, LastLocal: math.MinInt64, Number: 1, Stored: math.MaxUint64, Heard: math.MaxUint64}
-	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Own: math.MaxUint64, OwnCount: math.MaxUint64, Holes: []client.Hole{{From: 1, To: 2}}, Folded: math.MaxUint64, Stale: math.MaxUint64}}
+	rows := []client.ConversationRow{{ID: direct, Known: 3, Newest: math.MaxUint64, Count: math.MaxUint64 - 1, Own: math.MaxUint64, OwnCount: math.MaxUint64, Holes: []client.Hole{{From: 1, To: 2}}, Folded: math.MaxUint64, Stale: math.MaxUint64, Mentioned: pim.Mentioned{Named: math.MaxUint64, All: math.MaxUint64}, OwnAll: math.MaxUint64}}
 	read := client.Setting{Entity: "read/g:abc", Setting: pim.Setting{
 		Command: pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: math.MaxUint64, Count: math.MaxUint64}, At: math.MaxUint64,
 	}}

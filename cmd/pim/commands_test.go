@@ -93,6 +93,20 @@ func TestSendReply(t *testing.T) {
 	n.refuses("seq 9 of d:alice:bob is no message", exitRefused, "send", "--as", "alice", "--to", "bob", "--reply", "9", "to nothing")
 }
 
+func TestSendMentions(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "--mention", "bob", "--mention", "eve", "lunch?")
+	n.ok("one\ntwo", "send", "--as", "alice", "--to", "bob", "--mention-all", "-")
+	got := entries(t, n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow", "--json"))
+	if len(got) != 3 || fmt.Sprint(got[0].Mentioned) != "[bob eve]" || got[0].MentionAll || !got[1].MentionAll || !got[2].MentionAll {
+		t.Errorf("tail printed %+v", got)
+	}
+	people := n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow")
+	if !strings.HasSuffix(people[0], "alice: lunch? (@bob @eve)") || !strings.HasSuffix(people[1], "alice: one (@all)") {
+		t.Errorf("for people: %q", people)
+	}
+}
+
 func TestSendLines(t *testing.T) {
 	n := serve(t)
 	var lines []string

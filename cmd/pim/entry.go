@@ -20,11 +20,13 @@ type entryJSON struct {
 	AheadMS         pim.Millis         `json:"ahead_ms,omitempty"` // how far server_ms is ahead of the writer's clock
 	Kind            string             `json:"kind"`
 	contentJSON
-	Members  []pim.UserID `json:"members,omitempty"`  // whom a create, join or leave is about
-	Refers   pim.Seq      `json:"refers,omitempty"`   // the message that an edit, recall, reaction or pin is about
-	Reaction string       `json:"reaction,omitempty"` // of a reaction
-	Removed  bool         `json:"removed,omitempty"`  // of a reaction or pin: it was taken back
-	Erased   bool         `json:"erased,omitempty"`   // a recall has erased what it said
+	Members    []pim.UserID `json:"members,omitempty"`   // whom a create, join or leave is about
+	Mentioned  []pim.UserID `json:"mentioned,omitempty"` // whom a message mentions; "mentions" are the places in its text
+	MentionAll bool         `json:"mention_all,omitempty"`
+	Refers     pim.Seq      `json:"refers,omitempty"`   // the message that an edit, recall, reaction or pin is about
+	Reaction   string       `json:"reaction,omitempty"` // of a reaction
+	Removed    bool         `json:"removed,omitempty"`  // of a reaction or pin: it was taken back
+	Erased     bool         `json:"erased,omitempty"`   // a recall has erased what it said
 }
 
 // contentJSON is a payload for scripts. The names are stable.
@@ -85,6 +87,10 @@ func jsonOf(e *pim.Entry) entryJSON {
 		Sender: e.Sender, Device: e.Device, ClientMessageID: e.ClientID.String(),
 		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members,
 		Refers: e.Refers, Reaction: e.Reaction, Removed: e.Removed, Erased: e.Erased,
+	}
+	j.MentionAll = e.MentionAll
+	for _, m := range e.Mentions {
+		j.Mentioned = append(j.Mentioned, m.User)
 	}
 	switch {
 	case e.Kind == pim.EntryCommand: // it is protobuf, even where it is valid UTF-8

@@ -19,6 +19,8 @@ type sendCmd struct {
 	target
 	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input as a message. A line that is refused is named on standard error, and the rest goes on."`
 	Reply   uint64        `name:"reply" placeholder:"SEQ" help:"Message of the conversation that is answered."`
+	Mention []string      `name:"mention" sep:"none" placeholder:"USER" help:"User whom the message mentions; again for more, at most 64."`
+	All     bool          `name:"mention-all" help:"The message mentions all members."`
 	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for each answer."`
 	JSON    bool          `name:"json" help:"Print one JSON object a message."`
 }
@@ -54,7 +56,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	m, err := ses.Send(ctx, conv, say)
+	m, err := ses.Send(ctx, conv, say, c.options()...)
 	if err != nil {
 		return causeOf(ctx, err)
 	}
@@ -63,6 +65,17 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		return causeOf(ctx, err)
 	}
 	return c.print(s.out, 0, m, sent)
+}
+
+// options are those of every message.
+func (c *sendCmd) options() (options []client.SendOption) {
+	for _, u := range c.Mention {
+		options = append(options, client.Mention(pim.UserID(u)))
+	}
+	if c.All {
+		options = append(options, client.MentionAll())
+	}
+	return options
 }
 
 // payloads returns a function that makes the payload of a text. For a reply it asks the

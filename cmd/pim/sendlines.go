@@ -97,7 +97,7 @@ func (l *lineSender) send(ctx context.Context, text string) (*client.Sending, er
 	if err != nil {
 		return nil, err
 	}
-	return l.ses.Send(ctx, l.conv, payload)
+	return l.ses.Send(ctx, l.conv, payload, l.cmd.options()...)
 }
 
 // answer waits for what becomes of a line and prints it. An error ends the command.

@@ -31,6 +31,8 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a server that went back is not noticed", sameServer, "I3 "},
 		{"what such a server has lost is not sent again", func(d *Device) { d.breaks.ForgetFormer = true }, "lost: message"},
 		{"unread as the entries tell it", noMarks, "unread: "},
+		{"mentions as the entries tell them", noMentions, "mentions: "},
+		{"mentions that are counted after one's own message", ownMentions, "mentions: "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
@@ -58,6 +60,28 @@ func noMarks(d *Device) {
 			for _, s := range resp.Conversations {
 				s.Own, s.OwnCount = 0, 0
 			}
+		}
+		return m
+	}
+}
+
+// noMentions makes a device that learns from entries alone what mentions its user.
+func noMentions(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMSyncResp); ok {
+			for _, s := range resp.Conversations {
+				s.Named, s.OwnAll, s.AllCount = 0, 0, 0
+			}
+		}
+		return m
+	}
+}
+
+// ownMentions makes a device whose user's own messages for all are mentions.
+func ownMentions(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if ack, ok := m.(*wirepb.PIMSendAck); ok && ack.AllCount > 0 {
+			ack.AllCount--
 		}
 		return m
 	}

@@ -128,7 +128,16 @@ func (w *World) someConversation(d *Device) pim.ConversationID {
 }
 
 func (w *World) someMessage(d *Device) {
-	d.Send(w.someConversation(d), fmt.Sprint("message ", w.ids))
+	out := engine.Outgoing{Conversation: w.someConversation(d), Kind: pim.EntryMessage, Payload: fmt.Append(nil, "message ", w.ids)}
+	switch w.rng.IntN(6) {
+	case 0:
+		out.MentionAll = true
+	case 1, 2:
+		for range 1 + w.rng.IntN(2) {
+			out.Mentions = append(out.Mentions, w.devices[w.rng.IntN(len(w.devices))].User)
+		}
+	}
+	d.queue(out)
 }
 
 func (w *World) someBurst(d *Device) {

@@ -34,7 +34,7 @@ func (w *World) Heal(limit time.Duration) {
 		w.Run(w.now + 5*time.Second)
 		if w.quiet() {
 			// What is unread is right before anybody scrolls over the gaps that were jumped.
-			w.early = append(w.early, w.unreadDiffers()...)
+			w.early = append(append(w.early, w.unreadDiffers()...), w.mentionsDiffer()...)
 			if !w.scroll() {
 				return
 			}
@@ -128,7 +128,7 @@ func (w *World) Verify() []string {
 	}
 	broken = append(broken, w.settingsDiffer()...)
 	broken = append(broken, w.early...)
-	broken = append(broken, w.unreadDiffers()...)
+	broken = append(append(broken, w.unreadDiffers()...), w.mentionsDiffer()...)
 	broken = append(broken, w.readsDiffer()...)
 	for _, d := range w.devices {
 		if d.bot != nil {

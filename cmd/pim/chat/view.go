@@ -182,6 +182,9 @@ func (m *Model) roomLine(c *client.Info, width int) string {
 	for _, s := range m.states(c) {
 		tail += s.mark
 	}
+	if c.Mentions > 0 {
+		tail += fmt.Sprintf(" @%d", c.Mentions)
+	}
 	switch {
 	case c.Unread > 999:
 		tail += " 999+"
