@@ -7,7 +7,7 @@ import (
 
 // A user's own log (Own) holds commands. Each changes one entity: a contact, a
 // block, the mute or pin of a conversation, the read position in it, or whether others see
-// what the user has read. The setting
+// what the user has read, or when the user is there. The setting
 // of an entity follows from the log alone, by Setting.Apply, so the server and all
 // devices of the user agree on it.
 
@@ -25,12 +25,19 @@ const (
 	// CommandNoReceipts, whose subject is the user, hides from all others how far the user has
 	// read, and from the user how far others have.
 	CommandNoReceipts CommandKind = 7
+	// CommandNoPresence, whose subject is the user, hides from all others when the user is connected
+	// and writes, and from the user when others are.
+	CommandNoPresence CommandKind = 8
 )
 
 // Known reports whether this version knows the kind.
 func (k CommandKind) Known() bool {
-	return k >= CommandContact && k <= CommandNoReceipts
+	return k >= CommandContact && k <= CommandNoPresence
 }
+
+// Hides reports whether the kind is a switch by which a user hides something, both ways. The
+// command's subject is the user, and the user has one setting of the kind.
+func (k CommandKind) Hides() bool { return k == CommandNoReceipts || k == CommandNoPresence }
 
 // String returns the kind's stable name, as in JSON.
 func (k CommandKind) String() string {
@@ -49,6 +56,8 @@ func (k CommandKind) String() string {
 		return "unread"
 	case CommandNoReceipts:
 		return "no-receipts"
+	case CommandNoPresence:
+		return "no-presence"
 	}
 	return strconv.FormatUint(uint64(k), 10)
 }
@@ -59,8 +68,8 @@ const MaxCommandValue = 4 << 10
 // Command is one change. Its operation ID is the client message ID of its entry.
 type Command struct {
 	Kind    CommandKind
-	Subject string // a UserID for contact, block and no-receipts, else a ConversationID
-	Removed bool   // the contact is deleted, the block, mute, pin, unread or no-receipts taken away
+	Subject string // a UserID for contact, block, no-receipts and no-presence, else a ConversationID
+	Removed bool   // the contact is deleted, the block, mute, pin, unread, no-receipts or no-presence taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: when it ends; 0: never
 	Seq     Seq    // read: everything up to here has been read
@@ -91,7 +100,7 @@ func (c *Command) Entity() string {
 // KindTooLarge or, for a kind of a later version, KindUnsupported.
 func (c *Command) Validate() error {
 	switch c.Kind {
-	case CommandContact, CommandBlock, CommandNoReceipts:
+	case CommandContact, CommandBlock, CommandNoReceipts, CommandNoPresence:
 		if err := UserID(c.Subject).Validate(); err != nil {
 			return err
 		}
@@ -135,7 +144,7 @@ type Setting struct {
 //     effect.
 //   - A deletion wins over changes that were made without knowing of it: commands of
 //     other devices with a Known below Deleted. A device knows its own deletions. This does not
-//     hold of no-receipts: once it is acknowledged, nobody sees what the user reads.
+//     hold of no-receipts and no-presence: once they are acknowledged, nobody sees what they hide.
 //   - Else the last writer, in the order of the log, wins.
 func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 	switch {
@@ -143,7 +152,7 @@ func (s *Setting) Apply(c *Command, at Seq, by DeviceID) bool {
 		return false
 	case c.Removed:
 		s.Deleted, s.By = at, by
-	case s.Deleted > c.Known && s.By != by && c.Kind != CommandNoReceipts:
+	case s.Deleted > c.Known && s.By != by && !c.Kind.Hides():
 		return false
 	}
 	s.Command, s.At = *c, at

@@ -43,7 +43,7 @@ func TestCommandCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds := map[string]pim.CommandKind{}
-	for k := pim.CommandContact; k <= pim.CommandNoReceipts; k++ {
+	for k := pim.CommandContact; k <= pim.CommandNoPresence; k++ {
 		kinds[k.String()] = k
 	}
 	for _, c := range cases {
@@ -71,6 +71,7 @@ func TestEntitiesOfLaterKinds(t *testing.T) {
 	for want, c := range map[string]pim.Command{
 		"read/g:x": {Kind: pim.CommandRead, Subject: "g:x"},
 		"7/alice":  {Kind: pim.CommandNoReceipts, Subject: "alice"},
+		"8/alice":  {Kind: pim.CommandNoPresence, Subject: "alice"},
 		"99/x":     {Kind: 99, Subject: "x"},
 	} {
 		if got := c.Entity(); got != want {
@@ -86,7 +87,7 @@ type given struct {
 
 // commandLog draws the commands of one entity, at seqs 1, 2, 3 …
 func commandLog(t *rapid.T) []given {
-	kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead, pim.CommandNoReceipts}).Draw(t, "kind")
+	kind := rapid.SampledFrom([]pim.CommandKind{pim.CommandContact, pim.CommandRead, pim.CommandNoReceipts, pim.CommandNoPresence}).Draw(t, "kind")
 	var log []given
 	for i := range rapid.IntRange(1, 12).Draw(t, "n") {
 		c := pim.Command{Kind: kind, Subject: "x", Known: pim.Seq(rapid.IntRange(0, i).Draw(t, "known"))}
@@ -130,7 +131,7 @@ func inForce(log []given) (at pim.Seq) {
 		if g.c.Removed {
 			deleted = seq
 		}
-		knew := deleted == 0 || g.c.Known >= deleted || g.by == log[deleted-1].by || g.c.Kind == pim.CommandNoReceipts
+		knew := deleted == 0 || g.c.Known >= deleted || g.by == log[deleted-1].by || g.c.Kind == pim.CommandNoReceipts || g.c.Kind == pim.CommandNoPresence
 		if g.c.Removed || knew {
 			at = seq
 		}

@@ -88,11 +88,23 @@ func (c *Client) MarkUnread(ctx context.Context, conv pim.ConversationID) (*Send
 // not see it of others either. At first every user does. The switch holds once it is acknowledged; a
 // MarkRead that is given before that, also after this call, may still be shown.
 func (c *Client) SetReceipts(ctx context.Context, on bool) (*Sending, error) {
+	return c.hide(ctx, pim.CommandNoReceipts, !on)
+}
+
+// SetPresence sets whether others see when the user is connected and writes (PresenceEvent,
+// TypingEvent). A user who does not show it does not see it of others either. At first every user
+// does. The switch holds once it is acknowledged.
+func (c *Client) SetPresence(ctx context.Context, on bool) (*Sending, error) {
+	return c.hide(ctx, pim.CommandNoPresence, !on)
+}
+
+// hide queues a command whose subject is the user.
+func (c *Client) hide(ctx context.Context, kind pim.CommandKind, on bool) (*Sending, error) {
 	c.mu.Lock()
 	user := c.user
 	c.mu.Unlock()
 	if user == "" {
 		return nil, pim.Errorf(pim.KindUnavailable, "the user is not known before the first connection, unless Options.User names it")
 	}
-	return c.Do(ctx, pim.Command{Kind: pim.CommandNoReceipts, Subject: string(user), Removed: on})
+	return c.Do(ctx, pim.Command{Kind: kind, Subject: string(user), Removed: !on})
 }

@@ -41,6 +41,7 @@ type batch struct {
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
 	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
 	reads    []pim.ConversationID      // own log: those whose read cells are in write
+	settings bool                      // own log: commands other than reads took effect
 	entities map[string]sent           // own log: entities whose setting changed, and the newest position of each that others may know of
 	targets  []*target                 // whose folds changed, each once
 	folds    int                       // bytes of their cells, about
@@ -184,6 +185,7 @@ func (b *batch) add(r *Request, o *outcome) {
 		}
 	}
 	if o.entity != "" {
+		b.settings = b.settings || r.command.Kind != pim.CommandRead
 		if b.entities == nil {
 			b.entities = make(map[string]sent)
 		}
@@ -369,7 +371,7 @@ func lineCell(c pim.ConversationID, u pim.UserID, l inbox.Line) store.CellWrite 
 
 // published returns the entries of b, and which of them each user is to be pushed.
 func (b *batch) published() Published {
-	p := Published{Conversation: b.conv.id, Entries: b.encoded, Members: b.conv.present, Read: b.reads}
+	p := Published{Conversation: b.conv.id, Entries: b.encoded, Members: b.conv.present, Read: b.reads, Settings: b.settings}
 	if b.joined == nil && b.departed == nil {
 		return p
 	}

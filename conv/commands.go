@@ -22,12 +22,13 @@ const (
 )
 
 // roomFor returns an Error of KindTooLarge if the settings would grow beyond their bounds with
-// cmd. No-receipts, which is one setting, always has room: who keeps too much can still hide.
+// cmd. No-receipts and no-presence, which are one setting each, always have room: who keeps too much
+// can still hide.
 func (c *conversation) roomFor(cmd *pim.Command) error {
 	was, known := c.settings[cmd.Entity()]
 	grows := len(cmd.Value) - len(was.Value)
 	switch {
-	case !known && len(c.settings) >= maxSettings && cmd.Kind != pim.CommandNoReceipts:
+	case !known && len(c.settings) >= maxSettings && !cmd.Kind.Hides():
 		return tooManySettings.tooLarge("%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
 	case grows > 0 && c.values+grows > maxSettingBytes:
 		return settingsTooLarge.tooLarge("the contacts of a user have at most %d bytes", maxSettingBytes)

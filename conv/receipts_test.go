@@ -232,13 +232,14 @@ func TestNoReceiptsInManyGroups(t *testing.T) {
 	}
 }
 
-// A user switches receipts for themselves only, and not with fields of other kinds.
-func TestNoReceiptsRefuses(t *testing.T) {
+// A user hides for themselves only, and not with fields of other kinds.
+func TestHidingRefuses(t *testing.T) {
 	rec := newRecorder()
 	w := conv.New(storetest.NewMemory(), conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 	defer w.Close()
 	for _, c := range []pim.Command{
 		{Kind: pim.CommandNoReceipts, Subject: "bob"},
+		{Kind: pim.CommandNoPresence, Subject: "bob"},
 		{Kind: pim.CommandNoReceipts, Subject: "ann", Value: []byte("x")},
 		{Kind: pim.CommandNoReceipts, Subject: "ann", Seq: 1},
 		{Kind: pim.CommandNoReceipts, Subject: strings.Repeat("x", 65)},
@@ -253,6 +254,7 @@ func TestNoReceiptsRefuses(t *testing.T) {
 type readNames struct {
 	*recorder
 	names []pim.ConversationID // guarded by mu
+	set   int                  // guarded by mu; how many publications say that settings changed
 }
 
 // Deliver implements conv.Outlet.
@@ -260,13 +262,17 @@ func (r *readNames) Deliver(answers []conv.Answer, pushes []conv.Published) {
 	r.mu.Lock()
 	for _, p := range pushes {
 		r.names = append(r.names, p.Read...)
+		if p.Settings {
+			r.set++
+		}
 	}
 	r.mu.Unlock()
 	r.recorder.Deliver(answers, pushes)
 }
 
 // The own log's writer names the conversations of which others may see a new position: not those
-// that were read while no-receipts was in force, nor for a message.
+// that were read while no-receipts was in force, nor for a message. And it says whether anything else
+// was set.
 func TestWhatWasReadIsNamed(t *testing.T) {
 	s, rec := storetest.NewMemory(), &readNames{recorder: newRecorder()}
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
@@ -288,7 +294,7 @@ func TestWhatWasReadIsNamed(t *testing.T) {
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	if got := fmt.Sprint(rec.names); got != "[d:ann:bob d:ann:bob]" {
-		t.Errorf("%s were read", got)
+	if got := fmt.Sprint(rec.names); got != "[d:ann:bob d:ann:bob]" || rec.set != 2 {
+		t.Errorf("%s were read, and settings changed %d times", got, rec.set)
 	}
 }

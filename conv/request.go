@@ -69,6 +69,9 @@ type Published struct {
 	// Read are the conversations of which others may see a new position of the user: those that
 	// the read commands of an own log name, unless no-receipts is in force.
 	Read []pim.ConversationID
+	// Settings says that other commands of an own log took effect. Who may see the user, and whom
+	// the user may see, may have changed.
+	Settings bool
 }
 
 // Encoded is an encoded entry (see wire.AppendEntry), and who sent it.
@@ -264,8 +267,8 @@ func (r *Request) checkCommand() error {
 	}
 	cmd, err := wire.ParseCommand(r.Payload)
 	r.command = &cmd
-	if err == nil && cmd.Kind == pim.CommandNoReceipts && cmd.Subject != string(r.Sender) {
-		err = pim.Errorf(pim.KindInvalid, "a user says nothing about the receipts of %s", cmd.Subject)
+	if err == nil && cmd.Kind.Hides() && cmd.Subject != string(r.Sender) {
+		err = pim.Errorf(pim.KindInvalid, "a user sets no %s for %s", cmd.Kind, cmd.Subject)
 	}
 	return err
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Who keeps as many settings as there may be can still switch receipts off.
-func TestNoReceiptsHaveRoom(t *testing.T) {
+// Who keeps as many settings as there may be can still hide.
+func TestWhoHidesHasRoom(t *testing.T) {
 	c := newConversation(pim.Own("ann"), 1)
 	for i := range maxSettings {
 		c.keep(strconv.Itoa(i), setting{})
@@ -16,7 +16,9 @@ func TestNoReceiptsHaveRoom(t *testing.T) {
 	if err := c.roomFor(&pim.Command{Kind: pim.CommandPin, Subject: "g:x"}); pim.KindOf(err) != pim.KindTooLarge {
 		t.Errorf("a pin: %v", err)
 	}
-	if err := c.roomFor(&pim.Command{Kind: pim.CommandNoReceipts, Subject: "ann"}); err != nil {
-		t.Error(err)
+	for _, kind := range []pim.CommandKind{pim.CommandNoReceipts, pim.CommandNoPresence} {
+		if err := c.roomFor(&pim.Command{Kind: kind, Subject: "ann"}); err != nil {
+			t.Error(err)
+		}
 	}
 }

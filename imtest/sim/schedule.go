@@ -167,7 +167,7 @@ func (w *World) someCommand(d *Device) {
 	c := pim.Command{Subject: string(w.someConversation(d)), Removed: w.rng.IntN(3) == 0}
 	switch w.rng.IntN(5) {
 	case 4:
-		c.Kind, c.Subject = pim.CommandNoReceipts, string(d.User)
+		c.Kind, c.Subject = []pim.CommandKind{pim.CommandNoReceipts, pim.CommandNoPresence}[w.rng.IntN(2)], string(d.User)
 	case 0:
 		c = pim.Command{Kind: pim.CommandContact, Subject: other, Removed: c.Removed, Value: []byte{byte('a' + w.rng.IntN(26))}}
 	case 1:
