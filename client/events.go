@@ -2,22 +2,24 @@ package client
 
 import "github.com/pim-im/pim/client/engine"
 
-// Event is what Client.Events hands over: an EntryEvent, ChangedEvent, SendEvent, SettingEvent,
-// ReceiptEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
+// Event is what Client.Events hands over: one of the events below.
 type Event = engine.Event
 
 // The events; see package engine for what each promises.
 type (
-	EntryEvent   = engine.EntryEvent
-	ChangedEvent = engine.ChangedEvent
-	SendEvent    = engine.SendEvent
-	SettingEvent = engine.SettingEvent
-	ReceiptEvent = engine.ReceiptEvent
-	ListEvent    = engine.ListEvent
-	ReadEvent    = engine.ReadEvent
-	RefusedEvent = engine.RefusedEvent
-	RewoundEvent = engine.RewoundEvent
-	StateEvent   = engine.StateEvent
+	EntryEvent    = engine.EntryEvent
+	ChangedEvent  = engine.ChangedEvent
+	SendEvent     = engine.SendEvent
+	SettingEvent  = engine.SettingEvent
+	ReceiptEvent  = engine.ReceiptEvent
+	TypingEvent   = engine.TypingEvent
+	PresenceEvent = engine.PresenceEvent
+	LookEvent     = engine.LookEvent
+	ListEvent     = engine.ListEvent
+	ReadEvent     = engine.ReadEvent
+	RefusedEvent  = engine.RefusedEvent
+	RewoundEvent  = engine.RewoundEvent
+	StateEvent    = engine.StateEvent
 )
 
 // SendState is where a message stands on its way to the server.

@@ -37,12 +37,3 @@ func (c *Client) Readers(ctx context.Context, conv pim.ConversationID, seq pim.S
 	})
 	return p.Receipts.Readers, p.Receipts.Next, err
 }
-
-// Look says which conversations are on the screen, in place of those that the last Look named: at
-// most 100. While they are, a ReceiptEvent comes after others have read there, at most once a second
-// for each. It does not come for what was before: look first, then ask for Receipts, and after each
-// connect (StateEvent) ask again. The look at a conversation ends if the user is no member or gives no
-// receipts. Errors: KindTooLarge, KindInvalid.
-func (c *Client) Look(ctx context.Context, conversations []pim.ConversationID) error {
-	return c.do(ctx, engine.Look{Conversations: conversations})
-}

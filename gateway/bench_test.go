@@ -48,7 +48,7 @@ func BenchmarkDeliver(b *testing.B) {
 				defer near.Close()
 				c := newConn(x.gw, far, lengths)
 				c.user, c.device = pim.UserID(fmt.Sprint("user-", i)), "phone"
-				if _, err := x.gw.Sessions.add(c, 10); err != nil {
+				if _, _, err := x.gw.Sessions.add(c, 10); err != nil {
 					b.Fatal(err)
 				}
 				conns, p.Members = append(conns, c), append(p.Members, c.user)

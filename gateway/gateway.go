@@ -24,7 +24,9 @@ type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
-	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, error)
+	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, []bool, error)
+	Presence(ctx context.Context, user pim.UserID, lookers []pim.UserID) (pim.Millis, []bool, error)
+	Typing(context.Context, pim.ConversationID, []pim.UserID) ([]bool, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)
 	Known(context.Context, pim.UserID) (bool, error)
 }
@@ -34,6 +36,7 @@ type Acks interface {
 	Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	Later(user pim.UserID, write func(context.Context))
+	Seen(user pim.UserID, at pim.Millis)
 }
 
 // Verifier checks tokens.
@@ -65,6 +68,7 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Limits   Limits
+	Presence bool                 // tell who is connected and who writes
 	Proxies  Proxies              // trusted to name clients' addresses
 	Store    string               // the store's identity, for Welcome
 	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now

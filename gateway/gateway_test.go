@@ -209,7 +209,7 @@ func TestStaleHelloDoesNotReplace(t *testing.T) {
 	x.gw.Sessions.remove(c)
 	current := x.connect(false, "alice", "phone")
 	c.device = "phone"
-	if replaced, _ := x.gw.Sessions.add(c, 10); replaced != c {
+	if replaced, _, _ := x.gw.Sessions.add(c, 10); replaced != c {
 		t.Fatal("the stale connection replaced the newer one")
 	}
 	x.push("alice", 1, 10)

@@ -21,7 +21,8 @@ func (c *conn) handle(frame []byte) error {
 	case wire.TypePushAck:
 		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
-		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError, wire.TypeReceiptResp, wire.TypeReceipt: // the server decodes only frames of clients
+		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError, wire.TypeReceiptResp, wire.TypeReceipt,
+		wire.TypePresence: // the server decodes only frames of clients
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	_, m, err := wire.Decode(frame)
@@ -40,6 +41,8 @@ func (c *conn) handle(frame []byte) error {
 		c.handleReceipts(m)
 	case *wirepb.PIMLook:
 		c.handleLook(m)
+	case *wirepb.PIMTyping:
+		c.handleTyping(m)
 	case *wirepb.PIMTimeReq:
 		now := c.gw.Now().UnixMilli()
 		c.reply(&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now})

@@ -121,7 +121,7 @@ func (c *conn) handshake(remote string) error {
 		return g.greeting.Err()
 	}
 	c.mu.Lock() // so that no push goes before Welcome
-	replaced, err := g.Sessions.add(c, g.Limits.User)
+	replaced, first, err := g.Sessions.add(c, g.Limits.User)
 	if err != nil {
 		c.mu.Unlock()
 		return err
@@ -134,6 +134,9 @@ func (c *conn) handshake(remote string) error {
 	})
 	claimed := e.end()
 	c.join()
+	if first {
+		g.presence(c.user)
+	}
 	if replaced != nil {
 		replaced.shut(wire.CodeReplaced, "the same device connected again")
 		// After Welcome the client sends again what was not answered. If a writer took such

@@ -23,15 +23,22 @@ const (
 	groupShare  = 4                      // one part in so many of the time may go to groups
 	userShare   = 20                     // and one to what one user looks at,
 	userAhead   = time.Second            // though a user may be ahead of it by so long
+	maxReady    = 4096                   // subjects that are to be told, above which typing is dropped
+	typingEvery = time.Second            // between two PIMTyping of a connection for a conversation, at least
+	maxTyped    = 4                      // conversations for which it sends one within typingEvery, at most
+	maxTyping   = 8                      // users who write in a conversation, told at a time
+	typingLasts = 3 * time.Second        // what is told later is not told
 )
 
-// looks are the conversations that are on devices' screens (PIMLook). If what others have read of
-// one changes, its lookers are told (PIMReceipt), at most once in lookEvery. One goroutine works
-// for all of them: it reads once for all lookers of a conversation, and one conversation after the
-// other, direct ones first. Groups, which may cost milliseconds each, get a share of its time, and
-// so does what one user looks at. So looks cost a part of one CPU at most, whatever clients do, and
-// who looks at much is told later, not others. The goroutine exists only while there is something
-// to be told.
+// looks are the conversations and users that are on devices' screens (PIMLook). If what others have
+// read of a conversation changes, its lookers are told (PIMReceipt), and so they are who writes
+// there (PIMTyping). The lookers of a user are told whether the user is connected (PIMPresence). A
+// user is a subject by the ID of the own log. A subject is told at most once in lookEvery. One
+// goroutine works for all of them: it reads once for all lookers of a subject, and one subject after
+// the other, direct conversations first and users last. Groups, which may cost milliseconds each,
+// get a share of its time, and so does what one user looks at. So looks cost a part of one CPU at
+// most, whatever clients do, and who looks at much is told later, not others. The goroutine exists
+// only while there is something to be told.
 type looks struct {
 	some  atomic.Int64 // subjects, to be asked without a lock
 	known [64]lookShard
@@ -39,7 +46,7 @@ type looks struct {
 	mu       sync.Mutex // guards the fields below
 	looking  map[*conn]*look
 	subjects map[pim.ConversationID]*subject
-	ready    [2][]*subject // that have changed and are not resting: direct ones, groups
+	ready    [3][]*subject // that are to be told and do not rest: direct conversations, groups, users
 	resting  restingSubjects
 	rested   uint64                   // how many subjects have begun a rest
 	paid     map[pim.UserID]time.Time // until when what the user looks at has used the user's share
@@ -83,18 +90,28 @@ func (h *lookShard) note(id pim.ConversationID, is bool) {
 	}
 }
 
-// look is what a connection looks at. It is there from the first PIMLook to the connection's end.
+// look is what a connection looks at, and where its user writes. It is there from the first PIMLook
+// or PIMTyping to the connection's end.
 type look struct {
-	ids []pim.ConversationID
-	at  time.Time // of the last PIMLook
+	ids   []pim.ConversationID
+	at    time.Time // of the last PIMLook
+	typed []typed
 }
 
-// subject is a conversation that is looked at, ready or resting. It is in subjects as long as it
-// is any of these.
+// typed is when a PIMTyping for a conversation came.
+type typed struct {
+	id pim.ConversationID
+	at time.Time
+}
+
+// subject is a conversation or user that is looked at, ready or resting. It is in subjects as long
+// as it is any of these.
 type subject struct {
 	id      pim.ConversationID
 	lookers map[*conn]uint64 // hash of the last frame that the connection was sent; 0: there is none
-	changed bool             // if it is not resting, it is ready
+	due     bool             // it is to be told; if it is not resting, it is ready
+	changed bool             // what is known of it, so that all lookers are told
+	typing  []typist
 	told    time.Time
 	screen  inbox.Screen // owned by work
 
@@ -102,6 +119,20 @@ type subject struct {
 	until time.Time // the end of the rest
 	order uint64    // of two rests that end at the same time, the one that began first ends first
 	place int       // in looks.resting
+}
+
+// typist is a user who writes in a conversation.
+type typist struct {
+	user pim.UserID
+	at   time.Time
+}
+
+// telling is what is to be told of a subject, and to whom.
+type telling struct {
+	*subject
+	lookers []*conn
+	changed bool
+	typing  []typist
 }
 
 // restingSubjects is a heap of the subjects that rest (heap.Interface): the one whose rest ends
@@ -137,24 +168,19 @@ func (r *restingSubjects) Pop() any {
 	return s
 }
 
-// set replaces what c looks at. It returns when the PIMLook before was.
-func (l *looks) set(c *conn, conversations []pim.ConversationID) (before time.Time) {
+// set replaces what c looks at. It returns when the PIMLook before was, and whether something was
+// left out because all connections look at too much. If start is set, the caller must start work.
+func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, start bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := l.looking[c]
-	if k == nil {
-		if l.looking == nil {
-			l.looking, l.subjects = make(map[*conn]*look), make(map[pim.ConversationID]*subject)
-		}
-		k = new(look)
-		l.looking[c] = k
-	}
+	k := l.of(c)
 	now := time.Now()
-	kept := conversations[:0]
-	for _, id := range conversations {
+	kept := ids[:0]
+	for _, id := range ids {
 		s := l.subjects[id]
 		if s == nil {
 			if len(l.subjects) >= maxSubjects {
+				full = true
 				continue
 			}
 			s = &subject{id: id, lookers: make(map[*conn]uint64)}
@@ -167,6 +193,9 @@ func (l *looks) set(c *conn, conversations []pim.ConversationID) (before time.Ti
 				s.until = rest // it rested for longer on account of others
 				heap.Fix(&l.resting, s.place)
 			}
+			if _, user := id.OwnUser(); user && l.mark(s) {
+				start = true // c is told the present state
+			}
 		}
 		kept = append(kept, id)
 	}
@@ -177,7 +206,20 @@ func (l *looks) set(c *conn, conversations []pim.ConversationID) (before time.Ti
 	}
 	l.some.Store(int64(len(l.subjects)))
 	before, k.at, k.ids = k.at, now, kept
-	return before
+	return before, full, start
+}
+
+// of returns the look of c. The caller holds l.mu.
+func (l *looks) of(c *conn) *look {
+	k := l.looking[c]
+	if k == nil {
+		if l.looking == nil {
+			l.looking, l.subjects = make(map[*conn]*look), make(map[pim.ConversationID]*subject)
+		}
+		k = new(look)
+		l.looking[c] = k
+	}
+	return k
 }
 
 // end ends the look of c, whose connection is gone.
@@ -203,15 +245,15 @@ func (l *looks) leave(c *conn, id pim.ConversationID) {
 // drop forgets s, if nobody looks at it and it is neither ready nor resting. So who looks away and
 // back again is not told sooner, and is told what was due. The caller holds l.mu.
 func (l *looks) drop(s *subject) {
-	if len(s.lookers) == 0 && !s.rests && !s.changed {
+	if len(s.lookers) == 0 && !s.rests && !s.due {
 		delete(l.subjects, s.id)
 		l.shard(s.id).note(s.id, false)
 		l.some.Store(int64(len(l.subjects)))
 	}
 }
 
-// change notes that what others have read of a conversation may have changed. It reports whether
-// the caller must start work.
+// change notes that what is known of a subject may have changed. It reports whether the caller must
+// start work.
 func (l *looks) change(id pim.ConversationID) (start bool) {
 	if l.some.Load() == 0 || !l.shard(id).has(id) {
 		return false
@@ -223,6 +265,45 @@ func (l *looks) change(id pim.ConversationID) (start bool) {
 		return false
 	}
 	s.changed = true
+	return l.mark(s)
+}
+
+// types notes that the user of c writes in a conversation. It returns an Error of KindOverloaded if
+// c says so too often, too many write there, or too much is to be told. If start is set, the caller
+// must start work.
+func (l *looks) types(c *conn, id pim.ConversationID, now time.Time) (start bool, err error) {
+	if l.some.Load() == 0 || !l.shard(id).has(id) {
+		return false, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.subjects[id]
+	if s == nil || len(s.lookers) == 0 {
+		return false, nil
+	}
+	k := l.of(c)
+	k.typed = slices.DeleteFunc(k.typed, func(t typed) bool { return now.Sub(t.at) >= typingEvery })
+	if len(k.typed) == maxTyped || slices.ContainsFunc(k.typed, func(t typed) bool { return t.id == id }) {
+		return false, pim.Errorf(pim.KindOverloaded, "a device says once in %v that its user writes in a conversation, of %d at most", typingEvery, maxTyped)
+	}
+	k.typed = append(k.typed, typed{id, now})
+	switch {
+	case slices.ContainsFunc(s.typing, func(t typist) bool { return t.user == c.user }):
+		return false, nil // on another device
+	case len(s.typing) == maxTyping || len(l.ready[0])+len(l.ready[1])+len(l.ready[2]) >= maxReady:
+		return false, pim.Errorf(pim.KindOverloaded, "too many write to be told now")
+	}
+	s.typing = append(s.typing, typist{c.user, now})
+	return l.mark(s), nil
+}
+
+// mark notes that s is to be told. It reports whether the caller must start work. The caller holds
+// l.mu.
+func (l *looks) mark(s *subject) (start bool) {
+	if s.due {
+		return false
+	}
+	s.due = true
 	if s.rests {
 		return false // work is under way
 	}
@@ -232,12 +313,20 @@ func (l *looks) change(id pim.ConversationID) (start bool) {
 	return start
 }
 
+// queueOf returns the index in looks.ready of subjects like s.
+func queueOf(s *subject) int {
+	if _, user := s.id.OwnUser(); user {
+		return 2
+	}
+	if s.id.IsGroup() {
+		return 1
+	}
+	return 0
+}
+
 // makeReady puts s among those that are to be told. The caller holds l.mu.
 func (l *looks) makeReady(s *subject) {
-	queue := &l.ready[0]
-	if s.id.IsGroup() {
-		queue = &l.ready[1]
-	}
+	queue := &l.ready[queueOf(s)]
 	*queue = append(*queue, s)
 }
 
@@ -288,32 +377,33 @@ func (l *looks) charge(users []pim.UserID, cost time.Duration, now time.Time) {
 	}
 }
 
-// next returns the next subject to be told and its lookers, or how long to wait until one may be.
-// done says that nothing is left to be told. A subject all of whose lookers are ahead of their
-// users' shares rests until one is not.
-func (l *looks) next(now time.Time) (s *subject, lookers []*conn, wait time.Duration, done bool) {
+// next returns what is to be told next, or how long to wait until something may be. done says that
+// nothing is left to be told. A subject all of whose lookers are ahead of their users' shares rests
+// until one is not.
+func (l *looks) next(now time.Time) (t telling, wait time.Duration, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.resting) > 0 && !now.Before(l.resting[0].until) {
 		s := heap.Pop(&l.resting).(*subject)
-		if s.rests = false; s.changed {
+		if s.rests = false; s.due {
 			l.makeReady(s)
 		} else {
 			l.drop(s)
 		}
 	}
 	wait = lookEvery
+	waits := false // groups wait
 	for i := range l.ready {
 		if i == 1 && len(l.ready[1]) > 0 && now.Before(l.groupsFrom) {
-			wait = l.groupsFrom.Sub(now)
-			break
+			waits, wait = true, l.groupsFrom.Sub(now)
+			continue
 		}
 		for len(l.ready[i]) > 0 {
 			s := l.ready[i][0]
 			l.ready[i][0] = nil
 			l.ready[i] = l.ready[i][1:]
 			if len(s.lookers) == 0 {
-				s.changed = false
+				s.due, s.changed, s.typing = false, false, nil
 				l.drop(s)
 				continue
 			}
@@ -321,43 +411,53 @@ func (l *looks) next(now time.Time) (s *subject, lookers []*conn, wait time.Dura
 				l.rest(s, soonest)
 				continue
 			}
-			s.changed, s.told = false, now
-			l.rest(s, now.Add(lookEvery))
-			for c := range s.lookers {
-				lookers = append(lookers, c)
-			}
-			return s, lookers, 0, false
+			return l.take(s, now), 0, false
 		}
 	}
-	if len(l.resting) == 0 && len(l.ready[1]) == 0 {
+	if len(l.resting) == 0 && !waits {
 		l.working = false
-		return nil, nil, 0, true
+		return telling{}, 0, true
 	}
 	if len(l.resting) > 0 {
 		wait = min(wait, l.resting[0].until.Sub(now))
 	}
-	return nil, nil, wait, false
+	return telling{}, wait, false
+}
+
+// take returns what is to be told of s, which is ready no more and rests. A looker who has been told
+// nothing of a user is told in any case. The caller holds l.mu.
+func (l *looks) take(s *subject, now time.Time) telling {
+	t := telling{subject: s, changed: s.changed, typing: s.typing}
+	s.due, s.changed, s.typing, s.told = false, false, nil, now
+	l.rest(s, now.Add(lookEvery))
+	_, user := s.id.OwnUser()
+	for c, hash := range s.lookers {
+		if !user || t.changed || hash == 0 {
+			t.lookers = append(t.lookers, c)
+		}
+	}
+	return t
 }
 
 // work calls tell for each subject that is to be told, until nothing is left or ctx ends.
-func (l *looks) work(ctx context.Context, tell func(*subject, []*conn)) {
+func (l *looks) work(ctx context.Context, tell func(telling)) {
 	for {
 		begun := time.Now()
-		s, lookers, wait, done := l.next(begun)
+		t, wait, done := l.next(begun)
 		switch {
 		case done:
 			return
-		case s == nil:
+		case t.subject == nil:
 			select {
-			case <-time.After(min(wait, lookEvery/20)): // a direct conversation may be ready sooner
+			case <-time.After(min(wait, lookEvery/20)): // another subject may be ready sooner
 			case <-ctx.Done():
 				return
 			}
 		default:
-			tell(s, lookers)
+			tell(t)
 			now := time.Now()
-			l.charge(usersOf(lookers), now.Sub(begun), now)
-			if s.id.IsGroup() {
+			l.charge(usersOf(t.lookers), now.Sub(begun), now)
+			if t.id.IsGroup() {
 				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
 			}
 		}

@@ -24,7 +24,7 @@ type lookTest struct {
 
 func (x *lookTest) changes(t *testing.T, id pim.ConversationID) {
 	if x.looks.change(id) {
-		go x.looks.work(t.Context(), func(s *subject, _ []*conn) {
+		go x.looks.work(t.Context(), func(s telling) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			x.told[s.id] = append(x.told[s.id], time.Now())
@@ -119,8 +119,9 @@ func TestLooksSchedules(t *testing.T) {
 		now := time.Now()
 		told := make(map[pim.ConversationID]time.Time)
 		tell := func() bool {
-			s, to, _, done := l.next(now)
-			if s != nil {
+			s, _, done := l.next(now)
+			to := s.lookers
+			if s.subject != nil {
 				if !due[s.id] && !maybe[s.id] || len(to) != lookers(s.id) || now.Sub(told[s.id]) < lookEvery {
 					t.Fatalf("seed %d: %s is told to %d, %d look; due: %v", seed, s.id, len(to), lookers(s.id), due[s.id])
 				}
@@ -264,8 +265,8 @@ func TestLooksAreFair(t *testing.T) {
 	now := time.Now()
 	tells := func(want pim.ConversationID) {
 		t.Helper()
-		if s, _, _, _ := l.next(now); s == nil || s.id != want {
-			t.Errorf("%+v is told, want %s", s, want)
+		if s, _, _ := l.next(now); s.subject == nil || s.id != want {
+			t.Errorf("%+v is told, want %s", s.subject, want)
 		}
 	}
 	l.change("g:1")
@@ -274,8 +275,8 @@ func TestLooksAreFair(t *testing.T) {
 	tells("d:a:b")
 	tells("g:1")
 	l.groupsFrom = now.Add(5 * time.Second)
-	if s, _, wait, done := l.next(now); s != nil || done || wait <= 0 {
-		t.Errorf("%+v is told", s)
+	if s, wait, done := l.next(now); s.subject != nil || done || wait <= 0 {
+		t.Errorf("%+v is told", s.subject)
 	}
 	now = now.Add(2 * time.Second)
 	l.change("d:a:b")
@@ -295,12 +296,12 @@ func TestLooksAreShared(t *testing.T) {
 	tells := func(want ...pim.ConversationID) {
 		t.Helper()
 		for _, id := range want {
-			if s, _, _, _ := l.next(now); s == nil || s.id != id {
-				t.Errorf("%+v is told, want %s", s, id)
+			if s, _, _ := l.next(now); s.subject == nil || s.id != id {
+				t.Errorf("%+v is told, want %s", s.subject, id)
 			}
 		}
-		if s, _, _, done := l.next(now); s != nil || done {
-			t.Errorf("%s is told; done: %v", s.id, done)
+		if s, _, done := l.next(now); s.subject != nil || done {
+			t.Errorf("%+v is told; done: %v", s.subject, done)
 		}
 	}
 	for _, id := range ids {

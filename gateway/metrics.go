@@ -26,7 +26,8 @@ type Metrics struct {
 
 	// Frames that were not passed on. There may be many, so the labels are looked up once.
 	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
-	dropLook    prometheus.Counter // live receipts, the device is slow
+	dropLook    prometheus.Counter // of what is on a screen; the device is slow, or the store has failed
+	dropTyping  prometheus.Counter // too many, or refused
 	dropBehind  prometheus.Counter // the device is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
 
@@ -66,6 +67,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropLook:    drops.WithLabelValues("look"),
+		dropTyping:  drops.WithLabelValues("typing"),
 		dropBehind:  drops.WithLabelValues("behind"),
 		dropUnknown: drops.WithLabelValues("unknown_frame"),
 

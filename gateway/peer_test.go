@@ -63,7 +63,7 @@ func (x *lab) options(limits func(*Limits)) Options {
 	if limits != nil {
 		limits(&l)
 	}
-	return Options{Writer: x, Sessions: NewSessions(nil), Reader: x, Acks: x, Verifier: x, Limits: l, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono}
+	return Options{Writer: x, Sessions: NewSessions(nil), Reader: x, Acks: x, Verifier: x, Limits: l, Presence: true, Store: "a store", Logger: slog.New(slog.DiscardHandler), Now: x.now, Doubt: x.doubts, Mono: x.mono}
 }
 
 func newLab(t *testing.T, limits func(*Limits)) *lab {
@@ -157,19 +157,40 @@ func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox
 	return inbox.Receipts{}, nil
 }
 
-func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen) ([]*inbox.Receipts, error) {
+func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen) ([]*inbox.Receipts, []bool, error) {
 	if x.broken.Load() {
 		x.failed.Add(1)
-		return nil, pim.Errorf(pim.KindUnavailable, "the store fails")
+		return nil, nil, pim.Errorf(pim.KindUnavailable, "the store fails")
 	}
-	all := make([]*inbox.Receipts, len(users))
+	all, members := make([]*inbox.Receipts, len(users)), make([]bool, len(users))
 	for i, u := range users {
-		if u != "off" {
+		if members[i] = u != "off"; members[i] {
 			all[i] = &inbox.Receipts{Read: pim.Seq(x.read.Load())}
 		}
 	}
-	return all, nil
+	return all, members, nil
 }
+
+// Presence shows everybody to everybody but to "off".
+func (x *lab) Presence(_ context.Context, _ pim.UserID, lookers []pim.UserID) (pim.Millis, []bool, error) {
+	if x.broken.Load() {
+		x.failed.Add(1)
+		return 0, nil, pim.Errorf(pim.KindUnavailable, "the store fails")
+	}
+	sees := make([]bool, len(lookers))
+	for i, u := range lookers {
+		sees[i] = u != "off"
+	}
+	return 77, sees, nil
+}
+
+// Typing lets everybody write and be told but "off".
+func (x *lab) Typing(ctx context.Context, _ pim.ConversationID, users []pim.UserID) ([]bool, error) {
+	_, may, err := x.Presence(ctx, "", users)
+	return may, err
+}
+
+func (x *lab) Seen(pim.UserID, pim.Millis) {}
 
 func (x *lab) Known(context.Context, pim.UserID) (bool, error) { return false, nil }
 

@@ -320,7 +320,9 @@ func (c *conn) awaitEnd() {
 func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)
-	c.gw.Sessions.remove(c)
+	if c.gw.Sessions.remove(c) {
+		c.gw.presence(c.user)
+	}
 	c.gw.Sessions.looks.end(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()

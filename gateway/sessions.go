@@ -113,8 +113,9 @@ func (s *Sessions) of(u pim.UserID) []*conn {
 // add registers c. If the device already has a connection, the one of the two that was
 // opened first is replaced, and add returns it. That can be c itself: a device may give a
 // connection up during its handshake, and the handshake of its next one may end first.
-// Above limit connections of the user the error is of KindOverloaded.
-func (s *Sessions) add(c *conn, limit int) (replaced *conn, err error) {
+// first says that the user had no connection. Above limit connections of the user the error is of
+// KindOverloaded.
+func (s *Sessions) add(c *conn, limit int) (replaced *conn, first bool, err error) {
 	sh := s.shard(c.user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -125,31 +126,35 @@ func (s *Sessions) add(c *conn, limit int) (replaced *conn, err error) {
 			conns = append(conns, o)
 		case o.id > c.id:
 			sh.leaving[c] = struct{}{}
-			return c, nil
+			return c, false, nil
 		default:
 			sh.leaving[o] = struct{}{}
 			replaced = o
 		}
 	}
 	if len(conns) >= limit {
-		return nil, pim.Errorf(pim.KindOverloaded, "user %s has %d connections", c.user, limit)
+		return nil, false, pim.Errorf(pim.KindOverloaded, "user %s has %d connections", c.user, limit)
 	}
+	first = len(sh.users[c.user]) == 0
 	sh.users[c.user] = append(conns, c)
-	return replaced, nil
+	return replaced, first, nil
 }
 
-// remove takes c out, whether or not it was replaced.
-func (s *Sessions) remove(c *conn) {
+// remove takes c out, whether or not it was replaced. last says that the user has no connection any
+// more, and had one.
+func (s *Sessions) remove(c *conn) (last bool) {
 	sh := s.shard(c.user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	delete(sh.leaving, c)
 	conns := slices.DeleteFunc(slices.Clone(sh.users[c.user]), func(o *conn) bool { return o == c })
 	if len(conns) == 0 {
+		last = len(sh.users[c.user]) > 0
 		delete(sh.users, c.user)
-		return
+		return last
 	}
 	sh.users[c.user] = conns
+	return false
 }
 
 // each calls f with every connection, replaced ones too. Connections that come or go

@@ -3,7 +3,6 @@ package gateway
 import (
 	"hash/maphash"
 	"slices"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -12,9 +11,15 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// send decides which of lookers are sent their frames: those whose last one was another. A looker
-// whose frame is nil is told nothing, and looks no more.
-func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) ([]byte, uint64)) (sent []*conn) {
+// lookFrame is what a user is told of a subject.
+type lookFrame struct {
+	data []byte // nil: nothing is told
+	hash uint64
+	ends bool // the look, since the user may not be told anything
+}
+
+// send decides which of lookers are sent their frames: those whose last one was another.
+func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) *lookFrame) (sent []*conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range lookers {
@@ -22,15 +27,15 @@ func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) ([]byte, uin
 		if !looks {
 			continue
 		}
-		b, hash := frame(c)
-		switch {
-		case b == nil:
+		f := frame(c)
+		if f.data != nil && f.hash != last {
+			s.lookers[c] = f.hash
+			sent = append(sent, c)
+		}
+		if f.ends {
 			k := l.looking[c]
 			k.ids = slices.DeleteFunc(k.ids, func(id pim.ConversationID) bool { return id == s.id })
 			l.leave(c, s.id)
-		case hash != last:
-			s.lookers[c] = hash
-			sent = append(sent, c)
 		}
 	}
 	return sent
@@ -45,12 +50,17 @@ func (l *looks) forget(s *subject, c *conn) {
 	}
 }
 
-// changed notes that what others have read of a conversation may have changed.
+// changed notes that what is known of a subject may have changed.
 func (s *Sessions) changed(id pim.ConversationID) {
 	if s.looks.change(id) {
-		g := s.gateway.Load()
-		g.start(func() { s.looks.work(g.ctx, g.tellReceipts) })
+		s.startTelling()
 	}
+}
+
+// startTelling starts the work of the looks.
+func (s *Sessions) startTelling() {
+	g := s.gateway.Load()
+	g.start(func() { s.looks.work(g.ctx, g.tell) })
 }
 
 // Acknowledged notes that an acknowledgement of a conversation was stored.
@@ -60,13 +70,13 @@ func (s *Sessions) Acknowledged(id pim.ConversationID) {
 	}
 }
 
-// published notes whose receipts p may have changed: those of the conversation, and those of the
-// ones that a user has read.
+// published notes of which subjects p may have changed what is known: the conversation, those that
+// a user has read, and the user whose settings it changes.
 func (s *Sessions) published(p *conv.Published) {
 	if s.looks.some.Load() == 0 {
 		return
 	}
-	if _, own := p.Conversation.OwnUser(); !own {
+	if _, own := p.Conversation.OwnUser(); !own || p.Settings {
 		s.changed(p.Conversation)
 	}
 	for _, id := range p.Read {
@@ -74,27 +84,64 @@ func (s *Sessions) published(p *conv.Published) {
 	}
 }
 
-// tellReceipts sends the receipts of a conversation to those of its lookers for whom something is
-// new. One whose connection is slow is left out: the next change tells it.
-func (g *Gateway) tellReceipts(s *subject, lookers []*conn) {
-	looks := &g.Sessions.looks
-	users := usersOf(lookers)
-	told, err := g.Reader.Live(g.ctx, s.id, users, &s.screen)
-	if err != nil {
-		if g.ctx.Err() == nil {
-			g.Metrics.dropLook.Inc()
-			g.Logger.Warn("the receipts of a conversation cannot be read now", "conversation", s.id, "err", err)
-			g.Sessions.changed(s.id) // and so they are told later
-		}
+// tell tells the lookers of a subject what is new.
+func (g *Gateway) tell(t telling) {
+	if user, own := t.id.OwnUser(); own {
+		g.tellPresence(t, user)
 		return
 	}
-	frames := encodeLive(s.id, told)
-	seed := g.Sessions.seed
-	var touched []*conn
-	for _, c := range looks.send(s, lookers, func(c *conn) ([]byte, uint64) {
+	if t.changed {
+		g.tellReceipts(t)
+	}
+	if len(t.typing) > 0 {
+		g.tellTyping(t)
+	}
+}
+
+// tellReceipts sends the receipts of a conversation to those of its lookers for whom something is
+// new.
+func (g *Gateway) tellReceipts(t telling) {
+	users := usersOf(t.lookers)
+	receipts, members, err := g.Reader.Live(g.ctx, t.id, users, &t.screen)
+	if err != nil {
+		g.tellAgain(t, err)
+		return
+	}
+	frames := make([]lookFrame, len(users))
+	for i, data := range encodeLive(t.id, receipts) {
+		frames[i] = lookFrame{data: data, ends: !members[i]}
+	}
+	g.sendNew(t, users, frames)
+}
+
+// tellAgain has t told later, which failed with err.
+func (g *Gateway) tellAgain(t telling, err error) {
+	if g.ctx.Err() != nil {
+		return
+	}
+	g.Metrics.dropLook.Inc()
+	g.Logger.Warn("what is on screens cannot be told now", "subject", t.id, "err", err)
+	g.Sessions.changed(t.id)
+}
+
+// sendNew sends the lookers of t the frames of their users, unless they were sent the same before.
+func (g *Gateway) sendNew(t telling, users []pim.UserID, frames []lookFrame) {
+	looks := &g.Sessions.looks
+	for i := range frames {
+		frames[i].hash = maphash.Bytes(g.Sessions.seed, frames[i].data) | 1
+	}
+	of := func(c *conn) *lookFrame {
 		i, _ := slices.BinarySearch(users, c.user)
-		return frames[i], maphash.Bytes(seed, frames[i]) | 1
-	}) {
+		return &frames[i]
+	}
+	sent := looks.send(t.subject, t.lookers, of)
+	g.sendAll(sent, func(c *conn) []byte { return of(c).data }, func(c *conn) { looks.forget(t.subject, c) })
+}
+
+// sendAll sends each of conns a frame. One that is slow is left out: dropped is called for it.
+func (g *Gateway) sendAll(conns []*conn, frame func(*conn) []byte, dropped func(*conn)) {
+	var touched []*conn
+	for _, c := range conns {
 		e, ok := c.begin(commands)
 		if !ok {
 			continue
@@ -102,11 +149,10 @@ func (g *Gateway) tellReceipts(s *subject, lookers []*conn) {
 		if c.waiting(commands)+c.waiting(entries) > lookUnsent {
 			e.drop()
 			g.Metrics.dropLook.Inc()
-			looks.forget(s, c)
+			dropped(c)
 			continue
 		}
-		i, _ := slices.BinarySearch(users, c.user)
-		e.copy(frames[i])
+		e.copy(frame(c))
 		if e.end() {
 			touched = append(touched, c)
 		}
@@ -135,28 +181,4 @@ func encodeLive(id pim.ConversationID, told []*inbox.Receipts) [][]byte {
 		}
 	}
 	return frames
-}
-
-// handleLook notes what is on the device's screen. It leaves out conversations that by their IDs
-// cannot be the user's. Whether the user is a member is judged when there is something to be told.
-// If a PIMLook comes less than lookPause after another, nothing is read from the connection for so
-// long, so that a client which sends many of them keeps nobody else from the looks.
-func (c *conn) handleLook(m *wirepb.PIMLook) {
-	var ids []pim.ConversationID
-	for _, name := range m.Conversations {
-		id := pim.ConversationID(name)
-		_, own := id.OwnUser()
-		if len(name) > maxNamed || own || id.Validate() != nil || id.Excludes(c.user) || slices.Contains(ids, id) {
-			continue
-		}
-		if ids = append(ids, id); len(ids) == maxLooks {
-			break
-		}
-	}
-	if before := c.gw.Sessions.looks.set(c, ids); time.Since(before) < lookPause {
-		select {
-		case <-time.After(lookPause):
-		case <-c.gw.ctx.Done():
-		}
-	}
 }

@@ -88,3 +88,64 @@ func TestLiveReceipts(t *testing.T) {
 		return ev.Conversation == group && len(m) == 2 && m[0] == client.Receipt{Seq: 2, Members: 1}
 	})
 }
+
+// Alice looks at Bob, who has written to her: she is told when he is connected, and when he writes.
+// Carl, to whom Bob has not written, is not told, and nobody after Bob hides.
+func TestLivePresence(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	opens := func(user pim.UserID) *client.Client {
+		c, err := client.Open(t.Context(), client.Options{
+			Server: "http://" + s.config.Listen, User: user, Device: "phone",
+			Token: func(context.Context) (string, error) { return s.keys.Issue(user, time.Hour, time.Now()) },
+		})
+		s.must(err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	limit := time.After(hang)
+	told := func(c *client.Client, ok func(client.Event) bool) {
+		t.Helper()
+		for {
+			select {
+			case ev := <-c.Events():
+				if ok(ev) {
+					return
+				}
+			case <-limit:
+				t.Fatal("waits in vain")
+			}
+		}
+	}
+	is := func(online, seen bool) func(client.Event) bool {
+		return func(ev client.Event) bool {
+			p, ok := ev.(client.PresenceEvent)
+			return ok && p.User == "bob" && p.Online == online && (p.Seen > 0) == seen
+		}
+	}
+	done := func(sending *client.Sending, err error) {
+		t.Helper()
+		s.must(err)
+		_, err = sending.Wait(t.Context())
+		s.must(err)
+	}
+	chat := pim.Direct("alice", "bob")
+	alice, bob, carl := opens("alice"), opens("bob"), opens("carl")
+	done(bob.Send(t.Context(), chat, []byte("hi")))
+	done(carl.Send(t.Context(), pim.Direct("bob", "carl"), []byte("hi")))
+	s.must(carl.Look(t.Context(), nil, "bob"))
+	told(carl, is(false, false))
+	s.must(alice.Look(t.Context(), []pim.ConversationID{chat}, "bob"))
+	told(alice, is(true, false))
+	s.must(bob.Typing(t.Context(), chat))
+	told(alice, func(ev client.Event) bool {
+		typing, ok := ev.(client.TypingEvent)
+		return ok && typing.Conversation == chat && len(typing.Users) == 1 && typing.Users[0] == "bob"
+	})
+	bob.Close()
+	told(alice, is(false, true))
+	bob = opens("bob")
+	told(alice, is(true, false))
+	done(bob.SetPresence(t.Context(), false))
+	told(alice, is(false, false))
+}

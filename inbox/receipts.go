@@ -137,14 +137,13 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 	if user == peer {
 		user = other
 	}
-	block := pim.Command{Kind: pim.CommandBlock, Subject: string(user)}
 	devices, err := x.store.List(ctx, Devices(peer), "", receiptDevices)
 	if err != nil {
 		return r, err
 	}
 	gets := []store.Get{
 		{Partition: Settings(peer), Key: noReceipts(peer)},
-		{Partition: Settings(peer), Key: block.Entity()},
+		{Partition: Settings(peer), Key: entity(pim.CommandBlock, user)},
 		{Partition: Reads(c), Key: string(peer)},
 		{Partition: Fresh(peer), Key: string(c)},
 	}
@@ -154,21 +153,19 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 	if err := x.store.Get(ctx, gets); err != nil {
 		return r, err
 	}
-	var set [2]pim.Setting // no-receipts, and the block
+	var set [2]bool // no-receipts, and the block
 	for i := range set {
-		if gets[i].Cell.Version != 0 {
-			if set[i], err = ParseSetting(gets[i].Cell); err != nil {
-				return r, err
-			}
+		if set[i], err = inForce(&gets[i]); err != nil {
+			return r, err
 		}
 	}
-	if set[1].InForce(0) && user != peer {
+	if set[1] && user != peer {
 		return r, nil
 	}
 	for _, g := range gets[4:] {
 		r.Delivered = min(newest, max(r.Delivered, pim.Seq(g.Cell.Version)))
 	}
-	if set[0].InForce(0) {
+	if set[0] {
 		return r, nil
 	}
 	if read := &gets[2].Cell; read.Version != 0 {

@@ -146,7 +146,7 @@ func BenchmarkLive(b *testing.B) {
 			x := inbox.New(s)
 			x.Restless()
 			for b.Loop() {
-				told, err := x.Live(context.Background(), c, users, new(inbox.Screen))
+				told, _, err := x.Live(context.Background(), c, users, new(inbox.Screen))
 				if err != nil || told[n-1] == nil || len(told[n-1].Messages) != 50 {
 					b.Fatal(told[n-1], err)
 				}

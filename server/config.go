@@ -47,6 +47,7 @@ type Config struct {
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
 	EditWindow       time.Duration `name:"edit-window" env:"PIM_EDIT_WINDOW" default:"24h" placeholder:"DURATION" help:"For how long the sender can edit a message. 0: never."`
 	RecallWindow     time.Duration `name:"recall-window" env:"PIM_RECALL_WINDOW" default:"2m" placeholder:"DURATION" help:"For how long the sender can recall a message. 0: never. The owner of a group recalls at any time."`
+	Presence         bool          `name:"presence" env:"PIM_PRESENCE" default:"true" negatable:"" help:"Tell who is connected and who writes a message to those who have that on their screens. Off, looks at users are refused."`
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
 	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`
@@ -79,6 +80,10 @@ func setField(v reflect.Value, text string) error {
 	case string:
 		v.SetString(text)
 		return nil
+	case bool:
+		b, err := strconv.ParseBool(text)
+		v.SetBool(b)
+		return err
 	case int:
 		n, err := strconv.Atoi(text)
 		v.SetInt(int64(n))

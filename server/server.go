@@ -214,7 +214,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Full: s.full, Proxies: s.proxies,
+		Presence: s.config.Presence,
+		Full:     s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,

@@ -40,12 +40,15 @@ const (
 	TypeReceiptResp Type = 18
 	TypeLook        Type = 19
 	TypeReceipt     Type = 20
+	TypeTyping      Type = 21
+	TypePresence    Type = 22
 )
 
 var typeNames = [...]string{
 	"?", "Hello", "Welcome", "PIMSendReq", "PIMSendAck", "PIMPush", "PIMPushAck", "PIMSyncReq", "PIMSyncResp",
 	"PIMPullReq", "PIMPullResp", "PIMTimeReq", "PIMTimeResp", "PIMPing", "PIMPong", "PIMGoAway", "PIMError",
 	"PIMReceiptReq", "PIMReceiptResp", "PIMLook", "PIMReceipt",
+	"PIMTyping", "PIMPresence",
 }
 
 // String returns the frame's name in docs/protocol.md.
@@ -106,6 +109,10 @@ func TypeOf(m Message) Type {
 		return TypeLook
 	case *wirepb.PIMReceipt:
 		return TypeReceipt
+	case *wirepb.PIMTyping:
+		return TypeTyping
+	case *wirepb.PIMPresence:
+		return TypePresence
 	}
 	return 0
 }
@@ -153,6 +160,10 @@ func newMessage(t Type) Message {
 		return new(wirepb.PIMLook)
 	case TypeReceipt:
 		return new(wirepb.PIMReceipt)
+	case TypeTyping:
+		return new(wirepb.PIMTyping)
+	case TypePresence:
+		return new(wirepb.PIMPresence)
 	}
 	return nil
 }

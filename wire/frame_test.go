@@ -18,7 +18,7 @@ import (
 var types = []Type{
 	TypeHello, TypeWelcome, TypeSendReq, TypeSendAck, TypePush, TypePushAck, TypeSyncReq, TypeSyncResp, TypePullReq,
 	TypePullResp, TypeTimeReq, TypeTimeResp, TypePing, TypePong, TypeGoAway, TypeError,
-	TypeReceiptReq, TypeReceiptResp, TypeLook, TypeReceipt,
+	TypeReceiptReq, TypeReceiptResp, TypeLook, TypeReceipt, TypeTyping, TypePresence,
 }
 
 func TestTypesAgree(t *testing.T) {

@@ -13,8 +13,9 @@ type Session struct {
 	server *Server
 	key    deviceKey
 	open   bool
-	behind bool // pushes were dropped
-	looks  []string
+	behind bool         // pushes were dropped
+	looks  []string     // conversations
+	users  []pim.UserID // that are looked at
 	out    func(wire.Message)
 	pushes []wire.Message // that Pushes has not returned yet; only if out is nil
 }
@@ -62,6 +63,7 @@ func (x *Session) Close() {
 	defer x.server.mu.Unlock()
 	if x.server.sessions[x.key] == x {
 		delete(x.server.sessions, x.key)
+		x.server.tellPresence(x.key.user)
 	}
 	x.open = false
 }
@@ -90,7 +92,9 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 	case *wirepb.PIMReceiptReq:
 		return []wire.Message{x.receipts(m)}
 	case *wirepb.PIMLook:
-		x.looks = m.Conversations
+		return x.look(m)
+	case *wirepb.PIMTyping:
+		x.types(pim.ConversationID(m.Conversation))
 	case *wirepb.PIMTimeReq:
 		now := int64(x.server.Now())
 		return []wire.Message{&wirepb.PIMTimeResp{T1: m.T1, T2: now, T3: now}}
@@ -117,6 +121,7 @@ func (x *Session) hello(m *wirepb.Hello) []wire.Message {
 	}
 	x.key, x.open = deviceKey{pim.UserID(m.Token), pim.DeviceID(m.Device)}, true
 	x.server.sessions[x.key] = x
+	x.server.tellPresence(x.key.user)
 	serial := x.server.device(x.key).serial
 	limits := &x.server.Limits
 	return []wire.Message{&wirepb.Welcome{

@@ -56,7 +56,7 @@ type Engine struct {
 	foretold      foretold
 	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
-	looks         []string           // those on the screen, see Look
+	looks         looking
 	fills         fills
 	doubts        doubts
 	fetches       fetches
@@ -222,7 +222,9 @@ func (e *Engine) handle(in Input) error {
 		}
 		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
 	case Look:
-		return e.look(in.Conversations)
+		return e.look(&in)
+	case Typing:
+		return e.typing(in.Conversation)
 	case Unask:
 		e.fills.drop(in.ID)
 		e.asks.drop(in.ID)
@@ -265,6 +267,10 @@ func (e *Engine) frame(m wire.Message) {
 		e.asks.told(m)
 	case *wirepb.PIMReceipt:
 		e.emit(receiptEvent(m))
+	case *wirepb.PIMTyping:
+		e.emit(typingEvent(m))
+	case *wirepb.PIMPresence:
+		e.emit(presenceEvent(m))
 	case *wirepb.PIMSyncResp:
 		e.watchdog.answered(e.now.Mono)
 		e.synced(m)
@@ -294,6 +300,8 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 		}
 	case m.RequestId == 0:
 		e.link.cause = wire.ErrorOf(m)
+	case m.RequestId == e.looks.request:
+		e.emit(LookEvent{Err: refusalOf(m)})
 	case m.RequestId == e.sync.request:
 		e.sync.failed(refusalOf(m))
 	default:

@@ -48,8 +48,8 @@ func (e *Engine) welcome(w *wirepb.Welcome) {
 	}
 	e.limits = limitsOf(w.Limits)
 	e.link.phase = open
-	if len(e.looks) > 0 {
-		e.write(&wirepb.PIMLook{Conversations: e.looks})
+	if len(e.looks.conversations)+len(e.looks.users) > 0 {
+		e.tellLook()
 	}
 	now := e.now.Mono
 	e.watchdog.opened(now)

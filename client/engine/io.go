@@ -166,9 +166,17 @@ type (
 	}
 
 	// Look names what is on the screen, in place of what the last Look named; at most 100
-	// conversations. The server tells what others read there (ReceiptEvent), from the time on at
-	// which it has the Look.
-	Look struct{ Conversations []pim.ConversationID }
+	// conversations and users. The server tells what others read and write in the conversations
+	// (ReceiptEvent, TypingEvent), from the time on at which it has the Look, and whether the users
+	// are connected (PresenceEvent).
+	Look struct {
+		Conversations []pim.ConversationID
+		Users         []pim.UserID
+	}
+
+	// Typing says that a person writes in a conversation. The server is told once in a second at
+	// most, and only if there is a connection.
+	Typing struct{ Conversation pim.ConversationID }
 
 	// Unask says that nobody waits for the answer to an Ask, AskReceipts or Fill any more.
 	Unask struct{ ID uint64 }
@@ -199,6 +207,7 @@ func (Fill) input()           {}
 func (Ask) input()            {}
 func (AskReceipts) input()    {}
 func (Look) input()           {}
+func (Typing) input()         {}
 func (Unask) input()          {}
 
 // Output is what the caller has to do, in the order of the fields; see the

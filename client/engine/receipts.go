@@ -60,29 +60,3 @@ func receiptsOf(all []*wirepb.Receipt) (receipts []Receipt) {
 	}
 	return receipts
 }
-
-const maxLooks = 100
-
-// look takes Look.
-func (e *Engine) look(conversations []pim.ConversationID) error {
-	if len(conversations) > maxLooks {
-		return pim.Errorf(pim.KindTooLarge, "%d conversations on the screen, at most %d are looked at", len(conversations), maxLooks)
-	}
-	var looks []string
-	for _, c := range conversations {
-		if err := c.Validate(); err != nil {
-			return err
-		}
-		looks = append(looks, string(c))
-	}
-	if e.looks = looks; e.link.phase == open {
-		e.write(&wirepb.PIMLook{Conversations: looks})
-	}
-	return nil
-}
-
-func receiptEvent(m *wirepb.PIMReceipt) ReceiptEvent {
-	return ReceiptEvent{Conversation: pim.ConversationID(m.Conversation), Receipts: Receipts{
-		Delivered: pim.Seq(m.Delivered), Read: pim.Seq(m.Read), ReadAt: pim.Millis(m.ReadMs), Messages: receiptsOf(m.Receipts),
-	}}
-}

@@ -138,6 +138,26 @@ type ReceiptEvent struct {
 	Receipts     Receipts
 }
 
+// TypingEvent says that others write in a conversation that is looked at. It holds for some seconds,
+// or until their message comes.
+type TypingEvent struct {
+	Conversation pim.ConversationID
+	Users        []pim.UserID
+}
+
+// PresenceEvent says whether a user who is looked at is connected. With neither Online nor Seen
+// nothing is known, or nothing may be.
+type PresenceEvent struct {
+	User   pim.UserID
+	Online bool
+	Seen   pim.Millis // when the user was connected last, up to 5 minutes too early; 0 while Online
+}
+
+// LookEvent says that the server refuses some of what the last Look named.
+type LookEvent struct {
+	Err *pim.Error
+}
+
 // SettingEvent hands over the present setting of an entity of the user's own log.
 // Setting includes the commands of this device that are still in the outbox.
 type SettingEvent struct {
@@ -188,16 +208,19 @@ type StateEvent struct {
 	RetryIn time.Duration // in state Waiting: until the next attempt
 }
 
-func (EntryEvent) event()   {}
-func (ChangedEvent) event() {}
-func (SendEvent) event()    {}
-func (SettingEvent) event() {}
-func (ReceiptEvent) event() {}
-func (ListEvent) event()    {}
-func (ReadEvent) event()    {}
-func (RefusedEvent) event() {}
-func (RewoundEvent) event() {}
-func (StateEvent) event()   {}
+func (EntryEvent) event()    {}
+func (ChangedEvent) event()  {}
+func (SendEvent) event()     {}
+func (SettingEvent) event()  {}
+func (ReceiptEvent) event()  {}
+func (TypingEvent) event()   {}
+func (PresenceEvent) event() {}
+func (LookEvent) event()     {}
+func (ListEvent) event()     {}
+func (ReadEvent) event()     {}
+func (RefusedEvent) event()  {}
+func (RewoundEvent) event()  {}
+func (StateEvent) event()    {}
 
 // Page is one page of a conversation as the server has it.
 type Page struct {

@@ -429,7 +429,7 @@ func (w *world) live(c pim.ConversationID) error {
 		w.screens[c] = new(inbox.Screen)
 	}
 	for range 1000 {
-		if told, err = inbox.New(w.store).Live(w.ctx, c, all, w.screens[c]); err == nil || !pim.KindOf(err).Retryable() {
+		if told, _, err = inbox.New(w.store).Live(w.ctx, c, all, w.screens[c]); err == nil || !pim.KindOf(err).Retryable() {
 			break
 		}
 	}

@@ -109,6 +109,7 @@ const (
 	CommandKind_COMMAND_KIND_READ        CommandKind = 5
 	CommandKind_COMMAND_KIND_UNREAD      CommandKind = 6
 	CommandKind_COMMAND_KIND_NO_RECEIPTS CommandKind = 7 // the subject is the user
+	CommandKind_COMMAND_KIND_NO_PRESENCE CommandKind = 8 // the subject is the user
 )
 
 // Enum value maps for CommandKind.
@@ -122,6 +123,7 @@ var (
 		5: "COMMAND_KIND_READ",
 		6: "COMMAND_KIND_UNREAD",
 		7: "COMMAND_KIND_NO_RECEIPTS",
+		8: "COMMAND_KIND_NO_PRESENCE",
 	}
 	CommandKind_value = map[string]int32{
 		"COMMAND_KIND_UNSPECIFIED": 0,
@@ -132,6 +134,7 @@ var (
 		"COMMAND_KIND_READ":        5,
 		"COMMAND_KIND_UNREAD":      6,
 		"COMMAND_KIND_NO_RECEIPTS": 7,
+		"COMMAND_KIND_NO_PRESENCE": 8,
 	}
 )
 
@@ -847,7 +850,7 @@ func (x *ReactedBy) GetRemoved() bool {
 type Command struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Kind    CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
-	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact, block and no-receipts, else a conversation ID
+	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact, block, no-receipts and no-presence, else a conversation ID
 	Removed bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
 	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
 	UntilMs int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
@@ -2494,11 +2497,15 @@ func (x *PIMReceiptResp) GetNextAfter() string {
 	return ""
 }
 
-// PIMLook says what is on the device's screen, in place of what the PIMLook before has said. It
-// has no answer. As long as a conversation is looked at, the server sends PIMReceipt.
+// PIMLook says what is on the device's screen, in place of what the PIMLook before has said: at
+// most 100 conversations and users together; none: nothing is looked at. It has no answer but a
+// PIMError, if some of it is not looked at. As long as a conversation is looked at, the server sends
+// PIMReceipt and PIMTyping, and as long as a user is, PIMPresence.
 type PIMLook struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Conversations []string               `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"` // at most 100; none: nothing is looked at
+	Conversations []string               `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	Users         []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	RequestId     uint64                 `protobuf:"varint,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // 0: no PIMError is wanted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2538,6 +2545,20 @@ func (x *PIMLook) GetConversations() []string {
 		return x.Conversations
 	}
 	return nil
+}
+
+func (x *PIMLook) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *PIMLook) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
 }
 
 // PIMReceipt says how far others have read a conversation that the device looks at, after that has
@@ -2618,6 +2639,131 @@ func (x *PIMReceipt) GetReceipts() []*Receipt {
 	return nil
 }
 
+// PIMTyping says that somebody is writing a message: a client says so every few seconds while a
+// person types, and the server tells the devices that look at the conversation. It is kept nowhere.
+// A client's has no answer but a PIMError, if it is dropped.
+type PIMTyping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversation  string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Users         []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`                           // the server says who; at most 8
+	RequestId     uint64                 `protobuf:"varint,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // the client's; 0: no PIMError is wanted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMTyping) Reset() {
+	*x = PIMTyping{}
+	mi := &file_pim_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMTyping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMTyping) ProtoMessage() {}
+
+func (x *PIMTyping) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMTyping.ProtoReflect.Descriptor instead.
+func (*PIMTyping) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PIMTyping) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMTyping) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *PIMTyping) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+// PIMPresence says whether a user whom the device looks at is connected, at first and after that has
+// changed, at most once a second. Without online and seen_ms nothing is known, or nothing is told.
+type PIMPresence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Online        bool                   `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`               // a device of the user is connected
+	SeenMs        int64                  `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"` // when that was so last, ms since 1970, up to 5 minutes too early; 0 while online
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMPresence) Reset() {
+	*x = PIMPresence{}
+	mi := &file_pim_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMPresence) ProtoMessage() {}
+
+func (x *PIMPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMPresence.ProtoReflect.Descriptor instead.
+func (*PIMPresence) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PIMPresence) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PIMPresence) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
+func (x *PIMPresence) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
+	}
+	return 0
+}
+
 // Receipt says how many have read one message of a group, of those it is for.
 type Receipt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2630,7 +2776,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2788,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2801,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -2691,7 +2837,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2849,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2862,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Reader) GetUser() string {
@@ -2749,7 +2895,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +2907,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2920,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -2795,7 +2941,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +2953,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +2966,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -2854,7 +3000,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3012,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3025,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{30}
+	return file_pim_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -2908,7 +3054,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3066,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3079,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -2971,7 +3117,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3129,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3142,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{32}
+	return file_pim_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3051,7 +3197,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3209,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3222,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{33}
+	return file_pim_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -3352,16 +3498,28 @@ const file_pim_proto_rawDesc = "" +
 	"\breceipts\x18\x06 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\x12(\n" +
 	"\areaders\x18\a \x03(\v2\x0e.pim.v1.ReaderR\areaders\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\b \x01(\tR\tnextAfter\"/\n" +
+	"next_after\x18\b \x01(\tR\tnextAfter\"d\n" +
 	"\aPIMLook\x12$\n" +
-	"\rconversations\x18\x01 \x03(\tR\rconversations\"\xa8\x01\n" +
+	"\rconversations\x18\x01 \x03(\tR\rconversations\x12\x14\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\x04R\trequestId\"\xa8\x01\n" +
 	"\n" +
 	"PIMReceipt\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x1c\n" +
 	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12\x12\n" +
 	"\x04read\x18\x03 \x01(\x04R\x04read\x12\x17\n" +
 	"\aread_ms\x18\x04 \x01(\x03R\x06readMs\x12+\n" +
-	"\breceipts\x18\x05 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\"I\n" +
+	"\breceipts\x18\x05 \x03(\v2\x0f.pim.v1.ReceiptR\breceipts\"d\n" +
+	"\tPIMTyping\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x14\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\x04R\trequestId\"R\n" +
+	"\vPIMPresence\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06online\x18\x02 \x01(\bR\x06online\x12\x17\n" +
+	"\aseen_ms\x18\x03 \x01(\x03R\x06seenMs\"I\n" +
 	"\aReceipt\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04read\x18\x02 \x01(\rR\x04read\x12\x18\n" +
@@ -3411,7 +3569,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
 	"\x0eENTRY_KIND_PIN\x10\t\x12\x14\n" +
 	"\x10ENTRY_KIND_ERASE\x10\n" +
-	"*\xd8\x01\n" +
+	"*\xf6\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
@@ -3420,7 +3578,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x10COMMAND_KIND_PIN\x10\x04\x12\x15\n" +
 	"\x11COMMAND_KIND_READ\x10\x05\x12\x17\n" +
 	"\x13COMMAND_KIND_UNREAD\x10\x06\x12\x1c\n" +
-	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a*\xc9\x03\n" +
+	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a\x12\x1c\n" +
+	"\x18COMMAND_KIND_NO_PRESENCE\x10\b*\xc9\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -3454,7 +3613,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -3485,14 +3644,16 @@ var file_pim_proto_goTypes = []any{
 	(*PIMReceiptResp)(nil), // 26: pim.v1.PIMReceiptResp
 	(*PIMLook)(nil),        // 27: pim.v1.PIMLook
 	(*PIMReceipt)(nil),     // 28: pim.v1.PIMReceipt
-	(*Receipt)(nil),        // 29: pim.v1.Receipt
-	(*Reader)(nil),         // 30: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 31: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 32: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 33: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 34: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 35: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 36: pim.v1.PIMError
+	(*PIMTyping)(nil),      // 29: pim.v1.PIMTyping
+	(*PIMPresence)(nil),    // 30: pim.v1.PIMPresence
+	(*Receipt)(nil),        // 31: pim.v1.Receipt
+	(*Reader)(nil),         // 32: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 33: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 34: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 35: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 36: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 37: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 38: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -3512,9 +3673,9 @@ var file_pim_proto_depIdxs = []int32{
 	3,  // 14: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
 	5,  // 15: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
 	24, // 16: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
-	29, // 17: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	30, // 18: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	29, // 19: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	31, // 17: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	32, // 18: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	31, // 19: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
 	2,  // 20: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
 	21, // [21:21] is the sub-list for method output_type
 	21, // [21:21] is the sub-list for method input_type
@@ -3534,7 +3695,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

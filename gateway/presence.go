@@ -1,0 +1,184 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// errNoPresence is the refusal of what Options.Presence switches off.
+var errNoPresence = pim.Errorf(pim.KindForbidden, "this server tells nobody who is connected or writes")
+
+// handleLook notes what is on the device's screen. It leaves out what by its ID cannot be the
+// user's to look at. The rest is judged when there is something to be told. If a PIMLook comes less
+// than lookPause after another, nothing is read from the connection for so long, so that a client
+// which sends many of them keeps nobody else from the looks.
+func (c *conn) handleLook(m *wirepb.PIMLook) {
+	var ids []pim.ConversationID
+	var refused error
+	add := func(id pim.ConversationID) {
+		switch {
+		case slices.Contains(ids, id):
+		case len(ids) == maxLooks:
+			refused = pim.Errorf(pim.KindTooLarge, "%d conversations and users are looked at, at most %d can be",
+				len(m.Conversations)+len(m.Users), maxLooks)
+		default:
+			ids = append(ids, id)
+		}
+	}
+	for _, name := range m.Conversations {
+		id := pim.ConversationID(name)
+		if _, own := id.OwnUser(); len(name) <= maxNamed && !own && id.Validate() == nil && !id.Excludes(c.user) {
+			add(id)
+		}
+		if refused != nil {
+			break
+		}
+	}
+	for _, name := range m.Users {
+		if !c.gw.Presence {
+			refused = errNoPresence
+			break
+		}
+		if user := pim.UserID(name); user.Validate() == nil && user != c.user {
+			add(pim.Own(user))
+		}
+		if refused != nil {
+			break
+		}
+	}
+	before, full, start := c.gw.Sessions.looks.set(c, ids)
+	if start {
+		c.gw.Sessions.startTelling()
+	}
+	if refused == nil && full {
+		refused = pim.Errorf(pim.KindOverloaded, "all connections together look at %d conversations and users, which is all there can be", maxSubjects)
+	}
+	c.refuseHint(m.RequestId, "", refused)
+	if time.Since(before) < lookPause {
+		select {
+		case <-time.After(lookPause):
+		case <-c.gw.ctx.Done():
+		}
+	}
+}
+
+// refuseHint tells the client why something was not done, if err is not nil and the client has
+// asked for that by an ID.
+func (c *conn) refuseHint(id uint64, conversation string, err error) {
+	if err == nil || id == 0 {
+		return
+	}
+	m := c.gw.refusal(err)
+	m.RequestId, m.Conversation = id, conversation
+	c.reply(m)
+}
+
+// handleTyping has it told that the user writes in a conversation. What cannot be told at once is
+// dropped.
+func (c *conn) handleTyping(m *wirepb.PIMTyping) {
+	err := c.types(pim.ConversationID(m.Conversation), time.Now())
+	if err != nil {
+		c.gw.Metrics.dropTyping.Inc()
+	}
+	c.refuseHint(m.RequestId, named(m.Conversation), err)
+}
+
+func (c *conn) types(id pim.ConversationID, now time.Time) error {
+	_, own := id.OwnUser()
+	switch {
+	case !c.gw.Presence:
+		return errNoPresence
+	case len(id) > maxNamed:
+		return errLongName(len(id))
+	case id.Validate() != nil || own || id.Excludes(c.user):
+		return pim.Errorf(pim.KindInvalid, "nobody is told that the user writes in %s", id)
+	}
+	start, err := c.gw.Sessions.looks.types(c, id, now)
+	if start {
+		c.gw.Sessions.startTelling()
+	}
+	return err
+}
+
+// tellTyping tells the lookers of a conversation who else writes there.
+func (g *Gateway) tellTyping(t telling) {
+	now := time.Now()
+	writers := make([]pim.UserID, 0, len(t.typing))
+	for _, w := range t.typing {
+		if now.Sub(w.at) < typingLasts {
+			writers = append(writers, w.user)
+		}
+	}
+	lookers := usersOf(t.lookers)
+	users := append(slices.Clone(lookers), writers...)
+	slices.Sort(users)
+	users = slices.Compact(users)
+	may, err := g.Reader.Typing(g.ctx, t.id, users)
+	if err != nil || len(writers) == 0 {
+		g.Metrics.dropTyping.Inc()
+		return
+	}
+	mayNot := func(u pim.UserID) bool {
+		i, _ := slices.BinarySearch(users, u)
+		return !may[i]
+	}
+	writers = slices.DeleteFunc(writers, mayNot)
+	frame := func(others []pim.UserID) []byte {
+		if len(others) == 0 {
+			return nil
+		}
+		m := &wirepb.PIMTyping{Conversation: string(t.id)}
+		for _, u := range others {
+			m.Users = append(m.Users, string(u))
+		}
+		return wire.Append(nil, m)
+	}
+	shared := frame(writers)
+	frames := make(map[pim.UserID][]byte) // of those who write themselves
+	for _, u := range writers {
+		frames[u] = frame(slices.DeleteFunc(slices.Clone(writers), func(w pim.UserID) bool { return w == u }))
+	}
+	of := func(c *conn) []byte {
+		if own, writes := frames[c.user]; writes {
+			return own
+		}
+		return shared
+	}
+	told := slices.DeleteFunc(slices.Clone(t.lookers), func(c *conn) bool { return of(c) == nil || mayNot(c.user) })
+	g.sendAll(told, of, func(*conn) {})
+}
+
+// tellPresence tells the lookers of user whether user is connected.
+func (g *Gateway) tellPresence(t telling, user pim.UserID) {
+	users := usersOf(t.lookers)
+	seen, sees, err := g.Reader.Presence(g.ctx, user, users)
+	if err != nil {
+		g.tellAgain(t, err)
+		return
+	}
+	m := &wirepb.PIMPresence{User: string(user), Online: len(g.Sessions.of(user)) > 0}
+	if !m.Online {
+		m.SeenMs = int64(seen)
+	}
+	known := lookFrame{data: wire.Append(nil, m)}
+	unknown := lookFrame{data: wire.Append(nil, &wirepb.PIMPresence{User: string(user)}), ends: true}
+	frames := make([]lookFrame, len(users))
+	for i := range users {
+		if frames[i] = unknown; sees[i] {
+			frames[i] = known
+		}
+	}
+	g.sendNew(t, users, frames)
+}
+
+// presence notes that user has connected with the first device, or that the last one is gone.
+func (g *Gateway) presence(user pim.UserID) {
+	if g.Presence {
+		g.Acks.Seen(user, pim.MillisOf(g.Now()))
+		g.Sessions.changed(pim.Own(user))
+	}
+}
