@@ -31,6 +31,7 @@ type grammar struct {
 	Block      blockCmd      `cmd:"" help:"Take no direct messages of a user, or end that."`
 	Contact    contactCmd    `cmd:"" help:"Name a contact, or remove one."`
 	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off."`
+	Look       lookCmd       `cmd:"" help:"Print what others read and write, and who is connected, as it comes."`
 	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench      benchCmd      `cmd:"" help:"Measure a running server."`
 	Relay      relayCmd      `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`

@@ -424,6 +424,31 @@ func TestChatOfADeviceInUse(t *testing.T) {
 	n.refuses("end the other chat, leave out --device", exitUnavailable, "chat", "--as", "alice", "--to", "bob", "--device", "phone")
 }
 
+func TestLook(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "bob", "--to", "alice", "hi")
+	look := n.open("look", "--as", "alice", "--with", "bob", "--json")
+	sees := func(prefix string) {
+		t.Helper()
+		var seen []string
+		for look.lines.Scan() {
+			if strings.HasPrefix(look.lines.Text(), prefix) {
+				return
+			}
+			seen = append(seen, look.lines.Text())
+		}
+		t.Fatalf("never saw %q, only %q", prefix, seen)
+	}
+	sees(`{"user":"bob","online":false`)
+	n.open("tail", "--as", "bob", "--with", "alice")
+	sees(`{"user":"bob","online":true}`)
+	n.ok("", "send", "--as", "bob", "--to", "alice", "hi again")
+	sees(`{"conversation":"d:alice:bob","delivered":2,"read":2,`)
+	n.ok("", "look", "--as", "bob", "--switch", "off")
+	sees(`{"user":"bob","online":false}`)
+	n.refuses("name what to look at", 2, "look", "--as", "bob")
+}
+
 func TestReceipts(t *testing.T) {
 	n := serve(t)
 	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+type lookCmd struct {
+	clientFlags
+	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user."`
+	Conversation []pim.ConversationID `name:"conversation" placeholder:"ID" help:"Look at the conversation with this ID."`
+	Switch       string               `name:"switch" enum:"on,off," default:"" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
+	Timeout      time.Duration        `name:"timeout" default:"30s" placeholder:"DURATION" help:"With --switch: how long to wait for the answer."`
+	JSON         bool                 `name:"json" help:"Print JSON, one object a line."`
+}
+
+// Run prints what others read and write, and who is connected, as it comes; or switches presence.
+func (c *lookCmd) Run(ctx context.Context, s streams) error {
+	if c.Switch == "" && len(c.To)+len(c.Conversation) == 0 {
+		return pim.Errorf(pim.KindInvalid, "name what to look at: --to USER or --conversation ID")
+	}
+	connect := c.connect
+	if c.Switch != "" {
+		connect = c.follow
+	}
+	ses, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	if c.Switch != "" {
+		m, err := ses.SetPresence(ctx, c.Switch == "on")
+		if err == nil {
+			_, err = ses.waitFor(ctx, m, c.Timeout)
+		}
+		return err
+	}
+	conversations := c.Conversation
+	for _, u := range c.To {
+		conversations = append(conversations, pim.Direct(ses.user, u))
+	}
+	if err := ses.Look(ctx, conversations, c.To...); err != nil {
+		return err
+	}
+	var out outage
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, ok := <-ses.Events():
+			if !ok {
+				return pim.Errorf(pim.KindUnavailable, "the connection ended")
+			}
+			if err := c.handle(e, ses, &out, s); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handle prints what an event tells.
+func (c *lookCmd) handle(e client.Event, ses *session, out *outage, s streams) error {
+	switch e := e.(type) {
+	case client.ReceiptEvent:
+		return c.receipts(s.out, e)
+	case client.TypingEvent:
+		names := make([]string, len(e.Users))
+		for i, u := range e.Users {
+			names[i] = string(u)
+		}
+		return c.print(s.out, typingJSON{e.Conversation, e.Users}, "%s: %s", e.Conversation, strings.Join(names, ", ")+" typing")
+	case client.PresenceEvent:
+		said := "unknown"
+		switch {
+		case e.Online:
+			said = "connected"
+		case e.Seen != 0:
+			said = "last connected " + e.Seen.Time().Local().Format(time.DateTime)
+		}
+		return c.print(s.out, presenceJSON(e), "%s: %s", e.User, said)
+	case client.LookEvent:
+		return e.Err
+	case client.StateEvent:
+		if err := ses.over(e); err != nil {
+			return err
+		}
+		if out.turns(e) {
+			_, err := fmt.Fprintln(s.err, stateLine(e))
+			return err
+		}
+	}
+	return nil
+}
+
+// receipts prints how far others have read a conversation.
+func (c *lookCmd) receipts(w io.Writer, e client.ReceiptEvent) error {
+	r := e.Receipts
+	if _, _, direct := e.Conversation.DirectUsers(); direct {
+		v := lookDirectJSON{e.Conversation, directReceipt{r.Delivered, r.Read, r.ReadAt}}
+		return c.print(w, v, "%s: delivered %s, read %s", e.Conversation, upTo(r.Delivered, 0), upTo(r.Read, r.ReadAt))
+	}
+	for _, m := range r.Messages {
+		if err := c.print(w, lookGroupJSON{e.Conversation, groupReceipt(m)}, "%s: #%d read by %d of %d", e.Conversation, m.Seq, m.Read, m.Members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *lookCmd) print(w io.Writer, v any, format string, args ...any) error {
+	if c.JSON {
+		return json.NewEncoder(w).Encode(v)
+	}
+	_, err := fmt.Fprintf(w, format+"\n", args...)
+	return err
+}
+
+type lookDirectJSON struct {
+	Conversation pim.ConversationID `json:"conversation"`
+	directReceipt
+}
+
+type lookGroupJSON struct {
+	Conversation pim.ConversationID `json:"conversation"`
+	groupReceipt
+}
+
+type typingJSON struct {
+	Conversation pim.ConversationID `json:"conversation"`
+	Typing       []pim.UserID       `json:"typing"`
+}
+
+type presenceJSON struct {
+	User   pim.UserID `json:"user"`
+	Online bool       `json:"online"`
+	Seen   pim.Millis `json:"seen_ms,omitempty"`
+}
