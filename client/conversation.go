@@ -99,8 +99,10 @@ type Info struct {
 	Marked  bool // as unread, by MarkUnread
 	Muted   bool
 	Pinned  bool
+	Front   pim.Seq // retention has removed the entries before it, for good; 0: none
 
-	count uint64 // messages up to Newest, counted as in pim.Entry.Count
+	goneAt pim.Millis // when the newest of them was written, if nothing is left
+	count  uint64     // messages up to Newest, counted as in pim.Entry.Count
 }
 
 // Text returns the text that Last shows, see content.Preview.
@@ -145,10 +147,13 @@ func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(b.Last.Time(), a.Last.Time()), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.time(), a.time()), cmp.Compare(a.ID, b.ID))
 	})
 	return list, nil
 }
+
+// time returns when the newest entry was written, even if retention has removed it.
+func (i *Info) time() pim.Millis { return max(i.Last.Time(), i.goneAt) }
 
 func (c *Client) info(row ConversationRow) Info {
 	now := pim.MillisOf(time.Now())
@@ -161,6 +166,7 @@ func (c *Client) info(row ConversationRow) Info {
 		Mentions: row.Since(row.OwnCount, row.OwnAll, pim.Mentioned{Named: read.Named, All: read.All}),
 		ID:       row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
 		Left: row.Left, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
+		Front: row.Front, goneAt: row.GoneAt,
 	}
 }
 

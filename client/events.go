@@ -19,6 +19,7 @@ type (
 	ReadEvent     = engine.ReadEvent
 	RefusedEvent  = engine.RefusedEvent
 	RewoundEvent  = engine.RewoundEvent
+	TrimmedEvent  = engine.TrimmedEvent
 	StateEvent    = engine.StateEvent
 )
 

@@ -85,7 +85,7 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 		m.meta = *b.Meta
 	}
 	for i := range b.Conversations {
-		m.conversation(b.Conversations[i].ID).ConversationRow = b.Conversations[i]
+		m.conversation(b.Conversations[i].ID).put(b.Conversations[i])
 	}
 	if !m.o.PositionsOnly {
 		for i := range b.Entries {
@@ -110,6 +110,9 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 	for _, f := range b.Forget {
 		m.forget(f)
 	}
+	for i := range b.Trims {
+		m.trim(&b.Trims[i])
+	}
 	return nil
 }
 
@@ -120,6 +123,12 @@ func (m *Memory) conversation(id pim.ConversationID) *remembered {
 		m.conversations[id] = c
 	}
 	return c
+}
+
+// put replaces c's row, except GoneAt.
+func (c *remembered) put(row ConversationRow) {
+	row.GoneAt = c.GoneAt
+	c.ConversationRow = row
 }
 
 func (m *Memory) insert(e Stored) {

@@ -21,12 +21,7 @@ func (m *Memory) rewind(r *Rewind) {
 			m.keep(e.Entry)
 		}
 	}
-	c.entries, c.top = kept, 0
-	for i := range kept {
-		if kept[i].Seq > kept[c.top].Seq {
-			c.top = i
-		}
-	}
+	c.hold(kept)
 	maps.DeleteFunc(m.former[c.ID], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Refers > r.After })
 	if len(m.former[c.ID]) == 0 {
 		delete(m.former, c.ID)
@@ -34,6 +29,37 @@ func (m *Memory) rewind(r *Rewind) {
 	c.rewindFolds(r.After)
 	if _, own := r.Conversation.OwnUser(); own {
 		clear(m.settings)
+	}
+}
+
+// hold makes entries, in display order, those of c.
+func (c *remembered) hold(entries []Stored) {
+	c.entries, c.top = entries, 0
+	for i := range entries {
+		if entries[i].Seq > entries[c.top].Seq {
+			c.top = i
+		}
+	}
+}
+
+// trim takes away what retention has removed.
+func (m *Memory) trim(t *Trim) {
+	c := m.conversation(t.Conversation)
+	newest := pim.Seq(0)
+	kept := make([]Stored, 0, len(c.entries))
+	for _, e := range c.entries {
+		switch {
+		case e.Seq >= t.Front:
+			kept = append(kept, e)
+		case e.Seq > newest:
+			newest, c.GoneAt = e.Seq, max(c.GoneAt, e.Time())
+		}
+	}
+	c.hold(kept)
+	maps.DeleteFunc(c.folds, func(seq pim.Seq, _ pim.Fold) bool { return seq < t.Front })
+	maps.DeleteFunc(m.former[c.ID], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Seq < t.Former })
+	if len(m.former[c.ID]) == 0 {
+		delete(m.former, c.ID)
 	}
 }
 

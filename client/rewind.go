@@ -53,7 +53,7 @@ func (c *Client) reload(v *View) {
 	all := len(page) < n && v.skipped == 0
 	page = slices.DeleteFunc(page, func(e pim.Entry) bool { return e.Seq <= v.skipped })
 	v.take(func(t *timeline) bool {
-		t.entries, t.made, t.folds = nil, nil, nil
+		t.entries, t.made, t.folds, t.front = nil, nil, nil, c.loop.engine.Front(v.conv)
 		t.fold(folds)
 		t.prepend(page, all)
 		return true

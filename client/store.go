@@ -71,5 +71,6 @@ type (
 	Network         = engine.Network
 	Rewind          = engine.Rewind
 	Former          = engine.Former
+	Trim            = engine.Trim
 	StoredFold      = engine.Fold
 )

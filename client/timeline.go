@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/pim-im/pim"
@@ -17,6 +18,7 @@ type timeline struct {
 	folds   map[pim.Seq]pim.Fold // as stored, of those of entries to which others refer
 	user    pim.UserID           // of this device
 	pending []engine.Pending
+	front   pim.Seq               // retention has removed the entries before it; 0: none
 	made    map[pim.Seq]pim.Place // places of entries that sent made up, until insert sees the entry itself
 }
 
@@ -56,6 +58,15 @@ func (t *timeline) skip(to pim.Seq, e pim.Entry) {
 	t.floor = &floor
 }
 
+// trim drops the entries before the seq front, and reports that the timeline has changed.
+func (t *timeline) trim(front pim.Seq) bool {
+	t.front = front
+	t.entries = slices.DeleteFunc(t.entries, func(a pim.Entry) bool { return a.Seq < front })
+	maps.DeleteFunc(t.folds, func(seq pim.Seq, _ pim.Fold) bool { return seq < front })
+	maps.DeleteFunc(t.made, func(seq pim.Seq, _ pim.Place) bool { return seq < front })
+	return true
+}
+
 // drop removes a pending message, and reports whether there was one.
 func (t *timeline) drop(id pim.ClientMessageID) bool {
 	n := len(t.pending)
@@ -71,10 +82,14 @@ func (t *timeline) put(p engine.Pending) {
 }
 
 // sent replaces a pending message by an entry that it makes up from the server's answer:
-// the entry itself may come later.
+// the entry itself may come later. If retention has removed the entry, nothing takes its place.
 func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device pim.DeviceID) {
 	i := slices.IndexFunc(t.pending, func(p engine.Pending) bool { return p.ID == id })
 	if i < 0 {
+		return
+	}
+	if s.Server == 0 || s.Seq < t.front {
+		t.drop(id)
 		return
 	}
 	p := &t.pending[i]

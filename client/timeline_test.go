@@ -83,3 +83,19 @@ func mapValues[K comparable, V any](m map[K]V) (list []V) {
 	}
 	return list
 }
+
+// What retention has removed leaves the timeline, and an answer about it adds nothing.
+func TestTimelineIsTrimmed(t *testing.T) {
+	var line timeline
+	for seq := pim.Seq(1); seq <= 4; seq++ {
+		line.insert(pim.Entry{Seq: seq, Anchor: seq, Kind: pim.EntryMessage, ClientID: pim.ClientMessageID{byte(seq)}, Server: 1})
+	}
+	line.put(engine.Pending{Outgoing: engine.Outgoing{ID: pim.ClientMessageID{9}, Number: 1}})
+	line.put(engine.Pending{Outgoing: engine.Outgoing{ID: pim.ClientMessageID{10}, Number: 2}})
+	line.trim(4)
+	line.sent(pim.ClientMessageID{9}, Sent{Seq: 2, Anchor: 2, Duplicate: true}, "alice", "phone")
+	line.sent(pim.ClientMessageID{10}, Sent{Seq: 3, Anchor: 3, Server: 1}, "alice", "phone")
+	if items := line.items(); len(items) != 1 || items[0].Entry.Seq != 4 || line.front != 4 {
+		t.Errorf("%+v, front %d", items, line.front)
+	}
+}

@@ -81,7 +81,7 @@ func (c *Conversation) Messages(ctx context.Context, n int) (*View, error) {
 		if err != nil {
 			return err
 		}
-		v.line.user = c.client.loop.engine.User()
+		v.line.user, v.line.front = c.client.loop.engine.User(), c.client.loop.engine.Front(c.id)
 		v.line.fold(folds)
 		all := len(page) < n && v.skipped == 0
 		page = slices.DeleteFunc(page, func(e pim.Entry) bool { return e.Seq <= v.skipped })
@@ -141,6 +141,14 @@ func (v *View) Items() []Message {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.line.items()
+}
+
+// Front returns the first seq that retention has left of the conversation: what was displayed
+// before is gone for good. It is 0 if nothing was removed.
+func (v *View) Front() pim.Seq {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.line.front
 }
 
 // Changes returns a channel from which the app can receive whenever Items has changed
@@ -267,6 +275,10 @@ func (c *Client) show(ev Event) {
 		case RewoundEvent:
 			if ev.Conversation == v.conv {
 				c.reload(v)
+			}
+		case TrimmedEvent:
+			if ev.Conversation == v.conv {
+				v.take(func(t *timeline) bool { return t.trim(ev.Front) })
 			}
 		case SendEvent:
 			if ev.Conversation == v.conv {

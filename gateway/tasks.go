@@ -181,6 +181,9 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
 			Newest: uint64(page.Newest), Done: done,
 		}
+		if page.Front > 1 {
+			resp.Front = uint64(page.Front)
+		}
 		entries, folds := rest[:n].split()
 		if !c.queuePage(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, entries, folds)) {
 			return

@@ -41,6 +41,7 @@ type Page struct {
 	Erasures []pim.Erasure // of a pull of Changes: those that concern From and what follows
 	From, To pim.Seq       // what the page settles; From > To: nothing
 	Newest   pim.Seq       // the newest seq that the user may read
+	Front    pim.Seq       // the log's front: entries before it were trimmed
 }
 
 // Encoded is an entry, or the fold of one, as its bytes (see wire.ParseEntry and wire.ParseFold).
@@ -54,11 +55,11 @@ type Encoded struct {
 // folds of its entries: what others have made of them until now. Errors: KindInvalid,
 // KindNotMember, and the store's.
 func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Page, error) {
-	newest, m, err := x.readable(ctx, user, req.Conversation)
+	newest, front, m, err := x.readable(ctx, user, req.Conversation)
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{Newest: newest}
+	page := Page{Newest: newest, Front: front}
 	if req.Changes && req.NewestFirst {
 		return Page{}, pim.Errorf(pim.KindInvalid, "changes cannot be pulled with the newest first")
 	}
@@ -122,7 +123,7 @@ type Position struct {
 // that of the last one that was. Errors: KindNotMember; KindInvalid if seq is 0
 // or beyond Newest, which is returned nevertheless; and the store's.
 func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
-	p.Newest, _, err = x.readable(ctx, user, c)
+	p.Newest, _, _, err = x.readable(ctx, user, c)
 	if err != nil {
 		return Position{}, err
 	}
@@ -171,31 +172,30 @@ func (x *Inbox) lineAtEnd(ctx context.Context, user pim.UserID, c pim.Conversati
 	return line, err
 }
 
-// readable returns the newest seq of c that user may read, 0 if c is empty, and the
-// user's membership, without the periods that were trimmed. The newest seq may be trimmed.
-func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.ConversationID) (pim.Seq, Membership, error) {
+// readable returns the newest seq of c that user may read, 0 if c is empty, the log's front, and
+// the user's membership, without the periods that were trimmed. The newest seq may be trimmed.
+func (x *Inbox) readable(ctx context.Context, user pim.UserID, c pim.ConversationID) (newest, front pim.Seq, m Membership, err error) {
 	if err := c.Validate(); err != nil {
-		return 0, Membership{}, err
+		return 0, 0, Membership{}, err
 	}
 	if c.Excludes(user) {
-		return 0, Membership{}, notMember(user, c)
+		return 0, 0, Membership{}, notMember(user, c)
 	}
 	// The log's last seq is read before the membership. In the other order the user
 	// could leave in between, and a page would hold entries that came after that.
 	end := []store.Read{{Log: Entries(c), WithLast: true}}
 	if err := x.store.Read(ctx, end); err != nil {
-		return 0, Membership{}, err
+		return 0, 0, Membership{}, err
 	}
-	last := end[0].Last
-	m, err := x.membership(ctx, user, c)
-	if err != nil {
-		return 0, Membership{}, err
+	newest, front = end[0].Last, end[0].Front
+	if m, err = x.membership(ctx, user, c); err != nil {
+		return 0, 0, Membership{}, err
 	}
 	if n := len(m.Periods); m.Periods[n-1].To != 0 {
-		last = min(last, m.Periods[n-1].To)
+		newest = min(newest, m.Periods[n-1].To)
 	}
-	m.trim(end[0].Front)
-	return last, m, nil
+	m.trim(front)
+	return newest, front, m, nil
 }
 
 // cut leaves at most limit entries in the page, and lets it settle no seqs beyond them.

@@ -67,7 +67,7 @@ func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptReques
 	if _, own := req.Conversation.OwnUser(); own {
 		return Receipts{}, pim.Errorf(pim.KindInvalid, "nobody else reads %s", req.Conversation)
 	}
-	newest, m, err := x.readable(ctx, user, req.Conversation)
+	newest, _, m, err := x.readable(ctx, user, req.Conversation)
 	switch {
 	case err != nil:
 		return Receipts{}, err

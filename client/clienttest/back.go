@@ -54,7 +54,7 @@ func (b *Backup) clone() *Backup {
 
 func (l *log) clone() *log {
 	c := &log{
-		entries: slices.Clone(l.entries), times: l.times, ids: maps.Clone(l.ids), count: l.count, folds: maps.Clone(l.folds),
+		entries: slices.Clone(l.entries), times: l.times, ids: maps.Clone(l.ids), count: l.count, folds: maps.Clone(l.folds), front: l.front,
 		periods: make(map[pim.UserID][]period), order: make(map[pim.UserID]*pim.Anchors),
 	}
 	for u, p := range l.periods {

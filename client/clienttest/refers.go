@@ -70,7 +70,7 @@ func (l *log) fold(e *pim.Entry) {
 // Upto, as the server's.
 func (l *log) foldsOf(c pim.ConversationID, user pim.UserID, from, to uint64) (list []*wirepb.Fold) {
 	for _, seq := range slices.Sorted(maps.Keys(l.folds)) {
-		if uint64(seq) < from || uint64(seq) > to || !l.reads(c, user, seq) {
+		if uint64(seq) < from || uint64(seq) > to || seq < l.front || !l.reads(c, user, seq) {
 			continue
 		}
 		f, m := l.folds[seq], new(wirepb.Fold)

@@ -47,6 +47,7 @@ type log struct {
 	ids     map[pim.ClientMessageID]pim.Seq
 	count   uint64
 	folds   map[pim.Seq]pim.Fold // of messages that others refer to
+	front   pim.Seq              // entries before it were removed by retention
 }
 
 // period is a stretch of seqs that a user may read; to is 0 while the user is a member.
@@ -88,6 +89,13 @@ func (s *Server) Log(c pim.ConversationID) []pim.Entry {
 	return nil
 }
 
+// Trim removes the entries of c up to the seq upTo, as retention does. Log still has them.
+func (s *Server) Trim(c pim.ConversationID, upTo pim.Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log(c).front = upTo + 1
+}
+
 // Readable returns the entries of c that user may read.
 func (s *Server) Readable(c pim.ConversationID, user pim.UserID) []pim.Entry {
 	s.mu.Lock()
@@ -96,7 +104,7 @@ func (s *Server) Readable(c pim.ConversationID, user pim.UserID) []pim.Entry {
 	if l == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return !l.reads(c, user, e.Seq) })
+	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return e.Seq < l.front || !l.reads(c, user, e.Seq) })
 }
 
 // Conversations returns the IDs of all logs of which user may read something.

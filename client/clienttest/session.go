@@ -143,7 +143,9 @@ func (x *Session) send(m *wirepb.PIMSendReq) wire.Message {
 	}
 	if l := x.server.logs[c]; l != nil && l.ids[id] != 0 {
 		ack := ackOf(&l.entries[l.ids[id]-1], m)
-		ack.Duplicate = true
+		if ack.Duplicate = true; pim.Seq(ack.Seq) < l.front {
+			ack = &wirepb.PIMSendAck{ClientMessageId: ack.ClientMessageId, Conversation: ack.Conversation, Seq: ack.Seq, Anchor: ack.Seq, Duplicate: true}
+		}
 		return ack
 	}
 	e, err := x.server.append(x.key, m)
@@ -208,7 +210,9 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 		}
 		marked := settings["6/"+string(c)]
 		s.Marked, s.MarkedAt = marked.InForce(0), uint64(marked.At)
-		if s.Whole = newest == acked[c]+1 && s.Last.SizeVT() <= 512; m.Brief && !s.Whole {
+		if newest < l.front {
+			s.Last = nil
+		} else if s.Whole = newest == acked[c]+1 && s.Last.SizeVT() <= 512; m.Brief && !s.Whole {
 			s.Last, s.LastCut = wire.BriefEntry(s.Last)
 		}
 		resp.Conversations = append(resp.Conversations, s)
@@ -246,9 +250,11 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 	var frames []wire.Message
 	superseded := x.server.superseded(x.key.user, c)
 	for {
-		resp := &wirepb.PIMPullResp{RequestId: m.RequestId, Conversation: m.Conversation, From: from, To: min(to, from+2), Newest: newest}
+		resp := &wirepb.PIMPullResp{
+			RequestId: m.RequestId, Conversation: m.Conversation, From: from, To: min(to, from+2), Newest: newest, Front: uint64(l.front),
+		}
 		for seq := from; seq <= resp.To; seq++ {
-			if !m.Changes && l.reads(c, x.key.user, pim.Seq(seq)) && !superseded[pim.Seq(seq)] {
+			if !m.Changes && seq >= uint64(l.front) && l.reads(c, x.key.user, pim.Seq(seq)) && !superseded[pim.Seq(seq)] {
 				resp.Entries = append(resp.Entries, protoOf(&l.entries[seq-1]))
 			}
 		}

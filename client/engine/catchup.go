@@ -100,7 +100,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	}
 	from, to := pim.Seq(m.From), pim.Seq(m.To)
 	if p.job == compare {
-		c.doubt.take(entries, from, to, newestOf(m.Newest))
+		c.doubt.take(entries, from, to, newestOf(m.Newest), pim.Seq(m.Front))
 		if m.Done {
 			e.pulls.end(p)
 			// While a full sync is due, the server's store may be another.
@@ -118,6 +118,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		e.advance(p, entries, from, to)
 	}
 	newest := newestOf(m.Newest)
+	e.trimmed(c, pim.Seq(m.Front), newest)
 	if newest > c.newest {
 		c.newest = newest
 		e.touch(c)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/pim-im/pim"
@@ -30,6 +31,8 @@ type check struct {
 	any    bool      // some entry is stored
 	lost   bool      // some stored entry is not on the server
 	newest pim.Seq   // newest seq on the server, from its answers to the comparison
+	front  pim.Seq   // entries before it were removed by retention: they can't be compared
+	gone   pim.Entry // the last stored entry before front that was met; seq 0: none
 	heard  pim.Seq   // newest seq on the server, from pushes, acks and the sync list meanwhile
 
 	// The window that is compared at present.
@@ -66,6 +69,7 @@ func (d *check) next() task {
 		d.probe, d.at = true, d.known
 		return askServer
 	}
+	d.conclude()
 	return decided
 }
 
@@ -98,8 +102,8 @@ func (d *check) ask() (first, last pim.Seq) {
 }
 
 // take takes one frame of the server's answer.
-func (d *check) take(entries []pim.Entry, from, to, newest pim.Seq) {
-	d.newest = newest
+func (d *check) take(entries []pim.Entry, from, to, newest, front pim.Seq) {
+	d.newest, d.front = newest, min(front, newest+1)
 	if from > to || len(d.found) > pim.MaxPageEntries {
 		return
 	}
@@ -120,6 +124,10 @@ func (d *check) answered(believing bool) task {
 		d.lost = d.newest < d.known
 		d.same = pim.Entry{Seq: min(d.newest, d.known)}
 		return decided
+	}
+	if d.leaveGone(); len(d.stored) == 0 { // what the device has up to here, the server had
+		d.low, d.found = d.at, nil
+		return d.next()
 	}
 	last := len(d.stored) - 1
 	leftOut := d.own && believing && d.leftOut()
@@ -143,6 +151,30 @@ func (d *check) answered(believing bool) task {
 	return d.next()
 }
 
+// leaveGone leaves the entries before the front out of the present window.
+func (d *check) leaveGone() {
+	n, _ := slices.BinarySearchFunc(d.stored, d.front, func(s pim.Entry, front pim.Seq) int { return cmp.Compare(s.Seq, front) })
+	if n == 0 {
+		return
+	}
+	if last := d.stored[n-1]; last.Seq > d.gone.Seq {
+		d.gone = last
+	}
+	d.stored = d.stored[n:]
+}
+
+// conclude ends the comparison of a conversation whose front was trimmed: the seqs before the
+// front are taken to be the same, as far as the server has them.
+func (d *check) conclude() {
+	if d.gone.Seq == 0 || d.same.Seq >= d.front {
+		return
+	}
+	d.lost = d.lost || d.newest < d.known
+	if at := min(d.front-1, d.newest, d.known); at > d.same.Seq {
+		d.same = pim.Entry{Seq: at, Count: d.gone.Count}
+	}
+}
+
 // leftOut reports whether the last stored command of the own log may be missing on the
 // server only because it was superseded.
 func (d *check) leftOut() bool {
@@ -160,8 +192,8 @@ func (d *check) common() int {
 	return -1
 }
 
-// gone decides that the server has nothing of the conversation.
-func (d *check) gone() { d.lost, d.same, d.newest, d.heard = true, pim.Entry{}, 0, 0 }
+// nothing decides that the server has nothing of the conversation.
+func (d *check) nothing() { d.lost, d.same, d.newest, d.heard = true, pim.Entry{}, 0, 0 }
 
 // putOff decides that nothing is lost, because the server can't be asked at present.
 func (d *check) putOff() { d.lost, d.newest = false, d.known }

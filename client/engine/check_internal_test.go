@@ -18,8 +18,8 @@ func logOf(life pim.Millis, seqs ...pim.Seq) (entries []pim.Entry) {
 }
 
 // compares carries out the comparison d of a device's entries with a server's log that
-// ends at newest. It returns how many pages it took.
-func compares(t *rapid.T, d *check, stored, server []pim.Entry, newest pim.Seq) (pages int) {
+// ends at newest and was trimmed before front. It returns how many pages it took.
+func compares(t *rapid.T, d *check, stored, server []pim.Entry, newest, front pim.Seq) (pages int) {
 	within := func(entries []pim.Entry, from, to pim.Seq) (some []pim.Entry) {
 		for _, e := range entries {
 			if from <= e.Seq && e.Seq <= to {
@@ -45,23 +45,24 @@ func compares(t *rapid.T, d *check, stored, server []pim.Entry, newest pim.Seq) 
 			t.Fatalf("%d..%d is more than a page of %d seqs", from, to, d.page)
 		}
 		if rapid.IntRange(0, 9).Draw(t, "a failed pull") == 0 {
-			d.take(within(server, from, to)[:0], from, min(to, newest), newest)
+			d.take(within(server, from, to)[:0], from, min(to, newest), newest, front)
 			from, to = d.ask()
 		}
 		to = min(to, newest)
 		for to >= from && rapid.Bool().Draw(t, "another frame") { // the newest come first
 			split := to - min(to-from, pim.Seq(rapid.IntRange(0, 2).Draw(t, "seqs")))
-			d.take(within(server, split, to), split, to, newest)
+			d.take(within(server, split, to), split, to, newest, front)
 			to = split - 1
 		}
-		d.take(within(server, from, to), from, to, newest)
+		d.take(within(server, from, to), from, to, newest, front)
 		next = d.answered(true)
 	}
 	return pages
 }
 
 // Two logs have a random prefix in common; the device has holes; pages are small. The
-// comparison finds exactly the last entry that both have, in few pages.
+// comparison finds exactly the last entry that both have, in few pages. What the server has
+// trimmed it takes to be the same, as far as the server has written.
 func TestComparison(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		known := pim.Seq(rapid.IntRange(1, 300).Draw(t, "known"))
@@ -78,7 +79,11 @@ func TestComparison(t *testing.T) {
 			stored = append(stored, logOf(1, seq)...)
 			seq++
 		}
-		for seq := pim.Seq(1); seq <= newest; seq++ {
+		front := pim.Seq(0)
+		if rapid.Bool().Draw(t, "trimmed") {
+			front = pim.Seq(rapid.IntRange(0, int(newest)+1).Draw(t, "front"))
+		}
+		for seq := max(front, 1); seq <= newest; seq++ {
 			if seq <= common {
 				server = append(server, logOf(1, seq)...)
 			} else {
@@ -86,7 +91,7 @@ func TestComparison(t *testing.T) {
 			}
 		}
 		d := newCheck(false, known, page)
-		pages := compares(t, d, slices.Clone(stored), server, newest)
+		pages := compares(t, d, slices.Clone(stored), server, newest, front)
 		if most := bits.Len64(uint64(known)) + 2; pages > most {
 			t.Errorf("%d pages for %d seqs, want at most %d", pages, known, most)
 		}
@@ -96,13 +101,19 @@ func TestComparison(t *testing.T) {
 			}
 			return
 		}
-		var same pim.Seq
+		same, lost := pim.Seq(0), false
 		for _, e := range stored {
-			if e.Seq <= common {
+			switch {
+			case e.Seq < front:
+				same = min(front-1, newest, known)
+			case e.Seq <= common:
 				same = e.Seq
+			default:
+				lost = true
 			}
 		}
-		if lost := stored[len(stored)-1].Seq > common; d.same.Seq != same || d.lost != lost || d.newest != newest {
+		lost = lost || same < front && newest < known
+		if d.same.Seq != same || d.lost != lost || d.newest != newest {
 			t.Fatalf("the same up to %d, lost %v, newest %d; want %d, %v, %d", d.same.Seq, d.lost, d.newest, same, lost, newest)
 		}
 	})
@@ -136,7 +147,7 @@ func TestComparisonOfTheOwnLog(t *testing.T) {
 				found = append(found, e)
 			}
 		}
-		d.take(found, from, min(to, test.newest), test.newest)
+		d.take(found, from, min(to, test.newest), test.newest, 0)
 		if next := d.answered(test.believing); next != decided || d.lost != test.lost {
 			t.Errorf("%s: lost %v, want %v; then %v", name, d.lost, test.lost, next)
 		}
@@ -158,7 +169,7 @@ func TestComparisonThatIsRefused(t *testing.T) {
 		t.Errorf("put off: %+v", d)
 	}
 	d.same = pim.Entry{Seq: 4}
-	d.gone()
+	d.nothing()
 	if !d.lost || d.same.Seq != 0 || d.newest != 0 || d.heard != 0 {
 		t.Errorf("gone: %+v", d)
 	}
@@ -171,7 +182,7 @@ func TestComparisonIsBounded(t *testing.T) {
 	d.read(logOf(1, 9))
 	d.ask()
 	for range 5 {
-		d.take(make([]pim.Entry, pim.MaxPageEntries), 9, 9, 9)
+		d.take(make([]pim.Entry, pim.MaxPageEntries), 9, 9, 9, 0)
 	}
 	if len(d.found) > 2*pim.MaxPageEntries {
 		t.Errorf("%d entries are kept", len(d.found))

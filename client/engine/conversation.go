@@ -46,6 +46,8 @@ type conversation struct {
 	folded  pim.Seq    // nothing in the stored folds is newer
 	stale   pim.Seq    // folds up to here may lack something; 0: none does
 	fresh   pim.Seq    // those up to here were pulled again, by this process
+	front   pim.Seq    // entries before it were removed by retention, see trimmed
+	lost    pim.Seq    // as Conversation.Lost
 	recent  pim.Millis // when the newest entry that was heard of was written
 	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
 
@@ -73,7 +75,7 @@ type conversation struct {
 
 func (c *conversation) row() Conversation {
 	// Newest and Count are of one entry: a read command takes over both, for good.
-	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Mentioned: c.said, OwnAll: c.ownAll, Left: c.left, Holes: c.holes, Folded: c.folded, Stale: c.stale}
+	r := Conversation{ID: c.id, Known: c.known, Newest: max(c.known, c.counted), Count: c.count, Own: c.own, OwnCount: c.ownUpTo, Mentioned: c.said, OwnAll: c.ownAll, Left: c.left, Holes: c.holes, Folded: c.folded, Stale: c.stale, Front: c.front, Lost: c.lost}
 	if c.last != nil && c.known < c.newest {
 		r.Last, r.LastCut = *c.last, c.lastCut
 	}

@@ -29,7 +29,7 @@ func (cs *conversations) restore(row *Conversation) {
 	c := &conversation{
 		id: row.ID, known: row.Known, newest: max(row.Known, row.Newest), counted: row.Newest,
 		count: row.Count, own: row.Own, ownUpTo: row.OwnCount, ownAll: row.OwnAll, said: row.Mentioned, left: row.Left, followed: !cs.watch,
-		folded: row.Folded,
+		folded: row.Folded, front: row.Front, lost: row.Lost,
 	}
 	cs.byID[row.ID] = c
 	cs.setHoles(c, soundHoles(row.Holes, row.Known))

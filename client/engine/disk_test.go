@@ -101,6 +101,14 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 			delete(d.former, f.Conversation)
 		}
 	}
+	for _, r := range b.Trims {
+		maps.DeleteFunc(d.entries[r.Conversation], func(seq pim.Seq, _ pim.Entry) bool { return seq < r.Front })
+		maps.DeleteFunc(d.folds[r.Conversation], func(seq pim.Seq, _ pim.Fold) bool { return seq < r.Front })
+		maps.DeleteFunc(d.former[r.Conversation], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Seq < r.Former })
+		if len(d.former[r.Conversation]) == 0 {
+			delete(d.former, r.Conversation)
+		}
+	}
 	for id, c := range d.conversations {
 		for seq := range d.entries[id] {
 			if seq > c.Known || inHole(c.Holes, seq) {

@@ -93,6 +93,7 @@ func (e *Engine) dropAhead(c *conversation) {
 	for i := range c.ahead {
 		if entry := &c.ahead[i]; entry.Sender == e.meta.User {
 			e.out.Store.Keep = append(e.out.Store.Keep, *entry)
+			e.mayBeLost(c, c.known+1)
 			e.keepFormer(c)
 		}
 	}
@@ -102,6 +103,10 @@ func (e *Engine) dropAhead(c *conversation) {
 // noFormer notes that nothing of c is kept aside any more.
 func (e *Engine) noFormer(c *conversation) {
 	e.former.remove(c)
+	if c.lost != 0 {
+		c.lost = 0
+		e.touch(c)
+	}
 	if c.isOwn() {
 		e.wishes.reset()
 	}

@@ -103,7 +103,7 @@ func (e *Engine) goOn(c *conversation, t task) {
 // incomparable takes the server's refusal of a comparison.
 func (e *Engine) incomparable(c *conversation, err *pim.Error) {
 	if err.Kind == pim.KindNotMember || err.Kind == pim.KindNotFound { // the group is not there
-		c.doubt.gone()
+		c.doubt.nothing()
 	} else { // the next connection tries again
 		c.doubt.putOff()
 		e.doubts.unsure = true
@@ -123,10 +123,13 @@ func (e *Engine) decide(c *conversation) {
 		e.rewind(c, 0, 0)
 	case d.lost, d.newest < c.known:
 		e.rewind(c, d.same.Seq, d.same.Count)
+	case d.same.Seq == c.known && c.counted == c.known:
+		e.unhear(c, c.count)
 	case d.same.Seq == c.known:
 		e.unhear(c, d.same.Count)
 	}
 	e.doubtFolds(c)
+	e.trimmed(c, d.front, d.newest)
 	switch newest := max(d.newest, d.heard); {
 	case e.cfg.Watch:
 		e.aim(c, unknownSeq)
@@ -173,6 +176,7 @@ func (e *Engine) believe() {
 // count is the counting messages up to the seq to.
 func (e *Engine) rewind(c *conversation, to pim.Seq, count uint64) {
 	e.takeBack(c, to, count, e.meta.User)
+	e.mayBeLost(c, to+1)
 	e.keepFormer(c)
 	if c.isOwn() {
 		for _, c := range e.conversations.byID {
@@ -195,6 +199,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
 	e.fetches.seekOwn(c, true)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
+	e.frontBack(c, to)
 	e.foldsBack(c, to)
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }

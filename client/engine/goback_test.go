@@ -470,80 +470,90 @@ func TestDeathBetweenForgettingAndPullingSettings(t *testing.T) {
 	}
 }
 
+// unseenSends are ways in which a message is acknowledged before its entry is stored.
+var unseenSends = map[string]func(*backWorld) (pim.ClientMessageID, pim.ConversationID){
+	"the create of a group": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+		id := w.phone.queues(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"alice", "bob"}, Payload: []byte("mine")})
+		return id, pim.NewGroup("alice", id)
+	},
+	"a message behind a gap": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+		w.server.DropPush = func() bool { return true }
+		w.server.Append(chat, "bob", w.id(), []byte("not pushed"))
+		return w.phone.sends(chat, "mine"), chat
+	},
+	"a message whose answer was lost": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+		id := w.phone.sends(chat, "mine")
+		for w.phone.toServer() {
+		}
+		w.server.Append(chat, "bob", w.id(), []byte("the list shows this one"))
+		w.phone.loses()
+		return id, chat
+	},
+	"a message in a hole": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
+		w.phone.dies()
+		w.phone.page, w.phone.lazy = 1, 1
+		w.phone.starts()
+		w.settles()
+		id := w.phone.sends(chat, "mine")
+		for w.phone.toServer() {
+		}
+		w.server.DropPush = func() bool { return true }
+		for i := range 5 {
+			w.server.Append(chat, "bob", w.id(), fmt.Append(nil, i))
+		}
+		w.phone.loses()
+		return id, chat
+	},
+}
+
+// newUnseenWorld returns a world in which the phone has sent a message, and has the answer and not
+// the entry. before is the server before that.
+func newUnseenWorld(t *testing.T, send func(*backWorld) (pim.ClientMessageID, pim.ConversationID)) (w *backWorld, c pim.ConversationID, before *clienttest.Backup) {
+	w = newBackWorld(t)
+	w.laptop.dies() // only the phone can bring it back
+	w.bob.dies()
+	before = w.server.Backup()
+	id, c := send(w)
+	if len(w.phone.store.entries[c]) > 0 {
+		t.Fatal("the phone has an entry")
+	}
+	for i := 0; ; i++ {
+		if _, ok := w.phone.sent[id]; ok {
+			break
+		}
+		if i > 1000 {
+			t.Fatal("it is not acknowledged")
+		}
+		w.phone.connects()
+		w.phone.toServer()
+		w.phone.down = slices.DeleteFunc(w.phone.down, func(m wire.Message) bool { // entries are slow
+			switch m.(type) {
+			case *wirepb.PIMPullResp, *wirepb.PIMPush:
+				return true
+			}
+			return false
+		})
+		if !w.phone.fromServer() && w.phone.session == nil {
+			w.passes(time.Second)
+		}
+	}
+	for _, m := range w.phone.store.messages(c) {
+		if m.ClientID == id {
+			t.Fatal("its entry is stored already")
+		}
+	}
+	return w, c, before
+}
+
 // A message leaves the outbox when it is acknowledged, and its entry may come later, or
 // not be known well enough to be made up. If the server goes back before it has come,
 // nobody has it but this device, and the device brings it back: alive, or when it starts
 // again.
 func TestAcknowledgedBeforeItsEntryIsStored(t *testing.T) {
-	for name, send := range map[string]func(*backWorld) (pim.ClientMessageID, pim.ConversationID){
-		"the create of a group": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
-			id := w.phone.queues(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"alice", "bob"}, Payload: []byte("mine")})
-			return id, pim.NewGroup("alice", id)
-		},
-		"a message behind a gap": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
-			w.server.DropPush = func() bool { return true }
-			w.server.Append(chat, "bob", w.id(), []byte("not pushed"))
-			return w.phone.sends(chat, "mine"), chat
-		},
-		"a message whose answer was lost": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
-			id := w.phone.sends(chat, "mine")
-			for w.phone.toServer() {
-			}
-			w.server.Append(chat, "bob", w.id(), []byte("the list shows this one"))
-			w.phone.loses()
-			return id, chat
-		},
-		"a message in a hole": func(w *backWorld) (pim.ClientMessageID, pim.ConversationID) {
-			w.phone.dies()
-			w.phone.page, w.phone.lazy = 1, 1
-			w.phone.starts()
-			w.settles()
-			id := w.phone.sends(chat, "mine")
-			for w.phone.toServer() {
-			}
-			w.server.DropPush = func() bool { return true }
-			for i := range 5 {
-				w.server.Append(chat, "bob", w.id(), fmt.Append(nil, i))
-			}
-			w.phone.loses()
-			return id, chat
-		},
-	} {
+	for name, send := range unseenSends {
 		for _, restarted := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, restarted %v", name, restarted), func(t *testing.T) {
-				w := newBackWorld(t)
-				w.laptop.dies() // only the phone can bring it back
-				w.bob.dies()
-				before := w.server.Backup()
-				id, c := send(w)
-				if len(w.phone.store.entries[c]) > 0 {
-					t.Fatal("the phone has an entry")
-				}
-				for i := 0; ; i++ {
-					if _, ok := w.phone.sent[id]; ok {
-						break
-					}
-					if i > 1000 {
-						t.Fatal("it is not acknowledged")
-					}
-					w.phone.connects()
-					w.phone.toServer()
-					w.phone.down = slices.DeleteFunc(w.phone.down, func(m wire.Message) bool { // entries are slow
-						switch m.(type) {
-						case *wirepb.PIMPullResp, *wirepb.PIMPush:
-							return true
-						}
-						return false
-					})
-					if !w.phone.fromServer() && w.phone.session == nil {
-						w.passes(time.Second)
-					}
-				}
-				for _, m := range w.phone.store.messages(c) {
-					if m.ClientID == id {
-						t.Fatal("its entry is stored already")
-					}
-				}
+				w, c, before := newUnseenWorld(t, send)
 				if restarted {
 					w.phone.dies()
 				}

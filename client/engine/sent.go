@@ -23,18 +23,31 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		s.Anchor = s.Seq
 	}
 	e.outbox.delivered(m, s)
+	gone := trimmedAnswer(m, s)
 	c := e.conversations.get(s.Conversation)
 	if c == nil { // with Config.Watch: its entries are not stored
 		return
 	}
-	if c.doubt != nil {
+	switch {
+	case gone:
+		if c.doubt == nil && s.Seq > c.known {
+			e.aim(c, unknownSeq)
+		}
+		return
+	case c.doubt != nil:
 		c.doubt.hear(s.Seq)
-	} else {
+	default:
 		e.placed(c, m, s, a.Payload)
 	}
 	if s.Seq > c.known || c.holes.miss(s.Seq, s.Seq) {
 		e.keepUnseen(c, m, s)
 	}
+}
+
+// trimmedAnswer reports whether s says that m was appended so long ago that retention has removed
+// its entry: nothing but the seq is known any more.
+func trimmedAnswer(m *message, s Sent) bool {
+	return s.Duplicate && s.Server == 0 && s.Count == 0 && m.command == nil
 }
 
 // placed takes note in c that m stands at s. payload is what the server has written in place

@@ -460,7 +460,7 @@ func recalls(entries []pim.Entry, e *pim.Entry) bool {
 // verifyFolds checks that the device displays its messages of c as the whole log says. Of what
 // was done while its user was no member, the user has only heard if a message was recalled.
 func (p *phone) verifyFolds(c pim.ConversationID, messages []pim.Entry) {
-	if p.store.conversations[c].Left {
+	if p.store.conversations[c].Left || len(messages) == 0 {
 		return
 	}
 	log, readable := p.w.server.Log(c), p.w.server.Readable(c, p.user)

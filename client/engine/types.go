@@ -90,7 +90,7 @@ type Sent struct {
 }
 
 // Event is what is handed to the app: an EntryEvent, ChangedEvent, SendEvent,
-// SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent or StateEvent.
+// SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent, TrimmedEvent or StateEvent.
 type Event interface{ event() }
 
 // EntryEvent hands over one entry, the user's own messages included, and each at
@@ -198,6 +198,14 @@ type RewoundEvent struct {
 	After        pim.Seq
 }
 
+// TrimmedEvent says that retention has removed the entries of Conversation with seqs below
+// Front, for good and from everybody. They have left the device's store, even if they were not
+// handed over or confirmed yet. What the user has pulled by Ask is the app's to forget.
+type TrimmedEvent struct {
+	Conversation pim.ConversationID
+	Front        pim.Seq
+}
+
 // StateEvent says that the connection's state has changed. Waiting with an Err of
 // pim.KindUnauthorized says that the server has refused the token, or that the token
 // has run out: the app is asked for another after RetryIn. Stopped says that no
@@ -220,6 +228,7 @@ func (ListEvent) event()     {}
 func (ReadEvent) event()     {}
 func (RefusedEvent) event()  {}
 func (RewoundEvent) event()  {}
+func (TrimmedEvent) event()  {}
 func (StateEvent) event()    {}
 
 // Page is one page of a conversation as the server has it.
@@ -259,6 +268,16 @@ type Conversation struct {
 	// Stale is the last seq of the messages whose folds may lack something, since the
 	// conversation was taken back (Rewind); 0: none does. They are pulled again.
 	Stale pim.Seq
+	// Front is the first seq that retention has left, as far as this device has heard; 0: nothing
+	// was removed.
+	Front pim.Seq
+	// GoneAt is when the newest of the entries that a Trim took was written, as far as they were
+	// stored; 0: none was. Only the store sets it: what is in a Batch says nothing.
+	GoneAt pim.Millis
+	// Lost is a seq: of what is kept aside, the server may have lost what stood there or behind
+	// it. What stood before it came to its place, and is not lost if retention removes it. 0: nothing
+	// may be lost.
+	Lost pim.Seq
 }
 
 // Hole is a stretch of a conversation that is not stored, both ends included.
@@ -359,6 +378,8 @@ type Batch struct {
 	Keep []pim.Entry
 	// Forget names entries that are kept aside, and are to be deleted.
 	Forget []Former
+	// Trims are to be made after everything else.
+	Trims []Trim
 }
 
 // Fold is what a store keeps of a message that other entries refer to. When the store has
@@ -368,6 +389,14 @@ type Batch struct {
 type Fold struct {
 	Conversation pim.ConversationID
 	pim.Fold
+}
+
+// Trim takes away what retention has removed: the entries with seqs below Front, the folds of
+// messages below it, and what is kept aside with a seq below Former.
+type Trim struct {
+	Conversation pim.ConversationID
+	Front        pim.Seq
+	Former       pim.Seq
 }
 
 // Rewind takes a conversation back: its entries above After are to be deleted. The
@@ -390,5 +419,5 @@ type Former struct {
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Folds)+len(b.Keep)+len(b.Forget) == 0 && b.Networks == nil
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Folds)+len(b.Keep)+len(b.Forget)+len(b.Trims) == 0 && b.Networks == nil
 }

@@ -45,7 +45,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 		}
 		w.exec(s.putConversation, string(c.ID), int64(c.Known), int64(c.Newest), int64(c.Count), last, c.LastCut, c.Left, encodeHoles(c.Holes),
 			int64(c.Own), int64(c.OwnCount), int64(c.Folded), int64(c.Stale),
-			int64(c.Named), int64(c.All), int64(c.OwnAll))
+			int64(c.Named), int64(c.All), int64(c.OwnAll), int64(c.Front), int64(c.Lost))
 	}
 	for i := range b.Outbox {
 		m := &b.Outbox[i]
@@ -74,6 +74,9 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	}
 	for i := range b.Forget {
 		w.forget(&b.Forget[i])
+	}
+	for i := range b.Trims {
+		w.trim(&b.Trims[i])
 	}
 	if w.err == nil {
 		w.err = tx.Commit()

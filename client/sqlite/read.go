@@ -34,13 +34,14 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 		var c client.ConversationRow
 		var holes []byte
 		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &c.Left, &holes, count(&c.Own), count(&c.OwnCount),
-			count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll))
+			count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll),
+			count(&c.Front), count(&c.Lost), &c.GoneAt)
 		if err == nil {
 			c.Holes, err = decodeHoles(holes)
 		}
 		out.Conversations = append(out.Conversations, c)
 		return err
-	}, "SELECT id, known, newest, count, gone, holes, own, own_count, folded, stale, named, all_count, own_all FROM conversations")
+	}, "SELECT id, known, newest, count, gone, holes, own, own_count, folded, stale, named, all_count, own_all, front, lost, gone_at FROM conversations")
 	if err != nil {
 		return out, err
 	}
@@ -128,7 +129,8 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		var c client.ConversationRow
 		var last, holes []byte
 		err := rows.Scan(&c.ID, count(&c.Known), count(&c.Newest), count(&c.Count), &last, &c.LastCut, &c.Left, &holes,
-			count(&c.Own), count(&c.OwnCount), count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll))
+			count(&c.Own), count(&c.OwnCount), count(&c.Folded), count(&c.Stale), count(&c.Named), count(&c.All), count(&c.OwnAll),
+			count(&c.Front), count(&c.Lost), &c.GoneAt)
 		if err == nil && last != nil {
 			c.Last, err = wire.ParseEntry(c.ID, last)
 		}
@@ -139,7 +141,7 @@ func (s *Store) rows(ctx context.Context, which string, args ...any) ([]client.C
 		return err
 	}, `SELECT id, known, newest, count, coalesce(last,
 			(SELECT data FROM entries WHERE conversation = id ORDER BY seq DESC LIMIT 1)), last_cut, gone, holes, own, own_count, folded, stale,
-			named, all_count, own_all
+			named, all_count, own_all, front, lost, gone_at
 		FROM conversations `+which, args...)
 	return list, err
 }

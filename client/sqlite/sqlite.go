@@ -41,7 +41,8 @@ var _ client.Store = (*Store)(nil)
 //	5  November 2026: a server's store that went back
 //	6  November 2026: entries that refer to a message
 //	7  November 2026: mentions
-var migrations = []string{v1, v2, v3, v4, v5, v6, v7}
+//	8  November 2026: retention
+var migrations = []string{v1, v2, v3, v4, v5, v6, v7, v8}
 
 var (
 	//go:embed v1.sql
@@ -58,6 +59,8 @@ var (
 	v6 string
 	//go:embed v7.sql
 	v7 string
+	//go:embed v8.sql
+	v8 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -153,11 +156,12 @@ func (s *Store) prepare(ctx context.Context) error {
 			stored = excluded.stored, confirms = excluded.confirms, confirmed = excluded.confirmed, key = excluded.key,
 			store = excluded.store, heard = excluded.heard, doubt = excluded.doubt`: &s.putMeta,
 		`INSERT INTO conversations (id, known, newest, count, last, last_cut, gone, holes, own, own_count,
-			folded, stale, named, all_count, own_all) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			folded, stale, named, all_count, own_all, front, lost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET known = excluded.known, newest = excluded.newest, count = excluded.count,
 			last = excluded.last, last_cut = excluded.last_cut, gone = excluded.gone, holes = excluded.holes,
 			own = excluded.own, own_count = excluded.own_count, folded = excluded.folded, stale = excluded.stale,
-			named = excluded.named, all_count = excluded.all_count, own_all = excluded.own_all`: &s.putConversation,
+			named = excluded.named, all_count = excluded.all_count, own_all = excluded.own_all,
+			front = excluded.front, lost = excluded.lost`: &s.putConversation,
 		`INSERT INTO entries (conversation, seq, anchor, place, data, number, late, refers) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (conversation, seq) DO NOTHING`: &s.putEntry,
 		`SELECT data FROM folds WHERE conversation = ? AND seq = ? AND recalled >= ?`: &s.getFold,

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"Since":         testSince,
 		"Conversations": testConversations,
 		"Rewind":        testRewind,
+		"Trim":          testTrim,
 		"Folds":         testFolds,
 		"Recall":        testRecall,
 		"FoldsRewind":   testFoldsRewind,

@@ -314,6 +314,10 @@ func (ch *lineChat) handleEvent(e client.Event) error {
 			ch.newest = min(ch.newest, e.After)
 			return ch.view.notice(rewoundLine(e))
 		}
+	case client.TrimmedEvent:
+		if e.Conversation == ch.conv {
+			return ch.view.notice(trimmedLine(e))
+		}
 	case client.StateEvent:
 		return ch.handleState(e)
 	}

@@ -65,6 +65,11 @@ func rewoundLine(e client.RewoundEvent) string {
 	return fmt.Sprintf("the server has lost what came after seq %d; what devices still have of it comes again", e.After)
 }
 
+// trimmedLine tells people that retention has removed the beginning of the conversation.
+func trimmedLine(e client.TrimmedEvent) string {
+	return fmt.Sprintf("what came before seq %d was removed by retention", e.Front)
+}
+
 // stateLine tells people about the connection.
 func stateLine(e client.StateEvent) string {
 	switch {

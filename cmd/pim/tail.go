@@ -65,6 +65,11 @@ func (c *tailCmd) handle(e client.Event, ses *session, out *outage, conv pim.Con
 			_, err := fmt.Fprintln(s.err, rewoundLine(e))
 			return err
 		}
+	case client.TrimmedEvent:
+		if e.Conversation == conv {
+			_, err := fmt.Fprintln(s.err, trimmedLine(e))
+			return err
+		}
 	case client.RefusedEvent:
 		return e.Err
 	case client.StateEvent:

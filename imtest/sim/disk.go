@@ -119,6 +119,20 @@ func (d *disk) apply(b *engine.Batch) {
 			delete(d.former, f.Conversation)
 		}
 	}
+	for _, t := range b.Trims {
+		d.trim(t)
+	}
+}
+
+// trim does what engine.Trim says.
+func (d *disk) trim(t engine.Trim) {
+	maps.DeleteFunc(d.entries[t.Conversation], func(seq pim.Seq, _ pim.Entry) bool { return seq < t.Front })
+	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == t.Conversation && e.Seq < t.Front })
+	maps.DeleteFunc(d.folds[t.Conversation], func(seq pim.Seq, _ pim.Fold) bool { return seq < t.Front })
+	rest := slices.DeleteFunc(slices.Clone(d.former[t.Conversation]), func(e pim.Entry) bool { return e.Seq < t.Former })
+	if d.former[t.Conversation] = rest; len(rest) == 0 {
+		delete(d.former, t.Conversation)
+	}
 }
 
 // rewind does what engine.Rewind says.

@@ -2154,11 +2154,13 @@ type PIMPullResp struct {
 	Entries      []*Entry               `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"` // ascending by seq
 	// This frame settles the seqs from..to: those not among the entries are not
 	// for this user (before a join, after a leave). from > to: nothing was settled.
-	From          uint64     `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
-	To            uint64     `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
-	Newest        uint64     `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`     // newest seq of the log this user may read
-	Done          bool       `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`         // last frame of this page
-	Folds         []*Fold    `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`        // of those of its messages that were changed
+	From   uint64  `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	To     uint64  `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
+	Newest uint64  `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"` // newest seq of the log this user may read
+	Done   bool    `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`     // last frame of this page
+	Folds  []*Fold `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`    // of those of its messages that were changed
+	// Retention has removed the entries before this seq, for good and from everybody; 0: none.
+	Front         uint64     `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`
 	Erasures      []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"` // for changes: whose entries were erased; in the first frame
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2248,6 +2250,13 @@ func (x *PIMPullResp) GetFolds() []*Fold {
 		return x.Folds
 	}
 	return nil
+}
+
+func (x *PIMPullResp) GetFront() uint64 {
+	if x != nil {
+		return x.Front
+	}
+	return 0
 }
 
 func (x *PIMPullResp) GetErasures() []*Erasure {
@@ -3464,7 +3473,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
 	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
-	"\achanges\x18\a \x01(\bR\achanges\"\x9a\x02\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\xb0\x02\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3474,7 +3483,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x16\n" +
 	"\x06newest\x18\x06 \x01(\x04R\x06newest\x12\x12\n" +
 	"\x04done\x18\a \x01(\bR\x04done\x12\"\n" +
-	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\x12+\n" +
+	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\x12\x14\n" +
+	"\x05front\x18\t \x01(\x04R\x05front\x12+\n" +
 	"\berasures\x18\n" +
 	" \x03(\v2\x0f.pim.v1.ErasureR\berasures\"-\n" +
 	"\aErasure\x12\x0e\n" +

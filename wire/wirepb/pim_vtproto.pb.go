@@ -1708,6 +1708,11 @@ func (m *PIMPullResp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 			dAtA[i] = 0x52
 		}
 	}
+	if m.Front != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Front))
+		i--
+		dAtA[i] = 0x48
+	}
 	if len(m.Folds) > 0 {
 		for iNdEx := len(m.Folds) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Folds[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -3375,6 +3380,9 @@ func (m *PIMPullResp) SizeVT() (n int) {
 			l = e.SizeVT()
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
+	}
+	if m.Front != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Front))
 	}
 	if len(m.Erasures) > 0 {
 		for _, e := range m.Erasures {
@@ -8407,6 +8415,25 @@ func (m *PIMPullResp) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Front", wireType)
+			}
+			m.Front = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Front |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		case 10:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Erasures", wireType)

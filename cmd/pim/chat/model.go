@@ -195,6 +195,8 @@ func (m *Model) events(events []client.Event) []Effect {
 			if ev.Conversation == m.open {
 				m.seen = seen{}
 			}
+		case client.TrimmedEvent:
+			list, items = true, items || ev.Conversation == m.open
 		case client.ListEvent:
 			list = true
 		case client.SettingEvent:
