@@ -37,6 +37,7 @@ type Acks interface {
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	Later(user pim.UserID, write func(context.Context))
 	Seen(user pim.UserID, at pim.Millis)
+	LastSeen(user pim.UserID) pim.Millis
 }
 
 // Verifier checks tokens.

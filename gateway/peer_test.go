@@ -39,6 +39,7 @@ type lab struct {
 	wrong  atomic.Int64 // the same of the wall clock only
 	read   atomic.Int64 // what Live tells
 	broken atomic.Bool  // Live fails
+	lately atomic.Int64 // what LastSeen returns
 	failed atomic.Int64 // how often it has
 	doubt  atomic.Bool  // the wall clock is in doubt
 
@@ -191,6 +192,8 @@ func (x *lab) Typing(ctx context.Context, _ pim.ConversationID, users []pim.User
 }
 
 func (x *lab) Seen(pim.UserID, pim.Millis) {}
+
+func (x *lab) LastSeen(pim.UserID) pim.Millis { return pim.Millis(x.lately.Load()) }
 
 func (x *lab) Known(context.Context, pim.UserID) (bool, error) { return false, nil }
 

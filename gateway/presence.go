@@ -155,6 +155,7 @@ func (g *Gateway) tellTyping(t telling) {
 // tellPresence tells the lookers of user whether user is connected.
 func (g *Gateway) tellPresence(t telling, user pim.UserID) {
 	users := usersOf(t.lookers)
+	lately := g.Acks.LastSeen(user) // first, see there
 	seen, sees, err := g.Reader.Presence(g.ctx, user, users)
 	if err != nil {
 		g.tellAgain(t, err)
@@ -162,7 +163,7 @@ func (g *Gateway) tellPresence(t telling, user pim.UserID) {
 	}
 	m := &wirepb.PIMPresence{User: string(user), Online: len(g.Sessions.of(user)) > 0}
 	if !m.Online {
-		m.SeenMs = int64(seen)
+		m.SeenMs = int64(max(seen, lately))
 	}
 	known := lookFrame{data: wire.Append(nil, m)}
 	unknown := lookFrame{data: wire.Append(nil, &wirepb.PIMPresence{User: string(user)}), ends: true}

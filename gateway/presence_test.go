@@ -132,9 +132,10 @@ func TestPresence(t *testing.T) {
 			t.Errorf("bob has come, alice is told %v", m)
 		}
 		second := x.connect(websocket, "bob", "laptop")
+		x.lately.Store(99)
 		bob.nc.Close()
 		second.nc.Close()
-		if m := expect[*wirepb.PIMPresence](alice); m.Online {
+		if m := expect[*wirepb.PIMPresence](alice); m.Online || m.SeenMs != 99 {
 			t.Errorf("bob is gone, alice is told %v", m)
 		}
 		off := x.connect(websocket, "off", "phone")

@@ -142,8 +142,12 @@ func TestLivePresence(t *testing.T) {
 		typing, ok := ev.(client.TypingEvent)
 		return ok && typing.Conversation == chat && len(typing.Users) == 1 && typing.Users[0] == "bob"
 	})
+	before := pim.MillisOf(time.Now())
 	bob.Close()
-	told(alice, is(false, true))
+	told(alice, func(ev client.Event) bool {
+		p, ok := ev.(client.PresenceEvent)
+		return ok && !p.Online && p.Seen >= before
+	})
 	bob = opens("bob")
 	told(alice, is(true, false))
 	done(bob.SetPresence(t.Context(), false))

@@ -42,6 +42,7 @@ type Acks struct {
 	pending map[deviceKey]*deviceAcks
 	users   map[pim.UserID]int        // conversations in pending, by user
 	seen    map[pim.UserID]pim.Millis // when users were connected, see Seen
+	saving  map[pim.UserID]pim.Millis // taken from seen by the Flush under way; not changed any more
 	laters  map[pim.UserID]int        // writes given to Later that wait, by user
 	writing map[deviceKey]*deviceAcks // taken by the Flush under way; not changed any more
 	waiting int                       // conversations in pending
@@ -189,11 +190,10 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.writing, a.written = a.pending, a.waiting
 	a.pending, a.waiting = make(map[deviceKey]*deviceAcks), 0
 	a.users = make(map[pim.UserID]int)
-	seen := a.seen
-	a.seen = nil
+	a.saving, a.seen = a.seen, nil
 	a.mu.Unlock()
-	if err := a.flushSeen(ctx, seen); err != nil {
-		a.log.Warn("when users were connected last is not stored", "users", len(seen), "err", err)
+	if err := a.flushSeen(ctx, a.saving); err != nil {
+		a.log.Warn("when users were connected last is not stored", "users", len(a.saving), "err", err)
 	}
 	if lost, err := a.write(ctx, a.writing, store.Durable); err != nil {
 		a.lost.Add(float64(lost))
@@ -201,6 +201,7 @@ func (a *Acks) Flush(ctx context.Context) {
 	}
 	a.mu.Lock()
 	a.writing, a.written = nil, 0
+	a.saving = nil
 	a.mu.Unlock()
 }
 

@@ -35,6 +35,14 @@ func (a *Acks) Seen(user pim.UserID, at pim.Millis) {
 	}
 }
 
+// LastSeen returns the time that Seen was given last of user, if no Flush has stored it yet; else 0.
+// Whoever calls it before Presence misses no time.
+func (a *Acks) LastSeen(user pim.UserID) pim.Millis {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return max(a.seen[user], a.saving[user])
+}
+
 // flushSeen stores when users were connected. What fails is lost.
 func (a *Acks) flushSeen(ctx context.Context, seen map[pim.UserID]pim.Millis) error {
 	for users := range slices.Chunk(slices.Sorted(maps.Keys(seen)), seenAtOnce) {

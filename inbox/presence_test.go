@@ -71,7 +71,13 @@ func TestSeen(t *testing.T) {
 	for _, at := range []struct{ now, want pim.Millis }{{0, 0}, {100_000, 0}, {299_999, 0}, {300_000, 300_000}, {0, 300_000}} {
 		a.Seen("bob", start+at.now)
 		a.Seen("hides", start+at.now)
+		if lately := a.LastSeen("bob"); lately < start+at.now {
+			t.Errorf("bob was seen at %d, before the flush", lately)
+		}
 		a.Flush(t.Context())
+		if lately := a.LastSeen("bob"); lately != 0 {
+			t.Errorf("bob was seen at %d, after the flush", lately)
+		}
 		if seen, _, err := x.Presence(t.Context(), "bob", nil); err != nil || seen != start+at.want {
 			t.Errorf("bob was seen at %d, %v; want %d", seen, err, start+at.want)
 		}
