@@ -489,15 +489,13 @@ func (j *judge) tell() *imtest.History {
 		h = imtest.NewHistory()
 	}
 	for _, r := range j.book.requests {
-		payload := r.Payload
-		if l := j.logs[r.conversation]; r.reads() {
-			if seq := l.seq(r.ClientID); seq != 0 {
-				payload = l.entries[seq-1].Payload // it has the count, which rightCount has checked
-			}
+		payload := imtest.PayloadSum(r.Payload)
+		if r.command != nil {
+			payload = imtest.CommandSum(r.Payload) // rightCount has checked what the server writes into it
 		}
 		h.Sent(imtest.Send{
 			Conversation: r.conversation, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID, Kind: r.Kind,
-			Members: r.Members, Payload: imtest.PayloadSum(payload),
+			Members: r.Members, Payload: payload,
 		})
 		for _, t := range r.trips {
 			if t.accepted() {
