@@ -211,7 +211,8 @@ func (ref *reference) says(e *pim.Entry, s *placed) bool {
 	if e.Erased && (s.kind == pim.EntryMessage && ref.recalled[e.Seq] || s.kind == pim.EntryEdit && ref.recalled[e.Refers]) {
 		text = s.text
 	}
-	return e.Sender == s.user && text == s.text && e.Refers == s.refers && e.Removed == s.removed
+	named := s.mention == "" && len(e.Mentions) == 0 || len(e.Mentions) == 1 && e.Mentions[0].User == s.mention
+	return named && e.MentionAll == s.all && e.Sender == s.user && text == s.text && e.Refers == s.refers && e.Removed == s.removed
 }
 
 // percentile returns the p-th percentile of d in milliseconds, 0 if d is empty.

@@ -16,6 +16,7 @@ import (
 // seen is what a device shows of the group.
 type seen struct {
 	unread    uint64
+	mentions  uint64
 	marked    bool
 	displayed map[pim.Seq]imtest.Displayed
 }
@@ -58,7 +59,10 @@ func (ref *reference) log(group pim.ConversationID) (log []pim.Entry) {
 		case pim.EntryReaction:
 			e.Reaction = s.text
 		default:
-			e.Payload = []byte(s.text)
+			e.Payload, e.MentionAll = []byte(s.text), s.all
+			if s.mention != "" {
+				e.Mentions = []pim.Mention{{User: s.mention}}
+			}
 		}
 		log = append(log, e)
 	}
@@ -75,7 +79,8 @@ func (rs *readers) compareDevices(ctx context.Context, m *model, f *findings) er
 		if s == nil || !s.present() {
 			continue
 		}
-		want := seen{unread: m.unread(u), displayed: make(map[pim.Seq]imtest.Displayed)}
+		want := seen{displayed: make(map[pim.Seq]imtest.Displayed)}
+		want.unread, want.mentions = m.unread(u)
 		for seq, d := range displays {
 			if seq > s.joined() {
 				want.displayed[seq] = d
@@ -94,6 +99,7 @@ func (rs *readers) compareDevices(ctx context.Context, m *model, f *findings) er
 				difference := want.differs(got)
 				if difference == "" {
 					rs.did.Counts++
+					rs.did.Mentions += int(got.mentions)
 					rs.did.Displayed += len(got.displayed)
 					break
 				}
@@ -141,7 +147,7 @@ func (rs *readers) look(ctx context.Context, m *member, joined pim.Seq) (s seen,
 	if err != nil {
 		return s, err
 	}
-	s = seen{unread: info.Unread, marked: info.Marked, displayed: make(map[pim.Seq]imtest.Displayed)}
+	s = seen{unread: info.Unread, mentions: info.Mentions, marked: info.Marked, displayed: make(map[pim.Seq]imtest.Displayed)}
 	view, err := conversation.Messages(ctx, len(rs.run.steps)+1)
 	if err != nil {
 		return s, err
@@ -172,8 +178,9 @@ func shown(item *client.Message) imtest.Displayed {
 
 // differs says in words how got differs from s; "" if it does not.
 func (s *seen) differs(got seen) string {
-	if got.unread != s.unread || got.marked != s.marked {
-		return fmt.Sprintf("%d unread, marked %v; the model has %d, marked %v", got.unread, got.marked, s.unread, s.marked)
+	if got.unread != s.unread || got.mentions != s.mentions || got.marked != s.marked {
+		return fmt.Sprintf("%d unread, %d mentions, marked %v; the model has %d, %d mentions, marked %v",
+			got.unread, got.mentions, got.marked, s.unread, s.mentions, s.marked)
 	}
 	for seq, d := range s.displayed {
 		if g, ok := got.displayed[seq]; !ok {

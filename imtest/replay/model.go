@@ -94,15 +94,20 @@ func newModel(log []pim.Entry, reads []userRead) *model {
 	return m
 }
 
-// unread returns how many messages the present member u has to read.
-func (m *model) unread(u pim.UserID) (n uint64) {
+// unread returns how many messages the present member u has to read, and how many of them mention u.
+func (m *model) unread(u pim.UserID) (n, mentions uint64) {
 	s := m.members[u]
 	for i := range m.log {
-		if e := &m.log[i]; e.Kind == pim.EntryMessage && e.Seq > max(s.reads.seq, s.own, s.joined()) {
-			n++
+		e := &m.log[i]
+		if e.Kind != pim.EntryMessage || e.Seq <= max(s.reads.seq, s.own, s.joined()) {
+			continue
+		}
+		n++
+		if e.MentionAll || slices.ContainsFunc(e.Mentions, func(m pim.Mention) bool { return m.User == u }) {
+			mentions++
 		}
 	}
-	return n
+	return n, mentions
 }
 
 // readers returns those whom the message at seq is for, ascending by user.

@@ -319,7 +319,14 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 		sending, err = r.members[owner].client.Leave(ctx, r.group, s.user)
 	default:
 		by, m.Members = s.user, nil
-		sending, err = r.members[s.user].client.Send(ctx, r.group, []byte(s.text))
+		var options []client.SendOption
+		if s.all {
+			options = append(options, client.MentionAll())
+		}
+		if s.mention != "" {
+			options = append(options, client.Mention(s.mention))
+		}
+		sending, err = r.members[s.user].client.Send(ctx, r.group, []byte(s.text), options...)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", s.kind, s.user, err)

@@ -28,7 +28,8 @@ type Reading struct {
 	Offline   int `json:"offline"`   // how often a device went offline
 	// What was compared.
 	Quiets    int `json:"quiets"`    // moments of quiet, the end included
-	Counts    int `json:"counts"`    // unread counts and marks of a device
+	Counts    int `json:"counts"`    // unread counts, mentions and marks of a device
+	Mentions  int `json:"mentions"`  // unread mentions among them
 	Receipts  int `json:"receipts"`  // messages of which a reader was told by how many they are read
 	Named     int `json:"named"`     // messages of which a reader was told by whom
 	Displayed int `json:"displayed"` // messages on a device
@@ -68,7 +69,27 @@ func newReaders(r *run) *readers {
 	users := slices.Clone(r.users()[1:]) // without the owner
 	rs.rand.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
 	rs.users = users[:r.config.Readers]
+	rs.mention(r.script.steps)
 	return rs
+}
+
+// mention lets some messages mention a reader, or all.
+func (rs *readers) mention(steps []step) {
+	if len(rs.users) == 0 {
+		return
+	}
+	for i := range steps {
+		if s := &steps[i]; s.kind == pim.EntryMessage {
+			switch rs.rand.IntN(20) {
+			case 0, 1, 2:
+				s.mention = rs.users[rs.rand.IntN(len(rs.users))]
+			case 3:
+				s.all = true
+			case 4:
+				s.mention, s.all = rs.users[rs.rand.IntN(len(rs.users))], true
+			}
+		}
+	}
 }
 
 func (rs *readers) is(u pim.UserID) bool { return slices.Contains(rs.users, u) }

@@ -34,7 +34,7 @@ func TestReplayWithReaders(t *testing.T) {
 	}
 	for what, n := range map[string]int{
 		"reads": r.Reads, "edits": r.Edits, "recalls": r.Recalls, "reactions": r.Reactions,
-		"counts": r.Counts, "receipts": r.Receipts, "named": r.Named, "displayed": r.Displayed,
+		"counts": r.Counts, "receipts": r.Receipts, "named": r.Named, "displayed": r.Displayed, "mentions": r.Mentions,
 	} {
 		if n == 0 {
 			t.Errorf("no %s", what)
@@ -114,6 +114,7 @@ func TestSeenDiffers(t *testing.T) {
 	for name, change := range map[string]func(s *seen){
 		"":                                func(*seen) {},
 		"3 unread":                        func(s *seen) { s.unread = 3 },
+		"1 mentions":                      func(s *seen) { s.mentions = 1 },
 		"marked true":                     func(s *seen) { s.marked = true },
 		"seq 2 is not displayed":          func(s *seen) { delete(s.displayed, 2) },
 		"no such message":                 func(s *seen) { s.displayed[5] = imtest.Displayed{} },

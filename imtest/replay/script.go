@@ -31,6 +31,8 @@ type step struct {
 	text    string        // of a message or edit; of a reaction what it is
 	refers  pim.Seq       // of an act: the message
 	removed bool          // of a reaction: it is taken back
+	mention pim.UserID    // of a message: whom it names; empty: nobody
+	all     bool          // of a message: it mentions all
 }
 
 // line is one event of the file, see testdata/README.md.
