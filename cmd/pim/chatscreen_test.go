@@ -237,6 +237,40 @@ func TestReceiptsOnTheScreen(t *testing.T) {
 	bob.ends()
 }
 
+// Users who have written to each other see when the other one is there, and writes.
+func TestPresenceOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	alice := n.opens(n.args([]string{"chat", "--as", "alice", "--to", "bob", "--memory"})...)
+	alice.sees(" connected · alice@")
+	alice.types("one\r")
+	bob := n.opens(n.args([]string{"chat", "--as", "bob", "--memory"})...)
+	bob.sees("│ alice · online", "alice: one")
+	bob.types("two\r")
+	alice.sees("bob: two", "│ bob · online")
+	// What is told is a hint: a key within a second of the last one is not told.
+	var hands sync.WaitGroup
+	rests := make(chan struct{})
+	hands.Go(func() {
+		for {
+			select {
+			case <-rests:
+				return
+			case <-time.After(100 * time.Millisecond):
+				io.WriteString(bob.keys, "x")
+			}
+		}
+	})
+	alice.sees("│ bob is typing")
+	close(rests)
+	hands.Wait()
+	bob.types("\r")
+	alice.sees("bob: x", "│ bob · online")
+	bob.ends()
+	alice.sees("│ bob · last seen ")
+	alice.ends()
+}
+
 // Package term drops the part of a line that it has no room for. The rest of such a line
 // is not sent.
 func TestALineThatATerminalCuts(t *testing.T) {

@@ -36,6 +36,7 @@ type desk struct {
 	did   []Effect
 	err   error // answer to the next effect
 	next  byte  // of client message IDs
+	wrote int   // how often it was said that alice writes
 
 	receipts client.Receipts
 	asked    [][2]pim.Seq // of receipts
@@ -54,6 +55,10 @@ func newDesk(t *testing.T, width, height int, s Start) *desk {
 }
 
 func (d *desk) Do(_ context.Context, e Effect) (pim.ClientMessageID, error) {
+	if _, ok := e.(Typing); ok {
+		d.wrote++
+		return pim.ClientMessageID{}, nil
+	}
 	d.did = append(d.did, e)
 	err := d.err
 	d.err = nil

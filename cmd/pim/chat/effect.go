@@ -50,8 +50,14 @@ type (
 	// Look says whether somebody looks at the screen.
 	Look struct{ On bool }
 
-	// Watch says which conversation is on the screen.
-	Watch struct{ Conversation pim.ConversationID }
+	// Watch says which conversation and user are on the screen.
+	Watch struct {
+		Conversation pim.ConversationID
+		User         pim.UserID // empty: none
+	}
+
+	// Typing says that the user writes.
+	Typing struct{ Conversation pim.ConversationID }
 
 	// Group creates a group.
 	Group struct{ Members []pim.UserID }
@@ -88,6 +94,7 @@ func (Change) effect()  {}
 func (Online) effect()  {}
 func (Look) effect()    {}
 func (Watch) effect()   {}
+func (Typing) effect()  {}
 func (Group) effect()   {}
 func (Leave) effect()   {}
 func (Open) effect()    {}
@@ -108,6 +115,7 @@ func (c Change) Said() string {
 		pim.CommandUnread:  {"is marked as unread", ""},
 
 		pim.CommandNoReceipts: {"gives and gets no receipts", "gives and gets receipts"},
+		pim.CommandNoPresence: {"does not show when they are there, and is not shown", "shows when they are there, and is shown"},
 	}[c.Kind]
 	switch {
 	case said[0] == "", c.Removed && said[1] == "":
@@ -142,7 +150,13 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 	case Online:
 		return id, c.SetOnline(e.On)
 	case Watch:
-		return id, c.Look(ctx, []pim.ConversationID{e.Conversation})
+		var users []pim.UserID
+		if e.User != "" {
+			users = append(users, e.User)
+		}
+		return id, c.Look(ctx, []pim.ConversationID{e.Conversation}, users...)
+	case Typing:
+		return id, c.Typing(ctx, e.Conversation)
 	case Look:
 		return id, c.SetForeground(e.On)
 	default:

@@ -61,6 +61,7 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		if !m.input.press(key) && k.Text != "" {
 			m.insert(k.Text)
 		}
+		return m.writes()
 	}
 	return nil
 }

@@ -35,7 +35,8 @@ var slashes = []slash{
 	{"unread", "", "mark this conversation as unread", 0, here(pim.CommandUnread, false)},
 	{"block", "[USER]", "take no direct messages of a user", 1, block(false)},
 	{"unblock", "[USER]", "take them again", 1, block(true)},
-	{"receipts", "on|off", "show what you have read, and see what others have; or neither", 1, readReceipts},
+	{"receipts", "on|off", "show what you have read, and see what others have; or neither", 1, switches(pim.CommandNoReceipts)},
+	{"presence", "on|off", "show when you are there and write, and see when others are; or neither", 1, switches(pim.CommandNoPresence)},
 	{"group", "USER…", "create a group", -1, readGroup},
 	{"leave", "", "leave this group", 0, readLeave},
 	{"help", "", "show this", 0, always(Help{})},
@@ -146,11 +147,14 @@ func block(removed bool) func(situation, []string) (Effect, error) {
 	}
 }
 
-func readReceipts(c situation, args []string) (Effect, error) {
-	if len(args) == 0 || args[0] != "on" && args[0] != "off" {
-		return nil, nil
+// switches reads a command that shows and hides something.
+func switches(hides pim.CommandKind) func(situation, []string) (Effect, error) {
+	return func(c situation, args []string) (Effect, error) {
+		if len(args) == 0 || args[0] != "on" && args[0] != "off" {
+			return nil, nil
+		}
+		return Change{pim.Command{Kind: hides, Subject: string(c.me), Removed: args[0] == "on"}}, nil
 	}
-	return Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: string(c.me), Removed: args[0] == "on"}}, nil
 }
 
 func readGroup(_ situation, args []string) (Effect, error) {

@@ -39,6 +39,7 @@ func TestRead(t *testing.T) {
 		{"/pin", bob, Change{pim.Command{Kind: pim.CommandPin, Subject: string(bob)}}},
 		{"/receipts off", "", Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice"}}},
 		{"/receipts on", bob, Change{pim.Command{Kind: pim.CommandNoReceipts, Subject: "alice", Removed: true}}},
+		{"/presence off", "", Change{pim.Command{Kind: pim.CommandNoPresence, Subject: "alice"}}},
 		{"/unread", bob, Change{pim.Command{Kind: pim.CommandUnread, Subject: string(bob)}}},
 		{"/leave", group, Leave{group}},
 		{"/group bob carol", "", Group{[]pim.UserID{"bob", "carol"}}},

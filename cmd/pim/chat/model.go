@@ -52,6 +52,7 @@ type Model struct {
 	more   bool                 // there may be older ones
 	asked  bool                 // older ones were asked for
 	seen   seen                 // what others have read of them
+	live   live                 // and what they do at the moment
 	marked pim.Seq              // the open conversation is marked as read up to here
 	scroll int                  // lines below the pane; 0: the newest message is in it
 	drafts map[pim.ConversationID]string
@@ -134,6 +135,7 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 	case tea.PasteMsg:
 		m.notice = ""
 		m.insert(ev.Content)
+		return m.writes()
 	case tea.FocusMsg:
 		m.away = false
 		return append([]Effect{Look{On: true}}, m.markRead()...)
@@ -180,14 +182,24 @@ func (m *Model) events(events []client.Event) []Effect {
 			m.link, m.retryAt = ev, m.now.Add(ev.RetryIn)
 			if ev.State == client.Connected {
 				effects = append(effects, m.asks(true)...)
+			} else {
+				m.live = live{}
 			}
 		case client.ReceiptEvent:
 			m.told(told{ev.Conversation, ev.Receipts})
+		case client.TypingEvent:
+			m.types(ev)
+		case client.PresenceEvent:
+			m.comes(ev)
 		case client.SendEvent:
 			effects = append(effects, m.sending(ev)...)
 			items = items || ev.Conversation == m.open
 		case client.EntryEvent:
-			list, items = true, items || ev.Entry.Conversation == m.open
+			list = true
+			if ev.Entry.Conversation == m.open {
+				items = true
+				effects = append(effects, m.wrote(&ev.Entry)...)
+			}
 		case client.ChangedEvent:
 			items = items || ev.Conversation == m.open
 		case client.RewoundEvent:
@@ -309,10 +321,10 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.opened = m.opened[:min(len(m.opened), maxOpened)]
 	}
 	m.open, m.more, m.asked, m.marked, m.scroll = id, true, false, 0, 0
-	m.seen = seen{}
+	m.seen, m.live = seen{}, live{}
 	m.hold(nil)
 	m.input.set(m.drafts[id])
-	return []Effect{Watch{id}, load{id}}
+	return append(m.watch(), load{id})
 }
 
 // shown takes what the open conversation shows now.

@@ -172,7 +172,7 @@ func TestCommandsOfTheScreen(t *testing.T) {
 	does("/discard", Discard{id(54)})
 	does("/mute", Change{pim.Command{Kind: pim.CommandMute, Subject: string(bob)}})
 	d.sees("is muted")
-	does("/to carol", Watch{pim.Direct("alice", "carol")})
+	does("/to carol", Watch{pim.Direct("alice", "carol"), "carol"})
 	d.sees("│ carol")
 	does("/resend")
 	d.sees("no message here has failed")

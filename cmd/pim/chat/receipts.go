@@ -78,19 +78,23 @@ func (m *Model) asks(all bool) []Effect {
 	return []Effect{askSeen{m.open, from, to}}
 }
 
-// switched is for the user's switch of receipts: what is known of others is gone, or looked at again.
+// switched is for the user's switches of receipts and presence: what is known of others is gone, or
+// looked at again.
 func (m *Model) switched(ev client.SettingEvent) []Effect {
-	off := pim.Command{Kind: pim.CommandNoReceipts, Subject: string(m.me)}
+	receipts := pim.Command{Kind: pim.CommandNoReceipts, Subject: string(m.me)}
+	presence := pim.Command{Kind: pim.CommandNoPresence, Subject: string(m.me)}
+	off := ev.Setting.InForce(0)
 	switch {
-	case ev.Entity != off.Entity() || m.open == "":
+	case m.open == "":
 		return nil
-	case ev.Setting.InForce(0):
+	case ev.Entity == receipts.Entity() && off:
 		m.seen = seen{}
-		return nil
-	case ev.Pending:
-		return nil
+	case ev.Entity == presence.Entity() && off:
+		m.live = live{}
+	case (ev.Entity == receipts.Entity() || ev.Entity == presence.Entity()) && !ev.Pending:
+		return append(m.watch(), m.asks(true)...)
 	}
-	return append([]Effect{Watch{m.open}}, m.asks(true)...)
+	return nil
 }
 
 // told takes how far others have read a conversation. An answer may come after a newer event.

@@ -91,7 +91,7 @@ func TestReceiptsAreAskedFor(t *testing.T) {
 	}
 	d.did = nil
 	d.enters("/to g:team")
-	if len(d.did) == 0 || d.did[0] != (Watch{group}) {
+	if len(d.did) == 0 || d.did[0] != (Watch{group, ""}) {
 		t.Errorf("did %+v", d.did)
 	}
 	for seq := range pim.Seq(50) {
@@ -151,7 +151,7 @@ func TestReceiptsOfNow(t *testing.T) {
 	d.sees(" ✓ alice: Hello yourself.")
 	d.did, off.Setting.Removed = nil, true
 	d.happens(off)
-	if len(d.did) != 1 || d.did[0] != (Watch{bob}) {
+	if len(d.did) != 1 || d.did[0] != (Watch{bob, "bob"}) {
 		t.Errorf("after the switch: %+v", d.did)
 	}
 	d.enters("/to carol")

@@ -116,6 +116,7 @@ func (m *Model) head() string {
 	if user, ok := peer(m.open, m.me); ok && title != Printable(string(user)) {
 		title += " (" + Printable(string(user)) + ")"
 	}
+	title += m.doing()
 	for _, c := range m.rooms() {
 		if c.ID == m.open {
 			for _, state := range m.states(&c) {
