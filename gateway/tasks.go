@@ -141,6 +141,9 @@ func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
 		m.LastCut, m.Left, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Whole, uint64(s.Own), s.OwnCount
 		m.Read, m.ReadCount, m.ReadAt = uint64(s.Read), s.ReadCount, uint64(s.ReadAt)
+		if m.Front = 0; s.Front > 1 {
+			m.Front = uint64(s.Front)
+		}
 		m.Marked, m.MarkedAt = s.Marked, uint64(s.MarkedAt)
 		m.Named, m.OwnAll, m.AllCount, m.ReadNamed, m.ReadAll = s.Named, s.OwnAll, s.All, s.ReadNamed, s.ReadAll
 		return m, s.Last

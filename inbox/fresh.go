@@ -56,6 +56,7 @@ type line struct {
 	acked  uint64     // the seq up to which the device has acknowledged the conversation
 	read   bool       // newest was read
 	newest []byte     // the entry of the line, encoded; nil if it is not durable yet
+	front  pim.Seq    // of the log, if newest was read
 	err    error      // of the read of newest
 }
 

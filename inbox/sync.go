@@ -49,6 +49,7 @@ type Summary struct {
 	Told          // of the user's settings
 	Last  []byte  // the entry at Newest, encoded as the device gets it; nil if it is not durable yet
 	Cut   bool    // Last's payload was cut
+	Front pim.Seq // the log's front; 0: not known
 	Whole bool    // Last is small, and is what Pull would return: no Pull is needed for it
 	// If Last is not whole it is as wire.BriefEntry makes it if SyncRequest.Brief is set, else
 	// without members and with lastPayload bytes of payload at most.
@@ -64,6 +65,9 @@ func (s *Summary) Size() int {
 		if n != 0 {
 			size += 2 + protowire.SizeVarint(n)
 		}
+	}
+	if s.Front > 1 {
+		size += 2 + protowire.SizeVarint(uint64(s.Front))
 	}
 	// Read and ReadCount are Newest and Count at most.
 	return size + 2 + protowire.SizeVarint(uint64(s.Newest)) + protowire.SizeVarint(s.Count)
@@ -202,7 +206,7 @@ func (x *Inbox) lookUpAcked(ctx context.Context, acks *cursor, lines []line, few
 	return nil
 }
 
-// readNewest sets the newest of the first n of lines that the device has not acknowledged, or of
+// readNewest sets the newest and the front of the first n of lines that the device has not acknowledged, or of
 // the first n of all.
 func (x *Inbox) readNewest(ctx context.Context, lines []line, n int, all bool) {
 	var reads []store.Read
@@ -211,14 +215,14 @@ func (x *Inbox) readNewest(ctx context.Context, lines []line, n int, all bool) {
 		if l := &lines[i]; len(of) < n && (all || l.acked < l.Version) {
 			seq := pim.Seq(l.Version)
 			reads = append(reads, store.Read{
-				Log: Entries(pim.ConversationID(l.Key)), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame},
+				Log: Entries(pim.ConversationID(l.Key)), From: seq, To: seq, Limit: store.Limit{Records: 1, Bytes: pim.MaxFrame}, WithLast: true,
 			})
 			of = append(of, l)
 		}
 	}
 	_ = x.store.Read(ctx, reads) // each has its own error
 	for i, l := range of {
-		l.read = true
+		l.read, l.front = true, reads[i].Front
 		if l.err = reads[i].Err; len(reads[i].Records) == 1 {
 			l.newest = reads[i].Records[0]
 		}
@@ -226,7 +230,7 @@ func (x *Inbox) readNewest(ctx context.Context, lines []line, n int, all bool) {
 }
 
 func (l *line) summary() (Summary, error) {
-	s := Summary{Conversation: pim.ConversationID(l.Key), Acked: pim.Seq(l.acked), Last: l.newest}
+	s := Summary{Conversation: pim.ConversationID(l.Key), Acked: pim.Seq(l.acked), Last: l.newest, Front: l.front}
 	var err error
 	if s.Line, err = ParseLine(l.Cell); err == nil {
 		err = l.err

@@ -141,7 +141,7 @@ func vectorFrames() []vectorFrame {
 		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},
 		{"all conversations, in brief, from the second page on", &wirepb.PIMSyncReq{RequestId: 5, Full: true, After: "d:alice:bob", Limit: 1000, Brief: true}},
 		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{
-			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true, Own: 5, OwnCount: 3, Read: 6, ReadCount: 4, Marked: true, ReadAt: 11, MarkedAt: 12},
+			{Conversation: "g:abc", Newest: 9, Acked: 7, Count: 6, Last: late, LastCut: true, Left: true, Own: 5, OwnCount: 3, Read: 6, ReadCount: 4, Marked: true, ReadAt: 11, MarkedAt: 12, Front: 5},
 		}}},
 		{"all that is new, whole", &wirepb.PIMSyncResp{RequestId: 7, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi, Whole: true}}}},
 		{"the newest fifty of a range", &wirepb.PIMPullReq{RequestId: 6, Conversation: "g:abc", From: 2, To: 900, Limit: 50, NewestFirst: true}},

@@ -210,7 +210,7 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
 		}
 		marked := settings["6/"+string(c)]
 		s.Marked, s.MarkedAt = marked.InForce(0), uint64(marked.At)
-		if newest < l.front {
+		if s.Front = uint64(l.front); newest < l.front {
 			s.Last = nil
 		} else if s.Whole = newest == acked[c]+1 && s.Last.SizeVT() <= 512; m.Brief && !s.Whole {
 			s.Last, s.LastCut = wire.BriefEntry(s.Last)

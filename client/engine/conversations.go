@@ -128,6 +128,19 @@ func (cs *conversations) takeAhead(c *conversation) (next pim.Entry, ok bool) {
 	return next, ok
 }
 
+// trimAhead forgets those entries ahead of a gap that lie below the seq front.
+func (cs *conversations) trimAhead(c *conversation, front pim.Seq) {
+	c.ahead = slices.DeleteFunc(c.ahead, func(e pim.Entry) bool {
+		if e.Seq < front {
+			cs.aheadBytes -= len(e.Payload)
+		}
+		return e.Seq < front
+	})
+	if len(c.ahead) == 0 {
+		c.ahead, c.gapBy = nil, 0
+	}
+}
+
 // clearAhead forgets the entries of c that wait for a gap to close.
 func (cs *conversations) clearAhead(c *conversation) {
 	for i := range c.ahead {

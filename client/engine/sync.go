@@ -104,6 +104,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 			e.conversations.keepAhead(c, whole)
 		}
 	}
+	e.trimmed(c, pim.Seq(s.Front), newest)
 	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {
 		c.acked = acked
 		e.acks.later(c)

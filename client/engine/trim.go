@@ -24,6 +24,7 @@ func (e *Engine) trimmed(c *conversation, front, newest pim.Seq) {
 	c.front = front
 	c.unseen = slices.DeleteFunc(c.unseen, func(seq pim.Seq) bool { return seq < former })
 	e.setHoles(c, c.holes.without(1, front-1))
+	e.conversations.trimAhead(c, front)
 	if c.last != nil && c.last.Seq < front {
 		c.last, c.lastCut = nil, false
 	}

@@ -202,3 +202,15 @@ func TestLostAndThenTrimmed(t *testing.T) {
 	w.settles()
 	w.logs(chat, "old", "his", "0", "1", "2", "lost")
 }
+
+// The list says the front of a conversation that it names, and the one entry that is new is not pulled.
+func TestTheListSaysTheFront(t *testing.T) {
+	s := newScript(t)
+	s.quiets()
+	s.gets(push(1))
+	s.summary(&wirepb.Summary{Newest: 2, Acked: 1, Count: 2, Last: bobs(2)[0], Whole: true, Front: 2})
+	s.transmits()
+	if c := s.store.conversations[chat]; c.Known != 2 || c.Front != 2 || len(s.store.entries[chat]) != 1 {
+		t.Errorf("%+v, %d entries", c, len(s.store.entries[chat]))
+	}
+}

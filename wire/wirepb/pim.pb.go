@@ -1877,6 +1877,7 @@ type Summary struct {
 	Marked        bool   `protobuf:"varint,16,opt,name=marked,proto3" json:"marked,omitempty"`                        // the user has marked the conversation as unread
 	ReadAt        uint64 `protobuf:"varint,17,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`          // seq in the user's own log of the command that read is from
 	MarkedAt      uint64 `protobuf:"varint,18,opt,name=marked_at,json=markedAt,proto3" json:"marked_at,omitempty"`    // and of that which marked is from; 0: there is none
+	Front         uint64 `protobuf:"varint,19,opt,name=front,proto3" json:"front,omitempty"`                          // as in PIMPullResp; 0: none, or not known here
 	AllCount      uint64 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`    // messages up to newest that mention all
 	ReadAll       uint64 `protobuf:"varint,21,opt,name=read_all,json=readAll,proto3" json:"read_all,omitempty"`       // all_count of the command that read is from
 	unknownFields protoimpl.UnknownFields
@@ -2035,6 +2036,13 @@ func (x *Summary) GetReadAt() uint64 {
 func (x *Summary) GetMarkedAt() uint64 {
 	if x != nil {
 		return x.MarkedAt
+	}
+	return 0
+}
+
+func (x *Summary) GetFront() uint64 {
+	if x != nil {
+		return x.Front
 	}
 	return 0
 }
@@ -3439,7 +3447,7 @@ const file_pim_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\x8f\x04\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"\xa5\x04\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -3461,7 +3469,8 @@ const file_pim_proto_rawDesc = "" +
 	"read_named\x18\x0f \x01(\x04R\treadNamed\x12\x16\n" +
 	"\x06marked\x18\x10 \x01(\bR\x06marked\x12\x17\n" +
 	"\aread_at\x18\x11 \x01(\x04R\x06readAt\x12\x1b\n" +
-	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\x12\x1b\n" +
+	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\x12\x14\n" +
+	"\x05front\x18\x13 \x01(\x04R\x05front\x12\x1b\n" +
 	"\tall_count\x18\x14 \x01(\x04R\ballCount\x12\x19\n" +
 	"\bread_all\x18\x15 \x01(\x04R\areadAll\"\xc6\x01\n" +
 	"\n" +

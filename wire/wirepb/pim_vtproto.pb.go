@@ -1460,6 +1460,13 @@ func (m *Summary) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0xa0
 	}
+	if m.Front != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Front))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x98
+	}
 	if m.MarkedAt != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.MarkedAt))
 		i--
@@ -3301,6 +3308,9 @@ func (m *Summary) SizeVT() (n int) {
 	}
 	if m.MarkedAt != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.MarkedAt))
+	}
+	if m.Front != 0 {
+		n += 2 + protohelpers.SizeOfVarint(uint64(m.Front))
 	}
 	if m.AllCount != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.AllCount))
@@ -7927,6 +7937,25 @@ func (m *Summary) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.MarkedAt |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 19:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Front", wireType)
+			}
+			m.Front = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Front |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
