@@ -50,6 +50,8 @@ type Client struct {
 	fills    map[uint64]chan engine.Filled
 	settings map[string]pim.Setting // as the app was told, by entity
 	user     pim.UserID
+	reading  map[pim.ConversationID]bool // a person reads them, if the app is inFront
+	inFront  bool
 	lastAsk  uint64
 	synced   chan struct{} // closed while everything is synced
 	isSynced bool
@@ -113,6 +115,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 		answers:  make(map[uint64]chan engine.Pulled),
 		fills:    make(map[uint64]chan engine.Filled),
 		settings: make(map[string]pim.Setting, len(snapshot.Settings)),
+		reading:  make(map[pim.ConversationID]bool),
 		user:     cmp.Or(snapshot.Meta.User, o.User),
 		synced:   make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -199,11 +202,17 @@ func (c *Client) Reconnect() error {
 	return c.do(context.Background(), engine.Reconnect{})
 }
 
-// SetForeground says whether a person looks at the app. If so, the client notices a dead
-// connection within about a minute; if not, heartbeats are rarer, to spare the radio.
+// SetForeground says whether a person looks at the app; a new Client assumes not. If so, the
+// client notices a dead connection within about a minute, and what comes in the conversations
+// that are open is read (Conversation.Open); if not, heartbeats are rarer, to spare the radio.
 // Errors: ErrClosed, and the failure of the store.
 func (c *Client) SetForeground(on bool) error {
-	return c.do(context.Background(), engine.Foreground{On: on})
+	return c.inLoop(context.Background(), func() error {
+		c.mu.Lock()
+		c.inFront = on
+		c.mu.Unlock()
+		return c.step(engine.Foreground{On: on})
+	})
 }
 
 // Messages returns the last limit entries of conv in display order, from the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/content"
 )
 
@@ -56,6 +57,38 @@ func (c *Conversation) MarkRead(ctx context.Context) (*Sending, error) {
 		return nil, err
 	}
 	return c.client.MarkRead(ctx, &pim.Entry{Conversation: c.id, Seq: info.Newest, Count: info.count})
+}
+
+// Open says that a person reads the conversation, until Close. While the app is in the foreground
+// (Client.SetForeground), all that the device has of it is read, and so is what comes, at once:
+// nothing of it is ever shown as unread, with a connection or without. The other devices are
+// told about once a second. Open takes the mark of MarkUnread away. What the device has only heard of
+// is not read before it has come: if the person leaves before that, it is unread.
+// Several conversations may be open. A new Client has none.
+//
+// Errors: KindInvalid if the conversation's ID is not valid, or with Options.Watch; ErrClosed, and the
+// failure of the store.
+func (c *Conversation) Open(ctx context.Context) error {
+	return c.client.inLoop(ctx, func() error {
+		err := c.client.step(engine.Reading{Conversation: c.id, On: true})
+		if err == nil {
+			c.client.mu.Lock()
+			c.client.reading[c.id] = true
+			c.client.mu.Unlock()
+		}
+		return err
+	})
+}
+
+// Close says that nobody reads the conversation any more. Errors are those of Open.
+func (c *Conversation) Close(ctx context.Context) error {
+	return c.client.inLoop(ctx, func() error {
+		err := c.client.step(engine.Reading{Conversation: c.id})
+		c.client.mu.Lock()
+		delete(c.client.reading, c.id)
+		c.client.mu.Unlock()
+		return err
+	})
 }
 
 // MarkUnread marks the conversation as unread, see Client.MarkUnread.
@@ -162,12 +195,23 @@ func (c *Client) info(row ConversationRow) Info {
 		return c.Setting(entity.Entity())
 	}
 	mute, pin, read, marked := about(pim.CommandMute), about(pim.CommandPin), about(pim.CommandRead), about(pim.CommandUnread)
+	unread := row.Count - min(max(read.Count, row.OwnCount), row.Count)
+	mentions := row.Since(row.OwnCount, row.OwnAll, pim.Mentioned{Named: read.Named, All: read.All})
+	if c.isRead(row.ID) {
+		unread, mentions = 0, 0
+	}
 	return Info{
-		Mentions: row.Since(row.OwnCount, row.OwnAll, pim.Mentioned{Named: read.Named, All: read.All}),
-		ID:       row.ID, Newest: row.Newest, Unread: row.Count - min(max(read.Count, row.OwnCount), row.Count), Last: row.Last, LastCut: row.LastCut,
+		ID: row.ID, Newest: row.Newest, Unread: unread, Mentions: mentions, Last: row.Last, LastCut: row.LastCut,
 		Left: row.Left, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
 		Front: row.Front, goneAt: row.GoneAt,
 	}
+}
+
+// isRead reports whether a person reads conv.
+func (c *Client) isRead(conv pim.ConversationID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inFront && c.reading[conv]
 }
 
 // Setting returns the setting of an entity of the user's own log (pim.Command.Entity),

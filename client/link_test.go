@@ -322,6 +322,7 @@ type piped struct {
 	pings  []*wirepb.PIMPing
 	breaks atomic.Bool // the connection that brings the next message ends before its answer
 	slow   bool        // what the server sends comes at 10 kB/s
+	pushes bool        // entries are pushed, with the next answer
 	slowUp bool        // what the client sends comes at 5 kB/s
 	dials  atomic.Int32
 	pulls  atomic.Int32 // PIMPullReqs that came
@@ -407,6 +408,11 @@ func (p *piped) Dial(context.Context, string, string) (net.Conn, error) {
 			var answers [][]byte
 			for _, a := range session.Handle(m) {
 				answers = append(answers, wire.Append(nil, a))
+			}
+			if p.pushes {
+				for _, m := range session.Pushes() {
+					answers = append(answers, wire.Append(nil, m))
+				}
 			}
 			if _, ok := m.(*wirepb.PIMSendReq); ok && p.breaks.CompareAndSwap(true, false) {
 				return

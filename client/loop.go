@@ -241,6 +241,9 @@ func (c *Client) carryOut() {
 func (c *Client) perform() bool {
 	l := &c.loop
 	out := l.engine.Take()
+	if l.broken == nil {
+		c.noteSettings(out.Events)
+	}
 	if l.broken == nil && !out.Store.Empty() {
 		if err := c.store.Apply(context.WithoutCancel(c.ctx), &out.Store); err != nil {
 			c.breakDown(err)
@@ -304,10 +307,6 @@ func (c *Client) hand(ev Event) {
 	case RewoundEvent:
 		c.loop.feed.rewind(ev)
 		c.log.Warn("the server's store went back", "conversation", ev.Conversation, "after", ev.After)
-	case SettingEvent:
-		c.mu.Lock()
-		c.settings[ev.Entity] = ev.Setting
-		c.mu.Unlock()
 	case StateEvent:
 		c.logState(ev)
 		c.noteUser()
@@ -315,6 +314,18 @@ func (c *Client) hand(ev Event) {
 		c.noteStop(ev)
 	}
 	c.loop.pending = append(c.loop.pending, ev)
+}
+
+// noteSettings notes the settings among events. That is before the store has what is new, so that no
+// Info shows an entry as unread that was read as it came.
+func (c *Client) noteSettings(events []Event) {
+	for _, ev := range events {
+		if ev, ok := ev.(SettingEvent); ok {
+			c.mu.Lock()
+			c.settings[ev.Entity] = ev.Setting
+			c.mu.Unlock()
+		}
+	}
 }
 
 // noteUser notes the user that a connection has named.

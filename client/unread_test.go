@@ -104,3 +104,98 @@ func TestSendingOnly(t *testing.T) {
 		}
 	})
 }
+
+// What comes in an open conversation, with the app in front, is never shown as unread, however
+// often somebody looks; and what comes after that is.
+func TestOpenConversation(t *testing.T) {
+	inBubble(t, func(t *testing.T, p *piped, o client.Options) {
+		p.pushes = true
+		c, err := client.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() {
+			for range c.Events() {
+			}
+		}()
+		conv := c.Conversation(chat)
+		unread := func() uint64 {
+			info, err := conv.Info(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			return info.Unread
+		}
+		p.says(t, 0, 3) // before the client has connected
+		if err := c.Synced(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, err := conv.MarkUnread(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := unread(); n != 3 {
+			t.Errorf("%d unread before, want 3", n)
+		}
+		if err := c.SetForeground(true); err != nil {
+			t.Fatal(err)
+		}
+		if err := conv.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		end := make(chan struct{})
+		looked := make(chan struct{})
+		go func() {
+			defer close(looked)
+			for {
+				select {
+				case <-end:
+					return
+				case <-time.After(100 * time.Microsecond):
+				}
+				if n := unread(); n != 0 {
+					t.Errorf("%d unread while it is open", n)
+					return
+				}
+			}
+		}()
+		for i := range 50 {
+			p.says(t, 3+i, 1)
+			if _, err := c.Pull(t.Context(), chat, 0, 0, 1, true); err != nil { // the push comes with its answer
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		close(end)
+		<-looked
+		if info, err := conv.Info(t.Context()); err != nil || info.Marked {
+			t.Errorf("%+v, %v", info, err)
+		}
+		if err := conv.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := unread(); n != 0 {
+			t.Errorf("%d unread when it is closed", n)
+		}
+		time.Sleep(time.Second)
+		if read := p.server.Settings("alice")["read/"+string(chat)]; read.Seq != 53 {
+			t.Errorf("the server has %+v", read)
+		}
+		commands := len(p.server.Log(pim.Own("alice")))
+		if commands > 6 {
+			t.Errorf("%d commands for half a second", commands)
+		}
+		p.says(t, 53, 1)
+		if _, err := c.Pull(t.Context(), chat, 0, 0, 1, true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if n := unread(); n != 1 {
+			t.Errorf("%d unread after that, want 1", n)
+		}
+		if err := c.Conversation("x").Open(t.Context()); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("a conversation that cannot be: %v", err)
+		}
+	})
+}

@@ -46,7 +46,7 @@ func (c *conversation) gapEnd() pim.Seq {
 func (e *Engine) rank(c *conversation) int {
 	_, own := c.id.OwnUser()
 	switch {
-	case c.id == e.opened || e.fills.next(c) != nil:
+	case c.id == e.opened || e.isRead(c.id) || e.fills.next(c) != nil:
 		return rankOpened
 	case own:
 		return rankOwn

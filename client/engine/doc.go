@@ -96,6 +96,7 @@
 //	sent.go        what an answer means for the conversation
 //	commands.go    commands are given, and obeyed
 //	reads.go       how far the user has read, on whatever device
+//	reading.go     what a person reads is read as it comes
 //	confirm.go     entries are numbered, and confirmed by the app
 //	conversation.go, catchup.go, gaps.go
 //	               entries that are pushed and pulled, and long gaps, which are jumped

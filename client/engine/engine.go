@@ -57,6 +57,7 @@ type Engine struct {
 	conversations conversations
 	opened        pim.ConversationID // the one that a person looks at
 	looks         looking
+	readings      []*reading // those that a person reads, in the order in which that began
 	fills         fills
 	doubts        doubts
 	fetches       fetches
@@ -147,6 +148,7 @@ func (e *Engine) Step(now Time, in Input) error {
 	}
 	err := e.handle(in)
 	e.tick()
+	e.readOn()
 	if e.link.phase == open {
 		for c := e.doubts.next(); c != nil; c = e.doubts.next() {
 			e.goOn(c, c.doubt.next())
@@ -191,7 +193,7 @@ func (e *Engine) handle(in Input) error {
 	case Online:
 		return e.online(in.On)
 	case Foreground:
-		e.heart.foreground = in.On
+		e.inFront(in.On)
 	case Send:
 		if err := e.outbox.checkMessage(&in.Message); err != nil {
 			return err
@@ -209,6 +211,8 @@ func (e *Engine) handle(in Input) error {
 		return e.follow(in.Conversation, in.After)
 	case Open:
 		e.openConversation(in.Conversation)
+	case Reading:
+		return e.read(in)
 	case Fill:
 		return e.fill(in)
 	case Ask:

@@ -10,10 +10,11 @@ import (
 // The sync list says how far the user has read each conversation, and whether the user has marked
 // it as unread. Both are settings of the user's own log, which this device may still have to pull.
 // Until it has, the list's word counts for what the app is shown and what the user's commands
-// know. It is not stored.
+// know. So does a command of this device that is acknowledged ahead of others in the log. Neither
+// is stored.
 
-// foretold are the settings that the sync list has told ahead of the own log, by entity. Only
-// Command and At are set.
+// foretold are the settings that are known ahead of the own log, by entity. Only Command and At
+// are set.
 type foretold map[string]pim.Setting
 
 // over returns what s, a setting of entity, is with what was foretold.
@@ -48,6 +49,17 @@ func (e *Engine) foretellOne(at pim.Seq, cmd pim.Command) {
 		was, _ := e.setting(entity)
 		e.foretold[entity] = pim.Setting{Command: cmd, At: at}
 		e.showChanged(entity, was)
+	}
+}
+
+// foretellOwn foretells a command of this device, m, that has left the outbox for the seq at, of
+// which the own log lacks entries before it. The app was shown the command already.
+func (e *Engine) foretellOwn(at pim.Seq, m *message) {
+	cmd := commandOf(&m.Outgoing)
+	entity := cmd.Entity()
+	now := e.foretold.over(entity, e.settings[entity])
+	if !e.settings.full(entity) && now.At < at && (cmd.Kind != pim.CommandRead || now.Seq < cmd.Seq) {
+		e.foretold[entity] = pim.Setting{Command: *cmd, At: at}
 	}
 }
 

@@ -121,3 +121,22 @@ func TestMarkKeptByAnEarlierVersion(t *testing.T) {
 		t.Errorf("kept %+v", s.store.settings)
 	}
 }
+
+// A read that the server has acknowledged stays read while entries before it in the own log are
+// still to come.
+func TestAcknowledgedAheadOfTheLog(t *testing.T) {
+	s := newScript(t)
+	s.gets(push(1, 2, 3, 4, 5, 6, 7, 8, 9))
+	id := s.does(reads(9))
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(mine), Seq: 3})
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, reads(4)))
+	s.gets(logged(2, "laptop", pim.ClientMessageID{2}, reads(5)))
+	for _, was := range s.hasShown() {
+		if was != "read 9" {
+			t.Errorf("shown: %q", s.hasShown())
+		}
+	}
+	if set := s.store.settings["read/"+string(chat)]; set.Seq != 9 || set.At != 3 {
+		t.Errorf("stored %+v", set)
+	}
+}

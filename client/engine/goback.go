@@ -196,6 +196,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	e.out.Store.Rewinds = append(e.out.Store.Rewinds, Rewind{Conversation: c.id, After: to, Sender: sender})
 	c.known, c.newest, c.counted, c.count, c.acked = to, to, to, count, min(c.acked, to)
 	c.readTo = min(c.readTo, to)
+	e.readAgain(c, to)
 	c.last, c.lastCut, c.left, c.recent, c.movedAt = nil, false, false, 0, e.now.Mono
 	e.fetches.seekOwn(c, true)
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))

@@ -137,6 +137,16 @@ type (
 	// before all others.
 	Open struct{ Conversation pim.ConversationID }
 
+	// Reading says whether a person reads Conversation. While one does, and the app is in
+	// the foreground (Foreground), what is in it is read, and so is what comes, as it comes:
+	// the SettingEvent of that is in the Output that has the entry. The mark as unread is
+	// taken away at the beginning. The conversation is pulled like one that is open. Several
+	// may be read at the same time.
+	Reading struct {
+		Conversation pim.ConversationID
+		On           bool
+	}
+
 	// Fill pulls up to Limit entries (0: a page) of the conversation's holes below
 	// the seq Before (0: of all holes), the newest first. The answer, in Output.Filled,
 	// comes when they are stored, or when no hole lies below Before.
@@ -203,6 +213,7 @@ func (Discard) input()        {}
 func (Confirm) input()        {}
 func (Follow) input()         {}
 func (Open) input()           {}
+func (Reading) input()        {}
 func (Fill) input()           {}
 func (Ask) input()            {}
 func (AskReceipts) input()    {}

@@ -43,14 +43,15 @@ type message struct {
 	// message for the first time ever; 0 if an earlier process did. See times.since.
 	queuedWall, firstWall pim.Millis
 
-	resends  int           // transmissions that were made because no answer came in time
-	refusals int           // in a row, all of them retryable
-	cause    *pim.Error    // why it waits
-	sentAt   time.Duration // InFlight: the last transmission
-	retryAt  time.Duration // InFlight and Delayed: the next transmission; 0: on a new connection
-	giveUpAt time.Duration // set at the first transmission by this process; never if patient or Again
-	rough    bool          // Queued was taken before the server's time was known
-	roughAt  time.Duration // rough: when m was queued, on the monotonic clock
+	resends   int           // transmissions that were made because no answer came in time
+	refusals  int           // in a row, all of them retryable
+	cause     *pim.Error    // why it waits
+	sentAt    time.Duration // InFlight: the last transmission
+	retryAt   time.Duration // InFlight and Delayed: the next transmission; 0: on a new connection
+	giveUpAt  time.Duration // set at the first transmission by this process; never if patient or Again
+	heldUntil time.Duration // see outbox.hold
+	rough     bool          // Queued was taken before the server's time was known
+	roughAt   time.Duration // rough: when m was queued, on the monotonic clock
 }
 
 // patient reports whether m waits for an answer for as long as it takes, up to a week.
@@ -103,6 +104,7 @@ type outbox struct {
 	flying    []*message    // InFlight, in the order of their last transmission
 	delayed   []*message    // in the order of their numbers
 	failed    []*message    // in the order in which they failed
+	held      []*message    // those with heldUntil, and some that are gone
 	holdUntil time.Duration // the server is busy: no message is transmitted before
 	bytes     int           // payloads of all messages
 }

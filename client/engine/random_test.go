@@ -79,7 +79,7 @@ func (s *schedule) act() {
 	switch rapid.SampledFrom([]string{
 		"send", "send", "send", "connect", "connect", "up", "up", "up", "down", "down", "down",
 		"both", "both", "time", "lose", "crash", "pause", "group", "backup", "restore", "pull",
-		"burst", "open", "fill", "command", "refer", "refer", "server backup", "server restore",
+		"burst", "open", "read", "fill", "command", "refer", "refer", "server backup", "server restore",
 	}).Draw(s.t, "action") {
 	case "send":
 		s.send(p)
@@ -118,6 +118,12 @@ func (s *schedule) act() {
 		}
 	case "open":
 		p.step(engine.Open{Conversation: pim.Direct("alice", "bob")})
+	case "read":
+		p.step(engine.Foreground{On: rapid.IntRange(0, 3).Draw(s.t, "front") > 0})
+		if p.engine == nil {
+			return
+		}
+		p.step(engine.Reading{Conversation: pim.Direct("alice", "bob"), On: rapid.IntRange(0, 2).Draw(s.t, "on") > 0})
 	case "fill":
 		p.step(engine.Fill{
 			ID: s.w.ids, Conversation: pim.Direct("alice", "bob"), Before: pim.Seq(rapid.IntRange(0, 50).Draw(s.t, "before")),

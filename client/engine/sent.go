@@ -76,6 +76,9 @@ func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
 		}
 		e.own(c, e.entryOf(m, s))
 	}
+	if m.command != nil && s.Seq > c.known {
+		e.foretellOwn(s.Seq, m)
+	}
 }
 
 // entryOf makes up the entry of m from the server's answer.

@@ -47,12 +47,13 @@ func (o *outbox) transmit(backup bool) {
 			i++
 		}
 	}
+	o.wakeHeld()
 	for len(o.ready) > 0 && len(o.flying) < o.limits.inFlight && !o.clock.doubt {
 		l := o.ready[0]
 		o.ready[0] = nil
 		o.ready = o.ready[1:]
 		l.ready = false
-		if m := l.next(); m != nil {
+		if m := l.next(); m != nil && !slices.Contains(o.held, m) {
 			o.fly(m, backup)
 			o.wake(l)
 		}
@@ -60,6 +61,43 @@ func (o *outbox) transmit(backup bool) {
 	if len(o.ready) == 0 {
 		o.ready = nil
 	}
+}
+
+// hold lets the message id, which is queued, wait until a time before it is transmitted. A held
+// message may still be rewritten.
+func (o *outbox) hold(id pim.ClientMessageID, until time.Duration) {
+	if m := o.byID[id]; m != nil && until > o.fx.now.Mono {
+		m.heldUntil = until
+		o.held = append(o.held, m)
+	}
+}
+
+// release ends the hold of the message id.
+func (o *outbox) release(id pim.ClientMessageID) {
+	if m := o.byID[id]; m != nil {
+		m.heldUntil = 0
+	}
+}
+
+// wakeHeld ends the holds whose time has come.
+func (o *outbox) wakeHeld() {
+	o.held = slices.DeleteFunc(o.held, func(m *message) bool {
+		if m.heldUntil > o.fx.now.Mono {
+			return false
+		}
+		if m.lane != nil { // it is still in the outbox
+			o.wake(m.lane)
+		}
+		return true
+	})
+}
+
+// rewrite gives the command m, which was not transmitted yet, another payload.
+func (o *outbox) rewrite(m *message, payload []byte) {
+	o.bytes += len(payload) - len(m.Payload)
+	m.Payload = payload
+	m.command = commandOf(&m.Outgoing)
+	o.fx.store(m)
 }
 
 // fly transmits m, or fails it if it is too old. At its first transmission m gets its
@@ -234,6 +272,11 @@ func (o *outbox) deadline(open, paused bool) time.Duration {
 	at := never
 	if open && o.holdUntil > o.fx.now.Mono {
 		at = o.holdUntil
+	}
+	if open {
+		for _, m := range o.held {
+			at = min(at, max(m.heldUntil, o.holdUntil))
+		}
 	}
 	if paused {
 		return at

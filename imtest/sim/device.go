@@ -39,6 +39,8 @@ type Device struct {
 	settings      map[string]engine.SettingEvent     // as the app shows them
 	readElsewhere map[pim.ConversationID][]pim.Seq   // of which the app was told, by this process
 	notified      map[pim.ConversationID][]pim.Seq   // the messages of which the app notifies
+	reading       map[pim.ConversationID]bool        // a person reads them, if the app is in front
+	front         bool
 	breaks        Breakage
 	fills         uint64 // the ID of the last Fill
 	recorder      *recorder
@@ -98,6 +100,7 @@ func (d *Device) Start() {
 		}
 	}
 	d.settings = make(map[string]engine.SettingEvent)
+	d.reading, d.front = make(map[pim.ConversationID]bool), false
 	d.readElsewhere, d.notified = make(map[pim.ConversationID][]pim.Seq), make(map[pim.ConversationID][]pim.Seq)
 	for entity, s := range d.disk.settings {
 		d.settings[entity] = engine.SettingEvent{Entity: entity, Setting: s}
@@ -204,7 +207,11 @@ func (d *Device) Step(in engine.Input) error {
 		d.using = up.Attempt
 	}
 	d.recorder.step(d.engine, now, in, &out, err)
+	if err == nil {
+		d.looks(in)
+	}
 	d.perform(&out)
+	d.checkReading()
 	for _, r := range out.Reads {
 		if d.engine == nil || d.burns() {
 			break
@@ -298,6 +305,9 @@ func (d *Device) transmit(m wire.Message) {
 	}
 	if req, ok := m.(*wirepb.PIMSendReq); ok {
 		d.timed(req)
+		if id, _ := wire.ClientID(req.ClientMessageId); d.w.sentAt[id] == 0 {
+			d.note(d.disk.outbox[id], nil) // a read of the engine's own, which grows until now
+		}
 	}
 	for _, c := range d.conns {
 		if c.attempt == d.using {

@@ -80,6 +80,41 @@ func (d *Device) unreadDiffers(c pim.ConversationID, settings map[string]pim.Set
 	return broken
 }
 
+// looks notes what a person reads, and takes its notifications away.
+func (d *Device) looks(in engine.Input) {
+	switch in := in.(type) {
+	case engine.Foreground:
+		d.front = in.On
+	case engine.Reading:
+		if delete(d.reading, in.Conversation); in.On {
+			d.reading[in.Conversation] = true
+		}
+	}
+	for c := range d.reading {
+		if d.front {
+			delete(d.notified, c)
+		}
+	}
+}
+
+// checkReading checks that nothing that a person reads is shown as unread, once it has come.
+func (d *Device) checkReading() {
+	if !d.w.looked || d.engine == nil || !d.front {
+		return
+	}
+	for c := range d.reading {
+		if row := d.disk.conversations[c]; row.Known >= row.Newest && d.unread(c) > 0 {
+			d.w.Failf("%s/%s shows %d unread of %s, which a person reads", d.User, d.ID, d.unread(c), c)
+		}
+	}
+}
+
+// someReading is a person who opens a conversation or leaves it, or turns to another app.
+func (w *World) someReading(d *Device) {
+	d.Step(engine.Foreground{On: w.rng.IntN(3) > 0})
+	d.Step(engine.Reading{Conversation: w.someConversation(d), On: w.rng.IntN(3) > 0})
+}
+
 // notify is an app with notifications: it notifies of what it is handed and shows as unread, and
 // takes the notification away when the user reads.
 func (d *Device) notify(ev engine.Event) {
@@ -89,6 +124,7 @@ func (d *Device) notify(ev engine.Event) {
 		case e.Kind != pim.EntryMessage:
 		case e.Sender == d.User:
 			d.takeAway(e.Conversation, e.Seq)
+		case d.front && d.reading[e.Conversation]:
 		case e.Seq > d.readTo(e.Conversation):
 			d.notified[e.Conversation] = append(d.notified[e.Conversation], e.Seq)
 		}

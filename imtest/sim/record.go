@@ -134,6 +134,7 @@ var inputs = func() map[string]reflect.Type {
 		engine.Confirm{},
 		engine.Follow{},
 		engine.Open{},
+		engine.Reading{},
 		engine.Fill{},
 		engine.Ask{},
 		engine.Unask{},

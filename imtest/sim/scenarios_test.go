@@ -267,6 +267,25 @@ var scenarios = []struct {
 			s.t.Errorf("the phone is told of reads up to %s", got)
 		}
 	}},
+	{"looked-at-is-read", "She has the conversation open and the app in front: what Bob writes is read as it comes, without a moment in which it is unread, and a burst of his costs two commands. In an aeroplane she opens what came before; it is read at once, the process dies, and the server is told after the landing.", func(s *stage) {
+		s.looked = true
+		s.at(3*second, func() {
+			s.alice.Step(engine.Foreground{On: true})
+			s.alice.Step(engine.Reading{Conversation: chat, On: true})
+		})
+		s.sends(s.bob, 4*second, 100*time.Millisecond, "one", "two", "three", "four")
+		s.at(10*second, func() { s.alice.Step(engine.Reading{Conversation: chat}) })
+		s.sends(s.bob, 12*second, second, "five", "six")
+		s.at(15*second, func() { s.alice.Step(engine.Online{On: false}) })
+		s.at(16*second, func() { s.alice.Step(engine.Reading{Conversation: chat, On: true}) })
+		s.at(18*second, s.alice.Kill)
+		s.at(19*second, s.alice.Start)
+		s.until(30 * second)
+		s.bothShow("one", "two", "three", "four", "five", "six")
+		if read := s.Server.Settings("alice")[readEntity(chat)]; read.Seq != 6 || read.At != 3 {
+			s.t.Errorf("the server has %+v", read)
+		}
+	}},
 	{"token-refused", "The server's clock is a day ahead for a minute: it ends her connection, and refuses every token. She is told, writes on, and her app is asked for a token again and again, ever more rarely; when the clock is right all that she wrote goes out.", func(s *stage) {
 		s.at(40*second, func() { s.RefuseTokens(60 * second) })
 		s.sends(s.alice, 41*second, 20*second, "refused", "refused still")

@@ -82,6 +82,7 @@ var actions = []struct {
 	{1, func(w *World, d *Device) { d.Jump(time.Duration(w.rng.IntN(7200)-3600) * time.Second) }},
 	{1, func(w *World, d *Device) { d.Step(engine.Online{On: w.rng.IntN(2) == 0}) }},
 	{1, func(w *World, d *Device) { d.Step(engine.Foreground{On: w.rng.IntN(2) == 0}) }},
+	{2, (*World).someReading},
 	{2, func(_ *World, d *Device) { d.resend() }},
 	{2, (*World).someDiscards},
 	{2, func(w *World, d *Device) { d.Step(engine.Pause{On: w.rng.IntN(3) == 0}) }},

@@ -48,6 +48,7 @@ type World struct {
 	wentBack bool
 	sends    []imtest.Send
 
+	looked  bool // what a person reads is checked at every step
 	failure string
 	early   []string // what was unread wrongly before lazy holes were filled
 	story   []string
