@@ -30,6 +30,8 @@ type grammar struct {
 	Pin        pinCmd        `cmd:"" help:"Keep a conversation on top of your list, or end that."`
 	Block      blockCmd      `cmd:"" help:"Take no direct messages of a user, or end that."`
 	Contact    contactCmd    `cmd:"" help:"Name a contact, or remove one."`
+	Read       readCmd       `cmd:"" help:"Mark a conversation as read, on all devices of the user."`
+	Unread     unreadCmd     `cmd:"" help:"Mark a conversation as unread, or end that."`
 	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off."`
 	Look       lookCmd       `cmd:"" help:"Print what others read and write, and who is connected, as it comes."`
 	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`

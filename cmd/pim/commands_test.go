@@ -474,6 +474,28 @@ func TestReceipts(t *testing.T) {
 	receipts(`{"seq":2,"read":1,"members":2}`+"\n"+`{"seq":3,"read":0,"members":2}`, "--as", "bob", "--json")
 }
 
+// What is read and marked is the same for every device, of which each command is one.
+func TestRead(t *testing.T) {
+	n := serve(t)
+	for _, text := range []string{"one", "two", "three"} {
+		n.ok("", "send", "--as", "alice", "--to", "bob", text)
+	}
+	prints := func(want string, args ...string) {
+		t.Helper()
+		if got := strings.TrimSpace(strings.Join(n.ok("", append(args, "--as", "bob", "--with", "alice")...), "\n")); got != want {
+			t.Errorf("%q printed %q, want %q", args, got, want)
+		}
+	}
+	prints("d:alice:bob: read up to #2, 1 unread", "read", "2")
+	prints("d:alice:bob: read up to #2, 1 unread, marked as unread", "unread")
+	prints("d:alice:bob: read up to #2, 1 unread", "unread", "--remove")
+	prints(`{"conversation":"d:alice:bob","read":2,"unread":1,"mentions":0,"marked":true}`, "unread", "--json")
+	prints("d:alice:bob: read up to #3, 0 unread", "read")
+	prints("d:alice:bob: read up to #3, 0 unread", "read", "1")
+	n.refuses("there is no entry #9", 4, "read", "--as", "bob", "--with", "alice", "9")
+	n.refuses("", 4, "read", "--as", "bob", "--with", "carl")
+}
+
 // Each of these is an entry, which tail shows.
 func TestReferring(t *testing.T) {
 	n := serve(t)

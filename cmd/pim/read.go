@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+// readFlags are common to the commands about what the user has read.
+type readFlags struct {
+	clientFlags
+	target
+	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
+	JSON    bool          `name:"json" help:"Print one JSON object."`
+}
+
+type readCmd struct {
+	readFlags
+	Seq pim.Seq `arg:"" optional:"" help:"The last message that is read; the newest one if it is left out."`
+}
+
+type unreadCmd struct {
+	readFlags
+	Remove bool `name:"remove" help:"Take the mark away. Reading does that too."`
+}
+
+// readJSON is what a conversation has come to. The names are stable.
+type readJSON struct {
+	Conversation pim.ConversationID `json:"conversation"`
+	Read         pim.Seq            `json:"read"`
+	Unread       uint64             `json:"unread"`
+	Mentions     uint64             `json:"mentions"`
+	Marked       bool               `json:"marked"`
+}
+
+// Run reads a conversation.
+func (c *readCmd) Run(ctx context.Context, s streams) error {
+	return c.run(ctx, s, c.Seq, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
+		return ses.MarkRead(ctx, e)
+	})
+}
+
+// Run marks a conversation as unread, or takes the mark away.
+func (c *unreadCmd) Run(ctx context.Context, s streams) error {
+	return c.run(ctx, s, 0, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
+		return ses.Do(ctx, pim.Command{Kind: pim.CommandUnread, Subject: string(e.Conversation), Removed: c.Remove})
+	})
+}
+
+// run connects, lets do queue a command about the entry at seq (0: the newest one), and prints what
+// the conversation has come to.
+func (f *readFlags) run(ctx context.Context, s streams, seq pim.Seq, do func(context.Context, *session, *pim.Entry) (*client.Sending, error)) error {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	o.Device, o.LazyGap = newDevice(), 1 // it has the list, and little of the history
+	if f.Device != "" {
+		o.Device = f.Device
+	}
+	ses, err := f.open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	conv, err := f.resolve(ses.user)
+	if err != nil {
+		return err
+	}
+	stops, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(ses.stopped()) }() // ends with the session
+	ctx, end := context.WithTimeoutCause(stops, f.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", f.Timeout))
+	defer end()
+
+	page, err := ses.Pull(ctx, conv, seq, seq, 1, true)
+	switch {
+	case err != nil:
+		return causeOf(ctx, err)
+	case len(page.Entries) == 0:
+		return pim.Errorf(pim.KindNotFound, "there is no entry #%d in %s, whose last is #%d", seq, conv, page.Newest)
+	}
+	if err := ses.Synced(ctx); err != nil { // the command must know what the user's other devices have said
+		return causeOf(ctx, err)
+	}
+	m, err := do(ctx, ses, &page.Entries[0])
+	if err != nil {
+		return err
+	}
+	if _, err := ses.waitFor(ctx, m, f.Timeout); err != nil {
+		return causeOf(ctx, err)
+	}
+	if err := ses.sentAll(ctx); err != nil {
+		return causeOf(ctx, err)
+	}
+	return f.print(ctx, s, ses, conv)
+}
+
+// sentAll waits until the outbox is empty: to read a conversation may take two commands.
+func (s *session) sentAll(ctx context.Context) error {
+	for {
+		left, err := s.Outbox(ctx)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (f *readFlags) print(ctx context.Context, s streams, ses *session, conv pim.ConversationID) error {
+	info, err := ses.Conversation(conv).Info(ctx)
+	if err != nil {
+		return causeOf(ctx, err)
+	}
+	entity := pim.Command{Kind: pim.CommandRead, Subject: string(conv)}
+	set := ses.Setting(entity.Entity())
+	if f.JSON {
+		return json.NewEncoder(s.out).Encode(readJSON{conv, set.Seq, info.Unread, info.Mentions, info.Marked})
+	}
+	marked := ""
+	if info.Marked {
+		marked = ", marked as unread"
+	}
+	_, err = fmt.Fprintf(s.out, "%s: read up to #%d, %d unread%s\n", conv, set.Seq, info.Unread, marked)
+	return err
+}
