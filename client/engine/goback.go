@@ -210,9 +210,14 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 func (e *Engine) unread(c *conversation, to pim.Seq, count uint64) {
 	cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c.id), Seq: to, Count: count}
 	e.wishes.cut(cmd)
+	left := false
 	for _, m := range slices.Clone(e.outbox.commands(pim.Own(e.meta.User), cmd.Entity())) {
 		if m.command.Seq > to {
 			e.outbox.leave(m, SendEvent{State: Superseded})
+			left = true
 		}
+	}
+	if left { // no command took its place, so nothing else tells the app
+		e.showSetting(cmd.Entity())
 	}
 }

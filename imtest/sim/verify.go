@@ -196,6 +196,11 @@ func (w *World) settingsDiffer() (broken []string) {
 				broken = append(broken, fmt.Sprintf("settings: %s/%s shows %s as %+v, its log has come to %+v", d.User, d.ID, entity, got, s))
 			}
 		}
+		for entity, got := range d.settings {
+			if _, ok := want[entity]; !ok && got.Setting.At != 0 {
+				broken = append(broken, fmt.Sprintf("settings: %s/%s shows %s as %+v, of which its log knows nothing", d.User, d.ID, entity, got))
+			}
+		}
 		for entity := range d.disk.settings {
 			if _, ok := want[entity]; !ok {
 				broken = append(broken, fmt.Sprintf("settings: %s/%s holds %s, of which its log knows nothing", d.User, d.ID, entity))
