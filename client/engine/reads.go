@@ -46,10 +46,10 @@ func (e *Engine) readBy(c *conversation, entry *pim.Entry) {
 }
 
 // readInList tells the app if the sync list has moved how far the user has read c. What moved
-// may be a message of this device whose answer is still to come.
+// may be a message of this device whose answer is still to come, unless the user has left the group.
 func (e *Engine) readInList(c *conversation, isNew bool) {
 	l := e.outbox.lanes[laneKey{conversation: c.id}]
-	e.readMoved(c, isNew || l != nil && l.messages[0].Local != 0)
+	e.readMoved(c, isNew || !c.left && l != nil && l.messages[0].Local != 0)
 }
 
 // applyRead is settings.apply for a read command. It tells the app, but not of a conversation

@@ -75,7 +75,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	isNew := c.newest == 0
 	e.readUpTo(c)
 	e.foretell(s)
-	e.readInList(c, isNew)
+	e.readMoved(c, isNew) // a message in flight does not move it
 	whole, ok := wholeOf(c.id, s)
 	if ok && newest == c.known+1 {
 		e.arrive(c, whole)
