@@ -202,6 +202,9 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		c.again = false
 		e.aim(c, unknownSeq)
 	}
+	if c.isOwn() {
+		e.giveUpExpected()
+	}
 	switch {
 	case (p.job == refill || p.job == refold) && !p.settled:
 		e.pulls.retry(c, 0)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // check is the comparison of one conversation: it finds the last entry that the device
@@ -27,13 +28,14 @@ type check struct {
 	at        pim.Seq // the seq at which the present window ends
 	probe     bool    // no entry is stored: ask only for the server's newest seq
 
-	same   pim.Entry // the last entry that was found to be the same; seq 0: none
-	any    bool      // some entry is stored
-	lost   bool      // some stored entry is not on the server
-	newest pim.Seq   // newest seq on the server, from its answers to the comparison
-	front  pim.Seq   // entries before it were removed by retention: they can't be compared
-	gone   pim.Entry // the last stored entry before front that was met; seq 0: none
-	heard  pim.Seq   // newest seq on the server, from pushes, acks and the sync list meanwhile
+	same   pim.Entry       // the last entry that was found to be the same; seq 0: none
+	any    bool            // some entry is stored
+	lost   bool            // some stored entry is not on the server
+	newest pim.Seq         // newest seq on the server, from its answers to the comparison
+	front  pim.Seq         // entries before it were removed by retention: they can't be compared
+	gone   pim.Entry       // the last stored entry before front that was met; seq 0: none
+	heard  pim.Seq         // newest seq on the server, from pushes, acks and the sync list meanwhile
+	listed *wirepb.Summary // what the sync list says meanwhile; nil: nothing
 
 	// The window that is compared at present.
 	stored []pim.Entry // the device's entries

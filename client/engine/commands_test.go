@@ -490,3 +490,72 @@ func TestPositionBeyondTheConversation(t *testing.T) {
 		t.Errorf("stored %+v", set)
 	}
 }
+
+// A read position that waits in the outbox is given up if the server has lost what was read, and
+// the app is shown the position that is left.
+func TestReadOfWhatIsGone(t *testing.T) {
+	w := newBackWorld(t)
+	w.bob.sends(chat, "one")
+	w.settles()
+	before := w.server.Backup()
+	if err := w.server.Append(chat, "bob", w.id(), []byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	w.settles()
+	w.phone.loses()
+	if err := w.phone.step(engine.Do{ID: w.id(), Command: reads(2)}); err != nil {
+		t.Fatal(err)
+	}
+	w.server.Reject = func(m *wirepb.PIMSendReq) *pim.Error { // the read does not get as far as being refused
+		if pim.EntryKind(m.Kind) != pim.EntryCommand {
+			return nil
+		}
+		return &pim.Error{Kind: pim.KindOverloaded, Text: "busy", RetryAfter: time.Second}
+	}
+	w.goesBack(before, "store 1")
+	w.settles()
+	var shown engine.SettingEvent
+	for _, ev := range w.phone.events {
+		if ev, ok := ev.(engine.SettingEvent); ok && ev.Entity == "read/"+string(chat) {
+			shown = ev
+		}
+	}
+	if want := w.server.Settings("alice")[shown.Entity]; shown.Pending || shown.Setting.Seq != want.Seq {
+		t.Errorf("the app is shown %+v, the log has come to %+v", shown, want)
+	}
+}
+
+// A command is acknowledged while the device compares what it has with a server that went back, and
+// the server loses it again before its entry has come. The app is shown that it is gone.
+func TestAcknowledgedInDoubtAndLost(t *testing.T) {
+	w := newBackWorld(t)
+	w.laptop.step(engine.Do{ID: w.id(), Command: rename("carol", "Carol")})
+	w.settles()
+	before := w.server.Backup()
+	w.phone.loses()
+	id := w.id()
+	w.phone.step(engine.Do{ID: id, Command: rename("dave", "Dave")})
+	w.goesBack(before, "store 1")
+	for acked := false; !acked; {
+		w.passes(100 * time.Millisecond)
+		w.phone.connects()
+		w.phone.toServer()
+		for !acked && w.phone.fromServer() {
+			_, acked = w.phone.sent[id]
+		}
+	}
+	w.goesBack(before, "store 2")
+	w.settles()
+	var shown engine.SettingEvent
+	for _, ev := range w.phone.events {
+		if ev, ok := ev.(engine.SettingEvent); ok && ev.Entity == "contact/dave" {
+			shown = ev
+		}
+	}
+	if _, there := w.server.Settings("alice")["contact/dave"]; there || shown.Entity == "" {
+		t.Fatalf("the story is another: %v, %+v", there, shown)
+	}
+	if shown.Pending || shown.Setting.At != 0 {
+		t.Errorf("the app is shown %+v, of which the log knows nothing", shown)
+	}
+}

@@ -31,6 +31,9 @@ func (e *Engine) setHoles(c *conversation, hs holes) {
 func (e *Engine) jumpTo(c *conversation, next pim.Seq) {
 	h := Hole{From: c.known + 1, To: next - 1}
 	h.Lazy = h.To-h.From+1 > pim.Seq(e.cfg.LazyGap) && !e.cfg.Confirms
+	if h.Lazy && h.From > 1 { // what it tells of the messages below must not wait for somebody to scroll there
+		e.conversations.setStale(c, max(c.stale, h.From-1))
+	}
 	c.known = h.To
 	hs := c.holes.with(h)
 	for _, seq := range c.unseen {

@@ -130,6 +130,11 @@ func (e *Engine) decide(c *conversation) {
 	}
 	e.doubtFolds(c)
 	e.trimmed(c, d.front, d.newest)
+	if d.listed != nil {
+		e.readUpTo(c)
+		e.counts(c, d.listed, max(d.newest, d.heard))
+		e.readInList(c, false)
+	}
 	switch newest := max(d.newest, d.heard); {
 	case e.cfg.Watch:
 		e.aim(c, unknownSeq)
@@ -169,6 +174,7 @@ func (e *Engine) believe() {
 		if c := e.conversations.byID[pim.Own(e.meta.User)]; c == nil || !c.former {
 			e.wishes.reads = make(map[string]pim.Command)
 		}
+		e.giveUpExpected()
 	}
 }
 

@@ -250,6 +250,10 @@ func TestManyGaps(t *testing.T) {
 			req := s.hasPulled(fmt.Sprintf("d:alice:bob %d..0 down 100", newest-20_000+1))[0]
 			s.gets(frame(req, newest-99, newest, newest, true))
 		}
+		if i > 0 && i < 15 { // what has become of the messages below the new hole
+			req := s.hasPulled(fmt.Sprintf("d:alice:bob 1..%d up 1000", newest-20_000))[0]
+			s.gets(&wirepb.PIMPullResp{RequestId: req.RequestId, From: 1, To: newest - 20_000, Newest: newest, Done: true})
+		}
 	}
 	if n := len(s.store.conversations[chat].Holes); n != 15 {
 		t.Errorf("%d holes", n)
@@ -312,4 +316,72 @@ func TestBadHoles(t *testing.T) {
 	})
 	s.must(engine.Fill{ID: 7, Conversation: chat})
 	s.hasPulled("d:alice:bob 2..3 down 100")
+}
+
+// What is recalled in a gap that is left to scrolling has left the disk when the device has caught
+// up, though nobody scrolls there; and a page from the middle of the gap is as it is now.
+func TestChangedInAGapLeftToScrolling(t *testing.T) {
+	w := newWorld(t, func() float64 { return 0.5 })
+	alice, bob := w.device("alice", "phone"), w.device("bob", "phone")
+	alice.page, alice.lazy = 2, 4
+	alice.starts()
+	bob.starts()
+	bob.sends(chat, "one")
+	bob.sends(chat, "two")
+	w.settles()
+	alice.dies()
+	for range 10 {
+		bob.sends(chat, "more")
+	}
+	bob.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryRecall, Refers: 1})
+	bob.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryEdit, Refers: 2, Payload: []byte("2")})
+	bob.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryEdit, Refers: 4, Payload: []byte("4")})
+	for range 10 {
+		bob.sends(chat, "more")
+	}
+	for range 100 {
+		if !bob.toServer() && !bob.fromServer() {
+			break
+		}
+	}
+	alice.starts()
+	w.settles()
+	if holes := alice.store.conversations[chat].Holes; len(holes) != 1 || !holes[0].Lazy {
+		t.Fatalf("holes %v", holes)
+	}
+	alice.verify()
+	alice.step(engine.Fill{ID: 1, Conversation: chat, Before: 5, Limit: 2})
+	w.settles()
+	if e := alice.store.entries[chat][4]; e.Seq != 4 {
+		t.Fatalf("seq 4 was not filled: %v", alice.store.conversations[chat].Holes)
+	}
+	alice.verify()
+}
+
+// The list tells where the user's newest message stands, also while the device compares what it has
+// with a server that may have gone back. The gap with that message is then left to scrolling.
+func TestMarkThatIsToldInDoubt(t *testing.T) {
+	w := newBackWorld(t)
+	w.phone.dies()
+	w.phone.page, w.phone.lazy = 2, 4
+	w.phone.starts()
+	w.bob.sends(chat, "one")
+	w.settles()
+	w.phone.dies()
+	w.laptop.sends(chat, "mine")
+	w.settles()
+	for range 20 {
+		w.bob.sends(chat, "more")
+	}
+	w.settles()
+	w.goesBack(w.server.Backup(), "store 1")
+	w.phone.starts()
+	w.settles()
+	row := w.phone.store.conversations[chat]
+	if len(row.Holes) != 1 || !row.Holes[0].Lazy || row.Holes[0].From > 2 {
+		t.Fatalf("holes %v", row.Holes)
+	}
+	if row.Own != 2 || row.OwnCount != 2 {
+		t.Errorf("the user's newest message stands at %d, with %d messages up to it", row.Own, row.OwnCount)
+	}
 }

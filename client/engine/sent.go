@@ -39,6 +39,9 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	default:
 		e.placed(c, m, s, a.Payload)
 	}
+	if m.command != nil && (c.doubt != nil || s.Seq > c.known) {
+		e.wishes.expect(m.command.Entity())
+	}
 	if s.Seq > c.known || c.holes.miss(s.Seq, s.Seq) {
 		e.keepUnseen(c, m, s)
 	}

@@ -67,6 +67,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	switch {
 	case c.doubt != nil:
 		c.doubt.hear(newest)
+		c.doubt.listed = s
 		return false
 	case newest < c.known && c.movedAt < e.sync.begunAt && !c.checked:
 		e.suspect(c)
@@ -88,16 +89,8 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 			e.reads(c, last)
 		}
 	}
-	if own := newestOf(s.Own); own > c.own && own <= newest {
-		c.own, c.ownUpTo, c.ownAll = own, min(s.OwnCount, s.Count), min(s.OwnAll, s.AllCount)
-		changed = true
-		e.touch(c)
-	}
+	changed = e.counts(c, s, newest) || changed
 	e.readInList(c, isNew)
-	if s.Named > c.said.Named || s.AllCount > c.said.All {
-		e.says(c, pim.Mentioned{Named: min(s.Named, s.Count), All: min(s.AllCount, s.Count)})
-		changed = true
-	}
 	if newest > c.known {
 		e.aim(c, newest)
 		if ok {
@@ -108,6 +101,21 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	if acked := pim.Seq(s.Acked); acked < min(c.ackable(), newest) {
 		c.acked = acked
 		e.acks.later(c)
+	}
+	return changed
+}
+
+// counts takes the list's word for where the user's newest message in c stands, and for what mentions
+// the user, and reports whether it is new. newest is the newest seq of which the server has told.
+func (e *Engine) counts(c *conversation, s *wirepb.Summary, newest pim.Seq) (changed bool) {
+	if own := newestOf(s.Own); own > c.own && own <= newest {
+		c.own, c.ownUpTo, c.ownAll = own, min(s.OwnCount, s.Count), min(s.OwnAll, s.AllCount)
+		changed = true
+		e.touch(c)
+	}
+	if s.Named > c.said.Named || s.AllCount > c.said.All {
+		e.says(c, pim.Mentioned{Named: min(s.Named, s.Count), All: min(s.AllCount, s.Count)})
+		changed = true
 	}
 	return changed
 }

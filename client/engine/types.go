@@ -266,7 +266,8 @@ type Conversation struct {
 	// Folded is a seq that nothing in the stored folds lies above; 0: there are none.
 	Folded pim.Seq
 	// Stale is the last seq of the messages whose folds may lack something, since the
-	// conversation was taken back (Rewind); 0: none does. They are pulled again.
+	// conversation was taken back (Rewind), or a gap above them is filled only when the app asks
+	// for it; 0: none does. They are pulled again.
 	Stale pim.Seq
 	// Front is the first seq that retention has left, as far as this device has heard; 0: nothing
 	// was removed.

@@ -22,6 +22,9 @@ type wishes struct {
 	// log was taken back; nil: they are not noted.
 	locals  map[string]pim.Millis
 	cleared map[string]bool // the settings that forget dropped
+	// expected are the entities of commands that were acknowledged, and whose entries have not come.
+	// The app is shown them as they will be.
+	expected map[string]bool
 	// reads are the last read positions that are still there, of the conversations that
 	// were taken back; nil: an earlier process took them back, so they are not known.
 	reads map[string]pim.Command
@@ -39,7 +42,9 @@ func (ws *wishes) begin() {
 }
 
 // reset notes that nothing is kept aside, and that no conversation is taken back.
-func (ws *wishes) reset() { *ws = wishes{reads: make(map[string]pim.Command)} }
+func (ws *wishes) reset() {
+	*ws = wishes{reads: make(map[string]pim.Command), expected: ws.expected}
+}
 
 // forget drops all settings, because the own log will be obeyed anew.
 func (ws *wishes) forget(s settings) {
@@ -52,8 +57,17 @@ func (ws *wishes) forget(s settings) {
 	clear(s)
 }
 
+// expect notes that a command of entity was acknowledged before its entry has come.
+func (ws *wishes) expect(entity string) {
+	if ws.expected == nil {
+		ws.expected = make(map[string]bool)
+	}
+	ws.expected[entity] = true
+}
+
 // obeyed notes the local time of a command that was obeyed for entity.
 func (ws *wishes) obeyed(entity string, local pim.Millis) {
+	delete(ws.expected, entity)
 	if ws.locals != nil {
 		ws.locals[entity] = max(ws.locals[entity], local)
 	}
@@ -128,4 +142,18 @@ func (ws *wishes) stillRead(entity string, cmd *pim.Command, known pim.Seq) bool
 		cmd.Seq, cmd.Count, cmd.Named, cmd.All = cut.Seq, cut.Count, 0, 0
 	}
 	return cmd.Seq > 0 && cmd.Seq <= known
+}
+
+// giveUpExpected shows the settings of commands whose entries have not come, once this device has
+// all of the own log: the server has lost them.
+func (e *Engine) giveUpExpected() {
+	c := e.conversations.byID[pim.Own(e.meta.User)]
+	if len(e.wishes.expected) == 0 || e.meta.Doubt || c != nil && (c.doubt != nil || c.behind()) {
+		return
+	}
+	entities := slices.Sorted(maps.Keys(e.wishes.expected))
+	clear(e.wishes.expected)
+	for _, entity := range entities {
+		e.showSetting(entity)
+	}
 }
