@@ -10,7 +10,7 @@ import (
 
 // Violation is a broken invariant.
 type Violation struct {
-	Invariant    string             // "I1" to "I7"
+	Invariant    string             // "I1" to "I7", "unread", "fold" or "recall"
 	Conversation pim.ConversationID // empty if the violation is about no conversation
 	Seq          pim.Seq            // 0 if it is about no single entry
 	Text         string
@@ -47,6 +47,11 @@ func (v Violation) String() string {
 //   - I5: an entry whose push was withheld reached the devices all the same.
 //   - I6: no cell was seen at a lower version than it had before.
 //   - I7: no two entries were seen at one seq.
+//   - unread: the list of every device shows what List says, and the count in a read command is that
+//     of the entry that it names.
+//   - fold: every device displays of a message what Display says.
+//   - recall: neither the log nor the store of a device whose user may read the recall has a payload
+//     of the message, or of its edits.
 func Check(h *History) []Violation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,6 +66,8 @@ func Check(h *History) []Violation {
 	c.checkLines()
 	c.checkDevices()
 	c.checkShown()
+	c.checkListed()
+	c.checkKept()
 	c.checkCells()
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Invariant, b.Invariant), cmp.Compare(a.Conversation, b.Conversation),

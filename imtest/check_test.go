@@ -311,16 +311,100 @@ func TestCheck(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := goodRun()
 			test.bend(r)
-			var got []string
 			found := imtest.Check(r.history())
-			for _, v := range found {
-				got = append(got, v.Invariant+" "+digits(v.Seq))
-			}
-			if s := strings.Join(got, ", "); s != test.want {
+			if s := named(found); s != test.want {
 				t.Errorf("found %q, want %q: %v", s, test.want, found)
 			}
 		})
 	}
+}
+
+// refer adds an entry that refers to the message at target. bob and carol get it, too.
+func (r *run) refer(kind pim.EntryKind, target pim.Seq, text string) {
+	r.add(kind, 7000, text)
+	e := &r.log[len(r.log)-1]
+	e.Refers, r.sends[len(r.log)-1].Refers = target, target
+	r.handed["alice"], r.handed["carol"] = append(r.handed["alice"], *e), append(r.handed["carol"], *e)
+	r.finals["alice"], r.finals["carol"] = append(r.finals["alice"], *e), append(r.finals["carol"], *e)
+	r.lines["alice"], r.lines["carol"] = e.Seq, e.Seq
+}
+
+// erase empties the message at seq wherever it was seen.
+func (r *run) erase(seq pim.Seq) {
+	r.everywhere(seq, func(e *pim.Entry) { e.Payload, e.Erased = nil, true })
+}
+
+// The checker knows what lists show, what is displayed of a message, and what a recall erases.
+func TestCheckKept(t *testing.T) {
+	alice := imtest.Device{User: "alice", Device: "phone"}
+	edit := pim.Fold{Target: 6, Edit: pim.Edit{Seq: 7, Payload: []byte("second")}}
+	recall := pim.Fold{Target: 6, Recall: pim.Mark{Seq: 8}}
+	for _, test := range []struct {
+		name   string
+		recall bool
+		kept   func(h *imtest.History, log []pim.Entry)
+		want   string
+	}{
+		{"a list that is right", false, func(h *imtest.History, _ []pim.Entry) {
+			h.Listed(bob, group, imtest.Listed{Unread: 2})
+		}, ""},
+		{"a list that counts entries", false, func(h *imtest.History, _ []pim.Entry) {
+			h.Listed(bob, group, imtest.Listed{Unread: 4})
+		}, "unread 0"},
+		{"a list with a read position that nobody gave", false, func(h *imtest.History, _ []pim.Entry) {
+			h.Listed(bob, group, imtest.Listed{Read: 3})
+		}, "unread 0"},
+		{"a list that is marked by nobody", false, func(h *imtest.History, _ []pim.Entry) {
+			h.Listed(bob, group, imtest.Listed{Unread: 2, Marked: true})
+		}, "unread 0"},
+		{"an edit", false, func(h *imtest.History, log []pim.Entry) {
+			h.Kept(alice, group, log, map[pim.Seq]pim.Fold{6: edit})
+		}, ""},
+		{"an edit that is not displayed", false, func(h *imtest.History, log []pim.Entry) {
+			h.Kept(alice, group, log, nil)
+		}, "fold 6"},
+		{"who has left is not told", false, func(h *imtest.History, log []pim.Entry) {
+			h.Kept(bob, group, log[:5], nil)
+		}, ""},
+		{"a recall", true, func(h *imtest.History, log []pim.Entry) {
+			h.Kept(alice, group, log, map[pim.Seq]pim.Fold{6: recall})
+		}, ""},
+		{"a recall that is not displayed", true, func(h *imtest.History, log []pim.Entry) {
+			h.Kept(alice, group, log, nil)
+		}, "fold 6"},
+		{"what was recalled is on the disk", true, func(h *imtest.History, log []pim.Entry) {
+			log[5].Payload, log[6].Payload = []byte("two"), []byte("second")
+			h.Kept(alice, group, log, map[pim.Seq]pim.Fold{6: recall})
+		}, "fold 6, recall 6, recall 7"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := goodRun()
+			if r.refer(pim.EntryEdit, 6, "second"); test.recall {
+				r.refer(pim.EntryRecall, 6, "")
+				r.erase(6)
+				r.erase(7)
+			}
+			log := slices.Clone(r.log)
+			r.more = func(h *imtest.History) { test.kept(h, log) }
+			if got := named(imtest.Check(r.history())); got != test.want {
+				t.Errorf("found %q, want %q", got, test.want)
+			}
+		})
+	}
+	r := goodRun()
+	r.refer(pim.EntryRecall, 6, "")
+	if got := named(imtest.Check(r.history())); got != "recall 6" {
+		t.Errorf("what was recalled is in the log: found %q", got)
+	}
+}
+
+// named names invariants and seqs, in order.
+func named(found []imtest.Violation) string {
+	var names []string
+	for _, v := range found {
+		names = append(names, v.Invariant+" "+digits(v.Seq))
+	}
+	return strings.Join(names, ", ")
 }
 
 func digits(s pim.Seq) string { return string(rune('0' + s)) }

@@ -63,7 +63,7 @@ func (l *log) reads(u pim.UserID, seq pim.Seq) bool {
 	return slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from <= seq && seq <= p.to })
 }
 
-// checkLog checks what follows from a log alone: I2, I3.
+// checkLog checks what follows from logs alone: I2, I3, recalls, and the counts of read commands.
 func (c *checker) checkLog(l *log) {
 	var count uint64
 	var server pim.Millis
@@ -95,7 +95,9 @@ func (c *checker) checkLog(l *log) {
 		}
 		c.checkSent(l, &e)
 		c.checkAllowed(l, &e)
+		c.checkRead(&e)
 	}
+	c.checkRecalled(l)
 	if _, ok := l.at[0]; ok {
 		c.fail("I3", l.id, 0, "an entry has seq 0")
 	}
@@ -107,7 +109,8 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 	switch {
 	case !ok:
 		c.fail("I3", l.id, e.Seq, "nobody sent the message %s", e.ClientID)
-	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != payloadSum(e) && !e.Erased ||
+	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != SentSum(e.Kind, e.Payload) && !e.Erased ||
+		s.Refers != e.Refers || s.Reaction != e.Reaction || s.Removed != e.Removed ||
 		s.Conversation != "" && s.Conversation != l.id:
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
 	case !sameUsers(e.Members, l.changed(e, &s)):

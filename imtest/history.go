@@ -22,6 +22,9 @@ type History struct {
 	handed    map[storage][]pim.Entry
 	late      map[storage]map[int]bool // indices in handed of the entries that were handed over late
 	shown     []shown
+	kept      []kept
+	listed    []listed
+	wentBack  bool
 	reads     []read // pulls during the run
 	finals    []read
 	logs      map[pim.ConversationID][]pim.Entry
@@ -55,28 +58,23 @@ type Send struct {
 	ClientID     pim.ClientMessageID
 	Kind         pim.EntryKind
 	Members      []pim.UserID      // the users that the device named; for create, join and leave
-	Payload      [sha256.Size]byte // SHA-256 of the payload
+	Payload      [sha256.Size]byte // see SentSum
+	Refers       pim.Seq           // of an edit, recall, reaction or pin: as in pim.Entry
+	Reaction     string            // of a reaction
+	Removed      bool              // of a reaction or pin
 }
 
-// PayloadSum returns what Send.Payload holds for payload; for that of a command see CommandSum.
+// PayloadSum returns what Send.Payload holds for the payload of anything but a command.
 func PayloadSum(payload []byte) [sha256.Size]byte { return sha256.Sum256(payload) }
 
-// CommandSum returns what Send.Payload holds for the payload of a command. It leaves out what
-// the server writes into a read command.
-func CommandSum(payload []byte) [sha256.Size]byte {
-	if cmd, err := wire.DecodeCommand(payload); err == nil && cmd.Kind == pim.CommandRead {
+// SentSum returns what Send.Payload holds for an entry: PayloadSum, of a command without what the
+// server writes into it.
+func SentSum(kind pim.EntryKind, payload []byte) [sha256.Size]byte {
+	if cmd, err := wire.DecodeCommand(payload); kind == pim.EntryCommand && err == nil {
 		cmd.Count, cmd.Named, cmd.All, cmd.Replaces = 0, 0, 0, false
 		payload = wire.AppendCommand(nil, &cmd)
 	}
 	return PayloadSum(payload)
-}
-
-// payloadSum returns the sum that a device which has sent e gave for its payload.
-func payloadSum(e *pim.Entry) [sha256.Size]byte {
-	if e.Kind == pim.EntryCommand {
-		return CommandSum(e.Payload)
-	}
-	return PayloadSum(e.Payload)
 }
 
 // Ack is an answer that a device got.
@@ -208,6 +206,29 @@ func (h *History) Shown(d Device, c pim.ConversationID, seqs []pim.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.shown = append(h.shown, shown{d, c, slices.Clone(seqs)})
+}
+
+// Kept records what the store of d has of c at the end. h keeps the slice and the map, which must
+// not change any more.
+func (h *History) Kept(d Device, c pim.ConversationID, entries []pim.Entry, folds map[pim.Seq]pim.Fold) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = append(h.kept, kept{d, c, entries, folds})
+}
+
+// Listed records what the list of d shows of c at the end.
+func (h *History) Listed(d Device, c pim.ConversationID, l Listed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listed = append(h.listed, listed{d, c, l})
+}
+
+// WentBack records that the server has lost entries, as it may when it is restored. A recall may be
+// among them, and what it has erased on devices stays erased.
+func (h *History) WentBack() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wentBack = true
 }
 
 // Pulled records an entry that user read at any time, by whatever means.

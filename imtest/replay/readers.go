@@ -245,11 +245,16 @@ func (rs *readers) refer(ctx context.Context, s step) error {
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w", s.kind, s.user, err)
 	}
-	payload := ""
-	if s.kind == pim.EntryEdit {
+	payload, reaction := "", ""
+	switch s.kind {
+	case pim.EntryEdit:
 		payload = s.text
+	case pim.EntryReaction:
+		reaction = s.text
 	}
-	rs.run.sending(sending.ID(), imtest.Send{Conversation: rs.run.group, Sender: s.user, Device: m.device, Kind: s.kind}, payload)
+	rs.run.sending(sending.ID(), imtest.Send{
+		Conversation: rs.run.group, Sender: s.user, Device: m.device, Kind: s.kind, Refers: s.refers, Reaction: reaction, Removed: s.removed,
+	}, payload)
 	rs.wait(ctx, m, sending, func(sent client.Sent) {
 		rs.run.acked(s.user, m.device, placed{s, sending.ID(), sent})
 		switch s.kind {

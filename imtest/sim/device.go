@@ -474,10 +474,8 @@ func (d *Device) note(out engine.Outgoing, err error) {
 	d.w.sentAt[out.ID] = d.w.now
 	sent := imtest.Send{
 		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
-		Members: out.Members, Payload: imtest.PayloadSum(out.Payload),
-	}
-	if out.Kind == pim.EntryCommand {
-		sent.Payload = imtest.CommandSum(out.Payload)
+		Members: out.Members, Payload: imtest.SentSum(out.Kind, out.Payload),
+		Refers: out.Refers, Reaction: out.Reaction, Removed: out.Removed,
 	}
 	d.w.history.Sent(sent)
 	d.w.sends = append(d.w.sends, sent)

@@ -20,6 +20,10 @@ type disk struct {
 	settings      map[string]pim.Setting
 	networks      []engine.Network
 	former        map[pim.ConversationID][]pim.Entry // entries kept aside, by seq
+
+	// How it is broken on purpose.
+	merge func(f, with *pim.Fold) // nil: pim.Fold.Merge
+	keeps bool                    // what a recall erases
 }
 
 func newDisk() *disk {
@@ -89,7 +93,7 @@ func (d *disk) apply(b *engine.Batch) {
 		if d.entries[e.Conversation] == nil {
 			d.entries[e.Conversation] = make(map[pim.Seq]pim.Entry)
 		}
-		if f := d.folds[e.Conversation][cmp.Or(e.Refers, e.Seq)]; f.Erases(&e.Entry) {
+		if f := d.folds[e.Conversation][cmp.Or(e.Refers, e.Seq)]; f.Erases(&e.Entry) && !d.keeps {
 			e.Payload, e.Erased = nil, true
 		}
 		d.entries[e.Conversation][e.Seq] = e.Entry
@@ -163,11 +167,18 @@ func (d *disk) fold(f engine.Fold) {
 	if !known {
 		merged.Target = f.Target
 	}
-	merged.Merge(&f.Fold)
+	if d.merge != nil {
+		d.merge(&merged, &f.Fold)
+	} else {
+		merged.Merge(&f.Fold)
+	}
 	if d.folds[f.Conversation] == nil {
 		d.folds[f.Conversation] = make(map[pim.Seq]pim.Fold)
 	}
 	d.folds[f.Conversation][f.Target] = merged
+	if d.keeps {
+		return
+	}
 	for seq, e := range d.entries[f.Conversation] {
 		if merged.Erases(&e) {
 			e.Payload, e.Erased = nil, true

@@ -19,11 +19,16 @@ func (w *World) GoBack(b *clienttest.Backup, down time.Duration) {
 	w.StopServer(down)
 	w.Server.Restore(b, fmt.Sprint("store ", w.stores))
 	w.tell(nil, "has gone back")
+	for _, d := range w.devices {
+		// Of conversations of which it has nothing, the app is not told that they were taken back.
+		maps.DeleteFunc(d.readElsewhere, func(c pim.ConversationID, _ []pim.Seq) bool { return d.disk.conversations[c].Known == 0 })
+	}
 	w.keep()
 }
 
 // keep drops from w.queued, once the server has gone back, the messages that neither
-// the server nor a device of the user still has: they can't be in a log at the end.
+// the server nor a device of the user still has: they can't be in a log at the end. What a recall
+// has erased on a device is not sent again.
 func (w *World) keep() {
 	if !w.wentBack {
 		return
@@ -35,7 +40,7 @@ func (w *World) keep() {
 		}
 		for _, of := range d.disk.entries {
 			for _, e := range of {
-				has[e.ClientID] = has[e.ClientID] || e.Sender == d.User
+				has[e.ClientID] = has[e.ClientID] || e.Sender == d.User && !e.Erased
 			}
 		}
 		for _, of := range d.disk.former {
@@ -60,6 +65,7 @@ func (w *World) rewrite() {
 		return
 	}
 	w.history = imtest.NewHistory()
+	w.history.WentBack()
 	logged := make(map[pim.ClientMessageID]pim.Entry)
 	for _, c := range w.Server.All() {
 		for _, e := range w.Server.Log(c) {
@@ -75,7 +81,7 @@ func (w *World) rewrite() {
 		if e, ok := logged[s.ClientID]; ok && e.Sender == s.Sender {
 			s.Device = e.Device
 			if e.Kind == pim.EntryCommand {
-				s.Payload = imtest.CommandSum(e.Payload)
+				s.Payload = imtest.SentSum(e.Kind, e.Payload)
 			}
 		}
 		w.history.Sent(s)

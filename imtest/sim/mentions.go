@@ -14,6 +14,9 @@ func (w *World) mentionsDiffer() (broken []string) {
 	for _, d := range w.devices {
 		settings := w.Server.Settings(d.User)
 		for _, c := range w.Server.Conversations(d.User) {
+			if w.unknownMark(d, c, w.mark(d.User, c).Seq) {
+				continue
+			}
 			read := settings[readEntity(c)]
 			want := uint64(0)
 			for _, e := range w.Server.Readable(c, d.User) {

@@ -12,7 +12,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// Each engine is broken on purpose in one way. Within at most 1000 schedules it is
+// Each engine is broken on purpose in one way. Within at most 3000 schedules it is
 // found out by what it breaks, in a schedule that a sound engine passes.
 func TestBrokenEnginesAreFoundOut(t *testing.T) {
 	for _, broken := range []struct {
@@ -33,10 +33,16 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"unread as the entries tell it", noMarks, "unread: "},
 		{"mentions as the entries tell them", noMentions, "mentions: "},
 		{"mentions that are counted after one's own message", ownMentions, "mentions: "},
+		{"unread by counting entries", func(d *Device) { d.breaks.Unread = byEntries }, "unread "},
+		{"an own message counts as unread", func(d *Device) { d.breaks.Unread = ownCounts }, "unread "},
+		{"folds by arrival", func(d *Device) { d.disk.merge = foldByArrival }, "fold "},
+		{"an edit loses to an older one", func(d *Device) { d.disk.merge = oldestEdit }, "fold "},
+		{"the folds of pages are ignored", noFolds, "fold "},
+		{"what was recalled stays on the disk", func(d *Device) { d.disk.keeps = true }, "recall "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
-			const first, most = 1_000_000, 1000
+			const first, most = 1_000_000, 3000
 			for seed := uint64(first); seed < first+most; seed++ {
 				found, _ := play(seed, broken.spoil)
 				if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, broken.found) }) {
@@ -50,6 +56,31 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 			}
 			t.Errorf("not found out in %d schedules", most)
 		})
+	}
+}
+
+// foldByArrival takes what comes last.
+func foldByArrival(f, with *pim.Fold) {
+	f.Recall, f.Pin, f.Edit.Seq = pim.Mark{}, pim.Mark{}, min(f.Edit.Seq, 1)
+	f.Merge(with)
+}
+
+// oldestEdit keeps the first of several edits.
+func oldestEdit(f, with *pim.Fold) {
+	first := f.Edit
+	f.Merge(with)
+	if first.Seq != 0 && !f.Recalled() {
+		f.Edit = first
+	}
+}
+
+// noFolds makes a device that takes no folds from pages.
+func noFolds(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMPullResp); ok {
+			resp.Folds = nil
+		}
+		return m
 	}
 }
 

@@ -30,6 +30,7 @@ func Random(seed uint64, set func(*Device)) *World {
 		}
 	}
 	share := float64(r.IntN(3)) / 10
+	w.pushesLost = share > 0
 	w.Server.DropPush = func() bool { return r.Float64() < share }
 	busy := float64(r.IntN(3)) / 10
 	w.Server.Reject = func(*wirepb.PIMSendReq) *pim.Error {
@@ -69,6 +70,9 @@ var actions = []struct {
 	{14, (*World).someMessage},
 	{3, (*World).someBurst},
 	{3, (*World).someCommand},
+	{5, (*World).someReference},
+	{4, (*World).someMark},
+	{1, (*World).someScrolling},
 	{2, (*World).someGroupChange},
 	{2, func(_ *World, d *Device) { d.Cut() }},
 	{1, func(_ *World, d *Device) { d.Freeze() }},
@@ -147,7 +151,7 @@ func (w *World) someBurst(d *Device) {
 		if d.engine == nil {
 			return
 		}
-		d.Send(c, "burst")
+		d.Send(c, fmt.Sprint("burst ", w.ids))
 	}
 }
 
@@ -182,6 +186,68 @@ func (w *World) someCommand(d *Device) {
 		}
 	}
 	d.Do(c)
+}
+
+// someReference edits or recalls a message, reacts to it, or pins it; mostly one that somebody has
+// referred to before, or that the device has and its user wrote lately. The server may refuse that.
+func (w *World) someReference(d *Device) {
+	c := w.someConversation(d)
+	newest := d.disk.conversations[c].Newest
+	if newest == 0 {
+		return
+	}
+	out := engine.Outgoing{Conversation: c, Refers: 1 + pim.Seq(w.rng.Uint64N(uint64(newest)))}
+	if about := w.about[c]; about != 0 && w.rng.IntN(2) == 0 {
+		out.Refers = min(about, newest)
+	} else if w.rng.IntN(4) > 0 {
+		for _, e := range d.disk.shown(c) {
+			if e.Kind == pim.EntryMessage && e.Sender == d.User && w.rng.IntN(2) == 0 {
+				out.Refers = e.Seq
+			}
+		}
+	}
+	w.about[c] = out.Refers
+	switch w.rng.IntN(8) {
+	case 0:
+		out.Kind = pim.EntryRecall
+	case 1:
+		out.Kind, out.Removed = pim.EntryPin, w.rng.IntN(3) == 0
+	case 2, 3:
+		out.Kind, out.Reaction, out.Removed = pim.EntryReaction, []string{"x", "y"}[w.rng.IntN(2)], w.rng.IntN(3) == 0
+	default:
+		out.Kind, out.Payload = pim.EntryEdit, fmt.Append(nil, "edit ", w.ids)
+	}
+	d.queue(out)
+}
+
+// someMark marks a conversation as read, up to its newest entry or up to one that the device has, as
+// client.Client.MarkRead does, or marks it as unread.
+func (w *World) someMark(d *Device) {
+	c := w.someConversation(d)
+	row := d.disk.conversations[c]
+	marked := pim.Command{Kind: pim.CommandUnread, Subject: string(c)}
+	if row.Newest == 0 || w.rng.IntN(4) == 0 {
+		d.Do(marked)
+		return
+	}
+	read := pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: row.Newest, Count: row.Count}
+	if e, ok := d.disk.entries[c][1+pim.Seq(w.rng.Uint64N(uint64(row.Newest)))]; ok && w.rng.IntN(3) > 0 {
+		read.Seq, read.Count = e.Seq, e.Count
+	}
+	mark := d.settings[marked.Entity()].Setting
+	d.Do(read)
+	if marked.Removed = true; mark.InForce(0) {
+		d.Do(marked)
+	}
+}
+
+// someScrolling fills a page of a hole, anywhere.
+func (w *World) someScrolling(d *Device) {
+	c := w.someConversation(d)
+	d.fills++
+	d.Step(engine.Fill{
+		ID: d.fills, Conversation: c, Before: pim.Seq(w.rng.Uint64N(uint64(d.disk.conversations[c].Newest + 1))), Limit: 1 + w.rng.IntN(4),
+	})
 }
 
 func (w *World) someGroupChange(d *Device) {

@@ -35,13 +35,15 @@ type World struct {
 	devices  []*Device
 	ids      uint64
 
-	history *imtest.History
-	queued  map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
-	refused map[pim.ClientMessageID]bool    // by the server, for good
-	groups  []pim.ConversationID
-	dials   []time.Duration // when each attempt to connect began
-	sentAt  map[pim.ClientMessageID]time.Duration
-	shownAt map[pim.ClientMessageID]time.Duration // when the last device showed it
+	history    *imtest.History
+	queued     map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
+	refused    map[pim.ClientMessageID]bool    // by the server, for good
+	groups     []pim.ConversationID
+	pushesLost bool                           // the server does not send all
+	about      map[pim.ConversationID]pim.Seq // the message that was referred to last
+	dials      []time.Duration                // when each attempt to connect began
+	sentAt     map[pim.ClientMessageID]time.Duration
+	shownAt    map[pim.ClientMessageID]time.Duration // when the last device showed it
 
 	before   *clienttest.Backup // the last backup of the server; nil: none
 	stores   int                // how often the server's store got another identity
@@ -59,6 +61,7 @@ func NewWorld(seed uint64) *World {
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, 1)), now: time.Hour,
 		history: imtest.NewHistory(), queued: make(map[pim.ClientMessageID]*Device), refused: make(map[pim.ClientMessageID]bool),
+		about:  make(map[pim.ConversationID]pim.Seq),
 		sentAt: make(map[pim.ClientMessageID]time.Duration), shownAt: make(map[pim.ClientMessageID]time.Duration),
 	}
 	w.Server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) + w.skew })

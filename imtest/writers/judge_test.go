@@ -489,13 +489,9 @@ func (j *judge) tell() *imtest.History {
 		h = imtest.NewHistory()
 	}
 	for _, r := range j.book.requests {
-		payload := imtest.PayloadSum(r.Payload)
-		if r.command != nil {
-			payload = imtest.CommandSum(r.Payload) // rightCount has checked what the server writes into it
-		}
 		h.Sent(imtest.Send{
 			Conversation: r.conversation, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID, Kind: r.Kind,
-			Members: r.Members, Payload: payload,
+			Members: r.Members, Payload: imtest.SentSum(r.Kind, r.Payload), Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
 		})
 		for _, t := range r.trips {
 			if t.accepted() {
