@@ -13,6 +13,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/imtest"
 )
 
 const (
@@ -324,6 +325,37 @@ var scenarios = []struct {
 		s.bothShow(want...)
 		if pin := s.Server.Settings("alice")["pin/"+string(chat)]; !pin.InForce(0) {
 			s.t.Errorf("the pin is %+v", pin)
+		}
+	}},
+	{"edited-before-its-page", "While she is away, bob writes more than a page, and edits a message that is not on the newest one. The edit comes first, and the message, when its page comes, is as it is now.", func(s *stage) {
+		s.alice.Kill()
+		s.alice.config.Page = 2
+		s.alice.Start()
+		s.at(4*second, func() { s.alice.Step(engine.Online{On: false}) })
+		s.sends(s.bob, 5*second, 100*time.Millisecond, "one", "tow", "three", "four", "five")
+		s.at(7*second, func() {
+			s.bob.queue(engine.Outgoing{Conversation: chat, Kind: pim.EntryEdit, Refers: 2, Payload: []byte("two")})
+		})
+		s.at(10*second, func() { s.alice.Step(engine.Online{On: true}) })
+		s.until(20 * second)
+		e, f := s.alice.disk.entries[chat][2], s.alice.disk.folds[chat][2]
+		if shown := imtest.Shown(&e, &f); shown.Payload != "two" || !shown.Edited {
+			s.t.Errorf("alice shows %+v", shown)
+		}
+	}},
+	{"recalled-after-a-read", "She reads what bob has written, and he takes the last message back. Its text leaves her phone, nothing is unread, and she stays where she was.", func(s *stage) {
+		s.sends(s.bob, 3*second, 100*time.Millisecond, "one", "to the wrong person")
+		s.at(5*second, func() {
+			s.alice.Do(pim.Command{Kind: pim.CommandRead, Subject: string(chat), Seq: 2, Count: 2})
+		})
+		s.at(8*second, func() { s.bob.queue(engine.Outgoing{Conversation: chat, Kind: pim.EntryRecall, Refers: 2}) })
+		s.until(20 * second)
+		e, f := s.alice.disk.entries[chat][2], s.alice.disk.folds[chat][2]
+		if shown := imtest.Shown(&e, &f); !shown.Recalled || !e.Erased {
+			s.t.Errorf("alice shows %+v of %+v", shown, e)
+		}
+		if l := s.alice.listed(chat); l != (imtest.Listed{Read: 2}) {
+			s.t.Errorf("alice lists %+v", l)
 		}
 	}},
 	{"server-restart-mid-batch", "The server restarts while twenty messages are on their way. Those that were answered stay, the others are sent again, in order, once.", func(s *stage) {
