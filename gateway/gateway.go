@@ -22,6 +22,7 @@ type Writer interface {
 // Reader serves what devices ask for; see the methods of inbox.Inbox.
 type Reader interface {
 	Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error)
+	Recent(context.Context, inbox.SyncRequest) ([]inbox.Summary, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
 	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, []bool, error)

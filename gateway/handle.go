@@ -266,7 +266,7 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	}
 	c.queueTask(task{id: m.RequestId, sync: &inbox.SyncRequest{
 		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
-		Brief: m.Brief,
+		Brief: m.Brief, Recent: int(min(m.Recent, inbox.MaxRecent)),
 	}})
 }
 

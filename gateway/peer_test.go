@@ -144,6 +144,8 @@ func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
 	return inbox.SyncPage{}, nil
 }
 
+func (x *lab) Recent(context.Context, inbox.SyncRequest) ([]inbox.Summary, error) { return nil, nil }
+
 func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
 	if r.Conversation == "g:none" {
 		return inbox.Page{}, pim.Errorf(pim.KindNotMember, "not a member")

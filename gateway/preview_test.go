@@ -35,8 +35,8 @@ func TestSyncOnTheWire(t *testing.T) {
 		{Conversation: "g:x", Line: inbox.Line{Newest: 7, Left: true}, Last: data, Cut: true},
 		{
 			Conversation: "g:y",
-			Line:         inbox.Line{Newest: most, Count: most, Left: true, Mark: inbox.Mark{Own: most, OwnCount: most}}, Acked: most, Cut: true, Whole: true,
-			Told: inbox.Told{Read: most, ReadCount: most, ReadAt: most, Marked: true, MarkedAt: most},
+			Line:         inbox.Line{Newest: most, Count: most, Left: true, Mark: inbox.Mark{Own: most, OwnCount: most}, All: most, MentionsOf: inbox.MentionsOf{Named: most, OwnAll: most}}, Acked: most, Cut: true, Whole: true,
+			Told: inbox.Told{Read: most, ReadCount: most, ReadAt: most, Marked: true, MarkedAt: most, ReadNamed: most, ReadAll: most},
 		},
 	}}
 	want := &wirepb.PIMSyncResp{RequestId: 9, NextAfter: "g:y", Conversations: []*wirepb.Summary{
@@ -45,9 +45,10 @@ func TestSyncOnTheWire(t *testing.T) {
 		{
 			Conversation: "g:y", Newest: most, Count: most, Left: true, Own: most, OwnCount: most, Acked: most, LastCut: true, Whole: true,
 			Read: most, ReadCount: most, ReadAt: most, Marked: true, MarkedAt: most,
+			Named: most, OwnAll: most, AllCount: most, ReadNamed: most, ReadAll: most,
 		},
 	}}
-	b := appendSync(nil, 9, page)
+	b := appendSync(nil, &wirepb.PIMSyncResp{RequestId: 9, NextAfter: "g:y"}, page.Summaries)
 	_, got, err := wire.Decode(b)
 	if err != nil || !proto.Equal(got.(*wirepb.PIMSyncResp), want) {
 		t.Errorf("%v, %v", got, err)

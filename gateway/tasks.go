@@ -113,12 +113,24 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(ctx, c.user, c.device)
 	req.Later = func(write func(context.Context)) { c.gw.Acks.Later(c.user, write) }
+	recent, err := c.gw.Reader.Recent(ctx, *req)
+	if err != nil {
+		c.refuseTask(ctx, id, "", err)
+		return
+	}
+	if len(recent) > 0 {
+		first := inbox.SyncPage{Summaries: recent}
+		if !c.queuePage(appendSync(newPage(syncSize(&first)), &wirepb.PIMSyncResp{RequestId: id, Recent: true}, recent)) {
+			return
+		}
+	}
 	page, err := c.gw.Reader.Sync(ctx, *req)
 	if err != nil {
 		c.refuseTask(ctx, id, "", err)
 		return
 	}
-	c.queuePage(appendSync(newPage(syncSize(&page)), id, &page))
+	resp := wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
+	c.queuePage(appendSync(newPage(syncSize(&page)), &resp, page.Summaries))
 }
 
 // syncSize returns how many bytes the frame of page takes, at most.
@@ -130,14 +142,14 @@ func syncSize(page *inbox.SyncPage) int {
 	return size
 }
 
-// appendSync appends the frame of page, the answer to request id.
-func appendSync(b []byte, id uint64, page *inbox.SyncPage) []byte {
+// appendSync appends the frame of resp, which has no Summaries yet, with list.
+func appendSync(b []byte, resp *wirepb.PIMSyncResp, list []inbox.Summary) []byte {
 	var m *wirepb.Summary // made for the first one: most syncs find nothing new
-	return wire.AppendSyncResp(b, id, page.Next, len(page.Summaries), func(i int) (*wirepb.Summary, []byte) {
+	return wire.AppendSyncResp(b, resp, len(list), func(i int) (*wirepb.Summary, []byte) {
 		if m == nil {
 			m = new(wirepb.Summary)
 		}
-		s := &page.Summaries[i]
+		s := &list[i]
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
 		m.LastCut, m.Left, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Whole, uint64(s.Own), s.OwnCount
 		m.Read, m.ReadCount, m.ReadAt = uint64(s.Read), s.ReadCount, uint64(s.ReadAt)

@@ -21,6 +21,8 @@ type SyncRequest struct {
 	// makes it again.
 	Later func(func(context.Context))
 	Brief bool // see Summary.Last
+	// Recent says how many conversations Recent returns, at most MaxRecent. Sync does not heed it.
+	Recent int
 }
 
 const (
@@ -166,7 +168,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 			if err != nil {
 				return page, err
 			}
-			if err := s.settleLast(req.Brief); err != nil {
+			if err := s.settleLast(req.Brief, wire.FrameRoom); err != nil {
 				return page, err
 			}
 			if n := len(page.Summaries); n > 0 && s.Size() > room {
@@ -251,13 +253,14 @@ func (s *Summary) settles(brief bool) bool {
 	return !brief || s.Newest == s.Acked+1
 }
 
-// settleLast makes Last what the device gets of the last entry, which is stored as Last.
-func (s *Summary) settleLast(brief bool) error {
+// settleLast makes Last what the device gets of the last entry, which is stored as Last. It is not
+// whole if s would take more than most bytes with it.
+func (s *Summary) settleLast(brief bool, most int) error {
 	if s.Last == nil {
 		return nil
 	}
 	var err error
-	switch s.Whole = s.settles(brief); {
+	switch s.Whole = s.settles(brief) && s.Size() <= most; {
 	case s.Whole:
 		err = wire.CheckEntry(s.Last)
 	case brief:

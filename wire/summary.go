@@ -84,11 +84,11 @@ func AppendBrief(dst, entry []byte) (_ []byte, cut bool, err error) {
 	return dst, cut, err
 }
 
-// AppendSyncResp appends a PIMSyncResp frame of n Summaries to dst. at returns the Summary i
+// AppendSyncResp appends a PIMSyncResp frame of n Summaries to dst. resp has no Summaries. at returns the Summary i
 // without its last entry, and the encoding of that entry, nil if there is none.
-func AppendSyncResp(dst []byte, requestID uint64, next pim.ConversationID, n int, at func(i int) (s *wirepb.Summary, last []byte)) []byte {
+func AppendSyncResp(dst []byte, resp *wirepb.PIMSyncResp, n int, at func(i int) (s *wirepb.Summary, last []byte)) []byte {
 	dst = append(dst, byte(TypeSyncResp))
-	dst = appendUint(dst, 1, requestID)
+	dst = appendUint(dst, 1, resp.RequestId)
 	for i := range n {
 		s, last := at(i)
 		size := s.SizeVT()
@@ -98,10 +98,10 @@ func AppendSyncResp(dst []byte, requestID uint64, next pim.ConversationID, n int
 		dst = protowire.AppendVarint(protowire.AppendTag(dst, 2, protowire.BytesType), uint64(size))
 		dst = appendSummary(dst, s, last)
 	}
-	if next != "" {
-		dst = protowire.AppendString(protowire.AppendTag(dst, 3, protowire.BytesType), string(next))
+	if resp.NextAfter != "" {
+		dst = protowire.AppendString(protowire.AppendTag(dst, 3, protowire.BytesType), resp.NextAfter)
 	}
-	return dst
+	return appendUint(dst, 4, protowire.EncodeBool(resp.Recent))
 }
 
 func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {

@@ -84,6 +84,8 @@ func TestSyncRespOfBytes(t *testing.T) {
 				Own: number.Draw(t, "own"), OwnCount: number.Draw(t, "own count"),
 				Read: number.Draw(t, "read"), ReadCount: number.Draw(t, "read count"), Marked: rapid.Bool().Draw(t, "marked"),
 				ReadAt: number.Draw(t, "read at"), MarkedAt: number.Draw(t, "marked at"),
+				Named: number.Draw(t, "named"), OwnAll: number.Draw(t, "own all"), AllCount: number.Draw(t, "all"),
+				ReadNamed: number.Draw(t, "read named"), ReadAll: number.Draw(t, "read all"),
 				LastCut: rapid.Bool().Draw(t, "cut"), Left: rapid.Bool().Draw(t, "left"), Whole: rapid.Bool().Draw(t, "whole"),
 			}
 			full := proto.Clone(s).(*wirepb.Summary)
@@ -96,7 +98,7 @@ func TestSyncRespOfBytes(t *testing.T) {
 			}
 			bare, lasts, want.Conversations = append(bare, s), append(lasts, last), append(want.Conversations, full)
 		}
-		got := AppendSyncResp([]byte("head"), want.RequestId, pim.ConversationID(want.NextAfter), len(bare), func(i int) (*wirepb.Summary, []byte) {
+		got := AppendSyncResp([]byte("head"), &wirepb.PIMSyncResp{RequestId: want.RequestId, NextAfter: want.NextAfter, Recent: want.Recent}, len(bare), func(i int) (*wirepb.Summary, []byte) {
 			return bare[i], lasts[i]
 		})
 		if wanted := Append([]byte("head"), want); !bytes.Equal(got, wanted) {

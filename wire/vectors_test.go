@@ -187,6 +187,8 @@ func vectorFrames() []vectorFrame {
 			{Conversation: "g:abc", Newest: 13, Acked: 9, Count: 10, Own: 10, OwnCount: 7, OwnAll: 1, AllCount: 2},
 		}}},
 		{"a read command, of which the server has written what was mentioned", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "u:bob", Seq: 12, ServerMs: 1700000000150, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: "g:abc", Seq: 13, Count: 10, Named: 7, All: 2})}},
+		{"all conversations, the newest three first", &wirepb.PIMSyncReq{RequestId: 13, Full: true, Limit: 1000, Brief: true, Recent: 3}},
+		{"the newest, of which there is one; the page follows", &wirepb.PIMSyncResp{RequestId: 13, Recent: true, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi, Whole: true}}}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

@@ -2,6 +2,9 @@ package clienttest
 
 import (
 	"bytes"
+	"cmp"
+	"math"
+	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
@@ -86,7 +89,11 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 			d.acked[c] = max(d.acked[c], pim.Seq(a.Seq))
 		}
 	case *wirepb.PIMSyncReq:
-		return []wire.Message{x.sync(m)}
+		page := x.sync(m)
+		if list := page.Conversations; m.Recent > 0 && m.After == "" && (len(list) > int(m.Recent) || page.NextAfter != "") {
+			return []wire.Message{x.recent(m), page}
+		}
+		return []wire.Message{page}
 	case *wirepb.PIMPullReq:
 		return x.pull(m)
 	case *wirepb.PIMReceiptReq:
@@ -176,7 +183,19 @@ func ackOf(e *pim.Entry, m *wirepb.PIMSendReq) *wirepb.PIMSendAck {
 	return ack
 }
 
-func (x *Session) sync(m *wirepb.PIMSyncReq) wire.Message {
+// recent returns what comes ahead of the first page that m asks for.
+func (x *Session) recent(m *wirepb.PIMSyncReq) wire.Message {
+	all := &wirepb.PIMSyncReq{RequestId: m.RequestId, Full: m.Full, Limit: math.MaxUint32, Brief: m.Brief}
+	resp := x.sync(all)
+	resp.Recent = true
+	slices.SortStableFunc(resp.Conversations, func(a, b *wirepb.Summary) int {
+		return cmp.Compare(b.Last.ServerMs-b.Last.AheadMs, a.Last.ServerMs-a.Last.AheadMs)
+	})
+	resp.Conversations = resp.Conversations[:min(int(m.Recent), len(resp.Conversations))]
+	return resp
+}
+
+func (x *Session) sync(m *wirepb.PIMSyncReq) *wirepb.PIMSyncResp {
 	resp := &wirepb.PIMSyncResp{RequestId: m.RequestId}
 	acked := x.server.device(x.key).acked
 	limit := int(m.Limit)

@@ -10,7 +10,7 @@ import (
 
 // resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
-	e.sync.opened()
+	e.sync.opened(len(e.conversations.byID))
 	e.sync.listed = e.cfg.Watch
 	e.startSync()
 }
@@ -37,9 +37,12 @@ func (e *Engine) askSync() {
 	e.sync.ask()
 }
 
-// synced takes a page of the sync list.
+// synced takes a page of the sync list, or what comes ahead of the first one.
 func (e *Engine) synced(m *wirepb.PIMSyncResp) {
-	if !e.sync.answered(m.RequestId) {
+	switch {
+	case m.Recent && !e.sync.ahead(m.RequestId):
+		return
+	case !m.Recent && !e.sync.answered(m.RequestId):
 		return
 	}
 	var changed []pim.ConversationID
@@ -52,7 +55,7 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	if len(changed) > 0 {
 		e.emit(ListEvent{Conversations: changed})
 	}
-	if e.sync.page(m.NextAfter) {
+	if !m.Recent && e.sync.page(m.NextAfter) {
 		e.askSync()
 	}
 }

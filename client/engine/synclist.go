@@ -7,7 +7,14 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-const syncLimit = 1000 // conversations a page; the server cuts it to a frame
+const (
+	syncLimit = 1000 // conversations a page; the server cuts it to a frame
+	// recentFirst is how many conversations the server tells first at a login, those with the
+	// newest entries, if the list may be longer than that. They are what a person sees first.
+	recentFirst = 20
+	// manyListed is how many conversations a store must have for that, unless all are listed.
+	manyListed = 100
+)
 
 // syncList is how far the sync list is read: the server's list of the conversations that
 // are behind.
@@ -21,15 +28,19 @@ type syncList struct {
 	request  uint64 // under way, 0 if none
 	full     bool   // every conversation is listed, not only those that are behind
 	after    string // the page under way begins after this conversation
+	recent   uint32 // how many conversations are to be told before the first page; 0 once something has come
 	again    bool   // the list may have changed meanwhile: read it once more
 	failures int
 	answerBy time.Duration
 	retryAt  time.Duration // 0: no retry is set
 }
 
-// opened forgets what was read on the connection before.
-func (s *syncList) opened() {
+// opened forgets what was read on the connection before. The device has so many conversations.
+func (s *syncList) opened(conversations int) {
 	*s = syncList{fx: s.fx, timeout: s.timeout, random: s.random}
+	if s.fx.meta.FullSync || conversations > manyListed {
+		s.recent = recentFirst
+	}
 }
 
 // left notes that the connection, if there was one, is left.
@@ -68,8 +79,18 @@ func (s *syncList) ask() {
 	s.request, s.retryAt = s.fx.request(), 0
 	s.answerBy = s.fx.now.Mono + s.timeout
 	s.fx.write(&wirepb.PIMSyncReq{
-		RequestId: s.request, Full: s.full, After: s.after, Limit: syncLimit, Brief: true,
+		RequestId: s.request, Full: s.full, After: s.after, Limit: syncLimit, Brief: true, Recent: s.recent,
 	})
+}
+
+// ahead reports whether request is the page under way, of which conversations have come ahead.
+func (s *syncList) ahead(request uint64) bool {
+	if request != s.request || request == 0 {
+		return false
+	}
+	s.recent, s.failures = 0, 0
+	s.extend(s.fx.now.Mono + s.timeout)
+	return true
 }
 
 // answered reports whether request is the page under way. If it is, no page is under way
@@ -78,7 +99,7 @@ func (s *syncList) answered(request uint64) bool {
 	if request != s.request || request == 0 {
 		return false
 	}
-	s.request, s.failures = 0, 0
+	s.request, s.recent, s.failures = 0, 0, 0
 	return true
 }
 

@@ -1719,12 +1719,15 @@ func (x *Ack) GetSeq() uint64 {
 // PIMSyncReq asks which conversations have entries that this device has not
 // acknowledged.
 type PIMSyncReq struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	Full          bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`   // list every conversation, whatever was acknowledged
-	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // next_after of the page before; empty for the first
-	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // conversations a page; 0 means 100, at most 1,000
-	Brief         bool                   `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"` // last holds only its kind, sender, times, and 64 bytes of payload, unless it is whole
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Full      bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`   // list every conversation, whatever was acknowledged
+	After     string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // next_after of the page before; empty for the first
+	Limit     uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // conversations a page; 0 means 100, at most 1,000
+	Brief     bool                   `protobuf:"varint,5,opt,name=brief,proto3" json:"brief,omitempty"` // last holds only its kind, sender, times, and 64 bytes of payload, unless it is whole
+	// For the first page: if it lists more conversations than that, a frame with those whose
+	// entries are newest comes before it. At most 100.
+	Recent        uint32 `protobuf:"varint,6,opt,name=recent,proto3" json:"recent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1794,11 +1797,19 @@ func (x *PIMSyncReq) GetBrief() bool {
 	return false
 }
 
+func (x *PIMSyncReq) GetRecent() uint32 {
+	if x != nil {
+		return x.Recent
+	}
+	return 0
+}
+
 type PIMSyncResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Conversations []*Summary             `protobuf:"bytes,2,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	NextAfter     string                 `protobuf:"bytes,3,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page
+	Recent        bool                   `protobuf:"varint,4,opt,name=recent,proto3" json:"recent,omitempty"`                       // of the first page, the conversations whose entries are newest; the page follows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1852,6 +1863,13 @@ func (x *PIMSyncResp) GetNextAfter() string {
 		return x.NextAfter
 	}
 	return ""
+}
+
+func (x *PIMSyncResp) GetRecent() bool {
+	if x != nil {
+		return x.Recent
+	}
+	return false
 }
 
 // Summary is one conversation of the sync list.
@@ -3433,7 +3451,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x04acks\x18\x02 \x03(\v2\v.pim.v1.AckR\x04acks\";\n" +
 	"\x03Ack\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x81\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x99\x01\n" +
 	"\n" +
 	"PIMSyncReq\x12\x1d\n" +
 	"\n" +
@@ -3441,13 +3459,15 @@ const file_pim_proto_rawDesc = "" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
-	"\x05brief\x18\x05 \x01(\bR\x05brief\"\x82\x01\n" +
+	"\x05brief\x18\x05 \x01(\bR\x05brief\x12\x16\n" +
+	"\x06recent\x18\x06 \x01(\rR\x06recent\"\x9a\x01\n" +
 	"\vPIMSyncResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
-	"next_after\x18\x03 \x01(\tR\tnextAfter\"\xa5\x04\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\x12\x16\n" +
+	"\x06recent\x18\x04 \x01(\bR\x06recent\"\xa5\x04\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +

@@ -1319,6 +1319,11 @@ func (m *PIMSyncReq) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Recent != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Recent))
+		i--
+		dAtA[i] = 0x30
+	}
 	if m.Brief {
 		i--
 		if m.Brief {
@@ -1388,6 +1393,16 @@ func (m *PIMSyncResp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Recent {
+		i--
+		if m.Recent {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x20
 	}
 	if len(m.NextAfter) > 0 {
 		i -= len(m.NextAfter)
@@ -3220,6 +3235,9 @@ func (m *PIMSyncReq) SizeVT() (n int) {
 	if m.Brief {
 		n += 2
 	}
+	if m.Recent != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Recent))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3242,6 +3260,9 @@ func (m *PIMSyncResp) SizeVT() (n int) {
 	l = len(m.NextAfter)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.Recent {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -7378,6 +7399,25 @@ func (m *PIMSyncReq) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Brief = bool(v != 0)
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Recent", wireType)
+			}
+			m.Recent = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Recent |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -7514,6 +7554,26 @@ func (m *PIMSyncResp) UnmarshalVT(dAtA []byte) error {
 			}
 			m.NextAfter = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Recent", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Recent = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
