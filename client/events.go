@@ -9,6 +9,7 @@ type Event = engine.Event
 type (
 	EntryEvent    = engine.EntryEvent
 	ChangedEvent  = engine.ChangedEvent
+	ErasedEvent   = engine.ErasedEvent
 	SendEvent     = engine.SendEvent
 	SettingEvent  = engine.SettingEvent
 	ReceiptEvent  = engine.ReceiptEvent

@@ -304,6 +304,8 @@ func (c *Client) hand(ev Event) {
 		}
 	case SendEvent:
 		c.reached(ev)
+	case ErasedEvent:
+		c.loop.feed.erase(ev)
 	case RewoundEvent:
 		c.loop.feed.rewind(ev)
 		c.log.Warn("the server's store went back", "conversation", ev.Conversation, "after", ev.After)

@@ -30,6 +30,7 @@ type Memory struct {
 	outbox        map[pim.ClientMessageID]Outgoing
 	settings      map[string]pim.Setting
 	networks      []Network
+	erasures      map[pim.ConversationID]map[pim.UserID]pim.Seq
 	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
 	users         map[pim.UserID]pim.UserID // one string for each ID, see one
 	devices       map[pim.DeviceID]pim.DeviceID
@@ -49,6 +50,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		conversations: make(map[pim.ConversationID]*remembered),
 		outbox:        make(map[pim.ClientMessageID]Outgoing),
 		settings:      make(map[string]pim.Setting),
+		erasures:      make(map[pim.ConversationID]map[pim.UserID]pim.Seq),
 		former:        make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 		users:         make(map[pim.UserID]pim.UserID),
 		devices:       make(map[pim.DeviceID]pim.DeviceID),
@@ -67,6 +69,11 @@ func (m *Memory) Load(context.Context) (Snapshot, error) {
 		s.Settings = append(s.Settings, Setting{Entity: entity, Setting: set})
 	}
 	s.Networks = slices.Clone(m.networks)
+	for id, of := range m.erasures {
+		for by, upTo := range of {
+			s.Erasures = append(s.Erasures, StoredErasure{Conversation: id, Erasure: pim.Erasure{By: by, UpTo: upTo}})
+		}
+	}
 	s.Former = slices.Collect(maps.Keys(m.former))
 	return s, nil
 }
@@ -94,6 +101,9 @@ func (m *Memory) Apply(_ context.Context, b *Batch) error {
 		for i := range b.Folds {
 			m.fold(&b.Folds[i])
 		}
+	}
+	for _, x := range b.Erasures {
+		m.erase(x)
 	}
 	for _, out := range b.Outbox {
 		m.outbox[out.ID] = out

@@ -39,6 +39,25 @@ func targetOf(e *pim.Entry) pim.Seq {
 	return e.Seq
 }
 
+// erase remembers x, and erases what is stored.
+func (m *Memory) erase(x StoredErasure) {
+	if m.erasures[x.Conversation] == nil {
+		m.erasures[x.Conversation] = make(map[pim.UserID]pim.Seq)
+	}
+	m.erasures[x.Conversation][x.By] = x.UpTo
+	c := m.conversation(x.Conversation)
+	for i := range c.entries {
+		if e := &c.entries[i].Entry; x.Erases(e) {
+			erase(e)
+		}
+	}
+	for seq, f := range c.folds {
+		if x.Unfold(&f) {
+			c.folds[seq] = f
+		}
+	}
+}
+
 func erase(e *pim.Entry) { e.Payload, e.Erased = nil, true }
 
 // rewindFolds drops the folds that have anything above the seq after.

@@ -22,7 +22,13 @@ func (m *Memory) rewind(r *Rewind) {
 		}
 	}
 	c.hold(kept)
-	maps.DeleteFunc(m.former[c.ID], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Refers > r.After })
+	for id, e := range m.former[c.ID] {
+		if r.Aside(&e) {
+			m.former[c.ID][id] = e
+		} else {
+			delete(m.former[c.ID], id)
+		}
+	}
 	if len(m.former[c.ID]) == 0 {
 		delete(m.former, c.ID)
 	}

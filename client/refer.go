@@ -35,6 +35,22 @@ func (c *Client) PinMessage(ctx context.Context, conv pim.ConversationID, seq pi
 	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryPin, Refers: seq, Removed: !on})
 }
 
+// Erase queues that everything that the user has written in conv up to the seq upTo is erased: on
+// the server before it answers, and on devices when they hear of it. It cannot be undone. With 0,
+// upTo is the newest seq that the device has heard of; KindNotFound if that is none.
+func (c *Client) Erase(ctx context.Context, conv pim.ConversationID, upTo pim.Seq) (*Sending, error) {
+	if upTo == 0 {
+		row, err := c.store.Conversation(ctx, conv)
+		if err != nil {
+			return nil, err
+		}
+		if upTo = row.Newest; upTo == 0 {
+			return nil, pim.Errorf(pim.KindNotFound, "the device knows of no entry of %s", conv)
+		}
+	}
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryErase, Refers: upTo})
+}
+
 func (c *Client) refer(ctx context.Context, m Outgoing) (*Sending, error) {
 	if err := m.Conversation.Validate(); err != nil {
 		return nil, err
@@ -62,6 +78,11 @@ func (c *Conversation) PinMessage(ctx context.Context, seq pim.Seq, on bool) (*S
 	return c.client.PinMessage(ctx, c.id, seq, on)
 }
 
+// Erase queues that what the user has written up to the seq upTo is erased, see Client.Erase.
+func (c *Conversation) Erase(ctx context.Context, upTo pim.Seq) (*Sending, error) {
+	return c.client.Erase(ctx, c.id, upTo)
+}
+
 // Reactions are those of all users with one text.
 type Reactions struct {
 	Text  string
@@ -79,8 +100,12 @@ func (m *Message) Recalled() bool { return m.Fold.Recalled() }
 // Pinned reports whether the message is pinned for all.
 func (m *Message) Pinned() bool { return m.Fold.Pinned() }
 
+// Erased reports whether nothing is left of what the message said: it was recalled, or its sender
+// has erased it.
+func (m *Message) Erased() bool { return m.Entry.Erased && !m.Edited() }
+
 // Payload returns the payload that is displayed: that of the last edit, if there was one; nil if
-// the message was recalled.
+// the message was recalled or erased.
 func (m *Message) Payload() []byte {
 	if m.Edited() { // and not recalled
 		return m.Fold.Edit.Payload
@@ -147,6 +172,23 @@ func (c *Client) foldsOf(ctx context.Context, conv pim.ConversationID, page []pi
 		from, to = min(from, page[i].Seq), max(to, page[i].Seq)
 	}
 	return c.store.Folds(ctx, conv, from, to)
+}
+
+// erase takes what x erases out of t, and reports whether anything has changed.
+func (t *timeline) erase(x pim.Erasure) (changed bool) {
+	for i := range t.entries {
+		if e := &t.entries[i]; x.Erases(e) {
+			erase(e)
+			changed = true
+		}
+	}
+	for seq, f := range t.folds {
+		if x.Unfold(&f) {
+			t.folds[seq] = f
+			changed = true
+		}
+	}
+	return changed
 }
 
 // showChange brings v up to date with a fold that has changed.

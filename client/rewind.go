@@ -36,6 +36,15 @@ func (f *feed) rewind(ev RewoundEvent) {
 	})
 }
 
+// erase takes the payloads of what is erased.
+func (f *feed) erase(ev ErasedEvent) {
+	for i := range f.queue {
+		if e := &f.queue[i].Entry; e.Conversation == ev.Conversation && ev.Erases(e) {
+			erase(e)
+		}
+	}
+}
+
 // reload fills v anew from the local store, after the server's store went back.
 func (c *Client) reload(v *View) {
 	n := max(v.size, v.length())

@@ -73,4 +73,5 @@ type (
 	Former          = engine.Former
 	Trim            = engine.Trim
 	StoredFold      = engine.Fold
+	StoredErasure   = engine.Erasure
 )

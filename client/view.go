@@ -13,7 +13,7 @@ import (
 
 // Message is one line of a View.
 type Message struct {
-	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender; of a recalled one: Erased
+	Entry pim.Entry  // of a message in the outbox: without seq, server time and sender; of a recalled or erased one: Erased
 	State SendState  // Delivered: the entry is in the log
 	Err   *pim.Error // why it waits or has failed
 	// Fold is what other entries have made of the message, those of this device in the outbox
@@ -119,7 +119,7 @@ func (c *Conversation) Message(ctx context.Context, seq pim.Seq) (Message, error
 		t.fold(folds)
 		t.prepend(page, true)
 		for _, p := range c.client.loop.engine.Outbox(c.id) {
-			if p.Refers == seq {
+			if p.Refers == seq && refers(p.Kind) {
 				t.put(p)
 			}
 		}
@@ -271,6 +271,10 @@ func (c *Client) show(ev Event) {
 		case ChangedEvent:
 			if ev.Conversation == v.conv {
 				c.showChange(v, ev)
+			}
+		case ErasedEvent:
+			if ev.Conversation == v.conv {
+				v.take(func(t *timeline) bool { return t.erase(ev.Erasure) })
 			}
 		case RewoundEvent:
 			if ev.Conversation == v.conv {

@@ -9,7 +9,7 @@ import (
 
 // Displayed is what a device shows of a message.
 type Displayed struct {
-	Payload  string // empty: it was recalled
+	Payload  string // empty: it was recalled or erased
 	Edited   bool
 	Recalled bool
 	Pinned   bool
@@ -21,11 +21,17 @@ type Displayed struct {
 // ascend. It reads them in their order, and knows nothing of pim.Fold.
 func Display(log []pim.Entry, seq pim.Seq) (d Displayed) {
 	reactions := make(map[string]bool)
+	erased := func(by pim.UserID) bool {
+		return slices.ContainsFunc(log, func(e pim.Entry) bool { return e.Kind == pim.EntryErase && e.Sender == by && e.Refers >= seq })
+	}
 	for i := range log {
 		switch e := &log[i]; {
 		case e.Seq == seq:
-			d.Payload = string(e.Payload)
+			if d.Payload = string(e.Payload); erased(e.Sender) {
+				d.Payload = ""
+			}
 		case e.Refers != seq:
+		case e.Kind == pim.EntryEdit && erased(e.Sender):
 		case e.Kind == pim.EntryEdit:
 			d.Payload, d.Edited = string(e.Payload), true
 		case e.Kind == pim.EntryRecall:

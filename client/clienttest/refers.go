@@ -11,11 +11,17 @@ import (
 
 // refer checks what e says about the message that it refers to.
 func (s *Server) refer(l *log, e *pim.Entry) error {
-	refers := e.Kind >= pim.EntryEdit && e.Kind <= pim.EntryPin
+	refers := e.Kind >= pim.EntryEdit && e.Kind <= pim.EntryPin || e.Kind == pim.EntryErase
 	if refers != (e.Refers != 0) {
 		return pim.Errorf(pim.KindInvalid, "a %s that refers to seq %d", e.Kind, e.Refers)
 	}
 	if !refers {
+		return nil
+	}
+	if e.Kind == pim.EntryErase {
+		if e.Refers > pim.Seq(len(l.entries)) {
+			return pim.Errorf(pim.KindNotFound, "there is no seq %d", e.Refers)
+		}
 		return nil
 	}
 	if e.Refers > pim.Seq(len(l.entries)) || !l.reads(e.Conversation, e.Sender, e.Refers) {
@@ -27,6 +33,8 @@ func (s *Server) refer(l *log, e *pim.Entry) error {
 		return pim.Errorf(pim.KindInvalid, "seq %d is no message", e.Refers)
 	case fold.Recalled():
 		return pim.Errorf(pim.KindNotFound, "the message at seq %d was recalled", e.Refers)
+	case target.Erased && !e.Removed:
+		return pim.Errorf(pim.KindNotFound, "the message at seq %d was erased", e.Refers)
 	case e.Kind == pim.EntryReaction:
 		return pim.ValidateReaction(e.Reaction)
 	case e.Kind == pim.EntryPin, e.Kind == pim.EntryRecall && e.Sender == l.owner():
@@ -46,6 +54,9 @@ func (s *Server) refer(l *log, e *pim.Entry) error {
 
 // fold takes note of what e, which was appended, makes of the message that it refers to.
 func (l *log) fold(e *pim.Entry) {
+	if x, ok := pim.ErasureOf(e); ok {
+		l.erase(x, e.Seq)
+	}
 	f, ok := pim.FoldOf(e)
 	if !ok {
 		return
@@ -63,6 +74,36 @@ func (l *log) fold(e *pim.Entry) {
 			l.entries[i].Payload, l.entries[i].Erased = nil, true
 		}
 	}
+}
+
+// erase carries out the erasure x, which the entry at seq asks for.
+func (l *log) erase(x pim.Erasure, seq pim.Seq) {
+	for i := range l.entries {
+		if e := &l.entries[i]; x.Erases(e) {
+			e.Payload, e.Erased = nil, true
+		}
+	}
+	for target, f := range l.folds {
+		if x.Unfold(&f) {
+			f.Upto = seq
+			l.folds[target] = f
+		}
+	}
+}
+
+// erasures returns how far users have erased what they wrote, as one may know it who reads up to
+// newest.
+func (l *log) erasures(newest pim.Seq) (list []*wirepb.Erasure) {
+	upTo := make(map[pim.UserID]pim.Seq)
+	for i := range l.entries {
+		if x, ok := pim.ErasureOf(&l.entries[i]); ok {
+			upTo[x.By] = max(upTo[x.By], min(x.UpTo, newest))
+		}
+	}
+	for _, by := range slices.Sorted(maps.Keys(upTo)) {
+		list = append(list, &wirepb.Erasure{By: string(by), Upto: uint64(upTo[by])})
+	}
+	return list
 }
 
 // foldsOf returns the folds of the messages at the seqs from..to that user may read. What came

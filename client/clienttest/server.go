@@ -343,7 +343,7 @@ func (s *Server) allows(e *pim.Entry, c pim.ConversationID) error {
 		other = b
 	}
 	block := pim.Command{Kind: pim.CommandBlock, Subject: string(e.Sender)}
-	if set := s.settings(other)[block.Entity()]; set.InForce(s.Now()) {
+	if set := s.settings(other)[block.Entity()]; set.InForce(s.Now()) && e.Kind != pim.EntryErase {
 		return pim.Errorf(pim.KindForbidden, "user %s is blocked", e.Sender)
 	}
 	return nil

@@ -278,6 +278,9 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 			}
 		}
 		resp.Folds = l.foldsOf(c, x.key.user, from, resp.To)
+		if m.Changes && len(frames) == 0 {
+			resp.Erasures = l.erasures(pim.Seq(newest))
+		}
 		from = resp.To + 1
 		resp.Done = from > to
 		frames = append(frames, resp)

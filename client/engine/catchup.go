@@ -108,6 +108,9 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 		}
 		return
 	}
+	for _, w := range m.Erasures {
+		e.erase(c, pim.Erasure{By: pim.UserID(w.By), UpTo: pim.Seq(w.Upto)})
+	}
 	e.merge(c, folds)
 	switch p.job {
 	case refill:

@@ -42,14 +42,15 @@ type conversation struct {
 	said    pim.Mentioned // of the user, as far as was heard
 	readTo  pim.Seq       // see Engine.readUpTo
 	left    bool
-	holes   holes      // what is missing below known
-	folded  pim.Seq    // nothing in the stored folds is newer
-	stale   pim.Seq    // folds up to here may lack something; 0: none does
-	fresh   pim.Seq    // those up to here were pulled again, by this process
-	front   pim.Seq    // entries before it were removed by retention, see trimmed
-	lost    pim.Seq    // as Conversation.Lost
-	recent  pim.Millis // when the newest entry that was heard of was written
-	acked   pim.Seq    // acknowledged on this connection or before, as far as is known
+	holes   holes                  // what is missing below known
+	folded  pim.Seq                // nothing in the stored folds is newer
+	stale   pim.Seq                // folds up to here may lack something; 0: none does
+	fresh   pim.Seq                // those up to here were pulled again, by this process
+	erased  map[pim.UserID]pim.Seq // how far the users' messages are erased; nil: nothing is
+	front   pim.Seq                // entries before it were removed by retention, see trimmed
+	lost    pim.Seq                // as Conversation.Lost
+	recent  pim.Millis             // when the newest entry that was heard of was written
+	acked   pim.Seq                // acknowledged on this connection or before, as far as is known
 
 	followed bool          // with Config.Watch: Follow named it
 	target   pim.Seq       // where catching up ends: see Engine.aim; 0: nowhere
@@ -235,6 +236,7 @@ func (e *Engine) arrive(c *conversation, entry pim.Entry) {
 // deliver stores entry, moves the position over it, and hands it over. The seqs between
 // the position and entry must be settled.
 func (e *Engine) deliver(c *conversation, entry pim.Entry) {
+	c.strip(&entry)
 	if entry.Sender == e.meta.User {
 		e.outbox.found(&entry)
 		e.cameBack(c, &entry)
@@ -268,6 +270,9 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 	}
 	e.hand(entry, false)
 	e.folded(c, &entry)
+	if x, ok := pim.ErasureOf(&entry); ok {
+		e.erase(c, x)
+	}
 }
 
 // settle moves the position to seq.

@@ -36,6 +36,15 @@ func (cs *conversations) restore(row *Conversation) {
 	cs.setStale(c, min(row.Stale, row.Known))
 }
 
+// restoreErasure goes on with what a store has of the erasures of a conversation.
+func (cs *conversations) restoreErasure(x Erasure) {
+	c := cs.add(x.Conversation)
+	if c.erased == nil {
+		c.erased = make(map[pim.UserID]pim.Seq)
+	}
+	c.erased[x.By] = x.UpTo
+}
+
 // get returns the state of id, which it creates; nil if id is not followed.
 func (cs *conversations) get(id pim.ConversationID) *conversation {
 	if cs.byID[id] == nil && (cs.watch || id == "") {

@@ -19,6 +19,7 @@ type disk struct {
 	entries       map[pim.ConversationID]map[pim.Seq]pim.Entry
 	folds         map[pim.ConversationID]map[pim.Seq]pim.Fold
 	settings      map[string]pim.Setting
+	erasures      map[erased]pim.Seq
 	former        map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry
 }
 
@@ -29,6 +30,7 @@ func newDisk() *disk {
 		entries:       make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		folds:         make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
 		settings:      make(map[string]pim.Setting),
+		erasures:      make(map[erased]pim.Seq),
 		former:        make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 	}
 }
@@ -38,8 +40,13 @@ func (d *disk) snapshot() engine.Snapshot {
 	for entity, set := range d.settings {
 		settings = append(settings, engine.Setting{Entity: entity, Setting: set})
 	}
+	var erasures []engine.Erasure
+	for x, upTo := range d.erasures {
+		erasures = append(erasures, engine.Erasure{Conversation: x.conversation, Erasure: pim.Erasure{By: x.by, UpTo: upTo}})
+	}
 	return engine.Snapshot{
 		Meta:          d.meta,
+		Erasures:      erasures,
 		Settings:      settings,
 		Conversations: slices.Collect(maps.Values(d.conversations)),
 		Outbox:        slices.Collect(maps.Values(d.outbox)),
@@ -74,6 +81,9 @@ func (d *disk) apply(t tester, b *engine.Batch) {
 	}
 	for _, f := range b.Folds {
 		d.fold(f)
+	}
+	for _, x := range b.Erasures {
+		d.erase(x)
 	}
 	for _, c := range b.Conversations {
 		if old := d.conversations[c.ID]; c.Known < old.Known {
@@ -131,7 +141,13 @@ func (d *disk) rewind(r engine.Rewind) {
 	c := d.conversations[r.Conversation]
 	c.Known, c.Holes = r.After, nil
 	d.conversations[r.Conversation] = c
-	maps.DeleteFunc(d.former[r.Conversation], func(_ pim.ClientMessageID, e pim.Entry) bool { return e.Refers > r.After })
+	for id, e := range d.former[r.Conversation] {
+		if r.Aside(&e) {
+			d.former[r.Conversation][id] = e
+		} else {
+			delete(d.former[r.Conversation], id)
+		}
+	}
 	if len(d.former[r.Conversation]) == 0 {
 		delete(d.former, r.Conversation)
 	}
@@ -158,6 +174,27 @@ func (d *disk) fold(f engine.Fold) {
 			d.entries[f.Conversation][seq] = e
 		}
 	}
+}
+
+func (d *disk) erase(x engine.Erasure) {
+	d.erasures[erased{x.Conversation, x.By}] = x.UpTo
+	for seq, e := range d.entries[x.Conversation] {
+		if x.Erases(&e) {
+			e.Payload, e.Erased = nil, true
+			d.entries[x.Conversation][seq] = e
+		}
+	}
+	for seq, f := range d.folds[x.Conversation] {
+		if x.Unfold(&f) {
+			d.folds[x.Conversation][seq] = f
+		}
+	}
+}
+
+// erased names a user's messages of a conversation.
+type erased struct {
+	conversation pim.ConversationID
+	by           pim.UserID
 }
 
 func (d *disk) keep(e pim.Entry) {
@@ -216,6 +253,8 @@ func (d *disk) clone() *disk {
 		entries: make(map[pim.ConversationID]map[pim.Seq]pim.Entry),
 		former:  make(map[pim.ConversationID]map[pim.ClientMessageID]pim.Entry),
 		folds:   make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
+
+		erasures: maps.Clone(d.erasures),
 	}
 	for id, m := range d.folds {
 		c.folds[id] = maps.Clone(m)

@@ -126,6 +126,9 @@ func New(cfg Config, s Snapshot) *Engine {
 		e.conversations.restore(&s.Conversations[i])
 	}
 	e.settings, e.foretold = newSettings(s.Settings), make(foretold)
+	for _, x := range s.Erasures {
+		e.conversations.restoreErasure(x)
+	}
 	e.restoreFormer(s.Former)
 	e.outbox = outbox{fx: &e.effects, clock: &e.clock, limits: &e.limits, random: cfg.Random, left: e.left}
 	e.outbox.restore(s.Outbox)

@@ -29,6 +29,7 @@ func (e *Engine) folded(c *conversation, entry *pim.Entry) {
 func (e *Engine) merge(c *conversation, folds []pim.Fold) {
 	for i := range folds {
 		f := &folds[i]
+		c.erasure(f.Edit.By).Unfold(f)
 		e.out.Store.Folds = append(e.out.Store.Folds, Fold{c.id, *f})
 		if newest := f.Newest(); newest > c.folded {
 			c.folded = newest
@@ -74,7 +75,7 @@ func (e *Engine) doubtFolds(c *conversation) {
 }
 
 // referredBack gives up what is in the outbox and refers to an entry of c above the seq to. The
-// entry is gone; when it comes back it has another seq.
+// entry is gone; when it comes back it has another seq. An erase is of what is left.
 func (o *outbox) referredBack(c *conversation, to pim.Seq) {
 	var gone []*message
 	for _, m := range o.byID {
@@ -84,6 +85,11 @@ func (o *outbox) referredBack(c *conversation, to pim.Seq) {
 	}
 	slices.SortFunc(gone, func(a, b *message) int { return cmp.Compare(a.Number, b.Number) })
 	for _, m := range gone {
+		if m.Kind == pim.EntryErase && to > 0 {
+			m.Refers, m.cut = to, true
+			o.fx.store(m)
+			continue
+		}
 		err := pim.Errorf(pim.KindNotFound, "the server has lost the message at seq %d", m.Refers)
 		o.leave(m, SendEvent{State: Failed, Err: err})
 	}
@@ -111,7 +117,7 @@ func foldsOf(c pim.ConversationID, m *wirepb.PIMPullResp) ([]pim.Fold, error) {
 // checkReferring says what is wrong with a message that refers to another one, or does not
 // though its kind has to; nil if nothing is.
 func checkReferring(out *Outgoing) error {
-	refers := out.Kind >= pim.EntryEdit && out.Kind <= pim.EntryPin
+	refers := out.Kind >= pim.EntryEdit && out.Kind <= pim.EntryPin || out.Kind == pim.EntryErase
 	switch {
 	case refers != (out.Refers != 0):
 		return pim.Errorf(pim.KindInvalid, "a %s that refers to seq %d", out.Kind, out.Refers)

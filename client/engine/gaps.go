@@ -54,6 +54,7 @@ func (c *conversation) jumps(to, page pim.Seq) bool {
 func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq) bool {
 	for i := range entries {
 		if entry := &entries[i]; c.holes.miss(entry.Seq, entry.Seq) {
+			c.strip(entry)
 			if entry.Sender == e.meta.User {
 				e.outbox.found(entry)
 				e.cameBack(c, entry)
@@ -61,6 +62,9 @@ func (e *Engine) fillHole(c *conversation, entries []pim.Entry, from, to pim.Seq
 			e.readBy(c, entry)
 			e.hand(*entry, true)
 			e.folded(c, entry)
+			if x, ok := pim.ErasureOf(entry); ok {
+				e.erase(c, x)
+			}
 		}
 	}
 	rest := c.holes.without(from, to)

@@ -208,6 +208,7 @@ func (e *Engine) takeBack(c *conversation, to pim.Seq, count uint64, sender pim.
 	e.setHoles(c, soundHoles(c.holes.without(to, unknownSeq), to))
 	e.frontBack(c, to)
 	e.foldsBack(c, to)
+	e.erasuresBack(c, to)
 	e.emit(RewoundEvent{Conversation: c.id, After: to})
 }
 

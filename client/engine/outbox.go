@@ -33,6 +33,7 @@ type message struct {
 	lane    *lane
 	command *pim.Command // of a command; else nil
 	counts  []uint64     // of Mentions, as the server has answered
+	cut     bool         // Refers is not what it was when the message was transmitted first, see referredBack
 
 	state   SendState     // Queued, InFlight, Delayed or Failed
 	attempt int           // transmissions so far, by this process

@@ -165,7 +165,7 @@ func (s *schedule) command(p *phone) {
 	}
 }
 
-// refer edits or recalls a message, pins it, or reacts to it. The server may refuse that.
+// refer edits or recalls a message, pins it, or reacts to it, or erases up to it. The server may refuse that.
 func (s *schedule) refer(p *phone) {
 	c := rapid.SampledFrom([]pim.ConversationID{chat, s.group}).Draw(s.t, "conversation")
 	newest := p.store.conversations[c].Newest
@@ -173,7 +173,7 @@ func (s *schedule) refer(p *phone) {
 		return
 	}
 	out := engine.Outgoing{Conversation: c, ID: s.w.id(), Refers: pim.Seq(rapid.IntRange(1, int(min(newest, 12))).Draw(s.t, "seq"))}
-	out.Kind = rapid.SampledFrom([]pim.EntryKind{pim.EntryEdit, pim.EntryReaction, pim.EntryReaction, pim.EntryPin, pim.EntryRecall}).Draw(s.t, "kind")
+	out.Kind = rapid.SampledFrom([]pim.EntryKind{pim.EntryEdit, pim.EntryReaction, pim.EntryReaction, pim.EntryPin, pim.EntryRecall, pim.EntryErase}).Draw(s.t, "kind")
 	switch out.Kind {
 	case pim.EntryEdit:
 		out.Payload = fmt.Appendf(nil, "edit %d", s.w.ids)

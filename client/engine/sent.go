@@ -105,7 +105,7 @@ func (e *Engine) entryOf(m *message, s Sent) pim.Entry {
 
 // madeUp reports whether the entry can be made up from m and its answer.
 func madeUp(m *message) bool {
-	return m.Kind == pim.EntryMessage && len(m.counts) == len(m.Mentions) || m.Kind == pim.EntryCommand || m.Refers != 0
+	return m.Kind == pim.EntryMessage && len(m.counts) == len(m.Mentions) || m.Kind == pim.EntryCommand || m.Refers != 0 && !m.cut
 }
 
 // left takes note that m has left the outbox, with the state end. A command that has not

@@ -453,7 +453,8 @@ func (p *phone) verify() {
 // recalls reports whether one of entries erases e, a message or an edit of one.
 func recalls(entries []pim.Entry, e *pim.Entry) bool {
 	return slices.ContainsFunc(entries, func(r pim.Entry) bool {
-		return r.Kind == pim.EntryRecall && r.Refers == cmp.Or(e.Refers, e.Seq)
+		target := cmp.Or(e.Refers, e.Seq)
+		return r.Kind == pim.EntryRecall && r.Refers == target || r.Kind == pim.EntryErase && r.Sender == e.Sender && r.Refers >= target
 	})
 }
 
@@ -472,6 +473,9 @@ func (p *phone) verifyFolds(c pim.ConversationID, messages []pim.Entry) {
 		}
 		f := p.store.folds[c][e.Seq]
 		want, got := imtest.Display(log, e.Seq), imtest.Shown(e, &f)
+		if p.store.erasures[erased{c, e.Sender}] >= e.Seq && !want.Recalled { // also if the erase is lost since
+			want.Payload, want.Edited = "", false
+		}
 		if e.Erased && !want.Edited && !want.Recalled { // the recall that erased it is lost
 			want.Payload = ""
 		}

@@ -89,6 +89,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 		c.newest, c.counted, c.count, c.left = newest, newest, s.Count, s.Left
 		if last := lastOf(c.id, s); last != nil && newest > c.known {
 			c.last, c.lastCut, c.recent = last, s.LastCut, last.Time()
+			c.strip(last)
 			e.reads(c, last)
 		}
 	}

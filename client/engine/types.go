@@ -89,7 +89,7 @@ type Sent struct {
 	Duplicate    bool // an earlier transmission was appended; this is its answer
 }
 
-// Event is what is handed to the app: an EntryEvent, ChangedEvent, SendEvent,
+// Event is what is handed to the app: an EntryEvent, ChangedEvent, ErasedEvent, SendEvent,
 // SettingEvent, ListEvent, ReadEvent, RefusedEvent, RewoundEvent, TrimmedEvent or StateEvent.
 type Event interface{ event() }
 
@@ -112,6 +112,13 @@ type EntryEvent struct {
 type ChangedEvent struct {
 	Conversation pim.ConversationID
 	Seq          pim.Seq
+}
+
+// ErasedEvent says that what a user wrote in the conversation is erased up to a seq, see
+// pim.Erasure. The store has no payload of it any more.
+type ErasedEvent struct {
+	Conversation pim.ConversationID
+	pim.Erasure
 }
 
 // SendEvent says that a message of the outbox has reached State. With Delivered,
@@ -218,6 +225,7 @@ type StateEvent struct {
 
 func (EntryEvent) event()    {}
 func (ChangedEvent) event()  {}
+func (ErasedEvent) event()   {}
 func (SendEvent) event()     {}
 func (SettingEvent) event()  {}
 func (ReceiptEvent) event()  {}
@@ -311,7 +319,7 @@ type Outgoing struct {
 	Mentions     []pim.UserID // of a message: whom it names, each once
 	MentionAll   bool         // of a message
 	Payload      []byte
-	Refers       pim.Seq    // of an edit, recall, reaction or pin: as in pim.Entry
+	Refers       pim.Seq    // of an edit, recall, reaction, pin or erase: as in pim.Entry
 	Reaction     string     // of a reaction
 	Removed      bool       // of a reaction or pin: it is taken back
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
@@ -353,6 +361,7 @@ type Snapshot struct {
 	Outbox        []Outgoing           // in any order
 	Settings      []Setting            // in any order
 	Networks      []Network            // in any order, at most 16
+	Erasures      []Erasure            // in any order
 	Former        []pim.ConversationID // conversations that have entries kept aside, see Rewind; in any order
 }
 
@@ -375,6 +384,11 @@ type Batch struct {
 	// Folds are to be merged into the stored folds of the same messages (pim.Fold.Merge),
 	// after Entries are inserted. See Fold.
 	Folds []Fold
+	// Erasures are to be remembered, each in place of that of the same conversation and user.
+	// After Entries and Folds, what they erase of them and of what is stored is to be erased:
+	// the payloads of entries (pim.Erasure.Erases), which are stored as Erased then, and edits of folds
+	// (pim.Erasure.Unfold). What is stored later is erased already where it must be.
+	Erasures []Erasure
 	// Keep are entries to be kept aside as by a Rewind.
 	Keep []pim.Entry
 	// Forget names entries that are kept aside, and are to be deleted.
@@ -400,16 +414,32 @@ type Trim struct {
 	Former       pim.Seq
 }
 
+// Erasure is how far the messages of a user are erased in a conversation. UpTo 0: not at all.
+type Erasure struct {
+	Conversation pim.ConversationID
+	pim.Erasure
+}
+
 // Rewind takes a conversation back: its entries above After are to be deleted. The
-// deleted entries that Sender sent are to be kept aside, except those that a recall has erased; each replaces an entry with the
-// same client message ID that is kept aside already. What is kept aside then, and refers to a
-// message above After, is to be deleted: the message has another seq when it comes back.
+// deleted entries that Sender sent are to be kept aside, except those that were erased; each replaces an entry with the
+// same client message ID that is kept aside already. Then Aside says what becomes of everything that is kept aside.
 // Folds that have anything above After (pim.Fold.Newest) are to be deleted. If Conversation is the
 // user's own log, all settings are to be deleted too.
 type Rewind struct {
 	Conversation pim.ConversationID
 	After        pim.Seq
 	Sender       pim.UserID
+}
+
+// Aside changes e, which is kept aside, as r asks for, and reports whether it stays. What refers to
+// a message above After goes: the message has another seq when it comes back. An erase is of what
+// is left up to After.
+func (r *Rewind) Aside(e *pim.Entry) (stays bool) {
+	if e.Kind == pim.EntryErase {
+		e.Refers = min(e.Refers, r.After)
+		return e.Refers > 0
+	}
+	return e.Refers <= r.After
 }
 
 // Former names an entry that is kept aside.
@@ -420,5 +450,5 @@ type Former struct {
 
 // Empty reports whether b changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Folds)+len(b.Keep)+len(b.Forget)+len(b.Trims) == 0 && b.Networks == nil
+	return b.Meta == nil && len(b.Conversations)+len(b.Entries)+len(b.Outbox)+len(b.Remove)+len(b.Settings)+len(b.Rewinds)+len(b.Folds)+len(b.Erasures)+len(b.Keep)+len(b.Forget)+len(b.Trims) == 0 && b.Networks == nil
 }

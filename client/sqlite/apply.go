@@ -37,6 +37,9 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	for i := range b.Folds {
 		s.fold(&w, &b.Folds[i])
 	}
+	for i := range b.Erasures {
+		w.eraseOf(&b.Erasures[i])
+	}
 	for i := range b.Conversations {
 		c := &b.Conversations[i]
 		var last []byte

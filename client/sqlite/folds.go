@@ -78,8 +78,7 @@ func (w *writer) erase(conv pim.ConversationID, f *pim.Fold) {
 		SELECT data FROM entries WHERE conversation = ? AND refers = ? AND refers > 0`,
 		string(conv), integer(f.Target), string(conv), integer(f.Target))
 	for i := range erased {
-		e := &erased[i]
-		w.do("UPDATE entries SET data = ? WHERE conversation = ? AND seq = ?", wire.AppendEntry(nil, e), string(conv), integer(e.Seq))
+		w.putData(&erased[i])
 	}
 }
 

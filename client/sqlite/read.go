@@ -45,7 +45,7 @@ func (s *Store) load(ctx context.Context) (client.Snapshot, error) {
 	if err != nil {
 		return out, err
 	}
-	for _, load := range []func(context.Context, *client.Snapshot) error{s.loadOutbox, s.loadSettings, s.loadNetworks, s.loadFormer} {
+	for _, load := range []func(context.Context, *client.Snapshot) error{s.loadOutbox, s.loadSettings, s.loadNetworks, s.loadErasures, s.loadFormer} {
 		if err := load(ctx, &out); err != nil {
 			return out, err
 		}

@@ -29,11 +29,32 @@ func (w *writer) rewind(r *client.Rewind) {
 	for i := range kept {
 		w.keep(&kept[i])
 	}
-	w.do("DELETE FROM former WHERE conversation = ? AND refers > ?", string(r.Conversation), integer(r.After))
+	w.aside(r)
 	w.do("DELETE FROM entries WHERE conversation = ? AND seq > ?", string(r.Conversation), integer(r.After))
 	w.do("DELETE FROM folds WHERE conversation = ? AND newest > ?", string(r.Conversation), integer(r.After))
 	if _, own := r.Conversation.OwnUser(); own {
 		w.do("DELETE FROM settings")
+	}
+}
+
+// aside changes what is kept aside as r asks for.
+func (w *writer) aside(r *client.Rewind) {
+	var all []pim.Entry
+	w.query(func(rows *sql.Rows) error {
+		var data sql.RawBytes
+		if err := rows.Scan(&data); err != nil {
+			return err
+		}
+		e, err := wire.ParseEntry(r.Conversation, data)
+		all = append(all, e)
+		return err
+	}, "SELECT data FROM former WHERE conversation = ? AND refers > ?", string(r.Conversation), integer(r.After))
+	for i := range all {
+		if e := &all[i]; r.Aside(e) {
+			w.keep(e)
+		} else {
+			w.forget(&client.Former{Conversation: r.Conversation, ID: e.ClientID})
+		}
 	}
 }
 

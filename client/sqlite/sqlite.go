@@ -42,7 +42,8 @@ var _ client.Store = (*Store)(nil)
 //	6  November 2026: entries that refer to a message
 //	7  November 2026: mentions
 //	8  November 2026: retention
-var migrations = []string{v1, v2, v3, v4, v5, v6, v7, v8}
+//	9  November 2026: erasures
+var migrations = []string{v1, v2, v3, v4, v5, v6, v7, v8, v9}
 
 var (
 	//go:embed v1.sql
@@ -61,6 +62,8 @@ var (
 	v7 string
 	//go:embed v8.sql
 	v8 string
+	//go:embed v9.sql
+	v9 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL

@@ -16,7 +16,7 @@ func referring(kind pim.EntryKind, seq, target pim.Seq) pim.Entry {
 	switch kind {
 	case pim.EntryReaction:
 		e.Payload, e.Reaction = nil, "👍"
-	case pim.EntryRecall, pim.EntryPin:
+	case pim.EntryRecall, pim.EntryPin, pim.EntryErase:
 		e.Payload = nil
 	}
 	return e

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) func() client.Store) {
 		"Folds":         testFolds,
 		"Recall":        testRecall,
 		"FoldsRewind":   testFoldsRewind,
+		"Erase":         testErase,
 		"Concurrent":    testConcurrent,
 		"Claim":         testClaim,
 	} {

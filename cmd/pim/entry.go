@@ -26,7 +26,7 @@ type entryJSON struct {
 	Refers     pim.Seq      `json:"refers,omitempty"`   // the message that an edit, recall, reaction or pin is about
 	Reaction   string       `json:"reaction,omitempty"` // of a reaction
 	Removed    bool         `json:"removed,omitempty"`  // of a reaction or pin: it was taken back
-	Erased     bool         `json:"erased,omitempty"`   // a recall has erased what it said
+	Erased     bool         `json:"erased,omitempty"`   // what it said was recalled or erased
 }
 
 // contentJSON is a payload for scripts. The names are stable.

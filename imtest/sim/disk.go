@@ -19,11 +19,18 @@ type disk struct {
 	folds         map[pim.ConversationID]map[pim.Seq]pim.Fold
 	settings      map[string]pim.Setting
 	networks      []engine.Network
+	erasures      map[erased]pim.Seq
 	former        map[pim.ConversationID][]pim.Entry // entries kept aside, by seq
 
 	// How it is broken on purpose.
 	merge func(f, with *pim.Fold) // nil: pim.Fold.Merge
 	keeps bool                    // what a recall erases
+}
+
+// erased names a user's messages of a conversation.
+type erased struct {
+	conversation pim.ConversationID
+	by           pim.UserID
 }
 
 func newDisk() *disk {
@@ -33,6 +40,7 @@ func newDisk() *disk {
 		outbox:        make(map[pim.ClientMessageID]engine.Outgoing),
 		folds:         make(map[pim.ConversationID]map[pim.Seq]pim.Fold),
 		settings:      make(map[string]pim.Setting),
+		erasures:      make(map[erased]pim.Seq),
 		former:        make(map[pim.ConversationID][]pim.Entry),
 	}
 }
@@ -41,6 +49,7 @@ func newDisk() *disk {
 func (d *disk) clone() *disk {
 	c := *d
 	c.conversations, c.outbox, c.settings = maps.Clone(d.conversations), maps.Clone(d.outbox), maps.Clone(d.settings)
+	c.erasures = maps.Clone(d.erasures)
 	c.entries = make(map[pim.ConversationID]map[pim.Seq]pim.Entry)
 	for id, entries := range d.entries {
 		c.entries[id] = maps.Clone(entries)
@@ -74,6 +83,9 @@ func (d *disk) snapshot() engine.Snapshot {
 	for _, entity := range slices.Sorted(maps.Keys(d.settings)) {
 		s.Settings = append(s.Settings, engine.Setting{Entity: entity, Setting: d.settings[entity]})
 	}
+	for x, upTo := range d.erasures {
+		s.Erasures = append(s.Erasures, engine.Erasure{Conversation: x.conversation, Erasure: pim.Erasure{By: x.by, UpTo: upTo}})
+	}
 	s.Former = slices.Sorted(maps.Keys(d.former))
 	return s
 }
@@ -101,6 +113,9 @@ func (d *disk) apply(b *engine.Batch) {
 	}
 	for _, f := range b.Folds {
 		d.fold(f)
+	}
+	for _, x := range b.Erasures {
+		d.erase(x)
 	}
 	for _, c := range b.Conversations {
 		d.conversations[c.ID] = c
@@ -151,7 +166,12 @@ func (d *disk) rewind(r engine.Rewind) {
 		}
 	}
 	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == r.Conversation && e.Seq > r.After })
-	rest := slices.DeleteFunc(slices.Clone(d.former[r.Conversation]), func(e pim.Entry) bool { return e.Refers > r.After })
+	var rest []pim.Entry
+	for _, e := range d.former[r.Conversation] {
+		if r.Aside(&e) {
+			rest = append(rest, e)
+		}
+	}
 	if d.former[r.Conversation] = rest; len(rest) == 0 {
 		delete(d.former, r.Conversation)
 	}
@@ -188,6 +208,27 @@ func (d *disk) fold(f engine.Fold) {
 	for i, e := range d.stored {
 		if e.Conversation == f.Conversation && merged.Erases(&e.Entry) {
 			d.stored[i].Payload, d.stored[i].Erased = nil, true
+		}
+	}
+}
+
+// erase remembers x, and erases what is stored.
+func (d *disk) erase(x engine.Erasure) {
+	d.erasures[erased{x.Conversation, x.By}] = x.UpTo
+	for seq, e := range d.entries[x.Conversation] {
+		if x.Erases(&e) {
+			e.Payload, e.Erased = nil, true
+			d.entries[x.Conversation][seq] = e
+		}
+	}
+	for i, e := range d.stored {
+		if e.Conversation == x.Conversation && x.Erases(&e.Entry) {
+			d.stored[i].Payload, d.stored[i].Erased = nil, true
+		}
+	}
+	for seq, f := range d.folds[x.Conversation] {
+		if x.Unfold(&f) {
+			d.folds[x.Conversation][seq] = f
 		}
 	}
 }

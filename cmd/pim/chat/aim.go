@@ -48,9 +48,12 @@ func (m *Model) hold(items []client.Message) {
 	case now == nil:
 	case now.Entry.ClientID != m.aim.to.Entry.ClientID: // a server that has gone back may give the seq to another message
 		m.leave()
-	case now.Entry.Erased:
+	case now.Recalled():
 		m.leave()
 		m.say("the message was recalled")
+	case now.Entry.Erased:
+		m.leave()
+		m.say("the message was erased")
 	default:
 		m.aim.to = *now
 	}
@@ -259,8 +262,8 @@ func (m *Model) quote(e *pim.Entry) string {
 func (m *Model) line(item *client.Message) string {
 	e := item.Entry
 	e.Payload = item.Payload()
-	if e.Erased && !item.Recalled() {
-		return m.name(e.Sender) + ": (erased)"
+	if item.Recalled() {
+		return m.name(e.Sender) + ": (recalled)"
 	}
 	return line(&e, m.name)
 }

@@ -202,6 +202,8 @@ func (m *Model) events(events []client.Event) []Effect {
 			}
 		case client.ChangedEvent:
 			items = items || ev.Conversation == m.open
+		case client.ErasedEvent:
+			list, items = true, items || ev.Conversation == m.open
 		case client.RewoundEvent:
 			list, items = true, items || ev.Conversation == m.open
 			if ev.Conversation == m.open {

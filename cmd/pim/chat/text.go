@@ -23,7 +23,7 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 	switch e.Kind {
 	case pim.EntryMessage:
 		if e.Erased {
-			return who + ": (recalled)"
+			return who + ": (erased)"
 		}
 		return who + ": " + said(e) + mentions(e, name)
 	case pim.EntryCreate:
@@ -70,7 +70,7 @@ func said(e *pim.Entry) string {
 func referring(e *pim.Entry, who string) string {
 	switch {
 	case e.Kind == pim.EntryEdit && e.Erased:
-		return fmt.Sprintf("* %s edited %d: (recalled)", who, e.Refers)
+		return fmt.Sprintf("* %s edited %d: (erased)", who, e.Refers)
 	case e.Kind == pim.EntryEdit:
 		return fmt.Sprintf("* %s edited %d: %s", who, e.Refers, said(e))
 	case e.Kind == pim.EntryRecall:

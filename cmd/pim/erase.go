@@ -1,0 +1,95 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
+)
+
+type eraseCmd struct {
+	changeFlags
+	target
+	UpTo pim.Seq `name:"up-to" placeholder:"SEQ" help:"The last seq; without it, the newest."`
+	All  bool    `name:"all" help:"In every conversation that you are in."`
+}
+
+// Run erases what the user has written.
+func (c *eraseCmd) Run(ctx context.Context, s streams) error {
+	if c.All {
+		return c.eraseAll(ctx, s)
+	}
+	return c.change(ctx, s, c.connect, func(ses *session) (*client.Sending, error) {
+		conv, err := c.resolve(ses.user)
+		if err != nil {
+			return nil, err
+		}
+		return c.erase(ctx, ses, conv)
+	}, storedAt)
+}
+
+// erase queues the erase of conv.
+func (c *eraseCmd) erase(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
+	upTo := c.UpTo
+	if upTo == 0 {
+		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
+		if err != nil {
+			return nil, err
+		}
+		upTo = page.Newest
+	}
+	return ses.Erase(ctx, conv, upTo)
+}
+
+// eraseAll erases in every conversation of the user's list, one after the other. It may be
+// repeated if it fails.
+func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
+	if c.To != "" || c.Conversation != "" || c.UpTo != 0 || c.JSON {
+		return pim.Errorf(pim.KindInvalid, "--all goes with no conversation, no --up-to and no --json")
+	}
+	o, err := c.options()
+	if err != nil {
+		return err
+	}
+	o.Device = cmp.Or(o.Device, newDevice())
+	// For the list alone: of each conversation one page is pulled.
+	o.Store, o.LazyGap = client.NewMemory(client.MemoryOptions{PositionsOnly: true}), 1
+	ses, err := c.open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(ses.stopped()) }() // ends with the session
+	if err := ses.Synced(ctx); err != nil {
+		return causeOf(ctx, err)
+	}
+	list, err := ses.Conversations(ctx)
+	if err != nil {
+		return causeOf(ctx, err)
+	}
+	for _, info := range list {
+		if _, own := info.ID.OwnUser(); own {
+			continue
+		}
+		if info.Left {
+			fmt.Fprintf(s.err, "%s: you have left it, nothing is erased\n", info.ID)
+			continue
+		}
+		m, err := c.erase(ctx, ses, info.ID)
+		if err != nil {
+			return causeOf(ctx, err)
+		}
+		sent, err := ses.waitFor(ctx, m, c.Timeout)
+		if err != nil {
+			return causeOf(ctx, err)
+		}
+		if _, err := fmt.Fprintln(s.out, storedAt(sent)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
