@@ -1,0 +1,83 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Each of these is an entry, which tail shows.
+func TestReferring(t *testing.T) {
+	n := serve(t)
+	chat := func(command, as string, args ...string) {
+		t.Helper()
+		n.ok("", append([]string{command, "--as", as, "--conversation", "d:alice:bob"}, args...)...)
+	}
+	chat("send", "alice", "lnch")
+	chat("send", "alice", "oops")
+	chat("edit", "alice", "1", "lunch", "at", "noon?")
+	chat("recall", "alice", "2")
+	chat("react", "bob", "1", "+1")
+	chat("react", "bob", "1", "+1", "--remove")
+	chat("pin-message", "bob", "1")
+	chat("pin-message", "alice", "1", "--remove")
+	n.refuses("", 4, "edit", "--as", "bob", "--with", "alice", "1", "mine")
+	n.refuses("", 4, "recall", "--as", "alice", "--with", "bob", "99")
+	want := []string{
+		"alice: lnch", "alice: (erased)", "* alice edited 1: lunch at noon?", "* alice recalled 2",
+		"* bob reacted to 1: +1", "* bob took back +1 from 1", "* bob pinned 1", "* alice unpinned 1",
+	}
+	got := n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow")
+	for i, line := range want {
+		if i >= len(got) || !strings.HasSuffix(got[i], "  "+line) {
+			t.Fatalf("tail printed\n%s\nwant line %d to end with %q", strings.Join(got, "\n"), i+1, line)
+		}
+	}
+	last := n.ok("", "tail", "--as", "bob", "--with", "alice", "--no-follow", "--json", "--from", "8")[0]
+	if !strings.Contains(last, `"kind":"pin","refers":1,"removed":true`) {
+		t.Errorf("tail --json printed %s", last)
+	}
+}
+
+// What a user has written is erased in one conversation, or in all of the list.
+func TestErase(t *testing.T) {
+	n := serve(t)
+	chat := func(command, as string, args ...string) []string {
+		t.Helper()
+		return n.ok("", append([]string{command, "--as", as, "--conversation", "d:alice:bob"}, args...)...)
+	}
+	chat("send", "alice", "one")
+	chat("send", "bob", "two")
+	chat("edit", "alice", "1", "uno")
+	if got := chat("erase", "alice"); got[0] != "stored: d:alice:bob #4" {
+		t.Errorf("erase printed %q", got)
+	}
+	chat("send", "alice", "three")
+	chat("erase", "bob", "--up-to", "1")
+	check := func(as string, want ...string) {
+		t.Helper()
+		got := chat("tail", as, "--no-follow")
+		for i, line := range want {
+			if i >= len(got) || !strings.HasSuffix(got[i], "  "+line) {
+				t.Fatalf("tail printed\n%s\nwant line %d to end with %q", strings.Join(got, "\n"), i+1, line)
+			}
+		}
+	}
+	check("bob", "alice: (erased)", "bob: two", "* alice edited 1: (erased)", "* alice erased all that they had written", "alice: three")
+
+	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
+	left := n.ok("", "group", "create", "--as", "alice", "bob")[0]
+	n.ok("", "send", "--as", "alice", "--conversation", group, "to all")
+	n.ok("", "group", "leave", "--as", "alice", left)
+	got := n.ok("", "erase", "--as", "alice", "--all")
+	slices.Sort(got)
+	if want := []string{"stored: d:alice:bob #7", "stored: " + group + " #3"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
+		t.Errorf("erase --all printed %q", got)
+	}
+	check("bob", "alice: (erased)", "bob: two", "* alice edited 1: (erased)", "* alice erased all that they had written", "alice: (erased)")
+	if got := n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow"); !strings.HasSuffix(got[1], "alice: (erased)") {
+		t.Errorf("tail of the group printed %q", got)
+	}
+	n.refuses("", 4, "erase", "--as", "eve", "--with", "alice")
+	n.refuses("", 2, "erase", "--as", "alice", "--all", "--with", "bob")
+}
