@@ -22,6 +22,7 @@ const (
 	lookUnsent  = 16 << 10               // bytes that wait for a connection, above which it is told nothing
 	groupShare  = 4                      // one part in so many of the time may go to groups
 	userShare   = 20                     // and one to what one user looks at,
+	maxCharge   = 50 * time.Millisecond  // for one telling: the time of a read that hangs is nobody's doing
 	userAhead   = time.Second            // though a user may be ahead of it by so long
 	maxReady    = 4096                   // subjects that are to be told, above which typing is dropped
 	typingEvery = time.Second            // between two PIMTyping of a connection for a conversation, at least
@@ -90,18 +91,10 @@ func (h *lookShard) note(id pim.ConversationID, is bool) {
 	}
 }
 
-// look is what a connection looks at, and where its user writes. It is there from the first PIMLook
-// or PIMTyping to the connection's end.
+// look is what a connection looks at. It is there from the first PIMLook to the connection's end.
 type look struct {
-	ids   []pim.ConversationID
-	at    time.Time // of the last PIMLook
-	typed []typed
-}
-
-// typed is when a PIMTyping for a conversation came.
-type typed struct {
-	id pim.ConversationID
-	at time.Time
+	ids []pim.ConversationID
+	at  time.Time // of the last PIMLook
 }
 
 // subject is a conversation or user that is looked at, ready or resting. It is in subjects as long
@@ -268,33 +261,26 @@ func (l *looks) change(id pim.ConversationID) (start bool) {
 	return l.mark(s)
 }
 
-// types notes that the user of c writes in a conversation. It returns an Error of KindOverloaded if
-// c says so too often, too many write there, or too much is to be told. If start is set, the caller
-// must start work.
-func (l *looks) types(c *conn, id pim.ConversationID, now time.Time) (start bool, err error) {
+// types notes that user writes in a conversation. dropped says that too many write there, or too
+// much is to be told. The user is not told that: it would say that somebody looks there. If start is
+// set, the caller must start work.
+func (l *looks) types(user pim.UserID, id pim.ConversationID, now time.Time) (start, dropped bool) {
 	if l.some.Load() == 0 || !l.shard(id).has(id) {
-		return false, nil
+		return false, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.subjects[id]
-	if s == nil || len(s.lookers) == 0 {
-		return false, nil
-	}
-	k := l.of(c)
-	k.typed = slices.DeleteFunc(k.typed, func(t typed) bool { return now.Sub(t.at) >= typingEvery })
-	if len(k.typed) == maxTyped || slices.ContainsFunc(k.typed, func(t typed) bool { return t.id == id }) {
-		return false, pim.Errorf(pim.KindOverloaded, "a device says once in %v that its user writes in a conversation, of %d at most", typingEvery, maxTyped)
-	}
-	k.typed = append(k.typed, typed{id, now})
 	switch {
-	case slices.ContainsFunc(s.typing, func(t typist) bool { return t.user == c.user }):
-		return false, nil // on another device
+	case s == nil || len(s.lookers) == 0:
+		return false, false
+	case slices.ContainsFunc(s.typing, func(t typist) bool { return t.user == user }):
+		return false, false // on another device
 	case len(s.typing) == maxTyping || len(l.ready[0])+len(l.ready[1])+len(l.ready[2]) >= maxReady:
-		return false, pim.Errorf(pim.KindOverloaded, "too many write to be told now")
+		return false, true
 	}
-	s.typing = append(s.typing, typist{c.user, now})
-	return l.mark(s), nil
+	s.typing = append(s.typing, typist{user, now})
+	return l.mark(s), false
 }
 
 // mark notes that s is to be told. It reports whether the caller must start work. The caller holds
@@ -456,7 +442,7 @@ func (l *looks) work(ctx context.Context, tell func(telling)) {
 		default:
 			tell(t)
 			now := time.Now()
-			l.charge(usersOf(t.lookers), now.Sub(begun), now)
+			l.charge(usersOf(t.lookers), min(now.Sub(begun), maxCharge), now)
 			if t.id.IsGroup() {
 				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
 			}

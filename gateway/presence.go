@@ -97,11 +97,34 @@ func (c *conn) types(id pim.ConversationID, now time.Time) error {
 	case id.Validate() != nil || own || id.Excludes(c.user):
 		return pim.Errorf(pim.KindInvalid, "nobody is told that the user writes in %s", id)
 	}
-	start, err := c.gw.Sessions.looks.types(c, id, now)
+	if !c.typesSeldom(id, now) {
+		return pim.Errorf(pim.KindOverloaded, "a device says once in %v that its user writes in a conversation, of %d at most", typingEvery, maxTyped)
+	}
+	start, dropped := c.gw.Sessions.looks.types(c.user, id, now)
 	if start {
 		c.gw.Sessions.startTelling()
 	}
-	return err
+	if dropped {
+		c.gw.Metrics.dropTyping.Inc()
+	}
+	return nil
+}
+
+// typed is when a PIMTyping for a conversation came.
+type typed struct {
+	id pim.ConversationID
+	at time.Time
+}
+
+// typesSeldom notes that the user writes in a conversation, and reports whether c may say so now.
+// It must not depend on who looks there, or the answer would tell.
+func (c *conn) typesSeldom(id pim.ConversationID, now time.Time) bool {
+	c.typed = slices.DeleteFunc(c.typed, func(t typed) bool { return now.Sub(t.at) >= typingEvery })
+	if len(c.typed) == maxTyped || slices.ContainsFunc(c.typed, func(t typed) bool { return t.id == id }) {
+		return false
+	}
+	c.typed = append(c.typed, typed{id, now})
+	return true
 }
 
 // tellTyping tells the lookers of a conversation who else writes there.
