@@ -46,6 +46,9 @@ func (w *Writers) trim(ctx context.Context, c pim.ConversationID, upTo pim.Seq) 
 	if l.mixed {
 		return errOvertaken
 	}
+	if err := w.settleErasures(ctx, l); err != nil { // the snapshot will be behind their entries
+		return err
+	}
 	if err := w.writeAgain(ctx, l); err != nil {
 		return err
 	}

@@ -168,6 +168,42 @@ func TestATrimPassesNothingThatIsNotWritten(t *testing.T) {
 	}
 }
 
+// A process died when it had appended an erase, and before it had erased anything. A trim that comes
+// before any other writer erases what it leaves, since its snapshot hides the erase.
+func TestATrimCarriesOutAnErase(t *testing.T) {
+	s, rec := &severed{Store: storetest.NewMemory()}, newRecorder()
+	chat := pim.Direct("ann", "bob")
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	for range 5 {
+		if _, err := persist(w, rec, message(chat, "ann", "secret")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := message(chat, "ann", "")
+	r.Kind, r.Refers, r.Payload = pim.EntryErase, 5, nil
+	r = rec.track(r)
+	s.next.Store(true)
+	w.Submit([]*conv.Request{r})
+	if a := rec.wait(r); a.Err == nil {
+		t.Fatal("a dead process has answered")
+	}
+	w.Close()
+	s.next.Store(false)
+	s.dead.Store(false)
+	w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	trimmed(t, w, chat, 2)
+	records, err := store.ReadLog(t.Context(), s, inbox.Entries(chat), 3, 5, store.Limit{Records: 9, Bytes: 1 << 20})
+	if err != nil || len(records) != 3 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for _, data := range records {
+		if e, err := wire.ParseEntry(chat, data); err != nil || !e.Erased || len(e.Payload) > 0 {
+			t.Errorf("seq %d: erased %t, payload %q, %v", e.Seq, e.Erased, e.Payload, err)
+		}
+	}
+}
+
 // between is a store that calls next once, before a read of a log's records.
 type between struct {
 	store.Store
