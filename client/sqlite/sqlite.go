@@ -67,9 +67,10 @@ var (
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
-// mode is durable when it returns.
+// mode is durable when it returns. With secure_delete what is deleted is written over; the write-ahead
+// log holds it until the pages are written back, at the latest when the store is closed.
 var pragmas = url.Values{
-	"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)"},
+	"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(1)"},
 	"_txlock": {"immediate"},
 }
 
