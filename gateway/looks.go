@@ -16,6 +16,7 @@ import (
 
 const (
 	maxLooks    = 100                    // subjects that one connection looks at; more are left out
+	userLooks   = 1000                   // that all connections of a user look at, together
 	maxSubjects = 1 << 17                // subjects that all connections look at; more are left out
 	lookPause   = 100 * time.Millisecond // between two PIMLooks of a connection, at least
 	lookEvery   = time.Second            // between two tellings of a subject, at least
@@ -46,6 +47,7 @@ type looks struct {
 
 	mu       sync.Mutex // guards the fields below
 	looking  map[*conn]*look
+	shares   map[pim.UserID]int // how much the connections of each user look at, together
 	subjects map[pim.ConversationID]*subject
 	ready    [3][]*subject // that are to be told and do not rest: direct conversations, groups, users
 	resting  restingSubjects
@@ -162,14 +164,19 @@ func (r *restingSubjects) Pop() any {
 }
 
 // set replaces what c looks at. It returns when the PIMLook before was, and whether something was
-// left out because all connections look at too much. If start is set, the caller must start work.
+// left out because all connections, or all of the user's, look at too much. If start is set, the caller must start work.
 func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, start bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.of(c)
 	now := time.Now()
 	kept := ids[:0]
+	others := l.shares[c.user] - len(k.ids)
 	for _, id := range ids {
+		if others+len(kept) >= userLooks {
+			full = true
+			break
+		}
 		s := l.subjects[id]
 		if s == nil {
 			if len(l.subjects) >= maxSubjects {
@@ -198,6 +205,7 @@ func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, 
 		}
 	}
 	l.some.Store(int64(len(l.subjects)))
+	l.shares[c.user] = others + len(kept)
 	before, k.at, k.ids = k.at, now, kept
 	return before, full, start
 }
@@ -208,6 +216,7 @@ func (l *looks) of(c *conn) *look {
 	if k == nil {
 		if l.looking == nil {
 			l.looking, l.subjects = make(map[*conn]*look), make(map[pim.ConversationID]*subject)
+			l.shares = make(map[pim.UserID]int)
 		}
 		k = new(look)
 		l.looking[c] = k
@@ -221,6 +230,9 @@ func (l *looks) end(c *conn) {
 	defer l.mu.Unlock()
 	if k := l.looking[c]; k != nil {
 		delete(l.looking, c)
+		if l.shares[c.user] -= len(k.ids); l.shares[c.user] == 0 {
+			delete(l.shares, c.user)
+		}
 		for _, id := range k.ids {
 			l.leave(c, id)
 		}

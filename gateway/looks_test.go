@@ -183,7 +183,7 @@ func TestLooksSchedules(t *testing.T) {
 		for i := range conns {
 			l.end(&conns[i])
 		}
-		if len(l.subjects)+len(l.looking) > 0 || l.some.Load() != 0 {
+		if len(l.subjects)+len(l.looking)+len(l.shares) > 0 || l.some.Load() != 0 {
 			t.Fatalf("seed %d: %d conversations are left", seed, len(l.subjects))
 		}
 	}
@@ -329,5 +329,36 @@ func TestFramesAreShared(t *testing.T) {
 	frames := encodeLive("g:1", []*inbox.Receipts{{Messages: all}, nil, {Messages: all}, {Messages: all[1:]}, {Messages: all[:1]}})
 	if &frames[0][0] != &frames[2][0] || frames[1] != nil || &frames[0][0] == &frames[3][0] || &frames[0][0] == &frames[4][0] {
 		t.Errorf("frames %v", frames)
+	}
+}
+
+// All connections of a user together look at so much, and at no more, so that nobody takes the
+// place of others.
+func TestAUsersLooksAreBounded(t *testing.T) {
+	var l looks
+	names := func(from int) (ids []pim.ConversationID) {
+		for i := range maxLooks {
+			ids = append(ids, pim.ConversationID(fmt.Sprint("g:", from+i)))
+		}
+		return ids
+	}
+	var conns []*conn
+	for i := range userLooks/maxLooks + 1 {
+		c := &conn{user: "eve"}
+		conns = append(conns, c)
+		if _, full, _ := l.set(c, names(i*maxLooks)); full != (i == userLooks/maxLooks) {
+			t.Errorf("connection %d: full %t", i, full)
+		}
+	}
+	if _, full, _ := l.set(&conn{user: "ann"}, names(0)); full {
+		t.Error("another user looks at nothing")
+	}
+	l.set(conns[0], nil)
+	if _, full, _ := l.set(conns[len(conns)-1], names(5000)); full {
+		t.Error("who looks away has no more place")
+	}
+	l.end(conns[1])
+	if got := l.shares["eve"]; got != userLooks-maxLooks {
+		t.Errorf("eve looks at %d", got)
 	}
 }

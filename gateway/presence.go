@@ -55,7 +55,7 @@ func (c *conn) handleLook(m *wirepb.PIMLook) {
 		c.gw.Sessions.startTelling()
 	}
 	if refused == nil && full {
-		refused = pim.Errorf(pim.KindOverloaded, "all connections together look at %d conversations and users, which is all there can be", maxSubjects)
+		refused = pim.Errorf(pim.KindOverloaded, "the connections of a user look at %d conversations and users at most, and all connections at %d", userLooks, maxSubjects)
 	}
 	c.refuseHint(m.RequestId, "", refused)
 	if time.Since(before) < lookPause {
