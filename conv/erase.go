@@ -70,19 +70,18 @@ const (
 // or longer by the flag that says so.
 const _ = uint(store.MaxAppendBytes - eraseBytes - pim.MaxFrame - 4*store.MaxBatch)
 
-// erasure returns the next write of the erasures in pending, of the log of l, and takes those that
-// are done out of pending. It returns nil if none is left.
+// erasure takes the next step of the erasures in pending, of the log of l: it reads some records or
+// folds, and returns the write that erases what is to go of them, nil if nothing is. It takes those
+// that are done out of pending.
 func (l *live) erasure(ctx context.Context, s store.Store, pending *[]erasing) (w *store.Write, err error) {
-	for len(*pending) > 0 && w == nil && err == nil {
-		x, done := &(*pending)[0], false
-		if x.folds {
-			w, done, err = l.eraseFolds(ctx, s, x)
-		} else {
-			w, err = l.eraseRecords(ctx, s, x)
-		}
-		if done {
-			*pending = (*pending)[1:]
-		}
+	x, done := &(*pending)[0], false
+	if x.folds {
+		w, done, err = l.eraseFolds(ctx, s, x)
+	} else {
+		w, err = l.eraseRecords(ctx, s, x)
+	}
+	if done {
+		*pending = (*pending)[1:]
 	}
 	return w, err
 }
@@ -168,10 +167,13 @@ func (w *Writers) effectsOf(ctx context.Context, b *batch) ([]*store.Write, erro
 // settleErasures erases again what the erases behind the snapshot of l ask for.
 func (w *Writers) settleErasures(ctx context.Context, l *live) error {
 	pending := slices.Clone(l.unerased)
-	for {
+	for len(pending) > 0 {
 		next, err := l.erasure(ctx, w.store, &pending)
-		if next == nil || err != nil {
+		if err != nil {
 			return err
+		}
+		if next == nil {
+			continue
 		}
 		if err := store.Commit(ctx, w.store, []*store.Write{next}, store.Durable); err != nil {
 			return err
@@ -180,4 +182,5 @@ func (w *Writers) settleErasures(ctx context.Context, l *live) error {
 			return errOvertaken
 		}
 	}
+	return nil
 }
