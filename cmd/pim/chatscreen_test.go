@@ -264,7 +264,7 @@ func TestPresenceOnTheScreen(t *testing.T) {
 	alice.sees("│ bob is typing")
 	close(rests)
 	hands.Wait()
-	bob.types("\r")
+	bob.types("x\r") // alice may have seen that bob was typing before
 	alice.sees("bob: x", "│ bob · online")
 	bob.ends()
 	alice.sees("│ bob · last seen ")
