@@ -16,7 +16,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// screen is a client command on a terminal of 80 columns and 24 lines.
+// screen is a client command on a terminal of 24 lines.
 type screen struct {
 	t      *testing.T
 	keys   *os.File // what a person types goes in here
@@ -28,17 +28,23 @@ type screen struct {
 	over    bool // the command has ended
 }
 
-// opens starts a client command on a terminal of its own.
+// opens starts a client command on a terminal of its own, of 80 columns.
 func (n *node) opens(args ...string) *screen {
+	n.t.Helper()
+	return n.opensWide(80, args...)
+}
+
+// opensWide is opens with another width.
+func (n *node) opensWide(width int, args ...string) *screen {
 	n.t.Helper()
 	ours, theirs, err := pty.Open()
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if err := pty.Setsize(theirs, &pty.Winsize{Cols: 80, Rows: 24}); err != nil {
+	if err := pty.Setsize(theirs, &pty.Winsize{Cols: uint16(width), Rows: 24}); err != nil {
 		n.t.Fatal(err)
 	}
-	s := &screen{t: n.t, keys: ours, status: make(chan int, 1), picture: vt.NewEmulator(80, 24)}
+	s := &screen{t: n.t, keys: ours, status: make(chan int, 1), picture: vt.NewEmulator(width, 24)}
 	s.changed = sync.NewCond(&s.mu)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -84,6 +90,30 @@ func (s *screen) types(text string) {
 // sees waits until all of want are on the screen.
 func (s *screen) sees(want ...string) {
 	s.t.Helper()
+	s.waits("%q was never on the screen", func(picture string) string {
+		for _, w := range want {
+			if !strings.Contains(picture, w) {
+				return w
+			}
+		}
+		return ""
+	})
+}
+
+// lacks waits until text is not on the screen.
+func (s *screen) lacks(text string) {
+	s.t.Helper()
+	s.waits("%q has stayed on the screen", func(picture string) string {
+		if strings.Contains(picture, text) {
+			return text
+		}
+		return ""
+	})
+}
+
+// waits waits until wrong finds nothing wrong with the picture.
+func (s *screen) waits(complaint string, wrong func(picture string) string) {
+	s.t.Helper()
 	late := false
 	limit := time.AfterFunc(5*time.Minute, func() {
 		s.mu.Lock()
@@ -95,17 +125,13 @@ func (s *screen) sees(want ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		picture, missing := s.picture.String(), ""
-		for _, w := range want {
-			if !strings.Contains(picture, w) {
-				missing = w
-			}
-		}
-		if missing == "" {
+		picture := s.picture.String()
+		what := wrong(picture)
+		if what == "" {
 			return
 		}
 		if s.over || late {
-			s.t.Fatalf("%q was never on the screen, which is\n%s", missing, picture)
+			s.t.Fatalf(complaint+", which is\n%s", what, picture)
 		}
 		s.changed.Wait()
 	}
@@ -235,6 +261,40 @@ func TestReceiptsOnTheScreen(t *testing.T) {
 	alice.sees("✓ bob has read it by", "carol has not read it")
 	alice.ends()
 	bob.ends()
+}
+
+// What comes is read while somebody looks at it. What was marked as unread stays so until something
+// new comes, also if the person looks away meanwhile.
+func TestReadOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	for _, width := range []int{80, 120} {
+		n := serve(t)
+		alice := n.opensWide(width, n.args([]string{"chat", "--as", "alice", "--to", "bob", "--memory"})...)
+		alice.sees(" connected · alice@")
+		alice.types("one\r")
+		alice.sees("✓ alice: one")
+		bob := n.opensWide(width, n.args([]string{"chat", "--as", "bob", "--memory"})...)
+		alice.sees("✓✓ alice: one · read ")
+		bob.types("\x1b[O") // the window has lost the focus
+		bob.types("\x14")   // the answer to a key after that says that it was noticed
+		bob.sees("is marked as unread", " ●")
+		alice.types("two\r")
+		bob.sees("alice: two", " 1 │")
+		bob.types("\x1b[I") // and has it again
+		bob.lacks(" 1 │")
+		bob.lacks("●")
+		alice.sees("✓✓ alice: two · read ")
+		bob.types("\x14")
+		bob.sees(" ● │")
+		bob.types("\x1b[O\x1b[Ix")
+		bob.sees(" ● │", "> x")
+		alice.types("three\r")
+		bob.sees("alice: three")
+		bob.lacks("●")
+		alice.sees("✓✓ alice: three · read ")
+		alice.ends()
+		bob.ends()
+	}
 }
 
 // Users who have written to each other see when the other one is there, and writes.

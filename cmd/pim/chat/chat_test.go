@@ -38,6 +38,9 @@ type desk struct {
 	next  byte  // of client message IDs
 	wrote int   // how often it was said that alice writes
 
+	reading pim.ConversationID // what alice reads; empty: nothing
+	away    bool               // she does not look at the screen
+
 	receipts client.Receipts
 	asked    [][2]pim.Seq // of receipts
 	readers  []client.Reader
@@ -55,9 +58,21 @@ func newDesk(t *testing.T, width, height int, s Start) *desk {
 }
 
 func (d *desk) Do(_ context.Context, e Effect) (pim.ClientMessageID, error) {
-	if _, ok := e.(Typing); ok {
+	switch e := e.(type) {
+	case Typing:
 		d.wrote++
 		return pim.ClientMessageID{}, nil
+	case Reading:
+		if e.On == (d.reading != "") || !e.On && d.reading != e.Conversation {
+			d.t.Errorf("%+v, while %q is read", e, d.reading)
+		}
+		d.reading = ""
+		if e.On {
+			d.reading = e.Conversation
+		}
+		return pim.ClientMessageID{}, nil
+	case Look:
+		d.away = !e.On
 	}
 	d.did = append(d.did, e)
 	err := d.err

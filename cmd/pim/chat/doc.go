@@ -10,6 +10,7 @@
 //	model.go    the state, and what events change; outbox.go, names.go parts of it
 //	keys.go     keys; aim.go the message that they are about
 //	editor.go   the line being typed
+//	reads.go    whether the user reads the open conversation
 //	receipts.go what others have read; live.go what they do at the moment
 //	view.go     the screen; pane.go its messages; wrap.go, text.go their lines
 //	driver.go   effects carried out

@@ -50,6 +50,12 @@ type (
 	// Look says whether somebody looks at the screen.
 	Look struct{ On bool }
 
+	// Reading says whether the user reads a conversation.
+	Reading struct {
+		Conversation pim.ConversationID
+		On           bool
+	}
+
 	// Watch says which conversation and user are on the screen.
 	Watch struct {
 		Conversation pim.ConversationID
@@ -93,6 +99,7 @@ func (Discard) effect() {}
 func (Change) effect()  {}
 func (Online) effect()  {}
 func (Look) effect()    {}
+func (Reading) effect() {}
 func (Watch) effect()   {}
 func (Typing) effect()  {}
 func (Group) effect()   {}
@@ -149,6 +156,11 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 		return e.ID, c.Discard(ctx, e.ID)
 	case Online:
 		return id, c.SetOnline(e.On)
+	case Reading:
+		if e.On {
+			return id, c.Conversation(e.Conversation).Open(ctx)
+		}
+		return id, c.Conversation(e.Conversation).Close(ctx)
 	case Watch:
 		var users []pim.UserID
 		if e.User != "" {

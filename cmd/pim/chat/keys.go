@@ -56,7 +56,6 @@ func (m *Model) key(k tea.KeyPressMsg) []Effect {
 		return m.up()
 	case "pgdown":
 		m.scrollBy(-m.body())
-		return m.markRead()
 	default:
 		if !m.input.press(key) && k.Text != "" {
 			m.insert(k.Text)

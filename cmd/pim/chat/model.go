@@ -37,7 +37,6 @@ type Model struct {
 	zone          *time.Location
 	now           time.Time
 	width, height int
-	away          bool // the terminal's window does not have the focus
 
 	list     []client.Info
 	about    map[pim.ConversationID]about // where the last entry refers to a message that is held
@@ -53,7 +52,7 @@ type Model struct {
 	asked  bool                 // older ones were asked for
 	seen   seen                 // what others have read of them
 	live   live                 // and what they do at the moment
-	marked pim.Seq              // the open conversation is marked as read up to here
+	reads  reads                // whether the user reads it
 	scroll int                  // lines below the pane; 0: the newest message is in it
 	drafts map[pim.ConversationID]string
 	input  editor
@@ -115,13 +114,18 @@ func New(s Start) (*Model, []Effect) {
 	if s.Open != "" {
 		effects = append(effects, m.show(s.Open)...)
 	}
-	return m, effects
+	return m, append(effects, m.reading()...)
 }
 
 // Handle takes an event, and returns what is to be done about it. Events are
 // those of the terminal, []client.Event, and the answers to earlier wishes.
 func (m *Model) Handle(now time.Time, ev any) []Effect {
 	m.now = now
+	effects := m.handle(ev)
+	return append(effects, m.reading()...)
+}
+
+func (m *Model) handle(ev any) []Effect {
 	switch ev := ev.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = ev.Width, ev.Height
@@ -137,10 +141,8 @@ func (m *Model) Handle(now time.Time, ev any) []Effect {
 		m.insert(ev.Content)
 		return m.writes()
 	case tea.FocusMsg:
-		m.away = false
-		return append([]Effect{Look{On: true}}, m.markRead()...)
+		return []Effect{Look{On: true}}
 	case tea.BlurMsg:
-		m.away = true
 		return []Effect{Look{On: false}}
 	case []client.Event:
 		return m.events(ev)
@@ -215,6 +217,7 @@ func (m *Model) events(events []client.Event) []Effect {
 			list = true
 		case client.SettingEvent:
 			m.set(ev.Entity, ev.Setting)
+			m.keepUnread(ev)
 			list = true
 			effects = append(effects, m.switched(ev)...)
 		}
@@ -309,8 +312,8 @@ func (m *Model) rooms() []client.Info {
 // show opens a conversation.
 func (m *Model) show(id pim.ConversationID) []Effect {
 	if id == m.open {
-		m.scroll = 0
-		return m.markRead()
+		m.scroll, m.reads.marked = 0, false
+		return nil
 	}
 	m.leave()
 	if draft := m.input.text(); draft != "" {
@@ -322,8 +325,8 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 		m.opened = slices.Insert(m.opened, 0, id)
 		m.opened = m.opened[:min(len(m.opened), maxOpened)]
 	}
-	m.open, m.more, m.asked, m.marked, m.scroll = id, true, false, 0, 0
-	m.seen, m.live = seen{}, live{}
+	m.open, m.more, m.asked, m.scroll = id, true, false, 0
+	m.seen, m.live, m.reads = seen{}, live{}, reads{told: m.reads.told}
 	m.hold(nil)
 	m.input.set(m.drafts[id])
 	return append(m.watch(), load{id})
@@ -342,6 +345,7 @@ func (m *Model) shown(s shown) []Effect {
 	}
 	first := len(m.items) == 0
 	m.hold(s.items)
+	m.sees()
 	m.scrollBy(0)
 	if n := len(m.items); n > maxItems && m.scroll == 0 || n > 2*maxItems {
 		m.more, m.scroll = true, 0
@@ -349,9 +353,9 @@ func (m *Model) shown(s shown) []Effect {
 		return []Effect{load{m.open}}
 	}
 	if first {
-		return append(m.asks(true), m.markRead()...)
+		return m.asks(true)
 	}
-	return m.markRead()
+	return nil
 }
 
 // last returns the ID of the last message of the open conversation; zero if there is none.
@@ -360,41 +364,6 @@ func (m *Model) last() pim.ClientMessageID {
 		return pim.ClientMessageID{}
 	}
 	return m.items[len(m.items)-1].Entry.ClientID
-}
-
-// markRead marks the open conversation as read, if its newest message is on the
-// screen.
-func (m *Model) markRead() []Effect {
-	var newest *pim.Entry
-	for i := range m.items {
-		if e := &m.items[i].Entry; newest == nil || e.Seq > newest.Seq {
-			newest = e
-		}
-	}
-	if newest == nil || newest.Seq <= m.marked || m.scroll > 0 || m.away {
-		return nil
-	}
-	m.marked = newest.Seq
-	effects := []Effect{Change{pim.Command{
-		Kind: pim.CommandRead, Subject: string(m.open), Seq: newest.Seq, Count: newest.Count,
-	}}}
-	if m.unread(m.open) {
-		effects = append(effects, m.toggleUnread()...)
-	}
-	return effects
-}
-
-// unread reports whether a conversation is marked as unread.
-func (m *Model) unread(id pim.ConversationID) bool {
-	return slices.ContainsFunc(m.list, func(c client.Info) bool { return c.ID == id && c.Marked })
-}
-
-// toggleUnread marks the open conversation as unread, or no longer.
-func (m *Model) toggleUnread() []Effect {
-	if m.open == "" {
-		return nil
-	}
-	return []Effect{Change{pim.Command{Kind: pim.CommandUnread, Subject: string(m.open), Removed: m.unread(m.open)}}}
 }
 
 func (m *Model) olderCame(o olderCame) []Effect {

@@ -56,48 +56,50 @@ func TestAnySize(t *testing.T) {
 	}
 }
 
+// The open conversation is read while its newest message is on the screen, whatever is open or comes.
 func TestWhatIsOnTheScreenIsRead(t *testing.T) {
-	d := newDesk(t, 80, 10, Start{Open: bob})
-	read := func(want ...pim.Seq) {
-		t.Helper()
-		var got []pim.Seq
-		for _, e := range d.did {
-			if c, ok := e.(Change); ok && c.Kind == pim.CommandRead && c.Subject == string(bob) {
-				got = append(got, c.Seq)
+	for _, width := range []int{80, 120} {
+		d := newDesk(t, width, 10, Start{Open: bob})
+		reads := func(want pim.ConversationID) {
+			t.Helper()
+			if d.reading != want {
+				t.Errorf("%q is read, want %q", d.reading, want)
 			}
 		}
-		d.did = nil
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("marked as read: %v, want %v", got, want)
+		reads(bob)
+		comes := func(seq pim.Seq) {
+			m := says(bob, seq, "bob", fmt.Sprint("message ", seq))
+			d.items[bob] = append(d.items[bob], m)
+			d.happens(client.EntryEvent{Entry: m.Entry})
 		}
+		for seq := range pim.Seq(21) {
+			comes(seq + 1)
+		}
+		reads(bob)
+		d.press(tea.KeyPgUp)
+		reads("")
+		before := d.screen()
+		comes(22)
+		reads("")
+		if d.screen() != before {
+			t.Errorf("what was looked at has moved:\n%s\n%s", before, d.screen())
+		}
+		d.press(tea.KeyPgDown, tea.KeyPgDown)
+		reads(bob)
+		d.sees("message 22")
+		if d.is(tea.BlurMsg{}); !d.away {
+			t.Error("the SDK is not told that nobody looks")
+		}
+		if d.is(tea.FocusMsg{}); d.away {
+			t.Error("the SDK is not told that somebody looks")
+		}
+		d.press(tea.KeyPgUp)
+		d.enters("/to 王小明")
+		reads(wang)
+		d.enters("/to bob")
+		reads(bob)
+		d.sees("message 22")
 	}
-	comes := func(seq pim.Seq) {
-		m := says(bob, seq, "bob", fmt.Sprint("message ", seq))
-		d.items[bob] = append(d.items[bob], m)
-		d.happens(client.EntryEvent{Entry: m.Entry})
-	}
-	for seq := range pim.Seq(20) {
-		comes(seq + 1)
-	}
-	d.did = nil
-	comes(21)
-	read(21)
-	d.press(tea.KeyPgUp)
-	before := d.screen()
-	comes(22)
-	read()
-	if d.screen() != before {
-		t.Errorf("what was looked at has moved:\n%s\n%s", before, d.screen())
-	}
-	d.press(tea.KeyPgDown, tea.KeyPgDown)
-	read(22)
-	d.is(tea.BlurMsg{})
-	comes(23)
-	read()
-	d.is(tea.FocusMsg{})
-	read(23)
-	d.happens(client.EntryEvent{Entry: says(wang, 1, "王小明", "hi").Entry})
-	read()
 }
 
 func TestOlderMessages(t *testing.T) {
