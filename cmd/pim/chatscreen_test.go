@@ -297,6 +297,34 @@ func TestReadOnTheScreen(t *testing.T) {
 	}
 }
 
+// A text mentions members of the group whom it names, and the list counts that until it is read.
+func TestMentionsOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	for _, width := range []int{80, 120} {
+		n := serve(t)
+		alice := n.opensWide(width, n.args([]string{"chat", "--as", "alice", "--to", "carol", "--memory"})...)
+		bob := n.opensWide(width, n.args([]string{"chat", "--as", "bob", "--to", "carol", "--memory"})...)
+		alice.sees(" connected · alice@")
+		bob.sees(" connected · bob@")
+		alice.types("/group bob carol\r")
+		alice.sees("│ g:")
+		alice.types("@bob, lunch?\r@carol?\r@all: now\r")
+		alice.sees("✓ alice: @bob, lunch?", "✓ alice: @carol?", "✓ alice: @all: now")
+		bob.sees("▸ carol", " @2 3 │")
+		alice.types("/to carol\r")
+		alice.sees("▸ carol", "  g:")
+		bob.types("\t")
+		bob.sees("▸ g:", "alice: @all: now")
+		bob.lacks(" @2")
+		bob.types("\x12")
+		bob.sees("reply to alice: @all: now")
+		bob.types("yes @alice\r")
+		alice.sees("bob: yes @alice", " @1 1 │")
+		alice.ends()
+		bob.ends()
+	}
+}
+
 // Users who have written to each other see when the other one is there, and writes.
 func TestPresenceOnTheScreen(t *testing.T) {
 	t.Setenv("TERM", "xterm-256color")

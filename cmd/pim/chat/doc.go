@@ -6,6 +6,7 @@
 // carries the effects out on a Backend, and Run puts a terminal around it.
 //
 //	line.go     typed lines: texts and commands
+//	mention.go  whom a text mentions
 //	effect.go   what the SDK is asked to do
 //	model.go    the state, and what events change; outbox.go, names.go parts of it
 //	keys.go     keys; aim.go the message that they are about

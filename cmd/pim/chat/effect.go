@@ -12,7 +12,7 @@ type Effect interface{ effect() }
 
 // What the SDK is asked to do; see Do.
 type (
-	// Send queues a message.
+	// Send queues a message. In a group it mentions whom Text names with "@".
 	Send struct {
 		Conversation pim.ConversationID
 		Text         string
@@ -139,9 +139,9 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 	var m *client.Sending
 	switch e := e.(type) {
 	case Send:
-		m, err = c.Send(ctx, e.Conversation, []byte(e.Text))
+		m, err = c.Send(ctx, e.Conversation, []byte(e.Text), mentioning(e.Conversation, e.Text)...)
 	case Reply:
-		m, err = c.Conversation(e.Conversation).Reply(ctx, e.To, e.Text)
+		m, err = c.Conversation(e.Conversation).Reply(ctx, e.To, e.Text, mentioning(e.Conversation, e.Text)...)
 	case Refer:
 		m, err = refer(ctx, c, e)
 	case Resend:

@@ -83,13 +83,13 @@ func (s slash) usage() string { return strings.TrimSuffix("/"+s.name+" "+s.args,
 
 func (s slash) misused() error { return pim.Errorf(pim.KindInvalid, "it is %s: %s", s.usage(), s.help) }
 
-// Commands returns a line of help for each command.
+// Commands returns a line of help for each command, and for what else a line can hold.
 func Commands() []string {
 	var lines []string
 	for _, s := range slashes {
 		lines = append(lines, s.usage()+" — "+s.help)
 	}
-	return append(lines, "//text — send a text that begins with /")
+	return append(lines, "//text — send a text that begins with /", "@USER, @all in a message to a group — mention a member, or all")
 }
 
 var errNothingOpen = pim.Errorf(pim.KindInvalid, "no conversation is open")

@@ -25,7 +25,8 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		if e.Erased {
 			return who + ": (erased)"
 		}
-		return who + ": " + said(e) + mentions(e, name)
+		text := said(e)
+		return who + ": " + text + mentions(e, text, name)
 	case pim.EntryCreate:
 		return fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
 	case pim.EntryJoin:
@@ -40,21 +41,6 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
-}
-
-// mentions names whom a message mentions, behind its text.
-func mentions(e *pim.Entry, name func(pim.UserID) string) string {
-	var names []string
-	if e.MentionAll {
-		names = append(names, "@all")
-	}
-	for _, m := range e.Mentions {
-		names = append(names, "@"+name(m.User))
-	}
-	if names == nil {
-		return ""
-	}
-	return " (" + strings.Join(names, " ") + ")"
 }
 
 // said returns the text of a message or an edit.
