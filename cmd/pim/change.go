@@ -110,6 +110,9 @@ func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim
 		if err != nil {
 			return nil, err
 		}
+		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
+			return nil, err
+		}
 		return do(ses, conv)
 	}, storedAt)
 }
@@ -122,12 +125,6 @@ func (c *blockCmd) Run(ctx context.Context, s streams) error {
 // Run names a contact, or removes one.
 func (c *contactCmd) Run(ctx context.Context, s streams) error {
 	return c.about(ctx, s, func(ses *session) (*client.Sending, error) {
-		// A name that is given without knowing that another device has removed the contact loses.
-		synced, cancel := context.WithTimeoutCause(ctx, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
-		defer cancel()
-		if err := ses.Synced(synced); err != nil {
-			return nil, causeOf(synced, err)
-		}
 		if c.Remove {
 			return ses.RemoveContact(ctx, c.User)
 		}
@@ -140,5 +137,10 @@ func (f *userFlags) about(ctx context.Context, s streams, do func(*session) (*cl
 	if err := f.User.Validate(); err != nil {
 		return err
 	}
-	return f.change(ctx, s, f.follow, do, storedAt)
+	return f.change(ctx, s, f.follow, func(ses *session) (*client.Sending, error) {
+		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
+			return nil, err
+		}
+		return do(ses)
+	}, storedAt)
 }

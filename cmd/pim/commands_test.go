@@ -496,6 +496,28 @@ func TestRead(t *testing.T) {
 	n.refuses("", 4, "read", "--as", "bob", "--with", "carl")
 }
 
+// What was taken back can be set again: a command knows what the commands before it did.
+func TestSettingAgain(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "hello")
+	for _, set := range [][]string{
+		{"block", "--as", "bob", "alice"}, {"mute", "--as", "bob", "--with", "alice"}, {"pin", "--as", "bob", "--with", "alice"},
+	} {
+		n.ok("", set...)
+		n.ok("", append(set, "--remove")...)
+		n.ok("", set...)
+	}
+	n.refuses("", 4, "send", "--as", "alice", "--to", "bob", "blocked again")
+	for _, command := range []string{"receipts", "look"} {
+		for _, to := range []string{"off", "on", "off"} {
+			n.ok("", command, "--as", "bob", "--switch", to)
+		}
+	}
+	n.refuses("", 4, "receipts", "--as", "bob", "--with", "alice")
+	n.refuses("", 2, "read", "--as", "bob", "--with", "alice", "0")
+	n.refuses("", 2, "erase", "--as", "alice", "--with", "bob", "--up-to", "0")
+}
+
 // Each of these is a command in the user's own log.
 func TestSettings(t *testing.T) {
 	n := serve(t)

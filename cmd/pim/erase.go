@@ -12,12 +12,15 @@ import (
 type eraseCmd struct {
 	changeFlags
 	target
-	UpTo pim.Seq `name:"up-to" placeholder:"SEQ" help:"The last seq; without it, the newest."`
-	All  bool    `name:"all" help:"In every conversation that you are in."`
+	UpTo *pim.Seq `name:"up-to" placeholder:"SEQ" help:"The last seq; without it, the newest."`
+	All  bool     `name:"all" help:"In every conversation that you are in."`
 }
 
 // Run erases what the user has written.
 func (c *eraseCmd) Run(ctx context.Context, s streams) error {
+	if c.UpTo != nil && *c.UpTo == 0 {
+		return pim.Errorf(pim.KindInvalid, "--up-to 0: the first message is 1")
+	}
 	if c.All {
 		return c.eraseAll(ctx, s)
 	}
@@ -32,21 +35,20 @@ func (c *eraseCmd) Run(ctx context.Context, s streams) error {
 
 // erase queues the erase of conv.
 func (c *eraseCmd) erase(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
-	upTo := c.UpTo
-	if upTo == 0 {
-		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
-		if err != nil {
-			return nil, err
-		}
-		upTo = page.Newest
+	if c.UpTo != nil {
+		return ses.Erase(ctx, conv, *c.UpTo)
 	}
-	return ses.Erase(ctx, conv, upTo)
+	page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
+	if err != nil {
+		return nil, err
+	}
+	return ses.Erase(ctx, conv, page.Newest)
 }
 
 // eraseAll erases in every conversation of the user's list, one after the other. It may be
 // repeated if it fails.
 func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
-	if c.To != "" || c.Conversation != "" || c.UpTo != 0 || c.JSON {
+	if c.To != "" || c.Conversation != "" || c.UpTo != nil || c.JSON {
 		return pim.Errorf(pim.KindInvalid, "--all goes with no conversation, no --up-to and no --json")
 	}
 	o, err := c.options()

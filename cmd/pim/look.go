@@ -36,6 +36,9 @@ func (c *lookCmd) Run(ctx context.Context, s streams) error {
 	}
 	defer ses.Close()
 	if c.Switch != "" {
+		if err := ses.knowsSettings(ctx, c.Timeout); err != nil {
+			return err
+		}
 		m, err := ses.SetPresence(ctx, c.Switch == "on")
 		if err == nil {
 			_, err = ses.waitFor(ctx, m, c.Timeout)

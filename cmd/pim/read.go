@@ -20,7 +20,7 @@ type readFlags struct {
 
 type readCmd struct {
 	readFlags
-	Seq pim.Seq `arg:"" optional:"" help:"The last message that is read; the newest one if it is left out."`
+	Seq *pim.Seq `arg:"" optional:"" help:"The last message that is read; the newest one if it is left out."`
 }
 
 type unreadCmd struct {
@@ -39,7 +39,13 @@ type readJSON struct {
 
 // Run reads a conversation.
 func (c *readCmd) Run(ctx context.Context, s streams) error {
-	return c.run(ctx, s, c.Seq, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
+	var seq pim.Seq // 0: the newest
+	if c.Seq != nil {
+		if seq = *c.Seq; seq == 0 {
+			return pim.Errorf(pim.KindInvalid, "read 0: the first message is 1")
+		}
+	}
+	return c.run(ctx, s, seq, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
 		return ses.MarkRead(ctx, e)
 	})
 }

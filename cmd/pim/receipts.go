@@ -43,6 +43,9 @@ func (c *receiptsCmd) Run(ctx context.Context, s streams) error {
 	ctx, end := context.WithTimeoutCause(stops, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
 	defer end()
 	if c.Switch != "" {
+		if err := ses.knowsSettings(ctx, c.Timeout); err != nil {
+			return err
+		}
 		m, err := ses.SetReceipts(ctx, c.Switch == "on")
 		if err == nil {
 			_, err = ses.waitFor(ctx, m, c.Timeout)

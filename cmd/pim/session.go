@@ -157,6 +157,14 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 	return f.open(ctx, o)
 }
 
+// knowsSettings waits until the device knows what the user's other devices have set. A command
+// that sets something again without knowing that it was taken back would lose to that.
+func (s *session) knowsSettings(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", timeout))
+	defer cancel()
+	return causeOf(ctx, s.Synced(ctx))
+}
+
 // follow is connect for a command that writes into the user's own log: only a session that
 // follows all conversations may.
 func (f *clientFlags) follow(ctx context.Context) (*session, error) {
@@ -164,7 +172,7 @@ func (f *clientFlags) follow(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Device = cmp.Or(o.Device, newDevice())
+	o.Device, o.LazyGap = cmp.Or(o.Device, newDevice()), 1 // it has the own log and the list, and little of the history
 	return f.open(ctx, o)
 }
 
