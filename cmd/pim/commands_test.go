@@ -496,6 +496,20 @@ func TestRead(t *testing.T) {
 	n.refuses("", 4, "read", "--as", "bob", "--with", "carl")
 }
 
+// A tail from beyond the end says where the end is, and goes on from there.
+func TestTailFromBeyondTheEnd(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "one")
+	term := n.open("tail", "--as", "bob", "--with", "alice", "--json", "--from", "99")
+	term.sees("d:alice:bob ends at #1; what comes is shown")
+	n.ok("", "send", "--as", "alice", "--to", "bob", "two")
+	if !term.lines.Scan() || !strings.Contains(term.lines.Text(), `"seq":2`) {
+		t.Errorf("tail printed %q", term.lines.Text())
+	}
+	term.cancel()
+	term.ends()
+}
+
 // What was taken back can be set again: a command knows what the commands before it did.
 func TestSettingAgain(t *testing.T) {
 	n := serve(t)

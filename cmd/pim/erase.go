@@ -73,12 +73,14 @@ func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
 	if err != nil {
 		return causeOf(ctx, err)
 	}
+	left := 0
 	for _, info := range list {
 		if _, own := info.ID.OwnUser(); own {
 			continue
 		}
 		if info.Left {
 			fmt.Fprintf(s.err, "%s: you have left it, nothing is erased\n", info.ID)
+			left++
 			continue
 		}
 		m, err := c.erase(ctx, ses, info.ID)
@@ -92,6 +94,9 @@ func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
 		if _, err := fmt.Fprintln(s.out, storedAt(sent)); err != nil {
 			return err
 		}
+	}
+	if left > 0 {
+		return pim.Errorf(pim.KindNotMember, "conversations that you have left keep what you wrote: %d", left)
 	}
 	return nil
 }

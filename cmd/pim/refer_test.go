@@ -69,7 +69,11 @@ func TestErase(t *testing.T) {
 	left := n.ok("", "group", "create", "--as", "alice", "bob")[0]
 	n.ok("", "send", "--as", "alice", "--conversation", group, "to all")
 	n.ok("", "group", "leave", "--as", "alice", left)
-	got := n.ok("", "erase", "--as", "alice", "--all")
+	stdout, stderr, status := n.pim("", "erase", "--as", "alice", "--all")
+	if status != 4 || !strings.Contains(stderr, "keep what you wrote: 1") {
+		t.Errorf("erase --all ends with %d: %q", status, stderr)
+	}
+	got := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
 	slices.Sort(got)
 	if want := []string{"stored: d:alice:bob #7", "stored: " + group + " #3"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
 		t.Errorf("erase --all printed %q", got)

@@ -34,6 +34,16 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 	if !c.Follow {
 		return c.upToNow(ctx, ses, conv, from, s.out)
 	}
+	if from > 1 {
+		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
+		if err != nil {
+			return err
+		}
+		if end := page.Newest; from > end+1 { // to the SDK it would look as if the server had lost entries
+			fmt.Fprintf(s.err, "%s ends at #%d; what comes is shown\n", conv, end)
+			from = end + 1
+		}
+	}
 	if err := ses.Watch(ctx, conv, from-1); err != nil {
 		return err
 	}
