@@ -29,8 +29,8 @@ type conn struct {
 	expires   int64        // when the token ends, leeway included: ms since 1970
 	withdrawn *atomic.Bool // turns true when the token's key is withdrawn; nil: it never is
 
-	in    reader  // owned by the reading goroutine, but for used
-	typed []typed // of the last second; owned by the reading goroutine
+	in    reader         // owned by the reading goroutine, but for used
+	typed *recentlyTyped // nil until the user writes somewhere; owned by the reading goroutine
 
 	// For the janitor. The times are those of Gateway.elapsed, 0 for none. Whoever
 	// makes a limit begin calls lookBy.

@@ -110,6 +110,10 @@ func (c *conn) types(id pim.ConversationID, now time.Time) error {
 	return nil
 }
 
+// recentlyTyped are the PIMTypings of a connection in the last typingEvery. Few connections have any, so
+// they lie beside the conn, whose size is part of what an idle connection costs.
+type recentlyTyped struct{ list []typed }
+
 // typed is when a PIMTyping for a conversation came.
 type typed struct {
 	id pim.ConversationID
@@ -119,11 +123,15 @@ type typed struct {
 // typesSeldom notes that the user writes in a conversation, and reports whether c may say so now.
 // It must not depend on who looks there, or the answer would tell.
 func (c *conn) typesSeldom(id pim.ConversationID, now time.Time) bool {
-	c.typed = slices.DeleteFunc(c.typed, func(t typed) bool { return now.Sub(t.at) >= typingEvery })
-	if len(c.typed) == maxTyped || slices.ContainsFunc(c.typed, func(t typed) bool { return t.id == id }) {
+	if c.typed == nil {
+		c.typed = new(recentlyTyped)
+	}
+	recent := c.typed
+	recent.list = slices.DeleteFunc(recent.list, func(t typed) bool { return now.Sub(t.at) >= typingEvery })
+	if len(recent.list) == maxTyped || slices.ContainsFunc(recent.list, func(t typed) bool { return t.id == id }) {
 		return false
 	}
-	c.typed = append(c.typed, typed{id, now})
+	recent.list = append(recent.list, typed{id, now})
 	return true
 }
 
