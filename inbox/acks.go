@@ -54,7 +54,7 @@ type Acks struct {
 	overAll   prometheus.Counter
 	dropped   *prometheus.CounterVec // overShare and overAll, by reason
 
-	stored func(pim.ConversationID) // see OnStored; nil: nobody is told
+	stored func(pim.ConversationID) // see NewAcks
 
 	flushing sync.Mutex    // one Flush at a time: a Flush also waits for what an earlier one took
 	early    chan struct{} // capacity 1: much waits, flush now
@@ -79,10 +79,11 @@ type deviceAcks struct {
 	seqs   map[pim.ConversationID]pim.Seq
 }
 
-// NewAcks starts an Acks. The caller must close it, before it closes the store.
-func NewAcks(s store.Store, log *slog.Logger) *Acks {
+// NewAcks starts an Acks. It calls stored, which must not block, after each acknowledgement that is
+// stored; nil: nobody is told. The caller must close the Acks, before it closes the store.
+func NewAcks(s store.Store, log *slog.Logger, stored func(pim.ConversationID)) *Acks {
 	a := &Acks{
-		store: s, log: log, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int), laters: make(map[pim.UserID]int),
+		store: s, log: log, stored: stored, pending: make(map[deviceKey]*deviceAcks), users: make(map[pim.UserID]int), laters: make(map[pim.UserID]int),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_acks_lost_total", Help: "Acknowledgements that could not be stored: their devices are offered the entries again.",
 		}),
@@ -96,10 +97,6 @@ func NewAcks(s store.Store, log *slog.Logger) *Acks {
 	a.running.Go(a.runLater)
 	return a
 }
-
-// OnStored has f called after each acknowledgement that is stored. f must not block. OnStored must
-// be called before anything is acknowledged.
-func (a *Acks) OnStored(f func(pim.ConversationID)) { a.stored = f }
 
 // Register registers what is measured of the acknowledgements with r.
 func (a *Acks) Register(r prometheus.Registerer) {
@@ -240,7 +237,7 @@ func (a *Acks) write(ctx context.Context, pending map[deviceKey]*deviceAcks, d s
 	return lost - stored, err
 }
 
-// tell tells who has asked OnStored of the acknowledgements of part.
+// tell tells of the acknowledgements of part that are stored.
 func (a *Acks) tell(part *ackPart) {
 	if a.stored == nil {
 		return

@@ -41,7 +41,7 @@ func (s *slowFor) Get(ctx context.Context, gets []store.Get) error {
 func TestSettleWaitsForNobody(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "eve", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
 	a.Note("alice", "phone", 3, []inbox.Ack{{Conversation: "g:x", Seq: 4}})
 	<-s.held // the flush of every second
@@ -64,7 +64,7 @@ func TestAcksHaveShares(t *testing.T) {
 	s := &slowFor{Store: storetest.NewMemory(), user: "held", held: make(chan struct{}, 1), hold: make(chan struct{})}
 	addLine(t, s, "g:x", 5)
 	r := prometheus.NewPedanticRegistry()
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	a.Register(r)
 	a.Note("held", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}})
 	<-s.held // the flush of every second: it hangs from here on
@@ -109,7 +109,7 @@ func TestSerialIsStoredFirst(t *testing.T) {
 		addLine(t, mem, "g:x", 5)
 		loose := storetest.Loose(mem, seed)
 		loose.FailRate(0.5)
-		a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
+		a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler), nil)
 		a.Note("alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
 		a.Close()
 		cells, _ := mem.List(ctx, inbox.Acked("alice", "phone"), "", 10)
@@ -125,7 +125,7 @@ func TestSerialsAreBounded(t *testing.T) {
 	for _, serial := range []uint64{store.MaxVersion, store.MaxVersion + 1, ^uint64(0)} {
 		s := storetest.NewMemory()
 		addLine(t, s, "g:x", 5)
-		a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+		a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 		a.Note("alice", "phone", serial, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
 		a.Note("alice", "phone", 3, nil)
 		a.Close()
@@ -178,7 +178,7 @@ func crashed(t *testing.T, do func(*inbox.Acks)) store.Store {
 	}
 	s := open(fs)
 	addLine(t, s, "g:x", 5)
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	do(a)
 	image := fs.CrashClone(vfs.CrashCloneCfg{})
 	a.Close()
@@ -206,7 +206,7 @@ func TestAckMetrics(t *testing.T) {
 	addLine(t, s, "g:x", 5)
 	r := prometheus.NewPedanticRegistry()
 	loose := storetest.Loose(s, 1)
-	a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(loose, slog.New(slog.DiscardHandler), nil)
 	a.Register(r)
 	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 1}, {Conversation: "g:y", Seq: 1}})
 	<-s.held // the flush of every second
@@ -252,7 +252,7 @@ func TestOneUnreadableLine(t *testing.T) {
 	}
 	addLine(t, s, "g:x", 5) // alice's
 	r := prometheus.NewPedanticRegistry()
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	a.Register(r)
 	a.Note("eve", "d", 1, []inbox.Ack{{Conversation: "g:x", Seq: 9}, {Conversation: "g:y", Seq: 9}})
 	a.Note("alice", "phone", 7, []inbox.Ack{{Conversation: "g:x", Seq: 5}})
@@ -282,7 +282,7 @@ func TestAcksLookUpManyLines(t *testing.T) {
 	if err := store.Commit(ctx, s.Store, []*store.Write{w}, store.Durable); err != nil {
 		t.Fatal(err)
 	}
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	a.Note("alice", "phone", 1, noted)
 	a.Close()
 	if cells, err := s.Store.List(ctx, inbox.Acked("alice", "phone"), "", 2*n); err != nil || len(cells) != n {
@@ -298,7 +298,7 @@ func TestAcksLookUpManyLines(t *testing.T) {
 func TestLaterHoldsUpNoFlush(t *testing.T) {
 	s := storetest.NewMemory()
 	addLine(t, s, "g:x", 5)
-	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	a := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	defer a.Close()
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	a.Later("eve", func(context.Context) { close(begun); <-goOn })

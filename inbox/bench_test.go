@@ -100,7 +100,7 @@ func message(b *testing.B, s store.Store, user pim.UserID, from, to int, newest 
 
 // acknowledge stores that alice's phone has acknowledged n conversations up to seq.
 func acknowledge(b *testing.B, s store.Store, n int, seq pim.Seq) {
-	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	for i := 0; i < n; i += inbox.AckShare {
 		var noted []inbox.Ack
 		for j := i; j < min(n, i+inbox.AckShare); j++ {

@@ -60,7 +60,7 @@ func TestSyncWithNothingNewReadsLittle(t *testing.T) {
 		}
 	}
 	acknowledges := func(device pim.DeviceID, to int, seq pim.Seq) {
-		acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+		acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 		var noted []inbox.Ack
 		for i := range to {
 			noted = append(noted, inbox.Ack{Conversation: c(i), Seq: seq})

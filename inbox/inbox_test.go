@@ -296,7 +296,7 @@ func addLine(t interface{ Fatal(...any) }, s store.Store, c pim.ConversationID, 
 func TestSyncIsASubtraction(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := storetest.NewMemory()
-		acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+		acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 		defer acks.Close()
 		x := inbox.New(s)
 		var behind, all []pim.ConversationID
@@ -352,7 +352,7 @@ func TestSyncIsASubtraction(t *testing.T) {
 // conversations of others take up no room.
 func TestAcksAreBoundedByTheLine(t *testing.T) {
 	s := storetest.NewMemory()
-	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler))
+	acks := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil)
 	addLine(t, s, "g:x", 5)
 	acks.Note("alice", "phone", 1, []inbox.Ack{{Conversation: "g:x", Seq: 99}, {Conversation: "g:y", Seq: 1}})
 	acks.Close()

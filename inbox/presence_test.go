@@ -64,7 +64,7 @@ func TestPresence(t *testing.T) {
 // When a user was connected is stored once in five minutes, and not while the user hides.
 func TestSeen(t *testing.T) {
 	s := storetest.NewMemory()
-	a, x := inbox.NewAcks(s, slog.New(slog.DiscardHandler)), inbox.New(s)
+	a, x := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil), inbox.New(s)
 	defer a.Close()
 	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("hides", pim.Command{Kind: pim.CommandNoPresence, Subject: "hides"}, 1)}})
 	const start = pim.Millis(1_700_000_000_000)

@@ -190,14 +190,13 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if shards == 0 {
 		shards = runtime.GOMAXPROCS(0)
 	}
-	s.acks = inbox.NewAcks(st, s.log)
+	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
+	s.acks = inbox.NewAcks(st, s.log, sessions.Acknowledged)
 	s.acks.Register(s.metrics)
 	var reader gateway.Reader = inbox.New(st)
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
 	}
-	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
-	s.acks.OnStored(sessions.Acknowledged)
 	var outlet conv.Outlet = sessions
 	if o.WrapOutlet != nil {
 		outlet = o.WrapOutlet(outlet)
