@@ -8,8 +8,8 @@ const (
 	// lookupShare is how many look-ups for requests of one user may be under way or next in
 	// the queue, and lookupsHeld how many more may wait. So a user whose messages need costly
 	// look-ups (late resends in logs of large messages) gets only a small part of the CPUs and
-	// of the disk. Loads and checks of refusals have no share: they are cheap, and the whole
-	// conversation waits for them.
+	// of the disk. Loads, checks of refusals and the steps of an erase have no share, since the
+	// whole conversation waits for them. A step reads 4 MiB at most.
 	lookupShare = 4
 	lookupsHeld = 256
 )
