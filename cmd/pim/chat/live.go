@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,12 +30,15 @@ func (m *Model) watch() []Effect {
 	return []Effect{Watch{m.open, user}}
 }
 
-// types takes who writes in a conversation.
+// types takes who has said since the last event that they write in a conversation. Others may still.
 func (m *Model) types(ev client.TypingEvent) {
 	if ev.Conversation != m.open {
 		return
 	}
-	m.live.typing = make(map[pim.UserID]time.Time)
+	if m.live.typing == nil {
+		m.live.typing = make(map[pim.UserID]time.Time)
+	}
+	maps.DeleteFunc(m.live.typing, func(_ pim.UserID, until time.Time) bool { return !until.After(m.now) })
 	for _, u := range ev.Users {
 		m.live.typing[u] = m.now.Add(typingHolds)
 	}

@@ -42,7 +42,7 @@ func TestWhatOthersDo(t *testing.T) {
 	d.enters("/to g:team")
 	d.happens(types, client.TypingEvent{Conversation: group, Users: []pim.UserID{"carol"}})
 	d.sees("│ g:team · carol is typing · pinned")
-	d.happens(client.TypingEvent{Conversation: group, Users: []pim.UserID{"carol", "bob"}})
+	d.happens(client.TypingEvent{Conversation: group, Users: []pim.UserID{"bob"}}) // carol was named just before
 	d.sees("│ g:team · Bob B., carol are typing · pinned")
 	d.happens(client.TypingEvent{Conversation: group, Users: []pim.UserID{"carol", "bob", "dave", "eve"}})
 	d.sees("│ g:team · several are typing · pinned")
