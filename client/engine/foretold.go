@@ -86,6 +86,8 @@ func (e *Engine) caughtUp() {
 	for _, entity := range entities {
 		was, _ := e.setting(entity)
 		delete(e.foretold, entity)
-		e.showChanged(entity, was)
+		if now, _ := e.setting(entity); now.At != was.At { // the log has come to something else
+			e.showSetting(entity)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -138,5 +139,27 @@ func TestAcknowledgedAheadOfTheLog(t *testing.T) {
 	}
 	if set := s.store.settings["read/"+string(chat)]; set.Seq != 9 || set.At != 3 {
 		t.Errorf("stored %+v", set)
+	}
+}
+
+// A mark that the server has acknowledged is shown as the log settles it, even if people see the
+// same: here another device has marked the conversation again, knowing of a deletion that this
+// device did not know of.
+func TestAcknowledgedAheadOfADeletion(t *testing.T) {
+	s := newScript(t)
+	mark := pim.Command{Kind: pim.CommandUnread, Subject: string(chat)}
+	id := s.does(mark)
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(mine), Seq: 3})
+	s.gets(logged(1, "laptop", pim.ClientMessageID{1}, pim.Command{Kind: pim.CommandUnread, Subject: string(chat), Removed: true}))
+	s.gets(logged(2, "laptop", pim.ClientMessageID{2}, pim.Command{Kind: pim.CommandUnread, Subject: string(chat), Known: 1}))
+	stored := s.store.settings[mark.Entity()]
+	var shown pim.Setting
+	for _, ev := range s.events {
+		if ev, ok := ev.(engine.SettingEvent); ok {
+			shown = ev.Setting
+		}
+	}
+	if stored.At != 2 || !reflect.DeepEqual(shown, stored) {
+		t.Errorf("stored %+v, shown %+v", stored, shown)
 	}
 }
