@@ -306,9 +306,21 @@ func (b *batch) finish() {
 		cells = b.appendSent(cells)
 	}
 	if c.last > 0 {
+		if c.unlisted {
+			cells = append(cells, b.logCell())
+		}
 		cells = b.addLines(cells)
 	}
 	b.write.Cells = cells
+}
+
+// logCell returns the cell of the log in the index of logs. Of a log that was loaded, the times
+// of the entries before those of b are not known.
+func (b *batch) logCell() store.CellWrite {
+	if len(b.entries) > 0 && b.entries[0].Seq == 1 {
+		return inbox.LogCell(b.conv.id, 1, b.entries[0].Server)
+	}
+	return inbox.LogCell(b.conv.id, max(b.conv.front, 1), 0)
 }
 
 // addLines appends to cells the line of every present member.

@@ -44,6 +44,8 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 	}
 	last, front := end[0].Last, end[0].Front
 	l.fence = end[0].Fence
+	_, own := id.OwnUser()
+	l.unlisted = !own // until restore finds that it is listed
 	if err := l.loadState(ctx, s.store); err != nil {
 		return nil, err
 	}

@@ -56,6 +56,10 @@ type live struct {
 	unsettledIDs      []store.CellWrite           // cells of strange IDs that the next write writes again
 	unsettledMentions []store.CellWrite           // cells of mentions, likewise
 
+	// unlisted is set if the index of logs may not have the log. The next write adds it, and no
+	// snapshot is written before.
+	unlisted bool
+
 	unsettledFolds    []*target       // whose cells the next write writes again
 	unsettledErasures []store.Erasure // of recalls, which it does again
 	unsettledPins     bool            // it writes the pinned messages again
@@ -514,6 +518,7 @@ func (l *live) settled(b *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
 	l.unsettledMentions = nil
 	l.unsettledFolds, l.unsettledErasures, l.unsettledPins, l.unerased = nil, nil, false, nil
+	l.unlisted = false
 	if b.affects {
 		l.targets, l.targetBytes = nil, 0 // an erasure has changed folds; an own log has none
 	}
@@ -536,8 +541,8 @@ func (l *live) settled(b *batch) {
 
 // snapshotDue reports whether a snapshot should be written: if n entries or more, or
 // snapshotBytes bytes or more, stand behind the last one, or an entry with effects, which the
-// next load would write again. n is snapshotEvery or evictedEvery. A stale state has none due,
-// because a snapshot says that all cells and effects are written.
+// next load would write again. n is snapshotEvery or evictedEvery. A stale or unlisted state has
+// none due, because a snapshot says that all cells and effects are written.
 func (l *live) snapshotDue(n pim.Seq) bool {
-	return !l.stale && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
+	return !l.stale && !l.unlisted && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
 }

@@ -37,7 +37,7 @@ const (
 	snapshotSenders = 512
 
 	snapshotKey     = "snapshot"
-	snapshotVersion = 3 // 1: without the marks; 2: without the mentions
+	snapshotVersion = 4 // 1: without the marks; 2: without the mentions; 3: the index of logs may not have the log
 )
 
 // stateCells holds what a load of a conversation reads first: the snapshot, whose version is
@@ -130,6 +130,9 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	}
 	if v > 2 {
 		restoreMentions(d, l)
+	}
+	if v > 3 {
+		l.unlisted = false
 	}
 	if d.End() != nil {
 		return pim.Errorf(pim.KindCorrupt, "snapshot of %s at seq %d with the value %x", c.id, seq, value)

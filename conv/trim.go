@@ -68,9 +68,9 @@ func (w *Writers) trim(ctx context.Context, c pim.ConversationID, upTo pim.Seq) 
 }
 
 // writeAgain writes the cells that follow from the entries behind the snapshot of l, which was
-// loaded. Then nothing depends on these entries any more.
+// loaded, and adds the log to the index of logs if it may be missing there. Then nothing depends on these entries any more.
 func (w *Writers) writeAgain(ctx context.Context, l *live) error {
-	if !l.stale {
+	if !l.stale && !l.unlisted {
 		return nil
 	}
 	b := &batch{conv: l, rewrites: true}
