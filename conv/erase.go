@@ -125,7 +125,7 @@ func (l *live) eraseFolds(ctx context.Context, s store.Store, x *erasing) (w *st
 	w = new(store.Write)
 	add := func(f *inbox.Fold) {
 		if x.unfold(f) {
-			t := target{fold: *f}
+			t := target{fold: *f, erased: true}
 			w.Cells = append(w.Cells, t.cell(l.id))
 		}
 	}

@@ -107,10 +107,11 @@ func (t *target) react(r *pim.Reaction) {
 	}
 }
 
-// cell returns the cell with the fold of t, of conversation c.
+// cell returns the cell with the fold of t, of conversation c. Earlier folds may hold edits that were
+// recalled or erased since.
 func (t *target) cell(c pim.ConversationID) store.CellWrite {
 	return store.CellWrite{
-		Partition: inbox.Folds(c),
+		Partition: inbox.Folds(c), Erase: t.fold.Recall.Seq != 0 || t.erased,
 		Cell: store.Cell{
 			Key: inbox.FoldKey(t.fold.Target), Version: uint64(t.fold.Upto), Value: t.fold.AppendValue(make([]byte, 0, t.size)),
 		},

@@ -96,6 +96,8 @@ func (c *CellWrite) check() error {
 		return pim.Errorf(pim.KindInvalid, "a cell of %q cannot be forgotten: the partition is not passing", c.Partition)
 	case c.Forget && len(c.Value) > 0:
 		return pim.Errorf(pim.KindInvalid, "a cell of %q is to be forgotten and has a value", c.Partition)
+	case c.Erase && (c.Lifetime != 0 || c.Partition.Passing()):
+		return pim.Errorf(pim.KindInvalid, "a cell of %q that expires or may be forgotten cannot be erased", c.Partition)
 	case c.Lifetime != 0 && (c.Lifetime < time.Millisecond || c.Lifetime > MaxLifetime):
 		return pim.Errorf(pim.KindInvalid, "a cell of %q lives for %v; from 1 ms to %v are allowed", c.Partition, c.Lifetime, MaxLifetime)
 	}

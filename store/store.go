@@ -120,6 +120,9 @@ type CellWrite struct {
 	// forgotten: a write with the forgotten version or a lower one may take effect if it
 	// comes much later.
 	Forget bool
+	// Erase asks that the values of lower versions leave the disk, too, as the bytes of erased
+	// records do. The cell does not expire, and its partition is not passing.
+	Erase bool
 }
 
 // Write is an append and the cells that follow from it. The engine writes the

@@ -21,6 +21,10 @@ type commit struct {
 	passed []passed // the passing cells of all ops
 	moves  uint64   // passing.moves before the generations of passed were looked up
 	stream *stream  // for the chunks that are kept apart; nil until c has such a chunk
+
+	// What c takes bytes from, see purge.go.
+	erased [][]byte // keys
+	trims  []keyRange
 }
 
 // passed is a passing cell that a commit writes. The cell's key has a number, the generation of
@@ -69,16 +73,20 @@ func (s *Store) write(c *commit) error {
 			o.err = s.findPassing(c, o.write)
 		}
 		if o.err == nil && len(o.write.Erase) > 0 {
-			o.err = s.fillErasures(batch, o.write, o.log.end)
+			o.err = s.fillErasures(batch, c, o.write, o.log.end)
 		}
 		if o.err == nil && o.write.Trim != 0 {
-			o.err = s.fillTrim(batch, o.write, o.log.end)
+			o.err = s.fillTrim(batch, c, o.write, o.log.end)
 		}
 		if o.err != nil {
 			c.passed = c.passed[:others]
 		}
 	}
 	s.fill(batch, c)
+	noting := len(c.erased)+len(c.trims) > 0
+	if noting {
+		s.fillNote(batch, c)
+	}
 	if batch.Empty() {
 		return nil
 	}
@@ -87,6 +95,9 @@ func (s *Store) write(c *commit) error {
 	s.logs.applying(c)
 	err := s.apply(batch, c.stream)
 	c.stream = nil
+	if noting {
+		s.purge.noted(s.age.mono())
+	}
 	if err == nil {
 		err = s.follow(c)
 	}
@@ -150,7 +161,7 @@ func (s *Store) fill(b *crdb.Batch, c *commit) {
 			fillFence(b, o.write.Log, o.log.end.after(o.write))
 		}
 		for j := range o.write.Cells {
-			s.fillCell(b, &o.write.Cells[j])
+			s.fillCell(b, c, &o.write.Cells[j])
 		}
 	}
 	s.fillPassing(b, c)
@@ -227,23 +238,26 @@ func (s *Store) takeStream(c *commit) bool {
 	return c.stream != nil
 }
 
-func (s *Store) fillCell(b *crdb.Batch, c *store.CellWrite) {
-	if c.Version == 0 || c.Partition.Passing() {
+func (s *Store) fillCell(b *crdb.Batch, c *commit, w *store.CellWrite) {
+	if w.Version == 0 || w.Partition.Passing() {
 		return
 	}
-	size := operandLen(c.Version, c.Value)
-	if c.Lifetime == 0 {
-		d := b.MergeDeferred(cellKeyLen(c.Partition, c.Key), size)
-		putCellKey(d.Key, c.Partition, c.Key)
-		putOperand(d.Value, c.Version, c.Value)
+	if w.Erase {
+		c.erased = append(c.erased, appendCellKey(nil, w.Partition, w.Key))
+	}
+	size := operandLen(w.Version, w.Value)
+	if w.Lifetime == 0 {
+		d := b.MergeDeferred(cellKeyLen(w.Partition, w.Key), size)
+		putCellKey(d.Key, w.Partition, w.Key)
+		putOperand(d.Value, w.Version, w.Value)
 		d.Finish()
 		return
 	}
-	bucket := bucketOf(s.age.now() + pim.Millis(c.Lifetime/time.Millisecond))
+	bucket := bucketOf(s.age.now() + pim.Millis(w.Lifetime/time.Millisecond))
 	s.buckets.add(bucket)
-	d := b.MergeDeferred(expiringKeyLen(c.Partition, c.Key), size)
-	putExpiringKey(d.Key, bucket, c.Partition, c.Key)
-	putOperand(d.Value, c.Version, c.Value)
+	d := b.MergeDeferred(expiringKeyLen(w.Partition, w.Key), size)
+	putExpiringKey(d.Key, bucket, w.Partition, w.Key)
+	putOperand(d.Value, w.Version, w.Value)
 	d.Finish()
 }
 

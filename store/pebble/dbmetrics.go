@@ -11,6 +11,7 @@ import (
 type work struct {
 	s                               *Store
 	taken, written, sublevels, debt *prometheus.Desc
+	unpurged                        *prometheus.Desc
 }
 
 func newWork(s *Store) *work {
@@ -21,6 +22,7 @@ func newWork(s *Store) *work {
 		written:   desc("pim_store_written_bytes_total", "Bytes written to the disk for them: write-ahead log, tables, and tables written anew."),
 		sublevels: desc("pim_store_l0_sublevels", "How many overlapping tables wait to be merged. At 40, writes wait."),
 		debt:      desc("pim_store_compaction_debt_bytes", "Bytes that compactions have yet to write, about."),
+		unpurged:  desc("pim_store_unpurged_seconds", "For how long erased bytes have waited until they are purged, the oldest; what was erased before the start counts from it."),
 	}
 }
 
@@ -28,7 +30,7 @@ var _ prometheus.Collector = (*work)(nil)
 
 // Describe implements prometheus.Collector.
 func (w *work) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{w.taken, w.written, w.sublevels, w.debt} {
+	for _, d := range []*prometheus.Desc{w.taken, w.written, w.sublevels, w.debt, w.unpurged} {
 		c <- d
 	}
 }
@@ -47,6 +49,7 @@ func (w *work) Collect(c chan<- prometheus.Metric) {
 	send(w.written, prometheus.CounterValue, writtenBytes(m))
 	send(w.sublevels, prometheus.GaugeValue, uint64(max(m.Levels[0].Sublevels, 0)))
 	send(w.debt, prometheus.GaugeValue, m.Compact.EstimatedDebt)
+	send(w.unpurged, prometheus.GaugeValue, uint64(w.s.purge.waiting(w.s.age.mono()).Seconds()))
 }
 
 // writtenBytes returns how many bytes were written to the disk since Open.

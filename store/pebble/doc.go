@@ -14,6 +14,7 @@
 //	'l' len(log) log lastseq:8                   chunk, or reference to one
 //	'l' len(log) log 2^64-1:8                    fence:8, or fence:8 trimmed:8
 //	'v' stream:1 number:8                        chunk
+//	'n' number:8                                 note
 //	'c' len(partition) partition key             operand
 //	'e' week:4 len(partition) partition key      operand
 //	'g' len(partition) partition                 operand, whose version is a generation
@@ -41,6 +42,10 @@
 //   - To trim a log is to delete its first chunks, see trim.go. Up to which seq it is trimmed
 //     stands behind its fence, and is 0 where it is missing. If no chunk is left, that is the
 //     log's last seq.
+//
+//   - A note says from which keys a commit has taken bytes that are to leave the files: for each
+//     range of keys a uvarint length and the first key, a uvarint length and the last one. See
+//     purge.go. Stores have notes since 2026-11-29; an earlier pim leaves them as they are.
 //
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
@@ -83,6 +88,7 @@
 //     is durable.
 //   - A disk error becomes an error of the call. It ends no process and never becomes a
 //     false acknowledgement: guard.go.
+//   - Erased bytes leave the files within Options.PurgeEvery, and what a purge takes: purge.go.
 //   - Health, the node's log and the error of each write say why the store does not
 //     write: health.go.
 //

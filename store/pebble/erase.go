@@ -12,12 +12,13 @@ import (
 
 // To erase a record is to write its chunk again, with the rest in place of the record and under
 // the same key. The commit has claimed the log, so no other commit writes its chunks meanwhile,
-// and a reader sees the old chunk or the new one. Pebble drops the old one when it compacts. A
+// and a reader sees the old chunk or the new one. When the old one leaves the disk: purge.go. A
 // chunk that is kept apart is written out of the order of its stream, so the tables of a store
 // with very many erasures overlap more, see separate.go.
 
-// fillErasures puts the erasures of w, whose log is as e, into b. After an error it puts none.
-func (s *Store) fillErasures(b *crdb.Batch, w *store.Write, e end) error {
+// fillErasures puts the erasures of w, which is in c and whose log is as e, into b. After an error
+// it puts none.
+func (s *Store) fillErasures(b *crdb.Batch, c *commit, w *store.Write, e end) error {
 	erase := slices.SortedStableFunc(slices.Values(w.Erase), func(x, y store.Erasure) int { return cmp.Compare(x.Seq, y.Seq) })
 	for len(erase) > 0 && erase[0].Seq <= e.trimmed {
 		erase = erase[1:]
@@ -29,8 +30,9 @@ func (s *Store) fillErasures(b *crdb.Batch, w *store.Write, e end) error {
 	if err != nil {
 		return s.readError("erase from "+string(w.Log), err)
 	}
-	for _, c := range chunks {
-		c.fill(b)
+	for _, chunk := range chunks {
+		chunk.fill(b)
+		c.erased = append(c.erased, chunk.key)
 	}
 	return nil
 }

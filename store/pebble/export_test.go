@@ -12,12 +12,14 @@ import (
 )
 
 // Hurried returns o with the rare cases made frequent: the watch looks all the time, only
-// four logs are cached, and short chunks are kept apart.
+// four logs are cached, short chunks are kept apart, levels are small, and purges follow each other.
 func (o Options) Hurried() Options {
 	o.watchInterval = time.Millisecond
 	o.cachedLogs = 4
 	o.separateBytes = 60
 	o.fullFor = time.Millisecond
+	o.levelBytes, o.purgeBytes = 256<<10, 100<<10
+	setDefault(&o.PurgeEvery, 5*time.Millisecond)
 	return o
 }
 
@@ -52,6 +54,31 @@ func (s *Store) SetOperand(p store.Partition, key string, version uint64, value 
 
 // Flush writes the memtable out.
 func (s *Store) Flush() error { return s.db.Flush() }
+
+// Purge purges the files of erased bytes now, without rests.
+func (s *Store) Purge(ctx context.Context) error {
+	s.purge.begin(s.age.mono() + s.purge.every)
+	return s.purgeAll(ctx, 0)
+}
+
+// PurgeBadly is Purge without one of its parts.
+func (s *Store) PurgeBadly(without string) error {
+	ctx := context.Background()
+	notes, ranges, err := s.readNotes()
+	if without == "ranges" {
+		ranges = nil
+	}
+	old, _ := s.files()
+	err = errors.Join(err, s.flush(ctx))
+	for _, r := range ranges {
+		_, e := s.purgeTables(ctx, r, 0)
+		err = errors.Join(err, e)
+	}
+	if without != "logs" {
+		err = errors.Join(err, s.renewLogs(ctx), s.awaitDeletions(ctx, old))
+	}
+	return errors.Join(err, s.deleteNotes(notes))
+}
 
 // Compact compacts everything.
 func (s *Store) Compact() error {
@@ -198,4 +225,18 @@ func (s *Store) DropChunks() error {
 // SetChunk writes value under the key of log's chunk that ends at last.
 func (s *Store) SetChunk(log store.Log, last pim.Seq, value []byte) error {
 	return s.db.Set(appendLogKey(nil, log, last), value, crdb.Sync)
+}
+
+// WithSmallLevels returns o with more levels, and with purges of more compactions, than so few bytes
+// take otherwise.
+func (o Options) WithSmallLevels() Options {
+	o.levelBytes, o.purgeBytes = 64<<10, 100<<10
+	return o
+}
+
+// PurgeIsDue reports whether the next look finds that a purge is due.
+func (s *Store) PurgeIsDue() bool {
+	s.purge.mu.Lock()
+	defer s.purge.mu.Unlock()
+	return s.purge.pending && s.age.mono() >= s.purge.due
 }

@@ -58,6 +58,7 @@ type guard struct {
 	starving starving
 
 	opened      atomic.Bool  // Open has succeeded
+	renew       atomic.Bool  // no file is used again, see renewLogs
 	tableErrors atomic.Int32 // counted before opened is set
 
 	mu    sync.Mutex
@@ -195,8 +196,17 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 	return g.create("create", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
 }
 
-// ReuseForWrite creates a file from an obsolete one.
+// ReuseForWrite creates a file from an obsolete one. If renew is set, it deletes the obsolete one
+// and creates another file.
 func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.renew.Load() {
+		return g.create("create", newname, func() (vfs.File, error) {
+			if err := g.FS.Remove(oldname); err != nil && !errors.Is(err, fs.ErrNotExist) { // gone: this is another try
+				return nil, err
+			}
+			return g.FS.Create(newname, category)
+		})
+	}
 	tried := false
 	return g.create("reuse", newname, func() (vfs.File, error) {
 		if tried { // the first try may have renamed the file before it found no descriptor

@@ -17,6 +17,7 @@ const (
 	prefixExpiring   = 'e'
 	prefixGeneration = 'g'
 	prefixLog        = 'l'
+	prefixNote       = 'n'
 	prefixPassing    = 'p'
 	prefixValue      = 'v'
 )
@@ -149,6 +150,12 @@ func putCellName(dst []byte, p store.Partition, key string) {
 	dst[0] = byte(len(p))
 	n := 1 + copy(dst[1:], p)
 	copy(dst[n:], key)
+}
+
+const noteKeyBytes = 1 + 8
+
+func noteKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefixNote}, number)
 }
 
 const valueKeyBytes = 1 + 1 + 8

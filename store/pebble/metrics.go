@@ -15,6 +15,7 @@ type Metrics struct {
 	Cells     uint64 // written
 	Conflicts uint64 // appends that did not follow the log's last record
 	DiskSlow  uint64 // operations that the disk took long for
+	Purges    uint64 // of erased bytes, that have ended without an error
 	FreeBytes uint64 // on the disk; 0 if not known
 }
 
@@ -23,12 +24,13 @@ func (s *Store) Metrics() Metrics {
 	m := &s.metrics
 	return Metrics{
 		Commits: m.commits.Load(), Records: m.records.Load(), Cells: m.cells.Load(),
-		Conflicts: m.conflicts.Load(), DiskSlow: m.diskSlow.Load(), FreeBytes: m.free.Load(),
+		Conflicts: m.conflicts.Load(), DiskSlow: m.diskSlow.Load(), Purges: m.purges.Load(), FreeBytes: m.free.Load(),
 	}
 }
 
 type metrics struct {
 	commits, records, cells, conflicts, diskSlow, free atomic.Uint64
+	purges, purgedBytes                                atomic.Uint64
 
 	commitSeconds, fsyncSeconds prometheus.Histogram
 
@@ -61,6 +63,8 @@ func (m *metrics) register(r prometheus.Registerer, work prometheus.Collector) e
 		counter("pim_store_records_total", "Records appended to logs.", &m.records),
 		counter("pim_store_cells_total", "Cells written.", &m.cells),
 		counter("pim_store_conflicts_total", "Appends that did not follow the log's last record.", &m.conflicts),
+		counter("pim_store_purges_total", "Times that files were purged of erased bytes.", &m.purges),
+		counter("pim_store_purged_bytes_total", "Bytes of tables that were compacted for that, about.", &m.purgedBytes),
 		counter("pim_store_disk_slow_total", "Operations that the disk took long for.", &m.diskSlow),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "pim_store_free_bytes", Help: "Free bytes on the store's disk.",

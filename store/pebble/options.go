@@ -50,7 +50,11 @@ type Options struct {
 	// for commits that do not end, and then leaves them.
 	StallAfter time.Duration
 
-	// watchInterval is how often free space and commits are looked at; for tests.
+	// PurgeEvery is how long erased and trimmed bytes may wait before the store begins to purge its
+	// files of them. At most one purge begins in so long; 0: an hour.
+	PurgeEvery time.Duration
+
+	// watchInterval is how often free space, commits and the next purge are looked at; for tests.
 	watchInterval time.Duration
 
 	// fullFor is for how long after an error for want of space the disk counts as full,
@@ -59,6 +63,12 @@ type Options struct {
 
 	// cachedLogs is how many logs' last seqs are kept; for tests.
 	cachedLogs int
+
+	// levelBytes is the size of the first level below the tables of memtables; for tests.
+	levelBytes int64
+
+	// purgeBytes is how many bytes of tables a purge compacts at once, about; for tests.
+	purgeBytes uint64
 
 	// separateBytes is from which size on a chunk of a log is kept apart; for tests.
 	separateBytes int
@@ -73,9 +83,12 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MinFreeBytes, 64<<20)
 	setDefault(&o.SlowAfter, time.Second)
 	setDefault(&o.StallAfter, 10*time.Second)
+	setDefault(&o.PurgeEvery, time.Hour)
 	setDefault(&o.watchInterval, time.Second)
 	setDefault(&o.fullFor, 5*time.Second)
 	setDefault(&o.cachedLogs, 1<<18) // some 150 bytes each
+	setDefault(&o.levelBytes, 32<<20)
+	setDefault(&o.purgeBytes, 64<<20)
 	setDefault(&o.separateBytes, separateBytes)
 	if o.Mono == nil {
 		begun := time.Now()
@@ -96,6 +109,10 @@ func setDefault[T comparable](v *T, d T) {
 // is no way back.
 const pebbleFormat = crdb.FormatValueSeparation
 
+// memTables is how many memtables there may be. Pebble keeps one more obsolete file of the
+// write-ahead log than that to use it again.
+const memTables = 4
+
 // pebbleOptions returns the settings of the database. They are tuned by
 // BenchmarkCommit for CPU time per message, which is mostly spent on the cache
 // misses of an insertion into the memtable. With 20,000 conversations and commits
@@ -114,7 +131,7 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		MaxOpenFiles: o.OpenFiles,
 
 		MemTableSize:                uint64(o.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 
 		// Tables of chunks that are kept apart overlap with nothing, so only their number
 		// makes Pebble move them on, which it does after merging the short keys that are
@@ -128,7 +145,7 @@ func pebbleOptions(o Options, fs vfs.FS, events *crdb.EventListener, log crdb.Lo
 		// From a level that is too large Pebble first moves on what overlaps with nothing, so
 		// the short keys stay in the first one until they alone are so large. Whatever is
 		// written is merged with them there, see decision 0022.
-		LBaseMaxBytes: 32 << 20,
+		LBaseMaxBytes: o.levelBytes,
 	}
 	// Tables that wait in L0 side by side are put together where all are less than 25 times
 	// the size of a table in the first level; where they are more, Pebble moves them.

@@ -61,7 +61,7 @@ func (s *sender) submit(by pim.UserID, kind pim.EntryKind, refers pim.Seq, paylo
 }
 
 // The payload of a message that was recalled, and those of its edits, are in no file of the store
-// once it has compacted and was started again, neither in the log nor in the fold. The entries are
+// once it has purged its files, neither in the log nor in the fold. The entries are
 // there, erased, and other messages are as they were.
 func TestARecallLeavesNoBytes(t *testing.T) {
 	fs := vfs.NewMem()
@@ -93,9 +93,7 @@ func TestARecallLeavesNoBytes(t *testing.T) {
 			gone, recalled = append(gone, marks...), append(recalled, seq, seq+1, seq+2)
 		}
 	}
-	if err := s.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	sinks(t, s)
 	if n := holding(t, fs, "db", ".sst", append(gone, stay...)); n != len(gone)+len(stay) {
 		t.Fatalf("the tables hold %d of %d payloads", n, len(gone)+len(stay))
 	}
@@ -103,15 +101,9 @@ func TestARecallLeavesNoBytes(t *testing.T) {
 		submit(pim.EntryRecall, recalled[i], nil)
 	}
 	w.Close()
-	if err := s.Flush(); err != nil {
+	if err := s.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Compact(); err != nil {
-		t.Fatal(err)
-	}
-	closes(t, s)
-	closes(t, open(t, "db", o)) // deletes the files of the write-ahead log
-	s = open(t, "db", o)
 	defer closes(t, s)
 	if n := holding(t, fs, "db", "", gone); n != 0 {
 		t.Errorf("the files hold %d of %d recalled payloads", n, len(gone))

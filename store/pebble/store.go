@@ -32,6 +32,7 @@ type Store struct {
 	buckets buckets
 	passing passing
 	streams streams
+	purge   purge
 	metrics metrics
 	durable queue // of durable writes
 	relaxed queue // of relaxed writes
@@ -67,7 +68,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		dir: dir, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
 		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, fullFor: o.fullFor, separateBytes: o.separateBytes,
-		idle: make(chan struct{}), stop: make(chan struct{}),
+		purge: purge{every: o.PurgeEvery, bytes: o.purgeBytes}, idle: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.health.report = s.reportHealth
 	s.passing.init()
@@ -93,6 +94,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.workers.Go(func() { s.relaxed.run(s.idle, s.logs.claim, s.carryOut) })
 	s.workers.Go(func() { s.watch(o.watchInterval) })
 	s.workers.Go(func() { s.sweepEvery(ageInterval) })
+	s.workers.Go(func() { s.purgeWhenDue(o.watchInterval) })
 	return s, nil
 }
 
@@ -112,6 +114,9 @@ func (s *Store) open(o Options) error {
 	}
 	if err == nil {
 		err = s.readAge()
+	}
+	if err == nil {
+		err = s.findNotes()
 	}
 	if err == nil {
 		err = s.guard.failure()

@@ -9,13 +9,14 @@ import (
 // To trim a log is to delete the chunks that end at the new front or before, and to write the
 // chunk that the front divides again, under the same key and without the records before it. Up to
 // where the log is trimmed stands beside its fence, in the same batch, so what an iterator shows
-// of a log is whole. Pebble drops the deleted bytes when it compacts.
+// of a log is whole. When the deleted bytes leave the disk: purge.go.
 //
 // The chunks of a log lie side by side, and one range deletion takes all of them. Those that
 // are kept apart lie among the chunks of other logs, and take a deletion each.
 
-// fillTrim puts the trim of w, whose log is as e, into b. After an error it puts nothing.
-func (s *Store) fillTrim(b *crdb.Batch, w *store.Write, e end) error {
+// fillTrim puts the trim of w, which is in c and whose log is as e, into b. After an error it puts
+// nothing.
+func (s *Store) fillTrim(b *crdb.Batch, c *commit, w *store.Write, e end) error {
 	if w.Trim <= e.trimmed {
 		return nil
 	}
@@ -30,7 +31,10 @@ func (s *Store) fillTrim(b *crdb.Batch, w *store.Write, e end) error {
 	}
 	if divided.key != nil {
 		divided.fill(b)
+		c.erased = append(c.erased, divided.key)
 	}
+	c.trims = append(c.trims, keyRange{lower, appendLogKey(nil, w.Log, w.Trim)})
+	c.erased = append(c.erased, apart...)
 	fillFence(b, w.Log, e.after(w))
 	return nil
 }

@@ -68,11 +68,9 @@ func holding(t testing.TB, fs vfs.FS, dir, suffix string, marks [][]byte) (n int
 	return n
 }
 
-// The bytes of trimmed records are in no table of the store once it has compacted: neither those of
+// The bytes of trimmed records are in no file of the store once it has purged them: neither those of
 // chunks under their log's key nor those of chunks that are kept apart, nor those of a chunk that
-// the front divides. Pebble uses the files of its write-ahead log again, so some bytes may stand
-// there until they are overwritten, or until the next start has deleted these files. The records
-// behind the front are there.
+// the front divides. The records behind the front are there.
 func TestTrimmedBytesLeaveTheDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	o := pebble.Options{FS: fs, Logger: quiet()}
@@ -94,26 +92,15 @@ func TestTrimmedBytesLeaveTheDisk(t *testing.T) {
 			t.Fatal(err, w.Err)
 		}
 	}
-	if err := s.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	sinks(t, s)
 	if n := holding(t, fs, "db", ".sst", marks); n != len(marks) {
 		t.Fatalf("the tables hold %d of %d records before the trim", n, len(marks))
 	}
 	for _, upTo := range []int{2, 3, 6, 9, 13, 17, len(records) - 1, len(records)} {
 		trims(t, s, "log", pim.Seq(upTo))
-		if err := s.Flush(); err != nil {
+		if err := s.Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Compact(); err != nil {
-			t.Fatal(err)
-		}
-		closes(t, s) // which waits until old tables are deleted
-		if n := holding(t, fs, "db", ".sst", marks[:upTo]); n != 0 {
-			t.Errorf("the tables hold %d of %d trimmed records", n, upTo)
-		}
-		closes(t, open(t, "db", o)) // deletes the files of the write-ahead log
-		s = open(t, "db", o)
 		if n := holding(t, fs, "db", "", marks[:upTo]); n != 0 {
 			t.Errorf("the files hold %d of %d trimmed records", n, upTo)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -143,6 +144,10 @@ func (s *suite) badErasures() {
 	s.invalid("an erasure and a raise", raises, store.Durable)
 	s.invalid("a relaxed erasure", erase("log", 2, 1), store.Relaxed)
 	s.invalid("an erasure from a log without a name", erase("", 2, 1), store.Durable)
+	expires, passes := cell("p", "k", 1, ""), cell("~p", "k", 1, "")
+	expires.Lifetime, expires.Erase, passes.Erase = time.Hour, true, true
+	s.invalid("an erasure of a cell that expires", &store.Write{Cells: []store.CellWrite{expires}}, store.Durable)
+	s.invalid("an erasure of a passing cell", &store.Write{Cells: []store.CellWrite{passes}}, store.Durable)
 	ended, cancel := context.WithCancel(s.ctx)
 	cancel()
 	if err := store.Commit(ended, s.store, []*store.Write{erase("log", 2, 1)}, store.Durable); err == nil {
