@@ -127,6 +127,7 @@ func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {
 	dst = appendUint(dst, 16, protowire.EncodeBool(s.Marked))
 	dst = appendUint(dst, 17, s.ReadAt)
 	dst = appendUint(dst, 18, s.MarkedAt)
+	dst = appendUint(dst, 19, s.Front)
 	dst = appendUint(dst, 20, s.AllCount)
 	return appendUint(dst, 21, s.ReadAll)
 }

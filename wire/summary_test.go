@@ -10,6 +10,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"pgregory.net/rapid"
 )
 
@@ -78,15 +79,18 @@ func TestSyncRespOfBytes(t *testing.T) {
 		var lasts [][]byte
 		want := &wirepb.PIMSyncResp{RequestId: number.Draw(t, "id"), NextAfter: rapid.SampledFrom([]string{"", "g:x"}).Draw(t, "next")}
 		for range rapid.IntRange(0, 5).Draw(t, "summaries") {
-			s := &wirepb.Summary{
-				Conversation: rapid.SampledFrom([]string{"", "g:x", "g:" + strings.Repeat("y", 200)}).Draw(t, "conversation"),
-				Newest:       number.Draw(t, "newest"), Acked: number.Draw(t, "acked"), Count: number.Draw(t, "count"),
-				Own: number.Draw(t, "own"), OwnCount: number.Draw(t, "own count"),
-				Read: number.Draw(t, "read"), ReadCount: number.Draw(t, "read count"), Marked: rapid.Bool().Draw(t, "marked"),
-				ReadAt: number.Draw(t, "read at"), MarkedAt: number.Draw(t, "marked at"),
-				Named: number.Draw(t, "named"), OwnAll: number.Draw(t, "own all"), AllCount: number.Draw(t, "all"),
-				ReadNamed: number.Draw(t, "read named"), ReadAll: number.Draw(t, "read all"),
-				LastCut: rapid.Bool().Draw(t, "cut"), Left: rapid.Bool().Draw(t, "left"), Whole: rapid.Bool().Draw(t, "whole"),
+			s := new(wirepb.Summary)
+			m := s.ProtoReflect()
+			for i, fields := 0, m.Descriptor().Fields(); i < fields.Len(); i++ { // all that there are
+				f := fields.Get(i)
+				switch name := string(f.Name()); f.Kind() {
+				case protoreflect.Uint64Kind:
+					m.Set(f, protoreflect.ValueOfUint64(number.Draw(t, name)))
+				case protoreflect.BoolKind:
+					m.Set(f, protoreflect.ValueOfBool(rapid.Bool().Draw(t, name)))
+				case protoreflect.StringKind:
+					m.Set(f, protoreflect.ValueOfString(rapid.SampledFrom([]string{"", "g:x", "g:" + strings.Repeat("y", 200)}).Draw(t, name)))
+				}
 			}
 			full := proto.Clone(s).(*wirepb.Summary)
 			var last []byte
