@@ -72,7 +72,12 @@ func (c *conversation) effects(entities []string) (effects []*store.Write) {
 
 // An intent is a cell that says: a writer may have appended entries to a log whose effects are
 // not written yet. Its key names the writer and the log. Its value is intentVersion.
-const intentVersion = 1
+// If it is intentTrim, the log was trimmed, or will be, and what follows from that may not be done
+// yet.
+const (
+	intentVersion = 1
+	intentTrim    = 2
+)
 
 // intentsOf returns the partition with the intents for log. There are intentPartitions of them.
 func intentsOf(log pim.ConversationID) store.Partition {
@@ -105,6 +110,15 @@ func (a *announcer) intent(log pim.ConversationID) *store.Write {
 		Partition: intentsOf(log),
 		Cell:      store.Cell{Key: a.name + "/" + string(log), Version: a.last.Add(1), Value: []byte{intentVersion}},
 	}}}
+}
+
+// trimIntent returns a new intent for a trim of log, in place of the earlier ones of the trim.
+// Concurrent trims of one log have different numbers.
+func (a *announcer) trimIntent(log pim.ConversationID, trim uint64) store.CellWrite {
+	return store.CellWrite{
+		Partition: intentsOf(log),
+		Cell:      store.Cell{Key: fmt.Sprintf("%s.%d/%s", a.name, trim, log), Version: a.last.Add(1), Value: []byte{intentTrim}},
+	}
 }
 
 // forgotten returns the write that forgets the intent in the cell c of partition p.
@@ -180,10 +194,16 @@ func (w *Writers) settleOld(ctx context.Context, seen map[string]uint64) map[str
 		p := intentPartition(n)
 		err := listAll(ctx, w.store, p, func(c store.Cell) error {
 			found[c.Key] = c.Version
-			if seen[c.Key] != c.Version || !bytes.Equal(c.Value, []byte{intentVersion}) { // of a later version of pim
+			settle := w.settle
+			switch {
+			case seen[c.Key] != c.Version:
+				return nil
+			case bytes.Equal(c.Value, []byte{intentTrim}):
+				settle = w.settleTrim
+			case !bytes.Equal(c.Value, []byte{intentVersion}): // of a later version of pim
 				return nil
 			}
-			if err := w.settle(ctx, p, c); err != nil && ctx.Err() == nil {
+			if err := settle(ctx, p, c); err != nil && ctx.Err() == nil {
 				w.log.Error("the effects of a log are not settled yet", "intent", c.Key, "err", err)
 			}
 			return nil

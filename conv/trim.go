@@ -2,6 +2,7 @@ package conv
 
 import (
 	"context"
+	"strings"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -15,6 +16,9 @@ const trimStep = 1024
 // there are fewer. Nothing that follows from them is lost, except the client message IDs that the
 // state does not remember. So entries younger than pim.DedupWindow must stay. A user's own log
 // can't be trimmed, because devices learn settings from it.
+//
+// What the cells hold of the entries goes after them, see inbox.ForgetTrimmed. If the process dies
+// before that is done, some process does it later.
 //
 // A trim is safe beside the conversation's writers, wherever they are. It passes no entry before
 // the cells that follow from it are durable, and a snapshot of a later state. It goes in steps,
@@ -57,14 +61,31 @@ func (w *Writers) trim(ctx context.Context, c pim.ConversationID, upTo pim.Seq) 
 		return err
 	}
 	cells = append(cells, l.snapshotCell())
+	number := w.announcer.last.Add(1)
+	var intent store.CellWrite
 	for to := l.front - 1; to < upTo; cells = nil {
 		to = min(to+trimStep, upTo)
-		step := []*store.Write{{Log: inbox.Entries(c), Trim: to, Cells: cells}}
+		intent = w.announcer.trimIntent(c, number) // anew, since settleOld may have settled the one before
+		step := []*store.Write{{Log: inbox.Entries(c), Trim: to, Cells: append(cells, intent)}}
 		if err := store.Commit(ctx, w.store, step, store.Durable); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.settleTrim(ctx, intent.Partition, intent.Cell)
+}
+
+// settleTrim does what follows from the trim of a log, and forgets the intent c of partition p.
+func (w *Writers) settleTrim(ctx context.Context, p store.Partition, c store.Cell) error {
+	_, id, _ := strings.Cut(c.Key, "/")
+	log := pim.ConversationID(id)
+	end := []store.Read{{Log: inbox.Entries(log), WithLast: true}}
+	if err := w.store.Read(ctx, end); err != nil {
+		return err
+	}
+	if err := inbox.ForgetTrimmed(ctx, w.store, log, end[0].Front); err != nil {
+		return err
+	}
+	return store.Commit(ctx, w.store, []*store.Write{forgotten(p, c)}, store.Relaxed)
 }
 
 // writeAgain writes the cells that follow from the entries behind the snapshot of l, which was

@@ -28,6 +28,15 @@ func mentionKey(u pim.UserID, seq pim.Seq) string {
 	return string(binary.BigEndian.AppendUint64(append(key, '/'), ^uint64(seq)))
 }
 
+// parseMentionKey returns the user and the seq of a key of Mentions(c).
+func parseMentionKey(c pim.ConversationID, key string) (pim.UserID, pim.Seq, error) {
+	at := len(key) - 9
+	if at < 1 || key[at] != '/' {
+		return "", 0, pim.Errorf(pim.KindCorrupt, "a mention in %s has the key %q", c, key)
+	}
+	return pim.UserID(key[:at]), pim.Seq(^binary.BigEndian.Uint64([]byte(key[at+1:]))), nil
+}
+
 // namedUpTo returns the Count of the last mention of user at or below seq, 0 if there is none.
 func (x *Inbox) namedUpTo(ctx context.Context, c pim.ConversationID, user pim.UserID, seq pim.Seq) (uint64, error) {
 	cells, err := x.store.List(ctx, Mentions(c), mentionKey(user, seq+1), 1)
@@ -41,8 +50,14 @@ func (x *Inbox) namedUpTo(ctx context.Context, c pim.ConversationID, user pim.Us
 	return count, nil
 }
 
-// named returns pim.Mentioned.Named of user at seq of c, a durable seq. Most often the user's line
-// tells that nothing has named the user since the entry at Own, and then no other mention matters.
+// errTrimmed is the error of a look-up that needs entries, or cells of entries, that were trimmed
+// meanwhile.
+var errTrimmed = pim.Errorf(pim.KindUnavailable, "the conversation is being trimmed")
+
+// named returns pim.Mentioned.Named of user at seq of c, a durable seq, which is the last one before
+// the log's front or a later one. Most often the user's line tells that nothing has named the user
+// since the entry at Own, and then no other mention matters. If the front has passed seq meanwhile,
+// named returns the right number or errTrimmed.
 func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (uint64, error) {
 	line, _, err := x.Line(ctx, user, c)
 	switch {
@@ -52,6 +67,14 @@ func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID
 		return line.Named, nil
 	}
 	count, err := x.namedUpTo(ctx, c, user, seq)
+	if err == nil && count == 0 {
+		// Either nobody has named the user up to seq, or a trim has taken the mentions up to seq. It
+		// has left a later one then, see ForgetTrimmed.
+		end := []store.Read{{Log: Entries(c), WithLast: true}}
+		if err = x.store.Read(ctx, end); err == nil && end[0].Front > seq+1 {
+			err = errTrimmed
+		}
+	}
 	if err != nil || line.Newest >= seq {
 		return count, err
 	}
@@ -61,6 +84,9 @@ func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID
 		reads := []store.Read{{Log: Entries(c), From: from, To: seq, Limit: store.Limit{Records: maxUnsettled, Bytes: pim.MaxPageBytes}}}
 		if err = x.store.Read(ctx, reads); err != nil || len(reads[0].Records) == 0 {
 			break
+		}
+		if reads[0].First > from {
+			return 0, errTrimmed
 		}
 		for _, data := range reads[0].Records {
 			var e pim.Entry

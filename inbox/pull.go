@@ -123,6 +123,19 @@ type Position struct {
 // that of the last one that was. Errors: KindNotMember; KindInvalid if seq is 0
 // or beyond Newest, which is returned nevertheless; and the store's.
 func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
+	for range positionTries {
+		if p, err = x.position(ctx, user, c, seq); err != errTrimmed {
+			break
+		}
+	}
+	return p, err
+}
+
+// positionTries is how often a Position begins again because entries were trimmed meanwhile.
+const positionTries = 8
+
+// position is one try of Position. It returns errTrimmed if entries were trimmed meanwhile.
+func (x *Inbox) position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
 	p.Newest, _, _, err = x.readable(ctx, user, c)
 	if err != nil {
 		return Position{}, err
@@ -157,7 +170,7 @@ func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.Conversatio
 	if _, own := c.OwnUser(); own {
 		return p, nil
 	}
-	p.Named, err = x.named(ctx, user, c, seq)
+	p.Named, err = x.named(ctx, user, c, max(seq, r.First-1))
 	return p, err
 }
 

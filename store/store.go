@@ -11,9 +11,9 @@
 //   - A cell is (partition, key) → (version, value). The highest version wins,
 //     and of equal versions the greater value, so writes commute and repeat
 //     without harm: late, doubled or reordered, they end in the same state.
-//   - A cell of a passing partition may be forgotten. To forget is a write like any
-//     other. A List of such a partition costs what it returns, however many cells
-//     were forgotten before.
+//   - A cell may be forgotten. To forget is a write like any other. A List of a passing
+//     partition costs what it returns, however many cells were forgotten before; a cell of
+//     another partition is forgotten for good.
 //
 // There is no transaction over two writes, no scan over partitions, and no
 // write that depends on a cell.
@@ -114,11 +114,17 @@ type CellWrite struct {
 	// same value. Of different values either may win.
 	Lifetime time.Duration
 	// Forget asks for the cell to be gone if its version is at most Version. Such a
-	// write has no Value, and its partition is passing. Of a forget and a value the
+	// write has no Value. Of a forget and a value the
 	// higher version wins, and of equal versions the forget. A forgotten cell looks like
 	// one that was never written. The engine need not remember for long what was
 	// forgotten: a write with the forgotten version or a lower one may take effect if it
 	// comes much later.
+	//
+	// In a partition that is not passing a cell is forgotten for good, with MaxVersion: nothing of
+	// it stays in the store, apart from bytes on a disk for a while. A write of such a cell that is
+	// not done when the forget begins, or that begins later, may take effect or not. So a caller
+	// forgets what is not needed any more, and again what a late writer may have written. Cells with
+	// a lifetime are not forgotten.
 	Forget bool
 	// Erase asks that the values of lower versions leave the disk, too, as the bytes of erased
 	// records do. The cell does not expire, and its partition is not passing.

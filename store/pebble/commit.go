@@ -242,8 +242,12 @@ func (s *Store) fillCell(b *crdb.Batch, c *commit, w *store.CellWrite) {
 	if w.Version == 0 || w.Partition.Passing() {
 		return
 	}
-	if w.Erase {
+	if w.Erase || w.Forget {
 		c.erased = append(c.erased, appendCellKey(nil, w.Partition, w.Key))
+	}
+	if w.Forget {
+		_ = b.Delete(c.erased[len(c.erased)-1], nil) // fails only in a batch with an index
+		return
 	}
 	size := operandLen(w.Version, w.Value)
 	if w.Lifetime == 0 {

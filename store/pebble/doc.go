@@ -63,7 +63,7 @@
 //   - 'p' holds the cells of passing partitions, under the partition's generation. The
 //     generation is stored under 'g'; where that key is missing it is 0. See passing.go.
 //     An operand of a passing cell may also be a 0 byte and a uvarint version: the cell
-//     is forgotten up to that version.
+//     is forgotten up to that version. The key of another cell that is forgotten is deleted.
 //
 // Version 1 had no passing partitions, version 2 kept no chunks apart, and in version 3 no log
 // was trimmed. Open reads their stores and marks them as version 4. From then on an earlier

@@ -103,6 +103,8 @@ var (
 		} else if d := expiry.Draw(t, "lifetime"); d != 0 {
 			c.Key += "expiring" // either all writes of a cell expire or none
 			c.Lifetime = d
+		} else if rapid.IntRange(0, 19).Draw(t, "forget for good") == 0 {
+			c.Forget, c.Version, c.Value = true, store.MaxVersion, nil
 		}
 		return c
 	})

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -68,7 +69,8 @@ func (c changed) Read(ctx context.Context, reads []store.Read) error {
 	return err
 }
 
-// Engines that break what is promised of a trim do not pass the suite.
+// Engines that break what is promised of a trim, or of a cell that is forgotten for good, do not
+// pass the suite.
 func TestBrokenTrims(t *testing.T) {
 	memory := NewMemory
 	for name, test := range map[string]struct {
@@ -121,6 +123,18 @@ func TestBrokenTrims(t *testing.T) {
 			return changed{Store: memory(), write: func(s store.Store, w *store.Write) {
 				if last, _, _ := store.LogEnd(context.Background(), s, w.Log); w.Trim > 0 && w.After != last {
 					w.Trim = 0
+				}
+			}}
+		}},
+		"cells are not forgotten for good": {(*suite).forgetsForGood, func() store.Store {
+			return changed{Store: memory(), write: func(_ store.Store, w *store.Write) {
+				w.Cells = slices.DeleteFunc(w.Cells, func(c store.CellWrite) bool { return c.Forget })
+			}}
+		}},
+		"a cell that is forgotten for good is there without a value": {(*suite).forgetsForGood, func() store.Store {
+			return changed{Store: memory(), write: func(_ store.Store, w *store.Write) {
+				for i := range w.Cells {
+					w.Cells[i].Forget = false
 				}
 			}}
 		}},

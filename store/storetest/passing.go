@@ -83,6 +83,37 @@ func (s *suite) forgets() {
 	s.lists("~p", "", 10, "l=1")
 }
 
+// forgetsForGood forgets cells of a partition that is not passing.
+func (s *suite) forgetsForGood() {
+	gone := func(key string) store.CellWrite { return forget("p", key, store.MaxVersion) }
+	s.cells(gone("never written"))
+	s.lists("p", "", 10)
+	for _, key := range []string{"j", "k", "l", "m"} {
+		s.cells(cell("p", key, 4, "four"))
+		s.cells(cell("p", key, 5, "five"))
+	}
+	s.cells(cell("p", "m", store.MaxVersion, "the greatest version"), cell("q", "k", 1, "another"), cell("p", "kk", 1, "another"))
+	s.cells(gone("k"), gone("m"))
+	s.cells(gone("k")) // it may be repeated
+	s.holds("p", "k", 0, "")
+	s.holds("p", "m", 0, "")
+	s.holds("q", "k", 1, "another")
+	s.lists("p", "", 10, "j=5", "kk=1", "l=5")
+	w := appendTo("log", 7, "x")
+	w.Cells = []store.CellWrite{gone("l")}
+	s.conflicts(w, 0)
+	s.holds("p", "l", 5, "five")
+	s.commits(appendTo("log", 0, "x"), &store.Write{Cells: []store.CellWrite{gone("l")}})
+	s.commits(&store.Write{Log: "log", Trim: 1, Cells: []store.CellWrite{gone("j")}})
+	s.lists("p", "", 10, "kk=1")
+	if s.reopen == nil {
+		return
+	}
+	s.again()
+	s.holds("p", "k", 0, "")
+	s.lists("p", "", 10, "kk=1")
+}
+
 // forgetsCommute writes and forgets the same cells in one commit, in a random order and
 // with repeats. The remaining cells are those that the contract's rule gives. Where
 // it uses several commits, the forgets come last, because an engine need not remember a
@@ -175,8 +206,11 @@ func (s *suite) listsPassForgotten() {
 
 func (s *suite) badForgets() {
 	write := func(c store.CellWrite) *store.Write { return &store.Write{Cells: []store.CellWrite{c}} }
-	s.invalid("a forget in a partition that is not passing", write(forget("p", "k", 1)), store.Durable)
-	c := forget("~p", "k", 1)
+	s.invalid("a forget up to a version in a partition that is not passing", write(forget("p", "k", 1)), store.Durable)
+	c := forget("p", "k", store.MaxVersion)
+	c.Lifetime = time.Hour
+	s.invalid("a forget with a lifetime", write(c), store.Durable)
+	c = forget("~p", "k", 1)
 	c.Value = []byte("v")
 	s.invalid("a forget with a value", write(c), store.Durable)
 	c = cell("~p", "k", 1, "v")

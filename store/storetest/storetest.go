@@ -77,6 +77,7 @@ func Run(t *testing.T, e Engine) {
 		{"list pages of cells that pass in order", asPassing((*suite).listPages)},
 		{"passing partitions are apart", asPassing((*suite).passingApart)},
 		{"cells are forgotten", (*suite).forgets},
+		{"cells are forgotten for good", (*suite).forgetsForGood},
 		{"forgets commute", (*suite).forgetsCommute},
 		{"lists pass what was forgotten", (*suite).listsPassForgotten},
 		{"bad forgets", (*suite).badForgets},
