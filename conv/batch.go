@@ -198,7 +198,7 @@ func (b *batch) add(r *Request, o *outcome) {
 		b.refer(o)
 	}
 	if o.entry.Kind == pim.EntryErase {
-		b.erases = append(b.erases, erasingOf(&o.entry))
+		b.erases = append(b.erases, erasingOf(&o.entry, o.erased))
 	}
 	for _, u := range o.joined {
 		if b.joined == nil {
@@ -221,9 +221,8 @@ func (b *batch) refer(o *outcome) {
 		b.folds += o.target.size
 	}
 	b.pins = b.pins || o.pinned
-	if o.entry.Kind == pim.EntryRecall {
-		b.write.Erase = append(b.write.Erase, o.target.erasures...)
-	}
+	b.write.Erase = append(b.write.Erase, o.target.erasures...)
+	o.target.erasures = nil
 }
 
 // appendWrites appends the writes that are next: the append, then some effects at a time.

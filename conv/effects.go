@@ -152,7 +152,7 @@ func (m *machine) mustAnnounce(r *Request, v *view) bool {
 		return false
 	}
 	_, err := l.allow(r)
-	return err == nil
+	return err == nil && (r.Kind != pim.EntryErase || r.findings.erased != 0)
 }
 
 // forgetIntent forgets the intent of m, if the log holds what it announced or never will. The

@@ -18,23 +18,29 @@ import (
 // only on the log's last seq. An intent is written before the entry. If the process dies, whoever
 // loads the log finds the entry behind the snapshot and erases again, and so does settle.
 //
-// How far a user's messages are erased is a cell, too, for devices that pass over the entry.
+// How far a user's messages are erased is a cell. It is for devices that pass over the entry, and
+// it says where the user's next erase begins: nothing refers to an erased message, so nothing comes
+// later that an erase of these messages would have to find. So all erases of a user together read
+// each record once. An erase that would erase nothing is refused. Else it could be sent for ever,
+// and each would be an entry for everybody.
 
 // erasing is an erasure that is carried out, or will be.
 type erasing struct {
 	pim.Erasure
 	at    pim.Seq // of its entry
+	from  pim.Seq // of what is before it, nothing is to be erased
 	next  pim.Seq // the records before it are done; with folds: the folds of the messages before it
 	folds bool    // all records are done
 }
 
-// erasingOf returns the erasure that e, an erase, asks for.
-func erasingOf(e *pim.Entry) erasing {
+// erasingOf returns the erasure that e, an erase, asks for, of messages from the seq from on.
+func erasingOf(e *pim.Entry, from pim.Seq) erasing {
 	x, _ := pim.ErasureOf(e)
-	return erasing{Erasure: x, at: e.Seq, next: 1}
+	return erasing{Erasure: x, at: e.Seq, from: from, next: from}
 }
 
-// allowErase returns why r, an erase by a user who may send, may not be appended, or nil.
+// allowErase returns why r, an erase by a user who may send, may not be appended, or nil. It does
+// not know whether r would erase anything.
 func (c *conversation) allowErase(r *Request) error {
 	if r.Refers > c.last {
 		return pim.Errorf(pim.KindNotFound, "%s has no seq %d", c.id, r.Refers)
@@ -42,13 +48,57 @@ func (c *conversation) allowErase(r *Request) error {
 	return nil
 }
 
-// eraseTarget does to t, which was read, what the erasures ask for of which the state does not know
-// that they are carried out.
-func (c *conversation) eraseTarget(t *target) {
-	for _, x := range c.unerased {
-		t.erased = t.erased || x.Covers(t.sender, t.fold.Target)
-		x.unfold(&t.fold)
+// nothingToErase is the error of r, an erase that would erase nothing.
+func nothingToErase(r *Request) error {
+	return pim.Errorf(pim.KindNotFound, "nothing is left to erase of what user %s wrote in %s up to seq %d", r.Sender, r.Conversation, r.Refers)
+}
+
+// needsErased reports whether the first entry that r erases must be looked up before r is stepped.
+func (l *live) needsErased(r *Request) bool {
+	if r.Kind != pim.EntryErase {
+		return false
 	}
+	_, err := l.allow(r)
+	return err == nil
+}
+
+// lookUpErased returns the seq of the first entry that r, an erase, erases, 0 if there is none. If
+// there is none, the cell says so from now on: the next erase does not look there again.
+func (l *live) lookUpErased(ctx context.Context, s store.Store, r *Request) (pim.Seq, error) {
+	x := erasing{Erasure: pim.Erasure{By: r.Sender, UpTo: r.Refers}}
+	cell, _, err := store.Lookup(ctx, s, inbox.Erasures(l.id), string(x.By))
+	if err != nil {
+		return 0, err
+	}
+	if x.next = pim.Seq(cell.Version) + 1; x.next > x.UpTo {
+		return 0, nil
+	}
+	for x.next <= x.UpTo {
+		found, err := l.readErased(ctx, s, &x)
+		if err != nil {
+			return 0, err
+		}
+		if len(found) > 0 {
+			return found[0].Seq, nil
+		}
+	}
+	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(l.id, x.Erasure)}}
+	return 0, store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)
+}
+
+// eraseTarget does to t, which was read, what the erasures ask for of which the state does not know
+// that they are carried out. It returns the erasures of the edits that the fold of t names no more.
+func (l *live) eraseTarget(ctx context.Context, s store.Store, t *target) (erasures []store.Erasure, err error) {
+	for i := range l.unerased {
+		x := &l.unerased[i]
+		t.erased = t.erased || x.Covers(t.sender, t.fold.Target)
+		if edits := t.fold.Edits; x.unfold(&t.fold) {
+			if erasures, err = readErasures(ctx, s, l.id, edits); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return erasures, nil
 }
 
 // unfold takes the edit that x erases out of f, and reports whether there was one. No entry behind
@@ -63,7 +113,8 @@ func (x *erasing) unfold(f *inbox.Fold) bool {
 
 const (
 	eraseBytes = 4 << 20 // of records that are read at once for an erasure, about
-	eraseFolds = 16      // folds that are read and written at once
+	eraseFolds = 16      // folds that are read and written at once, at most
+	eraseEdits = 64      // the records of so many edits are read at once, and of up to maxEdits more
 )
 
 // The rests of the records that are read at once fit into one write: an erased entry is shorter,
@@ -75,31 +126,39 @@ const _ = uint(store.MaxAppendBytes - eraseBytes - pim.MaxFrame - 4*store.MaxBat
 // that are done out of pending.
 func (l *live) erasure(ctx context.Context, s store.Store, pending *[]erasing) (w *store.Write, err error) {
 	x, done := &(*pending)[0], false
+	w = new(store.Write)
 	if x.folds {
-		w, done, err = l.eraseFolds(ctx, s, x)
+		done, err = l.eraseFolds(ctx, s, x, w)
 	} else {
-		w, err = l.eraseRecords(ctx, s, x)
+		w.Erase, err = l.readErased(ctx, s, x)
+		if x.next > x.UpTo {
+			x.next, x.folds = x.from, true
+		}
 	}
 	if done {
 		*pending = (*pending)[1:]
 	}
-	return w, err
+	if err != nil || len(w.Erase)+len(w.Cells) == 0 {
+		return nil, err
+	}
+	if len(w.Erase) > 0 {
+		w.Log, w.After, w.Fence = inbox.Entries(l.id), l.last, l.fence
+	}
+	return w, nil
 }
 
-// eraseRecords returns the write that erases the next records for x, nil if there are none among
-// those that it has read.
-func (l *live) eraseRecords(ctx context.Context, s store.Store, x *erasing) (*store.Write, error) {
+// readErased reads the next records up to x.UpTo, and returns the erasures of those that x erases.
+func (l *live) readErased(ctx context.Context, s store.Store, x *erasing) (erasures []store.Erasure, err error) {
 	reads := []store.Read{{
-		Log: inbox.Entries(l.id), From: x.next, To: l.last, Limit: store.Limit{Records: store.MaxBatch, Bytes: eraseBytes},
+		Log: inbox.Entries(l.id), From: x.next, To: x.UpTo, Limit: store.Limit{Records: store.MaxBatch, Bytes: eraseBytes},
 	}}
 	if err := s.Read(ctx, reads); err != nil {
 		return nil, err
 	}
 	r := &reads[0]
-	if r.First <= l.last && len(r.Records) == 0 {
+	if r.First <= x.UpTo && len(r.Records) == 0 {
 		return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", l.id, r.First)
 	}
-	w := &store.Write{Log: inbox.Entries(l.id), After: l.last, Fence: l.fence}
 	for _, data := range r.Records {
 		e, err := wire.ParseEntry(l.id, data)
 		if err != nil {
@@ -107,52 +166,54 @@ func (l *live) eraseRecords(ctx context.Context, s store.Store, x *erasing) (*st
 		}
 		if x.Erases(&e) {
 			e.Payload, e.Erased = nil, true
-			w.Erase = append(w.Erase, store.Erasure{Seq: e.Seq, Rest: wire.AppendEntry(nil, &e)})
+			erasures = append(erasures, store.Erasure{Seq: e.Seq, Rest: wire.AppendEntry(nil, &e)})
 		}
 	}
-	if x.next = r.First + pim.Seq(len(r.Records)); x.next > l.last {
-		x.next, x.folds = 1, true
-	}
-	if len(w.Erase) == 0 {
-		return nil, nil
-	}
-	return w, nil
+	x.next = r.First + pim.Seq(len(r.Records))
+	return erasures, nil
 }
 
-// eraseFolds returns the write of the next folds without the edits that x erases, nil if there
-// are none among those that it has read. done reports whether x is carried out.
-func (l *live) eraseFolds(ctx context.Context, s store.Store, x *erasing) (w *store.Write, done bool, err error) {
-	w = new(store.Write)
-	add := func(f *inbox.Fold) {
-		if x.unfold(f) {
-			t := target{fold: *f, erased: true}
-			w.Cells = append(w.Cells, t.cell(l.id))
-		}
-	}
-	if x.next == 1 { // the state may know what the cells lack
-		for _, seq := range slices.Sorted(maps.Keys(l.targets)) {
-			f := l.targets[seq].fold
-			add(&f)
-		}
-	}
+// eraseFolds adds to w the next folds without the edits that x erases, and the erasures of the
+// records of these edits. done reports whether x is carried out.
+func (l *live) eraseFolds(ctx context.Context, s store.Store, x *erasing, w *store.Write) (done bool, err error) {
 	cells, err := s.List(ctx, inbox.Folds(l.id), inbox.FoldKey(x.next-1), eraseFolds)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
+	folds := make(map[pim.Seq]inbox.Fold, len(cells)+len(l.targets))
 	for _, cell := range cells {
 		f, err := inbox.ParseFold(cell)
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
-		if x.next = f.Target + 1; l.targets[f.Target] == nil {
-			add(&f)
+		folds[f.Target] = f
+	}
+	for seq, t := range l.targets { // the state may know what the cells lack
+		if seq >= x.next {
+			folds[seq] = t.fold
 		}
 	}
-	done = len(cells) == 0 || x.next > x.UpTo
-	if len(w.Cells) == 0 {
-		return nil, done, nil
+	for i, seq := range slices.Sorted(maps.Keys(folds)) {
+		if seq > x.UpTo {
+			return true, nil
+		}
+		if i == eraseFolds || len(w.Erase) >= eraseEdits {
+			return false, nil
+		}
+		x.next = seq + 1
+		f := folds[seq]
+		edits := f.Edits
+		if !x.unfold(&f) {
+			continue
+		}
+		erasures, err := readErasures(ctx, s, l.id, edits)
+		if err != nil {
+			return false, err
+		}
+		t := target{fold: f, erased: true}
+		w.Cells, w.Erase = append(w.Cells, t.cell(l.id)), append(w.Erase, erasures...)
 	}
-	return w, done, nil
+	return len(cells) < eraseFolds, nil
 }
 
 // effectsOf looks up the next effects of b, whose append has taken effect.

@@ -78,7 +78,7 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 	}
 	for i := range tail {
 		if tail[i].Kind == pim.EntryErase {
-			l.unerased = append(l.unerased, erasingOf(&tail[i]))
+			l.unerased = append(l.unerased, erasingOf(&tail[i], 1))
 		}
 	}
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {

@@ -39,6 +39,7 @@ type findings struct {
 	first  pim.Seq    // of the entry that has the client message ID; 0: there is none
 	entry  *pim.Entry // the entry at first
 	target *target    // to which the request refers; nil: the state has it, or nobody asked
+	erased pim.Seq    // of an erase: the first entry that it erases; 0: there is none
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
 	view   view       // for which it was looked up
 	err    error      // why the request cannot be taken
@@ -77,7 +78,7 @@ func (l *live) needs(r *Request, v *view) bool {
 	if v.closed != nil {
 		return false
 	}
-	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) {
+	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -114,6 +115,11 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (
 	}
 	if l.needsTarget(r) {
 		if f.target, f.err = l.lookUpTarget(ctx, w.store, r); f.err != nil {
+			return f
+		}
+	}
+	if l.needsErased(r) {
+		if f.erased, f.err = l.lookUpErased(ctx, w.store, r); f.err != nil {
 			return f
 		}
 	}

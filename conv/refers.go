@@ -62,7 +62,8 @@ type target struct {
 	erased bool
 	fold   inbox.Fold
 	size   int // of its cell, in bytes, about
-	// erasures are of the target and its edits, for a recall; set by its look-up alone.
+	// erasures are of the target and its edits, for a recall, or of edits that were erased. Set by
+	// a look-up alone, for the next batch.
 	erasures []store.Erasure
 }
 
@@ -170,13 +171,15 @@ func (l *live) lookUpTarget(ctx context.Context, s store.Store, r *Request) (*ta
 			return nil, err
 		}
 		if known = found[0]; known != nil {
-			l.eraseTarget(known)
+			if known.erasures, err = l.eraseTarget(ctx, s, known); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if r.Kind != pim.EntryRecall || known == nil {
 		return known, nil
 	}
-	t := *known
+	t := *known // whose erasures, if there are any, are among the following
 	seqs := append([]pim.Seq{r.Refers}, t.fold.Edits...)
 	// If another writer has edited the message since the state was read, the append will conflict.
 	seqs = slices.DeleteFunc(seqs, func(seq pim.Seq) bool { return seq > l.last })
@@ -416,7 +419,11 @@ func (l *live) loadFolds(ctx context.Context, s store.Store, tail []pim.Entry) e
 		}
 	}
 	for _, t := range l.unsettledFolds {
-		l.eraseTarget(t)
+		erasures, err := l.eraseTarget(ctx, s, t)
+		if err != nil {
+			return err
+		}
+		l.unsettledErasures = append(l.unsettledErasures, erasures...)
 	}
 	return nil
 }

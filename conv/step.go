@@ -59,6 +59,7 @@ type outcome struct {
 	entity   string  // of the setting that changed, empty if none did
 	shown    sent    // of a read command that others may know of
 	target   *target // which entry has changed; nil: none
+	erased   pim.Seq // of an erase: the first entry that it erases
 	pinned   bool    // the pinned messages have changed
 }
 
@@ -72,6 +73,9 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	if r.Kind == pim.EntryErase && f.erased == 0 {
+		return outcome{err: nothingToErase(r)}
+	}
 	var t *target
 	if refers(r.Kind) {
 		if t = f.target; t == nil {
@@ -82,6 +86,7 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 		}
 	}
 	o := c.append(r, members, f.anchor, now)
+	o.erased = f.erased
 	if t != nil {
 		c.refer(&o.entry, t)
 		o.target, o.pinned = t, c.pin(&o.entry)

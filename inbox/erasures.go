@@ -7,8 +7,9 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// Erasures holds how far users have erased what they wrote in c: key the user, version the seq
-// pim.Erasure.UpTo, no value.
+// Erasures holds how far nothing is left of what users wrote in c: key the user, version the seq
+// pim.Erasure.UpTo, no value. The cell of a user moves with each erase, and with one that was
+// refused because there was nothing.
 func Erasures(c pim.ConversationID) store.Partition { return store.Partition("erased/" + c) }
 
 // ErasureCell returns the cell of Erasures that says x.

@@ -88,10 +88,14 @@ func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
 			return causeOf(ctx, err)
 		}
 		sent, err := ses.waitFor(ctx, m, c.Timeout)
-		if err != nil {
+		line := storedAt(sent)
+		switch {
+		case pim.KindOf(err) == pim.KindNotFound: // what there was is gone
+			line = fmt.Sprintf("%s: nothing to erase", info.ID)
+		case err != nil:
 			return causeOf(ctx, err)
 		}
-		if _, err := fmt.Fprintln(s.out, storedAt(sent)); err != nil {
+		if _, err := fmt.Fprintln(s.out, line); err != nil {
 			return err
 		}
 	}

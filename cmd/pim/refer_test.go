@@ -53,7 +53,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("erase printed %q", got)
 	}
 	chat("send", "alice", "three")
-	chat("erase", "bob", "--up-to", "1")
+	n.refuses("", 4, "erase", "--as", "bob", "--conversation", "d:alice:bob", "--up-to", "1")
 	check := func(as string, want ...string) {
 		t.Helper()
 		got := chat("tail", as, "--no-follow")
@@ -75,7 +75,7 @@ func TestErase(t *testing.T) {
 	}
 	got := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
 	slices.Sort(got)
-	if want := []string{"stored: d:alice:bob #7", "stored: " + group + " #3"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
+	if want := []string{"stored: d:alice:bob #6", "stored: " + group + " #3"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
 		t.Errorf("erase --all printed %q", got)
 	}
 	check("bob", "alice: (erased)", "bob: two", "* alice edited 1: (erased)", "* alice erased all that they had written", "alice: (erased)")

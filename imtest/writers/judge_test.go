@@ -191,7 +191,9 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 
 // mayAccept reports whether r may stand at seq of l.
 func (j *judge) mayAccept(r *request, l *log, seq pim.Seq) bool {
-	if l.refuses(r, int(seq)-1) != 0 {
+	before := int(seq) - 1
+	if kind := l.refuses(r, before); kind != 0 &&
+		!(kind == pim.KindNotFound && r.Kind == pim.EntryErase && int(r.Refers) <= before && l.left(r, before, true)) {
 		return false
 	}
 	if l.id.IsGroup() || r.Kind == pim.EntryErase {
@@ -447,8 +449,13 @@ func (j *judge) checkFolds(l *log) {
 	}
 	for u, want := range upTo {
 		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Erasures(l.id), string(u))
-		if err != nil || pim.Seq(cell.Version) != want {
+		if err != nil || pim.Seq(cell.Version) < want {
 			j.fail("%s has erased up to seq %d of %s, the cell says %d, %v", u, want, l.id, cell.Version, err)
+		}
+		for i := range l.entries { // an erase that found nothing says so
+			if e := &l.entries[i]; e.Seq <= pim.Seq(cell.Version) && e.Sender == u && len(e.Payload) > 0 {
+				j.fail("%s has erased up to seq %d of %s, and seq %d is there", u, cell.Version, l.id, e.Seq)
+			}
 		}
 	}
 	for seq, want := range folds {

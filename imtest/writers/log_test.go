@@ -93,7 +93,7 @@ func (l *log) refuses(r *request, k int) pim.Kind {
 	switch {
 	case r.Refers == 0:
 		return 0
-	case r.Kind == pim.EntryErase && int(r.Refers) > k:
+	case r.Kind == pim.EntryErase && (int(r.Refers) > k || !l.left(r, k, false)):
 		return pim.KindNotFound
 	case r.Kind == pim.EntryErase:
 		return 0
@@ -116,6 +116,28 @@ func (l *log) refuses(r *request, k int) pim.Kind {
 		return pim.KindForbidden
 	}
 	return 0
+}
+
+// left reports whether there is something for r, an erase, to erase in the state k of l. What was
+// recalled counts with recalled only: its writer may have died before it was erased.
+func (l *log) left(r *request, k int, recalled bool) bool {
+	x := &pim.Entry{Kind: pim.EntryErase, Sender: r.Sender, Refers: r.Refers}
+	for i := range l.entries[:k] {
+		e := &l.entries[i]
+		if !erases(x, e) {
+			continue
+		}
+		if !slices.ContainsFunc(l.entries[i:k], func(later pim.Entry) bool {
+			target := e.Seq
+			if e.Kind == pim.EntryEdit {
+				target = e.Refers
+			}
+			return erases(&later, e) || !recalled && later.Kind == pim.EntryRecall && later.Refers == target
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // erases reports whether e takes the payload of other.

@@ -1,0 +1,96 @@
+package conv_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// recordCount counts the records that are read from one log.
+type recordCount struct {
+	store.Store
+	log     store.Log
+	records atomic.Int64
+}
+
+func (s *recordCount) Read(ctx context.Context, reads []store.Read) error {
+	err := s.Store.Read(ctx, reads)
+	for i := range reads {
+		if reads[i].Log == s.log {
+			s.records.Add(int64(len(reads[i].Records)))
+		}
+	}
+	return err
+}
+
+func erase(c pim.ConversationID, by pim.UserID, upTo pim.Seq) *conv.Request {
+	r := message(c, by, "")
+	r.Kind, r.Refers, r.Payload = pim.EntryErase, upTo, nil
+	return r
+}
+
+// However often a user erases, the records of a log are read once for that: another erase begins
+// where the last one ended. One that would erase nothing gets no entry, and what it has read is not
+// read again.
+func TestErasesReadEachRecordOnce(t *testing.T) {
+	chat := pim.Direct("ann", "bob")
+	s, rec := &recordCount{Store: storetest.NewMemory(), log: inbox.Entries(chat)}, newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	const bobs = 10_000
+	send := func(r *conv.Request) {
+		t.Helper()
+		if _, err := persist(w, rec, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing := func(upTo pim.Seq) {
+		t.Helper()
+		if _, err := persist(w, rec, erase(chat, "ann", upTo)); pim.KindOf(err) != pim.KindNotFound || !strings.Contains(err.Error(), "nothing is left to erase") {
+			t.Fatalf("an erase of nothing up to seq %d: %v", upTo, err)
+		}
+	}
+	read := func(f func()) int64 {
+		was := s.records.Load()
+		f()
+		return s.records.Load() - was
+	}
+	var many []*conv.Request
+	for range bobs {
+		many = append(many, rec.track(message(chat, "bob", "what bob says")))
+	}
+	w.Submit(many)
+	for _, r := range many {
+		if a := rec.wait(r); a.Err != nil {
+			t.Fatal(a.Err)
+		}
+	}
+	if n := read(func() { nothing(bobs) }); n < bobs || n > bobs+10 {
+		t.Errorf("%d records are read to find nothing among %d", n, bobs)
+	}
+	first := message(chat, "ann", "secret") // at bobs+1
+	send(first)
+	for upTo := range pim.Seq(3) {
+		if n := read(func() { nothing(bobs - upTo) }); n > 10 {
+			t.Errorf("%d records are read to find nothing up to seq %d again", n, bobs-upTo)
+		}
+	}
+	x := erase(chat, "ann", bobs+1) // at bobs+2
+	if n := read(func() { send(x) }); n > 10 {
+		t.Errorf("%d records are read to erase seq %d", n, bobs+1)
+	}
+	nothing(bobs + 2)
+	if a, err := persist(w, rec, x); err != nil || a.Seq != bobs+2 || !a.Duplicate {
+		t.Errorf("an erase that is sent again: %+v, %v", a, err)
+	}
+	if last, _, err := store.LogEnd(t.Context(), s, inbox.Entries(chat)); err != nil || last != bobs+2 {
+		t.Errorf("the log ends at seq %d, %v", last, err)
+	}
+}
