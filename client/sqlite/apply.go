@@ -84,6 +84,9 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 	if w.err == nil {
 		w.err = tx.Commit()
 	}
+	if w.err == nil && erases(b) {
+		s.checkpointIn(checkpointAfter)
+	}
 	return s.wrap("write", w.err)
 }
 

@@ -26,6 +26,8 @@ type Store struct {
 	db   *sql.DB
 	lock *lock
 
+	checkpoints checkpoints
+
 	putMeta, putConversation, putEntry, getFold, putFold, putOutgoing, dropOutgoing, putSetting, dropNetworks, putNetwork *sql.Stmt
 }
 
@@ -67,12 +69,14 @@ var (
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
-// mode is durable when it returns. With secure_delete what is deleted is written over; the write-ahead
-// log holds it until the pages are written back, at the latest when the store is closed.
+// mode is durable when it returns. With secure_delete what is deleted is written over; when the bytes
+// leave the file and its write-ahead log: checkpoint.go.
 var pragmas = url.Values{
-	"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(1)"},
+	"_pragma": {busyTimeout, "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(1)"},
 	"_txlock": {"immediate"},
 }
+
+const busyTimeout = "busy_timeout(5000)"
 
 // maxConnections leaves room for one connection that writes and two that read beside it.
 const maxConnections = 3
@@ -126,6 +130,7 @@ func openLocked(ctx context.Context, path string) (*Store, error) {
 		db.Close()
 		return nil, err
 	}
+	s.checkpointIn(checkpointAfter) // a program that was killed may have erased something
 	return s, nil
 }
 
@@ -197,6 +202,7 @@ func (s *Store) prepare(ctx context.Context) error {
 
 // Close closes the file, and releases it for others.
 func (s *Store) Close() error {
+	s.checkpoints.end()
 	return s.wrap("close", errors.Join(s.db.Close(), s.lock.release()))
 }
 

@@ -55,7 +55,7 @@ func (s *Store) SetOperand(p store.Partition, key string, version uint64, value 
 // Flush writes the memtable out.
 func (s *Store) Flush() error { return s.db.Flush() }
 
-// Purge purges the files of erased bytes now, without rests.
+// Purge purges the files of erased bytes now, without rests. No other purge may be under way.
 func (s *Store) Purge(ctx context.Context) error {
 	s.purge.begin(s.age.mono() + s.purge.every)
 	return s.purgeAll(ctx, 0)
@@ -232,6 +232,13 @@ func (s *Store) SetChunk(log store.Log, last pim.Seq, value []byte) error {
 func (o Options) WithSmallLevels() Options {
 	o.levelBytes, o.purgeBytes = 64<<10, 100<<10
 	return o
+}
+
+// Unpurged reports whether there are erased bytes that are not purged.
+func (s *Store) Unpurged() bool {
+	s.purge.mu.Lock()
+	defer s.purge.mu.Unlock()
+	return s.purge.pending || s.purge.running
 }
 
 // PurgeIsDue reports whether the next look finds that a purge is due.

@@ -28,7 +28,6 @@ import (
 // again. A range that is done costs nothing the second time.
 //
 // A range is done when what was written before the purge lies in one level of the database. Levels
-// A range is done when what was written before the purge lies in one level of the database. Levels
 // other than the first hold a key once: nobody takes snapshots, so a flush or a compaction that
 // meets two versions of a key drops the older one, and what a deletion covers.
 
