@@ -348,7 +348,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.fenced, r.tries = false, false, tries{}
+		r.loaded, r.fenced, r.tries, r.absentUpTo = false, false, tries{}, 0
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)

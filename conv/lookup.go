@@ -20,6 +20,7 @@ type lookup struct {
 	machine   *machine
 	waited    int          // for a load: how many requests waited when it began
 	request   *Request     // which needs it; nil for a load and for refusals
+	ahead     []*Request   // behind request, see lookUpAhead
 	view      view         // of the request
 	write     *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
 	begun     bool         // see lookupQueue
@@ -60,8 +61,10 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	case l.affecting != nil:
 		l.effects, l.err = w.effectsOf(ctx, l.affecting)
 	case l.request != nil:
-		l.request.findings = w.lookUpFor(ctx, l.machine.live, l.request, &l.view)
+		ids := l.machine.live.searchIDs(w.store)
+		l.request.findings = w.lookUpFor(ctx, l.machine.live, ids, l.request, &l.view)
 		l.request.looked = true
+		l.machine.live.lookUpAhead(ctx, ids, l.ahead)
 	default:
 		l.live, l.err = w.load(ctx, l.machine.id)
 	}
@@ -91,10 +94,10 @@ func (l *live) needs(r *Request, v *view) bool {
 }
 
 // lookUpFor looks up whatever r may need.
-func (w *Writers) lookUpFor(ctx context.Context, l *live, r *Request, v *view) (f findings) {
+func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *Request, v *view) (f findings) {
 	f.view = *v
 	if f.first = l.ids.Seq(r.ClientID); f.first == 0 {
-		if f.first, f.err = l.lookUpID(ctx, w.store, r); f.err != nil {
+		if f.first, f.err = l.lookUpID(ctx, ids, r); f.err != nil {
 			return f
 		}
 	}
@@ -135,15 +138,14 @@ var tooManyStretches = &pim.Error{Kind: pim.KindOverloaded, Text: dedup.ErrTooMa
 // not remember the ID. It is false for a sender who never was a member: nothing is read for
 // such a sender.
 func (l *live) mayRepeat(r *Request) bool {
+	if r.absentUpTo != 0 && l.ids.Remembers(r.absentUpTo) {
+		return false
+	}
 	return l.ids.Elsewhere(r.ClientID) && (!l.id.IsGroup() || l.members[r.Sender] != nil)
 }
 
-// lookUpID looks in the store for the entry with the client message ID of r, if mayRepeat. It
-// returns the entry's seq, or 0 if there is none.
-func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq, error) {
-	if !l.mayRepeat(r) {
-		return 0, nil
-	}
+// searchIDs returns what looks up client message IDs in s.
+func (l *live) searchIDs(s store.Store) *dedup.Search {
 	log := dedup.Log{
 		Conversation: l.id,
 		Store:        s,
@@ -152,11 +154,55 @@ func (l *live) lookUpID(ctx context.Context, s store.Store, r *Request) (pim.Seq
 			return entries, err
 		},
 	}
-	seq, err := l.ids.LookUp(ctx, log, r.ClientID, l.times.State().Server)
+	return l.ids.Search(log, l.times.State().Server)
+}
+
+// lookUpID looks in the store for the entry with the client message ID of r, if mayRepeat. It
+// returns the entry's seq, or 0 if there is none.
+func (l *live) lookUpID(ctx context.Context, ids *dedup.Search, r *Request) (pim.Seq, error) {
+	if !l.mayRepeat(r) {
+		return 0, nil
+	}
+	seq, err := ids.LookUp(ctx, r.ClientID)
 	if errors.Is(err, dedup.ErrTooMany) {
 		err = tooManyStretches
 	}
 	return seq, err
+}
+
+// aheadMost is how many requests a look-up looks ahead.
+const aheadMost = 256
+
+// ahead returns those of the requests behind the first one whose client message IDs are to be
+// looked up.
+func (m *machine) ahead() (some []*Request) {
+	for _, r := range m.waiting[1:min(len(m.waiting), 1+aheadMost)] {
+		if m.live.mayRepeat(r) {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+// lookUpAhead looks up the client message IDs of requests that wait behind the one for which ids
+// was made. A batch ends where a request needs a look-up, and messages that have waited for
+// seconds need one. If each was looked up by itself, each would be a batch with an fsync and
+// pushes of its own, and those behind it would wait still longer. lookUpAhead only notes that no
+// entry has an ID. A request that was sent before, or whose look-up fails, gets a look-up of its
+// own. ids bounds what is read, however many requests there are.
+func (l *live) lookUpAhead(ctx context.Context, ids *dedup.Search, requests []*Request) {
+	for _, r := range requests {
+		if !l.mayRepeat(r) { // a look-up before has made l.ids remember more
+			continue
+		}
+		seq, err := l.lookUpID(ctx, ids, r)
+		if err != nil {
+			return
+		}
+		if seq == 0 {
+			r.absentUpTo = l.last
+		}
+	}
 }
 
 // repeated returns the entry at first, which has the client message ID of r. If the entry was

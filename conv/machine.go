@@ -130,6 +130,9 @@ func (m *machine) advance(v *view, o *output, free *batchPool) {
 		}
 		b := free.get()
 		if l := m.fill(b, v); l != nil && b.empty() {
+			if l.write == nil {
+				l.ahead = m.ahead()
+			}
 			m.look(l, o)
 			o.spent = append(o.spent, b)
 			return

@@ -31,13 +31,14 @@ type Request struct {
 	drain   *drain       // the newest drain when the request came
 
 	// Set by the machine, and by its look-up for the request.
-	findings findings   // of a look-up for the request
-	looked   bool       // findings are set
-	loaded   bool       // the state was loaded after the request had come
-	fenced   bool       // the log's fence was raised after that; no append of the request was in doubt since
-	place    int        // in the batch, in the order in which requests were stepped
-	tries    tries      // in vain
-	set      pim.Millis // as pim.Moment
+	findings   findings   // of a look-up for the request
+	looked     bool       // findings are set
+	absentUpTo pim.Seq    // a look-up has found that no entry up to this seq has ClientID; 0: nothing is known
+	loaded     bool       // the state was loaded after the request had come
+	fenced     bool       // the log's fence was raised after that; no append of the request was in doubt since
+	place      int        // in the batch, in the order in which requests were stepped
+	tries      tries      // in vain
+	set        pim.Millis // as pim.Moment
 }
 
 // Origin is whatever the Outlet needs to find who sent a Request.

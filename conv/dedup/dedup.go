@@ -39,11 +39,14 @@ type IDs struct {
 func (x *IDs) Seq(id pim.ClientMessageID) pim.Seq { return x.recent.seq(id) }
 
 // Elsewhere reports whether an entry may have id although id is not remembered. Then only
-// LookUp can tell, which reads the store.
+// Search.LookUp can tell, which reads the store.
 func (x *IDs) Elsewhere(id pim.ClientMessageID) bool {
 	t := idTime(id)
 	return (t <= x.recent.newestGone || x.strangers.mayHave(t)) && x.recent.seq(id) == 0
 }
+
+// Remembers reports whether the IDs of all entries behind seq are remembered.
+func (x *IDs) Remembers(seq pim.Seq) bool { return x.recent.first <= seq+1 }
 
 // Add takes in the ID of the log's next entry, and that entry's server time. It reports
 // whether the ID is strange: then the caller writes the cell that Strange returns in the same

@@ -21,8 +21,9 @@ const chat = pim.ConversationID("d:ann:bob")
 // testLog is a log in memory, and the IDs of its entries.
 type testLog struct {
 	Log
-	ids  IDs
-	last pim.Seq
+	ids    IDs
+	last   pim.Seq
+	search *Search // of find, for all that it looks up
 }
 
 func newTestLog() *testLog {
@@ -78,7 +79,10 @@ func (l *testLog) find(t interface{ Fatal(...any) }, id pim.ClientMessageID, now
 	if !l.ids.Elsewhere(id) {
 		return l.ids.Seq(id)
 	}
-	seq, err := l.ids.LookUp(context.Background(), l.Log, id, now)
+	if l.search == nil {
+		l.search = l.ids.Search(l.Log, now)
+	}
+	seq, err := l.search.LookUp(context.Background(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +134,11 @@ func TestEveryIDIsFound(t *testing.T) {
 			other[9] = 1
 			if seq := l.find(t, other, now); seq != 0 {
 				t.Fatalf("an ID that is not there is found at %d", seq)
+			}
+		}
+		for seq := range l.last {
+			if remembered := l.ids.Seq(all[seq]) != 0; remembered != l.ids.Remembers(seq) {
+				t.Fatalf("the ID of seq %d is remembered: %v", seq+1, remembered)
 			}
 		}
 		if n := len(l.ids.recent.ring); n > 4*rememberMost {
@@ -221,7 +230,7 @@ func TestLookUpIsBounded(t *testing.T) {
 	if !l.ids.Elsewhere(id) {
 		t.Fatal("it is not looked up")
 	}
-	if _, err := l.ids.LookUp(t.Context(), l.Log, id, 0); !errors.Is(err, ErrTooMany) {
+	if _, err := l.ids.Search(l.Log, 0).LookUp(t.Context(), id); !errors.Is(err, ErrTooMany) {
 		t.Errorf("answered with %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/pim-im/pim/store"
 )
 
-// maxReads is how many stretches of entries one look-up reads, at most.
+// maxReads is how many stretches of entries one Search reads, at most.
 const maxReads = 512
 
 // ErrTooMany is the error of a look-up that would read more than maxReads stretches of some
@@ -17,7 +17,7 @@ const maxReads = 512
 // ID was made.
 var ErrTooMany = errors.New("the client message ID may be that of too many messages")
 
-// Log is where LookUp looks for IDs that are not remembered.
+// Log is where a Search looks for IDs that are not remembered.
 type Log struct {
 	Conversation pim.ConversationID
 	Store        store.Store
@@ -25,13 +25,29 @@ type Log struct {
 	Entries func(ctx context.Context, from, to pim.Seq) ([]pim.Entry, error)
 }
 
+// Search looks IDs up, one after the other. It reads each stretch of entries once, and at most
+// maxReads of them for all IDs together.
+type Search struct {
+	ids  *IDs
+	log  Log
+	now  pim.Millis
+	read map[pim.Seq]bool                // the first seqs of the stretches that were read
+	seqs map[pim.ClientMessageID]pim.Seq // of the entries in them
+}
+
+// Search returns a Search for IDs of x. now is the conversation's time. Nothing may be added to
+// x while the Search is used.
+func (x *IDs) Search(log Log, now pim.Millis) *Search {
+	return &Search{x, log, now, make(map[pim.Seq]bool), make(map[pim.ClientMessageID]pim.Seq)}
+}
+
 // LookUp returns the seq of the entry with id, or 0 if there is none. Elsewhere(id) must be
-// true. now is the conversation's time. After LookUp x may remember more IDs than before, see
-// Room. Errors are those of log, or ErrTooMany.
-func (x *IDs) LookUp(ctx context.Context, log Log, id pim.ClientMessageID, now pim.Millis) (pim.Seq, error) {
-	r, t := &x.recent, idTime(id)
+// true. After LookUp the IDs remember more than before, see Room. Errors are those of the log,
+// or ErrTooMany.
+func (s *Search) LookUp(ctx context.Context, id pim.ClientMessageID) (pim.Seq, error) {
+	x, r, t := s.ids, &s.ids.recent, idTime(id)
 	if x.strangers.mayHave(t) {
-		cell, _, err := store.Lookup(ctx, log.Store, partition(log.Conversation), string(id[:]))
+		cell, _, err := store.Lookup(ctx, s.log.Store, partition(s.log.Conversation), string(id[:]))
 		if err != nil || cell.Version != 0 {
 			return pim.Seq(cell.Version), err
 		}
@@ -39,26 +55,30 @@ func (x *IDs) LookUp(ctx context.Context, log Log, id pim.ClientMessageID, now p
 	if t > r.newestGone {
 		return 0, nil
 	}
-	if err := x.remember(ctx, log, t, now); err != nil || r.seq(id) != 0 {
+	if err := x.remember(ctx, s.log, t, s.now); err != nil || r.seq(id) != 0 {
 		return r.seq(id), err
 	}
-	found, left := pim.Seq(0), maxReads
-	err := x.index.search(ctx, log, t, func(part stretch) (bool, error) {
-		if part.first >= r.first {
-			return false, nil // remembered
+	if seq := s.seqs[id]; seq != 0 {
+		return seq, nil
+	}
+	err := x.index.search(ctx, s.log, t, func(part stretch) (bool, error) {
+		if part.first >= r.first || s.read[part.first] {
+			return false, nil // remembered, or not in it
 		}
-		if left--; left < 0 {
+		if len(s.read) == maxReads {
 			return true, ErrTooMany
 		}
-		entries, err := log.Entries(ctx, part.first, part.last)
-		for i := range entries {
-			if entries[i].ClientID == id {
-				found = entries[i].Seq
-			}
+		entries, err := s.log.Entries(ctx, part.first, part.last)
+		if err != nil {
+			return false, err
 		}
-		return found != 0, err
+		s.read[part.first] = true
+		for i := range entries {
+			s.seqs[entries[i].ClientID] = entries[i].Seq
+		}
+		return s.seqs[id] != 0, nil
 	})
-	return found, err
+	return s.seqs[id], err
 }
 
 // remember reads the entries back to the first stretch that may have an ID of time t, and
