@@ -222,6 +222,10 @@ func (c *conn) send() {
 func (c *conn) wrote(n int) {
 	c.inFlight -= c.out.wrote(n)
 	if c.out.bytes() == 0 {
+		if c.out.owes {
+			c.out.owes = false
+			c.gw.Sessions.tellOwed(c)
+		}
 		giveOutbox(c.out)
 		c.out = nil
 	}

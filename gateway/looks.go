@@ -30,6 +30,8 @@ const (
 	maxTyped    = 4                      // conversations for which it sends one within typingEvery, at most
 	maxTyping   = 8                      // users who write in a conversation, told at a time
 	typingLasts = 3 * time.Second        // what is told later is not told
+	maxFailures = 5                      // of telling a subject: the rest after one is twice as long, so many times
+	warnEvery   = time.Minute            // between two warnings that subjects cannot be told
 )
 
 // looks are the conversations and users that are on devices' screens (PIMLook). If what others have
@@ -56,7 +58,10 @@ type looks struct {
 	maxPaid  int                      // of so many those that are past are forgotten
 	working  bool
 
-	groupsFrom time.Time // owned by work: no group is told before
+	// Owned by work.
+	groupsFrom time.Time // no group is told before
+	failures   int       // since warned
+	warned     time.Time
 }
 
 // lookShard has the names of some of the subjects. The drivers ask it about every conversation to
@@ -103,11 +108,12 @@ type look struct {
 // as it is any of these.
 type subject struct {
 	id      pim.ConversationID
-	lookers map[*conn]uint64 // hash of the last frame that the connection was sent; 0: there is none
+	lookers map[*conn]uint64 // hash of the last frame that the connection was sent, which is odd; or untold, or owed
 	due     bool             // it is to be told; if it is not resting, it is ready
 	changed bool             // what is known of it, so that all lookers are told
 	typing  []typist
 	told    time.Time
+	failed  int          // how often telling it has failed since it was told, up to maxFailures
 	screen  inbox.Screen // owned by work
 
 	rests bool
@@ -115,6 +121,12 @@ type subject struct {
 	order uint64    // of two rests that end at the same time, the one that began first ends first
 	place int       // in looks.resting
 }
+
+// What a subject knows of a looker that was sent no frame, or not the last one.
+const (
+	untold uint64 = 0 // nothing is to be told before something changes
+	owed   uint64 = 2 // the present state is to be told in any case
+)
 
 // typist is a user who writes in a conversation.
 type typist struct {
@@ -125,9 +137,9 @@ type typist struct {
 // telling is what is to be told of a subject, and to whom.
 type telling struct {
 	*subject
-	lookers []*conn
-	changed bool
-	typing  []typist
+	lookers []*conn  // all of them
+	news    []*conn  // those that are told the present state
+	typing  []typist // told to all lookers
 }
 
 // restingSubjects is a heap of the subjects that rest (heap.Interface): the one whose rest ends
@@ -188,13 +200,14 @@ func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, 
 			l.shard(id).note(id, true)
 		}
 		if _, looks := s.lookers[c]; !looks {
-			s.lookers[c] = 0
-			if rest := s.told.Add(lookEvery); s.rests && s.until.After(rest) && !l.ahead(c.user, now) {
+			s.lookers[c] = untold
+			if rest := s.told.Add(lookEvery << s.failed); s.rests && s.until.After(rest) && !l.ahead(c.user, now) {
 				s.until = rest // it rested for longer on account of others
 				heap.Fix(&l.resting, s.place)
 			}
-			if _, user := id.OwnUser(); user && l.mark(s) {
-				start = true // c is told the present state
+			if _, user := id.OwnUser(); user {
+				s.lookers[c] = owed
+				start = l.mark(s) || start
 			}
 		}
 		kept = append(kept, id)
@@ -422,18 +435,17 @@ func (l *looks) next(now time.Time) (t telling, wait time.Duration, done bool) {
 	return telling{}, wait, false
 }
 
-// take returns what is to be told of s, which is ready no more and rests. A looker who has been told
-// nothing of a user is told in any case. The caller holds l.mu.
+// take returns what is to be told of s, which is ready no more and rests. The caller holds l.mu.
 func (l *looks) take(s *subject, now time.Time) telling {
-	t := telling{subject: s, changed: s.changed, typing: s.typing}
-	s.due, s.changed, s.typing, s.told = false, false, nil, now
-	l.rest(s, now.Add(lookEvery))
-	_, user := s.id.OwnUser()
-	for c, hash := range s.lookers {
-		if !user || t.changed || hash == 0 {
-			t.lookers = append(t.lookers, c)
+	t := telling{subject: s, typing: s.typing}
+	for c, last := range s.lookers {
+		t.lookers = append(t.lookers, c)
+		if s.changed || last == owed {
+			t.news = append(t.news, c)
 		}
 	}
+	s.due, s.changed, s.typing, s.told = false, false, nil, now
+	l.rest(s, now.Add(lookEvery))
 	return t
 }
 
@@ -454,12 +466,20 @@ func (l *looks) work(ctx context.Context, tell func(telling)) {
 		default:
 			tell(t)
 			now := time.Now()
-			l.charge(usersOf(t.lookers), min(now.Sub(begun), maxCharge), now)
+			l.charge(usersOf(t.told()), min(now.Sub(begun), maxCharge), now)
 			if t.id.IsGroup() {
 				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
 			}
 		}
 	}
+}
+
+// told returns the connections for whom the telling is.
+func (t *telling) told() []*conn {
+	if len(t.typing) > 0 {
+		return t.lookers
+	}
+	return t.news
 }
 
 // usersOf returns the users of conns, each once, in order.

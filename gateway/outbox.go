@@ -28,6 +28,7 @@ type outbox struct {
 	done   int       // bytes of under that are written
 	spare  []byte    // empty, for the next chunk; nil: it is in use
 	behind bool      // a frame waits that tells the device to sync, see fallBehind
+	owes   bool      // what is on the device's screen was not told, and is when nothing waits any more
 }
 
 type queue struct {

@@ -185,7 +185,7 @@ func (g *Gateway) tellTyping(t telling) {
 
 // tellPresence tells the lookers of user whether user is connected.
 func (g *Gateway) tellPresence(t telling, user pim.UserID) {
-	users := usersOf(t.lookers)
+	users := usersOf(t.news)
 	lately := g.Acks.LastSeen(user) // first, see there
 	seen, sees, err := g.Reader.Presence(g.ctx, user, users)
 	if err != nil {

@@ -66,7 +66,7 @@ func BenchmarkPresence(b *testing.B) {
 				b.Fatal(err)
 			}
 			bob := connects("bob")
-			told := telling{subject: x.gw.Sessions.looks.subjects["u:bob"], lookers: lookers, changed: true}
+			told := telling{subject: x.gw.Sessions.looks.subjects["u:bob"], news: lookers}
 			for i := 0; b.Loop(); i++ {
 				if i%2 == 0 {
 					x.gw.Sessions.remove(bob)

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"container/heap"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -22,6 +24,7 @@ type lookFrame struct {
 func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) *lookFrame) (sent []*conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.failed = 0
 	for _, c := range lookers {
 		last, looks := s.lookers[c]
 		if !looks {
@@ -42,18 +45,54 @@ func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) *lookFrame) 
 	return sent
 }
 
-// forget notes that c was not sent the frame that send had decided on.
-func (l *looks) forget(s *subject, c *conn) {
+// failure notes that s, which rests, could not be told. It is told after a rest that is twice as long
+// after each failure.
+func (l *looks) failure(s *subject, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.failed = min(s.failed+1, maxFailures)
+	s.until = now.Add(lookEvery << s.failed)
+	heap.Fix(&l.resting, s.place)
+	s.changed = true
+	l.mark(s)
+}
+
+// owe notes that c was not sent the frame that send had decided on. The caller must call again when
+// c has taken what waits for it.
+func (l *looks) owe(s *subject, c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, looks := s.lookers[c]; looks {
-		s.lookers[c] = 0
+		s.lookers[c] = owed
 	}
+}
+
+// again has all told that c is owed. It reports whether the caller must start work.
+func (l *looks) again(c *conn) (start bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.looking[c]
+	if k == nil {
+		return false
+	}
+	for _, id := range k.ids {
+		if s := l.subjects[id]; s.lookers[c] == owed {
+			start = l.mark(s) || start
+		}
+	}
+	return start
 }
 
 // changed notes that what is known of a subject may have changed.
 func (s *Sessions) changed(id pim.ConversationID) {
 	if s.looks.change(id) {
+		s.startTelling()
+	}
+}
+
+// tellOwed has c told what was left out while it was slow.
+func (s *Sessions) tellOwed(c *conn) {
+	if s.looks.again(c) {
 		s.startTelling()
 	}
 }
@@ -91,7 +130,7 @@ func (g *Gateway) tell(t telling) {
 		g.tellPresence(t, user)
 		return
 	}
-	if t.changed {
+	if len(t.news) > 0 {
 		g.tellReceipts(t)
 	}
 	if len(t.typing) > 0 {
@@ -102,7 +141,7 @@ func (g *Gateway) tell(t telling) {
 // tellReceipts sends the receipts of a conversation to those of its lookers for whom something is
 // new.
 func (g *Gateway) tellReceipts(t telling) {
-	users := usersOf(t.lookers)
+	users := usersOf(t.news)
 	receipts, members, err := g.Reader.Live(g.ctx, t.id, users, &t.screen)
 	if err != nil {
 		g.tellAgain(t, err)
@@ -115,14 +154,19 @@ func (g *Gateway) tellReceipts(t telling) {
 	g.sendNew(t, users, frames)
 }
 
-// tellAgain has t told later, which failed with err.
+// tellAgain has t told later, which failed with err. However many subjects fail, it warns once in
+// warnEvery.
 func (g *Gateway) tellAgain(t telling, err error) {
 	if g.ctx.Err() != nil {
 		return
 	}
 	g.Metrics.dropLook.Inc()
-	g.Logger.Warn("what is on screens cannot be told now", "subject", t.id, "err", err)
-	g.Sessions.changed(t.id)
+	l, now := &g.Sessions.looks, time.Now()
+	l.failure(t.subject, now)
+	if l.failures++; l.warned.IsZero() || now.Sub(l.warned) >= warnEvery {
+		g.Logger.Warn("what is on screens cannot be told now", "subject", t.id, "failures", l.failures, "err", err)
+		l.failures, l.warned = 0, now
+	}
 }
 
 // sendNew sends the lookers of t the frames of their users, unless they were sent the same before.
@@ -135,11 +179,15 @@ func (g *Gateway) sendNew(t telling, users []pim.UserID, frames []lookFrame) {
 		i, _ := slices.BinarySearch(users, c.user)
 		return &frames[i]
 	}
-	sent := looks.send(t.subject, t.lookers, of)
-	g.sendAll(sent, func(c *conn) []byte { return of(c).data }, func(c *conn) { looks.forget(t.subject, c) })
+	sent := looks.send(t.subject, t.news, of)
+	g.sendAll(sent, func(c *conn) []byte { return of(c).data }, func(c *conn) {
+		looks.owe(t.subject, c)
+		c.out.owes = true
+	})
 }
 
-// sendAll sends each of conns a frame. One that is slow is left out: dropped is called for it.
+// sendAll sends each of conns a frame. One that is slow is left out: dropped is called for it, with
+// its mu held.
 func (g *Gateway) sendAll(conns []*conn, frame func(*conn) []byte, dropped func(*conn)) {
 	var touched []*conn
 	for _, c := range conns {
@@ -148,9 +196,9 @@ func (g *Gateway) sendAll(conns []*conn, frame func(*conn) []byte, dropped func(
 			continue
 		}
 		if c.waiting(commands)+c.waiting(entries) > lookUnsent {
+			dropped(c)
 			e.drop()
 			g.Metrics.dropLook.Inc()
-			dropped(c)
 			continue
 		}
 		e.copy(frame(c))

@@ -1,0 +1,109 @@
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
+)
+
+// A device that has not taken what was sent before is told of its screen once it has, though nothing
+// changes any more.
+func TestSlowDevicesAreToldLater(t *testing.T) {
+	both(t, func(t *testing.T, websocket bool) {
+		const n, size = 16, 60 << 10
+		x := newLab(t, func(l *Limits) { l.QueueBytes, l.Write = n*(size+1024), time.Minute })
+		p := x.connect(websocket, "alice", "phone")
+		x.push("alice", n, size)
+		c := x.conn("alice")
+		x.eventually("the connection's socket is full", func() bool {
+			since := c.writing.Load()
+			return since != 0 && x.gw.elapsed()-since > 100
+		})
+		p.send(&wirepb.PIMLook{Conversations: []string{"d:alice:bob"}, Users: []string{"bob"}})
+		l := &x.gw.Sessions.looks
+		told := func(id pim.ConversationID) (last uint64, told bool) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			s := l.subjects[id]
+			return s.lookers[c], !s.told.IsZero() && !s.due
+		}
+		x.eventually("alice looks", func() bool { return l.some.Load() == 2 })
+		x.read.Store(7)
+		x.gw.Sessions.Acknowledged("d:alice:bob")
+		for _, id := range []pim.ConversationID{"d:alice:bob", "u:bob"} {
+			x.eventually("alice is owed what is to be told", func() bool {
+				last, told := told(id)
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return told && last == owed && c.out.owes
+			})
+		}
+		for presence, receipt := false, false; !presence || !receipt; {
+			switch m := p.next().(type) {
+			case nil:
+				t.Fatal("the connection has ended")
+			case *wirepb.PIMPresence:
+				presence = m.User == "bob" && m.SeenMs == 77
+			case *wirepb.PIMReceipt:
+				receipt = m.Read == 7
+			}
+		}
+	})
+}
+
+// As long as the store fails, each subject is tried ever less often, and the log has one line a
+// minute. Once it does not fail any more, all are told.
+func TestAFailingStoreIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const subjects = 50
+		x := &lab{t: t, begun: time.Now()}
+		var log bytes.Buffer
+		o := x.options(nil)
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		x.gw = New(o)
+		defer x.gw.Close()
+		near, far := net.Pipe()
+		go io.Copy(io.Discard, near)
+		c := newConn(x.gw, far, lengths)
+		c.user = "alice"
+		defer c.abort()
+		var ids []pim.ConversationID
+		for i := range subjects {
+			ids = append(ids, pim.Direct("alice", pim.UserID(fmt.Sprint("u", i))))
+		}
+		x.gw.Sessions.looks.set(c, ids)
+		x.broken.Store(true)
+		x.read.Store(3)
+		for range 600 {
+			for _, id := range ids {
+				x.gw.Sessions.changed(id)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := x.failed.Load(); n < 15*subjects || n > 30*subjects {
+			t.Errorf("%d reads have failed in ten minutes", n)
+		}
+		if lines := bytes.Count(log.Bytes(), []byte("\n")); lines < 8 || lines > 11 {
+			t.Errorf("%d lines of log in ten minutes", lines)
+		}
+		x.broken.Store(false)
+		time.Sleep(lookEvery<<maxFailures + lookEvery)
+		synctest.Wait()
+		l := &x.gw.Sessions.looks
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, id := range ids {
+			if s := l.subjects[id]; s.lookers[c] == untold || s.failed != 0 {
+				t.Errorf("%s is not told: %d, %d", id, s.lookers[c], s.failed)
+			}
+		}
+	})
+}
