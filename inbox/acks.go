@@ -189,12 +189,12 @@ func (a *Acks) Flush(ctx context.Context) {
 	a.users = make(map[pim.UserID]int)
 	a.saving, a.seen = a.seen, nil
 	a.mu.Unlock()
-	if err := a.flushSeen(ctx, a.saving); err != nil {
-		a.log.Warn("when users were connected last is not stored", "users", len(a.saving), "err", err)
-	}
 	if lost, err := a.write(ctx, a.writing, store.Durable); err != nil {
 		a.lost.Add(float64(lost))
 		a.log.Warn("acknowledgements not stored; their devices will be offered the entries again", "lost", lost, "err", err)
+	}
+	if err := a.flushSeen(ctx, a.saving); err != nil { // after the acknowledgements, for which devices wait
+		a.log.Warn("when users were connected last is not stored", "users", len(a.saving), "err", err)
 	}
 	a.mu.Lock()
 	a.writing, a.written = nil, 0

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -10,19 +11,20 @@ import (
 )
 
 // When a user was connected last is one cell, which is written relaxed and seldom: it may be lost
-// and is early by up to seenEvery, which nobody misses.
+// and is early by up to seenEvery, which nobody misses. All times are full multiples of seenEvery,
+// stored or not, so what is told of a user does not go back to what is stored.
 const (
-	seenEvery  = pim.Millis(5 * 60_000) // between two writes of a user's cell, at least
-	seenWaits  = 1 << 14                // users that wait for a Flush, at most
-	seenAtOnce = 512                    // users whose cells are looked at together
+	seenEvery  = pim.Millis(60_000)
+	seenWaits  = 1 << 14 // users that wait for a Flush, at most
+	seenAtOnce = 512     // users whose cells are looked at together
 	seenKey    = "seen"
 )
 
 // Seen holds when a user was connected last: one cell, version the time.
 func Seen(u pim.UserID) store.Partition { return store.Partition("seen/" + u) }
 
-// Seen notes that user is or was connected at the time at. A later Flush stores it, unless the cell
-// is newer than seenEvery, or the user's no-presence is in force. It waits for nothing: above
+// Seen notes that user is or was connected at the time at. A later Flush stores it, unless it is
+// stored already, or the user's no-presence is in force. It waits for nothing: above
 // seenWaits users it is dropped.
 func (a *Acks) Seen(user pim.UserID, at pim.Millis) {
 	a.mu.Lock()
@@ -31,7 +33,7 @@ func (a *Acks) Seen(user pim.UserID, at pim.Millis) {
 		if a.seen == nil {
 			a.seen = make(map[pim.UserID]pim.Millis)
 		}
-		a.seen[user] = max(a.seen[user], at)
+		a.seen[user] = max(a.seen[user], at-at%seenEvery)
 	}
 }
 
@@ -43,23 +45,23 @@ func (a *Acks) LastSeen(user pim.UserID) pim.Millis {
 	return max(a.seen[user], a.saving[user])
 }
 
-// flushSeen stores when users were connected. What fails is lost.
-func (a *Acks) flushSeen(ctx context.Context, seen map[pim.UserID]pim.Millis) error {
+// flushSeen stores when users were connected. What fails is lost, and is no reason to lose the rest,
+// unless it is a commit. flushSeen returns the first error.
+func (a *Acks) flushSeen(ctx context.Context, seen map[pim.UserID]pim.Millis) (failed error) {
 	for users := range slices.Chunk(slices.Sorted(maps.Keys(seen)), seenAtOnce) {
 		gets := make([]store.Get, 0, 2*len(users))
 		for _, u := range users {
 			gets = append(gets, store.Get{Partition: Seen(u), Key: seenKey}, store.Get{Partition: Settings(u), Key: entity(pim.CommandNoPresence, u)})
 		}
-		if err := a.store.Get(ctx, gets); err != nil {
-			return err
-		}
+		_ = a.store.Get(ctx, gets) // each has its own error
 		var w store.Write
 		for i, u := range users {
 			hides, err := inForce(&gets[2*i+1])
-			if err != nil {
-				return err
+			if err = cmp.Or(gets[2*i].Err, gets[2*i+1].Err, err); err != nil {
+				failed = cmp.Or(failed, err)
+				continue
 			}
-			if at := seen[u]; !hides && at >= pim.Millis(gets[2*i].Cell.Version)+seenEvery {
+			if at := seen[u]; !hides && at > pim.Millis(gets[2*i].Cell.Version) {
 				w.Cells = append(w.Cells, store.CellWrite{Partition: Seen(u), Cell: store.Cell{Key: seenKey, Version: uint64(at)}})
 			}
 		}
@@ -67,10 +69,10 @@ func (a *Acks) flushSeen(ctx context.Context, seen map[pim.UserID]pim.Millis) er
 			continue
 		}
 		if err := store.Commit(ctx, a.store, []*store.Write{&w}, store.Relaxed); err != nil {
-			return err
+			return cmp.Or(failed, err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // inForce reports whether the setting that g has looked up is in force.

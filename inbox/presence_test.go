@@ -61,18 +61,20 @@ func TestPresence(t *testing.T) {
 	shows("[friend old]", 0)
 }
 
-// When a user was connected is stored once in five minutes, and not while the user hides.
+// When a user was connected is stored once a minute, and not while the user hides. What is told of a
+// user never goes back.
 func TestSeen(t *testing.T) {
 	s := storetest.NewMemory()
 	a, x := inbox.NewAcks(s, slog.New(slog.DiscardHandler), nil), inbox.New(s)
 	defer a.Close()
 	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("hides", pim.Command{Kind: pim.CommandNoPresence, Subject: "hides"}, 1)}})
-	const start = pim.Millis(1_700_000_000_000)
-	for _, at := range []struct{ now, want pim.Millis }{{0, 0}, {100_000, 0}, {299_999, 0}, {300_000, 300_000}, {0, 300_000}} {
+	const start = pim.Millis(1_700_000_040_000) // a full minute
+	for _, at := range []struct{ now, want pim.Millis }{{0, 0}, {30_000, 0}, {59_999, 0}, {60_000, 60_000}, {0, 60_000}, {150_000, 120_000}} {
 		a.Seen("bob", start+at.now)
 		a.Seen("hides", start+at.now)
-		if lately := a.LastSeen("bob"); lately < start+at.now {
-			t.Errorf("bob was seen at %d, before the flush", lately)
+		seen, _, err := x.Presence(t.Context(), "bob", nil)
+		if err != nil || max(seen, a.LastSeen("bob")) != start+at.want {
+			t.Errorf("bob was seen at %d, before the flush: %v", seen, err)
 		}
 		a.Flush(t.Context())
 		if lately := a.LastSeen("bob"); lately != 0 {
@@ -85,6 +87,40 @@ func TestSeen(t *testing.T) {
 	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("hides", pim.Command{Kind: pim.CommandNoPresence, Subject: "hides", Removed: true}, 2)}})
 	if seen, _, err := x.Presence(t.Context(), "hides", nil); err != nil || seen != 0 {
 		t.Errorf("who hid was seen at %d, %v", seen, err)
+	}
+}
+
+// A setting that cannot be read keeps nothing from being stored of other users. Acknowledgements are
+// stored before.
+func TestSeenOfOthers(t *testing.T) {
+	s := storetest.NewMemory()
+	var stored []pim.ConversationID
+	var a *inbox.Acks
+	a = inbox.NewAcks(s, slog.New(slog.DiscardHandler), func(id pim.ConversationID) {
+		if a.LastSeen("ann") == 0 {
+			t.Error("when ann was seen is stored before the acknowledgement")
+		}
+		stored = append(stored, id)
+	})
+	defer a.Close()
+	entity := (&pim.Command{Kind: pim.CommandNoPresence, Subject: "bob"}).Entity()
+	line := inbox.Line{Newest: 5, Count: 5}
+	written(t, s, store.Write{Cells: []store.CellWrite{
+		{Partition: inbox.Settings("bob"), Cell: store.Cell{Key: entity, Version: 1, Value: []byte("no setting")}},
+		{Partition: inbox.Fresh("ann"), Cell: line.Cell("d:ann:bob")},
+	}})
+	for _, u := range []pim.UserID{"ann", "bob", "carl"} {
+		a.Seen(u, 1_700_000_000_000)
+	}
+	a.Note("ann", "phone", 1, []inbox.Ack{{Conversation: "d:ann:bob", Seq: 3}})
+	a.Flush(t.Context())
+	for u, want := range map[pim.UserID]bool{"ann": true, "bob": false, "carl": true} {
+		if _, ok, err := store.Lookup(t.Context(), s, inbox.Seen(u), "seen"); err != nil || ok != want {
+			t.Errorf("when %s was seen is stored: %t, %v", u, ok, err)
+		}
+	}
+	if len(stored) != 1 {
+		t.Errorf("acknowledgements of %v are told", stored)
 	}
 }
 

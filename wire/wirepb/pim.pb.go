@@ -2743,7 +2743,7 @@ type PIMPresence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	Online        bool                   `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`               // a device of the user is connected
-	SeenMs        int64                  `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"` // when that was so last, ms since 1970, up to 5 minutes too early; 0 while online
+	SeenMs        int64                  `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"` // when that was so last, ms since 1970, up to a minute too early; 0 while online
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
