@@ -445,14 +445,18 @@ func TestLook(t *testing.T) {
 	n.ok("", "send", "--as", "bob", "--to", "alice", "hi again")
 	sees(`{"conversation":"d:alice:bob","delivered":2,"read":2,`)
 	n.ok("", "look", "--as", "bob", "--switch", "off")
-	sees(`{"user":"bob","online":false}`)
+	sees(`{"user":"bob","online":false,"unknown":true}`)
 	n.refuses("name what to look at", 2, "look", "--as", "bob")
+	n.refuses("bob is who looks", 2, "look", "--as", "bob", "--to", "bob")
+	n.refuses("nobody else reads u:bob", 2, "look", "--as", "bob", "--conversation", "u:bob")
+	n.refuses("not a member", 4, "look", "--as", "bob", "--conversation", "g:nope")
+	n.refuses("not a member", 4, "look", "--as", "bob", "--conversation", "d:alice:carl")
 }
 
 func TestReceipts(t *testing.T) {
 	n := serve(t)
 	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")
-	if got := n.ok("", "receipts", "--as", "alice", "--with", "bob"); len(got) < 2 || got[0] != "delivered: nothing" || got[1] != "read: nothing" {
+	if got := n.ok("", "receipts", "--as", "alice", "--with", "bob"); len(got) < 2 || got[0] != "delivered: not known" || got[1] != "read: not known" {
 		t.Errorf("receipts printed %q", got)
 	}
 	group := n.ok("", "group", "create", "--as", "alice", "bob", "carl")[0]

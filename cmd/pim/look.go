@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 type lookCmd struct {
 	clientFlags
-	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user."`
+	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user. Who is connected and when is unknown of users who have not written to you and do not have you among their contacts, of those who hide it, and where one of you blocks the other."`
 	Conversation []pim.ConversationID `name:"conversation" placeholder:"ID" help:"Look at the conversation with this ID."`
 	Switch       string               `name:"switch" enum:"on,off," default:"" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
 	Timeout      time.Duration        `name:"timeout" default:"30s" placeholder:"DURATION" help:"With --switch: how long to wait for the answer."`
@@ -45,9 +46,9 @@ func (c *lookCmd) Run(ctx context.Context, s streams) error {
 		}
 		return err
 	}
-	conversations := c.Conversation
-	for _, u := range c.To {
-		conversations = append(conversations, pim.Direct(ses.user, u))
+	conversations, err := c.conversations(ctx, ses)
+	if err != nil {
+		return err
 	}
 	if err := ses.Look(ctx, conversations, c.To...); err != nil {
 		return err
@@ -66,6 +67,33 @@ func (c *lookCmd) Run(ctx context.Context, s streams) error {
 			}
 		}
 	}
+}
+
+// conversations returns the conversations to look at. Of one that is not the user's it returns the
+// server's error: the server says nothing to a look at it.
+func (c *lookCmd) conversations(ctx context.Context, ses *session) ([]pim.ConversationID, error) {
+	all := slices.Clone(c.Conversation)
+	for _, u := range c.To {
+		if err := u.Validate(); err != nil {
+			return nil, err
+		}
+		if u == ses.user {
+			return nil, pim.Errorf(pim.KindInvalid, "%s is who looks", u)
+		}
+		all = append(all, pim.Direct(ses.user, u))
+	}
+	for _, id := range all {
+		if err := id.Validate(); err != nil {
+			return nil, err
+		}
+		if _, own := id.OwnUser(); own {
+			return nil, pim.Errorf(pim.KindInvalid, "nobody else reads %s", id)
+		}
+		if _, err := ses.Pull(ctx, id, 0, 0, 1, true); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // handle prints what an event tells.
@@ -87,7 +115,7 @@ func (c *lookCmd) handle(e client.Event, ses *session, out *outage, s streams) e
 		case e.Seen != 0:
 			said = "last connected " + e.Seen.Time().Local().Format(time.DateTime)
 		}
-		return c.print(s.out, presenceJSON(e), "%s: %s", e.User, said)
+		return c.print(s.out, presenceJSON{e.User, e.Online, e.Seen, !e.Online && e.Seen == 0}, "%s: %s", e.User, said)
 	case client.LookEvent:
 		return e.Err
 	case client.StateEvent:
@@ -141,7 +169,8 @@ type typingJSON struct {
 }
 
 type presenceJSON struct {
-	User   pim.UserID `json:"user"`
-	Online bool       `json:"online"`
-	Seen   pim.Millis `json:"seen_ms,omitempty"`
+	User    pim.UserID `json:"user"`
+	Online  bool       `json:"online"`
+	Seen    pim.Millis `json:"seen_ms,omitempty"`
+	Unknown bool       `json:"unknown,omitempty"` // whether the user is connected, and when
 }

@@ -82,11 +82,12 @@ func (c *receiptsCmd) newest(ctx context.Context, ses *session, conv pim.Convers
 	return nil
 }
 
-// upTo says how far the other has come, and when, if that is known.
+// upTo says how far the other has come, and when, as far as that is known. Nobody is told whether the
+// other has not come far, or does not tell.
 func upTo(seq pim.Seq, at pim.Millis) string {
 	switch {
 	case seq == 0:
-		return "nothing"
+		return "not known"
 	case at == 0:
 		return fmt.Sprintf("#%d", seq)
 	}
