@@ -132,7 +132,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 		c.events = make(chan Event, o.EventBuffer)
 	}
 	c.loop.engine = engine.New(engine.Config{
-		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Confirms: o.Confirm, Servers: o.servers(),
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Peek: o.Peek, Confirms: o.Confirm, Servers: o.servers(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		LazyGap: o.LazyGap, Random: mathrand.Float64,
 	}, snapshot)

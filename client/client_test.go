@@ -537,3 +537,51 @@ func until(t *testing.T, ok func() bool) {
 		}
 	}
 }
+
+// A client that peeks has the list and the settings, and leaves no trace.
+func TestPeek(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		if err := w.server.Append(chat, "alice", pim.ClientMessageID{1, byte(i)}, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	phone := w.device("bob")
+	if _, err := phone.Pin(t.Context(), chat, true); err != nil {
+		t.Fatal(err)
+	}
+	phone.synced()
+	for m, err := phone.Outbox(t.Context()); len(m) > 0 || err != nil; m, err = phone.Outbox(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	o := w.options("bob", "peek")
+	o.Peek = true
+	bob := w.opens(o)
+	bob.synced()
+	list, err := bob.Conversations(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != chat || list[0].Unread != 3 || !list[0].Pinned || list[0].Text() != "2" {
+		t.Errorf("the list is %+v, %v", list, err)
+	}
+	if got := bob.Settings(); len(got) != 1 || got[0].Entity() != "pin/"+string(chat) {
+		t.Errorf("the settings are %+v", got)
+	}
+	if entries, err := bob.Messages(t.Context(), chat, 10); err != nil || len(entries) > 0 {
+		t.Errorf("it has pulled %v, %v", entries, err)
+	}
+	m, err := bob.Pin(t.Context(), chat, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bob.Close() // what waits to be acknowledged is transmitted first
+	for _, conv := range []pim.ConversationID{chat, pim.Own("bob")} {
+		if got := w.server.Acked("bob", "peek", conv); got != 0 {
+			t.Errorf("it has acknowledged %d of %s", got, conv)
+		}
+	}
+}

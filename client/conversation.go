@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -220,6 +221,18 @@ func (c *Client) Setting(entity string) pim.Setting {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.settings[entity]
+}
+
+// Settings returns the settings of all entities of the user's own log that are known on this device,
+// sorted by entity, those included that are not in force (pim.Setting.InForce).
+func (c *Client) Settings() []pim.Setting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]pim.Setting, 0, len(c.settings))
+	for _, entity := range slices.Sorted(maps.Keys(c.settings)) {
+		list = append(list, c.settings[entity])
+	}
+	return list
 }
 
 // Contacts returns the user's contacts, sorted by user.

@@ -54,7 +54,12 @@ type Options struct {
 	// Watch, if true, leaves out the sync of all conversations: the client follows only
 	// those named by Client.Watch, and acknowledges nothing. For tools, with a store of
 	// their own.
-	Watch  bool
+	Watch bool
+	// Peek, if true, reads the list of conversations and the user's own log, pulls no other entries
+	// by itself, and acknowledges nothing: the device changes nothing that the user or others see. Synced
+	// waits for the list and the own log only. For tools that show the list or give one command, with a
+	// store of their own; not with Watch or Confirm.
+	Peek   bool
 	Logger *slog.Logger // nil: nothing is logged
 	// TLS is the configuration for https, wss and tls. TLS 1.3 is the minimum, whatever
 	// it says. nil: the system's root certificates.
@@ -100,6 +105,9 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 	}
 	if o.Confirm && (o.Store == nil || o.Watch) {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Confirm needs a Store, as of package client/sqlite, and no Watch")
+	}
+	if o.Peek && (o.Watch || o.Confirm) {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Peek goes with neither Watch nor Confirm")
 	}
 	if len(o.Agent) > maxAgent {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Agent has %d bytes, at most %d are allowed", len(o.Agent), maxAgent)

@@ -17,7 +17,7 @@ const (
 // makes the next sync list a conversation more than it must.
 type acks struct {
 	fx  *effects
-	off bool // with Config.Watch nothing is acknowledged
+	off bool // with Config.Watch and Config.Peek nothing is acknowledged
 
 	dirty  []*conversation
 	sentAt time.Duration // the last PIMPushAck

@@ -59,7 +59,7 @@ func (e *Engine) rank(c *conversation) int {
 // wantPull queues a pull of c, unless one is queued, under way, or waits to be
 // tried again.
 func (e *Engine) wantPull(c *conversation) {
-	if c.pulling || c.retryAt != 0 || e.link.phase != open {
+	if c.pulling || c.retryAt != 0 || e.link.phase != open || e.skips(c) {
 		return
 	}
 	e.pulls.want(c, e.rank(c))

@@ -167,10 +167,16 @@ func (e *Engine) resumeConversations() {
 // aim makes c catch up at least to target. Until c has, the engine is not synced. With
 // unknownSeq the next pull has to tell the target.
 func (e *Engine) aim(c *conversation, target pim.Seq) {
+	if e.skips(c) {
+		return
+	}
 	e.conversations.setTarget(c, max(c.target, target))
 	c.again = c.again || c.pulling && target == unknownSeq
 	e.wantPull(c)
 }
+
+// skips reports whether the device leaves c as the list has it.
+func (e *Engine) skips(c *conversation) bool { return e.cfg.Peek && !c.isOwn() }
 
 func (c *conversation) behind() bool {
 	return c.known < c.newest || c.target == unknownSeq

@@ -17,6 +17,7 @@ type Config struct {
 	// Servers are the URLs to connect to, at least one; the first is tried first.
 	Servers []string
 	Watch   bool // no sync, no acknowledgements: only what Follow names
+	Peek    bool // no acknowledgements, and no pulls but of the own log
 	// Confirms says that the app confirms every entry (Confirm). So every hole is
 	// filled without a Fill, however long it is.
 	Confirms bool
@@ -114,7 +115,7 @@ func New(cfg Config, s Snapshot) *Engine {
 		active: make(requests[*pull]),
 	}
 	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
-	e.acks = acks{fx: &e.effects, off: cfg.Watch}
+	e.acks = acks{fx: &e.effects, off: cfg.Watch || cfg.Peek}
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
 	e.fetches = fetches{fx: &e.effects, active: make(map[uint64]fetch)}
 	e.doubts.fx = &e.effects

@@ -105,7 +105,7 @@ func (c *pinCmd) Run(ctx context.Context, s streams) error {
 
 // set writes a setting of a conversation.
 func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim.ConversationID) (*client.Sending, error)) error {
-	return f.change(ctx, s, f.follow, func(ses *session) (*client.Sending, error) {
+	return f.change(ctx, s, f.peek, func(ses *session) (*client.Sending, error) {
 		conv, err := f.resolve(ses.user)
 		if err != nil {
 			return nil, err
@@ -137,7 +137,7 @@ func (f *userFlags) about(ctx context.Context, s streams, do func(*session) (*cl
 	if err := f.User.Validate(); err != nil {
 		return err
 	}
-	return f.change(ctx, s, f.follow, func(ses *session) (*client.Sending, error) {
+	return f.change(ctx, s, f.peek, func(ses *session) (*client.Sending, error) {
 		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
 			return nil, err
 		}

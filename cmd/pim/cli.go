@@ -20,6 +20,8 @@ type grammar struct {
 	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
+	List       listCmd       `cmd:"" help:"Print your conversations and what is unread, and change nothing."`
+	Settings   settingsCmd   `cmd:"" help:"Print your contacts, blocks, mutes, pins, marks, and what is switched off."`
 	Chat       chatCmd       `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
 	Group      groupCmd      `cmd:"" help:"Create groups; join and leave them."`
 	Edit       editCmd       `cmd:"" help:"Replace the text of a message."`

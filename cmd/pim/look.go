@@ -29,7 +29,7 @@ func (c *lookCmd) Run(ctx context.Context, s streams) error {
 	}
 	connect := c.connect
 	if c.Switch != "" {
-		connect = c.follow
+		connect = c.peek
 	}
 	ses, err := connect(ctx)
 	if err != nil {

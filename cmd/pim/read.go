@@ -60,15 +60,7 @@ func (c *unreadCmd) Run(ctx context.Context, s streams) error {
 // run connects, lets do queue a command about the entry at seq (0: the newest one), and prints what
 // the conversation has come to.
 func (f *readFlags) run(ctx context.Context, s streams, seq pim.Seq, do func(context.Context, *session, *pim.Entry) (*client.Sending, error)) error {
-	o, err := f.options()
-	if err != nil {
-		return err
-	}
-	o.Device, o.LazyGap = newDevice(), 1 // it has the list, and little of the history
-	if f.Device != "" {
-		o.Device = f.Device
-	}
-	ses, err := f.open(ctx, o)
+	ses, err := f.peek(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,15 +118,19 @@ func (f *readFlags) print(ctx context.Context, s streams, ses *session, conv pim
 	if err != nil {
 		return causeOf(ctx, err)
 	}
-	entity := pim.Command{Kind: pim.CommandRead, Subject: string(conv)}
-	set := ses.Setting(entity.Entity())
+	j := readOf(ses, &info)
 	if f.JSON {
-		return json.NewEncoder(s.out).Encode(readJSON{conv, set.Seq, info.Unread, info.Mentions, info.Marked})
+		return json.NewEncoder(s.out).Encode(j)
 	}
 	marked := ""
 	if info.Marked {
 		marked = ", marked as unread"
 	}
-	_, err = fmt.Fprintf(s.out, "%s: read up to #%d, %d unread%s\n", conv, set.Seq, info.Unread, marked)
+	_, err = fmt.Fprintf(s.out, "%s: read up to #%d, %s%s\n", conv, j.Read, counted(info.Unread, info.Mentions), marked)
 	return err
+}
+
+func readOf(ses *session, info *client.Info) readJSON {
+	entity := pim.Command{Kind: pim.CommandRead, Subject: string(info.ID)}
+	return readJSON{info.ID, ses.Setting(entity.Entity()).Seq, info.Unread, info.Mentions, info.Marked}
 }

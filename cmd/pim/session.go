@@ -165,14 +165,15 @@ func (s *session) knowsSettings(ctx context.Context, timeout time.Duration) erro
 	return causeOf(ctx, s.Synced(ctx))
 }
 
-// follow is connect for a command that writes into the user's own log: only a session that
-// follows all conversations may.
-func (f *clientFlags) follow(ctx context.Context) (*session, error) {
+// peek is connect for a command that needs the list of conversations, or the user's own log, which
+// it may write into.
+func (f *clientFlags) peek(ctx context.Context) (*session, error) {
 	o, err := f.options()
 	if err != nil {
 		return nil, err
 	}
-	o.Device, o.LazyGap = cmp.Or(o.Device, newDevice()), 1 // it has the own log and the list, and little of the history
+	o.Peek = true
+	o.Device = cmp.Or(o.Device, newDevice())
 	return f.open(ctx, o)
 }
 
