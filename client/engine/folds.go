@@ -119,8 +119,10 @@ func foldsOf(c pim.ConversationID, m *wirepb.PIMPullResp) ([]pim.Fold, error) {
 func checkReferring(out *Outgoing) error {
 	refers := out.Kind >= pim.EntryEdit && out.Kind <= pim.EntryPin || out.Kind == pim.EntryErase
 	switch {
-	case refers != (out.Refers != 0):
-		return pim.Errorf(pim.KindInvalid, "a %s that refers to seq %d", out.Kind, out.Refers)
+	case refers && out.Refers == 0:
+		return pim.Errorf(pim.KindInvalid, "no message has the seq 0")
+	case !refers && out.Refers != 0:
+		return pim.Errorf(pim.KindInvalid, "a %s refers to no message", out.Kind)
 	case out.Kind == pim.EntryReaction:
 		return pim.ValidateReaction(out.Reaction)
 	}

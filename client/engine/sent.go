@@ -19,6 +19,7 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		Count: a.Count, AllCount: a.AllCount, Duplicate: a.Duplicate,
 	}
 	m.counts = a.MentionCounts
+	s.Strangers = e.strangers(m)
 	if s.Anchor == 0 {
 		s.Anchor = s.Seq
 	}
@@ -45,6 +46,20 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 	if s.Seq > c.known || c.holes.miss(s.Seq, s.Seq) {
 		e.keepUnseen(c, m, s)
 	}
+}
+
+// strangers returns whom m names and the server does not count as mentioned, since they are not
+// members.
+func (e *Engine) strangers(m *message) (users []pim.UserID) {
+	if m.MentionAll || len(m.counts) != len(m.Mentions) { // then it counts nobody by name
+		return nil
+	}
+	for i, u := range m.Mentions {
+		if m.counts[i] == 0 && u != e.meta.User {
+			users = append(users, u)
+		}
+	}
+	return users
 }
 
 // trimmedAnswer reports whether s says that m was appended so long ago that retention has removed

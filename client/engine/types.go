@@ -87,6 +87,9 @@ type Sent struct {
 	Count        uint64
 	AllCount     uint64
 	Duplicate    bool // an earlier transmission was appended; this is its answer
+	// Strangers are those whom the message names and who are not members: the mention reaches none
+	// of them.
+	Strangers []pim.UserID
 }
 
 // Event is what is handed to the app: an EntryEvent, ChangedEvent, ErasedEvent, SendEvent,

@@ -113,13 +113,30 @@ func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim
 		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
 			return nil, err
 		}
+		info, err := ses.Conversation(conv).Info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if info.Newest == 0 && conv.IsGroup() && !f.Remove {
+			return nil, notMember(ses.user, conv)
+		}
 		return do(ses, conv)
 	}, storedAt)
 }
 
+// notMember returns the error of a command about a group that is not the user's.
+func notMember(user pim.UserID, conv pim.ConversationID) error {
+	return pim.Errorf(pim.KindNotMember, "user %s is not a member of %s", user, conv)
+}
+
 // Run blocks a user, or ends that.
 func (c *blockCmd) Run(ctx context.Context, s streams) error {
-	return c.about(ctx, s, func(ses *session) (*client.Sending, error) { return ses.Block(ctx, c.User, !c.Remove) })
+	return c.about(ctx, s, func(ses *session) (*client.Sending, error) {
+		if c.User == ses.user && !c.Remove {
+			return nil, pim.Errorf(pim.KindInvalid, "nobody blocks themselves")
+		}
+		return ses.Block(ctx, c.User, !c.Remove)
+	})
 }
 
 // Run names a contact, or removes one.

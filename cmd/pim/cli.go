@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
@@ -69,7 +70,11 @@ func parse(args []string, s streams) (cmd *kong.Context, err error) {
 	for _, a := range args {
 		// kong would replace bytes that are not UTF-8, but a message must arrive as typed.
 		if !utf8.ValidString(a) {
-			return nil, &usageError{fmt.Errorf("%q is not UTF-8; pim send - takes messages of any bytes, a line each, from standard input", a), ""}
+			hint := ""
+			if args[0] == "send" {
+				hint = "; pim send - takes messages of any bytes, a line each, from standard input"
+			}
+			return nil, &usageError{fmt.Errorf("%q is not UTF-8%s", a, hint), ""}
 		}
 	}
 	parser, err := newParser(&grammar{}, s)
@@ -92,6 +97,10 @@ func parse(args []string, s streams) (cmd *kong.Context, err error) {
 	cmd, err = parser.Parse(args)
 	var wrong *kong.ParseError
 	if errors.As(err, &wrong) {
+		if flag, ok := strings.CutPrefix(err.Error(), "unknown flag "); ok && !strings.HasPrefix(flag, "--") {
+			flag, _, _ = strings.Cut(flag, ",")
+			err = fmt.Errorf("unknown flag %s; write -- before a text that begins with a dash", flag)
+		}
 		err = &usageError{err, commandOf(wrong.Context)}
 	}
 	return cmd, err

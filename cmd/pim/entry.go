@@ -111,6 +111,13 @@ type sentJSON struct {
 	Duplicate       bool               `json:"duplicate"`
 }
 
+// sentMessageJSON is an acknowledged message of send, for scripts. The names are stable.
+type sentMessageJSON struct {
+	sentJSON
+	Strangers []pim.UserID `json:"strangers,omitempty"` // whom it mentions and who are not members
+	Line      int          `json:"line,omitempty"`      // of the input
+}
+
 func sentOf(id pim.ClientMessageID, sent client.Sent) sentJSON {
 	return sentJSON{sent.Conversation, sent.Seq, sent.Anchor, id.String(), sent.Server, sent.Duplicate}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,6 +54,9 @@ func (c *readCmd) Run(ctx context.Context, s streams) error {
 // Run marks a conversation as unread, or takes the mark away.
 func (c *unreadCmd) Run(ctx context.Context, s streams) error {
 	return c.run(ctx, s, 0, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
+		if info, err := ses.Conversation(e.Conversation).Info(ctx); err != nil || info.Left && !c.Remove {
+			return nil, cmp.Or(err, notMember(ses.user, e.Conversation))
+		}
 		return ses.Do(ctx, pim.Command{Kind: pim.CommandUnread, Subject: string(e.Conversation), Removed: c.Remove})
 	})
 }

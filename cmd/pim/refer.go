@@ -35,8 +35,12 @@ type pinMessageCmd struct {
 
 // Run edits a message.
 func (c *editCmd) Run(ctx context.Context, s streams) error {
+	text := strings.Join(c.Text, " ")
+	if empty(text) {
+		return pim.Errorf(pim.KindInvalid, "the text is empty; pim recall takes a message back")
+	}
 	return c.refer(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
-		return ses.Edit(ctx, conv, c.Seq, []byte(strings.Join(c.Text, " ")))
+		return ses.Edit(ctx, conv, c.Seq, []byte(text))
 	})
 }
 

@@ -5,21 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/content"
 )
 
 type sendCmd struct {
 	clientFlags
 	target
-	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input as a message. A line that is refused is named on standard error, and the rest goes on."`
+	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input that is not empty as a message. A line that is refused is named on standard error, and the rest goes on."`
 	Reply   uint64        `name:"reply" placeholder:"SEQ" help:"Message of the conversation that is answered."`
-	Mention []string      `name:"mention" sep:"none" placeholder:"USER" help:"User whom the message mentions; again for more, at most 64."`
+	Mention []pim.UserID  `name:"mention" placeholder:"USER" help:"User whom the message mentions; again, or with commas between them, for more, at most 64."`
 	All     bool          `name:"mention-all" help:"The message mentions all members."`
 	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for each answer."`
 	JSON    bool          `name:"json" help:"Print one JSON object a message."`
@@ -49,6 +49,9 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		return (&lineSender{cmd: c, ses: ses, conv: conv, payload: payload, s: s}).run(ctx, cancel)
 	}
 	text := strings.Join(c.Text, " ")
+	if empty(text) {
+		return pim.Errorf(pim.KindInvalid, "the text is empty")
+	}
 	if len(text) > pim.MaxPayload {
 		return pim.Errorf(pim.KindTooLarge, "the text has %d bytes, a message holds at most %d", len(text), pim.MaxPayload)
 	}
@@ -64,13 +67,16 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return causeOf(ctx, err)
 	}
-	return c.print(s.out, 0, m, sent)
+	return c.print(s, 0, m, sent)
 }
+
+// empty reports whether text shows nothing: the SDK would send it all the same.
+func empty(text string) bool { return strings.TrimSpace(text) == "" }
 
 // options are those of every message.
 func (c *sendCmd) options() (options []client.SendOption) {
-	for _, u := range c.Mention {
-		options = append(options, client.Mention(pim.UserID(u)))
+	if len(c.Mention) > 0 {
+		options = append(options, client.Mention(c.Mention...))
 	}
 	if c.All {
 		options = append(options, client.MentionAll())
@@ -94,6 +100,9 @@ func (c *sendCmd) payloads(ctx context.Context, ses *session, conv pim.Conversat
 	if len(page.Entries) == 0 || page.Entries[0].Kind != pim.EntryMessage {
 		return nil, pim.Errorf(pim.KindNotFound, "seq %d of %s is no message", seq, conv)
 	}
+	if page.Entries[0].Erased {
+		return nil, pim.Errorf(pim.KindNotFound, "the message at seq %d of %s was recalled or erased", seq, conv)
+	}
 	to := &page.Entries[0]
 	reply, thread := content.ReplyTo(to), content.ThreadOf(to)
 	return func(text string) ([]byte, error) {
@@ -103,14 +112,14 @@ func (c *sendCmd) payloads(ctx context.Context, ses *session, conv pim.Conversat
 }
 
 // print prints what became of m. line is the number of the line that m was; 0: none.
-func (c *sendCmd) print(w io.Writer, line int, m *client.Sending, sent client.Sent) error {
+func (c *sendCmd) print(s streams, line int, m *client.Sending, sent client.Sent) error {
 	if c.JSON {
-		return json.NewEncoder(w).Encode(struct {
-			sentJSON
-			Line int `json:"line,omitempty"`
-		}{sentOf(m.ID(), sent), line})
+		return json.NewEncoder(s.out).Encode(sentMessageJSON{sentOf(m.ID(), sent), sent.Strangers, line})
 	}
-	_, err := fmt.Fprintf(w, "stored: %s #%d\n", sent.Conversation, sent.Seq)
+	if len(sent.Strangers) > 0 {
+		fmt.Fprintf(s.err, "pim: not in %s, so the mention does not reach them: %s\n", sent.Conversation, chat.Users(sent.Strangers))
+	}
+	_, err := fmt.Fprintln(s.out, storedAt(sent))
 	return err
 }
 

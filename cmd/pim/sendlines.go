@@ -76,6 +76,9 @@ func (l *lineSender) queue(ctx context.Context, to chan<- sentLine) error {
 		if err != nil {
 			return err
 		}
+		if line.err == nil && empty(line.text) {
+			continue
+		}
 		next := sentLine{inputLine: line}
 		if next.err == nil {
 			next.m, next.err = l.send(ctx, line.text)
@@ -106,7 +109,7 @@ func (l *lineSender) answer(ctx context.Context, line sentLine) error {
 	if line.m != nil {
 		var sent client.Sent
 		if sent, err = l.ses.waitFor(ctx, line.m, l.cmd.Timeout); err == nil {
-			return l.cmd.print(l.s.out, line.number, line.m, sent)
+			return l.cmd.print(l.s, line.number, line.m, sent)
 		}
 		if !ofTheMessage(err) {
 			return err
@@ -162,10 +165,12 @@ func (r *refusals) add(line int, err error) {
 
 // err returns nil if no line was refused. lines is how many were read.
 func (r *refusals) err(lines int) error {
-	switch r.count {
-	case 0:
+	switch {
+	case r.count == 0:
 		return nil
-	case 1:
+	case lines == 1:
+		return fmt.Errorf("the only line was refused: %w", r.first)
+	case r.count == 1:
 		return fmt.Errorf("1 of %d lines was refused: %w", lines, r.first)
 	}
 	return fmt.Errorf("%d of %d lines were refused, the first: %w", r.count, lines, r.first)

@@ -32,7 +32,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 	}
 	from := pim.Seq(max(c.From, 1))
 	if !c.Follow {
-		return c.upToNow(ctx, ses, conv, from, s.out)
+		return c.upToNow(ctx, ses, conv, from, s)
 	}
 	if from > 1 {
 		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
@@ -99,17 +99,20 @@ const tailPage = 500
 
 // upToNow prints what the log holds now. It reads the log's last seq first: otherwise
 // entries that come meanwhile could keep the command from ending.
-func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.ConversationID, from pim.Seq, w io.Writer) error {
+func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.ConversationID, from pim.Seq, s streams) error {
 	page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
 	if err != nil {
 		return err
+	}
+	if from > page.Newest {
+		fmt.Fprintf(s.err, "%s ends at #%d\n", conv, page.Newest)
 	}
 	for end := page.Newest; from <= end; from = page.To + 1 {
 		if page, err = ses.Pull(ctx, conv, from, end, tailPage, false); err != nil {
 			return err
 		}
 		for i := range page.Entries {
-			if err := c.print(w, &page.Entries[i]); err != nil {
+			if err := c.print(s.out, &page.Entries[i]); err != nil {
 				return err
 			}
 		}

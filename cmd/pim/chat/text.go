@@ -117,6 +117,11 @@ func membership(e *pim.Entry, self, others string, name func(pim.UserID) string)
 	return fmt.Sprintf("* %s %s %s", name(e.Sender), others, users(e.Members, name))
 }
 
+// Users lists users for people.
+func Users(list []pim.UserID) string {
+	return users(list, func(u pim.UserID) string { return Printable(string(u)) })
+}
+
 func users(users []pim.UserID, name func(pim.UserID) string) string {
 	names := make([]string, len(users))
 	for i, u := range users {
