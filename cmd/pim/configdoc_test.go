@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,15 +63,46 @@ Settings of ` + "`pim serve`" + `.
 		settings[f.Tag.Get("name")] = true
 	}
 	serve := command(parser.Model.Node, "serve")
-	table(&b, serve, func(f *kong.Flag) bool { return settings[f.Name] })
-	b.WriteString("\n## Commands\n")
+	table(&b, serve.Flags, func(f *kong.Flag) bool { return settings[f.Name] })
+	b.WriteString(`
+## Commands
+
+A user or group that a command is about is an
+argument; a conversation is named by flags, because there are two ways to name it.
+
+### Connection
+
+Flags of every command that connects as a user.
+
+`)
+	connection := flagsOf(t, &struct{ clientFlags }{})
+	table(&b, connection, func(*kong.Flag) bool { return true })
+	b.WriteString(`
+### Conversation
+
+Flags of every command about one conversation; one of them is given.
+
+`)
+	conversation := flagsOf(t, &struct{ target }{})
+	table(&b, conversation, func(*kong.Flag) bool { return true })
 	for _, cmd := range parser.Model.Leaves(true) {
 		fmt.Fprintf(&b, "\n### %s\n\n%s", cmd.Path(), cmd.Help)
 		for _, arg := range cmd.Positional {
 			fmt.Fprintf(&b, " `%s`: %s", arg.Summary(), arg.Help)
 		}
+		var shared []*kong.Flag
+		switch connects, converses := has(cmd.Flags, connection), has(cmd.Flags, conversation); {
+		case connects && converses:
+			shared = slices.Concat(connection, conversation)
+			b.WriteString(" With the flags of a [connection](#connection) and a [conversation](#conversation).")
+		case connects:
+			shared = connection
+			b.WriteString(" With the flags of a [connection](#connection).")
+		}
 		b.WriteString("\n\n")
-		table(&b, cmd, func(f *kong.Flag) bool { return cmd != serve || !settings[f.Name] })
+		table(&b, cmd.Flags, func(f *kong.Flag) bool {
+			return !in(shared, f) && (cmd != serve || !settings[f.Name])
+		})
 	}
 	b.WriteString("\n## Exit status\n\n| status | meaning |\n|---|---|\n")
 	for _, e := range exitStatuses {
@@ -89,9 +121,29 @@ func command(n *kong.Node, name string) *kong.Node {
 	return nil
 }
 
-func table(b *strings.Builder, cmd *kong.Node, show func(*kong.Flag) bool) {
+// flagsOf returns the flags that a struct declares.
+func flagsOf(t *testing.T, of any) (flags []*kong.Flag) {
+	t.Helper()
+	parser, err := kong.New(of, kong.Vars{"server": defaultServer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parser.Model.Flags
+}
+
+// has reports whether all of want are among flags.
+func has(flags, want []*kong.Flag) bool {
+	return !slices.ContainsFunc(want, func(f *kong.Flag) bool { return f.Name != "help" && !in(flags, f) })
+}
+
+// in reports whether a flag with f's name and meaning is among flags.
+func in(flags []*kong.Flag, f *kong.Flag) bool {
+	return slices.ContainsFunc(flags, func(g *kong.Flag) bool { return g.Name == f.Name && g.Help == f.Help })
+}
+
+func table(b *strings.Builder, flags []*kong.Flag, show func(*kong.Flag) bool) {
 	heading := "| flag | variable | default | meaning |\n|---|---|---|---|\n"
-	for _, f := range cmd.Flags {
+	for _, f := range flags {
 		if f.Hidden || f.Name == "help" || !show(f) {
 			continue
 		}
