@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,7 +62,20 @@ func run(ctx context.Context, args []string, s streams) int {
 		cmd.BindTo(ctx, (*context.Context)(nil))
 		err = cmd.Run(s)
 	}
-	return report(err, s.err)
+	return report(err, s.err, wantsJSON(cmd, args))
+}
+
+// wantsJSON reports whether the command that args call prints JSON. cmd is nil if args are wrong.
+func wantsJSON(cmd *kong.Context, args []string) bool {
+	if cmd == nil {
+		return slices.Contains(args, "--json")
+	}
+	for _, f := range cmd.Flags() {
+		if f.Name == "json" {
+			return cmd.FlagValue(f) == true
+		}
+	}
+	return false
 }
 
 // parse reads a command line, the environment and the configuration file.

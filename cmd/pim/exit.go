@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,18 +63,33 @@ type hintedError struct {
 func (e *hintedError) Error() string { return e.err.Error() + ": " + e.hint }
 func (e *hintedError) Unwrap() error { return e.err }
 
-// report prints an error, if there is one to print, and returns its status.
-func report(err error, w io.Writer) int {
+// errorJSON is the error that has ended a command, for scripts. The names are stable.
+type errorJSON struct {
+	Kind   string `json:"error_kind"`
+	Error  string `json:"error"`
+	Status int    `json:"status"`
+}
+
+// report prints an error, if there is one to print, as one line of JSON or for people, and returns
+// its status.
+func report(err error, w io.Writer, asJSON bool) int {
 	status := statusOf(err)
+	var usage *usageError
 	switch {
 	case err == nil, errors.Is(err, errHelp), errors.Is(err, context.Canceled):
+		return status
+	case asJSON:
+		kind := pim.KindOf(err)
+		if status == exitUsage && kind == pim.KindUnknown {
+			kind = pim.KindInvalid
+		}
+		json.NewEncoder(w).Encode(errorJSON{kind.String(), chat.Plain(err), status})
 		return status
 	}
 	// The error may quote a server or a file, which must not control the terminal.
 	for text := range strings.SplitSeq(chat.Plain(err), "\n") {
 		fmt.Fprintf(w, "pim: %s\n", chat.Printable(text))
 	}
-	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "See: %s --help\n", strings.TrimSpace("pim "+usage.command))
 	}

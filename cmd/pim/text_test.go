@@ -170,7 +170,7 @@ func TestExitStatus(t *testing.T) {
 		{errors.New("a\x1b[2J\u202eb"), exitFailed, "pim: a\ufffd[2J\ufffdb\n"},
 	} {
 		var out bytes.Buffer
-		if got := report(c.err, &out); got != c.status || out.String() != c.text {
+		if got := report(c.err, &out, false); got != c.status || out.String() != c.text {
 			t.Errorf("%v: status %d, %q; want %d, %q", c.err, got, out.String(), c.status, c.text)
 		}
 	}

@@ -77,6 +77,21 @@ func TestArgumentsThatNameNothing(t *testing.T) {
 	n.ok("", "read", "--as", "bob", "--conversation", group)
 }
 
+// With --json the error that ends a command is JSON, too, also where the command line is wrong.
+func TestErrorsAsJSON(t *testing.T) {
+	n := serve(t)
+	for want, args := range map[string][]string{
+		`{"error_kind":"not_member","error":"user alice is not a member of g:nope","status":4}`: {"pin", "--as", "alice", "--conversation", "g:nope"},
+		`{"error_kind":"invalid","error":"the text is empty","status":2}`:                       {"send", "--as", "alice", "--to", "bob", ""},
+		`{"error_kind":"invalid","error":"unknown flag --nope","status":2}`:                     {"list", "--as", "alice", "--nope"},
+	} {
+		stdout, stderr, _ := n.pim("", append(args, "--json")...)
+		if stdout != "" || stderr != want+"\n" {
+			t.Errorf("%q printed %q, %q; want %q", args, stdout, stderr, want)
+		}
+	}
+}
+
 // Receipts answer for one message of a direct conversation, and say of a long group which messages
 // they are about.
 func TestReceiptsOfWhat(t *testing.T) {
