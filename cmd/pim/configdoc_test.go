@@ -67,7 +67,7 @@ Settings of ` + "`pim serve`" + `.
 	b.WriteString(`
 ## Commands
 
-A user or group that a command is about is an
+What each prints, and examples, are in [commands.md](commands.md). A user or group that a command is about is an
 argument; a conversation is named by flags, because there are two ways to name it.
 
 ### Connection
