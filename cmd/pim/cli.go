@@ -37,7 +37,7 @@ type grammar struct {
 	Contact    contactCmd    `cmd:"" help:"Name a contact, or remove one."`
 	Read       readCmd       `cmd:"" help:"Mark a conversation as read, on all devices of the user."`
 	Unread     unreadCmd     `cmd:"" help:"Mark a conversation as unread, or end that."`
-	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off. Of a direct conversation, what is not known has not been delivered or read yet, or the other user does not tell: what is read with receipts off, and neither with a block."`
+	Receipts   receiptsCmd   `cmd:"" help:"Print who has read what; or switch receipts on or off."`
 	Look       lookCmd       `cmd:"" help:"Print what others read and write, and who is connected, as it comes."`
 	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench      benchCmd      `cmd:"" help:"Measure a running server."`

@@ -15,7 +15,7 @@ import (
 
 type lookCmd struct {
 	clientFlags
-	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user. Who is connected and when is unknown of users who have not written to you and do not have you among their contacts, of those who hide it, and where one of you blocks the other."`
+	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user."`
 	Conversation []pim.ConversationID `name:"conversation" placeholder:"ID" help:"Look at the conversation with this ID."`
 	Switch       string               `name:"switch" enum:"on,off," default:"" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
 	Timeout      time.Duration        `name:"timeout" default:"30s" placeholder:"DURATION" help:"With --switch: how long to wait for the answer."`

@@ -21,7 +21,7 @@ type readFlags struct {
 
 type readCmd struct {
 	readFlags
-	Seq *pim.Seq `arg:"" optional:"" help:"The last message that is read; the newest one if it is left out."`
+	Seq *pim.Seq `arg:"" optional:"" help:"The seq of the last message that is read; without it, the newest."`
 }
 
 type unreadCmd struct {

@@ -12,7 +12,7 @@ import (
 type referFlags struct {
 	changeFlags
 	target
-	Seq pim.Seq `arg:"" help:"The message's seq."`
+	Seq pim.Seq `arg:"" help:"The message's seq, as send, tail and list print it."`
 }
 
 type editCmd struct {
@@ -30,7 +30,7 @@ type reactCmd struct {
 
 type pinMessageCmd struct {
 	referFlags
-	Remove bool `name:"remove" help:"The message is pinned no longer."`
+	Remove bool `name:"remove" help:"End that."`
 }
 
 // Run edits a message.
