@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"wire", "store", "clock", "strictjson", "username"},
 	{"inbox", "account", "limit"},
 	{"conv"}, // its writers fill the inboxes
-	{"gateway", "lbs", "bus"},
+	{"gateway", "retain", "lbs", "bus"},
 	{"server"},
 }
 

@@ -47,6 +47,7 @@ type Config struct {
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
 	EditWindow       time.Duration `name:"edit-window" env:"PIM_EDIT_WINDOW" default:"24h" placeholder:"DURATION" help:"For how long the sender can edit a message. 0: never."`
 	RecallWindow     time.Duration `name:"recall-window" env:"PIM_RECALL_WINDOW" default:"2m" placeholder:"DURATION" help:"For how long the sender can recall a message. 0: never. The owner of a group recalls at any time."`
+	Retain           time.Duration `name:"retain" env:"PIM_RETAIN" default:"0" placeholder:"DURATION" help:"For how long messages are kept, at least 168h (7 days); 720h is 30 days. Older ones are removed, for good and for everybody. 0: for ever."`
 	Presence         bool          `name:"presence" env:"PIM_PRESENCE" default:"true" negatable:"" help:"Tell who is connected and who writes a message to those who have that on their screens. Off, looks at users are refused."`
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
@@ -212,6 +213,9 @@ func (c *Config) validateBounds() error {
 		if b.d < b.min || b.d > b.max {
 			return wrong(b.name, "%s is not from %s to %s", b.d, b.min, b.max)
 		}
+	}
+	if c.Retain != 0 && (c.Retain < pim.DedupWindow || c.Retain > longestWindow) {
+		return wrong("retain", "%s is not 0, for ever, nor from %s, for which a message that is sent again is known, to %s", c.Retain, pim.DedupWindow, longestWindow)
 	}
 	return nil
 }

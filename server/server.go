@@ -20,6 +20,7 @@ import (
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/gateway"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/retain"
 	"github.com/pim-im/pim/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -66,6 +67,7 @@ type Server struct {
 	acks     *inbox.Acks
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
+	sweeper  *retain.Sweeper // nil: messages are kept for ever
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -206,6 +208,12 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
+	if s.config.Retain > 0 {
+		s.sweeper = retain.New(retain.Options{
+			Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
+			Registerer: s.metrics, Logger: s.log,
+		})
+	}
 	var writer gateway.Writer = s.writers
 	if o.WrapWriter != nil {
 		writer = o.WrapWriter(writer)
@@ -388,6 +396,7 @@ func (s *Server) end() {
 	}{
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
+		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.Close},
 		{"the writing of acknowledgements", s.acks.Close},
 		{"the clock", s.clock.Close},
@@ -395,6 +404,12 @@ func (s *Server) end() {
 	} {
 		s.ending.Store(part.name)
 		part.stop()
+	}
+}
+
+func (s *Server) closeSweeper() {
+	if s.sweeper != nil {
+		s.sweeper.Close()
 	}
 }
 

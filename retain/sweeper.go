@@ -1,0 +1,263 @@
+package retain
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/wire"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	passEvery = time.Hour // about, from the end of a pass to the beginning of the next
+	// pause follows each page of the index and each trim, so that messages do not wait: the rest
+	// of the time is theirs.
+	pause    = 50 * time.Millisecond
+	pageLogs = 256  // conversations in a page
+	trimStep = 4096 // entries in a trim, at most
+)
+
+// Options are what a Sweeper needs. Without Registerer nothing is measured; all else must be there.
+type Options struct {
+	Store store.Store
+	// Trim is conv.Writers.Trim.
+	Trim func(ctx context.Context, c pim.ConversationID, upTo pim.Seq) error
+	// Age is for how long entries are kept. At least pim.DedupWindow.
+	Age        time.Duration
+	Now        func() time.Time
+	Mono       func() time.Duration // a clock that nobody sets
+	Gate       func() error         // asked before each read and trim; if it fails, the pass ends
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+}
+
+// Sweeper removes old entries until it is closed.
+type Sweeper struct {
+	// Set at construction.
+	Options
+	trimmed prometheus.Counter
+	passed  prometheus.Gauge
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	started time.Duration // Mono at New
+
+	// Owned by run.
+	loaded bool // the rest was read from the store
+	place  place
+	clock  slowClock
+}
+
+// New starts a Sweeper. It must be closed before the store.
+func New(o Options) *Sweeper {
+	s := &Sweeper{
+		Options: o, started: o.Mono(),
+		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pim_retain_trimmed_total", Help: "Entries removed because they were older than entries are kept.",
+		}),
+		passed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_retain_pass_timestamp_seconds", Help: "When the last pass over all conversations ended, in seconds since 1970; 0: none has since the start.",
+		}),
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(s.trimmed, s.passed)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.running.Go(func() { s.run(ctx) })
+	return s
+}
+
+// Close interrupts the pass under way and waits for its end. The next Sweeper over the store goes on
+// there.
+func (s *Sweeper) Close() {
+	s.cancel()
+	s.running.Wait()
+}
+
+// run makes passes until ctx ends. It begins each at random, so that the nodes of one store, or of
+// one machine, seldom do so together.
+func (s *Sweeper) run(ctx context.Context) {
+	for wait := rand.N(passEvery / 4); s.sleep(ctx, wait) == nil; wait = passEvery/2 + rand.N(passEvery) {
+		switch err := s.pass(ctx); {
+		case err == nil:
+			s.passed.Set(float64(s.Now().Unix()))
+		case ctx.Err() == nil:
+			s.Logger.Warn("old messages are not removed now; the next pass goes on", "err", err)
+		}
+	}
+}
+
+// sleep returns after d, or when ctx ends with its error.
+func (s *Sweeper) sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass goes through the index from the place where the pass before has stopped to the end.
+func (s *Sweeper) pass(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := s.Gate(); err != nil {
+			return err
+		}
+		cells, err := s.Store.List(ctx, inbox.Logs(s.place.partition), s.place.after, pageLogs)
+		if err != nil {
+			return err
+		}
+		if err := s.page(ctx, cells); err != nil {
+			return err
+		}
+		partition, after := s.place.partition, ""
+		if len(cells) == pageLogs {
+			after = cells[pageLogs-1].Key
+		} else {
+			partition++
+		}
+		if partition == inbox.LogPartitions {
+			return s.goTo(ctx, 0, "")
+		}
+		if err := s.goTo(ctx, partition, after); err != nil {
+			return err
+		}
+		if err := s.sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// page trims the logs of cells that have old entries, and writes into the index what it has found.
+func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
+	now := s.clock.now(pim.MillisOf(s.Now()), s.Mono())
+	cut := now - pim.Millis(s.Age.Milliseconds())
+	var due []store.Read
+	for _, cell := range cells {
+		_, oldest, err := inbox.ParseLogCell(cell)
+		if err != nil {
+			s.failed(cell.Key, err)
+		} else if oldest <= cut {
+			due = append(due, store.Read{
+				Log: inbox.Entries(pim.ConversationID(cell.Key)), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true,
+			})
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	if err := s.Store.Read(ctx, due); err != nil && ctx.Err() != nil {
+		return err
+	}
+	found := &store.Write{}
+	for i := range due {
+		c := pim.ConversationID(due[i].Log)
+		front, oldest, err := s.sweep(ctx, c, &due[i], cut)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil: // the other conversations go on
+			if err := s.Gate(); err != nil {
+				return err
+			}
+			s.failed(string(c), err)
+		case oldest == 0: // no entry is left: those to come are from now or later
+			found.Cells = append(found.Cells, inbox.LogCell(c, front, now))
+		default:
+			found.Cells = append(found.Cells, inbox.LogCell(c, front, oldest))
+		}
+	}
+	if len(found.Cells) == 0 {
+		return nil
+	}
+	return store.Commit(ctx, s.Store, []*store.Write{found}, store.Relaxed)
+}
+
+// failed tells the operator of a conversation that keeps its old entries until the next pass.
+func (s *Sweeper) failed(c string, err error) {
+	s.Logger.Warn("old messages of a conversation are not removed now", "conversation", c, "err", err)
+}
+
+// sweep trims the entries of c up to the server time cut. begin was read from c's log: its first
+// record and its end. sweep returns the log's front, and the server time of the entry there; 0: no
+// entry is left.
+func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.Read, cut pim.Millis) (front pim.Seq, oldest pim.Millis, err error) {
+	if begin.Err != nil {
+		return 0, 0, begin.Err
+	}
+	if begin.Front > begin.Last {
+		return begin.Front, 0, nil
+	}
+	if front = begin.First; len(begin.Records) == 0 {
+		return front, 0, nil
+	}
+	if oldest, err = serverTime(c, begin.Records[0]); err != nil || oldest > cut {
+		return front, oldest, err
+	}
+	upTo, next, err := s.newestOld(ctx, c, front, begin.Last, cut)
+	if err != nil {
+		return 0, 0, err
+	}
+	for to := front - 1; to < upTo; {
+		if err := s.Gate(); err != nil {
+			return 0, 0, err
+		}
+		from := to
+		to = min(to+trimStep, upTo)
+		if err := s.Trim(ctx, c, to); err != nil {
+			return 0, 0, err
+		}
+		s.trimmed.Add(float64(to - from))
+		if err := s.sleep(ctx, pause); err != nil {
+			return 0, 0, err
+		}
+	}
+	return upTo + 1, next, nil
+}
+
+// newestOld returns the seq of c's newest entry up to the server time cut, and the server time of
+// the entry behind it; 0: there is none up to last. The entry at front is one up to cut. Server
+// times never decrease with the seqs, so newestOld reads few entries.
+func (s *Sweeper) newestOld(ctx context.Context, c pim.ConversationID, front, last pim.Seq, cut pim.Millis) (upTo pim.Seq, next pim.Millis, err error) {
+	for front < last {
+		middle := front + (last-front+1)/2
+		reads := []store.Read{{Log: inbox.Entries(c), From: middle, To: middle, Limit: store.Limit{Records: 1, Bytes: 1}}}
+		if err := s.Store.Read(ctx, reads); err != nil {
+			return 0, 0, err
+		}
+		if reads[0].First > middle { // somebody else trims
+			front = middle
+			continue
+		}
+		if len(reads[0].Records) == 0 {
+			return 0, 0, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d, its last is %d", c, middle, last)
+		}
+		t, err := serverTime(c, reads[0].Records[0])
+		if err != nil {
+			return 0, 0, err
+		}
+		if t <= cut {
+			front = middle
+		} else {
+			last, next = middle-1, t
+		}
+	}
+	return front, next, nil
+}
+
+// serverTime returns the server time of the entry of c in record.
+func serverTime(c pim.ConversationID, record []byte) (pim.Millis, error) {
+	e, err := wire.ParseEntry(c, record)
+	return e.Server, err
+}
