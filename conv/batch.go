@@ -126,13 +126,14 @@ func (b *batch) clear() {
 
 // batchPool holds the empty batches of a driver, for their next use. The zero value has none.
 type batchPool struct {
-	free []*batch
-	room int // of free, see batch.room
+	free  []*batch
+	room  int // of free, see batch.room
+	least int // the smallest room since shrink: of batches that were not needed
 }
 
 const (
 	poolBytes = 1 << 20  // room of the batches that a pool keeps, at most
-	idleBytes = 64 << 10 // and after shrink
+	idleBytes = 64 << 10 // and after shrink, if no more were needed
 )
 
 // get returns an empty batch.
@@ -145,6 +146,7 @@ func (p *batchPool) get() *batch {
 	p.free[n-1] = nil
 	p.free = p.free[:n-1]
 	p.room -= b.room()
+	p.least = min(p.least, p.room)
 	return b
 }
 
@@ -157,11 +159,14 @@ func (p *batchPool) put(b *batch) {
 	}
 }
 
-// shrink keeps few batches. A driver calls it when nothing is under way.
+// shrink keeps the batches that were needed since it was called last, and few others. A driver
+// calls it when nothing is under way. Under load that is so many times a second: clients read
+// their answers, and the next messages are on their way.
 func (p *batchPool) shrink() {
-	for p.room > idleBytes {
+	for keep := max(p.room-p.least, idleBytes); p.room > keep; {
 		p.get()
 	}
+	p.least = p.room
 }
 
 // add takes in r, whose outcome is an entry.

@@ -225,7 +225,7 @@ func (d *driver) beginLookups(ctx context.Context) {
 		if l.write != nil {
 			d.writeFor(ctx, l)
 		} else if !d.lookups.add(l) {
-			l.request.findings, l.request.looked = findings{err: errManyLookups}, true
+			l.request.findings = &findings{err: errManyLookups}
 			d.in.found(l)
 		}
 	}

@@ -148,11 +148,12 @@ func (m *machine) mustAnnounce(r *Request, v *view) bool {
 	if m.announced.holds || r.command != nil && r.command.Kind == pim.CommandBlock && r.command.Subject == string(r.Sender) {
 		return false
 	}
-	if known := r.findings.first != 0 || r.findings.err != nil || l.ids.Seq(r.ClientID) != 0; known || v.closed != nil {
+	f := r.found()
+	if known := f.first != 0 || f.err != nil || l.ids.Seq(r.ClientID) != 0; known || v.closed != nil {
 		return false
 	}
 	_, err := l.allow(r)
-	return err == nil && (r.Kind != pim.EntryErase || r.findings.erased != 0)
+	return err == nil && (r.Kind != pim.EntryErase || f.erased != 0)
 }
 
 // forgetIntent forgets the intent of m, if the log holds what it announced or never will. The

@@ -46,6 +46,14 @@ type findings struct {
 	err    error      // why the request cannot be taken
 }
 
+// found returns what was looked up for r: nothing, if r needed no look-up.
+func (r *Request) found() findings {
+	if r.findings == nil {
+		return findings{}
+	}
+	return *r.findings
+}
+
 // outdated reports whether f must be looked up again for the view v. It must if f was looked up
 // when nothing could be appended and now entries can be, or if the clock was set since. It need
 // not if f is an entry or an error.
@@ -62,8 +70,8 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 		l.effects, l.err = w.effectsOf(ctx, l.affecting)
 	case l.request != nil:
 		ids := l.machine.live.searchIDs(w.store)
-		l.request.findings = w.lookUpFor(ctx, l.machine.live, ids, l.request, &l.view)
-		l.request.looked = true
+		f := w.lookUpFor(ctx, l.machine.live, ids, l.request, &l.view)
+		l.request.findings = &f
 		l.machine.live.lookUpAhead(ctx, ids, l.ahead)
 	default:
 		l.live, l.err = w.load(ctx, l.machine.id)

@@ -167,10 +167,10 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 	for len(m.waiting) > 0 && !b.full() {
 		r := m.waiting[0]
 		r.set = v.set
-		if r.looked && r.findings.outdated(v) {
-			r.findings, r.looked = findings{}, false
+		if r.findings != nil && r.findings.outdated(v) {
+			r.findings = nil
 		}
-		if !r.looked && m.live.needs(r, v) {
+		if r.findings == nil && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
 		}
 		if r.affects() && m.mustAnnounce(r, v) {
@@ -210,11 +210,11 @@ func (m *machine) due(b *batch, v *view) {
 
 // step takes one request, for which everything needed is known.
 func (m *machine) step(b *batch, r *Request, v *view) {
-	l, f, now := m.live, r.findings, v.now
-	if r.looked {
+	l, f, now := m.live, r.found(), v.now
+	if r.findings != nil {
 		now = f.view.now // its anchor was looked up for this time
 	}
-	r.findings, r.looked = findings{}, false
+	r.findings = nil
 	b.stepped++
 	r.place = b.stepped
 	if f.err != nil {
@@ -338,7 +338,7 @@ func (m *machine) again(requests []*Request, l *live, err error, o *output) {
 	at := logEnd{l.durable, l.fence}
 	kept := requests[:0]
 	for _, r := range requests {
-		r.findings, r.looked, r.loaded = findings{}, false, false
+		r.findings, r.loaded = nil, false
 		if r.tries.another(at) {
 			kept = append(kept, r)
 		} else {
@@ -406,14 +406,14 @@ func (m *machine) found(o *output) {
 		}
 	case l.write != nil:
 		if l.err != nil {
-			l.request.findings, l.request.looked = findings{err: l.err}, true
+			l.request.findings = &findings{err: l.err}
 		}
 		m.announced.written(l.write, l.err, m.live.last)
 	case l.request != nil: // the result is in request.findings
-		if r := l.request; r.findings.first > m.live.last {
+		if r := l.request; r.found().first > m.live.last {
 			// Another writer has appended the entry. Nobody knows whether the cells that
 			// follow from it are written, so the state must take it in.
-			r.findings, r.looked = findings{}, false
+			r.findings = nil
 			m.live = nil
 		}
 	case l.err != nil:

@@ -31,8 +31,7 @@ type Request struct {
 	drain   *drain       // the newest drain when the request came
 
 	// Set by the machine, and by its look-up for the request.
-	findings   findings   // of a look-up for the request
-	looked     bool       // findings are set
+	findings   *findings  // of a look-up for the request; nil: there was none
 	absentUpTo pim.Seq    // a look-up has found that no entry up to this seq has ClientID; 0: nothing is known
 	loaded     bool       // the state was loaded after the request had come
 	fenced     bool       // the log's fence was raised after that; no append of the request was in doubt since
