@@ -120,3 +120,26 @@ func TestMentionsAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A position that was trimmed is that of the last entry that was: nothing is left of what bob would
+// read up to there, neither messages nor mentions.
+func TestMentionsOfATrimmedPosition(t *testing.T) {
+	s, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	chat := pim.Direct("alice", "bob")
+	for range 4 {
+		if _, err := persist(w, rec, mentioning(chat, "alice", "bob")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Trim(t.Context(), chat, 3); err != nil {
+		t.Fatal(err)
+	}
+	for seq, want := range []uint64{3, 3, 3, 4} {
+		p, err := inbox.New(s).Position(t.Context(), "bob", chat, pim.Seq(seq+1))
+		if err != nil || p.Count != want || p.Named != want {
+			t.Errorf("at seq %d: %+v, %v; want %d", seq+1, p, err, want)
+		}
+	}
+}

@@ -96,15 +96,31 @@ func (s *Server) Trim(c pim.ConversationID, upTo pim.Seq) {
 	s.log(c).front = upTo + 1
 }
 
+// Front returns the seq of the first entry of c that was not trimmed.
+func (s *Server) Front(c pim.ConversationID) pim.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.logs[c]; l != nil {
+		return max(l.front, 1)
+	}
+	return 1
+}
+
 // Readable returns the entries of c that user may read.
 func (s *Server) Readable(c pim.ConversationID, user pim.UserID) []pim.Entry {
+	front := s.Front(c)
+	return slices.DeleteFunc(s.Written(c, user), func(e pim.Entry) bool { return e.Seq < front })
+}
+
+// Written returns what Readable does, and what user might read before it was trimmed.
+func (s *Server) Written(c pim.ConversationID, user pim.UserID) []pim.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.logs[c]
 	if l == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return e.Seq < l.front || !l.reads(c, user, e.Seq) })
+	return slices.DeleteFunc(slices.Clone(l.entries), func(e pim.Entry) bool { return !l.reads(c, user, e.Seq) })
 }
 
 // Conversations returns the IDs of all logs of which user may read something.
@@ -373,7 +389,8 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 }
 
 // position checks that the sender of a read command may read the entry that it names, and
-// writes into it the count there and what mentions the sender. A position in force that is beyond the conversation gives way.
+// writes into it the count there and what mentions the sender; of a seq that was trimmed, those at the
+// last one that was. A position in force that is beyond the conversation gives way.
 func (s *Server) position(e *pim.Entry) error {
 	if e.Kind != pim.EntryCommand {
 		return nil
@@ -387,7 +404,8 @@ func (s *Server) position(e *pim.Entry) error {
 	if l == nil || cmd.Seq > l.newest(c, e.Sender) || !l.reads(c, e.Sender, cmd.Seq) {
 		return pim.Errorf(pim.KindInvalid, "user %s cannot read seq %d of %s", e.Sender, cmd.Seq, c)
 	}
-	cmd.Count, cmd.Named, cmd.All = l.entries[cmd.Seq-1].Count, l.named(e.Sender, cmd.Seq), l.mentionsAll(cmd.Seq)
+	at := max(cmd.Seq+1, l.front) - 1
+	cmd.Count, cmd.Named, cmd.All = l.entries[at-1].Count, l.named(e.Sender, at), l.mentionsAll(at)
 	cmd.Replaces = s.settings(e.Sender)[cmd.Entity()].Seq > l.newest(c, e.Sender)
 	e.Payload = wire.AppendCommand(nil, &cmd)
 	return nil
