@@ -25,10 +25,14 @@ func (e *Engine) folded(c *conversation, entry *pim.Entry) {
 	}
 }
 
-// merge stores folds of messages of c, and tells the app.
+// merge stores folds of messages of c, and tells the app. An edit may have outlived its message,
+// which was trimmed; its fold would stay on the device until the next trim.
 func (e *Engine) merge(c *conversation, folds []pim.Fold) {
 	for i := range folds {
 		f := &folds[i]
+		if f.Target < c.front {
+			continue
+		}
 		c.erasure(f.Edit.By).Unfold(f)
 		e.out.Store.Folds = append(e.out.Store.Folds, Fold{c.id, *f})
 		if newest := f.Newest(); newest > c.folded {

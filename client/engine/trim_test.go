@@ -150,6 +150,31 @@ func TestAnAnswerAboutATrimmedMessage(t *testing.T) {
 	}
 }
 
+// Bob edits a message, and retention takes it and not the edit. A phone that was away is told of the
+// front first. It takes the edit, and keeps nothing of the message.
+func TestAnEditOfATrimmedMessage(t *testing.T) {
+	w := newBackWorld(t)
+	for i := range 3 {
+		w.bob.sends(chat, fmt.Sprint("his ", i))
+		w.settles()
+	}
+	w.phone.dies()
+	w.bob.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryEdit, Refers: 1, Payload: []byte("edited")})
+	w.settles()
+	w.bob.sends(chat, "and on")
+	w.settles()
+	w.server.Trim(chat, 3)
+	w.phone.starts()
+	w.settles()
+	w.phone.verify()
+	if f, ok := w.phone.store.folds[chat][1]; ok {
+		t.Errorf("the phone keeps %+v", f)
+	}
+	if c := w.phone.store.conversations[chat]; c.Front != 4 || c.Known != 5 {
+		t.Errorf("the phone has %+v", c)
+	}
+}
+
 // Holes below the front are closed, and the newest entry of the list goes if it is gone.
 func TestHolesBelowTheFront(t *testing.T) {
 	s := newScript(t)
