@@ -4,11 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
 )
+
+// disk is the store of an Actor. It records which commands the device means to send, because the
+// SDK itself sends some, and completes the others.
+type disk struct {
+	*client.Memory
+	actor *Actor
+}
+
+// Apply implements client.Store.
+func (d disk) Apply(ctx context.Context, b *client.Batch) error {
+	for i := range b.Outbox {
+		if m := &b.Outbox[i]; m.Kind == pim.EntryCommand {
+			d.actor.lab.history.Sent(Send{
+				Conversation: m.Conversation, Sender: d.actor.id.User, Device: d.actor.id.Device, ClientID: m.ID,
+				Kind: m.Kind, Payload: SentSum(m.Kind, m.Payload),
+			})
+		}
+	}
+	return d.Memory.Apply(ctx, b)
+}
 
 // Actor is one device of a user in a Lab, with the Go SDK on it. An Actor
 // belongs to the goroutine of the script.
@@ -61,7 +82,7 @@ func (a *Actor) Connects() {
 		url = "tcp://" + a.lab.tcp
 	}
 	c, err := client.Open(context.Background(), client.Options{
-		Server: url, User: a.id.User, Device: a.id.Device, Store: a.memory,
+		Server: url, User: a.id.User, Device: a.id.Device, Store: disk{a.memory, a},
 		Token: func(context.Context) (string, error) {
 			return a.lab.keys.Issue(a.id.User, time.Hour, time.Now())
 		},
@@ -107,11 +128,18 @@ func (a *Actor) Reconnects() {
 }
 
 // LosesStorage deletes the device's store and connects the device again with an empty
-// one. All messages of the device must have been answered before: messages in the
-// outbox are lost with the store.
+// one. Messages in the outbox are lost with the store: those of this session are not waited
+// for, and there must be none of an earlier one.
 func (a *Actor) LosesStorage() {
 	a.lab.t.Helper()
 	a.Disconnects()
+	a.lab.change(func() {
+		for id := range a.session {
+			if _, ok := a.lab.answered[id]; !ok {
+				a.lab.answered[id] = answered{}
+			}
+		}
+	})
 	a.number++
 	a.newStorage()
 	a.Connects()
@@ -142,6 +170,8 @@ func (a *Actor) reached(ev client.SendEvent, session map[pim.ClientMessageID]boo
 			Seq: s.Seq, Anchor: s.Anchor, Server: s.Server, Count: s.Count, Duplicate: s.Duplicate,
 		})
 		l.change(func() { l.answered[ev.ID], l.known[s.Conversation] = answered{sent: s}, true })
+	case client.Superseded:
+		l.change(func() { l.answered[ev.ID] = answered{} })
 	case client.Failed:
 		l.change(func() {
 			l.answered[ev.ID] = answered{err: ev.Err}
@@ -161,6 +191,122 @@ func (a *Actor) Sends(c pim.ConversationID, text string) {
 	a.lab.t.Helper()
 	s, err := a.client.Send(context.Background(), c, []byte(text))
 	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryMessage, Payload: PayloadSum([]byte(text))})
+}
+
+// Mentions sends text to c, which names users; with none it mentions all. It does not wait for the
+// answer.
+func (a *Actor) Mentions(c pim.ConversationID, text string, users ...pim.UserID) {
+	a.lab.t.Helper()
+	option := client.Mention(users...)
+	if len(users) == 0 {
+		option = client.MentionAll()
+	}
+	s, err := a.client.Send(context.Background(), c, []byte(text), option)
+	a.sent(s, err, Send{
+		Conversation: c, Kind: pim.EntryMessage, Payload: PayloadSum([]byte(text)), Mentions: users, MentionAll: len(users) == 0,
+	})
+}
+
+// Edits gives the message of c with the text was another text. It does not wait for the answer.
+func (a *Actor) Edits(c pim.ConversationID, was, text string) {
+	a.lab.t.Helper()
+	seq := a.find(c, was).Seq
+	s, err := a.client.Edit(context.Background(), c, seq, []byte(text))
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryEdit, Refers: seq, Payload: PayloadSum([]byte(text))})
+}
+
+// Recalls takes the message of c with text back. It does not wait for the answer.
+func (a *Actor) Recalls(c pim.ConversationID, text string) {
+	a.lab.t.Helper()
+	seq := a.find(c, text).Seq
+	s, err := a.client.Recall(context.Background(), c, seq)
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryRecall, Refers: seq, Payload: PayloadSum(nil)})
+}
+
+// Erases erases what the user has written in c up to the newest entry that the device has heard of,
+// if any. It does not wait for the answer.
+func (a *Actor) Erases(c pim.ConversationID) {
+	a.lab.t.Helper()
+	info, err := a.client.Conversation(c).Info(context.Background())
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	if info.Newest == 0 {
+		return
+	}
+	s, err := a.client.Erase(context.Background(), c, info.Newest)
+	a.sent(s, err, Send{Conversation: c, Kind: pim.EntryErase, Refers: info.Newest, Payload: PayloadSum(nil)})
+}
+
+// Reads marks c as read up to the message with text. It does not wait for the answer.
+func (a *Actor) Reads(c pim.ConversationID, text string) {
+	a.lab.t.Helper()
+	e := a.find(c, text)
+	a.commands(a.client.MarkRead(context.Background(), &e))
+}
+
+// ReadsAll marks c as read up to the newest entry that the device has, if any. It does not wait for
+// the answer.
+func (a *Actor) ReadsAll(c pim.ConversationID) {
+	a.lab.t.Helper()
+	entries, err := a.client.Messages(context.Background(), c, 1)
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	if len(entries) > 0 {
+		a.commands(a.client.MarkRead(context.Background(), &entries[0]))
+	}
+}
+
+// GivesReceipts sets whether others see how far the user has read. It does not wait for the answer.
+func (a *Actor) GivesReceipts(on bool) {
+	a.lab.t.Helper()
+	a.commands(a.client.SetReceipts(context.Background(), on))
+}
+
+// Asks asks how far others have read c.
+func (a *Actor) Asks(c pim.ConversationID) {
+	a.lab.t.Helper()
+	a.ask(c, false)
+}
+
+// ask asks how far others have read c; end says that nobody reads any more.
+func (a *Actor) ask(c pim.ConversationID, end bool) {
+	a.lab.t.Helper()
+	const screen = 50
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	info, err := a.client.Conversation(c).Info(ctx)
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	for from := pim.Seq(1); from <= info.Newest; from += screen {
+		to := min(from+screen-1, info.Newest)
+		r, err := a.client.Receipts(ctx, c, from, to)
+		switch pim.KindOf(err) {
+		case pim.KindNotMember, pim.KindForbidden:
+			return
+		}
+		if err != nil {
+			a.lab.t.Fatal(err)
+		}
+		a.lab.history.Receipts(a.id.User, c, from, to, r, end)
+	}
+}
+
+// find waits until the device has a message of c with text, and returns it.
+func (a *Actor) find(c pim.ConversationID, text string) pim.Entry {
+	a.lab.t.Helper()
+	a.Sees(text)
+	entries, err := a.client.Messages(context.Background(), c, 1<<20)
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	i := slices.IndexFunc(entries, func(e pim.Entry) bool { return e.Kind == pim.EntryMessage && string(e.Payload) == text })
+	if i < 0 {
+		a.lab.t.Fatalf("%s's %s has no message %q any more", a.id.User, a.id.Device, text)
+	}
+	return entries[i]
 }
 
 // Adds lets users join c. It does not wait for the answer.
@@ -200,9 +346,23 @@ func (a *Actor) sent(s *client.Sending, err error, m Send) {
 	}
 	m.Sender, m.Device, m.ClientID = a.id.User, a.id.Device, s.ID()
 	a.lab.history.Sent(m)
+	a.awaits(s.ID())
+}
+
+// commands notes that a command was given. The device's store has recorded it.
+func (a *Actor) commands(s *client.Sending, err error) {
+	a.lab.t.Helper()
+	if err != nil {
+		a.lab.t.Fatal(err)
+	}
+	a.awaits(s.ID())
+}
+
+// awaits notes that the message id has to be answered.
+func (a *Actor) awaits(id pim.ClientMessageID) {
 	a.lab.change(func() {
-		a.lab.sent = append(a.lab.sent, m.ClientID)
-		a.session[m.ClientID] = true
+		a.lab.sent = append(a.lab.sent, id)
+		a.session[id] = true
 	})
 }
 
@@ -225,8 +385,10 @@ func (a *Actor) CatchesUp() {
 
 // show records what the device displays.
 func (a *Actor) show() {
+	a.lab.t.Helper()
+	ctx := context.Background()
 	for _, c := range a.lab.conversations() {
-		entries, err := a.client.Messages(context.Background(), c, 1<<20)
+		entries, err := a.client.Messages(ctx, c, 1<<20)
 		if err != nil {
 			a.lab.t.Fatal(err)
 		}
@@ -235,20 +397,45 @@ func (a *Actor) show() {
 			seqs[i] = entries[i].Seq
 		}
 		a.lab.history.Shown(a.id, c, seqs)
+		if _, own := c.OwnUser(); own {
+			continue
+		}
+		folds, err := a.memory.Folds(ctx, c, 1, forever)
+		if err != nil {
+			a.lab.t.Fatal(err)
+		}
+		of := make(map[pim.Seq]pim.Fold, len(folds))
+		for _, f := range folds {
+			of[f.Target] = f
+		}
+		a.lab.history.Kept(a.id, c, entries, of)
+		info, err := a.client.Conversation(c).Info(ctx)
+		if err != nil {
+			a.lab.t.Fatal(err)
+		}
+		read := pim.Command{Kind: pim.CommandRead, Subject: string(c)}
+		a.lab.history.Front(a.id, c, info.Front)
+		a.lab.history.Listed(a.id, c, Listed{
+			Read: a.client.Setting(read.Entity()).Seq, Unread: info.Unread, Mentions: info.Mentions, Marked: info.Marked,
+		})
 	}
 }
 
-// pullAll records all that the user can pull.
+// pullAll records all that the user can pull, and what the user is told of others' reads.
 func (a *Actor) pullAll() {
 	a.lab.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, c := range a.lab.conversations() {
+		if _, own := c.OwnUser(); own {
+			continue // a pull leaves superseded commands out
+		}
 		entries, err := ReadAll(ctx, a.client, c, 100)
 		if err != nil && !isNotMember(err) {
 			a.lab.t.Fatal(err)
 		}
 		a.lab.history.Final(a.id.User, c, entries)
+		a.ask(c, true)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Violation is a broken invariant.
 type Violation struct {
-	Invariant    string             // "I1" to "I7", "unread", "fold" or "recall"
+	Invariant    string             // "I1" to "I7", "unread", "mentions", "fold", "recall", "erase", "trim" or "receipts"
 	Conversation pim.ConversationID // empty if the violation is about no conversation
 	Seq          pim.Seq            // 0 if it is about no single entry
 	Text         string
@@ -49,9 +49,19 @@ func (v Violation) String() string {
 //   - I7: no two entries were seen at one seq.
 //   - unread: the list of every device shows what List says, and the count in a read command is that
 //     of the entry that it names.
+//   - mentions: the list of every device shows as many unread mentions as List says, and the counts
+//     that an entry has of them follow from the log.
 //   - fold: every device displays of a message what Display says.
 //   - recall: neither the log nor the store of a device whose user may read the recall has a payload
 //     of the message, or of its edits.
+//   - erase: nor has it a payload of what a user wrote and then erased. Nothing else is erased.
+//   - trim: neither the log nor a pull has an entry before the log's front, and the store of a device
+//     has none before the front that the device was told. A trim changes nothing else: everything
+//     above is judged by all entries that there ever were, but devices need not have those before
+//     the front.
+//   - receipts: nobody was told that something was read or delivered which was not, or that is not
+//     durable; of a message that n of m have read it, by the memberships. At the end everybody is
+//     told all that was read.
 func Check(h *History) []Violation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,8 +76,10 @@ func Check(h *History) []Violation {
 	c.checkLines()
 	c.checkDevices()
 	c.checkShown()
+	c.checkFronts()
 	c.checkListed()
 	c.checkKept()
+	c.checkReceipts()
 	c.checkCells()
 	slices.SortStableFunc(c.found, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Invariant, b.Invariant), cmp.Compare(a.Conversation, b.Conversation),
@@ -103,6 +115,11 @@ func newChecker(h *History) *checker {
 	}
 	for conv, entries := range h.logs {
 		c.log(conv).take(entries)
+	}
+	for conv, trims := range h.trims {
+		for _, t := range trims {
+			c.log(conv).trim(t)
+		}
 	}
 	for _, f := range h.finals {
 		c.name(f.entries)
@@ -176,8 +193,11 @@ func (c *checker) checkSightings() {
 	}
 	for conv, entries := range c.h.logs {
 		for _, e := range entries {
-			if e.Conversation != conv {
+			switch {
+			case e.Conversation != conv:
 				c.fail("I3", conv, e.Seq, "an entry of %s is in the log", e.Conversation)
+			case e.Seq < c.log(conv).front:
+				c.fail("trim", conv, e.Seq, "it is in the log, which was trimmed up to seq %d", c.log(conv).front-1)
 			}
 			check("the stored log", e)
 		}
@@ -191,7 +211,7 @@ func (c *checker) checkAcks() {
 	for _, a := range c.h.acks {
 		if b, ok := answers[a.ClientID]; !ok {
 			answers[a.ClientID] = a
-		} else if a.User == b.User && !agree(a, b) {
+		} else if a.User == b.User && !c.agree(a, b) {
 			c.fail("I2", a.Conversation, a.Seq, "the message %s was acknowledged there and at seq %d of %s", a.ClientID, b.Seq, b.Conversation)
 		}
 		at := place{a.Conversation, a.Seq}
@@ -210,6 +230,7 @@ func (c *checker) checkAck(a Ack) {
 		c.fail("I1", a.Conversation, a.Seq, "%s's message %s was acknowledged there, the log has nothing", a.User, a.ClientID)
 	case e.ClientID != a.ClientID:
 		c.fail("I1", a.Conversation, a.Seq, "%s's message %s was acknowledged there, the log has %s", a.User, a.ClientID, e.ClientID)
+	case c.trimmed(&a):
 	case e.Sender != a.User || e.Anchor != a.Anchor || e.Server != a.Server || e.Count != a.Count:
 		c.fail("I1", a.Conversation, a.Seq, "the answer to %s is not that of its entry", a.ClientID)
 	}
@@ -246,9 +267,18 @@ func (c *checker) checkRefusals() {
 }
 
 // agree reports whether two answers to one message say the same.
-func agree(a, b Ack) bool {
+func (c *checker) agree(a, b Ack) bool {
+	if c.trimmed(&a) || c.trimmed(&b) {
+		return a.Conversation == b.Conversation && a.Seq == b.Seq
+	}
 	a.Duplicate, a.Device = b.Duplicate, b.Device
 	return a == b
+}
+
+// trimmed reports whether a answers a message that was sent again after its entry had been
+// trimmed. Such an answer tells the seq and nothing else.
+func (c *checker) trimmed(a *Ack) bool {
+	return a.Duplicate && a.Seq < c.log(a.Conversation).front && a.Server == 0
 }
 
 // checkFinals compares what users pull at the end with what they may read: I1, I4.
@@ -266,9 +296,12 @@ func (c *checker) checkFinals() {
 			if !l.reads(f.user, e.Seq) {
 				c.fail("I4", f.conversation, e.Seq, "%s pulls it and was no member then", f.user)
 			}
+			if e.Seq < l.front {
+				c.fail("trim", f.conversation, e.Seq, "%s pulls it, and it was trimmed", f.user)
+			}
 		}
 		for seq := range l.at {
-			if !l.reads(f.user, seq) || got[seq] {
+			if !l.reads(f.user, seq) || got[seq] || seq < l.front {
 				continue
 			}
 			if c.acked[place{f.conversation, seq}] {

@@ -66,13 +66,22 @@ func (c *checker) checkComplete(s storage) {
 		}
 		for seq := range l.at {
 			at := place{conv, seq}
-			if got[at] || !l.reads(s.User, seq) {
+			if got[at] || !l.reads(s.User, seq) || seq < l.front {
 				continue
 			}
 			c.fail("I4", conv, seq, "%s was never handed it", s)
 			if c.h.dropped[at] {
 				c.fail("I5", conv, seq, "its push was withheld, and %s never got it by other means", s)
 			}
+		}
+	}
+}
+
+// checkFronts checks that devices were told of no trim that there was not.
+func (c *checker) checkFronts() {
+	for t, front := range c.h.fronts {
+		if l := c.log(t.conversation); front > max(l.front, 1) {
+			c.fail("trim", t.conversation, front, "%s was told that the log begins there, it begins at seq %d", storage{Device: t.Device}, max(l.front, 1))
 		}
 	}
 }
@@ -92,6 +101,8 @@ func (c *checker) checkShown() {
 				c.fail("I4", v.conversation, seq, "%s shows it, the log has nothing there", d)
 			case !l.reads(v.User, seq):
 				c.fail("I4", v.conversation, seq, "%s shows it, and %s was no member then", d, v.User)
+			case seq < c.h.fronts[told{v.Device, v.conversation}]:
+				c.fail("trim", v.conversation, seq, "%s shows it, and was told that it was trimmed", d)
 			}
 			has[seq] = true
 			if !ok || i == 0 {
@@ -105,7 +116,7 @@ func (c *checker) checkShown() {
 			continue // see checkComplete
 		}
 		for seq := range l.at {
-			if !has[seq] && l.reads(v.User, seq) {
+			if !has[seq] && l.reads(v.User, seq) && seq >= l.front {
 				c.fail("I4", v.conversation, seq, "%s does not show it", d)
 			}
 		}

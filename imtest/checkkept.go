@@ -35,13 +35,21 @@ func (l *log) readable(u pim.UserID) []pim.Entry {
 	return slices.DeleteFunc(l.ascending(), func(e pim.Entry) bool { return !l.reads(u, e.Seq) })
 }
 
-// about returns the messages of the log, each with the entries that refer to it.
+// about returns the messages of the log, each with the entries that refer to it, and with the
+// erases by its sender that reach up to it.
 func (l *log) about() map[pim.Seq][]pim.Entry {
 	about := make(map[pim.Seq][]pim.Entry)
 	for _, e := range l.ascending() {
-		if e.Kind == pim.EntryMessage {
+		switch {
+		case e.Kind == pim.EntryMessage:
 			about[e.Seq] = []pim.Entry{e}
-		} else if about[e.Refers] != nil {
+		case e.Kind == pim.EntryErase:
+			for seq, list := range about {
+				if seq <= e.Refers && list[0].Sender == e.Sender {
+					about[seq] = append(list, e)
+				}
+			}
+		case about[e.Refers] != nil:
 			about[e.Refers] = append(about[e.Refers], e)
 		}
 	}
@@ -52,20 +60,37 @@ func (l *log) about() map[pim.Seq][]pim.Entry {
 func (c *checker) checkListed() {
 	for _, v := range c.h.listed {
 		own := c.log(pim.Own(v.User)).ascending()
-		want := List(v.conversation, v.User, own, c.log(v.conversation).readable(v.User))
-		if v.Listed != want {
+		l := c.log(v.conversation)
+		want := List(v.conversation, v.User, own, l.readable(v.User))
+		if counted := l.countedFrom(own); counted != nil {
+			late := List(v.conversation, v.User, counted, l.readable(v.User))
+			want.Unread, want.Mentions = late.Unread, late.Mentions
+		}
+		if v.Mentions != want.Mentions {
+			c.fail("mentions", v.conversation, 0, "%s's %s lists %+v, want %+v", v.User, v.Device.Device, v.Listed, want)
+		}
+		if v.Mentions = want.Mentions; v.Listed != want {
 			c.fail("unread", v.conversation, 0, "%s's %s lists %+v, want %+v", v.User, v.Device.Device, v.Listed, want)
 		}
 	}
 }
 
 // checkKept compares what devices display of each message with what the log says, and looks for
-// what was recalled.
+// what was recalled or erased.
 func (c *checker) checkKept() {
 	for _, v := range c.h.kept {
 		d, about := storage{Device: v.Device}, c.log(v.conversation).about()
+		front := c.h.fronts[told{v.Device, v.conversation}]
+		for seq := range v.folds {
+			if seq < front {
+				c.fail("trim", v.conversation, seq, "%s keeps what became of it, and was told that it was trimmed", d)
+			}
+		}
 		for i := range v.entries {
 			e := &v.entries[i]
+			if e.Seq < front {
+				c.fail("trim", v.conversation, e.Seq, "%s keeps it, and was told that it was trimmed", d)
+			}
 			if e.Kind == pim.EntryEdit {
 				c.checkGone(d, e, about[e.Refers])
 			}
@@ -81,22 +106,28 @@ func (c *checker) checkKept() {
 	}
 }
 
-// checkGone checks that e, an entry in the store of d, has no payload if about has a recall of it
-// that d's user may read. about is a message and what refers to it.
+// checkGone checks that e, an entry in the store of d, has no payload if about has a recall or an
+// erase of it that d's user may read. about is a message and what refers to it.
 func (c *checker) checkGone(d storage, e *pim.Entry, about []pim.Entry) {
-	told := func(r pim.Entry) bool {
-		return r.Kind == pim.EntryRecall && c.log(r.Conversation).reads(d.User, r.Seq)
+	if len(e.Payload) == 0 {
+		return
 	}
-	if len(e.Payload) > 0 && slices.ContainsFunc(about, told) {
-		c.fail("recall", e.Conversation, e.Seq, "%s keeps its payload", d)
+	for i := range about {
+		r := &about[i]
+		if invariant := erasing[r.Kind]; invariant != "" && c.log(r.Conversation).reads(d.User, r.Seq) {
+			c.fail(invariant, e.Conversation, e.Seq, "%s keeps its payload", d)
+		}
 	}
 }
+
+// erasing has the invariants about the kinds of entries that erase.
+var erasing = map[pim.EntryKind]string{pim.EntryRecall: "recall", pim.EntryErase: "erase"}
 
 // mayDisplay reports whether got is what a device of user displays of e, a message in its store.
 // about is the message in the log and what refers to it.
 //
 // What was done while the user was no member is not told, but that the message was recalled may
-// be. The server tells the last edit, and the last state of a pin or of a reaction, so when the user
+// be, and how far a user's messages are erased. The server tells the last edit, and the last state of a pin or of a reaction, so when the user
 // may not read that one, the device may lack an earlier one.
 func (c *checker) mayDisplay(got Displayed, e *pim.Entry, user pim.UserID, about []pim.Entry) bool {
 	l := c.log(e.Conversation)
@@ -122,7 +153,7 @@ func (c *checker) mayDisplay(got Displayed, e *pim.Entry, user pim.UserID, about
 			(e.Erased || got.Payload == string(e.Payload))
 	})
 	switch {
-	case got.Payload != want.Payload && !(older && (recalled || lacks(pim.EntryEdit, ""))):
+	case got.Payload != want.Payload && !(older && (recalled || lacks(pim.EntryErase, "") || lacks(pim.EntryEdit, ""))):
 		return false
 	case got.Pinned != want.Pinned && (got.Pinned || !lacks(pim.EntryPin, "")):
 		return false
@@ -137,15 +168,26 @@ func (c *checker) mayDisplay(got Displayed, e *pim.Entry, user pim.UserID, about
 	})
 }
 
-// checkRecalled checks that the log has no payload of what was recalled.
-func (c *checker) checkRecalled(l *log) {
+// checkErased checks that the log has no payload of what was recalled or erased, and that nothing
+// else was erased.
+func (c *checker) checkErased(l *log) {
 	for seq, about := range l.about() {
-		if !slices.ContainsFunc(about, func(e pim.Entry) bool { return e.Kind == pim.EntryRecall }) {
-			continue
+		gone := false
+		for i := range about {
+			invariant := erasing[about[i].Kind]
+			if invariant == "" {
+				continue
+			}
+			gone = true
+			for j := range about {
+				if e := &about[j]; len(e.Payload) > 0 && e.Seq >= l.front {
+					c.fail(invariant, l.id, e.Seq, "its payload is in the log, and seq %d erases seq %d", about[i].Seq, seq)
+				}
+			}
 		}
 		for i := range about {
-			if e := &about[i]; len(e.Payload) > 0 {
-				c.fail("recall", l.id, e.Seq, "its payload is in the log, and seq %d was recalled", seq)
+			if e := &about[i]; e.Erased && !gone && e.Seq >= l.front {
+				c.fail("erase", l.id, e.Seq, "it is erased, and nobody has recalled or erased seq %d", seq)
 			}
 		}
 	}
@@ -158,7 +200,35 @@ func (c *checker) checkRead(e *pim.Entry) {
 	if e.Kind != pim.EntryCommand || err != nil || cmd.Kind != pim.CommandRead || l == nil {
 		return
 	}
-	if read, ok := l.at[cmd.Seq]; ok && read.Count != cmd.Count {
+	if read, ok := l.at[cmd.Seq]; ok && read.Count != cmd.Count && l.counted(&cmd) == cmd.Seq {
 		c.fail("unread", e.Conversation, e.Seq, "it says %d messages up to seq %d of %s, there are %d", cmd.Count, cmd.Seq, l.id, read.Count)
 	}
+}
+
+// counted returns the seq whose count is in cmd, a read command: its own, or that of the last entry
+// that had been trimmed when it was given.
+func (l *log) counted(cmd *pim.Command) pim.Seq {
+	for _, f := range l.fronts {
+		if last := f - 1; last > cmd.Seq && l.at[cmd.Seq].Count != cmd.Count && l.at[last].Count == cmd.Count {
+			return last
+		}
+	}
+	return cmd.Seq
+}
+
+// countedFrom returns own, the commands of a user, with the seqs whose counts are in the read
+// commands about l; nil if they are the same.
+func (l *log) countedFrom(own []pim.Entry) (counted []pim.Entry) {
+	for i := range own {
+		cmd, err := wire.DecodeCommand(own[i].Payload)
+		if err != nil || cmd.Kind != pim.CommandRead || cmd.Subject != string(l.id) || l.counted(&cmd) == cmd.Seq {
+			continue
+		}
+		if counted == nil {
+			counted = slices.Clone(own)
+		}
+		cmd.Seq = l.counted(&cmd)
+		counted[i].Payload = wire.AppendCommand(nil, &cmd)
+	}
+	return counted
 }

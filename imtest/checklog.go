@@ -13,6 +13,8 @@ type log struct {
 	id      pim.ConversationID
 	at      map[pim.Seq]pim.Entry
 	last    pim.Seq
+	front   pim.Seq   // entries before it were trimmed; 0: none
+	fronts  []pim.Seq // that there ever were, ascending
 	periods map[pim.UserID][]period
 }
 
@@ -29,6 +31,13 @@ func (l *log) take(entries []pim.Entry) {
 		}
 		l.last = max(l.last, e.Seq)
 	}
+}
+
+// trim takes what was trimmed. The entries stay in l.
+func (l *log) trim(t trim) {
+	l.take(t.entries)
+	l.front = max(l.front, t.front)
+	l.fronts = append(l.fronts, t.front)
 }
 
 // readers works out which user may read which seqs, from the log's own entries.
@@ -63,7 +72,8 @@ func (l *log) reads(u pim.UserID, seq pim.Seq) bool {
 	return slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from <= seq && seq <= p.to })
 }
 
-// checkLog checks what follows from logs alone: I2, I3, recalls, and the counts of read commands.
+// checkLog checks what follows from logs alone: I2, I3, recalls, erases, the counts of mentions and
+// of read commands.
 func (c *checker) checkLog(l *log) {
 	var count uint64
 	var server pim.Millis
@@ -85,7 +95,7 @@ func (c *checker) checkLog(l *log) {
 			c.fail("I3", l.id, seq, "its server time lies %d ms before that of an earlier entry", server-e.Server)
 		}
 		server = max(server, e.Server)
-		if a := l.anchor(&e); e.Anchor != a {
+		if a := l.anchor(&e, 1); e.Anchor != a && !slices.ContainsFunc(l.fronts, func(f pim.Seq) bool { return e.Anchor == l.anchor(&e, f) }) {
 			c.fail("I3", l.id, seq, "its anchor is %d, by the rule it is %d", e.Anchor, a)
 		}
 		if first, again := seqs[e.ClientID]; again {
@@ -97,7 +107,8 @@ func (c *checker) checkLog(l *log) {
 		c.checkAllowed(l, &e)
 		c.checkRead(&e)
 	}
-	c.checkRecalled(l)
+	c.checkErased(l)
+	c.checkMentions(l)
 	if _, ok := l.at[0]; ok {
 		c.fail("I3", l.id, 0, "an entry has seq 0")
 	}
@@ -111,6 +122,7 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 		c.fail("I3", l.id, e.Seq, "nobody sent the message %s", e.ClientID)
 	case s.Sender != e.Sender || s.Device != e.Device || s.Kind != e.Kind || s.Payload != SentSum(e.Kind, e.Payload) && !e.Erased ||
 		s.Refers != e.Refers || s.Reaction != e.Reaction || s.Removed != e.Removed ||
+		s.MentionAll != e.MentionAll || !sameUsers(mentioned(e), s.Mentions) ||
 		s.Conversation != "" && s.Conversation != l.id:
 		c.fail("I3", l.id, e.Seq, "the message %s is not what %s sent", e.ClientID, s.Sender)
 	case !sameUsers(e.Members, l.changed(e, &s)):
@@ -207,16 +219,16 @@ func Anchors(entries []pim.Entry) map[pim.Seq]pim.Seq {
 	l.take(entries)
 	anchors := make(map[pim.Seq]pim.Seq, len(entries))
 	for seq, e := range l.at {
-		anchors[seq] = l.anchor(&e)
+		anchors[seq] = l.anchor(&e, 1)
 	}
 	return anchors
 }
 
 // anchor works out e's anchor as the rule says: the smallest seq among earlier entries
 // of the same sender whose L' is greater than e's, or e's own seq if there is no such
-// entry.
-func (l *log) anchor(e *pim.Entry) pim.Seq {
-	for seq := pim.Seq(1); seq < e.Seq; seq++ {
+// entry. front is that of the log when e was written: a writer need not know what is before it.
+func (l *log) anchor(e *pim.Entry, front pim.Seq) pim.Seq {
+	for seq := front; seq < e.Seq; seq++ {
 		if o, ok := l.at[seq]; ok && o.Sender == e.Sender && clamped(&o) > clamped(e) {
 			return seq
 		}

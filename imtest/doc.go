@@ -4,6 +4,6 @@
 //
 // Check shares no code with the server or the client, and takes none of their
 // shortcuts: it works out from the rules alone which user reads which entries and where
-// each entry is displayed. Five servers that are broken on purpose show that Check
+// each entry is displayed. Servers that are broken on purpose show that Check
 // notices (mutations_test.go).
 package imtest

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/wire"
 )
 
@@ -28,8 +29,11 @@ type History struct {
 	reads     []read // pulls during the run
 	finals    []read
 	logs      map[pim.ConversationID][]pim.Entry
+	trims     map[pim.ConversationID][]trim // ascending
+	fronts    map[told]pim.Seq
 	lines     []line
 	dropped   map[place]bool
+	receipts  []receipts
 	cells     []cellEvent     // in the order in which they were recorded
 	forgotten map[cell]uint64 // the greatest version up to which a cell was forgotten
 }
@@ -40,6 +44,7 @@ func NewHistory() *History {
 		devices: make(map[Device]int), handed: make(map[storage][]pim.Entry),
 		late: make(map[storage]map[int]bool),
 		logs: make(map[pim.ConversationID][]pim.Entry), dropped: make(map[place]bool),
+		trims: make(map[pim.ConversationID][]trim), fronts: make(map[told]pim.Seq),
 	}
 }
 
@@ -62,6 +67,8 @@ type Send struct {
 	Refers       pim.Seq           // of an edit, recall, reaction or pin: as in pim.Entry
 	Reaction     string            // of a reaction
 	Removed      bool              // of a reaction or pin
+	Mentions     []pim.UserID      // of a message
+	MentionAll   bool              // of a message
 }
 
 // PayloadSum returns what Send.Payload holds for the payload of anything but a command.
@@ -106,6 +113,18 @@ type refused struct {
 type place struct {
 	conversation pim.ConversationID
 	seq          pim.Seq
+}
+
+// trim is what retention removed at once.
+type trim struct {
+	front   pim.Seq // the first seq that it left
+	entries []pim.Entry
+}
+
+// told names what a device was told of a conversation.
+type told struct {
+	Device
+	conversation pim.ConversationID
 }
 
 type read struct {
@@ -253,6 +272,30 @@ func (h *History) Log(c pim.ConversationID, entries []pim.Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.logs[c] = entries
+}
+
+// Trimmed records that retention removes the entries of c before the seq front. entries are those
+// that were left there, as they were stored. h keeps the slice, which must not change any more.
+func (h *History) Trimmed(c pim.ConversationID, front pim.Seq, entries []pim.Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trims[c] = append(h.trims[c], trim{front, entries})
+}
+
+// Front records how far c was trimmed as far as d has been told at the end: the first seq that is
+// left, 0 if nothing was removed.
+func (h *History) Front(d Device, c pim.ConversationID, front pim.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fronts[told{d, c}] = front
+}
+
+// Receipts records that user asked how far others have read the seqs from..to of c, and was told r.
+// end says that nobody reads any more.
+func (h *History) Receipts(user pim.UserID, c pim.ConversationID, from, to pim.Seq, r client.Receipts, end bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.receipts = append(h.receipts, receipts{user, c, from, to, r, end})
 }
 
 // Line records the newest seq in user's offline list for c at the end; 0 if

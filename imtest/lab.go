@@ -211,6 +211,26 @@ func (l *Lab) Token(user pim.UserID) (string, error) {
 	return l.keys.Issue(user, time.Hour, time.Now())
 }
 
+// Trims removes the entries of c up to the seq upTo, if there are any, as retention does. It waits
+// until every message has been answered: what may be sent again is too young to be trimmed. All
+// actors must be connected.
+func (l *Lab) Trims(c pim.ConversationID, upTo pim.Seq) {
+	l.t.Helper()
+	l.Settled()
+	entries := l.readLog(c)
+	gone, _ := slices.BinarySearchFunc(entries, upTo+1, func(e pim.Entry, seq pim.Seq) int { return cmp.Compare(e.Seq, seq) })
+	if gone == 0 {
+		return
+	}
+	upTo = entries[gone-1].Seq
+	l.history.Trimmed(c, upTo+1, entries[:gone])
+	writers := conv.New(l.observer, conv.Options{Shards: 1, Name: "retention", Logger: slog.New(slog.DiscardHandler)})
+	defer writers.Close()
+	if err := writers.Trim(context.Background(), c, upTo); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // History returns what has been recorded so far, to record more.
 func (l *Lab) History() *History { return l.history }
 
@@ -306,25 +326,27 @@ func (l *Lab) recordLines(user pim.UserID) {
 	}
 }
 
-func (l *Lab) recordLog(c pim.ConversationID) {
-	var entries []pim.Entry
+func (l *Lab) recordLog(c pim.ConversationID) { l.history.Log(c, l.readLog(c)) }
+
+// readLog returns the entries of c that are stored now.
+func (l *Lab) readLog(c pim.ConversationID) (entries []pim.Entry) {
+	l.t.Helper()
 	for from := pim.Seq(1); ; {
-		records, err := store.ReadLog(context.Background(), l.engine, inbox.Entries(c), from, 0, store.Limit{Records: 1000, Bytes: 1 << 20})
-		if err != nil {
-			l.t.Fatal(err)
+		r := []store.Read{{Log: inbox.Entries(c), From: from, Limit: store.Limit{Records: 1000, Bytes: 1 << 20}}}
+		if err := l.engine.Read(context.Background(), r); err != nil || r[0].Err != nil {
+			l.t.Fatal(err, r[0].Err)
 		}
-		for _, data := range records {
+		for _, data := range r[0].Records {
 			e, err := wire.ParseEntry(c, data)
 			if err != nil {
 				l.t.Fatal(err)
 			}
 			entries = append(entries, e)
 		}
-		if len(records) == 0 {
-			l.history.Log(c, entries)
-			return
+		if len(r[0].Records) == 0 {
+			return entries
 		}
-		from += pim.Seq(len(records))
+		from = r[0].First + pim.Seq(len(r[0].Records))
 	}
 }
 

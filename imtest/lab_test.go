@@ -89,6 +89,68 @@ func TestGroup(t *testing.T) {
 	nothingFound(t, lab.Finish())
 }
 
+// Alice mentions people, edits, recalls, and erases what she has written; then the machine crashes.
+// Bob's tablet was away, and carol comes later.
+func TestEraseAndMentions(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: s, DropPushes: 0.3})
+	alice, bob := lab.User("alice"), lab.User("bob")
+	tablet := lab.Device("bob", "tablet")
+	g := alice.Creates("bob")
+	alice.Mentions(g, "bob?", "bob")
+	alice.Mentions(g, "all of you")
+	alice.Sends(g, "by mistake")
+	bob.Sends(g, "what?")
+	alice.Edits(g, "bob?", "bob!")
+	alice.Recalls(g, "by mistake")
+	tablet.Sees("bob!")
+	tablet.Disconnects()
+	alice.Mentions(g, "bob, again", "bob")
+	bob.Reads(g, "all of you")
+	alice.Sees("what?")
+	alice.Asks(g)
+	lab.Settled()
+	alice.Erases(g)
+	lab.Crash()
+	alice.Adds(g, "carol")
+	carol := lab.User("carol")
+	bob.Mentions(g, "carol, alice is gone", "carol", "alice")
+	carol.Sees("carol, alice is gone")
+	nothingFound(t, lab.Finish())
+}
+
+// Bob reads, shows it, and then does not; carol blocks alice.
+func TestReceipts(t *testing.T) {
+	t.Parallel()
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed(t)})
+	alice, bob, carol := lab.User("alice"), lab.User("bob"), lab.User("carol")
+	g := alice.Creates("bob", "carol")
+	for i := range 60 { // more than are asked about at once
+		alice.Sends(g, fmt.Sprint("message ", i))
+	}
+	alice.Sends(chat, "bob?")
+	bob.Reads(g, "message 55")
+	alice.Asks(g)
+	bob.Reads(chat, "bob?")
+	carol.Reads(g, "message 10")
+	alice.Asks(chat)
+	lab.Settled()
+	lab.Crash()
+	bob.GivesReceipts(false)
+	lab.Settled()
+	bob.Reads(g, "message 57")
+	alice.Asks(g)
+	carol.Leaves(g)
+	lab.Settled()
+	bob.GivesReceipts(true)
+	alice.Adds(g, "carol")
+	bob.Reads(g, "message 58")
+	alice.Sends(g, "carol is back")
+	carol.Reads(g, "carol is back")
+	nothingFound(t, lab.Finish())
+}
+
 // Users do whatever comes to their minds, pushes get lost, connections and
 // stores too, the server restarts and the machine crashes.
 func TestRandomConversations(t *testing.T) {
@@ -116,8 +178,21 @@ func randomConversations(t *testing.T, seed uint64) {
 		a, g := actors[rng.IntN(len(actors))], groups[rng.IntN(len(groups))]
 		a.Connects()
 		switch n := rng.IntN(100); {
-		case n < 45:
+		case n < 35:
 			a.Sends(g, fmt.Sprint("message ", i))
+		case n < 39:
+			a.Mentions(g, fmt.Sprint("message ", i), names[rng.IntN(len(names))])
+		case n < 40:
+			a.Mentions(g, fmt.Sprint("message ", i))
+		case n < 43:
+			a.ReadsAll(g)
+		case n < 44:
+			a.Erases(g)
+		case n < 45:
+			for _, a := range actors {
+				a.Connects()
+			}
+			lab.Trims(g, pim.Seq(rng.IntN(i+1)))
 		case n < 75:
 			a.Sends(pim.Direct(a.User(), names[rng.IntN(len(names))]), fmt.Sprint("message ", i))
 		case n < 82:
@@ -144,5 +219,37 @@ func randomConversations(t *testing.T, seed uint64) {
 			lab.Restart()
 		}
 	}
+	nothingFound(t, lab.Finish())
+}
+
+// Retention trims what two people have written, twice, while bob's tablet is away, and the machine
+// crashes. What is unread stays as it was, and new devices find what is left.
+func TestTrims(t *testing.T) {
+	t.Parallel()
+	s := seed(t)
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: s, DropPushes: 0.3})
+	alice, bob := lab.User("alice"), lab.User("bob")
+	tablet := lab.Device("bob", "tablet")
+	for i := range 5 {
+		alice.Mentions(chat, fmt.Sprint("old ", i), "bob")
+	}
+	alice.Edits(chat, "old 4", "old 4, edited")
+	tablet.Sees("old 4, edited")
+	lab.Settled()
+	tablet.Disconnects()
+	bob.Reads(chat, "old 1")
+	lab.Trims(chat, 3) // between what bob has read and what he has not
+	laptop := lab.Device("bob", "laptop")
+	laptop.CatchesUp()
+	laptop.Reads(chat, "old 3")
+	alice.Asks(chat)
+	lab.Crash()
+	alice.Sends(chat, "new")
+	lab.Trims(chat, 4)
+	lab.Restart()
+	bob.Sends(chat, "hi")
+	lab.Trims(chat, 6) // with the edit
+	alice.Mentions(chat, "hi, bob", "bob")
+	lab.Device("alice", "laptop").Sees("hi, bob")
 	nothingFound(t, lab.Finish())
 }

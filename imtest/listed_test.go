@@ -16,6 +16,7 @@ func TestList(t *testing.T) {
 	write := func(kind pim.EntryKind, sender pim.UserID) {
 		log = append(log, pim.Entry{Seq: pim.Seq(len(log) + 1), Kind: kind, Sender: sender})
 	}
+	mentionAll := func() { log[len(log)-1].MentionAll = true }
 	give := func(device pim.DeviceID, c command) {
 		c.Subject = string(chat)
 		own = append(own, pim.Entry{Seq: pim.Seq(len(own) + 1), Device: device, Payload: wire.AppendCommand(nil, &c)})
@@ -29,13 +30,15 @@ func TestList(t *testing.T) {
 	write(pim.EntryMessage, "bob")
 	write(pim.EntryEdit, "bob")
 	write(pim.EntryMessage, "bob")
-	shows(imtest.Listed{Unread: 2})
+	log[len(log)-1].Mentions = []pim.Mention{{User: "alice"}}
+	shows(imtest.Listed{Unread: 2, Mentions: 1})
 	give("phone", command{Kind: pim.CommandRead, Seq: 2})
 	give("phone", command{Kind: pim.CommandRead, Seq: 1})
-	shows(imtest.Listed{Read: 2, Unread: 1})
+	shows(imtest.Listed{Read: 2, Unread: 1, Mentions: 1})
 	write(pim.EntryReaction, "alice")
-	shows(imtest.Listed{Read: 2, Unread: 1})
+	shows(imtest.Listed{Read: 2, Unread: 1, Mentions: 1})
 	write(pim.EntryMessage, "alice")
+	mentionAll()
 	shows(imtest.Listed{Read: 2})
 	write(pim.EntryMessage, "bob")
 	give("phone", command{Kind: pim.CommandUnread})

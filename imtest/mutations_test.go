@@ -67,7 +67,7 @@ func TestMutationAckBeforeCommit(t *testing.T) {
 		lab.Crash(resume)
 		alice.Sends(chat, "three")
 		return lab.Finish()
-	}, "I1", "I2", "I3", "I4", "I7") // I2: alice's phone notices that the message is gone, and sends it again
+	}, "I1", "I2", "I3", "I4", "I7", "fold") // I2: alice's phone notices that the message is gone, and sends it again
 }
 
 // slowDisk makes appends wait while it is stalled. If it is impatient, the append waits
@@ -135,6 +135,55 @@ func (s slowStore) commit(ctx context.Context, writes []*store.Write, d store.Du
 		_ = store.Commit(context.WithoutCancel(ctx), s.Store, later, d)
 	}()
 	return nil
+}
+
+// The server shows alice that bob has read what she wrote while the disk is still writing that. Then
+// the power fails, and bob loses his phone.
+func TestMutationReceiptBeforeRead(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		disk := &slowDisk{waiting: make(chan struct{}, 1)}
+		o := server.Options{WrapStore: disk.wrap}
+		if broken {
+			o.WrapStore = func(s store.Store) store.Store { return readsFirst{disk.wrap(s), s} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		alice.Sends(chat, "one")
+		bob.Sees("one")
+		lab.Settled()
+		resume := disk.stall()
+		t.Cleanup(resume)
+		bob.Reads(chat, "one")
+		<-disk.waiting
+		alice.Asks(chat)
+		bob.Disconnects()
+		lab.Crash(resume)
+		bob.LosesStorage()
+		return lab.Finish()
+	}, "receipts")
+}
+
+// readsFirst is a store that writes how far users have read before the rest of a write.
+type readsFirst struct {
+	store.Store
+	disk store.Store // below the rest
+}
+
+func (s readsFirst) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	storetest.Begin(ctx, s.commit, writes, d, done)
+}
+
+func (s readsFirst) commit(ctx context.Context, writes []*store.Write, d store.Durability) error {
+	for _, w := range writes {
+		for _, c := range w.Cells {
+			if c.Partition == inbox.Reads(chat) {
+				if err := store.Commit(ctx, s.disk, []*store.Write{{Cells: []store.CellWrite{c}}}, store.Relaxed); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return store.Commit(ctx, s.Store, writes, d)
 }
 
 // The server does not recognise a message that it has already. Every request comes
@@ -252,7 +301,7 @@ func TestMutationSkippedSeq(t *testing.T) {
 		lab.Settled()
 		lab.User("bob").Sees("three")
 		return lab.Finish()
-	}, "I3", "I1") // I1: the offline lists are not told of it
+	}, "I3", "I1", "receipts") // the offline lists are not told of it
 }
 
 // skipped returns the seq that the broken server shows for the entry that it stores at
@@ -307,6 +356,53 @@ func (r skippingReader) Pull(ctx context.Context, u pim.UserID, req inbox.PullRe
 	return page, err
 }
 
+// The server counts from the front of a log that was trimmed.
+func TestMutationTrimShiftsCounts(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		var o server.Options
+		if broken {
+			o.WrapReader = func(r gateway.Reader) gateway.Reader { return fromFront{r} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice := lab.User("alice")
+		for range 4 {
+			alice.Sends(chat, "old")
+		}
+		lab.Trims(chat, 2)
+		alice.Sends(chat, "new")
+		lab.Settled()
+		lab.User("bob").Sees("new")
+		return lab.Finish()
+	}, "unread", "I3")
+}
+
+type fromFront struct{ gateway.Reader }
+
+func (r fromFront) Sync(ctx context.Context, req inbox.SyncRequest) (inbox.SyncPage, error) {
+	page, err := r.Reader.Sync(ctx, req)
+	for i := range page.Summaries {
+		if s := &page.Summaries[i]; s.Front > 1 {
+			s.Count -= uint64(s.Front - 1)
+		}
+	}
+	return page, err
+}
+
+func (r fromFront) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (inbox.Page, error) {
+	page, err := r.Reader.Pull(ctx, u, req)
+	for i := range page.Entries {
+		e, err := wire.ParseEntry(req.Conversation, page.Entries[i].Data)
+		if err != nil {
+			return page, err
+		}
+		if page.Front > 1 {
+			e.Count -= uint64(page.Front - 1)
+		}
+		page.Entries[i].Data = wire.AppendEntry(nil, &e)
+	}
+	return page, err
+}
+
 // The server acknowledges without having written bob's offline list.
 func TestMutationLostOfflineList(t *testing.T) {
 	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
@@ -322,7 +418,7 @@ func TestMutationLostOfflineList(t *testing.T) {
 		bob.Disconnects()
 		alice.Sends(chat, "two") // and now there is no push
 		return lab.Finish()
-	}, "I1", "I4")
+	}, "I1", "I4", "unread")
 }
 
 // losing is a store that drops what is written to one partition.

@@ -320,10 +320,11 @@ func (r *run) send(ctx context.Context, s step) (func(context.Context) error, er
 	default:
 		by, m.Members = s.user, nil
 		var options []client.SendOption
-		if s.all {
+		if m.MentionAll = s.all; s.all {
 			options = append(options, client.MentionAll())
 		}
 		if s.mention != "" {
+			m.Mentions = []pim.UserID{s.mention}
 			options = append(options, client.Mention(s.mention))
 		}
 		sending, err = r.members[s.user].client.Send(ctx, r.group, []byte(s.text), options...)

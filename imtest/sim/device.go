@@ -475,7 +475,7 @@ func (d *Device) note(out engine.Outgoing, err error) {
 	sent := imtest.Send{
 		Conversation: out.Conversation, Sender: d.User, Device: d.ID, ClientID: out.ID, Kind: out.Kind,
 		Members: out.Members, Payload: imtest.SentSum(out.Kind, out.Payload),
-		Refers: out.Refers, Reaction: out.Reaction, Removed: out.Removed,
+		Refers: out.Refers, Reaction: out.Reaction, Removed: out.Removed, Mentions: out.Mentions, MentionAll: out.MentionAll,
 	}
 	d.w.history.Sent(sent)
 	d.w.sends = append(d.w.sends, sent)

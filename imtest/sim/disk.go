@@ -25,6 +25,8 @@ type disk struct {
 	// How it is broken on purpose.
 	merge func(f, with *pim.Fold) // nil: pim.Fold.Merge
 	keeps bool                    // what a recall erases
+	// What an erase takes, and what a trim does.
+	keepsErased, keepsTrimmed bool
 }
 
 // erased names a user's messages of a conversation.
@@ -145,6 +147,9 @@ func (d *disk) apply(b *engine.Batch) {
 
 // trim does what engine.Trim says.
 func (d *disk) trim(t engine.Trim) {
+	if d.keepsTrimmed {
+		return
+	}
 	maps.DeleteFunc(d.entries[t.Conversation], func(seq pim.Seq, _ pim.Entry) bool { return seq < t.Front })
 	d.stored = slices.DeleteFunc(d.stored, func(e engine.Stored) bool { return e.Conversation == t.Conversation && e.Seq < t.Front })
 	maps.DeleteFunc(d.folds[t.Conversation], func(seq pim.Seq, _ pim.Fold) bool { return seq < t.Front })
@@ -214,7 +219,9 @@ func (d *disk) fold(f engine.Fold) {
 
 // erase remembers x, and erases what is stored.
 func (d *disk) erase(x engine.Erasure) {
-	d.erasures[erased{x.Conversation, x.By}] = x.UpTo
+	if d.erasures[erased{x.Conversation, x.By}] = x.UpTo; d.keepsErased {
+		return
+	}
 	for seq, e := range d.entries[x.Conversation] {
 		if x.Erases(&e) {
 			e.Payload, e.Erased = nil, true

@@ -80,6 +80,9 @@ func (w *World) rewrite() {
 		// given again has another payload, since it knows the new log.
 		if e, ok := logged[s.ClientID]; ok && e.Sender == s.Sender {
 			s.Device = e.Device
+			if e.Kind == pim.EntryErase {
+				s.Refers = e.Refers // it may have been above the place to which the log was taken back
+			}
 			if e.Kind == pim.EntryCommand {
 				s.Payload = imtest.SentSum(e.Kind, e.Payload)
 			}
@@ -98,13 +101,17 @@ func (w *World) rewrite() {
 
 // someGoingBack backs the server up, or takes it back to the last backup; if there is
 // no backup, to nothing. In a world with bots it does nothing: what a bot has answered
-// may be lost together with the question.
+// may be lost together with the question. Nor does it take the server back to before a trim: devices
+// believe that what they were told is gone for good, and retention would trim again.
 func (w *World) someGoingBack(*Device) {
 	if slices.ContainsFunc(w.devices, func(d *Device) bool { return d.bot != nil }) {
 		return
 	}
 	if w.rng.IntN(2) == 0 {
-		w.before = w.Server.Backup()
+		w.before, w.trimmed = w.Server.Backup(), false
+		return
+	}
+	if w.trimmed {
 		return
 	}
 	w.GoBack(w.before, time.Duration(1+w.rng.IntN(20))*time.Second)

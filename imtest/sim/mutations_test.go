@@ -31,14 +31,17 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a server that went back is not noticed", sameServer, "I3 "},
 		{"what such a server has lost is not sent again", func(d *Device) { d.breaks.ForgetFormer = true }, "lost: message"},
 		{"unread as the entries tell it", noMarks, "unread: "},
-		{"mentions as the entries tell them", noMentions, "mentions: "},
-		{"mentions that are counted after one's own message", ownMentions, "mentions: "},
+		{"mentions as the entries tell them", noMentions, "mentions "},
+		{"mentions that are counted after one's own message", ownMentions, "mentions "},
 		{"unread by counting entries", func(d *Device) { d.breaks.Unread = byEntries }, "unread "},
 		{"an own message counts as unread", func(d *Device) { d.breaks.Unread = ownCounts }, "unread "},
 		{"folds by arrival", func(d *Device) { d.disk.merge = foldByArrival }, "fold "},
 		{"an edit loses to an older one", func(d *Device) { d.disk.merge = oldestEdit }, "fold "},
 		{"the folds of pages are ignored", noFolds, "fold "},
 		{"what was recalled stays on the disk", func(d *Device) { d.disk.keeps = true }, "recall "},
+		{"what was erased stays on the disk", func(d *Device) { d.disk.keepsErased = true }, "erase "},
+		{"what was trimmed stays on the disk", func(d *Device) { d.disk.keepsTrimmed = true }, "trim "},
+		{"a list that counts from the front", countsFromFront, "unread "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
@@ -102,6 +105,20 @@ func noMentions(d *Device) {
 		if resp, ok := m.(*wirepb.PIMSyncResp); ok {
 			for _, s := range resp.Conversations {
 				s.Named, s.OwnAll, s.AllCount = 0, 0, 0
+			}
+		}
+		return m
+	}
+}
+
+// countsFromFront makes a device whose list counts only what was not trimmed.
+func countsFromFront(d *Device) {
+	d.breaks.Answer = func(d *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMSyncResp); ok {
+			for _, s := range resp.Conversations {
+				if s.Front > 1 {
+					s.Count -= d.w.Server.Log(pim.ConversationID(s.Conversation))[s.Front-2].Count
+				}
 			}
 		}
 		return m

@@ -31,19 +31,21 @@ func (d *Device) readTo(c pim.ConversationID) pim.Seq {
 }
 
 // readIn returns the seq up to which user has read c by the logs, and how many messages above it
-// are for the user.
+// are for the user. Of a position that had been trimmed when it was given, all that had been trimmed
+// is read.
 func (w *World) readIn(user pim.UserID, c pim.ConversationID, settings map[string]pim.Setting) (to pim.Seq, unread uint64) {
-	readable := w.Server.Readable(c, user)
+	readable := w.Server.Written(c, user)
 	for _, e := range readable {
 		if e.Sender == user && e.Kind == pim.EntryMessage || e.Kind == pim.EntryJoin && slices.Contains(e.Members, user) {
 			to = max(to, e.Seq)
 		}
 	}
-	if read := settings[readEntity(c)].Seq; len(readable) > 0 && read <= readable[len(readable)-1].Seq {
-		to = max(to, read)
+	read, counted := settings[readEntity(c)], to
+	if len(readable) > 0 && read.Seq <= readable[len(readable)-1].Seq {
+		to, counted = max(to, read.Seq), max(to, w.counted(c, read))
 	}
 	for _, e := range readable {
-		if e.Seq > to && e.Kind == pim.EntryMessage {
+		if e.Seq > counted && e.Kind == pim.EntryMessage {
 			unread++
 		}
 	}
@@ -74,7 +76,7 @@ func (w *World) readsDiffer() (broken []string) {
 
 // unreadDiffers compares what the device shows as unread of c with the logs.
 func (d *Device) unreadDiffers(c pim.ConversationID, settings map[string]pim.Setting) (broken []string) {
-	if to, want := d.w.readIn(d.User, c, settings); d.unread(c) != want {
+	if to, want := d.w.readIn(d.User, c, settings); d.unread(c) != want && !d.w.unknownMark(d, c, d.w.mark(d.User, c).Seq) {
 		broken = append(broken, fmt.Sprintf("reads: %s/%s shows %d unread of %s, read up to %d: by the logs %d, %d", d.User, d.ID, d.unread(c), c, d.readTo(c), want, to))
 	}
 	return broken
@@ -134,6 +136,8 @@ func (d *Device) notify(ev engine.Event) {
 		if ev.State == engine.Delivered {
 			d.takeAway(ev.Conversation, ev.Sent.Seq)
 		}
+	case engine.TrimmedEvent:
+		d.takeAway(ev.Conversation, ev.Front-1)
 	case engine.RewoundEvent:
 		d.notified[ev.Conversation] = slices.DeleteFunc(d.notified[ev.Conversation], func(seq pim.Seq) bool { return seq > ev.After })
 	}

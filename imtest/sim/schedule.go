@@ -72,6 +72,8 @@ var actions = []struct {
 	{3, (*World).someCommand},
 	{5, (*World).someReference},
 	{4, (*World).someMark},
+	{1, (*World).someErase},
+	{2, (*World).someTrim},
 	{1, (*World).someScrolling},
 	{2, (*World).someGroupChange},
 	{2, func(_ *World, d *Device) { d.Cut() }},

@@ -39,9 +39,11 @@ type World struct {
 	queued     map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
 	refused    map[pim.ClientMessageID]bool    // by the server, for good
 	groups     []pim.ConversationID
-	pushesLost bool                           // the server does not send all
-	about      map[pim.ConversationID]pim.Seq // the message that was referred to last
-	dials      []time.Duration                // when each attempt to connect began
+	pushesLost bool                             // the server does not send all
+	about      map[pim.ConversationID]pim.Seq   // the message that was referred to last
+	fronts     map[pim.ConversationID][]pim.Seq // that there were, ascending
+	trimmed    bool                             // since the last backup
+	dials      []time.Duration                  // when each attempt to connect began
 	sentAt     map[pim.ClientMessageID]time.Duration
 	shownAt    map[pim.ClientMessageID]time.Duration // when the last device showed it
 
@@ -62,6 +64,7 @@ func NewWorld(seed uint64) *World {
 		rng: rand.New(rand.NewPCG(seed, 1)), now: time.Hour,
 		history: imtest.NewHistory(), queued: make(map[pim.ClientMessageID]*Device), refused: make(map[pim.ClientMessageID]bool),
 		about:  make(map[pim.ConversationID]pim.Seq),
+		fronts: make(map[pim.ConversationID][]pim.Seq),
 		sentAt: make(map[pim.ClientMessageID]time.Duration), shownAt: make(map[pim.ClientMessageID]time.Duration),
 	}
 	w.Server = clienttest.NewServer(func() pim.Millis { return epoch + pim.Millis(w.now/time.Millisecond) + w.skew })

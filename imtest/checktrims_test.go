@@ -1,0 +1,79 @@
+package imtest_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest"
+)
+
+// The checker knows that what was trimmed leaves, and that nothing else changes.
+func TestCheckTrims(t *testing.T) {
+	carol := imtest.Device{User: "carol", Device: "phone"}
+	nothing, none := func(*run) {}, func(*run, *imtest.History) {}
+	for _, test := range []struct {
+		name string
+		upTo pim.Seq
+		bend func(*run)
+		more func(*run, *imtest.History)
+		want string
+	}{
+		{"a part", 2, nothing, none, ""},
+		{"all", 6, nothing, none, ""},
+		{"a device that was told", 4, nothing, func(r *run, h *imtest.History) {
+			h.Front(carol, group, 5)
+			h.Kept(carol, group, r.log, nil)
+			h.Shown(carol, group, []pim.Seq{5, 6})
+			h.Listed(carol, group, imtest.Listed{Unread: 1})
+		}, ""},
+		{"a device that was not told", 4, nothing, func(r *run, h *imtest.History) {
+			h.Kept(carol, group, r.handed["carol"], nil)
+			h.Shown(carol, group, []pim.Seq{4, 5, 6})
+		}, ""},
+		{"a list that counts from the front", 3, nothing, func(_ *run, h *imtest.History) {
+			h.Listed(bob, group, imtest.Listed{Unread: 0})
+		}, "unread 0"},
+		{"a count that begins again", 4, func(r *run) { r.log[1].Count = 1 }, none, "I1 6, I3 6, I3 6, I3 6, I3 6, I3 6"},
+		{"a hole above the front", 2, func(r *run) {
+			r.log = without(r.log, 3)
+			for u := range r.finals {
+				r.handed[u], r.finals[u] = without(r.handed[u], 3), without(r.finals[u], 3)
+			}
+			r.acks = slices.Delete(r.acks, 2, 3)
+		}, none, "I3 3, I3 4"},
+		{"it is in the log", 2, func(r *run) { r.log = append(r.handed["bob"][1:2:2], r.log...) }, none, "trim 2"},
+		{"it is pulled", 2, func(r *run) { r.finals["bob"] = r.handed["bob"] }, none, "trim 1, trim 2"},
+		{"more is gone", 2, func(r *run) { r.finals["bob"] = without(r.finals["bob"], 3) }, none, "I1 3"},
+		{"a device keeps what it was told of", 4, nothing, func(r *run, h *imtest.History) {
+			h.Front(carol, group, 5)
+			h.Kept(carol, group, r.handed["carol"], map[pim.Seq]pim.Fold{2: {Target: 2}})
+			h.Shown(carol, group, []pim.Seq{4, 5, 6})
+		}, "trim 2, trim 4, trim 4"},
+		{"a device drops too much", 4, nothing, func(_ *run, h *imtest.History) {
+			h.Front(carol, group, 6)
+			h.Shown(carol, group, []pim.Seq{6})
+		}, "I4 5, trim 6"},
+		{"an answer to what was trimmed", 4, nothing, func(r *run, h *imtest.History) {
+			h.Acked(imtest.Ack{User: "alice", Device: "phone", ClientID: r.sends[1].ClientID, Conversation: group, Seq: 2, Anchor: 2, Duplicate: true})
+		}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := goodRun()
+			gone := r.log[:test.upTo]
+			r.log = r.log[test.upTo:]
+			for u := range r.finals {
+				r.finals[u] = slices.DeleteFunc(r.finals[u], func(e pim.Entry) bool { return e.Seq <= test.upTo })
+			}
+			test.bend(r)
+			r.more = func(h *imtest.History) {
+				h.Trimmed(group, test.upTo+1, gone)
+				test.more(r, h)
+			}
+			found := imtest.Check(r.history())
+			if got := named(found); got != test.want {
+				t.Errorf("found %q, want %q: %v", got, test.want, found)
+			}
+		})
+	}
+}
