@@ -158,7 +158,9 @@ func (b *book) stands(c pim.ConversationID, last pim.Seq) {
 	defer b.mu.Unlock()
 	b.now++
 	for seq := pim.Seq(1); seq <= last; seq++ {
-		b.stood[place{c, seq}] = b.now
+		if _, before := b.stood[place{c, seq}]; !before {
+			b.stood[place{c, seq}] = b.now
+		}
 	}
 }
 

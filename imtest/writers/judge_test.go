@@ -22,7 +22,8 @@ type judge struct {
 	logs     map[pim.ConversationID]*log
 	requests map[pim.ClientMessageID]*request
 	history  *imtest.History // for the checker of package imtest; nil: a new one
-	inOrder  bool            // trips of one writer reached it in the order in which they were sent
+	trimmed  trimmed
+	inOrder  bool // trips of one writer reached it in the order in which they were sent
 	found    []string
 }
 
@@ -38,9 +39,12 @@ func (j *judge) check(conversations []pim.ConversationID) []string {
 	}
 	told := j.firstTold()
 	for _, c := range conversations {
-		l, err := readLog(j.store, c)
+		l, err := readLog(j.store, c, j.trimmed.entries[c])
 		if err != nil {
 			return []string{err.Error()}
+		}
+		if l.front > 1 && !slices.Contains(j.trimmed.fronts[c], l.front) {
+			j.fail("%s is trimmed up to seq %d, and nobody meant that", c, l.front-1)
 		}
 		l.date(j.firstSent, func(e *pim.Entry) int {
 			if at, ok := told[place{c, e.Seq}]; ok {
@@ -181,6 +185,9 @@ func (j *judge) mayRefuse(t *trip, l *log) bool {
 	case !l.id.IsGroup() && t.told.Kind == pim.KindForbidden && t.Kind != pim.EntryErase && j.blocked(l.id, t.Sender, t.sent, t.ended, true):
 		return true
 	}
+	if l.front > 1 && (t.Kind == pim.EntryErase || t.Refers != 0 && t.Refers < l.front) && t.told.Kind == pim.KindNotFound {
+		return true // perhaps what it is about was trimmed then
+	}
 	for k := from; k <= to; k++ {
 		if l.refuses(t.request, k) == t.told.Kind {
 			return true
@@ -277,7 +284,7 @@ func (j *judge) rightCount(r *request, e *pim.Entry) bool {
 	cmd, err := wire.DecodeCommand(e.Payload)
 	l := j.logs[pim.ConversationID(r.command.Subject)]
 	return err == nil && cmd.Kind == pim.CommandRead && cmd.Subject == r.command.Subject && cmd.Seq == r.command.Seq &&
-		int(cmd.Seq) <= len(l.entries) && cmd.Count == l.entries[cmd.Seq-1].Count
+		int(cmd.Seq) <= len(l.entries) && (cmd.Count == l.entries[cmd.Seq-1].Count || cmd.Seq < l.front) // then the checker of package imtest judges
 }
 
 // checkPushes checks that nobody was pushed an entry that they do not read, and that a writer
@@ -431,6 +438,9 @@ func (j *judge) checkFolds(l *log) {
 	}
 	for i := range l.entries {
 		e := &l.entries[i]
+		if e.Seq < l.front {
+			continue
+		}
 		if e.Erased && !recalled[e.Seq] && !erased[e.Seq] || !e.Erased && (erased[e.Seq] || recalled[e.Seq] && l.told()) || e.Erased && len(e.Payload) > 0 {
 			j.fail("seq %d of %s: erased %v, with %d bytes; by the log recalled %v, erased %v", e.Seq, l.id, e.Erased, len(e.Payload), recalled[e.Seq], erased[e.Seq])
 		}
@@ -440,11 +450,13 @@ func (j *judge) checkFolds(l *log) {
 	}
 	pinned := make(map[pim.Seq]bool)
 	for seq, f := range folds {
-		if f.Pinned() {
+		if f.Pinned() && seq >= l.front {
 			pinned[seq] = true
 		}
 	}
-	if got := j.pins(l.id); !maps.Equal(got, pinned) {
+	got := j.pins(l.id)
+	maps.DeleteFunc(got, func(seq pim.Seq, _ bool) bool { return seq < l.front }) // the next load drops them
+	if !maps.Equal(got, pinned) {
 		j.fail("the pinned messages of %s are %v; by the log they are %v", l.id, got, pinned)
 	}
 	for u, want := range upTo {
@@ -453,12 +465,15 @@ func (j *judge) checkFolds(l *log) {
 			j.fail("%s has erased up to seq %d of %s, the cell says %d, %v", u, want, l.id, cell.Version, err)
 		}
 		for i := range l.entries { // an erase that found nothing says so
-			if e := &l.entries[i]; e.Seq <= pim.Seq(cell.Version) && e.Sender == u && len(e.Payload) > 0 {
+			if e := &l.entries[i]; l.front <= e.Seq && e.Seq <= pim.Seq(cell.Version) && e.Sender == u && len(e.Payload) > 0 {
 				j.fail("%s has erased up to seq %d of %s, and seq %d is there", u, cell.Version, l.id, e.Seq)
 			}
 		}
 	}
 	for seq, want := range folds {
+		if seq < l.front {
+			continue
+		}
 		cell, _, err := store.Lookup(context.Background(), j.store, inbox.Folds(l.id), inbox.FoldKey(seq))
 		if err != nil || cell.Version == 0 {
 			j.fail("seq %d of %s has no fold, %v", seq, l.id, err)
@@ -499,6 +514,7 @@ func (j *judge) tell() *imtest.History {
 		h.Sent(imtest.Send{
 			Conversation: r.conversation, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID, Kind: r.Kind,
 			Members: r.Members, Payload: imtest.SentSum(r.Kind, r.Payload), Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
+			Mentions: r.Mentions, MentionAll: r.MentionAll,
 		})
 		for _, t := range r.trips {
 			if t.accepted() {
@@ -513,7 +529,10 @@ func (j *judge) tell() *imtest.History {
 		h.Pulled(p.user, p.entry)
 	}
 	for _, c := range slices.Sorted(maps.Keys(j.logs)) {
-		h.Log(c, j.logs[c].entries)
+		for _, front := range j.trimmed.frontsOf(c, j.logs[c].front) {
+			h.Trimmed(c, front, j.logs[c].entries[:front-1])
+		}
+		h.Log(c, j.logs[c].entries[max(j.logs[c].front, 1)-1:])
 		if _, own := c.OwnUser(); own {
 			continue // a pull leaves superseded commands out
 		}

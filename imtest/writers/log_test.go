@@ -19,6 +19,7 @@ import (
 type log struct {
 	id      pim.ConversationID
 	entries []pim.Entry
+	front   pim.Seq // the entries before it were trimmed; 0: none
 	from    []int   // by state
 	to      []int   // by state
 	groups  []group // by state, of a group
@@ -27,8 +28,16 @@ type log struct {
 // never is later than every moment.
 const never = math.MaxInt - 1
 
-func readLog(s store.Store, c pim.ConversationID) (*log, error) {
+// readLog returns the log of c. gone are the entries that may have been trimmed, as they were before.
+func readLog(s store.Store, c pim.ConversationID, gone []pim.Entry) (*log, error) {
 	l := &log{id: c}
+	end := []store.Read{{Log: inbox.Entries(c), WithLast: true}}
+	if err := s.Read(context.Background(), end); err != nil {
+		return nil, err
+	}
+	if l.front = end[0].Front; l.front > 1 {
+		l.entries = slices.Clone(gone[:min(int(l.front-1), len(gone))])
+	}
 	for {
 		next := pim.Seq(len(l.entries) + 1)
 		records, err := store.ReadLog(context.Background(), s, inbox.Entries(c), next, 0, store.Limit{Records: 1000, Bytes: 1 << 20})

@@ -41,6 +41,13 @@ func (p *plan) next() *request {
 	return p.fresh()
 }
 
+// another returns a new request.
+func (p *plan) another() *request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fresh()
+}
+
 // recent returns one of the requests that were made last, nil if there is none.
 func (p *plan) recent() *request {
 	p.book.mu.Lock()
@@ -80,6 +87,7 @@ func (p *plan) fresh() *request {
 		}
 	case what < 9:
 		r.Conversation, r.Payload = group, []byte("to the group")
+		p.mention(r)
 	case what < 12:
 		r.command = &pim.Command{Kind: pim.CommandBlock, Subject: string(other), Removed: p.rng.IntN(2) == 0}
 	case what < 14:
@@ -90,12 +98,23 @@ func (p *plan) fresh() *request {
 		r.command = &pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: pim.Seq(1 + p.rng.IntN(10))}
 	default:
 		r.Conversation, r.Payload = pim.Direct(from, other), []byte("to the other")
+		p.mention(r)
 	}
 	if r.command != nil {
 		r.Kind, r.Conversation, r.Payload = pim.EntryCommand, pim.Own(from), wire.AppendCommand(nil, r.command)
 	}
 	r.conversation = r.Conversation
 	return r
+}
+
+// mention lets some messages mention users, who may be members, or all.
+func (p *plan) mention(r *request) {
+	switch p.rng.IntN(4) {
+	case 0:
+		r.MentionAll = true
+	case 1, 2:
+		r.Mentions = p.some()
+	}
 }
 
 // change makes r refer to an entry, which may be a message and may be there, or erase up to there.

@@ -87,6 +87,7 @@ func TestBroken(t *testing.T) {
 		{"folds stay behind", variant{broken: func(s store.Store) store.Store { return foldless{s} }}, "fold"},
 		{"a recall erases nothing", variant{broken: func(s store.Store) store.Store { return eraseless{s} }}, "erased false"},
 		{"an erase stops half way", variant{broken: func(s store.Store) store.Store { return halfway{s} }}, "recalled false, erased true"},
+		{"a trim takes one entry too many", variant{broken: func(s store.Store) store.Store { return greedy{s} }}, "nobody meant that"},
 		{"an erase forgets the edits in folds", variant{broken: func(s store.Store) store.Store { return unfoldless{s} }}, "fold"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

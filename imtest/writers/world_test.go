@@ -33,6 +33,7 @@ type world struct {
 	faulty  float64 // how many of the calls fail, or their answers are lost; 0 once the world heals
 	deadly  float64 // how many of the steps kill a writer
 	told    func(format string, args ...any)
+	gone    trimmed
 }
 
 // writer is one life of a writer.
@@ -67,7 +68,7 @@ func (v variant) play(t *testing.T, seed uint64, told func(string, ...any)) (wro
 		if v.lie != nil && !v.lie(w.book) {
 			return
 		}
-		j := &judge{book: w.book, store: w.gate.store, history: w.gate.history, inOrder: true}
+		j := &judge{book: w.book, store: w.gate.store, history: w.gate.history, trimmed: w.gone, inOrder: true}
 		wrong = j.check(w.plan.conversations())
 	})
 	return wrong
@@ -169,7 +170,7 @@ func (w *world) run() error {
 			return err
 		}
 	}
-	return nil
+	return w.trims()
 }
 
 // heal ends all faults. Some minutes later, all blocks that stand in own logs are in force,
@@ -183,7 +184,7 @@ func (w *world) heal() error {
 	}
 	w.drain()
 	for _, u := range users {
-		l, err := readLog(w.gate.store, pim.Own(u))
+		l, err := readLog(w.gate.store, pim.Own(u), nil)
 		if err != nil {
 			return err
 		}
