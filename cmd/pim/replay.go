@@ -97,8 +97,8 @@ func printReplay(w io.Writer, r *replay.Report) error {
 	p.printf("  ack         p50 %.2f ms, p99 %.2f ms\n", r.AckP50, r.AckP99)
 	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms\n", r.DeliveryP50, r.DeliveryP99)
 	if d := r.Reading; d != nil {
-		p.printf("  %d readers did %d reads, %d marks as unread, %d edits, %d recalls, %d reactions; %d came too late; a device was offline %s; seed %d\n",
-			d.Readers, d.Reads, d.Unreads, d.Edits, d.Recalls, d.Reactions, d.Refused, times(d.Offline), d.Seed)
+		p.printf("  %d readers did %d reads, %d marks as unread, %d edits, %d recalls, %d erases, %d reactions; %d came too late; a device was offline %s; seed %d\n",
+			d.Readers, d.Reads, d.Unreads, d.Edits, d.Recalls, d.Erases, d.Reactions, d.Refused, times(d.Offline), d.Seed)
 		p.printf("  compared at %d moments of quiet: unread of a device %s (%d mentions), displayed messages %d, by how many read %d, by whom %d; different %d\n",
 			d.Quiets, times(d.Counts), d.Mentions, d.Displayed, d.Receipts, d.Named, d.Different)
 	}

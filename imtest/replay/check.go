@@ -15,21 +15,28 @@ type reference struct {
 	steps  []placed // sorted by ack.Seq; if the acknowledgements are sound, steps[i] has seq i+1
 	first  []pim.UserID
 	anchor map[pim.Seq]pim.Seq
-	// recalled are the messages that were recalled.
-	recalled map[pim.Seq]bool
+	// gone are the messages that were recalled or erased.
+	gone map[pim.Seq]bool
 }
 
 func (r *run) reference() *reference {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ref := &reference{steps: slices.Clone(r.steps), first: append([]pim.UserID{owner}, r.script.first...), recalled: make(map[pim.Seq]bool)}
+	ref := &reference{steps: slices.Clone(r.steps), first: append([]pim.UserID{owner}, r.script.first...), gone: make(map[pim.Seq]bool)}
 	for n := range r.config.Lurkers {
 		ref.first = append(ref.first, lurker(n))
 	}
 	slices.SortFunc(ref.steps, func(a, b placed) int { return int(a.ack.Seq) - int(b.ack.Seq) })
 	for _, s := range ref.steps {
-		if s.kind == pim.EntryRecall {
-			ref.recalled[s.refers] = true
+		switch s.kind {
+		case pim.EntryRecall:
+			ref.gone[s.refers] = true
+		case pim.EntryErase:
+			for _, m := range ref.steps {
+				if m.user == s.user && m.ack.Seq <= s.refers {
+					ref.gone[m.ack.Seq] = true
+				}
+			}
 		}
 	}
 	return ref
@@ -208,7 +215,7 @@ func (ref *reference) says(e *pim.Entry, s *placed) bool {
 	case pim.EntryReaction:
 		text = e.Reaction
 	}
-	if e.Erased && (s.kind == pim.EntryMessage && ref.recalled[e.Seq] || s.kind == pim.EntryEdit && ref.recalled[e.Refers]) {
+	if e.Erased && (s.kind == pim.EntryMessage && ref.gone[e.Seq] || s.kind == pim.EntryEdit && ref.gone[e.Refers]) {
 		text = s.text
 	}
 	named := s.mention == "" && len(e.Mentions) == 0 || len(e.Mentions) == 1 && e.Mentions[0].User == s.mention

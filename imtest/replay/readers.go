@@ -23,8 +23,9 @@ type Reading struct {
 	Unreads   int `json:"unreads"` // conversations marked as unread
 	Edits     int `json:"edits"`
 	Recalls   int `json:"recalls"`
+	Erases    int `json:"erases"`    // of all that a user had written before
 	Reactions int `json:"reactions"` // taken back, too
-	Refused   int `json:"refused"`   // acts that came too late: the message was recalled, or the user had left
+	Refused   int `json:"refused"`   // acts that came too late: the message was recalled or erased, or the user had left
 	Offline   int `json:"offline"`   // how often a device went offline
 	// What was compared.
 	Quiets    int `json:"quiets"`    // moments of quiet, the end included
@@ -138,8 +139,10 @@ func (rs *readers) act(ctx context.Context) error {
 		return rs.refer(ctx, step{kind: pim.EntryReaction, user: u, text: []string{"👍", "🎉", "+1", "?"}[rs.rand.IntN(4)], removed: rs.rand.IntN(4) == 0})
 	case n < 93:
 		return rs.refer(ctx, step{kind: pim.EntryEdit})
-	default:
+	case n < 97:
 		return rs.refer(ctx, step{kind: pim.EntryRecall})
+	default:
+		return rs.refer(ctx, step{kind: pim.EntryErase})
 	}
 }
 
@@ -220,7 +223,7 @@ func (rs *readers) goAway(ctx context.Context, m *member) error {
 	return nil
 }
 
-// refer sends s, which refers to a random message. An edit or recall is the sender's.
+// refer sends s, which refers to a random message. An edit, recall or erase is the sender's.
 func (rs *readers) refer(ctx context.Context, s step) error {
 	to, ok := rs.message()
 	if !ok {
@@ -239,6 +242,8 @@ func (rs *readers) refer(ctx context.Context, s step) error {
 	case pim.EntryEdit:
 		s.text = fmt.Sprintf("%s (edited, %d)", to.text[:len(to.text)/2], rs.rand.IntN(1000))
 		sending, err = m.client.Edit(ctx, rs.run.group, s.refers, []byte(s.text))
+	case pim.EntryErase:
+		sending, err = m.client.Erase(ctx, rs.run.group, s.refers)
 	default:
 		sending, err = m.client.Recall(ctx, rs.run.group, s.refers)
 	}
@@ -262,6 +267,8 @@ func (rs *readers) refer(ctx context.Context, s step) error {
 			rs.did.Reactions++
 		case pim.EntryEdit:
 			rs.did.Edits++
+		case pim.EntryErase:
+			rs.did.Erases++
 		default:
 			rs.did.Recalls++
 		}

@@ -26,7 +26,7 @@ type script struct {
 // step is one entry that the group's log is to have.
 type step struct {
 	at      time.Duration // since the log's start
-	kind    pim.EntryKind // of the file: message, join or leave; of an act: edit, recall or reaction
+	kind    pim.EntryKind // of the file: message, join or leave; of an act: edit, recall, erase or reaction
 	user    pim.UserID    // who speaks, joins, leaves or acts
 	text    string        // of a message or edit; of a reaction what it is
 	refers  pim.Seq       // of an act: the message
