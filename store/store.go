@@ -134,7 +134,7 @@ type CellWrite struct {
 // Write is an append and the cells that follow from it. The engine writes the
 // cells after the append has taken effect, and not at all if it has not. A crash
 // between the two is possible; the log's writer then writes the cells again. A reader
-// may see a cell shortly before its write is durable. If the cell tells of a record,
+// may see a cell shortly before its write is durable, see Barrier. If the cell tells of a record,
 // a Read of that record waits until the record is durable.
 //
 // With Erase, a write replaces records up to After. It takes effect as an append does, only if
@@ -265,6 +265,12 @@ type Store interface {
 	// List returns the cells of p whose keys are greater than after, ascending, at most
 	// limit of them. Expiring cells are not listed. The caller owns the values.
 	List(ctx context.Context, p Partition, after string, limit int) ([]Cell, error)
+
+	// Barrier returns nil when all cells that any Get or List has returned before the call survive a
+	// crash, also those of Relaxed writes. It is for a caller who tells others what it has read in a
+	// way that must not be taken back. It costs one fsync at most, which calls and writes share. Errors
+	// are those of a read.
+	Barrier(ctx context.Context) error
 
 	// Health returns why the store accepts no writes now: a *pim.Error of KindUnavailable,
 	// KindDiskFull or KindCorrupt. It returns nil if the store accepts writes, or some of

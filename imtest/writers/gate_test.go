@@ -131,6 +131,9 @@ func describe(w *store.Write) string {
 	return s
 }
 
+// Barrier implements store.Store.
+func (l *line) Barrier(ctx context.Context) error { return l.gate.store.Barrier(ctx) }
+
 // Read implements store.Store.
 func (l *line) Read(ctx context.Context, reads []store.Read) (first error) {
 	for i := range reads {

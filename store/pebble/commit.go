@@ -302,7 +302,9 @@ func (c *commit) weight() (n int) {
 // apply applies b, and gives back st, the stream of those chunks of b that are kept apart (nil:
 // there are none). If it returns an error, nobody knows whether b was written.
 func (s *Store) apply(b *crdb.Batch, st *stream) error {
+	s.barrier.begun.Add(1)
 	err := s.db.Apply(b, crdb.NoSync)
+	s.barrier.ended.Add(1)
 	if st != nil {
 		s.streams.give(st)
 	}
@@ -353,7 +355,14 @@ func (s *Store) follow(c *commit) error {
 // fsync makes durable what was applied before. It writes an empty record to the write-ahead
 // log, because Pebble syncs only for a record. The record syncs the newest write-ahead log.
 // Pebble syncs an older write-ahead log when it closes that log, before it begins the next.
-func (s *Store) fsync() error { return s.failed(s.db.LogData(nil, crdb.Sync)) }
+func (s *Store) fsync() error {
+	ended := s.barrier.ended.Load()
+	err := s.failed(s.db.LogData(nil, crdb.Sync))
+	if err == nil {
+		s.barrier.note(ended)
+	}
+	return err
+}
 
 // failed returns the store's failure if there is one, and err otherwise. It makes either the
 // error of writes that were under way, see unknown. Pebble's methods do not return a failure

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -160,6 +161,64 @@ func TestMarkerAfterManifest(t *testing.T) {
 		s := open(t, "db", small(fs))
 		if last, _, err := store.LogEnd(context.Background(), s, "log"); err != nil || last != 1 {
 			t.Errorf("last: %d, %v", last, err)
+		}
+		closes(t, s)
+	}
+}
+
+// What was read before a barrier survives a crash at any later moment, whatever was being written
+// meanwhile.
+func TestCrashAfterABarrier(t *testing.T) {
+	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	for range rounds(80) {
+		fs := vfs.NewCrashableMem()
+		s := open(t, "db", small(fs))
+		var mu sync.Mutex
+		sealed, passed := false, map[string]uint64{}
+		enough, left := make(chan struct{}), 1+rng.IntN(200)
+		var running sync.WaitGroup
+		var over atomic.Bool
+		for i := range 4 {
+			key := fmt.Sprint("k", i/2)
+			running.Go(func() {
+				for n := uint64(1); !over.Load(); n++ {
+					w := &store.Write{Cells: []store.CellWrite{{Partition: "p", Cell: store.Cell{Key: key, Version: n}}}}
+					if err := store.Commit(context.Background(), s, []*store.Write{w}, store.Durability(i%2 == 0)); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+			running.Go(func() {
+				for !over.Load() {
+					version := get(t, s, "p", key).Version
+					if err := s.Barrier(context.Background()); err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					if !sealed {
+						passed[key] = max(passed[key], version)
+						if left--; left == 0 {
+							close(enough)
+						}
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-enough
+		mu.Lock()
+		sealed, fs = true, crash(fs, rng)
+		mu.Unlock()
+		over.Store(true)
+		running.Wait()
+		closes(t, s)
+		s = open(t, "db", small(fs))
+		for key, version := range passed {
+			if got := get(t, s, "p", key).Version; got < version {
+				t.Errorf("version %d of %s, which was read before a barrier, is lost: it has %d", version, key, got)
+			}
 		}
 		closes(t, s)
 	}

@@ -85,7 +85,7 @@
 //     log, commit.go compares.
 //   - A reader sees only durable records, although Pebble shows them earlier:
 //     logs.go. Cells are not held back: a reader may see one a moment before its write
-//     is durable.
+//     is durable. Barrier waits for that moment: barrier.go.
 //   - A disk error becomes an error of the call. It ends no process and never becomes a
 //     false acknowledgement: guard.go.
 //   - Erased bytes leave the files within Options.PurgeEvery, and what a purge takes: purge.go.

@@ -33,6 +33,7 @@ type Store struct {
 	passing passing
 	streams streams
 	purge   purge
+	barrier barrier
 	metrics metrics
 	durable queue // of durable writes
 	relaxed queue // of relaxed writes

@@ -22,9 +22,9 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 
 func TestConformance(t *testing.T) {
 	for name, options := range map[string]func(t *testing.T) (dir string, o pebble.Options){
-		"memory":          func(*testing.T) (string, pebble.Options) { return "db", pebble.Options{FS: vfs.NewMem()} },
+		"memory":          func(*testing.T) (string, pebble.Options) { return "db", pebble.Options{FS: vfs.NewCrashableMem()} },
 		"disk":            func(t *testing.T) (string, pebble.Options) { return t.TempDir(), pebble.Options{} },
-		"small memtables": func(*testing.T) (string, pebble.Options) { return "db", small(vfs.NewMem()) },
+		"small memtables": func(*testing.T) (string, pebble.Options) { return "db", small(vfs.NewCrashableMem()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var dir string // of the test that runs
@@ -35,6 +35,17 @@ func TestConformance(t *testing.T) {
 					return open(t, dir, o)
 				},
 				Reopen: func(t *testing.T, _ store.Store) store.Store { return open(t, dir, o) },
+				Crash: func(t *testing.T, s store.Store) store.Store {
+					fs, ok := o.FS.(*vfs.MemFS)
+					if !ok {
+						t.Skip("a disk does not crash")
+					}
+					o.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+					return open(t, dir, o)
+				},
 			})
 		})
 	}

@@ -150,3 +150,56 @@ func TestBrokenTrims(t *testing.T) {
 		})
 	}
 }
+
+// lagging is a store in which writes become durable later: with a durable write, or a barrier.
+type lagging struct {
+	store.Store
+	mu              sync.Mutex
+	durable, behind []*store.Write
+	idle            bool // a barrier does nothing
+}
+
+func (l *lagging) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.behind = append(l.behind, writes...)
+	l.Store.Begin(ctx, writes, d, done)
+	if d == store.Durable {
+		l.durable, l.behind = append(l.durable, l.behind...), nil
+	}
+}
+
+func (l *lagging) Barrier(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.idle {
+		l.durable, l.behind = append(l.durable, l.behind...), nil
+	}
+	return ctx.Err()
+}
+
+func (l *lagging) crash() store.Store {
+	left := &lagging{Store: NewMemory(), durable: l.durable, idle: l.idle}
+	for _, w := range left.durable {
+		_ = store.Commit(context.Background(), left.Store, []*store.Write{w}, store.Durable)
+	}
+	return left
+}
+
+// An engine whose barrier does nothing does not pass the suite, and one that only shows relaxed
+// writes before they are durable does.
+func TestBrokenBarrier(t *testing.T) {
+	for _, idle := range []bool{false, true} {
+		f := &failing{TB: t}
+		var ended sync.WaitGroup
+		ended.Go(func() {
+			s := &suite{TB: f, ctx: context.Background(), store: &lagging{Store: NewMemory(), idle: idle}}
+			s.crash = func() store.Store { return s.store.(*lagging).crash() }
+			s.barriers()
+		})
+		ended.Wait()
+		if f.Failed() != idle {
+			t.Errorf("the barrier does nothing: %t; the suite fails: %t", idle, f.Failed())
+		}
+	}
+}

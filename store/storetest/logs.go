@@ -435,6 +435,7 @@ func (s *suite) close() {
 	s.unavailable("get", err)
 	_, err = s.store.List(s.ctx, "p", "", 1)
 	s.unavailable("list", err)
+	s.unavailable("barrier", s.store.Barrier(s.ctx))
 	s.unavailable("close", s.store.Close())
 }
 

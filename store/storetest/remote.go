@@ -104,6 +104,8 @@ func (r *request) carryOut(s store.Store) *reply {
 				a.Faults[i] = *f
 			}
 		}
+	case "Barrier":
+		err = s.Barrier(ctx)
 	case "Health":
 		err = s.Health()
 	case "List":
@@ -299,6 +301,12 @@ func (r *remote) Get(ctx context.Context, gets []store.Get) error {
 		}
 	}
 	return first
+}
+
+// Barrier implements store.Store.
+func (r *remote) Barrier(ctx context.Context) error {
+	_, err := r.ask(ctx, &request{Method: "Barrier"})
+	return err
 }
 
 // Health implements store.Store.

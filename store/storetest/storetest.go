@@ -24,6 +24,9 @@ type Engine struct {
 	// Reopen returns the store that s was; Run has closed s. It is nil if the engine keeps
 	// nothing over a Close.
 	Reopen func(t *testing.T, s store.Store) store.Store
+	// Crash returns what is left of s after a crash at this moment, which loses all that may be
+	// lost. Run has not closed s, and does not use it any more. It is nil if the engine can't be made to crash.
+	Crash func(t *testing.T, s store.Store) store.Store
 }
 
 // Run runs the suite. The suite relies only on the contract: an engine needs no transactions,
@@ -88,6 +91,7 @@ func Run(t *testing.T, e Engine) {
 		{"bad sizes", (*suite).badSizes},
 		{"large writes", (*suite).largeWrites},
 		{"a store is opened again", (*suite).opensAgain},
+		{"what a barrier has passed survives", (*suite).barriers},
 		{"a cancelled context", (*suite).cancelled},
 		{"health", (*suite).health},
 		{"close", (*suite).close},
@@ -96,6 +100,9 @@ func Run(t *testing.T, e Engine) {
 			s := &suite{TB: t, ctx: context.Background(), store: e.Open(t)}
 			if e.Reopen != nil {
 				s.reopen = func() store.Store { return e.Reopen(t, s.store) }
+			}
+			if e.Crash != nil {
+				s.crash = func() store.Store { return e.Crash(t, s.store) }
 			}
 			defer s.end()
 			test.run(s)
@@ -110,6 +117,7 @@ type suite struct {
 	ended bool
 
 	reopen func() store.Store // nil if the engine keeps nothing over a Close
+	crash  func() store.Store // nil if the engine cannot be made to crash
 }
 
 func (s *suite) end() {
