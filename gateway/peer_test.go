@@ -47,6 +47,8 @@ type lab struct {
 	seq    pim.Seq
 	submit func([]*conv.Request) // in place of answering at once
 	page   inbox.Page            // what pulls get
+	list   inbox.SyncPage        // what syncs get
+	recent []inbox.Summary       // what comes ahead of it
 	pull   func(context.Context) // called by each pull, which waits for it
 	greet  func(context.Context) // called by each handshake, which waits for it
 	serial uint64
@@ -141,10 +143,12 @@ func (x *lab) holdSends() <-chan *conv.Request {
 }
 
 func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
-	return inbox.SyncPage{}, nil
+	return x.list, nil
 }
 
-func (x *lab) Recent(context.Context, inbox.SyncRequest) ([]inbox.Summary, error) { return nil, nil }
+func (x *lab) Recent(context.Context, inbox.SyncRequest) ([]inbox.Summary, error) {
+	return x.recent, nil
+}
 
 func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbox.Page, error) {
 	if r.Conversation == "g:none" {

@@ -109,25 +109,31 @@ func (c *conn) refuseTask(ctx context.Context, id uint64, conversation string, e
 	c.reply(m)
 }
 
+// recentWithin is how many bytes a page has at most that is the only one, and that no frame with the
+// newest conversations comes ahead of: they are within its first bytes in any case.
+const recentWithin = 16 << 10
+
 func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest) {
 	c.gw.Metrics.syncs.Inc()
 	c.gw.Acks.Settle(ctx, c.user, c.device)
 	req.Later = func(write func(context.Context)) { c.gw.Acks.Later(c.user, write) }
-	recent, err := c.gw.Reader.Recent(ctx, *req)
-	if err != nil {
-		c.refuseTask(ctx, id, "", err)
-		return
-	}
-	if len(recent) > 0 {
-		first := inbox.SyncPage{Summaries: recent}
-		if !c.queuePage(appendSync(newPage(syncSize(&first)), &wirepb.PIMSyncResp{RequestId: id, Recent: true}, recent)) {
-			return
-		}
-	}
 	page, err := c.gw.Reader.Sync(ctx, *req)
 	if err != nil {
 		c.refuseTask(ctx, id, "", err)
 		return
+	}
+	if page.Next != "" || syncSize(&page) > recentWithin {
+		recent, err := c.gw.Reader.Recent(ctx, *req)
+		if err != nil {
+			c.refuseTask(ctx, id, "", err)
+			return
+		}
+		if len(recent) > 0 {
+			first := inbox.SyncPage{Summaries: recent}
+			if !c.queuePage(appendSync(newPage(syncSize(&first)), &wirepb.PIMSyncResp{RequestId: id, Recent: true}, recent)) {
+				return
+			}
+		}
 	}
 	resp := wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
 	c.queuePage(appendSync(newPage(syncSize(&page)), &resp, page.Summaries))

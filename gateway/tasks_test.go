@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -70,5 +73,39 @@ func TestPullsInARow(t *testing.T) {
 				t.Fatalf("answered with %v", m)
 			}
 		}
+	}
+}
+
+// The newest conversations come ahead of a list that is longer than its first 16 KiB, however few
+// they are, and of no other.
+func TestTheNewestComeAhead(t *testing.T) {
+	summaries := func(n int) (list []inbox.Summary) {
+		for i := range n {
+			list = append(list, inbox.Summary{Conversation: pim.ConversationID(fmt.Sprintf("g:%0100d", i))})
+		}
+		return list
+	}
+	for name, test := range map[string]struct {
+		list  inbox.SyncPage
+		ahead bool
+	}{
+		"a short list":              {inbox.SyncPage{Summaries: summaries(50)}, false},
+		"a long one":                {inbox.SyncPage{Summaries: summaries(200)}, true},
+		"one of more than one page": {inbox.SyncPage{Summaries: summaries(1), Next: "g:next"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newLab(t, nil)
+			x.list, x.recent = test.list, summaries(1)
+			p := x.connect(false, "alice", "phone")
+			p.send(&wirepb.PIMSyncReq{RequestId: 1, Recent: 1})
+			if test.ahead {
+				if m := expect[*wirepb.PIMSyncResp](p); !m.Recent || len(m.Conversations) != 1 || m.RequestId != 1 {
+					t.Errorf("ahead comes %v", m)
+				}
+			}
+			if m := expect[*wirepb.PIMSyncResp](p); m.Recent || len(m.Conversations) != len(test.list.Summaries) || m.NextAfter != string(test.list.Next) {
+				t.Errorf("%d conversations come, recent: %t", len(m.Conversations), m.Recent)
+			}
+		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
-	e.sync.opened(len(e.conversations.byID))
+	e.sync.opened()
 	e.sync.listed = e.cfg.Watch
 	e.startSync()
 }

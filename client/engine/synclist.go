@@ -9,11 +9,9 @@ import (
 
 const (
 	syncLimit = 1000 // conversations a page; the server cuts it to a frame
-	// recentFirst is how many conversations the server tells first at a login, those with the
-	// newest entries, if the list may be longer than that. They are what a person sees first.
+	// recentFirst is how many conversations the server tells first at a login if the list is long,
+	// those with the newest entries. They are what a person sees first.
 	recentFirst = 20
-	// manyListed is how many conversations a store must have for that, unless all are listed.
-	manyListed = 100
 )
 
 // syncList is how far the sync list is read: the server's list of the conversations that
@@ -35,12 +33,9 @@ type syncList struct {
 	retryAt  time.Duration // 0: no retry is set
 }
 
-// opened forgets what was read on the connection before. The device has so many conversations.
-func (s *syncList) opened(conversations int) {
-	*s = syncList{fx: s.fx, timeout: s.timeout, random: s.random}
-	if s.fx.meta.FullSync || conversations > manyListed {
-		s.recent = recentFirst
-	}
+// opened forgets what was read on the connection before.
+func (s *syncList) opened() {
+	*s = syncList{fx: s.fx, timeout: s.timeout, random: s.random, recent: recentFirst}
 }
 
 // left notes that the connection, if there was one, is left.

@@ -126,33 +126,25 @@ func TestSyncListWithoutAnAnswer(t *testing.T) {
 	if l.waits() || l.due() || l.deadline(false) != never {
 		t.Error("something is due without a connection")
 	}
-	l.opened(0)
+	l.opened()
 	l.reads(l.start())
 	l.asks("4:")
 }
 
-// At a login with an empty store, or a large one, the newest conversations are to come ahead of the
-// first page, and of no other.
+// At a login the newest conversations are to come ahead of the first page, and of no other.
 func TestRecentAheadOfTheFirstPage(t *testing.T) {
-	for _, test := range []struct {
-		full          bool
-		conversations int
-		want          uint32
-	}{{true, 0, recentFirst}, {false, manyListed, 0}, {false, manyListed + 1, recentFirst}} {
-		l := newLister(t)
-		recent := func() uint32 { return l.fx.take().Frames[0].(*wirepb.PIMSyncReq).Recent }
-		l.fx.meta.FullSync = test.full
-		l.opened(test.conversations)
-		l.reads(l.start())
-		if got := recent(); got != test.want {
-			t.Errorf("%+v: asks for %d", test, got)
-		}
-		if l.ahead(2) || !l.ahead(1) || !l.waits() || !l.answered(1) || l.ahead(1) {
-			t.Error("what comes ahead is taken for the page, or not at all")
-		}
-		l.reads(l.page("c"))
-		if got := recent(); got != 0 {
-			t.Errorf("%+v: asks for %d with the second page", test, got)
-		}
+	l := newLister(t)
+	recent := func() uint32 { return l.fx.take().Frames[0].(*wirepb.PIMSyncReq).Recent }
+	l.opened()
+	l.reads(l.start())
+	if got := recent(); got != recentFirst {
+		t.Errorf("asks for %d", got)
+	}
+	if l.ahead(2) || !l.ahead(1) || !l.waits() || !l.answered(1) || l.ahead(1) {
+		t.Error("what comes ahead is taken for the page, or not at all")
+	}
+	l.reads(l.page("c"))
+	if got := recent(); got != 0 {
+		t.Errorf("asks for %d with the second page", got)
 	}
 }
