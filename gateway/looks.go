@@ -30,6 +30,8 @@ const (
 	maxTyped    = 4                      // conversations for which it sends one within typingEvery, at most
 	maxTyping   = 8                      // users who write in a conversation, told at a time
 	typingLasts = 3 * time.Second        // what is told later is not told
+	maxSilent   = 64                     // users of a group whose typing is not taken, remembered at a time
+	silentLasts = time.Minute            // for how long it is not
 	maxFailures = 5                      // of telling a subject: the rest after one is twice as long, so many times
 	warnEvery   = time.Minute            // between two warnings that subjects cannot be told
 )
@@ -112,6 +114,7 @@ type subject struct {
 	due     bool             // it is to be told; if it is not resting, it is ready
 	changed bool             // what is known of it, so that all lookers are told
 	typing  []typist
+	silent  []typist // who wrote in a group and may not be named, since when
 	told    time.Time
 	failed  int          // how often telling it has failed since it was told, up to maxFailures
 	screen  inbox.Screen // owned by work
@@ -286,8 +289,8 @@ func (l *looks) change(id pim.ConversationID) (start bool) {
 	return l.mark(s)
 }
 
-// types notes that user writes in a conversation. dropped says that too many write there, or too
-// much is to be told. The user is not told that: it would say that somebody looks there. If start is
+// types notes that user writes in a conversation. dropped says that too many write there, that the user
+// may not be named, or that too much is to be told. The user is not told that: it would say that somebody looks there. If start is
 // set, the caller must start work.
 func (l *looks) types(user pim.UserID, id pim.ConversationID, now time.Time) (start, dropped bool) {
 	if l.some.Load() == 0 || !l.shard(id).has(id) {
@@ -301,11 +304,25 @@ func (l *looks) types(user pim.UserID, id pim.ConversationID, now time.Time) (st
 		return false, false
 	case slices.ContainsFunc(s.typing, func(t typist) bool { return t.user == user }):
 		return false, false // on another device
+	case slices.ContainsFunc(s.silent, func(t typist) bool { return t.user == user && now.Sub(t.at) < silentLasts }):
+		return false, true
 	case len(s.typing) == maxTyping || len(l.ready[0])+len(l.ready[1])+len(l.ready[2]) >= maxReady:
 		return false, true
 	}
 	s.typing = append(s.typing, typist{user, now})
 	return l.mark(s), false
+}
+
+// silence notes users who wrote in a group and may not be named: most of them are no members. Their
+// typing is not taken for a while, so that they take the places of members once and not every second.
+func (l *looks) silence(s *subject, users []pim.UserID, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.silent = slices.DeleteFunc(s.silent, func(t typist) bool { return now.Sub(t.at) >= silentLasts })
+	for _, u := range users {
+		s.silent = append(s.silent, typist{u, now})
+	}
+	s.silent = s.silent[max(0, len(s.silent)-maxSilent):]
 }
 
 // mark notes that s is to be told. It reports whether the caller must start work. The caller holds

@@ -157,6 +157,11 @@ func (g *Gateway) tellTyping(t telling) {
 		i, _ := slices.BinarySearch(users, u)
 		return !may[i]
 	}
+	if t.id.IsGroup() {
+		if silent := slices.DeleteFunc(slices.Clone(writers), func(u pim.UserID) bool { return !mayNot(u) }); len(silent) > 0 {
+			g.Sessions.looks.silence(t.subject, silent, now)
+		}
+	}
 	writers = slices.DeleteFunc(writers, mayNot)
 	frame := func(others []pim.UserID) []byte {
 		if len(others) == 0 {

@@ -118,6 +118,56 @@ func TestTypingIsBounded(t *testing.T) {
 	}
 }
 
+// Users who may not be named take the places of a group's members once in a minute, and in a direct
+// conversation nobody is kept from writing.
+func TestStrangersTyping(t *testing.T) {
+	x := newLab(t, nil)
+	l := &x.gw.Sessions.looks
+	p := x.connect(false, "alice", "phone")
+	p.send(&wirepb.PIMLook{Conversations: []string{"g:1", "d:alice:off"}})
+	x.eventually("alice looks", func() bool { return l.some.Load() == 2 })
+	now := time.Now()
+	types := func(u pim.UserID, id pim.ConversationID, want bool) {
+		t.Helper()
+		l.mu.Lock()
+		l.working = true // what is told is told below
+		l.mu.Unlock()
+		if _, dropped := l.types(u, id, now); dropped == want {
+			t.Errorf("%s writes in %s, dropped: %t", u, id, dropped)
+		}
+	}
+	tells := func() {
+		for now = now.Add(lookEvery); ; {
+			got, _, _ := l.next(now)
+			if got.subject == nil {
+				return
+			}
+			x.gw.tell(got)
+		}
+	}
+	types("off", "g:1", true)
+	types("bob", "g:1", true)
+	types("off", "d:alice:off", true)
+	tells()
+	if m := expect[*wirepb.PIMTyping](p); m.Conversation != "g:1" || fmt.Sprint(m.Users) != "[bob]" {
+		t.Errorf("alice is told %v", m)
+	}
+	types("off", "g:1", false)
+	types("off", "d:alice:off", true)
+	types("bob", "g:1", true)
+	tells()
+	now = now.Add(silentLasts)
+	types("off", "g:1", true)
+	var many []pim.UserID
+	for i := range 2 * maxSilent {
+		many = append(many, pim.UserID(fmt.Sprint("u", i)))
+	}
+	l.silence(l.subjects["g:1"], many, now)
+	if n := len(l.subjects["g:1"].silent); n != maxSilent {
+		t.Errorf("%d users are remembered", n)
+	}
+}
+
 // Who looks at a user is told whether the user is connected, at first and whenever that changes.
 func TestPresence(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
