@@ -57,7 +57,7 @@ func (x *Inbox) Live(ctx context.Context, c pim.ConversationID, users []pim.User
 	}
 	kept := slices.DeleteFunc(screen.messages, func(m sentMessage) bool { return m.seq < first })
 	screen.messages, screen.last = append(kept, more...), newest
-	a, err := x.audiences.share(ctx, c, x.audienceRest, func() (audience, error) { return x.audienceOf(ctx, c) })
+	a, err := x.audiences.share(ctx, c, x.audienceRest, func() (audience, error) { return x.audienceOf(ctx, c, newest) })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,7 @@ type Inbox struct {
 	fewLines  int // the constant fewLines, except in tests
 
 	audiences    audiences
+	crowds       crowds
 	audienceRest int // the constant audienceRest, except in tests
 }
 

@@ -98,7 +98,7 @@ func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptReques
 		return Receipts{}, nil
 	}
 	a, err := x.audiences.share(ctx, req.Conversation, x.audienceRest, func() (audience, error) {
-		return x.audienceOf(ctx, req.Conversation)
+		return x.audienceOf(ctx, req.Conversation, newest)
 	})
 	var r Receipts
 	switch {
@@ -248,23 +248,14 @@ type listener struct {
 	off  bool // gives no receipts
 }
 
-// audienceOf reads the audience of the group c.
-func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID) (audience, error) {
-	var a audience
-	all := 0
-	err := x.listAll(ctx, Members(c), func(cell *store.Cell) error {
-		all++
-		if !present(cell.Value) {
-			return nil
-		}
-		m, err := ParseMembership(cell.Value)
-		a = append(a, listener{Membership: m, user: pim.UserID(cell.Key)})
-		return err
-	})
+// audienceOf reads the audience of the group c, which has had an entry at seq before.
+func (x *Inbox) audienceOf(ctx context.Context, c pim.ConversationID, seq pim.Seq) (audience, error) {
+	k, err := x.crowdOf(ctx, c, seq)
 	if err != nil {
 		return nil, err
 	}
-	if all > fewPresent*len(a) {
+	a := slices.Clone(k.members)
+	if k.many {
 		err = x.getReads(ctx, c, a)
 	} else {
 		err = x.listReads(ctx, c, a)
@@ -383,6 +374,9 @@ func (a audience) receipts(messages []sentMessage) []Receipt {
 		l := &a[i]
 		read := first(l.read + 1)
 		for _, p := range l.Periods {
+			if p.To != 0 && len(messages) > 0 && p.To < messages[0].seq {
+				continue
+			}
 			from, to := first(p.From), len(messages)
 			if p.To != 0 {
 				to = first(p.To + 1)
