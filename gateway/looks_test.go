@@ -92,8 +92,9 @@ func TestLooksAreCoalesced(t *testing.T) {
 	})
 }
 
-// Whatever connections look at, what changes and how the worker gets on: a connection looks at what
-// it said last, each change is told to those who look then, and nothing is left in the end.
+// Whatever connections look at, what changes, who is slow and how the worker gets on: a connection
+// looks at what it said last, each change is told to those who look then, whoever was slow is told
+// again, and nothing is left in the end.
 func TestLooksSchedules(t *testing.T) {
 	for seed := range uint64(2000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -102,6 +103,11 @@ func TestLooksSchedules(t *testing.T) {
 		said := make(map[*conn][]pim.ConversationID)
 		due := make(map[pim.ConversationID]bool)   // changed, and not told since, while somebody has looked
 		maybe := make(map[pim.ConversationID]bool) // likewise, but nobody has looked meanwhile
+		type debt struct {
+			c  *conn
+			id pim.ConversationID
+		}
+		owes := make(map[debt]bool) // whether the connection has taken what waited
 		id := func() pim.ConversationID {
 			if rng.IntN(2) == 0 {
 				return pim.ConversationID(fmt.Sprint("g:", rng.IntN(3)))
@@ -122,18 +128,43 @@ func TestLooksSchedules(t *testing.T) {
 			s, _, done := l.next(now)
 			to := s.lookers
 			if s.subject != nil {
-				if !due[s.id] && !maybe[s.id] || len(to) != lookers(s.id) || now.Sub(told[s.id]) < lookEvery {
+				again := len(s.news) == 0 // whoever was to be told again looks away
+				for d, taken := range owes {
+					if d.id == s.id {
+						again = again || taken
+						if !slices.Contains(s.news, d.c) {
+							t.Fatalf("seed %d: %s is not told to who was slow", seed, s.id)
+						}
+						delete(owes, d)
+					}
+				}
+				if due[s.id] && len(s.news) < len(to) || !due[s.id] && !maybe[s.id] && !again || len(to) != lookers(s.id) || now.Sub(told[s.id]) < lookEvery {
 					t.Fatalf("seed %d: %s is told to %d, %d look; due: %v", seed, s.id, len(to), lookers(s.id), due[s.id])
+				}
+				for _, c := range s.news {
+					s.subject.lookers[c] = 1 // it is sent a frame
 				}
 				told[s.id] = now
 				delete(due, s.id)
 				delete(maybe, s.id)
+				if len(s.news) > 0 && rng.IntN(2) == 0 {
+					c := s.news[rng.IntN(len(s.news))]
+					l.owe(s.subject, c)
+					owes[debt{c, s.id}] = false
+				}
 			}
 			return !done
 		}
 		for range 60 {
 			c := &conns[rng.IntN(len(conns))]
-			switch rng.IntN(6) {
+			switch rng.IntN(7) {
+			case 6:
+				l.again(c)
+				for d := range owes {
+					if d.c == c {
+						owes[d] = true
+					}
+				}
 			case 0, 1:
 				var ids []pim.ConversationID
 				for range rng.IntN(4) {
@@ -155,6 +186,11 @@ func TestLooksSchedules(t *testing.T) {
 			default:
 				now = now.Add(time.Duration(rng.IntN(1500)) * time.Millisecond)
 				tell()
+			}
+			for d := range owes {
+				if !slices.Contains(said[d.c], d.id) {
+					delete(owes, d)
+				}
 			}
 			for c := range due {
 				if lookers(c) == 0 {
@@ -178,6 +214,11 @@ func TestLooksSchedules(t *testing.T) {
 		for c := range due {
 			if lookers(c) > 0 {
 				t.Fatalf("seed %d: %s has changed, and was not told", seed, c)
+			}
+		}
+		for d, taken := range owes {
+			if taken {
+				t.Fatalf("seed %d: %s was not told again", seed, d.id)
 			}
 		}
 		for i := range conns {
