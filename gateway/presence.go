@@ -12,43 +12,44 @@ import (
 // errNoPresence is the refusal of what Options.Presence switches off.
 var errNoPresence = pim.Errorf(pim.KindForbidden, "this server tells nobody who is connected or writes")
 
-// handleLook notes what is on the device's screen. It leaves out what by its ID cannot be the
-// user's to look at. The rest is judged when there is something to be told. If a PIMLook comes less
+// handleLook notes what is on the device's screen. It refuses what by its ID cannot be the user's to
+// look at. The rest is judged when there is something to be told. If a PIMLook comes less
 // than lookPause after another, nothing is read from the connection for so long, so that a client
 // which sends many of them keeps nobody else from the looks.
 func (c *conn) handleLook(m *wirepb.PIMLook) {
 	var ids []pim.ConversationID
 	var refused error
-	add := func(id pim.ConversationID) {
+	more := true // may be added
+	add := func(id pim.ConversationID, may bool) {
 		switch {
+		case !may:
+			refused = pim.Errorf(pim.KindForbidden, "some of it is not for user %s to look at", c.user)
 		case slices.Contains(ids, id):
 		case len(ids) == maxLooks:
 			refused = pim.Errorf(pim.KindTooLarge, "%d conversations and users are looked at, at most %d can be",
 				len(m.Conversations)+len(m.Users), maxLooks)
+			more = false
 		default:
 			ids = append(ids, id)
 		}
 	}
 	for _, name := range m.Conversations {
 		id := pim.ConversationID(name)
-		if _, own := id.OwnUser(); len(name) <= maxNamed && !own && id.Validate() == nil && !id.Excludes(c.user) {
-			add(id)
-		}
-		if refused != nil {
+		_, own := id.OwnUser()
+		if add(id, len(name) <= maxNamed && !own && id.Validate() == nil && !id.Excludes(c.user)); !more {
 			break
 		}
 	}
 	for _, name := range m.Users {
+		if !more {
+			break
+		}
 		if !c.gw.Presence {
 			refused = errNoPresence
 			break
 		}
-		if user := pim.UserID(name); user.Validate() == nil && user != c.user {
-			add(pim.Own(user))
-		}
-		if refused != nil {
-			break
-		}
+		user := pim.UserID(name)
+		add(pim.Own(user), user.Validate() == nil && user != c.user)
 	}
 	before, full, start := c.gw.Sessions.looks.set(c, ids)
 	if start {

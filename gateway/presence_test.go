@@ -173,7 +173,16 @@ func TestPresence(t *testing.T) {
 	both(t, func(t *testing.T, websocket bool) {
 		x := newLab(t, nil)
 		alice := x.connect(websocket, "alice", "phone")
-		alice.send(&wirepb.PIMLook{Users: []string{"bob", "alice", "", "bob"}, RequestId: 1})
+		for id, look := range []*wirepb.PIMLook{
+			{Users: []string{"alice"}}, {Users: []string{""}}, {Conversations: []string{"d:bob:carl"}}, {Conversations: []string{"u:bob"}},
+		} {
+			look.RequestId = uint64(10 + id)
+			alice.send(look)
+			if m := expect[*wirepb.PIMError](alice); m.RequestId != look.RequestId || m.Kind != wirepb.ErrorKind_ERROR_KIND_FORBIDDEN {
+				t.Errorf("%v: alice is told %v", look, m)
+			}
+		}
+		alice.send(&wirepb.PIMLook{Users: []string{"bob", "alice", "", "bob"}})
 		if m := expect[*wirepb.PIMPresence](alice); m.User != "bob" || m.Online || m.SeenMs != 77 {
 			t.Errorf("alice is told %v", m)
 		}
