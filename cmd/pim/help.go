@@ -48,5 +48,5 @@ func (*receiptsCmd) Help() string {
 // Help says who is shown.
 func (*lookCmd) Help() string {
 	return "Who is connected and when is unknown of users who have not written to you and do not have you among their contacts, " +
-		"of those who hide it, and where one of you blocks the other. When a user was connected last is up to 5 minutes too old."
+		"of those who hide it, and where one of you blocks the other. When a user was connected last is up to a minute too old."
 }
