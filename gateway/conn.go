@@ -284,7 +284,7 @@ func (g *Gateway) window(code wire.Code) time.Duration {
 // under way are called off. c.mu is held.
 func (c *conn) seal() {
 	c.closing = true
-	if c.tasks != nil {
+	if c.tasks != nil && c.tasks.cancel != nil {
 		c.tasks.cancel()
 	}
 	c.tell()

@@ -128,17 +128,19 @@ func TestRenewalsLeaveTheLastWord(t *testing.T) {
 	})
 }
 
+// inStacks returns how many bytes the stacks of all goroutines take up.
+func inStacks() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.StackInuse
+}
+
 // When connections fall silent, their grown stacks are given back.
 func TestStacksShrink(t *testing.T) {
 	const n = 400
 	x := newLab(t, func(l *Limits) { l.Connections, l.Idle = n, time.Hour })
-	stacks := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.StackInuse
-	}
-	before := stacks()
+	before := inStacks()
 	var peers []*peer
 	for i := range n {
 		peers = append(peers, x.connect(i%2 == 0, fmt.Sprint("user-", i), "phone"))
@@ -152,7 +154,7 @@ func TestStacksShrink(t *testing.T) {
 		}
 	}
 	deep()
-	grown := stacks() - before
+	grown := inStacks() - before
 	x.passes(lookAhead)
 	x.eventually("all are renewed", func() bool {
 		fresh := 0
@@ -164,7 +166,7 @@ func TestStacksShrink(t *testing.T) {
 		return fresh == n
 	})
 	x.eventually("the grown stacks are given back", func() bool { // their goroutines take a moment to end
-		used := stacks() - before
+		used := inStacks() - before
 		t.Logf("stacks of %d bytes, and %d after work", used/n, grown/n)
 		return used <= grown*2/3
 	})

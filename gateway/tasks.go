@@ -22,9 +22,8 @@ type task struct {
 // taskRun is one run of the goroutine that serves a connection's tasks. It begins with a task, and
 // ends when none waits.
 type taskRun struct {
-	waiting []task             // guarded by the connection's mu
-	ctx     context.Context    // ends with the run or the gateway, or when no answer can be queued any more
-	cancel  context.CancelFunc // ends ctx
+	waiting []task             // guarded by the connection's mu, as is cancel
+	cancel  context.CancelFunc // ends the run's context; nil: the goroutine has not begun
 }
 
 const maxTasks = 64 // waiting, for each connection
@@ -39,7 +38,6 @@ func (c *conn) queueTask(t task) {
 	run := c.tasks
 	if run == nil {
 		run = new(taskRun)
-		run.ctx, run.cancel = context.WithCancel(c.gw.ctx)
 	}
 	if len(run.waiting) == maxTasks {
 		c.mu.Unlock()
@@ -55,12 +53,18 @@ func (c *conn) queueTask(t task) {
 	}
 }
 
-// serveTasks serves the tasks of run until none waits, or run.ctx has ended.
+// serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be
+// queued any more. It makes their context itself: the stack of the reading goroutine would grow
+// by that, to 4 KiB, and that goroutine stays.
 func (c *conn) serveTasks(run *taskRun) {
-	defer run.cancel()
+	ctx, cancel := context.WithCancel(c.gw.ctx)
+	defer cancel()
+	c.mu.Lock()
+	run.cancel = cancel
+	c.mu.Unlock()
 	for {
 		c.mu.Lock()
-		if len(run.waiting) == 0 || run.ctx.Err() != nil {
+		if len(run.waiting) == 0 || c.closing || ctx.Err() != nil {
 			c.tasks = nil
 			c.mu.Unlock()
 			return
@@ -70,11 +74,11 @@ func (c *conn) serveTasks(run *taskRun) {
 		c.mu.Unlock()
 		switch {
 		case t.sync != nil:
-			c.serveSync(run.ctx, t.id, t.sync)
+			c.serveSync(ctx, t.id, t.sync)
 		case t.pull != nil:
-			c.servePull(run.ctx, t.id, t.pull)
+			c.servePull(ctx, t.id, t.pull)
 		default:
-			c.serveReceipts(run.ctx, t.id, t.read)
+			c.serveReceipts(ctx, t.id, t.read)
 		}
 	}
 }
