@@ -16,7 +16,7 @@
 set -eu
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; echo "The names: $all $long"; }
 
-all="relay two-way two-way-ws one-way rate group group-one conversations cold warm sync idle"
+all="relay two-way two-way-ws one-way rate group group-one full conversations cold warm sync idle"
 long="sustained sustained-conversations idle-curve"
 case ${1:-} in -h | --help) usage; exit 0 ;; esac
 for name in ${*:-$all}; do
@@ -102,6 +102,12 @@ rate() {
 group() { alone group --users 200 --window 1 --duration "$duration"; }
 
 group_one() { alone group --users 200 --senders 1 --window 8 --duration "$duration"; }
+
+# More than the server takes: 300 pairs, and three groups of 200 in which all send.
+full() {
+	for w in 1 32 200; do alone direct --users 600 --window $w --duration "$duration"; done
+	for w in 1 32; do alone group --users 600 --window $w --duration "$duration"; done
+}
 
 # 100,000 active conversations: each of 2,000 users talks with 100 others in turn.
 # The warm-up goes through all of them once.
