@@ -183,8 +183,8 @@ func (m *Model) carry() []Effect {
 		}
 		c, err := to.Content()
 		if err == nil {
-			c.Text, c.Mentions = text, nil // mentions are places in the text
-			refer.Payload, err = c.Encode()
+			c.Text = text
+			refer.Payload, err = sayIn(m.open, c)
 		}
 		if err != nil {
 			m.say(Plain(err))

@@ -2,9 +2,11 @@ package chat
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
 )
 
 // Effect is what a typed line or the Model asks for.
@@ -25,7 +27,7 @@ type (
 	}
 
 	// Refer queues an edit, a recall, a reaction or a pin for all, or the end of one: what they do
-	// to the message To. Kind and the fields behind it are those of pim.Entry.
+	// to the message To. An erase goes up to To, 0: up to the newest that the device has heard of. Kind and the fields behind it are those of pim.Entry.
 	Refer struct {
 		Conversation pim.ConversationID
 		To           pim.Seq
@@ -139,9 +141,9 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 	var m *client.Sending
 	switch e := e.(type) {
 	case Send:
-		m, err = c.Send(ctx, e.Conversation, []byte(e.Text), mentioning(e.Conversation, e.Text)...)
+		m, err = send(ctx, c, e, nil)
 	case Reply:
-		m, err = c.Conversation(e.Conversation).Reply(ctx, e.To, e.Text, mentioning(e.Conversation, e.Text)...)
+		m, err = send(ctx, c, e.Send, e.To)
 	case Refer:
 		m, err = refer(ctx, c, e)
 	case Resend:
@@ -180,10 +182,27 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 	return m.ID(), nil
 }
 
+// send queues e, which answers to unless that is nil. A text that says nothing besides may be any bytes.
+func send(ctx context.Context, c *client.Client, e Send, to *pim.Entry) (m *client.Sending, err error) {
+	payload := []byte(e.Text)
+	switch {
+	case to != nil:
+		payload, err = sayIn(e.Conversation, content.Content{Text: e.Text, Reply: content.ReplyTo(to), Thread: content.ThreadOf(to)})
+	case e.Conversation.IsGroup() && utf8.ValidString(e.Text):
+		payload, err = sayIn(e.Conversation, content.Content{Text: e.Text})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.Send(ctx, e.Conversation, payload, mentioning(e.Conversation, e.Text)...)
+}
+
 func refer(ctx context.Context, c *client.Client, e Refer) (*client.Sending, error) {
 	switch e.Kind {
 	case pim.EntryEdit:
 		return c.Edit(ctx, e.Conversation, e.To, e.Payload)
+	case pim.EntryErase:
+		return c.Erase(ctx, e.Conversation, e.To)
 	case pim.EntryRecall:
 		return c.Recall(ctx, e.Conversation, e.To)
 	case pim.EntryReaction:

@@ -39,6 +39,7 @@ var slashes = []slash{
 	{"presence", "on|off", "show when you are there and write, and see when others are; or neither", 1, switches(pim.CommandNoPresence)},
 	{"group", "USER…", "create a group", -1, readGroup},
 	{"leave", "", "leave this group", 0, readLeave},
+	{"erase", "yes", "erase all that you have written here, for good", 1, readErase},
 	{"help", "", "show this", 0, always(Help{})},
 	{"quit", "", "end", 0, always(Quit{})},
 }
@@ -176,6 +177,17 @@ func readLeave(c situation, _ []string) (Effect, error) {
 		return nil, pim.Errorf(pim.KindInvalid, "only a group can be left")
 	}
 	return Leave{c.open}, nil
+}
+
+// readErase wants a word more than the command's name: nothing brings back what is erased.
+func readErase(c situation, args []string) (Effect, error) {
+	switch {
+	case len(args) == 0 || args[0] != "yes":
+		return nil, nil
+	case c.open == "":
+		return nil, errNothingOpen
+	}
+	return Refer{Conversation: c.open, Kind: pim.EntryErase}, nil
 }
 
 // peer returns the other user of a direct conversation of me.

@@ -42,6 +42,7 @@ func TestRead(t *testing.T) {
 		{"/presence off", "", Change{pim.Command{Kind: pim.CommandNoPresence, Subject: "alice"}}},
 		{"/unread", bob, Change{pim.Command{Kind: pim.CommandUnread, Subject: string(bob)}}},
 		{"/leave", group, Leave{group}},
+		{"/erase yes", group, Refer{Conversation: group, Kind: pim.EntryErase}},
 		{"/group bob carol", "", Group{[]pim.UserID{"bob", "carol"}}},
 		{"/quit", "", Quit{}},
 	} {
@@ -52,7 +53,7 @@ func TestRead(t *testing.T) {
 	for line, want := range map[string]string{
 		"hi": "no conversation is open", "/": "/help", "/frobnicate": "no command /frobnicate", "/mute": "no conversation",
 		"/to": "/to USER|GROUP", "/to a b": "/to USER|GROUP", "/to g:": "empty", "/to u:bob": "holds commands", "/to a/b": "not allowed",
-		"/block": "/block [USER]", "/group": "/group USER…", "/group a:b": "not allowed", "/contact": "/contact USER", "/leave": "only a group",
+		"/block": "/block [USER]", "/group": "/group USER…", "/group a:b": "not allowed", "/contact": "/contact USER", "/leave": "only a group", "/erase": "/erase yes", "/erase no": "/erase yes",
 		"/receipts": "/receipts on|off", "/receipts maybe": "/receipts on|off", "/unread": "no conversation",
 		"/offline now": "/offline: leave",
 	} {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/content"
 )
 
 func TestNamed(t *testing.T) {
@@ -52,6 +53,48 @@ func TestMentioning(t *testing.T) {
 	}
 	if m := mentioned(bob); m.Mentions != nil || m.MentionAll {
 		t.Errorf("mentioned are %q, all: %t", m.Mentions, m.MentionAll)
+	}
+}
+
+// A text to a group says where it mentions, and these places are bold on the screen.
+func TestMentionPlaces(t *testing.T) {
+	const text = "hi @bob, ask bob@bob.example or @bobby; @all"
+	payload, err := sayIn(group, content.Content{Text: text, Thread: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	say, err := content.Parse(payload)
+	if err != nil || say.Text != text || say.Thread != 3 {
+		t.Fatalf("it says %+v, %v", say, err)
+	}
+	var got []string
+	for _, p := range say.Mentions {
+		got = append(got, fmt.Sprintf("%s at %q", p.User, text[p.Offset:p.Offset+p.Length]))
+	}
+	if want := []string{`bob at "@bob"`, `bobby at "@bobby"`, ` at "@all"`}; !slices.Equal(got, want) {
+		t.Errorf("the places are %q, want %q", got, want)
+	}
+	item := says(group, 4, "carol", text)
+	item.Entry.Payload = payload
+	d := newDesk(t, 40, 24, Start{Open: group})
+	d.furnish()
+	d.items[group] = append(d.items[group], item)
+	d.happens(client.EntryEvent{Entry: item.Entry})
+	for _, name := range []string{"@bob", "@bobby", "@all"} {
+		view, _ := d.Model.View()
+		if want := bold.Styled(name); strings.Count(view, want) != 1 {
+			t.Errorf("%q is not once in %q", want, view)
+		}
+	}
+	if got, want := embolden("am@bo", 2, []span{{0, 1}, {1, 3}, {5, 9}}), bold.Styled("a")+"m@"+bold.Styled("bo"); got != want {
+		t.Errorf("a part is shown as %q, want %q", got, want)
+	}
+	if payload, err := sayIn(bob, content.Content{Text: text}); err != nil || string(payload) != text {
+		t.Errorf("to one person it says %q, %v", payload, err)
+	}
+	full := "@bob " + strings.Repeat("x", pim.MaxPayload-5)
+	if payload, err := sayIn(group, content.Content{Text: full}); err != nil || string(payload) != full {
+		t.Errorf("a text without room has %d bytes, %v", len(payload), err)
 	}
 }
 

@@ -92,8 +92,12 @@ func (m *Model) draw(items []client.Message, i int) []string {
 	if about := m.quote(&item.Entry); about != "" {
 		lines = append(lines, faint.Styled(m.measure().Truncate(indent+"┌ "+about, width, "…")))
 	}
-	for _, part := range wrap(m.measure(), m.text(item), width-len(indent)) {
-		lines = append(lines, styleOf(item).Styled(head+part))
+	text, begin := m.text(item), 0
+	named := placesIn(item, m.name(item.Entry.Sender)+": ")
+	for _, part := range wrap(m.measure(), text, width-len(indent)) {
+		begin += max(0, strings.Index(text[begin:], part)) // a line that was wrapped has lost its last spaces
+		lines = append(lines, styleOf(item).Styled(head+embolden(part, begin, named)))
+		begin += len(part)
 		head = indent
 	}
 	if given := m.reactions(item); given != "" {
