@@ -18,6 +18,8 @@ const (
 	EntryPin      EntryKind = 9 // the message is pinned for all, or no longer
 
 	EntryErase EntryKind = 10 // what its sender wrote up to Refers is erased, see Erasure
+
+	EntryRetain EntryKind = 11 // for how long the entries of the conversation are kept: Retain
 )
 
 // Counts reports whether an entry of this kind adds one to Entry.Count.
@@ -46,6 +48,8 @@ func (k EntryKind) String() string {
 		return "pin"
 	case EntryErase:
 		return "erase"
+	case EntryRetain:
+		return "retain"
 	}
 	return "unknown"
 }
@@ -73,6 +77,7 @@ type Entry struct {
 	Reaction     string    // of a reaction: at most MaxReaction bytes
 	Removed      bool      // of a reaction or pin: it is taken back
 	Erased       bool      // the payload was erased
+	Retain       Millis    // of a retain: at least DedupWindow; 0: for as long as the server says
 	Unknown      []byte    // fields of a later version, as they were encoded
 }
 

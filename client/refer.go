@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 )
@@ -51,6 +52,17 @@ func (c *Client) Erase(ctx context.Context, conv pim.ConversationID, upTo pim.Se
 	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryErase, Refers: upTo})
 }
 
+// Retain queues that the messages of conv are kept for age, at least pim.DedupWindow, and no longer:
+// what is older is removed from the server and from all devices. 0: for as long as the
+// server keeps messages; it does so for no longer in any case. The owner of a group says so, and
+// either user of a direct conversation. An entry of kind pim.EntryRetain tells all members.
+func (c *Client) Retain(ctx context.Context, conv pim.ConversationID, age time.Duration) (*Sending, error) {
+	if age != 0 && age < pim.DedupWindow {
+		return nil, pim.Errorf(pim.KindInvalid, "messages are kept for at least %s", pim.DedupWindow)
+	}
+	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryRetain, Retain: pim.Millis(age.Milliseconds())})
+}
+
 func (c *Client) refer(ctx context.Context, m Outgoing) (*Sending, error) {
 	if err := m.Conversation.Validate(); err != nil {
 		return nil, err
@@ -81,6 +93,11 @@ func (c *Conversation) PinMessage(ctx context.Context, seq pim.Seq, on bool) (*S
 // Erase queues that what the user has written up to the seq upTo is erased, see Client.Erase.
 func (c *Conversation) Erase(ctx context.Context, upTo pim.Seq) (*Sending, error) {
 	return c.client.Erase(ctx, c.id, upTo)
+}
+
+// Retain queues for how long the messages are kept, see Client.Retain.
+func (c *Conversation) Retain(ctx context.Context, age time.Duration) (*Sending, error) {
+	return c.client.Retain(ctx, c.id, age)
 }
 
 // Reactions are those of all users with one text.

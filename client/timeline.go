@@ -97,6 +97,7 @@ func (t *timeline) sent(id pim.ClientMessageID, s Sent, user pim.UserID, device 
 		Conversation: s.Conversation, Seq: s.Seq, Anchor: s.Anchor, Count: s.Count, Kind: p.Kind, Sender: user, Device: device,
 		ClientID: id, Local: p.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Members: p.Members, Payload: p.Payload,
 		MentionAll: p.MentionAll, AllCount: s.AllCount, Refers: p.Refers, Reaction: p.Reaction, Removed: p.Removed,
+		Retain: p.Retain,
 	}
 	for _, u := range p.Mentions {
 		e.Mentions = append(e.Mentions, pim.Mention{User: u})

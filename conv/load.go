@@ -77,8 +77,11 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 		return nil, err
 	}
 	for i := range tail {
-		if tail[i].Kind == pim.EntryErase {
+		switch tail[i].Kind {
+		case pim.EntryErase:
 			l.unerased = append(l.unerased, erasingOf(&tail[i], 1))
+		case pim.EntryRetain:
+			l.unretained = retainCell(&tail[i])
 		}
 	}
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {
@@ -176,7 +179,7 @@ func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) e
 		l.restoreHidden()
 		return err
 	}
-	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryErase })
+	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryRetain })
 	if l.members == nil || later {
 		return l.loadMembers(ctx, s)
 	}

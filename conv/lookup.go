@@ -89,7 +89,7 @@ func (l *live) needs(r *Request, v *view) bool {
 	if v.closed != nil {
 		return false
 	}
-	if r.Kind == pim.EntryLeave && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) {
+	if l.asksOwner(r) && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -119,7 +119,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *
 	if f.err = w.heedNames(ctx, l.newcomers(r)); f.err != nil {
 		return f
 	}
-	if r.Kind == pim.EntryLeave || r.Kind == pim.EntryRecall && l.id.IsGroup() {
+	if l.asksOwner(r) {
 		if f.err = l.knowOwner(ctx, w.store); f.err != nil {
 			return f
 		}

@@ -60,6 +60,8 @@ type live struct {
 	// snapshot is written before.
 	unlisted bool
 
+	unretained *store.CellWrite // of the last retain behind the snapshot, which the next write writes again
+
 	unsettledFolds    []*target       // whose cells the next write writes again
 	unsettledErasures []store.Erasure // of recalls, which it does again
 	unsettledPins     bool            // it writes the pinned messages again
@@ -521,7 +523,7 @@ func (l *live) settled(b *batch) {
 	l.stale, l.unsettled, l.unsettledSettings, l.unsettledSent, l.unsettledIDs = false, nil, nil, nil, nil
 	l.unsettledMentions = nil
 	l.unsettledFolds, l.unsettledErasures, l.unsettledPins, l.unerased = nil, nil, false, nil
-	l.unlisted = false
+	l.unlisted, l.unretained = false, nil
 	if b.affects {
 		l.targets, l.targetBytes = nil, 0 // an erasure has changed folds; an own log has none
 	}

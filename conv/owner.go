@@ -60,8 +60,13 @@ func (c *conversation) eldest() (users []pim.UserID) {
 	return users
 }
 
+// asksOwner reports whether what becomes of r depends on who the owner is.
+func (c *conversation) asksOwner(r *Request) bool {
+	return c.id.IsGroup() && (r.Kind == pim.EntryLeave || r.Kind == pim.EntryRecall || r.Kind == pim.EntryRetain)
+}
+
 // needsOwner reports whether a look-up is needed to know the owner: the place of one of several
-// eldest is not known. Only a leave and a recall depend on who the owner is.
+// eldest is not known.
 func (l *live) needsOwner() bool {
 	eldest := l.eldest()
 	return len(eldest) > 1 && slices.ContainsFunc(eldest, func(u pim.UserID) bool { return l.members[u].place == 0 })

@@ -20,10 +20,11 @@ type Request struct {
 	Mentions     []pim.UserID // for message: whom it names; Submit drops repeated names
 	MentionAll   bool         // for message
 	Payload      []byte
-	Refers       pim.Seq // for edit, recall, reaction, pin and erase
-	Reaction     string  // for reaction
-	Removed      bool    // for reaction and pin
-	Origin       Origin  // to whom the answer goes; opaque to the Writers
+	Refers       pim.Seq    // for edit, recall, reaction, pin and erase
+	Reaction     string     // for reaction
+	Removed      bool       // for reaction and pin
+	Retain       pim.Millis // for retain
+	Origin       Origin     // to whom the answer goes; opaque to the Writers
 
 	// Set by Submit.
 	command *pim.Command // of an EntryCommand, decoded
@@ -161,8 +162,11 @@ func (r *Request) check() error {
 	if err := r.checkMentions(); err != nil {
 		return err
 	}
+	if err := r.checkRetain(); err != nil {
+		return err
+	}
 	switch r.Kind {
-	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin, pim.EntryErase:
+	case pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin, pim.EntryErase, pim.EntryRetain:
 		return nil
 	case pim.EntryMessage:
 		if len(r.Members) > 0 {

@@ -128,6 +128,10 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		return c.allowLeave(r)
 	case pim.EntryErase:
 		return nil, c.allowErase(r)
+	case pim.EntryRetain:
+		if c.owner() != r.Sender {
+			return nil, pim.Errorf(pim.KindForbidden, "only the owner of %s says for how long its messages are kept", c.id)
+		}
 	}
 	return nil, nil
 }
@@ -188,6 +192,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
 		Local: r.Local, Members: members, Payload: r.Payload, Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
+		Retain: r.Retain,
 	}}
 	e := &o.entry
 	if r.reads() {

@@ -134,6 +134,7 @@ func (c *conn) handleSend(body []byte) error {
 		MentionAll:   m.MentionAll,
 		Reaction:     m.Reaction,
 		Removed:      m.Removed,
+		Retain:       pim.Millis(m.RetainMs),
 		Origin:       c,
 	}
 	if m.Kind == wirepb.EntryKind_ENTRY_KIND_UNSPECIFIED {

@@ -13,7 +13,7 @@ import (
 // version grows with each pass and page; under clockKey, as the version, the newest time that a
 // Sweeper has gone by.
 const (
-	stateCells = store.Partition("retain")
+	stateCells = store.Partition("sweeper")
 	placeKey   = "place"
 	clockKey   = "clock"
 )

@@ -28,7 +28,8 @@ type Options struct {
 	Store store.Store
 	// Trim is conv.Writers.Trim.
 	Trim func(ctx context.Context, c pim.ConversationID, upTo pim.Seq) error
-	// Age is for how long entries are kept. At least pim.DedupWindow.
+	// Age is for how long entries are kept, at least pim.DedupWindow; 0: for ever. A conversation
+	// may say less (inbox.Retained).
 	Age        time.Duration
 	Now        func() time.Time
 	Mono       func() time.Duration // a clock that nobody sets
@@ -142,20 +143,9 @@ func (s *Sweeper) pass(ctx context.Context) error {
 // page trims the logs of cells that have old entries, and writes into the index what it has found.
 func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 	now := s.clock.now(pim.MillisOf(s.Now()), s.Mono())
-	cut := now - pim.Millis(s.Age.Milliseconds())
-	var due []store.Read
-	for _, cell := range cells {
-		_, oldest, err := inbox.ParseLogCell(cell)
-		if err != nil {
-			s.failed(cell.Key, err)
-		} else if oldest <= cut {
-			due = append(due, store.Read{
-				Log: inbox.Entries(pim.ConversationID(cell.Key)), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true,
-			})
-		}
-	}
-	if len(due) == 0 {
-		return nil
+	due, cuts, err := s.due(ctx, cells, now)
+	if err != nil || len(due) == 0 {
+		return err
 	}
 	if err := s.Store.Read(ctx, due); err != nil && ctx.Err() != nil {
 		return err
@@ -163,7 +153,7 @@ func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 	found := &store.Write{}
 	for i := range due {
 		c := pim.ConversationID(due[i].Log)
-		front, oldest, err := s.sweep(ctx, c, &due[i], cut)
+		front, oldest, err := s.sweep(ctx, c, &due[i], cuts[i])
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -183,6 +173,47 @@ func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 	}
 	return store.Commit(ctx, s.Store, []*store.Write{found}, store.Relaxed)
 }
+
+// due returns the reads of those logs of cells that may have entries to be removed now, and for
+// each the server time up to which entries are old.
+func (s *Sweeper) due(ctx context.Context, cells []store.Cell, now pim.Millis) (due []store.Read, cuts []pim.Millis, err error) {
+	var gets []store.Get
+	var oldests []pim.Millis
+	for _, cell := range cells {
+		switch _, oldest, err := inbox.ParseLogCell(cell); {
+		case err != nil:
+			s.failed(cell.Key, err)
+		case oldest <= now-millis(pim.DedupWindow): // no log keeps its entries for less
+			gets = append(gets, store.Get{Partition: inbox.Retained(s.place.partition), Key: cell.Key})
+			oldests = append(oldests, oldest)
+		}
+	}
+	if len(gets) == 0 {
+		return nil, nil, nil
+	}
+	if err := s.Store.Get(ctx, gets); err != nil {
+		return nil, nil, err
+	}
+	for i := range gets {
+		age, err := inbox.ParseRetainCell(gets[i].Cell)
+		if err != nil {
+			s.failed(gets[i].Key, err)
+			continue
+		}
+		if ours := millis(s.Age); age == 0 || ours != 0 && ours < age {
+			age = ours
+		}
+		if cut := now - age; age != 0 && oldests[i] <= cut {
+			due = append(due, store.Read{
+				Log: inbox.Entries(pim.ConversationID(gets[i].Key)), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true,
+			})
+			cuts = append(cuts, cut)
+		}
+	}
+	return due, cuts, nil
+}
+
+func millis(d time.Duration) pim.Millis { return pim.Millis(d.Milliseconds()) }
 
 // failed tells the operator of a conversation that keeps its old entries until the next pass.
 func (s *Sweeper) failed(c string, err error) {

@@ -65,22 +65,32 @@ func (n *node) options(age time.Duration) retain.Options {
 // sends sends a message and returns its conversation.
 func (n *node) sends(c pim.ConversationID, from pim.UserID, members ...pim.UserID) pim.ConversationID {
 	n.t.Helper()
-	r := &conv.Request{
-		Conversation: c, Kind: pim.EntryMessage, Sender: from, Device: "d", ClientID: pim.NewClientMessageID(n.now()),
-		Local: pim.MillisOf(n.now()), Origin: make(chan conv.Answer, 1), Members: members,
-	}
+	r := &conv.Request{Conversation: c, Kind: pim.EntryMessage, Sender: from, Members: members}
 	if c == "" {
 		r.Kind = pim.EntryCreate
 	}
 	if _, own := c.OwnUser(); own {
 		r.Kind, r.Payload = pim.EntryCommand, wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandContact, Subject: "bob"})
 	}
+	return n.submit(r)
+}
+
+// retains says for how long c keeps its entries.
+func (n *node) retains(c pim.ConversationID, from pim.UserID, age time.Duration) {
+	n.t.Helper()
+	n.submit(&conv.Request{Conversation: c, Kind: pim.EntryRetain, Sender: from, Retain: pim.Millis(age.Milliseconds())})
+}
+
+func (n *node) submit(r *conv.Request) pim.ConversationID {
+	n.t.Helper()
+	r.Device, r.ClientID, r.Local = "d", pim.NewClientMessageID(n.now()), pim.MillisOf(n.now())
+	r.Origin = make(chan conv.Answer, 1)
 	n.writers.Submit([]*conv.Request{r})
 	a := <-r.Origin.(chan conv.Answer)
 	if a.Err != nil {
 		n.t.Fatal(a.Err)
 	}
-	c = a.Request.Conversation
+	c := a.Request.Conversation
 	n.sent[c] = append(n.sent[c], n.now())
 	return c
 }
@@ -179,6 +189,41 @@ func gathered(t *testing.T, r *prometheus.Registry, name string) float64 {
 	}
 	t.Fatalf("%s is not measured", name)
 	return 0
+}
+
+// Of the server's age and a conversation's the shorter one holds.
+func TestConversationsKeepLess(t *testing.T) {
+	for _, server := range []time.Duration{0, 20 * day} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t, storetest.NewMemory())
+			s := retain.New(n.options(server))
+			defer s.Close()
+			less, more, off, none := pim.Direct("alice", "bob"), pim.Direct("alice", "carol"), pim.Direct("alice", "dan"), pim.Direct("alice", "eve")
+			n.retains(less, "bob", 10*day)
+			n.retains(more, "alice", 30*day)
+			n.retains(off, "alice", 10*day)
+			n.retains(off, "dan", 0)
+			for hour := range 40 * 24 {
+				if hour%6 == 0 {
+					for _, c := range []pim.ConversationID{less, more, off, none} {
+						n.sends(c, "alice")
+					}
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				forEver := 1000 * day
+				ages := map[pim.ConversationID]time.Duration{less: 10 * day, more: 30 * day, off: forEver, none: forEver}
+				for c, age := range ages {
+					if server != 0 {
+						age = min(age, server)
+					}
+					if err := n.check(c, age); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+	}
 }
 
 // Sweepers that are broken on purpose remove an entry too early or too late, and the check of these

@@ -16,9 +16,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := config(t)
-	c.Retain = pim.DedupWindow
-	n := start(t, c, server.Options{})
+	n := start(t, config(t), server.Options{})
 	n.connect("alice", "1", "http").says(pim.Direct("alice", "bob"), "x")
 	_, page := n.page("/metrics")
 	found := regexp.MustCompile(`(?m)^# HELP (pim_\w+) `).FindAllStringSubmatch(page, -1)

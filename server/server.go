@@ -67,7 +67,7 @@ type Server struct {
 	acks     *inbox.Acks
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
-	sweeper  *retain.Sweeper // nil: messages are kept for ever
+	sweeper  *retain.Sweeper
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -208,12 +208,10 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
-	if s.config.Retain > 0 {
-		s.sweeper = retain.New(retain.Options{
-			Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
-			Registerer: s.metrics, Logger: s.log,
-		})
-	}
+	s.sweeper = retain.New(retain.Options{
+		Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
+		Registerer: s.metrics, Logger: s.log,
+	})
 	var writer gateway.Writer = s.writers
 	if o.WrapWriter != nil {
 		writer = o.WrapWriter(writer)
@@ -396,7 +394,7 @@ func (s *Server) end() {
 	}{
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
-		{"the removal of old messages", s.closeSweeper},
+		{"the removal of old messages", s.sweeper.Close},
 		{"a commit", s.writers.Close},
 		{"the writing of acknowledgements", s.acks.Close},
 		{"the clock", s.clock.Close},
@@ -404,12 +402,6 @@ func (s *Server) end() {
 	} {
 		s.ending.Store(part.name)
 		part.stop()
-	}
-}
-
-func (s *Server) closeSweeper() {
-	if s.sweeper != nil {
-		s.sweeper.Close()
 	}
 }
 

@@ -30,6 +30,7 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 		Reaction:        e.Reaction,
 		Removed:         e.Removed,
 		Erased:          e.Erased,
+		RetainMs:        int64(e.Retain),
 	}
 	if e.Anchor == e.Seq {
 		m.Anchor = 0 // the usual case, left out
@@ -81,6 +82,7 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 		Reaction:     m.Reaction,
 		Removed:      m.Removed,
 		Erased:       m.Erased,
+		Retain:       pim.Millis(m.RetainMs),
 		Unknown:      m.ProtoReflect().GetUnknown(),
 	}
 	if m.Anchor == 0 {

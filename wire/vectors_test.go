@@ -68,6 +68,10 @@ func vectorFrames() []vectorFrame {
 		Seq: 7, Count: 4, Kind: wirepb.EntryKind_ENTRY_KIND_REACTION, Sender: "bob", Device: "laptop", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Refers: 1, Reaction: "👍", Removed: true,
 	}
+	kept30 := &wirepb.Entry{
+		Seq: 8, Count: 4, Kind: wirepb.EntryKind_ENTRY_KIND_RETAIN, Sender: "alice", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, RetainMs: 2592000000,
+	}
 	erased := &wirepb.Entry{
 		Seq: 2, Count: 2, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone", ClientMessageId: id,
 		LocalMs: 1700000000123, ServerMs: 1700000000150, Erased: true,
@@ -158,6 +162,8 @@ func vectorFrames() []vectorFrame {
 		{"a fold as a device may keep it, with what was taken back; a server sends none", &wirepb.PIMPullResp{RequestId: 10, Conversation: "d:alice:bob", From: 1, To: 1, Newest: 11, Done: true, Folds: []*wirepb.Fold{kept}}},
 		{"what she wrote up to seq 9 is to be erased", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_ERASE, Refers: 9}},
 		{"and is, a device hears that has passed over the entry", &wirepb.PIMPullResp{RequestId: 11, Conversation: "d:alice:bob", From: 1, Newest: 12, Erasures: []*wirepb.Erasure{{By: "alice", Upto: 9}}}},
+		{"messages are to be kept for 30 days", &wirepb.PIMSendReq{Conversation: "g:abc", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_RETAIN, RetainMs: 2592000000}},
+		{"and are", &wirepb.PIMPush{Conversation: "g:abc", Entries: []*wirepb.Entry{kept30}}},
 		{"retention has removed seqs 1 to 40", &wirepb.PIMPullResp{RequestId: 6, Conversation: "g:abc", From: 2, To: 40, Newest: 40, Done: true, Front: 41}},
 		{"who has read messages 7 to 9 of the group", &wirepb.PIMReceiptReq{RequestId: 8, Conversation: "g:abc", From: 7, To: 9}},
 		{"seq 8 is no message", &wirepb.PIMReceiptResp{RequestId: 8, Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Members: 4}}}},

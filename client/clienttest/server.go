@@ -274,6 +274,7 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 		Kind: pim.EntryKind(max(req.Kind, 1)), Sender: from.user, Device: from.device,
 		ClientID: id, Local: pim.Millis(req.LocalMs), Payload: req.Payload,
 		Refers: pim.Seq(req.Refers), Reaction: req.Reaction, Removed: req.Removed, MentionAll: req.MentionAll,
+		Retain: pim.Millis(req.RetainMs),
 	}
 	if e.Kind == pim.EntryCreate {
 		c = pim.NewGroup(from.user, id)
@@ -291,6 +292,9 @@ func (s *Server) append(from deviceKey, req *wirepb.PIMSendReq) (pim.Entry, erro
 	others := func(u string) bool { return u != string(from.user) }
 	if e.Kind == pim.EntryLeave && l.owner() != from.user && slices.ContainsFunc(req.Members, others) {
 		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s removes others", c)
+	}
+	if e.Kind == pim.EntryRetain && c.IsGroup() && l.owner() != from.user {
+		return pim.Entry{}, pim.Errorf(pim.KindForbidden, "only the owner of %s says for how long its messages are kept", c)
 	}
 	e.Conversation, e.Seq = c, pim.Seq(len(l.entries)+1)
 	if err := s.refer(l, &e); err != nil {

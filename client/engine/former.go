@@ -176,7 +176,7 @@ func (e *Engine) sendAgain(entry *pim.Entry) {
 	out := Outgoing{
 		ID: entry.ClientID, Conversation: entry.Conversation, Kind: entry.Kind, Members: entry.Members,
 		Payload: entry.Payload, Refers: entry.Refers, Reaction: entry.Reaction, Removed: entry.Removed,
-		Local: entry.Local, Again: true,
+		Retain: entry.Retain, Local: entry.Local, Again: true,
 	}
 	out.MentionAll = entry.MentionAll
 	for _, m := range entry.Mentions {

@@ -106,7 +106,7 @@ func (e *Engine) entryOf(m *message, s Sent) pim.Entry {
 		MentionAll: m.MentionAll, AllCount: s.AllCount,
 		Sender: e.meta.User, Device: e.meta.Device, ClientID: m.ID, Members: m.Members,
 		Local: m.Local, Server: s.Server, Ahead: s.Ahead, Order: s.Order, Payload: m.Payload,
-		Refers: m.Refers, Reaction: m.Reaction, Removed: m.Removed,
+		Refers: m.Refers, Reaction: m.Reaction, Removed: m.Removed, Retain: m.Retain,
 	}
 	for i, u := range m.Mentions {
 		named := pim.Mention{User: u}

@@ -139,7 +139,7 @@ func (m *message) request(mono time.Duration, now times) *wirepb.PIMSendReq {
 	req := &wirepb.PIMSendReq{
 		Conversation: string(m.Conversation), ClientMessageId: m.ID[:], LocalMs: int64(m.Local),
 		Attempt: uint32(m.attempt), Payload: m.Payload, Kind: wirepb.EntryKind(m.Kind),
-		Refers: uint64(m.Refers), Reaction: m.Reaction, Removed: m.Removed,
+		Refers: uint64(m.Refers), Reaction: m.Reaction, Removed: m.Removed, RetainMs: int64(m.Retain),
 	}
 	req.MentionAll = m.MentionAll
 	for _, u := range m.Mentions {

@@ -325,6 +325,7 @@ type Outgoing struct {
 	Refers       pim.Seq    // of an edit, recall, reaction, pin or erase: as in pim.Entry
 	Reaction     string     // of a reaction
 	Removed      bool       // of a reaction or pin: it is taken back
+	Retain       pim.Millis // of a retain, as in pim.Entry
 	Local        pim.Millis // set at the first transmission, then kept; 0 before it
 	First        pim.Millis // after a Resend: the local time of its first transmission ever; else 0
 	Queued       pim.Millis // when it was queued, in server time as far as that was known

@@ -60,7 +60,7 @@ func (s *Store) Apply(ctx context.Context, b *client.Batch) error {
 		}
 		w.exec(s.putOutgoing, m.ID[:], int64(m.Number), string(m.Conversation), int64(m.Kind), lines(m.Members),
 			blob(m.Payload), int64(m.Local), int64(m.First), int64(m.Queued), m.Again, kind, f.Op, f.Text,
-			int64(m.Refers), m.Reaction, m.Removed, lines(m.Mentions), m.MentionAll)
+			int64(m.Refers), m.Reaction, m.Removed, lines(m.Mentions), m.MentionAll, int64(m.Retain))
 	}
 	for _, id := range b.Remove {
 		w.exec(s.dropOutgoing, id[:])

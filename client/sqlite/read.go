@@ -61,7 +61,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		var failed sql.NullInt64
 		var f pim.Error
 		err := rows.Scan(&id, count(&o.Number), &o.Conversation, &o.Kind, &members, &o.Payload, &o.Local, &o.First, &o.Queued, &o.Again, &failed, &f.Op, &f.Text,
-			count(&o.Refers), &o.Reaction, &o.Removed, &mentions, &o.MentionAll)
+			count(&o.Refers), &o.Reaction, &o.Removed, &mentions, &o.MentionAll, &o.Retain)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *Store) loadOutbox(ctx context.Context, out *client.Snapshot) error {
 		out.Outbox = append(out.Outbox, o)
 		return nil
 	}, `SELECT id, number, conversation, kind, members, payload, local, first, queued, again, failed_kind, failed_op, failed_text,
-		refers, reaction, removed, mentions, mention_all
+		refers, reaction, removed, mentions, mention_all, retain
 		FROM outbox ORDER BY number`)
 }
 

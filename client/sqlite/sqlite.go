@@ -45,7 +45,8 @@ var _ client.Store = (*Store)(nil)
 //	7  November 2026: mentions
 //	8  November 2026: retention
 //	9  November 2026: erasures
-var migrations = []string{v1, v2, v3, v4, v5, v6, v7, v8, v9}
+//	10  November 2026: for how long messages are kept
+var migrations = []string{v1, v2, v3, v4, v5, v6, v7, v8, v9, v10}
 
 var (
 	//go:embed v1.sql
@@ -66,6 +67,8 @@ var (
 	v8 string
 	//go:embed v9.sql
 	v9 string
+	//go:embed v10.sql
+	v10 string
 )
 
 // pragmas are set on every connection. With synchronous = FULL a commit in WAL
@@ -178,13 +181,14 @@ func (s *Store) prepare(ctx context.Context) error {
 			ON CONFLICT (conversation, seq) DO UPDATE SET newest = excluded.newest, recalled = excluded.recalled,
 			data = excluded.data`: &s.putFold,
 		`INSERT INTO outbox (id, number, conversation, kind, members, payload, local, first,
-			queued, again, failed_kind, failed_op, failed_text, refers, reaction, removed, mentions, mention_all)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			queued, again, failed_kind, failed_op, failed_text, refers, reaction, removed, mentions, mention_all, retain)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET number = excluded.number, conversation = excluded.conversation, kind = excluded.kind,
 			members = excluded.members, payload = excluded.payload, local = excluded.local, first = excluded.first,
 			queued = excluded.queued, again = excluded.again, failed_kind = excluded.failed_kind, failed_op = excluded.failed_op,
 			failed_text = excluded.failed_text, refers = excluded.refers, reaction = excluded.reaction,
-			removed = excluded.removed, mentions = excluded.mentions, mention_all = excluded.mention_all`: &s.putOutgoing,
+			removed = excluded.removed, mentions = excluded.mentions, mention_all = excluded.mention_all,
+			retain = excluded.retain`: &s.putOutgoing,
 		`DELETE FROM outbox WHERE id = ?`: &s.dropOutgoing,
 		`INSERT INTO settings (entity, command, at, deleted, by) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (entity) DO UPDATE SET command = excluded.command, at = excluded.at, deleted = excluded.deleted,

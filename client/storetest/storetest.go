@@ -191,7 +191,7 @@ func testSettings(t *testing.T, open func() client.Store) {
 func testOutbox(t *testing.T, open func() client.Store) {
 	s := open()
 	a := client.Outgoing{ID: pim.ClientMessageID{1}, Number: 1, Conversation: direct, Kind: pim.EntryMessage, Payload: []byte("\x00\xff")}
-	a.Refers, a.Reaction, a.Removed = 7, "👍", true
+	a.Refers, a.Reaction, a.Removed, a.Retain = 7, "👍", true, 9
 	b := client.Outgoing{ID: pim.ClientMessageID{2}, Number: 2, Kind: pim.EntryCreate, Members: []pim.UserID{"bob", "carol|"}}
 	gone := client.Outgoing{ID: pim.ClientMessageID{3}, Number: 3, Conversation: group, Kind: pim.EntryMessage, Payload: []byte("x")}
 	apply(t, s, client.Batch{Outbox: []client.Outgoing{gone, a}})

@@ -29,6 +29,7 @@ type grammar struct {
 	Edit       editCmd       `cmd:"" help:"Replace the text of a message."`
 	Recall     recallCmd     `cmd:"" help:"Take a message back."`
 	Erase      eraseCmd      `cmd:"" help:"Erase all that you wrote in a conversation, or in all."`
+	Retain     retainCmd     `cmd:"" help:"Say for how long a conversation keeps its messages."`
 	React      reactCmd      `cmd:"" help:"React to a message, or take that back."`
 	PinMessage pinMessageCmd `cmd:"" name:"pin-message" help:"Pin a message for all, or end that."`
 	Mute       muteCmd       `cmd:"" help:"Have no notifications of a conversation, or end that."`

@@ -23,10 +23,11 @@ type entryJSON struct {
 	Members    []pim.UserID `json:"members,omitempty"`   // whom a create, join or leave is about
 	Mentioned  []pim.UserID `json:"mentioned,omitempty"` // whom a message mentions; "mentions" are the places in its text
 	MentionAll bool         `json:"mention_all,omitempty"`
-	Refers     pim.Seq      `json:"refers,omitempty"`   // the message that an edit, recall, reaction or pin is about
-	Reaction   string       `json:"reaction,omitempty"` // of a reaction
-	Removed    bool         `json:"removed,omitempty"`  // of a reaction or pin: it was taken back
-	Erased     bool         `json:"erased,omitempty"`   // what it said was recalled or erased
+	Refers     pim.Seq      `json:"refers,omitempty"`    // the message that an edit, recall, reaction or pin is about
+	Reaction   string       `json:"reaction,omitempty"`  // of a reaction
+	Removed    bool         `json:"removed,omitempty"`   // of a reaction or pin: it was taken back
+	Erased     bool         `json:"erased,omitempty"`    // what it said was recalled or erased
+	RetainMS   pim.Millis   `json:"retain_ms,omitempty"` // of a retain: for how long messages are kept; left out: as long as the server keeps them
 }
 
 // contentJSON is a payload for scripts. The names are stable.
@@ -87,6 +88,7 @@ func jsonOf(e *pim.Entry) entryJSON {
 		Sender: e.Sender, Device: e.Device, ClientMessageID: e.ClientID.String(),
 		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members,
 		Refers: e.Refers, Reaction: e.Reaction, Removed: e.Removed, Erased: e.Erased,
+		RetainMS: e.Retain,
 	}
 	j.MentionAll = e.MentionAll
 	for _, m := range e.Mentions {

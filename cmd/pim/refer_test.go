@@ -39,6 +39,30 @@ func TestReferring(t *testing.T) {
 	}
 }
 
+// The owner of a group says for how long messages are kept, and the others are told.
+func TestRetain(t *testing.T) {
+	n := serve(t)
+	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
+	if got := n.ok("", "retain", "--as", "alice", "--conversation", group, "30d"); got[0] != "stored: "+group+" #2" {
+		t.Errorf("retain printed %q", got)
+	}
+	n.ok("", "retain", "--as", "alice", "--conversation", group, "off")
+	n.refuses("", 4, "retain", "--as", "bob", "--conversation", group, "30d")
+	for _, age := range []string{"6d", "167h", "0", "-30d", "30", "never", "99999999d"} {
+		n.refuses("", 2, "retain", "--as", "alice", "--conversation", group, "--", age)
+	}
+	got := n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow")
+	for i, want := range []string{"* alice keeps messages for 30 days", "* alice keeps messages for as long as the server does"} {
+		if len(got) != 3 || !strings.HasSuffix(got[i+1], "  "+want) {
+			t.Errorf("tail printed\n%s", strings.Join(got, "\n"))
+		}
+	}
+	last := n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow", "--json", "--from", "2")[0]
+	if !strings.Contains(last, `"kind":"retain","retain_ms":2592000000`) {
+		t.Errorf("tail --json printed %s", last)
+	}
+}
+
 // What a user has written is erased in one conversation, or in all of the list.
 func TestErase(t *testing.T) {
 	n := serve(t)

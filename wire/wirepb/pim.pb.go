@@ -39,6 +39,7 @@ const (
 	EntryKind_ENTRY_KIND_REACTION    EntryKind = 8  // to the message at refers
 	EntryKind_ENTRY_KIND_PIN         EntryKind = 9  // the message at refers is pinned for all
 	EntryKind_ENTRY_KIND_ERASE       EntryKind = 10 // what its sender wrote up to refers is erased
+	EntryKind_ENTRY_KIND_RETAIN      EntryKind = 11 // for how long the conversation's entries are kept
 )
 
 // Enum value maps for EntryKind.
@@ -55,6 +56,7 @@ var (
 		8:  "ENTRY_KIND_REACTION",
 		9:  "ENTRY_KIND_PIN",
 		10: "ENTRY_KIND_ERASE",
+		11: "ENTRY_KIND_RETAIN",
 	}
 	EntryKind_value = map[string]int32{
 		"ENTRY_KIND_UNSPECIFIED": 0,
@@ -68,6 +70,7 @@ var (
 		"ENTRY_KIND_REACTION":    8,
 		"ENTRY_KIND_PIN":         9,
 		"ENTRY_KIND_ERASE":       10,
+		"ENTRY_KIND_RETAIN":      11,
 	}
 )
 
@@ -280,6 +283,7 @@ type Entry struct {
 	Removed         bool                   `protobuf:"varint,18,opt,name=removed,proto3" json:"removed,omitempty"`                                        // of a reaction or pin: it is taken back
 	Erased          bool                   `protobuf:"varint,19,opt,name=erased,proto3" json:"erased,omitempty"`                                          // the payload was erased
 	AllCount        uint64                 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`                      // messages in the log up to and including this entry that mention all
+	RetainMs        int64                  `protobuf:"varint,21,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`                      // of a retain: for how long entries are kept; 0: as the server says
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -450,6 +454,13 @@ func (x *Entry) GetErased() bool {
 func (x *Entry) GetAllCount() uint64 {
 	if x != nil {
 		return x.AllCount
+	}
+	return 0
+}
+
+func (x *Entry) GetRetainMs() int64 {
+	if x != nil {
+		return x.RetainMs
 	}
 	return 0
 }
@@ -1291,6 +1302,7 @@ type PIMSendReq struct {
 	MentionAll      bool                   `protobuf:"varint,11,opt,name=mention_all,json=mentionAll,proto3" json:"mention_all,omitempty"` // for message: it is for everybody
 	Reaction        string                 `protobuf:"bytes,12,opt,name=reaction,proto3" json:"reaction,omitempty"`                        // for reaction
 	Removed         bool                   `protobuf:"varint,13,opt,name=removed,proto3" json:"removed,omitempty"`                         // for reaction and pin
+	RetainMs        int64                  `protobuf:"varint,14,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`       // for retain: at least 7 days, or 0
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1414,6 +1426,13 @@ func (x *PIMSendReq) GetRemoved() bool {
 		return x.Removed
 	}
 	return false
+}
+
+func (x *PIMSendReq) GetRetainMs() int64 {
+	if x != nil {
+		return x.RetainMs
+	}
+	return 0
 }
 
 // PIMSendAck: the entry is durable, and in every member's offline list.
@@ -3313,7 +3332,7 @@ var File_pim_proto protoreflect.FileDescriptor
 
 const file_pim_proto_rawDesc = "" +
 	"\n" +
-	"\tpim.proto\x12\x06pim.v1\"\xbd\x04\n" +
+	"\tpim.proto\x12\x06pim.v1\"\xda\x04\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\x04R\x06anchor\x12\x14\n" +
@@ -3336,7 +3355,8 @@ const file_pim_proto_rawDesc = "" +
 	"\breaction\x18\x11 \x01(\tR\breaction\x12\x18\n" +
 	"\aremoved\x18\x12 \x01(\bR\aremoved\x12\x16\n" +
 	"\x06erased\x18\x13 \x01(\bR\x06erased\x12\x1b\n" +
-	"\tall_count\x18\x14 \x01(\x04R\ballCount\"3\n" +
+	"\tall_count\x18\x14 \x01(\x04R\ballCount\x12\x1b\n" +
+	"\tretain_ms\x18\x15 \x01(\x03R\bretainMs\"3\n" +
 	"\aMention\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xca\x01\n" +
@@ -3408,7 +3428,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tin_flight\x18\x05 \x01(\rR\binFlight\x12#\n" +
 	"\rgroup_members\x18\x06 \x01(\rR\fgroupMembers\x12\x17\n" +
 	"\aidle_ms\x18\a \x01(\rR\x06idleMs\x12!\n" +
-	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\x8e\x03\n" +
+	"\fheartbeat_ms\x18\b \x01(\rR\vheartbeatMs\"\xab\x03\n" +
 	"\n" +
 	"PIMSendReq\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12*\n" +
@@ -3425,7 +3445,8 @@ const file_pim_proto_rawDesc = "" +
 	"\vmention_all\x18\v \x01(\bR\n" +
 	"mentionAll\x12\x1a\n" +
 	"\breaction\x18\f \x01(\tR\breaction\x12\x18\n" +
-	"\aremoved\x18\r \x01(\bR\aremoved\"\xeb\x02\n" +
+	"\aremoved\x18\r \x01(\bR\aremoved\x12\x1b\n" +
+	"\tretain_ms\x18\x0e \x01(\x03R\bretainMs\"\xeb\x02\n" +
 	"\n" +
 	"PIMSendAck\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\fR\x0fclientMessageId\x12\"\n" +
@@ -3595,7 +3616,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x05 \x01(\fR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\x04R\trequestId\x12\"\n" +
-	"\fconversation\x18\a \x01(\tR\fconversation*\x88\x02\n" +
+	"\fconversation\x18\a \x01(\tR\fconversation*\x9f\x02\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ENTRY_KIND_MESSAGE\x10\x01\x12\x15\n" +
@@ -3608,7 +3629,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x13ENTRY_KIND_REACTION\x10\b\x12\x12\n" +
 	"\x0eENTRY_KIND_PIN\x10\t\x12\x14\n" +
 	"\x10ENTRY_KIND_ERASE\x10\n" +
-	"*\xf6\x01\n" +
+	"\x12\x15\n" +
+	"\x11ENTRY_KIND_RETAIN\x10\v*\xf6\x01\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +

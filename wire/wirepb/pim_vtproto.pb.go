@@ -48,6 +48,13 @@ func (m *Entry) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.RetainMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainMs))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa8
+	}
 	if m.AllCount != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AllCount))
 		i--
@@ -918,6 +925,11 @@ func (m *PIMSendReq) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.RetainMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainMs))
+		i--
+		dAtA[i] = 0x70
 	}
 	if m.Removed {
 		i--
@@ -2749,6 +2761,9 @@ func (m *Entry) SizeVT() (n int) {
 	if m.AllCount != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.AllCount))
 	}
+	if m.RetainMs != 0 {
+		n += 2 + protohelpers.SizeOfVarint(uint64(m.RetainMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -3096,6 +3111,9 @@ func (m *PIMSendReq) SizeVT() (n int) {
 	}
 	if m.Removed {
 		n += 2
+	}
+	if m.RetainMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.RetainMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -4285,6 +4303,25 @@ func (m *Entry) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.AllCount |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 21:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RetainMs", wireType)
+			}
+			m.RetainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.RetainMs |= int64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -6515,6 +6552,25 @@ func (m *PIMSendReq) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Removed = bool(v != 0)
+		case 14:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RetainMs", wireType)
+			}
+			m.RetainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.RetainMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -37,10 +38,25 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		return referring(e, who)
 	case pim.EntryErase:
 		return fmt.Sprintf("* %s erased all that they had written", who)
+	case pim.EntryRetain:
+		if e.Retain == 0 {
+			return fmt.Sprintf("* %s keeps messages for as long as the server does", who)
+		}
+		return fmt.Sprintf("* %s keeps messages for %s", who, age(e.Retain))
 	case pim.EntryCommand:
 		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
+}
+
+// age returns m for people.
+func age(m pim.Millis) string {
+	const day = 24 * time.Hour
+	d := time.Duration(m) * time.Millisecond
+	if d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.String()
 }
 
 // said returns the text of a message or an edit.
