@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/engine"
 )
 
 // What these methods queue refers to the message at seq in conv. It is sent like a message,
@@ -63,6 +64,16 @@ func (c *Client) Retain(ctx context.Context, conv pim.ConversationID, age time.D
 	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryRetain, Retain: pim.Millis(age.Milliseconds())})
 }
 
+// Retention asks the server for how long conv says that its messages are kept; 0: it does not say,
+// and they are kept for as long as the server keeps any. It waits for a connection as long as ctx
+// allows.
+func (c *Client) Retention(ctx context.Context, conv pim.ConversationID) (time.Duration, error) {
+	p, err := c.ask(ctx, func(id uint64) engine.Input {
+		return engine.Ask{ID: id, Conversation: conv, From: 1, To: 1, Limit: 1, Changes: true}
+	})
+	return time.Duration(p.Page.Retain) * time.Millisecond, err
+}
+
 func (c *Client) refer(ctx context.Context, m Outgoing) (*Sending, error) {
 	if err := m.Conversation.Validate(); err != nil {
 		return nil, err
@@ -98,6 +109,11 @@ func (c *Conversation) Erase(ctx context.Context, upTo pim.Seq) (*Sending, error
 // Retain queues for how long the messages are kept, see Client.Retain.
 func (c *Conversation) Retain(ctx context.Context, age time.Duration) (*Sending, error) {
 	return c.client.Retain(ctx, c.id, age)
+}
+
+// Retention asks for how long the messages are kept, see Client.Retention.
+func (c *Conversation) Retention(ctx context.Context) (time.Duration, error) {
+	return c.client.Retention(ctx, c.id)
 }
 
 // Reactions are those of all users with one text.

@@ -40,6 +40,7 @@ type Page struct {
 	Entries  []Encoded
 	Folds    []Encoded     // of those messages that others refer to, ascending
 	Erasures []pim.Erasure // of a pull of Changes: those that concern From and what follows
+	Retain   pim.Millis    // likewise: for how long the conversation keeps its entries; 0: it does not say
 	From, To pim.Seq       // what the page settles; From > To: nothing
 	Newest   pim.Seq       // the newest seq that the user may read
 	Front    pim.Seq       // the log's front: entries before it were trimmed
@@ -79,6 +80,13 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 			return page, nil
 		}
 		if page.Erasures, err = x.erasures(ctx, req.Conversation, page.From, newest); err != nil {
+			return Page{}, err
+		}
+		cell, _, err := store.Lookup(ctx, x.store, Retained(LogsOf(req.Conversation)), string(req.Conversation))
+		if err != nil {
+			return Page{}, err
+		}
+		if page.Retain, err = ParseRetainCell(cell); err != nil {
 			return Page{}, err
 		}
 		return page, folds.changes(ctx, &page, limit)

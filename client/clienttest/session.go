@@ -279,7 +279,7 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 		}
 		resp.Folds = l.foldsOf(c, x.key.user, from, resp.To)
 		if m.Changes && len(frames) == 0 {
-			resp.Erasures = l.erasures(pim.Seq(newest))
+			resp.Erasures, resp.RetainMs = l.erasures(pim.Seq(newest)), l.retained()
 		}
 		from = resp.To + 1
 		resp.Done = from > to
@@ -288,6 +288,16 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 			return frames
 		}
 	}
+}
+
+// retained returns for how long the last retain says that entries are kept.
+func (l *log) retained() int64 {
+	for _, e := range slices.Backward(l.entries) {
+		if e.Kind == pim.EntryRetain {
+			return int64(e.Retain)
+		}
+	}
+	return 0
 }
 
 func protoOf(e *pim.Entry) *wirepb.Entry {

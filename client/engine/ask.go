@@ -81,6 +81,7 @@ func (s *asks) start() {
 		s.fx.write(&wirepb.PIMPullReq{
 			RequestId: a.number, Conversation: string(a.Conversation), From: uint64(a.From), To: uint64(a.To),
 			Limit: uint32(min(max(a.Limit, 0), pim.MaxPageEntries)), NewestFirst: a.NewestFirst,
+			Changes: a.Changes,
 		})
 	}
 }
@@ -99,7 +100,7 @@ func (s *asks) answered(m *wirepb.PIMPullResp) {
 	}
 	p := &a.page
 	p.Entries, p.Folds = append(p.Entries, entries...), append(p.Folds, folds...)
-	p.Newest = pim.Seq(m.Newest)
+	p.Newest, p.Retain = pim.Seq(m.Newest), max(p.Retain, pim.Millis(m.RetainMs))
 	switch from, to := pim.Seq(m.From), pim.Seq(m.To); {
 	case from > to:
 	case p.From > p.To:

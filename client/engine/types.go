@@ -248,6 +248,7 @@ type Page struct {
 	Folds    []pim.Fold  // of those of them to which other entries refer, as they are now
 	From, To pim.Seq     // what the page settles; From > To: nothing
 	Newest   pim.Seq     // newest seq that the user may read
+	Retain   pim.Millis  // of an Ask for Changes: for how long the conversation keeps its entries; 0: it does not say
 }
 
 // Conversation is what a device knows of one conversation.

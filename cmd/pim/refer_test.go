@@ -46,7 +46,18 @@ func TestRetain(t *testing.T) {
 	if got := n.ok("", "retain", "--as", "alice", "--conversation", group, "30d"); got[0] != "stored: "+group+" #2" {
 		t.Errorf("retain printed %q", got)
 	}
+	shows := func(want, json string) {
+		t.Helper()
+		if got := n.ok("", "retain", "--as", "bob", "--conversation", group); got[0] != group+": "+want {
+			t.Errorf("retain printed %q", got)
+		}
+		if got := n.ok("", "retain", "--as", "bob", "--conversation", group, "--json"); !strings.HasSuffix(got[0], json) {
+			t.Errorf("retain --json printed %q", got)
+		}
+	}
+	shows("30 days", `"retain_ms":2592000000}`)
 	n.ok("", "retain", "--as", "alice", "--conversation", group, "off")
+	shows("as long as the server keeps them", `"retain_ms":0}`)
 	n.refuses("", 4, "retain", "--as", "bob", "--conversation", group, "30d")
 	for _, age := range []string{"6d", "167h", "0", "-30d", "30", "never", "99999999d"} {
 		n.refuses("", 2, "retain", "--as", "alice", "--conversation", group, "--", age)

@@ -2,22 +2,34 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 type retainCmd struct {
 	changeFlags
 	target
-	Age string `arg:"" name:"age" help:"For how long, like 30d or 720h, at least 7d; off: as long as the server keeps them."`
+	Age string `arg:"" optional:"" name:"age" help:"For how long, like 30d or 720h, at least 7d; off: as long as the server keeps them. Without it, what holds is printed."`
 }
 
-// Run says for how long a conversation keeps its messages.
+// retentionJSON is what pim retain prints for scripts. The names are stable.
+type retentionJSON struct {
+	Conversation pim.ConversationID `json:"conversation"`
+	RetainMS     pim.Millis         `json:"retain_ms"`
+}
+
+// Run says, or prints, for how long a conversation keeps its messages.
 func (c *retainCmd) Run(ctx context.Context, s streams) error {
+	if c.Age == "" {
+		return c.show(ctx, s)
+	}
 	age, err := parseAge(c.Age)
 	if err != nil {
 		return err
@@ -29,6 +41,38 @@ func (c *retainCmd) Run(ctx context.Context, s streams) error {
 		}
 		return ses.Retain(ctx, conv, age)
 	}, storedAt)
+}
+
+// show prints for how long the conversation says that its messages are kept.
+func (c *retainCmd) show(ctx context.Context, s streams) error {
+	ses, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer ses.Close()
+	stops, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(ses.stopped()) }() // ends with the session
+	ctx, end := context.WithTimeoutCause(stops, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
+	defer end()
+	conv, err := c.resolve(ses.user)
+	if err != nil {
+		return err
+	}
+	age, err := ses.Retention(ctx, conv)
+	if err != nil {
+		return causeOf(ctx, err)
+	}
+	out := retentionJSON{conv, pim.Millis(age.Milliseconds())}
+	if c.JSON {
+		return json.NewEncoder(s.out).Encode(out)
+	}
+	said := "as long as the server keeps them"
+	if age != 0 {
+		said = chat.Age(out.RetainMS)
+	}
+	_, err = fmt.Fprintf(s.out, "%s: %s\n", conv, said)
+	return err
 }
 
 // parseAge reads days, a duration, or off, which is 0.

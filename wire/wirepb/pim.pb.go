@@ -2206,7 +2206,8 @@ type PIMPullResp struct {
 	Folds  []*Fold `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`    // of those of its messages that were changed
 	// Retention has removed the entries before this seq, for good and from everybody; 0: none.
 	Front         uint64     `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`
-	Erasures      []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"` // for changes: whose entries were erased; in the first frame
+	Erasures      []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"`                  // for changes: whose entries were erased; in the first frame
+	RetainMs      int64      `protobuf:"varint,11,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"` // for changes: for how long the conversation says that entries are kept; 0: as long as the server keeps them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2309,6 +2310,13 @@ func (x *PIMPullResp) GetErasures() []*Erasure {
 		return x.Erasures
 	}
 	return nil
+}
+
+func (x *PIMPullResp) GetRetainMs() int64 {
+	if x != nil {
+		return x.RetainMs
+	}
+	return 0
 }
 
 // Erasure says that what a user wrote in a conversation was erased up to a seq.
@@ -3523,7 +3531,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
 	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
-	"\achanges\x18\a \x01(\bR\achanges\"\xb0\x02\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\xcd\x02\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3536,7 +3544,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x05folds\x18\b \x03(\v2\f.pim.v1.FoldR\x05folds\x12\x14\n" +
 	"\x05front\x18\t \x01(\x04R\x05front\x12+\n" +
 	"\berasures\x18\n" +
-	" \x03(\v2\x0f.pim.v1.ErasureR\berasures\"-\n" +
+	" \x03(\v2\x0f.pim.v1.ErasureR\berasures\x12\x1b\n" +
+	"\tretain_ms\x18\v \x01(\x03R\bretainMs\"-\n" +
 	"\aErasure\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\"\xa6\x01\n" +

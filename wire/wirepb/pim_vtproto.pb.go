@@ -1730,6 +1730,11 @@ func (m *PIMPullResp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.RetainMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainMs))
+		i--
+		dAtA[i] = 0x58
+	}
 	if len(m.Erasures) > 0 {
 		for iNdEx := len(m.Erasures) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Erasures[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -3438,6 +3443,9 @@ func (m *PIMPullResp) SizeVT() (n int) {
 			l = e.SizeVT()
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
+	}
+	if m.RetainMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.RetainMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -8613,6 +8621,25 @@ func (m *PIMPullResp) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RetainMs", wireType)
+			}
+			m.RetainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.RetainMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

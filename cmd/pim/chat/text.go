@@ -42,15 +42,15 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		if e.Retain == 0 {
 			return fmt.Sprintf("* %s keeps messages for as long as the server does", who)
 		}
-		return fmt.Sprintf("* %s keeps messages for %s", who, age(e.Retain))
+		return fmt.Sprintf("* %s keeps messages for %s", who, Age(e.Retain))
 	case pim.EntryCommand:
 		return fmt.Sprintf("* %s changed a setting", who)
 	}
 	return fmt.Sprintf("* %s wrote something that this version does not know", who)
 }
 
-// age returns m for people.
-func age(m pim.Millis) string {
+// Age returns m, for how long messages are kept, for people.
+func Age(m pim.Millis) string {
 	const day = 24 * time.Hour
 	d := time.Duration(m) * time.Millisecond
 	if d%day == 0 {
