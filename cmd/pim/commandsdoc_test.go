@@ -78,6 +78,7 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim list":                {conversationJSON{}},
 		"pim settings":            {settingJSON{}},
 		"pim read, pim unread":    {readJSON{}},
+		"pim retain":              {retentionJSON{}},
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve, pim restore":  {listening{}},
