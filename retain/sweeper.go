@@ -82,9 +82,9 @@ func (s *Sweeper) Close() {
 }
 
 // run makes passes until ctx ends. It begins each at random, so that the nodes of one store, or of
-// one machine, seldom do so together.
+// one machine, seldom do so together. A node that has just started has other things to do.
 func (s *Sweeper) run(ctx context.Context) {
-	for wait := rand.N(passEvery / 4); s.sleep(ctx, wait) == nil; wait = passEvery/2 + rand.N(passEvery) {
+	for wait := time.Minute + rand.N(passEvery/4); s.sleep(ctx, wait) == nil; wait = passEvery/2 + rand.N(passEvery) {
 		switch err := s.pass(ctx); {
 		case err == nil:
 			s.passed.Set(float64(s.Now().Unix()))
