@@ -31,8 +31,9 @@ func listed(t *testing.T, s store.Store, c pim.ConversationID) (front pim.Seq, o
 // user's own log is not in it.
 func TestNewLogsAreListed(t *testing.T) {
 	st, rec := storetest.NewMemory(), newRecorder()
-	now := time.UnixMilli(1_795_000_000_000)
-	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return now }})
+	var now atomic.Int64
+	now.Store(1_795_000_000_000)
+	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet(), Now: func() time.Time { return time.UnixMilli(now.Load()) }})
 	defer w.Close()
 	a, err := persist(w, rec, inGroup("", pim.EntryCreate, "alice", "bob"))
 	if err != nil {
@@ -46,7 +47,7 @@ func TestNewLogsAreListed(t *testing.T) {
 		if _, err := persist(w, rec, r); err != nil {
 			t.Fatal(err)
 		}
-		now = now.Add(time.Minute)
+		now.Add(60_000)
 	}
 	for _, c := range []pim.ConversationID{group, direct} {
 		if front, oldest, ok := listed(t, st, c); !ok || front != 1 || oldest != 1_795_000_000_000 {
