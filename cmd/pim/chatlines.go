@@ -18,12 +18,13 @@ const chatAhead = 256
 
 // lineChat is a chat line by line. It is used by one goroutine, that of lines.
 type lineChat struct {
-	ses    *session
-	conv   pim.ConversationID
-	newest pim.Seq // the log's last seq at the beginning; later entries are shown
-	view   chatView
-	outage outage
-	kept   bool // the outbox outlives the process
+	ses      *session
+	conv     pim.ConversationID
+	newest   pim.Seq // the log's last seq at the beginning; later entries are shown
+	view     chatView
+	excerpts excerpts
+	outage   outage
+	kept     bool // the outbox outlives the process
 	// waiting holds the messages and commands without an answer, and the lines that
 	// they were. typed holds the messages that are shown when they are sent, and so not
 	// as entries.
@@ -60,6 +61,9 @@ func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID,
 		waiting: make(map[pim.ClientMessageID]inputLine), typed: make(map[pim.ClientMessageID]bool),
 		creating: make(map[pim.ClientMessageID]bool),
 	}
+	aside := asker{flags: c.clientFlags}
+	defer aside.close()
+	ch.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) { return aside.pull(ctx, conv, seq) }
 	if c.JSON {
 		ch.view = &jsonView{out: console.out}
 	} else {
@@ -87,11 +91,20 @@ func (ch *lineChat) history(ctx context.Context, n int) error {
 	}
 	slices.SortFunc(page.Entries, func(a, b pim.Entry) int { return a.Place().Compare(b.Place()) })
 	for i := range page.Entries {
-		if err := ch.view.entry(&page.Entries[i]); err != nil {
+		if err := ch.show(ctx, &page.Entries[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// show shows an entry of the log.
+func (ch *lineChat) show(ctx context.Context, e *pim.Entry) error {
+	shown, err := ch.excerpts.show(ctx, e)
+	if err != nil {
+		return err
+	}
+	return ch.view.entry(shown)
 }
 
 // outstanding notes what the outbox still holds from an earlier chat: the end of this
@@ -289,7 +302,7 @@ func (ch *lineChat) forgive(id pim.ClientMessageID) {
 
 // handle takes an event. An error ends the chat.
 func (ch *lineChat) handle(ctx context.Context, e client.Event) error {
-	if err := ch.handleEvent(e); err != nil || ch.held == nil {
+	if err := ch.handleEvent(ctx, e); err != nil || ch.held == nil {
 		return err
 	}
 	// There may be room in the outbox now.
@@ -297,7 +310,7 @@ func (ch *lineChat) handle(ctx context.Context, e client.Event) error {
 	return err
 }
 
-func (ch *lineChat) handleEvent(e client.Event) error {
+func (ch *lineChat) handleEvent(ctx context.Context, e client.Event) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		switch {
@@ -305,13 +318,14 @@ func (ch *lineChat) handleEvent(e client.Event) error {
 		case ch.typed[e.Entry.ClientID]:
 			delete(ch.typed, e.Entry.ClientID) // shown when it was sent
 		case e.Entry.Seq > ch.newest:
-			return ch.view.entry(&e.Entry)
+			return ch.show(ctx, &e.Entry)
 		}
 	case client.SendEvent:
 		return ch.handleSend(e)
 	case client.RewoundEvent:
 		if e.Conversation == ch.conv {
 			ch.newest = min(ch.newest, e.After)
+			ch.excerpts.forget()
 			return ch.view.notice(rewoundLine(e))
 		}
 	case client.TrimmedEvent:

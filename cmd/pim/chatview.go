@@ -12,7 +12,7 @@ import (
 
 // chatView shows what happens in a chat.
 type chatView interface {
-	entry(e *pim.Entry) error
+	entry(e shownEntry) error
 	queued(id pim.ClientMessageID, text string) error // typed while there is no connection
 	sent(id pim.ClientMessageID, text string, sent client.Sent) error
 	failed(id pim.ClientMessageID, text string, err *pim.Error) error
@@ -25,8 +25,8 @@ type chatView interface {
 // connection, ✓ when it is stored, ✗ when the server refused it.
 type textView struct{ printer }
 
-func (v *textView) entry(e *pim.Entry) error {
-	v.printf("%s%s\n", chat.Line(e), refersTo(e))
+func (v *textView) entry(e shownEntry) error {
+	v.printf("%s%s\n", chat.Line(e.Entry), e.refersTo())
 	return v.err
 }
 
@@ -91,11 +91,11 @@ type jsonView struct{ out io.Writer }
 
 func (v *jsonView) print(x any) error { return json.NewEncoder(v.out).Encode(x) }
 
-func (v *jsonView) entry(e *pim.Entry) error {
+func (v *jsonView) entry(e shownEntry) error {
 	return v.print(struct {
 		Event string `json:"event"`
 		entryJSON
-	}{"entry", jsonOf(e)})
+	}{"entry", e.json()})
 }
 
 func (v *jsonView) queued(id pim.ClientMessageID, text string) error {

@@ -82,8 +82,8 @@ func TestSendReply(t *testing.T) {
 	n.ok("", "send", "--as", "bob", "--to", "alice", "--reply", "1", "Yes")
 	n.ok("one\ntwo", "send", "--as", "alice", "--to", "bob", "--reply", "2", "-")
 	got := entries(t, n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow", "--json", "--from", "2"))
-	if len(got) != 3 || *got[0].Text != "Yes" || *got[0].Reply != (replyJSON{1, "alice", "Lunch at noon?"}) ||
-		*got[2].Text != "two" || *got[2].Reply != (replyJSON{2, "bob", "Yes"}) {
+	if len(got) != 3 || *got[0].Text != "Yes" || *got[0].Reply != (replyJSON{1, "alice", "Lunch at noon?", false}) ||
+		*got[2].Text != "two" || *got[2].Reply != (replyJSON{2, "bob", "Yes", false}) {
 		t.Errorf("tail printed %+v", got)
 	}
 	people := n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow")

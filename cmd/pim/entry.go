@@ -44,7 +44,8 @@ type contentJSON struct {
 type replyJSON struct {
 	Seq     pim.Seq    `json:"seq"`
 	Sender  pim.UserID `json:"sender"`
-	Excerpt string     `json:"excerpt"`
+	Excerpt string     `json:"excerpt"`          // empty if the message is gone
+	Erased  bool       `json:"erased,omitempty"` // the message was recalled or erased
 }
 
 type mentionJSON struct {
@@ -71,7 +72,7 @@ func contentOf(payload []byte) contentJSON {
 		j.Envelope = payload
 	}
 	if r := c.Reply; r != nil {
-		j.Reply = &replyJSON{r.Seq, r.Sender, r.Excerpt}
+		j.Reply = &replyJSON{Seq: r.Seq, Sender: r.Sender, Excerpt: r.Excerpt}
 	}
 	for _, m := range c.Mentions {
 		j.Mentions = append(j.Mentions, mentionJSON{m.User, m.Offset, m.Length})

@@ -23,7 +23,7 @@ func (*editCmd) Help() string {
 // Help says who may, and for how long.
 func (*recallCmd) Help() string {
 	return "Its sender recalls a message for 2 minutes unless the server is set otherwise (--recall-window), a group's owner at any time. " +
-		"It is emptied everywhere; replies to it keep an excerpt, and it counts as unread until it is read."
+		"It is emptied everywhere; replies to it keep an excerpt, which is not shown, and it counts as unread until it is read."
 }
 
 // Help says what stays.

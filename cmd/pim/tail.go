@@ -17,6 +17,8 @@ type tailCmd struct {
 	From   uint64 `name:"from" default:"1" placeholder:"SEQ" help:"First entry to print."`
 	Follow bool   `name:"follow" default:"true" negatable:"" help:"Go on with new entries as they come."`
 	JSON   bool   `name:"json" help:"Print one JSON object an entry."`
+
+	excerpts excerpts
 }
 
 // Run prints entries in the order of their seqs, each once.
@@ -32,8 +34,14 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 	}
 	from := pim.Seq(max(c.From, 1))
 	if !c.Follow {
+		c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) {
+			return ses.Pull(ctx, conv, seq, seq, 1, false)
+		}
 		return c.upToNow(ctx, ses, conv, from, s)
 	}
+	aside := asker{flags: c.clientFlags}
+	defer aside.close()
+	c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) { return aside.pull(ctx, conv, seq) }
 	if from > 1 {
 		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
 		if err != nil {
@@ -56,7 +64,7 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 			if !ok {
 				return pim.Errorf(pim.KindUnavailable, "the connection ended")
 			}
-			if err := c.handle(e, ses, &out, conv, s); err != nil {
+			if err := c.handle(ctx, e, ses, &out, conv, s); err != nil {
 				return err
 			}
 		}
@@ -64,14 +72,15 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 }
 
 // handle prints an entry, or a change of the connection.
-func (c *tailCmd) handle(e client.Event, ses *session, out *outage, conv pim.ConversationID, s streams) error {
+func (c *tailCmd) handle(ctx context.Context, e client.Event, ses *session, out *outage, conv pim.ConversationID, s streams) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		if e.Entry.Conversation == conv {
-			return c.print(s.out, &e.Entry)
+			return c.print(ctx, s.out, &e.Entry)
 		}
 	case client.RewoundEvent:
 		if e.Conversation == conv {
+			c.excerpts.forget()
 			_, err := fmt.Fprintln(s.err, rewoundLine(e))
 			return err
 		}
@@ -112,7 +121,7 @@ func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.Conversati
 			return err
 		}
 		for i := range page.Entries {
-			if err := c.print(s.out, &page.Entries[i]); err != nil {
+			if err := c.print(ctx, s.out, &page.Entries[i]); err != nil {
 				return err
 			}
 		}
@@ -123,18 +132,14 @@ func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.Conversati
 	return nil
 }
 
-func (c *tailCmd) print(w io.Writer, e *pim.Entry) error {
+func (c *tailCmd) print(ctx context.Context, w io.Writer, e *pim.Entry) error {
+	shown, err := c.excerpts.show(ctx, e)
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return json.NewEncoder(w).Encode(jsonOf(e))
+		return json.NewEncoder(w).Encode(shown.json())
 	}
-	_, err := fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Time().Time().Local().Format("2006-01-02 15:04:05"), chat.Line(e)+refersTo(e))
+	_, err = fmt.Fprintf(w, "%6d  %s  %s\n", e.Seq, e.Time().Time().Local().Format("2006-01-02 15:04:05"), chat.Line(e)+shown.refersTo())
 	return err
-}
-
-// refersTo says what a message answers, or where it was before; "" for all others.
-func refersTo(e *pim.Entry) string {
-	if about := chat.About(e); about != "" {
-		return "  (" + about + ")"
-	}
-	return ""
 }

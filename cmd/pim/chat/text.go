@@ -92,7 +92,11 @@ func referring(e *pim.Entry, who string) string {
 func About(e *pim.Entry) string {
 	c := contentOf(e)
 	if r := c.Reply; r != nil {
-		return fmt.Sprintf("reply to %d, %s: %s", r.Seq, Printable(string(r.Sender)), Printable(r.Excerpt))
+		about := fmt.Sprintf("reply to %d, %s", r.Seq, Printable(string(r.Sender)))
+		if r.Excerpt != "" {
+			about += ": " + Printable(r.Excerpt)
+		}
+		return about
 	}
 	return forwarded(&c, func(u pim.UserID) string { return Printable(string(u)) })
 }
