@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -51,14 +50,7 @@ func (c *eraseCmd) eraseAll(ctx context.Context, s streams) error {
 	if c.To != "" || c.Conversation != "" || c.UpTo != nil || c.JSON {
 		return pim.Errorf(pim.KindInvalid, "--all goes with no conversation, no --up-to and no --json")
 	}
-	o, err := c.options()
-	if err != nil {
-		return err
-	}
-	o.Device = cmp.Or(o.Device, newDevice())
-	// For the list alone: of each conversation one page is pulled.
-	o.Store, o.LazyGap = client.NewMemory(client.MemoryOptions{PositionsOnly: true}), 1
-	ses, err := c.open(ctx, o)
+	ses, err := c.peek(ctx)
 	if err != nil {
 		return err
 	}

@@ -25,15 +25,11 @@ const receiptsPage = 50
 
 // Run prints who has read what, or switches receipts.
 func (c *receiptsCmd) Run(ctx context.Context, s streams) error {
-	o, err := c.options()
-	if err != nil {
-		return err
+	connect := c.connect
+	if c.Switch != "" {
+		connect = c.peek
 	}
-	o.Watch, o.Device = c.Switch == "", newDevice()
-	if c.Device != "" {
-		o.Device = c.Device
-	}
-	ses, err := c.open(ctx, o)
+	ses, err := connect(ctx)
 	if err != nil {
 		return err
 	}
