@@ -165,9 +165,6 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 	for _, g := range gets[4:] {
 		r.Delivered = min(newest, max(r.Delivered, pim.Seq(g.Cell.Version)))
 	}
-	if set[0] {
-		return r, nil
-	}
 	if read := &gets[2].Cell; read.Version != 0 {
 		r.Read = min(newest, pim.Seq(read.Version))
 		if r.ReadAt, err = readTime(read); err != nil {
@@ -195,7 +192,10 @@ func (x *Inbox) directReceipts(ctx context.Context, c pim.ConversationID, peer p
 			}
 		}
 	}
-	r.Delivered = max(r.Delivered, r.Read)
+	r.Delivered = max(r.Delivered, r.Read) // with no-receipts too, or a switch would take it back
+	if set[0] {
+		r.Read, r.ReadAt = 0, 0
+	}
 	return r, nil
 }
 

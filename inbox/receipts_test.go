@@ -243,6 +243,10 @@ func TestDirectReceipts(t *testing.T) {
 		if r, err := x.Receipts(t.Context(), "ann", inbox.ReceiptRequest{Conversation: c, From: 1}); err != nil || fmt.Sprint(r) != fmt.Sprint(want) {
 			t.Errorf("ann is told %+v, %v; want %+v", r, err, want)
 		}
+		live, _, err := x.Live(t.Context(), c, []pim.UserID{"ann"}, new(inbox.Screen))
+		if err != nil || fmt.Sprint(*live[0]) != fmt.Sprint(want) {
+			t.Errorf("ann, who looks, is told %+v, %v; want %+v", live[0], err, want)
+		}
 	}
 	told(inbox.Receipts{})
 	for device, seq := range map[pim.DeviceID]uint64{"phone": 2, "laptop": 4} {
@@ -258,6 +262,12 @@ func TestDirectReceipts(t *testing.T) {
 	told(inbox.Receipts{Delivered: 4, Read: 3, ReadAt: 9}) // the earlier of two times stays
 	written(t, s, store.Write{Cells: []store.CellWrite{{Partition: inbox.Reads(c), Cell: inbox.ReadCell("bob", 5, 11)}}})
 	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11}) // what is read is delivered
+	hides := pim.Command{Kind: pim.CommandNoReceipts, Subject: "bob"}
+	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", hides, 5)}})
+	told(inbox.Receipts{Delivered: 5}) // and stays delivered, while bob does not tell what is read
+	hides.Removed = true
+	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", hides, 6)}})
+	told(inbox.Receipts{Delivered: 5, Read: 5, ReadAt: 11})
 	block := pim.Command{Kind: pim.CommandBlock, Subject: "ann"}
 	written(t, s, store.Write{Cells: []store.CellWrite{settingCell("bob", block, 7)}})
 	told(inbox.Receipts{}) // whom bob blocks is told nothing of bob

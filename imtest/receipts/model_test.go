@@ -106,9 +106,10 @@ func (m *model) receipts(user pim.UserID, conv pim.ConversationID, from, to pim.
 		if a == user {
 			a = b
 		}
-		if !m.hidden(a) {
-			r.Read, r.ReadAt = m.position(a, conv)
-			r.Delivered = r.Read // nothing is acknowledged
+		r.Read, r.ReadAt = m.position(a, conv)
+		r.Delivered = r.Read // nothing is acknowledged
+		if m.hidden(a) {
+			r.Read, r.ReadAt = 0, 0
 		}
 		return r, pim.KindUnknown
 	}
