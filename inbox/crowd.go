@@ -16,10 +16,10 @@ import (
 // kept in memory for the next audience: the entries that have come since say who has come or gone.
 
 const (
-	crowdFrom    = 1000      // memberships of a group, from which on its members are kept
+	crowdFrom    = 1000      // the members of a group that has had so many are kept
 	crowdsKept   = 1 << 16   // members that are kept, of all groups together
-	crowdEntries = 512       // since the members were listed or looked at, above which they are listed again
-	crowdBytes   = 256 << 10 // of these entries, likewise
+	crowdEntries = 512       // entries since, of which more are not read: then the members are listed again
+	crowdBytes   = 256 << 10 // bytes of these entries, likewise
 	// crowdLasts is how long members are kept. An engine may show an entry before the cells that
 	// follow from it, so a list may lack a change although the entry is before its end.
 	crowdLasts = 10 * time.Minute
@@ -27,10 +27,10 @@ const (
 
 // crowd are the present members of a group.
 type crowd struct {
-	members audience // of nothing is known what they have read; not changed any more
-	many    bool     // far more have been members
-	last    pim.Seq  // they are those at this seq
-	until   time.Time
+	members audience  // how far they have read is left out; nobody changes the slice any more
+	many    bool      // far more have been members
+	last    pim.Seq   // the entry up to which members has who has come and gone
+	until   time.Time // when members is listed again in any case
 }
 
 // crowds are those that are kept. The zero value is ready for use, and safe for concurrent use.
