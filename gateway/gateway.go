@@ -26,6 +26,7 @@ type Reader interface {
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
 	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, []bool, error)
+	Barrier(context.Context) error
 	Presence(ctx context.Context, user pim.UserID, lookers []pim.UserID) (pim.Millis, []bool, error)
 	Typing(context.Context, pim.ConversationID, []pim.UserID) ([]bool, error)
 	Serial(context.Context, pim.UserID, pim.DeviceID) (uint64, error)

@@ -64,6 +64,7 @@ type looks struct {
 	groupsFrom time.Time // no group is told before
 	failures   int       // since warned
 	warned     time.Time
+	computed   []computed // is to be sent
 }
 
 // lookShard has the names of some of the subjects. The drivers ask it about every conversation to
@@ -442,7 +443,7 @@ func (l *looks) next(now time.Time) (t telling, wait time.Duration, done bool) {
 			return l.take(s, now), 0, false
 		}
 	}
-	if len(l.resting) == 0 && !waits {
+	if len(l.resting) == 0 && !waits && len(l.computed) == 0 {
 		l.working = false
 		return telling{}, 0, true
 	}
@@ -466,14 +467,25 @@ func (l *looks) take(s *subject, now time.Time) telling {
 	return t
 }
 
-// work calls tell for each subject that is to be told, until nothing is left or ctx ends.
-func (l *looks) work(ctx context.Context, tell func(telling)) {
+// What tell has computed is sent when no other subject is ready, when it is for so many subjects, or
+// when so much time has passed.
+const (
+	computedAtOnce = 64
+	computedFor    = lookEvery / 50
+)
+
+// work calls tell for each subject that is to be told, and send for what was computed, until nothing
+// is left or ctx ends.
+func (l *looks) work(ctx context.Context, tell func(telling), send func()) {
+	var since time.Time // when the first of computed was
 	for {
 		begun := time.Now()
 		t, wait, done := l.next(begun)
 		switch {
 		case done:
 			return
+		case t.subject == nil && len(l.computed) > 0:
+			send()
 		case t.subject == nil:
 			select {
 			case <-time.After(min(wait, lookEvery/20)): // another subject may be ready sooner
@@ -486,6 +498,12 @@ func (l *looks) work(ctx context.Context, tell func(telling)) {
 			l.charge(usersOf(t.told()), min(now.Sub(begun), maxCharge), now)
 			if t.id.IsGroup() {
 				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
+			}
+			if len(l.computed) == 1 {
+				since = now
+			}
+			if n := len(l.computed); n >= computedAtOnce || n > 0 && now.Sub(since) > computedFor {
+				send()
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func (x *lookTest) changes(t *testing.T, id pim.ConversationID) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			x.told[s.id] = append(x.told[s.id], time.Now())
-		})
+		}, func() {})
 	}
 }
 
@@ -268,6 +268,16 @@ func TestLook(t *testing.T) {
 		x.broken.Store(false)
 		if r := expect[*wirepb.PIMReceipt](p); r.Read != 9 {
 			t.Errorf("after a failure of the store alice is told %v", r)
+		}
+		failed := x.failed.Load()
+		x.undurable.Store(true)
+		x.read.Store(10)
+		x.gw.Sessions.Acknowledged("d:alice:bob")
+		x.eventually("the disk has failed", func() bool { return x.failed.Load() > failed })
+		x.read.Store(11)
+		x.undurable.Store(false)
+		if r := expect[*wirepb.PIMReceipt](p); r.Read != 11 {
+			t.Errorf("after a failure of the disk alice is told %v, of which she was to be told nothing before", r)
 		}
 		p.send(&wirepb.PIMLook{})
 		x.eventually("nothing is looked at", func() bool { return looking() == 0 })

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,15 @@ func TestSlowDevicesAreToldLater(t *testing.T) {
 // As long as the store fails, each subject is tried ever less often, and the log has one line a
 // minute. Once it does not fail any more, all are told.
 func TestAFailingStoreIsLeftAlone(t *testing.T) {
+	for name, broken := range map[string]func(*lab) *atomic.Bool{
+		"reads":    func(x *lab) *atomic.Bool { return &x.broken },
+		"barriers": func(x *lab) *atomic.Bool { return &x.undurable },
+	} {
+		t.Run(name, func(t *testing.T) { failingStore(t, broken) })
+	}
+}
+
+func failingStore(t *testing.T, broken func(*lab) *atomic.Bool) {
 	synctest.Test(t, func(t *testing.T) {
 		const subjects = 50
 		x := &lab{t: t, begun: time.Now()}
@@ -80,7 +90,7 @@ func TestAFailingStoreIsLeftAlone(t *testing.T) {
 			ids = append(ids, pim.Direct("alice", pim.UserID(fmt.Sprint("u", i))))
 		}
 		x.gw.Sessions.looks.set(c, ids)
-		x.broken.Store(true)
+		broken(x).Store(true)
 		x.read.Store(3)
 		for range 600 {
 			for _, id := range ids {
@@ -88,15 +98,29 @@ func TestAFailingStoreIsLeftAlone(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if n := x.failed.Load(); n < 15*subjects || n > 30*subjects {
-			t.Errorf("%d reads have failed in ten minutes", n)
+		times := int64(subjects)
+		if broken(x) == &x.undurable {
+			times = 1 // one barrier is for all of them
+		}
+		if n := x.failed.Load(); n < 15*times || n > 30*times {
+			t.Errorf("%d failures in ten minutes", n)
 		}
 		if lines := bytes.Count(log.Bytes(), []byte("\n")); lines < 8 || lines > 11 {
 			t.Errorf("%d lines of log in ten minutes", lines)
 		}
-		x.broken.Store(false)
+		broken(x).Store(false)
 		time.Sleep(lookEvery<<maxFailures + lookEvery)
 		synctest.Wait()
+		before := x.barriers.Load()
+		x.read.Store(4)
+		for _, id := range ids {
+			x.gw.Sessions.changed(id)
+		}
+		time.Sleep(3 * lookEvery)
+		synctest.Wait()
+		if n := x.barriers.Load() - before; n < 1 || n > subjects/5 {
+			t.Errorf("%d barriers for %d subjects", n, subjects)
+		}
 		l := &x.gw.Sessions.looks
 		l.mu.Lock()
 		defer l.mu.Unlock()

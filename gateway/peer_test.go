@@ -34,14 +34,16 @@ type lab struct {
 	l  net.Listener
 	h  *httptest.Server
 
-	begun  time.Time
-	ahead  atomic.Int64 // how far both clocks of the gateway are ahead, a time.Duration
-	wrong  atomic.Int64 // the same of the wall clock only
-	read   atomic.Int64 // what Live tells
-	broken atomic.Bool  // Live fails
-	lately atomic.Int64 // what LastSeen returns
-	failed atomic.Int64 // how often it has
-	doubt  atomic.Bool  // the wall clock is in doubt
+	begun     time.Time
+	ahead     atomic.Int64 // how far both clocks of the gateway are ahead, a time.Duration
+	wrong     atomic.Int64 // the same of the wall clock only
+	read      atomic.Int64 // what Live tells
+	broken    atomic.Bool  // Live fails
+	undurable atomic.Bool  // Barrier fails
+	barriers  atomic.Int64 // that have not failed
+	lately    atomic.Int64 // what LastSeen returns
+	failed    atomic.Int64 // how often it has
+	doubt     atomic.Bool  // the wall clock is in doubt
 
 	mu     sync.Mutex
 	seq    pim.Seq
@@ -162,6 +164,15 @@ func (x *lab) Pull(ctx context.Context, _ pim.UserID, r inbox.PullRequest) (inbo
 
 func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error) {
 	return inbox.Receipts{}, nil
+}
+
+func (x *lab) Barrier(context.Context) error {
+	if x.undurable.Load() {
+		x.failed.Add(1)
+		return pim.Errorf(pim.KindUnavailable, "the disk fails")
+	}
+	x.barriers.Add(1)
+	return nil
 }
 
 func (x *lab) Live(_ context.Context, _ pim.ConversationID, users []pim.UserID, _ *inbox.Screen) ([]*inbox.Receipts, []bool, error) {

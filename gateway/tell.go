@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"container/heap"
+	"context"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -45,14 +46,19 @@ func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) *lookFrame) 
 	return sent
 }
 
-// failure notes that s, which rests, could not be told. It is told after a rest that is twice as long
-// after each failure.
+// failure notes that s could not be told. It is told after a rest that is twice as long after each
+// failure.
 func (l *looks) failure(s *subject, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.subjects[s.id] != s {
+		return // nobody looks at it
+	}
 	s.failed = min(s.failed+1, maxFailures)
-	s.until = now.Add(lookEvery << s.failed)
-	heap.Fix(&l.resting, s.place)
+	if s.rests {
+		s.until = now.Add(lookEvery << s.failed)
+		heap.Fix(&l.resting, s.place)
+	}
 	s.changed = true
 	l.mark(s)
 }
@@ -100,7 +106,7 @@ func (s *Sessions) tellOwed(c *conn) {
 // startTelling starts the work of the looks.
 func (s *Sessions) startTelling() {
 	g := s.gateway.Load()
-	g.start(func() { s.looks.work(g.ctx, g.tell) })
+	g.start(func() { s.looks.work(g.ctx, g.tell, g.sendComputed) })
 }
 
 // Acknowledged notes that an acknowledgement of a conversation was stored.
@@ -138,8 +144,39 @@ func (g *Gateway) tell(t telling) {
 	}
 }
 
-// tellReceipts sends the receipts of a conversation to those of its lookers for whom something is
-// new.
+// computed is what is to be told once it is durable.
+type computed struct {
+	telling
+	users  []pim.UserID // of news
+	frames []lookFrame
+}
+
+// barrierPatience is for how long sendComputed waits for the disk.
+const barrierPatience = 5 * time.Second
+
+// sendComputed sends what tellReceipts has computed since the last call: one barrier is for all of
+// it. Nobody is told of a read that a crash may take back.
+func (g *Gateway) sendComputed() {
+	l := &g.Sessions.looks
+	some := l.computed
+	l.computed = nil
+	if len(some) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, barrierPatience)
+	defer cancel()
+	err := g.Reader.Barrier(ctx)
+	for _, c := range some {
+		if err != nil {
+			g.tellAgain(c.telling, err)
+		} else {
+			g.sendNew(c.telling, c.users, c.frames)
+		}
+	}
+}
+
+// tellReceipts computes the receipts of a conversation for those of its lookers for whom something is
+// new. sendComputed sends them.
 func (g *Gateway) tellReceipts(t telling) {
 	users := usersOf(t.news)
 	receipts, members, err := g.Reader.Live(g.ctx, t.id, users, &t.screen)
@@ -151,7 +188,8 @@ func (g *Gateway) tellReceipts(t telling) {
 	for i, data := range encodeLive(t.id, receipts) {
 		frames[i] = lookFrame{data: data, ends: !members[i]}
 	}
-	g.sendNew(t, users, frames)
+	l := &g.Sessions.looks
+	l.computed = append(l.computed, computed{t, users, frames})
 }
 
 // tellAgain has t told later, which failed with err. However many subjects fail, it warns once in

@@ -19,7 +19,7 @@ type Screen struct {
 // Live returns how far others have read c, for each of users: as Receipts does, of a group of the
 // messages among the newest 50 entries. It is nil for a user who is told nothing; members says who
 // is a member nevertheless. A group is read once for all users, who share Messages if they may read
-// all of them.
+// all of them. What it returns may not be durable yet: the caller tells nobody before Barrier.
 func (x *Inbox) Live(ctx context.Context, c pim.ConversationID, users []pim.UserID, screen *Screen) (told []*Receipts, members []bool, err error) {
 	told, members = make([]*Receipts, len(users)), make([]bool, len(users))
 	end := []store.Read{{Log: Entries(c), WithLast: true}}

@@ -57,10 +57,24 @@ type Reader struct {
 	At   pim.Millis // when the user had read as far as now; 0 if Read is not set
 }
 
-// Receipts returns how far others have read. Errors: KindNotMember also if the user has left;
-// KindForbidden if the user gives no receipts; KindNotFound if there is no message whose readers
-// are asked for; KindInvalid, and the store's.
+// Receipts returns how far others have read, and durably so. Errors: KindNotMember also if the user
+// has left; KindForbidden if the user gives no receipts; KindNotFound if there is no message whose
+// readers are asked for; KindInvalid, and the store's.
 func (x *Inbox) Receipts(ctx context.Context, user pim.UserID, req ReceiptRequest) (Receipts, error) {
+	r, err := x.receipts(ctx, user, req)
+	if err == nil {
+		err = x.Barrier(ctx)
+	}
+	if err != nil {
+		return Receipts{}, err
+	}
+	return r, nil
+}
+
+// Barrier waits until what was read of cells before is durable, see store.Store.
+func (x *Inbox) Barrier(ctx context.Context) error { return x.store.Barrier(ctx) }
+
+func (x *Inbox) receipts(ctx context.Context, user pim.UserID, req ReceiptRequest) (Receipts, error) {
 	if req.To == 0 || req.Readers {
 		req.To = req.From
 	}
