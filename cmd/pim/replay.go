@@ -19,7 +19,7 @@ type replayCmd struct {
 	inTheClear
 	File      string        `arg:"" placeholder:"FILE.jsonl" help:"Recorded chat, one event a line: at (milliseconds), kind (message, join, leave, rename), user, text, to."`
 	Lurkers   int           `name:"lurkers" placeholder:"N" help:"Silent members besides the speakers."`
-	Readers   int           `name:"readers" placeholder:"N" help:"Members who read, mark as unread, react, and go offline, on two devices each, while messages are edited and recalled. Unread counts, mentions, receipts and displayed messages are compared with a model's."`
+	Readers   int           `name:"readers" placeholder:"N" help:"Members who read, mark as unread, react, erase what they have written, give receipts no longer and again, and go offline, on two devices each, while messages are edited and recalled. Unread counts, mentions, receipts and displayed messages are compared with a model's."`
 	Seed      uint64        `name:"seed" placeholder:"SEED" help:"Decides what the readers do (default: a random one)."`
 	Speed     float64       `name:"speed" placeholder:"X" help:"Times as fast as the recording; 0 is as fast as possible."`
 	Server    string        `name:"server" placeholder:"URL" help:"Running server to play through. Without it one is started on free ports, with a fresh data directory and its own key."`
@@ -97,8 +97,8 @@ func printReplay(w io.Writer, r *replay.Report) error {
 	p.printf("  ack         p50 %.2f ms, p99 %.2f ms\n", r.AckP50, r.AckP99)
 	p.printf("  delivery    p50 %.2f ms, p99 %.2f ms\n", r.DeliveryP50, r.DeliveryP99)
 	if d := r.Reading; d != nil {
-		p.printf("  %d readers did %d reads, %d marks as unread, %d edits, %d recalls, %d erases, %d reactions; %d came too late; a device was offline %s; seed %d\n",
-			d.Readers, d.Reads, d.Unreads, d.Edits, d.Recalls, d.Erases, d.Reactions, d.Refused, times(d.Offline), d.Seed)
+		p.printf("  %d readers did %d reads, %d marks as unread, %d edits, %d recalls, %d erases, %d reactions, %d switches of receipts; %d came too late; a device was offline %s; seed %d\n",
+			d.Readers, d.Reads, d.Unreads, d.Edits, d.Recalls, d.Erases, d.Reactions, d.Switches, d.Refused, times(d.Offline), d.Seed)
 		p.printf("  compared at %d moments of quiet: unread of a device %s (%d mentions), displayed messages %d, by how many read %d, by whom %d; different %d\n",
 			d.Quiets, times(d.Counts), d.Mentions, d.Displayed, d.Receipts, d.Named, d.Different)
 	}

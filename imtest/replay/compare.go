@@ -35,7 +35,7 @@ func (rs *readers) compare(ctx context.Context, f *findings, end bool) error {
 		return err
 	}
 	for _, u := range rs.users {
-		if s := m.members[u]; s == nil || !s.present() {
+		if s := m.members[u]; s == nil || !s.present() || s.hidden {
 			continue
 		}
 		if err := rs.compareReceipts(ctx, m, f, u, end); err != nil {

@@ -23,6 +23,7 @@ type standing struct {
 	own     pim.Seq  // the user's last message
 	reads   position
 	shown   position // to others
+	hidden  bool     // gives no receipts
 }
 
 // period is a time of membership: the entries from..to are for the member.
@@ -55,10 +56,12 @@ func (p *position) raise(seq pim.Seq, at pim.Millis) {
 	}
 }
 
-// userRead is an acknowledged read command of a user.
+// userRead is an acknowledged read command of a user, or a switch of receipts.
 type userRead struct {
 	user pim.UserID
+	own  pim.Seq // in the user's own log
 	position
+	hides, shows bool // a switch: then there is no position
 }
 
 func newModel(log []pim.Entry, reads []userRead) *model {
@@ -86,10 +89,17 @@ func newModel(log []pim.Entry, reads []userRead) *model {
 			s.shown.raise(e.Seq, e.Server)
 		}
 	}
+	reads = slices.SortedStableFunc(slices.Values(reads), func(a, b userRead) int { return cmp.Compare(a.own, b.own) })
 	for _, r := range reads {
-		s := of(r.user)
-		s.reads.raise(r.seq, r.at)
-		s.shown.raise(r.seq, r.at)
+		switch s := of(r.user); {
+		case r.hides || r.shows:
+			s.hidden = r.hides
+		case r.seq > s.reads.seq:
+			s.reads.raise(r.seq, r.at)
+			if !s.hidden {
+				s.shown.raise(r.seq, r.at)
+			}
+		}
 	}
 	return m
 }
@@ -113,7 +123,7 @@ func (m *model) unread(u pim.UserID) (n, mentions uint64) {
 // readers returns those whom the message at seq is for, ascending by user.
 func (m *model) readers(seq pim.Seq) (all []client.Reader) {
 	for u, s := range m.members {
-		if !s.present() || u == m.log[seq-1].Sender || !s.may(seq) {
+		if !s.present() || s.hidden || u == m.log[seq-1].Sender || !s.may(seq) {
 			continue
 		}
 		r := client.Reader{User: u}

@@ -254,6 +254,9 @@ func (r *run) perform(ctx context.Context, f *findings) error {
 		if err := r.settle(ctx); err != nil {
 			return err
 		}
+		if err := r.readers.switchSome(ctx); err != nil {
+			return err
+		}
 		if err := r.readers.readSome(ctx); err != nil {
 			return err
 		}

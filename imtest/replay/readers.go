@@ -25,6 +25,7 @@ type Reading struct {
 	Recalls   int `json:"recalls"`
 	Erases    int `json:"erases"`    // of all that a user had written before
 	Reactions int `json:"reactions"` // taken back, too
+	Switches  int `json:"switches"`  // of receipts, off and on
 	Refused   int `json:"refused"`   // acts that came too late: the message was recalled or erased, or the user had left
 	Offline   int `json:"offline"`   // how often a device went offline
 	// What was compared.
@@ -59,12 +60,13 @@ type readers struct {
 	failed error // of an act
 	reads  []userRead
 	away   map[*member]bool // devices that are offline
+	hidden map[pim.UserID]bool
 	did    Reading
 }
 
 func newReaders(r *run) *readers {
 	rs := &readers{
-		run: r, second: make(map[pim.UserID]*member), away: make(map[*member]bool),
+		run: r, second: make(map[pim.UserID]*member), away: make(map[*member]bool), hidden: make(map[pim.UserID]bool),
 		rand: rand.New(rand.NewPCG(r.config.Seed, 0)), did: Reading{Seed: r.config.Seed, Readers: r.config.Readers},
 	}
 	users := slices.Clone(r.users()[1:]) // without the owner
@@ -168,7 +170,7 @@ func (rs *readers) read(ctx context.Context, m *member) error {
 	rs.wait(ctx, m, sending, func(sent client.Sent) {
 		if sent.Seq != 0 { // else it was read already
 			rs.did.Reads++
-			rs.reads = append(rs.reads, userRead{m.user, position{e.Seq, sent.Server}})
+			rs.reads = append(rs.reads, userRead{user: m.user, own: sent.Seq, position: position{e.Seq, sent.Server}})
 		}
 	})
 	return nil
@@ -185,6 +187,26 @@ func (rs *readers) readSome(ctx context.Context) error {
 			}
 		}
 	}
+	return rs.rest(ctx)
+}
+
+// switchSome has a reader give receipts no longer, or again, and waits until that is acknowledged. No
+// act may be under way.
+func (rs *readers) switchSome(ctx context.Context) error {
+	if len(rs.users) == 0 || rs.rand.IntN(2) == 0 {
+		return nil
+	}
+	u := rs.users[rs.rand.IntN(len(rs.users))]
+	m, shows := rs.device(u), rs.hidden[u]
+	sending, err := m.client.SetReceipts(ctx, shows)
+	if err != nil {
+		return err
+	}
+	rs.wait(ctx, m, sending, func(sent client.Sent) {
+		rs.did.Switches++
+		rs.hidden[u] = !shows
+		rs.reads = append(rs.reads, userRead{user: u, own: sent.Seq, hides: !shows, shows: shows})
+	})
 	return rs.rest(ctx)
 }
 

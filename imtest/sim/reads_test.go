@@ -16,12 +16,12 @@ import (
 
 const readSchedules = 300
 
-// Alice has two or three devices, and Bob two. They write, read, mark, react, edit, recall and
-// change a group on networks that fail, they leave conversations open, and their processes die. At every moment of quiet all
-// devices of a user show the same read position, read at the same time, and the same unread
-// messages, which are those that the logs say: others' messages above the position. No device
-// notifies of what is read on another one, and none shows as unread what is open on it. A device that comes back shows that after one
-// exchange, before it has pulled anything.
+// Alice has two or three devices, and Bob two. They write, read, mark, react, edit, recall, erase and
+// change a group on networks that fail, they leave conversations open, and their processes die.
+// Retention trims. At every moment of quiet all devices of a user show the same read position, read
+// at the same time, and the same unread messages, which are those that the logs say: others' messages
+// above the position. No device notifies of what is read on another one, and none shows as unread what
+// is open on it. A device that comes back shows that after one exchange, before it has pulled anything.
 func TestReadSync(t *testing.T) {
 	for seed := range uint64(readSchedules) {
 		if broken, story := playReads(seed, nil); len(broken) > 0 {
@@ -33,12 +33,13 @@ func TestReadSync(t *testing.T) {
 // Each device is broken on purpose in one way, and found out.
 func TestBrokenReadsAreFoundOut(t *testing.T) {
 	for name, spoil := range map[string]func(*Device){
-		"an own message counts":            func(d *Device) { d.breaks.Unread = ownCounts },
-		"unread by counting entries":       func(d *Device) { d.breaks.Unread = byEntries },
-		"what the list foretells is lost":  foretellsNothing,
-		"reads of other devices are lost":  noOtherReads,
-		"what is open is not read":         func(d *Device) { d.breaks.Hear = readsNothing },
-		"notifications are not taken away": func(d *Device) { d.breaks.Hear = noReadEvents },
+		"an own message counts":             func(d *Device) { d.breaks.Unread = ownCounts },
+		"unread by counting entries":        func(d *Device) { d.breaks.Unread = byEntries },
+		"what the list foretells is lost":   foretellsNothing,
+		"a list that counts from the front": countsFromFront,
+		"reads of other devices are lost":   noOtherReads,
+		"what is open is not read":          func(d *Device) { d.breaks.Hear = readsNothing },
+		"notifications are not taken away":  func(d *Device) { d.breaks.Hear = noReadEvents },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(readSchedules) {
@@ -174,7 +175,7 @@ func (w *World) readOrWrite(away *Device) {
 	}
 	c := []pim.ConversationID{pim.Direct("alice", "bob"), w.groups[0]}[w.rng.IntN(2)]
 	newest := d.disk.conversations[c].Newest
-	switch w.rng.IntN(18) {
+	switch w.rng.IntN(20) {
 	case 0, 1, 2, 3, 4:
 		d.Send(c, fmt.Sprint("message ", w.ids))
 	case 5:
@@ -202,6 +203,10 @@ func (w *World) readOrWrite(away *Device) {
 		d.Step(engine.Reading{Conversation: c, On: w.rng.IntN(3) > 0})
 	case 17:
 		d.Step(engine.Online{On: w.rng.IntN(2) == 0})
+	case 18:
+		w.eraseSome(d, c)
+	case 19:
+		w.trimSome(c)
 	}
 }
 

@@ -23,17 +23,23 @@ func (w *World) Trim(c pim.ConversationID, upTo pim.Seq) {
 // gone before the bot has seen it. Nor does it after the server has gone back, because a device
 // can't tell what was lost from what was trimmed.
 func (w *World) someTrim(d *Device) {
-	c := w.someConversation(d)
-	log := w.Server.Log(c)
-	if len(log) == 0 || w.wentBack || slices.ContainsFunc(w.devices, func(d *Device) bool { return d.bot != nil }) {
-		return
+	if !w.wentBack && !slices.ContainsFunc(w.devices, func(d *Device) bool { return d.bot != nil }) {
+		w.trimSome(w.someConversation(d))
 	}
-	w.Trim(c, 1+pim.Seq(w.rng.IntN(len(log))))
+}
+
+// trimSome trims c, anywhere.
+func (w *World) trimSome(c pim.ConversationID) {
+	if n := len(w.Server.Log(c)); n > 0 {
+		w.Trim(c, 1+pim.Seq(w.rng.IntN(n)))
+	}
 }
 
 // someErase erases what the user of d has written in a conversation, up to any seq.
-func (w *World) someErase(d *Device) {
-	c := w.someConversation(d)
+func (w *World) someErase(d *Device) { w.eraseSome(d, w.someConversation(d)) }
+
+// eraseSome erases what the user of d has written in c, up to any seq.
+func (w *World) eraseSome(d *Device, c pim.ConversationID) {
 	if newest := d.disk.conversations[c].Newest; newest > 0 {
 		d.queue(engine.Outgoing{Conversation: c, Kind: pim.EntryErase, Refers: 1 + pim.Seq(w.rng.Uint64N(uint64(newest)))})
 	}
