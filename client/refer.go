@@ -39,7 +39,9 @@ func (c *Client) PinMessage(ctx context.Context, conv pim.ConversationID, seq pi
 
 // Erase queues that everything that the user has written in conv up to the seq upTo is erased: on
 // the server before it answers, and on devices when they hear of it. It cannot be undone. With 0,
-// upTo is the newest seq that the device has heard of; KindNotFound if that is none.
+// upTo is the newest seq that the device has heard of; KindNotFound if that is none. The server answers
+// KindNotFound if there is nothing to erase. A user who has left a group may erase there; then Sent.Seq
+// is 0, because the entry stands where the user may not read.
 func (c *Client) Erase(ctx context.Context, conv pim.ConversationID, upTo pim.Seq) (*Sending, error) {
 	if upTo == 0 {
 		row, err := c.store.Conversation(ctx, conv)

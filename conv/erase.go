@@ -39,13 +39,30 @@ func erasingOf(e *pim.Entry, from pim.Seq) erasing {
 	return erasing{Erasure: x, at: e.Seq, from: from, next: from}
 }
 
-// allowErase returns why r, an erase by a user who may send, may not be appended, or nil. It does
-// not know whether r would erase anything.
+// allowErase returns why r, an erase, may not be appended, or nil. It does not know whether r would
+// erase anything. A user who has left a group may still erase what they wrote there.
 func (c *conversation) allowErase(r *Request) error {
-	if r.Refers > c.last {
-		return pim.Errorf(pim.KindNotFound, "%s has no seq %d", c.id, r.Refers)
+	newest := c.last
+	if c.id.IsGroup() {
+		m := c.members[r.Sender]
+		if m == nil {
+			return notMember(r.Sender, c.id)
+		}
+		newest = m.LastUpTo(c.last)
+	}
+	if r.Refers > newest {
+		return pim.Errorf(pim.KindNotFound, "%s has no seq %d that user %s may read", c.id, r.Refers, r.Sender)
 	}
 	return nil
+}
+
+// hidesErase reports whether e is an erase that stands where its sender, who had left, may not read.
+func (c *conversation) hidesErase(e *pim.Entry) bool {
+	if e.Kind != pim.EntryErase || !c.id.IsGroup() {
+		return false
+	}
+	m := c.members[e.Sender]
+	return m != nil && !m.Reads(e.Seq)
 }
 
 // nothingToErase is the error of r, an erase that would erase nothing.

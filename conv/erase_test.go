@@ -2,6 +2,7 @@ package conv_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,4 +94,67 @@ func TestErasesReadEachRecordOnce(t *testing.T) {
 	if last, _, err := store.LogEnd(t.Context(), s, inbox.Entries(chat)); err != nil || last != bobs+2 {
 		t.Errorf("the log ends at seq %d, %v", last, err)
 	}
+}
+
+// Who has left a group, or was removed, erases what they wrote there, also when nobody is left. They
+// are not told where that stands. Strangers erase nothing.
+func TestWhoHasLeftErases(t *testing.T) {
+	s, rec := storetest.NewMemory(), newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	send := func(r *conv.Request) conv.Answer {
+		t.Helper()
+		a, err := persist(w, rec, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	refused := func(r *conv.Request, kind pim.Kind) {
+		t.Helper()
+		if _, err := persist(w, rec, r); pim.KindOf(err) != kind {
+			t.Errorf("%s by %s up to seq %d: %v, want %s", r.Kind, r.Sender, r.Refers, err, kind)
+		}
+	}
+	leave := func(by, who pim.UserID) {
+		t.Helper()
+		r := message(theGroup, by, "")
+		r.Kind, r.Payload, r.Members = pim.EntryLeave, nil, []pim.UserID{who}
+		send(r)
+	}
+	erased := func(want ...pim.Seq) {
+		t.Helper()
+		entries, err := readLog(s, theGroup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []pim.Seq
+		for i := range entries {
+			if e := &entries[i]; e.Erased {
+				got = append(got, e.Seq)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("seqs %v are erased, want %v", got, want)
+		}
+	}
+	send(&conv.Request{Kind: pim.EntryCreate, Sender: "u0", ClientID: pim.ClientMessageID{1}, Members: []pim.UserID{"u1"}}) // 1
+	send(message(theGroup, "u0", "what the owner says"))                                                                    // 2
+	send(message(theGroup, "u1", "what the member says"))                                                                   // 3
+	leave("u0", "u1")                                                                                                       // 4
+	send(message(theGroup, "u0", "what the member does not read"))                                                          // 5
+	refused(message(theGroup, "u1", "I am no member"), pim.KindNotMember)
+	refused(erase(theGroup, "u1", 5), pim.KindNotFound)
+	refused(erase(theGroup, "u9", 3), pim.KindNotMember)
+	x := erase(theGroup, "u1", 4) // 6
+	for _, again := range []bool{false, true} {
+		if a := send(x); a.Seq != 0 || a.Count != 0 || a.Server != 0 || a.Duplicate != again {
+			t.Errorf("who has left is told %+v, again: %t", a, again)
+		}
+	}
+	erased(3)
+	refused(erase(theGroup, "u1", 4), pim.KindNotFound)
+	leave("u0", "u0") // 7
+	send(erase(theGroup, "u0", 7))
+	erased(2, 3, 5)
 }

@@ -110,8 +110,12 @@ func (o *output) fail(r *Request, err error) {
 	o.answers = append(o.answers, Answer{Request: r, Err: retryable(err)})
 }
 
-// succeed answers r, whose entry e is durable.
-func (o *output) succeed(r *Request, e *pim.Entry, duplicate bool) {
+// succeed answers r, whose entry e in the log of c is durable.
+func (o *output) succeed(c *conversation, r *Request, e *pim.Entry, duplicate bool) {
+	if c.hidesErase(e) { // how far the log goes is not the sender's to know
+		o.answers = append(o.answers, Answer{Request: r, Duplicate: duplicate})
+		return
+	}
 	o.answers = append(o.answers, answer(r, e, duplicate))
 }
 
@@ -268,7 +272,7 @@ func (m *machine) ended(b *batch, err error, o *output) error {
 	}
 	b.conv.settled(b)
 	for i, r := range b.requests {
-		o.succeed(r, &b.entries[i], false)
+		o.succeed(b.conv.conversation, r, &b.entries[i], false)
 	}
 	m.repeats(b, o)
 	if len(b.entries) == 0 && len(b.refused) > 0 { // nothing compared the log's last seq and fence
@@ -294,7 +298,7 @@ func (m *machine) repeats(b *batch, o *output) {
 			o.fail(rep.request, notTheSender(rep.request))
 			continue
 		}
-		o.succeed(rep.request, e, true)
+		o.succeed(b.conv.conversation, rep.request, e, true)
 	}
 }
 

@@ -47,8 +47,8 @@ type Origin any
 // Answer is the outcome of a Request.
 type Answer struct {
 	Request   *Request
-	Err       error // a *pim.Error; if it is set, the fields below are not
-	Seq       pim.Seq
+	Err       error   // a *pim.Error; if it is set, the fields below are not
+	Seq       pim.Seq // 0: of an erase by a user who has left the group; nothing of its entry is told
 	Anchor    pim.Seq
 	Count     uint64
 	Server    pim.Millis

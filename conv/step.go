@@ -103,10 +103,10 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		}
 		return nil, c.roomFor(r.command)
 	}
+	if r.Kind == pim.EntryErase {
+		return nil, c.allowErase(r)
+	}
 	if !c.id.IsGroup() {
-		if r.Kind == pim.EntryErase {
-			return nil, c.allowErase(r)
-		}
 		if c.blocks.blocked(r.Sender) {
 			return nil, pim.Errorf(pim.KindForbidden, "user %s is blocked", r.Sender)
 		}
@@ -126,8 +126,6 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 		return c.allowJoin(r)
 	case pim.EntryLeave:
 		return c.allowLeave(r)
-	case pim.EntryErase:
-		return nil, c.allowErase(r)
 	case pim.EntryRetain:
 		if c.owner() != r.Sender {
 			return nil, pim.Errorf(pim.KindForbidden, "only the owner of %s says for how long its messages are kept", c.id)

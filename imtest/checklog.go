@@ -72,6 +72,11 @@ func (l *log) reads(u pim.UserID, seq pim.Seq) bool {
 	return slices.ContainsFunc(l.periods[u], func(p period) bool { return p.from <= seq && seq <= p.to })
 }
 
+// read reports whether u may read the entry at seq, or a later one.
+func (l *log) read(u pim.UserID, seq pim.Seq) bool {
+	return slices.ContainsFunc(l.periods[u], func(p period) bool { return seq <= p.to })
+}
+
 // checkLog checks what follows from logs alone: I2, I3, recalls, erases, the counts of mentions and
 // of read commands.
 func (c *checker) checkLog(l *log) {
@@ -133,6 +138,7 @@ func (c *checker) checkSent(l *log, e *pim.Entry) {
 // checkAllowed checks that e's sender was allowed to write e.
 func (c *checker) checkAllowed(l *log, e *pim.Entry) {
 	switch {
+	case e.Kind == pim.EntryErase && l.read(e.Sender, e.Refers): // also by who has left
 	case !l.reads(e.Sender, e.Seq):
 		c.fail("I3", l.id, e.Seq, "%s wrote it, and was no member then", e.Sender)
 	case e.Kind == pim.EntryJoin && slices.Contains(e.Members, e.Sender):

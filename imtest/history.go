@@ -171,10 +171,14 @@ func (h *History) Sent(s Send) {
 	h.sends = append(h.sends, s)
 }
 
-// Acked records an answer.
+// Acked records an answer. One without a seq is left out if it is of an erase: a user who has left
+// the group is not told where the entry is.
 func (h *History) Acked(a Ack) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if a.Seq == 0 && slices.ContainsFunc(h.sends, func(s Send) bool { return s.ClientID == a.ClientID && s.Kind == pim.EntryErase }) {
+		return
+	}
 	h.acks = append(h.acks, a)
 }
 

@@ -203,9 +203,9 @@ func (m *Membership) firstFrom(seq pim.Seq) pim.Seq {
 	return math.MaxUint64
 }
 
-// lastUpTo returns the last seq up to seq that the user may read, 0 if there is
+// LastUpTo returns the last seq up to seq that the user may read, 0 if there is
 // none.
-func (m *Membership) lastUpTo(seq pim.Seq) pim.Seq {
+func (m *Membership) LastUpTo(seq pim.Seq) pim.Seq {
 	for _, p := range slices.Backward(m.Periods) {
 		if p.From <= seq {
 			if p.To == 0 {

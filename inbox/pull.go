@@ -246,7 +246,7 @@ func span(req PullRequest, limit pim.Seq, m *Membership, newest pim.Seq) (from, 
 		return from, to
 	}
 	if req.NewestFirst {
-		if last := m.lastUpTo(to); last >= from && last-from >= limit {
+		if last := m.LastUpTo(to); last >= from && last-from >= limit {
 			from = last - limit + 1
 		}
 		return from, to

@@ -431,3 +431,30 @@ func TestMarkThatIsToldInDoubt(t *testing.T) {
 		t.Errorf("the user's newest message stands at %d, with %d messages up to it", row.Own, row.OwnCount)
 	}
 }
+
+// Who has left a group is not told where their erase stands: the device erases what it has, and pulls
+// nothing for it.
+func TestAnEraseThatStandsNowhere(t *testing.T) {
+	s := newScript(t)
+	s.gets(&wirepb.PIMPong{Behind: true})
+	s.lists(map[pim.ConversationID]uint64{chat: 10})
+	s.gets(frame(s.hasPulled("d:alice:bob 1..0 up 100")[0], 1, 10, 10, true))
+	id := s.w.id()
+	s.must(engine.Send{Message: engine.Outgoing{ID: id, Conversation: chat, Kind: pim.EntryErase, Refers: 4}})
+	s.gets(&wirepb.PIMSendAck{ClientMessageId: id[:], Conversation: string(chat)})
+	s.stored(10)
+	s.hasPulled()
+	var told []pim.Erasure
+	delivered := false
+	for _, ev := range s.events {
+		switch ev := ev.(type) {
+		case engine.ErasedEvent:
+			told = append(told, ev.Erasure)
+		case engine.SendEvent:
+			delivered = delivered || ev.ID == id && ev.State == engine.Delivered
+		}
+	}
+	if want := []pim.Erasure{{By: "alice", UpTo: 4}}; !slices.Equal(told, want) || !delivered || !s.engine.Synced() {
+		t.Errorf("told %v, delivered %t, synced %t", told, delivered, s.engine.Synced())
+	}
+}

@@ -18,6 +18,13 @@ func (e *Engine) sent(a *wirepb.PIMSendAck) {
 		Server: pim.Millis(a.ServerMs), Ahead: pim.Millis(a.AheadMs), Order: pim.Millis(a.OrderMs),
 		Count: a.Count, AllCount: a.AllCount, Duplicate: a.Duplicate,
 	}
+	if s.Seq == 0 { // of an erase: the user has left, and the entry stands where the user may not read
+		e.outbox.delivered(m, s)
+		if c := e.conversations.get(s.Conversation); c != nil && m.Kind == pim.EntryErase {
+			e.erase(c, pim.Erasure{By: e.meta.User, UpTo: m.Refers})
+		}
+		return
+	}
 	m.counts = a.MentionCounts
 	s.Strangers = e.strangers(m)
 	if s.Anchor == 0 {

@@ -28,7 +28,8 @@ func (*recallCmd) Help() string {
 
 // Help says what stays.
 func (*eraseCmd) Help() string {
-	return "It cannot be undone. Messages and edits are emptied; reactions, pins, names, joinings and the excerpts in others' replies stay."
+	return "It cannot be undone. Messages and edits are emptied; reactions, pins, names, joinings and the excerpts in others' replies stay. " +
+		"What you wrote in groups that you have left goes, too."
 }
 
 // Help says what a reaction is.

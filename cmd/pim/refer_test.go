@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pim-im/pim"
 )
 
 // Each of these is an entry, which tail shows.
@@ -84,11 +88,20 @@ func TestErase(t *testing.T) {
 	chat("send", "alice", "one")
 	chat("send", "bob", "two")
 	chat("edit", "alice", "1", "uno")
-	if got := chat("erase", "alice"); got[0] != "stored: d:alice:bob #4" {
-		t.Errorf("erase printed %q", got)
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		want := "d:alice:bob: 1 message erased, up to #3"
+		if len(args) > 0 {
+			want = "d:alice:bob: 1 message would be erased, up to #3"
+		}
+		if got := chat("erase", "alice", args...); got[0] != want {
+			t.Errorf("erase %q printed %q", args, got)
+		}
 	}
 	chat("send", "alice", "three")
-	n.refuses("", 4, "erase", "--as", "bob", "--conversation", "d:alice:bob", "--up-to", "1")
+	if got := chat("erase", "bob", "--up-to", "1"); got[0] != "d:alice:bob: nothing to erase" {
+		t.Errorf("erase of nothing printed %q", got)
+	}
+	n.refuses("", 4, "erase", "--as", "bob", "--conversation", "d:alice:bob", "--up-to", "100")
 	check := func(as string, want ...string) {
 		t.Helper()
 		got := chat("tail", as, "--no-follow")
@@ -103,20 +116,38 @@ func TestErase(t *testing.T) {
 	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
 	left := n.ok("", "group", "create", "--as", "alice", "bob")[0]
 	n.ok("", "send", "--as", "alice", "--conversation", group, "to all")
+	n.ok("", "send", "--as", "alice", "--conversation", left, "before leaving")
 	n.ok("", "group", "leave", "--as", "alice", left)
-	stdout, stderr, status := n.pim("", "erase", "--as", "alice", "--all")
-	if status != 4 || !strings.Contains(stderr, "keep what you wrote: 1") {
-		t.Errorf("erase --all ends with %d: %q", status, stderr)
+	n.ok("", "send", "--as", "bob", "--conversation", left, "after that")
+	var all []string
+	for _, line := range n.ok("", "erase", "--as", "alice", "--all", "--json") {
+		var e struct {
+			Conversation    string
+			Messages        int
+			Seq             pim.Seq
+			ClientMessageID string `json:"client_message_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.ClientMessageID == "" {
+			t.Errorf("erase --all --json printed %q, %v", line, err)
+		}
+		all = append(all, fmt.Sprintf("%s: %d, #%d", e.Conversation, e.Messages, e.Seq))
 	}
-	got := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
-	slices.Sort(got)
-	if want := []string{"stored: d:alice:bob #6", "stored: " + group + " #3"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), want) {
-		t.Errorf("erase --all printed %q", got)
+	slices.Sort(all)
+	want := []string{"d:alice:bob: 1, #6", group + ": 1, #3", left + ": 1, #0"} // where alice has left, nobody tells her the seq
+	slices.Sort(want)
+	if !slices.Equal(all, want) {
+		t.Errorf("erase --all printed %q, want %q", all, want)
+	}
+	if got := n.ok("", "tail", "--as", "bob", "--conversation", left, "--no-follow"); !strings.HasSuffix(got[1], "alice: (erased)") || len(got) != 5 {
+		t.Errorf("tail of the group that alice has left printed %q", got)
+	}
+	if got := n.ok("", "erase", "--as", "alice", "--all"); slices.ContainsFunc(got, func(s string) bool { return !strings.HasSuffix(s, ": nothing to erase") }) {
+		t.Errorf("erase --all, for the second time, printed %q", got)
 	}
 	check("bob", "alice: (erased)", "bob: two", "* alice edited 1: (erased)", "* alice erased all that they had written", "alice: (erased)")
 	if got := n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow"); !strings.HasSuffix(got[1], "alice: (erased)") {
 		t.Errorf("tail of the group printed %q", got)
 	}
-	n.refuses("", 4, "erase", "--as", "eve", "--with", "alice")
+	n.refuses("", 4, "erase", "--as", "eve", "--conversation", group)
 	n.refuses("", 2, "erase", "--as", "alice", "--all", "--with", "bob")
 }

@@ -37,7 +37,6 @@ func (j *judge) check(conversations []pim.ConversationID) []string {
 	for _, r := range j.book.requests {
 		j.requests[r.ClientID] = r
 	}
-	told := j.firstTold()
 	for _, c := range conversations {
 		l, err := readLog(j.store, c, j.trimmed.entries[c])
 		if err != nil {
@@ -46,12 +45,6 @@ func (j *judge) check(conversations []pim.ConversationID) []string {
 		if l.front > 1 && !slices.Contains(j.trimmed.fronts[c], l.front) {
 			j.fail("%s is trimmed up to seq %d, and nobody meant that", c, l.front-1)
 		}
-		l.date(j.firstSent, func(e *pim.Entry) int {
-			if at, ok := told[place{c, e.Seq}]; ok {
-				return at
-			}
-			return never
-		})
 		g := group{}
 		l.groups = []group{g}
 		for i := range l.entries {
@@ -59,6 +52,16 @@ func (j *judge) check(conversations []pim.ConversationID) []string {
 			l.groups = append(l.groups, g)
 		}
 		j.logs[c] = l
+	}
+	j.placeErases()
+	told := j.firstTold()
+	for _, c := range conversations {
+		j.logs[c].date(j.firstSent, func(e *pim.Entry) int {
+			if at, ok := told[place{c, e.Seq}]; ok {
+				return at
+			}
+			return never
+		})
 	}
 	for _, c := range conversations {
 		j.checkOrder(j.logs[c])

@@ -149,6 +149,24 @@ func (l *log) left(r *request, k int, recalled bool) bool {
 	return false
 }
 
+// placeErases gives the answers to erases that do not say where the entry is, because its sender had
+// left, what they would say.
+func (j *judge) placeErases() {
+	for _, r := range j.book.requests {
+		l := j.logs[r.conversation]
+		seq := l.seq(r.ClientID)
+		if r.Kind != pim.EntryErase || seq == 0 || slices.Contains(l.readers(seq), r.Sender) {
+			continue
+		}
+		e := &l.entries[seq-1]
+		for _, t := range r.trips {
+			if a := &t.told; t.accepted() && a.Seq == 0 {
+				a.Seq, a.Anchor, a.Count, a.Server, a.Ahead, a.Order = e.Seq, e.Anchor, e.Count, e.Server, e.Ahead, e.Order
+			}
+		}
+	}
+}
+
 // erases reports whether e takes the payload of other.
 func erases(e, other *pim.Entry) bool {
 	seq := other.Seq
@@ -225,7 +243,13 @@ func (g group) refuses(r *request, last int) pim.Kind {
 		}
 		return 0
 	}
-	if !g.has(r.Sender) {
+	m, ever := g[r.Sender]
+	switch {
+	case r.Kind == pim.EntryErase && ever && m.left != 0 && r.Refers > m.left:
+		return pim.KindNotFound
+	case r.Kind == pim.EntryErase && ever:
+		return 0
+	case !g.has(r.Sender):
 		return pim.KindNotMember
 	}
 	named := r.Members
