@@ -110,7 +110,7 @@ func (x *chatters) folds() (all map[string]string) {
 // often each user was named, and what is read below has those of the last entry that was trimmed.
 func TestCellsGoWithATrim(t *testing.T) {
 	n := seed(t)
-	for i := range uint64(24) {
+	for i := range uint64(6) {
 		rng := rand.New(rand.NewPCG(n+i, 0))
 		x := &chatters{t: t, rng: rng, s: storetest.NewMemory(), rec: newRecorder(), c: pim.Direct("ann", "bob"), users: []pim.UserID{"ann", "bob"}}
 		x.begin()

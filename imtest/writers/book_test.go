@@ -1,6 +1,7 @@
 package writers
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 
@@ -176,4 +177,25 @@ func (b *book) waiting() (trips []*trip) {
 		}
 	}
 	return trips
+}
+
+// reads reports whether r is a read command.
+func (r *request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
+
+func (r *request) String() string {
+	what := r.Kind.String()
+	if r.command != nil {
+		what = r.command.Entity()
+		switch {
+		case r.command.Removed:
+			what = "no " + what
+		case r.reads():
+			what = fmt.Sprint(what, " to ", r.command.Seq)
+		}
+	}
+	return fmt.Sprintf("%x of %s (%s %v in %s)", r.ClientID[12:], r.Sender, what, r.Members, r.conversation)
+}
+
+func (t *trip) String() string {
+	return fmt.Sprintf("%s, sent to %d at %d", t.request, t.to, t.sent)
 }

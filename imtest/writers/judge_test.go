@@ -580,24 +580,3 @@ func pullAll(s store.Store, u pim.UserID, c pim.ConversationID) (entries []pim.E
 		from = page.To + 1
 	}
 }
-
-// reads reports whether r is a read command.
-func (r *request) reads() bool { return r.command != nil && r.command.Kind == pim.CommandRead }
-
-func (r *request) String() string {
-	what := r.Kind.String()
-	if r.command != nil {
-		what = r.command.Entity()
-		switch {
-		case r.command.Removed:
-			what = "no " + what
-		case r.reads():
-			what = fmt.Sprint(what, " to ", r.command.Seq)
-		}
-	}
-	return fmt.Sprintf("%x of %s (%s %v in %s)", r.ClientID[12:], r.Sender, what, r.Members, r.conversation)
-}
-
-func (t *trip) String() string {
-	return fmt.Sprintf("%s, sent to %d at %d", t.request, t.to, t.sent)
-}
