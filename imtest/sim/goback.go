@@ -17,6 +17,14 @@ func (w *World) GoBack(b *clienttest.Backup, down time.Duration) {
 	w.stores++
 	w.wentBack = true
 	w.StopServer(down)
+	// What is erased is not sent again. A device may still hear of it: it was pushed before.
+	for _, c := range w.Server.All() {
+		for _, e := range w.Server.Log(c) {
+			if e.Erased {
+				delete(w.queued, e.ClientID)
+			}
+		}
+	}
 	w.Server.Restore(b, fmt.Sprint("store ", w.stores))
 	w.tell(nil, "has gone back")
 	for _, d := range w.devices {
