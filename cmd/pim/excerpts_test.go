@@ -117,3 +117,24 @@ func TestExcerptsOfLateReplies(t *testing.T) {
 	tail.cancel()
 	tail.ends()
 }
+
+// The screen looks up an answered message that the device holds and that is not loaded.
+func TestExcerptsOnTheScreen(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "SECRETTEXT")
+	n.ok("", "send", "--as", "alice", "--to", "bob", "kept")
+	n.ok(strings.Repeat("line\n", 300), "send", "--as", "alice", "--to", "bob", "-")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "--reply", "1", "first")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "--reply", "2", "second")
+	args := n.args([]string{"chat", "--as", "bob", "--to", "alice"})
+	first := n.opens(args...)
+	first.sees("┌ alice: SECRETTEXT", "┌ alice: kept")
+	first.ends()
+	second := n.opens(args...) // loads the end of what the device holds
+	second.sees("┌ alice: SECRETTEXT", "┌ alice: kept")
+	n.ok("", "recall", "--as", "alice", "--to", "bob", "1")
+	second.sees("┌ alice: (erased)", "┌ alice: kept")
+	second.lacks("SECRETTEXT")
+	second.ends()
+}

@@ -246,14 +246,20 @@ func (m *Model) aimed() string {
 }
 
 // quote says what a message answers or forwards; "" if it does neither. A message that is loaded
-// is shown as it is now: the excerpt is only what the sender says.
+// is shown as it is now: the excerpt is only what the sender says, and is shown of one that is there.
 func (m *Model) quote(e *pim.Entry) string {
 	c := contentOf(e)
 	if r := c.Reply; r != nil {
 		if to := m.held(r.Seq); to != nil {
 			return m.line(to)
 		}
-		return m.name(r.Sender) + ": " + Printable(r.Excerpt)
+		switch m.quoted.of[r.Seq] {
+		case there:
+			return m.name(r.Sender) + ": " + Printable(r.Excerpt)
+		case gone:
+			return m.name(r.Sender) + ": (erased)"
+		}
+		return m.name(r.Sender)
 	}
 	return forwarded(&c, m.name)
 }

@@ -41,6 +41,8 @@ type desk struct {
 	reading pim.ConversationID // what alice reads; empty: nothing
 	away    bool               // she does not look at the screen
 
+	unloaded map[pim.Seq]client.Message // what the server has besides items
+
 	receipts client.Receipts
 	asked    [][2]pim.Seq // of receipts
 	readers  []client.Reader
@@ -103,6 +105,13 @@ func (d *desk) Message(_ context.Context, id pim.ConversationID, seq pim.Seq) (c
 		if m.Entry.Seq == seq {
 			return m, nil
 		}
+	}
+	return client.Message{}, pim.Errorf(pim.KindNotFound, "no message at %d", seq)
+}
+
+func (d *desk) Answered(_ context.Context, _ pim.ConversationID, seq pim.Seq) (client.Message, error) {
+	if m, ok := d.unloaded[seq]; ok {
+		return m, nil
 	}
 	return client.Message{}, pim.Errorf(pim.KindNotFound, "no message at %d", seq)
 }

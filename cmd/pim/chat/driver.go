@@ -16,6 +16,8 @@ type Backend interface {
 	List(ctx context.Context) ([]client.Info, error)
 	// Message returns the message of a conversation at seq, if this device holds it.
 	Message(ctx context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error)
+	// Answered is Message, and waits for the network if this device does not hold it.
+	Answered(ctx context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error)
 	// Open follows the last n messages of a conversation. It no longer follows the
 	// conversation that was open before.
 	Open(ctx context.Context, id pim.ConversationID, n int) error
@@ -64,6 +66,9 @@ func (d *Driver) carryOut(ctx context.Context, now time.Time, effects []Effect) 
 			continue
 		case askSeen, askReaders:
 			beside = append(beside, func() any { return d.ask(ctx, e) })
+			continue
+		case askQuoted:
+			beside = append(beside, func() any { return d.quotes(ctx, e) })
 			continue
 		case relist:
 			list, err := d.list(ctx)

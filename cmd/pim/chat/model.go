@@ -50,6 +50,7 @@ type Model struct {
 	aim    *aim                 // the chosen message; nil: none
 	more   bool                 // there may be older ones
 	asked  bool                 // older ones were asked for
+	quoted quoted               // messages that they answer and that are not among them
 	seen   seen                 // what others have read of them
 	live   live                 // and what they do at the moment
 	reads  reads                // whether the user reads it
@@ -155,6 +156,8 @@ func (m *Model) handle(ev any) []Effect {
 		return m.shown(ev)
 	case olderCame:
 		return m.olderCame(ev)
+	case quotedAre:
+		m.quotedAre(ev)
 	case told:
 		m.told(ev)
 	case readBy:
@@ -184,6 +187,8 @@ func (m *Model) events(events []client.Event) []Effect {
 			m.link, m.retryAt = ev, m.now.Add(ev.RetryIn)
 			if ev.State == client.Connected {
 				effects = append(effects, m.asks(true)...)
+				m.quoted.forget() // what was asked without a connection got no answer
+				effects = append(effects, m.asksQuoted()...)
 			} else {
 				m.live = live{}
 			}
@@ -204,12 +209,19 @@ func (m *Model) events(events []client.Event) []Effect {
 			}
 		case client.ChangedEvent:
 			items = items || ev.Conversation == m.open
+			if ev.Conversation == m.open {
+				m.changed(ev.Seq)
+			}
 		case client.ErasedEvent:
 			list, items = true, items || ev.Conversation == m.open
+			if ev.Conversation == m.open {
+				m.quoted.forget()
+			}
 		case client.RewoundEvent:
 			list, items = true, items || ev.Conversation == m.open
 			if ev.Conversation == m.open {
 				m.seen = seen{}
+				m.quoted.forget()
 			}
 		case client.TrimmedEvent:
 			list, items = true, items || ev.Conversation == m.open
@@ -327,6 +339,7 @@ func (m *Model) show(id pim.ConversationID) []Effect {
 	}
 	m.open, m.more, m.asked, m.scroll = id, true, false, 0
 	m.seen, m.live, m.reads = seen{}, live{}, reads{told: m.reads.told}
+	m.quoted.forget()
 	m.hold(nil)
 	m.input.set(m.drafts[id])
 	return append(m.watch(), load{id})
@@ -352,10 +365,11 @@ func (m *Model) shown(s shown) []Effect {
 		m.hold(nil)
 		return []Effect{load{m.open}}
 	}
+	effects := m.asksQuoted()
 	if first {
-		return m.asks(true)
+		effects = append(effects, m.asks(true)...)
 	}
-	return nil
+	return effects
 }
 
 // last returns the ID of the last message of the open conversation; zero if there is none.

@@ -25,6 +25,7 @@ func answers(t *testing.T, conv pim.ConversationID, seq pim.Seq, sender pim.User
 // talk gives the desk a conversation with replies and forwards.
 func (d *desk) talk() {
 	d.furnish()
+	d.unloaded = map[pim.Seq]client.Message{900: says(bob, 900, "alice", "as it is now")}
 	to := func(seq pim.Seq, sender pim.UserID, excerpt string) *content.Reply {
 		return &content.Reply{Seq: seq, Sender: sender, Excerpt: excerpt}
 	}
@@ -38,6 +39,7 @@ func (d *desk) talk() {
 		waits(bob, 55, client.Queued, "next", nil),
 	)
 	d.happens(client.EntryEvent{Entry: d.items[bob][7].Entry})
+	d.answered()
 	d.did = nil
 }
 
@@ -54,6 +56,44 @@ func TestScreensWithReplies(t *testing.T) {
 		d.is(ctrl('r'))
 		d.types("I remember")
 		d.shows(fmt.Sprintf("reply-%dx24", width))
+	}
+}
+
+// The excerpt of a message that is not loaded is shown once it is known to be there, and no longer
+// when it is recalled or erased.
+func TestExcerptsOfWhatIsNotLoaded(t *testing.T) {
+	const excerpt = "a message that is not loaded"
+	d := newDesk(t, 120, 24, Start{Open: bob})
+	lacks := func() {
+		t.Helper()
+		if strings.Contains(d.screen(), excerpt) {
+			t.Errorf("the excerpt is shown:\n%s", d.screen())
+		}
+	}
+	erased := says(bob, 900, "alice", "")
+	erased.Entry.Erased = true
+	for _, ev := range []client.Event{
+		client.ChangedEvent{Conversation: bob, Seq: 900},
+		client.ErasedEvent{Conversation: bob, Erasure: pim.Erasure{By: "alice", UpTo: 900}},
+	} {
+		d.talk()
+		d.happens(client.StateEvent{State: client.Connected})
+		lacks() // nothing is known yet
+		var late []any
+		for _, f := range d.beside {
+			late = append(late, f())
+		}
+		d.answered()
+		d.sees("┌ alice: " + excerpt)
+		d.unloaded[900] = erased
+		d.happens(ev)
+		lacks()
+		d.answered()
+		d.sees("┌ alice: (erased)")
+		for _, answer := range late {
+			d.is(answer) // from before it was gone
+		}
+		lacks()
 	}
 }
 
