@@ -213,7 +213,7 @@ func (e *Engine) afterPull(c *conversation, p *pull, newest pim.Seq) {
 		e.pulls.retry(c, 0)
 	case p.job == refill, p.job == refold, c.known >= p.from, c.newest > p.seen, c.target == unknownSeq:
 		c.failures = 0
-		e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
+		e.settleFills(c)
 		if e.jobOf(c) != noJob {
 			e.wantPull(c)
 		}

@@ -234,7 +234,7 @@ func (e *Engine) handle(in Input) error {
 	case Typing:
 		return e.typing(in.Conversation)
 	case Unask:
-		e.fills.drop(in.ID)
+		e.out.Filled = append(e.out.Filled, e.fills.drop(in.ID)...)
 		e.asks.drop(in.ID)
 	case Pause:
 		e.pause(in.On)

@@ -54,7 +54,13 @@ func (fs *fills) fail(c *conversation, err *pim.Error) (answers []Filled) {
 	return answers
 }
 
-// drop forgets the Fill id, if it waits.
-func (fs *fills) drop(id uint64) {
-	*fs = slices.DeleteFunc(*fs, func(f *fill) bool { return f.ID == id })
+// drop forgets the Fill id, if it waits, and returns the answers of those that waited only for it.
+func (fs *fills) drop(id uint64) (answers []Filled) {
+	i := slices.IndexFunc(*fs, func(f *fill) bool { return f.ID == id })
+	if i < 0 {
+		return nil
+	}
+	c := (*fs)[i].c
+	*fs = slices.Delete(*fs, i, i+1)
+	return fs.settle(c)
 }

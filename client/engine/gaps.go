@@ -19,11 +19,20 @@ const (
 	maxHoles = 15     // of a conversation; then gaps are read upwards again
 )
 
-// setHoles changes c's holes.
+// setHoles changes c's holes, and answers the Fills for which nothing is missing any more. A hole
+// also goes without a page: with what the server has lost, or what retention has removed.
 func (e *Engine) setHoles(c *conversation, hs holes) {
 	e.conversations.setHoles(c, hs)
 	e.touch(c)
 	e.acks.later(c)
+	e.settleFills(c)
+}
+
+// settleFills answers the Fills of c, in their order, until one has something to fill. It is called
+// whenever holes or Fills change, so the next Fill of c always has something: a pull for one that
+// has not would be repeated without end.
+func (e *Engine) settleFills(c *conversation) {
+	e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
 }
 
 // jumpTo moves c's position over a gap to next-1; the gap becomes a hole. What this user
@@ -91,7 +100,7 @@ func (e *Engine) fill(in Fill) error {
 		return nil
 	}
 	e.fills = append(e.fills, &fill{in, c})
-	e.out.Filled = append(e.out.Filled, e.fills.settle(c)...)
+	e.settleFills(c)
 	if e.fills.next(c) == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -229,6 +230,69 @@ func TestVeryLongGap(t *testing.T) {
 		t.Errorf("answered %+v, want %+v", s.filled, want)
 	}
 	s.hasPulled()
+}
+
+// A hole may go without a page while a Fill waits for it. The Fill is answered then: its pulls would
+// have no end, and keep whatever else the conversation needs from being pulled.
+func TestAFillWhoseHoleIsGone(t *testing.T) {
+	for name, goes := range map[string]func(s *clienttest.Server, early *clienttest.Backup){
+		"with what the server has lost": func(s *clienttest.Server, early *clienttest.Backup) { s.Restore(early, "store 1") },
+		"by retention, which a comparison tells": func(s *clienttest.Server, _ *clienttest.Backup) {
+			s.Trim(chat, 10)
+			s.Restore(s.Backup(), "store 1")
+		},
+	} {
+		w := newWorld(t, func() float64 { return 0.5 })
+		w.server.Store = "store 0"
+		alice, bob := w.device("alice", "phone"), w.device("bob", "phone")
+		alice.page, alice.lazy = 2, 4
+		alice.starts()
+		bob.starts()
+		bob.sends(chat, "one")
+		bob.sends(chat, "two")
+		w.settles()
+		early := w.server.Backup()
+		alice.dies()
+		for range 10 {
+			bob.sends(chat, "more")
+		}
+		for bob.toServer() || bob.fromServer() {
+		}
+		alice.starts()
+		w.settles()
+		if holes := alice.store.conversations[chat].Holes; !slices.Equal(holes, []engine.Hole{{From: 3, To: 10, Lazy: true}}) {
+			t.Fatalf("%s: holes %v", name, holes)
+		}
+		bob.dies()
+		alice.loses()
+		alice.step(engine.Fill{ID: 1, Conversation: chat})
+		if len(alice.filled) != 0 {
+			t.Fatalf("%s: answered offline: %+v", name, alice.filled)
+		}
+		goes(w.server, early)
+		w.settles()
+		if want := []engine.Filled{{ID: 1}}; !slices.Equal(alice.filled, want) {
+			t.Errorf("%s: answered %+v, want %+v", name, alice.filled, want)
+		}
+		alice.verify()
+	}
+}
+
+// A Fill for which nothing is missing waits for those before it, and for nothing once they are
+// given up.
+func TestAFillBehindOneThatIsGivenUp(t *testing.T) {
+	s := newScript(t, func(p *phone) {
+		p.store.conversations[chat] = engine.Conversation{ID: chat, Known: 10, Newest: 10, Holes: []engine.Hole{{From: 2, To: 3, Lazy: true}}}
+	})
+	s.must(engine.Fill{ID: 1, Conversation: chat})
+	s.must(engine.Fill{ID: 2, Conversation: chat, Before: 2})
+	if len(s.filled) != 0 {
+		t.Fatalf("answered %+v", s.filled)
+	}
+	s.must(engine.Unask{ID: 1})
+	if want := []engine.Filled{{ID: 2}}; !slices.Equal(s.filled, want) {
+		t.Errorf("answered %+v, want %+v", s.filled, want)
+	}
 }
 
 // An erase may lie in a gap that nobody ever reads. The device asks what has changed below the gap
