@@ -493,13 +493,14 @@ func (l *looks) work(ctx context.Context, tell func(telling), send func()) {
 				return
 			}
 		default:
+			before := len(l.computed)
 			tell(t)
 			now := time.Now()
 			l.charge(usersOf(t.told()), min(now.Sub(begun), maxCharge), now)
 			if t.id.IsGroup() {
-				l.groupsFrom = now.Add((groupShare - 1) * now.Sub(begun))
+				l.groupsFrom = now.Add((groupShare - 1) * min(now.Sub(begun), maxCharge))
 			}
-			if len(l.computed) == 1 {
+			if before == 0 && len(l.computed) > 0 {
 				since = now
 			}
 			if n := len(l.computed); n >= computedAtOnce || n > 0 && now.Sub(since) > computedFor {

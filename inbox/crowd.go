@@ -117,7 +117,7 @@ func (k *crowd) changed(c pim.ConversationID, since *store.Read) (users []pim.Us
 			return nil, false, err
 		}
 		switch e.Kind {
-		case pim.EntryMessage, pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin, pim.EntryErase:
+		case pim.EntryMessage, pim.EntryEdit, pim.EntryRecall, pim.EntryReaction, pim.EntryPin, pim.EntryErase, pim.EntryRetain:
 		case pim.EntryJoin, pim.EntryLeave:
 			users = append(users, e.Members...)
 		default:

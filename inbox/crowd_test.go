@@ -60,7 +60,7 @@ func TestMembersAreKept(t *testing.T) {
 		appends(kind, 1)
 		want := int64(0)
 		switch kind {
-		case pim.EntryCreate, pim.EntryCommand, pim.EntryErase + 1:
+		case pim.EntryCreate, pim.EntryCommand, pim.EntryRetain + 1:
 			want = 1
 		}
 		asks(x, fmt.Sprint("after an entry of kind ", kind), members, want)

@@ -153,7 +153,7 @@ func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 	found := &store.Write{}
 	for i := range due {
 		c := pim.ConversationID(due[i].Log)
-		front, oldest, err := s.sweep(ctx, c, &due[i], cuts[i])
+		front, oldest, err := s.sweep(ctx, c, &due[i], now, cuts[i])
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -195,15 +195,12 @@ func (s *Sweeper) due(ctx context.Context, cells []store.Cell, now pim.Millis) (
 		return nil, nil, err
 	}
 	for i := range gets {
-		age, err := inbox.ParseRetainCell(gets[i].Cell)
+		cut, err := s.cut(gets[i].Cell, now)
 		if err != nil {
 			s.failed(gets[i].Key, err)
 			continue
 		}
-		if ours := millis(s.Age); age == 0 || ours != 0 && ours < age {
-			age = ours
-		}
-		if cut := now - age; age != 0 && oldests[i] <= cut {
+		if cut != 0 && oldests[i] <= cut {
 			due = append(due, store.Read{
 				Log: inbox.Entries(pim.ConversationID(gets[i].Key)), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true,
 			})
@@ -213,6 +210,22 @@ func (s *Sweeper) due(ctx context.Context, cells []store.Cell, now pim.Millis) (
 	return due, cuts, nil
 }
 
+// cut returns up to which server time entries are too old now, if retained says for how long their
+// conversation keeps them; 0: none is.
+func (s *Sweeper) cut(retained store.Cell, now pim.Millis) (pim.Millis, error) {
+	age, err := inbox.ParseRetainCell(retained)
+	if err != nil {
+		return 0, err
+	}
+	if ours := millis(s.Age); age == 0 || ours != 0 && ours < age {
+		age = ours
+	}
+	if age == 0 {
+		return 0, nil
+	}
+	return max(now-age, 0), nil
+}
+
 func millis(d time.Duration) pim.Millis { return pim.Millis(d.Milliseconds()) }
 
 // failed tells the operator of a conversation that keeps its old entries until the next pass.
@@ -220,10 +233,11 @@ func (s *Sweeper) failed(c string, err error) {
 	s.Logger.Warn("old messages of a conversation are not removed now", "conversation", c, "err", err)
 }
 
-// sweep trims the entries of c up to the server time cut. begin was read from c's log: its first
-// record and its end. sweep returns the log's front, and the server time of the entry there; 0: no
-// entry is left.
-func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.Read, cut pim.Millis) (front pim.Seq, oldest pim.Millis, err error) {
+// sweep trims the entries of c up to the server time cut, as it is now. It stops if somebody says
+// meanwhile that they stay. begin was read from c's log: its first
+// record and its end. sweep returns the log's front, and a server time before which no entry that is
+// left was written; 0: none is left.
+func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.Read, now, cut pim.Millis) (front pim.Seq, oldest pim.Millis, err error) {
 	if begin.Err != nil {
 		return 0, 0, begin.Err
 	}
@@ -243,6 +257,13 @@ func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.
 	for to := front - 1; to < upTo; {
 		if err := s.Gate(); err != nil {
 			return 0, 0, err
+		}
+		retained, _, err := store.Lookup(ctx, s.Store, inbox.Retained(inbox.LogsOf(c)), string(c))
+		if err != nil {
+			return 0, 0, err
+		}
+		if still, err := s.cut(retained, now); err != nil || still < cut {
+			return to + 1, oldest, err
 		}
 		from := to
 		to = min(to+trimStep, upTo)

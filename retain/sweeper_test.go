@@ -226,6 +226,35 @@ func TestConversationsKeepLess(t *testing.T) {
 	}
 }
 
+// While a sweeper trims one conversation, somebody says that the entries of the next one stay.
+func TestKeptAfterAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, storetest.NewMemory())
+		first, second := pim.Direct("alice", "bob"), pim.ConversationID("")
+		for i := 0; second < first || inbox.LogsOf(second) != inbox.LogsOf(first); i++ { // the same page, behind first
+			second = pim.Direct("alice", pim.UserID(fmt.Sprint("carl", i)))
+		}
+		for _, c := range []pim.ConversationID{first, second} {
+			n.sends(c, "alice")
+			n.retains(c, "alice", 10*day)
+		}
+		o := n.options(0)
+		o.Trim = func(ctx context.Context, c pim.ConversationID, to pim.Seq) error {
+			if c == first {
+				n.retains(second, "alice", 0)
+			}
+			return n.writers.Trim(ctx, c, to)
+		}
+		s := retain.New(o)
+		defer s.Close()
+		time.Sleep(12 * day)
+		synctest.Wait()
+		if n.front(first) == 1 || n.front(second) != 1 {
+			t.Errorf("the logs begin at seq %d and %d", n.front(first), n.front(second))
+		}
+	})
+}
+
 // Sweepers that are broken on purpose remove an entry too early or too late, and the check of these
 // tests tells.
 func TestBrokenSweepersAreCaught(t *testing.T) {

@@ -91,6 +91,12 @@ func TestSendReply(t *testing.T) {
 		t.Errorf("for people: %q", people)
 	}
 	n.refuses("seq 9 of d:alice:bob is no message", exitRefused, "send", "--as", "alice", "--to", "bob", "--reply", "9", "to nothing")
+	n.ok("", "edit", "--as", "alice", "--to", "bob", "1", "Lunch at one?")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "--reply", "1", "No")
+	got = entries(t, n.ok("", "tail", "--as", "alice", "--with", "bob", "--no-follow", "--json", "--from", "6"))
+	if len(got) != 1 || *got[0].Reply != (replyJSON{1, "alice", "Lunch at one?", false}) {
+		t.Errorf("a reply to an edited message: %+v", got)
+	}
 }
 
 func TestSendMentions(t *testing.T) {

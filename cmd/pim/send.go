@@ -104,6 +104,11 @@ func (c *sendCmd) payloads(ctx context.Context, ses *session, conv pim.Conversat
 		return nil, pim.Errorf(pim.KindNotFound, "the message at seq %d of %s was recalled or erased", seq, conv)
 	}
 	to := &page.Entries[0]
+	for _, f := range page.Folds {
+		if f.Target == seq && f.Edit.Seq != 0 {
+			to.Payload = f.Edit.Payload // not the text that its sender has taken out
+		}
+	}
 	reply, thread := content.ReplyTo(to), content.ThreadOf(to)
 	return func(text string) ([]byte, error) {
 		say := content.Content{Text: text, Reply: reply, Thread: thread}

@@ -64,7 +64,7 @@ func (s *Store) Purge(ctx context.Context) error {
 // PurgeBadly is Purge without one of its parts.
 func (s *Store) PurgeBadly(without string) error {
 	ctx := context.Background()
-	notes, ranges, err := s.readNotes()
+	notes, ranges, err := s.readNotes(s.purge.number.Load())
 	if without == "ranges" {
 		ranges = nil
 	}

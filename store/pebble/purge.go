@@ -45,8 +45,8 @@ type purge struct {
 	due     time.Duration // if pending: when the next purge begins
 }
 
-// noted notes that a note was applied at now. It must not be called before: a purge under way
-// takes all notes that are applied, and what noted says after that leads to another purge.
+// noted notes that a note was applied at now. It must not be called before: a purge that
+// begins takes the notes that are applied, and what noted says after that leads to another purge.
 func (p *purge) noted(now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -223,7 +223,9 @@ func (s *Store) purgeWhenDue(look time.Duration) {
 	}
 }
 
-// purgeAll purges the ranges of all notes. After an error some notes are left.
+// purgeAll purges the ranges of the notes that were there when the purge began. Those that come
+// meanwhile are for the next purge: this one would not end while something is erased all the time.
+// After an error some notes are left.
 func (s *Store) purgeAll(ctx context.Context, rest int) (err error) {
 	defer func() { s.purge.end(s.age.mono(), err != nil) }()
 	if err := s.enter(1); err != nil {
@@ -231,10 +233,11 @@ func (s *Store) purgeAll(ctx context.Context, rest int) (err error) {
 	}
 	defer s.leave(1)
 	begun, written, count := time.Now(), uint64(0), 0
+	last := s.purge.number.Load() // begin was called before: whoever writes a later note calls noted after that
 	for err == nil {
 		var notes [][]byte
 		var ranges []keyRange
-		if notes, ranges, err = s.readNotes(); err != nil || len(notes) == 0 {
+		if notes, ranges, err = s.readNotes(last); err != nil || len(notes) == 0 {
 			break
 		}
 		var n uint64
@@ -253,9 +256,9 @@ func (s *Store) purgeAll(ctx context.Context, rest int) (err error) {
 	return nil
 }
 
-// readNotes returns the keys of some notes, and their ranges, merged.
-func (s *Store) readNotes() (notes [][]byte, ranges []keyRange, err error) {
-	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: noteKey(0), UpperBound: []byte{prefixNote + 1}})
+// readNotes returns the keys of some notes up to the number last, and their ranges, merged.
+func (s *Store) readNotes(last uint64) (notes [][]byte, ranges []keyRange, err error) {
+	it, err := s.db.NewIter(&crdb.IterOptions{LowerBound: noteKey(0), UpperBound: noteKey(last + 1)})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -299,6 +299,52 @@ func TestPurgeUnderLoad(t *testing.T) {
 	closes(t, s)
 }
 
+// A purge ends although something is erased all the time: what came after its begin is for the next.
+func TestAPurgeEndsWhileMoreIsErased(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, "db", pebble.Options{FS: fs, Logger: quiet()})
+	d := newDiary(t, rand.New(rand.NewPCG(seeded(t), 0)))
+	d.writes(s, 5, 20)
+	d.erases(s)
+	var erasing sync.WaitGroup
+	stop := make(chan struct{})
+	var begun sync.WaitGroup
+	erases := func(partition store.Partition) {
+		for n := uint64(1); ; n++ {
+			if n == 2 {
+				begun.Done()
+			}
+			select {
+			case <-stop:
+				return
+			default:
+				d := store.Cell{Key: "fold", Version: n, Value: []byte("the text before")}
+				err := store.Commit(t.Context(), s, []*store.Write{{Cells: []store.CellWrite{{Partition: partition, Cell: d, Erase: true}}}}, store.Relaxed)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}
+	for i := range 8 {
+		begun.Add(1)
+		erasing.Go(func() { erases(store.Partition(fmt.Sprint("other", i))) })
+	}
+	begun.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := s.Purge(ctx); err != nil {
+		t.Errorf("the purge does not end: %v", err)
+	}
+	close(stop)
+	erasing.Wait()
+	if n := d.left(fs); n != 0 {
+		t.Errorf("the files hold %d of %d erased marks", n, len(d.gone))
+	}
+	closes(t, s)
+}
+
 // prefixed is a store whose logs and partitions have names of their own.
 type prefixed struct {
 	store.Store
