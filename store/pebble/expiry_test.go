@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,19 +24,19 @@ type aging struct {
 	*testing.T
 	*pebble.Store
 	o    pebble.Options
-	mono time.Duration
+	mono atomic.Int64 // a time.Duration; the store's own goroutines read it, too
 }
 
 func newAging(t *testing.T) *aging {
 	a := &aging{T: t, o: small(vfs.NewMem())}
-	a.o.Mono = func() time.Duration { return a.mono }
+	a.o.Mono = func() time.Duration { return time.Duration(a.mono.Load()) }
 	a.open()
 	t.Cleanup(func() { closes(t, a.Store) })
 	return a
 }
 
 func (a *aging) open() {
-	a.mono = rand.N(100 * week)
+	a.mono.Store(int64(rand.N(100 * week)))
 	a.Store = open(a.T, "db", a.o)
 }
 
@@ -56,8 +57,8 @@ func (a *aging) writes(key string, lifetime time.Duration) {
 // runs lets the store be open for d, with a sweep every hour.
 func (a *aging) runs(d time.Duration) {
 	a.Helper()
-	for end := a.mono + d; a.mono < end; {
-		a.mono += min(time.Hour, end-a.mono)
+	for ; d > 0; d -= time.Hour {
+		a.mono.Add(int64(min(time.Hour, d)))
 		if err := a.Sweep(); err != nil {
 			a.Fatal(err)
 		}

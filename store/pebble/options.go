@@ -22,7 +22,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 
 	// Mono is the clock by which cells expire: the time since any fixed moment, never
-	// decreasing; nil: the process's monotonic clock.
+	// decreasing; nil: the process's monotonic clock. Several goroutines call it.
 	Mono func() time.Duration
 
 	// CacheBytes bounds the memory for blocks read from disk; 0: 128 MiB.
