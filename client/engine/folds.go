@@ -25,16 +25,23 @@ func (e *Engine) folded(c *conversation, entry *pim.Entry) {
 	}
 }
 
-// merge stores folds of messages of c, and tells the app. An edit may have outlived its message,
-// which was trimmed; its fold would stay on the device until the next trim.
+// merge stores folds of messages of c, and tells the app.
+//
+// An edit may have outlived its message, which was trimmed. Then only a recall matters, since it
+// takes the edit's payload. A fold must not stay: it would until the next trim.
 func (e *Engine) merge(c *conversation, folds []pim.Fold) {
 	for i := range folds {
 		f := &folds[i]
-		if f.Target < c.front {
+		gone := f.Target < c.front
+		if gone && !f.Recalled() {
 			continue
 		}
 		c.erasure(f.Edit.By).Unfold(f)
 		e.out.Store.Folds = append(e.out.Store.Folds, Fold{c.id, *f})
+		if gone {
+			e.out.Store.Trims = append(e.out.Store.Trims, Trim{Conversation: c.id, Front: f.Target + 1})
+			continue
+		}
 		if newest := f.Newest(); newest > c.folded {
 			c.folded = newest
 			e.touch(c)

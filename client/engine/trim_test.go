@@ -239,3 +239,35 @@ func TestTheListSaysTheFront(t *testing.T) {
 		t.Errorf("%+v, %d entries", c, len(s.store.entries[chat]))
 	}
 }
+
+// A message was trimmed, its edit was not. A recall takes the edit's text from the devices, and
+// leaves nothing of itself behind.
+func TestRecallOfATrimmedMessage(t *testing.T) {
+	w := newBackWorld(t)
+	w.phone.sends(chat, "mine")
+	w.settles()
+	w.phone.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryEdit, Refers: 1, Payload: []byte("edited")})
+	w.settles()
+	for _, p := range w.devices {
+		p.dies()
+	}
+	w.server.Trim(chat, 1)
+	w.server.Append(chat, "bob", w.id(), []byte("his"))
+	for _, p := range w.devices {
+		p.starts()
+	}
+	w.settles()
+	w.phone.queues(engine.Outgoing{Conversation: chat, Kind: pim.EntryRecall, Refers: 1})
+	w.settles()
+	for _, p := range w.devices {
+		if row := p.store.conversations[chat]; row.Front != 2 || row.Known != 4 {
+			t.Errorf("%s/%s has %+v", p.user, p.name, row)
+		}
+		if e := p.store.entries[chat][2]; len(e.Payload) > 0 || !e.Erased {
+			t.Errorf("%s/%s keeps the edit: %+v", p.user, p.name, e)
+		}
+		if f := p.store.folds[chat]; len(f) > 0 {
+			t.Errorf("%s/%s keeps folds: %v", p.user, p.name, f)
+		}
+	}
+}
