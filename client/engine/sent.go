@@ -78,7 +78,11 @@ func trimmedAnswer(m *message, s Sent) bool {
 // placed takes note in c that m stands at s. payload is what the server has written in place
 // of m's payload, as it may for a read command; empty: it has written m's.
 func (e *Engine) placed(c *conversation, m *message, s Sent, payload []byte) {
-	e.readBy(c, &pim.Entry{Kind: m.Kind, Sender: e.user(), Device: e.meta.Device, Seq: s.Seq, Count: s.Count, AllCount: s.AllCount})
+	said := pim.Entry{Kind: m.Kind, Sender: e.user(), Device: e.meta.Device, Seq: s.Seq, Count: s.Count, AllCount: s.AllCount}
+	if m.Kind == pim.EntryCreate { // of the members only this one is known
+		said.Members = []pim.UserID{e.user()}
+	}
+	e.readBy(c, &said)
 	switch {
 	case c.holes.miss(s.Seq, s.Seq): // the device has passed over it
 		e.setHoles(c, c.holes.open(s.Seq))

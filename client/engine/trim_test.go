@@ -271,3 +271,18 @@ func TestRecallOfATrimmedMessage(t *testing.T) {
 		}
 	}
 }
+
+// The creation of a group was trimmed before this device pulled it. By the answer the device knows
+// that the user has read up to there.
+func TestACreationThatWasTrimmed(t *testing.T) {
+	w := newBackWorld(t)
+	id := w.phone.queues(engine.Outgoing{Kind: pim.EntryCreate, Members: []pim.UserID{"bob"}})
+	for w.phone.toServer() {
+	}
+	c := pim.NewGroup("alice", id)
+	w.server.Trim(c, 1)
+	w.settles()
+	if row := w.phone.store.conversations[c]; row.Own != 1 || row.Known != 1 || row.Front != 2 {
+		t.Errorf("the phone has %+v", row)
+	}
+}

@@ -245,7 +245,7 @@ func (w *World) mark(user pim.UserID, c pim.ConversationID) (own pim.Entry) {
 // has acknowledged that, the list leaves the conversation out (decision 28, open). Nor does d hear of
 // what was trimmed from a gap before d had pulled it, the mentions too (decision 26, open).
 func (w *World) unknownMark(d *Device, c pim.ConversationID, own pim.Seq) bool {
-	if row := d.disk.conversations[c]; row.Front > 1 && (w.pushesLost || own < row.Front && row.Own != own) {
+	if w.pushesLost && d.disk.conversations[c].Front > 1 {
 		return true
 	}
 	return w.pushesLost && slices.ContainsFunc(d.disk.conversations[c].Holes, func(h engine.Hole) bool { return h.From <= own && own <= h.To })
