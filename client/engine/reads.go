@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/pim-im/pim"
+import (
+	"slices"
+
+	"github.com/pim-im/pim"
+)
 
 // How far the user has read a conversation is the higher of two: the read position, and the
 // newest entry that makes all before it read (effects.reads). Both may move because of another
@@ -47,9 +51,11 @@ func (e *Engine) readBy(c *conversation, entry *pim.Entry) {
 
 // readInList tells the app if the sync list has moved how far the user has read c. What moved
 // may be a message of this device whose answer is still to come, unless the user has left the group.
+// Nothing else in that lane moves it.
 func (e *Engine) readInList(c *conversation, isNew bool) {
 	l := e.outbox.lanes[laneKey{conversation: c.id}]
-	e.readMoved(c, isNew || !c.left && l != nil && l.messages[0].Local != 0)
+	mine := l != nil && slices.ContainsFunc(l.messages, func(m *message) bool { return m.Kind == pim.EntryMessage && m.Local != 0 })
+	e.readMoved(c, isNew || !c.left && mine)
 }
 
 // applyRead is settings.apply for a read command. It tells the app, but not of a conversation

@@ -91,6 +91,13 @@ func TestReadElsewhere(t *testing.T) {
 		s.listsFirst(&wirepb.Summary{Conversation: string(chat), Newest: 3, Count: 3, Last: bobs(3)[0], Own: 3, OwnCount: 3})
 		s.readTo()
 	})
+	t.Run("by the list, which does not mean the retain on its way", func(t *testing.T) {
+		s := newScript(t)
+		s.gets(push(1, 2))
+		s.must(engine.Send{Message: engine.Outgoing{ID: s.w.id(), Conversation: chat, Kind: pim.EntryRetain}})
+		s.listsFirst(&wirepb.Summary{Conversation: string(chat), Newest: 3, Count: 3, Last: bobs(3)[0], Own: 3, OwnCount: 3})
+		s.readTo(3)
+	})
 	t.Run("of a conversation that is new", func(t *testing.T) {
 		s := newScript(t)
 		s.listsFirst(&wirepb.Summary{Conversation: string(chat), Newest: 3, Count: 3, Last: bobs(3)[0], Read: 2, ReadCount: 2, ReadAt: 1, Own: 1, OwnCount: 1})
