@@ -180,7 +180,10 @@ func (c *checker) checkErased(l *log) {
 			}
 			gone = true
 			for j := range about {
-				if e := &about[j]; len(e.Payload) > 0 && e.Seq >= l.front {
+				e := &about[j]
+				// An erase does not look for the edits of a message that was trimmed first.
+				passed := invariant == "erase" && seq < l.front
+				if len(e.Payload) > 0 && e.Seq >= l.front && !passed {
 					c.fail(invariant, l.id, e.Seq, "its payload is in the log, and seq %d erases seq %d", about[i].Seq, seq)
 				}
 			}
