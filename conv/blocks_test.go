@@ -11,6 +11,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -168,7 +169,7 @@ func TestABlockCostsOthersNothing(t *testing.T) {
 // A frame may hold a thousand blocks, and any of their effects may get no answer. Those that
 // did are not written again, so all blocks are answered, and all hold.
 func TestManyBlocksAtOnce(t *testing.T) {
-	loose, rec := storetest.Loose(storetest.NewMemory(), seed(t)), newRecorder()
+	loose, rec := storetest.Loose(storetest.NewMemory(), seeds.First(t)), newRecorder()
 	w := conv.New(loose, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
 	defer w.Close()
 	const users = 200

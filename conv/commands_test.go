@@ -14,6 +14,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -92,9 +93,8 @@ func replayed(t *testing.T, entries []pim.Entry) map[string]pim.Setting {
 // writes. A device that reads the log without the superseded commands comes to the same
 // settings.
 func TestSettingsFollowTheLog(t *testing.T) {
-	first := seed(t)
-	for i := range uint64(20) {
-		n := first + i
+	first, count := seeds.Schedules(t, 20, "")
+	for n := first; n < first+count; n++ {
 		mem := storetest.NewMemory()
 		readable(t, mem, 50)
 		loose := storetest.Loose(mem, n)
@@ -190,9 +190,9 @@ func TestBlocks(t *testing.T) {
 // A block or unblock takes effect by the time its command is answered, even if an earlier
 // try had already written everything and its outcome was unknown.
 func TestBlocksOnLooseEngines(t *testing.T) {
-	first := seed(t)
+	first, count := seeds.Schedules(t, 10, "")
 	chat := pim.Direct("alice", "bob")
-	for n := first; n < first+10; n++ {
+	for n := first; n < first+count; n++ {
 		rng := rand.New(rand.NewPCG(n, 0))
 		loose, rec := storetest.Loose(storetest.NewMemory(), n), newRecorder()
 		loose.FailRate(0.4)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
@@ -23,19 +22,6 @@ import (
 
 // crashPoints is the number of crashes that TestCrash checks.
 const crashPoints = 2000
-
-// seed returns the seed of a random test, and prints it: PIM_SEED, or a new one.
-func seed(t *testing.T) uint64 {
-	n := rand.Uint64()
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("PIM_SEED=%d repeats the choices of this run", n)
-	return n
-}
 
 // Users write to direct conversations and to a group that people join and leave.
 // At random moments the computer loses its power: data that was written and not
@@ -47,7 +33,7 @@ func seed(t *testing.T) uint64 {
 // index of its client message IDs is in a cell.
 func TestCrash(t *testing.T) {
 	const clones = 20
-	first := seed(t)
+	first, n := seeds.Schedules(t, crashPoints/clones, "")
 	work := make(chan uint64)
 	var wg sync.WaitGroup
 	for range 2 {
@@ -57,8 +43,8 @@ func TestCrash(t *testing.T) {
 			}
 		})
 	}
-	for i := range crashPoints / clones {
-		work <- first + uint64(i)
+	for s := first; s < first+n; s++ {
+		work <- s
 	}
 	close(work)
 	wg.Wait()

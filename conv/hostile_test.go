@@ -10,6 +10,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/wire"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,7 @@ import (
 // in order, and no message occurs twice in a log.
 func TestMemoryIsBoundedWhateverComes(t *testing.T) {
 	const bound = 4 << 20
-	rng := rand.New(rand.NewPCG(seed(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	st, err := pebble.Open(t.TempDir(), pebble.Options{CacheBytes: 1 << 20, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)

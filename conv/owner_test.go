@@ -7,6 +7,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -25,22 +26,22 @@ func inGroup(c pim.ConversationID, kind pim.EntryKind, by pim.UserID, members ..
 // long ago the member came, whatever the engine did with its writes, and if all entries are
 // trimmed each time.
 func TestOwnerIsWhoHasBeenThereLongest(t *testing.T) {
-	n := seed(t)
-	for i := range uint64(40) {
-		loose := storetest.Loose(storetest.NewMemory(), n+i)
+	first, n := seeds.Schedules(t, 40, "")
+	for seed := first; seed < first+n; seed++ {
+		loose := storetest.Loose(storetest.NewMemory(), seed)
 		loose.FailRate(0.3)
 		rec := newRecorder()
 		w := conv.New(loose, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 		do := func(want pim.Kind, r *conv.Request) conv.Answer {
 			t.Helper()
-			if i%2 == 1 && r.Conversation != "" {
+			if seed%2 == 1 && r.Conversation != "" {
 				trimmed(t, w, r.Conversation, math.MaxInt64)
 			}
 			w.Close()
 			w = conv.New(loose, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 			a, err := persist(w, rec, r)
 			if pim.KindOf(err) != want {
-				t.Fatalf("seed %d: %s by %s of %v: %v", n+i, r.Kind, r.Sender, r.Members, err)
+				t.Fatalf("PIM_SEED=%d: %s by %s of %v: %v", seed, r.Kind, r.Sender, r.Members, err)
 			}
 			return a
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -201,7 +202,7 @@ func TestNoReceiptsThatStays(t *testing.T) {
 // however badly the store works; and so does its end.
 func TestNoReceiptsInManyGroups(t *testing.T) {
 	mem := storetest.NewMemory()
-	s, rec := storetest.Loose(mem, seed(t)), newRecorder()
+	s, rec := storetest.Loose(mem, seeds.First(t)), newRecorder()
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
 	defer w.Close()
 	const groups = 20

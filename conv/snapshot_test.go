@@ -12,6 +12,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -23,7 +24,7 @@ import (
 // old the ID is, and anchors are those of the rule. That holds also if writes end with an
 // unknown outcome and nodes take over from each other.
 func TestEvictionAfterEveryBatch(t *testing.T) {
-	n := seed(t)
+	n := seeds.First(t)
 	for i := range uint64(12) {
 		evictions(t, n+i, []float64{0, 0.15, 0.5}[i%3], time.Duration(1+i*i*i)*time.Millisecond)
 	}
@@ -237,7 +238,7 @@ func TestALoadIsTwoReads(t *testing.T) {
 // append was to write.
 func TestLogsWithoutASnapshot(t *testing.T) {
 	const recentIDs = 1024
-	n := seed(t)
+	n := seeds.First(t)
 	for i, shape := range []struct{ entries, unkept int }{{100, 0}, {1024, 0}, {1025, 1}, {3000, 0}, {3000, 300}, {30_000, 1000}} {
 		rng := rand.New(rand.NewPCG(n, uint64(i)))
 		mem, rec := storetest.NewMemory(), newRecorder()

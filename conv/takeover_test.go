@@ -12,6 +12,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 )
@@ -20,7 +21,7 @@ import (
 // Late resends get the same anchors as with a single writer, in a busy conversation, which
 // has many entries in its last three minutes, and in a quiet one.
 func TestAnchorsAfterATakeOver(t *testing.T) {
-	n := seed(t)
+	n := seeds.First(t)
 	for i, pace := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, time.Second} {
 		rng := rand.New(rand.NewPCG(n, uint64(i)))
 		var now atomic.Int64

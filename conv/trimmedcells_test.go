@@ -12,6 +12,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -109,7 +110,7 @@ func (x *chatters) folds() (all map[string]string) {
 // there but one for each user. What is read above the front has the same counts as before, also how
 // often each user was named, and what is read below has those of the last entry that was trimmed.
 func TestCellsGoWithATrim(t *testing.T) {
-	n := seed(t)
+	n := seeds.First(t)
 	for i := range uint64(6) {
 		rng := rand.New(rand.NewPCG(n+i, 0))
 		x := &chatters{t: t, rng: rng, s: storetest.NewMemory(), rec: newRecorder(), c: pim.Direct("ann", "bob"), users: []pim.UserID{"ann", "bob"}}

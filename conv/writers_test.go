@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/store/storetest"
 )
@@ -45,9 +46,9 @@ func persist(w *conv.Writers, rec *recorder, r *conv.Request) (conv.Answer, erro
 // knows which. Clients that send again still get one entry for each message, whole offline
 // lists, and the same answer every time.
 func TestUnknownOutcomes(t *testing.T) {
-	n := seed(t)
-	for i := range uint64(40) {
-		unknownOutcomes(t, n+i)
+	first, n := seeds.Schedules(t, 40, "")
+	for seed := first; seed < first+n; seed++ {
+		unknownOutcomes(t, seed)
 	}
 }
 
@@ -106,7 +107,7 @@ func unknownOutcomes(t *testing.T, n uint64) {
 // these IDs, too, when nobody knows whether the cells were written.
 func TestUnknownOutcomesOfLongLogs(t *testing.T) {
 	const recentIDs = 1024
-	n := seed(t)
+	n := seeds.First(t)
 	for i := range uint64(10) {
 		mem, rec := storetest.NewMemory(), newRecorder()
 		loose := storetest.Loose(mem, n+i)
@@ -318,7 +319,7 @@ func TestSubmitRefuses(t *testing.T) {
 
 // However and wherever the disk fails, everything that was acknowledged is there afterwards.
 func TestFailingDisk(t *testing.T) {
-	n := seed(t)
+	n := seeds.First(t)
 	for _, fault := range []struct {
 		name string
 		err  error

@@ -3,29 +3,14 @@ package imtest_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/seeds"
 )
-
-// seed returns the run's seed: PIM_SEED, or a new one. It is printed if the test
-// fails.
-func seed(t *testing.T) uint64 {
-	s := uint64(time.Now().UnixNano())
-	if v := os.Getenv("PIM_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("PIM_SEED: %v", err)
-		}
-	}
-	t.Logf("PIM_SEED=%d", s)
-	return s
-}
 
 func nothingFound(t *testing.T, h *imtest.History) {
 	t.Helper()
@@ -93,7 +78,7 @@ func TestGroup(t *testing.T) {
 // Bob's tablet was away, and carol comes later.
 func TestEraseAndMentions(t *testing.T) {
 	t.Parallel()
-	s := seed(t)
+	s := seeds.First(t)
 	lab := imtest.NewLab(t, imtest.LabOptions{Seed: s, DropPushes: 0.3})
 	alice, bob := lab.User("alice"), lab.User("bob")
 	tablet := lab.Device("bob", "tablet")
@@ -123,7 +108,7 @@ func TestEraseAndMentions(t *testing.T) {
 // Bob reads, shows it, and then does not; carol blocks alice.
 func TestReceipts(t *testing.T) {
 	t.Parallel()
-	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed(t)})
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seeds.First(t)})
 	alice, bob, carol := lab.User("alice"), lab.User("bob"), lab.User("carol")
 	g := alice.Creates("bob", "carol")
 	for i := range 60 { // more than are asked about at once
@@ -155,7 +140,7 @@ func TestReceipts(t *testing.T) {
 // stores too, the server restarts and the machine crashes.
 func TestRandomConversations(t *testing.T) {
 	t.Parallel()
-	first := seed(t)
+	first := seeds.First(t)
 	for i := range uint64(2) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			randomConversations(t, first+i)
@@ -226,7 +211,7 @@ func randomConversations(t *testing.T, seed uint64) {
 // crashes. What is unread stays as it was, and new devices find what is left.
 func TestTrims(t *testing.T) {
 	t.Parallel()
-	s := seed(t)
+	s := seeds.First(t)
 	lab := imtest.NewLab(t, imtest.LabOptions{Seed: s, DropPushes: 0.3})
 	alice, bob := lab.User("alice"), lab.User("bob")
 	tablet := lab.Device("bob", "tablet")

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -24,10 +22,10 @@ import (
 // it began and that its device has not acknowledged. When all is over, each device is
 // listed exactly what it lacks.
 func TestNoLineIsMissed(t *testing.T) {
-	seed := newSeed(t)
-	for i := range 4000 {
-		if err := interleave(seed+uint64(i), nil); err != nil {
-			t.Fatalf("PIM_SEED=%d: %v", seed+uint64(i), err)
+	first, n := seeds.Schedules(t, 4000, "")
+	for seed := first; seed < first+n; seed++ {
+		if err := interleave(seed, nil); err != nil {
+			t.Fatalf("PIM_SEED=%d: %v", seed, err)
 		}
 	}
 }
@@ -35,7 +33,7 @@ func TestNoLineIsMissed(t *testing.T) {
 // Every part of the rules is needed: without it, some schedule finds a line that is
 // missed.
 func TestBrokenFoldsMissLines(t *testing.T) {
-	seed := newSeed(t)
+	seed := seeds.First(t)
 	for name, breaks := range map[string]func(store.Store) store.Store{
 		"marks are raised at the end":        func(s store.Store) store.Store { return &late{Store: s, marks: true} },
 		"lines are forgotten before written": func(s store.Store) store.Store { return &late{Store: s} },
@@ -52,18 +50,6 @@ func TestBrokenFoldsMissLines(t *testing.T) {
 		}
 		t.Logf("%s: found by schedule %d", name, found)
 	}
-}
-
-func newSeed(t *testing.T) uint64 {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("PIM_SEED=%d", seed)
-	return seed
 }
 
 // run is a sync that goes on step by step. A step is a list, or the look-up or the write of

@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/seeds"
 	"go.uber.org/goleak"
 )
 
@@ -42,29 +41,14 @@ func self(as string) func() *exec.Cmd {
 	}
 }
 
-// number returns a number from the environment, or def.
-func number(t *testing.T, name string, def uint64) uint64 {
-	v := os.Getenv(name)
-	if v == "" {
-		return def
-	}
-	n, err := strconv.ParseUint(v, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
 // atOnce is how many schedules play at the same time. They mostly wait.
 const atOnce = 24
 
-// schedules returns how many are to be played.
-func schedules(t *testing.T) uint64 { return number(t, "PIM_REAL_SCHEDULES", 200) }
-
-// playAll plays n schedules from PIM_SEED on.
-func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
-	first := number(t, "PIM_SEED", uint64(time.Now().UnixNano()))
-	t.Logf("PIM_SEED=%d, %d schedules", first, n)
+// playAll plays an nth of 200 schedules, or of as many as PIM_REAL_SCHEDULES says.
+func playAll(t *testing.T, nth uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
+	first, n := seeds.Schedules(t, 200, "PIM_REAL_SCHEDULES")
+	n = max(1, n/nth)
+	t.Logf("%d schedules", n)
 	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for seed := first; seed < first+n; seed++ {
@@ -73,11 +57,11 @@ func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imt
 			defer func() { <-places }()
 			err := play(func(st *stage) {
 				for _, v := range schedule(st, seed) {
-					t.Errorf("PIM_SEED=%d PIM_REAL_SCHEDULES=1: %v", seed, v)
+					t.Errorf("PIM_SEED=%d: %v", seed, v)
 				}
 			})
 			if err != nil {
-				t.Errorf("PIM_SEED=%d PIM_REAL_SCHEDULES=1: %v", seed, err)
+				t.Errorf("PIM_SEED=%d: %v", seed, err)
 			}
 		})
 	}
@@ -86,10 +70,10 @@ func playAll(t *testing.T, n uint64, schedule func(st *stage, seed uint64) []imt
 
 // Whatever happens to the networks, the apps and the server's power: lost 0,
 // doubled 0, the same order everywhere. PIM_REAL_SCHEDULES sets how many
-// schedules are played, PIM_SEED the first.
+// schedules are played.
 func TestRandomSchedules(t *testing.T) {
 	tally := new(tally)
-	playAll(t, schedules(t), func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, 1, func(st *stage, seed uint64) []imtest.Violation {
 		lab := imtest.NewLab(st, imtest.LabOptions{Seed: seed, Moves: true})
 		return run(st, cast{seed: seed, host: labHost{lab}, tally: tally}, lab.History())
 	})
@@ -100,7 +84,7 @@ func TestRandomSchedules(t *testing.T) {
 // are fewer.
 func TestRandomSchedulesOfProcesses(t *testing.T) {
 	tally := new(tally)
-	playAll(t, max(1, schedules(t)/33), func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, 33, func(st *stage, seed uint64) []imtest.Violation {
 		host, err := startHost(self("server"), st.TempDir())
 		if err != nil {
 			st.Fatal(err)

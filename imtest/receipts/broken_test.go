@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -98,10 +99,10 @@ func TestBrokenServers(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, first := schedules(t, 400)
+			const n = 400
+			first := seeds.First(t)
 			caught := false
-			for i := 0; i < n && !caught; i++ {
-				seed := first + uint64(i)
+			for seed := first; seed < first+n && !caught; seed++ {
 				rng := rand.New(rand.NewPCG(seed, 1))
 				s := &altered{storetest.NewMemory(), func(w *store.Write) error { return c.alter(rng, w) }}
 				if err := run(t.Context(), s, seed); err != nil {

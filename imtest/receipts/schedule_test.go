@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
@@ -31,30 +30,17 @@ const (
 	steps = 24
 )
 
-// schedules returns how many schedules are to be run, of n, and the seed of the first.
-func schedules(t *testing.T, n int) (int, uint64) {
-	t.Helper()
-	if testing.Short() {
-		n /= 20
-	}
-	first := rand.Uint64()
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, first = 1, seed
-	}
-	return n, first
-}
-
 // Users send, read, join, leave and switch receipts on and off, in a group and in direct
 // conversations, writers are replaced, and after every step somebody asks. Each answer is the
 // model's. One schedule in four runs over a store that promises no more than the contract.
+// PIM_RECEIPTS says how many schedules are played.
 func TestSchedules(t *testing.T) {
-	n, first := schedules(t, 10_000)
-	for i := range n {
-		seed := first + uint64(i)
+	n := uint64(10_000)
+	if testing.Short() {
+		n /= 20
+	}
+	first, n := seeds.Schedules(t, n, "PIM_RECEIPTS")
+	for seed := first; seed < first+n; seed++ {
 		var s store.Store = storetest.NewMemory()
 		if seed%4 == 0 {
 			s = storetest.Loose(s, seed)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,25 +12,13 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 )
-
-// seed returns PIM_SEED, or a new seed, which is printed if the test fails.
-func seed(t *testing.T) uint64 {
-	s := uint64(time.Now().UnixNano())
-	if v := os.Getenv("PIM_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("PIM_SEED: %v", err)
-		}
-	}
-	t.Logf("PIM_SEED=%d", s)
-	return s
-}
 
 // Whatever the delays, a step is sent only when the steps that it depends on are done,
 // and no more than the bound are under way.
 func TestScheduleKeepsWhatDepends(t *testing.T) {
-	first := seed(t)
+	first := seeds.First(t)
 	for i := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) { scheduleRandomly(t, rand.New(rand.NewPCG(first, i))) })
 	}

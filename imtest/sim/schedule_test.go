@@ -2,9 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
@@ -33,27 +31,9 @@ func play(seed uint64, set func(*Device)) (broken []string, story string) {
 // Whatever happens to users, devices, networks, clocks and the server: when it is
 // over nothing is lost, nothing doubled, and all devices show the same order.
 //
-// PIM_SEED plays one schedule, PIM_SCHEDULES says how many are played.
+// PIM_SCHEDULES says how many are played.
 func TestSchedules(t *testing.T) {
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if broken, story := play(seed, nil); len(broken) > 0 {
-			t.Fatalf("%s\n%s", story, strings.Join(broken, "\n"))
-		}
-		return
-	}
-	n := uint64(schedules)
-	if s := os.Getenv("PIM_SCHEDULES"); s != "" {
-		var err error
-		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	first := rand.Uint64()
-	t.Logf("%d schedules, of the seeds from %d on", n, first)
+	first, n := seeds.Schedules(t, schedules, "PIM_SCHEDULES")
 	var next, failed atomic.Uint64
 	var wg sync.WaitGroup
 	for range 2 {

@@ -3,7 +3,6 @@ package soak
 import (
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim/imtest/process"
+	"github.com/pim-im/pim/imtest/seeds"
 	"go.uber.org/goleak"
 )
 
@@ -40,20 +40,18 @@ func setting[T any](t *testing.T, name string, def T, parse func(string) (T, err
 
 // A server under load that is killed again and again loses, doubles and misorders
 // nothing. PIM_SOAK_LOAD sets how long (20s), PIM_SOAK_KILL how often it is killed (a
-// sixth of that, at most 20s), PIM_SOAK_RATE the messages a second (300), PIM_SEED
-// repeats a run.
+// sixth of that, at most 20s), PIM_SOAK_RATE the messages a second (300).
 func TestSoak(t *testing.T) {
 	duration := setting(t, "PIM_SOAK_LOAD", 20*time.Second, time.ParseDuration)
 	cfg := Config{
 		ServerCommand: serve(t), Dir: filepath.Join(t.TempDir(), "data"), Duration: duration, MinKills: 2,
 		KillEvery: setting(t, "PIM_SOAK_KILL", min(duration/6, 20*time.Second), time.ParseDuration),
 		Rate:      setting(t, "PIM_SOAK_RATE", 300, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }),
-		Seed:      setting(t, "PIM_SEED", rand.Uint64(), func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) }),
+		Seed:      seeds.First(t),
 	}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	t.Logf("PIM_SEED=%d", cfg.Seed)
 	rep, err := Run(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

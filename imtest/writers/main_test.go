@@ -1,9 +1,7 @@
 package writers
 
 import (
-	"math/rand/v2"
 	"os"
-	"strconv"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -21,36 +19,6 @@ func TestMain(m *testing.M) {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}
-}
-
-// firstSeed returns PIM_SEED, or a new seed. A test uses it and those that follow.
-func firstSeed(t *testing.T) uint64 {
-	seed := rand.Uint64() >> 1
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		seed = number(t, s)
-	}
-	t.Logf("the first seed is PIM_SEED=%d", seed)
-	return seed
-}
-
-// seeds returns the first seed and how many schedules are played: n, unless the environment
-// variable says so, or PIM_SEED names a single one.
-func seeds(t *testing.T, variable string, n uint64) (first, count uint64) {
-	if os.Getenv("PIM_SEED") != "" {
-		n = 1
-	}
-	if s := os.Getenv(variable); s != "" {
-		n = number(t, s)
-	}
-	return firstSeed(t), n
-}
-
-func number(t *testing.T, s string) uint64 {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // decode returns the entries of p.

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store/storetest"
 )
 
@@ -28,7 +29,7 @@ const role = "PIM_WRITERS_STORE"
 // PIM_SEED repeats the choices of a schedule, but not how the processes meet;
 // PIM_WRITERS_PROCESSES says how many schedules are played.
 func TestTwoProcesses(t *testing.T) {
-	first, n := seeds(t, "PIM_WRITERS_PROCESSES", 4)
+	first, n := seeds.Schedules(t, 4, "PIM_WRITERS_PROCESSES")
 	for seed := first; seed < first+n; seed++ {
 		wrong, err := playTwo(seed)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 )
 
@@ -18,7 +19,7 @@ import (
 //
 // PIM_SEED plays one schedule and tells its story, PIM_WRITERS says how many are played.
 func TestSchedules(t *testing.T) {
-	first, n := seeds(t, "PIM_WRITERS", 300)
+	first, n := seeds.Schedules(t, 300, "PIM_WRITERS")
 	v, failed := variant{}, 0
 	for seed := first; seed < first+n && failed < 5; seed++ {
 		wrong := v.play(t, seed, nil)
@@ -50,7 +51,7 @@ func (v variant) story(t *testing.T, seed uint64) (wrong []string, story string)
 
 // A seed says everything about a run: a failure can be looked at again.
 func TestTheSameSeedIsTheSameRun(t *testing.T) {
-	first := firstSeed(t)
+	first := seeds.First(t)
 	for seed := first; seed < first+20; seed++ {
 		_, one := variant{}.story(t, seed)
 		_, other := variant{}.story(t, seed)
@@ -91,7 +92,7 @@ func TestBroken(t *testing.T) {
 		{"an erase forgets the edits in folds", variant{broken: func(s store.Store) store.Store { return unfoldless{s} }}, "fold"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			first := firstSeed(t)
+			first := seeds.First(t)
 			for seed := first; seed < first+enough; seed++ {
 				wrong := test.play(t, seed, nil)
 				if slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, test.says) }) {
@@ -146,7 +147,7 @@ func TestLies(t *testing.T) {
 				}
 				return lied
 			}}
-			first := firstSeed(t)
+			first := seeds.First(t)
 			for seed := first; seed < first+enough && !lied; seed++ {
 				wrong := v.play(t, seed, nil)
 				if lied && !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, test.says) }) {

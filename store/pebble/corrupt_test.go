@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -74,7 +75,7 @@ func flip(t *testing.T, fs *vfs.MemFS, suffix string, rng *rand.Rand) string {
 // TestCorruptTable flips a bit of a table. A read returns what was written, or
 // KindCorrupt; after a KindCorrupt the store acknowledges nothing any more.
 func TestCorruptTable(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	disk := filled(t, true)
 	found := 0
 	for range rounds(150) {
@@ -147,7 +148,7 @@ func refusesAsCorrupt(t *testing.T, s *pebble.Store, where string) {
 // cannot tell the bit from a write that was cut off (see the package documentation), the
 // store holds what was written before the bit, and nothing else.
 func TestCorruptLog(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	disk := filled(t, false)
 	found, n := 0, rounds(150)
 	for range n {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 )
 
@@ -18,7 +19,7 @@ import (
 // store opens again on what a disk may hold then. It must have every record that was
 // acknowledged or shown to a reader, and every cell of each append.
 func TestCrash(t *testing.T) {
-	seed := seeded(t)
+	seed := seeds.First(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	fs := vfs.NewCrashableMem()
 	known := newLedger()
@@ -48,7 +49,7 @@ func TestCrash(t *testing.T) {
 
 // TestCrashWhileOpening cuts the power in the middle of recoveries.
 func TestCrashWhileOpening(t *testing.T) {
-	seed := seeded(t)
+	seed := seeds.First(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	fs := vfs.NewCrashableMem()
 	known := newLedger()
@@ -76,7 +77,7 @@ func TestCrashWhileOpening(t *testing.T) {
 // TestCrashLosesTheNewestRelaxed cuts the power while durable writes are under way and relaxed
 // ones follow each other. A crash that loses a relaxed write loses all later ones, too.
 func TestCrashLosesTheNewestRelaxed(t *testing.T) {
-	seed := seeded(t)
+	seed := seeds.First(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	const keys = 6
 	at := func(n uint64) (store.Partition, string) {
@@ -139,7 +140,7 @@ func TestCloseKeepsRelaxed(t *testing.T) {
 // current one, and before it has synced the directory. The marker may then be lost, but
 // if it is there, so is the manifest that it names.
 func TestMarkerAfterManifest(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	fs := vfs.NewCrashableMem()
 	s := open(t, "db", small(fs))
 	appends(t, s, "log", 0, "one")
@@ -169,7 +170,7 @@ func TestMarkerAfterManifest(t *testing.T) {
 // What was read before a barrier survives a crash at any later moment, whatever was being written
 // meanwhile.
 func TestCrashAfterABarrier(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	for range rounds(80) {
 		fs := vfs.NewCrashableMem()
 		s := open(t, "db", small(fs))

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/wire"
@@ -22,7 +23,7 @@ func TestAnEraseLeavesNoBytes(t *testing.T) {
 	fs := vfs.NewMem()
 	o := pebble.Options{FS: fs, Logger: quiet()}
 	s := open(t, "db", o)
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	w := newSender(t, s)
 	var gone, stay [][]byte
 	say := func(by pim.UserID, kind pim.EntryKind, refers pim.Seq, size int, marks *[][]byte) pim.Seq {

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -82,7 +83,7 @@ func randomFault(rng *rand.Rand) *fault {
 // acknowledgement may be false, no call may hang or end the process, all errors
 // have kinds, and a store opened afterwards has all that was acknowledged.
 func TestFaults(t *testing.T) {
-	seed := seeded(t)
+	seed := seeds.First(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	failed, outlived := 0, 0
 	for round := range rounds(240) {
@@ -147,7 +148,7 @@ func (l *ledger) readableIn(t testing.TB, s store.Store) {
 // TestFaultsWhileOpening makes each operation of an Open fail, of a new store
 // and of one to recover.
 func TestFaultsWhileOpening(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	known := newLedger()
 	crashed := vfs.NewCrashableMem()
 	s := open(t, "db", small(crashed))

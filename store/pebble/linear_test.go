@@ -14,6 +14,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 )
@@ -35,9 +36,9 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 		{"loose pebble", func(seed uint64) store.Store { return loosened(open(t, "db", small(vfs.NewMem())), seed) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			first := seeded(t)
+			first, n := seeds.Schedules(t, 20, "")
 			unknown := 0
-			for seed := first; seed < first+20; seed++ {
+			for seed := first; seed < first+n; seed++ {
 				s := test.open(seed)
 				h := record(t, s, seed)
 				if err := s.Close(); err != nil {
@@ -72,7 +73,7 @@ func TestHistoriesOfBrokenStores(t *testing.T) {
 		{"an older version of a cell wins", func(s store.Store) store.Store { return lowest{s} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			first := seeded(t)
+			first := seeds.First(t)
 			for seed := first; seed < first+enough; seed++ {
 				if record(t, test.broken(storetest.NewMemory()), seed).check() != "" {
 					t.Logf("noticed in history %d", seed-first+1)

@@ -18,19 +18,6 @@ import (
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// seeded returns the seed of a test: a new one, or that of PIM_SEED.
-func seeded(t testing.TB) uint64 {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("PIM_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("PIM_SEED: %v", err)
-		}
-	}
-	t.Logf("PIM_SEED=%d", seed)
-	return seed
-}
-
 // rounds returns how many rounds a random test does: PIM_ROUNDS if it is set, otherwise
 // n, or n/8 in a short run.
 func rounds(n int) int {

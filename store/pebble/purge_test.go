@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -137,7 +138,7 @@ func purges(t testing.TB, s *pebble.Store) {
 // in the lowest level, in any other, or in the write-ahead log. What was not erased is there, and
 // nothing is left to be purged.
 func TestPurge(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	for range rounds(8) {
 		fs := vfs.NewMem()
 		s := open(t, "db", pebble.Options{FS: fs, Logger: quiet(), MemTableBytes: 256 << 10}.WithSmallLevels())
@@ -193,7 +194,7 @@ func TestPurgeWhenDue(t *testing.T) {
 		FS: fs, Logger: quiet(), PurgeEvery: time.Hour, Mono: func() time.Duration { return time.Duration(clock.Load()) },
 	}.Hurried()
 	s := open(t, "db", o)
-	d := newDiary(t, rand.New(rand.NewPCG(seeded(t), 0)))
+	d := newDiary(t, rand.New(rand.NewPCG(seeds.First(t), 0)))
 	purged := func(times uint64) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); s.Metrics().Purges < times; time.Sleep(time.Millisecond) {
@@ -231,7 +232,7 @@ func TestPurgeWhenDue(t *testing.T) {
 
 // The power is cut at any moment of a purge. The next start purges what that one has left.
 func TestCrashWhilePurging(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	o := func(fs vfs.FS) pebble.Options {
 		return pebble.Options{FS: fs, Logger: quiet(), MemTableBytes: 128 << 10}.WithSmallLevels()
 	}
@@ -264,7 +265,7 @@ func TestCrashWhilePurging(t *testing.T) {
 // Purges run beside writes, erasures and trims of the same logs. Nothing is left when the last one has
 // ended. Close waits for none of them.
 func TestPurgeUnderLoad(t *testing.T) {
-	seed := seeded(t)
+	seed := seeds.First(t)
 	fs := vfs.NewMem()
 	s := open(t, "db", small(fs)) // purges all the time
 	var running sync.WaitGroup
@@ -303,7 +304,7 @@ func TestPurgeUnderLoad(t *testing.T) {
 func TestAPurgeEndsWhileMoreIsErased(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, "db", pebble.Options{FS: fs, Logger: quiet()})
-	d := newDiary(t, rand.New(rand.NewPCG(seeded(t), 0)))
+	d := newDiary(t, rand.New(rand.NewPCG(seeds.First(t), 0)))
 	d.writes(s, 5, 20)
 	d.erases(s)
 	var erasing sync.WaitGroup

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -45,7 +46,7 @@ func (s *shortage) MaybeError(op errorfs.Op) error {
 // The store cannot open some file, a few times, for want of a file descriptor. It loses
 // nothing, and goes on by itself.
 func TestOutOfFileDescriptors(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	hits := int64(0)
 	for range rounds(40) {
 		x := &shortage{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -75,7 +76,7 @@ func TestTrimmedBytesLeaveTheDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	o := pebble.Options{FS: fs, Logger: quiet()}
 	s := open(t, "db", o)
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	var marks [][]byte
 	var records [][]byte
 	for _, sizes := range [][]int{ // of one append: in place, apart, and of several chunks

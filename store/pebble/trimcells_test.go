@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store/pebble"
 )
 
@@ -15,7 +16,7 @@ func TestTrimmedFoldsLeaveNoBytes(t *testing.T) {
 	fs := vfs.NewMem()
 	o := pebble.Options{FS: fs, Logger: quiet()}
 	s := open(t, "db", o)
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	w := newSender(t, s)
 	var gone, stay [][]byte
 	front := pim.Seq(0)
