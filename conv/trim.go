@@ -17,8 +17,9 @@ const trimStep = 1024
 // state does not remember. So entries younger than pim.DedupWindow must stay. A user's own log
 // can't be trimmed, because devices learn settings from it.
 //
-// What the cells hold of the entries goes after them, see inbox.ForgetTrimmed. If the process dies
-// before that is done, some process does it later.
+// What the cells hold of the entries goes after them, see inbox.ForgetTrimmed. Then the members'
+// devices are told of the front, see inbox.TellFronts. If the process dies before that is done, some
+// process does it later.
 //
 // A trim is safe beside the conversation's writers, wherever they are. It passes no entry before
 // the cells that follow from it are durable, and a snapshot of a later state. It goes in steps,
@@ -84,6 +85,11 @@ func (w *Writers) settleTrim(ctx context.Context, p store.Partition, c store.Cel
 	}
 	if err := inbox.ForgetTrimmed(ctx, w.store, log, end[0].Front); err != nil {
 		return err
+	}
+	if end[0].Front > 1 { // else the trim has not taken effect
+		if err := inbox.TellFronts(ctx, w.store, log, end[0].Front); err != nil {
+			return err
+		}
 	}
 	return store.Commit(ctx, w.store, []*store.Write{forgotten(p, c)}, store.Relaxed)
 }

@@ -33,6 +33,8 @@ func TestFramesAreNotAmplified(t *testing.T) {
 	}{
 		{"empty acks", append([]byte{byte(wire.TypePushAck)}, empty...)},
 		{"acks of one group", append([]byte{byte(wire.TypePushAck)}, made...)},
+		{"empty fronts", append([]byte{byte(wire.TypePushAck)}, bytes.Repeat([]byte{0x1a, 0}, pim.MaxFrame/2-1)...)},
+		{"fronts of one group", append([]byte{byte(wire.TypePushAck)}, bytes.Repeat([]byte{0x1a, 5, 0x0a, 3, 'g', ':', 'x'}, pim.MaxFrame/7-1)...)},
 		{"empty members", append([]byte{byte(wire.TypeSendReq)}, members...)},
 		{"a long name", wire.Append(nil, &wirepb.PIMSendReq{ClientMessageId: make([]byte, 16), Conversation: strings.Repeat("\x01", 250<<10)})},
 	} {

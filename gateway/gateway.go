@@ -36,6 +36,7 @@ type Reader interface {
 // Acks takes what devices acknowledge; see the methods of inbox.Acks.
 type Acks interface {
 	Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []inbox.Ack)
+	NoteFronts(user pim.UserID, device pim.DeviceID, fronts []inbox.Front)
 	Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	Later(user pim.UserID, write func(context.Context))
 	Seen(user pim.UserID, at pim.Millis)

@@ -233,19 +233,30 @@ func (c *conn) awaitSubmit() {
 
 // handlePushAck notes what the device acknowledges. It drops acknowledgements of
 // conversations that by their IDs cannot be the user's, and those above inbox.AckShare.
-// The client is not told. The next sync lists such a conversation again, if it is the
-// user's and has something new.
+// The client is not told. The next sync lists such a conversation, or tells its front, again, if
+// it is the user's and the server has that to tell.
 func (c *conn) handlePushAck(body []byte) error {
 	var acks []inbox.Ack
+	var fronts []inbox.Front
 	made, over := 0, 0
-	serial, err := wire.ReadPushAck(body, func(conversation []byte, seq uint64) {
+	takes := func(conversation []byte) bool {
 		switch {
-		case len(acks) == inbox.AckShare:
+		case len(acks)+len(fronts) == inbox.AckShare:
 			over++
 		case len(conversation) > maxNamed || pim.ConversationID(conversation).Excludes(c.user):
 			made++
 		default:
+			return true
+		}
+		return false
+	}
+	serial, err := wire.ReadPushAck(body, func(conversation []byte, seq uint64) {
+		if takes(conversation) {
 			acks = append(acks, inbox.Ack{Conversation: pim.ConversationID(conversation), Seq: pim.Seq(seq)})
+		}
+	}, func(conversation []byte, front uint64) {
+		if takes(conversation) {
+			fronts = append(fronts, inbox.Front{Conversation: pim.ConversationID(conversation), Front: pim.Seq(front)})
 		}
 	})
 	if err != nil {
@@ -255,6 +266,9 @@ func (c *conn) handlePushAck(body []byte) error {
 	c.gw.Metrics.ackStrangers.Add(float64(made))
 	c.gw.Metrics.ackExcess.Add(float64(over))
 	c.gw.Acks.Note(c.user, c.device, serial, acks)
+	if len(fronts) > 0 {
+		c.gw.Acks.NoteFronts(c.user, c.device, fronts)
+	}
 	return nil
 }
 
@@ -267,7 +281,7 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 	}
 	c.queueTask(task{id: m.RequestId, sync: &inbox.SyncRequest{
 		User: c.user, Device: c.device, Full: m.Full, After: pim.ConversationID(m.After), Limit: int(min(m.Limit, 1<<20)),
-		Brief: m.Brief, Recent: int(min(m.Recent, inbox.MaxRecent)),
+		Brief: m.Brief, Fronts: m.Fronts, Recent: int(min(m.Recent, inbox.MaxRecent)),
 	}})
 }
 

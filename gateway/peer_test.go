@@ -55,6 +55,8 @@ type lab struct {
 	greet  func(context.Context) // called by each handshake, which waits for it
 	serial uint64
 	acks   []inbox.Ack
+	fronts []inbox.Front
+	synced inbox.SyncRequest // the last one
 
 	withdrawn map[string]*atomic.Bool // by user: the flag of the key of the user's token
 }
@@ -144,7 +146,10 @@ func (x *lab) holdSends() <-chan *conv.Request {
 	return held
 }
 
-func (x *lab) Sync(context.Context, inbox.SyncRequest) (inbox.SyncPage, error) {
+func (x *lab) Sync(_ context.Context, req inbox.SyncRequest) (inbox.SyncPage, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.synced = req
 	return x.list, nil
 }
 
@@ -225,6 +230,12 @@ func (x *lab) Note(_ pim.UserID, _ pim.DeviceID, _ uint64, acks []inbox.Ack) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.acks = append(x.acks, acks...)
+}
+
+func (x *lab) NoteFronts(_ pim.UserID, _ pim.DeviceID, fronts []inbox.Front) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fronts = append(x.fronts, fronts...)
 }
 
 func (x *lab) Settle(context.Context, pim.UserID, pim.DeviceID) {}

@@ -53,8 +53,8 @@ func TestSyncOnTheWire(t *testing.T) {
 	if err != nil || !proto.Equal(got.(*wirepb.PIMSyncResp), want) {
 		t.Errorf("%v, %v", got, err)
 	}
-	if len(b) > syncSize(page) {
-		t.Errorf("%d bytes, in place of %d at most", len(b), syncSize(page))
+	if len(b) > page.Size() {
+		t.Errorf("%d bytes, in place of %d at most", len(b), page.Size())
 	}
 }
 

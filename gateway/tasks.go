@@ -126,7 +126,7 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 		c.refuseTask(ctx, id, "", err)
 		return
 	}
-	if page.Next != "" || syncSize(&page) > recentWithin {
+	if page.Next != "" || page.Size() > recentWithin {
 		recent, err := c.gw.Reader.Recent(ctx, *req)
 		if err != nil {
 			c.refuseTask(ctx, id, "", err)
@@ -134,22 +134,16 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 		}
 		if len(recent) > 0 {
 			first := inbox.SyncPage{Summaries: recent}
-			if !c.queuePage(appendSync(newPage(syncSize(&first)), &wirepb.PIMSyncResp{RequestId: id, Recent: true}, recent)) {
+			if !c.queuePage(appendSync(newPage(first.Size()), &wirepb.PIMSyncResp{RequestId: id, Recent: true}, recent)) {
 				return
 			}
 		}
 	}
 	resp := wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
-	c.queuePage(appendSync(newPage(syncSize(&page)), &resp, page.Summaries))
-}
-
-// syncSize returns how many bytes the frame of page takes, at most.
-func syncSize(page *inbox.SyncPage) int {
-	size := 64 + len(page.Next)
-	for i := range page.Summaries {
-		size += page.Summaries[i].Size()
+	for _, f := range page.Fronts {
+		resp.Fronts = append(resp.Fronts, &wirepb.Front{Conversation: string(f.Conversation), Front: uint64(f.Front)})
 	}
-	return size
+	c.queuePage(appendSync(newPage(page.Size()), &resp, page.Summaries))
 }
 
 // appendSync appends the frame of resp, which has no Summaries yet, with list.

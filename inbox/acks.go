@@ -77,6 +77,7 @@ type deviceKey struct {
 type deviceAcks struct {
 	serial uint64
 	seqs   map[pim.ConversationID]pim.Seq
+	fronts map[pim.ConversationID]pim.Seq // see NoteFronts; nil: none
 }
 
 // NewAcks starts an Acks. It calls stored, which must not block, after each acknowledgement that is
@@ -119,12 +120,10 @@ type Ack struct {
 // the user's share, or without room, are dropped. The serial is always taken; one above
 // store.MaxVersion, which no honest device reaches, counts as that.
 func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []Ack) {
-	key := deviceKey{user, device}
 	a.mu.Lock()
-	d := a.pending[key]
-	if d == nil {
-		d = &deviceAcks{seqs: make(map[pim.ConversationID]pim.Seq, min(len(acks), ackFirst))}
-		a.pending[key] = d
+	d := a.waits(deviceKey{user, device})
+	if d.seqs == nil {
+		d.seqs = make(map[pim.ConversationID]pim.Seq, min(len(acks), ackFirst))
 	}
 	d.serial = max(d.serial, min(serial, store.MaxVersion))
 	for _, k := range acks {
@@ -136,10 +135,25 @@ func (a *Acks) Note(user pim.UserID, device pim.DeviceID, serial uint64, acks []
 	much := a.waiting > ackPending/2
 	a.mu.Unlock()
 	if much {
-		select {
-		case a.early <- struct{}{}:
-		default:
-		}
+		a.flushEarly()
+	}
+}
+
+// waits returns what waits of a device, for more to be added. The caller holds a.mu.
+func (a *Acks) waits(key deviceKey) *deviceAcks {
+	d := a.pending[key]
+	if d == nil {
+		d = new(deviceAcks)
+		a.pending[key] = d
+	}
+	return d
+}
+
+// flushEarly has the next Flush begin now.
+func (a *Acks) flushEarly() {
+	select {
+	case a.early <- struct{}{}:
+	default:
 	}
 }
 
@@ -168,7 +182,7 @@ func (a *Acks) Settle(ctx context.Context, user pim.UserID, device pim.DeviceID)
 	a.mu.Lock()
 	before, now := a.writing[key], a.pending[key]
 	if now != nil {
-		now = &deviceAcks{now.serial, maps.Clone(now.seqs)}
+		now = &deviceAcks{now.serial, maps.Clone(now.seqs), maps.Clone(now.fronts)}
 	}
 	a.mu.Unlock()
 	for _, d := range []*deviceAcks{before, now} {
@@ -250,13 +264,14 @@ func (a *Acks) tell(part *ackPart) {
 }
 
 // ackPart is what write stores at a time, of up to ackCommit devices: their serials
-// with one commit, then their acknowledgements with another.
+// with one commit, then what they say of fronts, and then their acknowledgements.
 type ackPart struct {
 	devices int
 	serials []*store.Write // none of them empty
 	acks    []ack          // those of one device stand together
-	before  *store.Write   // a write that was committed already, nil if there is none
-	unread  error          // the first error of a line, of this part or one before
+	fronts  []frontAck
+	before  *store.Write // a write that was committed already, nil if there is none
+	unread  error        // the first error of a line, of this part or one before
 }
 
 // ack is an acknowledgement that is to be stored.
@@ -276,6 +291,9 @@ func (p *ackPart) add(key deviceKey, d *deviceAcks) {
 	for c, seq := range d.seqs {
 		p.acks = append(p.acks, ack{deviceKey: &key, conversation: c, seq: seq})
 	}
+	for c, front := range d.fronts {
+		p.fronts = append(p.fronts, frontAck{&key, Front{c, front}})
+	}
 }
 
 // commit stores the part, and returns how many acknowledgements it has stored. A commit of no
@@ -284,6 +302,9 @@ func (p *ackPart) add(key deviceKey, d *deviceAcks) {
 // well.
 func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability) (stored int, err error) {
 	if err := store.Commit(ctx, s, p.serials, store.Relaxed); err != nil {
+		return 0, err
+	}
+	if err := forgetFronts(ctx, s, p.fronts); err != nil {
 		return 0, err
 	}
 	for part := range slices.Chunk(p.acks, ackLines) {
@@ -313,7 +334,7 @@ func (p *ackPart) commit(ctx context.Context, s store.Store, d store.Durability)
 
 // next begins another part.
 func (p *ackPart) next() {
-	*p = ackPart{serials: p.serials[:0], acks: p.acks[:0], before: p.before, unread: p.unread}
+	*p = ackPart{serials: p.serials[:0], acks: p.acks[:0], fronts: p.fronts[:0], before: p.before, unread: p.unread}
 }
 
 // serial returns the write of a device's serial. The serial is stored before the

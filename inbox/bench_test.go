@@ -26,7 +26,7 @@ func BenchmarkSync(b *testing.B) {
 			message(b, s, "alice", 0, n, 1)
 			message(b, s, "alice", 0, n, 2)
 			acknowledge(b, s, n, 2)
-			req := inbox.SyncRequest{User: "alice", Device: "phone"}
+			req := inbox.SyncRequest{User: "alice", Device: "phone", Fronts: true}
 			syncs := func(b *testing.B) {
 				x := inbox.New(s)
 				for range 2 { // folds, and settles

@@ -50,20 +50,26 @@ func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 
 // mark returns the mark of the device that asks. If it has none, mark writes its first
 // one, or leaves that to req.Later; until the first one is written, mark returns 0 and
-// the device cannot settle.
+// the device cannot settle. For a device that asks for fronts mark writes it now, before the list
+// is read: a trim that does not find the mark was over before that, so the list tells its front.
 func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
 	cell, ok, err := store.Lookup(ctx, x.store, Settled(req.User), string(req.Device))
 	if err != nil || ok {
 		return cell.Version, err
 	}
 	mark := uint64(0)
-	now := req.Later == nil
+	now := req.Later == nil || req.Fronts
 	first := markCell(req.User, string(req.Device), firstMark)
-	req.later(ctx, func(ctx context.Context) {
+	write := func(ctx context.Context) {
 		if err := x.raise(ctx, first); err == nil && now {
 			mark = firstMark
 		}
-	})
+	}
+	if now {
+		write(ctx)
+	} else {
+		req.Later(write)
+	}
 	return mark, nil
 }
 

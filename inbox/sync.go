@@ -19,8 +19,9 @@ type SyncRequest struct {
 	// Later, if not nil, is given what the sync writes, to be carried out after the answer,
 	// so that a disk that hangs holds no answer up. It may drop a write: the next sync
 	// makes it again.
-	Later func(func(context.Context))
-	Brief bool // see Summary.Last
+	Later  func(func(context.Context))
+	Brief  bool // see Summary.Last
+	Fronts bool // of the first page: set SyncPage.Fronts
 	// Recent says how many conversations Recent returns, at most MaxRecent. Sync does not heed it.
 	Recent int
 }
@@ -79,8 +80,20 @@ func (s *Summary) Size() int {
 type SyncPage struct {
 	Summaries []Summary
 	Next      pim.ConversationID // empty: this was the last page
+	// Fronts are those that the device has not acknowledged, at most MaxFronts, in the order of
+	// conversations. The device drops what is before them, and acknowledges them (Acks.NoteFronts).
+	Fronts []Front
 
 	settles bool // no line was seen that the device has not acknowledged
+}
+
+// Size returns how many bytes p takes as a PIMSyncResp, at most.
+func (p *SyncPage) Size() int {
+	size := 64 + len(p.Next) + p.frontsSize()
+	for i := range p.Summaries {
+		size += p.Summaries[i].Size()
+	}
+	return size
 }
 
 // Sync returns one page, in the order of conversation IDs. A sync with nothing new costs
@@ -92,8 +105,12 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 	if err != nil {
 		return SyncPage{}, err
 	}
+	fronts, err := x.fronts(ctx, &req)
+	if err != nil {
+		return SyncPage{}, err
+	}
 	if settled(mark) && !req.Full {
-		page, err := x.syncPage(ctx, req, true)
+		page, err := x.syncPage(ctx, req, true, fronts)
 		if err != nil {
 			return page, err
 		}
@@ -103,7 +120,7 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 			return page, err
 		}
 	}
-	page, err := x.syncPage(ctx, req, false)
+	page, err := x.syncPage(ctx, req, false, fronts)
 	if err == nil && mark != 0 && !settled(mark) && req.After == "" && page.Next == "" && page.settles {
 		req.later(ctx, func(ctx context.Context) {
 			_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // on an error the next sync walks, too
@@ -122,7 +139,7 @@ func (r *SyncRequest) later(ctx context.Context, f func(context.Context)) {
 }
 
 // syncPage is Sync over all lines, or those of Fresh only.
-func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (SyncPage, error) {
+func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool, fronts []Front) (SyncPage, error) {
 	limit := defaultSync
 	if req.Limit > 0 {
 		limit = min(req.Limit, maxSync)
@@ -130,9 +147,9 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool) (
 	lines := x.newWalk(req.User, req.After, freshOnly)
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
 	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
-	page := SyncPage{settles: true}
+	page := SyncPage{Fronts: fronts, settles: true}
 	entries := syncEntries // to be read at once
-	room := wire.FrameRoom
+	room := wire.FrameRoom - page.frontsSize()
 	for page.Next == "" {
 		some, err := lines.some(ctx, syncLines)
 		if err != nil {

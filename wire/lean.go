@@ -9,10 +9,10 @@ import (
 // A body of very small elements decodes to objects of fifty times its size. Bodies
 // that may have many such elements are read here without decoding them as a whole.
 
-// ReadPushAck reads the body of a PIMPushAck: it calls take for each ack, in order, and
-// returns the serial. The conversation that take gets is a part of body, and take must
-// not keep it. An error is KindInvalid; take may have been called before it.
-func ReadPushAck(body []byte, take func(conversation []byte, seq uint64)) (serial uint64, err error) {
+// ReadPushAck reads the body of a PIMPushAck: it calls ack for each acknowledgement, and front for
+// each front, in order, and returns the serial. The conversation that they get is a part of body,
+// and they must not keep it. An error is KindInvalid; they may have been called before it.
+func ReadPushAck(body []byte, ack, front func(conversation []byte, seq uint64)) (serial uint64, err error) {
 	for len(body) > 0 {
 		num, value, n := cutField(body)
 		if n < 0 {
@@ -21,13 +21,17 @@ func ReadPushAck(body []byte, take func(conversation []byte, seq uint64)) (seria
 		switch {
 		case num == 1 && value.is(protowire.VarintType):
 			serial = value.number
-		case num == 2 && value.is(protowire.BytesType):
+		case (num == 2 || num == 3) && value.is(protowire.BytesType):
 			conversation, seq, err := readAck(value.bytes)
 			if err != nil {
 				return 0, err
 			}
-			take(conversation, seq)
-		case num <= 2:
+			if num == 2 {
+				ack(conversation, seq)
+			} else {
+				front(conversation, seq)
+			}
+		case num <= 3:
 			return 0, pim.Errorf(pim.KindInvalid, "%s: field %d has wire type %d", TypePushAck, num, value.kind)
 		}
 		body = body[n:]
@@ -35,6 +39,7 @@ func ReadPushAck(body []byte, take func(conversation []byte, seq uint64)) (seria
 	return serial, nil
 }
 
+// readAck reads an Ack or a Front, whose fields are of the same types.
 func readAck(body []byte) (conversation []byte, seq uint64, err error) {
 	for len(body) > 0 {
 		num, value, n := cutField(body)
@@ -47,7 +52,7 @@ func readAck(body []byte) (conversation []byte, seq uint64, err error) {
 		case num == 2 && value.is(protowire.VarintType):
 			seq = value.number
 		case num <= 2:
-			return nil, 0, pim.Errorf(pim.KindInvalid, "%s: field %d of an ack has wire type %d", TypePushAck, num, value.kind)
+			return nil, 0, pim.Errorf(pim.KindInvalid, "%s: field %d of an ack or front has wire type %d", TypePushAck, num, value.kind)
 		}
 		body = body[n:]
 	}

@@ -18,10 +18,15 @@ func FuzzReadPushAck(f *testing.F) {
 	f.Add([]byte{8, 1, 0x12, 0, 0x12, 2, 16, 1, 0x98, 0x75, 1, 8, 2}) // an empty ack, an unknown field, the serial twice
 	f.Add([]byte{0x0a, 0})
 	f.Add([]byte{0x12, 2, 8, 1})
+	f.Add([]byte{0x1a, 5, 0x0a, 1, 'x', 16, 3, 0x12, 2, 16, 1, 0x1a, 2, 8, 1})
+	f.Add([]byte{0x18, 1})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var got []*wirepb.Ack
+		var fronts []*wirepb.Front
 		serial, err := ReadPushAck(body, func(conversation []byte, seq uint64) {
 			got = append(got, &wirepb.Ack{Conversation: string(conversation), Seq: seq})
+		}, func(conversation []byte, front uint64) {
+			fronts = append(fronts, &wirepb.Front{Conversation: string(conversation), Front: front})
 		})
 		if err != nil {
 			if pim.KindOf(err) != pim.KindInvalid {
@@ -33,8 +38,13 @@ func FuzzReadPushAck(f *testing.F) {
 		if err := want.UnmarshalVT(body); err != nil {
 			t.Fatalf("taken, and the decoder says %v", err)
 		}
-		if serial != want.Serial || len(got) != len(want.Acks) {
-			t.Fatalf("serial %d and %d acks, want %d and %d", serial, len(got), want.Serial, len(want.Acks))
+		if serial != want.Serial || len(got) != len(want.Acks) || len(fronts) != len(want.Fronts) {
+			t.Fatalf("serial %d, %d acks and %d fronts, want %d, %d and %d", serial, len(got), len(fronts), want.Serial, len(want.Acks), len(want.Fronts))
+		}
+		for i, x := range want.Fronts {
+			if fronts[i].Conversation != x.Conversation || fronts[i].Front != x.Front {
+				t.Fatalf("front %d is %v, want %v", i, fronts[i], x)
+			}
 		}
 		for i, a := range want.Acks {
 			if got[i].Conversation != a.Conversation || got[i].Seq != a.Seq {
@@ -52,17 +62,19 @@ func TestReadPushAckRefusesNoVector(t *testing.T) {
 	if err := want.UnmarshalVT(body); err != nil {
 		t.Fatal(err)
 	}
-	if serial, err := ReadPushAck(body, func([]byte, uint64) {}); serial != 9 || err != nil {
+	if serial, err := ReadPushAck(body, nobody, nobody); serial != 9 || err != nil {
 		t.Errorf("serial %d, %v", serial, err)
 	}
 	for _, v := range vectorFrames() {
 		if frame := Append(nil, v.message); Type(frame[0]) == TypePushAck {
-			if _, err := ReadPushAck(frame[1:], func([]byte, uint64) {}); err != nil {
+			if _, err := ReadPushAck(frame[1:], nobody, nobody); err != nil {
 				t.Errorf("%s: %v", v.name, err)
 			}
 		}
 	}
 }
+
+func nobody([]byte, uint64) {}
 
 // Many mentions above the limit are counted, not decoded.
 func TestReadSendReqCountsMentions(t *testing.T) {

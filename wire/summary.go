@@ -101,7 +101,15 @@ func AppendSyncResp(dst []byte, resp *wirepb.PIMSyncResp, n int, at func(i int) 
 	if resp.NextAfter != "" {
 		dst = protowire.AppendString(protowire.AppendTag(dst, 3, protowire.BytesType), resp.NextAfter)
 	}
-	return appendUint(dst, 4, protowire.EncodeBool(resp.Recent))
+	dst = appendUint(dst, 4, protowire.EncodeBool(resp.Recent))
+	for _, f := range resp.Fronts {
+		dst = protowire.AppendVarint(protowire.AppendTag(dst, 5, protowire.BytesType), uint64(f.SizeVT()))
+		if f.Conversation != "" {
+			dst = protowire.AppendString(protowire.AppendTag(dst, 1, protowire.BytesType), f.Conversation)
+		}
+		dst = appendUint(dst, 2, f.Front)
+	}
+	return dst
 }
 
 func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {

@@ -102,7 +102,10 @@ func TestSyncRespOfBytes(t *testing.T) {
 			}
 			bare, lasts, want.Conversations = append(bare, s), append(lasts, last), append(want.Conversations, full)
 		}
-		got := AppendSyncResp([]byte("head"), &wirepb.PIMSyncResp{RequestId: want.RequestId, NextAfter: want.NextAfter, Recent: want.Recent}, len(bare), func(i int) (*wirepb.Summary, []byte) {
+		for range rapid.IntRange(0, 3).Draw(t, "fronts") {
+			want.Fronts = append(want.Fronts, &wirepb.Front{Conversation: rapid.SampledFrom([]string{"", "g:x"}).Draw(t, "trimmed"), Front: number.Draw(t, "front")})
+		}
+		got := AppendSyncResp([]byte("head"), &wirepb.PIMSyncResp{RequestId: want.RequestId, NextAfter: want.NextAfter, Recent: want.Recent, Fronts: want.Fronts}, len(bare), func(i int) (*wirepb.Summary, []byte) {
 			return bare[i], lasts[i]
 		})
 		if wanted := Append([]byte("head"), want); !bytes.Equal(got, wanted) {

@@ -196,6 +196,9 @@ func vectorFrames() []vectorFrame {
 		{"a read command, of which the server has written what was mentioned", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "u:bob", Seq: 12, ServerMs: 1700000000150, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: "g:abc", Seq: 13, Count: 10, Named: 7, All: 2})}},
 		{"all conversations, the newest three first", &wirepb.PIMSyncReq{RequestId: 13, Full: true, Limit: 1000, Brief: true, Recent: 3}},
 		{"the newest, of which there is one; the page follows", &wirepb.PIMSyncResp{RequestId: 13, Recent: true, Conversations: []*wirepb.Summary{{Conversation: "d:alice:bob", Newest: 1, Count: 1, Last: hi, Whole: true}}}},
+		{"and which conversations have been trimmed", &wirepb.PIMSyncReq{RequestId: 14, Limit: 1000, Brief: true, Fronts: true}},
+		{"nothing is new, and of two conversations the beginning is gone", &wirepb.PIMSyncResp{RequestId: 14, Fronts: []*wirepb.Front{{Conversation: "d:alice:bob", Front: 2}, {Conversation: "g:abc", Front: 300}}}},
+		{"the device has dropped it, and has a message", &wirepb.PIMPushAck{Serial: 6, Acks: []*wirepb.Ack{{Conversation: "g:abc", Seq: 310}}, Fronts: []*wirepb.Front{{Conversation: "d:alice:bob", Front: 2}, {Conversation: "g:abc", Front: 300}}}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

@@ -1635,6 +1635,7 @@ type PIMPushAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Serial        uint64                 `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"` // grows with every PIMPushAck of a device; stored before it is sent
 	Acks          []*Ack                 `protobuf:"bytes,2,rep,name=acks,proto3" json:"acks,omitempty"`
+	Fronts        []*Front               `protobuf:"bytes,3,rep,name=fronts,proto3" json:"fronts,omitempty"` // told by PIMSyncResp, and what is before them has left the device's storage
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1679,6 +1680,13 @@ func (x *PIMPushAck) GetSerial() uint64 {
 func (x *PIMPushAck) GetAcks() []*Ack {
 	if x != nil {
 		return x.Acks
+	}
+	return nil
+}
+
+func (x *PIMPushAck) GetFronts() []*Front {
+	if x != nil {
+		return x.Fronts
 	}
 	return nil
 }
@@ -1735,6 +1743,59 @@ func (x *Ack) GetSeq() uint64 {
 	return 0
 }
 
+// Front says that retention has removed the entries of a conversation before a seq.
+type Front struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversation  string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Front         uint64                 `protobuf:"varint,2,opt,name=front,proto3" json:"front,omitempty"` // the first seq that is left
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Front) Reset() {
+	*x = Front{}
+	mi := &file_pim_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Front) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Front) ProtoMessage() {}
+
+func (x *Front) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Front.ProtoReflect.Descriptor instead.
+func (*Front) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Front) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *Front) GetFront() uint64 {
+	if x != nil {
+		return x.Front
+	}
+	return 0
+}
+
 // PIMSyncReq asks which conversations have entries that this device has not
 // acknowledged.
 type PIMSyncReq struct {
@@ -1747,13 +1808,14 @@ type PIMSyncReq struct {
 	// For the first page: if it lists more conversations than that, a frame with those whose
 	// entries are newest comes before it. At most 100.
 	Recent        uint32 `protobuf:"varint,6,opt,name=recent,proto3" json:"recent,omitempty"`
+	Fronts        bool   `protobuf:"varint,7,opt,name=fronts,proto3" json:"fronts,omitempty"` // for the first page: tell the fronts that this device has not acknowledged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMSyncReq) Reset() {
 	*x = PIMSyncReq{}
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1827,7 @@ func (x *PIMSyncReq) String() string {
 func (*PIMSyncReq) ProtoMessage() {}
 
 func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[16]
+	mi := &file_pim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1840,7 @@ func (x *PIMSyncReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncReq.ProtoReflect.Descriptor instead.
 func (*PIMSyncReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{16}
+	return file_pim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PIMSyncReq) GetRequestId() uint64 {
@@ -1823,19 +1885,29 @@ func (x *PIMSyncReq) GetRecent() uint32 {
 	return 0
 }
 
+func (x *PIMSyncReq) GetFronts() bool {
+	if x != nil {
+		return x.Fronts
+	}
+	return false
+}
+
 type PIMSyncResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Conversations []*Summary             `protobuf:"bytes,2,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	NextAfter     string                 `protobuf:"bytes,3,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page
 	Recent        bool                   `protobuf:"varint,4,opt,name=recent,proto3" json:"recent,omitempty"`                       // of the first page, the conversations whose entries are newest; the page follows
+	// On the first page, if they were asked for: fronts that this device has not acknowledged,
+	// ascending by conversation. At most 100; after 100 there may be more.
+	Fronts        []*Front `protobuf:"bytes,5,rep,name=fronts,proto3" json:"fronts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMSyncResp) Reset() {
 	*x = PIMSyncResp{}
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1919,7 @@ func (x *PIMSyncResp) String() string {
 func (*PIMSyncResp) ProtoMessage() {}
 
 func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[17]
+	mi := &file_pim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1932,7 @@ func (x *PIMSyncResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMSyncResp.ProtoReflect.Descriptor instead.
 func (*PIMSyncResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{17}
+	return file_pim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PIMSyncResp) GetRequestId() uint64 {
@@ -1889,6 +1961,13 @@ func (x *PIMSyncResp) GetRecent() bool {
 		return x.Recent
 	}
 	return false
+}
+
+func (x *PIMSyncResp) GetFronts() []*Front {
+	if x != nil {
+		return x.Fronts
+	}
+	return nil
 }
 
 // Summary is one conversation of the sync list.
@@ -1923,7 +2002,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2014,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[18]
+	mi := &file_pim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2027,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{18}
+	return file_pim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Summary) GetConversation() string {
@@ -2114,7 +2193,7 @@ type PIMPullReq struct {
 
 func (x *PIMPullReq) Reset() {
 	*x = PIMPullReq{}
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2205,7 @@ func (x *PIMPullReq) String() string {
 func (*PIMPullReq) ProtoMessage() {}
 
 func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[19]
+	mi := &file_pim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2218,7 @@ func (x *PIMPullReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullReq.ProtoReflect.Descriptor instead.
 func (*PIMPullReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{19}
+	return file_pim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PIMPullReq) GetRequestId() uint64 {
@@ -2214,7 +2293,7 @@ type PIMPullResp struct {
 
 func (x *PIMPullResp) Reset() {
 	*x = PIMPullResp{}
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2305,7 @@ func (x *PIMPullResp) String() string {
 func (*PIMPullResp) ProtoMessage() {}
 
 func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[20]
+	mi := &file_pim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2318,7 @@ func (x *PIMPullResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPullResp.ProtoReflect.Descriptor instead.
 func (*PIMPullResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{20}
+	return file_pim_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PIMPullResp) GetRequestId() uint64 {
@@ -2330,7 +2409,7 @@ type Erasure struct {
 
 func (x *Erasure) Reset() {
 	*x = Erasure{}
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2421,7 @@ func (x *Erasure) String() string {
 func (*Erasure) ProtoMessage() {}
 
 func (x *Erasure) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[21]
+	mi := &file_pim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2434,7 @@ func (x *Erasure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Erasure.ProtoReflect.Descriptor instead.
 func (*Erasure) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{21}
+	return file_pim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Erasure) GetBy() string {
@@ -2387,7 +2466,7 @@ type PIMReceiptReq struct {
 
 func (x *PIMReceiptReq) Reset() {
 	*x = PIMReceiptReq{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2478,7 @@ func (x *PIMReceiptReq) String() string {
 func (*PIMReceiptReq) ProtoMessage() {}
 
 func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2491,7 @@ func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptReq.ProtoReflect.Descriptor instead.
 func (*PIMReceiptReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PIMReceiptReq) GetRequestId() uint64 {
@@ -2475,7 +2554,7 @@ type PIMReceiptResp struct {
 
 func (x *PIMReceiptResp) Reset() {
 	*x = PIMReceiptResp{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2566,7 @@ func (x *PIMReceiptResp) String() string {
 func (*PIMReceiptResp) ProtoMessage() {}
 
 func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2579,7 @@ func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptResp.ProtoReflect.Descriptor instead.
 func (*PIMReceiptResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMReceiptResp) GetRequestId() uint64 {
@@ -2574,7 +2653,7 @@ type PIMLook struct {
 
 func (x *PIMLook) Reset() {
 	*x = PIMLook{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2665,7 @@ func (x *PIMLook) String() string {
 func (*PIMLook) ProtoMessage() {}
 
 func (x *PIMLook) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2678,7 @@ func (x *PIMLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMLook.ProtoReflect.Descriptor instead.
 func (*PIMLook) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PIMLook) GetConversations() []string {
@@ -2638,7 +2717,7 @@ type PIMReceipt struct {
 
 func (x *PIMReceipt) Reset() {
 	*x = PIMReceipt{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2729,7 @@ func (x *PIMReceipt) String() string {
 func (*PIMReceipt) ProtoMessage() {}
 
 func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2742,7 @@ func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceipt.ProtoReflect.Descriptor instead.
 func (*PIMReceipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PIMReceipt) GetConversation() string {
@@ -2715,7 +2794,7 @@ type PIMTyping struct {
 
 func (x *PIMTyping) Reset() {
 	*x = PIMTyping{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2806,7 @@ func (x *PIMTyping) String() string {
 func (*PIMTyping) ProtoMessage() {}
 
 func (x *PIMTyping) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2819,7 @@ func (x *PIMTyping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTyping.ProtoReflect.Descriptor instead.
 func (*PIMTyping) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PIMTyping) GetConversation() string {
@@ -2777,7 +2856,7 @@ type PIMPresence struct {
 
 func (x *PIMPresence) Reset() {
 	*x = PIMPresence{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2868,7 @@ func (x *PIMPresence) String() string {
 func (*PIMPresence) ProtoMessage() {}
 
 func (x *PIMPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2881,7 @@ func (x *PIMPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPresence.ProtoReflect.Descriptor instead.
 func (*PIMPresence) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMPresence) GetUser() string {
@@ -2838,7 +2917,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2929,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +2942,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -2899,7 +2978,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +2990,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3003,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Reader) GetUser() string {
@@ -2957,7 +3036,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +3048,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +3061,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{30}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -3003,7 +3082,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3094,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3107,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -3062,7 +3141,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3153,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3166,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{32}
+	return file_pim_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -3116,7 +3195,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3207,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3220,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{33}
+	return file_pim_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -3179,7 +3258,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3270,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3283,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{34}
+	return file_pim_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3259,7 +3338,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3350,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3363,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{35}
+	return file_pim_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -3473,14 +3552,18 @@ const file_pim_proto_rawDesc = "" +
 	"\aPIMPush\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12'\n" +
 	"\aentries\x18\x02 \x03(\v2\r.pim.v1.EntryR\aentries\x12\x16\n" +
-	"\x06behind\x18\x03 \x01(\bR\x06behind\"E\n" +
+	"\x06behind\x18\x03 \x01(\bR\x06behind\"l\n" +
 	"\n" +
 	"PIMPushAck\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\x04R\x06serial\x12\x1f\n" +
-	"\x04acks\x18\x02 \x03(\v2\v.pim.v1.AckR\x04acks\";\n" +
+	"\x04acks\x18\x02 \x03(\v2\v.pim.v1.AckR\x04acks\x12%\n" +
+	"\x06fronts\x18\x03 \x03(\v2\r.pim.v1.FrontR\x06fronts\";\n" +
 	"\x03Ack\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x99\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"A\n" +
+	"\x05Front\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x14\n" +
+	"\x05front\x18\x02 \x01(\x04R\x05front\"\xb1\x01\n" +
 	"\n" +
 	"PIMSyncReq\x12\x1d\n" +
 	"\n" +
@@ -3489,14 +3572,16 @@ const file_pim_proto_rawDesc = "" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05brief\x18\x05 \x01(\bR\x05brief\x12\x16\n" +
-	"\x06recent\x18\x06 \x01(\rR\x06recent\"\x9a\x01\n" +
+	"\x06recent\x18\x06 \x01(\rR\x06recent\x12\x16\n" +
+	"\x06fronts\x18\a \x01(\bR\x06fronts\"\xc1\x01\n" +
 	"\vPIMSyncResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x125\n" +
 	"\rconversations\x18\x02 \x03(\v2\x0f.pim.v1.SummaryR\rconversations\x12\x1d\n" +
 	"\n" +
 	"next_after\x18\x03 \x01(\tR\tnextAfter\x12\x16\n" +
-	"\x06recent\x18\x04 \x01(\bR\x06recent\"\xa5\x04\n" +
+	"\x06recent\x18\x04 \x01(\bR\x06recent\x12%\n" +
+	"\x06fronts\x18\x05 \x03(\v2\r.pim.v1.FrontR\x06fronts\"\xa5\x04\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -3683,7 +3768,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -3704,26 +3789,27 @@ var file_pim_proto_goTypes = []any{
 	(*PIMPush)(nil),        // 16: pim.v1.PIMPush
 	(*PIMPushAck)(nil),     // 17: pim.v1.PIMPushAck
 	(*Ack)(nil),            // 18: pim.v1.Ack
-	(*PIMSyncReq)(nil),     // 19: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil),    // 20: pim.v1.PIMSyncResp
-	(*Summary)(nil),        // 21: pim.v1.Summary
-	(*PIMPullReq)(nil),     // 22: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil),    // 23: pim.v1.PIMPullResp
-	(*Erasure)(nil),        // 24: pim.v1.Erasure
-	(*PIMReceiptReq)(nil),  // 25: pim.v1.PIMReceiptReq
-	(*PIMReceiptResp)(nil), // 26: pim.v1.PIMReceiptResp
-	(*PIMLook)(nil),        // 27: pim.v1.PIMLook
-	(*PIMReceipt)(nil),     // 28: pim.v1.PIMReceipt
-	(*PIMTyping)(nil),      // 29: pim.v1.PIMTyping
-	(*PIMPresence)(nil),    // 30: pim.v1.PIMPresence
-	(*Receipt)(nil),        // 31: pim.v1.Receipt
-	(*Reader)(nil),         // 32: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 33: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 34: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 35: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 36: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 37: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 38: pim.v1.PIMError
+	(*Front)(nil),          // 19: pim.v1.Front
+	(*PIMSyncReq)(nil),     // 20: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil),    // 21: pim.v1.PIMSyncResp
+	(*Summary)(nil),        // 22: pim.v1.Summary
+	(*PIMPullReq)(nil),     // 23: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil),    // 24: pim.v1.PIMPullResp
+	(*Erasure)(nil),        // 25: pim.v1.Erasure
+	(*PIMReceiptReq)(nil),  // 26: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 27: pim.v1.PIMReceiptResp
+	(*PIMLook)(nil),        // 28: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 29: pim.v1.PIMReceipt
+	(*PIMTyping)(nil),      // 30: pim.v1.PIMTyping
+	(*PIMPresence)(nil),    // 31: pim.v1.PIMPresence
+	(*Receipt)(nil),        // 32: pim.v1.Receipt
+	(*Reader)(nil),         // 33: pim.v1.Reader
+	(*PIMTimeReq)(nil),     // 34: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 35: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 36: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 37: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 38: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 39: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -3738,20 +3824,22 @@ var file_pim_proto_depIdxs = []int32{
 	0,  // 9: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
 	3,  // 10: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
 	18, // 11: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
-	21, // 12: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
-	3,  // 13: pim.v1.Summary.last:type_name -> pim.v1.Entry
-	3,  // 14: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
-	5,  // 15: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	24, // 16: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
-	31, // 17: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	32, // 18: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	31, // 19: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	2,  // 20: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 12: pim.v1.PIMPushAck.fronts:type_name -> pim.v1.Front
+	22, // 13: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
+	19, // 14: pim.v1.PIMSyncResp.fronts:type_name -> pim.v1.Front
+	3,  // 15: pim.v1.Summary.last:type_name -> pim.v1.Entry
+	3,  // 16: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
+	5,  // 17: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
+	25, // 18: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
+	32, // 19: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	33, // 20: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	32, // 21: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	2,  // 22: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -3765,7 +3853,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
