@@ -13,37 +13,40 @@ import (
 
 // changeFlags are common to the commands that write one entry.
 type changeFlags struct {
-	clientFlags
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
-	JSON    bool          `name:"json" help:"Print one JSON object."`
+	waitFlags
+	JSON bool `name:"json" help:"Print JSON, one object a line."`
 }
 
-// change connects, sends what do queues, and prints the answer: for people as say has it.
-func (f *changeFlags) change(ctx context.Context, s streams, connect func(context.Context) (*session, error),
-	do func(*session) (*client.Sending, error), say func(client.Sent) string,
+// change opens a session, sends what do queues, and prints the answer: for people as say has it.
+func (f *changeFlags) change(ctx context.Context, s streams, open opener,
+	do func(context.Context, *session) (*client.Sending, error), say func(client.Sent) string,
 ) error {
-	ses, err := connect(ctx)
-	if err != nil {
+	return f.with(ctx, open, func(ctx context.Context, ses *session) error {
+		m, err := do(ctx, ses)
+		if err != nil {
+			return err
+		}
+		sent, err := ses.waitFor(ctx, m)
+		switch {
+		case err != nil:
+			return err
+		case f.JSON:
+			return json.NewEncoder(s.out).Encode(sentOf(m.ID(), sent))
+		}
+		_, err = fmt.Fprintln(s.out, say(sent))
 		return err
-	}
-	defer ses.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
+	})
+}
 
-	m, err := do(ses)
-	if err != nil {
-		return err
-	}
-	sent, err := ses.waitFor(ctx, m, f.Timeout)
-	switch {
-	case err != nil:
-		return causeOf(ctx, err)
-	case f.JSON:
-		return json.NewEncoder(s.out).Encode(sentOf(m.ID(), sent))
-	}
-	_, err = fmt.Fprintln(s.out, say(sent))
-	return err
+// set is change for what the user keeps on all devices. It waits until this new device knows what the
+// others have set: who sets something again without knowing that it was taken back would lose to that.
+func (f *changeFlags) set(ctx context.Context, s streams, do func(context.Context, *session) (*client.Sending, error)) error {
+	return f.change(ctx, s, f.peek, func(ctx context.Context, ses *session) (*client.Sending, error) {
+		if err := ses.Synced(ctx); err != nil {
+			return nil, err
+		}
+		return do(ctx, ses)
+	}, storedAt)
 }
 
 // storedAt says where an entry is.
@@ -84,7 +87,7 @@ func (c *muteCmd) Run(ctx context.Context, s streams) error {
 	if c.For < 0 {
 		return pim.Errorf(pim.KindInvalid, "--for %s lies in the past", c.For)
 	}
-	return c.set(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
+	return c.about(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
 		var until time.Time
 		if c.For > 0 {
 			until = time.Now().Add(c.For)
@@ -98,19 +101,16 @@ func (c *muteCmd) Run(ctx context.Context, s streams) error {
 
 // Run pins a conversation, or ends that.
 func (c *pinCmd) Run(ctx context.Context, s streams) error {
-	return c.set(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
+	return c.about(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
 		return ses.Pin(ctx, conv, !c.Remove)
 	})
 }
 
-// set writes a setting of a conversation.
-func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim.ConversationID) (*client.Sending, error)) error {
-	return f.change(ctx, s, f.peek, func(ses *session) (*client.Sending, error) {
+// about writes a setting of a conversation.
+func (f *settingFlags) about(ctx context.Context, s streams, do func(context.Context, *session, pim.ConversationID) (*client.Sending, error)) error {
+	return f.set(ctx, s, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		conv, err := f.resolve(ses.user)
 		if err != nil {
-			return nil, err
-		}
-		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
 			return nil, err
 		}
 		info, err := ses.Conversation(conv).Info(ctx)
@@ -120,8 +120,8 @@ func (f *settingFlags) set(ctx context.Context, s streams, do func(*session, pim
 		if info.Newest == 0 && conv.IsGroup() && !f.Remove {
 			return nil, notMember(ses.user, conv)
 		}
-		return do(ses, conv)
-	}, storedAt)
+		return do(ctx, ses, conv)
+	})
 }
 
 // notMember returns the error of a command about a group that is not the user's.
@@ -131,7 +131,7 @@ func notMember(user pim.UserID, conv pim.ConversationID) error {
 
 // Run blocks a user, or ends that.
 func (c *blockCmd) Run(ctx context.Context, s streams) error {
-	return c.about(ctx, s, func(ses *session) (*client.Sending, error) {
+	return c.about(ctx, s, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		if c.User == ses.user && !c.Remove {
 			return nil, pim.Errorf(pim.KindInvalid, "nobody blocks themselves")
 		}
@@ -141,7 +141,7 @@ func (c *blockCmd) Run(ctx context.Context, s streams) error {
 
 // Run names a contact, or removes one.
 func (c *contactCmd) Run(ctx context.Context, s streams) error {
-	return c.about(ctx, s, func(ses *session) (*client.Sending, error) {
+	return c.about(ctx, s, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		if c.Remove {
 			return ses.RemoveContact(ctx, c.User)
 		}
@@ -150,14 +150,9 @@ func (c *contactCmd) Run(ctx context.Context, s streams) error {
 }
 
 // about writes a setting of another user.
-func (f *userFlags) about(ctx context.Context, s streams, do func(*session) (*client.Sending, error)) error {
+func (f *userFlags) about(ctx context.Context, s streams, do func(context.Context, *session) (*client.Sending, error)) error {
 	if err := f.User.Validate(); err != nil {
 		return err
 	}
-	return f.change(ctx, s, f.peek, func(ses *session) (*client.Sending, error) {
-		if err := ses.knowsSettings(ctx, f.Timeout); err != nil {
-			return nil, err
-		}
-		return do(ses)
-	}, storedAt)
+	return f.set(ctx, s, do)
 }

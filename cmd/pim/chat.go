@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/term"
 
@@ -18,11 +17,11 @@ import (
 type chatCmd struct {
 	clientFlags
 	target
-	Memory  bool          `name:"memory" help:"Keep nothing on disk: no history, outbox or unread counts for the next time."`
-	Plain   bool          `name:"plain" help:"Line by line, on a terminal too."`
-	History int           `name:"history" default:"20" placeholder:"N" help:"Line by line: entries to show from before."`
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"At the end of the input: how long to wait for answers."`
-	JSON    bool          `name:"json" help:"Print one JSON object an event."`
+	Memory  bool    `name:"memory" help:"Keep nothing on disk: no history, outbox or unread counts for the next time."`
+	Plain   bool    `name:"plain" help:"Line by line, on a terminal too."`
+	History int     `name:"history" default:"20" placeholder:"N" help:"Line by line: entries to show from before."`
+	Timeout timeout `name:"timeout" default:"30s" placeholder:"DURATION" help:"Line by line: how long to wait for the server at the start, and for answers after the end of the input."`
+	JSON    bool    `name:"json" help:"Print one JSON object an event."`
 }
 
 // chatDir is the directory in the data directory that holds the local stores of chats.

@@ -46,7 +46,8 @@ type failure struct {
 
 // lines chats until the input ends and everything typed is answered.
 func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID, o client.Options) error {
-	ses, err := c.open(ctx, o)
+	wait := waitFlags{c.clientFlags, c.Timeout}
+	ses, err := wait.reach(ctx, func(ctx context.Context) (*session, error) { return c.clientFlags.open(ctx, o) })
 	if err != nil {
 		return err
 	}
@@ -75,13 +76,13 @@ func (c *chatCmd) lines(ctx context.Context, s streams, conv pim.ConversationID,
 	if err := ch.outstanding(ctx); err != nil {
 		return err
 	}
-	return ch.loop(ctx, console, c.Timeout)
+	return ch.loop(ctx, console, time.Duration(c.Timeout))
 }
 
 // history shows the last n entries. It reads them from the server, since the local store
 // may still be behind.
 func (ch *lineChat) history(ctx context.Context, n int) error {
-	page, err := ch.ses.Pull(ctx, ch.conv, 0, 0, max(1, min(n, pim.MaxPageEntries)), true)
+	page, err := ch.ses.pull(ctx, ch.conv, 0, 0, max(1, min(n, pim.MaxPageEntries)), true)
 	if pim.KindOf(err) == pim.KindNotFound && !ch.conv.IsGroup() {
 		return nil // nobody has written yet
 	}

@@ -48,7 +48,9 @@ type grammar struct {
 
 const description = `A self-hosted instant-messaging system: a message that was acknowledged is never lost, never doubled, and shown in the same order on every device.
 
-A flag goes before its environment variable, that before the configuration file, and that before the default, which help shows in brackets.`
+A flag goes before its environment variable, that before the configuration file, and that before the default, which help shows in brackets.
+
+pim help COMMAND tells more about a command, as does pim COMMAND --help.`
 
 // streams are where a command reads from and prints to.
 type streams struct {
@@ -108,6 +110,8 @@ func parse(args []string, s streams) (cmd *kong.Context, err error) {
 	}()
 	if len(args) == 0 {
 		args = []string{"--help"}
+	} else if args[0] == "help" { // as many programs have it
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	cmd, err = parser.Parse(args)
 	var wrong *kong.ParseError

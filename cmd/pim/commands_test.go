@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -395,7 +396,7 @@ func certificate(t *testing.T) (cert, key string) {
 // TestNotStoredInTime: if the reason of a delay is known, the error tells it, and does not
 // say that there was no answer.
 func TestNotStoredInTime(t *testing.T) {
-	s, m := &session{}, &client.Sending{}
+	s, m := &session{timeout: time.Millisecond}, &client.Sending{}
 	for _, c := range []struct {
 		e    client.Event
 		want string
@@ -414,7 +415,9 @@ func TestNotStoredInTime(t *testing.T) {
 		case client.StateEvent:
 			s.delays.noteLink(e)
 		}
-		_, err := s.waitFor(t.Context(), m, time.Millisecond)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errLate)
+		_, err := s.waitFor(ctx, m)
+		cancel()
 		if pim.KindOf(err) != pim.KindTimeout || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.e, err, c.want)
 		}
@@ -477,10 +480,10 @@ func TestReceipts(t *testing.T) {
 	}
 	receipts("#2: read by 1 of 2\n#3: read by 0 of 2", "--as", "alice")
 	receipts(`{"user":"alice","read":false}`+"\n"+`{"user":"carl","read":false}`, "--as", "carl", "--seq", "3", "--json")
-	receipts("", "--as", "bob", "--switch", "off")
+	n.ok("", "receipts", "--as", "bob", "--switch", "off")
 	receipts("#2: read by 0 of 1\n#3: read by 0 of 2", "--as", "alice")
 	n.refuses("user bob gives no receipts", 4, "receipts", "--as", "bob", "--conversation", group)
-	receipts("", "--as", "bob", "--switch", "on")
+	n.ok("", "receipts", "--as", "bob", "--switch", "on")
 	receipts(`{"seq":2,"read":1,"members":2}`+"\n"+`{"seq":3,"read":0,"members":2}`, "--as", "bob", "--json")
 }
 

@@ -13,16 +13,17 @@ import (
 type eraseCmd struct {
 	changeFlags
 	target
-	UpTo   *pim.Seq `name:"up-to" placeholder:"SEQ" help:"The last seq; without it, the newest."`
-	All    bool     `name:"all" help:"In every conversation that you are or were in."`
-	DryRun bool     `name:"dry-run" help:"Erase nothing, and print how many messages would go."`
+	UpTo   seqArg `name:"up-to" placeholder:"SEQ" help:"The last seq; without it, the newest."`
+	All    bool   `name:"all" help:"In every conversation that you are or were in."`
+	DryRun bool   `name:"dry-run" help:"Erase nothing, and print how many messages would go, or how many at most."`
 }
 
 // erasedJSON is what has become of an erase, for scripts. The names are stable.
 type erasedJSON struct {
 	Conversation pim.ConversationID `json:"conversation"`
 	UpTo         pim.Seq            `json:"up_to"`
-	Messages     int                `json:"messages"` // that are gone, or would go
+	Messages     uint64             `json:"messages"`          // that are gone, or would go
+	AtMost       bool               `json:"at_most,omitempty"` // there may be fewer
 	*sentJSON                       // nil if nothing was erased; its seq is 0 if the user has left the group
 	DryRun       bool               `json:"dry_run,omitempty"`
 	Kind         string             `json:"error_kind,omitempty"`
@@ -35,50 +36,49 @@ func (e *erasedJSON) String() string {
 	case e.Error != "":
 		return fmt.Sprintf("%s: %s", e.Conversation, e.Error)
 	case e.DryRun:
-		return fmt.Sprintf("%s: %s would be erased, up to #%d", e.Conversation, messages(e.Messages), e.UpTo)
+		return fmt.Sprintf("%s: %s would be erased, up to #%d", e.Conversation, e.messages(), e.UpTo)
 	case e.sentJSON == nil:
 		return fmt.Sprintf("%s: nothing to erase", e.Conversation)
 	}
-	return fmt.Sprintf("%s: %s erased, up to #%d", e.Conversation, messages(e.Messages), e.UpTo)
+	return fmt.Sprintf("%s: %s erased, up to #%d", e.Conversation, e.messages(), e.UpTo)
 }
 
-func messages(n int) string {
-	if n == 1 {
+func (e *erasedJSON) messages() string {
+	switch {
+	case e.AtMost:
+		return fmt.Sprintf("at most %d messages", e.Messages)
+	case e.Messages == 1:
 		return "1 message"
 	}
-	return fmt.Sprintf("%d messages", n)
+	return fmt.Sprintf("%d messages", e.Messages)
 }
 
 // Run erases what the user has written.
 func (c *eraseCmd) Run(ctx context.Context, s streams) error {
-	switch {
-	case c.UpTo != nil && *c.UpTo == 0:
-		return pim.Errorf(pim.KindInvalid, "--up-to 0: the first message is 1")
-	case c.All && (c.To != "" || c.Conversation != "" || c.UpTo != nil):
+	if c.All && (c.target != (target{}) || c.UpTo != 0) {
 		return pim.Errorf(pim.KindInvalid, "--all goes with no conversation and no --up-to")
 	}
-	connect := c.connect
+	open := c.connect
 	if c.All {
-		connect = c.peek // for the list
+		open = c.peek // for the list
 	}
-	ses, err := connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-	conversations, err := c.conversations(ctx, ses)
-	if err != nil {
-		return causeOf(ctx, err)
-	}
+	return c.with(ctx, open, func(ctx context.Context, ses *session) error {
+		conversations, err := c.conversations(ctx, ses)
+		if err != nil {
+			return err
+		}
+		return c.each(ctx, ses, conversations, s)
+	})
+}
+
+// each erases in each of the conversations, and prints what has become of that.
+func (c *eraseCmd) each(ctx context.Context, ses *session, conversations []pim.ConversationID, s streams) error {
 	failed, first := 0, error(nil)
 	for _, conv := range conversations {
 		done, err := c.erase(ctx, ses, conv)
 		switch {
 		case err != nil && (!c.All || ctx.Err() != nil):
-			return causeOf(ctx, err)
+			return err
 		case err != nil:
 			failed, first = failed+1, cmp.Or(first, err)
 			done.Kind, done.Error = pim.KindOf(err).String(), chat.Plain(err)
@@ -91,6 +91,7 @@ func (c *eraseCmd) Run(ctx context.Context, s streams) error {
 		if err != nil {
 			return err
 		}
+		ses.answered()
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d conversations are not erased: %w", failed, len(conversations), first)
@@ -126,10 +127,10 @@ func (c *eraseCmd) erase(ctx context.Context, ses *session, conv pim.Conversatio
 	if err != nil {
 		return done, err
 	}
-	sent, err := ses.waitFor(ctx, m, c.Timeout)
+	sent, err := ses.waitFor(ctx, m)
 	switch {
 	case pim.KindOf(err) == pim.KindNotFound: // what there was is gone
-		done.Messages = 0
+		done.Messages, done.AtMost = 0, false
 		return done, nil
 	case err != nil:
 		return done, err
@@ -139,29 +140,45 @@ func (c *eraseCmd) erase(ctx context.Context, ses *session, conv pim.Conversatio
 	return done, nil
 }
 
-// count finds out up to where to erase, and how many messages of the user are left up to there.
+// eraseLooks is how many entries are looked through to count what the user has written.
+const eraseLooks = pim.MaxPageEntries
+
+// count finds out up to where to erase, and how many messages of the user are left up to there. It looks
+// through the newest eraseLooks entries; below them it takes all messages for the user's, so that it costs two
+// pages however long the conversation is.
 func (c *eraseCmd) count(ctx context.Context, ses *session, done *erasedJSON) error {
-	for from := pim.Seq(1); ; {
-		page, err := ses.Pull(ctx, done.Conversation, from, done.UpTo, pim.MaxPageEntries, false)
-		if err != nil {
-			return err
-		}
-		if from == 1 {
-			if done.UpTo = page.Newest; c.UpTo != nil {
-				done.UpTo = *c.UpTo
-			}
-			if done.UpTo > page.Newest {
-				return pim.Errorf(pim.KindNotFound, "%s ends at seq %d", done.Conversation, page.Newest)
-			}
-		}
-		for i := range page.Entries {
-			if e := &page.Entries[i]; e.Seq <= done.UpTo && e.Sender == ses.user && e.Kind == pim.EntryMessage && !e.Erased {
-				done.Messages++
-			}
-		}
-		if page.From > page.To || page.To >= done.UpTo {
-			return nil
-		}
-		from = page.To + 1
+	page, err := ses.Pull(ctx, done.Conversation, 0, pim.Seq(c.UpTo), eraseLooks, true)
+	if err != nil {
+		return err
 	}
+	if done.UpTo = page.Newest; c.UpTo != 0 {
+		done.UpTo = pim.Seq(c.UpTo)
+	}
+	if done.UpTo > page.Newest {
+		return pim.Errorf(pim.KindNotFound, "%s ends at seq %d", done.Conversation, page.Newest)
+	}
+	for i := range page.Entries {
+		if e := &page.Entries[i]; e.Sender == ses.user && e.Kind == pim.EntryMessage && !e.Erased {
+			done.Messages++
+		}
+	}
+	if len(page.Entries) == 0 || page.From <= 1 {
+		return nil
+	}
+	first, err := ses.Pull(ctx, done.Conversation, 1, 0, 1, false) // what was trimmed, or is not the user's, does not count
+	if err != nil || len(first.Entries) == 0 {
+		return err
+	}
+	if older := messagesBefore(&page.Entries[0]) - min(messagesBefore(&page.Entries[0]), messagesBefore(&first.Entries[0])); older > 0 {
+		done.Messages, done.AtMost = done.Messages+older, true
+	}
+	return nil
+}
+
+// messagesBefore returns how many messages the log counts before e.
+func messagesBefore(e *pim.Entry) uint64 {
+	if e.Kind.Counts() {
+		return e.Count - 1
+	}
+	return e.Count
 }

@@ -32,7 +32,7 @@ var exitStatuses = [...]struct {
 	{exitOK, "done; for `replay` and `bench`: nothing was lost, doubled or misordered"},
 	{exitFailed, "failed for a reason that no other status names"},
 	{exitUsage, "the command line or a setting is wrong"},
-	{exitUnavailable, "no server answers, or it cannot now; trying again may help"},
+	{exitUnavailable, "no server answers, its connection breaks off, or it cannot answer now; trying again may help"},
 	{exitRefused, "the server does not let this user do this"},
 	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered, or readers saw something else than they should"},
 	{exitInterrupted, "ended by a signal"},

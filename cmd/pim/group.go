@@ -32,27 +32,27 @@ type groupLeaveCmd struct {
 
 // Run creates a group.
 func (c *groupCreateCmd) Run(ctx context.Context, s streams) error {
-	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ses *session) (*client.Sending, error) {
+	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		return ses.CreateGroup(ctx, c.Members)
 	})
 }
 
 // Run adds members.
 func (c *groupJoinCmd) Run(ctx context.Context, s streams) error {
-	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ses *session) (*client.Sending, error) {
+	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		return ses.Join(ctx, c.Conversation, c.Members...)
 	})
 }
 
 // Run removes members.
 func (c *groupLeaveCmd) Run(ctx context.Context, s streams) error {
-	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ses *session) (*client.Sending, error) {
+	return changeGroup(ctx, s, &c.changeFlags, c.Members, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		return ses.Leave(ctx, c.Conversation, c.Members...)
 	})
 }
 
 // changeGroup carries out a change that names members, and prints the group's ID.
-func changeGroup(ctx context.Context, s streams, f *changeFlags, members []pim.UserID, do func(*session) (*client.Sending, error)) error {
+func changeGroup(ctx context.Context, s streams, f *changeFlags, members []pim.UserID, do func(context.Context, *session) (*client.Sending, error)) error {
 	for _, m := range members {
 		if err := m.Validate(); err != nil {
 			return err

@@ -43,7 +43,8 @@ func (*blockCmd) Help() string {
 // Help says what is not known.
 func (*receiptsCmd) Help() string {
 	return "What is not known of a direct conversation has not been delivered or read yet, or the other user does not tell: " +
-		"what is read with receipts off, and neither with a block. What tail and other commands print does not count as delivered."
+		"what is read with receipts off, and neither with a block. What tail and other commands print does not count as delivered. " +
+		"A time is when the user had read as far as they have now: a message was read then or before, and its time moves when they read on."
 }
 
 // Help says who is shown.

@@ -19,9 +19,8 @@ import (
 
 // listFlags are common to the commands that print what there is and change nothing.
 type listFlags struct {
-	clientFlags
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
-	JSON    bool          `name:"json" help:"Print JSON, one object a line."`
+	waitFlags
+	JSON bool `name:"json" help:"Print JSON, one object a line."`
 }
 
 type listCmd struct{ listFlags }
@@ -99,20 +98,12 @@ func (c *settingsCmd) Run(ctx context.Context, s streams) error {
 
 // run connects, waits for the list and the user's own log, and lets show print.
 func (f *listFlags) run(ctx context.Context, show func(context.Context, *session) error) error {
-	ses, err := f.peek(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	stops, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-	ctx, end := context.WithTimeoutCause(stops, f.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", f.Timeout))
-	defer end()
-	if err := ses.Synced(ctx); err != nil {
-		return causeOf(ctx, err)
-	}
-	return causeOf(ctx, show(ctx, ses))
+	return f.with(ctx, f.peek, func(ctx context.Context, ses *session) error {
+		if err := ses.Synced(ctx); err != nil {
+			return err
+		}
+		return show(ctx, ses)
+	})
 }
 
 // print prints v for scripts or line for people.

@@ -14,38 +14,30 @@ import (
 )
 
 type lookCmd struct {
-	clientFlags
+	changeFlags
 	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user."`
 	Conversation []pim.ConversationID `name:"conversation" placeholder:"ID" help:"Look at the conversation with this ID."`
 	Switch       string               `name:"switch" enum:"on,off," default:"" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
-	Timeout      time.Duration        `name:"timeout" default:"30s" placeholder:"DURATION" help:"With --switch: how long to wait for the answer."`
-	JSON         bool                 `name:"json" help:"Print JSON, one object a line."`
 }
 
 // Run prints what others read and write, and who is connected, as it comes; or switches presence.
 func (c *lookCmd) Run(ctx context.Context, s streams) error {
-	if c.Switch == "" && len(c.To)+len(c.Conversation) == 0 {
+	named := len(c.To)+len(c.Conversation) > 0
+	switch {
+	case c.Switch != "" && named:
+		return errSwitchAll
+	case c.Switch != "":
+		return c.set(ctx, s, func(ctx context.Context, ses *session) (*client.Sending, error) {
+			return ses.SetPresence(ctx, c.Switch == "on")
+		})
+	case !named:
 		return pim.Errorf(pim.KindInvalid, "name what to look at: --to USER or --conversation ID")
 	}
-	connect := c.connect
-	if c.Switch != "" {
-		connect = c.peek
-	}
-	ses, err := connect(ctx)
+	ses, err := c.reach(ctx, c.connect)
 	if err != nil {
 		return err
 	}
 	defer ses.Close()
-	if c.Switch != "" {
-		if err := ses.knowsSettings(ctx, c.Timeout); err != nil {
-			return err
-		}
-		m, err := ses.SetPresence(ctx, c.Switch == "on")
-		if err == nil {
-			_, err = ses.waitFor(ctx, m, c.Timeout)
-		}
-		return err
-	}
 	conversations, err := c.conversations(ctx, ses)
 	if err != nil {
 		return err
@@ -89,7 +81,7 @@ func (c *lookCmd) conversations(ctx context.Context, ses *session) ([]pim.Conver
 		if _, own := id.OwnUser(); own {
 			return nil, pim.Errorf(pim.KindInvalid, "nobody else reads %s", id)
 		}
-		if _, err := ses.Pull(ctx, id, 0, 0, 1, true); err != nil {
+		if _, err := ses.pull(ctx, id, 0, 0, 1, true); err != nil {
 			return nil, err
 		}
 	}

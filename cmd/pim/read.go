@@ -13,15 +13,14 @@ import (
 
 // readFlags are common to the commands about what the user has read.
 type readFlags struct {
-	clientFlags
+	waitFlags
 	target
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
-	JSON    bool          `name:"json" help:"Print one JSON object."`
+	JSON bool `name:"json" help:"Print one JSON object."`
 }
 
 type readCmd struct {
 	readFlags
-	Seq *pim.Seq `arg:"" optional:"" help:"The seq of the last message that is read; without it, the newest."`
+	Seq seqArg `arg:"" optional:"" help:"The seq of the last message that is read; without it, the newest."`
 }
 
 type unreadCmd struct {
@@ -40,13 +39,7 @@ type readJSON struct {
 
 // Run reads a conversation.
 func (c *readCmd) Run(ctx context.Context, s streams) error {
-	var seq pim.Seq // 0: the newest
-	if c.Seq != nil {
-		if seq = *c.Seq; seq == 0 {
-			return pim.Errorf(pim.KindInvalid, "read 0: the first message is 1")
-		}
-	}
-	return c.run(ctx, s, seq, func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
+	return c.run(ctx, s, pim.Seq(c.Seq), func(ctx context.Context, ses *session, e *pim.Entry) (*client.Sending, error) {
 		return ses.MarkRead(ctx, e)
 	})
 }
@@ -64,42 +57,42 @@ func (c *unreadCmd) Run(ctx context.Context, s streams) error {
 // run connects, lets do queue a command about the entry at seq (0: the newest one), and prints what
 // the conversation has come to.
 func (f *readFlags) run(ctx context.Context, s streams, seq pim.Seq, do func(context.Context, *session, *pim.Entry) (*client.Sending, error)) error {
-	ses, err := f.peek(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	conv, err := f.resolve(ses.user)
-	if err != nil {
-		return err
-	}
-	stops, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-	ctx, end := context.WithTimeoutCause(stops, f.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", f.Timeout))
-	defer end()
+	return f.with(ctx, f.peek, func(ctx context.Context, ses *session) error {
+		conv, err := f.resolve(ses.user)
+		if err != nil {
+			return err
+		}
+		page, err := ses.Pull(ctx, conv, seq, seq, 1, true)
+		switch {
+		case err != nil:
+			return err
+		case len(page.Entries) == 0:
+			return noEntry(conv, seq, page.Newest)
+		}
+		if err := ses.Synced(ctx); err != nil { // the command must know what the user's other devices have said
+			return err
+		}
+		m, err := do(ctx, ses, &page.Entries[0])
+		if err != nil {
+			return err
+		}
+		if _, err := ses.waitFor(ctx, m); err != nil {
+			return err
+		}
+		if err := ses.sentAll(ctx); err != nil {
+			return err
+		}
+		return f.print(ctx, s, ses, conv)
+	})
+}
 
-	page, err := ses.Pull(ctx, conv, seq, seq, 1, true)
-	switch {
-	case err != nil:
-		return causeOf(ctx, err)
-	case len(page.Entries) == 0:
-		return pim.Errorf(pim.KindNotFound, "there is no entry #%d in %s, whose last is #%d", seq, conv, page.Newest)
+// noEntry returns the error of a command about the entry at seq (0: the newest one) of conv, whose
+// newest is another one.
+func noEntry(conv pim.ConversationID, seq, newest pim.Seq) error {
+	if newest == 0 {
+		return pim.Errorf(pim.KindNotFound, "there is nothing in %s yet", conv)
 	}
-	if err := ses.Synced(ctx); err != nil { // the command must know what the user's other devices have said
-		return causeOf(ctx, err)
-	}
-	m, err := do(ctx, ses, &page.Entries[0])
-	if err != nil {
-		return err
-	}
-	if _, err := ses.waitFor(ctx, m, f.Timeout); err != nil {
-		return causeOf(ctx, err)
-	}
-	if err := ses.sentAll(ctx); err != nil {
-		return causeOf(ctx, err)
-	}
-	return f.print(ctx, s, ses, conv)
+	return pim.Errorf(pim.KindNotFound, "there is no entry #%d in %s, whose last is #%d", seq, conv, newest)
 }
 
 // sentAll waits until the outbox is empty: to read a conversation may take two commands.
@@ -120,7 +113,7 @@ func (s *session) sentAll(ctx context.Context) error {
 func (f *readFlags) print(ctx context.Context, s streams, ses *session, conv pim.ConversationID) error {
 	info, err := ses.Conversation(conv).Info(ctx)
 	if err != nil {
-		return causeOf(ctx, err)
+		return err
 	}
 	j := readOf(ses, &info)
 	if f.JSON {

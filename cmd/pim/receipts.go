@@ -8,16 +8,15 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/client"
 )
 
 type receiptsCmd struct {
-	clientFlags
+	changeFlags
 	target
-	Seq     pim.Seq       `name:"seq" placeholder:"SEQ" help:"Who has read this message, and who has not."`
-	From    pim.Seq       `name:"from" placeholder:"SEQ" help:"Of a group: the first message; without it, the last 50 entries are looked through."`
-	Switch  string        `name:"switch" enum:"on,off," default:"" help:"Show others what you have read, and see what they have, or neither: on or off."`
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for the answer."`
-	JSON    bool          `name:"json" help:"Print JSON, one object a line."`
+	Seq    seqArg `name:"seq" placeholder:"SEQ" help:"Who has read this message, and who has not."`
+	From   seqArg `name:"from" placeholder:"SEQ" help:"Of a group: the first message; without it, the last 50 entries are looked through."`
+	Switch string `name:"switch" enum:"on,off," default:"" help:"Show others what you have read, and see what they have, or neither: on or off."`
 }
 
 // receiptsPage is how many seqs one request asks about, at most.
@@ -25,82 +24,88 @@ const receiptsPage = 50
 
 // Run prints who has read what, or switches receipts.
 func (c *receiptsCmd) Run(ctx context.Context, s streams) error {
-	connect := c.connect
 	if c.Switch != "" {
-		connect = c.peek
+		if c.target != (target{}) || c.Seq != 0 || c.From != 0 {
+			return errSwitchAll
+		}
+		return c.set(ctx, s, func(ctx context.Context, ses *session) (*client.Sending, error) {
+			return ses.SetReceipts(ctx, c.Switch == "on")
+		})
 	}
-	ses, err := connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	stops, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-	ctx, end := context.WithTimeoutCause(stops, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
-	defer end()
-	if c.Switch != "" {
-		if err := ses.knowsSettings(ctx, c.Timeout); err != nil {
+	return c.with(ctx, c.connect, func(ctx context.Context, ses *session) error {
+		conv, err := c.resolve(ses.user)
+		if err != nil {
 			return err
 		}
-		m, err := ses.SetReceipts(ctx, c.Switch == "on")
-		if err == nil {
-			_, err = ses.waitFor(ctx, m, c.Timeout)
-		}
-		return causeOf(ctx, err)
-	}
-	conv, err := c.resolve(ses.user)
-	if err != nil {
-		return err
-	}
-	return causeOf(ctx, c.show(ctx, ses, conv, s))
+		return c.show(ctx, ses, conv, s)
+	})
 }
 
 // show prints who has read the message at c.Seq, or how far others have read.
 func (c *receiptsCmd) show(ctx context.Context, ses *session, conv pim.ConversationID, s streams) error {
-	page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
-	if err != nil {
-		return err
-	}
+	seq := pim.Seq(c.Seq)
+	page, err := ses.Pull(ctx, conv, seq, seq, 1, true)
 	_, _, direct := conv.DirectUsers()
-	switch {
-	case c.Seq > page.Newest:
-		return pim.Errorf(pim.KindNotFound, "there is no entry #%d in %s, whose last is #%d", c.Seq, conv, page.Newest)
-	case c.Seq != 0 && !direct:
-		return c.readers(ctx, ses, conv, s.out)
-	case page.Newest == 0:
-		return nil
-	case direct:
-		return c.direct(ctx, ses, conv, page.Newest, s.out)
-	}
-	return c.group(ctx, ses, conv, page.Newest, s)
-}
-
-// direct prints how far the other user has got and read conv, or whether that reaches c.Seq.
-func (c *receiptsCmd) direct(ctx context.Context, ses *session, conv pim.ConversationID, newest pim.Seq, w io.Writer) error {
-	r, err := ses.Receipts(ctx, conv, newest, newest)
 	switch {
 	case err != nil:
 		return err
-	case c.Seq == 0:
-		return c.print(w, directReceipt{r.Delivered, r.Read, r.ReadAt}, "delivered: %s\nread: %s", upTo(r.Delivered, 0), upTo(r.Read, r.ReadAt))
+	case direct && c.From != 0:
+		return pim.Errorf(pim.KindInvalid, "--from is for groups; in a direct conversation --seq asks about one message")
+	case seq == 0 && direct:
+		return c.direct(ctx, ses, conv, page.Newest, s.out)
+	case seq == 0:
+		return c.group(ctx, ses, conv, page.Newest, s)
+	case seq > page.Newest:
+		return noEntry(conv, seq, page.Newest)
+	case direct && (len(page.Entries) == 0 || page.Entries[0].Kind != pim.EntryMessage):
+		return pim.Errorf(pim.KindNotFound, "%s has no message at seq %d", conv, seq)
+	case direct:
+		return c.reader(ctx, ses, &page.Entries[0], s.out)
 	}
-	a, other, _ := conv.DirectUsers()
+	return c.readers(ctx, ses, conv, s.out)
+}
+
+// direct prints how far the other user has got and read conv.
+func (c *receiptsCmd) direct(ctx context.Context, ses *session, conv pim.ConversationID, newest pim.Seq, w io.Writer) (err error) {
+	var r client.Receipts
+	if newest != 0 {
+		if r, err = ses.Receipts(ctx, conv, newest, newest); err != nil {
+			return err
+		}
+	}
+	return c.print(w, directReceipt{r.Delivered, r.Read, r.ReadAt}, "delivered: %s\nread: %s", upTo(r.Delivered, 0), upTo(r.Read, r.ReadAt))
+}
+
+// reader prints whether the other user has read the message e of a direct conversation.
+func (c *receiptsCmd) reader(ctx context.Context, ses *session, e *pim.Entry, w io.Writer) error {
+	a, other, _ := e.Conversation.DirectUsers()
 	if other == ses.user {
 		other = a
 	}
-	switch {
-	case c.Seq <= r.Read:
-		return c.printReader(w, readerJSON{other, true, r.ReadAt})
-	case c.Seq <= r.Delivered && !c.JSON:
-		return c.print(w, nil, "%s has not read it; it is delivered", other)
+	if e.Sender == other && other != ses.user {
+		return pim.Errorf(pim.KindNotFound, "#%d of %s is by %s: receipts say who else has read it, and that is only you", e.Seq, e.Conversation, other)
 	}
-	return c.printReader(w, readerJSON{User: other})
+	r, err := ses.Receipts(ctx, e.Conversation, e.Seq, e.Seq)
+	if err != nil {
+		return err
+	}
+	yes, no, state := true, false, ""
+	if e.Seq <= r.Delivered {
+		state = "; it is delivered"
+	}
+	switch {
+	case e.Seq <= r.Read:
+		return c.printReader(w, readerJSON{other, &yes, r.ReadAt}, "")
+	case r.Read > 0: // the other one tells what they read
+		return c.printReader(w, readerJSON{other, &no, 0}, state)
+	}
+	// Nobody is told whether the other one has read nothing at all, or does not tell.
+	return c.printReader(w, readerJSON{User: other}, state)
 }
 
 // group prints how many have read each message from c.From on, or of the last ones.
 func (c *receiptsCmd) group(ctx context.Context, ses *session, conv pim.ConversationID, newest pim.Seq, s streams) error {
-	from := c.From
+	from := pim.Seq(c.From)
 	if from == 0 {
 		from = newest - min(newest, receiptsPage) + 1
 		if from > 1 && !c.JSON {
@@ -117,6 +122,7 @@ func (c *receiptsCmd) group(ctx context.Context, ses *session, conv pim.Conversa
 				return err
 			}
 		}
+		ses.answered()
 	}
 	return nil
 }
@@ -136,30 +142,34 @@ func upTo(seq pim.Seq, at pim.Millis) string {
 // readers prints who has read the message at c.Seq, and who has not.
 func (c *receiptsCmd) readers(ctx context.Context, ses *session, conv pim.ConversationID, w io.Writer) error {
 	for after := pim.UserID(""); ; {
-		page, next, err := ses.Readers(ctx, conv, c.Seq, after)
+		page, next, err := ses.Readers(ctx, conv, pim.Seq(c.Seq), after)
 		if err != nil {
 			return err
 		}
 		for _, r := range page {
-			if err := c.printReader(w, readerJSON{r.User, r.Read, r.At}); err != nil {
+			if err := c.printReader(w, readerJSON{r.User, &r.Read, r.At}, ""); err != nil {
 				return err
 			}
 		}
+		ses.answered()
 		if after = next; next == "" {
 			return nil
 		}
 	}
 }
 
-func (c *receiptsCmd) printReader(w io.Writer, r readerJSON) error {
+// printReader prints a reader; for people with more behind it.
+func (c *receiptsCmd) printReader(w io.Writer, r readerJSON, more string) error {
 	what := "has not read it"
 	switch {
-	case r.Read && r.ReadMS == 0:
+	case r.Read == nil:
+		what = "has not read it, or does not tell"
+	case *r.Read && r.ReadMS == 0:
 		what = "has read it"
-	case r.Read:
+	case *r.Read: // the time is that of the newest that was read
 		what = "has read it by " + r.ReadMS.Time().Local().Format(time.DateTime)
 	}
-	return c.print(w, r, "%s %s", r.User, what)
+	return c.print(w, r, "%s %s%s", r.User, what, more)
 }
 
 func (c *receiptsCmd) print(w io.Writer, v any, format string, args ...any) error {
@@ -184,6 +194,6 @@ type groupReceipt struct {
 
 type readerJSON struct {
 	User   pim.UserID `json:"user"`
-	Read   bool       `json:"read"`
+	Read   *bool      `json:"read,omitempty"` // nil: not known
 	ReadMS pim.Millis `json:"read_ms,omitempty"`
 }

@@ -12,7 +12,7 @@ import (
 type referFlags struct {
 	changeFlags
 	target
-	Seq pim.Seq `arg:"" help:"The message's seq, as send, tail and list print it."`
+	Seq seqArg `arg:"" help:"The message's seq, as send, tail and list print it."`
 }
 
 type editCmd struct {
@@ -39,39 +39,39 @@ func (c *editCmd) Run(ctx context.Context, s streams) error {
 	if empty(text) {
 		return pim.Errorf(pim.KindInvalid, "the text is empty; pim recall takes a message back")
 	}
-	return c.refer(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
-		return ses.Edit(ctx, conv, c.Seq, []byte(text))
+	return c.refer(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		return ses.Edit(ctx, conv, pim.Seq(c.Seq), []byte(text))
 	})
 }
 
 // Run takes a message back.
 func (c *recallCmd) Run(ctx context.Context, s streams) error {
-	return c.refer(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
-		return ses.Recall(ctx, conv, c.Seq)
+	return c.refer(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		return ses.Recall(ctx, conv, pim.Seq(c.Seq))
 	})
 }
 
 // Run reacts to a message, or takes a reaction back.
 func (c *reactCmd) Run(ctx context.Context, s streams) error {
-	return c.refer(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
-		return ses.React(ctx, conv, c.Seq, c.Reaction, !c.Remove)
+	return c.refer(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		return ses.React(ctx, conv, pim.Seq(c.Seq), c.Reaction, !c.Remove)
 	})
 }
 
 // Run pins a message for all, or ends that.
 func (c *pinMessageCmd) Run(ctx context.Context, s streams) error {
-	return c.refer(ctx, s, func(ses *session, conv pim.ConversationID) (*client.Sending, error) {
-		return ses.PinMessage(ctx, conv, c.Seq, !c.Remove)
+	return c.refer(ctx, s, func(ctx context.Context, ses *session, conv pim.ConversationID) (*client.Sending, error) {
+		return ses.PinMessage(ctx, conv, pim.Seq(c.Seq), !c.Remove)
 	})
 }
 
 // refer sends what do queues, and prints the answer.
-func (f *referFlags) refer(ctx context.Context, s streams, do func(*session, pim.ConversationID) (*client.Sending, error)) error {
-	return f.change(ctx, s, f.connect, func(ses *session) (*client.Sending, error) {
+func (f *referFlags) refer(ctx context.Context, s streams, do func(context.Context, *session, pim.ConversationID) (*client.Sending, error)) error {
+	return f.change(ctx, s, f.connect, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		conv, err := f.resolve(ses.user)
 		if err != nil {
 			return nil, err
 		}
-		return do(ses, conv)
+		return do(ctx, ses, conv)
 	}, storedAt)
 }

@@ -34,7 +34,7 @@ func (c *retainCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, s, c.connect, func(ses *session) (*client.Sending, error) {
+	return c.change(ctx, s, c.connect, func(ctx context.Context, ses *session) (*client.Sending, error) {
 		conv, err := c.resolve(ses.user)
 		if err != nil {
 			return nil, err
@@ -45,34 +45,26 @@ func (c *retainCmd) Run(ctx context.Context, s streams) error {
 
 // show prints for how long the conversation says that its messages are kept.
 func (c *retainCmd) show(ctx context.Context, s streams) error {
-	ses, err := c.connect(ctx)
-	if err != nil {
+	return c.with(ctx, c.connect, func(ctx context.Context, ses *session) error {
+		conv, err := c.resolve(ses.user)
+		if err != nil {
+			return err
+		}
+		age, err := ses.Retention(ctx, conv)
+		if err != nil {
+			return err
+		}
+		out := retentionJSON{conv, pim.Millis(age.Milliseconds())}
+		if c.JSON {
+			return json.NewEncoder(s.out).Encode(out)
+		}
+		said := "as long as the server keeps them"
+		if age != 0 {
+			said = chat.Age(out.RetainMS)
+		}
+		_, err = fmt.Fprintf(s.out, "%s: %s\n", conv, said)
 		return err
-	}
-	defer ses.Close()
-	stops, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
-	ctx, end := context.WithTimeoutCause(stops, c.Timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", c.Timeout))
-	defer end()
-	conv, err := c.resolve(ses.user)
-	if err != nil {
-		return err
-	}
-	age, err := ses.Retention(ctx, conv)
-	if err != nil {
-		return causeOf(ctx, err)
-	}
-	out := retentionJSON{conv, pim.Millis(age.Milliseconds())}
-	if c.JSON {
-		return json.NewEncoder(s.out).Encode(out)
-	}
-	said := "as long as the server keeps them"
-	if age != 0 {
-		said = chat.Age(out.RetainMS)
-	}
-	_, err = fmt.Fprintf(s.out, "%s: %s\n", conv, said)
-	return err
+	})
 }
 
 // parseAge reads days, a duration, or off, which is 0.

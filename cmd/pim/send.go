@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -15,39 +13,36 @@ import (
 )
 
 type sendCmd struct {
-	clientFlags
+	waitFlags
 	target
-	Text    []string      `arg:"" sep:"none" help:"Text; a single - sends each line of standard input that is not empty as a message. A line that is refused is named on standard error, and the rest goes on."`
-	Reply   uint64        `name:"reply" placeholder:"SEQ" help:"Message of the conversation that is answered."`
-	Mention []pim.UserID  `name:"mention" placeholder:"USER" help:"User whom the message mentions; again, or with commas between them, for more, at most 64."`
-	All     bool          `name:"mention-all" help:"The message mentions all members."`
-	Timeout time.Duration `name:"timeout" default:"30s" placeholder:"DURATION" help:"How long to wait for each answer."`
-	JSON    bool          `name:"json" help:"Print one JSON object a message."`
+	Text    []string     `arg:"" sep:"none" help:"Text; a single - sends each line of standard input that is not empty as a message. A line that is refused is named on standard error, and the rest goes on."`
+	Reply   seqArg       `name:"reply" placeholder:"SEQ" help:"Message of the conversation that is answered."`
+	Mention []pim.UserID `name:"mention" placeholder:"USER" help:"User whom the message mentions; again, or with commas between them, for more, at most 64."`
+	All     bool         `name:"mention-all" help:"The message mentions all members."`
+	JSON    bool         `name:"json" help:"Print one JSON object a message."`
 }
 
 // Run sends and prints what the server answers.
 func (c *sendCmd) Run(ctx context.Context, s streams) error {
-	ses, err := c.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer ses.Close()
-	conv, err := c.resolve(ses.user)
-	if err != nil {
-		return err
-	}
-	// If the connection stops for good, the waiting ends.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(ses.stopped()) }() // ends with the session
+	return c.with(ctx, c.connect, func(ctx context.Context, ses *session) error {
+		conv, err := c.resolve(ses.user)
+		if err != nil {
+			return err
+		}
+		payload, err := c.payloads(ctx, ses, conv)
+		if err != nil {
+			return err
+		}
+		if len(c.Text) == 1 && c.Text[0] == "-" {
+			ses.waitsNoMore() // the input may take long
+			return (&lineSender{cmd: c, ses: ses, conv: conv, payload: payload, s: s}).run(ctx)
+		}
+		return c.one(ctx, ses, conv, payload, s)
+	})
+}
 
-	payload, err := c.payloads(ctx, ses, conv)
-	if err != nil {
-		return causeOf(ctx, err)
-	}
-	if len(c.Text) == 1 && c.Text[0] == "-" {
-		return (&lineSender{cmd: c, ses: ses, conv: conv, payload: payload, s: s}).run(ctx, cancel)
-	}
+// one sends the text of the command line.
+func (c *sendCmd) one(ctx context.Context, ses *session, conv pim.ConversationID, payload func(text string) ([]byte, error), s streams) error {
 	text := strings.Join(c.Text, " ")
 	if empty(text) {
 		return pim.Errorf(pim.KindInvalid, "the text is empty")
@@ -61,11 +56,11 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	}
 	m, err := ses.Send(ctx, conv, say, c.options()...)
 	if err != nil {
-		return causeOf(ctx, err)
+		return err
 	}
-	sent, err := ses.waitFor(ctx, m, c.Timeout)
+	sent, err := ses.waitFor(ctx, m)
 	if err != nil {
-		return causeOf(ctx, err)
+		return err
 	}
 	return c.print(s, 0, m, sent)
 }
@@ -90,10 +85,8 @@ func (c *sendCmd) payloads(ctx context.Context, ses *session, conv pim.Conversat
 	if c.Reply == 0 {
 		return func(text string) ([]byte, error) { return []byte(text), nil }, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
 	seq := pim.Seq(c.Reply)
-	page, err := ses.Pull(limited, conv, seq, seq, 1, false)
+	page, err := ses.Pull(ctx, conv, seq, seq, 1, false)
 	if err != nil {
 		return nil, err
 	}
@@ -125,45 +118,5 @@ func (c *sendCmd) print(s streams, line int, m *client.Sending, sent client.Sent
 		fmt.Fprintf(s.err, "pim: not in %s, so the mention does not reach them: %s\n", sent.Conversation, chat.Users(sent.Strangers))
 	}
 	_, err := fmt.Fprintln(s.out, storedAt(sent))
-	return err
-}
-
-// waitFor waits for the answer to m, at most for timeout. Meanwhile another goroutine
-// must read the events, see stopped.
-func (s *session) waitFor(ctx context.Context, m *client.Sending, timeout time.Duration) (client.Sent, error) {
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	sent, err := m.Wait(limited)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		if why := s.delays.of(m.ID()); why != nil {
-			return sent, pim.Errorf(pim.KindTimeout, "not stored within %s: %w; it may have been stored all the same", timeout, why)
-		}
-		return sent, pim.Errorf(pim.KindTimeout, "no answer within %s; the message may have been stored all the same", timeout)
-	}
-	return sent, err
-}
-
-// stopped reads events until the connection is given up, and returns why; nil
-// if the client was closed.
-func (s *session) stopped() error {
-	for e := range s.Events() {
-		switch e := e.(type) {
-		case client.SendEvent:
-			s.delays.note(e)
-		case client.StateEvent:
-			if err := s.over(e); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// causeOf returns the cause of ctx's end if err is there only because ctx ended;
-// otherwise it returns err.
-func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); err != nil && errors.Is(err, ctx.Err()) && cause != nil {
-		return cause
-	}
 	return err
 }

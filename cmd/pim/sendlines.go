@@ -35,9 +35,10 @@ type sentLine struct {
 	m *client.Sending
 }
 
-// run sends all lines and waits for what becomes of each. cancel ends ctx, and with it
-// queue.
-func (l *lineSender) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+// run sends all lines and waits for what becomes of each.
+func (l *lineSender) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx) // ends queue
+	defer cancel(nil)
 	lines := make(chan sentLine, sendAhead)
 	ended := make(chan error, 1)
 	// The goroutine ends with the input, or with ctx. A read that is under way when ctx
@@ -108,7 +109,10 @@ func (l *lineSender) answer(ctx context.Context, line sentLine) error {
 	err := line.err
 	if line.m != nil {
 		var sent client.Sent
-		if sent, err = l.ses.waitFor(ctx, line.m, l.cmd.Timeout); err == nil {
+		limited, cancel := l.cmd.limit(ctx)
+		sent, err = l.ses.waitFor(limited, line.m)
+		cancel()
+		if err == nil {
 			return l.cmd.print(l.s, line.number, line.m, sent)
 		}
 		if !ofTheMessage(err) {

@@ -12,8 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -47,9 +47,12 @@ type session struct {
 	user   pim.UserID
 	device pim.DeviceID
 	server string
-	fixed  bool // the user gave the token: there is no other
+	fixed  bool              // the user gave the token: there is no other
+	hint   func(error) error // says what to do about a connection that was not made
 
-	delays delays
+	timeout time.Duration // see waitFlags
+	timer   *time.Timer   // of with
+	delays  delays
 }
 
 // over returns why the session cannot go on: the client has stopped, or the server
@@ -58,53 +61,6 @@ func (s *session) over(e client.StateEvent) error {
 	refused := e.State == client.Waiting && pim.KindOf(e.Err) == pim.KindUnauthorized
 	if e.State == client.Stopped || refused && s.fixed {
 		return e.Err
-	}
-	return nil
-}
-
-// delays holds the reasons why messages are not stored yet.
-type delays struct {
-	mu   sync.Mutex
-	why  map[pim.ClientMessageID]*pim.Error
-	link error // why there is no connection; nil if there is one
-}
-
-// noteLink notes the state of the connection.
-func (d *delays) noteLink(e client.StateEvent) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch e.State {
-	case client.Connected:
-		d.link = nil
-	case client.Waiting:
-		d.link = e.Err
-	}
-}
-
-func (d *delays) note(e client.SendEvent) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case e.State == client.Delayed && e.Err != nil:
-		if d.why == nil {
-			d.why = make(map[pim.ClientMessageID]*pim.Error)
-		}
-		d.why[e.ID] = e.Err
-	case e.State != client.InFlight:
-		delete(d.why, e.ID)
-	}
-}
-
-// of returns why the message with this ID is delayed: why there is no connection, or
-// what the server said of the message last; nil if neither is known.
-func (d *delays) of(id pim.ClientMessageID) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.link != nil {
-		return d.link
-	}
-	if why := d.why[id]; why != nil {
-		return why
 	}
 	return nil
 }
@@ -145,6 +101,9 @@ func newDevice() pim.DeviceID {
 	return pim.DeviceID("cli-" + strings.ToLower(rand.Text()[:10]))
 }
 
+// opener opens a session, see connect and peek.
+type opener func(context.Context) (*session, error)
+
 // connect opens a session and waits until the server has let it in. The session follows
 // only the conversations that the command watches, and acknowledges nothing.
 func (f *clientFlags) connect(ctx context.Context) (*session, error) {
@@ -155,14 +114,6 @@ func (f *clientFlags) connect(ctx context.Context) (*session, error) {
 	o.Watch = true
 	o.Device = cmp.Or(o.Device, newDevice())
 	return f.open(ctx, o)
-}
-
-// knowsSettings waits until the device knows what the user's other devices have set. A command
-// that sets something again without knowing that it was taken back would lose to that.
-func (s *session) knowsSettings(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, pim.Errorf(pim.KindTimeout, "no answer within %s", timeout))
-	defer cancel()
-	return causeOf(ctx, s.Synced(ctx))
 }
 
 // peek is connect for a command that needs the list of conversations, or the user's own log, which
@@ -188,7 +139,7 @@ func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, err
 		c.Close()
 		return nil, f.hint(err)
 	}
-	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != ""}, nil
+	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != "", hint: f.hint}, nil
 }
 
 // connected reads events until the connection is up. Until then the only other events are
@@ -283,8 +234,30 @@ func withServerHint(err error, server string) error {
 		return &hintedError{err, "write --server http://HOST:PORT, or tcp://HOST:PORT for raw TCP"}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err), noWebSocket(err):
 		return otherProtocol(err)
+	case broken(err):
+		return &pim.Error{Kind: pim.KindUnavailable, Text: fmt.Sprintf("the connection to %s broke off: %s", server, reason(err)), Err: err}
 	}
 	return err
+}
+
+// broken reports whether err says that the network or the other side has ended a connection, or
+// would not make it. A server whose certificate is wrong is none of that.
+func broken(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	if pim.KindOf(err) != pim.KindUnknown || errors.As(err, &certificate) {
+		return false
+	}
+	var network *net.OpError
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// reason returns what the system says of a connection, without the names of the calls around it.
+func reason(err error) string {
+	var system syscall.Errno
+	if errors.As(err, &system) {
+		return system.Error()
+	}
+	return err.Error()
 }
 
 // noWebSocket reports whether an HTTP server answered that offers no WebSocket, or none
@@ -344,3 +317,23 @@ func (t *target) resolve(user pim.UserID) (pim.ConversationID, error) {
 	}
 	return t.Conversation, t.Conversation.Validate()
 }
+
+// seqArg is a seq that the command line names. 0 stands for one that it leaves out.
+type seqArg pim.Seq
+
+// UnmarshalText reads a seq. It refuses 0: there is no such entry, and commands would take it for
+// a seq that was left out.
+func (q *seqArg) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 64)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no seq like 1, 2 or 3", text)
+	case n == 0:
+		return errors.New("the first message is 1")
+	}
+	*q = seqArg(n)
+	return nil
+}
+
+// errSwitchAll refuses a switch that names a conversation.
+var errSwitchAll = pim.Errorf(pim.KindInvalid, "--switch is for all conversations: name none with it")

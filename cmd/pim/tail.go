@@ -12,9 +12,9 @@ import (
 )
 
 type tailCmd struct {
-	clientFlags
+	waitFlags
 	target
-	From   uint64 `name:"from" default:"1" placeholder:"SEQ" help:"First entry to print."`
+	From   seqArg `name:"from" default:"1" placeholder:"SEQ" help:"First entry to print."`
 	Follow bool   `name:"follow" default:"true" negatable:"" help:"Go on with new entries as they come."`
 	JSON   bool   `name:"json" help:"Print one JSON object an entry."`
 
@@ -23,7 +23,24 @@ type tailCmd struct {
 
 // Run prints entries in the order of their seqs, each once.
 func (c *tailCmd) Run(ctx context.Context, s streams) error {
-	ses, err := c.connect(ctx)
+	if c.Follow {
+		return c.follow(ctx, s)
+	}
+	return c.with(ctx, c.connect, func(ctx context.Context, ses *session) error {
+		conv, err := c.resolve(ses.user)
+		if err != nil {
+			return err
+		}
+		c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) {
+			return ses.Pull(ctx, conv, seq, seq, 1, false)
+		}
+		return c.upToNow(ctx, ses, conv, pim.Seq(c.From), s)
+	})
+}
+
+// follow prints entries, and goes on with those that come.
+func (c *tailCmd) follow(ctx context.Context, s streams) error {
+	ses, err := c.reach(ctx, c.connect)
 	if err != nil {
 		return err
 	}
@@ -32,18 +49,12 @@ func (c *tailCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	from := pim.Seq(max(c.From, 1))
-	if !c.Follow {
-		c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) {
-			return ses.Pull(ctx, conv, seq, seq, 1, false)
-		}
-		return c.upToNow(ctx, ses, conv, from, s)
-	}
+	from := pim.Seq(c.From)
 	aside := asker{flags: c.clientFlags}
 	defer aside.close()
 	c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) { return aside.pull(ctx, conv, seq) }
 	if from > 1 {
-		page, err := ses.Pull(ctx, conv, 0, 0, 1, true)
+		page, err := ses.pull(ctx, conv, 0, 0, 1, true)
 		if err != nil {
 			return err
 		}
@@ -125,6 +136,7 @@ func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.Conversati
 				return err
 			}
 		}
+		ses.answered()
 		if page.To < from {
 			return pim.Errorf(pim.KindInternal, "the server answers a pull from %d with nothing; the log should reach to %d", from, end)
 		}

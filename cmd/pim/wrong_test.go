@@ -55,7 +55,7 @@ func TestArgumentsThatNameNothing(t *testing.T) {
 	if _, stderr, status := pimWith(t.Context(), "", args...); status != exitOK {
 		t.Errorf("%q: status %d, %q", args, status, stderr)
 	}
-	n.refuses("no message has the seq 0", exitUsage, "edit", "--as", "alice", "--to", "bob", "0", "x")
+	n.refuses("the first message is 1", exitUsage, "edit", "--as", "alice", "--to", "bob", "0", "x")
 	for _, from := range []string{"3", "9"} {
 		if _, stderr, status := n.pim("", "tail", "--as", "alice", "--to", "bob", "--no-follow", "--from", from); status != exitOK || stderr != "d:alice:bob ends at #2\n" {
 			t.Errorf("tail --from %s: status %d, %q", from, status, stderr)
