@@ -242,7 +242,7 @@ func (c *Client) Pull(ctx context.Context, conv pim.ConversationID, from, to pim
 	return p.Page, err
 }
 
-// ask hands the loop the input that in makes for a new ID, an Ask or AskReceipts, and waits for
+// ask hands the loop the input that in makes for a new ID, an Ask, AskReceipts or AskMembers, and waits for
 // its answer.
 func (c *Client) ask(ctx context.Context, in func(id uint64) engine.Input) (engine.Pulled, error) {
 	answer := make(chan engine.Pulled, 1)

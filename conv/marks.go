@@ -184,7 +184,7 @@ func (l *live) learn(u pim.UserID, line inbox.Line) {
 		l.written = line.Time
 	}
 	at, ok := l.standingOf(u)
-	if m := l.members[u]; !ok || m != nil && line.Own < m.since() {
+	if m := l.members[u]; !ok || m != nil && line.Own < m.Since() {
 		return
 	}
 	if line.Own > at.Own {

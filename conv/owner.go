@@ -3,7 +3,6 @@ package conv
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"slices"
 
 	"github.com/pim-im/pim"
@@ -26,9 +25,6 @@ type member struct {
 	place   int     // in Members of the entry that began the membership, from 1 on; 0: not known
 }
 
-// since returns the seq of the entry that began the membership. The user must be present.
-func (m *member) since() pim.Seq { return m.Periods[len(m.Periods)-1].From }
-
 // owner returns the owner of the group, empty if nobody is left in it. If one entry made
 // several users members, the owner is the one that the entry names first. The places of the
 // eldest must be known, see knowOwner.
@@ -49,9 +45,9 @@ func (c *conversation) eldest() (users []pim.UserID) {
 		m := c.members[u]
 		if len(users) > 0 {
 			switch first := c.members[users[0]]; {
-			case m.since() > first.since():
+			case m.Since() > first.Since():
 				continue
-			case m.since() < first.since():
+			case m.Since() < first.Since():
 				users = users[:0]
 			}
 		}
@@ -80,8 +76,8 @@ func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 		return nil
 	}
 	eldest := l.eldest()
-	since := l.members[eldest[0]].since()
-	named, err := readNamed(ctx, s, l.id, since)
+	since := l.members[eldest[0]].Since()
+	named, err := inbox.Named(ctx, s, l.id, since)
 	if err != nil {
 		return err
 	}
@@ -94,7 +90,7 @@ func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 		})
 	}
 	for i, u := range named {
-		if m := l.members[u]; m != nil && m.Present() && m.since() == since {
+		if m := l.members[u]; m != nil && m.Present() && m.Since() == since {
 			m.place = i + 1
 		}
 	}
@@ -106,61 +102,32 @@ func (l *live) knowOwner(ctx context.Context, s store.Store) error {
 	return nil
 }
 
-// readNamed returns the users whom the entry at since made members, in its order. It returns nil
-// if the entry was trimmed and the cell with its users is not there.
-func readNamed(ctx context.Context, s store.Store, c pim.ConversationID, since pim.Seq) (named []pim.UserID, err error) {
-	entries, _, err := readLeft(ctx, s, c, since, since)
-	if err != nil {
-		return nil, err
-	}
-	if len(entries) > 0 {
-		return entries[0].Members, nil
-	}
-	cell, ok, err := store.Lookup(ctx, s, inbox.Places(c), placesKey(since))
-	if err != nil || !ok {
-		return nil, err
-	}
-	d := &varint.Decoder{B: cell.Value}
-	for len(d.B) > 0 && d.Err == nil {
-		named = append(named, pim.UserID(d.Text()))
-	}
-	if d.Err != nil {
-		return nil, pim.Errorf(pim.KindCorrupt, "places of %s at seq %d with the value %x", c, since, cell.Value)
-	}
-	return named, nil
-}
-
-// placesKey is the key in inbox.Places of those whom the entry at since made members.
-func placesKey(since pim.Seq) string {
-	return string(binary.BigEndian.AppendUint64(nil, uint64(since)))
-}
-
 // placesCells returns the cells with the order of the present members whose memberships began
 // together, with an entry from l.front to upTo, so that the owner is known when it was trimmed.
 func (l *live) placesCells(ctx context.Context, s store.Store, upTo pim.Seq) (cells []store.CellWrite, err error) {
 	together := make(map[pim.Seq]int)
 	for _, u := range l.present {
-		if m := l.members[u]; m != nil && l.front <= m.since() && m.since() <= upTo {
-			together[m.since()]++
+		if m := l.members[u]; m != nil && l.front <= m.Since() && m.Since() <= upTo {
+			together[m.Since()]++
 		}
 	}
 	for since, n := range together {
 		if n == 1 {
 			continue
 		}
-		named, err := readNamed(ctx, s, l.id, since)
+		named, err := inbox.Named(ctx, s, l.id, since)
 		if err != nil {
 			return nil, err
 		}
 		var e varint.Encoder
 		for _, u := range named {
-			if m := l.members[u]; m != nil && m.Present() && m.since() == since {
+			if m := l.members[u]; m != nil && m.Present() && m.Since() == since {
 				e.Text(string(u))
 			}
 		}
 		cells = append(cells, store.CellWrite{
 			Partition: inbox.Places(l.id),
-			Cell:      store.Cell{Key: placesKey(since), Version: uint64(since), Value: e.B},
+			Cell:      store.Cell{Key: inbox.PlacesKey(since), Version: uint64(since), Value: e.B},
 		})
 	}
 	return cells, nil

@@ -25,6 +25,7 @@ type Reader interface {
 	Recent(context.Context, inbox.SyncRequest) ([]inbox.Summary, error)
 	Pull(context.Context, pim.UserID, inbox.PullRequest) (inbox.Page, error)
 	Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox.Receipts, error)
+	Members(context.Context, pim.UserID, inbox.MembersRequest) (inbox.MembersPage, error)
 	Live(context.Context, pim.ConversationID, []pim.UserID, *inbox.Screen) ([]*inbox.Receipts, []bool, error)
 	Barrier(context.Context) error
 	Presence(ctx context.Context, user pim.UserID, lookers []pim.UserID) (pim.Millis, []bool, error)

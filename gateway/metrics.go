@@ -18,6 +18,7 @@ type Metrics struct {
 	pushAcks    prometheus.Counter
 	pulls       prometheus.Counter
 	receipts    prometheus.Counter
+	members     prometheus.Counter
 	pulled      prometheus.Counter
 	syncs       prometheus.Counter
 	errors      *prometheus.CounterVec
@@ -60,6 +61,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pushAcks:    counter("pim_push_acks_total", "PIMPushAck frames read."),
 		pulls:       counter("pim_pulls_total", "PIMPullReq frames served."),
 		receipts:    counter("pim_receipts_total", "PIMReceiptReq frames served."),
+		members:     counter("pim_members_total", "PIMMembersReq frames served."),
 		pulled:      counter("pim_pulled_entries_total", "Entries handed out by pulls."),
 		syncs:       counter("pim_syncs_total", "PIMSyncReq frames served."),
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),

@@ -171,6 +171,10 @@ func (x *lab) Receipts(context.Context, pim.UserID, inbox.ReceiptRequest) (inbox
 	return inbox.Receipts{}, nil
 }
 
+func (x *lab) Members(context.Context, pim.UserID, inbox.MembersRequest) (inbox.MembersPage, error) {
+	return inbox.MembersPage{}, nil
+}
+
 func (x *lab) Barrier(context.Context) error {
 	if x.undurable.Load() {
 		x.failed.Add(1)

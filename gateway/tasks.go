@@ -14,9 +14,10 @@ import (
 // one at a time, by a goroutine that exists only meanwhile.
 type task struct {
 	id   uint64             // the client's request_id
-	sync *inbox.SyncRequest // one of the three is set
+	sync *inbox.SyncRequest // one of the four is set
 	pull *inbox.PullRequest
 	read *inbox.ReceiptRequest
+	who  *inbox.MembersRequest
 }
 
 // taskRun is one run of the goroutine that serves a connection's tasks. It begins with a task, and
@@ -77,8 +78,10 @@ func (c *conn) serveTasks(run *taskRun) {
 			c.serveSync(ctx, t.id, t.sync)
 		case t.pull != nil:
 			c.servePull(ctx, t.id, t.pull)
-		default:
+		case t.read != nil:
 			c.serveReceipts(ctx, t.id, t.read)
+		default:
+			c.serveMembers(ctx, t.id, t.who)
 		}
 	}
 }

@@ -42,13 +42,15 @@ const (
 	TypeReceipt     Type = 20
 	TypeTyping      Type = 21
 	TypePresence    Type = 22
+	TypeMembersReq  Type = 23
+	TypeMembersResp Type = 24
 )
 
 var typeNames = [...]string{
 	"?", "Hello", "Welcome", "PIMSendReq", "PIMSendAck", "PIMPush", "PIMPushAck", "PIMSyncReq", "PIMSyncResp",
 	"PIMPullReq", "PIMPullResp", "PIMTimeReq", "PIMTimeResp", "PIMPing", "PIMPong", "PIMGoAway", "PIMError",
 	"PIMReceiptReq", "PIMReceiptResp", "PIMLook", "PIMReceipt",
-	"PIMTyping", "PIMPresence",
+	"PIMTyping", "PIMPresence", "PIMMembersReq", "PIMMembersResp",
 }
 
 // String returns the frame's name in docs/protocol.md.
@@ -113,6 +115,10 @@ func TypeOf(m Message) Type {
 		return TypeTyping
 	case *wirepb.PIMPresence:
 		return TypePresence
+	case *wirepb.PIMMembersReq:
+		return TypeMembersReq
+	case *wirepb.PIMMembersResp:
+		return TypeMembersResp
 	}
 	return 0
 }
@@ -164,6 +170,10 @@ func newMessage(t Type) Message {
 		return new(wirepb.PIMTyping)
 	case TypePresence:
 		return new(wirepb.PIMPresence)
+	case TypeMembersReq:
+		return new(wirepb.PIMMembersReq)
+	case TypeMembersResp:
+		return new(wirepb.PIMMembersResp)
 	}
 	return nil
 }

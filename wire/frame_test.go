@@ -18,7 +18,7 @@ import (
 var types = []Type{
 	TypeHello, TypeWelcome, TypeSendReq, TypeSendAck, TypePush, TypePushAck, TypeSyncReq, TypeSyncResp, TypePullReq,
 	TypePullResp, TypeTimeReq, TypeTimeResp, TypePing, TypePong, TypeGoAway, TypeError,
-	TypeReceiptReq, TypeReceiptResp, TypeLook, TypeReceipt, TypeTyping, TypePresence,
+	TypeReceiptReq, TypeReceiptResp, TypeLook, TypeReceipt, TypeTyping, TypePresence, TypeMembersReq, TypeMembersResp,
 }
 
 func TestTypesAgree(t *testing.T) {

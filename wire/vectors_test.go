@@ -171,6 +171,8 @@ func vectorFrames() []vectorFrame {
 		{"who has read message 7 by name, the second page", &wirepb.PIMReceiptReq{RequestId: 9, Conversation: "g:abc", From: 7, Readers: true, After: "bob"}},
 		{"carl has, dave has not", &wirepb.PIMReceiptResp{RequestId: 9, Conversation: "g:abc", NextAfter: "dave", Readers: []*wirepb.Reader{{User: "carl", Read: true, ReadMs: 1700000000900}, {User: "dave"}}}},
 		{"bob has got 5 messages and read 4", &wirepb.PIMReceiptResp{RequestId: 10, Conversation: "d:alice:bob", Delivered: 5, Read: 4, ReadMs: 1700000000900}},
+		{"who is in the group, the second page", &wirepb.PIMMembersReq{RequestId: 11, Conversation: "g:abc", After: "bob"}},
+		{"carl and dave, whose joining was trimmed", &wirepb.PIMMembersResp{RequestId: 11, Conversation: "g:abc", NextAfter: "dave", Owner: "alice", Members: []*wirepb.Member{{User: "carl", Since: 1, SinceMs: 1700000000123}, {User: "dave", Since: 4}}}},
 		{"alice looks at two conversations", &wirepb.PIMLook{Conversations: []string{"d:alice:bob", "g:abc"}}},
 		{"and at none any more", &wirepb.PIMLook{}},
 		{"bob has read on", &wirepb.PIMReceipt{Conversation: "d:alice:bob", Delivered: 5, Read: 5, ReadMs: 1700000001900}},

@@ -133,3 +133,29 @@ func (s *Server) tellLookers(e *pim.Entry) {
 		}
 	}
 }
+
+// members answers a PIMMembersReq, with all members on one page.
+func (x *Session) members(m *wirepb.PIMMembersReq) wire.Message {
+	c := pim.ConversationID(m.Conversation)
+	l := x.server.logs[c]
+	if l == nil || !c.IsGroup() || !l.member(c, x.key.user) {
+		f := wire.ErrorFrame(pim.Errorf(pim.KindNotMember, "not a member"))
+		f.RequestId = m.RequestId
+		return f
+	}
+	resp := &wirepb.PIMMembersResp{RequestId: m.RequestId, Conversation: m.Conversation, Owner: string(l.owner())}
+	for _, u := range slices.Sorted(maps.Keys(l.periods)) {
+		if !l.member(c, u) || string(u) <= m.After {
+			continue
+		}
+		since := l.periods[u][len(l.periods[u])-1].from
+		one := &wirepb.Member{User: string(u), Since: uint64(since)}
+		for i := range l.entries {
+			if l.entries[i].Seq == since {
+				one.SinceMs = int64(l.entries[i].Time())
+			}
+		}
+		resp.Members = append(resp.Members, one)
+	}
+	return resp
+}

@@ -98,6 +98,8 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 		return x.pull(m)
 	case *wirepb.PIMReceiptReq:
 		return []wire.Message{x.receipts(m)}
+	case *wirepb.PIMMembersReq:
+		return []wire.Message{x.members(m)}
 	case *wirepb.PIMLook:
 		return x.look(m)
 	case *wirepb.PIMTyping:

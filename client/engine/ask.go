@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -13,7 +14,7 @@ const (
 	maxWaiting = 1024 // Asks that are not answered, those under way included; as many Fills
 )
 
-// asks are the app's pulls, and what it asks about receipts. They go on over reconnects.
+// asks are the app's pulls, and what it asks about receipts and members. They go on over reconnects.
 type asks struct {
 	fx      *effects
 	timeout time.Duration  // Config.RequestTimeout
@@ -26,26 +27,31 @@ type asks struct {
 
 type ask struct {
 	Ask
-	receipts *AskReceipts // nil: it is a pull
-	request               // its number is 0 in the queue
+	question question // nil: it is a pull
+	request           // its number is 0 in the queue
 	page     Page
 	failures int
 	retryAt  time.Duration // in the queue: it is not transmitted before
+}
+
+// question is an input that asks the server for something else than a page.
+type question interface {
+	asked(number uint64) wire.Message // as the request with that number
 }
 
 func newAsks(fx *effects, timeout time.Duration, random func() float64) asks {
 	return asks{fx: fx, timeout: timeout, random: random, byID: make(map[uint64]*ask), active: make(requests[*ask])}
 }
 
-// add queues an Ask, or, if receipts is not nil, that.
-func (s *asks) add(in Ask, receipts *AskReceipts) error {
+// add queues an Ask, or, if q is not nil, that.
+func (s *asks) add(in Ask, q question) error {
 	if len(s.byID) >= maxWaiting {
 		return pim.Errorf(pim.KindOverloaded, "%d requests wait for an answer", len(s.byID))
 	}
 	if err := in.Conversation.Validate(); err != nil {
 		return err
 	}
-	a := &ask{Ask: in, receipts: receipts}
+	a := &ask{Ask: in, question: q}
 	s.byID[in.ID] = a
 	s.queue = append(s.queue, a)
 	return nil
@@ -74,8 +80,8 @@ func (s *asks) start() {
 		a.request = request{s.fx.request(), s.fx.now.Mono + s.timeout}
 		a.page, a.retryAt = Page{From: 1}, 0
 		s.active[a.number] = a
-		if a.receipts != nil {
-			s.fx.write(a.receipts.asked(a.number))
+		if a.question != nil {
+			s.fx.write(a.question.asked(a.number))
 			continue
 		}
 		s.fx.write(&wirepb.PIMPullReq{
@@ -89,7 +95,7 @@ func (s *asks) start() {
 // answered takes one frame of a page, if an Ask has asked for it.
 func (s *asks) answered(m *wirepb.PIMPullResp) {
 	a := s.active[m.RequestId]
-	if a == nil || a.receipts != nil {
+	if a == nil || a.question != nil {
 		return
 	}
 	a.answerBy = s.fx.now.Mono + s.timeout

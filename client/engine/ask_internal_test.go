@@ -145,3 +145,50 @@ func TestAsksAreBounded(t *testing.T) {
 		t.Errorf("one more: %v", err)
 	}
 }
+
+// Each request takes an answer of its own kind only, and a question goes on over a reconnect.
+func TestAnswersOfAnotherKind(t *testing.T) {
+	a := newAsker(t)
+	a.wants(1)
+	members, receipts := AskMembers{ID: 2, Conversation: "g:1", After: "bob"}, AskReceipts{ID: 3, Conversation: "g:1", From: 1}
+	for id, q := range map[uint64]question{2: &members, 3: &receipts} {
+		if err := a.add(Ask{ID: id, Conversation: "g:1"}, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time over another connection
+		a.suspend()
+		a.resume()
+		a.start()
+		a.fx.take()
+	}
+	numbers := map[uint64]uint64{}
+	for n, asked := range a.active {
+		numbers[asked.ID] = n
+	}
+	answer := func(id uint64) {
+		a.answered(&wirepb.PIMPullResp{RequestId: numbers[id], Conversation: "g:1", From: 1, Newest: 1, Done: true})
+	}
+	named := func(id uint64) {
+		a.named(&wirepb.PIMMembersResp{RequestId: numbers[id], Owner: "ann", NextAfter: "cat", Members: []*wirepb.Member{{User: "cat", Since: 7, SinceMs: 9}}})
+	}
+	told := func(id uint64) { a.told(&wirepb.PIMReceiptResp{RequestId: numbers[id], Read: 1}) }
+	named(1)
+	told(1)
+	answer(2)
+	told(2)
+	answer(3)
+	named(3)
+	named(99)
+	if got := a.fx.take().Pulled; len(got) != 0 {
+		t.Fatalf("answers of another kind are taken: %+v", got)
+	}
+	answer(1)
+	named(2)
+	told(3)
+	got := a.fx.take().Pulled
+	want := Members{Members: []Member{{User: "cat", Since: 7, At: 9}}, Owner: "ann", Next: "cat"}
+	if len(got) != 3 || got[1].ID != 2 || fmt.Sprint(got[1].Members) != fmt.Sprint(want) {
+		t.Fatalf("%+v", got)
+	}
+}

@@ -229,6 +229,11 @@ func (e *Engine) handle(in Input) error {
 			return e.link.stopErr
 		}
 		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
+	case AskMembers:
+		if e.link.phase == stopped {
+			return e.link.stopErr
+		}
+		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
 	case Look:
 		return e.look(&in)
 	case Typing:
@@ -273,6 +278,9 @@ func (e *Engine) frame(m wire.Message) {
 	case *wirepb.PIMReceiptResp:
 		e.watchdog.answered(e.now.Mono)
 		e.asks.told(m)
+	case *wirepb.PIMMembersResp:
+		e.watchdog.answered(e.now.Mono)
+		e.asks.named(m)
 	case *wirepb.PIMReceipt:
 		e.emit(receiptEvent(m))
 	case *wirepb.PIMTyping:

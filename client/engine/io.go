@@ -176,6 +176,13 @@ type (
 		After        pim.UserID
 	}
 
+	// AskMembers asks the server who is in a group. The answer is in Output.Pulled.
+	AskMembers struct {
+		ID           uint64 // as that of an Ask
+		Conversation pim.ConversationID
+		After        pim.UserID // the last one of the page before
+	}
+
 	// Look names what is on the screen, in place of what the last Look named; at most 100
 	// conversations and users. The server tells what others read and write in the conversations
 	// (ReceiptEvent, TypingEvent), from the time on at which it has the Look, and whether the users
@@ -189,7 +196,7 @@ type (
 	// most, and only if there is a connection.
 	Typing struct{ Conversation pim.ConversationID }
 
-	// Unask says that nobody waits for the answer to an Ask, AskReceipts or Fill any more.
+	// Unask says that nobody waits for the answer to an Ask, AskReceipts, AskMembers or Fill any more.
 	Unask struct{ ID uint64 }
 )
 
@@ -218,6 +225,7 @@ func (Reading) input()        {}
 func (Fill) input()           {}
 func (Ask) input()            {}
 func (AskReceipts) input()    {}
+func (AskMembers) input()     {}
 func (Look) input()           {}
 func (Typing) input()         {}
 func (Unask) input()          {}
@@ -254,11 +262,12 @@ type Dial struct {
 	Server  string // URL: one of Config.Servers, or an alternative that a server named
 }
 
-// Pulled is the answer to an Ask or AskReceipts.
+// Pulled is the answer to an Ask, AskReceipts or AskMembers.
 type Pulled struct {
 	ID       uint64
 	Page     Page
 	Receipts Receipts
+	Members  Members
 	Err      *pim.Error
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -31,7 +32,7 @@ type Reader struct {
 }
 
 // asked returns in as the request of the given ID.
-func (in *AskReceipts) asked(id uint64) *wirepb.PIMReceiptReq {
+func (in *AskReceipts) asked(id uint64) wire.Message {
 	return &wirepb.PIMReceiptReq{
 		RequestId: id, Conversation: string(in.Conversation), From: uint64(in.From), To: uint64(in.To),
 		Readers: in.Readers, After: string(in.After),
@@ -41,7 +42,10 @@ func (in *AskReceipts) asked(id uint64) *wirepb.PIMReceiptReq {
 // told takes the answer to an AskReceipts.
 func (s *asks) told(m *wirepb.PIMReceiptResp) {
 	a := s.active[m.RequestId]
-	if a == nil || a.receipts == nil {
+	if a == nil {
+		return
+	}
+	if _, ok := a.question.(*AskReceipts); !ok {
 		return
 	}
 	r := Receipts{

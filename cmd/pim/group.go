@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -11,6 +12,8 @@ type groupCmd struct {
 	Create groupCreateCmd `cmd:"" help:"Create a group; its ID is printed."`
 	Join   groupJoinCmd   `cmd:"" help:"Add users to a group."`
 	Leave  groupLeaveCmd  `cmd:"" help:"Remove users from a group, or leave it."`
+
+	Members groupMembersCmd `cmd:"" help:"Print who is in a group."`
 }
 
 type groupCreateCmd struct {
@@ -28,6 +31,53 @@ type groupLeaveCmd struct {
 	changeFlags
 	Conversation pim.ConversationID `arg:"" help:"The group's ID."`
 	Members      []pim.UserID       `arg:"" optional:"" sep:"none" help:"Whom to remove (default yourself)."`
+}
+
+type groupMembersCmd struct {
+	listFlags
+	Conversation pim.ConversationID `arg:"" help:"The group's ID."`
+}
+
+// memberJSON is one who is in a group, for scripts. The names are stable.
+type memberJSON struct {
+	User    pim.UserID `json:"user"`
+	Owner   bool       `json:"owner,omitempty"`
+	Since   pim.Seq    `json:"since"`
+	SinceMS pim.Millis `json:"since_ms,omitempty"` // 0: not known any more
+}
+
+// String says it for people.
+func (m *memberJSON) String() string {
+	line := string(m.User)
+	if m.Owner {
+		line += ", owner"
+	}
+	if m.SinceMS != 0 {
+		line += ", since " + m.SinceMS.Time().Local().Format(time.DateTime)
+	}
+	return line
+}
+
+// Run prints who is in a group.
+func (c *groupMembersCmd) Run(ctx context.Context, s streams) error {
+	return c.with(ctx, c.connect, func(ctx context.Context, ses *session) error {
+		for after := pim.UserID(""); ; {
+			page, err := ses.Members(ctx, c.Conversation, after)
+			if err != nil {
+				return err
+			}
+			for _, m := range page.Members {
+				one := memberJSON{m.User, m.User == page.Owner, m.Since, m.At}
+				if err := c.print(s.out, one, one.String()); err != nil {
+					return err
+				}
+			}
+			ses.answered()
+			if after = page.Next; after == "" {
+				return nil
+			}
+		}
+	})
 }
 
 // Run creates a group.

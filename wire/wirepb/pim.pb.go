@@ -3027,6 +3027,205 @@ func (x *Reader) GetReadMs() int64 {
 	return 0
 }
 
+// PIMMembersReq asks who is in a group.
+type PIMMembersReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Conversation  string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"` // next_after of the page before; empty for the first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMMembersReq) Reset() {
+	*x = PIMMembersReq{}
+	mi := &file_pim_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMMembersReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMMembersReq) ProtoMessage() {}
+
+func (x *PIMMembersReq) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMMembersReq.ProtoReflect.Descriptor instead.
+func (*PIMMembersReq) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PIMMembersReq) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMMembersReq) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMMembersReq) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// PIMMembersResp answers PIMMembersReq with a page of the present members.
+type PIMMembersResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Conversation  string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Members       []*Member              `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`                      // ascending by user
+	NextAfter     string                 `protobuf:"bytes,4,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page
+	Owner         string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`                          // on any page
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMMembersResp) Reset() {
+	*x = PIMMembersResp{}
+	mi := &file_pim_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMMembersResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMMembersResp) ProtoMessage() {}
+
+func (x *PIMMembersResp) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMMembersResp.ProtoReflect.Descriptor instead.
+func (*PIMMembersResp) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PIMMembersResp) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMMembersResp) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *PIMMembersResp) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *PIMMembersResp) GetNextAfter() string {
+	if x != nil {
+		return x.NextAfter
+	}
+	return ""
+}
+
+func (x *PIMMembersResp) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// Member is one who is in a group now.
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Since         uint64                 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`                    // seq of the create or join that made the user a member
+	SinceMs       int64                  `protobuf:"varint,3,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // when that was, ms since 1970; 0 if that entry was trimmed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_pim_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Member) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Member) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Member) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
@@ -3036,7 +3235,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3247,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3260,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -3082,7 +3281,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +3293,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3306,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{32}
+	return file_pim_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -3141,7 +3340,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3352,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3365,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{33}
+	return file_pim_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -3195,7 +3394,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3406,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3419,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{34}
+	return file_pim_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -3258,7 +3457,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3469,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3482,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{35}
+	return file_pim_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3330,7 +3529,7 @@ type PIMError struct {
 	Retryable       bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	RetryAfterMs    uint32                 `protobuf:"varint,4,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	ClientMessageId []byte                 `protobuf:"bytes,5,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"` // of the PIMSendReq it answers
-	RequestId       uint64                 `protobuf:"varint,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                    // of the PIMSyncReq, PIMPullReq or PIMReceiptReq it answers
+	RequestId       uint64                 `protobuf:"varint,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                    // of the PIMSyncReq, PIMPullReq, PIMReceiptReq or PIMMembersReq it answers
 	Conversation    string                 `protobuf:"bytes,7,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -3338,7 +3537,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3549,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3562,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{36}
+	return file_pim_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -3681,7 +3880,24 @@ const file_pim_proto_rawDesc = "" +
 	"\x06Reader\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
 	"\x04read\x18\x02 \x01(\bR\x04read\x12\x17\n" +
-	"\aread_ms\x18\x03 \x01(\x03R\x06readMs\"\x1c\n" +
+	"\aread_ms\x18\x03 \x01(\x03R\x06readMs\"h\n" +
+	"\rPIMMembersReq\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"\xb2\x01\n" +
+	"\x0ePIMMembersResp\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12(\n" +
+	"\amembers\x18\x03 \x03(\v2\x0e.pim.v1.MemberR\amembers\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x04 \x01(\tR\tnextAfter\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\"M\n" +
+	"\x06Member\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x04R\x05since\x12\x19\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"\x1c\n" +
 	"\n" +
 	"PIMTimeReq\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\"=\n" +
@@ -3768,7 +3984,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -3804,12 +4020,15 @@ var file_pim_proto_goTypes = []any{
 	(*PIMPresence)(nil),    // 31: pim.v1.PIMPresence
 	(*Receipt)(nil),        // 32: pim.v1.Receipt
 	(*Reader)(nil),         // 33: pim.v1.Reader
-	(*PIMTimeReq)(nil),     // 34: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 35: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 36: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 37: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 38: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 39: pim.v1.PIMError
+	(*PIMMembersReq)(nil),  // 34: pim.v1.PIMMembersReq
+	(*PIMMembersResp)(nil), // 35: pim.v1.PIMMembersResp
+	(*Member)(nil),         // 36: pim.v1.Member
+	(*PIMTimeReq)(nil),     // 37: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 38: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 39: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 40: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 41: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 42: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -3834,12 +4053,13 @@ var file_pim_proto_depIdxs = []int32{
 	32, // 19: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
 	33, // 20: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
 	32, // 21: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	2,  // 22: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	36, // 22: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
+	2,  // 23: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -3853,7 +4073,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
