@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -47,6 +48,15 @@ func (f *changeFlags) set(ctx context.Context, s streams, do func(context.Contex
 		}
 		return do(ctx, ses)
 	}, storedAt)
+}
+
+// print prints v for scripts, or a line for people.
+func (f *changeFlags) print(w io.Writer, v any, format string, args ...any) error {
+	if f.JSON {
+		return json.NewEncoder(w).Encode(v)
+	}
+	_, err := fmt.Fprintf(w, format+"\n", args...)
+	return err
 }
 
 // storedAt says where an entry is.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -17,7 +15,7 @@ type lookCmd struct {
 	changeFlags
 	To           []pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"Look at this user, and at the direct conversation with the user."`
 	Conversation []pim.ConversationID `name:"conversation" placeholder:"ID" help:"Look at the conversation with this ID."`
-	Switch       string               `name:"switch" enum:"on,off," default:"" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
+	Switch       string               `name:"switch" enum:"on,off," default:"" placeholder:"on|off" help:"Show others when you are connected and write, and see when they are, or neither: on or off."`
 }
 
 // Run prints what others read and write, and who is connected, as it comes; or switches presence.
@@ -45,20 +43,7 @@ func (c *lookCmd) Run(ctx context.Context, s streams) error {
 	if err := ses.Look(ctx, conversations, c.To...); err != nil {
 		return err
 	}
-	var out outage
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e, ok := <-ses.Events():
-			if !ok {
-				return pim.Errorf(pim.KindUnavailable, "the connection ended")
-			}
-			if err := c.handle(e, ses, &out, s); err != nil {
-				return err
-			}
-		}
-	}
+	return ses.follow(ctx, s.err, func(e client.Event) error { return c.handle(e, s) })
 }
 
 // conversations returns the conversations to look at. Of one that is not the user's it returns the
@@ -89,7 +74,7 @@ func (c *lookCmd) conversations(ctx context.Context, ses *session) ([]pim.Conver
 }
 
 // handle prints what an event tells.
-func (c *lookCmd) handle(e client.Event, ses *session, out *outage, s streams) error {
+func (c *lookCmd) handle(e client.Event, s streams) error {
 	switch e := e.(type) {
 	case client.ReceiptEvent:
 		return c.receipts(s.out, e)
@@ -110,14 +95,6 @@ func (c *lookCmd) handle(e client.Event, ses *session, out *outage, s streams) e
 		return c.print(s.out, presenceJSON{e.User, e.Online, e.Seen, !e.Online && e.Seen == 0}, "%s: %s", e.User, said)
 	case client.LookEvent:
 		return e.Err
-	case client.StateEvent:
-		if err := ses.over(e); err != nil {
-			return err
-		}
-		if out.turns(e) {
-			_, err := fmt.Fprintln(s.err, stateLine(e))
-			return err
-		}
 	}
 	return nil
 }
@@ -135,14 +112,6 @@ func (c *lookCmd) receipts(w io.Writer, e client.ReceiptEvent) error {
 		}
 	}
 	return nil
-}
-
-func (c *lookCmd) print(w io.Writer, v any, format string, args ...any) error {
-	if c.JSON {
-		return json.NewEncoder(w).Encode(v)
-	}
-	_, err := fmt.Fprintf(w, format+"\n", args...)
-	return err
 }
 
 type lookDirectJSON struct {

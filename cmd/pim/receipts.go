@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -16,7 +15,7 @@ type receiptsCmd struct {
 	target
 	Seq    seqArg `name:"seq" placeholder:"SEQ" help:"Who has read this message, and who has not."`
 	From   seqArg `name:"from" placeholder:"SEQ" help:"Of a group: the first message; without it, the last 50 entries are looked through."`
-	Switch string `name:"switch" enum:"on,off," default:"" help:"Show others what you have read, and see what they have, or neither: on or off."`
+	Switch string `name:"switch" enum:"on,off," default:"" placeholder:"on|off" help:"Show others what you have read, and see what they have, or neither: on or off."`
 }
 
 // receiptsPage is how many seqs one request asks about, at most.
@@ -170,14 +169,6 @@ func (c *receiptsCmd) printReader(w io.Writer, r readerJSON, more string) error 
 		what = "has read it by " + r.ReadMS.Time().Local().Format(time.DateTime)
 	}
 	return c.print(w, r, "%s %s%s", r.User, what, more)
-}
-
-func (c *receiptsCmd) print(w io.Writer, v any, format string, args ...any) error {
-	if c.JSON {
-		return json.NewEncoder(w).Encode(v)
-	}
-	_, err := fmt.Fprintf(w, format+"\n", args...)
-	return err
 }
 
 type directReceipt struct {

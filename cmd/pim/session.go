@@ -301,6 +301,35 @@ func (o *outage) turns(e client.StateEvent) bool {
 	return true
 }
 
+// follow hands each event to show, until ctx ends, show returns an error, or the connection is given up.
+// It says on w when the connection is lost, and when it is back.
+func (s *session) follow(ctx context.Context, w io.Writer, show func(client.Event) error) error {
+	var out outage
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, ok := <-s.Events():
+			if !ok {
+				return pim.Errorf(pim.KindUnavailable, "the connection ended")
+			}
+			if state, is := e.(client.StateEvent); is {
+				if err := s.over(state); err != nil {
+					return err
+				}
+				if out.turns(state) {
+					if _, err := fmt.Fprintln(w, stateLine(state)); err != nil {
+						return err
+					}
+				}
+			}
+			if err := show(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // target names the conversation that a command is about.
 type target struct {
 	To           pim.UserID         `name:"to" aliases:"with" placeholder:"USER" help:"The direct conversation with this user."`

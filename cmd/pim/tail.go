@@ -66,24 +66,11 @@ func (c *tailCmd) follow(ctx context.Context, s streams) error {
 	if err := ses.Watch(ctx, conv, from-1); err != nil {
 		return err
 	}
-	var out outage
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e, ok := <-ses.Events():
-			if !ok {
-				return pim.Errorf(pim.KindUnavailable, "the connection ended")
-			}
-			if err := c.handle(ctx, e, ses, &out, conv, s); err != nil {
-				return err
-			}
-		}
-	}
+	return ses.follow(ctx, s.err, func(e client.Event) error { return c.handle(ctx, e, conv, s) })
 }
 
-// handle prints an entry, or a change of the connection.
-func (c *tailCmd) handle(ctx context.Context, e client.Event, ses *session, out *outage, conv pim.ConversationID, s streams) error {
+// handle prints what an event tells of conv.
+func (c *tailCmd) handle(ctx context.Context, e client.Event, conv pim.ConversationID, s streams) error {
 	switch e := e.(type) {
 	case client.EntryEvent:
 		if e.Entry.Conversation == conv {
@@ -102,14 +89,6 @@ func (c *tailCmd) handle(ctx context.Context, e client.Event, ses *session, out 
 		}
 	case client.RefusedEvent:
 		return e.Err
-	case client.StateEvent:
-		if err := ses.over(e); err != nil {
-			return err
-		}
-		if out.turns(e) {
-			_, err := fmt.Fprintln(s.err, stateLine(e))
-			return err
-		}
 	}
 	return nil
 }
