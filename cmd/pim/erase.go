@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/pim-im/pim"
@@ -83,15 +82,9 @@ func (c *eraseCmd) each(ctx context.Context, ses *session, conversations []pim.C
 			failed, first = failed+1, cmp.Or(first, err)
 			done.Kind, done.Error = pim.KindOf(err).String(), chat.Plain(err)
 		}
-		if c.JSON {
-			err = json.NewEncoder(s.out).Encode(done)
-		} else {
-			_, err = fmt.Fprintln(s.out, &done)
-		}
-		if err != nil {
+		if err := ses.printing(func() error { return c.print(s.out, done, "%s", &done) }); err != nil {
 			return err
 		}
-		ses.answered()
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d conversations are not erased: %w", failed, len(conversations), first)

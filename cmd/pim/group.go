@@ -66,13 +66,17 @@ func (c *groupMembersCmd) Run(ctx context.Context, s streams) error {
 			if err != nil {
 				return err
 			}
-			for _, m := range page.Members {
-				one := memberJSON{m.User, m.User == page.Owner, m.Since, m.At}
-				if err := c.print(s.out, one, one.String()); err != nil {
-					return err
+			err = ses.printing(func() (err error) {
+				for i := 0; i < len(page.Members) && err == nil; i++ {
+					m := &page.Members[i]
+					one := memberJSON{m.User, m.User == page.Owner, m.Since, m.At}
+					err = c.print(s.out, one, one.String())
 				}
+				return err
+			})
+			if err != nil {
+				return err
 			}
-			ses.answered()
 			if after = page.Next; after == "" {
 				return nil
 			}

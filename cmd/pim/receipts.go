@@ -116,12 +116,16 @@ func (c *receiptsCmd) group(ctx context.Context, ses *session, conv pim.Conversa
 		if err != nil {
 			return err
 		}
-		for _, m := range r.Messages {
-			if err := c.print(s.out, groupReceipt(m), "#%d: read by %d of %d", m.Seq, m.Read, m.Members); err != nil {
-				return err
+		err = ses.printing(func() (err error) {
+			for i := 0; i < len(r.Messages) && err == nil; i++ {
+				m := &r.Messages[i]
+				err = c.print(s.out, groupReceipt(*m), "#%d: read by %d of %d", m.Seq, m.Read, m.Members)
 			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		ses.answered()
 	}
 	return nil
 }
@@ -145,12 +149,15 @@ func (c *receiptsCmd) readers(ctx context.Context, ses *session, conv pim.Conver
 		if err != nil {
 			return err
 		}
-		for _, r := range page {
-			if err := c.printReader(w, readerJSON{r.User, &r.Read, r.At}, ""); err != nil {
-				return err
+		err = ses.printing(func() (err error) {
+			for i := 0; i < len(page) && err == nil; i++ {
+				err = c.printReader(w, readerJSON{page[i].User, &page[i].Read, page[i].At}, "")
 			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		ses.answered()
 		if after = next; next == "" {
 			return nil
 		}

@@ -34,7 +34,9 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 			return err
 		}
 		if len(c.Text) == 1 && c.Text[0] == "-" {
-			ses.waitsNoMore() // the input may take long
+			if err := ses.waitsNoMore(); err != nil { // the input may take long
+				return err
+			}
 			return (&lineSender{cmd: c, ses: ses, conv: conv, payload: payload, s: s}).run(ctx)
 		}
 		return c.one(ctx, ses, conv, payload, s)

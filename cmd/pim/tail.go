@@ -110,12 +110,15 @@ func (c *tailCmd) upToNow(ctx context.Context, ses *session, conv pim.Conversati
 		if page, err = ses.Pull(ctx, conv, from, end, tailPage, false); err != nil {
 			return err
 		}
-		for i := range page.Entries {
-			if err := c.print(ctx, s.out, &page.Entries[i]); err != nil {
-				return err
+		err := ses.printing(func() (err error) {
+			for i := 0; i < len(page.Entries) && err == nil; i++ {
+				err = c.print(ctx, s.out, &page.Entries[i])
 			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		ses.answered()
 		if page.To < from {
 			return pim.Errorf(pim.KindInternal, "the server answers a pull from %d with nothing; the log should reach to %d", from, end)
 		}

@@ -40,8 +40,8 @@ type waitFlags struct {
 var errLate = errors.New("too late")
 
 // with opens a session and calls do with it. do's ctx ends when the connection is given up,
-// and when the server has taken longer than f.Timeout: since the start, or since do has called the
-// session's answered last. The session's events are read meanwhile, so do must not read them.
+// and when the server has taken longer than f.Timeout: since the start, or since the session has printed an
+// answer. The session's events are read meanwhile, so do must not read them.
 func (f *waitFlags) with(ctx context.Context, open opener, do func(context.Context, *session) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -60,11 +60,22 @@ func (f *waitFlags) with(ctx context.Context, open opener, do func(context.Conte
 	return err
 }
 
-// answered says that the server has answered: from now on it has the whole timeout again.
-func (s *session) answered() { s.timer.Reset(s.timeout) }
+// printing runs print, which prints an answer. The time that it takes does not count: whoever reads the
+// output may be slow, such as a person with a pager. Then the server has the whole timeout again.
+func (s *session) printing(print func() error) error {
+	s.timer.Stop()
+	defer s.timer.Reset(s.timeout)
+	return print()
+}
 
-// waitsNoMore ends the timeout of with. What follows waits with one of its own.
-func (s *session) waitsNoMore() { s.timer.Stop() }
+// waitsNoMore ends the timeout of with: what follows waits with one of its own. If the time is over
+// already, it returns errLate.
+func (s *session) waitsNoMore() error {
+	if !s.timer.Stop() {
+		return errLate
+	}
+	return nil
+}
 
 // reach opens a session, in f.Timeout at most. It is for commands that then read the session's events
 // themselves, for as long as they like.
