@@ -119,11 +119,14 @@ func (f *readFlags) print(ctx context.Context, s streams, ses *session, conv pim
 	if f.JSON {
 		return json.NewEncoder(s.out).Encode(j)
 	}
-	marked := ""
+	read, marked := "", ""
+	if j.Read != 0 { // it has been read otherwise: own messages read, too
+		read = fmt.Sprintf("read up to #%d, ", j.Read)
+	}
 	if info.Marked {
 		marked = ", marked as unread"
 	}
-	_, err = fmt.Fprintf(s.out, "%s: read up to #%d, %s%s\n", conv, j.Read, counted(info.Unread, info.Mentions), marked)
+	_, err = fmt.Fprintf(s.out, "%s: %s%s%s\n", conv, read, counted(info.Unread, info.Mentions), marked)
 	return err
 }
 

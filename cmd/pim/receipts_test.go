@@ -66,6 +66,16 @@ func TestSeqsOfTheCommandLine(t *testing.T) {
 	n.refuses("is no duration like 30s", exitUsage, "list", "--as", "alice", "--timeout", "30")
 }
 
+// What was never marked as read is not said to be read up to #0: one's own messages have read it.
+func TestUnreadOfWhatOnlyOwnMessagesRead(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")
+	n.ok("", "send", "--as", "bob", "--to", "alice", "hello")
+	if got := n.ok("", "unread", "--as", "bob", "--to", "alice"); got[0] != "d:alice:bob: 0 unread, marked as unread" {
+		t.Errorf("unread printed %q", got)
+	}
+}
+
 // To count what goes, two pages are read at most: beyond them the count is an upper bound, and says so.
 func TestEraseOfALongConversation(t *testing.T) {
 	n := serve(t)
