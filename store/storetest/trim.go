@@ -72,28 +72,35 @@ func (s *suite) begins(log store.Log, front, last pim.Seq, fence uint64, want []
 	if r.Front != front || r.First != front || r.Last != last || r.Fence != fence {
 		s.Fatalf("log %q has front %d, last %d and fence %d; want %d, %d, %d", log, r.Front, r.Last, r.Fence, front, last, fence)
 	}
+	var reads []store.Read
 	for _, from := range []pim.Seq{0, 1, 2, front - 1, front, front + 1, last, last + 1, last + 9} {
 		for _, to := range []pim.Seq{0, 1, front - 1, front, last, last + 9} {
-			first, end := max(from, front), last
-			if to != 0 {
-				end = min(end, to)
-			}
-			var records [][]byte
-			if first <= end {
-				records = want[first-1 : end]
-			}
 			for _, limit := range []store.Limit{{Records: 2, Bytes: 1 << 20}, much} {
 				for _, withLast := range []bool{false, true} {
-					r := s.read(store.Read{Log: log, From: from, To: to, Limit: limit, WithLast: withLast})
-					n := len(r.Records)
-					if r.First != first || n > len(records) || (n == 0) != (len(records) == 0) || !slices.EqualFunc(r.Records, records[:n], bytes.Equal) {
-						s.Fatalf("read of %q from %d to %d: first %d, %s; want first %d, %s", log, from, to, r.First, brief(r.Records), first, brief(records))
-					}
-					if withLast && (r.Front != front || r.Last != last) || !withLast && r.Front != 0 {
-						s.Fatalf("read of %q from %d to %d: front %d and last %d, want %d and %d", log, from, to, r.Front, r.Last, front, last)
-					}
+					reads = append(reads, store.Read{Log: log, From: from, To: to, Limit: limit, WithLast: withLast})
 				}
 			}
+		}
+	}
+	if err := s.store.Read(s.ctx, reads); err != nil { // one call, because there are so many
+		s.Fatalf("reads of %q: %v", log, err)
+	}
+	for i := range reads {
+		r := &reads[i]
+		first, end := max(r.From, front), last
+		if r.To != 0 {
+			end = min(end, r.To)
+		}
+		var records [][]byte
+		if first <= end {
+			records = want[first-1 : end]
+		}
+		n := len(r.Records)
+		if r.First != first || n > len(records) || (n == 0) != (len(records) == 0) || !slices.EqualFunc(r.Records, records[:n], bytes.Equal) {
+			s.Fatalf("read of %q from %d to %d: first %d, %s; want first %d, %s", log, r.From, r.To, r.First, brief(r.Records), first, brief(records))
+		}
+		if r.WithLast && (r.Front != front || r.Last != last) || !r.WithLast && r.Front != 0 {
+			s.Fatalf("read of %q from %d to %d: front %d and last %d, want %d and %d", log, r.From, r.To, r.Front, r.Last, front, last)
 		}
 	}
 }
