@@ -139,7 +139,8 @@ type CellWrite struct {
 //
 // With Erase, a write replaces records up to After. It takes effect as an append does, only if
 // After and Fence are the log's, after the write's own append and before its cells. A crash in
-// between is possible; the log's writer then erases again.
+// between is possible; the log's writer then erases again. Of records that lie in another place than
+// the log's end, an engine may compare After and Fence a moment before it replaces them.
 //
 // With Raise, a write raises the log's fence in place of appending. The engine writes
 // the cells first: whoever sees the raised fence sees the cells too. A crash between the

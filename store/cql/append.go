@@ -1,0 +1,110 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+const (
+	firstAppend = `UPDATE log SET last = ?, fence = 0, front = 1, swept = 0, rev = 0, newest = 0
+		WHERE log = ? AND part = 0 AND last_seq = ` + headSeq + ` IF last = null`
+
+	nextAppend = `UPDATE log SET last = ? WHERE log = ? AND part = ? AND last_seq = ` + headSeq + ` IF last = ? AND fence = ?`
+
+	insertChunk = `INSERT INTO log (log, part, last_seq, chunk, origin) VALUES (?, ?, ?, ?, ?)`
+
+	selectOrigin = `SELECT origin FROM log WHERE log = ? AND part = ? AND last_seq = ?`
+)
+
+// mostSeq is beyond all seqs and fences that a log can reach. It leaves room to add to.
+const mostSeq = 1 << 62
+
+// append appends the records of w, in one transaction.
+func (s *Store) append(ctx context.Context, w *store.Write) error {
+	log, origin := s.log(w.Log), rand.Int64()
+	sent := false // the transaction was sent, and nobody has told its outcome
+	for n := 0; ; n++ {
+		var applied bool
+		var err error
+		if w.After < mostSeq && w.Fence < mostSeq {
+			applied, err = s.transact(ctx, s.appends(w, log, origin))
+			sent = sent || err != nil && !refused(err)
+		}
+		if applied {
+			return nil
+		}
+		if err == nil {
+			var over bool
+			if over, err = s.settle(ctx, w, log, origin, sent); over {
+				return err
+			}
+			if err == nil {
+				continue
+			}
+		}
+		if mistaken(err) || !pause(ctx, n) {
+			if err = unavailable("commit", err); sent {
+				return midway(err)
+			}
+			return err
+		}
+	}
+}
+
+// appends returns the transaction that appends the records of w.
+func (s *Store) appends(w *store.Write, log []byte, origin int64) *gocql.Batch {
+	part, last := s.partOf(w.After), int64(w.After)+int64(len(w.Records))
+	b := s.batch()
+	if w.After == 0 && w.Fence == 0 {
+		b.Query(firstAppend, last, log)
+	} else {
+		b.Query(nextAppend, last, log, part, int64(w.After), int64(w.Fence))
+	}
+	seq := int64(w.After)
+	for records := w.Records; len(records) > 0; {
+		n := nextChunk(records)
+		seq += int64(n)
+		b.Query(insertChunk, log, part, seq, putChunk(records[:n]), origin)
+		records = records[n:]
+	}
+	return b
+}
+
+// settle finds out why the append of w was not applied. If it is over, the log has gone on, and the
+// append has taken effect earlier or never will. It may have done so although it was sent only once,
+// because Cassandra repeats a transaction that others have interrupted. If it is not over, the append
+// may be sent again: now the part is open.
+func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin int64, sent bool) (over bool, err error) {
+	e, err := s.end(ctx, log)
+	if err != nil {
+		return false, err
+	}
+	if e.last == w.After && e.fence == w.Fence {
+		_, err := s.openEnd(ctx, log)
+		return false, err
+	}
+	conflict := &store.ConflictError{Log: w.Log, Last: e.last, Fence: e.fence}
+	last := w.After + pim.Seq(len(w.Records))
+	if w.After >= mostSeq || e.last < last {
+		return true, conflict
+	}
+	var found int64
+	err = s.again(ctx, func() error {
+		q := s.session.Query(selectOrigin, log, s.partOf(w.After), int64(last)).Consistency(gocql.Serial)
+		return q.ScanContext(ctx, &found)
+	})
+	switch {
+	case err == nil && found == origin:
+		return true, nil
+	case err != nil && !errors.Is(err, gocql.ErrNotFound):
+		return false, err
+	case err != nil && e.front > last && sent:
+		return true, midway(pim.Errorf(pim.KindUnavailable, "what was appended to %q behind seq %d is trimmed, and nothing tells whose it was", w.Log, w.After))
+	}
+	return true, conflict
+}

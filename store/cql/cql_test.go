@@ -1,0 +1,88 @@
+package cql_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/pim-im/pim/imtest/cassandra"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/cql"
+	"github.com/pim-im/pim/store/storetest"
+	"go.uber.org/goleak"
+)
+
+// node is the cluster of all tests, of one node, which the first of them starts.
+var node struct {
+	sync.Once
+	cluster *cassandra.Cluster
+	err     error
+}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if node.cluster != nil {
+			node.cluster.Stop()
+		}
+		os.Exit(code)
+	}))
+}
+
+// cluster returns the cluster.
+func cluster(t *testing.T) *cassandra.Cluster {
+	t.Helper()
+	node.Do(func() { node.cluster, node.err = cassandra.Start(1) })
+	if node.err != nil {
+		t.Fatal(node.err)
+	}
+	return node.cluster
+}
+
+const oneCopy = `{'class': 'SimpleStrategy', 'replication_factor': 1}`
+
+// keyspace makes a keyspace whose logs have parts of n seqs, unless it is there.
+func keyspace(t *testing.T, name string, n int64) cql.Options {
+	t.Helper()
+	o := cql.WithParts(cql.Options{
+		Hosts: []string{cluster(t).Host(1)}, Keyspace: name, Logger: slog.New(slog.DiscardHandler),
+	}, n)
+	if err := cql.Init(context.Background(), o, oneCopy); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// spaces counts the stores of this process.
+var spaces atomic.Int64
+
+// fresh returns o for an empty store.
+func fresh(o cql.Options) cql.Options { return cql.InSpace(o, fmt.Sprintf("%d/", spaces.Add(1))) }
+
+func open(t *testing.T, o cql.Options) *cql.Store {
+	t.Helper()
+	s, err := cql.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func conforms(t *testing.T, o cql.Options) {
+	t.Parallel()
+	storetest.Run(t, storetest.Engine{
+		Open: func(t *testing.T) store.Store {
+			o = fresh(o)
+			return open(t, o)
+		},
+		Reopen: func(t *testing.T, _ store.Store) store.Store { return open(t, o) },
+	})
+}
+
+func TestConformance(t *testing.T) { conforms(t, keyspace(t, "pim", 0)) }
+
+// Logs of a few hundred records lie in several parts.
+func TestConformanceOfShortParts(t *testing.T) { conforms(t, keyspace(t, "pim_short", 64)) }

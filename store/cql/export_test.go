@@ -1,0 +1,59 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+)
+
+// InSpace returns o for a store of its own among others that share the keyspace.
+func InSpace(o Options, space string) Options {
+	o.space = space
+	return o
+}
+
+// WithParts returns o for an Init that makes parts of n seqs.
+func WithParts(o Options, n int64) Options {
+	o.partSeqs = n
+	return o
+}
+
+// By returns o for a store that reaches every node by address.
+func By(o Options, address string) Options {
+	o.dialer = dialer(address)
+	return o
+}
+
+type dialer string
+
+func (d dialer) DialContext(ctx context.Context, network, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, string(d))
+}
+
+// Chunks returns how many chunks of a log the tables hold, in its first parts.
+func (s *Store) Chunks(ctx context.Context, log store.Log, parts int64) (n int, err error) {
+	for part := range parts {
+		err = errors.Join(err, s.chunks(ctx, s.log(log), part, 0, pageRows, func(*chunk) bool {
+			n++
+			return true
+		}))
+	}
+	return n, err
+}
+
+// Execute carries out a statement of CQL.
+func (s *Store) Execute(ctx context.Context, statement string, args ...any) error {
+	return s.session.Query(statement, args...).ExecContext(ctx)
+}
+
+// MoveFront moves a log's front as a trim does that dies before it has emptied the older parts.
+func (s *Store) MoveFront(ctx context.Context, log store.Log, front pim.Seq) error {
+	e, err := s.openEnd(ctx, s.log(log))
+	if err == nil {
+		_, err = s.transact(ctx, s.batch().Query(trimHere, int64(front), e.rev+1, s.log(log), e.part, e.rev, s.bound(e.part)))
+	}
+	return err
+}

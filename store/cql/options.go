@@ -1,0 +1,69 @@
+package cql
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
+)
+
+// Options say where the cluster is, and tune a Store. Hosts and Keyspace are needed.
+type Options struct {
+	// Hosts are addresses of some of the cluster's nodes. The others are found through them.
+	Hosts []string
+
+	// Port is the one at which all nodes serve CQL; 0: 9042.
+	Port int
+
+	// Keyspace is what Init has made. It is a name in CQL that needs no quotes.
+	Keyspace string
+
+	// User and Password are what the nodes ask for; empty: they ask for nothing.
+	User, Password string
+
+	// TLS is how connections to nodes are made; nil: without TLS.
+	TLS *tls.Config
+
+	// Logger gets what an operator should know; nil: slog.Default.
+	Logger *slog.Logger
+
+	// Timeout is how long a node may take to answer one request; 0: 6 s. It should be longer than
+	// the nodes' own timeouts for writes and for contention (2 s and 1.8 s), so that they say what
+	// has become of a request.
+	Timeout time.Duration
+
+	// WriteWithin is how long a write may take, with all that is sent again; 0: 15 s.
+	WriteWithin time.Duration
+
+	// MaxBytes bounds the bytes of the writes under way; 0: 64 MiB. Each counts for at least
+	// 16 KiB. Begin waits when they are reached.
+	MaxBytes int64
+
+	// partSeqs is the length of a part, for Init; for tests.
+	partSeqs int64
+
+	// space begins the names of all logs and partitions, so that several stores share tables that
+	// take a second to make; for tests.
+	space string
+
+	// dialer makes the connections to nodes; nil: the driver's own; for tests with a proxy.
+	dialer gocql.Dialer
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Port, 9042)
+	setDefault(&o.Logger, slog.Default())
+	setDefault(&o.Timeout, 6*time.Second)
+	setDefault(&o.WriteWithin, 15*time.Second)
+	setDefault(&o.MaxBytes, 64<<20)
+	setDefault(&o.partSeqs, 1024)
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,168 @@
+package cql_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/cql"
+)
+
+// Several processes use one store. They find one identity, and of their appends to one log one wins
+// each seq.
+func TestSeveralProcesses(t *testing.T) {
+	o := fresh(keyspace(t, "pim_tiny", 7))
+	const processes, want = 4, 30
+	stores := make([]*cql.Store, processes)
+	for i := range stores {
+		stores[i] = open(t, o)
+		defer closes(t, stores[i])
+	}
+	identities, won := make([]string, processes), make([][]pim.Seq, processes)
+	var running sync.WaitGroup
+	for i, s := range stores {
+		running.Go(func() {
+			var err error
+			if identities[i], err = store.Identity(context.Background(), s); err != nil {
+				t.Errorf("identity: %v", err)
+			}
+			for last := pim.Seq(0); last < want; {
+				err := commits(s, appendTo("log", last, fmt.Sprint(i)))
+				var conflict *store.ConflictError
+				switch {
+				case err == nil:
+					last++
+					won[i] = append(won[i], last)
+				case errors.As(err, &conflict) && conflict.Last > last:
+					last = conflict.Last
+				default:
+					t.Errorf("append behind seq %d: %v", last, err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	records, total := all(t, stores[0], "log"), 0
+	for i := range stores {
+		if identities[i] != identities[0] || identities[i] == "" {
+			t.Errorf("process %d takes the store for %q, process 0 for %q", i, identities[i], identities[0])
+		}
+		for _, seq := range won[i] {
+			if total++; int(seq) > len(records) || records[seq-1] != fmt.Sprint(i) {
+				t.Errorf("process %d has won seq %d, the log is %q", i, seq, records)
+			}
+		}
+	}
+	if total != len(records) {
+		t.Errorf("%d appends were acknowledged, the log has %d records", total, len(records))
+	}
+}
+
+// A process that has never seen a log finds its end, and one that has seen an earlier part does, too.
+// A trim that has died after it moved the front is completed by the next one.
+func TestManyParts(t *testing.T) {
+	ctx := context.Background()
+	o := fresh(keyspace(t, "pim_tiny", 7))
+	writer, reader := open(t, o), open(t, o)
+	defer closes(t, writer)
+	defer closes(t, reader)
+	const records = 260 // more parts than a trim empties before it tells so
+	for seq := pim.Seq(0); seq < records; seq++ {
+		if err := commits(writer, appendTo("log", seq, fmt.Sprint(seq+1))); err != nil {
+			t.Fatal(err)
+		}
+		if seq%50 != 0 {
+			continue
+		}
+		if last, _, err := store.LogEnd(ctx, reader, "log"); last != seq+1 || err != nil {
+			t.Fatalf("the reader finds the end at %d, %v; it is %d", last, err, seq+1)
+		}
+	}
+	stranger := open(t, o)
+	defer closes(t, stranger)
+	if got := all(t, stranger, "log"); len(got) != records || got[records-1] != fmt.Sprint(records) {
+		t.Fatalf("the stranger reads %q", got)
+	}
+	chunks := func() int {
+		n, err := stranger.Chunks(ctx, "log", records/7+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if err := commits(writer, &store.Write{Log: "log", Trim: 10}); err != nil || chunks() != records-10 {
+		t.Fatalf("trim: %v, %d chunks are left", err, chunks())
+	}
+	if err := writer.MoveFront(ctx, "log", 41); err != nil || chunks() != records-10 {
+		t.Fatalf("half a trim: %v, %d chunks are left", err, chunks())
+	}
+	if _, err := store.ReadLog(ctx, stranger, "log", 40, 40, store.Limit{Records: 1, Bytes: 1}); pim.KindOf(err) != pim.KindNotFound {
+		t.Errorf("a read before the front: %v", err)
+	}
+	if err := commits(stranger, &store.Write{Log: "log", Trim: 39}); err != nil || chunks() != records-40 {
+		t.Errorf("the next trim: %v, %d chunks are left", err, chunks())
+	}
+	if err := commits(writer, &store.Write{Log: "log", Trim: records}); err != nil || chunks() != 0 {
+		t.Errorf("a trim of all: %v, %d chunks are left", err, chunks())
+	}
+	// What comes late finds its part closed, and the log's first part is no new log.
+	for _, after := range []pim.Seq{0, 6, 7, 14} {
+		var conflict *store.ConflictError
+		if err := commits(writer, appendTo("log", after, "late")); !errors.As(err, &conflict) || conflict.Last != records {
+			t.Errorf("an append behind seq %d: %v", after, err)
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	ctx := context.Background()
+	good := keyspace(t, "pim_refused", 0)
+	s := open(t, good)
+	defer closes(t, s)
+	refuses := func(what string, o cql.Options, kind pim.Kind, says string) {
+		t.Helper()
+		opened, err := cql.Open(ctx, o)
+		if err == nil {
+			opened.Close()
+		}
+		if pim.KindOf(err) != kind || !strings.Contains(fmt.Sprint(err), says) {
+			t.Errorf("%s: %v, want %v and %q", what, err, kind, says)
+		}
+	}
+	executes := func(statement string) {
+		t.Helper()
+		if err := s.Execute(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := good
+	bad.Keyspace = `pim"; DROP`
+	refuses("a name that needs quotes", bad, pim.KindInvalid, "can't name a keyspace")
+	bad.Keyspace = "pim_nowhere"
+	refuses("a keyspace that is not there", bad, pim.KindUnavailable, "pim_nowhere")
+	bad = good
+	bad.Hosts = nil
+	refuses("no hosts", bad, pim.KindInvalid, "no host")
+	if err := cql.Init(ctx, good, oneCopy); err != nil {
+		t.Errorf("a second init: %v", err)
+	}
+	bad = good
+	bad.Keyspace = "pim_bad"
+	if err := cql.Init(ctx, bad, `{'class': 'NoSuchStrategy'}`); pim.KindOf(err) != pim.KindInvalid {
+		t.Errorf("a replication that is none: %v", err)
+	}
+
+	executes("ALTER KEYSPACE pim_refused WITH durable_writes = false")
+	refuses("a keyspace that skips the commit log", good, pim.KindInvalid, "durable_writes = true")
+	executes("ALTER KEYSPACE pim_refused WITH durable_writes = true")
+	executes("UPDATE meta SET value = '2' WHERE name = 'layout' IF EXISTS")
+	refuses("a later layout", good, pim.KindUnsupported, `layout "2"`)
+	executes("UPDATE meta SET value = '1' WHERE name = 'layout' IF EXISTS")
+	closes(t, open(t, good))
+}

@@ -1,0 +1,278 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/store"
+	"golang.org/x/sync/semaphore"
+)
+
+// Store is a storage engine on a Cassandra cluster. Open makes one.
+type Store struct {
+	session     *session
+	space       string // begins the name of every log and partition
+	partSeqs    int64
+	writeWithin time.Duration
+	maxBytes    int64
+	room        *semaphore.Weighted // bytes of the writes under way
+	locks       locks
+	newest      newest
+	health      health
+
+	mu     sync.Mutex
+	closed bool // guarded by mu
+	calls  sync.WaitGroup
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in a keyspace that Init has made. It refuses a cluster that acknowledges
+// before a write is on disk. Errors are of KindInvalid, KindUnsupported, KindUnavailable or KindCorrupt.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	session, err := o.connect()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		session: session, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
+		room: semaphore.NewWeighted(o.MaxBytes),
+	}
+	if s.partSeqs, err = checkMeta(ctx, session); err == nil {
+		err = checkDurable(ctx, session, o.Keyspace)
+	}
+	if err != nil {
+		session.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// enter begins a call, unless the store is closed. checks are what the call's arguments have come
+// to. If enter returns nil, the caller must call calls.Done.
+func (s *Store) enter(ctx context.Context, checks ...error) error {
+	for _, err := range append(checks, ctx.Err()) {
+		if err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed()
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
+		return errClosed()
+	}
+	s.calls.Wait()
+	s.session.Close()
+	return nil
+}
+
+// Barrier implements store.Store. It has nothing to wait for: what a read with QUORUM has found
+// is on a quorum of nodes, or the read has written it there before it ended.
+func (s *Store) Barrier(ctx context.Context) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	s.calls.Done()
+	return nil
+}
+
+// leastBytes is what a write counts for at least.
+const leastBytes = 16 << 10
+
+// Begin implements store.Store. Writes to one log are carried out one after the other.
+func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		if w.Err = s.enter(ctx, w.Check(d)); w.Err != nil {
+			done(w)
+			continue
+		}
+		size := min(max(leastBytes, sizeOf(w)), s.maxBytes)
+		if w.Err = s.room.Acquire(ctx, size); w.Err != nil {
+			done(w)
+			s.calls.Done()
+			continue
+		}
+		go func() {
+			defer s.calls.Done()
+			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.writeWithin)
+			defer cancel()
+			w.Err = s.write(within, w)
+			s.room.Release(size)
+			done(w)
+		}()
+	}
+}
+
+func sizeOf(w *store.Write) (n int64) {
+	for _, r := range w.Records {
+		n += int64(len(r))
+	}
+	for i := range w.Erase {
+		n += int64(len(w.Erase[i].Rest))
+	}
+	for i := range w.Cells {
+		n += int64(len(w.Cells[i].Value))
+	}
+	return n
+}
+
+// write carries out a write.
+func (s *Store) write(ctx context.Context, w *store.Write) error {
+	switch {
+	case w.Follows():
+		if err := s.follow(ctx, w); err != nil {
+			return err
+		}
+		return midway(s.writeCells(ctx, w.Cells))
+	case w.Trim != 0:
+		// The last seq only grows, so the trim may be judged before the cells are written.
+		e, err := s.end(ctx, s.log(w.Log))
+		if err == nil {
+			err = w.CheckTrim(e.last)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.writeCells(ctx, w.Cells); err != nil || !w.TouchesLog() {
+		return err
+	}
+	release, err := s.lock(ctx, w.Log)
+	if err != nil {
+		return midway(err)
+	}
+	defer release()
+	if w.Raise {
+		return midway(s.raise(ctx, s.log(w.Log)))
+	}
+	return midway(s.trim(ctx, w))
+}
+
+// follow appends and erases.
+func (s *Store) follow(ctx context.Context, w *store.Write) error {
+	release, err := s.lock(ctx, w.Log)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if len(w.Records) > 0 {
+		if err := s.append(ctx, w); err != nil {
+			return err
+		}
+	}
+	if len(w.Erase) == 0 {
+		return nil
+	}
+	begun, err := s.erase(ctx, w, w.After+pim.Seq(len(w.Records)))
+	if begun || len(w.Records) > 0 {
+		return midway(err)
+	}
+	return err
+}
+
+// lock returns when no other write of this process works on log.
+func (s *Store) lock(ctx context.Context, log store.Log) (release func(), err error) {
+	release, err = s.locks.acquire(ctx, string(log))
+	if err != nil {
+		return nil, unavailable("commit", fmt.Errorf("an earlier write of %q has taken too long: %w", log, err))
+	}
+	return release, nil
+}
+
+func (s *Store) log(l store.Log) []byte             { return []byte(s.space + string(l)) }
+func (s *Store) partition(p store.Partition) []byte { return []byte(s.space + string(p)) }
+
+// transact carries out a lightweight transaction. If it returns an error that is not refused, the
+// transaction may take effect, or have done so.
+func (s *Store) transact(ctx context.Context, b *gocql.Batch) (applied bool, err error) {
+	applied, iter, err := b.MapExecCASContext(ctx, map[string]any{})
+	if err == nil {
+		err = iter.Close()
+	}
+	if err != nil {
+		s.health.fails(err)
+		return false, err
+	}
+	s.health.ok()
+	return applied, nil
+}
+
+// batch returns an empty batch.
+func (s *Store) batch() *gocql.Batch { return s.session.Batch(gocql.UnloggedBatch) }
+
+// until calls step until it says that it is over, pausing after errors that may pass. It is for
+// steps that look where they stand each time. unknown says that a step may have had an effect that
+// the next one has not seen.
+func (s *Store) until(ctx context.Context, step func() (over bool, err error)) error {
+	unknown := false
+	for n := 0; ; n++ {
+		over, err := step()
+		if over {
+			return err
+		}
+		if err != nil {
+			unknown = unknown || !refused(err) && !isRead(err)
+		}
+		if mistaken(err) || !pause(ctx, n) {
+			if err == nil {
+				err = errors.New("others keep changing the log")
+			}
+			if err = unavailable("commit", err); unknown {
+				return midway(err)
+			}
+			return err
+		}
+	}
+}
+
+// isRead reports whether err is that of a read, which has no effect.
+func isRead(err error) bool {
+	var own *pim.Error
+	return errors.As(err, &own)
+}
+
+// driverLog hands the driver's log to slog. What the driver tells at Info is of interest to those
+// who look for a defect.
+type driverLog struct{ log *slog.Logger }
+
+func (l driverLog) Error(msg string, fields ...gocql.LogField) { l.tell(slog.LevelWarn, msg, fields) }
+
+func (l driverLog) Warning(msg string, fields ...gocql.LogField) { l.tell(slog.LevelWarn, msg, fields) }
+
+func (l driverLog) Info(msg string, fields ...gocql.LogField) { l.tell(slog.LevelDebug, msg, fields) }
+
+func (l driverLog) Debug(msg string, fields ...gocql.LogField) { l.tell(slog.LevelDebug, msg, fields) }
+
+func (l driverLog) tell(level slog.Level, msg string, fields []gocql.LogField) {
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, len(fields))
+	for i, f := range fields {
+		attrs[i] = slog.String(f.Name, f.Value.String())
+	}
+	l.log.LogAttrs(context.Background(), level, "cassandra: "+msg, attrs...)
+}

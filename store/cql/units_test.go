@@ -1,0 +1,107 @@
+package cql
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/pim-im/pim"
+	"pgregory.net/rapid"
+)
+
+func TestChunks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 9), 1, 30).Draw(t, "records")
+		value := putChunk(records)
+		c, err := parseChunk(value, 0, int64(len(records))+4)
+		if err != nil || c.first != 5 || !slices.EqualFunc(c.records, records, bytes.Equal) {
+			t.Fatalf("%q becomes %q from %d, %v", records, c.records, c.first, err)
+		}
+		// A chunk that is cut, or has more behind it, is found out.
+		for _, bad := range [][]byte{value[:rapid.IntRange(0, len(value)-1).Draw(t, "cut")], append(value, 0)} {
+			if _, err := parseChunk(bad, 0, 100); pim.KindOf(err) != pim.KindCorrupt {
+				t.Fatalf("%q parses: %v", bad, err)
+			}
+		}
+	})
+	large := slices.Repeat([][]byte{make([]byte, 20<<10)}, 10)
+	if n := nextChunk(large); n != 3 {
+		t.Errorf("%d records of 20 KiB in a chunk", n)
+	}
+	if n := nextChunk([][]byte{make([]byte, 1<<20), nil}); n != 1 {
+		t.Errorf("%d records in a chunk, the first has 1 MiB", n)
+	}
+}
+
+func TestCellsInBatches(t *testing.T) {
+	statements := func(partition string, n, size int) []cellStatement {
+		return slices.Repeat([]cellStatement{{partition: partition, size: size}}, n)
+	}
+	for _, test := range []struct {
+		statements []cellStatement
+		want       string
+	}{
+		{nil, "[]"},
+		{statements("a", 1, 1<<20), "[1]"},
+		{statements("a", 250, 10), "[100 100 50]"},
+		{statements("a", 3, 100<<10), "[2 1]"},
+		{slices.Concat(statements("a", 4, 10), statements("b", 4, 10), statements("c", 4, 10)), "[10 2]"},
+		{slices.Concat(statements("a", 1, 10<<10), statements("b", 1, 10<<10)), "[1 1]"},
+		{slices.Concat(statements("a", 20, 10), statements("b", 2, 10)), "[20 2]"},
+	} {
+		var got []int
+		for _, b := range inBatches(test.statements) {
+			got = append(got, len(b))
+		}
+		if fmt.Sprint(got) != test.want {
+			t.Errorf("batches of %v statements, want %s", got, test.want)
+		}
+	}
+}
+
+func TestLocks(t *testing.T) {
+	var l locks
+	release, err := l.acquire(context.Background(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := l.acquire(context.Background(), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other()
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := l.acquire(ended, "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a lock that is held: %v", err)
+	}
+	next := make(chan func())
+	go func() {
+		release, _ := l.acquire(context.Background(), "a")
+		next <- release
+	}()
+	release()
+	(<-next)()
+	if len(l.held) != 0 {
+		t.Errorf("%d locks are kept", len(l.held))
+	}
+}
+
+func TestNewestIsBounded(t *testing.T) {
+	var n newest
+	for i := range mostLogs + 10 {
+		n.saw(fmt.Append(nil, i), 1)
+	}
+	n.saw([]byte("short"), 0)
+	if len(n.parts) != mostLogs {
+		t.Errorf("%d logs are known", len(n.parts))
+	}
+	n.saw([]byte("long"), 7)
+	n.saw([]byte("long"), 5)
+	if got := n.of([]byte("long")); got != 7 {
+		t.Errorf("the newest part is %d", got)
+	}
+}
