@@ -18,7 +18,7 @@ SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb' ':!content
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run test lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
+.PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,12 @@ build: ## build bin/pim
 run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
 	./bin/pim serve --data ./pim-data
 
-test: check-wire ## run all tests, with the race detector
+test: check-wire ## run all tests, with the race detector; starts a node of Cassandra meanwhile
 	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+
+test-embedded: check-wire ## run all tests but those that need a node of Cassandra
+	$(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v '/store/cql$$')
 
 lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, generated files
 	@out=$$($(TOOLS)/gofumpt -l $$($(SOURCES))); \
