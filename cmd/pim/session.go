@@ -234,30 +234,11 @@ func withServerHint(err error, server string) error {
 		return &hintedError{err, "write --server http://HOST:PORT, or tcp://HOST:PORT for raw TCP"}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err), noWebSocket(err):
 		return otherProtocol(err)
-	case broken(err):
-		return &pim.Error{Kind: pim.KindUnavailable, Text: fmt.Sprintf("the connection to %s broke off: %s", server, reason(err)), Err: err}
+	}
+	if what, ok := chat.BrokenOff("the connection to "+server, err); ok {
+		return &pim.Error{Kind: pim.KindUnavailable, Text: what, Err: err}
 	}
 	return err
-}
-
-// broken reports whether err says that the network or the other side has ended a connection, or
-// would not make it. A server whose certificate is wrong is none of that.
-func broken(err error) bool {
-	var certificate *tls.CertificateVerificationError
-	if pim.KindOf(err) != pim.KindUnknown || errors.As(err, &certificate) {
-		return false
-	}
-	var network *net.OpError
-	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-}
-
-// reason returns what the system says of a connection, without the names of the calls around it.
-func reason(err error) string {
-	var system syscall.Errno
-	if errors.As(err, &system) {
-		return system.Error()
-	}
-	return err.Error()
 }
 
 // noWebSocket reports whether an HTTP server answered that offers no WebSocket, or none

@@ -1,8 +1,11 @@
 package chat
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -214,10 +217,39 @@ func kinds(err error) (all []pim.Kind) {
 // Lost says why there is no connection, empty if err is nil.
 func Lost(err error) string {
 	switch {
+	case err == nil:
+		return ""
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "no server answers"
-	case err != nil:
-		return Printable(Plain(err))
 	}
-	return ""
+	if what, ok := BrokenOff("the connection", err); ok {
+		return what
+	}
+	return Printable(Plain(err))
+}
+
+// BrokenOff says of a connection, which it calls so, that it broke off or cannot be made, and why if the system
+// says that: without the names of the calls around it. It reports false if err is none of the network or the other side, such as a
+// certificate that is wrong, or what a server has said.
+func BrokenOff(connection string, err error) (what string, ok bool) {
+	var certificate *tls.CertificateVerificationError
+	var network *net.OpError
+	switch {
+	case pim.KindOf(err) != pim.KindUnknown || errors.As(err, &certificate):
+		return "", false
+	case !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed):
+		return "", false
+	}
+	what = connection + " broke off"
+	if network != nil && network.Op == "dial" {
+		what = connection + " cannot be made"
+	}
+	var system syscall.Errno
+	switch {
+	case errors.As(err, &system):
+		what += ": " + system.Error()
+	case network != nil:
+		what += ": " + Printable(Plain(network))
+	}
+	return what, true
 }
