@@ -66,7 +66,7 @@ func (c *lookCmd) conversations(ctx context.Context, ses *session) ([]pim.Conver
 		if _, own := id.OwnUser(); own {
 			return nil, pim.Errorf(pim.KindInvalid, "nobody else reads %s", id)
 		}
-		if _, err := ses.pull(ctx, id, 0, 0, 1, true); err != nil {
+		if _, err := ses.pullFirst(ctx, id, 0, 0, 1, true); err != nil {
 			return nil, err
 		}
 	}

@@ -47,8 +47,7 @@ type session struct {
 	user   pim.UserID
 	device pim.DeviceID
 	server string
-	fixed  bool              // the user gave the token: there is no other
-	hint   func(error) error // says what to do about a connection that was not made
+	fixed  bool // the user gave the token: there is no other
 
 	timeout time.Duration // see waitFlags
 	timer   *time.Timer   // of with
@@ -139,7 +138,7 @@ func (f *clientFlags) open(ctx context.Context, o client.Options) (*session, err
 		c.Close()
 		return nil, f.hint(err)
 	}
-	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != "", hint: f.hint}, nil
+	return &session{Client: c, user: o.User, device: o.Device, server: f.Server, fixed: f.Token != ""}, nil
 }
 
 // connected reads events until the connection is up. Until then the only other events are

@@ -54,7 +54,7 @@ func (c *tailCmd) follow(ctx context.Context, s streams) error {
 	defer aside.close()
 	c.excerpts.pull = func(ctx context.Context, seq pim.Seq) (client.Page, error) { return aside.pull(ctx, conv, seq) }
 	if from > 1 {
-		page, err := ses.pull(ctx, conv, 0, 0, 1, true)
+		page, err := ses.pullFirst(ctx, conv, 0, 0, 1, true)
 		if err != nil {
 			return err
 		}

@@ -148,9 +148,41 @@ func TestTimeoutOfAnAnswer(t *testing.T) {
 	}
 }
 
+// If the server dies while a command waits for an answer, the error says so, and the status is 3.
+func TestAServerThatDiesMeanwhile(t *testing.T) {
+	n := serve(t)
+	n.ok("", "send", "--as", "alice", "--to", "bob", "hi")
+	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
+	for _, line := range clientCommands {
+		if line == "chat --to bob --plain" || line == "tail --to bob" || line == "send --to bob -" { // nothing to wait for
+			continue
+		}
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			for wait := 200 * time.Millisecond; ; wait *= 2 {
+				dying := letsIn(t, n.tcp, func(client, server net.Conn) { client.Close(); server.Close() })
+				args := append(strings.Fields(strings.ReplaceAll(line, "g:1", group)), "--server", "tcp://"+dying, "--as", "alice", "--data", n.data, "--timeout", wait.String())
+				_, stderr, status := pimWith(t.Context(), "", args...)
+				if wait < time.Minute && strings.Contains(stderr, "no connection") {
+					continue
+				}
+				if status != exitUnavailable || !strings.Contains(stderr, " within "+wait.String()+": the connection to tcp://"+dying+" broke off") {
+					t.Errorf("status %d, %q", status, stderr)
+				}
+				return
+			}
+		})
+	}
+}
+
 // muted returns the address of a proxy to the server at target (raw TCP). It passes on all that a client
 // says, and of what the server says only the first frame, which lets the client in.
 func muted(t *testing.T, target string) (address string) {
+	return letsIn(t, target, func(_, server net.Conn) { io.Copy(io.Discard, server) })
+}
+
+// letsIn is muted, but for what becomes of a connection once the client is let in: that is what then does.
+func letsIn(t *testing.T, target string, then func(client, server net.Conn)) (address string) {
 	t.Helper()
 	var all []net.Conn
 	t.Cleanup(func() {
@@ -173,7 +205,7 @@ func muted(t *testing.T, target string) (address string) {
 			}
 			c.Write(size[:])
 			io.CopyN(c, server, int64(binary.BigEndian.Uint32(size[:])))
-			io.Copy(io.Discard, server)
+			then(c, server)
 		}()
 	})
 }

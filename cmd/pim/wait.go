@@ -114,6 +114,35 @@ func (s *session) pull(ctx context.Context, conv pim.ConversationID, from, to pi
 	return page, err
 }
 
+// pullFirst is pull for a command that follows nothing so far: the session's only events are those of the
+// connection. It reads them meanwhile, so that an error tells why there is no answer.
+func (s *session) pullFirst(ctx context.Context, conv pim.ConversationID, from, to pim.Seq, limit int, newestFirst bool) (client.Page, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	read := make(chan struct{})
+	defer func() { cancel(nil); <-read }()
+	go func() {
+		defer close(read)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e, ok := <-s.Events():
+				if !ok {
+					return
+				}
+				if e, is := e.(client.StateEvent); is {
+					s.delays.noteLink(e)
+					if err := s.over(e); err != nil {
+						cancel(err)
+					}
+				}
+			}
+		}
+	}()
+	page, err := s.pull(ctx, conv, from, to, limit, newestFirst)
+	return page, causeOf(ctx, err)
+}
+
 // waitFor waits for the answer to m, for as long as ctx allows. Meanwhile another goroutine must read
 // the events, see stopped.
 func (s *session) waitFor(ctx context.Context, m *client.Sending) (client.Sent, error) {
@@ -132,8 +161,8 @@ func (s *session) late(m *client.Sending) error {
 		id = m.ID()
 	}
 	why := s.delays.of(id)
-	if why != nil && s.hint != nil {
-		why = s.hint(why)
+	if why != nil {
+		why = withServerHint(why, s.server)
 	}
 	switch {
 	case m == nil && why == nil:
