@@ -110,17 +110,18 @@ func (x *chatters) folds() (all map[string]string) {
 // there but one for each user. What is read above the front has the same counts as before, also how
 // often each user was named, and what is read below has those of the last entry that was trimmed.
 func TestCellsGoWithATrim(t *testing.T) {
-	n := seeds.First(t)
-	for i := range uint64(6) {
-		rng := rand.New(rand.NewPCG(n+i, 0))
+	const trims = 12 // between which something happens
+	first, n := seeds.Schedules(t, 24, "")
+	for seed := first; seed < first+n; seed++ {
+		rng := rand.New(rand.NewPCG(seed, 0))
 		x := &chatters{t: t, rng: rng, s: storetest.NewMemory(), rec: newRecorder(), c: pim.Direct("ann", "bob"), users: []pim.UserID{"ann", "bob"}}
 		x.begin()
-		if i%3 > 0 {
+		if seed%3 > 0 {
 			x.users = []pim.UserID{"ann", "bob", "bobby", "carl"}
 			x.c, x.last = group(t, x.w, x.rec, "ann", "bob", "bobby", "carl"), 1
 		}
 		x.does(20 + rng.IntN(120))
-		for front := pim.Seq(1); front <= x.last; {
+		for front, round := pim.Seq(1), 0; front <= x.last; round++ {
 			if rng.IntN(2) == 0 {
 				x.w.Close()
 				x.begin()
@@ -133,31 +134,33 @@ func TestCellsGoWithATrim(t *testing.T) {
 				for seq := pim.Seq(1); seq <= x.last; seq++ {
 					was := positions[fmt.Sprint(u, " ", max(seq, front-1))]
 					if got := after[fmt.Sprint(u, " ", seq)]; got != was && !strings.HasSuffix(was, pim.KindInvalid.String()) {
-						t.Fatalf("trimmed up to %d, %s reads %d: %s, before the trim %s", front-1, u, seq, got, was)
+						t.Fatalf("PIM_SEED=%d, trimmed up to %d, %s reads %d: %s, before the trim %s", seed, front-1, u, seq, got, was)
 					}
 				}
 			}
 			left := x.folds()
 			for at, f := range folds {
 				if _, seq, _ := strings.Cut(at, " "); left[at] != f && seq >= fmt.Sprintf("%04d", front) {
-					t.Fatalf("trimmed up to %d, the fold of %s is %.100s, before %.100s", front-1, at, left[at], f)
+					t.Fatalf("PIM_SEED=%d, trimmed up to %d, the fold of %s is %.100s, before %.100s", seed, front-1, at, left[at], f)
 				}
 			}
 			for _, cell := range cellsOf(t, x.s, inbox.Folds(x.c)) {
 				f, err := inbox.ParseFold(cell)
 				if err != nil || f.Target < front {
-					t.Fatalf("trimmed up to %d, there is the fold of %d, %v", front-1, f.Target, err)
+					t.Fatalf("PIM_SEED=%d, trimmed up to %d, there is the fold of %d, %v", seed, front-1, f.Target, err)
 				}
 			}
 			below := make(map[string]int)
 			for _, cell := range cellsOf(t, x.s, inbox.Mentions(x.c)) {
 				if u, _, _ := strings.Cut(cell.Key, "/"); pim.Seq(cell.Version) < front {
 					if below[u]++; below[u] > 1 {
-						t.Fatalf("trimmed up to %d, %s has another mention below: %d", front-1, u, cell.Version)
+						t.Fatalf("PIM_SEED=%d, trimmed up to %d, %s has another mention below: %d", seed, front-1, u, cell.Version)
 					}
 				}
 			}
-			x.does(rng.IntN(20))
+			if round < trims {
+				x.does(rng.IntN(20))
+			}
 		}
 		noIntents(t, x.s)
 		x.w.Close()
