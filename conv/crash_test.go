@@ -33,7 +33,7 @@ const crashPoints = 2000
 // index of its client message IDs is in a cell.
 func TestCrash(t *testing.T) {
 	const clones = 20
-	first, n := seeds.Schedules(t, crashPoints/clones, "")
+	first, n := seeds.Schedules(t, seeds.Many(crashPoints)/clones, "")
 	work := make(chan uint64)
 	var wg sync.WaitGroup
 	for range 2 {

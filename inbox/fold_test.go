@@ -22,7 +22,7 @@ import (
 // it began and that its device has not acknowledged. When all is over, each device is
 // listed exactly what it lacks.
 func TestNoLineIsMissed(t *testing.T) {
-	first, n := seeds.Schedules(t, 4000, "")
+	first, n := seeds.Schedules(t, seeds.Many(4000), "")
 	for seed := first; seed < first+n; seed++ {
 		if err := interleave(seed, nil); err != nil {
 			t.Fatalf("PIM_SEED=%d: %v", seed, err)

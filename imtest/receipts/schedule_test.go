@@ -35,11 +35,7 @@ const (
 // model's. One schedule in four runs over a store that promises no more than the contract.
 // PIM_RECEIPTS says how many schedules are played.
 func TestSchedules(t *testing.T) {
-	n := uint64(10_000)
-	if testing.Short() {
-		n /= 20
-	}
-	first, n := seeds.Schedules(t, n, "PIM_RECEIPTS")
+	first, n := seeds.Schedules(t, seeds.Many(10_000), "PIM_RECEIPTS")
 	for seed := first; seed < first+n; seed++ {
 		var s store.Store = storetest.NewMemory()
 		if seed%4 == 0 {

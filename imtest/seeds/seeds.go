@@ -38,23 +38,33 @@ func First(t testing.TB) uint64 {
 	return n
 }
 
+// Many returns n, or an eighth of it with -short. It is for tests that play so many schedules
+// that the race detector has long seen enough; make test plays all of them without it.
+func Many(n int) int {
+	if testing.Short() {
+		return n / 8
+	}
+	return n
+}
+
 // Schedules returns which schedules a test plays: count of them, of the seeds first,
 // first+1, … The count is 1 if PIM_SEED is set. Otherwise it is that of the environment
 // variable named more, or n if that is not set or more is empty. A setting that is no number
 // fails the test, and so does a first seed with too few seeds behind it.
-func Schedules(t testing.TB, n uint64, more string) (first, count uint64) {
+func Schedules(t testing.TB, n int, more string) (first, count uint64) {
 	t.Helper()
+	count = uint64(n)
 	if m, ok := number(t, more); ok {
-		n = m
+		count = m
 	}
 	if os.Getenv(one) != "" {
-		n = 1
+		count = 1
 	}
 	first = First(t)
-	if first > math.MaxUint64-n {
-		t.Fatalf("there are less than %d seeds from %d on", n, first)
+	if first > math.MaxUint64-count {
+		t.Fatalf("there are less than %d seeds from %d on", count, first)
 	}
-	return first, n
+	return first, count
 }
 
 // number returns a variable of the environment, and whether it is set.

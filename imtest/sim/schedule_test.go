@@ -33,7 +33,7 @@ func play(seed uint64, set func(*Device)) (broken []string, story string) {
 //
 // PIM_SCHEDULES says how many are played.
 func TestSchedules(t *testing.T) {
-	first, n := seeds.Schedules(t, schedules, "PIM_SCHEDULES")
+	first, n := seeds.Schedules(t, seeds.Many(schedules), "PIM_SCHEDULES")
 	var next, failed atomic.Uint64
 	var wg sync.WaitGroup
 	for range 2 {
