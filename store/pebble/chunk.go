@@ -48,7 +48,10 @@ type errMalformed string
 
 func (e errMalformed) Error() string { return "malformed " + string(e) }
 
-const errChunk = errMalformed("chunk of a log")
+const (
+	errChunk = errMalformed("chunk of a log")
+	errHole  = errMalformed("log: it has a hole")
+)
 
 // chunk walks over the records of a chunk's value.
 type chunk struct {

@@ -74,7 +74,7 @@ func (s *Store) erase(log store.Log, erasures []store.Erasure) (chunks []keyValu
 func (s *Store) eraseIn(it *crdb.Iterator, erasures []store.Erasure) (keyValue, error) {
 	return s.rewrite(it, func(first pim.Seq, records [][]byte) ([][]byte, error) {
 		if first > erasures[0].Seq {
-			return nil, errMalformed("log: it has a hole")
+			return nil, errHole
 		}
 		for _, e := range erasures {
 			records[e.Seq-first] = e.Rest

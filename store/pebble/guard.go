@@ -48,8 +48,13 @@ import (
 // if need be. So before opened is set, the guard also freezes after openTries errors of
 // tables, and a frozen guard drops tables like other files. That ends Open, and the store
 // is not used.
+//
+// A backup is made through the guard, too. What it changes outside the store's directory is
+// not guarded: see copying.
 type guard struct {
 	vfs.FS
+	dir     string // the store's directory
+	copying atomic.Pointer[copying]
 	frozen  atomic.Pointer[failed]
 	pauses  chan struct{} // closed when the store closes; ends every pause
 	onError func(op, name string, err error, fatal bool)
@@ -62,7 +67,8 @@ type guard struct {
 	tableErrors atomic.Int32 // counted before opened is set
 
 	mu    sync.Mutex
-	files map[vfs.File]struct{} // open for writing; Pebble leaves some open after an error
+	files map[vfs.File]struct{}   // open for writing; Pebble leaves some open after an error
+	logs  map[string]*guardedFile // files of the write-ahead log that are open for writing
 }
 
 // failed is why a guard froze.
@@ -130,7 +136,7 @@ func (g *guard) create(op, name string, open func() (vfs.File, error)) (vfs.File
 		if table(name) {
 			return newTableFile(f, g, name), nil
 		}
-		return &guardedFile{File: f, guard: g, name: name, wal: filepath.Ext(name) == ".log"}, nil
+		return g.guarded(f, name), nil
 	case table(name):
 		return nil, g.tableError(op, name, err)
 	default:
@@ -166,6 +172,38 @@ func (g *guard) hole(name string) vfs.File {
 	return &guardedFile{File: vfs.NewMemFile(nil), guard: g, name: name}
 }
 
+// guarded returns f, which is called name and open for writing, guarded by g.
+func (g *guard) guarded(f vfs.File, name string) *guardedFile {
+	guarded := &guardedFile{File: f, guard: g, name: name, wal: filepath.Ext(name) == ".log"}
+	if guarded.wal {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.logs == nil {
+			g.logs = make(map[string]*guardedFile)
+		}
+		g.logs[name] = guarded
+	}
+	return guarded
+}
+
+// written returns how many bytes of a file of the write-ahead log have been written, if it is open
+// for writing.
+func (g *guard) written(name string) (bytes int64, growing bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.logs[name]
+	if f == nil {
+		return 0, false
+	}
+	return f.written.Load(), true
+}
+
+// away returns the file system of the backup that is under way, if name belongs to its copy.
+func (g *guard) away(name string) (vfs.FS, bool) {
+	c := g.copying.Load()
+	return c, c != nil && c.takes(name)
+}
+
 func (g *guard) track(f vfs.File) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -181,6 +219,15 @@ func (g *guard) untrack(f vfs.File) {
 	delete(g.files, f)
 }
 
+// ended notes that f is written no more.
+func (g *guard) ended(f *guardedFile) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.logs[f.name] == f {
+		delete(g.logs, f.name)
+	}
+}
+
 // closeFiles closes the files that Pebble has left open.
 func (g *guard) closeFiles() {
 	g.mu.Lock()
@@ -193,6 +240,9 @@ func (g *guard) closeFiles() {
 
 // Create creates a file.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if away, ok := g.away(name); ok {
+		return away.Create(name, category)
+	}
 	return g.create("create", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
 }
 
@@ -226,6 +276,9 @@ func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts 
 
 // OpenDir opens a directory for syncing.
 func (g *guard) OpenDir(name string) (vfs.File, error) {
+	if away, ok := g.away(name); ok {
+		return away.OpenDir(name)
+	}
 	f, err := g.openPatiently(func() (vfs.File, error) { return g.FS.OpenDir(name) })
 	if err != nil {
 		return nil, err
@@ -252,6 +305,9 @@ func (g *guard) Rename(oldname, newname string) error {
 
 // Link gives a file a second name.
 func (g *guard) Link(oldname, newname string) error {
+	if away, ok := g.away(newname); ok {
+		return away.Link(oldname, newname)
+	}
 	return g.change("link", newname, func() error { return g.FS.Link(oldname, newname) })
 }
 
@@ -265,6 +321,9 @@ func (g *guard) Remove(name string) error {
 
 // RemoveAll removes files.
 func (g *guard) RemoveAll(name string) error {
+	if away, ok := g.away(name); ok {
+		return away.RemoveAll(name)
+	}
 	if g.frozen.Load() != nil {
 		return nil
 	}

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bufio"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,10 +15,14 @@ type guardedFile struct {
 	guard *guard
 	name  string
 	wal   bool
+
+	written atomic.Int64 // bytes, if it is written from the start
 }
 
 func (f *guardedFile) Write(p []byte) (int, error) {
-	f.do("write", func() (err error) { _, err = f.File.Write(p); return err })
+	if f.do("write", func() (err error) { _, err = f.File.Write(p); return err }) {
+		f.written.Add(int64(len(p)))
+	}
 	return len(p), nil
 }
 
@@ -58,6 +63,7 @@ func (f *guardedFile) Preallocate(offset, length int64) error {
 
 func (f *guardedFile) Close() error {
 	f.guard.untrack(f.File)
+	f.guard.ended(f)
 	if err := f.File.Close(); err != nil {
 		f.guard.freeze("close", f.name, err)
 	}

@@ -158,7 +158,7 @@ func (s *Store) readChunk(records [][]byte, it *crdb.Iterator, from, to pim.Seq,
 		return nil, false, err
 	}
 	if c.first > from || len(records) > 0 && c.first != from {
-		return nil, false, &notThere{errMalformed("log: it has a hole")}
+		return nil, false, &notThere{errHole}
 	}
 	return c.take(records, from, to, limit)
 }

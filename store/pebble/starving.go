@@ -83,11 +83,16 @@ func (g *guard) pause() bool {
 	}
 }
 
-// Open opens a file for reading.
+// Open opens a file for reading. A file of the write-ahead log that is being written ends where it
+// ended before the call, see walCopy.
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	written, growing := g.written(name)
 	f, err := g.FS.Open(name, opts...)
 	for tries := 1; noDescriptor(err) && tries < readTries && g.pause(); tries++ {
 		f, err = g.FS.Open(name, opts...)
+	}
+	if err == nil && growing {
+		f = &walCopy{f, written}
 	}
 	return f, err
 }

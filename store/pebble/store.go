@@ -24,6 +24,7 @@ type Store struct {
 	db      *crdb.DB
 	dir     string
 	fs      vfs.FS // below the guard
+	raw     vfs.FS // below fs
 	guard   *guard
 	slow    io.Closer // ends Pebble's supervision of slow disk operations
 	log     *slog.Logger
@@ -67,7 +68,7 @@ var _ store.Store = (*Store)(nil)
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
-		dir: dir, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
+		dir: dir, raw: o.FS, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
 		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, fullFor: o.fullFor, separateBytes: o.separateBytes,
 		purge: purge{every: o.PurgeEvery, bytes: o.purgeBytes}, idle: make(chan struct{}), stop: make(chan struct{}),
 	}
@@ -78,7 +79,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.metrics.init()
 	s.fs, s.slow = vfs.WithDiskHealthChecks(o.FS, o.SlowAfter, nil, s.diskSlow)
 	s.guard = &guard{
-		FS: s.fs, pauses: make(chan struct{}), onError: s.diskError,
+		FS: s.fs, dir: dir, pauses: make(chan struct{}), onError: s.diskError,
 		starving: starving{report: s.starves},
 		onSync:   func(d time.Duration) { s.metrics.fsyncSeconds.Observe(d.Seconds()) },
 	}
@@ -181,13 +182,7 @@ func (s *Store) checkFormat() error {
 		if slices.Contains(formatsBefore, string(value)) {
 			return s.db.Set(key, []byte(formatVersion), crdb.Sync)
 		}
-		if string(value) != formatVersion {
-			return &pim.Error{
-				Op: "open " + s.dir, Kind: pim.KindUnsupported,
-				Text: fmt.Sprintf("the store has layout version %q, this program knows version %s; run the version of pim that wrote it, or a later one", value, formatVersion),
-			}
-		}
-		return nil
+		return s.checkVersion(string(value))
 	case errors.Is(err, crdb.ErrNotFound):
 		if err := s.db.Set(key, []byte(formatVersion), crdb.Sync); err != nil {
 			return err
@@ -197,6 +192,17 @@ func (s *Store) checkFormat() error {
 		return s.db.Flush()
 	default:
 		return err
+	}
+}
+
+// checkVersion refuses a store whose layout has a version that this program does not know.
+func (s *Store) checkVersion(version string) error {
+	if version == formatVersion || slices.Contains(formatsBefore, version) {
+		return nil
+	}
+	return &pim.Error{
+		Op: "open " + s.dir, Kind: pim.KindUnsupported,
+		Text: fmt.Sprintf("the store has layout version %q, this program knows version %s; run the version of pim that wrote it, or a later one", version, formatVersion),
 	}
 }
 
