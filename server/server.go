@@ -22,6 +22,7 @@ import (
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/retain"
 	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/pebble"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -72,17 +73,17 @@ type Server struct {
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
 
-	http, pprof           *http.Server
-	listener, tcp, pprofL net.Listener
-	serving               sync.WaitGroup
-	stopping              chan struct{} // closed when Shutdown begins
-	once                  sync.Once
-	ending                atomic.Value  // string: the part whose end Shutdown waits for
-	ended                 chan struct{} // closed when all parts have ended
-	endErr                error         // of the store's end
-	failed                chan struct{} // closed when a listener has ended by itself
-	failOnce              sync.Once
-	err                   error // why failed is closed
+	http, pprof, admin            *http.Server
+	listener, tcp, pprofL, adminL net.Listener
+	serving                       sync.WaitGroup
+	stopping                      chan struct{} // closed when Shutdown begins
+	once                          sync.Once
+	ending                        atomic.Value  // string: the part whose end Shutdown waits for
+	ended                         chan struct{} // closed when all parts have ended
+	endErr                        error         // of the store's end
+	failed                        chan struct{} // closed when a listener has ended by itself
+	failOnce                      sync.Once
+	err                           error // why failed is closed
 }
 
 // New opens the store and the keys and puts the parts together. Start makes the server
@@ -297,6 +298,9 @@ func (s *Server) serveAll() {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
 	}
+	if _, embedded := s.engine.(*pebble.Store); embedded {
+		s.serveAdmin()
+	}
 }
 
 // fail notes that a listener ended by itself, with err. That it was closed is no failure.
@@ -406,12 +410,12 @@ func (s *Server) end() {
 }
 
 func (s *Server) closePages() {
-	for _, h := range []*http.Server{s.http, s.pprof} {
+	for _, h := range []*http.Server{s.http, s.pprof, s.admin} {
 		if h != nil {
 			h.Close()
 		}
 	}
-	for _, l := range []net.Listener{s.listener, s.pprofL} {
+	for _, l := range []net.Listener{s.listener, s.pprofL, s.adminL} {
 		if l != nil {
 			l.Close()
 		}

@@ -18,7 +18,8 @@ type grammar struct {
 	Config configFile `name:"config" env:"PIM_CONFIG" placeholder:"FILE" help:"JSON file with settings: one object, its keys the flags' names without dashes in front."`
 
 	Serve      serveCmd      `cmd:"" help:"Start a server."`
-	Restore    restoreCmd    `cmd:"" help:"Say that the data directory was put back from a backup; before the server is started on it."`
+	Backup     backupCmd     `cmd:"" help:"Copy the data directory, while the server runs or not, and read the copy to see that it is whole."`
+	Restore    restoreCmd    `cmd:"" help:"Put a backup back, or say that it was put back; before the server is started on it."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`

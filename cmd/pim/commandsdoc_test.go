@@ -82,7 +82,8 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim group":               {memberJSON{}},
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
-		"pim serve, pim restore":  {listening{}},
+		"pim serve":               {listening{}},
+		"pim backup, pim restore": {backupJSON{}},
 	} {
 		want := map[string]bool{}
 		for _, v := range printed {

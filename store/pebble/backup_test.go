@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
@@ -49,7 +50,7 @@ func TestBackup(t *testing.T) {
 		{"on another disk", func() vfs.FS { return unlinked{vfs.NewMem()} }, rounds(30)},
 	} {
 		t.Run(disk.name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seeded(t), 0))
+			rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 			for range disk.rounds {
 				backsUp(t, disk.fs(), rng)
 			}
@@ -291,7 +292,7 @@ func TestBackupEndsWithTheStore(t *testing.T) {
 
 // TestVerifyFindsWhatIsWrong changes a byte in each table of a store, and takes each away.
 func TestVerifyFindsWhatIsWrong(t *testing.T) {
-	rng := rand.New(rand.NewPCG(seeded(t), 0))
+	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	disk, known := vfs.NewMem(), newLedger()
 	s := open(t, "db", small(disk))
 	load := known.start(t, s, "", rng.Uint64())

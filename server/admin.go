@@ -1,0 +1,144 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/strictjson"
+)
+
+// A running server takes orders from whoever may use its data directory, on a socket in it: the
+// store is the server's alone while it runs. Only the owner of the socket's file, and root, may
+// connect.
+
+const (
+	adminSocket  = "admin.sock"
+	adminRequest = 64 << 10 // bytes of a request or an answer, at most
+)
+
+// socketPath returns where the socket of the server on c.Data is.
+func (c *Config) socketPath() string { return filepath.Join(c.Data, adminSocket) }
+
+// backupOrder is the body of POST /backup.
+type backupOrder struct {
+	Dir string `json:"dir"` // absolute
+}
+
+// adminError is the body of an answer that is no success.
+type adminError struct {
+	Kind pim.Kind `json:"kind"`
+	Text string   `json:"text"`
+}
+
+// serveAdmin begins to take orders. A server that cannot goes on without: it logs a warning.
+func (s *Server) serveAdmin() {
+	path := s.config.socketPath()
+	// The store's lock is this process's, so a socket that is there is of a server that was killed.
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		_ = os.Remove(path)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		if err = os.Chmod(path, 0o600); err != nil {
+			listener.Close()
+		}
+	}
+	if err != nil {
+		s.log.Warn("the server takes no orders, so pim backup works only while it is stopped", "socket", path, "error", err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /backup", s.orderBackup)
+	s.adminL = listener
+	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{s.log}, "", 0)}
+	s.serving.Go(func() { _ = s.admin.Serve(listener) }) // whether orders are taken decides nothing else
+}
+
+func (s *Server) orderBackup(w http.ResponseWriter, r *http.Request) {
+	var order backupOrder
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, adminRequest))
+	if err == nil {
+		err = strictjson.Unmarshal(body, &order)
+	}
+	if err == nil && !filepath.IsAbs(order.Dir) {
+		err = errors.New("the directory is not absolute")
+	}
+	if err != nil {
+		answer(w, pim.Errorf(pim.KindInvalid, "order: %w", err))
+		return
+	}
+	s.log.Info("a backup begins", "directory", order.Dir)
+	err = s.backUp(r.Context(), order.Dir)
+	if err != nil {
+		s.log.Warn("there is no backup", "directory", order.Dir, "error", err)
+	} else {
+		s.log.Info("a backup is made", "directory", order.Dir)
+	}
+	answer(w, err)
+}
+
+// answer answers an order.
+func answer(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err == nil {
+		_, _ = io.WriteString(w, "{}\n")
+		return
+	}
+	w.WriteHeader(http.StatusConflict)
+	_ = json.NewEncoder(w).Encode(adminError{pim.KindOf(err), err.Error()}) // who asked may have gone
+}
+
+// errNotRunning says that no server runs on a data directory.
+var errNotRunning = errors.New("no server runs on this data directory")
+
+// order gives the server on c.Data an order, and waits until it has carried it out. Errors:
+// errNotRunning, those of the server, KindUnavailable if it ends meanwhile, and ctx's.
+func (c *Config) order(ctx context.Context, name string, order any) error {
+	body, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
+	var dialer net.Dialer
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, "unix", c.socketPath())
+	}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://pim/"+name, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.EINVAL):
+		return errNotRunning
+	default:
+		return pim.Errorf(pim.KindUnavailable, "order to the server: %w", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, adminRequest))
+	if err != nil {
+		return pim.Errorf(pim.KindUnavailable, "answer of the server: %w", err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var refused adminError
+	if json.Unmarshal(text, &refused) != nil || refused.Text == "" {
+		return pim.Errorf(pim.KindUnsupported, "the server does not know the order %q: it is of another version", name)
+	}
+	return pim.Errorf(refused.Kind, "%s", refused.Text)
+}
