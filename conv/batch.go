@@ -18,14 +18,14 @@ import (
 type batch struct {
 	machine   *machine
 	conv      *live
-	write     store.Write      // the entries, and the cells that follow from them
-	effects   []*store.Write   // those to be written when write has taken effect
-	retains   *store.CellWrite // of the last retain among the entries, and of unretained
-	erases    []erasing        // of the erases in this batch, and of unerased: their effects are looked up a few at a time
-	affects   bool             // there are or were effects
-	affecting bool             // write has taken effect, and effects are under way
-	left      int              // writes under way without an outcome; owned by the driver
-	begun     time.Time        // when the writes under way were handed to the store
+	write     store.Write       // the entries, and the cells that follow from them
+	effects   []*store.Write    // those to be written when write has taken effect
+	retains   []store.CellWrite // of the last retain among the entries, and of unretained
+	erases    []erasing         // of the erases in this batch, and of unerased: their effects are looked up a few at a time
+	affects   bool              // there are or were effects
+	affecting bool              // write has taken effect, and effects are under way
+	left      int               // writes under way without an outcome; owned by the driver
+	begun     time.Time         // when the writes under way were handed to the store
 
 	stepped  int // requests, see Request.place
 	entries  []pim.Entry
@@ -207,7 +207,7 @@ func (b *batch) add(r *Request, o *outcome) {
 	case pim.EntryErase:
 		b.erases = append(b.erases, erasingOf(&o.entry, o.erased))
 	case pim.EntryRetain:
-		b.retains = retainCell(&o.entry)
+		b.retains = b.conv.retain(&o.entry)
 	}
 	for _, u := range o.joined {
 		if b.joined == nil {
@@ -313,9 +313,7 @@ func (b *batch) finish() {
 	if b.retains == nil {
 		b.retains = c.unretained
 	}
-	if b.retains != nil {
-		cells = append(cells, *b.retains)
-	}
+	cells = append(cells, b.retains...)
 	if c.id.IsGroup() {
 		cells = b.appendSent(cells)
 	}

@@ -81,7 +81,10 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 		case pim.EntryErase:
 			l.unerased = append(l.unerased, erasingOf(&tail[i], 1))
 		case pim.EntryRetain:
-			l.unretained = retainCell(&tail[i])
+			if err := l.knowRetained(ctx, s.store); err != nil {
+				return nil, err
+			}
+			l.unretained = l.retain(&tail[i])
 		}
 	}
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {

@@ -89,7 +89,7 @@ func (l *live) needs(r *Request, v *view) bool {
 	if v.closed != nil {
 		return false
 	}
-	if l.asksOwner(r) && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) {
+	if l.asksOwner(r) && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) || l.needsRetained(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -131,6 +131,11 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *
 	}
 	if l.needsErased(r) {
 		if f.erased, f.err = l.lookUpErased(ctx, w.store, r); f.err != nil {
+			return f
+		}
+	}
+	if l.needsRetained(r) {
+		if f.err = l.knowRetained(ctx, w.store); f.err != nil {
 			return f
 		}
 	}

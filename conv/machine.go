@@ -60,7 +60,8 @@ type live struct {
 	// snapshot is written before.
 	unlisted bool
 
-	unretained *store.CellWrite // of the last retain behind the snapshot, which the next write writes again
+	retained   *retained         // for how long entries are kept; nil until something asks, see knowRetained
+	unretained []store.CellWrite // of the retains behind the snapshot, which the next write writes again
 
 	unsettledFolds    []*target       // whose cells the next write writes again
 	unsettledErasures []store.Erasure // of recalls, which it does again

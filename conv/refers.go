@@ -40,10 +40,10 @@ const (
 )
 
 // windows say for how long after its entry a message can be edited, and recalled by its sender,
-// by the writer's clock. 0: not at all.
-type windows struct{ edit, recall pim.Millis }
+// by the writer's clock. 0: not at all. notice is Options.RetainNotice.
+type windows struct{ edit, recall, notice pim.Millis }
 
-// windowsOf returns the windows that Options name so.
+// windowsOf returns the windows for messages that Options name so.
 func windowsOf(edit, recall time.Duration) windows {
 	of := func(d, byDefault time.Duration) pim.Millis {
 		if d == 0 {

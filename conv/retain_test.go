@@ -26,10 +26,11 @@ func retained(t *testing.T, s store.Store, c pim.ConversationID) (age pim.Millis
 	if err != nil {
 		t.Fatal(err)
 	}
-	if age, err = inbox.ParseRetainCell(cell); err != nil {
+	r, err := inbox.ParseRetainCell(cell)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return age, pim.Seq(cell.Version)
+	return r.Age, pim.Seq(cell.Version)
 }
 
 // The owner of a group and either user of a direct conversation say for how long entries are kept;
@@ -115,4 +116,76 @@ func TestARetainThatWasOnlyAppended(t *testing.T) {
 		}
 		w.Close()
 	}
+}
+
+// A shorter time than what holds waits for its notice, whichever writer takes it: one that has the
+// conversation in memory, one that loads it, and one that writes again what another has only
+// appended.
+func TestAShorterTimeWaitsForItsNotice(t *testing.T) {
+	const notice = 24 * time.Hour
+	st, rec := &severed{Store: storetest.NewMemory()}, newRecorder()
+	c := pim.Direct("alice", "bob")
+	now := time.UnixMilli(1_700_000_000_000)
+	begin := func() *conv.Writers {
+		return conv.New(st, conv.Options{
+			Outlet: rec, Shards: 1, Logger: quiet(), RetainNotice: notice, Now: func() time.Time { return now },
+		})
+	}
+	w := begin()
+	says := func(age pim.Millis) {
+		t.Helper()
+		if _, err := persist(w, rec, retainFor(c, "alice", age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart := func() { w.Close(); w = begin() }
+	want := func(r pim.Retention) {
+		t.Helper()
+		cell, _, err := store.Lookup(t.Context(), st, inbox.Retained(inbox.LogsOf(c)), string(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := inbox.ParseRetainCell(cell); err != nil || got != r {
+			t.Errorf("the cell says %+v, want %+v, %v", got, r, err)
+		}
+	}
+	from := pim.MillisOf(now.Add(notice))
+	says(30 * days)
+	want(pim.Retention{Age: 30 * days, From: from})
+	now = now.Add(notice)
+	restart()
+	says(10 * days)
+	from = pim.MillisOf(now.Add(notice))
+	want(pim.Retention{Age: 10 * days, Before: 30 * days, From: from})
+	now = now.Add(time.Hour)
+	says(10 * days)
+	want(pim.Retention{Age: 10 * days, Before: 30 * days, From: from})
+	restart()
+	says(0)
+	want(pim.Retention{})
+	says(20 * days)
+	from = pim.MillisOf(now.Add(notice))
+	want(pim.Retention{Age: 20 * days, From: from})
+
+	now = now.Add(2 * time.Hour)
+	st.next.Store(true) // the process dies after the append, and before the cell
+	r := rec.track(retainFor(c, "alice", 8*days))
+	w.Submit([]*conv.Request{r})
+	if a := rec.wait(r); a.Err == nil {
+		t.Fatal("a dead process has answered")
+	}
+	want(pim.Retention{Age: 20 * days, From: from})
+	w.Close()
+	st.next.Store(false)
+	st.dead.Store(false)
+	from = pim.MillisOf(now.Add(notice))
+	now = now.Add(3 * time.Hour)
+	w = begin()
+	defer func() { w.Close() }()
+	if _, err := persist(w, rec, message(c, "bob", "")); err != nil {
+		t.Fatal(err)
+	}
+	want(pim.Retention{Age: 8 * days, From: from})
+	says(9 * days)
+	want(pim.Retention{Age: 9 * days, From: from})
 }

@@ -20,6 +20,9 @@ type Options struct {
 	// For how long a message can be edited, and recalled by its sender; 0: DefaultEditWindow and
 	// DefaultRecallWindow; below 0: not at all.
 	EditWindow, RecallWindow time.Duration
+	// RetainNotice is for how long a retain that shortens waits until it holds, by server times; 0:
+	// not at all.
+	RetainNotice time.Duration
 
 	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
@@ -69,6 +72,7 @@ func New(s store.Store, o Options) *Writers {
 		w.members = pim.MaxGroupMembers
 	}
 	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
+	w.windows.notice = pim.Millis(o.RetainNotice.Milliseconds())
 	if w.memory == 0 {
 		w.memory = DefaultMemory
 	}

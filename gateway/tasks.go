@@ -201,7 +201,7 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		}
 		resp := &wirepb.PIMPullResp{
 			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
-			Newest: uint64(page.Newest), Done: done, RetainMs: int64(page.Retain),
+			Newest: uint64(page.Newest), Done: done, RetainMs: int64(page.Retained.Age),
 		}
 		if page.Front > 1 {
 			resp.Front = uint64(page.Front)

@@ -45,29 +45,3 @@ func ParseLogCell(c store.Cell) (front pim.Seq, oldest pim.Millis, err error) {
 	}
 	return pim.Seq(c.Version), oldest, nil
 }
-
-// Retained is a partition of the conversations that say for how long their entries are kept. It
-// has the same conversations as Logs(n), but few of them: key conversation, version the seq of the
-// last entry that says so, value from RetainCell.
-func Retained(n int) store.Partition { return store.Partition(fmt.Sprintf("retain/%02x", n)) }
-
-// RetainCell returns the cell of c in Retained. The entry at seq says that entries are kept for
-// age; 0: for as long as the server says.
-func RetainCell(c pim.ConversationID, seq pim.Seq, age pim.Millis) store.CellWrite {
-	return store.CellWrite{
-		Partition: Retained(LogsOf(c)),
-		Cell:      store.Cell{Key: string(c), Version: uint64(seq), Value: binary.AppendUvarint(nil, uint64(age))},
-	}
-}
-
-// ParseRetainCell reads what RetainCell wrote. A cell that was never written says 0.
-func ParseRetainCell(c store.Cell) (age pim.Millis, err error) {
-	if c.Version == 0 {
-		return 0, nil
-	}
-	v, n := binary.Uvarint(c.Value)
-	if n <= 0 {
-		return 0, pim.Errorf(pim.KindCorrupt, "how long entries of %q are kept: the value %x", c.Key, c.Value)
-	}
-	return pim.Millis(v), nil
-}

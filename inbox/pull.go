@@ -40,7 +40,7 @@ type Page struct {
 	Entries  []Encoded
 	Folds    []Encoded     // of those messages that others refer to, ascending
 	Erasures []pim.Erasure // of a pull of Changes: those that concern From and what follows
-	Retain   pim.Millis    // likewise: for how long the conversation keeps its entries; 0: it does not say
+	Retained pim.Retention // likewise: for how long the conversation says that its entries are kept
 	From, To pim.Seq       // what the page settles; From > To: nothing
 	Newest   pim.Seq       // the newest seq that the user may read
 	Front    pim.Seq       // the log's front: entries before it were trimmed
@@ -86,7 +86,7 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		if err != nil {
 			return Page{}, err
 		}
-		if page.Retain, err = ParseRetainCell(cell); err != nil {
+		if page.Retained, err = ParseRetainCell(cell); err != nil {
 			return Page{}, err
 		}
 		return page, folds.changes(ctx, &page, limit)

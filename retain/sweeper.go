@@ -1,6 +1,7 @@
 package retain
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -15,7 +16,8 @@ import (
 )
 
 const (
-	passEvery = time.Hour // about, from the end of a pass to the beginning of the next
+	// DefaultEvery is how far apart passes are.
+	DefaultEvery = time.Hour
 	// pause follows each page of the index and each trim, so that messages do not wait: the rest
 	// of the time is theirs.
 	pause    = 50 * time.Millisecond
@@ -30,7 +32,10 @@ type Options struct {
 	Trim func(ctx context.Context, c pim.ConversationID, upTo pim.Seq) error
 	// Age is for how long entries are kept, at least pim.DedupWindow; 0: for ever. A conversation
 	// may say less (inbox.Retained).
-	Age        time.Duration
+	Age time.Duration
+	// Every is about how long it takes from the end of a pass to the beginning of the next; 0:
+	// DefaultEvery. The first one begins sooner.
+	Every      time.Duration
 	Now        func() time.Time
 	Mono       func() time.Duration // a clock that nobody sets
 	Gate       func() error         // asked before each read and trim; if it fails, the pass ends
@@ -42,11 +47,12 @@ type Options struct {
 type Sweeper struct {
 	// Set at construction.
 	Options
-	trimmed prometheus.Counter
-	passed  prometheus.Gauge
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	started time.Duration // Mono at New
+	trimmed     prometheus.Counter
+	passed      prometheus.Gauge
+	cancel      context.CancelFunc
+	running     sync.WaitGroup
+	started     time.Time     // Now at New
+	startedMono time.Duration // Mono at New
 
 	// Owned by run.
 	loaded bool // the rest was read from the store
@@ -57,7 +63,7 @@ type Sweeper struct {
 // New starts a Sweeper. It must be closed before the store.
 func New(o Options) *Sweeper {
 	s := &Sweeper{
-		Options: o, started: o.Mono(),
+		Options: o, started: o.Now(), startedMono: o.Mono(),
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_retain_trimmed_total", Help: "Entries removed because they were older than entries are kept.",
 		}),
@@ -84,7 +90,8 @@ func (s *Sweeper) Close() {
 // run makes passes until ctx ends. It begins each at random, so that the nodes of one store, or of
 // one machine, seldom do so together. A node that has just started has other things to do.
 func (s *Sweeper) run(ctx context.Context) {
-	for wait := time.Minute + rand.N(passEvery/4); s.sleep(ctx, wait) == nil; wait = passEvery/2 + rand.N(passEvery) {
+	every := cmp.Or(s.Every, DefaultEvery)
+	for wait := every/60 + rand.N(every/4); s.sleep(ctx, wait) == nil; wait = every/2 + rand.N(every) {
 		switch err := s.pass(ctx); {
 		case err == nil:
 			s.passed.Set(float64(s.Now().Unix()))
@@ -106,54 +113,62 @@ func (s *Sweeper) sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pass goes through the index from the place where the pass before has stopped to the end.
+// pass goes through the conversations from the place where the pass before has stopped to the end.
 func (s *Sweeper) pass(ctx context.Context) error {
+	if err := s.Gate(); err != nil {
+		return err
+	}
 	if err := s.load(ctx); err != nil {
 		return err
 	}
-	for {
+	retaining, err := s.retaining(ctx)
+	if err != nil {
+		return err
+	}
+	now := s.clock.now(pim.MillisOf(s.Now()), s.Mono())
+	for s.skip(retaining); s.place.walk < walks; s.skip(retaining) {
 		if err := s.Gate(); err != nil {
 			return err
 		}
-		cells, err := s.Store.List(ctx, inbox.Logs(s.place.partition), s.place.after, pageLogs)
+		cells, err := s.Store.List(ctx, s.place.walk.partition(), s.place.after, pageLogs)
 		if err != nil {
 			return err
 		}
-		if err := s.page(ctx, cells); err != nil {
+		if err := s.page(ctx, cells, now); err != nil {
 			return err
 		}
-		partition, after := s.place.partition, ""
+		w, after := s.place.walk+1, ""
 		if len(cells) == pageLogs {
-			after = cells[pageLogs-1].Key
-		} else {
-			partition++
+			w, after = s.place.walk, cells[pageLogs-1].Key
 		}
-		if partition == inbox.LogPartitions {
-			return s.goTo(ctx, 0, "")
-		}
-		if err := s.goTo(ctx, partition, after); err != nil {
+		if err := s.goTo(ctx, w, after); err != nil {
 			return err
 		}
 		if err := s.sleep(ctx, pause); err != nil {
 			return err
 		}
+		now = s.clock.now(pim.MillisOf(s.Now()), s.Mono())
 	}
+	return s.goTo(ctx, 0, "")
 }
 
-// page trims the logs of cells that have old entries, and writes into the index what it has found.
-func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
-	now := s.clock.now(pim.MillisOf(s.Now()), s.Mono())
-	due, cuts, err := s.due(ctx, cells, now)
+// page trims the logs of cells, of the present walk, that have old entries at the time now. It writes
+// into the index what it has found.
+func (s *Sweeper) page(ctx context.Context, cells []store.Cell, now pim.Millis) error {
+	due, err := s.due(ctx, cells, now)
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	if err := s.Store.Read(ctx, due); err != nil && ctx.Err() != nil {
+	begins := make([]store.Read, len(due))
+	for i := range due {
+		begins[i] = firstOf(due[i].conversation)
+	}
+	if err := s.Store.Read(ctx, begins); err != nil && ctx.Err() != nil {
 		return err
 	}
 	found := &store.Write{}
-	for i := range due {
-		c := pim.ConversationID(due[i].Log)
-		front, oldest, err := s.sweep(ctx, c, &due[i], now, cuts[i])
+	for i, d := range due {
+		front, oldest, err := s.sweep(ctx, d, &begins[i], now)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -161,11 +176,11 @@ func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 			if err := s.Gate(); err != nil {
 				return err
 			}
-			s.failed(string(c), err)
+			s.failed(string(d.conversation), err)
 		case oldest == 0: // no entry is left: those to come are from now or later
-			found.Cells = append(found.Cells, inbox.LogCell(c, front, now))
+			found.Cells = append(found.Cells, inbox.LogCell(d.conversation, front, now))
 		default:
-			found.Cells = append(found.Cells, inbox.LogCell(c, front, oldest))
+			found.Cells = append(found.Cells, inbox.LogCell(d.conversation, front, oldest))
 		}
 	}
 	if len(found.Cells) == 0 {
@@ -174,70 +189,82 @@ func (s *Sweeper) page(ctx context.Context, cells []store.Cell) error {
 	return store.Commit(ctx, s.Store, []*store.Write{found}, store.Relaxed)
 }
 
-// due returns the reads of those logs of cells that may have entries to be removed now, and for
-// each the server time up to which entries are old.
-func (s *Sweeper) due(ctx context.Context, cells []store.Cell, now pim.Millis) (due []store.Read, cuts []pim.Millis, err error) {
-	var gets []store.Get
-	var oldests []pim.Millis
-	for _, cell := range cells {
-		switch _, oldest, err := inbox.ParseLogCell(cell); {
-		case err != nil:
-			s.failed(cell.Key, err)
-		case oldest <= now-millis(pim.DedupWindow): // no log keeps its entries for less
-			gets = append(gets, store.Get{Partition: inbox.Retained(s.place.partition), Key: cell.Key})
-			oldests = append(oldests, oldest)
-		}
-	}
-	if len(gets) == 0 {
-		return nil, nil, nil
-	}
-	if err := s.Store.Get(ctx, gets); err != nil {
-		return nil, nil, err
-	}
-	for i := range gets {
-		cut, err := s.cut(gets[i].Cell, now)
-		if err != nil {
-			s.failed(gets[i].Key, err)
-			continue
-		}
-		if cut != 0 && oldests[i] <= cut {
-			due = append(due, store.Read{
-				Log: inbox.Entries(pim.ConversationID(gets[i].Key)), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true,
-			})
-			cuts = append(cuts, cut)
-		}
-	}
-	return due, cuts, nil
+// due is a conversation that may have old entries: those up to the server time cut.
+type due struct {
+	conversation pim.ConversationID
+	cut          pim.Millis
+	own          bool // its own time says so, and may change meanwhile
 }
 
-// cut returns up to which server time entries are too old now, if retained says for how long their
-// conversation keeps them; 0: none is.
-func (s *Sweeper) cut(retained store.Cell, now pim.Millis) (pim.Millis, error) {
-	age, err := inbox.ParseRetainCell(retained)
-	if err != nil {
+// due returns those conversations of cells, of the present walk, that may have old entries at the
+// time now, by the index of logs.
+func (s *Sweeper) due(ctx context.Context, cells []store.Cell, now pim.Millis) ([]due, error) {
+	var all []due
+	var gets []store.Get
+	logs := cells
+	if s.place.walk.own() {
+		logs = nil
+		for _, cell := range cells {
+			switch cut, err := cutOf(cell, now); {
+			case err != nil:
+				s.failed(cell.Key, err)
+			case cut > 0:
+				all = append(all, due{pim.ConversationID(cell.Key), cut, true})
+				gets = append(gets, store.Get{Partition: inbox.Logs(s.place.walk.number()), Key: cell.Key})
+			}
+		}
+		if len(gets) == 0 {
+			return nil, nil
+		}
+		if err := s.Store.Get(ctx, gets); err != nil {
+			return nil, err
+		}
+		for i := range gets {
+			logs = append(logs, gets[i].Cell)
+		}
+	} else {
+		for _, cell := range cells {
+			all = append(all, due{conversation: pim.ConversationID(cell.Key), cut: now - millis(s.Age)})
+		}
+	}
+	some := all[:0]
+	for i, cell := range logs {
+		switch _, oldest, err := inbox.ParseLogCell(cell); {
+		case err != nil:
+			s.failed(string(all[i].conversation), err)
+		case oldest <= all[i].cut:
+			some = append(some, all[i])
+		}
+	}
+	return some, nil
+}
+
+// cutOf returns up to which server time entries are too old at the time now by what their
+// conversation says in the cell retained; 0: none is.
+func cutOf(retained store.Cell, now pim.Millis) (pim.Millis, error) {
+	r, err := inbox.ParseRetainCell(retained)
+	age := r.At(now)
+	if err != nil || age == 0 {
 		return 0, err
-	}
-	if ours := millis(s.Age); age == 0 || ours != 0 && ours < age {
-		age = ours
-	}
-	if age == 0 {
-		return 0, nil
 	}
 	return max(now-age, 0), nil
 }
-
-func millis(d time.Duration) pim.Millis { return pim.Millis(d.Milliseconds()) }
 
 // failed tells the operator of a conversation that keeps its old entries until the next pass.
 func (s *Sweeper) failed(c string, err error) {
 	s.Logger.Warn("old messages of a conversation are not removed now", "conversation", c, "err", err)
 }
 
-// sweep trims the entries of c up to the server time cut, as it is now. It stops if somebody says
-// meanwhile that they stay. begin was read from c's log: its first
-// record and its end. sweep returns the log's front, and a server time before which no entry that is
-// left was written; 0: none is left.
-func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.Read, now, cut pim.Millis) (front pim.Seq, oldest pim.Millis, err error) {
+// firstOf reads the first record of c's log, and its end.
+func firstOf(c pim.ConversationID) store.Read {
+	return store.Read{Log: inbox.Entries(c), Limit: store.Limit{Records: 1, Bytes: 1}, WithLast: true}
+}
+
+// sweep trims the entries of d up to its cut, at the time now. It stops if somebody says meanwhile
+// that they stay. begin was read as firstOf says. sweep returns the log's front, and a server time
+// before which no entry that is left was written; 0: none is left.
+func (s *Sweeper) sweep(ctx context.Context, d due, begin *store.Read, now pim.Millis) (front pim.Seq, oldest pim.Millis, err error) {
+	c := d.conversation
 	if begin.Err != nil {
 		return 0, 0, begin.Err
 	}
@@ -247,10 +274,10 @@ func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.
 	if front = begin.First; len(begin.Records) == 0 {
 		return front, 0, nil
 	}
-	if oldest, err = serverTime(c, begin.Records[0]); err != nil || oldest > cut {
+	if oldest, err = serverTime(c, begin.Records[0]); err != nil || oldest > d.cut {
 		return front, oldest, err
 	}
-	upTo, next, err := s.newestOld(ctx, c, front, begin.Last, cut)
+	upTo, next, err := s.newestOld(ctx, c, front, begin.Last, d.cut)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -258,11 +285,7 @@ func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.
 		if err := s.Gate(); err != nil {
 			return 0, 0, err
 		}
-		retained, _, err := store.Lookup(ctx, s.Store, inbox.Retained(inbox.LogsOf(c)), string(c))
-		if err != nil {
-			return 0, 0, err
-		}
-		if still, err := s.cut(retained, now); err != nil || still < cut {
+		if stays, err := s.stays(ctx, d, now); err != nil || stays {
 			return to + 1, oldest, err
 		}
 		from := to
@@ -276,6 +299,20 @@ func (s *Sweeper) sweep(ctx context.Context, c pim.ConversationID, begin *store.
 		}
 	}
 	return upTo + 1, next, nil
+}
+
+// stays reports whether the conversation of d keeps at the time now what it did not keep when d was
+// found.
+func (s *Sweeper) stays(ctx context.Context, d due, now pim.Millis) (bool, error) {
+	if !d.own {
+		return false, nil
+	}
+	retained, _, err := store.Lookup(ctx, s.Store, inbox.Retained(inbox.LogsOf(d.conversation)), string(d.conversation))
+	if err != nil {
+		return false, err
+	}
+	cut, err := cutOf(retained, now)
+	return cut < d.cut, err
 }
 
 // newestOld returns the seq of c's newest entry up to the server time cut, and the server time of
