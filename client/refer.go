@@ -58,22 +58,55 @@ func (c *Client) Erase(ctx context.Context, conv pim.ConversationID, upTo pim.Se
 // Retain queues that the messages of conv are kept for age, at least pim.DedupWindow, and no longer:
 // what is older is removed from the server and from all devices. 0: for as long as the
 // server keeps messages; it does so for no longer in any case. The owner of a group says so, and
-// either user of a direct conversation. An entry of kind pim.EntryRetain tells all members.
+// either user of a direct conversation. An entry of kind pim.EntryRetain tells all members. A
+// shorter time than what holds begins after the server's notice, a day if it is not set otherwise:
+// Retention says when. Until then it can be taken back, and nothing is lost.
 func (c *Client) Retain(ctx context.Context, conv pim.ConversationID, age time.Duration) (*Sending, error) {
 	if age != 0 && age < pim.DedupWindow {
-		return nil, pim.Errorf(pim.KindInvalid, "messages are kept for at least %s", pim.DedupWindow)
+		return nil, pim.Errorf(pim.KindInvalid, "messages are kept for at least %d days", pim.DedupWindow/(24*time.Hour))
 	}
 	return c.refer(ctx, Outgoing{Conversation: conv, Kind: pim.EntryRetain, Retain: pim.Millis(age.Milliseconds())})
 }
 
-// Retention asks the server for how long conv says that its messages are kept; 0: it does not say,
-// and they are kept for as long as the server keeps any. It waits for a connection as long as ctx
-// allows.
-func (c *Client) Retention(ctx context.Context, conv pim.ConversationID) (time.Duration, error) {
+// Retention is for how long a conversation keeps its messages, as the server tells it. 0 as a time
+// is for ever.
+type Retention struct {
+	// InForce is the time that holds: the shorter one of what the conversation says and Server.
+	InForce time.Duration
+	// Next is the time that holds from From on: somebody has said a shorter one, which waits so that
+	// others can say otherwise before messages are removed. If From is zero, nothing waits.
+	Next time.Duration
+	From time.Time
+	// Said is what the last retain of the conversation says, and Server for how long the server keeps
+	// messages at most.
+	Said, Server time.Duration
+}
+
+// retentionOf returns what p says, an answer to an Ask for Changes.
+func retentionOf(p *engine.Page) Retention {
+	said, within := p.Retention, p.Retention.Within(p.ServerRetain)
+	r := Retention{Said: duration(said.Age), Server: duration(p.ServerRetain), InForce: duration(within.Age)}
+	if said.From != 0 {
+		r.InForce = duration(within.Before)
+		if within.Before != within.Age { // else the server has removed already what the conversation will
+			r.Next, r.From = duration(within.Age), said.From.Time()
+		}
+	}
+	return r
+}
+
+func duration(m pim.Millis) time.Duration { return time.Duration(m) * time.Millisecond }
+
+// Retention asks the server for how long conv keeps its messages. It waits for a connection as long
+// as ctx allows.
+func (c *Client) Retention(ctx context.Context, conv pim.ConversationID) (Retention, error) {
 	p, err := c.ask(ctx, func(id uint64) engine.Input {
 		return engine.Ask{ID: id, Conversation: conv, From: 1, To: 1, Limit: 1, Changes: true}
 	})
-	return time.Duration(p.Page.Retain) * time.Millisecond, err
+	if err != nil {
+		return Retention{}, err
+	}
+	return retentionOf(&p.Page), nil
 }
 
 func (c *Client) refer(ctx context.Context, m Outgoing) (*Sending, error) {
@@ -114,7 +147,7 @@ func (c *Conversation) Retain(ctx context.Context, age time.Duration) (*Sending,
 }
 
 // Retention asks for how long the messages are kept, see Client.Retention.
-func (c *Conversation) Retention(ctx context.Context) (time.Duration, error) {
+func (c *Conversation) Retention(ctx context.Context) (Retention, error) {
 	return c.client.Retention(ctx, c.id)
 }
 

@@ -74,6 +74,7 @@ type Options struct {
 	Verifier Verifier
 	Limits   Limits
 	Presence bool                 // tell who is connected and who writes
+	Retain   time.Duration        // for how long the server keeps entries, to tell clients; 0: for ever
 	Proxies  Proxies              // trusted to name clients' addresses
 	Store    string               // the store's identity, for Welcome
 	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now

@@ -201,7 +201,10 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		}
 		resp := &wirepb.PIMPullResp{
 			RequestId: id, Conversation: string(req.Conversation), From: uint64(from), To: uint64(to),
-			Newest: uint64(page.Newest), Done: done, RetainMs: int64(page.Retained.Age),
+			Newest: uint64(page.Newest), Done: done,
+		}
+		if req.Changes {
+			c.gw.tellRetention(resp, req.Conversation, page.Retained)
 		}
 		if page.Front > 1 {
 			resp.Front = uint64(page.Front)
@@ -259,4 +262,16 @@ func (p parts) split() (entries, folds [][]byte) {
 		}
 	}
 	return entries, folds
+}
+
+// tellRetention puts into resp for how long conv, which says r, keeps its entries. A user's own log
+// keeps them for ever.
+func (g *Gateway) tellRetention(resp *wirepb.PIMPullResp, conv pim.ConversationID, r pim.Retention) {
+	if _, own := conv.OwnUser(); own {
+		return
+	}
+	resp.RetainMs, resp.ServerRetainMs = int64(r.Age), g.Retain.Milliseconds()
+	if pim.MillisOf(g.Now()) < r.From {
+		resp.RetainBeforeMs, resp.RetainFromMs = int64(r.Before), int64(r.From)
+	}
 }

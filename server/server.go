@@ -206,7 +206,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	}
 	s.writers = conv.New(st, conv.Options{
 		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
-		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
+		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	s.sweeper = retain.New(retain.Options{
@@ -220,8 +220,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Presence: s.config.Presence,
-		Full:     s.full, Proxies: s.proxies,
+		Presence: s.config.Presence, Retain: s.config.Retain,
+		Full: s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,

@@ -165,6 +165,7 @@ func vectorFrames() []vectorFrame {
 		{"messages are to be kept for 30 days", &wirepb.PIMSendReq{Conversation: "g:abc", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_RETAIN, RetainMs: 2592000000}},
 		{"and are", &wirepb.PIMPush{Conversation: "g:abc", Entries: []*wirepb.Entry{kept30}}},
 		{"what holds, a device hears that asks for changes", &wirepb.PIMPullResp{RequestId: 12, Conversation: "g:abc", From: 1, To: 1, Newest: 8, Done: true, RetainMs: 2592000000}},
+		{"within the notice: until the day after, 60 days hold, and the server keeps nothing for longer than 90", &wirepb.PIMPullResp{RequestId: 12, Conversation: "g:abc", From: 1, To: 1, Newest: 8, Done: true, RetainMs: 2592000000, ServerRetainMs: 7776000000, RetainBeforeMs: 5184000000, RetainFromMs: 1700086400150}},
 		{"retention has removed seqs 1 to 40", &wirepb.PIMPullResp{RequestId: 6, Conversation: "g:abc", From: 2, To: 40, Newest: 40, Done: true, Front: 41}},
 		{"who has read messages 7 to 9 of the group", &wirepb.PIMReceiptReq{RequestId: 8, Conversation: "g:abc", From: 7, To: 9}},
 		{"seq 8 is no message", &wirepb.PIMReceiptResp{RequestId: 8, Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Members: 4}}}},

@@ -281,7 +281,10 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 		}
 		resp.Folds = l.foldsOf(c, x.key.user, from, resp.To)
 		if m.Changes && len(frames) == 0 {
-			resp.Erasures, resp.RetainMs = l.erasures(pim.Seq(newest)), l.retained()
+			resp.Erasures = l.erasures(pim.Seq(newest))
+		}
+		if m.Changes {
+			resp.RetainMs = l.retained()
 		}
 		from = resp.To + 1
 		resp.Done = from > to

@@ -106,7 +106,11 @@ func (s *asks) answered(m *wirepb.PIMPullResp) {
 	}
 	p := &a.page
 	p.Entries, p.Folds = append(p.Entries, entries...), append(p.Folds, folds...)
-	p.Newest, p.Retain = pim.Seq(m.Newest), max(p.Retain, pim.Millis(m.RetainMs))
+	p.Newest = pim.Seq(m.Newest)
+	if m.Done { // of the frames of a page, those with erasures say nothing else
+		p.Retention = pim.Retention{Age: pim.Millis(m.RetainMs), Before: pim.Millis(m.RetainBeforeMs), From: pim.Millis(m.RetainFromMs)}
+		p.ServerRetain = pim.Millis(m.ServerRetainMs)
+	}
 	switch from, to := pim.Seq(m.From), pim.Seq(m.To); {
 	case from > to:
 	case p.From > p.To:

@@ -164,7 +164,7 @@ type (
 		From, To     pim.Seq
 		Limit        int
 		NewestFirst  bool
-		Changes      bool // no entries: what has become of them, and Page.Retain
+		Changes      bool // no entries: what has become of them, and Page.Retention
 	}
 
 	// AskReceipts asks the server how far others have read. The answer is in Output.Pulled.

@@ -248,7 +248,11 @@ type Page struct {
 	Folds    []pim.Fold  // of those of them to which other entries refer, as they are now
 	From, To pim.Seq     // what the page settles; From > To: nothing
 	Newest   pim.Seq     // newest seq that the user may read
-	Retain   pim.Millis  // of an Ask for Changes: for how long the conversation keeps its entries; 0: it does not say
+
+	// Of an Ask for Changes: for how long the conversation says that its entries are kept, and for how
+	// long the server keeps any; 0: for ever.
+	Retention    pim.Retention
+	ServerRetain pim.Millis
 }
 
 // Conversation is what a device knows of one conversation.

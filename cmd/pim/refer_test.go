@@ -3,9 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 )
@@ -43,30 +45,68 @@ func TestReferring(t *testing.T) {
 	}
 }
 
+// Beside a server that keeps messages for a time of its own, the shorter time is what holds, and retain
+// says who has set it.
+func TestRetainOnAServerThatKeepsLess(t *testing.T) {
+	n := serve(t, "--retain", "720h", "--retain-notice", "0s")
+	chat := "d:alice:bob"
+	for _, test := range []struct{ age, want, json string }{
+		{"36500d", "30 days, set by the server, less than the 36500 days of this conversation", `"retain_ms":2592000000,"by":"server","said_ms":3153600000000,"server_ms":2592000000`},
+		{"721h", "30 days, set by the server, less than the 721 hours of this conversation", `"retain_ms":2592000000,"by":"server","said_ms":2595600000,"server_ms":2592000000`},
+		{"30d", "30 days, set by the server", `"retain_ms":2592000000,"by":"server","said_ms":2592000000,"server_ms":2592000000`},
+		{"181h30m", "181h30m0s, set by this conversation", `"retain_ms":653400000,"by":"conversation","said_ms":653400000,"server_ms":2592000000`},
+		{"off", "30 days, set by the server", `"retain_ms":2592000000,"by":"server","said_ms":0,"server_ms":2592000000`},
+	} {
+		if got := n.ok("", "retain", "--as", "alice", "--to", "bob", test.age); len(got) != 2 || got[1] != chat+": "+test.want {
+			t.Errorf("retain %s printed %q", test.age, got)
+		}
+		if got := n.ok("", "retain", "--as", "bob", "--to", "alice"); got[0] != chat+": "+test.want {
+			t.Errorf("after %s retain printed %q", test.age, got)
+		}
+		if got := n.ok("", "retain", "--as", "bob", "--to", "alice", "--json"); got[0] != `{"conversation":"`+chat+`",`+test.json+`}` {
+			t.Errorf("after %s retain --json printed %q", test.age, got)
+		}
+	}
+	if got := n.ok("", "retain", "--as", "alice", "--conversation", "u:alice"); got[0] != "u:alice: for ever" {
+		t.Errorf("of alice's own log retain printed %q", got)
+	}
+}
+
 // The owner of a group says for how long messages are kept, and the others are told.
 func TestRetain(t *testing.T) {
 	n := serve(t)
 	group := n.ok("", "group", "create", "--as", "alice", "bob")[0]
-	if got := n.ok("", "retain", "--as", "alice", "--conversation", group, "30d"); got[0] != "stored: "+group+" #2" {
-		t.Errorf("retain printed %q", got)
+	got := n.ok("", "retain", "--as", "alice", "--conversation", group, "30d")
+	from := regexp.MustCompile(`^` + group + `: for ever; from (\d{4}-\d\d-\d\d \d\d:\d\d) on 30 days, set by this conversation$`)
+	if len(got) != 2 || got[0] != "stored: "+group+" #2" || !from.MatchString(got[1]) {
+		t.Fatalf("retain printed %q", got)
 	}
+	at, err := time.ParseInLocation("2006-01-02 15:04", from.FindStringSubmatch(got[1])[1], time.Local)
+	if err != nil || time.Until(at) > 24*time.Hour || time.Until(at) < 23*time.Hour {
+		t.Errorf("a shorter time holds from %v on, %v", at, err)
+	}
+	notice := got[1]
 	shows := func(want, json string) {
 		t.Helper()
 		if got := n.ok("", "retain", "--as", "bob", "--conversation", group); got[0] != group+": "+want {
 			t.Errorf("retain printed %q", got)
 		}
-		if got := n.ok("", "retain", "--as", "bob", "--conversation", group, "--json"); !strings.HasSuffix(got[0], json) {
+		got := n.ok("", "retain", "--as", "bob", "--conversation", group, "--json")[0]
+		if got = regexp.MustCompile(`"next_from_ms":\d{13},`).ReplaceAllString(got, `"next_from_ms":N,`); got != `{"conversation":"`+group+`",`+json+`}` {
 			t.Errorf("retain --json printed %q", got)
 		}
 	}
-	shows("30 days", `"retain_ms":2592000000}`)
+	shows(strings.TrimPrefix(notice, group+": "), `"retain_ms":0,"next_ms":2592000000,"next_from_ms":N,"said_ms":2592000000,"server_ms":0`)
 	n.ok("", "retain", "--as", "alice", "--conversation", group, "off")
-	shows("as long as the server keeps them", `"retain_ms":0}`)
+	shows("for ever", `"retain_ms":0,"said_ms":0,"server_ms":0`)
 	n.refuses("", 4, "retain", "--as", "bob", "--conversation", group, "30d")
 	for _, age := range []string{"6d", "167h", "0", "-30d", "30", "never", "99999999d"} {
 		n.refuses("", 2, "retain", "--as", "alice", "--conversation", group, "--", age)
 	}
-	got := n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow")
+	n.refuses("", 4, "retain", "--as", "carol", "--conversation", group)
+	n.refuses("", 4, "retain", "--as", "carol", "--conversation", "g:nothere", "30d")
+	n.refuses("", 2, "retain", "--as", "alice", "--conversation", "u:alice", "30d")
+	got = n.ok("", "tail", "--as", "bob", "--conversation", group, "--no-follow")
 	for i, want := range []string{"* alice keeps messages for 30 days", "* alice keeps messages for as long as the server does"} {
 		if len(got) != 3 || !strings.HasSuffix(got[i+1], "  "+want) {
 			t.Errorf("tail printed\n%s", strings.Join(got, "\n"))

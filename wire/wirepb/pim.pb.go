@@ -2284,11 +2284,16 @@ type PIMPullResp struct {
 	Done   bool    `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`     // last frame of this page
 	Folds  []*Fold `protobuf:"bytes,8,rep,name=folds,proto3" json:"folds,omitempty"`    // of those of its messages that were changed
 	// Retention has removed the entries before this seq, for good and from everybody; 0: none.
-	Front         uint64     `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`
-	Erasures      []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"`                  // for changes: whose entries were erased; in the first frame
-	RetainMs      int64      `protobuf:"varint,11,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"` // for changes: for how long the conversation says that entries are kept; 0: as long as the server keeps them
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Front          uint64     `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`
+	Erasures       []*Erasure `protobuf:"bytes,10,rep,name=erasures,proto3" json:"erasures,omitempty"`                                      // for changes: whose entries were erased; in the first frame
+	RetainMs       int64      `protobuf:"varint,11,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`                     // for changes: for how long the conversation says that entries are kept; 0: as long as the server keeps them
+	ServerRetainMs int64      `protobuf:"varint,12,opt,name=server_retain_ms,json=serverRetainMs,proto3" json:"server_retain_ms,omitempty"` // for changes: for how long the server keeps entries, whatever the conversation says; 0: for ever
+	// For changes: retain_ms is a shorter time that waits for its notice. Until the server time
+	// retain_from_ms, retain_before_ms holds. Both 0: retain_ms holds.
+	RetainBeforeMs int64 `protobuf:"varint,13,opt,name=retain_before_ms,json=retainBeforeMs,proto3" json:"retain_before_ms,omitempty"`
+	RetainFromMs   int64 `protobuf:"varint,14,opt,name=retain_from_ms,json=retainFromMs,proto3" json:"retain_from_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PIMPullResp) Reset() {
@@ -2394,6 +2399,27 @@ func (x *PIMPullResp) GetErasures() []*Erasure {
 func (x *PIMPullResp) GetRetainMs() int64 {
 	if x != nil {
 		return x.RetainMs
+	}
+	return 0
+}
+
+func (x *PIMPullResp) GetServerRetainMs() int64 {
+	if x != nil {
+		return x.ServerRetainMs
+	}
+	return 0
+}
+
+func (x *PIMPullResp) GetRetainBeforeMs() int64 {
+	if x != nil {
+		return x.RetainBeforeMs
+	}
+	return 0
+}
+
+func (x *PIMPullResp) GetRetainFromMs() int64 {
+	if x != nil {
+		return x.RetainFromMs
 	}
 	return 0
 }
@@ -3815,7 +3841,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
 	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
-	"\achanges\x18\a \x01(\bR\achanges\"\xcd\x02\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\xc7\x03\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3829,7 +3855,10 @@ const file_pim_proto_rawDesc = "" +
 	"\x05front\x18\t \x01(\x04R\x05front\x12+\n" +
 	"\berasures\x18\n" +
 	" \x03(\v2\x0f.pim.v1.ErasureR\berasures\x12\x1b\n" +
-	"\tretain_ms\x18\v \x01(\x03R\bretainMs\"-\n" +
+	"\tretain_ms\x18\v \x01(\x03R\bretainMs\x12(\n" +
+	"\x10server_retain_ms\x18\f \x01(\x03R\x0eserverRetainMs\x12(\n" +
+	"\x10retain_before_ms\x18\r \x01(\x03R\x0eretainBeforeMs\x12$\n" +
+	"\x0eretain_from_ms\x18\x0e \x01(\x03R\fretainFromMs\"-\n" +
 	"\aErasure\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\"\xa6\x01\n" +

@@ -1809,6 +1809,21 @@ func (m *PIMPullResp) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.RetainFromMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainFromMs))
+		i--
+		dAtA[i] = 0x70
+	}
+	if m.RetainBeforeMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainBeforeMs))
+		i--
+		dAtA[i] = 0x68
+	}
+	if m.ServerRetainMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.ServerRetainMs))
+		i--
+		dAtA[i] = 0x60
+	}
 	if m.RetainMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainMs))
 		i--
@@ -3730,6 +3745,15 @@ func (m *PIMPullResp) SizeVT() (n int) {
 	}
 	if m.RetainMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.RetainMs))
+	}
+	if m.ServerRetainMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.ServerRetainMs))
+	}
+	if m.RetainBeforeMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.RetainBeforeMs))
+	}
+	if m.RetainFromMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.RetainFromMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -9182,6 +9206,63 @@ func (m *PIMPullResp) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.RetainMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ServerRetainMs", wireType)
+			}
+			m.ServerRetainMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.ServerRetainMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RetainBeforeMs", wireType)
+			}
+			m.RetainBeforeMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.RetainBeforeMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 14:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RetainFromMs", wireType)
+			}
+			m.RetainFromMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.RetainFromMs |= int64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -55,11 +55,16 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 // Age returns m, for how long messages are kept, for people.
 func Age(m pim.Millis) string {
 	const day = 24 * time.Hour
-	d := time.Duration(m) * time.Millisecond
-	if d%day == 0 {
+	switch d := time.Duration(m) * time.Millisecond; {
+	case d == day:
+		return "1 day"
+	case d%day == 0:
 		return fmt.Sprintf("%d days", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	default:
+		return d.String()
 	}
-	return d.String()
 }
 
 // said returns the text of a message or an edit.
