@@ -48,6 +48,9 @@ type Options struct {
 	// Clock has the clocks that the server goes by and watches. The zero Source has the
 	// machine's.
 	Clock clock.Source
+	// SweepEvery is about how far apart passes of the removal of old messages are; 0:
+	// retain.DefaultEvery.
+	SweepEvery time.Duration
 }
 
 // Server is one node.
@@ -210,7 +213,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 	})
 	s.sweeper = retain.New(retain.Options{
-		Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
+		Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
 		Registerer: s.metrics, Logger: s.log,
 	})
 	var writer gateway.Writer = s.writers
