@@ -101,12 +101,12 @@ func TestAServerThatBreaksOff(t *testing.T) {
 func TestTimeoutOfAConnection(t *testing.T) {
 	token := serve(t).token("alice", "1h")
 	var held []*net.TCPConn // silent ones
-	address := badServer(t, func(c *net.TCPConn) { held = append(held, c) })
-	t.Cleanup(func() {
+	t.Cleanup(func() {      // after badServer's own, which ends the goroutine that appends
 		for _, c := range held {
 			c.Close()
 		}
 	})
+	address := badServer(t, func(c *net.TCPConn) { held = append(held, c) })
 	for _, scheme := range []string{"http", "tcp"} {
 		server := scheme + "://" + address
 		for _, line := range clientCommands {
