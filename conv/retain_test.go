@@ -1,6 +1,7 @@
 package conv_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,10 +126,13 @@ func TestAShorterTimeWaitsForItsNotice(t *testing.T) {
 	const notice = 24 * time.Hour
 	st, rec := &severed{Store: storetest.NewMemory()}, newRecorder()
 	c := pim.Direct("alice", "bob")
-	now := time.UnixMilli(1_700_000_000_000)
+	var now atomic.Int64 // in ms
+	now.Store(1_700_000_000_000)
+	later := func(d time.Duration) { now.Add(d.Milliseconds()) }
+	ends := func() pim.Millis { return pim.Millis(now.Load() + notice.Milliseconds()) }
 	begin := func() *conv.Writers {
 		return conv.New(st, conv.Options{
-			Outlet: rec, Shards: 1, Logger: quiet(), RetainNotice: notice, Now: func() time.Time { return now },
+			Outlet: rec, Shards: 1, Logger: quiet(), RetainNotice: notice, Now: func() time.Time { return time.UnixMilli(now.Load()) },
 		})
 	}
 	w := begin()
@@ -149,25 +153,25 @@ func TestAShorterTimeWaitsForItsNotice(t *testing.T) {
 			t.Errorf("the cell says %+v, want %+v, %v", got, r, err)
 		}
 	}
-	from := pim.MillisOf(now.Add(notice))
+	from := ends()
 	says(30 * days)
 	want(pim.Retention{Age: 30 * days, From: from})
-	now = now.Add(notice)
+	later(notice)
 	restart()
 	says(10 * days)
-	from = pim.MillisOf(now.Add(notice))
+	from = ends()
 	want(pim.Retention{Age: 10 * days, Before: 30 * days, From: from})
-	now = now.Add(time.Hour)
+	later(time.Hour)
 	says(10 * days)
 	want(pim.Retention{Age: 10 * days, Before: 30 * days, From: from})
 	restart()
 	says(0)
 	want(pim.Retention{})
 	says(20 * days)
-	from = pim.MillisOf(now.Add(notice))
+	from = ends()
 	want(pim.Retention{Age: 20 * days, From: from})
 
-	now = now.Add(2 * time.Hour)
+	later(2 * time.Hour)
 	st.next.Store(true) // the process dies after the append, and before the cell
 	r := rec.track(retainFor(c, "alice", 8*days))
 	w.Submit([]*conv.Request{r})
@@ -178,8 +182,8 @@ func TestAShorterTimeWaitsForItsNotice(t *testing.T) {
 	w.Close()
 	st.next.Store(false)
 	st.dead.Store(false)
-	from = pim.MillisOf(now.Add(notice))
-	now = now.Add(3 * time.Hour)
+	from = ends()
+	later(3 * time.Hour)
 	w = begin()
 	defer func() { w.Close() }()
 	if _, err := persist(w, rec, message(c, "bob", "")); err != nil {

@@ -150,11 +150,10 @@ func TestWhatAPassCosts(t *testing.T) {
 		for i := range conversations {
 			n.sends(pim.Direct("alice", pim.UserID(fmt.Sprint("u", i))), "alice")
 		}
-		time.Sleep(8 * day) // older than what any conversation may say
 		o := n.options(age)
 		o.Store = st // the writers' calls do not count
 		s := retain.New(o)
-		time.Sleep(passAtMost)
+		time.Sleep(8 * day) // older than what any conversation may say
 		synctest.Wait()
 		return n, st, s
 	}
