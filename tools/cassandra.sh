@@ -289,7 +289,7 @@ nodetool)
 		-Dlogback.configurationFile="file://$data/node$i/logback.xml" org.apache.cassandra.tools.NodeTool -p "$(jmx "$i")" "$@"
 	;;
 hold)
-	trap 'stop; rm -rf "$data"/node*' EXIT
+	trap 'stop; rm -rf "$data"/node*; rmdir "$data"' EXIT
 	trap 'exit 1' INT TERM
 	trap '' PIPE # who waits for "ready" may be gone
 	install
