@@ -31,6 +31,14 @@ type gatedConn struct {
 
 // DialContext implements gocql.Dialer.
 func (g *gate) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	// The driver takes an OpError for final, and does not try again.
+	shut := &net.OpError{Op: "dial", Net: network, Err: net.ErrClosed}
+	g.mu.Lock()
+	closed := g.closed
+	g.mu.Unlock()
+	if closed {
+		return nil, shut
+	}
 	c, err := g.dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -40,7 +48,7 @@ func (g *gate) DialContext(ctx context.Context, network, address string) (net.Co
 	defer g.mu.Unlock()
 	if g.closed {
 		c.Close()
-		return nil, net.ErrClosed
+		return nil, shut
 	}
 	g.conns[conn] = true
 	return conn, nil
@@ -101,7 +109,8 @@ func (o *Options) connect() (*session, error) {
 	c.RetryPolicy, c.DefaultTimestamp = nil, false
 	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(gocql.RoundRobinHostPolicy())
 	c.ReconnectInterval = reconnectEvery
-	c.ReconnectionPolicy = &gocql.ConstantReconnectionPolicy{MaxRetries: 3, Interval: reconnectEvery / 2}
+	// With more than one attempt at a time, the driver would still sleep between two when it is closed.
+	c.ReconnectionPolicy = &gocql.ConstantReconnectionPolicy{MaxRetries: 1}
 	c.Metadata.CacheMode = gocql.KeyspaceOnly // by which the driver finds the replicas of a partition
 	c.Logger = driverLog{o.Logger}
 	if o.User != "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/cql"
+	"go.uber.org/goleak"
 )
 
 // Several processes use one store. They find one identity, and of their appends to one log one wins
@@ -116,6 +117,24 @@ func TestManyParts(t *testing.T) {
 		var conflict *store.ConflictError
 		if err := commits(writer, appendTo("log", after, "late")); !errors.As(err, &conflict) || conflict.Last != records {
 			t.Errorf("an append behind seq %d: %v", after, err)
+		}
+	}
+}
+
+// When Close returns, the driver's goroutines end within a moment, whatever it was about to do.
+func TestCloseEndsTheDriver(t *testing.T) {
+	o := fresh(keyspace(t, "pim", 0))
+	before := goleak.IgnoreCurrent()
+	for n := range 20 {
+		s := open(t, o)
+		if n%2 == 0 {
+			if _, err := store.Identity(context.Background(), s); err != nil {
+				t.Error(err)
+			}
+		}
+		closes(t, s)
+		if err := goleak.Find(before); err != nil {
+			t.Fatalf("after %d stores: %v", n+1, err)
 		}
 	}
 }
