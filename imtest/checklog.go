@@ -244,12 +244,23 @@ func (l *log) anchor(e *pim.Entry, front pim.Seq) pim.Seq {
 
 // excused reports whether e has another anchor than by the rule because its writer did not know some
 // of what was trimmed. The writer may know what is before a front: a state that was loaded has each
-// sender's newest anchor, and the look-up of those before it then finds them trimmed.
+// sender's newest anchor, and the look-up of those before it then finds them trimmed. The writer may
+// also know only those entries behind a front that are their own anchors: a load takes no others.
 func (l *log) excused(e *pim.Entry) bool {
 	if e.Anchor < l.front && e.Anchor < e.Seq && e.Anchor == l.anchor(e, e.Anchor) {
 		return true
 	}
-	return slices.ContainsFunc(l.fronts, func(f pim.Seq) bool { return e.Anchor == l.anchor(e, f) })
+	return slices.ContainsFunc(l.fronts, func(f pim.Seq) bool { return e.Anchor == l.anchor(e, f) || e.Anchor == l.peak(e, f) })
+}
+
+// peak is anchor among the entries that are their own anchors.
+func (l *log) peak(e *pim.Entry, front pim.Seq) pim.Seq {
+	for seq := l.anchor(e, front); seq < e.Seq; seq++ {
+		if o, ok := l.at[seq]; ok && o.Anchor == seq && o.Sender == e.Sender && clamped(&o) > clamped(e) {
+			return seq
+		}
+	}
+	return e.Seq
 }
 
 // before reports whether a is displayed before b: by (anchor, L', seq).

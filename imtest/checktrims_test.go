@@ -34,8 +34,10 @@ func TestCheckTrims(t *testing.T) {
 		{"a list that counts from the front", 3, nothing, func(_ *run, h *imtest.History) {
 			h.Listed(bob, group, imtest.Listed{Unread: 0})
 		}, "unread 0"},
-		{"an anchor from before the front", 4, func(r *run) { r.late(4) }, none, ""},
-		{"a wrong anchor from before the front", 4, func(r *run) { r.late(3) }, none, "I3 6"},
+		{"an anchor from before the front", 4, func(r *run) { r.late(2500, 4) }, none, ""},
+		{"a wrong anchor from before the front", 4, func(r *run) { r.late(2500, 3) }, none, "I3 6"},
+		{"an anchor behind an entry whose anchor was trimmed", 2, func(r *run) { r.late(1500, 4) }, none, ""},
+		{"an anchor behind another anchor", 2, func(r *run) { r.late(1500, 5) }, none, "I3 6"},
 		{"a count that begins again", 4, func(r *run) { r.log[1].Count = 1 }, none, "I1 6, I3 6, I3 6, I3 6, I3 6, I3 6"},
 		{"a hole above the front", 2, func(r *run) {
 			r.log = without(r.log, 3)
@@ -81,8 +83,8 @@ func TestCheckTrims(t *testing.T) {
 }
 
 // late gives the last message an earlier local time and this anchor. By the rule it is 2; 4 and 5 have
-// later local times, too.
-func (r *run) late(anchor pim.Seq) {
+// later local times, too, and so has 3 if local is before 2000.
+func (r *run) late(local pim.Millis, anchor pim.Seq) {
 	lists := [][]pim.Entry{r.log}
 	for u := range r.handed {
 		lists = append(lists, r.handed[u], r.finals[u])
@@ -90,7 +92,7 @@ func (r *run) late(anchor pim.Seq) {
 	for _, list := range lists {
 		for i := range list {
 			if list[i].Seq == 6 {
-				list[i].Local, list[i].Anchor = 2500, anchor
+				list[i].Local, list[i].Anchor = local, anchor
 			}
 		}
 	}
