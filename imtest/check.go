@@ -55,8 +55,8 @@ func (v Violation) String() string {
 //   - recall: neither the log nor the store of a device whose user may read the recall has a payload
 //     of the message, or of its edits.
 //   - erase: nor has it a payload of what a user wrote and then erased. Nothing else is erased.
-//   - trim: neither the log nor a pull has an entry before the log's front, and the store of a device
-//     has none before the front that the device was told. A trim changes nothing else: everything
+//   - trim: neither the log nor a pull has an entry before the log's front, every device was told the
+//     front, and its store has none before it. A trim changes nothing else: everything
 //     above is judged by all entries that there ever were, but devices need not have those before
 //     the front.
 //   - receipts: nobody was told that something was read or delivered which was not, or that is not

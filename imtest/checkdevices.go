@@ -77,11 +77,16 @@ func (c *checker) checkComplete(s storage) {
 	}
 }
 
-// checkFronts checks that devices were told of no trim that there was not.
+// checkFronts checks that devices were told of all trims, as far as their users read, and of none that
+// there was not.
 func (c *checker) checkFronts() {
 	for t, front := range c.h.fronts {
-		if l := c.log(t.conversation); front > max(l.front, 1) {
+		l := c.log(t.conversation)
+		if front > max(l.front, 1) {
 			c.fail("trim", t.conversation, front, "%s was told that the log begins there, it begins at seq %d", storage{Device: t.Device}, max(l.front, 1))
+		}
+		if want := min(l.front, l.lastOf(t.User)+1); want > max(front, 1) {
+			c.fail("trim", t.conversation, want, "%s was not told that the log begins there", storage{Device: t.Device})
 		}
 	}
 }

@@ -77,6 +77,16 @@ func (l *log) read(u pim.UserID, seq pim.Seq) bool {
 	return slices.ContainsFunc(l.periods[u], func(p period) bool { return seq <= p.to })
 }
 
+// lastOf returns the last seq of the log that u may read, 0 if there is none.
+func (l *log) lastOf(u pim.UserID) (last pim.Seq) {
+	for _, p := range l.periods[u] {
+		if p.from <= l.last {
+			last = max(last, min(p.to, l.last))
+		}
+	}
+	return last
+}
+
 // checkLog checks what follows from logs alone: I2, I3, recalls, erases, the counts of mentions and
 // of read commands.
 func (c *checker) checkLog(l *log) {

@@ -28,9 +28,11 @@ func TestCheckTrims(t *testing.T) {
 			h.Listed(carol, group, imtest.Listed{Unread: 1})
 		}, ""},
 		{"a device that was not told", 4, nothing, func(r *run, h *imtest.History) {
+			h.Front(carol, group, 0)
 			h.Kept(carol, group, r.handed["carol"], nil)
 			h.Shown(carol, group, []pim.Seq{4, 5, 6})
-		}, ""},
+		}, "trim 5"},
+		{"a device that was told of an earlier trim", 4, nothing, func(_ *run, h *imtest.History) { h.Front(carol, group, 4) }, "trim 5"},
 		{"a list that counts from the front", 3, nothing, func(_ *run, h *imtest.History) {
 			h.Listed(bob, group, imtest.Listed{Unread: 0})
 		}, "unread 0"},

@@ -229,6 +229,11 @@ func (l *Lab) Trims(c pim.ConversationID, upTo pim.Seq) {
 	if err := writers.Trim(context.Background(), c, upTo); err != nil {
 		l.t.Fatal(err)
 	}
+	// A crash may take what was told to devices. Some process tells it again, but only a minute later.
+	durable := &store.Write{Log: inbox.Entries(c), Raise: true}
+	if err := store.Commit(context.Background(), l.observer, []*store.Write{durable}, store.Durable); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // History returns what has been recorded so far, to record more.

@@ -207,6 +207,26 @@ func randomConversations(t *testing.T, seed uint64) {
 	nothingFound(t, lab.Finish())
 }
 
+// Everybody has all that was written when retention trims it, and nothing new comes. Bob's devices
+// drop it at their next sync, and acknowledge that.
+func TestTrimmedAndNothingNew(t *testing.T) {
+	t.Parallel()
+	lab := imtest.NewLab(t, imtest.LabOptions{})
+	alice, bob := lab.User("alice"), lab.User("bob")
+	tablet := lab.Device("bob", "tablet")
+	for i := range 5 {
+		alice.Sends(chat, fmt.Sprint("old ", i))
+	}
+	tablet.Sees("old 4")
+	lab.Settled()
+	tablet.Disconnects()
+	lab.Trims(chat, 3)
+	bob.Reconnects()
+	bob.Disconnects()
+	lab.Trims(chat, 5) // all that there is
+	nothingFound(t, lab.Finish())
+}
+
 // Retention trims what two people have written, twice, while bob's tablet is away, and the machine
 // crashes. What is unread stays as it was, and new devices find what is left.
 func TestTrims(t *testing.T) {

@@ -3,6 +3,7 @@ package imtest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -353,6 +354,33 @@ func (r skippingReader) Pull(ctx context.Context, u pim.UserID, req inbox.PullRe
 		e.Seq, e.Anchor = skipped(e.Seq), skipped(e.Anchor)
 		page.Entries[i] = inbox.Encoded{Seq: e.Seq, Data: wire.AppendEntry(nil, &e)}
 	}
+	return page, err
+}
+
+// The server tells no fronts but those of what a list names.
+func TestMutationFrontsAreNotTold(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		var o server.Options
+		if broken {
+			o.WrapReader = func(r gateway.Reader) gateway.Reader { return frontless{r} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		for i := range 4 {
+			alice.Sends(chat, fmt.Sprint("old ", i))
+		}
+		bob.Sees("old 3")
+		lab.Settled()
+		lab.Trims(chat, 2)
+		return lab.Finish()
+	}, "trim")
+}
+
+type frontless struct{ gateway.Reader }
+
+func (r frontless) Sync(ctx context.Context, req inbox.SyncRequest) (inbox.SyncPage, error) {
+	page, err := r.Reader.Sync(ctx, req)
+	page.Fronts = nil
 	return page, err
 }
 

@@ -47,7 +47,7 @@ func (b *Backup) clone() *Backup {
 		c.logs[id] = l.clone()
 	}
 	for key, d := range b.devices {
-		c.devices[key] = &device{serial: d.serial, acked: maps.Clone(d.acked)}
+		c.devices[key] = &device{serial: d.serial, acked: maps.Clone(d.acked), fronts: maps.Clone(d.fronts)}
 	}
 	return c
 }

@@ -65,6 +65,7 @@ func (k deviceKey) compare(other deviceKey) int {
 type device struct {
 	serial uint64
 	acked  map[pim.ConversationID]pim.Seq
+	fronts map[pim.ConversationID]pim.Seq // that the device has not acknowledged
 }
 
 // NewServer returns an empty server whose clock is now.
@@ -94,6 +95,18 @@ func (s *Server) Trim(c pim.ConversationID, upTo pim.Seq) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log(c).front = upTo + 1
+	for key, d := range s.devices {
+		if slices.Contains(s.conversations(key.user), c) {
+			d.fronts[c] = upTo + 1
+		}
+	}
+}
+
+// Untold returns the front of c if the device of user has not acknowledged it, else 0.
+func (s *Server) Untold(user pim.UserID, dev pim.DeviceID, c pim.ConversationID) pim.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.device(deviceKey{user, dev}).fronts[c]
 }
 
 // Front returns the seq of the first entry of c that was not trimmed.
@@ -178,7 +191,7 @@ func (s *Server) conversations(user pim.UserID) []pim.ConversationID {
 func (s *Server) device(k deviceKey) *device {
 	d := s.devices[k]
 	if d == nil {
-		d = &device{acked: make(map[pim.ConversationID]pim.Seq)}
+		d = &device{acked: make(map[pim.ConversationID]pim.Seq), fronts: make(map[pim.ConversationID]pim.Seq)}
 		s.devices[k] = d
 	}
 	return d

@@ -3,6 +3,7 @@ package clienttest
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -88,6 +89,9 @@ func (x *Session) handle(m wire.Message) []wire.Message {
 			c := pim.ConversationID(a.Conversation)
 			d.acked[c] = max(d.acked[c], pim.Seq(a.Seq))
 		}
+		maps.DeleteFunc(d.fronts, func(c pim.ConversationID, front pim.Seq) bool {
+			return slices.ContainsFunc(m.Fronts, func(f *wirepb.Front) bool { return f.Conversation == string(c) && f.Front >= uint64(front) })
+		})
 	case *wirepb.PIMSyncReq:
 		page := x.sync(m)
 		if list := page.Conversations; m.Recent > 0 && m.After == "" && (len(list) > int(m.Recent) || page.NextAfter != "") {
@@ -203,6 +207,11 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) *wirepb.PIMSyncResp {
 	limit := int(m.Limit)
 	if limit == 0 {
 		limit = 100
+	}
+	if fronts := x.server.device(x.key).fronts; m.Fronts && m.After == "" {
+		for _, c := range slices.Sorted(maps.Keys(fronts))[:min(len(fronts), 100)] {
+			resp.Fronts = append(resp.Fronts, &wirepb.Front{Conversation: string(c), Front: uint64(fronts[c])})
+		}
 	}
 	settings := x.server.settings(x.key.user)
 	for _, c := range x.server.conversations(x.key.user) {

@@ -9,7 +9,7 @@ import (
 
 const (
 	ackEvery = 200 * time.Millisecond // between acknowledgements, at least
-	ackFrame = 1000                   // conversations in one frame, at most
+	ackFrame = 1000                   // conversations and fronts in one frame, at most
 )
 
 // acks are the positions that the server does not know of yet. They are
@@ -20,8 +20,9 @@ type acks struct {
 	off bool // with Config.Watch and Config.Peek nothing is acknowledged
 
 	dirty  []*conversation
-	sentAt time.Duration // the last PIMPushAck
-	due    time.Duration // the next one, if dirty is not empty
+	fronts []*wirepb.Front // that are dropped, see Engine.toldFronts
+	sentAt time.Duration   // the last PIMPushAck
+	due    time.Duration   // the next one, if dirty is not empty
 }
 
 // later puts c's position into the next PIMPushAck, if that is news to the server.
@@ -29,11 +30,28 @@ func (a *acks) later(c *conversation) {
 	if c.ackDirty || a.off || c.doubt != nil || c.ackable() <= c.acked {
 		return
 	}
-	if len(a.dirty) == 0 {
-		a.due = a.fx.now.Mono + ackEvery
-	}
+	a.begin()
 	c.ackDirty = true
 	a.dirty = append(a.dirty, c)
+}
+
+// begin sets when the next PIMPushAck is due, if nothing waits for it yet.
+func (a *acks) begin() {
+	if !a.wait() {
+		a.due = a.fx.now.Mono + ackEvery
+	}
+}
+
+// wait reports whether something waits for the next PIMPushAck.
+func (a *acks) wait() bool { return len(a.dirty)+len(a.fronts) > 0 }
+
+// front puts f into the next PIMPushAck: what is before it is stored no more when the Output of
+// this step is stored.
+func (a *acks) front(f *wirepb.Front) {
+	if !a.off {
+		a.begin()
+		a.fronts = append(a.fronts, f)
+	}
 }
 
 // remove takes c's position out of the next PIMPushAck.
@@ -48,7 +66,7 @@ func (a *acks) remove(c *conversation) {
 // transmitted anyway and the last PIMPushAck was ackEvery ago, or if now is true. The
 // serial is stored with the same output, so before it is transmitted.
 func (a *acks) send(now bool) {
-	if len(a.dirty) == 0 {
+	if !a.wait() {
 		return
 	}
 	fx := a.fx
@@ -57,10 +75,15 @@ func (a *acks) send(now bool) {
 	if !now {
 		return
 	}
-	for len(a.dirty) > 0 {
+	for a.wait() {
 		n := min(len(a.dirty), ackFrame)
+		fronts := min(len(a.fronts), ackFrame-n)
 		fx.meta.AckSerial++
 		m := &wirepb.PIMPushAck{Serial: fx.meta.AckSerial, Acks: make([]*wirepb.Ack, n)}
+		if fronts > 0 {
+			m.Fronts = a.fronts[:fronts:fronts]
+		}
+		a.fronts = a.fronts[fronts:]
 		for i, c := range a.dirty[:n] {
 			m.Acks[i] = &wirepb.Ack{Conversation: string(c.id), Seq: uint64(c.ackable())}
 			c.ackDirty, c.acked = false, c.ackable()
@@ -68,12 +91,12 @@ func (a *acks) send(now bool) {
 		a.dirty = a.dirty[n:]
 		fx.write(m)
 	}
-	a.dirty, a.sentAt, fx.metaDirty = nil, fx.now.Mono, true
+	a.dirty, a.fronts, a.sentAt, fx.metaDirty = nil, nil, fx.now.Mono, true
 }
 
 // deadline returns when the next PIMPushAck is due.
 func (a *acks) deadline() time.Duration {
-	if len(a.dirty) == 0 {
+	if !a.wait() {
 		return never
 	}
 	return a.due

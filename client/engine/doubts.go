@@ -19,6 +19,7 @@ type doubts struct {
 	waiting []*conversation // those that wait for their turn
 	active  int             // those that are being compared: maxPulls at most
 	unsure  bool            // one could not be compared on this connection
+	front   bool            // a front of one in doubt was told: sync again when none is
 	list    bool            // a full sync is due only because the server's store may have gone back
 }
 
@@ -41,7 +42,7 @@ func (ds *doubts) meet(w *wirepb.Welcome) {
 }
 
 // opened forgets how far the comparisons are. The caller adds each of them again.
-func (ds *doubts) opened() { ds.waiting, ds.active, ds.unsure = nil, 0, false }
+func (ds *doubts) opened() { ds.waiting, ds.active, ds.unsure, ds.front = nil, 0, false, false }
 
 // add queues c for a comparison of page seqs at a time. If one is under way, it begins
 // anew: what it has learned may be of a store that is gone.

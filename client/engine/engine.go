@@ -116,6 +116,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	}
 	e.sync.fx, e.sync.timeout, e.sync.random = &e.effects, cfg.RequestTimeout, cfg.Random
 	e.acks = acks{fx: &e.effects, off: cfg.Watch || cfg.Peek}
+	e.sync.tells = !e.acks.off
 	e.asks = newAsks(&e.effects, cfg.RequestTimeout, cfg.Random)
 	e.fetches = fetches{fx: &e.effects, active: make(map[uint64]fetch)}
 	e.doubts.fx = &e.effects

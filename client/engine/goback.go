@@ -167,7 +167,7 @@ func (e *Engine) unhear(c *conversation, count uint64) {
 }
 
 // believe ends the doubt about the server's store, if no conversation is in doubt any
-// more and all could be compared.
+// more and all could be compared. Then the fronts are asked for that were passed over meanwhile.
 func (e *Engine) believe() {
 	if e.meta.Doubt && e.doubts.settled() {
 		e.meta.Doubt, e.metaDirty = false, true
@@ -175,6 +175,10 @@ func (e *Engine) believe() {
 			e.wishes.reads = make(map[string]pim.Command)
 		}
 		e.giveUpExpected()
+	}
+	if e.doubts.front && e.doubts.settled() {
+		e.doubts.front = false
+		e.startSync()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // resumeSync starts reading the sync list on a new connection.
 func (e *Engine) resumeSync() {
 	e.sync.opened()
+	e.acks.fronts = nil // they were told on another connection, and perhaps of another store; the server tells them again
 	e.sync.listed = e.cfg.Watch
 	e.startSync()
 }
@@ -55,7 +56,12 @@ func (e *Engine) synced(m *wirepb.PIMSyncResp) {
 	if len(changed) > 0 {
 		e.emit(ListEvent{Conversations: changed})
 	}
-	if !m.Recent && e.sync.page(m.NextAfter) {
+	if m.Recent {
+		return
+	}
+	e.toldFronts(m.Fronts) // after the list: it says up to where a conversation goes
+	e.sync.fronts(m.Fronts)
+	if e.sync.page(m.NextAfter) {
 		e.askSync()
 	}
 }

@@ -28,6 +28,8 @@ type syncList struct {
 	after    string // the page under way begins after this conversation
 	recent   uint32 // how many conversations are to be told before the first page; 0 once something has come
 	again    bool   // the list may have changed meanwhile: read it once more
+	tells    bool   // the server is to tell fronts that this device has not acknowledged
+	frontsTo string // the last conversation of a whole lot of fronts, if the list is read once more because of it
 	failures int
 	answerBy time.Duration
 	retryAt  time.Duration // 0: no retry is set
@@ -35,7 +37,7 @@ type syncList struct {
 
 // opened forgets what was read on the connection before.
 func (s *syncList) opened() {
-	*s = syncList{fx: s.fx, timeout: s.timeout, random: s.random, recent: recentFirst}
+	*s = syncList{fx: s.fx, timeout: s.timeout, random: s.random, tells: s.tells, recent: recentFirst}
 }
 
 // left notes that the connection, if there was one, is left.
@@ -75,6 +77,7 @@ func (s *syncList) ask() {
 	s.answerBy = s.fx.now.Mono + s.timeout
 	s.fx.write(&wirepb.PIMSyncReq{
 		RequestId: s.request, Full: s.full, After: s.after, Limit: syncLimit, Brief: true, Recent: s.recent,
+		Fronts: s.tells && s.after == "",
 	})
 }
 
@@ -110,6 +113,19 @@ func (s *syncList) page(next string) bool {
 	}
 	s.listed = true
 	return false
+}
+
+// fronts takes the fronts of a page. If there may be more, the list is read once more, by when these
+// are acknowledged. A server that tells the same ones again does not get them acknowledged; then the
+// rest waits for the next sync.
+func (s *syncList) fronts(told []*wirepb.Front) {
+	switch n := len(told); {
+	case s.after != "":
+	case n >= frontsAtOnce && told[0].Conversation > s.frontsTo && !s.full:
+		s.frontsTo, s.again = told[n-1].Conversation, true
+	default:
+		s.frontsTo = ""
+	}
 }
 
 // failed takes the server's refusal of the page under way, which is asked for again.

@@ -4,11 +4,13 @@ import (
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // Retention removes the oldest entries of a conversation from the server, and from every device:
-// the server tells from which seq on the log still has entries, its front. A device drops what it
-// has before the front. Nothing there is missing any more: holes below it are closed, and a
+// the server tells from which seq on the log still has entries, its front: in answers to pulls, with
+// the conversations that the sync list names, and in a list of fronts that this device has not
+// acknowledged (toldFronts). A device drops what it has before the front. Nothing there is missing any more: holes below it are closed, and a
 // message of the user that is kept aside until its entry comes (keepUnseen) is not sent again.
 
 // trimmed takes note that c has no entries before the seq front. newest is the newest seq that the
@@ -34,6 +36,32 @@ func (e *Engine) trimmed(c *conversation, front, newest pim.Seq) {
 	e.out.Store.Trims = append(e.out.Store.Trims, Trim{Conversation: c.id, Front: front, Former: former})
 	e.touch(c)
 	e.emit(TrimmedEvent{Conversation: c.id, Front: front})
+}
+
+// frontsAtOnce is how many fronts the server tells at once, at most. After so many there may be more.
+const frontsAtOnce = 100
+
+// toldFronts takes what the first page of the sync list tells of fronts: those that this device has
+// not acknowledged. A front is acknowledged in the Output whose Batch has the Trim, so not before it is
+// stored. The server tells a front again until then.
+func (e *Engine) toldFronts(fronts []*wirepb.Front) {
+	for _, f := range fronts[:min(len(fronts), frontsAtOnce)] {
+		id := pim.ConversationID(f.Conversation)
+		if id.Validate() != nil {
+			continue // so that no name is longer than an ID
+		}
+		c := e.conversations.byID[id] // nil: the device has nothing of it
+		if c != nil && c.doubt != nil {
+			// What is known of c, and so how far it may be cut, is not certain yet. The next sync
+			// tells the front again.
+			e.doubts.front = true
+			continue
+		}
+		if c != nil {
+			e.trimmed(c, pim.Seq(f.Front), c.newest)
+		}
+		e.acks.front(f)
+	}
 }
 
 // frontBack takes back the front of c, which goes back to the seq to: the entries that come now

@@ -41,6 +41,8 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"what was recalled stays on the disk", func(d *Device) { d.disk.keeps = true }, "recall "},
 		{"what was erased stays on the disk", func(d *Device) { d.disk.keepsErased = true }, "erase "},
 		{"what was trimmed stays on the disk", func(d *Device) { d.disk.keepsTrimmed = true }, "trim "},
+		{"a server that tells no front", noFronts, "has not acknowledged that"},
+		{"a front that is acknowledged and not heeded", unheededFronts, "was not told that the log begins there"},
 		{"a list that counts from the front", countsFromFront, "unread "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
 	} {
@@ -120,6 +122,32 @@ func countsFromFront(d *Device) {
 					s.Count -= d.w.Server.Log(pim.ConversationID(s.Conversation))[s.Front-2].Count
 				}
 			}
+		}
+		return m
+	}
+}
+
+// noFronts makes a device whose server tells fronts only with what the list names, and in pulls.
+func noFronts(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMSyncResp); ok {
+			resp.Fronts = nil
+		}
+		return m
+	}
+}
+
+// unheededFronts makes a device that acknowledges the fronts of the list and does nothing else
+// about them.
+func unheededFronts(d *Device) {
+	d.breaks.Answer = func(d *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMSyncResp); ok && len(resp.Fronts) > 0 {
+			for _, c := range d.conns {
+				if c.attempt == d.using {
+					c.session.Handle(&wirepb.PIMPushAck{Fronts: resp.Fronts})
+				}
+			}
+			resp.Fronts = nil
 		}
 		return m
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 const (
@@ -325,6 +327,36 @@ var scenarios = []struct {
 		s.bothShow(want...)
 		if pin := s.Server.Settings("alice")["pin/"+string(chat)]; !pin.InForce(0) {
 			s.t.Errorf("the pin is %+v", pin)
+		}
+	}},
+	{"trimmed-and-nothing-new", "She has all that was written, and nothing new comes. Retention removes the first two messages, and the next heartbeat tells her phone. It dies before it has acknowledged that, and is told again. Retention removes another one while the phone is off.", func(s *stage) {
+		s.sends(s.bob, 3*second, second, "one", "two", "three", "four")
+		s.at(10*second, func() { s.World.Trim(chat, 2) })
+		s.alice.breaks.Frame = func(d *Device, m wire.Message) wire.Message {
+			if ack, ok := m.(*wirepb.PIMPushAck); ok && len(ack.Fronts) > 0 && s.now < s.start+230*second {
+				s.At(s.now, d.Kill)
+				return nil
+			}
+			return m
+		}
+		s.until(230 * second)
+		if got := texts(s.alice); !slices.Equal(got, []string{"three", "four"}) || s.alice.engine != nil || s.Server.Untold("alice", "phone", chat) != 3 {
+			s.t.Errorf("alice shows %q, runs: %v, and the server has to tell the front %d", got, s.alice.engine != nil, s.Server.Untold("alice", "phone", chat))
+		}
+		s.alice.Start()
+		s.until(240 * second)
+		if front := s.Server.Untold("alice", "phone", chat); front != 0 {
+			s.t.Errorf("the phone has not acknowledged the front %d", front)
+		}
+		s.alice.Kill()
+		s.at(250*second, func() { s.World.Trim(chat, 3) })
+		s.at(260*second, s.alice.Start)
+		s.until(600 * second)
+		s.bothShow("four")
+		for _, d := range []*Device{s.alice, s.bob} {
+			if front := s.Server.Untold(d.User, d.ID, chat); front != 0 {
+				s.t.Errorf("%s/%s has not acknowledged the front %d", d.User, d.ID, front)
+			}
 		}
 	}},
 	{"edited-before-its-page", "While she is away, bob writes more than a page, and edits a message that is not on the newest one. The edit comes first, and the message, when its page comes, is as it is now.", func(s *stage) {

@@ -140,6 +140,9 @@ func (w *World) unsettled() string {
 			if row := d.disk.conversations[c]; len(log) > 0 && row.Known < log[len(log)-1].Seq {
 				return fmt.Sprintf("%s/%s has %s up to %d of %d", d.User, d.ID, c, row.Known, log[len(log)-1].Seq)
 			}
+			if front := w.Server.Untold(d.User, d.ID, c); front != 0 {
+				return fmt.Sprintf("%s/%s has not acknowledged that %s begins at seq %d", d.User, d.ID, c, front)
+			}
 			if acked := w.Server.Acked(d.User, d.ID, c); len(log) > 0 && acked < log[len(log)-1].Seq {
 				return fmt.Sprintf("%s/%s has acknowledged %s up to %d of %d", d.User, d.ID, c, acked, log[len(log)-1].Seq)
 			}
