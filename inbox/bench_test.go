@@ -3,7 +3,9 @@ package inbox_test
 import (
 	"fmt"
 	"log/slog"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -70,6 +72,43 @@ func BenchmarkSync(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkTellFronts measures what a trim writes for devices: of a group of 2,000 members, with two
+// devices each. It says the CPU time, that of the store's own goroutines included.
+func BenchmarkTellFronts(b *testing.B) {
+	s := openQuietly(b, b.TempDir())
+	defer s.Close()
+	for i := range pim.MaxGroupMembers {
+		u := pim.UserID(fmt.Sprintf("user%04d", i))
+		cells := []store.CellWrite{
+			{Partition: inbox.Members("g:x"), Cell: store.Cell{Key: string(u), Version: 1, Value: []byte{0, 1, 0}}},
+			{Partition: inbox.Lines(u), Cell: inbox.Line{Newest: 9, Count: 9}.Cell("g:x")},
+		}
+		for _, device := range []string{"phone", "laptop"} {
+			cells = append(cells, store.CellWrite{Partition: inbox.Settled(u), Cell: store.Cell{Key: device, Version: 3}})
+		}
+		if err := store.Commit(ctx, s, []*store.Write{{Cells: cells}}, store.Relaxed); err != nil {
+			b.Fatal(err)
+		}
+	}
+	before, front := cpuTime(b), pim.Seq(1)
+	for b.Loop() {
+		front++
+		if err := inbox.TellFronts(ctx, s, "g:x", front); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((cpuTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+}
+
+// cpuTime returns the CPU time that the process has taken.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func openQuietly(b *testing.B, dir string) *pebble.Store {
