@@ -17,7 +17,8 @@ import (
 const (
 	maxLooks    = 100                    // subjects that one connection looks at; more are left out
 	userLooks   = 1000                   // that all connections of a user look at, together
-	maxSubjects = 1 << 17                // subjects that all connections look at; more are left out
+	nodeLooks   = 1 << 18                // that all connections look at, together; then who has the most gives way
+	maxSubjects = 2 * nodeLooks          // with those that nobody looks at any more and that still rest; more are left out
 	lookPause   = 100 * time.Millisecond // between two PIMLooks of a connection, at least
 	lookEvery   = time.Second            // between two tellings of a subject, at least
 	lookUnsent  = 16 << 10               // bytes that wait for a connection, above which it is told nothing
@@ -25,7 +26,7 @@ const (
 	userShare   = 20                     // and one to what one user looks at,
 	maxCharge   = 50 * time.Millisecond  // for one telling: the time of a read that hangs is nobody's doing
 	userAhead   = time.Second            // though a user may be ahead of it by so long
-	maxReady    = 4096                   // subjects that are to be told, above which typing is dropped
+	maxReady    = 4096                   // subjects that are to be told before a conversation, above which typing there is dropped
 	typingEvery = time.Second            // between two PIMTyping of a connection for a conversation, at least
 	maxTyped    = 4                      // conversations for which it sends one within typingEvery, at most
 	maxTyping   = 8                      // users who write in a conversation, told at a time
@@ -51,7 +52,7 @@ type looks struct {
 
 	mu       sync.Mutex // guards the fields below
 	looking  map[*conn]*look
-	shares   map[pim.UserID]int // how much the connections of each user look at, together
+	totals   lookTotals
 	subjects map[pim.ConversationID]*subject
 	ready    [3][]*subject // that are to be told and do not rest: direct conversations, groups, users
 	resting  restingSubjects
@@ -103,8 +104,11 @@ func (h *lookShard) note(id pim.ConversationID, is bool) {
 
 // look is what a connection looks at. It is there from the first PIMLook to the connection's end.
 type look struct {
-	ids []pim.ConversationID
-	at  time.Time // of the last PIMLook
+	user    *userLooking
+	ids     []pim.ConversationID // in the order of the PIMLook
+	at      time.Time            // of the last PIMLook
+	request uint64               // its ID
+	cut     bool                 // some of it has given way since
 }
 
 // subject is a conversation or user that is looked at, ready or resting. It is in subjects as long
@@ -179,26 +183,29 @@ func (r *restingSubjects) Pop() any {
 	return s
 }
 
-// set replaces what c looks at. It returns when the PIMLook before was, and whether something was
-// left out because all connections, or all of the user's, look at too much. If start is set, the caller must start work.
-func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, start bool) {
+// looked is what a PIMLook has come to.
+type looked struct {
+	before  time.Time // when the PIMLook before was
+	full    bool      // something was left out: the user, or all together, look at too much
+	gaveWay []gaveWay // looks of others that have ended for it
+	start   bool      // the caller must start work
+}
+
+// set replaces what c looks at. request is the ID that the client gave the PIMLook.
+func (l *looks) set(c *conn, ids []pim.ConversationID, request uint64) (r looked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.of(c)
 	now := time.Now()
 	kept := ids[:0]
-	others := l.shares[c.user] - len(k.ids)
+	k.user.count(-len(k.ids))
 	for _, id := range ids {
-		if others+len(kept) >= userLooks {
-			full = true
-			break
+		if !l.makeRoom(k.user, &r) || l.subjects[id] == nil && len(l.subjects) >= maxSubjects {
+			r.full = true
+			continue
 		}
 		s := l.subjects[id]
 		if s == nil {
-			if len(l.subjects) >= maxSubjects {
-				full = true
-				continue
-			}
 			s = &subject{id: id, lookers: make(map[*conn]uint64)}
 			l.subjects[id] = s
 			l.shard(id).note(id, true)
@@ -211,10 +218,11 @@ func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, 
 			}
 			if _, user := id.OwnUser(); user {
 				s.lookers[c] = owed
-				start = l.mark(s) || start
+				r.start = l.mark(s) || r.start
 			}
 		}
 		kept = append(kept, id)
+		k.user.count(1)
 	}
 	for _, id := range k.ids {
 		if !slices.Contains(kept, id) {
@@ -222,9 +230,8 @@ func (l *looks) set(c *conn, ids []pim.ConversationID) (before time.Time, full, 
 		}
 	}
 	l.some.Store(int64(len(l.subjects)))
-	l.shares[c.user] = others + len(kept)
-	before, k.at, k.ids = k.at, now, kept
-	return before, full, start
+	r.before, k.at, k.ids, k.request, k.cut = k.at, now, kept, request, false
+	return r
 }
 
 // of returns the look of c. The caller holds l.mu.
@@ -233,9 +240,9 @@ func (l *looks) of(c *conn) *look {
 	if k == nil {
 		if l.looking == nil {
 			l.looking, l.subjects = make(map[*conn]*look), make(map[pim.ConversationID]*subject)
-			l.shares = make(map[pim.UserID]int)
 		}
-		k = new(look)
+		k = &look{user: l.totals.of(c.user)}
+		k.user.conns = append(k.user.conns, c)
 		l.looking[c] = k
 	}
 	return k
@@ -247,9 +254,8 @@ func (l *looks) end(c *conn) {
 	defer l.mu.Unlock()
 	if k := l.looking[c]; k != nil {
 		delete(l.looking, c)
-		if l.shares[c.user] -= len(k.ids); l.shares[c.user] == 0 {
-			delete(l.shares, c.user)
-		}
+		k.user.count(-len(k.ids))
+		l.totals.gone(k.user, c)
 		for _, id := range k.ids {
 			l.leave(c, id)
 		}
@@ -307,7 +313,7 @@ func (l *looks) types(user pim.UserID, id pim.ConversationID, now time.Time) (st
 		return false, false // on another device
 	case slices.ContainsFunc(s.silent, func(t typist) bool { return t.user == user && now.Sub(t.at) < silentLasts }):
 		return false, true
-	case len(s.typing) == maxTyping || len(l.ready[0])+len(l.ready[1])+len(l.ready[2]) >= maxReady:
+	case len(s.typing) == maxTyping || l.before(s) >= maxReady:
 		return false, true
 	}
 	s.typing = append(s.typing, typist{user, now})
@@ -351,6 +357,14 @@ func queueOf(s *subject) int {
 		return 1
 	}
 	return 0
+}
+
+// before returns how many subjects are told before s, which is to be told now. The caller holds l.mu.
+func (l *looks) before(s *subject) (n int) {
+	for i := range queueOf(s) + 1 {
+		n += len(l.ready[i])
+	}
+	return n
 }
 
 // makeReady puts s among those that are to be told. The caller holds l.mu.

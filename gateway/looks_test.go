@@ -43,14 +43,14 @@ func TestLooksAreCoalesced(t *testing.T) {
 			all = append(all, id(i))
 		}
 		phone, laptop := new(conn), new(conn)
-		x.looks.set(phone, slices.Clone(all))
+		x.looks.set(phone, slices.Clone(all), 0)
 		x.changes(t, "g:elsewhere")
 		for i := range 1000 { // ten seconds
 			x.changes(t, id(i%5))
 			if i%7 == 0 {
-				x.looks.set(laptop, slices.Clone(all[:i%5]))
-				x.looks.set(phone, nil)
-				x.looks.set(phone, slices.Clone(all))
+				x.looks.set(laptop, slices.Clone(all[:i%5]), 0)
+				x.looks.set(phone, nil, 0)
+				x.looks.set(phone, slices.Clone(all), 0)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -172,7 +172,7 @@ func TestLooksSchedules(t *testing.T) {
 						ids = append(ids, x)
 					}
 				}
-				l.set(c, slices.Clone(ids))
+				l.set(c, slices.Clone(ids), 0)
 				said[c] = ids
 			case 2:
 				l.end(c)
@@ -224,7 +224,7 @@ func TestLooksSchedules(t *testing.T) {
 		for i := range conns {
 			l.end(&conns[i])
 		}
-		if len(l.subjects)+len(l.looking)+len(l.shares) > 0 || l.some.Load() != 0 {
+		if len(l.subjects)+len(l.looking)+len(l.totals.users)+l.totals.all > 0 || l.some.Load() != 0 {
 			t.Fatalf("seed %d: %d conversations are left", seed, len(l.subjects))
 		}
 	}
@@ -293,7 +293,7 @@ func TestLook(t *testing.T) {
 func BenchmarkChange(b *testing.B) {
 	var l looks
 	var c conn
-	l.set(&c, []pim.ConversationID{"d:alice:bob"})
+	l.set(&c, []pim.ConversationID{"d:alice:bob"}, 0)
 	l.change("d:alice:bob")
 	for _, id := range []pim.ConversationID{"d:alice:carl", "d:alice:bob"} {
 		b.Run(string(id), func(b *testing.B) {
@@ -312,7 +312,7 @@ func BenchmarkChange(b *testing.B) {
 func TestLooksAreFair(t *testing.T) {
 	var l looks
 	var c conn
-	l.set(&c, []pim.ConversationID{"g:1", "g:2", "d:a:b"})
+	l.set(&c, []pim.ConversationID{"g:1", "g:2", "d:a:b"}, 0)
 	now := time.Now()
 	tells := func(want pim.ConversationID) {
 		t.Helper()
@@ -342,7 +342,7 @@ func TestLooksAreShared(t *testing.T) {
 	var l looks
 	eve, ann := conn{user: "eve"}, conn{user: "ann"}
 	ids := []pim.ConversationID{"d:a:eve", "d:b:eve", "d:c:eve", "d:d:eve"}
-	l.set(&eve, slices.Clone(ids))
+	l.set(&eve, slices.Clone(ids), 0)
 	now := time.Now()
 	tells := func(want ...pim.ConversationID) {
 		t.Helper()
@@ -361,7 +361,7 @@ func TestLooksAreShared(t *testing.T) {
 	l.charge([]pim.UserID{"eve", "ann"}, 2*time.Second, now) // 20 s each
 	l.paid["ann"] = now
 	tells()
-	l.set(&ann, []pim.ConversationID{ids[2]})
+	l.set(&ann, []pim.ConversationID{ids[2]}, 0)
 	tells(ids[2])
 	now = now.Add(20 * time.Second)
 	l.charge([]pim.UserID{"eve"}, time.Millisecond, now)
@@ -397,19 +397,19 @@ func TestAUsersLooksAreBounded(t *testing.T) {
 	for i := range userLooks/maxLooks + 1 {
 		c := &conn{user: "eve"}
 		conns = append(conns, c)
-		if _, full, _ := l.set(c, names(i*maxLooks)); full != (i == userLooks/maxLooks) {
-			t.Errorf("connection %d: full %t", i, full)
+		if l.set(c, names(i*maxLooks), 0).full != (i == userLooks/maxLooks) {
+			t.Errorf("connection %d: of %d: full or not", i, userLooks/maxLooks)
 		}
 	}
-	if _, full, _ := l.set(&conn{user: "ann"}, names(0)); full {
+	if l.set(&conn{user: "ann"}, names(0), 0).full {
 		t.Error("another user looks at nothing")
 	}
-	l.set(conns[0], nil)
-	if _, full, _ := l.set(conns[len(conns)-1], names(5000)); full {
+	l.set(conns[0], nil, 0)
+	if l.set(conns[len(conns)-1], names(5000), 0).full {
 		t.Error("who looks away has no more place")
 	}
 	l.end(conns[1])
-	if got := l.shares["eve"]; got != userLooks-maxLooks {
+	if got := l.totals.users["eve"].looks; got != userLooks-maxLooks {
 		t.Errorf("eve looks at %d", got)
 	}
 }

@@ -28,6 +28,7 @@ type Metrics struct {
 	// Frames that were not passed on. There may be many, so the labels are looked up once.
 	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
 	dropLook    prometheus.Counter // of what is on a screen; the device is slow, or the store has failed
+	dropLooks   prometheus.Counter // PIMLooks of which some is not looked at, or no more: the user or all together look at too much
 	dropTyping  prometheus.Counter // too many, or refused
 	dropBehind  prometheus.Counter // the device is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
@@ -69,6 +70,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropLook:    drops.WithLabelValues("look"),
+		dropLooks:   drops.WithLabelValues("looks"),
 		dropTyping:  drops.WithLabelValues("typing"),
 		dropBehind:  drops.WithLabelValues("behind"),
 		dropUnknown: drops.WithLabelValues("unknown_frame"),

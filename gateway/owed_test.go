@@ -89,7 +89,7 @@ func failingStore(t *testing.T, broken func(*lab) *atomic.Bool) {
 		for i := range subjects {
 			ids = append(ids, pim.Direct("alice", pim.UserID(fmt.Sprint("u", i))))
 		}
-		x.gw.Sessions.looks.set(c, ids)
+		x.gw.Sessions.looks.set(c, ids, 0)
 		broken(x).Store(true)
 		x.read.Store(3)
 		for range 600 {

@@ -51,15 +51,19 @@ func (c *conn) handleLook(m *wirepb.PIMLook) {
 		user := pim.UserID(name)
 		add(pim.Own(user), user.Validate() == nil && user != c.user)
 	}
-	before, full, start := c.gw.Sessions.looks.set(c, ids)
-	if start {
+	r := c.gw.Sessions.looks.set(c, ids, m.RequestId)
+	if r.start {
 		c.gw.Sessions.startTelling()
 	}
-	if refused == nil && full {
-		refused = pim.Errorf(pim.KindOverloaded, "the connections of a user look at %d conversations and users at most, and all connections at %d", userLooks, maxSubjects)
+	c.gw.tellGaveWay(r.gaveWay)
+	if r.full {
+		c.gw.Metrics.dropLooks.Inc()
+		if refused == nil {
+			refused = errLooks
+		}
 	}
 	c.refuseHint(m.RequestId, "", refused)
-	if time.Since(before) < lookPause {
+	if time.Since(r.before) < lookPause {
 		select {
 		case <-time.After(lookPause):
 		case <-c.gw.ctx.Done():

@@ -60,7 +60,7 @@ func BenchmarkPresence(b *testing.B) {
 				contact := pim.Setting{Command: pim.Command{Kind: pim.CommandContact, Subject: string(u)}, At: pim.Seq(i + 1)}
 				w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Settings("bob"), Cell: inbox.SettingCell(&contact, uint64(i+1))})
 				lookers[i] = connects(u)
-				x.gw.Sessions.looks.set(lookers[i], []pim.ConversationID{"u:bob"})
+				x.gw.Sessions.looks.set(lookers[i], []pim.ConversationID{"u:bob"}, 0)
 			}
 			if err := store.Commit(context.Background(), s, []*store.Write{&w}, store.Durable); err != nil {
 				b.Fatal(err)

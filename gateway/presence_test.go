@@ -63,7 +63,7 @@ func TestTypingIsRare(t *testing.T) {
 	for i := range maxTyped {
 		ids = append(ids, pim.ConversationID(fmt.Sprint("g:", i)))
 	}
-	l.set(other, append(slices.Clone(ids), "g:more"))
+	l.set(other, append(slices.Clone(ids), "g:more"), 0)
 	for _, id := range ids {
 		types(id, pim.KindUnknown)
 		types(id, pim.KindOverloaded)
@@ -89,8 +89,8 @@ func TestTypingIsBounded(t *testing.T) {
 	if start, dropped := types("bob", "g:1"); start || dropped {
 		t.Errorf("nobody looks: %v, %v", start, dropped)
 	}
-	l.set(&a, []pim.ConversationID{"g:1"})
-	l.set(&b, []pim.ConversationID{"g:2"})
+	l.set(&a, []pim.ConversationID{"g:1"}, 0)
+	l.set(&b, []pim.ConversationID{"g:2"}, 0)
 	for i := range 2 * maxTyping {
 		u := pim.UserID(fmt.Sprint("u", i/2))
 		start, dropped := types(u, "g:1")
@@ -108,11 +108,11 @@ func TestTypingIsBounded(t *testing.T) {
 	if start, dropped := types("more", "g:1"); start || dropped {
 		t.Errorf("while g:1 rests: %v, %v", start, dropped)
 	}
-	l.set(&a, nil)
+	l.set(&a, nil, 0)
 	if got, _, done := l.next(now.Add(lookEvery)); got.subject != nil || !done || len(l.subjects) != 1 {
 		t.Errorf("told is %+v", got)
 	}
-	l.ready[2] = make([]*subject, maxReady)
+	l.ready[1] = make([]*subject, maxReady)
 	if _, dropped := types("ann", "g:2"); !dropped {
 		t.Error("under load it is not dropped")
 	}

@@ -38,7 +38,7 @@ func (l *looks) send(s *subject, lookers []*conn, frame func(*conn) *lookFrame) 
 		}
 		if f.ends {
 			k := l.looking[c]
-			l.shares[c.user]-- // the ids are distinct
+			k.user.count(-1) // the ids are distinct
 			k.ids = slices.DeleteFunc(k.ids, func(id pim.ConversationID) bool { return id == s.id })
 			l.leave(c, s.id)
 		}

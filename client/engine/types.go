@@ -163,7 +163,9 @@ type PresenceEvent struct {
 	Seen   pim.Millis // when the user was connected last, up to 5 minutes too early; 0 while Online
 }
 
-// LookEvent says that the server refuses some of what the last Look named.
+// LookEvent says that the server refuses some of what the last Look named. It may come later, too: of a
+// server on which too much is looked at, the last subjects of those who look at the most give way
+// (KindOverloaded).
 type LookEvent struct {
 	Err *pim.Error
 }
