@@ -28,6 +28,7 @@ type driver struct {
 	out      output
 	writes   []*store.Write // buffer for the writes of one turn
 	lookups  lookupQueue
+	searches lookupQueue
 	gather   gathering
 	free     batchPool
 
@@ -43,6 +44,8 @@ func newDriver(w *Writers, part int) *driver {
 		Writers: w, part: part,
 		in:       arrivals{writers: w, wake: make(chan struct{}, 1), drains: drains{new(drain)}},
 		machines: make(map[pim.ConversationID]*machine),
+		lookups:  lookupQueue{most: lookupsUnderWay, each: lookupShare},
+		searches: lookupQueue{most: searchesUnderWay, each: searchShare},
 		gather:   gathering{timer: time.NewTimer(time.Hour)},
 	}
 }
@@ -143,7 +146,7 @@ func (d *driver) hear() {
 	}
 	for _, l := range in.found {
 		if l.begun {
-			d.lookups.end(l)
+			d.queueOf(l).end(l)
 		}
 		if l.write != nil {
 			d.gather.writing--
@@ -152,7 +155,7 @@ func (d *driver) hear() {
 		if l.live != nil {
 			d.metrics.Loads.Inc()
 		}
-		m.found(&d.out)
+		m.found(l, &d.out)
 		if l.affecting != nil && m.batch == nil {
 			d.gather.requests -= len(l.affecting.requests) // the batch has ended without another write
 		}
@@ -224,18 +227,28 @@ func (d *driver) beginLookups(ctx context.Context) {
 		d.out.lookups[i] = nil
 		if l.write != nil {
 			d.writeFor(ctx, l)
-		} else if !d.lookups.add(l) {
+		} else if !d.queueOf(l).add(l) {
 			l.request.findings = &findings{err: errManyLookups}
 			d.in.found(l)
 		}
 	}
 	d.out.lookups = d.out.lookups[:0]
-	for l := d.lookups.begin(); l != nil; l = d.lookups.begin() {
-		d.stopped.Go(func() {
-			d.lookUp(ctx, l)
-			d.in.found(l)
-		})
+	for _, q := range []*lookupQueue{&d.lookups, &d.searches} {
+		for l := q.begin(); l != nil; l = q.begin() {
+			d.stopped.Go(func() {
+				d.lookUp(ctx, l)
+				d.in.found(l)
+			})
+		}
 	}
+}
+
+// queueOf returns the queue for look-ups like l.
+func (d *driver) queueOf(l *lookup) *lookupQueue {
+	if l.search {
+		return &d.searches
+	}
+	return &d.lookups
 }
 
 // writeFor begins the write of l.
@@ -276,9 +289,9 @@ func (d *driver) stop(ctx context.Context) {
 		d.hear()
 		d.beginWrites(ctx) // the effects of batches
 		d.writeLater(ctx)
-		for _, l := range append(d.lookups.empty(), d.out.lookups...) {
+		for _, l := range slices.Concat(d.lookups.empty(), d.searches.empty(), d.out.lookups) {
 			l.err = errStopping
-			l.machine.found(&d.out)
+			l.machine.found(l, &d.out)
 		}
 		d.out.lookups = d.out.lookups[:0]
 		for _, m := range d.machines {
@@ -287,7 +300,7 @@ func (d *driver) stop(ctx context.Context) {
 			}
 		}
 		d.deliver()
-		if d.gather.writing == 0 && d.lookups.underWay == 0 {
+		if d.gather.writing == 0 && d.lookups.underWay+d.searches.underWay == 0 {
 			return
 		}
 		<-d.in.wake
@@ -348,7 +361,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.fenced, r.tries, r.absentUpTo = false, false, tries{}, 0
+		r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched = false, false, tries{}, 0, 0
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)

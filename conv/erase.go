@@ -79,28 +79,63 @@ func (l *live) needsErased(r *Request) bool {
 	return err == nil
 }
 
+// Of a long log it may take seconds to find the first entry that an erase erases. So no conversation
+// waits for that: the request is taken out of those that wait, and others go on meanwhile. What was
+// found may be gone by then, if the message was recalled or trimmed. Nothing can have come: nobody
+// writes at a seq that is there, and erased and trimmed records stay so. So the search says only where
+// the next look-up for the request begins, and that one, for which the conversation waits, reads a few
+// records. If the entry is not among them any more, the search goes on from there.
+
+// eraseAhead is how many records a look-up for an erase reads while the conversation waits.
+const (
+	eraseAhead      = 64
+	eraseAheadBytes = 256 << 10
+)
+
 // lookUpErased returns the seq of the first entry that r, an erase, erases, 0 if there is none. If
-// there is none, the cell says so from now on: the next erase does not look there again.
-func (l *live) lookUpErased(ctx context.Context, s store.Store, r *Request) (pim.Seq, error) {
+// there is none, the cell says so from now on: the next erase does not look there again. search says
+// that the entry is to be searched first.
+func lookUpErased(ctx context.Context, s store.Store, r *Request) (first pim.Seq, search bool, err error) {
 	x := erasing{Erasure: pim.Erasure{By: r.Sender, UpTo: r.Refers}}
-	cell, _, err := store.Lookup(ctx, s, inbox.Erasures(l.id), string(x.By))
+	cell, _, err := store.Lookup(ctx, s, inbox.Erasures(r.Conversation), string(x.By))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	if x.next = pim.Seq(cell.Version) + 1; x.next > x.UpTo {
-		return 0, nil
+	if pim.Seq(cell.Version) >= x.UpTo {
+		return 0, false, nil
 	}
+	if x.next = max(r.searched, pim.Seq(cell.Version)+1); x.next <= x.UpTo {
+		found, err := readErased(ctx, s, r.Conversation, &x, store.Limit{Records: eraseAhead, Bytes: eraseAheadBytes})
+		switch {
+		case err != nil:
+			return 0, false, err
+		case len(found) > 0:
+			return found[0].Seq, false, nil
+		case x.next <= x.UpTo:
+			r.searched = x.next
+			return 0, true, nil
+		}
+	}
+	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(r.Conversation, x.Erasure)}}
+	return 0, false, store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)
+}
+
+// searchErased moves r.searched up to the first entry that r, an erase, erases, or behind all that it
+// could erase.
+func searchErased(ctx context.Context, s store.Store, r *Request) error {
+	x := erasing{Erasure: pim.Erasure{By: r.Sender, UpTo: r.Refers}, next: r.searched}
 	for x.next <= x.UpTo {
-		found, err := l.readErased(ctx, s, &x)
+		found, err := readErased(ctx, s, r.Conversation, &x, eraseStep)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if len(found) > 0 {
-			return found[0].Seq, nil
+			r.searched = found[0].Seq
+			return nil
 		}
+		r.searched = x.next
 	}
-	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(l.id, x.Erasure)}}
-	return 0, store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)
+	return nil
 }
 
 // eraseTarget does to t, which was read, what the erasures ask for of which the state does not know
@@ -134,6 +169,9 @@ const (
 	eraseEdits = 64      // the records of so many edits are read at once, and of up to maxEdits more
 )
 
+// eraseStep is what is read at once for an erasure.
+var eraseStep = store.Limit{Records: store.MaxBatch, Bytes: eraseBytes}
+
 // The rests of the records that are read at once fit into one write: an erased entry is shorter,
 // or longer by the flag that says so.
 const _ = uint(store.MaxAppendBytes - eraseBytes - pim.MaxFrame - 4*store.MaxBatch)
@@ -147,7 +185,7 @@ func (l *live) erasure(ctx context.Context, s store.Store, pending *[]erasing) (
 	if x.folds {
 		done, err = l.eraseFolds(ctx, s, x, w)
 	} else {
-		w.Erase, err = l.readErased(ctx, s, x)
+		w.Erase, err = readErased(ctx, s, l.id, x, eraseStep)
 		if x.next > x.UpTo {
 			x.next, x.folds = x.from, true
 		}
@@ -164,20 +202,19 @@ func (l *live) erasure(ctx context.Context, s store.Store, pending *[]erasing) (
 	return w, nil
 }
 
-// readErased reads the next records up to x.UpTo, and returns the erasures of those that x erases.
-func (l *live) readErased(ctx context.Context, s store.Store, x *erasing) (erasures []store.Erasure, err error) {
-	reads := []store.Read{{
-		Log: inbox.Entries(l.id), From: x.next, To: x.UpTo, Limit: store.Limit{Records: store.MaxBatch, Bytes: eraseBytes},
-	}}
+// readErased reads the next records of the log of id up to x.UpTo, as many as limit says, and returns
+// the erasures of those that x erases.
+func readErased(ctx context.Context, s store.Store, id pim.ConversationID, x *erasing, limit store.Limit) (erasures []store.Erasure, err error) {
+	reads := []store.Read{{Log: inbox.Entries(id), From: x.next, To: x.UpTo, Limit: limit}}
 	if err := s.Read(ctx, reads); err != nil {
 		return nil, err
 	}
 	r := &reads[0]
 	if r.First <= x.UpTo && len(r.Records) == 0 {
-		return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", l.id, r.First)
+		return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", id, r.First)
 	}
 	for _, data := range r.Records {
-		e, err := wire.ParseEntry(l.id, data)
+		e, err := wire.ParseEntry(id, data)
 		if err != nil {
 			return nil, err
 		}

@@ -11,17 +11,19 @@ import (
 	"github.com/pim-im/pim/username"
 )
 
-// lookup is something that a machine needs from the store before it goes on. There are five
+// lookup is something that a machine needs from the store before it goes on. There are six
 // kinds: the conversation's state (a load); what a request needs besides the state; an intent
 // that must be durable before a request is stepped; whether refusals may be given, which
-// takes the raise of the log's fence, and then the log's last seq and fence; and the next effects
-// of a batch that depend on what is stored.
+// takes the raise of the log's fence, and then the log's last seq and fence; the next effects
+// of a batch that depend on what is stored; and a search for what an erase erases, beside which the
+// machine goes on.
 type lookup struct {
 	machine   *machine
 	waited    int          // for a load: how many requests waited when it began
 	request   *Request     // which needs it; nil for a load and for refusals
 	ahead     []*Request   // behind request, see lookUpAhead
 	view      view         // of the request
+	search    bool         // for request, see searchErased
 	write     *store.Write // an intent, or a raise for refusals; nil for a look-up that writes nothing
 	begun     bool         // see lookupQueue
 	refusals  *batch       // whose refusals are to be verified; nil for the other kinds
@@ -32,7 +34,7 @@ type lookup struct {
 	last    pim.Seq        // the log's last seq, for refusals
 	fence   uint64         // and its fence
 	effects []*store.Write // for affecting
-	err     error          // of a load, a write, for refusals or effects
+	err     error          // of a load, a write, a search, for refusals or effects
 }
 
 // findings are what was looked up for a request.
@@ -41,6 +43,7 @@ type findings struct {
 	entry  *pim.Entry // the entry at first
 	target *target    // to which the request refers; nil: the state has it, or nobody asked
 	erased pim.Seq    // of an erase: the first entry that it erases; 0: there is none
+	search bool       // of an erase: nobody knows that entry yet, see searchErased
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
 	view   view       // for which it was looked up
 	err    error      // why the request cannot be taken
@@ -68,6 +71,8 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 		l.last, l.fence, l.err = store.LogEnd(ctx, w.store, inbox.Entries(l.machine.id))
 	case l.affecting != nil:
 		l.effects, l.err = w.effectsOf(ctx, l.affecting)
+	case l.search:
+		l.err = searchErased(ctx, w.store, l.request)
 	case l.request != nil:
 		ids := l.machine.live.searchIDs(w.store)
 		f := w.lookUpFor(ctx, l.machine.live, ids, l.request, &l.view)
@@ -130,7 +135,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *
 		}
 	}
 	if l.needsErased(r) {
-		if f.erased, f.err = l.lookUpErased(ctx, w.store, r); f.err != nil {
+		if f.erased, f.search, f.err = lookUpErased(ctx, w.store, r); f.err != nil || f.search {
 			return f
 		}
 	}

@@ -10,15 +10,22 @@ const (
 	// look-ups (late resends in logs of large messages) gets only a small part of the CPUs and
 	// of the disk. Loads, checks of refusals and the steps of an erase have no share, since the
 	// whole conversation waits for them. A step of an erase reads about 4 MiB, and 10 MiB if it
-	// meets edits that long. All erases of a user together read each record of a log once.
+	// meets edits that long.
 	lookupShare = 4
 	lookupsHeld = 256
+
+	// Searches read up to a whole log, 4 MiB at a time, so few are under way: of one driver, and
+	// of one user. All searches of a user together read each record of a log once.
+	searchesUnderWay = 2
+	searchShare      = 1
 )
 
 // lookupQueue holds the look-ups of one driver that have not begun, and says which begins
-// next. The look-ups of one user's requests begin in the order in which they came. The zero
-// value is empty.
+// next. The look-ups of one user's requests begin in the order in which they came.
 type lookupQueue struct {
+	most int // look-ups that are under way at a time
+	each int // of them, and of those that are next, the requests of one user may have
+
 	next     []*lookup                // within their users' shares
 	held     map[pim.UserID][]*lookup // above their users' shares
 	share    map[pim.UserID]int       // look-ups for requests in next or under way
@@ -36,7 +43,7 @@ func (q *lookupQueue) add(l *lookup) bool {
 		q.share, q.held = make(map[pim.UserID]int), make(map[pim.UserID][]*lookup)
 	}
 	switch {
-	case q.share[u] < lookupShare:
+	case q.share[u] < q.each:
 		q.share[u]++
 		q.next = append(q.next, l)
 	case len(q.held[u]) < lookupsHeld:
@@ -49,7 +56,7 @@ func (q *lookupQueue) add(l *lookup) bool {
 
 // begin takes out the look-up that is to begin now, nil if there is none.
 func (q *lookupQueue) begin() *lookup {
-	if len(q.next) == 0 || q.underWay == lookupsUnderWay {
+	if len(q.next) == 0 || q.underWay == q.most {
 		return nil
 	}
 	l := q.next[0]

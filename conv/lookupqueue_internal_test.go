@@ -12,7 +12,7 @@ import (
 // begin in their order, and none is forgotten.
 func TestLookupQueue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var q lookupQueue
+		q := lookupQueue{most: lookupsUnderWay, each: lookupShare}
 		var underWay []*lookup
 		waiting, busy := map[pim.UserID][]*lookup{}, map[pim.UserID]int{}
 		begin := func() {

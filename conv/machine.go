@@ -27,6 +27,8 @@ type machine struct {
 	batch   *batch     // under way; nil if there is none
 	lookup  *lookup    // under way; nil if there is none. It owns live meanwhile
 
+	searching int // searches that are under way beside all that, see searchErased
+
 	announced announced // the intent, see effects.go
 
 	// Owned by the driver.
@@ -121,7 +123,9 @@ func (o *output) succeed(c *conversation, r *Request, e *pim.Entry, duplicate bo
 }
 
 // busy reports whether m waits for something.
-func (m *machine) busy() bool { return m.batch != nil || m.lookup != nil || len(m.waiting) > 0 }
+func (m *machine) busy() bool {
+	return m.batch != nil || m.lookup != nil || len(m.waiting)+m.searching > 0
+}
 
 // ready reports whether m can take what waits into a batch.
 func (m *machine) ready() bool {
@@ -136,7 +140,7 @@ func (m *machine) advance(v *view, o *output, free *batchPool) {
 			return
 		}
 		b := free.get()
-		if l := m.fill(b, v); l != nil && b.empty() {
+		if l := m.fill(b, v, o); l != nil && b.empty() {
 			if l.write == nil {
 				l.ahead = m.ahead()
 			}
@@ -167,8 +171,9 @@ func (m *machine) look(l *lookup, o *output) {
 }
 
 // fill puts into b what is due, and what the waiting requests come to. If a request needs a
-// look-up, fill stops there and returns it.
-func (m *machine) fill(b *batch, v *view) *lookup {
+// look-up, fill stops there and returns it. A request for which something is to be searched waits no more:
+// it does again when the search has ended.
+func (m *machine) fill(b *batch, v *view, o *output) *lookup {
 	b.machine, b.conv = m, m.live
 	m.live.durable = m.live.last
 	for len(m.waiting) > 0 && !b.full() {
@@ -180,19 +185,36 @@ func (m *machine) fill(b *batch, v *view) *lookup {
 		if r.findings == nil && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
 		}
+		if r.found().search {
+			m.shift()
+			m.search(r, o)
+			continue
+		}
 		if r.affects() && m.mustAnnounce(r, v) {
 			return &lookup{request: r, write: v.announcer.intent(m.id)}
 		}
 		if b.stepped == 0 {
 			m.due(b, v)
 		}
-		m.waiting[0] = nil
-		if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
-			m.waiting = nil
-		}
+		m.shift()
 		m.step(b, r, v)
 	}
 	return nil
+}
+
+// shift takes the first of the requests that wait out of them.
+func (m *machine) shift() {
+	m.waiting[0] = nil
+	if m.waiting = m.waiting[1:]; len(m.waiting) == 0 {
+		m.waiting = nil
+	}
+}
+
+// search begins the search for r.
+func (m *machine) search(r *Request, o *output) {
+	r.findings = nil
+	m.searching++
+	o.lookups = append(o.lookups, &lookup{machine: m, request: r, search: true})
 }
 
 // rewriteAfter is how many entries a load may find behind the snapshot. If it finds more, the
@@ -389,9 +411,12 @@ func (t *tries) another(at logEnd) bool {
 	return t.all < maxTries && t.inARow < maxInARow
 }
 
-// found takes what m's look-up has found.
-func (m *machine) found(o *output) {
-	l := m.lookup
+// found takes what l, a look-up or search of m, has found.
+func (m *machine) found(l *lookup, o *output) {
+	if l.search {
+		m.searched(l)
+		return
+	}
 	m.lookup = nil
 	switch {
 	case l.refusals != nil && l.write != nil:
@@ -432,6 +457,15 @@ func (m *machine) found(o *output) {
 			r.loaded = true
 		}
 	}
+}
+
+// searched takes the outcome of l, a search.
+func (m *machine) searched(l *lookup) {
+	m.searching--
+	if l.err != nil {
+		l.request.findings = &findings{err: l.err}
+	}
+	m.waiting = append(m.waiting, l.request)
 }
 
 // failAll answers all waiting requests with err.

@@ -33,6 +33,7 @@ type Request struct {
 
 	// Set by the machine, and by its look-up for the request.
 	findings   *findings  // of a look-up for the request; nil: there was none
+	searched   pim.Seq    // of an erase: below it, nothing is left that it erases; 0: nothing is known
 	absentUpTo pim.Seq    // a look-up has found that no entry up to this seq has ClientID; 0: nothing is known
 	loaded     bool       // the state was loaded after the request had come
 	fenced     bool       // the log's fence was raised after that; no append of the request was in doubt since

@@ -166,7 +166,7 @@ func (s *story) play(d *datadriven.TestData) {
 			s.writer(name).lookUp(context.Background(), l)
 		}
 		o := &output{}
-		m.found(o)
+		m.found(m.lookup, o)
 		s.goOn(name, m, o)
 	case "write":
 		name, m := s.machine(d, c)
