@@ -102,6 +102,9 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 		}
 	}
 	l.setMarks()
+	if err := l.eraseUnsettled(ctx, s.store); err != nil {
+		return nil, err
+	}
 	for _, m := range l.members {
 		l.mixed = l.mixed || m.changed > l.last
 	}

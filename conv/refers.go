@@ -428,6 +428,43 @@ func (l *live) loadFolds(ctx context.Context, s store.Store, tail []pim.Entry) e
 	return nil
 }
 
+// unsettledErasuresMost and unsettledErasuresBytes bound the erasures that the next write does again:
+// with its entries they must fit into a write.
+const (
+	unsettledErasuresMost  = 1024
+	unsettledErasuresBytes = 256 << 10 // of the rests, about
+)
+
+const (
+	_ = uint(store.MaxBatch - unsettledErasuresMost - 2*maxEdits)
+	_ = uint(store.MaxAppendBytes - batchBytes - 2*pim.MaxFrame - unsettledErasuresBytes)
+)
+
+// eraseUnsettled erases at once what the next write would have to erase again, if that is too much for
+// it: each of many recalls behind the snapshot may erase maxEdits edits. It returns errOvertaken if
+// another writer writes meanwhile.
+func (l *live) eraseUnsettled(ctx context.Context, s store.Store) error {
+	for len(l.unsettledErasures) > 0 {
+		n, size := 0, 0
+		for n < min(len(l.unsettledErasures), unsettledErasuresMost) && size < unsettledErasuresBytes {
+			size += len(l.unsettledErasures[n].Rest)
+			n++
+		}
+		if n == len(l.unsettledErasures) {
+			return nil
+		}
+		w := &store.Write{Log: inbox.Entries(l.id), After: l.last, Fence: l.fence, Erase: l.unsettledErasures[:n]}
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+			return err
+		}
+		if w.Err != nil {
+			return errOvertaken
+		}
+		l.unsettledErasures = l.unsettledErasures[n:]
+	}
+	return nil
+}
+
 // pin applies e, if it is a pin or a recall, to the pinned messages, and reports whether they
 // have changed. A pin of an entry that the state accounts for changes nothing.
 func (c *conversation) pin(e *pim.Entry) bool {
