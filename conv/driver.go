@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -20,7 +21,8 @@ type driver struct {
 	*Writers
 	part int // the driver's part of Writers.memory
 
-	in arrivals // from any goroutine
+	in   arrivals    // from any goroutine
+	over atomic.Bool // weight was above part when weigh was called last; for the other drivers
 
 	// Owned by run.
 	machines map[pim.ConversationID]*machine
@@ -386,7 +388,7 @@ func (a *arrivals) found(l *lookup) {
 	a.poke()
 }
 
-// poke wakes the driver. The caller holds a.mu.
+// poke gives the driver a turn.
 func (a *arrivals) poke() {
 	select {
 	case a.wake <- struct{}{}:

@@ -73,7 +73,10 @@ func (d *driver) unlink(m *machine) {
 
 // shrink forgets the machines not used for the longest time, while all drivers together hold
 // more than Writers.memory and this driver holds more than its part. So a driver that has the
-// busy conversations may use the memory that the other drivers do not use.
+// busy conversations may use the memory that the other drivers do not use. If that driver has
+// nothing to do any more when the others grow, they wake it. Until its next turn all drivers together
+// hold less than twice Writers.memory: each of the others forgets its own machines above its part.
+// What waits for something, and the machine that each driver has used last, is not forgotten.
 func (d *driver) shrink(v *view) {
 	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
 		newer := m.newer
@@ -85,7 +88,13 @@ func (d *driver) shrink(v *view) {
 		}
 		m = newer
 	}
-	d.weigh()
+	if d.weigh() > d.memory {
+		for _, o := range d.drivers {
+			if o != d && o.over.Load() {
+				o.in.poke()
+			}
+		}
+	}
 	d.metrics.Live.Add(float64(len(d.machines) - d.shown))
 	d.shown = len(d.machines)
 }
@@ -96,6 +105,7 @@ func (d *driver) weigh() int {
 	grown := d.weight - d.weighed
 	all := d.liveWeight.Add(int64(grown))
 	d.weighed = d.weight
+	d.over.Store(d.weight > d.part)
 	d.metrics.Weight.Add(float64(grown))
 	return int(all)
 }

@@ -23,6 +23,7 @@ func TestDriversShareTheirMemory(t *testing.T) {
 	}
 	const large = bound / 4
 	busy := newDriver(w, bound/drivers)
+	w.drivers = append(w.drivers, busy)
 	for i := range 6 {
 		use(busy, fmt.Sprint("large", i), large)
 	}
@@ -32,7 +33,7 @@ func TestDriversShareTheirMemory(t *testing.T) {
 	var others []*driver
 	for i := range drivers - 1 {
 		s := newDriver(w, bound/drivers)
-		others = append(others, s)
+		others, w.drivers = append(others, s), append(w.drivers, s)
 		for j := range 100 {
 			use(s, fmt.Sprint("small", j), s.part/10)
 		}
@@ -40,8 +41,26 @@ func TestDriversShareTheirMemory(t *testing.T) {
 			t.Errorf("driver %d holds %d conversations of a tenth of its part", i, len(s.machines))
 		}
 	}
+	total := busy.weight
+	for _, s := range others {
+		total += s.weight
+		select {
+		case <-s.in.wake:
+			t.Error("a driver within its part is woken")
+		default:
+		}
+	}
+	if total <= bound || total >= 2*bound {
+		t.Errorf("%d of %d are used before the driver that has all has a turn", total, bound)
+	}
+	select {
+	case <-busy.in.wake:
+		busy.shrink(&view{})
+	default:
+		t.Error("the driver that holds more than its part is not woken")
+	}
 	use(busy, "small", 1)
-	total := 0
+	total = 0
 	for _, s := range append(others, busy) {
 		total += s.weight
 	}
