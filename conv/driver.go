@@ -274,6 +274,7 @@ func (d *driver) deliver() bool {
 		d.unansweredBytes.Add(-size)
 		d.metrics.unanswered(-len(o.answers), -size)
 		d.metrics.answered(o.answers)
+		d.in.release(o.answers)
 		d.outlet.Deliver(o.answers, o.pushes)
 		d.in.answered(o.answers)
 	}
@@ -318,13 +319,14 @@ var (
 	errStopping    = pim.Errorf(pim.KindUnavailable, "the node is stopping")
 	errOverloaded  = &pim.Error{Kind: pim.KindOverloaded, Text: "the writer's queue is full", RetryAfter: time.Second, Err: queueFull}
 	errManyLookups = &pim.Error{Kind: pim.KindOverloaded, Text: "too many of the user's messages have to be looked up", RetryAfter: time.Second, Err: manyLookups}
+	errShare       = &pim.Error{Kind: pim.KindOverloaded, Text: "the user's messages take up too much of the writers' queues", RetryAfter: time.Second, Err: queueShared}
 	errTooMuch     = &pim.Error{Kind: pim.KindOverloaded, Text: "the writers' queues hold too many bytes", RetryAfter: time.Second, Err: queueTooLarge}
 )
 
 // arrivals is what comes in for a driver: requests from Submit, outcomes of writes from the
 // store, results of look-ups. Each wakes the driver, which takes all of them at a time. arrivals
 // also counts the requests without an answer, and refuses more than maxUnanswered and
-// maxUnansweredBytes.
+// maxUnansweredBytes, and more than a user's share of these.
 type arrivals struct {
 	writers *Writers
 	wake    chan struct{} // capacity 1: something has come in
@@ -333,6 +335,7 @@ type arrivals struct {
 	mu         sync.Mutex // guards the fields below
 	arrived    arrived    // that the driver has not taken
 	unanswered int        // requests
+	users      userQueues // the same requests
 	drains     drains     // the same requests
 	closed     bool       // no more requests are taken
 }
@@ -360,6 +363,9 @@ func (a *arrivals) put(requests []*Request) error {
 	case a.writers.unansweredBytes.Add(size) > maxUnansweredBytes:
 		a.writers.unansweredBytes.Add(-size)
 		return errTooMuch
+	case !a.users.take(requests, maxUnanswered-a.unanswered, maxUnansweredBytes-a.writers.unansweredBytes.Load()+size):
+		a.writers.unansweredBytes.Add(-size)
+		return errShare
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {

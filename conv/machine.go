@@ -245,7 +245,7 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 	}
 	r.findings = nil
 	b.stepped++
-	r.place = b.stepped
+	r.place = int32(b.stepped)
 	if f.err != nil {
 		b.failed = append(b.failed, Answer{Request: r, Err: retryable(f.err)})
 		return

@@ -9,6 +9,7 @@ type reason string
 const (
 	queueFull        reason = "queue_requests"     // of the conversation's driver
 	queueTooLarge    reason = "queue_bytes"        // of all drivers together
+	queueShared      reason = "queue_share"        // of one user in that of a driver
 	payloadTooLarge  reason = "payload_bytes"      // of one message
 	tooManyMembers   reason = "group_members"      // present members
 	tooManyEver      reason = "group_members_ever" // present and former members
@@ -23,7 +24,7 @@ const (
 )
 
 var reasons = []reason{
-	queueFull, queueTooLarge, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
+	queueFull, queueTooLarge, queueShared, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
 	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups,
 }
 

@@ -29,6 +29,7 @@ type Request struct {
 	// Set by Submit.
 	command *pim.Command // of an EntryCommand, decoded
 	read    reading      // of a read command; a look-up may replace it
+	queue   *userQueue   // of the sender, in the driver's queue
 	drain   *drain       // the newest drain when the request came
 
 	// Set by the machine, and by its look-up for the request.
@@ -37,7 +38,7 @@ type Request struct {
 	absentUpTo pim.Seq    // a look-up has found that no entry up to this seq has ClientID; 0: nothing is known
 	loaded     bool       // the state was loaded after the request had come
 	fenced     bool       // the log's fence was raised after that; no append of the request was in doubt since
-	place      int        // in the batch, in the order in which requests were stepped
+	place      int32      // in the batch, in the order in which requests were stepped
 	tries      tries      // in vain
 	set        pim.Millis // as pim.Moment
 }
