@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -93,6 +94,7 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 	l.front = front
 	l.dropTrimmedPins(front)
 	l.stale = skipped || len(tail) > 0
+	l.ids.Grow(len(tail))
 	for i := range tail {
 		l.take(&tail[i])
 	}
@@ -240,14 +242,17 @@ func (c *conversation) loadMembers(ctx context.Context, s store.Store) error {
 	})
 }
 
-// parseEntry decodes the entry at seq. It keeps the payload only of a command or an edit.
-func parseEntry(id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
-	e, err := wire.ParseEntry(id, data)
+// parseEntry decodes the entry at seq with r. It keeps the payload only of a command or an edit.
+func parseEntry(r *wire.EntryReader, id pim.ConversationID, data []byte, seq pim.Seq) (pim.Entry, error) {
+	e, err := r.Read(id, data)
 	if err == nil && e.Seq != seq {
 		err = pim.Errorf(pim.KindCorrupt, "log of %s holds seq %d at seq %d", id, e.Seq, seq)
 	}
-	if e.Kind != pim.EntryCommand && e.Kind != pim.EntryEdit {
+	switch {
+	case e.Kind != pim.EntryCommand && e.Kind != pim.EntryEdit, len(e.Payload) == 0:
 		e.Payload = nil
+	default:
+		e.Payload = bytes.Clone(e.Payload)
 	}
 	return e, err
 }
@@ -303,8 +308,9 @@ func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, t
 		dst = dst[:0] // what was read before was trimmed meanwhile
 	}
 	size := 0
+	var reader wire.EntryReader
 	for i, data := range r.Records {
-		e, err := parseEntry(id, data, r.First+pim.Seq(i))
+		e, err := parseEntry(&reader, id, data, r.First+pim.Seq(i))
 		if err != nil {
 			return nil, 0, err
 		}

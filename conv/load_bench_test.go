@@ -11,7 +11,7 @@ import (
 )
 
 // accepting is an Outlet that wants every request to be accepted.
-type accepting struct{ b *testing.B }
+type accepting struct{ b testing.TB }
 
 func (o accepting) Deliver(answers []Answer, _ []Published) {
 	for _, a := range answers {
@@ -69,7 +69,36 @@ func BenchmarkLoad(b *testing.B) {
 	b.ReportMetric(float64(tail)/float64(b.N), "entries/load")
 }
 
-func benchStore(b *testing.B, dir string) store.Store {
+// A load takes few allocations for each entry behind the snapshot: those of its sender and its device,
+// and here those of a strange client message ID.
+func TestLoadAllocatesLittle(t *testing.T) {
+	const entries = snapshotEvery - 6
+	st := benchStore(t, t.TempDir())
+	defer st.Close()
+	w := New(st, Options{Outlet: accepting{t}, Shards: 1})
+	defer w.Close()
+	id := pim.Direct("ann", "bob")
+	var requests []*Request
+	for n := range uint64(entries) {
+		r := message(id, "ann", n+1, pim.Millis(n+1))
+		r.Payload = make([]byte, 100)
+		requests = append(requests, r)
+	}
+	w.Submit(requests)
+	if err := w.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := testing.AllocsPerRun(10, func() {
+		if l, err := w.load(t.Context(), id); err != nil || l.last != entries || l.snapshot != 0 {
+			t.Fatal(l, err)
+		}
+	})
+	if each := n / entries; each > 4.5 {
+		t.Errorf("%.0f allocations, %.1f for each of %d entries", n, each, entries)
+	}
+}
+
+func benchStore(b testing.TB, dir string) store.Store {
 	st, err := pebble.Open(dir, pebble.Options{})
 	if err != nil {
 		b.Fatal(err)

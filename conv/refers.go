@@ -192,6 +192,7 @@ func (l *live) lookUpTarget(ctx context.Context, s store.Store, r *Request) (*ta
 // of edits only.
 func readEach(ctx context.Context, s store.Store, id pim.ConversationID, seqs []pim.Seq) (entries []*pim.Entry, err error) {
 	const atOnce = 64 // entries of up to 64 KiB
+	var reader wire.EntryReader
 	for chunk := range slices.Chunk(seqs, atOnce) {
 		reads := make([]store.Read, len(chunk))
 		for i, seq := range chunk {
@@ -209,7 +210,7 @@ func readEach(ctx context.Context, s store.Store, id pim.ConversationID, seqs []
 			if len(r.Records) == 0 {
 				return nil, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", id, seq)
 			}
-			e, err := parseEntry(id, r.Records[0], seq)
+			e, err := parseEntry(&reader, id, r.Records[0], seq)
 			if err != nil {
 				return nil, err
 			}

@@ -68,6 +68,44 @@ func TestAppendEntryAppends(t *testing.T) {
 	}
 }
 
+// An EntryReader returns what ParseEntry does, whatever it has read before. All but the payload
+// outlives the next Read.
+func TestEntryReader(t *testing.T) {
+	full, edit, plain := fullEntry(), fullEntry(), fullEntry()
+	full.Unknown = protowire.AppendString(protowire.AppendTag(nil, 999, protowire.BytesType), "later")
+	edit.Kind, edit.Refers, edit.Payload = pim.EntryEdit, 3, []byte("a longer payload")
+	plain.Members, plain.Payload, plain.Sender, plain.ClientID = nil, nil, "bob", pim.ClientMessageID{7}
+	var r EntryReader
+	var got, want []pim.Entry
+	for _, e := range []*pim.Entry{&full, &plain, &edit, nil, &plain, &full} {
+		if e == nil {
+			if _, err := r.Read("g:x", []byte{0xff}); err == nil {
+				t.Error("no error")
+			}
+			continue
+		}
+		data := AppendEntry(nil, e)
+		a, err := r.Read(e.Conversation, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(data)
+		a.Payload = bytes.Clone(a.Payload)
+		got, want = append(got, a), append(want, *e)
+	}
+	for i := range got {
+		same(t, &got[i], &want[i])
+	}
+	data := AppendEntry(nil, &edit)
+	if n := testing.AllocsPerRun(100, func() { r.Read("g:x", data) }); n > 8 {
+		t.Errorf("%v allocations", n)
+	}
+	data = AppendEntry(nil, &plain)
+	if n := testing.AllocsPerRun(100, func() { r.Read("g:x", data) }); n > 2 {
+		t.Errorf("%v allocations, want those of the sender and the device", n)
+	}
+}
+
 // What ParseEntry returns outlives the buffer it was read from.
 func TestParseEntrySharesNothing(t *testing.T) {
 	e := fullEntry()

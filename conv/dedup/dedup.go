@@ -112,6 +112,9 @@ func Strange(c pim.ConversationID, id pim.ClientMessageID, seq pim.Seq) store.Ce
 // the cells of the index.
 func partition(c pim.ConversationID) store.Partition { return store.Partition("dedup/" + c) }
 
+// Grow makes room for n IDs more, all of which will be added.
+func (x *IDs) Grow(n int) { x.recent.grow(n) }
+
 // Skip takes note that the entries up to seq were trimmed, and forgets the IDs that are
 // remembered. The next ID that is added is that of the entry behind seq.
 func (x *IDs) Skip(seq pim.Seq) { x.recent.startAfter(seq, x.index.newest(seq)) }
@@ -174,6 +177,7 @@ func Restore(d *varint.Decoder, last pim.Seq) (x IDs) {
 		return x
 	}
 	x.recent.startAfter(last-n, x.index.newest(last-n))
+	x.recent.grow(int(n))
 	for ; n > 0 && d.Err == nil; n-- {
 		b := d.Bytes(size + 1)
 		x.recent.add(pim.ClientMessageID(b[:size]), b[size] == 1, 0)

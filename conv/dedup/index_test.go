@@ -234,3 +234,26 @@ func TestLookUpIsBounded(t *testing.T) {
 		t.Errorf("answered with %v", err)
 	}
 }
+
+// IDs that have grown for what comes know the same as those that grow with it, and their ring is
+// made once.
+func TestGrow(t *testing.T) {
+	const n = 100
+	var with, without IDs
+	with.Grow(n)
+	ring := len(with.recent.ring)
+	for i := range n {
+		id := pim.ClientMessageID{15: byte(i + 1)}
+		with.Add(id, 1)
+		without.Add(id, 1)
+	}
+	if len(with.recent.ring) != ring || ring != len(without.recent.ring) {
+		t.Errorf("a ring of %d, then of %d; %d without Grow", ring, len(with.recent.ring), len(without.recent.ring))
+	}
+	for i := range n {
+		id := pim.ClientMessageID{15: byte(i + 1)}
+		if a, b := with.Seq(id), without.Seq(id); a != b || a != pim.Seq(i+1) {
+			t.Errorf("ID %d: seq %d, %d without Grow", i, a, b)
+		}
+	}
+}

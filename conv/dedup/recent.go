@@ -85,13 +85,7 @@ func (r *recent) add(id pim.ClientMessageID, strange bool, now pim.Millis) {
 // addBefore takes in the IDs of entries, which stand directly before those that are remembered.
 // newestGone is the greatest time of the IDs before entries that are in the index.
 func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis) {
-	n := 8
-	for n < r.count()+len(entries) {
-		n *= 2
-	}
-	if n > len(r.ring) {
-		r.resize(n)
-	}
+	r.grow(len(entries))
 	r.moved = slices.Insert(r.moved, 0, moved{r.first - 1, now})
 	for i := range slices.Backward(entries) {
 		e := &entries[i]
@@ -100,6 +94,20 @@ func (r *recent) addBefore(entries []pim.Entry, newestGone int64, now pim.Millis
 		r.mark(e.Seq, isStrange(e.ClientID, e.Server))
 	}
 	r.newestGone = newestGone
+}
+
+// grow makes room for n IDs more.
+func (r *recent) grow(n int) {
+	if r.first == 0 {
+		r.first = 1
+	}
+	if need := r.count() + n; need > len(r.ring) {
+		size := 8
+		for size < need {
+			size *= 2
+		}
+		r.resize(size)
+	}
 }
 
 // count returns how many IDs are remembered.

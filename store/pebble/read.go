@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	crdb "github.com/cockroachdb/pebble/v2"
 	"github.com/pim-im/pim"
@@ -173,6 +174,9 @@ func (c *chunk) take(records [][]byte, from, to pim.Seq, limit *store.Limit) (_ 
 		}
 	}
 	first, size := len(records), 0
+	if c.first <= to {
+		records = slices.Grow(records, min(int(to-c.first+1), c.count, limit.Records))
+	}
 	for ; c.first <= to && !full; c.first++ {
 		r, err := c.next()
 		if err != nil {
