@@ -243,6 +243,7 @@ func (s *Store) enterRead(ctx context.Context, checks ...error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	growStack()
 	return s.enter(1)
 }
 
