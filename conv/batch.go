@@ -62,6 +62,8 @@ type repeat struct {
 
 const (
 	batchRequests = 1024     // requests that one batch takes, at most
+	batchPushes   = 16 << 10 // entries in one by present members, at most, unless the entries are fewer than batchLeast
+	batchLeast    = 64
 	batchBytes    = 4 << 20  // bytes of entries in one, about
 	batchCells    = 32 << 10 // cells for mentions, and for joined and departed users, two each, in one, about
 	keepArena     = 64 << 10 // bytes of arena, and of lines, that a batch keeps for its next use, at most
@@ -70,9 +72,18 @@ const (
 // The last entry that a batch takes may go beyond batchBytes. The store takes the batch nevertheless.
 const _ = uint(store.MaxAppendBytes - batchBytes - pim.MaxFrame)
 
+// most returns how many requests b takes, at most. Every member is pushed all entries of a batch at a
+// time, and who sent them is answered and sends again while that is under way. With long pushes to
+// many members, the next entries come before the devices have taken the last ones. The devices are
+// told to pull, and what they pull costs more than the push that was dropped. But a batch for very
+// many members takes batchLeast, because it writes a line for each of them.
+func (b *batch) most() int {
+	return min(batchRequests, max(batchLeast, batchPushes/max(len(b.conv.present), 1)))
+}
+
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
-	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= batchRequests || len(b.arena)+b.folds >= batchBytes ||
+	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= b.most() || len(b.arena)+b.folds >= batchBytes ||
 		len(b.write.Cells)+2*(len(b.joined)+len(b.departed)) >= batchCells || len(b.erases) > 0
 }
 
