@@ -68,6 +68,9 @@ func TestReceipts(t *testing.T) {
 	if err := alice.Look(t.Context(), []pim.ConversationID{chat}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := alice.Receipts(t.Context(), chat, 1, 0); err != nil { // answered behind the look: what changes now is told
+		t.Fatal(err)
+	}
 	second, err := bob.Pull(t.Context(), chat, 2, 2, 1, false)
 	if err != nil {
 		t.Fatal(err)
