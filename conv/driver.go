@@ -22,7 +22,7 @@ type driver struct {
 	part int // the driver's part of Writers.memory
 
 	in   arrivals    // from any goroutine
-	over atomic.Bool // weight was above part when weigh was called last; for the other drivers
+	over atomic.Bool // weight was above part at the end of the last turn, and something could be forgotten; for the other drivers
 
 	// Owned by run.
 	machines map[pim.ConversationID]*machine

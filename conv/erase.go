@@ -116,15 +116,32 @@ func lookUpErased(ctx context.Context, s store.Store, r *Request) (first pim.Seq
 			return 0, true, nil
 		}
 	}
-	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(r.Conversation, x.Erasure)}}
-	return 0, false, store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)
+	return 0, false, noteErased(ctx, s, r)
+}
+
+// noteErased stores that nothing is left of what r, an erase, would erase.
+func noteErased(ctx context.Context, s store.Store, r *Request) error {
+	x := pim.Erasure{By: r.Sender, UpTo: r.Refers}
+	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(r.Conversation, x)}}
+	return store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)
 }
 
 // searchErased moves r.searched up to the first entry that r, an erase, erases, or behind all that it
 // could erase.
+//
+// It goes on where the user's other erases have got to meanwhile: those that wait behind each other
+// read each record once together.
 func searchErased(ctx context.Context, s store.Store, r *Request) error {
 	x := erasing{Erasure: pim.Erasure{By: r.Sender, UpTo: r.Refers}, next: r.searched}
-	for x.next <= x.UpTo {
+	for {
+		cell, _, err := store.Lookup(ctx, s, inbox.Erasures(r.Conversation), string(x.By))
+		if err != nil {
+			return err
+		}
+		if x.next = max(x.next, pim.Seq(cell.Version)+1); x.next > x.UpTo {
+			r.searched = x.next
+			return nil
+		}
 		found, err := readErased(ctx, s, r.Conversation, &x, eraseStep)
 		if err != nil {
 			return err
@@ -133,9 +150,10 @@ func searchErased(ctx context.Context, s store.Store, r *Request) error {
 			r.searched = found[0].Seq
 			return nil
 		}
-		r.searched = x.next
+		if r.searched = x.next; x.next > x.UpTo {
+			return noteErased(ctx, s, r)
+		}
 	}
-	return nil
 }
 
 // eraseTarget does to t, which was read, what the erasures ask for of which the state does not know

@@ -158,3 +158,33 @@ func TestWhoHasLeftErases(t *testing.T) {
 	send(erase(theGroup, "u0", 7))
 	erased(2, 3, 5)
 }
+
+// Erases that one user sends at once read each record once together, and a few more each.
+func TestErasesAtOnceReadEachRecordOnce(t *testing.T) {
+	chat := pim.Direct("ann", "bob")
+	s := &recordCount{Store: storetest.NewMemory(), log: inbox.Entries(chat)}
+	rec := newRecorder()
+	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+	defer w.Close()
+	submit := func(n int, make func() *conv.Request) (all []*conv.Request) {
+		for range n {
+			all = append(all, rec.track(make()))
+		}
+		w.Submit(all)
+		return all
+	}
+	var last pim.Seq
+	for _, r := range submit(5000, func() *conv.Request { return message(chat, "ann", "x") }) {
+		last = rec.wait(r).Seq
+	}
+	s.records.Store(0)
+	const erases = 50
+	for _, r := range submit(erases, func() *conv.Request { return erase(chat, "bob", last) }) {
+		if err := rec.wait(r).Err; pim.KindOf(err) != pim.KindNotFound {
+			t.Error(err)
+		}
+	}
+	if n, few := s.records.Load(), int64(64); n > int64(2*last)+erases*few {
+		t.Errorf("%d erases read %d records of %d", erases, n, last)
+	}
+}

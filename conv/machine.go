@@ -17,7 +17,8 @@ import (
 //
 // A machine takes requests in the order in which they came. One batch takes all that wait,
 // and the next batch begins when the outcome of the first is known. A request that needs a
-// look-up waits for it, and so do the requests behind it.
+// look-up waits for it, and so do the requests behind it. An erase whose first message is searched is
+// the exception: it goes behind those that wait.
 //
 // testdata tells in stories what a machine does.
 type machine struct {

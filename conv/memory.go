@@ -78,7 +78,8 @@ func (d *driver) unlink(m *machine) {
 // hold less than twice Writers.memory: each of the others forgets its own machines above its part.
 // What waits for something, and the machine that each driver has used last, is not forgotten.
 func (d *driver) shrink(v *view) {
-	for m := d.oldest; m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part; {
+	m := d.oldest
+	for m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part {
 		newer := m.newer
 		if !m.busy() {
 			if m.live.snapshotDue(evictedEvery) && v.closed == nil {
@@ -88,6 +89,9 @@ func (d *driver) shrink(v *view) {
 		}
 		m = newer
 	}
+	// If all was looked at, what is left is in use. Waking this driver would change nothing then; the
+	// turn in which something falls idle is its own.
+	d.over.Store(d.weight > d.part && m != nil && m != d.newest)
 	if d.weigh() > d.memory {
 		for _, o := range d.drivers {
 			if o != d && o.over.Load() {
@@ -105,7 +109,6 @@ func (d *driver) weigh() int {
 	grown := d.weight - d.weighed
 	all := d.liveWeight.Add(int64(grown))
 	d.weighed = d.weight
-	d.over.Store(d.weight > d.part)
 	d.metrics.Weight.Add(float64(grown))
 	return int(all)
 }

@@ -77,3 +77,28 @@ func TestDriversShareTheirMemory(t *testing.T) {
 		}
 	}
 }
+
+// Drivers whose conversations are all in use, as while the disk is stuck, do not wake each other: that
+// would free nothing, and never end.
+func TestDriversThatCanForgetNothingSleep(t *testing.T) {
+	w := &Writers{metrics: NewMetrics(prometheus.NewRegistry()), memory: 1000}
+	for range 2 {
+		d := newDriver(w, 500)
+		w.drivers = append(w.drivers, d)
+		for i := range 3 {
+			m := d.machine(pim.ConversationID(fmt.Sprint("g", i)))
+			m.live, m.weight, m.batch = &live{conversation: newConversation(m.id, 1)}, 400, &batch{}
+			d.weight += 400
+		}
+	}
+	for range 10 {
+		for i, d := range w.drivers {
+			select {
+			case <-d.in.wake:
+				t.Fatalf("driver %d is woken", i)
+			default:
+			}
+			d.shrink(&view{})
+		}
+	}
+}

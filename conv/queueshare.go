@@ -7,8 +7,9 @@ import (
 )
 
 // A driver's queue has a share for each user, of requests and of bytes: a user may have a quarter of
-// what is free. So one user takes a fifth of the requests at most, many users leave as much to the next
-// one as each of them has, and nobody is kept out by others.
+// what is free. So one user takes a fifth of a driver's requests at most, and many users leave as much to the
+// next one as each of them has. The bytes are free for all drivers together: who sends to conversations
+// of many drivers takes such a part of what is left by each of them.
 
 // queueShare is the part of what is free that one user may have: one in so many.
 const queueShare = 4

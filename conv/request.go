@@ -102,7 +102,7 @@ type Outlet interface {
 
 // Submit hands requests to the drivers of their conversations. Each request is answered once,
 // through the Outlet, also if it fails at once. Requests of one conversation are taken in the
-// order given. Submit blocks only for read commands, whose positions it reads from the store.
+// order given, but for an erase whose first message must be searched: those behind it overtake it. Submit blocks only for read commands, whose positions it reads from the store.
 // If a queue is full, the answer is KindOverloaded.
 func (w *Writers) Submit(requests []*Request) {
 	var failed []Answer

@@ -200,7 +200,7 @@ func (l *looks) set(c *conn, ids []pim.ConversationID, request uint64) (r looked
 	kept := ids[:0]
 	k.user.count(-len(k.ids))
 	for _, id := range ids {
-		if !l.makeRoom(k.user, &r) || l.subjects[id] == nil && len(l.subjects) >= maxSubjects {
+		if l.subjects[id] == nil && len(l.subjects) >= maxSubjects || !l.makeRoom(k.user, &r) { // nobody gives way for nothing
 			r.full = true
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 type groupCmd struct {
@@ -70,7 +71,7 @@ func (c *groupMembersCmd) Run(ctx context.Context, s streams) error {
 				for i := 0; i < len(page.Members) && err == nil; i++ {
 					m := &page.Members[i]
 					one := memberJSON{m.User, m.User == page.Owner, m.Since, m.At}
-					err = c.print(s.out, one, one.String())
+					err = c.print(s.out, one, chat.Printable(one.String()))
 				}
 				return err
 			})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/cmd/pim/chat"
 )
 
 type receiptsCmd struct {
@@ -175,7 +176,7 @@ func (c *receiptsCmd) printReader(w io.Writer, r readerJSON, more string) error 
 	case *r.Read: // the time is that of the newest that was read
 		what = "has read it by " + r.ReadMS.Time().Local().Format(time.DateTime)
 	}
-	return c.print(w, r, "%s %s%s", r.User, what, more)
+	return c.print(w, r, "%s %s%s", chat.Printable(string(r.User)), what, more)
 }
 
 type directReceipt struct {
