@@ -49,7 +49,7 @@ install() {
 		exec 9>&-
 		return
 	fi
-	mkdir -p "$jars"
+	rm -rf "$jars" "$jars.part" # of an install that was interrupted: Maven takes a part of a file for the file
 	cat >"$dir/pom.xml" <<-POM
 		<project xmlns="http://maven.apache.org/POM/4.0.0">
 		  <modelVersion>4.0.0</modelVersion>
@@ -63,14 +63,15 @@ install() {
 	POM
 	mvn -B -ntp -q -f "$dir/pom.xml" \
 		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-		-DincludeScope=runtime -DoutputDirectory="$jars" >"$dir/mvn.log" 2>&1 ||
+		-DincludeScope=runtime -DoutputDirectory="$jars.part" >"$dir/mvn.log" 2>&1 ||
 		{ cat "$dir/mvn.log" >&2; die "Maven failed"; }
 	# An archive of the classes that a node loads, which a JVM writes at its end: it halves the time to start.
 	rm -f "$archive"
-	touch "$jars/.complete"
+	mv "$jars.part" "$jars"
 	start 1
 	finish 1 TERM
 	rm -rf "$data"/node*
+	touch "$jars/.complete"
 	exec 9>&-
 }
 
@@ -147,7 +148,10 @@ configure() {
 	XML
 }
 
-alive() { [ -f "$data/node$1/pid" ] && kill -0 "$(cat "$data/node$1/pid")" 2>/dev/null; }
+# alive I: does node I run? The file of a node that was killed may name another process by now.
+alive() {
+	[ -f "$data/node$1/pid" ] && grep -qF "$data/node$1/cassandra.yaml" "/proc/$(cat "$data/node$1/pid")/cmdline" 2>/dev/null
+}
 
 # What Cassandra needs of Java 17: as in its own conf/jvm17-server.options.
 modules="-Djdk.attach.allowAttachSelf=true -Djava.security.manager=allow
@@ -201,6 +205,7 @@ begin() {
 		-cp "$jars/*" org.apache.cassandra.service.CassandraDaemon >>"$home/log" 2>&1 </dev/null 9>&- &
 	echo $! >"$home/pid"
 	cd - >/dev/null
+	until alive "$1" || ! kill -0 $! 2>/dev/null; do sleep 0.05; done # for a moment it is this shell
 }
 
 # ready I waits until node I serves CQL.
@@ -237,7 +242,7 @@ finish() {
 nodes() { for f in "$data"/node*/cassandra.yaml; do [ -f "$f" ] && basename "$(dirname "$f")" | tr -dc 0-9 && echo; done; }
 
 start() {
-	[ -f "$jars/.complete" ] || die "run install first"
+	[ -d "$jars" ] || die "run install first"
 	stop
 	rm -rf "$data"/node*
 	for i in $(seq "$1"); do configure "$i" "$1"; done

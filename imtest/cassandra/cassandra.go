@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Cluster is some nodes of Cassandra, in one data centre. Start makes one.
@@ -39,7 +41,7 @@ func Start(nodes int) (*Cluster, error) {
 	}
 	c := &Cluster{net: free, script: filepath.Join(root, "tools", "cassandra.sh")}
 	data := os.TempDir()
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+	if room("/dev/shm") >= uint64(nodes)*nodeBytes {
 		data = "/dev/shm"
 	}
 	c.env = append(os.Environ(),
@@ -91,6 +93,18 @@ func (c *Cluster) Do(node int, what string) error {
 		return fmt.Errorf("%s of node %d: %w: %s", what, node, err, out)
 	}
 	return nil
+}
+
+// nodeBytes is how much room a node may need: its commit log has up to 256 MiB.
+const nodeBytes = 1 << 30
+
+// room returns how many bytes are free in dir, 0 if that is not known.
+func room(dir string) uint64 {
+	usage, err := vfs.Default.GetDiskUsage(dir)
+	if err != nil {
+		return 0
+	}
+	return usage.AvailBytes
 }
 
 func freeNet() (int, error) {

@@ -107,8 +107,10 @@ func missing(ctx context.Context, log store.Log, seq pim.Seq, n int) error {
 
 const selectChunks = `SELECT last_seq, chunk FROM log WHERE log = ? AND part = ? AND last_seq >= ? AND last_seq < ` + headSeq
 
-// pageRows is how many chunks are asked for at once.
-const pageRows = 32
+const (
+	pageRows  = 32       // chunks that are asked for at once, at most
+	chunkRoom = 64 << 10 // bytes of the limit, for each of which one more chunk is asked for
+)
 
 // records returns records from first to to, from one part of a log that ends at e; none if the first
 // one is not there.
@@ -118,7 +120,7 @@ func (s *Store) records(ctx context.Context, log []byte, e end, first, to pim.Se
 		if ok, err := s.mayLieIn(ctx, log, e, first, part); err != nil || !ok {
 			return nil, err
 		}
-		err := s.chunks(ctx, log, part, first, min(limit.Records, pageRows), func(c *chunk) bool {
+		err := s.chunks(ctx, log, part, first, min(limit.Records, pageRows, limit.Bytes/chunkRoom+1), func(c *chunk) bool {
 			if c.first > next || c.last() < next {
 				return false // it is in an earlier part, or a trim has taken what came between
 			}

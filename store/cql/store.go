@@ -154,7 +154,7 @@ func (s *Store) write(ctx context.Context, w *store.Write) error {
 			err = w.CheckTrim(e.last)
 		}
 		if err != nil {
-			return err
+			return unavailable("commit", err)
 		}
 	}
 	if err := s.writeCells(ctx, w.Cells); err != nil || !w.TouchesLog() {
