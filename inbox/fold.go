@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -50,27 +51,49 @@ func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 
 // mark returns the mark of the device that asks. If it has none, mark writes its first
 // one, or leaves that to req.Later; until the first one is written, mark returns 0 and
-// the device cannot settle. For a device that asks for fronts mark writes it now, before the list
-// is read: a trim that does not find the mark was over before that, so the list tells its front.
+// the device cannot settle. For a device that asks for fronts mark writes it now, if that takes less than
+// markPatience, before the list is read: a trim that does not find the mark was over before that, so the list tells its front.
 func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
 	cell, ok, err := store.Lookup(ctx, x.store, Settled(req.User), string(req.Device))
 	if err != nil || ok {
 		return cell.Version, err
 	}
-	mark := uint64(0)
-	now := req.Later == nil || req.Fronts
 	first := markCell(req.User, string(req.Device), firstMark)
-	write := func(ctx context.Context) {
-		if err := x.raise(ctx, first); err == nil && now {
-			mark = firstMark
-		}
+	switch {
+	case req.Later == nil:
+		err = x.raise(ctx, first)
+	case req.Fronts:
+		err = x.raiseSoon(ctx, first)
+	default:
+		req.Later(func(ctx context.Context) { _ = x.raise(ctx, first) })
+		return 0, nil
 	}
-	if now {
-		write(ctx)
-	} else {
-		req.Later(write)
+	if err != nil {
+		return 0, nil // the next sync tries again
 	}
-	return mark, nil
+	return firstMark, nil
+}
+
+// markPatience is for how long a sync waits for the first mark of its device to be written.
+const markPatience = time.Second
+
+// errLate says that a cell is not written after markPatience. It may be later.
+var errLate = pim.Errorf(pim.KindTimeout, "the store takes longer than %v to write a mark", markPatience)
+
+// raiseSoon is raise, but a disk that hangs holds up neither an answer nor the end of a connection.
+func (x *Inbox) raiseSoon(ctx context.Context, cell store.CellWrite) error {
+	written := make(chan error, 1)
+	x.store.Begin(ctx, []*store.Write{{Cells: []store.CellWrite{cell}}}, store.Relaxed, func(w *store.Write) { written <- w.Err })
+	patience := time.NewTimer(markPatience)
+	defer patience.Stop()
+	select {
+	case err := <-written:
+		return err
+	case <-patience.C:
+		return errLate
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func markCell(user pim.UserID, device string, version uint64) store.CellWrite {

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -206,4 +208,27 @@ func (s *firstList) Read(ctx context.Context, reads []store.Read) error {
 		f()
 	}
 	return err
+}
+
+// hung is a store that takes writes and tells no outcome.
+type hung struct{ store.Store }
+
+func (hung) Begin(context.Context, []*store.Write, store.Durability, func(*store.Write)) {}
+
+// A disk that hangs does not hold up the first sync of a device for long, nor the end of a connection.
+func TestAHungStoreHoldsUpNoFirstSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := inbox.New(hung{storetest.NewMemory()})
+		req := inbox.SyncRequest{User: "bob", Device: "phone", Fronts: true, Later: func(func(context.Context)) {}}
+		begun := time.Now()
+		if _, err := x.Sync(t.Context(), req); err != nil || time.Since(begun) > time.Second {
+			t.Errorf("the sync ends after %v, %v", time.Since(begun), err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begun = time.Now()
+		if _, _ = x.Sync(ctx, req); time.Since(begun) > 0 {
+			t.Errorf("the connection has ended, the sync after %v", time.Since(begun))
+		}
+	})
 }

@@ -18,7 +18,8 @@ type SyncRequest struct {
 	Limit  int                // conversations; 0: defaultSync
 	// Later, if not nil, is given what the sync writes, to be carried out after the answer,
 	// so that a disk that hangs holds no answer up. It may drop a write: the next sync
-	// makes it again. The first mark of a device that asks for fronts is written before the answer.
+	// makes it again. The first mark of a device that asks for fronts is written before the
+	// answer, if that takes less than a second.
 	Later  func(func(context.Context))
 	Brief  bool // see Summary.Last
 	Fronts bool // of the first page: set SyncPage.Fronts

@@ -68,7 +68,8 @@
 //     the newest head just before it, not in the same transaction.
 //   - Lifetimes are measured by the clocks of Cassandra's nodes, and each cell stays a day longer
 //     than it must. A clock that is more than a day ahead ends lifetimes early.
-//   - A List of a passing partition passes over the keys that were forgotten within the last day.
+//   - A List of a passing partition passes over the keys that were forgotten within the last day, and
+//     over older ones until one compaction takes all tables that have cells of the partition.
 //     It costs what it returns and what so many tombstones cost: one for each key, however often it was
 //     written. Cassandra refuses to pass over more than 100,000.
 //   - Bytes of what was erased, trimmed or forgotten leave the files by the compaction that
