@@ -25,10 +25,10 @@ const maxLines = 600
 // anything.
 var layers = [][]string{
 	{"."},
-	{"wire", "store", "clock", "strictjson", "username"},
-	{"inbox", "account", "limit"},
+	{"wire", "store", "clock", "strictjson", "username", "bus"},
+	{"inbox", "account", "limit", "placement"},
 	{"conv"}, // its writers fill the inboxes
-	{"gateway", "retain", "lbs", "bus"},
+	{"gateway", "retain", "lbs", "route", "home"},
 	{"server"},
 }
 
