@@ -72,6 +72,7 @@ type Options struct {
 	Reader   Reader
 	Acks     Acks
 	Verifier Verifier
+	Homes    Homes // nil: this is the only node
 	Limits   Limits
 	Presence bool                 // tell who is connected and who writes
 	Retain   time.Duration        // for how long the server keeps entries, to tell clients; 0: for ever

@@ -82,9 +82,10 @@ func (g *Gateway) serve(nc net.Conn, remote string, f framing, early []byte) {
 // the Sessions, and pushes may follow.
 func (c *conn) handshake(remote string) error {
 	g := c.gw
+	opened := time.Now()
 	bound := context.AfterFunc(g.greeting, c.abort)
 	defer bound()
-	deadline := time.Now().Add(g.Limits.Handshake)
+	deadline := opened.Add(g.Limits.Handshake)
 	c.nc.SetDeadline(deadline)
 	hello, err := c.readHello()
 	if err != nil {
@@ -108,6 +109,11 @@ func (c *conn) handshake(remote string) error {
 	}
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
+	if g.Homes != nil {
+		if err := g.Homes.Join(ctx, c.connection(time.Since(opened))); err != nil {
+			return err
+		}
+	}
 	g.Acks.Settle(ctx, c.user, c.device)
 	serial, err := g.Reader.Serial(ctx, c.user, c.device)
 	if err != nil {
@@ -138,11 +144,15 @@ func (c *conn) handshake(remote string) error {
 		g.presence(c.user)
 	}
 	if replaced != nil {
-		replaced.shut(wire.CodeReplaced, "the same device connected again")
+		replaced.shut(wire.CodeReplaced, ErrReplaced.Error())
 		// After Welcome the client sends again what was not answered. If a writer took such
 		// a send from the old connection after that, its outcome could contradict the answer
 		// that the new connection gets.
 		replaced.awaitSubmit()
+	}
+	if g.Homes != nil && !g.Homes.Stays(c.connection(0)) {
+		g.Sessions.release(c.user, c.id)
+		c.shut(wire.CodeReplaced, ErrReplaced.Error())
 	}
 	if claimed {
 		c.startSender()
@@ -269,6 +279,10 @@ func (c *conn) refuse(err error, remote string) {
 	var e *pim.Error
 	code := wire.CodeHandshake
 	switch {
+	case errors.Is(err, ErrReplaced):
+		c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
+		c.dismiss(wire.CodeReplaced, err.Error())
+		return
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e = pim.Errorf(pim.KindTimeout, "no Hello within %v", c.gw.Limits.Handshake)
 	case !errors.As(err, &e):

@@ -33,6 +33,8 @@ type Metrics struct {
 	dropBehind  prometheus.Counter // the device is behind, and will sync
 	dropUnknown prometheus.Counter // of a type this version does not know
 
+	toldToSync prometheus.Counter // see Sessions.Behind
+
 	// Acknowledgements that were not noted.
 	ackStrangers prometheus.Counter // of conversations that cannot be the user's
 	ackExcess    prometheus.Counter // above inbox.AckShare, in one frame
@@ -65,6 +67,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		members:     counter("pim_members_total", "PIMMembersReq frames served."),
 		pulled:      counter("pim_pulled_entries_total", "Entries handed out by pulls."),
 		syncs:       counter("pim_syncs_total", "PIMSyncReq frames served."),
+		toldToSync:  counter("pim_connections_told_to_sync_total", "Connections told to sync, because pushes may have been lost between nodes."),
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),

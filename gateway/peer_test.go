@@ -74,8 +74,15 @@ func (x *lab) options(limits func(*Limits)) Options {
 }
 
 func newLab(t *testing.T, limits func(*Limits)) *lab {
+	return newLabWith(t, limits, func(*lab, *Options) {})
+}
+
+// newLabWith returns a lab whose gateway has options that change has changed.
+func newLabWith(t *testing.T, limits func(*Limits), change func(*lab, *Options)) *lab {
 	x := &lab{t: t, begun: time.Now()}
-	x.gw = New(x.options(limits))
+	o := x.options(limits)
+	change(x, &o)
+	x.gw = New(o)
 	var err error
 	if x.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

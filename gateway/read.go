@@ -323,6 +323,9 @@ func (c *conn) gone() {
 	if c.gw.Sessions.remove(c) {
 		c.gw.presence(c.user)
 	}
+	if c.gw.Homes != nil {
+		c.gw.Homes.Leave(c.connection(0))
+	}
 	c.gw.Sessions.looks.end(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()
