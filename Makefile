@@ -20,10 +20,13 @@ RACE_TEST     := $(GO) test $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT)
 ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
 
 # Go files that people write.
-SOURCES := git ls-files -co --exclude-standard '*.go' ':!wire/wirepb' ':!content/contentpb'
+SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
+
+# Folders with a .proto file and what it gives; each has a template in tools.
+GENERATED := wire/wirepb content/contentpb bus/link/linkpb
 
 # Writes what the .proto files give to the folder that follows, which stands for tools.
-BUF := for template in buf.gen.yaml buf.content.yaml; do npx --no-install buf generate --template $$template -o
+BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml; do npx --no-install buf generate --template $$template -o
 
 .PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
 
@@ -55,7 +58,7 @@ lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, gen
 fmt: $(TOOLS)/.stamp ## format every Go file
 	$(TOOLS)/gofumpt -w $$($(SOURCES))
 
-generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, content/contentpb, docs/configuration.md
+generate: tools/node_modules/.stamp ## write what is generated from .proto files, and docs/configuration.md
 	cd tools && $(BUF) . || exit 1; done
 	PIM_UPDATE=1 $(GO) test -count 1 -run TestConfigurationDoc ./cmd/pim
 
@@ -63,7 +66,7 @@ generate: tools/node_modules/.stamp ## write what is generated: wire/wirepb, con
 check-wire: tools/node_modules/.stamp
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  (cd tools && $(BUF) "$$tmp/tools" || exit 1; done) && \
-	  for f in wire/wirepb content/contentpb; do \
+	  for f in $(GENERATED); do \
 	    diff -q -x '*.proto' "$$tmp/$$f" $$f || { echo "run make generate"; exit 1; }; \
 	  done
 

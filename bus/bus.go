@@ -13,6 +13,7 @@ package bus
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -38,7 +39,21 @@ const (
 	KindReplace  Kind = 8  // the device has connected elsewhere, to the gateway of its older connection; a request: package home
 	KindBehind   Kind = 9  // users who may have missed pushes, to their gateways: package home
 	KindHint     Kind = 10 // what looks show may have changed, to those who look: package home
+	KindStatus   Kind = 11 // what time it is, and how the node is; a request: package server
 )
+
+var kindNames = [...]string{
+	KindSubmit: "submit", KindAnswer: "answer", KindPublish: "publish", KindPush: "push", KindJoin: "join", KindLeave: "leave",
+	KindAnnounce: "announce", KindReplace: "replace", KindBehind: "behind", KindHint: "hint", KindStatus: "status",
+}
+
+// String returns the kind's stable name, as in metrics.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind_%d", uint8(k))
+}
 
 // Role is a part of pim that a node runs.
 type Role uint8
@@ -138,7 +153,9 @@ type Handler struct {
 	// started again.
 	Gap []func(from string)
 
-	// Changed is told of each new view, in order, also of the first one.
+	// Changed is told of new views, one after the other, also of the first one, before Start returns. While
+	// a function still runs, views that are replaced by newer ones are left out. A change of a Load alone
+	// is not told: View has it within seconds.
 	Changed []func(*View)
 }
 

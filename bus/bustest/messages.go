@@ -1,0 +1,279 @@
+package bustest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+)
+
+func testOrder(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b, third := nodes[0], nodes[1], nodes[2]
+	words := numbered("", 2000)
+	done := make(chan error, 1)
+	go func() { done <- sendAll(third, "b", words...) }()
+	for i, word := range words {
+		kind := kindWord
+		if i%3 == 0 {
+			kind = kindOther
+		}
+		body := []byte(word)
+		if err := a.Send("b", kind, body); err != nil {
+			return err
+		}
+		clear(body) // it is the caller's again
+		if i%10 == 0 {
+			if err := sendAll(a, "c", word); err != nil {
+				return err
+			}
+		}
+	}
+	if err := <-done; err != nil {
+		return err
+	}
+	for _, from := range []string{"a", "c"} {
+		if err := b.hears(from, patience, words...); err != nil {
+			return err
+		}
+	}
+	return inPeace(nodes[:]...)
+}
+
+func testLoss(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	want := []string{gap}
+	c.Lose("a", "b", 1)
+	if err := sendAll(a, "b", "lost at once"); err != nil {
+		return err
+	}
+	for i := range 20 {
+		early, late := fmt.Sprint("early ", i), fmt.Sprint("late ", i)
+		if err := sendAll(a, "b", early); err != nil {
+			return err
+		}
+		want = append(want, early)
+		if err := b.hears("a", soon, want...); err != nil {
+			return err
+		}
+		c.Lose("a", "b", i%3+1)
+		if err := sendAll(a, "b", numbered("lost", i%3+1)...); err != nil {
+			return err
+		}
+		if err := sendAll(a, "b", late); err != nil {
+			return err
+		}
+		want = append(want, gap, late)
+	}
+	if err := b.hears("a", soon, want...); err != nil {
+		return err
+	}
+	return inPeace(nodes[:]...)
+}
+
+func testLossAtEnd(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	for i := range 3 {
+		nodes[1].forget()
+		if err := sendAll(nodes[0], "b", "1"); err != nil {
+			return err
+		}
+		if err := nodes[1].hears("a", soon, "1"); err != nil {
+			return err
+		}
+		c.Lose("a", "b", i+1)
+		if err := sendAll(nodes[0], "b", numbered("lost", i+1)...); err != nil {
+			return err
+		}
+		if err := nodes[1].hears("a", soon, "1", gap); err != nil {
+			return err
+		}
+	}
+	return inPeace(nodes[:]...)
+}
+
+// testFailedSend has messages fail at the sender, of which the receiver must be told all the same.
+func testFailedSend(c *Cluster) error {
+	a, err := c.start("a")
+	if err != nil {
+		return err
+	}
+	if err := a.Send("b", kindWord, nil); pim.KindOf(err) != pim.KindUnavailable {
+		return fmt.Errorf("a message to a node that is not there: %v", err)
+	}
+	b, err := c.start("b")
+	if err != nil {
+		return err
+	}
+	if err := a.sees(patience, "a", "b"); err != nil {
+		return err
+	}
+	if err := sendAll(a, "b", "1"); err != nil {
+		return err
+	}
+	if err := b.hears("a", soon, gap, "1"); err != nil {
+		return err
+	}
+	if err := a.Send("b", kindWord, make([]byte, bus.MaxBody+1)); pim.KindOf(err) != pim.KindInvalid {
+		return fmt.Errorf("a message that is too large: %v", err)
+	}
+	if err := b.hears("a", soon, gap, "1", gap); err != nil {
+		return err
+	}
+	if err := a.Send("a", kindWord, nil); pim.KindOf(err) != pim.KindInvalid {
+		return fmt.Errorf("a message to itself: %v", err)
+	}
+	return inPeace(a, b)
+}
+
+func testLargest(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	large := strings.Repeat("0123456789abcdef", bus.MaxBody/16)
+	if err := sendAll(a, "b", "small", large, ""); err != nil {
+		return err
+	}
+	if err := b.hears("a", patience, "small", large, ""); err != nil {
+		return err
+	}
+	body := large[:bus.MaxBody-len("a ")]
+	answer, err := request(a, "b", kindEcho, body)
+	if err != nil {
+		return err
+	}
+	if answer != "a "+body {
+		return errors.New("the largest answer came with another content")
+	}
+	if _, err := request(a, "b", kindEcho, large); pim.KindOf(err) != pim.KindInternal {
+		return fmt.Errorf("an answer that is too large: %v", err)
+	}
+	if _, err := request(a, "b", kindEcho, large+"0"); pim.KindOf(err) != pim.KindInvalid {
+		return fmt.Errorf("a request that is too large: %v", err)
+	}
+	return inPeace(nodes[:]...)
+}
+
+func testUnheard(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	if err := sendAll(a, "b", "1"); err != nil {
+		return err
+	}
+	for _, kind := range []bus.Kind{0, kindUnheard, 255} {
+		if err := a.Send("b", kind, []byte("from a later version")); err != nil {
+			return err
+		}
+	}
+	if err := sendAll(a, "b", "2"); err != nil {
+		return err
+	}
+	if err := b.hears("a", soon, "1", "2"); err != nil {
+		return err
+	}
+	return inPeace(nodes[:]...)
+}
+
+// quick is how long a call may take that never waits, on a machine that has other things to do.
+const quick = 500 * time.Millisecond
+
+// flood sends n messages of a MiB, none of which may wait, and returns how many were taken.
+func flood(from *listener, to string, n int) (taken int, err error) {
+	body := []byte(strings.Repeat("x", 1<<20))
+	for range n {
+		begin := time.Now()
+		err := from.Send(to, kindWord, body)
+		switch took := time.Since(begin); {
+		case took > quick:
+			return taken, fmt.Errorf("a message that should not wait took %s", took)
+		case err == nil:
+			taken++
+		case pim.KindOf(err) != pim.KindUnavailable:
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+func testFullNetwork(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	c.Hold("a", true)
+	taken, err := flood(a, "b", 100)
+	c.Hold("a", false)
+	if err != nil {
+		return err
+	}
+	if taken == 100 {
+		return errors.New("100 MiB were taken while nothing could be sent; there is no bound")
+	}
+	if err := b.wait(patience, "what was taken, and a gap", func() bool { return len(b.came["a"]) == taken+1 && b.gaps("a") == 1 }); err != nil {
+		return err
+	}
+	return inPeace(nodes[:]...)
+}
+
+func testSlowReceiver(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	release := b.holdUp()
+	defer release()
+	taken := 0
+	for range 10 { // more slowly than the network
+		n, err := flood(a, "b", 10)
+		if err != nil {
+			return err
+		}
+		taken += n
+		time.Sleep(300 * time.Millisecond)
+	}
+	if err := sendAll(nodes[2], "a", "not held up"); err != nil {
+		return err
+	}
+	if err := a.hears("c", soon, "not held up"); err != nil {
+		return err
+	}
+	release()
+	if err := b.wait(patience, "some messages and a gap", func() bool { return b.gaps("a") > 0 }); err != nil {
+		return err
+	}
+	if err := sendAll(a, "b", "behind"); err != nil {
+		return err
+	}
+	if err := b.wait(patience, "the message behind", func() bool { return len(b.came["a"]) > 0 && b.came["a"][len(b.came["a"])-1] == "behind" }); err != nil {
+		return err
+	}
+	if n := len(b.heard("a")); n > taken/2 {
+		return fmt.Errorf("%d of %d MiB came at a receiver that took nothing while they were sent; there is no bound", n, taken)
+	}
+	for _, l := range nodes {
+		if err := l.sees(soon, "a", "b", "c"); err != nil {
+			return err
+		}
+	}
+	return inPeace(nodes[:]...)
+}

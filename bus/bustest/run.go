@@ -1,0 +1,328 @@
+package bustest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim/bus"
+)
+
+// Cluster is what the suite needs of an implementation. Nodes have the names that the suite gives them,
+// all roles and a Weight of 1.
+type Cluster struct {
+	Join func(name string) bus.Bus    // a node that has not started; a later one of a name has a greater Run
+	Kill func(name string)            // ends the newest node of that name without a word to the others
+	Lose func(from, to string, n int) // has the next n messages from one node to another lost
+	Cut  func(a, b string)            // has everything between two nodes lost, in both directions
+	Heal func()                       // ends all cuts
+	Hold func(name string, on bool)   // has what a node sends wait inside it, as with a network that is full
+	Over func()                       // called at the end, when all nodes are closed; may be nil
+	open []*listener                  // to close at the end
+}
+
+// Suite says how to test an implementation.
+type Suite struct {
+	Open    func(t *testing.T) *Cluster // a cluster without nodes, for one test
+	Virtual bool                        // nothing is outside the process, so tests run in a bubble of testing/synctest
+}
+
+// Run tests an implementation of bus.Bus.
+func Run(t *testing.T, s Suite) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			test := func(t *testing.T) {
+				if err := c.run(s.Open(t)); err != nil {
+					t.Error(err)
+				}
+			}
+			if s.Virtual {
+				synctest.Test(t, test)
+				return
+			}
+			test(t)
+		})
+	}
+}
+
+type testCase struct {
+	name string
+	do   func(c *Cluster) error
+}
+
+// run plays a case, and closes all nodes at its end.
+func (tc *testCase) run(c *Cluster) error {
+	defer func() {
+		for _, l := range c.open {
+			l.Close()
+		}
+		if c.Over != nil {
+			c.Over()
+		}
+	}()
+	return tc.do(c)
+}
+
+// start starts a node.
+func (c *Cluster) start(name string) (*listener, error) {
+	l, err := listen(c.Join(name))
+	if l != nil {
+		c.open = append(c.open, l)
+	}
+	return l, err
+}
+
+// soon is how long the suite waits for what should take a second or two, and patience for what may hang.
+const (
+	soon     = 3 * time.Second
+	patience = 30 * time.Second
+)
+
+// three starts nodes a, b and c, and waits until each sees the others.
+func (c *Cluster) three() (nodes [3]*listener, err error) {
+	for i, name := range []string{"a", "b", "c"} {
+		if nodes[i], err = c.start(name); err != nil {
+			return nodes, err
+		}
+	}
+	for _, l := range nodes {
+		if err := l.sees(patience, "a", "b", "c"); err != nil {
+			return nodes, err
+		}
+	}
+	return nodes, nil
+}
+
+// sendAll sends messages of kindWord, and fails with the first that fails.
+func sendAll(from *listener, to string, bodies ...string) error {
+	for _, body := range bodies {
+		if err := from.Send(to, kindWord, []byte(body)); err != nil {
+			return fmt.Errorf("sending %.20q from %s to %s: %w", body, from.Self(), to, err)
+		}
+	}
+	return nil
+}
+
+// numbered returns n bodies: prefix1, prefix2 ….
+func numbered(prefix string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint(prefix, i+1)
+	}
+	return list
+}
+
+// inPeace sends a message between any two of the nodes, in both directions, and has no gap come before it
+// nor within 5 s behind it.
+func inPeace(nodes ...*listener) error {
+	for _, l := range nodes {
+		l.forget()
+	}
+	for _, from := range nodes {
+		for _, to := range nodes {
+			if from != to {
+				if err := sendAll(from, to.Self(), "peace"); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	time.Sleep(5 * time.Second)
+	for _, from := range nodes {
+		for _, to := range nodes {
+			if from != to {
+				if err := to.hears(from.Self(), soon, "peace"); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func viewHas(v *bus.View, want bus.Node) error {
+	got := v.Node(want.Name)
+	if got == nil {
+		return fmt.Errorf("node %s is not in the view", want.Name)
+	}
+	want.Run = got.Run
+	if *got != want {
+		return fmt.Errorf("the view has %+v, not %+v", *got, want)
+	}
+	return nil
+}
+
+var cases = []testCase{
+	{"views", testViews},
+	{"leaving", testLeaving},
+	{"dying", testDying},
+	{"restart", testRestart},
+	{"cut", testCut},
+	{"order", testOrder},
+	{"loss", testLoss},
+	{"loss at the end of a burst", testLossAtEnd},
+	{"sends that fail", testFailedSend},
+	{"largest body", testLargest},
+	{"kinds that nobody handles", testUnheard},
+	{"network that is full", testFullNetwork},
+	{"slow receiver", testSlowReceiver},
+	{"requests", testRequests},
+	{"requests that fail", testRequestErrors},
+	{"requests to a node that dies", testRequestDying},
+	{"closing", testClosing},
+}
+
+func testViews(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a, b := nodes[0], nodes[1]
+	a.mu.Lock()
+	first := names(a.views[0])
+	a.mu.Unlock()
+	if !slices.Equal(first, []string{"a"}) {
+		return fmt.Errorf("the first view of a node that is alone is %v", first)
+	}
+	want := *a.View().Node("a")
+	want.Site, want.Roles, want.Weight, want.Draining, want.Address = "west", bus.RoleGateway, 7, true, "https://a.example"
+	a.Update(func(n *bus.Node) {
+		run := n.Run
+		*n = want
+		n.Name, n.Run, n.Protocol = "other", run+1, 99
+	})
+	for _, l := range []*listener{a, b} {
+		if err := l.wait(soon, "the change of node a", func() bool { return viewHas(l.views[len(l.views)-1], want) == nil }); err != nil {
+			return errors.Join(err, viewHas(l.View(), want))
+		}
+	}
+	want.Load = bus.Load{Connections: 3, MaxConnections: 10}
+	a.Update(func(n *bus.Node) { n.Load = want.Load })
+	for end := time.Now().Add(patience); viewHas(b.View(), want) != nil; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			return viewHas(b.View(), want)
+		}
+	}
+	return inPeace(nodes[:]...)
+}
+
+func testLeaving(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	nodes[2].Close()
+	for _, l := range nodes[:2] {
+		if err := l.sees(soon, "a", "b"); err != nil {
+			return err
+		}
+		if err := l.hears("c", soon, gap); err != nil {
+			return err
+		}
+	}
+	return inPeace(nodes[:2]...)
+}
+
+func testDying(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	c.Kill("c")
+	for _, l := range nodes[:2] {
+		if err := l.sees(2*soon, "a", "b"); err != nil {
+			return err
+		}
+		if err := l.hears("c", soon, gap); err != nil {
+			return err
+		}
+	}
+	if err := nodes[0].Send("c", kindWord, nil); err == nil {
+		return errors.New("a message to a node that has died and is not in the view is taken")
+	}
+	return inPeace(nodes[:2]...)
+}
+
+func testRestart(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	a := nodes[0]
+	if err := sendAll(a, "b", "1", "2"); err != nil {
+		return err
+	}
+	if err := nodes[1].hears("a", soon, "1", "2"); err != nil {
+		return err
+	}
+	if err := sendAll(nodes[1], "a", "1", "2"); err != nil {
+		return err
+	}
+	if err := a.hears("b", soon, "1", "2"); err != nil {
+		return err
+	}
+	run := a.View().Node("b").Run
+	c.Kill("b")
+	b, err := c.start("b")
+	if err != nil {
+		return err
+	}
+	if err := a.hears("b", patience, "1", "2", gap); err != nil {
+		return err
+	}
+	for _, l := range []*listener{a, b, nodes[2]} {
+		if err := l.wait(patience, "a later run of node b", func() bool {
+			n := l.View().Node("b")
+			return n != nil && n.Run > run
+		}); err != nil {
+			return err
+		}
+		if err := l.sees(patience, "a", "b", "c"); err != nil {
+			return err
+		}
+	}
+	if got := b.heard("a"); len(got) != 0 {
+		return fmt.Errorf("a node that has just started hears %q of one that has said nothing yet", got)
+	}
+	return inPeace(a, b, nodes[2])
+}
+
+func testCut(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	c.Cut("a", "c")
+	c.Cut("b", "c")
+	if err := sendAll(nodes[0], "c", "lost"); err != nil {
+		return err
+	}
+	for _, l := range nodes[:2] {
+		if err := l.sees(4*soon, "a", "b"); err != nil {
+			return err
+		}
+		if err := l.hears("c", soon, gap); err != nil {
+			return err
+		}
+	}
+	if err := nodes[2].sees(4*soon, "c"); err != nil {
+		return err
+	}
+	if err := nodes[2].hears("a", soon, gap); err != nil {
+		return err
+	}
+	c.Heal()
+	for _, l := range nodes {
+		if err := l.sees(patience, "a", "b", "c"); err != nil {
+			return err
+		}
+	}
+	time.Sleep(soon) // in which what was lost is told of again, if it is
+	if n := len(nodes[2].heard("a")); n < 1 || n > 2 {
+		return fmt.Errorf("%d gaps of a node that was out of reach once and lost one message", n)
+	}
+	return inPeace(nodes[:]...)
+}
