@@ -79,6 +79,12 @@ func conforms(t *testing.T, o cql.Options) {
 			return open(t, o)
 		},
 		Reopen: func(t *testing.T, _ store.Store) store.Store { return open(t, o) },
+		Restore: func(t *testing.T) store.Store {
+			o = fresh(o)
+			restoring := o
+			restoring.Restore = true
+			return open(t, restoring)
+		},
 	})
 }
 

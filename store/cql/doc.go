@@ -9,7 +9,7 @@
 //	cell       (partition, key) → value, written at the version
 //	passing    the same, of passing partitions
 //	expiring   ((partition, key)) → value, written at the version, with a time to live
-//	meta       name → value: the version of this layout, the length of a part
+//	meta       name → value: the version of this layout, the length of a part, how far a copy has come
 //
 // Names, keys and values may hold any bytes, and sort bytewise.
 //

@@ -40,6 +40,10 @@ type Options struct {
 	// 16 KiB. Begin waits when they are reached.
 	MaxBytes int64
 
+	// Restore opens a store that another one is being copied to, and makes such a store of an empty
+	// one, see store.Restorer. Open refuses one that is complete, with KindConflict.
+	Restore bool
+
 	// partSeqs is the length of a part, for Init; for tests.
 	partSeqs int64
 

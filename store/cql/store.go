@@ -26,6 +26,10 @@ type Store struct {
 	newest      newest
 	health      health
 
+	restore bool // Options.Restore
+	noteMu  sync.Mutex
+	note    string // of the copy, as this process knows it; guarded by noteMu
+
 	mu     sync.Mutex
 	closed bool // guarded by mu
 	calls  sync.WaitGroup
@@ -46,10 +50,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		session: session, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
-		room: semaphore.NewWeighted(o.MaxBytes),
+		room: semaphore.NewWeighted(o.MaxBytes), restore: o.Restore,
 	}
 	if s.partSeqs, err = checkMeta(ctx, session); err == nil {
 		err = checkDurable(ctx, session, o.Keyspace)
+	}
+	if err == nil {
+		err = s.checkRestore(ctx)
 	}
 	if err != nil {
 		session.Close()

@@ -11,6 +11,7 @@
 //	key                                          value
 //	0x00                                         "4", the version of this layout
 //	0x01                                         operand, whose version is the age
+//	0x02                                         how far a copy to this store has come
 //	'l' len(log) log lastseq:8                   chunk, or reference to one
 //	'l' len(log) log 2^64-1:8                    fence:8, or fence:8 trimmed:8
 //	'v' stream:1 number:8                        chunk
@@ -50,6 +51,9 @@
 //   - An operand is a cell's uvarint version and its value. It is written with
 //     Merge, under the merger "pim.cell.v1": the highest version wins, and of
 //     equal versions the greater value. So a write needs no read.
+//
+//   - A store that another one is being copied to has "restoring" in place of the layout's version, so
+//     that no pim takes it for a whole one, see restore.go.
 //
 //   - The age is about how long the store has been open in all, in milliseconds,
 //     see age.go. Stores have an age since 2026-11-28; an older store gets one.

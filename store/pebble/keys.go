@@ -13,6 +13,7 @@ import (
 const (
 	prefixFormat     = 0x00
 	prefixAge        = 0x01
+	prefixRestore    = 0x02
 	prefixCell       = 'c'
 	prefixExpiring   = 'e'
 	prefixGeneration = 'g'

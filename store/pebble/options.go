@@ -54,6 +54,10 @@ type Options struct {
 	// files of them. At most one purge begins in so long; 0: an hour.
 	PurgeEvery time.Duration
 
+	// Restore opens a store that another one is being copied to, and makes such a store of none or of an
+	// empty one, see store.Restorer. Open refuses one that is complete, with KindConflict.
+	Restore bool
+
 	// watchInterval is how often free space, commits and the next purge are looked at; for tests.
 	watchInterval time.Duration
 

@@ -25,6 +25,7 @@ type Store struct {
 	dir     string
 	fs      vfs.FS // below the guard
 	raw     vfs.FS // below fs
+	restore bool   // Options.Restore
 	guard   *guard
 	slow    io.Closer // ends Pebble's supervision of slow disk operations
 	log     *slog.Logger
@@ -68,7 +69,7 @@ var _ store.Store = (*Store)(nil)
 func Open(dir string, o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{
-		dir: dir, raw: o.FS, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
+		dir: dir, raw: o.FS, restore: o.Restore, log: o.Logger, age: age{mono: o.Mono}, logs: newLogs(o.cachedLogs),
 		stallAfter: o.StallAfter, minFree: o.MinFreeBytes, fullFor: o.fullFor, separateBytes: o.separateBytes,
 		purge: purge{every: o.PurgeEvery, bytes: o.purgeBytes}, idle: make(chan struct{}), stop: make(chan struct{}),
 	}
@@ -108,6 +109,9 @@ func (s *Store) open(o Options) error {
 	}
 	s.db = db
 	err = s.checkFormat()
+	if err == nil && s.restore {
+		err = s.checkRestore()
+	}
 	if err == nil {
 		err = s.streams.init(db)
 	}
@@ -179,12 +183,19 @@ func (s *Store) checkFormat() error {
 	switch {
 	case err == nil:
 		defer closer.Close()
+		if s.restore && string(value) == formatRestoring {
+			return nil
+		}
 		if slices.Contains(formatsBefore, string(value)) {
 			return s.db.Set(key, []byte(formatVersion), crdb.Sync)
 		}
 		return s.checkVersion(string(value))
 	case errors.Is(err, crdb.ErrNotFound):
-		if err := s.db.Set(key, []byte(formatVersion), crdb.Sync); err != nil {
+		version := formatVersion
+		if s.restore {
+			version = formatRestoring
+		}
+		if err := s.db.Set(key, []byte(version), crdb.Sync); err != nil {
 			return err
 		}
 		// Pebble begins a new database with a write-ahead log of its oldest format, in
@@ -199,6 +210,12 @@ func (s *Store) checkFormat() error {
 func (s *Store) checkVersion(version string) error {
 	if version == formatVersion || slices.Contains(formatsBefore, version) {
 		return nil
+	}
+	if version == formatRestoring {
+		return &pim.Error{
+			Op: "open " + s.dir, Kind: pim.KindConflict,
+			Text: "another store is being copied to here, and the copy is not complete: let the same pim migrate go on, or remove what is there",
+		}
 	}
 	return &pim.Error{
 		Op: "open " + s.dir, Kind: pim.KindUnsupported,

@@ -35,6 +35,12 @@ func TestConformance(t *testing.T) {
 					return open(t, dir, o)
 				},
 				Reopen: func(t *testing.T, _ store.Store) store.Store { return open(t, dir, o) },
+				Restore: func(t *testing.T) store.Store {
+					dir, o = options(t)
+					restoring := o
+					restoring.Restore = true
+					return open(t, dir, restoring)
+				},
 				Crash: func(t *testing.T, s store.Store) store.Store {
 					fs, ok := o.FS.(*vfs.MemFS)
 					if !ok {

@@ -27,6 +27,9 @@ type Engine struct {
 	// Crash returns what is left of s after a crash at this moment, which loses all that may be
 	// lost. Run has not closed s, and does not use it any more. It is nil if the engine can't be made to crash.
 	Crash func(t *testing.T, s store.Store) store.Store
+	// Restore opens an empty store as a store.Restorer. It is nil if no other store can be copied to the
+	// engine.
+	Restore func(t *testing.T) store.Store
 }
 
 // Run runs the suite. The suite relies only on the contract: an engine needs no transactions,
@@ -92,6 +95,9 @@ func Run(t *testing.T, e Engine) {
 		{"large writes", (*suite).largeWrites},
 		{"a store is opened again", (*suite).opensAgain},
 		{"what a barrier has passed survives", (*suite).barriers},
+		{"a scan tells all", (*suite).scans},
+		{"a scan goes on", (*suite).scansGoOn},
+		{"logs are restored", (*suite).restores},
 		{"a cancelled context", (*suite).cancelled},
 		{"health", (*suite).health},
 		{"close", (*suite).close},
@@ -100,6 +106,9 @@ func Run(t *testing.T, e Engine) {
 			s := &suite{TB: t, ctx: context.Background(), store: e.Open(t)}
 			if e.Reopen != nil {
 				s.reopen = func() store.Store { return e.Reopen(t, s.store) }
+			}
+			if e.Restore != nil {
+				s.restore = func() store.Store { return e.Restore(t) }
 			}
 			if e.Crash != nil {
 				s.crash = func() store.Store { return e.Crash(t, s.store) }
@@ -118,6 +127,8 @@ type suite struct {
 
 	reopen func() store.Store // nil if the engine keeps nothing over a Close
 	crash  func() store.Store // nil if the engine cannot be made to crash
+
+	restore func() store.Store // nil if no other store can be copied to the engine
 }
 
 func (s *suite) end() {
