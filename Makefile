@@ -45,7 +45,7 @@ test: check-wire ## run all tests, with the race detector, and all random schedu
 	$(ALL_SCHEDULES)
 
 test-embedded: check-wire ## run all tests but those that need a node of Cassandra
-	$(RACE_TEST) $$($(GO) list ./... | grep -v '/store/cql$$')
+	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/store/(cql|migrate)$$')
 	$(ALL_SCHEDULES)
 
 lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, generated files

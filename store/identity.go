@@ -30,6 +30,17 @@ const (
 // identity gets one first, durably. Errors are those of the store.
 func Identity(ctx context.Context, s Store) (string, error) { return identify(ctx, s, false) }
 
+// KnownIdentity returns the identity of s, as Identity does, but gives it none: ok is false if it has
+// none. Errors are those of the store.
+func KnownIdentity(ctx context.Context, s Store) (id string, ok bool, err error) {
+	value, _, _, err := identity(ctx, s)
+	if err != nil || value == nil {
+		return "", false, err
+	}
+	id, err = identityOf(value)
+	return id, err == nil, err
+}
+
 // NewIdentity gives s another identity, durably, and returns it. It is for a store that
 // went back to an earlier state. If another caller does the same meanwhile, its identity
 // counts. Errors are those of the store.
