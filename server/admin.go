@@ -44,8 +44,14 @@ type adminError struct {
 // serveAdmin begins to take orders. A server that cannot goes on without: it logs a warning.
 func (s *Server) serveAdmin() {
 	path := s.config.socketPath()
-	// The store's lock is this process's, so a socket that is there is of a server that was killed.
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		// The lock of an embedded store is this process's, so the socket is of a server that was killed. With
+		// a store elsewhere several servers may have one data directory; the first takes the orders.
+		if other, err := net.Dial("unix", path); err == nil {
+			other.Close()
+			s.log.Warn("another server takes the orders on this data directory", "socket", path)
+			return
+		}
 		_ = os.Remove(path)
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})

@@ -26,7 +26,7 @@ type Backed struct {
 // are made. dir itself appears when the copy is complete; what an interrupted backup leaves beside
 // it is called .pim-backup-*.
 //
-// Errors: KindInvalid if there is something in dir, KindNotFound if there is no store, KindConflict
+// Errors: KindUnsupported if the store is not an embedded one, KindInvalid if there is something in dir, KindNotFound if there is no store, KindConflict
 // if another backup is under way, KindCorrupt if the copy is not whole, KindDiskFull,
 // KindUnavailable, and ctx's.
 func Backup(ctx context.Context, c Config, dir string, log *slog.Logger) (Backed, error) {
@@ -34,12 +34,17 @@ func Backup(ctx context.Context, c Config, dir string, log *slog.Logger) (Backed
 	if err != nil {
 		return Backed{}, pim.Errorf(pim.KindInvalid, "back up: %w", err)
 	}
-	if full, err := holdsFiles(c.storePath()); err != nil {
+	if err := c.embedded("back up"); err != nil {
 		return Backed{}, err
-	} else if !full {
-		return Backed{}, pim.Errorf(pim.KindNotFound, "there is no store in %s", c.Data)
+	}
+	full, err := holdsFiles(c.storePath())
+	if err != nil {
+		return Backed{}, err
 	}
 	if err := c.order(ctx, "backup", backupOrder{dir}); errors.Is(err, errNotRunning) {
+		if !full {
+			return Backed{}, pim.Errorf(pim.KindNotFound, "there is no store in %s", c.Data)
+		}
 		st, err := pebble.Open(c.storePath(), pebble.Options{Logger: log})
 		if err != nil {
 			return Backed{}, err
@@ -68,7 +73,7 @@ func Backup(ctx context.Context, c Config, dir string, log *slog.Logger) (Backed
 func (s *Server) backUp(ctx context.Context, dir string) error {
 	st, ok := s.engine.(*pebble.Store)
 	if !ok {
-		return pim.Errorf(pim.KindUnsupported, "this server's store is not in its data directory")
+		return errNotEmbedded("back up")
 	}
 	return s.config.backUp(ctx, st, dir)
 }

@@ -26,6 +26,7 @@ type Config struct {
 	ListenTCP string `name:"listen-tcp" env:"PIM_LISTEN_TCP" default:"127.0.0.1:7401" placeholder:"HOST:PORT" help:"Address for raw TCP; empty turns it off. Port 0 takes a free one."`
 
 	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Directory of the embedded store and of the key file. Made when missing."`
+	StoreConfig
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
 	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
@@ -64,13 +65,12 @@ type Config struct {
 func Defaults() Config {
 	var c Config
 	v := reflect.ValueOf(&c).Elem()
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
+	for _, field := range reflect.VisibleFields(v.Type()) {
 		text, ok := field.Tag.Lookup("default")
 		if !ok {
 			continue
 		}
-		if err := setField(v.Field(i), text); err != nil {
+		if err := setField(v.FieldByIndex(field.Index), text); err != nil {
 			panic(fmt.Sprintf("server: default of %s: %v", field.Name, err)) // a defect, caught by any test
 		}
 	}
@@ -109,7 +109,7 @@ const longestWindow = 100 * 365 * 24 * time.Hour
 // Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
 // says which one it is and what to do. It opens no file.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateAddresses, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateLog} {
+	for _, check := range []func() error{c.validateAddresses, c.validateStore, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateLog} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -248,14 +248,23 @@ func (c *Config) KeysPath() string {
 // store yet, it makes a file with a development key, and created is true. If there is a
 // store a missing file is an error of KindNotFound: with a new key the server would refuse
 // every token there is.
-func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) {
+func (c *Config) LoadKeys() (keys *account.Keys, created bool, err error) { return c.loadKeys(false) }
+
+// loadKeys is LoadKeys. used says that the store that Store names was used before.
+func (c *Config) loadKeys(used bool) (keys *account.Keys, created bool, err error) {
 	keys, err = account.LoadKeys(c.KeysPath())
 	if c.Keys != "" || !errors.Is(err, fs.ErrNotExist) {
 		return keys, false, err
 	}
+	if used {
+		return nil, false, &pim.Error{
+			Op: "key file " + c.KeysPath(), Kind: pim.KindNotFound,
+			Text: "it is not there, and users have tokens of the keys that other nodes of " + c.Store + " have; copy their key file, or name it with --keys (docs/keys.md says how to make one)",
+		}
+	}
 	if full, storeErr := holdsFiles(c.storePath()); storeErr != nil {
 		return nil, false, storeErr
-	} else if full {
+	} else if full && c.Store == "" {
 		return nil, false, &pim.Error{
 			Op: "key file " + c.KeysPath(), Kind: pim.KindNotFound,
 			Text: "it is gone, though " + c.storePath() + " holds a store, whose users have tokens of its keys; put it back, or name another with --keys (docs/keys.md says how to make one)",

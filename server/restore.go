@@ -16,8 +16,12 @@ import (
 // Restore gives the store under c.Data, which was put back from a backup, a new identity and
 // returns it. Devices see the new identity when they connect next, drop what the store lacks,
 // and send again what their user had sent of it. No server may run on the directory. Errors:
-// KindNotFound if there is no store (Restore makes none), and the store's own.
+// KindUnsupported if the store is not an embedded one, KindNotFound if there is no store (Restore makes
+// none), and the store's own.
 func Restore(ctx context.Context, c Config, log *slog.Logger) (identity string, err error) {
+	if err := c.embedded("restore"); err != nil {
+		return "", err
+	}
 	full, err := holdsFiles(c.storePath())
 	switch {
 	case err != nil:
@@ -31,10 +35,13 @@ func Restore(ctx context.Context, c Config, log *slog.Logger) (identity string, 
 // RestoreFrom reads the backup in from to see that it is whole, copies it to c.Data, where there
 // must be no store, and does what Restore does. keys.json is copied if none is there. The store
 // appears under c.Data when all is done; what an interrupted call leaves there is called
-// .pim-restore-*. Errors: KindNotFound if there is no backup in from, KindInvalid if there is
+// .pim-restore-*. Errors: KindUnsupported if the store is not an embedded one, KindNotFound if there is no backup in from, KindInvalid if there is
 // a store in c.Data, KindCorrupt if the backup is not whole, KindDiskFull, KindUnavailable, and
 // ctx's.
 func RestoreFrom(ctx context.Context, c Config, from string, log *slog.Logger) (identity string, err error) {
+	if err := c.embedded("restore"); err != nil {
+		return "", err
+	}
 	backup := Config{Data: from}
 	full, err := holdsFiles(c.storePath())
 	switch {

@@ -117,14 +117,10 @@ func New(c Config, o Options) (*Server, error) {
 	if err := s.loadTLS(); err != nil {
 		return nil, err
 	}
-	keys, err := s.keys()
+	keys, err := s.open(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.openStore(o); err != nil {
-		return nil, err
-	}
-	s.identify()
 	if o.Listeners != nil {
 		s.take(o.Listeners)
 	}
@@ -142,9 +138,10 @@ func New(c Config, o Options) (*Server, error) {
 	return s, nil
 }
 
-// keys loads the key file, or makes one as LoadKeys says.
-func (s *Server) keys() (*account.Keys, error) {
-	keys, created, err := s.config.LoadKeys()
+// keys loads the key file, or makes one as LoadKeys says. used says that a store that is not in the data
+// directory was used before.
+func (s *Server) keys(used bool) (*account.Keys, error) {
+	keys, created, err := s.config.loadKeys(used)
 	if err == nil {
 		s.warnOfKeys(keys)
 	}
@@ -301,7 +298,7 @@ func (s *Server) serveAll() {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
 	}
-	if _, embedded := s.engine.(*pebble.Store); embedded {
+	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" {
 		s.serveAdmin()
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 type backupCmd struct {
 	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Data directory to back up. A server may run on it; then be its user, or root."`
+	storeElsewhere
 	To   string `name:"to" required:"" placeholder:"DIR" help:"Directory for the backup: a new one, or an empty one."`
 	JSON bool   `name:"json" help:"Print one JSON object."`
 }
@@ -32,7 +33,7 @@ func (c *backupCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return &usageError{err, "backup"}
 	}
-	b, err := server.Backup(ctx, server.Config{Data: c.Data}, dir, newLogger("warn", "text", s.err))
+	b, err := server.Backup(ctx, server.Config{Data: c.Data, StoreConfig: c.config()}, dir, newLogger("warn", "text", s.err))
 	switch {
 	case pim.KindOf(err) == pim.KindNotFound, pim.KindOf(err) == pim.KindInvalid:
 		return &usageError{err, "backup"}

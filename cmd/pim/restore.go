@@ -10,12 +10,13 @@ import (
 
 type restoreCmd struct {
 	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Data directory: without a store, or with --from missing, with the backup in it."`
+	storeElsewhere
 	From string `name:"from" placeholder:"DIR" help:"What pim backup has made. It is read first, to see that it is whole, and stays as it is."`
 }
 
 // Run puts a backup back, unless that was done, and gives the restored store another identity.
 func (c *restoreCmd) Run(ctx context.Context, s streams) error {
-	config, log := server.Config{Data: c.Data}, newLogger("warn", "text", s.err)
+	config, log := server.Config{Data: c.Data, StoreConfig: c.config()}, newLogger("warn", "text", s.err)
 	restore := func() (string, error) { return server.Restore(ctx, config, log) }
 	if c.From != "" {
 		restore = func() (string, error) { return server.RestoreFrom(ctx, config, c.From, log) }

@@ -179,7 +179,7 @@ func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
 		_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
 Users come in with tokens that somebody else issues: no key in %s has a private part.
 
-`, where, c.Data, c.KeysPath())
+`, where, c.kept(), c.KeysPath())
 		return err
 	}
 	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
@@ -188,8 +188,16 @@ To chat, paste each of these lines into a terminal of its own:
   %s chat --as alice --to bob%s
   %s chat --as bob --to alice%s
 
-`, where, c.Data, program(), flags, program(), flags)
+`, where, c.kept(), program(), flags, program(), flags)
 	return err
+}
+
+// kept returns where messages are kept.
+func (c *serveCmd) kept() string {
+	if c.Store != "" {
+		return c.Store
+	}
+	return c.Data
 }
 
 // verifiesOnly reports whether no key in the key file can sign a token.

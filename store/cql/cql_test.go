@@ -42,7 +42,15 @@ func cluster(t *testing.T) *cassandra.Cluster {
 	return node.cluster
 }
 
-const oneCopy = `{'class': 'SimpleStrategy', 'replication_factor': 1}`
+// copies returns the replication that text says.
+func copies(t *testing.T, text string) cql.Replication {
+	t.Helper()
+	r, err := cql.ParseReplication(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
 
 // keyspace makes a keyspace whose logs have parts of n seqs, unless it is there.
 func keyspace(t *testing.T, name string, n int64) cql.Options {
@@ -50,7 +58,7 @@ func keyspace(t *testing.T, name string, n int64) cql.Options {
 	o := cql.WithParts(cql.Options{
 		Hosts: []string{cluster(t).Host(1)}, Keyspace: name, Logger: slog.New(slog.DiscardHandler),
 	}, n)
-	if err := cql.Init(context.Background(), o, oneCopy); err != nil {
+	if _, _, err := cql.Init(context.Background(), o, copies(t, "1")); err != nil {
 		t.Fatal(err)
 	}
 	return o

@@ -1,15 +1,15 @@
 // Package cql is the storage engine on Apache Cassandra 5. It keeps logs and cells in one
-// keyspace, for any number of processes that know nothing of each other. Nothing in pim uses it
-// yet.
+// keyspace, for any number of processes that know nothing of each other.
 //
-// # Layout, version 1 (2026-11-29)
+// # Layout, schema 1 (2026-11-29)
 //
 //	log        ((log, part), last_seq) → chunk, origin     a chunk of a log
 //	           ((log, part), 2^63-1)   → last, fence, front, swept, rev, newest: the part's head
 //	cell       (partition, key) → value, written at the version
 //	passing    the same, of passing partitions
 //	expiring   ((partition, key)) → value, written at the version, with a time to live
-//	meta       name → value: the version of this layout, the length of a part, how far a copy has come
+//	meta       name → value: the schema's number, the schema that a process must know, the length of a part, how far a copy
+//	           has come
 //
 // Names, keys and values may hold any bytes, and sort bytewise.
 //
@@ -31,6 +31,19 @@
 //     chunks that it has read before. So neither writes what the other has changed.
 //
 //   - swept is the number of parts, from part 0 on, that a trim has emptied. Their heads stay.
+//
+// # Schemas
+//
+// Init makes the tables and nothing else does: Cassandra does not order changes of schemas that several
+// nodes make at once. A later version of pim adds tables or columns by numbered migrations, see
+// schema.go, while processes of the earlier version go on. Open refuses a schema that lacks what it needs, and
+// one that says that an earlier version would lose or misread something.
+//
+// # What the cluster must be
+//
+// Open refuses a cluster that would lose what it has acknowledged: a node with commitlog_sync: periodic,
+// or with another paxos_variant than v2, with which a refusal is final; a keyspace without durable
+// writes, or with a replication whose copies a quorum can't count. See check.go.
 //
 // # What is written how
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -18,6 +19,12 @@ func InSpace(o Options, space string) Options {
 // WithParts returns o for an Init that makes parts of n seqs.
 func WithParts(o Options, n int64) Options {
 	o.partSeqs = n
+	return o
+}
+
+// WithMigration returns o for a later version of pim, which knows one more migration.
+func WithMigration(o Options, statement string, oldest int) Options {
+	o.migrations = append(slices.Clone(migrations), migration{[]string{statement}, oldest})
 	return o
 }
 

@@ -107,7 +107,11 @@ func (o *Options) connect() (*session, error) {
 	c.Timeout, c.WriteTimeout, c.ConnectTimeout = o.Timeout, o.Timeout, o.Timeout
 	c.Consistency, c.SerialConsistency = gocql.Quorum, gocql.Serial
 	c.RetryPolicy, c.DefaultTimestamp = nil, false
-	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(gocql.RoundRobinHostPolicy())
+	nodes := gocql.RoundRobinHostPolicy()
+	if o.DC != "" {
+		nodes = gocql.DCAwareRoundRobinPolicy(o.DC)
+	}
+	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(nodes)
 	c.ReconnectInterval = reconnectEvery
 	// With more than one attempt at a time, the driver would still sleep between two when it is closed.
 	c.ReconnectionPolicy = &gocql.ConstantReconnectionPolicy{MaxRetries: 1}

@@ -44,6 +44,13 @@ type Options struct {
 	// one, see store.Restorer. Open refuses one that is complete, with KindConflict.
 	Restore bool
 
+	// DC names the data centre whose nodes are asked first; empty: all are asked alike. The others
+	// are asked when none of it answers.
+	DC string
+
+	// migrations are those that this version knows; for tests of later ones.
+	migrations []migration
+
 	// partSeqs is the length of a part, for Init; for tests.
 	partSeqs int64
 
@@ -55,13 +62,19 @@ type Options struct {
 	dialer gocql.Dialer
 }
 
+// defaultPort is at which Cassandra serves CQL.
+const defaultPort = 9042
+
 func (o Options) withDefaults() Options {
-	setDefault(&o.Port, 9042)
+	setDefault(&o.Port, defaultPort)
 	setDefault(&o.Logger, slog.Default())
 	setDefault(&o.Timeout, 6*time.Second)
 	setDefault(&o.WriteWithin, 15*time.Second)
 	setDefault(&o.MaxBytes, 64<<20)
 	setDefault(&o.partSeqs, 1024)
+	if o.migrations == nil {
+		o.migrations = migrations
+	}
 	return o
 }
 

@@ -2,6 +2,7 @@ package cql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -10,9 +11,6 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// layout is the version of the layout in doc.go. A store of another version is refused.
-const layout = "1"
-
 // graceSeconds is for how long Cassandra keeps the tombstones of what is gone. A node that was away
 // for longer must be repaired before it comes back, or it brings back what was deleted meanwhile.
 const graceSeconds = "86400"
@@ -20,7 +18,7 @@ const graceSeconds = "86400"
 // headSeq is the last_seq that names the head of a part. It sorts behind those of chunks.
 const headSeq = "9223372036854775807"
 
-// tables are what Init makes. Payloads are encrypted, so there is nothing in a log to compress.
+// tables are schema 1. Payloads are encrypted, so there is nothing in a log to compress.
 // Versions of cells are no times, so compaction by time windows would put all tables into one
 // window, and merge them again and again.
 var tables = []string{
@@ -34,54 +32,135 @@ var tables = []string{
 		WITH gc_grace_seconds = ` + graceSeconds + ` AND compaction = ` + compaction,
 	`CREATE TABLE IF NOT EXISTS expiring (partition blob, key blob, value blob, PRIMARY KEY ((partition, key)))
 		WITH gc_grace_seconds = ` + graceSeconds + ` AND compaction = ` + compaction,
-	`CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, value text)`,
 }
 
+// A migration makes a schema of the one before it. It adds tables and columns, and changes nothing that
+// is there, so that processes that know only earlier schemas go on meanwhile.
+type migration struct {
+	statements []string // each may be repeated
+
+	// oldest is the schema that a process must know to use this one. It is an earlier one as long as
+	// processes that do not know what was added neither lose nor misread anything.
+	oldest int
+}
+
+// migrations make schema 1, 2, 3 …, each of the one before. The first one makes an empty keyspace's.
+var migrations = []migration{{statements: tables, oldest: 1}}
+
 const compaction = `{'class': 'UnifiedCompactionStrategy'}`
+
+const makeMeta = `CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, value text)`
+
+// Names of rows of the table meta.
+const (
+	schemaRow = "schema"        // the number of the last migration
+	oldestRow = "oldest schema" // what a process must know, see migration
+	partRow   = "part seqs"     // the length of a part
+)
 
 // A keyspace's name, which stands in statements as it is.
 var keyspaceName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
 
-// Init makes the keyspace and its tables. replication says how many copies of everything there
-// are, in CQL, for example {'class': 'NetworkTopologyStrategy', 'dc1': 3}. What is there already
-// stays as it is. Errors are of KindInvalid, KindUnsupported or KindUnavailable.
-func Init(ctx context.Context, o Options, replication string) error {
+// Init makes the keyspace with the replication r, and its tables. If they are there already, it adds
+// what this version needs; then r is what the keyspace has, or zero. It may be repeated, also after it was
+// interrupted. It must not run twice at the same time: Cassandra does not order changes of schemas.
+// It returns the schema that it has found, 0 if none, and the one that is there now.
+//
+// Errors are of KindInvalid if the cluster would lose what it has acknowledged, or has another
+// replication than r; of KindUnsupported if the schema is later than this version knows; of
+// KindNotFound if r is zero and there is no keyspace; of KindUnavailable.
+func Init(ctx context.Context, o Options, r Replication) (before, now int, err error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
-		return err
+		return 0, 0, err
 	}
+	if err := makeKeyspace(ctx, o, r); err != nil {
+		return 0, 0, err
+	}
+	session, err := o.connect()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer session.Close()
+	if err := ddl(ctx, session, makeMeta); err != nil {
+		return 0, 0, err
+	}
+	if before, err = o.migrate(ctx, session); err != nil {
+		return before, before, err
+	}
+	m, err := readMeta(ctx, session)
+	return before, m.schema, err
+}
+
+// makeKeyspace makes the keyspace, or sees that it is as r says.
+func makeKeyspace(ctx context.Context, o Options, r Replication) error {
 	anywhere := o
 	anywhere.Keyspace = ""
 	session, err := anywhere.connect()
 	if err != nil {
 		return err
 	}
-	err = ddl(ctx, session, fmt.Sprintf("CREATE KEYSPACE IF NOT EXISTS %s WITH replication = %s", o.Keyspace, replication))
-	session.Close()
-	if err != nil {
-		return err
-	}
-	if session, err = o.connect(); err != nil {
-		return err
-	}
 	defer session.Close()
-	for _, table := range tables {
-		if err := ddl(ctx, session, table); err != nil {
+	if err := checkNodes(ctx, session); err != nil {
+		return err
+	}
+	told, _, err := readKeyspace(ctx, session, o.Keyspace)
+	if pim.KindOf(err) == pim.KindNotFound && r.copies() > 0 {
+		if err := r.fits(session.centres()); err != nil {
 			return err
 		}
+		return ddl(ctx, session, fmt.Sprintf("CREATE KEYSPACE IF NOT EXISTS %s WITH replication = %s", o.Keyspace, r.cql()))
+	} else if err != nil {
+		return err
 	}
-	for _, row := range [][2]string{{"part seqs", strconv.FormatInt(o.partSeqs, 10)}, {"layout", layout}} {
-		q := session.Query("INSERT INTO meta (name, value) VALUES (?, ?) IF NOT EXISTS", row[0], row[1])
-		if _, err := q.MapScanCASContext(ctx, map[string]any{}); err != nil {
-			return unavailable("init", err)
-		}
+	there, err := readReplication(told)
+	if err == nil && r.copies() > 0 && there.String() != r.String() {
+		err = pim.Errorf(pim.KindInvalid, "the keyspace %s has the replication %s, not %s; to change it: ALTER KEYSPACE %s WITH replication = %s, then nodetool repair --full on every node",
+			o.Keyspace, there, r, o.Keyspace, r.cql())
 	}
-	_, err = checkMeta(ctx, session)
 	return err
 }
 
+// migrate carries out the migrations that the keyspace lacks, and returns the schema that it had.
+func (o *Options) migrate(ctx context.Context, session *session) (before int, err error) {
+	if before, err = readSchema(ctx, session); err != nil {
+		return before, err
+	}
+	for n := before; n < len(o.migrations); n++ {
+		for _, statement := range o.migrations[n].statements {
+			if err := ddl(ctx, session, statement); err != nil {
+				return before, err
+			}
+		}
+		rows := [][2]string{{oldestRow, strconv.Itoa(o.migrations[n].oldest)}, {schemaRow, strconv.Itoa(n + 1)}}
+		if n == 0 {
+			rows = append([][2]string{{partRow, strconv.FormatInt(o.partSeqs, 10)}}, rows...)
+		}
+		for _, row := range rows { // the schema's number comes last: then all of it is there
+			if err := setMeta(ctx, session, row[0], row[1]); err != nil {
+				return before, err
+			}
+		}
+	}
+	return before, nil
+}
+
+// setMeta sets a row of meta.
+func setMeta(ctx context.Context, session *session, name, value string) error {
+	err := patiently(ctx, func() error {
+		q := session.Query("UPDATE meta SET value = ? WHERE name = ? IF value != ?", value, name, value)
+		_, err := q.MapScanCASContext(ctx, map[string]any{})
+		return err
+	})
+	if err != nil {
+		return unavailable("init", err)
+	}
+	return nil
+}
+
 func ddl(ctx context.Context, session *session, statement string) error {
-	if err := session.Query(statement).ExecContext(ctx); mistaken(err) {
+	err := patiently(ctx, func() error { return session.Query(statement).ExecContext(ctx) })
+	if mistaken(err) {
 		return pim.Errorf(pim.KindInvalid, "Cassandra refuses %.40q: %w", statement, err)
 	} else if err != nil {
 		return unavailable("init", err)
@@ -99,51 +178,69 @@ func (o *Options) check() error {
 	return nil
 }
 
-// checkMeta returns the length of the store's parts, or why this version can't use the store.
-func checkMeta(ctx context.Context, session *session) (partSeqs int64, err error) {
-	values := map[string]string{}
-	for _, name := range []string{"layout", "part seqs"} {
-		var value string
-		q := session.Query("SELECT value FROM meta WHERE name = ?", name).Consistency(gocql.Serial)
-		if err := q.ScanContext(ctx, &value); err != nil {
-			return 0, pim.Errorf(pim.KindUnavailable, "the keyspace has no tables of pim, or they can't be read: %w", err)
-		}
-		values[name] = value
-	}
-	if values["layout"] != layout {
-		return 0, pim.Errorf(pim.KindUnsupported, "the keyspace has the layout %q, this version of pim knows %s", values["layout"], layout)
-	}
-	if partSeqs, err = strconv.ParseInt(values["part seqs"], 10, 64); err != nil || partSeqs < 1 {
-		return 0, pim.Errorf(pim.KindCorrupt, "the keyspace has parts of %q seqs", values["part seqs"])
-	}
-	return partSeqs, nil
+// meta is what the table meta says.
+type meta struct {
+	schema   int
+	oldest   int
+	partSeqs int64
 }
 
-// checkDurable returns why what a quorum has acknowledged could be lost by a crash of its nodes. It
-// asks all nodes that are up.
-func checkDurable(ctx context.Context, session *session, keyspace string) error {
-	var durable bool
-	q := session.Query("SELECT durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace)
-	if err := q.ScanContext(ctx, &durable); err != nil {
-		return unavailable("open", err)
-	}
-	if !durable {
-		return pim.Errorf(pim.KindInvalid, "the keyspace %s has durable_writes = false: ALTER KEYSPACE %s WITH durable_writes = true", keyspace, keyspace)
-	}
-	for _, host := range session.GetHosts() {
-		if !host.IsUp() {
+// readSchema returns the schema's number, 0 if Init was never done.
+func readSchema(ctx context.Context, session *session) (int, error) {
+	m, err := readMeta(ctx, session)
+	return m.schema, err
+}
+
+// readMeta returns what is in the table meta. What is not there is 0.
+func readMeta(ctx context.Context, session *session) (m meta, err error) {
+	var part int
+	for name, value := range map[string]*int{schemaRow: &m.schema, oldestRow: &m.oldest, partRow: &part} {
+		var text string
+		err := patiently(ctx, func() error {
+			return session.Query("SELECT value FROM meta WHERE name = ?", name).Consistency(gocql.Serial).ScanContext(ctx, &text)
+		})
+		switch {
+		case errors.Is(err, gocql.ErrNotFound):
 			continue
+		case mistaken(err): // there is no such table
+			return meta{}, nil
+		case err != nil:
+			return meta{}, unavailable("look at the schema", err)
 		}
-		var sync string
-		q := session.Query("SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'").
-			Consistency(gocql.One).SetHostID(host.HostID())
-		if err := q.ScanContext(ctx, &sync); err != nil {
-			return unavailable("open", err)
-		}
-		if sync != "batch" && sync != "group" {
-			return pim.Errorf(pim.KindInvalid, "the node %s has commitlog_sync: %s, and acknowledges what a power failure takes; set batch or group in cassandra.yaml",
-				host.ConnectAddress(), sync)
+		if *value, err = strconv.Atoi(text); err != nil || *value < 1 {
+			return meta{}, pim.Errorf(pim.KindCorrupt, "the keyspace says %q of its %s", text, name)
 		}
 	}
-	return nil
+	m.partSeqs = int64(part)
+	return m, nil
+}
+
+// checkMeta returns the length of the store's parts, or why this version can't use the store.
+func (o *Options) checkMeta(ctx context.Context, session *session) (partSeqs int64, err error) {
+	m, err := readMeta(ctx, session)
+	known := len(o.migrations)
+	switch {
+	case err != nil:
+		return 0, err
+	case m.schema == 0:
+		return 0, pim.Errorf(pim.KindNotFound, "the keyspace %s has no tables of pim; make them: %s", o.Keyspace, o.initLine(true))
+	case m.oldest > known:
+		return 0, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, for versions of pim that know schema %d; this one knows %d: install the later version",
+			o.Keyspace, m.schema, m.oldest, known)
+	case m.schema < known:
+		return 0, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, and this version of pim needs %d; nodes of the earlier version go on while you type: %s",
+			o.Keyspace, m.schema, known, o.initLine(false))
+	case m.partSeqs == 0:
+		return 0, pim.Errorf(pim.KindCorrupt, "the keyspace %s does not say how long its parts are", o.Keyspace)
+	}
+	return m.partSeqs, nil
+}
+
+// initLine returns the line to type that makes the schema.
+func (o *Options) initLine(keyspace bool) string {
+	line := "pim cluster init --store " + o.URL()
+	if keyspace {
+		line += " --replication DC:3"
+	}
+	return line
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 
@@ -137,51 +136,4 @@ func TestCloseEndsTheDriver(t *testing.T) {
 			t.Fatalf("after %d stores: %v", n+1, err)
 		}
 	}
-}
-
-func TestOpenRefuses(t *testing.T) {
-	ctx := context.Background()
-	good := keyspace(t, "pim_refused", 0)
-	s := open(t, good)
-	defer closes(t, s)
-	refuses := func(what string, o cql.Options, kind pim.Kind, says string) {
-		t.Helper()
-		opened, err := cql.Open(ctx, o)
-		if err == nil {
-			opened.Close()
-		}
-		if pim.KindOf(err) != kind || !strings.Contains(fmt.Sprint(err), says) {
-			t.Errorf("%s: %v, want %v and %q", what, err, kind, says)
-		}
-	}
-	executes := func(statement string) {
-		t.Helper()
-		if err := s.Execute(ctx, statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	bad := good
-	bad.Keyspace = `pim"; DROP`
-	refuses("a name that needs quotes", bad, pim.KindInvalid, "can't name a keyspace")
-	bad.Keyspace = "pim_nowhere"
-	refuses("a keyspace that is not there", bad, pim.KindUnavailable, "pim_nowhere")
-	bad = good
-	bad.Hosts = nil
-	refuses("no hosts", bad, pim.KindInvalid, "no host")
-	if err := cql.Init(ctx, good, oneCopy); err != nil {
-		t.Errorf("a second init: %v", err)
-	}
-	bad = good
-	bad.Keyspace = "pim_bad"
-	if err := cql.Init(ctx, bad, `{'class': 'NoSuchStrategy'}`); pim.KindOf(err) != pim.KindInvalid {
-		t.Errorf("a replication that is none: %v", err)
-	}
-
-	executes("ALTER KEYSPACE pim_refused WITH durable_writes = false")
-	refuses("a keyspace that skips the commit log", good, pim.KindInvalid, "durable_writes = true")
-	executes("ALTER KEYSPACE pim_refused WITH durable_writes = true")
-	executes("UPDATE meta SET value = '2' WHERE name = 'layout' IF EXISTS")
-	refuses("a later layout", good, pim.KindUnsupported, `layout "2"`)
-	executes("UPDATE meta SET value = '1' WHERE name = 'layout' IF EXISTS")
-	closes(t, open(t, good))
 }

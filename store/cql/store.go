@@ -37,14 +37,16 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in a keyspace that Init has made. It refuses a cluster that acknowledges
-// before a write is on disk. Errors are of KindInvalid, KindUnsupported, KindUnavailable or KindCorrupt.
+// Open opens the store in a keyspace that Init has made. Errors are of KindInvalid if the cluster would
+// lose what it has acknowledged, as when a node acknowledges before a write is on disk; of
+// KindNotFound or KindUnsupported if the keyspace is not there, or not as this version needs it; of
+// KindUnavailable or KindCorrupt. They say what to set, or the line to type.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	session, err := o.connect()
+	session, err := o.connectTo(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +54,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		session: session, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
 		room: semaphore.NewWeighted(o.MaxBytes), restore: o.Restore,
 	}
-	if s.partSeqs, err = checkMeta(ctx, session); err == nil {
-		err = checkDurable(ctx, session, o.Keyspace)
+	if s.partSeqs, err = o.checkMeta(ctx, session); err == nil {
+		var r Replication
+		if r, err = checkCluster(ctx, session, o.Keyspace); err == nil && r.copies() < leastCopies {
+			o.Logger.Warn("Cassandra keeps so few copies that no node may fail", "keyspace", o.Keyspace, "replication", r.String())
+		}
 	}
 	if err == nil {
 		err = s.checkRestore(ctx)
@@ -63,6 +68,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// connectTo connects to the keyspace. If that fails because the keyspace is not there, the error says so.
+func (o *Options) connectTo(ctx context.Context) (*session, error) {
+	made, err := o.connect()
+	if err == nil {
+		return made, nil
+	}
+	anywhere := *o
+	anywhere.Keyspace = ""
+	outside, failed := anywhere.connect()
+	if failed != nil {
+		return nil, failed // it names no keyspace, which is not what is wrong
+	}
+	defer outside.Close()
+	if _, _, missing := readKeyspace(ctx, outside, o.Keyspace); pim.KindOf(missing) == pim.KindNotFound {
+		return nil, pim.Errorf(pim.KindNotFound, "the cluster has no keyspace %q; make it: %s", o.Keyspace, o.initLine(true))
+	}
+	return nil, err
 }
 
 // enter begins a call, unless the store is closed. checks are what the call's arguments have come

@@ -105,3 +105,29 @@ func TestNewestIsBounded(t *testing.T) {
 		t.Errorf("the newest part is %d", got)
 	}
 }
+
+func TestReadReplication(t *testing.T) {
+	for _, test := range []struct {
+		told map[string]string
+		want string
+	}{
+		{map[string]string{"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3", "dc2": "2"}, "dc1:3,dc2:2"},
+		{map[string]string{"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3", "dc2": "0"}, "dc1:3"},
+		{map[string]string{"class": "SimpleStrategy", "replication_factor": "3"}, "3"},
+	} {
+		if r, err := readReplication(test.told); err != nil || r.String() != test.want {
+			t.Errorf("%v is %s, %v", test.told, r, err)
+		}
+	}
+	for _, told := range []map[string]string{
+		{"class": "org.apache.cassandra.locator.LocalStrategy"},
+		{"class": "org.apache.cassandra.locator.MetaStrategy"},
+		{"class": "org.apache.cassandra.locator.NetworkTopologyStrategy"},
+		{"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3/1"},
+		{"class": "SimpleStrategy"},
+	} {
+		if r, err := readReplication(told); pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%v is taken, as %s", told, r)
+		}
+	}
+}

@@ -59,7 +59,11 @@ func keyspace(t testing.TB, name string) engine {
 		t.Fatal(node.err)
 	}
 	o := cql.Options{Hosts: []string{node.cluster.Host(1)}, Keyspace: name, Logger: slog.New(slog.DiscardHandler)}
-	if err := cql.Init(context.Background(), o, `{'class': 'SimpleStrategy', 'replication_factor': 1}`); err != nil {
+	copies, err := cql.ParseReplication("1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := cql.Init(context.Background(), o, copies); err != nil {
 		t.Fatal(err)
 	}
 	return onNode{o}

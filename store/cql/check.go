@@ -1,0 +1,106 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
+	"github.com/pim-im/pim"
+)
+
+// checkCluster returns why what a quorum has acknowledged could be lost by a crash of its nodes, as an
+// error of KindInvalid that says what to set. It asks all nodes that are up. An error of another kind
+// says that it could not ask.
+func checkCluster(ctx context.Context, session *session, keyspace string) (Replication, error) {
+	told, durable, err := readKeyspace(ctx, session, keyspace)
+	if err != nil {
+		return Replication{}, err
+	}
+	if !durable {
+		return Replication{}, pim.Errorf(pim.KindInvalid, "the keyspace %s has durable_writes = false: ALTER KEYSPACE %s WITH durable_writes = true", keyspace, keyspace)
+	}
+	r, err := readReplication(told)
+	if err != nil {
+		return r, err
+	}
+	if centres := session.centres(); r.simple > 0 && len(centres) > 1 {
+		return r, r.fits(centres)
+	}
+	return r, checkNodes(ctx, session)
+}
+
+// readKeyspace returns a keyspace's replication, and whether it goes through the commit log. An error
+// of KindNotFound says that there is no such keyspace.
+func readKeyspace(ctx context.Context, session *session, keyspace string) (replication map[string]string, durable bool, err error) {
+	err = patiently(ctx, func() error {
+		q := session.Query("SELECT replication, durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace)
+		return q.Consistency(gocql.One).ScanContext(ctx, &replication, &durable)
+	})
+	if errors.Is(err, gocql.ErrNotFound) {
+		return nil, false, pim.Errorf(pim.KindNotFound, "the cluster has no keyspace %q", keyspace)
+	} else if err != nil {
+		return nil, false, unavailable("look at the keyspace", err)
+	}
+	return replication, durable, nil
+}
+
+// checkNodes checks the settings of all nodes that are up.
+func checkNodes(ctx context.Context, session *session) error {
+	for _, host := range session.GetHosts() {
+		if !host.IsUp() {
+			continue
+		}
+		address := host.ConnectAddress()
+		var sync, paxos string
+		err := patiently(ctx, func() error {
+			for name, value := range map[string]*string{"commitlog_sync": &sync, "paxos_variant": &paxos} {
+				q := session.Query("SELECT value FROM system_views.settings WHERE name = ?", name)
+				if err := q.Consistency(gocql.One).SetHostID(host.HostID()).ScanContext(ctx, value); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil && !host.IsUp() {
+			continue
+		} else if err != nil {
+			return unavailable("look at the settings of "+address.String(), err)
+		}
+		if sync != "batch" && sync != "group" {
+			return pim.Errorf(pim.KindInvalid, "the node %s has commitlog_sync: %s, and acknowledges what a power failure takes; set batch or group in cassandra.yaml",
+				address, sync)
+		}
+		// With v1 a node may answer that too few replicas are there when the transaction was proposed
+		// already, and could take effect later. The other variants read what is not final.
+		if paxos != "v2" {
+			return pim.Errorf(pim.KindInvalid, "the node %s has paxos_variant: %s, whose refusals are not final; set v2 in cassandra.yaml", address, paxos)
+		}
+	}
+	return nil
+}
+
+// patiently calls ask, which changes nothing or may be repeated, until it succeeds. It gives up when
+// the request is mistaken, when what it asks for is not there, or after askWithin.
+func patiently(ctx context.Context, ask func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	for n := 0; ; n++ {
+		err := ask()
+		if err == nil || errors.Is(err, gocql.ErrNotFound) || mistaken(err) || !pause(ctx, n) {
+			return err
+		}
+	}
+}
+
+// askWithin is for how long a question that opens a store is repeated.
+const askWithin = 20 * time.Second
+
+// centres returns the number of nodes, up or down, in each data centre.
+func (s *session) centres() map[string]int {
+	nodes := map[string]int{}
+	for _, host := range s.GetHosts() {
+		nodes[host.DataCenter()]++
+	}
+	return nodes
+}
