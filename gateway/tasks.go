@@ -209,6 +209,12 @@ func (c *conn) servePull(ctx context.Context, id uint64, req *inbox.PullRequest)
 		if page.Front > 1 {
 			resp.Front = uint64(page.Front)
 		}
+		if l := &page.Line; done && l.Newest != 0 {
+			resp.Standing = &wirepb.Standing{
+				Newest: uint64(l.Newest), Count: l.Count, Own: uint64(l.Own), OwnCount: l.OwnCount,
+				Named: l.Named, OwnAll: l.OwnAll, AllCount: l.All,
+			}
+		}
 		entries, folds := rest[:n].split()
 		if !c.queuePage(wire.AppendPullResp(newPage(1+resp.SizeVT()+size), resp, entries, folds)) {
 			return

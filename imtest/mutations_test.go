@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -381,6 +382,50 @@ type frontless struct{ gateway.Reader }
 func (r frontless) Sync(ctx context.Context, req inbox.SyncRequest) (inbox.SyncPage, error) {
 	page, err := r.Reader.Sync(ctx, req)
 	page.Fronts = nil
+	return page, err
+}
+
+// Bob is connected and misses two mentions of him, which are trimmed before his phone finds the gap.
+// The server does not say what was in it.
+func TestMutationTrimmedGapTellsNothing(t *testing.T) {
+	soundAndBroken(t, func(t *testing.T, broken bool) *imtest.History {
+		var lost atomic.Bool // pushes are, while it is set
+		o := server.Options{WrapOutlet: func(out conv.Outlet) conv.Outlet { return pushless{out, &lost} }}
+		if broken {
+			o.WrapReader = func(r gateway.Reader) gateway.Reader { return lineless{r} }
+		}
+		lab := imtest.NewLab(t, imtest.LabOptions{Break: o})
+		alice, bob := lab.User("alice"), lab.User("bob")
+		alice.Mentions(chat, "one", "bob")
+		bob.Sees("one")
+		lost.Store(true)
+		alice.Mentions(chat, "two", "bob")
+		alice.Mentions(chat, "three", "bob")
+		lab.Trims(chat, 3)
+		lost.Store(false)
+		alice.Sends(chat, "four")
+		bob.Sees("four")
+		return lab.Finish()
+	}, "mentions")
+}
+
+type pushless struct {
+	conv.Outlet
+	lost *atomic.Bool
+}
+
+func (o pushless) Deliver(answers []conv.Answer, pushes []conv.Published) {
+	if o.lost.Load() {
+		pushes = nil
+	}
+	o.Outlet.Deliver(answers, pushes)
+}
+
+type lineless struct{ gateway.Reader }
+
+func (r lineless) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (inbox.Page, error) {
+	page, err := r.Reader.Pull(ctx, u, req)
+	page.Line = inbox.Line{}
 	return page, err
 }
 

@@ -44,6 +44,10 @@ type Page struct {
 	From, To pim.Seq       // what the page settles; From > To: nothing
 	Newest   pim.Seq       // the newest seq that the user may read
 	Front    pim.Seq       // the log's front: entries before it were trimmed
+	// Line is what was sent to the user, read after the entries. It is set if entries that tell how
+	// far the user has read, and what mentions the user, may be left out: on a page with NewestFirst,
+	// and on one that settles seqs before Front. The zero value says nothing.
+	Line Line
 }
 
 // Encoded is an entry, or the fold of one, as its bytes (see wire.ParseEntry and wire.ParseFold).
@@ -118,7 +122,13 @@ func (x *Inbox) Pull(ctx context.Context, user pim.UserID, req PullRequest) (Pag
 		page.cut(limit, req.NewestFirst)
 		return page, err
 	}
-	return page, folds.add(ctx, &page, req.NewestFirst)
+	if err := folds.add(ctx, &page, req.NewestFirst); err != nil {
+		return Page{}, err
+	}
+	if req.NewestFirst || page.From < page.Front {
+		page.Line, _, err = x.Line(ctx, user, req.Conversation)
+	}
+	return page, err
 }
 
 // Position is what a read command is to say about the seq that it names.
@@ -274,7 +284,11 @@ func (x *Inbox) fill(ctx context.Context, page *Page, c pim.ConversationID, m *M
 				return err
 			}
 			records := reads[0].Records
-			if from = reads[0].First; from > to { // trimmed since readable
+			if reads[0].First > from { // trimmed since readable
+				from = reads[0].First
+				page.Front = max(page.Front, from)
+			}
+			if from > to {
 				break
 			}
 			// page.To is at most the last seq that readable read, and the store promises that a

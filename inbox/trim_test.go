@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/pim-im/pim"
@@ -82,4 +83,75 @@ func TestPositionAtTheEndOfATrimmedLog(t *testing.T) {
 			t.Errorf("%+v: %+v, %v", test.line, p, err)
 		}
 	}
+}
+
+// A page that may leave out what the user wrote, and what mentions the user, has the user's line: one with
+// the newest first, and one that settles what was trimmed. Others have none.
+func TestPullHasTheLineWhereEntriesAreLeftOut(t *testing.T) {
+	const c = pim.ConversationID("d:alice:bob")
+	line := inbox.Line{Newest: 20, Count: 15, Mark: inbox.Mark{Own: 3, OwnCount: 2}, All: 2, MentionsOf: inbox.MentionsOf{Named: 4, OwnAll: 1}}
+	for _, test := range []struct {
+		name string
+		trim pim.Seq
+		req  inbox.PullRequest
+		want inbox.Line
+	}{
+		{"nothing is left out", 0, inbox.PullRequest{From: 1}, inbox.Line{}},
+		{"the newest first", 0, inbox.PullRequest{From: 1, NewestFirst: true}, line},
+		{"a part was trimmed", 5, inbox.PullRequest{From: 2}, line},
+		{"its last seq was", 5, inbox.PullRequest{From: 5}, line},
+		{"all of the range was", 5, inbox.PullRequest{From: 2, To: 4}, line},
+		{"nothing of the range was", 5, inbox.PullRequest{From: 6}, inbox.Line{}},
+		{"the range is empty", 5, inbox.PullRequest{From: 21, NewestFirst: true}, inbox.Line{}},
+		{"changes", 5, inbox.PullRequest{From: 1, Changes: true}, inbox.Line{}},
+	} {
+		s := storetest.NewMemory()
+		fill(t, s, c, 20, 10, &inbox.Membership{})
+		w := &store.Write{Cells: []store.CellWrite{{Partition: inbox.Fresh("alice"), Cell: line.Cell(c)}}}
+		if test.trim > 0 {
+			w.Log, w.Trim = inbox.Entries(c), test.trim
+		}
+		if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+			t.Fatal(err)
+		}
+		test.req.Conversation = c
+		p, err := inbox.New(s).Pull(ctx, "alice", test.req)
+		if err != nil || p.Line != test.want {
+			t.Errorf("%s: the page has the line %+v, %v, want %+v", test.name, p.Line, err, test.want)
+		}
+	}
+}
+
+// Entries are trimmed after the pull has looked where the log begins, and before it reads them. The page
+// says the front that it has met, and has the line.
+func TestPullMeetsATrim(t *testing.T) {
+	const c = pim.ConversationID("d:alice:bob")
+	line := inbox.Line{Newest: 20, Count: 15, Mark: inbox.Mark{Own: 3, OwnCount: 2}}
+	s := storetest.NewMemory()
+	fill(t, s, c, 20, 10, &inbox.Membership{})
+	if err := store.Commit(ctx, s, []*store.Write{{Cells: []store.CellWrite{{Partition: inbox.Fresh("alice"), Cell: line.Cell(c)}}}}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	trimming := &trimsAtRead{Store: s, log: inbox.Entries(c), after: 1, upTo: 8}
+	p, err := inbox.New(trimming).Pull(ctx, "alice", inbox.PullRequest{Conversation: c, From: 2, To: 10})
+	if err != nil || p.Front != 9 || p.Line != line || len(p.Entries) != 2 || p.From != 2 || p.To != 10 {
+		t.Errorf("the page settles %d to %d with %d entries, front %d, line %+v, %v", p.From, p.To, len(p.Entries), p.Front, p.Line, err)
+	}
+}
+
+// trimsAtRead is a store whose log is trimmed up to upTo after so many reads.
+type trimsAtRead struct {
+	store.Store
+	log   store.Log
+	after int
+	upTo  pim.Seq
+}
+
+func (s *trimsAtRead) Read(ctx context.Context, reads []store.Read) error {
+	if s.after--; s.after == -1 {
+		if err := store.Commit(ctx, s.Store, []*store.Write{{Log: s.log, Trim: s.upTo}}, store.Durable); err != nil {
+			return err
+		}
+	}
+	return s.Store.Read(ctx, reads)
 }

@@ -167,6 +167,9 @@ func vectorFrames() []vectorFrame {
 		{"what holds, a device hears that asks for changes", &wirepb.PIMPullResp{RequestId: 12, Conversation: "g:abc", From: 1, To: 1, Newest: 8, Done: true, RetainMs: 2592000000}},
 		{"within the notice: until the day after, 60 days hold, and the server keeps nothing for longer than 90", &wirepb.PIMPullResp{RequestId: 12, Conversation: "g:abc", From: 1, To: 1, Newest: 8, Done: true, RetainMs: 2592000000, ServerRetainMs: 7776000000, RetainBeforeMs: 5184000000, RetainFromMs: 1700086400150}},
 		{"retention has removed seqs 1 to 40", &wirepb.PIMPullResp{RequestId: 6, Conversation: "g:abc", From: 2, To: 40, Newest: 40, Done: true, Front: 41}},
+		{"and seqs 41 to 48, before a device had pulled them; what they would have told of counts", &wirepb.PIMPullResp{RequestId: 7, Conversation: "g:abc", From: 41, To: 48, Newest: 49, Done: true, Front: 49, Standing: &wirepb.Standing{
+			Newest: 49, Count: 40, Own: 44, OwnCount: 36, Named: 38, OwnAll: 1, AllCount: 2,
+		}}},
 		{"who has read messages 7 to 9 of the group", &wirepb.PIMReceiptReq{RequestId: 8, Conversation: "g:abc", From: 7, To: 9}},
 		{"seq 8 is no message", &wirepb.PIMReceiptResp{RequestId: 8, Conversation: "g:abc", Receipts: []*wirepb.Receipt{{Seq: 7, Read: 3, Members: 3}, {Seq: 9, Members: 4}}}},
 		{"who has read message 7 by name, the second page", &wirepb.PIMReceiptReq{RequestId: 9, Conversation: "g:abc", From: 7, Readers: true, After: "bob"}},

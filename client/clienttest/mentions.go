@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // mention sets what the server writes of mentions into e, the next entry of l.
@@ -34,6 +35,18 @@ func (l *log) named(user pim.UserID, seq pim.Seq) (count uint64) {
 		}
 	}
 	return count
+}
+
+// standing returns what a Summary for user says of the counts of c.
+func (l *log) standing(c pim.ConversationID, user pim.UserID) *wirepb.Standing {
+	newest := l.newest(c, user)
+	s := &wirepb.Standing{Newest: uint64(newest), Count: l.entries[newest-1].Count, AllCount: l.mentionsAll(newest)}
+	s.Own, s.OwnCount = l.mark(c, user)
+	s.OwnAll = l.mentionsAll(pim.Seq(s.Own))
+	if named := l.named(user, newest); named > s.OwnCount {
+		s.Named = named
+	}
+	return s
 }
 
 // mentionsAll returns how many messages up to seq mention all.

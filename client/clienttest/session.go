@@ -229,11 +229,8 @@ func (x *Session) sync(m *wirepb.PIMSyncReq) *wirepb.PIMSyncResp {
 			Conversation: string(c), Newest: uint64(newest), Acked: uint64(acked[c]), Count: last.Count,
 			Last: protoOf(&last), Left: !l.member(c, x.key.user),
 		}
-		s.Own, s.OwnCount = l.mark(c, x.key.user)
-		s.OwnAll, s.AllCount = l.mentionsAll(pim.Seq(s.Own)), last.AllCount
-		if named := l.named(x.key.user, newest); named > s.OwnCount {
-			s.Named = named
-		}
+		st := l.standing(c, x.key.user)
+		s.Own, s.OwnCount, s.Named, s.OwnAll, s.AllCount = st.Own, st.OwnCount, st.Named, st.OwnAll, st.AllCount
 		if read := settings["read/"+string(c)]; read.Seq <= newest {
 			s.Read, s.ReadCount, s.ReadAt = uint64(read.Seq), read.Count, uint64(read.At)
 			s.ReadNamed, s.ReadAll = min(read.Named, s.Named), min(read.All, s.AllCount)
@@ -278,6 +275,7 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 		}
 	}
 	var frames []wire.Message
+	begin := from
 	superseded := x.server.superseded(x.key.user, c)
 	for {
 		resp := &wirepb.PIMPullResp{
@@ -295,8 +293,11 @@ func (x *Session) pull(m *wirepb.PIMPullReq) []wire.Message {
 		if m.Changes {
 			resp.RetainMs = l.retained()
 		}
+		settles := resp.From <= resp.To
 		from = resp.To + 1
-		resp.Done = from > to
+		if resp.Done = from > to; resp.Done && settles && !m.Changes && (m.NewestFirst || begin < uint64(l.front)) {
+			resp.Standing = l.standing(c, x.key.user)
+		}
 		frames = append(frames, resp)
 		if resp.Done {
 			return frames

@@ -120,6 +120,7 @@ func (e *Engine) pulled(m *wirepb.PIMPullResp) {
 	default:
 		e.advance(p, entries, from, to)
 	}
+	e.stands(c, m.Standing, p.from == 1)
 	newest := newestOf(m.Newest)
 	e.trimmed(c, pim.Seq(m.Front), newest)
 	if newest > c.newest {

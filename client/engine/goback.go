@@ -132,7 +132,7 @@ func (e *Engine) decide(c *conversation) {
 	e.trimmed(c, d.front, d.newest)
 	if d.listed != nil {
 		e.readUpTo(c)
-		e.counts(c, d.listed, max(d.newest, d.heard))
+		e.counts(c, standingOf(d.listed), max(d.newest, d.heard))
 		e.readInList(c, false)
 	}
 	switch newest := max(d.newest, d.heard); {

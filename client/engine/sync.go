@@ -99,7 +99,7 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 			e.reads(c, last)
 		}
 	}
-	changed = e.counts(c, s, newest) || changed
+	changed = e.counts(c, standingOf(s), newest) || changed
 	e.readInList(c, isNew)
 	if newest > c.known {
 		e.aim(c, newest)
@@ -115,9 +115,9 @@ func (e *Engine) summarized(s *wirepb.Summary) (changed bool) {
 	return changed
 }
 
-// counts takes the list's word for where the user's newest message in c stands, and for what mentions
+// counts takes the server's word for where the user's newest message in c stands, and for what mentions
 // the user, and reports whether it is new. newest is the newest seq of which the server has told.
-func (e *Engine) counts(c *conversation, s *wirepb.Summary, newest pim.Seq) (changed bool) {
+func (e *Engine) counts(c *conversation, s *wirepb.Standing, newest pim.Seq) (changed bool) {
 	if own := newestOf(s.Own); own > c.own && own <= newest {
 		c.own, c.ownUpTo, c.ownAll = own, min(s.OwnCount, s.Count), min(s.OwnAll, s.AllCount)
 		changed = true
@@ -128,6 +128,29 @@ func (e *Engine) counts(c *conversation, s *wirepb.Summary, newest pim.Seq) (cha
 		changed = true
 	}
 	return changed
+}
+
+// standingOf returns what s says of counts.
+func standingOf(s *wirepb.Summary) *wirepb.Standing {
+	return &wirepb.Standing{
+		Newest: s.Newest, Count: s.Count, Own: s.Own, OwnCount: s.OwnCount, Named: s.Named, OwnAll: s.OwnAll, AllCount: s.AllCount,
+	}
+}
+
+// stands takes what a page says of the counts of c: entries that would have told it may be in the gap
+// that the page jumps, or removed. isNew says that c was new to this device before the page.
+func (e *Engine) stands(c *conversation, s *wirepb.Standing, isNew bool) {
+	if s == nil || e.cfg.Watch || c.isOwn() {
+		return
+	}
+	e.readUpTo(c)
+	counted, newest := c.counted, newestOf(s.Newest)
+	c.heard(newest, s.Count)
+	if e.counts(c, s, newest) || c.counted != counted {
+		e.touch(c)
+		e.emit(ListEvent{Conversations: []pim.ConversationID{c.id}})
+	}
+	e.readInList(c, isNew)
 }
 
 // wholeOf returns the entry at s.Newest if s shows the whole of it. Such an entry counts

@@ -33,6 +33,7 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"unread as the entries tell it", noMarks, "unread: "},
 		{"mentions as the entries tell them", noMentions, "mentions "},
 		{"mentions that are counted after one's own message", ownMentions, "mentions "},
+		{"gaps whose counts are not told", noStandings, "unread"},
 		{"unread by counting entries", func(d *Device) { d.breaks.Unread = byEntries }, "unread "},
 		{"an own message counts as unread", func(d *Device) { d.breaks.Unread = ownCounts }, "unread "},
 		{"folds by arrival", func(d *Device) { d.disk.merge = foldByArrival }, "fold "},
@@ -97,6 +98,9 @@ func noMarks(d *Device) {
 				s.Own, s.OwnCount = 0, 0
 			}
 		}
+		if resp, ok := m.(*wirepb.PIMPullResp); ok && resp.Standing != nil {
+			resp.Standing.Own, resp.Standing.OwnCount = 0, 0
+		}
 		return m
 	}
 }
@@ -108,6 +112,17 @@ func noMentions(d *Device) {
 			for _, s := range resp.Conversations {
 				s.Named, s.OwnAll, s.AllCount = 0, 0, 0
 			}
+		}
+		return m
+	}
+}
+
+// noStandings makes a device that is told what its user has written, and what mentions its user, by the
+// list and by entries alone.
+func noStandings(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if resp, ok := m.(*wirepb.PIMPullResp); ok {
+			resp.Standing = nil
 		}
 		return m
 	}

@@ -76,7 +76,7 @@ func (w *World) readsDiffer() (broken []string) {
 
 // unreadDiffers compares what the device shows as unread of c with the logs.
 func (d *Device) unreadDiffers(c pim.ConversationID, settings map[string]pim.Setting) (broken []string) {
-	if to, want := d.w.readIn(d.User, c, settings); d.unread(c) != want && !d.w.unknownMark(d, c, d.w.mark(d.User, c).Seq) {
+	if to, want := d.w.readIn(d.User, c, settings); d.unread(c) != want {
 		broken = append(broken, fmt.Sprintf("reads: %s/%s shows %d unread of %s, read up to %d: by the logs %d, %d", d.User, d.ID, d.unread(c), c, d.readTo(c), want, to))
 	}
 	return broken

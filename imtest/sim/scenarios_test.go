@@ -359,6 +359,32 @@ var scenarios = []struct {
 			}
 		}
 	}},
+	{"trimmed-before-it-was-pulled", "Pushes are lost: two messages of bob that mention her, and between them one that she has written on her laptop. Retention removes all of that before her phone hears of it. The next message shows the gap, and the page that settles it tells what the list has to count: one message above her own, which mentions her, and the new one.", func(s *stage) {
+		laptop := s.NewDevice("alice", "laptop")
+		laptop.net = s.alice.net
+		laptop.Start()
+		mention := func(text string) {
+			s.bob.queue(engine.Outgoing{Conversation: chat, Kind: pim.EntryMessage, Payload: []byte(text), Mentions: []pim.UserID{"alice"}})
+		}
+		s.sends(s.bob, 3*second, second, "one")
+		s.at(5*second, func() { s.Server.DropPush = func() bool { return true } })
+		s.at(6*second, func() { mention("alice?") })
+		s.sends(laptop, 7*second, second, "yes")
+		s.at(8*second, func() { mention("look, alice") })
+		s.at(9*second, func() {
+			s.Server.DropPush = nil
+			s.World.Trim(chat, 4)
+		})
+		s.sends(s.bob, 10*second, second, "bye")
+		s.until(12 * second) // no heartbeat has synced
+		if l := s.alice.listed(chat); l != (imtest.Listed{Unread: 2, Mentions: 1}) {
+			s.t.Errorf("alice lists %+v", l)
+		}
+		if got := texts(s.alice); !slices.Equal(got, []string{"bye"}) {
+			s.t.Errorf("alice shows %q", got)
+		}
+		s.until(300 * second)
+	}},
 	{"edited-before-its-page", "While she is away, bob writes more than a page, and edits a message that is not on the newest one. The edit comes first, and the message, when its page comes, is as it is now.", func(s *stage) {
 		s.alice.Kill()
 		s.alice.config.Page = 2

@@ -30,7 +30,6 @@ func Random(seed uint64, set func(*Device)) *World {
 		}
 	}
 	share := float64(r.IntN(3)) / 10
-	w.pushesLost = share > 0
 	w.Server.DropPush = func() bool { return r.Float64() < share }
 	busy := float64(r.IntN(3)) / 10
 	w.Server.Reject = func(*wirepb.PIMSendReq) *pim.Error {

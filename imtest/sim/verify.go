@@ -228,9 +228,7 @@ func (d *Device) recordKept(h *imtest.History, c pim.ConversationID) {
 	}
 	h.Kept(d.device(), c, d.disk.shown(c), maps.Clone(d.disk.folds[c]))
 	h.Front(d.device(), c, d.disk.conversations[c].Front)
-	if own := d.w.mark(d.User, c); !d.w.unknownMark(d, c, own.Seq) {
-		h.Listed(d.device(), c, d.listed(c))
-	}
+	h.Listed(d.device(), c, d.listed(c))
 }
 
 // mark returns the user's newest message in c, or the newest joining, whichever is later.
@@ -241,17 +239,6 @@ func (w *World) mark(user pim.UserID, c pim.ConversationID) (own pim.Entry) {
 		}
 	}
 	return own
-}
-
-// unknownMark reports whether d may not know that the user's newest message in c stands at own. The
-// list tells it. But if so many pushes were lost that d has jumped a gap with the message in it, and
-// has acknowledged that, the list leaves the conversation out (decision 28, open). Nor does d hear of
-// what was trimmed from a gap before d had pulled it, the mentions too (decision 26, open).
-func (w *World) unknownMark(d *Device, c pim.ConversationID, own pim.Seq) bool {
-	if w.pushesLost && d.disk.conversations[c].Front > 1 {
-		return true
-	}
-	return w.pushesLost && slices.ContainsFunc(d.disk.conversations[c].Holes, func(h engine.Hole) bool { return h.From <= own && own <= h.To })
 }
 
 // listed returns what the list of d shows of c, as client.Client.Conversations does.
@@ -297,9 +284,6 @@ func (w *World) unreadDiffers() (broken []string) {
 		for _, c := range w.Server.Conversations(d.User) {
 			log, own := w.Server.Written(c, d.User), w.mark(d.User, c)
 			count := log[len(log)-1].Count
-			if w.unknownMark(d, c, own.Seq) {
-				continue
-			}
 			if row := d.disk.conversations[c]; row.Own != own.Seq || row.Count-row.OwnCount != count-own.Count {
 				broken = append(broken, fmt.Sprintf("unread: %s/%s has %d of %s, with the own message, or the joining, at %d; the log says %d, and %d",
 					d.User, d.ID, row.Count-row.OwnCount, c, row.Own, count-own.Count, own.Seq))

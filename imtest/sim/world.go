@@ -35,17 +35,16 @@ type World struct {
 	devices  []*Device
 	ids      uint64
 
-	history    *imtest.History
-	queued     map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
-	refused    map[pim.ClientMessageID]bool    // by the server, for good
-	groups     []pim.ConversationID
-	pushesLost bool                             // the server does not send all
-	about      map[pim.ConversationID]pim.Seq   // the message that was referred to last
-	fronts     map[pim.ConversationID][]pim.Seq // that there were, ascending
-	trimmed    bool                             // since the last backup
-	dials      []time.Duration                  // when each attempt to connect began
-	sentAt     map[pim.ClientMessageID]time.Duration
-	shownAt    map[pim.ClientMessageID]time.Duration // when the last device showed it
+	history *imtest.History
+	queued  map[pim.ClientMessageID]*Device // messages whose device still has the store that they were queued in
+	refused map[pim.ClientMessageID]bool    // by the server, for good
+	groups  []pim.ConversationID
+	about   map[pim.ConversationID]pim.Seq   // the message that was referred to last
+	fronts  map[pim.ConversationID][]pim.Seq // that there were, ascending
+	trimmed bool                             // since the last backup
+	dials   []time.Duration                  // when each attempt to connect began
+	sentAt  map[pim.ClientMessageID]time.Duration
+	shownAt map[pim.ClientMessageID]time.Duration // when the last device showed it
 
 	before   *clienttest.Backup // the last backup of the server; nil: none
 	stores   int                // how often the server's store got another identity

@@ -2292,8 +2292,11 @@ type PIMPullResp struct {
 	// retain_from_ms, retain_before_ms holds. Both 0: retain_ms holds.
 	RetainBeforeMs int64 `protobuf:"varint,13,opt,name=retain_before_ms,json=retainBeforeMs,proto3" json:"retain_before_ms,omitempty"`
 	RetainFromMs   int64 `protobuf:"varint,14,opt,name=retain_from_ms,json=retainFromMs,proto3" json:"retain_from_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// In the last frame of a page that may leave out entries which tell this: of one with newest_first,
+	// and of one that settles seqs before front. Missing: not known.
+	Standing      *Standing `protobuf:"bytes,15,opt,name=standing,proto3" json:"standing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PIMPullResp) Reset() {
@@ -2424,6 +2427,106 @@ func (x *PIMPullResp) GetRetainFromMs() int64 {
 	return 0
 }
 
+func (x *PIMPullResp) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+// Standing is what a Summary says of a conversation's counts.
+type Standing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Newest        uint64                 `protobuf:"varint,1,opt,name=newest,proto3" json:"newest,omitempty"` // seq of an entry that the user may read; all before it are heeded
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`   // counting messages up to newest
+	Own           uint64                 `protobuf:"varint,3,opt,name=own,proto3" json:"own,omitempty"`       // as in Summary, and so the others
+	OwnCount      uint64                 `protobuf:"varint,4,opt,name=own_count,json=ownCount,proto3" json:"own_count,omitempty"`
+	Named         uint64                 `protobuf:"varint,5,opt,name=named,proto3" json:"named,omitempty"`
+	OwnAll        uint64                 `protobuf:"varint,6,opt,name=own_all,json=ownAll,proto3" json:"own_all,omitempty"`
+	AllCount      uint64                 `protobuf:"varint,7,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"` // messages up to newest that mention all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_pim_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Standing) GetNewest() uint64 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
+func (x *Standing) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Standing) GetOwn() uint64 {
+	if x != nil {
+		return x.Own
+	}
+	return 0
+}
+
+func (x *Standing) GetOwnCount() uint64 {
+	if x != nil {
+		return x.OwnCount
+	}
+	return 0
+}
+
+func (x *Standing) GetNamed() uint64 {
+	if x != nil {
+		return x.Named
+	}
+	return 0
+}
+
+func (x *Standing) GetOwnAll() uint64 {
+	if x != nil {
+		return x.OwnAll
+	}
+	return 0
+}
+
+func (x *Standing) GetAllCount() uint64 {
+	if x != nil {
+		return x.AllCount
+	}
+	return 0
+}
+
 // Erasure says that what a user wrote in a conversation was erased up to a seq.
 type Erasure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2435,7 +2538,7 @@ type Erasure struct {
 
 func (x *Erasure) Reset() {
 	*x = Erasure{}
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2550,7 @@ func (x *Erasure) String() string {
 func (*Erasure) ProtoMessage() {}
 
 func (x *Erasure) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[22]
+	mi := &file_pim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2563,7 @@ func (x *Erasure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Erasure.ProtoReflect.Descriptor instead.
 func (*Erasure) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{22}
+	return file_pim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Erasure) GetBy() string {
@@ -2492,7 +2595,7 @@ type PIMReceiptReq struct {
 
 func (x *PIMReceiptReq) Reset() {
 	*x = PIMReceiptReq{}
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2607,7 @@ func (x *PIMReceiptReq) String() string {
 func (*PIMReceiptReq) ProtoMessage() {}
 
 func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[23]
+	mi := &file_pim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2620,7 @@ func (x *PIMReceiptReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptReq.ProtoReflect.Descriptor instead.
 func (*PIMReceiptReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{23}
+	return file_pim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PIMReceiptReq) GetRequestId() uint64 {
@@ -2580,7 +2683,7 @@ type PIMReceiptResp struct {
 
 func (x *PIMReceiptResp) Reset() {
 	*x = PIMReceiptResp{}
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2695,7 @@ func (x *PIMReceiptResp) String() string {
 func (*PIMReceiptResp) ProtoMessage() {}
 
 func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[24]
+	mi := &file_pim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2708,7 @@ func (x *PIMReceiptResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceiptResp.ProtoReflect.Descriptor instead.
 func (*PIMReceiptResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{24}
+	return file_pim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PIMReceiptResp) GetRequestId() uint64 {
@@ -2679,7 +2782,7 @@ type PIMLook struct {
 
 func (x *PIMLook) Reset() {
 	*x = PIMLook{}
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2794,7 @@ func (x *PIMLook) String() string {
 func (*PIMLook) ProtoMessage() {}
 
 func (x *PIMLook) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[25]
+	mi := &file_pim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2807,7 @@ func (x *PIMLook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMLook.ProtoReflect.Descriptor instead.
 func (*PIMLook) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{25}
+	return file_pim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PIMLook) GetConversations() []string {
@@ -2743,7 +2846,7 @@ type PIMReceipt struct {
 
 func (x *PIMReceipt) Reset() {
 	*x = PIMReceipt{}
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2858,7 @@ func (x *PIMReceipt) String() string {
 func (*PIMReceipt) ProtoMessage() {}
 
 func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[26]
+	mi := &file_pim_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2871,7 @@ func (x *PIMReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMReceipt.ProtoReflect.Descriptor instead.
 func (*PIMReceipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{26}
+	return file_pim_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PIMReceipt) GetConversation() string {
@@ -2820,7 +2923,7 @@ type PIMTyping struct {
 
 func (x *PIMTyping) Reset() {
 	*x = PIMTyping{}
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +2935,7 @@ func (x *PIMTyping) String() string {
 func (*PIMTyping) ProtoMessage() {}
 
 func (x *PIMTyping) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[27]
+	mi := &file_pim_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +2948,7 @@ func (x *PIMTyping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTyping.ProtoReflect.Descriptor instead.
 func (*PIMTyping) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{27}
+	return file_pim_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PIMTyping) GetConversation() string {
@@ -2882,7 +2985,7 @@ type PIMPresence struct {
 
 func (x *PIMPresence) Reset() {
 	*x = PIMPresence{}
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +2997,7 @@ func (x *PIMPresence) String() string {
 func (*PIMPresence) ProtoMessage() {}
 
 func (x *PIMPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[28]
+	mi := &file_pim_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3010,7 @@ func (x *PIMPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPresence.ProtoReflect.Descriptor instead.
 func (*PIMPresence) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{28}
+	return file_pim_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PIMPresence) GetUser() string {
@@ -2943,7 +3046,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3058,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[29]
+	mi := &file_pim_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3071,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{29}
+	return file_pim_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Receipt) GetSeq() uint64 {
@@ -3004,7 +3107,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3119,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[30]
+	mi := &file_pim_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3132,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{30}
+	return file_pim_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Reader) GetUser() string {
@@ -3065,7 +3168,7 @@ type PIMMembersReq struct {
 
 func (x *PIMMembersReq) Reset() {
 	*x = PIMMembersReq{}
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3180,7 @@ func (x *PIMMembersReq) String() string {
 func (*PIMMembersReq) ProtoMessage() {}
 
 func (x *PIMMembersReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[31]
+	mi := &file_pim_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3193,7 @@ func (x *PIMMembersReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMMembersReq.ProtoReflect.Descriptor instead.
 func (*PIMMembersReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{31}
+	return file_pim_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PIMMembersReq) GetRequestId() uint64 {
@@ -3128,7 +3231,7 @@ type PIMMembersResp struct {
 
 func (x *PIMMembersResp) Reset() {
 	*x = PIMMembersResp{}
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3243,7 @@ func (x *PIMMembersResp) String() string {
 func (*PIMMembersResp) ProtoMessage() {}
 
 func (x *PIMMembersResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[32]
+	mi := &file_pim_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3256,7 @@ func (x *PIMMembersResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMMembersResp.ProtoReflect.Descriptor instead.
 func (*PIMMembersResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{32}
+	return file_pim_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PIMMembersResp) GetRequestId() uint64 {
@@ -3203,7 +3306,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3318,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[33]
+	mi := &file_pim_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3331,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{33}
+	return file_pim_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Member) GetUser() string {
@@ -3261,7 +3364,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3273,7 +3376,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[34]
+	mi := &file_pim_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3286,7 +3389,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{34}
+	return file_pim_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -3307,7 +3410,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3422,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3435,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{35}
+	return file_pim_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -3366,7 +3469,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3481,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3494,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{36}
+	return file_pim_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -3420,7 +3523,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3535,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3548,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{37}
+	return file_pim_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -3483,7 +3586,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3598,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3611,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{38}
+	return file_pim_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3563,7 +3666,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3678,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +3691,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{39}
+	return file_pim_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -3841,7 +3944,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12!\n" +
 	"\fnewest_first\x18\x06 \x01(\bR\vnewestFirst\x12\x18\n" +
-	"\achanges\x18\a \x01(\bR\achanges\"\xc7\x03\n" +
+	"\achanges\x18\a \x01(\bR\achanges\"\xf5\x03\n" +
 	"\vPIMPullResp\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\"\n" +
@@ -3858,7 +3961,16 @@ const file_pim_proto_rawDesc = "" +
 	"\tretain_ms\x18\v \x01(\x03R\bretainMs\x12(\n" +
 	"\x10server_retain_ms\x18\f \x01(\x03R\x0eserverRetainMs\x12(\n" +
 	"\x10retain_before_ms\x18\r \x01(\x03R\x0eretainBeforeMs\x12$\n" +
-	"\x0eretain_from_ms\x18\x0e \x01(\x03R\fretainFromMs\"-\n" +
+	"\x0eretain_from_ms\x18\x0e \x01(\x03R\fretainFromMs\x12,\n" +
+	"\bstanding\x18\x0f \x01(\v2\x10.pim.v1.StandingR\bstanding\"\xb3\x01\n" +
+	"\bStanding\x12\x16\n" +
+	"\x06newest\x18\x01 \x01(\x04R\x06newest\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x10\n" +
+	"\x03own\x18\x03 \x01(\x04R\x03own\x12\x1b\n" +
+	"\town_count\x18\x04 \x01(\x04R\bownCount\x12\x14\n" +
+	"\x05named\x18\x05 \x01(\x04R\x05named\x12\x17\n" +
+	"\aown_all\x18\x06 \x01(\x04R\x06ownAll\x12\x1b\n" +
+	"\tall_count\x18\a \x01(\x04R\ballCount\"-\n" +
 	"\aErasure\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12\x12\n" +
 	"\x04upto\x18\x02 \x01(\x04R\x04upto\"\xa6\x01\n" +
@@ -4013,7 +4125,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -4040,24 +4152,25 @@ var file_pim_proto_goTypes = []any{
 	(*Summary)(nil),        // 22: pim.v1.Summary
 	(*PIMPullReq)(nil),     // 23: pim.v1.PIMPullReq
 	(*PIMPullResp)(nil),    // 24: pim.v1.PIMPullResp
-	(*Erasure)(nil),        // 25: pim.v1.Erasure
-	(*PIMReceiptReq)(nil),  // 26: pim.v1.PIMReceiptReq
-	(*PIMReceiptResp)(nil), // 27: pim.v1.PIMReceiptResp
-	(*PIMLook)(nil),        // 28: pim.v1.PIMLook
-	(*PIMReceipt)(nil),     // 29: pim.v1.PIMReceipt
-	(*PIMTyping)(nil),      // 30: pim.v1.PIMTyping
-	(*PIMPresence)(nil),    // 31: pim.v1.PIMPresence
-	(*Receipt)(nil),        // 32: pim.v1.Receipt
-	(*Reader)(nil),         // 33: pim.v1.Reader
-	(*PIMMembersReq)(nil),  // 34: pim.v1.PIMMembersReq
-	(*PIMMembersResp)(nil), // 35: pim.v1.PIMMembersResp
-	(*Member)(nil),         // 36: pim.v1.Member
-	(*PIMTimeReq)(nil),     // 37: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 38: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 39: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 40: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 41: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 42: pim.v1.PIMError
+	(*Standing)(nil),       // 25: pim.v1.Standing
+	(*Erasure)(nil),        // 26: pim.v1.Erasure
+	(*PIMReceiptReq)(nil),  // 27: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 28: pim.v1.PIMReceiptResp
+	(*PIMLook)(nil),        // 29: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 30: pim.v1.PIMReceipt
+	(*PIMTyping)(nil),      // 31: pim.v1.PIMTyping
+	(*PIMPresence)(nil),    // 32: pim.v1.PIMPresence
+	(*Receipt)(nil),        // 33: pim.v1.Receipt
+	(*Reader)(nil),         // 34: pim.v1.Reader
+	(*PIMMembersReq)(nil),  // 35: pim.v1.PIMMembersReq
+	(*PIMMembersResp)(nil), // 36: pim.v1.PIMMembersResp
+	(*Member)(nil),         // 37: pim.v1.Member
+	(*PIMTimeReq)(nil),     // 38: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 39: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 40: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 41: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 42: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 43: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -4078,17 +4191,18 @@ var file_pim_proto_depIdxs = []int32{
 	3,  // 15: pim.v1.Summary.last:type_name -> pim.v1.Entry
 	3,  // 16: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
 	5,  // 17: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	25, // 18: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
-	32, // 19: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	33, // 20: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	32, // 21: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	36, // 22: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
-	2,  // 23: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	26, // 18: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
+	25, // 19: pim.v1.PIMPullResp.standing:type_name -> pim.v1.Standing
+	33, // 20: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	34, // 21: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	33, // 22: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	37, // 23: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
+	2,  // 24: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -4102,7 +4216,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
