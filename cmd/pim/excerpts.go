@@ -13,7 +13,8 @@ import (
 const (
 	// answeredKept is how many messages excerpts remembers at least, if so many were met.
 	answeredKept = 16384
-	// answeredWithin is how long excerpts waits for the server.
+	// answeredWithin is how long excerpts waits for the server. If no answer has come, it does not ask
+	// for as long again, so a page of replies does not wait for each of them.
 	answeredWithin = 10 * time.Second
 )
 
@@ -25,6 +26,7 @@ type excerpts struct {
 	// met holds the messages that were printed or pulled. When it is full it becomes before, which
 	// is forgotten. So memory is bounded, and what is answered often stays.
 	met, before map[pim.Seq]answered
+	silentUntil time.Time // until then the server is not asked
 }
 
 // answered is what is known of a message that is or may be answered.
@@ -103,12 +105,18 @@ func (x *excerpts) at(ctx context.Context, seq, by pim.Seq) (answered, error) {
 		return a, nil
 	}
 	if a, ok = x.before[seq]; !ok {
+		if time.Now().Before(x.silentUntil) {
+			return a, nil
+		}
 		limited, cancel := context.WithTimeout(ctx, answeredWithin)
 		defer cancel()
 		page, err := x.pull(limited, seq)
 		switch {
 		case ctx.Err() != nil:
 			return a, ctx.Err()
+		case limited.Err() != nil:
+			x.silentUntil = time.Now().Add(answeredWithin)
+			return a, nil
 		case err != nil:
 			return a, nil
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -137,4 +139,50 @@ func TestExcerptsOnTheScreen(t *testing.T) {
 	second.sees("┌ alice: (erased)", "┌ alice: kept")
 	second.lacks("SECRETTEXT")
 	second.ends()
+}
+
+// The server answers nothing any more. A page of replies waits for it once, and for none of them is an
+// excerpt shown. Later the server is asked again.
+func TestExcerptsWaitOnceForAServerThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, gone := 0, true
+		x := excerpts{pull: func(ctx context.Context, seq pim.Seq) (client.Page, error) {
+			if asked++; gone {
+				<-ctx.Done()
+				return client.Page{}, ctx.Err()
+			}
+			return client.Page{Entries: []pim.Entry{{Kind: pim.EntryMessage, Seq: seq, Sender: "alice"}}}, nil
+		}}
+		excerpt := func(seq pim.Seq) string {
+			t.Helper()
+			say := content.Content{Text: "late", Reply: &content.Reply{Seq: seq, Sender: "alice", Excerpt: "SECRETTEXT"}}
+			payload, err := say.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown, err := x.show(t.Context(), &pim.Entry{Kind: pim.EntryMessage, Seq: 1000, Sender: "bob", Payload: payload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := content.Parse(shown.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.Reply.Excerpt
+		}
+		begun := time.Now()
+		for seq := range pim.Seq(500) {
+			if got := excerpt(seq + 1); got != "" {
+				t.Fatalf("it shows %q", got)
+			}
+		}
+		if took := time.Since(begun); took != answeredWithin || asked != 1 {
+			t.Errorf("it took %v, and asked %d times", took, asked)
+		}
+		gone = false
+		time.Sleep(answeredWithin)
+		if got := excerpt(7); got != "SECRETTEXT" {
+			t.Errorf("it shows %q", got)
+		}
+	})
 }
