@@ -53,10 +53,18 @@ func unsettled(mark uint64) uint64 { return mark + 2 - mark%2 }
 // one, or leaves that to req.Later; until the first one is written, mark returns 0 and
 // the device cannot settle. For a device that asks for fronts mark writes it now, if that takes less than
 // markPatience, before the list is read: a trim that does not find the mark was over before that, so the list tells its front.
+// A device that asks for no fronts gets no mark before it has acknowledged something: it may be a command that is run once,
+// and a trim tells so many devices of a user only.
 func (x *Inbox) mark(ctx context.Context, req *SyncRequest) (uint64, error) {
 	cell, ok, err := store.Lookup(ctx, x.store, Settled(req.User), string(req.Device))
 	if err != nil || ok {
 		return cell.Version, err
+	}
+	if !req.Fronts {
+		acked, err := x.store.List(ctx, Acked(req.User, req.Device), "", 1)
+		if err != nil || len(acked) == 0 {
+			return 0, err
+		}
 	}
 	first := markCell(req.User, string(req.Device), firstMark)
 	switch {

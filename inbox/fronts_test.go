@@ -171,6 +171,34 @@ func TestFrontsOfManyDevices(t *testing.T) {
 	}
 }
 
+// A device that asks for no fronts and has acknowledged nothing, like a command that is run once, takes none of
+// the places of a user's devices. Once it has acknowledged something it has one.
+func TestCommandsTakeNoPlaceAmongTheDevices(t *testing.T) {
+	const c = pim.ConversationID("d:eve:zoe")
+	s := storetest.NewMemory()
+	commit(t, s, &store.Write{Cells: []store.CellWrite{{Partition: inbox.Fresh("eve"), Cell: inbox.Line{Newest: 9}.Cell(c)}}})
+	devices := func() (keys []string) {
+		t.Helper()
+		cells, err := s.List(ctx, inbox.Settled("eve"), "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cell := range cells {
+			keys = append(keys, cell.Key)
+		}
+		return keys
+	}
+	command, phone := inbox.SyncRequest{User: "eve", Device: "cli-1"}, asks("eve", "phone")
+	for range 2 {
+		syncsFronts(t, s, command)
+		syncsFronts(t, s, phone)
+	}
+	wants(t, "before an acknowledgement", devices(), "phone")
+	commit(t, s, &store.Write{Cells: []store.CellWrite{{Partition: inbox.Acked("eve", "cli-1"), Cell: store.Cell{Key: string(c), Version: 9}}}})
+	syncsFronts(t, s, command)
+	wants(t, "after it", devices(), "cli-1", "phone")
+}
+
 // A trim comes while a device reads its list for the first time. Either the trim finds the device, or
 // the list tells the front: the device's mark is there before the first line is read.
 func TestATrimDuringTheFirstSync(t *testing.T) {
