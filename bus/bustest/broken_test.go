@@ -59,7 +59,7 @@ func TestBroken(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			i := slices.IndexFunc(cases, func(c testCase) bool { return c.name == b.by })
 			synctest.Test(t, func(t *testing.T) {
-				err := cases[i].run(cluster(b.wrap, b.change))
+				err := cases[i].run(cluster(b.wrap, b.change).inVirtualTime())
 				if err == nil {
 					t.Errorf("the case %q does not find it", b.by)
 				}

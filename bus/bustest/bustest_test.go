@@ -67,17 +67,17 @@ func TestNetworkWithLoss(t *testing.T) {
 					}
 					time.Sleep(20 * time.Millisecond)
 				}
-				time.Sleep(3 * soon)
+				time.Sleep(9 * time.Second)
 				for _, l := range nodes[1:] {
 					if missing := missed(l.heard("a")); missing != "" {
 						t.Errorf("seed %d: node %s is not told that %s", seed, l.Self(), missing)
 					}
 				}
 				n.Heal()
-				time.Sleep(2 * soon)
-				return inPeace(nodes[:]...)
+				time.Sleep(6 * time.Second)
+				return c.inPeace(nodes[:]...)
 			}}
-			if err := lossy.run(c); err != nil {
+			if err := lossy.run(c.inVirtualTime()); err != nil {
 				t.Errorf("seed %d: %v", seed, err)
 			}
 		})

@@ -43,7 +43,7 @@ func testOrder(c *Cluster) error {
 			return err
 		}
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testLoss(c *Cluster) error {
@@ -63,7 +63,7 @@ func testLoss(c *Cluster) error {
 			return err
 		}
 		want = append(want, early)
-		if err := b.hears("a", soon, want...); err != nil {
+		if err := b.hears("a", c.soon, want...); err != nil {
 			return err
 		}
 		c.Lose("a", "b", i%3+1)
@@ -75,10 +75,10 @@ func testLoss(c *Cluster) error {
 		}
 		want = append(want, gap, late)
 	}
-	if err := b.hears("a", soon, want...); err != nil {
+	if err := b.hears("a", c.soon, want...); err != nil {
 		return err
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testLossAtEnd(c *Cluster) error {
@@ -91,18 +91,18 @@ func testLossAtEnd(c *Cluster) error {
 		if err := sendAll(nodes[0], "b", "1"); err != nil {
 			return err
 		}
-		if err := nodes[1].hears("a", soon, "1"); err != nil {
+		if err := nodes[1].hears("a", c.soon, "1"); err != nil {
 			return err
 		}
 		c.Lose("a", "b", i+1)
 		if err := sendAll(nodes[0], "b", numbered("lost", i+1)...); err != nil {
 			return err
 		}
-		if err := nodes[1].hears("a", soon, "1", gap); err != nil {
+		if err := nodes[1].hears("a", c.soon, "1", gap); err != nil {
 			return err
 		}
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 // testFailedSend has messages fail at the sender, of which the receiver must be told all the same.
@@ -124,19 +124,19 @@ func testFailedSend(c *Cluster) error {
 	if err := sendAll(a, "b", "1"); err != nil {
 		return err
 	}
-	if err := b.hears("a", soon, gap, "1"); err != nil {
+	if err := b.hears("a", c.soon, gap, "1"); err != nil {
 		return err
 	}
 	if err := a.Send("b", kindWord, make([]byte, bus.MaxBody+1)); pim.KindOf(err) != pim.KindInvalid {
 		return fmt.Errorf("a message that is too large: %v", err)
 	}
-	if err := b.hears("a", soon, gap, "1", gap); err != nil {
+	if err := b.hears("a", c.soon, gap, "1", gap); err != nil {
 		return err
 	}
 	if err := a.Send("a", kindWord, nil); pim.KindOf(err) != pim.KindInvalid {
 		return fmt.Errorf("a message to itself: %v", err)
 	}
-	return inPeace(a, b)
+	return c.inPeace(a, b)
 }
 
 func testLargest(c *Cluster) error {
@@ -166,7 +166,7 @@ func testLargest(c *Cluster) error {
 	if _, err := request(a, "b", kindEcho, large+"0"); pim.KindOf(err) != pim.KindInvalid {
 		return fmt.Errorf("a request that is too large: %v", err)
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testUnheard(c *Cluster) error {
@@ -186,23 +186,20 @@ func testUnheard(c *Cluster) error {
 	if err := sendAll(a, "b", "2"); err != nil {
 		return err
 	}
-	if err := b.hears("a", soon, "1", "2"); err != nil {
+	if err := b.hears("a", c.soon, "1", "2"); err != nil {
 		return err
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
-// quick is how long a call may take that never waits, on a machine that has other things to do.
-const quick = 500 * time.Millisecond
-
 // flood sends n messages of a MiB, none of which may wait, and returns how many were taken.
-func flood(from *listener, to string, n int) (taken int, err error) {
+func (c *Cluster) flood(from *listener, to string, n int) (taken int, err error) {
 	body := []byte(strings.Repeat("x", 1<<20))
 	for range n {
 		begin := time.Now()
 		err := from.Send(to, kindWord, body)
 		switch took := time.Since(begin); {
-		case took > quick:
+		case took > c.quick:
 			return taken, fmt.Errorf("a message that should not wait took %s", took)
 		case err == nil:
 			taken++
@@ -220,7 +217,7 @@ func testFullNetwork(c *Cluster) error {
 	}
 	a, b := nodes[0], nodes[1]
 	c.Hold("a", true)
-	taken, err := flood(a, "b", 100)
+	taken, err := c.flood(a, "b", 100)
 	c.Hold("a", false)
 	if err != nil {
 		return err
@@ -231,7 +228,7 @@ func testFullNetwork(c *Cluster) error {
 	if err := b.wait(patience, "what was taken, and a gap", func() bool { return len(b.came["a"]) == taken+1 && b.gaps("a") == 1 }); err != nil {
 		return err
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testSlowReceiver(c *Cluster) error {
@@ -244,7 +241,7 @@ func testSlowReceiver(c *Cluster) error {
 	defer release()
 	taken := 0
 	for range 10 { // more slowly than the network
-		n, err := flood(a, "b", 10)
+		n, err := c.flood(a, "b", 10)
 		if err != nil {
 			return err
 		}
@@ -254,7 +251,7 @@ func testSlowReceiver(c *Cluster) error {
 	if err := sendAll(nodes[2], "a", "not held up"); err != nil {
 		return err
 	}
-	if err := a.hears("c", soon, "not held up"); err != nil {
+	if err := a.hears("c", c.soon, "not held up"); err != nil {
 		return err
 	}
 	release()
@@ -271,9 +268,9 @@ func testSlowReceiver(c *Cluster) error {
 		return fmt.Errorf("%d of %d MiB came at a receiver that took nothing while they were sent; there is no bound", n, taken)
 	}
 	for _, l := range nodes {
-		if err := l.sees(soon, "a", "b", "c"); err != nil {
+		if err := l.sees(c.soon, "a", "b", "c"); err != nil {
 			return err
 		}
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }

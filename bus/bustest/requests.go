@@ -46,7 +46,7 @@ func testRequests(c *Cluster) error {
 			return err
 		}
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testRequestErrors(c *Cluster) error {
@@ -77,7 +77,7 @@ func testRequestErrors(c *Cluster) error {
 	if _, err = a.Request(ctx, "b", kindHang, nil); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a request whose time is up: %v", err)
 	}
-	if err := b.wait(soon, "the end of the context of an answer", func() bool { return b.given == 1 }); err != nil {
+	if err := b.wait(c.soon, "the end of the context of an answer", func() bool { return b.given == 1 }); err != nil {
 		return err
 	}
 	ctx, cancel = context.WithCancel(context.Background())
@@ -86,10 +86,10 @@ func testRequestErrors(c *Cluster) error {
 	if _, err = a.Request(ctx, "b", kindHang, nil); !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("a request that is given up: %v", err)
 	}
-	if err := b.wait(soon, "the end of the context of a second answer", func() bool { return b.given == 2 }); err != nil {
+	if err := b.wait(c.soon, "the end of the context of a second answer", func() bool { return b.given == 2 }); err != nil {
 		return err
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testRequestDying(c *Cluster) error {
@@ -112,10 +112,10 @@ func testRequestDying(c *Cluster) error {
 			return fmt.Errorf("a request to a node that dies: %v", err)
 		}
 	}
-	if took := time.Since(begin); took > 2*soon {
+	if took := time.Since(begin); took > 2*c.soon {
 		return fmt.Errorf("a request to a node that dies takes %s", took)
 	}
-	return inPeace(nodes[:2]...)
+	return c.inPeace(nodes[:2]...)
 }
 
 func testClosing(c *Cluster) error {
@@ -140,7 +140,7 @@ func testClosing(c *Cluster) error {
 		b.Close()
 		close(closed)
 	}()
-	if err := a.sees(soon, "a", "c"); err != nil {
+	if err := a.sees(c.soon, "a", "c"); err != nil {
 		return fmt.Errorf("while a Handler is at work: %w", err)
 	}
 	if err := <-asked; pim.KindOf(err) != pim.KindUnavailable {
@@ -164,5 +164,5 @@ func testClosing(c *Cluster) error {
 		return fmt.Errorf("a request of a node that is closed: %v", err)
 	}
 	b.Close()
-	return inPeace(a, nodes[2])
+	return c.inPeace(a, nodes[2])
 }

@@ -21,31 +21,51 @@ type Cluster struct {
 	Heal func()                       // ends all cuts
 	Hold func(name string, on bool)   // has what a node sends wait inside it, as with a network that is full
 	Over func()                       // called at the end, when all nodes are closed; may be nil
-	open []*listener                  // to close at the end
+
+	open  []*listener   // to close at the end
+	soon  time.Duration // for what should take a second or two
+	quick time.Duration // for a call that never waits
+	peace time.Duration // for which a peace is watched
 }
 
 // Suite says how to test an implementation.
 type Suite struct {
-	Open    func(t *testing.T) *Cluster // a cluster without nodes, for one test
-	Virtual bool                        // nothing is outside the process, so tests run in a bubble of testing/synctest
+	Open func(t *testing.T) *Cluster // a cluster without nodes, for one test
+	// Virtual says that nothing is outside the process. So tests run in a bubble of testing/synctest and
+	// judge how long things take. Without it they run in parallel, and judge only what comes.
+	Virtual bool
 }
 
 // Run tests an implementation of bus.Bus.
 func Run(t *testing.T, s Suite) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			test := func(t *testing.T) {
-				if err := c.run(s.Open(t)); err != nil {
-					t.Error(err)
-				}
-			}
 			if s.Virtual {
-				synctest.Test(t, test)
+				synctest.Test(t, func(t *testing.T) {
+					if err := c.run(s.Open(t).inVirtualTime()); err != nil {
+						t.Error(err)
+					}
+				})
 				return
 			}
-			test(t)
+			t.Parallel()
+			if err := c.run(s.Open(t).inRealTime()); err != nil {
+				t.Error(err)
+			}
 		})
 	}
+}
+
+// inVirtualTime has the suite judge times.
+func (c *Cluster) inVirtualTime() *Cluster {
+	c.soon, c.quick, c.peace = 3*time.Second, 500*time.Millisecond, 5*time.Second
+	return c
+}
+
+// inRealTime has the suite judge only what comes, since the machine may have other things to do.
+func (c *Cluster) inRealTime() *Cluster {
+	c.soon, c.quick, c.peace = patience, patience, 2500*time.Millisecond
+	return c
 }
 
 type testCase struct {
@@ -75,11 +95,8 @@ func (c *Cluster) start(name string) (*listener, error) {
 	return l, err
 }
 
-// soon is how long the suite waits for what should take a second or two, and patience for what may hang.
-const (
-	soon     = 3 * time.Second
-	patience = 30 * time.Second
-)
+// patience is how long the suite waits for what may hang.
+const patience = 30 * time.Second
 
 // three starts nodes a, b and c, and waits until each sees the others.
 func (c *Cluster) three() (nodes [3]*listener, err error) {
@@ -116,8 +133,8 @@ func numbered(prefix string, n int) []string {
 }
 
 // inPeace sends a message between any two of the nodes, in both directions, and has no gap come before it
-// nor within 5 s behind it.
-func inPeace(nodes ...*listener) error {
+// nor for some seconds behind it.
+func (c *Cluster) inPeace(nodes ...*listener) error {
 	for _, l := range nodes {
 		l.forget()
 	}
@@ -130,11 +147,11 @@ func inPeace(nodes ...*listener) error {
 			}
 		}
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(c.peace)
 	for _, from := range nodes {
 		for _, to := range nodes {
 			if from != to {
-				if err := to.hears(from.Self(), soon, "peace"); err != nil {
+				if err := to.hears(from.Self(), c.soon, "peace"); err != nil {
 					return err
 				}
 			}
@@ -195,7 +212,7 @@ func testViews(c *Cluster) error {
 		n.Name, n.Run, n.Protocol = "other", run+1, 99
 	})
 	for _, l := range []*listener{a, b} {
-		if err := l.wait(soon, "the change of node a", func() bool { return viewHas(l.views[len(l.views)-1], want) == nil }); err != nil {
+		if err := l.wait(c.soon, "the change of node a", func() bool { return viewHas(l.views[len(l.views)-1], want) == nil }); err != nil {
 			return errors.Join(err, viewHas(l.View(), want))
 		}
 	}
@@ -206,7 +223,7 @@ func testViews(c *Cluster) error {
 			return viewHas(b.View(), want)
 		}
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
 
 func testLeaving(c *Cluster) error {
@@ -216,14 +233,14 @@ func testLeaving(c *Cluster) error {
 	}
 	nodes[2].Close()
 	for _, l := range nodes[:2] {
-		if err := l.sees(soon, "a", "b"); err != nil {
+		if err := l.sees(c.soon, "a", "b"); err != nil {
 			return err
 		}
-		if err := l.hears("c", soon, gap); err != nil {
+		if err := l.hears("c", c.soon, gap); err != nil {
 			return err
 		}
 	}
-	return inPeace(nodes[:2]...)
+	return c.inPeace(nodes[:2]...)
 }
 
 func testDying(c *Cluster) error {
@@ -233,17 +250,17 @@ func testDying(c *Cluster) error {
 	}
 	c.Kill("c")
 	for _, l := range nodes[:2] {
-		if err := l.sees(2*soon, "a", "b"); err != nil {
+		if err := l.sees(2*c.soon, "a", "b"); err != nil {
 			return err
 		}
-		if err := l.hears("c", soon, gap); err != nil {
+		if err := l.hears("c", c.soon, gap); err != nil {
 			return err
 		}
 	}
 	if err := nodes[0].Send("c", kindWord, nil); err == nil {
 		return errors.New("a message to a node that has died and is not in the view is taken")
 	}
-	return inPeace(nodes[:2]...)
+	return c.inPeace(nodes[:2]...)
 }
 
 func testRestart(c *Cluster) error {
@@ -255,13 +272,13 @@ func testRestart(c *Cluster) error {
 	if err := sendAll(a, "b", "1", "2"); err != nil {
 		return err
 	}
-	if err := nodes[1].hears("a", soon, "1", "2"); err != nil {
+	if err := nodes[1].hears("a", c.soon, "1", "2"); err != nil {
 		return err
 	}
 	if err := sendAll(nodes[1], "a", "1", "2"); err != nil {
 		return err
 	}
-	if err := a.hears("b", soon, "1", "2"); err != nil {
+	if err := a.hears("b", c.soon, "1", "2"); err != nil {
 		return err
 	}
 	run := a.View().Node("b").Run
@@ -287,7 +304,7 @@ func testRestart(c *Cluster) error {
 	if got := b.heard("a"); len(got) != 0 {
 		return fmt.Errorf("a node that has just started hears %q of one that has said nothing yet", got)
 	}
-	return inPeace(a, b, nodes[2])
+	return c.inPeace(a, b, nodes[2])
 }
 
 func testCut(c *Cluster) error {
@@ -301,17 +318,17 @@ func testCut(c *Cluster) error {
 		return err
 	}
 	for _, l := range nodes[:2] {
-		if err := l.sees(4*soon, "a", "b"); err != nil {
+		if err := l.sees(4*c.soon, "a", "b"); err != nil {
 			return err
 		}
-		if err := l.hears("c", soon, gap); err != nil {
+		if err := l.hears("c", c.soon, gap); err != nil {
 			return err
 		}
 	}
-	if err := nodes[2].sees(4*soon, "c"); err != nil {
+	if err := nodes[2].sees(4*c.soon, "c"); err != nil {
 		return err
 	}
-	if err := nodes[2].hears("a", soon, gap); err != nil {
+	if err := nodes[2].hears("a", c.soon, gap); err != nil {
 		return err
 	}
 	c.Heal()
@@ -320,9 +337,9 @@ func testCut(c *Cluster) error {
 			return err
 		}
 	}
-	time.Sleep(soon) // in which what was lost is told of again, if it is
+	time.Sleep(3 * time.Second) // in which what was lost is told of again, if it is
 	if n := len(nodes[2].heard("a")); n < 1 || n > 2 {
 		return fmt.Errorf("%d gaps of a node that was out of reach once and lost one message", n)
 	}
-	return inPeace(nodes[:]...)
+	return c.inPeace(nodes[:]...)
 }
