@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -78,14 +79,16 @@ func TestQueueAndWritesAreBounded(t *testing.T) {
 	w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 	defer w.Close()
 	payload := make([]byte, pim.MaxPayload) // shared by all requests: with the race detector, copies would take gigabytes
+	var crowd []pim.UserID
+	for i := range pim.MaxGroupMembers - 1 {
+		crowd = append(crowd, pim.UserID(fmt.Sprint("u", i)))
+	}
 	var sent []*conv.Request
 	for i := range 5000 {
 		r := rec.track(message(pim.Direct("alice", "bob"), "alice", ""))
 		if i%10 == 0 {
 			r = rec.track(&conv.Request{Kind: pim.EntryCreate, Sender: "eve", ClientID: pim.NewClientMessageID(time.Now())})
-			for j := range pim.MaxGroupMembers - 1 {
-				r.Members = append(r.Members, pim.UserID(fmt.Sprint("u", j)))
-			}
+			r.Members = slices.Clone(crowd)
 		} else {
 			r.Payload = payload
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,9 @@ func intentsOf(log pim.ConversationID) store.Partition {
 
 const intentPartitions = 16
 
-func intentPartition(n uint32) store.Partition { return store.Partition(fmt.Sprintf("~intents/%x", n)) }
+func intentPartition(n uint32) store.Partition {
+	return store.Partition("~intents/" + strconv.FormatUint(uint64(n), 16))
+}
 
 // announcer makes the intents of one process.
 type announcer struct {

@@ -67,7 +67,11 @@ func TestMemoryIsBoundedWhateverComes(t *testing.T) {
 		return r
 	}
 	chats := append([]pim.ConversationID(nil), groups[:3]...)
-	for round := range 60 {
+	rounds := 60
+	if testing.Short() {
+		rounds = 15 // fill the memory several times
+	}
+	for round := range rounds {
 		clock.Add(rng.Int64N(3_000))
 		var batch []*conv.Request
 		add := func(r *conv.Request) { batch = append(batch, rec.track(r)) }

@@ -111,7 +111,7 @@ func (x *chatters) folds() (all map[string]string) {
 // often each user was named, and what is read below has those of the last entry that was trimmed.
 func TestCellsGoWithATrim(t *testing.T) {
 	const trims = 12 // between which something happens
-	first, n := seeds.Schedules(t, 24, "")
+	first, n := seeds.Schedules(t, seeds.Many(24), "")
 	for seed := first; seed < first+n; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		x := &chatters{t: t, rng: rng, s: storetest.NewMemory(), rec: newRecorder(), c: pim.Direct("ann", "bob"), users: []pim.UserID{"ann", "bob"}}

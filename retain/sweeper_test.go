@@ -123,13 +123,13 @@ func (n *node) check(c pim.ConversationID, age time.Duration) error {
 	return nil
 }
 
-// Seventy days of messages, in busy and quiet conversations, with entries that are kept for
-// thirty days. Each is there for thirty days, and is gone soon after. Pages say where the
+// Three weeks of messages, in busy and quiet conversations, with entries that are kept for
+// nine days. Each is there for nine days, and is gone soon after. Pages say where the
 // log begins, and what is unread stays right. A user's own log keeps everything.
 func TestOldEntriesLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, storetest.NewMemory())
-		const age = 30 * day
+		const age, days = 9 * day, 21
 		registry := prometheus.NewRegistry()
 		o := n.options(age)
 		o.Registerer = registry
@@ -139,7 +139,7 @@ func TestOldEntriesLeave(t *testing.T) {
 		group := n.sends("", "alice", "bob", "carol")
 		n.sends(quiet, "alice")
 		x := inbox.New(n.store)
-		for hour := range 70 * 24 {
+		for hour := range days * 24 {
 			if hour%6 == 0 {
 				n.sends(direct, "alice")
 				n.sends(group, "bob")
@@ -165,8 +165,8 @@ func TestOldEntriesLeave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		read, err := x.Position(t.Context(), "bob", direct, 20) // it was trimmed
-		if left := uint64(280 - front + 1); err != nil || line.Count-read.Count != left {
+		read, err := x.Position(t.Context(), "bob", direct, 10) // it was trimmed
+		if left := uint64(4*days - front + 1); err != nil || line.Count-read.Count != left {
 			t.Errorf("%d messages of %d that are left are unread, %v", line.Count-read.Count, left, err)
 		}
 		trimmed := float64(n.front(direct) + n.front(group) + n.front(quiet) - 3)
@@ -196,17 +196,17 @@ func gathered(t *testing.T, r *prometheus.Registry, name string) float64 {
 
 // Of the server's age and a conversation's the shorter one holds.
 func TestConversationsKeepLess(t *testing.T) {
-	for _, server := range []time.Duration{0, 20 * day} {
+	for _, server := range []time.Duration{0, 12 * day} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, storetest.NewMemory())
 			s := retain.New(n.options(server))
 			defer s.Close()
 			less, more, off, none := pim.Direct("alice", "bob"), pim.Direct("alice", "carol"), pim.Direct("alice", "dan"), pim.Direct("alice", "eve")
-			n.retains(less, "bob", 10*day)
-			n.retains(more, "alice", 30*day)
-			n.retains(off, "alice", 10*day)
+			n.retains(less, "bob", 8*day)
+			n.retains(more, "alice", 15*day)
+			n.retains(off, "alice", 8*day)
 			n.retains(off, "dan", 0)
-			for hour := range 40 * 24 {
+			for hour := range 20 * 24 {
 				if hour%6 == 0 {
 					for _, c := range []pim.ConversationID{less, more, off, none} {
 						n.sends(c, "alice")
@@ -215,7 +215,7 @@ func TestConversationsKeepLess(t *testing.T) {
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				forEver := 1000 * day
-				ages := map[pim.ConversationID]time.Duration{less: 10 * day, more: 30 * day, off: forEver, none: forEver}
+				ages := map[pim.ConversationID]time.Duration{less: 8 * day, more: 15 * day, off: forEver, none: forEver}
 				for c, age := range ages {
 					if server != 0 {
 						age = min(age, server)
@@ -261,7 +261,7 @@ func TestKeptAfterAll(t *testing.T) {
 // Sweepers that are broken on purpose remove an entry too early or too late, and the check of these
 // tests tells.
 func TestBrokenSweepersAreCaught(t *testing.T) {
-	const age = 10 * day
+	const age = 3 * day
 	for name, broken := range map[string]func(*retain.Options){
 		"one entry too many": func(o *retain.Options) {
 			trim := o.Trim
@@ -285,7 +285,7 @@ func TestBrokenSweepersAreCaught(t *testing.T) {
 				s := retain.New(o)
 				defer s.Close()
 				c := pim.Direct("alice", "bob")
-				for hour := range 20 * 24 {
+				for hour := range 8 * 24 {
 					if hour%6 == 0 {
 						n.sends(c, "alice")
 					}
@@ -404,9 +404,9 @@ func TestTwoSweepers(t *testing.T) {
 		st := storetest.NewMemory()
 		n := newNode(t, st)
 		other := newNode(t, st)
-		const age = 8 * day
+		const age = 4 * day
 		s := [2]*retain.Sweeper{retain.New(n.options(age)), retain.New(other.options(age))}
-		for hour := range 30 * 24 {
+		for hour := range 12 * 24 {
 			for i := range 4 {
 				n.sends(pim.Direct("alice", pim.UserID(fmt.Sprint("u", i))), "alice")
 			}
@@ -417,9 +417,9 @@ func TestTwoSweepers(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if hour%50 == 0 {
-				s[hour/50%2].Close()
-				s[hour/50%2] = retain.New(n.options(age))
+			if hour%20 == 0 {
+				s[hour/20%2].Close()
+				s[hour/20%2] = retain.New(n.options(age))
 			}
 		}
 		s[0].Close()

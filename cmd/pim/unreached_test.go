@@ -69,6 +69,16 @@ func badServer(t *testing.T, do func(*net.TCPConn)) (address string) {
 	return l.Addr().String()
 }
 
+// schemes returns the protocols with which a test tries the i-th command: both, or one of them with
+// -short, since opening a local store is slow under the race detector.
+func schemes(i int) []string {
+	both := []string{"http", "tcp"}
+	if testing.Short() {
+		return both[i%2 : i%2+1]
+	}
+	return both
+}
+
 // A server that breaks the connection off is one that cannot be reached, whatever the command and the
 // protocol.
 func TestAServerThatBreaksOff(t *testing.T) {
@@ -79,9 +89,9 @@ func TestAServerThatBreaksOff(t *testing.T) {
 		c.SetLinger(0) // a reset
 		c.Close()
 	})
-	for _, scheme := range []string{"http", "tcp"} {
-		server := scheme + "://" + address
-		for _, line := range clientCommands {
+	for i, line := range clientCommands {
+		for _, scheme := range schemes(i) {
+			server := scheme + "://" + address
 			args := append([]string{}, strings.Fields(line)...)
 			args = append(args, "--server", server, "--token", token, "--data", t.TempDir())
 			_, stderr, status := pimWith(t.Context(), "", args...)
@@ -111,9 +121,9 @@ func TestTimeoutOfAConnection(t *testing.T) {
 		}
 	})
 	address := badServer(t, func(c *net.TCPConn) { held = append(held, c) })
-	for _, scheme := range []string{"http", "tcp"} {
-		server := scheme + "://" + address
-		for _, line := range clientCommands {
+	for i, line := range clientCommands {
+		for _, scheme := range schemes(i) {
+			server := scheme + "://" + address
 			args := append(strings.Fields(line), "--server", server, "--token", token, "--data", t.TempDir(), "--timeout", "20ms")
 			_, stderr, status := pimWith(t.Context(), "", args...)
 			if status != exitUnavailable || !strings.Contains(stderr, "no connection to "+server+" within 20ms") {

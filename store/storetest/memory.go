@@ -205,6 +205,9 @@ func (m *Memory) List(ctx context.Context, p store.Partition, after string, limi
 	}
 	defer m.mu.Unlock()
 	var cells []store.Cell
+	if len(m.cells[p]) == 0 {
+		return nil, nil // tests in virtual time list empty partitions by the million
+	}
 	for _, key := range slices.Sorted(maps.Keys(m.cells[p])) {
 		c := m.cells[p][key]
 		if key > after && c.Version > 0 && len(cells) < limit {
