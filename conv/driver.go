@@ -32,7 +32,9 @@ type driver struct {
 	lookups  lookupQueue
 	searches lookupQueue
 	gather   gathering
+	resting  resting
 	free     batchPool
+	turned   time.Time // when this turn began
 
 	newest  *machine // the machines in a list, by their last use
 	oldest  *machine
@@ -49,6 +51,7 @@ func newDriver(w *Writers, part int) *driver {
 		lookups:  lookupQueue{most: lookupsUnderWay, each: lookupShare},
 		searches: lookupQueue{most: searchesUnderWay, each: searchShare},
 		gather:   gathering{timer: time.NewTimer(time.Hour)},
+		resting:  resting{timer: time.NewTimer(time.Hour)},
 	}
 }
 
@@ -59,11 +62,15 @@ func (w *Writers) driver(c pim.ConversationID) *driver {
 
 func (d *driver) run(ctx context.Context) {
 	defer d.gather.timer.Stop()
+	defer d.resting.timer.Stop()
 	for {
 		select {
 		case <-d.in.wake:
 			d.turn(ctx)
 		case <-d.gather.timer.C:
+			d.turn(ctx)
+		case <-d.resting.timer.C:
+			d.resting.set, d.resting.due = false, true
 			d.turn(ctx)
 		case <-ctx.Done():
 			d.stop(ctx)
@@ -76,6 +83,7 @@ func (d *driver) run(ctx context.Context) {
 // their output. Only touched machines are advanced: those for which something has come in since
 // they were advanced last.
 func (d *driver) turn(ctx context.Context) {
+	d.turned = time.Now()
 	d.hear()
 	if d.deliver() {
 		d.hear() // clients that got an answer have sent again meanwhile
@@ -92,6 +100,7 @@ func (d *driver) turn(ctx context.Context) {
 		d.free.shrink()
 	}
 	d.shrink(&v)
+	d.rest(&v)
 	d.writeLater(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -39,6 +40,8 @@ type machine struct {
 	bulkWeighed int      // bulk at that time
 	newer       *machine // the one that was used next after this
 	older       *machine
+	used        time.Time // when it got its place in that list
+	rested      pim.Seq   // the log's last seq when rest wrote a snapshot; 0: it has not
 }
 
 // live is a conversation in memory: its state, and which of the cells that follow from the

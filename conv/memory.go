@@ -49,7 +49,7 @@ func (d *driver) forget(m *machine) {
 
 // link makes m the machine used last.
 func (d *driver) link(m *machine) {
-	m.older, d.newest = d.newest, m
+	m.older, d.newest, m.used = d.newest, m, d.turned
 	if m.older != nil {
 		m.older.newer = m
 	} else {
@@ -58,6 +58,7 @@ func (d *driver) link(m *machine) {
 }
 
 func (d *driver) unlink(m *machine) {
+	d.resting.left(m)
 	if m.newer != nil {
 		m.newer.older = m.older
 	} else {

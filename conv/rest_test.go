@@ -1,0 +1,129 @@
+package conv_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
+)
+
+// snapshots counts the snapshots that are written.
+type snapshots struct {
+	store.Store
+	n atomic.Int64
+}
+
+func (s *snapshots) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		for _, c := range w.Cells {
+			if strings.HasPrefix(string(c.Partition), "state/") && c.Key == "snapshot" {
+				s.n.Add(1)
+			}
+		}
+	}
+	s.Store.Begin(ctx, writes, d, done)
+}
+
+// sends sends n messages of u to its conversation with each of chats users, and waits.
+func sends(t *testing.T, w *conv.Writers, rec *recorder, u pim.UserID, chats, n int) {
+	t.Helper()
+	for range n {
+		var batch []*conv.Request
+		for i := range chats {
+			r := message(pim.Direct(u, pim.UserID(fmt.Sprint("u", i))), u, "")
+			r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), pim.MillisOf(time.Now())
+			batch = append(batch, rec.track(r))
+		}
+		w.Submit(batch)
+		for _, r := range batch {
+			if a := rec.wait(r); a.Err != nil {
+				t.Fatal(a.Err)
+			}
+		}
+	}
+}
+
+// A conversation in which nothing happens for a while gets a snapshot. A load reads nothing behind it,
+// and the first message after that writes nothing again.
+func TestAConversationAtRestHasASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, rec := &reads{Store: storetest.NewMemory()}, newRecorder()
+		options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet()}
+		w := conv.New(st, options)
+		sends(t, w, rec, "ann", 1, 90)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		w.Close()
+		st.calls.Store(0)
+		st.lasts.Store(0)
+		st.records.Store(0)
+		w = conv.New(st, options)
+		defer w.Close()
+		sends(t, w, rec, "ann", 1, 1)
+		if calls, records := st.calls.Load()-st.lasts.Load(), st.records.Load(); calls != 1 || records != 0 {
+			t.Errorf("a load made %d reads, of %d entries, want one of none", calls, records)
+		}
+	})
+}
+
+// A snapshot at rest is for 24 messages at least: messages that come rarely have no more of them.
+func TestFewSnapshotsAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		defer w.Close()
+		const messages = 480
+		for range messages {
+			sends(t, w, rec, "ann", 1, 1)
+			time.Sleep(2 * time.Minute)
+		}
+		synctest.Wait()
+		// Besides these there is one after each 96 messages.
+		if n := st.n.Load(); n < messages/24 || n > messages/24+messages/96 {
+			t.Errorf("%d snapshots of %d messages", n, messages)
+		}
+	})
+}
+
+// Conversations that come to rest together get their snapshots one after the other, and those that
+// have theirs are not looked at again.
+func TestManyComeToRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		defer w.Close()
+		const chats = 300
+		sends(t, w, rec, "ann", chats, 30)
+		synctest.Wait()
+		if n := st.n.Load(); n != 0 {
+			t.Fatalf("%d snapshots of conversations of 30 messages", n)
+		}
+		begun, before := time.Now(), int64(0)
+		for before < chats {
+			time.Sleep(40 * time.Millisecond)
+			synctest.Wait()
+			n := st.n.Load()
+			if n-before > 64 {
+				t.Fatalf("%d snapshots at a time", n-before)
+			}
+			if before = n; time.Since(begun) > 2*time.Minute {
+				t.Fatalf("%d of %d have a snapshot after two minutes", n, chats)
+			}
+		}
+		time.Sleep(time.Hour)
+		sends(t, w, rec, "ann", chats, 30) // each moves to the other end of the list
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := st.n.Load(); n != 2*chats {
+			t.Errorf("%d snapshots, want %d", n, 2*chats)
+		}
+	})
+}
