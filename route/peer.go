@@ -1,0 +1,272 @@
+package route
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/route/routepb"
+)
+
+// Of one node, so many messages and bytes wait to be handed to the writers at most. Only read commands
+// make the others wait, while their positions are read from the store.
+const (
+	peerMessages = 4096
+	peerBytes    = 16 << 20
+)
+
+var errPeerFull = &pim.Error{Kind: pim.KindOverloaded, Text: "too many requests of one node wait for the writers of another", RetryAfter: time.Second}
+
+// peer is another node that sends requests here.
+type peer struct {
+	router *Router
+	name   string
+
+	mu       sync.Mutex // guards the fields below
+	queue    [][]byte   // bodies of Submits
+	bytes    int        // in queue
+	busy     bool
+	life     uint64              // of the Router that asks
+	underWay map[uint64]struct{} // numbers of its requests that the writers have
+
+	lanes map[uint32]*heard // owned by work; of life
+}
+
+// heard is what was taken last of a lane of the other node.
+type heard struct {
+	round uint64
+	place uint64 // of the next message of the round
+}
+
+// forwarded is a request of another node. It is its own Origin.
+type forwarded struct {
+	conv.Request
+	peer   *peer
+	life   uint64
+	number uint64
+}
+
+// receiveSubmit takes the body of a KindSubmit.
+func (r *Router) receiveSubmit(from string, body []byte) {
+	if r.put(from, slices.Clone(body)) {
+		return
+	}
+	var m routepb.Submit
+	if err := m.UnmarshalVT(body); err != nil {
+		r.metrics.malformed.Inc()
+		return
+	}
+	err := error(errStopping)
+	if !r.isClosed() {
+		r.metrics.refused("node_queue")
+		err = errPeerFull
+	}
+	r.refuse(from, &m, err)
+}
+
+// refuse answers all requests of m with err.
+func (r *Router) refuse(to string, m *routepb.Submit, err error) {
+	failure := encodeFailure(err)
+	for some := range slices.Chunk(m.Requests, 4096) {
+		a := routepb.Answers{Life: m.Life}
+		for _, q := range some {
+			a.Answers = append(a.Answers, &routepb.Answer{Number: q.Number, Failure: failure})
+		}
+		r.answer(to, &a)
+	}
+}
+
+// put queues the body of a Submit. It reports whether there was room.
+func (r *Router) put(from string, body []byte) bool {
+	r.peersMu.Lock()
+	defer r.peersMu.Unlock()
+	p := r.peers[from]
+	if p == nil {
+		p = &peer{router: r, name: from, underWay: make(map[uint64]struct{})}
+		r.peers[from] = p
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) >= peerMessages || p.bytes+len(body) > peerBytes {
+		return false
+	}
+	if !p.busy {
+		if p.busy = r.start(p.work); !p.busy {
+			return false
+		}
+	}
+	p.queue = append(p.queue, body)
+	p.bytes += len(body)
+	return true
+}
+
+// missed notes that messages from a node may have been lost. If it is known to send requests, it is told
+// at once, so that it need not wait for answers that do not come.
+func (r *Router) missed(from string) {
+	r.peersMu.Lock()
+	p := r.peers[from]
+	r.peersMu.Unlock()
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	life := p.life
+	p.mu.Unlock()
+	r.answer(from, &routepb.Answers{Life: life, Gap: true})
+}
+
+// forgetPeers forgets the nodes that are not in v any more, if nothing of them is under way.
+func (r *Router) forgetPeers(v *bus.View) {
+	r.peersMu.Lock()
+	defer r.peersMu.Unlock()
+	for name, p := range r.peers {
+		if v.Node(name) != nil {
+			continue
+		}
+		p.mu.Lock()
+		if !p.busy && len(p.underWay) == 0 {
+			delete(r.peers, name)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// work hands what has come to the writers until nothing is left.
+func (p *peer) work() {
+	for {
+		p.mu.Lock()
+		if len(p.queue) == 0 || p.router.isClosed() {
+			p.queue, p.bytes, p.busy = nil, 0, false
+			p.mu.Unlock()
+			return
+		}
+		body := p.queue[0]
+		p.queue[0] = nil
+		p.queue = p.queue[1:]
+		p.bytes -= len(body)
+		p.mu.Unlock()
+		p.submit(body)
+	}
+}
+
+// submit hands the requests of one message to the writers.
+func (p *peer) submit(body []byte) {
+	r := p.router
+	var m routepb.Submit
+	if err := m.UnmarshalVT(body); err != nil {
+		r.metrics.malformed.Inc()
+		return
+	}
+	if r.local == nil {
+		r.refuse(p.name, &m, errNoWriter)
+		return
+	}
+	if !p.takes(&m) {
+		r.answer(p.name, &routepb.Answers{Life: m.Life, Missed: &routepb.Missed{Lane: m.Lane, Round: m.Round}})
+		return
+	}
+	all := make([]forwarded, len(m.Requests))
+	requests := make([]*conv.Request, 0, len(m.Requests))
+	again := routepb.Answers{Life: m.Life}
+	p.mu.Lock()
+	for i, q := range m.Requests {
+		if _, known := p.underWay[q.Number]; known {
+			again.UnderWay = append(again.UnderWay, q.Number)
+			continue
+		}
+		p.underWay[q.Number] = struct{}{}
+		f := &all[i]
+		f.peer, f.life, f.number = p, m.Life, q.Number
+		decodeRequest(&f.Request, q)
+		f.Origin = f
+		requests = append(requests, &f.Request)
+	}
+	p.mu.Unlock()
+	if len(again.UnderWay) > 0 {
+		r.answer(p.name, &again)
+	}
+	if len(requests) > 0 {
+		r.local.Submit(requests)
+	}
+}
+
+// takes reports whether m comes at its turn: it begins a round, or follows on the message before it.
+func (p *peer) takes(m *routepb.Submit) bool {
+	p.mu.Lock()
+	if p.life != m.Life || p.lanes == nil {
+		p.life = m.Life
+		clear(p.underWay) // nobody asks for their answers any more
+		p.lanes = make(map[uint32]*heard)
+	}
+	p.mu.Unlock()
+	number := m.Lane % maxLanes
+	h := p.lanes[number]
+	switch {
+	case h == nil && m.Place == 0:
+		h = new(heard)
+		p.lanes[number] = h
+	case h != nil && m.Place == 0 && m.Round > h.round:
+	case h != nil && m.Place == h.place && m.Round == h.round:
+	default:
+		return false
+	}
+	h.round, h.place = m.Round, m.Place+1
+	return true
+}
+
+// maxLanes is how many lanes of a node are told apart. Nodes of another version may have more or fewer than
+// this one.
+const maxLanes = 256
+
+// outgoing are answers to other nodes.
+type outgoing struct {
+	to []reply
+}
+
+type reply struct {
+	peer *peer
+	m    routepb.Answers
+	size int
+}
+
+// add adds the answer to a request of another node.
+func (o *outgoing) add(f *forwarded, a *conv.Answer) {
+	f.peer.mu.Lock()
+	if f.peer.life == f.life {
+		delete(f.peer.underWay, f.number)
+	}
+	f.peer.mu.Unlock()
+	answer := encodeAnswer(f.number, a)
+	size := 32 + answer.SizeVT()
+	for i := range o.to {
+		if r := &o.to[i]; r.peer == f.peer && r.m.Life == f.life && r.size+size <= maxBody {
+			r.m.Answers = append(r.m.Answers, answer)
+			r.size += size
+			return
+		}
+	}
+	o.to = append(o.to, reply{peer: f.peer, m: routepb.Answers{Life: f.life, Answers: []*routepb.Answer{answer}}, size: size})
+}
+
+// send sends what was added.
+func (o *outgoing) send() {
+	for i := range o.to {
+		r := &o.to[i]
+		r.peer.router.answer(r.peer.name, &r.m)
+	}
+}
+
+// answer sends m to a node. If it is lost the node hears of a gap, or asks again.
+func (r *Router) answer(to string, m *routepb.Answers) {
+	body, err := m.MarshalVT()
+	if err != nil {
+		panic(err) // no message of ours fails
+	}
+	r.metrics.answered.Add(float64(len(m.Answers)))
+	if err := r.bus.Send(to, bus.KindAnswer, body); err != nil {
+		r.metrics.unsent.Inc()
+	}
+}

@@ -1,0 +1,211 @@
+package route
+
+import (
+	"time"
+
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/route/routepb"
+)
+
+// maxBody is how many bytes of requests, and of answers, go into one message, but for the last one
+// in it: the largest one takes up less than what is left to bus.MaxBody.
+const maxBody = 1 << 20
+
+// send puts w into the batch for a node. The caller must call flush.
+func (l *lane) send(w *waiting, to string, now time.Time) {
+	w.to, w.sent = to, now
+	for i := range l.out {
+		if l.out[i].to == to {
+			l.out[i].requests = append(l.out[i].requests, w)
+			return
+		}
+	}
+	if n := len(l.out); n < cap(l.out) {
+		l.out = l.out[:n+1]
+		l.out[n].to, l.out[n].requests = to, append(l.out[n].requests, w)
+		return
+	}
+	l.out = append(l.out, batch{to, []*waiting{w}})
+}
+
+// flush sends the batches.
+func (l *lane) flush() {
+	for i := range l.out {
+		b := &l.out[i]
+		if b.to == l.router.self {
+			l.queueHere(b.requests)
+		} else {
+			l.sendTo(b.to, b.requests)
+		}
+		clear(b.requests)
+		if b.requests = b.requests[:0]; cap(b.requests) > 256 {
+			b.requests = nil
+		}
+	}
+	l.out = l.out[:0]
+}
+
+// sendTo sends requests to another node.
+func (l *lane) sendTo(to string, requests []*waiting) {
+	l.router.watch()
+	n := l.link(to)
+	f := &l.frame
+	f.Life, f.Lane, f.Round = l.router.life, l.number, n.round
+	for len(requests) > 0 {
+		size, some := 0, 0
+		for some < len(requests) && size < maxBody {
+			if some == len(f.Requests) {
+				f.Requests = append(f.Requests, new(routepb.Request))
+			}
+			encodeRequest(f.Requests[some], requests[some].number, requests[some].request)
+			size += f.Requests[some].SizeVT()
+			some++
+		}
+		all := f.Requests
+		f.Requests, f.Place = all[:some], n.place
+		n.place++
+		l.body = grown(l.body, f.SizeVT())
+		if _, err := f.MarshalToSizedBufferVT(l.body); err != nil {
+			panic(err) // no message of ours fails
+		}
+		for _, r := range f.Requests {
+			*r = routepb.Request{Members: r.Members[:0], Mentions: r.Mentions[:0]}
+		}
+		f.Requests = all
+		l.router.metrics.forwarded.Add(float64(some))
+		if err := l.router.bus.Send(to, bus.KindSubmit, l.body); err != nil {
+			n.due = true // soon, not after two seconds: it is known that they are lost
+		}
+		requests = requests[some:]
+	}
+	if len(f.Requests) > 256 {
+		f.Requests = nil
+	}
+	if cap(l.body) > 64<<10 {
+		l.body = nil
+	}
+}
+
+// grown returns a slice of that length, which is b if b has room.
+func grown(b []byte, length int) []byte {
+	if cap(b) >= length {
+		return b[:length]
+	}
+	return make([]byte, length, length+length/2)
+}
+
+// queueHere leaves copies of requests for writeHere. The writers own what they are given until they have
+// answered, and another node may answer first: so the connection's own requests are not theirs.
+func (l *lane) queueHere(requests []*waiting) {
+	for _, w := range requests {
+		c := *w.request
+		c.Origin = w
+		l.here = append(l.here, &c)
+	}
+	l.queued.Add(int32(len(requests)))
+	l.router.metrics.here.Add(float64(len(requests)))
+	if !l.submitting {
+		l.submitting = l.router.start(l.writeHere)
+	}
+}
+
+// writeHere hands requests to the writers of this node until none is left. It does not hold mu
+// meanwhile: Submit may wait, and may answer at once.
+func (l *lane) writeHere() {
+	for {
+		l.mu.Lock()
+		some := l.here
+		l.here = nil
+		if len(some) == 0 {
+			l.submitting = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		l.router.local.Submit(some)
+		l.queued.Add(int32(-len(some)))
+	}
+}
+
+// receiveAnswers takes the body of a KindAnswer.
+func (r *Router) receiveAnswers(from string, body []byte) {
+	var m routepb.Answers
+	if err := m.UnmarshalVT(body); err != nil {
+		r.metrics.malformed.Inc()
+		return
+	}
+	if m.Life != r.life {
+		r.metrics.late.Add(float64(len(m.Answers)))
+		return // to a Router before this one
+	}
+	now := time.Now()
+	answers := make([]conv.Answer, 0, len(m.Answers))
+	var l *lane
+	enter := func(number uint64) {
+		next := r.lanes[number%lanes]
+		if l == next {
+			return
+		}
+		if l != nil {
+			l.flush()
+			l.mu.Unlock()
+		}
+		l = next
+		l.mu.Lock()
+		n := l.link(from)
+		n.silent, n.until = 0, time.Time{}
+	}
+	for _, a := range m.Answers {
+		enter(a.Number)
+		if w := l.of[a.Number]; w == nil {
+			r.metrics.late.Inc()
+		} else if !l.elsewhere(w, from, a, now) && l.remove(w) {
+			answers = append(answers, decodeAnswer(a, w.request))
+		}
+	}
+	for _, number := range m.UnderWay {
+		enter(number)
+		if w := l.of[number]; w != nil && w.to == from {
+			w.sent = now
+		}
+	}
+	if l != nil {
+		l.flush()
+		l.mu.Unlock()
+	}
+	if len(answers) > 0 {
+		r.gateway.Deliver(answers, nil)
+	}
+	if m.Missed != nil {
+		r.lanes[m.Missed.Lane%lanes].missed(from, m.Missed.Round)
+	}
+	if m.Gap {
+		r.again(from)
+	}
+}
+
+// elsewhere has another node asked if a is the refusal of a node that can't write now. It reports whether w
+// still waits.
+func (l *lane) elsewhere(w *waiting, from string, a *routepb.Answer, now time.Time) bool {
+	if a.Failure == nil || !isOfNode(a.Failure) {
+		return false
+	}
+	if w.to != from {
+		return true // another node has been asked already
+	}
+	if w.refused {
+		return false
+	}
+	to := l.target(placed(w.request), now)
+	if to == from && l.router.local != nil {
+		to = l.router.self
+	}
+	if to == from || to == "" {
+		return false
+	}
+	w.refused = true
+	l.router.metrics.again("refused")
+	l.send(w, to, now)
+	return true
+}
