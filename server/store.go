@@ -18,7 +18,12 @@ import (
 
 // StoreConfig has the settings of a store that is not embedded. It is a part of Config.
 type StoreConfig struct {
-	Store             string `name:"store" env:"PIM_STORE" default:"" placeholder:"URL" help:"Where messages are kept: cql://HOST[:PORT][,HOST...]/KEYSPACE is a keyspace of Cassandra that pim cluster init has made. Empty: the embedded store in the data directory."`
+	Store string `name:"store" env:"PIM_STORE" default:"" placeholder:"URL" help:"Where messages are kept: cql://HOST[:PORT][,HOST...]/KEYSPACE is a keyspace of Cassandra that pim cluster init has made. Empty: the embedded store in the data directory."`
+	StoreAccess
+}
+
+// StoreAccess has the settings by which pim enters Cassandra. It is a part of StoreConfig.
+type StoreAccess struct {
 	StoreUser         string `name:"store-user" env:"PIM_STORE_USER" default:"" placeholder:"NAME" help:"Role by which pim enters Cassandra. Needs store-password-file."`
 	StorePasswordFile string `name:"store-password-file" env:"PIM_STORE_PASSWORD_FILE" default:"" placeholder:"FILE" help:"File with the password of store-user, in one line."`
 	StoreCA           string `name:"store-ca" env:"PIM_STORE_CA" default:"" placeholder:"FILE" help:"Certificates (PEM) of the authorities of Cassandra's nodes; then connections to them are encrypted. system: those that this machine trusts."`
@@ -132,7 +137,7 @@ func (s *Server) open(o Options) (*account.Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	used, err := store.Identified(ctx, st)
+	_, used, err := store.KnownIdentity(ctx, st)
 	var keys *account.Keys
 	if err == nil {
 		keys, err = s.keys(used)

@@ -46,13 +46,6 @@ func KnownIdentity(ctx context.Context, s Store) (id string, ok bool, err error)
 // counts. Errors are those of the store.
 func NewIdentity(ctx context.Context, s Store) (string, error) { return identify(ctx, s, true) }
 
-// Identified reports whether s has an identity, as each store has that a server has used. Errors are
-// those of the store.
-func Identified(ctx context.Context, s Store) (bool, error) {
-	value, _, _, err := identity(ctx, s)
-	return value != nil, err
-}
-
 // identifyTries is how often identify looks again after an append that conflicts or whose
 // outcome is unknown.
 const identifyTries = 4

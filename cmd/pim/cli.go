@@ -21,6 +21,7 @@ type grammar struct {
 	Backup     backupCmd     `cmd:"" help:"Copy the data directory, while the server runs or not, and read the copy to see that it is whole."`
 	Restore    restoreCmd    `cmd:"" help:"Put a backup back, or say that it was put back; before the server is started on it."`
 	Cluster    clusterCmd    `cmd:"" help:"Prepare the store of several nodes."`
+	Migrate    migrateCmd    `cmd:"" help:"Copy a store from one engine to another, and prove that nothing is lost; while all servers are stopped."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`

@@ -20,7 +20,7 @@ const (
 	exitUsage       = 2   // the command line or a setting is wrong
 	exitUnavailable = 3   // no server, or one that cannot answer now; trying again may help
 	exitRefused     = 4   // the server will not do this for this user
-	exitBroken      = 5   // replay, bench: something was lost, doubled, misordered or different
+	exitBroken      = 5   // replay, bench, migrate: something was lost, doubled, misordered or different
 	exitInterrupted = 130 // ended by a signal, as shells say it
 )
 
@@ -29,12 +29,12 @@ var exitStatuses = [...]struct {
 	status int
 	text   string
 }{
-	{exitOK, "done; for `replay` and `bench`: nothing was lost, doubled or misordered"},
+	{exitOK, "done; for `replay` and `bench`: nothing was lost, doubled or misordered; for `migrate`: the stores are equal"},
 	{exitFailed, "failed for a reason that no other status names"},
 	{exitUsage, "the command line or a setting is wrong"},
 	{exitUnavailable, "no server answers, its connection breaks off, or it cannot answer now; trying again may help"},
 	{exitRefused, "the server does not let this user do this"},
-	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered, or readers saw something else than they should"},
+	{exitBroken, "`replay` and `bench`: something was lost, doubled or misordered, or readers saw something else than they should; `migrate`: the stores are not equal"},
 	{exitInterrupted, "ended by a signal"},
 }
 
@@ -44,6 +44,9 @@ var errHelp = errors.New("help was printed")
 // errBroken ends a replay or a bench that found messages lost, doubled or
 // misordered, or displayed or counted otherwise than they should be; its report says which.
 var errBroken = errors.New("the server broke a promise")
+
+// errUnequal ends a migration that found a difference; its report says which.
+var errUnequal = errors.New("the stores are not equal")
 
 // usageError is a wrong command line.
 type usageError struct {
@@ -103,7 +106,7 @@ func statusOf(err error) int {
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errBroken):
+	case errors.Is(err, errBroken), errors.Is(err, errUnequal):
 		return exitBroken
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

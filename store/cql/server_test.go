@@ -125,7 +125,7 @@ func TestServersOnOneStore(t *testing.T) {
 	}
 	direct := open(t, o)
 	defer closes(t, direct)
-	if used, err := store.Identified(t.Context(), direct); !used || err != nil {
+	if _, used, err := store.KnownIdentity(t.Context(), direct); !used || err != nil {
 		t.Errorf("the store has an identity: %v, %v", used, err)
 	}
 }
