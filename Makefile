@@ -28,7 +28,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy clean
+.PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy check-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ test-embedded: check-wire ## run all tests but those that need a node of Cassand
 	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/store/(cql|migrate)$$')
 	$(ALL_SCHEDULES)
 
-lint: $(TOOLS)/.stamp check-wire check-tidy ## formatting, vet, staticcheck, generated files
+lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
 	@out=$$($(TOOLS)/gofumpt -l $$($(SOURCES))); \
 	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
@@ -74,6 +74,10 @@ check-tidy:
 	$(GO) mod tidy -diff
 	@! grep -q '"resolved"' tools/package-lock.json || \
 	  { echo "tools/package-lock.json names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
+
+# -count 1: the go command does not see that a file outside the module has changed.
+check-deploy: ## check deploy/ against the schemas and parsers of what reads it
+	cd tools/deploycheck && $(GO) vet ./... && $(GO) test -count 1 ./...
 
 soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOAK/100 on real sockets
 	PIM_SCHEDULES=$(SOAK) $(GO) test $(RACE) -count 1 -timeout 4h -run TestSchedules -v ./imtest/sim
