@@ -45,6 +45,7 @@ type grammar struct {
 	Look       lookCmd       `cmd:"" help:"Print what others read and write, and who is connected, as it comes."`
 	Replay     replayCmd     `cmd:"" help:"Play a recorded chat through a server, and verify what every member got."`
 	Bench      benchCmd      `cmd:"" help:"Measure a running server."`
+	Sim        simCmd        `cmd:"" help:"Play what is too large for this machine, in virtual time."`
 	Relay      relayCmd      `cmd:"" hidden:"" help:"Serve the relay that bench measures as the floor."`
 	Version    versionCmd    `cmd:"" help:"Print the versions of program, protocol and Go."`
 }

@@ -88,22 +88,6 @@ func TestCount(t *testing.T) {
 	}
 }
 
-func TestNice(t *testing.T) {
-	for v, want := range map[float64]float64{0: 1, -1: 1, 1: 1, 1.2: 2, 2.2: 2.5, 2.6: 5, 6: 10, 0.0033: 0.005, 45_000: 50_000} {
-		if got := nice(v); got < want*0.999 || got > want*1.001 {
-			t.Errorf("nice(%g) = %g, want %g", v, got, want)
-		}
-	}
-	for _, c := range []struct {
-		v, step float64
-		want    string
-	}{{0, 5, "0"}, {0.01, 0.005, "0.010"}, {0.0075, 0.0025, "0.0075"}, {150_000, 50_000, "150k"}, {2500, 2500, "2.5k"}, {30, 5, "30"}} {
-		if got := number(c.v, c.step); got != c.want {
-			t.Errorf("number(%g, %g) = %s, want %s", c.v, c.step, got, c.want)
-		}
-	}
-}
-
 func TestTable(t *testing.T) {
 	in := strings.Join([]string{
 		`{"name":"one-way","binary":"before","workload":"direct","one_way":true,"window":8,"delivered_per_s":100,"server_cpu_s_per_1000":0.02}`,
