@@ -17,7 +17,10 @@ import (
 // message was sent, or since, over a restart or not, for long enough to be swept by.
 func TestResendsUnderAWrongClock(t *testing.T) {
 	const far = 15 * 24 * time.Hour
-	for _, clocks := range [][]time.Duration{{0, far, far}, {0, 0, far}, {-far, 0, 0}, {-far, -far, far}, {far, 0, -far}} {
+	for i, clocks := range [][]time.Duration{{0, far, far}, {0, 0, far}, {-far, 0, 0}, {-far, -far, far}, {far, 0, -far}} {
+		if testing.Short() && i%2 == 1 {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			var off atomic.Int64 // how far the wall clock is off
 			wall := func() time.Time { return time.Now().Add(time.Duration(off.Load())) }

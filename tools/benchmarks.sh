@@ -9,8 +9,8 @@
 # generator is this one's for both.
 #
 # DURATION (10s) is the measured time of most workloads. SUSTAINED (30m) is that of
-# sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. ROUNDS (1) says how often
-# all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
+# sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. REST (75) is for how many
+# seconds nothing happens before the restart of cold. ROUNDS (1) says how often all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
 # run has a fresh data directory under TMPDIR. A run that fails says why on standard
 # error; the others go on, and the exit status is 1 in the end.
 set -eu
@@ -116,11 +116,13 @@ conversations() {
 	alone direct --users 2000 --conversations 100000 --rate 5000 --duration "$duration" --warmup 25s
 }
 
-# The first message into each conversation after a restart, short ones and long ones.
+# The first message into each conversation after a restart, short ones and long ones. After REST
+# seconds the long ones are at rest, and have a snapshot. REST=0 restarts the server right away.
 cold() {
 	fresh
 	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 20000 --seed 1 >/dev/null
 	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 4000000 --seed 2 >/dev/null
+	sleep "${REST:-75}"
 	end
 	start
 	sleep 5 # what the store has to do after a start
