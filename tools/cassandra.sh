@@ -6,7 +6,8 @@
 #   cassandra.sh stop             kill all nodes that start began
 #   cassandra.sh run [N] CMD...   install, start, CMD, stop; the exit status is CMD's
 #   cassandra.sh hold [N]         install, start, print "ready", wait until standard input ends, stop; so the nodes end
-#                                 with whoever holds the other end of a pipe, also if he is killed
+#                                 with whoever holds the other end of a pipe, also if he is killed; the nodes' logs
+#                                 are in CASSANDRA_DIR/logs then, until the next hold ends
 #   cassandra.sh node I begin|ready|kill|term|pause|resume|log|pid
 #                                 one node; begin keeps its disk, ready waits for it
 #   cassandra.sh nodetool I ...   nodetool on node I
@@ -41,6 +42,8 @@ die() { echo "cassandra.sh: $*" >&2; exit 1; }
 
 install() {
 	command -v java >/dev/null || die "Java 17 is missing: apt-get install openjdk-17-jre-headless"
+	java -version 2>&1 | grep -q 'version "17[."]' ||
+		die "Cassandra needs Java 17, and java is $(java -version 2>&1 | head -1): apt-get install openjdk-17-jre-headless, and put its bin first in PATH"
 	if [ -f "$jars/.complete" ]; then return; fi
 	command -v mvn >/dev/null || die "Maven is missing: apt-get install maven"
 	exec 9>"$dir/lock"
@@ -64,7 +67,7 @@ install() {
 	mvn -B -ntp -q -f "$dir/pom.xml" \
 		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$jars.part" >"$dir/mvn.log" 2>&1 ||
-		{ cat "$dir/mvn.log" >&2; die "Maven failed"; }
+		{ tail -20 "$dir/mvn.log" >&2; die "Maven could not fetch Cassandra from Maven Central; with a mirror, name it in ~/.m2/settings.xml, then: tools/cassandra.sh install"; }
 	# An archive of the classes that a node loads, which a JVM writes at its end: it halves the time to start.
 	rm -f "$archive"
 	mv "$jars.part" "$jars"
@@ -251,6 +254,12 @@ start() {
 	for i in $(seq "$1"); do ready "$i"; done
 }
 
+# keep_logs copies the nodes' logs to where they stay.
+keep_logs() {
+	mkdir -p "$dir/logs"
+	for i in $(nodes); do cp "$data/node$i/log" "$dir/logs/node$i.log" 2>/dev/null || true; done
+}
+
 stop() { for i in $(nodes); do finish "$i" KILL; done; }
 
 status() {
@@ -294,7 +303,7 @@ nodetool)
 		-Dlogback.configurationFile="file://$data/node$i/logback.xml" org.apache.cassandra.tools.NodeTool -p "$(jmx "$i")" "$@"
 	;;
 hold)
-	trap 'stop; rm -rf "$data"/node*; rmdir "$data"' EXIT
+	trap 'stop; keep_logs; rm -rf "$data"/node*; rmdir "$data"' EXIT
 	trap 'exit 1' INT TERM
 	trap '' PIPE # who waits for "ready" may be gone
 	install

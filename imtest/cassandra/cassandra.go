@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -22,6 +23,8 @@ type Cluster struct {
 	net    int // the nodes are at 127.0.net.1, .2 …
 	script string
 	env    []string
+	data   string
+	lock   *os.File // held while the nodes have their addresses
 	held   *exec.Cmd
 	stdin  io.Closer // when it is closed, the nodes end
 }
@@ -35,21 +38,25 @@ func Start(nodes int) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	free, err := freeNet()
-	if err != nil {
+	c := &Cluster{script: filepath.Join(root, "tools", "cassandra.sh")}
+	if c.net, c.lock, err = freeNet(nodes); err != nil {
 		return nil, err
 	}
-	c := &Cluster{net: free, script: filepath.Join(root, "tools", "cassandra.sh")}
 	data := os.TempDir()
 	if room("/dev/shm") >= uint64(nodes)*nodeBytes {
 		data = "/dev/shm"
 	}
-	c.env = append(os.Environ(),
-		fmt.Sprintf("CASSANDRA_NET=%d", free),
-		fmt.Sprintf("CASSANDRA_DATA=%s/pim-cassandra-%d-%d", data, os.Getuid(), free))
+	c.data = fmt.Sprintf("%s/pim-cassandra-%d-%d", data, os.Getuid(), c.net)
+	c.env = append(os.Environ(), fmt.Sprintf("CASSANDRA_NET=%d", c.net), "CASSANDRA_DATA="+c.data)
 	c.held = exec.Command(c.script, "hold", fmt.Sprint(nodes))
 	c.held.Env = c.env
 	c.held.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the test alone
+	begun := false
+	defer func() {
+		if !begun {
+			c.lock.Close()
+		}
+	}()
 	stderr, err := os.CreateTemp("", "pim-cassandra")
 	if err != nil {
 		return nil, err
@@ -67,6 +74,7 @@ func Start(nodes int) (*Cluster, error) {
 	if err := c.held.Start(); err != nil {
 		return nil, err
 	}
+	begun = true // Stop ends what there is
 	line, _ := bufio.NewReader(stdout).ReadString('\n')
 	if line != "ready\n" {
 		c.Stop()
@@ -80,6 +88,7 @@ func Start(nodes int) (*Cluster, error) {
 func (c *Cluster) Stop() {
 	c.stdin.Close()
 	_ = c.held.Wait()
+	c.lock.Close()
 }
 
 // Host returns the address of a node, from 1. Its port for CQL is 9042.
@@ -95,6 +104,20 @@ func (c *Cluster) Do(node int, what string) error {
 	return nil
 }
 
+// Set replaces a line of a node's cassandra.yaml, which the node reads when it begins.
+func (c *Cluster) Set(node int, setting, value string) error {
+	path := filepath.Join(c.data, fmt.Sprintf("node%d", node), "cassandra.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(setting) + `:.*$`)
+	if !line.Match(text) {
+		return fmt.Errorf("%s has no setting %s", path, setting)
+	}
+	return os.WriteFile(path, line.ReplaceAll(text, []byte(setting+": "+value)), 0o600)
+}
+
 // nodeBytes is how much room a node may need: its commit log has up to 256 MiB.
 const nodeBytes = 1 << 30
 
@@ -107,16 +130,39 @@ func room(dir string) uint64 {
 	return usage.AvailBytes
 }
 
-func freeNet() (int, error) {
-	var err error
-	for range 20 {
-		n := 1 + rand.IntN(200)
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.1:9042", n)); err == nil {
-			return n, l.Close()
+// freeNet returns a number whose addresses are free for so many nodes, and the lock by which other
+// processes know that they are taken, also before the nodes listen.
+func freeNet(nodes int) (n int, lock *os.File, err error) {
+	for range 50 {
+		n = 1 + rand.IntN(200)
+		lock, err = os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("pim-cassandra-%d-%d.lock", os.Getuid(), n)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return 0, nil, err
+		}
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			if err = probe(n, nodes); err == nil {
+				return n, lock, nil
+			}
+		}
+		lock.Close()
+	}
+	return 0, nil, fmt.Errorf("no address is free for Cassandra: %w", err)
+}
+
+// probe returns an error if a port that the nodes need is taken: those for CQL, between nodes, and for JMX.
+func probe(n, nodes int) error {
+	for i := 1; i <= nodes; i++ {
+		for _, address := range []string{
+			fmt.Sprintf("127.0.%d.%d:9042", n, i), fmt.Sprintf("127.0.%d.%d:7000", n, i), fmt.Sprintf("127.0.0.1:%d", 10000+n*8+i),
+		} {
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return err
+			}
+			l.Close()
 		}
 	}
-	return 0, fmt.Errorf("no address is free for Cassandra: %w", err)
+	return nil
 }
 
 // moduleRoot returns the folder of the go.mod above the working directory, which is that of the

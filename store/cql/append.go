@@ -27,28 +27,28 @@ const mostSeq = 1 << 62
 // append appends the records of w, in one transaction.
 func (s *Store) append(ctx context.Context, w *store.Write) error {
 	log, origin := s.log(w.Log), rand.Int64()
-	sent := false // the transaction was sent, and nobody has told its outcome
-	for n := 0; ; n++ {
+	var p patience
+	for {
 		var applied bool
 		var err error
 		if w.After < mostSeq && w.Fence < mostSeq {
 			applied, err = s.transact(ctx, s.appends(w, log, origin))
-			sent = sent || err != nil && !refused(err)
+			p.unknown = p.unknown || err != nil && !refused(err)
 		}
 		if applied {
 			return nil
 		}
 		if err == nil {
 			var over bool
-			if over, err = s.settle(ctx, w, log, origin, sent); over {
+			if over, err = s.settle(ctx, w, log, origin, p.unknown); over {
 				return err
 			}
 			if err == nil {
 				continue
 			}
 		}
-		if mistaken(err) || !pause(ctx, n) {
-			if err = unavailable("commit", err); sent {
+		if !p.after(ctx, err) {
+			if err = unavailable("commit", err); p.unknown {
 				return midway(err)
 			}
 			return err

@@ -54,6 +54,9 @@ func checkNodes(ctx context.Context, session *session) error {
 		address := host.ConnectAddress()
 		var sync, paxos string
 		err := patiently(ctx, func() error {
+			if !host.IsUp() {
+				return gocql.ErrNotFound
+			}
 			for name, value := range map[string]*string{"commitlog_sync": &sync, "paxos_variant": &paxos} {
 				q := session.Query("SELECT value FROM system_views.settings WHERE name = ?", name)
 				if err := q.Consistency(gocql.One).SetHostID(host.HostID()).ScanContext(ctx, value); err != nil {
@@ -62,8 +65,8 @@ func checkNodes(ctx context.Context, session *session) error {
 			}
 			return nil
 		})
-		if err != nil && !host.IsUp() {
-			continue
+		if errors.Is(err, gocql.ErrNotFound) {
+			continue // it is down, and is asked when it comes up
 		} else if err != nil {
 			return unavailable("look at the settings of "+address.String(), err)
 		}

@@ -43,7 +43,11 @@
 //
 // Open refuses a cluster that would lose what it has acknowledged: a node with commitlog_sync: periodic,
 // or with another paxos_variant than v2, with which a refusal is final; a keyspace without durable
-// writes, or with a replication whose copies a quorum can't count. See check.go.
+// writes, or with a replication whose copies a quorum can't count. See check.go. A node that comes up later is checked
+// then, and while it is so set the store takes no writes, see watch.go.
+//
+// A node that stands still is asked last, see steady.go. What was sent to it before waits for
+// Options.Timeout, and is sent to another one then.
 //
 // # What is written how
 //
@@ -71,6 +75,10 @@
 //   - A raise and a trim have happened if the log's fence or its front has grown.
 //   - An erasure reads the part's rev again.
 //   - A write of cells may be repeated as often as one likes.
+//
+// A refusal is final: too few replicas are there, and nothing was carried out. A write of which nothing is
+// under way ends after three refusals by different nodes, so it neither keeps its caller waiting nor other
+// writes of its log. If an earlier request of it may take effect, it bears refusals for two seconds.
 //
 // If Options.WriteWithin passes meanwhile, the write ends with store.ErrUnknown. It may take effect
 // later: a paused node carries out what waits in its sockets when it goes on.

@@ -26,7 +26,9 @@ type gate struct {
 // buffers in one call.
 type gatedConn struct {
 	*net.TCPConn
-	gate *gate
+	gate    *gate
+	to      net.IP // the node that the driver asked for
+	waiting waiting
 }
 
 // DialContext implements gocql.Dialer.
@@ -43,7 +45,7 @@ func (g *gate) DialContext(ctx context.Context, network, address string) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	conn := &gatedConn{c.(*net.TCPConn), g}
+	conn := &gatedConn{TCPConn: c.(*net.TCPConn), gate: g, to: addressOf(address)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -79,6 +81,7 @@ const closeWithin = 5 * time.Second
 type session struct {
 	*gocql.Session
 	gate *gate
+	came chan struct{} // has an element after a node has come up
 }
 
 // Close ends the session's connections and goroutines.
@@ -102,6 +105,7 @@ func (o *Options) connect() (*session, error) {
 	if g.dialer == nil {
 		g.dialer = &net.Dialer{Timeout: o.Timeout}
 	}
+	came := make(chan struct{}, 1)
 	c := gocql.NewCluster(o.Hosts...)
 	c.Port, c.Keyspace, c.Dialer = o.Port, o.Keyspace, g
 	c.Timeout, c.WriteTimeout, c.ConnectTimeout = o.Timeout, o.Timeout, o.Timeout
@@ -111,7 +115,12 @@ func (o *Options) connect() (*session, error) {
 	if o.DC != "" {
 		nodes = gocql.DCAwareRoundRobinPolicy(o.DC)
 	}
-	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(nodes)
+	c.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(&steady{nodes, g, func() {
+		select {
+		case came <- struct{}{}:
+		default:
+		}
+	}})
 	c.ReconnectInterval = reconnectEvery
 	// With more than one attempt at a time, the driver would still sleep between two when it is closed.
 	c.ReconnectionPolicy = &gocql.ConstantReconnectionPolicy{MaxRetries: 1}
@@ -128,7 +137,7 @@ func (o *Options) connect() (*session, error) {
 		g.shut()
 		return nil, pim.Errorf(pim.KindUnavailable, "no connection to any of %v, with the keyspace %q: %w", o.Hosts, o.Keyspace, err)
 	}
-	return &session{made, g}, nil
+	return &session{made, g, came}, nil
 }
 
 // reconnectEvery is how often the driver tries to reach a node that was down.

@@ -32,13 +32,16 @@ func (h *health) fails(err error) {
 }
 
 // Health implements store.Store. For a second after a request that no node would carry out, it
-// returns that request's error.
+// returns that request's error; while the cluster would lose what it acknowledges, it says why.
 func (s *Store) Health() error {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
 		return errClosed()
+	}
+	if err := s.safety.err(); err != nil {
+		return err
 	}
 	if f := s.health.failed.Load(); f != nil && time.Since(f.at) < unwellFor {
 		return f.err

@@ -165,9 +165,11 @@ func TestLateAppend(t *testing.T) {
 			s := open(t, slow)
 			log := store.Log(test.name)
 			for i, record := range []string{"first", "second"} { // afterwards the driver has prepared all statements
-				if err := commits(s, appendTo(log, pim.Seq(i), record)); err != nil {
-					t.Fatal(err)
-				}
+				waits(t, "it is appended", func() bool {
+					commits(s, appendTo(log, pim.Seq(i), record)) // within 2 s a busy machine may not do it
+					last, _, err := store.LogEnd(context.Background(), direct, log)
+					return err == nil && last > pim.Seq(i)
+				})
 			}
 			hold := fault.Conditions{Up: fault.Path{Hold: true}}
 			if err := p.Set(hold); err != nil {
@@ -189,19 +191,13 @@ func TestLateAppend(t *testing.T) {
 			if err := p.Set(fault.Conditions{}); err != nil {
 				t.Fatal(err)
 			}
-			if test.meanwhile == nil { // it comes
-				for len(all(t, direct, log)) == 2 {
-					time.Sleep(10 * time.Millisecond)
-				}
+			if test.meanwhile == nil {
+				waits(t, "the request comes", func() bool { return len(all(t, direct, log)) > 2 })
 			}
-			// The late requests have had their time when a later one on the same connections is answered.
-			for {
+			waits(t, "a later request on the same connections is answered", func() bool {
 				_, _, err := store.LogEnd(context.Background(), s, log)
-				if err == nil {
-					break
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+				return err == nil
+			})
 			closes(t, s)
 			if got := all(t, direct, log); fmt.Sprint(got) != fmt.Sprint(test.want) {
 				t.Errorf("the log has %q, want %q", got, test.want)
@@ -266,11 +262,11 @@ func TestNodePauses(t *testing.T) {
 	}
 	resume()
 	last := pim.Seq(0)
-	for err := errors.New("not tried"); err != nil; {
-		if last, _, err = store.LogEnd(context.Background(), s, "log"); err != nil {
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
+	waits(t, "the node answers", func() bool {
+		var err error
+		last, _, err = store.LogEnd(context.Background(), s, "log")
+		return err == nil
+	})
 	w := appendTo("log", last, "third")
 	err := commits(s, w)
 	var conflict *store.ConflictError

@@ -25,6 +25,10 @@ type Store struct {
 	locks       locks
 	newest      newest
 	health      health
+	safety      safety
+	logger      *slog.Logger
+	unwatch     context.CancelFunc // ends watch, which closes watched
+	watched     chan struct{}
 
 	restore bool // Options.Restore
 	noteMu  sync.Mutex
@@ -53,6 +57,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		session: session, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
 		room: semaphore.NewWeighted(o.MaxBytes), restore: o.Restore,
+		logger: o.Logger, watched: make(chan struct{}),
 	}
 	if s.partSeqs, err = o.checkMeta(ctx, session); err == nil {
 		var r Replication
@@ -67,6 +72,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		session.Close()
 		return nil, err
 	}
+	watching, unwatch := context.WithCancel(context.Background())
+	s.unwatch = unwatch
+	go func() {
+		defer close(s.watched)
+		s.watch(watching, o.Keyspace)
+	}()
 	return s, nil
 }
 
@@ -115,6 +126,8 @@ func (s *Store) Close() error {
 	if closed {
 		return errClosed()
 	}
+	s.unwatch()
+	<-s.watched
 	s.calls.Wait()
 	s.session.Close()
 	return nil
@@ -136,7 +149,7 @@ const leastBytes = 16 << 10
 // Begin implements store.Store. Writes to one log are carried out one after the other.
 func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
-		if w.Err = s.enter(ctx, w.Check(d)); w.Err != nil {
+		if w.Err = s.enter(ctx, w.Check(d), s.safety.err()); w.Err != nil {
 			done(w)
 			continue
 		}
@@ -258,20 +271,20 @@ func (s *Store) batch() *gocql.Batch { return s.session.Batch(gocql.UnloggedBatc
 // steps that look where they stand each time. unknown says that a step may have had an effect that
 // the next one has not seen.
 func (s *Store) until(ctx context.Context, step func() (over bool, err error)) error {
-	unknown := false
-	for n := 0; ; n++ {
+	var p patience
+	for {
 		over, err := step()
 		if over {
 			return err
 		}
 		if err != nil {
-			unknown = unknown || !refused(err) && !isRead(err)
+			p.unknown = p.unknown || !refused(err) && !isRead(err)
 		}
-		if mistaken(err) || !pause(ctx, n) {
+		if !p.after(ctx, err) {
 			if err == nil {
 				err = errors.New("others keep changing the log")
 			}
-			if err = unavailable("commit", err); unknown {
+			if err = unavailable("commit", err); p.unknown {
 				return midway(err)
 			}
 			return err

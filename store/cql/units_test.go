@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"testing"
+	"time"
 
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
 	"github.com/pim-im/pim"
 	"pgregory.net/rapid"
 )
@@ -129,5 +132,116 @@ func TestReadReplication(t *testing.T) {
 		if r, err := readReplication(told); pim.KindOf(err) != pim.KindInvalid {
 			t.Errorf("%v is taken, as %s", told, r)
 		}
+	}
+}
+
+// fixed is a policy with one order of hosts.
+type fixed struct {
+	gocql.HostSelectionPolicy
+	hosts []*gocql.HostInfo
+}
+
+type picked struct{ *gocql.HostInfo }
+
+func (p picked) Info() *gocql.HostInfo { return p.HostInfo }
+func (picked) Mark(error)              {}
+
+func (f fixed) Pick(gocql.ExecutableStatement) gocql.NextHost {
+	hosts := f.hosts
+	return func() gocql.SelectedHost {
+		if len(hosts) == 0 {
+			return nil
+		}
+		host := hosts[0]
+		hosts = hosts[1:]
+		return picked{host}
+	}
+}
+
+// A node that takes requests and says nothing is asked last, until it says something.
+func TestSilentNodeIsAskedLast(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	g := &gate{dialer: &net.Dialer{}, conns: map[*gatedConn]bool{}}
+	defer g.shut()
+	conn, err := g.DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	var f fixed
+	for _, ip := range []string{"127.0.0.1", "127.0.0.2"} {
+		host, err := gocql.NewHostInfoFromAddrPort(net.ParseIP(ip), 9042)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.hosts = append(f.hosts, host)
+	}
+	order := func() (ips []string) {
+		next := (&steady{f, g, func() {}}).Pick(nil)
+		for host := next(); host != nil; host = next() {
+			ips = append(ips, host.Info().ConnectAddress().String())
+		}
+		return ips
+	}
+	c := conn.(*gatedConn)
+	if err := c.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got := order(); got[0] != "127.0.0.1" {
+		t.Errorf("the order is %v before the node has had time to answer", got)
+	}
+	c.waiting.since.Add(-int64(silentAfter)) // as if it had passed
+	c.waiting.begin()                        // a later request changes nothing
+	if got := order(); len(got) != 2 || got[0] != "127.0.0.2" {
+		t.Errorf("the order is %v while a node says nothing", got)
+	}
+	if _, err := node.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := order(); len(got) != 2 || got[0] != "127.0.0.1" {
+		t.Errorf("the order is %v after the node has answered", got)
+	}
+}
+
+// A write goes on after what may pass, and ends early when the cluster refuses.
+func TestPatience(t *testing.T) {
+	ctx := t.Context()
+	refusal, timeout := error(&gocql.RequestErrUnavailable{}), error(&gocql.RequestErrWriteTimeout{})
+	var p patience
+	for n := range 2 * refusals {
+		if goesOn := p.after(ctx, refusal); goesOn != (n < refusals-1) {
+			t.Fatalf("after refusal %d it goes on: %v", n+1, goesOn)
+		} else if !goesOn {
+			break
+		}
+	}
+	p = patience{}
+	for n := range 2 * refusals { // others that come in between begin the row anew
+		for _, err := range []error{refusal, refusal, timeout, nil}[n%2*2:] {
+			if !p.after(ctx, err) {
+				t.Fatalf("it ends after %v", err)
+			}
+		}
+		p.tries = 0
+	}
+	p = patience{unknown: true}
+	for begun := time.Now(); p.after(ctx, refusal); {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("a write of unknown outcome is refused for a minute")
+		}
+	}
+	if time.Since(p.since) < refusedFor {
+		t.Errorf("a write of unknown outcome has ended after %v", time.Since(p.since))
 	}
 }
