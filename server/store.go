@@ -129,6 +129,7 @@ func (s *Server) open(o Options) (*account.Keys, error) {
 	if err != nil {
 		return nil, err
 	}
+	options.Registerer = s.metrics
 	if err := os.MkdirAll(s.config.Data, 0o700); err != nil { // for the key file and the socket for orders
 		return nil, pim.Errorf(pim.KindUnavailable, "make the data directory: %w", err)
 	}

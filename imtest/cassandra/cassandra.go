@@ -18,7 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Cluster is some nodes of Cassandra, in one data centre. Start makes one.
+// Cluster is some nodes of Cassandra. Start and StartCentres make one.
 type Cluster struct {
 	net    int // the nodes are at 127.0.net.1, .2 …
 	script string
@@ -33,7 +33,12 @@ type Cluster struct {
 // CQL. The first time on a machine it takes minutes, later some 10 s of CPU for each node. It needs
 // Linux, Java and, the first time, Maven; what is missing is told by the error. Who starts a
 // cluster stops it.
-func Start(nodes int) (*Cluster, error) {
+func Start(nodes int) (*Cluster, error) { return start(nodes, 1) }
+
+// StartCentres is Start for nodes each of which is a data centre of its own: dc1, dc2 …
+func StartCentres(nodes int) (*Cluster, error) { return start(nodes, nodes) }
+
+func start(nodes, centres int) (*Cluster, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
@@ -47,7 +52,7 @@ func Start(nodes int) (*Cluster, error) {
 		data = "/dev/shm"
 	}
 	c.data = fmt.Sprintf("%s/pim-cassandra-%d-%d", data, os.Getuid(), c.net)
-	c.env = append(os.Environ(), fmt.Sprintf("CASSANDRA_NET=%d", c.net), "CASSANDRA_DATA="+c.data)
+	c.env = append(os.Environ(), fmt.Sprintf("CASSANDRA_NET=%d", c.net), fmt.Sprintf("CASSANDRA_DCS=%d", centres), "CASSANDRA_DATA="+c.data)
 	c.held = exec.Command(c.script, "hold", fmt.Sprint(nodes))
 	c.held.Env = c.env
 	c.held.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the test alone

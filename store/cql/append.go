@@ -44,6 +44,7 @@ func (s *Store) append(ctx context.Context, w *store.Write) error {
 				return err
 			}
 			if err == nil {
+				s.metrics.retries.Inc()
 				continue
 			}
 		}
@@ -53,6 +54,7 @@ func (s *Store) append(ctx context.Context, w *store.Write) error {
 			}
 			return err
 		}
+		s.metrics.retries.Inc()
 	}
 }
 

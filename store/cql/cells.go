@@ -143,6 +143,7 @@ func (s *Store) Get(ctx context.Context, gets []store.Get) error {
 	err := s.enter(ctx, store.CheckBatch(len(gets)))
 	if err == nil {
 		defer s.calls.Done()
+		defer s.metrics.called("get", time.Now())
 	}
 	var asked []int
 	for i := range gets {
@@ -250,6 +251,7 @@ func (s *Store) List(ctx context.Context, p store.Partition, after string, limit
 		return nil, err
 	}
 	defer s.calls.Done()
+	defer s.metrics.called("list", time.Now())
 	var cells []store.Cell
 	err := s.again(ctx, func() error {
 		cells = nil

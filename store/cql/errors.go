@@ -99,5 +99,6 @@ func (s *Store) again(ctx context.Context, read func() error) error {
 		if mistaken(err) || n+1 == tries || !pause(ctx, n) {
 			return unavailable("read", err)
 		}
+		s.metrics.retries.Inc()
 	}
 }

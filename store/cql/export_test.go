@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -19,6 +20,12 @@ func InSpace(o Options, space string) Options {
 // WithParts returns o for an Init that makes parts of n seqs.
 func WithParts(o Options, n int64) Options {
 	o.partSeqs = n
+	return o
+}
+
+// InNoTime returns o for an Init that does not wait for nodes that are missing.
+func InNoTime(o Options) Options {
+	o.hearWithin = time.Nanosecond
 	return o
 }
 

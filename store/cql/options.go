@@ -6,6 +6,7 @@ import (
 	"time"
 
 	gocql "github.com/apache/cassandra-gocql-driver/v2"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Options say where the cluster is, and tune a Store. Hosts and Keyspace are needed.
@@ -28,6 +29,9 @@ type Options struct {
 	// Logger gets what an operator should know; nil: slog.Default.
 	Logger *slog.Logger
 
+	// Registerer gets the store's metrics, which Close takes back; nil: none.
+	Registerer prometheus.Registerer
+
 	// Timeout is how long a node may take to answer one request; 0: 6 s. It should be longer than
 	// the nodes' own timeouts for writes and for contention (2 s and 1.8 s), so that they say what
 	// has become of a request.
@@ -47,6 +51,9 @@ type Options struct {
 	// DC names the data centre whose nodes are asked first; empty: all are asked alike. The others
 	// are asked when none of it answers.
 	DC string
+
+	// hearWithin is how long Init waits until the nodes have heard of each other; 0: 15 s; for tests.
+	hearWithin time.Duration
 
 	// migrations are those that this version knows; for tests of later ones.
 	migrations []migration
@@ -72,6 +79,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.WriteWithin, 15*time.Second)
 	setDefault(&o.MaxBytes, 64<<20)
 	setDefault(&o.partSeqs, 1024)
+	setDefault(&o.hearWithin, 15*time.Second)
 	if o.migrations == nil {
 		o.migrations = migrations
 	}

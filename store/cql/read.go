@@ -3,6 +3,7 @@ package cql
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -38,6 +39,7 @@ func (s *Store) Read(ctx context.Context, reads []store.Read) error {
 	err := s.enter(ctx, store.CheckBatch(len(reads)))
 	if err == nil {
 		defer s.calls.Done()
+		defer s.metrics.called("read", time.Now())
 	}
 	for i := range reads {
 		r := &reads[i]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
 	gocql "github.com/apache/cassandra-gocql-driver/v2"
 	"github.com/pim-im/pim"
@@ -106,8 +107,15 @@ func makeKeyspace(ctx context.Context, o Options, r Replication) error {
 	}
 	told, _, err := readKeyspace(ctx, session, o.Keyspace)
 	if pim.KindOf(err) == pim.KindNotFound && r.copies() > 0 {
-		if err := r.fits(session.centres()); err != nil {
-			return err
+		// Nodes that have started just now have not all heard of each other.
+		for n, begun := 0, time.Now(); ; n++ {
+			err := r.fits(session.centres())
+			if err == nil {
+				break
+			}
+			if time.Since(begun) > o.hearWithin || !pause(ctx, n) {
+				return err
+			}
 		}
 		return ddl(ctx, session, fmt.Sprintf("CREATE KEYSPACE IF NOT EXISTS %s WITH replication = %s", o.Keyspace, r.cql()))
 	} else if err != nil {

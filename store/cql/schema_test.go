@@ -63,7 +63,7 @@ func TestInitRefuses(t *testing.T) {
 	ctx := context.Background()
 	there := keyspace(t, "pim_refused", 0)
 	init := func(keyspace, replication string) error {
-		o := there
+		o := cql.InNoTime(there)
 		o.Keyspace = keyspace
 		r := cql.Replication{}
 		if replication != "" {

@@ -118,6 +118,11 @@ func TestServersOnOneStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, text := page(t, s, "/metrics")
+	for _, want := range []string{"pim_store_call_seconds_count{kind=\"append\"} 1", "pim_store_nodes{state=\"up\"} 1", "pim_store_safe 1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s on the page of metrics", want)
+		}
+	}
 	for _, m := range regexp.MustCompile(`(?m)^# HELP (pim_\w+) `).FindAllStringSubmatch(text, -1) {
 		if !regexp.MustCompile(`\b` + m[1] + `\b`).Match(doc) {
 			t.Errorf("docs/operations.md does not have %s", m[1])

@@ -26,6 +26,7 @@ type Store struct {
 	newest      newest
 	health      health
 	safety      safety
+	metrics     metrics
 	logger      *slog.Logger
 	unwatch     context.CancelFunc // ends watch, which closes watched
 	watched     chan struct{}
@@ -59,6 +60,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		room: semaphore.NewWeighted(o.MaxBytes), restore: o.Restore,
 		logger: o.Logger, watched: make(chan struct{}),
 	}
+	s.metrics.init()
 	if s.partSeqs, err = o.checkMeta(ctx, session); err == nil {
 		var r Replication
 		if r, err = checkCluster(ctx, session, o.Keyspace); err == nil && r.copies() < leastCopies {
@@ -67,6 +69,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err == nil {
 		err = s.checkRestore(ctx)
+	}
+	if err == nil {
+		err = s.metrics.register(o.Registerer, s)
 	}
 	if err != nil {
 		session.Close()
@@ -129,6 +134,7 @@ func (s *Store) Close() error {
 	s.unwatch()
 	<-s.watched
 	s.calls.Wait()
+	s.metrics.unregister()
 	s.session.Close()
 	return nil
 }
@@ -150,6 +156,7 @@ const leastBytes = 16 << 10
 func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
 		if w.Err = s.enter(ctx, w.Check(d), s.safety.err()); w.Err != nil {
+			s.metrics.ended(w.Err)
 			done(w)
 			continue
 		}
@@ -161,9 +168,11 @@ func (s *Store) Begin(ctx context.Context, writes []*store.Write, d store.Durabi
 		}
 		go func() {
 			defer s.calls.Done()
+			begun := time.Now()
 			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.writeWithin)
 			defer cancel()
 			w.Err = s.write(within, w)
+			s.metrics.wrote(w, begun)
 			s.room.Release(size)
 			done(w)
 		}()
@@ -268,8 +277,8 @@ func (s *Store) transact(ctx context.Context, b *gocql.Batch) (applied bool, err
 func (s *Store) batch() *gocql.Batch { return s.session.Batch(gocql.UnloggedBatch) }
 
 // until calls step until it says that it is over, pausing after errors that may pass. It is for
-// steps that look where they stand each time. unknown says that a step may have had an effect that
-// the next one has not seen.
+// steps that look where they stand each time. The outcome is unknown if a step may have had an effect
+// that the next one has not seen.
 func (s *Store) until(ctx context.Context, step func() (over bool, err error)) error {
 	var p patience
 	for {
@@ -289,6 +298,7 @@ func (s *Store) until(ctx context.Context, step func() (over bool, err error)) e
 			}
 			return err
 		}
+		s.metrics.retries.Inc()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -145,6 +146,16 @@ func (l *load) ends(t *testing.T) {
 	}
 }
 
+// does does something to a node, see Cluster.Do.
+func does(t *testing.T, c *cassandra.Cluster, node int, what ...string) {
+	t.Helper()
+	for _, what := range what {
+		if err := c.Do(node, what); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Three nodes with three copies. One stands still; one is killed; two are; one comes back with settings that
 // would lose messages. Nothing that was acknowledged is lost; with two nodes writes go on, with one they
 // are refused at once; all heals by itself.
@@ -154,14 +165,7 @@ func TestThreeNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Stop()
-	do := func(node int, what ...string) {
-		t.Helper()
-		for _, what := range what {
-			if err := c.Do(node, what); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	do := func(node int, what ...string) { does(t, c, node, what...) }
 	o := cql.Options{Hosts: []string{c.Host(1), c.Host(2), c.Host(3)}, Keyspace: "pim", Logger: slog.New(slog.DiscardHandler)}
 	o.WriteWithin = 2 * hang // so that only a refusal ends a write
 	if _, _, err := cql.Init(context.Background(), o, copies(t, "dc1:3")); err != nil {
@@ -220,5 +224,32 @@ func TestThreeNodes(t *testing.T) {
 	}
 	do(3, "begin", "ready")
 	l.more(t, 10)
+	l.ends(t)
+}
+
+// Five data centres with one node and one copy each. Two of them go, one after the other. It is no part of
+// make test: PIM_FIVE_CENTRES=1 go test -v -run TestFiveCentres ./store/cql
+func TestFiveCentres(t *testing.T) {
+	if os.Getenv("PIM_FIVE_CENTRES") == "" {
+		t.Skip("it starts five nodes: PIM_FIVE_CENTRES=1")
+	}
+	c, err := cassandra.StartCentres(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stop()
+	o := cql.Options{Hosts: []string{c.Host(1), c.Host(2)}, Keyspace: "pim", DC: "dc1", Logger: slog.New(slog.DiscardHandler)}
+	if _, _, err := cql.Init(context.Background(), o, copies(t, "dc1:1,dc2:1,dc3:1,dc4:1,dc5:1")); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, o)
+	defer closes(t, s)
+	l := begins(s, 8)
+	l.more(t, 40)
+	for _, site := range []int{4, 5} {
+		does(t, c, site, "kill")
+		gap := l.more(t, 100)
+		t.Logf("dc%d is killed: a writer was %v without an acknowledgement at most", site, gap.Round(time.Millisecond))
+	}
 	l.ends(t)
 }
