@@ -23,10 +23,10 @@ ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
 
 # Folders with a .proto file and what it gives; each has a template in tools.
-GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb
+GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb
 
 # Writes what the .proto files give to the folder that follows, which stands for tools.
-BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml; do npx --no-install buf generate --template $$template -o
+BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml; do npx --no-install buf generate --template $$template -o
 
 .PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy check-deploy clean
 

@@ -28,7 +28,8 @@ var layers = [][]string{
 	{"wire", "store", "clock", "strictjson", "username", "bus"},
 	{"inbox", "account", "limit", "placement"},
 	{"conv"}, // its writers fill the inboxes
-	{"gateway", "retain", "lbs", "route", "home"},
+	{"gateway", "retain", "lbs", "route"},
+	{"home"},
 	{"server"},
 }
 

@@ -33,18 +33,19 @@ const (
 	KindAnswer   Kind = 2  // answers, to the gateway where the requests came in: package route
 	KindPublish  Kind = 3  // entries, to the homes of those who read them: package home
 	KindPush     Kind = 4  // entries, to the gateways of their devices: package home
-	KindJoin     Kind = 5  // a device has connected, to its user's home; a request: package home
+	KindJoin     Kind = 5  // a device connects, to its user's home: package home
 	KindLeave    Kind = 6  // a device has gone, to its user's home: package home
 	KindAnnounce Kind = 7  // all devices of a gateway, to their users' home: package home
 	KindReplace  Kind = 8  // the device has connected elsewhere, to the gateway of its older connection; a request: package home
 	KindBehind   Kind = 9  // users who may have missed pushes, to their gateways: package home
 	KindHint     Kind = 10 // what looks show may have changed, to those who look: package home
 	KindStatus   Kind = 11 // what time it is, and how the node is; a request: package server
+	KindJoined   Kind = 12 // what a home says to KindJoin and KindAnnounce: package home
 )
 
 var kindNames = [...]string{
 	KindSubmit: "submit", KindAnswer: "answer", KindPublish: "publish", KindPush: "push", KindJoin: "join", KindLeave: "leave",
-	KindAnnounce: "announce", KindReplace: "replace", KindBehind: "behind", KindHint: "hint", KindStatus: "status",
+	KindAnnounce: "announce", KindReplace: "replace", KindBehind: "behind", KindHint: "hint", KindStatus: "status", KindJoined: "joined",
 }
 
 // String returns the kind's stable name, as in metrics.

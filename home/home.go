@@ -1,0 +1,408 @@
+package home
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/home/homepb"
+	"github.com/pim-im/pim/placement"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Settle is how long after Bus.Start a node has heard of all others that it can reach. Until then its
+// gateway should take no connections, and its writers nothing to write: what they publish may reach
+// nobody. A device that connects earlier is told to sync when the time is over.
+const Settle = 3 * time.Second
+
+const (
+	// grace is for how long after a change of the view a home keeps devices whose users have another home
+	// now, and for how long it remembers for which users it got pushes that it could not pass on. Views
+	// of two nodes differ for a few seconds.
+	grace = 30 * time.Second
+
+	// patience is how long a gateway waits for a home, and a home for the end of a replaced connection.
+	patience = 2 * time.Second
+
+	// maxReplacing is how many connections are replaced at a time.
+	maxReplacing = 256
+
+	// again is how long after a failure something is tried again, and how far apart a home tells
+	// the same gateway at least that its devices are behind.
+	again = time.Second
+)
+
+// Sessions are the connections of this node; see gateway.Sessions.
+type Sessions interface {
+	Deliver([]conv.Answer, []conv.Published)
+	Behind(users []pim.UserID) (told int)
+	Replace(ctx context.Context, user pim.UserID, device pim.DeviceID, id uint64) (found bool)
+}
+
+// Options are what a Home works with.
+type Options struct {
+	Bus         bus.Bus
+	Sessions    Sessions
+	Connections int                   // of one user on all nodes, each of another device; 0: any number
+	Devices     int                   // that this home knows, at most; 0: 4,194,304
+	Registerer  prometheus.Registerer // nil: the metrics are not registered
+	Logger      *slog.Logger          // nil: slog.Default
+}
+
+// Home is one node's part in bringing pushes to devices. It implements gateway.Homes. All methods may
+// be called concurrently.
+type Home struct {
+	bus         bus.Bus
+	sessions    Sessions
+	connections int
+	log         *slog.Logger
+	metrics     *metrics
+	begun       time.Time
+	self        string
+
+	directory *directory
+	links     *links
+	asked     asked
+	marker    marker
+	strays    strays
+
+	cluster atomic.Pointer[cluster]
+	suspect atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
+
+	mu      sync.Mutex               // guards the fields below; no shard is locked while it is held
+	numbers map[string]int           // of nodes, by name; they begin with 1
+	gates   map[string]*gate         // by name; they are kept
+	peers   map[string]*peer         // by name, those of the view
+	former  map[string]*peer         // those that have left the view, or were started again, and whose last gap has not come yet
+	left    map[string]uint64        // runs of nodes that have left the view
+	wanted  map[string]time.Duration // gateways that must announce all their devices, and when they are to be asked
+	warned  time.Duration            // when gateways were told last that their devices are behind
+	warn    bool                     // they must be told again
+
+	replacing chan struct{} // has one for each connection that is being replaced
+	wake      chan struct{} // capacity 1: the keeper has something to do
+	ctx       context.Context
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+	closing   bool // guarded by mu: nothing more is started
+}
+
+// node is the name of a node, and a small number that this node has given it.
+type node struct {
+	name   string
+	number int
+}
+
+// cluster is what follows from a view. It is never changed.
+type cluster struct {
+	homes   *placement.Table
+	earlier []earlier        // tables that were in force less than grace ago, and maybe others
+	peers   map[string]*peer // of the nodes that are homes
+	alone   bool             // this node is the only home
+}
+
+// earlier is a table that named other homes than the one after it.
+type earlier struct {
+	homes *placement.Table
+	until time.Duration // by Home.mono
+}
+
+// maxEarlier is how many earlier tables are remembered.
+const maxEarlier = 16
+
+// New returns a Home. Its Handle must be called before Bus.Start, and Close after the writers have ended and
+// before Bus.Close.
+func New(o Options) *Home {
+	h := &Home{
+		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
+		links: newLinks(), numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), former: make(map[string]*peer), left: make(map[string]uint64),
+		wanted: make(map[string]time.Duration), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
+	}
+	if h.log == nil {
+		h.log = slog.Default()
+	}
+	if o.Devices == 0 {
+		o.Devices = 1 << 22
+	}
+	h.directory = newDirectory(o.Devices)
+	h.metrics = newMetrics(o.Registerer, h.directory)
+	h.cluster.Store(&cluster{homes: placement.New(new(bus.View), bus.RoleHome)})
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.start(h.keep)
+	return h
+}
+
+// Handle sets the functions of handler that are the Home's. It is called before Bus.Start.
+func (h *Home) Handle(handler *bus.Handler) {
+	if handler.Receive == nil {
+		handler.Receive = make(map[bus.Kind]func(string, []byte))
+	}
+	if handler.Answer == nil {
+		handler.Answer = make(map[bus.Kind]func(context.Context, string, []byte) ([]byte, error))
+	}
+	handler.Receive[bus.KindPublish] = h.receivePublish
+	handler.Receive[bus.KindPush] = h.receivePush
+	handler.Receive[bus.KindJoin] = h.receiveJoin
+	handler.Receive[bus.KindLeave] = h.receiveLeave
+	handler.Receive[bus.KindAnnounce] = h.receiveAnnounce
+	handler.Receive[bus.KindJoined] = h.receiveJoined
+	handler.Receive[bus.KindBehind] = h.receiveBehind
+	handler.Answer[bus.KindReplace] = h.answerReplace
+	handler.Gap = append(handler.Gap, h.gap)
+	handler.Changed = append(handler.Changed, h.changed)
+}
+
+// Close ends what the Home does, and tells the other nodes that this one has said everything: they need
+// not suspect that pushes are lost when it leaves them. It waits until they have heard it, for patience at
+// most. The node should have been draining for some seconds, so that nobody takes it for a home any more.
+func (h *Home) Close() {
+	h.mu.Lock()
+	h.closing = true
+	var others []string
+	for name, p := range h.peers {
+		if !p.self {
+			others = append(others, name)
+		}
+	}
+	h.mu.Unlock()
+	h.cancel()
+	h.running.Wait()
+	h.mu.Lock()
+	warn := h.warn
+	h.mu.Unlock()
+	if warn {
+		h.tellBehind()
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	var answers []chan *homepb.Joined
+	for _, name := range others {
+		id, ch := h.asked.ask(name)
+		defer h.asked.forget(id)
+		if h.send(name, bus.KindAnnounce, &homepb.Announce{Request: id, Farewell: true}) {
+			answers = append(answers, ch)
+		}
+	}
+	for _, ch := range answers {
+		select {
+		case <-ch:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// start runs f in a goroutine that Close waits for. Once Close has begun it runs nothing and reports
+// false. h.mu is not held.
+func (h *Home) start(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return false
+	}
+	h.running.Go(f)
+	return true
+}
+
+// mono returns the time since the Home was made.
+func (h *Home) mono() time.Duration { return time.Since(h.begun) }
+
+// homeOf returns the home of a user in the newest view; nil: no node is one.
+func (c *cluster) homeOf(u pim.UserID) *peer {
+	name, ok := c.homes.Of(string(pim.Own(u)))
+	if !ok {
+		return nil
+	}
+	return c.peers[name]
+}
+
+// changed is told of each new view. Links that are added from now on have the home that it names;
+// the keeper sees to the others.
+func (h *Home) changed(v *bus.View) {
+	old := h.cluster.Load()
+	now := &cluster{homes: old.homes.Next(v), earlier: old.earlier, peers: make(map[string]*peer)}
+	if now.homes != old.homes {
+		at := h.mono()
+		kept := slices.DeleteFunc(slices.Clone(old.earlier), func(e earlier) bool { return at-e.until > grace })
+		if kept = append(kept, earlier{old.homes, at}); at < grace { // before this node came, the others were the homes
+			rest := &bus.View{Nodes: slices.DeleteFunc(slices.Clone(v.Nodes), func(n bus.Node) bool { return n.Name == h.self })}
+			kept = append(kept, earlier{placement.New(rest, bus.RoleHome), at})
+		}
+		now.earlier = kept
+		if n := len(now.earlier); n > maxEarlier { // what was in force before, nobody knows
+			now.earlier = append([]earlier{{placement.New(new(bus.View), bus.RoleHome), now.earlier[n-maxEarlier].until}}, now.earlier[n-maxEarlier+1:]...)
+		}
+	}
+	var missed []string // homes that were sent nothing, although others may have taken them for homes
+	h.mu.Lock()
+	for name, p := range h.peers {
+		if n := v.Node(name); n == nil || n.Run != p.run {
+			p.gone = true
+			delete(h.peers, name)
+			delete(h.wanted, name)
+			h.left[name] = p.run
+			if !p.gapped {
+				h.former[name] = p
+			}
+		}
+	}
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		p := h.peers[n.Name]
+		if p == nil {
+			p = &peer{node: h.numbered(n.Name), run: n.Run, self: n.Name == h.self}
+			h.peers[n.Name] = p
+			back := h.left[n.Name] == n.Run
+			if back {
+				h.suspects()
+			}
+			if !p.self && (back || h.mono() > Settle) {
+				missed = append(missed, n.Name)
+			}
+			delete(h.left, n.Name)
+			if !p.self && n.Roles.Has(bus.RoleGateway) {
+				h.wanted[n.Name] = 0 // it may have told this home of devices before it left this node's view
+			}
+		}
+		if n.Roles.Has(bus.RoleHome) {
+			now.peers[n.Name] = p
+		}
+	}
+	h.mu.Unlock()
+	name, ok := now.homes.Of("")
+	now.alone = ok && name == h.self && now.homes.Nodes() == 1
+	h.cluster.Store(now)
+	for _, name := range missed {
+		h.send(name, bus.KindBehind, &homepb.Behind{Published: true})
+	}
+	h.poke()
+}
+
+// suspects notes that pushes may be lost of all devices that this home knows, or should know. The caller
+// holds h.mu.
+func (h *Home) suspects() {
+	h.warn = true
+	h.suspect.Store(int64(h.mono()) | 1)
+}
+
+// poke wakes the keeper.
+func (h *Home) poke() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// numbered returns the node of a name. The caller holds h.mu.
+func (h *Home) numbered(name string) node {
+	n := h.numbers[name]
+	if n == 0 {
+		n = len(h.numbers) + 1
+		h.numbers[name] = n
+	}
+	return node{name, n}
+}
+
+// gate returns the gate of a node.
+func (h *Home) gate(name string) *gate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g := h.gates[name]
+	if g == nil {
+		g = &gate{node: h.numbered(name)}
+		h.gates[name] = g
+	}
+	return g
+}
+
+// keep does what follows from changes of the view and from gaps, until the Home closes.
+func (h *Home) keep() {
+	var done *cluster // whose links and gates are in order
+	var cleared *placement.Table
+	var clear <-chan time.Time // grace is over
+	ripe := time.After(Settle)
+	for {
+		if c := h.cluster.Load(); c != done {
+			h.move(c)
+			h.dropGates()
+			if done = c; c.homes != cleared {
+				cleared, clear = c.homes, time.After(grace)
+			}
+		}
+		var retry <-chan time.Time
+		if h.ask() {
+			retry = time.After(again / 4)
+		}
+		select {
+		case <-h.wake:
+		case <-retry:
+		case <-clear:
+			clear = nil
+			h.clear()
+			h.dropGates()
+		case <-ripe:
+			var all []*link
+			h.links.each(func(k *link) { all = append(all, k) })
+			h.behind(all)
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// dropGates forgets the devices of gateways that are not in the view.
+func (h *Home) dropGates() {
+	gone := make(map[*gate]bool)
+	h.mu.Lock()
+	for name, g := range h.gates {
+		if h.peers[name] == nil && g.places.Load() > 0 {
+			gone[g] = true
+		}
+	}
+	h.mu.Unlock()
+	if len(gone) > 0 {
+		h.directory.retain(func(_ pim.UserID, p *place) bool { return !gone[p.gate] })
+	}
+}
+
+// clear forgets the devices of users who have had another home for a while.
+func (h *Home) clear() {
+	c := h.cluster.Load()
+	h.directory.retain(func(u pim.UserID, _ *place) bool {
+		p := c.homeOf(u)
+		return p != nil && p.self
+	})
+}
+
+// ask asks gateways for what this home may not know of them, and tells them what they may not know.
+// It reports whether it is to be called again.
+func (h *Home) ask() (more bool) {
+	h.mu.Lock()
+	now := h.mono()
+	var wanted []string
+	for name, at := range h.wanted {
+		if now >= at {
+			wanted = append(wanted, name)
+			h.wanted[name] = now + again
+		}
+	}
+	warn := h.warn && (h.warned == 0 || now-h.warned >= again)
+	if warn {
+		h.warn, h.warned = false, now
+	}
+	more = len(wanted) > 0 || h.warn
+	h.mu.Unlock()
+	for _, name := range wanted {
+		h.send(name, bus.KindAnnounce, wantedAll)
+	}
+	if warn {
+		h.tellBehind()
+	}
+	return more
+}

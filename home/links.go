@@ -1,0 +1,138 @@
+package home
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/gateway"
+)
+
+// links are the connections of this node, and which home each was told to. It is safe for concurrent
+// use.
+type links struct {
+	seed   maphash.Seed
+	shards [64]linkShard
+}
+
+type linkShard struct {
+	mu    sync.Mutex
+	users map[pim.UserID][]*link
+}
+
+// link is a connection of this node.
+type link struct {
+	user   pim.UserID
+	device pim.DeviceID
+	conn   uint64
+	opened time.Duration // by Home.mono
+
+	// Guarded by the shard's mu.
+	home     *peer // nil: no node is a home
+	old      *peer // the home before; nil: there was none
+	known    bool  // home knows the device
+	missed   bool  // pushes may be lost: the device is told to sync when home knows it
+	warned   bool  // it was told to sync since home knew it last
+	marking  bool  // it is among those that are told to sync
+	joined   bool  // Join has returned: before, its device has not synced, and can have missed nothing
+	replaced bool  // by a connection to another node
+	gone     bool
+}
+
+// peer is a node, in one run, as the home of users.
+type peer struct {
+	node
+	run  uint64
+	self bool
+
+	parted atomic.Bool // it has said everything, see Home.Close
+
+	// Guarded by Home.mu.
+	gone     bool    // it is not in the view any more
+	gapped   bool    // of its last messages some may be lost
+	waiting  []*link // are to be announced
+	whole    bool    // all links of the peer are to be announced
+	lost     bool    // pushes to all of them may be lost
+	announce bool    // a goroutine announces
+}
+
+func newLinks() *links {
+	l := &links{seed: maphash.MakeSeed()}
+	for i := range l.shards {
+		l.shards[i].users = make(map[pim.UserID][]*link)
+	}
+	return l
+}
+
+func (l *links) shard(u pim.UserID) *linkShard {
+	return &l.shards[maphash.String(l.seed, string(u))%uint64(len(l.shards))]
+}
+
+// locked calls f while k's fields may be read and changed.
+func (l *links) locked(k *link, f func()) {
+	sh := l.shard(k.user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	f()
+}
+
+// add makes a link. home is called while the link's shard is locked.
+func (l *links) add(c gateway.Connection, opened time.Duration, home func(pim.UserID) *peer) *link {
+	k := &link{user: c.User, device: c.Device, conn: c.ID, opened: opened}
+	sh := l.shard(c.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	k.home = home(c.User)
+	sh.users[c.User] = append(sh.users[c.User], k)
+	return k
+}
+
+// remove takes a link out. It returns nil if there is none, and otherwise the link and its home.
+func (l *links) remove(u pim.UserID, conn uint64) (*link, *peer) {
+	sh := l.shard(u)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	list := sh.users[u]
+	at := slices.IndexFunc(list, func(k *link) bool { return k.conn == conn })
+	if at < 0 {
+		return nil, nil
+	}
+	k := list[at]
+	k.gone = true
+	if list = slices.Delete(list, at, at+1); len(list) == 0 {
+		delete(sh.users, u)
+	} else {
+		sh.users[u] = list
+	}
+	return k, k.home
+}
+
+// of calls f with the link of a connection, if there is one. Its fields may be read and changed
+// meanwhile.
+func (l *links) of(u pim.UserID, conn uint64, f func(*link)) {
+	sh := l.shard(u)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, k := range sh.users[u] {
+		if k.conn == conn {
+			f(k)
+		}
+	}
+}
+
+// each calls f with every link, whose fields may be read and changed meanwhile.
+func (l *links) each(f func(*link)) {
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for _, list := range sh.users {
+			for _, k := range list {
+				f(k)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
