@@ -13,6 +13,7 @@ import (
 	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/migrate"
+	"github.com/pim-im/pim/store/pebble"
 )
 
 // equal fails unless nothing is lost or added and the two summaries are one.
@@ -260,4 +261,42 @@ func TestCopyOfAnotherStore(t *testing.T) {
 	if k := refusal(t, from, to); k != pim.KindConflict {
 		t.Errorf("the store was changed before the copy went on: %v", k)
 	}
+}
+
+// Nothing but a copy opens a store that is not complete, and no copy goes to one that is.
+func TestIncompleteStores(t *testing.T) {
+	from, to := embedded(), embedded()
+	a := opens(t, from, false)
+	(&source{TB: t, s: a}).fill(4, 20)
+	closes(t, a)
+	interrupted(t, from, to, 8, false)
+	unfinished(t, from, to)
+	_, err := pebble.Verify(t.Context(), "db", pebble.Options{FS: to.(onDisk).fs})
+	if pim.KindOf(err) != pim.KindConflict {
+		t.Errorf("an incomplete copy is said to be whole: %v", err)
+	}
+	equal(t, "gone on", copies(t, from, to))
+	closes(t, opens(t, to, false))
+	if _, err := pebble.Verify(t.Context(), "db", pebble.Options{FS: to.(onDisk).fs}); err != nil {
+		t.Error(err)
+	}
+}
+
+// unfinished fails if a store can be opened to which another one is being copied, or another one can be
+// copied to a store that is complete.
+func unfinished(t *testing.T, complete, copying engine) {
+	t.Helper()
+	refused := func(what string, s store.Store, err error) {
+		t.Helper()
+		if err == nil {
+			t.Errorf("%s was opened", what)
+			closes(t, s)
+		} else if pim.KindOf(err) != pim.KindConflict {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s, err := complete.open(true)
+	refused("a complete store, to copy another one to it,", s, err)
+	s, err = copying.open(false)
+	refused("an incomplete copy", s, err)
 }
