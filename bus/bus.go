@@ -73,6 +73,41 @@ const AllRoles = RoleGateway | RoleWriter | RoleHome | RoleLBS
 // Has reports whether r has all roles of o.
 func (r Role) Has(o Role) bool { return r&o == o }
 
+var roleNames = []struct {
+	role Role
+	name string
+}{{RoleGateway, "gateway"}, {RoleWriter, "writer"}, {RoleHome, "home"}, {RoleLBS, "lbs"}}
+
+// String returns the names of the roles with commas between them. Those of a later version are left out.
+func (r Role) String() string {
+	var names []string
+	for _, n := range roleNames {
+		if r.Has(n.role) {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// ParseRoles reads the names of one role or of several, with commas between them. Errors are of
+// KindInvalid.
+func ParseRoles(text string) (Role, error) {
+	var roles Role
+	for name := range strings.SplitSeq(text, ",") {
+		name = strings.TrimSpace(name)
+		before := roles
+		for _, n := range roleNames {
+			if n.name == name {
+				roles |= n.role
+			}
+		}
+		if roles == before {
+			return 0, pim.Errorf(pim.KindInvalid, "%q is none of the roles %s, or is named twice", name, AllRoles)
+		}
+	}
+	return roles, nil
+}
+
 // Node is what a node tells the others of itself.
 type Node struct {
 	Name     string // the same at each start, see CheckName

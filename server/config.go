@@ -27,9 +27,10 @@ type Config struct {
 
 	Data string `name:"data" env:"PIM_DATA" default:"./pim-data" placeholder:"DIR" help:"Directory of the embedded store and of the key file. Made when missing."`
 	StoreConfig
+	ClusterConfig
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
-	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS."`
+	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS, and for cluster-listen in a network that is encrypted otherwise."`
 	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
 	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
 
@@ -109,7 +110,7 @@ const longestWindow = 100 * 365 * 24 * time.Hour
 // Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
 // says which one it is and what to do. It opens no file.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateAddresses, c.validateStore, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateLog} {
+	for _, check := range []func() error{c.validateAddresses, c.validateStore, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateCluster, c.validateLog} {
 		if err := check(); err != nil {
 			return err
 		}

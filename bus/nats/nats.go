@@ -15,7 +15,6 @@ package nats
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -217,17 +216,17 @@ func (n *network) Close() {
 	n.stopServer()
 }
 
-// CheckServers returns why urls, as given by somebody, name no NATS servers; nil if they do.
+// CheckServers returns why urls are not those of NATS servers, nats://HOST:PORT or tls://HOST:PORT; nil if they are.
 func CheckServers(urls []string) error {
 	for _, u := range urls {
 		rest, plain := strings.CutPrefix(u, "nats://")
 		if !plain {
 			var secure bool
 			if rest, secure = strings.CutPrefix(u, "tls://"); !secure {
-				return errors.New("\"" + u + "\" is neither nats://HOST:PORT nor tls://HOST:PORT")
+				return pim.Errorf(pim.KindInvalid, "%q is neither nats://HOST:PORT nor tls://HOST:PORT", u)
 			}
 		}
-		if err := checkAddress(rest); err != nil {
+		if err := CheckAddress(rest); err != nil {
 			return err
 		}
 	}

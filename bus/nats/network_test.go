@@ -319,23 +319,10 @@ func BenchmarkRequest(b *testing.B) {
 func benchNodes(b *testing.B) (from *Bus, done func()) {
 	b.Helper()
 	there := make(chan struct{}, 16)
-	handler := func() *bus.Handler {
-		return &bus.Handler{
-			Receive: map[bus.Kind]func(string, []byte){bus.KindHint: func(string, []byte) {}},
-			Answer: map[bus.Kind]func(context.Context, string, []byte) ([]byte, error){
-				bus.KindJoin: func(_ context.Context, _ string, body []byte) ([]byte, error) { return body, nil },
-			},
-			Changed: []func(*bus.View){func(v *bus.View) {
-				if len(v.Nodes) == 2 {
-					there <- struct{}{}
-				}
-			}},
-		}
-	}
 	open := func(name string, join ...string) *Bus {
 		node, err := New(Options{Self: self(name), Listen: "127.0.0.1:0", Join: join})
 		if err == nil {
-			err = node.Start(context.Background(), handler())
+			err = node.Start(context.Background(), benchHandler(there))
 		}
 		if err != nil {
 			b.Fatal(err)
@@ -347,4 +334,19 @@ func benchNodes(b *testing.B) (from *Bus, done func()) {
 	<-there
 	<-there
 	return from, func() { from.Close(); to.Close() }
+}
+
+// benchHandler returns a Handler that tells of a view of two nodes.
+func benchHandler(there chan<- struct{}) *bus.Handler {
+	return &bus.Handler{
+		Receive: map[bus.Kind]func(string, []byte){bus.KindHint: func(string, []byte) {}},
+		Answer: map[bus.Kind]func(context.Context, string, []byte) ([]byte, error){
+			bus.KindJoin: func(_ context.Context, _ string, body []byte) ([]byte, error) { return body, nil },
+		},
+		Changed: []func(*bus.View){func(v *bus.View) {
+			if len(v.Nodes) == 2 && there != nil {
+				there <- struct{}{}
+			}
+		}},
+	}
 }

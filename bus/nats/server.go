@@ -58,7 +58,7 @@ func (n *network) startServer(ctx context.Context, token string) (*server.Server
 		o.Cluster.TLSConfig, o.Cluster.TLSTimeout = n.tls.route(), startWait.Seconds()
 	}
 	for _, address := range n.options.Join {
-		if err := checkAddress(address); err != nil {
+		if err := CheckAddress(address); err != nil {
 			return nil, pim.Errorf(pim.KindInvalid, "%w", err)
 		}
 		u := &url.URL{Scheme: "nats-route", Host: address}
@@ -106,12 +106,18 @@ func canListen(ctx context.Context, address string) error {
 // randomToken returns a token that nobody guesses.
 func randomToken() string { return rand.Text() }
 
-// checkAddress returns why address is not HOST:PORT of something to dial; nil if it is.
-func checkAddress(address string) error {
+// CheckAddress returns why address is not HOST:PORT of another node; nil if it is.
+func CheckAddress(address string) error {
 	host, port, err := hostPort(address)
 	if err == nil && (host == "" || port == 0) {
 		err = pim.Errorf(pim.KindInvalid, "%q is not HOST:PORT of another node", address)
 	}
+	return err
+}
+
+// CheckListen returns why address is not HOST:PORT to listen on; nil if it is. Port 0 is any free one.
+func CheckListen(address string) error {
+	_, _, err := hostPort(address)
 	return err
 }
 
