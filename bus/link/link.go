@@ -134,6 +134,7 @@ type peer struct {
 	name  string
 	node  bus.Node // as it told last; Run is 0 until a beat has come
 	in    bool     // the view has it
+	met   bool     // the view had it before
 	heard time.Time
 	run   uint64 // the newest one of which a frame came
 
@@ -310,8 +311,7 @@ func (n *Node) beat(now time.Time, late time.Duration) {
 		}
 		switch silent := now.Sub(p.heard); {
 		case p.in && silent >= Silence:
-			n.log.Warn("a node is silent", "node", p.name, "for", silent.Round(time.Millisecond))
-			n.lose(p, "it is silent")
+			n.lose(p, "is silent, and taken for gone")
 		case p.in:
 			n.push(&outgoing{to: p, head: head{kind: frameMark, toRun: p.run, link: p.link, number: p.last}, frame: make([]byte, headRoom)})
 		case silent >= forget && !p.taking && p.answering == 0:

@@ -37,7 +37,7 @@ func (n *Node) receive(frame []byte) {
 		n.takeBeat(p, &h, body)
 	case frameLeave:
 		if p.in {
-			n.lose(p, "it leaves")
+			n.lose(p, "has left")
 		}
 		return
 	case frameMessage:
@@ -83,7 +83,7 @@ func (n *Node) hear(h *head) *peer {
 			n.arrive(p, arrival{gap: true})
 		}
 		if p.in {
-			n.drop(p, "it was started again")
+			n.drop(p, "was started again")
 		}
 		p.run, p.node, p.theirs, p.next, p.link, p.last = h.run, bus.Node{}, 0, 1, 0, 0
 	}
@@ -124,7 +124,12 @@ func (n *Node) enter(p *peer) {
 		return // it is there, or no beat of it has come yet
 	}
 	p.in = true
-	n.log.Info("a node is there", "node", p.name, "site", p.node.Site, "run", p.run)
+	what := "is there"
+	if p.met {
+		what = "is back"
+	}
+	p.met = true
+	n.log.Info("node "+p.name+" "+what, "site", p.node.Site, "run", p.run)
 	n.sendBeat(p)
 	n.seeChange(true)
 }
@@ -137,7 +142,7 @@ func (n *Node) lose(p *peer, why string) {
 
 func (n *Node) drop(p *peer, why string) {
 	p.in = false
-	n.log.Info("a node is gone", "node", p.name, "run", p.run, "because", why)
+	n.log.Info("node "+p.name+" "+why, "run", p.run)
 	for id, a := range n.waiting {
 		if a.peer == p {
 			n.settle(id, nil, errNotThere(p.name))

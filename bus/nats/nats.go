@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -96,6 +97,8 @@ type network struct {
 	log     *slog.Logger
 	tls     *tlsFiles // nil: none
 
+	leaving atomic.Bool // Close has begun
+
 	mu     sync.Mutex
 	closed bool
 	server *server.Server // nil: that of somebody else
@@ -124,7 +127,15 @@ func (n *network) Open(ctx context.Context, self string, receive func([]byte)) e
 	n.done = make(chan struct{})
 	done := n.done
 	options.ClosedCB = func(*nats.Conn) { close(done) }
-	options.DisconnectedErrCB = func(_ *nats.Conn, err error) { n.log.Warn("the connection to NATS is broken", "error", err) }
+	options.DisconnectedErrCB = func(_ *nats.Conn, err error) {
+		switch {
+		case n.leaving.Load():
+		case err == nil:
+			n.log.Warn("the connection to NATS is broken: the server has closed it")
+		default:
+			n.log.Warn("the connection to NATS is broken", "error", err)
+		}
+	}
 	options.ReconnectedCB = func(*nats.Conn) { n.log.Info("connected to NATS again") }
 	options.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) { n.log.Warn("NATS", "error", err) }
 	if err := n.reach(ctx, &options); err != nil {
@@ -199,6 +210,7 @@ func (n *network) publish(subject string, frame []byte) error {
 }
 
 func (n *network) Close() {
+	n.leaving.Store(true)
 	n.mu.Lock()
 	n.closed = true
 	conn, done := n.conn, n.done

@@ -27,6 +27,8 @@ const (
 	// the view by then.
 	pingEvery = 2 * time.Second
 	pingsLost = 2
+	// A node that is down is dialled each second. The log tells of the first failure and of each 60th.
+	attemptsTold = 60
 )
 
 // startServer starts the embedded server, whose clients have token.
@@ -45,6 +47,7 @@ func (n *network) startServer(ctx context.Context, token string) (*server.Server
 		MaxPayload: link.MaxFrame, MaxPending: pendingBytes, WriteDeadline: writeWait,
 		NoSigs: true, NoSystemAccount: true, NoFastProducerStall: true, DisableShortFirstPing: true,
 		PingInterval: pingEvery, MaxPingsOut: pingsLost,
+		ConnectErrorReports: attemptsTold, ReconnectErrorReports: attemptsTold,
 		Cluster: server.ClusterOpts{
 			Name: clusterName, Host: host, Port: port, PoolSize: -1,
 			PingInterval: pingEvery, MaxPingsOut: pingsLost, WriteDeadline: writeWait,
