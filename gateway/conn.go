@@ -290,6 +290,14 @@ func (c *conn) seal() {
 	c.tell()
 }
 
+// Gone reports whether no answer can be queued for the connection any more. Package route asks it
+// before it sends a request to a node again.
+func (c *conn) Gone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
 // abort closes the connection at once; what is queued is lost. The reading goroutine
 // notices and calls gone.
 func (c *conn) abort() {

@@ -27,5 +27,6 @@
 //     takes none of those behind it, until all that still waits for it comes again, in order, in a new round.
 //     While the view changes, two nodes may write what one user sends, so an
 //     order between two requests that were under way at that moment is not promised.
+//   - A refusal that is final is handed out only when no node can write the request any more, see withdraw.go.
 //   - Everything that waits is bounded, in number and in bytes, for a user and for a node.
 package route

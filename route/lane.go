@@ -1,6 +1,8 @@
 package route
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +28,7 @@ var (
 	errStopping  = pim.Errorf(pim.KindUnavailable, "the node is stopping")
 	errNoWriter  = &pim.Error{Kind: pim.KindUnavailable, Text: "no node writes this conversation now", RetryAfter: time.Second}
 	errNoAnswer  = &pim.Error{Kind: pim.KindUnavailable, Text: "no node has answered in time", RetryAfter: time.Second}
+	errGone      = pim.Errorf(pim.KindUnavailable, "the connection has gone")
 	errTableFull = &pim.Error{Kind: pim.KindOverloaded, Text: "too many requests wait for other nodes", RetryAfter: time.Second}
 	errShare     = &pim.Error{Kind: pim.KindOverloaded, Text: "too many of the user's requests wait for other nodes", RetryAfter: time.Second}
 )
@@ -41,7 +44,8 @@ type lane struct {
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
-	next   uint64 // how many requests have had a place in the table
+	view   *bus.View // nil: none has come
+	next   uint64    // how many requests have had a place in the table
 	of     map[uint64]*waiting
 	first  *waiting
 	last   *waiting
@@ -60,14 +64,17 @@ type lane struct {
 // waiting is a request in the table.
 type waiting struct {
 	*lane
-	number     uint64
-	request    *conv.Request // the connection's
-	size       int64
-	prev, next *waiting
-	began      time.Time
-	sent       time.Time // or when its node said that it is under way
-	to         string    // the node that was asked last
-	refused    bool      // a node has refused it, and another one was asked
+	number      uint64
+	request     *conv.Request // the connection's
+	size        int64
+	prev, next  *waiting
+	began       time.Time
+	sent        time.Time // or when its node said that it is under way
+	to          string    // the node that was asked last
+	refused     bool      // a node can't write now, and another one was asked
+	copies      []sentTo  // where it may be written yet
+	withdrawing bool      // it was refused for good, while there were other copies; see withdraw.go
+	withdrawals uint32    // how often it was withdrawn
 }
 
 // share is what a user has in the table.
@@ -260,17 +267,36 @@ func (l *lane) remove(w *waiting) bool {
 }
 
 // settle takes the answer of this node's writers to their copy of w's request. It returns the answer to
-// the connection's own, and whether it is the first one.
-func (w *waiting) settle(a conv.Answer) (answer conv.Answer, first bool) {
+// the connection's own, and whether it is one to hand out.
+func (w *waiting) settle(a conv.Answer) (answer conv.Answer, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.remove(w) {
+	if w.of[w.number] != w {
 		w.router.metrics.late.Inc()
 		return a, false
 	}
+	w.gone(w.router.self)
+	if a.Err != nil && !w.settled(a.Err, time.Now()) {
+		w.flush()
+		return a, false
+	}
+	w.remove(w)
 	w.request.Conversation = a.Request.Conversation // a create has one now
 	a.Request = w.request
 	return a, true
+}
+
+// giveBack takes w out of the table, and returns the answer that it has failed.
+func (l *lane) giveBack(w *waiting, err error) conv.Answer {
+	l.remove(w)
+	return conv.Answer{Request: w.request, Err: err}
+}
+
+// isGone reports whether the connection of r has gone. Its client sends r again over another one, and
+// nobody waits for the answer here.
+func isGone(r *conv.Request) bool {
+	c, ok := r.Origin.(interface{ Gone() bool })
+	return ok && c.Gone()
 }
 
 // link returns what the lane knows of a node.
@@ -288,19 +314,23 @@ func (l *lane) see(v *bus.View, table *placement.Table) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.table.Load() != table {
-		for w := l.first; w != nil; w = w.next {
-			if w.to == l.router.self {
-				continue // its writers answer
-			}
+	l.view = v
+	for w := l.first; w != nil; w = w.next {
+		w.copies = slices.DeleteFunc(w.copies, func(c sentTo) bool { return c.ended(v) })
+		switch {
+		case w.withdrawing:
+			w.withdraw(now)
+		case l.table.Load() == table || w.to == l.router.self: // of the latter, its writers answer
+		case isGone(w.request): // see tick
+		default:
 			if to := l.by(table, placed(w.request), now); to != w.to && to != "" {
 				l.router.metrics.again("moved")
 				l.send(w, to, now)
 			}
 		}
-		l.flush()
-		l.table.Store(table) // only now: what is submitted next goes behind what was sent again
 	}
+	l.flush()
+	l.table.Store(table) // only now: what is submitted next goes behind what was sent again
 	for name := range l.nodes {
 		if v.Node(name) == nil {
 			delete(l.nodes, name)
@@ -323,12 +353,12 @@ func (l *lane) repeat(node, why string, now time.Time) {
 	n := l.link(node)
 	n.round, n.place = n.round+1, 0
 	for w := l.first; w != nil; w = w.next {
-		if w.to != node {
+		if w.to != node || isGone(w.request) {
 			continue
 		}
-		to := l.target(placed(w.request), now)
-		if to == "" {
-			to = node
+		to := node
+		if !w.withdrawing {
+			to = cmp.Or(l.target(placed(w.request), now), node)
 		}
 		l.router.metrics.again(why)
 		l.send(w, to, now)
@@ -356,9 +386,10 @@ func (l *lane) tick(now time.Time) (some bool) {
 		switch {
 		case w.to == l.router.self:
 		case now.Sub(w.began) >= giveUp:
-			l.remove(w)
 			l.router.metrics.gaveUp.Inc()
-			failed = append(failed, conv.Answer{Request: w.request, Err: errNoAnswer})
+			failed = append(failed, l.giveBack(w, errNoAnswer))
+		case isGone(w.request):
+			failed = append(failed, l.giveBack(w, errGone))
 		case now.Sub(w.sent) >= answerWithin:
 			l.link(w.to).due = true
 			some = true
@@ -408,8 +439,7 @@ func (l *lane) close() {
 	l.mu.Lock()
 	l.closed = true
 	for l.first != nil {
-		failed = append(failed, conv.Answer{Request: l.first.request, Err: errStopping})
-		l.remove(l.first)
+		failed = append(failed, l.giveBack(l.first, errStopping))
 	}
 	l.mu.Unlock()
 	if len(failed) > 0 {

@@ -28,7 +28,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "pim_route_waiting", Help: "Requests of this node's connections that wait for another node, or are written here instead.",
 		}),
 		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pim_route_repeats_total", Help: "Requests sent again, by reason: silence, gap, moved, refused.",
+			Name: "pim_route_repeats_total", Help: "Requests sent again, by reason: silence, gap, moved, refused, withdrawn.",
 		}, []string{"reason"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_route_refusals_total", Help: "Requests refused because a bound was reached, by the bound: table, user_share, node_queue.",

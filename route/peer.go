@@ -18,6 +18,8 @@ const (
 	peerBytes    = 16 << 20
 )
 
+var errStale = pim.Errorf(pim.KindUnavailable, "the request has waited too long for the writers of the node")
+
 var errPeerFull = &pim.Error{Kind: pim.KindOverloaded, Text: "too many requests of one node wait for the writers of another", RetryAfter: time.Second}
 
 // peer is another node that sends requests here.
@@ -26,14 +28,24 @@ type peer struct {
 	name   string
 
 	mu       sync.Mutex // guards the fields below
-	queue    [][]byte   // bodies of Submits
-	bytes    int        // in queue
+	queue    []arrival
+	bytes    int // in queue
 	busy     bool
 	life     uint64              // of the Router that asks
 	underWay map[uint64]struct{} // numbers of its requests that the writers have
 
 	lanes map[uint32]*heard // owned by work; of life
 }
+
+// arrival is the body of a Submit, and when it came.
+type arrival struct {
+	body []byte
+	came time.Time
+}
+
+// stale is how long a message waits for the writers at most. Its requests are refused then: a copy of a request that
+// is written when its sender has long been told otherwise must not be left over.
+const stale = 5 * time.Second
 
 // heard is what was taken last of a lane of the other node.
 type heard struct {
@@ -67,16 +79,25 @@ func (r *Router) receiveSubmit(from string, body []byte) {
 	r.refuse(from, &m, err)
 }
 
-// refuse answers all requests of m with err.
+// refuse answers all requests of m with err. A request to withdraw one gets this answer as well, and comes again.
 func (r *Router) refuse(to string, m *routepb.Submit, err error) {
 	failure := encodeFailure(err)
-	for some := range slices.Chunk(m.Requests, 4096) {
-		a := routepb.Answers{Life: m.Life}
-		for _, q := range some {
-			a.Answers = append(a.Answers, &routepb.Answer{Number: q.Number, Failure: failure})
-		}
-		r.answer(to, &a)
+	a := routepb.Answers{Life: m.Life}
+	for _, q := range m.Requests {
+		a.Answers = append(a.Answers, &routepb.Answer{Number: q.Number, Failure: failure})
 	}
+	r.answerMany(to, &a)
+}
+
+// answerMany sends a, whose answers may be too many for one message.
+func (r *Router) answerMany(to string, a *routepb.Answers) {
+	all := a.Answers
+	for len(all) > 4096 {
+		r.answer(to, &routepb.Answers{Life: a.Life, Answers: all[:4096]})
+		all = all[4096:]
+	}
+	a.Answers = all
+	r.answer(to, a)
 }
 
 // put queues the body of a Submit. It reports whether there was room.
@@ -98,7 +119,7 @@ func (r *Router) put(from string, body []byte) bool {
 			return false
 		}
 	}
-	p.queue = append(p.queue, body)
+	p.queue = append(p.queue, arrival{body, time.Now()})
 	p.bytes += len(body)
 	return true
 }
@@ -143,38 +164,49 @@ func (p *peer) work() {
 			p.mu.Unlock()
 			return
 		}
-		body := p.queue[0]
-		p.queue[0] = nil
+		a := p.queue[0]
+		p.queue[0] = arrival{}
 		p.queue = p.queue[1:]
-		p.bytes -= len(body)
+		p.bytes -= len(a.body)
 		p.mu.Unlock()
-		p.submit(body)
+		p.submit(a)
 	}
 }
 
 // submit hands the requests of one message to the writers.
-func (p *peer) submit(body []byte) {
+func (p *peer) submit(a arrival) {
 	r := p.router
 	var m routepb.Submit
-	if err := m.UnmarshalVT(body); err != nil {
+	if err := m.UnmarshalVT(a.body); err != nil {
 		r.metrics.malformed.Inc()
-		return
-	}
-	if r.local == nil {
-		r.refuse(p.name, &m, errNoWriter)
 		return
 	}
 	if !p.takes(&m) {
 		r.answer(p.name, &routepb.Answers{Life: m.Life, Missed: &routepb.Missed{Lane: m.Lane, Round: m.Round}})
 		return
 	}
+	var refusal *routepb.Failure
+	switch {
+	case r.local == nil:
+		refusal = encodeFailure(errNoWriter)
+	case time.Since(a.came) > stale:
+		refusal = encodeFailure(errStale)
+	}
 	all := make([]forwarded, len(m.Requests))
 	requests := make([]*conv.Request, 0, len(m.Requests))
-	again := routepb.Answers{Life: m.Life}
+	now := routepb.Answers{Life: m.Life} // what is answered at once
 	p.mu.Lock()
 	for i, q := range m.Requests {
-		if _, known := p.underWay[q.Number]; known {
-			again.UnderWay = append(again.UnderWay, q.Number)
+		_, known := p.underWay[q.Number]
+		switch {
+		case known:
+			now.UnderWay = append(now.UnderWay, q.Number)
+			continue
+		case q.Withdraw > 0:
+			now.Answers = append(now.Answers, &routepb.Answer{Number: q.Number, Withdrawn: q.Withdraw})
+			continue
+		case refusal != nil:
+			now.Answers = append(now.Answers, &routepb.Answer{Number: q.Number, Failure: refusal})
 			continue
 		}
 		p.underWay[q.Number] = struct{}{}
@@ -185,8 +217,8 @@ func (p *peer) submit(body []byte) {
 		requests = append(requests, &f.Request)
 	}
 	p.mu.Unlock()
-	if len(again.UnderWay) > 0 {
-		r.answer(p.name, &again)
+	if len(now.UnderWay)+len(now.Answers) > 0 {
+		r.answerMany(p.name, &now)
 	}
 	if len(requests) > 0 {
 		r.local.Submit(requests)

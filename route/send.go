@@ -3,6 +3,7 @@ package route
 import (
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/route/routepb"
@@ -15,6 +16,7 @@ const maxBody = 1 << 20
 // send puts w into the batch for a node. The caller must call flush.
 func (l *lane) send(w *waiting, to string, now time.Time) {
 	w.to, w.sent = to, now
+	w.copied(to)
 	for i := range l.out {
 		if l.out[i].to == to {
 			l.out[i].requests = append(l.out[i].requests, w)
@@ -58,7 +60,11 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 			if some == len(f.Requests) {
 				f.Requests = append(f.Requests, new(routepb.Request))
 			}
-			encodeRequest(f.Requests[some], requests[some].number, requests[some].request)
+			if w := requests[some]; w.withdrawing {
+				f.Requests[some].Number, f.Requests[some].Withdraw = w.number, w.withdrawals
+			} else {
+				encodeRequest(f.Requests[some], w.number, w.request)
+			}
 			size += f.Requests[some].SizeVT()
 			some++
 		}
@@ -160,8 +166,8 @@ func (r *Router) receiveAnswers(from string, body []byte) {
 		enter(a.Number)
 		if w := l.of[a.Number]; w == nil {
 			r.metrics.late.Inc()
-		} else if !l.elsewhere(w, from, a, now) && l.remove(w) {
-			answers = append(answers, decodeAnswer(a, w.request))
+		} else if answer, ok := l.answered(w, from, a, now); ok {
+			answers = append(answers, answer)
 		}
 	}
 	for _, number := range m.UnderWay {
@@ -185,10 +191,36 @@ func (r *Router) receiveAnswers(from string, body []byte) {
 	}
 }
 
+// answered takes the answer of a node to w. It returns the answer to w's request, and whether it is one to hand
+// out: then w is out of the table.
+func (l *lane) answered(w *waiting, from string, a *routepb.Answer, now time.Time) (answer conv.Answer, ok bool) {
+	switch {
+	case a.Withdrawn > 0:
+		if w.withdrawing && a.Withdrawn == w.withdrawals { // else it is late: w may have been sent since
+			w.gone(from)
+			w.withdraw(now)
+		}
+		return answer, false
+	case a.Failure != nil:
+		err := decodeFailure(a.Failure)
+		if !pim.KindOf(err).Retryable() {
+			w.refusedBy(from)
+		} else if w.withdrawing {
+			return answer, false // it is not what was asked
+		}
+		if l.elsewhere(w, from, a, now) || !w.settled(err, now) {
+			return answer, false
+		}
+		return l.giveBack(w, err), true
+	}
+	l.remove(w)
+	return decodeAnswer(a, w.request), true
+}
+
 // elsewhere has another node asked if a is the refusal of a node that can't write now. It reports whether w
 // still waits.
 func (l *lane) elsewhere(w *waiting, from string, a *routepb.Answer, now time.Time) bool {
-	if a.Failure == nil || !isOfNode(a.Failure) {
+	if !isOfNode(a.Failure) {
 		return false
 	}
 	if w.to != from {

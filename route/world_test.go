@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -30,6 +29,7 @@ type world struct {
 	network *bustest.Network
 	store   store.Store
 	nodes   []*node
+	group   pim.ConversationID // "": there is none
 	wants   []*want
 	variant variant
 
@@ -61,6 +61,7 @@ type want struct {
 	conv.Request
 	trips []*trip
 	seq   pim.Seq // of the first answer that accepted it
+	final error   // the first refusal that is not to be sent again
 }
 
 // trip is one transmission of a want, to one node.
@@ -93,6 +94,18 @@ func newWorld(seed uint64, names []string, v variant) *world {
 	}
 	time.Sleep(time.Second)
 	return w
+}
+
+// makeGroup makes a group of all users.
+func (w *world) makeGroup() {
+	x := &want{Request: conv.Request{
+		Sender: users[0], Device: "phone", Kind: pim.EntryCreate, Members: users[1:],
+		ClientID: pim.NewClientMessageID(time.Now()), Local: pim.MillisOf(time.Now()),
+	}}
+	w.wants = append(w.wants, x)
+	w.send(w.nodes[0], x)
+	time.Sleep(time.Second)
+	w.group = pim.NewGroup(x.Sender, x.ClientID)
 }
 
 // open begins a life of the i-th node.
@@ -143,6 +156,9 @@ func (n *node) Deliver(answers []conv.Answer, _ []conv.Published) {
 			w.wrongf("%s gets the answer to %s", t, a.Request.ClientID)
 		}
 		t.err, t.at = a.Err, time.Now()
+		if a.Err != nil && !pim.KindOf(a.Err).Retryable() && t.final == nil {
+			t.final = a.Err
+		}
 		switch {
 		case a.Err != nil:
 		case t.seq == 0:
@@ -180,12 +196,28 @@ func (w *world) send(n *node, some ...*want) {
 	n.Submit(requests)
 }
 
-// new returns something that a user wants, of any kind that is sure to be accepted in the end.
+// new returns something that a user wants. Outside the group it is sure to be accepted in the end.
 func (w *world) new(u pim.UserID) *want {
+	x := w.any(u)
+	w.wants = append(w.wants, x)
+	return x
+}
+
+func (w *world) any(u pim.UserID) *want {
 	x := &want{Request: conv.Request{
 		Sender: u, Device: "phone", Kind: pim.EntryMessage,
 		ClientID: pim.NewClientMessageID(time.Now()), Local: pim.MillisOf(time.Now()), Payload: fmt.Append(nil, len(w.wants)),
 	}}
+	if w.group != "" && w.rng.IntN(3) == 0 { // users come and go, so some of this is refused
+		x.Conversation = w.group
+		switch w.rng.IntN(4) {
+		case 0:
+			x.Kind, x.Members, x.Payload = pim.EntryLeave, []pim.UserID{u}, nil
+		case 1:
+			x.Kind, x.Members, x.Payload = pim.EntryJoin, []pim.UserID{users[w.rng.IntN(len(users))]}, nil
+		}
+		return x
+	}
 	switch w.rng.IntN(12) {
 	case 0:
 		x.Kind, x.Members = pim.EntryCreate, []pim.UserID{users[w.rng.IntN(len(users))]}
@@ -198,7 +230,6 @@ func (w *world) new(u pim.UserID) *want {
 	default:
 		x.Conversation = pim.Direct(u, users[w.rng.IntN(len(users))])
 	}
-	w.wants = append(w.wants, x)
 	return x
 }
 
@@ -233,7 +264,7 @@ func (w *world) settle() {
 		var open []*want
 		w.mu.Lock()
 		for _, x := range w.wants {
-			if x.seq == 0 {
+			if x.seq == 0 && x.final == nil {
 				open = append(open, x)
 			}
 		}
@@ -259,7 +290,7 @@ func (w *world) check() []string {
 				w.wrongf("%s got no answer", t)
 			}
 		}
-		if x.seq == 0 {
+		if x.seq == 0 && (x.final == nil || x.Conversation != w.group) {
 			w.wrongf("%s was never accepted: %v", x.trips[0], x.trips[len(x.trips)-1].err)
 			continue
 		}
@@ -271,7 +302,10 @@ func (w *world) check() []string {
 			}
 			logs[c] = log
 		}
-		if seq := logs[c][x.ClientID]; seq != x.seq {
+		switch seq := logs[c][x.ClientID]; {
+		case seq != 0 && x.final != nil:
+			w.wrongf("%s stands at seq %d, and was refused: %v", x.trips[0], seq, x.final)
+		case seq != x.seq:
 			w.wrongf("%s stands at seq %d, and the answer was %d", x.trips[0], seq, x.seq)
 		}
 	}
@@ -322,22 +356,6 @@ func (w *world) inOrder() (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s has seq %d, and the one before %d", x.trips[0], x.seq, before.seq))
 		}
 		last[s] = x
-	}
-	return wrong
-}
-
-var errFinal = errors.New("a refusal that is final")
-
-// finals says which requests were refused for good: none of a world's ought to be.
-func (w *world) finals() (wrong []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, x := range w.wants {
-		for _, t := range x.trips {
-			if t.err != nil && !pim.KindOf(t.err).Retryable() {
-				wrong = append(wrong, fmt.Sprintf("%s: %v: %v", t, errFinal, t.err))
-			}
-		}
 	}
 	return wrong
 }

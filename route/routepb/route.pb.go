@@ -121,6 +121,7 @@ type Request struct {
 	Reaction      string                 `protobuf:"bytes,15,opt,name=reaction,proto3" json:"reaction,omitempty"`
 	Removed       bool                   `protobuf:"varint,16,opt,name=removed,proto3" json:"removed,omitempty"`
 	RetainMs      int64                  `protobuf:"varint,17,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`
+	Withdraw      uint32                 `protobuf:"varint,18,opt,name=withdraw,proto3" json:"withdraw,omitempty"` // not 0: what was sent of the request before is not to be written any more; of the other fields only the number is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,6 +275,13 @@ func (x *Request) GetRetainMs() int64 {
 	return 0
 }
 
+func (x *Request) GetWithdraw() uint32 {
+	if x != nil {
+		return x.Withdraw
+	}
+	return 0
+}
+
 // Answers tells the asking node what became of its requests. It is the body of bus.KindAnswer.
 type Answers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -419,7 +427,8 @@ type Answer struct {
 	AllCount      uint64                 `protobuf:"varint,9,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
 	Mentions      []uint64               `protobuf:"varint,10,rep,packed,name=mentions,proto3" json:"mentions,omitempty"`
 	Duplicate     bool                   `protobuf:"varint,11,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
-	Payload       []byte                 `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"` // only if it differs from the request's
+	Payload       []byte                 `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`      // only if it differs from the request's
+	Withdrawn     uint32                 `protobuf:"varint,13,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // that of the request: the node does not have what was sent before, and takes it no more; nothing else is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +547,13 @@ func (x *Answer) GetPayload() []byte {
 	return nil
 }
 
+func (x *Answer) GetWithdrawn() uint32 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return 0
+}
+
 // Failure is a pim.Error.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -625,7 +641,7 @@ const file_route_proto_rawDesc = "" +
 	"\x04lane\x18\x02 \x01(\rR\x04lane\x12\x14\n" +
 	"\x05round\x18\x03 \x01(\x04R\x05round\x12\x14\n" +
 	"\x05place\x18\x04 \x01(\x04R\x05place\x121\n" +
-	"\brequests\x18\x05 \x03(\v2\x15.pim.route.v1.RequestR\brequests\"\xce\x03\n" +
+	"\brequests\x18\x05 \x03(\v2\x15.pim.route.v1.RequestR\brequests\"\xea\x03\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x12\n" +
@@ -645,7 +661,8 @@ const file_route_proto_rawDesc = "" +
 	"\x06refers\x18\x0e \x01(\x04R\x06refers\x12\x1a\n" +
 	"\breaction\x18\x0f \x01(\tR\breaction\x12\x18\n" +
 	"\aremoved\x18\x10 \x01(\bR\aremoved\x12\x1b\n" +
-	"\tretain_ms\x18\x11 \x01(\x03R\bretainMs\"\xaa\x01\n" +
+	"\tretain_ms\x18\x11 \x01(\x03R\bretainMs\x12\x1a\n" +
+	"\bwithdraw\x18\x12 \x01(\rR\bwithdraw\"\xaa\x01\n" +
 	"\aAnswers\x12\x12\n" +
 	"\x04life\x18\x01 \x01(\x06R\x04life\x12.\n" +
 	"\aanswers\x18\x02 \x03(\v2\x14.pim.route.v1.AnswerR\aanswers\x12\x1b\n" +
@@ -654,7 +671,7 @@ const file_route_proto_rawDesc = "" +
 	"\x03gap\x18\x05 \x01(\bR\x03gap\"2\n" +
 	"\x06Missed\x12\x12\n" +
 	"\x04lane\x18\x01 \x01(\rR\x04lane\x12\x14\n" +
-	"\x05round\x18\x02 \x01(\x04R\x05round\"\xd5\x02\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\"\xf3\x02\n" +
 	"\x06Answer\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12/\n" +
 	"\afailure\x18\x02 \x01(\v2\x15.pim.route.v1.FailureR\afailure\x12\x10\n" +
@@ -668,7 +685,8 @@ const file_route_proto_rawDesc = "" +
 	"\bmentions\x18\n" +
 	" \x03(\x04R\bmentions\x12\x1c\n" +
 	"\tduplicate\x18\v \x01(\bR\tduplicate\x12\x18\n" +
-	"\apayload\x18\f \x01(\fR\apayload\"}\n" +
+	"\apayload\x18\f \x01(\fR\apayload\x12\x1c\n" +
+	"\twithdrawn\x18\r \x01(\rR\twithdrawn\"}\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x12\n" +

@@ -115,6 +115,13 @@ func (m *Request) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Withdraw != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Withdraw))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x90
+	}
 	if m.RetainMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.RetainMs))
 		i--
@@ -401,6 +408,11 @@ func (m *Answer) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Withdrawn != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Withdrawn))
+		i--
+		dAtA[i] = 0x68
+	}
 	if len(m.Payload) > 0 {
 		i -= len(m.Payload)
 		copy(dAtA[i:], m.Payload)
@@ -652,6 +664,9 @@ func (m *Request) SizeVT() (n int) {
 	if m.RetainMs != 0 {
 		n += 2 + protohelpers.SizeOfVarint(uint64(m.RetainMs))
 	}
+	if m.Withdraw != 0 {
+		n += 2 + protohelpers.SizeOfVarint(uint64(m.Withdraw))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -752,6 +767,9 @@ func (m *Answer) SizeVT() (n int) {
 	l = len(m.Payload)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.Withdrawn != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Withdrawn))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1395,6 +1413,25 @@ func (m *Request) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.RetainMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 18:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Withdraw", wireType)
+			}
+			m.Withdraw = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Withdraw |= uint32(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -2084,6 +2121,25 @@ func (m *Answer) UnmarshalVT(dAtA []byte) error {
 				m.Payload = []byte{}
 			}
 			iNdEx = postIndex
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Withdrawn", wireType)
+			}
+			m.Withdrawn = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Withdrawn |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -1,0 +1,94 @@
+package route
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+)
+
+// A refusal that is final says that the request is in no log. But a request that was sent again may
+// still wait at another node, which may write it later: the user is a member again by then, say. So
+// such a refusal counts only if there can be no other copy. Otherwise each node that may have one is asked to
+// withdraw it. The messages of a lane come in order, so what was sent before the withdrawal was taken before, or never
+// is. When all have withdrawn, the request is sent once more, to one node: if a copy has been written, and the
+// answer was lost, this one is found to be a duplicate. If a node does not say that it has no copy, in
+// the end the answer is that no node has answered in time, after which the client sends the request again.
+
+// sentTo is a node that may have a copy of a request.
+type sentTo struct {
+	node string
+	run  uint64 // of the node; 0: not known
+	sent int    // how often the request was sent
+}
+
+// ended reports whether v shows that the process which was sent the copy has ended.
+func (c *sentTo) ended(v *bus.View) bool {
+	n := v.Node(c.node)
+	return n != nil && c.run != 0 && n.Run != c.run
+}
+
+// copied notes that w is about to be sent to a node.
+func (w *waiting) copied(to string) {
+	if w.withdrawing {
+		return
+	}
+	for i := range w.copies {
+		if w.copies[i].node == to {
+			w.copies[i].sent++
+			return
+		}
+	}
+	c := sentTo{node: to, sent: 1}
+	if w.view != nil {
+		if n := w.view.Node(to); n != nil {
+			c.run = n.Run
+		}
+	}
+	w.copies = append(w.copies, c)
+}
+
+// gone notes that a node has no copy of w any more.
+func (w *waiting) gone(node string) {
+	w.copies = slices.DeleteFunc(w.copies, func(c sentTo) bool { return c.node == node })
+}
+
+// refusedBy notes a final refusal of a node: it has no copy any more, unless w was sent to it again.
+func (w *waiting) refusedBy(node string) {
+	w.copies = slices.DeleteFunc(w.copies, func(c sentTo) bool { return c.node == node && c.sent == 1 })
+}
+
+// settled reports whether w, which a node did not write because of err, may be answered now. If not, the caller
+// must flush.
+func (w *waiting) settled(err error, now time.Time) bool {
+	if !w.withdrawing && (len(w.copies) == 0 || pim.KindOf(err).Retryable()) {
+		return true
+	}
+	if !w.withdrawing {
+		w.withdrawing = true
+		w.withdrawals++
+	}
+	w.withdraw(now)
+	return false
+}
+
+// withdraw asks a node that may have a copy of w to withdraw it. Copies of this node's writers are
+// waited for. If there is none, w is sent once more.
+func (w *waiting) withdraw(now time.Time) {
+	if len(w.copies) == 0 {
+		w.withdrawing = false
+		if to := w.target(placed(w.request), now); to != "" {
+			w.router.metrics.again("withdrawn")
+			w.send(w, to, now)
+		}
+		return // without a writer it is given up in the end
+	}
+	for _, c := range w.copies {
+		if c.node != w.router.self {
+			w.send(w, c.node, now)
+			return
+		}
+	}
+	w.to = w.router.self
+}
