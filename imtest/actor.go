@@ -77,12 +77,9 @@ func (a *Actor) Connects() {
 	if a.client != nil {
 		return
 	}
-	url := "http://" + a.lab.http
-	if len(a.id.User+pim.UserID(a.id.Device))%2 == 1 {
-		url = "tcp://" + a.lab.tcp
-	}
+	servers := a.lab.servers(len(a.id.User+pim.UserID(a.id.Device))%2 == 1)
 	c, err := client.Open(context.Background(), client.Options{
-		Server: url, User: a.id.User, Device: a.id.Device, Store: disk{a.memory, a},
+		Servers: servers, User: a.id.User, Device: a.id.Device, Store: disk{a.memory, a},
 		Token: func(context.Context) (string, error) {
 			return a.lab.keys.Issue(a.id.User, time.Hour, time.Now())
 		},

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/conv"
-	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
@@ -37,6 +35,9 @@ type LabOptions struct {
 	NoLog bool
 	// Moves gives the server another port each time it starts again.
 	Moves bool
+	// Nodes is how many nodes the server has, over one store; 0: one. A device connects to any of
+	// them, and knows all of them.
+	Nodes int
 }
 
 // T is the part of *testing.T that a Lab needs. It is an interface so that programs
@@ -49,7 +50,7 @@ type T interface {
 	TempDir() string
 }
 
-// Lab is a server in this process, on a disk in memory, with users that follow a
+// Lab is a server in this process, of one node or several, on a disk in memory, with users that follow a
 // script. Everything that the users see goes into a History. If the lab can't do what
 // the script says, the test ends.
 type Lab struct {
@@ -58,16 +59,14 @@ type Lab struct {
 	o       LabOptions
 	history *History
 	rng     *rand.Rand // for crashes, and the seeds of what drops pushes
-	config  server.Config
-	http    string // where the server listens now
-	tcp     string
+	places  *rand.Rand // for the nodes that devices connect to
+	nodes   []*node
 	keys    *account.Keys
 	actors  []*Actor
 
-	fs       *vfs.MemFS
-	engine   *pebble.Store
-	observer *observer
-	server   *server.Server
+	fs     *vfs.MemFS
+	engine *pebble.Store
+	closed bool
 
 	// Guarded by mu.
 	mu       sync.Mutex
@@ -94,67 +93,42 @@ const heartbeat = time.Second
 func NewLab(t T, o LabOptions) *Lab {
 	t.Helper()
 	l := &Lab{
-		t: t, o: o, history: NewHistory(), rng: rand.New(rand.NewPCG(o.Seed, 1)), fs: vfs.NewCrashableMem(),
-		changed: make(chan struct{}), answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
+		t: t, o: o, history: NewHistory(), rng: rand.New(rand.NewPCG(o.Seed, 1)), places: rand.New(rand.NewPCG(o.Seed, 3)),
+		fs: vfs.NewCrashableMem(), changed: make(chan struct{}),
+		answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
 	}
-	l.config = server.Defaults()
-	free := net.JoinHostPort(loopback.Own(), "0")
-	l.config.Data, l.config.Listen, l.config.ListenTCP = t.TempDir(), free, free
-	l.config.IdleTimeout, l.config.MaxHeartbeat, l.config.DrainWindow, l.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
+	for range max(1, o.Nodes) {
+		l.nodes = append(l.nodes, l.newNode())
+	}
 	t.Cleanup(l.close)
 	l.start()
 	var err error
-	if l.keys, err = account.LoadKeys(l.config.KeysPath()); err != nil {
+	if l.keys, err = account.LoadKeys(l.nodes[0].config.KeysPath()); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-// start starts a server on the disk as it is now, at the address of the server before,
-// unless LabOptions.Moves is set.
+// start opens the disk as it is now and starts the nodes.
 func (l *Lab) start() {
 	l.t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
 	engine, err := pebble.Open("store", pebble.Options{FS: l.fs, Logger: quiet, CacheBytes: 1 << 20, MemTableBytes: 1 << 20})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.engine = engine
-	o := l.o.Break
-	o.Logger, o.Store = quiet, engine
-	o.WrapStore = func(s store.Store) store.Store {
-		l.observer = &observer{Store: s, history: l.history}
-		if l.o.Break.WrapStore != nil {
-			return l.o.Break.WrapStore(l.observer)
-		}
-		return l.observer
-	}
-	rng := rand.New(rand.NewPCG(l.o.Seed, l.rng.Uint64()))
-	o.WrapOutlet = func(out conv.Outlet) conv.Outlet {
-		out = &dropper{Outlet: out, history: l.history, share: l.o.DropPushes, rng: rng}
-		if l.o.Break.WrapOutlet != nil {
-			return l.o.Break.WrapOutlet(out)
-		}
-		return out
-	}
-	if l.server, err = server.New(l.config, o); err != nil {
-		l.t.Fatal(err)
-	}
-	if err := l.server.Start(context.Background()); err != nil {
-		l.t.Fatal(err)
-	}
-	l.http, l.tcp = l.server.Addr(), l.server.TCPAddr()
-	if !l.o.Moves {
-		l.config.Listen, l.config.ListenTCP = l.http, l.tcp
+	for _, n := range l.nodes {
+		l.startNode(n)
 	}
 }
 
 // Restart stops the server, as an operator would, and starts it again.
 func (l *Lab) Restart() {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := l.server.Shutdown(ctx); err != nil {
+	for _, n := range l.nodes {
+		n.stop(l.t)
+	}
+	if err := l.engine.Close(); err != nil {
 		l.t.Fatal(err)
 	}
 	l.start()
@@ -176,7 +150,8 @@ func (l *Lab) online() {
 // between, when nothing can be written any more.
 func (l *Lab) Crash(powerless ...func()) {
 	l.t.Helper()
-	l.observer.cut(func() {
+	l.cut(func() {
+		l.history.Crash()
 		l.fs = l.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: l.rng.IntN(101), RNG: l.rng})
 	})
 	for _, f := range powerless {
@@ -187,24 +162,26 @@ func (l *Lab) Crash(powerless ...func()) {
 	l.online()
 }
 
-// end ends the server without grace.
-func (l *Lab) end() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = l.server.Shutdown(ctx)
-	// On a busy machine the first call may return before the addresses are free.
-	ctx, cancel = context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	_ = l.server.Shutdown(ctx)
+// cut ends the life of all nodes' stores, see observer.cut, and then calls f, when no call of any
+// node can be recorded any more.
+func (l *Lab) cut(f func()) {
+	for _, n := range l.nodes {
+		then := f
+		f = func() { n.observer.cut(then) }
+	}
+	f()
 }
 
-// Addr returns where the server listens now, for WebSockets or for raw TCP.
-func (l *Lab) Addr(tcp bool) string {
-	if tcp {
-		return l.tcp
+// end ends the server without grace.
+func (l *Lab) end() {
+	for _, n := range l.nodes {
+		n.end()
 	}
-	return l.http
+	_ = l.engine.Close()
 }
+
+// Addr returns where the first node listens now, for WebSockets or for raw TCP.
+func (l *Lab) Addr(tcp bool) string { return l.nodes[0].addr(tcp) }
 
 // Token returns a token for user, for devices that are not the lab's own.
 func (l *Lab) Token(user pim.UserID) (string, error) {
@@ -224,14 +201,15 @@ func (l *Lab) Trims(c pim.ConversationID, upTo pim.Seq) {
 	}
 	upTo = entries[gone-1].Seq
 	l.history.Trimmed(c, upTo+1, entries[:gone])
-	writers := conv.New(l.observer, conv.Options{Shards: 1, Name: "retention", Logger: slog.New(slog.DiscardHandler)})
+	observer := l.nodes[0].observer
+	writers := conv.New(observer, conv.Options{Shards: 1, Name: "retention", Logger: slog.New(slog.DiscardHandler)})
 	defer writers.Close()
 	if err := writers.Trim(context.Background(), c, upTo); err != nil {
 		l.t.Fatal(err)
 	}
 	// A crash may take what was told to devices. Some process tells it again, but only a minute later.
 	durable := &store.Write{Log: inbox.Entries(c), Raise: true}
-	if err := store.Commit(context.Background(), l.observer, []*store.Write{durable}, store.Durable); err != nil {
+	if err := store.Commit(context.Background(), observer, []*store.Write{durable}, store.Durable); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -261,11 +239,11 @@ func (l *Lab) close() {
 	for _, a := range l.actors {
 		a.Disconnects()
 	}
-	if l.server == nil {
+	if l.closed {
 		return
 	}
 	l.end()
-	l.server = nil
+	l.closed = true
 }
 
 // Settled waits until every message has been answered. All actors must be

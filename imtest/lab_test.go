@@ -143,14 +143,20 @@ func TestRandomConversations(t *testing.T) {
 	first := seeds.First(t)
 	for i := range uint64(2) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			randomConversations(t, first+i)
+			randomConversations(t, first+i, 1)
 		})
 	}
 }
 
-func randomConversations(t *testing.T, seed uint64) {
+// The same with three nodes over one store, which are killed and stopped in turn as well.
+func TestRandomConversationsOverNodes(t *testing.T) {
+	t.Parallel()
+	randomConversations(t, seeds.First(t), 3)
+}
+
+func randomConversations(t *testing.T, seed uint64, nodes int) {
 	rng := rand.New(rand.NewPCG(seed, 2))
-	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed, DropPushes: 0.3})
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed, DropPushes: 0.3, Nodes: nodes})
 	names := []pim.UserID{"alice", "bob", "carol", "d[a]ve"}
 	var actors []*imtest.Actor
 	for _, u := range names {
@@ -202,6 +208,13 @@ func randomConversations(t *testing.T, seed uint64) {
 			lab.Crash()
 		case 1:
 			lab.Restart()
+		}
+		if nodes > 1 && i%40 == 20 {
+			if n := rng.IntN(nodes); rng.IntN(2) == 0 {
+				lab.Kill(n)
+			} else {
+				lab.Replace(n)
+			}
 		}
 	}
 	nothingFound(t, lab.Finish())

@@ -11,13 +11,14 @@ import (
 )
 
 // observer is a store that records in a History which cells are written and read, and
-// whose power can be cut.
+// whose power, or whose caller's, can be cut.
 type observer struct {
 	store.Store
 	history *History
 
-	mu   sync.RWMutex // decides whether a call is recorded before the cut, or fails after it
-	dead bool
+	mu     sync.RWMutex // decides whether a call is recorded before the cut, or fails after it
+	dead   bool         // no call reaches the store any more
+	killed bool         // dead, but the store lives on
 }
 
 var errNoPower = pim.Errorf(pim.KindUnavailable, "the machine has lost its power")
@@ -28,23 +29,42 @@ func (o *observer) cut(then func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dead = true
-	o.history.Crash()
 	then()
 }
 
-// record calls f, unless the power is gone.
+// kill ends the life of the store's caller: every call that has not returned yet fails. What such calls
+// have written is recorded all the same, since other nodes see it.
+func (o *observer) kill() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dead, o.killed = true, true
+}
+
+// gone returns an error once the power is gone.
+func (o *observer) gone() error { return o.record(func() {}) }
+
+// record calls f, unless the store's life has ended, and returns an error once its caller's has.
 func (o *observer) record(f func()) error {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
+	if !o.dead || o.killed {
+		f()
+	}
 	if o.dead {
 		return errNoPower
 	}
-	f()
 	return nil
 }
 
 // Begin implements store.Store.
 func (o *observer) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	if err := o.gone(); err != nil {
+		for _, w := range writes {
+			w.Err = err
+			done(w)
+		}
+		return
+	}
 	o.Store.Begin(ctx, writes, d, func(w *store.Write) {
 		lost := o.record(func() {
 			for _, c := range w.Cells {
@@ -66,7 +86,7 @@ func (o *observer) Begin(ctx context.Context, writes []*store.Write, d store.Dur
 // Read implements store.Store.
 func (o *observer) Read(ctx context.Context, reads []store.Read) error {
 	err := o.Store.Read(ctx, reads)
-	lost := o.record(func() {})
+	lost := o.gone()
 	if lost == nil {
 		return err
 	}
