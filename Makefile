@@ -28,7 +28,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/ho
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy check-deploy clean
+.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy check-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ build: ## build bin/pim
 
 run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
 	./bin/pim serve --data ./pim-data
+
+cluster: build ## three nodes of pim and three of Cassandra on this machine, until Ctrl-C
+	@tools/cluster.sh
 
 test: check-wire ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
 	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"

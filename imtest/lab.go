@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
@@ -54,6 +55,9 @@ type T interface {
 // script. Everything that the users see goes into a History. If the lab can't do what
 // the script says, the test ends.
 type Lab struct {
+	// Network is what is between the nodes, to be broken on purpose; nil if there is one node.
+	Network *bustest.Network
+
 	// Used by the script's goroutine.
 	t       T
 	o       LabOptions
@@ -96,6 +100,9 @@ func NewLab(t T, o LabOptions) *Lab {
 		t: t, o: o, history: NewHistory(), rng: rand.New(rand.NewPCG(o.Seed, 1)), places: rand.New(rand.NewPCG(o.Seed, 3)),
 		fs: vfs.NewCrashableMem(), changed: make(chan struct{}),
 		answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
+	}
+	if o.Nodes > 1 {
+		l.Network = bustest.NewNetwork()
 	}
 	for range max(1, o.Nodes) {
 		l.nodes = append(l.nodes, l.newNode())

@@ -148,10 +148,16 @@ func TestRandomConversations(t *testing.T) {
 	}
 }
 
-// The same with three nodes over one store, which are killed and stopped in turn as well.
+// The same with three nodes over one store, which are killed and replaced in turn, and cannot always reach
+// each other.
 func TestRandomConversationsOverNodes(t *testing.T) {
 	t.Parallel()
-	randomConversations(t, seeds.First(t), 3)
+	first := seeds.First(t)
+	for i := range uint64(2) {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			randomConversations(t, first+i, 3)
+		})
+	}
 }
 
 func randomConversations(t *testing.T, seed uint64, nodes int) {
@@ -209,15 +215,35 @@ func randomConversations(t *testing.T, seed uint64, nodes int) {
 		case 1:
 			lab.Restart()
 		}
-		if nodes > 1 && i%40 == 20 {
-			if n := rng.IntN(nodes); rng.IntN(2) == 0 {
-				lab.Kill(n)
-			} else {
-				lab.Replace(n)
-			}
+		if nodes > 1 && i%20 == 10 {
+			nodesFail(lab, rng, nodes)
 		}
 	}
 	nothingFound(t, lab.Finish())
+}
+
+// nodesFail kills or replaces a node, or breaks or mends the network between the nodes.
+func nodesFail(lab *imtest.Lab, rng *rand.Rand, nodes int) {
+	n := rng.IntN(nodes)
+	one, other := lab.Node(n), lab.Node((n+1)%nodes)
+	switch rng.IntN(8) {
+	case 0:
+		lab.Kill(n)
+	case 1:
+		lab.Replace(n)
+	case 2: // the third one sees both
+		lab.Network.Partition([]string{one}, []string{other})
+	case 3:
+		lab.Network.Cut(one, other)
+	case 4:
+		lab.Network.Lose(one, other, 1+rng.IntN(20))
+	case 5:
+		lab.Network.LoseShare(rng.Float64()/4, rng.Uint64())
+	case 6:
+		lab.Network.Delay(time.Duration(rng.IntN(30)) * time.Millisecond)
+	case 7:
+		lab.Network.Heal()
+	}
 }
 
 // Everybody has all that was written when retention trims it, and nothing new comes. Bob's devices

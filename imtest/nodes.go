@@ -2,11 +2,13 @@ package imtest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"time"
 
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
@@ -17,6 +19,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // node is one node of a Lab's server.
 type node struct {
+	name     string
 	config   server.Config
 	http     string // where it listens now
 	tcp      string
@@ -25,7 +28,7 @@ type node struct {
 }
 
 func (l *Lab) newNode() *node {
-	n := &node{config: server.Defaults()}
+	n := &node{name: fmt.Sprintf("node-%d", len(l.nodes)+1), config: server.Defaults()}
 	free := net.JoinHostPort(loopback.Own(), "0")
 	n.config.Data, n.config.Listen, n.config.ListenTCP = l.t.TempDir(), free, free
 	n.config.IdleTimeout, n.config.MaxHeartbeat, n.config.DrainWindow, n.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
@@ -41,6 +44,9 @@ func (l *Lab) startNode(n *node) {
 	l.t.Helper()
 	o := l.o.Break
 	o.Logger, o.Store = quiet, lent{l.engine}
+	if l.Network != nil {
+		o.Bus = l.Network.Join(bus.Node{Name: n.name})
+	}
 	o.WrapStore = func(s store.Store) store.Store {
 		n.observer = &observer{Store: s, history: l.history}
 		if l.o.Break.WrapStore != nil {
@@ -75,12 +81,16 @@ type lent struct{ store.Store }
 // Close implements store.Store.
 func (lent) Close() error { return nil }
 
+// Node returns the name of a node, as the Network knows it.
+func (l *Lab) Node(number int) string { return l.nodes[number].name }
+
 // Kill ends one of several nodes as SIGKILL does, and starts it again. Its devices go to other nodes
 // meanwhile.
 func (l *Lab) Kill(number int) {
 	l.t.Helper()
 	n := l.nodes[number]
 	n.observer.kill()
+	l.Network.Kill(n.name)
 	n.end()
 	l.startNode(n)
 	l.online()

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/server"
 )
 
@@ -16,7 +18,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := start(t, config(t), server.Options{})
+	n := start(t, config(t), server.Options{Bus: bustest.NewNetwork().Join(bus.Node{Name: "a"})})
 	n.connect("alice", "1", "http").says(pim.Direct("alice", "bob"), "x")
 	_, page := n.page("/metrics")
 	found := regexp.MustCompile(`(?m)^# HELP (pim_\w+) `).FindAllStringSubmatch(page, -1)

@@ -16,11 +16,14 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/clock"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/home"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/retain"
+	"github.com/pim-im/pim/route"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +42,11 @@ type Options struct {
 	// Store, if not nil, is used in place of the embedded one under
 	// Config.Data. The server closes it.
 	Store store.Store
+	// Bus, if not nil, is this node's place among others, in place of what Config says. They have the
+	// same store. It has not started. If New succeeds, the server starts and closes it. Settle is how
+	// long after that the server begins to serve: until it has heard of the others.
+	Bus    bus.Bus
+	Settle time.Duration
 	// WrapStore, WrapWriter, WrapReader and WrapOutlet, if not nil, put something between
 	// two parts: to observe them, or to break a server on purpose and see a test notice.
 	WrapStore  func(store.Store) store.Store
@@ -72,6 +80,7 @@ type Server struct {
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
 	sweeper  *retain.Sweeper
+	cluster  *cluster // nil: this is the only node
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -120,6 +129,13 @@ func New(c Config, o Options) (*Server, error) {
 	keys, err := s.open(o)
 	if err != nil {
 		return nil, err
+	}
+	if o.Bus == nil {
+		if o.Bus, err = s.config.openBus(s.metrics, s.log); err != nil {
+			_ = s.engine.Close()
+			return nil, err
+		}
+		o.Settle = home.Settle
 	}
 	if o.Listeners != nil {
 		s.take(o.Listeners)
@@ -200,27 +216,37 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
 	}
-	var outlet conv.Outlet = sessions
-	if o.WrapOutlet != nil {
-		outlet = o.WrapOutlet(outlet)
+	writers := func(outlet conv.Outlet) route.Writer {
+		if o.WrapOutlet != nil {
+			outlet = o.WrapOutlet(outlet)
+		}
+		s.writers = conv.New(st, conv.Options{
+			Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
+			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
+			Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
+		})
+		return s.writers
 	}
-	s.writers = conv.New(st, conv.Options{
-		Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
-		EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
-		Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
-	})
+	var writer gateway.Writer
+	var homes gateway.Homes
+	if o.Bus == nil {
+		writer = writers(sessions)
+	} else {
+		s.cluster = s.joinCluster(o.Bus, o.Settle, sessions, writers)
+		writer, homes = s.cluster.router, s.cluster.home
+	}
 	s.sweeper = retain.New(retain.Options{
 		Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
 		Registerer: s.metrics, Logger: s.log,
 	})
-	var writer gateway.Writer = s.writers
 	if o.WrapWriter != nil {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Store: s.identity, Logger: s.log,
+		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Presence: s.config.Presence, Retain: s.config.Retain,
+		// Who is connected to another node, and writes there, is not known here.
+		Presence: s.config.Presence && s.cluster == nil, Retain: s.config.Retain,
 		Full: s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
@@ -267,6 +293,11 @@ func (s *Server) Start(ctx context.Context) error {
 			return err
 		}
 		s.take(l)
+	}
+	if s.cluster != nil {
+		if err := s.cluster.start(ctx); err != nil {
+			return err
+		}
 	}
 	s.serveAll()
 	return nil
@@ -358,6 +389,9 @@ const stopGrace = 2 * time.Second
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(func() {
 		close(s.stopping)
+		if s.cluster != nil {
+			s.cluster.leaveSoon()
+		}
 		if s.tcp != nil {
 			s.tcp.Close()
 		}
@@ -400,7 +434,9 @@ func (s *Server) end() {
 		{"a page", s.closePages},
 		{"the removal of old messages", s.sweeper.Close},
 		{"a commit", s.writers.Close},
+		{"what goes to other nodes", s.cluster.leave},
 		{"the writing of acknowledgements", s.acks.Close},
+		{"the bus", s.cluster.close},
 		{"the clock", s.clock.Close},
 		{"the store", func() { s.endErr = s.engine.Close() }},
 	} {

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/home"
+	"github.com/pim-im/pim/route"
+)
+
+// cluster is what one of several nodes has between its gateway and its writers, and between both and those of
+// the other nodes.
+type cluster struct {
+	bus    bus.Bus
+	router *route.Router
+	home   *home.Home
+	settle time.Duration // from the bus's start until the node serves
+}
+
+// joinCluster puts a bus between sessions and the writers that writers makes. The gateway's requests go to
+// the router that it returns.
+func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.Sessions, writers func(conv.Outlet) route.Writer) *cluster {
+	c := &cluster{bus: b, settle: settle}
+	c.home = home.New(home.Options{
+		Bus: b, Sessions: sessions, Connections: s.config.UserConnections, Registerer: s.metrics, Logger: s.log,
+	})
+	c.router = route.New(route.Options{
+		Bus: b, Gateway: sessions, Home: c.home, Writers: writers, Metrics: route.NewMetrics(s.metrics),
+	})
+	return c
+}
+
+// start has the node join the others, and returns when it has heard of those that it can reach.
+func (c *cluster) start(ctx context.Context) error {
+	h := new(bus.Handler)
+	c.router.Handle(h)
+	c.home.Handle(h)
+	if err := c.bus.Start(ctx, h); err != nil || c.settle == 0 {
+		return err
+	}
+	t := time.NewTimer(c.settle)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// leaveSoon tells the other nodes that this one is about to stop: they give it nothing new to write, and take over
+// what it has.
+func (c *cluster) leaveSoon() { c.bus.Update(func(n *bus.Node) { n.Draining = true }) }
+
+// leave ends what goes to other nodes and comes from them. The writers have ended. Without a cluster it does
+// nothing, and neither does close.
+func (c *cluster) leave() {
+	if c != nil {
+		c.router.Close()
+		c.home.Close()
+	}
+}
+
+// close leaves the other nodes.
+func (c *cluster) close() {
+	if c != nil {
+		c.bus.Close()
+	}
+}
