@@ -244,7 +244,7 @@ func TestKubernetesNames(t *testing.T) {
 					named(o, at(r, "ports"), "port")
 				}
 			}
-			if ns := at(o.body, "metadata", "namespace"); ns != nil && !has("Namespace", ns.(string)) {
+			if ns := at(o.body, "metadata", "namespace"); len(labels) > 0 && ns != nil && !has("Namespace", ns.(string)) {
 				t.Errorf("%s: %s %s: no namespace %v", file, o.kind, o.name, ns)
 			}
 		}
