@@ -31,8 +31,8 @@ func TestManyConversations(t *testing.T) {
 			if len(s.logs) != 12 || rep.Conversations != 12 {
 				t.Errorf("%d conversations, %d reported", len(s.logs), rep.Conversations)
 			}
-			if (rep.Pulled > 0) != (c.pushes != nil) {
-				t.Errorf("%d pulled", rep.Pulled)
+			if c.pushes != nil && rep.Pulled == 0 { // without faults a slow machine may pull, too
+				t.Error("nothing was pulled")
 			}
 		})
 	}
