@@ -3,6 +3,7 @@
 package loopback
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 )
@@ -19,4 +20,20 @@ func Own() string {
 	}
 	l.Close()
 	return ip.String()
+}
+
+// Addresses returns n free addresses, each host:port, of one host from Own. They are for a
+// server that starts later: Addresses does not listen there any more.
+func Addresses(n int) ([]string, error) {
+	host := net.JoinHostPort(Own(), "0")
+	free := make([]string, n)
+	for i := range free {
+		l, err := net.Listen("tcp", host)
+		if err != nil {
+			return nil, fmt.Errorf("free port: %w", err)
+		}
+		defer l.Close() // only when all are known, so that they differ
+		free[i] = l.Addr().String()
+	}
+	return free, nil
 }

@@ -5,7 +5,6 @@ package process
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 type Process struct {
 	command   []string
 	http, tcp string // addresses
+	said      tail   // what the server wrote to its standard error
 
 	killing sync.Mutex // one kill and restart at a time
 
@@ -41,9 +41,10 @@ func Start(ctx context.Context, command []string, dir string) (*Process, error) 
 	if len(command) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
 	}
-	addresses, err := freeAddresses()
+	// Nobody else takes them while the server is dead between a kill and its restart, see loopback.Own.
+	addresses, err := loopback.Addresses(2)
 	if err != nil {
-		return nil, err
+		return nil, pim.Errorf(pim.KindUnavailable, "%w", err)
 	}
 	p := &Process{http: addresses[0], tcp: addresses[1]}
 	p.command = append(append([]string{}, command...),
@@ -53,21 +54,6 @@ func Start(ctx context.Context, command []string, dir string) (*Process, error) 
 		return nil, err
 	}
 	return p, nil
-}
-
-// freeAddresses returns two free addresses. Nobody else takes them while the server is
-// dead between a kill and its restart, see loopback.Own.
-func freeAddresses() (free [2]string, err error) {
-	host := net.JoinHostPort(loopback.Own(), "0")
-	for i := range free {
-		l, err := net.Listen("tcp", host)
-		if err != nil {
-			return free, pim.Errorf(pim.KindUnavailable, "free port: %w", err)
-		}
-		defer l.Close() // only when both are known, so that they differ
-		free[i] = l.Addr().String()
-	}
-	return free, nil
 }
 
 // URL returns the server's address: raw TCP, or HTTP for WebSocket.
@@ -89,8 +75,7 @@ func (p *Process) start(ctx context.Context) error {
 	// The server has the command's settings only: PIM_ variables of the caller are left out.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
 	cmd.SysProcAttr = diesWithParent()
-	said := new(tail)
-	cmd.Stderr = said
+	cmd.Stderr = &p.said
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()
 		return pim.Errorf(pim.KindUnavailable, "start %s: %w", p.command[0], err)
@@ -111,7 +96,7 @@ func (p *Process) start(ctx context.Context) error {
 		}
 		select {
 		case <-ended:
-			return pim.Errorf(pim.KindUnavailable, "%s ended at once, %s: %s", p.command[0], cmd.ProcessState, said)
+			return pim.Errorf(pim.KindUnavailable, "%s ended at once, %s: %s", p.command[0], cmd.ProcessState, p.Said())
 		case <-ctx.Done():
 			return pim.Errorf(pim.KindTimeout, "%s is not ready after %v", p.command[0], startPatience)
 		case <-time.After(20 * time.Millisecond):
@@ -154,6 +139,20 @@ func (p *Process) Kill(ctx context.Context, between func() error) error {
 	}
 	return p.start(ctx)
 }
+
+// Signal sends the server a signal, such as SIGSTOP and SIGCONT. Stop ends a server that is
+// stopped by a signal as well.
+func (p *Process) Signal(signal os.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		return pim.Errorf(pim.KindUnavailable, "%v to %s: %w", signal, p.command[0], err)
+	}
+	return nil
+}
+
+// Said returns the last 2 KiB that the server wrote to its standard error, over all its starts.
+func (p *Process) Said() string { return p.said.String() }
 
 // Kills returns how often the server was killed.
 func (p *Process) Kills() int {

@@ -1,7 +1,9 @@
 package soak
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/pim-im/pim"
@@ -13,6 +15,9 @@ type findings struct {
 	mu                        sync.Mutex
 	Lost, Doubled, Misordered int
 	words                     []string
+
+	// overtaken says which messages stand in the log behind a later one of their device.
+	overtaken []string
 }
 
 const maxFindings = 10
@@ -44,10 +49,11 @@ func newLogs(b *book, f *findings) *logs {
 }
 
 // check judges one conversation's log. Every message in it must have been sent, must
-// stand there once, at the seq at which it was acknowledged, and must stand behind the
-// messages that its device sent before.
+// stand there once, at the seq at which it was acknowledged, and must be displayed behind
+// the messages that its device sent before.
 func (l *logs) check(conversation int, log []pim.Entry) {
-	last := make(map[uint32]uint32) // lowest number that the next message of a device may have
+	last := make(map[uint32]uint32)       // lowest number that the next message of a device may have
+	sent := make(map[uint32][]*pim.Entry) // a device's messages, by their stamps
 	next := pim.Seq(1)
 	for i := range log {
 		e := &log[i]
@@ -68,9 +74,29 @@ func (l *logs) check(conversation int, log []pim.Entry) {
 		}
 		l.message(conversation, e, s)
 		if s.number < last[s.device] {
-			l.f.add(&l.f.Misordered, "message %d of device %d, seq %d of %s, stands behind a later one", s.number, s.device, e.Seq, e.Conversation)
+			l.f.overtaken = append(l.f.overtaken, fmt.Sprintf("message %d of device %d, seq %d of %s, stands behind a later one", s.number, s.device, e.Seq, e.Conversation))
 		}
 		last[s.device] = max(last[s.device], s.number+1)
+		sent[s.device] = append(sent[s.device], e)
+	}
+	for device, messages := range sent {
+		l.displayed(device, messages)
+	}
+}
+
+// displayed judges the display order of a device's messages in one conversation. Messages of the same
+// millisecond are displayed in the order of the log.
+func (l *logs) displayed(device uint32, messages []*pim.Entry) {
+	slices.SortFunc(messages, func(a, b *pim.Entry) int {
+		x, _ := stampOf(a.Payload)
+		y, _ := stampOf(b.Payload)
+		return cmp.Compare(x.number, y.number)
+	})
+	for i, e := range messages[min(1, len(messages)):] {
+		before := messages[i]
+		if p, q := before.Place(), e.Place(); p.Local != q.Local && p.Compare(q) >= 0 {
+			l.f.add(&l.f.Misordered, "seq %d of %s is displayed behind seq %d, which device %d sent later", before.Seq, e.Conversation, e.Seq, device)
+		}
 	}
 }
 

@@ -23,7 +23,10 @@ func soundSmall() *small {
 		seq := pim.Seq(n + 1)
 		s.b.queued(st, id, 0)
 		s.b.acknowledged(st, seq)
-		s.log = append(s.log, pim.Entry{Conversation: "d:a:b", Seq: seq, Kind: pim.EntryMessage, ClientID: id, Payload: st.payload()})
+		s.log = append(s.log, pim.Entry{
+			Conversation: "d:a:b", Seq: seq, Kind: pim.EntryMessage, ClientID: id, Payload: st.payload(),
+			Anchor: seq, Local: pim.Millis(n), Server: pim.Millis(n),
+		})
 	}
 	s.handed = slices.Clone(s.log)
 	return s
@@ -82,6 +85,14 @@ func TestFaultsAreFound(t *testing.T) {
 			s.log[1], s.log[3] = s.log[3], s.log[1]
 			s.renumber()
 		}, misordered},
+		"displayed in disorder": {func(s *small) { s.log[2].Anchor = 6 }, misordered},
+		"overtaken": {func(s *small) {
+			for st, seq := range map[stamp]pim.Seq{{0, 0}: 3, {0, 1}: 1} {
+				s.b.acknowledged(st, seq)
+			}
+			s.log[0], s.log[2] = s.log[2], s.log[0]
+			s.renumber()
+		}, func(f *findings) int { return len(f.overtaken) }},
 		"acknowledged elsewhere":      {func(s *small) { s.b.acknowledged(stamp{1, 1}, 5) }, misordered},
 		"handed over in disorder":     {func(s *small) { s.handed[1], s.handed[2] = s.handed[2], s.handed[1] }, misordered},
 		"another place on a device":   {func(s *small) { s.handed[2].Anchor++ }, misordered},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,10 @@ func (r *run) open(ctx context.Context, number int) (*device, error) {
 		handed: newHanded(len(r.conversations), r.found), room: make(chan struct{}, maxUnderWay),
 		pending: make(map[pim.ClientMessageID]stamp), early: make(map[pim.ClientMessageID]pim.Seq),
 	}
+	urls := r.servers.URLs(number%2 == 0)
+	first := number / 2 % len(urls) // so that the devices are spread over the servers
 	c, err := client.Open(ctx, client.Options{
-		Server: r.process.URL(number%2 == 0), User: d.user, Device: pim.DeviceID(fmt.Sprintf("device-%d", number%devicesEach)),
+		Servers: slices.Concat(urls[first:], urls[:first]), User: d.user, Device: pim.DeviceID(fmt.Sprintf("device-%d", number%devicesEach)),
 		Token:      func(context.Context) (string, error) { return r.token(d.user) },
 		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 		Agent:      "pim-soak",

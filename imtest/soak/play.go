@@ -35,7 +35,7 @@ func (r *run) close() {
 	r.readers.Wait()
 }
 
-// play runs the load with its kills, waits until every device has everything, and checks.
+// play runs the load with its faults, waits until every device has everything, and checks.
 func (r *run) play(ctx context.Context) (Report, error) {
 	begun := time.Now()
 	loaded, stop := context.WithCancel(ctx)
@@ -46,7 +46,7 @@ func (r *run) play(ctx context.Context) (Report, error) {
 		work.Go(func() { errs <- d.talk(loaded) })
 	}
 	work.Go(func() {
-		errs <- r.kill(loaded)
+		errs <- r.breakServers(loaded)
 		stop()
 	})
 	reported := make(chan struct{})
@@ -64,9 +64,11 @@ func (r *run) play(ctx context.Context) (Report, error) {
 		return Report{}, failed
 	}
 	rep := Report{Seed: r.cfg.Seed, Seconds: time.Since(begun).Seconds()}
+	r.cfg.Log.Info("the load has ended", "unanswered", r.book.unanswered())
 	if err := r.settle(ctx); err != nil {
 		return Report{}, err
 	}
+	r.cfg.Log.Info("nothing more comes", "unanswered", r.book.unanswered())
 	if err := r.check(ctx); err != nil {
 		return Report{}, err
 	}
@@ -74,35 +76,30 @@ func (r *run) play(ctx context.Context) (Report, error) {
 	return rep, nil
 }
 
-// kill kills the server at random times while the load goes on. The load ends when kill
-// returns. If it returns nil, the server is up.
-func (r *run) kill(ctx context.Context) error {
+// breakServers makes faults at random times while the load goes on. The load ends when it
+// returns. If it returns nil, the last fault is healed.
+func (r *run) breakServers(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(r.cfg.Seed, 1<<40))
 	end := time.Now().Add(r.cfg.Duration)
-	for {
-		every := int64(r.cfg.KillEvery)
+	for answered := 0; ; answered = r.book.answered() {
+		every := int64(r.cfg.FaultEvery)
 		next := time.Duration(every/2 + random.Int64N(every+1))
-		over := next > time.Until(end) && r.process.Kills() >= r.cfg.MinKills
+		number := int(r.faults.Load()) + 1
+		over := next > time.Until(end) && number > r.cfg.MinFaults
 		if over {
 			next = time.Until(end)
 		}
 		if !imtest.Pause(ctx, next) || over {
 			return nil
 		}
-		// A server that has acknowledged nothing since it started has nothing to lose.
-		for r.book.answered() == r.answered {
+		// A server that has acknowledged nothing since the last fault has nothing to lose.
+		for r.book.answered() == answered {
 			if !imtest.Pause(ctx, poll) {
 				return nil
 			}
 		}
-		err := r.process.Kill(context.WithoutCancel(ctx), func() error {
-			r.answered = r.book.answered()
-			if r.cfg.WhileDead == nil {
-				return nil
-			}
-			return r.cfg.WhileDead(r.cfg.Dir, r.process.Kills())
-		})
-		if err != nil {
+		r.faults.Store(int32(number))
+		if err := r.servers.Break(ctx, random, number); err != nil {
 			return err
 		}
 	}
@@ -115,7 +112,7 @@ const poll = 20 * time.Millisecond
 func (r *run) tell(ctx context.Context) {
 	for begun := time.Now(); imtest.Pause(ctx, 30*time.Second); {
 		r.cfg.Log.Info("soaking", "for", time.Since(begun).Round(time.Second), "messages", r.book.messages(),
-			"unanswered", r.book.unanswered(), "deliveries", r.deliveries(), "kills", r.process.Kills())
+			"unanswered", r.book.unanswered(), "deliveries", r.deliveries(), "faults", r.faults.Load())
 	}
 }
 
@@ -189,7 +186,7 @@ func (r *run) check(ctx context.Context) error {
 // read returns the whole of a conversation, straight from the server.
 func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) ([]pim.Entry, error) {
 	reader, err := client.Open(ctx, client.Options{
-		Server: r.process.URL(true), User: user, Device: "reader", Agent: "pim-soak", Watch: true,
+		Servers: r.servers.URLs(true), User: user, Device: "reader", Agent: "pim-soak", Watch: true,
 		Token: func(context.Context) (string, error) { return r.token(user) },
 		Store: client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 	})
@@ -207,7 +204,17 @@ func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) (
 }
 
 func (r *run) fill(rep *Report) {
-	rep.Messages, rep.Deliveries, rep.Kills = r.book.messages(), r.deliveries(), r.process.Kills()
+	rep.Messages, rep.Deliveries, rep.Faults = r.book.messages(), r.deliveries(), int(r.faults.Load())
 	rep.Lost, rep.Doubled, rep.Misordered = r.found.Lost, r.found.Doubled, r.found.Misordered
-	rep.Findings = r.found.words
+	rep.Findings, rep.Overtaken = r.found.words, len(r.found.overtaken)
+	for _, o := range r.found.overtaken[:min(maxFindings, rep.Overtaken)] {
+		if r.cfg.Servers == nil {
+			rep.Findings = append(rep.Findings, o)
+		} else {
+			r.cfg.Log.Info(o)
+		}
+	}
+	if r.cfg.Servers == nil {
+		rep.Misordered += rep.Overtaken
+	}
 }

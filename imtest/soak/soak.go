@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,24 +17,56 @@ import (
 
 // Config says what to run. The zero value of a field is its default, where it has one.
 type Config struct {
+	// Run starts one server, which it kills again and again. WhileDead, if not nil, is called
+	// with the data directory after each kill, before the server starts again, so that a test
+	// can break the data.
 	ServerCommand []string // see process.Start
 	Dir           string   // the server's data directory; it must be empty
+	WhileDead     func(dir string, kill int) error
 
-	Duration  time.Duration // of the load; the check comes after it
-	KillEvery time.Duration // mean time between two kills of the server
-	MinKills  int           // the load goes on until the server was killed that often
-	Users     int           // at least 2; default 16. Each has two devices
-	Rate      float64       // messages a second that all devices send together; default 1,000
-	Seed      uint64        // decides who writes where, and when the server is killed
+	// Servers, if not nil, are there already, and take the place of that one server. Whoever
+	// has started them stops them after Run. Keys are theirs.
+	Servers Servers
+	Keys    *account.Keys
+
+	Duration   time.Duration // of the load; the check comes after it
+	FaultEvery time.Duration // mean time from one fault, such as a kill, to the next
+	MinFaults  int           // the load goes on until there were that many
+	Users      int           // at least 2; default 16. Each has two devices
+	Rate       float64       // messages a second that all devices send together; default 1,000
+	Seed       uint64        // decides who writes where, which faults there are, and when
 
 	// Patience is how long Run waits after the load while nothing at all comes. Then
 	// whatever is missing counts as lost; default 60 s.
 	Patience time.Duration
 	Log      *slog.Logger // progress; default none
+}
 
-	// WhileDead, if not nil, is called with the data directory after each kill, before
-	// the server starts again, so that a test can break the data.
-	WhileDead func(dir string, kill int) error
+// Servers are what a soak loads: one server or several that do the same.
+type Servers interface {
+	// URLs returns where clients connect, by raw TCP or by HTTP: to any of them.
+	URLs(tcp bool) []string
+	// Break makes a fault, and returns when it is healed. Which one follows from random and
+	// from number, which counts the faults from 1. When ctx ends, Break heals it at once.
+	Break(ctx context.Context, random *rand.Rand, number int) error
+}
+
+// single is the one server that Run starts.
+type single struct {
+	*process.Process
+	cfg *Config
+}
+
+func (s single) URLs(tcp bool) []string { return []string{s.URL(tcp)} }
+
+// Break kills the server and starts it again.
+func (s single) Break(ctx context.Context, _ *rand.Rand, number int) error {
+	return s.Kill(context.WithoutCancel(ctx), func() error {
+		if s.cfg.WhileDead == nil {
+			return nil
+		}
+		return s.cfg.WhileDead(s.cfg.Dir, number)
+	})
 }
 
 // Report is the result of a run.
@@ -42,11 +75,15 @@ type Report struct {
 	Seconds    float64 // of the load
 	Messages   int     // sent
 	Deliveries int     // entries handed to a device's app, its own included
-	Kills      int
+	Faults     int
 	Lost       int // sent and never acknowledged, or acknowledged and not in the log, or not handed to a device
 	Doubled    int // twice in the log or handed over twice, or sent by nobody
-	Misordered int // at another seq than acknowledged, or behind its sender's later ones, or different on a device
-	Findings   []string
+	Misordered int // at another seq than acknowledged, or displayed behind its sender's later ones, or different on a device
+	// Overtaken are the messages that stand in the log, although they are not displayed there, behind
+	// later ones of their sender. With one server they count as Misordered. Several servers do not
+	// promise that order while they agree anew which of them writes.
+	Overtaken int
+	Findings  []string
 }
 
 // Err is not nil if anything was lost, doubled or misordered.
@@ -72,14 +109,14 @@ type conversation struct {
 type run struct {
 	cfg           *Config
 	keys          *account.Keys
-	process       *process.Process
+	servers       Servers
 	devices       []*device
 	conversations []conversation
 	indices       sync.Map // pim.ConversationID → its number
 	book          *book
 	found         *findings
 	readers       sync.WaitGroup
-	answered      int          // messages that were acknowledged when the server was killed last; owned by kill
+	faults        atomic.Int32
 	progress      atomic.Int64 // entries handed over and messages acknowledged
 }
 
@@ -98,18 +135,22 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Users < 2 || !(cfg.Rate > 0) || cfg.Duration <= 0 || cfg.KillEvery <= 0 {
-		return Report{}, pim.Errorf(pim.KindInvalid, "%d users, %g messages a second, for %v, with a kill every %v: there must be 2 users or more, and the others must be more than 0", cfg.Users, cfg.Rate, cfg.Duration, cfg.KillEvery)
+	if cfg.Users < 2 || !(cfg.Rate > 0) || cfg.Duration <= 0 || cfg.FaultEvery <= 0 {
+		return Report{}, pim.Errorf(pim.KindInvalid, "%d users, %g messages a second, for %v, with a fault every %v: there must be 2 users or more, and the others must be more than 0", cfg.Users, cfg.Rate, cfg.Duration, cfg.FaultEvery)
 	}
-	r := &run{cfg: &cfg, found: &findings{}}
-	var err error
-	if r.keys, err = account.CreateDevelopmentKey(filepath.Join(cfg.Dir, "keys.json")); err != nil {
-		return Report{}, err
+	r := &run{cfg: &cfg, found: &findings{}, servers: cfg.Servers, keys: cfg.Keys}
+	if r.servers == nil {
+		var err error
+		if r.keys, err = account.CreateDevelopmentKey(filepath.Join(cfg.Dir, "keys.json")); err != nil {
+			return Report{}, err
+		}
+		p, err := process.Start(ctx, cfg.ServerCommand, cfg.Dir)
+		if err != nil {
+			return Report{}, err
+		}
+		defer p.Stop()
+		r.servers = single{p, &cfg}
 	}
-	if r.process, err = process.Start(ctx, cfg.ServerCommand, cfg.Dir); err != nil {
-		return Report{}, err
-	}
-	defer r.process.Stop()
 	defer r.close()
 	if err := r.meet(ctx); err != nil {
 		return Report{}, err

@@ -44,10 +44,10 @@ func setting[T any](t *testing.T, name string, def T, parse func(string) (T, err
 func TestSoak(t *testing.T) {
 	duration := setting(t, "PIM_SOAK_LOAD", 20*time.Second, time.ParseDuration)
 	cfg := Config{
-		ServerCommand: serve(t), Dir: filepath.Join(t.TempDir(), "data"), Duration: duration, MinKills: 2,
-		KillEvery: setting(t, "PIM_SOAK_KILL", min(duration/6, 20*time.Second), time.ParseDuration),
-		Rate:      setting(t, "PIM_SOAK_RATE", 300, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }),
-		Seed:      seeds.First(t),
+		ServerCommand: serve(t), Dir: filepath.Join(t.TempDir(), "data"), Duration: duration, MinFaults: 2,
+		FaultEvery: setting(t, "PIM_SOAK_KILL", min(duration/6, 20*time.Second), time.ParseDuration),
+		Rate:       setting(t, "PIM_SOAK_RATE", 300, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }),
+		Seed:       seeds.First(t),
 	}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -57,11 +57,11 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d messages and %d deliveries in %.0f s, %d kills: lost %d, doubled %d, misordered %d",
-		rep.Messages, rep.Deliveries, rep.Seconds, rep.Kills, rep.Lost, rep.Doubled, rep.Misordered)
+		rep.Messages, rep.Deliveries, rep.Seconds, rep.Faults, rep.Lost, rep.Doubled, rep.Misordered)
 	for _, f := range rep.Findings {
 		t.Error(f)
 	}
-	if err := rep.Err(); err != nil || rep.Messages == 0 || rep.Deliveries <= rep.Messages || rep.Kills < 2 {
+	if err := rep.Err(); err != nil || rep.Messages == 0 || rep.Deliveries <= rep.Messages || rep.Faults < 2 {
 		t.Errorf("%+v: %v", rep, err)
 	}
 }
@@ -72,7 +72,7 @@ func TestForgetfulServerIsCaught(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old")
 	cfg := Config{
 		ServerCommand: serve(t), Dir: filepath.Join(t.TempDir(), "data"), Users: 4, Rate: 200,
-		Duration: 3 * time.Second, KillEvery: time.Second, MinKills: 2, Patience: 2 * time.Second, Seed: 1,
+		Duration: 3 * time.Second, FaultEvery: time.Second, MinFaults: 2, Patience: 2 * time.Second, Seed: 1,
 		WhileDead: func(dir string, kill int) error {
 			switch kill {
 			case 1:
