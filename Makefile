@@ -7,6 +7,7 @@ TIMEOUT ?= 60m
 FUZZ    ?= 10s
 SOAK    ?= 200000
 SOAK_LOAD ?= 30m
+SOAK_CLUSTER ?= 20
 BENCH   ?= direct --users 1000 --window 8
 
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -28,7 +29,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/ho
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load bench check-wire check-tidy check-deploy clean
+.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load soak-cluster bench check-wire check-tidy check-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +49,7 @@ test: check-wire ## run all tests, with the race detector, and all random schedu
 	$(ALL_SCHEDULES)
 
 test-embedded: check-wire ## run all tests but those that need a node of Cassandra
-	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/store/(cql|migrate)$$')
+	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/(store/cql|store/migrate|imtest/cluster)$$')
 	$(ALL_SCHEDULES)
 
 lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
@@ -88,6 +89,9 @@ soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOA
 
 soak-load: ## real clients under load for SOAK_LOAD (30m), and a server that is killed again and again
 	PIM_SOAK_LOAD=$(SOAK_LOAD) PIM_SOAK_RATE=$${PIM_SOAK_RATE:-1000} $(GO) test -count 1 -timeout 24h -run 'TestSoak$$' -v ./imtest/soak
+
+soak-cluster: ## three nodes over three of Cassandra, killed and paused one after the other: SOAK_CLUSTER (20) schedules of a minute
+	PIM_CLUSTER_SCHEDULES=$(SOAK_CLUSTER) $(GO) test -count 1 -timeout 24h -run TestFaultsLoseNothing -v ./imtest/cluster
 
 fuzz: ## run every fuzz target for FUZZ (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \
