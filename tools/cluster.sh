@@ -9,36 +9,40 @@
 # Needs what tools/cassandra.sh needs: Linux, Java 17, and once Maven. Settings, by environment:
 #   NODES       of pim and of Cassandra each, 1 to 5 (3)
 #   PORT        node I of pim has the ports PORT+10*I to PORT+10*I+2 of 127.0.0.1 (7400)
-#   DCS         data centres of Cassandra, in which there is one copy each; 1: three copies in one (1)
+#   DCS         data centres of Cassandra, in which there is one copy each, 3 or 5; 1: three copies in one (1)
 #   CASSANDRA_* see tools/cassandra.sh; CASSANDRA_NET is 40 here, CASSANDRA_DATA a folder of its own
 set -eu
 cd "$(dirname "$0")/.."
 nodes=${NODES:-3} port=${PORT:-7400} dcs=${DCS:-1} pim=$PWD/bin/pim
 export CASSANDRA_NET="${CASSANDRA_NET:-40}" CASSANDRA_DCS="$dcs"
 export CASSANDRA_DATA="${CASSANDRA_DATA:-/dev/shm/pim-cluster-$CASSANDRA_NET}"
+die() { echo "cluster.sh: $*" >&2; exit 1; }
+mkdir -p "$CASSANDRA_DATA"
+exec 9>"$CASSANDRA_DATA/lock"
+flock -n 9 || die "another cluster runs here; give this one a CASSANDRA_NET and a PORT of its own"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/pim-cluster.XXXXXX")
 pids='' cassandra=''
 
 end() {
 	status=$?
 	trap - EXIT
-	trap '' INT TERM
+	trap '' INT TERM HUP
 	for pid in $pids; do kill "$pid" 2>/dev/null || true; done
 	for pid in $pids; do wait "$pid" || true; done
 	exec 8>&- # until now cassandra.sh held its nodes
 	if [ -n "$cassandra" ]; then wait "$cassandra" || true; fi
-	rm -rf "$dir"
+	rm -rf "$dir" "$CASSANDRA_DATA"
 	exit $status
 }
 trap end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-die() { echo "cluster.sh: $*" >&2; exit 1; }
+trap 'exit 129' HUP
 
 [ -x "$pim" ] || die "build pim first: make build"
 echo "Starting $nodes nodes of Cassandra. That takes half a minute; the first time on a machine it takes minutes."
 mkfifo "$dir/hold" "$dir/said"
-setsid tools/cassandra.sh hold "$nodes" <"$dir/hold" >"$dir/said" & # in a session of its own: a Ctrl-C is for this script
+setsid tools/cassandra.sh hold "$nodes" <"$dir/hold" >"$dir/said" 9>&- & # in a session of its own: a Ctrl-C is for this script
 cassandra=$!
 exec 8>"$dir/hold" 7<"$dir/said"
 read -r said <&7 || die "Cassandra does not start"
@@ -55,10 +59,12 @@ all() {
 	echo "$list"
 }
 store=cql://$(all "127.0.$CASSANDRA_NET.%d")/pim
-if [ "$dcs" = 1 ]; then
+if [ "$dcs" != 1 ]; then
+	replication=$(nodes=$dcs; all 'dc%d:1')
+elif [ "$nodes" -ge 3 ]; then
 	replication=dc1:3
 else
-	replication=$(i=1; while [ $i -le "$dcs" ]; do printf '%s' "${list}dc$i:1"; list=,; i=$((i + 1)); done)
+	replication=$nodes # fewer copies than a cluster needs
 fi
 "$pim" cluster init --store "$store" --replication "$replication"
 od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$dir/token"; chmod 600 "$dir/token"
@@ -73,7 +79,7 @@ serve() {
 	"$pim" serve --store "$store" --data "$dir/node$1" --keys "$2" --node "node$1" \
 		--listen 127.0.0.1:$at --listen-tcp 127.0.0.1:$((at + 1)) \
 		--cluster-listen 127.0.0.1:$((at + 2)) --join "$join" --cluster-token-file "$dir/token" \
-		--log-level warn --drain-window 1s >"$dir/out$1" &
+		--log-level warn --drain-window 1s >"$dir/out$1" 7<&- 8>&- 9>&- &
 	pids="$pids $!"
 	until [ -s "$dir/out$1" ]; do
 		kill -0 $! || die "node $1 of pim does not start"
@@ -91,12 +97,12 @@ PIM_DATA=$dir/node1 PIM_NODES=$pids
 PIM_SERVERS=$(i=1; while [ $i -le "$nodes" ]; do echo "http://127.0.0.1:$((port + 10 * i))"; i=$((i + 1)); done)
 export PIM_DATA PIM_NODES PIM_SERVERS
 if [ $# -gt 0 ]; then
-	"$@"
+	"$@" 7<&- 8>&- 9>&-
 	exit
 fi
 cat <<END
 
-Three of each are there. To chat over two of the nodes, paste each of these lines into a terminal of its own:
+$nodes of each are there. To chat over two of the nodes, paste each of these lines into a terminal of its own:
   $pim chat --server http://127.0.0.1:$((port + 10)) --data $dir/node1 --as alice --to bob
   $pim chat --server http://127.0.0.1:$((port + 10 * nodes)) --data $dir/node1 --as bob --to alice
 
