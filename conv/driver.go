@@ -378,7 +378,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched = false, false, tries{}, 0, 0
+		r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched, r.passed = false, false, tries{}, 0, 0, false
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)

@@ -95,23 +95,41 @@ const (
 // lookUpErased returns the seq of the first entry that r, an erase, erases, 0 if there is none. If
 // there is none, the cell says so from now on: the next erase does not look there again. search says
 // that the entry is to be searched first.
-func lookUpErased(ctx context.Context, s store.Store, r *Request) (first pim.Seq, search bool, err error) {
+//
+// The store may still have what an erase behind the snapshot erases: its writer may be carrying it out,
+// or may have died. It counts as erased, since the intent sees to it that it will be. A recall has no
+// intent. So what it has left in the store is there, and r, if it is accepted, erases it.
+func (l *live) lookUpErased(ctx context.Context, s store.Store, r *Request) (first pim.Seq, search bool, err error) {
 	x := erasing{Erasure: pim.Erasure{By: r.Sender, UpTo: r.Refers}}
 	cell, _, err := store.Lookup(ctx, s, inbox.Erasures(r.Conversation), string(x.By))
 	if err != nil {
 		return 0, false, err
 	}
-	if pim.Seq(cell.Version) >= x.UpTo {
+	upTo := pim.Seq(cell.Version)
+	for i := range l.unerased {
+		if before := &l.unerased[i]; before.By == x.By {
+			upTo = max(upTo, before.UpTo)
+		}
+	}
+	if upTo >= x.UpTo {
 		return 0, false, nil
 	}
-	if x.next = max(r.searched, pim.Seq(cell.Version)+1); x.next <= x.UpTo {
+	if x.next = max(r.searched, upTo+1); x.next <= x.UpTo {
 		found, err := readErased(ctx, s, r.Conversation, &x, store.Limit{Records: eraseAhead, Bytes: eraseAheadBytes})
-		switch {
-		case err != nil:
+		if err != nil {
 			return 0, false, err
-		case len(found) > 0:
-			return found[0].Seq, false, nil
-		case x.next <= x.UpTo:
+		}
+		for i := range found {
+			gone, err := l.gone(&found[i])
+			if err != nil {
+				return 0, false, err
+			}
+			if !gone {
+				return found[i].Seq, false, nil
+			}
+			r.passed = true
+		}
+		if x.next <= x.UpTo {
 			r.searched = x.next
 			return 0, true, nil
 		}
@@ -119,8 +137,28 @@ func lookUpErased(ctx context.Context, s store.Store, r *Request) (first pim.Seq
 	return 0, false, noteErased(ctx, s, r)
 }
 
-// noteErased stores that nothing is left of what r, an erase, would erase.
+// gone reports whether found is of an edit that an erase behind the snapshot erases because it erases
+// the message. The fold of a trimmed message has gone, and only an erase that reads its edits erases them.
+func (l *live) gone(found *store.Erasure) (bool, error) {
+	if len(l.unerased) == 0 {
+		return false, nil
+	}
+	e, err := wire.ParseEntry(l.id, found.Rest)
+	if err != nil {
+		return false, err
+	}
+	return e.Kind == pim.EntryEdit && e.Refers >= l.front && slices.ContainsFunc(l.unerased, func(x erasing) bool {
+		return x.Covers(e.Sender, e.Refers)
+	}), nil
+}
+
+// noteErased stores that nothing is left of what r, an erase, would erase. It stores nothing if r has
+// passed over edits that are not erased yet: their messages may be trimmed first, and then only an erase
+// that reads the edits erases them.
 func noteErased(ctx context.Context, s store.Store, r *Request) error {
+	if r.passed {
+		return nil
+	}
 	x := pim.Erasure{By: r.Sender, UpTo: r.Refers}
 	looked := &store.Write{Cells: []store.CellWrite{inbox.ErasureCell(r.Conversation, x)}}
 	return store.Commit(ctx, s, []*store.Write{looked}, store.Relaxed)

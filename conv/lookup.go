@@ -135,7 +135,7 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *
 		}
 	}
 	if l.needsErased(r) {
-		if f.erased, f.search, f.err = lookUpErased(ctx, w.store, r); f.err != nil || f.search {
+		if f.erased, f.search, f.err = l.lookUpErased(ctx, w.store, r); f.err != nil || f.search {
 			return f
 		}
 	}

@@ -38,6 +38,7 @@ type Request struct {
 	absentUpTo pim.Seq    // a look-up has found that no entry up to this seq has ClientID; 0: nothing is known
 	loaded     bool       // the state was loaded after the request had come
 	fenced     bool       // the log's fence was raised after that; no append of the request was in doubt since
+	passed     bool       // of an erase: it has passed over edits that an erase before it will erase, see gone
 	place      int32      // in the batch, in the order in which requests were stepped
 	tries      tries      // in vain
 	set        pim.Millis // as pim.Moment
