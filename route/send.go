@@ -226,7 +226,7 @@ func (l *lane) elsewhere(w *waiting, from string, a *routepb.Answer, now time.Ti
 	if w.to != from {
 		return true // another node has been asked already
 	}
-	if w.refused {
+	if w.refused || isGone(w.request) {
 		return false
 	}
 	to := l.target(placed(w.request), now)

@@ -74,10 +74,15 @@ func (w *waiting) settled(err error, now time.Time) bool {
 }
 
 // withdraw asks a node that may have a copy of w to withdraw it. Copies of this node's writers are
-// waited for. If there is none, w is sent once more.
+// waited for. If there is none, w is sent once more, unless its connection has gone.
 func (w *waiting) withdraw(now time.Time) {
 	if len(w.copies) == 0 {
 		w.withdrawing = false
+		if isGone(w.request) { // its client may have been told of a final refusal of what it sent again
+			w.to = ""
+			w.router.watch() // tick gives it back
+			return
+		}
 		if to := w.target(placed(w.request), now); to != "" {
 			w.router.metrics.again("withdrawn")
 			w.send(w, to, now)

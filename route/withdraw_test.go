@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,10 +235,73 @@ func (b *answers) Send(_ string, k bus.Kind, body []byte) error {
 	return nil
 }
 
-// goneOrigin is a connection that has gone.
-type goneOrigin struct{}
+// goneOrigin is a connection, and whether it has gone.
+type goneOrigin struct{ atomic.Bool }
 
-func (goneOrigin) Gone() bool { return true }
+func (o *goneOrigin) Gone() bool { return o.Load() }
+
+func gone() *goneOrigin {
+	o := new(goneOrigin)
+	o.Store(true)
+	return o
+}
+
+// What is heard of the requests of a connection that has gone has none of them sent to another node, or once
+// more: the client may have sent it again, and may have been told that it is refused for good.
+func TestNothingIsSentAnewForAConnectionThatHasGone(t *testing.T) {
+	for _, writes := range []bool{true, false} { // this node
+		for _, withdrawn := range []bool{true, false} {
+			t.Run(fmt.Sprint(writes, withdrawn), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { goneMeanwhile(t, writes, withdrawn) })
+			})
+		}
+	}
+}
+
+func goneMeanwhile(t *testing.T, writes, withdrawn bool) {
+	b := &wiretap{sent: make(chan string, 100)}
+	out := told{make(chan conv.Answer, 100)}
+	here := &slowWriter{goOn: make(chan struct{}), took: make(chan *conv.Request, 10)}
+	close(here.goOn)
+	o := Options{Bus: b, Gateway: out, Home: discard{}}
+	if writes {
+		o.Writers = func(conv.Outlet) Writer { return here }
+	}
+	r := New(o)
+	defer r.Close()
+	r.changed(viewOf(1, "b", "c"))
+	client := new(goneOrigin)
+	chat := chatOf(t, "b", viewOf(1, "b", "c"))
+	r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, Origin: client}})
+	expect(t, b, "b false")
+	number := b.last.Requests[0].Number
+	say := func(from string, a *routepb.Answer) {
+		a.Number = number
+		body, err := (&routepb.Answers{Life: r.life, Answers: []*routepb.Answer{a}}).MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.receiveAnswers(from, body)
+	}
+	r.changed(viewOf(1, "c"))
+	expect(t, b, "c false")
+	if withdrawn {
+		say("c", &routepb.Answer{Failure: &routepb.Failure{Kind: uint32(pim.KindNotMember)}})
+		expect(t, b, "b true")
+		client.Store(true)
+		say("b", &routepb.Answer{Withdrawn: 1})
+	} else {
+		client.Store(true)
+		say("c", &routepb.Answer{Failure: &routepb.Failure{Kind: uint32(pim.KindUnavailable)}})
+	}
+	if a := <-out.answers; pim.KindOf(a.Err) != pim.KindUnavailable {
+		t.Errorf("the answer is %+v", a)
+	}
+	synctest.Wait()
+	if len(b.sent) > 0 || len(here.took) > 0 {
+		t.Errorf("sent again to %d nodes, and written here %d times", len(b.sent), len(here.took))
+	}
+}
 
 // The requests of a connection that has gone are not sent again, and their places become free.
 func TestAConnectionThatHasGone(t *testing.T) {
@@ -248,7 +312,7 @@ func TestAConnectionThatHasGone(t *testing.T) {
 		defer r.Close()
 		r.changed(viewOf(1, "b", "c"))
 		chat := chatOf(t, "b", viewOf(1, "b", "c"))
-		r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, Origin: goneOrigin{}}})
+		r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, Origin: gone()}})
 		expect(t, b, "b false")
 		r.gap("b")
 		r.changed(viewOf(1, "c"))
