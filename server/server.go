@@ -397,6 +397,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		drain, cancel := half(ctx)
 		s.writers.Drain(drain)
+		if s.cluster != nil {
+			s.cluster.router.Drain(drain)
+		}
 		cancel()
 		s.gateway.GoAway(ctx)
 		go s.end()
