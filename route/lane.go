@@ -51,6 +51,7 @@ type lane struct {
 	last   *waiting
 	users  map[pim.UserID]*share
 	nodes  map[string]*link
+	rounds uint64 // begun so far, at all nodes: the number of none comes twice, also if a node is forgotten and comes back
 	drains []drain
 	out    []batch // of the call under way
 
@@ -69,7 +70,7 @@ type waiting struct {
 	size        int64
 	prev, next  *waiting
 	began       time.Time
-	sent        time.Time // or when its node said that it is under way
+	sent        time.Time // when its node was asked first, or was silent and asked again, or said that it is under way
 	to          string    // the node that was asked last
 	refused     bool      // a node can't write now, and another one was asked
 	copies      []sentTo  // where it may be written yet
@@ -87,7 +88,9 @@ type share struct {
 type link struct {
 	round  uint64    // of what is sent to it
 	place  uint64    // of the next message in the round
-	due    bool      // what waits at it is to be sent again: it was silent, or did not take a message
+	due    bool      // what waits at it is to be sent again: it was silent
+	lost   bool      // the same, since messages were lost and it is too soon after it was last done
+	began  time.Time // the round
 	silent int       // how often, since it was heard
 	until  time.Time // it is not asked before
 }
@@ -305,8 +308,15 @@ func (l *lane) link(node string) *link {
 	if n == nil {
 		n = new(link)
 		l.nodes[node] = n
+		l.begin(n)
 	}
 	return n
+}
+
+// begin begins a round.
+func (l *lane) begin(n *link) {
+	l.rounds++
+	n.round, n.place = l.rounds, 0
 }
 
 // see takes a new view.
@@ -342,16 +352,28 @@ func (l *lane) see(v *bus.View, table *placement.Table) {
 func (l *lane) again(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nodes[node] != nil {
-		l.repeat(node, "gap", time.Now())
-		l.flush()
+	if n := l.nodes[node]; n != nil {
+		l.gap(node, n, time.Now())
 	}
+}
+
+// gap is again with mu held. Rounds that follow each other too soon wait for tick: what is sent again must not
+// itself be the reason of the next loss, and a node that takes nothing must not be asked as fast as it says so.
+func (l *lane) gap(node string, n *link, now time.Time) {
+	if now.Sub(n.began) < tickEvery {
+		n.lost = true
+		l.router.watch()
+		return
+	}
+	l.repeat(node, "gap", now)
+	l.flush()
 }
 
 // repeat is again with mu held and without flush.
 func (l *lane) repeat(node, why string, now time.Time) {
 	n := l.link(node)
-	n.round, n.place = n.round+1, 0
+	l.begin(n)
+	n.began, n.lost = now, false
 	for w := l.first; w != nil; w = w.next {
 		if w.to != node || isGone(w.request) {
 			continue
@@ -361,7 +383,10 @@ func (l *lane) repeat(node, why string, now time.Time) {
 			to = cmp.Or(l.target(placed(w.request), now), node)
 		}
 		l.router.metrics.again(why)
-		l.send(w, to, now)
+		sent := w.sent
+		if l.send(w, to, now); to == node && why == "gap" {
+			w.sent = sent // for all that the node says of gaps, it has said nothing of w
+		}
 	}
 }
 
@@ -369,10 +394,8 @@ func (l *lane) repeat(node, why string, now time.Time) {
 func (l *lane) missed(node string, round uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := l.link(node); n.round <= round { // else what waits has been sent again since
-		n.round = round
-		l.repeat(node, "gap", time.Now())
-		l.flush()
+	if n := l.nodes[node]; n != nil && n.round == round { // else what waits has been sent again since
+		l.gap(node, n, time.Now())
 	}
 }
 
@@ -399,14 +422,17 @@ func (l *lane) tick(now time.Time) (some bool) {
 		w = next
 	}
 	for name, n := range l.nodes {
-		if !n.due {
-			continue
+		switch {
+		case n.due:
+			n.due = false
+			if n.silent++; n.silent >= 2 {
+				n.silent, n.until = 1, now.Add(distrust)
+			}
+			l.repeat(name, "silence", now)
+		case n.lost && now.Sub(n.began) >= tickEvery:
+			l.repeat(name, "gap", now)
 		}
-		n.due = false
-		if n.silent++; n.silent >= 2 {
-			n.silent, n.until = 1, now.Add(distrust)
-		}
-		l.repeat(name, "silence", now)
+		some = some || n.lost
 	}
 	l.flush()
 	l.mu.Unlock()

@@ -81,7 +81,7 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 		f.Requests = all
 		l.router.metrics.forwarded.Add(float64(some))
 		if err := l.router.bus.Send(to, bus.KindSubmit, l.body); err != nil {
-			n.due = true // soon, not after two seconds: it is known that they are lost
+			n.lost = true // soon, not after two seconds: it is known that they are lost. The node has not been silent
 		}
 		requests = requests[some:]
 	}
