@@ -20,7 +20,7 @@ import (
 type ClusterConfig struct {
 	ClusterListen string `name:"cluster-listen" env:"PIM_CLUSTER_LISTEN" default:"" placeholder:"HOST:PORT" help:"Address for the other nodes, which use the same store: this node is one of several. An address that other machines reach needs cluster-ca, or insecure and cluster-token-file. Empty: there are no other nodes, unless bus is given."`
 	Join          string `name:"join" env:"PIM_JOIN" default:"" placeholder:"HOST:PORT,..." help:"Where some of the other nodes listen for nodes; the rest is learned from them. Those that are down are tried again. This node's own address may be among them."`
-	Bus           string `name:"bus" env:"PIM_BUS" default:"" placeholder:"URL,..." help:"NATS servers that all nodes use in place of cluster-listen: nats://HOST:PORT or tls://HOST:PORT."`
+	Bus           string `name:"bus" env:"PIM_BUS" default:"" placeholder:"URL,..." help:"NATS servers that all nodes use in place of cluster-listen: nats://HOST:PORT or tls://HOST:PORT. Their max_payload must be 4MB."`
 
 	Node      string `name:"node" env:"PIM_NODE" default:"" placeholder:"NAME" help:"This node's name, which no other has, the same at each start: letters a to z, digits and hyphens. Empty: from the host's name and the port of listen."`
 	Site      string `name:"site" env:"PIM_SITE" default:"default" placeholder:"NAME" help:"Data centre that this node is in."`

@@ -41,7 +41,8 @@ type Options struct {
 	Listen string   // HOST:PORT on which the embedded server takes other nodes; port 0 takes a free one
 	Join   []string // HOST:PORT of other nodes, any number of which may be down
 	// Servers are the URLs, nats://HOST:PORT or tls://HOST:PORT, of NATS servers to use
-	// instead of the embedded one.
+	// instead of the embedded one. Their max_payload must be link.MaxFrame at least: Start fails with
+	// KindInvalid if it is less. A server that is reached only later, and takes less, is used for nothing, and the log says so.
 	Servers []string
 
 	Token string // which all nodes of the cluster know; "": none is needed
@@ -98,6 +99,7 @@ type network struct {
 	tls     *tlsFiles // nil: none
 
 	leaving atomic.Bool // Close has begun
+	small   atomic.Bool // the server takes no messages as large as ours may be
 
 	mu     sync.Mutex
 	closed bool
@@ -136,7 +138,11 @@ func (n *network) Open(ctx context.Context, self string, receive func([]byte)) e
 			n.log.Warn("the connection to NATS is broken", "error", err)
 		}
 	}
-	options.ReconnectedCB = func(*nats.Conn) { n.log.Info("connected to NATS again") }
+	options.ConnectedCB = n.measure
+	options.ReconnectedCB = func(conn *nats.Conn) {
+		n.log.Info("connected to NATS again")
+		n.measure(conn)
+	}
 	options.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) { n.log.Warn("NATS", "error", err) }
 	if err := n.reach(ctx, &options); err != nil {
 		return err
@@ -146,8 +152,19 @@ func (n *network) Open(ctx context.Context, self string, receive func([]byte)) e
 		n.stopServer()
 		return pim.Errorf(pim.KindUnavailable, "connection to NATS: %w", err)
 	}
+	if conn.IsConnected() {
+		if err := checkPayload(conn); err != nil {
+			conn.Close()
+			<-done
+			n.stopServer()
+			return err
+		}
+	}
 	n.conn = conn
 	take := func(m *nats.Msg) {
+		if n.small.Load() {
+			return
+		}
 		n.order.Lock()
 		receive(m.Data)
 		n.order.Unlock()
@@ -166,6 +183,25 @@ func (n *network) Open(ctx context.Context, self string, receive func([]byte)) e
 	}
 	if err != nil {
 		return pim.Errorf(pim.KindUnavailable, "connection to NATS: %w", err)
+	}
+	return nil
+}
+
+// measure looks at what the server takes to which conn has been connected. If that is too little nothing is sent or taken
+// any more, as if the connection were broken: large messages would be lost each time, and the others would
+// send them again each time.
+func (n *network) measure(conn *nats.Conn) {
+	err := checkPayload(conn)
+	n.small.Store(err != nil)
+	if err != nil {
+		n.log.Error("no other node is reached over NATS", "error", err)
+	}
+}
+
+func checkPayload(conn *nats.Conn) error {
+	if most := conn.MaxPayload(); most < link.MaxFrame {
+		return pim.Errorf(pim.KindInvalid, "the NATS server %s takes messages of %d bytes: its max_payload must be %d at least",
+			conn.ConnectedUrlRedacted(), most, link.MaxFrame)
 	}
 	return nil
 }
@@ -193,7 +229,10 @@ func (n *network) reach(ctx context.Context, options *nats.Options) error {
 	return nil
 }
 
-var errClosed = pim.Errorf(pim.KindUnavailable, "the connection to NATS is closed")
+var (
+	errClosed = pim.Errorf(pim.KindUnavailable, "the connection to NATS is closed")
+	errSmall  = pim.Errorf(pim.KindUnavailable, "the max_payload of the NATS server is too small")
+)
 
 func (n *network) Send(to string, frame []byte) error { return n.publish(subjectNode+to, frame) }
 
@@ -205,6 +244,9 @@ func (n *network) publish(subject string, frame []byte) error {
 	n.mu.Unlock()
 	if conn == nil {
 		return errClosed
+	}
+	if n.small.Load() {
+		return errSmall
 	}
 	return conn.Publish(subject, frame)
 }

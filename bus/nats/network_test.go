@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/link"
 	"github.com/pim-im/pim/imtest/fault"
 )
 
@@ -209,6 +210,49 @@ func TestOutsideServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wait("a message after the server was started again", func() bool { return strings.HasSuffix(b.heard("a"), "(gap) 2 ") })
+}
+
+// TestSmallOutsideServer has nodes use a NATS server that does not take the largest frames.
+func TestSmallOutsideServer(t *testing.T) {
+	t.Parallel()
+	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, MaxPayload: link.MaxFrame - 1}
+	small := startOutside(t, o)
+	n := newNodes(t, Options{Servers: []string{small.ClientURL()}})
+	late := n.join("late").(*Bus)
+	err := late.Start(context.Background(), &bus.Handler{})
+	late.Close()
+	if pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("a node starts: %v", err)
+	}
+
+	// It is started again with less than it had.
+	o.Port = small.Addr().(*net.TCPAddr).Port
+	stop := func(s *server.Server) {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	stop(small)
+	o.MaxPayload = link.MaxFrame
+	enough := startOutside(t, o)
+	a, b := n.start("a"), n.start("b")
+	a.sees("b")
+	b.sees("a")
+	stop(enough)
+	a.sees()
+	b.sees()
+	o.MaxPayload = link.MaxFrame - 1
+	small = startOutside(t, o)
+	for a.network.conn.Stats().Reconnects == 0 || b.network.conn.Stats().Reconnects == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(3 * time.Second) // some beats
+	a.sees()
+	b.sees()
+	stop(small)
+	o.MaxPayload = link.MaxFrame
+	startOutside(t, o)
+	a.sees("b")
+	b.sees("a")
 }
 
 func startOutside(t *testing.T, o *server.Options) *server.Server {
