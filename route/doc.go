@@ -17,8 +17,8 @@
 //   - A request may be written by any node, by several at a time and again (I2, I7): that costs a
 //     conflict and is otherwise without harm. So a Router never asks whether it should write what
 //     other nodes send it, and nothing is ever sent on from node to node.
-//   - A request that has no answer is sent again: after 2 s without a word from the node, at once if
-//     the bus tells of a gap, if the node refuses because it is stopping or its clock is off, or if
+//   - A request that has no answer is sent again: after 2 s without a word of it from the node, at once if
+//     the bus tells of a gap (100 ms after the gap before, at the earliest), if the node refuses because it is stopping or its clock is off, or if
 //     the view gives the conversation to another node. After 15 s it is refused, and may be sent again.
 //   - A node that keeps silent twice is not asked for 5 s, and what it ought to write is written here. A node
 //     whose store is slow does not keep silent: when a request comes again it says that it is under way.
@@ -28,5 +28,6 @@
 //     While the view changes, two nodes may write what one user sends, so an
 //     order between two requests that were under way at that moment is not promised.
 //   - A refusal that is final is handed out only when no node can write the request any more, see withdraw.go.
+//   - The writers read from the store before they take a read command. Other users of the node that asks don't wait for it, see reads.go.
 //   - Everything that waits is bounded, in number and in bytes, for a user and for a node.
 package route

@@ -3,6 +3,7 @@ package route
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -11,8 +12,8 @@ import (
 	"github.com/pim-im/pim/route/routepb"
 )
 
-// Of one node, so many messages and bytes wait to be handed to the writers at most. Only read commands
-// make the others wait, while their positions are read from the store.
+// Of one node, so many messages and bytes wait to be handed to the writers at most, and so many bytes more in the
+// slowQueues.
 const (
 	peerMessages = 4096
 	peerBytes    = 16 << 20
@@ -35,6 +36,8 @@ type peer struct {
 	underWay map[uint64]struct{} // numbers of its requests that the writers have
 
 	lanes map[uint32]*heard // owned by work; of life
+
+	slow atomic.Int64 // bytes of its requests in the Router's slowQueues, about
 }
 
 // arrival is the body of a Submit, and when it came.
@@ -193,7 +196,7 @@ func (p *peer) submit(a arrival) {
 		refusal = encodeFailure(errStale)
 	}
 	all := make([]forwarded, len(m.Requests))
-	requests := make([]*conv.Request, 0, len(m.Requests))
+	requests := make([]*forwarded, 0, len(m.Requests))
 	now := routepb.Answers{Life: m.Life} // what is answered at once
 	p.mu.Lock()
 	for i, q := range m.Requests {
@@ -214,14 +217,15 @@ func (p *peer) submit(a arrival) {
 		f.peer, f.life, f.number = p, m.Life, q.Number
 		decodeRequest(&f.Request, q)
 		f.Origin = f
-		requests = append(requests, &f.Request)
+		requests = append(requests, f)
 	}
 	p.mu.Unlock()
 	if len(now.UnderWay)+len(now.Answers) > 0 {
 		r.answerMany(p.name, &now)
 	}
-	if len(requests) > 0 {
-		r.local.Submit(requests)
+	if refused := p.handOver(requests, a.came); len(refused) > 0 {
+		r.metrics.refused("node_queue")
+		p.refuse(refused, errPeerFull)
 	}
 }
 

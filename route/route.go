@@ -59,6 +59,7 @@ type Router struct {
 
 	peersMu sync.Mutex
 	peers   map[string]*peer // peersMu guards it
+	slow    [slowQueues]slowQueue
 
 	runMu   sync.Mutex
 	closed  bool           // runMu guards it
