@@ -146,7 +146,7 @@ func (v *View) Node(name string) *Node {
 // context's error.
 type Bus interface {
 	// Start joins the others and begins to call h. It returns when the node is in its own view; the
-	// others come into it as they are heard of. Start is called once, before Update, Send and Request.
+	// others come into it as they are heard of. Start is called once, before Send and Request.
 	Start(ctx context.Context, h *Handler) error
 
 	// Self returns the name of this node.
@@ -156,7 +156,8 @@ type Bus interface {
 	// leaves the view.
 	View() *View
 
-	// Update has change change what the others are told of this node, but for Name, Run and Protocol.
+	// Update has change change what the others are told of this node, but for Name, Run and Protocol. What
+	// was changed before Start is in the first word that they hear of it.
 	Update(change func(*Node))
 
 	// Send hands a message to another node, and never waits. If it fails, the message is lost, and to

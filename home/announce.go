@@ -295,7 +295,7 @@ func (h *Home) receiveBehind(from string, data []byte) {
 	}
 	h.mu.Lock()
 	p := h.peers[from]
-	if m.Published && h.mono() > Settle { // a fresh home was one for nobody
+	if m.Published && !h.fresh() {
 		h.suspects()
 	}
 	h.mu.Unlock()

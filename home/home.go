@@ -16,9 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Settle is how long after Bus.Start a node has heard of all others that it can reach. Until then its
-// gateway should take no connections, and its writers nothing to write: what they publish may reach
-// nobody. A device that connects earlier is told to sync when the time is over.
+// Settle is how long after Bus.Start a node has heard of all others that it can reach. Until then it should
+// say that it drains, so that nobody takes it for a home or a writer, and its gateway should take no
+// connections: a node that sees a part of the others only takes other nodes for homes than they do. A
+// device that connects earlier is told to sync when the time is over.
 const Settle = 3 * time.Second
 
 const (
@@ -74,6 +75,8 @@ type Home struct {
 
 	cluster atomic.Pointer[cluster]
 	suspect atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
+	wrote   atomic.Bool  // Publish was called
+	known   atomic.Bool  // it has had a device, as a home or as a gateway
 
 	mu      sync.Mutex               // guards the fields below; no shard is locked while it is held
 	numbers map[string]int           // of nodes, by name; they begin with 1
@@ -213,6 +216,12 @@ func (h *Home) start(f func()) bool {
 // mono returns the time since the Home was made.
 func (h *Home) mono() time.Duration { return time.Since(h.begun) }
 
+// fresh reports whether nobody can have missed this home yet: it has just come, or waits for the bus
+// and has had nothing to do.
+func (h *Home) fresh() bool {
+	return h.mono() <= Settle || !h.wrote.Load() && !h.known.Load()
+}
+
 // homeOf returns the home of a user in the newest view; nil: no node is one.
 func (c *cluster) homeOf(u pim.UserID) *peer {
 	name, ok := c.homes.Of(string(pim.Own(u)))
@@ -262,7 +271,7 @@ func (h *Home) changed(v *bus.View) {
 			if back {
 				h.suspects()
 			}
-			if !p.self && (back || h.mono() > Settle) {
+			if !p.self && h.wrote.Load() {
 				missed = append(missed, n.Name)
 			}
 			delete(h.left, n.Name)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/gateway"
 )
 
@@ -265,5 +266,40 @@ func TestHomeThatDoesNotAnswer(t *testing.T) {
 		sites[1].writes(everybody)
 		time.Sleep(time.Second)
 		w.good(-1)
+	})
+}
+
+// A node that writes before it has heard of all others tells them when it does.
+func TestWriterThatHasJustStarted(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.start("a", "b")
+		w.fills(30, sites...)
+		w.network.Partition([]string{"c"}, []string{"b"})
+		c := w.starts("c")
+		time.Sleep(500 * time.Millisecond)
+		c.writes(everybody)
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A node whose bus takes long to come up has missed nothing, and nobody has missed it.
+func TestSlowStart(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.start("a", "b")
+		w.fills(30, sites...)
+		sites[0].writes(everybody)
+		sites[1].writes(everybody)
+		c := w.makes("c")
+		c.drains()
+		time.Sleep(20 * time.Second)
+		c.joins()
+		time.Sleep(Settle)
+		c.bus.Update(func(n *bus.Node) { n.Draining = false })
+		time.Sleep(10 * time.Second)
+		c.writes(everybody)
+		synctest.Wait()
+		w.good(0)
 	})
 }

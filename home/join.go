@@ -95,6 +95,7 @@ func (h *Home) question(ctx context.Context, p *peer, k bus.Kind, m message, set
 // without it, and the device is told to sync when the home knows it.
 func (h *Home) Join(ctx context.Context, c gateway.Connection) error {
 	h.metrics.joins.Inc()
+	once(&h.known)
 	k := h.links.add(c, h.mono()-c.Age, func(u pim.UserID) *peer { return h.cluster.Load().homeOf(u) })
 	defer h.links.locked(k, func() { k.joined = true })
 	var p *peer

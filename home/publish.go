@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -16,6 +17,7 @@ import (
 // Publish brings what was appended to the devices of those who read it. It never waits, and uses nothing
 // of pushes after it has returned.
 func (h *Home) Publish(pushes []conv.Published) {
+	once(&h.wrote)
 	c := h.cluster.Load()
 	r := takeRound(h)
 	defer r.end()
@@ -45,6 +47,13 @@ func (h *Home) Publish(pushes []conv.Published) {
 			}
 		}
 		r.ungroup()
+	}
+}
+
+// once sets b, which is mostly set already.
+func once(b *atomic.Bool) {
+	if !b.Load() {
+		b.Store(true)
 	}
 }
 

@@ -37,6 +37,7 @@ func (h *Home) receiveJoin(from string, data []byte) {
 
 // enter notes that a device is at a gateway.
 func (h *Home) enter(g *gate, d *homepb.Device, limit int) entered {
+	once(&h.known)
 	return h.directory.enter(pim.UserID(d.User), place{
 		device: pim.DeviceID(d.Device), gate: g, conn: d.Connection, told: g.told.Load(),
 		opened: (h.mono() - time.Duration(min(d.AgeMs, maxAge))*time.Millisecond).Milliseconds(),

@@ -69,19 +69,32 @@ func newWorld(t *testing.T) *world {
 // starts starts a node.
 func (w *world) starts(name string) *site {
 	w.t.Helper()
+	s := w.makes(name)
+	s.joins()
+	return s
+}
+
+// makes makes a node that does not know the others yet.
+func (w *world) makes(name string) *site {
 	s := &site{w: w, name: name, phones: make(map[pim.UserID][]*phone), acks: make(map[pim.DeviceID]int)}
 	s.bus = w.network.Join(bus.Node{Name: name})
 	s.home = New(Options{Bus: s.bus, Sessions: s, Connections: w.limit, Logger: slog.New(slog.DiscardHandler)})
 	w.broken(s)
+	return s
+}
+
+// joins has a node join the others.
+func (s *site) joins() {
+	w := s.w
+	w.t.Helper()
 	var h bus.Handler
 	s.home.Handle(&h)
 	if err := s.bus.Start(w.t.Context(), &h); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()
-	w.sites[name] = s
+	w.sites[s.name] = s
 	w.mu.Unlock()
-	return s
 }
 
 // start starts nodes and waits until all see each other.

@@ -33,18 +33,25 @@ func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.
 	return c
 }
 
-// start has the node join the others, and returns when it has heard of those that it can reach.
+// start has the node join the others, and returns when it has heard of those that it can reach. Until then
+// it says that it drains: before it knows the others, it must not be given anything to write, nor be
+// taken for anybody's home.
 func (c *cluster) start(ctx context.Context) error {
 	h := new(bus.Handler)
 	c.router.Handle(h)
 	c.home.Handle(h)
-	if err := c.bus.Start(ctx, h); err != nil || c.settle == 0 {
+	if c.settle == 0 {
+		return c.bus.Start(ctx, h)
+	}
+	c.drains(true)
+	if err := c.bus.Start(ctx, h); err != nil {
 		return err
 	}
 	t := time.NewTimer(c.settle)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		c.drains(false)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -53,7 +60,10 @@ func (c *cluster) start(ctx context.Context) error {
 
 // leaveSoon tells the other nodes that this one is about to stop: they give it nothing new to write, and take over
 // what it has.
-func (c *cluster) leaveSoon() { c.bus.Update(func(n *bus.Node) { n.Draining = true }) }
+func (c *cluster) leaveSoon() { c.drains(true) }
+
+// drains says whether other nodes are to give this one nothing.
+func (c *cluster) drains(does bool) { c.bus.Update(func(n *bus.Node) { n.Draining = does }) }
 
 // leave ends what goes to other nodes and comes from them. The writers have ended. Without a cluster it does
 // nothing, and neither does close.

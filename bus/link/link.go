@@ -340,7 +340,7 @@ func (n *Node) seeChange(tell bool) {
 	}
 	view := n.showView()
 	n.told = view
-	if n.telling || n.closed {
+	if n.telling || n.closed || n.handler == nil { // Start tells the first view
 		return
 	}
 	n.telling = true
