@@ -18,7 +18,15 @@ type cluster struct {
 	router *route.Router
 	home   *home.Home
 	settle time.Duration // from the bus's start until the node serves
+
+	served   bool            // it has begun to serve
+	draining time.Time       // when the others were told that this node stops
+	hurry    <-chan struct{} // closed when Shutdown waits no longer
 }
+
+// linger is how long others are told at least that a node drains, before it stops to be a home: two
+// of the words that nodes say to each other once a second, and some time to heed them.
+const linger = 2500 * time.Millisecond
 
 // joinCluster puts a bus between sessions and the writers that writers makes. The gateway's requests go to
 // the router that it returns.
@@ -41,6 +49,7 @@ func (c *cluster) start(ctx context.Context) error {
 	c.router.Handle(h)
 	c.home.Handle(h)
 	if c.settle == 0 {
+		c.served = true
 		return c.bus.Start(ctx, h)
 	}
 	c.drains(true)
@@ -52,6 +61,7 @@ func (c *cluster) start(ctx context.Context) error {
 	select {
 	case <-t.C:
 		c.drains(false)
+		c.served = true
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -59,8 +69,11 @@ func (c *cluster) start(ctx context.Context) error {
 }
 
 // leaveSoon tells the other nodes that this one is about to stop: they give it nothing new to write, and take over
-// what it has.
-func (c *cluster) leaveSoon() { c.drains(true) }
+// what it has. ctx is the shutdown's.
+func (c *cluster) leaveSoon(ctx context.Context) {
+	c.drains(true)
+	c.draining, c.hurry = time.Now(), ctx.Done()
+}
 
 // drains says whether other nodes are to give this one nothing.
 func (c *cluster) drains(does bool) { c.bus.Update(func(n *bus.Node) { n.Draining = does }) }
@@ -70,7 +83,22 @@ func (c *cluster) drains(does bool) { c.bus.Update(func(n *bus.Node) { n.Drainin
 func (c *cluster) leave() {
 	if c != nil {
 		c.router.Close()
+		c.linger()
 		c.home.Close()
+	}
+}
+
+// linger waits until all others know that this node is nobody's home any more: what they send it later is
+// lost.
+func (c *cluster) linger() {
+	if !c.served || len(c.bus.View().Nodes) < 2 {
+		return
+	}
+	t := time.NewTimer(time.Until(c.draining.Add(min(c.settle, linger))))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.hurry:
 	}
 }
 

@@ -44,7 +44,8 @@ type Options struct {
 	Store store.Store
 	// Bus, if not nil, is this node's place among others, in place of what Config says. They have the
 	// same store. It has not started. If New succeeds, the server starts and closes it. Settle is how
-	// long after that the server begins to serve: until it has heard of the others.
+	// long after that the server begins to serve: until it has heard of the others. It also waits that
+	// long, but 2.5 s at most, until the others have heard that it stops.
 	Bus    bus.Bus
 	Settle time.Duration
 	// WrapStore, WrapWriter, WrapReader and WrapOutlet, if not nil, put something between
@@ -390,7 +391,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(func() {
 		close(s.stopping)
 		if s.cluster != nil {
-			s.cluster.leaveSoon()
+			s.cluster.leaveSoon(ctx)
 		}
 		if s.tcp != nil {
 			s.tcp.Close()

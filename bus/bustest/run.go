@@ -231,12 +231,31 @@ func testLeaving(c *Cluster) error {
 	if err != nil {
 		return err
 	}
-	nodes[2].Close()
+	words := numbered("", 200)
+	a, last := nodes[0], nodes[2]
+	release := last.holdUp()
+	defer release()
+	if err := sendAll(a, "c", words...); err != nil {
+		return err
+	}
+	if _, err := request(a, "c", kindEcho, ""); err != nil { // which comes after the words
+		return err
+	}
+	for _, to := range nodes[:2] {
+		if err := sendAll(last, to.Self(), words...); err != nil {
+			return err
+		}
+	}
+	release()
+	last.Close()
+	if got := last.heard("a"); !slices.Equal(got, words) {
+		return fmt.Errorf("of %d messages that had arrived, the node that closes has taken %d", len(words), len(got))
+	}
 	for _, l := range nodes[:2] {
 		if err := l.sees(c.soon, "a", "b"); err != nil {
 			return err
 		}
-		if err := l.hears("c", c.soon, gap); err != nil {
+		if err := l.hears("c", c.soon, append(slices.Clone(words), gap)...); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ const (
 
 	forget   = time.Hour              // after which nothing is known any more of a node that is out
 	changes  = 100 * time.Millisecond // between two beats of a node that changes
-	goodbye  = time.Second            // for which Close waits for a network that is stuck
+	goodbye  = time.Second            // for which Close waits for a network or a Handler that is stuck
 	waitMost = 10 * time.Second       // for the answer to a request
 )
 
@@ -108,6 +108,8 @@ type Node struct {
 
 	mu      sync.Mutex
 	self    bus.Node
+	leaving bool          // Close has begun: nothing is received any more
+	quiet   chan struct{} // closed when, while leaving, the Handler has everything and the queue is empty
 	closed  bool
 	peers   map[string]*peer
 	missed  map[string]struct{} // names never heard of to which something was sent
@@ -226,42 +228,79 @@ func (n *Node) Update(change func(*bus.Node)) {
 	n.mu.Unlock()
 }
 
-// Close implements bus.Bus. It may be called again.
+// Close implements bus.Bus. What has arrived goes to the Handler before, and what waits to be sent, also by
+// the Handler, is sent, as far as that takes no longer than goodbye. It may be called again.
 func (n *Node) Close() {
 	n.leave.Do(func() {
-		n.mu.Lock()
-		n.closed = true
-		for _, out := range n.queue {
-			n.unqueue(out)
-		}
-		n.queue = n.queue[:0]
-		if n.handler != nil {
-			n.push(&outgoing{head: head{kind: frameLeave}, frame: make([]byte, headRoom)})
-		}
-		for id := range n.waiting {
-			n.settle(id, nil, errClosed())
-		}
-		sent := n.sent
-		n.mu.Unlock()
-		n.cancel()
-		if sent != nil {
-			stuck := time.NewTimer(goodbye)
-			select {
-			case <-sent:
-			case <-stuck.C:
-			}
-			stuck.Stop()
-		}
-		n.network.Close()
+		n.finish()
+		n.end()
 	})
 	n.work.Wait()
+}
+
+// finish has done what is under way.
+func (n *Node) finish() {
+	n.mu.Lock()
+	n.leaving, n.quiet = true, make(chan struct{})
+	quiet := n.quiet
+	n.rest()
+	n.mu.Unlock()
+	stuck := time.NewTimer(goodbye)
+	defer stuck.Stop()
+	select {
+	case <-quiet:
+	case <-stuck.C:
+	}
+}
+
+// rest notes that something has ended that Close waits for. n.mu is held.
+func (n *Node) rest() {
+	if n.quiet == nil || n.sending {
+		return
+	}
+	for _, p := range n.peers {
+		if p.taking {
+			return
+		}
+	}
+	close(n.quiet)
+	n.quiet = nil
+}
+
+// end tells the others, and ends everything.
+func (n *Node) end() {
+	n.mu.Lock()
+	n.closed = true
+	for _, out := range n.queue {
+		n.unqueue(out)
+	}
+	n.queue = n.queue[:0]
+	if n.handler != nil {
+		n.push(&outgoing{head: head{kind: frameLeave}, frame: make([]byte, headRoom)})
+	}
+	for id := range n.waiting {
+		n.settle(id, nil, errClosed())
+	}
+	sent := n.sent
+	n.mu.Unlock()
+	n.cancel()
+	if sent != nil {
+		stuck := time.NewTimer(goodbye)
+		select {
+		case <-sent:
+		case <-stuck.C:
+		}
+		stuck.Stop()
+	}
+	n.network.Close()
 }
 
 // Vanish ends the node as Close does, but without a word to the others, as if its process had been
 // killed. It is for tests.
 func (n *Node) Vanish() {
 	n.network.Close()
-	n.Close()
+	n.leave.Do(n.end)
+	n.work.Wait()
 }
 
 func errClosed() error { return pim.Errorf(pim.KindUnavailable, "the bus is closed") }

@@ -17,7 +17,7 @@ func (n *Node) receive(frame []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.closed:
+	case n.closed || n.leaving:
 		return
 	case h.from == n.name:
 		n.meetNamesake(&h)
@@ -232,6 +232,7 @@ func (n *Node) take(p *peer) {
 		}
 	}
 	p.taking = false
+	n.rest()
 }
 
 func (n *Node) handle(from string, a arrival) {

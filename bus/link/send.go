@@ -114,6 +114,7 @@ func (n *Node) empty() {
 	n.sending = false
 	close(n.sent)
 	n.sent = nil
+	n.rest()
 }
 
 // transmit hands a frame to the network. What is lost with an error is seen by the receiver.
