@@ -45,12 +45,20 @@ func TestNodeLingers(t *testing.T) {
 	t.Cleanup(other.Close)
 	var mu sync.Mutex
 	var draining, farewell time.Time
+	serves := make(chan struct{})
+	served := sync.OnceFunc(func() { close(serves) })
 	err := other.Start(t.Context(), &bus.Handler{
 		Changed: []func(*bus.View){func(v *bus.View) {
-			if n := v.Node("a"); n != nil && n.Draining {
+			switch n := v.Node("a"); {
+			case n != nil && n.Draining:
 				mu.Lock()
 				draining = time.Now()
 				mu.Unlock()
+			case n != nil:
+				mu.Lock()
+				draining = time.Time{}
+				mu.Unlock()
+				served()
 			}
 		}},
 		Receive: map[bus.Kind]func(string, []byte){bus.KindAnnounce: func(string, []byte) { // the farewell is the last one
@@ -63,12 +71,13 @@ func TestNodeLingers(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := start(t, config(t), server.Options{Bus: network.Join(bus.Node{Name: "a"}), Settle: settle})
+	<-serves
 	if err := n.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if between := farewell.Sub(draining); between < settle/2 { // the word of a node takes 100 ms at most
-		t.Errorf("the farewell came %v after the word that the node drains", between)
+	if draining.IsZero() || farewell.Sub(draining) < settle/2 { // the word takes 100 ms at most
+		t.Errorf("the node said that it drains at %v, and farewell at %v", draining, farewell)
 	}
 }
