@@ -28,8 +28,10 @@ const (
 	// of two nodes differ for a few seconds.
 	grace = 30 * time.Second
 
-	// patience is how long a gateway waits for a home, and a home for the end of a replaced connection.
-	patience = 2 * time.Second
+	// patience is how long a gateway waits for a home. replacement is how long the home waits, within that
+	// time, for the end of a replaced connection: its gateway may be dead, and still in the view.
+	patience    = 2 * time.Second
+	replacement = time.Second
 
 	// maxReplacing is how many connections are replaced at a time.
 	maxReplacing = 256
@@ -85,6 +87,7 @@ type Home struct {
 	former  map[string]*peer         // those that have left the view, or were started again, and whose last gap has not come yet
 	left    map[string]uint64        // runs of nodes that have left the view
 	wanted  map[string]time.Duration // gateways that must announce all their devices, and when they are to be asked
+	ended   map[*gate]uint32         // gateways that have named all their devices, and gate.told then: the keeper forgets the others
 	warned  time.Duration            // when gateways were told last that their devices are behind
 	warn    bool                     // they must be told again
 
@@ -125,7 +128,7 @@ func New(o Options) *Home {
 	h := &Home{
 		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
 		links: newLinks(), numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), former: make(map[string]*peer), left: make(map[string]uint64),
-		wanted: make(map[string]time.Duration), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
+		wanted: make(map[string]time.Duration), ended: make(map[*gate]uint32), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
 	}
 	if h.log == nil {
 		h.log = slog.Default()
@@ -344,6 +347,7 @@ func (h *Home) keep() {
 				cleared, clear = c.homes, time.After(grace)
 			}
 		}
+		h.dropUnnamed()
 		var retry <-chan time.Time
 		if h.ask() {
 			retry = time.After(again / 4)
@@ -377,6 +381,22 @@ func (h *Home) dropGates() {
 	h.mu.Unlock()
 	if len(gone) > 0 {
 		h.directory.retain(func(_ pim.UserID, p *place) bool { return !gone[p.gate] })
+	}
+}
+
+// dropUnnamed forgets the devices that gateways have not named when they named all.
+func (h *Home) dropUnnamed() {
+	h.mu.Lock()
+	ended := h.ended
+	if len(ended) > 0 {
+		h.ended = make(map[*gate]uint32)
+	}
+	h.mu.Unlock()
+	if len(ended) > 0 {
+		h.directory.retain(func(_ pim.UserID, p *place) bool {
+			told, ok := ended[p.gate]
+			return !ok || int32(p.told-told) >= 0 // it may have been named again since
+		})
 	}
 }
 

@@ -303,3 +303,32 @@ func TestSlowStart(t *testing.T) {
 		w.good(0)
 	})
 }
+
+// A gateway that is dead, and still in the view, does not hold up the devices that come back elsewhere until
+// their handshakes go on without the home.
+func TestReplacedAtADeadNode(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.start("a", "b", "c")
+		w.fills(9, sites[2])
+		w.network.Partition([]string{"c"}, []string{"a", "b"})
+		for i := range 9 {
+			u := pim.UserID(fmt.Sprint("user", i))
+			if c := sites[0].home.cluster.Load().homeOf(u); c == nil || c.name != "b" {
+				continue
+			}
+			begun := time.Now()
+			sites[0].must(u, "phone")
+			if took := time.Since(begun); took != replacement {
+				t.Errorf("the handshake took %v", took)
+			}
+			sites[0].home.links.each(func(k *link) {
+				if !k.known {
+					t.Error("the home did not answer")
+				}
+			})
+			w.network.Heal()
+			return
+		}
+		t.Fatal("no user has b as home")
+	})
+}

@@ -49,7 +49,7 @@ const maxAge = 100 * 365 * 24 * 3600 * 1000
 
 // replace ends a connection of u that is no longer in the directory, because its device has connected to another
 // node. It calls ready when nothing of the connection is on its way any more and the device's
-// acknowledgements are stored, or after patience. If the gateway does not answer, replace asks it again, until it
+// acknowledgements are stored, or after replacement. If the gateway does not answer, replace asks it again, until it
 // is gone: then it announces the connection when it comes back.
 func (h *Home) replace(u pim.UserID, p *place, ready func()) {
 	h.metrics.replaced.Inc()
@@ -69,9 +69,9 @@ func (h *Home) replace(u pim.UserID, p *place, ready func()) {
 }
 
 // replaceOnce asks the gateway of a connection to end it. It reports whether that has been done, and
-// takes patience at most.
+// takes replacement at most.
 func (h *Home) replaceOnce(u pim.UserID, p *place) bool {
-	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	ctx, cancel := context.WithTimeout(h.ctx, replacement)
 	defer cancel()
 	select {
 	case h.replacing <- struct{}{}:
@@ -140,11 +140,11 @@ func (h *Home) receiveAnnounce(from string, data []byte) {
 		}
 	}
 	if m.Ends {
-		told := g.told.Load()
-		h.directory.retain(func(_ pim.UserID, p *place) bool { return p.gate != g || p.told == told })
 		h.mu.Lock()
+		h.ended[g] = g.told.Load()
 		delete(h.wanted, from)
 		h.mu.Unlock()
+		h.poke()
 	}
 	h.send(from, bus.KindJoined, answer)
 }
