@@ -79,6 +79,7 @@ type Home struct {
 	suspect atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
 	wrote   atomic.Bool  // Publish was called
 	known   atomic.Bool  // it has had a device, as a home or as a gateway
+	ends    atomic.Bool  // EndsSoon was called
 
 	mu      sync.Mutex               // guards the fields below; no shard is locked while it is held
 	numbers map[string]int           // of nodes, by name; they begin with 1
@@ -163,6 +164,11 @@ func (h *Home) Handle(handler *bus.Handler) {
 	handler.Gap = append(handler.Gap, h.gap)
 	handler.Changed = append(handler.Changed, h.changed)
 }
+
+// EndsSoon says that all connections of this node are about to end, and the node after them. Their homes
+// are not told of each: that may be more than the bus takes at once. They forget the devices when
+// the node leaves their view, and have one that connects elsewhere before that replaced here.
+func (h *Home) EndsSoon() { h.ends.Store(true) }
 
 // Close ends what the Home does, and tells the other nodes that this one has said everything: they need
 // not suspect that pushes are lost when it leaves them. It waits until they have heard it, for patience at

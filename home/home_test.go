@@ -3,6 +3,7 @@ package home
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,5 +331,42 @@ func TestReplacedAtADeadNode(t *testing.T) {
 			return
 		}
 		t.Fatal("no user has b as home")
+	})
+}
+
+// A node that stops says nothing of each of its connections, and nobody syncs for that.
+func TestNodeWithManyConnectionsStops(t *testing.T) {
+	bubble(t, func(w *world) {
+		var left atomic.Int64
+		w.broken = func(s *site) {
+			s.bus = changedHandler{s.bus, func(h *bus.Handler) {
+				leave := h.Receive[bus.KindLeave]
+				h.Receive[bus.KindLeave] = func(from string, body []byte) {
+					left.Add(1)
+					leave(from, body)
+				}
+			}}
+		}
+		sites := w.start("a", "b", "c")
+		phones := w.fills(30, sites...)
+		c := sites[2]
+		c.drains()
+		time.Sleep(3 * time.Second)
+		c.home.EndsSoon()
+		for _, p := range phones {
+			if p.site != c {
+				continue
+			}
+			c.leaves(p)
+			sites[0].must(p.User, p.Device)
+			sites[1].writes(everybody)
+		}
+		c.end(false)
+		sites[0].writes(everybody)
+		time.Sleep(10 * time.Second)
+		w.good(0)
+		if n := left.Load(); n != 0 {
+			t.Errorf("%d connections were said to be gone", n)
+		}
 	})
 }

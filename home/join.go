@@ -184,10 +184,13 @@ func (h *Home) Leave(c gateway.Connection) {
 	}
 }
 
-// leave tells a home that a connection is gone.
+// leave tells a home that a connection is gone; see EndsSoon.
 func (h *Home) leave(p *peer, k *link) {
 	if p.self {
 		h.directory.remove(k.user, k.device, h.gate(h.self), k.conn)
+		return
+	}
+	if h.ends.Load() {
 		return
 	}
 	h.send(p.name, bus.KindLeave, &homepb.Leave{Device: &homepb.Device{User: string(k.user), Device: string(k.device), Connection: k.conn}})

@@ -402,6 +402,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			s.cluster.router.Drain(drain)
 		}
 		cancel()
+		if s.cluster != nil {
+			s.cluster.home.EndsSoon()
+		}
 		s.gateway.GoAway(ctx)
 		go s.end()
 	})
