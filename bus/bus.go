@@ -110,7 +110,7 @@ func ParseRoles(text string) (Role, error) {
 
 // Node is what a node tells the others of itself.
 type Node struct {
-	Name     string // the same at each start, see CheckName
+	Name     string // the same at each start, since others keep a little for each name; see CheckName
 	Run      uint64 // of this process: greater than that of any earlier one of the name
 	Protocol uint32 // the newest version of the bodies that it understands
 	Site     string // the data centre, see CheckName

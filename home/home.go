@@ -82,8 +82,8 @@ type Home struct {
 	ends    atomic.Bool  // EndsSoon was called
 
 	mu      sync.Mutex               // guards the fields below; no shard is locked while it is held
-	numbers map[string]int           // of nodes, by name; they begin with 1
-	gates   map[string]*gate         // by name; they are kept
+	numbers map[string]int           // of nodes, by name; they begin with 1, and are kept: names are few, and the same at each start
+	gates   map[string]*gate         // by name; they are kept as well
 	peers   map[string]*peer         // by name, those of the view
 	former  map[string]*peer         // those that have left the view, or were started again, and whose last gap has not come yet
 	left    map[string]uint64        // runs of nodes that have left the view
