@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -22,15 +23,19 @@ type Comparison struct {
 	// fence or front counts as one more. Added are those of to that from has not.
 	Lost, Added uint64
 
-	// Expired are the cells that only one store has, and whose lifetime is about to end.
+	// Expired are the cells that only one store has, and whose lifetime may have ended in the other one.
 	Expired uint64
 
-	// Named are some of what is lost or added, in words.
+	// Unjudged are the cells with a lifetime that only one store has, and of which nobody can tell whether
+	// they have expired in the other one or were lost, because the age of the copy is not known or too great.
+	Unjudged uint64
+
+	// Named are some of what is lost, added or not judged, in words.
 	Named []string
 }
 
-// Equal reports whether nothing is lost or added.
-func (c *Comparison) Equal() bool { return c.Lost == 0 && c.Added == 0 }
+// Equal reports whether nothing is lost or added, and nothing is left unjudged.
+func (c *Comparison) Equal() bool { return c.Lost == 0 && c.Added == 0 && c.Unjudged == 0 }
 
 // Compare reads all of both stores, and tells whether to is a copy of from. Errors are those of the
 // stores, and ctx's; that the stores differ is none.
@@ -48,7 +53,35 @@ func Compare(ctx context.Context, from, to store.Scanner, o Options) (Comparison
 	if err := d.walk(ctx, from, to, &d.Lost, "lost"); err != nil {
 		return c, err
 	}
-	return c, d.walk(ctx, to, from, &d.Added, "added")
+	if err := d.walk(ctx, to, from, &d.Added, "added"); err != nil {
+		return c, err
+	}
+	d.unexplained()
+	return c, nil
+}
+
+// unexplained sees that sums which differ are never called equal: not even if each item of one store is in
+// the other one. Then a cell is permanent in one store and expires in the other, or a store was changed
+// while it was read. The sums of what expires prove nothing, since it may have expired between two reads.
+func (d *difference) unexplained() {
+	if d.Lost+d.Added > 0 {
+		return
+	}
+	for _, sort := range []struct {
+		name     string
+		from, to Sum
+	}{
+		{"logs", d.From.Logs, d.To.Logs},
+		{"permanent cells", d.From.Cells, d.To.Cells},
+		{"permanent cells that pass", d.From.Passing, d.To.Passing},
+	} {
+		if sort.from == sort.to {
+			continue
+		}
+		n := max(sort.from.Items, sort.to.Items) - min(sort.from.Items, sort.to.Items)
+		d.found(&d.Lost, max(n, 1), fmt.Sprintf("lost: the sums of the %s differ, of which one store has %d and the other %d: some expire in one of them only, or it was changed meanwhile",
+			sort.name, sort.from.Items, sort.to.Items))
+	}
 }
 
 // difference is a search for what differs.
@@ -105,7 +138,8 @@ func (d *difference) log(ctx context.Context, a, b store.Store, l *store.LogStat
 		return 0, err
 	}
 	other := store.LogState{Log: l.Log, Last: reads[0].Last, Fence: reads[0].Fence, Front: reads[0].Front}
-	if original && (other.Fence != l.Fence || other.Front != l.Front) {
+	unwritten := other.Fence == 0 && other.Front == 1 && other.Last == 0 // so the walk of b has not met it
+	if (original || unwritten) && (other.Fence != l.Fence || other.Front != l.Front) {
 		n++
 	}
 	both := store.LogState{Log: l.Log, Front: max(l.Front, other.Front), Last: min(l.Last, other.Last)}
@@ -138,6 +172,39 @@ func (d *difference) log(ctx context.Context, a, b store.Store, l *store.LogStat
 	return n, nil
 }
 
+// fate is what has become of a cell that only one store has.
+type fate int
+
+const (
+	missing  fate = iota
+	expired       // it may have reached its end in the other store
+	unjudged      // that can't be told from a loss
+)
+
+// fate returns the fate of c, which the original has, or else only the copy.
+func (o *Options) fate(c *store.LiveCell, original bool) fate {
+	const (
+		margin  = time.Hour          // of clocks, and of the time that a comparison takes
+		longer  = 8 * 24 * time.Hour // by so much a copy may make a cell live longer
+		telling = 24 * time.Hour     // the age of a copy of which most of what expires must still be there
+	)
+	switch {
+	case c.Left == 0:
+		return missing
+	case c.Left <= margin:
+		return expired
+	case o.AgeUnknown:
+		return unjudged
+	case !original && c.Left <= o.Age+margin+longer: // it does no harm, unlike one that has ended early
+		return expired
+	case c.Left > o.Age+margin:
+		return missing
+	case o.Age > telling:
+		return unjudged
+	}
+	return expired
+}
+
 // cells looks cells up in b.
 func (d *difference) cells(ctx context.Context, b store.Store, cells []store.LiveCell, count *uint64, what string, original bool) error {
 	gets := make([]store.Get, len(cells))
@@ -150,10 +217,12 @@ func (d *difference) cells(ctx context.Context, b store.Store, cells []store.Liv
 	for i := range cells {
 		c, got := &cells[i], &gets[i].Cell
 		switch {
-		case got.Version == 0 && d.gone(c):
+		case got.Version == 0 && d.fate(c, original) == expired:
 			d.mu.Lock()
 			d.Expired++
 			d.mu.Unlock()
+		case got.Version == 0 && d.fate(c, original) == unjudged:
+			d.found(&d.Unjudged, 1, fmt.Sprintf("not judged: the cell %q of %q, which expires", c.Key, c.Partition))
 		case got.Version == 0, original && (got.Version != c.Version || !bytes.Equal(got.Value, c.Value)):
 			d.found(count, 1, fmt.Sprintf("%s: the cell %q of %q", what, c.Key, c.Partition))
 		}

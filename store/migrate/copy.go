@@ -28,8 +28,13 @@ type Options struct {
 	Progress func(Progress)
 
 	// Age is the age of the copy, for Compare. A cell that expires may be gone from one of the stores if
-	// it has no more than that to live in the other one.
+	// it has no more than that to live in the other one, and an hour; in the copy it may live for eight days
+	// more. If the copy is older than a day, such a cell of the original is Unjudged, unless it has no
+	// more than an hour to live.
 	Age time.Duration
+
+	// AgeUnknown says that nobody knows the age of the copy. Then Age counts for nothing.
+	AgeUnknown bool
 }
 
 // Progress is how far a copy or a comparison has come.

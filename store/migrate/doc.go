@@ -24,5 +24,6 @@
 // Each store is read as a whole, by a Scan of its own. For each log and each cell a SHA-256 is computed of
 // all that is to be equal; the sums of these numbers are compared, because the engines have different
 // orders. If the sums differ, each item of one store is looked up in the other one, to tell which ones
-// differ.
+// differ. Sums that differ are never called equal. Each page is read once: what a server writes to a store
+// after its page was read is not found.
 package migrate

@@ -166,30 +166,28 @@ func TestChangesAreNoticed(t *testing.T) {
 	forget.Cells[0].Forget = true
 	expiring := change("e", "k2", 1, "v")
 	expiring.Cells[0].Lifetime = 20 * 24 * time.Hour
-	ending := change("e", "k2", 1, "v")
-	ending.Cells[0].Lifetime = time.Millisecond
+	raised := &store.Write{Log: "z", Raise: true}
 	for _, test := range []struct {
 		name string
 		w    *store.Write
 
-		lost, added    uint64 // if the original is changed
-		lost2, added2  uint64 // if the copy is
-		mayHaveExpired bool
+		lost, added   uint64 // if the original is changed
+		lost2, added2 uint64 // if the copy is
 	}{
-		{"nothing", &store.Write{}, 0, 0, 0, 0, false},
-		{"append", &store.Write{Log: "x", After: 4, Records: [][]byte{{5}, {6}}}, 2, 0, 0, 2, false},
-		{"a new log", &store.Write{Log: "y", Records: [][]byte{{5}, {6}, {7}}}, 3, 0, 0, 3, false},
-		{"raise", &store.Write{Log: "x", Raise: true}, 1, 0, 1, 0, false},
-		{"trim", &store.Write{Log: "x", Trim: 3}, 1, 3, 4, 0, false},
-		{"trim of all", &store.Write{Log: "x", Trim: 4}, 1, 4, 5, 0, false},
-		{"erase", &store.Write{Log: "x", After: 4, Erase: []store.Erasure{{Seq: 2, Rest: []byte("e")}}}, 1, 0, 1, 0, false},
-		{"a version", change("p", "k", 6, "v"), 1, 0, 1, 0, false},
-		{"a value", change("p", "k", 5, "w"), 1, 0, 1, 0, false},
-		{"a new cell", change("p", "k2", 1, ""), 1, 0, 0, 1, false},
-		{"a cell that passes", change("~p", "k2", 1, ""), 1, 0, 0, 1, false},
-		{"a forgotten one", forget, 0, 1, 1, 0, false},
-		{"one that expires", expiring, 1, 0, 0, 1, false},
-		{"one that is about to", ending, 1, 0, 0, 1, true},
+		{"nothing", &store.Write{}, 0, 0, 0, 0},
+		{"append", &store.Write{Log: "x", After: 4, Records: [][]byte{{5}, {6}}}, 2, 0, 0, 2},
+		{"a new log", &store.Write{Log: "y", Records: [][]byte{{5}, {6}, {7}}}, 3, 0, 0, 3},
+		{"a new log with a fence and no record", raised, 1, 0, 0, 1},
+		{"raise", &store.Write{Log: "x", Raise: true}, 1, 0, 1, 0},
+		{"trim", &store.Write{Log: "x", Trim: 3}, 1, 3, 4, 0},
+		{"trim of all", &store.Write{Log: "x", Trim: 4}, 1, 4, 5, 0},
+		{"erase", &store.Write{Log: "x", After: 4, Erase: []store.Erasure{{Seq: 2, Rest: []byte("e")}}}, 1, 0, 1, 0},
+		{"a version", change("p", "k", 6, "v"), 1, 0, 1, 0},
+		{"a value", change("p", "k", 5, "w"), 1, 0, 1, 0},
+		{"a new cell", change("p", "k2", 1, ""), 1, 0, 0, 1},
+		{"a cell that passes", change("~p", "k2", 1, ""), 1, 0, 0, 1},
+		{"a forgotten one", forget, 0, 1, 1, 0},
+		{"one that expires", expiring, 1, 0, 0, 1},
 	} {
 		for _, original := range []bool{true, false} {
 			from, to := embedded(), embedded()
@@ -211,14 +209,86 @@ func TestChangesAreNoticed(t *testing.T) {
 			if lost+added > 0 && (c.From == c.To || len(c.Named) == 0) {
 				t.Errorf("%s, in the original %v: nothing is named", test.name, original)
 			}
-			if test.mayHaveExpired {
-				c, err := migrate.Compare(t.Context(), a, b, migrate.Options{Age: store.MaxLifetime})
-				if err != nil || !c.Equal() || c.Expired != 1 {
-					t.Errorf("%s: %d have expired, lost %d, added %d, %v", test.name, c.Expired, c.Lost, c.Added, err)
-				}
-			}
 			closes(t, a)
 			closes(t, b)
+		}
+	}
+}
+
+// living is a store whose cells that expire have left to live.
+type living struct {
+	migrate.Target
+	left time.Duration
+}
+
+func (l living) Scan(ctx context.Context, token string) (store.Page, error) {
+	page, err := l.Target.Scan(ctx, token)
+	for i := range page.Cells {
+		if page.Cells[i].Left != 0 {
+			page.Cells[i].Left = l.left
+		}
+	}
+	return page, err
+}
+
+// What expires and is in one store only counts as expired when the age of the copy says that it may be. If
+// that can't be known, the stores are not called equal.
+func TestWhatExpiresIsJudgedByTheAgeOfTheCopy(t *testing.T) {
+	a, b := opens(t, embedded(), false), opens(t, embedded(), false)
+	defer closes(t, a)
+	defer closes(t, b)
+	commits(t, a, &store.Write{Cells: []store.CellWrite{{Partition: "e", Cell: store.Cell{Key: "k", Version: 1}, Lifetime: time.Hour}}})
+	const day = 24 * time.Hour
+	unknown := migrate.Options{AgeUnknown: true}
+	for _, test := range []struct {
+		left     time.Duration
+		o        migrate.Options
+		original bool // has the cell; or else the copy has it
+		want     string
+	}{
+		{20 * day, unknown, true, "unjudged"},
+		{20 * day, unknown, false, "unjudged"},
+		{2 * time.Hour, unknown, true, "unjudged"},
+		{30 * time.Minute, unknown, true, "expired"},
+		{20 * day, migrate.Options{Age: time.Hour}, true, "lost"},
+		{20 * day, migrate.Options{Age: time.Hour}, false, "added"},
+		{90 * time.Minute, migrate.Options{Age: time.Hour}, true, "expired"},
+		{8 * day, migrate.Options{Age: time.Hour}, true, "lost"},
+		{8 * day, migrate.Options{Age: time.Hour}, false, "expired"},
+		{20 * day, migrate.Options{Age: 30 * day}, true, "unjudged"},
+		{20 * day, migrate.Options{Age: 19 * day}, true, "lost"},
+		{20 * day, migrate.Options{Age: 30 * day}, false, "expired"},
+		{30 * time.Minute, migrate.Options{Age: 30 * day}, true, "expired"},
+	} {
+		from, to := migrate.Target(living{a, test.left}), b
+		if !test.original {
+			from, to = to, from
+		}
+		c, err := migrate.Compare(t.Context(), from, to, test.o)
+		got := map[string]uint64{"lost": c.Lost, "added": c.Added, "expired": c.Expired, "unjudged": c.Unjudged}
+		if err != nil || c.Lost+c.Added+c.Expired+c.Unjudged != 1 || got[test.want] != 1 || c.Equal() != (test.want == "expired") {
+			t.Errorf("%v to live, %+v, in the original %v: %v, %v; should be %s", test.left, test.o, test.original, got, err, test.want)
+		}
+		if !c.Equal() && len(c.Named) == 0 {
+			t.Errorf("%v: nothing is named", test.left)
+		}
+	}
+}
+
+// A cell that expires in one store only is a difference, although both stores have it.
+func TestLifetimeThatOnlyOneStoreHas(t *testing.T) {
+	a, b := opens(t, embedded(), false), opens(t, embedded(), false)
+	defer closes(t, a)
+	defer closes(t, b)
+	for s, lifetime := range map[store.Store]time.Duration{a: 0, b: time.Hour} {
+		commits(t, s, &store.Write{Cells: []store.CellWrite{
+			{Partition: "e", Cell: store.Cell{Key: "k", Version: 1}, Lifetime: lifetime},
+			{Partition: "e", Cell: store.Cell{Key: "other", Version: 1}},
+		}})
+	}
+	for _, c := range []migrate.Comparison{compares(t, a, b), compares(t, b, a)} {
+		if c.Equal() || c.Lost != 1 || len(c.Named) != 1 {
+			t.Errorf("lost %d, added %d: %q", c.Lost, c.Added, c.Named)
 		}
 	}
 }

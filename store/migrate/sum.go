@@ -8,7 +8,6 @@ import (
 	"hash"
 	"math/bits"
 	"sync"
-	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -178,11 +177,4 @@ func putNumber(h hash.Hash, n uint64) {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], n)
 	h.Write(b[:])
-}
-
-// gone reports whether a cell that expires, and that only one of two stores has, may have reached its
-// end in the other one.
-func (o *Options) gone(c *store.LiveCell) bool {
-	const margin = time.Hour // of clocks, and of the time that a comparison takes
-	return c.Left != 0 && c.Left <= o.Age+margin
 }
