@@ -32,23 +32,38 @@ type MigrationProgress = migrate.Progress
 // Holdings is what a store holds.
 type Holdings = migrate.Summary
 
+// Migrated is what a Migration has come to.
+type Migrated struct {
+	migrate.Comparison
+
+	// Copied says that there was a copy to make or to go on with. If it is false, m.To was complete before,
+	// servers may have served it since, and nothing was changed. Then what differs is no reason to remove
+	// anything.
+	Copied bool
+}
+
 // Migrate copies the store m.From to m.To, or goes on with a copy that was interrupted, and compares the
 // two. If they are equal, m.To can be served. If m.To is a complete store of the same identity, or with
 // m.VerifyOnly, it compares the two and changes nothing. No server may run on either of them: of a data directory its
 // lock tells, of Cassandra nothing. Keys are not in a store, and are not copied.
 //
-// That the two are not equal is no error: see Comparison.Equal. Then the copy stays incomplete. Errors:
-// KindInvalid if From and To name no two stores, KindNotFound if there is none in From, KindConflict if there is
+// That the two are not equal is no error: see Comparison.Equal. Then a copy that was made stays incomplete.
+// When a store was copied is not known once the copy is complete. So of a store that was complete before, cells
+// that expire and are missing are Unjudged. Errors:
+// KindInvalid if From and To name no two stores, or one store in two ways; KindNotFound if there is none in From, KindConflict if there is
 // another one in To, or if From has changed since the copy began; those of the stores; and ctx's.
-func Migrate(ctx context.Context, m Migration) (c migrate.Comparison, err error) {
-	if m.From == m.To {
-		return c, pim.Errorf(pim.KindInvalid, "%s is the store itself", m.To)
+func Migrate(ctx context.Context, m Migration) (c Migrated, err error) {
+	if same, err := m.sameName(); err != nil || same {
+		return c, errors.Join(err, m.itself(same))
 	}
 	from, err := m.open(ctx, m.From, false)
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if same, err := m.sameKeyspace(ctx, from); err != nil || same {
+		return c, errors.Join(err, m.itself(same))
+	}
 	identity, _, err := store.KnownIdentity(ctx, from)
 	if err != nil {
 		return c, err
@@ -61,14 +76,58 @@ func Migrate(ctx context.Context, m Migration) (c migrate.Comparison, err error)
 	if err != nil {
 		return c, err
 	}
+	c.Copied = !begun.IsZero()
 	o := m.options()
-	if o.Age = store.MaxLifetime; !begun.IsZero() {
+	if o.AgeUnknown = !c.Copied; c.Copied {
 		o.Age = time.Since(begun)
 	}
-	if c, err = migrate.Compare(ctx, from, to, o); err == nil && c.Equal() && !begun.IsZero() {
+	if c.Comparison, err = migrate.Compare(ctx, from, to, o); err == nil && c.Equal() && c.Copied {
 		err = to.EndRestore(ctx)
 	}
 	return c, err
+}
+
+// sameName reports whether From and To are one name, or two of one directory.
+func (m *Migration) sameName() (bool, error) {
+	if m.From == m.To {
+		return true, nil
+	}
+	if strings.Contains(m.From, "://") || strings.Contains(m.To, "://") {
+		return false, nil
+	}
+	from, err := os.Stat(m.From)
+	if err == nil {
+		var to os.FileInfo
+		if to, err = os.Stat(m.To); err == nil {
+			return os.SameFile(from, to), nil
+		}
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return false, fileError("migrate", err)
+}
+
+// sameKeyspace reports whether To is the keyspace of from. It is asked before To is opened, because that
+// makes a copy of an empty store.
+func (m *Migration) sameKeyspace(ctx context.Context, from migrate.Target) (bool, error) {
+	s, ok := from.(*cql.Store)
+	if !ok || !strings.HasPrefix(m.To, cql.Scheme) {
+		return false, nil
+	}
+	o, err := m.cassandra(m.To)
+	if err != nil {
+		return false, err
+	}
+	return s.Is(ctx, o)
+}
+
+// itself returns the error for a store that would be copied to itself.
+func (m *Migration) itself(same bool) error {
+	if !same {
+		return nil
+	}
+	return pim.Errorf(pim.KindInvalid, "%s is the store itself, which is %s", m.To, m.From)
 }
 
 func (m *Migration) options() migrate.Options {
@@ -102,11 +161,7 @@ func (m *Migration) copy(ctx context.Context, from store.Scanner, identity strin
 // open opens the store called name. restore says that it is copied to.
 func (m *Migration) open(ctx context.Context, name string, restore bool) (migrate.Target, error) {
 	if strings.HasPrefix(name, cql.Scheme) {
-		c := StoreConfig{Store: name, StoreAccess: m.StoreAccess}
-		if err := c.validateStore(); err != nil {
-			return nil, err
-		}
-		o, err := c.options(m.Logger)
+		o, err := m.cassandra(name)
 		if err != nil {
 			return nil, err
 		}
@@ -128,6 +183,15 @@ func (m *Migration) open(ctx context.Context, name string, restore bool) (migrat
 		return nil, fileError("migrate", err)
 	}
 	return orNil(pebble.Open(c.storePath(), pebble.Options{Logger: m.Logger, Restore: restore}))
+}
+
+// cassandra returns the options of the store on Cassandra that is called name.
+func (m *Migration) cassandra(name string) (cql.Options, error) {
+	c := StoreConfig{Store: name, StoreAccess: m.StoreAccess}
+	if err := c.validateStore(); err != nil {
+		return cql.Options{}, err
+	}
+	return c.options(m.Logger)
 }
 
 // orNil returns s, or nil after an error.

@@ -25,13 +25,15 @@ type migrateCmd struct {
 
 // migrateJSON is what migrate prints. The names are stable.
 type migrateJSON struct {
-	From    migrateStoreJSON `json:"from"`
-	To      migrateStoreJSON `json:"to"`
-	Lost    uint64           `json:"lost"`
-	Added   uint64           `json:"added"`
-	Expired uint64           `json:"expired"`
-	Named   []string         `json:"named"`
-	Seconds float64          `json:"seconds"`
+	From     migrateStoreJSON `json:"from"`
+	To       migrateStoreJSON `json:"to"`
+	Lost     uint64           `json:"lost"`
+	Added    uint64           `json:"added"`
+	Expired  uint64           `json:"expired"`
+	Unjudged uint64           `json:"unjudged"`
+	Copied   bool             `json:"copied"`
+	Named    []string         `json:"named"`
+	Seconds  float64          `json:"seconds"`
 }
 
 // migrateStoreJSON is what one store holds.
@@ -71,24 +73,33 @@ func (c *migrateCmd) Run(ctx context.Context, s streams) error {
 	}
 	report := migrateJSON{
 		From: holdings(c.From, &found.From), To: holdings(c.To, &found.To),
-		Lost: found.Lost, Added: found.Added, Expired: found.Expired, Named: found.Named,
+		Lost: found.Lost, Added: found.Added, Expired: found.Expired, Unjudged: found.Unjudged,
+		Copied: found.Copied, Named: found.Named,
 		Seconds: time.Since(begun).Round(time.Millisecond).Seconds(),
 	}
 	if c.JSON {
 		err = json.NewEncoder(s.out).Encode(report)
 	} else {
-		err = c.print(s.out, &report)
+		err = c.print(s.out, &report, found.Equal())
 	}
 	if !found.Equal() {
-		err = errors.Join(fmt.Errorf("%w: %s", errUnequal, c.unequal()), err)
+		err = errors.Join(fmt.Errorf("%w: %s", errUnequal, c.unequal(&report)), err)
 	}
 	return err
 }
 
-// unequal says what it means that the stores are not equal.
-func (c *migrateCmd) unequal() string {
-	if c.Verify {
+// unequal says what it means that the stores are not equal. It says that one may be emptied only of a copy
+// that is not complete: no server has served that.
+func (c *migrateCmd) unequal(r *migrateJSON) string {
+	switch onlyUnjudged := r.Lost+r.Added == 0; {
+	case !r.Copied && onlyUnjudged:
+		return "nothing but cells that expire is missing; whether they have expired nobody can tell, since it is not known when the copy was made"
+	case !r.Copied && c.Verify:
 		return fmt.Sprintf("%s is not a copy of %s, or one of them was written to since", c.To, c.From)
+	case !r.Copied:
+		return fmt.Sprintf("%s was complete before, and nothing was copied; it is not a copy of %s, or one of them was written to since", c.To, c.From)
+	case onlyUnjudged:
+		return fmt.Sprintf("the copy was begun so long ago that cells which expire have ended in it too early. Empty %s and begin anew; it is not to be served as it is", c.To)
 	}
 	return fmt.Sprintf("a server has written to one of them. Stop all servers, empty %s and begin anew; it is not to be served as it is", c.To)
 }
@@ -105,7 +116,7 @@ func holdings(name string, s *server.Holdings) migrateStoreJSON {
 }
 
 // print prints the report for people.
-func (c *migrateCmd) print(w io.Writer, r *migrateJSON) error {
+func (c *migrateCmd) print(w io.Writer, r *migrateJSON, equal bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "\t%s\t\t%s\t\n", r.From.Store, r.To.Store)
 	for _, line := range []struct {
@@ -129,8 +140,15 @@ func (c *migrateCmd) print(w io.Writer, r *migrateJSON) error {
 	if r.Expired > 0 {
 		fmt.Fprintf(w, "expired: %d\n", r.Expired)
 	}
+	if r.Unjudged > 0 {
+		fmt.Fprintf(w, "not judged: %d\n", r.Unjudged)
+	}
 	_, err := fmt.Fprintf(w, "lost: %d, added: %d, in %.1f s\n", r.Lost, r.Added, r.Seconds)
-	if err == nil && r.Lost+r.Added == 0 && !c.Verify {
+	switch {
+	case err != nil || !equal || c.Verify:
+	case !r.Copied:
+		_, err = fmt.Fprintf(w, "%s was complete before: nothing was copied\n", c.To)
+	default:
 		hint := ""
 		if server.HasKeys(c.From) {
 			hint = "; copy keys.json, which is in no store, to each node"

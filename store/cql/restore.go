@@ -57,6 +57,33 @@ func (s *Store) checkRestore(ctx context.Context) error {
 	return s.changeNote(ctx, s.batch().Query(firstNote, s.restoreName()), "")
 }
 
+// Is reports whether o names the keyspace of this store, by whatever hosts. It opens no store there, and
+// changes nothing. Errors are those of Open that say why the keyspace can't be reached.
+func (s *Store) Is(ctx context.Context, o Options) (bool, error) {
+	if o = o.withDefaults(); o.Keyspace != s.keyspace || o.space != s.space {
+		return false, nil
+	}
+	if err := s.enter(ctx, o.check()); err != nil {
+		return false, err
+	}
+	defer s.calls.Done()
+	other, err := o.connectTo(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer other.Close()
+	ours := map[string]bool{}
+	for _, host := range s.session.GetHosts() {
+		ours[host.HostID()] = true
+	}
+	for _, host := range other.GetHosts() { // no two clusters have a node in common
+		if id := host.HostID(); id != "" && ours[id] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // storedNote returns the note; ok is false if there is no row.
 func (s *Store) storedNote(ctx context.Context) (note string, ok bool, err error) {
 	err = s.again(ctx, func() error {

@@ -17,6 +17,7 @@ import (
 // Store is a storage engine on a Cassandra cluster. Open makes one.
 type Store struct {
 	session     *session
+	keyspace    string
 	space       string // begins the name of every log and partition
 	partSeqs    int64
 	writeWithin time.Duration
@@ -56,7 +57,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		session: session, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
+		session: session, keyspace: o.Keyspace, space: o.space, writeWithin: o.WriteWithin, maxBytes: o.MaxBytes,
 		room: semaphore.NewWeighted(o.MaxBytes), restore: o.Restore,
 		logger: o.Logger, watched: make(chan struct{}),
 	}

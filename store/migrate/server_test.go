@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -165,6 +167,44 @@ func (w watched) Begin(ctx context.Context, writes []*store.Write, d store.Durab
 	w.Store.Begin(ctx, writes, d, done)
 }
 
+// A keyspace or a directory is not copied to itself, by whatever name, and is left as it was. Nor is it compared
+// with itself, which would prove nothing.
+func TestNothingIsCopiedToItself(t *testing.T) {
+	there := keyspace(t, "pim_itself").(onNode)
+	same := strings.Replace(there.URL(), there.Hosts[0], there.Hosts[0]+":9042,127.0.0.1:9042", 1)
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(from, to string) {
+		t.Helper()
+		for _, verify := range []bool{false, true} {
+			m := server.Migration{From: from, To: to, VerifyOnly: verify, Logger: slog.New(slog.DiscardHandler)}
+			_, err := server.Migrate(t.Context(), m)
+			if pim.KindOf(err) != pim.KindInvalid || !strings.Contains(fmt.Sprint(err), "the store itself") {
+				t.Errorf("%s to %s, verify %v: %v", from, to, verify, err)
+			}
+		}
+	}
+	refused(there.URL(), same)
+	refused(same, there.URL())
+	refused(dir, link)
+	refused(link, dir)
+	s := opens(t, there, false) // it was not made a copy that is not complete
+	if _, err := store.Identity(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	closes(t, s)
+	refused(there.URL(), same)
+
+	another := keyspace(t, "pim_another").(onNode)
+	m := server.Migration{From: there.URL(), To: another.URL(), Logger: slog.New(slog.DiscardHandler)}
+	if c, err := server.Migrate(t.Context(), m); err != nil || !c.Equal() || !c.Copied {
+		t.Errorf("another keyspace of the cluster: %+v, %v", c, err)
+	}
+}
+
 // People chat over a server with the embedded store. Its store is copied to Cassandra, they chat on, and
 // it is copied back. To their devices all of it is one store: none of them hears that it knows more than
 // the server, or less, and each message comes once and in order. One device is away all the time in
@@ -230,12 +270,18 @@ func TestChatGoesOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, from+" to "+to, c)
+		equal(t, from+" to "+to, c.Comparison)
+		if !c.Copied {
+			t.Errorf("%s to %s: nothing was copied", from, to)
+		}
 		m.VerifyOnly = true
 		if c, err = server.Migrate(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "once more", c)
+		equal(t, "once more", c.Comparison)
+		if c.Copied {
+			t.Errorf("%s to %s: something was copied to verify it", from, to)
+		}
 	}
 	url := there.URL()
 	moves(c.Data, url)
