@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -93,7 +94,7 @@ func (c *StoreConfig) options(log *slog.Logger) (cql.Options, error) {
 // returns the schema before, 0 if there was none, and the one that is there now.
 func InitCluster(ctx context.Context, c StoreConfig, replication string, log *slog.Logger) (before, now int, err error) {
 	if c.Store == "" {
-		return 0, 0, wrong("store", "name the cluster, as cql://HOST/KEYSPACE")
+		return 0, 0, errNoCluster()
 	}
 	if err := c.validateStore(); err != nil {
 		return 0, 0, err
@@ -110,6 +111,41 @@ func InitCluster(ctx context.Context, c StoreConfig, replication string, log *sl
 	}
 	return cql.Init(ctx, o, r)
 }
+
+// ClusterRestored gives the keyspace that c.Store names, and that was put back from snapshots of Cassandra's
+// nodes, a new identity, durably, and returns it. Devices see it when they connect next, drop what the
+// store lacks, and send again what their user had sent of it. No node may serve: nodes tell devices the
+// identity that they have read at their start, and nothing tells whether one runs. Errors: KindInvalid if a
+// setting is wrong; KindNotFound if the keyspace is not there, has no tables, or was never served; those of cql.Open
+// and of the store.
+func ClusterRestored(ctx context.Context, c StoreConfig, log *slog.Logger) (identity string, err error) {
+	if c.Store == "" {
+		return "", errNoCluster()
+	}
+	if err := c.validateStore(); err != nil {
+		return "", err
+	}
+	o, err := c.options(log)
+	if err != nil {
+		return "", err
+	}
+	st, err := cql.Open(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	_, used, err := store.KnownIdentity(ctx, st)
+	switch {
+	case err != nil:
+		return "", err
+	case !used:
+		return "", pim.Errorf(pim.KindNotFound, "%s is empty: put the snapshots there first", c.Store)
+	}
+	return store.NewIdentity(ctx, st)
+}
+
+// errNoCluster returns the error for an order to a cluster that names none.
+func errNoCluster() error { return wrong("store", "name the cluster, as cql://HOST/KEYSPACE") }
 
 // open loads the keys, opens the store and reads its identity. An embedded store comes after the keys,
 // so that none is made for a server that has no keys. A store on Cassandra comes first: it tells whether
@@ -192,7 +228,7 @@ func (c *Config) embedded(what string) error {
 }
 
 func errNotEmbedded(what string) error {
-	return pim.Errorf(pim.KindUnsupported, "%s: the store is Cassandra's, not in the data directory; use the snapshots of its nodes (nodetool snapshot; docs/operations.md, Cassandra)", what)
+	return pim.Errorf(pim.KindUnsupported, "%s: the store is Cassandra's, not in the data directory; use the snapshots of its nodes (nodetool snapshot), and pim cluster restored once they are put back (docs/operations.md, Cassandra)", what)
 }
 
 // identify reads the store's identity; a store without one gets one. If that fails, as for

@@ -10,7 +10,8 @@ import (
 )
 
 type clusterCmd struct {
-	Init clusterInitCmd `cmd:"" help:"Make the keyspace and the tables of a store on Cassandra, or add what this version needs."`
+	Init     clusterInitCmd     `cmd:"" help:"Make the keyspace and the tables of a store on Cassandra, or add what this version needs."`
+	Restored clusterRestoredCmd `cmd:"" help:"Say that the keyspace was put back from snapshots; before a node serves it."`
 }
 
 // clusterInitCmd makes the schema of a store on Cassandra.
@@ -45,6 +46,33 @@ func (c *clusterInitCmd) Run(ctx context.Context, s streams) error {
 		did = fmt.Sprintf("has schema %d now, and had %d", now, before)
 	}
 	_, err = fmt.Fprintf(s.out, "%s %s; start nodes on it: %s serve --store %s\n", c.Store, did, program(), c.Store)
+	return err
+}
+
+// clusterRestoredCmd gives a store on Cassandra that was put back another identity.
+type clusterRestoredCmd struct {
+	server.StoreConfig
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// clusterRestoredJSON is what cluster restored prints. The names are stable.
+type clusterRestoredJSON struct {
+	Store    string `json:"store"`
+	Identity string `json:"identity"`
+}
+
+// Run gives the store another identity.
+func (c *clusterRestoredCmd) Run(ctx context.Context, s streams) error {
+	identity, err := server.ClusterRestored(ctx, c.StoreConfig, newLogger("error", "text", s.err))
+	switch kind := pim.KindOf(err); {
+	case kind == pim.KindNotFound || kind == pim.KindInvalid:
+		return &usageError{err, "cluster restored"}
+	case err != nil:
+		return err
+	case c.JSON:
+		return json.NewEncoder(s.out).Encode(clusterRestoredJSON{c.Store, identity})
+	}
+	_, err = fmt.Fprintf(s.out, "%s is %s now; start the nodes: devices will bring back what they have sent and it lacks\n", c.Store, identity)
 	return err
 }
 

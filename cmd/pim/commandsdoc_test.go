@@ -83,6 +83,7 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve":               {listening{}},
+		"pim cluster":             {clusterInitJSON{}, clusterRestoredJSON{}},
 		"pim backup, pim restore": {backupJSON{}},
 	} {
 		want := map[string]bool{}

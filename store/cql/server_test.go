@@ -134,3 +134,44 @@ func TestServersOnOneStore(t *testing.T) {
 		t.Errorf("the store has an identity: %v, %v", used, err)
 	}
 }
+
+// A keyspace that was put back from a snapshot has its old identity, so devices would not notice. After the
+// order it is another store to them.
+func TestClusterRestored(t *testing.T) {
+	o := keyspace(t, "pim_restored", 0)
+	quiet := slog.New(slog.DiscardHandler)
+	c := server.Defaults()
+	c.Listen, c.ListenTCP, c.Data, c.Store, c.DrainWindow = "127.0.0.1:0", "", t.TempDir(), o.URL(), 0
+	_, err := server.ClusterRestored(t.Context(), server.StoreConfig{}, quiet)
+	refuses(t, "no store", err, pim.KindInvalid, "setting store")
+	_, err = server.ClusterRestored(t.Context(), c.StoreConfig, quiet)
+	refuses(t, "a store that nothing was put back to", err, pim.KindNotFound, "is empty")
+
+	direct := open(t, o)
+	defer closes(t, direct)
+	served := func() (identity string) {
+		s, err := server.New(c, server.Options{Logger: quiet})
+		if err == nil {
+			err = s.Start(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		identity, _, err = store.KnownIdentity(t.Context(), direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return identity
+	}
+	before := served()
+	if again := served(); again != before {
+		t.Fatalf("a restart makes %s of %s", again, before)
+	}
+	told, err := server.ClusterRestored(t.Context(), c.StoreConfig, quiet)
+	if after := served(); err != nil || after == before || after != told {
+		t.Errorf("%v: the store was %s, is to be %s, and is %s", err, before, told, after)
+	}
+}
