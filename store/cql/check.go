@@ -47,38 +47,62 @@ func readKeyspace(ctx context.Context, session *session, keyspace string) (repli
 
 // checkNodes checks the settings of all nodes that are up.
 func checkNodes(ctx context.Context, session *session) error {
-	for _, host := range session.GetHosts() {
+	hosts := session.GetHosts()
+	return checkAll(ctx, len(hosts), func(ctx context.Context, i int) error { return checkNode(ctx, session, hosts[i]) })
+}
+
+// checkAll calls check for 0 to n-1, all at once, so that one that does not answer hides no other. If a check
+// ends with KindInvalid, that is the error, and the other checks are told to end. If not, it is the error of
+// any of those that have failed.
+func checkAll(ctx context.Context, n int, check func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found := make(chan error, n)
+	for i := range n {
+		go func() { found <- check(ctx, i) }()
+	}
+	var worst error
+	for range n {
+		err := <-found
+		if err != nil && (worst == nil || pim.KindOf(err) == pim.KindInvalid && pim.KindOf(worst) != pim.KindInvalid) {
+			worst = err
+		}
+		if pim.KindOf(worst) == pim.KindInvalid {
+			cancel()
+		}
+	}
+	return worst
+}
+
+// checkNode returns an error of KindInvalid that says what a node's settings must be. It returns nil if
+// the node is down: then it is asked when it comes up.
+func checkNode(ctx context.Context, session *session, host *gocql.HostInfo) error {
+	address := host.ConnectAddress()
+	var sync, paxos string
+	err := patiently(ctx, func() error {
 		if !host.IsUp() {
-			continue
+			return gocql.ErrNotFound
 		}
-		address := host.ConnectAddress()
-		var sync, paxos string
-		err := patiently(ctx, func() error {
-			if !host.IsUp() {
-				return gocql.ErrNotFound
+		for name, value := range map[string]*string{"commitlog_sync": &sync, "paxos_variant": &paxos} {
+			q := session.Query("SELECT value FROM system_views.settings WHERE name = ?", name)
+			if err := q.Consistency(gocql.One).SetHostID(host.HostID()).ScanContext(ctx, value); err != nil {
+				return err
 			}
-			for name, value := range map[string]*string{"commitlog_sync": &sync, "paxos_variant": &paxos} {
-				q := session.Query("SELECT value FROM system_views.settings WHERE name = ?", name)
-				if err := q.Consistency(gocql.One).SetHostID(host.HostID()).ScanContext(ctx, value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if errors.Is(err, gocql.ErrNotFound) {
-			continue // it is down, and is asked when it comes up
-		} else if err != nil {
-			return unavailable("look at the settings of "+address.String(), err)
 		}
-		if sync != "batch" && sync != "group" {
-			return pim.Errorf(pim.KindInvalid, "the node %s has commitlog_sync: %s, and acknowledges what a power failure takes; set batch or group in cassandra.yaml",
-				address, sync)
-		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, gocql.ErrNotFound):
+		return nil
+	case err != nil:
+		return unavailable("look at the settings of "+address.String(), err)
+	case sync != "batch" && sync != "group":
+		return pim.Errorf(pim.KindInvalid, "the node %s has commitlog_sync: %s, and acknowledges what a power failure takes; set batch or group in cassandra.yaml",
+			address, sync)
+	case paxos != "v2":
 		// With v1 a node may answer that too few replicas are there when the transaction was proposed
 		// already, and could take effect later. The other variants read what is not final.
-		if paxos != "v2" {
-			return pim.Errorf(pim.KindInvalid, "the node %s has paxos_variant: %s, whose refusals are not final; set v2 in cassandra.yaml", address, paxos)
-		}
+		return pim.Errorf(pim.KindInvalid, "the node %s has paxos_variant: %s, whose refusals are not final; set v2 in cassandra.yaml", address, paxos)
 	}
 	return nil
 }

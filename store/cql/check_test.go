@@ -1,0 +1,60 @@
+package cql
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+)
+
+// A node that does not answer hides no node that is not safe, and does not delay what is said of it.
+func TestCheckAll(t *testing.T) {
+	wrong := pim.Errorf(pim.KindInvalid, "a node is not safe")
+	silent := func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+		case <-time.After(askWithin):
+		}
+		return pim.Errorf(pim.KindUnavailable, "a node does not answer")
+	}
+	for _, c := range []struct {
+		name  string
+		nodes string // s: silent, r: refuses at once, w: wrong, g: good
+		want  pim.Kind
+		after time.Duration
+	}{
+		{"no nodes", "", 0, 0},
+		{"all are good", "ggg", 0, 0},
+		{"one is silent", "gsg", pim.KindUnavailable, askWithin},
+		{"one refuses", "grg", pim.KindUnavailable, 0},
+		{"a wrong one behind others", "rsw", pim.KindInvalid, time.Second},
+		{"a wrong one before others", "wsr", pim.KindInvalid, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				err := checkAll(t.Context(), len(c.nodes), func(ctx context.Context, i int) error {
+					switch c.nodes[i] {
+					case 's':
+						return silent(ctx)
+					case 'r':
+						return pim.Errorf(pim.KindUnavailable, "a node refuses")
+					case 'w':
+						time.Sleep(time.Second) // behind the one that refuses
+						return wrong
+					}
+					return nil
+				})
+				if c.want == 0 && err != nil || c.want != 0 && pim.KindOf(err) != c.want || c.want == pim.KindInvalid && !errors.Is(err, wrong) {
+					t.Errorf("%v, want %v", err, c.want)
+				}
+				if took := time.Since(begun); took != c.after {
+					t.Errorf("it took %v, want %v", took, c.after)
+				}
+			})
+		})
+	}
+}
