@@ -30,7 +30,7 @@ type Config struct {
 	ClusterConfig
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
-	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS, and for cluster-listen in a network that is encrypted otherwise."`
+	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS, and for cluster-listen, bus and store in a network that is encrypted otherwise."`
 	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
 	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
 
@@ -153,7 +153,7 @@ func (c *Config) validateTLS() error {
 		return wrong("tls-key", "tls-cert is given without it")
 	case c.TLSKey != "" && c.TLSCert == "":
 		return wrong("tls-cert", "tls-key is given without it")
-	case c.TLSCert != "" && c.Insecure:
+	case c.TLSCert != "" && c.Insecure && c.Store == "": // with it, insecure is about what goes to Cassandra and to other nodes
 		return wrong("insecure", "it is given together with tls-cert; leave one of them out")
 	}
 	return nil

@@ -59,6 +59,9 @@ func TestValidate(t *testing.T) {
 		{"public, TLS", func(c *Config) { c.Listen, c.TLSCert, c.TLSKey = ":7400", "cert.pem", "key.pem" }, ""},
 		{"cert without key", func(c *Config) { c.TLSCert = "cert.pem" }, "setting tls-key: "},
 		{"key without cert", func(c *Config) { c.TLSKey = "key.pem" }, "setting tls-cert: "},
+		{"TLS, and insecure for Cassandra", func(c *Config) {
+			c.TLSCert, c.TLSKey, c.Insecure, c.Store = "c", "k", true, "cql://192.0.2.1/pim"
+		}, ""},
 		{"TLS and insecure", func(c *Config) { c.TLSCert, c.TLSKey, c.Insecure = "c", "k", true }, "setting insecure: "},
 		{"proxies", func(c *Config) { c.TrustedProxies = "10.0.0.0/8, fd00::1" }, ""},
 		{"a proxy's name", func(c *Config) { c.TrustedProxies = "10.0.0.1,proxy.example.org" }, "setting trusted-proxies: \"proxy.example.org\""},

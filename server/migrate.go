@@ -20,6 +20,7 @@ import (
 type Migration struct {
 	From, To string // data directories, or URLs as Config.Store has them
 	StoreAccess
+	StoreInsecure
 	VerifyOnly bool                    // compare the two, and copy nothing
 	Patience   time.Duration           // how long one step is tried again while a store does not answer
 	Progress   func(MigrationProgress) // as in migrate.Options
@@ -188,7 +189,7 @@ func (m *Migration) open(ctx context.Context, name string, restore bool) (migrat
 // cassandra returns the options of the store on Cassandra that is called name.
 func (m *Migration) cassandra(name string) (cql.Options, error) {
 	c := StoreConfig{Store: name, StoreAccess: m.StoreAccess}
-	if err := c.validateStore(); err != nil {
+	if err := c.validate(m.Insecure); err != nil {
 		return cql.Options{}, err
 	}
 	return c.options(m.Logger)

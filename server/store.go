@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -19,7 +20,7 @@ import (
 
 // StoreConfig has the settings of a store that is not embedded. It is a part of Config.
 type StoreConfig struct {
-	Store string `name:"store" env:"PIM_STORE" default:"" placeholder:"URL" help:"Where messages are kept: cql://HOST[:PORT][,HOST...]/KEYSPACE is a keyspace of Cassandra that pim cluster init has made. Empty: the embedded store in the data directory."`
+	Store string `name:"store" env:"PIM_STORE" default:"" placeholder:"URL" help:"Where messages are kept: cql://HOST[:PORT][,HOST...]/KEYSPACE is a keyspace of Cassandra that pim cluster init has made. Hosts on other machines need store-ca, or insecure. Empty: the embedded store in the data directory."`
 	StoreAccess
 }
 
@@ -31,8 +32,24 @@ type StoreAccess struct {
 	StoreDC           string `name:"store-dc" env:"PIM_STORE_DC" default:"" placeholder:"NAME" help:"Data centre of Cassandra that is near this node: its nodes are asked first. Empty: all alike."`
 }
 
+// ClusterStore has the settings of an order to a store on Cassandra.
+type ClusterStore struct {
+	StoreConfig
+	StoreInsecure
+}
+
+// StoreInsecure has the setting by which an order may reach Cassandra unencrypted; for a server it is
+// Config.Insecure.
+type StoreInsecure struct {
+	Insecure bool `name:"insecure" env:"PIM_INSECURE" help:"Reach Cassandra on other machines without store-ca. Only in a network that is encrypted otherwise."`
+}
+
 // validateStore returns the first setting that is wrong.
-func (c *StoreConfig) validateStore() error {
+func (c *Config) validateStore() error { return c.StoreConfig.validate(c.Insecure) }
+
+// validate returns the first setting that is wrong. insecure says that what goes to Cassandra need not be
+// encrypted.
+func (c *StoreConfig) validate(insecure bool) error {
 	if c.Store == "" {
 		for name, value := range map[string]string{"store-user": c.StoreUser, "store-password-file": c.StorePasswordFile, "store-ca": c.StoreCA, "store-dc": c.StoreDC} {
 			if value != "" {
@@ -41,7 +58,8 @@ func (c *StoreConfig) validateStore() error {
 		}
 		return nil
 	}
-	if _, err := cql.ParseURL(c.Store); err != nil {
+	o, err := cql.ParseURL(c.Store)
+	if err != nil {
 		return &pim.Error{Op: "setting store", Kind: pim.KindInvalid, Text: err.Error(), Err: err}
 	}
 	switch {
@@ -49,6 +67,13 @@ func (c *StoreConfig) validateStore() error {
 		return wrong("store-password-file", "store-user is given without it")
 	case c.StoreUser == "" && c.StorePasswordFile != "":
 		return wrong("store-user", "store-password-file is given without it")
+	case c.StoreCA != "" || insecure:
+		return nil
+	}
+	for _, host := range o.Hosts {
+		if !loopback(net.JoinHostPort(host, "0")) {
+			return wrong("store", "%q is another machine, and neither messages nor a password would be encrypted on the way: give --store-ca, or --insecure in a network that is encrypted otherwise, or a loopback address", host)
+		}
 	}
 	return nil
 }
@@ -92,11 +117,11 @@ func (c *StoreConfig) options(log *slog.Logger) (cql.Options, error) {
 // InitCluster makes the keyspace that c.Store names, with its tables, or adds what this version needs;
 // see cql.Init. replication is what cql.ParseReplication reads; empty if the keyspace is there. It
 // returns the schema before, 0 if there was none, and the one that is there now.
-func InitCluster(ctx context.Context, c StoreConfig, replication string, log *slog.Logger) (before, now int, err error) {
+func InitCluster(ctx context.Context, c ClusterStore, replication string, log *slog.Logger) (before, now int, err error) {
 	if c.Store == "" {
 		return 0, 0, errNoCluster()
 	}
-	if err := c.validateStore(); err != nil {
+	if err := c.validate(c.Insecure); err != nil {
 		return 0, 0, err
 	}
 	var r cql.Replication
@@ -118,11 +143,11 @@ func InitCluster(ctx context.Context, c StoreConfig, replication string, log *sl
 // identity that they have read at their start, and nothing tells whether one runs. Errors: KindInvalid if a
 // setting is wrong; KindNotFound if the keyspace is not there, has no tables, or was never served; those of cql.Open
 // and of the store.
-func ClusterRestored(ctx context.Context, c StoreConfig, log *slog.Logger) (identity string, err error) {
+func ClusterRestored(ctx context.Context, c ClusterStore, log *slog.Logger) (identity string, err error) {
 	if c.Store == "" {
 		return "", errNoCluster()
 	}
-	if err := c.validateStore(); err != nil {
+	if err := c.validate(c.Insecure); err != nil {
 		return "", err
 	}
 	o, err := c.options(log)

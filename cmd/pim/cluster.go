@@ -16,7 +16,7 @@ type clusterCmd struct {
 
 // clusterInitCmd makes the schema of a store on Cassandra.
 type clusterInitCmd struct {
-	server.StoreConfig
+	server.ClusterStore
 	Replication string `name:"replication" placeholder:"DC:COPIES,..." help:"Copies in each data centre, at least three in all, such as dc1:3 or dc1:1,dc2:1,dc3:1. A number alone is for tests. Leave it out if the keyspace is there."`
 	JSON        bool   `name:"json" help:"Print one JSON object."`
 }
@@ -30,7 +30,7 @@ type clusterInitJSON struct {
 
 // Run makes the schema.
 func (c *clusterInitCmd) Run(ctx context.Context, s streams) error {
-	before, now, err := server.InitCluster(ctx, c.StoreConfig, c.Replication, newLogger("error", "text", s.err))
+	before, now, err := server.InitCluster(ctx, c.ClusterStore, c.Replication, newLogger("error", "text", s.err))
 	switch {
 	case pim.KindOf(err) == pim.KindNotFound:
 		return &usageError{&hintedError{err, "give --replication DC:3"}, "cluster init"}
@@ -51,7 +51,7 @@ func (c *clusterInitCmd) Run(ctx context.Context, s streams) error {
 
 // clusterRestoredCmd gives a store on Cassandra that was put back another identity.
 type clusterRestoredCmd struct {
-	server.StoreConfig
+	server.ClusterStore
 	JSON bool `name:"json" help:"Print one JSON object."`
 }
 
@@ -63,7 +63,7 @@ type clusterRestoredJSON struct {
 
 // Run gives the store another identity.
 func (c *clusterRestoredCmd) Run(ctx context.Context, s streams) error {
-	identity, err := server.ClusterRestored(ctx, c.StoreConfig, newLogger("error", "text", s.err))
+	identity, err := server.ClusterRestored(ctx, c.ClusterStore, newLogger("error", "text", s.err))
 	switch kind := pim.KindOf(err); {
 	case kind == pim.KindNotFound || kind == pim.KindInvalid:
 		return &usageError{err, "cluster restored"}

@@ -18,6 +18,7 @@ type migrateCmd struct {
 	From string `name:"from" required:"" placeholder:"DIR|URL" help:"Store to copy: a data directory, or cql://HOST[:PORT][,HOST...]/KEYSPACE. It stays as it is. All its servers must be stopped."`
 	To   string `name:"to" required:"" placeholder:"DIR|URL" help:"Where to: a data directory without a store, or a keyspace that pim cluster init has made and nobody has used. An interrupted copy goes on."`
 	server.StoreAccess
+	server.StoreInsecure
 	Verify  bool    `name:"verify" help:"Only compare the two stores."`
 	Timeout timeout `name:"timeout" default:"1m" placeholder:"DURATION" help:"How long to try again while a store does not answer, for each step."`
 	JSON    bool    `name:"json" help:"Print one JSON object."`
@@ -57,7 +58,7 @@ func (c *migrateCmd) Run(ctx context.Context, s streams) error {
 	begun := time.Now()
 	tell := &migrateProgress{progress: progressOn(s.err, false), begun: begun, told: begun}
 	m := server.Migration{
-		From: c.From, To: c.To, StoreAccess: c.StoreAccess, VerifyOnly: c.Verify, Patience: time.Duration(c.Timeout),
+		From: c.From, To: c.To, StoreAccess: c.StoreAccess, StoreInsecure: c.StoreInsecure, VerifyOnly: c.Verify, Patience: time.Duration(c.Timeout),
 		Progress: func(p server.MigrationProgress) { tell.page(string(p.Step), p.Logs, p.Records, p.Cells) },
 		Logger:   newLogger("error", "text", s.err),
 	}

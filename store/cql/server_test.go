@@ -142,9 +142,9 @@ func TestClusterRestored(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	c := server.Defaults()
 	c.Listen, c.ListenTCP, c.Data, c.Store, c.DrainWindow = "127.0.0.1:0", "", t.TempDir(), o.URL(), 0
-	_, err := server.ClusterRestored(t.Context(), server.StoreConfig{}, quiet)
+	_, err := server.ClusterRestored(t.Context(), server.ClusterStore{}, quiet)
 	refuses(t, "no store", err, pim.KindInvalid, "setting store")
-	_, err = server.ClusterRestored(t.Context(), c.StoreConfig, quiet)
+	_, err = server.ClusterRestored(t.Context(), server.ClusterStore{StoreConfig: c.StoreConfig}, quiet)
 	refuses(t, "a store that nothing was put back to", err, pim.KindNotFound, "is empty")
 
 	direct := open(t, o)
@@ -170,7 +170,7 @@ func TestClusterRestored(t *testing.T) {
 	if again := served(); again != before {
 		t.Fatalf("a restart makes %s of %s", again, before)
 	}
-	told, err := server.ClusterRestored(t.Context(), c.StoreConfig, quiet)
+	told, err := server.ClusterRestored(t.Context(), server.ClusterStore{StoreConfig: c.StoreConfig}, quiet)
 	if after := served(); err != nil || after == before || after != told {
 		t.Errorf("%v: the store was %s, is to be %s, and is %s", err, before, told, after)
 	}
