@@ -24,9 +24,9 @@ type ClusterConfig struct {
 
 	Node      string `name:"node" env:"PIM_NODE" default:"" placeholder:"NAME" help:"This node's name, which no other has, the same at each start: letters a to z, digits and hyphens. Empty: from the host's name and the port of listen."`
 	Site      string `name:"site" env:"PIM_SITE" default:"default" placeholder:"NAME" help:"Data centre that this node is in."`
-	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are), lbs (tells clients which gateway to dial)."`
+	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections; every node must, for now), writer (writes conversations), home (knows where users' devices are), lbs (not used yet)."`
 	Weight    int    `name:"weight" env:"PIM_WEIGHT" default:"100" placeholder:"N" help:"This node's share of conversations and users, compared to that of others. 0: none."`
-	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server."`
+	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server. Not used yet."`
 
 	ClusterTokenFile string `name:"cluster-token-file" env:"PIM_CLUSTER_TOKEN_FILE" default:"" placeholder:"FILE" help:"File with a secret that all nodes have, in one line of at least 16 characters."`
 	ClusterCA        string `name:"cluster-ca" env:"PIM_CLUSTER_CA" default:"" placeholder:"FILE" help:"Certificate (PEM) of the cluster's own authority: then the nodes encrypt what they say to each other, and whoever has a certificate of it is a node. Needs cluster-cert and cluster-key."`
@@ -54,6 +54,9 @@ func (c *Config) validateCluster() error {
 	roles, err := bus.ParseRoles(c.Roles)
 	if err != nil {
 		return wrong("roles", "%s", text(err))
+	}
+	if !roles.Has(bus.RoleGateway) {
+		return wrong("roles", "%q is without gateway: a node that takes no connections is not supported yet", c.Roles)
 	}
 	if c.Weight < 0 || c.Weight > 1_000_000 {
 		return wrong("weight", "%d is not from 0 to 1000000", c.Weight)

@@ -46,7 +46,8 @@ func TestValidateCluster(t *testing.T) {
 		{"a free port and a name", func(c *Config) { c.Listen, c.Node = "127.0.0.1:0", "n1" }, ""},
 		{"a name in capitals", func(c *Config) { c.Node = "N1" }, "setting node: "},
 		{"a site with a space", func(c *Config) { c.Site = "west 1" }, "setting site: "},
-		{"one role", func(c *Config) { c.Roles = "home" }, ""},
+		{"one role", func(c *Config) { c.Roles = "gateway" }, ""},
+		{"no gateway", func(c *Config) { c.Roles = "writer,home,lbs" }, "without gateway"},
 		{"no role", func(c *Config) { c.Roles = "" }, "setting roles: "},
 		{"an unknown role", func(c *Config) { c.Roles = "gateway,admin" }, "setting roles: "},
 		{"a role twice", func(c *Config) { c.Roles = "home,home" }, "setting roles: "},
@@ -105,7 +106,7 @@ func TestOpenBus(t *testing.T) {
 	open := func(name, join string) (bus.Bus, error) {
 		c := Defaults()
 		c.Node, c.ClusterListen, c.Join, c.ClusterTokenFile, c.Store = name, "127.0.0.1:0", join, token, "cql://127.0.0.1/pim"
-		c.Roles, c.Site, c.Weight, c.Advertise = "writer,home", "west", 7, "http://127.0.0.1:7400"
+		c.Roles, c.Site, c.Weight, c.Advertise = "gateway,home", "west", 7, "http://127.0.0.1:7400"
 		if err := c.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +146,7 @@ func TestOpenBus(t *testing.T) {
 		t.Fatalf("the view %v", view.Nodes)
 	}
 	want := bus.Node{
-		Name: "b", Run: b.Run, Protocol: 1, Site: "west", Roles: bus.RoleWriter | bus.RoleHome, Weight: 7, Address: "http://127.0.0.1:7400",
+		Name: "b", Run: b.Run, Protocol: 1, Site: "west", Roles: bus.RoleGateway | bus.RoleHome, Weight: 7, Address: "http://127.0.0.1:7400",
 		Load: bus.Load{MaxConnections: 19000},
 	}
 	if *b != want || b.Run == 0 {
