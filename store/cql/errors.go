@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	gocql "github.com/apache/cassandra-gocql-driver/v2"
@@ -23,16 +24,14 @@ func refused(err error) bool {
 // mistaken reports whether err says that a request can't be carried out as it is. To send it again
 // would be in vain.
 func mistaken(err error) bool {
+	return answers(err, gocql.ErrCodeProtocol, gocql.ErrCodeCredentials, gocql.ErrCodeSyntax, gocql.ErrCodeUnauthorized,
+		gocql.ErrCodeInvalid, gocql.ErrCodeConfig, gocql.ErrCodeAlreadyExists)
+}
+
+// answers reports whether err is an answer of Cassandra with one of codes.
+func answers(err error, codes ...int) bool {
 	var answer gocql.RequestError
-	if !errors.As(err, &answer) {
-		return false
-	}
-	switch answer.Code() {
-	case gocql.ErrCodeProtocol, gocql.ErrCodeCredentials, gocql.ErrCodeSyntax, gocql.ErrCodeUnauthorized,
-		gocql.ErrCodeInvalid, gocql.ErrCodeConfig, gocql.ErrCodeAlreadyExists:
-		return true
-	}
-	return false
+	return errors.As(err, &answer) && slices.Contains(codes, answer.Code())
 }
 
 // unavailable returns the error of a call that failed with err and had no effect.

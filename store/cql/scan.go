@@ -53,7 +53,7 @@ func (s *Store) Scan(ctx context.Context, token string) (store.Page, error) {
 			return err
 		})
 		switch {
-		case mistaken(err):
+		case len(token) > 1 && answers(err, gocql.ErrCodeProtocol):
 			return store.Page{}, pim.Errorf(pim.KindInvalid, "Cassandra does not take the token of a scan: %w", err)
 		case err != nil:
 			return store.Page{}, err

@@ -89,7 +89,7 @@ func Init(ctx context.Context, o Options, r Replication) (before, now int, err e
 	if before, err = o.migrate(ctx, session); err != nil {
 		return before, before, err
 	}
-	m, err := readMeta(ctx, session)
+	m, err := o.readMeta(ctx, session)
 	return before, m.schema, err
 }
 
@@ -131,7 +131,7 @@ func makeKeyspace(ctx context.Context, o Options, r Replication) error {
 
 // migrate carries out the migrations that the keyspace lacks, and returns the schema that it had.
 func (o *Options) migrate(ctx context.Context, session *session) (before int, err error) {
-	if before, err = readSchema(ctx, session); err != nil {
+	if before, err = o.readSchema(ctx, session); err != nil {
 		return before, err
 	}
 	for n := before; n < len(o.migrations); n++ {
@@ -194,13 +194,13 @@ type meta struct {
 }
 
 // readSchema returns the schema's number, 0 if Init was never done.
-func readSchema(ctx context.Context, session *session) (int, error) {
-	m, err := readMeta(ctx, session)
+func (o *Options) readSchema(ctx context.Context, session *session) (int, error) {
+	m, err := o.readMeta(ctx, session)
 	return m.schema, err
 }
 
 // readMeta returns what is in the table meta. What is not there is 0.
-func readMeta(ctx context.Context, session *session) (m meta, err error) {
+func (o *Options) readMeta(ctx context.Context, session *session) (m meta, err error) {
 	var part int
 	for name, value := range map[string]*int{schemaRow: &m.schema, oldestRow: &m.oldest, partRow: &part} {
 		var text string
@@ -210,8 +210,11 @@ func readMeta(ctx context.Context, session *session) (m meta, err error) {
 		switch {
 		case errors.Is(err, gocql.ErrNotFound):
 			continue
-		case mistaken(err): // there is no such table
-			return meta{}, nil
+		case mistaken(err): // perhaps there is no such table
+			if there, err := o.hasMeta(ctx, session); !there || err != nil {
+				return meta{}, err
+			}
+			return meta{}, unavailable("look at the schema", err)
 		case err != nil:
 			return meta{}, unavailable("look at the schema", err)
 		}
@@ -223,9 +226,24 @@ func readMeta(ctx context.Context, session *session) (m meta, err error) {
 	return m, nil
 }
 
+// hasMeta reports whether there is a table meta, whatever is in it. Every role may ask that.
+func (o *Options) hasMeta(ctx context.Context, session *session) (bool, error) {
+	var name string
+	err := patiently(ctx, func() error {
+		q := session.Query("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'meta'", o.Keyspace)
+		return q.Consistency(gocql.One).ScanContext(ctx, &name)
+	})
+	if errors.Is(err, gocql.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, unavailable("look at the tables", err)
+	}
+	return true, nil
+}
+
 // checkMeta returns the length of the store's parts, or why this version can't use the store.
 func (o *Options) checkMeta(ctx context.Context, session *session) (partSeqs int64, err error) {
-	m, err := readMeta(ctx, session)
+	m, err := o.readMeta(ctx, session)
 	known := len(o.migrations)
 	switch {
 	case err != nil:

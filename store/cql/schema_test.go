@@ -51,6 +51,12 @@ func TestOpenRefuses(t *testing.T) {
 	bad.Keyspace = "pim_empty"
 	refuses(t, "a keyspace without tables", opens(bad), pim.KindNotFound, "pim cluster init --store")
 
+	// A keyspace that has a table meta has no place for pim's, and whoever may not read it is not told to make it.
+	executes("CREATE KEYSPACE IF NOT EXISTS pim_other WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
+	executes("CREATE TABLE IF NOT EXISTS pim_other.meta (name text PRIMARY KEY, other text)")
+	bad.Keyspace = "pim_other"
+	refuses(t, "a table that can't be read", opens(bad), pim.KindUnavailable, "Undefined column name value")
+
 	executes("ALTER KEYSPACE pim_refused WITH durable_writes = false")
 	refuses(t, "a keyspace that skips the commit log", opens(good), pim.KindInvalid, "durable_writes = true")
 	executes("ALTER KEYSPACE pim_refused WITH durable_writes = true")
@@ -82,6 +88,20 @@ func TestInitRefuses(t *testing.T) {
 			t.Errorf("init once more, with %q: %v", again, err)
 		}
 	}
+}
+
+// A scan says that its token is wrong only if it is.
+func TestScanRefuses(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, keyspace(t, "pim_scanned", 0))
+	defer closes(t, s)
+	_, err := s.Scan(ctx, "lnonsense")
+	refuses(t, "a token that Cassandra has not given", err, pim.KindInvalid, "does not take the token")
+	if err := s.Execute(ctx, "DROP TABLE passing"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Scan(ctx, "p")
+	refuses(t, "a table that is not there", err, pim.KindUnavailable, "Cassandra: ")
 }
 
 // A later version of pim adds to the schema while processes of this one go on, and says whether more of
