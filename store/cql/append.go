@@ -79,8 +79,10 @@ func (s *Store) appends(w *store.Write, log []byte, origin int64) *gocql.Batch {
 
 // settle finds out why the append of w was not applied. If it is over, the log has gone on, and the
 // append has taken effect earlier or never will. It may have done so although it was sent only once,
-// because Cassandra repeats a transaction that others have interrupted. If it is not over, the append
-// may be sent again: now the part is open.
+// because Cassandra repeats a transaction that others have interrupted. One that was sent once, and whose
+// records would be trimmed by now, ends with a conflict all the same, since stale appends to trimmed logs
+// must: it is an open gap that it may have taken effect before the trim. If it is not over, the
+// append may be sent again: now the part is open.
 func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin int64, sent bool) (over bool, err error) {
 	e, err := s.end(ctx, log)
 	if err != nil {
