@@ -17,7 +17,8 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # everything with -short under the race detector, which is several times slower, and these once more without it.
 MANY = $(shell grep -rl --include='*_test.go' 'seeds[.]Many' . | xargs -n1 dirname | sort -u)
 
-RACE_TEST     := $(GO) test $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT)
+# Three packages at a time, since some of them mostly wait for processes and sockets.
+RACE_TEST     := $(GO) test -p 3 $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT)
 ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
 
 # Go files that people write.

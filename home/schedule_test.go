@@ -122,7 +122,7 @@ func (w *world) site(name string) *site {
 // schedules is how many schedules a test plays; PIM_HOMES sets another number. One of some thousands ends with
 // a device that lacks something until its next heartbeat, and not each time it is played, because goroutines meet
 // otherwise. Until that is understood, a run plays few.
-const schedules = 50
+const schedules = 10
 
 func TestSchedules(t *testing.T) {
 	first, n := seeds.Schedules(t, seeds.Many(schedules), "PIM_HOMES")

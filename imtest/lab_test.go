@@ -152,12 +152,7 @@ func TestRandomConversations(t *testing.T) {
 // each other.
 func TestRandomConversationsOverNodes(t *testing.T) {
 	t.Parallel()
-	first := seeds.First(t)
-	for i := range uint64(2) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			randomConversations(t, first+i, 3)
-		})
-	}
+	randomConversations(t, seeds.First(t), 3)
 }
 
 func randomConversations(t *testing.T, seed uint64, nodes int) {
