@@ -17,6 +17,7 @@ func testOrder(c *Cluster) error {
 	}
 	a, b, third := nodes[0], nodes[1], nodes[2]
 	words := numbered("", 2000)
+	var some []string // for the third
 	done := make(chan error, 1)
 	go func() { done <- sendAll(third, "b", words...) }()
 	for i, word := range words {
@@ -33,6 +34,7 @@ func testOrder(c *Cluster) error {
 			if err := sendAll(a, "c", word); err != nil {
 				return err
 			}
+			some = append(some, word)
 		}
 	}
 	if err := <-done; err != nil {
@@ -42,6 +44,9 @@ func testOrder(c *Cluster) error {
 		if err := b.hears(from, patience, words...); err != nil {
 			return err
 		}
+	}
+	if err := third.hears("a", patience, some...); err != nil {
+		return err
 	}
 	return c.inPeace(nodes[:]...)
 }

@@ -275,8 +275,8 @@ func (n *Node) end() {
 		n.unqueue(out)
 	}
 	n.queue = n.queue[:0]
-	if n.handler != nil {
-		n.push(&outgoing{head: head{kind: frameLeave}, frame: make([]byte, headRoom)})
+	for _, p := range n.peers { // to each alone, since what goes to all may overtake the messages before it
+		n.push(&outgoing{to: p, head: head{kind: frameLeave, toRun: p.run}, frame: make([]byte, headRoom)})
 	}
 	for id := range n.waiting {
 		n.settle(id, nil, errClosed())
