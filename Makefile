@@ -13,7 +13,7 @@ BENCH   ?= direct --users 1000 --window 8
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
-# These packages play so many random schedules that -short plays an eighth of them. So make test runs
+# These packages play so many random schedules that -short plays a sixteenth of them. So make test runs
 # everything with -short under the race detector, which is several times slower, and these once more without it.
 MANY = $(shell grep -rl --include='*_test.go' 'seeds[.]Many' . | xargs -n1 dirname | sort -u)
 

@@ -44,7 +44,7 @@ func self(as string) func() *exec.Cmd {
 // atOnce is how many schedules play at the same time. They mostly wait.
 const atOnce = 24
 
-// playAll plays an nth of 200 schedules, an eighth of them with -short, or of as many as PIM_REAL_SCHEDULES says.
+// playAll plays an nth of 200 schedules, a sixteenth of them with -short, or of as many as PIM_REAL_SCHEDULES says.
 func playAll(t *testing.T, nth uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
 	first, n := seeds.Schedules(t, seeds.Many(200), "PIM_REAL_SCHEDULES")
 	n = max(1, n/nth)

@@ -38,11 +38,11 @@ func First(t testing.TB) uint64 {
 	return n
 }
 
-// Many returns n, or an eighth of it with -short. It is for tests that play so many schedules
+// Many returns n, or a sixteenth of it with -short, at least 1. It is for tests that play so many schedules
 // that the race detector has long seen enough; make test plays all of them without it.
 func Many(n int) int {
 	if testing.Short() {
-		return n / 8
+		return max(1, n/16)
 	}
 	return n
 }
