@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
@@ -278,6 +279,7 @@ func TestBackupEndsWithTheStore(t *testing.T) {
 			closed.Go(func() { end = s.Close() })
 			for s.Health() == nil { // until Close has begun
 			}
+			time.Sleep(time.Second) // the backup hears of it by a goroutine of its own, which must have run
 		})
 	}
 	err := s.Backup(t.Context(), "copy")
