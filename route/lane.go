@@ -44,8 +44,7 @@ type lane struct {
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
-	view   *bus.View // nil: none has come
-	next   uint64    // how many requests have had a place in the table
+	next   uint64 // how many requests have had a place in the table
 	of     map[uint64]*waiting
 	first  *waiting
 	last   *waiting
@@ -278,7 +277,7 @@ func (w *waiting) settle(a conv.Answer) (answer conv.Answer, ok bool) {
 		w.router.metrics.late.Inc()
 		return a, false
 	}
-	w.gone(w.router.self)
+	w.gone(w.router.self) // it had one: what is here stays here until it is answered
 	if a.Err != nil && !w.settled(a.Err, time.Now()) {
 		w.flush()
 		return a, false
@@ -324,7 +323,6 @@ func (l *lane) see(v *bus.View, table *placement.Table) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.view = v
 	for w := l.first; w != nil; w = w.next {
 		w.copies = slices.DeleteFunc(w.copies, func(c sentTo) bool { return c.ended(v) })
 		switch {

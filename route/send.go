@@ -16,7 +16,6 @@ const maxBody = 1 << 20
 // send puts w into the batch for a node. The caller must call flush.
 func (l *lane) send(w *waiting, to string, now time.Time) {
 	w.to, w.sent = to, now
-	w.copied(to)
 	for i := range l.out {
 		if l.out[i].to == to {
 			l.out[i].requests = append(l.out[i].requests, w)
@@ -82,6 +81,11 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 		l.router.metrics.forwarded.Add(float64(some))
 		if err := l.router.bus.Send(to, bus.KindSubmit, l.body); err != nil {
 			n.lost = true // soon, not after two seconds: it is known that they are lost. The node has not been silent
+		} else {
+			run := l.runOf(to)
+			for _, w := range requests[:some] {
+				w.copied(to, run)
+			}
 		}
 		requests = requests[some:]
 	}
@@ -91,6 +95,14 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 	if cap(l.body) > 64<<10 {
 		l.body = nil
 	}
+}
+
+// runOf returns the run of a node, 0 if it is not there.
+func (l *lane) runOf(node string) uint64 {
+	if n := l.router.bus.View().Node(node); n != nil {
+		return n.Run
+	}
+	return 0
 }
 
 // grown returns a slice of that length, which is b if b has room.
@@ -105,6 +117,7 @@ func grown(b []byte, length int) []byte {
 // answered, and another node may answer first: so the connection's own requests are not theirs.
 func (l *lane) queueHere(requests []*waiting) {
 	for _, w := range requests {
+		w.copied(l.router.self, 0)
 		c := *w.request
 		c.Origin = w
 		l.here = append(l.here, &c)

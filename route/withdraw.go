@@ -19,34 +19,31 @@ import (
 // sentTo is a node that may have a copy of a request.
 type sentTo struct {
 	node string
-	run  uint64 // of the node; 0: not known
+	run  uint64 // of the node, or a later one than was sent the copies; 0: not known
 	sent int    // how often the request was sent
 }
 
-// ended reports whether v shows that the process which was sent the copy has ended.
+// ended reports whether v shows that all processes which were sent copies have ended.
 func (c *sentTo) ended(v *bus.View) bool {
 	n := v.Node(c.node)
-	return n != nil && c.run != 0 && n.Run != c.run
+	return n != nil && c.run != 0 && n.Run > c.run
 }
 
-// copied notes that w is about to be sent to a node.
-func (w *waiting) copied(to string) {
+// copied notes that w was sent to a node, which had that run afterwards; 0: not known, or this node. The view of
+// the lane does not tell the run: the bus may have met a new process before the lane hears of it, and has sent w
+// to that one.
+func (w *waiting) copied(to string, run uint64) {
 	if w.withdrawing {
 		return
 	}
 	for i := range w.copies {
-		if w.copies[i].node == to {
-			w.copies[i].sent++
+		if c := &w.copies[i]; c.node == to {
+			c.run = run
+			c.sent++
 			return
 		}
 	}
-	c := sentTo{node: to, sent: 1}
-	if w.view != nil {
-		if n := w.view.Node(to); n != nil {
-			c.run = n.Run
-		}
-	}
-	w.copies = append(w.copies, c)
+	w.copies = append(w.copies, sentTo{node: to, run: run, sent: 1})
 }
 
 // gone notes that a node has no copy of w any more.

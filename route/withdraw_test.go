@@ -20,6 +20,15 @@ type wiretap struct {
 	nowhere
 	sent chan string // to whom which number, and whether it is withdrawn
 	last routepb.Submit
+	view *bus.View
+}
+
+func (b *wiretap) View() *bus.View { return b.view }
+
+// see has the bus and then the router see a view.
+func (b *wiretap) see(r *Router, v *bus.View) {
+	b.view = v
+	r.changed(v)
 }
 
 func (b *wiretap) Send(to string, k bus.Kind, body []byte) error {
@@ -48,35 +57,35 @@ func (o told) Deliver(answers []conv.Answer, _ []conv.Published) {
 // A request has been sent to b, and then to c, since the view has changed. c refuses it for good. The connection is told
 // only when b has none: b may write what still waits there, when the user is a member again.
 func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
-	notMember := &routepb.Answer{Failure: &routepb.Failure{Kind: uint32(pim.KindNotMember), Text: "no"}}
+	refused := &routepb.Answer{Failure: notMember()}
 	for _, c := range []struct {
 		name string
-		then func(r *Router, number uint64, say func(from string, a *routepb.Answer))
+		then func(see func(*bus.View), say func(from string, a *routepb.Answer))
 		err  pim.Kind // 0: it is accepted
 	}{
-		{"b has none", func(_ *Router, _ uint64, say func(string, *routepb.Answer)) {
+		{"b has none", func(_ func(*bus.View), say func(string, *routepb.Answer)) {
 			say("b", &routepb.Answer{Withdrawn: 1})
 		}, pim.KindNotMember},
-		{"b has written it", func(_ *Router, _ uint64, say func(string, *routepb.Answer)) {
+		{"b has written it", func(_ func(*bus.View), say func(string, *routepb.Answer)) {
 			say("b", &routepb.Answer{Seq: 7})
 		}, 0},
-		{"b has said so late", func(_ *Router, _ uint64, say func(string, *routepb.Answer)) {
+		{"b has said so late", func(_ func(*bus.View), say func(string, *routepb.Answer)) {
 			say("b", &routepb.Answer{Withdrawn: 9}) // to an earlier question
 			say("b", &routepb.Answer{Withdrawn: 1})
 		}, pim.KindNotMember},
-		{"b has refused it", func(_ *Router, _ uint64, say func(string, *routepb.Answer)) {
-			say("b", notMember)
+		{"b has refused it", func(_ func(*bus.View), say func(string, *routepb.Answer)) {
+			say("b", refused)
 		}, pim.KindNotMember},
-		{"b is stopping, and has none", func(_ *Router, _ uint64, say func(string, *routepb.Answer)) {
+		{"b is stopping, and has none", func(_ func(*bus.View), say func(string, *routepb.Answer)) {
 			say("b", &routepb.Answer{Failure: &routepb.Failure{Kind: uint32(pim.KindUnavailable)}})
 			say("b", &routepb.Answer{Withdrawn: 1})
 		}, pim.KindNotMember},
-		{"b has been started again", func(r *Router, _ uint64, _ func(string, *routepb.Answer)) {
+		{"b has been started again", func(see func(*bus.View), _ func(string, *routepb.Answer)) {
 			v := viewOf(1, "b", "c")
 			v.Nodes[1].Run = 2
-			r.changed(v)
+			see(v)
 		}, pim.KindNotMember},
-		{"b does not say", func(*Router, uint64, func(string, *routepb.Answer)) {}, pim.KindUnavailable},
+		{"b does not say", func(func(*bus.View), func(string, *routepb.Answer)) {}, pim.KindUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -84,7 +93,7 @@ func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
 				out := told{make(chan conv.Answer, 100)}
 				r := New(Options{Bus: b, Gateway: out, Home: discard{}, Writers: func(conv.Outlet) Writer { return discard{} }})
 				defer r.Close()
-				r.changed(viewOf(1, "b", "c"))
+				b.see(r, viewOf(1, "b", "c"))
 				chat := chatOf(t, "b", viewOf(1, "b", "c"))
 				began := time.Now()
 				r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, ClientID: pim.ClientMessageID{1}}})
@@ -98,22 +107,18 @@ func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
 					default:
 					}
 					a.Number = number
-					body, err := (&routepb.Answers{Life: r.life, Answers: []*routepb.Answer{a}}).MarshalVT()
-					if err != nil {
-						t.Fatal(err)
-					}
-					r.receiveAnswers(from, body)
+					hear(t, r, from, a)
 				}
-				r.changed(viewOf(1, "c"))
+				b.see(r, viewOf(1, "c"))
 				expect(t, b, "c false")
-				r.changed(viewOf(1, "b", "c"))
+				b.see(r, viewOf(1, "b", "c"))
 				expect(t, b, "b false")
-				r.changed(viewOf(1, "c"))
+				b.see(r, viewOf(1, "c"))
 				expect(t, b, "c false")
-				say("c", notMember) // c was sent it twice
+				say("c", refused) // c was sent it twice
 				expect(t, b, "b true")
 				if c.name != "b does not say" && c.name != "b has been started again" {
-					c.then(r, number, say)
+					c.then(func(v *bus.View) { b.see(r, v) }, say)
 					if c.err == 0 {
 						if a := <-out.answers; a.Err != nil || a.Seq != 7 {
 							t.Fatalf("the answer is %+v", a)
@@ -125,7 +130,7 @@ func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
 						say("b", &routepb.Answer{Withdrawn: 1})
 					}
 				} else {
-					c.then(r, number, say)
+					c.then(func(v *bus.View) { b.see(r, v) }, say)
 				}
 				if c.err == pim.KindNotMember {
 					expect(t, b, "c true")
@@ -135,7 +140,7 @@ func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
 						once = "b"
 					}
 					expect(t, b, once+" false")
-					say(once, notMember)
+					say(once, refused)
 				}
 				a := <-out.answers
 				if pim.KindOf(a.Err) != c.err {
@@ -147,6 +152,42 @@ func TestARefusalIsHeldWhileThereAreCopies(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The bus has met a new process of b, and has sent the request to this one, before the Router heard of it. When the
+// Router does, that process may have a copy.
+func TestACopyInAProcessThatIsNewerThanTheView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &wiretap{sent: make(chan string, 100)}
+		out := told{make(chan conv.Answer, 100)}
+		r := New(Options{Bus: b, Gateway: out, Home: discard{}})
+		defer r.Close()
+		b.see(r, viewOf(1, "b", "c"))
+		b.view = viewOf(2, "b", "c")
+		chat := chatOf(t, "b", b.view)
+		r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage}})
+		expect(t, b, "b false")
+		moved := viewOf(2, "b", "c")
+		moved.Nodes[1].Weight = 0
+		b.see(r, moved)
+		expect(t, b, "c false")
+		hear(t, r, "c", &routepb.Answer{Number: b.last.Requests[0].Number, Failure: notMember()})
+		expect(t, b, "b true")
+	})
+}
+
+func notMember() *routepb.Failure {
+	return &routepb.Failure{Kind: uint32(pim.KindNotMember), Text: "no"}
+}
+
+// hear has r hear what a node says.
+func hear(t *testing.T, r *Router, from string, a *routepb.Answer) {
+	t.Helper()
+	body, err := (&routepb.Answers{Life: r.life, Answers: []*routepb.Answer{a}}).MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.receiveAnswers(from, body)
 }
 
 func expect(t *testing.T, b *wiretap, want string) {
@@ -269,7 +310,7 @@ func goneMeanwhile(t *testing.T, writes, withdrawn bool) {
 	}
 	r := New(o)
 	defer r.Close()
-	r.changed(viewOf(1, "b", "c"))
+	b.see(r, viewOf(1, "b", "c"))
 	client := new(goneOrigin)
 	chat := chatOf(t, "b", viewOf(1, "b", "c"))
 	r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, Origin: client}})
@@ -277,16 +318,12 @@ func goneMeanwhile(t *testing.T, writes, withdrawn bool) {
 	number := b.last.Requests[0].Number
 	say := func(from string, a *routepb.Answer) {
 		a.Number = number
-		body, err := (&routepb.Answers{Life: r.life, Answers: []*routepb.Answer{a}}).MarshalVT()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.receiveAnswers(from, body)
+		hear(t, r, from, a)
 	}
-	r.changed(viewOf(1, "c"))
+	b.see(r, viewOf(1, "c"))
 	expect(t, b, "c false")
 	if withdrawn {
-		say("c", &routepb.Answer{Failure: &routepb.Failure{Kind: uint32(pim.KindNotMember)}})
+		say("c", &routepb.Answer{Failure: notMember()})
 		expect(t, b, "b true")
 		client.Store(true)
 		say("b", &routepb.Answer{Withdrawn: 1})
@@ -310,12 +347,12 @@ func TestAConnectionThatHasGone(t *testing.T) {
 		out := told{make(chan conv.Answer, 100)}
 		r := New(Options{Bus: b, Gateway: out, Home: discard{}, Writers: func(conv.Outlet) Writer { return discard{} }})
 		defer r.Close()
-		r.changed(viewOf(1, "b", "c"))
+		b.see(r, viewOf(1, "b", "c"))
 		chat := chatOf(t, "b", viewOf(1, "b", "c"))
 		r.Submit([]*conv.Request{{Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, Origin: gone()}})
 		expect(t, b, "b false")
 		r.gap("b")
-		r.changed(viewOf(1, "c"))
+		b.see(r, viewOf(1, "c"))
 		if len(b.sent) > 0 {
 			t.Errorf("sent again: %s", <-b.sent)
 		}
