@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/imtest/cassandra"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/cql"
 	"github.com/pim-im/pim/store/storetest"
@@ -79,9 +80,9 @@ func open(t *testing.T, o cql.Options) *cql.Store {
 	return s
 }
 
-func conforms(t *testing.T, o cql.Options) {
-	t.Parallel()
-	storetest.Run(t, storetest.Engine{
+// engine returns the engine whose stores lie in the keyspace of o.
+func engine(o cql.Options) storetest.Engine {
+	return storetest.Engine{
 		Open: func(t *testing.T) store.Store {
 			o = fresh(o)
 			return open(t, o)
@@ -93,10 +94,21 @@ func conforms(t *testing.T, o cql.Options) {
 			restoring.Restore = true
 			return open(t, restoring)
 		},
-	})
+	}
 }
 
-func TestConformance(t *testing.T) { conforms(t, keyspace(t, "pim", 0)) }
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, engine(keyspace(t, "pim", 0)))
+}
 
 // Logs of a few hundred records lie in several parts.
-func TestConformanceOfShortParts(t *testing.T) { conforms(t, keyspace(t, "pim_short", 64)) }
+func TestConformanceOfShortParts(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, engine(keyspace(t, "pim_short", 64)))
+}
+
+func TestConformanceUnderLoose(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, engine(keyspace(t, "pim_short", 64)).Loose(seeds.First(t)))
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 	"github.com/pim-im/pim/store/storetest"
@@ -29,7 +30,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var dir string // of the test that runs
 			var o pebble.Options
-			storetest.Run(t, storetest.Engine{
+			engine := storetest.Engine{
 				Open: func(t *testing.T) store.Store {
 					dir, o = options(t)
 					return open(t, dir, o)
@@ -52,7 +53,11 @@ func TestConformance(t *testing.T) {
 					}
 					return open(t, dir, o)
 				},
-			})
+			}
+			t.Run("bare", func(t *testing.T) { storetest.Run(t, engine) })
+			if name == "memory" { // on a disk each step of a loose write would be an fsync
+				t.Run("loose", func(t *testing.T) { storetest.Run(t, engine.Loose(seeds.First(t))) })
+			}
 		})
 	}
 }

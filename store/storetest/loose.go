@@ -287,11 +287,16 @@ func (l *Loosened) List(ctx context.Context, p store.Partition, after string, li
 
 // Close implements store.Store. Late writes that have not come never come.
 func (l *Loosened) Close() error {
+	l.abandon()
+	return l.Store.Close()
+}
+
+// abandon waits for the calls of Begin that go on. What is late never comes.
+func (l *Loosened) abandon() {
 	l.mu.Lock()
 	l.closed, l.late = true, nil
 	l.mu.Unlock()
 	l.running.Wait()
-	return l.Store.Close()
 }
 
 // cut returns how many of n records, at least one, a read returns.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 	"go.uber.org/goleak"
@@ -19,11 +20,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, storetest.Engine{Open: func(*testing.T) store.Store { return storetest.NewMemory() }})
-}
-
-func TestLooseWithoutFailures(t *testing.T) {
-	storetest.Run(t, storetest.Engine{Open: func(*testing.T) store.Store { return storetest.Loose(storetest.NewMemory(), 1) }})
+	memory := storetest.Engine{Open: func(*testing.T) store.Store { return storetest.NewMemory() }}
+	t.Run("bare", func(t *testing.T) { storetest.Run(t, memory) })
+	t.Run("loose", func(t *testing.T) { storetest.Run(t, memory.Loose(seeds.First(t))) })
 }
 
 // A store behind a socket keeps the contract. It is the same store for whoever dials again.
