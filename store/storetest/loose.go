@@ -112,6 +112,9 @@ func (l *Loosened) carryOut(ctx context.Context, rng *rand.Rand, writes []*store
 	}
 }
 
+// mostCellSteps bounds the steps of a write's cells: of very many cells some go in one step.
+const mostCellSteps = 64
+
 // write carries out one write step by step: the append, then each erasure, then each cell, then
 // the raise of the fence, or the trim. If the answer is to be lost, write stops before a random step, or after
 // the last one.
@@ -137,8 +140,12 @@ func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d 
 			Log: w.Log, After: w.After + pim.Seq(len(w.Records)), Fence: w.Fence, Erase: slices.Clone(w.Erase[i : i+1]),
 		})
 	}
+	var cells []store.CellWrite
 	for _, i := range rng.Perm(len(w.Cells)) {
-		steps = append(steps, &store.Write{Cells: slices.Clone(w.Cells[i : i+1])})
+		cells = append(cells, w.Cells[i])
+	}
+	for some := range slices.Chunk(cells, 1+len(cells)/mostCellSteps) {
+		steps = append(steps, &store.Write{Cells: some})
 	}
 	if w.Raise {
 		steps = append(steps, &store.Write{Log: w.Log, Raise: true})
