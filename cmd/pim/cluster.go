@@ -17,7 +17,7 @@ type clusterCmd struct {
 // clusterInitCmd makes the schema of a store on Cassandra.
 type clusterInitCmd struct {
 	server.ClusterStore
-	Replication string `name:"replication" placeholder:"DC:COPIES,..." help:"Copies in each data centre, at least three in all, such as dc1:3 or dc1:1,dc2:1,dc3:1. A number alone is for tests. Leave it out if the keyspace is there."`
+	Replication string `name:"replication" placeholder:"DC:COPIES,..." help:"Copies in each data centre, at least three in all, such as dc1:3 or dc1:1,dc2:1,dc3:1; or dc1:1, to try pim: all messages are lost with one disk. A number alone is for tests. Leave it out if the keyspace is there."`
 	JSON        bool   `name:"json" help:"Print one JSON object."`
 }
 

@@ -10,9 +10,9 @@ import (
 )
 
 // checkCluster returns why what a quorum has acknowledged could be lost by a crash of its nodes, as an
-// error of KindInvalid that says what to set. It asks all nodes that are up. An error of another kind
-// says that it could not ask.
-func checkCluster(ctx context.Context, session *session, keyspace string) (Replication, error) {
+// error of KindInvalid that says what to set, or of KindCorrupt if a table is not as it must be. It asks all nodes that
+// are up. accepted is what meta says of few copies. An error of another kind says that it could not ask.
+func checkCluster(ctx context.Context, session *session, keyspace string, accepted int) (Replication, error) {
 	told, durable, err := readKeyspace(ctx, session, keyspace)
 	if err != nil {
 		return Replication{}, err
@@ -26,6 +26,13 @@ func checkCluster(ctx context.Context, session *session, keyspace string) (Repli
 	}
 	if centres := session.centres(); r.simple > 0 && len(centres) > 1 {
 		return r, r.fits(centres)
+	}
+	if n := r.copies(); n < leastCopies && n != accepted {
+		return r, pim.Errorf(pim.KindInvalid, "the keyspace %s has the replication %s, and pim needs %d copies: ALTER KEYSPACE, then nodetool repair --full on every node; pim cluster init takes one copy, to try pim, if --replication says so",
+			keyspace, r, leastCopies)
+	}
+	if err := checkTables(ctx, session, keyspace); err != nil {
+		return r, err
 	}
 	return r, checkNodes(ctx, session)
 }

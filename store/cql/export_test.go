@@ -3,6 +3,7 @@ package cql
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -61,6 +62,29 @@ func (s *Store) Chunks(ctx context.Context, log store.Log, parts int64) (n int, 
 // Execute carries out a statement of CQL.
 func (s *Store) Execute(ctx context.Context, statement string, args ...any) error {
 	return s.session.Query(statement, args...).ExecContext(ctx)
+}
+
+// Check checks the cluster as watch does, and returns what the store then says of writes.
+func (s *Store) Check(ctx context.Context) error {
+	s.check(ctx, s.keyspace)
+	return s.safety.err()
+}
+
+// Columns returns the columns that the keyspace's tables have, and those that this version needs, in words.
+func (s *Store) Columns(ctx context.Context) (there, needed map[string]string, err error) {
+	there, needed = map[string]string{}, map[string]string{}
+	columns, err := readColumns(ctx, s.session, s.keyspace)
+	for table, all := range columns {
+		for name, c := range all {
+			there[table+"."+name] = fmt.Sprint(c)
+		}
+	}
+	for i := range needs {
+		for name, c := range needs[i].columns() {
+			needed[needs[i].table+"."+name] = fmt.Sprint(c)
+		}
+	}
+	return there, needed, err
 }
 
 // MoveFront moves a log's front as a trim does that dies before it has emptied the older parts.

@@ -20,21 +20,22 @@ type Replication struct {
 const (
 	simpleStrategy   = "SimpleStrategy"
 	networkStrategy  = "NetworkTopologyStrategy"
-	leastCopies      = 3 // with fewer, a quorum is all copies, or there is only one
+	leastCopies      = 3 // with two, a quorum is both; with one, all is lost with a disk
 	mostCopies       = 64
 	replicationUsage = "write DC:COPIES for each data centre, with commas between them, such as dc1:3 or dc1:1,dc2:1,dc3:1"
 )
 
 // ParseReplication reads "dc1:3,dc2:2", the copies in each data centre, which become a
 // NetworkTopologyStrategy. A number alone is for tests: so many copies on any nodes of a cluster
-// with one data centre, by SimpleStrategy. Errors are of KindInvalid: also if there would be fewer
-// than three copies over all data centres.
+// with one data centre, by SimpleStrategy. One copy in all is for trying pim. Errors are of KindInvalid: also if there
+// would be two copies over all data centres, with which no node may fail, as with one.
 func ParseReplication(text string) (Replication, error) {
 	if n, err := strconv.Atoi(text); err == nil {
 		if n < 1 || n > mostCopies {
 			return Replication{}, pim.Errorf(pim.KindInvalid, "replication: %d copies are not from 1 to %d", n, mostCopies)
 		}
-		return Replication{simple: n}, nil
+		r := Replication{simple: n}
+		return r, r.enough()
 	}
 	r := Replication{centres: map[string]int{}}
 	for part := range strings.SplitSeq(text, ",") {
@@ -48,11 +49,16 @@ func ParseReplication(text string) (Replication, error) {
 		}
 		r.centres[name] = n
 	}
-	if n := r.copies(); n < leastCopies {
-		return Replication{}, pim.Errorf(pim.KindInvalid, "replication: %s has %d copies in all, and pim writes to most of them: with fewer than %d no node may fail; %s",
+	return r, r.enough()
+}
+
+// enough returns why nobody should want so few copies.
+func (r Replication) enough() error {
+	if n := r.copies(); n < leastCopies && n != 1 {
+		return pim.Errorf(pim.KindInvalid, "replication: %s has %d copies in all, and pim writes to most of them: with fewer than %d no node may fail; %s; or one copy, to try pim",
 			r, n, leastCopies, replicationUsage)
 	}
-	return r, nil
+	return nil
 }
 
 // readReplication reads the replication of a keyspace as Cassandra tells it.

@@ -57,6 +57,7 @@ const (
 	schemaRow = "schema"        // the number of the last migration
 	oldestRow = "oldest schema" // what a process must know, see migration
 	partRow   = "part seqs"     // the length of a part
+	copiesRow = "few copies"    // how many copies Init was asked for, if these are fewer than leastCopies
 )
 
 // A keyspace's name, which stands in statements as it is.
@@ -67,8 +68,11 @@ var keyspaceName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
 // interrupted. It must not run twice at the same time: Cassandra does not order changes of schemas.
 // It returns the schema that it has found, 0 if none, and the one that is there now.
 //
+// One copy of everything is accepted if r says so, which meta remembers; Open refuses a keyspace that has fewer
+// than three copies otherwise.
+//
 // Errors are of KindInvalid if the cluster would lose what it has acknowledged, or has another
-// replication than r; of KindUnsupported if the schema is later than this version knows; of
+// replication than r; of KindCorrupt if a table of the name of one of pim's is another one; of KindUnsupported if the schema is later than this version knows; of
 // KindNotFound if r is zero and there is no keyspace; of KindUnavailable.
 func Init(ctx context.Context, o Options, r Replication) (before, now int, err error) {
 	o = o.withDefaults()
@@ -89,7 +93,15 @@ func Init(ctx context.Context, o Options, r Replication) (before, now int, err e
 	if before, err = o.migrate(ctx, session); err != nil {
 		return before, before, err
 	}
+	if n := r.copies(); n > 0 && n < leastCopies {
+		if err := setMeta(ctx, session, copiesRow, strconv.Itoa(n)); err != nil {
+			return before, before, err
+		}
+	}
 	m, err := o.readMeta(ctx, session)
+	if err == nil {
+		_, err = checkCluster(ctx, session, o.Keyspace, m.copies)
+	}
 	return before, m.schema, err
 }
 
@@ -191,6 +203,7 @@ type meta struct {
 	schema   int
 	oldest   int
 	partSeqs int64
+	copies   int // those of copiesRow
 }
 
 // readSchema returns the schema's number, 0 if Init was never done.
@@ -202,7 +215,7 @@ func (o *Options) readSchema(ctx context.Context, session *session) (int, error)
 // readMeta returns what is in the table meta. What is not there is 0.
 func (o *Options) readMeta(ctx context.Context, session *session) (m meta, err error) {
 	var part int
-	for name, value := range map[string]*int{schemaRow: &m.schema, oldestRow: &m.oldest, partRow: &part} {
+	for name, value := range map[string]*int{schemaRow: &m.schema, oldestRow: &m.oldest, partRow: &part, copiesRow: &m.copies} {
 		var text string
 		err := patiently(ctx, func() error {
 			return session.Query("SELECT value FROM meta WHERE name = ?", name).Consistency(gocql.Serial).ScanContext(ctx, &text)
@@ -241,25 +254,25 @@ func (o *Options) hasMeta(ctx context.Context, session *session) (bool, error) {
 	return true, nil
 }
 
-// checkMeta returns the length of the store's parts, or why this version can't use the store.
-func (o *Options) checkMeta(ctx context.Context, session *session) (partSeqs int64, err error) {
+// checkMeta returns what the table meta says, or why this version can't use the store.
+func (o *Options) checkMeta(ctx context.Context, session *session) (meta, error) {
 	m, err := o.readMeta(ctx, session)
 	known := len(o.migrations)
 	switch {
 	case err != nil:
-		return 0, err
+		return meta{}, err
 	case m.schema == 0:
-		return 0, pim.Errorf(pim.KindNotFound, "the keyspace %s has no tables of pim; make them: %s", o.Keyspace, o.initLine(true))
+		return meta{}, pim.Errorf(pim.KindNotFound, "the keyspace %s has no tables of pim; make them: %s", o.Keyspace, o.initLine(true))
 	case m.oldest > known:
-		return 0, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, for versions of pim that know schema %d; this one knows %d: install the later version",
+		return meta{}, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, for versions of pim that know schema %d; this one knows %d: install the later version",
 			o.Keyspace, m.schema, m.oldest, known)
 	case m.schema < known:
-		return 0, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, and this version of pim needs %d; nodes of the earlier version go on while you type: %s",
+		return meta{}, pim.Errorf(pim.KindUnsupported, "the keyspace %s has schema %d, and this version of pim needs %d; nodes of the earlier version go on while you type: %s",
 			o.Keyspace, m.schema, known, o.initLine(false))
 	case m.partSeqs == 0:
-		return 0, pim.Errorf(pim.KindCorrupt, "the keyspace %s does not say how long its parts are", o.Keyspace)
+		return meta{}, pim.Errorf(pim.KindCorrupt, "the keyspace %s does not say how long its parts are", o.Keyspace)
 	}
-	return m.partSeqs, nil
+	return m, nil
 }
 
 // initLine returns the line to type that makes the schema.

@@ -3,6 +3,7 @@ package cql_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -57,6 +58,22 @@ func TestOpenRefuses(t *testing.T) {
 	bad.Keyspace = "pim_other"
 	refuses(t, "a table that can't be read", opens(bad), pim.KindUnavailable, "Undefined column name value")
 
+	executes("ALTER TABLE expiring WITH default_time_to_live = 60")
+	const heals = "ALTER TABLE pim_refused.expiring WITH default_time_to_live = 0"
+	refuses(t, "a table that drops what it holds", opens(good), pim.KindInvalid, heals)
+	refuses(t, "the store that is open", s.Check(context.Background()), pim.KindUnavailable, heals)
+	executes(heals)
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+
+	// One copy is enough for whoever has asked for it, and for nobody else.
+	executes("DELETE FROM meta WHERE name = 'few copies' IF EXISTS")
+	refuses(t, "fewer copies than somebody has asked for", opens(good), pim.KindInvalid, "the replication 1, and pim needs 3 copies")
+	if _, _, err := cql.Init(context.Background(), good, copies(t, "1")); err != nil {
+		t.Error(err)
+	}
+
 	executes("ALTER KEYSPACE pim_refused WITH durable_writes = false")
 	refuses(t, "a keyspace that skips the commit log", opens(good), pim.KindInvalid, "durable_writes = true")
 	executes("ALTER KEYSPACE pim_refused WITH durable_writes = true")
@@ -80,13 +97,34 @@ func TestInitRefuses(t *testing.T) {
 	}
 	refuses(t, "a data centre that the cluster does not have", init("pim_bad", "dc9:3"), pim.KindInvalid, `the data centre "dc9"; the cluster has dc1`)
 	refuses(t, "more copies than nodes", init("pim_bad", "dc1:3"), pim.KindInvalid, "3 copies do not fit the 1 nodes")
-	refuses(t, "more copies than nodes, by number", init("pim_bad", "2"), pim.KindInvalid, "2 copies do not fit the 1 nodes")
+	refuses(t, "more copies than nodes, by number", init("pim_bad", "3"), pim.KindInvalid, "3 copies do not fit the 1 nodes")
 	refuses(t, "no replication for a new keyspace", init("pim_bad", ""), pim.KindNotFound, "no keyspace")
 	refuses(t, "another replication than it has", init("pim_refused", "dc1:3"), pim.KindInvalid, "ALTER KEYSPACE pim_refused WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
+	s := open(t, there)
+	defer closes(t, s)
+	for _, statement := range []string{
+		"CREATE KEYSPACE IF NOT EXISTS pim_taken WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+		"CREATE TABLE IF NOT EXISTS pim_taken.cell (partition blob, key blob, value text, PRIMARY KEY (partition, key))",
+	} {
+		if err := s.Execute(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuses(t, "a table of somebody else's", init("pim_taken", "1"), pim.KindCorrupt, "the table pim_taken.cell is not the one that pim cluster init makes: its column value is text")
 	for _, again := range []string{"1", ""} {
 		if err := init("pim_refused", again); err != nil {
 			t.Errorf("init once more, with %q: %v", again, err)
 		}
+	}
+}
+
+// What this version needs is what its migrations make.
+func TestNeeds(t *testing.T) {
+	s := open(t, keyspace(t, "pim", 0))
+	defer closes(t, s)
+	there, needed, err := s.Columns(context.Background())
+	if err != nil || len(there) == 0 || !maps.Equal(there, needed) {
+		t.Errorf("the tables have %v, %v; needed are %v", there, err, needed)
 	}
 }
 
@@ -138,7 +176,7 @@ func TestMigration(t *testing.T) {
 
 func TestParseReplication(t *testing.T) {
 	for text, want := range map[string]string{
-		"3": "3", "1": "1", "dc1:3": "dc1:3", "eu:2, us-east:3": "eu:2,us-east:3", "b:1,a:1,c:1": "a:1,b:1,c:1",
+		"3": "3", "1": "1", "dc1:3": "dc1:3", "dc1:1": "dc1:1", "eu:2, us-east:3": "eu:2,us-east:3", "b:1,a:1,c:1": "a:1,b:1,c:1",
 	} {
 		if r, err := cql.ParseReplication(text); err != nil || r.String() != want {
 			t.Errorf("%q is %v, %v", text, r, err)
@@ -146,7 +184,7 @@ func TestParseReplication(t *testing.T) {
 	}
 	for text, says := range map[string]string{
 		"": "no data centre", "0": "from 1 to", "-1": "from 1 to", "dc1": "no data centre", "dc1:x": "no data centre", ":3": "no data centre",
-		"dc1:0,dc2:3": "copies are not", "dc1:3,dc1:3": "stands twice", "dc1:2": "2 copies in all", "dc1:1,dc2:1": "2 copies in all",
+		"dc1:0,dc2:3": "copies are not", "dc1:3,dc1:3": "stands twice", "dc1:2": "2 copies in all", "2": "2 copies in all", "dc1:1,dc2:1": "2 copies in all",
 		"dc1:3/1": "no data centre", "dc'1:3": "no data centre", "dc1:3,": "no data centre",
 	} {
 		_, err := cql.ParseReplication(text)

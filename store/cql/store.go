@@ -20,6 +20,7 @@ type Store struct {
 	keyspace    string
 	space       string // begins the name of every log and partition
 	partSeqs    int64
+	accepted    int // copies that are fewer than leastCopies and were asked for; 0: none
 	writeWithin time.Duration
 	maxBytes    int64
 	room        *semaphore.Weighted // bytes of the writes under way
@@ -46,7 +47,7 @@ var _ store.Store = (*Store)(nil)
 // Open opens the store in a keyspace that Init has made. Errors are of KindInvalid if the cluster would
 // lose what it has acknowledged, as when a node acknowledges before a write is on disk; of
 // KindNotFound or KindUnsupported if the keyspace is not there, or not as this version needs it; of
-// KindUnavailable or KindCorrupt. They say what to set, or the line to type.
+// KindUnavailable; of KindCorrupt if a table is not there any more, or another one. They say what to set, or the line to type.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
@@ -62,10 +63,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		logger: o.Logger, watched: make(chan struct{}),
 	}
 	s.metrics.init()
-	if s.partSeqs, err = o.checkMeta(ctx, session); err == nil {
+	m, err := o.checkMeta(ctx, session)
+	if err == nil {
+		s.partSeqs, s.accepted = m.partSeqs, m.copies
 		var r Replication
-		if r, err = checkCluster(ctx, session, o.Keyspace); err == nil && r.copies() < leastCopies {
-			o.Logger.Warn("Cassandra keeps so few copies that no node may fail", "keyspace", o.Keyspace, "replication", r.String())
+		if r, err = checkCluster(ctx, session, o.Keyspace, s.accepted); err == nil && r.copies() < leastCopies {
+			o.Logger.Warn("Cassandra keeps one copy of everything: with its disk all messages are lost; this is for trying pim", "keyspace", o.Keyspace, "replication", r.String())
 		}
 	}
 	if err == nil {

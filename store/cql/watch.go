@@ -51,7 +51,7 @@ func (s *Store) watch(ctx context.Context, keyspace string) {
 
 // check checks the cluster once, and logs what has changed. It returns whether all is well.
 func (s *Store) check(ctx context.Context, keyspace string) bool {
-	_, err := checkCluster(ctx, s.session, keyspace)
+	_, err := checkCluster(ctx, s.session, keyspace, s.accepted)
 	was := s.safety.err()
 	switch kind := pim.KindOf(err); {
 	case err == nil:
@@ -59,7 +59,7 @@ func (s *Store) check(ctx context.Context, keyspace string) bool {
 			s.logger.Info("the cluster keeps again what it acknowledges: the store takes writes")
 		}
 		s.safety.wrong.Store(nil)
-	case kind == pim.KindInvalid || kind == pim.KindNotFound:
+	case kind == pim.KindInvalid || kind == pim.KindNotFound || kind == pim.KindCorrupt:
 		if was == nil || was.Error() != unsafe(err).Error() {
 			s.logger.Error("the store takes no writes: the cluster would lose what it acknowledges", "error", err)
 		}
