@@ -8,6 +8,7 @@ FUZZ    ?= 10s
 SOAK    ?= 200000
 SOAK_LOAD ?= 30m
 SOAK_CLUSTER ?= 20
+FIVE_SITES ?= 10
 BENCH   ?= direct --users 1000 --window 8
 
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -30,7 +31,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/ho
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load soak-cluster bench check-wire check-tidy check-deploy clean
+.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-wire check-tidy check-deploy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +95,10 @@ soak-load: ## real clients under load for SOAK_LOAD (30m), and a server that is 
 soak-cluster: ## three nodes over three of Cassandra, killed and paused one after the other: SOAK_CLUSTER (20) schedules of a minute
 	PIM_CLUSTER_SCHEDULES=$(SOAK_CLUSTER) $(GO) test -count 1 -timeout 24h -run TestFaultsLoseNothing -v ./imtest/cluster
 
+# The whole of it takes as long as the pairs of sites need to start again.
+five-sites: ## five sites, 30 ms apart, of which two die at a time: FIVE_SITES (10) pairs; prints the table of docs/cluster.md
+	PIM_FIVE_SITES=$(FIVE_SITES) $(GO) test -count 1 -timeout 4h -run TestFiveSites -v ./imtest/sites
+
 fuzz: ## run every fuzz target for FUZZ (10s)
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -108,6 +113,10 @@ bench: build ## measure: make bench BENCH='group --users 200'
 	  trap 'kill $$pid; wait $$pid || true; rm -rf "$$data"' EXIT; \
 	  until ./bin/pim send --server $$url --data $$data --as bench --to bench ready >/dev/null 2>&1; do kill -0 $$pid; sleep 0.2; done; \
 	  ./bin/pim bench $(BENCH) --server $$url --data $$data
+
+# The JVM compiles as it does in production, see CASSANDRA_JVM in tools/cassandra.sh.
+bench-cluster: ## measure one, two and three nodes over one and three of Cassandra; prints the table of docs/benchmarks.md
+	CASSANDRA_JVM=-XX:+UseSerialGC PIM_BENCH_CLUSTER=1 $(GO) test -count 1 -timeout 1h -run TestCosts -v ./imtest/sites
 
 clean: ## remove what was built; the data stays
 	rm -rf bin tools/node_modules

@@ -18,6 +18,8 @@
 #   CASSANDRA_DATA     where the nodes live: node1, node2 … (/dev/shm/pim-cassandra, so that no disk slows the
 #                      tests; what a killed process had written stays there all the same)
 #   CASSANDRA_NET      0 to 200: the nodes are at 127.0.NET.1, .2 … (0), with ports for JMX of their own
+#   CASSANDRA_FAR      node I tells the other nodes that it is at 127.0.NET.(I+FAR), where something must pass on to
+#                      127.0.NET.I what comes, at port 7000 (0: they know it by its own address)
 #   CASSANDRA_VERSION  5.0.9
 #   CASSANDRA_HEAP     of each node (256m; 192m is enough for light tests)
 #   CASSANDRA_DCS      data centres; nodes go to them in turn (1)
@@ -32,6 +34,7 @@ version=${CASSANDRA_VERSION:-5.0.9}
 heap=${CASSANDRA_HEAP:-256m}
 dcs=${CASSANDRA_DCS:-1}
 net=${CASSANDRA_NET:-0}
+far=${CASSANDRA_FAR:-0}
 jars=$dir/jars-$version
 archive=$dir/classes-$version.jsa
 wait_s=120
@@ -92,6 +95,7 @@ configure() {
 		num_tokens: 1
 		initial_token: $token
 		listen_address: 127.0.$net.$1
+		broadcast_address: 127.0.$net.$(($1 + far))
 		rpc_address: 127.0.$net.$1
 		start_native_transport: true
 		storage_port: 7000
@@ -101,7 +105,7 @@ configure() {
 		seed_provider:
 		  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
 		    parameters:
-		      - seeds: "$(seq -s, -f 127.0.$net.%g "$2")"
+		      - seeds: "$(seq -s, -f 127.0.$net.%g $((far + 1)) $((far + $2)))"
 		auto_bootstrap: false
 		hinted_handoff_enabled: true
 		auto_snapshot: false

@@ -12,10 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/pim-im/pim/imtest/fault"
 )
 
 // Cluster is some nodes of Cassandra. Start and StartCentres make one.
@@ -24,7 +27,8 @@ type Cluster struct {
 	script string
 	env    []string
 	data   string
-	lock   *os.File // held while the nodes have their addresses
+	lock   *os.File       // held while the nodes have their addresses
+	far    []*fault.Proxy // where the nodes reach each other; none: at their own addresses
 	held   *exec.Cmd
 	stdin  io.Closer // when it is closed, the nodes end
 }
@@ -33,12 +37,19 @@ type Cluster struct {
 // CQL. The first time on a machine it takes minutes, later some 10 s of CPU for each node. It needs
 // Linux, Java and, the first time, Maven; what is missing is told by the error. Who starts a
 // cluster stops it.
-func Start(nodes int) (*Cluster, error) { return start(nodes, 1) }
+func Start(nodes int) (*Cluster, error) { return start(nodes, 1, 0) }
 
 // StartCentres is Start for nodes each of which is a data centre of its own: dc1, dc2 …
-func StartCentres(nodes int) (*Cluster, error) { return start(nodes, nodes) }
+func StartCentres(nodes int) (*Cluster, error) { return start(nodes, nodes, 0) }
 
-func start(nodes, centres int) (*Cluster, error) {
+// StartFar is StartCentres for data centres that are apart: what one node sends to another arrives there after delay.
+func StartFar(nodes int, delay time.Duration) (*Cluster, error) { return start(nodes, nodes, delay) }
+
+// farOff is how much the last number of the address at which a node is reached by others is greater than that
+// of its own, if they are apart.
+const farOff = 100
+
+func start(nodes, centres int, delay time.Duration) (*Cluster, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
@@ -53,13 +64,17 @@ func start(nodes, centres int) (*Cluster, error) {
 	}
 	c.data = fmt.Sprintf("%s/pim-cassandra-%d-%d", data, os.Getuid(), c.net)
 	c.env = append(os.Environ(), fmt.Sprintf("CASSANDRA_NET=%d", c.net), fmt.Sprintf("CASSANDRA_DCS=%d", centres), "CASSANDRA_DATA="+c.data)
+	if err := c.apart(nodes, delay); err != nil {
+		c.release()
+		return nil, err
+	}
 	c.held = exec.Command(c.script, "hold", fmt.Sprint(nodes))
 	c.held.Env = c.env
 	c.held.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the test alone
 	begun := false
 	defer func() {
 		if !begun {
-			c.lock.Close()
+			c.release()
 		}
 	}()
 	stderr, err := os.CreateTemp("", "pim-cassandra")
@@ -93,6 +108,33 @@ func start(nodes, centres int) (*Cluster, error) {
 func (c *Cluster) Stop() {
 	c.stdin.Close()
 	_ = c.held.Wait()
+	c.release()
+}
+
+// apart puts a proxy before each node, through which the others reach it, if there is a delay between them.
+func (c *Cluster) apart(nodes int, delay time.Duration) error {
+	if delay == 0 {
+		return nil
+	}
+	c.env = append(c.env, fmt.Sprintf("CASSANDRA_FAR=%d", farOff))
+	for i := 1; i <= nodes; i++ {
+		p, err := fault.Listen(fmt.Sprintf("127.0.%d.%d:7000", c.net, farOff+i), c.Host(i)+":7000", uint64(i))
+		if err != nil {
+			return err
+		}
+		c.far = append(c.far, p)
+		if err := p.Set(fault.Symmetric(fault.Path{Delay: delay})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release gives the nodes' addresses back.
+func (c *Cluster) release() {
+	for _, p := range c.far {
+		p.Close()
+	}
 	c.lock.Close()
 }
 
@@ -107,6 +149,36 @@ func (c *Cluster) Do(node int, what string) error {
 		return fmt.Errorf("%s of node %d: %w: %s", what, node, err, out)
 	}
 	return nil
+}
+
+// ticks are how many parts of a second Linux tells CPU time in.
+const ticks = 100
+
+// CPU returns how much CPU time a node has used since it began.
+func (c *Cluster) CPU(node int) (time.Duration, error) {
+	pid, err := os.ReadFile(filepath.Join(c.data, fmt.Sprintf("node%d", node), "pid"))
+	if err != nil {
+		return 0, err
+	}
+	stat, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat"))
+	if err != nil {
+		return 0, err
+	}
+	// Behind the name, which may hold anything, the time of the process is the 12th field, and that of the kernel for it the 13th.
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("the CPU time of node %d: %q", node, stat)
+	}
+	var used time.Duration
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, fmt.Errorf("the CPU time of node %d: %w", node, err)
+		}
+		used += time.Duration(n) * time.Second / ticks
+	}
+	return used, nil
 }
 
 // Set replaces a line of a node's cassandra.yaml, which the node reads when it begins.

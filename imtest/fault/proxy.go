@@ -51,7 +51,13 @@ type Proxy struct {
 // proxy refuses connections. What is random follows from seed, as long as the kernel
 // hands over the same chunks. The caller must Close the proxy.
 func New(target string, seed uint64) (*Proxy, error) {
-	p := &Proxy{seed: seed, target: target, addr: net.JoinHostPort(loopback.Own(), "0"), changed: make(chan struct{}), conns: make(map[*conn]bool)}
+	return Listen(net.JoinHostPort(loopback.Own(), "0"), target, seed)
+}
+
+// Listen is New for a proxy that listens at addr (host:port), for targets that tell others where they
+// are. Port 0 is any free one.
+func Listen(addr, target string, seed uint64) (*Proxy, error) {
+	p := &Proxy{seed: seed, target: target, addr: addr, changed: make(chan struct{}), conns: make(map[*conn]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.listen(); err != nil {
 		p.cancel()

@@ -148,7 +148,7 @@ func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle tim
 		l, err := dialRelay(ctx, r.cfg.Server, uint32(n/2))
 		return l, maxInFlight, never, err
 	}
-	l, err = dial(ctx, r.cfg.Server, wire.WebSocketPath)
+	l, err = dial(ctx, r.cfg.serverOf(n), wire.WebSocketPath)
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -167,6 +167,17 @@ func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle tim
 		}
 	}
 	return l, inFlight, idle, nil
+}
+
+// serverOf returns the server of the n-th user. Over all pairs, the second of a pair is on each
+// server equally often, wherever the first is.
+func (cfg *Config) serverOf(n int) string {
+	servers := 1 + len(cfg.Others)
+	pair := n / 2
+	if k := (pair + n%2*(pair/servers)) % servers; k > 0 {
+		return cfg.Others[k-1]
+	}
+	return cfg.Server
 }
 
 // create creates the group of users and returns its ID.

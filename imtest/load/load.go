@@ -71,6 +71,11 @@ type Config struct {
 	// host and a port, unencrypted. For Relay with RelayCommand, only the
 	// scheme counts (default tcp).
 	Server string
+	// Others are further servers of the same pim, like Server, for Direct and Group. The users are spread
+	// over all of them, so that the two of a pair are on one server as often as by chance.
+	Others []string
+	// Measured, if not nil, is called at the start of the measured time, and at the end of the drain. Direct and Group only.
+	Measured func(ctx context.Context, ended bool) error
 	// MetricsURL is the server's page of Prometheus metrics. The default is
 	// /metrics on Server's host and port; for tcp://, on the port below it, as
 	// in the server's own defaults (7401 and 7400). "-" measures no server cost.

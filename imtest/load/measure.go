@@ -46,6 +46,9 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	if err := wait(ctx, r.cfg.Warmup); err != nil {
 		return err
 	}
+	if err := r.cfg.measured(ctx, false); err != nil {
+		return err
+	}
 	used, err := m.read(ctx)
 	if err != nil {
 		return err
@@ -72,6 +75,9 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	if err != nil {
 		return err
 	}
+	if err := r.cfg.measured(ctx, true); err != nil {
+		return err
+	}
 	last := r.totals()
 	rep.Seconds = seconds
 	rep.Lost = lost
@@ -82,6 +88,14 @@ func (r *chat) measure(ctx context.Context, m *meter, rep *Report) error {
 	rep.count(&last)
 	r.latencies(rep, &before, &after)
 	return nil
+}
+
+// measured calls Measured, if there is one.
+func (cfg *Config) measured(ctx context.Context, ended bool) error {
+	if cfg.Measured == nil {
+		return nil
+	}
+	return cfg.Measured(ctx, ended)
 }
 
 // hold lets the measured time pass. sent returns how many messages were sent in

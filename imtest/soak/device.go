@@ -24,11 +24,23 @@ type device struct {
 	room   chan struct{} // a place for each message under way
 
 	mu      sync.Mutex
-	pending map[pim.ClientMessageID]stamp   // sent and not answered
-	early   map[pim.ClientMessageID]pim.Seq // answers that came before Send returned
+	pending map[pim.ClientMessageID]underWay // sent and not answered
+	early   map[pim.ClientMessageID]answer   // answers that came before Send returned
 	sent    uint32
 	before  []client.EntryEvent // events of conversations that were not known yet
 	failed  error
+}
+
+// underWay is a message that waits for its answer.
+type underWay struct {
+	stamp
+	sent time.Time
+}
+
+// answer is the acknowledgement of a message.
+type answer struct {
+	seq pim.Seq
+	at  time.Time
 }
 
 // maxUnderWay bounds the messages of one device that wait for their answer. While the
@@ -39,7 +51,7 @@ func (r *run) open(ctx context.Context, number int) (*device, error) {
 	d := &device{
 		number: uint32(number), user: r.user(number / devicesEach), run: r,
 		handed: newHanded(len(r.conversations), r.found), room: make(chan struct{}, maxUnderWay),
-		pending: make(map[pim.ClientMessageID]stamp), early: make(map[pim.ClientMessageID]pim.Seq),
+		pending: make(map[pim.ClientMessageID]underWay), early: make(map[pim.ClientMessageID]answer),
 	}
 	urls := r.servers.URLs(number%2 == 0)
 	first := number / 2 % len(urls) // so that the devices are spread over the servers
@@ -123,22 +135,26 @@ func (d *device) reached(ev client.SendEvent) {
 	case client.Failed:
 		d.fail(ev.Err)
 	case client.Delivered:
+		a := answer{ev.Sent.Seq, time.Now()}
 		d.mu.Lock()
-		s, ok := d.pending[ev.ID]
+		m, ok := d.pending[ev.ID]
 		if ok {
 			delete(d.pending, ev.ID)
 		} else {
-			d.early[ev.ID] = ev.Sent.Seq
+			d.early[ev.ID] = a
 		}
 		d.mu.Unlock()
 		if ok {
-			d.settle(s, ev.Sent.Seq)
+			d.settle(m, a)
 		}
 	}
 }
 
-func (d *device) settle(s stamp, seq pim.Seq) {
-	d.run.book.acknowledged(s, seq)
+func (d *device) settle(m underWay, a answer) {
+	d.run.book.acknowledged(m.stamp, a.seq)
+	if answered := d.run.cfg.Answered; answered != nil {
+		answered(m.sent, a.at)
+	}
 	d.run.progress.Add(1)
 	<-d.room
 }
@@ -150,7 +166,7 @@ func (d *device) send(ctx context.Context, conversation int) error {
 	case <-ctx.Done():
 		return nil
 	}
-	s := stamp{d.number, d.sent}
+	s, begun := stamp{d.number, d.sent}, time.Now()
 	sending, err := d.client.Send(context.WithoutCancel(ctx), d.run.conversations[conversation].id, s.payload())
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.name(), err)
@@ -158,15 +174,16 @@ func (d *device) send(ctx context.Context, conversation int) error {
 	d.sent++
 	d.run.book.queued(s, sending.ID(), conversation)
 	d.mu.Lock()
-	seq, ok := d.early[sending.ID()]
+	m := underWay{s, begun}
+	a, ok := d.early[sending.ID()]
 	if ok {
 		delete(d.early, sending.ID())
 	} else {
-		d.pending[sending.ID()] = s
+		d.pending[sending.ID()] = m
 	}
 	d.mu.Unlock()
 	if ok {
-		d.settle(s, seq)
+		d.settle(m, a)
 	}
 	return nil
 }

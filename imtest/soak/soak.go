@@ -36,6 +36,10 @@ type Config struct {
 	Rate       float64       // messages a second that all devices send together; default 1,000
 	Seed       uint64        // decides who writes where, which faults there are, and when
 
+	// Answered, if not nil, is called for each message that is acknowledged, with the times at which it
+	// was given to its device and at which that was told of the acknowledgement. Calls may come at the same time.
+	Answered func(sent, told time.Time)
+
 	// Patience is how long Run waits after the load while nothing at all comes. Then
 	// whatever is missing counts as lost; default 60 s.
 	Patience time.Duration

@@ -109,6 +109,7 @@ func inBatches(statements []cellStatement) (batches [][]cellStatement) {
 // writeBatch writes a batch, again and again until it succeeds or the context ends.
 func (s *Store) writeBatch(ctx context.Context, statements []cellStatement) error {
 	return s.until(ctx, func() (over bool, err error) {
+		s.metrics.rows.Add(float64(len(statements)))
 		if len(statements) == 1 {
 			err = s.session.Query(statements[0].cql, statements[0].args...).ExecContext(ctx)
 		} else {

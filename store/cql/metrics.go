@@ -12,6 +12,7 @@ import (
 // metrics counts what calls come to. Those that a store on a disk has, too, have the same names.
 type metrics struct {
 	calls                                *prometheus.HistogramVec
+	transactions, rows                   prometheus.Counter
 	retries, conflicts, unknown, refused prometheus.Counter
 
 	registry   prometheus.Registerer
@@ -33,6 +34,8 @@ func (m *metrics) init() {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
+	m.transactions = counter("pim_store_transactions_total", "Lightweight transactions that were sent to Cassandra.")
+	m.rows = counter("pim_store_rows_total", "Rows that were sent to Cassandra to be written, in transactions and beside them.")
 	m.retries = counter("pim_store_retries_total", "Requests that were sent to Cassandra again, after an error or because others were faster.")
 	m.conflicts = counter("pim_store_conflicts_total", "Appends that did not follow the log's last record.")
 	m.unknown = counter("pim_store_unknown_total", "Writes that ended although nobody had told what became of them.")
@@ -46,7 +49,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Store) error {
 	}
 	m.registry = r
 	for _, c := range []prometheus.Collector{
-		m.calls, m.retries, m.conflicts, m.unknown, m.refused, &nodes{
+		m.calls, m.transactions, m.rows, m.retries, m.conflicts, m.unknown, m.refused, &nodes{
 			session: s.session,
 			desc:    prometheus.NewDesc("pim_store_nodes", "Nodes of Cassandra as this process sees them, by state: up, silent (asked last, because it does not answer), down.", []string{"state"}, nil),
 		},

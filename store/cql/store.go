@@ -265,6 +265,8 @@ func (s *Store) partition(p store.Partition) []byte { return []byte(s.space + st
 // transact carries out a lightweight transaction. If it returns an error that is not refused, the
 // transaction may take effect, or have done so.
 func (s *Store) transact(ctx context.Context, b *gocql.Batch) (applied bool, err error) {
+	s.metrics.transactions.Inc()
+	s.metrics.rows.Add(float64(b.Size()))
 	applied, iter, err := b.MapExecCASContext(ctx, map[string]any{})
 	if err == nil {
 		err = iter.Close()
