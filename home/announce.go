@@ -1,6 +1,7 @@
 package home
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -26,7 +27,7 @@ func (h *Home) move(c *cluster) {
 			return
 		}
 		k.missed = k.missed || k.home == nil || !k.known || c.peers[k.home.name] != k.home && !k.home.parted.Load()
-		k.old, k.home, k.known = k.home, p, false
+		k.home, k.known = p, false
 		if p != nil {
 			moved[p] = append(moved[p], k)
 		}
@@ -41,6 +42,7 @@ func (h *Home) enterOwn(p *peer, links []*link) {
 	self, c, now := h.gate(h.self), h.cluster.Load(), h.mono()
 	var behind []*link
 	for _, k := range links {
+		h.links.locked(k, func() { k.tells(h.self) })
 		e := h.enter(self, h.device(k), 0)
 		missed := false
 		h.links.locked(k, func() {
@@ -87,15 +89,33 @@ func (h *Home) announce(p *peer, links ...*link) {
 	}
 }
 
-// announceAll has all links of a home announced. lost says that pushes to them may be lost.
-func (h *Home) announceAll(name string, lost bool) {
+// announceFormer announces k, which is new, to the nodes that were its user's home less than grace ago, except this
+// one. Writers that have not heard of the change yet send them pushes, and the home may be one that they do not know.
+func (h *Home) announceFormer(k *link) {
+	c, now := h.cluster.Load(), h.mono()
+	for _, e := range c.earlier {
+		name, _ := e.homes.Of(string(pim.Own(k.user)))
+		p := c.peers[name]
+		if p == nil || p.self || now-e.until > grace {
+			continue
+		}
+		told := false
+		h.links.locked(k, func() { told = k.home == p || slices.Contains(k.told, name) })
+		if !told {
+			h.announce(p, k)
+		}
+	}
+}
+
+// announceAll has all links announced to a node whose home it is, or was lately.
+func (h *Home) announceAll(name string) {
 	h.mu.Lock()
 	p := h.peers[name]
 	if p == nil || p.self {
 		h.mu.Unlock()
 		return
 	}
-	p.whole, p.lost = true, p.lost || lost
+	p.whole = true
 	start := h.announcing(p)
 	h.mu.Unlock()
 	if start {
@@ -117,8 +137,8 @@ func (h *Home) announceTo(p *peer) {
 		h.mu.Lock()
 		some := p.waiting[:min(len(p.waiting), announceMany)]
 		p.waiting = p.waiting[len(some):]
-		whole, lost := p.whole, p.lost
-		p.whole, p.lost = false, false
+		whole := p.whole
+		p.whole = false
 		if p.gone || len(some) == 0 && !whole {
 			p.announce, p.waiting = false, nil
 			h.mu.Unlock()
@@ -127,7 +147,7 @@ func (h *Home) announceTo(p *peer) {
 		h.mu.Unlock()
 		ok := true
 		if whole {
-			ok = h.announceWhole(p, lost)
+			ok = h.announceWhole(p)
 		}
 		ok = ok && h.announceSome(p, some, &homepb.Announce{})
 		if ok {
@@ -145,45 +165,34 @@ func (h *Home) announceTo(p *peer) {
 	}
 }
 
-// announceWhole announces all links of p. It tells p that it begins before it looks which these are: a
-// link that comes meanwhile joins after that.
-func (h *Home) announceWhole(p *peer, lost bool) bool {
-	if lost {
-		h.links.each(func(k *link) { k.missed = k.missed || k.home == p })
-	}
+// announceWhole announces all links whose home p is, or was lately: p forgets the others, and late pushes may still
+// come to it. It tells p that it begins before it looks which these are: a link that comes meanwhile
+// joins after that.
+func (h *Home) announceWhole(p *peer) bool {
 	if !h.announceSome(p, nil, &homepb.Announce{Begins: true}) {
-		if lost {
-			h.behindOf(p)
-		}
+		h.giveUp(h.linksOf(p.name))
 		return false
 	}
-	var all []*link
-	h.links.each(func(k *link) {
-		if k.home == p {
-			all = append(all, k)
-		}
-	})
+	all := h.linksOf(p.name)
 	for {
 		some := all[:min(len(all), announceMany)]
-		all = all[len(some):]
-		if !h.announceSome(p, some, &homepb.Announce{Ends: len(all) == 0}) {
-			if lost {
-				h.behindOf(p)
-			}
+		if !h.announceSome(p, some, &homepb.Announce{Ends: len(all) == len(some)}) {
+			h.giveUp(all)
 			return false
 		}
-		if len(all) == 0 {
+		if all = all[len(some):]; len(all) == 0 {
 			return true
 		}
 	}
 }
 
-// announceSome announces those of links that are still at p, with m. It reports whether p has answered.
+// announceSome announces those of links that are not gone to p, with m. It reports whether p has answered.
 func (h *Home) announceSome(p *peer, links []*link, m *homepb.Announce) bool {
 	var told []*link
 	for _, k := range links {
 		h.links.locked(k, func() {
-			if k.home == p && !k.gone {
+			if !k.gone {
+				k.tells(p.name)
 				told = append(told, k)
 				m.Devices = append(m.Devices, h.device(k))
 			}
@@ -205,16 +214,18 @@ func (h *Home) announceSome(p *peer, links []*link, m *homepb.Announce) bool {
 	for i, k := range told {
 		gone := false
 		h.links.locked(k, func() {
-			if gone = k.gone; gone || !ok || k.home != p {
+			if gone = k.gone; gone || !ok {
 				return
 			}
-			if k.joined && (k.missed || missed[uint32(i)]) {
+			if k.joined && (missed[uint32(i)] || k.missed && k.home == p) {
 				behind = append(behind, k)
 			}
-			k.known, k.missed, k.warned = true, false, false
+			if k.home == p {
+				k.known, k.missed, k.warned = true, false, false
+			}
 		})
 		if gone { // it may have gone before p was told of it
-			h.leave(p, k)
+			h.leave(p.name, k)
 		}
 	}
 	h.behind(behind)
@@ -261,9 +272,26 @@ func (h *Home) gap(from string) {
 		return
 	}
 	if !parted {
-		h.announceAll(from, true)
+		h.missed(from)
+		h.announceAll(from)
 	}
 	h.poke()
+}
+
+// missed has all devices told to sync whose home a node is, or was lately. Those that their home does not know yet
+// are told when it knows them.
+func (h *Home) missed(from string) {
+	var known []*link
+	for _, k := range h.linksOf(from) {
+		h.links.locked(k, func() {
+			if k.home != nil && k.home.name != from && k.known {
+				known = append(known, k)
+			} else {
+				k.missed = true
+			}
+		})
+	}
+	h.behind(known)
 }
 
 // tellBehind tells all gateways of devices that this home knows that their pushes may be lost.
@@ -275,17 +303,14 @@ func (h *Home) tellBehind() {
 			gates = append(gates, g)
 		}
 	}
-	self := h.peers[h.self]
 	h.mu.Unlock()
 	for _, g := range gates {
 		h.send(g.name, bus.KindBehind, &homepb.Behind{})
 	}
-	if self != nil {
-		h.behindOf(self)
-	}
+	h.behind(h.linksOf(h.self))
 }
 
-// receiveBehind has all devices told to sync whose home the sender is. If a writer has missed this home
+// receiveBehind has all devices told to sync whose home the sender is, or was lately. If a writer has missed this home
 // for a while, these are all devices that the home knows.
 func (h *Home) receiveBehind(from string, data []byte) {
 	var m homepb.Behind
@@ -293,17 +318,14 @@ func (h *Home) receiveBehind(from string, data []byte) {
 		h.damaged(err)
 		return
 	}
-	h.mu.Lock()
-	p := h.peers[from]
-	if m.Published && !h.fresh() {
-		h.suspects()
-	}
-	h.mu.Unlock()
 	switch {
-	case m.Published:
+	case !m.Published:
+		h.behind(h.linksOf(from))
+	case !h.fresh():
+		h.mu.Lock()
+		h.suspects()
+		h.mu.Unlock()
 		h.poke()
-	case p != nil:
-		h.behindOf(p)
 	}
 }
 

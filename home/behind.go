@@ -44,17 +44,6 @@ func (h *Home) behind(links []*link) {
 	}
 }
 
-// behindOf has all links told to sync whose home p is, or was before they moved.
-func (h *Home) behindOf(p *peer) {
-	var all []*link
-	h.links.each(func(k *link) {
-		if k.home == p || k.old == p {
-			all = append(all, k)
-		}
-	})
-	h.behind(all)
-}
-
 // mark tells those that are in the marker to sync, until nobody is left.
 func (h *Home) mark() {
 	m := &h.marker

@@ -20,16 +20,20 @@
 //
 //   - A message from a writer to a home is missing (bus.Handler.Gap), or the writer has gone without a
 //     farewell: all devices that the home knows.
-//   - A message from a home to a gateway is missing: the gateway's devices whose home that is. It also
-//     announces them again, because a Joined may be missing.
+//   - A home has gone, or there was none: all devices that the other homes know, once for each writer that sees it. A
+//     gateway that saw it first has told the devices already, but the writer has sent pushes to the dead home since.
+//   - A message from a home to a gateway is missing: the gateway's devices whose home that is, or was less than grace
+//     ago. It also announces them again, because a Joined may be missing.
 //   - A message from a gateway to a home is missing: the home has the gateway announce all its devices there again.
 //     Those that the home did not know are told to sync.
 //   - A user's home is another node, because nodes came or went: the gateway announces the devices to the
 //     new home. They are told to sync if the old home is gone. If it is there, nothing is lost: it keeps what it knows for
 //     grace, for writers that hear of the change late. And a home that gets pushes for a user of whom it
-//     knows no device passes them on to the home before.
+//     knows no device passes them on to the home before. A device that connects within grace of the change is
+//     announced to the home before as well: a writer that has not heard of the change sends its pushes there.
 //   - Two nodes see each other that did not for a while: each may have sent the other's pushes to other
-//     homes. All devices that either knows are told.
+//     homes. All devices that either knows are told. Each announces its devices to the other anew, which may have
+//     seen it all the time, and knows devices that have gone meanwhile.
 //
 // Messages of a gateway to a home come in their order, and a gap shows itself before what follows. So a
 // home that has heard of no gap knows exactly the devices that the gateway has told it of.

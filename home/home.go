@@ -75,11 +75,12 @@ type Home struct {
 	marker    marker
 	strays    strays
 
-	cluster atomic.Pointer[cluster]
-	suspect atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
-	wrote   atomic.Bool  // Publish was called
-	known   atomic.Bool  // it has had a device, as a home or as a gateway
-	ends    atomic.Bool  // EndsSoon was called
+	cluster  atomic.Pointer[cluster]
+	suspect  atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
+	wrote    atomic.Bool  // it has had pushes to pass on, as a writer or as a home
+	homeless atomic.Bool  // it has had pushes while no node was a home, and has told nobody yet
+	known    atomic.Bool  // it has had a device, as a home or as a gateway
+	ends     atomic.Bool  // EndsSoon was called
 
 	mu      sync.Mutex               // guards the fields below; no shard is locked while it is held
 	numbers map[string]int           // of nodes, by name; they begin with 1, and are kept: names are few, and the same at each start
@@ -116,8 +117,9 @@ type cluster struct {
 
 // earlier is a table that named other homes than the one after it.
 type earlier struct {
-	homes *placement.Table
-	until time.Duration // by Home.mono
+	homes     *placement.Table
+	until     time.Duration // by Home.mono
+	forgotten bool          // it stands for tables that are not remembered: any node may have been a home
 }
 
 // maxEarlier is how many earlier tables are remembered.
@@ -240,6 +242,35 @@ func (c *cluster) homeOf(u pim.UserID) *peer {
 	return c.peers[name]
 }
 
+// linksOf returns the links whose users have a node as home, or had it less than grace ago: until then it passes
+// pushes on. The node is named, since its process may be another one than the newest view says.
+func (h *Home) linksOf(name string) (all []*link) {
+	c, now := h.cluster.Load(), h.mono()
+	h.links.each(func(k *link) {
+		if k.home != nil && k.home.name == name || c.had(now, k.user, name) {
+			all = append(all, k)
+		}
+	})
+	return all
+}
+
+// had reports whether a node is the home of u, or may have been it less than grace ago.
+func (c *cluster) had(now time.Duration, u pim.UserID, name string) bool {
+	key := string(pim.Own(u))
+	if of, _ := c.homes.Of(key); of == name {
+		return true
+	}
+	for _, e := range c.earlier {
+		if now-e.until > grace {
+			continue
+		}
+		if of, _ := e.homes.Of(key); of == name || e.forgotten {
+			return true
+		}
+	}
+	return false
+}
+
 // changed is told of each new view. Links that are added from now on have the home that it names;
 // the keeper sees to the others.
 func (h *Home) changed(v *bus.View) {
@@ -248,20 +279,24 @@ func (h *Home) changed(v *bus.View) {
 	if now.homes != old.homes {
 		at := h.mono()
 		kept := slices.DeleteFunc(slices.Clone(old.earlier), func(e earlier) bool { return at-e.until > grace })
-		if kept = append(kept, earlier{old.homes, at}); at < grace { // before this node came, the others were the homes
+		if kept = append(kept, earlier{homes: old.homes, until: at}); at < grace { // before this node came, the others were the homes
 			rest := &bus.View{Nodes: slices.DeleteFunc(slices.Clone(v.Nodes), func(n bus.Node) bool { return n.Name == h.self })}
-			kept = append(kept, earlier{placement.New(rest, bus.RoleHome), at})
+			kept = append(kept, earlier{homes: placement.New(rest, bus.RoleHome), until: at})
 		}
 		now.earlier = kept
-		if n := len(now.earlier); n > maxEarlier { // what was in force before, nobody knows
-			now.earlier = append([]earlier{{placement.New(new(bus.View), bus.RoleHome), now.earlier[n-maxEarlier].until}}, now.earlier[n-maxEarlier+1:]...)
+		if n := len(now.earlier); n > maxEarlier {
+			rest := earlier{homes: placement.New(new(bus.View), bus.RoleHome), until: now.earlier[n-maxEarlier].until, forgotten: true}
+			now.earlier = append([]earlier{rest}, now.earlier[n-maxEarlier+1:]...)
 		}
 	}
 	var missed []string // homes that were sent nothing, although others may have taken them for homes
+	var back []string   // nodes that are there again, and may not have missed this one
+	lost := false       // a home has gone that may have been sent something since it ended
 	h.mu.Lock()
 	for name, p := range h.peers {
 		if n := v.Node(name); n == nil || n.Run != p.run {
 			p.gone = true
+			lost = lost || old.peers[name] == p && !p.parted.Load()
 			delete(h.peers, name)
 			delete(h.wanted, name)
 			h.left[name] = p.run
@@ -276,11 +311,11 @@ func (h *Home) changed(v *bus.View) {
 		if p == nil {
 			p = &peer{node: h.numbered(n.Name), run: n.Run, self: n.Name == h.self}
 			h.peers[n.Name] = p
-			back := h.left[n.Name] == n.Run
-			if back {
+			if h.left[n.Name] == n.Run {
 				h.suspects()
+				back = append(back, n.Name)
 			}
-			if !p.self && h.wrote.Load() {
+			if !p.self {
 				missed = append(missed, n.Name)
 			}
 			delete(h.left, n.Name)
@@ -296,10 +331,33 @@ func (h *Home) changed(v *bus.View) {
 	name, ok := now.homes.Of("")
 	now.alone = ok && name == h.self && now.homes.Nodes() == 1
 	h.cluster.Store(now)
+	for _, name := range back { // it may know devices that have gone meanwhile
+		h.announceAll(name)
+	}
+	if h.wrote.Load() { // looked at after Store: who has not set it yet sees the new homes
+		h.tellHomes(now, missed, lost)
+	}
+	h.poke()
+}
+
+// tellHomes tells homes that pushes which this node has sent may not have reached those who should have passed
+// them on: missed are nodes that were not in the view. lost says that others are missing too, since a home has gone, or
+// there was none. The nodes see that a home has gone one after the other: a gateway may have told its devices to sync, and announced them to their new home, before
+// this node sent its last pushes to the dead one. Only the new homes can have them told, and any may be one.
+func (h *Home) tellHomes(c *cluster, missed []string, lost bool) {
+	if lost {
+		for name, p := range c.peers {
+			if !p.self && !slices.Contains(missed, name) {
+				missed = append(missed, name)
+			}
+		}
+		h.mu.Lock()
+		h.suspects()
+		h.mu.Unlock()
+	}
 	for _, name := range missed {
 		h.send(name, bus.KindBehind, &homepb.Behind{Published: true})
 	}
-	h.poke()
 }
 
 // suspects notes that pushes may be lost of all devices that this home knows, or should know. The caller
@@ -354,6 +412,9 @@ func (h *Home) keep() {
 			}
 		}
 		h.dropUnnamed()
+		if done.homes.Nodes() > 0 && h.homeless.Swap(false) {
+			h.tellHomes(done, nil, true)
+		}
 		var retry <-chan time.Time
 		if h.ask() {
 			retry = time.After(again / 4)

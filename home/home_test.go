@@ -78,6 +78,7 @@ func TestMessagesReachDevicesOnAllNodes(t *testing.T) {
 func TestDeviceIsReplacedAcrossNodes(t *testing.T) {
 	bubble(t, func(w *world) {
 		sites := w.start("a", "b", "c")
+		time.Sleep(2 * grace) // after a change, the home before asks, too
 		w.fills(9, sites...)
 		for round := range 9 {
 			for i := range 9 {
@@ -293,12 +294,9 @@ func TestSlowStart(t *testing.T) {
 		sites[0].writes(everybody)
 		sites[1].writes(everybody)
 		c := w.makes("c")
-		c.drains()
 		time.Sleep(20 * time.Second)
 		c.joins()
-		time.Sleep(Settle)
-		c.bus.Update(func(n *bus.Node) { n.Draining = false })
-		time.Sleep(10 * time.Second)
+		time.Sleep(Settle + 10*time.Second)
 		c.writes(everybody)
 		synctest.Wait()
 		w.good(0)

@@ -3,7 +3,6 @@ package home
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -98,8 +97,13 @@ func (h *Home) Join(ctx context.Context, c gateway.Connection) error {
 	once(&h.known)
 	k := h.links.add(c, h.mono()-c.Age, func(u pim.UserID) *peer { return h.cluster.Load().homeOf(u) })
 	defer h.links.locked(k, func() { k.joined = true })
+	h.announceFormer(k)
 	var p *peer
-	h.links.locked(k, func() { p = k.home })
+	h.links.locked(k, func() {
+		if p = k.home; p != nil {
+			k.tells(p.name)
+		}
+	})
 	if p == nil {
 		h.later(k)
 		return nil
@@ -154,6 +158,7 @@ func (h *Home) later(k *link) {
 	if p != nil {
 		h.announce(p, k)
 	}
+	h.announceFormer(k)
 }
 
 // Stays implements gateway.Homes.
@@ -165,35 +170,29 @@ func (h *Home) Stays(c gateway.Connection) bool {
 
 // Leave implements gateway.Homes.
 func (h *Home) Leave(c gateway.Connection) {
-	k, p := h.links.remove(c.User, c.ID)
+	k, told := h.links.remove(c.User, c.ID)
 	if k == nil {
 		return
 	}
-	told := []*peer{p, nil}[:1]
-	now, cl := h.mono(), h.cluster.Load()
-	for _, e := range cl.earlier { // an earlier home may become the home again
-		name, _ := e.homes.Of(string(pim.Own(k.user)))
-		if q := cl.peers[name]; now-e.until <= grace && q != nil && !slices.Contains(told, q) {
-			told = append(told, q)
-		}
-	}
-	for _, q := range told {
-		if q != nil {
-			h.leave(q, k)
-		}
+	for _, name := range told { // an earlier home may become the home again
+		h.leave(name, k)
 	}
 }
 
-// leave tells a home that a connection is gone; see EndsSoon.
-func (h *Home) leave(p *peer, k *link) {
-	if p.self {
+// leave tells a home that a connection is gone; see EndsSoon. A home that is not there has forgotten it, or is
+// told of all connections when it is there again.
+func (h *Home) leave(home string, k *link) {
+	if home == h.self {
 		h.directory.remove(k.user, k.device, h.gate(h.self), k.conn)
 		return
 	}
 	if h.ends.Load() {
 		return
 	}
-	h.send(p.name, bus.KindLeave, &homepb.Leave{Device: &homepb.Device{User: string(k.user), Device: string(k.device), Connection: k.conn}})
+	if h.cluster.Load().peers[home] == nil {
+		return
+	}
+	h.send(home, bus.KindLeave, &homepb.Leave{Device: &homepb.Device{User: string(k.user), Device: string(k.device), Connection: k.conn}})
 }
 
 // device returns what a home is told of k.

@@ -31,14 +31,14 @@ type link struct {
 	opened time.Duration // by Home.mono
 
 	// Guarded by the shard's mu.
-	home     *peer // nil: no node is a home
-	old      *peer // the home before; nil: there was none
-	known    bool  // home knows the device
-	missed   bool  // pushes may be lost: the device is told to sync when home knows it
-	warned   bool  // it was told to sync since home knew it last
-	marking  bool  // it is among those that are told to sync
-	joined   bool  // Join has returned: before, its device has not synced, and can have missed nothing
-	replaced bool  // by a connection to another node
+	home     *peer    // nil: no node is a home
+	told     []string // homes that may know the device, the one that was told last at the end; maxTold at most
+	known    bool     // home knows the device
+	missed   bool     // pushes may be lost: the device is told to sync when home knows it
+	warned   bool     // it was told to sync since home knew it last
+	marking  bool     // it is among those that are told to sync
+	joined   bool     // Join has returned: before, its device has not synced, and can have missed nothing
+	replaced bool     // by a connection to another node
 	gone     bool
 }
 
@@ -55,7 +55,6 @@ type peer struct {
 	gapped   bool    // of its last messages some may be lost
 	waiting  []*link // are to be announced
 	whole    bool    // all links of the peer are to be announced
-	lost     bool    // pushes to all of them may be lost
 	announce bool    // a goroutine announces
 }
 
@@ -90,8 +89,9 @@ func (l *links) add(c gateway.Connection, opened time.Duration, home func(pim.Us
 	return k
 }
 
-// remove takes a link out. It returns nil if there is none, and otherwise the link and its home.
-func (l *links) remove(u pim.UserID, conn uint64) (*link, *peer) {
+// remove takes a link out. It returns nil if there is none, and otherwise the link and the homes that were
+// told of it.
+func (l *links) remove(u pim.UserID, conn uint64) (*link, []string) {
 	sh := l.shard(u)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -107,7 +107,20 @@ func (l *links) remove(u pim.UserID, conn uint64) (*link, *peer) {
 	} else {
 		sh.users[u] = list
 	}
-	return k, k.home
+	return k, k.told
+}
+
+// maxTold is how many homes are told that a connection has gone. Earlier ones have long forgotten it.
+const maxTold = 16
+
+// tells notes that a home is told of k. The caller holds the shard's mu.
+func (k *link) tells(home string) {
+	if at := slices.Index(k.told, home); at >= 0 {
+		k.told = slices.Delete(k.told, at, at+1)
+	} else if len(k.told) == maxTold {
+		k.told = slices.Delete(k.told, 0, 1)
+	}
+	k.told = append(k.told, home)
 }
 
 // of calls f with the link of a connection, if there is one. Its fields may be read and changed

@@ -40,6 +40,8 @@ func (h *Home) Publish(pushes []conv.Published) {
 			switch {
 			case g.home == nil:
 				h.metrics.homeless.Add(float64(len(g.members) + len(g.partly)))
+				once(&h.homeless)
+				h.poke()
 			case g.home.self:
 				r.here(c, &e, g.members, g.partly, false)
 			default:
@@ -420,6 +422,7 @@ func (r *round) flush(b *body) {
 
 // receivePublish takes entries as the home of their readers.
 func (h *Home) receivePublish(_ string, data []byte) {
+	once(&h.wrote)
 	c := h.cluster.Load()
 	h.receivePushes(data, func(r *round, e *parcel, members []pim.UserID, partly []conv.Reader, passed bool) {
 		r.here(c, e, members, partly, passed)

@@ -119,7 +119,7 @@ func (h *Home) receiveAnnounce(from string, data []byte) {
 		h.send(from, bus.KindJoined, &homepb.Joined{Request: m.Request})
 		return
 	case m.Wanted:
-		h.announceAll(from, false)
+		h.announceAll(from)
 		return
 	}
 	g := h.gate(from)

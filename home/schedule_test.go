@@ -74,7 +74,12 @@ func (w *world) play(seed uint64) error {
 			w.network.Delay(time.Duration(rng.IntN(3)) * 20 * time.Millisecond)
 		case 14:
 			if sites := w.running(); len(sites) > 1 {
-				s := some()
+				s, crash := some(), rng.IntN(2) == 0
+				if !crash {
+					s.drains()
+					time.Sleep(time.Second)
+					write()
+				}
 				if s.apart { // if it does not meet the others again, nobody can know what it has written
 					w.network.Heal()
 					for !s.meets() {
@@ -82,14 +87,7 @@ func (w *world) play(seed uint64) error {
 					}
 					time.Sleep(time.Second)
 				}
-				if crash := rng.IntN(2) == 0; crash {
-					s.end(true)
-				} else {
-					s.drains()
-					time.Sleep(time.Second)
-					write()
-					s.end(false)
-				}
+				s.end(crash)
 			}
 		case 15:
 			for _, name := range nodeNames {
@@ -105,6 +103,9 @@ func (w *world) play(seed uint64) error {
 	}
 	w.network.Heal()
 	time.Sleep(20 * time.Second)
+	if err := w.check(); err != nil { // the pushes that follow would hide what a device lacks
+		return err
+	}
 	for range 5 {
 		write()
 		time.Sleep(100 * time.Millisecond)

@@ -46,6 +46,7 @@ type site struct {
 	phones map[pim.UserID][]*phone
 	told   int // connections told to sync
 	acks   map[pim.DeviceID]int
+	stops  bool // it goes on draining
 	apart  bool // it has written something while it and another node did not see each other
 }
 
@@ -66,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
-// starts starts a node.
+// starts starts a node, which drains for Settle, as those of package server do.
 func (w *world) starts(name string) *site {
 	w.t.Helper()
 	s := w.makes(name)
@@ -77,7 +78,7 @@ func (w *world) starts(name string) *site {
 // makes makes a node that does not know the others yet.
 func (w *world) makes(name string) *site {
 	s := &site{w: w, name: name, phones: make(map[pim.UserID][]*phone), acks: make(map[pim.DeviceID]int)}
-	s.bus = w.network.Join(bus.Node{Name: name})
+	s.bus = w.network.Join(bus.Node{Name: name, Draining: true})
 	s.home = New(Options{Bus: s.bus, Sessions: s, Connections: w.limit, Logger: slog.New(slog.DiscardHandler)})
 	w.broken(s)
 	return s
@@ -95,6 +96,13 @@ func (s *site) joins() {
 	w.mu.Lock()
 	w.sites[s.name] = s
 	w.mu.Unlock()
+	time.AfterFunc(Settle, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.stops {
+			s.bus.Update(func(n *bus.Node) { n.Draining = false })
+		}
+	})
 }
 
 // start starts nodes and waits until all see each other.
@@ -406,4 +414,9 @@ func (w *world) check() error {
 }
 
 // drains says that the node is about to stop.
-func (s *site) drains() { s.bus.Update(func(n *bus.Node) { n.Draining = true }) }
+func (s *site) drains() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stops = true
+	s.bus.Update(func(n *bus.Node) { n.Draining = true })
+}

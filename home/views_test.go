@@ -1,0 +1,164 @@
+package home
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+)
+
+// The tests of this file are about nodes that see the same thing at different times: one of them has acted on it
+// when another still does what was right before.
+
+// settled starts nodes and waits until what was before that counts no more.
+func (w *world) settled(names ...string) []*site {
+	sites := w.start(names...)
+	time.Sleep(2 * grace)
+	return sites
+}
+
+// A gateway sees first that a home is gone, and has told its devices to sync when a writer sends its last pushes to
+// the dead one.
+func TestWriterSeesLaterThatAHomeIsGone(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b", "c")
+		w.fills(30, sites[1])
+		w.network.Cut("c", "b")
+		time.Sleep(3 * time.Second)
+		sites[2].end(true)
+		for sites[1].bus.View().Node("c") != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if sites[0].bus.View().Node("c") == nil {
+			t.Fatal("both see it at the same time")
+		}
+		sites[0].writes(everybody)
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// Pushes of a home are lost, and the users have another home before the gap shows.
+func TestGapOfTheHomeBefore(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b")
+		w.fills(30, sites[1])
+		w.starts("c")
+		time.Sleep(Settle - 500*time.Millisecond)
+		w.network.Cut("a", "b")
+		sites[0].writes(everybody)
+		time.Sleep(time.Second)
+		if sites[1].home.cluster.Load().homes.Nodes() != 3 {
+			t.Fatal("c is no home")
+		}
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A device goes while its node does not see its home, which sees the node all the time.
+func TestDeviceGoesUnseen(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b")
+		phones := w.fills(30, sites[1])
+		w.network.Cut("a", "b")
+		for sites[1].bus.View().Node("a") != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for _, p := range phones {
+			sites[1].leaves(p)
+		}
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A device connects when its gateway knows of a new home, and a writer does not.
+func TestDeviceThatANewHomeAloneKnows(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b")
+		w.starts("c")
+		time.Sleep(Settle - 500*time.Millisecond)
+		w.network.Cut("c", "a")
+		time.Sleep(time.Second)
+		w.fills(30, sites[1])
+		if n := sites[0].home.cluster.Load().homes.Nodes(); n != 2 {
+			t.Fatalf("the writer knows %d homes", n)
+		}
+		sites[0].writes(everybody)
+		synctest.Wait()
+		for _, p := range sites[1].all() {
+			if p.lacks() != "" {
+				t.Errorf("%s has no push", p.User)
+			}
+		}
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A home knows a device that was announced to it as the home before, and hears when the device goes.
+func TestHomeBeforeHearsThatADeviceGoes(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b", "c")
+		sites[2].drains()
+		time.Sleep(grace - 10*time.Second)
+		w.starts("d") // c keeps what it knows for grace after this change
+		time.Sleep(8 * time.Second)
+		phones := w.fills(30, sites[1]) // c was the home of some until 28 s ago
+		time.Sleep(5 * time.Second)
+		for _, p := range phones {
+			sites[1].leaves(p)
+		}
+		sites[2].bus.Update(func(n *bus.Node) { n.Draining = false })
+		time.Sleep(time.Second)
+		w.good(0)
+		sites[2].home.directory.retain(func(u pim.UserID, _ *place) bool {
+			t.Errorf("c knows a device of %s", u)
+			return true
+		})
+	})
+}
+
+// A writer that knows no home has pushes, and its own devices are told when there is one again, too.
+func TestWriterThatKnowsNoHome(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b")
+		w.fills(30, sites...)
+		for _, s := range sites {
+			s.drains()
+		}
+		time.Sleep(time.Second)
+		w.network.Cut("b", "a")
+		sites[1].bus.Update(func(n *bus.Node) { n.Draining = false })
+		time.Sleep(time.Second)
+		sites[0].writes(everybody)
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A link keeps the names of few homes.
+func TestHomesThatALinkWasToldTo(t *testing.T) {
+	var k link
+	for _, name := range []string{"a", "b", "a", "c"} {
+		k.tells(name)
+	}
+	if want := []string{"b", "a", "c"}; !slices.Equal(k.told, want) {
+		t.Errorf("told %v, want %v", k.told, want)
+	}
+	for i := range 2 * maxTold {
+		k.tells(string(rune('d' + i)))
+	}
+	if len(k.told) != maxTold || k.told[maxTold-1] != string(rune('d'+2*maxTold-1)) {
+		t.Errorf("told %v", k.told)
+	}
+}
