@@ -163,7 +163,11 @@ func (d *driver) hear() {
 			d.gather.writing--
 		}
 		m := l.machine
-		if l.live != nil {
+		switch {
+		case l.live == nil:
+		case l.live == l.warmed:
+			d.metrics.Forward.Inc()
+		default:
 			d.metrics.Loads.Inc()
 		}
 		m.found(l, &d.out)
@@ -172,6 +176,12 @@ func (d *driver) hear() {
 		}
 		d.weighAgain(m) // the look-up of one client message ID may have put many into memory
 		d.touch(m)
+	}
+	for _, l := range in.warmed {
+		d.takeWarmed(l)
+	}
+	for _, said := range in.asked {
+		said <- d.recent()
 	}
 	for _, r := range in.requests {
 		m := d.machine(r.Conversation)
@@ -354,6 +364,8 @@ type arrived struct {
 	requests []*Request
 	written  []*batch // a write of theirs has an outcome; as often as they have writes
 	found    []*lookup
+	warmed   []*live           // by Warm
+	asked    []chan<- []recent // by Recent; each has room
 }
 
 // put takes requests in, all of them or none. The error says why it does not.
@@ -403,6 +415,22 @@ func (a *arrivals) found(l *lookup) {
 	a.poke()
 }
 
+// warmed takes a state that Warm has loaded.
+func (a *arrivals) warmed(l *live) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived.warmed = append(a.arrived.warmed, l)
+	a.poke()
+}
+
+// ask has the driver say what it has in memory, unless it stops before.
+func (a *arrivals) ask(said chan<- []recent) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived.asked = append(a.arrived.asked, said)
+	a.poke()
+}
+
 // poke gives the driver a turn.
 func (a *arrivals) poke() {
 	select {
@@ -425,7 +453,7 @@ func (a *arrivals) giveBack(in arrived) {
 	clear(in.requests)
 	clear(in.written)
 	clear(in.found)
-	a.spare = arrived{in.requests[:0], in.written[:0], in.found[:0]}
+	a.spare = arrived{requests: in.requests[:0], written: in.written[:0], found: in.found[:0]}
 }
 
 // answered counts requests that have got their answer.

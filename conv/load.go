@@ -307,10 +307,16 @@ func readPage(ctx context.Context, s store.Store, id pim.ConversationID, from, t
 	if r.First > from {
 		dst = dst[:0] // what was read before was trimmed meanwhile
 	}
+	return parseRecords(id, r.First, r.Records, dst)
+}
+
+// parseRecords appends to dst the entries in records, which are those from seq first on, and returns how many bytes they are
+// in the log. It keeps the payloads of commands and edits only.
+func parseRecords(id pim.ConversationID, first pim.Seq, records [][]byte, dst []pim.Entry) ([]pim.Entry, int, error) {
 	size := 0
 	var reader wire.EntryReader
-	for i, data := range r.Records {
-		e, err := parseEntry(&reader, id, data, r.First+pim.Seq(i))
+	for i, data := range records {
+		e, err := parseEntry(&reader, id, data, first+pim.Seq(i))
 		if err != nil {
 			return nil, 0, err
 		}

@@ -20,6 +20,7 @@ import (
 type lookup struct {
 	machine   *machine
 	waited    int          // for a load: how many requests waited when it began
+	warmed    *live        // for a load: what Warm has loaded; nil: nothing
 	request   *Request     // which needs it; nil for a load and for refusals
 	ahead     []*Request   // behind request, see lookUpAhead
 	view      view         // of the request
@@ -79,7 +80,7 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 		l.request.findings = &f
 		l.machine.live.lookUpAhead(ctx, ids, l.ahead)
 	default:
-		l.live, l.err = w.load(ctx, l.machine.id)
+		l.live, l.err = w.loadFrom(ctx, l.machine.id, l.warmed)
 	}
 }
 

@@ -79,6 +79,8 @@ type live struct {
 	// may be missing, so the state may be one that never was.
 	mixed bool
 
+	warmed bool // it was loaded before anything asked for it, and others may have written since; see warm.go
+
 	hiddenCell store.Cell // the cell of hiddenKey that was loaded
 
 	front    pim.Seq // of the log, when it was loaded
@@ -133,14 +135,14 @@ func (m *machine) busy() bool {
 
 // ready reports whether m can take what waits into a batch.
 func (m *machine) ready() bool {
-	return m.batch == nil && m.lookup == nil && m.live != nil && len(m.waiting) > 0
+	return m.batch == nil && m.lookup == nil && m.live != nil && !m.live.warmed && len(m.waiting) > 0
 }
 
 // advance does what can be done now. It takes empty batches from free.
 func (m *machine) advance(v *view, o *output, free *batchPool) {
 	for m.batch == nil && m.lookup == nil && len(m.waiting) > 0 {
-		if m.live == nil {
-			m.look(&lookup{waited: len(m.waiting)}, o)
+		if m.live == nil || m.live.warmed {
+			m.look(&lookup{waited: len(m.waiting), warmed: m.live}, o)
 			return
 		}
 		b := free.get()

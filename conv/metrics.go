@@ -17,7 +17,9 @@ type Metrics struct {
 	Entries prometheus.Counter
 	Batch   prometheus.Histogram // entries in one batch
 	Commit  prometheus.Histogram // seconds from the begin of a batch's write to its outcome
-	Loads   prometheus.Counter
+	Loads   prometheus.Counter   // since a request asked for them
+	Warmed  prometheus.Counter   // loaded by Warm, and kept
+	Forward prometheus.Counter   // of Warmed: brought forward for their first request
 	Live    prometheus.Gauge
 	Weight  prometheus.Gauge   // memory of the conversations in Live, in bytes, about
 	Settled prometheus.Counter // intents that another process left and this one settled
@@ -67,13 +69,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.Skipped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "pim_snapshots_lost_total", Help: "Trimmed conversations that were loaded without their snapshot: it is lost. Their state was taken from their members' cells.",
 	})
+	m.Warmed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pim_conversations_warmed_total", Help: "Conversations loaded before their first request, since another node has handed them over.",
+	})
+	m.Forward = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pim_conversations_brought_forward_total", Help: "Of pim_conversations_warmed_total: first requests that needed one read, of what was written since, and no load.",
+	})
 	m.ok = m.Sends.WithLabelValues("ok")
 	m.duplicate = m.Sends.WithLabelValues("duplicate")
 	for _, reason := range reasons {
 		m.Refused.WithLabelValues(string(reason)) // so that it is exported as 0 before the first refusal
 	}
 	if r != nil {
-		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Live, m.Weight, m.Settled, m.Skipped)
+		r.MustRegister(m.Sends, m.Refused, m.Queue, m.Bytes, m.Entries, m.Batch, m.Commit, m.Loads, m.Warmed, m.Forward, m.Live, m.Weight, m.Settled, m.Skipped)
 	}
 	return m
 }

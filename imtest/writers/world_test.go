@@ -79,8 +79,9 @@ func newWorld(seed uint64, v variant, told func(string, ...any)) *world {
 	b := newBook()
 	w := &world{
 		rng: rng, book: b, plan: &plan{book: b, rng: rng}, variant: v, told: told,
-		gate:   &gate{store: storetest.NewMemory(), history: imtest.NewHistory()},
-		memory: rng.IntN(2), // 0: the default; 1: a conversation is forgotten after each batch
+		gate: &gate{store: storetest.NewMemory(), history: imtest.NewHistory()},
+		// 0: the default; 1: a conversation is forgotten after each batch; else some are kept, and some are warmed
+		memory: []int{0, 1, 12 << 10}[rng.IntN(3)],
 		faulty: float64(rng.IntN(3)) * 0.05, deadly: float64(rng.IntN(3)) * 0.002,
 	}
 	for i := range w.writers {
@@ -147,6 +148,8 @@ func (w *world) run() error {
 			w.restart(w.writers[w.rng.IntN(2)])
 		case w.rng.IntN(200) == 0:
 			time.Sleep(time.Duration(w.rng.IntN(40_000)) * time.Millisecond)
+		case w.memory != 1 && w.rng.IntN(8) == 0:
+			w.warm()
 		case len(w.calls) == 0 || n < 12 && w.rng.IntN(6) == 0:
 			w.submit(w.plan.next())
 			left--
@@ -232,6 +235,15 @@ func (w *world) submit(r *request) {
 	} else {
 		x.Submit([]*conv.Request{&c})
 	}
+}
+
+// warm has one of the writers load a conversation that nothing may have asked for.
+func (w *world) warm() {
+	x := w.writers[w.rng.IntN(2)]
+	all := w.plan.conversations()
+	id := all[w.rng.IntN(len(all))]
+	w.tell("%s warms %s", x.line.name, id)
+	go x.Warm(context.Background(), []pim.ConversationID{id})
 }
 
 // goOn lets one of the calls go on.
