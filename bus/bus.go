@@ -41,11 +41,13 @@ const (
 	KindHint     Kind = 10 // what looks show may have changed, to those who look: package home
 	KindStatus   Kind = 11 // what time it is, and how the node is; a request: package server
 	KindJoined   Kind = 12 // what a home says to KindJoin and KindAnnounce: package home
+	KindWarm     Kind = 13 // conversations that a node is about to take over; a request: package route
 )
 
 var kindNames = [...]string{
 	KindSubmit: "submit", KindAnswer: "answer", KindPublish: "publish", KindPush: "push", KindJoin: "join", KindLeave: "leave",
 	KindAnnounce: "announce", KindReplace: "replace", KindBehind: "behind", KindHint: "hint", KindStatus: "status", KindJoined: "joined",
+	KindWarm: "warm",
 }
 
 // String returns the kind's stable name, as in metrics.

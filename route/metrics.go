@@ -14,6 +14,8 @@ type Metrics struct {
 	gaveUp    prometheus.Counter
 	malformed prometheus.Counter
 	unsent    prometheus.Counter
+
+	handedOver prometheus.Counter
 }
 
 // NewMetrics registers the metrics with r, or with nothing if r is nil.
@@ -38,9 +40,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		gaveUp:    counter("pim_route_unanswered_total", "Requests refused because no node has answered in time."),
 		malformed: counter("pim_route_malformed_total", "Messages of other nodes that could not be decoded."),
 		unsent:    counter("pim_route_unsent_answers_total", "Messages with answers that the bus did not take."),
+
+		handedOver: counter("pim_route_handed_over_total", "Conversations that other nodes were told to load, since they take them over from this one."),
 	}
 	if r != nil {
-		r.MustRegister(m.forwarded, m.answered, m.waiting, m.repeats, m.refusals, m.here, m.late, m.gaveUp, m.malformed, m.unsent)
+		r.MustRegister(m.forwarded, m.answered, m.waiting, m.repeats, m.refusals, m.here, m.late, m.gaveUp, m.malformed, m.unsent, m.handedOver)
 	}
 	return m
 }

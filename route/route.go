@@ -31,6 +31,7 @@ type Options struct {
 	Gateway conv.Outlet // takes the answers to the requests of this node's connections, and no pushes
 	Home    Publisher
 	// Writers makes this node's writers. Their outlet is the Router. nil: the node writes nothing.
+	// If they are a Warmer as well, conversations that change hands are loaded in time, see WarmUp and HandOver.
 	Writers func(conv.Outlet) Writer
 	Metrics *Metrics // nil: not counted
 }
@@ -61,6 +62,8 @@ type Router struct {
 	peers   map[string]*peer // peersMu guards it
 	slow    [slowQueues]slowQueue
 
+	warming
+
 	runMu   sync.Mutex
 	closed  bool           // runMu guards it
 	running sync.WaitGroup // goroutines of the Router; runMu guards its growing
@@ -90,6 +93,7 @@ func New(o Options) *Router {
 	if o.Writers != nil {
 		r.local = o.Writers(r)
 	}
+	r.warming = newWarming(r.local)
 	return r
 }
 
@@ -100,6 +104,10 @@ func (r *Router) Handle(h *bus.Handler) {
 	}
 	h.Receive[bus.KindSubmit] = r.receiveSubmit
 	h.Receive[bus.KindAnswer] = r.receiveAnswers
+	if h.Answer == nil {
+		h.Answer = make(map[bus.Kind]func(context.Context, string, []byte) ([]byte, error))
+	}
+	h.Answer[bus.KindWarm] = r.answerWarm
 	h.Gap = append(h.Gap, r.gap)
 	h.Changed = append(h.Changed, r.changed)
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -39,6 +40,17 @@ func (v variant) play(t *testing.T, seed uint64) (wrong []string) {
 	return wrong
 }
 
+// warm has n and other nodes load conversations that may change hands.
+func (n *node) warm(leaves bool) {
+	soon, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if leaves {
+		n.HandOver(soon)
+	} else {
+		n.WarmUp(soon)
+	}
+}
+
 // step is one step of a schedule.
 func (w *world) step() {
 	i := w.rng.IntN(len(w.nodes))
@@ -58,6 +70,7 @@ func (w *world) step() {
 		w.open(i, n.name, uint32(1+w.rng.IntN(3)), bus.AllRoles)
 	case 6:
 		draining := w.rng.IntN(2) == 0
+		go n.warm(draining) // while others send
 		n.bus.Update(func(n *bus.Node) { n.Draining = draining })
 	case 7:
 		weight := uint32(w.rng.IntN(4))

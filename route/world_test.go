@@ -32,6 +32,7 @@ type world struct {
 	group   pim.ConversationID // "": there is none
 	wants   []*want
 	variant variant
+	joining bool // nodes that are opened drain at first
 
 	mu    sync.Mutex // guards what answers change
 	wrong []string
@@ -51,6 +52,7 @@ type node struct {
 	name    string
 	bus     bus.Bus
 	writers *conv.Writers
+	counts  *conv.Metrics
 	dead    bool // guarded by world.mu
 }
 
@@ -110,7 +112,7 @@ func (w *world) makeGroup() {
 
 // open begins a life of the i-th node.
 func (w *world) open(i int, name string, weight uint32, roles bus.Role) {
-	n := &node{world: w, name: name, bus: w.network.Join(bus.Node{Name: name, Weight: weight, Roles: roles})}
+	n := &node{world: w, name: name, bus: w.network.Join(bus.Node{Name: name, Weight: weight, Roles: roles, Draining: w.joining}), counts: conv.NewMetrics(nil)}
 	b, outlet := n.bus, conv.Outlet(n)
 	if w.variant.bus != nil {
 		b = w.variant.bus(b)
@@ -121,7 +123,7 @@ func (w *world) open(i int, name string, weight uint32, roles bus.Role) {
 	o := Options{Bus: b, Gateway: outlet, Home: discard{}}
 	if roles.Has(bus.RoleWriter) {
 		o.Writers = func(outlet conv.Outlet) Writer {
-			n.writers = conv.New(w.store, conv.Options{Outlet: outlet, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
+			n.writers = conv.New(w.store, conv.Options{Outlet: outlet, Shards: 2, Metrics: n.counts, Logger: slog.New(slog.DiscardHandler)})
 			return n.writers
 		}
 	}

@@ -43,7 +43,7 @@ func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.
 
 // start has the node join the others, and returns when it has heard of those that it can reach. Until then
 // it says that it drains: before it knows the others, it must not be given anything to write, nor be
-// taken for anybody's home.
+// taken for anybody's home. Meanwhile it loads the busy conversations that it will write.
 func (c *cluster) start(ctx context.Context) error {
 	h := new(bus.Handler)
 	c.router.Handle(h)
@@ -56,21 +56,28 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := c.bus.Start(ctx, h); err != nil {
 		return err
 	}
-	t := time.NewTimer(c.settle)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		c.drains(false)
-		c.served = true
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	settling, cancel := context.WithTimeout(ctx, c.settle)
+	defer cancel()
+	c.router.WarmUp(settling)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	c.drains(false)
+	c.served = true
+	return nil
 }
 
-// leaveSoon tells the other nodes that this one is about to stop: they give it nothing new to write, and take over
-// what it has. ctx is the shutdown's.
+// handOver is how long a node that stops waits, at most, until the others have loaded what they take over from it.
+const handOver = time.Second
+
+// leaveSoon tells the other nodes that this one is about to stop: they load the busy conversations of this node first, and then
+// give it nothing new to write, and take over what it has. ctx is the shutdown's.
 func (c *cluster) leaveSoon(ctx context.Context) {
+	if c.served {
+		soon, cancel := context.WithTimeout(ctx, handOver)
+		c.router.HandOver(soon)
+		cancel()
+	}
 	c.drains(true)
 	c.draining, c.hurry = time.Now(), ctx.Done()
 }

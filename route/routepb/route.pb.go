@@ -631,6 +631,137 @@ func (x *Failure) GetCause() string {
 	return ""
 }
 
+// Warm is about conversations that change hands, so that their next writer loads them before the first requests come. It is
+// the body of a request, bus.KindWarm. Nothing depends on it.
+type Warm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Joins         bool                   `protobuf:"varint,1,opt,name=joins,proto3" json:"joins,omitempty"`                // the asking node is about to join: it wants to know what it gets of what the other node writes now
+	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`              // with joins: that the asking node will have
+	Roles         uint32                 `protobuf:"varint,3,opt,name=roles,proto3" json:"roles,omitempty"`                // with joins: bus.Role, likewise
+	Most          uint32                 `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`                  // with joins: how many conversations it wants to know
+	Conversations []string               `protobuf:"bytes,5,rep,name=conversations,proto3" json:"conversations,omitempty"` // without joins: what the asking node hands over, the busiest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warm) Reset() {
+	*x = Warm{}
+	mi := &file_route_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warm) ProtoMessage() {}
+
+func (x *Warm) ProtoReflect() protoreflect.Message {
+	mi := &file_route_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warm.ProtoReflect.Descriptor instead.
+func (*Warm) Descriptor() ([]byte, []int) {
+	return file_route_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Warm) GetJoins() bool {
+	if x != nil {
+		return x.Joins
+	}
+	return false
+}
+
+func (x *Warm) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Warm) GetRoles() uint32 {
+	if x != nil {
+		return x.Roles
+	}
+	return 0
+}
+
+func (x *Warm) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+func (x *Warm) GetConversations() []string {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+// Warmed is the answer to a Warm.
+type Warmed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversations []string               `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"` // to one that joins: what it gets, the busiest first
+	Loaded        uint32                 `protobuf:"varint,2,opt,name=loaded,proto3" json:"loaded,omitempty"`              // to one that hands over: how many were loaded
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warmed) Reset() {
+	*x = Warmed{}
+	mi := &file_route_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warmed) ProtoMessage() {}
+
+func (x *Warmed) ProtoReflect() protoreflect.Message {
+	mi := &file_route_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warmed.ProtoReflect.Descriptor instead.
+func (*Warmed) Descriptor() ([]byte, []int) {
+	return file_route_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Warmed) GetConversations() []string {
+	if x != nil {
+		return x.Conversations
+	}
+	return nil
+}
+
+func (x *Warmed) GetLoaded() uint32 {
+	if x != nil {
+		return x.Loaded
+	}
+	return 0
+}
+
 var File_route_proto protoreflect.FileDescriptor
 
 const file_route_proto_rawDesc = "" +
@@ -692,7 +823,16 @@ const file_route_proto_rawDesc = "" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12$\n" +
 	"\x0eretry_after_ns\x18\x04 \x01(\x03R\fretryAfterNs\x12\x14\n" +
-	"\x05cause\x18\x05 \x01(\tR\x05causeB%Z#github.com/pim-im/pim/route/routepbb\x06proto3"
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"\x84\x01\n" +
+	"\x04Warm\x12\x14\n" +
+	"\x05joins\x18\x01 \x01(\bR\x05joins\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\x12\x14\n" +
+	"\x05roles\x18\x03 \x01(\rR\x05roles\x12\x12\n" +
+	"\x04most\x18\x04 \x01(\rR\x04most\x12$\n" +
+	"\rconversations\x18\x05 \x03(\tR\rconversations\"F\n" +
+	"\x06Warmed\x12$\n" +
+	"\rconversations\x18\x01 \x03(\tR\rconversations\x12\x16\n" +
+	"\x06loaded\x18\x02 \x01(\rR\x06loadedB%Z#github.com/pim-im/pim/route/routepbb\x06proto3"
 
 var (
 	file_route_proto_rawDescOnce sync.Once
@@ -706,7 +846,7 @@ func file_route_proto_rawDescGZIP() []byte {
 	return file_route_proto_rawDescData
 }
 
-var file_route_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_route_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_route_proto_goTypes = []any{
 	(*Submit)(nil),  // 0: pim.route.v1.Submit
 	(*Request)(nil), // 1: pim.route.v1.Request
@@ -714,6 +854,8 @@ var file_route_proto_goTypes = []any{
 	(*Missed)(nil),  // 3: pim.route.v1.Missed
 	(*Answer)(nil),  // 4: pim.route.v1.Answer
 	(*Failure)(nil), // 5: pim.route.v1.Failure
+	(*Warm)(nil),    // 6: pim.route.v1.Warm
+	(*Warmed)(nil),  // 7: pim.route.v1.Warmed
 }
 var file_route_proto_depIdxs = []int32{
 	1, // 0: pim.route.v1.Submit.requests:type_name -> pim.route.v1.Request
@@ -738,7 +880,7 @@ func file_route_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_route_proto_rawDesc), len(file_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
