@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/conv"
@@ -39,6 +40,9 @@ type LabOptions struct {
 	// Nodes is how many nodes the server has, over one store; 0: one. A device connects to any of
 	// them, and knows all of them.
 	Nodes int
+	// Roles are those of each node, in place of Nodes. The first one has the role gateway. Devices
+	// connect to those that have it.
+	Roles []bus.Role
 }
 
 // T is the part of *testing.T that a Lab needs. It is an interface so that programs
@@ -101,11 +105,15 @@ func NewLab(t T, o LabOptions) *Lab {
 		fs: vfs.NewCrashableMem(), changed: make(chan struct{}),
 		answered: make(map[pim.ClientMessageID]answered), known: make(map[pim.ConversationID]bool),
 	}
-	if o.Nodes > 1 {
+	roles := o.Roles
+	if roles == nil {
+		roles = slices.Repeat([]bus.Role{bus.AllRoles}, max(1, o.Nodes))
+	}
+	if len(roles) > 1 {
 		l.Network = bustest.NewNetwork()
 	}
-	for range max(1, o.Nodes) {
-		l.nodes = append(l.nodes, l.newNode())
+	for _, r := range roles {
+		l.nodes = append(l.nodes, l.newNode(r))
 	}
 	t.Cleanup(l.close)
 	l.start()

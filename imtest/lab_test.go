@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/seeds"
 )
@@ -143,7 +144,7 @@ func TestRandomConversations(t *testing.T) {
 	first := seeds.First(t)
 	for i := range uint64(2) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			randomConversations(t, first+i, 1)
+			randomConversations(t, first+i, bus.AllRoles)
 		})
 	}
 }
@@ -152,12 +153,19 @@ func TestRandomConversations(t *testing.T) {
 // each other.
 func TestRandomConversationsOverNodes(t *testing.T) {
 	t.Parallel()
-	randomConversations(t, seeds.First(t), 3)
+	randomConversations(t, seeds.First(t), bus.AllRoles, bus.AllRoles, bus.AllRoles)
 }
 
-func randomConversations(t *testing.T, seed uint64, nodes int) {
-	rng := rand.New(rand.NewPCG(seed, 2))
-	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed, DropPushes: 0.3, Nodes: nodes})
+// The same with five nodes, each of which has one role: a node without gateway takes no connections, and
+// those without writer and home are given nothing.
+func TestRandomConversationsOverRoles(t *testing.T) {
+	t.Parallel()
+	randomConversations(t, seeds.First(t), bus.RoleGateway, bus.RoleGateway, bus.RoleWriter, bus.RoleWriter, bus.RoleHome)
+}
+
+func randomConversations(t *testing.T, seed uint64, roles ...bus.Role) {
+	rng, nodes := rand.New(rand.NewPCG(seed, 2)), len(roles)
+	lab := imtest.NewLab(t, imtest.LabOptions{Seed: seed, DropPushes: 0.3, Roles: roles})
 	names := []pim.UserID{"alice", "bob", "carol", "d[a]ve"}
 	var actors []*imtest.Actor
 	for _, u := range names {

@@ -20,6 +20,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // node is one node of a Lab's server.
 type node struct {
 	name     string
+	roles    bus.Role
 	config   server.Config
 	http     string // where it listens now
 	tcp      string
@@ -27,8 +28,9 @@ type node struct {
 	server   *server.Server
 }
 
-func (l *Lab) newNode() *node {
-	n := &node{name: fmt.Sprintf("node-%d", len(l.nodes)+1), config: server.Defaults()}
+func (l *Lab) newNode(roles bus.Role) *node {
+	n := &node{name: fmt.Sprintf("node-%d", len(l.nodes)+1), roles: roles, config: server.Defaults()}
+	n.config.Roles = roles.String()
 	free := net.JoinHostPort(loopback.Own(), "0")
 	n.config.Data, n.config.Listen, n.config.ListenTCP = l.t.TempDir(), free, free
 	n.config.IdleTimeout, n.config.MaxHeartbeat, n.config.DrainWindow, n.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
@@ -45,7 +47,7 @@ func (l *Lab) startNode(n *node) {
 	o := l.o.Break
 	o.Logger, o.Store = quiet, lent{l.engine}
 	if l.Network != nil {
-		o.Bus = l.Network.Join(bus.Node{Name: n.name})
+		o.Bus = l.Network.Join(bus.Node{Name: n.name, Roles: n.roles})
 	}
 	o.WrapStore = func(s store.Store) store.Store {
 		n.observer = &observer{Store: s, history: l.history}
@@ -71,7 +73,10 @@ func (l *Lab) startNode(n *node) {
 	}
 	n.http, n.tcp = n.server.Addr(), n.server.TCPAddr()
 	if !l.o.Moves {
-		n.config.Listen, n.config.ListenTCP = n.http, n.tcp
+		n.config.Listen = n.http
+		if n.tcp != "" {
+			n.config.ListenTCP = n.tcp
+		}
 	}
 }
 
@@ -126,11 +131,13 @@ func (n *node) end() {
 	_ = n.server.Shutdown(ctx)
 }
 
-// servers returns the addresses of all nodes, in an order made at random.
+// servers returns the addresses of all nodes that take connections, in an order made at random.
 func (l *Lab) servers(tcp bool) []string {
 	var urls []string
 	for _, i := range l.places.Perm(len(l.nodes)) {
-		urls = append(urls, l.nodes[i].url(tcp))
+		if l.nodes[i].roles.Has(bus.RoleGateway) {
+			urls = append(urls, l.nodes[i].url(tcp))
+		}
 	}
 	return urls
 }

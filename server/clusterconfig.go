@@ -24,7 +24,7 @@ type ClusterConfig struct {
 
 	Node      string `name:"node" env:"PIM_NODE" default:"" placeholder:"NAME" help:"This node's name, which no other has, the same at each start: letters a to z, digits and hyphens. Empty: from the host's name and the port of listen."`
 	Site      string `name:"site" env:"PIM_SITE" default:"default" placeholder:"NAME" help:"Data centre that this node is in."`
-	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections; every node must, for now), writer (writes conversations), home (knows where users' devices are), lbs (not used yet)."`
+	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are); lbs is not used yet. Every node has its pages. Without gateway it takes no connections, on neither address; without writer and home it is given no conversations and no users. The cluster needs each of the three on some node."`
 	Weight    int    `name:"weight" env:"PIM_WEIGHT" default:"100" placeholder:"N" help:"This node's share of conversations and users, compared to that of others. 0: none."`
 	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server. Not used yet."`
 
@@ -39,6 +39,18 @@ const busProtocol = 1
 
 // leastToken is how many bytes the cluster's token has at least.
 const leastToken = 16
+
+// needed are the roles that a cluster can't do without.
+const needed = bus.RoleGateway | bus.RoleWriter | bus.RoleHome
+
+// has reports whether the node has a role. A Config that is not valid has none.
+func (c *ClusterConfig) has(role bus.Role) bool {
+	roles, _ := bus.ParseRoles(c.Roles)
+	return roles.Has(role)
+}
+
+// TakesConnections reports whether clients may connect to the node: it has the role gateway.
+func (c *ClusterConfig) TakesConnections() bool { return c.has(bus.RoleGateway) }
 
 // clustered reports whether the node is one of several.
 func (c *ClusterConfig) clustered() bool { return c.ClusterListen != "" || c.Bus != "" }
@@ -55,8 +67,8 @@ func (c *Config) validateCluster() error {
 	if err != nil {
 		return wrong("roles", "%s", text(err))
 	}
-	if !roles.Has(bus.RoleGateway) {
-		return wrong("roles", "%q is without gateway: a node that takes no connections is not supported yet", c.Roles)
+	if roles&needed == 0 {
+		return wrong("roles", "%q: the node would do nothing; name some of %s", c.Roles, needed)
 	}
 	if c.Weight < 0 || c.Weight > 1_000_000 {
 		return wrong("weight", "%d is not from 0 to 1000000", c.Weight)
@@ -65,7 +77,7 @@ func (c *Config) validateCluster() error {
 		return err
 	}
 	if !c.clustered() {
-		return c.alone(roles)
+		return nil
 	}
 	for _, check := range []func() error{c.validateClusterAddresses, c.validateClusterTLS, c.validateClusterExposure} {
 		if err := check(); err != nil {
@@ -82,8 +94,8 @@ func (c *Config) validateCluster() error {
 	return nil
 }
 
-// alone returns the first setting that makes no sense without other nodes.
-func (c *ClusterConfig) alone(roles bus.Role) error {
+// validateAlone returns the first setting that makes no sense without other nodes.
+func (c *ClusterConfig) validateAlone() error {
 	for _, s := range []struct{ name, value string }{
 		{"join", c.Join}, {"cluster-token-file", c.ClusterTokenFile}, {"cluster-ca", c.ClusterCA}, {"cluster-cert", c.ClusterCert}, {"cluster-key", c.ClusterKey},
 	} {
@@ -91,7 +103,7 @@ func (c *ClusterConfig) alone(roles bus.Role) error {
 			return wrong(s.name, "it is given without cluster-listen or bus, so there are no other nodes")
 		}
 	}
-	if !roles.Has(bus.RoleGateway | bus.RoleWriter | bus.RoleHome) {
+	if !c.has(needed) {
 		return wrong("roles", "%q: without cluster-listen or bus there is no other node to do the rest", c.Roles)
 	}
 	return nil
@@ -240,11 +252,14 @@ func (c *Config) openBus(metrics prometheus.Registerer, log *slog.Logger) (bus.B
 	if err != nil {
 		return nil, err
 	}
+	self := bus.Node{
+		Name: c.NodeName(), Run: uint64(time.Now().UnixNano()), Protocol: busProtocol, Site: c.Site, Roles: roles, Weight: uint32(c.Weight),
+	}
+	if roles.Has(bus.RoleGateway) {
+		self.Address, self.Load.MaxConnections = c.Advertise, c.MaxConnections
+	}
 	o := nats.Options{
-		Self: bus.Node{
-			Name: c.NodeName(), Run: uint64(time.Now().UnixNano()), Protocol: busProtocol, Site: c.Site, Roles: roles,
-			Weight: uint32(c.Weight), Address: c.Advertise, Load: bus.Load{MaxConnections: c.MaxConnections},
-		},
+		Self:   self,
 		Listen: c.ClusterListen, Join: commas(c.Join), Servers: commas(c.Bus), Token: token, Metrics: metrics, Logger: log,
 	}
 	if c.ClusterCA != "" {

@@ -109,11 +109,19 @@ const longestWindow = 100 * 365 * 24 * time.Hour
 
 // Validate returns a *pim.Error of KindInvalid for the first setting that is wrong, which
 // says which one it is and what to do. It opens no file.
-func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateAddresses, c.validateStore, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateCluster, c.validateLog} {
+func (c *Config) Validate() error { return c.validate(c.clustered()) }
+
+// validate is Validate. several says that there are other nodes.
+func (c *Config) validate(several bool) error {
+	for _, check := range []func() error{
+		c.validateAddresses, c.validateStore, c.validateTLS, c.validateExposure, c.validateProxies, c.validateBounds, c.validateCluster, c.validateLog,
+	} {
 		if err := check(); err != nil {
 			return err
 		}
+	}
+	if !several {
+		return c.validateAlone()
 	}
 	return nil
 }

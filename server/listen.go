@@ -5,12 +5,13 @@ import (
 	"net"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
 )
 
 // Listeners are where a server takes connections.
 type Listeners struct {
 	HTTP  net.Listener
-	TCP   net.Listener // nil if raw TCP is off
+	TCP   net.Listener // nil if raw TCP is off, or the node is no gateway
 	Pprof net.Listener // nil if the profiler is off
 }
 
@@ -23,10 +24,14 @@ func Listen(ctx context.Context, c Config) (*Listeners, error) {
 	// out. The limits of the gateway and of the HTTP server close silent connections.
 	lc := net.ListenConfig{KeepAlive: -1}
 	l := new(Listeners)
+	tcp := c.ListenTCP
+	if !c.has(bus.RoleGateway) {
+		tcp = ""
+	}
 	for _, x := range []struct {
 		to         *net.Listener
 		addr, what string
-	}{{&l.HTTP, c.Listen, "HTTP"}, {&l.TCP, c.ListenTCP, "TCP"}, {&l.Pprof, c.PprofListen, "pprof"}} {
+	}{{&l.HTTP, c.Listen, "HTTP"}, {&l.TCP, tcp, "TCP"}, {&l.Pprof, c.PprofListen, "pprof"}} {
 		if x.addr == "" && x.to != &l.HTTP {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http/pprof"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -14,7 +15,9 @@ import (
 
 func (s *Server) pages() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET "+wire.WebSocketPath, s.gateway)
+	if s.config.has(bus.RoleGateway) {
+		mux.Handle("GET "+wire.WebSocketPath, s.gateway)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "ok %s\n", s.version)

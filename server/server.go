@@ -42,8 +42,8 @@ type Options struct {
 	// Store, if not nil, is used in place of the embedded one under
 	// Config.Data. The server closes it.
 	Store store.Store
-	// Bus, if not nil, is this node's place among others, in place of what Config says. They have the
-	// same store. It has not started. If New succeeds, the server starts and closes it. Settle is how
+	// Bus, if not nil, is this node's place among others, in place of what Config says; its roles are
+	// those of Config. They have the same store. It has not started. If New succeeds, the server starts and closes it. Settle is how
 	// long after that the server begins to serve: until it has heard of the others. It also waits that
 	// long, but 2.5 s at most, until the others have heard that it stops.
 	Bus    bus.Bus
@@ -80,8 +80,8 @@ type Server struct {
 	acks     *inbox.Acks
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
-	sweeper  *retain.Sweeper
-	cluster  *cluster // nil: this is the only node
+	sweeper  *retain.Sweeper // nil: the node is no writer
+	cluster  *cluster        // nil: this is the only node
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -102,7 +102,7 @@ type Server struct {
 // New opens the store and the keys and puts the parts together. Start makes the server
 // serve. Once New has succeeded, Shutdown must be called, whether or not Start was.
 func New(c Config, o Options) (*Server, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(c.clustered() || o.Bus != nil); err != nil {
 		return nil, err
 	}
 	s := &Server{
@@ -236,10 +236,12 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		s.cluster = s.joinCluster(o.Bus, o.Settle, sessions, writers)
 		writer, homes = s.cluster.router, s.cluster.home
 	}
-	s.sweeper = retain.New(retain.Options{
-		Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
-		Registerer: s.metrics, Logger: s.log,
-	})
+	if s.config.has(bus.RoleWriter) {
+		s.sweeper = retain.New(retain.Options{
+			Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
+			Registerer: s.metrics, Logger: s.log,
+		})
+	}
 	if o.WrapWriter != nil {
 		writer = o.WrapWriter(writer)
 	}
@@ -349,7 +351,7 @@ func (s *Server) fail(err error) {
 // Addr returns the address for HTTP and WebSocket, with the real port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// TCPAddr returns the address for raw TCP, "" if that is turned off.
+// TCPAddr returns the address for raw TCP, "" if that is turned off or the node is no gateway.
 func (s *Server) TCPAddr() string {
 	if s.tcp == nil {
 		return ""
@@ -439,7 +441,7 @@ func (s *Server) end() {
 	}{
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
-		{"the removal of old messages", s.sweeper.Close},
+		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.Close},
 		{"what goes to other nodes", s.cluster.leave},
 		{"the writing of acknowledgements", s.acks.Close},
@@ -449,6 +451,12 @@ func (s *Server) end() {
 	} {
 		s.ending.Store(part.name)
 		part.stop()
+	}
+}
+
+func (s *Server) closeSweeper() {
+	if s.sweeper != nil {
+		s.sweeper.Close()
 	}
 }
 

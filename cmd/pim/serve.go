@@ -29,7 +29,7 @@ type serveCmd struct {
 
 // listening is what serve prints once clients can connect.
 type listening struct {
-	URL  string `json:"url"`  // for --server
+	URL  string `json:"url"`  // for --server; empty if clients connect to other nodes
 	HTTP string `json:"http"` // HOST:PORT
 	TCP  string `json:"tcp"`  // HOST:PORT; empty if off
 	Data string `json:"data"`
@@ -167,8 +167,16 @@ func newLogger(level, format string, w io.Writer) *slog.Logger {
 // announce prints where the server listens and what to do next.
 func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
 	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, Data: c.Data, PID: os.Getpid()}
+	pages := l.URL
+	if !c.TakesConnections() {
+		l.URL = ""
+	}
 	if c.JSON {
 		return json.NewEncoder(w).Encode(l)
+	}
+	if l.URL == "" {
+		_, err := fmt.Fprintf(w, "pim serves other nodes as %s; its pages are at %s, its data is in %s\nUsers connect to nodes with the role gateway.\n\n", c.Roles, pages, c.kept())
+		return err
 	}
 	where := l.URL
 	if tcp != "" {
