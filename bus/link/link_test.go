@@ -40,6 +40,16 @@ func TestFrameRoundTrip(t *testing.T) {
 }
 
 // TestNodeIsComplete fails when bus.Node gets a field that does not go to the others.
+// A frame of version 1 is read as it was meant: the length of the head, the head, and the body.
+func TestFrameOfVersion1(t *testing.T) {
+	frame := []byte("\x00\x1b\x08\x03\x12\x02n1\x18\x80\xc8\xaf\xa0\x25\x20\x09\x28\x02\x30\x2a\x38\x04\x40\x07\x48\xd0\x0f\x50\x01body")
+	got, body, err := open(frame)
+	want := head{kind: frameMessage, from: "n1", run: 10_000_000_000, toRun: 9, link: 2, number: 42, message: bus.KindPush, id: 7, waitMS: 2000, failed: true}
+	if err != nil || got != want || string(body) != "body" {
+		t.Errorf("%+v and %q, %v", got, body, err)
+	}
+}
+
 func TestNodeIsComplete(t *testing.T) {
 	node := bus.Node{
 		Name: "a", Run: 7, Protocol: 3, Site: "west", Roles: bus.RoleHome, Weight: 5, Draining: true, Address: "https://a.example",
