@@ -71,6 +71,7 @@ type waiting struct {
 	began       time.Time
 	sent        time.Time // when its node was asked first, or was silent and asked again, or said that it is under way
 	to          string    // the node that was asked last
+	told        bool      // it was given to a node before
 	refused     bool      // a node can't write now, and another one was asked
 	copies      []sentTo  // where it may be written yet
 	withdrawing bool      // it was refused for good, while there were other copies; see withdraw.go

@@ -131,3 +131,35 @@ func TestRoundsNeverBeginAgain(t *testing.T) {
 		}
 	})
 }
+
+// What is sent again is no first transmission any more, and older than its client said: a writer whose clock was set
+// puts a first transmission behind all that its sender has written.
+func TestWhatIsSentAgainSaysSo(t *testing.T) {
+	for _, c := range []struct{ first, again pim.Sending }{
+		{pim.Sending{Attempt: 1}, pim.Sending{Attempt: 2, Age: 2000}},
+		{pim.Sending{Attempt: 3, Age: 500}, pim.Sending{Attempt: 4, Age: 2500}},
+		{pim.Sending{}, pim.Sending{}}, // the client does not say
+		{pim.Sending{Attempt: 2}, pim.Sending{Attempt: 2}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &wiretap{sent: make(chan string, 100)}
+			r := New(Options{Bus: b, Gateway: told{make(chan conv.Answer, 100)}, Home: discard{}, Writers: func(conv.Outlet) Writer { return discard{} }})
+			defer r.Close()
+			b.see(r, viewOf(1, "b"))
+			chat := chatOf(t, "b", viewOf(1, "b"))
+			r.Submit([]*conv.Request{{
+				Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, ClientID: pim.ClientMessageID{1}, Attempt: c.first.Attempt, Age: c.first.Age,
+			}})
+			expect(t, b, "b false")
+			if m := b.last.Requests[0]; m.Attempt != c.first.Attempt || m.AgeMs != int64(c.first.Age) {
+				t.Errorf("sent first as attempt %d, %d ms old, and not %+v", m.Attempt, m.AgeMs, c.first)
+			}
+			b.see(r, viewOf(2, "b")) // its process has been started again
+			time.Sleep(answerWithin + time.Millisecond)
+			expect(t, b, "b false")
+			if m := b.last.Requests[0]; m.Attempt != c.again.Attempt || m.AgeMs != int64(c.again.Age) {
+				t.Errorf("sent again as attempt %d, %d ms old, and not %+v", m.Attempt, m.AgeMs, c.again)
+			}
+		})
+	}
+}

@@ -62,7 +62,10 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 			if w := requests[some]; w.withdrawing {
 				f.Requests[some].Number, f.Requests[some].Withdraw = w.number, w.withdrawals
 			} else {
-				encodeRequest(f.Requests[some], w.number, w.request)
+				m := f.Requests[some]
+				encodeRequest(m, w.number, w.request)
+				sending := w.sending()
+				m.Attempt, m.AgeMs = sending.Attempt, int64(sending.Age)
 			}
 			size += f.Requests[some].SizeVT()
 			some++
@@ -97,6 +100,19 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 	}
 }
 
+// sending returns what the writer is to know of the time of w. What is given to a node again may stand in the log behind
+// what its sender sent later, and it must not be displayed there. So it is no first transmission any more, and
+// it is older than the client said.
+func (w *waiting) sending() pim.Sending {
+	s := pim.Sending{Local: w.request.Local, Attempt: w.request.Attempt, Age: w.request.Age}
+	if w.told && (s.Attempt == 1 || s.Age > 0) { // else the client does not say when it was
+		s.Attempt++
+		s.Age += max(1, pim.Millis(time.Since(w.began).Milliseconds()))
+	}
+	w.told = true
+	return s
+}
+
 // runOf returns the run of a node, 0 if it is not there.
 func (l *lane) runOf(node string) uint64 {
 	if n := l.router.bus.View().Node(node); n != nil {
@@ -120,6 +136,8 @@ func (l *lane) queueHere(requests []*waiting) {
 		w.copied(l.router.self, 0)
 		c := *w.request
 		c.Origin = w
+		sending := w.sending()
+		c.Attempt, c.Age = sending.Attempt, sending.Age
 		l.here = append(l.here, &c)
 	}
 	l.queued.Add(int32(len(requests)))
