@@ -34,9 +34,6 @@ type ClusterConfig struct {
 	ClusterKey       string `name:"cluster-key" env:"PIM_CLUSTER_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of cluster-cert."`
 }
 
-// busProtocol is the newest version of the bodies between nodes that this version understands.
-const busProtocol = 1
-
 // leastToken is how many bytes the cluster's token has at least.
 const leastToken = 16
 
@@ -239,8 +236,8 @@ func text(err error) string {
 }
 
 // openBus returns this node's place among the others, which has not started; nil if the settings say
-// that there are none. It reads the files that the settings name.
-func (c *Config) openBus(metrics prometheus.Registerer, log *slog.Logger) (bus.Bus, error) {
+// that there are none. now is the time at which this process began. It reads the files that the settings name.
+func (c *Config) openBus(now time.Time, metrics prometheus.Registerer, log *slog.Logger) (bus.Bus, error) {
 	if !c.clustered() {
 		return nil, nil
 	}
@@ -253,7 +250,7 @@ func (c *Config) openBus(metrics prometheus.Registerer, log *slog.Logger) (bus.B
 		return nil, err
 	}
 	self := bus.Node{
-		Name: c.NodeName(), Run: uint64(time.Now().UnixNano()), Protocol: busProtocol, Site: c.Site, Roles: roles, Weight: uint32(c.Weight),
+		Name: c.NodeName(), Run: uint64(now.UnixNano()), Protocol: busProtocol, Site: c.Site, Roles: roles, Weight: uint32(c.Weight),
 	}
 	if roles.Has(bus.RoleGateway) {
 		self.Address, self.Load.MaxConnections = c.Advertise, c.MaxConnections

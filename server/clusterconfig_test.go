@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
@@ -100,7 +101,7 @@ func TestNodeName(t *testing.T) {
 // TestOpenBus has two nodes meet that were made of settings.
 func TestOpenBus(t *testing.T) {
 	alone := Defaults()
-	if b, err := alone.openBus(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); b != nil || err != nil {
+	if b, err := alone.openBus(time.Now(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); b != nil || err != nil {
 		t.Fatalf("without other nodes: %v, %v", b, err)
 	}
 	token := filepath.Join(t.TempDir(), "token")
@@ -111,7 +112,7 @@ func TestOpenBus(t *testing.T) {
 		if err := c.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		return c.openBus(prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		return c.openBus(time.Now(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	}
 	for _, content := range []string{"short", "two lines, each of them\nof more than 16 characters"} {
 		if err := os.WriteFile(token, []byte(content), 0o600); err != nil {

@@ -127,12 +127,15 @@ func New(c Config, o Options) (*Server, error) {
 	if err := s.loadTLS(); err != nil {
 		return nil, err
 	}
+	if o.Clock.Now == nil {
+		o.Clock.Now = ownClock(c.Data)
+	}
 	keys, err := s.open(o)
 	if err != nil {
 		return nil, err
 	}
 	if o.Bus == nil {
-		if o.Bus, err = s.config.openBus(s.metrics, s.log); err != nil {
+		if o.Bus, err = s.config.openBus(o.Clock.Now(), s.metrics, s.log); err != nil {
 			_ = s.engine.Close()
 			return nil, err
 		}

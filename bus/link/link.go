@@ -172,7 +172,7 @@ func New(o Options) (*Node, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		network: o.Network, log: o.Logger, name: o.Self.Name, run: o.Self.Run, self: o.Self,
+		network: ofVersion(o.Network), log: o.Logger, name: o.Self.Name, run: o.Self.Run, self: o.Self,
 		metrics: newMetrics(o.Metrics), changed: make(chan struct{}, 1),
 		peers: map[string]*peer{}, missed: map[string]struct{}{},
 		waiting: map[uint64]*asked{}, answering: map[answerID]context.CancelFunc{},
@@ -207,6 +207,7 @@ func (n *Node) Start(ctx context.Context, h *bus.Handler) error {
 	n.metrics.members.Set(1)
 	n.sendBeat(nil)
 	n.work.Go(n.keepTime)
+	n.saysMore()
 	return nil
 }
 

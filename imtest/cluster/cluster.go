@@ -1,5 +1,9 @@
 // Package cluster runs several nodes of pim over several nodes of Cassandra, as processes of this
-// machine, and breaks them one after the other, for package soak: SIGKILL and SIGSTOP of either.
+// machine, and breaks them while package soak loads them: SIGKILL and SIGSTOP of either, the network between
+// the nodes of pim, and their clocks. What a schedule breaks follows from its seed.
+//
+// What can't be tried here is a wrong clock of a node of Cassandra: its timestamps of Paxos come from the JVM's
+// clock, which no setting moves, and all processes of a machine share the machine's.
 package cluster
 
 import (
@@ -7,17 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pim-im/pim/account"
-	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/cassandra"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/imtest/process"
@@ -28,20 +29,19 @@ const Nodes = 3
 
 // Options says what a cluster is made of.
 type Options struct {
-	Pim       string             // the program
+	Pim       string             // the program; its clock can be set if it was built with the tag pimfaults
 	Cassandra *cassandra.Cluster // of Nodes nodes
 	Keyspace  string             // it must not be there yet
 	Dir       string             // for the nodes' data; it must be empty
 	Log       *slog.Logger       // faults; default none
 }
 
-// Cluster is a running cluster. It is soak.Servers.
+// Cluster is a running cluster.
 type Cluster struct {
 	o     Options
 	keys  *account.Keys
 	nodes []*process.Process
-
-	order [EveryFault]int // of the faults in this round
+	links *links
 }
 
 // Start makes the keyspace, starts the nodes of pim and waits until they are ready. Who starts a
@@ -52,9 +52,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	c := &Cluster{o: o, nodes: make([]*process.Process, Nodes)}
 	store := fmt.Sprintf("cql://%s,%s,%s/%s", o.Cassandra.Host(1), o.Cassandra.Host(2), o.Cassandra.Host(3), o.Keyspace)
-	init := exec.CommandContext(ctx, o.Pim, "cluster", "init", "--store", store, "--replication", fmt.Sprintf("dc1:%d", Nodes))
-	if out, err := init.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("cluster init: %w: %s", err, out)
+	if err := initialise(ctx, o.Pim, store); err != nil {
+		return nil, err
 	}
 	keys, token := filepath.Join(o.Dir, "keys.json"), filepath.Join(o.Dir, "token")
 	var err error
@@ -72,16 +71,25 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		}
 		addresses = append(addresses, own...)
 	}
+	if c.links, err = newLinks(addresses, 0); err != nil {
+		return nil, err
+	}
+	for i := range c.nodes {
+		if err := os.MkdirAll(c.dir(i), 0o700); err != nil {
+			c.Stop()
+			return nil, err
+		}
+	}
 	// All at once: each is ready before it has found the others.
 	var work sync.WaitGroup
 	errs := make([]error, Nodes)
 	for i := range c.nodes {
 		command := []string{
 			o.Pim, "serve", "--store", store, "--keys", keys, "--node", fmt.Sprintf("node%d", i+1), "--drain-window", "0s",
-			"--cluster-listen", addresses[i], "--join", strings.Join(addresses, ","), "--cluster-token-file", token,
+			"--cluster-listen", addresses[i], "--join", strings.Join(c.links.from(i), ","), "--cluster-token-file", token,
 		}
 		work.Go(func() {
-			c.nodes[i], errs[i] = process.Start(ctx, command, filepath.Join(o.Dir, fmt.Sprintf("node%d", i+1)))
+			c.nodes[i], errs[i] = process.Start(ctx, command, c.dir(i))
 		})
 	}
 	work.Wait()
@@ -92,6 +100,24 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// tryAgain is the exit status of a program that would succeed later.
+const tryAgain = 3
+
+// initialise makes the keyspace. A node of Cassandra that is busy may not know yet of a table that another one has
+// made; then the command says that it is to be run again.
+func initialise(ctx context.Context, program, store string) error {
+	for attempt := 1; ; attempt++ {
+		command := exec.CommandContext(ctx, program, "cluster", "init", "--store", store, "--replication", fmt.Sprintf("dc1:%d", Nodes))
+		out, err := command.CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		if attempt == 5 || command.ProcessState.ExitCode() != tryAgain {
+			return fmt.Errorf("cluster init: %w: %s", err, out)
+		}
+	}
+}
+
 // Stop ends the nodes of pim.
 func (c *Cluster) Stop() {
 	for _, n := range c.nodes {
@@ -99,6 +125,26 @@ func (c *Cluster) Stop() {
 			n.Stop()
 		}
 	}
+	c.links.close()
+}
+
+// dir returns the data directory of a node, from 0.
+func (c *Cluster) dir(i int) string { return filepath.Join(c.o.Dir, fmt.Sprintf("node%d", i+1)) }
+
+// SetClock sets the clock of node i of pim, from 0, so far ahead of the machine's, or behind it. The node sees
+// it some milliseconds later.
+func (c *Cluster) SetClock(i int, ahead time.Duration) error {
+	path := filepath.Join(c.dir(i), "clock")
+	if err := os.WriteFile(path+".new", []byte(ahead.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Replace stops node i of pim, from 0, as an operator does, and starts the program in its place. It returns when that
+// is ready.
+func (c *Cluster) Replace(ctx context.Context, i int, program string) error {
+	return c.nodes[i].Replace(ctx, program)
 }
 
 // Keys returns the keys with which the nodes know users.
@@ -119,60 +165,4 @@ func (c *Cluster) Said() string {
 		fmt.Fprintf(&b, "node %d of pim said: %s\n", i+1, n.Said())
 	}
 	return b.String()
-}
-
-// EveryFault is how many sorts of faults there are. The first so many faults contain each of them.
-const EveryFault = 4
-
-// fault is one sort of fault. It happens to node i, from 0, lasts for the time given or until ctx
-// ends, and is healed when do returns.
-type fault struct {
-	name string
-	do   func(ctx context.Context, c *Cluster, i int, lasts time.Duration) error
-}
-
-var faults = [EveryFault]fault{
-	{"a node of pim is killed", func(ctx context.Context, c *Cluster, i int, lasts time.Duration) error {
-		return c.nodes[i].Kill(context.WithoutCancel(ctx), func() error {
-			imtest.Pause(ctx, lasts)
-			return nil
-		})
-	}},
-	{"a node of pim is paused", func(ctx context.Context, c *Cluster, i int, lasts time.Duration) error {
-		err := c.nodes[i].Signal(syscall.SIGSTOP)
-		imtest.Pause(ctx, lasts)
-		return errors.Join(err, c.nodes[i].Signal(syscall.SIGCONT))
-	}},
-	{"a node of Cassandra is killed", func(ctx context.Context, c *Cluster, i int, lasts time.Duration) error {
-		return c.cassandra(ctx, i, lasts, "kill", "begin", "ready")
-	}},
-	{"a node of Cassandra is paused", func(ctx context.Context, c *Cluster, i int, lasts time.Duration) error {
-		return c.cassandra(ctx, i, lasts, "pause", "resume", "ready")
-	}},
-}
-
-// cassandra does something to a node of Cassandra, and after a while what heals it.
-func (c *Cluster) cassandra(ctx context.Context, i int, lasts time.Duration, hurt string, heal ...string) error {
-	err := c.o.Cassandra.Do(i+1, hurt)
-	imtest.Pause(ctx, lasts)
-	for _, what := range heal {
-		err = errors.Join(err, c.o.Cassandra.Do(i+1, what))
-	}
-	return err
-}
-
-// Break makes a fault of 1 to 5 s, and as long as a node needs to start. Each sort has its turn in each round of EveryFault faults.
-func (c *Cluster) Break(ctx context.Context, random *rand.Rand, number int) error {
-	turn := (number - 1) % EveryFault
-	if turn == 0 {
-		copy(c.order[:], random.Perm(EveryFault))
-	}
-	f, i := faults[c.order[turn]], random.IntN(Nodes)
-	lasts := time.Second + time.Duration(random.Int64N(int64(4*time.Second)))
-	begun := time.Now()
-	if err := f.do(ctx, c, i, lasts); err != nil {
-		return fmt.Errorf("%s, %d: %w", f.name, i+1, err)
-	}
-	c.o.Log.Info(f.name, "node", i+1, "for", lasts.Round(time.Millisecond), "healed after", time.Since(begun).Round(time.Millisecond))
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -137,6 +138,34 @@ func (p *Process) Kill(ctx context.Context, between func() error) error {
 			return err
 		}
 	}
+	return p.start(ctx)
+}
+
+// Replace ends the server with SIGTERM, as an operator does, waits until it has stopped by itself, and starts the
+// program in its place, with the same arguments. An error tells of a server that does not end within two
+// minutes, ends with an error, or does not start.
+func (p *Process) Replace(ctx context.Context, program string) error {
+	p.killing.Lock()
+	defer p.killing.Unlock()
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	cmd, ended := p.cmd, p.ended
+	p.mu.Unlock()
+	timeout := time.NewTimer(startPatience)
+	defer timeout.Stop()
+	select {
+	case <-ended:
+	case <-timeout.C:
+		return pim.Errorf(pim.KindTimeout, "%s has not ended %v after SIGTERM", p.command[0], startPatience)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !cmd.ProcessState.Success() {
+		return pim.Errorf(pim.KindUnavailable, "%s ended with %s: %s", p.command[0], cmd.ProcessState, p.Said())
+	}
+	p.command[0] = program
 	return p.start(ctx)
 }
 

@@ -3,6 +3,7 @@ package soak
 import (
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/pim-im/pim"
 )
@@ -14,18 +15,21 @@ type book struct {
 	sent [][]message // by the device that sent it, in the order of the sends
 	open int         // messages that were not acknowledged
 	// newest is the highest seq that was acknowledged in each conversation.
-	newest []pim.Seq
+	newest  []pim.Seq
+	begun   time.Time
+	longest time.Duration // from queued to acknowledged
 }
 
 // message is one message that was sent.
 type message struct {
 	id           pim.ClientMessageID
 	conversation int32
-	seq          pim.Seq // 0 until it is acknowledged
+	seq          pim.Seq       // 0 until it is acknowledged
+	at           time.Duration // when it was queued, since the book was begun
 }
 
 func newBook(devices, conversations int) *book {
-	return &book{sent: make([][]message, devices), newest: make([]pim.Seq, conversations)}
+	return &book{sent: make([][]message, devices), newest: make([]pim.Seq, conversations), begun: time.Now()}
 }
 
 // stamp names a message at the start of its payload: the device that sent it, and its
@@ -60,7 +64,7 @@ func stampOf(payload []byte) (s stamp, ok bool) {
 func (b *book) queued(s stamp, id pim.ClientMessageID, conversation int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sent[s.device] = append(b.sent[s.device], message{id: id, conversation: int32(conversation)})
+	b.sent[s.device] = append(b.sent[s.device], message{id: id, conversation: int32(conversation), at: time.Since(b.begun)})
 	b.open++
 }
 
@@ -70,6 +74,7 @@ func (b *book) acknowledged(s stamp, seq pim.Seq) {
 	defer b.mu.Unlock()
 	m := &b.sent[s.device][s.number]
 	m.seq = seq
+	b.longest = max(b.longest, time.Since(b.begun)-m.at)
 	b.open--
 	b.newest[m.conversation] = max(b.newest[m.conversation], seq)
 }

@@ -206,6 +206,7 @@ func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) (
 func (r *run) fill(rep *Report) {
 	rep.Messages, rep.Deliveries, rep.Faults = r.book.messages(), r.deliveries(), int(r.faults.Load())
 	rep.Lost, rep.Doubled, rep.Misordered = r.found.Lost, r.found.Doubled, r.found.Misordered
+	rep.Longest = r.book.longest
 	rep.Findings, rep.Overtaken = r.found.words, len(r.found.overtaken)
 	for _, o := range r.found.overtaken[:min(maxFindings, rep.Overtaken)] {
 		if r.cfg.Servers == nil {

@@ -33,6 +33,7 @@ type Config struct {
 	FaultEvery time.Duration // mean time from one fault, such as a kill, to the next
 	MinFaults  int           // the load goes on until there were that many
 	Users      int           // at least 2; default 16. Each has two devices
+	Name       string        // of the users, each of whom adds a number to it; default "soak". A run needs users that nobody else has
 	Rate       float64       // messages a second that all devices send together; default 1,000
 	Seed       uint64        // decides who writes where, which faults there are, and when
 
@@ -87,6 +88,7 @@ type Report struct {
 	// later ones of their sender. With one server they count as Misordered. Several servers do not
 	// promise that order while they agree anew which of them writes.
 	Overtaken int
+	Longest   time.Duration // that a message waited for its acknowledgement, the time until its client was connected included
 	Findings  []string
 }
 
@@ -130,6 +132,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Users == 0 {
 		cfg.Users = 16
 	}
+	if cfg.Name == "" {
+		cfg.Name = "soak"
+	}
 	if cfg.Rate == 0 {
 		cfg.Rate = 1000
 	}
@@ -162,9 +167,12 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	return r.play(ctx)
 }
 
-func (r *run) user(n int) pim.UserID { return pim.UserID(fmt.Sprintf("soak-%d", n)) }
+func (r *run) user(n int) pim.UserID { return pim.UserID(fmt.Sprintf("%s-%d", r.cfg.Name, n)) }
 
-func (r *run) token(u pim.UserID) (string, error) { return r.keys.Issue(u, 24*time.Hour, time.Now()) }
+// token returns a token of some age, since the clock of a server may be minutes behind.
+func (r *run) token(u pim.UserID) (string, error) {
+	return r.keys.Issue(u, 24*time.Hour, time.Now().Add(-time.Hour))
+}
 
 // index returns the number of a conversation; ok is false if the run does not know it.
 func (r *run) index(c pim.ConversationID) (n int, ok bool) {
