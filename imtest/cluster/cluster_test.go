@@ -193,7 +193,7 @@ func play(t *testing.T, c *Cluster, d *Deck, first, count uint64) {
 			begun := time.Now()
 			rep, err := soak.Run(t.Context(), soak.Config{
 				Servers: s, Keys: c.Keys(), Seed: seed, Name: fmt.Sprintf("s%d", seed), Log: c.o.Log,
-				Users: 6, Rate: 60, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
+				Users: 4, Rate: 30, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
 			})
 			if err != nil {
 				t.Fatalf("PIM_SEED=%d: %s: %v\n%s", seed, s, err, c.Said())
@@ -266,7 +266,7 @@ func TestNextVersion(t *testing.T) {
 	seed := seeds.First(t)
 	rep, err := soak.Run(t.Context(), soak.Config{
 		Servers: upgrade{c, t, []string{next, all.pim}}, Keys: c.Keys(), Seed: seed, Name: "upgrade", Log: c.o.Log,
-		Users: 6, Rate: 60, Duration: time.Second, FaultEvery: 500 * time.Millisecond, MinFaults: 2,
+		Users: 4, Rate: 30, Duration: time.Second, FaultEvery: 500 * time.Millisecond, MinFaults: 2,
 	})
 	if err != nil { // also if a message was refused for good
 		t.Fatalf("PIM_SEED=%d: %v\n%s", seed, err, c.Said())
@@ -347,7 +347,7 @@ func TestClocks(t *testing.T) {
 	go func() { told <- says(ctx, c, node, "/readyz", "clock_unhealthy") }()
 	rep, err := soak.Run(t.Context(), soak.Config{
 		Servers: s, Keys: c.Keys(), Seed: seed, Name: "clocks", Log: c.o.Log,
-		Users: 6, Rate: 60, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
+		Users: 4, Rate: 30, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
 	})
 	cancel()
 	if !<-told {
