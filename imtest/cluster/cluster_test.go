@@ -195,7 +195,7 @@ func play(t *testing.T, c *Cluster, d *Deck, first, count uint64) {
 				Servers: s, Keys: c.Keys(), Seed: seed, Name: fmt.Sprintf("s%d", seed), Log: c.o.Log,
 				Users: 4, Rate: 30, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
 			})
-			if err != nil {
+			if err := errors.Join(err, s.Whole()); err != nil {
 				t.Fatalf("PIM_SEED=%d: %s: %v\n%s", seed, s, err, c.Said())
 			}
 			t.Logf("%d messages and %d deliveries in %.1f s of %.1f: lost %d, doubled %d, misordered %d; %d were overtaken; the longest wait was %.1f s",
@@ -266,7 +266,7 @@ func TestNextVersion(t *testing.T) {
 	seed := seeds.First(t)
 	rep, err := soak.Run(t.Context(), soak.Config{
 		Servers: upgrade{c, t, []string{next, all.pim}}, Keys: c.Keys(), Seed: seed, Name: "upgrade", Log: c.o.Log,
-		Users: 4, Rate: 30, Duration: time.Second, FaultEvery: 500 * time.Millisecond, MinFaults: 2,
+		Users: 4, Rate: 10, Duration: time.Second, FaultEvery: 500 * time.Millisecond, MinFaults: 2,
 	})
 	if err != nil { // also if a message was refused for good
 		t.Fatalf("PIM_SEED=%d: %v\n%s", seed, err, c.Said())

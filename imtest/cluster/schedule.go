@@ -124,6 +124,17 @@ func (s *Schedule) Sort() string { return s.faults[0].sort.name }
 // Alone reports whether the schedule has one fault only.
 func (s *Schedule) Alone() bool { return len(s.faults) == 1 }
 
+// Whole waits until all nodes of Cassandra serve again. It is called after the load, before the next schedule.
+func (s *Schedule) Whole() error {
+	var errs []error
+	for i := range s.faults {
+		if p := &s.faults[i]; p.sort == cassandraKilled {
+			errs = append(errs, s.o.Cassandra.Do(p.node+1, "ready"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Break implements soak.Servers: all faults of the schedule happen, each at its time.
 func (s *Schedule) Break(ctx context.Context, _ *rand.Rand, _ int) error {
 	errs := make([]error, len(s.faults))
