@@ -189,7 +189,7 @@ type Handler struct {
 
 	// Gap is told that messages from a node may have been lost since the last one that was received.
 	// It is called in order with Receive, and also when the node has left the view or has been
-	// started again.
+	// started again, unless it has closed and all that it sent has come.
 	Gap []func(from string)
 
 	// Changed is told of new views, one after the other, also of the first one, before Start returns. While

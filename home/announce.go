@@ -251,30 +251,18 @@ func (h *Home) giveUp(links []*link) {
 func (h *Home) gap(from string) {
 	h.metrics.gaps.Inc()
 	h.mu.Lock()
-	p := h.peers[from]
-	parted := p != nil && p.parted.Load()
-	if former := h.former[from]; former != nil { // the gap is its end
-		parted = former.parted.Load()
-		delete(h.former, from)
-	} else if p != nil {
-		p.gapped = true
-	}
-	if p != nil {
+	if h.peers[from] != nil {
 		h.wanted[from] = 0
 	}
-	if !parted {
-		h.suspects() // what is lost may have come from a writer
-	}
+	h.suspects()                // what is lost may have come from a writer
 	late := h.closing && h.warn // there is no keeper any more
 	h.mu.Unlock()
 	if late {
 		h.tellBehind()
 		return
 	}
-	if !parted {
-		h.missed(from)
-		h.announceAll(from)
-	}
+	h.missed(from)
+	h.announceAll(from)
 	h.poke()
 }
 

@@ -86,7 +86,6 @@ type Home struct {
 	numbers map[string]int           // of nodes, by name; they begin with 1, and are kept: names are few, and the same at each start
 	gates   map[string]*gate         // by name; they are kept as well
 	peers   map[string]*peer         // by name, those of the view
-	former  map[string]*peer         // those that have left the view, or were started again, and whose last gap has not come yet
 	left    map[string]uint64        // runs of nodes that have left the view
 	wanted  map[string]time.Duration // gateways that must announce all their devices, and when they are to be asked
 	ended   map[*gate]uint32         // gateways that have named all their devices, and gate.told then: the keeper forgets the others
@@ -130,7 +129,7 @@ const maxEarlier = 16
 func New(o Options) *Home {
 	h := &Home{
 		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
-		links: newLinks(), numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), former: make(map[string]*peer), left: make(map[string]uint64),
+		links: newLinks(), numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), left: make(map[string]uint64),
 		wanted: make(map[string]time.Duration), ended: make(map[*gate]uint32), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
 	}
 	if h.log == nil {
@@ -300,9 +299,6 @@ func (h *Home) changed(v *bus.View) {
 			delete(h.peers, name)
 			delete(h.wanted, name)
 			h.left[name] = p.run
-			if !p.gapped {
-				h.former[name] = p
-			}
 		}
 	}
 	for i := range v.Nodes {
@@ -322,6 +318,9 @@ func (h *Home) changed(v *bus.View) {
 			if !p.self && n.Roles.Has(bus.RoleGateway) {
 				h.wanted[n.Name] = 0 // it may have told this home of devices before it left this node's view
 			}
+		}
+		if !n.Draining { // the farewell was that of an earlier process
+			p.parted.Store(false)
 		}
 		if n.Roles.Has(bus.RoleHome) {
 			now.peers[n.Name] = p

@@ -52,7 +52,6 @@ type peer struct {
 
 	// Guarded by Home.mu.
 	gone     bool    // it is not in the view any more
-	gapped   bool    // of its last messages some may be lost
 	waiting  []*link // are to be announced
 	whole    bool    // all links of the peer are to be announced
 	announce bool    // a goroutine announces

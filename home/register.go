@@ -110,12 +110,7 @@ func (h *Home) receiveAnnounce(from string, data []byte) {
 	}
 	switch {
 	case m.Farewell:
-		h.mu.Lock()
-		if p := h.peers[from]; p != nil {
-			p.gapped = false
-			p.parted.Store(true)
-		}
-		h.mu.Unlock()
+		h.parts(from)
 		h.send(from, bus.KindJoined, &homepb.Joined{Request: m.Request})
 		return
 	case m.Wanted:
@@ -147,6 +142,17 @@ func (h *Home) receiveAnnounce(from string, data []byte) {
 		h.poke()
 	}
 	h.send(from, bus.KindJoined, answer)
+}
+
+// parts notes that a node has said everything. The bus may have met a later process of it already, or this home may
+// not have heard of that yet: then nobody knows whose farewell it is, and none is noted.
+func (h *Home) parts(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.bus.View().Node(name)
+	if p := h.peers[name]; p != nil && (n == nil || n.Run == p.run) {
+		p.parted.Store(true)
+	}
 }
 
 // strays are the users for whom this home got pushes that it could not pass on, because it knew none of

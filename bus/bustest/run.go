@@ -175,6 +175,7 @@ func viewHas(v *bus.View, want bus.Node) error {
 var cases = []testCase{
 	{"views", testViews},
 	{"leaving", testLeaving},
+	{"loss before leaving", testLossBeforeLeaving},
 	{"dying", testDying},
 	{"restart", testRestart},
 	{"cut", testCut},
@@ -255,11 +256,52 @@ func testLeaving(c *Cluster) error {
 		if err := l.sees(c.soon, "a", "b"); err != nil {
 			return err
 		}
-		if err := l.hears("c", c.soon, append(slices.Clone(words), gap)...); err != nil {
+		if err := l.hears("c", c.soon, words...); err != nil {
 			return err
 		}
 	}
+	time.Sleep(c.peace)
+	for _, l := range nodes[:2] {
+		if n := l.gaps("c"); n != 0 {
+			return fmt.Errorf("%d gaps of a node that has closed, all of whose messages came", n)
+		}
+	}
 	return c.inPeace(nodes[:2]...)
+}
+
+func testLossBeforeLeaving(c *Cluster) error {
+	nodes, err := c.three()
+	if err != nil {
+		return err
+	}
+	c.Lose("c", "a", 2)
+	for _, to := range nodes[:2] {
+		if err := sendAll(nodes[2], to.Self(), "1", "2"); err != nil {
+			return err
+		}
+	}
+	nodes[2].Close()
+	if err := nodes[0].hears("c", c.soon, gap); err != nil {
+		return err
+	}
+	if err := nodes[1].hears("c", c.soon, "1", "2"); err != nil {
+		return err
+	}
+	again, err := c.start("c") // a run that comes later is no gap
+	if err != nil {
+		return err
+	}
+	for _, l := range []*listener{nodes[0], nodes[1], again} {
+		if err := l.sees(patience, "a", "b", "c"); err != nil {
+			return err
+		}
+	}
+	for i, want := range []int{1, 0} {
+		if n := nodes[i].gaps("c"); n != want {
+			return fmt.Errorf("%d gaps of a node that has closed and is there again, want %d", n, want)
+		}
+	}
+	return c.inPeace(nodes[0], nodes[1], again)
 }
 
 func testDying(c *Cluster) error {

@@ -17,7 +17,8 @@
 // The messages from one node to another, its link, are numbered 1, 2, 3 …. A number that cannot be
 // sent is used up all the same. The mark says the last number used. So the receiver learns with the
 // next message or mark, at the latest, that messages are missing; and if the marks are lost as well,
-// the sender is silent and leaves the view, which is a gap.
+// the sender is silent and leaves the view, which is a gap. A node that ends says the last number as well: if all
+// has come, its leaving is no gap.
 //
 // A link is for one run of either node. Frames name both runs; those for an earlier run are ignored.
 //
@@ -277,7 +278,7 @@ func (n *Node) end() {
 	}
 	n.queue = n.queue[:0]
 	for _, p := range n.peers { // to each alone, since what goes to all may overtake the messages before it
-		n.push(&outgoing{to: p, head: head{kind: frameLeave, toRun: p.run}, frame: make([]byte, headRoom)})
+		n.push(&outgoing{to: p, head: head{kind: frameLeave, toRun: p.run, link: p.link, number: p.last}, frame: make([]byte, headRoom)})
 	}
 	for id := range n.waiting {
 		n.settle(id, nil, errClosed())

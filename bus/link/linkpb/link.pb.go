@@ -35,7 +35,7 @@ const (
 	Type_TYPE_REQUEST     Type = 4 // kind, id, wait_ms; body: the request
 	Type_TYPE_ANSWER      Type = 5 // id, failed; body: the answer, or a Failure
 	Type_TYPE_CANCEL      Type = 6 // id: the asking node waits no longer
-	Type_TYPE_LEAVE       Type = 7 // the node ends; to all
+	Type_TYPE_LEAVE       Type = 7 // the node ends; to each node, with the link and the number of a mark; without a link: not known
 )
 
 // Enum value maps for Type.
