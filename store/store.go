@@ -37,6 +37,11 @@
 // the earlier one. A caller that must be sure that such an append has
 // no effect any more appends something else or raises the fence first.
 //
+// A conflict is final: the append has had no effect, and will have none. But if the log's front is beyond the seqs that
+// an append names, an engine may have nothing left that tells whose records were trimmed. Then the append ends with
+// ErrUnknown, although it will have no effect any more. So whoever trims keeps elsewhere what tells which appends were
+// carried out, for as long as their callers may ask, and a caller whose append ended so looks there.
+//
 // # Costs
 //
 // An append, and a Read of a log's last seq or of records near it, cost the same however long
@@ -326,7 +331,7 @@ func LogEnd(ctx context.Context, s Store, log Log) (last pim.Seq, fence uint64, 
 }
 
 // ConflictError is the outcome of an append whose After is not the log's last seq, or
-// whose Fence is not the log's fence.
+// whose Fence is not the log's fence. The append has had no effect, and will have none.
 type ConflictError struct {
 	Log   Log
 	Last  pim.Seq // the log's last seq
@@ -339,5 +344,6 @@ func (e *ConflictError) Error() string {
 }
 
 // ErrUnknown is in the chain of a write's error if the write may or may not have taken
-// effect. It may also take effect later, see the package documentation.
+// effect. It may also take effect later, or its records may be trimmed already, see the package
+// documentation.
 var ErrUnknown = fmt.Errorf("outcome unknown")

@@ -35,6 +35,19 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// Entries are trimmed as soon as they are in the log, also those of appends whose outcome the writer does not know yet, and
+// can't find in the log any more. Each request has one entry nevertheless, and is told its seq.
+func TestYoungTrims(t *testing.T) {
+	first, n := seeds.Schedules(t, 300, "PIM_WRITERS")
+	v, failed := variant{young: true}, 0
+	for seed := first; seed < first+n && failed < 5; seed++ {
+		if wrong := v.play(t, seed, nil); len(wrong) > 0 {
+			failed++
+			t.Errorf("PIM_SEED=%d:\n%s", seed, strings.Join(wrong, "\n"))
+		}
+	}
+}
+
 // story plays the run of a seed and returns what happened, too.
 func (v variant) story(t *testing.T, seed uint64) (wrong []string, story string) {
 	var (

@@ -57,6 +57,9 @@ func (w *world) trims() error {
 
 // trim begins to trim c, up to any of the entries that were answered.
 func (w *world) trim(c pim.ConversationID) {
+	if l, err := readLog(w.gate.store, c, w.gone.entries[c]); err == nil && w.young {
+		w.gone.entries[c] = l.entries
+	}
 	x, upTo := w.writers[w.rng.IntN(2)], 1+pim.Seq(w.rng.IntN(len(w.gone.entries[c])))
 	w.tell("%s trims %s up to seq %d", x.line.name, c, upTo)
 	w.gone.fronts[c] = append(w.gone.fronts[c], upTo+1)

@@ -50,6 +50,7 @@ type writer struct {
 type variant struct {
 	broken func(store.Store) store.Store // makes each writer's store; nil: it is not broken
 	lie    func(*book) bool              // falsifies an answer at the end, or returns false
+	young  bool                          // entries are trimmed that were appended just now, also those whose outcome nobody knows yet
 }
 
 // play plays the run of a seed, and returns what was wrong in it. It tells the story to told,

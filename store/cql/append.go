@@ -40,7 +40,7 @@ func (s *Store) append(ctx context.Context, w *store.Write) error {
 		}
 		if err == nil {
 			var over bool
-			if over, err = s.settle(ctx, w, log, origin, p.unknown); over {
+			if over, err = s.settle(ctx, w, log, origin); over {
 				return err
 			}
 			if err == nil {
@@ -79,11 +79,10 @@ func (s *Store) appends(w *store.Write, log []byte, origin int64) *gocql.Batch {
 
 // settle finds out why the append of w was not applied. If it is over, the log has gone on, and the
 // append has taken effect earlier or never will. It may have done so although it was sent only once,
-// because Cassandra repeats a transaction that others have interrupted. One that was sent once, and whose
-// records would be trimmed by now, ends with a conflict all the same, since stale appends to trimmed logs
-// must: it is an open gap that it may have taken effect before the trim. If it is not over, the
+// because Cassandra repeats a transaction that others have interrupted. If the append's seqs are trimmed,
+// nothing tells whose records stood there, and the outcome is unknown. If it is not over, the
 // append may be sent again: now the part is open.
-func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin int64, sent bool) (over bool, err error) {
+func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin int64) (over bool, err error) {
 	e, err := s.end(ctx, log)
 	if err != nil {
 		return false, err
@@ -92,6 +91,11 @@ func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin i
 		_, err := s.openEnd(ctx, log)
 		return false, err
 	}
+	return s.settleBehind(ctx, w, log, origin, e)
+}
+
+// settleBehind is settle for a log that was found to end at e, where the append can't take effect any more.
+func (s *Store) settleBehind(ctx context.Context, w *store.Write, log []byte, origin int64, e end) (over bool, err error) {
 	conflict := &store.ConflictError{Log: w.Log, Last: e.last, Fence: e.fence}
 	last := w.After + pim.Seq(len(w.Records))
 	if w.After >= mostSeq || e.last < last {
@@ -105,9 +109,16 @@ func (s *Store) settle(ctx context.Context, w *store.Write, log []byte, origin i
 	switch {
 	case err == nil && found == origin:
 		return true, nil
-	case err != nil && !errors.Is(err, gocql.ErrNotFound):
+	case err == nil:
+		return true, conflict
+	case !errors.Is(err, gocql.ErrNotFound):
 		return false, err
-	case err != nil && e.front > last && sent:
+	}
+	// No append ends at this seq, or its chunk is trimmed, perhaps since the head was read.
+	if e, err = s.end(ctx, log); err != nil {
+		return false, err
+	}
+	if e.front > last {
 		return true, midway(pim.Errorf(pim.KindUnavailable, "what was appended to %q behind seq %d is trimmed, and nothing tells whose it was", w.Log, w.After))
 	}
 	return true, conflict

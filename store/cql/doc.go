@@ -43,7 +43,9 @@
 //
 // Open refuses a cluster that would lose what it has acknowledged: a node with commitlog_sync: periodic,
 // or with another paxos_variant than v2, with which a refusal is final; a keyspace without durable
-// writes, or with a replication whose copies a quorum can't count. See check.go. A node that comes up later is checked
+// writes, or with a replication whose copies a quorum can't count, or with fewer than three of them unless Init was asked
+// for one; a table with other columns or keys, or with a setting by which cells are lost or come back. See check.go and
+// tables.go. A node that comes up later is checked
 // then, and while it is so set the store takes no writes, see watch.go.
 //
 // A node that stands still is asked last, see steady.go. What was sent to it before waits for
@@ -71,7 +73,8 @@
 // the first one's effect, or prevents it:
 //
 //   - An append writes a random number with its last chunk. If the log has gone on, this number says
-//     whose append it was. If it was another's, this one can't take effect any more.
+//     whose append it was. If it was another's, this one can't take effect any more. If the row is
+//     trimmed, the outcome stays unknown.
 //   - A raise and a trim have happened if the log's fence or its front has grown.
 //   - An erasure reads the part's rev again.
 //   - A write of cells may be repeated as often as one likes.

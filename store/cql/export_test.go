@@ -87,6 +87,17 @@ func (s *Store) Columns(ctx context.Context) (there, needed map[string]string, e
 	return there, needed, err
 }
 
+// Settle settles an append that was not applied, and whose random number no record has. When it has read where the log
+// ends, it calls meanwhile.
+func (s *Store) Settle(ctx context.Context, w *store.Write, meanwhile func()) (over bool, err error) {
+	e, err := s.end(ctx, s.log(w.Log))
+	if err != nil {
+		return false, err
+	}
+	meanwhile()
+	return s.settleBehind(ctx, w, s.log(w.Log), -1, e)
+}
+
 // MoveFront moves a log's front as a trim does that dies before it has emptied the older parts.
 func (s *Store) MoveFront(ctx context.Context, log store.Log, front pim.Seq) error {
 	e, err := s.openEnd(ctx, s.log(log))

@@ -111,12 +111,44 @@ func TestManyParts(t *testing.T) {
 	if err := commits(writer, &store.Write{Log: "log", Trim: records}); err != nil || chunks() != 0 {
 		t.Errorf("a trim of all: %v, %d chunks are left", err, chunks())
 	}
-	// What comes late finds its part closed, and the log's first part is no new log.
+	// What comes late finds its part closed, and the log's first part is no new log. Nothing tells whether it had come before.
 	for _, after := range []pim.Seq{0, 6, 7, 14} {
-		var conflict *store.ConflictError
-		if err := commits(writer, appendTo("log", after, "late")); !errors.As(err, &conflict) || conflict.Last != records {
+		if err := commits(writer, appendTo("log", after, "late")); !errors.Is(err, store.ErrUnknown) {
 			t.Errorf("an append behind seq %d: %v", after, err)
 		}
+	}
+	if got, _, err := store.LogEnd(ctx, stranger, "log"); got != records || err != nil {
+		t.Errorf("the log ends at %d, %v, and ended at %d", got, err, records)
+	}
+}
+
+// Cassandra may say of a transaction which it has carried out that it was not applied. If the records are trimmed by then, the
+// outcome is unknown, also if the trim comes while it is looked for.
+func TestTrimmedBeforeItIsSettled(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, fresh(keyspace(t, "pim_tiny", 7)))
+	defer closes(t, s)
+	if err := commits(s, appendTo("log", 0, "it")); err != nil {
+		t.Fatal(err)
+	}
+	if err := commits(s, appendTo("log", 1, "another")); err != nil {
+		t.Fatal(err)
+	}
+	w := appendTo("log", 0, "it")
+	var conflict *store.ConflictError
+	if over, err := s.Settle(ctx, w, func() {}); !over || !errors.As(err, &conflict) {
+		t.Errorf("another's append: %v, %v", over, err)
+	}
+	trims := func() {
+		if err := commits(s, &store.Write{Log: "log", Trim: 1}); err != nil {
+			t.Error(err)
+		}
+	}
+	if over, err := s.Settle(ctx, w, trims); !over || !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("trimmed after its head was read: %v, %v", over, err)
+	}
+	if over, err := s.Settle(ctx, w, func() {}); !over || !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("trimmed: %v, %v", over, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pim-im/pim/store"
@@ -149,6 +150,34 @@ func TestBrokenTrims(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An engine that calls an append a conflict which has taken effect does not pass the suite.
+func TestConflictsThatHaveTakenEffect(t *testing.T) {
+	f := &failing{}
+	var running sync.WaitGroup
+	running.Go(func() {
+		(&suite{TB: f, ctx: context.Background(), store: &mistaken{Store: NewMemory()}}).conflictsAreFinal()
+	})
+	running.Wait()
+	if !f.Failed() {
+		t.Error("not noticed")
+	}
+}
+
+// mistaken calls each fifth append a conflict that has taken effect.
+type mistaken struct {
+	store.Store
+	appends atomic.Int64
+}
+
+func (m *mistaken) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	m.Store.Begin(ctx, writes, d, func(w *store.Write) {
+		if w.Err == nil && len(w.Records) > 0 && m.appends.Add(1)%5 == 0 {
+			w.Err = &store.ConflictError{Log: w.Log, Last: w.After + 1}
+		}
+		done(w)
+	})
 }
 
 // lagging is a store in which writes become durable later: with a durable write, or a barrier.

@@ -35,7 +35,8 @@ type lateWrite struct {
 // the outcomes are known. The writes of a Begin take effect one after the other, in any order,
 // and their outcomes come in another order. The erasures of a write take effect one by one,
 // after its append, and then its cells, before its fence is raised or its log trimmed. Other
-// callers run in between. A read may return fewer records than would fit.
+// callers run in between. A read may return fewer records than would fit. An append that conflicts, and
+// whose seqs are trimmed, may end with ErrUnknown.
 //
 // Once FailRate is set, a write may end with ErrUnknown. Then nothing of it has taken effect,
 // or its first steps, or all of it. What is missing comes before a later call, in steps between
@@ -58,6 +59,8 @@ func (l *Loosened) FailRate(rate float64) {
 var (
 	errLost     = &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: "no answer from the replicas", Err: store.ErrUnknown}
 	errNoAnswer = &pim.Error{Op: "read", Kind: pim.KindUnavailable, Text: "no answer from the replicas"}
+
+	errForgotten = &pim.Error{Op: "commit", Kind: pim.KindUnavailable, Text: "the records are trimmed, and nothing tells whose they were", Err: store.ErrUnknown}
 )
 
 // Begin implements store.Store.
@@ -169,7 +172,7 @@ func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d 
 			err = step.Err
 		}
 		if err != nil {
-			return l.midway(i, err)
+			return l.midway(i, l.forgotten(ctx, rng, step, err))
 		}
 		runtime.Gosched()
 	}
@@ -177,6 +180,22 @@ func (l *Loosened) write(ctx context.Context, rng *rand.Rand, w *store.Write, d 
 		return errLost
 	}
 	return nil
+}
+
+// forgotten returns the outcome of a step that failed with err. If that is a conflict, and the front is beyond the
+// seqs of the step's append, the store may not know any more whose records it has trimmed.
+func (l *Loosened) forgotten(ctx context.Context, rng *rand.Rand, step *store.Write, err error) error {
+	var conflict *store.ConflictError
+	if len(step.Records) == 0 || !errors.As(err, &conflict) {
+		return err
+	}
+	reads := []store.Read{{Log: step.Log, WithLast: true}}
+	failed := l.Store.Read(ctx, reads)
+	front := reads[0].Front
+	if failed != nil || front <= step.After || front-step.After <= pim.Seq(len(step.Records)) || rng.IntN(2) == 0 {
+		return err
+	}
+	return errForgotten
 }
 
 // midway returns the outcome of a write whose i-th step failed with err.

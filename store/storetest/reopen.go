@@ -52,7 +52,7 @@ func (s *suite) opensAgain() {
 	s.commits(trim("log", last))
 	s.again()
 	s.begins("log", last+1, last, fence, want)
-	s.conflicts(appendTo("log", 0, "x"), last)
+	s.stale(appendTo("log", 0, "x"), last)
 	w := appendTo("log", last, "and on")
 	w.Fence = fence
 	s.commits(w)

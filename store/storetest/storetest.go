@@ -53,6 +53,7 @@ func Run(t *testing.T, e Engine) {
 		{"bad trims", (*suite).badTrims},
 		{"a front is as fresh as what was told of it", (*suite).trimsAreFresh},
 		{"trims beside appends", (*suite).trimsRace},
+		{"conflicts are final", (*suite).conflictsAreFinal},
 		{"a failed append writes no cells", (*suite).failedAppendNoCells},
 		{"a raised fence", (*suite).fences},
 		{"no append passes a raised fence", (*suite).fencesHold},

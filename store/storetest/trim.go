@@ -45,7 +45,7 @@ func (s *suite) trims() {
 		s.commits(again, trim("other log", 0))
 		s.begins("log", upTo+1, last, fence, want)
 	}
-	s.conflicts(appendTo("log", 0, "x"), last)
+	s.stale(appendTo("log", 0, "x"), last)
 	w := appendTo("log", last, numbered(int(last)+1, int(last)+5)...)
 	w.Fence = fence
 	s.commits(w)
