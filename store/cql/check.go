@@ -10,8 +10,8 @@ import (
 )
 
 // checkCluster returns why what a quorum has acknowledged could be lost by a crash of its nodes, as an
-// error of KindInvalid that says what to set, or of KindCorrupt if a table is not as it must be. It asks all nodes that
-// are up. accepted is what meta says of few copies. An error of another kind says that it could not ask.
+// error of KindInvalid that says what to set, of KindUnsupported if a node can't tell, or of KindCorrupt if a table is not as
+// it must be. It asks all nodes that are up. accepted is what meta says of few copies. An error of another kind says that it could not ask.
 func checkCluster(ctx context.Context, session *session, keyspace string, accepted int) (Replication, error) {
 	told, durable, err := readKeyspace(ctx, session, keyspace)
 	if err != nil {
@@ -31,10 +31,10 @@ func checkCluster(ctx context.Context, session *session, keyspace string, accept
 		return r, pim.Errorf(pim.KindInvalid, "the keyspace %s has the replication %s, and pim needs %d copies: ALTER KEYSPACE, then nodetool repair --full on every node; pim cluster init takes one copy, to try pim, if --replication says so",
 			keyspace, r, leastCopies)
 	}
-	if err := checkTables(ctx, session, keyspace); err != nil {
+	if err := checkNodes(ctx, session); err != nil {
 		return r, err
 	}
-	return r, checkNodes(ctx, session)
+	return r, checkTables(ctx, session, keyspace)
 }
 
 // readKeyspace returns a keyspace's replication, and whether it goes through the commit log. An error
@@ -102,7 +102,7 @@ func checkNode(ctx context.Context, session *session, host *gocql.HostInfo) erro
 	case errors.Is(err, gocql.ErrNotFound):
 		return nil
 	case err != nil:
-		return unavailable("look at the settings of "+address.String(), err)
+		return noSettings(address.String(), err)
 	case sync != "batch" && sync != "group":
 		return pim.Errorf(pim.KindInvalid, "the node %s has commitlog_sync: %s, and acknowledges what a power failure takes; set batch or group in cassandra.yaml",
 			address, sync)
@@ -112,6 +112,14 @@ func checkNode(ctx context.Context, session *session, host *gocql.HostInfo) erro
 		return pim.Errorf(pim.KindInvalid, "the node %s has paxos_variant: %s, whose refusals are not final; set v2 in cassandra.yaml", address, paxos)
 	}
 	return nil
+}
+
+// noSettings returns the error of a node that has answered the question for its settings with err.
+func noSettings(address string, err error) error {
+	if answers(err, gocql.ErrCodeInvalid) {
+		return pim.Errorf(pim.KindUnsupported, "the node %s does not tell its settings, so nobody knows whether it keeps what it acknowledges: pim needs Apache Cassandra 5; ScyllaDB and others are not supported: %w", address, err)
+	}
+	return unavailable("look at the settings of "+address, err)
 }
 
 // patiently calls ask, which changes nothing or may be repeated, until it succeeds. It gives up when

@@ -7,8 +7,30 @@ import (
 	"testing/synctest"
 	"time"
 
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
 	"github.com/pim-im/pim"
 )
+
+// answer is an answer of a node.
+type answer int
+
+func (a answer) Code() int     { return int(a) }
+func (answer) Message() string { return "an answer" }
+func (answer) Error() string   { return "an answer" }
+
+// A node that has no table of settings is another database; one that refuses to tell them may tell them later.
+func TestNoSettings(t *testing.T) {
+	for err, want := range map[error]pim.Kind{
+		answer(gocql.ErrCodeInvalid):      pim.KindUnsupported,
+		answer(gocql.ErrCodeUnauthorized): pim.KindUnavailable,
+		answer(gocql.ErrCodeOverloaded):   pim.KindUnavailable,
+		context.DeadlineExceeded:          pim.KindUnavailable,
+	} {
+		if got := noSettings("10.0.0.1", err); pim.KindOf(got) != want || !errors.Is(got, err) {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
+	}
+}
 
 // A node that does not answer hides no node that is not safe, and does not delay what is said of it.
 func TestCheckAll(t *testing.T) {
