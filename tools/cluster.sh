@@ -64,7 +64,7 @@ if [ "$dcs" != 1 ]; then
 elif [ "$nodes" -ge 3 ]; then
 	replication=dc1:3
 else
-	replication=$nodes # fewer copies than a cluster needs
+	replication=1 # one copy: with fewer than three nodes none may fail
 fi
 "$pim" cluster init --store "$store" --replication "$replication"
 od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$dir/token"; chmod 600 "$dir/token"

@@ -25,8 +25,11 @@ type need struct {
 // needs must follow from the migrations; a test compares the two.
 var needs = []need{
 	{
-		"log", []string{"log blob", "part bigint"}, []string{"last_seq bigint"},
-		[]string{"chunk blob", "origin bigint", "last bigint", "fence bigint", "front bigint", "swept bigint", "rev bigint", "newest bigint"}, true,
+		"log",
+		[]string{"log blob", "part bigint"},
+		[]string{"last_seq bigint"},
+		[]string{"chunk blob", "origin bigint", "last bigint", "fence bigint", "front bigint", "swept bigint", "rev bigint", "newest bigint"},
+		true,
 	},
 	{"cell", []string{"partition blob"}, []string{"key blob"}, []string{"value blob"}, true},
 	{"passing", []string{"partition blob"}, []string{"key blob"}, []string{"value blob"}, true},
