@@ -53,6 +53,7 @@ type lane struct {
 	rounds uint64 // begun so far, at all nodes: the number of none comes twice, also if a node is forgotten and comes back
 	drains []drain
 	out    []batch // of the call under way
+	freed  []*link // whose windows have room for what waits, see release
 
 	here       []*conv.Request // copies that are to be written here, see writeHere
 	submitting bool            // writeHere runs
@@ -70,7 +71,9 @@ type waiting struct {
 	prev, next  *waiting
 	began       time.Time
 	sent        time.Time // when its node was asked first, or was silent and asked again, or said that it is under way
-	to          string    // the node that was asked last
+	to          string    // the node that was asked last, or will be
+	flight      *link     // the request is under way to it; nil: to none
+	held        *link     // it waits for the node's window; nil: for none
 	told        bool      // it was given to a node before
 	refused     bool      // a node can't write now, and another one was asked
 	copies      []sentTo  // where it may be written yet
@@ -93,6 +96,12 @@ type link struct {
 	began  time.Time // the round
 	silent int       // how often, since it was heard
 	until  time.Time // it is not asked before
+
+	// See window.go.
+	flying int64      // bytes of the requests under way to it, about
+	queue  []*waiting // those that wait until it takes more, and some that wait no longer
+	held   int        // the former
+	freed  bool       // it is in lane.freed
 }
 
 // drain is a call of Drain: it waits for the requests up to a number.
@@ -241,12 +250,13 @@ func (l *lane) add(r *conv.Request, now time.Time) *waiting {
 	return w
 }
 
-// remove takes w out of the table. It reports whether w was in it.
+// remove takes w out of the table. It reports whether w was in it. The caller must flush.
 func (l *lane) remove(w *waiting) bool {
 	if l.of[w.number] != w {
 		return false
 	}
 	delete(l.of, w.number)
+	l.land(w)
 	if w.prev == nil {
 		l.first = w.next
 	} else {
@@ -269,6 +279,13 @@ func (l *lane) remove(w *waiting) bool {
 	return true
 }
 
+// again counts that w is sent once more, unless it has only waited so far.
+func (w *waiting) again(reason string) {
+	if w.held == nil {
+		w.router.metrics.again(reason)
+	}
+}
+
 // settle takes the answer of this node's writers to their copy of w's request. It returns the answer to
 // the connection's own, and whether it is one to hand out.
 func (w *waiting) settle(a conv.Answer) (answer conv.Answer, ok bool) {
@@ -284,6 +301,7 @@ func (w *waiting) settle(a conv.Answer) (answer conv.Answer, ok bool) {
 		return a, false
 	}
 	w.remove(w)
+	w.flush()
 	w.request.Conversation = a.Request.Conversation // a create has one now
 	a.Request = w.request
 	return a, true
@@ -333,7 +351,7 @@ func (l *lane) see(v *bus.View, table *placement.Table) {
 		case isGone(w.request): // see tick
 		default:
 			if to := l.by(table, placed(w.request), now); to != w.to && to != "" {
-				l.router.metrics.again("moved")
+				w.again("moved")
 				l.send(w, to, now)
 			}
 		}
@@ -373,6 +391,7 @@ func (l *lane) repeat(node, why string, now time.Time) {
 	n := l.link(node)
 	l.begin(n)
 	n.began, n.lost = now, false
+	l.landAll(node, n, why)
 	for w := l.first; w != nil; w = w.next {
 		if w.to != node || isGone(w.request) {
 			continue
@@ -381,7 +400,6 @@ func (l *lane) repeat(node, why string, now time.Time) {
 		if !w.withdrawing {
 			to = cmp.Or(l.target(placed(w.request), now), node)
 		}
-		l.router.metrics.again(why)
 		sent := w.sent
 		if l.send(w, to, now); to == node && why == "gap" {
 			w.sent = sent // for all that the node says of gaps, it has said nothing of w
@@ -412,6 +430,8 @@ func (l *lane) tick(now time.Time) (some bool) {
 			failed = append(failed, l.giveBack(w, errNoAnswer))
 		case isGone(w.request):
 			failed = append(failed, l.giveBack(w, errGone))
+		case w.held != nil:
+			some = true // the node is silent, or not, about what it was sent before
 		case now.Sub(w.sent) >= answerWithin:
 			l.link(w.to).due = true
 			some = true

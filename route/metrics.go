@@ -7,6 +7,7 @@ type Metrics struct {
 	forwarded prometheus.Counter
 	answered  prometheus.Counter
 	waiting   prometheus.Gauge
+	held      prometheus.Gauge
 	repeats   *prometheus.CounterVec // by reason
 	refusals  *prometheus.CounterVec // by reason
 	here      prometheus.Counter
@@ -29,6 +30,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pim_route_waiting", Help: "Requests of this node's connections that wait for another node, or are written here instead.",
 		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_route_held", Help: "Of pim_route_waiting: requests that wait until their node has answered some of the 8 MiB that it was sent before.",
+		}),
 		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_route_repeats_total", Help: "Requests sent again, by reason: silence, gap, moved, refused, withdrawn.",
 		}, []string{"reason"}),
@@ -44,7 +48,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		handedOver: counter("pim_route_handed_over_total", "Conversations that other nodes were told to load, since they take them over from this one."),
 	}
 	if r != nil {
-		r.MustRegister(m.forwarded, m.answered, m.waiting, m.repeats, m.refusals, m.here, m.late, m.gaveUp, m.malformed, m.unsent, m.handedOver)
+		r.MustRegister(m.forwarded, m.answered, m.waiting, m.held, m.repeats, m.refusals, m.here, m.late, m.gaveUp, m.malformed, m.unsent, m.handedOver)
 	}
 	return m
 }

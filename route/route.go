@@ -47,6 +47,7 @@ type Router struct {
 	metrics *Metrics
 	life    uint64 // names this Router to other nodes
 	lanes   [lanes]*lane
+	window  int64 // laneWindow; less in tests
 
 	viewMu sync.Mutex
 	table  *placement.Table // of the newest view; nil: there was none. viewMu guards it
@@ -80,7 +81,7 @@ const (
 func New(o Options) *Router {
 	r := &Router{
 		bus: o.Bus, self: o.Bus.Self(), gateway: o.Gateway, home: o.Home, metrics: o.Metrics,
-		life: rand.Uint64(), peers: make(map[string]*peer),
+		life: rand.Uint64(), peers: make(map[string]*peer), window: laneWindow,
 	}
 	if r.metrics == nil {
 		r.metrics = NewMetrics(nil)

@@ -13,9 +13,30 @@ import (
 // in it: the largest one takes up less than what is left to bus.MaxBody.
 const maxBody = 1 << 20
 
-// send puts w into the batch for a node. The caller must call flush.
+// send puts w into the batch for a node, or has it wait for its window. The caller must call flush.
 func (l *lane) send(w *waiting, to string, now time.Time) {
-	w.to, w.sent = to, now
+	if to != l.router.self {
+		n := l.link(to)
+		if w.held == n {
+			return // it keeps its place
+		}
+		l.land(w)
+		w.to, w.sent = to, now
+		if !n.takes(w) {
+			n.hold(w)
+			return
+		}
+		n.fly(w)
+	} else {
+		l.land(w)
+		w.to, w.sent = to, now
+	}
+	l.batch(w)
+}
+
+// batch puts w into the batch for the node w.to.
+func (l *lane) batch(w *waiting) {
+	to := w.to
 	for i := range l.out {
 		if l.out[i].to == to {
 			l.out[i].requests = append(l.out[i].requests, w)
@@ -30,8 +51,11 @@ func (l *lane) send(w *waiting, to string, now time.Time) {
 	l.out = append(l.out, batch{to, []*waiting{w}})
 }
 
-// flush sends the batches.
+// flush sends the batches, and what has waited for a window that has room now.
 func (l *lane) flush() {
+	if len(l.freed) > 0 {
+		l.release(time.Now())
+	}
 	for i := range l.out {
 		b := &l.out[i]
 		if b.to == l.router.self {

@@ -76,6 +76,7 @@ func (w *waiting) withdraw(now time.Time) {
 	if len(w.copies) == 0 {
 		w.withdrawing = false
 		if isGone(w.request) { // its client may have been told of a final refusal of what it sent again
+			w.land(w)
 			w.to = ""
 			w.router.watch() // tick gives it back
 			return
@@ -92,5 +93,6 @@ func (w *waiting) withdraw(now time.Time) {
 			return
 		}
 	}
+	w.land(w)
 	w.to = w.router.self
 }

@@ -128,6 +128,7 @@ func (w *world) open(i int, name string, weight uint32, roles bus.Role) {
 		}
 	}
 	n.Router = New(o)
+	n.window = []int64{1, 2000, laneWindow}[w.rng.IntN(3)] // 1: one request at a time
 	if w.variant.patient {
 		n.ticking.Store(true)
 	}
