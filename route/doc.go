@@ -28,6 +28,8 @@
 //     While the view changes, two nodes may write what one user sends, so an
 //     order between two requests that were under way at that moment is not promised.
 //   - A refusal that is final is handed out only when no node can write the request any more, see withdraw.go.
-//   - The writers read from the store before they take a read command. Other users of the node that asks don't wait for it, see reads.go.
+//   - The writers read from the store before they take a read command. Other users don't wait for it, whichever node they are at, see reads.go.
+//   - 8 MiB at most are under way to a node, and what is more waits in the table. So what is sent again after a loss has room, see window.go.
+//   - A node that joins or stops has its busy conversations loaded by their next writers before the view changes, see warm.go.
 //   - Everything that waits is bounded, in number and in bytes, for a user and for a node.
 package route

@@ -55,8 +55,8 @@ type lane struct {
 	out    []batch // of the call under way
 	freed  []*link // whose windows have room for what waits, see release
 
-	here       []*conv.Request // copies that are to be written here, see writeHere
-	submitting bool            // writeHere runs
+	here       []slowRequest // copies that are to be written here, see writeHere
+	submitting bool          // writeHere runs
 
 	body  []byte // buffers of send
 	frame routepb.Submit

@@ -196,7 +196,7 @@ func (p *peer) submit(a arrival) {
 		refusal = encodeFailure(errStale)
 	}
 	all := make([]forwarded, len(m.Requests))
-	requests := make([]*forwarded, 0, len(m.Requests))
+	requests := make([]slowRequest, 0, len(m.Requests))
 	now := routepb.Answers{Life: m.Life} // what is answered at once
 	p.mu.Lock()
 	for i, q := range m.Requests {
@@ -217,15 +217,19 @@ func (p *peer) submit(a arrival) {
 		f.peer, f.life, f.number = p, m.Life, q.Number
 		decodeRequest(&f.Request, q)
 		f.Origin = f
-		requests = append(requests, f)
+		requests = append(requests, slowRequest{Request: &f.Request, from: f, came: a.came})
 	}
 	p.mu.Unlock()
 	if len(now.UnderWay)+len(now.Answers) > 0 {
 		r.answerMany(p.name, &now)
 	}
-	if refused := p.handOver(requests, a.came); len(refused) > 0 {
+	if _, refused := r.handOver(requests); len(refused) > 0 {
 		r.metrics.refused("node_queue")
-		p.refuse(refused, errPeerFull)
+		some := make([]*forwarded, len(refused))
+		for i := range refused {
+			some[i] = refused[i].from
+		}
+		p.refuse(some, errPeerFull)
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 )
 
 // Writers read the position of a read command from the store before they take it. What another node sends comes
-// from many users, and must not wait for that one after the other. So the commands of other nodes' users, and
-// what their senders send behind them, go through slowQueues: each user through one of them, in order.
+// from many users, and must not wait for that one after the other, nor must what a lane of this node writes in place of
+// another node. So such commands, and what their senders send behind them, go through slowQueues: each user through one
+// of them, in order.
 const slowQueues = 64
 
 // slowQueue hands requests to the writers, one after the other.
@@ -25,43 +26,54 @@ type slowQueue struct {
 
 // slowSender is a user at a node that asks.
 type slowSender struct {
-	peer *peer
+	peer *peer // nil: at this node
 	user pim.UserID
 }
 
+// slowRequest is a request that may go through a slowQueue: of another node, or of a lane of this one.
 type slowRequest struct {
-	*forwarded
-	came time.Time
+	*conv.Request
+	from *forwarded // nil: of lane
+	came time.Time  // of from
+	lane *lane
 	size int64
+}
+
+func (s *slowRequest) sender() slowSender {
+	if s.from == nil {
+		return slowSender{nil, s.Sender}
+	}
+	return slowSender{s.from.peer, s.Sender}
 }
 
 func (r *Router) slowQueueOf(u pim.UserID) *slowQueue {
 	return &r.slow[xxhash.Sum64String(string(u))%slowQueues]
 }
 
-// handOver gives requests of p that came at a time to the writers: those that may take long through the slowQueues,
-// the others at once. It returns those that there is no room for.
-func (p *peer) handOver(requests []*forwarded, came time.Time) (refused []*forwarded) {
+// handOver gives requests to the writers: those that may take long through the slowQueues, the others at once. It returns
+// how many it gave at once, and those that there is no room for.
+func (r *Router) handOver(requests []slowRequest) (atOnce int, refused []slowRequest) {
 	straight := make([]*conv.Request, 0, len(requests))
 	submit := func() {
 		if len(straight) > 0 {
-			p.router.local.Submit(straight)
+			r.local.Submit(straight)
 			straight = straight[len(straight):]
 		}
 	}
-	for _, f := range requests {
-		if f.Kind == pim.EntryCommand {
+	for _, s := range requests {
+		if s.Kind == pim.EntryCommand {
 			submit() // what its sender sent before it goes first
 		}
-		switch p.router.slowQueueOf(f.Sender).put(f, came) {
+		switch r.slowQueueOf(s.Sender).put(r, s) {
 		case notSlow:
-			straight = append(straight, &f.Request)
+			straight = append(straight, s.Request)
+			atOnce++
 		case noRoom:
-			refused = append(refused, f)
+			refused = append(refused, s)
 		}
 	}
 	submit()
-	return refused
+	return atOnce, refused
 }
 
 type outcome int
@@ -72,20 +84,20 @@ const (
 	noRoom
 )
 
-// put takes f if it is a command, or if something of its sender is here.
-func (q *slowQueue) put(f *forwarded, came time.Time) outcome {
+// put takes s if it is a command, or if something of its sender is here. What the table holds is bounded there, and
+// always has room.
+func (q *slowQueue) put(r *Router, s slowRequest) outcome {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	sender := slowSender{f.peer, f.Sender}
-	if f.Kind != pim.EntryCommand && q.senders[sender] == 0 {
+	sender := s.sender()
+	if s.Kind != pim.EntryCommand && q.senders[sender] == 0 {
 		return notSlow
 	}
-	s := slowRequest{f, came, sizeOf(&f.Request)}
-	if f.peer.slow.Load()+s.size > peerBytes {
+	if s.size = sizeOf(s.Request); s.from != nil && s.from.peer.slow.Load()+s.size > peerBytes {
 		return noRoom
 	}
 	if !q.busy {
-		if q.busy = f.peer.router.start(func() { q.work(f.peer.router) }); !q.busy {
+		if q.busy = r.start(func() { q.work(r) }); !q.busy {
 			return noRoom
 		}
 	}
@@ -93,7 +105,9 @@ func (q *slowQueue) put(f *forwarded, came time.Time) outcome {
 		q.senders = make(map[slowSender]int)
 	}
 	q.senders[sender]++
-	f.peer.slow.Add(s.size)
+	if s.from != nil {
+		s.from.peer.slow.Add(s.size)
+	}
 	q.waiting = append(q.waiting, s)
 	return queued
 }
@@ -119,18 +133,22 @@ func (q *slowQueue) work(r *Router) {
 		q.waiting = q.waiting[1:]
 		q.mu.Unlock()
 		last = &next
-		if time.Since(next.came) > stale {
-			next.peer.refuse([]*forwarded{next.forwarded}, errStale)
+		if next.from != nil && time.Since(next.came) > stale {
+			next.from.peer.refuse([]*forwarded{next.from}, errStale)
 			continue
 		}
-		r.local.Submit([]*conv.Request{&next.Request})
+		r.local.Submit([]*conv.Request{next.Request})
 	}
 }
 
 // forget notes that s is here no more. q.mu is held.
 func (q *slowQueue) forget(s *slowRequest) {
-	s.peer.slow.Add(-s.size)
-	sender := slowSender{s.peer, s.Sender}
+	if s.from != nil {
+		s.from.peer.slow.Add(-s.size)
+	} else {
+		s.lane.queued.Add(-1)
+	}
+	sender := s.sender()
 	if q.senders[sender]--; q.senders[sender] == 0 {
 		delete(q.senders, sender)
 	}

@@ -80,6 +80,41 @@ func TestReadCommandsOfANode(t *testing.T) {
 	})
 }
 
+// Four thousand users of this node send the same, and after four seconds it is written here in place of a node that says nothing.
+// Nobody waits for the reads of all the others of the lane: that would take more than a second.
+func TestReadCommandsInPlaceOfANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &readingWriter{began: time.Now(), took: make(map[pim.UserID][]byte), last: make(map[pim.EntryKind]time.Duration)}
+		b := new(smallBus)
+		r := New(Options{Bus: b, Gateway: discard{}, Home: discard{}, Writers: func(conv.Outlet) Writer { return w }})
+		defer r.Close()
+		r.changed(b.View())
+		const users = 4000
+		for place, kind := range []pim.EntryKind{pim.EntryMessage, pim.EntryCommand, pim.EntryMessage} {
+			for i := range users {
+				u := pim.UserID(fmt.Sprint("u", i))
+				r.Submit([]*conv.Request{{Sender: u, Kind: kind, Conversation: pim.Own(u), ClientID: pim.ClientMessageID{byte(place)}}})
+			}
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for i := range users {
+			u := pim.UserID(fmt.Sprint("u", i))
+			if got := w.took[u]; !slices.Equal(got, []byte{0, 1, 2}) {
+				t.Fatalf("of %s came %v", u, got)
+			}
+		}
+		if took := w.last[pim.EntryMessage]; took < 4*time.Second || took > 5*time.Second {
+			t.Errorf("the last message came after %v", took)
+		}
+		for _, l := range r.lanes {
+			if n := l.queued.Load(); n != 0 {
+				t.Errorf("%d are still to be written", n)
+			}
+		}
+	})
+}
+
 // What waits for the reads of a node's users is bounded, in bytes and in time, and what is not taken is refused.
 func TestReadCommandsAreBounded(t *testing.T) {
 	for _, c := range []struct {

@@ -162,7 +162,7 @@ func (l *lane) queueHere(requests []*waiting) {
 		c.Origin = w
 		sending := w.sending()
 		c.Attempt, c.Age = sending.Attempt, sending.Age
-		l.here = append(l.here, &c)
+		l.here = append(l.here, slowRequest{Request: &c, lane: l})
 	}
 	l.queued.Add(int32(len(requests)))
 	l.router.metrics.here.Add(float64(len(requests)))
@@ -172,7 +172,7 @@ func (l *lane) queueHere(requests []*waiting) {
 }
 
 // writeHere hands requests to the writers of this node until none is left. It does not hold mu
-// meanwhile: Submit may wait, and may answer at once.
+// meanwhile: Submit may wait, and may answer at once. What there is no room for is refused when the lane closes.
 func (l *lane) writeHere() {
 	for {
 		l.mu.Lock()
@@ -184,8 +184,8 @@ func (l *lane) writeHere() {
 			return
 		}
 		l.mu.Unlock()
-		l.router.local.Submit(some)
-		l.queued.Add(int32(-len(some)))
+		atOnce, _ := l.router.handOver(some)
+		l.queued.Add(int32(-atOnce))
 	}
 }
 
