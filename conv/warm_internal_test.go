@@ -18,9 +18,9 @@ import (
 )
 
 // A state that was loaded at any time, and is brought forward later, is the one that a load finds then. If it is not
-// brought forward, it is left as it was.
+// brought forward, it is left as it was. PIM_STATES says how many schedules are played.
 func TestBroughtForwardIsLoaded(t *testing.T) {
-	first, schedules := seeds.First(t), uint64(seeds.Many(160))
+	first, schedules := seeds.Schedules(t, seeds.Many(160), "PIM_STATES")
 	forward, not := 0, 0
 	for seed := first; seed < first+schedules; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -52,6 +52,9 @@ func TestBroughtForwardIsLoaded(t *testing.T) {
 				t.Fatal(err)
 			}
 			some(60)
+			if old.last == 0 { // Warm takes no empty logs
+				continue
+			}
 			before := fingerprint(old)
 			ok, err := old.bringForward(t.Context(), mem)
 			if err != nil {
@@ -78,7 +81,7 @@ func TestBroughtForwardIsLoaded(t *testing.T) {
 		other.Close()
 	}
 	t.Logf("brought forward %d times, and not %d times", forward, not)
-	if forward < int(schedules) || not < int(schedules)/8 {
+	if schedules > 1 && (forward < int(schedules) || not < int(schedules)/8) {
 		t.Error("one of the two was hardly tried")
 	}
 }
