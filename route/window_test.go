@@ -92,8 +92,8 @@ func TestWindow(t *testing.T) {
 		for i := range users * each {
 			u := pim.UserID(fmt.Sprint("user", i%users))
 			r.Submit([]*conv.Request{{
-				Conversation: pim.Direct(u, "bob"), Sender: u, Kind: pim.EntryMessage, Attempt: uint32(i / users), Payload: make([]byte, 30<<10),
-				ClientID: pim.ClientMessageID{1},
+				Conversation: pim.Direct(u, "bob"), Sender: u, Kind: pim.EntryMessage, Payload: make([]byte, 30<<10),
+				ClientID: pim.ClientMessageID{byte(i / users)},
 			}})
 		}
 		held := r.waiting.Load()
@@ -115,7 +115,7 @@ func TestWindow(t *testing.T) {
 			r.gap("b")
 			check("after a gap")
 		}
-		next := make(map[string]uint32) // of each user
+		next := make(map[string]byte) // of each user
 		for answered := 0; answered < users*each; {
 			all := b.take()
 			if len(all) == 0 {
@@ -124,8 +124,8 @@ func TestWindow(t *testing.T) {
 			for _, m := range all {
 				a := routepb.Answers{Life: m.Life}
 				for _, q := range m.Requests {
-					if q.Attempt != next[q.Sender] {
-						t.Fatalf("of %s came the message %d where %d belongs", q.Sender, q.Attempt, next[q.Sender])
+					if q.ClientId[0] != next[q.Sender] {
+						t.Fatalf("of %s came the message %d where %d belongs", q.Sender, q.ClientId[0], next[q.Sender])
 					}
 					next[q.Sender]++
 					a.Answers = append(a.Answers, &routepb.Answer{Number: q.Number, Seq: 1})
