@@ -93,12 +93,14 @@ func (h *Home) announce(p *peer, links ...*link) {
 // one. Writers that have not heard of the change yet send them pushes, and the home may be one that they do not know.
 func (h *Home) announceFormer(k *link) {
 	c, now := h.cluster.Load(), h.mono()
+	var seen []*peer
 	for _, e := range c.earlier {
 		name, _ := e.homes.Of(string(pim.Own(k.user)))
 		p := c.peers[name]
-		if p == nil || p.self || now-e.until > grace {
+		if p == nil || p.self || now-e.until > grace || slices.Contains(seen, p) {
 			continue
 		}
+		seen = append(seen, p)
 		told := false
 		h.links.locked(k, func() { told = k.home == p || slices.Contains(k.told, name) })
 		if !told {
