@@ -105,6 +105,7 @@ type Gateway struct {
 // New starts a gateway.
 func New(o Options) *Gateway {
 	g := &Gateway{Options: o, Metrics: o.Sessions.metrics}
+	o.Sessions.looks.hears(o.Homes)
 	o.Sessions.gateway.Store(g)
 	if g.Now == nil {
 		g.Now = time.Now

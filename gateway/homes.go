@@ -27,6 +27,17 @@ type Homes interface {
 
 	// Leave is called when the connection has gone, also if Join failed or was not called.
 	Leave(c Connection)
+
+	// Look says that connections of this gateway look at a subject, or that none does any more. What is
+	// told of the subject comes through Sessions.Hint. Look must not wait, nor call the Sessions.
+	Look(id pim.ConversationID, looks bool)
+
+	// Changed says that what is known of a subject may have changed, on any node. It does not wait.
+	Changed(id pim.ConversationID)
+
+	// Types says that user writes in a conversation. It does not wait. What is dropped is told to
+	// Sessions.DropTyping.
+	Types(user pim.UserID, id pim.ConversationID)
 }
 
 // Connection is a connection as Homes know it.
@@ -35,6 +46,7 @@ type Connection struct {
 	Device pim.DeviceID
 	ID     uint64        // tells it from others of this gateway, in the order in which they were opened
 	Age    time.Duration // since it was opened; set for Join only
+	Seen   pim.Millis    // set for Leave only, if it was the user's last one here: when the user was seen, as is told; 0: nobody is told
 }
 
 // ErrReplaced ends the handshake of a connection whose device has a newer one on another node.
@@ -83,12 +95,15 @@ func (s *Sessions) release(user pim.UserID, id uint64) *conn {
 }
 
 // Behind has every connected device of users sync, because pushes may have been lost on their way to this
-// node. It returns how many connections were told so. A connection that is behind already is told
+// node. What they look at is told anew. Behind returns how many connections were told to sync. A connection that is behind already is told
 // soon.
 func (s *Sessions) Behind(users []pim.UserID) (told int) {
 	var touched []*conn
 	for _, u := range users {
 		for _, c := range s.of(u) {
+			if s.looks.reconsider(c) {
+				s.startTelling()
+			}
 			e, ok := c.begin(entries)
 			if !ok {
 				continue

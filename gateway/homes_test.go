@@ -19,6 +19,31 @@ type scriptedHomes struct {
 	replaced bool // Stays returns false
 	joined   []Connection
 	left     []Connection
+	looks    []string // "+" or "-", and the subject
+	changed  []pim.ConversationID
+	typing   []string // who and where
+}
+
+func (h *scriptedHomes) Look(id pim.ConversationID, looks bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sign := "-"
+	if looks {
+		sign = "+"
+	}
+	h.looks = append(h.looks, sign+string(id))
+}
+
+func (h *scriptedHomes) Changed(id pim.ConversationID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changed = append(h.changed, id)
+}
+
+func (h *scriptedHomes) Types(user pim.UserID, id pim.ConversationID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.typing = append(h.typing, string(user)+" "+string(id))
 }
 
 func (h *scriptedHomes) Join(_ context.Context, c Connection) error {

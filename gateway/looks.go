@@ -54,6 +54,7 @@ type looks struct {
 	looking  map[*conn]*look
 	totals   lookTotals
 	subjects map[pim.ConversationID]*subject
+	homes    Homes         // hear what is looked at, and say what may have changed; nil: this is the only node
 	ready    [3][]*subject // that are to be told and do not rest: direct conversations, groups, users
 	resting  restingSubjects
 	rested   uint64                   // how many subjects have begun a rest
@@ -121,6 +122,7 @@ type subject struct {
 	typing  []typist
 	silent  []typist // who wrote in a group and may not be named, since when
 	told    time.Time
+	said    presence     // of a user, by the home
 	failed  int          // how often telling it has failed since it was told, up to maxFailures
 	screen  inbox.Screen // owned by work
 
@@ -148,6 +150,7 @@ type telling struct {
 	lookers []*conn  // all of them
 	news    []*conn  // those that are told the present state
 	typing  []typist // told to all lookers
+	said    presence
 }
 
 // restingSubjects is a heap of the subjects that rest (heap.Interface): the one whose rest ends
@@ -211,14 +214,17 @@ func (l *looks) set(c *conn, ids []pim.ConversationID, request uint64) (r looked
 			l.shard(id).note(id, true)
 		}
 		if _, looks := s.lookers[c]; !looks {
-			s.lookers[c] = untold
+			if s.lookers[c] = untold; len(s.lookers) == 1 && l.homes != nil {
+				l.homes.Look(id, true)
+			}
 			if rest := s.told.Add(lookEvery << s.failed); s.rests && s.until.After(rest) && !l.ahead(c.user, now) {
 				s.until = rest // it rested for longer on account of others
 				heap.Fix(&l.resting, s.place)
 			}
 			if _, user := id.OwnUser(); user {
-				s.lookers[c] = owed
-				r.start = l.mark(s) || r.start
+				if s.lookers[c] = owed; l.homes == nil || s.said.known { // else it is marked when the home has said it
+					r.start = l.mark(s) || r.start
+				}
 			}
 		}
 		kept = append(kept, id)
@@ -265,7 +271,10 @@ func (l *looks) end(c *conn) {
 // leave ends c's look at a conversation. The caller holds l.mu.
 func (l *looks) leave(c *conn, id pim.ConversationID) {
 	if s := l.subjects[id]; s != nil {
-		delete(s.lookers, c)
+		if delete(s.lookers, c); len(s.lookers) == 0 && l.homes != nil {
+			s.said = presence{}
+			l.homes.Look(id, false)
+		}
 		l.drop(s)
 	}
 }
@@ -469,7 +478,7 @@ func (l *looks) next(now time.Time) (t telling, wait time.Duration, done bool) {
 
 // take returns what is to be told of s, which is ready no more and rests. The caller holds l.mu.
 func (l *looks) take(s *subject, now time.Time) telling {
-	t := telling{subject: s, typing: s.typing}
+	t := telling{subject: s, typing: s.typing, said: s.said}
 	for c, last := range s.lookers {
 		t.lookers = append(t.lookers, c)
 		if s.changed || last == owed {

@@ -105,13 +105,11 @@ func (c *conn) types(id pim.ConversationID, now time.Time) error {
 	if !c.typesSeldom(id, now) {
 		return pim.Errorf(pim.KindOverloaded, "a device says once in %v that its user writes in a conversation, of %d at most", typingEvery, maxTyped)
 	}
-	start, dropped := c.gw.Sessions.looks.types(c.user, id, now)
-	if start {
-		c.gw.Sessions.startTelling()
+	if c.gw.Homes != nil {
+		c.gw.Homes.Types(c.user, id)
+		return nil
 	}
-	if dropped {
-		c.gw.Metrics.dropTyping.Inc()
-	}
+	c.gw.Sessions.types(c.user, id, now)
 	return nil
 }
 
@@ -193,8 +191,12 @@ func (g *Gateway) tellTyping(t telling) {
 	g.sendAll(told, of, func(*conn) {})
 }
 
-// tellPresence tells the lookers of user whether user is connected.
+// tellPresence tells the lookers of user whether user is connected. Among several nodes that waits
+// until the user's home has said what it knows.
 func (g *Gateway) tellPresence(t telling, user pim.UserID) {
+	if g.Homes != nil && !t.said.known {
+		return
+	}
 	users := usersOf(t.news)
 	lately := g.Acks.LastSeen(user) // first, see there
 	seen, sees, err := g.Reader.Presence(g.ctx, user, users)
@@ -202,9 +204,9 @@ func (g *Gateway) tellPresence(t telling, user pim.UserID) {
 		g.tellAgain(t, err)
 		return
 	}
-	m := &wirepb.PIMPresence{User: string(user), Online: len(g.Sessions.of(user)) > 0}
+	m := &wirepb.PIMPresence{User: string(user), Online: t.said.online || len(g.Sessions.of(user)) > 0}
 	if !m.Online {
-		m.SeenMs = int64(max(seen, lately))
+		m.SeenMs = int64(max(seen, lately, t.said.seen))
 	}
 	known := lookFrame{data: wire.Append(nil, m)}
 	unknown := lookFrame{data: wire.Append(nil, &wirepb.PIMPresence{User: string(user)}), ends: true}
@@ -217,10 +219,14 @@ func (g *Gateway) tellPresence(t telling, user pim.UserID) {
 	g.sendNew(t, users, frames)
 }
 
-// presence notes that user has connected with the first device, or that the last one is gone.
+// presence notes that user has connected to this node with the first device, or that the last one is
+// gone. Among several nodes the user's home says so to those who look.
 func (g *Gateway) presence(user pim.UserID) {
-	if g.Presence {
-		g.Acks.Seen(user, pim.MillisOf(g.Now()))
+	if !g.Presence {
+		return
+	}
+	g.Acks.Seen(user, pim.MillisOf(g.Now()))
+	if g.Homes == nil {
 		g.Sessions.changed(pim.Own(user))
 	}
 }

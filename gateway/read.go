@@ -320,11 +320,13 @@ func (c *conn) awaitEnd() {
 func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)
+	known := c.connection(0)
 	if c.gw.Sessions.remove(c) {
 		c.gw.presence(c.user)
+		known.Seen = c.gw.Acks.LastSeen(c.user)
 	}
 	if c.gw.Homes != nil {
-		c.gw.Homes.Leave(c.connection(0))
+		c.gw.Homes.Leave(known)
 	}
 	c.gw.Sessions.looks.end(c)
 	c.gw.open.Add(-1)

@@ -111,15 +111,27 @@ func (s *Sessions) startTelling() {
 
 // Acknowledged notes that an acknowledgement of a conversation was stored.
 func (s *Sessions) Acknowledged(id pim.ConversationID) {
-	if _, _, direct := id.DirectUsers(); direct {
-		s.changed(id)
+	if _, _, direct := id.DirectUsers(); !direct {
+		return
 	}
+	if g := s.gateway.Load(); g != nil && g.Homes != nil {
+		g.Homes.Changed(id)
+		return
+	}
+	s.changed(id)
 }
 
 // published notes of which subjects p may have changed what is known: the conversation, those that
-// a user has read, and the user whose settings it changes.
+// a user has read, and the user whose settings it changes. Among several nodes the lookers of the
+// last two hear of it from a home, wherever they are, and only the conversation is noted here.
 func (s *Sessions) published(p *conv.Published) {
 	if s.looks.some.Load() == 0 {
+		return
+	}
+	if s.gateway.Load().Homes != nil {
+		if _, own := p.Conversation.OwnUser(); !own {
+			s.changed(p.Conversation)
+		}
 		return
 	}
 	if _, own := p.Conversation.OwnUser(); !own || p.Settings {

@@ -252,6 +252,7 @@ func (h *Home) giveUp(links []*link) {
 // gap is told that messages from a node may be lost.
 func (h *Home) gap(from string) {
 	h.metrics.gaps.Inc()
+	h.hintsLost(from)
 	h.mu.Lock()
 	if h.peers[from] != nil {
 		h.wanted[from] = 0

@@ -45,7 +45,7 @@ func (c counting) Send(to string, k bus.Kind, body []byte) error {
 // What a home knows of a device is bounded, and is less than half a KiB.
 func TestMemoryOfADevice(t *testing.T) {
 	const devices = 100_000
-	d := newDirectory(devices)
+	d := newDirectory(devices, func(pim.UserID) {})
 	g := &gate{node: node{"a", 1}}
 	heap := func() uint64 {
 		runtime.GC()

@@ -16,6 +16,8 @@ type directory struct {
 	shards [256]directoryShard
 	count  atomic.Int64 // of places
 	limit  int64        // of count
+
+	comesOrGoes func(pim.UserID) // is called when a user has got a first place or lost the last one; a shard is locked
 }
 
 // directoryShard has some of the users. A slice is replaced, never changed.
@@ -66,8 +68,8 @@ const (
 	full             // the directory has no room
 )
 
-func newDirectory(limit int) *directory {
-	d := &directory{seed: maphash.MakeSeed(), limit: int64(limit)}
+func newDirectory(limit int, comesOrGoes func(pim.UserID)) *directory {
+	d := &directory{seed: maphash.MakeSeed(), limit: int64(limit), comesOrGoes: comesOrGoes}
 	for i := range d.shards {
 		d.shards[i].users = make(map[pim.UserID][]place)
 	}
@@ -103,6 +105,9 @@ func (d *directory) enter(u pim.UserID, p place, limit int) (e entered) {
 		sh.users[u] = append(slices.Clone(old), p)
 		d.count.Add(1)
 		p.gate.places.Add(1)
+		if len(old) == 0 {
+			d.comesOrGoes(u)
+		}
 		return entered{}
 	}
 	o := old[at]
@@ -158,6 +163,7 @@ func (d *directory) keep(sh *directoryShard, u pim.UserID, is func(*place) bool)
 	d.count.Add(int64(-lost))
 	if lost == len(old) {
 		delete(sh.users, u)
+		d.comesOrGoes(u)
 		return
 	}
 	rest := make([]place, 0, len(old)-lost)

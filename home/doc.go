@@ -12,6 +12,8 @@
 // Where two parts are in one node, the message between them is a function call, and nothing is
 // encoded.
 //
+// Besides that, homes bring to gateways what is on screens: receipts, typing and presence (looks.go, lookers.go).
+//
 // # What is lost
 //
 // All that a home knows may be lost, and so may any push. What may not happen is that a device misses a push and

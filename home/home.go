@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/gateway"
 	"github.com/pim-im/pim/home/homepb"
 	"github.com/pim-im/pim/placement"
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,8 @@ type Sessions interface {
 	Deliver([]conv.Answer, []conv.Published)
 	Behind(users []pim.UserID) (told int)
 	Replace(ctx context.Context, user pim.UserID, device pim.DeviceID, id uint64) (found bool)
+	Hint(gateway.Hint)
+	DropTyping(n int)
 }
 
 // Options are what a Home works with.
@@ -74,6 +77,7 @@ type Home struct {
 	asked     asked
 	marker    marker
 	strays    strays
+	looks     looks
 
 	cluster  atomic.Pointer[cluster]
 	suspect  atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
@@ -138,11 +142,13 @@ func New(o Options) *Home {
 	if o.Devices == 0 {
 		o.Devices = 1 << 22
 	}
-	h.directory = newDirectory(o.Devices)
-	h.metrics = newMetrics(o.Registerer, h.directory)
+	h.directory = newDirectory(o.Devices, h.comesOrGoes)
+	h.metrics = newMetrics(o.Registerer, h.directory, &h.looks)
 	h.cluster.Store(&cluster{homes: placement.New(new(bus.View), bus.RoleHome)})
+	h.looks.make(h.cluster.Load())
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.start(h.keep)
+	h.start(h.hints)
 	return h
 }
 
@@ -161,6 +167,7 @@ func (h *Home) Handle(handler *bus.Handler) {
 	handler.Receive[bus.KindAnnounce] = h.receiveAnnounce
 	handler.Receive[bus.KindJoined] = h.receiveJoined
 	handler.Receive[bus.KindBehind] = h.receiveBehind
+	handler.Receive[bus.KindHint] = h.receiveHint
 	handler.Answer[bus.KindReplace] = h.answerReplace
 	handler.Gap = append(handler.Gap, h.gap)
 	handler.Changed = append(handler.Changed, h.changed)
@@ -337,6 +344,7 @@ func (h *Home) changed(v *bus.View) {
 		h.tellHomes(now, missed, lost)
 	}
 	h.poke()
+	h.looks.poke()
 }
 
 // tellHomes tells homes that pushes which this node has sent may not have reached those who should have passed

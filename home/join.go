@@ -131,7 +131,7 @@ func (h *Home) Join(ctx context.Context, c gateway.Connection) error {
 		refused, others = refusal(answer.Refusal), int(answer.Connections)
 	}
 	if refused == tooMany || refused == older {
-		h.links.remove(c.User, c.ID)
+		h.links.remove(c)
 	}
 	switch refused {
 	case tooMany:
@@ -170,7 +170,7 @@ func (h *Home) Stays(c gateway.Connection) bool {
 
 // Leave implements gateway.Homes.
 func (h *Home) Leave(c gateway.Connection) {
-	k, told := h.links.remove(c.User, c.ID)
+	k, told := h.links.remove(c)
 	if k == nil {
 		return
 	}
@@ -183,6 +183,7 @@ func (h *Home) Leave(c gateway.Connection) {
 // told of all connections when it is there again.
 func (h *Home) leave(home string, k *link) {
 	if home == h.self {
+		h.goes(k.user, k.seen)
 		h.directory.remove(k.user, k.device, h.gate(h.self), k.conn)
 		return
 	}
@@ -192,7 +193,9 @@ func (h *Home) leave(home string, k *link) {
 	if h.cluster.Load().peers[home] == nil {
 		return
 	}
-	h.send(home, bus.KindLeave, &homepb.Leave{Device: &homepb.Device{User: string(k.user), Device: string(k.device), Connection: k.conn}})
+	h.send(home, bus.KindLeave, &homepb.Leave{
+		Device: &homepb.Device{User: string(k.user), Device: string(k.device), Connection: k.conn}, SeenMs: int64(k.seen),
+	})
 }
 
 // device returns what a home is told of k.

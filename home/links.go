@@ -40,6 +40,7 @@ type link struct {
 	joined   bool     // Join has returned: before, its device has not synced, and can have missed nothing
 	replaced bool     // by a connection to another node
 	gone     bool
+	seen     pim.Millis // set when it is gone, see gateway.Connection
 }
 
 // peer is a node, in one run, as the home of users.
@@ -88,9 +89,10 @@ func (l *links) add(c gateway.Connection, opened time.Duration, home func(pim.Us
 	return k
 }
 
-// remove takes a link out. It returns nil if there is none, and otherwise the link and the homes that were
+// remove takes the link of c out. It returns nil if there is none, and otherwise the link and the homes that were
 // told of it.
-func (l *links) remove(u pim.UserID, conn uint64) (*link, []string) {
+func (l *links) remove(c gateway.Connection) (*link, []string) {
+	u, conn := c.User, c.ID
 	sh := l.shard(u)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -100,7 +102,7 @@ func (l *links) remove(u pim.UserID, conn uint64) (*link, []string) {
 		return nil, nil
 	}
 	k := list[at]
-	k.gone = true
+	k.gone, k.seen = true, c.Seen
 	if list = slices.Delete(list, at, at+1); len(list) == 0 {
 		delete(sh.users, u)
 	} else {

@@ -24,6 +24,7 @@ func (h *Home) Publish(pushes []conv.Published) {
 	for i := range pushes {
 		p := &pushes[i]
 		e := parcel{entries: p}
+		h.published(p)
 		if c.alone {
 			r.here(c, &e, p.Members, p.Partly, false)
 			continue

@@ -98,7 +98,9 @@ func (h *Home) receiveLeave(from string, data []byte) {
 		h.damaged(err)
 		return
 	}
-	h.directory.remove(pim.UserID(m.Device.User), pim.DeviceID(m.Device.Device), h.gate(from), m.Device.Connection)
+	u := pim.UserID(m.Device.User)
+	h.goes(u, pim.Millis(m.SeenMs))
+	h.directory.remove(u, pim.DeviceID(m.Device.Device), h.gate(from), m.Device.Connection)
 }
 
 // receiveAnnounce takes devices that are at another node, and what else a KindAnnounce says.

@@ -28,11 +28,12 @@ type world struct {
 	broken  func(*site) // changes a node before it starts
 	limit   int         // connections of a user
 
-	mu     sync.Mutex
-	logs   map[pim.ConversationID]pim.Seq
-	groups map[pim.ConversationID][]pim.UserID
-	sites  map[string]*site
-	ids    uint64
+	mu       sync.Mutex
+	logs     map[pim.ConversationID]pim.Seq
+	groups   map[pim.ConversationID][]pim.UserID
+	versions map[pim.ConversationID]int // of subjects, see looks_test.go
+	sites    map[string]*site
+	ids      uint64
 }
 
 // site is a node. It is the Sessions of its Home.
@@ -42,12 +43,13 @@ type site struct {
 	bus  bus.Bus
 	home *Home
 
-	mu     sync.Mutex
-	phones map[pim.UserID][]*phone
-	told   int // connections told to sync
-	acks   map[pim.DeviceID]int
-	stops  bool // it goes on draining
-	apart  bool // it has written something while it and another node did not see each other
+	mu      sync.Mutex
+	phones  map[pim.UserID][]*phone
+	told    int // connections told to sync
+	acks    map[pim.DeviceID]int
+	stops   bool // it goes on draining
+	apart   bool // it has written something while it and another node did not see each other
+	screens screens
 }
 
 // phone is a connection of a device.
@@ -343,6 +345,12 @@ func (s *site) Behind(users []pim.UserID) (told int) {
 	s.mu.Unlock()
 	return told
 }
+
+// Hint implements Sessions.
+func (s *site) Hint(x gateway.Hint) { s.screens.hint(s, x) }
+
+// DropTyping implements Sessions.
+func (s *site) DropTyping(n int) { s.screens.dropped.Add(int64(n)) }
 
 // Replace implements Sessions.
 func (s *site) Replace(_ context.Context, user pim.UserID, device pim.DeviceID, id uint64) (found bool) {

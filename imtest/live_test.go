@@ -2,28 +2,89 @@ package imtest_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/imtest/loopback"
+	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/store"
+	"github.com/pim-im/pim/store/storetest"
 )
+
+// stage is a server of one node or several. Each user who opens a client does so at the next node.
+type stage struct {
+	*site
+	servers []string
+	opened  int
+}
+
+// stages runs a test with a server of one node, and with one of three.
+func stages(t *testing.T, f func(*stage)) {
+	t.Parallel()
+	t.Run("one node", func(t *testing.T) {
+		s := newSite(t)
+		f(&stage{site: s, servers: []string{"http://" + s.config.Listen}})
+	})
+	t.Run("three nodes", func(t *testing.T) {
+		network, shared, s := bustest.NewNetwork(), kept{storetest.NewMemory()}, &stage{site: &site{t: t}}
+		var keys string
+		for i := range 3 {
+			c := server.Defaults()
+			c.Data, c.Listen, c.ListenTCP, c.DrainWindow, c.Keys = t.TempDir(), loopback.Own()+":0", "", 0, keys
+			n, err := server.New(c, server.Options{
+				Logger: slog.New(slog.DiscardHandler), Store: shared, Bus: network.Join(bus.Node{Name: fmt.Sprint("node-", i)}),
+			})
+			s.must(err)
+			s.must(n.Start(t.Context()))
+			t.Cleanup(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), hang)
+				defer cancel()
+				if err := n.Shutdown(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			keys, s.servers = c.KeysPath(), append(s.servers, "http://"+n.Addr())
+		}
+		var err error
+		s.keys, err = account.LoadKeys(keys)
+		s.must(err)
+		f(s)
+	})
+}
+
+// kept is a store that is not closed with a node.
+type kept struct{ store.Store }
+
+// Close implements store.Store.
+func (kept) Close() error { return nil }
+
+// opens opens a client of user.
+func (s *stage) opens(user pim.UserID) *client.Client {
+	s.t.Helper()
+	c, err := client.Open(s.t.Context(), client.Options{
+		Server: s.servers[s.opened%len(s.servers)], User: user, Device: "phone",
+		Token: func(context.Context) (string, error) { return s.keys.Issue(user, time.Hour, time.Now()) },
+	})
+	s.must(err)
+	s.opened++
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
 
 // Alice looks at her conversations with Bob. She is told when his phone has a message, and when he
 // has read it, and in a group how many have; and of nobody who gives no receipts.
-func TestLiveReceipts(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	opens := func(user pim.UserID) *client.Client {
-		c, err := client.Open(t.Context(), client.Options{
-			Server: "http://" + s.config.Listen, User: user, Device: "phone",
-			Token: func(context.Context) (string, error) { return s.keys.Issue(user, time.Hour, time.Now()) },
-		})
-		s.must(err)
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	alice, bob := opens("alice"), opens("bob")
+func TestLiveReceipts(t *testing.T) { stages(t, liveReceipts) }
+
+func liveReceipts(s *stage) {
+	t := s.t
+	alice, bob := s.opens("alice"), s.opens("bob")
 	limit := time.After(hang)
 	sees := func(c *client.Client, ok func(client.Event) bool) {
 		t.Helper()
@@ -91,18 +152,10 @@ func TestLiveReceipts(t *testing.T) {
 
 // Alice looks at Bob, who has written to her: she is told when he is connected, and when he writes.
 // Carl, to whom Bob has not written, is not told, and nobody after Bob hides.
-func TestLivePresence(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	opens := func(user pim.UserID) *client.Client {
-		c, err := client.Open(t.Context(), client.Options{
-			Server: "http://" + s.config.Listen, User: user, Device: "phone",
-			Token: func(context.Context) (string, error) { return s.keys.Issue(user, time.Hour, time.Now()) },
-		})
-		s.must(err)
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
+func TestLivePresence(t *testing.T) { stages(t, livePresence) }
+
+func livePresence(s *stage) {
+	t := s.t
 	limit := time.After(hang)
 	told := func(c *client.Client, ok func(client.Event) bool) {
 		t.Helper()
@@ -130,7 +183,7 @@ func TestLivePresence(t *testing.T) {
 		s.must(err)
 	}
 	chat := pim.Direct("alice", "bob")
-	alice, bob, carl := opens("alice"), opens("bob"), opens("carl")
+	alice, bob, carl := s.opens("alice"), s.opens("bob"), s.opens("carl")
 	done(bob.Send(t.Context(), chat, []byte("hi")))
 	done(carl.Send(t.Context(), pim.Direct("bob", "carl"), []byte("hi")))
 	s.must(carl.Look(t.Context(), nil, "bob"))
@@ -148,7 +201,7 @@ func TestLivePresence(t *testing.T) {
 		p, ok := ev.(client.PresenceEvent)
 		return ok && !p.Online && p.Seen >= before-60_000 // a full minute
 	})
-	bob = opens("bob")
+	bob = s.opens("bob")
 	told(alice, is(true, false))
 	done(bob.SetPresence(t.Context(), false))
 	told(alice, is(false, false))

@@ -51,7 +51,7 @@ type Config struct {
 	RecallWindow     time.Duration `name:"recall-window" env:"PIM_RECALL_WINDOW" default:"2m" placeholder:"DURATION" help:"For how long the sender can recall a message. 0: never. The owner of a group recalls at any time."`
 	Retain           time.Duration `name:"retain" env:"PIM_RETAIN" default:"0" placeholder:"DURATION" help:"For how long messages are kept, at least 168h (7 days); 720h is 30 days. Older ones are removed, for good and for everybody. 0: for ever."`
 	RetainNotice     time.Duration `name:"retain-notice" env:"PIM_RETAIN_NOTICE" default:"24h" placeholder:"DURATION" help:"When a conversation says that it keeps its messages for less than before, for how long what is there stays as it was, and others can say that it is to stay. 0: not at all."`
-	Presence         bool          `name:"presence" env:"PIM_PRESENCE" default:"true" negatable:"" help:"Tell who is connected and who writes a message to those who have that on their screens. Off, looks at users are refused."`
+	Presence         bool          `name:"presence" env:"PIM_PRESENCE" default:"true" negatable:"" help:"Tell who is connected and who writes a message to those who have that on their screens. Off, looks at users are refused. The same on all nodes of a cluster."`
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
 	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`

@@ -251,8 +251,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		// Who is connected to another node, and writes there, is not known here.
-		Presence: s.config.Presence && s.cluster == nil, Retain: s.config.Retain,
+		Presence: s.config.Presence, Retain: s.config.Retain,
 		Full: s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,

@@ -514,7 +514,8 @@ func (x *Join) GetDevice() *Device {
 // Leave is the body of KindLeave.
 type Leave struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Device        *Device                `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"` // without its age
+	Device        *Device                `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`                // without its age
+	SeenMs        int64                  `protobuf:"varint,2,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"` // when the user was seen, if it was the user's last device at the gateway, as others may be told; 0: they are told nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +555,13 @@ func (x *Leave) GetDevice() *Device {
 		return x.Device
 	}
 	return nil
+}
+
+func (x *Leave) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
+	}
+	return 0
 }
 
 // Announce is the body of KindAnnounce. One with wanted goes from a home to a gateway, and asks it
@@ -804,6 +812,241 @@ func (x *Behind) GetPublished() bool {
 	return false
 }
 
+// Hints is the body of KindHint: what looks show. A subject is a conversation, or a user by the ID of the own
+// log. Its home is the node that placement names for that ID among the homes.
+type Hints struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From a gateway to a home.
+	Looks []string `protobuf:"bytes,1,rep,name=looks,proto3" json:"looks,omitempty"`  // connections of the gateway look at these; each is answered in told
+	Ends  []string `protobuf:"bytes,2,rep,name=ends,proto3" json:"ends,omitempty"`    // and at these they look no more
+	Again bool     `protobuf:"varint,9,opt,name=again,proto3" json:"again,omitempty"` // all looks that the home should know follow, since it has asked for them
+	// From a gateway or a writer to a home.
+	Changed []string  `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"` // what is known of these may have changed
+	Any     bool      `protobuf:"varint,4,opt,name=any,proto3" json:"any,omitempty"`        // what is known of any subject may have changed, because hints may be lost
+	Typing  []*Typing `protobuf:"bytes,5,rep,name=typing,proto3" json:"typing,omitempty"`
+	// From a home to a gateway, about what the gateway has said it looks at.
+	Told          []*Told   `protobuf:"bytes,6,rep,name=told,proto3" json:"told,omitempty"`
+	ToldAny       bool      `protobuf:"varint,7,opt,name=told_any,json=toldAny,proto3" json:"told_any,omitempty"` // what is known of all of it may have changed
+	Wanted        bool      `protobuf:"varint,10,opt,name=wanted,proto3" json:"wanted,omitempty"`                 // the gateway is to say again at what it looks
+	ToldTyping    []*Typing `protobuf:"bytes,8,rep,name=told_typing,json=toldTyping,proto3" json:"told_typing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hints) Reset() {
+	*x = Hints{}
+	mi := &file_home_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hints) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hints) ProtoMessage() {}
+
+func (x *Hints) ProtoReflect() protoreflect.Message {
+	mi := &file_home_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hints.ProtoReflect.Descriptor instead.
+func (*Hints) Descriptor() ([]byte, []int) {
+	return file_home_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Hints) GetLooks() []string {
+	if x != nil {
+		return x.Looks
+	}
+	return nil
+}
+
+func (x *Hints) GetEnds() []string {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *Hints) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+func (x *Hints) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *Hints) GetAny() bool {
+	if x != nil {
+		return x.Any
+	}
+	return false
+}
+
+func (x *Hints) GetTyping() []*Typing {
+	if x != nil {
+		return x.Typing
+	}
+	return nil
+}
+
+func (x *Hints) GetTold() []*Told {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+func (x *Hints) GetToldAny() bool {
+	if x != nil {
+		return x.ToldAny
+	}
+	return false
+}
+
+func (x *Hints) GetWanted() bool {
+	if x != nil {
+		return x.Wanted
+	}
+	return false
+}
+
+func (x *Hints) GetToldTyping() []*Typing {
+	if x != nil {
+		return x.ToldTyping
+	}
+	return nil
+}
+
+// Typing says that a user writes in a conversation.
+type Typing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conversation  string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Typing) Reset() {
+	*x = Typing{}
+	mi := &file_home_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Typing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Typing) ProtoMessage() {}
+
+func (x *Typing) ProtoReflect() protoreflect.Message {
+	mi := &file_home_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Typing.ProtoReflect.Descriptor instead.
+func (*Typing) Descriptor() ([]byte, []int) {
+	return file_home_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Typing) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *Typing) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// Told says that what is known of a subject may have changed, and of a user what the home knows.
+type Told struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subject       string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Online        bool                   `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`               // the user has a connection to any node
+	SeenMs        int64                  `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"` // when the user was seen last, if that may not be stored yet; else 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Told) Reset() {
+	*x = Told{}
+	mi := &file_home_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Told) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Told) ProtoMessage() {}
+
+func (x *Told) ProtoReflect() protoreflect.Message {
+	mi := &file_home_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Told.ProtoReflect.Descriptor instead.
+func (*Told) Descriptor() ([]byte, []int) {
+	return file_home_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Told) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Told) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
+func (x *Told) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
+	}
+	return 0
+}
+
 var File_home_proto protoreflect.FileDescriptor
 
 const file_home_proto_rawDesc = "" +
@@ -840,9 +1083,10 @@ const file_home_proto_rawDesc = "" +
 	"\x06age_ms\x18\x04 \x01(\x04R\x05ageMs\"J\n" +
 	"\x04Join\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12(\n" +
-	"\x06device\x18\x02 \x01(\v2\x10.pim.home.DeviceR\x06device\"1\n" +
+	"\x06device\x18\x02 \x01(\v2\x10.pim.home.DeviceR\x06device\"J\n" +
 	"\x05Leave\x12(\n" +
-	"\x06device\x18\x01 \x01(\v2\x10.pim.home.DeviceR\x06device\"\xb0\x01\n" +
+	"\x06device\x18\x01 \x01(\v2\x10.pim.home.DeviceR\x06device\x12\x17\n" +
+	"\aseen_ms\x18\x02 \x01(\x03R\x06seenMs\"\xb0\x01\n" +
 	"\bAnnounce\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12*\n" +
 	"\adevices\x18\x02 \x03(\v2\x10.pim.home.DeviceR\adevices\x12\x16\n" +
@@ -858,7 +1102,27 @@ const file_home_proto_rawDesc = "" +
 	"\aReplace\x12(\n" +
 	"\x06device\x18\x01 \x01(\v2\x10.pim.home.DeviceR\x06device\"&\n" +
 	"\x06Behind\x12\x1c\n" +
-	"\tpublished\x18\x01 \x01(\bR\tpublished*V\n" +
+	"\tpublished\x18\x01 \x01(\bR\tpublished\"\xa7\x02\n" +
+	"\x05Hints\x12\x14\n" +
+	"\x05looks\x18\x01 \x03(\tR\x05looks\x12\x12\n" +
+	"\x04ends\x18\x02 \x03(\tR\x04ends\x12\x14\n" +
+	"\x05again\x18\t \x01(\bR\x05again\x12\x18\n" +
+	"\achanged\x18\x03 \x03(\tR\achanged\x12\x10\n" +
+	"\x03any\x18\x04 \x01(\bR\x03any\x12(\n" +
+	"\x06typing\x18\x05 \x03(\v2\x10.pim.home.TypingR\x06typing\x12\"\n" +
+	"\x04told\x18\x06 \x03(\v2\x0e.pim.home.ToldR\x04told\x12\x19\n" +
+	"\btold_any\x18\a \x01(\bR\atoldAny\x12\x16\n" +
+	"\x06wanted\x18\n" +
+	" \x01(\bR\x06wanted\x121\n" +
+	"\vtold_typing\x18\b \x03(\v2\x10.pim.home.TypingR\n" +
+	"toldTyping\"@\n" +
+	"\x06Typing\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"Q\n" +
+	"\x04Told\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
+	"\x06online\x18\x02 \x01(\bR\x06online\x12\x17\n" +
+	"\aseen_ms\x18\x03 \x01(\x03R\x06seenMs*V\n" +
 	"\aRefusal\x12\x10\n" +
 	"\fREFUSAL_NONE\x10\x00\x12\x14\n" +
 	"\x10REFUSAL_TOO_MANY\x10\x01\x12\x11\n" +
@@ -878,7 +1142,7 @@ func file_home_proto_rawDescGZIP() []byte {
 }
 
 var file_home_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_home_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_home_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_home_proto_goTypes = []any{
 	(Refusal)(0),     // 0: pim.home.Refusal
 	(*Pushes)(nil),   // 1: pim.home.Pushes
@@ -893,21 +1157,27 @@ var file_home_proto_goTypes = []any{
 	(*Joined)(nil),   // 10: pim.home.Joined
 	(*Replace)(nil),  // 11: pim.home.Replace
 	(*Behind)(nil),   // 12: pim.home.Behind
+	(*Hints)(nil),    // 13: pim.home.Hints
+	(*Typing)(nil),   // 14: pim.home.Typing
+	(*Told)(nil),     // 15: pim.home.Told
 }
 var file_home_proto_depIdxs = []int32{
-	2, // 0: pim.home.Pushes.pushes:type_name -> pim.home.Push
-	5, // 1: pim.home.Push.partly:type_name -> pim.home.Reader
-	4, // 2: pim.home.Entries.entries:type_name -> pim.home.Entry
-	6, // 3: pim.home.Join.device:type_name -> pim.home.Device
-	6, // 4: pim.home.Leave.device:type_name -> pim.home.Device
-	6, // 5: pim.home.Announce.devices:type_name -> pim.home.Device
-	0, // 6: pim.home.Joined.refusal:type_name -> pim.home.Refusal
-	6, // 7: pim.home.Replace.device:type_name -> pim.home.Device
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: pim.home.Pushes.pushes:type_name -> pim.home.Push
+	5,  // 1: pim.home.Push.partly:type_name -> pim.home.Reader
+	4,  // 2: pim.home.Entries.entries:type_name -> pim.home.Entry
+	6,  // 3: pim.home.Join.device:type_name -> pim.home.Device
+	6,  // 4: pim.home.Leave.device:type_name -> pim.home.Device
+	6,  // 5: pim.home.Announce.devices:type_name -> pim.home.Device
+	0,  // 6: pim.home.Joined.refusal:type_name -> pim.home.Refusal
+	6,  // 7: pim.home.Replace.device:type_name -> pim.home.Device
+	14, // 8: pim.home.Hints.typing:type_name -> pim.home.Typing
+	15, // 9: pim.home.Hints.told:type_name -> pim.home.Told
+	14, // 10: pim.home.Hints.told_typing:type_name -> pim.home.Typing
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_home_proto_init() }
@@ -921,7 +1191,7 @@ func file_home_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_home_proto_rawDesc), len(file_home_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
