@@ -26,20 +26,20 @@ import (
 //   - Each look is answered, so that what changed before the home knew of it is told.
 //   - After a gap in what a home tells, the gateway tells that home again at what it looks.
 //   - After a gap in what a home is told, all who look at something there may have missed a change, and are told so. The
-//     same is said to all homes by a node in whose view the homes have changed, if it has hinted at anything since they
-//     changed before: it may have told a node that was nobody's home any more, or not yet.
+//     same is said to all homes by a node in whose view the homes have changed, if it has ever hinted at
+//     anything: it may have told a node that was nobody's home any more, or not yet.
 //
 // Typing is told once, or not at all.
 
 const (
 	// hintEvery is the time between two rounds of hints, at least; hintMany is how many subjects of one sort a
-	// round has at most. So a message has some 600 KiB at most, and what comes meanwhile more than once is told
-	// once.
+	// round has at most. So a message is below bus.MaxBody even if all names have their full length. What
+	// comes meanwhile more than once is told once.
 	hintEvery = 20 * time.Millisecond
-	hintMany  = 4096
+	hintMany  = 2048
 
 	maxChanged = 1 << 16 // subjects that wait to be told to homes; above it the homes are told that any may have changed
-	maxTyping  = 4096    // PIMTypings that wait for a round, to all homes or to a gateway; more are dropped
+	maxTyping  = 2048    // PIMTypings that wait for a round, to all homes or to a gateway; more are dropped
 	userTyping = 16      // of one user
 	maxLooks   = 1 << 20 // looks of gateways that a home knows, some 150 bytes each
 

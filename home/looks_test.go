@@ -496,3 +496,19 @@ func TestBrokenLooksAreFound(t *testing.T) {
 		})
 	}
 }
+
+// A message has room in the bus even if a round is full and all names have their full length.
+func TestAFullRoundFits(t *testing.T) {
+	long := func(i int) pim.UserID { return pim.UserID(fmt.Sprintf("%064d", i)) }
+	m := new(homepb.Hints)
+	for i := range max(hintMany, maxTyping) {
+		id := string(pim.Direct(long(2*i), long(2*i+1)))
+		typing := &homepb.Typing{Conversation: id, User: string(long(i))}
+		m.Typing, m.ToldTyping = append(m.Typing, typing), append(m.ToldTyping, typing)
+		m.Changed, m.Looks = append(m.Changed, id), append(m.Looks, id)
+		m.Told = append(m.Told, &homepb.Told{Subject: id, SeenMs: 1 << 60})
+	}
+	if n := m.SizeVT(); n > bus.MaxBody {
+		t.Errorf("%d bytes, %d have room", n, bus.MaxBody)
+	}
+}
