@@ -101,6 +101,21 @@ func (t *Table) Of(key string) (name string, ok bool) {
 	return t.members[i-1].name, true
 }
 
+// Share returns the share of all keys that a node has, 0 to 1: its weight among the weights of all that take part.
+// Chance makes that some more or less: of n slots the square root of n.
+func (t *Table) Share(name string) float64 {
+	var own, all float64
+	for _, m := range t.members {
+		if all += float64(m.weight); m.name == name {
+			own = float64(m.weight)
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return own / all
+}
+
 // Nodes returns how many nodes take part.
 func (t *Table) Nodes() int { return len(t.members) }
 

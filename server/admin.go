@@ -24,7 +24,8 @@ import (
 
 const (
 	adminSocket  = "admin.sock"
-	adminRequest = 64 << 10 // bytes of a request or an answer, at most
+	adminRequest = 64 << 10 // bytes of a request, at most
+	adminAnswer  = 4 << 20  // bytes of an answer, at most
 )
 
 // socketPath returns where the socket of the server on c.Data is.
@@ -33,6 +34,12 @@ func (c *Config) socketPath() string { return filepath.Join(c.Data, adminSocket)
 // backupOrder is the body of POST /backup.
 type backupOrder struct {
 	Dir string `json:"dir"` // absolute
+}
+
+// drainOrder is the body of POST /drain.
+type drainOrder struct {
+	Node  string `json:"node"`
+	Drain bool   `json:"drain"` // false: it no longer drains
 }
 
 // adminError is the body of an answer that is no success.
@@ -66,39 +73,71 @@ func (s *Server) serveAdmin() {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /backup", s.orderBackup)
+	mux.HandleFunc("POST /status", s.orderStatus)
+	mux.HandleFunc("POST /drain", s.orderDrain)
 	s.adminL = listener
 	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{s.log}, "", 0)}
 	s.serving.Go(func() { _ = s.admin.Serve(listener) }) // whether orders are taken decides nothing else
 }
 
-func (s *Server) orderBackup(w http.ResponseWriter, r *http.Request) {
-	var order backupOrder
+// readOrder reads the body of an order. If it is wrong, readOrder answers it and returns false.
+func readOrder(w http.ResponseWriter, r *http.Request, order any, check func() error) bool {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, adminRequest))
 	if err == nil {
-		err = strictjson.Unmarshal(body, &order)
+		err = strictjson.Unmarshal(body, order)
 	}
-	if err == nil && !filepath.IsAbs(order.Dir) {
-		err = errors.New("the directory is not absolute")
+	if err == nil {
+		err = check()
 	}
 	if err != nil {
-		answer(w, pim.Errorf(pim.KindInvalid, "order: %w", err))
+		answer(w, nil, pim.Errorf(pim.KindInvalid, "order: %w", err))
+	}
+	return err == nil
+}
+
+func (s *Server) orderStatus(w http.ResponseWriter, r *http.Request) {
+	if readOrder(w, r, new(struct{}), func() error { return nil }) {
+		answer(w, s.clusterStatus(r.Context()), nil)
+	}
+}
+
+func (s *Server) orderDrain(w http.ResponseWriter, r *http.Request) {
+	var order drainOrder
+	if readOrder(w, r, &order, func() error { return nil }) {
+		err := s.drainNode(r.Context(), order.Node, order.Drain)
+		s.log.Info("an order to drain, or to end that", "node", order.Node, "drain", order.Drain, "error", err)
+		answer(w, nil, err)
+	}
+}
+
+func (s *Server) orderBackup(w http.ResponseWriter, r *http.Request) {
+	var order backupOrder
+	if !readOrder(w, r, &order, func() error {
+		if !filepath.IsAbs(order.Dir) {
+			return errors.New("the directory is not absolute")
+		}
+		return nil
+	}) {
 		return
 	}
 	s.log.Info("a backup begins", "directory", order.Dir)
-	err = s.backUp(r.Context(), order.Dir)
+	err := s.backUp(r.Context(), order.Dir)
 	if err != nil {
 		s.log.Warn("there is no backup", "directory", order.Dir, "error", err)
 	} else {
 		s.log.Info("a backup is made", "directory", order.Dir)
 	}
-	answer(w, err)
+	answer(w, nil, err)
 }
 
-// answer answers an order.
-func answer(w http.ResponseWriter, err error) {
+// answer answers an order, with result if err is nil. A nil result is an empty object.
+func answer(w http.ResponseWriter, result any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err == nil {
-		_, _ = io.WriteString(w, "{}\n")
+		if result == nil {
+			result = struct{}{}
+		}
+		_ = json.NewEncoder(w).Encode(result) // who asked may have gone
 		return
 	}
 	w.WriteHeader(http.StatusConflict)
@@ -108,9 +147,9 @@ func answer(w http.ResponseWriter, err error) {
 // errNotRunning says that no server runs on a data directory.
 var errNotRunning = errors.New("no server runs on this data directory")
 
-// order gives the server on c.Data an order, and waits until it has carried it out. Errors:
-// errNotRunning, those of the server, KindUnavailable if it ends meanwhile, and ctx's.
-func (c *Config) order(ctx context.Context, name string, order any) error {
+// order gives the server on c.Data an order, waits until it has carried it out, and fills result, unless that is
+// nil. Errors: errNotRunning, those of the server, KindUnavailable if it ends meanwhile, and ctx's.
+func (c *Config) order(ctx context.Context, name string, order, result any) error {
 	body, err := json.Marshal(order)
 	if err != nil {
 		return err
@@ -135,11 +174,17 @@ func (c *Config) order(ctx context.Context, name string, order any) error {
 		return pim.Errorf(pim.KindUnavailable, "order to the server: %w", err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, adminRequest))
+	text, err := io.ReadAll(io.LimitReader(response.Body, adminAnswer))
 	if err != nil {
 		return pim.Errorf(pim.KindUnavailable, "answer of the server: %w", err)
 	}
 	if response.StatusCode == http.StatusOK {
+		if result == nil {
+			return nil
+		}
+		if err := json.Unmarshal(text, result); err != nil {
+			return pim.Errorf(pim.KindUnavailable, "answer of the server: %w", err)
+		}
 		return nil
 	}
 	var refused adminError

@@ -41,7 +41,7 @@ func Backup(ctx context.Context, c Config, dir string, log *slog.Logger) (Backed
 	if err != nil {
 		return Backed{}, err
 	}
-	if err := c.order(ctx, "backup", backupOrder{dir}); errors.Is(err, errNotRunning) {
+	if err := c.order(ctx, "backup", backupOrder{dir}, nil); errors.Is(err, errNotRunning) {
 		if !full {
 			return Backed{}, pim.Errorf(pim.KindNotFound, "there is no store in %s", c.Data)
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/pim-im/pim/bus"
@@ -17,7 +18,14 @@ type cluster struct {
 	bus    bus.Bus
 	router *route.Router
 	home   *home.Home
-	settle time.Duration // from the bus's start until the node serves
+	clocks *peerClocks
+	answer func(ctx context.Context, from string, body []byte) ([]byte, error) // of bus.KindStatus
+	settle time.Duration                                                       // from the bus's start until the node serves
+
+	mu       sync.Mutex
+	starting bool // guarded by mu, as are the next two: each is a reason to drain
+	ordered  bool // by order
+	stopping bool
 
 	served   bool            // it has begun to serve
 	draining time.Time       // when the others were told that this node stops
@@ -31,7 +39,8 @@ const linger = 2500 * time.Millisecond
 // joinCluster puts a bus between sessions and the writers that writers makes. The gateway's requests go to
 // the router that it returns.
 func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.Sessions, writers func(conv.Outlet) route.Writer) *cluster {
-	c := &cluster{bus: b, settle: settle}
+	c := &cluster{bus: b, settle: settle, answer: s.answerStatus}
+	c.clocks = newPeerClocks(b, s.clock.Now, s.clock.Mono, s.metrics, s.log)
 	c.home = home.New(home.Options{
 		Bus: b, Sessions: sessions, Connections: s.config.UserConnections, Registerer: s.metrics, Logger: s.log,
 	})
@@ -48,13 +57,15 @@ func (c *cluster) start(ctx context.Context) error {
 	h := new(bus.Handler)
 	c.router.Handle(h)
 	c.home.Handle(h)
-	if c.settle == 0 {
-		c.served = true
-		return c.bus.Start(ctx, h)
-	}
-	c.drains(true)
+	h.Answer[bus.KindStatus] = c.answer
+	c.drains(&c.starting, c.settle > 0)
 	if err := c.bus.Start(ctx, h); err != nil {
 		return err
+	}
+	c.clocks.start()
+	if c.settle == 0 {
+		c.served = true
+		return nil
 	}
 	settling, cancel := context.WithTimeout(ctx, c.settle)
 	defer cancel()
@@ -62,33 +73,61 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c.drains(false)
+	c.drains(&c.starting, false)
 	c.served = true
 	return nil
 }
 
-// handOver is how long a node that stops waits, at most, until the others have loaded what they take over from it.
-const handOver = time.Second
+// handOverWithin is how long a node that stops waits, at most, until the others have loaded what they take over from it.
+const handOverWithin = time.Second
 
 // leaveSoon tells the other nodes that this one is about to stop: they load the busy conversations of this node first, and then
 // give it nothing new to write, and take over what it has. ctx is the shutdown's.
 func (c *cluster) leaveSoon(ctx context.Context) {
 	if c.served {
-		soon, cancel := context.WithTimeout(ctx, handOver)
-		c.router.HandOver(soon)
-		cancel()
+		c.handOver(ctx)
 	}
-	c.drains(true)
+	c.drains(&c.stopping, true)
 	c.draining, c.hurry = time.Now(), ctx.Done()
 }
 
-// drains says whether other nodes are to give this one nothing.
-func (c *cluster) drains(does bool) { c.bus.Update(func(n *bus.Node) { n.Draining = does }) }
+// handOver has the other nodes load the busy conversations that they take over.
+func (c *cluster) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOverWithin)
+	defer cancel()
+	c.router.HandOver(ctx)
+}
+
+// drains sets one of the reasons why other nodes are to give this one nothing, and tells them.
+func (c *cluster) drains(reason *bool, is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*reason = is
+	does := c.starting || c.ordered || c.stopping
+	c.bus.Update(func(n *bus.Node) { n.Draining = does })
+}
+
+// order has the node drain until it is told otherwise, or starts again: the others take over what it has, and /readyz
+// sends no new connections to it. Those that it has stay.
+func (c *cluster) order(ctx context.Context, drain bool) {
+	if drain && !c.isOrdered() {
+		c.handOver(ctx)
+	}
+	c.drains(&c.ordered, drain)
+}
+
+// isOrdered reports whether the node drains by order.
+func (c *cluster) isOrdered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ordered
+}
 
 // leave ends what goes to other nodes and comes from them. The writers have ended. Without a cluster it does
 // nothing, and neither does close.
 func (c *cluster) leave() {
 	if c != nil {
+		c.clocks.close()
 		c.router.Close()
 		c.linger()
 		c.home.Close()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/server"
 )
 
@@ -67,7 +69,7 @@ func TestDeployMetrics(t *testing.T) {
 	c := config(t)
 	c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
 	has := make(map[string]bool)
-	for _, name := range start(t, c, server.Options{}).MetricNames() {
+	for _, name := range start(t, c, server.Options{Bus: bustest.NewNetwork().Join(bus.Node{Name: "a"})}).MetricNames() {
 		has[name] = true
 		for _, part := range []string{"_bucket", "_sum", "_count"} {
 			has[name+part] = strings.HasSuffix(name, "_seconds") || strings.HasSuffix(name, "_entries") // the names of histograms

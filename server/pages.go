@@ -50,14 +50,19 @@ func (s *Server) logUnready(err error) {
 	}
 }
 
-var errStopping = errors.New("the server stops")
+var (
+	errStopping = errors.New("the server stops")
+	errDraining = errors.New("draining")
+)
 
-// reason returns the word for why a node is not ready: stopping, or the kind of the
+// reason returns the word for why a node is not ready: stopping, draining, or the kind of the
 // error.
 func reason(err error) string {
 	switch kind := pim.KindOf(err); {
 	case err == errStopping:
 		return "stopping"
+	case err == errDraining:
+		return err.Error()
 	case kind == pim.KindUnknown:
 		return pim.KindUnavailable.String()
 	default:
@@ -65,7 +70,7 @@ func reason(err error) string {
 	}
 }
 
-// Ready returns nil if the node acknowledges what it is sent, or why it does not.
+// Ready returns nil if the node acknowledges what it is sent, or why it does not, or that it drains by order.
 func (s *Server) Ready() error {
 	select {
 	case <-s.stopping:
@@ -75,7 +80,13 @@ func (s *Server) Ready() error {
 	if err := s.engine.Health(); err != nil {
 		return err
 	}
-	return s.clock.Gate()
+	if err := s.clock.Gate(); err != nil {
+		return err
+	}
+	if s.cluster != nil && s.cluster.isOrdered() {
+		return errDraining
+	}
+	return nil
 }
 
 func pprofPages() http.Handler {

@@ -67,6 +67,7 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	version string
+	begun   time.Time
 	metrics *prometheus.Registry
 	files   share
 	proxies gateway.Proxies
@@ -106,7 +107,7 @@ func New(c Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c, log: o.Logger, version: o.Version,
+		config: c, log: o.Logger, version: o.Version, begun: time.Now(),
 		metrics: prometheus.NewRegistry(), stopping: make(chan struct{}), ended: make(chan struct{}), failed: make(chan struct{}),
 	}
 	if s.log == nil {
@@ -334,7 +335,7 @@ func (s *Server) serveAll() {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
 	}
-	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" {
+	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" || s.cluster != nil {
 		s.serveAdmin()
 	}
 }

@@ -30,6 +30,7 @@ var dropReasons = []dropReason{
 
 type metrics struct {
 	members prometheus.Gauge
+	waiting prometheus.Gauge // bytes
 	gaps    prometheus.Counter
 	drops   map[dropReason]prometheus.Counter
 	out, in [256]traffic // by bus.Kind
@@ -42,6 +43,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		members: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pim_bus_members", Help: "Nodes that this node sees, itself among them.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pim_bus_queue_bytes", Help: "Bytes that wait to be sent to other nodes, with 256 for each message.",
 		}),
 		gaps: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pim_bus_gaps_total", Help: "Times that messages from a node may have been lost, or the node was gone or started again.",
@@ -69,7 +73,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.in[k] = traffic{messages.WithLabelValues("in", kind), bytes.WithLabelValues("in", kind)}
 	}
 	if r != nil {
-		r.MustRegister(m.members, m.gaps, drops, messages, bytes)
+		r.MustRegister(m.members, m.waiting, m.gaps, drops, messages, bytes)
 	}
 	return m
 }

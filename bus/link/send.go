@@ -77,6 +77,7 @@ func (n *Node) push(out *outgoing) {
 	}
 	n.queue = append(n.queue, out)
 	n.queueBytes += out.bytes()
+	n.metrics.waiting.Set(float64(n.queueBytes))
 	if out.to != nil {
 		out.to.queueBytes += out.bytes()
 	}
@@ -90,6 +91,7 @@ func (n *Node) push(out *outgoing) {
 // unqueue takes a frame off what waits. n.mu is held.
 func (n *Node) unqueue(out *outgoing) {
 	n.queueBytes -= out.bytes()
+	n.metrics.waiting.Set(float64(n.queueBytes))
 	if out.to != nil {
 		out.to.queueBytes -= out.bytes()
 	}

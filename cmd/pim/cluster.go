@@ -10,6 +10,9 @@ import (
 )
 
 type clusterCmd struct {
+	Status   clusterStatusCmd   `cmd:"" help:"Show how all nodes are, and what is wrong; the status is 1 if something is."`
+	Drain    clusterDrainCmd    `cmd:"" help:"Have other nodes take over what a node writes, and no new connections come to it."`
+	Undrain  clusterUndrainCmd  `cmd:"" help:"End that."`
 	Init     clusterInitCmd     `cmd:"" help:"Make the keyspace and the tables of a store on Cassandra, or add what this version needs."`
 	Restored clusterRestoredCmd `cmd:"" help:"Say that the keyspace was put back from snapshots; before a node serves it."`
 }

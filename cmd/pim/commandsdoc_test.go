@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pim-im/pim/server"
 )
 
 const commandsDoc = "../../docs/commands.md"
@@ -83,7 +85,7 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve":               {listening{}},
-		"pim cluster":             {clusterInitJSON{}, clusterRestoredJSON{}},
+		"pim cluster":             {clusterInitJSON{}, clusterRestoredJSON{}, server.ClusterStatus{}, server.NodeStatus{}, server.NodeReport{}, server.StoreReport{}},
 		"pim backup, pim restore": {backupJSON{}},
 	} {
 		want := map[string]bool{}

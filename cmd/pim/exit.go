@@ -30,7 +30,7 @@ var exitStatuses = [...]struct {
 	text   string
 }{
 	{exitOK, "done; for `replay` and `bench`: nothing was lost, doubled or misordered; for `migrate`: the stores are equal"},
-	{exitFailed, "failed for a reason that no other status names"},
+	{exitFailed, "failed for a reason that no other status names; for `cluster status`: something is wrong"},
 	{exitUsage, "the command line or a setting is wrong"},
 	{exitUnavailable, "no server answers, its connection breaks off, or it cannot answer now; trying again may help"},
 	{exitRefused, "the server does not let this user do this"},

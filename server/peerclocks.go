@@ -1,0 +1,226 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/clock"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	askClocksEvery  = 5 * time.Second // give or take a fifth
+	askClocks       = 8               // nodes at a time, so that a cluster of thousands costs a node no more than a small one
+	askClocksWithin = 2 * time.Second
+	clockLabels     = 16 // nodes that the metric names at a time
+)
+
+// peerClocks asks other nodes what time it is, and says whose clock is off: in the log, when that begins and
+// when it ends, and as metrics. What follows from the answers is decided by clock.Peers. Nothing is
+// refused because of it: package clock decides whether the node writes.
+type peerClocks struct {
+	bus  bus.Bus
+	now  func() time.Time     // the wall clock that is compared
+	mono func() time.Duration // never decreases
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	peers clock.Peers          // guarded by mu
+	off   map[string]clock.Off // as last logged; guarded by mu
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// newPeerClocks returns peerClocks that ask when run is started. metrics may be nil.
+func newPeerClocks(b bus.Bus, now func() time.Time, mono func() time.Duration, metrics prometheus.Registerer, log *slog.Logger) *peerClocks {
+	p := &peerClocks{bus: b, now: now, mono: mono, log: log}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	if metrics != nil {
+		metrics.MustRegister((*clockCollector)(p))
+	}
+	return p
+}
+
+// start begins to ask. The bus has started.
+func (p *peerClocks) start() { p.running.Go(p.run) }
+
+// close ends the asking. Without start it does nothing.
+func (p *peerClocks) close() {
+	p.cancel()
+	p.running.Wait()
+}
+
+func (p *peerClocks) run() {
+	for {
+		t := time.NewTimer(askClocksEvery*4/5 + rand.N(askClocksEvery*2/5))
+		select {
+		case <-t.C:
+		case <-p.ctx.Done():
+			t.Stop()
+			return
+		}
+		p.ask()
+	}
+}
+
+// ask asks some nodes for the time, and judges by the answers.
+func (p *peerClocks) ask() {
+	nodes := otherNodes(p.bus)
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	ctx, cancel := context.WithTimeout(p.ctx, askClocksWithin)
+	defer cancel()
+	var asked sync.WaitGroup
+	for _, node := range nodes[:min(len(nodes), askClocks)] {
+		asked.Go(func() {
+			var a clockAnswer
+			s, err := askStatus(ctx, p.bus, p.now, node.Name, wantClock, &a)
+			if err == nil {
+				p.mu.Lock()
+				p.peers.Take(node.Name, s, p.mono())
+				p.mu.Unlock()
+			}
+		})
+	}
+	asked.Wait()
+	p.judge(p.bus.View())
+}
+
+// otherNodes returns the nodes that b sees, without its own. The slice is the caller's.
+func otherNodes(b bus.Bus) []bus.Node {
+	return slices.DeleteFunc(slices.Clone(b.View().Nodes), func(n bus.Node) bool { return n.Name == b.Self() })
+}
+
+// judge logs what has changed.
+func (p *peerClocks) judge(v *bus.View) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.peers.Forget(func(name string) bool { return v.Node(name) != nil }, p.mono())
+	off, known := make(map[string]clock.Off), p.peers.Samples()
+	for _, o := range p.peers.Judge() {
+		off[o.Node] = o
+		if was, ok := p.off[o.Node]; ok && was.Sure == o.Sure {
+			continue
+		}
+		switch {
+		case o.Node == "":
+			p.log.Error("this node's clock is off, by what most other nodes say: set it", "by", o.By)
+		case o.Sure:
+			p.log.Warn("the clock of another node is off, by what most nodes say", "node", o.Node, "by", o.By)
+		default:
+			p.log.Warn("the clocks of another node and of this one differ, and there are too few others that agree to say which is wrong", "node", o.Node, "by", o.By)
+		}
+	}
+	for name := range p.off {
+		_, still := off[name]
+		switch _, there := known[name]; {
+		case still:
+		case name == "":
+			p.log.Info("this node's clock is no longer off")
+		case there:
+			p.log.Info("the clock of another node is no longer off", "node", name)
+		}
+	}
+	p.off = off
+}
+
+// clockCollector makes the metrics of peerClocks.
+type clockCollector peerClocks
+
+var (
+	peerOffsetDesc = prometheus.NewDesc("pim_peer_clock_offset_seconds",
+		"How far the clock of another node is ahead of this node's, by node: the 16 that differ most of those that were asked in the last minute.", []string{"node"}, nil)
+	peersOffDesc = prometheus.NewDesc("pim_peer_clocks_off",
+		"Other nodes, of those that were asked in the last minute, whose clocks are off by more than 100 ms.", nil, nil)
+	selfOffDesc = prometheus.NewDesc("pim_clock_off_seconds",
+		"How far this node's clock is ahead of what most nodes agree on; 0 while that is 100 ms or less, or not known.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *clockCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{peerOffsetDesc, peersOffDesc, selfOffDesc} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *clockCollector) Collect(to chan<- prometheus.Metric) {
+	type peer struct {
+		name   string
+		offset time.Duration
+	}
+	var peers []peer
+	c.mu.Lock()
+	self, others := c.off[""].By, len(c.off)
+	if _, ok := c.off[""]; ok {
+		others--
+	}
+	for name, s := range c.peers.Samples() {
+		peers = append(peers, peer{name, s.Offset})
+	}
+	c.mu.Unlock()
+	slices.SortFunc(peers, func(a, b peer) int {
+		return cmp.Or(cmp.Compare(b.offset.Abs(), a.offset.Abs()), cmp.Compare(a.name, b.name))
+	})
+	for _, p := range peers[:min(len(peers), clockLabels)] {
+		to <- prometheus.MustNewConstMetric(peerOffsetDesc, prometheus.GaugeValue, p.offset.Seconds(), p.name)
+	}
+	to <- prometheus.MustNewConstMetric(peersOffDesc, prometheus.GaugeValue, float64(others))
+	to <- prometheus.MustNewConstMetric(selfOffDesc, prometheus.GaugeValue, self.Seconds())
+}
+
+// The bodies of bus.KindStatus are JSON. A request names what is wanted, and the answer's fields are those of
+// the types below. Fields are only added, and unknown ones ignored, so nodes of two versions understand each other.
+
+// want is what a request of bus.KindStatus asks for.
+type want string
+
+const (
+	wantClock   want = "clock"   // a clockAnswer
+	wantReport  want = "report"  // a statusAnswer
+	wantDrain   want = "drain"   // that the node drains; an empty object
+	wantUndrain want = "undrain" // that it no longer does; an empty object
+)
+
+// statusRequest is the body of a request.
+type statusRequest struct {
+	Want want `json:"want"`
+}
+
+// clockAnswer is when a request came and when its answer left, in ns since 1970 by the answering node's clock.
+type clockAnswer struct {
+	Came int64 `json:"came_ns"`
+	Left int64 `json:"left_ns"`
+}
+
+func (a *clockAnswer) clocks() *clockAnswer { return a }
+
+// timed is an answer from which the offset of a clock follows.
+type timed interface{ clocks() *clockAnswer }
+
+// askStatus asks a node for what w says, and fills answer. The sample is of the node's clock, compared with now.
+func askStatus(ctx context.Context, b bus.Bus, now func() time.Time, node string, w want, answer timed) (clock.Sample, error) {
+	body, err := json.Marshal(statusRequest{w})
+	if err != nil {
+		return clock.Sample{}, err
+	}
+	asked, begun := now(), time.Now()
+	body, err = b.Request(ctx, node, bus.KindStatus, body)
+	took := time.Since(begun)
+	if err != nil {
+		return clock.Sample{}, err
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return clock.Sample{}, err
+	}
+	a := answer.clocks()
+	return clock.SampleOf(time.Duration(asked.UnixNano()), took, time.Duration(a.Came), time.Duration(a.Left)), nil
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/bustest"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// wallClock is a clock that is off by what the test says.
+type wallClock struct {
+	mu  sync.Mutex
+	off time.Duration
+}
+
+func (c *wallClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.off)
+}
+
+func (c *wallClock) set(off time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off = off
+}
+
+// clockNode is a node that has nothing but peerClocks.
+type clockNode struct {
+	wall wallClock
+	*peerClocks
+	log   bytes.Buffer // read while all wait
+	asked int          // requests; likewise
+}
+
+func newClockNode(t *testing.T, network *bustest.Network, name string) *clockNode {
+	n := new(clockNode)
+	b := network.Join(bus.Node{Name: name})
+	begun := time.Now()
+	n.peerClocks = newPeerClocks(b, n.wall.now, func() time.Duration { return time.Since(begun) }, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&n.log, nil)))
+	var mu sync.Mutex
+	err := b.Start(t.Context(), &bus.Handler{Answer: map[bus.Kind]func(context.Context, string, []byte) ([]byte, error){
+		bus.KindStatus: func(context.Context, string, []byte) ([]byte, error) {
+			mu.Lock()
+			n.asked++
+			mu.Unlock()
+			now := n.wall.now().UnixNano()
+			return json.Marshal(clockAnswer{now, now})
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	t.Cleanup(func() {
+		n.close()
+		b.Close()
+	})
+	return n
+}
+
+// said returns what the node has logged since, without times.
+func (n *clockNode) said() string {
+	n.peerClocks.mu.Lock()
+	defer n.peerClocks.mu.Unlock()
+	var lines []string
+	for line := range strings.Lines(n.log.String()) {
+		_, line, _ = strings.Cut(strings.TrimSpace(line), "level=")
+		lines = append(lines, line)
+	}
+	n.log.Reset()
+	return strings.Join(lines, "\n")
+}
+
+// Three nodes on a network on which all takes 30 ms. The clock of one is set wrong, and right again; then a node goes.
+func TestNodesWatchEachOthersClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := bustest.NewNetwork()
+		network.Delay(30 * time.Millisecond)
+		a, b, c := newClockNode(t, network, "a"), newClockNode(t, network, "b"), newClockNode(t, network, "c")
+		expect := func(n *clockNode, want string) {
+			t.Helper()
+			if got := n.said(); got != want {
+				t.Errorf("the node says\n%s\nwant\n%s", got, want)
+			}
+		}
+		// rounds lets some time pass, in which each node asks.
+		rounds := func() { time.Sleep(30 * time.Second) }
+		rounds()
+		for _, n := range []*clockNode{a, b, c} {
+			expect(n, "")
+		}
+		c.wall.set(-300 * time.Millisecond)
+		rounds()
+		for _, n := range []*clockNode{a, b} {
+			expect(n, `WARN msg="the clock of another node is off, by what most nodes say" node=c by=-300ms`)
+		}
+		expect(c, `ERROR msg="this node's clock is off, by what most other nodes say: set it" by=-300ms`)
+		c.wall.set(50 * time.Millisecond)
+		rounds()
+		expect(a, `INFO msg="the clock of another node is no longer off" node=c`)
+		expect(c, `INFO msg="this node's clock is no longer off"`)
+		c.wall.set(-time.Hour)
+		rounds()
+		a.said()
+		network.Kill("c")
+		rounds()
+		expect(a, "")
+		if len(a.peers.Samples()) != 1 {
+			t.Errorf("samples of nodes that have gone: %v", a.peers.Samples())
+		}
+	})
+}
+
+// However many nodes there are, a node asks eight of them each five seconds.
+func TestClocksCostTheSameInLargeClusters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := bustest.NewNetwork()
+		const nodes = 24
+		var all []*clockNode
+		for i := range nodes {
+			all = append(all, newClockNode(t, network, "n"+string(rune('a'+i))))
+		}
+		time.Sleep(time.Minute)
+		asked := 0
+		for _, n := range all {
+			n.close()
+			asked += n.asked
+		}
+		if each := asked / nodes; each < 8*10 || each > 8*15 {
+			t.Errorf("each node asks %d times a minute", each)
+		}
+	})
+}
