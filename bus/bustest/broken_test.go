@@ -122,16 +122,16 @@ func (b *lateBus) Send(to string, k bus.Kind, body []byte) error {
 // firmBus has each node in its view that has ever been there.
 type firmBus struct {
 	bus.Bus
-	view bus.View
+	view *bus.View // never changed: who was told of it may still read it
 }
 
 func (b *firmBus) Start(ctx context.Context, h *bus.Handler) error {
 	changed := h.Changed[0]
 	h.Changed[0] = func(v *bus.View) {
-		if len(v.Nodes) > len(b.view.Nodes) {
-			b.view = *v
+		if b.view == nil || len(v.Nodes) > len(b.view.Nodes) {
+			b.view = v
 		}
-		changed(&b.view)
+		changed(b.view)
 	}
 	return b.Bus.Start(ctx, h)
 }
