@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"net/url"
 	"testing"
@@ -186,6 +187,27 @@ func TestMetricsURLFollowsTheServer(t *testing.T) {
 		u, _ := url.Parse(server)
 		if got := metricsURL(Direct, u); got != want {
 			t.Errorf("%s: %s", server, got)
+		}
+	}
+}
+
+// Users are spread over all servers, and the two of a pair are on one as often as by chance.
+func TestUsersAreSpreadOverServers(t *testing.T) {
+	for servers := 1; servers <= 5; servers++ {
+		cfg := Config{Server: "0"}
+		for n := 1; n < servers; n++ {
+			cfg.Others = append(cfg.Others, fmt.Sprint(n))
+		}
+		pairs := map[string]int{}
+		for n := 0; n < 2*servers*servers; n += 2 {
+			pairs[cfg.serverOf(n)+cfg.serverOf(n+1)]++
+		}
+		for a := range servers {
+			for b := range servers {
+				if got := pairs[fmt.Sprint(a)+fmt.Sprint(b)]; got != 1 {
+					t.Errorf("%d servers: %d pairs are on %d and %d, want 1", servers, got, a, b)
+				}
+			}
 		}
 	}
 }

@@ -88,11 +88,16 @@ func (k *Killed) Break(ctx context.Context, random *rand.Rand, number int) error
 // kill kills a site, and starts it again when its time is over.
 func (k *Killed) kill(ctx context.Context, site int) error {
 	whole := context.WithoutCancel(ctx)
-	return k.nodes[site].Kill(whole, func() error {
+	err := k.nodes[site].Kill(whole, func() error {
 		err := k.o.Cassandra.Do(site+1, "kill")
 		imtest.Pause(ctx, failingFor+withoutFor)
 		return errors.Join(err, k.o.Cassandra.Do(site+1, "begin"), k.o.Cassandra.Do(site+1, "ready"))
 	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	k.Log.Info("a node did not start", "site", centre(site), "err", err)
+	return again(whole, func() error { return k.nodes[site].Kill(whole, nil) })
 }
 
 // enter begins a phase.

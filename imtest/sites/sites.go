@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/cassandra"
 	"github.com/pim-im/pim/imtest/fault"
 	"github.com/pim-im/pim/imtest/loopback"
@@ -81,12 +82,28 @@ func (p *Pim) start(ctx context.Context) error {
 	errs := make([]error, p.o.Nodes)
 	for i, command := range commands {
 		work.Go(func() {
-			p.nodes[i], errs[i] = process.Start(ctx, command, filepath.Join(p.o.Dir, fmt.Sprintf("node%d", i+1)))
+			errs[i] = again(ctx, func() (err error) {
+				p.nodes[i], err = process.Start(ctx, command, filepath.Join(p.o.Dir, fmt.Sprintf("node%d", i+1)))
+				return err
+			})
 		})
 	}
 	work.Wait()
 	return errors.Join(errs...)
 }
+
+// again calls start, which starts a process, until that succeeds, for at most mostStarts times: as a service manager does.
+// A node of pim ends if Cassandra does not answer when it starts.
+func again(ctx context.Context, start func() error) error {
+	for n := 1; ; n++ {
+		err := start()
+		if err == nil || n == mostStarts || !imtest.Pause(ctx, time.Second) {
+			return err
+		}
+	}
+}
+
+const mostStarts = 20
 
 // commands returns what starts each node.
 func (p *Pim) commands(token string) ([][]string, error) {
