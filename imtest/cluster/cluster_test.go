@@ -39,17 +39,21 @@ var all struct {
 	keyspaces int      // so far
 }
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if all.cluster != nil {
-			all.cluster.Stop()
-		}
-		if all.cassandra != nil {
-			all.cassandra.Stop()
-		}
-		os.RemoveAll(all.dir)
-		os.Exit(code)
-	}))
+func TestMain(m *testing.M) { goleak.VerifyTestMain(sharing{m}) }
+
+// sharing runs the tests, and then ends what they share.
+type sharing struct{ *testing.M }
+
+func (s sharing) Run() int {
+	code := s.M.Run()
+	if all.cluster != nil {
+		all.cluster.Stop()
+	}
+	if all.cassandra != nil {
+		all.cassandra.Stop()
+	}
+	os.RemoveAll(all.dir)
+	return code
 }
 
 // prepare makes what all tests use.
