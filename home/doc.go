@@ -43,5 +43,6 @@
 // Many devices are not told at once, but spread over a time that grows with their number (behind.go).
 //
 // What remains: a writer whose view is older than grace sends pushes to a home that does not know the devices any more.
+// And a gateway that does not see a home which the writer sees has not announced its devices there, see decision 0041.
 // They are found with the next heartbeat, which makes every device sync.
 package home

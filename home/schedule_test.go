@@ -120,7 +120,8 @@ func (w *world) site(name string) *site {
 	return w.sites[name]
 }
 
-// schedules is how many schedules a test plays; PIM_HOMES sets another number.
+// schedules is how many schedules a test plays; PIM_HOMES sets another number. One in some thousands fails, see
+// decision 0041.
 const schedules = 10
 
 func TestSchedules(t *testing.T) {
