@@ -31,11 +31,19 @@ func checkCluster(ctx context.Context, session *session, keyspace string, accept
 		return r, pim.Errorf(pim.KindInvalid, "the keyspace %s has the replication %s, and pim needs %d copies: ALTER KEYSPACE, then nodetool repair --full on every node; pim cluster init takes one copy, to try pim, if --replication says so",
 			keyspace, r, leastCopies)
 	}
-	if err := checkNodes(ctx, session); err != nil {
+	nodes := checkNodes(ctx, session)
+	if nodes != nil && !errors.Is(nodes, errNotAsked) {
+		return r, nodes
+	}
+	if err := checkTables(ctx, session, keyspace); err != nil {
 		return r, err
 	}
-	return r, checkTables(ctx, session, keyspace)
+	return r, nodes
 }
+
+// errNotAsked is in the chain of the error that says that a node is up, as the driver sees it, and does not
+// answer, and that nothing else is wrong.
+var errNotAsked = errors.New("a node of Cassandra does not answer")
 
 // readKeyspace returns a keyspace's replication, and whether it goes through the commit log. An error
 // of KindNotFound says that there is no such keyspace.
@@ -71,7 +79,7 @@ func checkAll(ctx context.Context, n int, check func(ctx context.Context, i int)
 	var worst error
 	for range n {
 		err := <-found
-		if err != nil && (worst == nil || pim.KindOf(err) == pim.KindInvalid && pim.KindOf(worst) != pim.KindInvalid) {
+		if err != nil && (worst == nil || worse(err, worst)) {
 			worst = err
 		}
 		if pim.KindOf(worst) == pim.KindInvalid {
@@ -79,6 +87,12 @@ func checkAll(ctx context.Context, n int, check func(ctx context.Context, i int)
 		}
 	}
 	return worst
+}
+
+// worse reports whether err says more than worst of why a cluster is not safe.
+func worse(err, worst error) bool {
+	return pim.KindOf(err) == pim.KindInvalid && pim.KindOf(worst) != pim.KindInvalid ||
+		errors.Is(worst, errNotAsked) && !errors.Is(err, errNotAsked)
 }
 
 // checkNode returns an error of KindInvalid that says what a node's settings must be. It returns nil if
@@ -119,7 +133,7 @@ func noSettings(address string, err error) error {
 	if answers(err, gocql.ErrCodeInvalid) {
 		return pim.Errorf(pim.KindUnsupported, "the node %s does not tell its settings, so nobody knows whether it keeps what it acknowledges: pim needs Apache Cassandra 5; ScyllaDB and others are not supported: %w", address, err)
 	}
-	return unavailable("look at the settings of "+address, err)
+	return pim.Errorf(pim.KindUnavailable, "%w: look at the settings of %s: %w", errNotAsked, address, err)
 }
 
 // patiently calls ask, which changes nothing or may be repeated, until it succeeds. It gives up when

@@ -40,11 +40,11 @@ func TestCheckAll(t *testing.T) {
 		case <-ctx.Done():
 		case <-time.After(askWithin):
 		}
-		return pim.Errorf(pim.KindUnavailable, "a node does not answer")
+		return pim.Errorf(pim.KindUnavailable, "%w: a", errNotAsked)
 	}
 	for _, c := range []struct {
 		name  string
-		nodes string // s: silent, r: refuses at once, w: wrong, g: good
+		nodes string // s: silent, r: refuses at once, w: wrong, u, v: can't tell, at once and late, g: good
 		want  pim.Kind
 		after time.Duration
 	}{
@@ -53,6 +53,8 @@ func TestCheckAll(t *testing.T) {
 		{"one is silent", "gsg", pim.KindUnavailable, askWithin},
 		{"one refuses", "grg", pim.KindUnavailable, 0},
 		{"a wrong one behind others", "rsw", pim.KindInvalid, time.Second},
+		{"one that can't tell, and a silent one", "gus", pim.KindUnsupported, askWithin},
+		{"a silent one, and then one that can't tell", "gsv", pim.KindUnsupported, askWithin + time.Second},
 		{"a wrong one before others", "wsr", pim.KindInvalid, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -64,6 +66,11 @@ func TestCheckAll(t *testing.T) {
 						return silent(ctx)
 					case 'r':
 						return pim.Errorf(pim.KindUnavailable, "a node refuses")
+					case 'u':
+						return pim.Errorf(pim.KindUnsupported, "a node can't tell")
+					case 'v':
+						time.Sleep(askWithin + time.Second)
+						return pim.Errorf(pim.KindUnsupported, "a node can't tell")
 					case 'w':
 						time.Sleep(time.Second) // behind the one that refuses
 						return wrong

@@ -178,6 +178,9 @@ func TestThreeNodes(t *testing.T) {
 
 	do(2, "pause")
 	gap := l.more(t, 40)
+	begun := time.Now()
+	closes(t, open(t, o)) // another process starts
+	t.Logf("beside a node that stands still a process starts after %v", time.Since(begun).Round(time.Millisecond))
 	do(2, "resume")
 	t.Logf("a node stands still: %v without an acknowledgement", gap.Round(time.Millisecond))
 	l.more(t, 10)
@@ -205,7 +208,7 @@ func TestThreeNodes(t *testing.T) {
 		t.Errorf("health with the quorum gone: %v", err)
 	}
 	do(2, "begin", "ready")
-	begun := time.Now()
+	begun = time.Now()
 	l.more(t, 10)
 	t.Logf("two nodes are there again: 10 appends of each writer after %v", time.Since(begun).Round(time.Millisecond))
 

@@ -44,7 +44,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in a keyspace that Init has made. Errors are of KindInvalid if the cluster would
+// Open opens the store in a keyspace that Init has made. A node of Cassandra that does not answer holds it up for 20 s. Errors are of KindInvalid if the cluster would
 // lose what it has acknowledged, as when a node acknowledges before a write is on disk; of
 // KindNotFound or KindUnsupported if the keyspace is not there, or not as this version needs it; of
 // KindUnavailable; of KindCorrupt if a table is not there any more, or another one. They say what to set, or the line to type.
@@ -67,7 +67,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err == nil {
 		s.partSeqs, s.accepted = m.partSeqs, m.copies
 		var r Replication
-		if r, err = checkCluster(ctx, session, o.Keyspace, s.accepted); err == nil && r.copies() < leastCopies {
+		r, err = checkCluster(ctx, session, o.Keyspace, s.accepted)
+		if errors.Is(err, errNotAsked) {
+			// A node that hangs, or that this process does not reach, stops no process that runs already,
+			// so it keeps none from starting. watch goes on asking it.
+			o.Logger.Warn("a node of Cassandra does not tell its settings", "error", err)
+			err = nil
+		}
+		if err == nil && r.copies() < leastCopies {
 			o.Logger.Warn("Cassandra keeps one copy of everything: with its disk all messages are lost; this is for trying pim", "keyspace", o.Keyspace, "replication", r.String())
 		}
 	}
