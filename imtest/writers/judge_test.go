@@ -136,7 +136,7 @@ func (j *judge) checkRequest(r *request) {
 			if seq == 0 {
 				j.fail("I1 %s was answered with seq %d, and is not in the log", t, t.told.Seq)
 			} else {
-				j.checkAnswer(t, &l.entries[seq-1])
+				j.checkAnswer(t, &l.entries[seq-1], seq < l.front)
 			}
 		case t.refused():
 			j.checkRefusal(t, l, seq)
@@ -150,9 +150,13 @@ func (j *judge) checkRequest(r *request) {
 	}
 }
 
-// checkAnswer compares the answer to t with the entry.
-func (j *judge) checkAnswer(t *trip, e *pim.Entry) {
+// checkAnswer compares the answer to t with the entry. The writer of an entry that is trimmed remembers its seq, and
+// perhaps nothing else.
+func (j *judge) checkAnswer(t *trip, e *pim.Entry, trimmed bool) {
 	a := &t.told
+	if trimmed && a.Duplicate && a.Server == 0 && a.Seq == e.Seq {
+		return
+	}
 	if a.Seq != e.Seq || a.Anchor != e.Anchor || a.Count != e.Count || a.Server != e.Server || a.Ahead != e.Ahead || a.Order != e.Order {
 		j.fail("I2 %s was answered with %+v, the entry is %+v", t, *a, *e)
 	}
