@@ -29,6 +29,9 @@ func (w *world) trims() error {
 			w.gone.entries[c], long = l.entries, append(long, c)
 		}
 	}
+	if w.young { // heal ends that
+		w.faulty = 0.1
+	}
 	first := len(w.book.requests)
 	for left := 15; left > 0 && len(long) > 0; {
 		w.look()
