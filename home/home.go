@@ -147,12 +147,11 @@ func New(o Options) *Home {
 	h.cluster.Store(&cluster{homes: placement.New(new(bus.View), bus.RoleHome)})
 	h.looks.make(h.cluster.Load())
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.start(h.keep)
-	h.start(h.hints)
 	return h
 }
 
-// Handle sets the functions of handler that are the Home's. It is called before Bus.Start.
+// Handle sets the functions of handler that are the Home's, and begins what the Home does by itself. It is called
+// once, before Bus.Start.
 func (h *Home) Handle(handler *bus.Handler) {
 	if handler.Receive == nil {
 		handler.Receive = make(map[bus.Kind]func(string, []byte))
@@ -171,6 +170,8 @@ func (h *Home) Handle(handler *bus.Handler) {
 	handler.Answer[bus.KindReplace] = h.answerReplace
 	handler.Gap = append(handler.Gap, h.gap)
 	handler.Changed = append(handler.Changed, h.changed)
+	h.start(h.keep)
+	h.start(h.hints)
 }
 
 // EndsSoon says that all connections of this node are about to end, and the node after them. Their homes
@@ -462,16 +463,16 @@ func (h *Home) dropGates() {
 func (h *Home) dropUnnamed() {
 	h.mu.Lock()
 	ended := h.ended
-	if len(ended) > 0 {
-		h.ended = make(map[*gate]uint32)
+	if len(ended) == 0 {
+		h.mu.Unlock()
+		return
 	}
+	h.ended = make(map[*gate]uint32)
 	h.mu.Unlock()
-	if len(ended) > 0 {
-		h.directory.retain(func(_ pim.UserID, p *place) bool {
-			told, ok := ended[p.gate]
-			return !ok || int32(p.told-told) >= 0 // it may have been named again since
-		})
-	}
+	h.directory.retain(func(_ pim.UserID, p *place) bool {
+		told, ok := ended[p.gate]
+		return !ok || int32(p.told-told) >= 0 // it may have been named again since
+	})
 }
 
 // clear forgets the devices of users who have had another home for a while.

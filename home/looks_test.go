@@ -140,6 +140,12 @@ func (w *world) checkScreens() error {
 	return nil
 }
 
+// quiet lets some time pass, and then waits until all is quiet.
+func quiet(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // inWorld runs a test with nodes, in virtual time.
 func inWorld(t *testing.T, f func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -175,11 +181,12 @@ func TestAUserIsLookedAtAcrossNodes(t *testing.T) {
 		own := pim.Own(u)
 		sees := func(what string, online bool) {
 			t.Helper()
-			time.Sleep(100 * time.Millisecond)
+			quiet(100 * time.Millisecond)
 			if x := a.sees(own); !x.known || x.online != online {
 				t.Errorf("%s: known %v, online %v", what, x.known, x.online)
 			}
 		}
+		quiet(2 * hold) // the home is sure
 		a.looksAt(own)
 		sees("nobody is connected", false)
 		phone := b.must(u, "phone")
@@ -194,9 +201,9 @@ func TestAUserIsLookedAtAcrossNodes(t *testing.T) {
 			t.Errorf("told %v, seen at %d", x.states, x.seen)
 		}
 		a.looksAway(own)
-		time.Sleep(time.Second)
+		quiet(time.Second)
 		home.must(u, "phone")
-		time.Sleep(time.Second)
+		quiet(time.Second)
 		if n := home.home.looks.known.Load() + int64(len(home.home.looks.looking)+len(home.home.looks.out)+len(a.home.looks.mine)); n != 0 {
 			t.Errorf("%d things are remembered of a look that has ended", n)
 		}
@@ -211,12 +218,12 @@ func TestAConversationIsLookedAtAcrossNodes(t *testing.T) {
 		_, id := at(home)
 		a.looksAt(id)
 		b.looksAt(id)
-		time.Sleep(time.Second)
+		quiet(time.Second)
 		before := a.sees(id).hints
 		for range 10 {
 			writer.changes(id)
 		}
-		time.Sleep(100 * time.Millisecond)
+		quiet(100 * time.Millisecond)
 		if err := w.checkScreens(); err != nil {
 			t.Error(err)
 		}
@@ -247,10 +254,10 @@ func TestTypingAcrossNodes(t *testing.T) {
 		_, id := at(home)
 		a.looksAt(id)
 		b.looksAt(id)
-		time.Sleep(time.Second)
+		quiet(time.Second)
 		from.home.Types("ann", id)
 		from.home.Types("ann", id)
-		time.Sleep(100 * time.Millisecond)
+		quiet(100 * time.Millisecond)
 		for _, s := range []*site{a, b} {
 			if !slices.Equal(s.screens.typing, []typist{{"ann", id}}) {
 				t.Errorf("%s is told %v", s.name, s.screens.typing)
@@ -262,7 +269,8 @@ func TestTypingAcrossNodes(t *testing.T) {
 		for i := range 100 {
 			from.home.Types("ann", pim.ConversationID(fmt.Sprint("g:", i)))
 		}
-		if n := from.screens.dropped.Load(); n != 100-userTyping {
+		// A round that is under way takes what has come so far, up to three times.
+		if n := from.screens.dropped.Load(); n > 100-userTyping || n < 100-4*userTyping {
 			t.Errorf("%d of 100 are dropped", n)
 		}
 	})

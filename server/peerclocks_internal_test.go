@@ -94,7 +94,10 @@ func TestNodesWatchEachOthersClocks(t *testing.T) {
 			}
 		}
 		// rounds lets some time pass, in which each node asks.
-		rounds := func() { time.Sleep(30 * time.Second) }
+		rounds := func() {
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+		}
 		rounds()
 		for _, n := range []*clockNode{a, b, c} {
 			expect(n, "")
@@ -131,9 +134,12 @@ func TestClocksCostTheSameInLargeClusters(t *testing.T) {
 			all = append(all, newClockNode(t, network, "n"+string(rune('a'+i))))
 		}
 		time.Sleep(time.Minute)
-		asked := 0
 		for _, n := range all {
 			n.close()
+		}
+		synctest.Wait()
+		asked := 0
+		for _, n := range all {
 			asked += n.asked
 		}
 		if each := asked / nodes; each < 8*10 || each > 8*15 {
