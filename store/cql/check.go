@@ -3,6 +3,7 @@ package cql
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	gocql "github.com/apache/cassandra-gocql-driver/v2"
@@ -128,12 +129,16 @@ func checkNode(ctx context.Context, session *session, host *gocql.HostInfo) erro
 	return nil
 }
 
-// noSettings returns the error of a node that has answered the question for its settings with err.
+// noSettings returns the error of a node of which the question for its settings has ended with err.
 func noSettings(address string, err error) error {
 	if answers(err, gocql.ErrCodeInvalid) {
 		return pim.Errorf(pim.KindUnsupported, "the node %s does not tell its settings, so nobody knows whether it keeps what it acknowledges: pim needs Apache Cassandra 5; ScyllaDB and others are not supported: %w", address, err)
 	}
-	return pim.Errorf(pim.KindUnavailable, "%w: look at the settings of %s: %w", errNotAsked, address, err)
+	what := "look at the settings of " + address
+	if mistaken(err) {
+		return unavailable(what, err)
+	}
+	return unavailable(what, fmt.Errorf("%w: %w", errNotAsked, err))
 }
 
 // patiently calls ask, which changes nothing or may be repeated, until it succeeds. It gives up when

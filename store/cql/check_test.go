@@ -28,6 +28,8 @@ func TestNoSettings(t *testing.T) {
 	} {
 		if got := noSettings("10.0.0.1", err); pim.KindOf(got) != want || !errors.Is(got, err) {
 			t.Errorf("%v: %v, want %v", err, got, want)
+		} else if silent := !mistaken(err); errors.Is(got, errNotAsked) != silent {
+			t.Errorf("%v: %v, taken for one that does not answer: %v", err, got, !silent)
 		}
 	}
 }
