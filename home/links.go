@@ -108,7 +108,7 @@ func (l *links) remove(c gateway.Connection) (*link, []string) {
 	} else {
 		sh.users[u] = list
 	}
-	return k, k.told
+	return k, slices.Clone(k.told) // whoever has found k before may still add to it
 }
 
 // maxTold is how many homes are told that a connection has gone. Earlier ones have long forgotten it.

@@ -494,13 +494,13 @@ func TestBrokenLooksAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := seeds.First(t)
-			for seed := first; seed < first+300; seed++ {
+			for seed := first; seed < first+3000; seed++ {
 				if err := playedLooks(t, seed, broken); err != nil {
 					t.Logf("found by schedule %d: %v", seed-first+1, err)
 					return
 				}
 			}
-			t.Error("not found by 300 schedules")
+			t.Error("not found by 3000 schedules")
 		})
 	}
 }

@@ -110,5 +110,5 @@ func TestConformanceOfShortParts(t *testing.T) {
 
 func TestConformanceUnderLoose(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, engine(keyspace(t, "pim_short", 64)).Loose(seeds.First(t)))
+	storetest.Run(t, engine(keyspace(t, "pim_loose", 64)).Loose(seeds.First(t)))
 }
