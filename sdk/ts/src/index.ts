@@ -1,0 +1,2 @@
+// @pim-im/client, the TypeScript SDK of pim.
+export * from "./pim/index.js";
