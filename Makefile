@@ -22,16 +22,19 @@ MANY = $(shell grep -rl --include='*_test.go' 'seeds[.]Many' . | xargs -n1 dirna
 RACE_TEST     := $(GO) test -p 3 $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT)
 ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
 
+# The Go tests that run the cases which all SDKs are held to.
+CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVectors|TestReading)$$
+
 # Go files that people write.
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
 
-# Folders with a .proto file and what it gives; each has a template in tools.
-GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb
+# Folders with what .proto files give; each has a template in tools.
+GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb sdk/ts/src/wire/pb
 
 # Writes what the .proto files give to the folder that follows, which stands for tools.
-BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml; do npx --no-install buf generate --template $$template -o
+BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml buf.ts.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run cluster test test-embedded lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-wire check-tidy check-deploy clean
+.PHONY: help build run cluster test test-embedded conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-wire check-tidy check-deploy check-ts clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,31 +48,40 @@ run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
 cluster: build ## three nodes of pim and three of Cassandra on this machine, until Ctrl-C
 	@tools/cluster.sh
 
-test: check-wire ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
+test: check-wire conformance ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
 	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"
 	$(RACE_TEST) ./store/cql ./... # the slowest one first: it mostly waits, and is not left alone at the end
 	$(ALL_SCHEDULES)
 
-test-embedded: check-wire ## run all tests but those that need a node of Cassandra
+test-embedded: check-wire conformance ## run all tests but those that need a node of Cassandra
 	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/(store/cql|store/migrate|imtest/cluster)$$')
 	$(ALL_SCHEDULES)
 
-lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
+# Each test notes which cases of the common files it has run.
+conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held to, in Go and TypeScript, and the TypeScript SDK's other tests; fails if a language leaves a case out
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PIM_CONFORMANCE="$$tmp" && \
+	  $(GO) test -count 1 -run '$(CASES)' . ./wire && \
+	  (cd sdk/ts && $(NPM) test --silent) && \
+	  node --test --test-reporter=dot tools/*.test.mjs && \
+	  node tools/conformance.mjs "$$tmp"
+
+lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy check-ts ## formatting, vet, staticcheck, generated files
 	@out=$$($(TOOLS)/gofumpt -l $$($(SOURCES))); \
 	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 	$(GO) test -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
 
-fmt: $(TOOLS)/.stamp ## format every Go file
+fmt: $(TOOLS)/.stamp sdk/ts/node_modules/.stamp ## format every Go and TypeScript file
 	$(TOOLS)/gofumpt -w $$($(SOURCES))
+	cd sdk/ts && $(NPM) run -s format
 
-generate: tools/node_modules/.stamp ## write what is generated from .proto files, and docs/configuration.md
+generate: tools/node_modules/.stamp sdk/ts/node_modules/.stamp ## write what is generated from .proto files, and docs/configuration.md
 	cd tools && $(BUF) . || exit 1; done
 	PIM_UPDATE=1 $(GO) test -count 1 -run TestConfigurationDoc ./cmd/pim
 
 # The generated code must be what the .proto files give.
-check-wire: tools/node_modules/.stamp
+check-wire: tools/node_modules/.stamp sdk/ts/node_modules/.stamp
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  (cd tools && $(BUF) "$$tmp/tools" || exit 1; done) && \
 	  for f in $(GENERATED); do \
@@ -78,8 +90,11 @@ check-wire: tools/node_modules/.stamp
 
 check-tidy:
 	$(GO) mod tidy -diff
-	@! grep -q '"resolved"' tools/package-lock.json || \
-	  { echo "tools/package-lock.json names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
+	@! grep -l '"resolved"' tools/package-lock.json sdk/ts/package-lock.json || \
+	  { echo "names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
+
+check-ts: sdk/ts/node_modules/.stamp ## check types, formatting and the bundle's size of the TypeScript SDK
+	cd sdk/ts && $(NPM) run -s check && $(NPM) run -s build
 
 # -count 1: the go command does not see that a file outside the module has changed.
 check-deploy: ## check deploy/ against the schemas and parsers of what reads it
@@ -119,7 +134,7 @@ bench-cluster: ## measure one, two and three nodes over one and three of Cassand
 	CASSANDRA_JVM=-XX:+UseSerialGC PIM_BENCH_CLUSTER=1 $(GO) test -count 1 -timeout 1h -run TestCosts -v ./imtest/sites
 
 clean: ## remove what was built; the data stays
-	rm -rf bin tools/node_modules
+	rm -rf bin tools/node_modules sdk/ts/node_modules sdk/ts/build sdk/ts/dist
 
 # Tools live in a module of their own, so that what they need is not what pim needs.
 $(TOOLS)/.stamp: tools/go.mod tools/go.sum
@@ -128,4 +143,8 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 
 tools/node_modules/.stamp: tools/package.json tools/package-lock.json
 	cd tools && $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+sdk/ts/node_modules/.stamp: sdk/ts/package.json sdk/ts/package-lock.json
+	cd sdk/ts && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -9,13 +9,15 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"pgregory.net/rapid"
 )
 
 // Worked cases that every SDK can run: the commands of one entity in the order of
 // the log, and the setting that follows from them.
 func TestCommandCases(t *testing.T) {
-	data, err := os.ReadFile("testdata/commands.json")
+	const path = "testdata/commands.json"
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +64,7 @@ func TestCommandCases(t *testing.T) {
 		if s.At != w.At || string(s.Value) != w.Value || s.Removed != w.Removed || s.Seq != w.Seq || s.Until != w.Until || s.Count != w.Count {
 			t.Errorf("%s: came to %+v, want %+v", c.Name, s, *w)
 		}
+		conformance.Ran(t, path, c.Name)
 	}
 }
 

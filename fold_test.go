@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"pgregory.net/rapid"
 )
 
@@ -67,7 +68,8 @@ func (c *foldCase) erasures() (all []pim.Erasure) {
 
 // Worked cases for every SDK: whatever the order of the entries, they come to the same.
 func TestFoldCases(t *testing.T) {
-	data, err := os.ReadFile("testdata/folds.json")
+	const path = "testdata/folds.json"
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +112,7 @@ func TestFoldCases(t *testing.T) {
 			}
 			rand.Shuffle(len(folds), func(i, j int) { folds[i], folds[j] = folds[j], folds[i] })
 		}
+		conformance.Ran(t, path, c.Name)
 	}
 }
 

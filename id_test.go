@@ -69,6 +69,11 @@ func TestNewGroup(t *testing.T) {
 	if err := g.Validate(); err != nil || !g.IsGroup() {
 		t.Errorf("%s: %v", g, err)
 	}
+	// sdk/ts/test/pim.test.ts has the same.
+	known := pim.ClientMessageID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	if g := pim.NewGroup("alice", known); g != "g:nfxvtxxrjk75xthkylnwzwb5" {
+		t.Errorf("another SDK names this group otherwise: %s", g)
+	}
 }
 
 func TestClientMessageIDs(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"pgregory.net/rapid"
 )
 
@@ -18,7 +19,8 @@ type said struct {
 
 // The worked cases of the display order, for every implementation of it.
 func TestWorkedCases(t *testing.T) {
-	data, err := os.ReadFile("testdata/display-order.json")
+	const path = "testdata/display-order.json"
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +63,7 @@ func TestWorkedCases(t *testing.T) {
 					t.Errorf("place %d shows %s, want %s", i, names[p.Seq], v.Order[i])
 				}
 			}
+			conformance.Ran(t, path, v.Name)
 		})
 	}
 }

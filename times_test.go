@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"pgregory.net/rapid"
 )
 
@@ -68,7 +69,8 @@ func (w *writer) shown() []string {
 // The worked cases of a clock that is set, for every implementation of the
 // writer and of the display.
 func TestClockIsSet(t *testing.T) {
-	data, err := os.ReadFile("testdata/display-order.json")
+	const path = "testdata/display-order.json"
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +97,7 @@ func TestClockIsSet(t *testing.T) {
 			if got := w.shown(); !slices.Equal(got, c.Order) {
 				t.Errorf("shown %v, want %v", got, c.Order)
 			}
+			conformance.Ran(t, path, c.Name)
 		})
 	}
 }

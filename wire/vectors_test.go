@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"github.com/pim-im/pim/wire/wirepb"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -297,6 +298,7 @@ func TestVectors(t *testing.T) {
 		if !proto.Equal(m.(proto.Message), want) {
 			t.Errorf("%s: decodes to %v, want %v", v.Name, m, want)
 		}
+		conformance.Ran(t, "wire/"+path, v.Name)
 	}
 	for _, typ := range types {
 		if !covered[typ] {
@@ -366,7 +368,8 @@ type reading struct {
 
 // testdata/reading.json is for the SDKs of all languages, written by hand.
 func TestReading(t *testing.T) {
-	data, err := os.ReadFile("testdata/reading.json")
+	const path = "testdata/reading.json"
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,6 +399,7 @@ func TestReading(t *testing.T) {
 			if code != c.Close || (need > 0) != c.Wait || (code == 0 && need == 0 && m == nil) != c.Skip {
 				t.Fatalf("read as %s %v, needs %d, %v", typ, m, need, err)
 			}
+			conformance.Ran(t, "wire/"+path, c.Name)
 			if c.Frame == "" {
 				return
 			}

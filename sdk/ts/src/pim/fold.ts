@@ -160,10 +160,7 @@ function newer<T extends { readonly seq: Seq; readonly removed: boolean }>(
 
 /** Returns the greatest seq that f names or covers: f follows from entries up to there. */
 export function newestOf(f: Fold): Seq {
-  return f.reactions.reduce(
-    (newest, r) => Math.max(newest, r.seq),
-    Math.max(f.upto, f.edit.seq, f.recall.seq, f.pin.seq),
-  );
+  return f.reactions.reduce((newest, r) => Math.max(newest, r.seq), Math.max(f.upto, f.edit.seq, f.recall.seq, f.pin.seq));
 }
 
 /** Reports whether the message was recalled. */
