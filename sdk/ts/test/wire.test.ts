@@ -187,6 +187,8 @@ test("numbers beyond 2^53", () => {
     const entry = create(pb.EntrySchema, { seq: 1n, clientMessageId: new Uint8Array(16), localMs });
     assert.equal(parseEntry("g:x", toBinary(pb.EntrySchema, entry)).local, want);
   }
+  const command = create(pb.CommandSchema, { kind: pb.CommandKind.PIN, subject: "g:x", known: 2n ** 64n - 1n });
+  assert.equal(parseCommand(toBinary(pb.CommandSchema, command)).known, greatest);
   for (const nonce of [-1, 0.5, 2 ** 53, NaN, Infinity]) {
     assert.throws(() => encode({ type: "PIMPing", body: { nonce } }), { name: "PimError", kind: "invalid" });
   }

@@ -81,16 +81,17 @@ function planOf(name: string): Plan {
     if (!table) {
       throw new PimError("internal", `no message has the name ${name}, and no scalar that this version reads`);
     }
-    plan = new Map(table.map((row) => [row[0], fieldOf(row)]));
+    plan = new Map(table.map((row) => [row[0], fieldOf(row, name)]));
     plans.set(name, plan);
   }
   return plan;
 }
 
-function fieldOf([number, name, type]: Row): Field {
+function fieldOf([number, name, type]: Row, message: string): Field {
   const list = type.endsWith("[]");
   const one = list ? type.slice(0, -2) : type;
-  return { name, number, list, codec: scalars[one] ?? messageCodec(one) };
+  const scalar = one === "uint64" && message === "Command" ? said : scalars[one];
+  return { name, number, list, codec: scalar ?? messageCodec(one) };
 }
 
 /** Throws what every value meets that the caller gave in a wrong type or range. */
@@ -116,6 +117,19 @@ const uint64: Codec = {
     return v <= safe ? Number(v) : unfit("a number below 2^53", v);
   },
   write: (w, v) => w.uint64(integer(v, 0, MAX_SAFE_INTEGER)),
+};
+
+/**
+ * Seqs and counts of a Command. Another device of the user says some of them, and earlier servers have taken whatever was said.
+ * One that is not a safe integer becomes the greatest: devices that read the command would have another setting than those that
+ * refuse it.
+ */
+const said: Codec = {
+  ...uint64,
+  read(r) {
+    const v = BigInt(r.uint64());
+    return v <= safe ? Number(v) : MAX_SAFE_INTEGER;
+  },
 };
 
 /**
@@ -298,7 +312,8 @@ export type MessageName = keyof Messages;
 
 /**
  * Returns the message that body encodes; it shares nothing with body. It throws a PimError of kind "invalid" if body cannot be
- * read, or has a seq, a count or a serial of 2^53 or more. A time beyond that is taken as the nearest safe integer.
+ * read, or has a seq, a count or a serial of 2^53 or more. A time beyond that is taken as the nearest safe integer, and so is any
+ * number in a Command.
  */
 export function readMessage<N extends MessageName>(name: N, body: Uint8Array): Plain<Messages[N]> {
   try {
