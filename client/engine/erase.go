@@ -55,7 +55,9 @@ func (c *conversation) erasure(by pim.UserID) pim.Erasure {
 
 // strip takes the payload of entry, if it is erased.
 func (c *conversation) strip(entry *pim.Entry) {
-	if len(c.erased) > 0 && c.erasure(entry.Sender).Erases(entry) {
+	// A brief Summary shows an edit without its message, as if that had the seq 0. Of a sender who has
+	// erased nothing, nothing is erased.
+	if x := c.erasure(entry.Sender); x.UpTo > 0 && x.Erases(entry) {
 		entry.Payload, entry.Erased = nil, true
 	}
 }

@@ -291,6 +291,21 @@ func TestBehindMeansSync(t *testing.T) {
 }
 
 // The need for a full sync is remembered until the sync is complete.
+// The sync list shows an edit without the message that it is about. Somebody else has erased
+// something: that says nothing of the edit.
+func TestListedEditOfSomebodyWhoErasedNothing(t *testing.T) {
+	s := newScript(t, func(p *phone) { p.store.erasures[erased{chat, "alice"}] = 3 })
+	last := &wirepb.Entry{Kind: wirepb.EntryKind_ENTRY_KIND_EDIT, Sender: "bob", ServerMs: 1000, Payload: []byte("two")}
+	s.gets(&wirepb.PIMPong{Behind: true})
+	sync := s.up[len(s.up)-1].(*wirepb.PIMSyncReq)
+	s.gets(&wirepb.PIMSyncResp{RequestId: sync.RequestId, Conversations: []*wirepb.Summary{
+		{Conversation: string(chat), Newest: 6, Count: 5, Last: last},
+	}})
+	if got := s.store.conversations[chat].Last; string(got.Payload) != "two" || got.Erased {
+		t.Errorf("the list shows %q, erased: %v", got.Payload, got.Erased)
+	}
+}
+
 func TestStorageBehind(t *testing.T) {
 	s := newScript(t)
 	s.loses()
