@@ -23,7 +23,7 @@ RACE_TEST     := $(GO) test -p 3 $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT
 ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
 
 # The Go tests that run the cases which all SDKs are held to.
-CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVectors|TestReading)$$
+CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVectors|TestReading|TestScenarios|TestWriteTranscripts)$$
 
 # Go files that people write.
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
@@ -59,8 +59,8 @@ test-embedded: check-wire conformance ## run all tests but those that need a nod
 
 # Each test notes which cases of the common files it has run.
 conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held to, in Go and TypeScript, and the TypeScript SDK's other tests; fails if a language leaves a case out
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PIM_CONFORMANCE="$$tmp" && \
-	  $(GO) test -count 1 -run '$(CASES)' . ./wire && \
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PIM_CONFORMANCE="$$tmp" PIM_TRANSCRIPTS="$$tmp/transcripts.jsonl" && \
+	  $(GO) test -count 1 -run '$(CASES)' . ./wire ./imtest/sim && \
 	  (cd sdk/ts && $(NPM) test --silent) && \
 	  node --test --test-reporter=dot tools/*.test.mjs && \
 	  node tools/conformance.mjs "$$tmp"

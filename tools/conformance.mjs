@@ -5,13 +5,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The folders whose files of cases all SDKs are held to, from the root of the repository. */
-export const folders = ["testdata", "wire/testdata"];
+export const folders = ["testdata", "wire/testdata", "client/testdata/transcripts"];
 
 /** The languages that have an SDK; each writes LANGUAGE.jsonl. */
 export const languages = ["go", "ts"];
 
-/** Returns the names of the cases in a file: of the objects in its list, or in each of its lists. */
+/** Returns the names of the cases in a file: its own if it has one, else of the objects in its list, or in each of its lists. */
 function casesOf(content) {
+  if (content.name !== undefined) {
+    return [content.name];
+  }
   const lists = Array.isArray(content) ? [content] : Object.values(content).filter(Array.isArray);
   return lists.flat().map((c) => c.name);
 }
@@ -20,7 +23,7 @@ function casesOf(content) {
 function held(root) {
   const files = folders.flatMap((folder) =>
     readdirSync(join(root, folder), { withFileTypes: true })
-      .filter((entry) => entry.isFile())
+      .filter((entry) => entry.isFile() && entry.name !== "README.md")
       .map((entry) => `${folder}/${entry.name}`),
   );
   return tally(

@@ -8,6 +8,7 @@ import { differences, languages } from "./conformance.mjs";
 const files = {
   "testdata/a.json": { limit: 3, these: [{ name: "one" }, { name: "two" }], those: [{ name: "three" }] },
   "wire/testdata/b.json": [{ name: "this" }, { name: "this" }],
+  "client/testdata/transcripts/c.json": { name: "story", processes: [{ steps: [] }] },
 };
 
 const all = [
@@ -16,6 +17,7 @@ const all = [
   ["testdata/a.json", "three"],
   ["wire/testdata/b.json", "this"],
   ["wire/testdata/b.json", "this"],
+  ["client/testdata/transcripts/c.json", "story"],
 ];
 
 /** Returns what differences says of files, of which each language has run what ran has of it. */
@@ -55,7 +57,7 @@ test("each case that is dropped in one language", () => {
 test("a file that is dropped, and a language", () => {
   const lines = said({ go: all, ts: all.filter(([file]) => file !== "wire/testdata/b.json") });
   assert.deepEqual(lines, ["ts: wire/testdata/b.json: this: in the files 2 times, run 0 times"]);
-  assert.equal(said({ go: all }).length, 4);
+  assert.equal(said({ go: all }).length, 5);
 });
 
 test("a case that was run and is in no file", () => {

@@ -14,6 +14,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/conformance"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -454,6 +455,7 @@ func TestScenarios(t *testing.T) {
 func golden(t *testing.T, recorded *Transcript) {
 	t.Helper()
 	file := filepath.Join(folder, recorded.Name+".json")
+	conformance.Ran(t, "client/testdata/transcripts/"+recorded.Name+".json", recorded.Name)
 	data := format(t, recorded)
 	if len(data) > maxFile {
 		t.Errorf("the transcript has %d bytes, at most %d: shorten the story", len(data), maxFile)
