@@ -244,6 +244,13 @@ test("what a fold with upto lacks was taken back", () => {
   assert.deepEqual(pim.mergeFolds(mine, { ...pim.emptyFold(1), upto: 2 }).reactions, [reaction]);
 });
 
+test("what was taken back is kept until a fold has passed it", () => {
+  const removed: pim.Reaction = { text: "👍", user: "bob", seq: 3, removed: true };
+  const merged = (upto: number) => pim.mergeFolds({ ...pim.emptyFold(1), upto, reactions: [removed] }, pim.emptyFold(1));
+  assert.deepEqual(merged(2).reactions, [removed]);
+  assert.deepEqual(merged(3).reactions, []);
+});
+
 test("reactions", () => {
   pim.checkReaction("👍🏽");
   const refused = (text: string, kind: pim.Kind) => {
