@@ -29,10 +29,10 @@ CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVect
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
 
 # Folders with what .proto files give; each has a template in tools.
-GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb sdk/ts/src/wire/pb
+GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb sdk/ts/src/wire/pb sdk/ts/src/content/pb
 
 # Writes what the .proto files give to the folder that follows, which stands for tools.
-BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml buf.ts.yaml; do npx --no-install buf generate --template $$template -o
+BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml buf.ts.yaml buf.ts.content.yaml; do npx --no-install buf generate --template $$template -o
 
 .PHONY: help build run cluster test test-embedded conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-wire check-tidy check-deploy check-ts clean
 
@@ -60,7 +60,7 @@ test-embedded: check-wire conformance ## run all tests but those that need a nod
 # Each test notes which cases of the common files it has run.
 conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held to, in Go and TypeScript, and the TypeScript SDK's other tests; fails if a language leaves a case out
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && export PIM_CONFORMANCE="$$tmp" PIM_TRANSCRIPTS="$$tmp/transcripts.jsonl" && \
-	  $(GO) test -count 1 -run '$(CASES)' . ./wire ./imtest/sim && \
+	  $(GO) test -count 1 -run '$(CASES)' . ./wire ./content ./imtest/sim && \
 	  (cd sdk/ts && $(NPM) test --silent) && \
 	  node --test --test-reporter=dot tools/*.test.mjs && \
 	  node tools/conformance.mjs "$$tmp"

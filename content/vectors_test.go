@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/conformance"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -190,6 +191,7 @@ func TestVectors(t *testing.T) {
 	for _, s := range vectors {
 		v := vectorOf(s)
 		all = append(all, v)
+		conformance.Ran(t, "content/"+path, s.name)
 		if s.raw == nil && (v.Content == nil || !reflect.DeepEqual(v.Content, vectorContentOf(&s.content))) {
 			t.Errorf("%s: read is %+v, %s", s.name, v.Content, v.Error)
 		}

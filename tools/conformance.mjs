@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** The folders whose files of cases all SDKs are held to, from the root of the repository. */
-export const folders = ["testdata", "wire/testdata", "client/testdata/transcripts"];
+export const folders = ["testdata", "wire/testdata", "content/testdata", "client/testdata/transcripts"];
 
 /** The languages that have an SDK; each writes LANGUAGE.jsonl. */
 export const languages = ["go", "ts"];

@@ -9,6 +9,7 @@ const files = {
   "testdata/a.json": { limit: 3, these: [{ name: "one" }, { name: "two" }], those: [{ name: "three" }] },
   "wire/testdata/b.json": [{ name: "this" }, { name: "this" }],
   "client/testdata/transcripts/c.json": { name: "story", processes: [{ steps: [] }] },
+  "content/testdata/d.json": [{ name: "plain" }],
 };
 
 const all = [
@@ -18,6 +19,7 @@ const all = [
   ["wire/testdata/b.json", "this"],
   ["wire/testdata/b.json", "this"],
   ["client/testdata/transcripts/c.json", "story"],
+  ["content/testdata/d.json", "plain"],
 ];
 
 /** Returns what differences says of files, of which each language has run what ran has of it. */
@@ -57,7 +59,7 @@ test("each case that is dropped in one language", () => {
 test("a file that is dropped, and a language", () => {
   const lines = said({ go: all, ts: all.filter(([file]) => file !== "wire/testdata/b.json") });
   assert.deepEqual(lines, ["ts: wire/testdata/b.json: this: in the files 2 times, run 0 times"]);
-  assert.equal(said({ go: all }).length, 5);
+  assert.equal(said({ go: all }).length, 6);
 });
 
 test("a case that was run and is in no file", () => {

@@ -1,2 +1,3 @@
 // @pim-im/client, the TypeScript SDK of pim.
 export * from "./pim/index.js";
+export * from "./content/index.js";
