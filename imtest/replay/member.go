@@ -145,3 +145,15 @@ func (m *member) delivered() ([]pim.Entry, []time.Time) {
 	all := m.handed.with(m.late)
 	return all.entries, all.at
 }
+
+// has returns the entry with the client message ID id, if it was handed over.
+func (m *member) has(id pim.ClientMessageID) (e pim.Entry, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, h := range []*handedOver{&m.handed, &m.late} {
+		if i := slices.IndexFunc(h.entries, func(e pim.Entry) bool { return e.ClientID == id }); i >= 0 {
+			return h.entries[i], true
+		}
+	}
+	return pim.Entry{}, false
+}

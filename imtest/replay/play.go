@@ -56,6 +56,17 @@ type placed struct {
 func play(ctx context.Context, c *Config, s *script, p *process.Process) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	r := newRun(c, s, p)
+	defer r.close()
+	defer r.tell(c.Progress, c.ProgressEvery)()
+	report, err := r.play(ctx, cancel)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // it says more than that a context was cancelled
+	}
+	return report, err
+}
+
+func newRun(c *Config, s *script, p *process.Process) *run {
 	r := &run{
 		config: c, script: s, process: p, history: imtest.NewHistory(),
 		device:  pim.DeviceID(fmt.Sprintf("replay-%08x", rand.Uint32())),
@@ -63,15 +74,9 @@ func play(ctx context.Context, c *Config, s *script, p *process.Process) (Report
 		sent:    make(map[pim.ClientMessageID]time.Time),
 		steps:   make([]placed, 0, len(s.steps)+1),
 	}
-	defer r.close()
 	r.readers = newReaders(r)
 	r.begins("connecting members", len(r.users()))
-	defer r.tell(c.Progress, c.ProgressEvery)()
-	report, err := r.play(ctx, cancel)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause // it says more than that a context was cancelled
-	}
-	return report, err
+	return r
 }
 
 func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report, error) {
@@ -371,6 +376,19 @@ func (r *run) acked(by pim.UserID, device pim.DeviceID, s placed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.steps = append(r.steps, s)
+}
+
+// standsAt returns the acknowledgement of the message id as the owner's device was handed its entry. The
+// server does not tell a user who has left where an erase stands.
+func (r *run) standsAt(ctx context.Context, id pim.ClientMessageID) (client.Sent, error) {
+	for {
+		if e, ok := r.members[owner].has(id); ok {
+			return client.Sent{Conversation: e.Conversation, Seq: e.Seq, Anchor: e.Anchor, Server: e.Server, Count: e.Count}, nil
+		}
+		if !imtest.Pause(ctx, checkEach) {
+			return client.Sent{}, context.Cause(ctx)
+		}
+	}
 }
 
 // settle waits until every member has as many entries as it should, or until there was

@@ -282,7 +282,14 @@ func (rs *readers) refer(ctx context.Context, s step) error {
 	rs.run.sending(sending.ID(), imtest.Send{
 		Conversation: rs.run.group, Sender: s.user, Device: m.device, Kind: s.kind, Refers: s.refers, Reaction: reaction, Removed: s.removed,
 	}, payload)
-	rs.wait(ctx, m, sending, func(sent client.Sent) {
+	outcome := func(ctx context.Context) (client.Sent, error) {
+		sent, err := sending.Wait(ctx)
+		if err == nil && sent.Seq == 0 { // an erase by a user who had left meanwhile
+			return rs.run.standsAt(ctx, sending.ID())
+		}
+		return sent, err
+	}
+	rs.waitFor(ctx, m, sending.ID(), outcome, func(sent client.Sent) {
 		rs.run.acked(s.user, m.device, placed{s, sending.ID(), sent})
 		switch s.kind {
 		case pim.EntryReaction:
@@ -317,8 +324,13 @@ func (rs *readers) message() (m placed, ok bool) {
 // wait waits for the outcome of an act of m, in the background. With mu held it calls acked if the
 // act was acknowledged. An act may be refused because another one came before it.
 func (rs *readers) wait(ctx context.Context, m *member, sending *client.Sending, acked func(client.Sent)) {
+	rs.waitFor(ctx, m, sending.ID(), sending.Wait, acked)
+}
+
+// waitFor is wait for the act with the client message ID id, which ends with outcome.
+func (rs *readers) waitFor(ctx context.Context, m *member, id pim.ClientMessageID, outcome func(context.Context) (client.Sent, error), acked func(client.Sent)) {
 	rs.acts.Go(func() {
-		sent, err := sending.Wait(ctx)
+		sent, err := outcome(ctx)
 		if err == nil {
 			rs.mu.Lock()
 			defer rs.mu.Unlock()
@@ -327,7 +339,7 @@ func (rs *readers) wait(ctx context.Context, m *member, sending *client.Sending,
 		}
 		switch pim.KindOf(err) {
 		case pim.KindNotFound, pim.KindNotMember, pim.KindForbidden:
-			rs.run.history.Refused(m.user, sending.ID())
+			rs.run.history.Refused(m.user, id)
 			rs.mu.Lock()
 			defer rs.mu.Unlock()
 			rs.did.Refused++

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -39,6 +40,40 @@ func TestReplayWithReaders(t *testing.T) {
 		if n == 0 {
 			t.Errorf("no %s", what)
 		}
+	}
+}
+
+// An erase by a user who has left is acknowledged without a seq. It has its place in the reference nevertheless.
+func TestEraseAfterLeaving(t *testing.T) {
+	server, token := running(t, server.Options{})
+	log := strings.NewReader(`{"kind": "message", "user": "alice", "text": "secret"}` + "\n" + `{"kind": "leave", "user": "alice"}` + "\n")
+	c := &Config{Log: log, Lurkers: 1, Readers: 1, Server: "http://" + server.Addr(), Token: token, Logger: slog.New(slog.DiscardHandler)}
+	s, err := c.script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(c, s, nil)
+	defer r.close()
+	for _, do := range []func(context.Context) error{
+		r.openAll, r.create,
+		func(ctx context.Context) error {
+			return schedule(ctx, s.steps, inFlight, func(context.Context, int) error { return nil }, r.send)
+		},
+		func(ctx context.Context) error { return r.readers.refer(ctx, step{kind: pim.EntryErase}) },
+		r.readers.rest,
+	} {
+		if err := do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref := r.reference()
+	for i, s := range ref.steps {
+		if s.ack.Seq != pim.Seq(i+1) {
+			t.Errorf("step %d, a %s, stands at seq %d", i+1, s.kind, s.ack.Seq)
+		}
+	}
+	if n := len(ref.steps); n != 4 || ref.steps[3].kind != pim.EntryErase || !ref.gone[2] {
+		t.Errorf("%d steps, gone %v", n, ref.gone)
 	}
 }
 
