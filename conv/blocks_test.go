@@ -107,31 +107,39 @@ func noIntents(t *testing.T, s store.Store) {
 }
 
 // A process died after it had appended a block and before it wrote the effect. Nobody sends
-// the command again. Another process settles the intent within two rounds.
+// the command again. Another process settles the intent within two rounds; at once if it has the
+// store for itself.
 func TestAnIntentThatStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mem, rec := storetest.NewMemory(), newRecorder()
-		chat := pim.Direct("alice", "bob")
-		w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
-		defer w.Close()
+	for name, wait := range map[string]time.Duration{"others may write": 61 * time.Second, "alone": 0} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { settlesABlock(t, wait) }) })
+	}
+}
+
+// settlesABlock fails the test if Writers have not settled a block after wait. If that is 0 they are alone.
+func settlesABlock(t *testing.T, wait time.Duration) {
+	mem, rec := storetest.NewMemory(), newRecorder()
+	chat := pim.Direct("alice", "bob")
+	put(t, mem, store.Write{Cells: []store.CellWrite{{
+		Partition: "~intents/0", Cell: store.Cell{Key: "dead/u:alice", Version: 1, Value: []byte{1}},
+	}}})
+	block := pim.Command{Kind: pim.CommandBlock, Subject: "bob"}
+	put(t, mem, store.Write{Log: inbox.Entries(pim.Own("alice")), Records: [][]byte{wire.AppendEntry(nil, &pim.Entry{
+		Seq: 1, Kind: pim.EntryCommand, Sender: "alice", Device: "d",
+		ClientID: pim.ClientMessageID{1}, Server: 1, Payload: wire.AppendCommand(nil, &block),
+	})}})
+	w := conv.New(mem, conv.Options{Outlet: rec, Shards: 1, Alone: wait == 0, Logger: quiet()})
+	defer w.Close()
+	if wait != 0 {
 		if _, err := persist(w, rec, message(chat, "bob", "nothing tells of the block yet")); err != nil {
 			t.Fatal(err)
 		}
-		put(t, mem, store.Write{Cells: []store.CellWrite{{
-			Partition: "~intents/0", Cell: store.Cell{Key: "dead/u:alice", Version: 1, Value: []byte{1}},
-		}}})
-		block := pim.Command{Kind: pim.CommandBlock, Subject: "bob"}
-		put(t, mem, store.Write{Log: inbox.Entries(pim.Own("alice")), Records: [][]byte{wire.AppendEntry(nil, &pim.Entry{
-			Seq: 1, Kind: pim.EntryCommand, Sender: "alice", Device: "d",
-			ClientID: pim.ClientMessageID{1}, Server: 1, Payload: wire.AppendCommand(nil, &block),
-		})}})
-		time.Sleep(61 * time.Second)
-		synctest.Wait()
-		if _, err := persist(w, rec, message(chat, "bob", "blocked")); pim.KindOf(err) != pim.KindForbidden {
-			t.Errorf("bob's message: %v", err)
-		}
-		noIntents(t, mem)
-	})
+	}
+	time.Sleep(wait)
+	synctest.Wait()
+	if _, err := persist(w, rec, message(chat, "bob", "blocked")); pim.KindOf(err) != pim.KindForbidden {
+		t.Errorf("bob's message: %v", err)
+	}
+	noIntents(t, mem)
 }
 
 // To set or lift a block costs the other conversations nothing, and the conversation of the

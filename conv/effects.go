@@ -174,11 +174,16 @@ func (m *machine) forgetIntent(o *output) {
 // for so long.
 const settleEvery = 30 * time.Second
 
-// settleLoop settles old intents until ctx ends.
-func (w *Writers) settleLoop(ctx context.Context) {
+// settleLoop settles old intents until ctx ends. If nobody else writes, all that are there when it begins
+// are of Writers that have died. So a process that is started again carries out an erase at once: its
+// sender may have read the entry in the log, and asks for nothing more.
+func (w *Writers) settleLoop(ctx context.Context, alone bool) {
 	wait := time.NewTimer(settleEvery)
 	defer wait.Stop()
 	var seen map[string]uint64
+	if alone {
+		seen = w.settleOld(ctx, w.settleOld(ctx, nil))
+	}
 	for {
 		select {
 		case <-wait.C:
@@ -244,6 +249,10 @@ func (w *Writers) settle(ctx context.Context, p store.Partition, c store.Cell) e
 		}
 	}
 	if err := w.settleErasures(ctx, l); err != nil {
+		return err
+	}
+	// An edit may have no fold in the store yet: then it is erased with the cells that follow from the log.
+	if err := w.writeAgain(ctx, l); err != nil {
 		return err
 	}
 	w.metrics.Settled.Inc()

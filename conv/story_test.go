@@ -40,6 +40,7 @@ import (
 //	pass ms=5000                                 time passes
 //	forget [w=a] [c=…]                           the writer forgets the conversation
 //	crash [w=a]                                  the writer dies, with what it has under way
+//	log [c=…]                                    says what the log has
 //	settle [w=a]                                 the writer settles the intents that it finds
 //
 // Without w the writer is a, without c the conversation is d:alice:bob; c=g is the group
@@ -151,6 +152,18 @@ func (s *story) play(d *datadriven.TestData) {
 		w.settleOld(context.Background(), found)
 		for _, key := range slices.Sorted(maps.Keys(found)) {
 			s.say("%s settles %s", name, key)
+		}
+	case "log":
+		last, _, err := store.LogEnd(context.Background(), s.store, inbox.Entries(c))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		entries, _, err := readEntries(context.Background(), s.store, c, 1, last)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for i := range entries {
+			s.say("%s", entryTold(&entries[i]))
 		}
 	case "look":
 		name, m := s.machine(d, c)
@@ -360,29 +373,33 @@ func told(b *batch) string {
 		parts, told = append(parts, fmt.Sprintf("seq %d to %d", told[0].Seq, told[n-1].Seq)), nil
 	}
 	for i := range told {
-		e := &told[i]
-		what := fmt.Sprintf("seq %d: %s by %s", e.Seq, e.Kind, e.Sender)
-		if e.Kind == pim.EntryMessage || e.Kind == pim.EntryEdit {
-			what += fmt.Sprintf(" %q", e.Payload)
-		}
-		switch {
-		case e.Kind == pim.EntryErase:
-			what += fmt.Sprintf(" up to seq %d", e.Refers)
-		case e.Refers != 0:
-			what += fmt.Sprintf(" of seq %d", e.Refers)
-		}
-		if e.Reaction != "" {
-			what += fmt.Sprintf(" %q", e.Reaction)
-		}
-		if e.Removed {
-			what += ", taken back"
-		}
-		if len(e.Members) > 0 {
-			what += fmt.Sprintf(" %v", e.Members)
-		}
-		parts = append(parts, what)
+		parts = append(parts, entryTold(&told[i]))
 	}
 	return strings.Join(append(parts, beside(&b.write)...), "\n    ")
+}
+
+// entryTold says what an entry is.
+func entryTold(e *pim.Entry) string {
+	what := fmt.Sprintf("seq %d: %s by %s", e.Seq, e.Kind, e.Sender)
+	if e.Kind == pim.EntryMessage || e.Kind == pim.EntryEdit {
+		what += fmt.Sprintf(" %q", e.Payload)
+	}
+	switch {
+	case e.Kind == pim.EntryErase:
+		what += fmt.Sprintf(" up to seq %d", e.Refers)
+	case e.Refers != 0:
+		what += fmt.Sprintf(" of seq %d", e.Refers)
+	}
+	if e.Reaction != "" {
+		what += fmt.Sprintf(" %q", e.Reaction)
+	}
+	if e.Removed {
+		what += ", taken back"
+	}
+	if len(e.Members) > 0 {
+		what += fmt.Sprintf(" %v", e.Members)
+	}
+	return what
 }
 
 // beside says what w does besides its append.

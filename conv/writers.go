@@ -29,6 +29,7 @@ type Options struct {
 	Gate    func() error      // asked in each turn of a driver; if it fails, nothing is appended; nil: never fails
 	Set     func() pim.Millis // when Now was set, as pim.Moment says; nil: never
 	Name    string            // of these Writers; all that ever wrote to the store have different names; empty: made at random
+	Alone   bool              // nobody else writes to the store: what Writers that died have left undone is done at once, not after a minute
 	Metrics *Metrics          // nil: not counted
 	Logger  *slog.Logger      // nil: slog.Default
 }
@@ -91,7 +92,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.log == nil {
 		w.log = slog.Default()
 	}
-	w.stopped.Go(func() { w.settleLoop(ctx) })
+	w.stopped.Go(func() { w.settleLoop(ctx, o.Alone) })
 	shards := max(1, o.Shards)
 	for range shards {
 		d := newDriver(w, w.memory/shards)

@@ -76,6 +76,7 @@ type Server struct {
 	tls     *tls.Config
 
 	engine   store.Store
+	alone    bool   // nobody else can write to engine
 	identity string // of the engine, "" if it has none
 	clock    *clock.Watch
 	acks     *inbox.Acks
@@ -228,7 +229,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		s.writers = conv.New(st, conv.Options{
 			Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
 			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
-			Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
+			Alone: s.alone, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 		})
 		return s.writers
 	}

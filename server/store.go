@@ -229,7 +229,7 @@ func (s *Server) openEmbedded(o Options) error {
 	if err != nil {
 		return err
 	}
-	s.engine = st
+	s.engine, s.alone = st, true
 	return nil
 }
 

@@ -42,6 +42,15 @@ func (r *run) reference() *reference {
 	return ref
 }
 
+// leaves reports whether e has a payload that was recalled or erased.
+func (ref *reference) leaves(e pim.Entry) bool {
+	seq := e.Seq
+	if e.Kind == pim.EntryEdit {
+		seq = e.Refers
+	}
+	return len(e.Payload) > 0 && (e.Kind == pim.EntryMessage || e.Kind == pim.EntryEdit) && ref.gone[seq]
+}
+
 // expected returns the seqs of each user's membership: from the entry of its
 // joining to that of its leaving.
 func (ref *reference) expected(users []pim.UserID) map[pim.UserID][]pim.Seq {

@@ -97,6 +97,9 @@ func (r *run) play(ctx context.Context, cancel context.CancelCauseFunc) (Report,
 		return Report{}, err
 	}
 	stopKilling()
+	if err := r.waitErased(ctx, pulled); err != nil {
+		return Report{}, err
+	}
 	r.begins("checking members", len(r.members)).done.Add(int64(len(r.members)))
 	if r.process != nil {
 		report.Kills = r.process.Kills()
@@ -208,6 +211,24 @@ func (r *run) pullAll(ctx context.Context) (map[pim.UserID][]pim.Entry, error) {
 		return err
 	})
 	return all, err
+}
+
+// waitErased pulls anew, at most for patience, while something is left of what was recalled or erased. A server that was killed
+// may have an erase in its log that it has not carried out. It does so once it has started again.
+func (r *run) waitErased(ctx context.Context, pulled map[pim.UserID][]pim.Entry) error {
+	ref, late := r.reference(), time.Now().Add(patience)
+	for u := range pulled {
+		for slices.ContainsFunc(pulled[u], ref.leaves) && time.Now().Before(late) {
+			if !imtest.Pause(ctx, checkEach) {
+				return context.Cause(ctx)
+			}
+			var err error
+			if pulled[u], err = imtest.ReadAll(ctx, r.members[u].client, r.group, pim.MaxPageEntries); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // startKilling kills the server each time it has run for Config.KillEvery. stop ends
