@@ -18,6 +18,9 @@
 //
 // While the clock cannot be relied on, Relied carries on the last time that could be
 // relied on. If a jump is taken back within seconds, no caller of Relied sees it.
+//
+// A node that has others beside it asks them, see Hear: then most of the clocks decide which time is right, within a second of a
+// jump. A node whose own clock is off goes by the time of most, and writes.
 package clock
 
 import (
@@ -56,16 +59,28 @@ type Watch struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	judge   judge        // owned by run
-	kernel  kernelState  // owned by run
-	right   atomic.Int64 // a copy of judge.right
-	relied  atomic.Int64 // offset when the clock could last be relied on; at first, at the start
-	trouble atomic.Pointer[pim.Error]
-	jump    atomic.Pointer[Reading] // at which the last jump was seen; nil: there was none
+	judge  judge       // owned by run
+	course course      // owned by run
+	kernel kernelState // owned by run
 
+	now  atomic.Pointer[state]
+	jump atomic.Pointer[Reading] // at which the time of Relied was set last, see Jumped; nil: it was not
+
+	mu    sync.Mutex
+	peers Peers // guarded by mu
+
+	doubts  chan struct{} // capacity 1, see Doubts
 	look    chan struct{} // capacity 1: Gate or Relied has seen a jump
 	stop    chan struct{}
 	stopped sync.WaitGroup
+}
+
+// state is what the last look at the clock came to. It does not change.
+type state struct {
+	right   time.Duration // offset of the wall clock; one that is farther from it than Bound has jumped since
+	relied  time.Duration // offset of the time by which the node goes if carried or trouble is set
+	carried bool          // the wall clock is off, and the node knows the time nevertheless
+	trouble *pim.Error    // why the clock cannot be relied on; nil: it can
 }
 
 // kernelState is what was last said about the kernel's clock.
@@ -79,7 +94,7 @@ const (
 
 // New looks at the clock and starts watching it. Close must be called.
 func New(o Options) *Watch {
-	w := &Watch{source: o.Source, log: o.Logger, look: make(chan struct{}, 1), stop: make(chan struct{})}
+	w := &Watch{source: o.Source, log: o.Logger, look: make(chan struct{}, 1), doubts: make(chan struct{}, 1), stop: make(chan struct{})}
 	if w.log == nil {
 		w.log = slog.Default()
 	}
@@ -94,7 +109,6 @@ func New(o Options) *Watch {
 		w.source.Kernel = askKernel
 	}
 	w.metrics = newMetrics(o.Metrics)
-	w.relied.Store(int64(w.read().offset()))
 	w.observe()
 	w.stopped.Go(w.run)
 	return w
@@ -106,22 +120,20 @@ func (w *Watch) Close() {
 	w.stopped.Wait()
 }
 
-// Now returns the time of the wall clock that is watched.
+// Now returns the time of the wall clock that is watched, whatever it is worth. Other nodes ask for it, see Hear.
 func (w *Watch) Now() time.Time { return w.source.Now() }
 
 // Mono returns the time of the monotonic clock with which the wall clock is compared.
 func (w *Watch) Mono() time.Duration { return w.source.Mono() }
 
-// Gate returns nil if the clock can be relied on, else why it cannot: a
+// Gate returns nil if the node knows the time, else why it does not: a
 // *pim.Error of KindClockUnhealthy. It is cheap enough to be called before every
 // commit.
 func (w *Watch) Gate() error {
-	// right is read first: at a jump, observe stores the trouble before the new right.
-	right := time.Duration(w.right.Load())
-	if err := w.trouble.Load(); err != nil {
-		return err
-	}
-	if w.jumped(w.read(), right) {
+	switch s := w.now.Load(); {
+	case s.trouble != nil:
+		return s.trouble
+	case !s.carried && w.jumped(w.read(), s.right):
 		return refusal("the node's clock has jumped")
 	}
 	return nil
@@ -133,30 +145,46 @@ func (w *Watch) jumped(r Reading, right time.Duration) bool {
 	if off := r.offset() - right; off.Abs() <= Bound {
 		return false
 	}
+	w.poke()
+	return true
+}
+
+// poke has run look at the clock at once.
+func (w *Watch) poke() {
 	select {
 	case w.look <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // Relied returns the time to judge by. While Gate returns nil it is the wall clock's
-// time. Otherwise it is the last time that could be relied on, carried on by the
+// time, or that of most nodes if the wall clock is off. Otherwise it is the last time that could be relied on, carried on by the
 // monotonic clock. A node that starts with a clock in doubt carries on the time of its
 // start.
 func (w *Watch) Relied() time.Time {
-	right := time.Duration(w.right.Load()) // first, as in Gate
-	trouble := w.trouble.Load()
-	r := w.read()
-	if trouble != nil || w.jumped(r, right) {
-		r.Wall = time.Duration(w.relied.Load()) + r.Mono
+	s, r := w.now.Load(), w.read()
+	if s.carried || s.trouble != nil || w.jumped(r, s.right) {
+		r.Wall = s.relied + r.Mono
 	}
 	return time.Unix(0, int64(r.Wall))
 }
 
-// Jumped returns when the clock last jumped, in the clock's time after the jump, and how
-// long ago that was. ever is false if the clock has not jumped. The jump may have been up
-// to a second earlier. A jump within the last second may be known only to Gate.
+// Hear takes what a question to another node has told of its wall clock. asked is Mono when the question was sent; the
+// offset of the sample is from Mono. It counts for a minute, or until the node's own clock jumps.
+func (w *Watch) Hear(peer string, s Sample, asked time.Duration) {
+	w.mu.Lock()
+	w.peers.Take(peer, s, asked)
+	w.mu.Unlock()
+	w.poke()
+}
+
+// Doubts returns a channel on which a value comes when the wall clock has jumped: what other nodes say of the time
+// is wanted at once.
+func (w *Watch) Doubts() <-chan struct{} { return w.doubts }
+
+// Jumped returns when the time of Relied was last set to another, in the time after that, and how
+// long ago that was. ever is false if it was not. A jump of the wall clock that was taken back, or that other nodes have
+// not confirmed, does not count. What was set may have been so up to a second earlier, and is known once Gate returns nil.
 func (w *Watch) Jumped() (at time.Time, ago time.Duration, ever bool) {
 	r := w.jump.Load()
 	if r == nil {
@@ -203,26 +231,49 @@ func (w *Watch) read() Reading {
 func (w *Watch) observe() {
 	r := w.read()
 	r.Kernel = w.ask()
+	old := w.now.Load()
 	jumps := w.judge.jumps
-	trouble := w.judge.take(r)
-	if w.judge.jumps > jumps {
-		w.jump.Store(&r)
+	unsteady, wrong := w.judge.take(r)
+	jumped := w.judge.jumps > jumps
+	w.mu.Lock()
+	unsteady, wrong, set := w.course.take(r, jumped, unsteady, wrong, &w.peers)
+	w.peers.Forget(func(string) bool { return true }, r.Mono)
+	w.mu.Unlock()
+	now := &state{right: w.judge.right, relied: w.course.relied, carried: w.course.carried}
+	if trouble := w.judge.trouble(r.Kernel, unsteady, wrong); trouble != "" {
+		now.trouble = refusal(trouble)
 	}
-	w.metrics.report(r, w.judge.drift(r), trouble == "", w.judge.jumps-jumps) // before Gate changes
-	if trouble == "" {
-		w.relied.Store(int64(r.offset())) // before Gate changes
+	if set != nil {
+		w.jump.Store(set) // before Gate changes
 	}
-	switch old := w.trouble.Load(); {
-	case trouble == "" && old != nil:
-		w.trouble.Store(nil)
-		w.log.Info("the clock can be relied on again", "drift", w.judge.drift(r))
-	case trouble != "" && (old == nil || old.Text != trouble):
-		w.trouble.Store(refusal(trouble))
-		if old == nil || w.judge.jumps > jumps {
-			w.log.Error("the clock is off: nothing is written", "reason", trouble)
+	w.metrics.report(r, w.judge.drift(r), now, w.judge.jumps-jumps) // before Gate changes
+	w.now.Store(now)
+	if jumped {
+		select {
+		case w.doubts <- struct{}{}:
+		default:
 		}
 	}
-	w.right.Store(int64(w.judge.right)) // last, see Gate
+	w.say(old, now, r, jumped)
+}
+
+// say logs what has changed.
+func (w *Watch) say(old, now *state, r Reading, jumped bool) {
+	if old == nil {
+		old = new(state)
+	}
+	switch {
+	case now.trouble == nil && old.trouble != nil:
+		w.log.Info("the clock can be relied on again", "drift", w.judge.drift(r))
+	case now.trouble != nil && (old.trouble == nil || jumped):
+		w.log.Error("the clock is off: nothing is written", "reason", now.trouble.Text)
+	}
+	switch {
+	case now.carried && !old.carried:
+		w.log.Error("this node's clock is off: the node goes by the time of the others; set it", "by", (r.offset() - now.relied).Round(time.Millisecond))
+	case !now.carried && old.carried:
+		w.log.Info("the node goes by its own clock again")
+	}
 }
 
 // ask asks the kernel, and logs when the kernel gains or loses its time service.

@@ -211,7 +211,7 @@ func TestThisMachine(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	w := clock.New(clock.Options{Metrics: r, Logger: slog.New(slog.DiscardHandler)})
 	defer w.Close()
-	if got := page(r); strings.Count(got, "# TYPE pim_clock_") != 5 {
+	if got := page(r); strings.Count(got, "# TYPE pim_clock_") != 6 {
 		t.Errorf("metrics:\n%s", got)
 	}
 	if d := time.Until(w.Now()).Abs(); d > time.Minute {

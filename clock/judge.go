@@ -46,9 +46,9 @@ type judge struct {
 	steadyFrom time.Duration // Mono of the reading since which the clock is steady
 }
 
-// take judges r, whose Mono must not be less than that of the reading before. It returns
-// why the clock cannot be relied on, or "".
-func (j *judge) take(r Reading) (trouble string) {
+// take judges r, whose Mono must not be less than that of the reading before. unsteady says that the wall clock has
+// not been steady for long enough since it jumped, wrong that the kernel calls it off.
+func (j *judge) take(r Reading) (unsteady, wrong bool) {
 	if !j.begun {
 		j.begun, j.first, j.right, j.mono = true, r.offset(), r.offset(), r.Mono
 	}
@@ -65,11 +65,17 @@ func (j *judge) take(r Reading) (trouble string) {
 		j.right += min(max(off, -slew), slew)
 	}
 	j.unsteady = j.unsteady && r.Mono-j.steadyFrom < Steady
-	switch k := r.Kernel; {
-	case j.unsteady:
+	k := r.Kernel
+	return j.unsteady, k.Synchronised && max(k.Error, k.Offset.Abs()) > Bound
+}
+
+// trouble says in words why the clock cannot be relied on, "" if it can.
+func (j *judge) trouble(k Kernel, unsteady, wrong bool) string {
+	switch {
+	case unsteady:
 		return fmt.Sprintf("the node's clock jumped by %v; it does not write until the clock has been steady for %v",
 			j.jump.Round(time.Millisecond), Steady)
-	case k.Synchronised && max(k.Error, k.Offset.Abs()) > Bound:
+	case wrong:
 		return fmt.Sprintf("the node's clock is off: %v to be corrected, estimated error %v, at most %v are allowed", k.Offset, k.Error, Bound)
 	}
 	return ""

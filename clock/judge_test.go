@@ -23,7 +23,8 @@ func boot(t *testing.T) *machine {
 // that the answer is empty.
 func (m *machine) is(want string) {
 	m.t.Helper()
-	if got := m.judge.take(m.at); want == "" && got != "" || !strings.Contains(got, want) {
+	unsteady, wrong := m.judge.take(m.at)
+	if got := m.judge.trouble(m.at.Kernel, unsteady, wrong); want == "" && got != "" || !strings.Contains(got, want) {
 		m.t.Fatalf("said %q, want %q", got, want)
 	}
 }

@@ -18,13 +18,13 @@ const (
 
 // Sample is what one question to a peer tells of the peer's clock.
 type Sample struct {
-	Offset time.Duration // of the peer's clock from this node's; above 0: the peer's is ahead
+	Offset time.Duration // of the peer's clock from the one that asked; above 0: the peer's is ahead
 	Error  time.Duration // the true offset is at most this far from Offset, however the question and the answer travelled
 }
 
-// SampleOf computes a Sample as NTP does. All times but took are since 1970. asked is by this node's clock when it
-// sent the question, took is how long it waited for the answer, by a clock that nobody sets; came and
-// left are by the peer's clock when it got the question and sent the answer.
+// SampleOf computes a Sample as NTP does. asked is when the node sent the question, by the clock from which the offset
+// is to be taken; took is how long it waited for the answer, by a clock that nobody sets; came and
+// left are by the peer's clock, since 1970, when it got the question and sent the answer.
 func SampleOf(asked, took, came, left time.Duration) Sample {
 	back := asked + took
 	trip := max(took-max(left-came, 0), 0)
@@ -40,7 +40,8 @@ type Off struct {
 	Sure bool
 }
 
-// Peers judges the clocks of a node's peers, and the node's own by theirs. It does no I/O and reads no
+// Peers judges the clocks of a node's peers, and the node's own by theirs. The offsets of all samples are from one clock that
+// nobody sets, so that they still hold when the node's own clock is set. It does no I/O and reads no
 // clock. It keeps one sample for each peer, and each for a minute, so it holds no more than are taken in
 // that time. It is not safe for concurrent use.
 //
@@ -58,7 +59,7 @@ type taken struct {
 	at time.Duration
 }
 
-// Take notes a sample of a peer's clock, taken at the time now of a monotonic clock.
+// Take notes a sample of a peer's clock, taken at the time now of a monotonic clock, or after it.
 func (p *Peers) Take(peer string, s Sample, now time.Duration) {
 	if p.samples == nil {
 		p.samples = make(map[string]taken)
@@ -80,12 +81,12 @@ func (p *Peers) Samples() map[string]Sample {
 	return all
 }
 
-// Judge returns the clocks that are off, by name, this node's own first. A clock that the last Judge
+// Judge returns the clocks that are off, by name, this node's own first, whose offset is own. A clock that the last Judge
 // called off is called so until it is within three quarters of the bound.
-func (p *Peers) Judge() []Off {
-	agreed, sure := p.agreed()
+func (p *Peers) Judge(own time.Duration) []Off {
+	agreed, sure := p.agreed(own, minDuration)
 	if !sure {
-		agreed = span{-PeerBound / 2, PeerBound / 2} // compared with this node's own clock
+		agreed = span{own - PeerBound/2, own + PeerBound/2} // compared with this node's own clock
 	}
 	var offs []Off
 	judge := func(name string, s Sample) {
@@ -98,7 +99,7 @@ func (p *Peers) Judge() []Off {
 		}
 	}
 	if sure {
-		judge("", Sample{})
+		judge("", Sample{Offset: own})
 	}
 	for name, s := range p.samples {
 		judge(name, s.Sample)
@@ -111,6 +112,9 @@ func (p *Peers) Judge() []Off {
 	return offs
 }
 
+// minDuration is before every time of a monotonic clock.
+const minDuration time.Duration = -1 << 62
+
 // span is the offsets from least to most.
 type span struct{ least, most time.Duration }
 
@@ -120,10 +124,10 @@ func (s span) from(x Sample) (by, apart time.Duration) {
 	return x.Offset - (s.least+s.most)/2, max(x.Offset-x.Error-s.most, s.least-x.Offset-x.Error, 0)
 }
 
-// agreed returns the offsets on which the most clocks agree, this node's own among them: Marzullo's
-// algorithm, in which each clock's interval is half the bound wider on both sides. ok is false if these are
-// not more than half of all clocks that have a vote, or if as many agree on others.
-func (p *Peers) agreed() (best span, ok bool) {
+// agreed returns the offsets on which the most clocks agree, this node's own among them, whose offset is own: Marzullo's
+// algorithm, in which each clock's interval is half the bound wider on both sides. Samples that were taken before since have
+// no vote. ok is false if those that agree are not more than half of all clocks that have a vote, or if as many agree on others.
+func (p *Peers) agreed(own, since time.Duration) (best span, ok bool) {
 	type edge struct {
 		at    time.Duration
 		opens bool
@@ -132,9 +136,9 @@ func (p *Peers) agreed() (best span, ok bool) {
 	add := func(s Sample) {
 		edges = append(edges, edge{s.Offset - s.Error - PeerBound/2, true}, edge{s.Offset + s.Error + PeerBound/2, false})
 	}
-	add(Sample{})
+	add(Sample{Offset: own})
 	for _, s := range p.samples {
-		if s.Error <= peerVote {
+		if s.Error <= peerVote && s.at >= since {
 			add(s.Sample)
 		}
 	}
@@ -163,4 +167,14 @@ func (p *Peers) agreed() (best span, ok bool) {
 		}
 	}
 	return best, ties == 0 && 2*most > len(edges)/2
+}
+
+// heard reports whether a peer has a vote with a sample that was taken at since or later.
+func (p *Peers) heard(since time.Duration) bool {
+	for _, s := range p.samples {
+		if s.Error <= peerVote && s.at >= since {
+			return true
+		}
+	}
+	return false
 }

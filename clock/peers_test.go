@@ -17,7 +17,7 @@ func judged(offsets ...time.Duration) string {
 	for i, o := range offsets {
 		p.Take(fmt.Sprint("p", i+1), clock.Sample{Offset: o, Error: ms}, 0)
 	}
-	return fmt.Sprint(p.Judge())
+	return fmt.Sprint(p.Judge(0))
 }
 
 func TestPeersSayWhoseClockIsOff(t *testing.T) {
@@ -53,7 +53,7 @@ func TestPeersAreCalm(t *testing.T) {
 		off    int
 	}{{99 * ms, 0}, {101 * ms, 1}, {99 * ms, 1}, {76 * ms, 1}, {74 * ms, 0}, {99 * ms, 0}} {
 		p.Take("other", clock.Sample{Offset: c.offset}, 0)
-		if got := p.Judge(); len(got) != c.off {
+		if got := p.Judge(0); len(got) != c.off {
 			t.Errorf("step %d, at %v: %v", i, c.offset, got)
 		}
 	}
@@ -123,7 +123,7 @@ func TestPeersCallNoRightClockOff(t *testing.T) {
 			p.Take(fmt.Sprint(i), clock.Sample{Offset: o - offs[self] + within, Error: e}, 0)
 		}
 		called := make(map[string]bool)
-		for _, o := range p.Judge() {
+		for _, o := range p.Judge(0) {
 			called[o.Node] = true
 			if !o.Sure {
 				t.Fatalf("not sure of %v, though %d of %d clocks agree", o, n+1-bad, n+1)

@@ -40,7 +40,7 @@ const linger = 2500 * time.Millisecond
 // the router that it returns.
 func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.Sessions, writers func(conv.Outlet) route.Writer) *cluster {
 	c := &cluster{bus: b, settle: settle, answer: s.answerStatus}
-	c.clocks = newPeerClocks(b, s.clock.Now, s.clock.Mono, s.metrics, s.log)
+	c.clocks = newPeerClocks(b, s.clock, s.metrics, s.log)
 	c.home = home.New(home.Options{
 		Bus: b, Sessions: sessions, Connections: s.config.UserConnections, Registerer: s.metrics, Logger: s.log,
 	})

@@ -206,7 +206,7 @@ func wrongClocks(c ClusterStatus) (lines []string) {
 			peers.Take(n.Node, clock.Sample{Offset: seconds(n.ClockOffset), Error: seconds(n.ClockError)}, 0)
 		}
 	}
-	for _, o := range peers.Judge() {
+	for _, o := range peers.Judge(0) {
 		name, by, way := cmp.Or(o.Node, c.Asked), o.By.Abs().Round(time.Millisecond), "ahead of"
 		if o.By < 0 {
 			way = "behind"

@@ -22,14 +22,12 @@ const (
 	clockLabels     = 16 // nodes that the metric names at a time
 )
 
-// peerClocks asks other nodes what time it is, and says whose clock is off: in the log, when that begins and
-// when it ends, and as metrics. What follows from the answers is decided by clock.Peers. Nothing is
-// refused because of it: package clock decides whether the node writes.
+// peerClocks asks other nodes what time it is, tells the node's own clock, and says whose clock is off: in the log, when that begins and
+// when it ends, and as metrics. What follows from the answers is decided by clock.Peers and clock.Watch.
 type peerClocks struct {
-	bus  bus.Bus
-	now  func() time.Time     // the wall clock that is compared
-	mono func() time.Duration // never decreases
-	log  *slog.Logger
+	bus bus.Bus
+	own *clock.Watch
+	log *slog.Logger
 
 	mu    sync.Mutex
 	peers clock.Peers          // guarded by mu
@@ -41,8 +39,8 @@ type peerClocks struct {
 }
 
 // newPeerClocks returns peerClocks that ask when run is started. metrics may be nil.
-func newPeerClocks(b bus.Bus, now func() time.Time, mono func() time.Duration, metrics prometheus.Registerer, log *slog.Logger) *peerClocks {
-	p := &peerClocks{bus: b, now: now, mono: mono, log: log}
+func newPeerClocks(b bus.Bus, own *clock.Watch, metrics prometheus.Registerer, log *slog.Logger) *peerClocks {
+	p := &peerClocks{bus: b, own: own, log: log}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if metrics != nil {
 		metrics.MustRegister((*clockCollector)(p))
@@ -60,14 +58,18 @@ func (p *peerClocks) close() {
 }
 
 func (p *peerClocks) run() {
+	wait := askClocksEvery / 5
 	for {
-		t := time.NewTimer(askClocksEvery*4/5 + rand.N(askClocksEvery*2/5))
+		t := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
+		wait = askClocksEvery
 		select {
 		case <-t.C:
+		case <-p.own.Doubts():
 		case <-p.ctx.Done():
 			t.Stop()
 			return
 		}
+		t.Stop()
 		p.ask()
 	}
 }
@@ -82,10 +84,12 @@ func (p *peerClocks) ask() {
 	for _, node := range nodes[:min(len(nodes), askClocks)] {
 		asked.Go(func() {
 			var a clockAnswer
-			s, err := askStatus(ctx, p.bus, p.now, node.Name, wantClock, &a)
+			began := p.own.Mono()
+			s, err := askStatus(ctx, p.bus, p.steady, node.Name, wantClock, &a)
 			if err == nil {
+				p.own.Hear(node.Name, s, began)
 				p.mu.Lock()
-				p.peers.Take(node.Name, s, p.mono())
+				p.peers.Take(node.Name, s, began)
 				p.mu.Unlock()
 			}
 		})
@@ -93,6 +97,12 @@ func (p *peerClocks) ask() {
 	asked.Wait()
 	p.judge(p.bus.View())
 }
+
+// steady is the monotonic clock as a time. Samples are taken from it, since it is not set.
+func (p *peerClocks) steady() time.Time { return time.Unix(0, int64(p.own.Mono())) }
+
+// offset returns how far the node's wall clock is ahead of steady.
+func (p *peerClocks) offset() time.Duration { return p.own.Now().Sub(p.steady()) }
 
 // otherNodes returns the nodes that b sees, without its own. The slice is the caller's.
 func otherNodes(b bus.Bus) []bus.Node {
@@ -103,9 +113,9 @@ func otherNodes(b bus.Bus) []bus.Node {
 func (p *peerClocks) judge(v *bus.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.peers.Forget(func(name string) bool { return v.Node(name) != nil }, p.mono())
+	p.peers.Forget(func(name string) bool { return v.Node(name) != nil }, p.own.Mono())
 	off, known := make(map[string]clock.Off), p.peers.Samples()
-	for _, o := range p.peers.Judge() {
+	for _, o := range p.peers.Judge(p.offset()) {
 		off[o.Node] = o
 		if was, ok := p.off[o.Node]; ok && was.Sure == o.Sure {
 			continue
@@ -163,8 +173,9 @@ func (c *clockCollector) Collect(to chan<- prometheus.Metric) {
 	if _, ok := c.off[""]; ok {
 		others--
 	}
+	own := (*peerClocks)(c).offset()
 	for name, s := range c.peers.Samples() {
-		peers = append(peers, peer{name, s.Offset})
+		peers = append(peers, peer{name, s.Offset - own})
 	}
 	c.mu.Unlock()
 	slices.SortFunc(peers, func(a, b peer) int {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
+	"github.com/pim-im/pim/clock"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -45,8 +46,11 @@ type clockNode struct {
 func newClockNode(t *testing.T, network *bustest.Network, name string) *clockNode {
 	n := new(clockNode)
 	b := network.Join(bus.Node{Name: name})
-	begun := time.Now()
-	n.peerClocks = newPeerClocks(b, n.wall.now, func() time.Duration { return time.Since(begun) }, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&n.log, nil)))
+	watch := clock.New(clock.Options{
+		Source: clock.Source{Now: n.wall.now, Kernel: func() (clock.Kernel, error) { return clock.Kernel{Synchronised: true}, nil }},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	n.peerClocks = newPeerClocks(b, watch, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&n.log, nil)))
 	var mu sync.Mutex
 	err := b.Start(t.Context(), &bus.Handler{Answer: map[bus.Kind]func(context.Context, string, []byte) ([]byte, error){
 		bus.KindStatus: func(context.Context, string, []byte) ([]byte, error) {
@@ -63,6 +67,7 @@ func newClockNode(t *testing.T, network *bustest.Network, name string) *clockNod
 	n.start()
 	t.Cleanup(func() {
 		n.close()
+		watch.Close()
 		b.Close()
 	})
 	return n

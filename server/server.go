@@ -228,7 +228,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		}
 		s.writers = conv.New(st, conv.Options{
 			Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
-			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Now, Gate: s.gate, Set: s.clockSet,
+			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Relied, Gate: s.gate, Set: s.clockSet,
 			Alone: s.alone, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 		})
 		return s.writers
@@ -243,7 +243,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	}
 	if s.config.has(bus.RoleWriter) {
 		s.sweeper = retain.New(retain.Options{
-			Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Now, Mono: s.clock.Mono, Gate: s.gate,
+			Store: st, Trim: s.writers.Trim, Age: s.config.Retain, Every: o.SweepEvery, Now: s.clock.Relied, Mono: s.clock.Mono, Gate: s.gate,
 			Registerer: s.metrics, Logger: s.log,
 		})
 	}
