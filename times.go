@@ -27,7 +27,8 @@ package pim
 // For SetWindow after the clock was set, forwards or back, the devices of one sender
 // may disagree: one has taken samples of the new time, another has not. During that
 // time a first transmission, which cannot be a late resend, is ordered behind all
-// that its sender has written.
+// that its sender has written. One that has waited at the servers may be: there, other nodes may have written since what the
+// sender sent later. It stands where its local time says, unless that says nothing.
 type Times struct {
 	// Of the last entry.
 	server Millis // its server time
@@ -48,6 +49,10 @@ type Times struct {
 // a device takes a sample with each heartbeat.
 const SetWindow Millis = 15 * 60_000
 
+// waitError is how wrong Sending.Wait may be, in milliseconds, without messages of one sender that have waited together
+// changing places.
+const waitError Millis = 20
+
 // farOff is farther from 1970 than any clock shows, in either direction: 35,000 years.
 // The times that a sender says are cut to it, so that no sum overflows.
 const farOff Millis = 1 << 50
@@ -65,6 +70,9 @@ type Sending struct {
 	Local   Millis // its calibrated clock at the first transmission
 	Attempt uint32 // 1: this is the first transmission; 0: the sender does not say
 	Age     Millis // how long ago the first transmission was, not negative; 0: the sender does not say
+	// Wait is for how long the servers have had this transmission, not negative: in queues, on the way from one node to another, and in
+	// vain at others. It is by clocks that nobody sets, and does not count into Age. 0: not known, or not worth mentioning.
+	Wait Millis
 }
 
 // TimesState is a Times as numbers, to be stored with the conversation.
@@ -126,8 +134,8 @@ func (t *Times) wasSet(server Millis) {
 // Order returns L' of the entry that Stamp dated last. latest is what Anchors.Latest
 // returns for its sender.
 func (t *Times) Order(s Sending, latest Millis) Millis {
-	s.Local, s.Age = min(max(s.Local, -farOff), farOff), min(s.Age, farOff)
-	l, transmitted := moved(s.Local, t.server, t.ahead), t.server-s.Age
+	s.Local, s.Age, s.Wait = min(max(s.Local, -farOff), farOff), min(s.Age, farOff), min(s.Wait, farOff)
+	l, transmitted := moved(s.Local, t.server, t.ahead), t.server-s.Age-s.Wait
 	off := s.Local - (transmitted - t.ahead) // how far the sender's clock is ahead of the writer's
 	says := s.Attempt == 1 || s.Age > 0
 	before := t.ahead > 0 && off > t.slack()
@@ -135,16 +143,18 @@ func (t *Times) Order(s Sending, latest Millis) Millis {
 		before = transmitted-t.ahead < t.set
 	}
 	eve := t.eve - t.was // by the clock as it was
+	vague := false       // the local time says nothing
 	switch {
 	case before && t.upset != 0 && s.Local <= eve && s.Local > eve-OrderWindow:
 		l = max(t.floor, Clamp(s.Local, t.server-t.was)+t.was)
 	case before && t.upset != 0,
 		!before && t.set != 0 && says && (off > t.slack() || off < -OrderSlack): // the sender has not noticed
-		l = Clamp(max(t.between(), transmitted), t.server)
-	case !before && t.upset != 0 && s.Age > 0:
+		l, vague = Clamp(max(t.between(), transmitted), t.server), true
+	case !before && t.upset != 0 && (s.Age > 0 || s.Wait > OrderSlack):
 		l = max(l, t.between())
 	}
-	if s.Attempt == 1 && (t.set != 0 || t.ahead > 0 && (before || t.server-t.upset <= SetWindow)) {
+	late := s.Wait > OrderSlack && (!vague || latest > l+waitError)
+	if s.Attempt == 1 && !late && (t.set != 0 || t.ahead > 0 && (before || t.server-t.upset <= SetWindow)) {
 		l = max(l, latest)
 	}
 	return l

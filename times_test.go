@@ -17,6 +17,7 @@ type written struct {
 	ID, Sender string
 	Attempt    uint32
 	Age        pim.Millis
+	Wait       pim.Millis
 	Set        pim.Millis // when the writer's clock was set, as far as it knows
 	Clock      pim.Millis // the writer's
 	Local      pim.Millis
@@ -46,7 +47,7 @@ func (w *writer) writes(m *written) *pim.Entry {
 	}
 	e := pim.Entry{Seq: pim.Seq(len(w.entries) + 1), Local: m.Local, Sender: pim.UserID(m.Sender)}
 	e.Server, e.Ahead = w.times.Stamp(pim.Moment{Now: m.Clock, Set: m.Set})
-	l := w.times.Order(pim.Sending{Local: m.Local, Attempt: m.Attempt, Age: m.Age}, a.Latest())
+	l := w.times.Order(pim.Sending{Local: m.Local, Attempt: m.Attempt, Age: m.Age, Wait: m.Wait}, a.Latest())
 	if l != e.OrderTime() {
 		e.Order = l
 	}
@@ -220,18 +221,23 @@ func TestOrderIsSeqWhateverTheClocksDo(t *testing.T) {
 }
 
 // Whatever the clocks do, a message that a device resends stands where it would have
-// stood at first, among those that the device sent before and after it.
+// stood at first, among those that the device sent before and after it. So does one that has waited at the servers.
 func TestResendsFindTheirPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newScene(t, 10_000) // forwards by less than OrderWindow: a message never goes back further than that
 		s.rest = pim.SetWindow   // one set in the life of a lost message can be told from its times, two cannot
 		type lost struct {
 			written
-			at pim.Millis
+			at    pim.Millis
+			waits bool // at a server, which writes it later than what was sent after it
 		}
 		var away []lost
 		again := func(l lost) {
-			l.Attempt, l.Age = 2, max(1, s.now-l.at)
+			if l.waits {
+				l.Wait = s.now - l.at
+			} else {
+				l.Attempt, l.Age = 2, max(1, s.now-l.at)
+			}
 			s.arrives(&l.written)
 		}
 		for i := range rapid.IntRange(2, 30).Draw(t, "messages") {
@@ -244,7 +250,7 @@ func TestResendsFindTheirPlace(t *testing.T) {
 				away = away[1:]
 				s.now += 1500
 			}
-			m := lost{written{ID: string(rune('A' + i)), Sender: "ann", Attempt: 1, Local: s.local("ann")}, s.now}
+			m := lost{written{ID: string(rune('A' + i)), Sender: "ann", Attempt: 1, Local: s.local("ann")}, s.now, rapid.Bool().Draw(t, "waits")}
 			if rapid.IntRange(0, 3).Draw(t, "lost") == 0 {
 				away = append(away, m)
 				continue

@@ -88,7 +88,7 @@ func (d *driver) turn(ctx context.Context) {
 	if d.deliver() {
 		d.hear() // clients that got an answer have sent again meanwhile
 	}
-	v := view{now: pim.MillisOf(d.now())}
+	v := view{now: pim.MillisOf(d.now()), at: time.Now()}
 	v.closed = d.gate() // after the clock was read: a jump before that is seen
 	v.set = d.set()
 	v.announcer = d.announcer

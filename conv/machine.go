@@ -92,6 +92,7 @@ type live struct {
 // view is what the machines of a driver see of the world in one turn.
 type view struct {
 	now       pim.Millis
+	at        time.Time  // now by a clock that nobody sets
 	set       pim.Millis // when now was set, see pim.Moment
 	closed    error      // why nothing may be appended; nil if entries may be
 	announcer *announcer
@@ -187,6 +188,9 @@ func (m *machine) fill(b *batch, v *view, o *output) *lookup {
 		r.set = v.set
 		if r.findings != nil && r.findings.outdated(v) {
 			r.findings = nil
+		}
+		if r.findings == nil {
+			r.waited(v.at) // what was looked up was so for the time that it had waited then
 		}
 		if r.findings == nil && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
@@ -387,8 +391,8 @@ func (m *machine) again(requests []*Request, l *live, err error, o *output) {
 // since the try before, that try was lost to a success, and the request may be tried again. So
 // a request does not fail because other writers are faster a few times.
 type tries struct {
-	all    int
-	inARow int    // on the same end of the log
+	all    int32
+	inARow int32  // on the same end of the log
 	at     logEnd // of the newest try
 }
 

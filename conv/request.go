@@ -1,6 +1,9 @@
 package conv
 
 import (
+	"math"
+	"time"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 )
@@ -10,19 +13,21 @@ import (
 type Request struct {
 	Conversation pim.ConversationID // empty for EntryCreate, Submit sets it then
 	Kind         pim.EntryKind
+	Attempt      uint32     // as pim.Sending
+	MentionAll   bool       // for message
+	Removed      bool       // for reaction and pin
+	wait         int32      // as pim.Sending; set by the machine. It stands here because there is room
 	Sender       pim.UserID // authenticated
 	Device       pim.DeviceID
 	ClientID     pim.ClientMessageID
 	Local        pim.Millis
-	Attempt      uint32       // as pim.Sending
 	Age          pim.Millis   // as pim.Sending
+	Came         time.Time    // when a server took it, with a monotonic reading; zero: not known. See pim.Sending.Wait
 	Members      []pim.UserID // for create, join and leave
 	Mentions     []pim.UserID // for message: whom it names; Submit drops repeated names
-	MentionAll   bool         // for message
 	Payload      []byte
 	Refers       pim.Seq    // for edit, recall, reaction, pin and erase
 	Reaction     string     // for reaction
-	Removed      bool       // for reaction and pin
 	Retain       pim.Millis // for retain
 	Origin       Origin     // to whom the answer goes; opaque to the Writers
 
@@ -228,7 +233,14 @@ func (r *Request) moment(now pim.Millis) pim.Moment { return pim.Moment{Now: now
 
 // sending returns what the sender says about the time of r.
 func (r *Request) sending() pim.Sending {
-	return pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age}
+	return pim.Sending{Local: r.Local, Attempt: r.Attempt, Age: r.Age, Wait: pim.Millis(r.wait)}
+}
+
+// waited sets for how long r has waited at the time at, which is that of the moment for which r is stepped or looked up.
+func (r *Request) waited(at time.Time) {
+	if r.wait = 0; !r.Came.IsZero() {
+		r.wait = int32(min(max(0, at.Sub(r.Came).Milliseconds()), math.MaxInt32))
+	}
 }
 
 // size returns how much memory r takes up, in bytes, about.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
@@ -131,6 +132,7 @@ func (c *conn) handleSend(body []byte) error {
 		Local:        pim.Millis(m.LocalMs),
 		Attempt:      m.Attempt,
 		Age:          pim.Millis(min(m.AgeMs, math.MaxInt64)),
+		Came:         time.Now(),
 		Payload:      m.Payload,
 		Refers:       pim.Seq(m.Refers),
 		MentionAll:   m.MentionAll,

@@ -19,7 +19,7 @@
 //     other nodes send it, and nothing is ever sent on from node to node.
 //   - A request that has no answer is sent again: after 2 s without a word of it from the node, at once if
 //     the bus tells of a gap (100 ms after the gap before, at the earliest), if the node refuses because it is stopping or its clock is off, or if
-//     the view gives the conversation to another node. After 15 s it is refused, and may be sent again.
+//     the view gives the conversation to another node. What this node's own writers refuse because of its clock goes to another node as well. After 15 s it is refused, and may be sent again.
 //   - A node that keeps silent twice is not asked for 5 s, and what it ought to write is written here. A node
 //     whose store is slow does not keep silent: when a request comes again it says that it is under way.
 //   - The requests of one user reach a node in the order in which they were submitted, also after a

@@ -77,7 +77,7 @@ func TestRoundTrips(t *testing.T) {
 
 func roundTrips(t *rapid.T, full bool) {
 	var r, back conv.Request
-	draw(t, reflect.ValueOf(&r).Elem(), full, "Origin")
+	draw(t, reflect.ValueOf(&r).Elem(), full, "Origin", "Came") // Came: see TestWhatIsSentAgainSaysSo
 	number := rapid.Uint64().Draw(t, "number")
 	var m, read routepb.Request
 	encodeRequest(&m, number, &r)

@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/placement"
 	"github.com/pim-im/pim/route/routepb"
 )
 
@@ -135,11 +136,14 @@ func TestRoundsNeverBeginAgain(t *testing.T) {
 // What is sent again is no first transmission any more, and older than its client said: a writer whose clock was set
 // puts a first transmission behind all that its sender has written.
 func TestWhatIsSentAgainSaysSo(t *testing.T) {
-	for _, c := range []struct{ first, again pim.Sending }{
-		{pim.Sending{Attempt: 1}, pim.Sending{Attempt: 2, Age: 2000}},
-		{pim.Sending{Attempt: 3, Age: 500}, pim.Sending{Attempt: 4, Age: 2500}},
-		{pim.Sending{}, pim.Sending{}}, // the client does not say
-		{pim.Sending{Attempt: 2}, pim.Sending{Attempt: 2}},
+	for _, c := range []struct {
+		first, again pim.Sending
+		wait         int64
+	}{
+		{pim.Sending{Attempt: 1}, pim.Sending{Attempt: 2, Age: 2000}, 700},
+		{pim.Sending{Attempt: 3, Age: 500}, pim.Sending{Attempt: 4, Age: 2500}, 700},
+		{pim.Sending{}, pim.Sending{}, 2700}, // the client does not say
+		{pim.Sending{Attempt: 2}, pim.Sending{Attempt: 2}, 2700},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := &wiretap{sent: make(chan string, 100)}
@@ -149,17 +153,102 @@ func TestWhatIsSentAgainSaysSo(t *testing.T) {
 			chat := chatOf(t, "b", viewOf(1, "b"))
 			r.Submit([]*conv.Request{{
 				Conversation: chat, Sender: "alice", Kind: pim.EntryMessage, ClientID: pim.ClientMessageID{1}, Attempt: c.first.Attempt, Age: c.first.Age,
+				Came: time.Now().Add(-700 * time.Millisecond),
 			}})
 			expect(t, b, "b false")
-			if m := b.last.Requests[0]; m.Attempt != c.first.Attempt || m.AgeMs != int64(c.first.Age) {
+			if m := b.last.Requests[0]; m.Attempt != c.first.Attempt || m.AgeMs != int64(c.first.Age) || m.WaitMs != 700 {
 				t.Errorf("sent first as attempt %d, %d ms old, and not %+v", m.Attempt, m.AgeMs, c.first)
 			}
 			b.see(r, viewOf(2, "b")) // its process has been started again
 			time.Sleep(answerWithin + time.Millisecond)
 			expect(t, b, "b false")
-			if m := b.last.Requests[0]; m.Attempt != c.again.Attempt || m.AgeMs != int64(c.again.Age) {
+			if m := b.last.Requests[0]; m.Attempt != c.again.Attempt || m.AgeMs != int64(c.again.Age) || m.AgeMs+m.WaitMs != int64(c.again.Age)+c.wait {
 				t.Errorf("sent again as attempt %d, %d ms old, and not %+v", m.Attempt, m.AgeMs, c.again)
 			}
 		})
+	}
+}
+
+// What another node says of how long a request has waited there counts for the writers here, within bounds.
+func TestHowLongARequestWaitedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here := &slowWriter{goOn: make(chan struct{}), took: make(chan *conv.Request, 10)}
+		close(here.goOn)
+		r := New(Options{Bus: nowhere{}, Gateway: discard{}, Home: discard{}, Writers: func(conv.Outlet) Writer { return here }})
+		defer r.Close()
+		for i, said := range []int64{0, 1500, -7, 1 << 62} {
+			m := routepb.Submit{Life: 1, Place: uint64(i), Requests: []*routepb.Request{{Number: uint64(i) + 1, Conversation: "d:alice:bob", WaitMs: said}}}
+			body, err := m.MarshalVT()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.receiveSubmit("b", body)
+			want := min(max(said, 0), maxWait)
+			if got := time.Since((<-here.took).Came).Milliseconds(); got != want {
+				t.Errorf("%d ms are said, and it has waited %d ms, want %d", said, got, want)
+			}
+		}
+	})
+}
+
+// refusing is a writer that refuses everything.
+type refusing struct {
+	out conv.Outlet
+	err error
+}
+
+func (w refusing) Submit(requests []*conv.Request) {
+	for _, r := range requests {
+		if r.Kind == pim.EntryCreate {
+			r.Conversation = pim.NewGroup(r.Sender, r.ClientID)
+		}
+		w.out.Deliver([]conv.Answer{{Request: r, Err: w.err}}, nil)
+	}
+}
+
+// What a node refuses to its own connections because of its clock goes to another node, and is refused if that one refuses it as
+// well. What it refuses for another reason is refused.
+func TestANodeWhoseClockIsOffGivesItsRequestsAway(t *testing.T) {
+	for _, kind := range []pim.EntryKind{pim.EntryMessage, pim.EntryCreate} {
+		b := &wiretap{sent: make(chan string, 100)}
+		out := told{make(chan conv.Answer, 100)}
+		off := pim.Errorf(pim.KindClockUnhealthy, "the clock is off")
+		w := &refusing{err: off}
+		r := New(Options{Bus: b, Gateway: out, Home: discard{}, Writers: func(to conv.Outlet) Writer { w.out = to; return w }})
+		defer r.Close()
+		view := viewOf(1, "b")
+		view.Nodes[0].Roles = bus.AllRoles
+		b.see(r, view)
+		send := func() {
+			q := &conv.Request{Kind: kind, Sender: "alice", ClientID: pim.ClientMessageID{1}}
+			for q.Conversation = chatOf(t, "a", view); kind == pim.EntryCreate; q.ClientID[0]++ {
+				q.Conversation = ""
+				if to, _ := placement.Of(view, bus.RoleWriter, placed(q)); to == "a" {
+					break
+				}
+			}
+			r.Submit([]*conv.Request{q})
+		}
+		send()
+		expect(t, b, "b false")
+		m := b.last.Requests[0]
+		if kind == pim.EntryCreate && m.Conversation != "" {
+			t.Error("the other node is told which ID the group gets, and would refuse that")
+		}
+		hear(t, r, "b", &routepb.Answer{Number: m.Number, Failure: encodeFailure(off)})
+		if a := <-out.answers; pim.KindOf(a.Err) != pim.KindClockUnhealthy {
+			t.Errorf("told %v", a.Err)
+		}
+		send()
+		expect(t, b, "b false")
+		hear(t, r, "b", &routepb.Answer{Number: b.last.Requests[0].Number, Seq: 7})
+		if a := <-out.answers; a.Err != nil || a.Seq != 7 {
+			t.Errorf("told %+v", a)
+		}
+		w.err = pim.Errorf(pim.KindNotMember, "not a member")
+		send()
+		if a := <-out.answers; pim.KindOf(a.Err) != pim.KindNotMember || len(b.sent) > 0 {
+			t.Errorf("told %+v", a)
+		}
 	}
 }

@@ -50,6 +50,9 @@ type arrival struct {
 // is written when its sender has long been told otherwise must not be left over.
 const stale = 5 * time.Second
 
+// maxWait bounds what another node says of how long a request has waited, in milliseconds.
+const maxWait = 3_600_000
+
 // heard is what was taken last of a lane of the other node.
 type heard struct {
 	round uint64
@@ -216,6 +219,7 @@ func (p *peer) submit(a arrival) {
 		f := &all[i]
 		f.peer, f.life, f.number = p, m.Life, q.Number
 		decodeRequest(&f.Request, q)
+		f.Came = a.came.Add(-time.Duration(min(max(q.WaitMs, 0), maxWait)) * time.Millisecond)
 		f.Origin = f
 		requests = append(requests, slowRequest{Request: &f.Request, from: f, came: a.came})
 	}

@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,7 +144,7 @@ func (r *Router) Deliver(answers []conv.Answer, pushes []conv.Published) {
 
 func (r *Router) deliver(answers []conv.Answer) {
 	own := 0 // these requests came here straight from the gateway
-	for own < len(answers) && isOwn(&answers[own]) {
+	for own < len(answers) && isOwn(&answers[own]) && !isOfClock(answers[own].Err) {
 		own++
 	}
 	if own == len(answers) {
@@ -161,7 +162,9 @@ func (r *Router) deliver(answers []conv.Answer) {
 				here = append(here, a)
 			}
 		default:
-			here = append(here, answers[i])
+			if !isOfClock(answers[i].Err) || !r.laneOf(answers[i].Request.Sender).giveAway(answers[i].Request) {
+				here = append(here, answers[i])
+			}
 		}
 	}
 	if len(here) > 0 {
@@ -176,6 +179,16 @@ func isOwn(a *conv.Answer) bool {
 		return false
 	}
 	return true
+}
+
+// isOfClock reports whether err says that the node does not write because of its clock.
+func isOfClock(err error) bool { return err != nil && pim.KindOf(err) == pim.KindClockUnhealthy }
+
+// second returns the node that is to write a conversation in place of this one, "" if there is none.
+func (r *Router) second(key string) string {
+	v := &bus.View{Nodes: slices.DeleteFunc(slices.Clone(r.bus.View().Nodes), func(n bus.Node) bool { return n.Name == r.self })}
+	to, _ := placement.Of(v, bus.RoleWriter, key)
+	return to
 }
 
 // placed returns the key by which r's writer is found.

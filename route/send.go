@@ -89,7 +89,7 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 				m := f.Requests[some]
 				encodeRequest(m, w.number, w.request)
 				sending := w.sending()
-				m.Attempt, m.AgeMs = sending.Attempt, int64(sending.Age)
+				m.Attempt, m.AgeMs, m.WaitMs = sending.Attempt, int64(sending.Age), int64(sending.Wait)
 			}
 			size += f.Requests[some].SizeVT()
 			some++
@@ -129,9 +129,14 @@ func (l *lane) sendTo(to string, requests []*waiting) {
 // it is older than the client said.
 func (w *waiting) sending() pim.Sending {
 	s := pim.Sending{Local: w.request.Local, Attempt: w.request.Attempt, Age: w.request.Age}
+	now := time.Now()
 	if w.told && (s.Attempt == 1 || s.Age > 0) { // else the client does not say when it was
 		s.Attempt++
-		s.Age += max(1, pim.Millis(time.Since(w.began).Milliseconds()))
+		s.Age += max(1, pim.Millis(now.Sub(w.began).Milliseconds()))
+		now = w.began // what comes after that is in Age
+	}
+	if came := w.request.Came; !came.IsZero() {
+		s.Wait = max(0, pim.Millis(now.Sub(came).Milliseconds()))
 	}
 	w.told = true
 	return s
@@ -162,6 +167,9 @@ func (l *lane) queueHere(requests []*waiting) {
 		c.Origin = w
 		sending := w.sending()
 		c.Attempt, c.Age = sending.Attempt, sending.Age
+		if !c.Came.IsZero() {
+			c.Came = time.Now().Add(-time.Duration(sending.Wait) * time.Millisecond)
+		}
 		l.here = append(l.here, slowRequest{Request: &c, lane: l})
 	}
 	l.queued.Add(int32(len(requests)))
@@ -294,5 +302,26 @@ func (l *lane) elsewhere(w *waiting, from string, a *routepb.Answer, now time.Ti
 	w.refused = true
 	l.router.metrics.again("refused")
 	l.send(w, to, now)
+	return true
+}
+
+// giveAway has another node asked for r, which this node's writers have refused because of the node's clock. It reports
+// whether one is.
+func (l *lane) giveAway(r *conv.Request) bool {
+	to := l.router.second(placed(r))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if to == "" || isGone(r) || l.admit(r, to) != nil {
+		return false
+	}
+	if r.Kind == pim.EntryCreate {
+		r.Conversation = "" // this node's writers have given it one, and so will the other's
+	}
+	now := time.Now()
+	w := l.add(r, now)
+	w.refused = true
+	l.router.metrics.again("refused")
+	l.send(w, to, now)
+	l.flush()
 	return true
 }

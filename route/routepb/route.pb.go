@@ -121,7 +121,8 @@ type Request struct {
 	Reaction      string                 `protobuf:"bytes,15,opt,name=reaction,proto3" json:"reaction,omitempty"`
 	Removed       bool                   `protobuf:"varint,16,opt,name=removed,proto3" json:"removed,omitempty"`
 	RetainMs      int64                  `protobuf:"varint,17,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`
-	Withdraw      uint32                 `protobuf:"varint,18,opt,name=withdraw,proto3" json:"withdraw,omitempty"` // not 0: what was sent of the request before is not to be written any more; of the other fields only the number is set
+	Withdraw      uint32                 `protobuf:"varint,18,opt,name=withdraw,proto3" json:"withdraw,omitempty"`           // not 0: what was sent of the request before is not to be written any more; of the other fields only the number is set
+	WaitMs        int64                  `protobuf:"varint,19,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // for how long servers have had this transmission, beside age_ms; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -278,6 +279,13 @@ func (x *Request) GetRetainMs() int64 {
 func (x *Request) GetWithdraw() uint32 {
 	if x != nil {
 		return x.Withdraw
+	}
+	return 0
+}
+
+func (x *Request) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
 	}
 	return 0
 }
@@ -772,7 +780,7 @@ const file_route_proto_rawDesc = "" +
 	"\x04lane\x18\x02 \x01(\rR\x04lane\x12\x14\n" +
 	"\x05round\x18\x03 \x01(\x04R\x05round\x12\x14\n" +
 	"\x05place\x18\x04 \x01(\x04R\x05place\x121\n" +
-	"\brequests\x18\x05 \x03(\v2\x15.pim.route.v1.RequestR\brequests\"\xea\x03\n" +
+	"\brequests\x18\x05 \x03(\v2\x15.pim.route.v1.RequestR\brequests\"\x83\x04\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x12\n" +
@@ -793,7 +801,8 @@ const file_route_proto_rawDesc = "" +
 	"\breaction\x18\x0f \x01(\tR\breaction\x12\x18\n" +
 	"\aremoved\x18\x10 \x01(\bR\aremoved\x12\x1b\n" +
 	"\tretain_ms\x18\x11 \x01(\x03R\bretainMs\x12\x1a\n" +
-	"\bwithdraw\x18\x12 \x01(\rR\bwithdraw\"\xaa\x01\n" +
+	"\bwithdraw\x18\x12 \x01(\rR\bwithdraw\x12\x17\n" +
+	"\await_ms\x18\x13 \x01(\x03R\x06waitMs\"\xaa\x01\n" +
 	"\aAnswers\x12\x12\n" +
 	"\x04life\x18\x01 \x01(\x06R\x04life\x12.\n" +
 	"\aanswers\x18\x02 \x03(\v2\x14.pim.route.v1.AnswerR\aanswers\x12\x1b\n" +
