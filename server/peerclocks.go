@@ -58,10 +58,10 @@ func (p *peerClocks) close() {
 }
 
 func (p *peerClocks) run() {
-	wait := askClocksEvery / 5
+	wait := askClocksEvery / 10 // a node that starts wants to know the time before it serves
 	for {
 		t := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
-		wait = askClocksEvery
+		wait = min(2*wait, askClocksEvery)
 		select {
 		case <-t.C:
 		case <-p.own.Doubts():

@@ -129,6 +129,37 @@ func TestNodesWatchEachOthersClocks(t *testing.T) {
 	})
 }
 
+// A second after its clock has jumped, a node writes again, and goes by the time of the others, for as long as its clock is off. One
+// that nobody answers takes the wrong time.
+func TestANodeGoesByTheTimeOfTheOthers(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			network := bustest.NewNetwork()
+			network.Delay(30 * time.Millisecond)
+			a := newClockNode(t, network, "a")
+			if heard {
+				newClockNode(t, network, "b")
+				newClockNode(t, network, "c")
+			}
+			time.Sleep(30 * time.Second)
+			a.wall.set(5 * time.Minute)
+			if a.own.Gate() == nil {
+				t.Error("it writes before it knows which time is right")
+			}
+			time.Sleep(time.Second)
+			if writes := a.own.Gate() == nil; writes != heard {
+				t.Errorf("a second later it writes: %v", writes)
+			}
+			time.Sleep(time.Minute)
+			off := time.Until(a.own.Relied())
+			_, _, set := a.own.Jumped()
+			if (off.Abs() < 50*time.Millisecond) != heard || set == heard {
+				t.Errorf("it hears others: %v; its time is off by %v, and was set: %v", heard, off, set)
+			}
+		})
+	}
+}
+
 // However many nodes there are, a node asks eight of them each five seconds.
 func TestClocksCostTheSameInLargeClusters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

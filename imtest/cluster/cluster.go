@@ -1,6 +1,6 @@
 // Package cluster runs several nodes of pim over several nodes of Cassandra, as processes of this
 // machine, and breaks them while package soak loads them: SIGKILL and SIGSTOP of either, the network between
-// the nodes of pim, and their clocks. What a schedule breaks follows from its seed.
+// the nodes of pim, and the nodes' clocks. What a schedule breaks follows from its seed.
 //
 // What can't be tried here is a wrong clock of a node of Cassandra: its timestamps of Paxos come from the JVM's
 // clock, which no setting moves, and all processes of a machine share the machine's.
@@ -42,6 +42,8 @@ type Cluster struct {
 	keys  *account.Keys
 	nodes []*process.Process
 	links *links
+
+	aheads [Nodes]time.Duration // of the nodes' clocks; owned by the fault of a clock that is under way, one at a time
 }
 
 // Start makes the keyspace, starts the nodes of pim and waits until they are ready. Who starts a
@@ -134,11 +136,22 @@ func (c *Cluster) dir(i int) string { return filepath.Join(c.o.Dir, fmt.Sprintf(
 // SetClock sets the clock of node i of pim, from 0, so far ahead of the machine's, or behind it. The node sees
 // it some milliseconds later.
 func (c *Cluster) SetClock(i int, ahead time.Duration) error {
+	c.aheads[i] = ahead
 	path := filepath.Join(c.dir(i), "clock")
 	if err := os.WriteFile(path+".new", []byte(ahead.String()), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// rightClocks sets all clocks right but that of node i.
+func (c *Cluster) rightClocks(i int) (err error) {
+	for other, ahead := range c.aheads {
+		if other != i && ahead != 0 {
+			err = errors.Join(err, c.SetClock(other, 0))
+		}
+	}
+	return err
 }
 
 // Replace stops node i of pim, from 0, as an operator does, and starts the program in its place. It returns when that

@@ -28,6 +28,7 @@ var (
 	reset           = &sort{"the connections between two nodes of pim break", resetLinks}
 	slow            = &sort{"the network between two nodes of pim is slow and stalls", slowLinks}
 	clockSet        = &sort{"the clock of a node of pim is set", setClock}
+	clockDrifts     = &sort{"the clock of a node of pim drifts", driftClock}
 )
 
 func killPim(ctx context.Context, c *Cluster, p *planned) error {
@@ -118,9 +119,22 @@ func slowLinks(ctx context.Context, c *Cluster, p *planned) error {
 	return errors.Join(err, c.links.pass(p.node, p.other, fault.Path{}), c.links.pass(p.other, p.node, fault.Path{}))
 }
 
-// setClock sets a node's clock, and sets it back before the node relies on the new time.
+// setClock sets a node's clock. It stays so until the next fault of a clock, through other faults, also when the node is
+// started again; the clock that was off before is set right first, so that most are right.
 func setClock(ctx context.Context, c *Cluster, p *planned) error {
-	err := c.SetClock(p.node, p.ahead)
-	imtest.Pause(ctx, min(p.lasts, 5*time.Second))
-	return errors.Join(err, c.SetClock(p.node, 0))
+	err := errors.Join(c.rightClocks(p.node), c.SetClock(p.node, p.ahead))
+	imtest.Pause(ctx, p.lasts) // of the load
+	return err
+}
+
+// driftClock has a node's clock run too fast or too slow, as far as it gets. It stays there, as in setClock.
+func driftClock(ctx context.Context, c *Cluster, p *planned) error {
+	err, at := c.rightClocks(p.node), c.aheads[p.node]
+	for begun := time.Now(); time.Since(begun) < p.lasts; {
+		if !imtest.Pause(ctx, 20*time.Millisecond) {
+			break
+		}
+		err = errors.Join(err, c.SetClock(p.node, at+time.Duration(time.Since(begun).Seconds()*float64(p.ahead)/1000)))
+	}
+	return err
 }

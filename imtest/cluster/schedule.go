@@ -26,20 +26,19 @@ func (d *Deck) Cards() int { return len(d.sorts) }
 var (
 	// Short has few of the faults that take long: Cassandra needs some 10 s to start.
 	Short = &Deck{sorts: []*sort{
-		pimKilled, cassandraPaused, cutOff, pimPaused, slow, oneWay, pimKilled, cassandraPaused, reset, cutOff,
-		pimKilled, pimPaused, slow, cassandraKilled, reset, pimKilled, oneWay, pimPaused, cassandraPaused, cutOff,
+		pimKilled, cassandraPaused, clockSet, pimPaused, slow, oneWay, pimKilled, clockDrifts, reset, cutOff,
+		pimKilled, pimPaused, slow, cassandraKilled, clockSet, pimKilled, oneWay, clockDrifts, cassandraPaused, cutOff,
 	}}
 	// Long has a quorum of the store away, too.
 	Long = &Deck{long: true, sorts: []*sort{
-		pimKilled, cassandraKilled, cutOff, pimPaused, cassandraPaused, oneWay, quorumKilled, reset, slow,
+		pimKilled, cassandraKilled, cutOff, pimPaused, clockSet, cassandraPaused, oneWay, quorumKilled, reset, slow, clockDrifts,
 	}}
-	// Clocks has clocks that are set. After that what devices say of the time of a message does not count for 15 minutes,
-	// also in conversations of later schedules (pim.SetWindow): if messages wait for seconds meanwhile, a device's
-	// messages may be displayed in another order than they were sent in.
-	Clocks = &Deck{sorts: []*sort{clockSet}}
+	// Clocks has nothing but clocks.
+	Clocks = &Deck{sorts: []*sort{clockSet, clockDrifts}}
 
 	network   = []*sort{cutOff, oneWay, reset, slow}
 	processes = []*sort{pimKilled, pimPaused}
+	clocks    = []*sort{clockSet, clockDrifts}
 )
 
 // planned is a fault that is to happen.
@@ -49,7 +48,7 @@ type planned struct {
 	after       time.Duration // since the schedule's beginning
 	lasts       time.Duration // until what heals it begins
 	vanish      bool          // what is sent is lost, else it comes later
-	ahead       time.Duration // of a clock
+	ahead       time.Duration // of a clock that is set; a thousandth of it is how much one that drifts gains in a second
 }
 
 func (p *planned) String() string {
@@ -59,6 +58,8 @@ func (p *planned) String() string {
 		s += fmt.Sprintf(", %d", p.other+1)
 	case clockSet:
 		s += fmt.Sprintf(", by %v", p.ahead)
+	case clockDrifts:
+		s += fmt.Sprintf(", by %v a second", p.ahead/1000)
 	}
 	return fmt.Sprintf("%s, after %v, for %v", s, p.after, p.lasts)
 }
@@ -86,7 +87,7 @@ func (c *Cluster) Schedule(d *Deck, seed uint64) *Schedule {
 	add := func(what *sort, node int, after time.Duration) {
 		p := planned{sort: what, node: node, after: after, lasts: lasts(), vanish: random.IntN(2) == 0}
 		p.other = (p.node + 1 + random.IntN(Nodes-1)) % Nodes
-		p.ahead = between(random, time.Second, 3*time.Minute)
+		p.ahead = between(random, time.Second, 5*time.Minute)
 		if random.IntN(2) == 0 {
 			p.ahead = -p.ahead
 		}
@@ -98,6 +99,9 @@ func (c *Cluster) Schedule(d *Deck, seed uint64) *Schedule {
 		others := processes
 		if !slices.Contains(network, first) {
 			others = slices.Concat(network, processes)
+		}
+		if !slices.Contains(clocks, first) {
+			others = slices.Concat(others, clocks)
 		}
 		add(others[random.IntN(len(others))], (node+1+random.IntN(Nodes-1))%Nodes, between(random, 0, time.Second))
 	}
