@@ -78,7 +78,8 @@ type Watch struct {
 // state is what the last look at the clock came to. It does not change.
 type state struct {
 	right   time.Duration // offset of the wall clock; one that is farther from it than Bound has jumped since
-	relied  time.Duration // offset of the time by which the node goes if carried or trouble is set
+	relied  time.Duration // offset of the time by which the node goes if steered or trouble is set
+	steered bool          // the node does not go by the wall clock as it is, see course
 	carried bool          // the wall clock is off, and the node knows the time nevertheless
 	trouble *pim.Error    // why the clock cannot be relied on; nil: it can
 }
@@ -163,7 +164,7 @@ func (w *Watch) poke() {
 // start.
 func (w *Watch) Relied() time.Time {
 	s, r := w.now.Load(), w.read()
-	if s.carried || s.trouble != nil || w.jumped(r, s.right) {
+	if s.steered || s.trouble != nil || w.jumped(r, s.right) {
 		r.Wall = s.relied + r.Mono
 	}
 	return time.Unix(0, int64(r.Wall))
@@ -239,7 +240,7 @@ func (w *Watch) observe() {
 	unsteady, wrong, set := w.course.take(r, jumped, unsteady, wrong, &w.peers)
 	w.peers.Forget(func(string) bool { return true }, r.Mono)
 	w.mu.Unlock()
-	now := &state{right: w.judge.right, relied: w.course.relied, carried: w.course.carried}
+	now := &state{right: w.judge.right, relied: w.course.relied, steered: w.course.steered, carried: w.course.carried}
 	if trouble := w.judge.trouble(r.Kernel, unsteady, wrong); trouble != "" {
 		now.trouble = refusal(trouble)
 	}

@@ -60,7 +60,7 @@ func (n *member) look(at time.Duration) {
 
 // time returns how far the node's time is from the true one.
 func (n *member) time() time.Duration {
-	if n.course.carried || n.lost {
+	if n.course.steered || n.lost {
 		return n.course.relied
 	}
 	return n.off
@@ -229,7 +229,7 @@ func TestMostClocksAreRight(t *testing.T) {
 			}
 			c.runs(rapid.IntRange(1, 40).Draw(t, "seconds"), func() {
 				for j, n := range c.nodes {
-					if n.sets != 0 || n.time().Abs() > setAtLeast {
+					if n.sets != 0 || n.time().Abs() > Bound {
 						t.Fatalf("node %d of %v, bad are %v: its time is off by %v and its clock by %v; set %d times", j, offs, bad, n.time(), n.off, n.sets)
 					}
 				}

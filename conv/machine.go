@@ -189,9 +189,6 @@ func (m *machine) fill(b *batch, v *view, o *output) *lookup {
 		if r.findings != nil && r.findings.outdated(v) {
 			r.findings = nil
 		}
-		if r.findings == nil {
-			r.waited(v.at) // what was looked up was so for the time that it had waited then
-		}
 		if r.findings == nil && m.live.needs(r, v) {
 			return &lookup{request: r, view: *v}
 		}
