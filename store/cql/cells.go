@@ -203,13 +203,14 @@ func grouped(gets []store.Get, asked []int, n int) (lookups []*lookup) {
 // lookUp carries out one query of a Get.
 func (s *Store) lookUp(ctx context.Context, gets []store.Get, l *lookup, table string) {
 	found := map[string]store.Cell{}
-	err := s.again(ctx, func() error {
+	err := s.readAgain(ctx, func(ctx context.Context, at gocql.Consistency, came func()) error {
 		where := ` WHERE partition = ? AND key = ?`
 		args := []any{s.partition(l.partition), l.keys[0]}
 		if len(l.keys) > 1 {
 			where, args[1] = ` WHERE partition = ? AND key IN ?`, l.keys
 		}
-		iter := s.session.Query(`SELECT key, value, WRITETIME(value) FROM `+table+where, args...).IterContext(ctx)
+		iter := s.session.Query(`SELECT key, value, WRITETIME(value) FROM `+table+where, args...).Consistency(at).IterContext(ctx)
+		came()
 		for {
 			c, ok := scanCell(iter)
 			if !ok {
@@ -254,11 +255,12 @@ func (s *Store) List(ctx context.Context, p store.Partition, after string, limit
 	defer s.calls.Done()
 	defer s.metrics.called("list", time.Now())
 	var cells []store.Cell
-	err := s.again(ctx, func() error {
+	err := s.readAgain(ctx, func(ctx context.Context, at gocql.Consistency, came func()) error {
 		cells = nil
 		q := s.session.Query(`SELECT key, value, WRITETIME(value) FROM `+table(p)+` WHERE partition = ? AND key > ? LIMIT ?`,
 			s.partition(p), []byte(after), int32(min(limit, 1<<31-1)))
-		iter := q.PageSize(listPage).Prefetch(0).IterContext(ctx)
+		iter := q.Consistency(at).PageSize(listPage).Prefetch(0).IterContext(ctx)
+		came()
 		for {
 			c, ok := scanCell(iter)
 			if !ok {

@@ -64,7 +64,7 @@
 //
 // Heads are read with SERIAL: such a read ends a transaction that has come half way. Chunks are
 // read after the head, with QUORUM, which then shows all of that head's log. Cells are read with
-// QUORUM.
+// QUORUM. Where QUORUM has no answer within a second, SERIAL asks all copies, see doubt.go.
 //
 // # Outcomes
 //

@@ -101,3 +101,8 @@ func (s *Store) again(ctx context.Context, read func() error) error {
 		s.metrics.retries.Inc()
 	}
 }
+
+// readAgain is again for a read that may ask all copies, see doubt.go.
+func (s *Store) readAgain(ctx context.Context, read readAt) error {
+	return s.again(ctx, func() error { return s.doubt.read(ctx, read) })
+}

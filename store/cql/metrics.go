@@ -14,6 +14,7 @@ type metrics struct {
 	calls                                *prometheus.HistogramVec
 	transactions, rows                   prometheus.Counter
 	retries, conflicts, unknown, refused prometheus.Counter
+	allCopies                            prometheus.Counter
 
 	registry   prometheus.Registerer
 	registered []prometheus.Collector
@@ -37,6 +38,7 @@ func (m *metrics) init() {
 	m.transactions = counter("pim_store_transactions_total", "Lightweight transactions that were sent to Cassandra.")
 	m.rows = counter("pim_store_rows_total", "Rows that were sent to Cassandra to be written, in transactions and beside them.")
 	m.retries = counter("pim_store_retries_total", "Requests that were sent to Cassandra again, after an error or because others were faster.")
+	m.allCopies = counter("pim_store_reads_of_all_copies_total", "Reads that asked all copies, because those that Cassandra would have asked did not answer.")
 	m.conflicts = counter("pim_store_conflicts_total", "Appends that did not follow the log's last record.")
 	m.unknown = counter("pim_store_unknown_total", "Writes that ended although nobody had told what became of them.")
 	m.refused = counter("pim_store_refused_total", "Writes that the cluster refused, because too few nodes were there or the settings of one would lose messages.")
@@ -49,7 +51,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Store) error {
 	}
 	m.registry = r
 	for _, c := range []prometheus.Collector{
-		m.calls, m.transactions, m.rows, m.retries, m.conflicts, m.unknown, m.refused, &nodes{
+		m.calls, m.transactions, m.rows, m.retries, m.conflicts, m.unknown, m.refused, m.allCopies, &nodes{
 			session: s.session,
 			desc:    prometheus.NewDesc("pim_store_nodes", "Nodes of Cassandra as this process sees them, by state: up, silent (asked last, because it does not answer), down.", []string{"state"}, nil),
 		},

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
 )
@@ -160,8 +161,9 @@ func (s *Store) mayLieIn(ctx context.Context, log []byte, e end, seq pim.Seq, pa
 // returns false.
 func (s *Store) chunks(ctx context.Context, log []byte, part int64, first pim.Seq, page int, do func(*chunk) bool) error {
 	begun := false // do was called
-	return s.again(ctx, func() error {
-		iter := s.session.Query(selectChunks, log, part, int64(first)).PageSize(page).Prefetch(0).IterContext(ctx)
+	return s.readAgain(ctx, func(ctx context.Context, at gocql.Consistency, came func()) error {
+		iter := s.session.Query(selectChunks, log, part, int64(first)).Consistency(at).PageSize(page).Prefetch(0).IterContext(ctx)
+		came()
 		for {
 			var last int64
 			var value []byte

@@ -27,6 +27,7 @@ type Store struct {
 	locks       locks
 	newest      newest
 	health      health
+	doubt       doubt
 	safety      safety
 	metrics     metrics
 	logger      *slog.Logger
@@ -63,6 +64,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		logger: o.Logger, watched: make(chan struct{}),
 	}
 	s.metrics.init()
+	s.doubt.asked = s.metrics.allCopies.Inc
 	m, err := o.checkMeta(ctx, session)
 	if err == nil {
 		s.partSeqs, s.accepted = m.partSeqs, m.copies
