@@ -84,6 +84,38 @@ func TestNetworkWithLoss(t *testing.T) {
 	}
 }
 
+// A node that the network does not reach any more is out of the view after a second and a half, give or take
+// a beat; one that only says nothing after link.Silence.
+func TestANodeThatIsNotReached(t *testing.T) {
+	out := func(how func(n *Network)) (took time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			n := NewNetwork()
+			c := &Cluster{Join: func(name string) bus.Bus { return n.Join(bus.Node{Name: name}) }}
+			gone := testCase{do: func(c *Cluster) error {
+				nodes, err := c.three()
+				if err != nil {
+					return err
+				}
+				how(n)
+				begun := time.Now()
+				err = nodes[0].sees(patience, "a", "b")
+				took = time.Since(begun)
+				return err
+			}}
+			if err := gone.run(c.inVirtualTime()); err != nil {
+				t.Error(err)
+			}
+		})
+		return took
+	}
+	if took := out(func(n *Network) { n.Kill("c") }); took > 2*time.Second+time.Second/2 {
+		t.Errorf("a node that is killed is out of the view after %v", took)
+	}
+	if took := out(func(n *Network) { n.Partition([]string{"a", "b"}, []string{"c"}) }); took < link.Silence-link.Beat || took > link.Silence+link.Beat {
+		t.Errorf("a node that is cut off is out of the view after %v", took)
+	}
+}
+
 // missed returns which of the words 1 to 100 is missing without a gap in its place, "" if none is.
 func missed(came []string) string {
 	next := numbered("", 100)

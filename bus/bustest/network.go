@@ -203,6 +203,11 @@ func (p *port) Broadcast(frame []byte) error {
 	return p.send(frame, func(other *port) bool { return true })
 }
 
+// Reaches implements link.Reacher: of a cut nobody knows, but that a node is not there any more.
+func (p *port) Reaches(to string) bool {
+	return slices.ContainsFunc(p.network.others(p), func(other *port) bool { return other.name == to })
+}
+
 func (p *port) send(frame []byte, is func(*port) bool) error {
 	if !p.ready() {
 		return errClosed

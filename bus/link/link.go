@@ -62,10 +62,20 @@ type Network interface {
 	Close()
 }
 
+// Reacher is a Network that may know that a node has gone before the node has been silent for long.
+type Reacher interface {
+	// Reaches reports whether a frame to the node could arrive now. It does not wait. A Network that does not know says true.
+	Reaches(to string) bool
+}
+
 // Times of the links. They are the same for all nodes of a cluster.
 const (
 	Beat    = time.Second     // between two beats
 	Silence = 4 * time.Second // after which a node is out of the view
+
+	// unreached is the silence after which a node is out that the network does not reach. A connection that broke
+	// is there again in less.
+	unreached = 1500 * time.Millisecond
 
 	forget   = time.Hour              // after which nothing is known any more of a node that is out
 	changes  = 100 * time.Millisecond // between two beats of a node that changes
@@ -353,6 +363,8 @@ func (n *Node) beat(now time.Time, late time.Duration) {
 		switch silent := now.Sub(p.heard); {
 		case p.in && silent >= Silence:
 			n.lose(p, "is silent, and taken for gone")
+		case p.in && silent >= unreached && !n.reaches(p.name):
+			n.lose(p, "is not reached, and taken for gone")
 		case p.in:
 			n.push(&outgoing{to: p, head: head{kind: frameMark, toRun: p.run, link: p.link, number: p.last}, frame: make([]byte, headRoom)})
 		case silent >= forget && !p.taking && p.answering == 0:
@@ -363,6 +375,12 @@ func (n *Node) beat(now time.Time, late time.Duration) {
 		n.seeChange(false)
 		n.showView()
 	}
+}
+
+// reaches reports whether the network may reach the node of that name.
+func (n *Node) reaches(name string) bool {
+	r, ok := n.network.(Reacher)
+	return !ok || r.Reaches(name)
 }
 
 // differ reports whether two Nodes differ in more than their load.

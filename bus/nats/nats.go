@@ -98,8 +98,9 @@ type network struct {
 	log     *slog.Logger
 	tls     *tlsFiles // nil: none
 
-	leaving atomic.Bool // Close has begun
-	small   atomic.Bool // the server takes no messages as large as ours may be
+	leaving atomic.Bool                    // Close has begun
+	account atomic.Pointer[server.Account] // of the embedded server, which knows the subscriptions of the other nodes; nil: there is none
+	small   atomic.Bool                    // the server takes no messages as large as ours may be
 
 	mu     sync.Mutex
 	closed bool
@@ -223,6 +224,7 @@ func (n *network) reach(ctx context.Context, options *nats.Options) error {
 		return err
 	}
 	n.server = s
+	n.account.Store(s.GlobalAccount())
 	options.Url = s.ClientURL()
 	options.Token = token
 	options.InProcessServer = s
@@ -235,6 +237,13 @@ var (
 )
 
 func (n *network) Send(to string, frame []byte) error { return n.publish(subjectNode+to, frame) }
+
+// Reaches implements link.Reacher. The embedded server forgets what a node has subscribed to when the connection to it
+// breaks, at once if the other process has died.
+func (n *network) Reaches(to string) bool {
+	account := n.account.Load()
+	return account == nil || account.SubscriptionInterest(subjectNode+to)
+}
 
 func (n *network) Broadcast(frame []byte) error { return n.publish(subjectAll, frame) }
 

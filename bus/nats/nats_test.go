@@ -150,3 +150,32 @@ func (n *nodes) cluster() *bustest.Cluster {
 func TestEmbedded(t *testing.T) {
 	bustest.Run(t, bustest.Suite{Open: func(t *testing.T) *bustest.Cluster { return newNodes(t, Options{}).cluster() }})
 }
+
+// The embedded server knows that a node has died as soon as the connection to it has broken.
+func TestReaches(t *testing.T) {
+	n := newNodes(t, Options{})
+	handler := &bus.Handler{}
+	a := n.join("a").(*Bus)
+	defer a.Close()
+	if err := a.Start(t.Context(), handler); err != nil {
+		t.Fatal(err)
+	}
+	b := n.join("b").(*Bus)
+	if err := b.Start(t.Context(), handler); err != nil {
+		t.Fatal(err)
+	}
+	reaches := func(want bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); a.network.Reaches("b") != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("a reaches b: %v", !want)
+			}
+		}
+	}
+	reaches(true)
+	b.Vanish()
+	reaches(false)
+	if !a.network.Reaches("a") {
+		t.Error("a does not reach itself")
+	}
+}

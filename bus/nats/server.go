@@ -91,6 +91,7 @@ func (n *network) startServer(ctx context.Context, token string) (*server.Server
 // stopServer ends the embedded server, if there is one. n.mu is held.
 func (n *network) stopServer() {
 	if n.server != nil {
+		n.account.Store(nil)
 		n.server.Shutdown()
 		n.server.WaitForShutdown()
 		n.server = nil
