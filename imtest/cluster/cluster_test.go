@@ -189,6 +189,7 @@ type tally struct {
 func play(t *testing.T, c *Cluster, d *Deck, first, count uint64) {
 	feel(t, c)
 	sorts := map[string]*tally{}
+	name := strings.ToLower(strings.TrimPrefix(t.Name(), "Test")) // other tests play the same seeds on the same store
 	for n := range count {
 		seed := first + n
 		s := c.Schedule(d, seed)
@@ -196,7 +197,7 @@ func play(t *testing.T, c *Cluster, d *Deck, first, count uint64) {
 			t.Log(s)
 			begun := time.Now()
 			rep, err := soak.Run(t.Context(), soak.Config{
-				Servers: s, Keys: c.Keys(), Seed: seed, Name: fmt.Sprintf("s%d", seed), Log: c.o.Log,
+				Servers: s, Keys: c.Keys(), Seed: seed, Name: fmt.Sprintf("%s%d", name, seed), Log: c.o.Log,
 				Users: 4, Rate: 30, Duration: 600 * time.Millisecond, FaultEvery: 400 * time.Millisecond, MinFaults: 1,
 			})
 			if err := errors.Join(err, s.Whole()); err != nil {
