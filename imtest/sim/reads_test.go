@@ -10,6 +10,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -23,7 +24,7 @@ const readSchedules = 300
 // above the position. No device notifies of what is read on another one, and none shows as unread what
 // is open on it. A device that comes back shows that after one exchange, before it has pulled anything.
 func TestReadSync(t *testing.T) {
-	for seed := range uint64(readSchedules) {
+	for seed := range uint64(seeds.Many(readSchedules)) {
 		if broken, story := playReads(seed, nil); len(broken) > 0 {
 			t.Fatalf("seed %d:\n%s\n%s", seed, story, strings.Join(broken, "\n"))
 		}
