@@ -43,7 +43,8 @@ type Cluster struct {
 	nodes []*process.Process
 	links *links
 
-	aheads [Nodes]time.Duration // of the nodes' clocks; owned by the fault of a clock that is under way, one at a time
+	aheads [Nodes]time.Duration // of the nodes' clocks
+	clocks sync.Mutex           // guards aheads, and the files that tell it to the nodes
 }
 
 // Start makes the keyspace, starts the nodes of pim and waits until they are ready. Who starts a
@@ -136,6 +137,13 @@ func (c *Cluster) dir(i int) string { return filepath.Join(c.o.Dir, fmt.Sprintf(
 // SetClock sets the clock of node i of pim, from 0, so far ahead of the machine's, or behind it. The node sees
 // it some milliseconds later.
 func (c *Cluster) SetClock(i int, ahead time.Duration) error {
+	c.clocks.Lock()
+	defer c.clocks.Unlock()
+	return c.setClock(i, ahead)
+}
+
+// setClock is SetClock. c.clocks is held.
+func (c *Cluster) setClock(i int, ahead time.Duration) error {
 	c.aheads[i] = ahead
 	path := filepath.Join(c.dir(i), "clock")
 	if err := os.WriteFile(path+".new", []byte(ahead.String()), 0o600); err != nil {
@@ -144,14 +152,23 @@ func (c *Cluster) SetClock(i int, ahead time.Duration) error {
 	return os.Rename(path+".new", path)
 }
 
-// rightClocks sets all clocks right but that of node i.
+// rightClocks sets all clocks right but that of node i; Nodes: all.
 func (c *Cluster) rightClocks(i int) (err error) {
+	c.clocks.Lock()
+	defer c.clocks.Unlock()
 	for other, ahead := range c.aheads {
 		if other != i && ahead != 0 {
-			err = errors.Join(err, c.SetClock(other, 0))
+			err = errors.Join(err, c.setClock(other, 0))
 		}
 	}
 	return err
+}
+
+// ahead returns by how much the clock of node i is ahead.
+func (c *Cluster) ahead(i int) time.Duration {
+	c.clocks.Lock()
+	defer c.clocks.Unlock()
+	return c.aheads[i]
 }
 
 // Replace stops node i of pim, from 0, as an operator does, and starts the program in its place. It returns when that

@@ -50,13 +50,17 @@ func TestSlices(t *testing.T) {
 	if len(rep.Slices) != 4 {
 		t.Fatalf("%d slices of 200 ms", len(rep.Slices))
 	}
-	slowest, dearest, sum := rep.Slices[0].DeliveredPerS, 0.0, uint64(0)
+	slowest, dearest, sum, timed := rep.Slices[0].DeliveredPerS, 0.0, uint64(0), false
 	for i, x := range rep.Slices {
 		slowest, dearest = min(slowest, x.DeliveredPerS), max(dearest, x.ServerCPU)
 		sum += x.Delivered
-		if x.Seconds <= 0 || x.Delivered > 0 && (x.DeliveryP50 <= 0 || x.DeliveryP99 < x.DeliveryP50) || x.ServerRSS == 0 {
+		timed = timed || x.DeliveryP50 > 0 // a slice that a busy machine has cut short may have none
+		if x.Seconds <= 0 || x.DeliveryP99 < x.DeliveryP50 || x.ServerRSS == 0 {
 			t.Errorf("slice %d: %+v", i, x)
 		}
+	}
+	if !timed {
+		t.Error("no slice has times of deliveries")
 	}
 	if sum == 0 || sum > rep.Delivered+4 { // messages that the warm-up left under way arrive in the first slice
 		t.Errorf("slices have %d deliveries of %d", sum, rep.Delivered)
