@@ -196,7 +196,8 @@ func TestWarmingPushesNothingOut(t *testing.T) {
 	if want := slices.Sorted(slices.Values(all[:3])); !slices.Equal(used, want) {
 		t.Errorf("in use are %v, and not %v", used, want)
 	}
-	if weight := w.liveWeight.Load(); weight > 30<<10 || weight < 20<<10 {
+	// Half of the memory, and in each driver one conversation more: the one with which it notices.
+	if weight := w.liveWeight.Load(); weight > 34<<10 || weight < 20<<10 {
 		t.Errorf("%d bytes are in memory", weight)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
