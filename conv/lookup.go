@@ -84,10 +84,8 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	}
 }
 
-// needs reports whether something has to be looked up before r is stepped. It notes for how long r has waited: r is stepped, or
-// something is looked up for it, as of v.
+// needs reports whether something has to be looked up before r is stepped.
 func (l *live) needs(r *Request, v *view) bool {
-	r.waited(v.at)
 	if seq := l.ids.Seq(r.ClientID); seq != 0 {
 		return seq <= l.durable
 	}

@@ -189,8 +189,11 @@ func (m *machine) fill(b *batch, v *view, o *output) *lookup {
 		if r.findings != nil && r.findings.outdated(v) {
 			r.findings = nil
 		}
-		if r.findings == nil && m.live.needs(r, v) {
-			return &lookup{request: r, view: *v}
+		if r.findings == nil { // else it is stepped as of the moment for which it was looked up
+			r.waited(v.at)
+			if m.live.needs(r, v) {
+				return &lookup{request: r, view: *v}
+			}
 		}
 		if r.found().search {
 			m.shift()
