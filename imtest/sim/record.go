@@ -137,6 +137,10 @@ var inputs = func() map[string]reflect.Type {
 		engine.Reading{},
 		engine.Fill{},
 		engine.Ask{},
+		engine.AskReceipts{},
+		engine.AskMembers{},
+		engine.Look{},
+		engine.Typing{},
 		engine.Unask{},
 	} {
 		types[snake(reflect.TypeOf(in).Name())] = reflect.TypeOf(in)

@@ -2,9 +2,11 @@ package sim
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/pim-im/pim/imtest/seeds"
@@ -12,13 +14,10 @@ import (
 
 // TestWriteTranscripts writes what goes into the engines of random schedules and of blind ones (see blind),
 // and what comes out, for the engines of other languages: into the file that PIM_TRANSCRIPTS names, one
-// transcript a line. Without the variable it does nothing. PIM_SCHEDULES says of how many schedules, and of
-// how many blind ones.
+// transcript a line. PIM_SCHEDULES says of how many schedules, and of how many blind ones. The Go engine replays
+// them, too: what is written must be enough to do so.
 func TestWriteTranscripts(t *testing.T) {
-	name := os.Getenv("PIM_TRANSCRIPTS")
-	if name == "" {
-		t.Skip("PIM_TRANSCRIPTS names no file")
-	}
+	name := cmp.Or(os.Getenv("PIM_TRANSCRIPTS"), filepath.Join(t.TempDir(), "transcripts"))
 	file, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
@@ -30,8 +29,19 @@ func TestWriteTranscripts(t *testing.T) {
 		if err := encoder.Encode(r.Transcript); err != nil {
 			t.Fatal(err)
 		}
+		written, err := json.Marshal(r.Transcript)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again Transcript
+		if err := json.Unmarshal(written, &again); err != nil {
+			t.Fatal(err)
+		}
+		if err := Replay(&again); err != nil {
+			t.Errorf("%s: %v", r.Name, err)
+		}
 	}
-	first, n := seeds.Schedules(t, 40, "PIM_SCHEDULES")
+	first, n := seeds.Schedules(t, seeds.Many(40), "PIM_SCHEDULES")
 	for seed := first; seed < first+n; seed++ {
 		w := Random(seed, func(d *Device) { d.recorder = new(recorder) })
 		w.Heal(healTime)

@@ -258,7 +258,7 @@ func TestFiveCentres(t *testing.T) {
 	gap := l.more(t, 100)
 	longest := r.more(t, 100)
 	t.Logf("two are killed: a writer was %v without an acknowledgement at most, a read took %v at most", gap.Round(time.Millisecond), longest.Round(time.Millisecond))
-	if most := 4 * time.Second; longest > most { // Cassandra's own timeout is 5 s
+	if most := 10 * time.Second; longest > most { // with QUORUM alone 15 s
 		t.Errorf("a read took %v, more than %v", longest, most)
 	}
 	r.ends(t)
