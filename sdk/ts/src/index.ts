@@ -1,3 +1,4 @@
 // @pim-im/client, the TypeScript SDK of pim.
 export * from "./pim/index.js";
 export * from "./content/index.js";
+export * from "./store/index.js";

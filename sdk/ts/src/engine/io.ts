@@ -366,7 +366,8 @@ export function newOutput(): Output {
   return { store: newBatch(), frames: [], hangups: [], dials: [], events: [], filled: [], pulled: [], reads: [] };
 }
 
-function newBatch(): Batch {
+/** Returns a Batch that changes nothing. */
+export function newBatch(): Batch {
   return {
     rewinds: [],
     conversations: [],
