@@ -72,6 +72,7 @@ type Server struct {
 	files   share
 	proxies gateway.Proxies
 	web     atomic.Int64 // HTTP connections, without those that became WebSockets
+	ring    *account.Keyring
 	cert    *certificate // nil: no TLS
 	tls     *tls.Config
 
@@ -146,9 +147,9 @@ func New(c Config, o Options) (*Server, error) {
 	if o.Listeners != nil {
 		s.take(o.Listeners)
 	}
-	ring := account.NewKeyring(keys)
-	s.assemble(ring, o)
-	s.watchFiles(ring)
+	s.ring = account.NewKeyring(keys)
+	s.assemble(s.ring, o)
+	s.watchFiles(s.ring)
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pim_ready", Help: "1 while the node acknowledges what it is sent, see /readyz.",
 	}, func() float64 {
