@@ -211,7 +211,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if o.WrapStore != nil {
 		st = o.WrapStore(st)
 	}
-	s.clock = clock.New(clock.Options{Source: o.Clock, Metrics: s.metrics, Logger: s.log})
+	s.clock = clock.New(clock.Options{Source: o.Clock, Wait: o.Bus != nil && o.Settle > 0, Metrics: s.metrics, Logger: s.log})
 	shards := s.config.Shards
 	if shards == 0 {
 		shards = runtime.GOMAXPROCS(0)
