@@ -2,3 +2,4 @@
 export * from "./pim/index.js";
 export * from "./content/index.js";
 export * from "./store/index.js";
+export * from "./client/index.js";

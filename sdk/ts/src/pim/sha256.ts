@@ -58,3 +58,11 @@ export function sha256(data: Uint8Array): Uint8Array {
   state.forEach((x, i) => sum.setInt32(4 * i, x));
   return new Uint8Array(sum.buffer);
 }
+
+/** Returns the HMAC of data by SHA-256, RFC 2104, 32 bytes. key has at most 64 bytes. */
+export function hmacSHA256(key: Uint8Array, data: Uint8Array): Uint8Array {
+  const padded = new Uint8Array(64);
+  padded.set(key);
+  const keyed = (pad: number, of: Uint8Array): Uint8Array => sha256(Uint8Array.of(...padded.map((byte) => byte ^ pad), ...of));
+  return keyed(0x5c, keyed(0x36, data));
+}

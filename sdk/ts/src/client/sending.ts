@@ -1,0 +1,135 @@
+import { type Pending, type Sent } from "../engine/index.js";
+import { type ClientMessageID, type ConversationID, PimError } from "../pim/index.js";
+import { type SendEvent } from "./events.js";
+import { Bell, orAborted, type Waiting } from "./wait.js";
+
+/** What has become of a message that does not go on by itself: one of the two. */
+interface Outcome {
+  sent?: Sent;
+  err?: PimError;
+}
+
+/** A message on its way. */
+export class Sending {
+  /** The client message ID. The SendEvents of the message have it, after a restart too. */
+  readonly id: ClientMessageID;
+  readonly #all: Sendings;
+  #outcome: Outcome | undefined;
+
+  /** Only a Client makes one. */
+  constructor(all: Sendings, id: ClientMessageID) {
+    this.#all = all;
+    this.id = id;
+  }
+
+  /**
+   * Waits until the server has the message. If the message has failed, it throws a PimError, and the message stays in the outbox for
+   * Client.resend or discard. If the client was closed, it throws errClosed, and the message goes on when the store is opened again.
+   * While the client has stopped, it throws why; the message stays in the outbox and goes on after Client.reconnect, and wait may be
+   * called again. If a command was superseded, it waits for the command in its place.
+   */
+  async wait({ signal }: Waiting = {}): Promise<Sent> {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { sent, err = this.#all.stopped } = this.#outcome ?? {};
+      if (sent !== undefined) {
+        return sent;
+      }
+      if (err !== undefined) {
+        throw err;
+      }
+      await orAborted(this.#all.bell.wait(), signal);
+    }
+  }
+
+  /** Ends the wait. Only Sendings calls it. */
+  settle(outcome: Outcome): void {
+    this.#outcome = outcome;
+  }
+}
+
+/** All Sendings of a client that have no outcome yet. */
+export class Sendings {
+  /** Rings when one has an outcome, or the client has stopped. */
+  readonly bell = new Bell();
+  /** Why the client has stopped; undefined if it has not. */
+  stopped: PimError | undefined;
+  readonly #byID = new Map<ClientMessageID, Sending[]>();
+
+  /** Returns a new Sending of the message id. */
+  add(id: ClientMessageID): Sending {
+    const s = new Sending(this, id);
+    this.#byID.set(id, [...(this.#byID.get(id) ?? []), s]);
+    return s;
+  }
+
+  /** Removes the Sending of a message that was not queued. */
+  forget(s: Sending): void {
+    const rest = this.#byID.get(s.id)?.filter((other) => other !== s) ?? [];
+    if (rest.length > 0) {
+      this.#byID.set(s.id, rest);
+    } else {
+      this.#byID.delete(s.id);
+    }
+  }
+
+  /**
+   * Ends the Sendings of a message that will not go on by itself. It moves those of a superseded command to the command in its place.
+   */
+  reached(ev: SendEvent): void {
+    switch (ev.state) {
+      case "sent":
+        this.#settle(ev.id, ev.sent === undefined ? {} : { sent: ev.sent });
+        break;
+      case "failed":
+        this.#settle(ev.id, { err: ev.err ?? new PimError("unknown", "the message has failed") });
+        break;
+      case "discarded":
+        this.#settle(ev.id, { err: new PimError("invalid", "the message was discarded") });
+        break;
+      case "superseded":
+        if (ev.by === undefined) {
+          // no command took its place: there was nothing to do
+          this.#settle(ev.id, { sent: sentTo(ev.conversation) });
+          return;
+        }
+        this.#byID.set(ev.by, [...(this.#byID.get(ev.by) ?? []), ...(this.#byID.get(ev.id) ?? [])]);
+        this.#byID.delete(ev.id);
+    }
+  }
+
+  /**
+   * Ends the Sendings of what is not in outbox any more. Another loop leads now, and what became of these was told to nobody: most
+   * were sent, and their entries come or have come.
+   */
+  reset(outbox: readonly Pending[]): void {
+    const known = new Set(outbox.map((p) => p.id));
+    for (const id of [...this.#byID.keys()].filter((id) => !known.has(id))) {
+      const said = "the message has left the outbox while another tab took over: it was sent or discarded";
+      this.#settle(id, { err: new PimError("unknown", said) });
+    }
+  }
+
+  /** Ends all Sendings with err: this client will not hear of their answers. */
+  settleAll(err: PimError): void {
+    [...this.#byID.keys()].forEach((id) => this.#settle(id, { err }));
+  }
+
+  /** Takes note of why the client has stopped; undefined: it goes on. */
+  stop(err: PimError | undefined): void {
+    this.stopped = err;
+    this.bell.ring();
+  }
+
+  #settle(id: ClientMessageID, outcome: Outcome): void {
+    this.#byID.get(id)?.forEach((s) => s.settle(outcome));
+    this.#byID.delete(id);
+    this.bell.ring();
+  }
+}
+
+/** Returns the answer to what the server need not be asked. */
+function sentTo(conversation: ConversationID): Sent {
+  const none = { seq: 0, anchor: 0, server: 0, ahead: 0, order: 0, count: 0, allCount: 0 };
+  return { conversation, ...none, duplicate: false, strangers: [] };
+}

@@ -1,0 +1,137 @@
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
+import { createPrivateKey, sign } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A real server, with data of its own, that tests kill and start again. */
+export class Server {
+  readonly #binary: string;
+  readonly #data: string;
+  readonly #listen: string;
+  readonly #listenTCP: string;
+  #process: ChildProcess | undefined;
+
+  private constructor(binary: string, data: string, http: number, tcp: number) {
+    this.#binary = binary;
+    this.#data = data;
+    this.#listen = `127.0.0.1:${http}`;
+    this.#listenTCP = `127.0.0.1:${tcp}`;
+  }
+
+  /** Starts a server with an empty store. */
+  static async start(): Promise<Server> {
+    const data = mkdtempSync(join(tmpdir(), "pim-e2e-"));
+    const server = new Server(binary(), data, await freePort(), await freePort());
+    await server.run();
+    return server;
+  }
+
+  /** For WebSocket. */
+  get url(): string {
+    return `http://${this.#listen}`;
+  }
+
+  get tcp(): string {
+    return `tcp://${this.#listenTCP}`;
+  }
+
+  /** Starts it, again. */
+  async run(): Promise<void> {
+    const args = ["serve", "--data", this.#data, "--listen", this.#listen, "--listen-tcp", this.#listenTCP];
+    const p = spawn(this.#binary, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = p;
+    let said = "";
+    await new Promise<void>((resolve, reject) => {
+      for (const out of [p.stdout, p.stderr]) {
+        out.setEncoding("utf8").on("data", (text: string) => {
+          said = (said + text).slice(-4000);
+          if (said.includes("pim serves")) {
+            resolve();
+          }
+        });
+      }
+      p.once("error", reject);
+      p.once("exit", (code) => reject(new Error(`pim serve has ended with status ${code}: ${said}`)));
+    });
+  }
+
+  /** Kills it, as a power cut would. */
+  async kill(): Promise<void> {
+    const p = this.#process;
+    if (p !== undefined && p.exitCode === null && p.signalCode === null) {
+      const ended = new Promise((resolve) => p.once("exit", resolve));
+      p.kill("SIGKILL");
+      await ended;
+    }
+  }
+
+  /** Kills it and removes its data. */
+  async end(): Promise<void> {
+    await this.kill();
+    rmSync(this.#data, { recursive: true, force: true });
+  }
+
+  /** Returns a token that lets user in for an hour. */
+  token(user: string): string {
+    const { keys } = JSON.parse(readFileSync(join(this.#data, "keys.json"), "utf8")) as {
+      keys: { id: string; private: string }[];
+    };
+    const [key] = keys;
+    if (key === undefined) {
+      throw new Error("the server has no key");
+    }
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const said = `${part({ alg: "EdDSA", kid: key.id })}.${part({ sub: user, exp: Math.floor(Date.now() / 1000) + 3600 })}`;
+    const pem = createPrivateKey({ key: Buffer.from(key.private, "base64"), format: "der", type: "pkcs8" });
+    return `${said}.${sign(null, Buffer.from(said), pem).toString("base64url")}`;
+  }
+
+  /** Runs a command of the Go client as user, and returns what it prints. */
+  pim(user: string, ...args: string[]): Promise<string> {
+    const all = [...args, "--as", user, "--data", this.#data, "--server", this.url];
+    return new Promise((resolve, reject) => {
+      execFile(this.#binary, all, { timeout: 60_000 }, (err, stdout, stderr) => {
+        if (err) {
+          reject(new Error(`pim ${args.join(" ")}: ${stderr}`));
+        } else {
+          resolve(stdout);
+        }
+      });
+    });
+  }
+}
+
+let built: string | undefined;
+
+/** Returns the path of pim: PIM_BINARY, or what go build makes. */
+function binary(): string {
+  if (process.env["PIM_BINARY"]) {
+    return process.env["PIM_BINARY"];
+  }
+  if (built === undefined) {
+    const root = join(import.meta.dirname, "../../../..");
+    const path = join(root, "bin/pim");
+    try {
+      execFileSync("go", ["build", "-o", path, "./cmd/pim"], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
+    } catch (err) {
+      const missing = (err as NodeJS.ErrnoException).code === "ENOENT";
+      throw new Error(missing ? "these tests need Go, to build the server; or name a binary of it in PIM_BINARY" : String(err));
+    }
+    built = path;
+  }
+  return built;
+}
+
+/** Returns a port of this machine that nobody uses now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const s = createServer();
+    s.once("error", reject);
+    s.listen(0, "127.0.0.1", () => {
+      const { port } = s.address() as AddressInfo;
+      s.close(() => resolve(port));
+    });
+  });
+}
