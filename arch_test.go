@@ -26,7 +26,7 @@ const maxLines = 600
 var layers = [][]string{
 	{"."},
 	{"wire", "store", "clock", "strictjson", "username", "bus"},
-	{"inbox", "account", "limit", "placement"},
+	{"inbox", "account", "limit", "placement", "web"},
 	{"conv"}, // its writers fill the inboxes
 	{"gateway", "retain", "lbs", "route"},
 	{"home"},

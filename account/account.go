@@ -82,6 +82,10 @@ func (k *Keys) Development() bool {
 	return false
 }
 
+// IssuesForDevelopment reports whether Issue signs with a key that CreateDevelopmentKey made,
+// and not with one that somebody has put there for an app.
+func (k *Keys) IssuesForDevelopment() bool { return k.issuer != nil && k.issuer.development }
+
 // Warnings returns what is dangerous about the key file although it was accepted. The
 // warnings hold nothing of a secret.
 func (k *Keys) Warnings() []string { return k.warnings }

@@ -20,10 +20,12 @@
 // relied on. If a jump is taken back within seconds, no caller of Relied sees it.
 //
 // A node that has others beside it asks them, see Hear: then most of the clocks decide which time is right, within a second of a
-// jump. A node whose own clock is off goes by the time of most, and writes.
+// jump. A node whose own clock is off goes by the time of most, and writes. One that starts has no time to go by until it has heard
+// them, see Options.Wait and Await.
 package clock
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -49,6 +51,7 @@ type Source struct {
 // Options are what a Watch needs. The zero value watches the machine's clock.
 type Options struct {
 	Source  Source
+	Wait    bool                  // Gate refuses until most clocks, the node's own among them, agree on a time, or Await gives up
 	Metrics prometheus.Registerer // nil: not reported
 	Logger  *slog.Logger          // nil: slog.Default
 }
@@ -60,7 +63,7 @@ type Watch struct {
 	metrics *metrics
 
 	judge  judge       // owned by run
-	course course      // owned by run
+	course course      // owned by run; waits is guarded by mu
 	kernel kernelState // owned by run
 
 	now  atomic.Pointer[state]
@@ -69,6 +72,7 @@ type Watch struct {
 	mu    sync.Mutex
 	peers Peers // guarded by mu
 
+	settled chan struct{} // closed when the node does not wait for others any more, see Await
 	doubts  chan struct{} // capacity 1, see Doubts
 	look    chan struct{} // capacity 1: Gate or Relied has seen a jump
 	stop    chan struct{}
@@ -81,6 +85,7 @@ type state struct {
 	relied  time.Duration // offset of the time by which the node goes if steered or trouble is set
 	steered bool          // the node does not go by the wall clock as it is, see course
 	carried bool          // the wall clock is off, and the node knows the time nevertheless
+	waits   bool          // for others to say what time it is
 	trouble *pim.Error    // why the clock cannot be relied on; nil: it can
 }
 
@@ -95,7 +100,13 @@ const (
 
 // New looks at the clock and starts watching it. Close must be called.
 func New(o Options) *Watch {
-	w := &Watch{source: o.Source, log: o.Logger, look: make(chan struct{}, 1), doubts: make(chan struct{}, 1), stop: make(chan struct{})}
+	w := &Watch{
+		source: o.Source, log: o.Logger, course: course{waits: o.Wait},
+		settled: make(chan struct{}), look: make(chan struct{}, 1), doubts: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	if !o.Wait {
+		close(w.settled)
+	}
 	if w.log == nil {
 		w.log = slog.Default()
 	}
@@ -179,6 +190,25 @@ func (w *Watch) Hear(peer string, s Sample, asked time.Duration) {
 	w.poke()
 }
 
+// Await waits until most clocks agree on a time by which the node can go, and reports true. If ctx ends before, it reports false,
+// and the node goes by its wall clock, whatever that is worth. Without Options.Wait it reports true at once.
+func (w *Watch) Await(ctx context.Context) bool {
+	select {
+	case <-w.settled:
+		return true
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	w.course.waits = false
+	w.mu.Unlock()
+	w.poke()
+	select {
+	case <-w.settled:
+	case <-w.stop:
+	}
+	return false
+}
+
 // Doubts returns a channel on which a value comes when the wall clock has jumped: what other nodes say of the time
 // is wanted at once.
 func (w *Watch) Doubts() <-chan struct{} { return w.doubts }
@@ -238,17 +268,24 @@ func (w *Watch) observe() {
 	jumped := w.judge.jumps > jumps
 	w.mu.Lock()
 	unsteady, wrong, set := w.course.take(r, jumped, unsteady, wrong, &w.peers)
+	waits := w.course.waits
 	w.peers.Forget(func(string) bool { return true }, r.Mono)
 	w.mu.Unlock()
-	now := &state{right: w.judge.right, relied: w.course.relied, steered: w.course.steered, carried: w.course.carried}
-	if trouble := w.judge.trouble(r.Kernel, unsteady, wrong); trouble != "" {
+	now := &state{right: w.judge.right, relied: w.course.relied, steered: w.course.steered, carried: w.course.carried, waits: waits}
+	switch trouble := w.judge.trouble(r.Kernel, unsteady, wrong); {
+	case trouble != "":
 		now.trouble = refusal(trouble)
+	case waits:
+		now.trouble = refusal("the node has just started, and not heard yet what time it is")
 	}
 	if set != nil {
 		w.jump.Store(set) // before Gate changes
 	}
 	w.metrics.report(r, w.judge.drift(r), now, w.judge.jumps-jumps) // before Gate changes
 	w.now.Store(now)
+	if old != nil && old.waits && !waits {
+		close(w.settled)
+	}
 	if jumped {
 		select {
 		case w.doubts <- struct{}{}:
@@ -264,6 +301,7 @@ func (w *Watch) say(old, now *state, r Reading, jumped bool) {
 		old = new(state)
 	}
 	switch {
+	case now.waits || old.waits && now.trouble == nil: // as at each start
 	case now.trouble == nil && old.trouble != nil:
 		w.log.Info("the clock can be relied on again", "drift", w.judge.drift(r))
 	case now.trouble != nil && (old.trouble == nil || jumped):

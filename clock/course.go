@@ -24,6 +24,7 @@ const (
 //     sees that its wall clock jumps or runs away. If its time is off by more than Bound, because it started with a wrong clock, it takes theirs.
 //   - If no majority agrees, but the time by which the node went before is also that of others, the node carries it on. So
 //     two nodes are enough to find out which of their clocks has jumped.
+//   - A node that waits for others to say what time it is has none until most clocks agree.
 //   - A node that hears nobody, or on whose time nobody agrees, takes its wall clock's time when that has been steady. But
 //     for carryFor after others have agreed with it the node carries on its time instead.
 //
@@ -33,6 +34,7 @@ const (
 // All nodes see the same wall clocks, and no node tells the others by which time it goes. So a time that is wrong does not
 // spread.
 type course struct {
+	waits   bool // there is no time to rely on until most clocks agree on one; cleared then, or by Watch.Await
 	begun   bool
 	mono    time.Duration // of the last reading
 	relied  time.Duration // offset of the time by which the node goes, or went when it last could rely on one
@@ -58,9 +60,10 @@ func (c *course) take(r Reading, jumped, unsteady, wrong bool, peers *Peers) (st
 	if jumped {
 		c.jump = r
 	}
-	if !c.steered && !c.lost && !jumped && !wrong {
-		c.relied = wall
+	if c.waits || !c.steered && !c.lost && !jumped && !wrong {
+		c.relied = wall // while it waits, nobody has been told of another
 	}
+	waited := c.waits
 	before, to, near := c.relied, wall, (wall-c.relied).Abs() <= Bound
 	step := passed / steerPart
 	lead := func(to time.Duration) time.Duration { return c.relied + min(max(to-c.relied, -step), step) }
@@ -94,10 +97,13 @@ func (c *course) take(r Reading, jumped, unsteady, wrong bool, peers *Peers) (st
 	default:
 		c.steered, c.carried = false, false
 	}
-	if c.lost = unsteady || wrong; c.lost {
+	if c.lost = unsteady || wrong || c.waits; c.lost {
 		return unsteady, wrong, nil
 	}
 	c.relied = to
+	if waited {
+		return false, false, nil // whatever it is: nothing was dated by another
+	}
 	least := Bound
 	if c.ever {
 		least = setAtLeast
@@ -144,4 +150,5 @@ func (c *course) since(mono time.Duration) time.Duration {
 	return max(c.jump.Mono, mono-peerAge)
 }
 
-func (c *course) vouch(mono time.Duration) { c.vouched, c.ever = mono, true }
+// vouch notes that others agree with the node's time, or that it takes theirs.
+func (c *course) vouch(mono time.Duration) { c.vouched, c.ever, c.waits = mono, true, false }

@@ -34,7 +34,7 @@ type member struct {
 	lost   bool // it does not write
 }
 
-// begin returns a company whose clocks are off by so much when the nodes start.
+// begin returns a company of nodes that have written before they heard each other. Their clocks are off by so much when they start.
 func begin(t fataler, offs ...time.Duration) *company {
 	c := &company{t: t, at: time.Hour}
 	for i, o := range offs {
@@ -53,7 +53,7 @@ func (n *member) look(at time.Duration) {
 	jumped := n.judge.jumps > jumps
 	n.asks = n.asks || jumped
 	unsteady, wrong, set := n.course.take(r, jumped, unsteady, wrong, &n.peers)
-	if n.lost = unsteady || wrong; set != nil {
+	if n.lost = unsteady || wrong || n.course.waits; set != nil {
 		n.sets++
 	}
 }
@@ -102,6 +102,13 @@ func (c *company) is(what string, node int, off time.Duration, writes bool, sets
 	}
 }
 
+// joins adds a node that starts now, and writes when it has heard the others.
+func (c *company) joins(off time.Duration) {
+	n := &member{name: fmt.Sprint(len(c.nodes)), off: off, course: course{waits: true}}
+	c.nodes = append(c.nodes, n)
+	n.look(c.at)
+}
+
 func TestOneOfThreeClocksJumps(t *testing.T) {
 	for _, by := range []time.Duration{5 * time.Minute, -5 * time.Minute, time.Second} {
 		c := begin(t, 0, 0, 0)
@@ -146,6 +153,66 @@ func TestOneStartsWithAWrongClock(t *testing.T) {
 	c.runs(30, nil)
 	c.is("nobody knows which of two is right", 0, -3*time.Minute, true, 0)
 	c.is("nobody knows which of two is right", 1, 0, true, 0)
+}
+
+// A node that waits for the others does not write by its own clock, and the first time that it has is not set.
+func TestOneJoinsWithAWrongClock(t *testing.T) {
+	for _, off := range []time.Duration{-276 * time.Second, 5 * time.Minute, 0} {
+		c := begin(t, 0, 0)
+		c.runs(30, nil)
+		c.joins(off)
+		if !c.nodes[2].lost {
+			t.Error("it writes before it has heard anybody")
+		}
+		c.runs(5, nil)
+		c.is("it has heard the others", 2, 0, true, 0)
+		c.nodes[2].off = 0
+		c.runs(30, nil)
+		c.is("its clock is set right", 2, 0, true, 0)
+	}
+}
+
+// All nodes start at once, and the clock of one is wrong.
+func TestAllJoin(t *testing.T) {
+	c := begin(t)
+	for _, off := range []time.Duration{-3 * time.Minute, 0, 0} {
+		c.joins(off)
+	}
+	c.runs(6, nil)
+	for i := range c.nodes {
+		c.is("they have heard each other", i, 0, true, 0)
+	}
+}
+
+// A node that waits in vain goes by its own clock, whatever that did meanwhile. When it hears the others afterwards, its time is set.
+func TestOneWaitsInVain(t *testing.T) {
+	c := begin(t, 0, 0)
+	c.joins(-time.Minute)
+	n := c.nodes[2]
+	n.cut = true
+	c.runs(30, nil)
+	c.is("it waits", 2, -time.Minute, false, 0)
+	n.off = -3 * time.Minute
+	c.runs(20, nil)
+	c.is("its clock has jumped", 2, -3*time.Minute, false, 0)
+	n.course.waits = false
+	c.runs(1, nil)
+	c.is("it waits no longer", 2, -3*time.Minute, true, 0)
+	n.cut = false
+	c.runs(6, nil)
+	c.is("it hears the others", 2, 0, true, 1)
+}
+
+// One of two clocks is wrong, and one node has to wait in vain: nobody knows which is right.
+func TestOneOfTwoJoinsWithAWrongClock(t *testing.T) {
+	c := begin(t, 0)
+	c.joins(-time.Minute)
+	c.runs(10, nil)
+	c.is("it waits", 1, -time.Minute, false, 0)
+	c.joins(0)
+	c.runs(10, nil)
+	c.is("a third says which is right", 1, 0, true, 0)
+	c.is("and has not waited for long", 2, 0, true, 0)
 }
 
 // A node whose clock jumps while it hears nobody goes on by the time that others agreed with. One that

@@ -50,7 +50,7 @@ func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.
 	return c
 }
 
-// start has the node join the others, and returns when it has heard of those that it can reach. Until then
+// start has the node join the others, and returns when it has heard of those that it can reach, and what time it is. Until then
 // it says that it drains: before it knows the others, it must not be given anything to write, nor be
 // taken for anybody's home. Meanwhile it loads the busy conversations that it will write.
 func (c *cluster) start(ctx context.Context) error {
@@ -70,6 +70,7 @@ func (c *cluster) start(ctx context.Context) error {
 	settling, cancel := context.WithTimeout(ctx, c.settle)
 	defer cancel()
 	c.router.WarmUp(settling)
+	c.clocks.await(ctx)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
+	"github.com/pim-im/pim/clock"
 	"github.com/pim-im/pim/route/routepb"
 	"github.com/pim-im/pim/server"
 )
@@ -81,4 +83,22 @@ func TestAStopWaitsForTheAnswersOfOtherNodes(t *testing.T) {
 		t.Errorf("the answer is %+v: %v", sent, err)
 	}
 	<-stopped
+}
+
+// A node that starts with a wrong clock writes its first message by the time of the others.
+func TestANodeStartsWithAWrongClock(t *testing.T) {
+	nodes := startNodes(t, bustest.NewNetwork(), func(name string, _ *server.Config, o *server.Options) {
+		if name == "c" {
+			o.Settle = 100 * time.Millisecond // less than the clocks of others take to be heard
+			o.Clock = clock.Source{Now: func() time.Time { return time.Now().Add(-5 * time.Minute) }}
+		}
+	}, "a", "b", "c")
+	before := time.Now()
+	alice := nodes[2].connect("alice", "1", "http")
+	for i := range 16 { // among the conversations are some that c writes
+		sent := alice.says(pim.Direct("alice", pim.UserID(fmt.Sprint("bob", i))), "x")
+		if off := sent.Server.Time().Sub(before); off < -time.Minute || off > time.Minute+time.Since(before) {
+			t.Errorf("message %d is off by %v", i, off)
+		}
+	}
 }

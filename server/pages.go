@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/web"
 	"github.com/pim-im/pim/wire"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,6 +19,9 @@ func (s *Server) pages() http.Handler {
 	mux := http.NewServeMux()
 	if s.config.has(bus.RoleGateway) {
 		mux.Handle("GET "+wire.WebSocketPath, s.gateway)
+		if s.config.Page {
+			s.chatPage(mux)
+		}
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -24,6 +29,22 @@ func (s *Server) pages() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", s.readyPage)
 	return mux
+}
+
+// tokenTTL is how long a token lasts that a developer gets by picking a name. The page asks for a new
+// one for each connection.
+const tokenTTL = 24 * time.Hour
+
+// chatPage adds the chat page to mux, and the login of developers if there may be one.
+func (s *Server) chatPage(mux *http.ServeMux) {
+	o := web.Options{}
+	if s.config.logsIn() {
+		o.Login = func() bool { return s.ring.Keys().IssuesForDevelopment() }
+		o.Issue = func(user pim.UserID) (string, error) {
+			return s.ring.Keys().Issue(user, tokenTTL, s.clock.Relied())
+		}
+	}
+	web.Serve(mux, o)
 }
 
 // readyPage says whether the node is ready and, in one word, why it is not. Everybody who

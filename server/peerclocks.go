@@ -19,7 +19,8 @@ const (
 	askClocksEvery  = 5 * time.Second // give or take a fifth
 	askClocks       = 8               // nodes at a time, so that a cluster of thousands costs a node no more than a small one
 	askClocksWithin = 2 * time.Second
-	clockLabels     = 16 // nodes that the metric names at a time
+	awaitClocks     = 5 * time.Second // after the node has settled
+	clockLabels     = 16              // nodes that the metric names at a time
 )
 
 // peerClocks asks other nodes what time it is, tells the node's own clock, and says whose clock is off: in the log, when that begins and
@@ -61,7 +62,11 @@ func (p *peerClocks) run() {
 	wait := askClocksEvery / 10 // a node that starts wants to know the time before it serves
 	for {
 		t := time.NewTimer(wait*4/5 + rand.N(wait*2/5))
-		wait = min(2*wait, askClocksEvery)
+		most := askClocksEvery
+		if p.own.Gate() != nil { // the node waits for the answers
+			most /= 5
+		}
+		wait = min(2*wait, most)
 		select {
 		case <-t.C:
 		case <-p.own.Doubts():
@@ -71,6 +76,21 @@ func (p *peerClocks) run() {
 		}
 		t.Stop()
 		p.ask()
+	}
+}
+
+// await returns when the node knows the time: most of the clocks agree on one, or there are no others, or the others have not been heard
+// or don't agree within awaitClocks. Then the node goes by its own clock.
+func (p *peerClocks) await(ctx context.Context) {
+	others := otherNodes(p.bus)
+	within := awaitClocks
+	if len(others) == 0 {
+		within = 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if !p.own.Await(ctx) && len(others) > 0 {
+		p.log.Warn("this node has found no time on which most of the nodes' clocks agree: it goes by its own clock", "others", len(others))
 	}
 }
 

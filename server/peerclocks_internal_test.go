@@ -43,10 +43,18 @@ type clockNode struct {
 	asked int          // requests; likewise
 }
 
+// newClockNode starts a node that has known the time for long.
 func newClockNode(t *testing.T, network *bustest.Network, name string) *clockNode {
+	return startClockNode(t, network, name, false, 0)
+}
+
+// startClockNode starts a node. Its clock is off, and it may have to wait for the time of the others.
+func startClockNode(t *testing.T, network *bustest.Network, name string, waits bool, off time.Duration) *clockNode {
 	n := new(clockNode)
+	n.wall.set(off)
 	b := network.Join(bus.Node{Name: name})
 	watch := clock.New(clock.Options{
+		Wait:   waits,
 		Source: clock.Source{Now: n.wall.now, Kernel: func() (clock.Kernel, error) { return clock.Kernel{Synchronised: true}, nil }},
 		Logger: slog.New(slog.DiscardHandler),
 	})
@@ -155,6 +163,46 @@ func TestANodeGoesByTheTimeOfTheOthers(t *testing.T) {
 			_, _, set := a.own.Jumped()
 			if (off.Abs() < 50*time.Millisecond) != heard || set == heard {
 				t.Errorf("it hears others: %v; its time is off by %v, and was set: %v", heard, off, set)
+			}
+		})
+	}
+}
+
+// A node whose clock is wrong when it starts goes by the time of the others from the beginning, so its time was never set. One that
+// is alone does not wait, and one that does not find out which clock is wrong waits for some seconds.
+func TestANodeThatStartsWaitsForTheTime(t *testing.T) {
+	const wrong = -276 * time.Second
+	for _, test := range []struct {
+		others      int
+		least, most time.Duration // that it waits
+		off         time.Duration // of its time afterwards
+	}{
+		{0, 0, 0, wrong},
+		{1, awaitClocks, awaitClocks, wrong},
+		{2, 100 * time.Millisecond, time.Second, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			network := bustest.NewNetwork()
+			network.Delay(30 * time.Millisecond)
+			for i := range test.others {
+				newClockNode(t, network, string(rune('a'+i)))
+			}
+			time.Sleep(time.Minute)
+			n := startClockNode(t, network, "new", true, wrong)
+			for len(otherNodes(n.bus)) < test.others {
+				time.Sleep(time.Millisecond)
+			}
+			if n.own.Gate() == nil {
+				t.Error("it writes before it knows the time")
+			}
+			begun := time.Now()
+			n.await(t.Context())
+			if took := time.Since(begun); took < test.least || took > test.most {
+				t.Errorf("with %d others it waits for %v", test.others, took)
+			}
+			time.Sleep(time.Minute)
+			if _, _, set := n.own.Jumped(); n.own.Gate() != nil || set || (time.Until(n.own.Relied())-test.off).Abs() > 50*time.Millisecond {
+				t.Errorf("with %d others: it writes: %v; its time was set: %v, and is off by %v", test.others, n.own.Gate() == nil, set, time.Until(n.own.Relied()))
 			}
 		})
 	}

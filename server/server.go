@@ -72,6 +72,7 @@ type Server struct {
 	files   share
 	proxies gateway.Proxies
 	web     atomic.Int64 // HTTP connections, without those that became WebSockets
+	ring    *account.Keyring
 	cert    *certificate // nil: no TLS
 	tls     *tls.Config
 
@@ -146,9 +147,9 @@ func New(c Config, o Options) (*Server, error) {
 	if o.Listeners != nil {
 		s.take(o.Listeners)
 	}
-	ring := account.NewKeyring(keys)
-	s.assemble(ring, o)
-	s.watchFiles(ring)
+	s.ring = account.NewKeyring(keys)
+	s.assemble(s.ring, o)
+	s.watchFiles(s.ring)
 	s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pim_ready", Help: "1 while the node acknowledges what it is sent, see /readyz.",
 	}, func() float64 {
@@ -210,7 +211,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if o.WrapStore != nil {
 		st = o.WrapStore(st)
 	}
-	s.clock = clock.New(clock.Options{Source: o.Clock, Metrics: s.metrics, Logger: s.log})
+	s.clock = clock.New(clock.Options{Source: o.Clock, Wait: o.Bus != nil && o.Settle > 0, Metrics: s.metrics, Logger: s.log})
 	shards := s.config.Shards
 	if shards == 0 {
 		shards = runtime.GOMAXPROCS(0)

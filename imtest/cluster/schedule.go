@@ -48,6 +48,8 @@ type planned struct {
 	after       time.Duration // since the schedule's beginning
 	lasts       time.Duration // until what heals it begins
 	vanish      bool          // what is sent is lost, else it comes later
+	astray      bool          // a process that is killed starts again with a clock that is wrong by ahead
+	beside      bool          // something else happens to another node
 	ahead       time.Duration // of a clock that is set; a thousandth of it is how much one that drifts gains in a second
 }
 
@@ -56,7 +58,10 @@ func (p *planned) String() string {
 	switch p.sort {
 	case oneWay, reset, slow, quorumKilled:
 		s += fmt.Sprintf(", %d", p.other+1)
-	case clockSet:
+	case clockSet, pimKilled:
+		if p.sort == pimKilled && !p.astray {
+			break
+		}
 		s += fmt.Sprintf(", by %v", p.ahead)
 	case clockDrifts:
 		s += fmt.Sprintf(", by %v a second", p.ahead/1000)
@@ -104,6 +109,10 @@ func (c *Cluster) Schedule(d *Deck, seed uint64) *Schedule {
 		}
 		add(others[random.IntN(len(others))], (node+1+random.IntN(Nodes-1))%Nodes, between(random, 0, time.Second))
 	}
+	for i := range s.faults {
+		s.faults[i].beside = len(s.faults) > 1
+	}
+	s.faults[0].astray = first == pimKilled && s.Alone() && random.IntN(2) == 0
 	return s
 }
 
