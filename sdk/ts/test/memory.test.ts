@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Memory } from "../src/store/memory.js";
 import { direct, entry, rowOf } from "./storemodel.js";
-import { batch, storetest } from "./storetest.js";
+import { batch } from "./storecalls.js";
+import { storetest } from "./storetest.js";
 
 storetest("Memory", () => {
   const m = new Memory();
