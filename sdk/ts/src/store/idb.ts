@@ -11,6 +11,7 @@ import {
 } from "../pim/index.js";
 import type { UserID } from "../pim/index.js";
 import { compareText } from "../pim/text.js";
+import { Joined } from "./joined.js";
 import { blocked, deleted, newerVersion, noDatabase, storeError, unavailable } from "./errors.js";
 import {
   corrupt,
@@ -39,9 +40,6 @@ export interface DatabaseOptions {
    */
   onBlocked?: (err: PimError) => void;
 }
-
-/** How many batches are written in one transaction at most. */
-const maxJoined = 256;
 
 /** Returns the name of the database of a user's device, which is that of its Web Lock, too. IDs have no ":". */
 export function databaseName(user: UserID, device: DeviceID): string {
@@ -95,13 +93,6 @@ export async function openDatabase(o: DatabaseOptions): Promise<Store> {
   return store;
 }
 
-/** A Batch that waits to be written. */
-interface Waiting {
-  batch: Batch;
-  done: () => void;
-  failed: (err: PimError) => void;
-}
-
 /** A Store in IndexedDB. */
 class Database implements Store {
   readonly #name: string;
@@ -109,8 +100,7 @@ class Database implements Store {
   readonly #claims = new Claims();
   #owner: string | undefined; // what this tab's claim has written
   #released: Promise<unknown> | undefined; // the lock of the last claim is free again
-  #waiting: Waiting[] = [];
-  #writing: Promise<void> | undefined; // the batches that wait are being written
+  readonly #joined = new Joined((batches) => this.#write(batches));
   #meta: Meta | undefined; // as it was written last
   #lost: PimError | undefined;
   readonly #onLost: ((err: PimError) => void)[] = [];
@@ -176,34 +166,13 @@ class Database implements Store {
   }
 
   async close(): Promise<void> {
-    while (this.#writing) {
-      await this.#writing;
-    }
+    await this.#joined.idle();
     this.#lost ??= unavailable("the database was closed by the app");
     this.#db.close();
   }
 
   apply(batch: Batch): Promise<void> {
-    return new Promise((done, failed) => {
-      this.#waiting.push({ batch, done, failed });
-      this.#writing ??= this.#writeAll();
-    });
-  }
-
-  /** Writes what waits, and what comes meanwhile; all that waits at a time in one transaction. */
-  async #writeAll(): Promise<void> {
-    await Promise.resolve(); // what is applied in one turn of the app waits together
-    while (this.#waiting.length > 0) {
-      const some = this.#waiting.splice(0, maxJoined);
-      try {
-        await this.#write(some.map((w) => w.batch));
-        some.forEach((w) => w.done());
-      } catch (err) {
-        const failed = storeError(err);
-        [...some, ...this.#waiting.splice(0)].forEach((w) => w.failed(failed));
-      }
-    }
-    this.#writing = undefined;
+    return this.#joined.add(batch);
   }
 
   async #write(batches: readonly Batch[]): Promise<void> {

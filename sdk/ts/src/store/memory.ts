@@ -18,6 +18,7 @@ import {
   erases,
   type Fold,
   isRecalled,
+  makeEntry,
   mergeFolds,
   type Millis,
   newestOf,
@@ -31,6 +32,7 @@ import {
   unfold,
   type UserID,
 } from "../pim/index.js";
+import { newBatch } from "../engine/io.js";
 import { compareText, noBytes } from "../pim/text.js";
 import { Claims, type ConversationRow, type Release, type Store } from "./store.js";
 
@@ -42,6 +44,9 @@ export interface MemoryOptions {
    */
   positionsOnly?: boolean;
 }
+
+/** How many entries and folds a Batch of dump has. */
+const dumped = 500;
 
 /** An entry that a Memory has. Its entry is replaced when it is erased. */
 interface Held extends Stored {
@@ -117,6 +122,37 @@ export class Memory implements Store {
     this.#networks = b.networks ?? this.#networks;
     b.forget.forEach((f) => this.#forget(f));
     b.trims.forEach((t) => this.#trim(t));
+  }
+
+  /** Returns batches that make an empty Memory hold what this one holds. They may refer to it. */
+  dump(): Batch[] {
+    const all = [...this.#conversations];
+    const batches: Batch[] = [];
+    const add = (changes: Partial<Batch>): void => void batches.push({ ...newBatch(), ...changes });
+    // An entry that is there only to be taken away leaves its time.
+    const gone = all.filter(([, c]) => c.goneAt !== 0);
+    add({
+      entries: gone.map(([conversation, c]) => {
+        return { number: 0, late: false, entry: makeEntry({ conversation, seq: 1, anchor: 1, server: c.goneAt }) };
+      }),
+      trims: gone.map(([conversation]) => ({ conversation, front: 2, former: 0 })),
+    });
+    add({
+      meta: this.#meta,
+      networks: [...this.#networks],
+      conversations: all.flatMap(([, c]) => c.row ?? []),
+      outbox: [...this.#outbox.values()],
+      settings: [...this.#settings.values()],
+      erasures: all.flatMap(([conversation, c]) => [...c.erased].map(([by, upTo]) => ({ conversation, by, upTo }))),
+      keep: all.flatMap(([, c]) => [...c.former.values()]),
+    });
+    for (const [conversation, c] of all) {
+      for (let i = 0; i < Math.max(c.logged.length, c.folds.length); i += dumped) {
+        const folds = c.folds.slice(i, i + dumped).map((fold) => ({ conversation, fold }));
+        add({ entries: c.logged.slice(i, i + dumped).map(storedOf), folds });
+      }
+    }
+    return batches;
   }
 
   #of(id: ConversationID): Remembered {
@@ -246,7 +282,7 @@ export class Memory implements Store {
 
   async since(number: number, limit: number): Promise<Stored[]> {
     const at = lowerBound(this.#numbered, number + 1, numberOf);
-    return this.#numbered.slice(at, at + Math.max(0, limit)).map(({ entry, number, late }) => ({ entry, number, late }));
+    return this.#numbered.slice(at, at + Math.max(0, limit)).map(storedOf);
   }
 
   async former(conversation: ConversationID, skip: number, limit: number): Promise<Entry[]> {
@@ -292,6 +328,7 @@ const seqOf = (h: Held): Seq => h.entry.seq;
 const numberOf = (h: Held): number => h.number;
 const targetOf = (f: Fold): Seq => f.target;
 const entryOf = (h: Held): Entry => h.entry;
+const storedOf = ({ entry, number, late }: Held): Stored => ({ entry, number, late });
 
 /** Returns the index of the first of list whose key is at least least; list ascends by key. */
 function lowerBound<T>(list: readonly T[], least: number, key: (of: T) => number): number {
