@@ -4,6 +4,8 @@ import { type Client, openIn } from "../client/client.js";
 import { type Options } from "../client/options.js";
 import { streamDialer } from "./tcp.js";
 
+export { type FileOptions, openFile } from "./file.js";
+
 /** Options of a client in Node. */
 export interface NodeOptions extends Options {
   /**
