@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 
 /** A real server, with data of its own, that tests kill and start again. */
 export class Server {
@@ -97,6 +98,24 @@ export class Server {
           reject(new Error(`pim ${args.join(" ")}: ${stderr}`));
         } else {
           resolve(stdout);
+        }
+      });
+    });
+  }
+
+  /** Follows the direct conversation of user with other by the Go client, and returns the texts of its first n messages. */
+  tail(user: string, other: string, n: number): Promise<string[]> {
+    const args = ["tail", "--to", other, "--json", "--as", user, "--data", this.#data, "--server", this.url];
+    const p = spawn(this.#binary, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const texts: string[] = [];
+    return new Promise((resolve, reject) => {
+      p.once("error", reject);
+      p.once("exit", () => reject(new Error(`pim tail has ended after ${texts.join()}`)));
+      createInterface(p.stdout).on("line", (line) => {
+        const { text } = JSON.parse(line) as { text?: string };
+        if (text !== undefined && texts.push(text) === n) {
+          resolve(texts);
+          p.kill();
         }
       });
     });
