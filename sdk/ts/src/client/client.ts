@@ -16,14 +16,16 @@ import {
   type UserID,
 } from "../pim/index.js";
 import { compareText } from "../pim/text.js";
+import { openDatabase } from "../store/idb.js";
 import { Memory } from "../store/memory.js";
+import { type Store } from "../store/store.js";
 import { type Answer } from "./confirm.js";
 import { Conversation } from "./conversation.js";
 import { Core } from "./core.js";
 import { type EntryEvent, type Event, type EventOf } from "./events.js";
 import { compareInfos, type Info } from "./info.js";
 import { LocalSession } from "./local.js";
-import { checkOptions, type Environment, type Options } from "./options.js";
+import { type Checked, checkOptions, type Environment, type Options } from "./options.js";
 import { type EventsOptions } from "./queue.js";
 import { type Sending } from "./sending.js";
 import { orAborted, type Waiting } from "./wait.js";
@@ -32,7 +34,8 @@ import { orAborted, type Waiting } from "./wait.js";
  * Checks o, loads the store and starts to connect in the background. Close the client in the end.
  *
  * It throws a PimError: "invalid" if o is not valid, "unsupported" if this environment cannot connect to a server, "conflict" if
- * the store belongs to another user or device or another Client uses it, and the store's own.
+ * the store belongs to another user or device or another Client uses it, and the store's own: those of openDatabase, if
+ * Options.store is not set. So an app that wants to go on without its database, in a private window, opens again with a Memory.
  */
 export function open(o: Options): Promise<Client> {
   return openIn({}, o);
@@ -41,8 +44,14 @@ export function open(o: Options): Promise<Client> {
 /** Does what open does, with what an environment adds. */
 export async function openIn(env: Environment, o: Options): Promise<Client> {
   const checked = checkOptions(o, env);
-  const session = await LocalSession.open(checked, o.store ?? new Memory());
+  const store = o.store ?? (await ownStore(checked));
+  const session = await LocalSession.open(checked, store, o.store === undefined);
   return new Client(await Core.start(session, o.device));
+}
+
+/** Opens the store of a client whose app has named none. */
+async function ownStore({ user, options: { device } }: Checked): Promise<Store> {
+  return user === "" || typeof indexedDB === "undefined" ? new Memory() : openDatabase({ user, device });
 }
 
 /**

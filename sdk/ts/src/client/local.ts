@@ -22,20 +22,27 @@ const endSeq: Seq = Number.MAX_SAFE_INTEGER;
 /** A Session whose loop is in this tab, or process. */
 export class LocalSession implements Session {
   readonly #loop: Loop;
-  readonly #release: Release;
+  readonly #end: () => Promise<void>;
 
-  private constructor(loop: Loop, release: Release) {
+  private constructor(loop: Loop, end: () => Promise<void>) {
     this.#loop = loop;
-    this.#release = release;
+    this.#end = end;
   }
 
   /**
    * Takes the store and begins to connect. It throws a PimError of kind "conflict" if the store belongs to another user or device
-   * or another Client uses it, and the store's own errors.
+   * or another Client uses it, and the store's own errors. If owns is set, it closes the store in the end.
    */
-  static async open(o: Checked, store: Store): Promise<LocalSession> {
-    const release = await store.claim();
+  static async open(o: Checked, store: Store, owns: boolean): Promise<LocalSession> {
+    let release: Release | undefined;
+    const end = async (): Promise<void> => {
+      release?.();
+      if (owns) {
+        await store.close();
+      }
+    };
     try {
+      release = await store.claim();
       const snapshot = await store.load();
       checkOwner(o, snapshot.meta);
       if (o.options.confirm && snapshot.meta.key.length === 0) {
@@ -43,9 +50,9 @@ export class LocalSession implements Session {
       }
       const loop = new Loop(o, store, snapshot);
       loop.start();
-      return new LocalSession(loop, release);
+      return new LocalSession(loop, end);
     } catch (err) {
-      release();
+      await end().catch(() => undefined); // err says more
       throw err;
     }
   }
@@ -146,7 +153,7 @@ export class LocalSession implements Session {
 
   async close(): Promise<void> {
     await this.#loop.close();
-    this.#release();
+    await this.#end();
   }
 
   /** Reads the folds of the messages of a page. */
