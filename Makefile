@@ -28,6 +28,9 @@ CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVect
 # Go files that people write.
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
 
+# What the chat page is built from.
+PAGE = $(shell find web/src web/scripts sdk/ts/src -type f) web/index.html web/vite.config.js web/package.json web/package-lock.json
+
 # Folders with what .proto files give; each has a template in tools.
 GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb sdk/ts/src/wire/pb sdk/ts/src/content/pb
 
@@ -39,11 +42,17 @@ BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yam
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/pim
+build: web/dist/index.html ## build bin/pim, with the chat page in it if this machine has Node
 	$(GO) build -o bin/pim ./cmd/pim
 
 run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
 	./bin/pim serve --data ./pim-data
+
+# Without Node, or without the packages and a registry, pim is built all the same; its page says what is missing.
+web/dist/index.html: $(PAGE)
+	@if ! command -v $(NPM) >/dev/null; then echo "no Node on this machine: pim has no chat page"; \
+	elif ! $(MAKE) -s web/node_modules/.stamp; then echo "npm cannot fetch what the chat page is built with: pim has no chat page, or the one it had"; \
+	else cd web && $(NPM) run -s build; fi
 
 cluster: build ## three nodes of pim and three of Cassandra on this machine, until Ctrl-C
 	@tools/cluster.sh
@@ -72,9 +81,10 @@ lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy check-ts ## formatting,
 	$(TOOLS)/staticcheck ./...
 	$(GO) test -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
 
-fmt: $(TOOLS)/.stamp sdk/ts/node_modules/.stamp ## format every Go and TypeScript file
+fmt: $(TOOLS)/.stamp sdk/ts/node_modules/.stamp web/node_modules/.stamp ## format every Go and TypeScript file
 	$(TOOLS)/gofumpt -w $$($(SOURCES))
 	cd sdk/ts && $(NPM) run -s format
+	cd web && $(NPM) run -s format
 
 generate: tools/node_modules/.stamp sdk/ts/node_modules/.stamp ## write what is generated from .proto files, and docs/configuration.md
 	cd tools && $(BUF) . || exit 1; done
@@ -90,11 +100,12 @@ check-wire: tools/node_modules/.stamp sdk/ts/node_modules/.stamp
 
 check-tidy:
 	$(GO) mod tidy -diff
-	@! grep -l '"resolved"' tools/package-lock.json sdk/ts/package-lock.json || \
+	@! grep -l '"resolved"' tools/package-lock.json sdk/ts/package-lock.json web/package-lock.json || \
 	  { echo "names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
 
-check-ts: sdk/ts/node_modules/.stamp ## check types, formatting and the bundle's size of the TypeScript SDK
+check-ts: sdk/ts/node_modules/.stamp web/node_modules/.stamp ## check types, formatting and the bundles' sizes of the TypeScript SDK and the chat page
 	cd sdk/ts && $(NPM) run -s check && $(NPM) run -s build
+	cd web && $(NPM) run -s check && $(NPM) run -s build
 
 # -count 1: the go command does not see that a file outside the module has changed.
 check-deploy: ## check deploy/ against the schemas and parsers of what reads it
@@ -134,7 +145,7 @@ bench-cluster: ## measure one, two and three nodes over one and three of Cassand
 	CASSANDRA_JVM=-XX:+UseSerialGC PIM_BENCH_CLUSTER=1 $(GO) test -count 1 -timeout 1h -run TestCosts -v ./imtest/sites
 
 clean: ## remove what was built; the data stays
-	rm -rf bin tools/node_modules sdk/ts/node_modules sdk/ts/build sdk/ts/dist
+	rm -rf bin tools/node_modules sdk/ts/node_modules sdk/ts/build sdk/ts/dist web/node_modules web/dist web/shots
 
 # Tools live in a module of their own, so that what they need is not what pim needs.
 $(TOOLS)/.stamp: tools/go.mod tools/go.sum
@@ -143,6 +154,10 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 
 tools/node_modules/.stamp: tools/package.json tools/package-lock.json
 	cd tools && $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/node_modules/.stamp: web/package.json web/package-lock.json
+	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 sdk/ts/node_modules/.stamp: sdk/ts/package.json sdk/ts/package-lock.json

@@ -39,7 +39,7 @@ var outside = map[string][]string{
 	"client":   {".", "wire", "content"},
 	"imtest":   {".", "wire", "store", "clock", "placement", "bus", "strictjson", "account", "conv", "inbox", "gateway", "server", "client"},
 	"examples": {".", "client"},
-	"cmd":      {".", "wire", "strictjson", "account", "server", "client", "content", "imtest"},
+	"cmd":      {".", "wire", "strictjson", "account", "server", "web", "client", "content", "imtest"},
 }
 
 // goFile is one Go file of the module.

@@ -20,6 +20,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/web"
 )
 
 type serveCmd struct {
@@ -190,13 +191,17 @@ Users come in with tokens that somebody else issues: no key in %s has a private 
 `, where, c.kept(), c.KeysPath())
 		return err
 	}
+	inBrowser := ""
+	if c.Page && web.Built() {
+		inBrowser = "open " + l.URL + " in a browser, or "
+	}
 	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
-To chat, paste each of these lines into a terminal of its own:
+To chat, %spaste each of these lines into a terminal of its own:
 
   %s chat --as alice --to bob%s
   %s chat --as bob --to alice%s
 
-`, where, c.kept(), program(), flags, program(), flags)
+`, where, c.kept(), inBrowser, program(), flags, program(), flags)
 	return err
 }
 

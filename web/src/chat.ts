@@ -1,0 +1,218 @@
+import {
+  type Client,
+  type ConversationID,
+  directUsers,
+  type EntryEvent,
+  EntryKind,
+  type Info,
+  isGroup,
+  type PimError,
+  previewOf,
+  type UserID,
+} from "@pim-im/client";
+import { draftOf } from "./keep";
+import { notify, withdraw } from "./notify";
+import { Room } from "./room";
+import { Signal } from "./signal";
+import { t } from "./words";
+
+/** What the connection is doing, for people. */
+export interface Connection {
+  readonly state: Client["state"];
+  /** Why there is none. */
+  readonly err: Error | undefined;
+  /** When it is tried again, by the clock of this page; 0: that is not set. */
+  readonly retryAt: number;
+}
+
+/** What the page shows of one user's chats: the list, the connection, and the room that is open. */
+export class Chat {
+  readonly me: Client;
+  /** Rings when the list, the connection or the open room's choice has changed. */
+  readonly changed = new Signal();
+  /** Rings when there is something that a screen reader is to say. */
+  readonly said = new Signal();
+  announcement = "";
+  infos: readonly Info[] = [];
+  /** The list has been read once. */
+  ready = false;
+  connection: Connection;
+  room: Room | undefined;
+  /** What the person was refused last, until it is closed. */
+  refusal = "";
+  /** The store has failed. */
+  trouble: PimError | undefined;
+  readonly #members = new Map<ConversationID, readonly UserID[]>();
+  #reading: "no" | "yes" | "again" = "no";
+  #opening = 0;
+
+  constructor(me: Client) {
+    this.me = me;
+    this.connection = { state: me.state, err: undefined, retryAt: 0 };
+    me.on("state", (e) => {
+      this.connection = { state: e.state, err: e.err, retryAt: e.retryIn ? Date.now() + e.retryIn : 0 };
+      this.changed.ring();
+      if (e.state === "connected") {
+        void this.room?.connected();
+      }
+    });
+    for (const type of ["list", "entry", "changed", "erased", "send", "setting", "rewound", "trimmed", "read"] as const) {
+      me.on(type, () => this.#readList());
+    }
+    me.on("entry", (e) => this.#came(e));
+    me.on("read", (e) => withdraw(e.conversation));
+    me.on("typing", (e) => this.room?.typing(e));
+    me.on("presence", (e) => this.room?.presence(e));
+    me.on("receipt", (e) => this.room?.receipt(e));
+    this.#readList();
+  }
+
+  /** Returns the list's entry for the conversation; undefined if it has none yet. */
+  info(id: ConversationID): Info | undefined {
+    return this.infos.find((i) => i.id === id);
+  }
+
+  /** Returns what people call the conversation. */
+  title(id: ConversationID): string {
+    const users = directUsers(id);
+    if (users) {
+      return users.find((u) => u !== this.me.user) ?? t.you;
+    }
+    const others = this.#members.get(id)?.filter((u) => u !== this.me.user);
+    return others?.length ? others.join(", ") : t.unnamedGroup;
+  }
+
+  /** Takes note of who is in a group, for its title. */
+  knowMembers(id: ConversationID, members: readonly UserID[]): void {
+    this.#members.set(id, members);
+    this.changed.ring();
+  }
+
+  /** Opens a room, and closes the one that was open. The room shows nothing before it has its messages. */
+  async open(id: ConversationID | undefined): Promise<void> {
+    if (this.room?.id === id) {
+      return;
+    }
+    const turn = ++this.#opening;
+    const room = id === undefined ? undefined : await this.attempt(() => Room.open(this, id));
+    if (turn !== this.#opening) {
+      void room?.close(); // another one was opened meanwhile
+      return;
+    }
+    const old = this.room;
+    this.room = room;
+    this.changed.ring();
+    void old?.close();
+    if (id !== undefined) {
+      withdraw(id);
+    }
+  }
+
+  /** Does something for the person, and says why if it is refused. Returns undefined then. */
+  async attempt<T>(what: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await what();
+    } catch (err) {
+      this.refuse(err);
+      return undefined;
+    }
+  }
+
+  /** Has what a Sending stands for said to the person if the server refuses it. */
+  heed(sending: { wait(): Promise<unknown> } | undefined): void {
+    sending?.wait().catch((err: unknown) => this.refuse(err));
+  }
+
+  refuse(err: unknown): void {
+    this.refusal = t.refused(reasonOf(err));
+    this.changed.ring();
+  }
+
+  /** Closes what was said of a refusal. */
+  forgive(): void {
+    this.refusal = "";
+    this.changed.ring();
+  }
+
+  /** Has a screen reader say text. */
+  announce(text: string): void {
+    this.announcement = text;
+    this.said.ring();
+  }
+
+  draft(id: ConversationID): string {
+    return draftOf(this.me.user, id);
+  }
+
+  /** Reads the list anew: at once, or when the reading that is under way has ended. */
+  #readList(): void {
+    if (this.#reading !== "no") {
+      this.#reading = "again";
+      return;
+    }
+    this.#reading = "yes";
+    void this.me
+      .conversations()
+      .then((infos) => {
+        this.infos = infos;
+        this.ready = true;
+        this.#learnTitles();
+        this.changed.ring();
+      })
+      .catch(() => undefined) // the client is closed, or its store has failed: a state event says so
+      .finally(() => {
+        const again = this.#reading === "again";
+        this.#reading = "no";
+        if (again) {
+          setTimeout(() => this.#readList(), 30); // what comes together is shown together
+        }
+      });
+  }
+
+  #learnTitles(): void {
+    for (const { id, left } of this.infos) {
+      if (isGroup(id) && !left && !this.#members.has(id)) {
+        this.#members.set(id, []);
+        void this.me
+          .conversation(id)
+          .members()
+          .then(({ members }) =>
+            this.knowMembers(
+              id,
+              members.map((m) => m.user),
+            ),
+          )
+          .catch(() => this.#members.delete(id)); // asked again with the next change
+      }
+    }
+  }
+
+  #came({ entry, late }: EntryEvent): void {
+    if (entry.kind === EntryKind.create || entry.kind === EntryKind.join || entry.kind === EntryKind.leave) {
+      this.#members.delete(entry.conversation);
+      void this.room?.membersChanged(entry.conversation);
+    }
+    if (late || entry.kind !== EntryKind.message || entry.sender === this.me.user) {
+      return;
+    }
+    const text = previewOf(entry.payload).text;
+    const watched = this.room?.id === entry.conversation && document.visibilityState === "visible";
+    if (watched) {
+      this.announce(`${entry.sender}: ${text}`);
+      return;
+    }
+    const named = entry.mentionAll || entry.mentions.some((m) => m.user === this.me.user);
+    const info = this.info(entry.conversation);
+    if (this.connection.state === "connected" && (!info?.muted || named)) {
+      notify(entry.conversation, entry.sender, text);
+    }
+  }
+}
+
+/** Returns why something failed, for people. */
+export function reasonOf(err: unknown): string {
+  if (typeof err === "object" && err !== null && "text" in err && typeof err.text === "string" && err.text) {
+    return err.text;
+  }
+  return err instanceof Error ? err.message : String(err);
+}

@@ -1,0 +1,80 @@
+// What the page keeps beside the SDK's store: the device's name, drafts, and who this tab is. Where the browser keeps nothing,
+// as in private mode, all of it lasts as long as the page.
+
+const fallback = new Map<string, string>();
+
+function get(storage: () => Storage, key: string): string | undefined {
+  try {
+    return storage().getItem(key) ?? fallback.get(key);
+  } catch {
+    return fallback.get(key);
+  }
+}
+
+function set(storage: () => Storage, key: string, value: string): void {
+  fallback.set(key, value);
+  try {
+    storage().setItem(key, value);
+  } catch {
+    // It is kept in fallback.
+  }
+}
+
+function remove(storage: () => Storage, key: string): void {
+  fallback.delete(key);
+  try {
+    storage().removeItem(key);
+  } catch {
+    // It was not kept there.
+  }
+}
+
+const tab = (): Storage => sessionStorage;
+const browser = (): Storage => localStorage;
+
+/** Who the person in this tab is: a token of the embedding app, or a name that was picked. */
+export type Identity = { token: string } | { name: string };
+
+/** Returns who this tab was when it was last loaded. */
+export function identity(): Identity | undefined {
+  const token = get(tab, "pim.token");
+  const name = get(tab, "pim.name");
+  return token ? { token } : name ? { name } : undefined;
+}
+
+/** Remembers who this tab is, for when it is loaded again; undefined: nobody. */
+export function setIdentity(who: Identity | undefined): void {
+  remove(tab, "pim.token");
+  remove(tab, "pim.name");
+  if (who && "token" in who) {
+    set(tab, "pim.token", who.token);
+  } else if (who) {
+    set(tab, "pim.name", who.name);
+  }
+}
+
+/** Returns this browser's device of the user, the same at each call. */
+export function deviceOf(user: string): string {
+  const key = `pim.device.${user}`;
+  let device = get(browser, key);
+  if (!device) {
+    device = `web-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    set(browser, key, device);
+  }
+  return device;
+}
+
+/** Returns what was typed in the conversation and not sent. */
+export function draftOf(user: string, conversation: string): string {
+  return get(browser, `pim.draft.${user} ${conversation}`) ?? "";
+}
+
+/** Keeps what was typed in the conversation; nothing, if text is empty. */
+export function setDraft(user: string, conversation: string, text: string): void {
+  const key = `pim.draft.${user} ${conversation}`;
+  if (text) {
+    set(browser, key, text);
+  } else {
+    remove(browser, key);
+  }
+}

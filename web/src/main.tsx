@@ -1,0 +1,135 @@
+import { type Client, Memory, open, PimError } from "@pim-im/client";
+import { render } from "preact";
+import { Chat, reasonOf } from "./chat";
+import { setIdentity } from "./keep";
+import { base, currentLogin, type Login, mayPickName, takeToken, userOf } from "./login";
+import { App } from "./ui/App";
+import { Mark } from "./ui/Mark";
+import { SignIn } from "./ui/SignIn";
+import { language, t } from "./words";
+
+const root = document.getElementById("app") ?? document.body;
+document.documentElement.lang = language;
+
+/** Takes a token that the embedding app has put into the address. That of another user is taken when the person says so. */
+function takeLogin(): boolean {
+  const token = takeToken();
+  if (token === undefined) {
+    return false;
+  }
+  const now = currentLogin()?.user;
+  const next = userOf(token) ?? "?";
+  if (now !== undefined && now !== next && !confirm(t.otherUser(now, next))) {
+    return false;
+  }
+  setIdentity({ token });
+  return true;
+}
+
+/** How long a tab waits for its device when another one has it: the page before a reload leaves it at once. */
+const patience = 1500;
+/** How many tabs have a device of their own at most. */
+const mostTabs = 8;
+
+function isKind(err: unknown, ...kinds: PimError["kind"][]): boolean {
+  return err instanceof PimError && kinds.includes(err.kind);
+}
+
+/**
+ * Opens the client as the first of the browser's devices that no other tab has; in memory, if the browser keeps nothing, which
+ * is said to the person.
+ */
+async function openClient({ user, device, token }: Login): Promise<{ me: Client; keeps: boolean }> {
+  const options = { server: new URL(".", base).href.replace(/\/$/, ""), user, device, token, agent: "pim-page" };
+  if (await keepsThings()) {
+    const until = performance.now() + patience;
+    for (let tab = 1; tab <= mostTabs;) {
+      try {
+        return { me: await open({ ...options, device: tab === 1 ? device : `${device}-${tab}` }), keeps: true };
+      } catch (err) {
+        if (!isKind(err, "conflict")) {
+          if (isKind(err, "unavailable", "disk_full", "unsupported")) {
+            break;
+          }
+          throw err;
+        }
+        if (performance.now() < until) {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        } else {
+          tab++;
+        }
+      }
+    }
+  }
+  return { me: await open({ ...options, device: `${device.slice(0, 40)}-${Date.now()}`, store: new Memory() }), keeps: false };
+}
+
+/** Reports whether the browser has a database for this page. In private mode some have none. */
+function keepsThings(): Promise<boolean> {
+  return new Promise((resolve) => {
+    try {
+      const ask = indexedDB.open("pim.probe");
+      ask.onerror = () => resolve(false);
+      ask.onsuccess = () => {
+        ask.result.close();
+        resolve(true);
+      };
+    } catch {
+      resolve(false);
+    }
+  });
+}
+
+function say(title: string, text: string): void {
+  render(
+    <main class="welcome">
+      <Mark />
+      <h1>{title}</h1>
+      <p>{text}</p>
+    </main>,
+    root,
+  );
+}
+
+async function start(): Promise<void> {
+  const login = currentLogin();
+  if (!login) {
+    const pick = await mayPickName().catch(() => false);
+    render(<SignIn pick={pick} onDone={() => void start()} />, root);
+    return;
+  }
+  try {
+    const { me, keeps } = await openClient(login);
+    const look = (): void => void me.setForeground(document.visibilityState === "visible").catch(() => undefined);
+    const net = (): void => void me.networkChanged("").catch(() => undefined);
+    document.addEventListener("visibilitychange", look);
+    addEventListener("online", () => void me.setOnline(true).catch(() => undefined));
+    addEventListener("online", net);
+    addEventListener("offline", () => void me.setOnline(false).catch(() => undefined));
+    addEventListener("hashchange", () => {
+      if (takeLogin()) {
+        if (currentLogin()?.user === me.user) {
+          void me.reconnect().catch(() => undefined);
+        } else {
+          location.reload();
+        }
+      }
+    });
+    look();
+    if (!navigator.onLine) {
+      void me.setOnline(false).catch(() => undefined);
+    }
+    addEventListener("beforeunload", (e) => {
+      if (!keeps && chat.room?.items.some((m) => m.pending())) {
+        e.preventDefault(); // what is not sent would be lost
+      }
+    });
+    const chat = new Chat(me);
+    render(<App chat={chat} keeps={keeps} />, root);
+  } catch (err) {
+    say(t.cannotStart, reasonOf(err));
+  }
+}
+
+takeLogin();
+void start();

@@ -1,0 +1,332 @@
+import {
+  type Content,
+  type Conversation,
+  type ConversationID,
+  directUsers,
+  EntryKind,
+  isGroup,
+  type Message,
+  noClientMessageID,
+  type PresenceEvent,
+  type Receipt,
+  type ReceiptEvent,
+  type Receipts,
+  replyTo,
+  threadOf,
+  type TypingEvent,
+  type UserID,
+  type View,
+} from "@pim-im/client";
+import type { Chat } from "./chat";
+import { setDraft } from "./keep";
+import { mentionsIn } from "./mention";
+import { Signal } from "./signal";
+
+/** How many messages a room begins with, and how many older ones come at once. */
+const page = 60;
+/** How many messages the server tells the receipts of at once. */
+const receiptsAtOnce = 50;
+
+/** What the person is doing besides writing something new. */
+export type Doing = { readonly type: "reply" | "edit"; readonly message: Message } | undefined;
+
+/** One conversation that is open: its messages, who is there, and what the person is about to do. */
+export class Room {
+  readonly id: ConversationID;
+  readonly group: boolean;
+  /** The other user of a direct conversation. */
+  readonly other: UserID | undefined;
+  /** Rings when the messages, or what is known of them, have changed. */
+  readonly changed = new Signal();
+  items: readonly Message[];
+  /** There may be older messages. */
+  more = true;
+  loading = false;
+  writers: readonly UserID[] = [];
+  here: PresenceEvent | undefined;
+  members: readonly UserID[] = [];
+  owner: UserID = "";
+  doing: Doing;
+  /** How far the other user of a direct conversation has got and read it. */
+  got = { delivered: 0, read: 0 };
+  readonly #counts = new Map<number, Receipt>();
+  readonly #chat: Chat;
+  readonly #conversation: Conversation;
+  readonly #view: View;
+  readonly #gone = new AbortController();
+  #forget: ReturnType<typeof setTimeout> | undefined;
+
+  private constructor(chat: Chat, conversation: Conversation, view: View) {
+    this.#chat = chat;
+    this.#conversation = conversation;
+    this.#view = view;
+    this.id = conversation.id;
+    this.group = isGroup(this.id);
+    this.other = directUsers(this.id)?.find((u) => u !== chat.me.user);
+    this.items = view.items();
+    view.onChange(() => {
+      const newest = this.#newest();
+      this.items = view.items();
+      if (this.#newest() !== newest) {
+        void this.#askReceipts();
+      }
+      this.changed.ring();
+    });
+  }
+
+  /** Opens a room with its newest messages, and says that a person reads it. */
+  static async open(chat: Chat, id: ConversationID): Promise<Room> {
+    const conversation = chat.me.conversation(id);
+    const room = new Room(chat, conversation, await conversation.messages(page));
+    await conversation.open();
+    void room.connected();
+    if (room.items.length < page) {
+      void room.older();
+    }
+    return room;
+  }
+
+  /** Ends what open has begun. */
+  async close(): Promise<void> {
+    this.#gone.abort();
+    clearTimeout(this.#forget);
+    await Promise.allSettled([this.#view.close(), this.#conversation.close()]);
+  }
+
+  /** The first seq that is left of the conversation; 0: nothing was removed. */
+  get front(): number {
+    return this.#view.front;
+  }
+
+  /** The user of this page. */
+  get me(): UserID {
+    return this.#chat.me.user;
+  }
+
+  /** Loads older messages, unless they are being loaded. */
+  async older(): Promise<void> {
+    if (this.loading || !this.more) {
+      return;
+    }
+    this.loading = true;
+    this.changed.ring();
+    try {
+      this.more = await this.#view.older(page, { signal: this.#gone.signal });
+    } catch {
+      // The room is closed, or there is no connection: scrolling asks again.
+    } finally {
+      this.loading = false;
+      this.changed.ring();
+    }
+  }
+
+  /** Asks for what ends with a connection, or is not kept. */
+  async connected(): Promise<void> {
+    const look = this.#chat.me.look([this.id], this.other === undefined ? [] : [this.other]);
+    await Promise.allSettled([look, this.#askReceipts(), this.membersChanged(this.id)]);
+  }
+
+  /** Asks who is in the group, if it is this one. */
+  async membersChanged(id: ConversationID): Promise<void> {
+    if (id !== this.id || !this.group) {
+      return;
+    }
+    try {
+      const all: UserID[] = [];
+      let after: UserID = "";
+      do {
+        const { members, owner, next } = await this.#conversation.members(after, { signal: this.#gone.signal });
+        all.push(...members.map((m) => m.user));
+        this.owner = owner;
+        after = next;
+      } while (after !== "");
+      this.members = all;
+      this.#chat.knowMembers(this.id, all);
+      this.changed.ring();
+    } catch {
+      // There is no connection, and connected asks again; or the user has left.
+    }
+  }
+
+  typing(e: TypingEvent): void {
+    if (e.conversation !== this.id) {
+      return;
+    }
+    this.writers = e.users;
+    clearTimeout(this.#forget);
+    this.#forget = setTimeout(() => {
+      this.writers = [];
+      this.changed.ring();
+    }, 8000);
+    this.changed.ring();
+  }
+
+  presence(e: PresenceEvent): void {
+    if (e.user === this.other) {
+      this.here = e;
+      this.changed.ring();
+    }
+  }
+
+  receipt(e: ReceiptEvent): void {
+    if (e.conversation === this.id) {
+      this.#take(e.receipts);
+    }
+  }
+
+  /** How many of a group have read the message; undefined if that is not known. */
+  count(seq: number): Receipt | undefined {
+    return this.#counts.get(seq);
+  }
+
+  /** Returns who has read the message of a group, and who has not. */
+  async readers(seq: number): Promise<{ read: UserID[]; not: UserID[] }> {
+    const read: UserID[] = [];
+    const not: UserID[] = [];
+    let after: UserID = "";
+    do {
+      const { readers, next } = await this.#conversation.readers(seq, after, { signal: this.#gone.signal });
+      readers.forEach((r) => (r.read ? read : not).push(r.user));
+      after = next;
+    } while (after !== "");
+    return { read, not };
+  }
+
+  /** Says that the person is about to reply or edit, or is not any more. */
+  begin(doing: Doing): void {
+    this.doing = doing;
+    this.changed.ring();
+  }
+
+  /** Sends what was typed, as what the person was doing. */
+  async say(text: string): Promise<boolean> {
+    const { doing } = this;
+    const { mentions, users, all } = mentionsIn(text, this.group ? this.members : []);
+    const content: Content = { text, mentions };
+    const options = { mentions: users, mentionAll: all };
+    const sent = await this.#chat.attempt(async () => {
+      if (doing?.type === "edit") {
+        const sending = await this.#conversation.editText(doing.message.entry.seq, text);
+        this.#chat.heed(sending);
+      } else if (doing) {
+        const { entry } = doing.message;
+        await this.#conversation.sendContent(
+          { ...content, reply: replyTo(entry), thread: threadOf(entry) || entry.seq },
+          options,
+        );
+      } else if (mentions.length > 0) {
+        await this.#conversation.sendContent(content, options);
+      } else {
+        await this.#conversation.sendText(text);
+      }
+      return true;
+    });
+    if (sent) {
+      this.begin(undefined);
+    }
+    return sent ?? false;
+  }
+
+  /** Keeps what was typed. What changes a message is no draft. */
+  keepDraft(text: string): void {
+    if (this.doing?.type !== "edit") {
+      setDraft(this.me, this.id, text);
+      this.#chat.changed.ring();
+    }
+  }
+
+  /** Tells others that the person writes. */
+  writes(): void {
+    this.#conversation.typing().catch(() => undefined); // nobody misses it
+  }
+
+  react(message: Message, text: string): void {
+    const mine = message.reactions().some((r) => r.text === text && r.mine);
+    void this.#order(() => this.#conversation.react(message.entry.seq, text, !mine));
+  }
+
+  recall(message: Message): void {
+    void this.#order(() => this.#conversation.recall(message.entry.seq));
+  }
+
+  resend(message: Message): void {
+    void this.#chat.attempt(() => this.#chat.me.resend(message.entry.clientID));
+  }
+
+  discard(message: Message): void {
+    void this.#chat.attempt(() => this.#chat.me.discard(message.entry.clientID));
+  }
+
+  async add(users: readonly UserID[]): Promise<void> {
+    await this.#order(() => this.#conversation.join(...users));
+  }
+
+  async leave(): Promise<void> {
+    await this.#order(() => this.#conversation.leave());
+  }
+
+  async mute(on: boolean): Promise<void> {
+    await this.#order(() => (on ? this.#conversation.mute() : this.#conversation.unmute()));
+  }
+
+  async pin(on: boolean): Promise<void> {
+    await this.#order(() => this.#conversation.pin(on));
+  }
+
+  async markUnread(): Promise<void> {
+    await this.#order(() => this.#conversation.markUnread());
+  }
+
+  /** Returns whether the person may change the message in this way. */
+  may(what: "reply" | "react" | "edit" | "recall" | "readers", m: Message): boolean {
+    const own = m.entry.sender === this.me;
+    if (m.entry.kind !== EntryKind.message || m.pending() || m.recalled() || m.erased()) {
+      return false;
+    }
+    switch (what) {
+      case "edit":
+        return own;
+      case "recall":
+        return own || (this.group && this.owner === this.me);
+      case "readers":
+        return own && this.group;
+      default:
+        return true;
+    }
+  }
+
+  async #order(what: () => Promise<{ wait(): Promise<unknown> } | undefined>): Promise<void> {
+    this.#chat.heed(await this.#chat.attempt(what));
+  }
+
+  async #askReceipts(): Promise<void> {
+    const to = this.#newest();
+    if (to === 0) {
+      return;
+    }
+    try {
+      const from = Math.max(1, to - receiptsAtOnce + 1);
+      this.#take(await this.#conversation.receipts(from, to, { signal: this.#gone.signal }));
+    } catch {
+      // No connection, or the user gives no receipts: none are shown.
+    }
+  }
+
+  #take(receipts: Receipts): void {
+    const { delivered, read } = receipts;
+    this.got = { delivered: Math.max(this.got.delivered, delivered), read: Math.max(this.got.read, read) };
+    receipts.messages.forEach((r) => this.#counts.set(r.seq, r));
+    this.changed.ring();
+  }
+
+  /** The seq of the newest message of the user that the server has. */
+  #newest(): number {
+    return this.items.findLast((m) => !m.pending() && m.entry.sender === this.me)?.entry.seq ?? 0;
+  }
+}
+
+/** Returns what names the message, as long as it is displayed: from the outbox to the log. */
+export function keyOf(m: Message, me: UserID): string {
+  const { clientID, sender, seq } = m.entry;
+  return clientID === noClientMessageID ? `#${seq}` : `${sender || me} ${clientID}`;
+}

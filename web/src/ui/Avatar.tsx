@@ -1,0 +1,13 @@
+/** The circle that stands for a user or group; its colour follows from the name. */
+export function Avatar({ name, group = false }: { name: string; group?: boolean }) {
+  let sum = 0;
+  for (const c of name) {
+    sum = (sum * 31 + (c.codePointAt(0) ?? 0)) >>> 0;
+  }
+  const first = [...new Intl.Segmenter().segment(name)][0]?.segment ?? "?";
+  return (
+    <span class={`avatar hue${sum % 8}${group ? " group" : ""}`} aria-hidden="true">
+      {first.toLocaleUpperCase()}
+    </span>
+  );
+}

@@ -1,0 +1,98 @@
+import { PimError } from "@pim-im/client";
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Chat } from "../chat";
+import { reasonOf } from "../chat";
+import { askForToken } from "../login";
+import { useSignal } from "../signal";
+import { t } from "../words";
+import { Icon } from "./icons";
+
+/** How long a connection may be missing before it is worth a word. */
+const patience = 1000;
+
+function isKind(err: unknown, kind: PimError["kind"]): boolean {
+  return err instanceof PimError && err.kind === kind;
+}
+
+/** Says plainly what is wrong with the connection or the store, and what can be done. */
+export function Banner({ chat, keeps }: { chat: Chat; keeps: boolean }) {
+  useSignal(chat.changed);
+  const { state, err, retryAt } = chat.connection;
+  const [now, setNow] = useState(Date.now());
+  const [late, setLate] = useState(false);
+  const connected = state === "connected";
+  useEffect(() => {
+    setLate(false);
+    if (connected) {
+      return undefined;
+    }
+    const first = setTimeout(() => setLate(true), patience);
+    const tick = setInterval(() => setNow(Date.now()), 1000);
+    return () => {
+      clearTimeout(first);
+      clearInterval(tick);
+    };
+  }, [connected]);
+  useEffect(() => {
+    if (state === "waiting" && isKind(err, "unauthorized")) {
+      askForToken();
+    }
+  }, [state, err]);
+  const again = (): void => void chat.attempt(() => chat.me.reconnect());
+
+  const lines: { key: string; text: string; action?: ComponentChildren; alert?: boolean }[] = [];
+  if (!keeps) {
+    lines.push({ key: "keeps", text: t.noStorage });
+  }
+  if (chat.refusal) {
+    const close = (
+      <button type="button" class="plain" aria-label={t.close} onClick={() => chat.forgive()}>
+        <Icon name="close" />
+      </button>
+    );
+    lines.push({ key: "refusal", text: chat.refusal, action: close, alert: true });
+  }
+  if (state === "stopped") {
+    const replaced = isKind(err, "replaced");
+    lines.push({
+      key: "stopped",
+      text: replaced ? t.replaced : t.stopped(reasonOf(err)),
+      action: (
+        <button type="button" onClick={again}>
+          {replaced ? t.useHere : t.tryNow}
+        </button>
+      ),
+      alert: true,
+    });
+  } else if (state === "offline") {
+    lines.push({ key: "offline", text: t.offline });
+  } else if (state === "waiting" && isKind(err, "unauthorized")) {
+    lines.push({ key: "token", text: t.signInEnded, alert: true });
+  } else if (!connected && late) {
+    const seconds = Math.max(1, Math.ceil((retryAt - now) / 1000));
+    lines.push(
+      state === "waiting" && retryAt > now + 3000
+        ? {
+            key: "waiting",
+            text: t.waitingToConnect(seconds),
+            action: (
+              <button type="button" onClick={again}>
+                {t.tryNow}
+              </button>
+            ),
+          }
+        : { key: "connecting", text: t.connecting },
+    );
+  }
+  return (
+    <div class="banners">
+      {lines.map((l) => (
+        <div key={l.key} class={`banner ${l.key}`} role={l.alert ? "alert" : l.key === "waiting" ? undefined : "status"}>
+          <span>{l.text}</span>
+          {l.action}
+        </div>
+      ))}
+    </div>
+  );
+}
