@@ -16,8 +16,9 @@ type spec struct {
 	Server, Token string
 	User          pim.UserID
 	Device        pim.DeviceID
-	File          string // of the SQLite store; "": in memory
+	File          string // of the store; "": in memory
 	Confirm       bool   // a bot: it confirms each entry that it is handed
+	Look          bool   // report what the store has, and end
 }
 
 // options are the SDK's, with waits that suit a network in one machine.
@@ -51,7 +52,7 @@ type report struct {
 
 // begun is what an app reads from its store before it opens the SDK.
 type begun struct {
-	Entries []pim.Entry // of each conversation ascending by seq
+	Entries []pim.Entry // of each conversation in display order
 	Pending []pending
 }
 
@@ -78,6 +79,9 @@ func runApp(ctx context.Context, s *spec, store client.Store, commands <-chan co
 		return
 	}
 	tell(report{Begun: b})
+	if s.Look {
+		return
+	}
 	c, err := client.Open(ctx, s.options(store))
 	if err != nil {
 		tell(report{Broken: err.Error()})
@@ -119,7 +123,6 @@ func read(ctx context.Context, store client.Store) (*begun, error) {
 		if err != nil {
 			return nil, err
 		}
-		slices.SortFunc(entries, func(a, b pim.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 		b.Entries = append(b.Entries, entries...)
 	}
 	return b, nil

@@ -16,25 +16,34 @@ import (
 // An app is killed while its messages wait, or while their answers do not come. With a
 // sound store nothing is lost or doubled; a broken store is noticed.
 func TestBrokenStoresAreNoticed(t *testing.T) {
+	inGo := func(wrap func(client.Store) client.Store) func(*phone) {
+		return func(p *phone) { p.wrap = wrap }
+	}
+	noticed(t, func(*phone) {}, inGo(func(s client.Store) client.Store { return forgetful{s} }), inGo(func(s client.Store) client.Store { return renaming{s} }))
+}
+
+// noticed checks interrupted with the apps that sound makes, with one whose store has no outbox, and with one whose
+// outbox has new IDs after each start.
+func noticed(t *testing.T, sound, forgetful, renaming func(*phone)) {
 	hole := fault.Path{BlackHole: true}
 	for name, network := range map[string]fault.Conditions{
 		"nothing is transmitted":  {Accept: fault.Refuse},
 		"nothing is acknowledged": {Down: hole},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if found, err := interrupted(network, nil); err != nil || len(found) > 0 {
+			if found, err := interrupted(network, sound); err != nil || len(found) > 0 {
 				t.Errorf("a sound store: %v, %v", found, err)
 			}
 		})
 	}
 	t.Run("no outbox", func(t *testing.T) {
-		found, err := interrupted(fault.Conditions{Accept: fault.Refuse}, func(s client.Store) client.Store { return forgetful{s} })
+		found, err := interrupted(fault.Conditions{Accept: fault.Refuse}, forgetful)
 		if !errors.Is(err, errLacks) {
 			t.Errorf("a lost message was not noticed: %v, %v", found, err)
 		}
 	})
 	t.Run("new IDs", func(t *testing.T) {
-		found, err := interrupted(fault.Conditions{Down: hole}, func(s client.Store) client.Store { return renaming{s} })
+		found, err := interrupted(fault.Conditions{Down: hole}, renaming)
 		if err == nil && len(found) == 0 {
 			t.Error("a doubled message was not noticed")
 		}
@@ -45,8 +54,8 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 var errLacks = errors.New("a message is missing")
 
 // interrupted lets alice write over network, kills her app, lets it go on over a good
-// network and returns what the checker found. wrap, if not nil, breaks her store.
-func interrupted(network fault.Conditions, wrap func(client.Store) client.Store) (found []imtest.Violation, err error) {
+// network and returns what the checker found. spoil may break her store.
+func interrupted(network fault.Conditions, spoil func(*phone)) (found []imtest.Violation, err error) {
 	err = play(func(st *stage) {
 		lab := imtest.NewLab(st, imtest.LabOptions{Moves: true})
 		s := newSchedule(st, cast{host: labHost{lab}, tally: new(tally)}, lab.History())
@@ -57,7 +66,7 @@ func interrupted(network fault.Conditions, wrap func(client.Store) client.Store)
 		}
 		alice, bob := s.phones[0], s.phones[1]
 		alice.kill()
-		alice.wrap = wrap
+		spoil(alice)
 		s.open(alice)
 		s.say(alice, conv, "all is well")
 		s.settle()

@@ -3,7 +3,7 @@
 // server that loses its power. In the end everything is healed, and the checker
 // of package imtest says whether anything was lost, doubled or misordered.
 //
-//	app (SDK, memory or SQLite) ── fault.Proxy ── server
+//	app (SDK, memory or SQLite; TypeScript SDK, its store in a file) ── fault.Proxy ── server
 //
 // An app is killed between any two of its actions: in this process by taking its
 // store away, or as a process of its own by SIGKILL. The server is an imtest.Lab, whose

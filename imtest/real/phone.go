@@ -3,7 +3,6 @@ package real
 import (
 	"context"
 	"fmt"
-	"math"
 	"os/exec"
 	"slices"
 	"sync"
@@ -252,21 +251,42 @@ func (p *phone) lacks(newest map[pim.ConversationID]pim.Seq) string {
 // shows records what the device displays. It reads the store, which no app may use
 // meanwhile.
 func (p *phone) shows(ctx context.Context, conversations []pim.ConversationID) error {
-	store, err := p.store(ctx)
+	b, err := p.look(ctx)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
 	for _, c := range conversations {
-		entries, err := store.Entries(ctx, c, nil, math.MaxInt32)
-		if err != nil {
-			return err
-		}
 		var seqs []pim.Seq
-		for _, e := range entries {
-			seqs = append(seqs, e.Seq)
+		for _, e := range b.Entries {
+			if e.Conversation == c {
+				seqs = append(seqs, e.Seq)
+			}
 		}
 		p.world.history.Shown(p.device, c, slices.Clip(seqs))
 	}
 	return nil
+}
+
+// look returns what the store has. Only an app that is a process knows how to read its own.
+func (p *phone) look(ctx context.Context) (*begun, error) {
+	if p.self == nil {
+		store, err := p.store(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer store.Close()
+		return read(ctx, store)
+	}
+	var said report
+	spec := p.spec
+	spec.Look = true
+	app, err := startChild(p.self, spec, func(r report) { said = r })
+	if err != nil {
+		return nil, err
+	}
+	app.stop() // waits until it has ended by itself
+	if said.Begun == nil {
+		return nil, fmt.Errorf("%v does not say what it has: %s", p.device, said.Broken)
+	}
+	return said.Begun, nil
 }

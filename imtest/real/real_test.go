@@ -90,7 +90,7 @@ func TestRandomSchedulesOfProcesses(t *testing.T) {
 			st.Fatal(err)
 		}
 		st.Cleanup(host.stop)
-		return run(st, cast{seed: seed, host: host, self: self("app"), tally: tally}, imtest.NewHistory())
+		return run(st, cast{seed: seed, host: host, apps: []func() *exec.Cmd{self("app")}, tally: tally}, imtest.NewHistory())
 	})
 	t.Log(tally)
 }

@@ -27,9 +27,9 @@ const longest = 90 * time.Second
 type cast struct {
 	seed uint64
 	host host
-	// self, if not nil, makes a command that calls serveChild: then every app is a
-	// process of its own.
-	self  func() *exec.Cmd
+	// apps, if there are any, make commands that call serveChild, or that do the same in another
+	// language: then every app is a process of its own, made by one of them.
+	apps  []func() *exec.Cmd
 	tally *tally
 }
 
@@ -140,8 +140,11 @@ func (s *schedule) addPhone(u pim.UserID, d pim.DeviceID, dir string) {
 		scheme = "tcp://"
 	}
 	p.spec = spec{Server: scheme + p.proxy.Addr(), Token: token, User: u, Device: d, Confirm: s.rng.IntN(3) == 0}
-	if s.rng.IntN(3) == 0 || s.self != nil {
-		p.spec.File, p.self = filepath.Join(dir, fmt.Sprintf("%s-%s.db", u, d)), s.self
+	if len(s.apps) > 0 {
+		p.self = s.apps[s.rng.IntN(len(s.apps))]
+	}
+	if s.rng.IntN(3) == 0 || p.self != nil {
+		p.spec.File = filepath.Join(dir, fmt.Sprintf("%s-%s.db", u, d))
 	} else {
 		p.memory = client.NewMemory(client.MemoryOptions{})
 	}
