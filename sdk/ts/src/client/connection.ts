@@ -1,5 +1,5 @@
 import { PimError } from "../pim/index.js";
-import { type Code } from "../wire/index.js";
+import { type Code, codeName } from "../wire/index.js";
 
 /** A connection that carries frames: a WebSocket, or in Node a stream of bytes. */
 export interface Conn {
@@ -90,9 +90,12 @@ class WebSocketConn implements Conn {
       }
     });
     socket.addEventListener("close", ({ code, reason }) => {
-      const ours = code >= 4000; // docs/protocol.md, section 13
-      const said = `${ours ? "closed by the server" : "the connection has ended"}: ${code} ${reason}`;
-      this.#end(new PimError("unavailable", said.trimEnd()), ours ? code : 0);
+      if (code >= 4000) {
+        // docs/protocol.md, section 13; the engine says what kind of error it is
+        this.#end(new Error(`closed by the server: ${codeName(code)} ${reason}`.trimEnd()), code);
+      } else {
+        this.#end(new PimError("unavailable", `the connection has ended: ${code} ${reason}`.trimEnd()), 0);
+      }
     });
   }
 
