@@ -4,6 +4,7 @@ import {
   type Client,
   type ClientMessageID,
   CommandKind,
+  direct,
   type Event,
   type EventOf,
   Memory,
@@ -347,4 +348,39 @@ test("an app that confirms gets every entry until it has confirmed it, and answe
   await device(b, "server", o);
   await until(view, (items) => items.length === 10);
   assert.equal(view.items().filter((m) => m.text().startsWith("to ")).length, 5);
+});
+
+test("tabs have one connection, and go on when the leader is hidden or closed", hangs, async () => {
+  const { Browser } = await import("./browser.js"); // which makes databases the default: this is the last test
+  const [a = "", bob = ""] = names("alice", "bob");
+  const b = new Browser(server, a);
+  const one = await b.open("one", true);
+  const two = await b.open("two", false);
+  assert.equal(b.leader(), "one");
+  await Promise.all([one.synced(), two.synced()]);
+  const views = await Promise.all([one, two].map((c) => c.direct(bob).messages(50)));
+  await (await two.direct(bob).sendText("from the tab that follows")).wait();
+  const lines = ["from the tab that follows"];
+  await Promise.all(views.map((v) => shows(v, lines)));
+
+  const told = new Promise<string[]>((resolve) => one.on("list", (e) => resolve(e.conversations)));
+  b.show("one", false);
+  b.show("two", true);
+  lines.push("while nobody leads");
+  await one.direct(bob).sendText("while nobody leads");
+  await Promise.all(views.map((v) => shows(v, lines)));
+  assert.equal(b.leader(), "two");
+  assert.ok((await told).includes(direct(a, bob)), "what may have been missed");
+
+  await two.close();
+  const began = performance.now();
+  lines.push("after the leader is gone");
+  const sent = await one.direct(bob).sendText("after the leader is gone");
+  await sent.wait();
+  console.log(`${Math.round(performance.now() - began)} ms from the leader's end to a message that the server has`);
+  assert.equal(b.leader(), "one");
+  await Promise.all(views.slice(0, 1).map((v) => shows(v, lines)));
+  assert.deepEqual(await one.outbox(), []);
+  await one.close();
+  assert.equal(b.leader(), undefined);
 });

@@ -4,18 +4,18 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { newMeta, newOutgoing, type Outgoing } from "../src/engine/types.js";
 import { EntryKind, kindOf, newClientMessageID, PimError } from "../src/pim/index.js";
-import { databaseName, openDatabase } from "../src/store/idb.js";
+import { databaseName, type DatabaseStore, openDatabase } from "../src/store/idb.js";
 import { version } from "../src/store/schema.js";
 import type { Store } from "../src/store/store.js";
 import { direct, entry, rowOf, stored } from "./storemodel.js";
-import { batch, type Open } from "./storecalls.js";
+import { batch } from "./storecalls.js";
 import { storetest } from "./storetest.js";
 import { setLocks, WebLocks } from "./weblocks.js";
 
 let devices = 0;
 
 /** Opens a database that is new the first time. */
-function fresh(): Open {
+function fresh(): () => Promise<DatabaseStore> {
   const device = `device${++devices}`;
   return () => openDatabase({ user: "alice", device });
 }
@@ -282,6 +282,7 @@ test("a Web Lock keeps a second tab from the claim, until the first is gone", as
   release();
   await until(() => locks.holder(name) === undefined);
   await other.claim();
+  assert.deepEqual([one.term, other.term], [1, 2]);
   locks.kill("other");
   setLocks(locks.of("third"));
   await (await open()).claim();

@@ -10,6 +10,7 @@ interface Request {
 export class WebLocks {
   readonly #held = new Map<string, Request>();
   readonly #queue: Request[] = [];
+  readonly #dead = new Set<string>();
 
   /** Returns the LockManager of a tab. */
   of(tab: string): LockManager {
@@ -27,6 +28,9 @@ export class WebLocks {
 
   #request(tab: string, name: string, o: LockOptions, callback: LockGrantedCallback<unknown>): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      if (this.#dead.has(tab)) {
+        return; // nobody is there to hear
+      }
       const mine: Request = { tab, name, grant: () => undefined };
       const run = (lock: Lock | null): Promise<void> => Promise.resolve(lock).then(callback).then(resolve, reject);
       mine.grant = () => {
@@ -67,6 +71,7 @@ export class WebLocks {
 
   /** The tab dies: what it holds is free, what it waits for is forgotten. */
   kill(tab: string): void {
+    this.#dead.add(tab);
     for (let at = this.#queue.length - 1; at >= 0; at--) {
       if (this.#queue[at]?.tab === tab) {
         this.#queue.splice(at, 1);

@@ -19,6 +19,7 @@ import { compareText } from "../pim/text.js";
 import { openDatabase } from "../store/idb.js";
 import { Memory } from "../store/memory.js";
 import { type Store } from "../store/store.js";
+import { browserTabs, joinTabs } from "../tabs/open.js";
 import { type Answer } from "./confirm.js";
 import { Conversation } from "./conversation.js";
 import { Core } from "./core.js";
@@ -28,6 +29,7 @@ import { LocalSession } from "./local.js";
 import { type Checked, checkOptions, type Environment, type Options } from "./options.js";
 import { type EventsOptions } from "./queue.js";
 import { type Sending } from "./sending.js";
+import { type Session } from "./session.js";
 import { orAborted, type Waiting } from "./wait.js";
 
 /**
@@ -44,14 +46,29 @@ export function open(o: Options): Promise<Client> {
 /** Does what open does, with what an environment adds. */
 export async function openIn(env: Environment, o: Options): Promise<Client> {
   const checked = checkOptions(o, env);
-  const store = o.store ?? (await ownStore(checked));
-  const session = await LocalSession.open(checked, store, o.store === undefined);
-  return new Client(await Core.start(session, o.device));
+  return new Client(await Core.start(await sessionOf(checked, env), o.device));
+}
+
+/** Opens the session that o asks for: with the app's store, with other tabs, or alone with a store of its own. */
+async function sessionOf(o: Checked, env: Environment): Promise<Session> {
+  const { store, tabs, confirm, watch, peek } = o.options;
+  const alone = store !== undefined || o.user === "" || confirm === true || watch === true || peek === true || tabs === false;
+  const found = alone ? undefined : (env.tabs ?? browserTabs());
+  if (found !== undefined) {
+    return joinTabs(o, found);
+  }
+  if (tabs === true) {
+    throw new PimError("unsupported", "Options.tabs: there are no Web Locks, as in pages that were not loaded by HTTPS");
+  }
+  return LocalSession.open(o, store ?? (await ownStore(o)), store === undefined);
 }
 
 /** Opens the store of a client whose app has named none. */
-async function ownStore({ user, options: { device } }: Checked): Promise<Store> {
-  return user === "" || typeof indexedDB === "undefined" ? new Memory() : openDatabase({ user, device });
+async function ownStore({ user, options: { device, onBlocked } }: Checked): Promise<Store> {
+  if (user === "" || typeof indexedDB === "undefined") {
+    return new Memory();
+  }
+  return openDatabase({ user, device, ...(onBlocked && { onBlocked }) });
 }
 
 /**

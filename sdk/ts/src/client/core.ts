@@ -260,13 +260,16 @@ export class Core implements ViewOwner {
     this.bell.ring();
   }
 
-  /** Reads everything anew: another loop leads now. */
+  /** Reads everything anew: another loop leads now. Of what was told to nobody, the app hears that it may have happened. */
   #reset(): void {
     this.#early = [];
     const again = async (): Promise<void> => {
-      const [started, outbox] = await Promise.all([this.session.start(), this.session.outbox("")]);
+      const { session } = this;
+      const [started, outbox, rows] = await Promise.all([session.start(), session.outbox(""), session.rows()]);
       this.#begin(started);
       this.sendings.reset(outbox);
+      this.#tell({ type: "state", state: started.state, ...(started.err && { err: started.err }) });
+      this.#tell({ type: "list", conversations: rows.map((row) => row.id) });
     };
     again().catch(() => {
       this.#early = undefined; // the session has ended, or another reset follows

@@ -2,6 +2,7 @@ import { type Duration, millisecond } from "../engine/index.js";
 import { checkDeviceID, checkUserID, type DeviceID, type Millis, PimError, type UserID } from "../pim/index.js";
 import { byteLength } from "../pim/text.js";
 import { type Store } from "../store/store.js";
+import { type TabsEnvironment } from "../tabs/tabs.js";
 import { type Clock, systemClock } from "./clock.js";
 import { type SocketConstructor } from "./connection.js";
 import { type Dialer, dialerOf } from "./server.js";
@@ -36,6 +37,18 @@ export interface Options {
    * where there is none, or user is not set, everything is kept in memory and forgotten at close.
    */
   store?: Store;
+  /**
+   * Has all tabs of a browser that open this device share its database and one connection, that of the tab a person looks at; the
+   * others do everything through it, with its token. When it is closed or dies another tab takes over; then a ListEvent names all
+   * conversations, since what happened in between may have been told to nobody. If it is missing, they do, where the browser can (it needs Web Locks: pages that were loaded by HTTPS or from localhost) and store, confirm, watch and
+   * peek are not set; user must be set. With false a second tab is refused with "conflict".
+   */
+  tabs?: boolean;
+  /**
+   * Is called while a tab with an older version of the app keeps the database from being opened, with an error for the person. open
+   * goes on when that tab is closed or loaded again.
+   */
+  onBlocked?: (err: PimError) => void;
   /**
    * Lets the token and everything else cross a network unencrypted: by http, ws or tcp to hosts other than localhost and loopback
    * addresses. Without it, open refuses such servers.
@@ -84,6 +97,7 @@ export type StreamDialer = (server: URL) => Dialer;
 /** What an environment adds to Options. */
 export interface Environment {
   stream?: StreamDialer;
+  tabs?: TabsEnvironment;
   clock?: Clock;
   random?: () => number;
 }
@@ -120,6 +134,9 @@ export function checkOptions(o: Options, env: Environment): Checked {
   }
   if (o.peek && (o.watch || o.confirm)) {
     throw new PimError("invalid", "Options.peek goes with neither watch nor confirm");
+  }
+  if (o.tabs && (o.store || o.confirm || o.watch || o.peek || user === "")) {
+    throw new PimError("invalid", "Options.tabs needs user, and goes with none of store, confirm, watch and peek");
   }
   const agent = byteLength(o.agent ?? "");
   if (agent > maxAgent) {

@@ -132,6 +132,7 @@ export class View {
       this.#line.putAll(outbox);
       return true;
     });
+    await this.#turn; // if another loop leads meanwhile, the page is read once more
   }
 
   /** Takes an update. Only a Client calls it. */
@@ -187,23 +188,32 @@ export class View {
         return page;
       } finally {
         this.#held = undefined;
-        const at = page?.number ?? 0;
-        let changed = false;
-        const apply = (update: Update): void => {
-          changed = this.#apply(update) || changed;
-        };
-        if (page !== undefined && !fresh) {
-          held.filter((u) => u.number <= at).forEach(apply);
-        }
-        changed = (page !== undefined && take(page)) || changed;
-        held.filter((u) => u.number > at).forEach(apply);
-        if (changed) {
-          this.#changed();
+        if (held.some((update) => update.type === "reset")) {
+          this.#reload(); // the page may be of the loop before, whose numbers say nothing now
+        } else {
+          this.#bring(page, held, fresh, take);
         }
       }
     });
     this.#turn = look.catch(() => undefined);
     return look;
+  }
+
+  /** Changes the timeline by a page, if there is one, and by the updates that came while it was read. */
+  #bring<T extends AsOf>(page: T | undefined, held: readonly Update[], fresh: boolean, take: (page: T) => boolean): void {
+    const at = page?.number ?? 0;
+    let changed = false;
+    const apply = (update: Update): void => {
+      changed = this.#apply(update) || changed;
+    };
+    if (page !== undefined && !fresh) {
+      held.filter((u) => u.number <= at).forEach(apply);
+    }
+    changed = (page !== undefined && take(page)) || changed;
+    held.filter((u) => u.number > at).forEach(apply);
+    if (changed) {
+      this.#changed();
+    }
   }
 
   /** Brings the timeline up to date, and reports whether it has changed. */

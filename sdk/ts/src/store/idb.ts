@@ -39,6 +39,15 @@ export interface DatabaseOptions {
    * "conflict" for the person. openDatabase goes on when that tab is gone.
    */
   onBlocked?: (err: PimError) => void;
+  /** The caller holds the Web Lock of the database's name already, so claim does not ask for it. */
+  locked?: boolean;
+}
+
+/** A Store in IndexedDB. */
+export interface DatabaseStore extends Store {
+  /** Counts the claims on the database, up to that of this store; 0: it has none. */
+  readonly term: number;
+  onLost(on: (err: PimError) => void): void;
 }
 
 /** Returns the name of the database of a user's device, which is that of its Web Lock, too. IDs have no ":". */
@@ -65,7 +74,7 @@ export function databaseName(user: UserID, device: DeviceID): string {
  * - "conflict": another tab has claimed it. Where there are Web Locks claim refuses that; where there are none (pages that were
  *   not loaded by HTTPS) the last claim holds, and what the tab before it applies is refused.
  */
-export async function openDatabase(o: DatabaseOptions): Promise<Store> {
+export async function openDatabase(o: DatabaseOptions): Promise<DatabaseStore> {
   if (typeof indexedDB === "undefined") {
     throw noDatabase();
   }
@@ -83,7 +92,7 @@ export async function openDatabase(o: DatabaseOptions): Promise<Store> {
       blocking: (_, wanted) => lose(wanted === null ? deleted() : newerVersion()),
       terminated: () => lose(deleted()),
     });
-    store = new Database(name, db);
+    store = new Database(name, db, o.locked ?? false);
   } catch (err) {
     throw err instanceof Error && err.name === "InvalidStateError" ? noDatabase(err) : storeError(err);
   }
@@ -93,32 +102,38 @@ export async function openDatabase(o: DatabaseOptions): Promise<Store> {
   return store;
 }
 
-/** A Store in IndexedDB. */
-class Database implements Store {
+class Database implements DatabaseStore {
+  term = 0;
   readonly #name: string;
   readonly #db: IDBPDatabase;
+  readonly #locked: boolean;
   readonly #claims = new Claims();
-  #owner: string | undefined; // what this tab's claim has written
+  #owner: number | undefined; // the term that this tab's claim has written
   #released: Promise<unknown> | undefined; // the lock of the last claim is free again
   readonly #joined = new Joined((batches) => this.#write(batches));
   #meta: Meta | undefined; // as it was written last
   #lost: PimError | undefined;
   readonly #onLost: ((err: PimError) => void)[] = [];
 
-  constructor(name: string, db: IDBPDatabase) {
+  constructor(name: string, db: IDBPDatabase, locked: boolean) {
     this.#name = name;
     this.#db = db;
+    this.#locked = locked;
   }
 
   async claim(): Promise<Release> {
     const release = this.#claims.take();
     try {
       const unlock = await this.#lock();
-      const token = crypto.getRandomValues(new Uint32Array(4)).join();
-      await this.#run(["single"], "readwrite", async (tx) => void tx.objectStore("single").put(token, "owner"));
-      this.#owner = token;
+      const term = await this.#run(["single"], "readwrite", async (tx) => {
+        const last: unknown = await wrap(tx.objectStore("single").get("owner"));
+        const next = typeof last === "number" ? last + 1 : 1;
+        tx.objectStore("single").put(next, "owner");
+        return next;
+      });
+      this.#owner = this.term = term;
       return () => {
-        if (this.#owner === token) {
+        if (this.#owner === term) {
           this.#owner = undefined;
           unlock();
           release();
@@ -133,7 +148,7 @@ class Database implements Store {
   /** Takes the Web Lock of the database, where there are Web Locks, and returns what lets it go. */
   async #lock(): Promise<Release> {
     const locks = typeof navigator === "undefined" ? undefined : (navigator.locks as LockManager | undefined);
-    if (!locks) {
+    if (!locks || this.#locked) {
       return () => undefined;
     }
     await this.#released;

@@ -1,0 +1,266 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Core } from "../src/client/core.js";
+import { Client } from "../src/client/client.js";
+import { type AppInput, type Session } from "../src/client/session.js";
+import { kindOf, PimError } from "../src/pim/index.js";
+import { pack, protocol, type Says, saysNothing, unpack } from "../src/tabs/channel.js";
+import { Leader } from "../src/tabs/leader.js";
+import { type View } from "../src/index.js";
+import { type Led, TabSession } from "../src/tabs/tabs.js";
+import { firstSeed, Random } from "./random.js";
+import { World } from "./tabworld.js";
+
+/** A tab with a client. */
+class Tab {
+  readonly id: string;
+  readonly client: Client;
+  readonly view: View;
+
+  private constructor(id: string, client: Client, view: View) {
+    this.id = id;
+    this.client = client;
+    this.view = view;
+  }
+
+  /** Opens a tab; undefined if it is killed before it is open. */
+  static async open(w: World, id: string): Promise<Tab> {
+    const session = await TabSession.open("pim:alice:browser", w.env(id), () => w.lead(id));
+    const client = new Client(await Core.start(session, "browser"));
+    return new Tab(id, client, await client.direct("bob").messages(1000));
+  }
+
+  lines(): string[] {
+    return this.view.items().map((m) => m.text() + (m.pending() ? " pending" : ""));
+  }
+}
+
+test("random tabs: opened, killed, shown and hidden while all of them send", { timeout: 120_000 }, async () => {
+  const seed = firstSeed();
+  const total = { schedules: 40, sends: 0, accepted: 0, leaders: 0, killed: 0 };
+  for (let i = 0; i < total.schedules; i++) {
+    const r = new Random(seed + i);
+    const w = new World(r);
+    const tabs = new Map<string, Tab>();
+    const accepted: string[] = [];
+    const opening: Promise<unknown>[] = [];
+    const failures: unknown[] = [];
+    let opened = 0;
+    const open = (): void => {
+      const id = `t${++opened}`;
+      w.show(id, r.below(2) === 0);
+      const tab = Tab.open(w, id);
+      const known = tab.then(
+        (t) => void tabs.set(id, t),
+        (err: unknown) => failures.push(err),
+      );
+      opening.push(known);
+    };
+    const send = (tab: Tab): void => {
+      const text = `${tab.id} ${++total.sends}`;
+      tab.client
+        .direct("bob")
+        .sendText(text)
+        .then(
+          () => accepted.push(text),
+          (err: unknown) => w.isDead(tab.id) || failures.push(err),
+        );
+    };
+    open();
+    for (let step = 0; step < 150; step++) {
+      const living = [...tabs.values()].filter((t) => !w.isDead(t.id));
+      const what = r.below(100);
+      if (what < 4 && opened < 6) {
+        open();
+      } else if (what < 8 && opened > 1) {
+        const id = `t${1 + r.below(opened)}`;
+        total.killed += w.isDead(id) ? 0 : 1;
+        w.kill(id);
+      } else if (what < 14) {
+        const id = `t${1 + r.below(opened)}`;
+        w.show(id, r.below(2) === 0);
+      } else if (what < 35 && living.length > 0) {
+        send(r.pick(living));
+      } else {
+        await w.step();
+      }
+    }
+    w.show("last", true);
+    const last = Tab.open(w, "last");
+    for (let t: Tab | undefined; t === undefined;) {
+      await w.step();
+      void last.then((tab) => (t = tab));
+      await w.settle();
+      assert.deepEqual(failures, [], `seed ${seed + i}`);
+    }
+    tabs.set("last", await last);
+    await w.drain();
+    const ids = w.log.map((e) => e.clientID);
+    const said = w.texts();
+    assert.equal(new Set(ids).size, ids.length, `seed ${seed + i}: an entry twice`);
+    assert.deepEqual(
+      accepted.filter((text) => said.filter((other) => other === text).length !== 1),
+      [],
+      `seed ${seed + i}: accepted, and not there once`,
+    );
+    for (const tab of tabs.values()) {
+      if (!w.isDead(tab.id)) {
+        assert.deepEqual(tab.lines(), said, `seed ${seed + i}: what ${tab.id} shows`);
+      }
+    }
+    assert.deepEqual(failures, []);
+    assert.equal(w.mostLeaders, 1, `seed ${seed + i}: leaders at a time`);
+    const leader = w.leader();
+    assert.ok(leader !== undefined && w.isVisible(leader), `seed ${seed + i}: ${leader} leads, and is hidden`);
+    total.accepted += accepted.length;
+    total.leaders += w.leaders;
+    const closing = Promise.all([...tabs.values()].filter((t) => !w.isDead(t.id)).map((t) => t.client.close()));
+    let closed = false;
+    void closing.then(() => (closed = true));
+    while (!closed) {
+      await w.step();
+    }
+    assert.equal(w.leader(), undefined);
+  }
+  console.log(JSON.stringify(total));
+});
+
+/** Returns a session that notes what it is given, and a leader with it. */
+function leading(): { leader: Leader; given: string[] } {
+  const given: string[] = [];
+  const session = {
+    do: async (input: AppInput) => {
+      const { type, ...rest } = input;
+      given.push([type, ...Object.values(rest).flat()].join(" "));
+    },
+    hold: () => undefined,
+  } as unknown as Session;
+  return { leader: new Leader(session), given };
+}
+
+test("what tabs say of themselves becomes one device", async () => {
+  const { leader, given } = leading();
+  const say = async (tab: string, says: Partial<Says>): Promise<string[]> => {
+    await leader.run(tab, { method: "say", args: [{ ...saysNothing(), ...says }] });
+    return given.splice(0);
+  };
+  const a = { reading: ["g:a"], open: "g:a", look: { conversations: ["g:a"], users: ["bob"] } };
+  const b = { reading: ["g:b"], open: "g:b", look: { conversations: ["g:b"], users: ["bob"] } };
+  assert.deepEqual(await say("a", {}), []);
+  assert.deepEqual(await say("a", { foreground: true, ...a }), [
+    "reading g:a true",
+    "foreground true",
+    "open g:a",
+    "look g:a bob",
+  ]);
+  assert.deepEqual(await say("b", b), [], "a tab that nobody looks at");
+  assert.deepEqual(await say("a", a), ["foreground false", "reading g:b true", "look g:a g:b bob"], "nobody looks");
+  assert.deepEqual(await say("b", { ...b, foreground: true }), [
+    "reading g:a false",
+    "foreground true",
+    "open g:b",
+    "look g:b bob",
+  ]);
+  assert.deepEqual(await say("a", { ...a, online: false }), []);
+  assert.deepEqual(await say("b", { ...b, online: false }), [
+    "foreground false",
+    "reading g:a true",
+    "look g:b g:a bob",
+    "online false",
+  ]);
+  leader.drop("b");
+  await leader.run("c", { method: "say", args: [saysNothing()] });
+  assert.deepEqual(given.splice(0), ["reading g:b false", "open g:a", "look g:a bob", "online true"]);
+  const changed: AppInput = { type: "networkChanged", name: "wifi" };
+  await Promise.all(["a", "c"].map((tab) => leader.run(tab, { method: "do", args: [changed] })));
+  assert.deepEqual(given.splice(0), ["networkChanged wifi"], "all tabs hear of a network, once is enough");
+});
+
+test("errors cross, with their kinds", () => {
+  const err = new PimError("overloaded", "later", { op: "send", retryAfter: 7 });
+  const payload = Uint8Array.of(1, 2);
+  const value = { event: { type: "send", err }, list: [1, { err }], payload, none: undefined };
+  const crossed = unpack(structuredClone(pack(value))) as typeof value;
+  assert.deepEqual(crossed, value);
+  assert.ok(crossed.event.err instanceof PimError);
+  assert.equal(crossed.event.err.retryAfter, 7);
+  const plain = { payload, list: [{ a: 1 }] };
+  assert.equal(pack(plain), plain, "what has no error is not copied");
+  assert.equal(kindOf(unpack(pack(new Error("x")))), "unknown");
+});
+
+/** Steps w until p is settled, and returns what it has come to, or the kind of its error. */
+async function settled(w: World, p: Promise<unknown>): Promise<unknown> {
+  let done: { is: unknown } | undefined;
+  p.then(
+    (is) => (done = { is }),
+    (err: unknown) => (done = { is: kindOf(err) }),
+  );
+  while (done === undefined) {
+    await w.step();
+  }
+  return done.is;
+}
+
+test("a tab of an older version makes way for a newer one, and says so", async () => {
+  const w = new World(new Random(1));
+  const old = Tab.open(w, "old");
+  await settled(w, old);
+  const { client } = await old;
+  const errors: unknown[] = [];
+  client.on("state", (e) => errors.push(e.state, kindOf(e.err)));
+  const newer = w.env("newer").channel("");
+  newer.postMessage({ v: protocol + 1, from: "newer", to: "", epoch: 0, said: { type: "who" } });
+  await w.drain();
+  assert.deepEqual(errors, ["stopped", "unsupported"]);
+  assert.equal(client.stopped?.kind, "unsupported");
+  assert.equal(w.leader(), undefined, "the newer one can lead");
+  assert.equal(await settled(w, client.direct("bob").sendText("x")), "unsupported");
+  await settled(w, client.close());
+});
+
+test("a tab that cannot open the store says why, and leaves it to others", async () => {
+  const w = new World(new Random(2));
+  const fails = (): Promise<Led> => Promise.reject(new PimError("disk_full", "no room"));
+  assert.equal(await settled(w, TabSession.open("pim:alice:browser", w.env("a"), fails)), "disk_full");
+  const b = Tab.open(w, "b");
+  await settled(w, b);
+  assert.equal(w.leader(), "b");
+  await settled(w, (await b).client.close());
+});
+
+test("a tab whose store is lost while it leads hands over, and calls that wait are refused", async () => {
+  const w = new World(new Random(3));
+  let lose: (err: PimError) => void = () => undefined;
+  const lead = async (): Promise<Led> => ({ ...(await w.lead("a")), onLost: (on) => (lose = on) });
+  const opened = TabSession.open("pim:alice:browser", w.env("a"), lead);
+  await settled(w, opened);
+  const session = await opened;
+  const b = Tab.open(w, "b");
+  await settled(w, b);
+  assert.equal(w.leader(), "a");
+  const call = session.start();
+  lose(new PimError("not_found", "the browser has deleted the database"));
+  assert.equal(await settled(w, call), "not_found");
+  await w.drain();
+  assert.equal(w.leader(), "b");
+  await settled(w, Promise.all([session.close(), (await b).client.close()]));
+});
+
+test("a question that is aborted is given up where it is asked", async () => {
+  const w = new World(new Random(4));
+  const a = Tab.open(w, "a");
+  await settled(w, a);
+  const b = TabSession.open("pim:alice:browser", w.env("b"), () => w.lead("b"));
+  await settled(w, b);
+  const abort = new AbortController();
+  const asked = (await b).ask({ type: "askMembers", conversation: "g:x", after: "" }, abort.signal);
+  await w.drain();
+  assert.equal(w.asked.length, 1);
+  assert.equal(w.asked[0]?.aborted, false);
+  abort.abort(new PimError("timeout", "too long"));
+  assert.equal(await settled(w, asked), "timeout");
+  await w.drain();
+  assert.equal(w.asked[0]?.aborted, true);
+  await settled(w, Promise.all([(await a).client.close(), (await b).close()]));
+});

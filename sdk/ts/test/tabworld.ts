@@ -1,0 +1,283 @@
+// A browser with tabs for tests: locks, a channel and a device's store with its server, in an order that a seed decides.
+import assert from "node:assert/strict";
+import { textOf } from "../src/client/message.js";
+import { type Pending } from "../src/engine/index.js";
+import { type Session, type Update } from "../src/client/session.js";
+import { type ClientMessageID, type Entry, PimError } from "../src/pim/index.js";
+import { type Channel, type Led, type TabsEnvironment } from "../src/tabs/tabs.js";
+import { type Random } from "./random.js";
+import { entry } from "./storemodel.js";
+import { WebLocks } from "./weblocks.js";
+
+const direct = "d:alice:bob";
+
+export class World {
+  readonly r: Random;
+  readonly locks = new WebLocks();
+  /** The server's log, which the store of a leader follows. */
+  readonly log: Entry[] = [];
+  readonly outbox = new Map<ClientMessageID, Pending>();
+  /** The signals of the questions that leaders were asked. */
+  readonly asked: AbortSignal[] = [];
+  /** How many tabs have led, and how many at a time at most. */
+  leaders = 0;
+  mostLeaders = 0;
+  readonly #leading = new Set<string>();
+  readonly #dead = new Set<string>();
+  readonly #visible = new Set<string>();
+  readonly #listeners = new Map<string, () => void>();
+  readonly #channels = new Map<string, Channel>();
+  readonly #lanes = new Map<string, (() => void)[]>(); // what happens next, in order within each lane
+
+  constructor(r: Random) {
+    this.r = r;
+  }
+
+  #steps = 0;
+
+  /** Has one thing happen, and waits for what follows from it at once. */
+  async step(): Promise<void> {
+    assert.ok(++this.#steps < 20_000, "it does not come to an end");
+    const lanes = [...this.#lanes.keys()];
+    if (lanes.length > 0) {
+      const lane = this.r.pick(lanes);
+      const list = this.#lanes.get(lane) ?? [];
+      list.shift()?.();
+      if (list.length === 0) {
+        this.#lanes.delete(lane);
+      }
+    }
+    await this.settle();
+  }
+
+  settle(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Has everything happen. */
+  async drain(): Promise<void> {
+    while (this.#lanes.size > 0) {
+      await this.step();
+    }
+  }
+
+  #later(lane: string, f: () => void): void {
+    this.#lanes.set(lane, [...(this.#lanes.get(lane) ?? []), f]);
+  }
+
+  /** Resolves later, and never in a dead tab. */
+  pause(tab: string): Promise<void> {
+    return new Promise((resolve) => this.#later(`${tab} ${this.r.below(1000)}`, () => this.isDead(tab) || resolve()));
+  }
+
+  kill(tab: string): void {
+    this.#dead.add(tab);
+    this.#leading.delete(tab);
+    this.locks.kill(tab);
+  }
+
+  isDead(tab: string): boolean {
+    return this.#dead.has(tab);
+  }
+
+  show(tab: string, on: boolean): void {
+    if (on) {
+      this.#visible.add(tab);
+    } else {
+      this.#visible.delete(tab);
+    }
+    if (!this.isDead(tab)) {
+      this.#listeners.get(tab)?.();
+    }
+  }
+
+  isVisible(tab: string): boolean {
+    return this.#visible.has(tab);
+  }
+
+  leader(): string | undefined {
+    return [...this.#leading][0];
+  }
+
+  texts(): string[] {
+    return this.log.map((e) => textOf(e.payload, false));
+  }
+
+  env(tab: string): TabsEnvironment {
+    return {
+      locks: this.locks.of(tab),
+      channel: () => this.#channel(tab),
+      visible: () => this.isVisible(tab),
+      onVisible: (on) => {
+        this.#listeners.set(tab, on);
+        return () => this.#listeners.delete(tab);
+      },
+      patience: (then) => {
+        let on = true;
+        this.#later(`${tab} patience`, () => void (on && !this.isDead(tab) && then()));
+        return () => (on = false);
+      },
+    };
+  }
+
+  #channel(tab: string): Channel {
+    const channel: Channel = {
+      onmessage: null,
+      postMessage: (message) => {
+        for (const [other, to] of this.#channels) {
+          if (other !== tab && !this.isDead(tab)) {
+            const data: unknown = structuredClone(message);
+            const hear = (): unknown => this.isDead(other) || to.onmessage?.({ data } as MessageEvent);
+            this.#later(`${tab}>${other}`, () => void hear());
+          }
+        }
+      },
+      close: () => this.#channels.delete(tab),
+    };
+    this.#channels.set(tab, channel);
+    return channel;
+  }
+
+  /** Opens the store in a tab that is to lead. */
+  async lead(tab: string): Promise<Led> {
+    await this.pause(tab);
+    this.#leading.add(tab);
+    this.leaders++;
+    this.mostLeaders = Math.max(this.mostLeaders, this.#leading.size);
+    const session = new FakeSession(this, tab);
+    session.resume();
+    const close = async (): Promise<void> => {
+      await this.pause(tab);
+      await session.close();
+      this.#leading.delete(tab);
+    };
+    return { session, term: this.leaders, onLost: () => undefined, close };
+  }
+}
+
+/** The session of a leader whose engine only sends messages to one conversation. */
+class FakeSession implements Session {
+  readonly feed = undefined;
+  readonly #w: World;
+  readonly #tab: string;
+  readonly #listeners = new Set<(update: Update) => void>();
+  #number = 0;
+  #closed = false;
+
+  constructor(w: World, tab: string) {
+    this.#w = w;
+    this.#tab = tab;
+  }
+
+  /** Sends what an earlier leader has left. */
+  resume(): void {
+    [...this.#w.outbox.keys()].forEach((id) => this.#send(id).catch(() => undefined)); // closed meanwhile
+  }
+
+  async #pause(): Promise<void> {
+    await this.#w.pause(this.#tab);
+    if (this.#closed) {
+      throw new PimError("unavailable", "the client is closed");
+    }
+  }
+
+  #event(event: Record<string, unknown>, more: object = {}): void {
+    const update = { type: "event", number: ++this.#number, event, ...more } as unknown as Update;
+    this.#listeners.forEach((on) => on(update));
+  }
+
+  async do(input: Parameters<Session["do"]>[0]): Promise<void> {
+    await this.#pause();
+    if (input.type !== "send") {
+      return;
+    }
+    const m = input.message;
+    if (this.#w.outbox.has(m.id)) {
+      throw new PimError("conflict", `message ${m.id} is in the outbox`);
+    }
+    const pending: Pending = { ...m, state: "queued", err: undefined, local: 1 };
+    this.#w.outbox.set(m.id, pending);
+    this.#event({ type: "send", id: m.id, conversation: direct, state: "queued" }, { pending });
+    this.#send(m.id).catch(() => undefined); // closed meanwhile
+    await this.#pause();
+  }
+
+  async #send(id: ClientMessageID): Promise<void> {
+    await this.#pause();
+    const m = this.#w.outbox.get(id);
+    assert.ok(m);
+    const known = this.#w.log.find((e) => e.clientID === id);
+    const seq = known?.seq ?? this.#w.log.length + 1;
+    const e = known ?? { ...entry(direct, seq), clientID: id, payload: m.payload, device: "browser" };
+    if (!known) {
+      this.#w.log.push(e); // the server has it, and whoever leads may die before it knows
+      await this.#pause();
+      this.#event({ type: "entry", entry: e, late: false, number: seq }, { skipped: 0 });
+    }
+    await this.#pause();
+    this.#w.outbox.delete(id);
+    const sent = { conversation: direct, seq, anchor: seq, server: e.server, ahead: 0, order: 0, count: seq, allCount: 0 };
+    this.#event({
+      type: "send",
+      id,
+      conversation: direct,
+      state: "sent",
+      sent: { ...sent, duplicate: known !== undefined, strangers: [] },
+    });
+  }
+
+  /** Nobody answers. */
+  ask(...[, signal]: Parameters<Session["ask"]>): Promise<never> {
+    assert.ok(signal);
+    this.#w.asked.push(signal);
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  }
+
+  async fill(): Promise<boolean> {
+    return false;
+  }
+
+  async page(...[, before]: Parameters<Session["page"]>): ReturnType<Session["page"]> {
+    await this.#pause();
+    assert.equal(before, undefined);
+    const outbox = [...this.#w.outbox.values()];
+    return { number: this.#number, entries: [...this.#w.log], folds: [], missing: false, skipped: 0, front: 0, outbox };
+  }
+
+  async messages(): Promise<never> {
+    throw new PimError("internal", "not asked");
+  }
+
+  async folds(): ReturnType<Session["folds"]> {
+    return { number: this.#number, folds: [] };
+  }
+
+  async outbox(): ReturnType<Session["outbox"]> {
+    await this.#pause();
+    return [...this.#w.outbox.values()];
+  }
+
+  async rows(): ReturnType<Session["rows"]> {
+    return [];
+  }
+
+  async entriesAfter(): Promise<Entry[]> {
+    return [];
+  }
+
+  /** Is answered at once, as by a LocalSession: so what is asked for behind it is as of the same moment or later. */
+  async start(): ReturnType<Session["start"]> {
+    return { number: this.#number, user: "alice", state: "connected", err: undefined, settings: [], synced: true };
+  }
+
+  listen(on: (update: Update) => void): () => void {
+    this.#listeners.add(on);
+    return () => this.#listeners.delete(on);
+  }
+
+  hold(): void {}
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+}
