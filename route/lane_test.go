@@ -252,3 +252,74 @@ func TestANodeWhoseClockIsOffGivesItsRequestsAway(t *testing.T) {
 		}
 	}
 }
+
+// refusals counts what a Router refuses, by user.
+type refusals struct {
+	discard
+	of map[pim.UserID]int
+}
+
+func (r *refusals) Deliver(answers []conv.Answer, _ []conv.Published) {
+	for _, a := range answers {
+		if errors.Is(a.Err, errShare) {
+			r.of[a.Request.Sender]++
+		}
+	}
+}
+
+// A user whose requests wait for a node that says nothing gets a fifth of the table, and then no more; others still get in. When the
+// node has answered, the user gets in again.
+func TestAUserHasAShareOfTheTable(t *testing.T) {
+	const share = maxWaiting / (userShare + 1)
+	for _, test := range []struct {
+		name    string
+		payload int
+		fit     int
+	}{
+		{"requests", 0, share + 1},
+		{"bytes", 64 << 10, int(maxBytes / (userShare + 1) / sizeOf(&conv.Request{Payload: make([]byte, 64<<10)}))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				refused := &refusals{of: make(map[pim.UserID]int)}
+				var came []*routepb.Answer // what the node will answer
+				silent := &badBus{send: func(m *routepb.Submit) error {
+					for _, q := range m.Requests {
+						came = append(came, &routepb.Answer{Number: q.Number, Seq: 1})
+					}
+					return nil
+				}}
+				r := New(Options{Bus: silent, Gateway: refused, Home: discard{}})
+				defer r.Close()
+				r.changed(viewOf(1, "b"))
+				payload := make([]byte, test.payload)
+				of := func(user pim.UserID, n int) *conv.Request {
+					m := &conv.Request{Conversation: pim.Direct(user, "zoe"), Sender: user, Kind: pim.EntryMessage, Payload: payload}
+					m.ClientID[0], m.ClientID[1], m.ClientID[2] = byte(n), byte(n>>8), byte(n>>16)
+					return m
+				}
+				const more = 100
+				for n := range test.fit + more {
+					r.Submit([]*conv.Request{of("alice", n)})
+				}
+				if got := refused.of["alice"]; got < more-1 || got > more+1 {
+					t.Errorf("of %d requests %d were refused, want %d", test.fit+more, got, more)
+				}
+				r.Submit([]*conv.Request{of("bob", 0)})
+				if refused.of["bob"] > 0 {
+					t.Error("another user is refused")
+				}
+				for len(came) > 0 {
+					all := came
+					came = nil
+					receive(t, r, &routepb.Answers{Answers: all})
+				}
+				before := refused.of["alice"]
+				r.Submit([]*conv.Request{of("alice", test.fit+more)})
+				if refused.of["alice"] > before {
+					t.Error("the user is refused although nothing waits")
+				}
+			})
+		})
+	}
+}
