@@ -14,13 +14,19 @@ BENCH   ?= direct --users 1000 --window 8
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
-# These packages play so many random schedules that -short plays a sixteenth of them. So make test runs
-# everything with -short under the race detector, which is several times slower, and these once more without it.
-MANY = $(shell grep -rl --include='*_test.go' 'seeds[.]Many' . | xargs -n1 dirname | sort -u)
+# These tests play so many random schedules that -short plays a sixteenth of them. So make test runs everything
+# with -short under the race detector, which is several times slower, and these once more without it.
+MANY_FILES = $(shell grep -rl --include='*_test.go' 'seeds[.]Many' .)
+MANY       = $(sort $(dir $(MANY_FILES)))
+MANY_TESTS = $(shell awk '/^func / { name = $$2; sub(/[^A-Za-z0-9_].*/, "", name) } /seeds[.]Many/ && !/^\/\// { print name }' $(MANY_FILES) | sort -u | paste -sd'|')
+
+# Tests without vet, which make lint runs, and without what only a debugger reads. Garbage is collected less often than
+# by default: the tests' heaps are small, and a tenth of their time went there.
+GO_TEST := GOGC=400 $(GO) test -vet=off -ldflags=-w -timeout $(TIMEOUT)
 
 # Three packages at a time, since some of them mostly wait for processes and sockets.
-RACE_TEST     := $(GO) test -p 3 $(if $(RACE),$(RACE) -short) -timeout $(TIMEOUT)
-ALL_SCHEDULES  = $(if $(RACE),$(GO) test -timeout $(TIMEOUT) $(MANY))
+RACE_TEST     := $(GO_TEST) -p 3 $(if $(RACE),$(RACE) -short)
+ALL_SCHEDULES  = $(if $(RACE),$(GO_TEST) -run '^($(MANY_TESTS))$$' -skip '$(CASES)' $(MANY)) # make conformance has run the cases
 
 # The Go tests that run the cases which all SDKs are held to.
 CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVectors|TestReading|TestScenarios|TestWriteTranscripts)$$
@@ -37,7 +43,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/ho
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml buf.ts.yaml buf.ts.content.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run cluster test test-embedded conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-wire check-tidy check-deploy check-ts clean
+.PHONY: help build run cluster test test-embedded conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-go check-vet check-wire check-tidy check-deploy check-ts clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,12 +63,12 @@ web/dist/index.html: $(PAGE)
 cluster: build ## three nodes of pim and three of Cassandra on this machine, until Ctrl-C
 	@tools/cluster.sh
 
-test: check-wire conformance ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
+test: conformance ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
 	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"
 	$(RACE_TEST) ./store/cql ./... # the slowest one first: it mostly waits, and is not left alone at the end
 	$(ALL_SCHEDULES)
 
-test-embedded: check-wire conformance ## run all tests but those that need a node of Cassandra
+test-embedded: conformance ## run all tests but those that need a node of Cassandra
 	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/(store/cql|store/migrate|imtest/cluster)$$')
 	$(ALL_SCHEDULES)
 
@@ -74,12 +80,18 @@ conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held 
 	  node --test --test-reporter=dot tools/*.test.mjs && \
 	  node tools/conformance.mjs "$$tmp"
 
-lint: $(TOOLS)/.stamp check-wire check-tidy check-deploy check-ts ## formatting, vet, staticcheck, generated files
+# make -j2 lint works on Go and on TypeScript at the same time. What compiles much waits for each other: side by side,
+# two runs of go compile the same packages twice.
+lint: check-go check-ts check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
+	$(GO) test -vet=off -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
+
+check-go: check-vet
 	@out=$$($(TOOLS)/gofumpt -l $$($(SOURCES))); \
 	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
-	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
-	$(GO) test -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
+
+check-vet: $(TOOLS)/.stamp
+	$(GO) vet ./...
 
 fmt: $(TOOLS)/.stamp sdk/ts/node_modules/.stamp web/node_modules/.stamp ## format every Go and TypeScript file
 	$(TOOLS)/gofumpt -w $$($(SOURCES))
@@ -91,7 +103,7 @@ generate: tools/node_modules/.stamp sdk/ts/node_modules/.stamp ## write what is 
 	PIM_UPDATE=1 $(GO) test -count 1 -run TestConfigurationDoc ./cmd/pim
 
 # The generated code must be what the .proto files give.
-check-wire: tools/node_modules/.stamp sdk/ts/node_modules/.stamp
+check-wire: $(TOOLS)/.stamp tools/node_modules/.stamp sdk/ts/node_modules/.stamp
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  (cd tools && $(BUF) "$$tmp/tools" || exit 1; done) && \
 	  for f in $(GENERATED); do \
@@ -108,7 +120,7 @@ check-ts: sdk/ts/node_modules/.stamp web/node_modules/.stamp ## check types, for
 	cd web && $(NPM) run -s check && $(NPM) run -s build
 
 # -count 1: the go command does not see that a file outside the module has changed.
-check-deploy: ## check deploy/ against the schemas and parsers of what reads it
+check-deploy: $(TOOLS)/.stamp ## check deploy/ against the schemas and parsers of what reads it
 	cd tools/deploycheck && $(GO) vet ./... && $(GO) test -count 1 ./...
 
 soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOAK/100 on real sockets

@@ -87,6 +87,27 @@ func goFiles(t *testing.T) []*goFile {
 	return files
 }
 
+// make test finds the tests that play many schedules by this: the tests themselves call Many of package seeds.
+func TestManyIsCalledByTests(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if !f.isTest() || f.dir() == "." || !bytes.Contains(f.src, []byte("seeds"+".Many(")) {
+			continue
+		}
+		whole, err := parser.ParseFile(token.NewFileSet(), f.path, f.src, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range whole.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(fn.Name.Name, "Test") {
+				continue
+			}
+			if bytes.Contains(f.src[d.Pos()-1:d.End()-1], []byte("seeds"+".Many(")) {
+				t.Errorf("%s: Many of package seeds is called outside of a test: pass on what it returns", f.path)
+			}
+		}
+	}
+}
+
 func hasGoMod(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "go.mod"))
 	return err == nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -96,7 +97,7 @@ func TestLooksAreCoalesced(t *testing.T) {
 // looks at what it said last, each change is told to those who look then, whoever was slow is told
 // again, and nothing is left in the end.
 func TestLooksSchedules(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(seeds.Many(2000)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var l looks
 		var conns [4]conn

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -55,7 +56,7 @@ func TestManyAccountsTakeNotAllLooks(t *testing.T) {
 // looked at, and a refusal says that nobody has two looks more than the one who is refused. Whoever has
 // given way is told once, until the next PIMLook.
 func TestLookTotalsSchedules(t *testing.T) {
-	for seed := range uint64(1000) {
+	for seed := range uint64(seeds.Many(1000)) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		l := looks{totals: lookTotals{bound: 20}}
 		var conns []*conn

@@ -44,9 +44,9 @@ func self(as string) func() *exec.Cmd {
 // atOnce is how many schedules play at the same time. They mostly wait.
 const atOnce = 24
 
-// playAll plays an nth of 200 schedules, a sixteenth of them with -short, or of as many as PIM_REAL_SCHEDULES says.
-func playAll(t *testing.T, nth uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
-	first, n := seeds.Schedules(t, seeds.Many(200), "PIM_REAL_SCHEDULES")
+// playAll plays an nth of so many schedules, or of as many as PIM_REAL_SCHEDULES says.
+func playAll(t *testing.T, most int, nth uint64, schedule func(st *stage, seed uint64) []imtest.Violation) {
+	first, n := seeds.Schedules(t, most, "PIM_REAL_SCHEDULES")
 	n = max(1, n/nth)
 	t.Logf("%d schedules", n)
 	places := make(chan struct{}, atOnce)
@@ -73,7 +73,7 @@ func playAll(t *testing.T, nth uint64, schedule func(st *stage, seed uint64) []i
 // schedules are played.
 func TestRandomSchedules(t *testing.T) {
 	tally := new(tally)
-	playAll(t, 1, func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, seeds.Many(200), 1, func(st *stage, seed uint64) []imtest.Violation {
 		lab := imtest.NewLab(st, imtest.LabOptions{Seed: seed, Moves: true})
 		return run(st, cast{seed: seed, host: labHost{lab}, tally: tally}, lab.History())
 	})
@@ -84,7 +84,7 @@ func TestRandomSchedules(t *testing.T) {
 // are fewer.
 func TestRandomSchedulesOfProcesses(t *testing.T) {
 	tally := new(tally)
-	playAll(t, 33, func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, seeds.Many(200), 33, func(st *stage, seed uint64) []imtest.Violation {
 		host, err := startHost(self("server"), st.TempDir())
 		if err != nil {
 			st.Fatal(err)

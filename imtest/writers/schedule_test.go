@@ -19,7 +19,7 @@ import (
 //
 // PIM_SEED plays one schedule and tells its story, PIM_WRITERS says how many are played.
 func TestSchedules(t *testing.T) {
-	first, n := seeds.Schedules(t, 300, "PIM_WRITERS")
+	first, n := seeds.Schedules(t, seeds.Many(300), "PIM_WRITERS")
 	v, failed := variant{}, 0
 	for seed := first; seed < first+n && failed < 5; seed++ {
 		wrong := v.play(t, seed, nil)
@@ -38,7 +38,7 @@ func TestSchedules(t *testing.T) {
 // Entries are trimmed as soon as they are in the log, also those of appends whose outcome the writer does not know yet, and
 // can't find in the log any more. Each request has one entry nevertheless, and is told its seq.
 func TestYoungTrims(t *testing.T) {
-	first, n := seeds.Schedules(t, 300, "PIM_WRITERS")
+	first, n := seeds.Schedules(t, seeds.Many(300), "PIM_WRITERS")
 	v, failed := variant{young: true}, 0
 	for seed := first; seed < first+n && failed < 5; seed++ {
 		if wrong := v.play(t, seed, nil); len(wrong) > 0 {

@@ -89,7 +89,7 @@ func (l *load) write(writer int) {
 		if err != nil {
 			time.Sleep(50 * time.Millisecond)
 		} else {
-			time.Sleep(10 * time.Millisecond) // the nodes need the CPU to start
+			time.Sleep(40 * time.Millisecond) // the nodes need the CPU to start
 		}
 	}
 }

@@ -46,9 +46,9 @@ func TestBackup(t *testing.T) {
 		fs     func() vfs.FS
 		rounds int
 	}{
-		{"in memory", func() vfs.FS { return vfs.NewMem() }, rounds(60)},
-		{"on disk", func() vfs.FS { return vfs.Default }, rounds(8)},
-		{"on another disk", func() vfs.FS { return unlinked{vfs.NewMem()} }, rounds(30)},
+		{"in memory", func() vfs.FS { return vfs.NewMem() }, rounds(seeds.Many(60))},
+		{"on disk", func() vfs.FS { return vfs.Default }, rounds(seeds.Many(8))},
+		{"on another disk", func() vfs.FS { return unlinked{vfs.NewMem()} }, rounds(seeds.Many(30))},
 	} {
 		t.Run(disk.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seeds.First(t), 0))

@@ -78,7 +78,7 @@ func TestCorruptTable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	disk := filled(t, true)
 	found := 0
-	for range rounds(150) {
+	for range rounds(seeds.Many(150)) {
 		fs := disk.CrashClone(vfs.CrashCloneCfg{})
 		where := flip(t, fs, ".sst", rng)
 		s, err := pebble.Open("db", small(fs))
@@ -150,7 +150,7 @@ func refusesAsCorrupt(t *testing.T, s *pebble.Store, where string) {
 func TestCorruptLog(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	disk := filled(t, false)
-	found, n := 0, rounds(150)
+	found, n := 0, rounds(seeds.Many(150))
 	for range n {
 		fs := disk.CrashClone(vfs.CrashCloneCfg{})
 		where := flip(t, fs, ".log", rng)

@@ -23,7 +23,7 @@ func TestCrash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	fs := vfs.NewCrashableMem()
 	known := newLedger()
-	for round := range rounds(400) {
+	for round := range rounds(seeds.Many(400)) {
 		if round%20 == 0 { // the disk stays small, which keeps the test quick
 			fs, known = vfs.NewCrashableMem(), newLedger()
 		}
@@ -60,7 +60,7 @@ func TestCrashWhileOpening(t *testing.T) {
 	known.seal(func() { fs = crash(fs, rng) })
 	load.end()
 	closes(t, s)
-	for range rounds(80) {
+	for range rounds(seeds.Many(80)) {
 		var next atomic.Pointer[vfs.MemFS]
 		s := open(t, "db", small(before(fs, rng.Int64N(60), func() { next.Store(crash(fs, rng)) })))
 		known.holdsIn(t, s)
@@ -83,7 +83,7 @@ func TestCrashLosesTheNewestRelaxed(t *testing.T) {
 	at := func(n uint64) (store.Partition, string) {
 		return [...]store.Partition{"p", "~p"}[n%2], fmt.Sprint("k", n%keys)
 	}
-	for range rounds(80) {
+	for range rounds(seeds.Many(80)) {
 		fs, known := vfs.NewCrashableMem(), newLedger()
 		s := open(t, "db", small(fs))
 		enough := known.expect(1 + rng.IntN(60))
@@ -171,7 +171,7 @@ func TestMarkerAfterManifest(t *testing.T) {
 // meanwhile.
 func TestCrashAfterABarrier(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
-	for range rounds(80) {
+	for range rounds(seeds.Many(80)) {
 		fs := vfs.NewCrashableMem()
 		s := open(t, "db", small(fs))
 		var mu sync.Mutex

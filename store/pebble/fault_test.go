@@ -86,7 +86,7 @@ func TestFaults(t *testing.T) {
 	seed := seeds.First(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	failed, outlived := 0, 0
-	for round := range rounds(240) {
+	for round := range rounds(seeds.Many(240)) {
 		f := randomFault(rng)
 		fs := vfs.NewCrashableMem()
 		known := newLedger()

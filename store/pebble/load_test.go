@@ -14,18 +14,16 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
 )
 
-// rounds returns how many rounds a random test does: PIM_ROUNDS if it is set, otherwise
-// seeds.Many(n).
+// rounds returns how many rounds a random test does: PIM_ROUNDS if it is set, otherwise n.
 func rounds(n int) int {
 	if r, err := strconv.Atoi(os.Getenv("PIM_ROUNDS")); err == nil && r > 0 {
 		return r
 	}
-	return seeds.Many(n)
+	return n
 }
 
 func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {

@@ -139,7 +139,7 @@ func purges(t testing.TB, s *pebble.Store) {
 // nothing is left to be purged.
 func TestPurge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
-	for range rounds(8) {
+	for range rounds(seeds.Many(8)) {
 		fs := vfs.NewMem()
 		s := open(t, "db", pebble.Options{FS: fs, Logger: quiet(), MemTableBytes: 256 << 10}.WithSmallLevels())
 		d := newDiary(t, rng)
@@ -236,7 +236,7 @@ func TestCrashWhilePurging(t *testing.T) {
 	o := func(fs vfs.FS) pebble.Options {
 		return pebble.Options{FS: fs, Logger: quiet(), MemTableBytes: 128 << 10}.WithSmallLevels()
 	}
-	for range rounds(40) {
+	for range rounds(seeds.Many(40)) {
 		fs := vfs.NewCrashableMem()
 		d := newDiary(t, rng)
 		s := open(t, "db", o(fs))
@@ -274,7 +274,7 @@ func TestPurgeUnderLoad(t *testing.T) {
 		running.Go(func() {
 			d := newDiary(t, rand.New(rand.NewPCG(seed, uint64(i))))
 			diaries[i] = d
-			for round := range rounds(16) {
+			for round := range rounds(seeds.Many(16)) {
 				own := prefixed{s, fmt.Sprint(i, "/")}
 				d.writes(own, 4, 20)
 				if round%2 == 0 {

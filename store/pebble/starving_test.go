@@ -48,7 +48,7 @@ func (s *shortage) MaybeError(op errorfs.Op) error {
 func TestOutOfFileDescriptors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seeds.First(t), 0))
 	hits := int64(0)
-	for range rounds(40) {
+	for range rounds(seeds.Many(40)) {
 		x := &shortage{
 			err:    []error{syscall.EMFILE, syscall.ENFILE}[rng.IntN(2)],
 			suffix: []string{"", ".log", ".sst", ".sst"}[rng.IntN(4)],

@@ -40,8 +40,11 @@ func (s *suite) readsLast() {
 					if limit == (store.Limit{}) && r.Records != nil {
 						s.Fatalf("a read of no records returns %d", len(r.Records))
 					}
+					if limit != much {
+						continue
+					}
 					again := s.read(store.Read{Log: log, From: from, To: to, Limit: much})
-					if limit == much && (len(r.Records) == 0) != (len(again.Records) == 0) || again.Last != 0 {
+					if (len(r.Records) == 0) != (len(again.Records) == 0) || again.Last != 0 {
 						s.Fatalf("read of %q from %d to %d: %d records with last, %d without, and last %d", log, from, to, len(r.Records), len(again.Records), again.Last)
 					}
 				}

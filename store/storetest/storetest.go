@@ -125,6 +125,7 @@ type suite struct {
 	ctx   context.Context
 	store store.Store
 	ended bool
+	begun int // calls of begins
 
 	reopen func() store.Store // nil if the engine keeps nothing over a Close
 	crash  func() store.Store // nil if the engine cannot be made to crash
