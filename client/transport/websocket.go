@@ -52,9 +52,12 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 
 // Accept upgrades a request that has not been answered, and returns the server's
 // end of the WebSocket, which the caller owns. If it fails, it has answered the request.
+//
+// It takes pages of every origin: apps have servers of their own, and a client says who it is
+// by the token in its Hello. A browser adds nothing to that by itself, as it does with cookies.
 func Accept(w http.ResponseWriter, r *http.Request) (Conn, error) {
 	s := new(socket)
-	conn, err := websocket.Accept(&hijacking{ResponseWriter: w, socket: s}, r, nil)
+	conn, err := websocket.Accept(&hijacking{ResponseWriter: w, socket: s}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
 	}
