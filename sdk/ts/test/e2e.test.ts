@@ -350,6 +350,50 @@ test("an app that confirms gets every entry until it has confirmed it, and answe
   assert.equal(view.items().filter((m) => m.text().startsWith("to ")).length, 5);
 });
 
+test("the bot of the examples answers each message once, though it is killed again and again", hangs, async () => {
+  const [a = "", b = ""] = names("alice", "bot");
+  const alice = await device(a, "phone");
+  const view = await alice.direct(b).messages(200);
+  const env = { PIM_SERVER: server.tcp, PIM_USER: b, PIM_TOKEN: server.token(b), PIM_STORE: "bot.pim" };
+  const answered = (n: number): Promise<void> => until(view, (items) => items.filter((m) => m.entry.sender === b).length >= n);
+  const n = 60;
+  let bot = server.example("examples/node-bot/bot.mjs", env);
+  // What is written before a bot has ever had its store is older than what it confirms.
+  const first = await alice.direct(b).sendText("are you there?");
+  await first.wait();
+  for (let more = true; more;) {
+    more = await Promise.race([
+      answered(1).then(() => false),
+      new Promise<boolean>((resolve) => setTimeout(resolve, 200, true)),
+    ]);
+    if (more) {
+      await (await alice.direct(b).sendText("are you there?")).wait();
+    }
+  }
+  const asked: string[] = [];
+  for (let i = 0; i < n; i++) {
+    asked.push(`${i}`);
+    await alice.direct(b).sendText(`${i}`);
+    if (i % 20 === 10) {
+      const has = view.items().length;
+      await until(view, (items) => items.length > has);
+      const ended = new Promise((resolve) => bot.once("exit", resolve));
+      bot.kill("SIGKILL");
+      await ended;
+      bot = server.example("examples/node-bot/bot.mjs", env);
+    }
+  }
+  const answers = (): string[] => {
+    const all = view.items().filter((m) => m.entry.sender === b);
+    return all.map((m) => m.text()).filter((text) => text !== "are you there?");
+  };
+  await until(view, () => answers().length >= n);
+  assert.deepEqual(answers(), asked);
+  const ended = new Promise((resolve) => bot.once("exit", resolve));
+  bot.kill("SIGKILL");
+  await ended;
+});
+
 test("tabs have one connection, and go on when the leader is hidden or closed", hangs, async () => {
   const { Browser } = await import("./browser.js"); // which makes databases the default: this is the last test
   const [a = "", bob = ""] = names("alice", "bob");

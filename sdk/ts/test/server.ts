@@ -1,9 +1,9 @@
-import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn, type StdioOptions } from "node:child_process";
 import { createPrivateKey, sign } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 
 /** A real server, with data of its own, that tests kill and start again. */
@@ -72,6 +72,21 @@ export class Server {
   async end(): Promise<void> {
     await this.kill();
     rmSync(this.#data, { recursive: true, force: true });
+  }
+
+  /** Starts an example of Node, in a folder of its own, as if the package was installed there. */
+  example(path: string, env: Record<string, string>): ChildProcess {
+    const root = join(import.meta.dirname, "../../../..");
+    const installed = join(this.#data, "example/node_modules/@pim-im/client");
+    if (!existsSync(installed)) {
+      mkdirSync(installed, { recursive: true });
+      copyFileSync(join(root, "sdk/ts/package.json"), join(installed, "package.json"));
+      symlinkSync(join(root, "sdk/ts/build/src"), join(installed, "dist"));
+    }
+    const copy = join(this.#data, "example", basename(path));
+    copyFileSync(join(root, path), copy);
+    const stdio: StdioOptions = ["ignore", "inherit", "inherit"];
+    return spawn(process.execPath, [copy], { cwd: join(this.#data, "example"), env: { ...process.env, ...env }, stdio });
   }
 
   /** Returns a token that lets user in for an hour. */
