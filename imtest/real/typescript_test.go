@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/seeds"
 )
 
 // typeScript returns a function that makes a command of an app that runs the TypeScript SDK in Node. broken names what is broken
@@ -31,7 +32,7 @@ func typeScript(t *testing.T, broken string) func() *exec.Cmd {
 func TestRandomSchedulesInTwoLanguages(t *testing.T) {
 	apps := []func() *exec.Cmd{self("app"), typeScript(t, "")}
 	tally := new(tally)
-	playAll(t, 33, func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, seeds.Many(200), 33, func(st *stage, seed uint64) []imtest.Violation {
 		host, err := startHost(self("server"), st.TempDir())
 		if err != nil {
 			st.Fatal(err)
