@@ -43,7 +43,7 @@ GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/ho
 # Writes what the .proto files give to the folder that follows, which stands for tools.
 BUF := for template in buf.gen.yaml buf.content.yaml buf.link.yaml buf.route.yaml buf.home.yaml buf.ts.yaml buf.ts.content.yaml; do npx --no-install buf generate --template $$template -o
 
-.PHONY: help build run cluster test test-embedded conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-go check-vet check-wire check-tidy check-deploy check-ts clean
+.PHONY: help build run cluster test test-embedded test-page conformance lint fmt generate fuzz soak soak-load soak-cluster five-sites bench bench-cluster check-go check-vet check-wire check-tidy check-deploy check-ts clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,14 +63,17 @@ web/dist/index.html: $(PAGE)
 cluster: build ## three nodes of pim and three of Cassandra on this machine, until Ctrl-C
 	@tools/cluster.sh
 
-test: conformance ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
+test: conformance test-page ## run all tests, with the race detector, and all random schedules without it; starts a node of Cassandra meanwhile
 	@test -n "$(RACE)" || echo "no C compiler: testing without the race detector"
 	$(RACE_TEST) ./store/cql ./... # the slowest one first: it mostly waits, and is not left alone at the end
 	$(ALL_SCHEDULES)
 
-test-embedded: conformance ## run all tests but those that need a node of Cassandra
+test-embedded: conformance test-page ## run all tests but those that need a node of Cassandra
 	$(RACE_TEST) $$($(GO) list ./... | grep -vE '/(store/cql|store/migrate|imtest/cluster)$$')
 	$(ALL_SCHEDULES)
+
+test-page: build web/node_modules/.stamp ## the chat page in Debian's Chromium, against a real server; leaves screenshots in web/shots
+	web/scripts/test.sh
 
 # Each test notes which cases of the common files it has run.
 conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held to, in Go and TypeScript, and the TypeScript SDK's other tests; fails if a language leaves a case out

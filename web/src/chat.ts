@@ -54,6 +54,7 @@ export class Chat {
       this.changed.ring();
       if (e.state === "connected") {
         void this.room?.connected();
+        this.#readList();
       }
     });
     for (const type of ["list", "entry", "changed", "erased", "send", "setting", "rewound", "trimmed", "read"] as const) {
@@ -194,6 +195,9 @@ export class Chat {
     }
     if (late || entry.kind !== EntryKind.message || entry.sender === this.me.user) {
       return;
+    }
+    if (this.room?.id === entry.conversation) {
+      this.room.wrote(entry.sender);
     }
     const text = previewOf(entry.payload).text;
     const watched = this.room?.id === entry.conversation && document.visibilityState === "visible";

@@ -49,6 +49,9 @@ export class Room {
   doing: Doing;
   /** How far the other user of a direct conversation has got and read it. */
   got = { delivered: 0, read: 0 };
+  /** What was sent and is not in the outbox yet, and what is typed. Until then all of it is the draft. */
+  readonly #leaving: string[] = [];
+  #typed = "";
   readonly #counts = new Map<number, Receipt>();
   readonly #chat: Chat;
   readonly #conversation: Conversation;
@@ -161,6 +164,14 @@ export class Room {
     this.changed.ring();
   }
 
+  /** A message of sender has come: the user does not write any more. */
+  wrote(sender: UserID): void {
+    if (this.writers.includes(sender)) {
+      this.writers = this.writers.filter((u) => u !== sender);
+      this.changed.ring();
+    }
+  }
+
   presence(e: PresenceEvent): void {
     if (e.user === this.other) {
       this.here = e;
@@ -204,6 +215,12 @@ export class Room {
     const { mentions, users, all } = mentionsIn(text, this.group ? this.members : []);
     const content: Content = { text, mentions };
     const options = { mentions: users, mentionAll: all };
+    this.begin(undefined);
+    const editing = doing?.type === "edit";
+    if (!editing) {
+      this.#leaving.push(text);
+      this.keepDraft("");
+    }
     const sent = await this.#chat.attempt(async () => {
       if (doing?.type === "edit") {
         const sending = await this.#conversation.editText(doing.message.entry.seq, text);
@@ -221,8 +238,9 @@ export class Room {
       }
       return true;
     });
-    if (sent) {
-      this.begin(undefined);
+    if (!editing) {
+      this.#leaving.splice(this.#leaving.indexOf(text), 1);
+      this.keepDraft(sent ? this.#typed : [text, this.#typed].filter(Boolean).join("\n"));
     }
     return sent ?? false;
   }
@@ -230,7 +248,8 @@ export class Room {
   /** Keeps what was typed. What changes a message is no draft. */
   keepDraft(text: string): void {
     if (this.doing?.type !== "edit") {
-      setDraft(this.me, this.id, text);
+      this.#typed = text;
+      setDraft(this.me, this.id, [...this.#leaving, text].filter(Boolean).join("\n"));
       this.#chat.changed.ring();
     }
   }

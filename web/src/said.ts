@@ -16,7 +16,13 @@ export function eventText(e: Entry, me: UserID): string | undefined {
     case EntryKind.command:
       return undefined;
     case EntryKind.create:
-      return t.createdGroup(who, list);
+      return t.createdGroup(
+        who,
+        e.members
+          .filter((u) => u !== e.sender)
+          .map(name)
+          .join(", "),
+      );
     case EntryKind.join:
       return alone ? t.joined(who) : t.added(who, list);
     case EntryKind.leave:

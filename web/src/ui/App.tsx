@@ -44,19 +44,20 @@ export function App({ chat, keeps }: { chat: Chat; keeps: boolean }) {
   }, [unread]);
   const { room } = chat;
   return (
-    <div class={room ? "shell open" : "shell"}>
+    <main class={room ? "shell open" : "shell"}>
+      <h1 class="hidden">{t.name}</h1>
       <Banner chat={chat} keeps={keeps} />
       <Sidebar chat={chat} />
       {room ? (
         <RoomView key={room.id} chat={chat} room={room} />
       ) : (
-        <main class="welcome">
+        <div class="welcome">
           <Mark />
           <h2>{t.pickOne}</h2>
           <p>{t.pickOneHint}</p>
-        </main>
+        </div>
       )}
       <Announcer chat={chat} />
-    </div>
+    </main>
   );
 }

@@ -53,22 +53,20 @@ export function Composer({ chat, room }: { chat: Chat; room: Room }) {
     }
     const editing = doing?.type === "edit";
     setText(editing ? chat.draft(room.id) : "");
-    if (await room.say(said)) {
-      if (!editing) {
-        room.keepDraft("");
-      }
-    } else {
-      setText(text); // it was refused: nothing is lost
+    if (!(await room.say(said))) {
+      setText((now) => (now ? `${said}\n${now}` : said)); // it was refused: nothing is lost
     }
   };
 
   const typed = room.group && !closed ? typedName(text, caret) : undefined;
-  const offered: UserID[] =
+  const matching =
     typed === undefined
       ? []
-      : [...room.members.filter((u) => u !== room.me), everybody]
-          .filter((u) => u.toLowerCase().startsWith(typed.toLowerCase()))
-          .slice(0, suggestions);
+      : [...room.members.filter((u) => u !== room.me), everybody].filter((u) =>
+          u.toLowerCase().startsWith(typed.toLowerCase()),
+        );
+  // Of a name that is all there, nothing is left to be offered: Enter sends.
+  const offered: UserID[] = matching.length === 1 && matching[0] === typed ? [] : matching.slice(0, suggestions);
   const take = (name: UserID): void => {
     const from = caret - (typed?.length ?? 0);
     const next = `${text.slice(0, from)}${name} ${text.slice(caret)}`;

@@ -40,6 +40,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   useSignal(room.changed);
   const scroller = useRef<HTMLDivElement>(null);
   const [current, setCurrent] = useState<string>();
+  const [focused, setFocused] = useState(false);
   const [readers, setReaders] = useState<number>();
   const { items, me } = room;
   const at = current === undefined ? -1 : items.findIndex((m) => keyOf(m, me) === current);
@@ -174,7 +175,11 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
                 aria-label={spoken(room, m, time, state)}
                 tabIndex={index === focusable ? 0 : -1}
                 style={{ transform: `translateY(${start}px)` }}
-                onFocus={() => setCurrent(keyOf(m, me))}
+                onFocus={() => {
+                  setCurrent(keyOf(m, me));
+                  setFocused(true);
+                }}
+                onBlur={() => setFocused(false)}
               >
                 <Row
                   room={room}
@@ -184,7 +189,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
                   goesOn={before !== undefined && goesOn(before, m)}
                   ends={after === undefined || !goesOn(m, after)}
                   state={state}
-                  current={index === focusable}
+                  current={focused && index === at}
                   onJump={jump}
                   onReaders={setReaders}
                 />

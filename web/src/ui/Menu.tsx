@@ -14,10 +14,12 @@ export function Menu({
   label,
   choices,
   icon = <Icon name="more" />,
+  tabIndex = 0,
 }: {
   label: string;
   choices: readonly Choice[];
   icon?: ComponentChildren;
+  tabIndex?: number;
 }) {
   const [open, setOpen] = useState(false);
   const button = useRef<HTMLButtonElement>(null);
@@ -60,6 +62,7 @@ export function Menu({
         ref={button}
         type="button"
         class="plain"
+        tabIndex={tabIndex}
         aria-label={label}
         aria-haspopup="menu"
         aria-expanded={open}

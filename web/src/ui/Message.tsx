@@ -66,7 +66,7 @@ export interface RowProps {
   readonly ends: boolean;
   /** How far it has come; "" for those of others. */
   readonly state: string;
-  /** It is the row that the keyboard is at. */
+  /** The focus is in the row. */
   readonly current: boolean;
   readonly onJump: (seq: number) => void;
   readonly onReaders: (seq: number) => void;
@@ -132,6 +132,7 @@ function Actions({ room, m, current, onReaders }: Pick<RowProps, "room" | "m" | 
     <div class="actions" role="group" aria-label={t.actions}>
       <Menu
         label={t.react}
+        tabIndex={tabIndex}
         icon={<Icon name="smile" />}
         choices={offered.map((emoji) => ({ label: emoji, act: () => room.react(m, emoji) }))}
       />
@@ -145,7 +146,7 @@ function Actions({ room, m, current, onReaders }: Pick<RowProps, "room" | "m" | 
       >
         <Icon name="reply" />
       </button>
-      <Menu label={t.more} choices={choices} />
+      <Menu label={t.more} choices={choices} tabIndex={tabIndex} />
     </div>
   );
 }

@@ -50,7 +50,7 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
     },
   ];
   return (
-    <main class="room" aria-label={title}>
+    <section class="room" aria-label={title}>
       <header>
         <a class="plain back" href="#" aria-label={t.back}>
           <Icon name="back" />
@@ -70,6 +70,6 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
       <History chat={chat} room={room} />
       {info?.left ? <p class="gone-by">{t.left}</p> : <Composer chat={chat} room={room} />}
       {members && <Members room={room} onClose={() => setMembers(false)} />}
-    </main>
+    </section>
   );
 }

@@ -105,7 +105,7 @@ export function Sidebar({ chat }: { chat: Chat }) {
     <nav class="sidebar" aria-label={t.conversations}>
       <header>
         <Avatar name={chat.me.user} />
-        <h1 dir="auto">{chat.me.user}</h1>
+        <h2 dir="auto">{chat.me.user}</h2>
         <Menu label={t.more} choices={menu} />
         <button type="button" class="plain" aria-label={t.newChat} title={t.newChat} onClick={() => setCreating(true)}>
           <Icon name="plus" />

@@ -1,0 +1,136 @@
+// A server of pim, a browser, and the commands of pim beside them, for the tests of the page.
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const pim = join(root, "bin/pim");
+const run = promisify(execFile);
+
+/** Where screenshots are left. */
+export const shots = join(root, "web/shots");
+
+/** Tells a hang: nothing here depends on how long it is. */
+export const deadline = 30_000;
+
+/** Waits until check returns something true, and returns it. */
+export async function until(check, what) {
+  const end = Date.now() + deadline;
+  for (;;) {
+    const found = await check();
+    if (found) {
+      return found;
+    }
+    if (Date.now() > end) {
+      throw new Error(`not within ${deadline / 1000} s: ${what}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** One server, which can be killed and started again on the same address and data. */
+export class Server {
+  #data = "";
+  #process;
+  url = "";
+
+  async start() {
+    this.#data ||= await mkdtemp(join(tmpdir(), "pim-page-"));
+    const address = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
+    const args = ["serve", "--json", "--data", this.#data, "--listen", address, "--listen-tcp", "", "--log-level", "error"];
+    this.#process = spawn(pim, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const [line] = await once(this.#process.stdout, "data");
+    this.url = JSON.parse(line.toString()).url;
+  }
+
+  /** Kills the server: it has no time to say or write anything. */
+  async kill() {
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGKILL");
+    await ended;
+  }
+
+  async remove() {
+    await this.kill();
+    await rm(this.#data, { recursive: true, force: true });
+  }
+
+  /** Runs a command of pim as the user, and returns what it prints. */
+  async pim(command, user, ...args) {
+    const { stdout } = await run(pim, [command, "--data", this.#data, "--server", this.url, "--as", user, ...args]);
+    return stdout;
+  }
+
+  /** Returns a token for the user. */
+  async token(user) {
+    return (await run(pim, ["token", "--data", this.#data, "--user", user])).stdout.trim();
+  }
+
+  /** Returns the texts of the messages in the conversation's log, in its order. */
+  async texts(user, conversation) {
+    const out = await this.pim("tail", user, "--conversation", conversation, "--from", "1", "--no-follow", "--json");
+    return out
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line))
+      .filter((e) => e.kind === "message")
+      .map((e) => e.text);
+  }
+}
+
+/** Starts Debian's Chromium, or says how to get it. */
+export async function browser() {
+  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+  if (!existsSync(executablePath)) {
+    throw new Error("there is no /usr/bin/chromium: apt-get install -y chromium, or name another one in CHROMIUM");
+  }
+  await mkdir(shots, { recursive: true });
+  return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
+}
+
+/** Opens the page as a user who picks the name, in a browser of its own. What goes wrong in the page fails the test. */
+export async function person(b, server, name, options = {}) {
+  const context = await b.newContext({ viewport: { width: 1440, height: 900 }, locale: "en", ...options });
+  context.setDefaultTimeout(deadline);
+  const page = await context.newPage();
+  page.troubles = [];
+  page.on("pageerror", (err) => page.troubles.push(err.message));
+  page.on("console", (m) => {
+    if (m.type() === "error" && !/net::ERR_|WebSocket connection/.test(m.text())) {
+      page.troubles.push(m.text());
+    }
+  });
+  await page.goto(server.url);
+  await page.getByRole("textbox").fill(name);
+  await page.keyboard.press("Enter");
+  await page.getByRole("navigation").waitFor();
+  return page;
+}
+
+/** Opens a conversation in the page. */
+export async function enter(page, conversation) {
+  await page.evaluate((id) => (location.hash = encodeURIComponent(id)), conversation);
+  await page.getByRole("textbox").waitFor();
+}
+
+/** Writes a message, and sends it by Enter. */
+export async function write(page, text) {
+  await page.getByRole("textbox").fill(text);
+  await page.keyboard.press("Enter");
+}
+
+/** Returns the texts of the messages that the page shows, from above to below. */
+export function shown(page) {
+  return page.locator(".row .said").allInnerTexts();
+}
+
+/** Waits until the page shows the text as a message. */
+export function sees(page, text) {
+  return page.locator(".row .said", { hasText: text }).last().waitFor();
+}
