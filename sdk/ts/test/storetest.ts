@@ -24,7 +24,7 @@ import {
   comparePlaces,
   type Seq,
 } from "../src/pim/index.js";
-import { utf8 } from "../src/pim/text.js";
+import { noBytes, utf8 } from "../src/pim/text.js";
 import type { ConversationRow } from "../src/store/store.js";
 import { direct, entry, group, randomBatches, rowOf, stored } from "./storemodel.js";
 import { firstSeed } from "./random.js";
@@ -319,6 +319,11 @@ async function testConversations(open: Open): Promise<void> {
   assert.equal(await s.conversation("g:unknown"), undefined);
   await apply(s, { conversations: [rowOf(direct, { known: 1, newest: 1, count: 1 })] });
   assert.deepEqual((await s.conversations())[0]?.last, entry(direct, 1), "after the summary was dropped");
+  const recall = { seq: 4, by: "alice", time: 1, removed: false };
+  await apply(s, { folds: [{ conversation: group, fold: { ...emptyFold(3), recall } }] });
+  assert.deepEqual((await s.conversation(group))?.last, { ...late, payload: noBytes, erased: true }, "after it was recalled");
+  await apply(s, { erasures: [{ conversation: direct, by: "alice", upTo: 1 }] });
+  assert.equal((await s.conversation(direct))?.last?.erased, true, "after it was erased");
   await s.close();
 }
 

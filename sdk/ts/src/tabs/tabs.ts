@@ -179,7 +179,9 @@ export class TabSession implements Session {
       this.#other = undefined;
       led.session.listen((update) => {
         if (this.#leader === leader) {
-          this.#post("", { type: "update", update: pack(update) as Update });
+          if (this.#watched.size > 0) {
+            this.#post("", { type: "update", update: pack(update) as Update }); // who has asked nothing yet needs none
+          }
           this.#tell(update);
         }
       });
