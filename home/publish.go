@@ -328,9 +328,9 @@ func (r *round) astray(c *cluster, first int, u pim.UserID, passed bool) *group 
 		r.h.stray(c, r.now, u)
 		return nil
 	}
+	r.h.stray(c, r.now, u) // also if the entries are passed on: the other home may know no device either
 	p := r.h.passTo(c, r.now, u)
 	if p == nil {
-		r.h.stray(c, r.now, u)
 		return nil
 	}
 	for _, g := range r.groups[first:] {

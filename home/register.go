@@ -157,7 +157,7 @@ func (h *Home) parts(name string) {
 	}
 }
 
-// strays are the users for whom this home got pushes that it could not pass on, because it knew none of
+// strays are the users for whom this home got pushes while it knew none of
 // their devices, and whose devices may be connected all the same: their gateways may not have told
 // this home yet. It remembers them for one to two times grace.
 type strays struct {
@@ -260,7 +260,7 @@ func (h *Home) moves(c *cluster, now time.Duration, u pim.UserID) bool {
 }
 
 // strayed reports whether pushes for u may have been lost before this home knew the device that is
-// announced now: they came and could not be passed on, or a writer's messages were lost.
+// announced now: they came while it knew no device of u, or a writer's messages were lost.
 func (h *Home) strayed(c *cluster, now time.Duration, u pim.UserID) bool {
 	suspect := h.suspect.Load()
 	return !h.moves(c, now, u) || suspect != 0 && now-time.Duration(suspect) <= grace || h.strays.has(now, u)

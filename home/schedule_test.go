@@ -133,6 +133,17 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// Schedules that failed once, and what was wrong.
+func TestSchedulesThatFailed(t *testing.T) {
+	for _, seed := range []uint64{
+		22000291, // a home passed on what it got for a user to the home before, which knew no device of the user either
+	} {
+		if err := played(t, seed, func(*site) {}); err != nil {
+			t.Errorf("PIM_SEED=%d: %v", seed, err)
+		}
+	}
+}
+
 func played(t *testing.T, seed uint64, broken func(*site)) (err error) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
