@@ -52,7 +52,7 @@ build: web/dist/index.html ## build bin/pim, with the chat page in it if this ma
 	$(GO) build -o bin/pim ./cmd/pim
 
 run: build ## start a server on ./pim-data, 127.0.0.1:7400 and :7401
-	./bin/pim serve --data ./pim-data
+	./bin/pim serve --data ./pim-data --dev-login
 
 # Without Node, or without the packages and a registry, pim is built all the same; its page says what is missing.
 web/dist/index.html: $(PAGE)

@@ -37,7 +37,7 @@ type Config struct {
 	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
 
 	Page     bool `name:"page" env:"PIM_PAGE" default:"true" negatable:"" help:"Serve the chat page at /, on nodes that take connections."`
-	DevLogin bool `name:"dev-login" env:"PIM_DEV_LOGIN" default:"true" negatable:"" help:"Let whoever opens the chat page on this machine pick a name, and be that user. Only while the newest key that signs is a development key; never with insecure, trusted-proxies, or what a proxy says it has passed on. Turn it off on a machine that other people use."`
+	DevLogin bool `name:"dev-login" env:"PIM_DEV_LOGIN" help:"Let whoever opens the chat page on this machine pick a name, and be that user, as make run does. For development: behind a proxy on this machine everybody may seem to be on it. Only while the newest key that signs is a development key; not with insecure or trusted-proxies."`
 
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
 
@@ -290,9 +290,9 @@ func (c *Config) loadKeys(used bool) (keys *account.Keys, created bool, err erro
 	return keys, err == nil, err
 }
 
-// logsIn reports whether the settings let a developer pick a name on the chat page. insecure and
-// trusted-proxies say that a proxy may pass on what others ask.
-func (c *Config) logsIn() bool { return c.DevLogin && !c.Insecure && c.TrustedProxies == "" }
+// PicksNames reports whether the settings let a developer pick a name on the chat page. insecure
+// and trusted-proxies say that a proxy may pass on what others ask.
+func (c *Config) PicksNames() bool { return c.DevLogin && !c.Insecure && c.TrustedProxies == "" }
 
 // loopback reports whether only this machine reaches addr. A name other than localhost is not
 // looked up, and counts as reached by others.

@@ -192,7 +192,7 @@ Users come in with tokens that somebody else issues: no key in %s has a private 
 		return err
 	}
 	inBrowser := ""
-	if c.Page && web.Built() {
+	if c.Page && c.PicksNames() && web.Built() {
 		inBrowser = "open " + l.URL + " in a browser, or "
 	}
 	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s

@@ -43,7 +43,19 @@ export class Server {
   async start() {
     this.#data ||= await mkdtemp(join(tmpdir(), "pim-page-"));
     const address = this.url === "" ? "127.0.0.1:0" : new URL(this.url).host;
-    const args = ["serve", "--json", "--data", this.#data, "--listen", address, "--listen-tcp", "", "--log-level", "error"];
+    const args = [
+      "serve",
+      "--json",
+      "--data",
+      this.#data,
+      "--listen",
+      address,
+      "--listen-tcp",
+      "",
+      "--log-level",
+      "error",
+      "--dev-login",
+    ];
     this.#process = spawn(pim, args, { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(this.#process.stdout, "data");
     this.url = JSON.parse(line.toString()).url;

@@ -8,7 +8,8 @@ export const en = {
   signIn: "Start",
   namesRule: "Letters, digits and . _ - + @, at most 64 characters",
   noLogin: "Open this page from your app",
-  noLoginHint: "The app that this server belongs to signs you in. It has not done so yet, or what it gave has run out.",
+  noLoginHint:
+    "The app that this server belongs to signs you in. It has not done so yet, or what it gave has run out. Developers start the server with --dev-login to pick names on their machine.",
   signOut: "Sign out",
   otherUser: (now: string, next: string) => `You are signed in as ${now}. Go on as ${next}?`,
   goOn: "Go on",

@@ -9,7 +9,8 @@ export const zh: Words = {
   signIn: "开始",
   namesRule: "字母、数字和 . _ - + @，最多 64 个字符",
   noLogin: "请从你的应用打开本页面",
-  noLoginHint: "由此服务器所属的应用为你登录。它还没有这样做，或者登录已经过期。",
+  noLoginHint:
+    "由此服务器所属的应用为你登录。它还没有这样做，或者登录已经过期。开发者可以用 --dev-login 启动服务器，在本机选名字。",
   signOut: "退出登录",
   otherUser: (now, next) => `你已以 ${now} 的身份登录。要以 ${next} 的身份继续吗？`,
   goOn: "继续",
