@@ -31,28 +31,29 @@ function reading<T>(what: string, read: () => T): T {
   }
 }
 
-/** Returns the fields of template from a stored value. */
+/** Returns the fields of template from a stored value. A list of conversations has thousands of them, so nothing is copied twice. */
 export function like<T extends object>(what: string, template: T, value: unknown): T {
   if (typeof value !== "object" || value === null) {
     throw corrupt(what);
   }
-  const stored: Partial<Record<string, unknown>> = { ...value };
-  const out: Record<string, unknown> = Object.fromEntries(Object.entries(template));
-  for (const [key, usual] of Object.entries(template)) {
-    const one = stored[key];
-    if (one !== undefined && typeOf(one) !== typeOf(usual)) {
+  const stored = value as Record<string, unknown>;
+  const out: Record<string, unknown> = {};
+  for (const key in template) {
+    const usual: unknown = template[key];
+    const one = stored[key] ?? usual;
+    if (typeof one !== typeof usual || (typeof one === "object" && sortOf(one) !== sortOf(usual))) {
       throw corrupt(`${what}, ${key},`);
     }
-    out[key] = one ?? usual;
+    out[key] = one;
   }
   return out as T;
 }
 
-function typeOf(value: unknown): string {
+function sortOf(value: unknown): string {
   if (Array.isArray(value)) {
     return value.every((one) => typeof one === "string") ? "texts" : "list";
   }
-  return value === null ? "null" : value instanceof Uint8Array ? "bytes" : typeof value;
+  return value instanceof Uint8Array ? "bytes" : "object";
 }
 
 /** Returns a stored list. */
