@@ -23,7 +23,7 @@ import { Info } from "./info.js";
 import { errClosed } from "./loop.js";
 import { EventQueue, type EventsOptions } from "./queue.js";
 import { Sending, Sendings } from "./sending.js";
-import { type AppInput, type HappenedUpdate, type Session, type Started, type Update } from "./session.js";
+import { type AppInput, type HappenedUpdate, type Session, type Started, type SyncedUpdate, type Update } from "./session.js";
 import { type View, type ViewOwner } from "./view.js";
 import { Bell, callApp } from "./wait.js";
 
@@ -154,9 +154,8 @@ export class Core implements ViewOwner {
   /** Takes note that a View is closed. */
   async closed(view: View): Promise<void> {
     this.#views = this.#views.filter((other) => other !== view);
-    if (!this.isClosed) {
-      await this.session.do({ type: "open", conversation: this.#views.at(-1)?.conversation ?? "" });
-    }
+    const conversation = this.#views.at(-1)?.conversation ?? "";
+    await this.session.do({ type: "open", conversation }).catch(() => undefined); // the client has ended, or its store has failed
   }
 
   /** Has listener called with every event of a type. The function that it returns ends that. */
@@ -202,6 +201,11 @@ export class Core implements ViewOwner {
     this.settings = new Map(s.settings.map((set) => [set.entity, set]));
     this.synced = s.synced;
     this.#note(s.state, s.err);
+    this.#takeEarly();
+  }
+
+  /** Takes the updates that have waited for the answer to start. */
+  #takeEarly(): void {
     const early = this.#early ?? [];
     this.#early = undefined;
     early.forEach((update) => this.#take(update));
@@ -214,31 +218,28 @@ export class Core implements ViewOwner {
     }
     if (update.type === "reset") {
       this.#reset();
-    } else if (update.number <= this.#number) {
-      return; // start has told it
-    }
-    this.#number = update.number;
-    if (update.type === "event") {
+    } else if (update.number > this.#number) {
+      // else start has told it, but not to Views and the app
       this.#know(update);
     }
     [...this.#views].forEach((view) => view.take(update));
-    if (update.type === "synced") {
-      this.synced = update.on;
-      this.bell.ring();
-    } else if (update.type === "event") {
+    if (update.type === "event") {
       this.#tell(update.event);
     }
   }
 
-  /** Notes what an event says. */
-  #know({ event, user }: HappenedUpdate): void {
-    switch (event.type) {
-      case "setting":
-        this.settings.set(event.entity, { entity: event.entity, ...event.setting });
-        break;
-      case "state":
-        this.user = user ?? this.user;
-        this.#note(event.state, event.err);
+  /** Notes what an update says. */
+  #know(update: HappenedUpdate | SyncedUpdate): void {
+    this.#number = update.number;
+    if (update.type === "synced") {
+      this.synced = update.on;
+      this.bell.ring();
+    } else if (update.event.type === "setting") {
+      const { entity, setting } = update.event;
+      this.settings.set(entity, { entity, ...setting });
+    } else if (update.event.type === "state") {
+      this.user = update.user ?? this.user;
+      this.#note(update.event.state, update.event.err);
     }
   }
 
@@ -271,9 +272,7 @@ export class Core implements ViewOwner {
       this.#tell({ type: "state", state: started.state, ...(started.err && { err: started.err }) });
       this.#tell({ type: "list", conversations: rows.map((row) => row.id) });
     };
-    again().catch(() => {
-      this.#early = undefined; // the session has ended, or another reset follows
-    });
+    again().catch(() => this.#takeEarly()); // the session has ended, or another reset follows
   }
 
   /** Says whether the app takes its events. */
