@@ -83,9 +83,9 @@ conformance: sdk/ts/node_modules/.stamp ## run the cases that all SDKs are held 
 	  node --test --test-reporter=dot tools/*.test.mjs && \
 	  node tools/conformance.mjs "$$tmp"
 
-# make -j2 lint works on Go and on TypeScript at the same time. What compiles much waits for each other: side by side,
-# two runs of go compile the same packages twice.
-lint: check-go check-ts check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
+# make -j2 lint does two things at a time. What compiles much waits for each other: side by side, two runs of go compile
+# the same packages twice. And nothing looks at package web while check-ts writes what it embeds.
+lint: $(TOOLS)/.stamp check-ts check-go check-wire check-tidy check-deploy ## formatting, vet, staticcheck, generated files
 	$(GO) test -vet=off -run 'TestConfigurationDoc|TestImports|TestEveryPackage|TestFolders|TestFiles' . ./cmd/pim
 
 check-go: check-vet
@@ -93,7 +93,7 @@ check-go: check-vet
 	  test -z "$$out" || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(TOOLS)/staticcheck ./...
 
-check-vet: $(TOOLS)/.stamp
+check-vet: $(TOOLS)/.stamp check-ts
 	$(GO) vet ./...
 
 fmt: $(TOOLS)/.stamp sdk/ts/node_modules/.stamp web/node_modules/.stamp ## format every Go and TypeScript file
@@ -113,7 +113,7 @@ check-wire: $(TOOLS)/.stamp tools/node_modules/.stamp sdk/ts/node_modules/.stamp
 	    diff -q -x '*.proto' "$$tmp/$$f" $$f || { echo "run make generate"; exit 1; }; \
 	  done
 
-check-tidy:
+check-tidy: check-ts
 	$(GO) mod tidy -diff
 	@! grep -l '"resolved"' tools/package-lock.json sdk/ts/package-lock.json web/package-lock.json || \
 	  { echo "names a registry: npm config set omit-lockfile-registry-resolved true"; exit 1; }
