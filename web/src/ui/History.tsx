@@ -1,6 +1,6 @@
 import { EntryKind, type Message, timeOf } from "@pim-im/client";
 import { defaultRangeExtractor } from "@tanstack/virtual-core";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { clockOf, dayOf } from "../dates";
 import { keyOf, type Room } from "../room";
@@ -18,6 +18,9 @@ const inOneGo = 5 * 60_000;
 const nearBeginning = 20;
 /** How near the end, in pixels, new messages are followed. */
 const nearEnd = 80;
+
+/** Returns how high a row may be, in pixels, before it has been in sight. */
+const estimateSize = (): number => 64;
 
 /** Returns when the message was written, as far as this page knows: one in the outbox has its local time or is written now. */
 function writtenAt(m: Message): number {
@@ -44,14 +47,19 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   const [readers, setReaders] = useState<number>();
   const { items, me } = room;
   const at = current === undefined ? -1 : items.findIndex((m) => keyOf(m, me) === current);
-  const list = useVirtual({
-    count: items.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => 64,
-    getItemKey: (i) => {
+  // The list measures all rows anew when this function is another one.
+  const getItemKey = useCallback(
+    (i: number) => {
       const m = items[i];
       return m ? keyOf(m, me) : i;
     },
+    [items, me],
+  );
+  const list = useVirtual({
+    count: items.length,
+    getScrollElement: () => scroller.current,
+    estimateSize,
+    getItemKey,
     overscan: 8,
     paddingStart: 56,
     paddingEnd: 16,
@@ -69,8 +77,10 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   const atEnd = list.isAtEnd(nearEnd);
 
   // A room opens at its end, and goes there with what the person sends.
-  const lastOwn = items.findLast((m) => m.pending() && m.state !== "failed");
-  const sent = lastOwn && keyOf(lastOwn, me);
+  const sent = useMemo(() => {
+    const last = items.findLast((m) => m.pending() && m.state !== "failed");
+    return last && keyOf(last, me);
+  }, [items, me]);
   useLayoutEffect(() => list.scrollToEnd(), [list, room, sent]);
 
   const first = rows[0]?.index ?? 0;

@@ -1,0 +1,116 @@
+// The history of 100,000 messages in real Chromium, over a client that is no client.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
+import { browser, deadline } from "./world.mjs";
+
+let vite;
+let b;
+let page;
+
+before(async () => {
+  const path = (name) => fileURLToPath(new URL(name, import.meta.url));
+  vite = await createServer({
+    root: path(".."),
+    configFile: path("../vite.config.js"),
+    server: { host: "127.0.0.1", port: 0, hmr: false, watch: null },
+    logLevel: "error",
+  });
+  await vite.listen();
+  b = await browser();
+  page = await b.newPage({ viewport: { width: 1000, height: 800 } });
+  page.setDefaultTimeout(deadline);
+});
+
+after(async () => {
+  await b?.close();
+  await vite?.close();
+});
+
+const open = (query) =>
+  page
+    .goto(`http://127.0.0.1:${vite.httpServer.address().port}/test/fixture/index.html?${query}`)
+    .then(() => page.locator(".row").first().waitFor());
+
+/**
+ * Scrolls up in steps, and returns by how many pixels at most the row in the middle moved otherwise than the steps, and how many
+ * rows there were at most.
+ */
+function climb(steps, step) {
+  return page.evaluate(
+    async ([steps, step]) => {
+      const scroller = document.querySelector(".scroller");
+      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+      let worst = 0;
+      let rows = 0;
+      for (let i = 0; i < steps; i++) {
+        const middle = document.elementFromPoint(500, 300)?.closest(".row") ?? document.querySelector(".row");
+        const label = middle.getAttribute("aria-label");
+        const top = middle.getBoundingClientRect().top;
+        const before = scroller.scrollTop;
+        scroller.scrollTop -= step;
+        const moved = before - scroller.scrollTop;
+        for (let n = 0; n < 3; n++) {
+          await frame();
+        }
+        const all = [...document.querySelectorAll(".row")];
+        rows = Math.max(rows, all.length);
+        const same = all.find((r) => r.getAttribute("aria-label") === label);
+        if (same) {
+          worst = Math.max(worst, Math.abs(same.getBoundingClientRect().top - top - moved));
+        }
+      }
+      return { worst, rows };
+    },
+    [steps, step],
+  );
+}
+
+test("what is read stays in its place while older messages come above", async () => {
+  await open("messages=100000");
+  await page.locator(".row", { hasText: "100000" }).waitFor();
+  const { worst, rows } = await climb(60, 150);
+  assert.ok(worst <= 1, `it moved by ${worst} px`);
+  assert.ok(rows < 80, `${rows} rows are in the page`);
+  const first = await page.evaluate(() => Number(document.querySelector(".row .said").textContent.split(" ")[0]));
+  assert.ok(first < 100_000 - 120, `older ones were loaded: the first is ${first}`);
+});
+
+test("a new message moves nothing for who reads further up, and is followed at the end", async () => {
+  const before = await page.evaluate(() => document.querySelector(".scroller").scrollTop);
+  await page.evaluate(() => window.come());
+  await page.getByRole("button", { name: /1 new message/ }).waitFor();
+  assert.equal(await page.evaluate(() => document.querySelector(".scroller").scrollTop), before);
+  await page.getByRole("button", { name: /1 new message/ }).click();
+  await page.locator(".row", { hasText: "100001" }).waitFor();
+  await page.getByRole("button", { name: /newest/ }).waitFor({ state: "detached" });
+  await page.evaluate(() => window.come());
+  await page.locator(".row", { hasText: "100002" }).waitFor();
+});
+
+test("100,000 messages are scrolled through", async () => {
+  await open("messages=100000&loaded=100000");
+  const { frames, longest, rows } = await page.evaluate(async () => {
+    const scroller = document.querySelector(".scroller");
+    const step = scroller.scrollHeight / 40;
+    const times = [];
+    let rows = 0;
+    let last = performance.now();
+    for (let i = 0; i < 40; i++) {
+      scroller.scrollTop -= step;
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+      times.push(performance.now() - last);
+      last = performance.now();
+      rows = Math.max(rows, document.querySelectorAll(".row").length);
+    }
+    times.sort((a, b) => a - b);
+    return { frames: times[20], longest: times[38], rows };
+  });
+  if (process.env.PIM_FIGURES) {
+    console.log(
+      `100,000 messages: a frame takes ${frames.toFixed(1)} ms, the longest but one ${longest.toFixed(1)} ms, ${rows} rows at most`,
+    );
+  }
+  assert.ok(rows < 80, `${rows} rows are in the page`);
+});
