@@ -6,7 +6,7 @@ import { type AppInput, type Session } from "../src/client/session.js";
 import { kindOf, PimError } from "../src/pim/index.js";
 import { pack, protocol, type Says, saysNothing, unpack } from "../src/tabs/channel.js";
 import { Leader } from "../src/tabs/leader.js";
-import { type View } from "../src/index.js";
+import { type Sending, type View } from "../src/index.js";
 import { type Led, TabSession } from "../src/tabs/tabs.js";
 import { firstSeed, Random } from "./random.js";
 import { World } from "./tabworld.js";
@@ -37,13 +37,15 @@ class Tab {
 
 test("random tabs: opened, killed, shown and hidden while all of them send", { timeout: 120_000 }, async () => {
   const seed = firstSeed();
-  const total = { schedules: 40, sends: 0, accepted: 0, leaders: 0, killed: 0 };
+  const schedules = Number(process.env["PIM_SCHEDULES"] ?? 40);
+  const total = { schedules, sends: 0, accepted: 0, heard: 0, unheard: 0, leaders: 0, killed: 0 };
   for (let i = 0; i < total.schedules; i++) {
     const r = new Random(seed + i);
     const w = new World(r);
     const tabs = new Map<string, Tab>();
     const accepted: string[] = [];
     const opening: Promise<unknown>[] = [];
+    const waiting = new Map<Sending, string>();
     const failures: unknown[] = [];
     let opened = 0;
     const open = (): void => {
@@ -62,7 +64,23 @@ test("random tabs: opened, killed, shown and hidden while all of them send", { t
         .direct("bob")
         .sendText(text)
         .then(
-          () => accepted.push(text),
+          (sending) => {
+            accepted.push(text);
+            waiting.set(sending, tab.id);
+            sending.wait().then(
+              () => {
+                waiting.delete(sending);
+                total.heard++;
+              },
+              (err: unknown) => {
+                waiting.delete(sending);
+                total.unheard++;
+                if (kindOf(err) !== "unknown" || w.outbox.has(sending.id) || !w.log.some((e) => e.clientID === sending.id)) {
+                  w.isDead(tab.id) || failures.push(err);
+                }
+              },
+            );
+          },
           (err: unknown) => w.isDead(tab.id) || failures.push(err),
         );
     };
@@ -108,7 +126,9 @@ test("random tabs: opened, killed, shown and hidden while all of them send", { t
         assert.deepEqual(tab.lines(), said, `seed ${seed + i}: what ${tab.id} shows`);
       }
     }
-    assert.deepEqual(failures, []);
+    assert.deepEqual(failures, [], `seed ${seed + i}`);
+    const unsettled = [...waiting.values()].filter((id) => !w.isDead(id));
+    assert.deepEqual(unsettled, [], `seed ${seed + i}: tabs whose messages were sent wait for that`);
     assert.equal(w.mostLeaders, 1, `seed ${seed + i}: leaders at a time`);
     const leader = w.leader();
     assert.ok(leader !== undefined && w.isVisible(leader), `seed ${seed + i}: ${leader} leads, and is hidden`);

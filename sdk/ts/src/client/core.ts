@@ -99,9 +99,10 @@ export class Core implements ViewOwner {
     try {
       await this.session.do(input);
     } catch (err) {
-      all.forEach((s) => this.sendings.forget(s));
+      all.forEach((s) => this.sendings.forget(s.id, s));
       throw err;
     }
+    all.forEach((s) => (s.accepted = true));
     return all;
   }
 
@@ -266,9 +267,10 @@ export class Core implements ViewOwner {
     this.#early = [];
     const again = async (): Promise<void> => {
       const { session } = this;
+      const settle = this.sendings.reset();
       const [started, outbox, rows] = await Promise.all([session.start(), session.outbox(""), session.rows()]);
       this.#begin(started);
-      this.sendings.reset(outbox);
+      settle(outbox);
       this.#tell({ type: "state", state: started.state, ...(started.err && { err: started.err }) });
       this.#tell({ type: "list", conversations: rows.map((row) => row.id) });
     };

@@ -13,6 +13,8 @@ interface Outcome {
 export class Sending {
   /** The client message ID. The SendEvents of the message have it, after a restart too. */
   readonly id: ClientMessageID;
+  /** The message is in the outbox. Only Core sets it. */
+  accepted = false;
   readonly #all: Sendings;
   #outcome: Outcome | undefined;
 
@@ -63,13 +65,13 @@ export class Sendings {
     return s;
   }
 
-  /** Removes the Sending of a message that was not queued. */
-  forget(s: Sending): void {
-    const rest = this.#byID.get(s.id)?.filter((other) => other !== s) ?? [];
+  /** Removes a Sending of the message id. */
+  forget(id: ClientMessageID, s: Sending): void {
+    const rest = this.#byID.get(id)?.filter((other) => other !== s) ?? [];
     if (rest.length > 0) {
-      this.#byID.set(s.id, rest);
+      this.#byID.set(id, rest);
     } else {
-      this.#byID.delete(s.id);
+      this.#byID.delete(id);
     }
   }
 
@@ -99,15 +101,24 @@ export class Sendings {
   }
 
   /**
-   * Ends the Sendings of what is not in outbox any more. Another loop leads now, and what became of these was told to nobody: most
-   * were sent, and their entries come or have come.
+   * Notes which messages are in the outbox, before it is read because another loop leads now. With what was read, the function that
+   * it returns ends those of these Sendings whose messages are not there any more, or have failed: that was told to nobody. Most
+   * were sent, and their entries come or have come. Of messages that are queued later, this client hears.
    */
-  reset(outbox: readonly Pending[]): void {
-    const known = new Set(outbox.map((p) => p.id));
-    for (const id of [...this.#byID.keys()].filter((id) => !known.has(id))) {
-      const said = "the message has left the outbox while another tab took over: it was sent or discarded";
-      this.#settle(id, { err: new PimError("unknown", said) });
-    }
+  reset(): (outbox: readonly Pending[]) => void {
+    const noted = [...this.#byID].flatMap(([id, all]) => all.filter((s) => s.accepted).map((s) => ({ id, s })));
+    return (outbox) => {
+      const known = new Map(outbox.map((p) => [p.id, p]));
+      for (const { id, s } of noted.filter(({ id, s }) => this.#byID.get(id)?.includes(s))) {
+        const p = known.get(id);
+        if (p === undefined) {
+          const said = "the message has left the outbox while another tab took over: it was sent or discarded";
+          this.#end(id, s, { err: new PimError("unknown", said) });
+        } else if (p.state === "failed") {
+          this.#end(id, s, { err: p.err ?? new PimError("unknown", "the message has failed") });
+        }
+      }
+    };
   }
 
   /** Ends all Sendings with err: this client will not hear of their answers. */
@@ -124,6 +135,12 @@ export class Sendings {
   #settle(id: ClientMessageID, outcome: Outcome): void {
     this.#byID.get(id)?.forEach((s) => s.settle(outcome));
     this.#byID.delete(id);
+    this.bell.ring();
+  }
+
+  #end(id: ClientMessageID, s: Sending, outcome: Outcome): void {
+    s.settle(outcome);
+    this.forget(id, s);
     this.bell.ring();
   }
 }
