@@ -76,6 +76,30 @@ test("close gives up attempts that are under way", async () => {
   await assert.rejects(c.synced(), { kind: "unavailable", text: "the client is closed" });
 });
 
+test("a connection that stands while the store writes and the client is closed is given up", async () => {
+  const store = new Memory();
+  const apply = store.apply.bind(store);
+  let write: (() => void) | undefined;
+  let slow = false;
+  store.apply = async (b) => {
+    if (slow) {
+      await new Promise<void>((resolve) => (write = resolve));
+    }
+    await apply(b);
+  };
+  const c = await opens({ store });
+  slow = true;
+  const sent = c.conversation(bob).sendText("x");
+  await settled(); // the dial has its outcome, which waits for the store
+  assert.equal(net.sockets[0]?.open, true);
+  const closed = c.close();
+  slow = false;
+  write?.();
+  await closed;
+  await sent;
+  assert.equal(net.sockets[0]?.closed, true);
+});
+
 test("an attempt ends after 15 s", async () => {
   net.holes.add("one");
   const c = await opens();
@@ -222,6 +246,21 @@ test("a network that takes nothing for 10 s ends the connection", async () => {
   net.slow = false;
   await net.clock.pass(60);
   assert.equal(c.state, "connected");
+});
+
+test("a connection that is ended here is told at once, though the network never says that it has ended", async () => {
+  const c = await opens();
+  await net.clock.pass(1);
+  const [socket] = net.sockets;
+  assert.ok(socket);
+  socket.close = () => undefined;
+  const states = statesOf(c);
+  net.slow = true;
+  await c.conversation(bob).sendText("hi");
+  await net.clock.pass(5);
+  await c.conversation(bob).sendText("again"); // the loop would look at the connection 10 s after that
+  await net.clock.pass(5.5);
+  assert.match(String(states[0]?.err), /takes nothing/);
 });
 
 test("while the app does not take its events nothing is read from the network, and then all comes", async () => {

@@ -18,6 +18,7 @@ export class Link {
   readonly attempt: number;
   readonly #conn: Conn;
   readonly #clock: Clock;
+  readonly #wake: () => void;
   #unread: Uint8Array[] = [];
   #unreadBytes = 0;
   #lost: Lost | undefined; // to be taken when all of unread is
@@ -34,6 +35,7 @@ export class Link {
     this.attempt = attempt;
     this.#conn = conn;
     this.#clock = clock;
+    this.#wake = wake;
     conn.start({
       frame: (bytes) => {
         this.#arrived = clock.now().mono;
@@ -158,9 +160,10 @@ export class Link {
     });
   }
 
-  /** Ends the connection with err, which take returns when all else was taken. */
+  /** Ends the connection with err, which take returns when all else was taken: the connection need not say that it has ended. */
   #fail(err: Error): void {
     this.#lost ??= { type: "lost", attempt: this.attempt, err, code: 0 };
     this.#conn.close();
+    this.#wake();
   }
 }

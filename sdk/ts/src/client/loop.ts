@@ -92,6 +92,7 @@ export class Loop {
   #steppedAt: Duration = 0;
   #wake: (() => void) | undefined; // the loop waits; this wakes it
   #closing = false;
+  #over = false; // no round follows
   #ended: Promise<void> | undefined;
 
   /** snapshot is what store holds. */
@@ -264,8 +265,12 @@ export class Loop {
     this.#wake?.();
   }
 
-  /** Has job done between two Outputs. */
+  /** Has job done between two Outputs, or at once when the loop has ended. */
   #do(job: () => void): void {
+    if (this.#over) {
+      job();
+      return;
+    }
     this.#jobs.push(job);
     this.#stir();
   }
@@ -524,7 +529,12 @@ export class Loop {
 
   /** Is the last thing that the loop does. */
   async #end(): Promise<void> {
+    this.#over = true;
     this.#dials.close();
+    this.#jobs.splice(0).forEach((job) => job()); // so a connection that nobody wants any more is closed
+    const replies = this.#replies;
+    this.#replies = [];
+    replies.forEach((reply) => reply()); // of commands that a defect has interrupted
     for (const { reject } of this.#commands) {
       reject(errClosed);
     }
