@@ -47,6 +47,8 @@ export class Room {
   members: readonly UserID[] = [];
   owner: UserID = "";
   doing: Doing;
+  /** How many messages the person has sent here. With each of them the history goes to its end. */
+  sent = 0;
   /** How far the other user of a direct conversation has got and read it. */
   got = { delivered: 0, read: 0 };
   /** What was sent and is not in the outbox yet, and what is typed. Until then all of it is the draft. */
@@ -238,6 +240,10 @@ export class Room {
       }
       return true;
     });
+    if (sent && !editing) {
+      this.sent++;
+      this.changed.ring();
+    }
     if (!editing) {
       this.#leaving.splice(this.#leaving.indexOf(text), 1);
       this.keepDraft(sent ? this.#typed : [text, this.#typed].filter(Boolean).join("\n"));

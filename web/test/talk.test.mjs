@@ -185,11 +185,19 @@ test("offline and back", async () => {
   await write(alice, "written offline");
   await state(alice, "Queued");
   await alice.screenshot({ path: `${shots}/offline-1440.png` });
+  // While she reads further up, she stays there, whatever becomes of what she has written.
+  const scroller = alice.locator(".scroller");
+  await scroller.evaluate((s) => s.scrollTo(0, 0));
+  await alice.getByRole("button", { name: "To the newest message" }).waitFor();
   await alice.context().setOffline(false);
   await enter(bob, conversation);
   await sees(bob, "written offline");
-  await state(alice, "Read");
   await alice.getByText("You are offline").waitFor({ state: "detached" });
+  await alice.getByRole("link", { name: /You: written offline/ }).waitFor();
+  await until(async () => (await server.texts("alice", conversation)).includes("written offline"), "the message in the log");
+  assert.equal(await scroller.evaluate((s) => s.scrollTop), 0);
+  await alice.getByRole("button", { name: "To the newest message" }).click();
+  await state(alice, "Read");
 });
 
 test("the server is killed and started again", async () => {

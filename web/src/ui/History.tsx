@@ -1,6 +1,6 @@
 import { EntryKind, type Message, timeOf } from "@pim-im/client";
 import { defaultRangeExtractor } from "@tanstack/virtual-core";
-import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { clockOf, dayOf } from "../dates";
 import { keyOf, type Room } from "../room";
@@ -76,12 +76,8 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   const rows = list.getVirtualItems();
   const atEnd = list.isAtEnd(nearEnd);
 
-  // A room opens at its end, and goes there with what the person sends.
-  const sent = useMemo(() => {
-    const last = items.findLast((m) => m.pending() && m.state !== "failed");
-    return last && keyOf(last, me);
-  }, [items, me]);
-  useLayoutEffect(() => list.scrollToEnd(), [list, room, sent]);
+  // A room opens at its end, and goes there with what the person sends, not with what becomes of it later.
+  useLayoutEffect(() => list.scrollToEnd(), [list, room, room.sent]);
 
   const first = rows[0]?.index ?? 0;
   useEffect(() => {
