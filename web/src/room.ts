@@ -42,6 +42,8 @@ export class Room {
   /** There may be older messages. */
   more = true;
   loading = false;
+  /** Older messages were not to be had: they are asked for again when the person scrolls, or with a connection. */
+  failed = false;
   writers: readonly UserID[] = [];
   here: PresenceEvent | undefined;
   members: readonly UserID[] = [];
@@ -114,11 +116,12 @@ export class Room {
       return;
     }
     this.loading = true;
+    this.failed = false;
     this.changed.ring();
     try {
       this.more = await this.#view.older(page, { signal: this.#gone.signal });
     } catch {
-      // The room is closed, or there is no connection: scrolling asks again.
+      this.failed = true; // the room is closed, there is no connection, or the store has failed
     } finally {
       this.loading = false;
       this.changed.ring();
@@ -127,6 +130,8 @@ export class Room {
 
   /** Asks for what ends with a connection, or is not kept. */
   async connected(): Promise<void> {
+    this.failed = false;
+    this.changed.ring();
     const look = this.#chat.me.look([this.id], this.other === undefined ? [] : [this.other]);
     await Promise.allSettled([look, this.#askReceipts(), this.membersChanged(this.id)]);
   }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
-import { browser, deadline } from "./world.mjs";
+import { browser, deadline, until } from "./world.mjs";
 
 let vite;
 let b;
@@ -87,6 +87,36 @@ test("a new message moves nothing for who reads further up, and is followed at t
   await page.getByRole("button", { name: /newest/ }).waitFor({ state: "detached" });
   await page.evaluate(() => window.come());
   await page.locator(".row", { hasText: "100002" }).waitFor();
+});
+
+test("older messages that cannot be had are asked for again by scrolling or with a connection, and not before", async () => {
+  await open("messages=1000");
+  await page.locator(".row", { hasText: "1000" }).waitFor();
+  const asked = () => page.evaluate(() => window.asked);
+  const settled = () =>
+    page.evaluate(async () => {
+      for (let i = 0; i < 30; i++) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+    });
+  await page.evaluate(() => {
+    window.failing = true;
+    document.querySelector(".scroller").scrollTop = 0;
+  });
+  await page.getByText("Older messages cannot be loaded now").waitFor();
+  await settled();
+  const before = await asked();
+  await settled();
+  assert.equal(await asked(), before);
+  await page.evaluate(() => window.happen("state", { state: "connected" }));
+  await until(async () => (await asked()) === before + 1, "asked again with the connection");
+  await settled();
+  assert.equal(await asked(), before + 1);
+  await page.evaluate(() => (window.failing = false));
+  await page.mouse.move(500, 300);
+  await page.mouse.wheel(0, -10);
+  await page.getByText("Older messages cannot be loaded now").waitFor({ state: "detached" });
+  assert.ok((await asked()) > before + 1);
 });
 
 test("100,000 messages are scrolled through", async () => {

@@ -38,6 +38,14 @@ function spoken(room: Room, m: Message, time: number, state: string): string {
   return t.message(sender, text, clockOf(time), state);
 }
 
+/** Returns what stands above the oldest row. */
+function beginningOf(room: Room): string {
+  if (!room.more) {
+    return room.front > 1 ? t.removedBefore : t.beginning;
+  }
+  return room.loading ? t.loadingOlder : room.failed ? t.olderFailed : "";
+}
+
 /** The messages of a room. Only those in sight are in the page; what is read stays where it is while others come above. */
 export function History({ chat, room }: { chat: Chat; room: Room }) {
   useSignal(room.changed);
@@ -81,10 +89,15 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
 
   const first = rows[0]?.index ?? 0;
   useEffect(() => {
-    if (room.more && !room.loading && first < nearBeginning) {
+    if (room.more && !room.loading && !room.failed && first < nearBeginning) {
       void room.older();
     }
-  }, [room, first, items.length, room.loading]);
+  }, [room, first, items.length, room.loading, room.failed]);
+  const onScroll = (): void => {
+    if (room.failed && first < nearBeginning) {
+      void room.older();
+    }
+  };
 
   // What came while the person reads further up.
   const [seen, setSeen] = useState(items.length);
@@ -107,6 +120,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
       const key = keyOf(m, me);
       setCurrent(key);
       list.scrollToIndex(i, { align: "auto" });
+      onScroll(); // at the beginning nothing moves
       requestAnimationFrame(() => requestAnimationFrame(() => focusRow(i)));
     }
   };
@@ -148,10 +162,19 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   const focusable = at >= 0 ? at : items.length - 1;
   return (
     <div class="history">
-      <div ref={scroller} class="scroller" role="list" aria-label={t.messagesWith(title)} tabIndex={-1} onKeyDown={onKey}>
+      <div
+        ref={scroller}
+        class="scroller"
+        role="list"
+        aria-label={t.messagesWith(title)}
+        tabIndex={-1}
+        onKeyDown={onKey}
+        onScroll={onScroll}
+        onWheel={onScroll}
+      >
         <div class="space" role="presentation" style={{ height: `${list.getTotalSize()}px` }}>
           <p class="beginning" role="presentation">
-            {room.loading && room.more ? t.loadingOlder : !room.more ? (room.front > 1 ? t.removedBefore : t.beginning) : ""}
+            {beginningOf(room)}
           </p>
           {rows.map(({ index, key, start }) => {
             const m = items[index];

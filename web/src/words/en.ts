@@ -65,6 +65,7 @@ export const en = {
   messagesWith: (who: string) => `Messages with ${who}`,
   noMessages: "Nothing has been written here yet",
   loadingOlder: "Loading older messages…",
+  olderFailed: "Older messages cannot be loaded now. Scroll to try again.",
   beginning: "This is the beginning",
   removedBefore: "Older messages were removed, as the server keeps them for a time only",
   message: (sender: string, text: string, when: string, state: string) =>

@@ -63,6 +63,7 @@ export const zh: Words = {
   messagesWith: (who) => `与 ${who} 的消息`,
   noMessages: "这里还没有消息",
   loadingOlder: "正在加载更早的消息…",
+  olderFailed: "现在无法加载更早的消息，滚动即可重试。",
   beginning: "这是会话的开头",
   removedBefore: "更早的消息已被删除：服务器只保留一段时间",
   message: (sender, text, when, state) => [sender, text, when, state].filter(Boolean).join("，"),
