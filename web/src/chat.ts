@@ -6,7 +6,7 @@ import {
   EntryKind,
   type Info,
   isGroup,
-  type PimError,
+  PimError,
   previewOf,
   type UserID,
 } from "@pim-im/client";
@@ -40,8 +40,6 @@ export class Chat {
   room: Room | undefined;
   /** What the person was refused last, until it is closed. */
   refusal = "";
-  /** The store has failed. */
-  trouble: PimError | undefined;
   readonly #members = new Map<ConversationID, readonly UserID[]>();
   #reading: "no" | "yes" | "again" = "no";
   #opening = 0;
@@ -211,6 +209,16 @@ export class Chat {
       notify(entry.conversation, entry.sender, text);
     }
   }
+}
+
+/** Reports whether err is of one of the kinds. */
+export function isKind(err: unknown, ...kinds: PimError["kind"][]): boolean {
+  return err instanceof PimError && kinds.includes(err.kind);
+}
+
+/** Reports whether the browser's storage has caused err. */
+export function isStoreError(err: unknown): boolean {
+  return err instanceof PimError && (err.op === "store" || isStoreError(err.cause));
 }
 
 /** Returns why something failed, for people. */

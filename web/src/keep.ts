@@ -64,6 +64,17 @@ export function deviceOf(user: string): string {
   return device;
 }
 
+/** Returns the device of this tab alone, for when the messages are kept in memory: the same after a reload, if the browser keeps that. */
+export function passingDeviceOf(user: string): string {
+  const key = `pim.passing.${user}`;
+  let device = get(tab, key);
+  if (!device) {
+    device = `tab-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    set(tab, key, device);
+  }
+  return device;
+}
+
 /** Returns what was typed in the conversation and not sent. */
 export function draftOf(user: string, conversation: string): string {
   return get(browser, `pim.draft.${user} ${conversation}`) ?? "";

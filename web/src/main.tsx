@@ -1,7 +1,7 @@
-import { type Client, Memory, open, PimError } from "@pim-im/client";
+import { type Client, Memory, open } from "@pim-im/client";
 import { render } from "preact";
-import { Chat, reasonOf } from "./chat";
-import { setIdentity } from "./keep";
+import { Chat, isKind, isStoreError, reasonOf } from "./chat";
+import { passingDeviceOf, setIdentity } from "./keep";
 import { base, currentLogin, type Login, mayPickName, takeToken, userOf } from "./login";
 import { App } from "./ui/App";
 import { Mark } from "./ui/Mark";
@@ -31,27 +31,26 @@ const patience = 1500;
 /** How many tabs have a device of their own at most. */
 const mostTabs = 8;
 
-function isKind(err: unknown, ...kinds: PimError["kind"][]): boolean {
-  return err instanceof PimError && kinds.includes(err.kind);
-}
-
 /**
- * Opens the client as the first of the browser's devices that no other tab has; in memory, if the browser keeps nothing, which
- * is said to the person.
+ * Opens the client as the first of the browser's devices that no other tab has; in memory, if the browser keeps nothing or its
+ * storage fails. unkept says so to the person then. It throws if there is a way to open the client with what is stored, as when the
+ * page is only to be loaded anew.
  */
-async function openClient({ user, device, token }: Login): Promise<{ me: Client; keeps: boolean }> {
+async function openClient({ user, device, token }: Login): Promise<{ me: Client; unkept?: string }> {
   const options = { server: new URL(".", base).href.replace(/\/$/, ""), user, device, token, agent: "pim-page" };
+  let unkept: string = t.noStorage;
   if (await keepsThings()) {
     const until = performance.now() + patience;
     for (let tab = 1; tab <= mostTabs;) {
       try {
-        return { me: await open({ ...options, device: tab === 1 ? device : `${device}-${tab}` }), keeps: true };
+        return { me: await open({ ...options, device: tab === 1 ? device : `${device}-${tab}` }) };
       } catch (err) {
         if (!isKind(err, "conflict")) {
-          if (isKind(err, "unavailable", "disk_full", "unsupported")) {
-            break;
+          if (!isKind(err, "unavailable", "disk_full")) {
+            throw err;
           }
-          throw err;
+          unkept = t.storageRefused(reasonOf(err));
+          break;
         }
         if (performance.now() < until) {
           await new Promise((resolve) => setTimeout(resolve, 50));
@@ -61,7 +60,7 @@ async function openClient({ user, device, token }: Login): Promise<{ me: Client;
       }
     }
   }
-  return { me: await open({ ...options, device: `${device.slice(0, 40)}-${Date.now()}`, store: new Memory() }), keeps: false };
+  return { me: await open({ ...options, device: passingDeviceOf(user), store: new Memory() }), unkept };
 }
 
 /** Reports whether the browser has a database for this page. In private mode some have none. */
@@ -80,12 +79,16 @@ function keepsThings(): Promise<boolean> {
   });
 }
 
+/** Says what keeps the page from starting. */
 function say(title: string, text: string): void {
   render(
     <main class="welcome">
       <Mark />
       <h1>{title}</h1>
       <p>{text}</p>
+      <button type="button" class="primary" onClick={() => location.reload()}>
+        {t.reload}
+      </button>
     </main>,
     root,
   );
@@ -99,7 +102,7 @@ async function start(): Promise<void> {
     return;
   }
   try {
-    const { me, keeps } = await openClient(login);
+    const { me, unkept } = await openClient(login);
     const look = (): void => void me.setForeground(document.visibilityState === "visible").catch(() => undefined);
     const net = (): void => void me.networkChanged("").catch(() => undefined);
     document.addEventListener("visibilitychange", look);
@@ -120,14 +123,14 @@ async function start(): Promise<void> {
       void me.setOnline(false).catch(() => undefined);
     }
     addEventListener("beforeunload", (e) => {
-      if (!keeps && chat.room?.items.some((m) => m.pending())) {
+      if (unkept && chat.room?.items.some((m) => m.pending())) {
         e.preventDefault(); // what is not sent would be lost
       }
     });
     const chat = new Chat(me);
-    render(<App chat={chat} keeps={keeps} />, root);
+    render(<App chat={chat} unkept={unkept} />, root);
   } catch (err) {
-    say(t.cannotStart, reasonOf(err));
+    say(t.cannotStart, isStoreError(err) && isKind(err, "unsupported") ? t.newerVersion : reasonOf(err));
   }
 }
 

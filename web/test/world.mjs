@@ -110,6 +110,18 @@ export async function browser() {
 export async function person(b, server, name, options = {}) {
   const context = await b.newContext({ viewport: { width: 1440, height: 900 }, locale: "en", ...options });
   context.setDefaultTimeout(deadline);
+  const page = await watched(context);
+  await signIn(page, server, name);
+  return page;
+}
+
+/** Opens another tab of the same browser, which nobody has signed in to. */
+export function another(page) {
+  return watched(page.context());
+}
+
+/** Opens a tab, and notes what goes wrong in it. */
+async function watched(context) {
   const page = await context.newPage();
   page.troubles = [];
   page.on("pageerror", (err) => page.troubles.push(err.message));
@@ -118,11 +130,15 @@ export async function person(b, server, name, options = {}) {
       page.troubles.push(m.text());
     }
   });
+  return page;
+}
+
+/** Opens the page in the tab, and picks a name. */
+export async function signIn(page, server, name) {
   await page.goto(server.url);
   await page.getByRole("textbox").fill(name);
   await page.keyboard.press("Enter");
   await page.getByRole("navigation").waitFor();
-  return page;
 }
 
 /** Opens a conversation in the page. */

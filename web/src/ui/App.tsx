@@ -29,8 +29,8 @@ function Announcer({ chat }: { chat: Chat }) {
   );
 }
 
-/** The whole page of a person who has signed in. keeps: the browser keeps what it is given. */
-export function App({ chat, keeps }: { chat: Chat; keeps: boolean }) {
+/** The whole page of a person who has signed in. unkept says why nothing is kept; undefined: all is. */
+export function App({ chat, unkept }: { chat: Chat; unkept: string | undefined }) {
   useSignal(chat.changed);
   useEffect(() => {
     const follow = (): void => void chat.open(named());
@@ -46,7 +46,7 @@ export function App({ chat, keeps }: { chat: Chat; keeps: boolean }) {
   return (
     <main class={room ? "shell open" : "shell"}>
       <h1 class="hidden">{t.name}</h1>
-      <Banner chat={chat} keeps={keeps} />
+      <Banner chat={chat} unkept={unkept} />
       <Sidebar chat={chat} />
       {room ? (
         <RoomView key={room.id} chat={chat} room={room} />

@@ -1,8 +1,7 @@
-import { PimError } from "@pim-im/client";
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../chat";
-import { reasonOf } from "../chat";
+import { isKind, isStoreError, reasonOf } from "../chat";
 import { askForToken } from "../login";
 import { useSignal } from "../signal";
 import { t } from "../words";
@@ -11,12 +10,8 @@ import { Icon } from "./icons";
 /** How long a connection may be missing before it is worth a word. */
 const patience = 1000;
 
-function isKind(err: unknown, kind: PimError["kind"]): boolean {
-  return err instanceof PimError && err.kind === kind;
-}
-
 /** Says plainly what is wrong with the connection or the store, and what can be done. */
-export function Banner({ chat, keeps }: { chat: Chat; keeps: boolean }) {
+export function Banner({ chat, unkept }: { chat: Chat; unkept: string | undefined }) {
   useSignal(chat.changed);
   const { state, err, retryAt } = chat.connection;
   const [now, setNow] = useState(Date.now());
@@ -42,8 +37,8 @@ export function Banner({ chat, keeps }: { chat: Chat; keeps: boolean }) {
   const again = (): void => void chat.attempt(() => chat.me.reconnect());
 
   const lines: { key: string; text: string; action?: ComponentChildren; alert?: boolean }[] = [];
-  if (!keeps) {
-    lines.push({ key: "keeps", text: t.noStorage });
+  if (unkept) {
+    lines.push({ key: "keeps", text: unkept });
   }
   if (chat.refusal) {
     const close = (
@@ -55,12 +50,13 @@ export function Banner({ chat, keeps }: { chat: Chat; keeps: boolean }) {
   }
   if (state === "stopped") {
     const replaced = isKind(err, "replaced");
+    const lost = isStoreError(err); // no client goes on after that, so a new one is needed
     lines.push({
       key: "stopped",
-      text: replaced ? t.replaced : t.stopped(reasonOf(err)),
+      text: lost ? t.storageTrouble(reasonOf(err)) : replaced ? t.replaced : t.stopped(reasonOf(err)),
       action: (
-        <button type="button" onClick={again}>
-          {replaced ? t.useHere : t.tryNow}
+        <button type="button" onClick={lost ? () => location.reload() : again}>
+          {lost ? t.reload : replaced ? t.useHere : t.tryNow}
         </button>
       ),
       alert: true,

@@ -133,7 +133,10 @@ export const en = {
   // Storage
   noStorage:
     "This browser keeps nothing for pim, as in private mode: messages that are not sent are lost when you close the page.",
-  storageTrouble: (why: string) => `The browser's storage has failed: ${why}. Reload the page; what was not sent may be lost.`,
+  storageRefused: (why: string) =>
+    `The browser's storage does not work: ${why}. What you wrote before and was not sent is still in it. What you write now is lost if you close the page before it is sent.`,
+  storageTrouble: (why: string) => `The browser's storage has failed: ${why}. Reload the page to go on.`,
+  newerVersion: "Another tab has a newer version of this page. Reload to have it, too.",
   reload: "Reload",
   // Notifications
   notificationsOn: "Turn notifications on",

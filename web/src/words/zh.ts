@@ -121,7 +121,10 @@ export const zh: Words = {
   useHere: "在这里使用",
   stopped: (why) => `连接已结束：${why}`,
   noStorage: "浏览器不为 pim 保存任何内容（例如隐私模式）：关闭页面时，未发送的消息会丢失。",
-  storageTrouble: (why) => `浏览器的存储出错：${why}。请重新加载页面；未发送的内容可能会丢失。`,
+  storageRefused: (why) =>
+    `浏览器的存储无法使用：${why}。之前写好但未发送的内容仍保存在其中。现在写的内容若未发送就关闭页面，则会丢失。`,
+  storageTrouble: (why) => `浏览器的存储出错：${why}。请重新加载页面以继续。`,
+  newerVersion: "另一个标签页已使用本页面的新版本。请重新加载以更新。",
   reload: "重新加载",
   notificationsOn: "开启通知",
   notificationsAreOn: "通知已开启",

@@ -1,0 +1,82 @@
+// What goes wrong in a browser: its storage, what the server or the SDK refuses, and several tabs of one person.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { browser, enter, person, sees, Server, write } from "./world.mjs";
+
+const conversation = "d:alice:bob";
+const server = new Server();
+let b;
+let alice;
+
+before(async () => {
+  await server.start();
+  b = await browser();
+  alice = await person(b, server, "alice");
+  await enter(alice, conversation);
+});
+
+after(async () => {
+  await b?.close();
+  await server.remove();
+});
+
+test("a person writes", async () => {
+  await write(alice, "what is edited");
+  await sees(alice, "what is edited");
+});
+
+test("a browser whose storage fails says so, and which messages are kept", async () => {
+  const page = await person(b, server, "emil");
+  await page.addInitScript(() => {
+    const open = IDBFactory.prototype.open;
+    IDBFactory.prototype.open = function (name, ...more) {
+      if (name.startsWith("pim:")) {
+        throw new DOMException("the disk fails", "UnknownError");
+      }
+      return open.call(this, name, ...more);
+    };
+  });
+  const device = () => page.evaluate(() => sessionStorage.getItem("pim.passing.emil"));
+  await page.reload();
+  await page.getByText("What you wrote before and was not sent is still in it").waitFor();
+  const before = await device();
+  await page.reload();
+  await page.getByText("the disk fails").waitFor();
+  assert.equal(await device(), before);
+  await page.context().close();
+});
+
+test("a store that is deleted offers to load the page again", async () => {
+  await alice.evaluate(async () => {
+    for (const { name } of await indexedDB.databases()) {
+      if (name.startsWith("pim:")) {
+        indexedDB.deleteDatabase(name);
+      }
+    }
+  });
+  await alice.getByRole("alert").filter({ hasText: "storage has failed" }).waitFor();
+  await alice.getByRole("button", { name: "Reload" }).click();
+  await sees(alice, "what is edited");
+  await alice.getByRole("alert").waitFor({ state: "detached" });
+});
+
+test("a database of a newer version asks for a reload, and no other device is made", async () => {
+  const page = await person(b, server, "dora");
+  await page.goto(`${server.url}/page.json`);
+  await page.evaluate(async () => {
+    for (const { name } of await indexedDB.databases()) {
+      if (name.startsWith("pim:")) {
+        await new Promise((resolve, reject) => {
+          const asked = indexedDB.open(name, 99);
+          asked.onsuccess = () => (asked.result.close(), resolve());
+          asked.onerror = reject;
+        });
+      }
+    }
+  });
+  await page.goto(server.url);
+  await page.getByText("has a newer version of this page").waitFor();
+  await page.getByRole("button", { name: "Reload" }).waitFor();
+  assert.equal(await page.getByRole("navigation").count(), 0);
+  await page.context().close();
+});
