@@ -3,6 +3,7 @@ import {
   type Conversation,
   type ConversationID,
   directUsers,
+  encodeContent,
   EntryKind,
   isGroup,
   type Message,
@@ -28,7 +29,10 @@ const page = 60;
 const receiptsAtOnce = 50;
 
 /** What the person is doing besides writing something new. */
-export type Doing = { readonly type: "reply" | "edit"; readonly message: Message } | undefined;
+export type Doing =
+  | { readonly type: "reply"; readonly message: Message }
+  | { readonly type: "edit"; readonly message: Message; /** What an edit that was refused said. */ readonly text?: string }
+  | undefined;
 
 /** One conversation that is open: its messages, who is there, and what the person is about to do. */
 export class Room {
@@ -216,11 +220,17 @@ export class Room {
     this.changed.ring();
   }
 
-  /** Sends what was typed, as what the person was doing. */
+  /**
+   * Sends what was typed, as what the person was doing. If it is refused, it returns false, and the person is doing that again,
+   * unless something else was begun meanwhile.
+   */
   async say(text: string): Promise<boolean> {
     const { doing } = this;
-    const { mentions, users, all } = mentionsIn(text, this.group ? this.members : []);
-    const content: Content = { text, mentions };
+    // An edit mentions nobody anew: who has left the group stays mentioned.
+    const old = doing?.type === "edit" ? contentOf(doing.message) : undefined;
+    const mentioned = old?.mentions?.map((m) => m.user).filter(Boolean) ?? [];
+    const { mentions, users, all } = mentionsIn(text, this.group ? [...this.members, ...mentioned] : []);
+    const content: Content = { ...old, text, mentions };
     const options = { mentions: users, mentionAll: all };
     this.begin(undefined);
     const editing = doing?.type === "edit";
@@ -230,8 +240,7 @@ export class Room {
     }
     const sent = await this.#chat.attempt(async () => {
       if (doing?.type === "edit") {
-        const sending = await this.#conversation.editText(doing.message.entry.seq, text);
-        this.#chat.heed(sending);
+        this.#chat.heed(await this.#conversation.edit(doing.message.entry.seq, encodeContent(content)));
       } else if (doing) {
         const { entry } = doing.message;
         await this.#conversation.sendContent(
@@ -245,7 +254,9 @@ export class Room {
       }
       return true;
     });
-    if (sent && !editing) {
+    if (!sent && doing && !this.doing) {
+      this.begin(doing.type === "edit" ? { ...doing, text } : doing);
+    } else if (sent && !editing) {
       this.sent++;
       this.changed.ring();
     }
@@ -352,6 +363,15 @@ export class Room {
   /** The seq of the newest message of the user that the server has. */
   #newest(): number {
     return this.items.findLast((m) => !m.pending() && m.entry.sender === this.me)?.entry.seq ?? 0;
+  }
+}
+
+/** Returns what the message says; its text alone, if it cannot be read otherwise. */
+export function contentOf(m: Message): Content {
+  try {
+    return m.content();
+  } catch {
+    return { text: m.text() };
   }
 }
 

@@ -84,6 +84,10 @@ test("messages change: reactions, edits, recalls, replies, by the keyboard alone
   await alice.keyboard.press("r");
   await write(alice, "an answer");
   await bob.locator(".quote", { hasText: "from a terminal" }).waitFor();
+  await field.press("ArrowUp");
+  await until(async () => (await field.inputValue()) === "an answer", "the answer to be edited");
+  await write(alice, "an answer, edited");
+  await bob.locator(".row", { hasText: "an answer, edited" }).locator(".quote", { hasText: "from a terminal" }).waitFor();
 
   await state(alice, "Read");
   await field.press("Shift+Tab");

@@ -1,7 +1,7 @@
 // What goes wrong in a browser: its storage, what the server or the SDK refuses, and several tabs of one person.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { browser, enter, person, sees, Server, write } from "./world.mjs";
+import { browser, enter, person, sees, Server, until, write } from "./world.mjs";
 
 const conversation = "d:alice:bob";
 const server = new Server();
@@ -20,9 +20,35 @@ after(async () => {
   await server.remove();
 });
 
-test("a person writes", async () => {
+/** Puts a text into the field at once, however long it is. */
+function type(page, text) {
+  return page.evaluate((text) => {
+    const field = document.querySelector("textarea");
+    field.value = text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }, text);
+}
+
+test("what is refused is in the field again, as the edit or the reply that it was", async () => {
+  const field = alice.getByRole("textbox");
   await write(alice, "what is edited");
-  await sees(alice, "what is edited");
+  await alice.locator(".message.own .state", { hasText: "Sent" }).waitFor();
+  const tooLong = "x".repeat(70_000);
+  for (const [begin, doing] of [
+    [() => field.press("ArrowUp"), "Edit the message"],
+    [() => field.press("Shift+Tab").then(() => alice.keyboard.press("r")), "Reply to"],
+  ]) {
+    await begin();
+    await alice.locator(".doing", { hasText: doing }).waitFor();
+    await type(alice, tooLong);
+    await field.press("Enter");
+    await alice.getByRole("alert").filter({ hasText: "That was refused" }).waitFor();
+    await alice.locator(".doing", { hasText: doing }).waitFor();
+    await until(async () => (await field.inputValue()) === tooLong, "the text in the field");
+    await type(alice, "");
+    await field.press("Escape");
+    await alice.getByRole("button", { name: "Close" }).click();
+  }
 });
 
 test("a browser whose storage fails says so, and which messages are kept", async () => {

@@ -3,12 +3,11 @@ import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hook
 import type { Chat } from "../chat";
 import { composes, sends } from "../compose";
 import { everybody, typedName } from "../mention";
-import type { Room } from "../room";
+import { contentOf, type Room } from "../room";
 import { useSignal } from "../signal";
 import { t } from "../words";
 import { Avatar } from "./Avatar";
 import { Icon } from "./icons";
-import { contentOf } from "./Message";
 
 /** How many members are suggested. */
 const suggestions = 6;
@@ -33,7 +32,7 @@ export function Composer({ chat, room }: { chat: Chat; room: Room }) {
   }, [text]);
   useEffect(() => {
     if (doing?.type === "edit") {
-      setText(contentOf(doing.message).text);
+      setText(doing.text ?? contentOf(doing.message).text);
     }
     if (doing || matchMedia("(hover: hover)").matches) {
       area.current?.focus();
@@ -53,7 +52,9 @@ export function Composer({ chat, room }: { chat: Chat; room: Room }) {
     }
     const editing = doing?.type === "edit";
     setText(editing ? chat.draft(room.id) : "");
-    if (!(await room.say(said))) {
+    const sent = await room.say(said);
+    const again = room.doing?.type === "edit" && room.doing.text === said; // the field shows it with that
+    if (!sent && !again) {
       setText((now) => (now ? `${said}\n${now}` : said)); // it was refused: nothing is lost
     }
   };

@@ -3,13 +3,13 @@ import { defaultRangeExtractor } from "@tanstack/virtual-core";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { clockOf, dayOf } from "../dates";
-import { keyOf, type Room } from "../room";
+import { contentOf, keyOf, type Room } from "../room";
 import { eventText } from "../said";
 import { useSignal } from "../signal";
 import { t } from "../words";
 import { Icon } from "./icons";
 import { Readers } from "./Members";
-import { contentOf, Row, stateOf } from "./Message";
+import { Row, stateOf } from "./Message";
 import { useVirtual } from "./useVirtual";
 
 /** What a person writes within this time, in milliseconds, goes on from the message before. */

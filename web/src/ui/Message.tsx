@@ -3,7 +3,7 @@ import { memo } from "preact/compat";
 import { reasonOf } from "../chat";
 import { clockOf, dayLine, exactly } from "../dates";
 import { isEmoji, Rich } from "../rich";
-import type { Room } from "../room";
+import { contentOf, type Room } from "../room";
 import { eventText } from "../said";
 import { t } from "../words";
 import { Avatar } from "./Avatar";
@@ -12,15 +12,6 @@ import { Menu } from "./Menu";
 
 /** The reactions that are offered. */
 const offered = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"];
-
-/** Returns what the message says; its text alone, if it cannot be read otherwise. */
-export function contentOf(m: Msg): Content {
-  try {
-    return m.content();
-  } catch {
-    return { text: m.text() };
-  }
-}
 
 /** Returns how far an own message has come, in words; "" if nothing need be said. */
 export function stateOf(room: Room, m: Msg): string {
