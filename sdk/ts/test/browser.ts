@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type Client } from "../src/index.js";
 import { openIn } from "../src/client/client.js";
 import { databaseName } from "../src/store/idb.js";
-import { type Channel, type TabsEnvironment } from "../src/tabs/tabs.js";
+import { type Channel, type TabsEnvironment } from "../src/tabs/environment.js";
 import { type Server } from "./server.js";
 import { WebLocks } from "./weblocks.js";
 
@@ -31,6 +31,7 @@ export class Browser {
         is.changed = changed;
         return () => undefined;
       },
+      silence: () => () => undefined,
       patience: (then) => {
         const timer = setTimeout(then, 1);
         return () => clearTimeout(timer);

@@ -7,7 +7,8 @@ import { kindOf, PimError } from "../src/pim/index.js";
 import { pack, protocol, type Says, saysNothing, unpack } from "../src/tabs/channel.js";
 import { Leader } from "../src/tabs/leader.js";
 import { type Sending, type View } from "../src/index.js";
-import { type Led, TabSession } from "../src/tabs/tabs.js";
+import { type Led } from "../src/tabs/environment.js";
+import { TabSession } from "../src/tabs/tabs.js";
 import { firstSeed, Random } from "./random.js";
 import { World } from "./tabworld.js";
 
@@ -42,6 +43,8 @@ test("random tabs: opened, killed, shown and hidden while all of them send", { t
   for (let i = 0; i < total.schedules; i++) {
     const r = new Random(seed + i);
     const w = new World(r);
+    w.loses = ({ type }) => i % 2 === 1 && (type === "call" || type === "answer") && r.below(10) === 0;
+    const frozen = new Set<string>();
     const tabs = new Map<string, Tab>();
     const accepted: string[] = [];
     const opening: Promise<unknown>[] = [];
@@ -97,22 +100,40 @@ test("random tabs: opened, killed, shown and hidden while all of them send", { t
       } else if (what < 14) {
         const id = `t${1 + r.below(opened)}`;
         w.show(id, r.below(2) === 0);
-      } else if (what < 35 && living.length > 0) {
+      } else if (what < 18 && i % 2 === 1) {
+        const id = `t${1 + r.below(opened)}`;
+        w.freeze(id, !frozen.has(id));
+        if (!frozen.delete(id)) {
+          frozen.add(id);
+        }
+      } else if (what < 26 && i % 2 === 1) {
+        w.doubt(`t${1 + r.below(opened)}`);
+      } else if (what < 40 && living.length > 0) {
         send(r.pick(living));
       } else {
         await w.step();
       }
     }
     w.show("last", true);
+    frozen.forEach((id) => w.freeze(id, false));
+    w.loses = () => false;
     const last = Tab.open(w, "last");
-    for (let t: Tab | undefined; t === undefined;) {
+    const doubt = (): void => ["last", ...tabs.keys()].forEach((id) => w.doubt(id));
+    for (let t: Tab | undefined, steps = 0; t === undefined; steps++) {
       await w.step();
+      if (steps % 500 === 499) {
+        doubt();
+      }
       void last.then((tab) => (t = tab));
       await w.settle();
       assert.deepEqual(failures, [], `seed ${seed + i}`);
     }
     tabs.set("last", await last);
     await w.drain();
+    for (let round = 0; round < 4; round++) {
+      doubt(); // what was lost is asked again
+      await w.drain();
+    }
     const ids = w.log.map((e) => e.clientID);
     const said = w.texts();
     assert.equal(new Set(ids).size, ids.length, `seed ${seed + i}: an entry twice`);
@@ -283,4 +304,63 @@ test("a question that is aborted is given up where it is asked", async () => {
   await w.drain();
   assert.equal(w.asked[0]?.aborted, true);
   await settled(w, Promise.all([(await a).client.close(), (await b).close()]));
+});
+
+test("a call that the leader has not heard, or whose answer was lost, is asked again and done once", async () => {
+  const w = new World(new Random(5));
+  const a = Tab.open(w, "a");
+  await settled(w, a);
+  const b = Tab.open(w, "b");
+  await settled(w, b);
+  const { client } = await b;
+  for (const lost of ["call", "answer"]) {
+    w.loses = ({ type }) => type === lost;
+    const accepted: Sending[] = [];
+    void client
+      .direct("bob")
+      .sendText(lost)
+      .then((s) => accepted.push(s));
+    await w.drain();
+    assert.equal(accepted.length, 0);
+    w.loses = () => false;
+    for (let i = 0; i < 2; i++) {
+      w.doubt("b");
+      await w.drain();
+    }
+    const [sending] = accepted;
+    assert.ok(sending);
+    await settled(w, sending.wait());
+  }
+  assert.deepEqual(w.texts(), ["call", "answer"]);
+  assert.equal(w.sends, 2, "the leader was given each message once");
+  assert.equal(w.leader(), "a");
+  await settled(w, Promise.all([(await a).client.close(), client.close()]));
+});
+
+test("a leader that stands still is robbed, and follows when it goes on", async () => {
+  const w = new World(new Random(6));
+  const a = Tab.open(w, "a");
+  await settled(w, a);
+  const b = Tab.open(w, "b");
+  await settled(w, b);
+  const [left, right] = [(await a).client, (await b).client];
+  w.freeze("a", true);
+  const sending = right.direct("bob").sendText("x");
+  for (let i = 0; i < 6; i++) {
+    w.doubt("b");
+    await w.drain();
+  }
+  await settled(w, (await sending).wait());
+  assert.equal(w.leader(), "b");
+  w.freeze("a", false);
+  await w.drain();
+  assert.equal(w.leader(), "b");
+  assert.equal(left.stopped, undefined);
+  const other = left.direct("bob").sendText("y");
+  await settled(w, other);
+  await settled(w, (await other).wait());
+  assert.deepEqual(w.texts(), ["x", "y"]);
+  assert.deepEqual((await a).lines(), ["x", "y"]);
+  assert.deepEqual((await b).lines(), ["x", "y"]);
+  await settled(w, Promise.all([left.close(), right.close()]));
 });

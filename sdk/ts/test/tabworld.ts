@@ -4,7 +4,8 @@ import { textOf } from "../src/client/message.js";
 import { type Pending } from "../src/engine/index.js";
 import { type Session, type Update } from "../src/client/session.js";
 import { type ClientMessageID, type Entry, PimError } from "../src/pim/index.js";
-import { type Channel, type Led, type TabsEnvironment } from "../src/tabs/tabs.js";
+import { type Envelope, type Said } from "../src/tabs/channel.js";
+import { type Channel, type Led, type TabsEnvironment } from "../src/tabs/environment.js";
 import { type Random } from "./random.js";
 import { entry } from "./storemodel.js";
 import { WebLocks } from "./weblocks.js";
@@ -21,6 +22,8 @@ export class World {
   readonly asked: AbortSignal[] = [];
   /** How many tabs have led, and how many at a time at most. */
   leaders = 0;
+  /** How many sends leaders were given. */
+  sends = 0;
   mostLeaders = 0;
   readonly #leading = new Set<string>();
   readonly #dead = new Set<string>();
@@ -29,8 +32,34 @@ export class World {
   readonly #channels = new Map<string, Channel>();
   readonly #lanes = new Map<string, (() => void)[]>(); // what happens next, in order within each lane
 
+  /** The term of the last leader that has claimed the store, which refuses what those before it write. */
+  term = 0;
+  /** Reports whether a message between tabs is lost. */
+  loses: (said: Said) => boolean = () => false;
+  readonly #frozen = new Set<string>();
+  readonly #silences = new Map<string, () => void>();
+
   constructor(r: Random) {
     this.r = r;
+    this.locks.later = (tab, f) => this.#later(`${tab} locks`, f);
+  }
+
+  /** Stops a tab, or has it go on: nothing happens in it meanwhile. */
+  freeze(tab: string, on: boolean): void {
+    if (on) {
+      this.#frozen.add(tab);
+    } else {
+      this.#frozen.delete(tab);
+    }
+  }
+
+  /** Lets the time pass after which a tab doubts that its calls were heard. */
+  doubt(tab: string): void {
+    const then = this.#silences.get(tab);
+    this.#silences.delete(tab);
+    if (!this.isDead(tab) && !this.#frozen.has(tab)) {
+      then?.();
+    }
   }
 
   #steps = 0;
@@ -38,7 +67,7 @@ export class World {
   /** Has one thing happen, and waits for what follows from it at once. */
   async step(): Promise<void> {
     assert.ok(++this.#steps < 20_000, "it does not come to an end");
-    const lanes = [...this.#lanes.keys()];
+    const lanes = this.#open();
     if (lanes.length > 0) {
       const lane = this.r.pick(lanes);
       const list = this.#lanes.get(lane) ?? [];
@@ -56,9 +85,16 @@ export class World {
 
   /** Has everything happen. */
   async drain(): Promise<void> {
-    while (this.#lanes.size > 0) {
+    await this.settle();
+    while (this.#open().length > 0) {
       await this.step();
     }
+  }
+
+  /** Returns the lanes in which something can happen. What a stopped tab does and hears waits. */
+  #open(): string[] {
+    const stopped = (lane: string): boolean => this.#frozen.has(lane.split(/[ >]/).at(lane.includes(">") ? 1 : 0) ?? "");
+    return [...this.#lanes.keys()].filter((lane) => !stopped(lane));
   }
 
   #later(lane: string, f: () => void): void {
@@ -117,6 +153,10 @@ export class World {
         this.#later(`${tab} patience`, () => void (on && !this.isDead(tab) && then()));
         return () => (on = false);
       },
+      silence: (then) => {
+        this.#silences.set(tab, then);
+        return () => this.#silences.delete(tab);
+      },
     };
   }
 
@@ -125,7 +165,7 @@ export class World {
       onmessage: null,
       postMessage: (message) => {
         for (const [other, to] of this.#channels) {
-          if (other !== tab && !this.isDead(tab)) {
+          if (other !== tab && !this.isDead(tab) && !this.loses((message as Envelope).said)) {
             const data: unknown = structuredClone(message);
             const hear = (): unknown => this.isDead(other) || to.onmessage?.({ data } as MessageEvent);
             this.#later(`${tab}>${other}`, () => void hear());
@@ -141,17 +181,20 @@ export class World {
   /** Opens the store in a tab that is to lead. */
   async lead(tab: string): Promise<Led> {
     await this.pause(tab);
+    const robbed = [...this.#leading].filter((other) => this.locks.holder("pim:alice:browser") !== other);
+    robbed.forEach((other) => this.#leading.delete(other));
     this.#leading.add(tab);
     this.leaders++;
+    const term = ++this.term;
     this.mostLeaders = Math.max(this.mostLeaders, this.#leading.size);
-    const session = new FakeSession(this, tab);
+    const session = new FakeSession(this, tab, term);
     session.resume();
     const close = async (): Promise<void> => {
       await this.pause(tab);
       await session.close();
       this.#leading.delete(tab);
     };
-    return { session, term: this.leaders, onLost: () => undefined, close };
+    return { session, term, onLost: (on) => (session.lost = on), close };
   }
 }
 
@@ -160,13 +203,16 @@ class FakeSession implements Session {
   readonly feed = undefined;
   readonly #w: World;
   readonly #tab: string;
+  readonly #term: number;
+  lost: (err: PimError) => void = () => undefined;
   readonly #listeners = new Set<(update: Update) => void>();
   #number = 0;
   #closed = false;
 
-  constructor(w: World, tab: string) {
+  constructor(w: World, tab: string, term: number) {
     this.#w = w;
     this.#tab = tab;
+    this.#term = term;
   }
 
   /** Sends what an earlier leader has left. */
@@ -178,6 +224,11 @@ class FakeSession implements Session {
     await this.#w.pause(this.#tab);
     if (this.#closed) {
       throw new PimError("unavailable", "the client is closed");
+    }
+    if (this.#w.term !== this.#term) {
+      const taken = new PimError("conflict", "another tab has the database");
+      this.lost(taken);
+      throw taken;
     }
   }
 
@@ -192,6 +243,7 @@ class FakeSession implements Session {
       return;
     }
     const m = input.message;
+    this.#w.sends++;
     if (this.#w.outbox.has(m.id)) {
       throw new PimError("conflict", `message ${m.id} is in the outbox`);
     }

@@ -3,6 +3,7 @@
 interface Request {
   readonly tab: string;
   readonly name: string;
+  rob: () => void;
   grant: () => void;
 }
 
@@ -11,6 +12,8 @@ export class WebLocks {
   readonly #held = new Map<string, Request>();
   readonly #queue: Request[] = [];
   readonly #dead = new Set<string>();
+  /** Has a tab told that it was robbed of a lock. */
+  later: (tab: string, f: () => void) => void = (_, f) => f();
 
   /** Returns the LockManager of a tab. */
   of(tab: string): LockManager {
@@ -31,7 +34,8 @@ export class WebLocks {
       if (this.#dead.has(tab)) {
         return; // nobody is there to hear
       }
-      const mine: Request = { tab, name, grant: () => undefined };
+      const rob = (): void => this.later(tab, () => reject(new DOMException("the lock was stolen", "AbortError")));
+      const mine: Request = { tab, name, rob, grant: () => undefined };
       const run = (lock: Lock | null): Promise<void> => Promise.resolve(lock).then(callback).then(resolve, reject);
       mine.grant = () => {
         this.#held.set(name, mine);
@@ -41,6 +45,10 @@ export class WebLocks {
         reject(o.signal.reason);
       } else if (o.ifAvailable && (this.#held.has(name) || this.#queue.some((other) => other.name === name))) {
         void run(null);
+      } else if (o.steal) {
+        this.#held.get(name)?.rob();
+        this.#held.delete(name);
+        queueMicrotask(() => mine.grant());
       } else {
         this.#queue.push(mine);
         o.signal?.addEventListener("abort", () => {

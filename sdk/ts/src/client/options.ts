@@ -2,7 +2,7 @@ import { type Duration, millisecond } from "../engine/index.js";
 import { checkDeviceID, checkUserID, type DeviceID, type Millis, PimError, type UserID } from "../pim/index.js";
 import { byteLength } from "../pim/text.js";
 import { type Store } from "../store/store.js";
-import { type TabsEnvironment } from "../tabs/tabs.js";
+import { type TabsEnvironment } from "../tabs/environment.js";
 import { type Clock, systemClock } from "./clock.js";
 import { type SocketConstructor } from "./connection.js";
 import { type Dialer, dialerOf } from "./server.js";

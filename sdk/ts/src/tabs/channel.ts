@@ -23,7 +23,10 @@ export type Said =
   | { type: "leads"; visible: boolean }
   /** A tab that a person looks at wants to lead instead of the one that does. */
   | { type: "yield" }
-  | { type: "call"; n: number; call: Call }
+  /** A tab is about to lead. */
+  | { type: "takes" }
+  /** The call with this number is to be done. least is the least number of those that have no answer yet. */
+  | { type: "call"; n: number; least: number; call: Call }
   /** Nobody waits for the answer to a call any more. */
   | { type: "abort"; n: number }
   | { type: "answer"; n: number; result?: unknown; err?: unknown }

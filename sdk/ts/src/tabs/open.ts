@@ -2,10 +2,13 @@ import { LocalSession } from "../client/local.js";
 import { type Checked } from "../client/options.js";
 import { type Session } from "../client/session.js";
 import { databaseName, openDatabase } from "../store/idb.js";
-import { type Led, type TabsEnvironment, TabSession } from "./tabs.js";
+import { type Led, type TabsEnvironment } from "./environment.js";
+import { TabSession } from "./tabs.js";
 
 /** For how long a tab is visible before it wants to lead instead of a hidden one: who looks for a tab passes others. */
 const patience = 1_000; // ms
+/** After how long what waits for a leader's answer is looked at. */
+const silence = 5_000; // ms
 
 /** Returns what tabs need of this browser; undefined if this is none, or the page was not loaded by HTTPS or from localhost. */
 export function browserTabs(): TabsEnvironment | undefined {
@@ -24,6 +27,10 @@ export function browserTabs(): TabsEnvironment | undefined {
       },
       patience: (then) => {
         const timer = setTimeout(then, patience);
+        return () => clearTimeout(timer);
+      },
+      silence: (then) => {
+        const timer = setTimeout(then, silence);
         return () => clearTimeout(timer);
       },
     }

@@ -15,45 +15,18 @@ import {
 import { newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
 import { type Call, type Envelope, pack, protocol, type Said, type Says, saysNothing, unpack } from "./channel.js";
+import { type Channel, type Led, type TabsEnvironment } from "./environment.js";
 import { Leader } from "./leader.js";
 
-/** What tabs need of a browser. */
-export interface TabsEnvironment {
-  locks: LockManager;
-  channel: (name: string) => Channel;
-  /** Reports whether a person sees the page. */
-  visible: () => boolean;
-  /** Has on called when that may have changed. The function that it returns ends that. */
-  onVisible: (on: () => void) => () => void;
-  /**
-   * Calls then once a tab has been visible for long enough to lead instead of a hidden one. The function that it returns calls
-   * that off.
-   */
-  patience: (then: () => void) => () => void;
-}
-
-/** What a tab uses of a BroadcastChannel. */
-export interface Channel {
-  postMessage(message: unknown): void;
-  onmessage: ((event: MessageEvent) => unknown) | null;
-  close(): void;
-}
-
-/** A session that this tab leads with. close gives up its store, too. */
-export interface Led {
-  session: Session;
-  /** Greater than that of every tab that has led with this store before: what tabs say may come late. */
-  term: number;
-  /** Has on called when the store cannot be used any more. */
-  onLost: (on: (err: PimError) => void) => void;
-  close: () => Promise<void>;
-}
+/** A leader that has said nothing so many times in a row that it was asked for a sign of life is robbed of the lock. */
+const mostSilent = 4;
 
 /** A call that has no answer yet. */
 interface Waiting {
   call: Call;
   signal: AbortSignal | undefined;
   tries: number;
+  late: boolean; // it has waited for a while
   resolve: (result: unknown) => void;
   reject: (err: unknown) => void;
 }
@@ -64,6 +37,10 @@ interface Waiting {
  * The leader is who holds the Web Lock of the device's name; the other tabs wait for it. So a leader's death is seen at once. Each
  * tab has a lock of its own, for which the leader waits to see the tab's death. When another tab leads, what waits is asked again
  * there: a send has its client message ID, so it has one effect. Then an update "reset" says that what is known is to be read anew.
+ *
+ * A leader that is alive may not have heard a call, or be stopped: what waits for some seconds is asked again, which is answered
+ * and not done twice. From a leader that gives no sign of life meanwhile a tab takes the lock. Should the leader go on one day, its
+ * store refuses what it writes (Led.term), and it follows.
  *
  * A tab that a person looks at asks a hidden leader to make way, since timers of hidden tabs are slow. The hidden tabs that wait for
  * the lock go to the end of the queue then.
@@ -87,7 +64,12 @@ export class TabSession implements Session {
   #watch: AbortSignal | undefined; // is aborted at the end of this tab's leadership
   readonly #watched = new Set<string>(); // tabs whose death is waited for
   readonly #aborts = new Map<string, AbortController>(); // of calls of other tabs
+  readonly #done = new Map<string, Map<number, Said>>(); // answers to what tabs had done, while they may ask again
   #requeue: AbortController | undefined; // of the request for the leader's lock
+  #steals = false; // this request takes the lock away from who holds it
+  #silence: (() => void) | undefined; // calls off the look at what waits
+  #silent = 0; // how often the leader gave no sign of life, in a row
+  #heard = false; // the leader gave one since it was looked at
   #impatient: (() => void) | undefined; // calls off that this tab asks to lead
   #failed: PimError | undefined; // why this tab can neither lead nor follow
   #died = new AbortController(); // this tab is closed
@@ -141,12 +123,20 @@ export class TabSession implements Session {
   /** Asks for the leader's lock, again and again. */
   async #stand(): Promise<void> {
     while (!this.#ended()) {
-      this.#requeue = new AbortController();
+      const requeue = new AbortController();
+      this.#requeue = requeue;
+      const options: LockOptions = this.#steals ? { steal: true } : { signal: requeue.signal };
+      this.#steals = false;
+      const reigns: Promise<void>[] = [];
+      const reign = (): Promise<void> => reigns[reigns.push(this.#reign()) - 1] ?? Promise.resolve();
       try {
-        await this.#env.locks.request(this.#name, { signal: this.#requeue.signal }, () => this.#reign());
+        await this.#env.locks.request(this.#name, options, reign);
       } catch (err) {
-        if (!this.#requeue.signal.aborted) {
-          this.#fail(err); // the lock was taken away from this tab, or there are no locks here
+        if (reigns.length > 0) {
+          this.#abdicate?.(); // the lock was taken away from this tab
+          await Promise.all(reigns).catch((failed: unknown) => this.#fail(failed));
+        } else if (!requeue.signal.aborted) {
+          this.#fail(err); // there are no locks here
         }
       }
     }
@@ -161,7 +151,15 @@ export class TabSession implements Session {
     if (this.#ended()) {
       return;
     }
-    const ended = new Promise<void>((resolve) => (this.#abdicate = resolve));
+    let over = false;
+    const ended = new Promise<void>((resolve) => {
+      this.#abdicate = () => {
+        over = true;
+        this.#leader = undefined;
+        this.#abdicate = undefined;
+        resolve();
+      };
+    });
     let led: Led;
     try {
       led = await this.#lead();
@@ -170,8 +168,8 @@ export class TabSession implements Session {
       return;
     }
     const watch = new AbortController();
-    if (!this.#ended()) {
-      led.onLost((err) => this.#fail(err));
+    if (!this.#ended() && !over) {
+      led.onLost((err) => (err.kind === "conflict" ? this.#abdicate?.() : this.#fail(err)));
       const leader = new Leader(led.session);
       this.#leader = leader;
       this.#watch = watch.signal;
@@ -189,8 +187,8 @@ export class TabSession implements Session {
       this.#follow();
       this.#look();
       await ended;
-      this.#leader = undefined;
       this.#aborts.clear();
+      this.#done.clear();
       this.#watched.clear();
     }
     watch.abort();
@@ -206,16 +204,27 @@ export class TabSession implements Session {
     this.#watched.add(tab);
     const dead = this.#env.locks.request(this.#lockOf(tab), { signal: this.#watch }, () => {
       this.#watched.delete(tab);
+      this.#done.delete(tab);
       leader.drop(tab);
     });
     dead.catch(() => undefined); // this tab does not lead any more
   }
 
   /** Answers what another tab has called. */
-  async #serve(leader: Leader, tab: string, n: number, call: Call): Promise<void> {
+  async #serve(leader: Leader, tab: string, n: number, least: number, call: Call): Promise<void> {
     this.#expect(tab);
-    const abort = new AbortController();
     const key = `${n} ${tab}`;
+    const done = this.#done.get(tab) ?? new Map<number, Said>();
+    this.#done.set(tab, done);
+    [...done.keys()].filter((known) => known < least).forEach((known) => done.delete(known));
+    const known = done.get(n);
+    if (known || this.#aborts.has(key)) {
+      if (known) {
+        this.#post(tab, known);
+      }
+      return; // it was asked again
+    }
+    const abort = new AbortController();
     this.#aborts.set(key, abort);
     const said: Said = { type: "answer", n };
     try {
@@ -225,6 +234,9 @@ export class TabSession implements Session {
     }
     if (this.#leader === leader && !abort.signal.aborted) {
       this.#aborts.delete(key);
+      if (call.method === "do") {
+        done.set(n, said); // the others only look at something, or may be done again
+      }
       this.#post(tab, said);
     }
   }
@@ -250,7 +262,11 @@ export class TabSession implements Session {
         this.#announce();
         break;
       case "leads":
+        if (this.#leader && epoch > this.#epoch) {
+          this.#abdicate?.(); // it was robbed of the lock
+        }
         if (epoch >= this.#epoch && !this.#leader) {
+          this.#heard = true;
           const known = epoch === this.#epoch;
           this.#epoch = epoch;
           this.#other = { visible: said.visible };
@@ -259,6 +275,9 @@ export class TabSession implements Session {
           }
           this.#look();
         }
+        break;
+      case "takes":
+        this.#heard = true;
         break;
       case "yield":
         if (this.#env.visible()) {
@@ -270,7 +289,7 @@ export class TabSession implements Session {
         break;
       case "call":
         if (this.#leader && epoch === this.#epoch) {
-          void this.#serve(this.#leader, from, said.n, said.call);
+          void this.#serve(this.#leader, from, said.n, said.least, said.call);
         }
         break;
       case "abort":
@@ -279,11 +298,13 @@ export class TabSession implements Session {
         break;
       case "answer":
         if (epoch === this.#epoch) {
+          this.#heard = true;
           this.#settle(said.n, said.result, said.err);
         }
         break;
       case "update":
         if (!this.#leader && epoch === this.#epoch) {
+          this.#heard = true;
           this.#tell(unpack(said.update) as Update);
         }
     }
@@ -292,6 +313,8 @@ export class TabSession implements Session {
   #announce(): void {
     if (this.#leader) {
       this.#post("", { type: "leads", visible: this.#env.visible() });
+    } else if (this.#abdicate) {
+      this.#post("", { type: "takes" });
     }
   }
 
@@ -311,6 +334,37 @@ export class TabSession implements Session {
     }
   }
 
+  /** While calls wait for another tab: looks at them after a while, asks again, and takes the lock of a leader that is silent. */
+  #doubt(): void {
+    if (this.#silence || this.#waiting.size === 0 || this.#leader || this.#ended()) {
+      return;
+    }
+    this.#silence = this.#env.silence(() => {
+      this.#silence = undefined;
+      if (this.#waiting.size === 0 || this.#leader || this.#ended()) {
+        this.#silent = 0;
+        return;
+      }
+      this.#silent = this.#heard || this.#abdicate ? 0 : this.#silent + 1;
+      this.#heard = false;
+      if (this.#silent >= mostSilent) {
+        this.#silent = 0;
+        this.#steals = true;
+        this.#post("", { type: "takes" });
+        this.#requeue?.abort();
+      } else {
+        this.#post("", { type: "who" });
+        for (const [n, w] of [...this.#waiting]) {
+          if (w.late) {
+            this.#ask(n, w);
+          }
+          w.late = true;
+        }
+      }
+      this.#doubt();
+    });
+  }
+
   /** Another leader is known now, this tab or another one: says what this tab says, and asks again what waits. */
   #follow(): void {
     const again = this.#began;
@@ -318,6 +372,7 @@ export class TabSession implements Session {
     const waiting = [...this.#waiting];
     this.#say().catch(() => undefined); // what is wrong with it was said when it was given
     waiting.forEach(([n, w]) => this.#ask(n, w));
+    this.#doubt();
     if (again) {
       this.#tell({ type: "reset", number: 0 });
     }
@@ -349,9 +404,10 @@ export class TabSession implements Session {
           signal?.removeEventListener("abort", abort);
           then(value);
         };
-      const w: Waiting = { call, signal, tries: 0, resolve: end(resolve), reject: end(reject) };
+      const w: Waiting = { call, signal, tries: 0, late: false, resolve: end(resolve), reject: end(reject) };
       this.#waiting.set(n, w);
       this.#ask(n, w);
+      this.#doubt();
     });
   }
 
@@ -365,7 +421,8 @@ export class TabSession implements Session {
       w.call.args = [structuredClone(this.#says)]; // as it is now: a call that waits may be older
     }
     if (!leader) {
-      this.#post("", { type: "call", n, call: pack(w.call) as Call });
+      const least = Math.min(...this.#waiting.keys());
+      this.#post("", { type: "call", n, least, call: pack(w.call) as Call });
       return;
     }
     const settle = (result: unknown, err?: unknown): void => {
@@ -505,6 +562,7 @@ export class TabSession implements Session {
 
   async close(): Promise<void> {
     this.#impatient?.();
+    this.#silence?.();
     this.#ends.splice(0).forEach((end) => end());
     this.#rejectAll(errClosed);
     this.#died.abort();
