@@ -4,7 +4,7 @@ import { Core } from "../src/client/core.js";
 import { Client } from "../src/client/client.js";
 import { type AppInput, type Session } from "../src/client/session.js";
 import { kindOf, PimError } from "../src/pim/index.js";
-import { pack, protocol, type Says, saysNothing, unpack } from "../src/tabs/channel.js";
+import { type Envelope, pack, protocol, type Says, saysNothing, unpack } from "../src/tabs/channel.js";
 import { Leader } from "../src/tabs/leader.js";
 import { type Sending, type View } from "../src/index.js";
 import { type Led } from "../src/tabs/environment.js";
@@ -363,4 +363,36 @@ test("a leader that stands still is robbed, and follows when it goes on", async 
   assert.deepEqual((await a).lines(), ["x", "y"]);
   assert.deepEqual((await b).lines(), ["x", "y"]);
   await settled(w, Promise.all([left.close(), right.close()]));
+});
+
+test("when the database was deleted, all tabs that knew it say so", async () => {
+  const w = new World(new Random(7));
+  const opened = (id: string): Promise<Tab> => Tab.open(w, id);
+  const a = opened("a");
+  await settled(w, a);
+  const b = opened("b");
+  await settled(w, b);
+  const { client } = await b;
+  w.kill("a");
+  w.term = 0; // as of a new one
+  await w.drain();
+  assert.equal(client.stopped?.kind, "not_found");
+  const c = opened("c");
+  await settled(w, c);
+  assert.equal(w.leader(), "c");
+  assert.equal((await c).client.stopped, undefined);
+  await settled(w, Promise.all([client.close(), (await c).client.close()]));
+});
+
+test("a tab of an older version that is opened beside a newer one is told", async () => {
+  const w = new World(new Random(8));
+  const a = Tab.open(w, "a");
+  await settled(w, a);
+  const heard: number[] = [];
+  const old = w.env("old").channel("");
+  old.onmessage = ({ data }) => heard.push((data as Envelope).v);
+  old.postMessage({ v: protocol - 1, from: "old", to: "", epoch: 0, said: { type: "who" } });
+  await w.drain();
+  assert.deepEqual(heard, [protocol]);
+  await settled(w, (await a).client.close());
 });

@@ -194,7 +194,7 @@ export class World {
       await session.close();
       this.#leading.delete(tab);
     };
-    return { session, term, onLost: (on) => (session.lost = on), close };
+    return { session, term, fresh: term === 1, onLost: (on) => (session.lost = on), close };
   }
 }
 

@@ -47,6 +47,8 @@ export interface DatabaseOptions {
 export interface DatabaseStore extends Store {
   /** Counts the claims on the database, up to that of this store; 0: it has none. */
   readonly term: number;
+  /** Nobody has claimed the database before the last claim: it is new. */
+  readonly fresh: boolean;
   onLost(on: (err: PimError) => void): void;
 }
 
@@ -104,6 +106,7 @@ export async function openDatabase(o: DatabaseOptions): Promise<DatabaseStore> {
 
 class Database implements DatabaseStore {
   term = 0;
+  fresh = false;
   readonly #name: string;
   readonly #db: IDBPDatabase;
   readonly #locked: boolean;
@@ -127,7 +130,9 @@ class Database implements DatabaseStore {
       const unlock = await this.#lock();
       const term = await this.#run(["single"], "readwrite", async (tx) => {
         const last: unknown = await wrap(tx.objectStore("single").get("owner"));
-        const next = typeof last === "number" ? last + 1 : 1;
+        this.fresh = typeof last !== "number";
+        // By the clock, since a database that was deleted and made anew does not know the terms that tabs have heard of.
+        const next = Math.max(typeof last === "number" ? last + 1 : 1, Date.now());
         tx.objectStore("single").put(next, "owner");
         return next;
       });

@@ -19,8 +19,8 @@ export interface Envelope {
 export type Said =
   /** A tab is here and does not know who leads. */
   | { type: "who" }
-  /** This tab leads, from now on or still. */
-  | { type: "leads"; visible: boolean }
+  /** This tab leads, from now on or still. fresh: there was no store when it began. */
+  | { type: "leads"; visible: boolean; fresh: boolean }
   /** A tab that a person looks at wants to lead instead of the one that does. */
   | { type: "yield" }
   /** A tab is about to lead. */

@@ -30,6 +30,8 @@ export interface Led {
   session: Session;
   /** Greater than that of every tab that has led with this store before: what tabs say may come late. */
   term: number;
+  /** No tab has led with this store before: it is new. */
+  fresh: boolean;
   /** Has on called when the store cannot be used any more; with kind "conflict": another tab has taken it. */
   onLost: (on: (err: PimError) => void) => void;
   close: () => Promise<void>;

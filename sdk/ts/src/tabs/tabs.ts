@@ -12,7 +12,7 @@ import {
   pimErrorOf,
   type Seq,
 } from "../pim/index.js";
-import { newerVersion } from "../store/errors.js";
+import { deleted, newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
 import { type Call, type Envelope, pack, protocol, type Said, type Says, saysNothing, unpack } from "./channel.js";
 import { type Channel, type Led, type TabsEnvironment } from "./environment.js";
@@ -59,6 +59,7 @@ export class TabSession implements Session {
   #leader: Leader | undefined; // this tab leads
   #epoch = 0; // of the last leader that was heard of, this tab or another one; 0: none was
   #other: { visible: boolean } | undefined; // another tab leads, as far as is known
+  #fresh = false; // the store was empty when its last leader has opened it
   #began = false; // some leader was known
   #abdicate: (() => void) | undefined; // ends this tab's leadership
   #watch: AbortSignal | undefined; // is aborted at the end of this tab's leadership
@@ -175,6 +176,7 @@ export class TabSession implements Session {
       this.#watch = watch.signal;
       this.#epoch = Math.max(this.#epoch + 1, led.term);
       this.#other = undefined;
+      this.#fresh = led.fresh;
       led.session.listen((update) => {
         if (this.#leader === leader) {
           if (this.#watched.size > 0) {
@@ -183,7 +185,7 @@ export class TabSession implements Session {
           this.#tell(update);
         }
       });
-      this.#post("", { type: "leads", visible: this.#env.visible() });
+      this.#announce();
       this.#follow();
       this.#look();
       await ended;
@@ -254,6 +256,9 @@ export class TabSession implements Session {
     if (v > protocol) {
       this.#fail(newerVersion());
     }
+    if (v < protocol && !this.#ended()) {
+      this.#announce(); // so a tab of an older version hears that it is one
+    }
     if (v !== protocol || this.#ended() || (to !== "" && to !== this.#me)) {
       return;
     }
@@ -269,6 +274,7 @@ export class TabSession implements Session {
           this.#heard = true;
           const known = epoch === this.#epoch;
           this.#epoch = epoch;
+          this.#fresh = said.fresh;
           this.#other = { visible: said.visible };
           if (!known) {
             this.#follow();
@@ -312,7 +318,7 @@ export class TabSession implements Session {
 
   #announce(): void {
     if (this.#leader) {
-      this.#post("", { type: "leads", visible: this.#env.visible() });
+      this.#post("", { type: "leads", visible: this.#env.visible(), fresh: this.#fresh });
     } else if (this.#abdicate) {
       this.#post("", { type: "takes" });
     }
@@ -369,6 +375,10 @@ export class TabSession implements Session {
   #follow(): void {
     const again = this.#began;
     this.#began = true;
+    if (again && this.#fresh) {
+      this.#fail(deleted()); // the store that this tab knew is gone, and what waited in it
+      return;
+    }
     const waiting = [...this.#waiting];
     this.#say().catch(() => undefined); // what is wrong with it was said when it was given
     waiting.forEach(([n, w]) => this.#ask(n, w));
