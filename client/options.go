@@ -29,7 +29,8 @@ type Options struct {
 	// that grow to 10·BackoffMax. If Token returns an error, or nothing in time, the
 	// client tells the app by a StateEvent and asks again, as after any other failure to
 	// connect. If the error is a *pim.Error, the client heeds its RetryAfter, and takes
-	// KindUnauthorized for a refusal. Close waits for Token, so Token must heed ctx, and
+	// KindUnauthorized for a refusal. Token must heed ctx: Close waits for it, and while a
+	// call has not returned, the client can't make the next one, and so can't connect. It
 	// must not call Close.
 	Token func(ctx context.Context) (string, error)
 	// Insecure, if true, lets the token and everything else cross a network unencrypted:

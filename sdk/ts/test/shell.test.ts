@@ -248,6 +248,15 @@ test("a network that takes nothing for 10 s ends the connection", async () => {
   assert.equal(c.state, "connected");
 });
 
+test("a call for a token that never ends delays the next one by 10 s, and no more", async () => {
+  let calls = 0;
+  const token = (): Promise<string> => (++calls === 1 ? new Promise(() => undefined) : Promise.resolve("token"));
+  const c = await opens({ token });
+  await net.clock.pass(40);
+  assert.ok(calls > 1);
+  assert.equal(c.state, "connected");
+});
+
 test("a connection that is ended here is told at once, though the network never says that it has ended", async () => {
   const c = await opens();
   await net.clock.pass(1);

@@ -23,7 +23,7 @@ export class Dials {
   readonly #o: Checked;
   readonly #clock: Clock;
   readonly #under = new Map<number, AbortController>(); // attempts under way
-  #asking: Promise<unknown> = Promise.resolve(); // settled when the app was asked for the last time, and has answered
+  #asking = Promise.resolve(); // settled when the last call of the app has ended, or maxAsking is over
 
   constructor(o: Checked) {
     this.#o = o;
@@ -72,7 +72,10 @@ export class Dials {
     }
   }
 
-  /** Asks the app for a token, one call at a time. It waits no longer than maxAsking, even for an app that does not heed its signal. */
+  /**
+   * Asks the app for a token, one call at a time. It waits no longer than maxAsking, even for an app that does not heed its signal;
+   * then the next call may be made, though that of before has not ended.
+   */
   async #token(signal: AbortSignal): Promise<string | PimError> {
     const { token } = this.#o.options;
     if (typeof token === "string") {
@@ -86,11 +89,19 @@ export class Dials {
     });
     const before = this.#asking;
     const asked = (async () => {
-      await before.catch(() => undefined);
+      await before;
       control.signal.throwIfAborted();
       return token({ signal: control.signal });
     })();
-    this.#asking = asked;
+    this.#asking = new Promise<void>((resolve) => {
+      const over = this.#clock.after(maxAsking, resolve);
+      asked
+        .catch(() => undefined)
+        .finally(() => {
+          over();
+          resolve();
+        });
+    });
     try {
       return checkToken(await orAborted(asked, control.signal));
     } catch (err) {
