@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -167,6 +167,26 @@ test("a file is written anew when it has grown", async () => {
   await s.close();
   const again = await openFile(file);
   assert.deepEqual((await again.load()).outbox, [{ ...m, number: 199 }]);
+  await again.close();
+});
+
+test("a file that cannot be written anew goes on as it is", async () => {
+  const file = newFile();
+  const s = await openFile(file, { compactAfter: 1_000 });
+  mkdirSync(`${file}.new`);
+  const m = message();
+  for (let i = 0; i < 50; i++) {
+    await s.apply(batch({ outbox: [{ ...m, number: i }] }));
+  }
+  const { size } = statSync(file);
+  rmdirSync(`${file}.new`);
+  for (let i = 50; i < 100; i++) {
+    await s.apply(batch({ outbox: [{ ...m, number: i }] }));
+  }
+  assert.ok(statSync(file).size < size, "there is room again");
+  await s.close();
+  const again = await openFile(file);
+  assert.deepEqual((await again.load()).outbox, [{ ...m, number: 99 }]);
   await again.close();
 });
 

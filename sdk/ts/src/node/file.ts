@@ -128,22 +128,26 @@ class FileStore implements Store {
   /** Writes the file anew, without what has been superseded. */
   async #compact(): Promise<void> {
     const file = `${this.#file}.new`;
-    const handle = await openHandle(file, "w+", 0o600);
+    let handle: FileHandle | undefined;
     let end = 0;
     try {
+      handle = await openHandle(file, "w+", 0o600);
       for (const bytes of [fileHeader, ...this.#memory.dump().map((b) => frame(encodeBatches([b])))]) {
         await writeAll(handle, bytes, end);
         end += bytes.length;
       }
       await handle.sync();
       await rename(file, this.#file);
-    } catch (err) {
-      await handle.close();
-      throw err;
+    } catch {
+      // The file is as it was: it goes on, and is written anew when it has grown further, if there is room then.
+      await handle?.close();
+      await rm(file, { force: true }).catch(() => undefined);
+      this.#compactAt = this.#end + this.#compactAfter;
+      return;
     }
-    await syncFolder(this.#file);
     await this.#handle.close();
     this.#handle = handle;
+    await syncFolder(this.#file);
     this.#end = end;
     this.#compactAt = end + Math.max(end, this.#compactAfter);
   }
@@ -209,8 +213,11 @@ async function syncFolder(file: string): Promise<void> {
   try {
     folder = await openHandle(dirname(file), "r");
     await folder.sync();
-  } catch {
-    // Windows does not flush folders, and does not need it.
+  } catch (err) {
+    const code = err instanceof Error && "code" in err ? String(err.code) : "";
+    if (!["EPERM", "EISDIR", "EINVAL"].includes(code)) {
+      throw err;
+    } // else this system, such as Windows, does not flush folders, and does not need it
   } finally {
     await folder?.close();
   }

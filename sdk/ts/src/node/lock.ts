@@ -60,7 +60,10 @@ function takeOver(path: string, mine: string): void {
 }
 
 function conflict(path: string, holder: string): PimError {
-  return new PimError("conflict", `the file is open already: process ${holder.split(" ")[0]} has ${path}`);
+  const [pid, start] = holder.split(" ");
+  // Where the system does not say when a process was started, that one may be another that was given its ID.
+  const hint = start === "" ? `; if that is not a program that uses the file, delete ${path}` : "";
+  return new PimError("conflict", `the file is open already: process ${pid} has ${path}${hint}`);
 }
 
 /** Makes a link to a file, unless there is a file at to; reports whether it did. */
