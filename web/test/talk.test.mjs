@@ -84,6 +84,7 @@ test("messages change: reactions, edits, recalls, replies, by the keyboard alone
   await alice.keyboard.press("r");
   await write(alice, "an answer");
   await bob.locator(".quote", { hasText: "from a terminal" }).waitFor();
+  await alice.locator(".row", { hasText: "an answer" }).locator(".state", { hasText: "Read" }).waitFor();
   await field.press("ArrowUp");
   await until(async () => (await field.inputValue()) === "an answer", "the answer to be edited");
   await write(alice, "an answer, edited");
