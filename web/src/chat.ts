@@ -14,6 +14,7 @@ import { draftOf } from "./keep";
 import { notify, withdraw } from "./notify";
 import { Room } from "./room";
 import { Signal } from "./signal";
+import { Watch } from "./watch";
 import { t } from "./words";
 
 /** What the connection is doing, for people. */
@@ -40,12 +41,16 @@ export class Chat {
   room: Room | undefined;
   /** What the person was refused last, until it is closed. */
   refusal = "";
+  /** A person looks at the page. */
+  looking = false;
+  readonly #watch: Watch;
   readonly #members = new Map<ConversationID, readonly UserID[]>();
   #reading: "no" | "yes" | "again" = "no";
   #opening = 0;
 
   constructor(me: Client) {
     this.me = me;
+    this.#watch = new Watch(me.user);
     this.connection = { state: me.state, err: undefined, retryAt: 0 };
     me.on("state", (e) => {
       this.connection = { state: e.state, err: e.err, retryAt: e.retryIn ? Date.now() + e.retryIn : 0 };
@@ -53,6 +58,8 @@ export class Chat {
       if (e.state === "connected") {
         void this.room?.connected();
         this.#readList();
+      } else {
+        this.room?.disconnected();
       }
     });
     for (const type of ["list", "entry", "changed", "erased", "send", "setting", "rewound", "trimmed", "read"] as const) {
@@ -100,11 +107,19 @@ export class Chat {
     }
     const old = this.room;
     this.room = room;
+    this.look(this.looking);
     this.changed.ring();
     void old?.close();
     if (id !== undefined) {
       withdraw(id);
     }
+  }
+
+  /** Says whether a person looks at the page. What is in sight is read then, and the other tabs notify nobody of it. */
+  look(on: boolean): void {
+    this.looking = on;
+    this.#watch.read(on ? this.room?.id : undefined);
+    this.me.setForeground(on).catch(() => undefined); // the client is closed, or its store has failed: a state event says so
   }
 
   /** Does something for the person, and says why if it is refused. Returns undefined then. */
@@ -198,15 +213,14 @@ export class Chat {
       this.room.wrote(entry.sender);
     }
     const text = previewOf(entry.payload).text;
-    const watched = this.room?.id === entry.conversation && document.visibilityState === "visible";
-    if (watched) {
+    if (this.looking && this.room?.id === entry.conversation) {
       this.announce(`${entry.sender}: ${text}`);
       return;
     }
     const named = entry.mentionAll || entry.mentions.some((m) => m.user === this.me.user);
     const info = this.info(entry.conversation);
     if (this.connection.state === "connected" && (!info?.muted || named)) {
-      notify(entry.conversation, entry.sender, text);
+      void this.#watch.somewhere(entry.conversation).then((read) => read || notify(entry.conversation, entry.sender, text));
     }
   }
 }

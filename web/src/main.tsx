@@ -103,9 +103,13 @@ async function start(): Promise<void> {
   }
   try {
     const { me, unkept } = await openClient(login);
-    const look = (): void => void me.setForeground(document.visibilityState === "visible").catch(() => undefined);
+    const chat = new Chat(me);
+    // A window may be in sight beside the one that a person works in.
+    const look = (): void => chat.look(document.visibilityState === "visible" && document.hasFocus());
     const net = (): void => void me.networkChanged("").catch(() => undefined);
     document.addEventListener("visibilitychange", look);
+    addEventListener("focus", look);
+    addEventListener("blur", look);
     addEventListener("online", () => void me.setOnline(true).catch(() => undefined));
     addEventListener("online", net);
     addEventListener("offline", () => void me.setOnline(false).catch(() => undefined));
@@ -127,7 +131,6 @@ async function start(): Promise<void> {
         e.preventDefault(); // what is not sent would be lost
       }
     });
-    const chat = new Chat(me);
     render(<App chat={chat} unkept={unkept} />, root);
   } catch (err) {
     say(t.cannotStart, isStoreError(err) && isKind(err, "unsupported") ? t.newerVersion : reasonOf(err));

@@ -28,6 +28,9 @@ const page = 60;
 /** How many messages the server tells the receipts of at once. */
 const receiptsAtOnce = 50;
 
+/** How long after a user's message, in milliseconds, it is not said that the user writes. */
+const justNow = 1000;
+
 /** What the person is doing besides writing something new. */
 export type Doing =
   | { readonly type: "reply"; readonly message: Message }
@@ -60,6 +63,8 @@ export class Room {
   /** What was sent and is not in the outbox yet, and what is typed. Until then all of it is the draft. */
   readonly #leaving: string[] = [];
   #typed = "";
+  /** When the last message of each user has come. */
+  readonly #wrote = new Map<UserID, number>();
   readonly #counts = new Map<number, Receipt>();
   readonly #chat: Chat;
   readonly #conversation: Conversation;
@@ -136,8 +141,11 @@ export class Room {
   async connected(): Promise<void> {
     this.failed = false;
     this.changed.ring();
-    const look = this.#chat.me.look([this.id], this.other === undefined ? [] : [this.other]);
-    await Promise.allSettled([look, this.#askReceipts(), this.membersChanged(this.id)]);
+    await Promise.allSettled([this.#look(), this.#askReceipts(), this.membersChanged(this.id)]);
+  }
+
+  #look(): Promise<void> {
+    return this.#chat.me.look([this.id], this.other === undefined ? [] : [this.other]);
   }
 
   /** Asks who is in the group, if it is this one. */
@@ -162,21 +170,34 @@ export class Room {
     }
   }
 
+  /** Nobody is known to be there, or to write, without a connection. */
+  disconnected(): void {
+    clearTimeout(this.#forget);
+    this.writers = [];
+    this.here = undefined;
+    this.changed.ring();
+  }
+
   typing(e: TypingEvent): void {
     if (e.conversation !== this.id) {
       return;
     }
-    this.writers = e.users;
+    // What a user wrote before the message that has just come may be told after it.
+    this.writers = e.users.filter((u) => Date.now() - (this.#wrote.get(u) ?? 0) > justNow);
     clearTimeout(this.#forget);
     this.#forget = setTimeout(() => {
       this.writers = [];
       this.changed.ring();
-    }, 8000);
+    }, 6000);
     this.changed.ring();
   }
 
   /** A message of sender has come: the user does not write any more. */
   wrote(sender: UserID): void {
+    this.#wrote.set(sender, Date.now());
+    if (sender === this.other && !this.here) {
+      void this.#look(); // a user is shown to those whom the user has written to
+    }
     if (this.writers.includes(sender)) {
       this.writers = this.writers.filter((u) => u !== sender);
       this.changed.ring();

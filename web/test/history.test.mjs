@@ -89,6 +89,25 @@ test("a new message moves nothing for who reads further up, and is followed at t
   await page.locator(".row", { hasText: "100002" }).waitFor();
 });
 
+test("a row is drawn again only when it has changed", async () => {
+  await open("messages=1000");
+  await page.locator(".row", { hasText: "1000" }).waitFor();
+  const drawn = await page.evaluate(async () => {
+    window.drawn = 0;
+    window.come();
+    while (!document.querySelector(".scroller").innerText.includes("1001")) {
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+    }
+    return window.drawn;
+  });
+  const rows = await page.locator(".row").count();
+  assert.ok(drawn >= 1 && drawn < rows / 2, `${drawn} drawn of ${rows}`);
+  assert.equal(
+    await page.locator(".row").last().getAttribute("aria-setsize"),
+    await page.locator(".row").last().getAttribute("aria-posinset"),
+  );
+});
+
 test("older messages that cannot be had are asked for again by scrolling or with a connection, and not before", async () => {
   await open("messages=1000");
   await page.locator(".row", { hasText: "1000" }).waitFor();

@@ -1,7 +1,7 @@
 // What goes wrong in a browser: its storage, what the server or the SDK refuses, and several tabs of one person.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { browser, enter, person, sees, Server, until, write } from "./world.mjs";
+import { another, browser, enter, person, sees, Server, signIn, until, write } from "./world.mjs";
 
 const conversation = "d:alice:bob";
 const server = new Server();
@@ -70,6 +70,54 @@ test("a browser whose storage fails says so, and which messages are kept", async
   await page.getByText("the disk fails").waitFor();
   assert.equal(await device(), before);
   await page.context().close();
+});
+
+test("several tabs: what is read in one is notified in none, and the others go on when one is closed or crashes", async () => {
+  const second = await another(alice);
+  await second.addInitScript(() => {
+    window.notified = [];
+    window.Notification = class {
+      static permission = "granted";
+      constructor(_, { body }) {
+        window.notified.push(body);
+      }
+      close() {}
+    };
+  });
+  await signIn(second, server, "alice");
+  await server.pim("send", "bob", "--to", "alice", "read in the first tab");
+  await sees(alice, "read in the first tab");
+  await second.getByText("bob: read in the first tab").or(second.getByText("read in the first tab")).first().waitFor();
+  // The first tab is in sight, but the person works elsewhere.
+  await alice.evaluate(() => {
+    document.hasFocus = () => false;
+    dispatchEvent(new Event("blur"));
+  });
+  await server.pim("send", "bob", "--to", "alice", "seen by nobody");
+  await until(() => second.evaluate(() => window.notified.length > 0), "a notification");
+  assert.deepEqual(await second.evaluate(() => window.notified), ["seen by nobody"]);
+  await second.getByRole("img", { name: "1 unread message" }).waitFor();
+  await alice.evaluate(() => {
+    delete document.hasFocus;
+    dispatchEvent(new Event("focus"));
+  });
+  await second.getByRole("img", { name: "1 unread message" }).waitFor({ state: "detached" });
+
+  await enter(second, conversation);
+  const third = await another(alice);
+  await signIn(third, server, "alice");
+  await enter(third, conversation);
+  await Promise.all([alice.close(), write(second, "while the first tab is closed")]);
+  await sees(third, "while the first tab is closed");
+  second.goto("chrome://crash").catch(() => undefined); // nobody answers
+  await write(third, "while the second tab crashes");
+  for (const text of ["while the first tab is closed", "while the second tab crashes"]) {
+    const times = async () => (await server.texts("alice", conversation)).filter((t) => t === text).length;
+    await until(async () => (await times()) > 0, text);
+    assert.equal(await times(), 1);
+  }
+  assert.deepEqual(third.troubles, []);
+  alice = third;
 });
 
 test("a store that is deleted offers to load the page again", async () => {

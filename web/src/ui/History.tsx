@@ -2,7 +2,7 @@ import { EntryKind, type Message, timeOf } from "@pim-im/client";
 import { defaultRangeExtractor } from "@tanstack/virtual-core";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat } from "../chat";
-import { clockOf, dayOf } from "../dates";
+import { clockOf, dayLine, dayOf } from "../dates";
 import { contentOf, keyOf, type Room } from "../room";
 import { eventText } from "../said";
 import { useSignal } from "../signal";
@@ -127,13 +127,16 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
   const focusRow = (i: number): void => {
     scroller.current?.querySelector<HTMLElement>(`[data-index="${i}"]`)?.focus({ preventScroll: true });
   };
-  const jump = (seq: number): void => {
+  // It stays the same function, so that a row is drawn only when what it shows has changed.
+  const jumpNow = useRef((_: number): void => undefined);
+  jumpNow.current = (seq) => {
     const i = items.findIndex((m) => m.entry.seq === seq);
     if (i >= 0) {
       list.scrollToIndex(i, { align: "center" });
       go(i);
     }
   };
+  const jump = useCallback((seq: number) => jumpNow.current(seq), []);
   const onKey = (e: KeyboardEvent): void => {
     const row = e.target instanceof HTMLElement ? e.target : undefined;
     if (row?.dataset["index"] === undefined) {
@@ -199,7 +202,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
                 data-index={index}
                 class="row"
                 role="listitem"
-                aria-setsize={room.more ? -1 : items.length}
+                aria-setsize={items.length}
                 aria-posinset={index + 1}
                 aria-label={spoken(room, m, time, state)}
                 tabIndex={index === focusable ? 0 : -1}
@@ -212,9 +215,10 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
               >
                 <Row
                   room={room}
+                  owner={room.owner}
                   m={m}
                   time={time}
-                  day={!before || dayOf(writtenAt(before)) !== dayOf(time)}
+                  day={!before || dayOf(writtenAt(before)) !== dayOf(time) ? dayLine(time) : ""}
                   goesOn={before !== undefined && goesOn(before, m)}
                   ends={after === undefined || !goesOn(m, after)}
                   state={state}

@@ -1,7 +1,7 @@
-import { type Content, EntryKind, type Message as Msg } from "@pim-im/client";
+import { type Content, EntryKind, type Message as Msg, type UserID } from "@pim-im/client";
 import { memo } from "preact/compat";
 import { reasonOf } from "../chat";
-import { clockOf, dayLine, exactly } from "../dates";
+import { clockOf, exactly } from "../dates";
 import { isEmoji, Rich } from "../rich";
 import { contentOf, type Room } from "../room";
 import { eventText } from "../said";
@@ -47,10 +47,12 @@ function StateIcon({ room, m }: { room: Room; m: Msg }) {
 /** What a row needs to be drawn; the message is the same object as long as its line has not changed. */
 export interface RowProps {
   readonly room: Room;
+  /** The owner of the group, who may do more with messages. */
+  readonly owner: UserID;
   readonly m: Msg;
   readonly time: number;
-  /** The row begins a day. */
-  readonly day: boolean;
+  /** The day that the row begins; "" if it begins none. */
+  readonly day: string;
   /** The row goes on with what the same person has just written. */
   readonly goesOn: boolean;
   /** It is the last of what the person wrote in one go. */
@@ -215,7 +217,7 @@ export const Row = memo(function Row(p: RowProps) {
     <>
       {p.day && (
         <div class="day">
-          <span>{dayLine(p.time)}</span>
+          <span>{p.day}</span>
         </div>
       )}
       {m.entry.kind === EntryKind.message || event === undefined ? (
