@@ -396,3 +396,24 @@ test("a tab of an older version that is opened beside a newer one is told", asyn
   assert.deepEqual(heard, [protocol]);
   await settled(w, (await a).client.close());
 });
+
+test("a store that fails is opened again, once", async () => {
+  const w = new World(new Random(9));
+  let lose: (err: PimError) => void = () => undefined;
+  const lead = async (): Promise<Led> => {
+    const led = await w.lead("a");
+    return { ...led, onLost: (on) => (lose = on) };
+  };
+  const opened = TabSession.open("pim:alice:browser", w.env("a"), lead);
+  await settled(w, opened);
+  const session = await opened;
+  const call = session.outbox("");
+  lose(new PimError("unavailable", "Connection to Indexed Database server lost"));
+  assert.deepEqual(await settled(w, call), []);
+  assert.equal(w.leaders, 2);
+  lose(new PimError("unavailable", "Connection to Indexed Database server lost"));
+  await w.drain();
+  assert.equal(w.leader(), undefined, "it lets the lock go");
+  assert.equal(await settled(w, session.outbox("")), "unavailable");
+  await settled(w, session.close());
+});

@@ -57,6 +57,11 @@ export class LocalSession implements Session {
     }
   }
 
+  /** Has on called when the session is of no use any more, mostly because the store failed. Its calls are refused then. */
+  onBroken(on: (err: PimError) => void): void {
+    this.#loop.onBroken = on;
+  }
+
   get feed(): Feed | undefined {
     return this.#loop.feed;
   }

@@ -88,6 +88,8 @@ export class Loop {
   #held = false; // the app does not take its events
   #heldSince: Duration | undefined;
   #paused = false; // the engine was told of that
+  /** Is called when nothing but close works any more, mostly because the store failed. */
+  onBroken: (err: PimError) => void = () => undefined;
   #broken: PimError | undefined; // the store failed; nothing is stepped any more
   #steppedAt: Duration = 0;
   #wake: (() => void) | undefined; // the loop waits; this wakes it
@@ -442,6 +444,7 @@ export class Loop {
       return;
     }
     this.#broken = err;
+    this.onBroken(err);
     this.#dials.close();
     this.#letGo();
     this.#hand({ type: "state", state: "stopped", err });

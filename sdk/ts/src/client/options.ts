@@ -20,8 +20,9 @@ export interface Options {
    */
   servers?: string[];
   /**
-   * A token for the user, or what returns one within 10 s. It is called before every attempt to connect, and not
-   * again while a call of less than 10 s has not ended. It should return a token that is still good: when the server refuses a token, the client asks for another, after waits that grow
+   * A token for the user, or what returns one within 10 s. It is called before every attempt to connect, and not again while a call
+   * that began less than 10 s ago has not ended. It should return a token that is still good: when the server refuses a token, the
+   * client asks for another, after waits that grow
    * to 10·backoffMax. If it throws, or returns nothing in time, the client tells the app by a StateEvent and asks again, as after
    * any other failure to connect. Of a PimError the client heeds retryAfter, and takes kind "unauthorized" for a refusal. signal
    * is aborted when nobody waits for the token any more.

@@ -28,7 +28,8 @@ export class Sending {
    * Waits until the server has the message. If the message has failed, it throws a PimError, and the message stays in the outbox for
    * Client.resend or discard. If the client was closed, it throws errClosed, and the message goes on when the store is opened again.
    * While the client has stopped, it throws why; the message stays in the outbox and goes on after Client.reconnect, and wait may be
-   * called again. If a command was superseded, it waits for the command in its place.
+   * called again. If a command was superseded, it waits for the command in its place. If another tab took over when the message had
+   * just left the outbox, it throws a PimError of kind "unknown": an entry whose clientID is this id says that it was sent.
    */
   async wait({ signal }: Waiting = {}): Promise<Sent> {
     for (;;) {

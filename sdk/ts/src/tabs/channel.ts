@@ -1,5 +1,5 @@
-import { type Update } from "../client/session.js";
-import { type ConversationID, type Kind, PimError, type UserID } from "../pim/index.js";
+import { type AppInput, type Update } from "../client/session.js";
+import { type ConversationID, type Kind, kindOf, PimError, type UserID } from "../pim/index.js";
 
 // What tabs say to each other over a BroadcastChannel. Every tab hears everything, in one order for each that speaks.
 
@@ -92,4 +92,17 @@ function within(value: unknown, change: (member: unknown) => unknown): unknown {
     }
   }
   return changed ?? value;
+}
+
+/**
+ * Reports whether err, of a call that was made again with another leader, says that the call before had done what it was to do: a
+ * message is in the outbox, was queued again, or is not in the outbox any more.
+ */
+export function isDone(call: Call, err: unknown): boolean {
+  const type = call.method === "do" ? (call.args[0] as AppInput).type : undefined;
+  const kind = kindOf(err);
+  return (
+    ((type === "send" || type === "do" || type === "resend") && kind === "conflict") ||
+    ((type === "resend" || type === "discard") && kind === "not_found")
+  );
 }

@@ -44,7 +44,11 @@ export function joinTabs(o: Checked, env: TabsEnvironment): Promise<Session> {
   const lead = async (): Promise<Led> => {
     const store = await openDatabase({ user, device, locked: true, ...(onBlocked && { onBlocked }) });
     const session = await LocalSession.open(o, store, true);
-    return { session, term: store.term, fresh: store.fresh, onLost: (on) => store.onLost(on), close: () => session.close() };
+    const onLost: Led["onLost"] = (on) => {
+      store.onLost(on);
+      session.onBroken(on);
+    };
+    return { session, term: store.term, fresh: store.fresh, onLost, close: () => session.close() };
   };
   return TabSession.open(databaseName(user, device), env, lead);
 }

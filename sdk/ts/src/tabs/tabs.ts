@@ -7,19 +7,20 @@ import {
   checkUserID,
   type ConversationID,
   type Entry,
-  kindOf,
   PimError,
   pimErrorOf,
   type Seq,
 } from "../pim/index.js";
 import { deleted, newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
-import { type Call, type Envelope, pack, protocol, type Said, type Says, saysNothing, unpack } from "./channel.js";
+import { type Call, type Envelope, isDone, pack, protocol, type Said, type Says, saysNothing, unpack } from "./channel.js";
 import { type Channel, type Led, type TabsEnvironment } from "./environment.js";
 import { Leader } from "./leader.js";
 
 /** A leader that has said nothing so many times in a row that it was asked for a sign of life is robbed of the lock. */
 const mostSilent = 4;
+/** A store that fails again within this time is not opened again, in milliseconds. */
+const reopenAfter = 60_000;
 
 /** A call that has no answer yet. */
 interface Waiting {
@@ -69,6 +70,7 @@ export class TabSession implements Session {
   #requeue: AbortController | undefined; // of the request for the leader's lock
   #steals = false; // this request takes the lock away from who holds it
   #silence: (() => void) | undefined; // calls off the look at what waits
+  #lostAt = -Infinity; // when this tab lost the store last
   #silent = 0; // how often the leader gave no sign of life, in a row
   #heard = false; // the leader gave one since it was looked at
   #impatient: (() => void) | undefined; // calls off that this tab asks to lead
@@ -170,7 +172,7 @@ export class TabSession implements Session {
     }
     const watch = new AbortController();
     if (!this.#ended() && !over) {
-      led.onLost((err) => (err.kind === "conflict" ? this.#abdicate?.() : this.#fail(err)));
+      led.onLost((err) => over || this.#lose(err));
       const leader = new Leader(led.session);
       this.#leader = leader;
       this.#watch = watch.signal;
@@ -195,6 +197,17 @@ export class TabSession implements Session {
     }
     watch.abort();
     await led.close();
+  }
+
+  /** The store that this tab leads with is lost. If another tab has it, or opening it again may help, the tabs go on. */
+  #lose(err: PimError): void {
+    const again = err.kind === "unavailable" && Date.now() - this.#lostAt > reopenAfter;
+    this.#lostAt = Date.now();
+    if (again || err.kind === "conflict") {
+      this.#abdicate?.();
+    } else {
+      this.#fail(err);
+    }
   }
 
   /** Sees to it that what a tab has said goes when the tab dies. */
@@ -582,17 +595,4 @@ export class TabSession implements Session {
     this.#channel.onmessage = null;
     this.#channel.close();
   }
-}
-
-/**
- * Reports whether err, of a call that was made again with another leader, says that the call before had done what it was to do: a
- * message is in the outbox, was queued again, or is not in the outbox any more.
- */
-function isDone(call: Call, err: unknown): boolean {
-  const type = call.method === "do" ? (call.args[0] as AppInput).type : undefined;
-  const kind = kindOf(err);
-  return (
-    ((type === "send" || type === "do" || type === "resend") && kind === "conflict") ||
-    ((type === "resend" || type === "discard") && kind === "not_found")
-  );
 }
