@@ -181,9 +181,11 @@ export class World {
   /** Opens the store in a tab that is to lead. */
   async lead(tab: string): Promise<Led> {
     await this.pause(tab);
-    const robbed = [...this.#leading].filter((other) => this.locks.holder("pim:alice:browser") !== other);
-    robbed.forEach((other) => this.#leading.delete(other));
-    this.#leading.add(tab);
+    const holder = this.locks.holder("pim:alice:browser");
+    [...this.#leading].filter((other) => other !== holder).forEach((other) => this.#leading.delete(other)); // they were robbed
+    if (tab === holder) {
+      this.#leading.add(tab); // else it was robbed before it has begun
+    }
     this.leaders++;
     const term = ++this.term;
     this.mostLeaders = Math.max(this.mostLeaders, this.#leading.size);
