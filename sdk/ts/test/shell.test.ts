@@ -3,6 +3,10 @@ import { afterEach, beforeEach, test } from "node:test";
 import { type Batch } from "../src/engine/index.js";
 import { type Client, type Event, Memory, type Options, PimError, type StateEvent } from "../src/index.js";
 import { openIn } from "../src/client/client.js";
+import { LocalSession } from "../src/client/local.js";
+import { checkOptions } from "../src/client/options.js";
+import { newOutgoing } from "../src/engine/types.js";
+import { EntryKind, newClientMessageID } from "../src/pim/index.js";
 import { Network, settled } from "./fakes.js";
 
 // The shell around the engine, with a network and a clock of the test's own.
@@ -98,6 +102,20 @@ test("a connection that stands while the store writes and the client is closed i
   await closed;
   await sent;
   assert.equal(net.sockets[0]?.closed, true);
+});
+
+test("a session whose store fails says that it is of no use any more, so a tab can let the lock go", async () => {
+  const store = new Memory();
+  const { webSocket, clock } = net;
+  const o: Options = { server: "ws://one", insecure: true, token: "token", user: "alice", device: "phone", webSocket };
+  const session = await LocalSession.open(checkOptions(o, { clock, random: () => 0.5 }), store, false);
+  const told: string[] = [];
+  session.onBroken((err) => told.push(err.kind));
+  store.apply = () => Promise.reject(new PimError("disk_full", "no room"));
+  const message = newOutgoing({ id: newClientMessageID(), conversation: bob, kind: EntryKind.message });
+  await assert.rejects(session.do({ type: "send", message }), { kind: "disk_full" });
+  assert.deepEqual(told, ["disk_full"]);
+  await session.close();
 });
 
 test("an attempt ends after 15 s", async () => {
