@@ -68,7 +68,7 @@ test("two browsers and a Go client talk", async () => {
 test("messages change: reactions, edits, recalls, replies, by the keyboard alone", async () => {
   const field = alice.getByRole("textbox");
   await write(alice, "a mistkae");
-  await state(alice, "Read");
+  await alice.locator(".row", { hasText: "a mistkae" }).locator(".state", { hasText: "Read" }).waitFor();
   await field.press("ArrowUp");
   await until(async () => (await field.inputValue()) === "a mistkae", "the message to be edited");
   await field.fill("a mistake");
@@ -90,7 +90,7 @@ test("messages change: reactions, edits, recalls, replies, by the keyboard alone
   await write(alice, "an answer, edited");
   await bob.locator(".row", { hasText: "an answer, edited" }).locator(".quote", { hasText: "from a terminal" }).waitFor();
 
-  await state(alice, "Read");
+  await alice.locator(".row", { hasText: "an answer, edited" }).locator(".state", { hasText: "Read" }).waitFor();
   await field.press("Shift+Tab");
   await alice.locator(".row:focus").waitFor();
   await alice.keyboard.press("End");
@@ -181,6 +181,7 @@ test("reload in the middle of sending", async () => {
   await until(async () => (await log()).length + draft.length >= texts.length, "all of them in the log");
   const all = await log();
   assert.deepEqual(all, texts.slice(0, all.length));
+  assert.ok(all.length > 0, "something was sent");
   await alice.getByRole("textbox").fill("");
 });
 
