@@ -55,9 +55,17 @@ export function userOf(token: string): string | undefined {
   return undefined;
 }
 
-/** Tells an embedding app of the same origin that this page needs a token: it sets the fragment of the frame's address. */
+let refused: string | undefined;
+
+/**
+ * Tells an embedding app of the same origin that this page needs a token: it sets the fragment of the frame's address. The app is
+ * told once for each token that is of no use.
+ */
 export function askForToken(): void {
-  if (window.parent !== window) {
+  const who = identity();
+  const token = who && "token" in who ? who.token : "";
+  if (window.parent !== window && token !== refused) {
+    refused = token;
     window.parent.postMessage({ type: "pim:token" }, location.origin);
   }
 }

@@ -2,7 +2,7 @@ import { type Client, Memory, open } from "@pim-im/client";
 import { render } from "preact";
 import { Chat, isKind, isStoreError, reasonOf } from "./chat";
 import { passingDeviceOf, setIdentity } from "./keep";
-import { base, currentLogin, type Login, mayPickName, takeToken, userOf } from "./login";
+import { askForToken, base, currentLogin, type Login, mayPickName, takeToken, userOf } from "./login";
 import { App } from "./ui/App";
 import { Mark } from "./ui/Mark";
 import { SignIn } from "./ui/SignIn";
@@ -97,8 +97,17 @@ function say(title: string, text: string): void {
 async function start(): Promise<void> {
   const login = currentLogin();
   if (!login) {
+    const ends = new AbortController();
+    const done = (): void => {
+      ends.abort();
+      void start();
+    };
+    addEventListener("hashchange", () => takeLogin() && done(), { signal: ends.signal });
+    askForToken();
     const pick = await mayPickName().catch(() => false);
-    render(<SignIn pick={pick} onDone={() => void start()} />, root);
+    if (!ends.signal.aborted) {
+      render(<SignIn pick={pick} onDone={done} />, root);
+    }
     return;
   }
   try {

@@ -120,6 +120,30 @@ test("several tabs: what is read in one is notified in none, and the others go o
   alice = third;
 });
 
+test("an app that has the page in a frame is asked once for each token that is of no use", async () => {
+  const page = await another(alice);
+  await page.route(`${server.url}/app`, (route) =>
+    route.fulfill({
+      contentType: "text/html",
+      body: `<script>asked = 0; onmessage = (e) => (asked += e.data?.type === "pim:token")</script><iframe src="./#token=garbage">`,
+    }),
+  );
+  await page.goto(`${server.url}/app`);
+  const asked = () => page.evaluate(() => globalThis.asked);
+  await until(async () => (await asked()) === 1, "the question for a token");
+  const token = await server.token("frank");
+  const forged = `${token.slice(0, -8)}AAAAAAAA`;
+  const give = (token) => page.evaluate((t) => (document.querySelector("iframe").src = `./#token=${t}`), token);
+  await give(forged);
+  const frame = page.frameLocator("iframe");
+  await frame.getByText("Your sign-in has run out").waitFor();
+  assert.equal(await asked(), 2);
+  await give(token);
+  await frame.getByText("Your sign-in has run out").waitFor({ state: "detached" });
+  assert.equal(await asked(), 2);
+  await page.close();
+});
+
 test("a store that is deleted offers to load the page again", async () => {
   await alice.evaluate(async () => {
     for (const { name } of await indexedDB.databases()) {
