@@ -152,7 +152,7 @@ func (c *Cluster) setClock(i int, ahead time.Duration) error {
 	return os.Rename(path+".new", path)
 }
 
-// rightClocks sets all clocks right but that of node i.
+// rightClocks sets all clocks right but that of node i; Nodes: all.
 func (c *Cluster) rightClocks(i int) (err error) {
 	c.clocks.Lock()
 	defer c.clocks.Unlock()

@@ -197,9 +197,11 @@ func (l *line) Close() error { return nil }
 // out on a goroutine of its own, since it waits at the gate.
 type engine struct {
 	*line
+	fail func() float64
+
+	mu     sync.Mutex // guards what follows: trims that go on at the same moment begin writes side by side
 	rng    *rand.Rand // drawn from by Begin
-	fail   func() float64
-	writes int // that have begun; their numbers tell apart what comes at the same time
+	writes int        // that have begun; their numbers tell apart what comes at the same time
 }
 
 // numberKey is the key of a write's number in the context of its steps.
@@ -208,10 +210,12 @@ type numberKey struct{}
 // Begin implements store.Store.
 func (e *engine) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
 	for _, w := range writes {
+		e.mu.Lock()
 		e.writes++
 		ctx := context.WithValue(ctx, numberKey{}, e.writes)
 		loose := storetest.Loose(e.line, e.rng.Uint64())
 		loose.FailRate(e.fail())
+		e.mu.Unlock()
 		part := *w
 		part.Cells = slices.SortedFunc(slices.Values(w.Cells), func(a, b store.CellWrite) int {
 			return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Version, b.Version))
