@@ -55,22 +55,20 @@ export function setIdentity(who: Identity | undefined): void {
 
 /** Returns this browser's device of the user, the same at each call. */
 export function deviceOf(user: string): string {
-  const key = `pim.device.${user}`;
-  let device = get(browser, key);
-  if (!device) {
-    device = `web-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-    set(browser, key, device);
-  }
-  return device;
+  return kept(browser, `pim.device.${user}`, "web");
 }
 
 /** Returns the device of this tab alone, for when the messages are kept in memory: the same after a reload, if the browser keeps that. */
 export function passingDeviceOf(user: string): string {
-  const key = `pim.passing.${user}`;
-  let device = get(tab, key);
+  return kept(tab, `pim.passing.${user}`, "tab");
+}
+
+/** Returns the device that storage has at key. If there is none, it gets one whose name begins with kind. */
+function kept(storage: () => Storage, key: string, kind: string): string {
+  let device = get(storage, key);
   if (!device) {
-    device = `tab-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-    set(tab, key, device);
+    device = `${kind}-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    set(storage, key, device);
   }
   return device;
 }
