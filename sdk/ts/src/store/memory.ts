@@ -7,8 +7,8 @@ import {
   type Setting,
   type Snapshot,
   type Stored,
+  type Trim,
 } from "../engine/types.js";
-import { type Trim } from "../engine/types.js";
 import {
   type ClientMessageID,
   comparePlaces,

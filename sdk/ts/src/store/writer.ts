@@ -1,6 +1,14 @@
 import { wrap } from "idb";
-import { aside, type Batch, type Erasure, type Fold as StoredFold, type Former } from "../engine/types.js";
-import { type Rewind, type Stored, type Trim } from "../engine/types.js";
+import {
+  aside,
+  type Batch,
+  type Erasure,
+  type Fold as StoredFold,
+  type Former,
+  type Rewind,
+  type Stored,
+  type Trim,
+} from "../engine/types.js";
 import {
   type ConversationID,
   emptyFold,
