@@ -83,14 +83,19 @@ func TestRandomSchedules(t *testing.T) {
 // The same with processes and SIGKILL, on real files. These cost more, so there
 // are fewer.
 func TestRandomSchedulesOfProcesses(t *testing.T) {
+	playProcesses(t, seeds.Many(200), self("app"))
+}
+
+// playProcesses plays a 33rd of so many schedules with a server that is a process, and phones of which each runs one of apps.
+func playProcesses(t *testing.T, most int, apps ...func() *exec.Cmd) {
 	tally := new(tally)
-	playAll(t, seeds.Many(200), 33, func(st *stage, seed uint64) []imtest.Violation {
+	playAll(t, most, 33, func(st *stage, seed uint64) []imtest.Violation {
 		host, err := startHost(self("server"), st.TempDir())
 		if err != nil {
 			st.Fatal(err)
 		}
 		st.Cleanup(host.stop)
-		return run(st, cast{seed: seed, host: host, apps: []func() *exec.Cmd{self("app")}, tally: tally}, imtest.NewHistory())
+		return run(st, cast{seed: seed, host: host, apps: apps, tally: tally}, imtest.NewHistory())
 	})
 	t.Log(tally)
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/seeds"
 )
 
@@ -30,17 +29,7 @@ func typeScript(t *testing.T, broken string) func() *exec.Cmd {
 
 // The same as TestRandomSchedulesOfProcesses, and half of the devices run the TypeScript SDK.
 func TestRandomSchedulesInTwoLanguages(t *testing.T) {
-	apps := []func() *exec.Cmd{self("app"), typeScript(t, "")}
-	tally := new(tally)
-	playAll(t, seeds.Many(200), 33, func(st *stage, seed uint64) []imtest.Violation {
-		host, err := startHost(self("server"), st.TempDir())
-		if err != nil {
-			st.Fatal(err)
-		}
-		st.Cleanup(host.stop)
-		return run(st, cast{seed: seed, host: host, apps: apps, tally: tally}, imtest.NewHistory())
-	})
-	t.Log(tally)
+	playProcesses(t, seeds.Many(200), self("app"), typeScript(t, ""))
 }
 
 // As TestBrokenStoresAreNoticed, with an app of the TypeScript SDK.
