@@ -34,8 +34,11 @@ export class World {
 
   /** The term of the last leader that has claimed the store, which refuses what those before it write. */
   term = 0;
-  /** Reports whether a message between tabs is lost. */
-  loses: (said: Said) => boolean = () => false;
+  /** Reports whether a message to a tab is lost. */
+  loses: (said: Said, to: string) => boolean = () => false;
+  /** Tabs are broken: whatever they hear, they find no update missing. */
+  uncounted = false;
+  readonly #counted = new Map<string, number>(); // updates that a tab has heard of a leader, if uncounted
   readonly #frozen = new Set<string>();
   readonly #silences = new Map<string, () => void>();
 
@@ -56,8 +59,8 @@ export class World {
   /** Lets the time pass after which a tab doubts that its calls were heard. */
   doubt(tab: string): void {
     const then = this.#silences.get(tab);
-    this.#silences.delete(tab);
     if (!this.isDead(tab) && !this.#frozen.has(tab)) {
+      this.#silences.delete(tab);
       then?.();
     }
   }
@@ -165,9 +168,14 @@ export class World {
       onmessage: null,
       postMessage: (message) => {
         for (const [other, to] of this.#channels) {
-          if (other !== tab && !this.isDead(tab) && !this.loses((message as Envelope).said)) {
-            const data: unknown = structuredClone(message);
-            const hear = (): unknown => this.isDead(other) || to.onmessage?.({ data } as MessageEvent);
+          if (other !== tab && !this.isDead(tab) && !this.loses((message as Envelope).said, other)) {
+            const data = structuredClone(message) as Envelope;
+            const hear = (): unknown => {
+              if (this.uncounted) {
+                data.updates = this.#counts(other, data);
+              }
+              return this.isDead(other) || to.onmessage?.({ data } as MessageEvent);
+            };
             this.#later(`${tab}>${other}`, () => void hear());
           }
         }
@@ -176,6 +184,14 @@ export class World {
     };
     this.#channels.set(tab, channel);
     return channel;
+  }
+
+  /** Returns a count of updates in which a tab finds no gap. */
+  #counts(tab: string, { epoch, said }: Envelope): number {
+    const of = `${tab} ${epoch}`;
+    const counted = (this.#counted.get(of) ?? 0) + (said.type === "update" ? 1 : 0);
+    this.#counted.set(of, counted);
+    return counted;
   }
 
   /** Opens the store in a tab that is to lead. */

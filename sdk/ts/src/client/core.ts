@@ -262,7 +262,7 @@ export class Core implements ViewOwner {
     this.bell.ring();
   }
 
-  /** Reads everything anew: another loop leads now. Of what was told to nobody, the app hears that it may have happened. */
+  /** Reads everything anew, because updates were missed. Of what they told, the app hears that it may have happened. */
   #reset(): void {
     this.#early = [];
     const again = async (): Promise<void> => {

@@ -29,7 +29,8 @@ export class Sending {
    * Client.resend or discard. If the client was closed, it throws errClosed, and the message goes on when the store is opened again.
    * While the client has stopped, it throws why; the message stays in the outbox and goes on after Client.reconnect, and wait may be
    * called again. If a command was superseded, it waits for the command in its place. If another tab took over when the message had
-   * just left the outbox, it throws a PimError of kind "unknown": an entry whose clientID is this id says that it was sent.
+   * just left the outbox, or this tab has not heard what the leading tab said, it throws a PimError of kind "unknown": an entry whose
+   * clientID is this id says that it was sent.
    */
   async wait({ signal }: Waiting = {}): Promise<Sent> {
     for (;;) {
@@ -102,7 +103,7 @@ export class Sendings {
   }
 
   /**
-   * Notes which messages are in the outbox, before it is read because another loop leads now. With what was read, the function that
+   * Notes which messages are in the outbox, before it is read because updates were missed. With what was read, the function that
    * it returns ends those of these Sendings whose messages are not there any more, or have failed: that was told to nobody. Most
    * were sent, and their entries come or have come. Of messages that are queued later, this client hears.
    */
@@ -113,7 +114,7 @@ export class Sendings {
       for (const { id, s } of noted.filter(({ id, s }) => this.#byID.get(id)?.includes(s))) {
         const p = known.get(id);
         if (p === undefined) {
-          const said = "the message has left the outbox while another tab took over: it was sent or discarded";
+          const said = "the message has left the outbox, and this tab has not heard why: it was sent or discarded";
           this.#end(id, s, { err: new PimError("unknown", said) });
         } else if (p.state === "failed") {
           this.#end(id, s, { err: p.err ?? new PimError("unknown", "the message has failed") });

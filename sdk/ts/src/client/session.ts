@@ -150,7 +150,7 @@ export interface SyncedUpdate extends AsOf {
   on: boolean;
 }
 
-/** Another loop leads now. What was known is to be read anew: start, pages, outbox. */
+/** Another loop leads now, or updates were missed. What was known is to be read anew: start, pages, outbox. */
 export interface ResetUpdate extends AsOf {
   type: "reset";
 }

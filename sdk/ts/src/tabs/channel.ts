@@ -1,10 +1,10 @@
 import { type AppInput, type Update } from "../client/session.js";
-import { type ConversationID, type Kind, kindOf, PimError, type UserID } from "../pim/index.js";
+import { type Kind, kindOf, PimError } from "../pim/index.js";
 
 // What tabs say to each other over a BroadcastChannel. Every tab hears everything, in one order for each that speaks.
 
 /** The version of what tabs say. A tab that hears a greater one is of an older version of the app, and makes way. */
-export const protocol = 1;
+export const protocol = 2;
 
 /** Says who speaks to whom. */
 export interface Envelope {
@@ -13,6 +13,8 @@ export interface Envelope {
   to: string; // empty: all
   /** The leadership that it belongs to, as far as the speaker knows; 0: none. Later ones have greater numbers. */
   epoch: number;
+  /** How many updates the speaker has said since it leads, this one included: who has heard fewer of them has missed some. */
+  updates: number;
   said: Said;
 }
 
@@ -36,21 +38,6 @@ export type Said =
 export interface Call {
   method: "say" | "do" | "ask" | "fill" | "page" | "messages" | "folds" | "outbox" | "rows" | "entriesAfter" | "start";
   args: unknown[];
-}
-
-/** What a tab says of itself. The leader makes one device of all of it. */
-export interface Says {
-  foreground: boolean;
-  online: boolean;
-  hold: boolean;
-  open: ConversationID;
-  reading: ConversationID[];
-  look: { conversations: ConversationID[]; users: UserID[] };
-}
-
-/** Returns what a tab says that has said nothing yet. */
-export function saysNothing(): Says {
-  return { foreground: false, online: true, hold: false, open: "", reading: [], look: { conversations: [], users: [] } };
 }
 
 /** The member that stands for an error: structuredClone would leave its kind out. */

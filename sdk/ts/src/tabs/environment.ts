@@ -14,7 +14,7 @@ export interface TabsEnvironment {
    * that off.
    */
   patience: (then: () => void) => () => void;
-  /** Calls then when a call has waited for some seconds, in which any leader answers. The function that it returns calls that off. */
+  /** Calls then after some seconds, in which any leader answers. The function that it returns calls that off. */
   silence: (then: () => void) => () => void;
 }
 

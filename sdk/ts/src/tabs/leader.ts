@@ -1,9 +1,8 @@
 import { type AppInput, type AskInput, type PageStart, type Session } from "../client/session.js";
 import { type ConversationID, type Seq } from "../pim/index.js";
-import { type Call, type Says, saysNothing } from "./channel.js";
+import { type Call } from "./channel.js";
+import { mergedOf, type Says, saysNothing } from "./says.js";
 
-/** How many conversations and users a look has at most. */
-const maxLook = 100;
 /** All tabs hear of a new network; only the first of them within this time is heeded, in milliseconds. */
 const networkAfter = 1_000;
 
@@ -107,19 +106,4 @@ export class Leader {
       given();
     }
   }
-}
-
-/** Returns what all tabs say together; looking are those that a person looks at, or all if there is none. */
-function mergedOf(all: readonly Says[], looking: readonly Says[]): Says {
-  const last = [...looking].reverse();
-  const conversations = [...new Set(last.flatMap((says) => says.look.conversations))].slice(0, maxLook);
-  const users = [...new Set(last.flatMap((says) => says.look.users))].slice(0, maxLook - conversations.length);
-  return {
-    foreground: all.some((says) => says.foreground),
-    online: all.length === 0 || all.some((says) => says.online),
-    hold: all.some((says) => says.hold),
-    open: last.find((says) => says.open !== "")?.open ?? "",
-    reading: [...new Set(looking.flatMap((says) => says.reading))],
-    look: { conversations, users },
-  };
 }

@@ -2,20 +2,13 @@ import { type AppInput, type AskInput, type FoldPage, type MessagePage, type Pag
 import { type Session, type Started, type Update, type ViewPage } from "../client/session.js";
 import { errClosed } from "../client/loop.js";
 import { type Pending, type Pulled } from "../engine/index.js";
-import {
-  checkConversationID,
-  checkUserID,
-  type ConversationID,
-  type Entry,
-  PimError,
-  pimErrorOf,
-  type Seq,
-} from "../pim/index.js";
+import { type ConversationID, type Entry, PimError, pimErrorOf, type Seq } from "../pim/index.js";
 import { deleted, newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
-import { type Call, type Envelope, isDone, pack, protocol, type Said, type Says, saysNothing, unpack } from "./channel.js";
+import { type Call, type Envelope, isDone, pack, protocol, type Said, unpack } from "./channel.js";
 import { type Channel, type Led, type TabsEnvironment } from "./environment.js";
 import { Leader } from "./leader.js";
+import { noteSaid, type Says, saysNothing } from "./says.js";
 
 /** A leader that has said nothing so many times in a row that it was asked for a sign of life is robbed of the lock. */
 const mostSilent = 4;
@@ -43,6 +36,9 @@ interface Waiting {
  * and not done twice. From a leader that gives no sign of life meanwhile a tab takes the lock. Should the leader go on one day, its
  * store refuses what it writes (Led.term), and it follows.
  *
+ * A tab may miss an update, too. The leader counts its updates, and says the count with all that it says. A tab that finds a gap
+ * tells a "reset". The last update has nothing behind it, so the leader says the count once more some seconds later.
+ *
  * A tab that a person looks at asks a hidden leader to make way, since timers of hidden tabs are slow. The hidden tabs that wait for
  * the lock go to the end of the queue then.
  */
@@ -69,7 +65,9 @@ export class TabSession implements Session {
   readonly #done = new Map<string, Map<number, Said>>(); // answers to what tabs had done, while they may ask again
   #requeue: AbortController | undefined; // of the request for the leader's lock
   #steals = false; // this request takes the lock away from who holds it
-  #silence: (() => void) | undefined; // calls off the look at what waits
+  #silence: (() => void) | undefined; // calls off the look at what waits, or what the leader says once more
+  #updates = 0; // how many the leader of #epoch has said, as far as this tab has heard
+  #unsaid = false; // this tab leads, and is to say so once more
   #lostAt = -Infinity; // when this tab lost the store last
   #silent = 0; // how often the leader gave no sign of life, in a row
   #heard = false; // the leader gave one since it was looked at
@@ -94,7 +92,13 @@ export class TabSession implements Session {
     const tab = new TabSession(name, env, lead);
     await tab.#live();
     tab.#channel.onmessage = ({ data }) => tab.#hear(data as Envelope);
-    tab.#ends.push(env.onVisible(() => tab.#look()));
+    const onVisible = (): void => {
+      tab.#look();
+      if (env.visible()) {
+        tab.#post("", { type: "who" }); // a person sees now whether it has missed an update
+      }
+    };
+    tab.#ends.push(env.onVisible(onVisible));
     tab.#stood = tab.#stand();
     tab.#post("", { type: "who" });
     try {
@@ -120,8 +124,6 @@ export class TabSession implements Session {
   #lockOf(tab: string): string {
     return `${this.#name}:tab:${tab}`;
   }
-
-  // Leading.
 
   /** Asks for the leader's lock, again and again. */
   async #stand(): Promise<void> {
@@ -177,19 +179,24 @@ export class TabSession implements Session {
       this.#leader = leader;
       this.#watch = watch.signal;
       this.#epoch = Math.max(this.#epoch + 1, led.term);
+      this.#updates = 0;
       this.#other = undefined;
       this.#fresh = led.fresh;
       led.session.listen((update) => {
         if (this.#leader === leader) {
           if (this.#watched.size > 0) {
-            this.#post("", { type: "update", update: pack(update) as Update }); // who has asked nothing yet needs none
+            this.#updates++; // who has asked nothing yet needs none
+            this.#post("", { type: "update", update: pack(update) as Update });
+            this.#unsaid = true;
+            this.#doubt();
           }
           this.#tell(update);
         }
       });
-      this.#announce();
-      this.#follow();
       this.#look();
+      this.#follow();
+      this.#unsaid = true; // who has not heard that this tab leads hears it later
+      this.#doubt();
       await ended;
       this.#aborts.clear();
       this.#done.clear();
@@ -256,16 +263,15 @@ export class TabSession implements Session {
     }
   }
 
-  // Following.
-
   #post(to: string, said: Said): void {
     if (!this.#died.signal.aborted) {
-      const envelope: Envelope = { v: protocol, from: this.#me, to, epoch: this.#epoch, said };
+      const updates = this.#leader ? this.#updates : 0;
+      const envelope: Envelope = { v: protocol, from: this.#me, to, epoch: this.#epoch, updates, said };
       this.#channel.postMessage(envelope);
     }
   }
 
-  #hear({ v, from, to, epoch, said }: Envelope): void {
+  #hear({ v, from, to, epoch, updates, said }: Envelope): void {
     if (v > protocol) {
       this.#fail(newerVersion());
     }
@@ -289,7 +295,10 @@ export class TabSession implements Session {
           this.#epoch = epoch;
           this.#fresh = said.fresh;
           this.#other = { visible: said.visible };
-          if (!known) {
+          if (known) {
+            this.#count(updates);
+          } else {
+            this.#updates = updates;
             this.#follow();
           }
           this.#look();
@@ -319,17 +328,31 @@ export class TabSession implements Session {
         if (epoch === this.#epoch) {
           this.#heard = true;
           this.#settle(said.n, said.result, said.err);
+          this.#count(updates);
         }
         break;
       case "update":
         if (!this.#leader && epoch === this.#epoch) {
           this.#heard = true;
+          this.#count(updates, 1);
           this.#tell(unpack(said.update) as Update);
+        } else if (!this.#leader && epoch > this.#epoch) {
+          this.#post("", { type: "who" }); // what the leader said at its beginning was missed
         }
     }
   }
 
+  /** Takes note of how many updates the leader has said, of which news come now. If some were missed, all is to be read anew. */
+  #count(updates: number, news = 0): void {
+    const missed = updates !== this.#updates + news;
+    this.#updates = updates;
+    if (missed) {
+      this.#tell({ type: "reset", number: 0 });
+    }
+  }
+
   #announce(): void {
+    this.#unsaid = false;
     if (this.#leader) {
       this.#post("", { type: "leads", visible: this.#env.visible(), fresh: this.#fresh });
     } else if (this.#abdicate) {
@@ -353,15 +376,22 @@ export class TabSession implements Session {
     }
   }
 
-  /** While calls wait for another tab: looks at them after a while, asks again, and takes the lock of a leader that is silent. */
+  /**
+   * While calls wait for another tab: looks at them after a while, asks again, and takes the lock of a leader that is silent. In the
+   * tab that leads: says after a while how many updates there were.
+   */
   #doubt(): void {
-    if (this.#silence || this.#waiting.size === 0 || this.#leader || this.#ended()) {
+    const doubts = (): boolean => (this.#leader ? this.#unsaid : this.#waiting.size > 0) && !this.#ended();
+    if (this.#silence || !doubts()) {
       return;
     }
     this.#silence = this.#env.silence(() => {
       this.#silence = undefined;
-      if (this.#waiting.size === 0 || this.#leader || this.#ended()) {
+      if (this.#leader || !doubts()) {
         this.#silent = 0;
+        if (this.#unsaid) {
+          this.#announce();
+        }
         return;
       }
       this.#silent = this.#heard || this.#abdicate ? 0 : this.#silent + 1;
@@ -497,40 +527,11 @@ export class TabSession implements Session {
     all.forEach((w) => w.reject(err));
   }
 
-  // Session.
-
   async do(input: AppInput): Promise<void> {
-    const says = this.#says;
-    switch (input.type) {
-      case "foreground":
-        says.foreground = input.on;
-        return this.#say();
-      case "online":
-        says.online = input.on;
-        return this.#say();
-      case "open":
-        says.open = input.conversation;
-        return this.#say();
-      case "reading":
-        checkConversationID(input.conversation);
-        says.reading = says.reading.filter((c) => c !== input.conversation);
-        if (input.on) {
-          says.reading.push(input.conversation);
-        }
-        return this.#say();
-      case "look": {
-        const { conversations, users } = input;
-        conversations.forEach(checkConversationID);
-        users.forEach(checkUserID);
-        if (conversations.length + users.length > 100) {
-          throw new PimError("too_large", `a look at ${conversations.length + users.length}, at most 100 are allowed`);
-        }
-        says.look = { conversations, users };
-        return this.#say();
-      }
-      default:
-        await this.#call({ method: "do", args: [input] });
+    if (noteSaid(this.#says, input)) {
+      return this.#say();
     }
+    await this.#call({ method: "do", args: [input] });
   }
 
   async #say(): Promise<void> {
