@@ -315,6 +315,9 @@ func (h *Home) receiveBehind(from string, data []byte) {
 	case !h.fresh():
 		h.mu.Lock()
 		h.suspects()
+		if p := h.peers[from]; p == nil || h.mono()-p.met <= grace { // as in changed, if it drains already
+			h.unseen.Store(true)
+		}
 		h.mu.Unlock()
 		h.poke()
 	}

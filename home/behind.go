@@ -44,6 +44,13 @@ func (h *Home) behind(links []*link) {
 	}
 }
 
+// behindAll has all links of this node told to sync.
+func (h *Home) behindAll() {
+	var all []*link
+	h.links.each(func(k *link) { all = append(all, k) })
+	h.behind(all)
+}
+
 // mark tells those that are in the marker to sync, until nobody is left.
 func (h *Home) mark() {
 	m := &h.marker

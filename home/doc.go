@@ -21,7 +21,8 @@
 // have been lost:
 //
 //   - A message from a writer to a home is missing (bus.Handler.Gap), or the writer has gone without a
-//     farewell: all devices that the home knows.
+//     farewell: all devices that the home knows. A home says no farewell to a writer that does not answer it, since a gap may not have
+//     shown: then the writer takes it for one that has gone without.
 //   - A home has gone, or there was none: all devices that the other homes know, once for each writer that sees it. A
 //     gateway that saw it first has told the devices already, but the writer has sent pushes to the dead home since.
 //   - A message from a home to a gateway is missing: the gateway's devices whose home that is, or was less than grace
@@ -33,9 +34,11 @@
 //     grace, for writers that hear of the change late. And a home that gets pushes for a user of whom it
 //     knows no device passes them on to the home before. A device that connects within grace of the change is
 //     announced to the home before as well: a writer that has not heard of the change sends its pushes there.
-//   - Two nodes see each other that did not for a while: each may have sent the other's pushes to other
-//     homes. All devices that either knows are told. Each announces its devices to the other anew, which may have
-//     seen it all the time, and knows devices that have gone meanwhile.
+//   - A user's new home gets a push while it knows some devices of the user only: those that are announced later are told.
+//   - Two nodes see each other that did not for a while, or never did while both served: each may have sent the other's pushes to other
+//     homes, and other writers may have sent there what is for its devices. All devices that either knows are told, as a home and as a
+//     gateway. Each announces its devices anew, to all homes: they may have seen what it did not, and know devices that have gone
+//     meanwhile, or have forgotten some.
 //
 // Messages of a gateway to a home come in their order, and a gap shows itself before what follows. So a
 // home that has heard of no gap knows exactly the devices that the gateway has told it of.
@@ -43,6 +46,6 @@
 // Many devices are not told at once, but spread over a time that grows with their number (behind.go).
 //
 // What remains: a writer whose view is older than grace sends pushes to a home that does not know the devices any more.
-// And a gateway that does not see a home which the writer sees has not announced its devices there, see decision 0041.
+// And a gateway that does not see a home which the writer sees has not announced its devices there, until it sees it.
 // They are found with the next heartbeat, which makes every device sync.
 package home

@@ -76,13 +76,15 @@ type Home struct {
 	links     *links
 	asked     asked
 	marker    marker
-	strays    strays
+	strays    strays // this home knew no device of the user
+	partial   strays // it knew some
 	looks     looks
 
 	cluster  atomic.Pointer[cluster]
 	suspect  atomic.Int64 // when something was lost last that may have been for this home, by mono; 0: never
 	wrote    atomic.Bool  // it has had pushes to pass on, as a writer or as a home
 	homeless atomic.Bool  // it has had pushes while no node was a home, and has told nobody yet
+	unseen   atomic.Bool  // it has met a node that was a home before, and not told its own devices yet
 	known    atomic.Bool  // it has had a device, as a home or as a gateway
 	ends     atomic.Bool  // EndsSoon was called
 
@@ -133,7 +135,7 @@ const maxEarlier = 16
 func New(o Options) *Home {
 	h := &Home{
 		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
-		links: newLinks(), numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), left: make(map[string]uint64),
+		links: newLinks(), strays: strays{span: grace}, partial: strays{span: grace / 4}, numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), left: make(map[string]uint64),
 		wanted: make(map[string]time.Duration), ended: make(map[*gate]uint32), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
 	}
 	if h.log == nil {
@@ -180,8 +182,9 @@ func (h *Home) Handle(handler *bus.Handler) {
 func (h *Home) EndsSoon() { h.ends.Store(true) }
 
 // Close ends what the Home does, and tells the other nodes that this one has said everything: they need
-// not suspect that pushes are lost when it leaves them. It waits until they have heard it, for patience at
-// most. The node should have been draining for some seconds, so that nobody takes it for a home any more.
+// not suspect that pushes are lost when it leaves them. It first asks each a question. Messages come in their order, so when the
+// answer is here, all pushes that the node sent before are too, or a gap has shown. A node that does not answer is told nothing, and will suspect.
+// Close takes patience at most. The node should have been draining for some seconds, so that nobody takes it for a home any more.
 func (h *Home) Close() {
 	h.mu.Lock()
 	h.closing = true
@@ -200,22 +203,32 @@ func (h *Home) Close() {
 	if warn {
 		h.tellBehind()
 	}
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	var answers []chan *homepb.Joined
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var parting sync.WaitGroup
 	for _, name := range others {
-		id, ch := h.asked.ask(name)
-		defer h.asked.forget(id)
-		if h.send(name, bus.KindAnnounce, &homepb.Announce{Request: id, Farewell: true}) {
-			answers = append(answers, ch)
-		}
+		parting.Go(func() {
+			if h.hears(ctx, name, &homepb.Announce{}) {
+				h.hears(ctx, name, &homepb.Announce{Farewell: true})
+			}
+		})
 	}
-	for _, ch := range answers {
-		select {
-		case <-ch:
-		case <-late.C:
-			return
-		}
+	parting.Wait()
+}
+
+// hears sends a node m, and reports whether it has answered before ctx ends.
+func (h *Home) hears(ctx context.Context, name string, m *homepb.Announce) bool {
+	id, answer := h.asked.ask(name)
+	defer h.asked.forget(id)
+	m.Request = id
+	if !h.send(name, bus.KindAnnounce, m) {
+		return false
+	}
+	select {
+	case <-answer:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -299,6 +312,7 @@ func (h *Home) changed(v *bus.View) {
 	var missed []string // homes that were sent nothing, although others may have taken them for homes
 	var back []string   // nodes that are there again, and may not have missed this one
 	lost := false       // a home has gone that may have been sent something since it ended
+	met := false        // a node has been a home before this one saw it
 	h.mu.Lock()
 	for name, p := range h.peers {
 		if n := v.Node(name); n == nil || n.Run != p.run {
@@ -313,7 +327,7 @@ func (h *Home) changed(v *bus.View) {
 		n := &v.Nodes[i]
 		p := h.peers[n.Name]
 		if p == nil {
-			p = &peer{node: h.numbered(n.Name), run: n.Run, self: n.Name == h.self}
+			p = &peer{node: h.numbered(n.Name), run: n.Run, self: n.Name == h.self, met: h.mono()}
 			h.peers[n.Name] = p
 			if h.left[n.Name] == n.Run {
 				h.suspects()
@@ -321,6 +335,7 @@ func (h *Home) changed(v *bus.View) {
 			}
 			if !p.self {
 				missed = append(missed, n.Name)
+				met = met || !n.Draining && n.Roles.Has(bus.RoleHome)
 			}
 			delete(h.left, n.Name)
 			if !p.self && n.Roles.Has(bus.RoleGateway) {
@@ -338,6 +353,9 @@ func (h *Home) changed(v *bus.View) {
 	name, ok := now.homes.Of("")
 	now.alone = ok && name == h.self && now.homes.Nodes() == 1
 	h.cluster.Store(now)
+	if met && !h.fresh() { // it may have been sent pushes for devices of this node, which have not been announced there
+		h.unseen.Store(true)
+	}
 	for _, name := range back { // it may know devices that have gone meanwhile
 		h.announceAll(name)
 	}
@@ -420,6 +438,9 @@ func (h *Home) keep() {
 			}
 		}
 		h.dropUnnamed()
+		if h.unseen.Swap(false) {
+			h.seen(done)
+		}
 		if done.homes.Nodes() > 0 && h.homeless.Swap(false) {
 			h.tellHomes(done, nil, true)
 		}
@@ -435,12 +456,19 @@ func (h *Home) keep() {
 			h.clear()
 			h.dropGates()
 		case <-ripe:
-			var all []*link
-			h.links.each(func(k *link) { all = append(all, k) })
-			h.behind(all)
+			h.behindAll()
 		case <-h.ctx.Done():
 			return
 		}
+	}
+}
+
+// seen follows the first sight of a home that other nodes have seen before. Pushes for the devices of this node may have been sent
+// there, and the homes that this node took for theirs may have forgotten them meanwhile.
+func (h *Home) seen(c *cluster) {
+	h.behindAll()
+	for name := range c.peers {
+		h.announceAll(name)
 	}
 }
 

@@ -48,6 +48,7 @@ type peer struct {
 	node
 	run  uint64
 	self bool
+	met  time.Duration // by Home.mono: since when it is in the view
 
 	parted atomic.Bool // it has said everything, see Home.Close
 

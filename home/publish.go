@@ -269,8 +269,9 @@ func (r *round) here(c *cluster, e *parcel, members []pim.UserID, partly []conv.
 	first := len(r.groups)
 	for _, u := range members {
 		places := r.h.directory.of(u)
-		if len(places) == 0 {
-			if g := r.astray(c, first, u, passed); g != nil {
+		r.h.stray(c, r.now, u, len(places) > 0)
+		if len(places) == 0 && !passed {
+			if g := r.former(c, first, u); g != nil {
 				g.members = append(g.members, u)
 			}
 		}
@@ -282,8 +283,9 @@ func (r *round) here(c *cluster, e *parcel, members []pim.UserID, partly []conv.
 	}
 	for _, reader := range partly {
 		places := r.h.directory.of(reader.User)
-		if len(places) == 0 {
-			if g := r.astray(c, first, reader.User, passed); g != nil {
+		r.h.stray(c, r.now, reader.User, len(places) > 0)
+		if len(places) == 0 && !passed {
+			if g := r.former(c, first, reader.User); g != nil {
 				g.partly = append(g.partly, reader)
 			}
 		}
@@ -321,14 +323,9 @@ func (r *round) gate(to *gate) *group {
 	return *at
 }
 
-// astray returns, for a user of whom this home knows no device, the group of another home that may know some; nil:
+// former returns, for a user of whom this home knows no device, the group of another home that may know some; nil:
 // there is none. The groups of the entries begin with first.
-func (r *round) astray(c *cluster, first int, u pim.UserID, passed bool) *group {
-	if passed {
-		r.h.stray(c, r.now, u)
-		return nil
-	}
-	r.h.stray(c, r.now, u) // also if the entries are passed on: the other home may know no device either
+func (r *round) former(c *cluster, first int, u pim.UserID) *group {
 	p := r.h.passTo(c, r.now, u)
 	if p == nil {
 		return nil

@@ -157,10 +157,10 @@ func (h *Home) parts(name string) {
 	}
 }
 
-// strays are the users for whom this home got pushes while it knew none of
-// their devices, and whose devices may be connected all the same: their gateways may not have told
-// this home yet. It remembers them for one to two times grace.
+// strays are the users for whom this home got pushes while their gateways may not have told it of
+// all their devices. It remembers them for one to two spans.
 type strays struct {
+	span   time.Duration
 	mu     sync.Mutex
 	now    map[uint64]struct{} // hashes
 	before map[uint64]struct{}
@@ -178,9 +178,9 @@ func strayHash(u pim.UserID) uint64 { return maphash.String(straySeed, string(u)
 
 // turn forgets what is old. The caller holds s.mu.
 func (s *strays) turn(now time.Duration) {
-	if age := now - s.turned; age >= grace {
+	if age := now - s.turned; age >= s.span {
 		s.before, s.now = s.now, nil
-		if s.turned = now; age >= 2*grace {
+		if s.turned = now; age >= 2*s.span {
 			s.before = nil
 		}
 	}
@@ -215,12 +215,17 @@ func (s *strays) has(now time.Duration, u pim.UserID) bool {
 	return false
 }
 
-// stray notes that this home got a push for u and knows no device of u. Mostly u is not connected. But
-// if this home has u since a short time only, or another node sees a view in which it has u, then
-// a gateway may have a device.
-func (h *Home) stray(c *cluster, now time.Duration, u pim.UserID) {
-	if h.moves(c, now, u) {
+// stray notes that this home got a push for u, if a gateway may have a device of u that this home does not know yet:
+// this home has u since a short time only, or another node sees a view in which it has u. known says that
+// this home knows other devices of u. One that is announced later has missed the push all the same; but a home that
+// had u until now knew all of them.
+func (h *Home) stray(c *cluster, now time.Duration, u pim.UserID, known bool) {
+	switch p := c.homeOf(u); {
+	case !h.moves(c, now, u):
+	case !known:
 		h.strays.add(now, u)
+	case p != nil && p.self:
+		h.partial.add(now, u)
 	}
 }
 
@@ -260,8 +265,9 @@ func (h *Home) moves(c *cluster, now time.Duration, u pim.UserID) bool {
 }
 
 // strayed reports whether pushes for u may have been lost before this home knew the device that is
-// announced now: they came while it knew no device of u, or a writer's messages were lost.
+// announced now: they came before the gateways had told it of all devices of u, or a writer's messages were lost.
 func (h *Home) strayed(c *cluster, now time.Duration, u pim.UserID) bool {
 	suspect := h.suspect.Load()
-	return !h.moves(c, now, u) || suspect != 0 && now-time.Duration(suspect) <= grace || h.strays.has(now, u)
+	return !h.moves(c, now, u) || suspect != 0 && now-time.Duration(suspect) <= grace ||
+		h.strays.has(now, u) || h.partial.has(now, u)
 }

@@ -1,6 +1,7 @@
 package home
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,59 @@ func TestLossAfterTheFarewell(t *testing.T) {
 				t.Errorf("%s has no push", p.User)
 			}
 		}
+	})
+}
+
+// The last pushes to a home that leaves well are lost. It does not know, and the writer hears its farewell.
+func TestLossBeforeTheFarewell(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b", "c")
+		w.fills(30, sites[1])
+		w.network.Cut("a", "c")
+		sites[0].writes(everybody)
+		sites[2].drains()
+		sites[2].end(false)
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A new home hears of one device of a user, gets a push, and then hears of another device.
+func TestDeviceThatANewHomeHearsOfLater(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "b", "d")
+		w.fills(30, sites[1])
+		for i := range 30 {
+			sites[2].must(pim.UserID(fmt.Sprint("user", i)), "other")
+		}
+		w.starts("c")
+		time.Sleep(Settle - 500*time.Millisecond)
+		w.network.Cut("c", "d")
+		time.Sleep(time.Second)
+		if n := sites[2].home.cluster.Load().homes.Nodes(); n != 3 {
+			t.Fatalf("the other gateway knows %d homes", n)
+		}
+		sites[0].writes(everybody)
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
+	})
+}
+
+// A gateway has never seen a home that a writer saw, and meets it when it drains.
+func TestGatewayThatHasNotSeenAHome(t *testing.T) {
+	bubble(t, func(w *world) {
+		sites := w.settled("a", "c")
+		w.fills(30, sites[0])
+		w.network.Partition([]string{"a"}, []string{"b"})
+		b := w.starts("b")
+		time.Sleep(2 * grace)
+		sites[1].writes(everybody)
+		b.drains()
+		time.Sleep(200 * time.Millisecond)
+		w.network.Heal()
+		time.Sleep(10 * time.Second)
+		w.good(-1)
 	})
 }
 
