@@ -77,6 +77,9 @@ type Command struct {
 	// Replaces, of a read, makes this position take effect whatever its Seq: the one in
 	// force is beyond the conversation, and so not valid. The server writes it.
 	Replaces bool
+	// Shown, of a read, says that others may know of this position from now on. A client sets it; the
+	// server takes it away if the user has been as far before, or no-receipts is in force.
+	Shown bool
 	// Named and All, of a read, are the Mentioned of the user at Seq; the server writes both.
 	Named, All uint64
 	// Known is the newest seq of the user's own log that the device knew when the
@@ -120,7 +123,7 @@ func (c *Command) Validate() error {
 		return Errorf(KindInvalid, "a %s command that ends at %d ms", c.Kind, c.Until)
 	case c.Kind == CommandRead && (c.Seq == 0 || c.Removed):
 		return Errorf(KindInvalid, "a read command names a seq, and is not taken away")
-	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0 || c.Named != 0 || c.All != 0 || c.Replaces):
+	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0 || c.Named != 0 || c.All != 0 || c.Replaces || c.Shown):
 		return Errorf(KindInvalid, "a %s command has no seq and no count", c.Kind)
 	}
 	return nil

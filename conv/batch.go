@@ -308,7 +308,7 @@ func (b *batch) finish() {
 			cells = append(cells, settingCell(c, entity))
 			shown := b.entities[entity]
 			if shown.seq == 0 {
-				shown = c.unsettledSettings[entity].shown
+				shown = c.unsettledSettings[entity]
 			}
 			cells = b.appendRead(cells, entity, shown)
 		}

@@ -76,13 +76,16 @@ func (c *conversation) loadSettings(ctx context.Context, s store.Store) error {
 	if !own {
 		return nil
 	}
-	return listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
+	err := listAll(ctx, s, inbox.Settings(owner), func(cell store.Cell) error {
 		set, err := inbox.ParseSetting(cell)
 		if err == nil && set.Kind.Known() { // a later version of pim wrote the others: their cells stay as they are
 			c.keep(cell.Key, setting{Setting: set, version: cell.Version})
 		}
 		return err
 	})
+	receipts := c.settings[noReceipts(owner)]
+	c.hidden = receipts.InForce(0)
+	return err
 }
 
 // takeCommand applies an entry of a log that is being loaded.
@@ -98,29 +101,16 @@ func (l *live) takeCommand(e *pim.Entry) {
 	changed := l.obey(e, &cmd, entity)
 	// If obey changes nothing, the setting's cell was written. Its effect, or the read cell of a
 	// position that was in force before, may not have been, and so is written again.
-	again := changed || affects(cmd.Kind)
-	u := l.unsettledSettings[entity]
-	switch {
-	case cmd.Kind == pim.CommandNoReceipts:
-		l.hidden = !cmd.Removed // also if the setting is that of a later entry
-	case cmd.Kind == pim.CommandRead && (changed || e.Seq <= l.settings[entity].At) && (cmd.Seq > u.read || cmd.Replaces):
-		again, u.read = true, cmd.Seq
-		if s := l.shown(e, &cmd); s.seq != 0 || cmd.Replaces {
-			u.shown = s
-		}
+	again, shows := changed || affects(cmd.Kind), l.unsettledSettings[entity]
+	if s := shown(e, &cmd); s.seq > shows.seq {
+		again, shows = true, s
 	}
 	if again {
 		if l.unsettledSettings == nil {
-			l.unsettledSettings = make(map[string]unsettledSetting)
+			l.unsettledSettings = make(map[string]sent)
 		}
-		l.unsettledSettings[entity] = u
+		l.unsettledSettings[entity] = shows
 	}
-}
-
-// unsettledSetting is what the tail of a log says about an entity, beside the setting.
-type unsettledSetting struct {
-	read  pim.Seq // the greatest position that was read
-	shown sent    // the newest position that others may know of
 }
 
 // listAll calls f on every cell of a partition.

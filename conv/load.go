@@ -130,9 +130,6 @@ func (l *live) loadState(ctx context.Context, s store.Store) error {
 		if err != nil {
 			return err
 		}
-		if c.Key == hiddenKey {
-			l.hiddenCell = c
-		}
 	}
 	return l.loadBlocks(ctx, s, cells)
 }
@@ -183,9 +180,7 @@ func (l *live) loadTail(ctx context.Context, s store.Store, last pim.Seq) (tail 
 // of a kind that this version does not know: only the members' cells tell its effect.
 func (l *live) loadCells(ctx context.Context, s store.Store, tail []pim.Entry) error {
 	if _, own := l.id.OwnUser(); own {
-		err := l.loadSettings(ctx, s)
-		l.restoreHidden()
-		return err
+		return l.loadSettings(ctx, s)
 	}
 	later := slices.ContainsFunc(tail, func(e pim.Entry) bool { return e.Kind > pim.EntryRetain })
 	if l.members == nil || later {

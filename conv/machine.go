@@ -57,10 +57,10 @@ type live struct {
 
 	loaded marks // of a group, until the load is complete
 
-	unsettledSettings map[string]unsettledSetting // by entity of an own log: the next write writes the settings, their effects and read cells again
-	unsettledSent     map[pim.UserID]sent         // newest messages of a group's members whose cells the next write writes again
-	unsettledIDs      []store.CellWrite           // cells of strange IDs that the next write writes again
-	unsettledMentions []store.CellWrite           // cells of mentions, likewise
+	unsettledSettings map[string]sent     // by entity of an own log, with the newest position that was shown: the next write writes the settings, their effects and read cells again
+	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again
+	unsettledIDs      []store.CellWrite   // cells of strange IDs that the next write writes again
+	unsettledMentions []store.CellWrite   // cells of mentions, likewise
 
 	// unlisted is set if the index of logs may not have the log. The next write adds it, and no
 	// snapshot is written before.
@@ -80,8 +80,6 @@ type live struct {
 	mixed bool
 
 	warmed bool // it was loaded before anything asked for it, and others may have written since; see warm.go
-
-	hiddenCell store.Cell // the cell of hiddenKey that was loaded
 
 	front    pim.Seq // of the log, when it was loaded
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
@@ -243,7 +241,7 @@ func (m *machine) due(b *batch, v *view) {
 		b.rewrites = true
 	case l.snapshotDue(snapshotEvery):
 		b.snapshot = l.last
-		b.write.Cells = l.appendHidden(append(b.write.Cells, l.snapshotCell()))
+		b.write.Cells = append(b.write.Cells, l.snapshotCell())
 	}
 }
 

@@ -45,9 +45,12 @@ func (w *Writers) readAgain(l *live, r *Request) {
 
 // payload returns the payload of the entry of r, a read command: r.command with the count that
 // the server found, encoded. payload sets r.command.Replaces if the user's present position is
-// beyond the conversation's end; earlier versions accepted such positions.
+// beyond the conversation's end; earlier versions accepted such positions. It sets r.command.Shown if
+// others learn of the position.
 func (c *conversation) payload(r *Request) []byte {
-	r.command.Replaces = c.settings[r.command.Entity()].Seq > r.read.newest
+	cmd, present := r.command, c.settings[r.command.Entity()].Seq
+	cmd.Replaces = present > r.read.newest
+	cmd.Shown = !c.hidden && (cmd.Seq > present || cmd.Replaces)
 	if data := wire.AppendCommand(nil, r.command); !bytes.Equal(data, r.Payload) {
 		return data
 	}

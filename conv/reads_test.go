@@ -15,7 +15,17 @@ import (
 )
 
 func readCommand(c pim.ConversationID, seq pim.Seq, count uint64) *conv.Request {
-	return command("alice", "d", pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: seq, Count: count})
+	return command("alice", "d", pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: seq, Count: count, Shown: true})
+}
+
+// written returns the command that a, the answer to one, says was appended in its place.
+func written(t *testing.T, a conv.Answer) pim.Command {
+	t.Helper()
+	cmd, err := wire.DecodeCommand(a.Payload)
+	if err != nil || cmd.Kind != pim.CommandRead {
+		t.Fatalf("answered with %+v, %v", cmd, err)
+	}
+	return cmd
 }
 
 // withGroup creates a group of alice and bob with three messages, at the seqs 2 to 4.
@@ -73,7 +83,7 @@ func TestReadPositionsAreTheLogs(t *testing.T) {
 		{group, 1, 0, 0}, {group, 2, 1 << 40, 1}, {group, 3, 2, 2}, {"d:alice:bob", 1, 0, 1}, {"u:alice", 2, 9, 0},
 	} {
 		r := readCommand(test.c, test.seq, test.sent)
-		want := wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: string(test.c), Seq: test.seq, Count: test.count})
+		want := wire.AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: string(test.c), Seq: test.seq, Count: test.count, Shown: true})
 		for _, duplicate := range []bool{false, true} {
 			a, err := persist(w, rec, r)
 			if err != nil || a.Seq != pim.Seq(i+1) || a.Duplicate != duplicate {
@@ -144,7 +154,7 @@ func readPositionIsMended(t *testing.T, wrong pim.Seq, before int) {
 		w = conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 	}
 	w.Close()
-	if answers[0].Payload == nil || answers[1].Payload != nil || answers[2].Payload != nil {
+	if !written(t, answers[0]).Replaces || written(t, answers[1]).Replaces || answers[2].Payload != nil {
 		t.Errorf("%d: answered with %+v", wrong, answers)
 	}
 	entries, err := readLog(s, pim.Own("alice"))
@@ -198,7 +208,7 @@ func TestReadPositionsOnlyGrow(t *testing.T) {
 			}
 		}
 	}
-	if a, err := persist(w, rec, readCommand(group, 3, 2)); err != nil || a.Seq != 2 || a.Payload != nil {
+	if a, err := persist(w, rec, readCommand(group, 3, 2)); err != nil || a.Seq != 2 || written(t, a).Replaces || written(t, a).Shown {
 		t.Errorf("answered with %+v, %v", a, err)
 	}
 	if set := settingsOf(t, s, "alice")["read/"+string(group)]; set.Seq != 5 || set.Replaces {

@@ -11,9 +11,10 @@ import (
 // commands, and that of a group with the messages that the user sends. Both write them with the
 // entries, and a writer that takes a log over writes those again that may be missing, as with
 // every projection. The settings do not tell which: of one batch, or of a tail, they have the last
-// read of a conversation only, and that may be hidden although an earlier one was shown.
+// read of a conversation only, and that may be hidden although an earlier one was shown. So each
+// read command itself says whether its position was shown.
 //
-// While no-receipts is in force, the own log's writer writes no read cells, so nobody ever sees
+// While no-receipts is in force, the own log's writer shows no positions, so nobody ever sees
 // what was read meanwhile. A group's writer does not know about it: those who ask leave such a
 // user out. They do so by a cell in a list of all who have ever switched (inbox.Hidden). It is
 // written when a no-receipts command is durable, and before it is answered: an effect, see
@@ -78,49 +79,12 @@ func (b *batch) appendRead(cells []store.CellWrite, entity string, shown sent) [
 	return append(cells, store.CellWrite{Partition: inbox.Reads(read), Cell: inbox.ReadCell(owner, shown.seq, shown.at)})
 }
 
-// shown returns the position that cmd, the command of e, makes known to others: none if it is no
-// read, or no-receipts is in force.
-func (c *conversation) shown(e *pim.Entry, cmd *pim.Command) sent {
-	if cmd.Kind != pim.CommandRead || c.hidden {
+// shown returns the position that cmd, the command of e, makes known to others, or none.
+func shown(e *pim.Entry, cmd *pim.Command) sent {
+	if !cmd.Shown {
 		return sent{}
 	}
 	return sent{cmd.Seq, e.Server}
-}
-
-// A read that was shown stays shown, whatever comes later. So a load must know of each read of the
-// tail whether no-receipts was in force then, although the setting may be that of a later entry.
-// A cell beside the snapshot says what was in force at the snapshot, if a no-receipts command came
-// before it; its version is the snapshot's.
-const hiddenKey = "no-receipts"
-
-// appendHidden appends that cell to those of a snapshot of l.
-func (l *live) appendHidden(cells []store.CellWrite) []store.CellWrite {
-	owner, own := l.id.OwnUser()
-	if !own || l.settings[noReceipts(owner)].At == 0 {
-		return cells
-	}
-	value := byte(0)
-	if l.hidden {
-		value = 1
-	}
-	return append(cells, store.CellWrite{
-		Partition: stateCells(l.id), Cell: store.Cell{Key: hiddenKey, Version: uint64(l.last), Value: []byte{value}},
-	})
-}
-
-// restoreHidden finds out whether no-receipts is in force before the tail of l, an own log whose
-// settings are loaded. If nobody can know, it takes it to be.
-func (l *live) restoreHidden() {
-	owner, _ := l.id.OwnUser()
-	s := l.settings[noReceipts(owner)]
-	switch at := l.hiddenCell.Version; {
-	case s.At <= l.last: // it is from before the tail
-		l.hidden = s.InForce(0)
-	case at == 0: // there was no such command up to the snapshot
-		l.hidden = l.last != l.snapshot
-	default:
-		l.hidden = pim.Seq(at) != l.last || len(l.hiddenCell.Value) == 0 || l.hiddenCell.Value[0] == 1
-	}
 }
 
 // noReceipts returns the entity of the user's no-receipts command.

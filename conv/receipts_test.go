@@ -61,7 +61,7 @@ func TestReadCellsComeBack(t *testing.T) {
 	}
 	w.Close()
 	reads := func(user pim.UserID, seq pim.Seq, c pim.ConversationID, to pim.Seq) {
-		cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: to}
+		cmd := pim.Command{Kind: pim.CommandRead, Subject: string(c), Seq: to, Shown: user != "carl"}
 		appended(t, s, pim.Entry{
 			Conversation: pim.Own(user), Seq: seq, Kind: pim.EntryCommand, Sender: user, Device: "d", Server: 77, Payload: wire.AppendCommand(nil, &cmd),
 		})
@@ -118,6 +118,7 @@ func TestShownReadsStay(t *testing.T) {
 		"shown before a switch of the tail":   {commands{hide, show, pin}, commands{read(2), hide}, true, commands{pin}, 2},
 		"hidden before the same switch again": {commands{hide, pin}, commands{read(2), hide, read(3)}, true, commands{pin}, 0},
 		"hidden in the tail":                  {commands{read(1), hide}, commands{read(2)}, false, commands{show}, 1},
+		"said again when shown":               {commands{hide, read(2)}, commands{show, read(2), hide, read(3)}, true, commands{pin}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, rec := storetest.NewMemory(), newRecorder()
@@ -127,8 +128,17 @@ func TestShownReadsStay(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			last := pim.Seq(0)
+			last, greatest, hidden := pim.Seq(0), pim.Seq(0), false
+			note := func(cmd *pim.Command) {
+				switch {
+				case cmd.Kind == pim.CommandNoReceipts:
+					hidden = !cmd.Removed
+				case cmd.Seq > greatest:
+					greatest, cmd.Shown = cmd.Seq, !hidden
+				}
+			}
 			for _, cmd := range c.before {
+				note(&cmd)
 				if _, err := persist(w, rec, command("bob", "d", cmd)); err != nil {
 					t.Fatal(err)
 				}
@@ -136,6 +146,7 @@ func TestShownReadsStay(t *testing.T) {
 			}
 			w.Close()
 			for _, cmd := range c.appended {
+				note(&cmd)
 				last++
 				appended(t, s, pim.Entry{
 					Conversation: pim.Own("bob"), Seq: last, Kind: pim.EntryCommand, Sender: "bob", Device: "d", Server: 77, Payload: wire.AppendCommand(nil, &cmd),

@@ -57,7 +57,7 @@ func (l *live) snapshotCell() store.CellWrite {
 
 // snapshotWrite returns a write of the snapshot of l alone.
 func (l *live) snapshotWrite() *store.Write {
-	return &store.Write{Cells: l.appendHidden([]store.CellWrite{l.snapshotCell()})}
+	return &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
 }
 
 // dropSenders drops the Anchors of senders none of whose entries can be an anchor any more. If

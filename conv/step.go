@@ -210,7 +210,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	c.mark(e)
 	if r.command != nil {
 		if entity := r.command.Entity(); c.obey(e, r.command, entity) {
-			o.entity, o.shown = entity, c.shown(e, r.command)
+			o.entity, o.shown = entity, shown(e, r.command)
 		}
 	}
 	return o

@@ -78,7 +78,7 @@ func PayloadSum(payload []byte) [sha256.Size]byte { return sha256.Sum256(payload
 // server writes into it.
 func SentSum(kind pim.EntryKind, payload []byte) [sha256.Size]byte {
 	if cmd, err := wire.DecodeCommand(payload); kind == pim.EntryCommand && err == nil {
-		cmd.Count, cmd.Named, cmd.All, cmd.Replaces = 0, 0, 0, false
+		cmd.Count, cmd.Named, cmd.All, cmd.Replaces, cmd.Shown = 0, 0, 0, false, false
 		payload = wire.AppendCommand(nil, &cmd)
 	}
 	return PayloadSum(payload)

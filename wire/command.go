@@ -9,7 +9,7 @@ import (
 func AppendCommand(dst []byte, c *pim.Command) []byte {
 	m := wirepb.Command{
 		Kind: wirepb.CommandKind(c.Kind), Subject: c.Subject, Removed: c.Removed, Value: c.Value,
-		UntilMs: int64(c.Until), Seq: uint64(c.Seq), Count: c.Count, Known: uint64(c.Known), Replaces: c.Replaces,
+		UntilMs: int64(c.Until), Seq: uint64(c.Seq), Count: c.Count, Known: uint64(c.Known), Replaces: c.Replaces, Shown: c.Shown,
 		Named: c.Named, AllCount: c.All,
 	}
 	at := len(dst)
@@ -41,7 +41,7 @@ func DecodeCommand(payload []byte) (pim.Command, error) {
 	}
 	c := pim.Command{
 		Kind: pim.CommandKind(m.Kind), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
-		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known), Replaces: m.Replaces,
+		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known), Replaces: m.Replaces, Shown: m.Shown,
 		Named: m.Named, All: m.AllCount,
 		Unknown: m.ProtoReflect().GetUnknown(),
 	}

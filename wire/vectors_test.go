@@ -142,7 +142,7 @@ func vectorFrames() []vectorFrame {
 		{"sent again after 12 s", &wirepb.PIMSendReq{Conversation: "d:alice:bob", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 3, Payload: []byte("hi"), AgeMs: 12034}},
 		{"written while the server's clock is set back by 30 s", &wirepb.PIMPush{Conversation: "d:alice:bob", Entries: []*wirepb.Entry{setBack}}},
 		{"durable, likewise", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 4, ServerMs: 1700000001900, Count: 4, AheadMs: 30000, OrderMs: 1700000001123}},
-		{"a read command, of which the server has written the count", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "u:alice", Seq: 8, ServerMs: 1700000000150, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: 3, Count: 3, Replaces: true, Known: 7})}},
+		{"a read command, of which the server has written the count", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "u:alice", Seq: 8, ServerMs: 1700000000150, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: 3, Count: 3, Replaces: true, Known: 7, Shown: true})}},
 		{"a resend that came late", &wirepb.PIMSendAck{ClientMessageId: id, Conversation: "d:alice:bob", Seq: 3, Anchor: 1, ServerMs: 1700000000900, Count: 3}},
 		{"all conversations, in brief, from the second page on", &wirepb.PIMSyncReq{RequestId: 5, Full: true, After: "d:alice:bob", Limit: 1000, Brief: true}},
 		{"a group she has left, its last entry cut, and there are more", &wirepb.PIMSyncResp{RequestId: 5, NextAfter: "g:abc", Conversations: []*wirepb.Summary{

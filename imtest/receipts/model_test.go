@@ -94,6 +94,13 @@ func (m *model) position(user pim.UserID, conv pim.ConversationID) (seq pim.Seq,
 	return seq, at
 }
 
+// goesOn reports whether a read command up to seq tells the user's own devices something new.
+func (m *model) goesOn(user pim.UserID, conv pim.ConversationID, seq pim.Seq) bool {
+	return !slices.ContainsFunc(m.events, func(e event) bool {
+		return e.what == reads && e.user == user && e.conv == conv && e.seq >= seq
+	})
+}
+
 // receipts is what user is to be told of the messages from..to of conv.
 func (m *model) receipts(user pim.UserID, conv pim.ConversationID, from, to pim.Seq) (r inbox.Receipts, kind pim.Kind) {
 	switch {

@@ -199,6 +199,9 @@ func (w *world) appends(u pim.UserID, c pim.Command) error {
 	if err != nil {
 		return err
 	}
+	if c.Kind == pim.CommandRead {
+		c.Shown = w.model.goesOn(u, pim.ConversationID(c.Subject), c.Seq) && !w.model.hidden(u)
+	}
 	w.ids++
 	e := pim.Entry{
 		Conversation: log, Seq: last + 1, Kind: pim.EntryCommand, Sender: u, Device: "d", ClientID: pim.ClientMessageID{2, byte(w.ids), byte(w.ids >> 8)},

@@ -873,8 +873,11 @@ type Command struct {
 	Replaces bool `protobuf:"varint,9,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	// read: the count of the last mention of the user, by name, at or before seq, 0 if there is
 	// none; and the all_count of the entry at seq. The server writes both.
-	Named         uint64 `protobuf:"varint,10,opt,name=named,proto3" json:"named,omitempty"`
-	AllCount      uint64 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
+	Named    uint64 `protobuf:"varint,10,opt,name=named,proto3" json:"named,omitempty"`
+	AllCount uint64 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
+	// read: others may know of this position from now on. A client sets it; the server takes it away
+	// if the user has been as far before, or no-receipts is in force.
+	Shown         bool `protobuf:"varint,12,opt,name=shown,proto3" json:"shown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -984,6 +987,13 @@ func (x *Command) GetAllCount() uint64 {
 		return x.AllCount
 	}
 	return 0
+}
+
+func (x *Command) GetShown() bool {
+	if x != nil {
+		return x.Shown
+	}
+	return false
 }
 
 // Hello is the client's first frame.
@@ -3798,7 +3808,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tReactedBy\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xa4\x02\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xba\x02\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -3811,7 +3821,8 @@ const file_pim_proto_rawDesc = "" +
 	"\breplaces\x18\t \x01(\bR\breplaces\x12\x14\n" +
 	"\x05named\x18\n" +
 	" \x01(\x04R\x05named\x12\x1b\n" +
-	"\tall_count\x18\v \x01(\x04R\ballCount\"\xa7\x01\n" +
+	"\tall_count\x18\v \x01(\x04R\ballCount\x12\x14\n" +
+	"\x05shown\x18\f \x01(\bR\x05shown\"\xa7\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +

@@ -588,6 +588,16 @@ func (m *Command) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Shown {
+		i--
+		if m.Shown {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x60
+	}
 	if m.AllCount != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AllCount))
 		i--
@@ -3297,6 +3307,9 @@ func (m *Command) SizeVT() (n int) {
 	if m.AllCount != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.AllCount))
 	}
+	if m.Shown {
+		n += 2
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -5985,6 +5998,26 @@ func (m *Command) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Shown", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Shown = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

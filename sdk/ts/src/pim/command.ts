@@ -76,6 +76,11 @@ export interface Command {
    * The server writes it.
    */
   readonly replaces: boolean;
+  /**
+   * Of a read: others may know of this position from now on. A client sets it; the server takes it away if the user has been as
+   * far before, or no-receipts is in force.
+   */
+  readonly shown: boolean;
   /** Of a read, with all: the Mentioned of the user at seq; the server writes both. */
   readonly named: number;
   readonly all: number;
@@ -94,6 +99,7 @@ const zero: Command = {
   seq: 0,
   count: 0,
   replaces: false,
+  shown: false,
   named: 0,
   all: 0,
   known: 0,
@@ -149,7 +155,7 @@ export function checkCommand(c: Command): void {
   if (read && (c.seq === 0 || c.removed)) {
     throw new PimError("invalid", "a read command names a seq, and is not taken away");
   }
-  if (!read && (c.seq !== 0 || c.count !== 0 || c.named !== 0 || c.all !== 0 || c.replaces)) {
+  if (!read && (c.seq !== 0 || c.count !== 0 || c.named !== 0 || c.all !== 0 || c.replaces || c.shown)) {
     throw new PimError("invalid", `a ${name} command has no seq and no count`);
   }
 }

@@ -126,6 +126,7 @@ export const fields = {
     [9, "replaces", "bool"],
     [10, "named", "uint64"],
     [11, "allCount", "uint64"],
+    [12, "shown", "bool"],
   ],
   Hello: [
     [1, "version", "uint32"],
