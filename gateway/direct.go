@@ -1,6 +1,9 @@
 package gateway
 
-import "syscall"
+import (
+	"sync"
+	"syscall"
+)
 
 // maxDirect is how many connections one Deliver writes to by itself. The others have
 // their sending goroutines, which run on other CPUs meanwhile: the pushes of a large
@@ -15,6 +18,9 @@ type direct struct {
 	n   int                   // how many bytes of buf were written; tests set -1 for an error
 	try func(fd uintptr) bool // attempt, made once; tests replace it
 }
+
+// directs are for goroutines that write to one connection at a time.
+var directs = sync.Pool{New: func() any { return new(direct) }}
 
 // start writes what is queued for the connections, or starts their senders. The caller
 // has claimed them.
@@ -57,7 +63,9 @@ func (d *direct) write(raw syscall.RawConn, buf []byte) int {
 		d.try = d.attempt
 	}
 	d.buf, d.n = buf, 0
-	if err := raw.Write(d.try); err != nil {
+	err := raw.Write(d.try)
+	d.buf = nil
+	if err != nil {
 		return 0 // the connection is closed
 	}
 	return max(d.n, 0)

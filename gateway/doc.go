@@ -11,8 +11,9 @@
 // Frames to a client gather in its outbox (outbox.go); an enqueuer puts them there (enqueue.go).
 // They are written together, whole frames of up to 32 KiB in one call. Deliver writes them
 // itself if the socket has room (direct.go). Else the sending goroutine does, which exists
-// only while there is something to write. A third goroutine serves pulls and syncs, and
-// exists only while there are any (tasks.go).
+// only while there is something to write. A third goroutine serves pulls and syncs. The connection
+// has it only while there are any; then it serves another connection (tasks.go), and it writes
+// small pages itself.
 //
 // An outbox has two queues. The queue of commands, such as pongs, leaves first. The queue of
 // entries has the frames that say how far logs go: acks, pushes and pages. They stay in their

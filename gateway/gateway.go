@@ -98,8 +98,9 @@ type Gateway struct {
 	greeting context.Context    // of handshakes: ends when GoAway begins
 	leave    context.CancelFunc // ends greeting
 	tasks    sync.WaitGroup     // every goroutine of the gateway and its connections
-	mu       sync.Mutex         // guards closing; orders Add on tasks before Wait
-	closing  bool               // GoAway or Close has begun
+	servers  taskServers
+	mu       sync.Mutex // guards closing; orders Add on tasks before Wait
+	closing  bool       // GoAway or Close has begun
 }
 
 // New starts a gateway.
@@ -121,6 +122,7 @@ func New(o Options) *Gateway {
 		g.Mono = func() time.Duration { return time.Since(begun) }
 	}
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
+	g.servers.runs = make(chan *taskRun)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.greeting, g.leave = context.WithCancel(g.ctx)
 	g.start(g.janitor)

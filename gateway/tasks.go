@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -11,7 +12,7 @@ import (
 )
 
 // task is a request whose answer may be large. A connection's tasks are served
-// one at a time, by a goroutine that exists only meanwhile.
+// one at a time, by a goroutine that the connection has only meanwhile.
 type task struct {
 	id   uint64             // the client's request_id
 	sync *inbox.SyncRequest // one of the four is set
@@ -20,14 +21,26 @@ type task struct {
 	who  *inbox.MembersRequest
 }
 
-// taskRun is one run of the goroutine that serves a connection's tasks. It begins with a task, and
-// ends when none waits.
+// taskRun is a stretch of time in which a connection has tasks. It begins with a task, and ends when none
+// waits.
 type taskRun struct {
+	conn    *conn              // set at construction
 	waiting []task             // guarded by the connection's mu, as is cancel
-	cancel  context.CancelFunc // ends the run's context; nil: the goroutine has not begun
+	cancel  context.CancelFunc // ends the run's context; nil: no goroutine has taken the run yet
 }
 
 const maxTasks = 64 // waiting, for each connection
+
+// keptServers is how many goroutines that serve runs are kept when there is no run for them. A new
+// goroutine begins with a small stack, which a read of the store makes grow; one that is kept has
+// had that. Each holds 16 to 32 KiB.
+const keptServers = 8
+
+// taskServers has the goroutines that serve runs and are free.
+type taskServers struct {
+	runs chan *taskRun // unbuffered: a free goroutine takes a run, or nobody does
+	free atomic.Int32  // goroutines that wait for a run, at most keptServers
+}
 
 // queueTask queues t, or refuses it if maxTasks are waiting. It starts the run if there is none.
 func (c *conn) queueTask(t task) {
@@ -38,7 +51,7 @@ func (c *conn) queueTask(t task) {
 	}
 	run := c.tasks
 	if run == nil {
-		run = new(taskRun)
+		run = &taskRun{conn: c}
 	}
 	if len(run.waiting) == maxTasks {
 		c.mu.Unlock()
@@ -49,17 +62,59 @@ func (c *conn) queueTask(t task) {
 	start := c.tasks == nil
 	c.tasks = run
 	c.mu.Unlock()
-	if start && !c.gw.start(func() { c.serveTasks(run) }) {
+	if start && !c.gw.serveRun(run) {
 		c.abort()
 	}
 }
 
-// serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be
-// queued any more. It makes their context itself: the stack of the reading goroutine would grow
-// by that, to 4 KiB, and that goroutine stays.
-func (c *conn) serveTasks(run *taskRun) {
-	ctx, cancel := context.WithCancel(c.gw.ctx)
+// serveRun has run served by a goroutine that is free, or by a new one. It reports false once Close has
+// begun.
+func (g *Gateway) serveRun(run *taskRun) bool {
+	select {
+	case g.servers.runs <- run:
+		return true
+	default:
+		return g.start(func() { g.serveRuns(run) })
+	}
+}
+
+// serveRuns serves run and then others, until enough goroutines are free or the gateway closes.
+func (g *Gateway) serveRuns(run *taskRun) {
+	for run != nil {
+		run = g.serveInContext(run)
+	}
+}
+
+// serveInContext serves run and then others with one context, until that is cancelled. It returns the run
+// that is to be served then, nil if there is none. It makes the context, because the stack of the
+// reading goroutine would grow by that, to 4 KiB, and that goroutine stays.
+func (g *Gateway) serveInContext(run *taskRun) *taskRun {
+	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
+	for run != nil && ctx.Err() == nil {
+		run.conn.serveTasks(ctx, cancel, run)
+		run = g.nextRun()
+	}
+	return run
+}
+
+// nextRun waits for a run. It returns nil if enough goroutines wait already, or if the gateway closes.
+func (g *Gateway) nextRun() *taskRun {
+	defer g.servers.free.Add(-1)
+	if g.servers.free.Add(1) > keptServers {
+		return nil
+	}
+	select {
+	case run := <-g.servers.runs:
+		return run
+	case <-g.ctx.Done():
+		return nil
+	}
+}
+
+// serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be
+// queued any more. ctx is the run's, which cancel ends. Nobody calls cancel after the run.
+func (c *conn) serveTasks(ctx context.Context, cancel context.CancelFunc, run *taskRun) {
 	c.mu.Lock()
 	run.cancel = cancel
 	c.mu.Unlock()
@@ -89,15 +144,23 @@ func (c *conn) serveTasks(run *taskRun) {
 // queuePage queues b among the entries, once at most half of QueueBytes of them is unsent. It
 // reports false if the connection is closing. b is from newPage, and belongs to the connection
 // from then on. A writer that delivers may wait for c.mu, so while c.mu is held nothing is encoded
-// and nothing large is copied.
+// and nothing large is copied. queuePage writes a small page itself if the socket has room, because a
+// sending goroutine would cost more than the write.
 func (c *conn) queuePage(b []byte) bool {
 	b = c.framing.fillHeader(b)
 	e, ok := c.beginWithin(entries, c.gw.Limits.QueueBytes/2)
-	if ok {
-		e.whole(b)
-		e.send()
+	if !ok {
+		return false
 	}
-	return ok
+	e.whole(b)
+	if e.end() {
+		d := directs.Get().(*direct)
+		if !d.send(c) {
+			c.startSender()
+		}
+		directs.Put(d)
+	}
+	return true
 }
 
 // newPage returns the slice to which the caller appends a frame of about size bytes, for queuePage.

@@ -1,7 +1,7 @@
 package inbox
 
-// FoldAll makes x fold every line that can be folded, and read Fresh in pages of one.
-func (x *Inbox) FoldAll() { x.foldAbove, x.fewLines = 0, 1 }
+// FoldAll makes x fold every line that can be folded, and read a first page of fewLines of Fresh.
+func (x *Inbox) FoldAll(fewLines int) { x.foldAbove, x.fewLines = 0, fewLines }
 
 // FoldAbove is the number of acknowledged lines above which a sync folds.
 const FoldAbove = foldAbove

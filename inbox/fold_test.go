@@ -40,6 +40,7 @@ func TestBrokenFoldsMissLines(t *testing.T) {
 		"Lines is read before Fresh":         func(s store.Store) store.Store { return &linesFirst{Store: s} },
 		"even marks are not raised":          func(s store.Store) store.Store { return evenStay{s} },
 		"the mark is looked at once":         func(s store.Store) store.Store { return &oneLook{Store: s} },
+		"the mark is read before Fresh":      func(s store.Store) store.Store { return &markFirst{Store: s} },
 		"no first mark is written":           func(s store.Store) store.Store { return noFirst{s} },
 	} {
 		found := 0
@@ -136,7 +137,7 @@ func (s *schedule) start(d pim.DeviceID, seed uint64) {
 	go func() {
 		defer close(r.parked)
 		x := inbox.New(st)
-		x.FoldAll()
+		x.FoldAll(1 + int(seed/3%4))                                             // all of Fresh is on the first page, or not
 		req := inbox.SyncRequest{User: "alice", Device: d, Limit: int(seed % 3)} // 0: all on one page
 		var later []func(context.Context)
 		if seed%2 == 0 {
@@ -383,6 +384,30 @@ func (s *oneLook) Get(ctx context.Context, gets []store.Get) error {
 	}
 	gets[0].Cell = s.mark
 	return nil
+}
+
+// markFirst shows a mark as it was before the list of Fresh that the look-up follows.
+type markFirst struct {
+	store.Store
+	mark []store.Get
+}
+
+func (s *markFirst) List(ctx context.Context, p store.Partition, after string, limit int) ([]store.Cell, error) {
+	if r, ok := s.Store.(*run); ok && p == inbox.Fresh("alice") {
+		s.mark = []store.Get{{Partition: inbox.Settled("alice"), Key: string(r.device)}}
+		if err := s.Store.Get(ctx, s.mark); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.List(ctx, p, after, limit)
+}
+
+func (s *markFirst) Get(ctx context.Context, gets []store.Get) error {
+	if s.mark != nil && gets[0].Partition == inbox.Settled("alice") {
+		gets[0].Cell, s.mark = s.mark[0].Cell, nil
+		return nil
+	}
+	return s.Store.Get(ctx, gets)
 }
 
 // noFirst writes no first marks: folds do not know of such a device.

@@ -102,6 +102,12 @@ func (p *SyncPage) Size() int {
 // device that is not settled Sync walks over all lines, and settles the device if the
 // walk finds nothing new.
 func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
+	lines := x.newWalk(req.User, req.After, true)
+	if !req.Full {
+		if err := lines.fresh.read(ctx); err != nil {
+			return SyncPage{}, err
+		}
+	}
 	mark, err := x.mark(ctx, &req)
 	if err != nil {
 		return SyncPage{}, err
@@ -111,17 +117,20 @@ func (x *Inbox) Sync(ctx context.Context, req SyncRequest) (SyncPage, error) {
 		return SyncPage{}, err
 	}
 	if settled(mark) && !req.Full {
-		page, err := x.syncPage(ctx, req, true, fronts)
-		if err != nil {
+		all := lines.fresh.ended
+		page, err := x.syncPage(ctx, req, lines, fronts)
+		if err != nil || all {
 			return page, err
 		}
 		// A line that was folded before Fresh was read is only in Lines. Then the fold has
-		// raised the mark.
+		// raised the mark. If the mark was read after all of Fresh, it would not be settled;
+		// here a part of Fresh was read after it.
 		if again, err := x.mark(ctx, &req); err != nil || again == mark {
 			return page, err
 		}
 	}
-	page, err := x.syncPage(ctx, req, false, fronts)
+	// The device may be settled by this walk, so all of Fresh is read after the mark.
+	page, err := x.syncPage(ctx, req, x.newWalk(req.User, req.After, false), fronts)
 	if err == nil && mark != 0 && !settled(mark) && req.After == "" && page.Next == "" && page.settles {
 		req.later(ctx, func(ctx context.Context) {
 			_ = x.raise(ctx, markCell(req.User, string(req.Device), mark+1)) // on an error the next sync walks, too
@@ -139,13 +148,12 @@ func (r *SyncRequest) later(ctx context.Context, f func(context.Context)) {
 	f(ctx)
 }
 
-// syncPage is Sync over all lines, or those of Fresh only.
-func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool, fronts []Front) (SyncPage, error) {
+// syncPage is Sync over the lines of a walk.
+func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, lines *walk, fronts []Front) (SyncPage, error) {
 	limit := defaultSync
 	if req.Limit > 0 {
 		limit = min(req.Limit, maxSync)
 	}
-	lines := x.newWalk(req.User, req.After, freshOnly)
 	acks := cursor{store: x.store, partition: Acked(req.User, req.Device), after: string(req.After)}
 	folding := fold{Inbox: x, user: req.User, device: req.Device, later: req.later}
 	page := SyncPage{Fronts: fronts, settles: true}
@@ -159,7 +167,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, freshOnly bool, f
 		if len(some) == 0 {
 			break
 		}
-		if err := x.lookUpAcked(ctx, &acks, some, freshOnly); err != nil {
+		if err := x.lookUpAcked(ctx, &acks, some, lines.freshOnly); err != nil {
 			return page, err
 		}
 		for i := range some {

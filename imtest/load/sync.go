@@ -185,7 +185,7 @@ const syncLimit = 1000
 // the SDK does. It calls onFirst after the first page.
 func (d *syncer) sync(l *link, full bool, onFirst func()) (list []*wirepb.Summary, err error) {
 	for page, after := uint64(1), ""; ; page++ {
-		err := l.send(&wirepb.PIMSyncReq{RequestId: page, Full: full, After: after, Limit: syncLimit, Brief: true})
+		err := l.send(&wirepb.PIMSyncReq{RequestId: page, Full: full, After: after, Limit: syncLimit, Brief: true, Fronts: after == ""}) // as the SDK asks
 		if err != nil {
 			return nil, err
 		}
