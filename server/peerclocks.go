@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -32,6 +33,7 @@ type peerClocks struct {
 
 	mu    sync.Mutex
 	peers clock.Peers          // guarded by mu
+	wrong error                // why the last question that failed did; guarded by mu
 	off   map[string]clock.Off // as last logged; guarded by mu
 
 	ctx     context.Context
@@ -90,7 +92,10 @@ func (p *peerClocks) await(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if !p.own.Await(ctx) && len(others) > 0 {
-		p.log.Warn("this node has found no time on which most of the nodes' clocks agree: it goes by its own clock", "others", len(others))
+		p.mu.Lock()
+		heard, wrong := len(p.peers.Samples()), p.wrong
+		p.mu.Unlock()
+		p.log.Warn("this node has found no time on which most of the nodes' clocks agree: it goes by its own clock", "others", len(others), "heard", heard, "error", wrong)
 	}
 }
 
@@ -108,10 +113,14 @@ func (p *peerClocks) ask() {
 			s, err := askStatus(ctx, p.bus, p.steady, node.Name, wantClock, &a)
 			if err == nil {
 				p.own.Hear(node.Name, s, began)
-				p.mu.Lock()
-				p.peers.Take(node.Name, s, began)
-				p.mu.Unlock()
 			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if err != nil {
+				p.wrong = fmt.Errorf("what time it is at %s: %w", node.Name, err)
+				return
+			}
+			p.peers.Take(node.Name, s, began)
 		})
 	}
 	asked.Wait()

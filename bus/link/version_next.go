@@ -3,6 +3,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"time"
@@ -23,8 +24,12 @@ const (
 	laterEvery   = 200 * time.Millisecond
 )
 
-// laterField is an unknown field of each message: number 2047, of three bytes.
-var laterField = []byte{0xfa, 0x7f, 3, 'n', 'e', 'w'}
+// laterField is an unknown field of each protobuf message: number 2047, of three bytes. laterJSON is one of a body that is JSON, as those of
+// bus.KindStatus are.
+var (
+	laterField = []byte{0xfa, 0x7f, 3, 'n', 'e', 'w'}
+	laterJSON  = []byte(`"later":"new"`)
+)
 
 // ofVersion returns a network that adds to each frame what a later version would.
 func ofVersion(n Network) Network { return &laterNetwork{n} }
@@ -52,11 +57,23 @@ func later(frame []byte) []byte {
 		node.Roles |= uint32(laterRole)
 		body, _ = node.MarshalVT()
 	}
-	if len(body)+len(laterField) <= bus.MaxBody { // all bodies are protobuf messages
-		body = append(body, laterField...)
+	if len(body)+len(laterJSON)+1 <= bus.MaxBody {
+		body = withField(body)
 	}
 	out := binary.BigEndian.AppendUint16(nil, uint16(len(head)))
 	return append(append(out, head...), body...)
+}
+
+// withField returns a body with an unknown field. No protobuf message begins with a brace, which would be a group.
+func withField(body []byte) []byte {
+	if !bytes.HasPrefix(body, []byte("{")) {
+		return append(body, laterField...)
+	}
+	more := append([]byte("{"), laterJSON...)
+	if !bytes.Equal(body, []byte("{}")) {
+		more = append(more, ',')
+	}
+	return append(more, body[1:]...)
 }
 
 // saysMore begins to send the others what nobody knows.
