@@ -203,17 +203,23 @@ func (c *checker) checkRead(e *pim.Entry) {
 	if e.Kind != pim.EntryCommand || err != nil || cmd.Kind != pim.CommandRead || l == nil {
 		return
 	}
-	if read, ok := l.at[cmd.Seq]; ok && read.Count != cmd.Count && l.counted(&cmd) == cmd.Seq {
+	if read, ok := l.at[cmd.Seq]; ok && read.Count != cmd.Count && l.counted(&cmd, e.Sender) == cmd.Seq {
 		c.fail("unread", e.Conversation, e.Seq, "it says %d messages up to seq %d of %s, there are %d", cmd.Count, cmd.Seq, l.id, read.Count)
 	}
 }
 
-// counted returns the seq whose count is in cmd, a read command: its own, or that of the last entry
-// that had been trimmed when it was given.
-func (l *log) counted(cmd *pim.Command) pim.Seq {
+// counted returns the seq whose count is in cmd, a read command of u: its own, or that of the last entry that u could read of
+// what had been trimmed when it was given. Somebody who has left a group could not read all of that.
+func (l *log) counted(cmd *pim.Command, u pim.UserID) pim.Seq {
 	for _, f := range l.fronts {
-		if last := f - 1; last > cmd.Seq && l.at[cmd.Seq].Count != cmd.Count && l.at[last].Count == cmd.Count {
-			return last
+		ends := []pim.Seq{f - 1}
+		for _, p := range l.periods[u] {
+			ends = append(ends, min(f-1, p.to))
+		}
+		for _, last := range ends {
+			if last > cmd.Seq && l.at[cmd.Seq].Count != cmd.Count && l.at[last].Count == cmd.Count {
+				return last
+			}
 		}
 	}
 	return cmd.Seq
@@ -224,13 +230,13 @@ func (l *log) counted(cmd *pim.Command) pim.Seq {
 func (l *log) countedFrom(own []pim.Entry) (counted []pim.Entry) {
 	for i := range own {
 		cmd, err := wire.DecodeCommand(own[i].Payload)
-		if err != nil || cmd.Kind != pim.CommandRead || cmd.Subject != string(l.id) || l.counted(&cmd) == cmd.Seq {
+		if err != nil || cmd.Kind != pim.CommandRead || cmd.Subject != string(l.id) || l.counted(&cmd, own[i].Sender) == cmd.Seq {
 			continue
 		}
 		if counted == nil {
 			counted = slices.Clone(own)
 		}
-		cmd.Seq = l.counted(&cmd)
+		cmd.Seq = l.counted(&cmd, own[i].Sender)
 		counted[i].Payload = wire.AppendCommand(nil, &cmd)
 	}
 	return counted

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/wire"
 )
 
 // The checker knows that what was trimmed leaves, and that nothing else changes.
@@ -81,6 +82,33 @@ func TestCheckTrims(t *testing.T) {
 				t.Errorf("found %q, want %q: %v", got, test.want, found)
 			}
 		})
+	}
+}
+
+// What bob could read was trimmed, and more, and a device of his that has not heard of it reads an earlier message. The server
+// says the count of what he could read last.
+func TestCheckReadOfWhoHasLeft(t *testing.T) {
+	for count, want := range map[uint64]string{1: "", 2: "", 4: "unread 1"} {
+		r := goodRun()
+		read := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: 2, Count: count}
+		e := pim.Entry{
+			Conversation: pim.Own("bob"), Seq: 1, Anchor: 1, Kind: pim.EntryCommand, Sender: "bob", Device: "phone", Local: 9000, Server: 9000,
+			ClientID: pim.ClientMessageID{99}, Payload: wire.AppendCommand(nil, &read),
+		}
+		r.sends = append(r.sends, imtest.Send{
+			Conversation: e.Conversation, Sender: "bob", Device: "phone", ClientID: e.ClientID, Kind: e.Kind, Payload: imtest.SentSum(e.Kind, e.Payload),
+		})
+		gone := r.log
+		r.log = nil
+		clear(r.finals)
+		r.more = func(h *imtest.History) {
+			h.Trimmed(group, 7, gone)
+			h.Log(e.Conversation, []pim.Entry{e})
+		}
+		found := imtest.Check(r.history())
+		if got := named(found); got != want {
+			t.Errorf("%d: found %q, want %q: %v", count, got, want, found)
+		}
 	}
 }
 

@@ -139,7 +139,7 @@ type Position struct {
 }
 
 // Position returns what user has read with the entry at seq of c. If that entry was trimmed, it is
-// that of the last one that was. Errors: KindNotMember; KindInvalid if seq is 0
+// that of the last one that was, of those that the user may read. Errors: KindNotMember; KindInvalid if seq is 0
 // or beyond Newest, which is returned nevertheless; and the store's.
 func (x *Inbox) Position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
 	for range positionTries {

@@ -85,6 +85,21 @@ func TestPositionAtTheEndOfATrimmedLog(t *testing.T) {
 	}
 }
 
+// All that somebody who has left a group could read was trimmed, and more.
+func TestPositionOfWhoHasLeft(t *testing.T) {
+	const c = pim.ConversationID("g:1")
+	s := storetest.NewMemory()
+	fill(t, s, c, 20, 10, &inbox.Membership{Periods: []inbox.Period{{From: 1, To: 9}}})
+	line := inbox.Line{Newest: 9, Count: 6}
+	w := &store.Write{Log: inbox.Entries(c), Trim: 12, Cells: []store.CellWrite{{Partition: inbox.Fresh("alice"), Cell: line.Cell(c)}}}
+	if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := inbox.New(s).Position(ctx, "alice", c, 7); err != nil || p.Newest != 9 || p.Count != 6 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // A page that may leave out what the user wrote, and what mentions the user, has the user's line: one with
 // the newest first, and one that settles what was trimmed. Others have none.
 func TestPullHasTheLineWhereEntriesAreLeftOut(t *testing.T) {
