@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -65,8 +66,16 @@ func watch(t *testing.T, network *bustest.Network, s *stopSteps, until func(*bus
 		Changed: []func(*bus.View){until},
 		Receive: map[bus.Kind]func(string, []byte){bus.KindAnnounce: func(from string, body []byte) {
 			var m homepb.Announce
-			if m.UnmarshalVT(body) == nil && m.Farewell && from == "b" {
+			if err := m.UnmarshalVT(body); err != nil {
+				t.Error(err)
+				return
+			}
+			if m.Farewell && from == "b" {
 				s.note("b is nobody's home")
+			}
+			answer, err := (&homepb.Joined{Request: m.Request}).MarshalVT()
+			if err = errors.Join(err, w.Send(from, bus.KindJoined, answer)); err != nil {
+				t.Error(err)
 			}
 		}},
 	})
