@@ -89,6 +89,28 @@ test("a new message moves nothing for who reads further up, and is followed at t
   await page.locator(".row", { hasText: "100002" }).waitFor();
 });
 
+test("whoever reads at the end stays there, however many messages come, and however fast", async () => {
+  await open("messages=1000");
+  await page.locator(".row", { hasText: "1000" }).waitFor();
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+  const lost = await page.evaluate(async () => {
+    let lost = 0;
+    for (let i = 0; i < 40; i++) {
+      window.come(1 + ((i * 7) % 5));
+      await new Promise((resolve) => (i % 3 === 0 ? requestAnimationFrame(resolve) : setTimeout(resolve, i % 4)));
+      lost += document.querySelector(".jump") ? 1 : 0;
+    }
+    return lost;
+  });
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate: 1 });
+  assert.equal(lost, 0);
+  await page.locator(".row", { hasText: "1120" }).waitFor();
+  await page.evaluate(() => window.come(200));
+  await page.locator(".row", { hasText: "1320" }).waitFor();
+  assert.equal(await page.locator(".jump").count(), 0);
+});
+
 test("a row is drawn again only when it has changed", async () => {
   await open("messages=1000");
   await page.locator(".row", { hasText: "1000" }).waitFor();

@@ -39,6 +39,8 @@ export class Server {
   #data = "";
   #process;
   url = "";
+  /** Where clients connect by TCP. */
+  tcp = "";
 
   async start() {
     this.#data ||= await mkdtemp(join(tmpdir(), "pim-page-"));
@@ -51,14 +53,16 @@ export class Server {
       "--listen",
       address,
       "--listen-tcp",
-      "",
+      "127.0.0.1:0",
       "--log-level",
       "error",
       "--dev-login",
     ];
     this.#process = spawn(pim, args, { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(this.#process.stdout, "data");
-    this.url = JSON.parse(line.toString()).url;
+    const { url, tcp } = JSON.parse(line.toString());
+    this.url = url;
+    this.tcp = `tcp://${tcp}`;
   }
 
   /** Kills the server: it has no time to say or write anything. */
@@ -75,8 +79,9 @@ export class Server {
 
   /** Runs a command of pim as the user, and returns what it prints. */
   async pim(command, user, ...args) {
-    const { stdout } = await run(pim, [command, "--data", this.#data, "--server", this.url, "--as", user, ...args]);
-    return stdout;
+    const ran = run(pim, [command, "--data", this.#data, "--server", this.url, "--as", user, ...args]);
+    ran.child.stdin.end(); // chat ends with its input
+    return (await ran).stdout;
   }
 
   /** Returns a token for the user. */
@@ -84,16 +89,44 @@ export class Server {
     return (await run(pim, ["token", "--data", this.#data, "--user", user])).stdout.trim();
   }
 
+  /** Returns a token for a user who picks the name, as the page gets it: no process is started for it. */
+  async picked(user) {
+    const answer = await fetch(`${this.url}/login`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Origin: this.url },
+      body: JSON.stringify({ user }),
+    });
+    return (await answer.json()).token;
+  }
+
   /** Returns the texts of the messages in the conversation's log, in its order. */
   async texts(user, conversation) {
-    const out = await this.pim("tail", user, "--conversation", conversation, "--from", "1", "--no-follow", "--json");
-    return out
-      .split("\n")
-      .filter(Boolean)
-      .map((line) => JSON.parse(line))
-      .filter((e) => e.kind === "message")
-      .map((e) => e.text);
+    return textsIn(await this.pim("tail", user, "--conversation", conversation, "--from", "1", "--no-follow", "--json"));
   }
+
+  /** Returns the texts of the conversation's messages in the order in which a Go client displays them. */
+  async displayed(user, conversation) {
+    return textsIn(await this.pim("chat", user, "--memory", "--conversation", conversation, "--history", "5000", "--json"));
+  }
+
+  /** Returns what the list of a Go client, which is the user's device, has of the conversation; undefined: nothing. */
+  async listed(user, device, conversation) {
+    return linesOf(await this.pim("list", user, "--device", device, "--json")).find((l) => l.conversation === conversation);
+  }
+}
+
+/** Returns the objects that a command of pim has printed, one a line. */
+function linesOf(out) {
+  return out
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
+}
+
+function textsIn(out) {
+  return linesOf(out)
+    .filter((e) => e.kind === "message")
+    .map((e) => e.text);
 }
 
 /** Starts Debian's Chromium, or says how to get it. */

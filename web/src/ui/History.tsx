@@ -10,13 +10,14 @@ import { t } from "../words";
 import { Icon } from "./icons";
 import { Readers } from "./Members";
 import { Row, stateOf } from "./Message";
+import { useEnd } from "./useEnd";
 import { useVirtual } from "./useVirtual";
 
 /** What a person writes within this time, in milliseconds, goes on from the message before. */
 const inOneGo = 5 * 60_000;
 /** How near the oldest row, in rows, older ones are loaded. */
 const nearBeginning = 20;
-/** How near the end, in pixels, new messages are followed. */
+/** How near the end, in pixels, the person reads at the end. */
 const nearEnd = 80;
 
 /** Returns how high a row may be, in pixels, before it has been in sight. */
@@ -63,29 +64,37 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     },
     [items, me],
   );
-  const list = useVirtual({
-    count: items.length,
-    getScrollElement: () => scroller.current,
-    estimateSize,
-    getItemKey,
-    overscan: 8,
-    paddingStart: 56,
-    paddingEnd: 16,
-    anchorTo: "end",
-    followOnAppend: true,
-    scrollEndThreshold: nearEnd,
-    useAnimationFrameWithResizeObserver: false,
-    // The row that has the focus stays in the page.
-    rangeExtractor: (range) => {
-      const rows = defaultRangeExtractor(range);
-      return at < 0 || rows.includes(at) ? rows : [...rows, at].sort((a, b) => a - b);
+  const end = useEnd(scroller, nearEnd);
+  const { atEnd } = end;
+  const list = useVirtual(
+    {
+      count: items.length,
+      getScrollElement: () => scroller.current,
+      estimateSize,
+      getItemKey,
+      overscan: 8,
+      paddingStart: 56,
+      paddingEnd: 16,
+      anchorTo: "end",
+      scrollEndThreshold: nearEnd,
+      useAnimationFrameWithResizeObserver: false,
+      // The row that has the focus stays in the page.
+      rangeExtractor: (range) => {
+        const rows = defaultRangeExtractor(range);
+        return at < 0 || rows.includes(at) ? rows : [...rows, at].sort((a, b) => a - b);
+      },
     },
-  });
+    end.adjusted,
+  );
   const rows = list.getVirtualItems();
-  const atEnd = list.isAtEnd(nearEnd);
 
+  const toEnd = (): void => {
+    end.want();
+    list.scrollToEnd();
+  };
   // A room opens at its end, and goes there with what the person sends, not with what becomes of it later.
-  useLayoutEffect(() => list.scrollToEnd(), [list, room, room.sent]);
+  useLayoutEffect(toEnd, [list, room, room.sent]);
+  useLayoutEffect(end.stay);
 
   const first = rows[0]?.index ?? 0;
   useEffect(() => {
@@ -93,7 +102,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
       void room.older();
     }
   }, [room, first, items.length, room.loading, room.failed]);
-  const onScroll = (): void => {
+  const again = (): void => {
     if (room.failed && first < nearBeginning) {
       void room.older();
     }
@@ -120,7 +129,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
       const key = keyOf(m, me);
       setCurrent(key);
       list.scrollToIndex(i, { align: "auto" });
-      onScroll(); // at the beginning nothing moves
+      again(); // at the beginning nothing moves
       requestAnimationFrame(() => requestAnimationFrame(() => focusRow(i)));
     }
   };
@@ -172,8 +181,11 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
         aria-label={t.messagesWith(title)}
         tabIndex={-1}
         onKeyDown={onKey}
-        onScroll={onScroll}
-        onWheel={onScroll}
+        onScroll={() => {
+          end.scrolled();
+          again();
+        }}
+        onWheel={again}
       >
         <div class="space" role="presentation" style={{ height: `${list.getTotalSize()}px` }}>
           <p class="beginning" role="presentation">
@@ -233,12 +245,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
       </div>
       {items.length === 0 && !room.loading && <p class="nothing">{t.noMessages}</p>}
       {!atEnd && items.length > 0 && (
-        <button
-          type="button"
-          class="jump"
-          aria-label={seen > 0 ? t.newBelow(seen) : t.jumpDown}
-          onClick={() => list.scrollToEnd()}
-        >
+        <button type="button" class="jump" aria-label={seen > 0 ? t.newBelow(seen) : t.jumpDown} onClick={toEnd}>
           {seen > 0 && <span>{t.newBelow(seen)}</span>}
           <Icon name="down" />
         </button>
