@@ -133,8 +133,9 @@ soak: ## random schedules of faults, many of them: SOAK=200000 virtual ones, SOA
 soak-load: ## real clients under load for SOAK_LOAD (30m), and a server that is killed again and again
 	PIM_SOAK_LOAD=$(SOAK_LOAD) PIM_SOAK_RATE=$${PIM_SOAK_RATE:-1000} $(GO) test -count 1 -timeout 24h -run 'TestSoak$$' -v ./imtest/soak
 
-soak-cluster: ## three nodes over three of Cassandra, and SOAK_CLUSTER (20) random schedules of faults that last up to 15 s
+soak-cluster: ## three nodes over three of Cassandra, and SOAK_CLUSTER (20) random schedules of faults that last up to 15 s; a snapshot that is put back
 	PIM_CLUSTER_SCHEDULES=$(SOAK_CLUSTER) $(GO) test -count 1 -timeout 24h -run TestLongSchedules -v ./imtest/cluster
+	PIM_SNAPSHOT=1 $(GO) test -count 1 -run TestSnapshotIsPutBack -v ./store/cql
 
 # The whole of it takes as long as the pairs of sites need to start again.
 five-sites: ## five sites, 30 ms apart, of which two die at a time: FIVE_SITES (10) pairs; prints the table of docs/cluster.md

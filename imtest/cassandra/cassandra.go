@@ -151,6 +151,22 @@ func (c *Cluster) Do(node int, what string) error {
 	return nil
 }
 
+// Nodetool runs Cassandra's nodetool on a node, and returns what it printed.
+func (c *Cluster) Nodetool(node int, args ...string) (string, error) {
+	cmd := exec.Command(c.script, append([]string{"nodetool", fmt.Sprint(node)}, args...)...)
+	cmd.Env = c.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("nodetool %s of node %d: %w: %s", strings.Join(args, " "), node, err, out)
+	}
+	return string(out), nil
+}
+
+// Tables returns the directory in which a node has the tables of a keyspace, each in a directory NAME-ID.
+func (c *Cluster) Tables(node int, keyspace string) string {
+	return filepath.Join(c.data, fmt.Sprintf("node%d", node), "data", "data", keyspace)
+}
+
 // ticks are how many parts of a second Linux tells CPU time in.
 const ticks = 100
 
