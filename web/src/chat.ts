@@ -6,6 +6,7 @@ import {
   EntryKind,
   type Info,
   isGroup,
+  type Pending,
   PimError,
   previewOf,
   type UserID,
@@ -26,6 +27,15 @@ export interface Connection {
   readonly retryAt: number;
 }
 
+/** What the list shows of a conversation. */
+export interface Listed extends Pick<
+  Info,
+  "id" | "unread" | "mentions" | "last" | "left" | "marked" | "muted" | "pinned" | "time" | "text"
+> {
+  /** What the person wrote last in it, if that is in the outbox. */
+  readonly waiting?: string;
+}
+
 /** What the page shows of one user's chats: the list, the connection, and the room that is open. */
 export class Chat {
   readonly me: Client;
@@ -34,7 +44,7 @@ export class Chat {
   /** Rings when there is something that a screen reader is to say. */
   readonly said = new Signal();
   announcement = "";
-  infos: readonly Info[] = [];
+  infos: readonly Listed[] = [];
   /** The list has been read once. */
   ready = false;
   connection: Connection;
@@ -74,7 +84,7 @@ export class Chat {
   }
 
   /** Returns the list's entry for the conversation; undefined if it has none yet. */
-  info(id: ConversationID): Info | undefined {
+  info(id: ConversationID): Listed | undefined {
     return this.infos.find((i) => i.id === id);
   }
 
@@ -165,10 +175,9 @@ export class Chat {
       return;
     }
     this.#reading = "yes";
-    void this.me
-      .conversations()
-      .then((infos) => {
-        this.infos = infos;
+    void Promise.all([this.me.conversations(), this.me.outbox()])
+      .then(([infos, outbox]) => {
+        this.infos = withWaiting(infos, outbox);
         this.ready = true;
         this.#learnTitles();
         this.changed.ring();
@@ -223,6 +232,26 @@ export class Chat {
       void this.#watch.somewhere(entry.conversation).then((read) => read || notify(entry.conversation, entry.sender, text));
     }
   }
+}
+
+/** Adds what is in the outbox to a list: a conversation that the server does not know yet is the first one. */
+function withWaiting(infos: readonly Info[], outbox: readonly Pending[]): Listed[] {
+  const waiting = new Map<ConversationID, string>();
+  for (const { kind, conversation, payload } of outbox) {
+    if (kind === EntryKind.message && conversation) {
+      waiting.set(conversation, previewOf(payload).text);
+    }
+  }
+  const listed: Listed[] = infos.map((info) => {
+    const text = waiting.get(info.id);
+    waiting.delete(info.id);
+    const { id, unread, mentions, last, left, marked, muted, pinned, time } = info;
+    const line = { id, unread, mentions, last, left, marked, muted, pinned, time, text: () => info.text() };
+    return text === undefined ? line : { ...line, waiting: text };
+  });
+  const none = { unread: 0, mentions: 0, last: undefined, left: false, marked: false, muted: false, pinned: false, time: 0 };
+  const begun = [...waiting].map(([id, text]): Listed => ({ id, ...none, text: () => "", waiting: text }));
+  return [...begun.reverse(), ...listed];
 }
 
 /** Reports whether err is of one of the kinds. */

@@ -53,6 +53,19 @@ export function setIdentity(who: Identity | undefined): void {
   }
 }
 
+/** How many of the names that were picked are kept. */
+const mostNames = 4;
+
+/** Returns the names that were picked in this browser, the last one first. */
+export function names(): string[] {
+  return (get(browser, "pim.names") ?? "").split(" ").filter(Boolean);
+}
+
+/** Notes that the name was picked. */
+export function noteName(name: string): void {
+  set(browser, "pim.names", [name, ...names().filter((n) => n !== name)].slice(0, mostNames).join(" "));
+}
+
 /** Returns this browser's device of the user, the same at each call. */
 export function deviceOf(user: string): string {
   return kept(browser, `pim.device.${user}`, "web");

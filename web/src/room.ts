@@ -8,6 +8,7 @@ import {
   isGroup,
   type Message,
   noClientMessageID,
+  PimError,
   type PresenceEvent,
   type Receipt,
   type ReceiptEvent,
@@ -54,6 +55,8 @@ export class Room {
   writers: readonly UserID[] = [];
   here: PresenceEvent | undefined;
   members: readonly UserID[] = [];
+  /** The server says that there is no such group, or that the user is not in it. */
+  outside = false;
   owner: UserID = "";
   doing: Doing;
   /** How many messages the person has sent here. With each of them the history goes to its end. */
@@ -163,10 +166,15 @@ export class Room {
         after = next;
       } while (after !== "");
       this.members = all;
+      this.outside = false;
       this.#chat.knowMembers(this.id, all);
       this.changed.ring();
-    } catch {
-      // There is no connection, and connected asks again; or the user has left.
+    } catch (err) {
+      // Without a connection nothing is known, and connected asks again.
+      if (err instanceof PimError && (err.kind === "not_member" || err.kind === "not_found")) {
+        this.outside = true;
+        this.changed.ring();
+      }
     }
   }
 

@@ -51,6 +51,64 @@ test("what is refused is in the field again, as the edit or the reply that it wa
   }
 });
 
+test("the focus goes back to the button after Escape in New chat", async () => {
+  const button = alice.getByRole("button", { name: "New chat" });
+  await button.focus();
+  for (const name of ["Name of the other person", "Names of the members"]) {
+    await alice.keyboard.press("Enter");
+    await alice.getByLabel("Name of the other person").waitFor();
+    if (name === "Names of the members") {
+      await alice.getByText("New group").click();
+    }
+    await alice.getByLabel(name).focus();
+    await alice.keyboard.press("Escape");
+    await alice.getByRole("dialog").waitFor({ state: "detached" });
+    assert.equal(await button.evaluate((e) => e === document.activeElement), true);
+  }
+});
+
+test("the list says what became of a message, and has what waits for a server", async () => {
+  const line = (who) => alice.locator(".line", { has: alice.locator(".title", { hasText: who }) }).locator(".preview");
+  const preview = (who, text) =>
+    until(
+      async () =>
+        (await line(who)
+          .innerText()
+          .catch(() => "")) === text,
+      text,
+    );
+  await server.pim("send", "finn", "--to", "alice", "a slip");
+  await preview("finn", "a slip");
+  await server.pim("react", "finn", "--to", "alice", "1", "🎉");
+  await preview("finn", "finn reacted with 🎉");
+  await server.pim("recall", "finn", "--to", "alice", "1");
+  await preview("finn", "finn recalled a message");
+  await server.pim("read", "alice", "--to", "finn");
+  await server.kill();
+  await enter(alice, "d:alice:gus");
+  await write(alice, "hello, whoever you are");
+  await preview("gus", "You: hello, whoever you are");
+  await enter(alice, conversation);
+  await server.start();
+  await until(async () => (await server.texts("gus", "d:alice:gus").catch(() => [])).length === 1, "the message in the log");
+  await preview("gus", "You: hello, whoever you are");
+});
+
+test("a group that does not exist says so", async () => {
+  await alice.evaluate(() => (location.hash = "g:nope"));
+  await alice.getByRole("status").filter({ hasText: "There is no such group, or you are no member of it" }).waitFor();
+  assert.equal(await alice.getByRole("textbox").count(), 0);
+  await enter(alice, conversation);
+});
+
+test("a new tab offers the names that were picked", async () => {
+  const tab = await another(alice);
+  await tab.goto(server.url);
+  await tab.getByRole("list", { name: "Names that you have used" }).getByRole("button", { name: "alice" }).click();
+  await tab.getByRole("navigation").getByRole("heading", { name: "alice" }).waitFor();
+  await tab.close();
+});
+
 test("a browser whose storage fails says so, and which messages are kept", async () => {
   const page = await person(b, server, "emil");
   await page.addInitScript(() => {

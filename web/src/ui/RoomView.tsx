@@ -31,6 +31,7 @@ function Subtitle({ room }: { room: Room }) {
 /** One conversation: its head, its messages, and where to write. */
 export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
   useSignal(chat.changed);
+  useSignal(room.changed);
   const [members, setMembers] = useState(false);
   const info = chat.info(room.id);
   const title = chat.title(room.id);
@@ -38,7 +39,7 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
     location.hash = "";
   };
   const choices = [
-    ...(room.group && !info?.left ? [{ label: t.members, act: () => setMembers(true) }] : []),
+    ...(room.group && !info?.left && !room.outside ? [{ label: t.members, act: () => setMembers(true) }] : []),
     { label: info?.pinned ? t.unpin : t.pin, act: () => void room.pin(!info?.pinned) },
     { label: info?.muted ? t.unmute : t.mute, act: () => void room.mute(!info?.muted) },
     {
@@ -60,7 +61,7 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
           <h2 dir="auto">{title}</h2>
           <Subtitle room={room} />
         </div>
-        {room.group && !info?.left && (
+        {room.group && !info?.left && !room.outside && (
           <button type="button" class="plain" aria-label={t.members} title={t.members} onClick={() => setMembers(true)}>
             <Icon name="people" />
           </button>
@@ -68,7 +69,13 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
         <Menu label={t.more} choices={choices} />
       </header>
       <History chat={chat} room={room} />
-      {info?.left ? <p class="gone-by">{t.left}</p> : <Composer chat={chat} room={room} />}
+      {info?.left || room.outside ? (
+        <p class="gone-by" role="status">
+          {info ? t.left : t.noGroup}
+        </p>
+      ) : (
+        <Composer chat={chat} room={room} />
+      )}
       {members && <Members room={room} onClose={() => setMembers(false)} />}
     </section>
   );

@@ -1,6 +1,6 @@
-import { EntryKind, type Info, isGroup } from "@pim-im/client";
+import { EntryKind, isGroup } from "@pim-im/client";
 import { useState } from "preact/hooks";
-import type { Chat } from "../chat";
+import type { Chat, Listed } from "../chat";
 import { briefly, exactly } from "../dates";
 import { signOut } from "../login";
 import { ask, permission } from "../notify";
@@ -12,24 +12,35 @@ import { Icon } from "./icons";
 import { Menu } from "./Menu";
 import { NewChat } from "./NewChat";
 
-/** Returns what the list shows of the newest entry. */
-function preview(chat: Chat, info: Info): string {
-  const { last } = info;
+/** Returns what the list shows of the newest entry, or of what waits to be sent. */
+function preview(chat: Chat, info: Listed): string {
+  const { last, waiting } = info;
+  if (waiting !== undefined) {
+    return `${t.you}: ${waiting}`;
+  }
   if (!last) {
     return "";
   }
-  if (last.kind !== EntryKind.message) {
-    return eventText(last, chat.me.user) ?? "";
+  const own = last.sender === chat.me.user;
+  const name = own ? t.you : last.sender;
+  switch (last.kind) {
+    case EntryKind.message:
+    case EntryKind.edit: {
+      const text = last.erased ? t.recalled : info.text();
+      return own || isGroup(info.id) ? `${name}: ${text}` : text;
+    }
+    case EntryKind.recall:
+      return t.recalledOne(name);
+    case EntryKind.reaction:
+      return last.removed ? t.unreacted(name) : t.reacted(name, last.reaction);
+    case EntryKind.pin:
+      return last.removed ? t.unpinnedOne(name) : t.pinnedOne(name);
+    default:
+      return eventText(last, chat.me.user) ?? "";
   }
-  if (last.erased) {
-    return t.recalled;
-  }
-  const text = info.text();
-  const who = last.sender === chat.me.user ? t.you : isGroup(info.id) ? last.sender : "";
-  return who ? `${who}: ${text}` : text;
 }
 
-function Line({ chat, info }: { chat: Chat; info: Info }) {
+function Line({ chat, info }: { chat: Chat; info: Listed }) {
   const open = chat.room?.id === info.id;
   const title = chat.title(info.id);
   const draft = open ? "" : chat.draft(info.id);

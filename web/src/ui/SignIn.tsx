@@ -1,8 +1,9 @@
 import { checkUserID } from "@pim-im/client";
 import { useState } from "preact/hooks";
-import { setIdentity } from "../keep";
+import { names, noteName, setIdentity } from "../keep";
 import { tokenFor } from "../login";
 import { t } from "../words";
+import { Avatar } from "./Avatar";
 import { Mark } from "./Mark";
 
 function isName(name: string): boolean {
@@ -28,9 +29,7 @@ export function SignIn({ pick, onDone }: { pick: boolean; onDone: () => void }) 
       </main>
     );
   }
-  const start = async (e: Event): Promise<void> => {
-    e.preventDefault();
-    const user = name.trim();
+  const start = async (user: string): Promise<void> => {
     if (!isName(user)) {
       setError(t.namesRule);
       return;
@@ -39,6 +38,7 @@ export function SignIn({ pick, onDone }: { pick: boolean; onDone: () => void }) 
     try {
       await tokenFor(user); // refused here, it can be said here
       setIdentity({ name: user });
+      noteName(user);
       onDone();
     } catch (err) {
       setError(t.loginFailed(err instanceof Error ? err.message : String(err)));
@@ -50,7 +50,12 @@ export function SignIn({ pick, onDone }: { pick: boolean; onDone: () => void }) 
       <Mark />
       <h1>{t.welcome}</h1>
       <p>{t.welcomeHint}</p>
-      <form onSubmit={(e) => void start(e)}>
+      <form
+        onSubmit={(e) => {
+          e.preventDefault();
+          void start(name.trim());
+        }}
+      >
         <label>
           <span>{t.yourName}</span>
           <input
@@ -75,6 +80,18 @@ export function SignIn({ pick, onDone }: { pick: boolean; onDone: () => void }) 
         <p id="name-error" class="error" role="alert">
           {error}
         </p>
+        {names().length > 0 && (
+          <ul class="before" aria-label={t.namesBefore}>
+            {names().map((n) => (
+              <li key={n}>
+                <button type="button" disabled={busy} onClick={() => void start(n)}>
+                  <Avatar name={n} />
+                  <span dir="auto">{n}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+        )}
       </form>
     </main>
   );
