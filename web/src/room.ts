@@ -404,8 +404,16 @@ export function contentOf(m: Message): Content {
   }
 }
 
-/** Returns what names the message, as long as it is displayed: from the outbox to the log. */
+/** The keys of messages. The virtual list asks for those of all messages whenever a row turns out to have another height. */
+const keys = new WeakMap<Message, string>();
+
+/** Returns what names the message, as long as it is displayed: from the outbox to the log. me is the user of this page. */
 export function keyOf(m: Message, me: UserID): string {
-  const { clientID, sender, seq } = m.entry;
-  return clientID === noClientMessageID ? `#${seq}` : `${sender || me} ${clientID}`;
+  let key = keys.get(m);
+  if (key === undefined) {
+    const { clientID, sender, seq } = m.entry;
+    key = clientID === noClientMessageID ? `#${seq}` : `${sender || me} ${clientID}`;
+    keys.set(m, key);
+  }
+  return key;
 }

@@ -162,26 +162,16 @@ test("older messages that cannot be had are asked for again by scrolling or with
 
 test("100,000 messages are scrolled through", async () => {
   await open("messages=100000&loaded=100000");
-  const { frames, longest, rows } = await page.evaluate(async () => {
+  const rows = await page.evaluate(async () => {
     const scroller = document.querySelector(".scroller");
     const step = scroller.scrollHeight / 40;
-    const times = [];
     let rows = 0;
-    let last = performance.now();
     for (let i = 0; i < 40; i++) {
       scroller.scrollTop -= step;
       await new Promise((resolve) => requestAnimationFrame(resolve));
-      times.push(performance.now() - last);
-      last = performance.now();
       rows = Math.max(rows, document.querySelectorAll(".row").length);
     }
-    times.sort((a, b) => a - b);
-    return { frames: times[20], longest: times[38], rows };
+    return rows;
   });
-  if (process.env.PIM_FIGURES) {
-    console.log(
-      `100,000 messages: a frame takes ${frames.toFixed(1)} ms, the longest but one ${longest.toFixed(1)} ms, ${rows} rows at most`,
-    );
-  }
   assert.ok(rows < 80, `${rows} rows are in the page`);
 });
