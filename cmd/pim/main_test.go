@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	for _, v := range os.Environ() { // the tests must not get the settings of whoever runs them
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIM_") && name != "PIM_UPDATE" {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIM_") && !slices.Contains([]string{"PIM_UPDATE", "PIM_SEED", "PIM_FIRST_SEED"}, name) {
 			os.Unsetenv(name)
 		}
 	}

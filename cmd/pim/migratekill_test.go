@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pim-im/pim/imtest/process"
 	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/pebble"
@@ -20,8 +20,9 @@ import (
 // another one that only compares.
 func TestMigrateIsKilled(t *testing.T) {
 	dir := t.TempDir()
-	bin, from, to := filepath.Join(dir, "pim"), filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	if err := process.Build(bin); err != nil {
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	self, err := os.Executable()
+	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := pebble.Open(filepath.Join(from, "store"), pebble.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -47,8 +48,8 @@ func TestMigrateIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	kills := 0
-	for most := 20 * time.Millisecond; ; most += most / 4 {
-		cmd := exec.Command(bin, "migrate", "--from", from, "--to", to)
+	for most := 20 * time.Millisecond; ; most += most / 2 {
+		cmd := exec.Command(self, "migrate", "--from", from, "--to", to)
 		var said strings.Builder
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Start(); err != nil {
