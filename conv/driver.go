@@ -256,10 +256,9 @@ func (d *driver) beginLookups(ctx context.Context) {
 	d.out.lookups = d.out.lookups[:0]
 	for _, q := range []*lookupQueue{&d.lookups, &d.searches} {
 		for l := q.begin(); l != nil; l = q.begin() {
-			d.stopped.Go(func() {
-				d.lookUp(ctx, l)
-				d.in.found(l)
-			})
+			if l.driver = d; !d.finders.Give(l) {
+				d.stopped.Go(func() { d.find(l) })
+			}
 		}
 	}
 }
@@ -323,6 +322,9 @@ func (d *driver) stop(ctx context.Context) {
 		}
 		d.deliver()
 		if d.gather.writing == 0 && d.lookups.underWay+d.searches.underWay == 0 {
+			if d.atRest {
+				d.restAll(ctx)
+			}
 			return
 		}
 		<-d.in.wake

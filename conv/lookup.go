@@ -19,6 +19,7 @@ import (
 // machine goes on.
 type lookup struct {
 	machine   *machine
+	driver    *driver      // that wants it; set when it begins
 	waited    int          // for a load: how many requests waited when it began
 	warmed    *live        // for a load: what Warm has loaded; nil: nothing
 	request   *Request     // which needs it; nil for a load and for refusals
@@ -65,7 +66,19 @@ func (f *findings) outdated(v *view) bool {
 	return f.first == 0 && f.err == nil && (f.view.closed != nil && v.closed == nil || f.view.set != v.set)
 }
 
-// lookUp carries out l, which is not a write, on a goroutine of its own.
+// keptFinders is how many goroutines wait for a look-up at most, of all drivers.
+const keptFinders = 8
+
+// find carries out l, which is not a write, and then others, until enough goroutines wait for look-ups or
+// the Writers are closed.
+func (w *Writers) find(l *lookup) {
+	for ok := true; ok; l, ok = w.finders.Next() {
+		w.lookUp(w.ctx, l)
+		l.driver.in.found(l)
+	}
+}
+
+// lookUp carries out l, which is not a write.
 func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	switch {
 	case l.refusals != nil:

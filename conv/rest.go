@@ -1,14 +1,22 @@
 package conv
 
-import "time"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
 
-// A conversation in which nothing happens for a while gets a snapshot, although it stays in memory.
-// Who loads it later, after a restart or a crash, or on another node, finds nothing behind the snapshot
-// that would have to be read, and nothing that would have to be written again.
+	"github.com/pim-im/pim/store"
+)
+
+// A conversation in which nothing happens for a while gets a snapshot, although it stays in memory. So do
+// those in memory when the Writers are closed at rest. Who loads it later, after a restart or a crash, or on another
+// node, finds nothing behind the snapshot that would have to be read, and nothing that would have to be
+// written again.
 
 const (
 	// restAfter is for how long nothing must happen.
-	restAfter = time.Minute
+	restAfter = 10 * time.Second
 	// restedEvery is used in place of snapshotEvery then. So messages that come one a minute have a
 	// snapshot for each 24 of them, not for each.
 	restedEvery = 24
@@ -18,6 +26,11 @@ const (
 	restPass   = 5 * time.Second
 	restPause  = 50 * time.Millisecond
 	restAtOnce = 64
+
+	// restAtClose is how many conversations get a snapshot when the Writers are closed at rest, at most: those that
+	// were used last. So many take half a second or so; after restWithin no more begin.
+	restAtClose = 16 << 10
+	restWithin  = time.Second
 )
 
 // resting says which machines of a driver are at rest. They are the older part of the list of all.
@@ -47,9 +60,7 @@ func (d *driver) rest(v *view) {
 	}
 	m := next()
 	for r.due && v.closed == nil && m != nil && found < restAtOnce && d.turned.Sub(m.used) >= restAfter {
-		if l := m.live; !m.busy() && l != nil && l.last-m.rested >= restedEvery && l.snapshotDue(restedEvery) {
-			d.out.later = append(d.out.later, l.snapshotWrite()) // if it is lost, the next load takes longer
-			m.rested, m.weighed = l.last, 0                      // less of it is in memory now
+		if d.restOne(m) {
 			d.weighAgain(m)
 			found++
 		}
@@ -65,4 +76,51 @@ func (d *driver) rest(v *view) {
 		wait = restPause
 	}
 	r.timer.Reset(max(wait, restAfter-d.turned.Sub(m.used)))
+}
+
+// restOne puts the snapshot of m among what is written later, if it is due and m is idle. It reports whether
+// it does.
+func (d *driver) restOne(m *machine) bool {
+	l := m.live
+	if m.busy() || l == nil || l.last-m.rested < restedEvery || !l.snapshotDue(restedEvery) {
+		return false
+	}
+	d.out.later = append(d.out.later, l.snapshotWrite()) // if it is lost, the next load takes longer
+	m.rested, m.weighed = l.last, 0                      // less of it is in memory now
+	return true
+}
+
+// restAll writes the snapshots that are due when the driver stops, restAtOnce at a time, until restWithin is
+// over or one cannot be written.
+func (d *driver) restAll(ctx context.Context) {
+	begun, left := time.Now(), restAtClose/len(d.drivers)
+	for m := d.newest; m != nil && left > 0 && d.gate() == nil && time.Since(begun) < restWithin; {
+		for ; m != nil && left > 0 && len(d.out.later) < restAtOnce; m = m.older {
+			if d.restOne(m) {
+				left--
+			}
+		}
+		if !d.writeAll(ctx) {
+			return
+		}
+	}
+}
+
+// writeAll does what writeLater does, waits for the outcome, and reports whether all is written.
+func (d *driver) writeAll(ctx context.Context) bool {
+	if len(d.out.later) == 0 {
+		return true
+	}
+	var failed atomic.Bool
+	var under sync.WaitGroup
+	under.Add(len(d.out.later))
+	d.store.Begin(context.WithoutCancel(ctx), d.out.later, store.Relaxed, func(w *store.Write) {
+		if w.Err != nil {
+			failed.Store(true)
+		}
+		under.Done()
+	})
+	under.Wait()
+	d.out.later = nil
+	return !failed.Load()
 }

@@ -51,17 +51,28 @@ func sends(t *testing.T, w *conv.Writers, rec *recorder, u pim.UserID, chats, n 
 	}
 }
 
-// A conversation in which nothing happens for a while gets a snapshot. A load reads nothing behind it,
-// and the first message after that writes nothing again.
+// A conversation in which nothing happens for a while gets a snapshot, and so does one that was just
+// written to when the writers are closed at rest. A load reads nothing behind it, and the first message after that
+// writes nothing again.
 func TestAConversationAtRestHasASnapshot(t *testing.T) {
+	t.Run("nothing happens for a while", func(t *testing.T) { leavesNothing(t, 20*time.Second) })
+	t.Run("the writers are closed at rest", func(t *testing.T) { leavesNothing(t, 0) })
+}
+
+func leavesNothing(t *testing.T, rest time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		st, rec := &reads{Store: storetest.NewMemory()}, newRecorder()
 		options := conv.Options{Outlet: rec, Shards: 1, Logger: quiet()}
 		w := conv.New(st, options)
 		sends(t, w, rec, "ann", 1, 90)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(rest)
 		synctest.Wait()
-		w.Close()
+		if rest == 0 {
+			w.CloseAtRest()
+		} else {
+			w.Close()
+		}
+		time.Sleep(10 * time.Second) // a message of the same moment may be one of these
 		st.calls.Store(0)
 		st.lasts.Store(0)
 		st.records.Store(0)
@@ -126,4 +137,37 @@ func TestManyComeToRest(t *testing.T) {
 			t.Errorf("%d snapshots, want %d", n, 2*chats)
 		}
 	})
+}
+
+// Writers that are closed at rest write the snapshots that are due, and none if nothing may be written any more.
+func TestSnapshotsAtClose(t *testing.T) {
+	for name, test := range map[string]struct {
+		gate func() error
+		want int64
+	}{
+		"open":   {nil, 40},
+		"closed": {func() error { return pim.Errorf(pim.KindUnavailable, "no writes") }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+			var shut atomic.Bool
+			o := conv.Options{Outlet: rec, Shards: 2, Logger: quiet()}
+			if test.gate != nil {
+				o.Gate = func() error {
+					if shut.Load() {
+						return test.gate()
+					}
+					return nil
+				}
+			}
+			w := conv.New(st, o)
+			sends(t, w, rec, "ann", 40, 30) // due
+			sends(t, w, rec, "bob", 40, 20) // not due
+			shut.Store(true)
+			w.CloseAtRest()
+			if n := st.n.Load(); n != test.want {
+				t.Errorf("%d snapshots, want %d", n, test.want)
+			}
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/crew"
 	"github.com/pim-im/pim/store"
 )
 
@@ -51,10 +52,12 @@ type Writers struct {
 	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
 	drivers []*driver
-	stopped sync.WaitGroup // the drivers, their look-ups and writes, and settleLoop
+	finders *crew.Crew[*lookup] // goroutines for look-ups
+	stopped sync.WaitGroup      // the drivers, their look-ups and writes, and settleLoop
 
 	announcer *announcer
 	ctx       context.Context // ends when Close is called
+	atRest    bool            // set before that: drivers that stop write snapshots
 	cancel    context.CancelFunc
 
 	// Changed by all drivers.
@@ -68,6 +71,7 @@ func New(s store.Store, o Options) *Writers {
 	w := &Writers{
 		store: s, now: o.Now, gate: o.Gate, set: o.Set, outlet: o.Outlet, metrics: o.Metrics, log: o.Logger,
 		members: o.Members, memory: o.Memory, seed: maphash.MakeSeed(), ctx: ctx, cancel: cancel, announcer: newAnnouncer(o.Name),
+		finders: crew.New[*lookup](keptFinders, ctx.Done()),
 	}
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
@@ -107,6 +111,14 @@ func New(s store.Store, o Options) *Writers {
 func (w *Writers) Close() {
 	w.cancel()
 	w.stopped.Wait()
+}
+
+// CloseAtRest does what Close does. Before the drivers stop, they write the snapshots that are due of the
+// conversations used last, so that their next load is short. That takes a second at most, and what the writes
+// under way take then.
+func (w *Writers) CloseAtRest() {
+	w.atRest = true
+	w.Close()
 }
 
 // Drain waits until all requests that were submitted before have been answered. If ctx ends

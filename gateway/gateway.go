@@ -11,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/crew"
 	"github.com/pim-im/pim/inbox"
 )
 
@@ -95,12 +96,12 @@ type Gateway struct {
 	ids      atomic.Uint64   // the last connection's ID
 	ctx      context.Context // ends when the gateway closes
 	cancel   context.CancelFunc
-	greeting context.Context    // of handshakes: ends when GoAway begins
-	leave    context.CancelFunc // ends greeting
-	tasks    sync.WaitGroup     // every goroutine of the gateway and its connections
-	servers  taskServers
-	mu       sync.Mutex // guards closing; orders Add on tasks before Wait
-	closing  bool       // GoAway or Close has begun
+	greeting context.Context      // of handshakes: ends when GoAway begins
+	leave    context.CancelFunc   // ends greeting
+	tasks    sync.WaitGroup       // every goroutine of the gateway and its connections
+	servers  *crew.Crew[*taskRun] // goroutines for pulls and syncs
+	mu       sync.Mutex           // guards closing; orders Add on tasks before Wait
+	closing  bool                 // GoAway or Close has begun
 }
 
 // New starts a gateway.
@@ -122,8 +123,8 @@ func New(o Options) *Gateway {
 		g.Mono = func() time.Duration { return time.Since(begun) }
 	}
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
-	g.servers.runs = make(chan *taskRun)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.servers = crew.New[*taskRun](keptServers, g.ctx.Done())
 	g.greeting, g.leave = context.WithCancel(g.ctx)
 	g.start(g.janitor)
 	return g

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
@@ -31,16 +30,8 @@ type taskRun struct {
 
 const maxTasks = 64 // waiting, for each connection
 
-// keptServers is how many goroutines that serve runs are kept when there is no run for them. A new
-// goroutine begins with a small stack, which a read of the store makes grow; one that is kept has
-// had that. Each holds 16 to 32 KiB.
+// keptServers is how many goroutines wait for a taskRun at most, of all connections.
 const keptServers = 8
-
-// taskServers has the goroutines that serve runs and are free.
-type taskServers struct {
-	runs chan *taskRun // unbuffered: a free goroutine takes a run, or nobody does
-	free atomic.Int32  // goroutines that wait for a run, at most keptServers
-}
 
 // queueTask queues t, or refuses it if maxTasks are waiting. It starts the run if there is none.
 func (c *conn) queueTask(t task) {
@@ -67,49 +58,28 @@ func (c *conn) queueTask(t task) {
 	}
 }
 
-// serveRun has run served by a goroutine that is free, or by a new one. It reports false once Close has
+// serveRun has run served by a goroutine that waits, or by a new one. It reports false once Close has
 // begun.
 func (g *Gateway) serveRun(run *taskRun) bool {
-	select {
-	case g.servers.runs <- run:
-		return true
-	default:
-		return g.start(func() { g.serveRuns(run) })
-	}
-}
-
-// serveRuns serves run and then others, until enough goroutines are free or the gateway closes.
-func (g *Gateway) serveRuns(run *taskRun) {
-	for run != nil {
-		run = g.serveInContext(run)
-	}
+	return g.servers.Give(run) || g.start(func() {
+		for ok := true; ok; {
+			run, ok = g.serveInContext(run)
+		}
+	})
 }
 
 // serveInContext serves run and then others with one context, until that is cancelled. It returns the run
-// that is to be served then, nil if there is none. It makes the context, because the stack of the
-// reading goroutine would grow by that, to 4 KiB, and that goroutine stays.
-func (g *Gateway) serveInContext(run *taskRun) *taskRun {
+// that is to be served then, if there is one. It makes the context, because the stack of the reading
+// goroutine would grow by that, to 4 KiB, and that goroutine stays.
+func (g *Gateway) serveInContext(run *taskRun) (*taskRun, bool) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	for run != nil && ctx.Err() == nil {
+	ok := true
+	for ok && ctx.Err() == nil {
 		run.conn.serveTasks(ctx, cancel, run)
-		run = g.nextRun()
+		run, ok = g.servers.Next()
 	}
-	return run
-}
-
-// nextRun waits for a run. It returns nil if enough goroutines wait already, or if the gateway closes.
-func (g *Gateway) nextRun() *taskRun {
-	defer g.servers.free.Add(-1)
-	if g.servers.free.Add(1) > keptServers {
-		return nil
-	}
-	select {
-	case run := <-g.servers.runs:
-		return run
-	case <-g.ctx.Done():
-		return nil
-	}
+	return run, ok
 }
 
 // serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be

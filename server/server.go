@@ -386,7 +386,7 @@ func (s *Server) Err() error {
 }
 
 // stopGrace is how much longer than its context Shutdown waits for the parts to end. What is
-// left to do then takes milliseconds, unless the disk is stuck.
+// left to do then takes milliseconds, and up to a second for snapshots (conv.Writers.CloseAtRest), unless the disk is stuck.
 const stopGrace = 2 * time.Second
 
 // Shutdown stops the server. /readyz fails from now on, what is under way is committed and
@@ -447,7 +447,7 @@ func (s *Server) end() {
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
 		{"the removal of old messages", s.closeSweeper},
-		{"a commit", s.writers.Close},
+		{"a commit", s.writers.CloseAtRest},
 		{"what goes to other nodes", s.cluster.leave},
 		{"the writing of acknowledgements", s.acks.Close},
 		{"the bus", s.cluster.close},

@@ -9,8 +9,8 @@
 # generator is this one's for both.
 #
 # DURATION (10s) is the measured time of most workloads. SUSTAINED (30m) is that of
-# sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. REST (75) is for how many
-# seconds nothing happens before the restart of cold. ROUNDS (1) says how often all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
+# sustained and sustained-conversations, SUSTAINED_SLICE (1m) the length of its slices. REST (0) is for how many
+# seconds nothing happens before the restarts of cold. ROUNDS (1) says how often all of it is repeated. The servers listen on PORT (7410) and the one after it. Every
 # run has a fresh data directory under TMPDIR. A run that fails says why on standard
 # error; the others go on, and the exit status is 1 in the end.
 set -eu
@@ -116,19 +116,32 @@ conversations() {
 	alone direct --users 2000 --conversations 100000 --rate 5000 --duration "$duration" --warmup 25s
 }
 
-# The first message into each conversation after a restart, short ones and long ones. After REST
-# seconds the long ones are at rest, and have a snapshot. REST=0 restarts the server right away.
+# The first message into each conversation after a restart in good order, and after SIGKILL, into short ones and long
+# ones. REST seconds after the traffic; 10 or more leave the long ones at rest.
 cold() {
+	cold_after end
+	cold_after killed
+}
+
+# killed: the server is killed. Its data stays.
+killed() {
+	kill -9 $pid
+	wait $pid 2>/dev/null || true
+	pid=
+}
+
+# cold_after HOW: the same, where the server ends by HOW.
+cold_after() {
 	fresh
 	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 20000 --seed 1 >/dev/null
 	"$pim" bench fill --server http://$http --data "$data" --conversations 2000 --messages 4000000 --seed 2 >/dev/null
-	sleep "${REST:-75}"
-	end
+	sleep "${REST:-0}"
+	$1
 	start
 	sleep 5 # what the store has to do after a start
-	name="cold, 10 messages each"
+	name="cold, $1, 10 messages each"
 	measure cold --conversations 2000 --rate 200 --seed 1
-	name="cold, 2,000 messages each"
+	name="cold, $1, 2,000 messages each"
 	measure cold --conversations 2000 --rate 200 --seed 2
 	stop
 }
