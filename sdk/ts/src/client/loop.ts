@@ -31,10 +31,11 @@ import { type HappenedUpdate, type Update } from "./session.js";
 // does not take its events, the loop leaves the network unread and goes on with everything else.
 
 /**
- * How many inputs the engine may be stepped with before its output is carried out, so that under load one transaction stores what
- * several inputs change.
+ * How many frames and commands the engine may be stepped with before its output is carried out, so that under load one transaction
+ * stores what all of them change: a transaction that is flushed takes some milliseconds.
  */
-const maxSteps = 16;
+const maxFrames = 64;
+const maxCommands = 256;
 /** How long the app may leave events untaken before the engine is told that reading has stopped. */
 const patience: Duration = second;
 /**
@@ -218,9 +219,12 @@ export class Loop {
 
   /** Takes what has come, and does what follows from it. */
   async #round(): Promise<void> {
-    for (let steps = 0; steps < maxSteps && !this.#closing && this.#ready(); steps += 2) {
+    for (let n = 0; n < maxFrames && !this.#closing && this.#ready(); n++) {
       this.#jobs.shift()?.();
       this.#take();
+      await this.#obey();
+    }
+    for (let n = maxFrames; n < maxCommands && !this.#closing && this.#commands.length > 0; n++) {
       await this.#obey();
     }
     this.#tick();
