@@ -30,13 +30,20 @@ func (c *Client) Direct(user pim.UserID) *Conversation {
 // ID returns the conversation's ID.
 func (c *Conversation) ID() pim.ConversationID { return c.id }
 
+// errEmptyText refuses a text that says nothing.
+var errEmptyText = pim.Errorf(pim.KindInvalid, "the text is empty")
+
 // Send queues a message, see Client.Send.
 func (c *Conversation) Send(ctx context.Context, payload []byte, options ...SendOption) (*Sending, error) {
 	return c.client.Send(ctx, c.id, payload, options...)
 }
 
-// SendText queues a message whose payload is text.
+// SendText queues a message whose payload is text. An empty text is refused
+// (pim.KindInvalid).
 func (c *Conversation) SendText(ctx context.Context, text string, options ...SendOption) (*Sending, error) {
+	if text == "" {
+		return nil, errEmptyText
+	}
 	return c.client.Send(ctx, c.id, []byte(text), options...)
 }
 
@@ -46,7 +53,11 @@ func (c *Conversation) SendContent(ctx context.Context, say *content.Content, op
 }
 
 // Reply queues a message that answers the message to. It joins the thread that to is in.
+// An empty text is refused (pim.KindInvalid).
 func (c *Conversation) Reply(ctx context.Context, to *pim.Entry, text string, options ...SendOption) (*Sending, error) {
+	if text == "" {
+		return nil, errEmptyText
+	}
 	return c.client.SendContent(ctx, c.id, &content.Content{Text: text, Reply: content.ReplyTo(to), Thread: content.ThreadOf(to)}, options...)
 }
 

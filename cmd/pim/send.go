@@ -67,7 +67,7 @@ func (c *sendCmd) one(ctx context.Context, ses *session, conv pim.ConversationID
 	return c.print(s, 0, m, sent)
 }
 
-// empty reports whether text shows nothing: the SDK would send it all the same.
+// empty reports whether text shows nothing. The SDK refuses only a text without a byte.
 func empty(text string) bool { return strings.TrimSpace(text) == "" }
 
 // options are those of every message.

@@ -105,6 +105,15 @@ test("two devices and the Go client talk, over WebSocket and TCP", hangs, async 
   assert.deepEqual(await server.tail(b, a, 2), ["hi", "hello"]);
 });
 
+test("a port of the other protocol is told to the app", hangs, async () => {
+  const [a = ""] = names("alice");
+  // The other way round the server only answers after 10 s: tcp.test.ts has its answer.
+  const c = await device(a, "phone", { server: server.tcp.replace("tcp", "http") });
+  const { err } = await next(c, "state", (e) => e.err !== undefined);
+  assert.ok(err instanceof PimError);
+  assert.match(err.message, /not as a WebSocket \(tcp:\/\/ has a port of its own\)/);
+});
+
 test("a server that is killed while messages are sent loses, doubles and swaps none", hangs, async () => {
   const [a = "", b = ""] = names("alice", "bob");
   const bob = await device(b, "laptop", { server: server.url });
@@ -392,6 +401,20 @@ test("the bot of the examples answers each message once, though it is killed aga
   const ended = new Promise((resolve) => bot.once("exit", resolve));
   bot.kill("SIGKILL");
   await ended;
+});
+
+test("the bot of the examples says in a line what is wrong with its settings", hangs, async () => {
+  for (const wrong of [{ PIM_SERVER: "nowhere" }, { PIM_USER: "a b" }, { PIM_STORE: "no/such/folder" }]) {
+    const bot = server.example(
+      "examples/node-bot/bot.mjs",
+      { PIM_SERVER: server.tcp, PIM_STORE: "wrong.pim", ...wrong },
+      "pipe",
+    );
+    let said = "";
+    bot.stderr?.setEncoding("utf8").on("data", (text: string) => (said += text));
+    assert.equal(await new Promise((resolve) => bot.once("close", resolve)), 1);
+    assert.match(said, /^the bot has ended: .*\n$/);
+  }
 });
 
 test("tabs have one connection, and go on when the leader is hidden or closed", hangs, async () => {

@@ -75,7 +75,7 @@ export class Server {
   }
 
   /** Starts an example of Node, in a folder of its own, as if the package was installed there. */
-  example(path: string, env: Record<string, string>): ChildProcess {
+  example(path: string, env: Record<string, string>, stderr: "inherit" | "pipe" = "inherit"): ChildProcess {
     const root = join(import.meta.dirname, "../../../..");
     const installed = join(this.#data, "example/node_modules/@pim-im/client");
     if (!existsSync(installed)) {
@@ -85,7 +85,7 @@ export class Server {
     }
     const copy = join(this.#data, "example", basename(path));
     copyFileSync(join(root, path), copy);
-    const stdio: StdioOptions = ["ignore", "inherit", "inherit"];
+    const stdio: StdioOptions = ["ignore", "inherit", stderr];
     return spawn(process.execPath, [copy], { cwd: join(this.#data, "example"), env: { ...process.env, ...env }, stdio });
   }
 

@@ -115,3 +115,10 @@ test("a server that is not there, and a dial that is given up, reject", async ()
   const reason = new Error("given up");
   await assert.rejects(dial(AbortSignal.abort(reason)), reason);
 });
+
+test("a server that answers with HTTP is told from one that is broken", async () => {
+  const { conn, far, closed } = await connect();
+  far.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+  assert.match(await closed, /answers with HTTP: its port for raw TCP .* \(invalid\)$/);
+  conn.close();
+});

@@ -1,5 +1,7 @@
 import { type Pending, type Setting as Stored, type State } from "../engine/index.js";
 import {
+  checkConversationID,
+  checkUserID,
   type ClientMessageID,
   type Command,
   CommandKind,
@@ -15,6 +17,7 @@ import {
   type Setting,
   type UserID,
 } from "../pim/index.js";
+import { checkBoolean, checkInteger, checkList, checkObject, checkText } from "../pim/arguments.js";
 import { compareText } from "../pim/text.js";
 import { openDatabase } from "../store/idb.js";
 import { Memory } from "../store/memory.js";
@@ -133,16 +136,21 @@ export class Client {
     return this.#core.events(o);
   }
 
-  /** Returns a handle on id. It does not check that the conversation exists. */
+  /**
+   * Returns a handle on id. It does not check that the conversation exists. It throws a PimError of kind "invalid" if id is no
+   * conversation ID.
+   */
   conversation(id: ConversationID): Conversation {
+    checkConversationID(id);
     return new Conversation(this.#core, id);
   }
 
   /**
    * Returns a handle on the direct conversation with user. It throws a PimError of kind "unavailable" while the client's own user is
-   * not known: neither Options.user nor a connection has named it.
+   * not known: neither Options.user nor a connection has named it; and of kind "invalid" if user is no user ID.
    */
   direct(user: UserID): Conversation {
+    checkUserID(user);
     return this.conversation(direct(this.#ownUser(), user));
   }
 
@@ -159,7 +167,7 @@ export class Client {
 
   /** Queues the creation of a group of members and the user. The group's ID is in Sent.conversation. */
   async createGroup(members: readonly UserID[]): Promise<Sending> {
-    return this.#core.send({ conversation: "", kind: EntryKind.create, members: [...members] });
+    return this.#core.send({ conversation: "", kind: EntryKind.create, members: checkList("members", members, checkUserID) });
   }
 
   /**
@@ -213,7 +221,7 @@ export class Client {
 
   /** Sets whether the server refuses direct messages of user. */
   async block(user: UserID, on = true): Promise<Sending> {
-    return this.do({ kind: CommandKind.block, subject: user, removed: !on });
+    return this.do({ kind: CommandKind.block, subject: user, removed: !checkBoolean("on", on) });
   }
 
   /**
@@ -221,6 +229,7 @@ export class Client {
    * has heard of: read positions only grow, so a position beyond the log would hide all entries to come. See Conversation.markRead.
    */
   async markRead(e: Entry): Promise<Sending> {
+    checkConversationID(checkObject("entry", e).conversation);
     return this.#core.markRead(e.conversation, e.seq, e.count, e.allCount);
   }
 
@@ -230,7 +239,7 @@ export class Client {
    * shown.
    */
   async setReceipts(on: boolean): Promise<Sending> {
-    return this.do({ kind: CommandKind.noReceipts, subject: this.#ownUser(), removed: on });
+    return this.do({ kind: CommandKind.noReceipts, subject: this.#ownUser(), removed: checkBoolean("on", on) });
   }
 
   /**
@@ -238,7 +247,7 @@ export class Client {
    * see it of others either. At first every user does. The switch holds once it is acknowledged.
    */
   async setPresence(on: boolean): Promise<Sending> {
-    return this.do({ kind: CommandKind.noPresence, subject: this.#ownUser(), removed: on });
+    return this.do({ kind: CommandKind.noPresence, subject: this.#ownUser(), removed: checkBoolean("on", on) });
   }
 
   /**
@@ -271,7 +280,11 @@ export class Client {
    * changed. What the server refuses is told by a LookEvent. Errors: "too_large", "invalid".
    */
   async look(conversations: readonly ConversationID[], users: readonly UserID[] = []): Promise<void> {
-    await this.#core.do({ type: "look", conversations: [...conversations], users: [...users] });
+    const look = {
+      conversations: checkList("conversations", conversations, checkConversationID),
+      users: checkList("users", users, checkUserID),
+    };
+    await this.#core.do({ type: "look", ...look });
   }
 
   /**
@@ -283,7 +296,7 @@ export class Client {
    * errClosed; and the failure of the store. After an error nothing has changed.
    */
   async networkChanged(name = ""): Promise<void> {
-    await this.#core.do({ type: "networkChanged", name });
+    await this.#core.do({ type: "networkChanged", name: checkText("name", name) });
   }
 
   /**
@@ -292,7 +305,7 @@ export class Client {
    * networkChanged, without "invalid".
    */
   async setOnline(on: boolean): Promise<void> {
-    await this.#core.do({ type: "online", on });
+    await this.#core.do({ type: "online", on: checkBoolean("on", on) });
   }
 
   /**
@@ -301,7 +314,7 @@ export class Client {
    * the radio. Errors: errClosed, and the failure of the store.
    */
   async setForeground(on: boolean): Promise<void> {
-    this.#core.inFront = on;
+    this.#core.inFront = checkBoolean("on", on);
     await this.#core.do({ type: "foreground", on });
   }
 
@@ -347,7 +360,7 @@ export class Client {
     if (feed === undefined) {
       throw new PimError("invalid", "without Options.confirm there is nothing to confirm");
     }
-    if (e.number > feed.handed) {
+    if (checkInteger("number", checkObject("event", e).number) > feed.handed) {
       throw new PimError("invalid", `entry number ${e.number} was not handed over, the last was ${feed.handed}`);
     }
     const out = feed.answersOf(e.entry, answers);
@@ -360,7 +373,8 @@ export class Client {
    * member, a RefusedEvent comes. For clients with Options.watch only.
    */
   async watch(conversation: ConversationID, after: Seq): Promise<void> {
-    await this.#core.do({ type: "follow", conversation, after });
+    checkConversationID(conversation);
+    await this.#core.do({ type: "follow", conversation, after: checkInteger("after", after) });
   }
 
   /**

@@ -8,7 +8,9 @@ import {
   type Entry,
   EntryKind,
   erases,
+  parseClientMessageID,
 } from "../pim/index.js";
+import { checkBytes, checkText } from "../pim/arguments.js";
 import { newOutgoing } from "../engine/types.js";
 import { hmacSHA256 } from "../pim/sha256.js";
 import { noBytes, utf8 } from "../pim/text.js";
@@ -110,8 +112,9 @@ export class Feed {
     return answers.map((a, n) => {
       const conversation = a.conversation ?? e.conversation;
       checkConversationID(conversation);
-      const payload = typeof a.payload === "string" ? utf8(a.payload) : a.payload.slice();
-      return newOutgoing({ id: a.id ?? answerID(this.#key, e, n), conversation, kind: EntryKind.message, payload });
+      const said = typeof a.payload === "string" ? utf8(checkText("payload", a.payload)) : checkBytes("payload", a.payload);
+      const id = a.id === undefined ? answerID(this.#key, e, n) : parseClientMessageID(a.id);
+      return newOutgoing({ id, conversation, kind: EntryKind.message, payload: said.slice() });
     });
   }
 

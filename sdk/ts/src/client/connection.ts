@@ -62,11 +62,12 @@ export function dialWebSocket(url: string, construct: SocketConstructor, signal:
       settled();
       resolve(conn);
     });
-    socket.addEventListener("close", () => {
+    const failed = (): void => {
       settled();
-      reject(new PimError("unavailable", `${url} does not answer, or not as a WebSocket`));
-    });
-    socket.addEventListener("error", () => undefined); // close follows
+      reject(new PimError("unavailable", `${url} does not answer, or not as a WebSocket (tcp:// has a port of its own)`));
+    };
+    socket.addEventListener("close", failed);
+    socket.addEventListener("error", failed); // Node 20 says no more if it could not connect
   });
 }
 

@@ -1,7 +1,7 @@
 import { encodeContent, type Content, replyTo, threadOf } from "../content/index.js";
 import { type Members, type Outgoing, type Page, type Reader, type Receipts } from "../engine/index.js";
 import {
-  checkConversationID,
+  checkUserID,
   CommandKind,
   type ConversationID,
   dedupWindow,
@@ -14,6 +14,7 @@ import {
   type Seq,
   type UserID,
 } from "../pim/index.js";
+import { checkBoolean, checkBytes, checkInteger, checkObject, checkText } from "../pim/arguments.js";
 import { noBytes, utf8 } from "../pim/text.js";
 import { type Core } from "./core.js";
 import { Info, unheardOf } from "./info.js";
@@ -82,12 +83,12 @@ export class Conversation {
   /** Queues a message. payload is copied. */
   async send(payload: Uint8Array, o: SendOptions = {}): Promise<Sending> {
     const { mentions = [], mentionAll = false } = o;
-    return this.#queue(EntryKind.message, { payload: payload.slice(), mentions: [...mentions], mentionAll });
+    return this.#queue(EntryKind.message, { payload, mentions: mentions as UserID[], mentionAll }); // which is copied
   }
 
-  /** Queues a message whose payload is text. */
+  /** Queues a message whose payload is text, which must not be empty. */
   async sendText(text: string, o: SendOptions = {}): Promise<Sending> {
-    return this.send(utf8(text), o);
+    return this.send(utf8(checkSaid(text)), o);
   }
 
   /** Queues a message that says more than a text. It throws as encodeContent does, too. */
@@ -95,9 +96,10 @@ export class Conversation {
     return this.send(encodeContent(say), o);
   }
 
-  /** Queues a message that answers the message to. It joins the thread that to is in. */
+  /** Queues a message that answers the message to with a text, which must not be empty. It joins the thread that to is in. */
   async reply(to: Entry, text: string, o: SendOptions = {}): Promise<Sending> {
-    return this.sendContent({ text, reply: replyTo(to), thread: threadOf(to) }, o);
+    checkBytes("payload of the entry", checkObject("entry", to).payload);
+    return this.sendContent({ text: checkSaid(text), reply: replyTo(to), thread: threadOf(to) }, o);
   }
 
   // What these methods queue refers to the message at seq. It is sent like a message, offline too, and displayed at once: Views show
@@ -106,12 +108,12 @@ export class Conversation {
 
   /** Queues that the message has another payload. Only its sender can edit it, and the server may allow that for a time only. */
   async edit(seq: Seq, payload: Uint8Array): Promise<Sending> {
-    return this.#queue(EntryKind.edit, { refers: seq, payload: payload.slice() });
+    return this.#queue(EntryKind.edit, { refers: seq, payload });
   }
 
-  /** Queues that the message has another text. */
+  /** Queues that the message has another text, which must not be empty. */
   async editText(seq: Seq, text: string): Promise<Sending> {
-    return this.edit(seq, utf8(text));
+    return this.edit(seq, utf8(checkSaid(text)));
   }
 
   /**
@@ -127,12 +129,16 @@ export class Conversation {
    * false.
    */
   async react(seq: Seq, text: string, on = true): Promise<Sending> {
-    return this.#queue(EntryKind.reaction, { refers: seq, reaction: text, removed: !on });
+    return this.#queue(EntryKind.reaction, {
+      refers: seq,
+      reaction: checkText("reaction", text),
+      removed: !checkBoolean("on", on),
+    });
   }
 
   /** Queues that the message is pinned for all, or no longer. */
   async pinMessage(seq: Seq, on = true): Promise<Sending> {
-    return this.#queue(EntryKind.pin, { refers: seq, removed: !on });
+    return this.#queue(EntryKind.pin, { refers: seq, removed: !checkBoolean("on", on) });
   }
 
   /**
@@ -142,7 +148,7 @@ export class Conversation {
    * is 0, because the entry stands where the user may not read.
    */
   async erase(upTo: Seq = 0): Promise<Sending> {
-    const refers = upTo || (await this.info()).newest;
+    const refers = checkInteger("upTo", upTo) || (await this.info()).newest;
     if (refers === 0) {
       throw new PimError("not_found", `the device knows of no entry of ${this.id}`);
     }
@@ -167,10 +173,10 @@ export class Conversation {
    * and nothing is lost.
    */
   async retain(age: Millis): Promise<Sending> {
-    if (age !== 0 && !(age >= dedupWindow)) {
+    if (checkInteger("age", age) !== 0 && age < dedupWindow) {
       throw new PimError("invalid", `messages are kept for at least ${dedupWindow / 86_400_000} days`);
     }
-    return this.#queue(EntryKind.retain, { retain: Math.trunc(age) });
+    return this.#queue(EntryKind.retain, { retain: age });
   }
 
   /** Asks the server for how long the messages are kept. It waits for a connection. */
@@ -193,7 +199,10 @@ export class Conversation {
    * Returns one page straight from the server. It neither reads nor changes the local store, and waits for a connection.
    */
   async pull({ from = 1, to = 0, limit = 0, newestFirst = false, signal }: PullOptions = {}): Promise<Page> {
-    return this.#ask({ from, to, limit, newestFirst, changes: false }, signal);
+    checkInteger("from", from);
+    checkInteger("to", to);
+    checkInteger("limit", limit);
+    return this.#ask({ from, to, limit, newestFirst: Boolean(newestFirst), changes: false }, signal);
   }
 
   /**
@@ -201,6 +210,7 @@ export class Conversation {
    * and is told of all. It waits for a connection. Errors: "not_member", also if the user has left; "invalid" if it is no group.
    */
   async members(after: UserID = "", { signal }: Waiting = {}): Promise<Members> {
+    checkAfter(after);
     this.#core.usable();
     const { members } = await this.#core.session.ask({ type: "askMembers", conversation: this.id, after }, signal);
     return members ?? { members: [], owner: "", next: "" };
@@ -212,6 +222,7 @@ export class Conversation {
    * receipts (Client.setReceipts); "not_member"; "invalid" if the range is none.
    */
   async receipts(from: Seq, to: Seq, { signal }: Waiting = {}): Promise<Receipts> {
+    checkInteger("to", to);
     return this.#receipts(from, to, false, "", signal);
   }
 
@@ -251,7 +262,7 @@ export class Conversation {
 
   /** Sets whether the conversation stays on top of the list. */
   async pin(on = true): Promise<Sending> {
-    return this.#command(CommandKind.pin, !on);
+    return this.#command(CommandKind.pin, !checkBoolean("on", on));
   }
 
   /**
@@ -294,7 +305,7 @@ export class Conversation {
    */
   async message(seq: Seq): Promise<Message | undefined> {
     this.#core.usable();
-    checkConversationID(this.id);
+    checkInteger("seq", seq);
     const { entries, folds, outbox } = await this.#core.session.messages(this.id, seq, seq);
     const line = new Timeline(this.#core.user);
     line.fold(folds);
@@ -308,8 +319,7 @@ export class Conversation {
    * several Views are open, this holds for the one that was opened last.
    */
   async messages(n: number): Promise<View> {
-    checkConversationID(this.id);
-    const view = new View(this.#core, this.id, n);
+    const view = new View(this.#core, this.id, checkInteger("n", n));
     await this.#core.open(view);
     return view;
   }
@@ -317,7 +327,7 @@ export class Conversation {
   /** Returns the last n entries in display order, from the local store. */
   async entries(n: number): Promise<Entry[]> {
     this.#core.usable();
-    return (await this.#core.session.page(this.id, undefined, n)).entries;
+    return (await this.#core.session.page(this.id, undefined, checkInteger("n", n))).entries;
   }
 
   /**
@@ -327,16 +337,15 @@ export class Conversation {
    * so is a gap that is left to scrolling (Options.lazyGap; not with Options.confirm).
    */
   async entriesAfter(after: Seq, limit = 100): Promise<Entry[]> {
-    if (!(limit > 0 && limit <= maxPageEntries)) {
+    checkInteger("after", after);
+    if (checkInteger("limit", limit, 1) > maxPageEntries) {
       throw new PimError("invalid", `a page of ${limit} entries, at most ${maxPageEntries} are allowed`);
     }
-    checkConversationID(this.id);
     this.#core.usable();
     return this.#core.session.entriesAfter(this.id, after, limit);
   }
 
   async #queue(kind: EntryKind, fields: Partial<Outgoing>): Promise<Sending> {
-    checkConversationID(this.id);
     return this.#core.send({ payload: noBytes, ...fields, conversation: this.id, kind });
   }
 
@@ -357,9 +366,26 @@ export class Conversation {
   }
 
   async #receipts(from: Seq, to: Seq, readers: boolean, after: UserID, signal: AbortSignal | undefined): Promise<Receipts> {
+    checkInteger("seq", from);
+    checkAfter(after);
     this.#core.usable();
     const question = { type: "askReceipts", conversation: this.id, from, to, readers, after } as const;
     const { receipts } = await this.#core.session.ask(question, signal);
     return receipts ?? { delivered: 0, read: 0, readAt: 0, messages: [], readers: [], next: "" };
+  }
+}
+
+/** Returns the text of a message, which must say something. */
+function checkSaid(text: string): string {
+  if (checkText("text", text) === "") {
+    throw new PimError("invalid", "the text is empty");
+  }
+  return text;
+}
+
+/** Refuses what is neither a user nor empty. */
+function checkAfter(after: UserID): void {
+  if (after !== "") {
+    checkUserID(after);
   }
 }

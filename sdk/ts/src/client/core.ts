@@ -17,6 +17,7 @@ import {
   type UserID,
 } from "../pim/index.js";
 import { newOutgoing } from "../engine/types.js";
+import { checkFields, checkFunction, checkList } from "../pim/arguments.js";
 import { type ConversationRow } from "../store/store.js";
 import { type Event, type EventOf } from "./events.js";
 import { Info } from "./info.js";
@@ -108,15 +109,20 @@ export class Core implements ViewOwner {
 
   /** Queues a message with these fields. */
   async send(fields: Pick<Outgoing, "conversation" | "kind"> & Partial<Outgoing>): Promise<Sending> {
-    fields.members?.forEach(checkUserID);
     const id = newClientMessageID();
-    return this.queue(id, { type: "send", message: newOutgoing({ ...fields, id }) });
+    const none = newOutgoing({ id, conversation: "", kind: fields.kind });
+    const { payload, members, mentions } = { ...none, ...checkFields("message", none, fields) };
+    const lists = {
+      members: checkList("members", members, checkUserID),
+      mentions: checkList("mentions", mentions, checkUserID),
+    };
+    return this.queue(id, { type: "send", message: { ...none, ...fields, ...lists, payload: payload.slice() } });
   }
 
   /** Queues a command with these fields. */
   async command(fields: Partial<Command>): Promise<Sending> {
     const id = newClientMessageID();
-    const command = makeCommand(fields);
+    const command = makeCommand(checkFields("command", makeCommand({}), fields));
     return this.queue(id, { type: "do", id, command: { ...command, value: command.value.slice() } });
   }
 
@@ -161,6 +167,7 @@ export class Core implements ViewOwner {
 
   /** Has listener called with every event of a type. The function that it returns ends that. */
   on<T extends Event["type"]>(type: T, listener: (e: EventOf<T>) => void): () => void {
+    checkFunction("listener", listener);
     const own: Listener = (ev) => listener(ev as EventOf<T>);
     const all = this.#listeners.get(type) ?? new Set();
     this.#listeners.set(type, all.add(own));

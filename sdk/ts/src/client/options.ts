@@ -1,5 +1,6 @@
 import { type Duration, millisecond } from "../engine/index.js";
 import { checkDeviceID, checkUserID, type DeviceID, type Millis, PimError, type UserID } from "../pim/index.js";
+import { checkFunction, checkList, checkObject, checkString, checkText } from "../pim/arguments.js";
 import { byteLength } from "../pim/text.js";
 import { type Store } from "../store/store.js";
 import { type TabsEnvironment } from "../tabs/environment.js";
@@ -122,6 +123,7 @@ const maxAgent = 128; // bytes, as in the protocol
 
 /** Returns o with its defaults. It throws a PimError of kind "invalid" if something is wrong with o. */
 export function checkOptions(o: Options, env: Environment): Checked {
+  checkObject("Options", o);
   if (typeof o.token !== "string" && typeof o.token !== "function") {
     throw new PimError("invalid", "Options.token is neither a string nor a function");
   }
@@ -129,6 +131,12 @@ export function checkOptions(o: Options, env: Environment): Checked {
   const user = o.user ?? "";
   if (user !== "") {
     checkUserID(user);
+  }
+  if (o.store !== undefined) {
+    checkFunction("Options.store.apply", checkObject("Options.store", o.store).apply);
+  }
+  if (o.webSocket !== undefined) {
+    checkFunction("Options.webSocket", o.webSocket);
   }
   if (o.confirm && (!o.store || o.watch)) {
     throw new PimError("invalid", "Options.confirm needs a store, as of @pim-im/client/node, and no watch");
@@ -139,7 +147,7 @@ export function checkOptions(o: Options, env: Environment): Checked {
   if (o.tabs && (o.store || o.confirm || o.watch || o.peek || user === "")) {
     throw new PimError("invalid", "Options.tabs needs user, and goes with none of store, confirm, watch and peek");
   }
-  const agent = byteLength(o.agent ?? "");
+  const agent = byteLength(checkText("Options.agent", o.agent ?? ""));
   if (agent > maxAgent) {
     throw new PimError("invalid", `Options.agent has ${agent} bytes, at most ${maxAgent} are allowed`);
   }
@@ -148,7 +156,8 @@ export function checkOptions(o: Options, env: Environment): Checked {
     throw new PimError("invalid", "Options: a negative duration or size");
   }
   const least = backoffMin || 500;
-  const servers = [...(o.server ? [o.server] : []), ...(o.servers ?? [])];
+  const named = checkList("Options.servers", o.servers ?? [], (server) => void checkString("server", server));
+  const servers = [...(o.server ? [o.server] : []), ...named];
   const dialer = (server: string): Dialer => dialerOf(server, o, env.stream);
   const checked: Checked = {
     options: o,

@@ -1,3 +1,4 @@
+import { checkInteger } from "../pim/arguments.js";
 import { type Feed } from "./confirm.js";
 import { type Event } from "./events.js";
 import { Bell, orAborted, type Waiting } from "./wait.js";
@@ -21,7 +22,7 @@ export class EventQueue implements AsyncIterableIterator<Event> {
   /** changed is called when full or ended may be other than before. */
   constructor(o: EventsOptions, feed: Feed | undefined, changed: (q: EventQueue) => void) {
     this.#feed = feed;
-    this.#room = o.buffer ?? 1024;
+    this.#room = checkInteger("buffer", o.buffer ?? 1024);
     this.#signal = o.signal;
     this.#changed = changed;
   }

@@ -1,3 +1,4 @@
+import { checkString } from "../pim/arguments.js";
 import { PimError } from "../pim/index.js";
 import { webSocketPath } from "../wire/index.js";
 import { type Conn, dialWebSocket, type SocketConstructor } from "./connection.js";
@@ -22,7 +23,7 @@ export function dialerOf(server: string, o: Pick<Options, "insecure" | "webSocke
 }
 
 function urlOf(server: string): URL {
-  const said = JSON.stringify(server);
+  const said = JSON.stringify(checkString("server", server));
   let url: URL;
   try {
     url = new URL(server);

@@ -1,4 +1,5 @@
 import { type ConversationID, type DeviceID, type Entry, placeOf, type Seq, type UserID } from "../pim/index.js";
+import { checkFunction, checkInteger } from "../pim/arguments.js";
 import { type Event, type SendEvent } from "./events.js";
 import { type Message } from "./message.js";
 import { type AsOf, type HappenedUpdate, type Session, type Update } from "./session.js";
@@ -72,7 +73,8 @@ export class View {
    * Adds the n entries displayed before the first, and reports whether there may be more. If the store lacks entries there, they
    * are pulled: it waits for a connection until the signal is aborted.
    */
-  older(n: number, { signal }: Waiting = {}): Promise<boolean> {
+  async older(n: number, { signal }: Waiting = {}): Promise<boolean> {
+    checkInteger("n", n);
     const older = this.#older.then(() => this.#addOlder(n, signal));
     this.#older = older.catch(() => undefined);
     return older;
@@ -80,6 +82,7 @@ export class View {
 
   /** Has listener called soon after items has changed. The function that it returns ends that. */
   onChange(listener: () => void): () => void {
+    checkFunction("listener", listener);
     const own = (): void => listener();
     this.#listeners.add(own);
     return () => this.#listeners.delete(own);

@@ -1,4 +1,5 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { checkBytes, checkString } from "../pim/arguments.js";
 import { PimError } from "../pim/errors.js";
 import { maxPayload } from "../pim/limits.js";
 import { noBytes, utf8 } from "../pim/text.js";
@@ -43,7 +44,7 @@ const lastForwardField = 5;
  * envelope; then previewOf may still find a text to show.
  */
 export function parseContent(payload: Uint8Array): Content {
-  if (payload.length > maxPayload) {
+  if (checkBytes("payload", payload).length > maxPayload) {
     throw tooLarge(payload.length);
   }
   return parse(payload, 0);
@@ -166,15 +167,25 @@ function contentOf(m: Plain<Messages["Envelope"]>): Content {
  * cannot be: a text that is not Unicode, a mention beyond the text, a forward of what parseContent refuses.
  */
 export function encodeContent(c: Content): Uint8Array {
-  checkContent(c);
-  if (c.forward) {
-    checkForward(c.forward.content, 1);
-  }
-  const payload = isPlain(c) ? utf8(c.text) : envelopeOf(c);
+  const payload = encoded(c);
   if (payload.length > maxPayload) {
     throw tooLarge(payload.length);
   }
   return payload;
+}
+
+function encoded(c: Content): Uint8Array {
+  try {
+    checkString("text", c.text);
+    checkContent(c);
+    if (c.forward) {
+      checkForward(c.forward.content, 1);
+    }
+    return isPlain(c) ? utf8(c.text) : envelopeOf(c);
+  } catch (err) {
+    // Only a c of another type than Content makes it so.
+    throw err instanceof TypeError ? new PimError("invalid", `content: ${err.message}`, { cause: err }) : err;
+  }
 }
 
 /** Reports whether c is encoded as plain text. */

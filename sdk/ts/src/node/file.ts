@@ -2,6 +2,7 @@ import { type FileHandle, open as openHandle, rename, rm } from "node:fs/promise
 import { dirname, resolve } from "node:path";
 import type { Batch, Snapshot, Stored } from "../engine/types.js";
 import { type ConversationID, type Entry, type Fold, PimError, type Place, type Seq } from "../pim/index.js";
+import { checkString } from "../pim/arguments.js";
 import { Joined } from "../store/joined.js";
 import { Memory } from "../store/memory.js";
 import type { ConversationRow, Release, Store } from "../store/store.js";
@@ -27,7 +28,7 @@ export interface FileOptions {
  * damage: it was never promised, and is cut off. When apply has thrown, the file can be opened again later.
  */
 export async function openFile(path: string, o: FileOptions = {}): Promise<Store> {
-  const file = resolve(path);
+  const file = resolve(checkString("path", path));
   let unlock: Unlock | undefined;
   let handle: FileHandle | undefined;
   try {

@@ -2,6 +2,7 @@
 import { type ConnectionOptions } from "node:tls";
 import { type Client, openIn } from "../client/client.js";
 import { type Options } from "../client/options.js";
+import { checkObject } from "../pim/arguments.js";
 import { streamDialer } from "./tcp.js";
 
 export { type FileOptions, openFile } from "./file.js";
@@ -16,6 +17,6 @@ export interface NodeOptions extends Options {
 }
 
 /** Does what open of "@pim-im/client" does, and connects to tcp:// and tls:// servers, too. */
-export function open(o: NodeOptions): Promise<Client> {
-  return openIn({ stream: streamDialer(o.tls ?? {}) }, o);
+export async function open(o: NodeOptions): Promise<Client> {
+  return openIn({ stream: streamDialer(checkObject("Options", o).tls ?? {}) }, o);
 }

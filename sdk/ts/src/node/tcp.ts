@@ -30,7 +30,7 @@ export function streamDialer(tls: ConnectionOptions): StreamDialer {
         socket.once("error", failed);
         socket.once(secure ? "secureConnect" : "connect", () => {
           signal.removeEventListener("abort", abort);
-          const conn = new StreamConn(socket); // which hears of errors from now on
+          const conn = new StreamConn(server.href, socket); // which hears of errors from now on
           socket.off("error", failed);
           resolve(conn);
         });
@@ -45,6 +45,7 @@ function nameOf(host: string): string {
 
 /** Carries frames over a stream of bytes. Each frame follows its length. */
 class StreamConn implements Conn {
+  readonly #server: string;
   readonly #socket: Socket;
   #on: Reader | undefined;
   #in: Uint8Array[] = []; // what has come of a frame that is not complete
@@ -52,7 +53,8 @@ class StreamConn implements Conn {
   #need = tcpHeader; // how many bytes there must be for the next try
   #err: Error | undefined;
 
-  constructor(socket: Socket) {
+  constructor(server: string, socket: Socket) {
+    this.#server = server;
     this.#socket = socket;
     socket.on("error", (err) => (this.#err ??= new PimError("unavailable", err.message, { cause: err })));
     socket.pause();
@@ -116,6 +118,11 @@ class StreamConn implements Conn {
     }
     let rest = this.#in.length === 1 ? chunk : Buffer.concat(this.#in);
     try {
+      if (Buffer.from(rest.buffer, rest.byteOffset, rest.length).toString("latin1", 0, tcpHeader) === "HTTP") {
+        // No frame begins like this: it would be a thousand times as long as frames may be.
+        const ports = "its port for raw TCP (--listen-tcp) is another one, and for this one there are http:// and https://";
+        throw new PimError("invalid", `${this.#server} answers with HTTP: ${ports}`);
+      }
       for (;;) {
         const cut = cutTCP(rest, maxFrame);
         rest = cut.rest;

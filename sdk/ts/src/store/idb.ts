@@ -1,6 +1,9 @@
 import { type IDBPDatabase, openDB, unwrap, wrap } from "idb";
 import { type Batch, type Erasure, type Meta, type Snapshot, type Stored } from "../engine/types.js";
+import { checkObject } from "../pim/arguments.js";
 import {
+  checkDeviceID,
+  checkUserID,
   type ConversationID,
   type DeviceID,
   type Entry,
@@ -64,6 +67,7 @@ export function databaseName(user: UserID, device: DeviceID): string {
  * - "unsupported": the database is of a newer version of the app, and the page is to be loaded again
  * - "disk_full": the browser gives no room
  * - "unavailable": the database cannot be opened
+ * - "invalid": user or device is none
  *
  * What is applied survives the page and the browser. The outbox, what the app is done with and the other positions of Meta also
  * survive that the machine loses power (durability "strict"); of the history the last moments may be lost then, and come from
@@ -80,6 +84,8 @@ export async function openDatabase(o: DatabaseOptions): Promise<DatabaseStore> {
   if (typeof indexedDB === "undefined") {
     throw noDatabase();
   }
+  checkUserID(checkObject("options", o).user);
+  checkDeviceID(o.device);
   const name = databaseName(o.user, o.device);
   let store: Database | undefined;
   let lost: PimError | undefined; // before it was open
