@@ -49,7 +49,9 @@ func TestReplies(t *testing.T) {
 		func(ctx context.Context) (*client.Sending, error) {
 			return alice.Conversation(chat).Reply(ctx, &pim.Entry{Sender: "bob"}, "to a message without seq")
 		},
-		func(ctx context.Context) (*client.Sending, error) { return alice.Conversation(chat).Reply(ctx, &items[0].Entry, "") },
+		func(ctx context.Context) (*client.Sending, error) {
+			return alice.Conversation(chat).Reply(ctx, &items[0].Entry, "")
+		},
 		func(ctx context.Context) (*client.Sending, error) { return alice.Conversation(chat).SendText(ctx, "") },
 	} {
 		if _, err := refused(t.Context()); pim.KindOf(err) != pim.KindInvalid {
