@@ -11,37 +11,41 @@ const ackFrame = 1000; // conversations and fronts in one frame, at most
  * are coalesced. A lost acknowledgement only makes the next sync list a conversation more than it must.
  */
 export class Acks {
-  private dirty: ConversationState[] = [];
-  private fronts: Front[] = []; // that are dropped, see toldFronts
-  private sentAt: Duration = 0; // the last PIMPushAck
-  private due: Duration = 0; // the next one, if something waits
+  #dirty: ConversationState[] = [];
+  #fronts: Front[] = []; // that are dropped, see toldFronts
+  #sentAt: Duration = 0; // the last PIMPushAck
+  #due: Duration = 0; // the next one, if something waits
+
+  readonly #fx: Effects;
 
   /** off: with Config.watch and Config.peek nothing is acknowledged. */
   constructor(
-    private readonly fx: Effects,
+    fx: Effects,
     readonly off: boolean,
-  ) {}
+  ) {
+    this.#fx = fx;
+  }
 
   /** Puts c's position into the next PIMPushAck, if that is news to the server. */
   later(c: ConversationState): void {
     if (c.ackDirty || this.off || c.doubt !== undefined || ackable(c) <= c.acked) {
       return;
     }
-    this.begin();
+    this.#begin();
     c.ackDirty = true;
-    this.dirty.push(c);
+    this.#dirty.push(c);
   }
 
   /** Sets when the next PIMPushAck is due, if nothing waits for it yet. */
-  private begin(): void {
-    if (!this.waits()) {
-      this.due = this.fx.now.mono + ackEvery;
+  #begin(): void {
+    if (!this.#waits()) {
+      this.#due = this.#fx.now.mono + ackEvery;
     }
   }
 
   /** Reports whether something waits for the next PIMPushAck. */
-  private waits(): boolean {
-    return this.dirty.length + this.fronts.length > 0;
+  #waits(): boolean {
+    return this.#dirty.length + this.#fronts.length > 0;
   }
 
   /**
@@ -50,21 +54,21 @@ export class Acks {
    */
   front(f: Front): void {
     if (!this.off) {
-      this.begin();
-      this.fronts.push(f);
+      this.#begin();
+      this.#fronts.push(f);
     }
   }
 
   /** Forgets the fronts: they were told on another connection, and perhaps of another store. */
   forgetFronts(): void {
-    this.fronts = [];
+    this.#fronts = [];
   }
 
   /** Takes c's position out of the next PIMPushAck. */
   remove(c: ConversationState): void {
     if (c.ackDirty) {
       c.ackDirty = false;
-      this.dirty = this.dirty.filter((other) => other !== c);
+      this.#dirty = this.#dirty.filter((other) => other !== c);
     }
   }
 
@@ -74,15 +78,15 @@ export class Acks {
    * output, so before it is transmitted.
    */
   send(atOnce: boolean): void {
-    const { fx } = this;
+    const fx = this.#fx;
     const now = fx.now.mono;
-    const along = fx.out.frames.length > 0 && now >= this.sentAt + ackEvery;
-    if (!this.waits() || !(atOnce || now >= this.due || along)) {
+    const along = fx.out.frames.length > 0 && now >= this.#sentAt + ackEvery;
+    if (!this.#waits() || !(atOnce || now >= this.#due || along)) {
       return;
     }
-    while (this.waits()) {
-      const dirty = this.dirty.splice(0, ackFrame);
-      const fronts = this.fronts.splice(0, ackFrame - dirty.length);
+    while (this.#waits()) {
+      const dirty = this.#dirty.splice(0, ackFrame);
+      const fronts = this.#fronts.splice(0, ackFrame - dirty.length);
       fx.meta.ackSerial++;
       const acks = dirty.map((c) => {
         c.ackDirty = false;
@@ -91,12 +95,12 @@ export class Acks {
       });
       fx.write({ type: "PIMPushAck", body: { serial: fx.meta.ackSerial, acks, fronts } });
     }
-    this.sentAt = now;
+    this.#sentAt = now;
     fx.metaDirty = true;
   }
 
   /** Returns when the next PIMPushAck is due. */
   deadline(): Duration {
-    return this.waits() ? this.due : never;
+    return this.#waits() ? this.#due : never;
   }
 }

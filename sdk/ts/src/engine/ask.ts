@@ -26,64 +26,68 @@ interface PendingAsk extends Request {
 /** The app's pulls, and what it asks about receipts and members. They go on over reconnects. */
 export class Asks {
   readonly active = new Requests<PendingAsk>();
-  private readonly byID = new Map<number, PendingAsk>(); // all of them
-  private queue: PendingAsk[] = [];
+  readonly #byID = new Map<number, PendingAsk>(); // all of them
+  #queue: PendingAsk[] = [];
+
+  readonly #fx: Effects;
+  readonly #timeout: Duration;
+  readonly #random: () => number;
 
   /** timeout is Config.requestTimeout. */
-  constructor(
-    private readonly fx: Effects,
-    private readonly timeout: Duration,
-    private readonly random: () => number,
-  ) {}
+  constructor(fx: Effects, timeout: Duration, random: () => number) {
+    this.#fx = fx;
+    this.#timeout = timeout;
+    this.#random = random;
+  }
 
   /** Queues input. It throws a PimError if that is refused. */
   add(input: Question): void {
-    if (this.byID.size >= maxWaiting) {
-      throw new PimError("overloaded", `${this.byID.size} requests wait for an answer`);
+    if (this.#byID.size >= maxWaiting) {
+      throw new PimError("overloaded", `${this.#byID.size} requests wait for an answer`);
     }
     checkConversationID(input.conversation);
     const ask: PendingAsk = { input, number: 0, answerBy: 0, page: newPage(), failures: 0, retryAt: 0 };
-    this.byID.set(input.id, ask);
-    this.queue.push(ask);
+    this.#byID.set(input.id, ask);
+    this.#queue.push(ask);
   }
 
   /** Forgets the Ask id: nobody waits for its answer any more. */
   drop(id: number): void {
-    const ask = this.byID.get(id);
+    const ask = this.#byID.get(id);
     if (ask !== undefined) {
-      this.byID.delete(id);
+      this.#byID.delete(id);
       this.active.delete(ask);
-      this.queue = this.queue.filter((other) => other !== ask);
+      this.#queue = this.#queue.filter((other) => other !== ask);
     }
   }
 
   /** Transmits Asks from the queue while fewer than maxAsks are under way. */
   start(): void {
-    const { now } = this.fx;
+    const { now } = this.#fx;
     const kept: PendingAsk[] = [];
-    for (const ask of this.queue) {
+    for (const ask of this.#queue) {
       if (this.active.size >= maxAsks || now.mono < ask.retryAt) {
         kept.push(ask);
         continue;
       }
-      ask.number = this.fx.request();
-      ask.answerBy = now.mono + this.timeout;
+      ask.number = this.#fx.request();
+      ask.answerBy = now.mono + this.#timeout;
       ask.page = newPage();
       ask.retryAt = 0;
       this.active.add(ask);
-      this.write(ask.number, ask.input);
+      this.#write(ask.number, ask.input);
     }
-    this.queue = kept;
+    this.#queue = kept;
   }
 
   /** Transmits input as the request with that number. */
-  private write(requestId: number, input: Question): void {
+  #write(requestId: number, input: Question): void {
     const { conversation } = input;
     switch (input.type) {
       case "ask": {
         const { from, to, newestFirst, changes } = input;
         const limit = Math.min(Math.max(input.limit, 0), maxPageEntries);
-        this.fx.write({
+        this.#fx.write({
           type: "PIMPullReq",
           body: { requestId, conversation, from, to, limit, newestFirst, changes },
         });
@@ -91,11 +95,11 @@ export class Asks {
       }
       case "askReceipts": {
         const { from, to, readers, after } = input;
-        this.fx.write({ type: "PIMReceiptReq", body: { requestId, conversation, from, to, readers, after } });
+        this.#fx.write({ type: "PIMReceiptReq", body: { requestId, conversation, from, to, readers, after } });
         break;
       }
       case "askMembers":
-        this.fx.write({ type: "PIMMembersReq", body: { requestId, conversation, after: input.after } });
+        this.#fx.write({ type: "PIMMembersReq", body: { requestId, conversation, after: input.after } });
     }
   }
 
@@ -105,7 +109,7 @@ export class Asks {
     if (ask?.input.type !== "ask") {
       return;
     }
-    ask.answerBy = this.fx.now.mono + this.timeout;
+    ask.answerBy = this.#fx.now.mono + this.#timeout;
     const { page } = ask;
     const contents = contentsOf(ask.input.conversation, m);
     if (contents instanceof PimError) {
@@ -139,9 +143,9 @@ export class Asks {
 
   /** Hands over the answer to an Ask. */
   hand(ask: PendingAsk, answer: Pulled): void {
-    this.byID.delete(ask.input.id);
+    this.#byID.delete(ask.input.id);
     this.active.delete(ask);
-    this.fx.out.pulled.push(answer);
+    this.#fx.out.pulled.push(answer);
   }
 
   /**
@@ -157,23 +161,23 @@ export class Asks {
       return;
     }
     ask.failures++;
-    this.requeue(ask);
-    const wait = Math.max(retryAfterOf(err), repeatAfter(ask.failures, this.random));
-    ask.retryAt = this.fx.now.mono + wait;
+    this.#requeue(ask);
+    const wait = Math.max(retryAfterOf(err), repeatAfter(ask.failures, this.#random));
+    ask.retryAt = this.#fx.now.mono + wait;
   }
 
-  private requeue(ask: PendingAsk): void {
+  #requeue(ask: PendingAsk): void {
     this.active.delete(ask);
     ask.number = 0;
     ask.answerBy = 0;
     ask.page = newPage();
-    this.queue.push(ask);
+    this.#queue.push(ask);
   }
 
   /** Puts those under way back into the queue: the connection is gone. */
   suspend(): void {
     for (const ask of this.active.ordered()) {
-      this.requeue(ask);
+      this.#requeue(ask);
     }
   }
 
@@ -181,7 +185,7 @@ export class Asks {
    * Makes every Ask in the queue due at once: on a new connection earlier refusals say nothing any more.
    */
   resume(): void {
-    for (const ask of this.queue) {
+    for (const ask of this.#queue) {
       ask.retryAt = 0;
     }
   }
@@ -191,10 +195,10 @@ export class Asks {
    * is under way.
    */
   fail(err: PimError): void {
-    for (const ask of this.queue) {
+    for (const ask of this.#queue) {
       this.hand(ask, { id: ask.input.id, err });
     }
-    this.queue = [];
+    this.#queue = [];
   }
 
   /**
@@ -202,9 +206,9 @@ export class Asks {
    * transmitted.
    */
   tick(): Duration[] {
-    return this.active.overdue(this.fx.now.mono).map((ask) => {
-      const sentAt = ask.answerBy - this.timeout;
-      this.requeue(ask);
+    return this.active.overdue(this.#fx.now.mono).map((ask) => {
+      const sentAt = ask.answerBy - this.#timeout;
+      this.#requeue(ask);
       return sentAt;
     });
   }
@@ -212,8 +216,8 @@ export class Asks {
   /** Returns when something is due. While the shell does not read, no answer is overdue. */
   deadline(paused: boolean): Duration {
     let at = this.active.deadline(paused);
-    for (const ask of this.queue) {
-      if (ask.retryAt > this.fx.now.mono) {
+    for (const ask of this.#queue) {
+      if (ask.retryAt > this.#fx.now.mono) {
         // else it only waits for its turn
         at = Math.min(at, ask.retryAt);
       }

@@ -18,37 +18,41 @@ export const maxWindow = 10 * minute;
 
 /** How long to wait between rounds of attempts to connect. */
 export class Backoff {
-  private failures = 0; // failures in a row: rounds, and connections that were not good
-  private refusals = 0; // tokens that were refused since one was last good
-  private refusedAt: Duration = 0;
+  #failures = 0; // failures in a row: rounds, and connections that were not good
+  #refusals = 0; // tokens that were refused since one was last good
+  #refusedAt: Duration = 0;
 
-  private open = false; // there is a connection
-  private openedAt: Duration = 0;
-  private window: Duration = 0; // from its Welcome: spread of the first wait after it
+  #open = false; // there is a connection
+  #openedAt: Duration = 0;
+  #window: Duration = 0; // from its Welcome: spread of the first wait after it
+
+  readonly #min: Duration;
+  readonly #max: Duration;
+  readonly #random: () => number;
 
   /** min and max are Config.backoffMin and backoffMax. */
-  constructor(
-    private readonly min: Duration,
-    private readonly max: Duration,
-    private readonly random: () => number,
-  ) {}
+  constructor(min: Duration, max: Duration, random: () => number) {
+    this.#min = min;
+    this.#max = max;
+    this.#random = random;
+  }
 
   /** Notes a Welcome. */
   opened(now: Duration, window: Duration): void {
-    this.open = true;
-    this.openedAt = now;
-    this.window = window;
+    this.#open = true;
+    this.#openedAt = now;
+    this.#window = window;
   }
 
   /** Notes that the connection is left, if there is one. */
   left(now: Duration): void {
-    this.proven(now);
-    this.open = false;
+    this.#proven(now);
+    this.#open = false;
   }
 
   /** Makes the next wait the shortest: earlier failures say nothing any more. */
   forget(): void {
-    this.failures = 0;
+    this.#failures = 0;
   }
 
   /**
@@ -59,13 +63,13 @@ export class Backoff {
    * it counts.
    */
   lost(now: Duration): Duration {
-    if (this.open && now - this.openedAt >= goodAfter) {
-      this.failures = 0;
-      return randomUpTo(this.window || this.min, this.random);
+    if (this.#open && now - this.#openedAt >= goodAfter) {
+      this.#failures = 0;
+      return randomUpTo(this.#window || this.#min, this.#random);
     }
-    const limit = this.grown(this.failures, this.max);
-    this.failures++;
-    return randomUpTo(limit, this.random);
+    const limit = this.#grown(this.#failures, this.#max);
+    this.#failures++;
+    return randomUpTo(limit, this.#random);
   }
 
   /**
@@ -74,22 +78,22 @@ export class Backoff {
    * proved it good counts as any other loss (lost).
    */
   refused(now: Duration): Duration {
-    if (this.proven(now)) {
+    if (this.#proven(now)) {
       return this.lost(now);
     }
-    this.refusals++;
-    this.refusedAt = now;
-    return randomUpTo(this.grown(this.refusals, refusalFactor * this.max), this.random);
+    this.#refusals++;
+    this.#refusedAt = now;
+    return randomUpTo(this.#grown(this.#refusals, refusalFactor * this.#max), this.#random);
   }
 
   /**
    * Reports whether the connection has lived long enough to prove its token good. If so, it forgets
    * the refusals before it.
    */
-  private proven(now: Duration): boolean {
-    const good = this.open && now - this.openedAt >= tokenProven;
+  #proven(now: Duration): boolean {
+    const good = this.#open && now - this.#openedAt >= tokenProven;
     if (good) {
-      this.refusals = 0;
+      this.#refusals = 0;
     }
     return good;
   }
@@ -99,8 +103,8 @@ export class Backoff {
    * undefined if the server may be dialled now.
    */
   sparedUntil(now: Duration): Duration | undefined {
-    const at = this.refusedAt + 2 * this.min;
-    return this.refusals > 0 && now < at ? at : undefined;
+    const at = this.#refusedAt + 2 * this.#min;
+    return this.#refusals > 0 && now < at ? at : undefined;
   }
 
   /**
@@ -113,12 +117,12 @@ export class Backoff {
       return 0;
     }
     const wait = Math.min(retryAfterOf(err), maxWindow);
-    return wait + Math.trunc((this.random() * wait) / 4);
+    return wait + Math.trunc((this.#random() * wait) / 4);
   }
 
   /** Returns min·2ⁿ, at most limit. */
-  private grown(n: number, limit: Duration): Duration {
-    return n < 30 ? Math.min(this.min * 2 ** n, limit) : limit;
+  #grown(n: number, limit: Duration): Duration {
+    return n < 30 ? Math.min(this.#min * 2 ** n, limit) : limit;
   }
 }
 

@@ -33,64 +33,69 @@ export class Check {
   listed: Summary | undefined; // what the sync list says meanwhile; undefined: nothing
 
   // Stored entries up to low are the same on the server; none above high is.
-  private low: Seq = 0;
-  private high: Seq;
-  private top = true; // compare at high next, not in the middle
-  private probe = false; // no entry is stored: ask only for the server's newest seq
-  private any = false; // some entry is stored
-  private gone: Entry = noEntry; // the last stored entry before front that was met; seq 0: none
+  #low: Seq = 0;
+  #high: Seq;
+  #top = true; // compare at high next, not in the middle
+  #probe = false; // no entry is stored: ask only for the server's newest seq
+  #any = false; // some entry is stored
+  #gone: Entry = noEntry; // the last stored entry before front that was met; seq 0: none
 
   // The window that is compared at present.
-  private stored: readonly Entry[] = []; // the device's entries
-  private found: Entry[] = []; // the server's entries
-  private from: Seq = 0; // the server's answer covers the seqs from here on; 0: none yet
+  #stored: readonly Entry[] = []; // the device's entries
+  #found: Entry[] = []; // the server's entries
+  #from: Seq = 0; // the server's answer covers the seqs from here on; 0: none yet
+
+  readonly #own: boolean;
+  readonly #known: Seq;
 
   /**
    * Compares a conversation at the position known, page seqs at once. own: it is the user's own log, of
    * which pulls leave superseded commands out.
    */
   constructor(
-    private readonly own: boolean,
-    private readonly known: Seq,
+    own: boolean,
+    known: Seq,
     readonly page: number,
   ) {
-    this.high = known;
+    this.#own = own;
+    this.#known = known;
+    this.#high = known;
   }
 
   /** Goes on: at the end first, then in the middle of the seqs that are left. */
   next(): Task {
-    if (this.low < this.high) {
-      this.at = this.top ? this.high : this.low + Math.trunc((this.high - this.low + 1) / 2);
-      this.top = false;
+    if (this.#low < this.#high) {
+      this.at = this.#top ? this.#high : this.#low + Math.trunc((this.#high - this.#low + 1) / 2);
+      this.#top = false;
       return "readStored";
     }
-    if (!this.any && !this.probe && this.known > 0) {
-      this.probe = true;
-      this.at = this.known;
+    if (!this.#any && !this.#probe && this.#known > 0) {
+      this.#probe = true;
+      this.at = this.#known;
       return "askServer";
     }
-    this.conclude();
+    this.#conclude();
     return "decided";
   }
 
   /** Takes the stored entries of the next window. */
   read(entries: readonly Entry[]): Task {
-    this.any ||= entries.length > 0;
+    this.#any ||= entries.length > 0;
     const last = entries.at(-1)?.seq ?? 0;
-    const window = entries.filter((s) => s.seq > this.low && s.seq + this.page > last);
+    const window = entries.filter((s) => s.seq > this.#low && s.seq + this.page > last);
     if (window.length === 0) {
-      this.low = this.at;
+      this.#low = this.at;
       return this.next();
     }
-    this.stored = window;
-    this.found = [];
-    this.from = 0;
+    this.#stored = window;
+    this.#found = [];
+    this.#from = 0;
     return "askServer";
   }
 
   /** Reports whether the server's answer is needed, or under way. */
   asks(): boolean {
-    return this.stored.length > 0 || this.probe;
+    return this.#stored.length > 0 || this.#probe;
   }
 
   /**
@@ -98,11 +103,11 @@ export class Check {
    * has answered so far, if anything, is void.
    */
   ask(): { first: Seq; last: Seq } {
-    this.found = [];
-    this.from = 0;
-    const first = this.stored[0];
-    const last = this.stored.at(-1);
-    if (this.probe || first === undefined || last === undefined) {
+    this.#found = [];
+    this.#from = 0;
+    const first = this.#stored[0];
+    const last = this.#stored.at(-1);
+    if (this.#probe || first === undefined || last === undefined) {
       return { first: this.at, last: this.at };
     }
     return { first: first.seq, last: last.seq };
@@ -112,12 +117,12 @@ export class Check {
   take(entries: readonly Entry[], from: Seq, to: Seq, newest: Seq, front: Seq): void {
     this.newest = newest;
     this.front = Math.min(front, newest + 1);
-    if (from > to || this.found.length > maxPageEntries) {
+    if (from > to || this.#found.length > maxPageEntries) {
       return;
     }
-    this.found.push(...entries);
-    if (this.from === 0 || from < this.from) {
-      this.from = from;
+    this.#found.push(...entries);
+    if (this.#from === 0 || from < this.#from) {
+      this.#from = from;
     }
   }
 
@@ -132,66 +137,66 @@ export class Check {
    * out.
    */
   answered(believing: boolean): Task {
-    if (this.probe) {
-      this.lost = this.newest < this.known;
-      this.same = makeEntry({ seq: Math.min(this.newest, this.known) });
+    if (this.#probe) {
+      this.lost = this.newest < this.#known;
+      this.same = makeEntry({ seq: Math.min(this.newest, this.#known) });
       return "decided";
     }
-    this.leaveGone();
-    const first = this.stored[0];
-    const last = this.stored.at(-1);
+    this.#leaveGone();
+    const first = this.#stored[0];
+    const last = this.#stored.at(-1);
     if (first === undefined || last === undefined) {
       // what the device has up to here, the server had
-      this.low = this.at;
-      this.found = [];
+      this.#low = this.at;
+      this.#found = [];
       return this.next();
     }
-    const leftOut = this.own && believing && this.isLeftOut(last);
-    const common = this.stored.findLast((s) => this.found.some((f) => isSame(f, s)));
+    const leftOut = this.#own && believing && this.#isLeftOut(last);
+    const common = this.#stored.findLast((s) => this.#found.some((f) => isSame(f, s)));
     if (common === last) {
       this.same = last;
-      this.low = this.at;
+      this.#low = this.at;
     } else if (leftOut) {
-      this.low = this.high;
+      this.#low = this.#high;
     } else if (common !== undefined) {
       this.same = common;
       this.lost = true;
-      this.low = common.seq;
-      this.high = common.seq;
+      this.#low = common.seq;
+      this.#high = common.seq;
     } else {
       this.lost = true;
-      this.high = Math.max(this.from, first.seq) - 1;
-      if (this.newest < this.high) {
-        this.high = this.newest;
-        this.top = true;
+      this.#high = Math.max(this.#from, first.seq) - 1;
+      if (this.newest < this.#high) {
+        this.#high = this.newest;
+        this.#top = true;
       }
     }
-    this.stored = [];
-    this.found = [];
+    this.#stored = [];
+    this.#found = [];
     return this.next();
   }
 
   /** Leaves the entries before the front out of the present window. */
-  private leaveGone(): void {
-    const last = this.stored.findLast((s) => s.seq < this.front);
-    if (last !== undefined && last.seq > this.gone.seq) {
-      this.gone = last;
+  #leaveGone(): void {
+    const last = this.#stored.findLast((s) => s.seq < this.front);
+    if (last !== undefined && last.seq > this.#gone.seq) {
+      this.#gone = last;
     }
-    this.stored = this.stored.filter((s) => s.seq >= this.front);
+    this.#stored = this.#stored.filter((s) => s.seq >= this.front);
   }
 
   /**
    * Ends the comparison of a conversation whose front was trimmed: the seqs before the front are taken
    * to be the same, as far as the server has them.
    */
-  private conclude(): void {
-    if (this.gone.seq === 0 || this.same.seq >= this.front) {
+  #conclude(): void {
+    if (this.#gone.seq === 0 || this.same.seq >= this.front) {
       return;
     }
-    this.lost ||= this.newest < this.known;
-    const at = Math.min(this.front - 1, this.newest, this.known);
+    this.lost ||= this.newest < this.#known;
+    const at = Math.min(this.front - 1, this.newest, this.#known);
     if (at > this.same.seq) {
-      this.same = makeEntry({ seq: at, count: this.gone.count });
+      this.same = makeEntry({ seq: at, count: this.#gone.count });
     }
   }
 
@@ -199,8 +204,8 @@ export class Check {
    * Reports whether last, the last stored command of the own log, may be missing on the server only
    * because it was superseded.
    */
-  private isLeftOut(last: Entry): boolean {
-    return this.newest > last.seq && !this.found.some((f) => f.seq === last.seq);
+  #isLeftOut(last: Entry): boolean {
+    return this.newest > last.seq && !this.#found.some((f) => f.seq === last.seq);
   }
 
   /** Decides that the server has nothing of the conversation. */
@@ -214,7 +219,7 @@ export class Check {
   /** Decides that nothing is lost, because the server can't be asked at present. */
   putOff(): void {
     this.lost = false;
-    this.newest = this.known;
+    this.newest = this.#known;
   }
 }
 

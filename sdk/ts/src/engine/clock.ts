@@ -59,50 +59,50 @@ export class Clock {
 
   // The offset is base milliseconds and low to high nanoseconds. The offset alone has more
   // nanoseconds than a number can hold.
-  private base: Millis = 0;
-  private low: Duration = 0;
-  private high: Duration = 0;
-  private setAt: Duration = 0; // when low and high were set
+  #base: Millis = 0;
+  #low: Duration = 0;
+  #high: Duration = 0;
+  #setAt: Duration = 0; // when low and high were set
 
-  private since: Duration = 0; // samples that were transmitted before this time are void
-  private begun: Duration = 0; // when samplesAt counts from
-  private taken = 0; // how many of samplesAt were taken
+  #since: Duration = 0; // samples that were transmitted before this time are void
+  #begun: Duration = 0; // when samplesAt counts from
+  #taken = 0; // how many of samplesAt were taken
 
   /**
    * Takes a sample: transmitted at t1 and received at t4 on the monotonic clock, received and answered
    * at t2 and t3 on the server's.
    */
   add(t1: Duration, t4: Duration, t2: Millis, t3: Millis): Sampled {
-    if (t1 < this.since || t1 > t4) {
+    if (t1 < this.#since || t1 > t4) {
       return nothingSaid;
     }
     if (!this.known) {
-      this.base = t3;
+      this.#base = t3;
     }
     // t2 is cut to milliseconds: the frame arrived up to 1 ms later.
-    const back = (t3 - this.base) * millisecond - t4;
-    const there = (t2 + 1 - this.base) * millisecond - t1;
+    const back = (t3 - this.#base) * millisecond - t4;
+    const there = (t2 + 1 - this.#base) * millisecond - t1;
     // Unless the server's clock jumped in between, they are in order.
     let low = Math.min(back, there);
     let high = Math.max(back, there);
     let setBack: Duration = 0;
     if (this.known) {
-      const drift = Math.trunc((t4 - this.setAt) / driftPart);
-      const narrowLow = Math.max(low, this.low - drift);
-      const narrowHigh = Math.min(high, this.high + drift);
+      const drift = Math.trunc((t4 - this.#setAt) / driftPart);
+      const narrowLow = Math.max(low, this.#low - drift);
+      const narrowHigh = Math.min(high, this.#high + drift);
       if (narrowLow > narrowHigh) {
         // The server's clock has jumped: the newest sample is right. A monotonic clock that stood
         // still looks like a jump forward.
-        setBack = Math.max(0, Math.floor((this.low + this.high) / 2) - Math.floor((low + high) / 2));
+        setBack = Math.max(0, Math.floor((this.#low + this.#high) / 2) - Math.floor((low + high) / 2));
       } else if (!this.doubt) {
         low = narrowLow;
         high = narrowHigh;
       }
     }
     const first = !this.known;
-    this.low = low;
-    this.high = high;
-    this.setAt = t4;
+    this.#low = low;
+    this.#high = high;
+    this.#setAt = t4;
     this.known = true;
     this.doubt = false;
     return { back: setBack, first };
@@ -113,8 +113,8 @@ export class Clock {
     if (!this.known) {
       return now.wall;
     }
-    const offset = this.low + Math.trunc((this.high - this.low) / 2);
-    return this.base + Math.floor((now.mono + offset) / millisecond);
+    const offset = this.#low + Math.trunc((this.#high - this.#low) / 2);
+    return this.#base + Math.floor((now.mono + offset) / millisecond);
   }
 
   /** Returns what the clocks show at now. */
@@ -123,25 +123,25 @@ export class Clock {
   }
 
   /** Returns when the next sample is to be taken. */
-  private dueAt(): Duration {
-    const accurate = !this.doubt && this.high - this.low <= 2 * accuracy;
-    const next = samplesAt[this.taken];
-    if (next === undefined || (this.taken >= loginSamples && accurate)) {
+  #dueAt(): Duration {
+    const accurate = !this.doubt && this.#high - this.#low <= 2 * accuracy;
+    const next = samplesAt[this.#taken];
+    if (next === undefined || (this.#taken >= loginSamples && accurate)) {
       return never;
     }
-    return this.begun + next;
+    return this.#begun + next;
   }
 
   /** Returns when takeDue is to be called; never while the shell does not read. */
   deadline(paused: boolean): Duration {
-    return paused ? never : this.dueAt();
+    return paused ? never : this.#dueAt();
   }
 
   /** Reports whether a sample is to be taken now. If several are due, one is taken for all. */
   takeDue(now: Duration): boolean {
-    const due = now >= this.dueAt();
-    while (now >= this.dueAt()) {
-      this.taken++;
+    const due = now >= this.#dueAt();
+    while (now >= this.#dueAt()) {
+      this.#taken++;
     }
     return due;
   }
@@ -154,14 +154,14 @@ export class Clock {
   calibrate(t1: Duration, t4: Duration, welcome: Millis): Sampled {
     this.doubt = true;
     const said = this.add(t1, t4, welcome, welcome);
-    this.anew(t4);
+    this.#anew(t4);
     return said;
   }
 
   /** Makes samplesAt count from now. */
-  private anew(now: Duration): void {
-    this.begun = now;
-    this.taken = 0;
+  #anew(now: Duration): void {
+    this.#begun = now;
+    this.#taken = 0;
   }
 
   /**
@@ -171,9 +171,9 @@ export class Clock {
    * anyway.
    */
   jumped(now: Duration): void {
-    this.since = now;
+    this.#since = now;
     this.doubt = this.known;
-    this.anew(now);
+    this.#anew(now);
   }
 
   /**
@@ -182,8 +182,8 @@ export class Clock {
    */
   resumed(now: Duration): void {
     if (this.doubt) {
-      this.since = now;
-      this.anew(now);
+      this.#since = now;
+      this.#anew(now);
     }
   }
 

@@ -13,17 +13,21 @@ const maxAheadBytes = 4 << 20; // their payloads, of all conversations
 export class Conversations {
   readonly byID = new Map<ConversationID, ConversationState>();
 
-  private behind = 0; // conversations with a target
-  private holed = 0; // conversations with a hole that is not lazy
-  private stale = 0; // conversations whose folds may lack something
-  private aheadBytes = 0; // payloads in ahead, of all conversations
+  #behind = 0; // conversations with a target
+  #holed = 0; // conversations with a hole that is not lazy
+  #stale = 0; // conversations whose folds may lack something
+  #aheadBytes = 0; // payloads in ahead, of all conversations
+
+  readonly #watch: boolean;
 
   /** With watch only what Follow names is followed (Config.watch). */
-  constructor(private readonly watch: boolean) {}
+  constructor(watch: boolean) {
+    this.#watch = watch;
+  }
 
   /** Goes on with what a store has of a conversation. */
   restore(row: Conversation): void {
-    const c = newConversation(row.id, !this.watch);
+    const c = newConversation(row.id, !this.#watch);
     c.known = row.known;
     c.newest = Math.max(row.known, row.newest);
     c.counted = row.newest;
@@ -48,7 +52,7 @@ export class Conversations {
 
   /** Returns the state of id, which it creates; undefined if id is not followed. */
   get(id: ConversationID): ConversationState | undefined {
-    if (!this.byID.has(id) && (this.watch || id === "")) {
+    if (!this.byID.has(id) && (this.#watch || id === "")) {
       return undefined;
     }
     const c = this.add(id);
@@ -59,7 +63,7 @@ export class Conversations {
   add(id: ConversationID): ConversationState {
     let c = this.byID.get(id);
     if (c === undefined) {
-      c = newConversation(id, !this.watch);
+      c = newConversation(id, !this.#watch);
       this.byID.set(id, c);
     }
     return c;
@@ -70,12 +74,12 @@ export class Conversations {
    * lack something.
    */
   complete(): boolean {
-    return this.behind === 0 && this.holed === 0 && this.stale === 0;
+    return this.#behind === 0 && this.#holed === 0 && this.#stale === 0;
   }
 
   /** Sets where the catching up of c ends; 0: nowhere. */
   setTarget(c: ConversationState, target: Seq): void {
-    this.behind += Number(target !== 0) - Number(c.target !== 0);
+    this.#behind += Number(target !== 0) - Number(c.target !== 0);
     c.target = target;
   }
 
@@ -88,13 +92,13 @@ export class Conversations {
 
   /** Changes c's holes. */
   setHoles(c: ConversationState, holes: Holes): void {
-    this.holed += Number(eagerHole(holes) !== undefined) - Number(eagerHole(c.holes) !== undefined);
+    this.#holed += Number(eagerHole(holes) !== undefined) - Number(eagerHole(c.holes) !== undefined);
     c.holes = holes;
   }
 
   /** Notes that the folds of c up to the seq to may lack something; 0: none does. */
   setStale(c: ConversationState, to: Seq): void {
-    this.stale += Number(to !== 0) - Number(c.stale !== 0);
+    this.#stale += Number(to !== 0) - Number(c.stale !== 0);
     c.stale = to;
     c.fresh = 0;
   }
@@ -102,7 +106,7 @@ export class Conversations {
   /** Keeps entry until the gap before it is closed, if there is room. */
   keepAhead(c: ConversationState, entry: Entry): void {
     const bytes = entry.payload.length;
-    if (c.ahead.length >= maxAhead || this.aheadBytes + bytes > maxAheadBytes) {
+    if (c.ahead.length >= maxAhead || this.#aheadBytes + bytes > maxAheadBytes) {
       return;
     }
     const at = c.ahead.findLastIndex((a) => a.seq <= entry.seq);
@@ -110,14 +114,14 @@ export class Conversations {
       return;
     }
     c.ahead.splice(at + 1, 0, entry);
-    this.aheadBytes += bytes;
+    this.#aheadBytes += bytes;
   }
 
   /** Takes out the entry that was kept ahead and is next now; undefined if there is none. */
   takeAhead(c: ConversationState): Entry | undefined {
     for (let next = c.ahead[0]; next !== undefined && next.seq <= c.known + 1; next = c.ahead[0]) {
       c.ahead.shift();
-      this.aheadBytes -= next.payload.length;
+      this.#aheadBytes -= next.payload.length;
       if (next.seq === c.known + 1) {
         return next;
       }
@@ -128,7 +132,7 @@ export class Conversations {
   /** Forgets those entries ahead of a gap that lie below the seq front. */
   trimAhead(c: ConversationState, front: Seq): void {
     const kept = c.ahead.filter((e) => e.seq >= front);
-    this.aheadBytes -= payloads(c.ahead) - payloads(kept);
+    this.#aheadBytes -= payloads(c.ahead) - payloads(kept);
     c.ahead = kept;
     if (kept.length === 0) {
       c.gapBy = 0;
@@ -137,7 +141,7 @@ export class Conversations {
 
   /** Forgets the entries of c that wait for a gap to close. */
   clearAhead(c: ConversationState): void {
-    this.aheadBytes -= payloads(c.ahead);
+    this.#aheadBytes -= payloads(c.ahead);
     c.ahead = [];
     c.gapBy = 0;
   }

@@ -14,14 +14,18 @@ export class Doubts {
   unsure = false; // one could not be compared on this connection
   front = false; // a front of one in doubt was told: sync again when none is
   list = false; // a full sync is due only because the server's store may have gone back
-  private waiting: ConversationState[] = []; // those that wait for their turn
-  private active = 0; // those that are being compared: maxPulls at most
+  #waiting: ConversationState[] = []; // those that wait for their turn
+  #active = 0; // those that are being compared: maxPulls at most
 
-  constructor(private readonly fx: Effects) {}
+  readonly #fx: Effects;
+
+  constructor(fx: Effects) {
+    this.#fx = fx;
+  }
 
   /** Looks at a Welcome for signs that the server's store went back. */
   meet(w: Welcome): void {
-    const { meta } = this.fx;
+    const { meta } = this.#fx;
     const store = byteLength(w.store) > maxStoreName ? "" : w.store;
     const other = store !== "" && meta.store !== "" && store !== meta.store;
     const heard = w.ackSerial;
@@ -35,13 +39,13 @@ export class Doubts {
     }
     meta.store = store || meta.store;
     meta.heard = heard;
-    this.fx.metaDirty = true;
+    this.#fx.metaDirty = true;
   }
 
   /** Forgets how far the comparisons are. The caller adds each of them again. */
   opened(): void {
-    this.waiting = [];
-    this.active = 0;
+    this.#waiting = [];
+    this.#active = 0;
     this.unsure = false;
     this.front = false;
   }
@@ -55,7 +59,7 @@ export class Doubts {
       this.count++;
     }
     c.doubt = new Check(isOwn(c), c.known, page);
-    this.waiting.push(c);
+    this.#waiting.push(c);
   }
 
   /**
@@ -63,15 +67,15 @@ export class Doubts {
    * log is the last.
    */
   next(): { c: ConversationState; check: Check } | undefined {
-    if (this.active >= maxPulls) {
+    if (this.#active >= maxPulls) {
       return undefined;
     }
-    const c = this.waiting.find((w) => !isOwn(w) || this.count === 1);
+    const c = this.#waiting.find((w) => !isOwn(w) || this.count === 1);
     if (c?.doubt === undefined) {
       return undefined;
     }
-    this.waiting = this.waiting.filter((other) => other !== c);
-    this.active++;
+    this.#waiting = this.#waiting.filter((other) => other !== c);
+    this.#active++;
     c.doubt.active = true;
     return { c, check: c.doubt };
   }
@@ -82,11 +86,11 @@ export class Doubts {
       return;
     }
     if (c.doubt.active) {
-      this.active--;
+      this.#active--;
     }
     c.doubt = undefined;
     this.count--;
-    this.waiting = this.waiting.filter((other) => other !== c);
+    this.#waiting = this.#waiting.filter((other) => other !== c);
   }
 
   /** Reports whether no conversation is in doubt any more, and all could be compared. */

@@ -20,8 +20,10 @@ export class Effects {
   /** When the last frame passed, either way. */
   lineAt: Duration = 0;
 
-  private rowsDirty: ConversationState[] = []; // their rows are to be stored, see touch
-  private nextRequest = 0; // the number of the last request
+  #rowsDirty: ConversationState[] = []; // their rows are to be stored, see touch
+  #nextRequest = 0; // the number of the last request
+
+  readonly #owner: UserID;
 
   /**
    * meta is as the store has it, or will have it after the next take; owner is Config.user, empty if
@@ -29,8 +31,10 @@ export class Effects {
    */
   constructor(
     readonly meta: Meta,
-    private readonly owner: UserID,
-  ) {}
+    owner: UserID,
+  ) {
+    this.#owner = owner;
+  }
 
   /** Returns the output of the steps since the last take. */
   take(): Output {
@@ -38,11 +42,11 @@ export class Effects {
       this.out.store.meta = { ...this.meta };
       this.metaDirty = false;
     }
-    for (const c of this.rowsDirty) {
+    for (const c of this.#rowsDirty) {
       this.out.store.conversations.push(rowOf(c));
       c.rowDirty = false;
     }
-    this.rowsDirty = [];
+    this.#rowsDirty = [];
     const out = this.out;
     this.out = newOutput();
     return out;
@@ -50,7 +54,7 @@ export class Effects {
 
   /** Returns the user of this device, empty if that is not known yet. */
   user(): UserID {
-    return this.meta.user || this.owner;
+    return this.meta.user || this.#owner;
   }
 
   emit(ev: Event): void {
@@ -64,8 +68,8 @@ export class Effects {
 
   /** Returns the number of a new request: a pull, an Ask, or a page of the sync list. */
   request(): number {
-    this.nextRequest++;
-    return this.nextRequest;
+    this.#nextRequest++;
+    return this.#nextRequest;
   }
 
   /** Ends an attempt or its connection. If its Dial was not taken yet, that is taken back. */
@@ -81,7 +85,7 @@ export class Effects {
   touch(c: ConversationState): void {
     if (!c.rowDirty) {
       c.rowDirty = true;
-      this.rowsDirty.push(c);
+      this.#rowsDirty.push(c);
     }
   }
 

@@ -136,7 +136,7 @@ export class Engine {
   readonly cfg: Config;
   readonly fx: Effects;
   jump: Millis = 0; // of the wall clock against the monotonic one, since the step before
-  private stepped = false; // fx.now is set
+  #stepped = false; // fx.now is set
 
   // The connection, and what goes over it.
   readonly link = newLink();
@@ -167,7 +167,7 @@ export class Engine {
   readonly pulls: Pulls;
   readonly asks: Asks;
   paused = false; // the shell does not read, see Pause
-  private pausedAt: Duration = 0; // paused: since when
+  #pausedAt: Duration = 0; // paused: since when
 
   /** Goes on from snapshot. The first input is Start. */
   constructor(config: Config, snapshot: Snapshot) {
@@ -211,9 +211,9 @@ export class Engine {
    */
   step(now: Time, input: Input): PimError | undefined {
     const before = this.fx.now;
-    this.jump = this.stepped ? now.wall - before.wall - millis(now.mono - before.mono) : 0;
+    this.jump = this.#stepped ? now.wall - before.wall - millis(now.mono - before.mono) : 0;
     this.fx.now = now;
-    this.stepped = true;
+    this.#stepped = true;
     if (Math.abs(this.jump) >= millis(jumpAtLeast)) {
       this.clock.jumped(now.mono);
     }
@@ -310,10 +310,10 @@ export class Engine {
     const now = this.fx.now.mono;
     this.paused = on;
     if (on) {
-      this.pausedAt = now;
+      this.#pausedAt = now;
       return;
     }
-    outboxResumed(this.outbox, now - this.pausedAt);
+    outboxResumed(this.outbox, now - this.#pausedAt);
     this.clock.resumed(now);
     this.watchdog.resumed(now);
     const answerBy = now + this.cfg.requestTimeout;

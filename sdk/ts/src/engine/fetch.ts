@@ -8,28 +8,32 @@ const seekPage = 500;
 
 /** The Reads that are under way. */
 export class Fetches {
-  private last = 0;
-  private readonly active = new Map<number, (entries: readonly Entry[]) => void>();
+  #last = 0;
+  readonly #active = new Map<number, (entries: readonly Entry[]) => void>();
 
-  constructor(private readonly fx: Effects) {}
+  readonly #fx: Effects;
+
+  constructor(fx: Effects) {
+    this.#fx = fx;
+  }
 
   /** Asks the store for entries of c, and calls take with them. */
   ask(c: ConversationState, range: Omit<Read, "id" | "conversation">, take: (entries: readonly Entry[]) => void): void {
-    this.last++;
-    this.active.set(this.last, take);
-    this.fx.out.reads.push({ id: this.last, conversation: c.id, ...range });
+    this.#last++;
+    this.#active.set(this.#last, take);
+    this.#fx.out.reads.push({ id: this.#last, conversation: c.id, ...range });
   }
 
   /** Takes the answer to a Read, unless it was forgotten. */
   answered(input: FromStore): void {
-    const take = this.active.get(input.id);
-    this.active.delete(input.id);
+    const take = this.#active.get(input.id);
+    this.#active.delete(input.id);
     take?.(input.entries);
   }
 
   /** Forgets the Reads that were made on an earlier connection. */
   forget(): void {
-    this.active.clear();
+    this.#active.clear();
   }
 
   /**
@@ -49,22 +53,22 @@ export class Fetches {
     if (resaid) {
       c.said = { named: 0, all: 0 };
     }
-    this.seekOwnBelow(c, c.known);
+    this.#seekOwnBelow(c, c.known);
   }
 
-  private seekOwnBelow(c: ConversationState, upTo: Seq): void {
+  #seekOwnBelow(c: ConversationState, upTo: Seq): void {
     if (upTo === 0) {
       return;
     }
     this.ask(c, { upTo, former: false, skip: 0, limit: seekPage }, (entries) => {
       for (const entry of entries) {
-        this.fx.reads(c, entry);
-        this.fx.mentions(c, entry);
+        this.#fx.reads(c, entry);
+        this.#fx.mentions(c, entry);
       }
       const first = entries[0]?.seq ?? 0;
       if (entries.length === seekPage && first > c.own + 1) {
         // what is named up to c.own counts no more
-        this.seekOwnBelow(c, first - 1);
+        this.#seekOwnBelow(c, first - 1);
       }
     });
   }

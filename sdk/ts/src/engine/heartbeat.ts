@@ -38,64 +38,64 @@ export class Heart {
   /** Networks are to be stored; a change of stable alone waits, see mayProbeAgain. */
   dirty = false;
 
-  private network = "";
-  private readonly networks = new Map<string, Network>();
-  private successes = 0;
-  private failures = 0;
-  private longest: Duration = 0; // interval that the server permits
-  private pingedAt: Duration = 0; // the last heartbeat, or Welcome
-  private testing: Duration = 0; // the ping under way follows real silence of this interval; 0: it does not
+  #network = "";
+  readonly #networks = new Map<string, Network>();
+  #successes = 0;
+  #failures = 0;
+  #longest: Duration = 0; // interval that the server permits
+  #pingedAt: Duration = 0; // the last heartbeat, or Welcome
+  #testing: Duration = 0; // the ping under way follows real silence of this interval; 0: it does not
 
   constructor(stored: readonly Network[]) {
     for (const n of stored) {
-      if (n.every >= minHeartbeat && n.every <= maxHeartbeat && this.networks.size < maxNetworks) {
-        this.networks.set(n.name, { ...n });
+      if (n.every >= minHeartbeat && n.every <= maxHeartbeat && this.#networks.size < maxNetworks) {
+        this.#networks.set(n.name, { ...n });
       }
     }
   }
 
   /** Returns what is to be stored of the networks. */
   rows(): Network[] {
-    const rows = [...this.networks.values()].map((n) => ({ ...n }));
+    const rows = [...this.#networks.values()].map((n) => ({ ...n }));
     return rows.sort((a, b) => compareText(a.name, b.name));
   }
 
   /** Notes a Welcome, at now, of a server that permits intervals up to longest. */
   opened(now: Duration, longest: Duration): void {
-    this.longest = longest;
-    this.every = this.interval();
-    this.testing = 0;
-    this.pingedAt = now;
+    this.#longest = longest;
+    this.every = this.#interval();
+    this.#testing = 0;
+    this.#pingedAt = now;
   }
 
   /** Notes that the answer to the ping under way will not be awaited: it proves nothing. */
   cutShort(): void {
-    this.testing = 0;
+    this.#testing = 0;
   }
 
   /** Changes to the network name. */
   onNetwork(name: string): void {
-    this.network = name;
-    this.successes = 0;
-    this.failures = 0;
-    this.testing = 0;
+    this.#network = name;
+    this.#successes = 0;
+    this.#failures = 0;
+    this.#testing = 0;
   }
 
   /** Returns what is known of the network in use. */
-  private pace(): Network {
-    const n = this.networks.get(this.network);
-    return n ? { ...n } : { name: this.network, every: firstHeartbeat, stable: false, used: 0 };
+  #pace(): Network {
+    const n = this.#networks.get(this.#network);
+    return n ? { ...n } : { name: this.#network, every: firstHeartbeat, stable: false, used: 0 };
   }
 
   /** Returns the interval to announce, whatever the server permits. */
   wish(): Duration {
-    const every = this.pace().every;
+    const every = this.#pace().every;
     return this.foreground ? Math.min(every, foregroundBeat) : every;
   }
 
   /** Returns how far apart heartbeats should be: as wished, and permitted. */
-  private interval(): Duration {
-    return Math.min(this.wish(), this.longest);
+  #interval(): Duration {
+    return Math.min(this.wish(), this.#longest);
   }
 
   /**
@@ -103,7 +103,7 @@ export class Heart {
    * server has been told.
    */
   beatAt(): Duration {
-    return this.pingedAt + Math.min(this.every, this.interval());
+    return this.#pingedAt + Math.min(this.every, this.#interval());
   }
 
   /**
@@ -114,76 +114,76 @@ export class Heart {
    * or the longest that the server permits.
    */
   beat(now: Duration, silence: Duration): void {
-    const proves = this.every > minHeartbeat && this.every === Math.min(this.pace().every, this.longest);
-    this.testing = proves && silence >= this.every - beatSilence ? this.every : 0;
-    this.every = this.interval();
-    this.pingedAt = now;
+    const proves = this.every > minHeartbeat && this.every === Math.min(this.#pace().every, this.#longest);
+    this.#testing = proves && silence >= this.every - beatSilence ? this.every : 0;
+    this.every = this.#interval();
+    this.#pingedAt = now;
   }
 
   /** Notes that a frame has come: the connection has outlived a heartbeat's silence. */
   answered(at: Millis): void {
-    const tested = this.testing;
+    const tested = this.#testing;
     if (tested === 0) {
       return;
     }
-    this.testing = 0;
-    this.successes++;
-    if (this.successes < beatSuccesses) {
+    this.#testing = 0;
+    this.#successes++;
+    if (this.#successes < beatSuccesses) {
       return;
     }
-    this.successes = 0;
-    this.failures = 0;
-    const n = this.pace();
+    this.#successes = 0;
+    this.#failures = 0;
+    const n = this.#pace();
     if (!n.stable && n.every === tested && tested < maxHeartbeat) {
       n.every = Math.min(tested + beatStep, maxHeartbeat);
-      this.learn(n, at);
+      this.#learn(n, at);
     }
   }
 
   /** Notes that a heartbeat may have found the connection dead. A single failure may be chance. */
   failed(at: Millis): void {
-    const tested = this.testing;
+    const tested = this.#testing;
     if (tested === 0) {
       return;
     }
-    this.testing = 0;
-    this.successes = 0;
-    this.failures++;
-    if (this.failures >= beatFailures) {
-      const n = this.pace();
+    this.#testing = 0;
+    this.#successes = 0;
+    this.#failures++;
+    if (this.#failures >= beatFailures) {
+      const n = this.#pace();
       n.every = Math.max(tested - beatStep - beatMargin, minHeartbeat);
       n.stable = true;
-      this.learn(n, at);
+      this.#learn(n, at);
     }
   }
 
   /** Keeps what was found out about the network in use. */
-  private learn(n: Network, at: Millis): void {
-    this.successes = 0;
-    this.failures = 0;
+  #learn(n: Network, at: Millis): void {
+    this.#successes = 0;
+    this.#failures = 0;
     n.used = at;
-    this.networks.set(n.name, n);
-    if (this.networks.size > maxNetworks) {
-      this.forgetOldest();
+    this.#networks.set(n.name, n);
+    if (this.#networks.size > maxNetworks) {
+      this.#forgetOldest();
     }
     this.dirty = true;
   }
 
-  private forgetOldest(): void {
+  #forgetOldest(): void {
     let oldest: Network | undefined;
-    for (const n of this.networks.values()) {
-      if (n.name !== this.network && (oldest === undefined || n.used < oldest.used)) {
+    for (const n of this.#networks.values()) {
+      if (n.name !== this.#network && (oldest === undefined || n.used < oldest.used)) {
         oldest = n;
       }
     }
     if (oldest !== undefined) {
-      this.networks.delete(oldest.name);
+      this.#networks.delete(oldest.name);
     }
   }
 
   /** Notes that there is, or was until now, a connection over the network in use. */
   used(at: Millis): void {
-    const n = this.networks.get(this.network);
+    const n = this.#networks.get(this.#network);
     if (n !== undefined) {
       n.used = at;
       this.dirty = true;
@@ -195,7 +195,7 @@ export class Heart {
    * change is stored with the next use, see used.
    */
   mayProbeAgain(at: Millis): void {
-    const n = this.networks.get(this.network);
+    const n = this.#networks.get(this.#network);
     if (n !== undefined && at - n.used >= millis(stableFor)) {
       n.stable = false;
     }

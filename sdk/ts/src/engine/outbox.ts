@@ -161,6 +161,8 @@ export class Outbox {
   holdUntil: Duration = 0; // the server is busy: no message is transmitted before
   bytes = 0; // payloads of all messages
 
+  readonly #left: (m: OutMessage, end: SendState) => void;
+
   /**
    * limits returns those of the last Welcome; left is called when a message has left the outbox, after
    * its last SendEvent.
@@ -170,8 +172,10 @@ export class Outbox {
     readonly clock: Clock,
     readonly limits: () => Limits,
     readonly random: () => number,
-    private readonly left: (m: OutMessage, end: SendState) => void,
-  ) {}
+    left: (m: OutMessage, end: SendState) => void,
+  ) {
+    this.#left = left;
+  }
 
   /** Goes on with the messages of a store. */
   restore(messages: readonly Outgoing[]): void {
@@ -188,7 +192,7 @@ export class Outbox {
         m.state = "waiting";
         this.delayed.push(m);
       }
-      this.enter(m);
+      this.#enter(m);
     }
   }
 
@@ -198,7 +202,7 @@ export class Outbox {
   }
 
   /** Puts m at the end of its lane. */
-  private enter(m: OutMessage): void {
+  #enter(m: OutMessage): void {
     const fresh = laneOf(m);
     const l = this.lanes.get(fresh.key) ?? fresh;
     this.lanes.set(l.key, l);
@@ -208,7 +212,7 @@ export class Outbox {
   }
 
   /** Takes m out of its lane and out of flight. */
-  private exit(m: OutMessage): void {
+  #exit(m: OutMessage): void {
     this.land(m);
     const l = m.lane;
     if (l === undefined) {
@@ -318,7 +322,7 @@ export class Outbox {
     if (out.members.length > limits.members) {
       throw new PimError("too_large", `${out.members.length} members, at most ${limits.members} are allowed`);
     }
-    this.checkRoom(1, out.payload.length);
+    this.#checkRoom(1, out.payload.length);
   }
 
   /** Returns the answers that are not in the outbox yet. It throws a PimError if they cannot all be queued. */
@@ -335,7 +339,7 @@ export class Outbox {
       fresh.push(this.checkMessage(out));
       bytes += out.payload.length;
     }
-    this.checkRoom(fresh.length, bytes);
+    this.#checkRoom(fresh.length, bytes);
     return fresh;
   }
 
@@ -344,7 +348,7 @@ export class Outbox {
     return this.byID.size + messages <= maxOutbox && this.bytes + bytes <= maxOutboxBytes;
   }
 
-  private checkRoom(messages: number, bytes: number): void {
+  #checkRoom(messages: number, bytes: number): void {
     if (!this.fits(messages, bytes)) {
       throw new PimError("overloaded", `the outbox is full: ${this.byID.size} messages, ${this.bytes} bytes`);
     }
@@ -368,7 +372,7 @@ export class Outbox {
     if (m.rough) {
       m.out.queued = Math.max(m.out.queued, fx.meta.lastLocal); // the wall clock may be behind
     }
-    this.add(m);
+    this.#add(m);
   }
 
   /**
@@ -381,12 +385,12 @@ export class Outbox {
     }
     const m = newMessage(out);
     m.out.queued = this.clock.at(this.fx.now);
-    this.add(m);
+    this.#add(m);
     return m;
   }
 
   /** Stores m as the outbox's last message. */
-  private add(m: OutMessage): void {
+  #add(m: OutMessage): void {
     if (!this.byID.has(m.out.id)) {
       this.byID.set(m.out.id, m);
       this.bytes += m.out.payload.length;
@@ -394,19 +398,19 @@ export class Outbox {
     this.fx.meta.number++;
     this.fx.metaDirty = true;
     m.out.number = this.fx.meta.number;
-    this.enter(m);
-    this.queued(m);
+    this.#enter(m);
+    this.#queued(m);
   }
 
   /** Stores m, and says that it waits for its turn. */
-  private queued(m: OutMessage): void {
+  #queued(m: OutMessage): void {
     this.fx.store(m);
     this.fx.emit({ type: "send", id: m.out.id, conversation: m.out.conversation, state: "queued" });
   }
 
   /** Queues a failed message again. It throws a PimError if that cannot be. */
   resend(id: ClientMessageID): void {
-    const m = this.require(id);
+    const m = this.#require(id);
     if (m.state !== "failed") {
       throw new PimError("conflict", `message ${id} is ${m.state}; only what has failed is sent again`);
     }
@@ -424,14 +428,14 @@ export class Outbox {
    * server, and the app does not know yet: then a PimError is thrown.
    */
   discard(id: ClientMessageID): void {
-    const m = this.require(id);
+    const m = this.#require(id);
     if (m.state !== "failed" && m.state !== "queued") {
       throw new PimError("conflict", `message ${id} is ${m.state} and may have reached the server`);
     }
     this.leave(m, { state: "discarded" });
   }
 
-  private require(id: ClientMessageID): OutMessage {
+  #require(id: ClientMessageID): OutMessage {
     const m = this.byID.get(id);
     if (m === undefined) {
       throw new PimError("not_found", `message ${id} is not in the outbox`);
@@ -441,13 +445,13 @@ export class Outbox {
 
   /** Takes m out of the outbox; end is its last SendEvent. */
   leave(m: OutMessage, end: End): void {
-    this.exit(m);
+    this.#exit(m);
     this.byID.delete(m.out.id);
     this.bytes -= m.out.payload.length;
     this.fx.unstore(m.out.id);
     const conversation = end.conversation || m.out.conversation;
     this.fx.emit({ ...end, type: "send", id: m.out.id, conversation });
-    this.left(m, end.state);
+    this.#left(m, end.state);
   }
 
   /**
@@ -459,7 +463,7 @@ export class Outbox {
       this.leave(m, { state: "failed", err });
       return;
     }
-    this.exit(m);
+    this.#exit(m);
     m.state = "failed";
     m.out.failed = new PimError(err.kind, err.text, { op: err.op });
     this.failed.push(m);
@@ -507,8 +511,8 @@ export class Outbox {
         m.attempt = 0;
         m.resends = 0;
         m.refusals = 0;
-        this.enter(m);
-        this.queued(m);
+        this.#enter(m);
+        this.#queued(m);
       }
     }
   }

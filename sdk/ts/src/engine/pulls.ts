@@ -47,39 +47,38 @@ export class Pulls {
   readonly active = new Requests<Pull>();
 
   // By rank: those that have pulling set and wait for their turn.
-  private readonly queues: [ConversationState[], ConversationState[], ConversationState[], ConversationState[]] = [
-    [],
-    [],
-    [],
-    [],
-  ];
-  private gaps: ConversationState[] = []; // those whose gapBy may be set
-  private waiting: ConversationState[] = []; // those whose retryAt is set
+  readonly #queues: [ConversationState[], ConversationState[], ConversationState[], ConversationState[]] = [[], [], [], []];
+  #gaps: ConversationState[] = []; // those whose gapBy may be set
+  #waiting: ConversationState[] = []; // those whose retryAt is set
+
+  readonly #fx: Effects;
+  readonly #timeout: Duration;
+  readonly #random: () => number;
 
   /** timeout is Config.requestTimeout. */
-  constructor(
-    private readonly fx: Effects,
-    private readonly timeout: Duration,
-    private readonly random: () => number,
-  ) {}
+  constructor(fx: Effects, timeout: Duration, random: () => number) {
+    this.#fx = fx;
+    this.#timeout = timeout;
+    this.#random = random;
+  }
 
   /** Queues a pull of c. None is queued or under way. */
   want(c: ConversationState, rank: Rank): void {
     c.pulling = true;
     c.gapBy = 0;
-    this.queues[rank].push(c);
+    this.#queues[rank].push(c);
   }
 
   /** Moves c to the end of another queue, if it is in one. */
   move(c: ConversationState, rank: Rank): void {
-    if (this.drop(c)) {
-      this.queues[rank].push(c);
+    if (this.#drop(c)) {
+      this.#queues[rank].push(c);
     }
   }
 
   /** Takes c out of its queue and reports whether it was in one. */
-  private drop(c: ConversationState): boolean {
-    for (const queue of this.queues) {
+  #drop(c: ConversationState): boolean {
+    for (const queue of this.#queues) {
       const i = queue.indexOf(c);
       if (i >= 0) {
         queue.splice(i, 1);
@@ -91,12 +90,12 @@ export class Pulls {
 
   /** Returns the conversation whose turn it is; undefined if none waits. */
   pop(): ConversationState | undefined {
-    return this.queues.find((queue) => queue.length > 0)?.shift();
+    return this.#queues.find((queue) => queue.length > 0)?.shift();
   }
 
   /** Puts the conversations with the most recent entries first. */
   sort(): void {
-    for (const queue of this.queues) {
+    for (const queue of this.#queues) {
       queue.sort((a, b) => b.recent - a.recent || compareText(a.id, b.id));
     }
   }
@@ -107,8 +106,8 @@ export class Pulls {
    */
   start(c: ConversationState, job: Job, fill: PendingFill | undefined, page: number, limit: number): void {
     const pull: Pull = {
-      number: this.fx.request(),
-      answerBy: this.fx.now.mono + this.timeout,
+      number: this.#fx.request(),
+      answerBy: this.#fx.now.mono + this.#timeout,
       c,
       job,
       fill,
@@ -117,7 +116,7 @@ export class Pulls {
       settled: false,
     };
     this.active.add(pull);
-    this.fx.write(requestOf(pull, page, limit));
+    this.#fx.write(requestOf(pull, page, limit));
   }
 
   /**
@@ -127,7 +126,7 @@ export class Pulls {
   answered(number: number): Pull | undefined {
     const pull = this.active.get(number);
     if (pull !== undefined) {
-      pull.answerBy = this.fx.now.mono + this.timeout;
+      pull.answerBy = this.#fx.now.mono + this.#timeout;
     }
     return pull;
   }
@@ -142,22 +141,22 @@ export class Pulls {
   retry(c: ConversationState, wait: Duration): void {
     c.failures++;
     if (c.retryAt === 0) {
-      this.waiting.push(c);
+      this.#waiting.push(c);
     }
-    c.retryAt = this.fx.now.mono + (wait || repeatAfter(c.failures, this.random));
+    c.retryAt = this.#fx.now.mono + (wait || repeatAfter(c.failures, this.#random));
   }
 
   /** Makes c wait until pushes have closed its gap, or gapPatience is over. */
   awaitPushes(c: ConversationState): void {
-    c.gapBy = this.fx.now.mono + gapPatience;
-    this.gaps.push(c);
+    c.gapBy = this.#fx.now.mono + gapPatience;
+    this.#gaps.push(c);
   }
 
   /** Drops the pull of c, whether it is queued, under way, or to be tried again. */
   forget(c: ConversationState): void {
     this.abandon(c);
-    this.drop(c);
-    this.waiting = this.waiting.filter((other) => other !== c);
+    this.#drop(c);
+    this.#waiting = this.#waiting.filter((other) => other !== c);
     c.pulling = false;
     c.again = false;
     c.retryAt = 0;
@@ -178,15 +177,15 @@ export class Pulls {
       c.again = false;
     }
     this.active.clear();
-    for (const queue of this.queues) {
+    for (const queue of this.#queues) {
       for (const c of queue.splice(0)) {
         c.pulling = false;
       }
     }
-    for (const c of this.gaps.splice(0)) {
+    for (const c of this.#gaps.splice(0)) {
       c.gapBy = 0;
     }
-    for (const c of this.waiting.splice(0)) {
+    for (const c of this.#waiting.splice(0)) {
       c.retryAt = 0;
     }
   }
@@ -195,9 +194,9 @@ export class Pulls {
    * Returns the conversations whose gaps pushes have not closed in time, and takes them out of gaps.
    */
   openGaps(): ConversationState[] {
-    const now = this.fx.now.mono;
-    const due = [...new Set(this.gaps.filter((c) => c.gapBy !== 0 && now >= c.gapBy))];
-    this.gaps = this.gaps.filter((c) => c.gapBy !== 0 && now < c.gapBy);
+    const now = this.#fx.now.mono;
+    const due = [...new Set(this.#gaps.filter((c) => c.gapBy !== 0 && now >= c.gapBy))];
+    this.#gaps = this.#gaps.filter((c) => c.gapBy !== 0 && now < c.gapBy);
     for (const c of due) {
       c.gapBy = 0;
     }
@@ -206,9 +205,9 @@ export class Pulls {
 
   /** Returns the conversations whose pulls are to be tried again now. */
   retries(): ConversationState[] {
-    const now = this.fx.now.mono;
-    const due = this.waiting.filter((c) => now >= c.retryAt);
-    this.waiting = this.waiting.filter((c) => now < c.retryAt);
+    const now = this.#fx.now.mono;
+    const due = this.#waiting.filter((c) => now >= c.retryAt);
+    this.#waiting = this.#waiting.filter((c) => now < c.retryAt);
     for (const c of due) {
       c.retryAt = 0;
     }
@@ -218,12 +217,12 @@ export class Pulls {
   /** Returns when something is due. While the shell does not read, no answer is overdue. */
   deadline(paused: boolean): Duration {
     let at = this.active.deadline(paused);
-    for (const c of this.gaps) {
+    for (const c of this.#gaps) {
       if (c.gapBy !== 0) {
         at = Math.min(at, c.gapBy);
       }
     }
-    for (const c of this.waiting) {
+    for (const c of this.#waiting) {
       at = Math.min(at, c.retryAt);
     }
     return at;

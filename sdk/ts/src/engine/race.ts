@@ -17,38 +17,38 @@ export type Verdict = "goesOn" | "another" | "over";
 
 /** The round under way, if there is one. */
 export class Race {
-  private attempts = 0; // of all rounds; their numbers count from 1
-  private running: Dial[] = []; // none unless racing
-  private tried: string[] = []; // servers of the attempts of this round
-  private nextAt: Duration = 0; // when the next attempt is started
-  private endBy: Duration = 0;
+  #attempts = 0; // of all rounds; their numbers count from 1
+  #running: Dial[] = []; // none unless racing
+  #tried: string[] = []; // servers of the attempts of this round
+  #nextAt: Duration = 0; // when the next attempt is started
+  #endBy: Duration = 0;
 
   /** Why the app gave no token for the last attempt that got none; undefined: all got theirs. */
   noToken: PimError | undefined;
 
   /** Starts a round, whose first attempt goes to server. */
   begin(now: Duration, server: string): Dial {
-    this.running = [];
-    this.tried = [];
+    this.#running = [];
+    this.#tried = [];
     this.noToken = undefined;
-    this.endBy = now + raceFor;
+    this.#endBy = now + raceFor;
     return this.attempt(now, server);
   }
 
   /** Starts one more attempt of the round. */
   attempt(now: Duration, server: string): Dial {
-    this.attempts++;
-    const d: Dial = { attempt: this.attempts, server };
-    this.running.push(d);
-    this.tried.push(server);
-    this.nextAt = now + raceEvery;
+    this.#attempts++;
+    const d: Dial = { attempt: this.#attempts, server };
+    this.#running.push(d);
+    this.#tried.push(server);
+    this.#nextAt = now + raceEvery;
     return d;
   }
 
   /** Forgets the attempt n and returns it; undefined if n is not under way. */
-  private drop(n: number): Dial | undefined {
-    const found = this.running.find((d) => d.attempt === n);
-    this.running = this.running.filter((d) => d !== found);
+  #drop(n: number): Dial | undefined {
+    const found = this.#running.find((d) => d.attempt === n);
+    this.#running = this.#running.filter((d) => d !== found);
     return found;
   }
 
@@ -57,14 +57,14 @@ export class Race {
    * other attempts, to be hung up; undefined, and the round goes on, if n is not under way.
    */
   won(n: number): { server: string; others: number[] } | undefined {
-    const winner = this.drop(n);
+    const winner = this.#drop(n);
     return winner && { server: winner.server, others: this.end() };
   }
 
   /** Ends the round and returns the attempts that are under way. */
   end(): number[] {
-    const others = this.running.map((d) => d.attempt);
-    this.running = [];
+    const others = this.#running.map((d) => d.attempt);
+    this.#running = [];
     return others;
   }
 
@@ -74,13 +74,13 @@ export class Race {
    * way, and is over when none is.
    */
   failed(n: number, next: string): Verdict {
-    if (this.drop(n) === undefined) {
+    if (this.#drop(n) === undefined) {
       return "goesOn"; // hung up before
     }
-    if (this.tried.length < raceAttempts && !this.tried.includes(next)) {
+    if (this.#tried.length < raceAttempts && !this.#tried.includes(next)) {
       return "another";
     }
-    return this.running.length === 0 ? "over" : "goesOn";
+    return this.#running.length === 0 ? "over" : "goesOn";
   }
 
   /**
@@ -88,23 +88,23 @@ export class Race {
    * server; attempts that have their tokens go on.
    */
   withoutToken(n: number, err: PimError): Verdict {
-    if (this.drop(n) === undefined) {
+    if (this.#drop(n) === undefined) {
       return "goesOn"; // hung up before
     }
     this.noToken = err;
-    return this.running.length === 0 ? "over" : "goesOn";
+    return this.#running.length === 0 ? "over" : "goesOn";
   }
 
   /** Returns how the round goes on at now. */
   due(now: Duration): Verdict {
-    if (now >= this.endBy) {
+    if (now >= this.#endBy) {
       return "over";
     }
-    return now >= this.nextAt && this.tried.length < raceAttempts ? "another" : "goesOn";
+    return now >= this.#nextAt && this.#tried.length < raceAttempts ? "another" : "goesOn";
   }
 
   /** Returns when something is due. */
   deadline(): Duration {
-    return this.tried.length < raceAttempts ? Math.min(this.endBy, this.nextAt) : this.endBy;
+    return this.#tried.length < raceAttempts ? Math.min(this.#endBy, this.#nextAt) : this.#endBy;
   }
 }

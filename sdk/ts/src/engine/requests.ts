@@ -8,50 +8,50 @@ export interface Request {
 
 /** The requests of one kind that are under way. Their numbers grow, so they stay in order. */
 export class Requests<R extends Request> {
-  private readonly byNumber = new Map<number, R>();
+  readonly #byNumber = new Map<number, R>();
 
   get size(): number {
-    return this.byNumber.size;
+    return this.#byNumber.size;
   }
 
   get(number: number): R | undefined {
-    return this.byNumber.get(number);
+    return this.#byNumber.get(number);
   }
 
   add(r: R): void {
-    this.byNumber.set(r.number, r);
+    this.#byNumber.set(r.number, r);
   }
 
   delete(r: R): void {
-    if (this.byNumber.get(r.number) === r) {
-      this.byNumber.delete(r.number);
+    if (this.#byNumber.get(r.number) === r) {
+      this.#byNumber.delete(r.number);
     }
   }
 
   clear(): void {
-    this.byNumber.clear();
+    this.#byNumber.clear();
   }
 
   /** Returns the requests in the order of their numbers. */
   ordered(): R[] {
-    return [...this.byNumber.values()];
+    return [...this.#byNumber.values()];
   }
 
   /** Reports whether the server owes an answer. */
   waits(): boolean {
-    return this.byNumber.size > 0;
+    return this.#byNumber.size > 0;
   }
 
   /** Gives every answer time until by at least. */
   extend(by: Duration): void {
-    for (const r of this.byNumber.values()) {
+    for (const r of this.#byNumber.values()) {
       r.answerBy = Math.max(r.answerBy, by);
     }
   }
 
   /** Gives every answer time until by. */
   restart(by: Duration): void {
-    for (const r of this.byNumber.values()) {
+    for (const r of this.#byNumber.values()) {
       r.answerBy = by;
     }
   }
@@ -65,7 +65,7 @@ export class Requests<R extends Request> {
   deadline(paused: boolean): Duration {
     let at = never;
     if (!paused) {
-      for (const r of this.byNumber.values()) {
+      for (const r of this.#byNumber.values()) {
         at = Math.min(at, r.answerBy);
       }
     }

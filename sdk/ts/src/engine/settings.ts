@@ -8,35 +8,35 @@ const maxSettings = 100_000; // entities of a user
  * What the user's own log has come to, by entity, without the commands that are in the outbox.
  */
 export class Settings {
-  private readonly byEntity = new Map<string, Setting>();
+  readonly #byEntity = new Map<string, Setting>();
 
   constructor(rows: readonly Row[]) {
     for (const { entity, ...setting } of rows) {
-      this.byEntity.set(entity, setting);
+      this.#byEntity.set(entity, setting);
     }
   }
 
   /** Returns the setting of entity; undefined if there is none. */
   get(entity: string): Setting | undefined {
-    return this.byEntity.get(entity);
+    return this.#byEntity.get(entity);
   }
 
   /** Returns how many entities have a setting. */
   get size(): number {
-    return this.byEntity.size;
+    return this.#byEntity.size;
   }
 
   entities(): string[] {
-    return [...this.byEntity.keys()];
+    return [...this.#byEntity.keys()];
   }
 
   clear(): void {
-    this.byEntity.clear();
+    this.#byEntity.clear();
   }
 
   /** Reports whether there is no room for entity. */
   full(entity: string): boolean {
-    return !this.byEntity.has(entity) && this.byEntity.size >= maxSettings;
+    return !this.#byEntity.has(entity) && this.#byEntity.size >= maxSettings;
   }
 
   /**
@@ -44,12 +44,12 @@ export class Settings {
    * setting if that has changed.
    */
   apply(entity: string, cmd: Command, seq: Seq, device: DeviceID): Setting | undefined {
-    const before = this.byEntity.get(entity) ?? noSetting;
+    const before = this.#byEntity.get(entity) ?? noSetting;
     const after = applyCommand(before, cmd, seq, device);
     if (after === before) {
       return undefined;
     }
-    this.byEntity.set(entity, after);
+    this.#byEntity.set(entity, after);
     return after;
   }
 }

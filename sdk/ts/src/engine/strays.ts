@@ -10,13 +10,13 @@ const strayFor = 2 * minute; // how long a stray Hello may be on its way
  * elsewhere: it has replaced itself.
  */
 export class Strays {
-  private n = 0;
-  private at: Duration = 0; // of the last of them
+  #n = 0;
+  #at: Duration = 0; // of the last of them
 
   /** Takes note that a Hello may still be on its way, and that nobody awaits its answer. */
   note(now: Duration): void {
-    this.n = Math.min(this.n + 1, maxStrays);
-    this.at = now;
+    this.#n = Math.min(this.#n + 1, maxStrays);
+    this.#at = now;
   }
 
   /**
@@ -24,10 +24,10 @@ export class Strays {
    * device has replaced it. It uses up that stray Hello.
    */
   useUp(code: number, now: Duration): boolean {
-    if (code !== Code.replaced || this.n === 0 || now - this.at > strayFor) {
+    if (code !== Code.replaced || this.#n === 0 || now - this.#at > strayFor) {
       return false;
     }
-    this.n--;
+    this.#n--;
     return true;
   }
 }

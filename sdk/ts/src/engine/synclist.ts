@@ -22,42 +22,47 @@ export class SyncList {
   request = 0; // under way, 0 if none
   full = false; // every conversation is listed, not only those that are behind
 
-  private after: ConversationID = ""; // the page under way begins after this conversation
-  private recent = 0; // how many conversations are to be told before the first page; 0 once something has come
-  private again = false; // the list may have changed meanwhile: read it once more
-  private frontsTo: ConversationID = ""; // the last conversation of a whole lot of fronts, if the list is read once more because of it
-  private failures = 0;
-  private answerBy: Duration = 0;
-  private retryAt: Duration = 0; // 0: no retry is set
+  #after: ConversationID = ""; // the page under way begins after this conversation
+  #recent = 0; // how many conversations are to be told before the first page; 0 once something has come
+  #again = false; // the list may have changed meanwhile: read it once more
+  #frontsTo: ConversationID = ""; // the last conversation of a whole lot of fronts, if the list is read once more because of it
+  #failures = 0;
+  #answerBy: Duration = 0;
+  #retryAt: Duration = 0; // 0: no retry is set
+
+  readonly #fx: Effects;
+  readonly #timeout: Duration;
+  readonly #random: () => number;
+  readonly #tells: boolean;
 
   /**
    * timeout is Config.requestTimeout; tells: the server is to tell fronts that this device has not
    * acknowledged.
    */
-  constructor(
-    private readonly fx: Effects,
-    private readonly timeout: Duration,
-    private readonly random: () => number,
-    private readonly tells: boolean,
-  ) {}
+  constructor(fx: Effects, timeout: Duration, random: () => number, tells: boolean) {
+    this.#fx = fx;
+    this.#timeout = timeout;
+    this.#random = random;
+    this.#tells = tells;
+  }
 
   /** Forgets what was read on the connection before. */
   opened(): void {
     this.left();
     this.begunAt = 0;
     this.full = false;
-    this.after = "";
-    this.recent = recentFirst;
-    this.again = false;
-    this.frontsTo = "";
-    this.failures = 0;
+    this.#after = "";
+    this.#recent = recentFirst;
+    this.#again = false;
+    this.#frontsTo = "";
+    this.#failures = 0;
   }
 
   /** Notes that the connection, if there was one, is left. */
   left(): void {
     this.request = 0;
-    this.answerBy = 0;
-    this.retryAt = 0;
+    this.#answerBy = 0;
+    this.#retryAt = 0;
     this.listed = false;
   }
 
@@ -68,13 +73,13 @@ export class SyncList {
 
   /** Gives the answer time until by at least. */
   extend(by: Duration): void {
-    this.restart(Math.max(this.answerBy, by));
+    this.restart(Math.max(this.#answerBy, by));
   }
 
   /** Gives the answer time until by. */
   restart(by: Duration): void {
     if (this.waits()) {
-      this.answerBy = by;
+      this.#answerBy = by;
     }
   }
 
@@ -83,32 +88,32 @@ export class SyncList {
    * already, it is read once more afterwards, since the change may be on a page that is past.
    */
   start(): boolean {
-    if (this.request !== 0 || this.retryAt !== 0) {
-      this.again = true;
+    if (this.request !== 0 || this.#retryAt !== 0) {
+      this.#again = true;
       return false;
     }
-    this.full = this.fx.meta.fullSync;
-    this.after = "";
-    this.again = false;
-    this.begunAt = this.fx.now.mono;
+    this.full = this.#fx.meta.fullSync;
+    this.#after = "";
+    this.#again = false;
+    this.begunAt = this.#fx.now.mono;
     return true;
   }
 
   /** Transmits the request for the next page. */
   ask(): void {
-    this.request = this.fx.request();
-    this.retryAt = 0;
-    this.answerBy = this.fx.now.mono + this.timeout;
-    this.fx.write({
+    this.request = this.#fx.request();
+    this.#retryAt = 0;
+    this.#answerBy = this.#fx.now.mono + this.#timeout;
+    this.#fx.write({
       type: "PIMSyncReq",
       body: {
         requestId: this.request,
         full: this.full,
-        after: this.after,
+        after: this.#after,
         limit: syncLimit,
         brief: true,
-        recent: this.recent,
-        fronts: this.tells && this.after === "",
+        recent: this.#recent,
+        fronts: this.#tells && this.#after === "",
       },
     });
   }
@@ -120,9 +125,9 @@ export class SyncList {
     if (request !== this.request || request === 0) {
       return false;
     }
-    this.recent = 0;
-    this.failures = 0;
-    this.extend(this.fx.now.mono + this.timeout);
+    this.#recent = 0;
+    this.#failures = 0;
+    this.extend(this.#fx.now.mono + this.#timeout);
     return true;
   }
 
@@ -134,8 +139,8 @@ export class SyncList {
       return false;
     }
     this.request = 0;
-    this.recent = 0;
-    this.failures = 0;
+    this.#recent = 0;
+    this.#failures = 0;
     return true;
   }
 
@@ -144,11 +149,11 @@ export class SyncList {
    * conversation next, if that is news.
    */
   page(next: ConversationID): boolean {
-    if (compareText(next, this.after) > 0) {
-      this.after = next;
+    if (compareText(next, this.#after) > 0) {
+      this.#after = next;
       return true;
     }
-    if (this.again) {
+    if (this.#again) {
       return this.start();
     }
     this.listed = true;
@@ -161,41 +166,41 @@ export class SyncList {
    * waits for the next sync.
    */
   fronts(told: readonly Front[]): void {
-    if (this.after !== "") {
+    if (this.#after !== "") {
       return;
     }
     const first = told[0]?.conversation ?? "";
-    if (told.length >= frontsAtOnce && compareText(first, this.frontsTo) > 0 && !this.full) {
-      this.frontsTo = told.at(-1)?.conversation ?? "";
-      this.again = true;
+    if (told.length >= frontsAtOnce && compareText(first, this.#frontsTo) > 0 && !this.full) {
+      this.#frontsTo = told.at(-1)?.conversation ?? "";
+      this.#again = true;
     } else {
-      this.frontsTo = "";
+      this.#frontsTo = "";
     }
   }
 
   /** Takes the server's refusal of the page under way, which is asked for again. */
   failed(err: PimError): void {
     this.request = 0;
-    this.failures++;
-    this.retryAt = this.fx.now.mono + Math.max(retryAfterOf(err), repeatAfter(this.failures, this.random));
+    this.#failures++;
+    this.#retryAt = this.#fx.now.mono + Math.max(retryAfterOf(err), repeatAfter(this.#failures, this.#random));
   }
 
   /** Reports whether a page that was refused is to be asked for again now. */
   due(): boolean {
-    return this.retryAt !== 0 && this.fx.now.mono >= this.retryAt;
+    return this.#retryAt !== 0 && this.#fx.now.mono >= this.#retryAt;
   }
 
   /**
    * Returns when the page under way was asked for, if no answer to it has come in time; else undefined.
    */
   overdue(): Duration | undefined {
-    const late = this.request !== 0 && this.fx.now.mono >= this.answerBy;
-    return late ? this.answerBy - this.timeout : undefined;
+    const late = this.request !== 0 && this.#fx.now.mono >= this.#answerBy;
+    return late ? this.#answerBy - this.#timeout : undefined;
   }
 
   /** Returns when something is due. While the shell does not read, no answer is overdue. */
   deadline(paused: boolean): Duration {
-    const at = this.retryAt === 0 ? never : this.retryAt;
-    return this.request !== 0 && !paused ? Math.min(at, this.answerBy) : at;
+    const at = this.#retryAt === 0 ? never : this.#retryAt;
+    return this.request !== 0 && !paused ? Math.min(at, this.#answerBy) : at;
   }
 }

@@ -17,34 +17,38 @@ export type Health = "healthy" | "quiet" | "silent";
  * shell does not read.
  */
 export class Watchdog {
-  private nonce = 0; // of the last ping
-  private pongBy: Duration = 0; // by when a frame must have come; 0: no ping is under way
-  private silentAt: Duration = never; // since when an answer is awaited and no frame has come; never: none is awaited
+  #nonce = 0; // of the last ping
+  #pongBy: Duration = 0; // by when a frame must have come; 0: no ping is under way
+  #silentAt: Duration = never; // since when an answer is awaited and no frame has come; never: none is awaited
 
-  private judgedAt: Duration = 0; // when a request was last answered, or found unanswered
-  private missed = 0; // requests in a row that were not answered in time
-  private rowAt: Duration = 0; // when the first of them was transmitted
+  #judgedAt: Duration = 0; // when a request was last answered, or found unanswered
+  #missed = 0; // requests in a row that were not answered in time
+  #rowAt: Duration = 0; // when the first of them was transmitted
+
+  readonly #timeout: Duration;
 
   /** timeout is Config.requestTimeout. */
-  constructor(private readonly timeout: Duration) {}
+  constructor(timeout: Duration) {
+    this.#timeout = timeout;
+  }
 
   /** Notes a Welcome. */
   opened(now: Duration): void {
     this.left();
-    this.judgedAt = now;
+    this.#judgedAt = now;
   }
 
   /** Notes that the connection, if there was one, is left. */
   left(): void {
-    this.pongBy = 0;
-    this.silentAt = never;
-    this.missed = 0;
+    this.#pongBy = 0;
+    this.#silentAt = never;
+    this.#missed = 0;
   }
 
   /** Notes that a frame has come. The connection works, whatever the frame is. */
   frame(): void {
-    this.pongBy = 0;
-    this.silentAt = never;
+    this.#pongBy = 0;
+    this.#silentAt = never;
   }
 
   /**
@@ -52,36 +56,36 @@ export class Watchdog {
    * answer behind that frame can have come.
    */
   bytes(at: Duration, now: Duration): void {
-    if (this.pongBy !== 0) {
-      this.pongBy = Math.max(this.pongBy, at + pongTimeout);
+    if (this.#pongBy !== 0) {
+      this.#pongBy = Math.max(this.#pongBy, at + pongTimeout);
     }
-    if (this.silentAt !== never) {
-      this.silentAt = Math.max(this.silentAt, at);
+    if (this.#silentAt !== never) {
+      this.#silentAt = Math.max(this.#silentAt, at);
     }
     this.answered(now);
   }
 
   /** Notes that the shell reads again: while it did not, no frame could come. */
   resumed(now: Duration): void {
-    if (this.pongBy !== 0) {
-      this.pongBy = now + pongTimeout;
+    if (this.#pongBy !== 0) {
+      this.#pongBy = now + pongTimeout;
     }
-    this.silentAt = never;
+    this.#silentAt = never;
   }
 
   /** Notes whether an answer is awaited. It is called after each step of a connection. */
   listen(awaited: boolean, now: Duration): void {
     if (!awaited) {
-      this.silentAt = never;
-    } else if (this.silentAt === never) {
-      this.silentAt = now;
+      this.#silentAt = never;
+    } else if (this.#silentAt === never) {
+      this.#silentAt = now;
     }
   }
 
   /** Notes that the server has answered a request. */
   answered(now: Duration): void {
-    this.judgedAt = now;
-    this.missed = 0;
+    this.#judgedAt = now;
+    this.#missed = 0;
   }
 
   /**
@@ -90,23 +94,23 @@ export class Watchdog {
    * dead connection. So the next request that counts is one that was transmitted after this failure.
    */
   unanswered(sentAt: Duration, now: Duration): void {
-    if (sentAt < this.judgedAt) {
+    if (sentAt < this.#judgedAt) {
       return;
     }
-    if (this.missed === 0) {
-      this.rowAt = sentAt;
+    if (this.#missed === 0) {
+      this.#rowAt = sentAt;
     }
-    this.missed++;
-    this.judgedAt = now;
+    this.#missed++;
+    this.#judgedAt = now;
   }
 
   /** Notes that a ping goes out now, and returns its nonce. */
   pinged(now: Duration): number {
-    this.nonce++;
-    if (this.pongBy === 0) {
-      this.pongBy = now + pongTimeout;
+    this.#nonce++;
+    if (this.#pongBy === 0) {
+      this.#pongBy = now + pongTimeout;
     }
-    return this.nonce;
+    return this.#nonce;
   }
 
   /**
@@ -115,12 +119,12 @@ export class Watchdog {
    * having been read.
    */
   probed(now: Duration): void {
-    this.pongBy = now + deadAfter - silenceTimeout;
+    this.#pongBy = now + deadAfter - silenceTimeout;
   }
 
   /** Returns when silence calls for a ping. */
-  private quietAt(): Duration {
-    return this.silentAt === never || this.pongBy !== 0 ? never : this.silentAt + silenceTimeout;
+  #quietAt(): Duration {
+    return this.#silentAt === never || this.#pongBy !== 0 ? never : this.#silentAt + silenceTimeout;
   }
 
   /**
@@ -129,20 +133,20 @@ export class Watchdog {
    * faster than that, and other frames do come.
    */
   uselessAt(): Duration {
-    return this.missed < maxUnanswered ? never : this.rowAt + 2 * this.timeout;
+    return this.#missed < maxUnanswered ? never : this.#rowAt + 2 * this.#timeout;
   }
 
   /** Returns how the connection is, as far as frames tell. */
   health(now: Duration): Health {
-    if (this.pongBy !== 0 && now >= this.pongBy) {
+    if (this.#pongBy !== 0 && now >= this.#pongBy) {
       return "silent";
     }
-    return now >= this.quietAt() ? "quiet" : "healthy";
+    return now >= this.#quietAt() ? "quiet" : "healthy";
   }
 
   /** Returns when the connection is quiet, silent or useless, if nothing comes. */
   deadline(): Duration {
-    const at = Math.min(this.quietAt(), this.uselessAt());
-    return this.pongBy !== 0 ? Math.min(at, this.pongBy) : at;
+    const at = Math.min(this.#quietAt(), this.uselessAt());
+    return this.#pongBy !== 0 ? Math.min(at, this.#pongBy) : at;
   }
 }

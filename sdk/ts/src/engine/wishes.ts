@@ -37,75 +37,75 @@ interface Wish {
 export class Wishes {
   /** How many of the commands kept aside were read so far. */
   skip = 0;
-  private last = new Map<string, Wish>();
+  #last = new Map<string, Wish>();
   /**
    * The local times of the newest commands that were obeyed since the own log was taken back;
    * undefined: they are not noted.
    */
-  private locals: Map<string, Millis> | undefined;
-  private cleared = new Set<string>(); // the settings that forget dropped
+  #locals: Map<string, Millis> | undefined;
+  #cleared = new Set<string>(); // the settings that forget dropped
   /**
    * The entities of commands that were acknowledged, and whose entries have not come. The app is shown
    * them as they will be.
    */
-  private readonly expected = new Set<string>();
+  readonly #expected = new Set<string>();
   /**
    * The last read positions that are still there, of the conversations that were taken back;
    * undefined: an earlier process took them back, so they are not known.
    */
-  private positions: Map<string, Command> | undefined = new Map();
+  #positions: Map<string, Command> | undefined = new Map();
 
   /** Notes that the own log was taken back. */
   begin(): void {
     this.skip = 0;
-    this.last = new Map();
-    this.locals = new Map();
+    this.#last = new Map();
+    this.#locals = new Map();
   }
 
   /** Notes that nothing is kept aside, and that no conversation is taken back. */
   reset(): void {
     this.skip = 0;
-    this.last = new Map();
-    this.locals = undefined;
-    this.cleared = new Set();
-    this.positions = new Map();
+    this.#last = new Map();
+    this.#locals = undefined;
+    this.#cleared = new Set();
+    this.#positions = new Map();
   }
 
   /** Forgets the read positions: no conversation is taken back. */
   believed(): void {
-    this.positions = new Map();
+    this.#positions = new Map();
   }
 
   /** Notes that an earlier process may have taken conversations back, nobody knows how far. */
   takenBackBefore(): void {
-    this.positions = undefined;
+    this.#positions = undefined;
   }
 
   /** Drops all settings, because the own log will be obeyed anew. */
   forget(s: Settings): void {
     for (const entity of s.entities()) {
-      this.cleared.add(entity);
+      this.#cleared.add(entity);
     }
     s.clear();
   }
 
   /** Notes that a command of entity was acknowledged before its entry has come. */
   expect(entity: string): void {
-    this.expected.add(entity);
+    this.#expected.add(entity);
   }
 
   /** Notes the local time of a command that was obeyed for entity. */
   obeyed(entity: string, local: Millis): void {
-    this.expected.delete(entity);
-    this.locals?.set(entity, Math.max(this.locals.get(entity) ?? 0, local));
+    this.#expected.delete(entity);
+    this.#locals?.set(entity, Math.max(this.#locals.get(entity) ?? 0, local));
   }
 
   /** Notes that a conversation was taken back, to the position that read has. */
   cut(read: Command): void {
     const entity = entityOf(read);
-    const was = this.positions?.get(entity);
+    const was = this.#positions?.get(entity);
     if (was === undefined || read.seq < was.seq) {
-      this.positions?.set(entity, read);
+      this.#positions?.set(entity, read);
     }
   }
 
@@ -116,10 +116,10 @@ export class Wishes {
       if (cmd === undefined || refusal(() => checkCommand(cmd)) !== undefined) {
         continue;
       }
-      const before = this.last.get(entityOf(cmd))?.setting ?? noSetting;
+      const before = this.#last.get(entityOf(cmd))?.setting ?? noSetting;
       const setting = applyCommand(before, cmd, entry.seq, entry.device);
       if (setting !== before) {
-        this.last.set(entityOf(cmd), { setting, entry });
+        this.#last.set(entityOf(cmd), { setting, entry });
       }
     }
     this.skip += entries.length;
@@ -128,12 +128,12 @@ export class Wishes {
 
   /** Returns the entities with a wish, in order. */
   entities(): string[] {
-    return [...this.last.keys()].sort(compareText);
+    return [...this.#last.keys()].sort(compareText);
   }
 
   /** Returns what the wish for entity is about; undefined if there is no wish. */
   subject(entity: string): string | undefined {
-    return this.last.get(entity)?.setting.subject;
+    return this.#last.get(entity)?.setting.subject;
   }
 
   /**
@@ -141,9 +141,9 @@ export class Wishes {
    * has dropped, in order.
    */
   end(): string[] {
-    const cleared = [...this.cleared].sort(compareText);
+    const cleared = [...this.#cleared].sort(compareText);
     this.skip = 0;
-    this.cleared = new Set();
+    this.#cleared = new Set();
     return cleared;
   }
 
@@ -153,19 +153,19 @@ export class Wishes {
    * conversation that a read position is about up to the seq read.
    */
   again(entity: string, now: Setting | undefined, log: Seq, read: Seq): Entry | undefined {
-    const wish = this.last.get(entity);
+    const wish = this.#last.get(entity);
     if (wish === undefined) {
       return undefined;
     }
-    const cmd = this.stillThere(entity, wish.setting, read);
-    if (cmd === undefined || !this.stillWanted(entity, cmd, wish.entry, now)) {
+    const cmd = this.#stillThere(entity, wish.setting, read);
+    if (cmd === undefined || !this.#stillWanted(entity, cmd, wish.entry, now)) {
       return undefined;
     }
     return { ...wish.entry, payload: encodeCommand({ ...cmd, known: log }) };
   }
 
   /** Reports whether cmd, the command of entry, is not replaced by what entity has come to. */
-  private stillWanted(entity: string, cmd: Command, entry: Entry, now: Setting | undefined): boolean {
+  #stillWanted(entity: string, cmd: Command, entry: Entry, now: Setting | undefined): boolean {
     if (cmd.kind === CommandKind.read) {
       return cmd.seq > (now?.seq ?? 0);
     }
@@ -176,7 +176,7 @@ export class Wishes {
     if (same && equalBytes(now.value, cmd.value) && equalBytes(now.unknown, cmd.unknown)) {
       return false;
     }
-    return (this.locals?.get(entity) ?? 0) < entry.local;
+    return (this.#locals?.get(entity) ?? 0) < entry.local;
   }
 
   /**
@@ -184,22 +184,22 @@ export class Wishes {
    * If an earlier process has taken the conversation back, nobody knows that part, and the position is
    * given up. Other commands stay as they are. known is the device's position in the conversation.
    */
-  private stillThere(entity: string, cmd: Command, known: Seq): Command | undefined {
+  #stillThere(entity: string, cmd: Command, known: Seq): Command | undefined {
     if (cmd.kind !== CommandKind.read) {
       return cmd;
     }
-    if (this.positions === undefined) {
+    if (this.#positions === undefined) {
       return undefined;
     }
-    const cut = this.positions.get(entity);
+    const cut = this.#positions.get(entity);
     const left = cut !== undefined && cut.seq < cmd.seq ? { ...cmd, seq: cut.seq, count: cut.count, named: 0, all: 0 } : cmd;
     return left.seq > 0 && left.seq <= known ? left : undefined;
   }
 
   /** Takes out the entities of commands whose entries have not come, in order. */
   takeExpected(): string[] {
-    const entities = [...this.expected].sort(compareText);
-    this.expected.clear();
+    const entities = [...this.#expected].sort(compareText);
+    this.#expected.clear();
     return entities;
   }
 }
