@@ -170,5 +170,5 @@ func within(network string, from netip.Addr) bool {
 }
 
 func refusal(why error) error {
-	return &pim.Error{Kind: pim.KindForbidden, Text: why.Error() + "; ask an LBS for another", Err: why}
+	return &pim.Error{Kind: pim.KindForbidden, Text: why.Error() + "; ask an LBS for another", RetryAfter: MinWindow, Err: why}
 }

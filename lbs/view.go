@@ -48,6 +48,17 @@ func Named(name string) Transports {
 	return 0
 }
 
+// Names returns the names of the transports in s.
+func (s Transports) Names() []string {
+	var names []string
+	for t, n := range transportNames {
+		if s.Has(Transport(t)) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
 // Has reports whether t is in s.
 func (s Transports) Has(t Transport) bool { return s&(1<<t) != 0 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/http"
 	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,3 +20,6 @@ func (s *Server) MetricNames() (names []string) {
 	}
 	return names
 }
+
+// Pages returns what the server's HTTP address serves.
+func (s *Server) Pages() http.Handler { return s.pages() }
