@@ -303,5 +303,18 @@ test("a view for the README", async () => {
   await ines.mouse.move(0, 0);
   await ines.screenshot({ path: `${shots}/group.png` });
   await mei.screenshot({ path: `${shots}/group-phone.png` });
+  const jonas = await person(b, server, "jonas", {
+    viewport: { width: 1100, height: 720 },
+    colorScheme: "dark",
+    locale: "zh-CN",
+  });
+  await server.pim("send", "נועה", "--to", "jonas", "שלום! נתראה ביום שישי");
+  await enter(jonas, group);
+  await sees(jonas, "Then we have everything");
+  await write(jonas, "好的，十点码头见 👍");
+  await jonas.locator(".row", { hasText: "好的" }).locator(".state", { hasText: "已读" }).waitFor();
+  await jonas.getByRole("link", { name: /好的/ }).waitFor();
+  await clean(jonas);
+  await jonas.screenshot({ path: `${shots}/group-dark-zh.png` });
   await clean(ines);
 });
