@@ -56,6 +56,8 @@ type conn struct {
 	said      bool // the last frame is written, and linger may end
 
 	submitting bool // sends are being handed to their writers
+
+	begins bool // tasks of the read that is being handled begin a run, for serve; owned by the reading goroutine
 }
 
 func newConn(g *Gateway, nc net.Conn, f framing) *conn {

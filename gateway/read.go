@@ -169,6 +169,7 @@ func (c *conn) run() {
 	c.in.partial = nil
 	if len(early) > 0 {
 		err := c.consume(early, c.handle)
+		c.serve()
 		c.submit()
 		if err != nil {
 			c.ended(err)
@@ -198,6 +199,7 @@ func (c *conn) goOn() {
 		}
 		err = c.consume(buf, c.handle)
 		c.release()
+		c.serve()
 		c.submit()
 		if err != nil {
 			c.ended(err)

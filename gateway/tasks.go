@@ -33,7 +33,7 @@ const maxTasks = 64 // waiting, for each connection
 // keptServers is how many goroutines wait for a taskRun at most, of all connections.
 const keptServers = 8
 
-// queueTask queues t, or refuses it if maxTasks are waiting. It starts the run if there is none.
+// queueTask queues t, or refuses it if maxTasks are waiting. If there is no run, serve begins one.
 func (c *conn) queueTask(t task) {
 	c.mu.Lock()
 	if c.closing {
@@ -50,10 +50,22 @@ func (c *conn) queueTask(t task) {
 		return
 	}
 	run.waiting = append(run.waiting, t)
-	start := c.tasks == nil
+	c.begins = c.begins || c.tasks == nil
 	c.tasks = run
 	c.mu.Unlock()
-	if start && !c.gw.serveRun(run) {
+}
+
+// serve has the tasks of the read that was handled served. It is called when the read's frames are handled: from
+// handle, deeper in the stack of the reading goroutine, giving the run away would make that stack grow.
+func (c *conn) serve() {
+	if !c.begins {
+		return
+	}
+	c.begins = false
+	c.mu.Lock()
+	run := c.tasks
+	c.mu.Unlock()
+	if !c.gw.serveRun(run) {
 		c.abort()
 	}
 }
