@@ -159,7 +159,7 @@ warm() {
 
 # One new message in each conversation, and with nothing new; then a long list.
 sync() {
-	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --duration "$duration"; stop; done
+	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --duration "$duration"; stop; done
 	fresh
 	measure_ws sync --conversations 10000 --messages 1000000 --duration "$duration"
 	stop
