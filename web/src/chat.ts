@@ -4,14 +4,13 @@ import {
   directUsers,
   type EntryEvent,
   EntryKind,
-  type Info,
   isGroup,
-  type Pending,
   PimError,
   previewOf,
   type UserID,
 } from "@pim-im/client";
 import { draftOf } from "./keep";
+import { type Listed, listOf } from "./list";
 import { notify, withdraw } from "./notify";
 import { Room } from "./room";
 import { Signal } from "./signal";
@@ -25,15 +24,6 @@ export interface Connection {
   readonly err: Error | undefined;
   /** When it is tried again, by the clock of this page; 0: that is not set. */
   readonly retryAt: number;
-}
-
-/** What the list shows of a conversation. */
-export interface Listed extends Pick<
-  Info,
-  "id" | "unread" | "mentions" | "last" | "left" | "marked" | "muted" | "pinned" | "time" | "text"
-> {
-  /** What the person wrote last in it, if that is in the outbox. */
-  readonly waiting?: string;
 }
 
 /** What the page shows of one user's chats: the list, the connection, and the room that is open. */
@@ -177,7 +167,7 @@ export class Chat {
     this.#reading = "yes";
     void Promise.all([this.me.conversations(), this.me.outbox()])
       .then(([infos, outbox]) => {
-        this.infos = withWaiting(infos, outbox);
+        this.infos = listOf(infos, outbox);
         this.ready = true;
         this.#learnTitles();
         this.changed.ring();
@@ -232,26 +222,6 @@ export class Chat {
       void this.#watch.somewhere(entry.conversation).then((read) => read || notify(entry.conversation, entry.sender, text));
     }
   }
-}
-
-/** Adds what is in the outbox to a list: a conversation that the server does not know yet is the first one. */
-function withWaiting(infos: readonly Info[], outbox: readonly Pending[]): Listed[] {
-  const waiting = new Map<ConversationID, string>();
-  for (const { kind, conversation, payload } of outbox) {
-    if (kind === EntryKind.message && conversation) {
-      waiting.set(conversation, previewOf(payload).text);
-    }
-  }
-  const listed: Listed[] = infos.map((info) => {
-    const text = waiting.get(info.id);
-    waiting.delete(info.id);
-    const { id, unread, mentions, last, left, marked, muted, pinned, time } = info;
-    const line = { id, unread, mentions, last, left, marked, muted, pinned, time, text: () => info.text() };
-    return text === undefined ? line : { ...line, waiting: text };
-  });
-  const none = { unread: 0, mentions: 0, last: undefined, left: false, marked: false, muted: false, pinned: false, time: 0 };
-  const begun = [...waiting].map(([id, text]): Listed => ({ id, ...none, text: () => "", waiting: text }));
-  return [...begun.reverse(), ...listed];
 }
 
 /** Reports whether err is of one of the kinds. */

@@ -87,6 +87,29 @@ test("Enter sends, unless it belongs to a composition", async () => {
   }
 });
 
+test("what is in the outbox has its place in the list, and what failed only until something newer came", async () => {
+  const { listOf } = await load("/src/list.ts");
+  const { encodeContent, EntryKind } = await load("@pim-im/client");
+  const info = (id, time, pinned = false) => ({ id, time, pinned, text: () => `${id} at ${time}` });
+  const wrote = (conversation, queued, state) => {
+    const payload = encodeContent({ text: `written at ${queued}` });
+    return { kind: EntryKind.message, conversation, queued, state, payload };
+  };
+  const lines = (outbox) =>
+    listOf([info("pinned", 10, true), info("bob", 30), info("carol", 20)], outbox).map(
+      ({ id, known, waiting }) =>
+        `${id}${known ? "" : "?"}${waiting ? ` ${waiting.failed ? "failed" : "waits"} ${waiting.text}` : ""}`,
+    );
+  assert.deepEqual(lines([]), ["pinned", "bob", "carol"]);
+  assert.deepEqual(lines([wrote("bob", 29, "waiting")]), ["pinned", "bob waits written at 29", "carol"]);
+  assert.deepEqual(lines([wrote("bob", 31, "failed")]), ["pinned", "bob failed written at 31", "carol"]);
+  assert.deepEqual(lines([wrote("bob", 29, "failed")]), ["pinned", "bob", "carol"]);
+  const both = [wrote("bob", 28, "waiting"), wrote("bob", 29, "failed")];
+  assert.deepEqual(lines(both), ["pinned", "bob waits written at 28", "carol"]);
+  const begun = [wrote("new", 25, "failed"), wrote("newer", 40, "waiting")];
+  assert.deepEqual(lines(begun), ["pinned", "newer? waits written at 40", "bob", "new? failed written at 25", "carol"]);
+});
+
 test("days", async () => {
   const { dayLine, dayOf } = await load("/src/dates.ts");
   const noon = new Date(2026, 10, 30, 12).getTime();

@@ -67,16 +67,25 @@ test("the focus goes back to the button after Escape in New chat", async () => {
   }
 });
 
+/** Waits until alice's list shows the text for the person. */
+function preview(who, text) {
+  const line = alice.locator(".line", { has: alice.locator(".title", { hasText: who }) }).locator(".preview");
+  return until(async () => (await line.innerText().catch(() => "")) === text, `${text} in the list`);
+}
+
+test("the list says that a message has failed, until something newer comes", async () => {
+  await server.pim("send", "hugo", "--to", "alice", "hello");
+  await enter(alice, "d:alice:hugo");
+  await server.pim("block", "hugo", "alice");
+  await write(alice, "are you there?");
+  await preview("hugo", "Not sent: are you there?");
+  await server.pim("block", "hugo", "alice", "--remove");
+  await server.pim("send", "hugo", "--to", "alice", "here I am");
+  await preview("hugo", "here I am");
+  await enter(alice, conversation);
+});
+
 test("the list says what became of a message, and has what waits for a server", async () => {
-  const line = (who) => alice.locator(".line", { has: alice.locator(".title", { hasText: who }) }).locator(".preview");
-  const preview = (who, text) =>
-    until(
-      async () =>
-        (await line(who)
-          .innerText()
-          .catch(() => "")) === text,
-      text,
-    );
   await server.pim("send", "finn", "--to", "alice", "a slip");
   await preview("finn", "a slip");
   await server.pim("react", "finn", "--to", "alice", "1", "🎉");

@@ -1,7 +1,8 @@
 import { EntryKind, isGroup } from "@pim-im/client";
 import { useState } from "preact/hooks";
-import type { Chat, Listed } from "../chat";
+import type { Chat } from "../chat";
 import { briefly, exactly } from "../dates";
+import type { Listed } from "../list";
 import { signOut } from "../login";
 import { ask, permission } from "../notify";
 import { eventText } from "../said";
@@ -16,7 +17,7 @@ import { NewChat } from "./NewChat";
 function preview(chat: Chat, info: Listed): string {
   const { last, waiting } = info;
   if (waiting !== undefined) {
-    return `${t.you}: ${waiting}`;
+    return waiting.failed ? t.unsent(waiting.text) : `${t.you}: ${waiting.text}`;
   }
   if (!last) {
     return "";

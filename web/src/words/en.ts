@@ -104,6 +104,7 @@ export const en = {
   read: "Read",
   readBy: (n: number, of: number) => (n >= of && of > 0 ? "Read by all" : `Read by ${n} of ${of}`),
   failed: (why: string) => (why ? `Not sent: ${why}` : "Not sent"),
+  unsent: (text: string) => `Not sent: ${text}`,
   resend: "Send again",
   discard: "Discard",
   whoRead: "Who has read it",

@@ -97,6 +97,7 @@ export const zh: Words = {
   read: "已读",
   readBy: (n, of) => (n >= of && of > 0 ? "全部已读" : `${n}/${of} 人已读`),
   failed: (why) => (why ? `未发送：${why}` : "未发送"),
+  unsent: (text) => `未发送：${text}`,
   resend: "重新发送",
   discard: "丢弃",
   whoRead: "谁读过",
