@@ -183,8 +183,8 @@ export class Chat {
   }
 
   #learnTitles(): void {
-    for (const { id, left } of this.infos) {
-      if (isGroup(id) && !left && !this.#members.has(id)) {
+    for (const { id, known, left } of this.infos) {
+      if (isGroup(id) && known && !left && !this.#members.has(id)) {
         this.#members.set(id, []);
         void this.me
           .conversation(id)
@@ -195,7 +195,7 @@ export class Chat {
               members.map((m) => m.user),
             ),
           )
-          .catch(() => this.#members.delete(id)); // asked again with the next change
+          .catch((err: unknown) => isKind(err, "not_member", "not_found") || this.#members.delete(id)); // which has the next change ask again
       }
     }
   }

@@ -104,9 +104,19 @@ test("the list says what became of a message, and has what waits for a server", 
 });
 
 test("a group that does not exist says so", async () => {
+  const noGroup = alice.getByRole("status").filter({ hasText: "There is no such group, or you are no member of it" });
   await alice.evaluate(() => (location.hash = "g:nope"));
-  await alice.getByRole("status").filter({ hasText: "There is no such group, or you are no member of it" }).waitFor();
+  await noGroup.waitFor();
   assert.equal(await alice.getByRole("textbox").count(), 0);
+
+  // So it does when something that was written without a connection is refused there.
+  await server.kill();
+  await enter(alice, "g:nowhere");
+  await write(alice, "is anybody here?");
+  await preview("Group", "You: is anybody here?");
+  await server.start();
+  await preview("Group", "Not sent: is anybody here?");
+  await noGroup.waitFor();
   await enter(alice, conversation);
 });
 

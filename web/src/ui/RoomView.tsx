@@ -71,7 +71,7 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
       <History chat={chat} room={room} />
       {info?.left || room.outside ? (
         <p class="gone-by" role="status">
-          {info ? t.left : t.noGroup}
+          {info?.known ? t.left : t.noGroup}
         </p>
       ) : (
         <Composer chat={chat} room={room} />
