@@ -323,7 +323,7 @@ func (d *driver) stop(ctx context.Context) {
 		d.deliver()
 		if d.gather.writing == 0 && d.lookups.underWay+d.searches.underWay == 0 {
 			if d.atRest {
-				d.restAll(ctx)
+				d.restAll(ctx, restAtClose/len(d.drivers))
 			}
 			return
 		}

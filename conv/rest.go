@@ -2,7 +2,6 @@ package conv
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +27,7 @@ const (
 	restAtOnce = 64
 
 	// restAtClose is how many conversations get a snapshot when the Writers are closed at rest, at most: those that
-	// were used last. So many take half a second or so; after restWithin no more begin.
+	// were used last. So many take half a second or so. After restWithin no more begin, and nobody waits for those under way.
 	restAtClose = 16 << 10
 	restWithin  = time.Second
 )
@@ -90,37 +89,47 @@ func (d *driver) restOne(m *machine) bool {
 	return true
 }
 
-// restAll writes the snapshots that are due when the driver stops, restAtOnce at a time, until restWithin is
-// over or one cannot be written.
-func (d *driver) restAll(ctx context.Context) {
-	begun, left := time.Now(), restAtClose/len(d.drivers)
-	for m := d.newest; m != nil && left > 0 && d.gate() == nil && time.Since(begun) < restWithin; {
-		for ; m != nil && left > 0 && len(d.out.later) < restAtOnce; m = m.older {
+// restAll writes the snapshots that are due when the driver stops, of most conversations at most, restAtOnce at a time,
+// until one cannot be written. It takes restWithin at most.
+func (d *driver) restAll(ctx context.Context, most int) {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), restWithin)
+	defer cancel()
+	for m := d.newest; m != nil && most > 0 && d.gate() == nil && within.Err() == nil; {
+		for ; m != nil && most > 0 && len(d.out.later) < restAtOnce; m = m.older {
 			if d.restOne(m) {
-				left--
+				most--
 			}
 		}
-		if !d.writeAll(ctx) {
+		if !d.writeAll(within) {
 			return
 		}
 	}
 }
 
-// writeAll does what writeLater does, waits for the outcome, and reports whether all is written.
+// writeAll begins the writes for whose outcome nobody waits, and then waits for their outcome until ctx ends. It reports whether all is written.
+// The outcome of a write that the store has not ended by then is dropped when it comes: the writes are the store's until then, and this driver
+// does not use them any more.
 func (d *driver) writeAll(ctx context.Context) bool {
-	if len(d.out.later) == 0 {
+	writes := d.out.later
+	if d.out.later = nil; len(writes) == 0 {
 		return true
 	}
 	var failed atomic.Bool
-	var under sync.WaitGroup
-	under.Add(len(d.out.later))
-	d.store.Begin(context.WithoutCancel(ctx), d.out.later, store.Relaxed, func(w *store.Write) {
+	var left atomic.Int64
+	left.Store(int64(len(writes)))
+	ended := make(chan struct{})
+	d.store.Begin(ctx, writes, store.Relaxed, func(w *store.Write) {
 		if w.Err != nil {
 			failed.Store(true)
 		}
-		under.Done()
+		if left.Add(-1) == 0 {
+			close(ended)
+		}
 	})
-	under.Wait()
-	d.out.later = nil
-	return !failed.Load()
+	select {
+	case <-ended:
+		return !failed.Load()
+	case <-ctx.Done():
+		return false
+	}
 }

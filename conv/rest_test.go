@@ -171,3 +171,49 @@ func TestSnapshotsAtClose(t *testing.T) {
 		})
 	}
 }
+
+// held is a store that keeps some writes until free is closed.
+type held struct {
+	store.Store
+	holds func(*store.Write) bool
+	free  chan struct{}
+}
+
+func (h *held) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	for _, w := range writes {
+		if !h.holds(w) {
+			h.Store.Begin(ctx, []*store.Write{w}, d, done)
+			continue
+		}
+		go func() {
+			<-h.free
+			h.Store.Begin(context.WithoutCancel(ctx), []*store.Write{w}, d, done)
+		}()
+	}
+}
+
+func isSnapshot(w *store.Write) bool { return len(w.Cells) == 1 && w.Cells[0].Key == "snapshot" }
+
+// A store that does not end the last snapshots holds up the end of the writers for a second. What it ends later is there, and does no harm.
+func TestStoreThatHangsAtClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		written, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+		st := &held{Store: written, holds: isSnapshot, free: make(chan struct{})}
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 2, Logger: quiet()})
+		sends(t, w, rec, "ann", 40, 30)
+		begun := time.Now()
+		go func() { // a driver that waits without end would wait for this
+			time.Sleep(time.Minute)
+			close(st.free)
+		}()
+		w.CloseAtRest()
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("the writers took %s to end", took)
+		}
+		<-st.free
+		synctest.Wait()
+		if n := written.n.Load(); n != 40 {
+			t.Errorf("%d snapshots were written later, want 40", n)
+		}
+	})
+}

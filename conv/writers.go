@@ -114,8 +114,8 @@ func (w *Writers) Close() {
 }
 
 // CloseAtRest does what Close does. Before the drivers stop, they write the snapshots that are due of the
-// conversations used last, so that their next load is short. That takes a second at most, and what the writes
-// under way take then.
+// conversations used last, so that their next load is short. That takes a second at most: if the store has not written
+// them by then, their writes are still under way when CloseAtRest returns.
 func (w *Writers) CloseAtRest() {
 	w.atRest = true
 	w.Close()
