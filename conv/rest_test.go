@@ -217,3 +217,28 @@ func TestStoreThatHangsAtClose(t *testing.T) {
 		}
 	})
 }
+
+// What the first call of Close and CloseAtRest says holds, whoever calls the other one while the drivers still wait for a write.
+func TestTheFirstCloseDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		written, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+		var holds atomic.Bool
+		st := &held{Store: written, holds: func(w *store.Write) bool { return holds.Load() && !isSnapshot(w) }, free: make(chan struct{})}
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		sends(t, w, rec, "ann", 1, 30)
+		holds.Store(true)
+		r := message(pim.Direct("ann", "u0"), "ann", "")
+		r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), pim.MillisOf(time.Now())
+		w.Submit([]*conv.Request{rec.track(r)})
+		synctest.Wait() // its write is under way
+		go w.Close()
+		synctest.Wait()
+		go w.CloseAtRest()
+		synctest.Wait()
+		close(st.free)
+		w.Close()
+		if n := written.n.Load(); n != 0 {
+			t.Errorf("%d snapshots were written, although the writers were not closed at rest", n)
+		}
+	})
+}

@@ -57,8 +57,9 @@ type Writers struct {
 
 	announcer *announcer
 	ctx       context.Context // ends when Close is called
-	atRest    bool            // set before that: drivers that stop write snapshots
 	cancel    context.CancelFunc
+	closing   sync.Once
+	atRest    bool // drivers that stop write snapshots; set in closing, before ctx ends
 
 	// Changed by all drivers.
 	unansweredBytes atomic.Int64 // bytes of requests without an answer
@@ -107,18 +108,20 @@ func New(s store.Store, o Options) *Writers {
 }
 
 // Close answers the requests that wait with KindUnavailable, waits for the writes and look-ups
-// under way, and stops the drivers.
-func (w *Writers) Close() {
-	w.cancel()
-	w.stopped.Wait()
-}
+// under way, and stops the drivers. If it or CloseAtRest was called before, it only waits.
+func (w *Writers) Close() { w.close(false) }
 
 // CloseAtRest does what Close does. Before the drivers stop, they write the snapshots that are due of the
 // conversations used last, so that their next load is short. That takes a second at most: if the store has not written
 // them by then, their writes are still under way when CloseAtRest returns.
-func (w *Writers) CloseAtRest() {
-	w.atRest = true
-	w.Close()
+func (w *Writers) CloseAtRest() { w.close(true) }
+
+func (w *Writers) close(atRest bool) {
+	w.closing.Do(func() {
+		w.atRest = atRest
+		w.cancel()
+	})
+	w.stopped.Wait()
 }
 
 // Drain waits until all requests that were submitted before have been answered. If ctx ends
