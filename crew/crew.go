@@ -32,7 +32,8 @@ func New[T any](keep int, done <-chan struct{}) *Crew[T] {
 	return &Crew[T]{jobs: make(chan T), done: done, keep: int32(keep)}
 }
 
-// Give hands job to a goroutine that waits. It reports false if there is none; then nobody has job.
+// Give hands job to a goroutine that waits. It reports false if there is none; then nobody has job. Once done is
+// closed it always reports false. What was given just before is done like any other job, though done may be closed when it begins.
 func (c *Crew[T]) Give(job T) bool {
 	select {
 	case c.jobs <- job:

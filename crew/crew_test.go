@@ -1,6 +1,7 @@
 package crew_test
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,4 +63,39 @@ func TestJobsAreDoneByFewGoroutines(t *testing.T) {
 			t.Errorf("%d goroutines are left", n)
 		}
 	})
+}
+
+// Nobody takes a job that is given after the end, whether the goroutines that waited have ended yet or not, and one that
+// was given before it is taken, however soon the end comes.
+func TestJobsAtTheEnd(t *testing.T) {
+	for range 1000 {
+		done := make(chan struct{})
+		c := crew.New[int](2, done)
+		var running sync.WaitGroup
+		var did atomic.Int64
+		for range 2 {
+			running.Go(func() {
+				for _, ok := c.Next(); ok; _, ok = c.Next() {
+					did.Add(1)
+				}
+			})
+		}
+		var given int64
+		for range 3 { // some find a goroutine that waits
+			if c.Give(1) {
+				given++
+			}
+			runtime.Gosched()
+		}
+		close(done)
+		for range 10 {
+			if c.Give(1) {
+				t.Fatal("a job was taken after the end")
+			}
+		}
+		running.Wait()
+		if n := did.Load(); n != given {
+			t.Fatalf("%d jobs were done of %d", n, given)
+		}
+	}
 }
