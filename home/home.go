@@ -184,7 +184,8 @@ func (h *Home) EndsSoon() { h.ends.Store(true) }
 // Close ends what the Home does, and tells the other nodes that this one has said everything: they need
 // not suspect that pushes are lost when it leaves them. It first asks each a question. Messages come in their order, so when the
 // answer is here, all pushes that the node sent before are too, or a gap has shown. A node that does not answer is told nothing, and will suspect.
-// Close takes patience at most. The node should have been draining for some seconds, so that nobody takes it for a home any more.
+// Close waits for the answer to the question for patience at most, and then half of it for the farewell to be answered, so that a node that is slow
+// but lives has heard it before the bus ends. The node should have been draining for some seconds, so that nobody takes it for a home any more.
 func (h *Home) Close() {
 	h.mu.Lock()
 	h.closing = true
@@ -203,31 +204,31 @@ func (h *Home) Close() {
 	if warn {
 		h.tellBehind()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	var parting sync.WaitGroup
 	for _, name := range others {
 		parting.Go(func() {
-			if h.hears(ctx, name, &homepb.Announce{}) {
-				h.hears(ctx, name, &homepb.Announce{Farewell: true})
+			if h.hears(patience, name, &homepb.Announce{}) {
+				h.hears(patience/2, name, &homepb.Announce{Farewell: true})
 			}
 		})
 	}
 	parting.Wait()
 }
 
-// hears sends a node m, and reports whether it has answered before ctx ends.
-func (h *Home) hears(ctx context.Context, name string, m *homepb.Announce) bool {
+// hears sends a node m, and reports whether it has answered within a time.
+func (h *Home) hears(within time.Duration, name string, m *homepb.Announce) bool {
 	id, answer := h.asked.ask(name)
 	defer h.asked.forget(id)
 	m.Request = id
 	if !h.send(name, bus.KindAnnounce, m) {
 		return false
 	}
+	t := time.NewTimer(within)
+	defer t.Stop()
 	select {
 	case <-answer:
 		return true
-	case <-ctx.Done():
+	case <-t.C:
 		return false
 	}
 }

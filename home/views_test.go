@@ -3,6 +3,7 @@ package home
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,6 +157,53 @@ func TestLossAfterTheFarewell(t *testing.T) {
 				t.Errorf("%s has no push", p.User)
 			}
 		}
+	})
+}
+
+// slowBus is a bus whose announcements and their answers wait before they are sent. What still waits when it is closed is lost.
+type slowBus struct {
+	bus.Bus
+	wait *atomic.Int64
+}
+
+func (s slowBus) Send(to string, k bus.Kind, body []byte) error {
+	wait := time.Duration(s.wait.Load())
+	if wait == 0 || k != bus.KindAnnounce && k != bus.KindJoined {
+		return s.Bus.Send(to, k, body)
+	}
+	body = slices.Clone(body)
+	time.AfterFunc(wait, func() { s.Bus.Send(to, k, body) })
+	return nil
+}
+
+// The others answer the question of a home that leaves just in time. They hear its farewell all the same, and nobody syncs.
+func TestFarewellToSlowNodes(t *testing.T) {
+	bubble(t, func(w *world) {
+		var stops, others atomic.Int64
+		w.broken = func(s *site) {
+			wait := &others
+			if s.name == "c" {
+				wait = &stops
+			}
+			s.home.bus = slowBus{s.bus, wait}
+		}
+		sites := w.settled("a", "b", "c")
+		w.fills(30, sites[0], sites[1])
+		sites[0].writes(everybody)
+		c := sites[2]
+		c.drains()
+		time.Sleep(10 * time.Second)
+		stops.Store(int64(patience / 4))
+		others.Store(int64(patience * 5 / 8))
+		begun := time.Now()
+		c.end(false)
+		if took, least, most := time.Since(begun), patience*5/4, patience*3/2; took < least || took > most {
+			t.Errorf("the home took %s to end, want %s to %s", took, least, most)
+		}
+		time.Sleep(10 * time.Second)
+		sites[0].writes(everybody)
+		synctest.Wait()
+		w.good(0)
 	})
 }
 
