@@ -122,3 +122,10 @@ test("a server that answers with HTTP is told from one that is broken", async ()
   assert.match(await closed, /answers with HTTP: its port for raw TCP .* \(invalid\)$/);
   conn.close();
 });
+
+test("what looks like HTTP behind the first frame is a frame that is too long", async () => {
+  const { far, frames, closed } = await connect();
+  far.write(Buffer.concat([frameTCP(Uint8Array.of(1)), Buffer.from("HTTP/1.1")]));
+  assert.doesNotMatch(await closed, /answers with HTTP/);
+  assert.deepEqual(frames, [[1, 1]]);
+});

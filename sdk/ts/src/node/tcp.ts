@@ -43,6 +43,9 @@ function nameOf(host: string): string {
   return /^[\d.]+$|:/.test(host) ? "" : host;
 }
 
+/** "HTTP", as it would come in place of the length of the first frame. */
+const http = [0x48, 0x54, 0x54, 0x50];
+
 /** Carries frames over a stream of bytes. Each frame follows its length. */
 class StreamConn implements Conn {
   readonly #server: string;
@@ -51,6 +54,7 @@ class StreamConn implements Conn {
   #in: Uint8Array[] = []; // what has come of a frame that is not complete
   #held = 0; // bytes in #in
   #need = tcpHeader; // how many bytes there must be for the next try
+  #begun = false; // the first bytes were looked at
   #err: Error | undefined;
 
   constructor(server: string, socket: Socket) {
@@ -118,11 +122,12 @@ class StreamConn implements Conn {
     }
     let rest = this.#in.length === 1 ? chunk : Buffer.concat(this.#in);
     try {
-      if (Buffer.from(rest.buffer, rest.byteOffset, rest.length).toString("latin1", 0, tcpHeader) === "HTTP") {
+      if (!this.#begun && http.every((byte, i) => rest[i] === byte)) {
         // No frame begins like this: it would be a thousand times as long as frames may be.
         const ports = "its port for raw TCP (--listen-tcp) is another one, and for this one there are http:// and https://";
         throw new PimError("invalid", `${this.#server} answers with HTTP: ${ports}`);
       }
+      this.#begun = true;
       for (;;) {
         const cut = cutTCP(rest, maxFrame);
         rest = cut.rest;
