@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
+import { runInNewContext } from "node:vm";
 import { open as openInNode, openFile } from "../src/node/index.js";
 import {
   answerID,
@@ -190,6 +191,17 @@ test("what an app hands in by mistake is refused, and nothing is lost or queued"
   assert.ok(wait);
   assert.equal((await me.outbox()).length, 1, "it goes on");
   assert.equal(me.stopped, undefined);
+});
+
+test("bytes of another realm are bytes", async () => {
+  const foreign = runInNewContext("Uint8Array.of(104, 105)") as Uint8Array;
+  assert.equal(foreign instanceof Uint8Array, false);
+  assert.equal(parseContent(foreign).text, "hi");
+  await chat.send(foreign);
+  await me.setContact("bob", foreign);
+  const [message] = await me.outbox();
+  assert.deepEqual(message?.payload, Uint8Array.of(104, 105));
+  assert.deepEqual(me.contacts()[0]?.value, Uint8Array.of(104, 105));
 });
 
 test("an Answer that is wrong is refused, and the entry is not confirmed", async () => {

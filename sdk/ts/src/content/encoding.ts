@@ -44,10 +44,11 @@ const lastForwardField = 5;
  * envelope; then previewOf may still find a text to show.
  */
 export function parseContent(payload: Uint8Array): Content {
-  if (checkBytes("payload", payload).length > maxPayload) {
-    throw tooLarge(payload.length);
+  const bytes = checkBytes("payload", payload);
+  if (bytes.length > maxPayload) {
+    throw tooLarge(bytes.length);
   }
-  return parse(payload, 0);
+  return parse(bytes, 0);
 }
 
 function tooLarge(bytes: number): PimError {

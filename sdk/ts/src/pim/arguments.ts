@@ -20,9 +20,13 @@ export function checkText(what: string, s: unknown): string {
   return isWellFormed(checkString(what, s)) ? String(s) : refuse(what, s, "valid Unicode");
 }
 
-/** Returns b, which must be bytes. */
+/** Returns b, which must be bytes; a copy of this realm's if they are of another one, such as a frame's. */
 export function checkBytes(what: string, b: unknown): Uint8Array {
-  return b instanceof Uint8Array ? b : refuse(what, b, "a Uint8Array");
+  if (b instanceof Uint8Array) {
+    return b;
+  }
+  const foreign = ArrayBuffer.isView(b) && Object.prototype.toString.call(b) === "[object Uint8Array]";
+  return foreign ? Uint8Array.from(b as Uint8Array) : refuse(what, b, "a Uint8Array");
 }
 
 /** Returns n, which must be an integer from least to the greatest that a number holds. */
@@ -52,18 +56,19 @@ export function checkObject<T>(what: string, o: T): T {
   return typeof o === "object" && o !== null ? o : refuse(what, o, "an object");
 }
 
-/** Returns what is in fields; each must be of the type that it has in template, and no number negative. */
+/** Returns a copy of fields; each must be of the type that it has in template, and no number negative. */
 export function checkFields<T extends object>(what: string, template: T, fields: Partial<T>): Partial<T> {
-  for (const [name, value] of Object.entries(checkObject(what, fields))) {
+  const checked: Record<string, unknown> = { ...checkObject(what, fields) };
+  for (const [name, value] of Object.entries(checked)) {
     const usual: unknown = template[name as keyof T];
     const said = `${name} of the ${what}`;
     if (typeof usual === "number") {
       checkInteger(said, value);
     } else if (usual instanceof Uint8Array) {
-      checkBytes(said, value);
+      checked[name] = checkBytes(said, value);
     } else if (typeof value !== typeof usual && usual !== undefined) {
       refuse(said, value, `a ${typeof usual}`);
     }
   }
-  return fields;
+  return checked as Partial<T>;
 }
