@@ -86,12 +86,14 @@ func (g *Gateway) serveRun(run *taskRun) bool {
 func (g *Gateway) serveInContext(run *taskRun) (*taskRun, bool) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	ok := true
-	for ok && ctx.Err() == nil {
-		run.conn.serveTasks(ctx, cancel, run)
-		run, ok = g.servers.Next()
+	for {
+		run.conn.serveTasks(ctx, cancel, run) // also if the gateway has closed: it ends the run then
+		next, ok := g.servers.Next()
+		if !ok || ctx.Err() != nil {
+			return next, ok
+		}
+		run = next
 	}
-	return run, ok
 }
 
 // serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be

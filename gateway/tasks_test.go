@@ -54,6 +54,25 @@ func TestPullsEndWithTheirConnection(t *testing.T) {
 	}
 }
 
+// A run that a goroutine gets when the gateway has just closed ends at once, and so does the goroutine.
+func TestRunsEndAfterClose(t *testing.T) {
+	x := newLab(t, nil)
+	x.connect(false, "alice", "phone")
+	c := x.conn("alice")
+	run := &taskRun{conn: c, waiting: []task{{id: 1, pull: &inbox.PullRequest{}}}}
+	c.mu.Lock()
+	c.tasks = run
+	c.mu.Unlock()
+	x.gw.cancel()
+	x.gw.serveRun(run)
+	x.eventually("the run has ended", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.tasks == nil
+	})
+	x.gw.Close()
+}
+
 // Each pull of a long row has a context that has not ended, however they come.
 func TestPullsInARow(t *testing.T) {
 	x := newLab(t, nil)
