@@ -111,6 +111,57 @@ test("whoever reads at the end stays there, however many messages come, and howe
   assert.equal(await page.locator(".jump").count(), 0);
 });
 
+test("by keyboard one goes up from the end, and comes back to it", async () => {
+  await open("messages=1000&loaded=1000");
+  await page.locator(".row", { hasText: "1000" }).waitFor();
+  await page.locator(".row").last().focus();
+  const at = async (key, position) => {
+    await page.keyboard.press(key);
+    await until(
+      () =>
+        page.evaluate((position) => {
+          const row = document.activeElement;
+          const { top, bottom } = row.getBoundingClientRect();
+          const within = document.querySelector(".scroller").getBoundingClientRect();
+          return row.getAttribute("aria-posinset") === position && bottom > within.top && top < within.bottom;
+        }, String(position)),
+      `${key} leads to row ${position}`,
+    );
+  };
+  await at("ArrowUp", 999);
+  await page.evaluate(() => window.come()); // who is still at the end follows
+  await page.locator(".row", { hasText: "1001" }).waitFor();
+  await at("PageUp", 989);
+  await at("PageUp", 979);
+  await at("Home", 1);
+  await page.evaluate(() => window.come());
+  await page.locator(".jump").waitFor();
+  await at("End", 1002);
+  await page.locator(".jump").waitFor({ state: "detached" });
+  await page.evaluate(() => window.come());
+  await page.locator(".row", { hasText: "1003" }).waitFor();
+});
+
+test("whoever scrolls up from the end, however little, is not taken back", async () => {
+  await open("messages=1000&loaded=1000");
+  await page.locator(".row", { hasText: "1000" }).waitFor();
+  const up = await page.evaluate(async () => {
+    const scroller = document.querySelector(".scroller");
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const top = () => [...document.querySelectorAll(".row")].at(-1).getBoundingClientRect().top;
+    const begun = top();
+    for (let i = 1; i <= 10; i++) {
+      scroller.scrollTop -= 20;
+      await frame();
+      window.happen("state", { state: "connected" }); // what draws the page again
+      await frame();
+    }
+    return top() - begun;
+  });
+  assert.ok(Math.abs(up - 200) <= 1, `the last row went down by ${up} px`);
+  await page.locator(".jump").waitFor();
+});
+
 test("a row is drawn again only when it has changed", async () => {
   await open("messages=1000");
   await page.locator(".row", { hasText: "1000" }).waitFor();

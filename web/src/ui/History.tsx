@@ -128,7 +128,12 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     if (m) {
       const key = keyOf(m, me);
       setCurrent(key);
-      list.scrollToIndex(i, { align: "auto" });
+      if (i === items.length - 1) {
+        toEnd();
+      } else {
+        list.scrollToIndex(i, { align: "auto" });
+        end.went();
+      }
       again(); // at the beginning nothing moves
       requestAnimationFrame(() => requestAnimationFrame(() => focusRow(i)));
     }
@@ -142,6 +147,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     const i = items.findIndex((m) => m.entry.seq === seq);
     if (i >= 0) {
       list.scrollToIndex(i, { align: "center" });
+      end.went();
       go(i);
     }
   };

@@ -3,7 +3,7 @@ import { useRef, useState } from "preact/hooks";
 
 /** The end of a list that is scrolled. */
 export interface End {
-  /** The person is at the end, and stays there whatever comes. */
+  /** The end is in sight, or will be: the person stays there whatever comes. */
   readonly atEnd: boolean;
   /** The person wants to be at the end: what shows the list goes there. */
   want(): void;
@@ -11,36 +11,41 @@ export interface End {
   stay(): void;
   /** Is to be called for each scroll event. */
   scrolled(): void;
+  /** Is to be called when the person has had the list scroll to a row: the end may be elsewhere. */
+  went(): void;
   /** Is to be called when the list has scrolled of itself, as when a row turns out to be higher than was thought. */
   adjusted(): void;
 }
 
 /**
- * Keeps a list at its end until the person scrolls up. A distance from the end does not say where the person wants to be: while many
- * rows come that are higher than was thought, the list is far from its end for a moment. near is how far from the end, in pixels,
- * the person is still at the end.
+ * Keeps a list at its end until the person scrolls up, however little. A distance from the end does not say where the person wants to
+ * be: while many rows come that are higher than was thought, the list is far from its end for a moment. near is how far from the
+ * end, in pixels, the person still sees it: whoever comes so close by scrolling down wants to be there.
  */
 export function useEnd(scroller: RefObject<HTMLElement | null>, near: number): End {
   const [atEnd, setAtEnd] = useState(true);
+  const shown = useRef(true); // what atEnd will be
   const wanted = useRef(true);
   const last = useRef(0);
-  const set = (on: boolean): void => {
-    wanted.current = on;
+  const show = (on: boolean): void => {
+    shown.current = on;
     setAtEnd(on);
   };
-  /** Finds out whether the person has scrolled. What has changed may be drawn before there is an event for it. */
+  /** Finds out where the person wants to be. What has changed may be drawn before there is an event for it. */
   const look = (s: HTMLElement): void => {
-    const up = s.scrollTop < last.current;
+    const moved = s.scrollTop - last.current;
+    const left = s.scrollHeight - s.clientHeight - s.scrollTop;
     last.current = s.scrollTop;
-    if (s.scrollHeight - s.clientHeight - s.scrollTop <= near) {
-      set(true);
-    } else if (up) {
-      set(false);
+    if (left <= 1 || (left <= near && moved > 0)) {
+      wanted.current = true;
+    } else if (moved < 0) {
+      wanted.current = false;
     }
+    show(wanted.current || left <= near);
   };
   const stay = (): void => {
     const s = scroller.current;
-    if (s && wanted.current) {
+    if (s && shown.current) {
       look(s);
     }
     if (s && wanted.current) {
@@ -53,9 +58,16 @@ export function useEnd(scroller: RefObject<HTMLElement | null>, near: number): E
     stay,
     want() {
       last.current = 0;
-      set(true);
+      wanted.current = true;
+      show(true);
     },
     scrolled() {
+      if (scroller.current) {
+        look(scroller.current);
+      }
+    },
+    went() {
+      wanted.current = false;
       if (scroller.current) {
         look(scroller.current);
       }
