@@ -123,20 +123,9 @@ type Node struct {
 	Load     Load
 }
 
-// Load is how busy a node is, and how much more it can take. A node of an earlier version says less of it: those
-// fields are 0.
+// Load is how busy a node is.
 type Load struct {
 	Connections, MaxConnections int
-
-	AcceptRate int  // new connections that it takes in a second; 0: not said
-	Memory     int  // bytes that further connections may take; 0: not said
-	Bytes      Cost // of memory that one connection takes
-	NotReady   bool // it can't serve clients now: its store or its clock is at fault, or it drains by order
-}
-
-// Cost is how many bytes of memory a connection takes, by transport; 0: not said.
-type Cost struct {
-	WebSocket, TCP, QUIC int
 }
 
 // View is which nodes are there, as one node sees it. Two nodes may see different views for a

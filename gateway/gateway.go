@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,9 +74,6 @@ type Options struct {
 	Acks     Acks
 	Verifier Verifier
 	Homes    Homes // nil: this is the only node
-	// Lease returns why a client may not use this gateway, by the lease that it brought; from is its
-	// address, not valid if it is not known. nil: clients need no lease.
-	Lease    func(lease string, user pim.UserID, from netip.Addr, now time.Time) error
 	Limits   Limits
 	Presence bool                 // tell who is connected and who writes
 	Retain   time.Duration        // for how long the server keeps entries, to tell clients; 0: for ever

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -88,26 +87,6 @@ func TestHandshakeRefusals(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Where leases are asked for, Hello's is judged with the user and the address that it came from.
-func TestHelloNeedsALease(t *testing.T) {
-	both(t, func(t *testing.T, websocket bool) {
-		x := newLabWith(t, nil, func(x *lab, o *Options) {
-			o.Lease = func(lease string, user pim.UserID, from netip.Addr, _ time.Time) error {
-				if lease == "good" && user == "alice" && from.IsLoopback() {
-					return nil
-				}
-				return &pim.Error{Kind: pim.KindForbidden, Text: "no lease", RetryAfter: time.Second}
-			}
-		})
-		bad := x.dial(websocket)
-		bad.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone"})
-		bad.closedWith(wire.CodeUnavailable)
-		good := x.dial(websocket)
-		good.send(&wirepb.Hello{Version: wire.Version, Token: "alice", Device: "phone", Lease: "good"})
-		expect[*wirepb.Welcome](good)
-	})
 }
 
 // A client that sends nothing, or an unfinished frame, cannot hold a connection.

@@ -107,11 +107,6 @@ func (c *conn) handshake(remote string) error {
 	if claims.Device != "" && claims.Device != c.device {
 		return pim.Errorf(pim.KindUnauthorized, "the token is for device %q only", string(claims.Device))
 	}
-	if g.Lease != nil {
-		if err := g.Lease(hello.Lease, c.user, addrOf(c.from(remote)), g.Now()); err != nil {
-			return err
-		}
-	}
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
 	if g.Homes != nil {

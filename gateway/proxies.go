@@ -116,18 +116,6 @@ func (p Proxies) client(r *http.Request) string {
 	return standard.String() + " (Forwarded) or " + usual.String() + " (X-Forwarded-For)"
 }
 
-// Client returns the address that r came from, as far as proxies tell it. It is not valid if that is not known.
-func (p Proxies) Client(r *http.Request) netip.Addr { return addrOf(p.client(r)) }
-
-// addrOf reads an address with or without a port; one of another form is not valid.
-func addrOf(client string) netip.Addr {
-	if both, err := netip.ParseAddrPort(client); err == nil {
-		return both.Addr()
-	}
-	addr, _ := netip.ParseAddr(client)
-	return addr
-}
-
 // nearest walks over hops from the last, which is the one nearest to the proxy peer, to the
 // first. It returns the first address that is not a trusted proxy, since that one may have
 // made up all that stand before it. If a hop tells no address it returns the last one that

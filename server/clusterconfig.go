@@ -24,12 +24,9 @@ type ClusterConfig struct {
 
 	Node      string `name:"node" env:"PIM_NODE" default:"" placeholder:"NAME" help:"This node's name, which no other has, the same at each start: letters a to z, digits and hyphens. Empty: from the host's name and the port of listen."`
 	Site      string `name:"site" env:"PIM_SITE" default:"default" placeholder:"NAME" help:"Data centre that this node is in."`
-	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are); lbs (tells clients which gateway to dial, at /v1/gateways). Every node has its pages. Without gateway it takes no connections, on neither address; without writer and home it is given no conversations and no users. The cluster needs each of the three on some node."`
+	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are); lbs is not used yet. Every node has its pages. Without gateway it takes no connections, on neither address; without writer and home it is given no conversations and no users. The cluster needs each of the three on some node."`
 	Weight    int    `name:"weight" env:"PIM_WEIGHT" default:"100" placeholder:"N" help:"This node's share of conversations and users, compared to that of others. 0: none."`
-	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server, for the LBS to tell them. Empty: no client is sent to this node, but for those that ask this node itself."`
-
-	AcceptRate   int  `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"300" placeholder:"N" help:"New connections a second that the LBS, all of them together, send to this node."`
-	RequireLease bool `name:"require-lease" env:"PIM_REQUIRE_LEASE" help:"Refuse clients that bring no lease of an LBS of this cluster for this node. With other nodes it needs cluster-token-file, from which the key of leases is made."`
+	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server. Not used yet."`
 
 	ClusterTokenFile string `name:"cluster-token-file" env:"PIM_CLUSTER_TOKEN_FILE" default:"" placeholder:"FILE" help:"File with a secret that all nodes have, in one line of at least 16 characters."`
 	ClusterCA        string `name:"cluster-ca" env:"PIM_CLUSTER_CA" default:"" placeholder:"FILE" help:"Certificate (PEM) of the cluster's own authority: then the nodes encrypt what they say to each other, and whoever has a certificate of it is a node. Needs cluster-cert and cluster-key."`
@@ -63,14 +60,15 @@ func (c *Config) validateCluster() error {
 	if err := bus.CheckName("node", c.NodeName()); err != nil {
 		return wrong("node", "%s", text(err))
 	}
-	if _, err := bus.ParseRoles(c.Roles); err != nil {
+	roles, err := bus.ParseRoles(c.Roles)
+	if err != nil {
 		return wrong("roles", "%s", text(err))
+	}
+	if roles&needed == 0 {
+		return wrong("roles", "%q: the node would do nothing; name some of %s", c.Roles, needed)
 	}
 	if c.Weight < 0 || c.Weight > 1_000_000 {
 		return wrong("weight", "%d is not from 0 to 1000000", c.Weight)
-	}
-	if c.AcceptRate < 1 || c.AcceptRate > 1_000_000 {
-		return wrong("accept-rate", "%d is not from 1 to 1000000", c.AcceptRate)
 	}
 	if err := checkAdvertised(c.Advertise); err != nil {
 		return err
@@ -87,8 +85,6 @@ func (c *Config) validateCluster() error {
 	switch {
 	case c.Node == "" && port == "0":
 		return wrong("node", "it is not given, and the port of listen is not known yet")
-	case c.RequireLease && c.ClusterTokenFile == "":
-		return wrong("require-lease", "the nodes have no secret by which they know each other's leases; give cluster-token-file")
 	case c.Store == "":
 		return wrong("store", "several nodes need a store that all of them reach: cql://HOST/KEYSPACE")
 	}
@@ -249,15 +245,15 @@ func (c *Config) openBus(now time.Time, metrics prometheus.Registerer, log *slog
 	if err != nil {
 		return nil, err
 	}
+	token, err := c.clusterToken(log)
+	if err != nil {
+		return nil, err
+	}
 	self := bus.Node{
 		Name: c.NodeName(), Run: uint64(now.UnixNano()), Protocol: busProtocol, Site: c.Site, Roles: roles, Weight: uint32(c.Weight),
 	}
 	if roles.Has(bus.RoleGateway) {
 		self.Address, self.Load.MaxConnections = c.Advertise, c.MaxConnections
-	}
-	token, err := c.clusterToken(log)
-	if err != nil {
-		return nil, err
 	}
 	o := nats.Options{
 		Self:   self,

@@ -49,6 +49,7 @@ func TestValidateCluster(t *testing.T) {
 		{"a site with a space", func(c *Config) { c.Site = "west 1" }, "setting site: "},
 		{"one role", func(c *Config) { c.Roles = "gateway" }, ""},
 		{"no gateway", func(c *Config) { c.Roles = "writer,home,lbs" }, ""},
+		{"nothing to do", func(c *Config) { c.Roles = "lbs" }, "setting roles: "},
 		{"no role", func(c *Config) { c.Roles = "" }, "setting roles: "},
 		{"an unknown role", func(c *Config) { c.Roles = "gateway,admin" }, "setting roles: "},
 		{"a role twice", func(c *Config) { c.Roles = "home,home" }, "setting roles: "},

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net/http"
 	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +19,3 @@ func (s *Server) MetricNames() (names []string) {
 	}
 	return names
 }
-
-// Pages returns what the server's HTTP address serves.
-func (s *Server) Pages() http.Handler { return s.pages() }

@@ -23,9 +23,6 @@ func (s *Server) pages() http.Handler {
 			s.chatPage(mux)
 		}
 	}
-	if s.config.has(bus.RoleLBS) {
-		mux.HandleFunc("GET "+gatewaysPath, s.balance.page)
-	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "ok %s\n", s.version)

@@ -85,7 +85,6 @@ type Server struct {
 	writers  *conv.Writers
 	sweeper  *retain.Sweeper // nil: the node is no writer
 	cluster  *cluster        // nil: this is the only node
-	balance  *balance
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -138,17 +137,12 @@ func New(c Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.config.clusterToken(slog.New(slog.DiscardHandler)) // openBus logs what is wrong with it
-	if err == nil {
-		s.balance, err = newBalance(s, token)
-	}
-	if err == nil && o.Bus == nil {
-		o.Bus, err = s.config.openBus(o.Clock.Now(), s.metrics, s.log)
+	if o.Bus == nil {
+		if o.Bus, err = s.config.openBus(o.Clock.Now(), s.metrics, s.log); err != nil {
+			_ = s.engine.Close()
+			return nil, err
+		}
 		o.Settle = home.Settle
-	}
-	if err != nil {
-		_ = s.engine.Close()
-		return nil, err
 	}
 	if o.Listeners != nil {
 		s.take(o.Listeners)
@@ -261,7 +255,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain,
-		Full: s.full, Proxies: s.proxies, Lease: s.balance.lease(),
+		Full: s.full, Proxies: s.proxies,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
@@ -313,8 +307,6 @@ func (s *Server) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	s.balance.look() // before the first client asks
-	s.serving.Go(func() { s.balance.run(s.stopping) })
 	s.serveAll()
 	return nil
 }

@@ -2,7 +2,6 @@ package link
 
 import (
 	"encoding/binary"
-	"math"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
@@ -93,9 +92,7 @@ func IsMessage(frame []byte) bool {
 func encodeNode(n *bus.Node) []byte {
 	pb := linkpb.Node{
 		Protocol: n.Protocol, Site: n.Site, Roles: uint32(n.Roles), Weight: n.Weight, Draining: n.Draining, Address: n.Address,
-		Connections: count(n.Load.Connections), MaxConnections: count(n.Load.MaxConnections),
-		AcceptRate: uint32(min(count(n.Load.AcceptRate), math.MaxUint32)), Memory: count(n.Load.Memory), NotReady: n.Load.NotReady,
-		WebsocketBytes: count(n.Load.Bytes.WebSocket), TcpBytes: count(n.Load.Bytes.TCP), QuicBytes: count(n.Load.Bytes.QUIC),
+		Connections: uint64(max(n.Load.Connections, 0)), MaxConnections: uint64(max(n.Load.MaxConnections, 0)),
 	}
 	frame := make([]byte, headRoom+pb.SizeVT())
 	if _, err := pb.MarshalToSizedBufferVT(frame[headRoom:]); err != nil {
@@ -103,9 +100,6 @@ func encodeNode(n *bus.Node) []byte {
 	}
 	return frame
 }
-
-// count returns n as a beat has it, which has no negative numbers.
-func count(n int) uint64 { return uint64(max(n, 0)) }
 
 // decodeNode returns the node of a beat.
 func decodeNode(h *head, body []byte) (bus.Node, error) {
@@ -119,10 +113,6 @@ func decodeNode(h *head, body []byte) (bus.Node, error) {
 	return bus.Node{
 		Name: h.from, Run: h.run, Protocol: pb.Protocol, Site: pb.Site, Roles: bus.Role(pb.Roles), Weight: pb.Weight,
 		Draining: pb.Draining, Address: pb.Address,
-		Load: bus.Load{
-			Connections: int(pb.Connections), MaxConnections: int(pb.MaxConnections),
-			AcceptRate: int(pb.AcceptRate), Memory: int(pb.Memory), NotReady: pb.NotReady,
-			Bytes: bus.Cost{WebSocket: int(pb.WebsocketBytes), TCP: int(pb.TcpBytes), QUIC: int(pb.QuicBytes)},
-		},
+		Load: bus.Load{Connections: int(pb.Connections), MaxConnections: int(pb.MaxConnections)},
 	}, nil
 }

@@ -231,13 +231,10 @@ func (n *Node) Update(change func(*bus.Node)) {
 	before := n.self
 	n.self = next
 	if before != next {
-		more := differ(&before, &next)
-		n.seeChange(more)
-		if more { // a load goes with the next beat, so that there are no more beats for it
-			select {
-			case n.changed <- struct{}{}:
-			default:
-			}
+		n.seeChange(differ(&before, &next))
+		select {
+		case n.changed <- struct{}{}:
+		default:
 		}
 	}
 	n.mu.Unlock()
