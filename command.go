@@ -77,8 +77,8 @@ type Command struct {
 	// Replaces, of a read, makes this position take effect whatever its Seq: the one in
 	// force is beyond the conversation, and so not valid. The server writes it.
 	Replaces bool
-	// Shown, of a read, says that others may know of this position from now on. A client sets it; the
-	// server takes it away if the user has been as far before, or no-receipts is in force.
+	// Shown, of a read, says that others may know of this position from now on: it went on, and no-receipts
+	// was not in force. The server writes it; devices make nothing of it.
 	Shown bool
 	// Named and All, of a read, are the Mentioned of the user at Seq; the server writes both.
 	Named, All uint64

@@ -58,8 +58,7 @@ func (e *Engine) do(in Do) error {
 
 // checkRead refuses a read command of c that cannot be right, as far as this device knows
 // the conversation: read positions only grow, so one beyond the log would hide everything
-// to come. c is nil if nothing is known of it. checkRead fills in what the server is most likely to write
-// into cmd: then its answer need not say it.
+// to come. c is nil if nothing is known of it.
 func checkRead(c *conversation, cmd *pim.Command) error {
 	switch {
 	case cmd.Kind != pim.CommandRead:
@@ -72,7 +71,6 @@ func checkRead(c *conversation, cmd *pim.Command) error {
 	case cmd.Count > uint64(cmd.Seq) || cmd.Seq < c.counted && cmd.Count > c.count:
 		return pim.Errorf(pim.KindInvalid, "read up to seq %d of %s and %d messages: so many are not there", cmd.Seq, cmd.Subject, cmd.Count)
 	}
-	cmd.Shown = cmd.Kind == pim.CommandRead
 	return nil
 }
 

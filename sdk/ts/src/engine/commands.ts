@@ -71,8 +71,7 @@ export function takeCommand(e: Engine, input: Do): void {
 /**
  * Throws a PimError if cmd is a read command of c that cannot be right, as far as this device knows the
  * conversation: read positions only grow, so one beyond the log would hide everything to come. c is
- * undefined if nothing is known of it. It returns cmd with what the server is most likely to write into it: then its answer
- * need not say it.
+ * undefined if nothing is known of it. It returns cmd, with the counts there if they are known.
  */
 export function checkRead(c: ConversationState | undefined, cmd: Command): Command {
   if (cmd.kind !== CommandKind.read) {
@@ -86,12 +85,12 @@ export function checkRead(c: ConversationState | undefined, cmd: Command): Comma
     throw new PimError("invalid", `${what}, whose last known seq is ${c.newest}`);
   }
   if (cmd.seq === c.counted) {
-    return { ...cmd, shown: true, count: c.count, named: c.said.named, all: c.said.all };
+    return { ...cmd, count: c.count, named: c.said.named, all: c.said.all };
   }
   if (cmd.count > cmd.seq || (cmd.seq < c.counted && cmd.count > c.count)) {
     throw new PimError("invalid", `${what} and ${cmd.count} messages: so many are not there`);
   }
-  return { ...cmd, shown: true };
+  return cmd;
 }
 
 /**

@@ -77,8 +77,8 @@ export interface Command {
    */
   readonly replaces: boolean;
   /**
-   * Of a read: others may know of this position from now on. A client sets it; the server takes it away if the user has been as
-   * far before, or no-receipts is in force.
+   * Of a read: others may know of this position from now on: it went on, and no-receipts was not in force. The server writes it;
+   * devices make nothing of it.
    */
   readonly shown: boolean;
   /** Of a read, with all: the Mentioned of the user at seq; the server writes both. */

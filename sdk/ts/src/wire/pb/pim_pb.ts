@@ -460,8 +460,8 @@ export type Command = Message<"pim.v1.Command"> & {
   allCount: bigint;
 
   /**
-   * read: others may know of this position from now on. A client sets it; the server takes it away
-   * if the user has been as far before, or no-receipts is in force.
+   * read: others may know of this position from now on: it went on, and no-receipts was not in
+   * force. The server writes it, and no PIMSendAck is needed to say so.
    *
    * @generated from field: bool shown = 12;
    */
