@@ -73,11 +73,14 @@ func (c *conn) serve() {
 // serveRun has run served by a goroutine that waits, or by a new one. It reports false once Close has
 // begun.
 func (g *Gateway) serveRun(run *taskRun) bool {
-	return g.servers.Give(run) || g.start(func() {
-		for ok := true; ok; {
-			run, ok = g.serveInContext(run)
-		}
-	})
+	return g.servers.Give(run) || g.start(func() { g.serveRuns(run) })
+}
+
+// serveRuns serves run and then others.
+func (g *Gateway) serveRuns(run *taskRun) {
+	for ok := true; ok; {
+		run, ok = g.serveInContext(run)
+	}
 }
 
 // serveInContext serves run and then others with one context, until that is cancelled. It returns the run
