@@ -1,6 +1,7 @@
 package conv
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"time"
@@ -439,7 +440,7 @@ func answer(r *Request, e *pim.Entry, duplicate bool) Answer {
 	for _, m := range e.Mentions {
 		a.Mentions = append(a.Mentions, m.Count)
 	}
-	if r.reads() && !wire.SentAs(e.Payload, r.Payload) {
+	if r.reads() && !bytes.Equal(e.Payload, r.Payload) {
 		a.Payload = e.Payload
 	}
 	return a

@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -20,14 +18,6 @@ func AppendCommand(dst []byte, c *pim.Command) []byte {
 		panic("wire: marshal command: " + err.Error()) // the buffer has its size: cannot happen
 	}
 	return append(dst, c.Unknown...)
-}
-
-// SentAs reports whether a command that the server has written is the one that a client sent, but for
-// Shown, which a device need not know.
-func SentAs(written, sent []byte) bool {
-	const shown = "\x60\x01" // as AppendCommand encodes it, behind all other fields that this version knows
-	rest, ok := bytes.CutPrefix(written, sent)
-	return ok && (len(rest) == 0 || string(rest) == shown)
 }
 
 // ParseCommand reads a command that a client sent, and validates it. Its errors are

@@ -34,24 +34,3 @@ func FuzzParseCommand(f *testing.F) {
 		}
 	})
 }
-
-// An answer need not say that a read was shown, and must say whatever else the server has written.
-func TestSentAs(t *testing.T) {
-	sent := pim.Command{Kind: pim.CommandRead, Subject: "d:alice:bob", Seq: 3, Count: 2, Known: 7}
-	for name, c := range map[string]struct {
-		write func(*pim.Command)
-		want  bool
-	}{
-		"as it was sent": {func(*pim.Command) {}, true},
-		"shown":          {func(c *pim.Command) { c.Shown = true }, true},
-		"another count":  {func(c *pim.Command) { c.Count = 3 }, false},
-		"mentioned":      {func(c *pim.Command) { c.All, c.Shown = 1, true }, false},
-		"replaces":       {func(c *pim.Command) { c.Replaces = true }, false},
-	} {
-		written := sent
-		c.write(&written)
-		if got := SentAs(AppendCommand(nil, &written), AppendCommand(nil, &sent)); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}

@@ -876,7 +876,7 @@ type Command struct {
 	Named    uint64 `protobuf:"varint,10,opt,name=named,proto3" json:"named,omitempty"`
 	AllCount uint64 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
 	// read: others may know of this position from now on: it went on, and no-receipts was not in
-	// force. The server writes it, and no PIMSendAck is needed to say so.
+	// force. The server writes it.
 	Shown         bool `protobuf:"varint,12,opt,name=shown,proto3" json:"shown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -461,7 +461,7 @@ export type Command = Message<"pim.v1.Command"> & {
 
   /**
    * read: others may know of this position from now on: it went on, and no-receipts was not in
-   * force. The server writes it, and no PIMSendAck is needed to say so.
+   * force. The server writes it.
    *
    * @generated from field: bool shown = 12;
    */
