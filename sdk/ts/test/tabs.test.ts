@@ -426,7 +426,7 @@ test("a tab that has missed which tab leads now hears it with the next update, o
     return leads;
   };
   let deaf: string | undefined;
-  w.loses = ({ type }, to) => type === "leads" && to === (deaf ??= to);
+  w.loses = ({ type }, to) => type === "leads" && !w.isDead(to) && to === (deaf ??= to);
   const leads = await takeOver();
   w.loses = () => false;
   void leads.client.direct("bob").sendText("x");
@@ -473,6 +473,36 @@ test("a leader that stands still is robbed, and follows when it goes on", async 
   assert.deepEqual((await a).lines(), ["x", "y"]);
   assert.deepEqual((await b).lines(), ["x", "y"]);
   await settled(w, Promise.all([left.close(), right.close()]));
+});
+
+test("a tab that has missed which tab leads asks once, however many updates come before it hears that", async () => {
+  const w = new World(new Random(13));
+  const tabs = ["a", "b", "c", "d"].map((id) => Tab.open(w, id));
+  await settled(w, Promise.all(tabs));
+  w.kill(w.leader() ?? "");
+  let deaf: string | undefined;
+  let asked = 0;
+  w.loses = ({ type }, to) => {
+    asked += Number(type === "who" && !w.isDead(to));
+    return type === "leads" && !w.isDead(to) && to === (deaf ??= to);
+  };
+  await w.drain();
+  const living = (await Promise.all(tabs)).filter((t) => !w.isDead(t.id));
+  const leads = living.find((t) => t.id === w.leader());
+  assert.ok(leads);
+  asked = 0;
+  for (const text of ["x", "y", "z"]) {
+    await settled(w, leads.client.direct("bob").sendText(text));
+    await w.drain();
+  }
+  assert.equal(asked, 2, "one question to two other tabs");
+  w.loses = () => false;
+  w.doubt(leads.id);
+  await w.drain();
+  for (const tab of living) {
+    assert.deepEqual(tab.lines(), ["x", "y", "z"], `${tab.id}, ${deaf} was deaf`);
+  }
+  await settled(w, Promise.all(living.map((t) => t.client.close())));
 });
 
 test("when the database was deleted, all tabs that knew it say so", async () => {

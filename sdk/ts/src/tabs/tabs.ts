@@ -39,8 +39,7 @@ interface Waiting {
  * A tab may miss an update, too. The leader counts its updates, and says the count with all that it says. A tab that finds a gap
  * tells a "reset". The last update has nothing behind it, so the leader says the count once more some seconds later.
  *
- * A tab that a person looks at asks a hidden leader to make way, since timers of hidden tabs are slow. The hidden tabs that wait for
- * the lock go to the end of the queue then.
+ * A tab that a person looks at asks a hidden leader, whose timers are slow, to make way. Hidden tabs that wait queue anew then.
  */
 export class TabSession implements Session {
   readonly feed = undefined;
@@ -69,6 +68,7 @@ export class TabSession implements Session {
   #updates = 0; // how many the leader of #epoch has said, as far as this tab has heard
   #unsaid = false; // this tab leads, and is to say so once more
   #lostAt = -Infinity; // when this tab lost the store last
+  #asked = 0; // the epoch of the last leader that was asked for because of an update
   #silent = 0; // how often the leader gave no sign of life, in a row
   #heard = false; // the leader gave one since it was looked at
   #impatient: (() => void) | undefined; // calls off that this tab asks to lead
@@ -336,7 +336,8 @@ export class TabSession implements Session {
           this.#heard = true;
           this.#count(updates, 1);
           this.#tell(unpack(said.update) as Update);
-        } else if (!this.#leader && epoch > this.#epoch) {
+        } else if (!this.#leader && epoch > Math.max(this.#epoch, this.#asked)) {
+          this.#asked = epoch; // once: if the answer is lost, the leader says a while after its updates that it leads
           this.#post("", { type: "who" }); // what the leader said at its beginning was missed
         }
     }
