@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,6 +49,14 @@ var broken = []struct {
 	{"the dead stay in the view", "dying", nil, func(b bus.Bus) bus.Bus { return &firmBus{Bus: b} }},
 	{"no word at leaving", "leaving", nil, func(b bus.Bus) bus.Bus { return &rudeBus{Bus: b} }},
 	{"a message that waits", "network that is full", nil, func(b bus.Bus) bus.Bus { return &waitingBus{Bus: b} }},
+	{"a message of a flood is lost", "network that is full", nil, handler(func(h *bus.Handler) {
+		word := h.Receive[kindWord]
+		h.Receive[kindWord] = func(from string, body []byte) {
+			if !strings.HasPrefix(string(body), "3x") {
+				word(from, body)
+			}
+		}
+	})},
 	{"errors without kinds", "requests that fail", nil, func(b bus.Bus) bus.Bus { return &plainBus{Bus: b} }},
 	{"messages of kinds that nobody handles are a gap", "kinds that nobody handles", nil, handler(func(h *bus.Handler) {
 		h.Receive[kindUnheard] = func(from string, _ []byte) { h.Gap[0](from) }

@@ -3,6 +3,8 @@ package bustest
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -197,10 +199,11 @@ func testUnheard(c *Cluster) error {
 	return c.inPeace(nodes[:]...)
 }
 
-// flood sends n messages of a MiB, none of which may wait, and returns how many were taken.
-func (c *Cluster) flood(from *listener, to string, n int) (taken int, err error) {
-	body := []byte(strings.Repeat("x", 1<<20))
-	for range n {
+// flood sends n messages of a MiB, which begin with a number from first on, and none of which may wait. It returns how many were taken.
+func (c *Cluster) flood(from *listener, to string, first, n int) (taken int, err error) {
+	rest := strings.Repeat("x", 1<<20)
+	for i := range n {
+		body := fmt.Append(nil, first+i, rest)
 		begin := time.Now()
 		err := from.Send(to, kindWord, body)
 		switch took := time.Since(begin); {
@@ -215,6 +218,30 @@ func (c *Cluster) flood(from *listener, to string, n int) (taken int, err error)
 	return taken, nil
 }
 
+// gapsToldOf checks what came of a flood: numbers from 0 on, in their order, and a gap wherever some are missing. The flood was of n.
+func gapsToldOf(came []string, n int) error {
+	next, told := 0, false
+	for _, what := range append(slices.Clone(came), strconv.Itoa(n)) {
+		if what == gap {
+			told = true
+			continue
+		}
+		number, err := strconv.Atoi(strings.TrimRight(what, "x"))
+		switch {
+		case err != nil:
+			return fmt.Errorf("%.20q came, which nobody has sent", what)
+		case number < next:
+			return fmt.Errorf("message %d comes behind message %d", number, next-1)
+		case number > next && !told:
+			return fmt.Errorf("messages %d to %d are missing without a gap", next, number-1)
+		}
+		next, told = number+1, false
+	}
+	return nil
+}
+
+// testFullNetwork has messages wait at the sender. Its queue and the receiver's have the same bound: a receiver that does
+// nothing while they come all at once may lose some of those that were taken.
 func testFullNetwork(c *Cluster) error {
 	nodes, err := c.three()
 	if err != nil {
@@ -222,7 +249,7 @@ func testFullNetwork(c *Cluster) error {
 	}
 	a, b := nodes[0], nodes[1]
 	c.Hold("a", true)
-	taken, err := c.flood(a, "b", 100)
+	taken, err := c.flood(a, "b", 0, 100)
 	c.Hold("a", false)
 	if err != nil {
 		return err
@@ -230,10 +257,37 @@ func testFullNetwork(c *Cluster) error {
 	if taken == 100 {
 		return errors.New("100 MiB were taken while nothing could be sent; there is no bound")
 	}
-	if err := b.wait(patience, "what was taken, and a gap", func() bool { return len(b.came["a"]) == taken+1 && b.gaps("a") == 1 }); err != nil {
+	if err := b.wait(patience, "what was taken, and a gap", func() bool {
+		came := b.came["a"]
+		return len(came) > 1 && came[len(came)-1] == gap
+	}); err != nil {
+		return err
+	}
+	if err := c.behind(a, b); err != nil {
+		return err
+	}
+	came := b.heard("a")
+	if err := gapsToldOf(came[:len(came)-1], 100); err != nil {
 		return err
 	}
 	return c.inPeace(nodes[:]...)
+}
+
+// behind sends a message as soon as it is taken, and waits until it comes as the last one.
+func (c *Cluster) behind(from, to *listener) error {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := sendAll(from, to.Self(), "behind")
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			return err
+		}
+	}
+	return to.wait(patience, "the message behind", func() bool {
+		came := to.came[from.Self()]
+		return len(came) > 0 && came[len(came)-1] == "behind"
+	})
 }
 
 func testSlowReceiver(c *Cluster) error {
@@ -245,8 +299,8 @@ func testSlowReceiver(c *Cluster) error {
 	release := b.holdUp()
 	defer release()
 	taken := 0
-	for range 10 { // more slowly than the network
-		n, err := c.flood(a, "b", 10)
+	for i := range 10 { // more slowly than the network
+		n, err := c.flood(a, "b", 10*i, 10)
 		if err != nil {
 			return err
 		}
@@ -263,13 +317,14 @@ func testSlowReceiver(c *Cluster) error {
 	if err := b.wait(patience, "some messages and a gap", func() bool { return b.gaps("a") > 0 }); err != nil {
 		return err
 	}
-	if err := sendAll(a, "b", "behind"); err != nil {
+	if err := c.behind(a, b); err != nil {
 		return err
 	}
-	if err := b.wait(patience, "the message behind", func() bool { return len(b.came["a"]) > 0 && b.came["a"][len(b.came["a"])-1] == "behind" }); err != nil {
+	came := b.heard("a")
+	if err := gapsToldOf(came[:len(came)-1], 100); err != nil {
 		return err
 	}
-	if n := len(b.heard("a")); n > taken/2 {
+	if n := len(came); n > taken/2 {
 		return fmt.Errorf("%d of %d MiB came at a receiver that took nothing while they were sent; there is no bound", n, taken)
 	}
 	for _, l := range nodes {
