@@ -52,6 +52,7 @@ test("two browsers and a Go client talk", async () => {
   await write(bob, "你好，Alice!");
   await write(bob, "שלום עולם");
   await write(bob, "🎉");
+  await sees(alice, "🎉"); // else what is written in the terminal might be the first in the log
   await server.pim("send", "bob", "--to", "alice", "from a terminal");
   await sees(alice, "from a terminal");
   await sees(bob, "from a terminal");
@@ -175,10 +176,13 @@ test("reload in the middle of sending", async () => {
   await alice.reload();
   await alice.getByRole("textbox").waitFor();
   // What had not reached the outbox is where it was typed; the last of it may have, in the last moment.
-  const draft = (await alice.getByRole("textbox").inputValue()).split("\n").filter(Boolean);
-  assert.deepEqual(draft, texts.slice(texts.length - draft.length));
+  let draft;
   const log = async () => (await server.texts("alice", conversation)).filter((t) => t?.startsWith("before the reload"));
-  await until(async () => (await log()).length + draft.length >= texts.length, "all of them in the log");
+  await until(async () => {
+    draft = (await alice.getByRole("textbox").inputValue()).split("\n").filter(Boolean);
+    return (await log()).length + draft.length >= texts.length;
+  }, "all of them in the log");
+  assert.deepEqual(draft, texts.slice(texts.length - draft.length));
   const all = await log();
   assert.deepEqual(all, texts.slice(0, all.length));
   assert.ok(all.length > 0, "something was sent");

@@ -63,7 +63,7 @@ test("the focus goes back to the button after Escape in New chat", async () => {
     await alice.getByLabel(name).focus();
     await alice.keyboard.press("Escape");
     await alice.getByRole("dialog").waitFor({ state: "detached" });
-    assert.equal(await button.evaluate((e) => e === document.activeElement), true);
+    await until(() => button.evaluate((e) => e === document.activeElement), "the focus on the button");
   }
 });
 
@@ -214,6 +214,7 @@ test("an app that has the page in a frame is asked once for each token that is o
   await give(forged);
   const frame = page.frameLocator("iframe");
   await frame.getByText("Your sign-in has run out").waitFor();
+  await until(async () => (await asked()) >= 2, "the second question");
   assert.equal(await asked(), 2);
   await give(token);
   await frame.getByText("Your sign-in has run out").waitFor({ state: "detached" });
