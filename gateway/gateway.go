@@ -100,13 +100,14 @@ type Gateway struct {
 	leave    context.CancelFunc   // ends greeting
 	tasks    sync.WaitGroup       // every goroutine of the gateway and its connections
 	servers  *crew.Crew[*taskRun] // goroutines for pulls and syncs
+	linger   time.Duration        // lingerTime; tests set another one before the first connection
 	mu       sync.Mutex           // guards closing; orders Add on tasks before Wait
 	closing  bool                 // GoAway or Close has begun
 }
 
 // New starts a gateway.
 func New(o Options) *Gateway {
-	g := &Gateway{Options: o, Metrics: o.Sessions.metrics}
+	g := &Gateway{Options: o, Metrics: o.Sessions.metrics, linger: lingerTime}
 	o.Sessions.looks.hears(o.Homes)
 	o.Sessions.gateway.Store(g)
 	if g.Now == nil {

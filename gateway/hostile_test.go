@@ -39,7 +39,7 @@ func (x *lab) conn(user pim.UserID) *conn {
 // eventually waits until ok holds.
 func (x *lab) eventually(what string, ok func() bool) {
 	x.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			x.t.Fatal("in vain: ", what)
 		}

@@ -34,7 +34,7 @@ func (c *conn) dismiss(code wire.Code, text string) {
 // by the janitor.
 func (c *conn) linger() {
 	defer context.AfterFunc(c.gw.ctx, c.abort)()
-	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	c.nc.SetReadDeadline(time.Now().Add(c.gw.linger))
 	buf := make([]byte, 4<<10)
 	for left := lingerBytes; left > 0; {
 		n, err := c.nc.Read(buf)

@@ -119,7 +119,7 @@ func TestRenewalsLoseNothing(t *testing.T) {
 // A renewal does not end the reading after the last frame.
 func TestRenewalsLeaveTheLastWord(t *testing.T) {
 	everyTransport(t, func(t *testing.T, websocket bool, config *tls.Config) {
-		x := newLab(t, nil)
+		x := newLingeringLab(t)
 		p := x.greeted(websocket, config, "alice")
 		c := x.conn("alice")
 		defer x.renewing(c)()
