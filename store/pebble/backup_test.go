@@ -279,8 +279,8 @@ func TestBackupEndsWithTheStore(t *testing.T) {
 			closed.Go(func() { end = s.Close() })
 			for s.Health() == nil { // until Close has begun
 			}
-			time.Sleep(time.Second) // the backup hears of it by a goroutine of its own, which must have run
 		})
+		time.Sleep(time.Second) // with each file, since the backup hears of Close by a goroutine of its own, which must have run
 	}
 	err := s.Backup(t.Context(), "copy")
 	closed.Wait()

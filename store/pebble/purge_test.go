@@ -197,7 +197,7 @@ func TestPurgeWhenDue(t *testing.T) {
 	d := newDiary(t, rand.New(rand.NewPCG(seeds.First(t), 0)))
 	purged := func(times uint64) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); s.Metrics().Purges < times; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Minute); s.Metrics().Purges < times; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("no purge begins")
 			}
@@ -284,7 +284,7 @@ func TestPurgeUnderLoad(t *testing.T) {
 		})
 	}
 	running.Wait()
-	for deadline := time.Now().Add(time.Minute); s.Unpurged(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); s.Unpurged(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the purges do not end")
 		}
@@ -333,7 +333,7 @@ func TestAPurgeEndsWhileMoreIsErased(t *testing.T) {
 		erasing.Go(func() { erases(store.Partition(fmt.Sprint("other", i))) })
 	}
 	begun.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := s.Purge(ctx); err != nil {
 		t.Errorf("the purge does not end: %v", err)

@@ -174,10 +174,10 @@ func TestOpenWithoutFileDescriptors(t *testing.T) {
 	}
 }
 
-// until waits up to a minute for ok to report true.
+// until waits up to five minutes for ok to report true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("in vain: ", what)
 		}

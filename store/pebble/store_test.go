@@ -113,7 +113,7 @@ func appends(t testing.TB, s store.Store, log store.Log, after pim.Seq, records 
 // becomes waits until a store's health has the kind want; KindUnknown: it is nil.
 func becomes(t testing.TB, s *pebble.Store, want pim.Kind) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if pim.KindOf(s.Health()) == want {
 			return
 		}
