@@ -39,7 +39,8 @@ func run(t *testing.T, cfg Config) Report {
 	if cfg.enough == nil {
 		cfg.enough = func(sent uint64) bool { return sent >= 100 }
 	}
-	cfg.askAfter = askForTests
+	or(&cfg.askAfter, askForTests)
+	or(&cfg.drainLimit, 5*time.Minute) // without anything that comes: it only ends a run that hangs
 	rep, err := Run(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func run(t *testing.T, cfg Config) Report {
 	return rep
 }
 
-// askForTests is Config.askAfter in the tests.
+// askForTests is Config.askAfter in most tests.
 const askForTests = 20 * time.Millisecond
 
 // whole fails unless every message reached every receiver, once and in order.
