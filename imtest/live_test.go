@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/client"
+	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
@@ -190,11 +192,19 @@ func livePresence(s *stage) {
 	told(carl, is(false, false))
 	s.must(alice.Look(t.Context(), []pim.ConversationID{chat}, "bob"))
 	told(alice, is(true, false))
-	s.must(bob.Typing(t.Context(), chat))
+	writes, stops := context.WithCancel(t.Context())
+	var keyboard sync.WaitGroup
+	keyboard.Go(func() { // what comes before alice's look, or late, is told to nobody
+		for writes.Err() == nil && bob.Typing(writes, chat) == nil {
+			imtest.Pause(writes, 100*time.Millisecond)
+		}
+	})
 	told(alice, func(ev client.Event) bool {
 		typing, ok := ev.(client.TypingEvent)
 		return ok && typing.Conversation == chat && len(typing.Users) == 1 && typing.Users[0] == "bob"
 	})
+	stops()
+	keyboard.Wait()
 	before := pim.MillisOf(time.Now())
 	bob.Close()
 	told(alice, func(ev client.Event) bool {
