@@ -21,7 +21,7 @@ import (
 const (
 	maxConns    = 1024 // further ones are reset
 	dialing     = 5 * time.Second
-	listenAgain = 5 * time.Second // for the port to be free again after Refuse
+	listenAgain = time.Minute // for the port to be free again after Refuse
 	pause       = 10 * time.Millisecond
 )
 

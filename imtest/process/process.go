@@ -33,7 +33,7 @@ type Process struct {
 	over  bool // Stop was called
 }
 
-const startPatience = 2 * time.Minute
+const startPatience = 5 * time.Minute
 
 // Start runs command, which starts a server, and waits until the server is ready. It adds
 // --listen, --listen-tcp, --data and --log-level to command: the server gets free ports on

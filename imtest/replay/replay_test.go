@@ -116,7 +116,7 @@ func TestReplayGivesUp(t *testing.T) {
 		"http://127.0.0.1:1": func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) },
 		"http://" + s.Addr(): func(err error) bool { return pim.KindOf(err) == pim.KindUnauthorized },
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		_, err := Run(ctx, Config{Log: realLog(t, 5), Server: url, Token: token})
 		if !is(err) || ctx.Err() != nil {
 			t.Errorf("%s: %v", url, err)

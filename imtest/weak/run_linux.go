@@ -35,7 +35,7 @@ type run struct {
 }
 
 const (
-	preparing = time.Minute // for everyone to connect over a good network
+	preparing = 5 * time.Minute // for everyone to connect over a good network
 	progress  = 10 * time.Second
 )
 
