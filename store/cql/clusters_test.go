@@ -20,7 +20,7 @@ import (
 )
 
 // hang is how long a test waits for what must happen. It measures nothing.
-const hang = 2 * time.Minute
+const hang = 5 * time.Minute
 
 // waits waits until what has happened.
 func waits(t *testing.T, what string, happened func() bool) {
