@@ -53,7 +53,7 @@ async function killed(file: string, seed: number, skip: number, more: number, r:
   return done;
 }
 
-test("a process is killed again and again: what was done is there, and nothing half", { timeout: 60_000 }, async () => {
+test("a process is killed again and again: what was done is there, and nothing half", { timeout: 600_000 }, async () => {
   const seed = firstSeed();
   const r = new Random(seed);
   const file = newFile();

@@ -38,7 +38,7 @@ function message(): Outgoing {
 
 /** Waits until what happens by itself has happened. */
 async function until(is: () => boolean): Promise<void> {
-  for (let i = 0; i < 10_000 && !is(); i++) {
+  for (let i = 0; i < 300_000 && !is(); i++) {
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   assert.ok(is());

@@ -206,7 +206,7 @@ test("commands", async (t) => {
 
 // Folds beyond the file: whatever is merged in whatever order.
 
-test("folds are merged in any order and again", { timeout: 60_000 }, () => {
+test("folds are merged in any order and again", { timeout: 600_000 }, () => {
   const seed = firstSeed();
   for (let i = 0; i < 300; i++) {
     const r = new Random(seed + i);

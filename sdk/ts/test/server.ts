@@ -14,17 +14,23 @@ export class Server {
   readonly #listenTCP: string;
   #process: ChildProcess | undefined;
 
-  private constructor(binary: string, data: string, http: number, tcp: number) {
+  private constructor(binary: string, data: string, http: string, tcp: string) {
     this.#binary = binary;
     this.#data = data;
-    this.#listen = `127.0.0.1:${http}`;
-    this.#listenTCP = `127.0.0.1:${tcp}`;
+    this.#listen = http;
+    this.#listenTCP = tcp;
   }
 
   /** Starts a server with an empty store. */
   static async start(): Promise<Server> {
     const data = mkdtempSync(join(tmpdir(), "pim-e2e-"));
-    const server = new Server(binary(), data, await freePort(), await freePort());
+    const host = ownHost();
+    const listen = await freeAddress(host);
+    let tcp = listen;
+    while (tcp === listen) {
+      tcp = await freeAddress(host);
+    }
+    const server = new Server(binary(), data, listen, tcp);
     await server.run();
     return server;
   }
@@ -108,7 +114,7 @@ export class Server {
   pim(user: string, ...args: string[]): Promise<string> {
     const all = [...args, "--as", user, "--data", this.#data, "--server", this.url];
     return new Promise((resolve, reject) => {
-      execFile(this.#binary, all, { timeout: 60_000 }, (err, stdout, stderr) => {
+      execFile(this.#binary, all, { timeout: 300_000 }, (err, stdout, stderr) => {
         if (err) {
           reject(new Error(`pim ${args.join(" ")}: ${stderr}`));
         } else {
@@ -158,14 +164,23 @@ function binary(): string {
   return built;
 }
 
-/** Returns a port of this machine that nobody uses now. */
-function freePort(): Promise<number> {
+/**
+ * Returns a loopback address that nobody else uses, where the system has several. So nobody gets the ports of a server while it is
+ * killed, neither another server nor an outgoing connection.
+ */
+function ownHost(): string {
+  const part = (): number => 1 + Math.floor(Math.random() * 254);
+  return process.platform === "linux" ? `127.${part()}.${part()}.${part()}` : "127.0.0.1";
+}
+
+/** Returns an address at host, with a port, at which nobody listens now. */
+function freeAddress(host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const s = createServer();
     s.once("error", reject);
-    s.listen(0, "127.0.0.1", () => {
+    s.listen(0, host, () => {
       const { port } = s.address() as AddressInfo;
-      s.close(() => resolve(port));
+      s.close(() => resolve(`${host}:${port}`));
     });
   });
 }

@@ -62,7 +62,7 @@ export function storetest(name: string, fresh: () => Open, schedules = 10): void
     "one client at a time has the claim": testClaim,
     "after close everything is refused, or can be used again": testClosed,
   };
-  describe(name, { timeout: 60_000 }, () => {
+  describe(name, { timeout: 600_000 }, () => {
     for (const [what, run] of Object.entries(tests)) {
       test(what, () => run(fresh()));
     }

@@ -197,12 +197,12 @@ async function playAll(n: number, change: (w: World) => void = () => undefined):
   return total;
 }
 
-test("random tabs: opened, killed, shown and hidden while all of them send", { timeout: 120_000 }, async () => {
+test("random tabs: opened, killed, shown and hidden while all of them send", { timeout: 600_000 }, async () => {
   const schedules = Number(process.env["PIM_SCHEDULES"] ?? 40);
   console.log(JSON.stringify({ schedules, ...(await playAll(schedules)) }));
 });
 
-test("random tabs that do not notice lost updates are found out", { timeout: 120_000 }, async () => {
+test("random tabs that do not notice lost updates are found out", { timeout: 600_000 }, async () => {
   await assert.rejects(
     playAll(200, (w) => (w.uncounted = true)),
     /: (what \w+ shows|tabs whose messages were sent wait for that)/,
