@@ -400,7 +400,7 @@ func list(t *testing.T, d *device) string {
 
 func comesTrue(t *testing.T, is func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(5 * time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatal("waited in vain")
 		}

@@ -117,7 +117,7 @@ func TestStrangersLoadNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The answer comes before the end of the driver's turn, which counts the conversations.
-		for deadline := time.Now().Add(time.Minute); inMemory(t, registry) != live; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Minute); inMemory(t, registry) != live; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: %v conversations are in memory, there were %v", test.name, inMemory(t, registry), live)
 			}

@@ -102,7 +102,7 @@ func (n *node) connect(user, name string, serial uint64) *device {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 	d := &device{t: n.t, conn: transport.NewTCP(c)}
 	n.t.Cleanup(func() { d.conn.Close() })
 	d.send(&wirepb.Hello{Version: wire.Version, Token: user, Device: name, AckSerial: serial})
@@ -149,7 +149,7 @@ func threeNodes(t *testing.T) (nodes []*node) {
 		nodes = append(nodes, startNode(t, n, s, name))
 	}
 	for _, n := range nodes {
-		for end := time.Now().Add(time.Minute); len(n.bus.View().Nodes) < 3; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Minute); len(n.bus.View().Nodes) < 3; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the nodes do not see each other")
 			}

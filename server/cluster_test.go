@@ -77,7 +77,7 @@ func TestAStopWaitsForTheAnswersOfOtherNodes(t *testing.T) {
 	if err := b.Send("a", bus.KindAnswer, body); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if sent, err := sending.Wait(ctx); err != nil || sent.Seq != 7 {
 		t.Errorf("the answer is %+v: %v", sent, err)

@@ -67,7 +67,7 @@ func (n *node) status() server.ClusterStatus {
 // until asks a node for the status until it is as ok says.
 func (n *node) until(what string, ok func(server.ClusterStatus) bool) {
 	n.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		s := n.status()
 		if ok(s) {
 			return

@@ -23,7 +23,7 @@ func TestPagesOfAllOrigins(t *testing.T) {
 		conn.Close()
 	}))
 	defer server.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for _, origin := range []string{"https://app.example.com", "null", server.URL} {
 		conn, _, err := websocket.Dial(ctx, server.URL, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})

@@ -27,7 +27,7 @@ func inTerminal(t *testing.T, command string) (cmd *exec.Cmd, term *os.File, log
 		t.Fatal(err)
 	}
 	log = filepath.Join(t.TempDir(), "log")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a server that does not end is killed
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // a server that does not end is killed
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, "sh", "-c", command, self, "serve", "--json", "--data", t.TempDir(),
 		"--listen", "127.0.0.1:0", "--listen-tcp", "", "--drain-window", "0s")
@@ -61,7 +61,7 @@ func inTerminal(t *testing.T, command string) (cmd *exec.Cmd, term *os.File, log
 // logged waits until the log has a line.
 func logged(t *testing.T, file, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		b, err := os.ReadFile(file)
 		if err == nil && strings.Contains(string(b), want) {
 			return

@@ -84,7 +84,7 @@ func (d *device) sees(t *testing.T, n int) (texts []string) {
 		select {
 		case text := <-d.texts:
 			texts = append(texts, text)
-		case <-time.After(time.Minute):
+		case <-time.After(5 * time.Minute):
 			t.Fatalf("%d of %d texts have come", len(texts), n)
 		}
 	}
@@ -99,7 +99,7 @@ func welcome(t *testing.T, keys *account.Keys, addr string, user pim.UserID) *wi
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	token, err := keys.Issue(user, time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
