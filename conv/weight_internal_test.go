@@ -53,18 +53,15 @@ func TestCostOfMembersAndSettings(t *testing.T) {
 		"2 members": group(2, 0), "1000 members": group(1000, 0), "1000 members with long names": group(1000, 50),
 		"small settings": settings(1), "large settings": settings(pim.MaxCommandValue),
 	} {
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		lives := make([]*live, 100)
+		before := inHeap()
+		var lives []*live
 		cost := 0
-		for i := range lives {
-			lives[i] = build(i)
-			cost += lives[i].cost()
+		for i := 0; cost < measurable; i++ {
+			l := build(i)
+			lives = append(lives, l)
+			cost += l.cost()
 		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		heap := int(after.HeapAlloc - before.HeapAlloc)
+		heap := inHeap() - before
 		t.Logf("%s: %d bytes a conversation, %d are counted", name, heap/len(lives), cost/len(lives))
 		if heap > cost*5/4 || heap < cost/3 {
 			t.Errorf("%s: %d bytes of memory are counted as %d", name, heap, cost)
