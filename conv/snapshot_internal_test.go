@@ -140,7 +140,7 @@ func TestSnapshotIsBounded(t *testing.T) {
 }
 
 // measurable is how many bytes are counted for what tests compare with the heap: far more than what the heap has by chance.
-const measurable = 8 << 20
+const measurable = 2 << 20
 
 // inHeap returns the bytes of the heap that are in use.
 func inHeap() int {
