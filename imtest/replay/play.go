@@ -231,9 +231,10 @@ func (r *run) waitErased(ctx context.Context, pulled map[pim.UserID][]pim.Entry)
 	return nil
 }
 
-// startKilling kills the server each time it has run for Config.KillEvery. stop ends
-// that and waits until the server is up; it may be called twice. If the server does not
-// come up again, startKilling calls cancel.
+// startKilling kills the server each time it has run for Config.KillEvery and something has come
+// of that: on a slow machine the members need longer to connect, and would never get anywhere.
+// stop ends the killing and waits until the server is up; it may be called twice. If the server
+// does not come up again, startKilling calls cancel.
 func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
 	if r.process == nil || r.config.KillEvery == 0 {
 		return func() {}
@@ -241,9 +242,14 @@ func (r *run) startKilling(ctx context.Context, cancel context.CancelCauseFunc) 
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
+		for before := r.progress.Load(); ; {
 			select {
 			case <-time.After(r.config.KillEvery):
+				now := r.progress.Load()
+				if now == before {
+					continue
+				}
+				before = now
 				if err := r.process.Kill(ctx, nil); err != nil {
 					cancel(err)
 					return

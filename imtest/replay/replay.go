@@ -37,7 +37,8 @@ type Config struct {
 	ServerCommand []string
 	TCP           bool // Run's own server is reached over raw TCP instead of WebSocket
 	// KillEvery, if not 0, kills Run's own server with SIGKILL that often, and at least
-	// once, and starts it again on the same data.
+	// once, and starts it again on the same data. A server that has got nothing done is
+	// left alone for longer.
 	KillEvery time.Duration
 
 	Token         func(user pim.UserID) (string, error) // needed with Server
