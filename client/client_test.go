@@ -12,12 +12,13 @@ import (
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 const chat = pim.ConversationID("d:alice:bob")
 

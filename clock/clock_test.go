@@ -13,12 +13,13 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/clock"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // watched is a Watch of clocks that the test moves.
 type watched struct {

@@ -19,13 +19,14 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // lab is a gateway whose other side is scripted: its writer, reader and acks.
 type lab struct {

@@ -14,11 +14,12 @@ import (
 	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/wire"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // world is nodes, what is durable, and devices. Its devices never sync by themselves: what they have not been pushed
 // or told to sync for, they do not get. All of it is in a bubble of testing/synctest.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/retain"
 	"github.com/pim-im/pim/store"
@@ -21,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 const (
 	day  = 24 * time.Hour

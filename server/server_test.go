@@ -28,6 +28,7 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
@@ -37,7 +38,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // node is a running server and the way into it.
 type node struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/sqlite"
 	"github.com/pim-im/pim/client/storetest"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
@@ -25,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	path := os.Getenv("SQLITE_HOLD")
 	if path == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(leaks.Patiently(m))
 		return
 	}
 	s, err := sqlite.Open(context.Background(), path)

@@ -19,11 +19,12 @@ import (
 	"github.com/coder/websocket"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/transport"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/wire"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // echo serves the WebSocket path, and sends every frame back.
 func echo(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(leaks.Patiently(m))
 }
 
 // node is a server that this process runs, as `pim serve` does.

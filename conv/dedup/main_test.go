@@ -3,7 +3,8 @@ package dedup
 import (
 	"testing"
 
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }

@@ -18,6 +18,7 @@ import (
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/sqlite"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/wire/wirepb"
 	"go.uber.org/goleak"
@@ -57,7 +58,7 @@ func sends(ctx context.Context, bot *client.Client, e client.EntryEvent) error {
 func TestMain(m *testing.M) {
 	name := os.Getenv("ECHOBOT")
 	if name == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(leaks.Patiently(m))
 		return
 	}
 	ctx := context.Background()

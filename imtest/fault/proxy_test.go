@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/pim-im/pim/imtest/fault"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // patience bounds what must come; it measures nothing.
 const patience = 5 * time.Minute

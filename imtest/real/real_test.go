@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/seeds"
 	"go.uber.org/goleak"
 )
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(role) {
 	case "":
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(leaks.Patiently(m))
 		return
 	case "app":
 		err = serveChild(os.Stdin, os.Stdout)

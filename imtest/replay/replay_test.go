@@ -17,13 +17,14 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/gateway"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/process"
 	"github.com/pim-im/pim/inbox"
 	"github.com/pim-im/pim/server"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // realLog returns the first lines of a real log.
 func realLog(t *testing.T, lines int) *strings.Reader {

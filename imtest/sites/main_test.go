@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/imtest/cassandra"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/process"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // build builds pim.
 func build(t *testing.T) string {

@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/process"
 	"github.com/pim-im/pim/imtest/seeds"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // serve builds pim and returns the command that serves.
 func serve(t *testing.T) []string {

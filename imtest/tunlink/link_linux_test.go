@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/tunlink"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // patience bounds what must come; it measures nothing.
 const patience = 5 * time.Minute

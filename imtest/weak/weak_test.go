@@ -8,10 +8,11 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/imtest"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 func TestPercentiles(t *testing.T) {
 	var d []time.Duration

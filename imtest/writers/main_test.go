@@ -6,13 +6,14 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/wire"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(role) == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(leaks.Patiently(m))
 		return
 	}
 	if err := serveWriter(); err != nil {

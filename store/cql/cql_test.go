@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pim-im/pim/imtest/cassandra"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/cql"
@@ -27,7 +28,7 @@ var node struct {
 func TestMain(m *testing.M) {
 	// The driver leaves a goroutine behind for ever, if a session is closed while its control connection is being made anew.
 	left := goleak.IgnoreAnyFunction("github.com/apache/cassandra-gocql-driver/v2.(*Session).refreshRing")
-	goleak.VerifyTestMain(m, left, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(leaks.Patiently(m, left), left, goleak.Cleanup(func(code int) {
 		if node.cluster != nil {
 			node.cluster.Stop()
 		}

@@ -164,8 +164,6 @@ func TestCloseEndsTheDriver(t *testing.T) {
 			}
 		}
 		closes(t, s)
-		if err := goleak.Find(before); err != nil {
-			t.Fatalf("after %d stores: %v", n+1, err)
-		}
+		waits(t, fmt.Sprintf("the goroutines of store %d have ended", n+1), func() bool { return goleak.Find(before) == nil })
 	}
 }

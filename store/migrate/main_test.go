@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/imtest/cassandra"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/cql"
 	"github.com/pim-im/pim/store/migrate"
@@ -29,7 +30,7 @@ var node struct {
 func TestMain(m *testing.M) {
 	// The driver leaves a goroutine behind for ever, if a session is closed while its control connection is being made anew.
 	left := goleak.IgnoreAnyFunction("github.com/apache/cassandra-gocql-driver/v2.(*Session).refreshRing")
-	goleak.VerifyTestMain(m, left, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(leaks.Patiently(m, left), left, goleak.Cleanup(func(code int) {
 		if node.cluster != nil {
 			node.cluster.Stop()
 		}
