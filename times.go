@@ -24,6 +24,11 @@ package pim
 //   - A sender may not have noticed yet that the clock was set. Then its local time
 //     says nothing, and Sending.Age tells when the message was transmitted.
 //
+// The nodes of a cluster keep one time, but not to the millisecond. A writer that takes over, and finds its own clock behind by no more
+// than NodesApart, holds the server time until its clock has caught up, and nothing else: the clock was not set, and local times are
+// not moved. Two nodes that write in turns would otherwise drive the lead up with each turn, and have the conversation forget what lead
+// it had when a resend was first transmitted.
+//
 // For SetWindow after the clock was set, forwards or back, the devices of one sender
 // may disagree: one has taken samples of the new time, another has not. During that
 // time a first transmission, which cannot be a late resend, is ordered behind all
@@ -32,7 +37,7 @@ package pim
 type Times struct {
 	// Of the last entry.
 	server Millis // its server time
-	ahead  Millis // its lead: how far server is ahead of the writer's clock
+	ahead  Millis // its lead: how far server is ahead of the writer's clock, see Stamp
 	set    Millis // Moment.Set of the last entry that Stamp dated; Take does not know it
 
 	// About the last time that the clock was set, as far as this conversation has seen
@@ -48,6 +53,12 @@ type Times struct {
 // OrderWindow and the longest heartbeat that a server allows by default, 10 minutes:
 // a device takes a sample with each heartbeat.
 const SetWindow Millis = 15 * 60_000
+
+// NodesApart is by how much the times of two nodes of one cluster may differ, in milliseconds, before a writer, or a device that comes from
+// the other node, takes that for a clock that was set back. A device that comes from a node whose time is later holds its local times
+// meanwhile, and the writer's time may be earlier than that of both nodes: twice NodesApart is still within OrderSlack, so that no local
+// time is cut.
+const NodesApart = OrderSlack / 2
 
 // waitError is how wrong Sending.Wait may be, in milliseconds, without messages of one sender that have waited together
 // changing places.
@@ -102,10 +113,13 @@ func (t *Times) Take(e *Entry) {
 	t.server, t.ahead = e.Server, e.Ahead
 }
 
-// Stamp returns the server time of the next entry, and how far that is ahead of the
-// writer's clock. It moves t past that entry.
+// Stamp returns the server time of the next entry, and the lead. It moves t past that entry. The lead is how far the server
+// time is ahead of the writer's clock, give or take NodesApart.
 func (t *Times) Stamp(at Moment) (server, ahead Millis) {
-	server = at.Now + t.ahead
+	server, ahead = at.Now+t.ahead, t.ahead
+	if server < t.server && server >= t.server-NodesApart {
+		server = t.server // another node has written the last entry, and its clock is a little ahead
+	}
 	back, quiet := t.server-server, server-t.server-OrderWindow-OrderSlack
 	switch {
 	case back > 0:
@@ -113,15 +127,17 @@ func (t *Times) Stamp(at Moment) (server, ahead Millis) {
 		// OrderSlack at most, keeps this entry behind the last one even if it travelled
 		// longer.
 		server = t.server + min(back, OrderSlack)
+		ahead = server - at.Now
 		t.wasSet(server)
 	case at.Set != 0 && at.Set != t.set:
 		t.wasSet(server)
 	case quiet > 0 && t.ahead > 0:
-		server -= min(quiet, t.ahead)
+		shrinks := min(quiet, t.ahead)
+		server, ahead = server-shrinks, ahead-shrinks
 		t.upset, t.eve, t.was, t.floor = 0, 0, 0, 0
 	}
-	t.server, t.ahead, t.set = server, server-at.Now, at.Set
-	return t.server, t.ahead
+	t.server, t.ahead, t.set = server, ahead, at.Set
+	return server, ahead
 }
 
 // wasSet notes that the clock was set between the last entry and the next one, whose

@@ -135,7 +135,7 @@ func TestTimesAreReadBack(t *testing.T) {
 			clock += pim.Millis(by)
 			e := pim.Entry{Seq: pim.Seq(i + 1)}
 			e.Server, e.Ahead = whole.Stamp(pim.Moment{Now: clock})
-			if e.Server < last || e.Ahead < 0 || e.Time() != clock {
+			if e.Server < last || e.Ahead < 0 || e.Time() < clock || e.Time() > clock+pim.NodesApart {
 				t.Fatalf("at %d after %d: server time %d, ahead %d", clock, last, e.Server, e.Ahead)
 			}
 			last = e.Server
@@ -263,6 +263,56 @@ func TestResendsFindTheirPlace(t *testing.T) {
 			}
 		}
 		if got := s.w.shown(); !slices.IsSorted(got) {
+			t.Fatalf("shown %v", got)
+		}
+	})
+}
+
+// Several nodes keep one time, but not to the millisecond: a device's messages are displayed in the order in which it sent them, whichever
+// nodes it is connected to and whichever of them write in turns, as those do that have lost sight of each other.
+func TestNodesThatKeepOneTimeTakeTurns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var off [3]pim.Millis // of the nodes' times
+		for i := range off {
+			off[i] = pim.Millis(rapid.Int64Range(0, int64(pim.NodesApart)).Draw(t, "a node's time is off by"))
+		}
+		node := func(does string) pim.Millis { return off[rapid.IntRange(0, len(off)-1).Draw(t, does)] }
+		type sent struct {
+			written
+			at pim.Millis
+		}
+		var w writer
+		var now, last pim.Millis
+		var away []sent
+		writes := func(m sent) {
+			now += pim.Millis(rapid.Int64Range(1, 40).Draw(t, "travels"))
+			switch rapid.IntRange(0, 2).Draw(t, "comes") {
+			case 0: // by the way of another transmission
+				m.Attempt, m.Age = 2, max(1, now-m.at)
+			case 1: // from the queue of a server
+				m.Wait = now - m.at
+			}
+			m.Clock = noon + now + node("writes")
+			w.writes(&m.written)
+		}
+		for i := range rapid.IntRange(2, 30).Draw(t, "messages") {
+			now += pim.Millis(rapid.SampledFrom([]int64{0, 1, 7, 40, 300, 2_000, 20_000}).Draw(t, "passes"))
+			last = max(last+1, noon+now+node("is connected to")) // as the SDKs do
+			m := sent{written{ID: string(rune('A' + i)), Sender: "ann", Attempt: 1, Local: last}, now}
+			if rapid.IntRange(0, 2).Draw(t, "away") == 0 {
+				away = append(away, m)
+			} else {
+				writes(m)
+			}
+			for len(away) > 0 && (now-away[0].at > 100_000 || rapid.Bool().Draw(t, "comes late")) {
+				writes(away[0])
+				away = away[1:]
+			}
+		}
+		for _, m := range away {
+			writes(m)
+		}
+		if got := w.shown(); !slices.IsSorted(got) {
 			t.Fatalf("shown %v", got)
 		}
 	})
