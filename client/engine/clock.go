@@ -20,6 +20,9 @@ const (
 	accuracy     = 100 * time.Millisecond
 	jumpAtLeast  = 500 * time.Millisecond // of the wall clock against the monotonic one
 	driftPart    = 20_000                 // 1/20,000 is 50 ppm: two oscillators against each other
+
+	// nodesApart is by how much another server's clock may be behind without that counting as set back.
+	nodesApart = time.Duration(pim.NodesApart) * time.Millisecond
 )
 
 // clock estimates the server's clock: its offset, the server's time since 1970
@@ -67,7 +70,9 @@ func (c *clock) add(t1, t4 time.Duration, t2, t3 int64) (back time.Duration, fir
 		switch l, h := max(low, c.low-drift), min(high, c.high+drift); {
 		case l > h: // the server's clock has jumped: the newest sample is right
 			// A monotonic clock that stood still looks like a jump forward.
-			back = max(0, (c.low+c.high)/2-(low+high)/2)
+			if c.low-drift-high > nodesApart {
+				back = (c.low+c.high)/2 - (low+high)/2
+			}
 		case !c.doubt:
 			low, high = l, h
 		}
@@ -146,9 +151,10 @@ func (c *clock) resumed(now time.Duration) {
 
 // localTime returns the local time of a message that is first transmitted now; last is
 // that of the message before. It grows strictly on a device, over restarts too, unless
-// the server's clock was set back. If the local times were held then, they would hardly
+// the server's clock was set back, see clock.add. If the local times were held then, they would hardly
 // grow for as long as the clock was set back, and a message that is sent again would find
-// no place among them.
+// no place among them. Where another node is only a little behind they are held: otherwise what is sent just
+// after a device has moved to it would be displayed before what was sent just before.
 func (c *clock) localTime(now Time, last pim.Millis) pim.Millis {
 	at := c.at(now)
 	if c.known && last-at > pim.OrderWindow {

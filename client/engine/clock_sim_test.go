@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type traveller struct {
 	delay [2]func() float64 // to the server and back, ms
 
 	engine   *engine.Engine
+	server   *clienttest.Server
 	session  *clienttest.Session
 	attempt  uint64
 	paused   bool // it does not read
@@ -47,9 +49,9 @@ func setsOut(t testing.TB, delay func() float64) *traveller {
 
 // dials runs the engine and transmits its Hello.
 func (v *traveller) dials(s engine.Snapshot) {
-	server := clienttest.NewServer(v.clock)
-	server.Limits = wirepb.Limits{InFlight: 32, IdleMs: 300_000, HeartbeatMs: 600_000}
-	v.session = server.Connect(nil)
+	v.server = clienttest.NewServer(v.clock)
+	v.server.Limits = wirepb.Limits{InFlight: 32, IdleMs: 300_000, HeartbeatMs: 600_000}
+	v.session = v.server.Connect(nil)
 	v.engine = engine.New(engine.Config{
 		User: "alice", Device: "phone", Servers: []string{"ws://sim"}, Random: func() float64 { return 0.5 },
 		BackoffMin: 500 * time.Millisecond, BackoffMax: 30 * time.Second, RequestTimeout: 10 * time.Second,
@@ -61,6 +63,23 @@ func (v *traveller) dials(s engine.Snapshot) {
 // starts runs the engine until it has its Welcome.
 func (v *traveller) starts(s engine.Snapshot) {
 	v.dials(s)
+	for v.engine.State() != engine.Connected {
+		v.passes(time.Millisecond)
+	}
+}
+
+// moves loses the connection and comes to another node, whose clock is ahead of the one before by so much.
+func (v *traveller) moves(by pim.Millis) {
+	v.t.Helper()
+	v.set += by
+	v.up, v.down = nil, nil
+	before := v.attempt
+	v.step(engine.Lost{Attempt: before})
+	for v.attempt == before {
+		v.passes(time.Millisecond)
+	}
+	v.session = v.server.Connect(nil)
+	v.step(engine.Dialled{Attempt: v.attempt, Token: "alice"})
 	for v.engine.State() != engine.Connected {
 		v.passes(time.Millisecond)
 	}
@@ -166,4 +185,15 @@ func (v *traveller) said(text string) time.Duration {
 		v.t.Fatalf("%s has not been transmitted", text)
 	}
 	return off.Abs()
+}
+
+// localsGrow says that the local times of all messages that were transmitted grow.
+func (v *traveller) localsGrow() {
+	v.t.Helper()
+	locals := slices.Compact(slices.Clone(v.locals)) // a message that is sent again has the one that it had
+	for i, l := range locals[1:] {
+		if l <= locals[i] {
+			v.t.Errorf("the local time %d follows %d", l, locals[i])
+		}
+	}
 }

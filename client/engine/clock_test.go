@@ -168,6 +168,51 @@ func TestLocalTimeFollowsTheServer(t *testing.T) {
 	}
 }
 
+// A device moves between nodes that go by one time, but not to the millisecond, and writes just before and just after. What it sends
+// later has the later local time: otherwise it would be displayed in another order.
+func TestLocalTimeGrowsFromNodeToNode(t *testing.T) {
+	for _, by := range []pim.Millis{-500, -450, -300, -20, 300} {
+		for _, delay := range []float64{0.2, 20, 400} {
+			v := setsOut(t, steady(delay))
+			v.starts(engine.Snapshot{})
+			v.passes(10 * time.Second)
+			v.says("before")
+			v.passes(2 * time.Second)
+			v.says("just before")
+			v.moves(by)
+			v.says("just after")
+			v.says("after")
+			v.localsGrow()
+			v.passes(2 * time.Second)
+			v.says("later")
+			if off := v.said("later"); off > 2*time.Millisecond {
+				t.Errorf("%d ms ahead, %v ms away: %v off", by, delay, off)
+			}
+		}
+	}
+}
+
+// A device's Hello waits at a node that leads its time to what is right, by up to 5 ms a second. What was queued leaves with Welcome, when
+// the device takes the time for a second later than it is, and until that second has passed its local times are a millisecond apart.
+func TestLocalTimeGrowsWhileANodeIsLed(t *testing.T) {
+	v := setsOut(t, steady(0.2))
+	v.delay[0] = steady(2000)
+	v.dials(engine.Snapshot{})
+	v.delay[0] = v.delay[1]
+	for i := range 10 {
+		v.says("queued " + strconv.Itoa(i))
+	}
+	v.passes(2050 * time.Millisecond)
+	for i := range 60 {
+		if i == 20 {
+			v.set -= 2 // between two samples
+		}
+		v.says(strconv.Itoa(i))
+		v.passes(10 * time.Millisecond)
+	}
+	v.localsGrow()
+}
+
 // The server's clock was set back by an hour while the device was off.
 func TestLocalTimeAfterTheServerWentBack(t *testing.T) {
 	v := setsOut(t, steady(20))

@@ -1,4 +1,4 @@
-import { type Millis, orderWindow } from "../pim/index.js";
+import { type Millis, nodesApart, orderWindow } from "../pim/index.js";
 import { type Duration, millisecond, never, second } from "./duration.js";
 import { type Time } from "./io.js";
 
@@ -19,8 +19,9 @@ export const jumpAtLeast = 500 * millisecond;
 const driftPart = 20_000; // 1/20,000 is 50 ppm: two oscillators against each other
 
 /**
- * What a sample says: by how much the server's clock was set back, and whether the clock was not
- * known before.
+ * What a sample says: by how much the server's clock was set back, 0 if it may also be the clock of
+ * another node, which goes by the same time but is a little behind; and whether the clock was not known
+ * before.
  */
 export interface Sampled {
   back: Duration;
@@ -93,7 +94,9 @@ export class Clock {
       if (narrowLow > narrowHigh) {
         // The server's clock has jumped: the newest sample is right. A monotonic clock that stood
         // still looks like a jump forward.
-        setBack = Math.max(0, Math.floor((this.#low + this.#high) / 2) - Math.floor((low + high) / 2));
+        if (this.#low - drift - high > nodesApart * millisecond) {
+          setBack = Math.floor((this.#low + this.#high) / 2) - Math.floor((low + high) / 2);
+        }
       } else if (!this.doubt) {
         low = narrowLow;
         high = narrowHigh;
@@ -189,9 +192,11 @@ export class Clock {
 
   /**
    * Returns the local time of a message that is first transmitted now; last is that of the message
-   * before. It grows strictly on a device, over restarts too, unless the server's clock was set back.
-   * If the local times were held then, they would hardly grow for as long as the clock was set back,
-   * and a message that is sent again would find no place among them.
+   * before. It grows strictly on a device, over restarts too, unless the server's clock was set back,
+   * see add. If the local times were held then, they would hardly grow for as long as the clock was set
+   * back, and a message that is sent again would find no place among them. Where another node is only a
+   * little behind they are held: otherwise what is sent just after a device has moved to it would be
+   * displayed before what was sent just before.
    */
   localTime(now: Time, last: Millis): Millis {
     const at = this.at(now);

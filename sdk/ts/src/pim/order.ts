@@ -16,6 +16,12 @@ export const orderWindow: Millis = 180_000;
 export const orderSlack: Millis = 1_000;
 
 /**
+ * By how much the times of two nodes of one cluster may differ, without a device that moves from one to
+ * the other taking that for a clock that was set back.
+ */
+export const nodesApart: Millis = orderSlack / 2;
+
+/**
  * Bounds a local time by the server time of the same entry, so that a wrong or forged clock puts it at most orderWindow too
  * early or orderSlack too late.
  */
