@@ -1,10 +1,13 @@
 import { type ChildProcess, execFile, execFileSync, spawn, type StdioOptions } from "node:child_process";
 import { createPrivateKey, sign } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+
+/** The folder of the whole project. */
+export const root = join(import.meta.dirname, "../../../..");
 
 /** A real server, with data of its own, that tests kill and start again. */
 export class Server {
@@ -82,17 +85,35 @@ export class Server {
 
   /** Starts an example of Node, in a folder of its own, as if the package was installed there. */
   example(path: string, env: Record<string, string>, stderr: "inherit" | "pipe" = "inherit"): ChildProcess {
-    const root = join(import.meta.dirname, "../../../..");
-    const installed = join(this.#data, "example/node_modules/@pim-im/client");
+    const copy = join(this.#installed(), basename(path));
+    copyFileSync(join(root, path), copy);
+    const stdio: StdioOptions = ["ignore", "inherit", stderr];
+    return spawn(process.execPath, [copy], { cwd: dirname(copy), env: { ...process.env, ...env }, stdio });
+  }
+
+  /**
+   * Starts a program of a document, like an example: it talks to this server instead of the one that make run starts. Its standard
+   * input and output are pipes. globals are what it does not define itself.
+   */
+  snippet(name: string, code: string, globals: Record<string, string>, ...args: string[]): ChildProcess {
+    const main = join(this.#installed(), `${name}.mjs`);
+    const before = join(this.#installed(), `${name}-globals.mjs`);
+    writeFileSync(main, code.replaceAll("127.0.0.1:7400", this.#listen).replaceAll("127.0.0.1:7401", this.#listenTCP));
+    writeFileSync(before, `Object.assign(globalThis, ${JSON.stringify(globals)});`);
+    const all = ["--experimental-websocket", "--import", before, main, ...args];
+    return spawn(process.execPath, all, { cwd: dirname(main), stdio: ["pipe", "pipe", "inherit"] });
+  }
+
+  /** Returns a folder in which the package is installed. */
+  #installed(): string {
+    const folder = join(this.#data, "example");
+    const installed = join(folder, "node_modules/@pim-im/client");
     if (!existsSync(installed)) {
       mkdirSync(installed, { recursive: true });
       copyFileSync(join(root, "sdk/ts/package.json"), join(installed, "package.json"));
       symlinkSync(join(root, "sdk/ts/build/src"), join(installed, "dist"));
     }
-    const copy = join(this.#data, "example", basename(path));
-    copyFileSync(join(root, path), copy);
-    const stdio: StdioOptions = ["ignore", "inherit", stderr];
-    return spawn(process.execPath, [copy], { cwd: join(this.#data, "example"), env: { ...process.env, ...env }, stdio });
+    return folder;
   }
 
   /** Returns a token that lets user in for an hour. */
@@ -151,7 +172,6 @@ function binary(): string {
     return process.env["PIM_BINARY"];
   }
   if (built === undefined) {
-    const root = join(import.meta.dirname, "../../../..");
     const path = join(root, "bin/pim");
     try {
       execFileSync("go", ["build", "-o", path, "./cmd/pim"], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
