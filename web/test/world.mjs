@@ -93,6 +93,28 @@ export class Server {
     return (await ran).stdout;
   }
 
+  /** Starts pim send as the user, with an end that says lines, notes what it has said, and waits until the server has all of it. */
+  sender(user, ...args) {
+    const all = ["send", "-", "--data", this.#data, "--server", this.url, "--as", user, ...args];
+    const process = spawn(pim, all, { stdio: ["pipe", "ignore", "inherit"] });
+    const ended = once(process, "exit");
+    const said = [];
+    return {
+      said,
+      say(line) {
+        said.push(line);
+        process.stdin.write(`${line}\n`);
+      },
+      async end() {
+        process.stdin.end();
+        const [status] = await ended;
+        if (status !== 0) {
+          throw new Error(`pim send has ended with status ${status}`);
+        }
+      },
+    };
+  }
+
   /** Returns a token for the user. */
   async token(user) {
     return (await run(pim, ["token", "--data", this.#data, "--user", user])).stdout.trim();
