@@ -16,6 +16,7 @@ import {
   kindOf,
   makeEntry,
   Memory,
+  newClientMessageID,
   open,
   type Options,
   parseClientMessageID,
@@ -23,6 +24,7 @@ import {
   PimError,
   type View,
 } from "../src/index.js";
+import { Sending, Sendings } from "../src/client/sending.js";
 import { Network } from "./fakes.js";
 
 // What an app hands in by mistake is refused, by an error of kind "invalid", and changes nothing. Programs in JavaScript have no
@@ -30,8 +32,10 @@ import { Network } from "./fakes.js";
 
 const huge = "x".repeat(1_000_000);
 const half = "\ud800"; // of a surrogate pair
-const never = [undefined, 5, "5", {}, Number.NaN, true, 5n, [5], () => 5]; // of which each table takes what is wrong for it
-const no = (...right: string[]): unknown[] => never.filter((v) => !right.includes(Array.isArray(v) ? "list" : typeof v));
+const never = [undefined, null, 5, "5", {}, Number.NaN, true, 5n, [5], () => 5]; // of which each table takes what is wrong for it
+const typeOf = (v: unknown): string => (Array.isArray(v) ? "list" : v === null ? "null" : typeof v);
+const no = (...right: string[]): unknown[] => never.filter((v) => !right.includes(typeOf(v)));
+const noOptions = no("object", "list", "undefined");
 const badIDs = [...no("string"), "", half, "a b", "a:b", huge];
 const badConversations = [...no("string"), "", half, "bob", "d:bob:alice", `g:${huge}`];
 const badTexts = [...no("string"), "", `text${half}`];
@@ -46,8 +50,24 @@ let me: Client;
 let chat: Conversation;
 let view: View;
 
+type Call = [name: string, bad: unknown[], call: (bad: never) => unknown];
+
+/** All that waits, and is given Waiting last. */
+const waits: [name: string, call: (o: never) => unknown][] = [
+  ["events", (o) => me.events(o)],
+  ["synced", (o) => me.synced(o)],
+  ["retention", (o) => chat.retention(o)],
+  ["pull", (o) => chat.pull(o)],
+  ["members", (o) => chat.members("", o)],
+  ["receipts", (o) => chat.receipts(1, 1, o)],
+  ["readers", (o) => chat.readers(1, "", o)],
+  ["older", (o) => view.older(1, o)],
+  ["changes", (o) => view.changes(o).next()],
+  ["wait", (o) => new Sending(new Sendings(), newClientMessageID()).wait(o)],
+];
+
 /** All that takes an argument, and what it refuses. The rest of its arguments is right. */
-const calls: [name: string, bad: unknown[], call: (bad: never) => unknown][] = [
+const calls: Call[] = [
   ["conversation", badConversations, (id) => me.conversation(id)],
   ["direct", badIDs, (user) => me.direct(user)],
   ["createGroup", [...badLists, [""]], (members) => me.createGroup(members)],
@@ -103,7 +123,7 @@ const calls: [name: string, bad: unknown[], call: (bad: never) => unknown][] = [
   ["receipts: to", badNumbers, (to) => chat.receipts(1, to)],
   ["readers: seq", badNumbers, (seq) => chat.readers(seq)],
   ["readers: after", badIDs.filter((id) => id !== "" && id !== undefined), (after) => chat.readers(1, after)],
-  ["mute", [Number.NaN, -1, Infinity, "x", new Date(Number.NaN)], (until) => chat.mute(until)],
+  ["mute", [Number.NaN, -1, Infinity, "x", null, {}, true, new Date(Number.NaN)], (until) => chat.mute(until)],
   ["pin", badSwitches, (on) => chat.pin(on)],
   ["message", badNumbers, (seq) => chat.message(seq)],
   ["messages", badNumbers, (n) => chat.messages(n)],
@@ -121,6 +141,21 @@ const calls: [name: string, bad: unknown[], call: (bad: never) => unknown][] = [
   ["clientMessageIDBytes", badTexts, (id) => clientMessageIDBytes(id)],
   ["parseClientMessageID", badTexts, (id) => parseClientMessageID(id)],
   ["openFile", no("string"), (path) => openFile(path)],
+  ["openFile: compactAfter", badPlaces, (compactAfter) => openFile("/nowhere/x", { compactAfter })],
+  ["pull: newestFirst", badSwitches, (newestFirst) => chat.pull({ newestFirst })],
+  ["answerID: secret", badBytes, (secret) => answerID(secret, makeEntry({ conversation: chat.id }), 0)],
+  ["answerID: entry", no("object", "list"), (e) => answerID(new Uint8Array(1), e, 0)],
+  ["answerID: n", badNumbers, (n) => answerID(new Uint8Array(1), makeEntry({ conversation: chat.id }), n)],
+  // The options that come last.
+  ["events: options", noOptions, (o) => me.events(o)],
+  ["send: options", noOptions, (o) => chat.send(new Uint8Array(1), o)],
+  ["sendText: options", noOptions, (o) => chat.sendText("x", o)],
+  ["sendContent: options", noOptions, (o) => chat.sendContent({ text: "x" }, o)],
+  ["reply: options", noOptions, (o) => chat.reply(makeEntry({ seq: 1 }), "x", o)],
+  ["Memory: options", noOptions, (o) => new Memory(o)],
+  ["openFile: options", noOptions, (o) => openFile("/nowhere/x", o)],
+  ...waits.map(([name, call]) => [`${name}: options`, noOptions, call] as Call),
+  ...waits.map(([name, call]) => [`${name}: signal`, [null, 5, "5", {}, [5]], (signal) => call({ signal } as never)] as Call),
 ];
 
 const right: Options = { server: "ws://one", insecure: true, token: "token", user: "alice", device: "phone" };
@@ -128,12 +163,13 @@ const right: Options = { server: "ws://one", insecure: true, token: "token", use
 /** Options, and what open refuses of each. */
 const options: [name: keyof Options, bad: unknown[]][] = [
   ["server", [...no("string"), "", "x", half, "ftp://x", "tcp://x", "ws://"]],
-  ["servers", badLists.filter((l) => l !== undefined)],
+  // null in the place of an option says that it is missing.
+  ["servers", badLists.filter((l) => l !== undefined && l !== null)],
   ["token", no("string", "function")],
-  ["user", badIDs.filter((id) => id !== "" && id !== undefined)],
+  ["user", badIDs.filter((id) => id !== "" && id !== undefined && id !== null)],
   ["device", badIDs],
   ["store", no("undefined")],
-  ["agent", [...no("string", "undefined"), half, huge]],
+  ["agent", [...no("string", "undefined", "null"), half, huge]],
   ["backoffMin", [-1, Infinity, Number.NaN, "x"]],
   ["requestTimeout", [-1, Infinity, Number.NaN, "x"]],
   ["lazyGap", [-1, Infinity, Number.NaN, "x"]],
@@ -208,7 +244,8 @@ test("an Answer that is wrong is refused, and the entry is not confirmed", async
   const bot = await net.open({ store: new Memory(), confirm: true, device: "bot" });
   const ev: EntryEvent = { type: "entry", number: 0, late: false, entry: makeEntry({ conversation: chat.id }) };
   const wrong = [
-    ...(await notRefused("payload", [undefined, 5, {}, half], (payload) => bot.confirm(ev, { payload }))),
+    ...(await notRefused("payload", [undefined, null, 5, {}, half], (payload) => bot.confirm(ev, { payload }))),
+    ...(await notRefused("answer", no("object", "list"), (answer) => bot.confirm(ev, answer))),
     ...(await notRefused("conversation", [5, "", "bob"], (conversation) => bot.confirm(ev, { payload: "x", conversation }))),
     ...(await notRefused("id", [5, "", "x"], (id) => bot.confirm(ev, { payload: "x", id }))),
     ...(await notRefused("number", [undefined, "1", Number.NaN, 7], (number) => bot.confirm({ ...ev, number }))),

@@ -33,7 +33,7 @@ import { type Checked, checkOptions, type Environment, type Options } from "./op
 import { type EventsOptions } from "./queue.js";
 import { type Sending } from "./sending.js";
 import { type Session } from "./session.js";
-import { orAborted, type Waiting } from "./wait.js";
+import { orAborted, signalOf, type Waiting } from "./wait.js";
 
 /**
  * Checks o, loads the store and starts to connect in the background. Close the client in the end.
@@ -334,7 +334,8 @@ export class Client {
    * pulled and stored every conversation of the list (with Options.watch: every watched one) up to its newest entry. If the client
    * has stopped, it throws why.
    */
-  async synced({ signal }: Waiting = {}): Promise<void> {
+  async synced(o: Waiting = {}): Promise<void> {
+    const signal = signalOf(o);
     for (;;) {
       signal?.throwIfAborted();
       this.#core.usable();

@@ -10,7 +10,7 @@ import {
   erases,
   parseClientMessageID,
 } from "../pim/index.js";
-import { checkBytes, checkText } from "../pim/arguments.js";
+import { checkBytes, checkInteger, checkObject, checkText } from "../pim/arguments.js";
 import { newOutgoing } from "../engine/types.js";
 import { hmacSHA256 } from "../pim/sha256.js";
 import { noBytes, utf8 } from "../pim/text.js";
@@ -110,7 +110,7 @@ export class Feed {
   /** Returns answers to e as they are queued. It throws a PimError if one cannot be. */
   answersOf(e: Entry, answers: readonly Answer[]): Outgoing[] {
     return answers.map((a, n) => {
-      const conversation = a.conversation ?? e.conversation;
+      const { conversation = e.conversation } = checkObject("answer", a);
       checkConversationID(conversation);
       const said = typeof a.payload === "string" ? utf8(checkText("payload", a.payload)) : checkBytes("payload", a.payload);
       const id = a.id === undefined ? answerID(this.#key, e, n) : parseClientMessageID(a.id);
@@ -145,8 +145,12 @@ export interface Answer {
  * IDs first, and so suppress the answers.
  */
 export function answerID(secret: Uint8Array, e: Entry, n: number): ClientMessageID {
-  const of = clientMessageIDBytes(e.clientID);
-  const id = hmacSHA256(secret, Uint8Array.of(...utf8(`${e.conversation} ${e.sender} ${n} `), ...of)).slice(0, 16);
+  const of = clientMessageIDBytes(checkObject("entry", e).clientID);
+  checkInteger("n", n);
+  const id = hmacSHA256(
+    checkBytes("secret", secret),
+    Uint8Array.of(...utf8(`${e.conversation} ${e.sender} ${n} `), ...of),
+  ).slice(0, 16);
   id.set(of.subarray(0, 6)); // the time of e's UUIDv7: servers keep IDs of a distant time elsewhere
   const view = new DataView(id.buffer);
   view.setUint8(6, (view.getUint8(6) & 0x0f) | 0x70);

@@ -22,7 +22,7 @@ import { type Message } from "./message.js";
 import { type Sending } from "./sending.js";
 import { Timeline } from "./timeline.js";
 import { View } from "./view.js";
-import { type Waiting } from "./wait.js";
+import { signalOf, type Waiting } from "./wait.js";
 
 /** Says whom a message mentions. */
 export interface SendOptions {
@@ -82,7 +82,7 @@ export class Conversation {
 
   /** Queues a message. payload is copied. */
   async send(payload: Uint8Array, o: SendOptions = {}): Promise<Sending> {
-    const { mentions = [], mentionAll = false } = o;
+    const { mentions = [], mentionAll = false } = checkObject("options", o);
     return this.#queue(EntryKind.message, { payload, mentions: mentions as UserID[], mentionAll }); // which is copied
   }
 
@@ -180,8 +180,8 @@ export class Conversation {
   }
 
   /** Asks the server for how long the messages are kept. It waits for a connection. */
-  async retention({ signal }: Waiting = {}): Promise<Kept> {
-    const page = await this.#ask({ from: 1, to: 1, limit: 1, newestFirst: false, changes: true }, signal);
+  async retention(o: Waiting = {}): Promise<Kept> {
+    const page = await this.#ask({ from: 1, to: 1, limit: 1, newestFirst: false, changes: true }, o);
     const { retention: said, serverRetain: server } = page;
     const within = retentionWithin(said, server);
     // If both are the same, the server has removed already what the conversation will.
@@ -198,18 +198,20 @@ export class Conversation {
   /**
    * Returns one page straight from the server. It neither reads nor changes the local store, and waits for a connection.
    */
-  async pull({ from = 1, to = 0, limit = 0, newestFirst = false, signal }: PullOptions = {}): Promise<Page> {
+  async pull(o: PullOptions = {}): Promise<Page> {
+    const { from = 1, to = 0, limit = 0, newestFirst = false } = checkObject("options", o);
     checkInteger("from", from);
     checkInteger("to", to);
     checkInteger("limit", limit);
-    return this.#ask({ from, to, limit, newestFirst: Boolean(newestFirst), changes: false }, signal);
+    return this.#ask({ from, to, limit, newestFirst: checkBoolean("newestFirst", newestFirst), changes: false }, o);
   }
 
   /**
    * Asks the server who is in the group now: a page of the members behind the user after, ascending by user. Every member may ask,
    * and is told of all. It waits for a connection. Errors: "not_member", also if the user has left; "invalid" if it is no group.
    */
-  async members(after: UserID = "", { signal }: Waiting = {}): Promise<Members> {
+  async members(after: UserID = "", o: Waiting = {}): Promise<Members> {
+    const signal = signalOf(o);
     checkAfter(after);
     this.#core.usable();
     const { members } = await this.#core.session.ask({ type: "askMembers", conversation: this.id, after }, signal);
@@ -221,9 +223,9 @@ export class Conversation {
    * have read each of the messages from..to, at most 50. It waits for a connection. Errors: "forbidden" while the user gives no
    * receipts (Client.setReceipts); "not_member"; "invalid" if the range is none.
    */
-  async receipts(from: Seq, to: Seq, { signal }: Waiting = {}): Promise<Receipts> {
+  async receipts(from: Seq, to: Seq, o: Waiting = {}): Promise<Receipts> {
     checkInteger("to", to);
-    return this.#receipts(from, to, false, "", signal);
+    return this.#receipts(from, to, false, "", o);
   }
 
   /**
@@ -231,8 +233,8 @@ export class Conversation {
    * user. next is the after of the page that follows, empty on the last page. Errors: those of receipts, and "not_found" if seq is
    * no message.
    */
-  async readers(seq: Seq, after: UserID = "", { signal }: Waiting = {}): Promise<{ readers: Reader[]; next: UserID }> {
-    const { readers, next } = await this.#receipts(seq, 0, true, after, signal);
+  async readers(seq: Seq, after: UserID = "", o: Waiting = {}): Promise<{ readers: Reader[]; next: UserID }> {
+    const { readers, next } = await this.#receipts(seq, 0, true, after, o);
     return { readers, next };
   }
 
@@ -252,7 +254,8 @@ export class Conversation {
 
   /** Keeps the conversation from notifying until a time; without one, for ever. The app has to honour it. */
   async mute(until: Date | Millis = 0): Promise<Sending> {
-    return this.#core.command({ kind: CommandKind.mute, subject: this.id, until: Number(until) });
+    const time = until instanceof Date ? until.getTime() : until;
+    return this.#core.command({ kind: CommandKind.mute, subject: this.id, until: time });
   }
 
   /** Ends a mute. */
@@ -353,10 +356,8 @@ export class Conversation {
     return this.#core.command({ kind, subject: this.id, removed });
   }
 
-  async #ask(
-    q: { from: Seq; to: Seq; limit: number; newestFirst: boolean; changes: boolean },
-    signal: AbortSignal | undefined,
-  ): Promise<Page> {
+  async #ask(q: { from: Seq; to: Seq; limit: number; newestFirst: boolean; changes: boolean }, o: Waiting): Promise<Page> {
+    const signal = signalOf(o);
     this.#core.usable();
     const { page } = await this.#core.session.ask({ type: "ask", conversation: this.id, ...q }, signal);
     if (page === undefined) {
@@ -365,7 +366,8 @@ export class Conversation {
     return page;
   }
 
-  async #receipts(from: Seq, to: Seq, readers: boolean, after: UserID, signal: AbortSignal | undefined): Promise<Receipts> {
+  async #receipts(from: Seq, to: Seq, readers: boolean, after: UserID, o: Waiting): Promise<Receipts> {
+    const signal = signalOf(o);
     checkInteger("seq", from);
     checkAfter(after);
     this.#core.usable();

@@ -1,7 +1,7 @@
 import { checkInteger } from "../pim/arguments.js";
 import { type Feed } from "./confirm.js";
 import { type Event } from "./events.js";
-import { Bell, orAborted, type Waiting } from "./wait.js";
+import { Bell, orAborted, signalOf, type Waiting } from "./wait.js";
 
 /** Says how Client.events hands over. */
 export interface EventsOptions extends Waiting {
@@ -22,8 +22,8 @@ export class EventQueue implements AsyncIterableIterator<Event> {
   /** changed is called when full or ended may be other than before. */
   constructor(o: EventsOptions, feed: Feed | undefined, changed: (q: EventQueue) => void) {
     this.#feed = feed;
-    this.#room = checkInteger("buffer", o.buffer ?? 1024);
-    this.#signal = o.signal;
+    this.#signal = signalOf(o);
+    this.#room = checkInteger("buffer", o.buffer === undefined ? 1024 : o.buffer);
     this.#changed = changed;
   }
 

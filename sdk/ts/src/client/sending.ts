@@ -1,7 +1,7 @@
 import { type Pending, type Sent } from "../engine/index.js";
 import { type ClientMessageID, type ConversationID, PimError } from "../pim/index.js";
 import { type SendEvent } from "./events.js";
-import { Bell, orAborted, type Waiting } from "./wait.js";
+import { Bell, orAborted, signalOf, type Waiting } from "./wait.js";
 
 /** What has become of a message that does not go on by itself: one of the two. */
 interface Outcome {
@@ -32,7 +32,8 @@ export class Sending {
    * just left the outbox, or this tab has not heard what the leading tab said, it throws a PimError of kind "unknown": an entry whose
    * clientID is this id says that it was sent.
    */
-  async wait({ signal }: Waiting = {}): Promise<Sent> {
+  async wait(o: Waiting = {}): Promise<Sent> {
+    const signal = signalOf(o);
     for (;;) {
       signal?.throwIfAborted();
       const { sent, err = this.#all.stopped } = this.#outcome ?? {};

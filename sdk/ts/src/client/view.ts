@@ -4,7 +4,7 @@ import { type Event, type SendEvent } from "./events.js";
 import { type Message } from "./message.js";
 import { type AsOf, type HappenedUpdate, type Session, type Update } from "./session.js";
 import { Timeline } from "./timeline.js";
-import { Bell, callApp, orAborted, type Waiting } from "./wait.js";
+import { Bell, callApp, orAborted, signalOf, type Waiting } from "./wait.js";
 
 /** How far apart the seqs are of messages whose folds are read at once. */
 const foldsAtOnce = 1000;
@@ -73,8 +73,9 @@ export class View {
    * Adds the n entries displayed before the first, and reports whether there may be more. If the store lacks entries there, they
    * are pulled: it waits for a connection until the signal is aborted.
    */
-  async older(n: number, { signal }: Waiting = {}): Promise<boolean> {
+  async older(n: number, o: Waiting = {}): Promise<boolean> {
     checkInteger("n", n);
+    const signal = signalOf(o);
     const older = this.#older.then(() => this.#addOlder(n, signal));
     this.#older = older.catch(() => undefined);
     return older;
@@ -92,7 +93,8 @@ export class View {
    * Returns what items returns, now and whenever it has changed; changes that come while the app is busy are seen together. It ends
    * when the View is closed.
    */
-  async *changes({ signal }: Waiting = {}): AsyncIterableIterator<Message[]> {
+  async *changes(o: Waiting = {}): AsyncIterableIterator<Message[]> {
+    const signal = signalOf(o);
     let last: Message[] | undefined;
     while (!this.#closed) {
       signal?.throwIfAborted();

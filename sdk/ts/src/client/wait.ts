@@ -1,7 +1,18 @@
+import { checkFunction, checkObject } from "../pim/arguments.js";
+
 /** What a method that waits may be given. */
 export interface Waiting {
   /** Ends the wait: the method rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
+}
+
+/** Returns the signal of what a method that waits was given; it throws a PimError of kind "invalid" if there is none in it. */
+export function signalOf(o: Waiting): AbortSignal | undefined {
+  const { signal } = checkObject("options", o);
+  if (signal !== undefined) {
+    checkFunction("signal", (signal as AbortSignal | null)?.throwIfAborted);
+  }
+  return signal;
 }
 
 /** Returns what p comes to, or rejects with the reason of signal when that is aborted before. */

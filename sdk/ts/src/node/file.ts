@@ -2,7 +2,7 @@ import { type FileHandle, open as openHandle, rename, rm } from "node:fs/promise
 import { dirname, resolve } from "node:path";
 import type { Batch, Snapshot, Stored } from "../engine/types.js";
 import { type ConversationID, type Entry, type Fold, PimError, type Place, type Seq } from "../pim/index.js";
-import { checkString } from "../pim/arguments.js";
+import { checkInteger, checkObject, checkString } from "../pim/arguments.js";
 import { Joined } from "../store/joined.js";
 import { Memory } from "../store/memory.js";
 import type { ConversationRow, Release, Store } from "../store/store.js";
@@ -29,6 +29,8 @@ export interface FileOptions {
  */
 export async function openFile(path: string, o: FileOptions = {}): Promise<Store> {
   const file = resolve(checkString("path", path));
+  const { compactAfter = 2 ** 20 } = checkObject("options", o);
+  checkInteger("compactAfter", compactAfter);
   let unlock: Unlock | undefined;
   let handle: FileHandle | undefined;
   try {
@@ -37,7 +39,7 @@ export async function openFile(path: string, o: FileOptions = {}): Promise<Store
     handle = await openOrCreate(file);
     const memory = new Memory();
     const end = await recover(file, handle, memory);
-    return new FileStore(file, handle, memory, end, unlock, o.compactAfter ?? 2 ** 20);
+    return new FileStore(file, handle, memory, end, unlock, compactAfter);
   } catch (err) {
     await handle?.close();
     unlock?.();

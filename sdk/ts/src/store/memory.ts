@@ -33,6 +33,7 @@ import {
   type UserID,
 } from "../pim/index.js";
 import { newBatch } from "../engine/io.js";
+import { checkObject } from "../pim/arguments.js";
 import { compareText, noBytes } from "../pim/text.js";
 import { Claims, type ConversationRow, type Release, type Store } from "./store.js";
 
@@ -79,7 +80,7 @@ export class Memory implements Store {
   #numbered: Held[] = []; // of all conversations those that have a number, ascending by it
 
   constructor(o: MemoryOptions = {}) {
-    this.#positionsOnly = o.positionsOnly ?? false;
+    this.#positionsOnly = checkObject("options", o).positionsOnly ?? false;
   }
 
   async claim(): Promise<Release> {
