@@ -35,7 +35,7 @@ CASES = ^(TestWorkedCases|TestClockIsSet|TestFoldCases|TestCommandCases|TestVect
 SOURCES := git ls-files -co --exclude-standard '*.go' ':!*pb/*'
 
 # What the chat page is built from.
-PAGE = $(shell find web/src web/scripts sdk/ts/src -type f) web/index.html web/vite.config.js web/package.json web/package-lock.json
+PAGE = $(shell find web/src web/scripts sdk/ts/src -type f) sdk/ts/scripts/browsers.mjs web/index.html web/vite.config.js web/package.json web/package-lock.json
 
 # Folders with what .proto files give; each has a template in tools.
 GENERATED := wire/wirepb content/contentpb bus/link/linkpb route/routepb home/homepb sdk/ts/src/wire/pb sdk/ts/src/content/pb

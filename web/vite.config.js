@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
+import { browsers } from "../sdk/ts/scripts/browsers.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -15,7 +16,7 @@ export default defineConfig({
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     outDir: "dist",
-    target: ["chrome111", "firefox111", "safari16.4"],
+    target: browsers,
     assetsInlineLimit: 0, // the policy has no data: addresses
     modulePreload: { polyfill: false },
     cssCodeSplit: false,

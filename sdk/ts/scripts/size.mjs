@@ -5,6 +5,7 @@
 import { build } from "esbuild";
 import { writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
+import { browsers } from "./browsers.mjs";
 
 const limit = 65.5 * 1024;
 
@@ -15,7 +16,7 @@ async function measure(name, contents) {
     bundle: true,
     minify: true,
     format: "esm",
-    target: ["chrome109", "firefox115", "safari16.4"],
+    target: browsers,
     platform: "browser",
     write: false,
     metafile: true,
