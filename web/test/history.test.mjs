@@ -151,6 +151,42 @@ test("by keyboard one goes up from the end, and comes back to it", async () => {
   await page.locator(".jump").waitFor({ state: "detached" });
   await page.evaluate(() => window.come());
   await page.locator(".row", { hasText: "1003" }).waitFor();
+  await at("PageUp", 992);
+  for (let position = 993; position <= 1000; position++) {
+    await at("ArrowDown", position);
+  }
+  await page.keyboard.press("Tab"); // to what the message answers
+  await at("Enter", 10);
+});
+
+test("while the scroll bar is dragged rows are blank, and they are filled when it rests", async () => {
+  await open("messages=100000&loaded=100000");
+  await page.locator(".row", { hasText: "100000" }).waitFor();
+  const blank = await page.evaluate(async () => {
+    const { now } = performance;
+    performance.now = () => 0; // however slow this machine is, the jumps follow each other at once
+    const scroller = document.querySelector(".scroller");
+    let blank = 0;
+    const watch = new MutationObserver(() => (blank = Math.max(blank, document.querySelectorAll(".blank").length)));
+    watch.observe(scroller, { childList: true, subtree: true });
+    for (let i = 0; i < 5; i++) {
+      const shown = document.querySelector(".row").getAttribute("aria-posinset");
+      scroller.scrollTop -= 100_000;
+      while (document.querySelector(".row")?.getAttribute("aria-posinset") === shown) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+    }
+    performance.now = now;
+    return blank;
+  });
+  assert.ok(blank > 5, `${blank} rows were blank`);
+  await page.locator(".blank").first().waitFor({ state: "detached" });
+  const close = () =>
+    page.evaluate(() => {
+      const boxes = [...document.querySelectorAll(".row")].map((row) => row.getBoundingClientRect());
+      return boxes.length > 5 && boxes.every(({ top }, i) => i === 0 || Math.abs(top - boxes[i - 1].bottom) <= 1);
+    });
+  await until(close, "rows that follow each other");
 });
 
 test("whoever scrolls up from the end, however little, is not taken back", async () => {

@@ -10,6 +10,7 @@ import { t } from "../words";
 import { Icon } from "./icons";
 import { Readers } from "./Members";
 import { Row, stateOf } from "./Message";
+import { useDragged } from "./useDragged";
 import { useEnd } from "./useEnd";
 import { useVirtual } from "./useVirtual";
 
@@ -87,6 +88,7 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     end.adjusted,
   );
   const rows = list.getVirtualItems();
+  const dragged = useDragged(list.range?.startIndex ?? 0, list.range?.endIndex ?? 0);
 
   const toEnd = (): void => {
     end.want();
@@ -197,10 +199,27 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
           <p class="beginning" role="presentation">
             {beginningOf(room)}
           </p>
-          {rows.map(({ index, key, start }) => {
+          {rows.map(({ index, key, start, size }) => {
             const m = items[index];
             if (!m) {
               return null;
+            }
+            const place = {
+              "data-index": index,
+              class: "row",
+              role: "listitem",
+              "aria-setsize": items.length,
+              "aria-posinset": index + 1,
+              tabIndex: index === focusable ? 0 : -1,
+              style: { transform: `translateY(${start}px)` },
+            } as const;
+            if (dragged) {
+              // It is filled as soon as the scroll bar rests. Until then it is as high as the list takes it to be.
+              return (
+                <div key={key} ref={list.measureElement} {...place}>
+                  <div class="blank" style={{ height: `${size}px` }} />
+                </div>
+              );
             }
             const before = items[index - 1];
             const after = items[index + 1];
@@ -217,14 +236,8 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
               <div
                 key={key}
                 ref={list.measureElement}
-                data-index={index}
-                class="row"
-                role="listitem"
-                aria-setsize={items.length}
-                aria-posinset={index + 1}
+                {...place}
                 aria-label={spoken(room, m, time, state)}
-                tabIndex={index === focusable ? 0 : -1}
-                style={{ transform: `translateY(${start}px)` }}
                 onFocus={() => {
                   setCurrent(keyOf(m, me));
                   setFocused(true);

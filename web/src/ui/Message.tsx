@@ -65,13 +65,13 @@ export interface RowProps {
   readonly onReaders: (seq: number) => void;
 }
 
-function Quote({ content, onJump }: { content: Content; onJump: (seq: number) => void }) {
+function Quote({ content, current, onJump }: { content: Content } & Pick<RowProps, "current" | "onJump">) {
   const { reply } = content;
   if (!reply) {
     return null;
   }
   return (
-    <button type="button" class="quote" tabIndex={-1} onClick={() => onJump(reply.seq)}>
+    <button type="button" class="quote" tabIndex={current ? 0 : -1} onClick={() => onJump(reply.seq)}>
       <b dir="auto">{reply.sender}</b>
       <span dir="auto">{reply.excerpt || "…"}</span>
     </button>
@@ -158,7 +158,7 @@ function Bubble(p: RowProps) {
           </span>
         )}
         <div class="bubble">
-          {!m.recalled() && <Quote content={contentOf(m)} onJump={p.onJump} />}
+          {!m.recalled() && <Quote content={contentOf(m)} current={p.current} onJump={p.onJump} />}
           <Said room={room} m={m} />
         </div>
         {!m.recalled() && m.reactions().length > 0 && (
