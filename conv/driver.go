@@ -120,6 +120,7 @@ func (d *driver) advance(v *view) {
 		if idle && m.batch != nil {
 			d.gather.took(m.batch)
 		}
+		d.snapLong(m, v)
 		d.used(m)
 	}
 	clear(d.touched[len(kept):])

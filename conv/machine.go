@@ -41,7 +41,6 @@ type machine struct {
 	newer       *machine // the one that was used next after this
 	older       *machine
 	used        time.Time // when it got its place in that list
-	rested      pim.Seq   // the log's last seq when rest wrote a snapshot; 0: it has not
 }
 
 // live is a conversation in memory: its state, and which of the cells that follow from the
@@ -74,7 +73,7 @@ type live struct {
 	unsettledPins     bool            // it writes the pinned messages again
 
 	fence    uint64 // the log's fence, read before everything else
-	affected bool   // an entry behind the snapshot has effects; they are written
+	affected bool   // an entry behind noted has effects; they are written
 	// mixed is set if a member's cell tells of an entry behind the last one. The cells of others
 	// may be missing, so the state may be one that never was.
 	mixed bool
@@ -83,7 +82,8 @@ type live struct {
 
 	front    pim.Seq // of the log, when it was loaded
 	snapshot pim.Seq // of the newest snapshot that was loaded or is durable; 0: there is none
-	behind   int     // bytes of the entries behind snapshot
+	noted    pim.Seq // of the newest snapshot that was loaded, or whose write has begun; 0: there is none
+	behind   int     // bytes of the entries behind noted
 	durable  pim.Seq // the log's last durable seq: that before the batch under way
 }
 
@@ -545,7 +545,7 @@ func (l *live) settled(b *batch) {
 		l.ids.Stored(b.level)
 	}
 	if b.snapshot != 0 {
-		l.snapshot, l.behind, l.affected = b.snapshot, 0, false
+		l.snapshot, l.noted, l.behind, l.affected = b.snapshot, b.snapshot, 0, false
 	}
 	l.affected = l.affected || b.affects
 	for _, r := range b.write.Records {
@@ -559,8 +559,17 @@ func (l *live) settled(b *batch) {
 
 // snapshotDue reports whether a snapshot should be written: if n entries or more, or
 // snapshotBytes bytes or more, stand behind the last one, or an entry with effects, which the
-// next load would write again. n is snapshotEvery or evictedEvery. A stale or unlisted state has
-// none due, because a snapshot says that all cells and effects are written.
+// next load would write again. n is snapshotEvery or restedEvery.
 func (l *live) snapshotDue(n pim.Seq) bool {
-	return !l.stale && !l.unlisted && l.last > 0 && (l.last-l.snapshot >= n || l.behind >= snapshotBytes || l.affected)
+	return l.maySnap() && (l.last-l.noted >= n || l.behind >= snapshotBytes || l.affected)
 }
+
+// tailLong reports whether so much stands behind the last snapshot that the next one should not wait
+// for the next batch.
+func (l *live) tailLong() bool {
+	return l.maySnap() && (l.last-l.noted >= tailEntries || l.behind >= tailBytes)
+}
+
+// maySnap reports whether a snapshot may be written. A stale or unlisted state has none, because a snapshot
+// says that all cells and effects are written.
+func (l *live) maySnap() bool { return !l.stale && !l.unlisted && l.last > 0 }

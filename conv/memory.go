@@ -83,8 +83,8 @@ func (d *driver) shrink(v *view) {
 	for m != nil && m != d.newest && d.weigh() > d.memory && d.weight > d.part {
 		newer := m.newer
 		if !m.busy() {
-			if m.live.snapshotDue(evictedEvery) && v.closed == nil {
-				d.out.later = append(d.out.later, m.live.snapshotWrite()) // if it is lost, the next load takes longer
+			if m.live.snapshotDue(restedEvery) && v.closed == nil {
+				d.out.later = append(d.out.later, m.live.snapshotWrite())
 			}
 			d.forget(m)
 		}

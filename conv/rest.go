@@ -16,9 +16,6 @@ import (
 const (
 	// restAfter is for how long nothing must happen.
 	restAfter = 10 * time.Second
-	// restedEvery is used in place of snapshotEvery then. So messages that come one a minute have a
-	// snapshot for each 24 of them, not for each.
-	restedEvery = 24
 
 	// A driver looks every restPass, or after restPause if more are due than restAtOnce, so that very
 	// many conversations that come to rest together hold up nobody.
@@ -60,7 +57,6 @@ func (d *driver) rest(v *view) {
 	m := next()
 	for r.due && v.closed == nil && m != nil && found < restAtOnce && d.turned.Sub(m.used) >= restAfter {
 		if d.restOne(m) {
-			d.weighAgain(m)
 			found++
 		}
 		r.newest = m
@@ -80,13 +76,25 @@ func (d *driver) rest(v *view) {
 // restOne puts the snapshot of m among what is written later, if it is due and m is idle. It reports whether
 // it does.
 func (d *driver) restOne(m *machine) bool {
-	l := m.live
-	if m.busy() || l == nil || l.last-m.rested < restedEvery || !l.snapshotDue(restedEvery) {
+	if m.busy() || m.live == nil || !m.live.snapshotDue(restedEvery) {
 		return false
 	}
-	d.out.later = append(d.out.later, l.snapshotWrite()) // if it is lost, the next load takes longer
-	m.rested, m.weighed = l.last, 0                      // less of it is in memory now
+	d.snap(m)
 	return true
+}
+
+// snapLong puts the snapshot of m among what is written later, if m is idle and much stands behind its last one.
+func (d *driver) snapLong(m *machine, v *view) {
+	if v.closed == nil && !m.busy() && m.live != nil && m.live.tailLong() {
+		d.snap(m)
+	}
+}
+
+// snap puts the snapshot of m, which is idle and may have one, among what is written later.
+func (d *driver) snap(m *machine) {
+	d.out.later = append(d.out.later, m.live.snapshotWrite())
+	m.weighed = 0 // less of it is in memory now
+	d.weighAgain(m)
 }
 
 // restAll writes the snapshots that are due when the driver stops, of most conversations at most, restAtOnce at a time,

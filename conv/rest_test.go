@@ -97,11 +97,47 @@ func TestFewSnapshotsAtRest(t *testing.T) {
 			time.Sleep(2 * time.Minute)
 		}
 		synctest.Wait()
-		// Besides these there is one after each 96 messages.
-		if n := st.n.Load(); n < messages/24 || n > messages/24+messages/96 {
+		// Besides these there is one after each 48 messages.
+		if n := st.n.Load(); n < messages/24 || n > messages/24+messages/48 {
 			t.Errorf("%d snapshots of %d messages", n, messages)
 		}
 	})
+}
+
+// A snapshot is for 48 messages at least, or for a batch that is longer than that, and there is none more after a long
+// batch: what stands behind the last one is bounded without a write for each message.
+func TestFewSnapshotsUnderLoad(t *testing.T) {
+	for _, test := range []struct{ batches, each, snapshots int }{
+		{480, 1, 9},   // one with the first message of each 48 but the first 48
+		{48, 10, 9},   // one with each fifth batch, of the 50 before
+		{24, 20, 7},   // one with each third batch, of the 60 before
+		{10, 100, 10}, // one after each batch
+		{3, 1000, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st, rec := &snapshots{Store: storetest.NewMemory()}, newRecorder()
+			w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+			defer w.Close()
+			for range test.batches {
+				var batch []*conv.Request
+				for range test.each {
+					r := message(pim.Direct("ann", "bob"), "ann", "")
+					r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), pim.MillisOf(time.Now())
+					batch = append(batch, rec.track(r))
+				}
+				w.Submit(batch)
+				for _, r := range batch {
+					if a := rec.wait(r); a.Err != nil {
+						t.Fatal(a.Err)
+					}
+				}
+				synctest.Wait()
+			}
+			if n := st.n.Load(); n != int64(test.snapshots) {
+				t.Errorf("%d snapshots of %d batches of %d messages, want %d", n, test.batches, test.each, test.snapshots)
+			}
+		})
+	}
 }
 
 // Conversations that come to rest together get their snapshots one after the other, and those that

@@ -23,11 +23,16 @@ import (
 
 const (
 	// snapshotEvery is how many entries, and snapshotBytes how many bytes of them, may
-	// stand behind the snapshot before the next is written.
-	snapshotEvery = 96
-	snapshotBytes = 64 << 10
-	// evictedEvery is used in place of snapshotEvery when a conversation is put out of memory.
-	evictedEvery = 48
+	// stand behind the snapshot before the next is written, with the next batch.
+	snapshotEvery = 48
+	snapshotBytes = 16 << 10
+	// If a conversation has nothing under way and more stands behind the snapshot than this, nobody
+	// waits for the next batch: the snapshot is a write of its own. That happens after a long batch only.
+	tailEntries = 64
+	tailBytes   = 32 << 10
+	// restedEvery is used in place of snapshotEvery when a conversation is at rest, and when it is put out
+	// of memory. So messages that come one a minute have a snapshot for each 24 of them, not for each.
+	restedEvery = 24
 
 	// snapshotMembers is how many bytes of members a snapshot has, at most. A load reads the
 	// members of a larger group from their cells.
@@ -55,9 +60,12 @@ func (l *live) snapshotCell() store.CellWrite {
 	}
 }
 
-// snapshotWrite returns a write of the snapshot of l alone.
+// snapshotWrite returns a write of the snapshot of l alone, for whose outcome nobody waits: if it is
+// lost, the next load takes longer.
 func (l *live) snapshotWrite() *store.Write {
-	return &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
+	w := &store.Write{Cells: []store.CellWrite{l.snapshotCell()}}
+	l.noted, l.behind, l.affected = l.last, 0, false
+	return w
 }
 
 // dropSenders drops the Anchors of senders none of whose entries can be an anchor any more. If
@@ -113,7 +121,7 @@ func (l *live) restore(seq pim.Seq, value []byte) error {
 	if (v == 0 || v > snapshotVersion) && d.Err == nil {
 		return pim.Errorf(pim.KindUnavailable, "snapshot of %s: version %d is of a later version of pim", c.id, v)
 	}
-	c.last, l.snapshot = seq, seq
+	c.last, l.snapshot, l.noted = seq, seq, seq
 	c.count = d.Number()
 	c.times = pim.TimesState{
 		Server: d.Time(), Ahead: d.Time(), Set: d.Time(), Upset: d.Time(), Eve: d.Time(), Was: d.Time(), Between: d.Time(),

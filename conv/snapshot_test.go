@@ -136,6 +136,7 @@ func checkLogs(t *testing.T, st store.Store, chats []pim.ConversationID, acked [
 type reads struct {
 	store.Store
 	calls, records, cells atomic.Int64
+	bytes                 atomic.Int64 // of the records
 	lasts                 atomic.Int64 // how many of calls read no record, only a log's last seq
 }
 
@@ -144,6 +145,9 @@ func (s *reads) Read(ctx context.Context, reads []store.Read) error {
 	for i := range reads {
 		s.calls.Add(1)
 		s.records.Add(int64(len(reads[i].Records)))
+		for _, r := range reads[i].Records {
+			s.bytes.Add(int64(len(r)))
+		}
 		if reads[i].Limit == (store.Limit{}) {
 			s.lasts.Add(1)
 		}
@@ -172,14 +176,17 @@ func TestALoadIsTwoReads(t *testing.T) {
 		batch   int
 		pace    time.Duration
 		members int
+		payload int
 		calls   int64
 	}{
-		{"new", 0, 1, time.Second, 0, 3}, // two reads are for who blocks whom
-		{"young", 60, 1, time.Second, 0, 4},
-		{"long, slow", 5000, 1, time.Minute, 0, 2},
-		{"long, fast", 20_000, 40, time.Millisecond, 0, 2},
-		{"long, in large batches", 20_000, 1000, time.Millisecond, 0, 2},
-		{"group", 5000, 10, 10 * time.Millisecond, 200, 2},
+		{"new", 0, 1, time.Second, 0, 0, 3}, // two reads are for who blocks whom
+		{"young", 40, 1, time.Second, 0, 0, 4},
+		{"long, slow", 5000, 1, time.Minute, 0, 0, 2},
+		{"long, fast", 20_040, 40, time.Millisecond, 0, 0, 2},
+		{"long, in large batches", 20_000, 1000, time.Millisecond, 0, 0, 1}, // nothing is behind the snapshot
+		{"long messages", 500, 1, time.Second, 0, 10_000, 2},
+		{"long messages, in batches", 500, 10, time.Second, 0, 10_000, 1},
+		{"group", 5000, 10, 10 * time.Millisecond, 200, 0, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var now atomic.Int64
@@ -205,6 +212,7 @@ func TestALoadIsTwoReads(t *testing.T) {
 					r := message(chat, pim.UserID(fmt.Sprint("u", j%2)), "")
 					r.Local = pim.Millis(now.Load())
 					r.ClientID = pim.NewClientMessageID(time.UnixMilli(now.Load()))
+					r.Payload = append(r.Payload, make([]byte, test.payload)...)
 					batch[j] = rec.track(r)
 				}
 				w.Submit(batch)
@@ -216,6 +224,7 @@ func TestALoadIsTwoReads(t *testing.T) {
 			st.calls.Store(0)
 			st.lasts.Store(0)
 			st.records.Store(0)
+			st.bytes.Store(0)
 			w = conv.New(st, options)
 			defer w.Close()
 			now.Add(1)
@@ -230,8 +239,8 @@ func TestALoadIsTwoReads(t *testing.T) {
 			if n := st.calls.Load() - st.lasts.Load(); n != test.calls {
 				t.Errorf("%d reads, want %d", n, test.calls)
 			}
-			if n := st.records.Load(); n > int64(110+test.batch) {
-				t.Errorf("%d entries were read", n)
+			if n, bytes := st.records.Load(), st.bytes.Load(); n >= 64 || bytes >= 32<<10 {
+				t.Errorf("%d entries of %d bytes were read", n, bytes)
 			}
 		})
 	}

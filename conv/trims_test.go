@@ -265,7 +265,7 @@ func TestALoadUnderTrimsEnds(t *testing.T) {
 	s, rec := &endless{Store: storetest.NewMemory()}, newRecorder()
 	chat := pim.Direct("ann", "bob")
 	w := conv.New(s, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
-	for range 90 { // too few for a snapshot
+	for range 40 { // too few for a snapshot
 		if _, err := persist(w, rec, message(chat, "ann", "")); err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,22 @@ func (x *index) addAt(level int, s stretch) {
 	if level == len(x.levels) {
 		x.levels = append(x.levels, nil)
 	}
+	if n := len(x.levels[level]); level == 0 && n > 0 && x.levels[0][n-1].take(s) {
+		return
+	}
 	x.levels[level] = append(x.levels[level], s)
+}
+
+// take makes s, which has entries, one with the stretch next if that follows directly and both together are
+// short enough. Stretches that a snapshot brings are shorter than those that are worth a place.
+func (s *stretch) take(next stretch) bool {
+	if next.first != s.last+1 || next.last-s.first >= indexBlock {
+		return false
+	}
+	s.last = next.last
+	s.extend(next.from)
+	s.extend(next.to)
+	return true
 }
 
 func (x *index) width() int {
