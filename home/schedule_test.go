@@ -183,13 +183,13 @@ func TestBrokenHomesAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := seeds.First(t)
-			for seed := first; seed < first+200; seed++ {
+			for seed := first; seed < first+3000; seed++ {
 				if err := played(t, seed, broken); err != nil {
 					t.Logf("found by schedule %d: %v", seed-first+1, err)
 					return
 				}
 			}
-			t.Error("not found by 200 schedules")
+			t.Error("not found by 3000 schedules")
 		})
 	}
 }

@@ -23,7 +23,8 @@ const (
 
 // plan makes requests up.
 type plan struct {
-	book *book
+	book     *book
+	rewrites bool // half of the requests edit or erase
 
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -72,7 +73,7 @@ func (p *plan) fresh() *request {
 	}
 	group := p.groups[p.rng.IntN(len(p.groups))]
 	switch {
-	case p.rng.IntN(3) == 0:
+	case p.rewrites && p.rng.IntN(2) == 0, !p.rewrites && p.rng.IntN(3) == 0:
 		r.Conversation = group
 		if what < 12 {
 			r.Conversation = pim.Direct(from, other)
@@ -120,7 +121,11 @@ func (p *plan) mention(r *request) {
 // change makes r refer to an entry, which may be a message and may be there, or erase up to there.
 func (p *plan) change(r *request) {
 	r.Refers = pim.Seq(1 + p.rng.IntN(8))
-	switch p.rng.IntN(9) {
+	what := p.rng.IntN(9)
+	if p.rewrites {
+		what = []int{1, 8}[what%2]
+	}
+	switch what {
 	case 0:
 		r.Kind = pim.EntryRecall
 	case 8:

@@ -50,6 +50,7 @@ type writer struct {
 type variant struct {
 	broken func(store.Store) store.Store // makes each writer's store; nil: it is not broken
 	lie    func(*book) bool              // falsifies an answer at the end, or returns false
+	edits  bool                          // half of the requests edit or erase
 	young  bool                          // entries are trimmed that were appended just now, also those whose outcome nobody knows yet
 }
 
@@ -79,7 +80,7 @@ func newWorld(seed uint64, v variant, told func(string, ...any)) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	b := newBook()
 	w := &world{
-		rng: rng, book: b, plan: &plan{book: b, rng: rng}, variant: v, told: told,
+		rng: rng, book: b, plan: &plan{book: b, rng: rng, rewrites: v.edits}, variant: v, told: told,
 		gate: &gate{store: storetest.NewMemory(), history: imtest.NewHistory()},
 		// 0: the default; 1: a conversation is forgotten after each batch; else some are kept, and some are warmed
 		memory: []int{0, 1, 12 << 10}[rng.IntN(3)],
