@@ -49,6 +49,16 @@ func inMemory(t *testing.T, r *prometheus.Registry) float64 {
 	return gauge(t, r, "pim_conversations_live")
 }
 
+// atMost waits until the writers hold at most so many conversations, and returns how many: a driver shrinks after it has
+// answered. If they hold more for five minutes, it returns that.
+func atMost(t *testing.T, r *prometheus.Registry, most float64) (n float64) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Millisecond) {
+		if n = inMemory(t, r); n <= most || time.Now().After(deadline) {
+			return n
+		}
+	}
+}
+
 // gauge returns what r shows under name.
 func gauge(t *testing.T, r *prometheus.Registry, name string) float64 {
 	families, err := r.Gather()

@@ -64,7 +64,7 @@ func TestFewEntriesAreCounted(t *testing.T) {
 			if err := w.Drain(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if n := inMemory(t, registry); n == 0 || n > test.most {
+			if n := atMost(t, registry, test.most); n == 0 || n > test.most {
 				t.Errorf("%v of %d conversations are in memory, want at most %v", n, test.conversations, test.most)
 			}
 		})
@@ -111,7 +111,7 @@ func TestLookUpsAreCounted(t *testing.T) {
 	if err := w.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := inMemory(t, registry); n == 0 || n > most {
+	if n := atMost(t, registry, most); n == 0 || n > most {
 		t.Errorf("%v of %d conversations are in memory, want at most %v", n, conversations, most)
 	}
 }
