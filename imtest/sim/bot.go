@@ -47,6 +47,15 @@ func (b *bot) begins(d *Device) {
 	b.later(d)
 }
 
+// restored is called before the store goes back to the backup: the bot looks anew at what it has looked at since. A
+// question that was erased meanwhile is none any more, and has no answer if that was lost with the store.
+func (b *bot) restored(d *Device) {
+	for _, e := range d.disk.since(d.backup.meta.Confirmed) {
+		delete(b.looked[e.Conversation], e.Seq)
+		delete(b.owed, questionOf(&e.Entry))
+	}
+}
+
 // hears takes an entry that the engine hands over.
 func (b *bot) hears(d *Device, ev engine.EntryEvent) {
 	if b.inbox = append(b.inbox, engine.Stored{Entry: ev.Entry, Number: ev.Number}); len(b.inbox) == 1 {
@@ -72,7 +81,7 @@ func (b *bot) later(d *Device) {
 func (b *bot) look(d *Device) {
 	next := b.inbox[0]
 	in := engine.Confirm{Number: next.Number}
-	question := fmt.Sprintf("%s of %s", next.ClientID, next.Conversation)
+	question := questionOf(&next.Entry)
 	if next.Kind == pim.EntryMessage && next.Sender != d.User && strings.HasPrefix(string(next.Payload), "message") {
 		in.Answers = []engine.Outgoing{{
 			ID: answerID(d, question), Conversation: next.Conversation, Kind: pim.EntryMessage, Payload: []byte("an answer to " + question),
@@ -98,6 +107,9 @@ func (b *bot) look(d *Device) {
 		b.later(d) // if the outbox is full, the same entry is tried again
 	}
 }
+
+// questionOf returns how the bot calls the question that e may be.
+func questionOf(e *pim.Entry) string { return fmt.Sprintf("%s of %s", e.ClientID, e.Conversation) }
 
 // answerID derives the client message ID of the answer to a question, so that a bot
 // whose store comes back from a backup answers under the same ID.

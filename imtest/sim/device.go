@@ -150,6 +150,9 @@ func (d *Device) Restore() {
 			delete(d.w.queued, id)
 		}
 	}
+	if d.bot != nil {
+		d.bot.restored(d)
+	}
 	d.disk = d.backup.clone()
 	d.storage++
 	d.forgetTimes()
