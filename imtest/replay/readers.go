@@ -139,7 +139,7 @@ func (rs *readers) act(ctx context.Context) error {
 		return rs.goAway(ctx, rs.device(u))
 	case n < 78:
 		return rs.refer(ctx, step{kind: pim.EntryReaction, user: u, text: []string{"👍", "🎉", "+1", "?"}[rs.rand.IntN(4)], removed: rs.rand.IntN(4) == 0})
-	case n < 93:
+	case n < 88:
 		return rs.refer(ctx, step{kind: pim.EntryEdit})
 	case n < 97:
 		return rs.refer(ctx, step{kind: pim.EntryRecall})
