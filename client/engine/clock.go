@@ -21,6 +21,10 @@ const (
 	jumpAtLeast  = 500 * time.Millisecond // of the wall clock against the monotonic one
 	driftPart    = 20_000                 // 1/20,000 is 50 ppm: two oscillators against each other
 
+	// slowWelcome is how far apart the bounds may be that Welcome gives. A Hello may have waited for seconds at a node that has just started, or
+	// has lost another one: the middle is off by half of that, and local times that are ahead by more than OrderSlack are cut.
+	slowWelcome = time.Duration(pim.OrderSlack) * time.Millisecond
+
 	// nodesApart is by how much another server's clock may be behind without that counting as set back.
 	nodesApart = time.Duration(pim.NodesApart) * time.Millisecond
 )
@@ -47,7 +51,7 @@ type clock struct {
 	known     bool          // low and high are set; until then the wall clock serves
 
 	// doubt says that no sample was taken since a jump, or on this connection: the
-	// monotonic clock may have stood still since the last one.
+	// monotonic clock may have stood still since the last one. Or Welcome is the only one of this connection, and was slow.
 	doubt bool
 	since time.Duration // samples that were transmitted before this time are void
 	begun time.Duration // when samplesAt counts from
@@ -120,10 +124,11 @@ func (c *clock) takeDue(now time.Duration) bool {
 // calibrate starts over on a new connection, whose Hello was transmitted at t1, and whose
 // Welcome came at t4 and was transmitted at welcome by the server's clock. The samples of
 // the connection before may be older than a sleep, in which the monotonic clock stood
-// still. It returns what add returns.
+// still. It returns what add returns. If Welcome was slow, first transmissions wait for another sample.
 func (c *clock) calibrate(t1, t4 time.Duration, welcome int64) (back time.Duration, first bool) {
 	c.doubt = true
 	back, first = c.add(t1, t4, welcome, welcome)
+	c.doubt = c.doubt || c.high-c.low > slowWelcome
 	c.anew(t4)
 	return back, first
 }

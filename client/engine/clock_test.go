@@ -192,17 +192,30 @@ func TestLocalTimeGrowsFromNodeToNode(t *testing.T) {
 	}
 }
 
+// A device's Hello waits for seconds at a node that has just started: what was queued waits for a sample, and its local times are right.
+func TestHelloThatWaits(t *testing.T) {
+	v := setsOut(t, steady(5))
+	v.delay[0] = steady(4000)
+	v.dials(engine.Snapshot{})
+	v.delay[0] = v.delay[1]
+	v.says("queued")
+	v.passes(4020 * time.Millisecond)
+	if off := v.said("queued"); off > 2*time.Millisecond {
+		t.Errorf("%v off", off)
+	}
+}
+
 // A device's Hello waits at a node that leads its time to what is right, by up to 5 ms a second. What was queued leaves with Welcome, when
-// the device takes the time for a second later than it is, and until that second has passed its local times are a millisecond apart.
+// the device takes the time for half a second later than it is, and until that has passed its local times are a millisecond apart.
 func TestLocalTimeGrowsWhileANodeIsLed(t *testing.T) {
 	v := setsOut(t, steady(0.2))
-	v.delay[0] = steady(2000)
+	v.delay[0] = steady(900)
 	v.dials(engine.Snapshot{})
 	v.delay[0] = v.delay[1]
 	for i := range 10 {
 		v.says("queued " + strconv.Itoa(i))
 	}
-	v.passes(2050 * time.Millisecond)
+	v.passes(950 * time.Millisecond)
 	for i := range 60 {
 		if i == 20 {
 			v.set -= 2 // between two samples

@@ -1,4 +1,4 @@
-import { type Millis, nodesApart, orderWindow } from "../pim/index.js";
+import { type Millis, nodesApart, orderSlack, orderWindow } from "../pim/index.js";
 import { type Duration, millisecond, never, second } from "./duration.js";
 import { type Time } from "./io.js";
 
@@ -17,6 +17,13 @@ const accuracy = 100 * millisecond;
 /** Of the wall clock against the monotonic one: so much, or more, is a jump. */
 export const jumpAtLeast = 500 * millisecond;
 const driftPart = 20_000; // 1/20,000 is 50 ppm: two oscillators against each other
+
+/**
+ * How far apart the bounds may be that Welcome gives. A Hello may have waited for seconds at a node that
+ * has just started, or has lost another one: the middle is off by half of that, and local times that are
+ * ahead by more than orderSlack are cut.
+ */
+const slowWelcome = orderSlack * millisecond;
 
 /**
  * What a sample says: by how much the server's clock was set back, 0 if it may also be the clock of
@@ -54,7 +61,7 @@ export class Clock {
   known = false;
   /**
    * No sample was taken since a jump, or on this connection: the monotonic clock may have stood still
-   * since the last one.
+   * since the last one. Or Welcome is the only one of this connection, and was slow.
    */
   doubt = false;
 
@@ -157,6 +164,7 @@ export class Clock {
   calibrate(t1: Duration, t4: Duration, welcome: Millis): Sampled {
     this.doubt = true;
     const said = this.add(t1, t4, welcome, welcome);
+    this.doubt ||= this.#high - this.#low > slowWelcome;
     this.#anew(t4);
     return said;
   }
