@@ -3,7 +3,7 @@
 //
 // "app" is what an app has that calls open, and "bundle" all that there is: bundlers drop what is not imported.
 import { build } from "esbuild";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { browsers } from "./browsers.mjs";
 
@@ -54,6 +54,12 @@ const { size, contents } = await measure(
   `export * from "./dist/index.js"; export * as wire from "./dist/wire/index.js";`,
 );
 writeFileSync("dist/pim.js", contents);
+const decision = new URL("../../../docs/decisions/0048-typescript.md", import.meta.url);
+const said = Number(/It has ([\d.]+), of which the engine/.exec(readFileSync(decision, "utf8"))?.[1]);
+if (!(Math.abs(said - size / 1024) < 0.4)) {
+  console.error(`docs/decisions/0048-typescript.md says that the bundle has ${said} KiB`);
+  process.exit(1);
+}
 if (size > limit) {
   console.error("the bundle is above its limit");
   process.exit(1);

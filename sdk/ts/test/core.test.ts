@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { Client } from "../src/client/client.js";
 import { Core } from "../src/client/core.js";
 import { type Session, type Started, type Update } from "../src/client/session.js";
-import { CommandKind, makeCommand, makeEntry, noSetting } from "../src/pim/index.js";
+import { type SendEvent } from "../src/client/events.js";
+import { CommandKind, makeCommand, makeEntry, newClientMessageID, noSetting, PimError } from "../src/pim/index.js";
 import { settled } from "./fakes.js";
 
 // A Client on a Session that another loop takes over, as when a tab that leads is closed.
@@ -15,6 +16,7 @@ test("when another loop leads, all is read anew, and nothing that comes meanwhil
   let tell: (update: Update) => void = () => undefined;
   const starts: ((s: Started) => void)[] = [];
   const pages: ((page: object) => void)[] = [];
+  const ended: SendEvent[] = [];
   const session = {
     feed: undefined,
     listen: (on: typeof tell) => {
@@ -24,6 +26,7 @@ test("when another loop leads, all is read anew, and nothing that comes meanwhil
     start: () => new Promise<Started>((resolve) => starts.push(resolve)),
     page: () => new Promise((resolve) => pages.push(resolve)),
     outbox: () => Promise.resolve([]),
+    ended: () => Promise.resolve(ended),
     rows: () => Promise.resolve([]),
     do: () => Promise.resolve(),
     close: () => Promise.resolve(),
@@ -41,6 +44,17 @@ test("when another loop leads, all is read anew, and nothing that comes meanwhil
   pages.shift()?.({ ...empty, number: 3 });
   const view = await opened;
   const sending = await c.conversation(conversation).sendText("hi");
+  const heard = await c.conversation(conversation).sendText("hi again");
+  const [refused, replaced] = [await c.conversation(conversation).pin(), await c.conversation(conversation).pin()];
+  const sent = { conversation, seq: 5, anchor: 5, server: 1, ahead: 0, order: 0, count: 5, allCount: 0 };
+  const all = { ...sent, duplicate: false, strangers: [] };
+  const other = newClientMessageID();
+  ended.push(
+    { type: "send", id: heard.id, conversation, state: "sent", sent: all },
+    { type: "send", id: refused.id, conversation, state: "failed", err: new PimError("forbidden", "no") },
+    { type: "send", id: replaced.id, conversation, state: "superseded", by: other },
+    { type: "send", id: other, conversation, state: "sent", sent: { ...all, seq: 6 } },
+  );
   const told: number[] = [];
   c.on("entry", (e) => told.push(e.entry.seq));
 
@@ -61,6 +75,9 @@ test("when another loop leads, all is read anew, and nothing that comes meanwhil
   );
   assert.equal(c.setting("pin/x").at, 7);
   await c.synced();
+  assert.equal((await heard.wait()).seq, 5);
+  await assert.rejects(refused.wait(), { kind: "forbidden" });
+  assert.equal((await replaced.wait()).seq, 6);
   await assert.rejects(sending.wait(), { kind: "unknown" }); // it has left the outbox, and nobody has told how
   await view.close();
   await c.close();

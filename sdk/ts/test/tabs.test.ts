@@ -412,6 +412,27 @@ test("a tab that has missed an update shows what the others show", async () => {
   await settled(w, Promise.all([(await a).client.close(), (await b).client.close()]));
 });
 
+test("a tab that has missed that its message was sent is told when it finds out that it has missed something", async () => {
+  const w = new World(new Random(12));
+  w.show("a", true);
+  const a = Tab.open(w, "a");
+  await settled(w, a);
+  const b = Tab.open(w, "b");
+  await settled(w, b);
+  w.loses = ({ type }) => type === "update";
+  const queued = (await b).client.direct("bob").sendText("hi");
+  await settled(w, queued);
+  await w.drain();
+  const sending = await queued;
+  const [stored] = w.log.filter((e) => e.clientID === sending.id);
+  assert.ok(stored, "it was sent");
+  w.loses = () => false;
+  w.doubt("a");
+  await w.drain();
+  assert.equal((await sending.wait()).seq, stored.seq);
+  await settled(w, Promise.all([(await a).client.close(), (await b).client.close()]));
+});
+
 test("a tab that has missed which tab leads now hears it with the next update, or soon", async () => {
   const w = new World(new Random(12));
   const opened = (id: string): Promise<Tab> => Tab.open(w, id);

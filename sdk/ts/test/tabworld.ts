@@ -322,6 +322,10 @@ class FakeSession implements Session {
     return { number: this.#number, folds: [] };
   }
 
+  async ended(): Promise<[]> {
+    return [];
+  }
+
   async outbox(): ReturnType<Session["outbox"]> {
     await this.#pause();
     return [...this.#w.outbox.values()];

@@ -276,8 +276,9 @@ export class Core implements ViewOwner {
       const { session } = this;
       const settle = this.sendings.reset();
       const [started, outbox, rows] = await Promise.all([session.start(), session.outbox(""), session.rows()]);
+      const ended = await session.ended(settle.left(outbox));
       this.#begin(started);
-      settle(outbox);
+      settle.with(outbox, ended);
       this.#tell({ type: "state", state: started.state, ...(started.err && { err: started.err }) });
       this.#tell({ type: "list", conversations: rows.map((row) => row.id) });
     };

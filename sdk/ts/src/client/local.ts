@@ -2,6 +2,7 @@ import { frontOf, misses, outboxOf, type Pending, type Pulled, skipped } from ".
 import { type ConversationID, type Entry, type Fold, PimError, type Seq } from "../pim/index.js";
 import { type ConversationRow, type Release, type Store } from "../store/store.js";
 import { type Feed } from "./confirm.js";
+import { type SendEvent } from "./events.js";
 import { Loop } from "./loop.js";
 import { type Checked } from "./options.js";
 import {
@@ -112,6 +113,11 @@ export class LocalSession implements Session {
       folds: await this.#loop.store.folds(conversation, from, to),
       number: this.#loop.number,
     }));
+  }
+
+  /** Nothing: whoever has a loop of its own hears all that it says. */
+  ended(): Promise<SendEvent[]> {
+    return Promise.resolve([]);
   }
 
   outbox(conversation: ConversationID): Promise<Pending[]> {

@@ -29,8 +29,7 @@ export class Sending {
    * Client.resend or discard. If the client was closed, it throws errClosed, and the message goes on when the store is opened again.
    * While the client has stopped, it throws why; the message stays in the outbox and goes on after Client.reconnect, and wait may be
    * called again. If a command was superseded, it waits for the command in its place. If another tab took over when the message had
-   * just left the outbox, or this tab has not heard what the leading tab said, it throws a PimError of kind "unknown": an entry whose
-   * clientID is this id says that it was sent.
+   * just left the outbox, it throws a PimError of kind "unknown": an entry whose clientID is this id says that it was sent.
    */
   async wait(o: Waiting = {}): Promise<Sent> {
     const signal = signalOf(o);
@@ -51,6 +50,12 @@ export class Sending {
   settle(outcome: Outcome): void {
     this.#outcome = outcome;
   }
+}
+
+/** What Sendings.reset returns. */
+interface Reset {
+  left(outbox: readonly Pending[]): ClientMessageID[];
+  with(outbox: readonly Pending[], ended: readonly SendEvent[]): void;
 }
 
 /** All Sendings of a client that have no outcome yet. */
@@ -104,23 +109,31 @@ export class Sendings {
   }
 
   /**
-   * Notes which messages are in the outbox, before it is read because updates were missed. With what was read, the function that
-   * it returns ends those of these Sendings whose messages are not there any more, or have failed: that was told to nobody. Most
-   * were sent, and their entries come or have come. Of messages that are queued later, this client hears.
+   * Notes which messages are in the outbox, before it is read because updates were missed. Of what it returns, left says which of
+   * them are in it no more, and with ends those of these Sendings whose messages have failed or have left the outbox: by what is
+   * known of their end (Session.ended), or, if nothing is, with "unknown". Of messages that are queued later, this client hears.
    */
-  reset(): (outbox: readonly Pending[]) => void {
+  reset(): Reset {
     const noted = [...this.#byID].flatMap(([id, all]) => all.filter((s) => s.accepted).map((s) => ({ id, s })));
-    return (outbox) => {
-      const known = new Map(outbox.map((p) => [p.id, p]));
-      for (const { id, s } of noted.filter(({ id, s }) => this.#byID.get(id)?.includes(s))) {
-        const p = known.get(id);
-        if (p === undefined) {
-          const said = "the message has left the outbox, and this tab has not heard why: it was sent or discarded";
-          this.#end(id, s, { err: new PimError("unknown", said) });
-        } else if (p.state === "failed") {
-          this.#end(id, s, { err: p.err ?? new PimError("unknown", "the message has failed") });
+    return {
+      left: (outbox) => {
+        const known = new Set(outbox.map((p) => p.id));
+        return [...new Set(noted.map(({ id }) => id))].filter((id) => !known.has(id));
+      },
+      with: (outbox, ended) => {
+        ended.forEach((ev) => this.reached(ev));
+        const known = new Map(outbox.map((p) => [p.id, p]));
+        for (const { s } of noted) {
+          const [id] = [...this.#byID].find(([, all]) => all.includes(s)) ?? []; // another one, if it was superseded
+          const p = id === undefined ? undefined : known.get(id);
+          if (id !== undefined && p === undefined) {
+            const said = "the message has left the outbox, and this tab has not heard why: it was sent or discarded";
+            this.#end(id, s, { err: new PimError("unknown", said) });
+          } else if (id !== undefined && p?.state === "failed") {
+            this.#end(id, s, { err: p.err ?? new PimError("unknown", "the message has failed") });
+          }
         }
-      }
+      },
     };
   }
 

@@ -21,10 +21,18 @@ import {
   type State,
   type Typing,
 } from "../engine/index.js";
-import { type ConversationID, type Entry, type Fold, type Place, type Seq, type UserID } from "../pim/index.js";
+import {
+  type ClientMessageID,
+  type ConversationID,
+  type Entry,
+  type Fold,
+  type Place,
+  type Seq,
+  type UserID,
+} from "../pim/index.js";
 import { type ConversationRow } from "../store/store.js";
 import { type Feed } from "./confirm.js";
-import { type Event } from "./events.js";
+import { type Event, type SendEvent } from "./events.js";
 
 /** An input of the app for the engine, one that is not answered. */
 export type AppInput =
@@ -69,6 +77,9 @@ export interface Session {
   folds(conversation: ConversationID, from: Seq, to: Seq): Promise<FoldPage>;
   /** Returns what is in the outbox, of all conversations if conversation is empty. */
   outbox(conversation: ConversationID): Promise<Pending[]>;
+
+  /** Returns what has become of those of these messages that have left the outbox lately, in its order, as far as is remembered. */
+  ended(ids: readonly ClientMessageID[]): Promise<SendEvent[]>;
   /** Returns what the store knows of every conversation, or of one. */
   rows(conversation?: ConversationID): Promise<ConversationRow[]>;
   /** Returns the entries above the seq after that may be read on without a gap, see Client.entriesAfter. */

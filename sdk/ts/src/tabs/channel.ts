@@ -36,7 +36,8 @@ export type Said =
 
 /** A call of a Session's method, or "say", with what a tab says of itself. */
 export interface Call {
-  method: "say" | "do" | "ask" | "fill" | "page" | "messages" | "folds" | "outbox" | "rows" | "entriesAfter" | "start";
+  method:
+    "say" | "do" | "ask" | "fill" | "page" | "messages" | "folds" | "outbox" | "ended" | "rows" | "entriesAfter" | "start";
   args: unknown[];
 }
 

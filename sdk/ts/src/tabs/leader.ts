@@ -1,10 +1,15 @@
-import { type AppInput, type AskInput, type PageStart, type Session } from "../client/session.js";
-import { type ConversationID, type Seq } from "../pim/index.js";
+import { type SendEvent } from "../client/events.js";
+import { type AppInput, type AskInput, type PageStart, type Session, type Update } from "../client/session.js";
+import { type ClientMessageID, type ConversationID, type Seq } from "../pim/index.js";
 import { type Call } from "./channel.js";
 import { mergedOf, type Says, saysNothing } from "./says.js";
 
 /** All tabs hear of a new network; only the first of them within this time is heeded, in milliseconds. */
 const networkAfter = 1_000;
+/** Of so many messages that have left the outbox is remembered what became of them. */
+const mostEnded = 1_000;
+/** The states of messages that have left the outbox; with "failed" commands have. */
+const gone: readonly SendEvent["state"][] = ["sent", "discarded", "superseded", "failed"];
 
 /** The session of the tab that leads, for all tabs: what they say of themselves becomes one thing. */
 export class Leader {
@@ -12,6 +17,7 @@ export class Leader {
   readonly #says = new Map<string, Says>();
   readonly #given = saysNothing(); // what the session was given
   #turn: Promise<unknown> = Promise.resolve();
+  readonly #ended = new Map<ClientMessageID, SendEvent>(); // the last mostEnded messages that have left the outbox
   #network: { name: string; at: number } | undefined;
 
   constructor(session: Session) {
@@ -40,6 +46,8 @@ export class Leader {
         return s.folds(conversation, b as Seq, c as Seq);
       case "outbox":
         return s.outbox(conversation);
+      case "ended":
+        return Promise.resolve(this.#endedOf(a as ClientMessageID[]));
       case "rows":
         return s.rows(a as ConversationID | undefined);
       case "entriesAfter":
@@ -47,6 +55,31 @@ export class Leader {
       case "start":
         return s.start();
     }
+  }
+
+  /** Remembers what has become of a message, for tabs that have not heard it. */
+  note(update: Update): void {
+    if (update.type === "event" && update.event.type === "send" && gone.includes(update.event.state)) {
+      const { event } = update;
+      this.#ended.delete(event.id); // it comes last now
+      this.#ended.set(event.id, event);
+      for (const oldest of this.#ended.size > mostEnded ? this.#ended.keys() : []) {
+        this.#ended.delete(oldest);
+        break;
+      }
+    }
+  }
+
+  /** Returns what has become of messages, and of the commands in the place of those that were superseded. */
+  #endedOf(ids: readonly ClientMessageID[]): SendEvent[] {
+    const wanted = new Set(ids);
+    for (const id of wanted) {
+      const by = this.#ended.get(id)?.by;
+      if (by !== undefined) {
+        wanted.add(by); // which this loop reaches, too
+      }
+    }
+    return [...this.#ended.values()].filter((ev) => wanted.has(ev.id));
   }
 
   /** A tab is gone, and what it has said with it. */

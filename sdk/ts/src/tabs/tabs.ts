@@ -1,8 +1,9 @@
 import { type AppInput, type AskInput, type FoldPage, type MessagePage, type PageStart } from "../client/session.js";
 import { type Session, type Started, type Update, type ViewPage } from "../client/session.js";
+import { type SendEvent } from "../client/events.js";
 import { errClosed } from "../client/loop.js";
 import { type Pending, type Pulled } from "../engine/index.js";
-import { type ConversationID, type Entry, PimError, pimErrorOf, type Seq } from "../pim/index.js";
+import { type ClientMessageID, type ConversationID, type Entry, PimError, pimErrorOf, type Seq } from "../pim/index.js";
 import { deleted, newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
 import { type Call, type Envelope, isDone, pack, protocol, type Said, unpack } from "./channel.js";
@@ -184,6 +185,7 @@ export class TabSession implements Session {
       this.#fresh = led.fresh;
       led.session.listen((update) => {
         if (this.#leader === leader) {
+          leader.note(update);
           if (this.#watched.size > 0) {
             this.#updates++; // who has asked nothing yet needs none
             this.#post("", { type: "update", update: pack(update) as Update });
@@ -566,6 +568,10 @@ export class TabSession implements Session {
 
   async outbox(conversation: ConversationID): Promise<Pending[]> {
     return (await this.#call({ method: "outbox", args: [conversation] })) as Pending[];
+  }
+
+  async ended(ids: readonly ClientMessageID[]): Promise<SendEvent[]> {
+    return (await this.#call({ method: "ended", args: [ids] })) as SendEvent[];
   }
 
   async rows(conversation?: ConversationID): Promise<ConversationRow[]> {
