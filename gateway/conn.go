@@ -249,14 +249,20 @@ func (c *conn) write(buf []byte) error {
 }
 
 // shut queues a PIMGoAway as the last frame and closes once it is written.
-func (c *conn) shut(code wire.Code, text string) {
+func (c *conn) shut(code wire.Code, text string) { c.shutFor(code, text, c.gw.window(code)) }
+
+// shutFor is shut for a client that is to come back within window, if code lets it come back.
+func (c *conn) shutFor(code wire.Code, text string, window time.Duration) {
+	if !code.Reconnect() {
+		window = 0
+	}
 	e, ok := c.begin(entries)
 	if !ok {
 		return
 	}
 	e.frame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
-		WindowMs: uint32(c.gw.window(code) / time.Millisecond),
+		WindowMs: uint32(window / time.Millisecond),
 	})
 	e.last(uint16(code), text)
 	claimed := e.end()

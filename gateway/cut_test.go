@@ -116,8 +116,8 @@ func (x *lab) sendCut(websocket bool, config *tls.Config, sent []byte, early int
 	if early = min(early, len(sent)); !websocket {
 		early = 0
 	}
-	if err := x.gw.admit(); err != nil {
-		x.t.Fatal(err)
+	if v := x.gw.admit(); v.Refused() {
+		x.t.Fatal(v.Reason)
 	}
 	var served net.Conn = far
 	if config != nil {

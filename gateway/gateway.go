@@ -13,6 +13,7 @@ import (
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/crew"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 )
 
 // Writer takes send requests; it answers each through Sessions.Deliver.
@@ -50,8 +51,8 @@ type Verifier interface {
 	Verify(token string, now time.Time) (account.Claims, error)
 }
 
-// Limits bound connections (invariant I8). All must be positive, but Heartbeat, Reconnect
-// and Drain may be 0.
+// Limits bound connections (invariant I8). All must be positive, but Heartbeat, Reconnect,
+// Drain, Memory and Rates may be 0.
 type Limits struct {
 	Connections int           // open at once, handshakes included
 	User        int           // connections of one user, each of another device
@@ -64,6 +65,8 @@ type Limits struct {
 	Write       time.Duration // how long the write of each writeStep bytes may take
 	Drain       time.Duration // window over which clients come back after GoAway
 	Members     int           // of a group, or named by one request
+	Memory      uint64        // live bytes above which no connection is let in; 0: no bound
+	Rates       limit.Rates   // how often connections and logins may come
 }
 
 // Options are what a Gateway works with.
@@ -83,6 +86,7 @@ type Options struct {
 	Doubt    func() error         // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
 	Full     func() bool          // reports that no file descriptor is left for one more TCP connection; nil: never
 	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
+	Live     func() uint64        // bytes of memory in use, garbage left out, for Limits.Memory; nil: the runtime's
 	Logger   *slog.Logger         // nil: slog.Default
 }
 
@@ -92,6 +96,9 @@ type Gateway struct {
 	Metrics  *Metrics // shared with Sessions
 	wheel    wheel
 	keys     keyring
+	gate     *limit.Gate     // whom the rates let in
+	memory   watermark       // whether there is memory for one more
+	told     atomic.Int64    // when the log said that an address comes too fast, as elapsed; 0: never
 	open     atomic.Int64    // connections, handshakes included
 	ids      atomic.Uint64   // the last connection's ID
 	ctx      context.Context // ends when the gateway closes
@@ -107,7 +114,7 @@ type Gateway struct {
 
 // New starts a gateway.
 func New(o Options) *Gateway {
-	g := &Gateway{Options: o, Metrics: o.Sessions.metrics, linger: lingerTime}
+	g := &Gateway{Options: o, Metrics: o.Sessions.metrics, linger: lingerTime, gate: limit.NewGate(o.Limits.Rates, rand.Float64)}
 	o.Sessions.looks.hears(o.Homes)
 	o.Sessions.gateway.Store(g)
 	if g.Now == nil {
@@ -122,6 +129,9 @@ func New(o Options) *Gateway {
 	if g.Mono == nil {
 		begun := time.Now()
 		g.Mono = func() time.Duration { return time.Since(begun) }
+	}
+	if g.Live == nil {
+		g.Live = liveMemory
 	}
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -179,32 +189,3 @@ func (g *Gateway) Close() {
 
 // Open returns the number of connections, handshakes included.
 func (g *Gateway) Open() int64 { return g.open.Load() }
-
-// admit counts one more connection, which gone or the caller takes back. It returns why the
-// connection is refused, a *pim.Error, or nil.
-func (g *Gateway) admit() error {
-	g.mu.Lock()
-	closing := g.closing
-	g.mu.Unlock()
-	if closing {
-		return pim.Errorf(pim.KindUnavailable, "the server is shutting down")
-	}
-	if n := g.open.Add(1); n > int64(g.Limits.Connections) {
-		g.open.Add(-1)
-		return pim.Errorf(pim.KindOverloaded, "this node has %d connections, its limit", g.Limits.Connections)
-	}
-	return nil
-}
-
-// admitTCP is admit for a TCP connection, for which it asks Full as well. For a WebSocket
-// the HTTP server has looked at the file descriptors when it accepted the connection.
-func (g *Gateway) admitTCP() error {
-	if err := g.admit(); err != nil {
-		return err
-	}
-	if g.Full != nil && g.Full() {
-		g.open.Add(-1)
-		return pim.Errorf(pim.KindOverloaded, "this node has no file descriptor for one more connection")
-	}
-	return nil
-}

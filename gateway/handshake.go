@@ -11,6 +11,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/username"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -43,21 +44,37 @@ func (g *Gateway) ServeTCP(l net.Listener, conf *tls.Config) error {
 			}
 		}
 		pause = firstPause
-		if err := g.admitTCP(); err != nil {
-			g.Metrics.refused(err)
-			nc.Close()
-			continue
-		}
-		ok := g.start(func() {
-			if conf != nil {
-				nc = tls.Server(nc, conf)
-			}
-			g.serve(nc, "", lengths, nil)
-		})
-		if !ok {
+		g.take(nc, conf)
+	}
+}
+
+// take serves a connection that ServeTCP has accepted, or closes it. It waits for nothing.
+func (g *Gateway) take(nc net.Conn, conf *tls.Config) {
+	if v := g.admitTCP(); v.Refused() {
+		g.turnAway(nc, v)
+		return
+	}
+	_, proxied := nc.(proxiedConn)
+	if !proxied {
+		if v := g.enter(g.Proxies.source(nc.RemoteAddr().String())); v.Refused() {
 			g.open.Add(-1)
-			nc.Close()
+			g.turnAway(nc, v)
+			return
 		}
+	}
+	ok := g.start(func() {
+		if proxied {
+			if v := g.enterProxied(nc); v.Refused() {
+				g.open.Add(-1)
+				g.turnAway(nc, v)
+				return
+			}
+		}
+		g.serve(withTLS(nc, conf), "", lengths, nil)
+	})
+	if !ok {
+		g.open.Add(-1)
+		nc.Close()
 	}
 }
 
@@ -107,6 +124,10 @@ func (c *conn) handshake(remote string) error {
 	if claims.Device != "" && claims.Device != c.device {
 		return pim.Errorf(pim.KindUnauthorized, "the token is for device %q only", string(claims.Device))
 	}
+	if v := g.gate.Login(g.Mono(), c.user, c.device); v.Refused() {
+		g.Metrics.refused(v)
+		return v.Err()
+	}
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
 	if g.Homes != nil {
@@ -127,10 +148,12 @@ func (c *conn) handshake(remote string) error {
 		return g.greeting.Err()
 	}
 	c.mu.Lock() // so that no push goes before Welcome
-	replaced, first, err := g.Sessions.add(c, g.Limits.User)
-	if err != nil {
+	replaced, first, ok := g.Sessions.add(c, g.Limits.User)
+	if !ok {
 		c.mu.Unlock()
-		return err
+		v := g.gate.Later(limit.UserConnections)
+		g.Metrics.refused(v)
+		return v.Err()
 	}
 	e := enqueuer{c, commands}
 	e.frame(&wirepb.Welcome{
@@ -301,6 +324,10 @@ func (c *conn) refuse(err error, remote string) {
 	c.log().Debug("handshake refused", "err", err, "remote", c.from(remote))
 	c.nc.SetDeadline(time.Now().Add(c.gw.Limits.Write))
 	m := wire.ErrorFrame(withoutCause(e))
+	if code == wire.CodeOverloaded && m.RetryAfterMs == 0 {
+		m.RetryAfterMs = uint32(c.gw.gate.Later(limit.None).After / time.Millisecond)
+	}
 	c.reply(m)
-	c.dismiss(code, m.Text)
+	// Clients go by the window, and come back at a random time within it.
+	c.dismissFor(code, m.Text, max(c.gw.window(code), 2*time.Duration(m.RetryAfterMs)*time.Millisecond))
 }

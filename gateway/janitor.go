@@ -28,6 +28,7 @@ func (g *Gateway) janitor() {
 				c.renew(m)
 			})
 			trim.tick(g.open.Load())
+			g.memory.tick(g.Live, g.Limits.Memory, m.elapsed)
 		case <-g.ctx.Done():
 			return
 		}

@@ -20,11 +20,14 @@ const (
 
 // dismiss ends the connection with a PIMGoAway that reaches a client which is still
 // sending. Only the reading goroutine may call it.
-func (c *conn) dismiss(code wire.Code, text string) {
+func (c *conn) dismiss(code wire.Code, text string) { c.dismissFor(code, text, c.gw.window(code)) }
+
+// dismissFor is dismiss for a client that is to come back within window, if it is to come back.
+func (c *conn) dismissFor(code wire.Code, text string, window time.Duration) {
 	c.mu.Lock()
 	c.lingering = true
 	c.mu.Unlock()
-	c.shut(code, text)
+	c.shutFor(code, text, window)
 	c.linger()
 	c.abort()
 }

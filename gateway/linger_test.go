@@ -19,8 +19,8 @@ import (
 func (x *lab) serveDirectly(websocket bool, config *tls.Config) *peer {
 	x.t.Helper()
 	near, far := tcpPair(x.t)
-	if err := x.gw.admit(); err != nil {
-		x.t.Fatal(err)
+	if v := x.gw.admit(); v.Refused() {
+		x.t.Fatal(v.Reason)
 	}
 	var served, client net.Conn = far, near
 	if config != nil {

@@ -2,12 +2,13 @@ package gateway
 
 import (
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics are the gateway's counts and gauges. Their labels have as values the names of error
-// kinds and of close codes, and the reasons below.
+// kinds, of close codes and of limit.Reasons, and the reasons below.
 type Metrics struct {
 	registry prometheus.Registerer // nil: not registered
 
@@ -70,7 +71,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		toldToSync:  counter("pim_connections_told_to_sync_total", "Connections told to sync, because pushes may have been lost between nodes."),
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
-		refusals:    vec("pim_refusals_total", "Connections refused before the handshake, by kind.", "kind"),
+		refusals:    vec("pim_refusals_total", "Connections and logins not let in because of a bound, by its name.", "reason"),
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropLook:    drops.WithLabelValues("look"),
 		dropLooks:   drops.WithLabelValues("looks"),
@@ -90,7 +91,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) answered(n int)        { m.answers.Add(float64(n)) }
 func (m *Metrics) failed(err error)      { m.errors.WithLabelValues(pim.KindOf(err).String()).Inc() }
 func (m *Metrics) closed(code wire.Code) { m.closes.WithLabelValues(code.String()).Inc() }
-func (m *Metrics) refused(err error)     { m.refusals.WithLabelValues(pim.KindOf(err).String()).Inc() }
+
+// refused counts a connection or a login that v does not let in.
+func (m *Metrics) refused(v limit.Verdict) { m.refusals.WithLabelValues(v.Reason.String()).Inc() }
 
 // queues are gauges of what waits to be written or served. Each is the sum over all connections
 // at the time when it is collected.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(floodEnv); addr != "" {
+		flood(addr)
+	}
+	goleak.VerifyTestMain(leaks.Patiently(m))
+}
 
 // lab is a gateway whose other side is scripted: its writer, reader and acks.
 type lab struct {

@@ -15,7 +15,7 @@ import (
 // Proxies are the addresses of trusted proxies. They may name a client's address, by the
 // PROXY protocol, versions 1 and 2, on both listeners, and by Forwarded (RFC 7239) or
 // X-Forwarded-For in an upgrade. Nobody else is believed. The address goes into the log,
-// and nothing is decided by it.
+// and the rates of an address and its network go by it.
 type Proxies []netip.Prefix
 
 // ParseProxies reads a list of addresses and CIDR blocks, with commas or spaces between
@@ -114,6 +114,43 @@ func (p Proxies) client(r *http.Request) string {
 		return usual.String()
 	}
 	return standard.String() + " (Forwarded) or " + usual.String() + " (X-Forwarded-For)"
+}
+
+// source returns the address of peer, written with its port, whose rates a connection from it
+// counts in. It is the zero Addr if peer is a trusted proxy, since that brings many clients.
+func (p Proxies) source(peer string) netip.Addr {
+	both, err := netip.ParseAddrPort(peer)
+	if err != nil || p.trusts(both.Addr()) {
+		return netip.Addr{}
+	}
+	return plainAddr(both.Addr())
+}
+
+// contradicted is the address of clients whom proxies name in two ways. No client has it.
+var contradicted = netip.IPv6Unspecified()
+
+// sourceOf is source for an upgrade, of which a proxy may name the client. If Forwarded and
+// X-Forwarded-For name different clients, the client has made one of them up, or a proxy is
+// wrong. All such upgrades have one address, contradicted, so nobody gets rid of a rate by one
+// more header, or uses up that of somebody else.
+func (p Proxies) sourceOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !p.trusts(peer.Addr()) {
+		return p.source(r.RemoteAddr)
+	}
+	standard := p.nearest(forwardedFor(r.Header["Forwarded"]), peer.Addr())
+	usual := p.nearest(splitList(r.Header["X-Forwarded-For"], ','), peer.Addr())
+	if standard.IsValid() && usual.IsValid() && standard != usual {
+		return contradicted
+	}
+	client := standard
+	if !client.IsValid() {
+		client = usual
+	}
+	if !client.IsValid() || p.trusts(client) {
+		return netip.Addr{}
+	}
+	return client
 }
 
 // nearest walks over hops from the last, which is the one nearest to the proxy peer, to the

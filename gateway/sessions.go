@@ -113,9 +113,9 @@ func (s *Sessions) of(u pim.UserID) []*conn {
 // add registers c. If the device already has a connection, the one of the two that was
 // opened first is replaced, and add returns it. That can be c itself: a device may give a
 // connection up during its handshake, and the handshake of its next one may end first.
-// first says that the user had no connection. Above limit connections of the user the error is of
-// KindOverloaded.
-func (s *Sessions) add(c *conn, limit int) (replaced *conn, first bool, err error) {
+// first says that the user had no connection. ok is false, and c is not registered, if the user
+// has most connections already.
+func (s *Sessions) add(c *conn, most int) (replaced *conn, first, ok bool) {
 	sh := s.shard(c.user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -126,18 +126,18 @@ func (s *Sessions) add(c *conn, limit int) (replaced *conn, first bool, err erro
 			conns = append(conns, o)
 		case o.id > c.id:
 			sh.leaving[c] = struct{}{}
-			return c, false, nil
+			return c, false, true
 		default:
 			sh.leaving[o] = struct{}{}
 			replaced = o
 		}
 	}
-	if len(conns) >= limit {
-		return nil, false, pim.Errorf(pim.KindOverloaded, "user %s has %d connections", c.user, limit)
+	if len(conns) >= most {
+		return nil, false, false
 	}
 	first = len(sh.users[c.user]) == 0
 	sh.users[c.user] = append(conns, c)
-	return replaced, first, nil
+	return replaced, first, true
 }
 
 // remove takes c out, whether or not it was replaced. last says that the user has no connection any

@@ -82,10 +82,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), status)
 		return
 	}
-	if err := g.admit(); err != nil {
-		g.Metrics.refused(err)
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	if v := g.admit(); v.Refused() {
+		g.answerRefused(w, v)
+		return
+	}
+	if v := g.enterUpgrade(r); v.Refused() {
+		g.open.Add(-1)
+		g.answerRefused(w, v)
 		return
 	}
 	nc, rw, _, err := ws.UpgradeHTTP(r, w)

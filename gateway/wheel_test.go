@@ -27,8 +27,8 @@ func virtual(t *testing.T, limits func(*Limits), f func(t *testing.T, x *lab)) {
 func (x *lab) pipe(user string, heartbeat uint32) *peer {
 	x.t.Helper()
 	near, far := net.Pipe()
-	if err := x.gw.admit(); err != nil {
-		x.t.Fatal(err)
+	if v := x.gw.admit(); v.Refused() {
+		x.t.Fatal(v.Reason)
 	}
 	if !x.gw.start(func() { x.gw.serve(far, "", lengths, nil) }) {
 		x.t.Fatal("closed")

@@ -34,6 +34,7 @@ func (l *Lab) newNode(roles bus.Role) *node {
 	free := net.JoinHostPort(loopback.Own(), "0")
 	n.config.Data, n.config.Listen, n.config.ListenTCP = l.t.TempDir(), free, free
 	n.config.IdleTimeout, n.config.MaxHeartbeat, n.config.DrainWindow, n.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2
+	n.config.UserLogins, n.config.DeviceLogins = 0, 0 // the devices come back after some milliseconds
 	if len(l.nodes) > 0 {
 		n.config.Keys = l.nodes[0].config.KeysPath()
 	}

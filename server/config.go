@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -34,7 +35,7 @@ type Config struct {
 	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
 	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
 
-	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
+	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log, address-rate and network-rate: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
 
 	Page     bool `name:"page" env:"PIM_PAGE" default:"true" negatable:"" help:"Serve the chat page at /, on nodes that take connections."`
 	DevLogin bool `name:"dev-login" env:"PIM_DEV_LOGIN" help:"Let whoever opens the chat page on this machine pick a name, and be that user, as make run does. For development: behind a proxy on this machine everybody may seem to be on it. Only while the newest key that signs is a development key; not with insecure or trusted-proxies."`
@@ -43,6 +44,12 @@ type Config struct {
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set; with a lower limit the server takes fewer, and says so."`
 	UserConnections  int           `name:"user-connections" env:"PIM_USER_CONNECTIONS" default:"100" placeholder:"N" help:"Connections of one user at a time, each of another device; further ones are turned away."`
+	AcceptRate       int           `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"1000" placeholder:"N" help:"New connections a second, of which as many as come in 2 s may come at once; further ones are turned away. 0: no bound."`
+	AddressRate      int           `name:"address-rate" env:"PIM_ADDRESS_RATE" default:"200" placeholder:"N" help:"The same for one address, or one /64 of IPv6, with 10 s' worth at once. Not for this machine's own, nor for what trusted-proxies bring without naming a client. 0: no bound."`
+	NetworkRate      int           `name:"network-rate" env:"PIM_NETWORK_RATE" default:"400" placeholder:"N" help:"The same for one /24 of IPv4, or one /48 of IPv6. 0: no bound."`
+	UserLogins       int           `name:"user-logins" env:"PIM_USER_LOGINS" default:"20" placeholder:"N" help:"Logins of one user a second, of which 20 s' worth may come at once; further ones are told to come back later. 0: no bound."`
+	DeviceLogins     int           `name:"device-logins" env:"PIM_DEVICE_LOGINS" default:"5" placeholder:"N" help:"The same for one device of a user. 0: no bound."`
+	MaxMemory        int           `name:"max-memory" env:"PIM_MAX_MEMORY" default:"0" placeholder:"BYTES" help:"Memory in use, garbage left out, above which new connections are turned away. 0: three quarters of GOMEMLIMIT, or else of what the control group or the machine has."`
 	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
 	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PIM_HANDSHAKE_TIMEOUT" default:"10s" placeholder:"DURATION" help:"Time from accepting a connection to its Hello, and for the end of a frame that has begun, or 4 KiB more of it."`
@@ -199,6 +206,12 @@ func (c *Config) validateBounds() error {
 	}{
 		{"max-connections", c.MaxConnections, 1, 10_000_000},
 		{"user-connections", c.UserConnections, 1, 10_000},
+		{"accept-rate", c.AcceptRate, 0, 1_000_000},
+		{"address-rate", c.AddressRate, 0, 1_000_000},
+		{"network-rate", c.NetworkRate, 0, 1_000_000},
+		{"user-logins", c.UserLogins, 0, 1_000_000},
+		{"device-logins", c.DeviceLogins, 0, 1_000_000},
+		{"max-memory", c.MaxMemory, 0, math.MaxInt},
 		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // the largest frame must fit
 		{"in-flight", c.InFlight, 1, 65_536},
 		{"group-members", c.GroupMembers, 2, pim.MaxGroupMembers},

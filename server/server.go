@@ -22,6 +22,7 @@ import (
 	"github.com/pim-im/pim/gateway"
 	"github.com/pim-im/pim/home"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/retain"
 	"github.com/pim-im/pim/route"
 	"github.com/pim-im/pim/store"
@@ -261,6 +262,11 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
 			Heartbeat: s.config.MaxHeartbeat, Reconnect: s.config.ReconnectWindow,
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
+			Memory: mostMemory(s.config.MaxMemory),
+			Rates: limit.Rates{
+				Accept: s.config.AcceptRate, Address: s.config.AddressRate, Network: s.config.NetworkRate,
+				User: s.config.UserLogins, Device: s.config.DeviceLogins,
+			},
 		},
 	})
 }
@@ -325,7 +331,7 @@ func (s *Server) serveAll() {
 	s.serving.Go(func() {
 		if s.tls != nil {
 			s.http.TLSConfig = s.tls
-			s.fail(s.http.ServeTLS(s.listener, "", ""))
+			s.fail(s.http.ServeTLS(s.gateway.Screen(s.listener), "", ""))
 			return
 		}
 		s.fail(s.http.Serve(s.listener))

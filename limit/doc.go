@@ -1,0 +1,24 @@
+// Package limit decides which connections and logins a gateway takes, by their rates.
+//
+// It is pure: it opens nothing, and time, as a monotonic time.Duration, and chance come from
+// the caller. Package gateway asks it before TLS, and again when a token has told who it is.
+//
+// # What is bounded
+//
+// A Gate has a rate for all connections together, one for each address, one for each network
+// around it, and one for the logins of each user and of each device. Each rate comes with
+// some seconds' worth of it at once (its burst), so that a crowd that comes back is no flood.
+//
+// Whoever is over the rate of its own address, network, user or device takes nothing of what
+// others share: all rates are looked at first, and are charged only if all of them allow it.
+//
+// # Memory
+//
+// An attacker has more addresses than a table has places, and whatever a table puts out was
+// somebody's count. So there is no table. A sketch (sketch.go) has a fixed number of cells, and
+// each key has one cell in each of four rows. Its count is the smallest of the four, so a key is
+// refused wrongly only if all of its cells are at their limit because of other keys. To keep a
+// cell at its limit an attacker must be let in at the rate of one key, all the time, and the
+// rate of all connections bounds how many cells that can be: with the default rates, five of
+// 8,192 in each row.
+package limit
