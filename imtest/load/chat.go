@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -148,13 +147,8 @@ func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle tim
 		l, err := dialRelay(ctx, r.cfg.Server, uint32(n/2))
 		return l, maxInFlight, never, err
 	}
-	l, err = dial(ctx, r.cfg.serverOf(n), wire.WebSocketPath)
+	l, welcome, err := connect(ctx, r.cfg, r.cfg.serverOf(n), r.cfg.user(n), 0)
 	if err != nil {
-		return nil, 0, 0, err
-	}
-	welcome, err := l.hello(r.cfg, r.cfg.user(n), device, 0)
-	if err != nil {
-		l.nc.Close()
 		return nil, 0, 0, err
 	}
 	inFlight, idle = maxInFlight, never

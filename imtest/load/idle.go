@@ -50,16 +50,12 @@ func runIdle(ctx context.Context, cfg *Config) (Report, error) {
 
 // openIdle connects the n-th user, as a device does for which nothing is new.
 func openIdle(ctx context.Context, cfg *Config, n int) (*idler, error) {
-	l, err := dial(ctx, cfg.Server, wire.WebSocketPath)
+	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), 0)
 	if err != nil {
 		return nil, err
 	}
 	u := &idler{link: l, beatAfter: never}
-	welcome, err := l.hello(cfg, cfg.user(n), device, 0)
-	if err == nil {
-		err = l.send(&wirepb.PIMSyncReq{RequestId: 1})
-	}
-	if err == nil {
+	if err = l.send(&wirepb.PIMSyncReq{RequestId: 1}); err == nil {
 		_, err = await[*wirepb.PIMSyncResp](l)
 	}
 	if err != nil {

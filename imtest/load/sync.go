@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
-	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
@@ -58,16 +57,12 @@ func (cfg *Config) reader() pim.UserID { return cfg.user(cfg.Conversations) }
 
 // writeOffline connects the n-th user and has it send its share.
 func writeOffline(ctx context.Context, cfg *Config, n int) error {
-	l, err := dial(ctx, cfg.Server, wire.WebSocketPath)
+	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), 0)
 	if err != nil {
 		return err
 	}
 	defer l.nc.Close()
 	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
-	welcome, err := l.hello(cfg, cfg.user(n), device, 0)
-	if err != nil {
-		return err
-	}
 	cfg.isUp()
 	window := 64
 	if limit := int(welcome.Limits.GetInFlight()); limit > 0 {
@@ -115,15 +110,8 @@ type syncer struct {
 const pullsAhead = 8
 
 func (d *syncer) connect(ctx context.Context) (*link, error) {
-	l, err := dial(ctx, d.cfg.Server, wire.WebSocketPath)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = l.hello(d.cfg, d.cfg.reader(), device, d.serial); err != nil {
-		l.nc.Close()
-		return nil, err
-	}
-	return l, nil
+	l, _, err := connect(ctx, d.cfg, d.cfg.Server, d.cfg.reader(), d.serial)
+	return l, err
 }
 
 // first connects with nothing in storage: sync, pull what the list does not settle,
