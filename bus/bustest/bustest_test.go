@@ -8,10 +8,11 @@ import (
 
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/link"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // cluster returns what the suite needs of a Network. wrap, if it is not nil, may change what carries the
 // frames, and change what a node is.

@@ -7,11 +7,12 @@ import (
 
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/link/linkpb"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // What Node does is tested by the suite in bustest.
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/imtest/leaks"
 	"go.uber.org/goleak"
 )
 
@@ -20,7 +21,7 @@ const joinEnv = "PIM_BUS_TEST_JOIN"
 func TestMain(m *testing.M) {
 	join := os.Getenv(joinEnv)
 	if join == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(leaks.Patiently(m))
 		return
 	}
 	if err := beNode(join); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/cassandra"
 	"github.com/pim-im/pim/imtest/fault"
+	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/process"
 	"github.com/pim-im/pim/imtest/seeds"
 	"github.com/pim-im/pim/imtest/soak"
@@ -40,7 +41,7 @@ var all struct {
 	keyspaces int      // so far
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(sharing{m}) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(sharing{m})) }
 
 // sharing runs the tests, and then ends what they share.
 type sharing struct{ *testing.M }
@@ -145,7 +146,7 @@ func feel(t *testing.T, c *Cluster) {
 // await waits until a page of a node says what it must, a regular expression.
 func await(t *testing.T, c *Cluster, i int, page, must string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if !says(ctx, c, i, page, must) {
 		t.Fatalf("%s of node %d does not say %q\n%s", page, i+1, must, c.Said())
