@@ -44,7 +44,7 @@ type Config struct {
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set; with a lower limit the server takes fewer, and says so."`
 	UserConnections  int           `name:"user-connections" env:"PIM_USER_CONNECTIONS" default:"100" placeholder:"N" help:"Connections of one user at a time, each of another device; further ones are turned away."`
-	AcceptRate       int           `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"1000" placeholder:"N" help:"New connections a second, of which as many as come in 2 s may come at once; further ones are turned away. 0: no bound."`
+	AcceptRate       int           `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"0" placeholder:"N" help:"New connections a second, of which as many as come in 2 s may come at once; further ones are turned away. 0: 1,000 for each core if there is a tls-cert, 5,000 if not."`
 	AddressRate      int           `name:"address-rate" env:"PIM_ADDRESS_RATE" default:"200" placeholder:"N" help:"The same for one address, or one /64 of IPv6, with 10 s' worth at once. Not for this machine's own, nor for what trusted-proxies bring without naming a client. 0: no bound."`
 	NetworkRate      int           `name:"network-rate" env:"PIM_NETWORK_RATE" default:"400" placeholder:"N" help:"The same for one /24 of IPv4, or one /48 of IPv6. 0: no bound."`
 	UserLogins       int           `name:"user-logins" env:"PIM_USER_LOGINS" default:"20" placeholder:"N" help:"Logins of one user a second, of which 20 s' worth may come at once; further ones are told to come back later. 0: no bound."`

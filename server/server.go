@@ -264,7 +264,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 			Memory: mostMemory(s.config.MaxMemory),
 			Rates: limit.Rates{
-				Accept: s.config.AcceptRate, Address: s.config.AddressRate, Network: s.config.NetworkRate,
+				Accept: acceptRate(s.config.AcceptRate, s.config.TLSCert != ""), Address: s.config.AddressRate, Network: s.config.NetworkRate,
 				User: s.config.UserLogins, Device: s.config.DeviceLogins,
 			},
 		},

@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -27,4 +28,23 @@ func mostMemory(set int) uint64 {
 		return 0
 	}
 	return least / 4 * 3
+}
+
+// How many new connections a second one core takes, with CPU left for messages. What a handshake of TLS takes is most of a login.
+const (
+	acceptTLS   = 1000
+	acceptPlain = 5000
+)
+
+// acceptRate returns how many new connections a second are let in: accept-rate if it is set, or else what the cores that Go
+// uses are good for.
+func acceptRate(set int, secure bool) int {
+	switch {
+	case set > 0:
+		return set
+	case secure:
+		return acceptTLS * runtime.GOMAXPROCS(0)
+	default:
+		return acceptPlain * runtime.GOMAXPROCS(0)
+	}
 }
