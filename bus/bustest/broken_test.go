@@ -57,6 +57,18 @@ var broken = []struct {
 			}
 		}
 	})},
+	{"a flood is lost, with a gap", "network that is full", nil, handler(func(h *bus.Handler) {
+		word, told := h.Receive[kindWord], false
+		h.Receive[kindWord] = func(from string, body []byte) {
+			switch {
+			case len(body) < 1<<20 || body[0] == '0':
+				word(from, body)
+			case !told:
+				told = true
+				h.Gap[0](from)
+			}
+		}
+	})},
 	{"errors without kinds", "requests that fail", nil, func(b bus.Bus) bus.Bus { return &plainBus{Bus: b} }},
 	{"messages of kinds that nobody handles are a gap", "kinds that nobody handles", nil, handler(func(h *bus.Handler) {
 		h.Receive[kindUnheard] = func(from string, _ []byte) { h.Gap[0](from) }

@@ -229,11 +229,11 @@ func gapsToldOf(came []string, n int) error {
 		number, err := strconv.Atoi(strings.TrimRight(what, "x"))
 		switch {
 		case err != nil:
-			return fmt.Errorf("%.20q came, which nobody has sent", what)
+			return breach{fmt.Errorf("%.20q came, which nobody has sent", what)}
 		case number < next:
-			return fmt.Errorf("message %d comes behind message %d", number, next-1)
+			return breach{fmt.Errorf("message %d comes behind message %d", number, next-1)}
 		case number > next && !told:
-			return fmt.Errorf("messages %d to %d are missing without a gap", next, number-1)
+			return breach{fmt.Errorf("messages %d to %d are missing without a gap", next, number-1)}
 		}
 		next, told = number+1, false
 	}
@@ -269,6 +269,9 @@ func testFullNetwork(c *Cluster) error {
 	came := b.heard("a")
 	if err := gapsToldOf(came[:len(came)-1], 100); err != nil {
 		return err
+	}
+	if n, least := len(came)-2, taken/2; n < least || c.exact && n != taken { // without a gap and the message behind
+		return fmt.Errorf("%d messages came of %d that were taken", n, taken)
 	}
 	return c.inPeace(nodes[:]...)
 }

@@ -3,8 +3,11 @@ import { type Kind, kindOf, PimError } from "../pim/index.js";
 
 // What tabs say to each other over a BroadcastChannel. Every tab hears everything, in one order for each that speaks.
 
-/** The version of what tabs say. A tab that hears a greater one is of an older version of the app, and makes way. */
-export const protocol = 2;
+/**
+ * The version of what tabs say, greater by one with each change, a method of Call included: what a leader of an older version does not
+ * know it would not answer. A tab that hears a greater one is of an older version of the app, and makes way.
+ */
+export const protocol = 3;
 
 /** Says who speaks to whom. */
 export interface Envelope {
