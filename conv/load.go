@@ -160,7 +160,7 @@ func (l *live) skip(ctx context.Context, s store.Store, seq pim.Seq) error {
 }
 
 // tailBound is how many entries may stand behind a snapshot. The writer always writes the
-// next snapshot long before there are so many.
+// next snapshot long before there are so many, see snapshotsLost.
 const tailBound = 16 << 10
 
 // loadTail returns the entries behind the snapshot, up to last.

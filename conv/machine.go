@@ -239,7 +239,7 @@ func (m *machine) due(b *batch, v *view) {
 	case v.closed != nil:
 	case l.stale && l.last-l.snapshot > rewriteAfter:
 		b.rewrites = true
-	case l.snapshotDue(snapshotEvery):
+	case l.snapshotDue(snapshotEvery), l.snapshotsLost():
 		b.snapshot = l.last
 		b.write.Cells = append(b.write.Cells, l.snapshotCell())
 	}
@@ -569,6 +569,10 @@ func (l *live) snapshotDue(n pim.Seq) bool {
 func (l *live) tailLong() bool {
 	return l.maySnap() && (l.last-l.noted >= tailEntries || l.behind >= tailBytes)
 }
+
+// snapshotsLost reports whether the next batch must carry a snapshot, since those that were written alone may all be lost: of
+// these nobody learns the outcome, and a tail beyond tailBound cannot be loaded.
+func (l *live) snapshotsLost() bool { return l.maySnap() && l.last-l.snapshot >= tailBound/4 }
 
 // maySnap reports whether a snapshot may be written. A stale or unlisted state has none, because a snapshot
 // says that all cells and effects are written.

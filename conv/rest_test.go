@@ -119,17 +119,8 @@ func TestFewSnapshotsUnderLoad(t *testing.T) {
 			w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
 			defer w.Close()
 			for range test.batches {
-				var batch []*conv.Request
-				for range test.each {
-					r := message(pim.Direct("ann", "bob"), "ann", "")
-					r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), pim.MillisOf(time.Now())
-					batch = append(batch, rec.track(r))
-				}
-				w.Submit(batch)
-				for _, r := range batch {
-					if a := rec.wait(r); a.Err != nil {
-						t.Fatal(a.Err)
-					}
+				if err := sendsAtOnce(w, rec, test.each); err != nil {
+					t.Fatal(err)
 				}
 				synctest.Wait()
 			}
@@ -137,6 +128,60 @@ func TestFewSnapshotsUnderLoad(t *testing.T) {
 				t.Errorf("%d snapshots of %d batches of %d messages, want %d", n, test.batches, test.each, test.snapshots)
 			}
 		})
+	}
+}
+
+// sendsAtOnce has ann write n messages to bob, and returns the first error of their answers.
+func sendsAtOnce(w *conv.Writers, rec *recorder, n int) error {
+	var batch []*conv.Request
+	for range n {
+		r := message(pim.Direct("ann", "bob"), "ann", "")
+		r.ClientID, r.Local = pim.NewClientMessageID(time.Now()), pim.MillisOf(time.Now())
+		batch = append(batch, rec.track(r))
+	}
+	w.Submit(batch)
+	for _, r := range batch {
+		if a := rec.wait(r); a.Err != nil {
+			return a.Err
+		}
+	}
+	return nil
+}
+
+// If the store takes none of the snapshots that are written alone but the first few, the tail stays short enough to be loaded all the same.
+func TestSnapshotsThatAreLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, rec := storetest.NewMemory(), newRecorder()
+		w := conv.New(&unrelaxed{Store: st}, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		for range 200 {
+			if err := sendsAtOnce(w, rec, 100); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		w.Close()
+		w = conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		defer w.Close()
+		if err := sendsAtOnce(w, rec, 1); err != nil {
+			t.Errorf("the first message after a restart: %v", err)
+		}
+	})
+}
+
+// unrelaxed is a store that has room for few relaxed writes.
+type unrelaxed struct {
+	store.Store
+	begun atomic.Int64
+}
+
+func (s *unrelaxed) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	if d != store.Relaxed || s.begun.Add(1) <= 2 {
+		s.Store.Begin(ctx, writes, d, done)
+		return
+	}
+	for _, w := range writes {
+		w.Err = pim.Errorf(pim.KindOverloaded, "no room")
+		done(w)
 	}
 }
 
