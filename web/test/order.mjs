@@ -59,7 +59,9 @@ export async function throughAll(page) {
     scroller.scrollTop = 0;
     for (let before = -1; before !== scroller.scrollTop || scroller.scrollTop === 0;) {
       await frame();
-      await frame();
+      do {
+        await frame();
+      } while (document.querySelector(".row .blank")); // while the way here is taken for dragging
       for (const row of document.querySelectorAll(".row:has(.said)")) {
         at.set(Number(row.getAttribute("aria-posinset")), row.querySelector(".said").textContent);
       }
