@@ -181,10 +181,10 @@ func (t *Times) Order(s Sending, latest Millis) Millis {
 func (t *Times) between() Millis { return t.eve + min(t.upset-t.eve, OrderSlack)/2 }
 
 // slack is how far the sender's clock may be ahead of the writer's before Order takes
-// that for a sign that the writer's clock was set back.
+// that for a sign that the writer's clock was set back. A node to which the sender is connected may be ahead by NodesApart.
 func (t *Times) slack() Millis {
 	if t.ahead > t.was {
-		return min(OrderSlack, (t.ahead-t.was)/2)
+		return min(OrderSlack, max((t.ahead-t.was)/2, NodesApart))
 	}
 	return OrderSlack
 }

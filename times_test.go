@@ -268,6 +268,27 @@ func TestResendsFindTheirPlace(t *testing.T) {
 	})
 }
 
+// A conversation has a small lead, from a version that took another node for a clock that was set back. A device whose node is ahead of the
+// writer, but by no more than a node may be, is not taken for one that has not noticed.
+func TestASmallLeadIsNoSign(t *testing.T) {
+	for _, lead := range []pim.Millis{0, 4, 80} {
+		var w writer
+		w.times = pim.TimesState{Server: noon, Ahead: lead, Upset: noon - 900, Eve: noon - 900 - lead/2}.Times()
+		for _, m := range []written{ // from a node that is 60 ms ahead
+			{ID: "A", Local: 160, Clock: 120, Attempt: 1},
+			{ID: "D", Local: 190, Clock: 150, Attempt: 1},
+			{ID: "B", Local: 170, Clock: 3_000, Attempt: 2, Age: 2_860},
+			{ID: "C", Local: 180, Clock: 3_001, Attempt: 2, Age: 2_880}, // B's way was longer
+		} {
+			m.Sender, m.Local, m.Clock = "ann", m.Local+noon, m.Clock+noon
+			w.writes(&m)
+		}
+		if got := w.shown(); !slices.IsSorted(got) {
+			t.Errorf("lead %d: shown %v", lead, got)
+		}
+	}
+}
+
 // Several nodes keep one time, but not to the millisecond: a device's messages are displayed in the order in which it sent them, whichever
 // nodes it is connected to and whichever of them write in turns, as those do that have lost sight of each other.
 func TestNodesThatKeepOneTimeTakeTurns(t *testing.T) {
