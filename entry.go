@@ -97,6 +97,6 @@ func (e *Entry) OrderTime() Millis {
 }
 
 // Time returns when the entry was written, by the writer's clock at that
-// moment, or up to NodesApart later if another node had written the entry before. It is the time to show to people. It is smaller than
-// that of an earlier entry if the clock was set back in between.
+// moment, or by about NodesApart later at most where the writer holds the server time, see Times. It is the time
+// to show to people. It is smaller than that of an earlier entry if the clock was set back in between.
 func (e *Entry) Time() Millis { return e.Server - e.Ahead }

@@ -19,6 +19,14 @@ import (
 // before its sender's next message and moves nothing that was already shown. Without
 // resends the order is that of seq, whatever the clocks do: see Times. Worked cases:
 // testdata/display-order.json.
+//
+// Two exceptions reach no further than a fraction of a second. Devices of one sender go by
+// times that differ: by the errors of their estimates, and in a cluster by as much as
+// the times of their nodes, at most NodesApart. A message of one device that is sent by that
+// little after one of another device may stand before it. And a process that loads a conversation
+// does not know who wrote the last entry. If it is the one that did, and its clock was set back meanwhile by NodesApart or
+// less, it goes on as if another node had written that entry: then it may be so for a message that the same
+// sender sent within that time.
 const (
 	// OrderWindow is how far behind the server's clock a local time may lie, in
 	// milliseconds. It equals the time in which the SDK resends by itself.

@@ -27,7 +27,8 @@ package pim
 // The nodes of a cluster keep one time, but not to the millisecond. A writer that takes over, and finds its own clock behind by no more
 // than NodesApart, holds the server time until its clock has caught up, and nothing else: the clock was not set, and local times are
 // not moved. Two nodes that write in turns would otherwise drive the lead up with each turn, and have the conversation forget what lead
-// it had when a resend was first transmitted.
+// it had when a resend was first transmitted. A process takes over whenever it has read the conversation from the store: nothing there says which
+// node wrote the last entry. Once it has written an entry itself, it knows what its own clock has shown, and a clock that goes back by more than ledBack was set.
 //
 // For SetWindow after the clock was set, forwards or back, the devices of one sender
 // may disagree: one has taken samples of the new time, another has not. During that
@@ -39,6 +40,10 @@ type Times struct {
 	server Millis // its server time
 	ahead  Millis // its lead: how far server is ahead of the writer's clock, see Stamp
 	set    Millis // Moment.Set of the last entry that Stamp dated; Take does not know it
+	// The latest that the writer's clock has shown to Stamp since it was set. 0 if the last entry was read, and so may be another node's.
+	// It is of this process, and not in TimesState.
+	clock Millis
+	led   bool // the clock showed less than that to the last Stamp, and does not count as set
 
 	// About the last time that the clock was set, as far as this conversation has seen
 	// it. All 0 if the clock was not set, or a silence has shortened the lead since.
@@ -59,6 +64,10 @@ const SetWindow Millis = 15 * 60_000
 // meanwhile, and the writer's time may be earlier than that of both nodes: twice NodesApart is still within OrderSlack, so that no local
 // time is cut.
 const NodesApart = OrderSlack / 2
+
+// ledBack is by how much a writer's clock may go back, in milliseconds, without counting as set: a node of a cluster whose time is being led to what
+// is right goes by a time that goes back by 5 ms each second. Until it has caught up, a first transmission is ordered as after a set.
+const ledBack Millis = 20
 
 // waitError is how wrong Sending.Wait may be, in milliseconds, without messages of one sender that have waited together
 // changing places.
@@ -92,14 +101,14 @@ type TimesState struct {
 	Upset, Eve, Was, Between Millis
 }
 
-// State returns t as numbers.
+// State returns t as numbers. What this process's clock has shown is not among them.
 func (t *Times) State() TimesState {
 	return TimesState{t.server, t.ahead, t.set, t.upset, t.eve, t.was, t.floor}
 }
 
-// Times returns the Times whose State is s.
+// Times returns the Times whose State is s. Its last entry counts as one that another node may have written.
 func (s TimesState) Times() Times {
-	return Times{s.Server, s.Ahead, s.Set, s.Upset, s.Eve, s.Was, s.Between}
+	return Times{server: s.Server, ahead: s.Ahead, set: s.Set, upset: s.Upset, eve: s.Eve, was: s.Was, floor: s.Between}
 }
 
 // Take moves t past e, the next entry of a log that is being read.
@@ -110,17 +119,19 @@ func (t *Times) Take(e *Entry) {
 	case e.Ahead < t.ahead:
 		t.upset, t.eve, t.was, t.floor = 0, 0, 0, 0
 	}
-	t.server, t.ahead = e.Server, e.Ahead
+	t.server, t.ahead, t.clock, t.led = e.Server, e.Ahead, 0, false
 }
 
 // Stamp returns the server time of the next entry, and the lead. It moves t past that entry. The lead is how far the server
-// time is ahead of the writer's clock, give or take NodesApart.
+// time is ahead of the writer's clock, give or take NodesApart and ledBack.
 func (t *Times) Stamp(at Moment) (server, ahead Millis) {
 	server, ahead = at.Now+t.ahead, t.ahead
-	if server < t.server && server >= t.server-NodesApart {
-		server = t.server // another node has written the last entry, and its clock is a little ahead
+	if server < t.server && !t.wentBack(at.Now) {
+		server = t.server
 	}
 	back, quiet := t.server-server, server-t.server-OrderWindow-OrderSlack
+	t.clock = max(t.clock, at.Now)
+	t.led = back <= 0 && at.Now < t.clock
 	switch {
 	case back > 0:
 		// How much time has passed since the last entry is not known. A step forward, of
@@ -128,8 +139,10 @@ func (t *Times) Stamp(at Moment) (server, ahead Millis) {
 		// longer.
 		server = t.server + min(back, OrderSlack)
 		ahead = server - at.Now
+		t.clock = at.Now
 		t.wasSet(server)
 	case at.Set != 0 && at.Set != t.set:
+		t.clock = at.Now
 		t.wasSet(server)
 	case quiet > 0 && t.ahead > 0:
 		shrinks := min(quiet, t.ahead)
@@ -138,6 +151,15 @@ func (t *Times) Stamp(at Moment) (server, ahead Millis) {
 	}
 	t.server, t.ahead, t.set = server, ahead, at.Set
 	return server, ahead
+}
+
+// wentBack reports whether a writer's clock that shows now, less than the last entry has, was set back. Otherwise another node has
+// written that entry, or one before it up to which this writer still holds the server time, and its clock is a little ahead.
+func (t *Times) wentBack(now Millis) bool {
+	if t.clock != 0 {
+		return t.clock-now > ledBack
+	}
+	return t.server-t.ahead-now > NodesApart
 }
 
 // wasSet notes that the clock was set between the last entry and the next one, whose
@@ -170,7 +192,7 @@ func (t *Times) Order(s Sending, latest Millis) Millis {
 		l = max(l, t.between())
 	}
 	late := s.Wait > OrderSlack && (!vague || latest > l+waitError)
-	if s.Attempt == 1 && !late && (t.set != 0 || t.ahead > 0 && (before || t.server-t.upset <= SetWindow)) {
+	if s.Attempt == 1 && !late && (t.led || t.set != 0 || t.ahead > 0 && (before || t.server-t.upset <= SetWindow)) {
 		l = max(l, latest)
 	}
 	return l

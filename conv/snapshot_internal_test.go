@@ -58,7 +58,7 @@ func TestSnapshotIsTheState(t *testing.T) {
 		if err := again.restore(pim.Seq(cell.Version), cell.Value); err != nil {
 			t.Fatal(err)
 		}
-		if again.last != l.last || again.count != l.count || again.times != l.times || again.snapshot != l.last {
+		if again.last != l.last || again.count != l.count || again.times.State() != l.times.State() || again.snapshot != l.last {
 			t.Fatalf("%+v became %+v", l.conversation, again.conversation)
 		}
 		again.setMarks()

@@ -127,7 +127,7 @@ func anything(rng *rand.Rand, chats []pim.ConversationID, odd bool) *Request {
 type print struct {
 	Last, Pinned pim.Seq
 	Count        uint64
-	Times        pim.Times
+	Times        pim.TimesState
 	Written      pim.Millis
 	Blocked      [2]bool
 	Hidden       bool
@@ -141,7 +141,7 @@ type print struct {
 
 func fingerprint(l *live) print {
 	p := print{
-		Last: l.last, Pinned: l.pinned, Count: l.count, Times: l.times, Written: l.written, Hidden: l.hidden, Settings: make(map[string]setting),
+		Last: l.last, Pinned: l.pinned, Count: l.count, Times: l.times.State(), Written: l.written, Hidden: l.hidden, Settings: make(map[string]setting),
 		Pins: append([]pim.Seq{}, l.pins...), Present: slices.Sorted(slices.Values(l.present)),
 		Standings: make(map[pim.UserID]standing), Members: make(map[pim.UserID]string), Latest: make(map[pim.UserID]pim.Millis),
 	}
