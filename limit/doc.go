@@ -12,6 +12,10 @@
 // Whoever is over the rate of its own address, network, user or device takes nothing of what
 // others share: all rates are looked at first, and are charged only if all of them allow it.
 //
+// A share of the burst of all connections is for networks that come slowly (eagerSpare), so that
+// they are let in before those that come fast, however many these are. Nobody is refused for
+// that alone.
+//
 // # Memory
 //
 // An attacker has more addresses than a table has places, and whatever a table puts out was
@@ -20,5 +24,6 @@
 // refused wrongly only if all of its cells are at their limit because of other keys. To keep a
 // cell at its limit an attacker must be let in at the rate of one key, all the time, and the
 // rate of all connections bounds how many cells that can be: with the default rates, five of
-// 8,192 in each row.
+// 8,192 in each row. The slow pace by which networks are told apart is cheaper to reach: in a flood from
+// thousands of networks, some others are wrongly above it, and wait like the flood.
 package limit

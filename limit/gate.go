@@ -30,6 +30,14 @@ const (
 	// addresses: a node that is flooded must still answer the health checks, else
 	// whatever watches it starts it again, and everybody comes back at once.
 	reserved = 1.0 / 8
+	// A network that was let in more often than steadyRate a second, after steadyBurst seconds' worth
+	// at once, is eager, and so is a /32 of IPv6 above steadyRange a second. It leaves eagerSpare of
+	// the burst of all to those that are not: whoever floods from many networks fills only the
+	// rest, and the others are let in before them.
+	steadyRate  = 1
+	steadyRange = 10
+	steadyBurst = 60
+	eagerSpare  = 1.0 / 2
 	// Those who are refused because all together come too fast are told a random time
 	// within a window in which they fit at load times the rate. It is minWindow to
 	// maxWindow long: a flood must not keep honest clients away for longer.
@@ -53,17 +61,23 @@ type Gate struct {
 	mu        sync.Mutex
 	accept    pace
 	all       time.Duration // the state of accept
-	waiting   time.Duration // when those who were refused because of accept would all be let in, at load
+	steady    line          // of those who were refused because of accept
+	eager     line
 	addresses sketch
 	networks  sketch
+	paces     sketch // of networks; who is above is eager
+	ranges    sketch // of /32 of IPv6; who is above is eager
 	users     sketch
 	devices   sketch
 }
 
+// A line is when those who were refused because all come too fast would all be let in, at load.
+type line time.Duration
+
 // NewGate returns a Gate for r. random returns numbers from 0 to below 1, and may be called at
-// the same time. A Gate takes 256 KiB for each rate but Accept.
+// the same time. A Gate takes 512 KiB for the rate Accept, and 256 KiB for each of the others.
 func NewGate(r Rates, random func() float64) *Gate {
-	return &Gate{
+	g := &Gate{
 		seed: maphash.MakeSeed(), random: random,
 		accept:    newPace(r.Accept, acceptBurst),
 		addresses: newSketch(newPace(r.Address, sourceBurst)),
@@ -71,6 +85,11 @@ func NewGate(r Rates, random func() float64) *Gate {
 		users:     newSketch(newPace(r.User, loginBurst)),
 		devices:   newSketch(newPace(r.Device, loginBurst)),
 	}
+	if r.Accept > 0 {
+		g.paces = newSketch(newPace(steadyRate, steadyBurst))
+		g.ranges = newSketch(newPace(steadyRange, steadyBurst))
+	}
+	return g
 }
 
 // Connection asks whether a connection may come in, and counts it if so. from is the client's
@@ -79,11 +98,12 @@ func NewGate(r Rates, random func() float64) *Gate {
 func (g *Gate) Connection(now time.Duration, from netip.Addr) Verdict {
 	from = from.Unmap().WithZone("")
 	own := from.IsValid() && !from.IsLoopback()
-	var address, network uint64
+	var address, network, around uint64
 	if own {
 		one, wide := 32, 24
 		if from.Is6() {
 			one, wide = 64, 48
+			around = g.hash(from, 32)
 		}
 		address, network = g.hash(from, one), g.hash(from, wide)
 	}
@@ -97,17 +117,27 @@ func (g *Gate) Connection(now time.Duration, from netip.Addr) Verdict {
 			return g.refuse(Network, wait)
 		}
 	}
-	var spare time.Duration
-	if !private(from) {
-		spare = time.Duration(reserved * float64(g.accept.burst))
+	eager := own && (g.paces.wait(network, now) > 0 || from.Is6() && g.ranges.wait(around, now) > 0)
+	left, behind := reserved, &g.steady
+	switch {
+	case private(from):
+		left = 0
+	case eager:
+		left, behind = eagerSpare, &g.eager
 	}
-	if g.accept.wait(g.all, now, spare) > 0 {
-		return g.crowded(now)
+	if g.accept.wait(g.all, now, time.Duration(left*float64(g.accept.burst))) > 0 {
+		return g.crowded(now, behind)
 	}
 	g.all = g.accept.next(g.all, now)
 	if own {
 		g.addresses.charge(address, now)
 		g.networks.charge(network, now)
+	}
+	if own && !eager { // an eager network stays at its limit, and is steady again a second after it slows down
+		g.paces.charge(network, now)
+		if from.Is6() {
+			g.ranges.charge(around, now)
+		}
 	}
 	return Verdict{}
 }
@@ -142,12 +172,13 @@ func (g *Gate) refuse(reason Reason, wait time.Duration) Verdict {
 	return Verdict{reason, wait + g.within(sourceSpread)}
 }
 
-// crowded returns the Verdict for one more who is refused because all come too fast. g.mu is
-// held.
-func (g *Gate) crowded(now time.Duration) Verdict {
+// crowded returns the Verdict for one more in a line who is refused because all come too fast. g.mu
+// is held.
+func (g *Gate) crowded(now time.Duration, l *line) Verdict {
 	each := time.Duration(float64(g.accept.every) / load)
-	g.waiting = min(max(g.waiting, now)+each, now+maxWindow)
-	return Verdict{Accept, max(g.within(max(g.waiting-now, minWindow)), time.Millisecond)}
+	end := min(max(time.Duration(*l), now)+each, now+maxWindow)
+	*l = line(end)
+	return Verdict{Accept, max(g.within(max(end-now, minWindow)), time.Millisecond)}
 }
 
 func (g *Gate) within(window time.Duration) time.Duration {

@@ -16,10 +16,12 @@ import (
 //	2s 203.0.113.7 x40
 //	2s alice/phone x3
 //
-// and of output how many of them are let in, why the others are not, and when the first and the
-// last of those are told to come back. Chance always says the middle.
+// "crowd" are clients of which each has a network of its own. A line of output says how many of
+// them are let in, why the others are not, and when the first and the last of those are told to
+// come back. Chance always says the middle.
 func TestStories(t *testing.T) {
 	var g *Gate
+	crowd := 0 // how many have come
 	datadriven.RunTest(t, "testdata/gate.txt", func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
 		case "gate":
@@ -34,7 +36,7 @@ func TestStories(t *testing.T) {
 		case "come":
 			var out strings.Builder
 			for line := range strings.Lines(d.Input) {
-				fmt.Fprintf(&out, "%s: %s\n", strings.TrimSpace(line), come(t, g, strings.Fields(line)))
+				fmt.Fprintf(&out, "%s: %s\n", strings.TrimSpace(line), come(t, g, strings.Fields(line), &crowd))
 			}
 			return out.String()
 		}
@@ -44,7 +46,7 @@ func TestStories(t *testing.T) {
 }
 
 // come plays one line and returns what became of it.
-func come(t *testing.T, g *Gate, fields []string) string {
+func come(t *testing.T, g *Gate, fields []string, crowd *int) string {
 	at, err := time.ParseDuration(fields[0])
 	if err != nil {
 		t.Fatal(err)
@@ -61,6 +63,9 @@ func come(t *testing.T, g *Gate, fields []string) string {
 		var v Verdict
 		if user, device, ok := strings.Cut(fields[1], "/"); ok {
 			v = g.Login(at, pim.UserID(user), pim.DeviceID(device))
+		} else if fields[1] == "crowd" {
+			*crowd++
+			v = g.Connection(at, netip.AddrFrom4([4]byte{80, byte(*crowd >> 8), byte(*crowd), 1}))
 		} else if fields[1] == "unknown" {
 			v = g.Connection(at, netip.Addr{})
 		} else {
