@@ -86,11 +86,7 @@ func (g *Gateway) enterProxied(nc net.Conn) limit.Verdict {
 func (g *Gateway) turnAway(nc net.Conn, v limit.Verdict) {
 	g.Metrics.refused(v)
 	if v.Reason == limit.Accept || v.Reason == limit.Address || v.Reason == limit.Network {
-		raw := nc
-		if p, ok := nc.(proxiedConn); ok {
-			raw = p.Raw()
-		}
-		if tcp, ok := raw.(*net.TCPConn); ok {
+		if tcp, ok := socket(nc).(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -93,6 +94,17 @@ func (c proxiedConn) CloseWrite() error {
 		return errors.ErrUnsupported
 	}
 	return tcp.CloseWrite()
+}
+
+// socket returns the connection under TLS and the PROXY protocol.
+func socket(nc net.Conn) net.Conn {
+	if secured, ok := nc.(*tls.Conn); ok {
+		nc = secured.NetConn()
+	}
+	if proxied, ok := nc.(interface{ Raw() net.Conn }); ok { // proxiedConn, and screened, which has one
+		nc = proxied.Raw()
+	}
+	return nc
 }
 
 // client returns the address that r came from, as far as proxies tell it. If Forwarded and

@@ -3,7 +3,6 @@
 package gateway
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 
@@ -15,13 +14,7 @@ import (
 // next write would seem to be stuck although the connection is sound, and each such
 // connection would hold memory that the gateway does not count.
 func boundUnsent(nc net.Conn) {
-	if secured, ok := nc.(*tls.Conn); ok {
-		nc = secured.NetConn()
-	}
-	if proxied, ok := nc.(proxiedConn); ok {
-		nc = proxied.Raw()
-	}
-	sc, ok := nc.(syscall.Conn)
+	sc, ok := socket(nc).(syscall.Conn)
 	if !ok {
 		return
 	}
