@@ -64,19 +64,23 @@ func (g *Gateway) enter(from netip.Addr) limit.Verdict {
 const tellEvery = time.Minute
 
 // tellOfProxies says now and then that an address comes too fast. Most likely that is a flood,
-// but it may be a proxy which nobody has named.
+// but it may be a proxy which nobody has named, or a NAT. What a NAT passes on is the clients'
+// own word, so it must not be named as a proxy.
 func (g *Gateway) tellOfProxies(from netip.Addr) {
 	now, told := g.elapsed(), g.told.Load()
 	if told != 0 && now-told < tellEvery.Milliseconds() || !g.told.CompareAndSwap(told, now) {
 		return
 	}
-	g.Logger.Warn("too many connections come from an address or its network, and some are refused; if it is a proxy, name it in trusted-proxies", "remote", from)
+	g.Logger.Warn("too many connections come from an address or its network, and some are refused; if it is a proxy that names its clients, name it in trusted-proxies; if it is a NAT, do not, but raise address-rate and network-rate", "remote", from)
 }
 
 // enterProxied is enter for a TCP connection from a proxy, whose PROXY header it awaits.
-func (g *Gateway) enterProxied(nc net.Conn) limit.Verdict {
+func (g *Gateway) enterProxied(nc proxiedConn) limit.Verdict {
 	bound := context.AfterFunc(g.greeting, func() { nc.Close() })
 	defer bound()
+	if h := nc.ProxyHeader(); h != nil && h.Command.IsLocal() {
+		return g.enter(health)
+	}
 	return g.enter(g.Proxies.source(nc.RemoteAddr().String()))
 }
 

@@ -223,6 +223,32 @@ func TestAddressRates(t *testing.T) {
 	}
 }
 
+// In a flood a proxy still gets in with connections of its own, by which it asks whether the node is
+// well, but not with those of a client that it does not name.
+func TestProxyAsksForItself(t *testing.T) {
+	x := labBehind(t, limit.Rates{Accept: 8})
+	for i := range 14 { // the burst is 16, of which an eighth is left
+		if !x.dialFrom("203.0.113.7").hears("user"+strconv.Itoa(i), "phone") {
+			t.Fatalf("connection %d is refused", i)
+		}
+	}
+	if x.dialFrom("203.0.113.8").hears("bob", "phone") || x.dialProxied(nil).hears("bob", "laptop") {
+		t.Error("one more client is served")
+	}
+	own, err := (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, header := range [][]byte{own, []byte("PROXY UNKNOWN\r\n")} {
+		if !x.dialProxied(header).hears("carol", strconv.Itoa(i)) {
+			t.Errorf("%q: the proxy's own connection is refused", header)
+		}
+	}
+	if x.dialProxied(own).hears("carol", "more") {
+		t.Error("what is left has no end")
+	}
+}
+
 // A client that adds a header of its own gets rid of no rate by it, and uses up nobody else's.
 func TestForgedAddresses(t *testing.T) {
 	x := labBehind(t, limit.Rates{Address: 1, Network: 100})

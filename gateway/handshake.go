@@ -54,7 +54,7 @@ func (g *Gateway) take(nc net.Conn, conf *tls.Config) {
 		g.turnAway(nc, v)
 		return
 	}
-	_, proxied := nc.(proxiedConn)
+	fromProxy, proxied := nc.(proxiedConn)
 	if !proxied {
 		if v := g.enter(g.Proxies.source(nc.RemoteAddr().String())); v.Refused() {
 			g.open.Add(-1)
@@ -64,7 +64,7 @@ func (g *Gateway) take(nc net.Conn, conf *tls.Config) {
 	}
 	ok := g.start(func() {
 		if proxied {
-			if v := g.enterProxied(nc); v.Refused() {
+			if v := g.enterProxied(fromProxy); v.Refused() {
 				g.open.Add(-1)
 				g.turnAway(nc, v)
 				return

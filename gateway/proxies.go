@@ -138,6 +138,11 @@ func (p Proxies) source(peer string) netip.Addr {
 	return plainAddr(both.Addr())
 }
 
+// health is the address whose rates a connection counts in by which a trusted proxy asks how the node is:
+// its PROXY header says LOCAL, or UNKNOWN in version 1. As all of loopback, it has no rate of its own and may use what is
+// left for health checks.
+var health = netip.IPv6Loopback()
+
 // contradicted is the address of clients whom proxies name in two ways. No client has it.
 var contradicted = netip.IPv6Unspecified()
 
