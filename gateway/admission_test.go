@@ -359,7 +359,7 @@ func TestWatermark(t *testing.T) {
 		t.Helper()
 		at += watermarkLook.Milliseconds()
 		live = bytes
-		if w.tick(func() uint64 { return live }, 1600, at); w.above.Load() != want {
+		if w.tick(func() uint64 { return live }, 1600, at, inPlace); w.above.Load() != want {
 			t.Errorf("with %d bytes: %t", bytes, !want)
 		}
 	}
@@ -370,11 +370,54 @@ func TestWatermark(t *testing.T) {
 		look(s.bytes, s.above)
 	}
 	w = watermark{}
-	if w.tick(func() uint64 { return 1 << 60 }, 0, 1); w.above.Load() {
+	if w.tick(func() uint64 { return 1 << 60 }, 0, 1, inPlace); w.above.Load() {
 		t.Error("without a bound there is too much")
 	}
 	if n := liveMemory(); n < 1<<16 || n > 1<<40 {
 		t.Errorf("%d bytes are alive", n)
+	}
+}
+
+func inPlace(f func()) bool {
+	f()
+	return true
+}
+
+// While memory is short garbage is collected now and then, by a goroutine of its own, and by one at a
+// time. When the gateway closes and starts no goroutine, nothing is held up.
+func TestWatermarkCollects(t *testing.T) {
+	var w watermark
+	at, collect := int64(1), []func(){}
+	starts := true
+	ticks := func(n int) (begun int) {
+		before := len(collect)
+		for range n {
+			w.tick(func() uint64 { return 2000 }, 1600, at, func(f func()) bool {
+				if starts {
+					collect = append(collect, f)
+				}
+				return starts
+			})
+			at += watermarkCollect.Milliseconds()
+		}
+		return len(collect) - before
+	}
+	if n := ticks(1); n != 0 {
+		t.Errorf("%d collections began before memory was short", n)
+	}
+	if n := ticks(3); n != 1 {
+		t.Errorf("%d collections are under way", n)
+	}
+	collect[0]()
+	if n := ticks(1); n != 1 {
+		t.Errorf("%d collections began when the first was over", n)
+	}
+	collect[1]()
+	starts = false
+	ticks(2)
+	starts = true
+	if n := ticks(1); n != 1 {
+		t.Errorf("%d collections began after some that could not", n)
 	}
 }
 

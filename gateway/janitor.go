@@ -28,7 +28,7 @@ func (g *Gateway) janitor() {
 				c.renew(m)
 			})
 			trim.tick(g.open.Load())
-			g.memory.tick(g.Live, g.Limits.Memory, m.elapsed)
+			g.memory.tick(g.Live, g.Limits.Memory, m.elapsed, g.start)
 		case <-g.ctx.Done():
 			return
 		}

@@ -11,9 +11,10 @@ import (
 // collection found alive, and stacks. All that is allocated would rise to twice that and fall
 // again with each collection.
 type watermark struct {
-	above     atomic.Bool
-	looked    int64 // when, see Gateway.elapsed
-	collected int64 // when the watermark last had garbage collected
+	above      atomic.Bool
+	looked     int64       // when, see Gateway.elapsed
+	collected  int64       // when the watermark last had garbage collected
+	collecting atomic.Bool // a goroutine collects
 }
 
 const (
@@ -26,16 +27,19 @@ const (
 )
 
 // tick must be called every lookTick, at now. live returns the bytes in use; bound is how
-// many there may be, 0 for no bound.
-func (w *watermark) tick(live func() uint64, bound uint64, now int64) {
+// many there may be, 0 for no bound. start runs what it is given in another goroutine, or reports
+// that it does not: a collection may take long, and tick does not wait for it.
+func (w *watermark) tick(live func() uint64, bound uint64, now int64, start func(func()) bool) {
 	if bound == 0 || w.looked != 0 && now-w.looked < watermarkLook.Milliseconds() {
 		return
 	}
 	w.looked = now
 	if w.above.Load() {
-		if now-w.collected >= watermarkCollect.Milliseconds() {
+		if now-w.collected >= watermarkCollect.Milliseconds() && w.collecting.CompareAndSwap(false, true) {
 			w.collected = now
-			runtime.GC()
+			if !start(w.collect) {
+				w.collecting.Store(false)
+			}
 		}
 		bound -= uint64(float64(bound) * watermarkFree)
 	}
@@ -44,6 +48,11 @@ func (w *watermark) tick(live func() uint64, bound uint64, now int64) {
 		w.collected = now // live is what a collection has just found
 	}
 	w.above.Store(above)
+}
+
+func (w *watermark) collect() {
+	defer w.collecting.Store(false)
+	runtime.GC()
 }
 
 // liveMemory returns the bytes of memory that are in use by this process, garbage left out.
