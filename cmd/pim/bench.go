@@ -168,6 +168,9 @@ func printBench(w io.Writer, r *load.Report) error {
 	default:
 		printLoad(p, r)
 	}
+	if r.TurnedAway > 0 {
+		p.printf("  connecting  %d were refused, or ended at once, and came again\n", r.TurnedAway)
+	}
 	p.printf("  lost %d, doubled %d, misordered %d, refused %d, unanswered %d\n", r.Lost, r.Doubled, r.Misordered, r.Refused, r.Unacked)
 	return p.err
 }

@@ -77,6 +77,7 @@ func TestBenchPrintsWhatWasMeasured(t *testing.T) {
 			[]string{"sent        7, delivered 6 (5/s)", "delivery", "the dearest", "CPU s per 1,000 deliveries"},
 			nil,
 		},
+		"turned away":      {load.Report{Workload: load.Direct, TurnedAway: 3, Slices: slices}, []string{"3 were refused"}, nil},
 		"no metrics":       {load.Report{Workload: load.Direct, Slices: slices}, []string{"the slowest"}, []string{"CPU", "RSS"}},
 		"idle, no metrics": {load.Report{Workload: load.Idle}, []string{"connections"}, []string{"RSS", "bytes"}},
 	} {

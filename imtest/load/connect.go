@@ -24,10 +24,13 @@ const (
 	lastWait  = 4 * time.Second
 )
 
-// connect connects a device to server and opens its session; see hello.
+// connect connects a device to server and opens its session; see hello. A server that ends each session
+// at its beginning looks like one that refuses it, so connect counts how often it was refused, and says so
+// when its patience is over.
 func connect(ctx context.Context, cfg *Config, server string, user pim.UserID, serial uint64) (*link, *wirepb.Welcome, error) {
 	begun := time.Now()
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+	wait := firstWait
+	for attempt := 1; ; attempt++ {
 		l, err := dial(ctx, server, wire.WebSocketPath)
 		if err == nil {
 			var welcome *wirepb.Welcome
@@ -36,14 +39,19 @@ func connect(ctx context.Context, cfg *Config, server string, user pim.UserID, s
 			}
 			l.nc.Close()
 		}
-		if !comesTooFast(err) || time.Since(begun) > patience {
+		if !comesTooFast(err) {
 			return nil, nil, err
+		}
+		cfg.refused.Add(1)
+		if took := time.Since(begun); took > cfg.patience {
+			return nil, nil, pim.Errorf(pim.KindOf(err), "%s was refused %d times in %.0f s, the last time: %w", user, attempt, took.Seconds(), err)
 		}
 		select {
 		case <-time.After(time.Duration(rand.Int64N(int64(wait)))):
 		case <-ctx.Done():
 			return nil, nil, context.Cause(ctx)
 		}
+		wait = min(2*wait, lastWait)
 	}
 }
 

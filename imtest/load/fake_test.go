@@ -46,6 +46,7 @@ type faults struct {
 	pushes    func(seq uint64) int  // how often it is pushed; default once
 	hold      func(seq uint64) bool // push it behind the sender's next message
 	sayBehind bool                  // push Behind in place of a push that is left out
+	turnAway  int                   // how many TCP connections are closed as soon as they are there, -1: all
 	twice     bool                  // answer every pull twice, as if it had been asked for twice
 }
 
@@ -102,10 +103,14 @@ func (s *fake) close() {
 }
 
 func (s *fake) accept() {
-	for {
+	for n := 0; ; n++ {
 		nc, err := s.tcp.Accept()
 		if err != nil {
 			return
+		}
+		if s.turnAway < 0 || n < s.turnAway {
+			nc.Close()
+			continue
 		}
 		s.start(&fakeConn{
 			nc:   nc,

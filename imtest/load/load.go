@@ -114,11 +114,13 @@ type Config struct {
 	Seed    uint64       // names the users; default random. Each run needs its own, but Cold its Fill's
 	Log     *slog.Logger // progress; default none
 
-	seedless bool          // no Seed was given
-	up       *atomic.Int64 // when isUp was called first, in ns since 1970; 0: never
+	seedless bool           // no Seed was given
+	up       *atomic.Int64  // when isUp was called first, in ns since 1970; 0: never
+	refused  *atomic.Uint64 // see Report.TurnedAway
 
 	// For tests:
 	drainLimit, askAfter time.Duration          // see drain
+	patience             time.Duration          // see connect
 	enough               func(sent uint64) bool // if not nil, the measured time goes on until it returns true
 }
 
@@ -135,6 +137,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		run = runChat
 	}
 	rep, err := run(ctx, &cfg)
+	rep.TurnedAway = cfg.refused.Load()
 	return rep, cfg.gone(err)
 }
 
@@ -171,10 +174,11 @@ func (cfg *Config) complete() error {
 	or(&cfg.Syncs, 10_000)
 	or(&cfg.Dialing, 64)
 	cfg.seedless = cfg.Seed == 0
-	cfg.up = new(atomic.Int64)
+	cfg.up, cfg.refused = new(atomic.Int64), new(atomic.Uint64)
 	or(&cfg.Seed, rand.Uint64())
 	or(&cfg.drainLimit, 10*time.Second)
 	or(&cfg.askAfter, time.Second)
+	or(&cfg.patience, patience)
 	cfg.Warmup = max(cfg.Warmup, 0)
 	cfg.OneWay = cfg.OneWay || cfg.Workload == Fill || cfg.Workload == Cold
 	if err := cfg.completeSlice(); err != nil {

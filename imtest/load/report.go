@@ -40,15 +40,16 @@ type Report struct {
 	MemoryCurve           []MemoryPoint `json:"memory_curve,omitempty"`
 	MaxBytesPerConnection float64       `json:"max_bytes_per_connection,omitempty"`
 
-	Doubled    uint64  `json:"doubled"`    // entries that a receiver was handed again, or messages written twice
-	Misordered uint64  `json:"misordered"` // entries that came after a later one
-	Refused    uint64  `json:"refused"`    // sends that the server answered with an error
-	Unacked    uint64  `json:"unacked"`    // sends that were never answered
-	Skipped    uint64  `json:"skipped"`    // fixed rate: messages due but not transmitted, since too many were unanswered
-	Pulled     uint64  `json:"pulled"`     // entries that came by a pull
-	Rate       float64 `json:"rate"`       // messages a second asked for; 0 in the closed loop
-	Payload    int     `json:"payload"`    // bytes in a message
-	Seconds    float64 `json:"seconds"`    // length of the measured time
+	Doubled    uint64  `json:"doubled"`     // entries that a receiver was handed again, or messages written twice
+	Misordered uint64  `json:"misordered"`  // entries that came after a later one
+	Refused    uint64  `json:"refused"`     // sends that the server answered with an error
+	TurnedAway uint64  `json:"turned_away"` // connections that were refused, or ended before their session was open, and were tried again
+	Unacked    uint64  `json:"unacked"`     // sends that were never answered
+	Skipped    uint64  `json:"skipped"`     // fixed rate: messages due but not transmitted, since too many were unanswered
+	Pulled     uint64  `json:"pulled"`      // entries that came by a pull
+	Rate       float64 `json:"rate"`        // messages a second asked for; 0 in the closed loop
+	Payload    int     `json:"payload"`     // bytes in a message
+	Seconds    float64 `json:"seconds"`     // length of the measured time
 	ClientCPU  float64 `json:"client_cpu_s_per_1000"`
 
 	FramesPerRead  float64 `json:"frames_per_read,omitempty"`  // mean number of frames that one read brought in
