@@ -65,7 +65,8 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     },
     [items, me],
   );
-  const end = useEnd(scroller, nearEnd);
+  const { dragged, jumped } = useDragged();
+  const end = useEnd(scroller, nearEnd, jumped);
   const { atEnd } = end;
   const list = useVirtual(
     {
@@ -88,7 +89,6 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
     end.adjusted,
   );
   const rows = list.getVirtualItems();
-  const dragged = useDragged(list.range?.startIndex ?? 0, list.range?.endIndex ?? 0);
 
   const toEnd = (): void => {
     end.want();
@@ -204,23 +204,6 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
             if (!m) {
               return null;
             }
-            const place = {
-              "data-index": index,
-              class: "row",
-              role: "listitem",
-              "aria-setsize": items.length,
-              "aria-posinset": index + 1,
-              tabIndex: index === focusable ? 0 : -1,
-              style: { transform: `translateY(${start}px)` },
-            } as const;
-            if (dragged) {
-              // It is filled as soon as the scroll bar rests. Until then it is as high as the list takes it to be.
-              return (
-                <div key={key} ref={list.measureElement} {...place}>
-                  <div class="blank" style={{ height: `${size}px` }} />
-                </div>
-              );
-            }
             const before = items[index - 1];
             const after = items[index + 1];
             const time = writtenAt(m);
@@ -236,7 +219,13 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
               <div
                 key={key}
                 ref={list.measureElement}
-                {...place}
+                data-index={index}
+                class="row"
+                role="listitem"
+                aria-setsize={items.length}
+                aria-posinset={index + 1}
+                tabIndex={index === focusable ? 0 : -1}
+                style={{ transform: `translateY(${start}px)` }}
                 aria-label={spoken(room, m, time, state)}
                 onFocus={() => {
                   setCurrent(keyOf(m, me));
@@ -244,19 +233,24 @@ export function History({ chat, room }: { chat: Chat; room: Room }) {
                 }}
                 onBlur={() => setFocused(false)}
               >
-                <Row
-                  room={room}
-                  owner={room.owner}
-                  m={m}
-                  time={time}
-                  day={!before || dayOf(writtenAt(before)) !== dayOf(time) ? dayLine(time) : ""}
-                  goesOn={before !== undefined && goesOn(before, m)}
-                  ends={after === undefined || !goesOn(m, after)}
-                  state={state}
-                  current={focused && index === at}
-                  onJump={jump}
-                  onReaders={setReaders}
-                />
+                {dragged && index !== at ? (
+                  // It is filled as soon as the scroll bar rests. Until then it is as high as the list takes it to be.
+                  <div class="blank" style={{ height: `${size}px` }} />
+                ) : (
+                  <Row
+                    room={room}
+                    owner={room.owner}
+                    m={m}
+                    time={time}
+                    day={!before || dayOf(writtenAt(before)) !== dayOf(time) ? dayLine(time) : ""}
+                    goesOn={before !== undefined && goesOn(before, m)}
+                    ends={after === undefined || !goesOn(m, after)}
+                    state={state}
+                    current={focused && index === at}
+                    onJump={jump}
+                    onReaders={setReaders}
+                  />
+                )}
               </div>
             );
           })}

@@ -20,9 +20,10 @@ export interface End {
 /**
  * Keeps a list at its end until the person scrolls up, however little. A distance from the end does not say where the person wants to
  * be: while many rows come that are higher than was thought, the list is far from its end for a moment. near is how far from the
- * end, in pixels, the person still sees it: whoever comes so close by scrolling down wants to be there.
+ * end, in pixels, the person still sees it: whoever comes so close by scrolling down wants to be there. jumped is called when the person
+ * has scrolled so far at once that nothing of what was in sight still is, and not for what the program scrolls.
  */
-export function useEnd(scroller: RefObject<HTMLElement | null>, near: number): End {
+export function useEnd(scroller: RefObject<HTMLElement | null>, near: number, jumped: () => void): End {
   const [atEnd, setAtEnd] = useState(true);
   const shown = useRef(true); // what atEnd will be
   const wanted = useRef(true);
@@ -36,6 +37,9 @@ export function useEnd(scroller: RefObject<HTMLElement | null>, near: number): E
     const moved = s.scrollTop - last.current;
     const left = s.scrollHeight - s.clientHeight - s.scrollTop;
     last.current = s.scrollTop;
+    if (Math.abs(moved) >= s.clientHeight) {
+      jumped();
+    }
     if (left <= 1 || (left <= near && moved > 0)) {
       wanted.current = true;
     } else if (moved < 0) {
@@ -57,7 +61,6 @@ export function useEnd(scroller: RefObject<HTMLElement | null>, near: number): E
     atEnd,
     stay,
     want() {
-      last.current = 0;
       wanted.current = true;
       show(true);
     },
