@@ -75,6 +75,33 @@ function climb(steps, step) {
   );
 }
 
+/**
+ * Has the page note how many rows were blank at once, and how many had no name for a screen reader. From now on all that the person
+ * does follows at once, however slow this machine is.
+ */
+const watch = () =>
+  page.evaluate(() => {
+    performance.now = () => 0;
+    const most = (was, selector) => Math.max(was, document.querySelectorAll(selector).length);
+    window.seen = { blank: 0, nameless: 0 };
+    new MutationObserver(() => {
+      const { blank, nameless } = window.seen;
+      window.seen = { blank: most(blank, ".blank"), nameless: most(nameless, ".row:not([aria-label])") };
+    }).observe(document.querySelector(".scroller"), { childList: true, subtree: true });
+  });
+const seen = () => page.evaluate(() => window.seen);
+
+/** Scrolls by so many pixels, one after the other, each time when the rows are drawn and measured. */
+const drag = (steps) =>
+  page.evaluate(async (steps) => {
+    for (const step of steps) {
+      document.querySelector(".scroller").scrollTop += step;
+      for (let n = 0; n < 3; n++) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+    }
+  }, steps);
+
 test("what is read stays in its place while older messages come above", async () => {
   await open("messages=100000");
   await page.locator(".row", { hasText: "100000" }).waitFor();
@@ -125,6 +152,7 @@ test("whoever reads at the end stays there, however many messages come, and howe
 test("by keyboard one goes up from the end, and comes back to it", async () => {
   await open("messages=1000&loaded=1000");
   await page.locator(".row", { hasText: "1000" }).waitFor();
+  await watch();
   await page.locator(".row").last().focus();
   const at = async (key, position) => {
     await page.keyboard.press(key);
@@ -157,29 +185,17 @@ test("by keyboard one goes up from the end, and comes back to it", async () => {
   }
   await page.keyboard.press("Tab"); // to what the message answers
   await at("Enter", 10);
+  assert.deepEqual(await seen(), { blank: 0, nameless: 0 });
 });
 
 test("while the scroll bar is dragged rows are blank, and they are filled when it rests", async () => {
   await open("messages=100000&loaded=100000");
   await page.locator(".row", { hasText: "100000" }).waitFor();
-  const blank = await page.evaluate(async () => {
-    const { now } = performance;
-    performance.now = () => 0; // however slow this machine is, the jumps follow each other at once
-    const scroller = document.querySelector(".scroller");
-    let blank = 0;
-    const watch = new MutationObserver(() => (blank = Math.max(blank, document.querySelectorAll(".blank").length)));
-    watch.observe(scroller, { childList: true, subtree: true });
-    for (let i = 0; i < 5; i++) {
-      const shown = document.querySelector(".row").getAttribute("aria-posinset");
-      scroller.scrollTop -= 100_000;
-      while (document.querySelector(".row")?.getAttribute("aria-posinset") === shown) {
-        await new Promise((resolve) => requestAnimationFrame(resolve));
-      }
-    }
-    performance.now = now;
-    return blank;
-  });
+  await watch();
+  await drag(Array(5).fill(-100_000));
+  const { blank, nameless } = await seen();
   assert.ok(blank > 5, `${blank} rows were blank`);
+  assert.equal(nameless, 0);
   await page.locator(".blank").first().waitFor({ state: "detached" });
   const close = () =>
     page.evaluate(() => {
@@ -187,6 +203,52 @@ test("while the scroll bar is dragged rows are blank, and they are filled when i
       return boxes.length > 5 && boxes.every(({ top }, i) => i === 0 || Math.abs(top - boxes[i - 1].bottom) <= 1);
     });
   await until(close, "rows that follow each other");
+});
+
+test("rows are filled after the last jump, whatever goes on", async () => {
+  await open("messages=100000&loaded=100000");
+  await page.locator(".row", { hasText: "100000" }).waitFor();
+  await watch();
+  /** Returns how many frames it takes until no row is blank, while in each the person scrolls on, and a message comes. */
+  const filled = (step) =>
+    page.evaluate(async (step) => {
+      let frames = 0;
+      for (; document.querySelector(".blank") && frames < 3000; frames++) {
+        document.querySelector(".scroller").scrollTop += step;
+        window.come();
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+      return frames;
+    }, step);
+  await drag([-300_000, -300_000, -300_000]);
+  const slowly = await filled(-40);
+  await drag([-300_000, -300_000, 1e9]);
+  const atEnd = await filled(0);
+  assert.ok((await seen()).blank > 5);
+  assert.ok(slowly < 3000, "the person scrolls on slowly, and nothing is to be seen");
+  assert.ok(atEnd < 3000, "messages come, and none is to be seen");
+});
+
+test("older messages that come are no jump", async () => {
+  await open("messages=100000");
+  await page.locator(".row", { hasText: "100000" }).waitFor();
+  await watch();
+  await drag(Array(40).fill(-500));
+  assert.ok((await page.evaluate(() => window.asked)) >= 3);
+  await loaded();
+  assert.equal((await seen()).blank, 0);
+});
+
+test("the row that has the focus keeps it while the scroll bar is dragged", async () => {
+  await open("messages=100000&loaded=100000");
+  await page.locator(".row", { hasText: "100000" }).waitFor();
+  await page.locator(".row").last().focus();
+  await page.keyboard.press("Tab"); // to what the message answers
+  await watch();
+  await drag(Array(5).fill(-100_000));
+  assert.ok((await seen()).blank > 5);
+  assert.equal(await page.evaluate(() => document.activeElement.closest(".row")?.getAttribute("aria-posinset")), "100000");
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), "BUTTON");
 });
 
 test("whoever scrolls up from the end, however little, is not taken back", async () => {
