@@ -30,7 +30,7 @@ func (w *world) trims() error {
 		}
 	}
 	if w.young { // heal ends that
-		w.faulty = 0.1
+		w.setFaulty(0.1)
 	}
 	first := len(w.book.requests)
 	for left := 15; left > 0 && len(long) > 0; {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -29,9 +30,9 @@ type world struct {
 	gate    *gate
 	calls   []*call
 	writers [2]*writer
-	memory  int     // conv.Options.Memory
-	faulty  float64 // how many of the calls fail, or their answers are lost; 0 once the world heals
-	deadly  float64 // how many of the steps kill a writer
+	memory  int           // conv.Options.Memory
+	faults  atomic.Uint64 // see faulty
+	deadly  float64       // how many of the steps kill a writer
 	told    func(format string, args ...any)
 	gone    trimmed
 }
@@ -84,8 +85,9 @@ func newWorld(seed uint64, v variant, told func(string, ...any)) *world {
 		gate: &gate{store: storetest.NewMemory(), history: imtest.NewHistory()},
 		// 0: the default; 1: a conversation is forgotten after each batch; else some are kept, and some are warmed
 		memory: []int{0, 1, 12 << 10}[rng.IntN(3)],
-		faulty: float64(rng.IntN(3)) * 0.05, deadly: float64(rng.IntN(3)) * 0.002,
 	}
+	w.setFaulty(float64(rng.IntN(3)) * 0.05)
+	w.deadly = float64(rng.IntN(3)) * 0.002
 	for i := range w.writers {
 		w.open(i, 0)
 	}
@@ -97,7 +99,7 @@ func (w *world) open(to, life int) {
 	x := &writer{world: w, to: to, life: life}
 	x.line = &line{gate: w.gate, name: fmt.Sprintf("%c%d", 'a'+to, life)}
 	var s store.Store = &engine{
-		line: x.line, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0)), fail: func() float64 { return w.faulty },
+		line: x.line, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 0)), fail: w.faulty,
 	}
 	if w.broken != nil {
 		s = w.broken(s)
@@ -108,6 +110,12 @@ func (w *world) open(to, life int) {
 	})
 	w.writers[to] = x
 }
+
+// faulty returns how many of the calls fail, or their answers are lost: 0 once the world heals. Writers ask for it when
+// they write, and at rest they do so by themselves.
+func (w *world) faulty() float64 { return math.Float64frombits(w.faults.Load()) }
+
+func (w *world) setFaulty(share float64) { w.faults.Store(math.Float64bits(share)) }
 
 // Deliver implements conv.Outlet.
 func (x *writer) Deliver(answers []conv.Answer, pushes []conv.Published) {
@@ -182,7 +190,8 @@ func (w *world) run() error {
 // also those whose writer has died before it answered.
 func (w *world) heal() error {
 	w.look()
-	w.faulty, w.deadly = 0, 0
+	w.setFaulty(0)
+	w.deadly = 0
 	for range 6 {
 		w.drain()
 		time.Sleep(30 * time.Second)
@@ -263,7 +272,7 @@ func (w *world) goOn() {
 		w.tell("%s, late", c.what)
 		w.gate.commit(context.Background(), c.write, store.Durable)
 		return
-	case w.rng.Float64() >= w.faulty:
+	case w.rng.Float64() >= w.faulty():
 	case c.write != nil:
 		w.late(c)
 		v.err = errLost
