@@ -63,9 +63,9 @@ export class Leader {
       const { event } = update;
       this.#ended.delete(event.id); // it comes last now
       this.#ended.set(event.id, event);
-      for (const oldest of this.#ended.size > mostEnded ? this.#ended.keys() : []) {
+      const [oldest] = this.#ended.keys();
+      if (oldest !== undefined && this.#ended.size > mostEnded) {
         this.#ended.delete(oldest);
-        break;
       }
     }
   }
