@@ -205,10 +205,16 @@ export async function signIn(page, server, name) {
   await page.getByRole("navigation").waitFor();
 }
 
-/** Opens a conversation in the page. */
+/** Opens a conversation in the page, and waits until it stands there: what is written at once would go to the one before. */
 export async function enter(page, conversation) {
-  await page.evaluate((id) => (location.hash = encodeURIComponent(id)), conversation);
-  await page.getByRole("textbox").waitFor();
+  await page.evaluate((id) => {
+    const hash = `#${encodeURIComponent(id)}`;
+    if (location.hash !== hash) {
+      document.querySelector(".room")?.setAttribute("data-before", "");
+      location.hash = hash;
+    }
+  }, conversation);
+  await page.locator(".room:not([data-before])").getByRole("textbox").waitFor();
 }
 
 /** Writes a message, and sends it by Enter. */
