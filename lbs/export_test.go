@@ -1,0 +1,39 @@
+package lbs
+
+import (
+	"math/rand/v2"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Durations, for tests.
+const (
+	ExpectFor = expectFor
+	Remember  = remember
+)
+
+// NewForgetful returns a Balancer with a defect: it forgets what it has assigned.
+func NewForgetful(r *rand.Rand) *Balancer { return with(r, broken{forgets: true}) }
+
+// NewTrusting returns a Balancer with a defect: it gives places to whoever asks.
+func NewTrusting(r *rand.Rand) *Balancer { return with(r, broken{trusts: true}) }
+
+// NewHasty returns a Balancer with a defect: it has all who wait come back at once.
+func NewHasty(r *rand.Rand) *Balancer { return with(r, broken{noWindows: true}) }
+
+func with(r *rand.Rand, d broken) *Balancer {
+	b := New(r)
+	b.broken = d
+	return b
+}
+
+// Resign returns what l has signed, signed with the same key, with another typ.
+func (l *Signer) Resign(signed, typ string) (string, error) {
+	var c claims
+	if _, _, err := l.parser.ParseUnverified(signed, &c); err != nil {
+		return "", err
+	}
+	t := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
+	t.Header["typ"] = typ
+	return t.SignedString(l.key)
+}
