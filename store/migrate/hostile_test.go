@@ -41,8 +41,8 @@ func TestDamagedSource(t *testing.T) {
 	(&source{TB: t, s: a}).fill(11, 200)
 	closes(t, a)
 	closes(t, opens(t, from, false)) // what was in the log of writes is in tables now
-	fs, found := from.(onDisk).fs, 0
-	names, err := fs.List("db")
+	whole, found := from.(onDisk).fs, 0
+	names, err := whole.List("db")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,9 +50,13 @@ func TestDamagedSource(t *testing.T) {
 		if filepath.Ext(name) != ".sst" {
 			continue
 		}
+		fs := vfs.NewMem() // a store of its own for each table: one that is open compacts its tables, and deletes them
+		if _, err := vfs.Clone(whole, fs, "db", "db"); err != nil {
+			t.Fatal(err)
+		}
 		path := fs.PathJoin("db", name)
 		flip(t, fs, path)
-		to := embedded()
+		from, to := onDisk{fs}, embedded()
 		if err := tries(t, from, to); pim.KindOf(err) != pim.KindCorrupt {
 			t.Errorf("%s is damaged: %v", name, err)
 		} else {
