@@ -330,7 +330,7 @@ func (s *Server) serveAll() {
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.tls != nil {
-			s.http.TLSConfig = s.tls
+			s.http.TLSConfig = s.tls.Clone() // net/http writes to its own: it offers HTTP/2
 			s.fail(s.http.ServeTLS(s.gateway.Screen(s.listener), "", ""))
 			return
 		}

@@ -305,6 +305,11 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s speaks TLS 1.2", addr)
 		}
 	}
+	conn, err := tls.Dial("tcp", n.TCPAddr(), &tls.Config{RootCAs: roots, NextProtos: []string{"h2"}})
+	if err == nil {
+		conn.Close()
+		t.Errorf("the address for TCP offers %s", conn.ConnectionState().NegotiatedProtocol)
+	}
 }
 
 func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509.CertPool) {
