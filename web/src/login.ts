@@ -55,6 +55,8 @@ export function userOf(token: string): string | undefined {
   return undefined;
 }
 
+/** The token that the client was given last. The one that the app gave last may be newer, while the server still refuses this one. */
+let used: string | undefined;
 let refused: string | undefined;
 
 /**
@@ -63,7 +65,7 @@ let refused: string | undefined;
  */
 export function askForToken(): void {
   const who = identity();
-  const token = who && "token" in who ? who.token : "";
+  const token = used ?? (who && "token" in who ? who.token : "");
   if (window.parent !== window && token !== refused) {
     refused = token;
     window.parent.postMessage({ type: "pim:token" }, location.origin);
@@ -91,7 +93,7 @@ export function currentLogin(who: Identity | undefined = identity()): Login | un
     device: deviceOf(user),
     async token({ signal }) {
       const now = identity() ?? who; // the app may have given another token meanwhile
-      return "token" in now ? now.token : tokenFor(now.name, signal);
+      return "token" in now ? (used = now.token) : tokenFor(now.name, signal);
     },
   };
 }

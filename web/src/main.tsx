@@ -113,6 +113,11 @@ async function start(): Promise<void> {
   try {
     const { me, unkept } = await openClient(login);
     const chat = new Chat(me);
+    me.on("state", ({ state, err }) => {
+      if (state === "waiting" && isKind(err, "unauthorized")) {
+        askForToken(); // before the client asks for another token
+      }
+    });
     // A window may be in sight beside the one that a person works in.
     const look = (): void => chat.look(document.visibilityState === "visible" && document.hasFocus());
     const net = (): void => void me.networkChanged("").catch(() => undefined);

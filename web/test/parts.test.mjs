@@ -120,3 +120,25 @@ test("days", async () => {
   assert.equal(dayLine(new Date(2025, 0, 2).getTime(), noon), "January 2, 2025");
   assert.equal(dayOf(noon) - dayOf(new Date(2026, 10, 30, 0, 0).getTime()), 0);
 });
+
+test("a refusal of the token before asks for none in place of the one that the app has given since", async () => {
+  let asked = 0;
+  const parent = { postMessage: () => asked++ };
+  const location = new URL("https://a.example/chat/");
+  Object.assign(globalThis, { document: { baseURI: location.href }, location, window: { parent } });
+  const { askForToken, currentLogin } = await load("/src/login.ts");
+  const { setIdentity } = await load("/src/keep.ts");
+  const token = (name) => `x.${btoa(JSON.stringify({ sub: "frank", name }))}.x`;
+  const { signal } = new AbortController();
+  setIdentity({ token: token("old") });
+  const login = currentLogin();
+  await login.token({ signal });
+  setIdentity({ token: token("new") }); // while the server is about to refuse the old one
+  askForToken();
+  askForToken();
+  assert.equal(asked, 1);
+  await login.token({ signal });
+  askForToken();
+  askForToken();
+  assert.equal(asked, 2);
+});

@@ -2,7 +2,6 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { isKind, isStoreError, reasonOf } from "../chat";
-import { askForToken } from "../login";
 import { useSignal } from "../signal";
 import { t } from "../words";
 import { Icon } from "./icons";
@@ -29,11 +28,6 @@ export function Banner({ chat, unkept }: { chat: Chat; unkept: string | undefine
       clearInterval(tick);
     };
   }, [connected]);
-  useEffect(() => {
-    if (state === "waiting" && isKind(err, "unauthorized")) {
-      askForToken();
-    }
-  }, [state, err]);
   const again = (): void => void chat.attempt(() => chat.me.reconnect());
 
   const lines: { key: string; text: string; action?: ComponentChildren; alert?: boolean }[] = [];
