@@ -274,6 +274,9 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		e.obey(&entry)
 		e.caughtUp()
 	}
+	if entry.Seq < c.front {
+		return // the entry was still under way when the device was told that it is gone
+	}
 	e.hand(entry, false)
 	e.folded(c, &entry)
 	if x, ok := pim.ErasureOf(&entry); ok {

@@ -240,6 +240,36 @@ func TestTheListSaysTheFront(t *testing.T) {
 	}
 }
 
+// What was trimmed was still under way, in a push or in the answer to a pull, when the device was told. It moves the
+// position, and is neither stored nor shown.
+func TestTrimmedEntriesThatAreUnderWay(t *testing.T) {
+	for name, late := range map[string]func(*script){
+		"pushes": func(s *script) { s.gets(push(1)); s.gets(push(2)); s.gets(push(3)) },
+		"ahead":  func(s *script) { s.gets(push(3)); s.gets(push(2)); s.gets(push(1)) },
+		"pull": func(s *script) {
+			s.gets(&wirepb.PIMPullResp{RequestId: s.lastPull(), From: 1, To: 3, Newest: 3, Done: true, Entries: bobs(1, 2, 3)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			s.quiets()
+			s.summary(&wirepb.Summary{Newest: 3, Count: 3, Front: 3})
+			late(s)
+			if c := s.store.conversations[chat]; c.Front != 3 || c.Known != 3 {
+				t.Errorf("%+v", c)
+			}
+			if stored := s.store.entries[chat]; len(stored) != 1 || stored[3].Seq != 3 {
+				t.Errorf("%v are stored", stored)
+			}
+			for _, ev := range s.events {
+				if ev, ok := ev.(engine.EntryEvent); ok && ev.Entry.Seq != 3 {
+					t.Errorf("seq %d is shown", ev.Entry.Seq)
+				}
+			}
+		})
+	}
+}
+
 // A message was trimmed, its edit was not. A recall takes the edit's text from the devices, and
 // leaves nothing of itself behind.
 func TestRecallOfATrimmedMessage(t *testing.T) {

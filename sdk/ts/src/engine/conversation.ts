@@ -330,6 +330,9 @@ export function deliver(e: Engine, c: ConversationState, whole: Entry): void {
     obey(e, entry);
     caughtUp(e);
   }
+  if (entry.seq < c.front) {
+    return; // the entry was still under way when the device was told that it is gone
+  }
   e.fx.hand(entry, false);
   folded(e, c, entry);
   const erasure = erasureOf(entry);
