@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -38,14 +39,19 @@ func TestFramesAreNotAmplified(t *testing.T) {
 		{"empty members", append([]byte{byte(wire.TypeSendReq)}, members...)},
 		{"a long name", wire.Append(nil, &wirepb.PIMSendReq{ClientMessageId: make([]byte, 16), Conversation: strings.Repeat("\x01", 250<<10)})},
 	} {
-		x := newLab(t, nil)
-		x.connect(false, "alice", "phone")
-		c := x.conn("alice")
-		if n := allocated(func() {
-			if err := c.handle(test.frame); err != nil {
-				t.Errorf("%s: %v", test.name, err)
-			}
-		}); n > 2*pim.MaxFrame {
+		var c *conn
+		n := uint64(math.MaxUint64)
+		for range 5 { // the least of several: meanwhile other goroutines allocate, too
+			x := newLab(t, nil)
+			x.connect(false, "alice", "phone")
+			c = x.conn("alice")
+			n = min(n, allocated(func() {
+				if err := c.handle(test.frame); err != nil {
+					t.Errorf("%s: %v", test.name, err)
+				}
+			}))
+		}
+		if n > 2*pim.MaxFrame {
 			t.Errorf("%s: a frame of %d bytes takes %d", test.name, len(test.frame), n)
 		} else {
 			t.Logf("%s: a frame of %d bytes takes %d", test.name, len(test.frame), n)
