@@ -44,6 +44,7 @@ func TestCommands(t *testing.T) {
 	bob.says(chat, "hello")
 	phone.do(phone.SetContact(t.Context(), "bob", []byte("Bob")))
 	laptop.shows("contact/bob", func(s pim.Setting) bool { return string(s.Value) == "Bob" })
+	laptop.sees("hello")
 	laptop.do(laptop.MarkRead(t.Context(), &pim.Entry{Conversation: chat, Seq: 1, Count: 1}))
 	phone.shows("read/"+string(chat), func(s pim.Setting) bool { return s.Seq == 1 && s.Count == 1 })
 	laptop.do(laptop.Block(t.Context(), "bob", true))

@@ -6,6 +6,7 @@ import { type Pending, type Pulled } from "../engine/index.js";
 import { type ClientMessageID, type ConversationID, type Entry, PimError, pimErrorOf, type Seq } from "../pim/index.js";
 import { deleted, newerVersion } from "../store/errors.js";
 import { type ConversationRow } from "../store/store.js";
+import { Answers } from "./answers.js";
 import { type Call, type Envelope, isDone, pack, protocol, type Said, unpack } from "./channel.js";
 import { type Channel, type Led, type TabsEnvironment } from "./environment.js";
 import { Leader } from "./leader.js";
@@ -61,8 +62,7 @@ export class TabSession implements Session {
   #abdicate: (() => void) | undefined; // ends this tab's leadership
   #watch: AbortSignal | undefined; // is aborted at the end of this tab's leadership
   readonly #watched = new Set<string>(); // tabs whose death is waited for
-  readonly #aborts = new Map<string, AbortController>(); // of calls of other tabs
-  readonly #done = new Map<string, Map<number, Said>>(); // answers to what tabs had done, while they may ask again
+  #answers: Answers | undefined; // to the calls of other tabs, while this tab leads
   #requeue: AbortController | undefined; // of the request for the leader's lock
   #steals = false; // this request takes the lock away from who holds it
   #silence: (() => void) | undefined; // calls off the look at what waits, or what the leader says once more
@@ -162,6 +162,8 @@ export class TabSession implements Session {
       this.#abdicate = () => {
         over = true;
         this.#leader = undefined;
+        this.#answers?.end();
+        this.#answers = undefined;
         this.#abdicate = undefined;
         resolve();
       };
@@ -178,6 +180,7 @@ export class TabSession implements Session {
       led.onLost((err) => over || this.#lose(err));
       const leader = new Leader(led.session);
       this.#leader = leader;
+      this.#answers = new Answers(leader, (to, said) => this.#post(to, said));
       this.#watch = watch.signal;
       this.#epoch = Math.max(this.#epoch + 1, led.term);
       this.#updates = 0;
@@ -200,8 +203,6 @@ export class TabSession implements Session {
       this.#unsaid = true; // who has not heard that this tab leads hears it later
       this.#doubt();
       await ended;
-      this.#aborts.clear();
-      this.#done.clear();
       this.#watched.clear();
     }
     watch.abort();
@@ -228,41 +229,10 @@ export class TabSession implements Session {
     this.#watched.add(tab);
     const dead = this.#env.locks.request(this.#lockOf(tab), { signal: this.#watch }, () => {
       this.#watched.delete(tab);
-      this.#done.delete(tab);
+      this.#answers?.drop(tab);
       leader.drop(tab);
     });
     dead.catch(() => undefined); // this tab does not lead any more
-  }
-
-  /** Answers what another tab has called. */
-  async #serve(leader: Leader, tab: string, n: number, least: number, call: Call): Promise<void> {
-    this.#expect(tab);
-    const key = `${n} ${tab}`;
-    const done = this.#done.get(tab) ?? new Map<number, Said>();
-    this.#done.set(tab, done);
-    [...done.keys()].filter((known) => known < least).forEach((known) => done.delete(known));
-    const known = done.get(n);
-    if (known || this.#aborts.has(key)) {
-      if (known) {
-        this.#post(tab, known);
-      }
-      return; // it was asked again
-    }
-    const abort = new AbortController();
-    this.#aborts.set(key, abort);
-    const said: Said = { type: "answer", n };
-    try {
-      said.result = pack(await leader.run(tab, unpack(call) as Call, abort.signal));
-    } catch (err) {
-      said.err = pack(err);
-    }
-    if (this.#leader === leader && !abort.signal.aborted) {
-      this.#aborts.delete(key);
-      if (call.method === "do") {
-        done.set(n, said); // the others only look at something, or may be done again
-      }
-      this.#post(tab, said);
-    }
   }
 
   #post(to: string, said: Said): void {
@@ -319,12 +289,12 @@ export class TabSession implements Session {
         break;
       case "call":
         if (this.#leader && epoch === this.#epoch) {
-          void this.#serve(this.#leader, from, said.n, said.least, said.call);
+          this.#expect(from);
+          void this.#answers?.serve(from, said.n, said.least, said.call);
         }
         break;
       case "abort":
-        this.#aborts.get(`${said.n} ${from}`)?.abort();
-        this.#aborts.delete(`${said.n} ${from}`);
+        this.#answers?.abort(from, said.n);
         break;
       case "answer":
         if (epoch === this.#epoch) {
