@@ -20,7 +20,7 @@ import (
 // another one that only compares.
 func TestMigrateIsKilled(t *testing.T) {
 	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	from, to := filepath.Join(dir, "from"), ""
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +48,19 @@ func TestMigrateIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	kills := 0
+	for midway := 0; midway == 0; { // again, into a new store, if none of the kills came after the copy had begun
+		to = filepath.Join(t.TempDir(), "to")
+		kills, midway = migrateKilled(t, rng, self, from, to)
+	}
+	stdout, stderr, status := pimWith(t.Context(), "", "migrate", "--from", from, "--to", to, "--verify")
+	if status != exitOK || !strings.Contains(stdout, "lost: 0, added: 0,") {
+		t.Errorf("status %d, %s%s", status, stdout, stderr)
+	}
+	t.Logf("killed %d times", kills)
+}
+
+// migrateKilled migrates until no kill comes before the end. It returns how many came, and how many of them after the new store was there.
+func migrateKilled(t *testing.T, rng *rand.Rand, self, from, to string) (kills, midway int) {
 	for most := 20 * time.Millisecond; ; most += most / 2 {
 		cmd := exec.Command(self, "migrate", "--from", from, "--to", to)
 		var said strings.Builder
@@ -62,18 +75,16 @@ func TestMigrateIsKilled(t *testing.T) {
 			if !strings.Contains(said.String(), "lost: 0, added: 0,") {
 				t.Errorf("it says %s", said.String())
 			}
-			break
+			return kills, midway
 		}
 		if !killed {
 			t.Fatalf("after %d kills: %v: %s", kills, err, said.String())
+		}
+		if _, err := os.Stat(filepath.Join(to, "store")); err == nil {
+			midway++
 		}
 		if kills++; kills > 1000 {
 			t.Fatal("it comes to no end")
 		}
 	}
-	stdout, stderr, status := pimWith(t.Context(), "", "migrate", "--from", from, "--to", to, "--verify")
-	if status != exitOK || !strings.Contains(stdout, "lost: 0, added: 0,") {
-		t.Errorf("status %d, %s%s", status, stdout, stderr)
-	}
-	t.Logf("killed %d times", kills)
 }
